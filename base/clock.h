@@ -1,0 +1,24 @@
+/*
+ * clock: time, fakeable by tests. Monotonic milliseconds drive every deadline; wall time is only shown.
+ * Thread: clock_set_fake is for single-threaded tests.
+ */
+#ifndef BASE_CLOCK_H
+#define BASE_CLOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+int64_t clock_ms(void);      /* monotonic */
+int64_t clock_ns(void);      /* monotonic */
+int64_t clock_wall_ms(void); /* since 1970, UTC */
+
+/* RFC 3339 in UTC with seconds, as Kubernetes prints times; size of out at least 32. */
+void clock_format(int64_t wall_ms, char *out, size_t size);
+/* Parses what clock_format and Kubernetes (with fraction) print; -1 when malformed. */
+int64_t clock_parse(const char *rfc3339);
+
+/* Tests: all three clocks stand at these values until set again; clock_set_real() ends it. */
+void clock_set_fake(int64_t mono_ms, int64_t wall_ms);
+void clock_set_real(void);
+
+#endif

@@ -1,0 +1,17 @@
+/*
+ * yaml: the only file that includes libyaml. Gives a json tree; YAML 1.2 core scalars (a quoted scalar is a
+ * string; true/false/null, decimal numbers are typed). Anchors and aliases are refused. Errors name the line.
+ */
+#ifndef BASE_YAML_H
+#define BASE_YAML_H
+
+#include "base/err.h"
+#include "base/json.h"
+
+#include <stddef.h>
+
+/* All documents of the stream as a json array. */
+int yaml_parse(const char *text, size_t len, struct json **out, struct err *e);
+int yaml_read_file(const char *path, size_t limit, struct json **out, struct err *e);
+
+#endif
