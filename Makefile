@@ -43,6 +43,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
 
 # ---- objects and libraries -------------------------------------------------------------------------------------
+$(O)/base/mem.o: ALL_CFLAGS += -DLLMJOB_ALLOW_MALLOC
 # OpenMP only where ranks compute.
 $(O)/kernels/%.o $(O)/runtime/%.o $(O)/tests/kernels/%.o $(O)/tests/runtime/%.o: ALL_CFLAGS += -fopenmp
 $(O)/%.o: %.c
