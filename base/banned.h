@@ -1,10 +1,12 @@
 /*
- * banned: included before every C file of the house (-include). Functions that cannot be used well become compile
- * errors that name what to use instead (after git's banned.h). base/mem.c lifts the ban on the allocator by defining
- * LLMJOB_ALLOW_MALLOC in its Makefile rule.
+ * banned: included before every C file of the house (-include). Functions that cannot be used well
+ * become compile errors that name what to use instead (after git's banned.h). base/mem.c lifts the
+ * ban on the allocator by defining LLMJOB_ALLOW_MALLOC in its Makefile rule.
  */
 #ifndef BASE_BANNED_H
 #define BASE_BANNED_H
+
+#define _MM_MALLOC_H_INCLUDED 1 /* immintrin.h's _mm_malloc would call malloc */
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,14 +1,15 @@
 /*
- * coll: collectives between the ranks of a world. One interface, several transports: coll_local (shared memory
- * between ranks of one pod), coll_tcp (ring between pods), later coll_nccl. coll_create composes them: ranks of
- * one replica reduce in shared memory, their leaders reduce over TCP, then spread.
+ * coll: collectives between the ranks of a world. One interface, several transports: coll_local
+ * (shared memory between ranks of one pod), coll_tcp (ring between pods), later coll_nccl.
+ * coll_create composes them: ranks of one replica reduce in shared memory, their leaders reduce
+ * over TCP, then spread.
  *
- * Deterministic: the result of coll_allreduce depends on the world size only, never on timing, and is bitwise
- * the same on every rank. Every wait has a deadline (timeout_ms): -ERR_HANG; a closed connection: -ERR_PEER.
- * coll_abort may be called from another thread or a signal-free watcher: every wait ends with -ERR_DRAINED.
- * After any failure the object may only be destroyed. One collective at a time.
- * Authentication: a connection begins with an HMAC over both nonces with the incarnation's secret, checked before
- * anything else is read.
+ * Deterministic: the result of coll_allreduce depends on the world size only, never on timing, and
+ * is bitwise the same on every rank. Every wait has a deadline (timeout_ms): -ERR_HANG; a closed
+ * connection: -ERR_PEER. coll_abort may be called from another thread or a signal-free watcher:
+ * every wait ends with -ERR_DRAINED. After any failure the object may only be destroyed. One
+ * collective at a time. Authentication: a connection begins with an HMAC over both nonces with the
+ * incarnation's secret, checked before anything else is read.
  */
 #ifndef RUNTIME_COLL_H
 #define RUNTIME_COLL_H
@@ -34,8 +35,8 @@ struct coll_conf {
 	int listen_fd;                 /* of this rank; taken */
 	const char *secret;            /* hex, of the incarnation */
 	int64_t incarnation;
-	int64_t timeout_ms;            /* of one wait */
-	struct wire_page *page;        /* told of every collective and beat; or NULL */
+	int64_t timeout_ms;     /* of one wait */
+	struct wire_page *page; /* told of every collective and beat; or NULL */
 };
 
 /* wire_page.operation values */
@@ -46,13 +47,16 @@ int coll_create(const struct coll_conf *conf, struct coll **out, struct err *e);
 void coll_destroy(struct coll *c);
 void coll_abort(struct coll *c);
 
-/* Memory that collectives need not copy first (in the pod's shared mapping). 64-byte aligned, zeroed. All local
-   ranks call in the same order with the same size. Freed by coll_destroy. */
+/* Memory that collectives need not copy first (in the pod's shared mapping). 64-byte aligned,
+   zeroed. All local ranks call in the same order with the same size. Freed by coll_destroy. */
 int coll_alloc(struct coll *c, size_t bytes, void **out, struct err *e);
 
-/* In place over count elements of F32, BF16 or I32 (BF16 sums in F32). Works for any memory, fastest for coll_alloc's. */
-int coll_allreduce(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e);
-int coll_allgather(struct coll *c, const void *mine, size_t bytes, void *all /* world * bytes */, struct err *e);
+/* In place over count elements of F32, BF16 or I32 (BF16 sums in F32). Works for any memory,
+ * fastest for coll_alloc's. */
+int coll_allreduce(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
+		   struct err *e);
+int coll_allgather(struct coll *c, const void *mine, size_t bytes, void *all /* world * bytes */,
+		   struct err *e);
 int coll_broadcast(struct coll *c, void *data, size_t bytes, int root, struct err *e);
 int coll_barrier(struct coll *c, struct err *e);
 

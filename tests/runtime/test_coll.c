@@ -1,0 +1,400 @@
+/*
+ * Goal: collectives give the right sums, bitwise the same on every rank, over every grouping of
+ * ranks into pods, and end with the right error when a peer dies, is silent, or does not know the
+ * secret. Method: real processes. Each case binds one listener a rank, forks the ranks, and each
+ * child runs a body that exits 0 or a step number; the parent checks every status. Expected sums
+ * are computed in the body.
+ */
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "runtime/coll.h"
+
+#include <check.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MAX_WORLD 6
+
+struct world {
+	int size;
+	int replica[MAX_WORLD]; /* of each rank */
+	int64_t timeout_ms;
+	int listen[MAX_WORLD];
+	int ended[2]; /* a pipe whose writers are the ranks: end of file tells that they ended */
+	struct coll_peer peers[MAX_WORLD];
+};
+
+static struct wire_page page; /* of this process's rank */
+
+typedef int body_fn(struct coll *c, int rank, const struct world *w);
+
+static void world_open(struct world *w)
+{
+	struct err e = {0};
+	ck_assert_int_eq(pipe(w->ended), 0);
+	for (int r = 0; r < w->size; r++) {
+		uint16_t port = 0;
+		w->listen[r] = io_listen("127.0.0.1", 0, &port, &e);
+		ck_assert_msg(w->listen[r] >= 0, "%s", e.text);
+		w->peers[r] = (struct coll_peer){.rank = r, .replica = w->replica[r], .port = port};
+		snprintf(w->peers[r].host, sizeof w->peers[r].host, "127.0.0.1");
+	}
+}
+
+static int create(const struct world *w, int rank, const char *secret, struct coll **c,
+		  struct err *e)
+{
+	for (int r = 0; r < w->size; r++)
+		if (r != rank)
+			io_close(w->listen[r]);
+	struct coll_conf conf = {.rank = rank,
+				 .world = w->size,
+				 .peers = w->peers,
+				 .listen_fd = w->listen[rank],
+				 .secret = secret,
+				 .incarnation = 7,
+				 .timeout_ms = w->timeout_ms ? w->timeout_ms : 20000,
+				 .page = &page};
+	return coll_create(&conf, c, e);
+}
+
+static pid_t start(const struct world *w, int rank, body_fn *body)
+{
+	pid_t pid = fork();
+	if (pid)
+		return pid;
+	struct coll *c = NULL;
+	struct err e = {0};
+	if (create(w, rank, "5ec7e7", &c, &e)) {
+		fprintf(stderr, "rank %d: %s\n", rank, e.text);
+		_exit(99);
+	}
+	int status = body(c, rank, w);
+	coll_destroy(c);
+	_exit(status);
+}
+
+static void world_run(struct world w, body_fn *body)
+{
+	world_open(&w);
+	pid_t pid[MAX_WORLD];
+	for (int r = 0; r < w.size; r++)
+		pid[r] = start(&w, r, body);
+	for (int r = 0; r < w.size; r++)
+		io_close(w.listen[r]);
+	close(w.ended[1]);
+	for (int r = 0; r < w.size; r++) {
+		int status = -1;
+		waitpid(pid[r], &status, 0);
+		ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0,
+			      "rank %d of %d: status %#x", r, w.size, status);
+	}
+}
+
+static float value_of(int rank, int64_t i)
+{
+	return sinf((float)(i % 1009) * 0.37f + (float)rank) * (1.0f + (float)rank);
+}
+
+/* All ranks must hold the same bytes: compare by gathering a checksum. */
+static int same_everywhere(struct coll *c, const void *p, size_t bytes, const struct world *w)
+{
+	uint64_t sum = 1469598103934665603u, all[MAX_WORLD];
+	for (size_t i = 0; i < bytes; i++)
+		sum = (sum ^ ((const uint8_t *)p)[i]) * 1099511628211u;
+	struct err e;
+	if (coll_allgather(c, &sum, sizeof sum, all, &e))
+		return 0;
+	for (int r = 0; r < w->size; r++)
+		if (all[r] != sum)
+			return 0;
+	return 1;
+}
+
+static int check_f32(struct coll *c, int rank, const struct world *w, float *x, int64_t n)
+{
+	struct err e;
+	for (int64_t i = 0; i < n; i++)
+		x[i] = value_of(rank, i);
+	if (coll_allreduce(c, x, n, DTYPE_F32, COLL_SUM, &e))
+		return 1;
+	for (int64_t i = 0; i < n; i++) {
+		double want = 0;
+		for (int r = 0; r < w->size; r++)
+			want += (double)value_of(r, i);
+		if (fabs((double)x[i] - want) > 1e-5 * (fabs(want) + 1))
+			return 2;
+	}
+	return same_everywhere(c, x, (size_t)n * sizeof *x, w) ? 0 : 3;
+}
+
+static int sums_body(struct coll *c, int rank, const struct world *w)
+{
+	static const int64_t sizes[] = {0, 1, 5, 63, 1000, 262144, 700001};
+	struct err e;
+	void *shared = NULL;
+	if (coll_alloc(c, 700001 * sizeof(float) + 256, &shared, &e))
+		return 10;
+	mem_autofree float *plain = mem_array(700001, sizeof *plain);
+	for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+		int r = check_f32(c, rank, w, plain, sizes[k]);
+		if (!r)
+			r = check_f32(c, rank, w, shared, sizes[k]);
+		if (!r) /* inside a region, off its 64-byte lines */
+			r = check_f32(c, rank, w, (float *)shared + 3, sizes[k]);
+		if (r)
+			return 20 + r;
+	}
+	int32_t big[777];
+	for (int i = 0; i < 777; i++)
+		big[i] = (rank * 31 + i) % 1000;
+	if (coll_allreduce(c, big, 777, DTYPE_I32, COLL_MAX, &e))
+		return 30;
+	for (int i = 0; i < 777; i++) {
+		int32_t want = 0;
+		for (int r = 0; r < w->size; r++)
+			want = want > (r * 31 + i) % 1000 ? want : (r * 31 + i) % 1000;
+		if (big[i] != want)
+			return 31;
+	}
+	uint16_t half[333];
+	for (int i = 0; i < 333; i++)
+		half[i] = f32_to_bf16((float)(i % 7 + rank)); /* small integers: exact in BF16 */
+	if (coll_allreduce(c, half, 333, DTYPE_BF16, COLL_SUM, &e))
+		return 40;
+	for (int i = 0; i < 333; i++)
+		if (bf16_to_f32(half[i]) !=
+		    (float)(w->size * (i % 7) + w->size * (w->size - 1) / 2))
+			return 41;
+	return 0;
+}
+
+static int others_body(struct coll *c, int rank, const struct world *w)
+{
+	struct err e;
+	char text[40000];
+	for (int root = 0; root < w->size; root++) {
+		memset(text, rank == root ? 'a' + root : 0, sizeof text);
+		if (coll_broadcast(c, text, sizeof text - 3, root, &e))
+			return 1;
+		for (size_t i = 0; i < sizeof text - 3; i++)
+			if (text[i] != 'a' + root)
+				return 2;
+	}
+	char mine[5] = {(char)('A' + rank), 'x', 'y', (char)rank, 'z'}, all[5 * MAX_WORLD];
+	if (coll_allgather(c, mine, sizeof mine, all, &e))
+		return 3;
+	for (int r = 0; r < w->size; r++)
+		if (all[5 * r] != 'A' + r || all[5 * r + 3] != r || all[5 * r + 4] != 'z')
+			return 4;
+	for (int i = 0; i < 200; i++)
+		if (coll_barrier(c, &e))
+			return 5;
+	return 0;
+}
+
+static const struct world groupings[] = {
+	{.size = 1, .replica = {0}},          {.size = 2, .replica = {0, 0}},
+	{.size = 2, .replica = {0, 1}},       {.size = 3, .replica = {0, 1, 2}},
+	{.size = 3, .replica = {0, 0, 1}},    {.size = 4, .replica = {0, 0, 0, 0}},
+	{.size = 4, .replica = {0, 0, 3, 3}}, /* replica numbers may have gaps */
+	{.size = 4, .replica = {0, 1, 2, 3}}, {.size = 6, .replica = {0, 1, 1, 2, 2, 2}},
+};
+
+START_TEST(test_coll_sums)
+{
+	world_run(groupings[_i], sums_body);
+}
+END_TEST
+
+START_TEST(test_coll_others)
+{
+	world_run(groupings[_i], others_body);
+}
+END_TEST
+
+/* The last rank leaves without a word; every other must fail with ERR_PEER (or be told by its
+ * leader's end). */
+static int death_body(struct coll *c, int rank, const struct world *w)
+{
+	struct err e = {0};
+	if (coll_barrier(c, &e))
+		return 1;
+	if (rank == w->size - 1)
+		_exit(0);
+	float x[1000] = {0};
+	int64_t begin_ms = clock_ms();
+	int r = coll_allreduce(c, x, 1000, DTYPE_F32, COLL_SUM, &e);
+	if (r != -ERR_PEER)
+		return 2;
+	return clock_ms() - begin_ms < 5000 ? 0 : 3;
+}
+
+START_TEST(test_coll_death)
+{
+	if (groupings[_i].size > 1)
+		world_run(groupings[_i], death_body);
+}
+END_TEST
+
+/* Stays connected without a word until every other rank has ended. */
+static void stay_silent(const struct world *w)
+{
+	char c;
+	close(w->ended[1]);
+	ck_assert_int_eq(read(w->ended[0], &c, 1), 0);
+}
+
+/* The last rank never joins: the wait ends at the deadline, and the page names the rank awaited. */
+static int silence_body(struct coll *c, int rank, const struct world *w)
+{
+	struct err e = {0};
+	if (rank == w->size - 1) {
+		stay_silent(w);
+		return 0;
+	}
+	float x[10] = {0};
+	if (coll_allreduce(c, x, 10, DTYPE_F32, COLL_SUM, &e) != -ERR_HANG)
+		return 2;
+	if (!atomic_load(&page.in_collective) || atomic_load(&page.operation) != COLL_ALLREDUCE)
+		return 3;
+	return atomic_load(&page.waiting_for) == w->size - 1 ? 0 : 4;
+}
+
+START_TEST(test_coll_silence)
+{
+	struct world w = {.size = 2, .replica = {0, _i}, .timeout_ms = 300};
+	world_run(w, silence_body);
+}
+END_TEST
+
+static void *abort_soon(void *c)
+{
+	usleep(50000);
+	coll_abort(c);
+	return NULL;
+}
+
+/* Rank 0 waits in a collective that rank 1 never joins, and is freed by coll_abort from a second
+ * thread. */
+static int abort_body(struct coll *c, int rank, const struct world *w)
+{
+	struct err e = {0};
+	if (rank == 1) {
+		stay_silent(w);
+		return 0;
+	}
+	pthread_t t;
+	if (pthread_create(&t, NULL, abort_soon, c))
+		return 1;
+	float x[10] = {0};
+	int64_t begin_ms = clock_ms();
+	int r = coll_allreduce(c, x, 10, DTYPE_F32, COLL_SUM, &e);
+	pthread_join(t, NULL);
+	return r == -ERR_DRAINED && clock_ms() - begin_ms < 2000 ? 0 : 2;
+}
+
+START_TEST(test_coll_abort)
+{
+	struct world w = {.size = 2, .replica = {0, _i}};
+	world_run(w, abort_body);
+}
+END_TEST
+
+/* A rank with another secret, and a stranger that speaks garbage, cannot take a place in the world.
+ */
+START_TEST(test_coll_secret)
+{
+	struct world w = {.size = 2, .replica = {0, 1}, .timeout_ms = 1500};
+	world_open(&w);
+	pid_t honest = fork();
+	if (!honest) {
+		struct coll *c = NULL;
+		struct err e = {0};
+		_exit(create(&w, 0, "5ec7e7", &c, &e) ? 0 : 1);
+	}
+	pid_t forger = fork();
+	if (!forger) {
+		struct coll *c = NULL;
+		struct err e = {0};
+		_exit(create(&w, 1, "wrong", &c, &e) ? 0 : 1);
+	}
+	struct err e = {0};
+	int fd = io_connect("127.0.0.1", w.peers[0].port, clock_ms() + 1000, &e);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(io_send_full(fd, "GET / HTTP/1.0\r\n\r\n", 18, clock_ms() + 1000, &e), 0);
+	int status;
+	waitpid(honest, &status, 0);
+	ck_assert_int_eq(status, 0);
+	waitpid(forger, &status, 0);
+	ck_assert_int_eq(status, 0);
+	io_close(fd);
+}
+END_TEST
+
+/* Strangers that connect first and say nothing delay the world but do not break it. */
+START_TEST(test_coll_stranger)
+{
+	struct world w = {.size = 2, .replica = {0, 1}};
+	world_open(&w);
+	struct err e = {0};
+	int fd = io_connect("127.0.0.1", w.peers[0].port, clock_ms() + 1000, &e);
+	ck_assert_int_ge(fd, 0);
+	pid_t pid[2];
+	for (int r = 0; r < 2; r++)
+		pid[r] = start(&w, r, others_body);
+	for (int r = 0; r < 2; r++) {
+		int status;
+		waitpid(pid[r], &status, 0);
+		ck_assert_int_eq(status, 0);
+	}
+	io_close(fd);
+}
+END_TEST
+
+/* The heartbeat page counts and names collectives. */
+START_TEST(test_coll_page)
+{
+	struct world w = {.size = 1, .replica = {0}};
+	world_open(&w);
+	struct coll *c = NULL;
+	struct err e = {0};
+	ck_assert_int_eq(create(&w, 0, "5ec7e7", &c, &e), 0);
+	float x = 1;
+	ck_assert_int_eq(coll_allreduce(c, &x, 1, DTYPE_F32, COLL_SUM, &e), 0);
+	ck_assert_uint_eq(atomic_load(&page.collective), 1);
+	ck_assert_uint_eq(atomic_load(&page.operation), COLL_ALLREDUCE);
+	ck_assert_uint_eq(atomic_load(&page.in_collective), 0);
+	ck_assert_int_eq(coll_barrier(c, &e), 0);
+	ck_assert_uint_eq(atomic_load(&page.collective), 2);
+	ck_assert_uint_ge(atomic_load(&page.beats), 4);
+	coll_destroy(c);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("coll");
+	TCase *t = tcase_create("coll");
+	int n = sizeof groupings / sizeof *groupings;
+	tcase_set_timeout(t, 120);
+	tcase_add_loop_test(t, test_coll_sums, 0, n);
+	tcase_add_loop_test(t, test_coll_others, 0, n);
+	tcase_add_loop_test(t, test_coll_death, 0, n);
+	tcase_add_loop_test(t, test_coll_silence, 0, 2);
+	tcase_add_loop_test(t, test_coll_abort, 0, 2);
+	tcase_add_test(t, test_coll_secret);
+	tcase_add_test(t, test_coll_stranger);
+	tcase_add_test(t, test_coll_page);
+	suite_add_tcase(s, t);
+	SRunner *r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
