@@ -1,5 +1,5 @@
 # llmjob: one Makefile, everything it makes goes to $(O). `make help` lists the targets.
-# Switches: CUDA=1 ASAN=1 TSAN=1 FAULT=1 (each has its own output folder), WERROR=0, O=<folder>.
+# Switches: ASAN=1 TSAN=1 FAULT=1 (each has its own output folder), WERROR=0, V=1 (show commands), O=<folder>.
 
 V_NAME   := $(if $(ASAN),-asan)$(if $(TSAN),-tsan)$(if $(FAULT),-fault)
 O        ?= build$(V_NAME)
@@ -19,6 +19,9 @@ endif
 ifdef TSAN
   OPT := -O1 -fno-omit-frame-pointer -fsanitize=thread
 endif
+ifneq ($(ASAN)$(TSAN),)
+  OPT += -Wno-format-truncation -Wno-maybe-uninitialized # both guess wrongly in instrumented code
+endif
 ifdef FAULT
   OPT += -DLLMJOB_FAULT=1
 endif
@@ -36,19 +39,26 @@ LIBS_kernels    := -ldnnl -fopenmp
 LIBS_runtime    := -lpcre2-8 -lxxhash -lcrypto
 PROGRAMS := $(O)/llmjob-rank $(O)/llmjob-agent $(O)/llmjob-controller $(O)/llmjob
 
-.PHONY: all help
+.PHONY: all help deps
 all: $(PROGRAMS) ## build the four programs
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*##' $(filter-out %.d,$(MAKEFILE_LIST)) | \
+	  sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 20
+	@sed -n '2p' Makefile | cut -c 3-
+
+deps: ## install the Debian packages that build and tests need
+	@tests/deps.sh
 
 # ---- objects and libraries -------------------------------------------------------------------------------------
 $(O)/base/mem.o: ALL_CFLAGS += -DLLMJOB_ALLOW_MALLOC
 # OpenMP only where ranks compute.
 $(O)/kernels/%.o $(O)/runtime/%.o $(O)/tests/kernels/%.o $(O)/tests/runtime/%.o: ALL_CFLAGS += -fopenmp
+# One word a file, or the whole command with V=1.
+Q = $(if $(V),,@echo "  $(if $(filter %.o,$@),compile,link   ) $(@:$(O)/%=%)";)
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c $< -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 define room_library
 $(call lib,$(1)): $(filter-out $(patsubst %.c,$(O)/%.o,$(mains)),$(call obj,$(1)))
@@ -56,7 +66,7 @@ $(call lib,$(1)): $(filter-out $(patsubst %.c,$(O)/%.o,$(mains)),$(call obj,$(1)
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_library,$(r))))
 
-link = $(CC) $(OPT) $(CFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS_COMMON)
+link = $(Q)$(CC) $(OPT) $(CFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS_COMMON)
 $(O)/llmjob-rank: $(O)/runtime/main.o $(call lib,runtime) $(call lib,kernels) $(call lib,base)
 	$(link) $(LIBS_runtime) $(LIBS_kernels) $(LIBS_base) -ldl -lm
 $(O)/llmjob-agent: $(O)/agent/main.o $(call lib,agent) $(call lib,base)
@@ -67,31 +77,93 @@ $(O)/llmjob: $(O)/cli/main.o $(call lib,cli) $(call lib,base)
 	$(link) $(LIBS_base) -lm
 	@ln -sf llmjob $(O)/kubectl-llmjob
 
-# ---- unit tests: one program a file, tests/<room>/test_x.c ------------------------------------------------------
-unit_tests = $(patsubst tests/%.c,$(O)/tests/%,$(wildcard tests/$(1)/test_*.c))
+# ---- tests: one program a file, tests/<room>/test_x.c or fuzz_x.c ------------------------------------------------
+# Other files of tests/<room>/ are fixtures: no main, linked into each of the room's tests.
 LIBS_check := -lcheck -lsubunit -lrt
-$(O)/tests/base/%: $(O)/tests/base/%.o $(call lib,base)
-	$(link) $(LIBS_base) $(LIBS_check) -lm
-$(O)/tests/kernels/%: $(O)/tests/kernels/%.o $(call lib,kernels) $(call lib,base)
-	$(link) $(LIBS_kernels) $(LIBS_base) $(LIBS_check) -ldl -lm
-$(O)/tests/runtime/%: $(O)/tests/runtime/%.o $(call lib,runtime) $(call lib,kernels) $(call lib,base)
-	$(link) $(LIBS_runtime) $(LIBS_kernels) $(LIBS_base) $(LIBS_check) -ldl -lm
-$(O)/tests/agent/%: $(O)/tests/agent/%.o $(call lib,agent) $(call lib,base)
-	$(link) $(LIBS_base) $(LIBS_check) -lm
-$(O)/tests/controller/%: $(O)/tests/controller/%.o $(call lib,controller) $(call lib,base)
-	$(link) $(LIBS_base) $(LIBS_check) -lm
-$(O)/tests/cli/%: $(O)/tests/cli/%.o $(call lib,cli) $(call lib,base)
-	$(link) $(LIBS_base) $(LIBS_check) -lm
+needs_base       := base
+needs_kernels    := kernels base
+needs_runtime    := runtime kernels base
+needs_agent      := agent base
+needs_controller := controller base
+needs_cli        := cli base
+room_tests  = $(patsubst tests/%.c,$(O)/tests/%,$(wildcard tests/$(1)/test_*.c))
+fixtures    = $(filter-out tests/$(1)/test_%.c tests/$(1)/fuzz_%.c,$(wildcard tests/$(1)/*.c))
+room_fuzzers = $(patsubst tests/%.c,$(O)/tests/%,$(wildcard tests/$(1)/fuzz_*.c))
+define room_test
+$(call room_tests,$(1)): %: %.o $(patsubst %.c,$(O)/%.o,$(call fixtures,$(1))) $(foreach l,$(needs_$(1)),$(call lib,$(l)))
+	$$(link) $(foreach l,$(needs_$(1)),$(LIBS_$(l))) $(LIBS_check) -ldl -lm
+$(call room_fuzzers,$(1)): %: %.o $(O)/tests/fuzz_main.o $(foreach l,$(needs_$(1)),$(call lib,$(l)))
+	$$(link) $(foreach l,$(needs_$(1)),$(LIBS_$(l))) -ldl -lm
+endef
+$(foreach r,$(ROOMS),$(eval $(call room_test,$(r))))
+$(O)/tests/tidy: $(O)/tests/tidy.o
+	$(link)
 
-UNIT_TESTS := $(foreach r,$(ROOMS),$(call unit_tests,$(r)))
-.PHONY: unit-programs $(addprefix unit-,$(ROOMS)) clean format
+having = $(patsubst tests/%.c,$(O)/tests/%,$(shell grep -lE '$(1)' $(wildcard tests/*/test_*.c) /dev/null))
+UNIT_TESTS  := $(foreach r,$(ROOMS),$(call room_tests,$(r)))
+TSAN_TESTS  := $(call having,pthread_create|thrd_create)
+FAULT_TESTS := $(call having,fault_each|mem_fail_nth|io_fail_nth)
+FUZZERS     := $(foreach r,$(ROOMS),$(call room_fuzzers,$(r)))
+
+# A size that no machine has is NULL under the sanitizers as in any other build.
+export ASAN_OPTIONS ?= allocator_may_return_null=1
+export TSAN_OPTIONS ?= allocator_may_return_null=1
+
+# A group's counts go to the file R when it is set, else the group prints its own total.
+R   ?=
+RUN := tests/run.sh $(if $(R),-r $(R))
+sub = $(MAKE) --no-print-directory R=$(R)
+# All cores, unless the caller said how many.
+jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+GROUPS_ := tidy unit asan tsan fault fuzz e2e
+
+.PHONY: test unit asan tsan fault fuzz tidy e2e bench unit-programs clean format \
+  $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan tsan fault fuzz)
+test: ## everything: install, build, house rules, unit tests in four builds, fuzzers, end to end
+	@tests/deps.sh
+	@mkdir -p $(O) && rm -f $(O)/results
+	@+$(sub) $(jobs) all unit-programs || \
+	  { echo "build 0 1 0" >$(O)/results; tests/run.sh -s $(O)/results; exit 1; }
+	@+for g in $(GROUPS_); do $(sub) $(jobs) $$g R=$(O)/results; \
+	  grep -q "^$$g " $(O)/results 2>/dev/null || { echo "$$g did not run"; echo "$$g 0 1 0" >>$(O)/results; }; \
+	done
+	@tests/run.sh -s $(O)/results
+
 unit-programs: $(UNIT_TESTS)
-$(addprefix unit-,$(ROOMS)): unit-%: ; @$(MAKE) --no-print-directory O=$(O) $(call unit_tests,$*) && tests/run.sh $(call unit_tests,$*)
+unit: $(UNIT_TESTS) ## unit tests
+	@$(RUN) -g unit $(UNIT_TESTS)
+$(addprefix unit-,$(ROOMS)): unit-%:
+	@+$(sub) $(call room_tests,$*) && $(RUN) -g unit-$* $(call room_tests,$*)
+asan: ## unit tests with AddressSanitizer and UndefinedBehaviourSanitizer
+	@+$(sub) ASAN=1 O=$(O)-asan run-asan
+run-asan: $(UNIT_TESTS)
+	@OMP_NUM_THREADS=2 $(RUN) -g asan $(UNIT_TESTS)
+tsan: ## the tests that start threads, with ThreadSanitizer
+	@+$(sub) TSAN=1 O=$(O)-tsan run-tsan
+# This sanitizer's fixed address ranges collide with mappings randomised over more than 28 bits.
+tame := $(shell [ "`cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0`" -le 28 ] || echo setarch -R)
+run-tsan: $(TSAN_TESTS)
+	@OMP_NUM_THREADS=1 $(tame) $(RUN) -g tsan $(TSAN_TESTS)
+fault: ## the tests that fail the n-th allocation or system call
+	@+$(sub) FAULT=1 O=$(O)-fault run-fault
+run-fault: $(FAULT_TESTS)
+	@$(RUN) -g fault $(FAULT_TESTS)
+FUZZ_SECONDS ?= $(if $(R),2,60)
+fuzz: ## the parsers under mutated input, FUZZ_SECONDS=60 each
+	@+$(sub) ASAN=1 O=$(O)-asan FUZZ_SECONDS=$(FUZZ_SECONDS) run-fuzz
+run-fuzz: $(FUZZERS)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN) -g fuzz -t $$(($(FUZZ_SECONDS) + 60)) $(FUZZERS)
+tidy: $(O)/tests/tidy ## the house rules, clang-format included
+	@$(RUN) -g tidy $(O)/tests/tidy tests/format.sh tests/test_run.sh
 
 clean: ## remove what the build made
 	rm -rf build build-asan build-tsan build-fault
 format: ## clang-format every source file
 	clang-format -i $(foreach r,$(ROOMS) tests,$(wildcard $(r)/*.[ch] $(r)/*/*.[ch]))
+
+# Targets of the local cluster (cluster-up, cluster-down, e2e, image, demo) and of the benchmarks (bench).
+-include tests/cluster/targets.mk
+-include tests/bench/targets.mk
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 .PRECIOUS: $(O)/%.o

@@ -1,6 +1,6 @@
 /*
- * clock: time, fakeable by tests. Monotonic milliseconds drive every deadline; wall time is only shown.
- * Thread: clock_set_fake is for single-threaded tests.
+ * clock: time, fakeable by tests. Monotonic milliseconds drive every deadline; wall time is only
+ * shown. Thread: clock_set_fake is for single-threaded tests.
  */
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H

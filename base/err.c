@@ -1,6 +1,7 @@
 /*
- * err: fixed-size errors owned by the caller. Nothing here allocates or logs; a long text is cut, never
- * refused, so that reporting a failure cannot fail. Called by every file; calls nothing of the house.
+ * err: fixed-size errors owned by the caller. Nothing here allocates or logs; a long text is cut,
+ * never refused, so that reporting a failure cannot fail. Called by every file; calls nothing of
+ * the house.
  */
 #include "base/err.h"
 

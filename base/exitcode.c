@@ -1,6 +1,6 @@
 /*
- * exitcode: the one table between error codes and process exit statuses. Pure; called by every main and by
- * the agent when a rank ends.
+ * exitcode: the one table between error codes and process exit statuses. Pure; called by every main
+ * and by the agent when a rank ends.
  */
 #include "base/exitcode.h"
 

@@ -1,7 +1,8 @@
 /*
- * exitcode: the exit classes of every program of the house. The restart policy decides on the class, never
- * on a number read elsewhere. A rank that was killed by a signal has no class of its own: the agent calls
- * SIGKILL with a grown oom counter EXIT_CLASS_MEMORY, SIGSEGV/SIGABRT EXIT_CLASS_BUG, others EXIT_CLASS_PEER.
+ * exitcode: the exit classes of every program of the house. The restart policy decides on the
+ * class, never on a number read elsewhere. A rank that was killed by a signal has no class of its
+ * own: the agent calls SIGKILL with a grown oom counter EXIT_CLASS_MEMORY, SIGSEGV/SIGABRT
+ * EXIT_CLASS_BUG, others EXIT_CLASS_PEER.
  */
 #ifndef BASE_EXITCODE_H
 #define BASE_EXITCODE_H

@@ -1,6 +1,7 @@
 /*
- * io: the system calls of the house, restarted on EINTR, whole reads and writes, deadlines on sockets, and a
- * counter that can fail the n-th call (FAULT=1). Errors name the path. File descriptors are O_CLOEXEC.
+ * io: the system calls of the house, restarted on EINTR, whole reads and writes, deadlines on
+ * sockets, and a counter that can fail the n-th call (FAULT=1). Errors name the path. File
+ * descriptors are O_CLOEXEC.
  */
 #ifndef BASE_IO_H
 #define BASE_IO_H
@@ -13,14 +14,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-int io_open_read(const char *path, struct err *e); /* fd or -code: ENOENT is ERR_DATA */
+int io_open_read(const char *path, struct err *e);           /* fd or -code: ENOENT is ERR_DATA */
 int io_create(const char *path, mode_t mode, struct err *e); /* truncates */
 int io_append(const char *path, mode_t mode, struct err *e);
-void io_close(int fd);                                 /* negative is fine */
+void io_close(int fd); /* negative is fine */
 #define io_auto_fd __attribute__((cleanup(io_close_at)))
 void io_close_at(int *fd);
 
-int io_read_full(int fd, void *p, size_t n, struct err *e);          /* short is ERR_DATA */
+int io_read_full(int fd, void *p, size_t n, struct err *e); /* short is ERR_DATA */
 int io_pread_full(int fd, void *p, size_t n, int64_t offset, struct err *e);
 int io_write_full(int fd, const void *p, size_t n, struct err *e);
 int io_fsync(int fd, struct err *e);
@@ -29,7 +30,7 @@ int io_read_file(const char *path, size_t limit, struct buf *out, struct err *e)
 int io_write_file(const char *path, const void *p, size_t n, mode_t mode, struct err *e);
 int io_rename(const char *from, const char *to, struct err *e); /* and fsyncs the folder */
 int io_mkdirs(const char *path, mode_t mode, struct err *e);    /* like mkdir -p */
-int io_remove_tree(const char *path, struct err *e);            /* absent is fine; never follows links */
+int io_remove_tree(const char *path, struct err *e); /* absent is fine; never follows links */
 int64_t io_file_size(const char *path, struct err *e);
 bool io_exists(const char *path);
 
@@ -37,15 +38,24 @@ struct io_map {
 	const uint8_t *data; /* NULL for an empty file */
 	size_t size;
 };
-int io_map(const char *path, struct io_map *out, struct err *e); /* whole file, read-only, private */
+int io_map(const char *path, struct io_map *out,
+	   struct err *e); /* whole file, read-only, private */
 void io_unmap(struct io_map *m);
 
-/* Stream sockets. host is a numeric address or a name; all block at most until deadline_ms (clock_ms). */
-int io_listen(const char *host, uint16_t port, uint16_t *bound_port, struct err *e); /* port 0: any */
-int io_accept(int fd, int64_t deadline_ms, struct err *e);   /* -ERR_HANG on time-out */
-int io_connect(const char *host, uint16_t port, int64_t deadline_ms, struct err *e); /* TCP_NODELAY set */
-int io_recv_full(int fd, void *p, size_t n, int64_t deadline_ms, struct err *e); /* -ERR_PEER when closed */
+/*
+ * Stream sockets. host is a numeric address or a name; all block at most until deadline_ms
+ * (clock_ms), also while a name is looked up. A peer that is not there yet is -ERR_RETRY, one that
+ * closed or reset the connection -ERR_PEER, a deadline that passed -ERR_HANG.
+ */
+int io_listen(const char *host, uint16_t port, uint16_t *bound_port,
+	      struct err *e); /* port 0: any; host NULL or "": all addresses, IPv6 and IPv4 */
+int io_accept(int fd, int64_t deadline_ms, struct err *e); /* a blocking fd, TCP_NODELAY set */
+int io_connect(const char *host, uint16_t port, int64_t deadline_ms, struct err *e); /* likewise */
+int io_recv_full(int fd, void *p, size_t n, int64_t deadline_ms, struct err *e);
 int io_send_full(int fd, const void *p, size_t n, int64_t deadline_ms, struct err *e);
+/* What is there now: bytes (n > 0), 0 when it would block, -ERR_PEER when closed. */
+int64_t io_recv_now(int fd, void *p, size_t n, struct err *e);
+int io_wait_readable(int fd, int64_t deadline_ms, struct err *e);
 int io_set_nonblocking(int fd, bool on, struct err *e);
 
 int io_random(void *p, size_t n, struct err *e);

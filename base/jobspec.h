@@ -1,11 +1,14 @@
 /*
  * jobspec: the decoded LLMJob, used by all four programs. JSON ends here.
  *
- * jobspec_decode reads an object as the API server sends it (or the YAML a person wrote, standalone), checks
- * what the CRD checks, fills the same defaults, and names the field at fault: "spec.train.data.train: ...".
- * jobspec_encode writes job.json: {"name":..,"namespace":..,"uid":..,"generation":..,"spec":{..}} fully
- * defaulted, which jobspec_decode reads back to an equal struct. All strings live in the arena.
- * The source of truth of fields, defaults and bounds is manifests/crd.yaml.
+ * jobspec_decode reads an object as the API server sends it (or the YAML a person wrote,
+ * standalone), checks what the CRD checks, fills the same defaults, and names the field at fault:
+ * "spec.train.data.train: ...". jobspec_encode writes job.json:
+ * {"name":..,"namespace":..,"uid":..,"generation":..,"spec":{..}} fully defaulted, which
+ * jobspec_decode reads back to an equal struct. Strings live in the arena or are literals.
+ * jobspec_decode ignores unknown members, so that an older program reads what a newer API server
+ * sends; jobspec_read_file refuses them, as kubectl does. The source of truth of fields, defaults
+ * and bounds is manifests/crd.yaml.
  */
 #ifndef BASE_JOBSPEC_H
 #define BASE_JOBSPEC_H
@@ -34,6 +37,8 @@ struct jobspec_storage {
 	bool read_only;
 };
 
+#define JOBSPEC_MAP_ENTRIES 64
+
 struct jobspec_map { /* small string maps: nodeSelector, requests, limits, env */
 	const char **keys;
 	const char **values;
@@ -57,9 +62,9 @@ struct jobspec_train {
 		const char *train, *validation; /* paths; validation may be NULL */
 		enum data_format format;
 	} data;
-	int sequence_length;   /* tokens */
-	int batch_sequences;   /* sequences of the global batch, whatever the world size */
-	int64_t steps;         /* > 0; epochs is 0 then */
+	int sequence_length; /* tokens */
+	int batch_sequences; /* sequences of the global batch, whatever the world size */
+	int64_t steps;       /* > 0; epochs is 0 then */
 	double epochs;
 	uint64_t seed;
 	struct {
@@ -75,8 +80,8 @@ struct jobspec_train {
 
 struct jobspec_serve {
 	const char *model_name;
-	int context_length;  /* 0: the model's own */
-	int max_queue;       /* waiting requests, beyond it 429 */
+	int context_length; /* 0: the model's own */
+	int max_queue;      /* waiting requests, beyond it 429 */
 	int drain_seconds;
 	const char *api_key_secret; /* Secret with key "apiKey", or NULL */
 };
@@ -123,7 +128,7 @@ struct jobspec {
 		int min_replicas, wait_seconds;
 	} elastic;
 	struct {
-		const char *path; /* folder */
+		const char *path;                   /* folder */
 		int64_t every_steps, every_seconds; /* 0: off */
 		int keep;
 	} checkpoint;
@@ -135,8 +140,8 @@ struct jobspec {
 		double straggler_factor;
 		bool preflight;
 	} health;
-	int64_t active_deadline_seconds;      /* 0: none */
-	int64_t ttl_seconds_after_finished;   /* -1: none */
+	int64_t active_deadline_seconds;    /* 0: none */
+	int64_t ttl_seconds_after_finished; /* -1: none */
 
 	enum task task;
 	struct jobspec_train train; /* the one that task names is set */
@@ -144,9 +149,11 @@ struct jobspec {
 	struct jobspec_run run;
 };
 
-/* object: a whole LLMJob (apiVersion, kind, metadata, spec) or a job.json. ERR_USER names the field. */
+/* object: a whole LLMJob (apiVersion, kind, metadata, spec) or a job.json. ERR_USER names the
+ * field. */
 int jobspec_decode(const struct json *object, struct arena *a, struct jobspec *out, struct err *e);
-/* path: YAML or JSON by content; exactly one LLMJob document is expected (others are skipped when kind differs). */
+/* path: YAML or JSON by content; exactly one LLMJob document is expected (others are skipped when
+ * kind differs). */
 int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, struct err *e);
 int jobspec_encode(const struct jobspec *spec, struct buf *out, struct err *e);
 

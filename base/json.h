@@ -1,11 +1,11 @@
 /*
- * json: the only file that includes cJSON. Parsing is bounded (bytes and depth) and strict about trailing
- * bytes; reading is by typed getters with a default or by checked getters that name the path at fault;
- * writing is by the streaming writer below, which prints 64-bit integers exactly.
+ * json: the only file that includes cJSON. Parsing is bounded (bytes and depth) and strict about
+ * trailing bytes; reading is by typed getters with a default or by checked getters that name the
+ * path at fault; writing is by the streaming writer below, which prints 64-bit integers exactly.
  *
- * cJSON keeps numbers as doubles: an integer beyond 2^53 read here is refused (json_i64 -> ERR_DATA), and an
- * object that came from a server is never written back. Ownership: json_parse returns a tree that the caller
- * destroys; every other pointer is borrowed from that tree.
+ * cJSON keeps numbers as doubles: an integer beyond 2^53 read here is refused (json_i64 ->
+ * ERR_DATA), and an object that came from a server is never written back. Ownership: json_parse
+ * returns a tree that the caller destroys; every other pointer is borrowed from that tree.
  */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
@@ -18,7 +18,10 @@
 
 struct json; /* one value of a tree */
 
-int json_parse(const char *text, size_t len, struct json **out, struct err *e); /* ERR_DATA with offset */
+#define JSON_DEPTH 64 /* open brackets at once, of what json_parse and json_print take */
+
+/* RFC 8259 to the letter, and no NUL character even when escaped; ERR_DATA with the byte offset. */
+int json_parse(const char *text, size_t len, struct json **out, struct err *e);
 int json_read_file(const char *path, size_t limit, struct json **out, struct err *e);
 void json_destroy(struct json *root); /* NULL is fine */
 #define json_auto __attribute__((cleanup(json_destroy_at)))
@@ -31,7 +34,9 @@ struct json *json_new_string(const char *s);
 struct json *json_new_number(double n);
 struct json *json_new_bool(bool b);
 struct json *json_new_null(void);
-int json_put(struct json *object, const char *key, struct json *child); /* takes child even on failure */
+/* Both take the child even on failure; a NULL container or child is -ERR_MEMORY, so calls may be
+ * nested. */
+int json_put(struct json *object, const char *key, struct json *child);
 int json_push(struct json *array, struct json *child);
 
 /* Navigation: NULL in, NULL out. Keys are case-sensitive. */
@@ -60,6 +65,10 @@ const char *json_string_value(const struct json *v); /* NULL when not a string *
 double json_number_value(const struct json *v);      /* 0 when not a number */
 bool json_bool_value(const struct json *v);
 
+/* Checked getter: a whole number of at most 2^53; absent, of another type or beyond: ERR_DATA, *out
+ * untouched. */
+int json_i64(const struct json *object, const char *key, int64_t *out, struct err *e);
+
 /* Prints a tree (what this program built or parsed from a file of its own). */
 int json_print(const struct json *v, struct buf *out);
 
@@ -78,12 +87,15 @@ void jsonw_init(struct jsonw *w, struct buf *out);
 void jsonw_open(struct jsonw *w, const char *key, char bracket); /* '{' or '[' */
 void jsonw_close(struct jsonw *w);
 void jsonw_str(struct jsonw *w, const char *key, const char *value); /* NULL value: null */
-void jsonw_strn(struct jsonw *w, const char *key, const char *value, size_t len); /* bad UTF-8 -> U+FFFD */
+void jsonw_strn(struct jsonw *w, const char *key, const char *value,
+		size_t len); /* bad UTF-8 -> U+FFFD */
 void jsonw_int(struct jsonw *w, const char *key, int64_t value);
-void jsonw_num(struct jsonw *w, const char *key, double value); /* shortest that reads back; NaN: null */
+void jsonw_num(struct jsonw *w, const char *key,
+	       double value); /* shortest that reads back; NaN: null */
 void jsonw_bool(struct jsonw *w, const char *key, bool value);
 void jsonw_null(struct jsonw *w, const char *key);
-void jsonw_raw(struct jsonw *w, const char *key, const char *json); /* already JSON, of our own making */
-int jsonw_end(struct jsonw *w); /* 0, or -ERR_MEMORY when the buffer failed; asserts depth 0 */
+void jsonw_raw(struct jsonw *w, const char *key,
+	       const char *json); /* already JSON, of our own making */
+int jsonw_end(struct jsonw *w);   /* 0, or -ERR_MEMORY when the buffer failed; asserts depth 0 */
 
 #endif

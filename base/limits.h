@@ -1,27 +1,28 @@
 /*
  * limits: a bound on everything that has one, in one place. Units last in the name.
- * The CRD's bounds (manifests/crd.yaml) are the same numbers; tests/base/test_jobspec.c compares them.
+ * The CRD's bounds (manifests/crd.yaml) are the same numbers; tests/base/test_jobspec.c compares
+ * them.
  */
 #ifndef BASE_LIMITS_H
 #define BASE_LIMITS_H
 
-#define LIMIT_NAME_BYTES         64      /* a Kubernetes label or DNS label plus NUL */
-#define LIMIT_SUBDOMAIN_BYTES    254     /* object names plus NUL */
-#define LIMIT_PATH_BYTES         1024
-#define LIMIT_ADDRESS_BYTES      80      /* "[v6]:port" plus NUL */
-#define LIMIT_REPLICAS           5000    /* members dialled by one coordinator */
-#define LIMIT_RANKS_PER_REPLICA  64
-#define LIMIT_STORAGE            16
-#define LIMIT_ATTEMPTS           10      /* kept in status */
-#define LIMIT_LORA_TARGETS       16
-#define LIMIT_RUN_ARGS           64
-#define LIMIT_LOG_TAIL_BYTES     1024    /* of a failed rank, kept in an attempt */
-#define LIMIT_FRAME_BYTES        (4 << 20)
-#define LIMIT_REPORT_BYTES       (4 << 20)
-#define LIMIT_JOB_FILE_BYTES     (256 << 10)
-#define LIMIT_TENSORS            65536
-#define LIMIT_LOSS_HISTORY       64      /* points of the sparkline in a report */
-#define LIMIT_QUEUE_REQUESTS     256     /* of one serving pod, beyond it 429 */
-#define LIMIT_REQUEST_BYTES      (1 << 20)
+#define LIMIT_NAME_BYTES        64  /* a Kubernetes label or DNS label plus NUL */
+#define LIMIT_SUBDOMAIN_BYTES   254 /* object names plus NUL */
+#define LIMIT_PATH_BYTES        1024
+#define LIMIT_ADDRESS_BYTES     80   /* "[v6]:port" plus NUL */
+#define LIMIT_REPLICAS          5000 /* members dialled by one coordinator */
+#define LIMIT_RANKS_PER_REPLICA 64
+#define LIMIT_STORAGE           16
+#define LIMIT_ATTEMPTS          10 /* kept in status */
+#define LIMIT_LORA_TARGETS      16
+#define LIMIT_RUN_ARGS          64
+#define LIMIT_LOG_TAIL_BYTES    1024 /* of a failed rank, kept in an attempt */
+#define LIMIT_FRAME_BYTES       (4 << 20)
+#define LIMIT_REPORT_BYTES      (4 << 20)
+#define LIMIT_JOB_FILE_BYTES    (256 << 10)
+#define LIMIT_TENSORS           65536
+#define LIMIT_LOSS_HISTORY      64  /* points of the sparkline in a report */
+#define LIMIT_QUEUE_REQUESTS    256 /* of one serving pod, beyond it 429 */
+#define LIMIT_REQUEST_BYTES     (1 << 20)
 
 #endif

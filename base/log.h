@@ -1,10 +1,11 @@
 /*
- * log: constant message plus key=value, one line to stderr, as text or JSON. Values are quoted when needed.
+ * log: constant message plus key=value, one line to stderr, as text or JSON. Values are quoted when
+ * needed.
  *
  *   log_info("world formed", LOG_I("incarnation", inc), LOG_S("layout", text));
  *
- * A decision is logged once at info; a failure once, where it is handled. Secrets have no LOG_ macro.
- * Thread: a line is one write(2), so lines of several threads do not mix.
+ * A decision is logged once at info; a failure once, where it is handled. Secrets have no LOG_
+ * macro. Thread: a line is one write(2), so lines of several threads do not mix.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -40,7 +41,8 @@ void log_line(enum log_level level, const char *message, const struct log_field 
 #define log_warn(message, ...)  LOG_AT(LOG_WARN, message, ##__VA_ARGS__)
 #define log_error(message, ...) LOG_AT(LOG_ERROR, message, ##__VA_ARGS__)
 
-/* program: shown in every line; level: "debug", "info", "warn", "error"; json: one object a line. */
+/* program: shown in every line; level: "debug", "info", "warn", "error"; json: one object a line.
+ */
 void log_setup(const char *program, enum log_level level, bool json);
 int log_level_parse(const char *name, enum log_level *out, struct err *e);
 

@@ -1,6 +1,6 @@
 /*
- * metric: counters, gauges and histograms in Prometheus' text format. Registered once at start (a static
- * table), updated with relaxed atomics from any thread, printed by metric_print.
+ * metric: counters, gauges and histograms in Prometheus' text format. Registered once at start (a
+ * static table), updated with relaxed atomics from any thread, printed by metric_print.
  */
 #ifndef BASE_METRIC_H
 #define BASE_METRIC_H
@@ -12,13 +12,13 @@
 enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 
 struct metric {
-	const char *name;   /* llmjob_..., units last: _seconds, _bytes, _total */
+	const char *name; /* llmjob_..., units last: _seconds, _bytes, _total */
 	const char *help;
 	enum metric_kind kind;
-	const char *labels; /* fixed, "verb=\"get\"", or NULL */
+	const char *labels;          /* fixed, "verb=\"get\"", or NULL */
 	_Atomic int64_t value_milli; /* thousandths */
 	_Atomic int64_t sum_milli;
-	_Atomic int64_t bucket[12];  /* histogram: le 0.005 .01 .025 .05 .1 .25 .5 1 2.5 5 10 +Inf */
+	_Atomic int64_t bucket[12]; /* histogram: le 0.005 .01 .025 .05 .1 .25 .5 1 2.5 5 10 +Inf */
 	struct metric *next;
 };
 

@@ -1,6 +1,6 @@
 /*
- * names: every string that outsiders see: API group, labels, condition types, reasons, environment names,
- * paths inside a pod, ports. A name stands here or it is private.
+ * names: every string that outsiders see: API group, labels, condition types, reasons, environment
+ * names, paths inside a pod, ports. A name stands here or it is private.
  */
 #ifndef BASE_NAMES_H
 #define BASE_NAMES_H
@@ -32,35 +32,35 @@
 #define NAME_COND_STALLED     "Stalled"
 
 /* reasons of conditions and Events */
-#define NAME_REASON_PODS_PENDING     "PodsPending"
-#define NAME_REASON_UNSCHEDULABLE    "Unschedulable"
-#define NAME_REASON_IMAGE            "ImageUnavailable"
-#define NAME_REASON_FORMING_WORLD    "FormingWorld"
-#define NAME_REASON_TRAINING         "Training"
-#define NAME_REASON_SERVING          "Serving"
-#define NAME_REASON_RUNNING          "Running"
-#define NAME_REASON_COMPLETED        "Completed"
-#define NAME_REASON_SUSPENDED        "Suspended"
-#define NAME_REASON_SCALED_TO_ZERO   "ScaledToZero"
-#define NAME_REASON_NOT_SUSPENDED    "NotSuspended"
-#define NAME_REASON_USER_ERROR       "UserError"
-#define NAME_REASON_BAD_DATA         "BadData"
-#define NAME_REASON_OUT_OF_MEMORY    "OutOfMemory"
-#define NAME_REASON_RESTARTS         "RestartsExhausted"
-#define NAME_REASON_DEADLINE         "DeadlineExceeded"
-#define NAME_REASON_HANG             "Hang"
-#define NAME_REASON_STRAGGLER        "Straggler"
-#define NAME_REASON_LOST_PEER        "LostPeer"
-#define NAME_REASON_BAD_DEVICE       "BadDevice"
-#define NAME_REASON_ALL_WELL         "AllRanksProgressing"
-#define NAME_REASON_NOT_STARTED      "NotStarted"
-#define NAME_REASON_COORDINATOR      "CoordinatorUnreachable"
-#define NAME_REASON_POD_CREATED      "PodCreated"
-#define NAME_REASON_POD_DELETED      "PodDeleted"
-#define NAME_REASON_SCALING          "Scaling"
-#define NAME_REASON_WORLD_FORMED     "WorldFormed"
-#define NAME_REASON_RANK_FAILED      "RankFailed"
-#define NAME_REASON_CHECKPOINT       "CheckpointSaved"
+#define NAME_REASON_PODS_PENDING   "PodsPending"
+#define NAME_REASON_UNSCHEDULABLE  "Unschedulable"
+#define NAME_REASON_IMAGE          "ImageUnavailable"
+#define NAME_REASON_FORMING_WORLD  "FormingWorld"
+#define NAME_REASON_TRAINING       "Training"
+#define NAME_REASON_SERVING        "Serving"
+#define NAME_REASON_RUNNING        "Running"
+#define NAME_REASON_COMPLETED      "Completed"
+#define NAME_REASON_SUSPENDED      "Suspended"
+#define NAME_REASON_SCALED_TO_ZERO "ScaledToZero"
+#define NAME_REASON_NOT_SUSPENDED  "NotSuspended"
+#define NAME_REASON_USER_ERROR     "UserError"
+#define NAME_REASON_BAD_DATA       "BadData"
+#define NAME_REASON_OUT_OF_MEMORY  "OutOfMemory"
+#define NAME_REASON_RESTARTS       "RestartsExhausted"
+#define NAME_REASON_DEADLINE       "DeadlineExceeded"
+#define NAME_REASON_HANG           "Hang"
+#define NAME_REASON_STRAGGLER      "Straggler"
+#define NAME_REASON_LOST_PEER      "LostPeer"
+#define NAME_REASON_BAD_DEVICE     "BadDevice"
+#define NAME_REASON_ALL_WELL       "AllRanksProgressing"
+#define NAME_REASON_NOT_STARTED    "NotStarted"
+#define NAME_REASON_COORDINATOR    "CoordinatorUnreachable"
+#define NAME_REASON_POD_CREATED    "PodCreated"
+#define NAME_REASON_POD_DELETED    "PodDeleted"
+#define NAME_REASON_SCALING        "Scaling"
+#define NAME_REASON_WORLD_FORMED   "WorldFormed"
+#define NAME_REASON_RANK_FAILED    "RankFailed"
+#define NAME_REASON_CHECKPOINT     "CheckpointSaved"
 
 /* environment of the agent's container (set by the controller) */
 #define NAME_ENV_JOB       "LLMJOB_JOB"
@@ -72,13 +72,14 @@
 #define NAME_ENV_JOB_DIR   "LLMJOB_JOB_DIR"
 
 /* in the pod */
-#define NAME_JOB_DIR     "/etc/llmjob"        /* the job Secret: job.json, token */
-#define NAME_JOB_FILE    "job.json"
-#define NAME_TOKEN_FILE  "token"
-#define NAME_RUN_DIR     "/run/llmjob"        /* emptyDir, writable */
-#define NAME_LIB_DIR     "/usr/lib/llmjob"    /* rank binary and plugins */
-#define NAME_PORT_AGENT  7070                 /* control: /v1/desired, /v1/job, /v1/mesh, /healthz, /metrics */
-#define NAME_PORT_SERVE  8000                 /* OpenAI API */
-#define NAME_HEADER_TOKEN "X-Llmjob-Token"    /* as Authorization: Bearer, but survives the API server's proxy */
+#define NAME_JOB_DIR    "/etc/llmjob" /* the job Secret: job.json, token */
+#define NAME_JOB_FILE   "job.json"
+#define NAME_TOKEN_FILE "token"
+#define NAME_RUN_DIR    "/run/llmjob"     /* emptyDir, writable */
+#define NAME_LIB_DIR    "/usr/lib/llmjob" /* rank binary and plugins */
+#define NAME_PORT_AGENT 7070 /* control: /v1/desired, /v1/job, /v1/mesh, /healthz, /metrics */
+#define NAME_PORT_SERVE 8000 /* OpenAI API */
+#define NAME_HEADER_TOKEN                                                                          \
+	"X-Llmjob-Token" /* as Authorization: Bearer, but survives the API server's proxy */
 
 #endif

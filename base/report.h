@@ -1,11 +1,13 @@
 /*
  * report: what crosses between the controller (or the standalone run) and the coordinator.
  *
- *   PUT /v1/desired   struct desired   controller -> agent of replica 0, idempotent, every pass that differs
- *   GET /v1/job       struct report    agent -> controller; bounded facts, no history beyond `attempts`
+ *   PUT /v1/desired   struct desired   controller -> agent of replica 0, idempotent, every pass
+ * that differs GET /v1/job       struct report    agent -> controller; bounded facts, no history
+ * beyond `attempts`
  *
- * Both need "Authorization: Bearer <token>" (or NAME_HEADER_TOKEN) and answer JSON. A decoder refuses what
- * exceeds base/limits.h. Times are wall milliseconds. Decoded strings live in the arena.
+ * Both need "Authorization: Bearer <token>" (or NAME_HEADER_TOKEN) and answer JSON. A decoder
+ * refuses what exceeds base/limits.h. Times are wall milliseconds. Decoded strings live in the
+ * arena.
  */
 #ifndef BASE_REPORT_H
 #define BASE_REPORT_H
@@ -29,18 +31,18 @@ struct desired {
 	int64_t generation;
 	int replicas;
 	bool suspend;
-	bool release; /* the outcome is recorded: agents may exit 0 */
+	bool release;           /* the outcome is recorded: agents may exit 0 */
 	struct member *members; /* sorted by replica; those that exist now */
 	int member_count;
 };
 
 enum job_state {
-	JOB_WAITING,    /* members missing */
-	JOB_FORMING,    /* world being formed, ranks loading */
-	JOB_RUNNING,    /* training or running steps */
+	JOB_WAITING, /* members missing */
+	JOB_FORMING, /* world being formed, ranks loading */
+	JOB_RUNNING, /* training or running steps */
 	JOB_SERVING,
-	JOB_STOPPING,   /* stopping at a boundary for a new world */
-	JOB_SUSPENDED,  /* desired.suspend or replicas 0: checkpoint committed, no ranks */
+	JOB_STOPPING,  /* stopping at a boundary for a new world */
+	JOB_SUSPENDED, /* desired.suspend or replicas 0: checkpoint committed, no ranks */
 	JOB_COMPLETE,
 	JOB_FAILED,
 	JOB_STATES
@@ -50,17 +52,18 @@ const char *job_state_name(enum job_state s); /* "Waiting", ... */
 struct report_rank {
 	int rank, replica;
 	const char *node;
-	const char *phase;      /* "load", "forward", "allreduce", ... */
+	const char *phase; /* "load", "forward", "allreduce", ... */
 	int64_t step;
 	double tokens_per_second;
-	int64_t silent_ms;      /* since its heartbeat moved */
+	int64_t silent_ms; /* since its heartbeat moved */
 };
 
 struct attempt {
-	int64_t number;         /* = incarnation */
+	int64_t number;               /* = incarnation */
 	int64_t started_ms, ended_ms; /* ended 0: the current one */
-	const char *cause;      /* "Started", "RankFailed", "LostPeer", "Scaled", "Hang", "Resumed", ... of its END; "" while current */
-	int replica, rank;      /* at fault, -1: none */
+	const char *cause; /* "Started", "RankFailed", "LostPeer", "Scaled", "Hang", "Resumed", ...
+			      of its END; "" while current */
+	int replica, rank; /* at fault, -1: none */
 	const char *node;
 	const char *exit_class; /* err_code_name */
 	int64_t step;           /* reached */
@@ -68,7 +71,7 @@ struct attempt {
 	const char *log_tail;   /* last lines of the failed rank's stderr */
 };
 
-struct verdict { /* kind "" : none */
+struct verdict {          /* kind "" : none */
 	const char *kind; /* "Hang", "Straggler", "LostPeer", "BadDevice" */
 	int replica, rank;
 	const char *node, *operation, *message;
@@ -76,26 +79,26 @@ struct verdict { /* kind "" : none */
 };
 
 struct report {
-	int64_t generation;  /* of the desired state it follows */
+	int64_t generation; /* of the desired state it follows */
 	int64_t incarnation;
 	enum job_state state;
-	int world_replicas;  /* replicas 0..n-1 that the running world needs; 0: none. Surplus pods may go when
-				this is at most desired.replicas. */
-	int connected;       /* members whose agent is joined */
+	int world_replicas; /* replicas 0..n-1 that the running world needs; 0: none. Surplus pods
+			       may go when this is at most desired.replicas. */
+	int connected;      /* members whose agent is joined */
 	int ranks, data_parallel, tensor, pipeline, context;
 	int64_t memory_per_rank_bytes;
 
 	int64_t step, steps, tokens;
 	double loss, first_loss, validation_loss, first_validation_loss; /* NaN: not known */
 	double tokens_per_second;
-	int64_t last_step_ms, eta_seconds; /* eta -1: unknown */
+	int64_t last_step_ms, eta_seconds;       /* eta -1: unknown */
 	double loss_history[LIMIT_LOSS_HISTORY]; /* oldest first, evenly thinned */
 	int loss_history_count;
 
 	int64_t checkpoint_step, checkpoint_ms; /* step -1: none yet */
 	const char *checkpoint_path;
 
-	int restarts;       /* attempts that ended by failure */
+	int restarts; /* attempts that ended by failure */
 	struct verdict verdict;
 	struct attempt *attempts; /* oldest first, at most LIMIT_ATTEMPTS */
 	int attempt_count;
@@ -105,7 +108,7 @@ struct report {
 	enum err_code failure; /* JOB_FAILED: class, and the sentence that names file and line */
 	const char *failure_reason; /* NAME_REASON_... */
 	const char *failure_message;
-	const char *serve_address;  /* host:port when serving and ready, else "" */
+	const char *serve_address; /* host:port when serving and ready, else "" */
 };
 
 int desired_encode(const struct desired *d, struct buf *out, struct err *e);

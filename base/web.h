@@ -1,10 +1,11 @@
 /*
- * web: the only file that includes libwebsockets: an HTTP/1.1 server with streaming answers, WebSocket on both
- * sides, adopted file descriptors and timers: the one loop of an agent, and the controller's small server.
+ * web: the only file that includes libwebsockets: an HTTP/1.1 server with streaming answers,
+ * WebSocket on both sides, adopted file descriptors and timers: the one loop of an agent, and the
+ * controller's small server.
  *
- * Single-threaded: every callback runs inside web_turn. Bodies are bounded by LIMIT_REQUEST_BYTES unless
- * web_conf says else. A handler answers at once with web_answer, or keeps the exchange and answers later, or
- * streams (web_stream_begin/_data/_end). gone_fn tells that the client went away.
+ * Single-threaded: every callback runs inside web_turn. Bodies are bounded by LIMIT_REQUEST_BYTES
+ * unless web_conf says else. A handler answers at once with web_answer, or keeps the exchange and
+ * answers later, or streams (web_stream_begin/_data/_end). gone_fn tells that the client went away.
  */
 #ifndef BASE_WEB_H
 #define BASE_WEB_H
@@ -20,8 +21,8 @@ struct web_exchange; /* one request of a client */
 struct web_socket;   /* one WebSocket */
 
 struct web_conf {
-	size_t body_limit;        /* 0: LIMIT_REQUEST_BYTES */
-	int max_connections;      /* 0: 1024 */
+	size_t body_limit;   /* 0: LIMIT_REQUEST_BYTES */
+	int max_connections; /* 0: 1024 */
 };
 
 typedef void web_request_fn(void *user, struct web_exchange *x);
@@ -43,19 +44,23 @@ const char *web_header(const struct web_exchange *x, const char *lower_case_name
 const char *web_body(const struct web_exchange *x, size_t *len);
 void web_set_user(struct web_exchange *x, void *user, void (*gone_fn)(void *user));
 /* headers: further "Name: value" lines, NULL-terminated, or NULL */
-void web_answer(struct web_exchange *x, int status, const char *content_type, const void *body, size_t len,
-		const char *const *headers);
+void web_answer(struct web_exchange *x, int status, const char *content_type, const void *body,
+		size_t len, const char *const *headers);
 void web_stream_begin(struct web_exchange *x, int status, const char *content_type);
-int web_stream_data(struct web_exchange *x, const void *data, size_t len); /* queued, bounded 1 MiB: -ERR_MEMORY */
+int web_stream_data(struct web_exchange *x, const void *data,
+		    size_t len); /* queued, bounded 1 MiB: -ERR_MEMORY */
 void web_stream_end(struct web_exchange *x);
 
-/* WebSocket: whole text messages, bounded by body_limit; pings every 2 s; gone after 8 s of silence. */
+/* WebSocket: whole text messages, bounded by body_limit; pings every 2 s; gone after 8 s of
+ * silence. */
 struct web_socket_fns {
 	void (*open_fn)(void *user, struct web_socket *s);
 	void (*message_fn)(void *user, struct web_socket *s, const char *text, size_t len);
-	void (*closed_fn)(void *user, struct web_socket *s, const char *why); /* s is invalid afterwards */
+	void (*closed_fn)(void *user, struct web_socket *s,
+			  const char *why); /* s is invalid afterwards */
 };
-/* Server side: paths equal to `path` upgrade when the bearer token equals `token`. user is the path's. */
+/* Server side: paths equal to `path` upgrade when the bearer token equals `token`. user is the
+ * path's. */
 int web_accept_sockets(struct web *w, const char *path, const char *token,
 		       const struct web_socket_fns *fns, void *user, struct err *e);
 /* Client side; closed_fn is called when it cannot be opened. */

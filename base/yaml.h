@@ -1,6 +1,7 @@
 /*
- * yaml: the only file that includes libyaml. Gives a json tree; YAML 1.2 core scalars (a quoted scalar is a
- * string; true/false/null, decimal numbers are typed). Anchors and aliases are refused. Errors name the line.
+ * yaml: the only file that includes libyaml. Gives a json tree; YAML 1.2 core scalars (a quoted
+ * scalar is a string; true/false/null, decimal numbers are typed). Anchors and aliases are refused.
+ * Errors name the line.
  */
 #ifndef BASE_YAML_H
 #define BASE_YAML_H

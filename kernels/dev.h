@@ -1,10 +1,11 @@
 /*
  * dev: one computing device as a rank sees it, and the registry of kinds.
  *
- * A kind ("cpu", "cpu-ref", later "cuda" from the plugin libllmjob-cuda.so) is chosen at run time by name. A
- * struct dev belongs to one thread. Operations (kernels/ops.h) are asynchronous: they return nothing, run in
- * the order they were called, and their first failure sticks until dev_sync() reports it. Device memory must
- * not be assumed readable by the host: use dev_upload / dev_download.
+ * A kind ("cpu", "cpu-ref", later "cuda" from the plugin libllmjob-cuda.so) is chosen at run time
+ * by name. A struct dev belongs to one thread. Operations (kernels/ops.h) are asynchronous: they
+ * return nothing, run in the order they were called, and their first failure sticks until
+ * dev_sync() reports it. Device memory must not be assumed readable by the host: use dev_upload /
+ * dev_download.
  */
 #ifndef KERNELS_DEV_H
 #define KERNELS_DEV_H
@@ -27,8 +28,8 @@ enum dtype {
 	DTYPE_Q6_K, /* super-blocks of 256 (210 bytes) */
 	DTYPES
 };
-const char *dtype_name(enum dtype t);                  /* "f32", "bf16", "q4_1", ... */
-int64_t dtype_block(enum dtype t);                     /* elements a block: 1, 32, 256 */
+const char *dtype_name(enum dtype t); /* "f32", "bf16", "q4_1", ... */
+int64_t dtype_block(enum dtype t);    /* elements a block: 1, 32, 256 */
 int64_t dtype_block_bytes(enum dtype t);
 /* Bytes of count elements (a multiple of the block), or -1 on overflow or a ragged count. */
 int64_t dtype_bytes(enum dtype t, int64_t count);
@@ -65,7 +66,8 @@ struct dev_info {
 	bool host_readable; /* device pointers may be dereferenced by the host */
 };
 
-/* index: which device of the kind; threads: 0 = those the process may use. Unknown kind: ERR_USER. */
+/* index: which device of the kind; threads: 0 = those the process may use. Unknown kind: ERR_USER.
+ */
 int dev_open(const char *kind, int index, int threads, struct dev **out, struct err *e);
 void dev_close(struct dev *d);
 const struct ops *dev_ops(const struct dev *d);
@@ -75,7 +77,8 @@ void dev_describe(const struct dev *d, struct dev_info *out);
 int dev_alloc(struct dev *d, size_t bytes, void **out, struct err *e);
 void dev_free(struct dev *d, void *p);
 void dev_upload(struct dev *d, void *dst, const void *host, size_t bytes);
-void dev_download(struct dev *d, void *host, const void *src, size_t bytes); /* waits for src to be ready */
+void dev_download(struct dev *d, void *host, const void *src,
+		  size_t bytes); /* waits for src to be ready */
 void dev_zero(struct dev *d, void *dst, size_t bytes);
 void dev_copy(struct dev *d, void *dst, const void *src, size_t bytes);
 int dev_sync(struct dev *d, struct err *e); /* waits; returns and clears the first failure */

@@ -1,20 +1,22 @@
 /*
- * ops: the one list of operations. From LLMJOB_OPS come the function table of every device, the declarations
- * of the CPU reference (cpu/ref.c, op_ref_<name>) and of the fast CPU version (op_cpu_<name>), and the parity
- * test that runs each against the reference. An operation that a device lacks makes dev_open fail.
+ * ops: the one list of operations. From LLMJOB_OPS come the function table of every device, the
+ * declarations of the CPU reference (cpu/ref.c, op_ref_<name>) and of the fast CPU version
+ * (op_cpu_<name>), and the parity test that runs each against the reference. An operation that a
+ * device lacks makes dev_open fail.
  *
- * Conventions: row-major, contiguous unless a stride (ld, in elements) is given. B batch, T tokens of a
- * sequence, N = B*T rows, C channels, H query heads, G key/value heads, D head size, V vocabulary, F hidden
- * size of the feed-forward. `t` is the element type of activations and weights: F32 or BF16. Gradients of
- * weights, statistics and losses are always F32; sums are accumulated in F32. "+=" marks an accumulating output.
+ * Conventions: row-major, contiguous unless a stride (ld, in elements) is given. B batch, T tokens
+ * of a sequence, N = B*T rows, C channels, H query heads, G key/value heads, D head size, V
+ * vocabulary, F hidden size of the feed-forward. `t` is the element type of activations and
+ * weights: F32 or BF16. Gradients of weights, statistics and losses are always F32; sums are
+ * accumulated in F32. "+=" marks an accumulating output.
  */
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
 
 #include "kernels/dev.h"
 
-/* C (m, n) = alpha * op(A) (m, k) * op(B) (k, n) + beta * C; ta: A is stored (k, m); tb: B is stored (n, k).
-   a_type = b_type in {F32, BF16}; c_type F32 or BF16 (beta needs the same C). */
+/* C (m, n) = alpha * op(A) (m, k) * op(B) (k, n) + beta * C; ta: A is stored (k, m); tb: B is
+   stored (n, k). a_type = b_type in {F32, BF16}; c_type F32 or BF16 (beta needs the same C). */
 struct op_matmul {
 	int64_t m, n, k;
 	const void *a, *b;
@@ -25,7 +27,8 @@ struct op_matmul {
 	float alpha, beta; /* beta 0 or 1 */
 };
 
-/* y (m, n) F32 = x (m, k) F32 * W^T, W (n, k) in GGUF blocks of w_type (or F32, BF16, F16); m small: decoding. */
+/* y (m, n) F32 = x (m, k) F32 * W^T, W (n, k) in GGUF blocks of w_type (or F32, BF16, F16); m
+ * small: decoding. */
 struct op_quant_matmul {
 	int64_t m, n, k;
 	const float *x;
@@ -53,14 +56,14 @@ struct op_rmsnorm {
 	void *y;
 	float *rstd; /* (n): written forward, read backward */
 	const void *dy;
-	void *dx;   /* (n, c) t; = backward, or += when accumulate */
-	float *dw;  /* (c) F32 +=; NULL when w is frozen */
+	void *dx;  /* (n, c) t; = backward, or += when accumulate */
+	float *dw; /* (c) F32 +=; NULL when w is frozen */
 	bool accumulate;
 	enum dtype t;
 };
 
-/* Rotary positions in place on x (n, heads, d), "half" layout: pairs (i, i + d/2). ld: elements a row.
-   position (n) I32; inverse: rotate by the negative angle (backward). */
+/* Rotary positions in place on x (n, heads, d), "half" layout: pairs (i, i + d/2). ld: elements a
+   row. position (n) I32; inverse: rotate by the negative angle (backward). */
 struct op_rope {
 	int64_t n, heads, d, ld;
 	void *x;
@@ -70,9 +73,10 @@ struct op_rope {
 	enum dtype t;
 };
 
-/* Causal attention with grouped heads over q (b, t, h, d), k, v (b, t, g, d) with row strides (elements from
-   one token to the next); o (b, t, h, d) contiguous; lse (b, h, t) F32; scale usually 1/sqrt(d). No (t, t)
-   matrix in memory. Backward writes dq, dk, dv with the strides of q, k, v. */
+/* Causal attention with grouped heads over q (b, t, h, d), k, v (b, t, g, d) with row strides
+   (elements from one token to the next); o (b, t, h, d) contiguous; lse (b, h, t) F32; scale
+   usually 1/sqrt(d). No (t, t) matrix in memory. Backward writes dq, dk, dv with the strides of q,
+   k, v. */
 struct op_attention {
 	int64_t b, tokens, h, g, d;
 	float scale;
@@ -85,9 +89,9 @@ struct op_attention {
 	enum dtype t;
 };
 
-/* Decoding: q (n, h, d) F32, one new token each of n sequences; k_cache, v_cache of sequence i: (capacity, g, d)
-   of kv_type at k_cache + i * sequence_stride elements; length[i] tokens are valid (the new one included);
-   o (n, h, d) F32. */
+/* Decoding: q (n, h, d) F32, one new token each of n sequences; k_cache, v_cache of sequence i:
+   (capacity, g, d) of kv_type at k_cache + i * sequence_stride elements; length[i] tokens are valid
+   (the new one included); o (n, h, d) F32. */
 struct op_attention_decode {
 	int64_t n, h, g, d;
 	float scale;
@@ -99,7 +103,8 @@ struct op_attention_decode {
 	enum dtype kv_type; /* F32 or BF16 */
 };
 
-/* y (n, f) = silu(gate) * up; gate and up (n, f) with row stride ld (so that one (n, 2f) product serves both) */
+/* y (n, f) = silu(gate) * up; gate and up (n, f) with row stride ld (so that one (n, 2f) product
+ * serves both) */
 struct op_swiglu {
 	int64_t n, f, ld;
 	const void *gate, *up;
@@ -109,8 +114,8 @@ struct op_swiglu {
 	enum dtype t;
 };
 
-/* logits (n, v) t -> loss (n) F32 = -log softmax[target] (0 where target < 0), and, when backward, logits become
-   (softmax - onehot) * scale in place (0 where target < 0). */
+/* logits (n, v) t -> loss (n) F32 = -log softmax[target] (0 where target < 0), and, when backward,
+   logits become (softmax - onehot) * scale in place (0 where target < 0). */
 struct op_xent {
 	int64_t n, v;
 	void *logits;
@@ -140,7 +145,8 @@ struct op_convert {
 	enum dtype y_type;
 };
 
-/* *out (1) F32 += sum of squares of x (count) F32; the order of summation is fixed: bitwise repeatable */
+/* *out (1) F32 += sum of squares of x (count) F32; the order of summation is fixed: bitwise
+ * repeatable */
 struct op_sumsq {
 	int64_t count;
 	const float *x;
@@ -183,7 +189,8 @@ struct ops {
 #undef OPS_FIELD
 };
 
-/* The two CPU implementations; the fast one may leave an entry to the reference only in cpu/table.c. */
+/* The two CPU implementations; the fast one may leave an entry to the reference only in
+ * cpu/table.c. */
 #define OPS_DECLARE(name, args)                                                                    \
 	void op_ref_##name(struct dev *, const args *);                                            \
 	void op_cpu_##name(struct dev *, const args *);

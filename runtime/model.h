@@ -1,9 +1,11 @@
 /*
- * model: one configurable transformer, forward and backward written once. Every tensor lives in device memory
- * (never dereferenced here), carved from arenas that memplan sized; nothing is allocated in a step.
+ * model: one configurable transformer, forward and backward written once. Every tensor lives in
+ * device memory (never dereferenced here), carved from arenas that memplan sized; nothing is
+ * allocated in a step.
  *
- * Training: parameters in compute type t (F32 or BF16) with F32 masters and gradients for what is trainable:
- * everything (METHOD_FULL) or the LoRA factors only. Serving: parameters in t or as stored blocks, a KV cache.
+ * Training: parameters in compute type t (F32 or BF16) with F32 masters and gradients for what is
+ * trainable: everything (METHOD_FULL) or the LoRA factors only. Serving: parameters in t or as
+ * stored blocks, a KV cache.
  */
 #ifndef RUNTIME_MODEL_H
 #define RUNTIME_MODEL_H
@@ -20,22 +22,24 @@ struct model;
 
 struct model_conf {
 	struct model_config config;
-	enum dtype t;             /* compute type */
+	enum dtype t; /* compute type */
 	bool train;
-	int64_t micro_sequences;  /* B of one forward, training */
-	int64_t sequence_length;  /* T, training */
-	int lora_rank;            /* 0: full training */
+	int64_t micro_sequences; /* B of one forward, training */
+	int64_t sequence_length; /* T, training */
+	int lora_rank;           /* 0: full training */
 	float lora_alpha;
 	const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
-	uint64_t seed;            /* of random weights and LoRA's A */
-	int64_t kv_capacity;      /* tokens, serving */
-	struct coll *coll;        /* gradients are placed in its memory when not NULL */
+	uint64_t seed;                   /* of random weights and LoRA's A */
+	int64_t kv_capacity;             /* tokens, serving */
+	struct coll *coll;               /* gradients are placed in its memory when not NULL */
+	struct wire_page *page;          /* a beat a layer; or NULL */
 };
 
 int model_create(struct dev *d, const struct model_conf *c, struct model **out, struct err *e);
 void model_destroy(struct model *m);
 int model_load(struct model *m, struct weights *w, struct err *e);
-int model_init_random(struct model *m, struct err *e); /* normal(0, 0.02), norms 1; depends on seed and name only */
+/* normal(0, 0.02), norms 1; depends on seed and name only */
+int model_init_random(struct model *m, struct err *e);
 int64_t model_parameters(const struct model *m);
 int64_t model_memory_bytes(const struct model *m);
 
@@ -52,19 +56,27 @@ const struct model_part *model_part_at(const struct model *m, int i);
 int64_t model_trainable(const struct model *m); /* elements of the flat ranges */
 float *model_master(struct model *m);           /* device F32 */
 float *model_gradient(struct model *m);         /* device F32, coll memory */
-uint16_t *model_compute_copy(struct model *m);  /* device BF16 copy of the masters, or NULL when t is F32 */
+/* The device BF16 copy of the masters, or NULL when t is F32. */
+uint16_t *model_compute_copy(struct model *m);
+void model_master_changed(struct model *m); /* masters were written from outside: renews the copy */
 
-/* Forward over (b, T) ids and targets (host), then, when backward, gradients += with dlogits scaled by `scale`.
-   *loss_sum: sum over tokens of -log p. */
-int model_step(struct model *m, int64_t b, const int32_t *inputs, const int32_t *targets, float scale,
-	       bool backward, double *loss_sum, struct err *e);
+/* Forward over (b, T) ids and targets (host), then, when backward, gradients += with dlogits scaled
+   by `scale`. *loss_sum: sum over tokens of -log p. */
+int model_step(struct model *m, int64_t b, const int32_t *inputs, const int32_t *targets,
+	       float scale, bool backward, double *loss_sum, struct err *e);
 void model_zero_gradient(struct model *m);
 
-/* Serving: run `count` tokens of a sequence after `past` cached ones; logits of the last (or of all) to the host, F32. */
-int model_extend(struct model *m, const int32_t *ids, int64_t count, int64_t past, bool all_logits, float *logits,
-		 struct err *e);
+/* Serving: run `count` tokens of a sequence after `past` cached ones; logits of the last (or of
+   all) to the host, F32; logits NULL: none are computed. */
+int model_extend(struct model *m, const int32_t *ids, int64_t count, int64_t past, bool all_logits,
+		 float *logits, struct err *e);
+
+/* Every tensor of the model itself, trained or not (export); offsets are of no use to others. */
+int model_base_count(const struct model *m);
+const struct model_part *model_base_at(const struct model *m, int i);
 
 /* One named tensor as F32 on the host, LoRA merged in when merged (export). */
-int model_read(struct model *m, const char *name, bool merged, float *dst, int64_t count, struct err *e);
+int model_read(struct model *m, const char *name, bool merged, float *dst, int64_t count,
+	       struct err *e);
 
 #endif

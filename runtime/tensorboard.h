@@ -1,6 +1,7 @@
 /*
- * tensorboard: event files that TensorBoard reads (TFRecord framing with masked CRC-32C, hand-encoded Event
- * protobufs; format: tensorflow/core/util/event.proto, record_writer). Scalars only. One writer, rank 0.
+ * tensorboard: event files that TensorBoard reads (TFRecord framing with masked CRC-32C,
+ * hand-encoded Event protobufs; format: tensorflow/core/util/event.proto, record_writer). Scalars
+ * only. One writer, rank 0.
  */
 #ifndef RUNTIME_TENSORBOARD_H
 #define RUNTIME_TENSORBOARD_H
@@ -11,8 +12,10 @@
 
 struct tensorboard;
 /* A new file events.out.tfevents.<seconds>.<host>.<incarnation> in folder (made when absent). */
-int tensorboard_create(const char *folder, int64_t incarnation, struct tensorboard **out, struct err *e);
-int tensorboard_scalar(struct tensorboard *t, const char *tag, int64_t step, double value, struct err *e);
+int tensorboard_create(const char *folder, int64_t incarnation, struct tensorboard **out,
+		       struct err *e);
+int tensorboard_scalar(struct tensorboard *t, const char *tag, int64_t step, double value,
+		       struct err *e);
 int tensorboard_flush(struct tensorboard *t, struct err *e);
 void tensorboard_close(struct tensorboard *t);
 

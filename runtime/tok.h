@@ -1,7 +1,8 @@
 /*
- * tok: byte-level BPE tokenizers (GPT-2 family) as GGUF files and tokenizer.json describe them: normaliser none,
- * pre-tokenizer by regular expressions (runtime/tok_split.c is the only file that includes PCRE2), merges,
- * special tokens. Equal to the reference tokenizer's ids on any valid UTF-8. Thread: encode is reentrant.
+ * tok: byte-level BPE tokenizers (GPT-2 family) as GGUF files and tokenizer.json describe them:
+ * normaliser none, pre-tokenizer by regular expressions (runtime/tok_split.c is the only file that
+ * includes PCRE2), merges, special tokens. Equal to the reference tokenizer's ids on any valid
+ * UTF-8. Thread: encode is reentrant.
  */
 #ifndef RUNTIME_TOK_H
 #define RUNTIME_TOK_H
@@ -25,12 +26,16 @@ struct tok_ids {
 	int32_t *id;
 	int64_t count, capacity;
 };
+int tok_ids_add(struct tok_ids *ids, int32_t id, struct err *e);
 void tok_ids_done(struct tok_ids *ids);
 
-/* Appends; text is checked: invalid UTF-8 is ERR_DATA with the byte offset. special: names of special tokens in
-   the text ("<|im_start|>") become those tokens (prompts from templates), otherwise they are plain text. */
-int tok_encode(const struct tok *t, const char *text, int64_t len, bool special, struct tok_ids *out, struct err *e);
-/* Appends the bytes of one token (may be part of a UTF-8 sequence). Special tokens give nothing when skip_special. */
+/* Appends; text is checked: invalid UTF-8 is ERR_DATA with the byte offset. special: names of
+   special tokens in the text ("<|im_start|>") become those tokens (prompts from templates),
+   otherwise they are plain text. */
+int tok_encode(const struct tok *t, const char *text, int64_t len, bool special,
+	       struct tok_ids *out, struct err *e);
+/* Appends the bytes of one token (may be part of a UTF-8 sequence). Special tokens give nothing
+ * when skip_special. */
 int tok_decode(const struct tok *t, int32_t id, bool skip_special, struct buf *out);
 bool tok_is_special(const struct tok *t, int32_t id);
 

@@ -1,11 +1,13 @@
 /*
- * weights: a model on disk, whatever its format. Opens a GGUF file or a Hugging Face folder (config.json,
- * *.safetensors with or without an index, tokenizer.json), and gives its configuration, tensors by their
- * canonical name, tokenizer and chat template.
+ * weights: a model on disk, whatever its format. Opens a GGUF file or a Hugging Face folder
+ * (config.json,
+ * *.safetensors with or without an index, tokenizer.json), and gives its configuration, tensors by
+ * their canonical name, tokenizer and chat template.
  *
- * Canonical names and layouts are Hugging Face's for Llama ("model.layers.3.self_attn.q_proj.weight", (out, in),
- * rotary "half" layout); runtime/family.c maps others onto them (GGUF's permuted q and k rows included).
- * Sizes from the file are checked in 64 bits before use; errors are ERR_DATA and name the file.
+ * Canonical names and layouts are Hugging Face's for Llama
+ * ("model.layers.3.self_attn.q_proj.weight", (out, in), rotary "half" layout); runtime/family.c
+ * maps others onto them (GGUF's permuted q and k rows included). Sizes from the file are checked in
+ * 64 bits before use; errors are ERR_DATA and name the file.
  */
 #ifndef RUNTIME_WEIGHTS_H
 #define RUNTIME_WEIGHTS_H
@@ -16,14 +18,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct model_config { /* one transformer, described by data; other families add fields */
+struct model_config {          /* one transformer, described by data; other families add fields */
 	char architecture[32]; /* "llama" */
 	int64_t vocab, dim, layers, heads, kv_heads, head_dim, ffn_dim, context;
 	float norm_eps, rope_theta;
 	bool tied_embeddings;
 	int32_t bos_id, eos_id, pad_id; /* -1: none */
 };
-int model_config_check(const struct model_config *c, struct err *e); /* bounds, divisibility, overflow */
+int model_config_check(const struct model_config *c,
+		       struct err *e); /* bounds, divisibility, overflow */
 
 struct weights;
 struct weights_tensor {
@@ -42,24 +45,33 @@ int weights_count(const struct weights *w);
 const struct weights_tensor *weights_at(const struct weights *w, int i);
 const struct weights_tensor *weights_find(const struct weights *w, const char *name); /* or NULL */
 
-/* Decodes rows [row, row + rows) of a tensor (a vector has one row a element) to F32 or BF16 in host memory.
-   ERR_DATA when absent, or when its shape is not (expect_rows, expect_cols); expect_cols 1 for a vector. */
-int weights_read(struct weights *w, const char *name, int64_t expect_rows, int64_t expect_cols, int64_t row,
-		 int64_t rows, enum dtype want, void *dst, struct err *e);
-/* The stored blocks of a whole tensor, canonical row order, borrowed until close; for quantised serving. */
-int weights_raw(struct weights *w, const char *name, enum dtype *type, const void **data, struct err *e);
+/* Decodes rows [row, row + rows) of a tensor (a vector has one row a element) to F32 or BF16 in
+   host memory. ERR_DATA when absent, or when its shape is not (expect_rows, expect_cols);
+   expect_cols 1 for a vector. */
+int weights_read(struct weights *w, const char *name, int64_t expect_rows, int64_t expect_cols,
+		 int64_t row, int64_t rows, enum dtype want, void *dst, struct err *e);
+/* The stored blocks of a whole tensor, canonical row order, borrowed until close; for quantised
+ * serving. */
+int weights_raw(struct weights *w, const char *name, enum dtype *type, const void **data,
+		struct err *e);
+
+/* What the tokenizer and the template are read from: the GGUF file, or NULL and the folder. */
+struct gguf;
+const struct gguf *weights_gguf(const struct weights *w);
+const char *weights_path(const struct weights *w);
 
 /* Parses a config.json (for model.init: Random). */
 int model_config_read(const char *path, struct model_config *out, struct err *e);
 
-/* A Hugging Face folder under construction: config.json, tokenizer.json, tokenizer_config.json (chat template),
-   generation_config.json, model.safetensors; written beside and renamed into place at the end. */
+/* A Hugging Face folder under construction: config.json, tokenizer.json, tokenizer_config.json
+   (chat template), generation_config.json, model.safetensors; written beside and renamed into place
+   at the end. */
 struct hf_writer;
-int hf_writer_create(const char *folder, const struct model_config *c, struct weights *tokenizer_from,
-		     struct hf_writer **out, struct err *e);
+int hf_writer_create(const char *folder, const struct model_config *c,
+		     struct weights *tokenizer_from, struct hf_writer **out, struct err *e);
 /* host data of type F32, written as `store` (F32 or BF16) */
-int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int64_t *shape, const float *data,
-		     enum dtype store, struct err *e);
+int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int64_t *shape,
+		     const float *data, enum dtype store, struct err *e);
 int hf_writer_commit(struct hf_writer *w, struct err *e);
 void hf_writer_destroy(struct hf_writer *w); /* removes what was not committed */
 

@@ -1,0 +1,15 @@
+# The image for people who have Docker: the same file system as `make image` packs without it.
+FROM debian:12-slim AS build
+RUN apt-get update && apt-get install -y --no-install-recommends \
+      gcc make libc6-dev libcurl4-openssl-dev libcjson-dev libwebsockets-dev libssl-dev \
+      libyaml-dev libpcre2-dev libxxhash-dev libdnnl-dev libutf8proc-dev && \
+    rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+RUN make -j"$(nproc)" O=/build all && \
+    cd /build && /src/image/rootfs /root-fs llmjob-rank llmjob-agent llmjob-controller llmjob
+
+FROM scratch
+COPY --from=build /root-fs/ /
+USER 65532:65532
+ENTRYPOINT ["/usr/bin/llmjob-agent"]

@@ -1,0 +1,50 @@
+/*
+ * front: the OpenAI API of a serving pod: POST /v1/chat/completions, POST /v1/completions, GET
+ * /v1/models, GET /health.
+ *
+ * It checks requests, bounds them (429 beyond max_queue, 413 beyond LIMIT_REQUEST_BYTES, 503 while
+ * loading or draining), hands them to the rank as WIRE_REQUEST and turns WIRE_TOKEN and
+ * WIRE_FINISHED into answers, streamed as server-sent events or whole. Only whole UTF-8 characters
+ * leave it. A client that goes away cancels its request at once. The rank applies chat templates,
+ * stop strings and sampling; nothing here knows about tokens' meaning.
+ */
+#ifndef AGENT_FRONT_H
+#define AGENT_FRONT_H
+
+#include "base/err.h"
+#include "base/web.h"
+#include "base/wire.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct front;
+
+struct front_conf {
+	struct web *web;
+	const char *listen_host;
+	uint16_t listen_port;
+	const char *model;   /* serve.modelName */
+	const char *api_key; /* or NULL: open */
+	int max_queue;       /* requests in flight, at most LIMIT_QUEUE_REQUESTS */
+	/* Hands a frame to the rank. */
+	int (*send_fn)(void *user, enum wire_type type, const char *json);
+	void *user;
+};
+
+int front_create(const struct front_conf *conf, struct front **out, struct err *e);
+void front_destroy(struct front *f);
+void front_set_rank(struct front *f,
+		    int (*send_fn)(void *user, enum wire_type type, const char *json), void *user);
+/* WIRE_SERVING came: the port is opened and requests are taken. context_length in tokens, 0: not
+ * said. */
+int front_ready(struct front *f, int64_t context_length, struct err *e);
+/* The rank is gone: what is in flight ends with 503 or an error event; 503 until front_ready. */
+void front_lost(struct front *f);
+void front_drain(struct front *f); /* new requests get 503; those in flight finish */
+bool front_serving(const struct front *f);
+int front_in_flight(const struct front *f);
+uint16_t front_port(const struct front *f); /* bound, 0 before the first front_ready */
+void front_frame(struct front *f, const struct wire_frame *frame); /* WIRE_TOKEN, WIRE_FINISHED */
+
+#endif

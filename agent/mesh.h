@@ -1,0 +1,114 @@
+/*
+ * mesh: the messages between a coordinator and its members, and the coordinator's links to them.
+ *
+ * The coordinator dials GET /v1/mesh of every member's agent (its own by loopback) with the job's
+ * token; messages are JSON objects, one a WebSocket text message, "t" names the type:
+ *
+ *   member -> coordinator
+ *     hello     {replica, uid, pod, node, incarnation}        first; incarnation: the greatest it
+ * has seen prepared  {incarnation, ports:[..]}                     its ranks wait at these
+ * collective listeners refused   {incarnation}                                 a prepare below the
+ * greatest seen, which this is frame     {incarnation, local, type, payload}           a rank's
+ * frame, relayed exit      {incarnation, local, class, signal, asked, message, logTail}  once for
+ * each rank ended     {incarnation}                                 no rank of it lives any more
+ *     beat      {incarnation, ranks:[[phase, step, silentMs, collective, in, operation,
+ * waitingFor], ..]}  each second leaving   {}                                            the pod
+ * was asked to go: drain, then let it go coordinator -> member prepare   {incarnation, secret,
+ * ranks, firstRank, attempt}     start that many ranks start     {incarnation, world, ranks:[..],
+ * layout:{..}}  the tables of WIRE_START stop      {incarnation, mode} "drain", "term" (SIGTERM, 2
+ * s, SIGKILL) or "kill" release   {}                                             the outcome is
+ * recorded: exit 0
+ *
+ * A decoded message borrows from its json tree. A link redials with back-off until it is dropped.
+ */
+#ifndef AGENT_MESH_H
+#define AGENT_MESH_H
+
+#include "agent/health.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/exitcode.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/web.h"
+#include "base/wire.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MESH_PATH "/v1/mesh"
+
+enum mesh_type {
+	MESH_HELLO,
+	MESH_PREPARED,
+	MESH_REFUSED,
+	MESH_FRAME,
+	MESH_EXIT,
+	MESH_ENDED,
+	MESH_BEAT,
+	MESH_LEAVING,
+	MESH_PREPARE,
+	MESH_START,
+	MESH_STOP,
+	MESH_RELEASE,
+	MESH_TYPES
+};
+
+enum mesh_stop { MESH_DRAIN, MESH_TERM, MESH_KILL };
+
+struct mesh_msg {
+	enum mesh_type type;
+	int64_t incarnation;
+	/* hello */
+	int replica;
+	const char *uid, *pod, *node;
+	/* prepare, prepared */
+	const char *secret;
+	int ranks, first_rank;
+	uint16_t ports[LIMIT_RANKS_PER_REPLICA];
+	int port_count;
+	/* start: members of the message that hold the tables */
+	int world;
+	const char *table_json, *layout_json; /* encoding: given as text */
+	const struct json *table, *layout;    /* decoding: as trees */
+	/* stop */
+	enum mesh_stop mode;
+	/* frame, exit */
+	int local;
+	enum wire_type frame;
+	const char *payload_json;   /* encoding */
+	const struct json *payload; /* decoding */
+	enum exit_class class_;
+	int signal;
+	bool asked;
+	const char *message, *log_tail;
+	/* beat */
+	struct health_rank beats[LIMIT_RANKS_PER_REPLICA];
+	int beat_count;
+};
+
+int mesh_encode(const struct mesh_msg *m, struct buf *out, struct err *e);
+/* ERR_DATA for what is no message of ours. */
+int mesh_decode(const struct json *v, struct mesh_msg *out, struct err *e);
+/* Encodes and queues; a socket that takes no more is closed. */
+void mesh_send(struct web_socket *s, const struct mesh_msg *m);
+
+/* ---- the coordinator's links ---- */
+struct mesh;
+struct mesh_fns {
+	void (*message_fn)(void *user, int replica, const struct mesh_msg *m);
+	void (*closed_fn)(void *user, int replica,
+			  const char *why); /* was open; it is being redialled */
+};
+int mesh_create(struct web *w, const char *token, const struct mesh_fns *fns, void *user,
+		struct mesh **out, struct err *e);
+void mesh_destroy(struct mesh *m);
+/* Keeps a link to this member; another address redials. address "" only forgets the address. */
+int mesh_keep(struct mesh *m, int replica, const char *address, struct err *e);
+void mesh_forget(struct mesh *m, int replica);
+/* Closes an open link, which is then redialled: for a member that does not do as told. */
+void mesh_drop(struct mesh *m, int replica);
+void mesh_tell(struct mesh *m, int replica, const struct mesh_msg *msg); /* nothing when not open */
+void mesh_tick(struct mesh *m, int64_t now_ms);                          /* dials what is due */
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * status: HTTP on the agent's port.
+ *
+ *   PUT /v1/desired   token; the coordinator's wish list (base/report.h); 204
+ *   GET /v1/job       token; the coordinator's report
+ *   GET /healthz      the loop turns
+ *   GET /readyz       this pod's ranks are in a world, or it serves
+ *   GET /metrics      Prometheus' text format
+ *
+ * The token comes as "Authorization: Bearer" or NAME_HEADER_TOKEN. Only replica 0 has a lead:
+ * others answer 409.
+ */
+#ifndef AGENT_STATUS_H
+#define AGENT_STATUS_H
+
+#include "agent/front.h"
+#include "agent/lead.h"
+#include "agent/member.h"
+#include "base/web.h"
+
+struct status {
+	const char *token;
+	struct lead *lead;   /* or NULL */
+	struct front *front; /* or NULL */
+	const struct member *member;
+};
+
+void status_register(void);                              /* metrics, once */
+void status_request(void *user, struct web_exchange *x); /* a web_request_fn; user: struct status */
+bool status_ready(const struct status *s);
+
+#endif

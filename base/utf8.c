@@ -1,0 +1,40 @@
+/*
+ * utf8: validity by the table of well-formed byte sequences (Unicode Standard, table 3-7): the
+ * range of the second byte depends on the first, all later bytes are 80..BF. Called by json, log,
+ * data loaders and the front.
+ */
+#include "base/utf8.h"
+
+size_t utf8_sequence(const char *s, size_t n)
+{
+	const unsigned char *p = (const unsigned char *)s;
+	if (!n)
+		return 0;
+	if (p[0] < 0x80)
+		return 1;
+	if (p[0] < 0xc2 || p[0] > 0xf4)
+		return 0;
+	size_t len = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+	if (n < len)
+		return 0;
+	unsigned char low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;
+	unsigned char high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;
+	if (p[1] < low || p[1] > high)
+		return 0;
+	for (size_t i = 2; i < len; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	return len;
+}
+
+size_t utf8_valid_prefix(const char *s, size_t n)
+{
+	size_t i = 0;
+	while (i < n) {
+		size_t len = utf8_sequence(s + i, n - i);
+		if (!len)
+			break;
+		i += len;
+	}
+	return i;
+}

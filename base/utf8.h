@@ -1,0 +1,17 @@
+/*
+ * utf8: is this text? Strict UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing beyond
+ * U+10FFFF. Pure; used wherever bytes from outside become text.
+ */
+#ifndef BASE_UTF8_H
+#define BASE_UTF8_H
+
+#include <stddef.h>
+
+/* Bytes (1 to 4) of the valid sequence that s begins with; 0 when it is invalid or cut short, or n
+ * is 0. */
+size_t utf8_sequence(const char *s, size_t n);
+
+/* Bytes of the longest valid prefix: n when all is valid, else the offset of the first bad byte. */
+size_t utf8_valid_prefix(const char *s, size_t n);
+
+#endif

@@ -1,0 +1,147 @@
+/*
+ * crew: see crew.h. A member that ended is started again after a second, with a new uid, as a new
+ * pod would have. Ports are found by binding any port and letting go of it, which another program
+ * may take in between: the agent then fails to listen, ends, and the next start asks again. Called
+ * by the command run; must not decide how many there are.
+ */
+#include "cli/crew.h"
+#include "base/clock.h"
+#include "base/io.h"
+
+#include <signal.h>
+
+#define AGAIN_MS 1000
+#define HOST     "127.0.0.1"
+
+void crew_init(struct crew *c, const struct crew_conf *conf)
+{
+	*c = (struct crew){.conf = *conf};
+	for (int i = 0; i < CREW_MEMBERS; i++)
+		c->members[i].child.pidfd = -1;
+}
+
+const char *crew_log(const struct crew *c, int replica, char *out, size_t size)
+{
+	snprintf(out, size, "%s/agent-%d.log", c->conf.folder, replica);
+	return out;
+}
+
+static int find_port(uint16_t wanted, uint16_t *out, struct err *e)
+{
+	struct err ignored;
+	int fd = wanted ? io_listen(HOST, wanted, out, &ignored) : -1;
+	if (fd < 0)
+		fd = io_listen(HOST, 0, out, e);
+	io_close(fd);
+	return fd < 0 ? fd : 0;
+}
+
+static int start(struct crew *c, int replica, struct err *e)
+{
+	struct crew_member *m = &c->members[replica];
+	char log[512], run[512], job[512], listen[32], serve[32], number[16], pod[96];
+	uint8_t id[16];
+	int r = io_random(id, sizeof id, e);
+	if (!r && (!m->port || m->ended))
+		r = find_port(m->port, &m->port, e);
+	if (!r && (!m->serve_port || m->ended))
+		r = find_port(m->serve_port ? m->serve_port
+			      : replica     ? 0
+					    : c->conf.serve_port,
+			      &m->serve_port, e);
+	snprintf(run, sizeof run, "%s/run-%d", c->conf.folder, replica);
+	if (!r)
+		r = io_mkdirs(run, 0700, e);
+	if (r)
+		return r;
+	io_hex(id, sizeof id, m->uid);
+	snprintf(job, sizeof job, "%s/job", c->conf.folder);
+	snprintf(listen, sizeof listen, HOST ":%u", m->port);
+	snprintf(serve, sizeof serve, HOST ":%u", m->serve_port);
+	snprintf(number, sizeof number, "%d", replica);
+	snprintf(pod, sizeof pod, "%s-%d", c->conf.job, replica);
+	const char *argv[] = {
+		c->conf.agent,
+		"--job-dir",
+		job,
+		"--run-dir",
+		run,
+		"--listen",
+		listen,
+		"--serve-listen",
+		serve,
+		"--replica",
+		number,
+		"--pod",
+		pod,
+		"--pod-uid",
+		m->uid,
+		"--node",
+		"local",
+		"--rank-program",
+		c->conf.rank_program,
+		NULL,
+	};
+	return spawn_start(argv, crew_log(c, replica, log, sizeof log), &m->child, e);
+}
+
+int crew_keep(struct crew *c, int count, struct err *e)
+{
+	if (count > CREW_MEMBERS)
+		return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
+	for (int i = 0; i < count; i++) {
+		if (c->members[i].child.pid || clock_ms() < c->members[i].again_ms)
+			continue;
+		int r = start(c, i, e);
+		if (r)
+			return r;
+		c->starts++;
+		if (i >= c->count)
+			c->count = i + 1;
+	}
+	return 0;
+}
+
+int crew_reap(struct crew *c)
+{
+	for (int i = 0; i < c->count; i++) {
+		struct crew_member *m = &c->members[i];
+		if (!spawn_ended(&m->child, &m->status))
+			continue;
+		m->ended++;
+		m->again_ms = clock_ms() + AGAIN_MS;
+		return i;
+	}
+	return -1;
+}
+
+void crew_shrink(struct crew *c, int count, int64_t grace_ms)
+{
+	int64_t deadline = clock_ms() + grace_ms;
+	for (int i = count; i < c->count; i++)
+		spawn_signal(&c->members[i].child, SIGTERM);
+	for (int i = count; i < c->count; i++) {
+		spawn_end(&c->members[i].child, deadline);
+		c->members[i] = (struct crew_member){.child.pidfd = -1};
+	}
+	if (c->count > count)
+		c->count = count;
+}
+
+struct member *crew_members(const struct crew *c, struct arena *a)
+{
+	struct member *out = arena_array(a, CREW_MEMBERS, sizeof *out);
+	for (int i = 0; out && i < c->count; i++) {
+		const struct crew_member *m = &c->members[i];
+		out[i] = (struct member){
+			.replica = i,
+			.pod = arena_printf(a, "%s-%d", c->conf.job, i),
+			.uid = arena_strdup(a, m->uid),
+			.node = "local",
+			.address = m->child.pid ? arena_printf(a, HOST ":%u", m->port) : "",
+		};
+		if (!out[i].pod || !out[i].uid || !out[i].address)
+			return NULL;
+	}
+	return out;
+}

@@ -1,0 +1,177 @@
+/*
+ * spawn: posix_spawn with pidfds. A child gets empty signal masks, default signal actions, no
+ * descriptor but 0, 1 and 2, and /dev/null for its input. A child is reaped exactly once, here.
+ * Single-threaded. It must not decide what runs or when it runs again.
+ */
+#include "cli/spawn.h"
+#include "base/clock.h"
+#include "base/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static int start(const char *const *argv, int out, int err_out, struct child *c, struct err *e)
+{
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attributes;
+	sigset_t none, all;
+	pid_t pid;
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawn_file_actions_init(&files);
+	posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&files, out, 1);
+	posix_spawn_file_actions_adddup2(&files, err_out, 2);
+	posix_spawnattr_init(&attributes);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
+						      POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setpgroup(&attributes, 0);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setsigdefault(&attributes, &all);
+	int sys = posix_spawnp(&pid, argv[0], &files, &attributes, (char *const *)argv, environ);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&files);
+	if (sys)
+		return err_sys(e, ERR_USER, sys, "%s", argv[0]);
+	int fd = pidfd_open(pid, 0);
+	if (fd < 0) {
+		sys = errno;
+		kill(-pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		return err_sys(e, ERR_BUG, sys, "pidfd_open");
+	}
+	*c = (struct child){pid, fd};
+	return 0;
+}
+
+int spawn_start(const char *const *argv, const char *log, struct child *out, struct err *e)
+{
+	int fd io_auto_fd = io_append(log, 0600, e);
+	return fd < 0 ? fd : start(argv, fd, fd, out, e);
+}
+
+bool spawn_ended(struct child *c, int *status)
+{
+	int s;
+	if (!c->pid || waitpid(c->pid, &s, WNOHANG) != c->pid)
+		return false;
+	*status = WIFEXITED(s) ? WEXITSTATUS(s) : 128 + WTERMSIG(s);
+	io_close(c->pidfd);
+	*c = (struct child){0, -1};
+	return true;
+}
+
+void spawn_signal(const struct child *c, int sig)
+{
+	if (c->pid)
+		kill(c->pid, sig);
+}
+
+void spawn_signal_group(const struct child *c, int sig)
+{
+	if (c->pid)
+		kill(-c->pid, sig);
+}
+
+static bool wait_end(struct child *c, int64_t deadline_ms, int *status)
+{
+	for (;;) {
+		struct pollfd p = {.fd = c->pidfd, .events = POLLIN};
+		int64_t left = deadline_ms - clock_ms();
+		if (spawn_ended(c, status))
+			return true;
+		if (left <= 0)
+			return false;
+		poll(&p, 1, (int)(left < 60000 ? left : 60000));
+	}
+}
+
+void spawn_end(struct child *c, int64_t deadline_ms)
+{
+	int status;
+	if (!c->pid)
+		return;
+	spawn_signal(c, SIGTERM);
+	if (wait_end(c, deadline_ms, &status))
+		return;
+	spawn_signal_group(c, SIGKILL);
+	wait_end(c, INT64_MAX / 2, &status);
+}
+
+/* Reads both pipes until they are closed or the deadline has passed. */
+static int read_both(int fds[2], struct buf *bufs[2], int64_t deadline_ms)
+{
+	while (fds[0] >= 0 || fds[1] >= 0) {
+		struct pollfd p[2] = {{.fd = fds[0], .events = POLLIN},
+				      {.fd = fds[1], .events = POLLIN}};
+		int64_t left = deadline_ms - clock_ms();
+		if (left <= 0)
+			return -ERR_HANG;
+		poll(p, 2, (int)(left < 60000 ? left : 60000));
+		for (int i = 0; i < 2; i++) {
+			char data[16384];
+			if (fds[i] < 0 || !p[i].revents)
+				continue;
+			ssize_t n = read(fds[i], data, sizeof data);
+			if (n > 0) {
+				buf_add(bufs[i], data, (size_t)n);
+			} else if (n == 0 || errno != EINTR) {
+				io_close(fds[i]);
+				fds[i] = -1;
+			}
+		}
+	}
+	return 0;
+}
+
+/* Both ends close on exec. */
+static int open_pipes(int out[2], int said[2], struct err *e)
+{
+	if (pipe2(out, O_CLOEXEC))
+		return err_sys(e, ERR_RETRY, errno, "pipe");
+	if (pipe2(said, O_CLOEXEC)) {
+		int sys = errno;
+		io_close(out[0]);
+		io_close(out[1]);
+		return err_sys(e, ERR_RETRY, sys, "pipe");
+	}
+	return 0;
+}
+
+int spawn_capture(const char *const *argv, int64_t timeout_ms, struct buf *out, struct err *e)
+{
+	int out_pipe[2], said_pipe[2], status = 0;
+	struct buf said buf_auto;
+	struct child c;
+	buf_init(&said, 64 << 10);
+	int r = open_pipes(out_pipe, said_pipe, e);
+	if (r)
+		return r;
+	int fds[2] = {out_pipe[0], said_pipe[0]};
+	struct buf *bufs[2] = {out, &said};
+	int64_t deadline = clock_ms() + timeout_ms;
+	r = start(argv, out_pipe[1], said_pipe[1], &c, e);
+	io_close(out_pipe[1]);
+	io_close(said_pipe[1]);
+	if (!r && (read_both(fds, bufs, deadline) || !wait_end(&c, deadline, &status))) {
+		spawn_signal_group(&c, SIGKILL);
+		wait_end(&c, INT64_MAX / 2, &status);
+		r = err_set(e, ERR_HANG, "%s: no end within %d ms", argv[0], (int)timeout_ms);
+	} else if (!r && status) {
+		int line = (int)strcspn(buf_cstr(&said), "\n");
+		r = err_set(e, ERR_RETRY, "%s: %.*s", argv[0], line, buf_cstr(&said));
+	}
+	io_close(fds[0]);
+	io_close(fds[1]);
+	if (!r && !buf_ok(out))
+		r = err_set(e, ERR_MEMORY, "%s: too much output", argv[0]);
+	return r;
+}

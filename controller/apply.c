@@ -1,0 +1,626 @@
+/*
+ * apply: a run is one plan under way. Its requests are prepared when it starts, while the snapshot
+ * is still valid; later it holds nothing but its own arena and the job's names, and looks the job's
+ * memory up by uid, for the job may be gone or another one by then. Idempotent by construction:
+ * names are deterministic, deletes carry uids, the status replaces itself. Called by main; makes no
+ * decision: what to do about a failure is the next plan's affair.
+ */
+#include "controller/apply.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "base/names.h"
+#include "controller/podspec.h"
+#include "controller/table.h"
+
+#include <assert.h>
+#include <inttypes.h>
+
+#define WAIT_MS        5000 /* for the caches to show what was just written */
+#define DESIRED_MS     1000 /* until a refused desired state is offered again */
+#define TOKEN_BYTES    32
+#define EVENTS_COUNTED 4096
+#define TROUBLE_PASSES 3 /* failures in a row that show in the status */
+
+enum stage { STAGE_OBJECTS, STAGE_PODS, STAGE_DESIRED, STAGE_STATUS, STAGE_LAST, STAGES };
+
+static const struct {
+	enum stage stage;
+	const char *name;
+} kinds[ACTION_KINDS] = {
+	[ACTION_SECRET] = {STAGE_OBJECTS, "secret"},
+	[ACTION_SERVICE] = {STAGE_OBJECTS, "service"},
+	[ACTION_GANG] = {STAGE_OBJECTS, "gang"},
+	[ACTION_GANG_RESIZE] = {STAGE_OBJECTS, "gang-resize"},
+	[ACTION_DELETE_POD] = {STAGE_PODS, "delete-pod"},
+	[ACTION_CREATE_POD] = {STAGE_PODS, "create-pod"},
+	[ACTION_DESIRED] = {STAGE_DESIRED, "desired"},
+	[ACTION_STATUS] = {STAGE_STATUS, "status"},
+	[ACTION_DELETE_JOB] = {STAGE_LAST, "delete-job"},
+	[ACTION_EVENT] = {STAGE_LAST, "event"},
+};
+
+struct apply {
+	struct apply_conf conf;
+	int running;
+	struct table event_counts; /* event name -> how often, as a pointer */
+};
+
+struct run {
+	struct apply *all;
+	struct plan *plan;
+	const char *key, *namespace_, *name, *uid;
+	int64_t generation;
+	const char *secret_new, *secret_patch; /* bodies, when the plan needs them */
+	const char *token;                     /* in secret_new */
+	int next, pending;
+	struct err failure; /* the first */
+	int64_t again_ms;
+};
+
+struct request { /* one action in flight */
+	struct run *run;
+	const struct action *action;
+	const char *path; /* of the object */
+};
+
+static struct metric actions_total = {
+	.name = "llmjob_actions_total", .help = "Actions carried out.", .kind = METRIC_COUNTER};
+static struct metric failures_total = {
+	.name = "llmjob_action_failures_total",
+	.help = "Actions that the API server refused or did not answer.",
+	.kind = METRIC_COUNTER};
+
+int apply_create(const struct apply_conf *conf, struct apply **out, struct err *e)
+{
+	static bool registered;
+	struct apply *a = mem_zalloc(sizeof *a);
+	if (!a)
+		return err_set(e, ERR_MEMORY, "no memory for apply");
+	if (!registered) {
+		metric_register(&actions_total);
+		metric_register(&failures_total);
+		registered = true;
+	}
+	a->conf = *conf;
+	*out = a;
+	return 0;
+}
+
+void apply_destroy(struct apply *a)
+{
+	if (!a)
+		return;
+	assert(!a->running);
+	table_done(&a->event_counts);
+	mem_free(a);
+}
+
+int apply_running(const struct apply *a)
+{
+	return a->running;
+}
+
+/* NULL when the job that this run is about is not known any more. */
+static struct memory *memory_of(const struct run *r)
+{
+	struct cluster *c = r->all->conf.cluster;
+	const struct job *j = cluster_job(c, r->key);
+	return j && !strcmp(j->spec.uid, r->uid) ? cluster_memory(c, r->key) : NULL;
+}
+
+static void advance(struct run *r);
+
+static void finish_request(struct request *q, int rc, const struct err *e)
+{
+	struct run *r = q->run;
+	metric_add(rc ? &failures_total : &actions_total, 1);
+	if (rc && r->failure.code == ERR_NONE)
+		r->failure = *e;
+	r->pending--;
+	advance(r);
+}
+
+static int call(struct request *q, const char *method, const char *path, const char *body,
+		const char *type, void (*done_fn)(void *user, const struct http_response *r),
+		struct err *e)
+{
+	const struct kube_call k = {.method = method,
+				    .path = path,
+				    .body = body,
+				    .len = body ? strlen(body) : 0,
+				    .content_type = type,
+				    .done_fn = done_fn,
+				    .user = q};
+	if (!path)
+		return err_set(e, ERR_MEMORY, "no memory for a request");
+	return kube_start(q->run->all->conf.kube, &k, e);
+}
+
+/* resourceVersion of the object that an answer carries; 0: none. */
+static uint64_t version_in(const struct http_response *r)
+{
+	struct json *v json_auto = NULL;
+	struct err ignored;
+	if (json_parse(r->body, r->len, &v, &ignored))
+		return 0;
+	const char *text = json_str(json_get(v, "metadata"), "resourceVersion", "0");
+	return strtoull(text, NULL, 10);
+}
+
+static void wait_for(struct memory *m, uint64_t *which, uint64_t version)
+{
+	if (version > *which)
+		*which = version;
+	m->wait_until_ms = clock_ms() + WAIT_MS;
+}
+
+/* -- the Secret: look, then create or renew -- */
+
+static void secret_written(void *user, const struct http_response *r)
+{
+	struct request *q = user;
+	struct run *run = q->run;
+	struct memory *m = memory_of(run);
+	struct err e = {0};
+	int rc = kube_check(r, &e);
+	if (!rc && m && !m->token) {
+		m->token = mem_strdup(run->token);
+		if (!m->token)
+			rc = err_set(&e, ERR_MEMORY, "no memory for a token");
+	}
+	if (!rc && m) {
+		m->secret_generation = run->generation;
+		m->secret_seen_ms = clock_ms();
+	}
+	finish_request(q, rc, &e);
+}
+
+static int learn_secret(struct request *q, const struct http_response *r, bool *current,
+			struct err *e)
+{
+	struct run *run = q->run;
+	struct json *v json_auto = NULL;
+	struct buf token buf_auto;
+	buf_init(&token, 4096);
+	int rc = json_parse(r->body, r->len, &v, e);
+	if (rc)
+		return rc;
+	const struct json *meta = json_get(v, "metadata");
+	const char *owner = json_str(json_first(json_get(meta, "ownerReferences")), "uid", "");
+	if (strcmp(owner, run->uid) != 0)
+		return err_set(e, ERR_RETRY, "Secret %s-job belongs to another owner", run->name);
+	rc = kube_base64(json_str(json_get(v, "data"), NAME_TOKEN_FILE, ""), &token, e);
+	if (rc)
+		return rc;
+	if (!token.len)
+		return err_set(e, ERR_RETRY, "Secret %s-job has no token", run->name);
+	const char *generation = json_str(json_get(meta, "annotations"), PODSPEC_GENERATION, "-1");
+	*current = strtoll(generation, NULL, 10) == run->generation;
+	struct memory *m = memory_of(run);
+	if (!m)
+		return 0;
+	mem_free(m->token);
+	m->token = buf_take(&token);
+	if (*current) {
+		m->secret_generation = run->generation;
+		m->secret_seen_ms = clock_ms();
+	}
+	return 0;
+}
+
+static void secret_seen(void *user, const struct http_response *r)
+{
+	struct request *q = user;
+	struct run *run = q->run;
+	struct err e = {0};
+	bool current = false;
+	int rc;
+	if (r->status == 404) {
+		const char *all = arena_printf(run->plan->arena, "/api/v1/namespaces/%s/secrets",
+					       run->namespace_);
+		rc = call(q, "POST", all, run->secret_new, NULL, secret_written, &e);
+		if (!rc)
+			return;
+	} else {
+		rc = kube_check(r, &e);
+		if (!rc)
+			rc = learn_secret(q, r, &current, &e);
+		if (!rc && !current) {
+			rc = call(q, "PATCH", q->path, run->secret_patch, KUBE_MERGE_PATCH,
+				  secret_written, &e);
+			if (!rc)
+				return;
+		}
+	}
+	finish_request(q, rc, &e);
+}
+
+static int prepare_secret(struct run *r, const struct job *job, struct err *e)
+{
+	unsigned char bytes[TOKEN_BYTES];
+	char hex[2 * TOKEN_BYTES + 1];
+	struct buf new buf_auto, patch buf_auto;
+	buf_init(&new, PODSPEC_LIMIT);
+	buf_init(&patch, PODSPEC_LIMIT);
+	int rc = io_random(bytes, sizeof bytes, e);
+	if (rc)
+		return rc;
+	io_hex(bytes, sizeof bytes, hex);
+	if ((rc = podspec_secret(&job->spec, hex, &new, e)) ||
+	    (rc = podspec_secret(&job->spec, NULL, &patch, e)))
+		return rc;
+	r->token = arena_strdup(r->plan->arena, hex);
+	r->secret_new = arena_strdup(r->plan->arena, buf_cstr(&new));
+	r->secret_patch = arena_strdup(r->plan->arena, buf_cstr(&patch));
+	return r->token && r->secret_new && r->secret_patch
+		       ? 0
+		       : err_set(e, ERR_MEMORY, "no memory for a Secret");
+}
+
+/* -- the other answers -- */
+
+static void object_done(void *user, const struct http_response *r)
+{
+	struct request *q = user;
+	struct err e = {0};
+	int rc = kube_check(r, &e);
+	finish_request(q, rc, &e);
+}
+
+static void pod_created(void *user, const struct http_response *r)
+{
+	struct request *q = user;
+	struct memory *m = memory_of(q->run);
+	struct err e = {0};
+	int rc = kube_check(r, &e);
+	if (!rc && m)
+		wait_for(m, &m->wait_pods, version_in(r));
+	if (!rc)
+		log_info("pod created", LOG_S("job", q->run->key), LOG_S("pod", q->action->name));
+	finish_request(q, rc, &e);
+}
+
+static void pod_deleted(void *user, const struct http_response *r)
+{
+	struct request *q = user;
+	struct memory *m = memory_of(q->run);
+	struct err e = {0};
+	/* 409: another pod has the name by now; the next pass sees it. */
+	bool gone = r->status == 404 || r->status == 409;
+	int rc = gone ? 0 : kube_check(r, &e);
+	if (!rc && !gone && m)
+		wait_for(m, &m->wait_pods, version_in(r));
+	if (!rc)
+		log_info("pod deleted", LOG_S("job", q->run->key), LOG_S("pod", q->action->name));
+	finish_request(q, rc, &e);
+}
+
+static void desired_done(void *user, const struct http_response *r)
+{
+	struct request *q = user;
+	struct memory *m = memory_of(q->run);
+	bool accepted = r->status == 200 || r->status == 204;
+	if (m)
+		m->desired_sent = accepted ? q->action->hash : 0;
+	if (accepted)
+		log_info("desired state sent", LOG_S("job", q->run->key),
+			 LOG_S("pod", q->action->name));
+	else if (q->run->again_ms < 0 || q->run->again_ms > DESIRED_MS)
+		q->run->again_ms = DESIRED_MS;
+	/* An agent that does not listen yet is no failure of the pass. */
+	finish_request(q, 0, NULL);
+}
+
+static void status_written(void *user, const struct http_response *r)
+{
+	struct request *q = user;
+	struct memory *m = memory_of(q->run);
+	struct err e = {0};
+	int rc = r->status == 404 ? 0 : kube_check(r, &e);
+	if (r->status == 200 && m) {
+		m->status_written_ms = clock_ms();
+		wait_for(m, &m->wait_jobs, version_in(r));
+	}
+	finish_request(q, rc, &e);
+}
+
+static void job_deleted(void *user, const struct http_response *r)
+{
+	struct request *q = user;
+	struct err e = {0};
+	int rc = r->status == 404 || r->status == 409 ? 0 : kube_check(r, &e);
+	finish_request(q, rc, &e);
+}
+
+/* -- events: best effort -- */
+
+static uint64_t event_hash(const struct run *r, const struct action *a)
+{
+	const char *const parts[] = {r->uid, a->reason, a->message};
+	uint64_t h = 14695981039346656037u;
+	for (int i = 0; i < 3; i++)
+		for (const char *p = parts[i]; *p; p++)
+			h = (h ^ (unsigned char)*p) * 1099511628211u;
+	return h;
+}
+
+static void event_done(void *user, const struct http_response *r)
+{
+	struct request *q = user;
+	struct err e = {0};
+	if (kube_check(r, &e))
+		log_debug("event not recorded", LOG_S("job", q->run->key), LOG_ERR(&e));
+	finish_request(q, 0, NULL);
+}
+
+/* POST found the event there already: count it up. */
+static void event_posted(void *user, const struct http_response *r)
+{
+	struct request *q = user;
+	struct apply *all = q->run->all;
+	struct err e = {0};
+	if (r->status != 409) {
+		event_done(user, r);
+		return;
+	}
+	const char *name = strrchr(q->path, '/') + 1;
+	uintptr_t count = (uintptr_t)table_get(&all->event_counts, name);
+	count = count ? count + 1 : 2;
+	if (all->event_counts.count >= EVENTS_COUNTED)
+		table_done(&all->event_counts);
+	table_put(&all->event_counts, name, (void *)count, &e);
+	char now[40];
+	clock_format(clock_wall_ms(), now, sizeof now);
+	const char *body =
+		arena_printf(q->run->plan->arena, "{\"count\":%zu,\"lastTimestamp\":\"%s\"}",
+			     (size_t)count, now);
+	if (!body || call(q, "PATCH", q->path, body, KUBE_MERGE_PATCH, event_done, &e))
+		finish_request(q, 0, NULL);
+}
+
+static void event_write(struct jsonw *w, const struct run *r, const struct action *a,
+			const char *name)
+{
+	char now[40];
+	clock_format(clock_wall_ms(), now, sizeof now);
+	jsonw_open(w, NULL, '{');
+	jsonw_str(w, "apiVersion", "v1");
+	jsonw_str(w, "kind", "Event");
+	jsonw_open(w, "metadata", '{');
+	jsonw_str(w, "name", name);
+	jsonw_str(w, "namespace", r->namespace_);
+	jsonw_close(w);
+	jsonw_open(w, "involvedObject", '{');
+	jsonw_str(w, "apiVersion", NAME_API_VERSION);
+	jsonw_str(w, "kind", NAME_KIND);
+	jsonw_str(w, "name", r->name);
+	jsonw_str(w, "namespace", r->namespace_);
+	jsonw_str(w, "uid", r->uid);
+	jsonw_close(w);
+	jsonw_str(w, "reason", a->reason);
+	jsonw_str(w, "message", a->message);
+	jsonw_str(w, "type", a->warning ? "Warning" : "Normal");
+	jsonw_open(w, "source", '{');
+	jsonw_str(w, "component", NAME_FIELD_OWNER);
+	jsonw_close(w);
+	jsonw_str(w, "reportingComponent", NAME_CONTROLLER);
+	jsonw_str(w, "reportingInstance", r->all->conf.identity);
+	jsonw_str(w, "firstTimestamp", now);
+	jsonw_str(w, "lastTimestamp", now);
+	jsonw_int(w, "count", 1);
+	jsonw_close(w);
+}
+
+static int start_event(struct request *q, struct err *e)
+{
+	struct run *r = q->run;
+	struct arena *arena = r->plan->arena;
+	struct buf body buf_auto;
+	struct jsonw w;
+	buf_init(&body, PODSPEC_LIMIT);
+	const char *name = arena_printf(arena, "%s.%016" PRIx64, r->name, event_hash(r, q->action));
+	const char *all = arena_printf(arena, "/api/v1/namespaces/%s/events", r->namespace_);
+	if (!name || !all)
+		return err_set(e, ERR_MEMORY, "no memory for an event");
+	q->path = arena_printf(arena, "%s/%s", all, name);
+	jsonw_init(&w, &body);
+	event_write(&w, r, q->action, name);
+	if (jsonw_end(&w) || !q->path)
+		return err_set(e, ERR_MEMORY, "no memory for an event");
+	log_info("event", LOG_S("job", r->key), LOG_S("reason", q->action->reason),
+		 LOG_S("message", q->action->message));
+	return call(q, "POST", all, body.data, NULL, event_posted, e);
+}
+
+/* -- starting -- */
+
+static int start_delete_pod(struct request *q, struct err *e)
+{
+	const struct action *a = q->action;
+	const char *grace = a->force ? ",\"gracePeriodSeconds\":0" : "";
+	struct arena *arena = q->run->plan->arena;
+	const char *path =
+		arena_printf(arena, "/api/v1/namespaces/%s/pods/%s", q->run->namespace_, a->name);
+	const char *body = arena_printf(arena,
+					"{\"apiVersion\":\"v1\",\"kind\":\"DeleteOptions\","
+					"\"preconditions\":{\"uid\":\"%s\"}%s}",
+					a->uid, grace);
+	return body ? call(q, "DELETE", path, body, NULL, pod_deleted, e)
+		    : err_set(e, ERR_MEMORY, "no memory for a request");
+}
+
+static int start_delete_job(struct request *q, struct err *e)
+{
+	struct arena *arena = q->run->plan->arena;
+	const char *path =
+		arena_printf(arena, "/apis/" NAME_API_VERSION "/namespaces/%s/" NAME_PLURAL "/%s",
+			     q->run->namespace_, q->action->name);
+	const char *body = arena_printf(arena,
+					"{\"apiVersion\":\"v1\",\"kind\":\"DeleteOptions\","
+					"\"propagationPolicy\":\"Background\","
+					"\"preconditions\":{\"uid\":\"%s\"}}",
+					q->action->uid);
+	return body ? call(q, "DELETE", path, body, NULL, job_deleted, e)
+		    : err_set(e, ERR_MEMORY, "no memory for a request");
+}
+
+static int start_request(struct request *q, struct err *e)
+{
+	const struct run *r = q->run;
+	const struct action *a = q->action;
+	struct arena *arena = r->plan->arena;
+	const char *ns = r->namespace_;
+	switch (a->kind) {
+	case ACTION_SECRET:
+		q->path = arena_printf(arena, "/api/v1/namespaces/%s/secrets/%s-job", ns, r->name);
+		return call(q, "GET", q->path, NULL, NULL, secret_seen, e);
+	case ACTION_SERVICE:
+		return call(q, "POST", arena_printf(arena, "/api/v1/namespaces/%s/services", ns),
+			    a->body, NULL, object_done, e);
+	case ACTION_GANG:
+		q->path = arena_printf(
+			arena, "/apis/scheduling.k8s.io/v1beta1/namespaces/%s/podgroups", ns);
+		return call(q, "POST", q->path, a->body, NULL, object_done, e);
+	case ACTION_GANG_RESIZE:
+		q->path = arena_printf(arena,
+				       "/apis/scheduling.k8s.io/v1beta1/namespaces/%s/podgroups/%s",
+				       ns, a->name);
+		return call(q, "PATCH", q->path, a->body, KUBE_MERGE_PATCH, object_done, e);
+	case ACTION_CREATE_POD:
+		return call(q, "POST", arena_printf(arena, "/api/v1/namespaces/%s/pods", ns),
+			    a->body, NULL, pod_created, e);
+	case ACTION_DELETE_POD:
+		return start_delete_pod(q, e);
+	case ACTION_DESIRED:
+		return coordinator_put(r->all->conf.coordinators, r->key, a->body, desired_done, q,
+				       e);
+	case ACTION_STATUS:
+		q->path = arena_printf(
+			arena, "/apis/" NAME_API_VERSION "/namespaces/%s/" NAME_PLURAL "/%s/status",
+			ns, r->name);
+		return call(q, "PATCH", q->path, a->body, "application/json-patch+json",
+			    status_written, e);
+	case ACTION_DELETE_JOB:
+		return start_delete_job(q, e);
+	case ACTION_EVENT:
+		return start_event(q, e);
+	case ACTION_KINDS:
+		break;
+	}
+	return err_set(e, ERR_BUG, "no such action");
+}
+
+static bool skipped(const struct run *r, const struct action *a)
+{
+	return r->failure.code != ERR_NONE && a->kind != ACTION_STATUS;
+}
+
+static void start_action(struct run *r, const struct action *a)
+{
+	struct err e = {0};
+	struct request *q = arena_alloc(r->plan->arena, sizeof *q);
+	int rc = q ? 0 : err_set(&e, ERR_MEMORY, "no memory for a request");
+	if (q) {
+		*q = (struct request){.run = r, .action = a};
+		rc = start_request(q, &e);
+	}
+	if (!rc) {
+		r->pending++;
+		return;
+	}
+	if (a->kind == ACTION_DESIRED) {
+		r->again_ms = DESIRED_MS;
+		return;
+	}
+	err_wrap(&e, "%s", kinds[a->kind].name);
+	if (r->failure.code == ERR_NONE)
+		r->failure = e;
+}
+
+static void end(struct run *r)
+{
+	struct apply *all = r->all;
+	struct plan *p = r->plan;
+	struct memory *m = memory_of(r);
+	bool failed = r->failure.code != ERR_NONE;
+	if (m)
+		m->failed_passes = failed ? m->failed_passes + 1 : 0;
+	/* A conflict or a slow server passes; what is refused, or stays, is worth telling. */
+	if (m && (!failed || r->failure.code == ERR_USER || m->failed_passes >= TROUBLE_PASSES))
+		snprintf(m->trouble, sizeof m->trouble, "%s", failed ? r->failure.text : "");
+	all->running--;
+	all->conf.done_fn(all->conf.user, r->key, -(int)r->failure.code, &r->failure, r->again_ms);
+	arena_destroy(p->arena);
+	mem_free(p);
+	mem_free(r);
+}
+
+/* Starts the next stage when the present one is over. */
+static void advance(struct run *r)
+{
+	struct plan *p = r->plan;
+	while (!r->pending && r->next < p->count) {
+		enum stage stage = kinds[p->actions[r->next].kind].stage;
+		r->pending++; /* nothing started here may end the run before the loop is through */
+		for (; r->next < p->count && kinds[p->actions[r->next].kind].stage == stage;
+		     r->next++)
+			if (!skipped(r, &p->actions[r->next]))
+				start_action(r, &p->actions[r->next]);
+		r->pending--;
+	}
+	if (!r->pending)
+		end(r);
+}
+
+/* Names may be borrowed from the snapshot, which does not outlive the start. */
+static int own_strings(struct plan *p, struct err *e)
+{
+	for (int i = 0; i < p->count; i++) {
+		struct action *a = &p->actions[i];
+		const char **const strings[] = {&a->name, &a->uid, &a->reason};
+		for (int k = 0; k < 3; k++) {
+			if (!*strings[k])
+				continue;
+			*strings[k] = arena_strdup(p->arena, *strings[k]);
+			if (!*strings[k])
+				return err_set(e, ERR_MEMORY, "no memory for a pass");
+		}
+	}
+	return 0;
+}
+
+void apply_start(struct apply *a, const char *key, const struct job *job, struct plan *p)
+{
+	struct err e = {0};
+	struct run *r = mem_zalloc(sizeof *r);
+	int rc = 0;
+	if (!r) {
+		err_set(&e, ERR_MEMORY, "no memory for a pass");
+		a->conf.done_fn(a->conf.user, key, -(int)e.code, &e, -1);
+		arena_destroy(p->arena);
+		mem_free(p);
+		return;
+	}
+	*r = (struct run){
+		.all = a, .plan = p, .generation = job->spec.generation, .again_ms = p->again_ms};
+	r->key = arena_strdup(p->arena, key);
+	r->namespace_ = arena_strdup(p->arena, job->spec.namespace_);
+	r->name = arena_strdup(p->arena, job->spec.name);
+	r->uid = arena_strdup(p->arena, job->spec.uid);
+	if (!r->key || !r->namespace_ || !r->name || !r->uid)
+		rc = err_set(&r->failure, ERR_MEMORY, "no memory for a pass");
+	if (!rc)
+		rc = own_strings(p, &r->failure);
+	if (!rc && plan_count(p, ACTION_SECRET))
+		rc = prepare_secret(r, job, &r->failure);
+	if (rc)
+		r->next = p->count;
+	r->key = r->key ? r->key : key;
+	r->uid = r->uid ? r->uid : "";
+	a->running++;
+	advance(r);
+}

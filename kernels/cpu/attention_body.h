@@ -1,0 +1,263 @@
+/*
+ * attention_body: causal attention with grouped heads, forward and decoding. Part of isa_body.h.
+ *
+ * Forward after Dao et al., FlashAttention-2: a task is one block of TILE queries of one head; it walks over the blocks of
+ * keys it may see and keeps, for each query, the running maximum and sum of its exponentials. Everything is
+ * transposed (rows are keys, queries lie along the vectors), so that no sum runs across a register:
+ * S^T = K Q^T, O^T += V^T P^T. Keys and values are packed once for all tasks.
+ * Every task is computed by one thread in a fixed order, so threads do not change results.
+ */
+
+/* The pointers of one (batch, head) and the sizes that all share. */
+struct attention_sizes {
+	int64_t d, pad, words;   /* head size, padded to TILE_PAD, words of a packed row */
+	int64_t blocks, groups;  /* blocks of TILE tokens; query heads of a key/value head */
+	int64_t block_words;     /* words of one packed block: TILE * words */
+};
+
+static struct attention_sizes attention_sizes(const struct op_attention *a, bool pairs)
+{
+	struct attention_sizes s = {.d = a->d, .groups = a->h / a->g};
+	s.pad = (a->d + TILE_PAD - 1) / TILE_PAD * TILE_PAD;
+	s.words = tile_words(pairs, s.pad);
+	s.blocks = (a->tokens + TILE - 1) / TILE;
+	s.block_words = TILE * s.words;
+	return s;
+}
+
+static inline const void *attention_at(enum dtype t, const void *p, int64_t elements)
+{
+	return (const char *)p + elements * (t == DTYPE_F32 ? 4 : 2);
+}
+
+static inline int64_t attention_valid(const struct op_attention *a, int64_t block)
+{
+	int64_t left = a->tokens - block * TILE;
+	return left < TILE ? left : TILE;
+}
+
+struct attention_forward {
+	struct op_attention op;
+	struct attention_sizes s;
+	uint32_t *keys, *values; /* (b, g, blocks): rows, columns */
+	char *own;               /* per thread */
+	size_t own_bytes;
+};
+
+/* Packs block number i of (b, g, blocks); spare: two blocks. */
+ISA_INLINE void attention_pack(enum dtype t, bool pairs, const struct attention_forward *f, int64_t i, uint32_t *spare)
+{
+	const struct op_attention *a = &f->op;
+	int64_t block = i % f->s.blocks, g = i / f->s.blocks % a->g, b = i / f->s.blocks / a->g;
+	int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, block);
+	uint32_t *keys = f->keys + i * f->s.block_words, *values = f->values + i * f->s.block_words;
+	uint32_t *transposed = pairs ? spare + f->s.block_words : values;
+
+	tile_rows(t, pairs, attention_at(t, a->k, token * a->ldk + g * a->d), a->ldk, valid, a->d, f->s.pad, keys);
+	tile_rows(t, pairs, attention_at(t, a->v, token * a->ldv + g * a->d), a->ldv, valid, a->d, f->s.pad, spare);
+	tile_transposed(spare, f->s.words, transposed);
+	if (pairs)
+		tile_columns(transposed, f->s.words, values);
+}
+
+struct attention_own { /* a thread's buffers of the forward pass */
+	uint32_t *q, *spare, *p;       /* transposed; one block; (TILE / 2, TILE) interleaved */
+	float *score, *o;              /* (TILE, TILE); (pad, TILE) */
+	float *max, *sum, *factor;     /* (TILE) */
+};
+
+/* Lays the buffers out in memory (NULL: only counts); returns the bytes, a multiple of 64. */
+static size_t attention_layout(const struct attention_sizes *s, char *memory, struct attention_own *own)
+{
+	size_t block = (size_t)s->block_words, at = 0;
+	const struct {
+		void *field;
+		size_t words;
+	} parts[] = {{&own->q, block},
+		     {&own->spare, block},
+		     {&own->p, TILE * TILE / 2},
+		     {&own->score, TILE * TILE},
+		     {&own->o, TILE * (size_t)s->pad},
+		     {&own->max, TILE},
+		     {&own->sum, TILE},
+		     {&own->factor, TILE}};
+	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+		if (memory)
+			*(char **)parts[i].field = memory + at;
+		at += parts[i].words * 4;
+	}
+	return at;
+}
+
+/* Scores become exponentials relative to the running maximum of each query; factor is for what was summed before. */
+ISA_INLINE void attention_softmax(const struct attention_own *own, float scale, bool diagonal)
+{
+	float top[TILE], *restrict score = own->score, *restrict sum = own->sum;
+	for (int64_t j = 0; diagonal && j < TILE; j++)
+		for (int64_t i = 0; i < j; i++)
+			score[j * TILE + i] = -INFINITY;
+	memcpy(top, own->max, sizeof(top));
+	for (int64_t j = 0; j < TILE; j++)
+#pragma omp simd
+		for (int64_t i = 0; i < TILE; i++) {
+			float s = score[j * TILE + i] * scale;
+			top[i] = s > top[i] ? s : top[i];
+		}
+#pragma omp simd
+	for (int64_t i = 0; i < TILE; i++) {
+		own->factor[i] = math_exp(own->max[i] - top[i]);
+		sum[i] *= own->factor[i];
+	}
+	for (int64_t j = 0; j < TILE; j++)
+#pragma omp simd
+		for (int64_t i = 0; i < TILE; i++) {
+			float e = math_exp(score[j * TILE + i] * scale - top[i]);
+			score[j * TILE + i] = e;
+			sum[i] += e;
+		}
+	memcpy(own->max, top, sizeof(top));
+}
+
+ISA_INLINE void attention_keys(bool pairs, const struct attention_forward *f, const struct attention_own *own,
+			       const uint32_t *keys, const uint32_t *values, bool diagonal)
+{
+	int64_t pad = f->s.pad, tile = tile_words(pairs, TILE);
+	tile_product(pairs, false, TILE, TILE, f->s.words, keys, f->s.words, own->q, TILE, own->score, TILE);
+	attention_softmax(own, f->op.scale, diagonal);
+	for (int64_t c = 0; c < pad; c++)
+#pragma omp simd
+		for (int64_t i = 0; i < TILE; i++)
+			own->o[c * TILE + i] *= own->factor[i];
+	if (pairs)
+		tile_pairs(own->score, own->p);
+	tile_product(pairs, true, pad, TILE, tile, values, tile, pairs ? own->p : (uint32_t *)own->score, TILE, own->o,
+		     TILE);
+}
+
+/* Task i of (blocks, b, h), the longest walks first. */
+ISA_INLINE void attention_queries(enum dtype t, bool pairs, const struct attention_forward *f, int64_t i, char *memory)
+{
+	const struct op_attention *a = &f->op;
+	int64_t h = i % a->h, b = i / a->h % a->b, block = f->s.blocks - 1 - i / a->h / a->b;
+	int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, block);
+	int64_t first = (b * a->g + h / f->s.groups) * f->s.blocks * f->s.block_words;
+	struct attention_own own;
+
+	attention_layout(&f->s, memory, &own);
+	tile_rows(t, pairs, attention_at(t, a->q, token * a->ldq + h * a->d), a->ldq, valid, a->d, f->s.pad, own.spare);
+	tile_transposed(own.spare, f->s.words, own.q);
+	memset(own.o, 0, (size_t)(TILE * f->s.pad) * sizeof(float));
+	for (int64_t r = 0; r < TILE; r++) {
+		own.max[r] = -FLT_MAX;
+		own.sum[r] = 0;
+	}
+	for (int64_t k = 0; k <= block; k++, first += f->s.block_words)
+		attention_keys(pairs, f, &own, f->keys + first, f->values + first, k == block);
+	for (int64_t r = 0; r < valid; r++) {
+		int64_t out = ((token + r) * a->h + h) * a->d;
+		float inverse = 1 / own.sum[r];
+		for (int64_t c = 0; c < a->d; c++)
+			math_store(t, a->o, out + c, own.o[c * TILE + r] * inverse);
+		a->lse[(b * a->h + h) * a->tokens + block * TILE + r] = own.max[r] + logf(own.sum[r]);
+	}
+}
+
+#define ATTENTION_PAIRS TILE_HAS_PAIRS /* BF16 is multiplied as pairs where the processor can */
+
+static void attention_pack_f32(const struct attention_forward *f, int64_t i, uint32_t *spare)
+{
+	attention_pack(DTYPE_F32, false, f, i, spare);
+}
+static void attention_pack_bf16(const struct attention_forward *f, int64_t i, uint32_t *spare)
+{
+	attention_pack(DTYPE_BF16, ATTENTION_PAIRS, f, i, spare);
+}
+static void attention_queries_f32(const struct attention_forward *f, int64_t i, char *memory)
+{
+	struct attention_forward copy = *f;
+	attention_queries(DTYPE_F32, false, &copy, i, memory);
+}
+static void attention_queries_bf16(const struct attention_forward *f, int64_t i, char *memory)
+{
+	struct attention_forward copy = *f;
+	attention_queries(DTYPE_BF16, ATTENTION_PAIRS, &copy, i, memory);
+}
+
+static void isa_attention(struct dev *d, const struct op_attention *a)
+{
+	bool pairs = a->t == DTYPE_BF16 && ATTENTION_PAIRS;
+	struct attention_forward f = {.op = *a, .s = attention_sizes(a, pairs)};
+	int64_t packs = a->b * a->g * f.s.blocks, tasks = a->b * a->h * f.s.blocks;
+	size_t packed = (size_t)(packs * f.s.block_words) * 4;
+	f.own_bytes = attention_layout(&f.s, NULL, &(struct attention_own){0});
+	f.keys = cpu_scratch(d, CPU_SCRATCH_OP, 2 * packed + f.own_bytes * (size_t)omp_get_max_threads());
+	if (!f.keys)
+		return;
+	f.values = f.keys + packs * f.s.block_words;
+	f.own = (char *)f.keys + 2 * packed;
+#pragma omp parallel if (a->b * a->h * a->tokens * a->tokens > 16384)
+	{
+		char *own = f.own + f.own_bytes * (size_t)omp_get_thread_num();
+#pragma omp for schedule(static)
+		for (int64_t i = 0; i < packs; i++)
+			(a->t == DTYPE_F32 ? attention_pack_f32 : attention_pack_bf16)(&f, i, (uint32_t *)own);
+#pragma omp for schedule(dynamic, 1)
+		for (int64_t i = 0; i < tasks; i++)
+			(a->t == DTYPE_F32 ? attention_queries_f32 : attention_queries_bf16)(&f, i, own);
+	}
+}
+
+/* ---- decoding: one query of each sequence against its cache ----------------------------------------------------- */
+#define ATTENTION_SPAN 128 /* keys at a time */
+#define ATTENTION_HEAD 512 /* largest head size */
+
+/* Head i of (n, h). */
+ISA_INLINE void attention_decode_head(enum dtype t, const struct op_attention_decode *a, int64_t i)
+{
+	float score[ATTENTION_SPAN], o[ATTENTION_HEAD] = {0}, max = -INFINITY, sum = 0;
+	int64_t n = i / a->h, g = i % a->h / (a->h / a->g), ld = a->g * a->d, dim = a->d;
+	int64_t base = n * a->sequence_stride + g * dim, length = a->length[n];
+	const float *q = a->q + i * dim;
+	for (int64_t from = 0; from < length; from += ATTENTION_SPAN, base += ATTENTION_SPAN * ld) {
+		int64_t span = length - from < ATTENTION_SPAN ? length - from : ATTENTION_SPAN;
+		float top = max;
+		for (int64_t j = 0; j < span; j++) {
+			float dot = 0;
+#pragma omp simd reduction(+ : dot)
+			for (int64_t c = 0; c < dim; c++)
+				dot += q[c] * math_load(t, a->k_cache, base + j * ld + c);
+			score[j] = dot * a->scale;
+			top = score[j] > top ? score[j] : top;
+		}
+		float factor = from ? math_exp(max - top) : 0, total = 0;
+#pragma omp simd reduction(+ : total)
+		for (int64_t j = 0; j < span; j++)
+			total += score[j] = math_exp(score[j] - top);
+		max = top;
+		sum = sum * factor + total;
+		for (int64_t c = 0; c < dim; c++)
+			o[c] *= factor;
+		for (int64_t j = 0; j < span; j++) {
+#pragma omp simd
+			for (int64_t c = 0; c < dim; c++)
+				o[c] += score[j] * math_load(t, a->v_cache, base + j * ld + c);
+		}
+	}
+	for (int64_t c = 0; c < dim; c++)
+		a->o[i * dim + c] = o[c] / sum;
+}
+ISA_LEAVES(attention_decode_head, struct op_attention_decode)
+
+static void isa_attention_decode(struct dev *d, const struct op_attention_decode *a)
+{
+	int64_t keys = 0;
+	if (a->d > ATTENTION_HEAD) {
+		cpu_fail(d, ERR_USER, "attention: head size %lld exceeds %d", (long long)a->d, ATTENTION_HEAD);
+		return;
+	}
+	for (int64_t i = 0; i < a->n; i++)
+		keys += a->length[i];
+#pragma omp parallel for schedule(dynamic, 1) if (keys * a->h * a->d > ISA_PARALLEL_BYTES)
+	for (int64_t i = 0; i < a->n * a->h; i++)
+		(a->kv_type == DTYPE_F32 ? attention_decode_head_f32 : attention_decode_head_bf16)(a, i);
+}

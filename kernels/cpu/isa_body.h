@@ -1,0 +1,57 @@
+/*
+ * isa_body: the body of every isa_*.c: the fast operations, compiled for one instruction set.
+ *
+ * The including file defines ISA (a name), ISA_VECTOR (floats a vector register holds) and ISA_USABLE_EXPR, and sets
+ * the target by pragma; no -m flag is needed, and the compiler never emits an instruction outside its file. Loops are
+ * plain C with "omp simd", or GCC vectors of ISA_VECTOR floats where registers must be named.
+ * Sums have a fixed order: work is cut into chunks that do not depend on the number of threads.
+ */
+#include "kernels/cpu/cpu.h"
+#include "kernels/quant.h"
+
+#include <float.h>
+#include <math.h>
+#include <omp.h>
+
+#define ISA_JOIN_(a, b) a##b
+#define ISA_JOIN(a, b)  ISA_JOIN_(a, b)
+#define ISA_STRING_(a)  #a
+#define ISA_STRING(a)   ISA_STRING_(a)
+#define ISA_INLINE      static inline __attribute__((always_inline))
+
+/* One register of floats. The only typedef of the house: a vector type has no other name. Loads are aligned. */
+typedef float isa_vec __attribute__((vector_size(4 * ISA_VECTOR), may_alias));
+
+/* name(t, a, i) with t a constant, once for each type of activations. The private copy of the arguments tells the
+   compiler that no store can change them; without it no loop is vectorised. */
+#define ISA_LEAVES(name, args)                                                                     \
+	static void name##_f32(const args *a, int64_t i)                                           \
+	{                                                                                          \
+		args copy = *a;                                                                    \
+		name(DTYPE_F32, &copy, i);                                                         \
+	}                                                                                          \
+	static void name##_bf16(const args *a, int64_t i)                                          \
+	{                                                                                          \
+		args copy = *a;                                                                    \
+		name(DTYPE_BF16, &copy, i);                                                        \
+	}
+
+/* Below this many bytes of work a second thread costs more than it brings. */
+#define ISA_PARALLEL_BYTES (64 << 10)
+
+#include "kernels/cpu/math_body.h"
+#include "kernels/cpu/rows_body.h"
+#include "kernels/cpu/vector_body.h"
+#include "kernels/cpu/tile_body.h"
+#include "kernels/cpu/attention_body.h"
+#include "kernels/cpu/attention_back_body.h"
+#include "kernels/cpu/quant_body.h"
+
+static bool isa_usable(void)
+{
+	return ISA_USABLE_EXPR;
+}
+
+#define ISA_ENTRY(name, args) .name = isa_##name,
+const struct cpu_isa ISA_JOIN(cpu_isa_, ISA) = {
+	.name = ISA_STRING(ISA), .usable = isa_usable, .ops = {CPU_ISA_OPS(ISA_ENTRY)}};

@@ -1,0 +1,208 @@
+/*
+ * matmul: matrix products by oneDNN (the only file that includes it). A product is described by strides, so transposed
+ * operands are never copied by us; oneDNN's blocked kernels repack them in cache-sized pieces.
+ *
+ * Building a primitive costs milliseconds (it generates code), running it microseconds, so primitives are kept by shape,
+ * types, transposition, strides and alpha in a bounded table; the least recently used one gives way. For a fixed number of
+ * threads a product is bitwise repeatable. Beta = 1 is a post-operation "sum", alpha an output scale.
+ * Scratch memory of the primitives is the device's own (cpu_scratch). Thread: with its device, one.
+ */
+#include "kernels/cpu/cpu.h"
+
+#include "base/mem.h"
+
+#include <oneapi/dnnl/dnnl.h>
+
+#define MATMUL_ENTRIES 256 /* a model's training step needs about 40 shapes; serving adds one set a prompt length */
+
+struct matmul_key {
+	int64_t m, n, k, lda, ldb, ldc;
+	float alpha;
+	uint8_t ta, tb, ab_type, c_type, beta, unused[7]; /* no padding: keys are compared as bytes */
+};
+
+struct matmul_entry {
+	struct matmul_key key;
+	uint64_t used; /* 0: free */
+	dnnl_primitive_t primitive;
+	dnnl_memory_t a, b, c, scratch;
+	size_t scratch_bytes;
+};
+
+struct matmul_cache {
+	dnnl_engine_t engine;
+	dnnl_stream_t stream;
+	uint64_t clock;
+	struct matmul_entry entries[MATMUL_ENTRIES];
+};
+
+static const char *matmul_status(dnnl_status_t s)
+{
+	return s == dnnl_out_of_memory ? "out of memory" : s == dnnl_unimplemented ? "not implemented" : "failed";
+}
+
+int matmul_cache_create(struct matmul_cache **out, struct err *e)
+{
+	struct matmul_cache *c = mem_zalloc(sizeof(*c));
+	if (!c)
+		return err_set(e, ERR_MEMORY, "no memory for the table of matrix products");
+	dnnl_status_t s = dnnl_engine_create(&c->engine, dnnl_cpu, 0);
+	if (!s)
+		s = dnnl_stream_create(&c->stream, c->engine, dnnl_stream_default_flags);
+	if (s) {
+		matmul_cache_destroy(c);
+		return err_set(e, ERR_DEVICE, "oneDNN does not start: %s", matmul_status(s));
+	}
+	*out = c;
+	return 0;
+}
+
+static void matmul_entry_clear(struct matmul_entry *m)
+{
+	dnnl_memory_destroy(m->a);
+	dnnl_memory_destroy(m->b);
+	dnnl_memory_destroy(m->c);
+	dnnl_memory_destroy(m->scratch);
+	dnnl_primitive_destroy(m->primitive);
+	memset(m, 0, sizeof(*m));
+}
+
+void matmul_cache_destroy(struct matmul_cache *c)
+{
+	if (!c)
+		return;
+	for (int i = 0; i < MATMUL_ENTRIES; i++)
+		if (c->entries[i].used)
+			matmul_entry_clear(&c->entries[i]);
+	if (c->stream)
+		dnnl_stream_destroy(c->stream);
+	if (c->engine)
+		dnnl_engine_destroy(c->engine);
+	mem_free(c);
+}
+
+static dnnl_status_t matmul_desc(dnnl_memory_desc_t *out, int64_t rows, int64_t cols, int64_t ld, bool transposed,
+				 uint8_t type)
+{
+	dnnl_dims_t dims = {rows, cols}, strides = {transposed ? 1 : ld, transposed ? ld : 1};
+	return dnnl_memory_desc_init_by_strides(out, 2, dims, type == DTYPE_F32 ? dnnl_f32 : dnnl_bf16, strides);
+}
+
+static dnnl_status_t matmul_attr(const struct matmul_key *k, dnnl_primitive_attr_t attr)
+{
+	dnnl_post_ops_t post = NULL;
+	dnnl_status_t s = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
+	if (!s && k->alpha != 1)
+		s = dnnl_primitive_attr_set_output_scales(attr, 1, 0, &k->alpha);
+	if (s || !k->beta)
+		return s;
+	s = dnnl_post_ops_create(&post);
+	if (!s)
+		s = dnnl_post_ops_append_sum(post, 1);
+	if (!s)
+		s = dnnl_primitive_attr_set_post_ops(attr, post);
+	dnnl_post_ops_destroy(post);
+	return s;
+}
+
+static dnnl_status_t matmul_build(struct matmul_cache *c, const struct matmul_key *k, struct matmul_entry *m)
+{
+	dnnl_memory_desc_t a, b, dst;
+	const dnnl_memory_desc_t *scratch;
+	dnnl_matmul_desc_t desc;
+	dnnl_primitive_attr_t attr = NULL;
+	dnnl_primitive_desc_t pd = NULL;
+	dnnl_status_t s = matmul_desc(&a, k->m, k->k, k->lda, k->ta, k->ab_type);
+	if (!s)
+		s = matmul_desc(&b, k->k, k->n, k->ldb, k->tb, k->ab_type);
+	if (!s)
+		s = matmul_desc(&dst, k->m, k->n, k->ldc, false, k->c_type);
+	if (!s)
+		s = dnnl_matmul_desc_init(&desc, &a, &b, NULL, &dst);
+	if (!s)
+		s = dnnl_primitive_attr_create(&attr);
+	if (!s)
+		s = matmul_attr(k, attr);
+	if (!s)
+		s = dnnl_primitive_desc_create(&pd, &desc, attr, c->engine, NULL);
+	if (!s)
+		s = dnnl_primitive_create(&m->primitive, pd);
+	if (!s)
+		s = dnnl_memory_create(&m->a, &a, c->engine, DNNL_MEMORY_NONE);
+	if (!s)
+		s = dnnl_memory_create(&m->b, &b, c->engine, DNNL_MEMORY_NONE);
+	if (!s)
+		s = dnnl_memory_create(&m->c, &dst, c->engine, DNNL_MEMORY_NONE);
+	if (!s) {
+		scratch = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+		m->scratch_bytes = dnnl_memory_desc_get_size(scratch);
+		s = dnnl_memory_create(&m->scratch, scratch, c->engine, DNNL_MEMORY_NONE);
+	}
+	dnnl_primitive_desc_destroy(pd);
+	dnnl_primitive_attr_destroy(attr);
+	return s;
+}
+
+static struct matmul_entry *matmul_find(struct dev *d, const struct matmul_key *k)
+{
+	struct matmul_cache *c = ((struct cpu_dev *)d)->matmul;
+	struct matmul_entry *oldest = &c->entries[0];
+	for (int i = 0; i < MATMUL_ENTRIES; i++) {
+		struct matmul_entry *m = &c->entries[i];
+		if (m->used && !memcmp(&m->key, k, sizeof(*k))) {
+			m->used = ++c->clock;
+			return m;
+		}
+		if (m->used < oldest->used)
+			oldest = m;
+	}
+	if (oldest->used)
+		matmul_entry_clear(oldest);
+	dnnl_status_t s = matmul_build(c, k, oldest);
+	if (s) {
+		matmul_entry_clear(oldest);
+		cpu_fail(d, s == dnnl_out_of_memory ? ERR_MEMORY : ERR_DEVICE,
+			 "matrix product %lld x %lld x %lld (%s -> %s): oneDNN %s", (long long)k->m,
+			 (long long)k->n, (long long)k->k, dtype_name(k->ab_type), dtype_name(k->c_type),
+			 matmul_status(s));
+		return NULL;
+	}
+	oldest->key = *k;
+	oldest->used = ++c->clock;
+	return oldest;
+}
+
+void op_cpu_matmul(struct dev *d, const struct op_matmul *a)
+{
+	struct matmul_key key = {.m = a->m,
+				 .n = a->n,
+				 .k = a->k,
+				 .lda = a->lda,
+				 .ldb = a->ldb,
+				 .ldc = a->ldc,
+				 .alpha = a->alpha,
+				 .ta = a->ta,
+				 .tb = a->tb,
+				 .ab_type = (uint8_t)a->ab_type,
+				 .c_type = (uint8_t)a->c_type,
+				 .beta = a->beta != 0};
+	if (a->m == 0 || a->n == 0)
+		return;
+	struct matmul_entry *m = matmul_find(d, &key);
+	if (!m)
+		return;
+	void *scratch = m->scratch_bytes ? cpu_scratch(d, CPU_SCRATCH_MATMUL, m->scratch_bytes) : NULL;
+	if (m->scratch_bytes && !scratch)
+		return;
+	dnnl_memory_set_data_handle(m->a, (void *)(uintptr_t)a->a);
+	dnnl_memory_set_data_handle(m->b, (void *)(uintptr_t)a->b);
+	dnnl_memory_set_data_handle(m->c, a->c);
+	dnnl_memory_set_data_handle(m->scratch, scratch);
+	const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, m->a},
+					{DNNL_ARG_WEIGHTS, m->b},
+					{DNNL_ARG_DST, m->c},
+					{DNNL_ARG_SCRATCHPAD, m->scratch}};
+	dnnl_status_t s = dnnl_primitive_execute(m->primitive, ((struct cpu_dev *)d)->matmul->stream, 4, args);
+	if (s)
+		cpu_fail(d, ERR_DEVICE, "matrix product: oneDNN %s", matmul_status(s));
+}

@@ -1,0 +1,26 @@
+/*
+ * ref: single elements of any floating type, for the reference operations (cpu/ref*.c), which alone include this.
+ */
+#ifndef KERNELS_CPU_REF_H
+#define KERNELS_CPU_REF_H
+
+#include "kernels/ops.h"
+#include "kernels/quant.h"
+
+static inline float ref_load(enum dtype t, const void *p, int64_t i)
+{
+	if (t == DTYPE_F32)
+		return ((const float *)p)[i];
+	uint16_t h = ((const uint16_t *)p)[i];
+	return t == DTYPE_BF16 ? bf16_to_f32(h) : f16_to_f32(h);
+}
+
+static inline void ref_store(enum dtype t, void *p, int64_t i, float v)
+{
+	if (t == DTYPE_F32)
+		((float *)p)[i] = v;
+	else
+		((uint16_t *)p)[i] = t == DTYPE_BF16 ? f32_to_bf16(v) : f32_to_f16(v);
+}
+
+#endif

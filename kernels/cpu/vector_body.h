@@ -1,0 +1,166 @@
+/*
+ * vector_body: the operations on flat vectors: axpby, convert, sum of squares, AdamW. Part of isa_body.h.
+ * Vectors are cut into chunks of a fixed length, so the results do not depend on the number of threads.
+ */
+#define VECTOR_CHUNK 4096 /* elements: 16 KiB of F32, half an L1 cache */
+
+/* Runs leaf(a, chunk) for all chunks of count elements. */
+#define VECTOR_RUN(leaf, a, count)                                                                 \
+	do {                                                                                       \
+		int64_t chunks_ = ((count) + VECTOR_CHUNK - 1) / VECTOR_CHUNK;                     \
+		_Pragma("omp parallel for schedule(static) if (chunks_ > 4)")                      \
+		for (int64_t chunk_ = 0; chunk_ < chunks_; chunk_++)                               \
+			leaf((a), chunk_);                                                         \
+	} while (0)
+
+ISA_INLINE int64_t vector_end(int64_t chunk, int64_t count)
+{
+	int64_t end = (chunk + 1) * VECTOR_CHUNK;
+	return end < count ? end : count;
+}
+
+/* ---- y = a x + b y --------------------------------------------------------------------------------------------- */
+ISA_INLINE void vector_axpby(enum dtype xt, enum dtype yt, const struct op_axpby *a, int64_t from, int64_t to)
+{
+	float fx = a->a, fy = a->b;
+	if (fy == 0) { /* y may be uninitialised */
+#pragma omp simd
+		for (int64_t i = from; i < to; i++)
+			math_store(yt, a->y, i, fx * math_load(xt, a->x, i));
+		return;
+	}
+#pragma omp simd
+	for (int64_t i = from; i < to; i++)
+		math_store(yt, a->y, i, fx * math_load(xt, a->x, i) + fy * math_load(yt, a->y, i));
+}
+
+ISA_INLINE void vector_axpby_from(enum dtype xt, const struct op_axpby *a, int64_t from, int64_t to)
+{
+	if (a->y_type == DTYPE_F32)
+		vector_axpby(xt, DTYPE_F32, a, from, to);
+	else if (a->y_type == DTYPE_BF16)
+		vector_axpby(xt, DTYPE_BF16, a, from, to);
+	else
+		vector_axpby(xt, DTYPE_F16, a, from, to);
+}
+
+static void vector_axpby_chunk(const struct op_axpby *args, int64_t chunk)
+{
+	struct op_axpby copy = *args, *a = &copy;
+	int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a->count);
+	if (a->x_type == DTYPE_F32)
+		vector_axpby_from(DTYPE_F32, a, from, to);
+	else if (a->x_type == DTYPE_BF16)
+		vector_axpby_from(DTYPE_BF16, a, from, to);
+	else
+		vector_axpby_from(DTYPE_F16, a, from, to);
+}
+
+static void isa_axpby(struct dev *d, const struct op_axpby *a)
+{
+	(void)d;
+	VECTOR_RUN(vector_axpby_chunk, a, a->count);
+}
+
+/* ---- conversion ------------------------------------------------------------------------------------------------ */
+ISA_INLINE void vector_convert(enum dtype xt, enum dtype yt, const struct op_convert *a, int64_t from, int64_t to)
+{
+#pragma omp simd
+	for (int64_t i = from; i < to; i++)
+		math_store(yt, a->y, i, math_load(xt, a->x, i));
+}
+
+static void vector_convert_chunk(const struct op_convert *args, int64_t chunk)
+{
+	struct op_convert copy = *args, *a = &copy;
+	int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a->count);
+	if (a->y_type == DTYPE_BF16)
+		math_narrow((const float *)a->x + from, to - from, (uint16_t *)a->y + from);
+	else if (a->y_type == DTYPE_F16)
+		vector_convert(DTYPE_F32, DTYPE_F16, a, from, to);
+	else if (a->x_type == DTYPE_F32)
+		vector_convert(DTYPE_F32, DTYPE_F32, a, from, to);
+	else if (a->x_type == DTYPE_BF16)
+		vector_convert(DTYPE_BF16, DTYPE_F32, a, from, to);
+	else if (a->x_type == DTYPE_F16)
+		vector_convert(DTYPE_F16, DTYPE_F32, a, from, to);
+	else
+		quant_decode(a->x_type,
+			     (const char *)a->x + from / dtype_block(a->x_type) * dtype_block_bytes(a->x_type),
+			     to - from, (float *)a->y + from);
+}
+
+static void isa_convert(struct dev *d, const struct op_convert *a)
+{
+	(void)d;
+	VECTOR_RUN(vector_convert_chunk, a, a->count);
+}
+
+/* ---- sum of squares -------------------------------------------------------------------------------------------- */
+struct vector_sumsq {
+	const struct op_sumsq *op;
+	float *parts; /* (chunks) */
+};
+
+static void vector_sumsq_chunk(const struct vector_sumsq *s, int64_t chunk)
+{
+	const float *x = s->op->x;
+	int64_t to = vector_end(chunk, s->op->count);
+	float sum = 0;
+#pragma omp simd reduction(+ : sum)
+	for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++)
+		sum += x[i] * x[i];
+	s->parts[chunk] = sum;
+}
+
+static void isa_sumsq(struct dev *d, const struct op_sumsq *a)
+{
+	int64_t chunks = (a->count + VECTOR_CHUNK - 1) / VECTOR_CHUNK;
+	struct vector_sumsq s = {.op = a, .parts = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(chunks + 1) * sizeof(float))};
+	if (!s.parts)
+		return;
+	VECTOR_RUN(vector_sumsq_chunk, &s, a->count);
+	double total = 0;
+	for (int64_t chunk = 0; chunk < chunks; chunk++)
+		total += s.parts[chunk];
+	*a->out += (float)total;
+}
+
+/* ---- AdamW ----------------------------------------------------------------------------------------------------- */
+struct vector_adamw {
+	const struct op_adamw *op;
+	float lr, keep, fix2; /* rate over the first bias correction, 1 - decay, inverse of the second */
+};
+
+static void vector_adamw_chunk(const struct vector_adamw *s, int64_t chunk)
+{
+	const struct op_adamw a = *s->op;
+	const float lr = s->lr, keep = s->keep, fix2 = s->fix2;
+	float root[VECTOR_CHUNK];
+	int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a.count);
+#pragma omp simd
+	for (int64_t i = from; i < to; i++) {
+		float g = a.grad[i] * a.grad_scale;
+		a.m[i] = a.beta1 * a.m[i] + (1 - a.beta1) * g;
+		a.v[i] = a.beta2 * a.v[i] + (1 - a.beta2) * g * g;
+		root[i - from] = a.v[i] * fix2;
+	}
+	math_sqrt(root, to - from);
+#pragma omp simd
+	for (int64_t i = from; i < to; i++)
+		a.w[i] = a.w[i] * keep - lr * (a.m[i] / (root[i - from] + a.eps));
+	if (!a.w16)
+		return;
+	math_narrow(a.w + from, to - from, a.w16 + from);
+}
+
+static void isa_adamw(struct dev *d, const struct op_adamw *a)
+{
+	(void)d;
+	double fix1 = 1 - pow(a->beta1, (double)a->step), fix2 = 1 - pow(a->beta2, (double)a->step);
+	struct vector_adamw s = {.op = a,
+				 .lr = (float)(a->lr / fix1),
+				 .keep = 1 - a->lr * a->weight_decay,
+				 .fix2 = (float)(1 / fix2)};
+	VECTOR_RUN(vector_adamw_chunk, &s, a->count);
+}

@@ -1,0 +1,23 @@
+/*
+ * hash: the digests of the runtime in one place: XXH3 for checkpoint files (it finds damage, not
+ * malice), SHA-256 and its HMAC for pinned model files and proofs of a shared secret. The only file
+ * that includes xxHash.
+ */
+#ifndef RUNTIME_HASH_H
+#define RUNTIME_HASH_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define HASH_XXH3_HEX   17 /* characters with the NUL */
+#define HASH_SHA256_HEX 65
+
+uint64_t hash_xxh3(const void *data, size_t size);
+void hash_xxh3_hex(const void *data, size_t size, char out[HASH_XXH3_HEX]);
+int hash_sha256_hex(const void *data, size_t size, char out[HASH_SHA256_HEX], struct err *e);
+int hash_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,
+		     uint8_t out[32], struct err *e);
+
+#endif

@@ -1,0 +1,95 @@
+/*
+ * kvcache: storage only. What is valid is the caller's knowledge (infer keeps the ids whose keys
+ * stand here), so going back to a shorter prefix costs nothing. Must not allocate after
+ * kvcache_create.
+ */
+#include "runtime/kvcache.h"
+
+#include "base/mem.h"
+#include "kernels/ops.h"
+
+#include <assert.h>
+
+struct kvcache {
+	struct dev *dev;
+	char *block;
+	int64_t capacity, width;
+	int64_t half_bytes; /* the keys (or values) of one layer */
+	enum dtype t;
+};
+
+int kvcache_create(struct dev *d, int64_t layers, int64_t capacity, int64_t width, enum dtype t,
+		   struct kvcache **out, struct err *e)
+{
+	struct kvcache *c = mem_zalloc(sizeof(*c));
+	int64_t elements, half = 0, total;
+	void *block;
+	int rc;
+
+	if (!c)
+		return err_set(e, ERR_MEMORY, "no memory for a cache");
+	if (__builtin_mul_overflow(capacity, width, &elements) ||
+	    (half = dtype_bytes(t, elements)) < 0 ||
+	    __builtin_mul_overflow(half, 2 * layers, &total))
+		rc = err_set(e, ERR_MEMORY, "a cache of %lld tokens is too large",
+			     (long long)capacity);
+	else
+		rc = dev_alloc(d, (size_t)total, &block, e);
+	if (rc) {
+		mem_free(c);
+		return rc;
+	}
+	*c = (struct kvcache){d, block, capacity, width, half, t};
+	*out = c;
+	return 0;
+}
+
+void kvcache_destroy(struct kvcache *c)
+{
+	if (!c)
+		return;
+	dev_free(c->dev, c->block);
+	mem_free(c);
+}
+
+const void *kvcache_keys(const struct kvcache *c, int64_t layer)
+{
+	return c->block + 2 * layer * c->half_bytes;
+}
+
+const void *kvcache_values(const struct kvcache *c, int64_t layer)
+{
+	return c->block + (2 * layer + 1) * c->half_bytes;
+}
+
+enum dtype kvcache_type(const struct kvcache *c)
+{
+	return c->t;
+}
+
+int64_t kvcache_capacity(const struct kvcache *c)
+{
+	return c->capacity;
+}
+
+static void store(struct kvcache *c, const void *base, int64_t past, int64_t n, const float *x)
+{
+	char *to = (char *)base + past * c->width * dtype_block_bytes(c->t);
+
+	if (c->t == DTYPE_F32)
+		dev_copy(c->dev, to, x, (size_t)(n * c->width) * sizeof(float));
+	else
+		dev_ops(c->dev)->convert(c->dev, &(struct op_convert){.count = n * c->width,
+								      .x = x,
+								      .x_type = DTYPE_F32,
+								      .y = to,
+								      .y_type = c->t});
+}
+
+void kvcache_store(struct kvcache *c, int64_t layer, int64_t past, int64_t n, const float *k,
+		   const float *v)
+{
+	assert(past >= 0 && past + n <= c->capacity);
+	store(c, kvcache_keys(c, layer), past, n, k);
+	store(c, kvcache_values(c, layer), past, n, v);
+}

@@ -1,0 +1,161 @@
+/*
+ * memplan: the size table of a rank. Each line stands beside the shape it counts; model_carve() in
+ * runtime/model.c walks the same shapes. Pure: reads a configuration, gives numbers.
+ */
+#include "runtime/memplan.h"
+
+#include "runtime/lora.h"
+#include "runtime/parts.h"
+
+/* Logits of one chunk: large enough that the head's weights are read seldom, small enough to stay a
+   minor part of the memory (SmolLM2's 49,152 words: 512 rows, 96 MiB of F32). */
+#define LOGIT_BYTES    (96 << 20)
+#define LOGIT_ROWS_MIN 16
+#define LOGIT_ROWS_MAX 512
+
+int64_t memplan_times(int64_t a, int64_t b)
+{
+	int64_t r;
+
+	return __builtin_mul_overflow(a, b, &r) ? INT64_MAX : r;
+}
+
+int64_t memplan_plus(int64_t a, int64_t b)
+{
+	int64_t r;
+
+	return __builtin_add_overflow(a, b, &r) ? INT64_MAX : r;
+}
+
+static int64_t bytes_of(enum dtype t)
+{
+	return dtype_block_bytes(t);
+}
+
+int64_t memplan_logit_rows(const struct model_conf *c)
+{
+	int64_t rows = LOGIT_BYTES / memplan_times(c->config.vocab, 4);
+	int64_t n = c->train ? memplan_times(c->micro_sequences, c->sequence_length)
+			     : MEMPLAN_SERVE_ROWS;
+
+	rows = rows < LOGIT_ROWS_MIN ? LOGIT_ROWS_MIN : rows;
+	rows = rows > LOGIT_ROWS_MAX ? LOGIT_ROWS_MAX : rows;
+	return rows < n ? rows : n;
+}
+
+/* Elements that one layer keeps for a row: qkv, attention's output, gate and up; and the residual
+ * before each half. */
+static int64_t saved_per_row(const struct model_config *c)
+{
+	int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+
+	return 2 * c->dim + q + 2 * kv + q + 2 * c->ffn_dim;
+}
+
+/* Each carved tensor begins at a multiple of 64 bytes. */
+static int64_t alignment(const struct model_config *g)
+{
+	return 64 * (16 * g->layers + 32);
+}
+
+static void plan_train(const struct model_conf *c, int64_t lora_rank_sum, struct memplan *p)
+{
+	const struct model_config *g = &c->config;
+	int64_t n = memplan_times(c->micro_sequences, c->sequence_length), t = bytes_of(c->t);
+	int64_t rows = memplan_logit_rows(c);
+	int64_t per_row = memplan_plus(saved_per_row(g), lora_rank_sum);
+	int64_t q = g->heads * g->head_dim, qkv = q + 2 * g->kv_heads * g->head_dim;
+	/* h, dh, dx (C); attention's gradient; of qkv; act, dact (F); of gate and up; of LoRA's
+	 * products */
+	int64_t scratch = 3 * g->dim + q + qkv + 4 * g->ffn_dim + lora_rank_sum;
+
+	p->saved = memplan_times(memplan_times(n, g->layers), memplan_times(per_row, t));
+	p->saved = memplan_plus(p->saved, memplan_times(n, g->dim * t)); /* after the last layer */
+	/* two rstd and the heads' log-sum-exp a layer, the final rstd: F32 */
+	p->saved = memplan_plus(p->saved, memplan_times(n, 4 * (g->layers * (2 + g->heads) + 1)));
+	p->scratch = memplan_plus(memplan_times(n, scratch * t),
+				  memplan_times(n, 16)); /* loss, ids, targets, positions */
+	p->logits = memplan_times(rows, memplan_times(g->vocab, c->t == DTYPE_F32 ? 4 : 6));
+	p->logits = memplan_plus(p->logits, 2 * 64);
+	p->saved = memplan_plus(p->saved, alignment(g));
+	p->scratch = memplan_plus(p->scratch, alignment(g));
+}
+
+static void plan_serve(const struct model_conf *c, struct memplan *p)
+{
+	const struct model_config *g = &c->config;
+	int64_t q = g->heads * g->head_dim, kv = g->kv_heads * g->head_dim;
+	int64_t wide = q > g->ffn_dim ? q : g->ffn_dim;
+	int64_t n = MEMPLAN_SERVE_ROWS;
+
+	wide = wide > g->dim ? wide : g->dim;
+	/* x, h, sum (C); q, k, v; att; gate, up, act; a BF16 copy of a product's input; statistics,
+	 * ids */
+	p->scratch = memplan_times(
+		n, 4 * (3 * g->dim + 2 * q + 2 * kv + 3 * g->ffn_dim + g->heads + 4) + 2 * wide);
+	/* one matrix of a layer decoded for a prefill product */
+	p->scratch = memplan_plus(p->scratch, memplan_times(memplan_times(wide, g->dim), 6));
+	p->logits = memplan_times(memplan_logit_rows(c), memplan_times(g->vocab, 4));
+	p->logits = memplan_plus(p->logits, 64);
+	p->scratch = memplan_plus(p->scratch, alignment(g));
+	p->cache = memplan_times(memplan_times(c->kv_capacity, g->layers), 2 * kv * bytes_of(c->t));
+}
+
+static int64_t stored_bytes(const struct weights *w)
+{
+	int64_t sum = 0;
+
+	for (int i = 0; i < weights_count(w); i++)
+		sum = memplan_plus(sum, weights_at(w, i)->bytes);
+	return sum;
+}
+
+int memplan_model(const struct model_conf *c, const struct weights *w, struct memplan *out,
+		  struct err *e)
+{
+	struct memplan p = {0};
+	struct parts base = {0}, lora = {0};
+	int64_t t = bytes_of(c->t), trained = 0, frozen;
+	int rc = model_config_check(&c->config, e);
+
+	if (!rc)
+		rc = parts_base(&c->config, &base, e);
+	if (!rc && c->train && c->lora_rank)
+		rc = lora_parts(c, &lora, e);
+	if (rc)
+		goto out;
+	frozen = base.elements;
+	if (c->train) {
+		trained = c->lora_rank ? lora.elements : base.elements;
+		frozen = c->lora_rank ? base.elements : 0;
+		plan_train(c, c->lora_rank ? lora_rank_sum(c) : 0, &p);
+	} else {
+		plan_serve(c, &p);
+	}
+	p.weights = !c->train && w ? stored_bytes(w) : memplan_times(frozen, t);
+	p.master = memplan_times(trained, 4);
+	p.copy = c->t == DTYPE_F32 ? 0 : memplan_times(trained, t);
+	p.gradient = memplan_times(trained, 4);
+	p.optimizer = memplan_times(trained, 8);
+	for (const int64_t *f = &p.weights; f < &p.total; f++)
+		p.total = memplan_plus(p.total, *f);
+	*out = p;
+out:
+	parts_done(&base);
+	parts_done(&lora);
+	return rc;
+}
+
+int memplan_require(const struct memplan *p, int64_t budget_bytes, struct err *e)
+{
+	if (p->total <= budget_bytes)
+		return 0;
+	return err_set(
+		e, ERR_MEMORY,
+		"this rank needs %lld MiB (weights %lld, optimizer %lld, activations %lld) and "
+		"may use %lld MiB",
+		(long long)(p->total >> 20), (long long)((p->weights + p->master + p->copy) >> 20),
+		(long long)((p->gradient + p->optimizer) >> 20),
+		(long long)(memplan_plus(p->saved, p->scratch) >> 20),
+		(long long)(budget_bytes >> 20));
+}

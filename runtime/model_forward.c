@@ -1,0 +1,350 @@
+/*
+ * model_forward: ids to the normalised residual and to logits, for training and serving alike. The
+ * two differ in how a product is made (one joined matrix, or stored blocks) and in attention (a
+ * whole batch, or against the cache). RoFormer's rotary positions in half layout; grouped heads;
+ * SwiGLU; pre-norm residuals (Llama, arXiv:2302.13971). Only enqueues device work: no allocation,
+ * no wait, no host access to device memory.
+ */
+#include "runtime/model_internal.h"
+
+#include "runtime/beat.h"
+
+#include <math.h>
+
+/* From this many rows on, decoding a matrix once and using the full product beats the row-wise
+ * kernel. */
+#define DECODED_PRODUCT_ROWS 8
+
+static void norm(struct model *m, int64_t n, const void *x, const void *w, void *y, float *rstd)
+{
+	m->ops->rmsnorm(m->dev, &(struct op_rmsnorm){.n = n,
+						     .c = m->conf.config.dim,
+						     .eps = m->conf.config.norm_eps,
+						     .x = x,
+						     .w = w,
+						     .y = y,
+						     .rstd = rstd,
+						     .t = m->act});
+}
+
+static void convert(struct model *m, int64_t count, const void *x, enum dtype from, void *y,
+		    enum dtype to)
+{
+	m->ops->convert(m->dev, &(struct op_convert){count, x, from, y, to});
+}
+
+void model_stored_product(struct model *m, const struct stored *w, const float *x, float *y,
+			  int64_t n, int64_t in, int64_t out)
+{
+	struct op_matmul o = {.m = n,
+			      .n = out,
+			      .k = in,
+			      .a = x,
+			      .b = w->data,
+			      .c = y,
+			      .lda = in,
+			      .ldb = in,
+			      .ldc = out,
+			      .tb = true,
+			      .ab_type = DTYPE_F32,
+			      .c_type = DTYPE_F32,
+			      .alpha = 1};
+
+	if (n < DECODED_PRODUCT_ROWS || !m->decoded) {
+		m->ops->quant_matmul(m->dev, &(struct op_quant_matmul){.m = n,
+								       .n = out,
+								       .k = in,
+								       .x = x,
+								       .w = w->data,
+								       .w_type = w->type,
+								       .y = y});
+		return;
+	}
+	if (w->type != DTYPE_F32 && w->type != DTYPE_BF16) {
+		convert(m, out * in, w->data, w->type, m->decoded, DTYPE_F32);
+		o.b = m->decoded;
+	}
+	if (m->conf.t == DTYPE_BF16) {
+		if (w->type != DTYPE_BF16) {
+			convert(m, out * in, o.b, DTYPE_F32, m->decoded16, DTYPE_BF16);
+			o.b = m->decoded16;
+		}
+		convert(m, n * in, x, DTYPE_F32, m->x16, DTYPE_BF16);
+		o.a = m->x16;
+		o.ab_type = DTYPE_BF16;
+	} else if (w->type == DTYPE_BF16) {
+		convert(m, out * in, w->data, DTYPE_BF16, m->decoded, DTYPE_F32);
+		o.b = m->decoded;
+	}
+	m->ops->matmul(m->dev, &o);
+}
+
+/* y = x W^T, or y += when add. */
+static void linear_forward(struct model *m, const struct linear *l, const void *x, void *y,
+			   int64_t n, bool add)
+{
+	const struct linear_shape *s = &l->shape;
+	float *to = add ? m->sum : y;
+	int64_t row = 0;
+
+	if (m->conf.train) {
+		m->ops->matmul(m->dev, &(struct op_matmul){.m = n,
+							   .n = s->out,
+							   .k = s->in,
+							   .a = x,
+							   .b = l->w,
+							   .c = y,
+							   .lda = s->in,
+							   .ldb = s->in,
+							   .ldc = s->out,
+							   .tb = true,
+							   .ab_type = m->act,
+							   .c_type = m->act,
+							   .alpha = 1,
+							   .beta = add ? 1 : 0});
+		lora_forward(
+			m->dev, &l->lora,
+			&(struct lora_io){
+				.n = n, .in = s->in, .out = s->out, .t = m->act, .x = x, .y = y});
+		return;
+	}
+	for (int i = 0; i < s->pieces; i++) {
+		model_stored_product(m, &l->stored[i], x, to + n * row, n, s->in, s->rows[i]);
+		row += s->rows[i];
+	}
+	if (add)
+		m->ops->axpby(m->dev, &(struct op_axpby){.count = n * s->out,
+							 .x = to,
+							 .x_type = DTYPE_F32,
+							 .y = y,
+							 .y_type = DTYPE_F32,
+							 .a = 1,
+							 .b = 1});
+}
+
+/* Piece i of a product of n rows: where its first row starts; *ld elements to the next. */
+static void *piece(const struct model *m, const struct linear_shape *s, void *y, int64_t n, int i,
+		   int64_t *ld)
+{
+	int64_t row = 0;
+
+	for (int j = 0; j < i; j++)
+		row += s->rows[j];
+	*ld = m->conf.train ? s->out : s->rows[i];
+	return at_element(y, m->conf.train ? row : n * row, m->act);
+}
+
+static void attention_cached(struct model *m, int64_t layer, const struct batch *s, const void *q)
+{
+	const struct model_config *c = &m->conf.config;
+
+	m->ops->attention_decode(
+		m->dev, &(struct op_attention_decode){.n = s->tokens,
+						      .h = c->heads,
+						      .g = c->kv_heads,
+						      .d = c->head_dim,
+						      .scale = 1 / sqrtf((float)c->head_dim),
+						      .q = q,
+						      .k_cache = kvcache_keys(m->cache, layer),
+						      .v_cache = kvcache_values(m->cache, layer),
+						      .sequence_stride = 0, /* one sequence */
+						      .length = m->length,
+						      .o = m->layers[layer].att,
+						      .kv_type = kvcache_type(m->cache)});
+}
+
+static void rope(struct model *m, int64_t n, int64_t heads, void *x, int64_t ld)
+{
+	const struct model_config *c = &m->conf.config;
+
+	m->ops->rope(m->dev, &(struct op_rope){.n = n,
+					       .heads = heads,
+					       .d = c->head_dim,
+					       .ld = ld,
+					       .x = x,
+					       .position = m->position,
+					       .theta = c->rope_theta,
+					       .t = m->act});
+}
+
+static void attention(struct model *m, int64_t layer, const struct batch *s)
+{
+	const struct model_config *c = &m->conf.config;
+	struct layer *l = &m->layers[layer];
+	const struct linear_shape *shape = &l->linear[LINEAR_QKV].shape;
+	int64_t n = s->b * s->tokens, ldq, ldk, ldv;
+	void *q = piece(m, shape, l->qkv, n, 0, &ldq);
+	void *k = piece(m, shape, l->qkv, n, 1, &ldk);
+	void *v = piece(m, shape, l->qkv, n, 2, &ldv);
+
+	rope(m, n, c->heads, q, ldq);
+	rope(m, n, c->kv_heads, k, ldk);
+	if (!m->conf.train) {
+		kvcache_store(m->cache, layer, s->past, n, k, v);
+		if (s->past || n == 1) {
+			attention_cached(m, layer, s, q);
+			return;
+		}
+	}
+	m->ops->attention(m->dev, &(struct op_attention){.b = s->b,
+							 .tokens = s->tokens,
+							 .h = c->heads,
+							 .g = c->kv_heads,
+							 .d = c->head_dim,
+							 .scale = 1 / sqrtf((float)c->head_dim),
+							 .q = q,
+							 .k = k,
+							 .v = v,
+							 .ldq = ldq,
+							 .ldk = ldk,
+							 .ldv = ldv,
+							 .o = l->att,
+							 .lse = l->lse,
+							 .t = m->act});
+}
+
+static void copy_rows(struct model *m, void *to, const void *from, int64_t n)
+{
+	if (to != from)
+		dev_copy(m->dev, to, from,
+			 (size_t)(n * m->conf.config.dim * dtype_block_bytes(m->act)));
+}
+
+static void layer_forward(struct model *m, int64_t layer, const struct batch *s, void *x_out)
+{
+	struct layer *l = &m->layers[layer];
+	int64_t n = s->b * s->tokens, ldg, ldu;
+	void *gate = piece(m, &l->linear[LINEAR_GATE_UP].shape, l->gu, n, 0, &ldg);
+	void *up = piece(m, &l->linear[LINEAR_GATE_UP].shape, l->gu, n, 1, &ldu);
+
+	norm(m, n, l->x_in, l->norm[0], m->h, l->rstd[0]);
+	linear_forward(m, &l->linear[LINEAR_QKV], m->h, l->qkv, n, false);
+	attention(m, layer, s);
+	copy_rows(m, l->x_mid, l->x_in, n);
+	linear_forward(m, &l->linear[LINEAR_O], l->att, l->x_mid, n, true);
+
+	norm(m, n, l->x_mid, l->norm[1], m->h, l->rstd[1]);
+	linear_forward(m, &l->linear[LINEAR_GATE_UP], m->h, l->gu, n, false);
+	m->ops->swiglu(m->dev, &(struct op_swiglu){.n = n,
+						   .f = m->conf.config.ffn_dim,
+						   .ld = ldg,
+						   .gate = gate,
+						   .up = up,
+						   .y = m->activated,
+						   .t = m->act});
+	copy_rows(m, x_out, l->x_mid, n);
+	linear_forward(m, &l->linear[LINEAR_DOWN], m->activated, x_out, n, true);
+	beat(m->conf.page);
+}
+
+/* Stored tables have no embed operation: the rows are decoded one by one. */
+static void embed_stored(struct model *m, int64_t n, const int32_t *ids, float *x)
+{
+	int64_t c = m->conf.config.dim;
+	int64_t row_bytes = dtype_bytes(m->stored_embed.type, c);
+
+	for (int64_t i = 0; i < n; i++) {
+		const char *row = (const char *)m->stored_embed.data + ids[i] * row_bytes;
+
+		if (m->stored_embed.type == DTYPE_F32)
+			dev_copy(m->dev, x + i * c, row, (size_t)row_bytes);
+		else
+			convert(m, c, row, m->stored_embed.type, x + i * c, DTYPE_F32);
+	}
+}
+
+void model_forward(struct model *m, const struct batch *s)
+{
+	const struct model_config *c = &m->conf.config;
+	int64_t n = s->b * s->tokens;
+
+	if (m->conf.train)
+		m->ops->embed(m->dev, &(struct op_embed){.n = n,
+							 .c = c->dim,
+							 .v = c->vocab,
+							 .ids = m->ids,
+							 .table = m->embed,
+							 .out = m->layers[0].x_in,
+							 .t = m->act});
+	else
+		embed_stored(m, n, s->ids, m->layers[0].x_in);
+	for (int64_t i = 0; i < c->layers; i++)
+		layer_forward(m, i, s, i + 1 < c->layers ? m->layers[i + 1].x_in : m->x_out);
+	norm(m, n, m->x_out, m->final_norm, m->h, m->rstd_final);
+}
+
+static void logits_backward(struct model *m, int64_t row, int64_t n)
+{
+	const struct model_config *c = &m->conf.config;
+	const void *dlogits = m->logits;
+
+	if (m->act == DTYPE_BF16) {
+		convert(m, n * c->vocab, m->logits, DTYPE_F32, m->logits16, DTYPE_BF16);
+		dlogits = m->logits16;
+	}
+	m->ops->matmul(m->dev, &(struct op_matmul){.m = n,
+						   .n = c->dim,
+						   .k = c->vocab,
+						   .a = dlogits,
+						   .b = m->head,
+						   .c = at_element(m->dh, row * c->dim, m->act),
+						   .lda = c->vocab,
+						   .ldb = c->dim,
+						   .ldc = c->dim,
+						   .ab_type = m->act,
+						   .c_type = m->act,
+						   .alpha = 1});
+	if (!m->dhead)
+		return;
+	m->ops->matmul(m->dev, &(struct op_matmul){.m = c->vocab,
+						   .n = c->dim,
+						   .k = n,
+						   .a = dlogits,
+						   .b = at_element(m->h, row * c->dim, m->act),
+						   .c = m->dhead,
+						   .lda = c->vocab,
+						   .ldb = c->dim,
+						   .ldc = c->dim,
+						   .ta = true,
+						   .ab_type = m->act,
+						   .c_type = DTYPE_F32,
+						   .alpha = 1,
+						   .beta = 1});
+}
+
+void model_head(struct model *m, int64_t n, float scale, bool backward)
+{
+	const struct model_config *c = &m->conf.config;
+
+	for (int64_t row = 0; row < n; row += m->logit_rows) {
+		int64_t rows = n - row < m->logit_rows ? n - row : m->logit_rows;
+
+		/* Logits in F32 whatever the compute type: 8 bits of BF16 would be lost in the
+		 * loss. */
+		m->ops->matmul(m->dev,
+			       &(struct op_matmul){.m = rows,
+						   .n = c->vocab,
+						   .k = c->dim,
+						   .a = at_element(m->h, row * c->dim, m->act),
+						   .b = m->head,
+						   .c = m->logits,
+						   .lda = c->dim,
+						   .ldb = c->dim,
+						   .ldc = c->vocab,
+						   .tb = true,
+						   .ab_type = m->act,
+						   .c_type = DTYPE_F32,
+						   .alpha = 1});
+		m->ops->xent(m->dev, &(struct op_xent){.n = rows,
+						       .v = c->vocab,
+						       .logits = m->logits,
+						       .target = m->targets + row,
+						       .loss = m->loss + row,
+						       .scale = scale,
+						       .backward = backward,
+						       .t = DTYPE_F32});
+		if (backward)
+			logits_backward(m, row, rows);
+		beat(m->conf.page);
+	}
+}

@@ -1,0 +1,67 @@
+/*
+ * rank: this process as the agent sees it: the frames on the socket, the heartbeat page, the place
+ * in the world.
+ *
+ * The main thread owns the model and all sends but one; the reader thread takes the agent's frames:
+ * WIRE_STOP and WIRE_CHECKPOINT become flags that train looks at on a step boundary, requests go to
+ * the queue, and a closed socket ends the process at once, whatever the main thread is stuck in. fd
+ * -1 (tests, benches): frames are dropped.
+ */
+#ifndef RUNTIME_RANK_H
+#define RUNTIME_RANK_H
+
+#include "base/err.h"
+#include "base/jobspec.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/wire.h"
+#include "kernels/dev.h"
+#include "runtime/coll.h"
+#include "runtime/sched.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct rank {
+	const struct jobspec *spec;
+	int rank, world, replica, local_rank, local_world;
+	int64_t incarnation;
+	int64_t budget_bytes; /* memory this rank may use */
+	struct dev *dev;
+	struct wire_page *page; /* or NULL */
+	struct sched *sched;    /* serving only */
+	_Atomic(struct coll *) coll;
+	_Atomic bool stop, checkpoint; /* asked by the agent */
+
+	/* private to rank.c */
+	int fd;
+	struct arena *arena;
+	struct jobspec job;
+	struct wire_reader reader;
+	pthread_mutex_t send_lock;
+	_Atomic bool ending; /* the last frame is out: a closed socket is no loss */
+	char secret[130];
+	int listen_fd;
+	struct coll_peer *peers;
+};
+
+/* Prepare and start frames, the device, the reader thread, and for training the collective. */
+int rank_open(struct rank *r, int fd, struct wire_page *page, struct err *e);
+void rank_close(struct rank *r); /* half-built is fine */
+
+int rank_send(struct rank *r, enum wire_type type, const void *data, size_t size, struct err *e);
+/* A JSON object; the list ends with a NULL name. text NULL: the number, NaN becomes null. */
+struct rank_field {
+	const char *name;
+	double value;
+	const char *text;
+};
+int rank_send_fields(struct rank *r, enum wire_type type, const struct rank_field *fields,
+		     struct err *e);
+/* WIRE_DONE; output NULL: stopped as asked. */
+int rank_send_done(struct rank *r, int64_t step, const char *output, struct err *e);
+/* WIRE_FAILED with class and message; its own failure is ignored: the process is about to end. */
+void rank_send_failed(struct rank *r, const struct err *why);
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * sched: the queue of requests inside a serving rank: first in, first out, one at a time. The
+ * reader thread pushes and cancels, the main thread takes and finishes; a cancel reaches a queued
+ * request and the running one alike (the main thread looks at `cancelled` between tokens). Bounded:
+ * what exceeds LIMIT_QUEUE_REQUESTS is refused.
+ */
+#ifndef RUNTIME_SCHED_H
+#define RUNTIME_SCHED_H
+
+#include "base/err.h"
+#include "base/json.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct request {
+	uint64_t id;
+	struct json *body; /* the WIRE_REQUEST payload */
+	_Atomic bool cancelled;
+	struct request *next; /* private to sched */
+};
+
+struct sched;
+
+int sched_create(int capacity, struct sched **out, struct err *e);
+void sched_destroy(struct sched *s);
+/* Takes body, also on failure. -ERR_RETRY: full. */
+int sched_push(struct sched *s, uint64_t id, struct json *body, struct err *e);
+/* The next request, or NULL after timeout_ms or sched_wake. It stays reachable for sched_cancel
+ * until finished. */
+struct request *sched_take(struct sched *s, int64_t timeout_ms);
+void sched_finish(struct sched *s, struct request *q);
+void sched_cancel(struct sched *s,
+		  uint64_t id); /* unknown ids are ignored: the request has just ended */
+void sched_wake(struct sched *s);
+
+#endif

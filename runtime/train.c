@@ -1,0 +1,630 @@
+/*
+ * train: the step loop and what stands around it: opening, resuming, evaluating, saving, ending.
+ * Everything is allocated in open_all; a step allocates nothing. Rank 0 alone reports and writes
+ * the manifest; every rank writes its slice of a checkpoint and a line a step of the samples it
+ * consumed (<checkpoint.path>/samples). What all ranks must decide alike comes out of a reduction,
+ * never from a clock or a flag of their own.
+ */
+#include "runtime/train.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "runtime/beat.h"
+#include "runtime/ckpt.h"
+#include "runtime/data.h"
+#include "runtime/export.h"
+#include "runtime/hash.h"
+#include "runtime/planner.h"
+#include "runtime/shard.h"
+#include "runtime/tensorboard.h"
+#include "runtime/tok.h"
+
+#include <math.h>
+
+#define EVALUATE_SEQUENCES 16
+#define HELD_OUT_SHARE     50 /* one sample of so many, when no validation file is given */
+#define HELD_OUT_MIN       4
+#define BUDGET_SHARE       0.9 /* of the memory: the rest is for files, libraries and the tokenizer */
+
+struct save_file { /* one rank's part of a checkpoint, as gathered */
+	int64_t bytes;
+	char hash[24]; /* 16 hex digits and NUL */
+};
+
+struct train {
+	struct rank *r;
+	const struct jobspec *spec;
+	struct coll *coll;
+	struct weights *weights;
+	struct model_config config;
+	struct tok *tok;
+	struct data *data, *validation;
+	int64_t train_samples; /* those that are not held out */
+	int64_t steps;
+	int64_t tokens_per_step;
+	const char *targets[LIMIT_LORA_TARGETS + 1];
+	struct planner_plan plan;
+	struct model *model;
+	struct optim *optim;
+	struct optim_conf optim_conf;
+	struct tensorboard *board;
+	struct ckpt_state state;
+	int64_t saved_step, saved_ms;
+	int32_t *inputs, *labels; /* (micro, T), host */
+	struct buf line;          /* of the sample log */
+	int log_fd;
+	struct save_file *files; /* (world): what each rank wrote, while saving */
+};
+
+static bool leader(const struct train *t)
+{
+	return t->r->rank == 0;
+}
+
+/* -- opening -- */
+
+static int open_corpus(struct train *t, struct err *e)
+{
+	const struct jobspec_train *s = &t->spec->train;
+	int64_t held, all;
+	int rc;
+
+	beat_phase(t->r->page, WIRE_PHASE_DATA);
+	rc = tok_open(t->weights, &t->tok, e);
+	if (!rc)
+		rc = data_open(s->data.train, s->data.format, t->tok, s->sequence_length, &t->data,
+			       e);
+	if (!rc && s->data.validation)
+		rc = data_open(s->data.validation, s->data.format, t->tok, s->sequence_length,
+			       &t->validation, e);
+	if (rc)
+		return rc;
+	all = data_samples(t->data);
+	held = all / HELD_OUT_SHARE > HELD_OUT_MIN ? all / HELD_OUT_SHARE : HELD_OUT_MIN;
+	held = held < all ? held : all - 1;
+	t->train_samples = t->validation ? all : all - held;
+	t->steps = s->steps > 0
+			   ? s->steps
+			   : (int64_t)(s->epochs * (double)t->train_samples / s->batch_sequences);
+	t->steps = t->steps > 0 ? t->steps : 1;
+	t->tokens_per_step = (int64_t)s->batch_sequences * s->sequence_length;
+	return 0;
+}
+
+static struct model_conf model_conf_of(struct train *t)
+{
+	const struct jobspec_train *s = &t->spec->train;
+	struct model_conf c = {.config = t->config,
+			       .t = t->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
+			       .train = true,
+			       .sequence_length = s->sequence_length,
+			       .seed = s->seed,
+			       .coll = t->coll,
+			       .page = t->r->page};
+
+	if (s->method == METHOD_LORA) {
+		for (int i = 0; i < s->lora.target_count; i++)
+			t->targets[i] = s->lora.targets[i];
+		c.lora_rank = s->lora.rank;
+		c.lora_alpha = (float)s->lora.alpha;
+		c.lora_targets = t->targets;
+	}
+	return c;
+}
+
+static int open_model(struct train *t, struct err *e)
+{
+	const struct jobspec_train *s = &t->spec->train;
+	struct planner_input in = {.model = model_conf_of(t),
+				   .batch_sequences = s->batch_sequences,
+				   .world = t->r->world,
+				   .budget_bytes =
+					   (int64_t)((double)t->r->budget_bytes * BUDGET_SHARE)};
+	int rc = planner_plan(&in, &t->plan, e);
+
+	if (rc)
+		return rc;
+	if (leader(t))
+		log_info("plan", LOG_I("data", t->plan.layout.dp),
+			 LOG_I("microSequences", t->plan.micro_sequences),
+			 LOG_I("bytes", t->plan.memory.total));
+	in.model.micro_sequences = t->plan.micro_sequences;
+	t->optim_conf = (struct optim_conf){.learning_rate = s->optimizer.learning_rate,
+					    .weight_decay = s->optimizer.weight_decay,
+					    .beta1 = s->optimizer.beta1,
+					    .beta2 = s->optimizer.beta2,
+					    .epsilon = s->optimizer.epsilon,
+					    .clip_norm = s->optimizer.clip_norm,
+					    .schedule = s->optimizer.schedule,
+					    .warmup_steps = s->optimizer.warmup_steps,
+					    .steps = t->steps};
+	rc = model_create(t->r->dev, &in.model, &t->model, e);
+	if (!rc)
+		rc = t->spec->model.init == INIT_RANDOM ? model_init_random(t->model, e)
+							: model_load(t->model, t->weights, e);
+	if (!rc)
+		rc = optim_create(t->r->dev, &t->optim_conf, t->model, &t->optim, e);
+	return rc;
+}
+
+/* What a checkpoint must agree on to be this training's: everything but where and with how many it
+ * runs. */
+static int spec_hash(const struct train *t, char out[65], struct err *e)
+{
+	const struct jobspec_train *s = &t->spec->train;
+	buf_auto struct buf b;
+
+	buf_init(&b, LIMIT_JOB_FILE_BYTES);
+	buf_printf(&b, "%d %d %d %.17g", (int)s->method, (int)t->spec->precision, s->lora.rank,
+		   s->lora.alpha);
+	for (int i = 0; i < s->lora.target_count; i++)
+		buf_printf(&b, " %s", s->lora.targets[i]);
+	buf_printf(&b, " %lld %lld %d %d %llu %.17g %d %lld", (long long)data_tokens(t->data),
+		   (long long)t->train_samples, s->sequence_length, s->batch_sequences,
+		   (unsigned long long)s->seed, s->optimizer.learning_rate,
+		   (int)s->optimizer.schedule, (long long)t->steps);
+	if (!buf_ok(&b))
+		return err_set(e, ERR_MEMORY, "no memory to hash the job");
+	return hash_sha256_hex(b.data, b.len, out, e);
+}
+
+/* All ranks must have read the same generation: storage that shows files late would let them
+ * differ. */
+static int agree_on_step(struct train *t, struct err *e)
+{
+	int32_t step[2] = {(int32_t)t->state.step, -(int32_t)t->state.step};
+	int rc = coll_allreduce(t->coll, step, 2, DTYPE_I32, COLL_MAX, e);
+
+	if (!rc && step[0] != -step[1])
+		rc = err_set(e, ERR_CORRUPT, "ranks resume from different steps, %d and %d",
+			     -step[1], step[0]);
+	return rc;
+}
+
+static int restore(struct train *t, const char *hash, struct err *e)
+{
+	struct ckpt_reader *reader = NULL;
+	int rc = ckpt_open_newest(t->spec->checkpoint.path, &reader, &t->state, e);
+
+	if (rc || !reader)
+		return rc;
+	if (strcmp(t->state.spec_hash, hash) != 0)
+		rc = err_set(e, ERR_USER,
+			     "spec.checkpoint.path: %s holds the checkpoints of another training",
+			     t->spec->checkpoint.path);
+	if (!rc)
+		rc = shard_read(reader, t->r->dev, t->model, t->optim, e);
+	t->saved_step = t->state.step;
+	ckpt_close(reader);
+	return rc;
+}
+
+static int resume(struct train *t, struct err *e)
+{
+	char hash[65];
+	int rc = spec_hash(t, hash, e);
+
+	t->saved_step = -1;
+	t->saved_ms = clock_ms();
+	t->state = (struct ckpt_state){.seed = t->spec->train.seed,
+				       .first_loss = NAN,
+				       .loss = NAN,
+				       .first_validation_loss = NAN,
+				       .validation_loss = NAN};
+	/* Once claimed, no older incarnation can commit; only then is the newest generation fixed.
+	 */
+	if (!rc && leader(t))
+		rc = ckpt_claim(t->spec->checkpoint.path, t->r->incarnation, e);
+	if (!rc)
+		rc = coll_barrier(t->coll, e);
+	if (!rc)
+		rc = restore(t, hash, e);
+	if (!rc)
+		rc = agree_on_step(t, e);
+	t->state.incarnation = t->r->incarnation;
+	t->state.world = t->r->world;
+	snprintf(t->state.spec_hash, sizeof(t->state.spec_hash), "%s", hash);
+	return rc;
+}
+
+static int open_logs(struct train *t, struct err *e)
+{
+	char path[LIMIT_PATH_BYTES + 64];
+	int rc;
+
+	snprintf(path, sizeof(path), "%s/samples", t->spec->checkpoint.path);
+	rc = io_mkdirs(path, 0755, e);
+	if (rc)
+		return rc;
+	snprintf(path, sizeof(path), "%s/samples/%lld-%d.log", t->spec->checkpoint.path,
+		 (long long)t->r->incarnation, t->r->rank);
+	t->log_fd = io_append(path, 0644, e);
+	if (t->log_fd < 0)
+		return t->log_fd;
+	if (leader(t) && t->spec->train.tensorboard)
+		rc = tensorboard_create(t->spec->train.tensorboard, t->r->incarnation, &t->board,
+					e);
+	return rc;
+}
+
+static int open_host(struct train *t, struct err *e)
+{
+	size_t n = (size_t)(t->plan.micro_sequences * t->spec->train.sequence_length);
+
+	t->inputs = mem_array(n, sizeof(*t->inputs));
+	t->labels = mem_array(n, sizeof(*t->labels));
+	t->files = mem_array((size_t)t->r->world, sizeof(*t->files));
+	if (!t->inputs || !t->labels || !t->files)
+		return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
+	return 0;
+}
+
+static int open_all(struct train *t, struct err *e)
+{
+	struct dev_info info;
+	int rc;
+
+	beat_phase(t->r->page, WIRE_PHASE_LOAD);
+	rc = weights_open(t->spec->model.source, t->spec->model.sha256, &t->weights, e);
+	if (rc)
+		return rc;
+	t->config = *weights_config(t->weights);
+	if (t->spec->model.init == INIT_RANDOM && t->spec->model.config)
+		rc = model_config_read(t->spec->model.config, &t->config, e);
+	if (!rc)
+		rc = open_corpus(t, e);
+	beat_phase(t->r->page, WIRE_PHASE_LOAD);
+	if (!rc)
+		rc = open_model(t, e);
+	if (!rc)
+		rc = open_host(t, e);
+	if (!rc)
+		rc = resume(t, e);
+	if (!rc)
+		rc = open_logs(t, e);
+	if (rc)
+		return rc;
+	dev_describe(t->r->dev, &info);
+	beat_step(t->r->page, t->state.step);
+	return rank_send_fields(
+		t->r, WIRE_LOADED,
+		(struct rank_field[]){{"parameters", (double)model_parameters(t->model), NULL},
+				      {"memory_bytes", (double)t->plan.memory.total, NULL},
+				      {"resumed_step", (double)t->state.step, NULL},
+				      {"steps", (double)t->steps, NULL},
+				      {"device", 0, info.name},
+				      {NULL, 0, NULL}},
+		e);
+}
+
+static void close_all(struct train *t)
+{
+	tensorboard_close(t->board);
+	io_close(t->log_fd);
+	buf_done(&t->line);
+	mem_free(t->inputs);
+	mem_free(t->labels);
+	mem_free(t->files);
+	optim_destroy(t->optim);
+	model_destroy(t->model);
+	data_close(t->data);
+	data_close(t->validation);
+	tok_close(t->tok);
+	weights_close(t->weights);
+}
+
+/* -- evaluating -- */
+
+static int scalar(struct train *t, const char *tag, int64_t step, double value, struct err *e)
+{
+	return t->board ? tensorboard_scalar(t->board, tag, step, value, e) : 0;
+}
+
+/* A fixed set of sequences, spread evenly over the validation samples and shared over the ranks. */
+static int evaluate(struct train *t, struct err *e)
+{
+	const struct data *from = t->validation ? t->validation : t->data;
+	int64_t start = t->validation ? 0 : t->train_samples;
+	int64_t have = data_samples(from) - start, first, count, length;
+	int64_t n = have < EVALUATE_SEQUENCES ? have : EVALUATE_SEQUENCES;
+	double sum = 0, loss;
+	float total;
+	int rc = 0;
+
+	if (n < 1)
+		return 0;
+	length = t->spec->train.sequence_length;
+	beat_phase(t->r->page, WIRE_PHASE_EVALUATE);
+	data_share(n, t->r->world, t->r->rank, &first, &count);
+	for (int64_t i = 0, b; i < count && !rc; i += b) {
+		b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
+		for (int64_t j = 0; j < b; j++)
+			data_sample(from, start + (first + i + j) * have / n,
+				    t->inputs + j * length, t->labels + j * length);
+		rc = model_step(t->model, b, t->inputs, t->labels, 0, false, &loss, e);
+		sum += loss;
+	}
+	total = (float)(sum / (double)(n * length));
+	if (!rc)
+		rc = coll_allreduce(t->coll, &total, 1, DTYPE_F32, COLL_SUM, e);
+	if (rc)
+		return rc;
+	t->state.validation_loss = (double)total;
+	if (isnan(t->state.first_validation_loss))
+		t->state.first_validation_loss = (double)total;
+	if (!leader(t))
+		return 0;
+	rc = scalar(t, "loss/validation", t->state.step, (double)total, e);
+	if (!rc)
+		rc = rank_send_fields(t->r, WIRE_EVALUATED,
+				      (struct rank_field[]){{"step", (double)t->state.step, NULL},
+							    {"loss", (double)total, NULL},
+							    {NULL, 0, NULL}},
+				      e);
+	return rc;
+}
+
+/* -- saving -- */
+
+static int commit(struct train *t, struct err *e)
+{
+	const char *path = t->spec->checkpoint.path;
+	int world = t->r->world, rc;
+	mem_autofree char(*hashes)[17] = mem_array((size_t)world, 17);
+	mem_autofree int64_t *bytes = mem_array((size_t)world, sizeof(*bytes));
+
+	if (!hashes || !bytes)
+		return err_set(e, ERR_MEMORY, "no memory to commit a checkpoint");
+	for (int i = 0; i < world; i++) {
+		memcpy(hashes[i], t->files[i].hash, 17);
+		bytes[i] = t->files[i].bytes;
+	}
+	rc = ckpt_commit(path, &t->state, world, (const char(*)[17])hashes, bytes,
+			 t->spec->checkpoint.keep, e);
+	if (rc == -ERR_DRAINED) /* a newer world goes on without us: that is no orderly end */
+		return err_set(e, ERR_PEER, "a newer incarnation has begun");
+	if (rc)
+		return rc;
+	return rank_send_fields(t->r, WIRE_SAVED,
+				(struct rank_field[]){{"step", (double)t->state.step, NULL},
+						      {"path", 0, path},
+						      {NULL, 0, NULL}},
+				e);
+}
+
+static int write_slice(struct train *t, struct save_file *mine, struct err *e)
+{
+	struct ckpt_writer *w = NULL;
+	int rc = ckpt_begin(t->spec->checkpoint.path, t->state.step, t->r->rank, &w, e);
+
+	if (rc)
+		return rc;
+	rc = shard_write(w, t->r->dev, t->model, t->optim, t->r->world, t->r->rank, e);
+	if (rc)
+		ckpt_abandon(w);
+	else
+		rc = ckpt_finish(w, mine->hash, &mine->bytes, e);
+	return rc;
+}
+
+static int save(struct train *t, struct err *e)
+{
+	struct save_file mine = {0};
+	int rc;
+
+	if (t->saved_step == t->state.step)
+		return 0;
+	beat_phase(t->r->page, WIRE_PHASE_CHECKPOINT);
+	rc = write_slice(t, &mine, e);
+	if (!rc)
+		rc = coll_allgather(t->coll, &mine, sizeof(mine), t->files, e);
+	if (!rc && leader(t))
+		rc = commit(t, e);
+	if (!rc)
+		rc = coll_barrier(t->coll,
+				  e); /* nobody goes on, or away, before the manifest stands */
+	t->saved_step = t->state.step;
+	t->saved_ms = clock_ms();
+	return rc;
+}
+
+/* -- stepping -- */
+
+struct step { /* of one step; the flags are the same on every rank */
+	double loss, grad_norm, rate, seconds;
+	bool stop, save;
+};
+
+/* "step first count s0 s1 ...": written when the update has been made. */
+static int log_samples(struct train *t, int64_t step, int64_t first, int64_t count, struct err *e)
+{
+	buf_reset(&t->line);
+	buf_printf(&t->line, "%lld %lld %lld", (long long)step, (long long)first, (long long)count);
+	for (int64_t i = 0; i < count; i++)
+		buf_printf(&t->line, " %lld",
+			   (long long)data_sample_at(t->train_samples, t->spec->train.seed,
+						     first + i));
+	buf_char(&t->line, '\n');
+	if (!buf_ok(&t->line))
+		return err_set(e, ERR_MEMORY, "no memory for the sample log");
+	return io_write_full(t->log_fd, t->line.data, t->line.len, e);
+}
+
+/* This rank's share of the global batch, micro-batch by micro-batch: gradients added up, losses
+ * summed. */
+static int compute(struct train *t, int64_t first, int64_t count, double *loss_sum, struct err *e)
+{
+	int64_t length = t->spec->train.sequence_length;
+	float scale = 1 / (float)t->tokens_per_step;
+	double loss;
+	int rc = 0;
+
+	model_zero_gradient(t->model);
+	*loss_sum = 0;
+	for (int64_t i = 0, b; i < count && !rc; i += b) {
+		b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
+		for (int64_t j = 0; j < b; j++)
+			data_sample(t->data,
+				    data_sample_at(t->train_samples, t->spec->train.seed,
+						   first + i + j),
+				    t->inputs + j * length, t->labels + j * length);
+		beat_phase(t->r->page, WIRE_PHASE_FORWARD);
+		rc = model_step(t->model, b, t->inputs, t->labels, scale, true, &loss, e);
+		*loss_sum += loss;
+	}
+	return rc;
+}
+
+static bool save_is_due(struct train *t)
+{
+	int64_t seconds = t->spec->checkpoint.every_seconds;
+
+	return atomic_exchange(&t->r->checkpoint, false) ||
+	       (leader(t) && seconds > 0 && clock_ms() - t->saved_ms >= seconds * 1000);
+}
+
+static int reduce(struct train *t, double loss_sum, struct step *s, struct err *e)
+{
+	float v[3] = {(float)(loss_sum / (double)t->tokens_per_step),
+		      atomic_load(&t->r->stop) ? 1 : 0, save_is_due(t) ? 1 : 0};
+	int rc;
+
+	beat_phase(t->r->page, WIRE_PHASE_COLLECTIVE);
+	rc = coll_allreduce(t->coll, model_gradient(t->model), model_trainable(t->model), DTYPE_F32,
+			    COLL_SUM, e);
+	if (!rc)
+		rc = coll_allreduce(t->coll, v, 3, DTYPE_F32, COLL_SUM, e);
+	if (rc)
+		return rc;
+	s->loss = (double)v[0];
+	s->stop = v[1] > 0;
+	s->save = v[2] > 0;
+	return 0;
+}
+
+static int report_step(struct train *t, const struct step *s, struct err *e)
+{
+	int64_t step = t->state.step;
+	double speed = (double)t->tokens_per_step / s->seconds;
+	int rc;
+
+	if (!leader(t))
+		return 0;
+	rc = scalar(t, "loss/train", step, s->loss, e);
+	if (!rc)
+		rc = scalar(t, "learning_rate", step, s->rate, e);
+	if (!rc)
+		rc = scalar(t, "gradient_norm", step, s->grad_norm, e);
+	if (!rc)
+		rc = scalar(t, "tokens_per_second", step, speed, e);
+	if (rc)
+		return rc;
+	return rank_send_fields(t->r, WIRE_STEP,
+				(struct rank_field[]){{"step", (double)step, NULL},
+						      {"loss", s->loss, NULL},
+						      {"tokens", (double)t->state.tokens, NULL},
+						      {"tokens_per_second", speed, NULL},
+						      {"grad_norm", s->grad_norm, NULL},
+						      {"learning_rate", s->rate, NULL},
+						      {NULL, 0, NULL}},
+				e);
+}
+
+static int take_step(struct train *t, struct step *s, struct err *e)
+{
+	int64_t batch = t->spec->train.batch_sequences, step = t->state.step + 1;
+	int64_t first, count, start = clock_ns();
+	double loss_sum;
+	int rc;
+
+	data_share(batch, t->r->world, t->r->rank, &first, &count);
+	first += (step - 1) * batch;
+	rc = compute(t, first, count, &loss_sum, e);
+	if (!rc)
+		rc = reduce(t, loss_sum, s, e);
+	if (rc)
+		return rc;
+	beat_phase(t->r->page, WIRE_PHASE_OPTIMIZER);
+	rc = optim_step(t->optim, step, &s->grad_norm, e);
+	if (!rc)
+		rc = log_samples(t, step, first, count, e);
+	if (rc)
+		return rc;
+	s->rate = optim_rate(&t->optim_conf, step);
+	s->seconds = (double)(clock_ns() - start) * 1e-9;
+	t->state.step = step;
+	t->state.samples = step * batch;
+	t->state.tokens += t->tokens_per_step;
+	t->state.loss = s->loss;
+	if (step == 1)
+		t->state.first_loss = s->loss;
+	beat_step(t->r->page, step);
+	return report_step(t, s, e);
+}
+
+/* Steps until the last one (0) or a stop (-ERR_DRAINED). */
+static int loop(struct train *t, struct err *e)
+{
+	int64_t save_every = t->spec->checkpoint.every_steps;
+	int64_t evaluate_every = t->spec->train.evaluate_every_steps;
+	int rc = 0;
+
+	while (t->state.step < t->steps && !rc) {
+		struct step s = {0};
+		int64_t step;
+
+		rc = take_step(t, &s, e);
+		step = t->state.step;
+		if (!rc && step < t->steps && evaluate_every && step % evaluate_every == 0)
+			rc = evaluate(t, e);
+		if (rc || step == t->steps)
+			break;
+		if (s.save || s.stop || (save_every && step % save_every == 0))
+			rc = save(t, e);
+		if (!rc && s.stop)
+			rc = err_set(e, ERR_DRAINED, "stopped on request after step %lld",
+				     (long long)step);
+	}
+	return rc;
+}
+
+/* -- ending -- */
+
+static int finish(struct train *t, struct err *e)
+{
+	enum dtype store = t->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16;
+	int rc = t->saved_step == t->state.step ? 0 : evaluate(t, e);
+
+	if (!rc)
+		rc = save(t, e);
+	if (!rc && t->board)
+		rc = tensorboard_flush(t->board, e);
+	beat_phase(t->r->page, WIRE_PHASE_EXPORT);
+	if (!rc && leader(t))
+		rc = export_model(t->model, &t->config, t->weights, t->spec, store, t->r->page, e);
+	if (!rc)
+		rc = coll_barrier(t->coll, e);
+	return rc;
+}
+
+int train_run(struct rank *r, struct err *e)
+{
+	struct train t = {.r = r, .spec = r->spec, .coll = atomic_load(&r->coll), .log_fd = -1};
+	int rc;
+
+	buf_init(&t.line, LIMIT_FRAME_BYTES);
+	rc = open_all(&t, e);
+	if (!rc && t.state.step == 0)
+		rc = evaluate(&t, e);
+	if (!rc)
+		rc = loop(&t, e);
+	if (!rc)
+		rc = finish(&t, e);
+	if (!rc)
+		rc = rank_send_done(r, t.state.step, t.spec->train.output, e);
+	else if (rc == -ERR_DRAINED)
+		(void)rank_send_done(r, t.state.step, NULL, NULL);
+	close_all(&t);
+	return rc;
+}

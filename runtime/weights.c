@@ -1,0 +1,376 @@
+/*
+ * weights: opens a model and holds one entry for each tensor that its configuration asks for, in
+ * family order; a file that lacks one, shapes one otherwise, or has one that the family does not
+ * know, is refused at open. Data stays in the file's mapping; rows are decoded when read, on all
+ * threads. Rotary rows of a GGUF file are put back into canonical order on the way.
+ * Called by model.c, tok.c, chat.c and main.c. Thread: weights_raw makes copies on first use, so
+ * one thread opens and reads.
+ */
+#include "runtime/weights.h"
+
+#include "base/io.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "kernels/quant.h"
+#include "runtime/family.h"
+#include "runtime/gguf.h"
+#include "runtime/hash.h"
+#include "runtime/safetensors.h"
+
+#include <errno.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#define FILES_LIMIT      1024
+#define INDEX_FILE_LIMIT (16 << 20)
+#define DECODE_ELEMENTS  1024 /* a multiple of every block; 4 KiB of stack */
+
+struct entry {
+	struct weights_tensor t;
+	const uint8_t *data; /* NULL until found */
+	bool interleaved;    /* rotary rows in GGUF order */
+	int64_t head_dim;
+	uint8_t *ordered; /* copy in canonical order, made by weights_raw */
+};
+
+struct weights {
+	char *path;
+	struct gguf *gguf;          /* or */
+	struct safetensors **files; /* of a folder */
+	int file_count;
+	struct model_config config;
+	struct entry *entries;
+	int count;
+};
+
+static int64_t rows_of(const struct weights_tensor *t)
+{
+	return t->shape[0];
+}
+
+static int64_t cols_of(const struct weights_tensor *t)
+{
+	return t->dims == 1 ? 1 : t->shape[1];
+}
+
+/* -- opening -- */
+
+static int expect_tensors(struct weights *w, struct err *e)
+{
+	w->count = family_tensor_count(&w->config);
+	w->entries = mem_array((size_t)w->count, sizeof *w->entries);
+	if (!w->entries)
+		return err_set(e, ERR_MEMORY, "%s: no memory for the tensor list", w->path);
+	for (int i = 0; i < w->count; i++) {
+		struct entry *x = &w->entries[i];
+		struct family_tensor f;
+		family_tensor(&w->config, i, &f);
+		memcpy(x->t.name, f.name, sizeof x->t.name);
+		x->t.dims = f.dims;
+		x->t.shape[0] = f.shape[0];
+		x->t.shape[1] = f.shape[1];
+		x->head_dim = w->config.head_dim;
+		x->interleaved = w->gguf && f.rotary_heads;
+	}
+	return 0;
+}
+
+static struct entry *find_entry(const struct weights *w, const char *name)
+{
+	for (int i = 0; i < w->count; i++)
+		if (!strcmp(w->entries[i].t.name, name))
+			return &w->entries[i];
+	return NULL;
+}
+
+/* Gives the entry `name` its data; file_name is how the file calls it. */
+static int fill_entry(struct weights *w, const char *name, const char *file_name, enum dtype type,
+		      int dims, const int64_t *shape, const uint8_t *data, int64_t bytes,
+		      struct err *e)
+{
+	struct entry *x = find_entry(w, name);
+	if (!x)
+		return err_set(e, ERR_DATA, "%s: tensor %s is not known in a %s model", w->path,
+			       file_name, w->config.architecture);
+	if (x->data)
+		return err_set(e, ERR_DATA, "%s: tensor %s stands twice", w->path, file_name);
+	if (dims != x->t.dims || shape[0] != x->t.shape[0] ||
+	    (dims == 2 && shape[1] != x->t.shape[1]))
+		return err_set(e, ERR_DATA,
+			       "%s: tensor %s has shape (%lld, %lld), expected (%lld, %lld)",
+			       w->path, file_name, (long long)shape[0],
+			       (long long)(dims > 1 ? shape[1] : 1), (long long)x->t.shape[0],
+			       (long long)cols_of(&x->t));
+	if (type == DTYPE_I32 || (dims == 1 && dtype_block(type) != 1))
+		return err_set(e, ERR_DATA, "%s: tensor %s of type %s is not supported", w->path,
+			       file_name, dtype_name(type));
+	x->t.type = type;
+	x->t.bytes = bytes;
+	x->data = data;
+	return 0;
+}
+
+static int check_complete(const struct weights *w, struct err *e)
+{
+	for (int i = 0; i < w->count; i++)
+		if (!w->entries[i].data)
+			return err_set(e, ERR_DATA, "%s: tensor %s is missing", w->path,
+				       w->entries[i].t.name);
+	return 0;
+}
+
+static int open_gguf(struct weights *w, const char *sha256, struct err *e)
+{
+	int rc = gguf_open(w->path, &w->gguf, e);
+	if (rc)
+		return rc;
+	if (sha256) {
+		char hex[HASH_SHA256_HEX];
+		size_t size;
+		const void *bytes = gguf_bytes(w->gguf, &size);
+		rc = hash_sha256_hex(bytes, size, hex, e);
+		if (rc)
+			return rc;
+		if (strcasecmp(hex, sha256))
+			return err_set(e, ERR_DATA, "%s: sha256 is %s, expected %.64s", w->path,
+				       hex, sha256);
+	}
+	rc = family_config_gguf(w->gguf, &w->config, e);
+	if (!rc)
+		rc = expect_tensors(w, e);
+	for (int i = 0; !rc && i < gguf_tensor_count(w->gguf); i++) {
+		const struct gguf_tensor *t = gguf_tensor_at(w->gguf, i);
+		char name[128];
+		if (!family_gguf_name(t->name, name))
+			return err_set(e, ERR_DATA, "%s: tensor %s is not known in a %s model",
+				       w->path, t->name, w->config.architecture);
+		rc = fill_entry(w, name, t->name, t->type, t->dims, t->shape, t->data, t->bytes, e);
+	}
+	return rc;
+}
+
+/* Tensors that files carry though the model does not need them. */
+static bool superfluous(const struct weights *w, const char *name)
+{
+	size_t n = strlen(name), suffix = strlen("rotary_emb.inv_freq");
+	return (n > suffix && !strcmp(name + n - suffix, "rotary_emb.inv_freq")) ||
+	       (w->config.tied_embeddings && !strcmp(name, "lm_head.weight"));
+}
+
+static int open_safetensors(struct weights *w, const char *file, struct err *e)
+{
+	char path[LIMIT_PATH_BYTES];
+	if (w->file_count == FILES_LIMIT)
+		return err_set(e, ERR_DATA, "%s: more than %d files", w->path, FILES_LIMIT);
+	if ((size_t)snprintf(path, sizeof path, "%s/%s", w->path, file) >= sizeof path)
+		return err_set(e, ERR_DATA, "%s: path too long", w->path);
+	int rc = safetensors_open(path, &w->files[w->file_count], e);
+	if (rc)
+		return rc;
+	const struct safetensors *s = w->files[w->file_count++];
+	for (int i = 0; !rc && i < safetensors_count(s); i++) {
+		const struct safetensors_tensor *t = safetensors_at(s, i);
+		if (!superfluous(w, t->name))
+			rc = fill_entry(w, t->name, t->name, t->type, t->dims, t->shape, t->data,
+					t->bytes, e);
+	}
+	return rc;
+}
+
+/* The files that model.safetensors.index.json names, each once. */
+static int open_indexed(struct weights *w, const char *index_path, struct err *e)
+{
+	json_auto struct json *index = NULL;
+	int rc = json_read_file(index_path, INDEX_FILE_LIMIT, &index, e);
+	if (rc)
+		return rc;
+	const struct json *map = json_get(index, "weight_map");
+	const char *opened[FILES_LIMIT];
+	if (!json_is_object(map))
+		return err_set(e, ERR_DATA, "%s: weight_map is missing", index_path);
+	json_each (v, map) {
+		const char *file = json_string_value(v);
+		if (!file || !*file || strchr(file, '/') || *file == '.')
+			return err_set(e, ERR_DATA, "%s: \"%.64s\" is no file name", index_path,
+				       file ? file : "");
+		int i = 0;
+		while (i < w->file_count && strcmp(opened[i], file))
+			i++;
+		if (i < w->file_count)
+			continue;
+		rc = open_safetensors(w, file, e);
+		if (rc)
+			return rc;
+		opened[i] = file;
+	}
+	return 0;
+}
+
+static int open_folder(struct weights *w, struct err *e)
+{
+	char path[LIMIT_PATH_BYTES];
+	if ((size_t)snprintf(path, sizeof path, "%s/config.json", w->path) >= sizeof path)
+		return err_set(e, ERR_DATA, "%s: path too long", w->path);
+	int rc = model_config_read(path, &w->config, e);
+	if (!rc)
+		rc = expect_tensors(w, e);
+	if (rc)
+		return rc;
+	w->files = mem_array(FILES_LIMIT, sizeof *w->files);
+	if (!w->files)
+		return err_set(e, ERR_MEMORY, "%s: no memory to open it", w->path);
+	if ((size_t)snprintf(path, sizeof path, "%s/model.safetensors.index.json", w->path) >=
+	    sizeof path)
+		return err_set(e, ERR_DATA, "%s: path too long", w->path);
+	return io_exists(path) ? open_indexed(w, path, e)
+			       : open_safetensors(w, "model.safetensors", e);
+}
+
+int weights_open(const char *path, const char *sha256, struct weights **out, struct err *e)
+{
+	struct stat st;
+	if (stat(path, &st))
+		return err_sys(e, ERR_DATA, errno, "%s", path);
+	bool folder = S_ISDIR(st.st_mode);
+	if (folder && sha256)
+		return err_set(e, ERR_USER, "%s: sha256 is for a GGUF file, this is a folder",
+			       path);
+	struct weights *w = mem_zalloc(sizeof *w);
+	if (!w || !(w->path = mem_strdup(path))) {
+		mem_free(w);
+		return err_set(e, ERR_MEMORY, "%s: no memory to open it", path);
+	}
+	int rc = folder ? open_folder(w, e) : open_gguf(w, sha256, e);
+	if (!rc)
+		rc = check_complete(w, e);
+	if (rc) {
+		weights_close(w);
+		return rc;
+	}
+	*out = w;
+	return 0;
+}
+
+void weights_close(struct weights *w)
+{
+	if (!w)
+		return;
+	for (int i = 0; w->entries && i < w->count; i++)
+		mem_free(w->entries[i].ordered);
+	for (int i = 0; i < w->file_count; i++)
+		safetensors_close(w->files[i]);
+	mem_free(w->files);
+	gguf_close(w->gguf);
+	mem_free(w->entries);
+	mem_free(w->path);
+	mem_free(w);
+}
+
+/* -- looking and reading -- */
+
+const struct model_config *weights_config(const struct weights *w)
+{
+	return &w->config;
+}
+
+const struct gguf *weights_gguf(const struct weights *w)
+{
+	return w->gguf;
+}
+
+const char *weights_path(const struct weights *w)
+{
+	return w->path;
+}
+
+int weights_count(const struct weights *w)
+{
+	return w->count;
+}
+
+const struct weights_tensor *weights_at(const struct weights *w, int i)
+{
+	return &w->entries[i].t;
+}
+
+const struct weights_tensor *weights_find(const struct weights *w, const char *name)
+{
+	const struct entry *x = find_entry(w, name);
+	return x ? &x->t : NULL;
+}
+
+static void decode(const struct entry *x, const uint8_t *src, int64_t count, enum dtype want,
+		   void *dst)
+{
+	if (x->t.type == want) {
+		memcpy(dst, src, (size_t)dtype_bytes(want, count));
+		return;
+	}
+	if (want == DTYPE_F32) {
+		quant_decode(x->t.type, src, count, dst);
+		return;
+	}
+	float part[DECODE_ELEMENTS];
+	uint16_t *out = dst;
+	while (count > 0) {
+		int64_t n = count < DECODE_ELEMENTS ? count : DECODE_ELEMENTS;
+		quant_decode(x->t.type, src, n, part);
+		for (int64_t i = 0; i < n; i++)
+			out[i] = f32_to_bf16(part[i]);
+		src += dtype_bytes(x->t.type, n);
+		out += n;
+		count -= n;
+	}
+}
+
+static int64_t stored_row(const struct entry *x, int64_t row)
+{
+	return x->interleaved ? family_gguf_row(row, x->head_dim) : row;
+}
+
+int weights_read(struct weights *w, const char *name, int64_t expect_rows, int64_t expect_cols,
+		 int64_t row, int64_t rows, enum dtype want, void *dst, struct err *e)
+{
+	const struct entry *x = find_entry(w, name);
+	if (!x)
+		return err_set(e, ERR_DATA, "%s: tensor %s is missing", w->path, name);
+	int64_t cols = cols_of(&x->t), have = rows_of(&x->t);
+	if (have != expect_rows || cols != expect_cols)
+		return err_set(e, ERR_DATA,
+			       "%s: tensor %s has shape (%lld, %lld), expected (%lld, %lld)",
+			       w->path, name, (long long)have, (long long)cols,
+			       (long long)expect_rows, (long long)expect_cols);
+	if (row < 0 || rows < 0 || row > have - rows || (want != DTYPE_F32 && want != DTYPE_BF16))
+		return err_set(e, ERR_BUG, "%s: tensor %s read beyond its rows", w->path, name);
+	int64_t row_bytes = dtype_bytes(x->t.type, cols), out_bytes = dtype_bytes(want, cols);
+	if (x->t.dims == 1) {
+		decode(x, x->data + row * row_bytes, rows, want, dst);
+		return 0;
+	}
+#pragma omp parallel for schedule(static) if (rows * cols > 1 << 16)
+	for (int64_t r = 0; r < rows; r++)
+		decode(x, x->data + stored_row(x, row + r) * row_bytes, cols, want,
+		       (uint8_t *)dst + r * out_bytes);
+	return 0;
+}
+
+int weights_raw(struct weights *w, const char *name, enum dtype *type, const void **data,
+		struct err *e)
+{
+	struct entry *x = find_entry(w, name);
+	if (!x)
+		return err_set(e, ERR_DATA, "%s: tensor %s is missing", w->path, name);
+	if (x->interleaved && !x->ordered) {
+		int64_t rows = rows_of(&x->t), row_bytes = dtype_bytes(x->t.type, cols_of(&x->t));
+		x->ordered = mem_aligned(64, (size_t)x->t.bytes);
+		if (!x->ordered)
+			return err_set(e, ERR_MEMORY, "%s: no memory for tensor %s", w->path, name);
+		for (int64_t r = 0; r < rows; r++)
+			memcpy(x->ordered + r * row_bytes, x->data + stored_row(x, r) * row_bytes,
+			       (size_t)row_bytes);
+	}
+	*type = x->t.type;
+	*data = x->ordered ? x->ordered : x->data;
+	return 0;
+}

@@ -1,0 +1,526 @@
+/*
+ * agent: goal: whole agents on loopback do what the controller relies on: form a world, survive a
+ * rank's death, a lost agent and a hang, scale, suspend, complete, fail and release. Method: each
+ * test runs real agents as child processes with the testrank as their rank program (this very
+ * program with TESTRANK in its environment) and speaks to the coordinator as the controller does.
+ * Reports are awaited with a deadline; nothing depends on how fast it goes.
+ */
+#include "agent/agent.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/http.h"
+#include "base/io.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/names.h"
+#include "base/report.h"
+#include "tests/agent/testrank.h"
+
+#include <check.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define AGENTS  3
+#define WAIT_MS 30000
+
+static char dir[64];
+static pid_t agents[AGENTS];
+static uint16_t ports[AGENTS], serve_port;
+static struct err e;
+
+/* ---- the fixture
+ * ------------------------------------------------------------------------------------------ */
+
+static uint16_t free_port(void)
+{
+	uint16_t port = 0;
+	int fd = io_listen("127.0.0.1", 0, &port, &e);
+	ck_assert_int_ge(fd, 0);
+	io_close(fd);
+	return port;
+}
+
+static void write_text(const char *name, const char *text)
+{
+	char path[256];
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	ck_assert_msg(io_write_file(path, text, strlen(text), 0600, &e) == 0, "%s", e.text);
+}
+
+static void job(const char *task)
+{
+	char text[4096];
+	snprintf(text, sizeof text,
+		 "{\"name\":\"t\",\"namespace\":\"d\",\"uid\":\"u\",\"generation\":1,\"spec\":{"
+		 "\"replicas\":3,\"device\":{\"resource\":\"cpu\",\"perReplica\":%d},"
+		 "%s\"elastic\":{\"minReplicas\":1,\"waitSeconds\":2},"
+		 "\"checkpoint\":{\"path\":\"%s/ckpt\",\"everySteps\":5},"
+		 "\"restart\":{\"maxRestarts\":2,\"windowSeconds\":600},"
+		 "\"health\":{\"hangSeconds\":2},%s}}",
+		 strstr(task, "serve") ? 1 : 2,
+		 strstr(task, "run") ? "" : "\"model\":{\"source\":\"/data/model.gguf\"},", dir,
+		 task);
+	write_text("job.json", text);
+}
+
+#define TRAIN                                                                                      \
+	"\"train\":{\"objective\":\"CausalLM\",\"method\":\"Full\",\"data\":{\"train\":\"/data/"   \
+	"t.txt\"},"                                                                                \
+	"\"sequenceLength\":16,\"batchSequences\":12,\"steps\":100,\"output\":\"/data/out\"}"
+
+static void start_agent(int i)
+{
+	fflush(NULL);
+	agents[i] = fork();
+	ck_assert_int_ge(agents[i], 0);
+	if (agents[i])
+		return;
+	setpgid(0, 0);
+	char listen[32], serve[32], replica[8], run_dir[128], pod[16], uid[16], node[16];
+	snprintf(listen, sizeof listen, "127.0.0.1:%u", ports[i]);
+	snprintf(serve, sizeof serve, "127.0.0.1:%u", serve_port);
+	snprintf(replica, sizeof replica, "%d", i);
+	snprintf(run_dir, sizeof run_dir, "%s/run-%d", dir, i);
+	snprintf(pod, sizeof pod, "t-%d", i);
+	snprintf(uid, sizeof uid, "uid-%d", i);
+	snprintf(node, sizeof node, "node-%d", i);
+	const char *argv[] = {"llmjob-agent",
+			      "--job-dir",
+			      dir,
+			      "--run-dir",
+			      run_dir,
+			      "--listen",
+			      listen,
+			      "--serve-listen",
+			      serve,
+			      "--replica",
+			      replica,
+			      "--pod",
+			      pod,
+			      "--pod-uid",
+			      uid,
+			      "--node",
+			      node,
+			      "--rank-program",
+			      "/proc/self/exe",
+			      NULL};
+	int argc = (int)(sizeof argv / sizeof *argv) - 1;
+	_exit(agent_main(argc, (char **)argv));
+}
+
+static void setup_script(const char *script)
+{
+	snprintf(dir, sizeof dir, "/tmp/test-agent-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	write_text("token", "secret\n");
+	job(TRAIN);
+	setenv("TESTRANK", script, 1);
+	for (int i = 0; i < AGENTS; i++)
+		ports[i] = free_port();
+	serve_port = free_port();
+	memset(agents, 0, sizeof agents);
+}
+
+static void teardown(void)
+{
+	for (int i = 0; i < AGENTS; i++)
+		if (agents[i] > 0) {
+			kill(agents[i], SIGKILL);
+			waitpid(agents[i], NULL, 0);
+		}
+	io_remove_tree(dir, &e);
+}
+
+static int wait_exit(int i)
+{
+	int64_t end_ms = clock_ms() + WAIT_MS;
+	int st;
+	while (waitpid(agents[i], &st, WNOHANG) == 0) {
+		ck_assert_msg(clock_ms() < end_ms, "agent %d does not end", i);
+		usleep(20000);
+	}
+	agents[i] = 0;
+	return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
+}
+
+/* ---- the controller's side
+ * --------------------------------------------------------------------------------- */
+
+static int request(const char *method, const char *path, const char *token, const char *body,
+		   struct buf *out)
+{
+	char url[128];
+	snprintf(url, sizeof url, "http://127.0.0.1:%u%s", ports[0], path);
+	struct http_request r = {.method = method,
+				 .url = url,
+				 .bearer = token,
+				 .content_type = "application/json",
+				 .body = body,
+				 .body_len = body ? strlen(body) : 0,
+				 .timeout_ms = 5000};
+	return http_once(&(struct http_conf){0}, &r, out, &e);
+}
+
+struct wish {
+	int replicas, members;
+	bool suspend, release;
+};
+
+static void want(struct wish wish)
+{
+	static int64_t generation = 1;
+	struct member members[AGENTS];
+	char pod[AGENTS][16], uid[AGENTS][16], node[AGENTS][16], address[AGENTS][32];
+	for (int i = 0; i < wish.members; i++) {
+		snprintf(pod[i], sizeof pod[i], "t-%d", i);
+		snprintf(uid[i], sizeof uid[i], "uid-%d", i);
+		snprintf(node[i], sizeof node[i], "node-%d", i);
+		snprintf(address[i], sizeof address[i], "127.0.0.1:%u", ports[i]);
+		members[i] = (struct member){i, pod[i], uid[i], node[i], address[i]};
+	}
+	struct desired d = {.generation = generation++,
+			    .replicas = wish.replicas,
+			    .suspend = wish.suspend,
+			    .release = wish.release,
+			    .members = members,
+			    .member_count = wish.members};
+	buf_auto struct buf body;
+	buf_init(&body, 1 << 20);
+	ck_assert_int_eq(desired_encode(&d, &body, &e), 0);
+	int64_t end_ms = clock_ms() + WAIT_MS;
+	for (;;) { /* an agent that is just starting refuses connections */
+		buf_auto struct buf out;
+		buf_init(&out, 1 << 20);
+		int status = request("PUT", "/v1/desired", "secret", body.data, &out);
+		if (status == 204)
+			return;
+		ck_assert_msg(status < 0 && clock_ms() < end_ms, "PUT answers %d: %s", status,
+			      status < 0 ? e.text : buf_cstr(&out));
+		usleep(20000);
+	}
+}
+
+static struct arena *arena;
+static struct report report;
+
+static bool get_report(void)
+{
+	buf_auto struct buf out;
+	json_auto struct json *v = NULL;
+	buf_init(&out, 1 << 20);
+	if (request("GET", "/v1/job", "secret", NULL, &out) != 200)
+		return false;
+	if (!arena)
+		arena = arena_create(64 << 20);
+	arena_reset(arena);
+	ck_assert_msg(json_parse(out.data, out.len, &v, &e) == 0, "%s", e.text);
+	ck_assert_msg(report_decode(v, arena, &report, &e) == 0, "%s: %s", e.text, out.data);
+	return true;
+}
+
+static const struct attempt *last_attempt(int back)
+{
+	ck_assert_int_gt(report.attempt_count, back);
+	return &report.attempts[report.attempt_count - 1 - back];
+}
+
+/* Polls the report, as the controller does, until the condition holds. */
+#define until(condition)                                                                           \
+	do {                                                                                       \
+		int64_t until_ms = clock_ms() + WAIT_MS;                                           \
+		while (!get_report() || !(condition)) {                                            \
+			ck_assert_msg(clock_ms() < until_ms,                                       \
+				      "timed out: %s; state %s, incarnation %lld, step %lld, %s",  \
+				      #condition, job_state_name(report.state),                    \
+				      (long long)report.incarnation, (long long)report.step,       \
+				      report.failure_message);                                     \
+			usleep(20000);                                                             \
+		}                                                                                  \
+	} while (0)
+
+/* The process of a rank: a child of its agent. */
+static pid_t child_of(pid_t parent)
+{
+	char path[64];
+	buf_auto struct buf text;
+	buf_init(&text, 4096);
+	snprintf(path, sizeof path, "/proc/%d/task/%d/children", parent, parent);
+	ck_assert_msg(io_read_file(path, 4095, &text, &e) == 0, "%s", e.text);
+	pid_t child = (pid_t)strtol(buf_cstr(&text), NULL, 10);
+	ck_assert_int_gt(child, 1);
+	return child;
+}
+
+static void start_world(const char *script)
+{
+	setup_script(script);
+	for (int i = 0; i < AGENTS; i++)
+		start_agent(i);
+	want((struct wish){.replicas = 3, .members = 3});
+	until(report.state == JOB_RUNNING && report.step >= 3);
+	ck_assert_int_eq(report.ranks, 6);
+	ck_assert_int_eq(report.world_replicas, 3);
+	ck_assert_int_eq(report.connected, 3);
+	ck_assert_int_eq(report.incarnation, 1);
+}
+
+/* ---- tests
+ * ------------------------------------------------------------------------------------------------
+ */
+
+START_TEST(completes_and_releases)
+{
+	start_world("steps=40,step_ms=5");
+	until(report.state == JOB_COMPLETE);
+	ck_assert_int_eq(report.step, 40);
+	ck_assert_int_eq(report.steps, 40);
+	ck_assert_int_eq(report.checkpoint_step, 40);
+	ck_assert_int_eq(report.restarts, 0);
+	ck_assert_int_gt(report.loss_history_count, 5);
+	until(last_attempt(0)->ended_ms);
+	ck_assert_str_eq(last_attempt(0)->cause, NAME_REASON_COMPLETED);
+	want((struct wish){.replicas = 3, .members = 3, .release = true});
+	for (int i = 0; i < AGENTS; i++)
+		ck_assert_int_eq(wait_exit(i), 0);
+	/* A finished job stays finished when its agent comes back. */
+	start_agent(0);
+	want((struct wish){.replicas = 3, .members = 1});
+	until(report.state == JOB_COMPLETE);
+}
+END_TEST
+
+START_TEST(a_killed_rank_is_restarted_in_place)
+{
+	start_world("steps=100000,step_ms=20");
+	pid_t before[AGENTS];
+	memcpy(before, agents, sizeof before);
+	until(report.step >= 12);
+	int64_t start_ms = clock_ms();
+	kill(child_of(agents[1]), SIGKILL);
+	until(report.incarnation == 2 && report.state == JOB_RUNNING &&
+	      report.step > last_attempt(1)->step - last_attempt(1)->steps_lost);
+	int64_t took_ms = clock_ms() - start_ms;
+	printf("rank death to first new step: %lld ms\n", (long long)took_ms);
+	ck_assert_int_lt(took_ms, 10000);
+	const struct attempt *a = last_attempt(1);
+	ck_assert_str_eq(a->cause, NAME_REASON_RANK_FAILED);
+	ck_assert_int_eq(a->replica, 1);
+	ck_assert_int_ge(a->rank, 2);
+	ck_assert_int_le(a->rank, 3);
+	ck_assert_str_eq(a->node, "node-1");
+	ck_assert_int_ge(a->steps_lost, 0);
+	ck_assert_int_le(a->steps_lost, 5);
+	ck_assert_int_eq(report.restarts, 1);
+	ck_assert_mem_eq(before, agents, sizeof before);
+}
+END_TEST
+
+START_TEST(scales_down_and_up)
+{
+	start_world("steps=100000,step_ms=10");
+	want((struct wish){.replicas = 1, .members = 3});
+	until(report.state == JOB_RUNNING && report.world_replicas == 1 && report.ranks == 2);
+	ck_assert_str_eq(last_attempt(1)->cause, "Scaled");
+	ck_assert_int_eq(last_attempt(1)->steps_lost, 0);
+	ck_assert_int_eq(report.restarts, 0);
+	int64_t step = report.step;
+	want((struct wish){.replicas = 3, .members = 3});
+	until(report.state == JOB_RUNNING && report.world_replicas == 3 && report.step > step);
+	ck_assert_int_eq(last_attempt(1)->steps_lost, 0);
+	ck_assert_int_eq(report.incarnation, 3);
+	ck_assert_int_eq(report.restarts, 0);
+}
+END_TEST
+
+START_TEST(a_lost_agent_comes_back)
+{
+	start_world("steps=100000,step_ms=10");
+	pid_t rank = child_of(agents[2]);
+	kill(agents[2], SIGKILL);
+	waitpid(agents[2], NULL, 0);
+	until(!strcmp(report.verdict.kind, NAME_REASON_LOST_PEER) || report.incarnation == 2);
+	ck_assert_int_ne(kill(rank, 0), 0); /* no rank survives its agent */
+	start_agent(2);
+	until(report.state == JOB_RUNNING && report.incarnation == 2 && report.ranks == 6);
+	ck_assert_str_eq(last_attempt(1)->cause, NAME_REASON_LOST_PEER);
+	ck_assert_int_eq(last_attempt(1)->replica, 2);
+	/* It does not come back: go on with fewer after waitSeconds. */
+	kill(agents[2], SIGKILL);
+	waitpid(agents[2], NULL, 0);
+	agents[2] = 0;
+	until(report.state == JOB_RUNNING && report.incarnation == 3 && report.ranks == 4);
+	ck_assert_int_eq(report.world_replicas, 2);
+}
+END_TEST
+
+START_TEST(the_coordinator_comes_back)
+{
+	start_world("steps=100000,step_ms=10");
+	pid_t rank = child_of(agents[1]);
+	kill(agents[0], SIGKILL);
+	waitpid(agents[0], NULL, 0);
+	int64_t end_ms = clock_ms() + WAIT_MS; /* its ranks wait for nobody for long */
+	while (kill(rank, 0) == 0) {
+		ck_assert_int_lt(clock_ms(), end_ms);
+		usleep(20000);
+	}
+	start_agent(0);
+	want((struct wish){.replicas = 3, .members = 3});
+	until(report.state == JOB_RUNNING && report.ranks == 6);
+	ck_assert_int_ge(report.incarnation, 2);
+	ck_assert_int_ge(report.attempt_count, 2); /* the history survived */
+}
+END_TEST
+
+START_TEST(suspends_and_resumes)
+{
+	start_world("steps=100000,step_ms=10");
+	want((struct wish){.replicas = 3, .members = 3, .suspend = true});
+	until(report.state == JOB_SUSPENDED);
+	ck_assert_int_eq(report.ranks, 0);
+	ck_assert_int_eq(report.world_replicas, 0);
+	int64_t step = report.step;
+	ck_assert_int_eq(report.checkpoint_step, step);
+	want((struct wish){.replicas = 3, .members = 3});
+	until(report.state == JOB_RUNNING && report.step > step);
+	ck_assert_int_eq(last_attempt(1)->steps_lost, 0);
+}
+END_TEST
+
+START_TEST(user_errors_fail_at_once)
+{
+	setup_script("steps=100,step_ms=5,fault=data,rank=3,step=7");
+	for (int i = 0; i < AGENTS; i++)
+		start_agent(i);
+	want((struct wish){.replicas = 3, .members = 3});
+	until(report.state == JOB_FAILED);
+	ck_assert_str_eq(report.failure_reason, NAME_REASON_BAD_DATA);
+	ck_assert_str_eq(report.failure_message, "/data/train.jsonl:7: invalid UTF-8");
+	ck_assert_int_eq(report.failure, ERR_DATA);
+	ck_assert_int_eq(report.incarnation, 1);
+	until(report.ranks == 0);
+	ck_assert_int_eq(last_attempt(0)->rank, 3);
+	ck_assert_ptr_nonnull(strstr(last_attempt(0)->log_tail, "fault data at step 7"));
+}
+END_TEST
+
+START_TEST(restarts_are_budgeted)
+{
+	setup_script("steps=100,step_ms=5,fault=crash,rank=0,step=7");
+	for (int i = 0; i < AGENTS; i++)
+		start_agent(i);
+	want((struct wish){.replicas = 3, .members = 3});
+	until(report.state == JOB_FAILED);
+	ck_assert_str_eq(report.failure_reason, NAME_REASON_RESTARTS);
+	ck_assert_int_eq(report.incarnation, 3); /* two restarts */
+	ck_assert_str_eq(last_attempt(0)->exit_class, "bug");
+}
+END_TEST
+
+START_TEST(a_hang_is_named_and_ended)
+{
+	start_world("steps=100000,step_ms=10,fault=hang,rank=4,step=9,incarnation=1");
+	until(!strcmp(report.verdict.kind, NAME_REASON_HANG));
+	ck_assert_int_eq(report.verdict.rank, 4);
+	ck_assert_int_eq(report.verdict.replica, 2);
+	ck_assert_str_eq(report.verdict.node, "node-2");
+	ck_assert_str_eq(report.verdict.operation, "barrier");
+	until(report.state == JOB_RUNNING && report.incarnation == 2 && report.step > 10);
+	ck_assert_str_eq(last_attempt(1)->cause, NAME_REASON_HANG);
+	ck_assert_str_eq(report.verdict.kind, "");
+}
+END_TEST
+
+START_TEST(a_leaving_pod_drains_first)
+{
+	start_world("steps=100000,step_ms=10");
+	kill(agents[2], SIGTERM);
+	ck_assert_int_eq(wait_exit(2), 0);
+	until(last_attempt(0)->ended_ms || report.incarnation == 2);
+	const struct attempt *first = &report.attempts[0];
+	ck_assert_str_eq(first->cause, "Leaving");
+	until(report.state == JOB_RUNNING && report.incarnation == 2);
+	ck_assert_int_eq(report.attempts[0].steps_lost, 0);
+	ck_assert_int_eq(report.restarts, 0);
+	kill(agents[0], SIGTERM); /* the coordinator itself */
+	ck_assert_int_eq(wait_exit(0), 0);
+}
+END_TEST
+
+START_TEST(runs_other_programs)
+{
+	setup_script("");
+	char task[512];
+	snprintf(task, sizeof task,
+		 "\"run\":{\"command\":[\"/bin/sh\",\"-c\",\"echo $RANK $WORLD_SIZE $LOCAL_RANK "
+		 "$GROUP_RANK $MASTER_ADDR $WHO > %s/out-$RANK\"],\"env\":{\"WHO\":\"me\"}}",
+		 dir);
+	job(task);
+	for (int i = 0; i < AGENTS; i++)
+		start_agent(i);
+	want((struct wish){.replicas = 3, .members = 3});
+	until(report.state == JOB_COMPLETE);
+	char path[128];
+	snprintf(path, sizeof path, "%s/out-5", dir);
+	buf_auto struct buf text;
+	buf_init(&text, 4096);
+	ck_assert_msg(io_read_file(path, 4095, &text, &e) == 0, "%s", e.text);
+	ck_assert_str_eq(buf_cstr(&text), "5 6 1 2 127.0.0.1 me\n");
+}
+END_TEST
+
+START_TEST(guards_its_doors)
+{
+	setup_script("");
+	start_agent(0);
+	want((struct wish){.replicas = 0, .members = 1});
+	static const struct {
+		const char *method, *path, *token;
+		int status;
+	} table[] = {
+		{"GET", "/v1/job", "wrong", 401},   {"PUT", "/v1/desired", "wrong", 401},
+		{"GET", "/v1/job", NULL, 401},      {"GET", "/healthz", NULL, 200},
+		{"GET", "/readyz", NULL, 503},      {"GET", "/metrics", NULL, 200},
+		{"GET", "/nowhere", "secret", 404}, {"PUT", "/v1/desired", "secret", 400},
+	};
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		buf_auto struct buf out;
+		buf_init(&out, 1 << 20);
+		const char *body = !strcmp(table[i].method, "PUT") ? "{\"replicas\":-3}" : NULL;
+		int status = request(table[i].method, table[i].path, table[i].token, body, &out);
+		ck_assert_msg(status == table[i].status, "%s %s: %d, not %d", table[i].method,
+			      table[i].path, status, table[i].status);
+	}
+}
+END_TEST
+
+int main(void)
+{
+	if (getenv("TESTRANK")) /* started by an agent: be the rank */
+		return testrank_main();
+	Suite *suite = suite_create("agent");
+	TCase *tc = tcase_create("agents");
+	tcase_add_checked_fixture(tc, NULL, teardown);
+	tcase_set_timeout(tc, 90);
+	tcase_add_test(tc, completes_and_releases);
+	tcase_add_test(tc, a_killed_rank_is_restarted_in_place);
+	tcase_add_test(tc, scales_down_and_up);
+	tcase_add_test(tc, a_lost_agent_comes_back);
+	tcase_add_test(tc, the_coordinator_comes_back);
+	tcase_add_test(tc, suspends_and_resumes);
+	tcase_add_test(tc, user_errors_fail_at_once);
+	tcase_add_test(tc, restarts_are_budgeted);
+	tcase_add_test(tc, a_hang_is_named_and_ended);
+	tcase_add_test(tc, a_leaving_pod_drains_first);
+	tcase_add_test(tc, runs_other_programs);
+	tcase_add_test(tc, guards_its_doors);
+	suite_add_tcase(suite, tc);
+	SRunner *r = srunner_create(suite);
+	srunner_run_all(r, CK_NORMAL);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? 1 : 0;
+}

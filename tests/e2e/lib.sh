@@ -1,0 +1,172 @@
+# lib.sh: what every end-to-end test needs. Sourced; the test then calls need_cluster (or
+# need_llmjob), checks, and finish.
+#
+# A test owns one namespace of its own name. `check WHAT COMMAND...` counts; an unexpected failure
+# outside a check ends the test as failed. What failed is explained at the end: pods, jobs, events,
+# logs. Waiting is by watches with deadlines.
+set -euo pipefail
+shopt -s inherit_errexit
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cd "$top"
+O=${O:-build}
+version=$(cat VERSION)
+image=localhost/llmjob:$version
+state=${LLMJOB_CLUSTER_STATE:-/var/tmp/llmjob-cluster}
+system=llmjob-system
+namespace=$(basename "$0" .sh | tr _ -)
+passed=0 failed=0 skipped=0
+kubectl=$top/tests/cluster/kubectl
+
+k() { "$kubectl" "$@"; }
+kn() { "$kubectl" -n "$namespace" "$@"; }
+
+# ---- verdicts ------------------------------------------------------------------------------------
+check() { # what command...
+	local what=$1 output
+	shift
+	if output=$("$@" 2>&1); then
+		passed=$((passed + 1))
+		echo "ok: $what"
+	else
+		failed=$((failed + 1))
+		printf 'FAILED: %s\n  command: %s\n' "$what" "$*"
+		sed 's/^/  | /' <<<"$output"
+	fi
+}
+refuses() { # text command...: COMMAND fails and says TEXT
+	local output
+	if output=$("${@:2}" 2>&1); then
+		echo "was accepted: $output"
+		return 1
+	fi
+	grep -qF -- "$1" <<<"$output" || { echo "refused, but without '$1': $output"; return 1; }
+}
+equal() { [ "$1" = "$2" ] || { echo "wanted: $2"; echo "got:    $1"; return 1; }; }
+skip() {
+	echo "SKIP: $*"
+	finished=1
+	exit 77
+}
+finish() {
+	finished=1
+	echo "$passed passed, $failed failed, $skipped skipped"
+	[ $failed -eq 0 ]
+}
+explain() {
+	local pod
+	[ -e "$state/ready" ] || return 0
+	echo "---- $namespace"
+	kn get llmjobs,pods -o wide 2>&1
+	kn get llmjobs -o yaml 2>/dev/null | sed -n '/^  status:/,$p'
+	kn get events --sort-by=.lastTimestamp 2>&1 | tail -n 30
+	for pod in $(kn get pods -o name); do
+		echo "---- log of $pod" && kn logs "$pod" --tail=60 2>&1
+	done
+	echo "---- log of the controllers"
+	k -n $system logs deploy/llmjob --all-pods --tail=80 2>&1
+}
+finished="" booted=""
+at_exit() {
+	local status=$?
+	trap - EXIT
+	[ -n "$finished" ] || failed=$((failed + 1))
+	if [ $failed -gt 0 ]; then explain || true; fi
+	[ -n "$finished" ] || echo "$passed passed, $failed failed, $skipped skipped"
+	if [ -n "$booted" ]; then "$top/tests/cluster/down"; fi
+	exit $status
+}
+trap at_exit EXIT
+trap 'exit 130' INT TERM HUP
+
+# ---- the cluster and what runs on it -------------------------------------------------------------
+need_cluster() {
+	[ "$(id -u)" = 0 ] || skip "the local cluster needs root"
+	[ ! -e "$state/ready" ] || return 0
+	[ -n "${LLMJOB_E2E_SHARED:-}" ] || booted=1
+	"$top/tests/cluster/up"
+}
+# Once a cluster, not once a test: the archive's digest says what the nodes have.
+need_image() {
+	local archive=$O/llmjob-$version.oci.tar sum
+	[ -n "${LLMJOB_E2E_SHARED:-}" ] || env -u MAKEFLAGS -u MAKELEVEL make -s O="$O" image
+	sum=$(sha256sum "$archive" | cut -d' ' -f1)
+	[ "$(cat "$state/image" 2>/dev/null)" != "$sum" ] || return 0
+	"$top/tests/cluster/import" "$archive"
+	echo "$sum" >"$state/image"
+}
+need_llmjob() {
+	need_cluster
+	need_image
+	restricted $system
+	"$top/tests/cluster/helm" upgrade --install llmjob helm/llmjob -n $system \
+		--take-ownership --wait --timeout 60s >/dev/null
+}
+restricted() { # namespace: is there, and takes only restricted pods
+	k create namespace "$1" --dry-run=client -o yaml | k apply -f - >/dev/null
+	k label --overwrite namespace "$1" pod-security.kubernetes.io/enforce=restricted \
+		pod-security.kubernetes.io/enforce-version=latest >/dev/null
+}
+# A namespace that only takes restricted pods, with the claim `llmjob-data`; its folder is $data.
+need_namespace() {
+	k delete namespace "$namespace" --ignore-not-found --timeout=60s >/dev/null
+	k delete pv "llmjob-data-$namespace" --ignore-not-found --timeout=30s >/dev/null
+	restricted "$namespace"
+	rm -rf "$state/data/$namespace"
+	data=$("$top/tests/cluster/storage" "$namespace")
+	kn wait --for=create serviceaccount/default --timeout=30s >/dev/null
+}
+# The model and text that the samples of manifests/ name.
+need_material() {
+	local model
+	model=$(tests/golden/fetch.sh smollm2)
+	mkdir -p "$data/models"
+	cp --reflink=auto "$model" "$data/models/"
+	tests/e2e/kjv "$data/kjv.txt"
+}
+
+# ---- waiting -------------------------------------------------------------------------------------
+# watch SECONDS WHAT PREDICATE KUBECTL-ARGUMENTS...: feeds each line of a watch to PREDICATE until
+# it is true.
+watch() {
+	local seconds=$1 what=$2 predicate=$3 line fd pid status=1
+	shift 3
+	exec {fd}< <(exec timeout "$seconds" "$kubectl" -n "$namespace" "$@" --watch 2>&1)
+	pid=$!
+	while read -r -u $fd line; do
+		if $predicate "$line"; then
+			status=0
+			break
+		fi
+	done
+	kill $pid 2>/dev/null || true
+	exec {fd}<&-
+	[ $status = 0 ] || echo "not within $seconds s: $what (last: ${line:-nothing})"
+	return $status
+}
+step_reached() { # seconds job step
+	at_least() { [ "${1:-0}" -ge "$at_least_step" ] 2>/dev/null; }
+	at_least_step=$3
+	watch "$1" "$2 at step $3" at_least get llmjob "$2" \
+		-o jsonpath='{.status.progress.step}{"\n"}'
+}
+wait_for() { # seconds object condition
+	kn wait "$2" --for="$3" --timeout="$1s"
+}
+poll() { # seconds what command...: for what no API announces (a file, a process)
+	local deadline=$((SECONDS + $1)) what=$2
+	shift 2
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $deadline ] || { echo "not in time: $what"; return 1; }
+		sleep 0.05
+	done
+}
+# Processes named NAME inside a pod, as this machine numbers them: the pod's cgroup carries its UID.
+pod_pids() { # pod process-name
+	local uid pid
+	uid=$(kn get pod "$1" -o jsonpath='{.metadata.uid}')
+	for pid in $(find /sys/fs/cgroup -path "*llmjob-cluster*pod$uid*" -name cgroup.procs \
+		-exec cat {} + | sort -un); do
+		[ "$(cat "/proc/$pid/comm" 2>/dev/null)" != "$2" ] || echo "$pid"
+	done
+}

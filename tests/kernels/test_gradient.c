@@ -1,0 +1,259 @@
+/*
+ * Goal: the backward operations of the reference are the derivatives of its forward operations.
+ * Method: for a scalar loss = sum(weights * output) and a random direction u of one input, the central difference
+ * (loss(x + h u) - loss(x - h u)) / 2h, summed in double, equals <gradient, u> within 1e-3 of the size of its terms.
+ */
+#include "tests/kernels/parity.h"
+
+#include <check.h>
+#include <math.h>
+
+#define SEED 77
+
+static struct dev *ref;
+static struct parity_run run;
+
+static void setup(void)
+{
+	struct err e = {0};
+	ck_assert_int_eq(dev_open("cpu-ref", 0, 1, &ref, &e), 0);
+	parity_begin(&run, ref, DTYPE_F32, SEED);
+}
+
+static void teardown(void)
+{
+	parity_end(&run);
+	dev_close(ref);
+}
+
+/* A loss of the tensors that loss_fn knows: its forward operation, then a weighted sum. */
+typedef double loss_fn(void *user);
+
+/* Compares <gradient, u> with the difference along u of the input x (count). */
+static void check_gradient(const char *what, loss_fn *loss, void *user, float *x, const float *gradient, int64_t count)
+{
+	const float h = 1e-2f;
+	float *u = parity_input(&run, count, DTYPE_F32, 1), *was = parity_space(&run, count, DTYPE_F32);
+	double want = 0, size = 0, at[2];
+	memcpy(was, x, (size_t)count * sizeof(*x));
+	for (int side = 0; side < 2; side++) {
+		for (int64_t i = 0; i < count; i++)
+			x[i] = was[i] + (side ? -h : h) * u[i];
+		at[side] = loss(user);
+	}
+	memcpy(x, was, (size_t)count * sizeof(*x));
+	for (int64_t i = 0; i < count; i++) {
+		want += (double)gradient[i] * u[i];
+		size += pow((double)gradient[i] * u[i], 2);
+	}
+	double got = (at[0] - at[1]) / (2 * h), off = fabs(got - want) / (sqrt(size) + 1e-3);
+	ck_assert_msg(off < 1e-3, "%s: difference %g, gradient %g, off by %g, seed %d", what, got, want, off, SEED);
+	ck_assert_msg(size > 0, "%s: no gradient", what);
+}
+
+static double weighted(const float *x, const float *w, int64_t count)
+{
+	double sum = 0;
+	for (int64_t i = 0; i < count; i++)
+		sum += (double)x[i] * w[i];
+	return sum;
+}
+
+static double rmsnorm_loss(void *user)
+{
+	struct op_rmsnorm *a = user;
+	op_ref_rmsnorm(ref, a);
+	return weighted(a->y, a->dy, a->n * a->c);
+}
+
+START_TEST(test_rmsnorm)
+{
+	struct op_rmsnorm a = {.n = 5, .c = 33, .eps = 1e-5f, .t = DTYPE_F32};
+	a.x = parity_input(&run, a.n * a.c, DTYPE_F32, 2);
+	a.w = parity_input(&run, a.c, DTYPE_F32, 2);
+	a.y = parity_space(&run, a.n * a.c, DTYPE_F32);
+	a.rstd = parity_space(&run, a.n, DTYPE_F32);
+	a.dy = parity_input(&run, a.n * a.c, DTYPE_F32, 1);
+	a.dx = parity_space(&run, a.n * a.c, DTYPE_F32);
+	a.dw = parity_input(&run, a.c, DTYPE_F32, 0);
+	op_ref_rmsnorm(ref, &a);
+	op_ref_rmsnorm_back(ref, &a);
+	check_gradient("dx", rmsnorm_loss, &a, (float *)(uintptr_t)a.x, a.dx, a.n * a.c);
+	check_gradient("dw", rmsnorm_loss, &a, (float *)(uintptr_t)a.w, a.dw, a.c);
+}
+END_TEST
+
+static double attention_loss(void *user)
+{
+	struct op_attention *a = user;
+	op_ref_attention(ref, a);
+	return weighted(a->o, a->dout, a->b * a->tokens * a->h * a->d);
+}
+
+START_TEST(test_attention)
+{
+	struct op_attention a = {.b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
+	int64_t rows = a.b * a.tokens, q = rows * a.h * a.d, k = rows * a.g * a.d;
+	a.ldq = a.h * a.d;
+	a.ldk = a.ldv = a.g * a.d;
+	a.q = parity_input(&run, q, DTYPE_F32, 1);
+	a.k = parity_input(&run, k, DTYPE_F32, 1);
+	a.v = parity_input(&run, k, DTYPE_F32, 1);
+	a.o = parity_space(&run, q, DTYPE_F32);
+	a.lse = parity_space(&run, rows * a.h, DTYPE_F32);
+	a.dout = parity_input(&run, q, DTYPE_F32, 1);
+	a.dq = parity_space(&run, q, DTYPE_F32);
+	a.dk = parity_space(&run, k, DTYPE_F32);
+	a.dv = parity_space(&run, k, DTYPE_F32);
+	op_ref_attention(ref, &a);
+	op_ref_attention_back(ref, &a);
+	check_gradient("dq", attention_loss, &a, (float *)(uintptr_t)a.q, a.dq, q);
+	check_gradient("dk", attention_loss, &a, (float *)(uintptr_t)a.k, a.dk, k);
+	check_gradient("dv", attention_loss, &a, (float *)(uintptr_t)a.v, a.dv, k);
+}
+END_TEST
+
+static double swiglu_loss(void *user)
+{
+	struct op_swiglu *a = user;
+	op_ref_swiglu(ref, a);
+	return weighted(a->y, a->dy, a->n * a->f);
+}
+
+START_TEST(test_swiglu)
+{
+	struct op_swiglu a = {.n = 7, .f = 19, .ld = 19, .t = DTYPE_F32};
+	int64_t count = a.n * a.f;
+	a.gate = parity_input(&run, count, DTYPE_F32, 3);
+	a.up = parity_input(&run, count, DTYPE_F32, 2);
+	a.y = parity_space(&run, count, DTYPE_F32);
+	a.dy = parity_input(&run, count, DTYPE_F32, 1);
+	a.dgate = parity_space(&run, count, DTYPE_F32);
+	a.dup = parity_space(&run, count, DTYPE_F32);
+	op_ref_swiglu_back(ref, &a);
+	check_gradient("dgate", swiglu_loss, &a, (float *)(uintptr_t)a.gate, a.dgate, count);
+	check_gradient("dup", swiglu_loss, &a, (float *)(uintptr_t)a.up, a.dup, count);
+}
+END_TEST
+
+static double xent_loss(void *user)
+{
+	struct op_xent *a = user;
+	double sum = 0;
+	op_ref_xent(ref, a);
+	for (int64_t i = 0; i < a->n; i++)
+		sum += a->loss[i] * (double)a->scale;
+	return sum;
+}
+
+START_TEST(test_xent)
+{
+	struct op_xent a = {.n = 6, .v = 37, .scale = 0.3f, .t = DTYPE_F32};
+	int32_t *target = parity_ids(&run, a.n, (int32_t)a.v);
+	float *gradient = parity_space(&run, a.n * a.v, DTYPE_F32);
+	target[2] = -1;
+	a.target = target;
+	a.logits = parity_input(&run, a.n * a.v, DTYPE_F32, 2);
+	a.loss = parity_space(&run, a.n, DTYPE_F32);
+	struct op_xent back = a;
+	back.logits = gradient;
+	back.backward = true;
+	memcpy(gradient, a.logits, (size_t)(a.n * a.v) * sizeof(float));
+	op_ref_xent(ref, &back);
+	check_gradient("dlogits", xent_loss, &a, a.logits, gradient, a.n * a.v);
+}
+END_TEST
+
+/* rope is linear and orthogonal: its derivative is its inverse, <rope x, y> = <x, inverse y>; and it undoes itself. */
+START_TEST(test_rope)
+{
+	struct op_rope a = {.n = 6, .heads = 3, .d = 8, .ld = 26, .theta = 100, .t = DTYPE_F32};
+	int64_t count = a.n * a.ld;
+	float *x = parity_input(&run, count, DTYPE_F32, 1), *y = parity_input(&run, count, DTYPE_F32, 1);
+	float *x0 = parity_space(&run, count, DTYPE_F32), *y0 = parity_space(&run, count, DTYPE_F32);
+	memcpy(x0, x, (size_t)count * sizeof(float));
+	memcpy(y0, y, (size_t)count * sizeof(float));
+	a.position = parity_ids(&run, a.n, 500);
+	a.x = x;
+	op_ref_rope(ref, &a);
+	ck_assert_int_ne(memcmp(x, x0, (size_t)count * sizeof(float)), 0);
+	a.x = y;
+	a.inverse = true;
+	op_ref_rope(ref, &a);
+	ck_assert_double_eq_tol(weighted(x, y0, count), weighted(x0, y, count), 1e-5);
+	a.x = x;
+	op_ref_rope(ref, &a);
+	for (int64_t i = 0; i < count; i++)
+		ck_assert_float_eq_tol(x[i], x0[i], 1e-6f);
+}
+END_TEST
+
+static double embed_loss(void *user)
+{
+	struct op_embed *a = user;
+	op_ref_embed(ref, a);
+	return weighted(a->out, a->dout, a->n * a->c);
+}
+
+START_TEST(test_embed)
+{
+	struct op_embed a = {.n = 20, .c = 7, .v = 5, .t = DTYPE_F32};
+	a.ids = parity_ids(&run, a.n, (int32_t)a.v);
+	a.table = parity_input(&run, a.v * a.c, DTYPE_F32, 1);
+	a.out = parity_space(&run, a.n * a.c, DTYPE_F32);
+	a.dout = parity_input(&run, a.n * a.c, DTYPE_F32, 1);
+	a.dtable = parity_input(&run, a.v * a.c, DTYPE_F32, 0);
+	op_ref_embed_back(ref, &a);
+	check_gradient("dtable", embed_loss, &a, (float *)(uintptr_t)a.table, a.dtable, a.v * a.c);
+}
+END_TEST
+
+/* Decoding with a cache gives the last row of attention over the same tokens. */
+START_TEST(test_decode_is_attention)
+{
+	struct op_attention a = {.b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
+	int64_t rows = a.b * a.tokens, width = a.h * a.d;
+	a.ldq = width;
+	a.ldk = a.ldv = a.g * a.d;
+	a.q = parity_input(&run, rows * width, DTYPE_F32, 1);
+	a.k = parity_input(&run, rows * a.ldk, DTYPE_F32, 1);
+	a.v = parity_input(&run, rows * a.ldv, DTYPE_F32, 1);
+	a.o = parity_space(&run, rows * width, DTYPE_F32);
+	a.lse = parity_space(&run, rows * a.h, DTYPE_F32);
+	op_ref_attention(ref, &a);
+	int32_t length[] = {9, 9};
+	float q[48], o[48];
+	struct op_attention_decode one = {.n = 2, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .kv_type = DTYPE_F32};
+	for (int64_t i = 0; i < 2; i++)
+		memcpy(q + i * width, (const float *)a.q + (i * 9 + 8) * width, (size_t)width * sizeof(float));
+	one.q = q;
+	one.o = o;
+	one.k_cache = a.k;
+	one.v_cache = a.v;
+	one.sequence_stride = a.tokens * a.ldk;
+	one.length = length;
+	op_ref_attention_decode(ref, &one);
+	for (int64_t i = 0; i < 2 * width; i++)
+		ck_assert_float_eq_tol(o[i], ((float *)a.o)[(i / width * 9 + 8) * width + i % width], 1e-6f);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("gradient");
+	TCase *t = tcase_create("gradient");
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, test_rmsnorm);
+	tcase_add_test(t, test_attention);
+	tcase_add_test(t, test_swiglu);
+	tcase_add_test(t, test_xent);
+	tcase_add_test(t, test_rope);
+	tcase_add_test(t, test_embed);
+	tcase_add_test(t, test_decode_is_attention);
+	suite_add_tcase(s, t);
+	SRunner *r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? 1 : 0;
+}

@@ -1,0 +1,117 @@
+/*
+ * Goal: the fast CPU operations compute what the reference computes, on every instruction set this processor has, and
+ * are repeatable bit for bit. Method: each case of op_cases.c runs on "cpu-ref" and on "cpu" with equal inputs; outputs
+ * are compared within the case's tolerance. Repeatability compares two runs, and runs with 1, 2 and 3 threads.
+ * That the reference itself is right is shown by test_gradient.c (finite differences) and test_quant.c (golden values).
+ */
+#include "tests/kernels/op_cases.h"
+
+#include "kernels/cpu/cpu.h"
+
+#include <check.h>
+
+#define SEED 20260
+
+static struct dev *open_dev(const char *kind, int threads)
+{
+	struct err e = {0};
+	struct dev *d = NULL;
+	ck_assert_msg(!dev_open(kind, 0, threads, &d, &e), "%s", e.text);
+	return d;
+}
+
+static void run_case(const struct op_case *c, const int64_t *shape, enum dtype t, struct dev *d,
+		     struct parity_run *out)
+{
+	parity_begin(out, d, t, SEED);
+	c->run(out, shape);
+}
+
+static void compare(const struct op_case *c, int s, enum dtype t, struct dev *ref, struct dev *fast)
+{
+	struct parity_run want, got;
+	run_case(c, c->shapes[s], t, ref, &want);
+	for (int i = 0; cpu_isa_usable(i); i++) {
+		cpu_isa_force(cpu_isa_usable(i));
+		run_case(c, c->shapes[s], t, fast, &got);
+		double error = parity_error(&want, &got);
+		ck_assert_msg(error <= 1, "%s on %s, shape %d, %s, seed %d: error %g of the tolerance", c->name,
+			      cpu_isa_usable(i)->name, s, dtype_name(t), SEED, error);
+		parity_end(&got);
+	}
+	cpu_isa_force(NULL);
+	parity_end(&want);
+}
+
+START_TEST(test_parity)
+{
+	const struct op_case *c = &op_cases[_i];
+	struct dev *ref = open_dev("cpu-ref", 1), *fast = open_dev("cpu", 2);
+	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++) {
+		compare(c, s, DTYPE_F32, ref, fast);
+		if (c->bf16)
+			compare(c, s, DTYPE_BF16, ref, fast);
+	}
+	dev_close(ref);
+	dev_close(fast);
+}
+END_TEST
+
+START_TEST(test_repeatable)
+{
+	const struct op_case *c = &op_cases[_i];
+	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
+		for (int t = DTYPE_F32; t <= (c->bf16 ? DTYPE_BF16 : DTYPE_F32); t++) {
+			static const int threads[] = {2, 2, 1, 3};
+			struct parity_run first, again;
+			struct dev *d = open_dev("cpu", 2);
+			run_case(c, c->shapes[s], (enum dtype)t, d, &first);
+			for (int i = 1; i < (c->by_threads ? 2 : 4); i++) {
+				struct dev *other = open_dev("cpu", threads[i]);
+				run_case(c, c->shapes[s], (enum dtype)t, other, &again);
+				ck_assert_msg(parity_equal(&first, &again), "%s, shape %d, %s, seed %d: %d threads differ",
+					      c->name, s, dtype_name((enum dtype)t), SEED, threads[i]);
+				parity_end(&again);
+				dev_close(other);
+			}
+			parity_end(&first);
+			dev_close(d);
+		}
+}
+END_TEST
+
+/* An unusable product (rows that overlap) must come back from dev_sync as one error, and only once. */
+START_TEST(test_failure_sticks)
+{
+	struct dev *d = open_dev("cpu", 1);
+	float x[16] = {0};
+	struct op_matmul a = {.m = 2, .n = 2, .k = -1, .a = x, .b = x, .c = x, .lda = 2, .ldb = 2, .ldc = 2, .alpha = 1};
+	struct err e = {0};
+	dev_ops(d)->matmul(d, &a);
+	a.k = 2;
+	dev_ops(d)->matmul(d, &a);
+	ck_assert_int_eq(dev_sync(d, &e), -ERR_DEVICE);
+	ck_assert_ptr_nonnull(strstr(e.text, "2 x 2 x -1"));
+	ck_assert_int_eq(dev_sync(d, &e), 0);
+	dev_close(d);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("ops");
+	TCase *parity = tcase_create("parity"), *repeat = tcase_create("repeatable"), *failure = tcase_create("failure");
+	tcase_set_timeout(parity, 300);
+	tcase_set_timeout(repeat, 300);
+	tcase_add_loop_test(parity, test_parity, 0, op_case_count);
+	tcase_add_loop_test(repeat, test_repeatable, 0, op_case_count);
+	tcase_add_test(failure, test_failure_sticks);
+	suite_add_tcase(s, parity);
+	suite_add_tcase(s, repeat);
+	suite_add_tcase(s, failure);
+	SRunner *r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? 1 : 0;
+}

@@ -1,0 +1,105 @@
+#!/bin/bash
+# run.sh: runs test programs, prints a line for each, adds up what they report, and shows the log of one that failed.
+#
+#   tests/run.sh [-g group] [-j jobs] [-t seconds] [-r results] [-v] program...
+#   tests/run.sh -s results          the total of all groups in a results file
+#
+# A program's exit status is its verdict: 0 passed, 77 skipped, anything else failed. What it counts: Check's lines
+# ("Checks: N, Failures: N, Errors: N"), or its own "N passed, N failed, N skipped", else the program itself is one
+# test. Each line "SKIP: reason" is one skip. With -r the group's counts are appended to the file and no total is
+# printed. The last line is the total; the status is non-zero when something failed or nothing ran.
+set -u
+
+group=tests jobs=1 limit=${TEST_SECONDS:-300} results= verbose= only=
+
+total() { # reads "group passed failed skipped" lines
+	awk '{ p += $2; f += $3; s += $4 }
+	     END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit !(f == 0 && p + s > 0) }' "$1"
+}
+
+show() { # of one program: verdict, name, counts, seconds
+	printf '%-5s %-40s %4d passed %3d failed %3d skipped  %s s\n' "$@"
+}
+
+# Counts from a log as "passed failed skipped"; the status decides where the log is silent or lies.
+count() { # log status
+	awk -v status="$2" '
+		/Checks: [0-9]+, Failures: [0-9]+, Errors: [0-9]+/ {
+			match($0, /Checks: .*/); split(substr($0, RSTART), n, /[^0-9]+/)
+			p += n[2] - n[3] - n[4]; f += n[3] + n[4]; counted = 1
+		}
+		/^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ { p += $1; f += $3; s += $5; counted = 1 }
+		/^SKIP: / { s++ }
+		END {
+			if (!counted && status == 0 && !s) p = 1
+			if (status == 77 && !s) s = 1
+			if (status != 0 && status != 77 && !f) f = 1
+			if (status == 0 && p + f + s == 0) f = 1 # it ran nothing
+			print p + 0, f + 0, s + 0
+		}' "$1"
+}
+
+run_one() { # program
+	local name=${1#*tests/} start=$EPOCHREALTIME log status passed failed skipped
+	log=$RUN_TMP/of.$(tr / . <<<"$name")
+	if [ -n "$RUN_VERBOSE" ]; then
+		timeout -k 10 "$RUN_LIMIT" "$1" 2>&1 </dev/null | tee "$log"
+		status=${PIPESTATUS[0]}
+	else
+		timeout -k 10 "$RUN_LIMIT" "$1" >"$log" 2>&1 </dev/null
+		status=$?
+	fi
+	read -r passed failed skipped < <(count "$log" "$status")
+	local seconds verdict=ok
+	seconds=$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+	[ "$passed" -eq 0 ] && verdict=skip
+	[ "$failed" -gt 0 ] && verdict=FAIL
+	{
+		show "$verdict" "$name" "$passed" "$failed" "$skipped" "$seconds"
+		grep '^SKIP: ' "$log" | sed 's/^/      /'
+		if [ "$verdict" = FAIL ]; then
+			[ "$status" -ge 124 ] && [ "$status" -le 137 ] && [ "$status" -ne 134 ] &&
+				echo "      ended with status $status (limit $RUN_LIMIT s)"
+			[ -n "$RUN_VERBOSE" ] || tail -n 200 "$log" | sed 's/^/      | /'
+		fi
+	} >"$log.show"
+	cat "$log.show"
+	echo "$name $passed $failed $skipped" >"$log.count"
+}
+
+while getopts 'g:j:t:r:vs:o:' option; do
+	case $option in
+	g) group=$OPTARG ;;
+	j) jobs=$OPTARG ;;
+	t) limit=$OPTARG ;;
+	r) results=$OPTARG ;;
+	v) verbose=1 ;;
+	s) [ -e "$OPTARG" ] || { echo "0 passed, 0 failed, 0 skipped"; exit 1; }
+	   total "$OPTARG"; exit ;;
+	o) only=$OPTARG ;; # one program, in the environment that the outer run.sh made
+	*) exit 2 ;;
+	esac
+done
+shift $((OPTIND - 1))
+if [ -n "$only" ]; then
+	run_one "$only"
+	exit
+fi
+
+RUN_TMP=$(mktemp -d)
+trap 'rm -rf "$RUN_TMP"' EXIT
+export RUN_TMP RUN_LIMIT=$limit RUN_VERBOSE=$verbose
+echo "== $group"
+[ $# -eq 0 ] || printf '%s\0' "$@" | xargs -0 -n 1 -P "$jobs" "$0" -o
+cat "$RUN_TMP"/*.count >"$RUN_TMP/all" 2>/dev/null
+# A program without counts never came to its end.
+ran=$(wc -l <"$RUN_TMP/all")
+[ "$ran" -eq $# ] || echo "lost 0 $(($# - ran)) 0" >>"$RUN_TMP/all"
+[ $# -gt 0 ] || echo "nothing 0 1 0" >>"$RUN_TMP/all"
+if [ -n "$results" ]; then
+	awk -v g="$group" '{ p += $2; f += $3; s += $4 } END { print g, p + 0, f + 0, s + 0 }' \
+		"$RUN_TMP/all" >>"$results"
+	total "$RUN_TMP/all" >/dev/null
+else
+	total "$RUN_TMP/all"
+fi

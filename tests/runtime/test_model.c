@@ -1,0 +1,339 @@
+/*
+ * Goal: the model computes what torch, transformers and peft compute. Method: golden files
+ * (tests/golden/README.md): loss and gradients of one batch, gradients of LoRA factors, fifty
+ * losses of AdamW under two schedules, and the logits of SmolLM2 on three prompts; and named
+ * tensors read back as they were loaded, with factors merged.
+ */
+#include "runtime/model.h"
+
+#include "base/mem.h"
+#include "runtime/optim.h"
+#include "runtime/safetensors.h"
+#include "tests/runtime/golden.h"
+#include "tests/unit.h"
+
+#include <math.h>
+
+static const char *const targets[] = {"q_proj", "v_proj", NULL};
+static struct err e;
+
+struct tiny {
+	struct dev *d;
+	struct weights *w;
+	struct model *m;
+};
+
+static void tiny_open(struct tiny *t, int64_t b, int lora_rank)
+{
+	struct model_conf c = {.t = DTYPE_F32,
+			       .train = true,
+			       .micro_sequences = b,
+			       .sequence_length = 32,
+			       .lora_rank = lora_rank,
+			       .lora_alpha = 8,
+			       .lora_targets = targets,
+			       .seed = 1};
+
+	ck_assert_msg(!dev_open("cpu", 0, 2, &t->d, &e), "%s", e.text);
+	ck_assert_msg(!weights_open(GOLDEN "tiny-llama", NULL, &t->w, &e), "%s", e.text);
+	c.config = *weights_config(t->w);
+	ck_assert_msg(!model_create(t->d, &c, &t->m, &e), "%s", e.text);
+	ck_assert_msg(!model_load(t->m, t->w, &e), "%s", e.text);
+}
+
+static void tiny_close(struct tiny *t)
+{
+	model_destroy(t->m);
+	weights_close(t->w);
+	dev_close(t->d);
+}
+
+/* |a - b| / |b| over a tensor */
+static double distance(const float *a, const float *b, int64_t n)
+{
+	double diff = 0, norm = 0;
+
+	for (int64_t i = 0; i < n; i++) {
+		diff += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+		norm += (double)b[i] * (double)b[i];
+	}
+	return sqrt(diff / norm);
+}
+
+/* One backward pass over the golden batch; the mean loss. */
+static double golden_step(struct tiny *t)
+{
+	json_auto struct json *step = golden_json(GOLDEN "tiny_step.json");
+	int64_t n, m;
+	mem_autofree int32_t *inputs = golden_ids(json_get(step, "inputs"), &n);
+	mem_autofree int32_t *labels = golden_ids(json_get(step, "targets"), &m);
+	double sum;
+
+	ck_assert_int_eq(n, 64);
+	ck_assert_int_eq(m, 64);
+	model_zero_gradient(t->m);
+	ck_assert_msg(!model_step(t->m, 2, inputs, labels, 1.0f / 64, true, &sum, &e), "%s",
+		      e.text);
+	return sum / 64;
+}
+
+/* Every part's gradient against the tensor <prefix><name> of the file. */
+static void compare_gradients(struct tiny *t, const char *path, const char *prefix)
+{
+	struct safetensors *s;
+	char name[192];
+
+	ck_assert_msg(!safetensors_open(path, &s, &e), "%s", e.text);
+	for (int i = 0; i < model_part_count(t->m); i++) {
+		const struct model_part *p = model_part_at(t->m, i);
+		mem_autofree float *g = mem_array((size_t)p->count, 4);
+		const struct safetensors_tensor *want;
+
+		snprintf(name, sizeof(name), "%s%s", prefix, p->name);
+		want = safetensors_find(s, name);
+		ck_assert_msg(want && want->bytes == p->count * 4, "%s", name);
+		dev_download(t->d, g, model_gradient(t->m) + p->offset, (size_t)p->count * 4);
+		double far = distance(g, (const float *)want->data, p->count);
+		ck_assert_msg(far < 1e-4, "%s: %.3g", name, far);
+	}
+	safetensors_close(s);
+}
+
+START_TEST(gradients_equal_torch)
+{
+	json_auto struct json *step = golden_json(GOLDEN "tiny_step.json");
+	struct tiny t = {0};
+
+	tiny_open(&t, 2, 0);
+	ck_assert_double_eq_tol(golden_step(&t), json_num(step, "loss_mean", 0), 1e-5);
+	ck_assert_int_eq(model_part_count(t.m), 20);
+	compare_gradients(&t, GOLDEN "tiny_step.safetensors", "");
+	tiny_close(&t);
+}
+END_TEST
+
+static void load_factors(struct tiny *t, struct safetensors *s)
+{
+	for (int i = 0; i < model_part_count(t->m); i++) {
+		const struct model_part *p = model_part_at(t->m, i);
+		const struct safetensors_tensor *from = safetensors_find(s, p->name);
+
+		ck_assert_msg(from && from->bytes == p->count * 4, "%s", p->name);
+		dev_upload(t->d, model_master(t->m) + p->offset, from->data, (size_t)from->bytes);
+	}
+	model_master_changed(t->m);
+}
+
+START_TEST(lora_gradients_equal_peft)
+{
+	struct tiny t = {0};
+	struct safetensors *s;
+
+	tiny_open(&t, 2, 4);
+	ck_assert_msg(!safetensors_open(GOLDEN "tiny_lora.safetensors", &s, &e), "%s", e.text);
+	ck_assert_int_eq(model_part_count(t.m), 8);
+	load_factors(&t, s);
+	ck_assert_double_eq_tol(golden_step(&t),
+				(double)*(const float *)safetensors_find(s, "loss_mean")->data,
+				1e-5);
+	compare_gradients(&t, GOLDEN "tiny_lora.safetensors", "grad.");
+	safetensors_close(s);
+	tiny_close(&t);
+}
+END_TEST
+
+/* Factors merged into the weights give the same loss as factors beside them. */
+START_TEST(merged_equals_beside)
+{
+	struct tiny beside = {0}, merged = {0};
+	struct safetensors *s;
+	double loss;
+
+	tiny_open(&beside, 2, 4);
+	tiny_open(&merged, 2, 0);
+	ck_assert_msg(!safetensors_open(GOLDEN "tiny_lora.safetensors", &s, &e), "%s", e.text);
+	load_factors(&beside, s);
+	for (int i = 0; i < model_part_count(merged.m); i++) {
+		const struct model_part *p = model_part_at(merged.m, i);
+		mem_autofree float *host = mem_array((size_t)p->count, 4);
+
+		ck_assert_msg(!model_read(beside.m, p->name, true, host, p->count, &e), "%s",
+			      e.text);
+		dev_upload(merged.d, model_master(merged.m) + p->offset, host,
+			   (size_t)p->count * 4);
+	}
+	loss = golden_step(&beside);
+	ck_assert_double_eq_tol(golden_step(&merged), loss, 1e-5);
+	ck_assert_double_eq_tol(
+		loss, (double)*(const float *)safetensors_find(s, "loss_mean")->data, 1e-5);
+	safetensors_close(s);
+	tiny_close(&beside);
+	tiny_close(&merged);
+}
+END_TEST
+
+static void follow_run(const struct json *train, const struct json *run)
+{
+	struct tiny t = {0};
+	struct optim *o;
+	struct optim_conf c = {.learning_rate = json_num(run, "learning_rate", 0),
+			       .weight_decay = json_num(train, "weight_decay", 0),
+			       .beta1 = json_num(train, "beta1", 0),
+			       .beta2 = json_num(train, "beta2", 0),
+			       .epsilon = json_num(train, "epsilon", 0),
+			       .clip_norm = json_num(train, "clip_norm", 0),
+			       .warmup_steps = json_int(run, "warmup_steps", 0),
+			       .steps = json_int(train, "steps", 0)};
+	const struct json *batch = json_first(json_get(train, "ids"));
+	const struct json *rate = json_first(json_get(run, "rates"));
+	const struct json *loss = json_first(json_get(run, "losses"));
+	const struct json *norm = json_first(json_get(run, "gradient_norms"));
+
+	c.schedule = strcmp(json_str(run, "schedule", ""), "cosine") ? SCHEDULE_CONSTANT
+								     : SCHEDULE_COSINE;
+	tiny_open(&t, 4, 0);
+	ck_assert_msg(!optim_create(t.d, &c, t.m, &o, &e), "%s", e.text);
+	for (int64_t step = 1; step <= 50; step++) {
+		int32_t inputs[128], labels[128];
+		int64_t n;
+		mem_autofree int32_t *ids = golden_ids(batch, &n);
+		double sum, grad_norm;
+
+		ck_assert_int_eq(n, 4 * 33);
+		for (int i = 0; i < 128; i++) {
+			inputs[i] = ids[i / 32 * 33 + i % 32];
+			labels[i] = ids[i / 32 * 33 + i % 32 + 1];
+		}
+		model_zero_gradient(t.m);
+		ck_assert(!model_step(t.m, 4, inputs, labels, 1.0f / 128, true, &sum, &e));
+		ck_assert_msg(!optim_step(o, step, &grad_norm, &e), "%s", e.text);
+		ck_assert_double_eq_tol(optim_rate(&c, step), json_number_value(rate), 1e-9);
+		ck_assert_double_eq_tol(sum / 128, json_number_value(loss), 1e-3);
+		ck_assert_double_eq_tol(grad_norm, json_number_value(norm), 5e-3);
+		batch = json_next(batch);
+		rate = json_next(rate);
+		loss = json_next(loss);
+		norm = json_next(norm);
+	}
+	optim_destroy(o);
+	tiny_close(&t);
+}
+
+START_TEST(fifty_steps_follow_torch)
+{
+	json_auto struct json *train = golden_json(GOLDEN "tiny_train.json");
+	int runs = 0;
+
+	json_each (run, json_get(train, "runs")) {
+		follow_run(train, run);
+		runs++;
+	}
+	ck_assert_int_eq(runs, 2);
+}
+END_TEST
+
+static void compare_prompt(struct model *m, const struct json *prompt, int index,
+			   struct safetensors *s)
+{
+	int64_t n, k, v = 49152;
+	mem_autofree int32_t *ids = golden_ids(json_get(prompt, "ids"), &n);
+	mem_autofree int32_t *best = golden_ids(json_get(prompt, "argmax"), &k);
+	mem_autofree float *logits = mem_array((size_t)(n * v), 4);
+	const float *every64, *last;
+	char name[64];
+	double far = 0;
+
+	ck_assert_int_eq(n, k);
+	ck_assert_msg(!model_extend(m, ids, n, 0, true, logits, &e), "%s", e.text);
+	snprintf(name, sizeof(name), "prompt%d.every64", index);
+	every64 = (const float *)safetensors_find(s, name)->data;
+	snprintf(name, sizeof(name), "prompt%d.last", index);
+	last = (const float *)safetensors_find(s, name)->data;
+	for (int64_t i = 0; i < n * v / 64; i++)
+		far = fmax(far, fabs((double)logits[i * 64] - (double)every64[i]));
+	for (int64_t i = 0; i < v / 8; i++)
+		far = fmax(far, fabs((double)logits[(n - 1) * v + i * 8] - (double)last[i]));
+	printf("prompt %d: greatest distance %.2g\n", index, far);
+	ck_assert_msg(far < 2e-3, "prompt %d: logits are %.3g away", index, far);
+	for (int64_t i = 0; i < n; i++) {
+		int64_t arg = 0;
+
+		for (int64_t j = 1; j < v; j++)
+			if (logits[i * v + j] > logits[i * v + arg])
+				arg = j;
+		ck_assert_int_eq(arg, best[i]);
+	}
+}
+
+START_TEST(smollm2_logits_equal_transformers)
+{
+	json_auto struct json *golden = golden_json(GOLDEN "smollm2_logits.json");
+	struct model_conf c = {.t = DTYPE_F32, .kv_capacity = 128};
+	struct safetensors *s;
+	struct weights *w;
+	struct model *m;
+	struct dev *d;
+	char path[1024];
+	int index = 0;
+
+	if (!golden_fetch("smollm2", path))
+		return;
+	ck_assert_msg(!dev_open("cpu", 0, 2, &d, &e), "%s", e.text);
+	ck_assert_msg(!weights_open(path, NULL, &w, &e), "%s", e.text);
+	ck_assert_msg(!safetensors_open(GOLDEN "smollm2_logits.safetensors", &s, &e), "%s", e.text);
+	c.config = *weights_config(w);
+	ck_assert_msg(!model_create(d, &c, &m, &e), "%s", e.text);
+	ck_assert_msg(!model_load(m, w, &e), "%s", e.text);
+	json_each (prompt, json_get(golden, "prompts"))
+		compare_prompt(m, prompt, index++, s);
+	ck_assert_int_eq(index, 3);
+	safetensors_close(s);
+	model_destroy(m);
+	weights_close(w);
+	dev_close(d);
+}
+END_TEST
+
+START_TEST(tensors_read_back)
+{
+	struct tiny t = {0};
+	float want[256], got[256];
+
+	tiny_open(&t, 2, 4);
+	ck_assert(!weights_read(t.w, "model.norm.weight", 64, 1, 0, 64, DTYPE_F32, want, &e));
+	ck_assert(!model_read(t.m, "model.norm.weight", true, got, 64, &e));
+	ck_assert_mem_eq(want, got, 64 * 4);
+	ck_assert(!model_read(t.m, "model.layers.1.self_attn.v_proj.lora_B.weight", false, got,
+			      32 * 4, &e));
+	for (int i = 0; i < 32 * 4; i++)
+		ck_assert(got[i] == 0);
+	ck_assert(!model_read(t.m, "model.layers.1.self_attn.v_proj.lora_A.weight", false, got,
+			      4 * 64, &e));
+	for (int i = 0; i < 4 * 64; i++)
+		ck_assert(fabsf(got[i]) <= 1 / 8.0f);
+	ck_assert_int_eq(model_read(t.m, "model.norm.weight", true, got, 63, &e), -ERR_BUG);
+	tiny_close(&t);
+}
+END_TEST
+
+START_TEST(bad_ids_are_refused)
+{
+	int32_t inputs[64] = {0}, labels[64] = {0};
+	struct tiny t = {0};
+	double sum;
+
+	tiny_open(&t, 2, 0);
+	inputs[63] = 256;
+	ck_assert_int_eq(model_step(t.m, 2, inputs, labels, 1, true, &sum, &e), -ERR_DATA);
+	inputs[63] = -1;
+	ck_assert_int_eq(model_step(t.m, 2, inputs, labels, 1, true, &sum, &e), -ERR_DATA);
+	inputs[63] = 0;
+	labels[0] = -1; /* not counted */
+	ck_assert_int_eq(model_step(t.m, 2, inputs, labels, 1, true, &sum, &e), 0);
+	tiny_close(&t);
+}
+END_TEST
+
+UNIT_MAIN("model", gradients_equal_torch, lora_gradients_equal_peft, merged_equals_beside,
+	  fifty_steps_follow_torch, smollm2_logits_equal_transformers, tensors_read_back,
+	  bad_ids_are_refused)

@@ -1,0 +1,229 @@
+/*
+ * Goal: token ids equal the reference's on any text, and decode back to it. Method: 200 lines
+ * against the ids of the tokenizers package (golden) for the four published tokenizers; random byte
+ * soup decoded back; a long piece timed by its count of merges only (it must not take quadratic
+ * time); bad input.
+ */
+#include "runtime/tok.h"
+
+#include "base/clock.h"
+#include "runtime/tok_def.h"
+#include "runtime/weights.h"
+#include "tests/runtime/golden.h"
+#include "tests/unit.h"
+
+#include <time.h>
+
+struct model {
+	const char *fetch, *golden;
+	bool nfc; /* compare only lines that normalisation leaves alone */
+};
+static const struct model smollm2 = {"smollm2", GOLDEN "tok_smollm2.json", false};
+static const struct model qwen3 = {"tokenizer-qwen3", GOLDEN "tok_qwen3.json", true};
+static const struct model llama3 = {"tokenizer-llama3", GOLDEN "tok_llama3.json", false};
+
+/* NULL when the model cannot be had. */
+static struct tok *open_model(const struct model *m)
+{
+	char path[1024];
+	if (!golden_fetch(m->fetch, path))
+		return NULL;
+	struct err e = {0};
+	struct tok *t = NULL;
+	if (m == &smollm2) {
+		struct weights *w = NULL;
+		ck_assert_msg(weights_open(path, NULL, &w, &e) == 0, "%s", e.text);
+		ck_assert_msg(tok_open(w, &t, &e) == 0, "%s", e.text);
+		weights_close(w); /* the tokenizer stands on its own */
+		return t;
+	}
+	if (!m->nfc) {
+		ck_assert_msg(tok_open_folder(path, -1, -1, &t, &e) == 0, "%s", e.text);
+		return t;
+	}
+	char file[1100];
+	snprintf(file, sizeof file, "%s/tokenizer.json", path);
+	json_auto struct json *root = golden_json(file);
+	struct arena *a = arena_create(TOK_ARENA_BYTES);
+	struct tok_def d;
+	ck_assert_msg(tok_def_json(root, NULL, file, a, &d, &e) == 0, "%s", e.text);
+	ck_assert(d.nfc);
+	ck_assert_int_eq(tok_create(&d, file, &t, &e), -ERR_DATA);
+	d.nfc = false;
+	ck_assert_msg(tok_create(&d, file, &t, &e) == 0, "%s", e.text);
+	arena_destroy(a);
+	return t;
+}
+
+static void check_ids(const struct tok *t, const char *text, bool special, const struct json *want)
+{
+	struct tok_ids got = {0};
+	struct err e = {0};
+	ck_assert_msg(tok_encode(t, text, (int64_t)strlen(text), special, &got, &e) == 0, "%s: %s",
+		      text, e.text);
+	int64_t count;
+	mem_autofree int32_t *ids = golden_ids(want, &count);
+	bool same = got.count == count && !memcmp(ids, got.id, (size_t)count * sizeof *ids);
+	for (int64_t i = 0; !same && i < got.count && i < count; i++)
+		if (got.id[i] != ids[i]) {
+			printf("first difference at %lld: got %d, expected %d\n", (long long)i,
+			       got.id[i], ids[i]);
+			break;
+		}
+	ck_assert_msg(same, "\"%s\": %lld ids, expected %lld", text, (long long)got.count,
+		      (long long)count);
+	tok_ids_done(&got);
+}
+
+static void compare(const struct model *m)
+{
+	struct tok *t = open_model(m);
+	if (!t)
+		return;
+	json_auto struct json *lines = golden_json(GOLDEN "tok_lines.json");
+	json_auto struct json *golden = golden_json(m->golden);
+	ck_assert_uint_eq(json_count(lines), 200);
+	const struct json *ids = json_first(json_get(golden, "ids"));
+	const struct json *nfc = json_first(json_get(golden, "nfc"));
+	int compared = 0;
+	json_each (line, lines) {
+		if (!m->nfc || json_bool_value(nfc)) {
+			check_ids(t, json_string_value(line), false, ids);
+			compared++;
+		}
+		ids = json_next(ids);
+		nfc = json_next(nfc);
+	}
+	ck_assert_int_ge(compared, m->nfc ? 120 : 200);
+	json_each (s, json_get(golden, "special"))
+		check_ids(t, json_str(s, "text", ""), true, json_get(s, "ids"));
+	tok_close(t);
+}
+
+START_TEST(smollm2_ids_equal_the_reference)
+{
+	compare(&smollm2);
+}
+END_TEST
+
+START_TEST(qwen3_ids_equal_the_reference)
+{
+	compare(&qwen3);
+}
+END_TEST
+
+START_TEST(llama3_ids_equal_the_reference)
+{
+	compare(&llama3);
+}
+END_TEST
+
+static void decode_all(const struct tok *t, const struct tok_ids *ids, bool skip, struct buf *out)
+{
+	buf_reset(out);
+	for (int64_t i = 0; i < ids->count; i++)
+		ck_assert_int_eq(tok_decode(t, ids->id[i], skip, out), 0);
+}
+
+START_TEST(text_survives_encoding_and_decoding)
+{
+	static const char *const pool[] = {"a",  "the", " ",         "\n",          "é",
+					   "你", "😀",   "̈",          "\t",          "12",
+					   "'s", "<|",  "|im_end|>", "\xe2\x80\xa8"};
+	struct tok *t = open_model(&smollm2);
+	if (!t)
+		return;
+	unsigned int seed = (unsigned int)time(NULL);
+	printf("seed %u\n", seed);
+	buf_auto struct buf text, back;
+	buf_init(&text, 1 << 20);
+	buf_init(&back, 1 << 20);
+	for (int round = 0; round < 300; round++) {
+		buf_reset(&text);
+		for (int n = rand_r(&seed) % 60; n >= 0; n--)
+			buf_str(&text, pool[(size_t)rand_r(&seed) % (sizeof pool / sizeof *pool)]);
+		struct tok_ids ids = {0};
+		struct err e = {0};
+		ck_assert_int_eq(tok_encode(t, text.data, (int64_t)text.len, round & 1, &ids, &e),
+				 0);
+		decode_all(t, &ids, false, &back);
+		ck_assert_str_eq(buf_cstr(&back), text.data);
+		tok_ids_done(&ids);
+	}
+	tok_close(t);
+}
+END_TEST
+
+START_TEST(special_tokens_only_where_wanted)
+{
+	struct tok *t = open_model(&smollm2);
+	if (!t)
+		return;
+	const char *text = "<|im_start|>x<|im_end|>";
+	struct tok_ids ids = {0};
+	struct err e = {0};
+	ck_assert_int_eq(tok_encode(t, text, (int64_t)strlen(text), true, &ids, &e), 0);
+	ck_assert_int_eq(ids.count, 3);
+	ck_assert_int_eq(ids.id[0], tok_bos(t));
+	ck_assert_int_eq(ids.id[2], tok_eos(t));
+	ck_assert(tok_is_special(t, ids.id[0]) && !tok_is_special(t, ids.id[1]));
+	ck_assert(!tok_is_special(t, -1) && !tok_is_special(t, tok_vocab(t)));
+	buf_auto struct buf out;
+	buf_init(&out, 100);
+	decode_all(t, &ids, true, &out);
+	ck_assert_str_eq(buf_cstr(&out), "x");
+	decode_all(t, &ids, false, &out);
+	ck_assert_str_eq(buf_cstr(&out), text);
+
+	ids.count = 0;
+	ck_assert_int_eq(tok_encode(t, text, (int64_t)strlen(text), false, &ids, &e), 0);
+	for (int64_t i = 0; i < ids.count; i++)
+		ck_assert(!tok_is_special(t, ids.id[i]));
+	tok_ids_done(&ids);
+	tok_close(t);
+}
+END_TEST
+
+START_TEST(bad_text_is_refused_and_nothing_appended)
+{
+	struct tok *t = open_model(&smollm2);
+	if (!t)
+		return;
+	struct tok_ids ids = {0};
+	struct err e = {0};
+	ck_assert_int_eq(tok_encode(t, "fine", 4, false, &ids, &e), 0);
+	int64_t before = ids.count;
+	ck_assert_int_eq(tok_encode(t, "ab\xff", 3, false, &ids, &e), -ERR_DATA);
+	ck_assert_ptr_nonnull(strstr(e.text, "byte 2"));
+	ck_assert_int_eq(tok_encode(t, "\xed\xa0\x80", 3, false, &ids, &e), -ERR_DATA);
+	ck_assert_int_eq(ids.count, before);
+	tok_ids_done(&ids);
+	tok_close(t);
+}
+END_TEST
+
+/* A million bytes without a place to cut: minutes when quadratic, well under a second when not. */
+START_TEST(a_long_piece_is_not_slow)
+{
+	struct tok *t = open_model(&smollm2);
+	if (!t)
+		return;
+	size_t n = 1 << 20;
+	mem_autofree char *text = mem_alloc(n);
+	for (size_t i = 0; i < n; i++)
+		text[i] = (char)('a' + i * i % 7);
+	struct tok_ids ids = {0};
+	struct err e = {0};
+	ck_assert_int_eq(tok_encode(t, text, (int64_t)n, false, &ids, &e), 0);
+	ck_assert_int_gt(ids.count, 1000);
+	memset(text, ' ', n);
+	ck_assert_int_eq(tok_encode(t, text, (int64_t)n, false, &ids, &e), 0);
+	tok_ids_done(&ids);
+	tok_close(t);
+}
+END_TEST
+
+UNIT_MAIN("tok", smollm2_ids_equal_the_reference, qwen3_ids_equal_the_reference,
+	  llama3_ids_equal_the_reference, text_survives_encoding_and_decoding,
+	  special_tokens_only_where_wanted, bad_text_is_refused_and_nothing_appended,
+	  a_long_piece_is_not_slow)

@@ -1,0 +1,70 @@
+/*
+ * unit: what every unit test of base shares: running a list of Check tests, and the fault loop.
+ *
+ * The fault loop runs a body with its 1st, 2nd, ... call of a kind failing until a run is too short
+ * to be hit. A failure that the body reports without an injected one, one that it swallows, and a
+ * body that makes no call at all are errors of the test. In builds without FAULT=1 the body runs
+ * once and must succeed.
+ */
+#ifndef TESTS_UNIT_H
+#define TESTS_UNIT_H
+
+#include "base/io.h"
+#include "base/mem.h"
+
+#include <check.h>
+#include <stdint.h>
+
+struct fault {
+	const char *what;
+	void (*fail_nth)(uint64_t n);
+	uint64_t (*count)(void);
+};
+#define FAULT_MEM (&(struct fault){"allocation", mem_fail_nth, mem_count})
+#define FAULT_IO  (&(struct fault){"system call", io_fail_nth, io_count})
+#define FAULT_MAX 5000
+
+/* body: 0, or a negative code after which nothing is left behind. */
+static inline void fault_each(const struct fault *f, int (*body)(void *user), void *user)
+{
+#ifdef LLMJOB_FAULT
+	for (uint64_t n = 1; n <= FAULT_MAX; n++) {
+		f->fail_nth(n);
+		int rc = body(user);
+		uint64_t calls = f->count();
+		f->fail_nth(0);
+		if (calls < n) {
+			ck_assert_msg(rc == 0, "failed (%d) although no %s did", rc, f->what);
+			ck_assert_msg(n > 1, "no %s was made", f->what);
+			return;
+		}
+		ck_assert_msg(rc < 0, "%s %llu failed unnoticed", f->what, (unsigned long long)n);
+	}
+	ck_abort_msg("still failing after %d runs", FAULT_MAX);
+#else
+	(void)f;
+	ck_assert_int_eq(body(user), 0);
+#endif
+}
+
+static inline int unit_run(const char *name, const TTest *const *tests)
+{
+	Suite *s = suite_create(name);
+	TCase *c = tcase_create(name);
+	tcase_set_timeout(c, 30);
+	for (; *tests; tests++)
+		tcase_add_test(c, *tests);
+	suite_add_tcase(s, c);
+	SRunner *r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
+#define UNIT_MAIN(name, ...)                                                                       \
+	int main(void)                                                                             \
+	{                                                                                          \
+		return unit_run(name, (const TTest *const[]){__VA_ARGS__, NULL});                  \
+	}
+
+#endif
