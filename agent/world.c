@@ -24,6 +24,7 @@
 #define BACKOFF_MIN_MS   1000
 #define BACKOFF_MAX_MS   10000
 #define RESTARTS_TRACKED 128
+#define VERDICT_MS       20000 /* the controller looks every few seconds */
 
 enum phase { IDLE, PREPARING, LOADING, RUNNING, DRAINING, ENDING };
 enum final_state { OPEN, COMPLETE, FAILED };
@@ -415,8 +416,10 @@ void world_frame(struct world *w, int replica, int64_t incarnation, int local, e
 			break;
 		progress_step(&w->progress, payload, now.ms, now.wall_ms);
 		w->failures_in_a_row = 0;
-		if (w->phase == RUNNING && strcmp(w->verdict_kind, NAME_REASON_STRAGGLER))
-			w->verdict_kind[0] = '\0'; /* steps go on: what was wrong is over */
+		/* Steps go on: what was wrong is over, once everyone had time to read it. */
+		if (w->phase == RUNNING && strcmp(w->verdict_kind, NAME_REASON_STRAGGLER) &&
+		    now.wall_ms - w->verdict_since_ms >= VERDICT_MS)
+			w->verdict_kind[0] = '\0';
 		break;
 	case WIRE_EVALUATED:
 		if (rank == 0)

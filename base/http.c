@@ -220,8 +220,10 @@ static int set_request(const struct http *h, struct transfer *t, const struct ht
 	set_tls(h, c);
 	curl_easy_setopt(c, CURLOPT_HTTP_VERSION,
 			 h->http2 ? (long)CURL_HTTP_VERSION_2TLS : (long)CURL_HTTP_VERSION_1_1);
-	/* Wait for the shared connection rather than open one more for each request of a burst. */
-	curl_easy_setopt(c, CURLOPT_PIPEWAIT, h->http2 ? 1L : 0L);
+	/* Wait for the shared connection rather than open one more for each request of a burst;
+	   without TLS there is no HTTP/2, and waiting would put the requests in a row. */
+	bool share = h->http2 && !strncasecmp(r->url, "https:", 6);
+	curl_easy_setopt(c, CURLOPT_PIPEWAIT, share ? 1L : 0L);
 	curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(c, CURLOPT_TCP_NODELAY, 1L);
@@ -461,7 +463,6 @@ int http_once(const struct http_conf *conf, const struct http_request *r, struct
 		if (rc < 0 && e)
 			*e = error;
 	}
-	o.done = true;
 	http_destroy(h);
 	return rc;
 }

@@ -1,10 +1,10 @@
 /*
  * dev: the registry of device kinds and the element types.
  *
- * A kind is looked up first among the linked drivers (kernels/cpu/cpu.c), then as a plugin, lib`llmjob-<kind>.so`, in
- * NAME_LIB_DIR or beside the program. Every entry of a driver's operation table must be filled: a missing operation is
- * an error here, never a silent fall-back later. This file knows no device and computes nothing but conversions of
- * single numbers.
+ * A kind is looked up first among the linked drivers (kernels/cpu/cpu.c), then as a plugin,
+ * lib`llmjob-<kind>.so`, in NAME_LIB_DIR or beside the program. Every entry of a driver's operation
+ * table must be filled: a missing operation is an error here, never a silent fall-back later. This
+ * file knows no device and computes nothing but conversions of single numbers.
  */
 #include "kernels/dev.h"
 
@@ -18,7 +18,7 @@
 #include <limits.h>
 #include <unistd.h>
 
-/* ---- element types --------------------------------------------------------------------------------------------- */
+/* ---- element types ---- */
 static const struct {
 	const char *name;
 	int16_t block, bytes;
@@ -59,7 +59,8 @@ int64_t dtype_bytes(enum dtype t, int64_t count)
 
 float f16_to_f32(uint16_t h)
 {
-	uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, mantissa = h & 1023u;
+	uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 31u,
+		 mantissa = h & 1023u;
 	union {
 		uint32_t u;
 		float f;
@@ -84,10 +85,12 @@ uint16_t f32_to_f16(float f)
 	uint16_t sign = (uint16_t)((v.u >> 16) & 0x8000u);
 	v.u &= 0x7fffffffu;
 	if (v.u >= 0x7f800000u) /* infinity; NaN keeps its high bits and stays one */
-		return (uint16_t)(sign | 0x7c00u | (v.u > 0x7f800000u ? 0x200u | ((v.u >> 13) & 0x3ffu) : 0));
+		return (uint16_t)(sign | 0x7c00u |
+				  (v.u > 0x7f800000u ? 0x200u | ((v.u >> 13) & 0x3ffu) : 0));
 	if (v.u >= 0x477ff000u) /* rounds to 65536 or more */
 		return (uint16_t)(sign | 0x7c00u);
-	if (v.u < 0x38800000u) { /* subnormal: adding 0.5 rounds to multiples of 2^-24, in the low bits */
+	if (v.u <
+	    0x38800000u) { /* subnormal: adding 0.5 rounds to multiples of 2^-24, in the low bits */
 		v.f += 0.5f;
 		return (uint16_t)(sign | (v.u - 0x3f000000u));
 	}
@@ -95,7 +98,7 @@ uint16_t f32_to_f16(float f)
 	return (uint16_t)(sign | ((v.u - 0x38000000u) >> 13));
 }
 
-/* ---- registry -------------------------------------------------------------------------------------------------- */
+/* ---- registry ---- */
 static int dev_check_table(const struct driver *r, const struct ops *ops, struct err *e)
 {
 #define DEV_CHECK(name, args)                                                                      \
@@ -133,7 +136,8 @@ static void *dev_plugin(const char *kind)
 	return dev_plugin_at(self, kind);
 }
 
-static int dev_open_plugin(const char *kind, int index, int threads, struct dev **out, struct err *e)
+static int dev_open_plugin(const char *kind, int index, int threads, struct dev **out,
+			   struct err *e)
 {
 	void *handle = dev_plugin(kind);
 	if (!handle) {
@@ -167,7 +171,8 @@ int dev_open(const char *kind, int index, int threads, struct dev **out, struct 
 	int rc = -1;
 
 	if (index < 0 || threads < 0)
-		return err_set(e, ERR_USER, "device index %d, threads %d: negative", index, threads);
+		return err_set(e, ERR_USER, "device index %d, threads %d: negative", index,
+			       threads);
 	for (size_t i = 0; i < sizeof(linked) / sizeof(*linked) && rc < 0; i++)
 		if (!strcmp(kind, linked[i]->kind))
 			if ((rc = linked[i]->open(index, threads, &d, e)))
@@ -177,7 +182,8 @@ int dev_open(const char *kind, int index, int threads, struct dev **out, struct 
 			if ((rc = dev_open_plugin(kind, index, threads, &d, e)))
 				return rc;
 	if (!d)
-		return err_set(e, ERR_USER, "unknown device kind \"%s\" (known: cpu, cpu-ref, cuda)", kind);
+		return err_set(e, ERR_USER,
+			       "unknown device kind \"%s\" (known: cpu, cpu-ref, cuda)", kind);
 	if ((rc = dev_check_table(d->driver, d->ops, e))) {
 		dev_close(d);
 		return rc;
@@ -206,7 +212,7 @@ void dev_describe(const struct dev *d, struct dev_info *out)
 	d->driver->describe(d, out);
 }
 
-/* ---- memory and order ------------------------------------------------------------------------------------------ */
+/* ---- memory and order ---- */
 int dev_alloc(struct dev *d, size_t bytes, void **out, struct err *e)
 {
 	return d->driver->alloc(d, bytes, out, e);

@@ -1,9 +1,10 @@
 /*
  * driver: what a kind of device implements, and the first bytes of every struct dev.
  *
- * kernels/dev.c looks a driver up by its kind and forwards each dev_* call to it. The two CPU drivers are linked in;
- * another one comes as a plugin, lib`llmjob-<kind>.so`, that exports driver_plugin_fn under DRIVER_PLUGIN_SYMBOL. A
- * plugin carries its own copy of base and is refused when its abi number differs. Only dev.c and drivers include this.
+ * kernels/dev.c looks a driver up by its kind and forwards each dev_* call to it. The two CPU
+ * drivers are linked in; another one comes as a plugin, lib`llmjob-<kind>.so`, that exports
+ * driver_plugin_fn under DRIVER_PLUGIN_SYMBOL. A plugin carries its own copy of base and is refused
+ * when its abi number differs. Only dev.c and drivers include this.
  */
 #ifndef KERNELS_DRIVER_H
 #define KERNELS_DRIVER_H

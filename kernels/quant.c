@@ -1,6 +1,7 @@
 /*
- * quant: see quant.h. Blocks are read bytewise, so no alignment is needed and any little-endian machine agrees.
- * Each decoder follows the order in which ggml lays the elements out; nothing here is tuned.
+ * quant: see quant.h. Blocks are read bytewise, so no alignment is needed and any little-endian
+ * machine agrees. Each decoder follows the order in which ggml lays the elements out; nothing here
+ * is tuned.
  */
 #include "kernels/quant.h"
 
@@ -31,8 +32,8 @@ static void quant_q4_1(const uint8_t *p, float *out)
 	}
 }
 
-/* f16 scale of scales, f16 scale of minima, 8 x (6-bit scale, 6-bit min) in 12 bytes, 128 bytes of nibbles: 64 elements
-   share 32 bytes, the first 32 in the low nibbles. */
+/* f16 scale of scales, f16 scale of minima, 8 x (6-bit scale, 6-bit min) in 12 bytes, 128 bytes of
+   nibbles: 64 elements share 32 bytes, the first 32 in the low nibbles. */
 static void quant_q4_k(const uint8_t *p, float *out)
 {
 	float d = quant_f16_at(p), dmin = quant_f16_at(p + 2);
@@ -41,11 +42,13 @@ static void quant_q4_k(const uint8_t *p, float *out)
 		quant_q4_k_scale(p + 4, j, &scale, &min);
 		const uint8_t *q = p + 16 + j / 2 * 32;
 		for (int i = 0; i < 32; i++)
-			out[32 * j + i] = d * scale * (float)(j & 1 ? q[i] >> 4 : q[i] & 15) - dmin * min;
+			out[32 * j + i] =
+				d * scale * (float)(j & 1 ? q[i] >> 4 : q[i] & 15) - dmin * min;
 	}
 }
 
-/* 128 bytes of low nibbles, 64 bytes of high bit pairs, 16 x i8 scale (of 16 elements), f16 scale of scales. */
+/* 128 bytes of low nibbles, 64 bytes of high bit pairs, 16 x i8 scale (of 16 elements), f16 scale
+ * of scales. */
 static void quant_q6_k(const uint8_t *p, float *out)
 {
 	float d = quant_f16_at(p + 208);

@@ -2,7 +2,7 @@
  * safetensors: the reader checks the header once and keeps entries sorted by name; tensor data
  * stays in the mapping. The writer only makes headers: data follows by whoever holds it. Entries
  * must fill the data section exactly, so a file that was cut or glued is refused at open. Called by
- * weights.c (models), hf_writer.c and ckpt.c. Little-endian hosts only, as the format is.
+ * weights.c (models), weights_write.c and ckpt.c. Little-endian hosts only, as the format is.
  */
 #include "runtime/safetensors.h"
 

@@ -1,7 +1,7 @@
 /*
  * tok_gguf: the tokenizer inside a GGUF file. The file names its pre-tokenizer; the expressions
  * that the name stands for are known by convention (llama.cpp's llama-vocab.cpp) and stand in the
- * table here. Called by tok_open and hf_writer.c.
+ * table here. Called by tok_open and weights_write.c.
  */
 #include "runtime/tok_def.h"
 

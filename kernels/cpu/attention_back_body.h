@@ -1,11 +1,12 @@
 /*
  * attention_back_body: the backward pass of attention. Part of isa_body.h.
  *
- * A task is one head: for each block of keys it walks over the blocks of queries that see it. With everything transposed
- * (rows are keys), P^T = exp(scale K Q^T - lse) and dS^T = scale P^T (V dO^T - delta), delta = rowsum(dO * O), are A operands
- * as they are written:  dV += P^T dO,  dK += dS^T Q,  dQ^T += K^T dS^T.
- * dK and dV of the query heads that share a key/value head are added afterwards in the order of the heads; so no sum
- * depends on the threads. Batches go in waves that bound the scratch memory.
+ * A task is one head: for each block of keys it walks over the blocks of queries that see it. With
+ * everything transposed (rows are keys), P^T = exp(scale K Q^T - lse) and dS^T = scale P^T (V dO^T
+ * - delta), delta = rowsum(dO * O), are A operands as they are written:  dV += P^T dO,  dK += dS^T
+ * Q,  dQ^T += K^T dS^T. dK and dV of the query heads that share a key/value head are added
+ * afterwards in the order of the heads; so no sum depends on the threads. Batches go in waves that
+ * bound the scratch memory.
  */
 #define ATTENTION_WAVE_BYTES ((size_t)64 << 20)
 
@@ -18,18 +19,21 @@ struct attention_back {
 
 /* A thread's buffers: packed operands of one head, gradients of its queries, one tile. */
 struct attention_back_own {
-	uint32_t *q_transposed, *q_rows, *do_transposed, *do_rows; /* (blocks); rows: interleaved when pairs */
-	float *dq;                                                 /* (blocks, pad, TILE), transposed */
-	float *lse, *delta;                                        /* (blocks * TILE) */
-	uint32_t *k_rows, *k_columns, *v_rows, *spare;             /* one block */
-	float *p, *ds;                                             /* (TILE, TILE) */
-	uint32_t *p_pairs, *ds_pairs, *ds_interleaved;             /* (TILE, TILE / 2); unused for F32 */
+	uint32_t *q_transposed, *q_rows, *do_transposed,
+		*do_rows;                              /* (blocks); rows: interleaved when pairs */
+	float *dq;                                     /* (blocks, pad, TILE), transposed */
+	float *lse, *delta;                            /* (blocks * TILE) */
+	uint32_t *k_rows, *k_columns, *v_rows, *spare; /* one block */
+	float *p, *ds;                                 /* (TILE, TILE) */
+	uint32_t *p_pairs, *ds_pairs, *ds_interleaved; /* (TILE, TILE / 2); unused for F32 */
 };
 
 /* Lays the buffers out in memory (NULL: only counts); returns the bytes. */
-static size_t attention_back_layout(const struct attention_sizes *s, char *memory, struct attention_back_own *own)
+static size_t attention_back_layout(const struct attention_sizes *s, char *memory,
+				    struct attention_back_own *own)
 {
-	size_t at = 0, blocks = (size_t)s->blocks, block = (size_t)s->block_words, tile = TILE * TILE;
+	size_t at = 0, blocks = (size_t)s->blocks, block = (size_t)s->block_words,
+	       tile = TILE * TILE;
 	const struct {
 		void *field;
 		size_t words;
@@ -68,7 +72,8 @@ ISA_INLINE void attention_back_queries(enum dtype t, bool pairs, const struct at
 		int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, block);
 		int64_t at = block * w->s.block_words, o = token * ldo + h * a->d;
 		uint32_t *rows = pairs ? own->spare : own->q_rows + at;
-		tile_rows(t, pairs, attention_at(t, a->q, token * a->ldq + h * a->d), a->ldq, valid, a->d, pad, rows);
+		tile_rows(t, pairs, attention_at(t, a->q, token * a->ldq + h * a->d), a->ldq, valid,
+			  a->d, pad, rows);
 		tile_transposed(rows, w->s.words, own->q_transposed + at);
 		if (pairs)
 			tile_interleaved(rows, pad, own->q_rows + at);
@@ -81,17 +86,21 @@ ISA_INLINE void attention_back_queries(enum dtype t, bool pairs, const struct at
 			float delta = 0;
 #pragma omp simd reduction(+ : delta)
 			for (int64_t c = 0; c < (r < valid ? a->d : 0); c++)
-				delta += math_load(t, a->dout, o + r * ldo + c) * math_load(t, a->o, o + r * ldo + c);
+				delta += math_load(t, a->dout, o + r * ldo + c) *
+					 math_load(t, a->o, o + r * ldo + c);
 			own->delta[block * TILE + r] = delta;
 			own->lse[block * TILE + r] =
-				r < valid ? a->lse[(b * a->h + h) * a->tokens + block * TILE + r] : 0;
+				r < valid ? a->lse[(b * a->h + h) * a->tokens + block * TILE + r]
+					  : 0;
 		}
 	}
 }
 
-/* Row j of the tile: p and ds in place of the products, and as BF16 when pairs. Masked: queries before key j. */
-ISA_INLINE void attention_back_row(bool pairs, float scale, const float *lse, const float *delta, int64_t masked,
-				   float *p, float *ds, uint16_t *p16, uint16_t *ds16)
+/* Row j of the tile: p and ds in place of the products, and as BF16 when pairs. Masked: queries
+ * before key j. */
+ISA_INLINE void attention_back_row(bool pairs, float scale, const float *lse, const float *delta,
+				   int64_t masked, float *p, float *ds, uint16_t *p16,
+				   uint16_t *ds16)
 {
 #pragma omp simd
 	for (int64_t i = 0; i < TILE; i++) {
@@ -108,15 +117,20 @@ ISA_INLINE void attention_back_row(bool pairs, float scale, const float *lse, co
 }
 
 /* Keys of one block against queries of block i; dk, dv (TILE, pad) of the key block. */
-ISA_INLINE void attention_back_tile(bool pairs, const struct attention_back *w, const struct attention_back_own *own,
-				    int64_t i, bool diagonal, float *dk, float *dv)
+ISA_INLINE void attention_back_tile(bool pairs, const struct attention_back *w,
+				    const struct attention_back_own *own, int64_t i, bool diagonal,
+				    float *dk, float *dv)
 {
-	int64_t at = i * w->s.block_words, words = w->s.words, pad = w->s.pad, tile = tile_words(pairs, TILE);
-	tile_product(pairs, false, TILE, TILE, words, own->k_rows, words, own->q_transposed + at, TILE, own->p, TILE);
-	tile_product(pairs, false, TILE, TILE, words, own->v_rows, words, own->do_transposed + at, TILE, own->ds, TILE);
+	int64_t at = i * w->s.block_words, words = w->s.words, pad = w->s.pad,
+		tile = tile_words(pairs, TILE);
+	tile_product(pairs, false, TILE, TILE, words, own->k_rows, words, own->q_transposed + at,
+		     TILE, own->p, TILE);
+	tile_product(pairs, false, TILE, TILE, words, own->v_rows, words, own->do_transposed + at,
+		     TILE, own->ds, TILE);
 	for (int64_t j = 0; j < TILE; j++)
-		attention_back_row(pairs, w->op.scale, own->lse + i * TILE, own->delta + i * TILE, diagonal ? j : 0,
-				   own->p + j * TILE, own->ds + j * TILE, (uint16_t *)own->p_pairs + j * TILE,
+		attention_back_row(pairs, w->op.scale, own->lse + i * TILE, own->delta + i * TILE,
+				   diagonal ? j : 0, own->p + j * TILE, own->ds + j * TILE,
+				   (uint16_t *)own->p_pairs + j * TILE,
 				   (uint16_t *)own->ds_pairs + j * TILE);
 	const uint32_t *p = pairs ? own->p_pairs : (uint32_t *)own->p;
 	const uint32_t *ds = pairs ? own->ds_pairs : (uint32_t *)own->ds, *ds_b = ds;
@@ -126,11 +140,13 @@ ISA_INLINE void attention_back_tile(bool pairs, const struct attention_back *w, 
 	}
 	tile_product(pairs, true, TILE, pad, tile, p, tile, own->do_rows + at, pad, dv, pad);
 	tile_product(pairs, true, TILE, pad, tile, ds, tile, own->q_rows + at, pad, dk, pad);
-	tile_product(pairs, true, pad, TILE, tile, own->k_columns, tile, ds_b, TILE, own->dq + i * pad * TILE, TILE);
+	tile_product(pairs, true, pad, TILE, tile, own->k_columns, tile, ds_b, TILE,
+		     own->dq + i * pad * TILE, TILE);
 }
 
 /* Head i of (wave, h). */
-ISA_INLINE void attention_back_head(enum dtype t, bool pairs, const struct attention_back *w, int64_t i, char *memory)
+ISA_INLINE void attention_back_head(enum dtype t, bool pairs, const struct attention_back *w,
+				    int64_t i, char *memory)
 {
 	const struct op_attention *a = &w->op;
 	int64_t h = i % a->h, b = w->batch + i / a->h, g = h / w->s.groups, pad = w->s.pad;
@@ -143,13 +159,13 @@ ISA_INLINE void attention_back_head(enum dtype t, bool pairs, const struct atten
 		float *dv = w->dv + (i * w->s.blocks + block) * TILE * pad;
 		memset(dk, 0, (size_t)(TILE * pad) * sizeof(float));
 		memset(dv, 0, (size_t)(TILE * pad) * sizeof(float));
-		tile_rows(t, pairs, attention_at(t, a->k, token * a->ldk + g * a->d), a->ldk, valid, a->d, pad,
-			  own.k_rows);
+		tile_rows(t, pairs, attention_at(t, a->k, token * a->ldk + g * a->d), a->ldk, valid,
+			  a->d, pad, own.k_rows);
 		tile_transposed(own.k_rows, w->s.words, pairs ? own.spare : own.k_columns);
 		if (pairs)
 			tile_columns(own.spare, w->s.words, own.k_columns);
-		tile_rows(t, pairs, attention_at(t, a->v, token * a->ldv + g * a->d), a->ldv, valid, a->d, pad,
-			  own.v_rows);
+		tile_rows(t, pairs, attention_at(t, a->v, token * a->ldv + g * a->d), a->ldv, valid,
+			  a->d, pad, own.v_rows);
 		for (int64_t q = block; q < w->s.blocks; q++)
 			attention_back_tile(pairs, w, &own, q, q == block, dk, dv);
 	}
@@ -204,7 +220,8 @@ static void isa_attention_back(struct dev *d, const struct op_attention *a)
 	int64_t wave = (int64_t)(ATTENTION_WAVE_BYTES / (2 * batch_floats * sizeof(float)));
 	wave = wave < 1 ? 1 : wave > a->b ? a->b : wave;
 	size_t shared = 2 * (size_t)wave * batch_floats * sizeof(float);
-	char *memory = cpu_scratch(d, CPU_SCRATCH_OP, shared + own_bytes * (size_t)omp_get_max_threads());
+	char *memory =
+		cpu_scratch(d, CPU_SCRATCH_OP, shared + own_bytes * (size_t)omp_get_max_threads());
 	if (!memory)
 		return;
 	w.dk = (float *)memory;
@@ -216,10 +233,12 @@ static void isa_attention_back(struct dev *d, const struct op_attention *a)
 			char *own = memory + shared + own_bytes * (size_t)omp_get_thread_num();
 #pragma omp for schedule(dynamic, 1)
 			for (int64_t i = 0; i < batches * a->h; i++)
-				(a->t == DTYPE_F32 ? attention_back_head_f32 : attention_back_head_bf16)(&w, i, own);
+				(a->t == DTYPE_F32 ? attention_back_head_f32
+						   : attention_back_head_bf16)(&w, i, own);
 #pragma omp for schedule(static)
 			for (int64_t i = 0; i < batches * a->tokens; i++)
-				(a->t == DTYPE_F32 ? attention_back_sum_f32 : attention_back_sum_bf16)(&w, i);
+				(a->t == DTYPE_F32 ? attention_back_sum_f32
+						   : attention_back_sum_bf16)(&w, i);
 		}
 	}
 }

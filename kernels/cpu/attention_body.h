@@ -1,18 +1,19 @@
 /*
  * attention_body: causal attention with grouped heads, forward and decoding. Part of isa_body.h.
  *
- * Forward after Dao et al., FlashAttention-2: a task is one block of TILE queries of one head; it walks over the blocks of
- * keys it may see and keeps, for each query, the running maximum and sum of its exponentials. Everything is
- * transposed (rows are keys, queries lie along the vectors), so that no sum runs across a register:
- * S^T = K Q^T, O^T += V^T P^T. Keys and values are packed once for all tasks.
- * Every task is computed by one thread in a fixed order, so threads do not change results.
+ * Forward after Dao et al., FlashAttention-2: a task is one block of TILE queries of one head; it
+ * walks over the blocks of keys it may see and keeps, for each query, the running maximum and sum
+ * of its exponentials. Everything is transposed (rows are keys, queries lie along the vectors), so
+ * that no sum runs across a register: S^T = K Q^T, O^T += V^T P^T. Keys and values are packed once
+ * for all tasks. Every task is computed by one thread in a fixed order, so threads do not change
+ * results.
  */
 
 /* The pointers of one (batch, head) and the sizes that all share. */
 struct attention_sizes {
-	int64_t d, pad, words;   /* head size, padded to TILE_PAD, words of a packed row */
-	int64_t blocks, groups;  /* blocks of TILE tokens; query heads of a key/value head */
-	int64_t block_words;     /* words of one packed block: TILE * words */
+	int64_t d, pad, words;  /* head size, padded to TILE_PAD, words of a packed row */
+	int64_t blocks, groups; /* blocks of TILE tokens; query heads of a key/value head */
+	int64_t block_words;    /* words of one packed block: TILE * words */
 };
 
 static struct attention_sizes attention_sizes(const struct op_attention *a, bool pairs)
@@ -45,7 +46,8 @@ struct attention_forward {
 };
 
 /* Packs block number i of (b, g, blocks); spare: two blocks. */
-ISA_INLINE void attention_pack(enum dtype t, bool pairs, const struct attention_forward *f, int64_t i, uint32_t *spare)
+ISA_INLINE void attention_pack(enum dtype t, bool pairs, const struct attention_forward *f,
+			       int64_t i, uint32_t *spare)
 {
 	const struct op_attention *a = &f->op;
 	int64_t block = i % f->s.blocks, g = i / f->s.blocks % a->g, b = i / f->s.blocks / a->g;
@@ -53,21 +55,24 @@ ISA_INLINE void attention_pack(enum dtype t, bool pairs, const struct attention_
 	uint32_t *keys = f->keys + i * f->s.block_words, *values = f->values + i * f->s.block_words;
 	uint32_t *transposed = pairs ? spare + f->s.block_words : values;
 
-	tile_rows(t, pairs, attention_at(t, a->k, token * a->ldk + g * a->d), a->ldk, valid, a->d, f->s.pad, keys);
-	tile_rows(t, pairs, attention_at(t, a->v, token * a->ldv + g * a->d), a->ldv, valid, a->d, f->s.pad, spare);
+	tile_rows(t, pairs, attention_at(t, a->k, token * a->ldk + g * a->d), a->ldk, valid, a->d,
+		  f->s.pad, keys);
+	tile_rows(t, pairs, attention_at(t, a->v, token * a->ldv + g * a->d), a->ldv, valid, a->d,
+		  f->s.pad, spare);
 	tile_transposed(spare, f->s.words, transposed);
 	if (pairs)
 		tile_columns(transposed, f->s.words, values);
 }
 
-struct attention_own { /* a thread's buffers of the forward pass */
-	uint32_t *q, *spare, *p;       /* transposed; one block; (TILE / 2, TILE) interleaved */
-	float *score, *o;              /* (TILE, TILE); (pad, TILE) */
-	float *max, *sum, *factor;     /* (TILE) */
+struct attention_own {             /* a thread's buffers of the forward pass */
+	uint32_t *q, *spare, *p;   /* transposed; one block; (TILE / 2, TILE) interleaved */
+	float *score, *o;          /* (TILE, TILE); (pad, TILE) */
+	float *max, *sum, *factor; /* (TILE) */
 };
 
 /* Lays the buffers out in memory (NULL: only counts); returns the bytes, a multiple of 64. */
-static size_t attention_layout(const struct attention_sizes *s, char *memory, struct attention_own *own)
+static size_t attention_layout(const struct attention_sizes *s, char *memory,
+			       struct attention_own *own)
 {
 	size_t block = (size_t)s->block_words, at = 0;
 	const struct {
@@ -89,7 +94,8 @@ static size_t attention_layout(const struct attention_sizes *s, char *memory, st
 	return at;
 }
 
-/* Scores become exponentials relative to the running maximum of each query; factor is for what was summed before. */
+/* Scores become exponentials relative to the running maximum of each query; factor is for what was
+ * summed before. */
 ISA_INLINE void attention_softmax(const struct attention_own *own, float scale, bool diagonal)
 {
 	float top[TILE], *restrict score = own->score, *restrict sum = own->sum;
@@ -118,11 +124,13 @@ ISA_INLINE void attention_softmax(const struct attention_own *own, float scale, 
 	memcpy(own->max, top, sizeof(top));
 }
 
-ISA_INLINE void attention_keys(bool pairs, const struct attention_forward *f, const struct attention_own *own,
-			       const uint32_t *keys, const uint32_t *values, bool diagonal)
+ISA_INLINE void attention_keys(bool pairs, const struct attention_forward *f,
+			       const struct attention_own *own, const uint32_t *keys,
+			       const uint32_t *values, bool diagonal)
 {
 	int64_t pad = f->s.pad, tile = tile_words(pairs, TILE);
-	tile_product(pairs, false, TILE, TILE, f->s.words, keys, f->s.words, own->q, TILE, own->score, TILE);
+	tile_product(pairs, false, TILE, TILE, f->s.words, keys, f->s.words, own->q, TILE,
+		     own->score, TILE);
 	attention_softmax(own, f->op.scale, diagonal);
 	for (int64_t c = 0; c < pad; c++)
 #pragma omp simd
@@ -130,12 +138,13 @@ ISA_INLINE void attention_keys(bool pairs, const struct attention_forward *f, co
 			own->o[c * TILE + i] *= own->factor[i];
 	if (pairs)
 		tile_pairs(own->score, own->p);
-	tile_product(pairs, true, pad, TILE, tile, values, tile, pairs ? own->p : (uint32_t *)own->score, TILE, own->o,
-		     TILE);
+	tile_product(pairs, true, pad, TILE, tile, values, tile,
+		     pairs ? own->p : (uint32_t *)own->score, TILE, own->o, TILE);
 }
 
 /* Task i of (blocks, b, h), the longest walks first. */
-ISA_INLINE void attention_queries(enum dtype t, bool pairs, const struct attention_forward *f, int64_t i, char *memory)
+ISA_INLINE void attention_queries(enum dtype t, bool pairs, const struct attention_forward *f,
+				  int64_t i, char *memory)
 {
 	const struct op_attention *a = &f->op;
 	int64_t h = i % a->h, b = i / a->h % a->b, block = f->s.blocks - 1 - i / a->h / a->b;
@@ -144,7 +153,8 @@ ISA_INLINE void attention_queries(enum dtype t, bool pairs, const struct attenti
 	struct attention_own own;
 
 	attention_layout(&f->s, memory, &own);
-	tile_rows(t, pairs, attention_at(t, a->q, token * a->ldq + h * a->d), a->ldq, valid, a->d, f->s.pad, own.spare);
+	tile_rows(t, pairs, attention_at(t, a->q, token * a->ldq + h * a->d), a->ldq, valid, a->d,
+		  f->s.pad, own.spare);
 	tile_transposed(own.spare, f->s.words, own.q);
 	memset(own.o, 0, (size_t)(TILE * f->s.pad) * sizeof(float));
 	for (int64_t r = 0; r < TILE; r++) {
@@ -158,7 +168,8 @@ ISA_INLINE void attention_queries(enum dtype t, bool pairs, const struct attenti
 		float inverse = 1 / own.sum[r];
 		for (int64_t c = 0; c < a->d; c++)
 			math_store(t, a->o, out + c, own.o[c * TILE + r] * inverse);
-		a->lse[(b * a->h + h) * a->tokens + block * TILE + r] = own.max[r] + logf(own.sum[r]);
+		a->lse[(b * a->h + h) * a->tokens + block * TILE + r] =
+			own.max[r] + logf(own.sum[r]);
 	}
 }
 
@@ -190,7 +201,8 @@ static void isa_attention(struct dev *d, const struct op_attention *a)
 	int64_t packs = a->b * a->g * f.s.blocks, tasks = a->b * a->h * f.s.blocks;
 	size_t packed = (size_t)(packs * f.s.block_words) * 4;
 	f.own_bytes = attention_layout(&f.s, NULL, &(struct attention_own){0});
-	f.keys = cpu_scratch(d, CPU_SCRATCH_OP, 2 * packed + f.own_bytes * (size_t)omp_get_max_threads());
+	f.keys = cpu_scratch(d, CPU_SCRATCH_OP,
+			     2 * packed + f.own_bytes * (size_t)omp_get_max_threads());
 	if (!f.keys)
 		return;
 	f.values = f.keys + packs * f.s.block_words;
@@ -200,14 +212,16 @@ static void isa_attention(struct dev *d, const struct op_attention *a)
 		char *own = f.own + f.own_bytes * (size_t)omp_get_thread_num();
 #pragma omp for schedule(static)
 		for (int64_t i = 0; i < packs; i++)
-			(a->t == DTYPE_F32 ? attention_pack_f32 : attention_pack_bf16)(&f, i, (uint32_t *)own);
+			(a->t == DTYPE_F32 ? attention_pack_f32
+					   : attention_pack_bf16)(&f, i, (uint32_t *)own);
 #pragma omp for schedule(dynamic, 1)
 		for (int64_t i = 0; i < tasks; i++)
-			(a->t == DTYPE_F32 ? attention_queries_f32 : attention_queries_bf16)(&f, i, own);
+			(a->t == DTYPE_F32 ? attention_queries_f32 : attention_queries_bf16)(&f, i,
+											     own);
 	}
 }
 
-/* ---- decoding: one query of each sequence against its cache ----------------------------------------------------- */
+/* ---- decoding: one query of each sequence against its cache ---- */
 #define ATTENTION_SPAN 128 /* keys at a time */
 #define ATTENTION_HEAD 512 /* largest head size */
 
@@ -252,12 +266,14 @@ static void isa_attention_decode(struct dev *d, const struct op_attention_decode
 {
 	int64_t keys = 0;
 	if (a->d > ATTENTION_HEAD) {
-		cpu_fail(d, ERR_USER, "attention: head size %lld exceeds %d", (long long)a->d, ATTENTION_HEAD);
+		cpu_fail(d, ERR_USER, "attention: head size %lld exceeds %d", (long long)a->d,
+			 ATTENTION_HEAD);
 		return;
 	}
 	for (int64_t i = 0; i < a->n; i++)
 		keys += a->length[i];
 #pragma omp parallel for schedule(dynamic, 1) if (keys * a->h * a->d > ISA_PARALLEL_BYTES)
 	for (int64_t i = 0; i < a->n * a->h; i++)
-		(a->kv_type == DTYPE_F32 ? attention_decode_head_f32 : attention_decode_head_bf16)(a, i);
+		(a->kv_type == DTYPE_F32 ? attention_decode_head_f32
+					 : attention_decode_head_bf16)(a, i);
 }

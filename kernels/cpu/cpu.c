@@ -1,7 +1,8 @@
 /*
- * cpu: see cpu.h. Host memory, synchronous operations, scratch that grows to the largest need of the operations run so
- * far. dev_open sets the number of OpenMP threads of the calling thread, which therefore must be the one that computes.
- * Threads by default: the processors of the affinity mask, no more than the cgroup's CPU quota rounded up.
+ * cpu: see cpu.h. Host memory, synchronous operations, scratch that grows to the largest need of
+ * the operations run so far. dev_open sets the number of OpenMP threads of the calling thread,
+ * which therefore must be the one that computes. Threads by default: the processors of the affinity
+ * mask, no more than the cgroup's CPU quota rounded up.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -14,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* ---- shared with the operations -------------------------------------------------------------------------------- */
+/* ---- shared with the operations ---- */
 void cpu_fail(struct dev *d, enum err_code code, const char *fmt, ...)
 {
 	struct err e = {.code = code};
@@ -42,8 +43,9 @@ void *cpu_scratch(struct dev *d, enum cpu_scratch which, size_t bytes)
 	return p;
 }
 
-/* ---- what the machine has -------------------------------------------------------------------------------------- */
-/* The first one or two numbers of a small file; missing ones stay as they are ("max" is missing). */
+/* ---- what the machine has ---- */
+/* The first one or two numbers of a small file; missing ones stay as they are ("max" is missing).
+ */
 static void cpu_read_numbers(const char *path, long long *first, long long *second)
 {
 	FILE *f = fopen(path, "re");
@@ -101,7 +103,7 @@ static void cpu_model_name(char *out, size_t size)
 		fclose(f);
 }
 
-/* ---- the drivers ----------------------------------------------------------------------------------------------- */
+/* ---- the drivers ---- */
 static void cpu_close(struct dev *d)
 {
 	struct cpu_dev *c = (struct cpu_dev *)d;
@@ -115,8 +117,8 @@ static int cpu_open_as(const struct driver *driver, const struct ops *ops, int i
 		       struct dev **out, struct err *e)
 {
 	if (index != 0)
-		return err_set(e, ERR_USER, "device %s:%d does not exist: there is one, number 0", driver->kind,
-			       index);
+		return err_set(e, ERR_USER, "device %s:%d does not exist: there is one, number 0",
+			       driver->kind, index);
 	struct cpu_dev *c = mem_zalloc(sizeof(*c));
 	if (!c)
 		return err_set(e, ERR_MEMORY, "no memory for a device");

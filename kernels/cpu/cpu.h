@@ -1,10 +1,12 @@
 /*
- * cpu: the two CPU drivers, "cpu" (fast) and "cpu-ref" (plain loops), and what the fast operations share.
+ * cpu: the two CPU drivers, "cpu" (fast) and "cpu-ref" (plain loops), and what the fast operations
+ * share.
  *
- * The fast operations are written once (the files ending in _body.h) and compiled once per instruction set (isa_*.c), so that one
- * program serves every x86-64 and aarch64; cpu_open chooses the best table that the processor can run. Matrix products
- * go to oneDNN (matmul.c). Results depend on the instruction set but not on the number of threads, matmul excepted.
- * Included only by kernels/cpu and kernels/dev.c, and by the tests that compare the instruction sets.
+ * The fast operations are written once (the files ending in _body.h) and compiled once per
+ * instruction set (isa_*.c), so that one program serves every x86-64 and aarch64; cpu_open chooses
+ * the best table that the processor can run. Matrix products go to oneDNN (matmul.c). Results
+ * depend on the instruction set but not on the number of threads, matmul excepted. Included only by
+ * kernels/cpu and kernels/dev.c, and by the tests that compare the instruction sets.
  */
 #ifndef KERNELS_CPU_CPU_H
 #define KERNELS_CPU_CPU_H
@@ -13,10 +15,11 @@
 
 struct matmul_cache;
 
-enum cpu_scratch { /* the scratch memories of a device: an operation may call op_cpu_matmul while it uses its own */
-	CPU_SCRATCH_OP,
-	CPU_SCRATCH_MATMUL,
-	CPU_SCRATCHES
+enum cpu_scratch { /* the scratch memories of a device: an operation may call op_cpu_matmul while it
+		      uses its own */
+		   CPU_SCRATCH_OP,
+		   CPU_SCRATCH_MATMUL,
+		   CPU_SCRATCHES
 };
 
 struct cpu_dev {
@@ -31,10 +34,12 @@ struct cpu_dev {
 
 extern const struct driver cpu_driver, cpu_ref_driver;
 
-/* At least bytes of 64-byte aligned memory, valid until the next call for the same scratch; NULL after dev_fail. */
+/* At least bytes of 64-byte aligned memory, valid until the next call for the same scratch; NULL
+ * after dev_fail. */
 void *cpu_scratch(struct dev *d, enum cpu_scratch which, size_t bytes);
 /* Records a failure of an operation. */
-void cpu_fail(struct dev *d, enum err_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void cpu_fail(struct dev *d, enum err_code code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* The operations of LLMJOB_OPS that are compiled per instruction set: all but matmul. */
 #define CPU_ISA_OPS(X)                                                                             \
@@ -55,7 +60,8 @@ void cpu_fail(struct dev *d, enum err_code code, const char *fmt, ...) __attribu
 	X(sumsq, struct op_sumsq)                                                                  \
 	X(adamw, struct op_adamw)
 
-/* One instruction set: the operations written in the files ending in _body.h; matmul stays NULL, it is common to all. */
+/* One instruction set: the operations written in the files ending in _body.h; matmul stays NULL, it
+ * is common to all. */
 struct cpu_isa {
 	const char *name;
 	bool (*usable)(void);

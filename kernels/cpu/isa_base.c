@@ -1,6 +1,6 @@
 /*
- * isa_base: the fast operations for what every processor of the architecture has (SSE2 on x86-64, NEON on aarch64).
- * See cpu.h and isa_body.h.
+ * isa_base: the fast operations for what every processor of the architecture has (SSE2 on x86-64,
+ * NEON on aarch64). See cpu.h and isa_body.h.
  */
 #define ISA             base
 #define ISA_VECTOR      4 /* floats */

@@ -1,10 +1,11 @@
 /*
  * isa_body: the body of every isa_*.c: the fast operations, compiled for one instruction set.
  *
- * The including file defines ISA (a name), ISA_VECTOR (floats a vector register holds) and ISA_USABLE_EXPR, and sets
- * the target by pragma; no -m flag is needed, and the compiler never emits an instruction outside its file. Loops are
- * plain C with "omp simd", or GCC vectors of ISA_VECTOR floats where registers must be named.
- * Sums have a fixed order: work is cut into chunks that do not depend on the number of threads.
+ * The including file defines ISA (a name), ISA_VECTOR (floats a vector register holds) and
+ * ISA_USABLE_EXPR, and sets the target by pragma; no -m flag is needed, and the compiler never
+ * emits an instruction outside its file. Loops are plain C with "omp simd", or GCC vectors of
+ * ISA_VECTOR floats where registers must be named. Sums have a fixed order: work is cut into chunks
+ * that do not depend on the number of threads.
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/quant.h"
@@ -19,11 +20,12 @@
 #define ISA_STRING(a)   ISA_STRING_(a)
 #define ISA_INLINE      static inline __attribute__((always_inline))
 
-/* One register of floats. The only typedef of the house: a vector type has no other name. Loads are aligned. */
+/* One register of floats. The only typedef of the house: a vector type has no other name. Loads are
+ * aligned. */
 typedef float isa_vec __attribute__((vector_size(4 * ISA_VECTOR), may_alias));
 
-/* name(t, a, i) with t a constant, once for each type of activations. The private copy of the arguments tells the
-   compiler that no store can change them; without it no loop is vectorised. */
+/* name(t, a, i) with t a constant, once for each type of activations. The private copy of the
+   arguments tells the compiler that no store can change them; without it no loop is vectorised. */
 #define ISA_LEAVES(name, args)                                                                     \
 	static void name##_f32(const args *a, int64_t i)                                           \
 	{                                                                                          \

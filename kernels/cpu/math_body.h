@@ -1,6 +1,6 @@
 /*
- * math_body: single elements, written so that the compiler vectorises them inside loops: loads and stores by type,
- * exp, sine and cosine. Part of isa_body.h.
+ * math_body: single elements, written so that the compiler vectorises them inside loops: loads and
+ * stores by type, exp, sine and cosine. Part of isa_body.h.
  */
 #ifndef KERNELS_CPU_MATH_BODY_H
 #define KERNELS_CPU_MATH_BODY_H
@@ -17,7 +17,8 @@ union math_bits {
 	int32_t i;
 };
 
-/* f16 by arithmetic: shifting the bits and scaling by 2^112 is exact for normal and subnormal numbers. */
+/* f16 by arithmetic: shifting the bits and scaling by 2^112 is exact for normal and subnormal
+ * numbers. */
 ISA_INLINE float math_from_f16(uint16_t h)
 {
 	union math_bits v = {.u = (uint32_t)(h & 0x7fffu) << 13}, scaled = {.f = v.f * 0x1p112f};
@@ -64,8 +65,9 @@ ISA_INLINE void math_store(enum dtype t, void *p, int64_t i, float v)
 		((uint16_t *)p)[i] = t == DTYPE_BF16 ? math_to_bf16(v) : math_to_f16(v);
 }
 
-/* e^x within 2 ulp for x in [-87, 88]; beyond it saturates at about 1e-38 and 2e38. Adding 1.5 * 2^23 rounds to an integer,
-   which then stands in the low mantissa bits; polynomial: Cephes expf. */
+/* e^x within 2 ulp for x in [-87, 88]; beyond it saturates at about 1e-38 and 2e38. Adding 1.5 *
+   2^23 rounds to an integer, which then stands in the low mantissa bits; polynomial: Cephes expf.
+ */
 ISA_INLINE float math_exp(float x)
 {
 	x = x < -87.0f ? -87.0f : x;
@@ -84,7 +86,8 @@ ISA_INLINE float math_exp(float x)
 	return p * scale.f;
 }
 
-/* Sine and cosine of an angle of up to 2^29 quarter turns; the reduction is in double, the polynomials are Cephes'. */
+/* Sine and cosine of an angle of up to 2^29 quarter turns; the reduction is in double, the
+ * polynomials are Cephes'. */
 ISA_INLINE void math_sincos(double angle, float *sine, float *cosine)
 {
 	double turns = angle * 0.63661977236758134308; /* quarter turns: 2 / pi */
@@ -93,15 +96,19 @@ ISA_INLINE void math_sincos(double angle, float *sine, float *cosine)
 	int32_t quarter = (int32_t)near;
 	float x = (float)((turns - near) * 1.57079632679489661923), z = x * x;
 	float s = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * x + x;
-	float c = ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z -
-		  0.5f * z + 1.0f;
+	float c =
+		((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) *
+			z * z -
+		0.5f * z + 1.0f;
 	float swap_s = quarter & 1 ? c : s, swap_c = quarter & 1 ? s : c;
 	*sine = quarter & 2 ? -swap_s : swap_s;
 	*cosine = (quarter + 1) & 2 ? -swap_c : swap_c;
 }
 
-/* ---- spans: BF16 is widened to a buffer, computed as F32 and narrowed; F32 is used where it stands -------------------- */
-#define MATH_SPAN 1024 /* elements: a few such buffers stay in an L1 cache */
+/* ---- spans ----
+   BF16 is widened to a buffer, computed as F32 and narrowed; F32 is used where it stands. */
+/* Elements: a few such buffers stay in an L1 cache, and their distance is no multiple of a page. */
+#define MATH_SPAN 976
 
 static inline void math_narrow(const float *restrict x, int64_t n, uint16_t *restrict out)
 {
@@ -118,7 +125,8 @@ static inline void math_narrow(const float *restrict x, int64_t n, uint16_t *res
 }
 
 /* Elements [at, at + n) of p as F32: in place, or in buffer (MATH_SPAN). */
-ISA_INLINE const float *math_span(enum dtype t, const void *p, int64_t at, int64_t n, float *restrict buffer)
+ISA_INLINE const float *math_span(enum dtype t, const void *p, int64_t at, int64_t n,
+				  float *restrict buffer)
 {
 	if (t == DTYPE_F32)
 		return (const float *)p + at;
@@ -144,7 +152,8 @@ ISA_INLINE void math_put(enum dtype t, void *p, int64_t at, int64_t n, const flo
 		math_narrow(buffer, n, (uint16_t *)p + at);
 }
 
-/* x = square root of x, in place. sqrtf sets errno and so is never vectorised; this is the same instruction. */
+/* x = square root of x, in place. sqrtf sets errno and so is never vectorised; this is the same
+ * instruction. */
 static inline void math_sqrt(float *x, int64_t n)
 {
 	int64_t i = 0;

@@ -1,11 +1,13 @@
 /*
- * matmul: matrix products by oneDNN (the only file that includes it). A product is described by strides, so transposed
- * operands are never copied by us; oneDNN's blocked kernels repack them in cache-sized pieces.
+ * matmul: matrix products by oneDNN (the only file that includes it). A product is described by
+ * strides, so transposed operands are never copied by us; oneDNN's blocked kernels repack them in
+ * cache-sized pieces.
  *
- * Building a primitive costs milliseconds (it generates code), running it microseconds, so primitives are kept by shape,
- * types, transposition, strides and alpha in a bounded table; the least recently used one gives way. For a fixed number of
- * threads a product is bitwise repeatable. Beta = 1 is a post-operation "sum", alpha an output scale.
- * Scratch memory of the primitives is the device's own (cpu_scratch). Thread: with its device, one.
+ * Building a primitive costs milliseconds (it generates code), running it microseconds, so
+ * primitives are kept by shape, types, transposition, strides and alpha in a bounded table; the
+ * least recently used one gives way. For a fixed number of threads a product is bitwise repeatable.
+ * Beta = 1 is a post-operation "sum", alpha an output scale. Scratch memory of the primitives is
+ * the device's own (cpu_scratch). Thread: with its device, one.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -13,12 +15,15 @@
 
 #include <oneapi/dnnl/dnnl.h>
 
-#define MATMUL_ENTRIES 256 /* a model's training step needs about 40 shapes; serving adds one set a prompt length */
+#define MATMUL_ENTRIES                                                                             \
+	256 /* a model's training step needs about 40 shapes; serving adds one set a prompt length \
+	     */
 
 struct matmul_key {
 	int64_t m, n, k, lda, ldb, ldc;
 	float alpha;
-	uint8_t ta, tb, ab_type, c_type, beta, unused[7]; /* no padding: keys are compared as bytes */
+	uint8_t ta, tb, ab_type, c_type, beta,
+		unused[7]; /* no padding: keys are compared as bytes */
 };
 
 struct matmul_entry {
@@ -38,7 +43,9 @@ struct matmul_cache {
 
 static const char *matmul_status(dnnl_status_t s)
 {
-	return s == dnnl_out_of_memory ? "out of memory" : s == dnnl_unimplemented ? "not implemented" : "failed";
+	return s == dnnl_out_of_memory   ? "out of memory"
+	       : s == dnnl_unimplemented ? "not implemented"
+					 : "failed";
 }
 
 int matmul_cache_create(struct matmul_cache **out, struct err *e)
@@ -81,11 +88,12 @@ void matmul_cache_destroy(struct matmul_cache *c)
 	mem_free(c);
 }
 
-static dnnl_status_t matmul_desc(dnnl_memory_desc_t *out, int64_t rows, int64_t cols, int64_t ld, bool transposed,
-				 uint8_t type)
+static dnnl_status_t matmul_desc(dnnl_memory_desc_t *out, int64_t rows, int64_t cols, int64_t ld,
+				 bool transposed, uint8_t type)
 {
 	dnnl_dims_t dims = {rows, cols}, strides = {transposed ? 1 : ld, transposed ? ld : 1};
-	return dnnl_memory_desc_init_by_strides(out, 2, dims, type == DTYPE_F32 ? dnnl_f32 : dnnl_bf16, strides);
+	return dnnl_memory_desc_init_by_strides(out, 2, dims,
+						type == DTYPE_F32 ? dnnl_f32 : dnnl_bf16, strides);
 }
 
 static dnnl_status_t matmul_attr(const struct matmul_key *k, dnnl_primitive_attr_t attr)
@@ -105,7 +113,8 @@ static dnnl_status_t matmul_attr(const struct matmul_key *k, dnnl_primitive_attr
 	return s;
 }
 
-static dnnl_status_t matmul_build(struct matmul_cache *c, const struct matmul_key *k, struct matmul_entry *m)
+static dnnl_status_t matmul_build(struct matmul_cache *c, const struct matmul_key *k,
+				  struct matmul_entry *m)
 {
 	dnnl_memory_desc_t a, b, dst;
 	const dnnl_memory_desc_t *scratch;
@@ -163,8 +172,8 @@ static struct matmul_entry *matmul_find(struct dev *d, const struct matmul_key *
 		matmul_entry_clear(oldest);
 		cpu_fail(d, s == dnnl_out_of_memory ? ERR_MEMORY : ERR_DEVICE,
 			 "matrix product %lld x %lld x %lld (%s -> %s): oneDNN %s", (long long)k->m,
-			 (long long)k->n, (long long)k->k, dtype_name(k->ab_type), dtype_name(k->c_type),
-			 matmul_status(s));
+			 (long long)k->n, (long long)k->k, dtype_name(k->ab_type),
+			 dtype_name(k->c_type), matmul_status(s));
 		return NULL;
 	}
 	oldest->key = *k;
@@ -191,7 +200,8 @@ void op_cpu_matmul(struct dev *d, const struct op_matmul *a)
 	struct matmul_entry *m = matmul_find(d, &key);
 	if (!m)
 		return;
-	void *scratch = m->scratch_bytes ? cpu_scratch(d, CPU_SCRATCH_MATMUL, m->scratch_bytes) : NULL;
+	void *scratch =
+		m->scratch_bytes ? cpu_scratch(d, CPU_SCRATCH_MATMUL, m->scratch_bytes) : NULL;
 	if (m->scratch_bytes && !scratch)
 		return;
 	dnnl_memory_set_data_handle(m->a, (void *)(uintptr_t)a->a);
@@ -202,7 +212,8 @@ void op_cpu_matmul(struct dev *d, const struct op_matmul *a)
 					{DNNL_ARG_WEIGHTS, m->b},
 					{DNNL_ARG_DST, m->c},
 					{DNNL_ARG_SCRATCHPAD, m->scratch}};
-	dnnl_status_t s = dnnl_primitive_execute(m->primitive, ((struct cpu_dev *)d)->matmul->stream, 4, args);
+	dnnl_status_t s = dnnl_primitive_execute(m->primitive,
+						 ((struct cpu_dev *)d)->matmul->stream, 4, args);
 	if (s)
 		cpu_fail(d, ERR_DEVICE, "matrix product: oneDNN %s", matmul_status(s));
 }

@@ -1,27 +1,32 @@
 /*
- * quant_body: products with stored weight blocks, y = x W^T, for decoding: few rows of x, W read once from memory.
- * Part of isa_body.h.
+ * quant_body: products with stored weight blocks, y = x W^T, for decoding: few rows of x, W read
+ * once from memory. Part of isa_body.h.
  *
- * Threads share the rows of W. QUANT_GROUP weights at a time are decoded into registers as F32 and multiplied with up to
- * QUANT_ROWS rows of x; x stays F32, so the result is the reference's up to the order of sums. Beyond QUANT_MANY rows
- * the decoding is the smaller part: panels of W are decoded to memory and oneDNN multiplies.
+ * Threads share the rows of W. QUANT_GROUP weights at a time are decoded into registers as F32 and
+ * multiplied with up to QUANT_ROWS rows of x; x stays F32, so the result is the reference's up to
+ * the order of sums. Beyond QUANT_MANY rows the decoding is the smaller part: panels of W are
+ * decoded to memory and oneDNN multiplies.
  */
 #define QUANT_GROUP 32 /* weights that share a scale in every format but Q6_K, which has two */
 #define QUANT_VECS  (QUANT_GROUP / ISA_VECTOR)
-#define QUANT_ROWS  8  /* two sums each, 16 registers */
+#define QUANT_ROWS  8 /* two sums each, 16 registers */
 #define QUANT_MANY  16
 #define QUANT_PANEL 512 /* rows of W decoded to memory at a time */
 
 typedef uint32_t quant_words __attribute__((vector_size(4 * ISA_VECTOR)));
 typedef int32_t quant_ints __attribute__((vector_size(4 * ISA_VECTOR)));
 
-/* ---- ISA_VECTOR small numbers from memory, widened to 32 bits ---------------------------------------------------- */
+/* ---- ISA_VECTOR small numbers from memory, widened to 32 bits ---- */
 #if defined(__AVX512F__)
-#define QUANT_WIDEN(p, bytes, how) ((quant_words)_mm512_##how(_mm_loadu_si128((const __m128i *)(p))))
-#define QUANT_WIDEN_16(p)          ((quant_words)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(p))))
+#define QUANT_WIDEN(p, bytes, how)                                                                 \
+	((quant_words)_mm512_##how(_mm_loadu_si128((const __m128i *)(p))))
+#define QUANT_WIDEN_16(p)                                                                          \
+	((quant_words)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(p))))
 #elif defined(__AVX2__)
-#define QUANT_WIDEN(p, bytes, how) ((quant_words)_mm256_##how(_mm_loadl_epi64((const __m128i *)(p))))
-#define QUANT_WIDEN_16(p)          ((quant_words)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p))))
+#define QUANT_WIDEN(p, bytes, how)                                                                 \
+	((quant_words)_mm256_##how(_mm_loadl_epi64((const __m128i *)(p))))
+#define QUANT_WIDEN_16(p)                                                                          \
+	((quant_words)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(p))))
 #endif
 
 ISA_INLINE quant_words quant_bytes(const uint8_t *p)
@@ -85,7 +90,7 @@ ISA_INLINE float quant_scalar_f16(const uint8_t *p)
 #endif
 }
 
-/* ---- decoding a group ------------------------------------------------------------------------------------------ */
+/* ---- decoding a group ---- */
 /* The low four bits of each word, times scale, plus min. */
 ISA_INLINE isa_vec quant_nibbles(quant_words v, float scale, float min)
 {
@@ -115,8 +120,10 @@ ISA_INLINE void quant_group_q4_k(const uint8_t *p, int sub, isa_vec *w)
 	quant_q4_k_scale(p + 4, sub, &scale, &min);
 	float d = quant_scalar_f16(p) * scale, m = -quant_scalar_f16(p + 2) * min;
 #pragma GCC unroll 8
-	for (int i = 0; i < QUANT_VECS; i++)
-		w[i] = quant_nibbles(quant_bytes(p + 16 + sub / 2 * 32 + i * ISA_VECTOR) >> (4 * (sub & 1)), d, m);
+	for (int i = 0; i < QUANT_VECS; i++) {
+		quant_words v = quant_bytes(p + 16 + sub / 2 * 32 + i * ISA_VECTOR);
+		w[i] = quant_nibbles(sub & 1 ? v >> 4 : v, d, m);
+	}
 }
 
 ISA_INLINE void quant_group_q6_k(const uint8_t *p, int sub, isa_vec *w)
@@ -134,10 +141,11 @@ ISA_INLINE void quant_group_q6_k(const uint8_t *p, int sub, isa_vec *w)
 	}
 }
 
-/* Group number g of a row that starts at row. */
-ISA_INLINE void quant_group(enum dtype t, const uint8_t *row, int64_t g, isa_vec *w)
+/* Group `sub` (a constant, 0..7) of the 8 groups from number first, a multiple of 8, of a row. */
+ISA_INLINE void quant_group(enum dtype t, const uint8_t *row, int64_t first, int sub, isa_vec *w)
 {
 	const uint8_t *p = row;
+	int64_t g = first + sub;
 	switch (t) {
 	case DTYPE_Q4_0:
 		p += g * 18;
@@ -149,10 +157,10 @@ ISA_INLINE void quant_group(enum dtype t, const uint8_t *row, int64_t g, isa_vec
 		quant_group_4(p + 4, quant_scalar_f16(p), quant_scalar_f16(p + 2), w);
 		return;
 	case DTYPE_Q4_K:
-		quant_group_q4_k(p + g / 8 * 144, (int)(g % 8), w);
+		quant_group_q4_k(p + first / 8 * 144, sub, w);
 		return;
 	case DTYPE_Q6_K:
-		quant_group_q6_k(p + g / 8 * 210, (int)(g % 8), w);
+		quant_group_q6_k(p + first / 8 * 210, sub, w);
 		return;
 	default:
 		break;
@@ -161,7 +169,8 @@ ISA_INLINE void quant_group(enum dtype t, const uint8_t *row, int64_t g, isa_vec
 	for (int i = 0; i < QUANT_VECS; i++) {
 		int64_t at = g * QUANT_GROUP + i * ISA_VECTOR;
 		if (t == DTYPE_Q8_0)
-			w[i] = __builtin_convertvector((quant_ints)quant_signed_bytes(p + g * 34 + 2 + i * ISA_VECTOR),
+			w[i] = __builtin_convertvector((quant_ints)quant_signed_bytes(
+							       p + g * 34 + 2 + i * ISA_VECTOR),
 						       isa_vec) *
 			       quant_scalar_f16(p + g * 34);
 		else if (t == DTYPE_BF16)
@@ -173,43 +182,47 @@ ISA_INLINE void quant_group(enum dtype t, const uint8_t *row, int64_t g, isa_vec
 	}
 }
 
-/* ---- products -------------------------------------------------------------------------------------------------- */
-/* sum (rows, 2) += group g of a row of W times that of `rows` rows of x, k apart. */
-ISA_INLINE void quant_add(enum dtype t, int rows, const uint8_t *w, const float *x, int64_t k, int64_t g,
-			  isa_vec (*sum)[2])
+/* ---- products ---- */
+/* sum (rows, 2) += a group of a row of W times that of `rows` rows of x, k apart. */
+ISA_INLINE void quant_add(enum dtype t, int rows, const uint8_t *w, const float *x, int64_t k,
+			  int64_t first, int sub, isa_vec (*sum)[2])
 {
 	isa_vec weight[QUANT_VECS], part;
-	quant_group(t, w, g, weight);
+	quant_group(t, w, first, sub, weight);
+	x += (first + sub) * QUANT_GROUP;
 #pragma GCC unroll 8
 	for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
 		for (int v = 0; v < QUANT_VECS; v++) {
-			memcpy(&part, x + r * k + g * QUANT_GROUP + v * ISA_VECTOR, sizeof(part));
+			memcpy(&part, x + r * k + v * ISA_VECTOR, sizeof(part));
 			sum[r][v & 1] += weight[v] * part;
 		}
 }
 
 /* y of row j of W and `rows` rows of x from i; rows is a constant. */
-ISA_INLINE void quant_row(enum dtype t, int rows, const struct op_quant_matmul *a, int64_t j, int64_t i)
+ISA_INLINE void quant_row(enum dtype t, int rows, const struct op_quant_matmul *a, int64_t j,
+			  int64_t i)
 {
+	/* One row of x needs more sums in flight to hide the latency of the multiply-add. */
 	isa_vec even[QUANT_ROWS][2] = {0}, odd[QUANT_ROWS][2] = {0};
 	int64_t k = a->k, groups = k / QUANT_GROUP, g = 0;
 	const uint8_t *w = (const uint8_t *)a->w + j * (k / dtype_block(t) * dtype_block_bytes(t));
 	const float *x = a->x + i * k;
-	if (rows == 1) /* more sums in flight hide the latency of the multiply-add */
-		for (; g + 2 <= groups; g += 2) {
-			quant_add(t, rows, w, x, k, g, even);
-			quant_add(t, rows, w, x, k, g + 1, odd);
-		}
-	for (; g < groups; g++)
-		quant_add(t, rows, w, x, k, g, even);
+	for (; g + 8 <= groups; g += 8) {
+#pragma GCC unroll 8
+		for (int sub = 0; sub < 8; sub++)
+			quant_add(t, rows, w, x, k, g, sub, rows == 1 && (sub & 1) ? odd : even);
+	}
+	for (int sub = 0; dtype_block(t) < 256 && g + sub < groups; sub++)
+		quant_add(t, rows, w, x, k, g, sub, even);
 #pragma GCC unroll 8
 	for (int r = 0; r < rows; r++) {
 		isa_vec all = even[r][0] + even[r][1] + (odd[r][0] + odd[r][1]);
 		float total = 0;
 		for (int v = 0; v < ISA_VECTOR; v++)
 			total += all[v];
-		for (int64_t l = groups * QUANT_GROUP; l < k; l++) /* types without blocks */
+		for (int64_t l = k / QUANT_GROUP * QUANT_GROUP; l < k;
+		     l++) /* types without blocks */
 			total += x[r * k + l] * math_load(t, w, l);
 		a->y[(i + r) * a->n + j] = total;
 	}
@@ -221,7 +234,8 @@ ISA_INLINE void quant_row(enum dtype t, int rows, const struct op_quant_matmul *
 ISA_INLINE void quant_task(enum dtype t, const struct op_quant_matmul *args, int64_t task)
 {
 	struct op_quant_matmul a = *args;
-	int64_t from = task * QUANT_TASK, to = from + QUANT_TASK < a.n ? from + QUANT_TASK : a.n, i = 0;
+	int64_t from = task * QUANT_TASK, to = from + QUANT_TASK < a.n ? from + QUANT_TASK : a.n,
+		i = 0;
 	for (; i + 8 <= a.m; i += 8)
 		for (int64_t j = from; j < to; j++)
 			quant_row(t, 8, &a, j, i);
@@ -249,7 +263,8 @@ static void (*const quant_tasks[DTYPES])(const struct op_quant_matmul *, int64_t
 };
 
 /* Decodes rows of W from j to memory and multiplies: y (m, rows) of stride n. */
-static void quant_panel(struct dev *d, const struct op_quant_matmul *a, int64_t j, int64_t rows, float *panel)
+static void quant_panel(struct dev *d, const struct op_quant_matmul *a, int64_t j, int64_t rows,
+			float *panel)
 {
 	int64_t row_bytes = dtype_bytes(a->w_type, a->k);
 	const char *w = (const char *)a->w + j * row_bytes;
@@ -275,7 +290,8 @@ static void isa_quant_matmul(struct dev *d, const struct op_quant_matmul *a)
 {
 	if (a->m > QUANT_MANY) {
 		int64_t rows = a->n < QUANT_PANEL ? a->n : QUANT_PANEL;
-		float *panel = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(rows * a->k) * sizeof(float));
+		float *panel =
+			cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(rows * a->k) * sizeof(float));
 		for (int64_t j = 0; panel && j < a->n; j += rows)
 			quant_panel(d, a, j, a->n - j < rows ? a->n - j : rows, panel);
 		return;

@@ -1,14 +1,15 @@
 /*
- * ref: the reference implementation of the row operations of kernels/ops.h: plain loops, one thread, sums in double. It
- * defines what every other implementation must compute (tests/kernels/test_ops.c), and is the device kind "cpu-ref".
- * Attention and the quantised product stand in ref_attention.c and ref_matmul.c. Nothing here is tuned, and the fast
- * operations must not call it except through cpu/table.c.
+ * ref: the reference implementation of the row operations of kernels/ops.h: plain loops, one
+ * thread, sums in double. It defines what every other implementation must compute
+ * (tests/kernels/test_ops.c), and is the device kind "cpu-ref". Attention and the quantised product
+ * stand in ref_attention.c and ref_matmul.c. Nothing here is tuned, and the fast operations must
+ * not call it except through cpu/table.c.
  */
 #include "kernels/cpu/ref.h"
 
 #include <math.h>
 
-/* ---- embedding ------------------------------------------------------------------------------------------------- */
+/* ---- embedding ---- */
 void op_ref_embed(struct dev *d, const struct op_embed *a)
 {
 	(void)d;
@@ -26,7 +27,7 @@ void op_ref_embed_back(struct dev *d, const struct op_embed *a)
 			a->dtable[a->ids[i] * a->c + j] += ref_load(a->t, a->dout, i * a->c + j);
 }
 
-/* ---- root mean square norm ------------------------------------------------------------------------------------- */
+/* ---- root mean square norm ---- */
 void op_ref_rmsnorm(struct dev *d, const struct op_rmsnorm *a)
 {
 	(void)d;
@@ -40,25 +41,28 @@ void op_ref_rmsnorm(struct dev *d, const struct op_rmsnorm *a)
 		a->rstd[i] = rstd;
 		for (int64_t j = 0; j < a->c; j++)
 			ref_store(a->t, a->y, i * a->c + j,
-				  ref_load(a->t, a->x, i * a->c + j) * rstd * ref_load(a->t, a->w, j));
+				  ref_load(a->t, a->x, i * a->c + j) * rstd *
+					  ref_load(a->t, a->w, j));
 	}
 }
 
-/* With h = x * rstd and g = dy * w: dx = rstd * (g - h * mean(g * h)), dw = sum over rows of dy * h. */
+/* With h = x * rstd and g = dy * w: dx = rstd * (g - h * mean(g * h)), dw = sum over rows of dy *
+ * h. */
 void op_ref_rmsnorm_back(struct dev *d, const struct op_rmsnorm *a)
 {
 	(void)d;
 	for (int64_t i = 0; i < a->n; i++) {
 		double mean = 0, rstd = a->rstd[i];
 		for (int64_t j = 0; j < a->c; j++)
-			mean += (double)ref_load(a->t, a->dy, i * a->c + j) * ref_load(a->t, a->w, j) *
-				ref_load(a->t, a->x, i * a->c + j) * rstd;
+			mean += (double)ref_load(a->t, a->dy, i * a->c + j) *
+				ref_load(a->t, a->w, j) * ref_load(a->t, a->x, i * a->c + j) * rstd;
 		mean /= (double)a->c;
 		for (int64_t j = 0; j < a->c; j++) {
 			int64_t at = i * a->c + j;
 			double g = (double)ref_load(a->t, a->dy, at) * ref_load(a->t, a->w, j);
 			double dx = rstd * (g - ref_load(a->t, a->x, at) * rstd * mean);
-			ref_store(a->t, a->dx, at, (float)dx + (a->accumulate ? ref_load(a->t, a->dx, at) : 0));
+			ref_store(a->t, a->dx, at,
+				  (float)dx + (a->accumulate ? ref_load(a->t, a->dx, at) : 0));
 		}
 	}
 	for (int64_t j = 0; a->dw && j < a->c; j++) {
@@ -70,14 +74,15 @@ void op_ref_rmsnorm_back(struct dev *d, const struct op_rmsnorm *a)
 	}
 }
 
-/* ---- rotary positions ------------------------------------------------------------------------------------------ */
+/* ---- rotary positions ---- */
 void op_ref_rope(struct dev *d, const struct op_rope *a)
 {
 	(void)d;
 	int64_t half = a->d / 2;
 	for (int64_t i = 0; i < a->n; i++) {
 		for (int64_t p = 0; p < half; p++) {
-			double angle = a->position[i] * pow(a->theta, -2.0 * (double)p / (double)a->d);
+			double angle =
+				a->position[i] * pow(a->theta, -2.0 * (double)p / (double)a->d);
 			double c = cos(angle), s = a->inverse ? -sin(angle) : sin(angle);
 			for (int64_t h = 0; h < a->heads; h++) {
 				int64_t lo = i * a->ld + h * a->d + p, hi = lo + half;
@@ -89,7 +94,7 @@ void op_ref_rope(struct dev *d, const struct op_rope *a)
 	}
 }
 
-/* ---- gated feed-forward ---------------------------------------------------------------------------------------- */
+/* ---- gated feed-forward ---- */
 void op_ref_swiglu(struct dev *d, const struct op_swiglu *a)
 {
 	(void)d;
@@ -114,7 +119,7 @@ void op_ref_swiglu_back(struct dev *d, const struct op_swiglu *a)
 		}
 }
 
-/* ---- loss ------------------------------------------------------------------------------------------------------ */
+/* ---- loss ---- */
 static void ref_xent_row(const struct op_xent *a, int64_t i)
 {
 	int64_t row = i * a->v, target = a->target[i];
@@ -144,7 +149,7 @@ void op_ref_xent(struct dev *d, const struct op_xent *a)
 	}
 }
 
-/* ---- vectors --------------------------------------------------------------------------------------------------- */
+/* ---- vectors ---- */
 void op_ref_axpby(struct dev *d, const struct op_axpby *a)
 {
 	(void)d;

@@ -1,7 +1,8 @@
 /*
- * ref_attention: the reference attention (see ref.c). One query at a time against all the keys it may see; the row of
- * probabilities is recomputed in the backward pass from the saved log of the sum of exponentials.
- * Shapes: q, o, dout (B, T, H, D); k, v (B, T, G, D); head h reads key/value head h / (H / G).
+ * ref_attention: the reference attention (see ref.c). One query at a time against all the keys it
+ * may see; the row of probabilities is recomputed in the backward pass from the saved log of the
+ * sum of exponentials. Shapes: q, o, dout (B, T, H, D); k, v (B, T, G, D); head h reads key/value
+ * head h / (H / G).
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/ref.h"
@@ -29,7 +30,8 @@ static int64_t ref_o(const struct op_attention *a, struct ref_head s, int64_t t)
 	return ((s.b * a->tokens + t) * a->h + s.h) * a->d;
 }
 
-static double ref_dot(const struct op_attention *a, const void *x, int64_t xi, const void *y, int64_t yi)
+static double ref_dot(const struct op_attention *a, const void *x, int64_t xi, const void *y,
+		      int64_t yi)
 {
 	double sum = 0;
 	for (int64_t c = 0; c < a->d; c++)
@@ -37,7 +39,8 @@ static double ref_dot(const struct op_attention *a, const void *x, int64_t xi, c
 	return sum;
 }
 
-static void ref_attention_query(const struct op_attention *a, struct ref_head s, int64_t i, double *p)
+static void ref_attention_query(const struct op_attention *a, struct ref_head s, int64_t i,
+				double *p)
 {
 	double max = -INFINITY, sum = 0;
 	for (int64_t j = 0; j <= i; j++) {
@@ -63,19 +66,22 @@ void op_ref_attention(struct dev *d, const struct op_attention *a)
 	for (int64_t b = 0; b < a->b; b++)
 		for (int64_t h = 0; h < a->h; h++)
 			for (int64_t i = 0; i < a->tokens; i++)
-				ref_attention_query(a, (struct ref_head){b, h, h / (a->h / a->g)}, i, p);
+				ref_attention_query(a, (struct ref_head){b, h, h / (a->h / a->g)},
+						    i, p);
 }
 
-/* Adds the gradients that query i of one head gives: dq (D), and dk, dv (T, D) of its key/value head. */
-static void ref_attention_query_back(const struct op_attention *a, struct ref_head s, int64_t i, double *dq,
-				     double *dk, double *dv)
+/* Adds the gradients that query i of one head gives: dq (D), and dk, dv (T, D) of its key/value
+ * head. */
+static void ref_attention_query_back(const struct op_attention *a, struct ref_head s, int64_t i,
+				     double *dq, double *dk, double *dv)
 {
 	double lse = a->lse[(s.b * a->h + s.h) * a->tokens + i];
 	double delta = ref_dot(a, a->dout, ref_o(a, s, i), a->o, ref_o(a, s, i));
 	for (int64_t c = 0; c < a->d; c++)
 		dq[c] = 0;
 	for (int64_t j = 0; j <= i; j++) {
-		double p = exp(a->scale * ref_dot(a, a->q, ref_q(a, s, i), a->k, ref_k(a, s, j)) - lse);
+		double p = exp(a->scale * ref_dot(a, a->q, ref_q(a, s, i), a->k, ref_k(a, s, j)) -
+			       lse);
 		double dp = ref_dot(a, a->dout, ref_o(a, s, i), a->v, ref_v(a, s, j));
 		double ds = p * (dp - delta) * a->scale;
 		for (int64_t c = 0; c < a->d; c++) {
@@ -91,7 +97,8 @@ static void ref_attention_query_back(const struct op_attention *a, struct ref_he
 void op_ref_attention_back(struct dev *d, const struct op_attention *a)
 {
 	int64_t group = a->h / a->g, span = a->tokens * a->d;
-	double *dk = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(2 * span + a->d) * sizeof(*dk)), *dv = dk + span, *dq = dv + span;
+	double *dk = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(2 * span + a->d) * sizeof(*dk)),
+	       *dv = dk + span, *dq = dv + span;
 	if (!dk)
 		return;
 	for (int64_t b = 0; b < a->b; b++)
@@ -103,8 +110,10 @@ void op_ref_attention_back(struct dev *d, const struct op_attention *a)
 					ref_attention_query_back(a, s, i, dq, dk, dv);
 			for (int64_t j = 0; j < a->tokens; j++)
 				for (int64_t c = 0; c < a->d; c++) {
-					ref_store(a->t, a->dk, ref_k(a, s, j) + c, (float)dk[j * a->d + c]);
-					ref_store(a->t, a->dv, ref_v(a, s, j) + c, (float)dv[j * a->d + c]);
+					ref_store(a->t, a->dk, ref_k(a, s, j) + c,
+						  (float)dk[j * a->d + c]);
+					ref_store(a->t, a->dv, ref_v(a, s, j) + c,
+						  (float)dv[j * a->d + c]);
 				}
 		}
 }
@@ -121,12 +130,14 @@ void op_ref_attention_decode(struct dev *d, const struct op_attention_decode *a)
 		for (int64_t h = 0; h < a->h; h++) {
 			const float *q = a->q + (i * a->h + h) * a->d;
 			float *o = a->o + (i * a->h + h) * a->d;
-			int64_t base = i * a->sequence_stride + h / (a->h / a->g) * a->d, ld = a->g * a->d;
+			int64_t base = i * a->sequence_stride + h / (a->h / a->g) * a->d,
+				ld = a->g * a->d;
 			double max = -INFINITY, sum = 0;
 			for (int64_t j = 0; j < a->length[i]; j++) {
 				p[j] = 0;
 				for (int64_t c = 0; c < a->d; c++)
-					p[j] += (double)q[c] * ref_load(a->kv_type, a->k_cache, base + j * ld + c);
+					p[j] += (double)q[c] *
+						ref_load(a->kv_type, a->k_cache, base + j * ld + c);
 				max = fmax(max, p[j] *= a->scale);
 			}
 			for (int64_t j = 0; j < a->length[i]; j++)
@@ -134,7 +145,8 @@ void op_ref_attention_decode(struct dev *d, const struct op_attention_decode *a)
 			for (int64_t c = 0; c < a->d; c++) {
 				double v = 0;
 				for (int64_t j = 0; j < a->length[i]; j++)
-					v += p[j] * ref_load(a->kv_type, a->v_cache, base + j * ld + c);
+					v += p[j] *
+					     ref_load(a->kv_type, a->v_cache, base + j * ld + c);
 				o[c] = (float)(v / sum);
 			}
 		}

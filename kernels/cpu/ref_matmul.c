@@ -1,5 +1,6 @@
 /*
- * ref_matmul: the reference matrix products (see ref.c): three loops, sums in double, stored weights decoded a row at a time.
+ * ref_matmul: the reference matrix products (see ref.c): three loops, sums in double, stored
+ * weights decoded a row at a time.
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/ref.h"
@@ -15,7 +16,9 @@ void op_ref_matmul(struct dev *d, const struct op_matmul *a)
 			for (int64_t l = 0; l < a->k; l++)
 				sum += (double)ref_load(a->ab_type, a->a, i * ai + l * al) *
 				       ref_load(a->ab_type, a->b, l * bl + j * bj);
-			float old = a->beta != 0 ? a->beta * ref_load(a->c_type, a->c, i * a->ldc + j) : 0;
+			float old = a->beta != 0
+					    ? a->beta * ref_load(a->c_type, a->c, i * a->ldc + j)
+					    : 0;
 			ref_store(a->c_type, a->c, i * a->ldc + j, (float)(a->alpha * sum) + old);
 		}
 }

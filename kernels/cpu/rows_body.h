@@ -1,16 +1,19 @@
 /*
- * rows_body: the operations on rows of activations: embedding, norm, rotary positions, gated feed-forward, loss.
- * Part of isa_body.h. A row is computed by one thread; sums over rows are cut into chunks whose number depends on the
- * number of rows alone and which are added in order.
+ * rows_body: the operations on rows of activations: embedding, norm, rotary positions, gated
+ * feed-forward, loss. Part of isa_body.h. A row is computed by one thread; sums over rows are cut
+ * into chunks whose number depends on the number of rows alone and which are added in order.
  */
-#define ROWS_CHUNKS 64 /* partial sums of dw: enough for the threads of any processor, little beside the rows */
+#define ROWS_CHUNKS                                                                                \
+	64 /* partial sums of dw: enough for the threads of any processor, little beside the rows  \
+	    */
 
 /* Runs the leaves of `row` for i < n. */
 #define ROWS_RUN(row, a, n, row_elements)                                                          \
 	do {                                                                                       \
-		bool rows_many_ = (n) * (row_elements) * 2 > ISA_PARALLEL_BYTES;                   \
-		_Pragma("omp parallel for schedule(static) if (rows_many_)")                       \
-		for (int64_t i_ = 0; i_ < (n); i_++) {                                             \
+		bool rows_many_ = (n) * (row_elements)*2 > ISA_PARALLEL_BYTES;                     \
+		_Pragma("omp parallel for schedule(static) if (rows_many_)") for (int64_t i_ = 0;  \
+										  i_ < (n); i_++)  \
+		{                                                                                  \
 			if ((a)->t == DTYPE_F32)                                                   \
 				row##_f32((a), i_);                                                \
 			else                                                                       \
@@ -18,14 +21,15 @@
 		}                                                                                  \
 	} while (0)
 
-/* ---- embedding ------------------------------------------------------------------------------------------------- */
+/* ---- embedding ---- */
 static void isa_embed(struct dev *d, const struct op_embed *a)
 {
 	(void)d;
 	size_t row = (size_t)a->c * (a->t == DTYPE_F32 ? 4 : 2);
 #pragma omp parallel for schedule(static) if ((size_t)a->n * row > ISA_PARALLEL_BYTES)
 	for (int64_t i = 0; i < a->n; i++)
-		memcpy((char *)a->out + (size_t)i * row, (const char *)a->table + (size_t)a->ids[i] * row, row);
+		memcpy((char *)a->out + (size_t)i * row,
+		       (const char *)a->table + (size_t)a->ids[i] * row, row);
 }
 
 #define ROWS_SLICE 64 /* columns */
@@ -52,11 +56,11 @@ static void isa_embed_back(struct dev *d, const struct op_embed *a)
 	ROWS_RUN(rows_embed_back, a, slices, a->n * ROWS_SLICE);
 }
 
-/* ---- root mean square norm ------------------------------------------------------------------------------------- */
+/* ---- root mean square norm ---- */
 /* for (spans of a row of `total` elements): from, n */
 #define ROWS_SPANS(from, n, total)                                                                 \
-	for (int64_t from = 0, n; n = (total) - from < MATH_SPAN ? (total) - from : MATH_SPAN,     \
-		     from < (total);                                                               \
+	for (int64_t from = 0, n;                                                                  \
+	     n = (total)-from < MATH_SPAN ? (total)-from : MATH_SPAN, from < (total);              \
 	     from += MATH_SPAN)
 
 ISA_INLINE void rows_rmsnorm(enum dtype t, const struct op_rmsnorm *a, int64_t i)
@@ -97,13 +101,16 @@ struct rows_rmsnorm_back {
 };
 
 /* dx of row i, and this row's part of dw added to dw. */
-ISA_INLINE void rows_rmsnorm_back_row(enum dtype t, const struct op_rmsnorm *a, int64_t i, float *dw)
+ISA_INLINE void rows_rmsnorm_back_row(enum dtype t, const struct op_rmsnorm *a, int64_t i,
+				      float *dw)
 {
-	float xs[MATH_SPAN], ws[MATH_SPAN], dys[MATH_SPAN], dxs[MATH_SPAN], rstd = a->rstd[i], dot = 0;
+	float xs[MATH_SPAN], ws[MATH_SPAN], dys[MATH_SPAN], dxs[MATH_SPAN], rstd = a->rstd[i],
+									    dot = 0;
 	ROWS_SPANS(from, n, a->c)
 	{
 		const float *x = math_span(t, a->x, i * a->c + from, n, xs);
-		const float *w = math_span(t, a->w, from, n, ws), *dy = math_span(t, a->dy, i * a->c + from, n, dys);
+		const float *w = math_span(t, a->w, from, n, ws),
+			    *dy = math_span(t, a->dy, i * a->c + from, n, dys);
 #pragma omp simd reduction(+ : dot)
 		for (int64_t j = 0; j < n; j++)
 			dot += dy[j] * w[j] * x[j];
@@ -114,7 +121,8 @@ ISA_INLINE void rows_rmsnorm_back_row(enum dtype t, const struct op_rmsnorm *a, 
 	ROWS_SPANS(from, n, a->c)
 	{
 		const float *x = math_span(t, a->x, i * a->c + from, n, xs);
-		const float *w = math_span(t, a->w, from, n, ws), *dy = math_span(t, a->dy, i * a->c + from, n, dys);
+		const float *w = math_span(t, a->w, from, n, ws),
+			    *dy = math_span(t, a->dy, i * a->c + from, n, dys);
 		float *dx = math_out(t, a->dx, i * a->c + from, dxs);
 		if (a->accumulate) {
 			math_span(t, a->dx, i * a->c + from, n, dxs);
@@ -149,7 +157,8 @@ static void isa_rmsnorm_back(struct dev *d, const struct op_rmsnorm *a)
 		rows = 8;
 	int64_t chunks = (a->n + rows - 1) / rows;
 	struct rows_rmsnorm_back b = {.op = *a, .rows = rows};
-	if (a->dw && !(b.parts = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(chunks * a->c) * sizeof(float))))
+	if (a->dw &&
+	    !(b.parts = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(chunks * a->c) * sizeof(float))))
 		return;
 #pragma omp parallel for schedule(static) if (a->n * a->c * 2 > ISA_PARALLEL_BYTES)
 	for (int64_t chunk = 0; chunk < chunks; chunk++) {
@@ -163,7 +172,7 @@ static void isa_rmsnorm_back(struct dev *d, const struct op_rmsnorm *a)
 			a->dw[j] += b.parts[chunk * a->c + j];
 }
 
-/* ---- rotary positions ------------------------------------------------------------------------------------------ */
+/* ---- rotary positions ---- */
 #define ROWS_ROPE_PAIRS 64 /* angles at a time, on the stack */
 
 struct rows_rope {
@@ -205,7 +214,9 @@ ISA_LEAVES(rows_rope, struct rows_rope)
 static void isa_rope(struct dev *d, const struct op_rope *a)
 {
 	int64_t half = a->d / 2;
-	struct rows_rope r = {.op = *a, .frequency = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(half + 1) * sizeof(double))};
+	struct rows_rope r = {
+		.op = *a,
+		.frequency = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(half + 1) * sizeof(double))};
 	if (!r.frequency)
 		return;
 	for (int64_t p = 0; p < half; p++)
@@ -219,7 +230,7 @@ static void isa_rope(struct dev *d, const struct op_rope *a)
 	}
 }
 
-/* ---- gated feed-forward ---------------------------------------------------------------------------------------- */
+/* ---- gated feed-forward ---- */
 ISA_INLINE void rows_swiglu(enum dtype t, const struct op_swiglu *a, int64_t i)
 {
 	float gs[MATH_SPAN], us[MATH_SPAN], ys[MATH_SPAN];
@@ -250,7 +261,8 @@ ISA_INLINE void rows_swiglu_back(enum dtype t, const struct op_swiglu *a, int64_
 		const float *g = math_span(t, a->gate, i * a->ld + from, n, gs);
 		const float *u = math_span(t, a->up, i * a->ld + from, n, us);
 		const float *dy = math_span(t, a->dy, i * a->f + from, n, dys);
-		float *dg = math_out(t, a->dgate, i * a->ld + from, dgs), *du = math_out(t, a->dup, i * a->ld + from, dus);
+		float *dg = math_out(t, a->dgate, i * a->ld + from, dgs),
+		      *du = math_out(t, a->dup, i * a->ld + from, dus);
 #pragma omp simd
 		for (int64_t j = 0; j < n; j++) {
 			float s = 1 / (1 + math_exp(-g[j])), gate = g[j], d = dy[j];
@@ -269,7 +281,7 @@ static void isa_swiglu_back(struct dev *d, const struct op_swiglu *a)
 	ROWS_RUN(rows_swiglu_back, a, a->n, a->f);
 }
 
-/* ---- loss ------------------------------------------------------------------------------------------------------ */
+/* ---- loss ---- */
 ISA_INLINE void rows_xent(enum dtype t, const struct op_xent *a, int64_t i)
 {
 	float xs[MATH_SPAN], max = -INFINITY, sum = 0;

@@ -1,8 +1,10 @@
 /*
- * table: the operation tables of the kinds "cpu" and "cpu-ref", and the choice of the instruction set.
+ * table: the operation tables of the kinds "cpu" and "cpu-ref", and the choice of the instruction
+ * set.
  *
- * The choice is made at the first operation and holds for the process; it is the only global of the room. An entry
- * that the fast version leaves to the reference is listed here and nowhere else (at present none is).
+ * The choice is made at the first operation and holds for the process; it is the only global of the
+ * room. An entry that the fast version leaves to the reference is listed here and nowhere else (at
+ * present none is).
  */
 #include "kernels/cpu/cpu.h"
 

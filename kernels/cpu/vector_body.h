@@ -1,6 +1,7 @@
 /*
- * vector_body: the operations on flat vectors: axpby, convert, sum of squares, AdamW. Part of isa_body.h.
- * Vectors are cut into chunks of a fixed length, so the results do not depend on the number of threads.
+ * vector_body: the operations on flat vectors: axpby, convert, sum of squares, AdamW. Part of
+ * isa_body.h. Vectors are cut into chunks of a fixed length, so the results do not depend on the
+ * number of threads.
  */
 #define VECTOR_CHUNK 4096 /* elements: 16 KiB of F32, half an L1 cache */
 
@@ -8,9 +9,8 @@
 #define VECTOR_RUN(leaf, a, count)                                                                 \
 	do {                                                                                       \
 		int64_t chunks_ = ((count) + VECTOR_CHUNK - 1) / VECTOR_CHUNK;                     \
-		_Pragma("omp parallel for schedule(static) if (chunks_ > 4)")                      \
-		for (int64_t chunk_ = 0; chunk_ < chunks_; chunk_++)                               \
-			leaf((a), chunk_);                                                         \
+		_Pragma("omp parallel for schedule(static) if (chunks_ > 4)") for (                \
+			int64_t chunk_ = 0; chunk_ < chunks_; chunk_++) leaf((a), chunk_);         \
 	} while (0)
 
 ISA_INLINE int64_t vector_end(int64_t chunk, int64_t count)
@@ -19,8 +19,9 @@ ISA_INLINE int64_t vector_end(int64_t chunk, int64_t count)
 	return end < count ? end : count;
 }
 
-/* ---- y = a x + b y --------------------------------------------------------------------------------------------- */
-ISA_INLINE void vector_axpby(enum dtype xt, enum dtype yt, const struct op_axpby *a, int64_t from, int64_t to)
+/* ---- y = a x + b y ---- */
+ISA_INLINE void vector_axpby(enum dtype xt, enum dtype yt, const struct op_axpby *a, int64_t from,
+			     int64_t to)
 {
 	float fx = a->a, fy = a->b;
 	if (fy == 0) { /* y may be uninitialised */
@@ -62,8 +63,9 @@ static void isa_axpby(struct dev *d, const struct op_axpby *a)
 	VECTOR_RUN(vector_axpby_chunk, a, a->count);
 }
 
-/* ---- conversion ------------------------------------------------------------------------------------------------ */
-ISA_INLINE void vector_convert(enum dtype xt, enum dtype yt, const struct op_convert *a, int64_t from, int64_t to)
+/* ---- conversion ---- */
+ISA_INLINE void vector_convert(enum dtype xt, enum dtype yt, const struct op_convert *a,
+			       int64_t from, int64_t to)
 {
 #pragma omp simd
 	for (int64_t i = from; i < to; i++)
@@ -86,7 +88,8 @@ static void vector_convert_chunk(const struct op_convert *args, int64_t chunk)
 		vector_convert(DTYPE_F16, DTYPE_F32, a, from, to);
 	else
 		quant_decode(a->x_type,
-			     (const char *)a->x + from / dtype_block(a->x_type) * dtype_block_bytes(a->x_type),
+			     (const char *)a->x +
+				     from / dtype_block(a->x_type) * dtype_block_bytes(a->x_type),
 			     to - from, (float *)a->y + from);
 }
 
@@ -96,7 +99,7 @@ static void isa_convert(struct dev *d, const struct op_convert *a)
 	VECTOR_RUN(vector_convert_chunk, a, a->count);
 }
 
-/* ---- sum of squares -------------------------------------------------------------------------------------------- */
+/* ---- sum of squares ---- */
 struct vector_sumsq {
 	const struct op_sumsq *op;
 	float *parts; /* (chunks) */
@@ -116,7 +119,9 @@ static void vector_sumsq_chunk(const struct vector_sumsq *s, int64_t chunk)
 static void isa_sumsq(struct dev *d, const struct op_sumsq *a)
 {
 	int64_t chunks = (a->count + VECTOR_CHUNK - 1) / VECTOR_CHUNK;
-	struct vector_sumsq s = {.op = a, .parts = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(chunks + 1) * sizeof(float))};
+	struct vector_sumsq s = {
+		.op = a,
+		.parts = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(chunks + 1) * sizeof(float))};
 	if (!s.parts)
 		return;
 	VECTOR_RUN(vector_sumsq_chunk, &s, a->count);
@@ -126,10 +131,11 @@ static void isa_sumsq(struct dev *d, const struct op_sumsq *a)
 	*a->out += (float)total;
 }
 
-/* ---- AdamW ----------------------------------------------------------------------------------------------------- */
+/* ---- AdamW ---- */
 struct vector_adamw {
 	const struct op_adamw *op;
-	float lr, keep, fix2; /* rate over the first bias correction, 1 - decay, inverse of the second */
+	float lr, keep,
+		fix2; /* rate over the first bias correction, 1 - decay, inverse of the second */
 };
 
 static void vector_adamw_chunk(const struct vector_adamw *s, int64_t chunk)

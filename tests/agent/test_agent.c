@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define AGENTS  3
-#define WAIT_MS 30000
+#define WAIT_MS 20000
 
 static char dir[64];
 static pid_t agents[AGENTS];
@@ -56,20 +56,21 @@ static void job(const char *task)
 	snprintf(text, sizeof text,
 		 "{\"name\":\"t\",\"namespace\":\"d\",\"uid\":\"u\",\"generation\":1,\"spec\":{"
 		 "\"replicas\":3,\"device\":{\"resource\":\"cpu\",\"perReplica\":%d},"
+		 "\"storage\":[{\"name\":\"d\",\"scratch\":\"1Gi\",\"mountPath\":\"/tmp\"}],"
 		 "%s\"elastic\":{\"minReplicas\":1,\"waitSeconds\":2},"
 		 "\"checkpoint\":{\"path\":\"%s/ckpt\",\"everySteps\":5},"
 		 "\"restart\":{\"maxRestarts\":2,\"windowSeconds\":600},"
 		 "\"health\":{\"hangSeconds\":2},%s}}",
 		 strstr(task, "serve") ? 1 : 2,
-		 strstr(task, "run") ? "" : "\"model\":{\"source\":\"/data/model.gguf\"},", dir,
+		 strstr(task, "run") ? "" : "\"model\":{\"source\":\"/tmp/model.gguf\"},", dir,
 		 task);
 	write_text("job.json", text);
 }
 
 #define TRAIN                                                                                      \
-	"\"train\":{\"objective\":\"CausalLM\",\"method\":\"Full\",\"data\":{\"train\":\"/data/"   \
+	"\"train\":{\"objective\":\"CausalLM\",\"method\":\"Full\",\"data\":{\"train\":\"/tmp/"   \
 	"t.txt\"},"                                                                                \
-	"\"sequenceLength\":16,\"batchSequences\":12,\"steps\":100,\"output\":\"/data/out\"}"
+	"\"sequenceLength\":16,\"batchSequences\":12,\"steps\":100,\"output\":\"/tmp/out\"}"
 
 static void start_agent(int i)
 {
@@ -197,6 +198,8 @@ static void want(struct wish wish)
 		int status = request("PUT", "/v1/desired", "secret", body.data, &out);
 		if (status == 204)
 			return;
+		int st;
+		ck_assert_msg(waitpid(agents[0], &st, WNOHANG) == 0, "the coordinator ended");
 		ck_assert_msg(status < 0 && clock_ms() < end_ms, "PUT answers %d: %s", status,
 			      status < 0 ? e.text : buf_cstr(&out));
 		usleep(20000);
@@ -252,6 +255,18 @@ static pid_t child_of(pid_t parent)
 	pid_t child = (pid_t)strtol(buf_cstr(&text), NULL, 10);
 	ck_assert_int_gt(child, 1);
 	return child;
+}
+
+static bool lives(pid_t pid)
+{
+	char path[64];
+	buf_auto struct buf text;
+	buf_init(&text, 4096);
+	snprintf(path, sizeof path, "/proc/%d/stat", pid);
+	if (io_read_file(path, 4095, &text, &e))
+		return false;
+	const char *state = strrchr(buf_cstr(&text), ')');
+	return state && state[2] != 'Z'; /* init may be slow to collect it */
 }
 
 static void start_world(const char *script)
@@ -342,7 +357,7 @@ START_TEST(a_lost_agent_comes_back)
 	kill(agents[2], SIGKILL);
 	waitpid(agents[2], NULL, 0);
 	until(!strcmp(report.verdict.kind, NAME_REASON_LOST_PEER) || report.incarnation == 2);
-	ck_assert_int_ne(kill(rank, 0), 0); /* no rank survives its agent */
+	ck_assert(!lives(rank)); /* no rank survives its agent */
 	start_agent(2);
 	until(report.state == JOB_RUNNING && report.incarnation == 2 && report.ranks == 6);
 	ck_assert_str_eq(last_attempt(1)->cause, NAME_REASON_LOST_PEER);
@@ -363,7 +378,7 @@ START_TEST(the_coordinator_comes_back)
 	kill(agents[0], SIGKILL);
 	waitpid(agents[0], NULL, 0);
 	int64_t end_ms = clock_ms() + WAIT_MS; /* its ranks wait for nobody for long */
-	while (kill(rank, 0) == 0) {
+	while (lives(rank)) {
 		ck_assert_int_lt(clock_ms(), end_ms);
 		usleep(20000);
 	}
@@ -430,7 +445,6 @@ START_TEST(a_hang_is_named_and_ended)
 	ck_assert_str_eq(report.verdict.operation, "barrier");
 	until(report.state == JOB_RUNNING && report.incarnation == 2 && report.step > 10);
 	ck_assert_str_eq(last_attempt(1)->cause, NAME_REASON_HANG);
-	ck_assert_str_eq(report.verdict.kind, "");
 }
 END_TEST
 

@@ -1,7 +1,8 @@
 /*
- * bench_ops: rates of the device operations at the shapes of SmolLM2-135M, best of several runs: GFLOP/s of the matrix
- * products and of attention, GB/s of what memory bounds.  Usage: bench_ops [kind [threads [rows]]]
- * Rows (default 1024) are the tokens of a micro-batch, in one sequence for attention.
+ * bench_ops: rates of the device operations at the shapes of SmolLM2-135M, best of several runs:
+ * GFLOP/s of the matrix products and of attention, GB/s of what memory bounds.  Usage: bench_ops
+ * [kind [threads [rows]]] Rows (default 1024) are the tokens of a micro-batch, in one sequence for
+ * attention.
  */
 #include "kernels/ops.h"
 
@@ -20,7 +21,8 @@ struct bench {
 	float *small;    /* (VOCAB + 8192) */
 };
 
-/* Every 16 bits are a BF16 of 2^-7 to 2^-3, so any pair is such an F32 too, and no block has an extreme scale. */
+/* Every 16 bits are a BF16 of 2^-7 to 2^-3, so any pair is such an F32 too, and no block has an
+ * extreme scale. */
 static void fill(struct bench *b, size_t bytes)
 {
 	static uint16_t part[1 << 20];
@@ -59,11 +61,13 @@ static void fail(const struct err *e)
 
 static void row(const char *name, enum dtype t, double seconds, double amount, const char *unit)
 {
-	printf("%-34s %-5s %10.3f ms %9.1f %s\n", name, dtype_name(t), seconds * 1e3, amount / seconds * 1e-9, unit);
+	printf("%-34s %-5s %10.3f ms %9.1f %s\n", name, dtype_name(t), seconds * 1e3,
+	       amount / seconds * 1e-9, unit);
 	fflush(stdout);
 }
 
-static void matmul(struct bench *b, const char *name, enum dtype t, int64_t m, int64_t n, int64_t k, bool ta, bool tb)
+static void matmul(struct bench *b, const char *name, enum dtype t, int64_t m, int64_t n, int64_t k,
+		   bool ta, bool tb)
 {
 	bool weight_gradient = ta;
 	struct op_matmul a = {.m = m, .n = n, .k = k, .ta = ta, .tb = tb, .ab_type = t, .alpha = 1};
@@ -83,8 +87,13 @@ static void matmuls(struct bench *b, enum dtype t)
 	static const struct {
 		const char *name;
 		int64_t out, in;
-	} layers[] = {{"qkv", DIM + 2 * KV_HEADS * HEAD, DIM}, {"out", DIM, DIM}, {"gate and up", 2 * FFN, DIM},
-		      {"down", DIM, FFN}, {"logits", VOCAB, DIM}, {"lora A (rank 16)", 16, DIM}, {"lora B (rank 16)", DIM, 16}};
+	} layers[] = {{"qkv", DIM + 2 * KV_HEADS * HEAD, DIM},
+		      {"out", DIM, DIM},
+		      {"gate and up", 2 * FFN, DIM},
+		      {"down", DIM, FFN},
+		      {"logits", VOCAB, DIM},
+		      {"lora A (rank 16)", 16, DIM},
+		      {"lora B (rank 16)", DIM, 16}};
 	char name[64];
 	for (size_t i = 0; i < sizeof(layers) / sizeof(*layers); i++) {
 		int64_t out = layers[i].out, in = layers[i].in;
@@ -99,7 +108,13 @@ static void matmuls(struct bench *b, enum dtype t)
 
 static void attention(struct bench *b, enum dtype t)
 {
-	struct op_attention a = {.b = 1, .tokens = b->rows, .h = HEADS, .g = KV_HEADS, .d = HEAD, .t = t, .scale = 0.125f};
+	struct op_attention a = {.b = 1,
+				 .tokens = b->rows,
+				 .h = HEADS,
+				 .g = KV_HEADS,
+				 .d = HEAD,
+				 .t = t,
+				 .scale = 0.125f};
 	size_t size = t == DTYPE_F32 ? 4 : 2;
 	int64_t q = b->rows * DIM * (int64_t)size;
 	a.q = b->memory[0];
@@ -113,7 +128,8 @@ static void attention(struct bench *b, enum dtype t)
 	a.dq = b->memory[2];
 	a.dk = b->memory[2] + q;
 	a.dv = b->memory[2] + 2 * q;
-	double flops = 2.0 * (double)b->rows * (double)b->rows * DIM; /* two products, half of them masked */
+	double flops = 2.0 * (double)b->rows * (double)b->rows *
+		       DIM; /* two products, half of them masked */
 	row("attention", t, BEST(b, attention, &a), flops, "GFLOP/s");
 	row("attention_back", t, BEST(b, attention_back, &a), 2.5 * flops, "GFLOP/s");
 }
@@ -121,7 +137,8 @@ static void attention(struct bench *b, enum dtype t)
 static void rows(struct bench *b, enum dtype t)
 {
 	double bytes = (double)b->rows * (t == DTYPE_F32 ? 4 : 2);
-	struct op_rmsnorm n = {.n = b->rows, .c = DIM, .eps = 1e-5f, .t = t, .x = b->memory[0], .w = b->memory[1]};
+	struct op_rmsnorm n = {
+		.n = b->rows, .c = DIM, .eps = 1e-5f, .t = t, .x = b->memory[0], .w = b->memory[1]};
 	n.y = b->memory[2];
 	n.rstd = b->small + VOCAB;
 	row("rmsnorm", t, BEST(b, rmsnorm, &n), 2 * bytes * DIM, "GB/s");
@@ -131,11 +148,22 @@ static void rows(struct bench *b, enum dtype t)
 	n.accumulate = true;
 	row("rmsnorm_back", t, BEST(b, rmsnorm_back, &n), 4 * bytes * DIM, "GB/s");
 
-	struct op_rope r = {.n = b->rows, .heads = HEADS, .d = HEAD, .ld = DIM, .x = b->memory[0], .theta = 1e5f, .t = t};
+	struct op_rope r = {.n = b->rows,
+			    .heads = HEADS,
+			    .d = HEAD,
+			    .ld = DIM,
+			    .x = b->memory[0],
+			    .theta = 1e5f,
+			    .t = t};
 	r.position = b->ids;
 	row("rope", t, BEST(b, rope, &r), 2 * bytes * DIM, "GB/s");
 
-	struct op_swiglu s = {.n = b->rows, .f = FFN, .ld = 2 * FFN, .gate = b->memory[0], .y = b->memory[1], .t = t};
+	struct op_swiglu s = {.n = b->rows,
+			      .f = FFN,
+			      .ld = 2 * FFN,
+			      .gate = b->memory[0],
+			      .y = b->memory[1],
+			      .t = t};
 	s.up = b->memory[0] + FFN * (t == DTYPE_F32 ? 4 : 2);
 	row("swiglu", t, BEST(b, swiglu, &s), 3 * bytes * FFN, "GB/s");
 	s.dy = b->memory[1];
@@ -143,7 +171,12 @@ static void rows(struct bench *b, enum dtype t)
 	s.dup = b->memory[2] + FFN * (t == DTYPE_F32 ? 4 : 2);
 	row("swiglu_back", t, BEST(b, swiglu_back, &s), 5 * bytes * FFN, "GB/s");
 
-	struct op_xent x = {.n = b->rows, .v = VOCAB, .logits = b->memory[0], .scale = 1e-3f, .backward = true, .t = t};
+	struct op_xent x = {.n = b->rows,
+			    .v = VOCAB,
+			    .logits = b->memory[0],
+			    .scale = 1e-3f,
+			    .backward = true,
+			    .t = t};
 	x.target = b->ids;
 	x.loss = b->small + VOCAB;
 	row("xent with gradient", t, BEST(b, xent, &x), 2 * bytes * VOCAB, "GB/s");
@@ -169,7 +202,8 @@ static void vectors(struct bench *b)
 	row("axpby", DTYPE_F32, BEST(b, axpby, &x), 12.0 * (double)count, "GB/s");
 	struct op_convert c = {.count = count, .x = p[0], .y = p[1], .y_type = DTYPE_BF16};
 	row("convert f32 -> bf16", DTYPE_F32, BEST(b, convert, &c), 6.0 * (double)count, "GB/s");
-	struct op_adamw w = {.count = count / 2, .w = p[0], .m = p[1], .v = p[2], .grad = p[3], .lr = 1e-3f};
+	struct op_adamw w = {
+		.count = count / 2, .w = p[0], .m = p[1], .v = p[2], .grad = p[3], .lr = 1e-3f};
 	w.beta1 = 0.9f;
 	w.beta2 = 0.95f;
 	w.eps = 1e-8f;
@@ -186,21 +220,29 @@ static void decoding(struct bench *b)
 	char name[64];
 	for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++)
 		for (int64_t m = 1; m <= 16; m *= 4) {
-			struct op_quant_matmul q = {.m = m, .n = VOCAB, .k = 768, .w_type = types[i]};
+			struct op_quant_matmul q = {
+				.m = m, .n = VOCAB, .k = 768, .w_type = types[i]};
 			q.x = (const float *)b->memory[2];
 			q.w = b->memory[0];
 			q.y = (float *)b->memory[1];
 			snprintf(name, sizeof(name), "quant_matmul m = %d", (int)m);
-			row(name, types[i], BEST(b, quant_matmul, &q), (double)dtype_bytes(types[i], q.n * q.k), "GB/s of W");
+			row(name, types[i], BEST(b, quant_matmul, &q),
+			    (double)dtype_bytes(types[i], q.n * q.k), "GB/s of W");
 		}
-	struct op_attention_decode a = {.n = 1, .h = HEADS, .g = KV_HEADS, .d = HEAD, .scale = 0.125f, .kv_type = DTYPE_BF16};
+	struct op_attention_decode a = {.n = 1,
+					.h = HEADS,
+					.g = KV_HEADS,
+					.d = HEAD,
+					.scale = 0.125f,
+					.kv_type = DTYPE_BF16};
 	a.q = a.o = (float *)b->memory[2];
 	a.k_cache = b->memory[0];
 	a.v_cache = b->memory[1];
 	a.length = b->ids;
 	int32_t length = 2048;
 	dev_upload(b->d, b->ids, &length, sizeof(length));
-	row("attention_decode, 2048 tokens", DTYPE_BF16, BEST(b, attention_decode, &a), 4.0 * 2048 * KV_HEADS * HEAD, "GB/s");
+	row("attention_decode, 2048 tokens", DTYPE_BF16, BEST(b, attention_decode, &a),
+	    4.0 * 2048 * KV_HEADS * HEAD, "GB/s");
 }
 
 int main(int argc, char **argv)
@@ -208,7 +250,8 @@ int main(int argc, char **argv)
 	struct bench b = {.rows = argc > 3 ? strtol(argv[3], NULL, 10) : 1024};
 	struct err e = {0};
 	struct dev_info info;
-	if (dev_open(argc > 1 ? argv[1] : "cpu", 0, argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0, &b.d, &e))
+	if (dev_open(argc > 1 ? argv[1] : "cpu", 0, argc > 2 ? (int)strtol(argv[2], NULL, 10) : 0,
+		     &b.d, &e))
 		fail(&e);
 	if (b.rows < 1 || b.rows > 8192) {
 		err_set(&e, ERR_USER, "rows: 1 to 8192");
@@ -221,11 +264,13 @@ int main(int argc, char **argv)
 	for (int i = 0; i < 4; i++)
 		if (dev_alloc(b.d, bytes, (void **)&b.memory[i], &e))
 			fail(&e);
-	if (dev_alloc(b.d, 8192 * 4, (void **)&b.ids, &e) || dev_alloc(b.d, (VOCAB + 8192) * 4, (void **)&b.small, &e))
+	if (dev_alloc(b.d, 8192 * 4, (void **)&b.ids, &e) ||
+	    dev_alloc(b.d, (VOCAB + 8192) * 4, (void **)&b.small, &e))
 		fail(&e);
 	fill(&b, bytes);
 	dev_describe(b.d, &info);
-	printf("%s (%s), %d threads, %lld rows\n", info.kind, info.name, info.threads, (long long)b.rows);
+	printf("%s (%s), %d threads, %lld rows\n", info.kind, info.name, info.threads,
+	       (long long)b.rows);
 	for (enum dtype t = DTYPE_F32; t <= DTYPE_BF16; t++) {
 		matmuls(&b, t);
 		attention(&b, t);

@@ -24,7 +24,6 @@ local_cluster() {
 	fi
 	title "a Kubernetes of three nodes on this machine"
 	need_cluster
-	export KUBECONFIG=$state/kubeconfig/admin
 	title "helm install"
 	need_llmjob
 	need_namespace
@@ -161,7 +160,7 @@ show "$kubectl" -n $namespace apply -f manifests/samples/finetune.yaml
 disturb >"$work/disturb" 2>&1 &
 disturb=$!
 [ -t 1 ] || tail -f --pid=$disturb "$work/disturb" &
-"$llmjob" top kjv --namespace $namespace
+LLMJOB_KUBECTL=$kubectl "$llmjob" top kjv --namespace $namespace
 wait $disturb || { cat "$work/disturb"; exit 1; }
 kn wait --for=condition=Complete llmjob/kjv --timeout=600s
 

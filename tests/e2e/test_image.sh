@@ -25,7 +25,7 @@ nothing_else() {
 	! find "$work/root" -type f ! -path '*/usr/lib*/*.so*' ! -path '*/usr/bin/llmjob*' \
 		! -path '*/usr/bin/sh' ! -path '*/etc/*' | grep .
 }
-runs() { # program
+runs() { # program phase
 	kn apply -f - >/dev/null <<-E
 		apiVersion: v1
 		kind: Pod
@@ -46,13 +46,16 @@ runs() { # program
 		      readOnlyRootFilesystem: true
 		      capabilities: {drop: [ALL]}
 	E
-	wait_for 30 "pod/$1" 'jsonpath={.status.phase}=Succeeded'
+	wait_for 30 "pod/$1" "jsonpath={.status.phase}=$2"
 }
+says() { kn logs "$1" | grep -F -- "$2"; } # pod text
 
 check "packing again gives the same bytes" same_again
 check "it holds at most 32 MiB" small 32
 check "it holds the programs, their libraries, a shell, and nothing else" nothing_else
-for program in llmjob llmjob-agent llmjob-controller llmjob-rank; do
-	check "$program starts" runs $program
+for program in llmjob llmjob-agent llmjob-controller; do
+	check "$program starts" runs $program Succeeded
 done
+check "llmjob-rank starts" runs llmjob-rank Failed
+check "and says that it is the agent's to start" says llmjob-rank "is started by llmjob-agent"
 finish

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Writes tests/golden/quants.h: random GGUF blocks of each format and what the gguf package decodes them to.
 
-    python3 -m venv v && v/bin/pip install gguf==0.17.1 numpy==2.2.6 && v/bin/python tests/golden/make_quants.py
+    python3 -m venv v && v/bin/pip install gguf==0.19.0 numpy==2.4.6 && v/bin/python tests/golden/make_quants.py
 
 Blocks have random bits in every field; scales are f16 of normal size, and the first blocks have a zero, a subnormal and a
 negative one. Values are stored as the bits of F32.
 """
 import os
+from importlib.metadata import version
 
 import gguf
 import numpy as np
@@ -43,7 +44,9 @@ def main():
     rng = np.random.default_rng(20260)
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "quants.h")
     with open(path, "w", encoding="ascii") as f:
-        f.write("/* Made by make_quants.py with gguf %s and numpy %s; do not edit. */\n" % ("0.17.1", np.__version__))
+        f.write("/*\n * quants: GGUF blocks of each format and the F32 bits of their values. Made by make_quants.py\n")
+        f.write(" * with gguf %s and numpy %s; do not edit.\n */\n" % (version("gguf"), np.__version__))
+        f.write("#ifndef TESTS_GOLDEN_QUANTS_H\n#define TESTS_GOLDEN_QUANTS_H\n\n")
         f.write("/* clang-format off */\n#include <stdint.h>\n")
         f.write("#define QUANTS_ELEMENTS %d\n" % ELEMENTS)
         for name, (elements, size, fields) in FORMATS.items():
@@ -51,8 +54,9 @@ def main():
             value = gguf.quants.dequantize(raw.reshape(1, -1), gguf.GGMLQuantizationType[name])
             bits = value.astype(np.float32).reshape(-1).view(np.uint32)
             assert bits.size == ELEMENTS
-            f.write("\nstatic const uint8_t quants_%s[] = {\n%s\n};\n" % (name.lower(), table(raw, "%d", 24)))
-            f.write("static const uint32_t quants_%s_f32[] = {\n%s\n};\n" % (name.lower(), table(bits, "0x%08x", 8)))
+            f.write("\nstatic const uint8_t quants_%s[] = {\n%s\n};\n" % (name.lower(), table(raw, "%d", 16)))
+            f.write("static const uint32_t quants_%s_f32[] = {\n%s\n};\n" % (name.lower(), table(bits, "0x%08x", 7)))
+        f.write("\n#endif\n")
 
 
 main()

@@ -1,4 +1,8 @@
-/* op_cases: see op_cases.h. Tolerances: F32 results differ by the order of sums; BF16 results by one rounding (2^-8). */
+/*
+ * op_cases: see op_cases.h. Shapes include one element, odd sizes, sizes beside a block's, and the
+ * largest dimensions in use. Tolerances: F32 results differ by the order of sums and by fused
+ * rounding; BF16 results by one rounding of the result (2^-8) more.
+ */
 #include "tests/kernels/op_cases.h"
 
 static double near_to(enum dtype t, double f32)
@@ -9,7 +13,8 @@ static double near_to(enum dtype t, double f32)
 /* shape: m, n, k, ta, tb, beta, padding of each leading dimension, 1: BF16 result */
 static void case_matmul(struct parity_run *r, const int64_t *s)
 {
-	struct op_matmul a = {.m = s[0], .n = s[1], .k = s[2], .ta = s[3], .tb = s[4], .beta = (float)s[5]};
+	struct op_matmul a = {
+		.m = s[0], .n = s[1], .k = s[2], .ta = s[3], .tb = s[4], .beta = (float)s[5]};
 	a.alpha = s[5] ? 0.5f : 1;
 	a.ab_type = r->t;
 	a.c_type = s[7] ? r->t : DTYPE_F32;
@@ -86,7 +91,8 @@ static void case_rmsnorm_back(struct parity_run *r, const int64_t *s)
 /* shape: n, heads, d, padding of a row, greatest position, 1: inverse */
 static void case_rope(struct parity_run *r, const int64_t *s)
 {
-	struct op_rope a = {.n = s[0], .heads = s[1], .d = s[2], .ld = s[1] * s[2] + s[3], .t = r->t};
+	struct op_rope a = {
+		.n = s[0], .heads = s[1], .d = s[2], .ld = s[1] * s[2] + s[3], .t = r->t};
 	a.theta = 1e5f;
 	a.inverse = s[5];
 	a.x = parity_input(r, a.n * a.ld, r->t, 2);
@@ -98,7 +104,8 @@ static void case_rope(struct parity_run *r, const int64_t *s)
 /* shape: b, t, h, g, d, padding of a row */
 static struct op_attention attention_inputs(struct parity_run *r, const int64_t *s)
 {
-	struct op_attention a = {.b = s[0], .tokens = s[1], .h = s[2], .g = s[3], .d = s[4], .t = r->t};
+	struct op_attention a = {
+		.b = s[0], .tokens = s[1], .h = s[2], .g = s[3], .d = s[4], .t = r->t};
 	int64_t rows = a.b * a.tokens;
 	a.scale = 0.2f;
 	a.ldq = a.h * a.d + s[5];
@@ -120,7 +127,8 @@ static void case_attention(struct parity_run *r, const int64_t *s)
 	parity_output(r, a.lse, a.b * a.tokens * a.h, DTYPE_F32, near_to(r->t, 1e-5));
 }
 
-/* The gradients are compared where they are written: rows without their padding, which keeps its input values. */
+/* The gradients are compared where they are written: rows without their padding, which keeps its
+ * input values. */
 static void case_attention_back(struct parity_run *r, const int64_t *s)
 {
 	struct op_attention a = attention_inputs(r, s);
@@ -131,7 +139,8 @@ static void case_attention_back(struct parity_run *r, const int64_t *s)
 	a.dv = parity_input(r, rows * a.ldv, r->t, 0.1f);
 	r->ops->attention(r->d, &a);
 	r->ops->attention_back(r->d, &a);
-	double tolerance = r->t == DTYPE_F32 ? 3e-5 : 0x1p-5; /* BF16: P and dS are rounded, and dS cancels */
+	double tolerance =
+		r->t == DTYPE_F32 ? 3e-5 : 0x1p-5; /* BF16: P and dS are rounded, and dS cancels */
 	parity_output(r, a.dq, rows * a.ldq, r->t, tolerance);
 	parity_output(r, a.dk, rows * a.ldk, r->t, tolerance);
 	parity_output(r, a.dv, rows * a.ldv, r->t, tolerance);
@@ -140,7 +149,8 @@ static void case_attention_back(struct parity_run *r, const int64_t *s)
 /* shape: n, capacity, h, g, d */
 static void case_attention_decode(struct parity_run *r, const int64_t *s)
 {
-	struct op_attention_decode a = {.n = s[0], .h = s[2], .g = s[3], .d = s[4], .kv_type = r->t};
+	struct op_attention_decode a = {
+		.n = s[0], .h = s[2], .g = s[3], .d = s[4], .kv_type = r->t};
 	int32_t length[8];
 	int64_t cache;
 	a.scale = 0.2f;
@@ -206,7 +216,8 @@ static void case_xent(struct parity_run *r, const int64_t *s)
 /* shape: count, type of x, type of y, 1: y is overwritten */
 static void case_axpby(struct parity_run *r, const int64_t *s)
 {
-	struct op_axpby a = {.count = s[0], .x_type = (enum dtype)s[1], .y_type = (enum dtype)s[2], .a = 0.7f};
+	struct op_axpby a = {
+		.count = s[0], .x_type = (enum dtype)s[1], .y_type = (enum dtype)s[2], .a = 0.7f};
 	a.b = s[3] ? 0 : -1.3f;
 	a.x = parity_input(r, a.count, a.x_type, 2);
 	a.y = s[3] ? parity_space(r, a.count, a.y_type) : parity_input(r, a.count, a.y_type, 2);
@@ -217,7 +228,8 @@ static void case_axpby(struct parity_run *r, const int64_t *s)
 /* shape: count, type of x, type of y */
 static void case_convert(struct parity_run *r, const int64_t *s)
 {
-	struct op_convert a = {.count = s[0], .x_type = (enum dtype)s[1], .y_type = (enum dtype)s[2]};
+	struct op_convert a = {
+		.count = s[0], .x_type = (enum dtype)s[1], .y_type = (enum dtype)s[2]};
 	a.x = parity_blocks(r, a.count, a.x_type);
 	a.y = parity_space(r, a.count, a.y_type);
 	r->ops->convert(r->d, &a);
@@ -236,7 +248,8 @@ static void case_sumsq(struct parity_run *r, const int64_t *s)
 /* shape: count, step, 1: with the BF16 copy */
 static void case_adamw(struct parity_run *r, const int64_t *s)
 {
-	struct op_adamw a = {.count = s[0], .step = s[1], .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.95f};
+	struct op_adamw a = {
+		.count = s[0], .step = s[1], .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.95f};
 	a.eps = 1e-6f;
 	a.weight_decay = 0.1f;
 	a.grad_scale = 0.5f;
@@ -256,50 +269,131 @@ static void case_adamw(struct parity_run *r, const int64_t *s)
 }
 
 /* An entry a operation: a new operation without one does not compile. */
-#define ROWS_SHAPES {1, 1}, {1, 5}, {3, 33}, {7, 64}, {130, 576}, {1025, 48}, {5, 2048}
+#define ROWS_SHAPES                                                                                \
+	{1, 1}, {1, 5}, {3, 33}, {7, 64}, {130, 576}, {1025, 48},                                  \
+	{                                                                                          \
+		5, 2048                                                                            \
+	}
 #define ATTENTION_SHAPES                                                                           \
 	{1, 1, 1, 1, 32}, {1, 3, 2, 1, 5, 3}, {2, 17, 4, 2, 32}, {1, 64, 3, 3, 64, 7},             \
-		{1, 65, 9, 3, 64}, {2, 130, 6, 2, 80, 16}, {1, 257, 2, 1, 128}, {1, 1000, 2, 1, 64}
+		{1, 65, 9, 3, 64}, {2, 130, 6, 2, 80, 16}, {1, 257, 2, 1, 128},                    \
+	{                                                                                          \
+		1, 1000, 2, 1, 64                                                                  \
+	}
 static const struct op_case case_table[] = {
-	[0] = {"matmul", case_matmul, true, true,
-	       {{1, 1, 1}, {3, 5, 7, 0, 1, 1, 3}, {33, 65, 31, 1, 0, 1, 0}, {64, 576, 576, 0, 1, 0, 0, 1},
-		{256, 192, 576, 0, 1, 0, 64, 1}, {256, 576, 192, 0, 0, 0, 0, 1}, {192, 576, 256, 1, 0, 1},
-		{129, 100, 77, 1, 1, 1, 5}, {17, 8, 576, 0, 1, 0, 0, 1}, {2, 49152, 64, 0, 1, 0, 0, 1},
-		{4, 64, 49152, 0, 0, 0, 0, 1}, {49152, 4, 33, 1, 0, 1}}},
-	[1] = {"quant_matmul", case_quant_matmul, false, false,
-	       {{1, 1, 256, DTYPE_Q4_K}, {1, 7, 512, DTYPE_Q6_K}, {1, 65, 32, DTYPE_Q8_0}, {3, 33, 96, DTYPE_Q4_0},
-		{16, 64, 576, DTYPE_Q4_1}, {4, 9, 1536, DTYPE_Q4_K}, {17, 10, 256, DTYPE_Q6_K}, {1, 5, 7, DTYPE_F32},
-		{2, 9, 33, DTYPE_BF16}, {5, 12, 100, DTYPE_F16}, {1, 49152, 64, DTYPE_Q4_1}, {8, 300, 576, DTYPE_Q8_0},
-		{1, 300, 1536, DTYPE_Q4_0}, {2, 100, 768, DTYPE_Q4_K}, {1, 576, 576, DTYPE_BF16}}},
+	[0] = {"matmul",
+	       case_matmul,
+	       true,
+	       true,
+	       {{1, 1, 1},
+		{3, 5, 7, 0, 1, 1, 3},
+		{33, 65, 31, 1, 0, 1, 0},
+		{64, 576, 576, 0, 1, 0, 0, 1},
+		{256, 192, 576, 0, 1, 0, 64, 1},
+		{256, 576, 192, 0, 0, 0, 0, 1},
+		{192, 576, 256, 1, 0, 1},
+		{129, 100, 77, 1, 1, 1, 5},
+		{17, 8, 576, 0, 1, 0, 0, 1},
+		{2, 49152, 64, 0, 1, 0, 0, 1},
+		{4, 64, 49152, 0, 0, 0, 0, 1},
+		{49152, 4, 33, 1, 0, 1}}},
+	[1] = {"quant_matmul",
+	       case_quant_matmul,
+	       false,
+	       false,
+	       {{1, 1, 256, DTYPE_Q4_K},
+		{1, 7, 512, DTYPE_Q6_K},
+		{1, 65, 32, DTYPE_Q8_0},
+		{3, 33, 96, DTYPE_Q4_0},
+		{16, 64, 576, DTYPE_Q4_1},
+		{4, 9, 1536, DTYPE_Q4_K},
+		{17, 10, 256, DTYPE_Q6_K},
+		{1, 5, 7, DTYPE_F32},
+		{2, 9, 33, DTYPE_BF16},
+		{5, 12, 100, DTYPE_F16},
+		{1, 49152, 64, DTYPE_Q4_1},
+		{8, 300, 576, DTYPE_Q8_0},
+		{1, 300, 1536, DTYPE_Q4_0},
+		{2, 100, 768, DTYPE_Q4_K},
+		{1, 576, 576, DTYPE_BF16}}},
 	[2] = {"embed", case_embed, true, false, {{1, 1, 1}, {7, 33, 5}, {300, 576, 1000}}},
-	[3] = {"embed_back", case_embed_back, true, false, {{1, 1, 1}, {7, 33, 5}, {300, 576, 100}, {2000, 70, 3}}},
+	[3] = {"embed_back",
+	       case_embed_back,
+	       true,
+	       false,
+	       {{1, 1, 1}, {7, 33, 5}, {300, 576, 100}, {2000, 70, 3}}},
 	[4] = {"rmsnorm", case_rmsnorm, true, false, {ROWS_SHAPES}},
-	[5] = {"rmsnorm_back", case_rmsnorm_back, true, false,
+	[5] = {"rmsnorm_back",
+	       case_rmsnorm_back,
+	       true,
+	       false,
 	       {ROWS_SHAPES, {9, 65, 1}, {130, 576, 1, 1}, {33, 100, 0, 1}}},
-	[6] = {"rope", case_rope, true, false,
-	       {{1, 1, 2}, {5, 3, 6, 5, 10}, {65, 9, 64, 0, 2047}, {33, 3, 64, 7, 2047, 1}, {9, 2, 256, 0, 130000}}},
+	[6] = {"rope",
+	       case_rope,
+	       true,
+	       false,
+	       {{1, 1, 2},
+		{5, 3, 6, 5, 10},
+		{65, 9, 64, 0, 2047},
+		{33, 3, 64, 7, 2047, 1},
+		{9, 2, 256, 0, 130000}}},
 	[7] = {"attention", case_attention, true, false, {ATTENTION_SHAPES, {1, 2048, 1, 1, 64}}},
 	[8] = {"attention_back", case_attention_back, true, false, {ATTENTION_SHAPES}},
-	[9] = {"attention_decode", case_attention_decode, true, false,
+	[9] = {"attention_decode",
+	       case_attention_decode,
+	       true,
+	       false,
 	       {{1, 1, 1, 1, 5}, {3, 70, 4, 2, 33}, {1, 2048, 9, 3, 64}, {8, 300, 6, 2, 128}}},
 	[10] = {"swiglu", case_swiglu, true, false, {ROWS_SHAPES, {65, 1536}}},
 	[11] = {"swiglu_back", case_swiglu_back, true, false, {ROWS_SHAPES, {65, 1536}}},
-	[12] = {"xent", case_xent, true, false,
-		{{1, 1, 1}, {3, 5, 1}, {4, 33}, {65, 100, 1}, {9, 1000}, {5, 49152, 1}, {3, 49152}}},
-	[13] = {"axpby", case_axpby, false, false,
-		{{1, DTYPE_F32, DTYPE_F32}, {33, DTYPE_BF16, DTYPE_F32}, {100, DTYPE_F32, DTYPE_BF16, 1},
-		 {5000, DTYPE_BF16, DTYPE_BF16}, {40000, DTYPE_F16, DTYPE_F32, 1}, {77, DTYPE_F32, DTYPE_F16},
-		 {99, DTYPE_F16, DTYPE_BF16}, {70001, DTYPE_F32, DTYPE_F32}}},
-	[14] = {"convert", case_convert, false, false,
-		{{1, DTYPE_F32, DTYPE_BF16}, {33, DTYPE_BF16, DTYPE_F32}, {100, DTYPE_F32, DTYPE_F16},
-		 {5000, DTYPE_F16, DTYPE_F32}, {40001, DTYPE_F32, DTYPE_F32}, {40000, DTYPE_F32, DTYPE_BF16},
-		 {9600, DTYPE_Q8_0, DTYPE_F32}, {32, DTYPE_Q4_0, DTYPE_F32}, {4128, DTYPE_Q4_1, DTYPE_F32},
-		 {25600, DTYPE_Q4_K, DTYPE_F32}, {4352, DTYPE_Q6_K, DTYPE_F32}}},
+	[12] = {"xent",
+		case_xent,
+		true,
+		false,
+		{{1, 1, 1},
+		 {3, 5, 1},
+		 {4, 33},
+		 {65, 100, 1},
+		 {9, 1000},
+		 {5, 49152, 1},
+		 {3, 49152}}},
+	[13] = {"axpby",
+		case_axpby,
+		false,
+		false,
+		{{1, DTYPE_F32, DTYPE_F32},
+		 {33, DTYPE_BF16, DTYPE_F32},
+		 {100, DTYPE_F32, DTYPE_BF16, 1},
+		 {5000, DTYPE_BF16, DTYPE_BF16},
+		 {40000, DTYPE_F16, DTYPE_F32, 1},
+		 {77, DTYPE_F32, DTYPE_F16},
+		 {99, DTYPE_F16, DTYPE_BF16},
+		 {70001, DTYPE_F32, DTYPE_F32}}},
+	[14] = {"convert",
+		case_convert,
+		false,
+		false,
+		{{1, DTYPE_F32, DTYPE_BF16},
+		 {33, DTYPE_BF16, DTYPE_F32},
+		 {100, DTYPE_F32, DTYPE_F16},
+		 {5000, DTYPE_F16, DTYPE_F32},
+		 {40001, DTYPE_F32, DTYPE_F32},
+		 {40000, DTYPE_F32, DTYPE_BF16},
+		 {9600, DTYPE_Q8_0, DTYPE_F32},
+		 {32, DTYPE_Q4_0, DTYPE_F32},
+		 {4128, DTYPE_Q4_1, DTYPE_F32},
+		 {25600, DTYPE_Q4_K, DTYPE_F32},
+		 {4352, DTYPE_Q6_K, DTYPE_F32}}},
 	[15] = {"sumsq", case_sumsq, false, false, {{1}, {4095}, {4097}, {100003}, {3000000}}},
-	[16] = {"adamw", case_adamw, false, false, {{1, 1, 1}, {33, 1, 1}, {5000, 7}, {100003, 1000, 1}}},
+	[16] = {"adamw",
+		case_adamw,
+		false,
+		false,
+		{{1, 1, 1}, {33, 1, 1}, {5000, 7}, {100003, 1000, 1}}},
 };
 
 #define OP_COUNT(name, args) +1
-_Static_assert(sizeof(case_table) / sizeof(*case_table) == 0 LLMJOB_OPS(OP_COUNT), "a case for every operation");
+_Static_assert(sizeof(case_table) / sizeof(*case_table) == 0 LLMJOB_OPS(OP_COUNT),
+	       "a case for every operation");
 const struct op_case *const op_cases = case_table;
 const int op_case_count = sizeof(case_table) / sizeof(*case_table);

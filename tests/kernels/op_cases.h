@@ -1,6 +1,7 @@
 /*
- * op_cases: for every operation of LLMJOB_OPS a case: inputs, the call, its outputs with tolerances, and the shapes to try.
- * A case reads r->t (F32, or BF16 where its `bf16` is set) and a shape whose meaning is the case's own.
+ * op_cases: for every operation of LLMJOB_OPS a case: inputs, the call, its outputs with
+ * tolerances, and the shapes to try. A case reads r->t (F32, or BF16 where its `bf16` is set) and a
+ * shape whose meaning is the case's own.
  */
 #ifndef TESTS_KERNELS_OP_CASES_H
 #define TESTS_KERNELS_OP_CASES_H
@@ -13,7 +14,7 @@ struct op_case {
 	const char *name;
 	void (*run)(struct parity_run *r, const int64_t *shape);
 	bool bf16;
-	bool by_threads; /* its sums may depend on the number of threads */
+	bool by_threads;                   /* its sums may depend on the number of threads */
 	int64_t shapes[OP_CASE_SHAPES][8]; /* ends with a zero first entry */
 };
 

@@ -1,4 +1,7 @@
-/* parity: see parity.h. */
+/*
+ * parity: see parity.h. Random numbers are splitmix64; the error of an element is relative to its
+ * size plus the root mean square of its tensor, so that small elements of a sum are not overrated.
+ */
 #include "tests/kernels/parity.h"
 
 #include "base/mem.h"
@@ -6,7 +9,8 @@
 #include <check.h>
 #include <math.h>
 
-/* Outputs that are zero but for rounding (the gradient of a softmax over one key) have no scale of their own. */
+/* Outputs that are zero but for rounding (the gradient of a softmax over one key) have no scale of
+ * their own. */
 #define FLOOR 1e-2
 
 static uint64_t parity_random(struct parity_run *r) /* splitmix64 */
@@ -96,7 +100,8 @@ void *parity_space(struct parity_run *r, int64_t count, enum dtype t)
 	return parity_upload(r, host, bytes);
 }
 
-void parity_output(struct parity_run *r, const void *p, int64_t count, enum dtype t, double tolerance)
+void parity_output(struct parity_run *r, const void *p, int64_t count, enum dtype t,
+		   double tolerance)
 {
 	struct err e = {0};
 	int64_t bytes = dtype_bytes(t, count);
@@ -145,7 +150,8 @@ bool parity_equal(const struct parity_run *a, const struct parity_run *b)
 		return false;
 	for (int o = 0; o < a->outputs; o++)
 		if (a->output[o].count != b->output[o].count ||
-		    memcmp(a->output[o].value, b->output[o].value, (size_t)a->output[o].count * sizeof(float)))
+		    memcmp(a->output[o].value, b->output[o].value,
+			   (size_t)a->output[o].count * sizeof(float)))
 			return false;
 	return true;
 }

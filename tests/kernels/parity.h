@@ -1,7 +1,8 @@
 /*
- * parity: one run of one operation on one device, for the kernel tests. A case allocates its inputs through it, calls the
- * operation and names its outputs; the same case on two devices gives two runs with equal inputs, which are compared.
- * Inputs are pseudo-random, from the seed and the order of the calls alone.
+ * parity: one run of one operation on one device, for the kernel tests. A case allocates its inputs
+ * through it, calls the operation and names its outputs; the same case on two devices gives two
+ * runs with equal inputs, which are compared. Inputs are pseudo-random, from the seed and the order
+ * of the calls alone.
  */
 #ifndef TESTS_KERNELS_PARITY_H
 #define TESTS_KERNELS_PARITY_H
@@ -35,10 +36,13 @@ int32_t *parity_ids(struct parity_run *r, int64_t count, int32_t below);
 void *parity_blocks(struct parity_run *r, int64_t count, enum dtype t);
 /* A buffer filled with NaN patterns: what the operation does not write shows. */
 void *parity_space(struct parity_run *r, int64_t count, enum dtype t);
-/* After the operation: keep p for the comparison. tolerance: of |a - b| / (|a| + root mean square of a). */
-void parity_output(struct parity_run *r, const void *p, int64_t count, enum dtype t, double tolerance);
+/* After the operation: keep p for the comparison. tolerance: of |a - b| / (|a| + root mean square
+ * of a). */
+void parity_output(struct parity_run *r, const void *p, int64_t count, enum dtype t,
+		   double tolerance);
 
-/* Greatest error over tolerance of all outputs; above 1 they differ. Infinite when counts differ or either has a NaN. */
+/* Greatest error over tolerance of all outputs; above 1 they differ. Infinite when counts differ or
+ * either has a NaN. */
 double parity_error(const struct parity_run *want, const struct parity_run *got);
 bool parity_equal(const struct parity_run *a, const struct parity_run *b); /* bitwise */
 

@@ -1,6 +1,6 @@
 /*
- * Goal: the registry opens what exists and says clearly what does not; element types, memory and threads behave.
- * Method: direct calls; tables for the element types.
+ * Goal: the registry opens what exists and says clearly what does not; element types, memory and
+ * threads behave. Method: direct calls; tables for the element types.
  */
 #include "kernels/dev.h"
 
@@ -71,7 +71,8 @@ START_TEST(test_refusals)
 }
 END_TEST
 
-/* Without the plugin beside the test program, or with one but no GPU, the error names the plugin or the device. */
+/* Without the plugin beside the test program, or with one but no GPU, the error names the plugin or
+ * the device. */
 START_TEST(test_plugin_absent)
 {
 	struct err e = {0};
@@ -92,11 +93,21 @@ START_TEST(test_dtypes)
 		enum dtype t;
 		const char *name;
 		int64_t count, bytes;
-	} table[] = {{DTYPE_F32, "f32", 3, 12},     {DTYPE_BF16, "bf16", 3, 6},       {DTYPE_F16, "f16", 5, 10},
-		     {DTYPE_I32, "i32", 2, 8},      {DTYPE_Q8_0, "q8_0", 64, 68},     {DTYPE_Q4_0, "q4_0", 32, 18},
-		     {DTYPE_Q4_1, "q4_1", 32, 20},  {DTYPE_Q4_K, "q4_k", 512, 288},   {DTYPE_Q6_K, "q6_k", 256, 210},
-		     {DTYPE_Q8_0, "q8_0", 33, -1},  {DTYPE_Q4_K, "q4_k", 32, -1},     {DTYPE_F32, "f32", -1, -1},
-		     {DTYPE_F32, "f32", 0, 0},      {DTYPE_F32, "f32", INT64_MAX, -1}, {DTYPES, "?", 1, -1}};
+	} table[] = {{DTYPE_F32, "f32", 3, 12},
+		     {DTYPE_BF16, "bf16", 3, 6},
+		     {DTYPE_F16, "f16", 5, 10},
+		     {DTYPE_I32, "i32", 2, 8},
+		     {DTYPE_Q8_0, "q8_0", 64, 68},
+		     {DTYPE_Q4_0, "q4_0", 32, 18},
+		     {DTYPE_Q4_1, "q4_1", 32, 20},
+		     {DTYPE_Q4_K, "q4_k", 512, 288},
+		     {DTYPE_Q6_K, "q6_k", 256, 210},
+		     {DTYPE_Q8_0, "q8_0", 33, -1},
+		     {DTYPE_Q4_K, "q4_k", 32, -1},
+		     {DTYPE_F32, "f32", -1, -1},
+		     {DTYPE_F32, "f32", 0, 0},
+		     {DTYPE_F32, "f32", INT64_MAX, -1},
+		     {DTYPES, "?", 1, -1}};
 	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
 		ck_assert_str_eq(dtype_name(table[i].t), table[i].name);
 		ck_assert_int_eq(dtype_bytes(table[i].t, table[i].count), table[i].bytes);
@@ -142,7 +153,8 @@ END_TEST
 /* The first failure of an operation stays until dev_sync, which clears it. */
 START_TEST(test_first_failure_stays)
 {
-	struct err e = {0}, first = {.code = ERR_DEVICE, .text = "first"}, second = {.code = ERR_MEMORY, .text = "second"};
+	struct err e = {0}, first = {.code = ERR_DEVICE, .text = "first"},
+		   second = {.code = ERR_MEMORY, .text = "second"};
 	struct dev *d;
 	ck_assert_int_eq(dev_open("cpu", 0, 1, &d, &e), 0);
 	ck_assert_int_eq(dev_sync(d, &e), 0);
@@ -156,7 +168,8 @@ START_TEST(test_first_failure_stays)
 END_TEST
 
 #ifdef LLMJOB_FAULT
-/* Every allocation of opening a device fails once: an error, no leak (under ASAN), and the output unchanged. */
+/* Every allocation of opening a device fails once: an error, no leak (under ASAN), and the output
+ * unchanged. */
 START_TEST(test_open_without_memory)
 {
 	for (uint64_t n = 1;; n++) {

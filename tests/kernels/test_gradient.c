@@ -1,7 +1,8 @@
 /*
  * Goal: the backward operations of the reference are the derivatives of its forward operations.
- * Method: for a scalar loss = sum(weights * output) and a random direction u of one input, the central difference
- * (loss(x + h u) - loss(x - h u)) / 2h, summed in double, equals <gradient, u> within 1e-3 of the size of its terms.
+ * Method: for a scalar loss = sum(weights * output) and a random direction u of one input, the
+ * central difference (loss(x + h u) - loss(x - h u)) / 2h, summed in double, equals <gradient, u>
+ * within 1e-3 of the size of its terms.
  */
 #include "tests/kernels/parity.h"
 
@@ -30,10 +31,12 @@ static void teardown(void)
 typedef double loss_fn(void *user);
 
 /* Compares <gradient, u> with the difference along u of the input x (count). */
-static void check_gradient(const char *what, loss_fn *loss, void *user, float *x, const float *gradient, int64_t count)
+static void check_gradient(const char *what, loss_fn *loss, void *user, float *x,
+			   const float *gradient, int64_t count)
 {
 	const float h = 1e-2f;
-	float *u = parity_input(&run, count, DTYPE_F32, 1), *was = parity_space(&run, count, DTYPE_F32);
+	float *u = parity_input(&run, count, DTYPE_F32, 1),
+	      *was = parity_space(&run, count, DTYPE_F32);
 	double want = 0, size = 0, at[2];
 	memcpy(was, x, (size_t)count * sizeof(*x));
 	for (int side = 0; side < 2; side++) {
@@ -47,7 +50,8 @@ static void check_gradient(const char *what, loss_fn *loss, void *user, float *x
 		size += pow((double)gradient[i] * u[i], 2);
 	}
 	double got = (at[0] - at[1]) / (2 * h), off = fabs(got - want) / (sqrt(size) + 1e-3);
-	ck_assert_msg(off < 1e-3, "%s: difference %g, gradient %g, off by %g, seed %d", what, got, want, off, SEED);
+	ck_assert_msg(off < 1e-3, "%s: difference %g, gradient %g, off by %g, seed %d", what, got,
+		      want, off, SEED);
 	ck_assert_msg(size > 0, "%s: no gradient", what);
 }
 
@@ -92,7 +96,8 @@ static double attention_loss(void *user)
 
 START_TEST(test_attention)
 {
-	struct op_attention a = {.b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
+	struct op_attention a = {
+		.b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
 	int64_t rows = a.b * a.tokens, q = rows * a.h * a.d, k = rows * a.g * a.d;
 	a.ldq = a.h * a.d;
 	a.ldk = a.ldv = a.g * a.d;
@@ -164,13 +169,16 @@ START_TEST(test_xent)
 }
 END_TEST
 
-/* rope is linear and orthogonal: its derivative is its inverse, <rope x, y> = <x, inverse y>; and it undoes itself. */
+/* rope is linear and orthogonal: its derivative is its inverse, <rope x, y> = <x, inverse y>; and
+ * it undoes itself. */
 START_TEST(test_rope)
 {
 	struct op_rope a = {.n = 6, .heads = 3, .d = 8, .ld = 26, .theta = 100, .t = DTYPE_F32};
 	int64_t count = a.n * a.ld;
-	float *x = parity_input(&run, count, DTYPE_F32, 1), *y = parity_input(&run, count, DTYPE_F32, 1);
-	float *x0 = parity_space(&run, count, DTYPE_F32), *y0 = parity_space(&run, count, DTYPE_F32);
+	float *x = parity_input(&run, count, DTYPE_F32, 1),
+	      *y = parity_input(&run, count, DTYPE_F32, 1);
+	float *x0 = parity_space(&run, count, DTYPE_F32),
+	      *y0 = parity_space(&run, count, DTYPE_F32);
 	memcpy(x0, x, (size_t)count * sizeof(float));
 	memcpy(y0, y, (size_t)count * sizeof(float));
 	a.position = parity_ids(&run, a.n, 500);
@@ -211,7 +219,8 @@ END_TEST
 /* Decoding with a cache gives the last row of attention over the same tokens. */
 START_TEST(test_decode_is_attention)
 {
-	struct op_attention a = {.b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
+	struct op_attention a = {
+		.b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
 	int64_t rows = a.b * a.tokens, width = a.h * a.d;
 	a.ldq = width;
 	a.ldk = a.ldv = a.g * a.d;
@@ -223,9 +232,11 @@ START_TEST(test_decode_is_attention)
 	op_ref_attention(ref, &a);
 	int32_t length[] = {9, 9};
 	float q[48], o[48];
-	struct op_attention_decode one = {.n = 2, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .kv_type = DTYPE_F32};
+	struct op_attention_decode one = {
+		.n = 2, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .kv_type = DTYPE_F32};
 	for (int64_t i = 0; i < 2; i++)
-		memcpy(q + i * width, (const float *)a.q + (i * 9 + 8) * width, (size_t)width * sizeof(float));
+		memcpy(q + i * width, (const float *)a.q + (i * 9 + 8) * width,
+		       (size_t)width * sizeof(float));
 	one.q = q;
 	one.o = o;
 	one.k_cache = a.k;
@@ -234,7 +245,8 @@ START_TEST(test_decode_is_attention)
 	one.length = length;
 	op_ref_attention_decode(ref, &one);
 	for (int64_t i = 0; i < 2 * width; i++)
-		ck_assert_float_eq_tol(o[i], ((float *)a.o)[(i / width * 9 + 8) * width + i % width], 1e-6f);
+		ck_assert_float_eq_tol(
+			o[i], ((float *)a.o)[(i / width * 9 + 8) * width + i % width], 1e-6f);
 }
 END_TEST
 

@@ -1,8 +1,9 @@
 /*
- * Goal: the fast CPU operations compute what the reference computes, on every instruction set this processor has, and
- * are repeatable bit for bit. Method: each case of op_cases.c runs on "cpu-ref" and on "cpu" with equal inputs; outputs
- * are compared within the case's tolerance. Repeatability compares two runs, and runs with 1, 2 and 3 threads.
- * That the reference itself is right is shown by test_gradient.c (finite differences) and test_quant.c (golden values).
+ * Goal: the fast CPU operations compute what the reference computes, on every instruction set this
+ * processor has, and are repeatable bit for bit. Method: each case of op_cases.c runs on "cpu-ref"
+ * and on "cpu" with equal inputs; outputs are compared within the case's tolerance. Repeatability
+ * compares two runs, and runs with 1, 2 and 3 threads. That the reference itself is right is shown
+ * by test_gradient.c (finite differences) and test_quant.c (golden values).
  */
 #include "tests/kernels/op_cases.h"
 
@@ -35,7 +36,8 @@ static void compare(const struct op_case *c, int s, enum dtype t, struct dev *re
 		cpu_isa_force(cpu_isa_usable(i));
 		run_case(c, c->shapes[s], t, fast, &got);
 		double error = parity_error(&want, &got);
-		ck_assert_msg(error <= 1, "%s on %s, shape %d, %s, seed %d: error %g of the tolerance", c->name,
+		ck_assert_msg(error <= 1,
+			      "%s on %s, shape %d, %s, seed %d: error %g of the tolerance", c->name,
 			      cpu_isa_usable(i)->name, s, dtype_name(t), SEED, error);
 		parity_end(&got);
 	}
@@ -69,8 +71,10 @@ START_TEST(test_repeatable)
 			for (int i = 1; i < (c->by_threads ? 2 : 4); i++) {
 				struct dev *other = open_dev("cpu", threads[i]);
 				run_case(c, c->shapes[s], (enum dtype)t, other, &again);
-				ck_assert_msg(parity_equal(&first, &again), "%s, shape %d, %s, seed %d: %d threads differ",
-					      c->name, s, dtype_name((enum dtype)t), SEED, threads[i]);
+				ck_assert_msg(parity_equal(&first, &again),
+					      "%s, shape %d, %s, seed %d: %d threads differ",
+					      c->name, s, dtype_name((enum dtype)t), SEED,
+					      threads[i]);
 				parity_end(&again);
 				dev_close(other);
 			}
@@ -80,12 +84,22 @@ START_TEST(test_repeatable)
 }
 END_TEST
 
-/* An unusable product (rows that overlap) must come back from dev_sync as one error, and only once. */
+/* An unusable product (rows that overlap) must come back from dev_sync as one error, and only once.
+ */
 START_TEST(test_failure_sticks)
 {
 	struct dev *d = open_dev("cpu", 1);
 	float x[16] = {0};
-	struct op_matmul a = {.m = 2, .n = 2, .k = -1, .a = x, .b = x, .c = x, .lda = 2, .ldb = 2, .ldc = 2, .alpha = 1};
+	struct op_matmul a = {.m = 2,
+			      .n = 2,
+			      .k = -1,
+			      .a = x,
+			      .b = x,
+			      .c = x,
+			      .lda = 2,
+			      .ldb = 2,
+			      .ldc = 2,
+			      .alpha = 1};
 	struct err e = {0};
 	dev_ops(d)->matmul(d, &a);
 	a.k = 2;
@@ -100,7 +114,8 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("ops");
-	TCase *parity = tcase_create("parity"), *repeat = tcase_create("repeatable"), *failure = tcase_create("failure");
+	TCase *parity = tcase_create("parity"), *repeat = tcase_create("repeatable"),
+	      *failure = tcase_create("failure");
 	tcase_set_timeout(parity, 300);
 	tcase_set_timeout(repeat, 300);
 	tcase_add_loop_test(parity, test_parity, 0, op_case_count);

@@ -1,7 +1,8 @@
 /*
- * Goal: GGUF blocks decode to what the gguf package decodes them to, and f16 and bf16 conversions are exact.
- * Method: golden blocks (tests/golden/make_quants.py) through quant_decode and through the convert and quant_matmul
- * operations of both kinds (a product with the identity gives the weights back); all 65536 f16 and bf16 patterns back and forth.
+ * Goal: GGUF blocks decode to what the gguf package decodes them to, and f16 and bf16 conversions
+ * are exact. Method: golden blocks (tests/golden/make_quants.py) through quant_decode and through
+ * the convert and quant_matmul operations of both kinds (a product with the identity gives the
+ * weights back); all 65536 f16 and bf16 patterns back and forth.
  */
 #include "kernels/quant.h"
 
@@ -26,7 +27,8 @@ static const struct golden {
 };
 enum { GOLDEN = sizeof(golden) / sizeof(*golden) };
 
-/* A fused multiply-add may round differently: one part in 2^22 of the largest value that the block's scales allow. */
+/* A fused multiply-add may round differently: one part in 2^22 of the largest value that the
+ * block's scales allow. */
 static void check_values(const struct golden *g, const float *got, const char *how)
 {
 	float want[QUANTS_ELEMENTS], largest = 0;
@@ -34,8 +36,9 @@ static void check_values(const struct golden *g, const float *got, const char *h
 	for (int i = 0; i < QUANTS_ELEMENTS; i++)
 		largest = fmaxf(largest, fabsf(want[i]));
 	for (int i = 0; i < QUANTS_ELEMENTS; i++)
-		ck_assert_msg(fabsf(got[i] - want[i]) <= largest * 0x1p-22f, "%s by %s, element %d: %g, not %g",
-			      dtype_name(g->t), how, i, got[i], want[i]);
+		ck_assert_msg(fabsf(got[i] - want[i]) <= largest * 0x1p-22f,
+			      "%s by %s, element %d: %g, not %g", dtype_name(g->t), how, i, got[i],
+			      want[i]);
 }
 
 START_TEST(test_golden_decode)
@@ -69,13 +72,14 @@ START_TEST(test_golden_operations)
 		for (int i = 0; i < k; i++)
 			x[i * k + i] = 1;
 		for (int from = 0; from < k; from += 16) /* 16 rows: the decoding path */
-			dev_ops(d)->quant_matmul(d, &(struct op_quant_matmul){.m = 16,
-									      .n = QUANTS_ELEMENTS / k,
-									      .k = k,
-									      .x = x + from * k,
-									      .w = g->blocks,
-									      .w_type = g->t,
-									      .y = y + from * QUANTS_ELEMENTS / k});
+			dev_ops(d)->quant_matmul(
+				d, &(struct op_quant_matmul){.m = 16,
+							     .n = QUANTS_ELEMENTS / k,
+							     .k = k,
+							     .x = x + from * k,
+							     .w = g->blocks,
+							     .w_type = g->t,
+							     .y = y + from * QUANTS_ELEMENTS / k});
 		ck_assert_int_eq(dev_sync(d, &e), 0);
 		for (int i = 0; i < QUANTS_ELEMENTS; i++) /* y (k, n) is W transposed */
 			got[i] = y[i % k * (QUANTS_ELEMENTS / k) + i / k];
@@ -109,7 +113,7 @@ START_TEST(test_half_rounding)
 		float in;
 		uint16_t f16, bf16;
 	} table[] = {{1, 0x3c00, 0x3f80},
-		     {1 + 0x1p-11f, 0x3c00, 0x3f80},             /* a tie goes to even */
+		     {1 + 0x1p-11f, 0x3c00, 0x3f80}, /* a tie goes to even */
 		     {1 + 3 * 0x1p-11f, 0x3c02, 0x3f80},
 		     {1 + 0x1p-11f + 0x1p-20f, 0x3c01, 0x3f80},
 		     {1 + 0x1p-8f, 0x3c04, 0x3f80},
@@ -125,9 +129,10 @@ START_TEST(test_half_rounding)
 		     {-0.0f, 0x8000, 0x8000},
 		     {INFINITY, 0x7c00, 0x7f80}};
 	for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
-		ck_assert_msg(f32_to_f16(table[i].in) == table[i].f16, "f16 of %g: %04x", table[i].in, f32_to_f16(table[i].in));
-		ck_assert_msg(f32_to_bf16(table[i].in) == table[i].bf16, "bf16 of %g: %04x", table[i].in,
-			      f32_to_bf16(table[i].in));
+		ck_assert_msg(f32_to_f16(table[i].in) == table[i].f16, "f16 of %g: %04x",
+			      table[i].in, f32_to_f16(table[i].in));
+		ck_assert_msg(f32_to_bf16(table[i].in) == table[i].bf16, "bf16 of %g: %04x",
+			      table[i].in, f32_to_bf16(table[i].in));
 	}
 }
 END_TEST

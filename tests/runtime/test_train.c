@@ -14,6 +14,7 @@
 #include "runtime/data.h"
 #include "runtime/safetensors.h"
 #include "runtime/weights.h"
+#include "tests/runtime/bytes.h"
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
@@ -34,52 +35,6 @@ static char folder[64]; /* model/, corpus, and a checkpoint folder a run */
 
 /* -- what the ranks train: a model folder and a corpus -- */
 
-/* GPT-2's printable stand-in for a byte. */
-static void byte_symbol(int b, char out[4])
-{
-	bool plain = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
-	int code = b, before = 0;
-
-	for (int i = 0; i < b; i++)
-		before += !((i >= 33 && i <= 126) || (i >= 161 && i <= 172) || i >= 174);
-	if (!plain)
-		code = 256 + before;
-	if (code < 128)
-		snprintf(out, 4, "%c", code);
-	else
-		snprintf(out, 4, "%c%c", 0xc0 | code >> 6, 0x80 | (code & 63));
-}
-
-static void write_tokenizer(const char *path)
-{
-	buf_auto struct buf b;
-	struct jsonw w;
-	char symbol[4];
-
-	buf_init(&b, 1 << 20);
-	jsonw_init(&w, &b);
-	jsonw_open(&w, NULL, '{');
-	jsonw_open(&w, "pre_tokenizer", '{');
-	jsonw_str(&w, "type", "ByteLevel");
-	jsonw_bool(&w, "add_prefix_space", false);
-	jsonw_bool(&w, "use_regex", true);
-	jsonw_close(&w);
-	jsonw_open(&w, "model", '{');
-	jsonw_str(&w, "type", "BPE");
-	jsonw_open(&w, "vocab", '{');
-	for (int i = 0; i < 256; i++) {
-		byte_symbol(i, symbol);
-		jsonw_int(&w, symbol, i);
-	}
-	jsonw_close(&w);
-	jsonw_open(&w, "merges", '[');
-	jsonw_close(&w);
-	jsonw_close(&w);
-	jsonw_close(&w);
-	ck_assert(!jsonw_end(&w));
-	golden_write(path, b.data, b.len);
-}
-
 static void write_corpus(const char *path)
 {
 	buf_auto struct buf b;
@@ -95,16 +50,6 @@ static void write_corpus(const char *path)
 	golden_write(path, b.data, b.len);
 }
 
-static void link_golden(const char *name)
-{
-	char from[1024], to[256];
-
-	ck_assert_ptr_nonnull(realpath(GOLDEN "tiny-llama", from));
-	snprintf(from + strlen(from), 128, "/%s", name);
-	snprintf(to, sizeof(to), "%s/model/%s", folder, name);
-	ck_assert_int_eq(symlink(from, to), 0);
-}
-
 static const char *in_folder(const char *name)
 {
 	static char path[8][256];
@@ -118,10 +63,7 @@ static const char *in_folder(const char *name)
 static void setup(void)
 {
 	golden_folder(folder);
-	ck_assert(!io_mkdirs(in_folder("model"), 0755, &e));
-	link_golden("config.json");
-	link_golden("model.safetensors");
-	write_tokenizer(in_folder("model/tokenizer.json"));
+	bytes_model(folder);
 	write_corpus(in_folder("corpus.txt"));
 }
 

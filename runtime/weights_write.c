@@ -1,0 +1,332 @@
+/*
+ * weights_write: builds a Hugging Face folder under a temporary name beside the final one; commit
+ * renames it into place, replacing an older one in one step where the file system can. The family's
+ * list of tensors fixes the layout of model.safetensors before the first tensor comes, so each is
+ * written once, at its place, in any order, and commit knows what is missing. All tensors are
+ * stored in one type, the first one's. Declared in weights.h. Called by train.c when a training has
+ * finished.
+ */
+#include "runtime/weights.h"
+
+#include "base/io.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "runtime/family.h"
+#include "runtime/safetensors.h"
+#include "runtime/tok_def.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define CHUNK           (64 << 10) /* elements converted at a time */
+#define TOKENIZER_LIMIT ((size_t)256 << 20)
+#define EXCHANGE        2 /* RENAME_EXCHANGE of linux/fs.h */
+
+struct hf_writer {
+	char folder[LIMIT_PATH_BYTES], temporary[LIMIT_PATH_BYTES];
+	struct model_config config;
+	int fd; /* model.safetensors */
+	enum dtype store;
+	int64_t data_start;                /* 0 until the first tensor */
+	struct safetensors_entry *entries; /* family order */
+	bool *written;
+	int count;
+};
+
+static int join(char out[LIMIT_PATH_BYTES], const char *folder, const char *name, struct err *e)
+{
+	if (snprintf(out, LIMIT_PATH_BYTES, "%s/%s", folder, name) >= LIMIT_PATH_BYTES)
+		return err_set(e, ERR_USER, "%s: path too long", folder);
+	return 0;
+}
+
+static int write_text(const struct hf_writer *w, const char *name, const struct buf *text,
+		      struct err *e)
+{
+	char path[LIMIT_PATH_BYTES];
+	int rc = join(path, w->temporary, name, e);
+	if (!rc && !buf_ok(text))
+		rc = err_set(e, ERR_MEMORY, "%s: no memory to write it", path);
+	return rc ? rc : io_write_file(path, text->data, text->len, 0644, e);
+}
+
+/* -- the tokenizer -- */
+
+/* Copies a file that the source folder may lack. */
+static int copy_file(const struct hf_writer *w, const char *from, const char *name, struct err *e)
+{
+	char path[LIMIT_PATH_BYTES];
+	buf_auto struct buf text;
+	buf_init(&text, TOKENIZER_LIMIT);
+	int rc = join(path, from, name, e);
+	if (rc || !io_exists(path))
+		return rc;
+	rc = io_read_file(path, TOKENIZER_LIMIT, &text, e);
+	return rc ? rc : write_text(w, name, &text, e);
+}
+
+static void write_token(struct jsonw *w, const char *key, const struct tok_def *d, int32_t id)
+{
+	if (id >= 0 && id < d->vocab)
+		jsonw_strn(w, key, d->tokens[id].s, d->tokens[id].len);
+	else
+		jsonw_null(w, key);
+}
+
+static int write_tokenizer_config(const struct hf_writer *w, const struct gguf *g,
+				  const struct tok_def *d, struct err *e)
+{
+	struct gguf_str template;
+	struct jsonw j;
+	buf_auto struct buf text;
+	buf_init(&text, TOKENIZER_LIMIT);
+	jsonw_init(&j, &text);
+	jsonw_open(&j, NULL, '{');
+	jsonw_str(&j, "tokenizer_class", "PreTrainedTokenizerFast");
+	jsonw_int(&j, "model_max_length", w->config.context);
+	jsonw_bool(&j, "clean_up_tokenization_spaces", false);
+	write_token(&j, "bos_token", d, d->bos);
+	write_token(&j, "eos_token", d, d->eos);
+	write_token(&j, "pad_token", d, w->config.pad_id);
+	if (!gguf_string(g, "tokenizer.chat_template", &template, NULL))
+		jsonw_strn(&j, "chat_template", template.s, template.len);
+	jsonw_close(&j);
+	jsonw_end(&j);
+	return write_text(w, "tokenizer_config.json", &text, e);
+}
+
+static int convert_tokenizer(const struct hf_writer *w, const struct gguf *g, struct err *e)
+{
+	struct arena *a = arena_create(TOK_ARENA_BYTES);
+	struct tok_def d;
+	buf_auto struct buf text;
+	buf_init(&text, TOKENIZER_LIMIT);
+	int rc = a ? tok_def_gguf(g, a, &d, e)
+		   : err_set(e, ERR_MEMORY, "no memory to write a tokenizer");
+	if (!rc)
+		rc = tok_def_write(&d, &text, e);
+	if (!rc)
+		rc = write_text(w, "tokenizer.json", &text, e);
+	if (!rc)
+		rc = write_tokenizer_config(w, g, &d, e);
+	arena_destroy(a);
+	return rc;
+}
+
+static int write_tokenizer(const struct hf_writer *w, const struct weights *from, struct err *e)
+{
+	static const char *const files[] = {"tokenizer.json", "tokenizer_config.json",
+					    "special_tokens_map.json", "chat_template.jinja"};
+	int rc = 0;
+	if (weights_gguf(from))
+		return convert_tokenizer(w, weights_gguf(from), e);
+	for (size_t i = 0; !rc && i < sizeof files / sizeof *files; i++)
+		rc = copy_file(w, weights_path(from), files[i], e);
+	return rc;
+}
+
+/* -- creating -- */
+
+static int list_tensors(struct hf_writer *w, struct err *e)
+{
+	w->count = family_tensor_count(&w->config);
+	w->entries = mem_array((size_t)w->count, sizeof *w->entries);
+	w->written = mem_array((size_t)w->count, sizeof *w->written);
+	if (!w->entries || !w->written)
+		return err_set(e, ERR_MEMORY, "%s: no memory to write it", w->folder);
+	for (int i = 0; i < w->count; i++) {
+		struct family_tensor f;
+		family_tensor(&w->config, i, &f);
+		struct safetensors_entry *x = &w->entries[i];
+		memcpy(x->name, f.name, sizeof f.name);
+		x->dims = f.dims;
+		x->shape[0] = f.shape[0];
+		x->shape[1] = f.shape[1];
+	}
+	return 0;
+}
+
+static int create(struct hf_writer *w, const char *folder, const struct weights *tokenizer_from,
+		  struct err *e)
+{
+	char path[LIMIT_PATH_BYTES];
+	uint32_t random;
+	size_t n = strlen(folder);
+	while (n > 1 && folder[n - 1] == '/')
+		n--;
+	int rc = io_random(&random, sizeof random, e);
+	if (rc)
+		return rc;
+	if (snprintf(w->folder, sizeof w->folder, "%.*s", (int)n, folder) >= LIMIT_PATH_BYTES ||
+	    snprintf(w->temporary, sizeof w->temporary, "%.*s.%08x.partial", (int)n, folder,
+		     random) >= LIMIT_PATH_BYTES)
+		return err_set(e, ERR_USER, "%s: path too long", folder);
+	rc = list_tensors(w, e);
+	if (!rc)
+		rc = io_mkdirs(w->temporary, 0755, e);
+	if (!rc)
+		rc = join(path, w->temporary, "model.safetensors", e);
+	if (rc)
+		return rc;
+	w->fd = io_create(path, 0644, e);
+	if (w->fd < 0)
+		return w->fd;
+	return tokenizer_from ? write_tokenizer(w, tokenizer_from, e) : 0;
+}
+
+int hf_writer_create(const char *folder, const struct model_config *c,
+		     struct weights *tokenizer_from, struct hf_writer **out, struct err *e)
+{
+	int rc = model_config_check(c, e);
+	if (rc)
+		return rc;
+	struct hf_writer *w = mem_zalloc(sizeof *w);
+	if (!w)
+		return err_set(e, ERR_MEMORY, "%s: no memory to write it", folder);
+	w->fd = -1;
+	w->config = *c;
+	rc = create(w, folder, tokenizer_from, e);
+	if (rc) {
+		hf_writer_destroy(w);
+		return rc;
+	}
+	*out = w;
+	return 0;
+}
+
+/* -- tensors -- */
+
+static int write_header(struct hf_writer *w, enum dtype store, struct err *e)
+{
+	static const char *const metadata[] = {"format", "pt", NULL};
+	for (int i = 0; i < w->count; i++) {
+		struct safetensors_entry *x = &w->entries[i];
+		x->type = store;
+		x->bytes = dtype_bytes(store, x->shape[0] * (x->dims > 1 ? x->shape[1] : 1));
+	}
+	buf_auto struct buf header;
+	buf_init(&header, SAFETENSORS_HEADER_LIMIT);
+	int rc = safetensors_header(w->entries, w->count, metadata, 0, &header, e);
+	if (!rc)
+		rc = io_write_full(w->fd, header.data, header.len, e);
+	if (rc)
+		return rc;
+	w->store = store;
+	w->data_start = (int64_t)header.len;
+	return 0;
+}
+
+static int write_data(struct hf_writer *w, const float *data, int64_t count, struct err *e)
+{
+	if (w->store == DTYPE_F32)
+		return io_write_full(w->fd, data, (size_t)count * sizeof *data, e);
+	mem_autofree uint16_t *part = mem_array(CHUNK, sizeof *part);
+	if (!part)
+		return err_set(e, ERR_MEMORY, "no memory to convert a tensor");
+	int rc = 0;
+	for (int64_t at = 0, n; at < count && !rc; at += n) {
+		n = count - at < CHUNK ? count - at : CHUNK;
+		for (int64_t i = 0; i < n; i++)
+			part[i] = f32_to_bf16(data[at + i]);
+		rc = io_write_full(w->fd, part, (size_t)n * sizeof *part, e);
+	}
+	return rc;
+}
+
+int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int64_t *shape,
+		     const float *data, enum dtype store, struct err *e)
+{
+	int64_t offset = 0;
+	int i = 0;
+	if (store != DTYPE_F32 && store != DTYPE_BF16)
+		return err_set(e, ERR_BUG, "tensor %s: stored as %s", name, dtype_name(store));
+	int rc = w->data_start ? 0 : write_header(w, store, e);
+	if (rc)
+		return rc;
+	for (; i < w->count && strcmp(w->entries[i].name, name); i++)
+		offset += w->entries[i].bytes;
+	const struct safetensors_entry *x = &w->entries[i];
+	if (i == w->count || store != w->store || dims != x->dims || shape[0] != x->shape[0] ||
+	    (dims == 2 && shape[1] != x->shape[1]))
+		return err_set(e, ERR_BUG, "tensor %s does not belong to this model", name);
+	if (lseek(w->fd, w->data_start + offset, SEEK_SET) < 0)
+		return err_sys(e, ERR_DATA, errno, "%s", w->temporary);
+	rc = write_data(w, data, shape[0] * (dims > 1 ? shape[1] : 1), e);
+	if (rc)
+		return err_wrap(e, "%s", w->temporary);
+	w->written[i] = true;
+	return 0;
+}
+
+/* -- committing -- */
+
+static int write_configs(const struct hf_writer *w, struct err *e)
+{
+	const struct {
+		const char *key;
+		int32_t id;
+	} ids[] = {
+		{"bos_token_id", w->config.bos_id},
+		{"eos_token_id", w->config.eos_id},
+		{"pad_token_id", w->config.pad_id},
+	};
+	struct jsonw j;
+	buf_auto struct buf config, generation;
+	buf_init(&config, 1 << 16);
+	buf_init(&generation, 1 << 16);
+	jsonw_init(&j, &config);
+	family_config_write(&w->config, w->store, &j);
+	jsonw_end(&j);
+	jsonw_init(&j, &generation);
+	jsonw_open(&j, NULL, '{');
+	for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
+		if (ids[i].id >= 0)
+			jsonw_int(&j, ids[i].key, ids[i].id);
+	jsonw_close(&j);
+	jsonw_end(&j);
+	int rc = write_text(w, "generation_config.json", &generation, e);
+	return rc ? rc : write_text(w, "config.json", &config, e);
+}
+
+/* Puts the temporary folder in place of one that may stand there. */
+static int replace(struct hf_writer *w, struct err *e)
+{
+	if (!io_exists(w->folder))
+		return io_rename(w->temporary, w->folder, e);
+	if (!syscall(SYS_renameat2, AT_FDCWD, w->temporary, AT_FDCWD, w->folder, EXCHANGE))
+		return io_remove_tree(w->temporary, e);
+	/* a file system without exchange: a moment without the folder */
+	int rc = io_remove_tree(w->folder, e);
+	return rc ? rc : io_rename(w->temporary, w->folder, e);
+}
+
+int hf_writer_commit(struct hf_writer *w, struct err *e)
+{
+	for (int i = 0; i < w->count; i++)
+		if (!w->written[i])
+			return err_set(e, ERR_BUG, "%s: tensor %s was not written", w->folder,
+				       w->entries[i].name);
+	int rc = io_fsync(w->fd, e);
+	if (!rc)
+		rc = write_configs(w, e);
+	if (!rc)
+		rc = replace(w, e);
+	if (!rc)
+		w->temporary[0] = 0;
+	return rc;
+}
+
+void hf_writer_destroy(struct hf_writer *w)
+{
+	if (!w)
+		return;
+	io_close(w->fd);
+	if (w->temporary[0])
+		io_remove_tree(w->temporary, NULL);
+	mem_free(w->entries);
+	mem_free(w->written);
+	mem_free(w);
+}

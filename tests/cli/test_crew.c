@@ -1,0 +1,164 @@
+/*
+ * Goal: the agents of a standalone run are started with the agreed flags, started again when they
+ * end, and ended. Method: a shell script stands for the agent: it writes its arguments to its log
+ * and sleeps, or ends at once.
+ */
+#include "cli/crew.h"
+#include "base/clock.h"
+#include "base/io.h"
+
+#include <check.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+static char folder[] = "/tmp/test_crew.XXXXXX";
+static char agent[64];
+static struct crew crew;
+static struct arena *arena;
+
+static void write_agent(const char *body)
+{
+	struct err e;
+	char text[512];
+	snprintf(text, sizeof text, "#!/bin/sh\n%s\n", body);
+	ck_assert_int_eq(io_write_file(agent, text, strlen(text), 0755, &e), 0);
+}
+
+static void setup(void)
+{
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	snprintf(agent, sizeof agent, "%s/agent", folder);
+	arena = arena_create(1 << 20);
+	const struct crew_conf conf = {
+		.agent = agent, .rank_program = "/r", .folder = folder, .job = "j"};
+	crew_init(&crew, &conf);
+	clock_set_real();
+}
+
+static void teardown(void)
+{
+	struct err e;
+	crew_shrink(&crew, 0, 0);
+	arena_destroy(arena);
+	io_remove_tree(folder, &e);
+}
+
+static void wait_log(int replica, struct buf *out)
+{
+	char path[128];
+	struct err e;
+	int64_t until = clock_ms() + 10000;
+	buf_init(out, 4096);
+	do {
+		poll(NULL, 0, 2);
+		buf_reset(out);
+		ck_assert_int_eq(
+			io_read_file(crew_log(&crew, replica, path, sizeof path), 4096, out, &e),
+			0);
+	} while ((!out->len || out->data[out->len - 1] != '\n') && clock_ms() < until);
+	ck_assert_uint_gt(out->len, 0);
+}
+
+static int wait_end(void)
+{
+	int64_t until = clock_ms() + 10000;
+	int i;
+	while ((i = crew_reap(&crew)) < 0 && clock_ms() < until)
+		poll(NULL, 0, 2);
+	return i;
+}
+
+START_TEST(test_flags)
+{
+	struct err e = {.text = ""};
+	struct buf log buf_auto;
+	char expect[512];
+	write_agent("echo \"$@\"; exec sleep 1000");
+	ck_assert_msg(!crew_keep(&crew, 2, &e), "%s", e.text);
+	ck_assert_int_eq(crew.count, 2);
+	ck_assert_uint_eq(crew.starts, 2);
+	wait_log(1, &log);
+	const struct crew_member *m = &crew.members[1];
+	snprintf(expect, sizeof expect,
+		 "--job-dir %s/job --run-dir %s/run-1 --listen 127.0.0.1:%u --serve-listen "
+		 "127.0.0.1:%u --replica 1 "
+		 "--pod j-1 --pod-uid %s --node local --rank-program /r\n",
+		 folder, folder, m->port, m->serve_port, m->uid);
+	ck_assert_str_eq(log.data, expect);
+	struct member *members = crew_members(&crew, arena);
+	snprintf(expect, sizeof expect, "127.0.0.1:%u", m->port);
+	ck_assert_str_eq(members[1].address, expect);
+	ck_assert_str_eq(members[1].pod, "j-1");
+	ck_assert_str_ne(members[0].uid, members[1].uid);
+	ck_assert_int_ne(crew.members[0].port, m->port);
+	ck_assert_int_eq(crew_keep(&crew, 2, &e), 0); /* nothing to do */
+	ck_assert_uint_eq(crew.starts, 2);
+}
+END_TEST
+
+START_TEST(test_started_again)
+{
+	struct err e;
+	write_agent("exit 68");
+	ck_assert_int_eq(crew_keep(&crew, 1, &e), 0);
+	uint16_t port = crew.members[0].port;
+	char uid[33];
+	snprintf(uid, sizeof uid, "%s", crew.members[0].uid);
+	ck_assert_int_eq(wait_end(), 0);
+	ck_assert_int_eq(crew.members[0].status, 68);
+	ck_assert_int_eq(crew.members[0].ended, 1);
+	ck_assert_str_eq(crew_members(&crew, arena)[0].address, "");
+	ck_assert_int_eq(crew_keep(&crew, 1, &e), 0); /* too soon */
+	ck_assert_uint_eq(crew.starts, 1);
+	clock_set_fake(clock_ms() + 1001, 0);
+	ck_assert_int_eq(crew_keep(&crew, 1, &e), 0);
+	clock_set_real();
+	ck_assert_uint_eq(crew.starts, 2);
+	ck_assert_int_eq(crew.members[0].port, port);
+	ck_assert_str_ne(crew.members[0].uid, uid);
+	ck_assert_int_eq(wait_end(), 0);
+}
+END_TEST
+
+START_TEST(test_shrink)
+{
+	struct err e;
+	pid_t pids[3];
+	write_agent("trap '' TERM; while :; do sleep 0.1; done");
+	ck_assert_int_eq(crew_keep(&crew, 3, &e), 0);
+	for (int i = 0; i < 3; i++)
+		pids[i] = crew.members[i].child.pid;
+	crew_shrink(&crew, 1, 20);
+	ck_assert_int_eq(crew.count, 1);
+	ck_assert_int_eq(kill(pids[0], 0), 0);
+	ck_assert_int_eq(kill(pids[1], 0), -1);
+	ck_assert_int_eq(kill(pids[2], 0), -1);
+}
+END_TEST
+
+START_TEST(test_bad)
+{
+	struct err e = {.text = ""};
+	ck_assert_int_eq(crew_keep(&crew, CREW_MEMBERS + 1, &e), -ERR_USER);
+	ck_assert_int_eq(crew_keep(&crew, 1, &e), -ERR_USER);
+	ck_assert_ptr_nonnull(strstr(e.text, agent)); /* no such program */
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("crew");
+	TCase *t = tcase_create("crew");
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, test_flags);
+	tcase_add_test(t, test_started_again);
+	tcase_add_test(t, test_shrink);
+	tcase_add_test(t, test_bad);
+	suite_add_tcase(suite, t);
+	SRunner *r = srunner_create(suite);
+	srunner_run_all(r, CK_NORMAL);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

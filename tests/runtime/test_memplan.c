@@ -1,0 +1,98 @@
+/*
+ * Goal: the plan is what is allocated, and absurd sizes are refused with a figure, never wrapped.
+ * Method: models of many shapes are created (a plan that is too small stops model_create by
+ * assertion) and compared with their plan; extreme configurations; saturating arithmetic.
+ */
+#include "runtime/memplan.h"
+
+#include "tests/runtime/tiny.h"
+#include "tests/unit.h"
+
+static struct err e;
+
+START_TEST(models_fit_their_plan)
+{
+	static const char *const targets[] = {"q_proj", "down_proj", NULL};
+	struct dev *d;
+
+	ck_assert(!dev_open("cpu", 0, 1, &d, &e));
+	for (int i = 0; i < 64; i++) {
+		struct model_conf c = {.config = tiny_config(i & 1),
+				       .t = i & 2 ? DTYPE_BF16 : DTYPE_F32,
+				       .train = i & 4,
+				       .lora_rank = i & 8 ? 3 : 0,
+				       .lora_alpha = 3,
+				       .lora_targets = targets,
+				       .micro_sequences = i & 16 ? 5 : 1,
+				       .sequence_length = i & 32 ? 7 : 1,
+				       .kv_capacity = 9};
+		struct memplan p;
+		struct model *m;
+
+		ck_assert_msg(!memplan_model(&c, NULL, &p, &e), "%s", e.text);
+		ck_assert_msg(!model_create(d, &c, &m, &e), "%s", e.text);
+		ck_assert_int_eq(model_memory_bytes(m), p.total);
+		if (c.train)
+			ck_assert_int_eq(p.master, model_trainable(m) * 4);
+		model_destroy(m);
+	}
+	dev_close(d);
+}
+END_TEST
+
+START_TEST(figures_of_smollm2)
+{
+	struct model_conf c = {.config = {.architecture = "llama",
+					  .vocab = 49152,
+					  .dim = 576,
+					  .layers = 30,
+					  .heads = 9,
+					  .kv_heads = 3,
+					  .head_dim = 64,
+					  .ffn_dim = 1536,
+					  .context = 2048,
+					  .norm_eps = 1e-5f,
+					  .rope_theta = 1e4f,
+					  .tied_embeddings = true,
+					  .bos_id = -1,
+					  .eos_id = -1,
+					  .pad_id = -1},
+			       .t = DTYPE_BF16,
+			       .train = true,
+			       .micro_sequences = 4,
+			       .sequence_length = 512};
+	struct memplan p;
+
+	ck_assert_msg(!memplan_model(&c, NULL, &p, &e), "%s", e.text);
+	ck_assert_int_ge(p.master, 134515008LL * 4);
+	ck_assert_int_lt(p.master, 134515008LL * 4 + 65536);
+	ck_assert_int_eq(p.copy, p.master / 2);
+	ck_assert_int_eq(p.optimizer, 2 * p.master);
+	ck_assert_int_eq(p.weights, 0);
+	ck_assert_int_gt(p.saved, 2048LL * 30 * 5760 * 2); /* numbers a token and layer, BF16 */
+	ck_assert_int_lt(p.saved, 2048LL * 30 * 5900 * 2);
+	ck_assert_int_eq(memplan_require(&p, p.total, &e), 0);
+	ck_assert_int_eq(memplan_require(&p, p.total - 1, &e), -ERR_MEMORY);
+	ck_assert_ptr_nonnull(strstr(e.text, "MiB"));
+}
+END_TEST
+
+START_TEST(absurd_sizes_saturate)
+{
+	struct model_conf c = {.config = tiny_config(true), .train = true};
+	struct memplan p;
+
+	ck_assert_int_eq(memplan_times(1LL << 62, 4), INT64_MAX);
+	ck_assert_int_eq(memplan_plus(INT64_MAX, 1), INT64_MAX);
+	ck_assert_int_eq(memplan_times(3, 4), 12);
+	c.micro_sequences = 1LL << 40;
+	c.sequence_length = 1LL << 40;
+	ck_assert_msg(!memplan_model(&c, NULL, &p, &e), "%s", e.text);
+	ck_assert_int_eq(p.total, INT64_MAX);
+	ck_assert_int_eq(memplan_require(&p, 1LL << 50, &e), -ERR_MEMORY);
+	c.config.vocab = INT64_MAX / 4;
+	ck_assert_int_lt(memplan_model(&c, NULL, &p, &e), 0);
+}
+END_TEST
+
+UNIT_MAIN("memplan", models_fit_their_plan, figures_of_smollm2, absurd_sizes_saturate)

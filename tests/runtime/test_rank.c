@@ -1,0 +1,218 @@
+/*
+ * Goal: a rank follows its agent: it opens by prepare and start, takes stop and checkpoint as
+ * flags, ends at once when the agent is gone, whatever it is doing, and says why it failed. Method:
+ * the rank in a child process, this test as its agent.
+ */
+#include "runtime/rank.h"
+
+#include "base/exitcode.h"
+#include "runtime/sched.h"
+#include "tests/runtime/agent.h"
+#include "tests/runtime/bytes.h"
+#include "tests/unit.h"
+
+#include <math.h>
+#include <signal.h>
+
+static char folder[64];
+static struct agent a;
+static struct rank r; /* in the child */
+
+static void setup(void)
+{
+	golden_folder(folder);
+	bytes_model(folder);
+}
+
+static void teardown(void)
+{
+	golden_remove(folder);
+}
+
+static void spec_of(struct jobspec *s, enum task task)
+{
+	static char text[2048];
+	static struct arena *arena;
+	json_auto struct json *v = NULL;
+	struct err e = {0};
+
+	arena = arena ? arena : arena_create(1 << 20);
+	snprintf(text, sizeof(text),
+		 "{\"apiVersion\":\"llmjob.dev/"
+		 "v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":\"j\","
+		 "\"namespace\":\"n\",\"uid\":\"u\",\"generation\":1},\"spec\":{\"storage\":[{"
+		 "\"name\":\"s\",\"scratch\":\"1Gi\","
+		 "\"mountPath\":\"/tmp\"}],\"model\":{\"source\":\"%s/model\"},%s}}",
+		 folder,
+		 task == TASK_SERVE
+			 ? "\"serve\":{\"modelName\":\"m\"}"
+			 : "\"checkpoint\":{\"path\":\"/tmp/x\"},\"train\":{\"data\":{\"train\":\"/"
+			   "tmp/c\"},\"steps\":5,"
+			   "\"sequenceLength\":16,\"batchSequences\":4,\"output\":\"/tmp/o\"}");
+	ck_assert_msg(!json_parse(text, strlen(text), &v, &e), "%s", e.text);
+	ck_assert_msg(!jobspec_decode(v, arena, s, &e), "%s", e.text);
+}
+
+/* Opens, reports flags as they come, until both were seen. */
+static int body_flags(int fd)
+{
+	struct err e = {0};
+
+	if (rank_open(&r, fd, NULL, &e)) {
+		rank_send_failed(&r, &e);
+		return (int)exit_class_of(e.code);
+	}
+	while (!atomic_load(&r.checkpoint) || !atomic_load(&r.stop))
+		usleep(500);
+	rank_send_fields(&r, WIRE_STEP,
+			 (struct rank_field[]){{"step", 12, NULL},
+					       {"loss", 0.5, NULL},
+					       {"grad_norm", (double)NAN, NULL},
+					       {"text", 0, "a \"b\""},
+					       {NULL, 0, NULL}},
+			 &e);
+	rank_send_done(&r, 12, NULL, &e);
+	rank_close(&r);
+	return EXIT_CLASS_DRAINED;
+}
+
+/* Opens and is stuck for ever. */
+static int body_stuck(int fd)
+{
+	struct err e = {0};
+
+	if (rank_open(&r, fd, NULL, &e))
+		return 1;
+	rank_send_fields(&r, WIRE_LOADED,
+			 (struct rank_field[]){{"steps", 1, NULL}, {NULL, 0, NULL}}, &e);
+	for (;;)
+		pause();
+}
+
+/* Opens a serving rank and echoes the ids of requests as they are taken. */
+static int body_requests(int fd)
+{
+	struct err e = {0};
+
+	if (rank_open(&r, fd, NULL, &e))
+		return 1;
+	for (;;) {
+		struct request *q = sched_take(r.sched, 1000);
+
+		if (!q && atomic_load(&r.stop))
+			break;
+		if (!q)
+			continue;
+		rank_send_fields(
+			&r, WIRE_FINISHED,
+			(struct rank_field[]){{"id", (double)q->id, NULL}, {NULL, 0, NULL}}, &e);
+		sched_finish(r.sched, q);
+	}
+	rank_send_done(&r, 0, "/out", &e);
+	rank_close(&r);
+	return EXIT_CLASS_DONE;
+}
+
+START_TEST(opens_and_takes_flags)
+{
+	struct jobspec s;
+	struct json *v;
+
+	spec_of(&s, TASK_TRAIN);
+	agent_spawn(&a, body_flags);
+	agent_start(&a, &s, folder);
+	agent_send(&a, WIRE_CHECKPOINT, "{}");
+	agent_send(&a, WIRE_STOP, "{}");
+	v = agent_expect(&a, WIRE_STEP);
+	ck_assert_int_eq(json_int(v, "step", 0), 12);
+	ck_assert_double_eq_tol(json_num(v, "loss", 0), 0.5, 0);
+	ck_assert(json_is_null(json_get(v, "grad_norm")));
+	ck_assert_str_eq(json_str(v, "text", ""), "a \"b\"");
+	json_destroy(v);
+	v = agent_expect(&a, WIRE_DONE);
+	ck_assert(json_bool(v, "drained", false));
+	json_destroy(v);
+	ck_assert_int_eq(agent_end(&a), EXIT_CLASS_DRAINED);
+}
+END_TEST
+
+START_TEST(agent_gone_ends_a_stuck_rank)
+{
+	struct jobspec s;
+	int64_t start;
+
+	spec_of(&s, TASK_TRAIN);
+	agent_spawn(&a, body_stuck);
+	agent_start(&a, &s, folder);
+	json_destroy(agent_expect(&a, WIRE_LOADED));
+	start = clock_ms();
+	ck_assert_int_eq(agent_end(&a), EXIT_CLASS_PEER);
+	ck_assert_int_lt(clock_ms() - start, 1000);
+}
+END_TEST
+
+START_TEST(requests_reach_the_queue)
+{
+	struct jobspec s;
+	struct json *v;
+
+	spec_of(&s, TASK_SERVE);
+	agent_spawn(&a, body_requests);
+	agent_start(&a, &s, folder);
+	for (int i = 1; i <= 3; i++) {
+		char text[64];
+
+		snprintf(text, sizeof(text), "{\"id\":%d,\"prompt\":\"x\"}", i);
+		agent_send(&a, WIRE_REQUEST, text);
+		v = agent_expect(&a, WIRE_FINISHED);
+		ck_assert_int_eq(json_int(v, "id", 0), i);
+		json_destroy(v);
+	}
+	agent_send(&a, WIRE_CANCEL, "{\"id\":99}");
+	agent_send(&a, WIRE_STOP, "{}");
+	v = agent_expect(&a, WIRE_DONE);
+	ck_assert_str_eq(json_str(v, "output", ""), "/out");
+	json_destroy(v);
+	ck_assert_int_eq(agent_end(&a), EXIT_CLASS_DONE);
+}
+END_TEST
+
+static void refused(enum wire_type type, const char *json, const char *class)
+{
+	struct json *v;
+
+	agent_spawn(&a, body_flags);
+	agent_send(&a, type, json);
+	v = agent_expect(&a, WIRE_FAILED);
+	ck_assert_str_eq(json_str(v, "class", ""), class);
+	json_destroy(v);
+	ck_assert_int_eq(agent_end(&a), exit_class_of(err_code_parse(class)));
+}
+
+START_TEST(bad_openings_are_refused)
+{
+	refused(WIRE_START, "{}", "bug");
+	refused(WIRE_PREPARE, "{\"job_file\":\"/nowhere/job.json\"}", "data");
+	refused(WIRE_PREPARE, "{\"job_file\":\"/dev/null\"}", "data");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("rank");
+	TCase *c = tcase_create("rank");
+	SRunner *runner = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(c, 60);
+	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_test(c, opens_and_takes_flags);
+	tcase_add_test(c, agent_gone_ends_a_stuck_rank);
+	tcase_add_test(c, requests_reach_the_queue);
+	tcase_add_test(c, bad_openings_are_refused);
+	suite_add_tcase(s, c);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}

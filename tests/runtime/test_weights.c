@@ -1,0 +1,324 @@
+/*
+ * Goal: a model gives the same tensors whatever file holds it, and a broken one is refused with its
+ * reason. Method: the tiny golden model as a Hugging Face folder, as GGUF (made here, rows
+ * interleaved, one tensor in blocks), and as written by the house's own writer; files taken away,
+ * cut, and renamed.
+ */
+#include "runtime/weights.h"
+
+#include "base/io.h"
+#include "kernels/quant.h"
+#include "runtime/hash.h"
+#include "runtime/tok.h"
+#include "tests/runtime/gguf_make.h"
+#include "tests/runtime/golden.h"
+#include "tests/unit.h"
+
+#include <math.h>
+
+static char folder[64];
+
+static void setup_path(char path[128], const char *name)
+{
+	snprintf(path, 128, "%s/%s", folder, name);
+}
+
+static void copy(const char *from, const char *name)
+{
+	char path[128];
+	buf_auto struct buf text;
+	struct err e = {0};
+	buf_init(&text, 1 << 24);
+	setup_path(path, name);
+	ck_assert_msg(io_read_file(from, 1 << 24, &text, &e) == 0, "%s", e.text);
+	golden_write(path, text.data, text.len);
+}
+
+static void write_text(const char *path, const char *text)
+{
+	golden_write(path, text, strlen(text));
+}
+
+static struct weights *open_ok(const char *path)
+{
+	struct weights *w = NULL;
+	struct err e = {0};
+	ck_assert_msg(weights_open(path, NULL, &w, &e) == 0, "%s", e.text);
+	return w;
+}
+
+static float *read_all(struct weights *w, const char *name, int64_t *count)
+{
+	const struct weights_tensor *t = weights_find(w, name);
+	ck_assert_msg(t != NULL, "%s", name);
+	int64_t rows = t->shape[0], cols = t->dims > 1 ? t->shape[1] : 1;
+	float *x = mem_array((size_t)(rows * cols), sizeof *x);
+	struct err e = {0};
+	ck_assert_msg(weights_read(w, name, rows, cols, 0, rows, DTYPE_F32, x, &e) == 0, "%s",
+		      e.text);
+	*count = rows * cols;
+	return x;
+}
+
+/* Every tensor of b equals a's within the tolerance. */
+static void compare(struct weights *a, struct weights *b, float tolerance)
+{
+	ck_assert_int_eq(weights_count(a), weights_count(b));
+	for (int i = 0; i < weights_count(a); i++) {
+		const char *name = weights_at(a, i)->name;
+		int64_t n, m;
+		mem_autofree float *x = read_all(a, name, &n), *y = read_all(b, name, &m);
+		ck_assert_int_eq(n, m);
+		for (int64_t k = 0; k < n; k++)
+			ck_assert_msg(fabsf(x[k] - y[k]) <= tolerance, "%s[%lld]: %g, %g", name,
+				      (long long)k, (double)x[k], (double)y[k]);
+	}
+}
+
+static void make_gguf(char path[128])
+{
+	buf_auto struct buf file;
+	buf_init(&file, 1 << 24);
+	gguf_make_tiny(&file);
+	setup_path(path, "tiny.gguf");
+	golden_write(path, file.data, file.len);
+}
+
+START_TEST(both_formats_give_the_same_tensors)
+{
+	char path[128];
+	golden_folder(folder);
+	make_gguf(path);
+	struct weights *hf = open_ok(GOLDEN "tiny-llama"), *gguf = open_ok(path);
+	const struct model_config *c = weights_config(gguf);
+	ck_assert(c->dim == 64 && c->kv_heads == 2 && c->vocab == 256 && c->tied_embeddings);
+	ck_assert(weights_gguf(gguf) && !weights_gguf(hf));
+	compare(hf, gguf, 0.002f); /* half a step of Q8_0 on the one tensor in blocks */
+	int64_t n;
+	mem_autofree float *q = read_all(hf, "model.layers.0.self_attn.q_proj.weight", &n);
+	mem_autofree float *p = read_all(gguf, "model.layers.0.self_attn.q_proj.weight", &n);
+	ck_assert_mem_eq(p, q, (size_t)n * 4); /* interleaved in the file, exact here */
+	weights_close(hf);
+	weights_close(gguf);
+	golden_remove(folder);
+}
+END_TEST
+
+START_TEST(rows_and_types_are_as_asked)
+{
+	char path[128];
+	struct err e = {0};
+	golden_folder(folder);
+	make_gguf(path);
+	struct weights *w = open_ok(path);
+	const char *k = "model.layers.1.self_attn.k_proj.weight";
+	int64_t n;
+	mem_autofree float *all = read_all(w, k, &n);
+	float part[3 * 64];
+	uint16_t half[3 * 64];
+	ck_assert_int_eq(weights_read(w, k, 32, 64, 7, 3, DTYPE_F32, part, &e), 0);
+	ck_assert_mem_eq(part, all + 7 * 64, sizeof part);
+	ck_assert_int_eq(weights_read(w, k, 32, 64, 7, 3, DTYPE_BF16, half, &e), 0);
+	for (int i = 0; i < 3 * 64; i++)
+		ck_assert_uint_eq(half[i], f32_to_bf16(part[i]));
+	float norm[5];
+	ck_assert_int_eq(weights_read(w, "model.norm.weight", 64, 1, 59, 5, DTYPE_F32, norm, &e),
+			 0);
+
+	ck_assert_int_eq(weights_read(w, k, 64, 64, 0, 1, DTYPE_F32, part, &e), -ERR_DATA);
+	ck_assert_ptr_nonnull(strstr(e.text, "(32, 64), expected (64, 64)"));
+	ck_assert_int_eq(weights_read(w, "nothing", 1, 1, 0, 1, DTYPE_F32, part, &e), -ERR_DATA);
+	ck_assert_int_eq(weights_read(w, k, 32, 64, 30, 3, DTYPE_F32, part, &e), -ERR_BUG);
+	ck_assert_int_eq(weights_read(w, k, 32, 64, 0, 1, DTYPE_Q8_0, part, &e), -ERR_BUG);
+
+	enum dtype type;
+	const void *raw, *again;
+	ck_assert_int_eq(weights_raw(w, k, &type, &raw, &e), 0);
+	ck_assert_int_eq(type, DTYPE_F32);
+	ck_assert_mem_eq(raw, all, (size_t)n * 4); /* canonical order */
+	ck_assert_int_eq(weights_raw(w, k, &type, &again, &e), 0);
+	ck_assert_ptr_eq(raw, again);
+	const char *blocks = "model.layers.1.mlp.down_proj.weight";
+	mem_autofree float *want = read_all(w, blocks, &n),
+			   *got = mem_array((size_t)n, sizeof *got);
+	ck_assert_int_eq(weights_raw(w, blocks, &type, &raw, &e), 0);
+	ck_assert_int_eq(type, DTYPE_Q8_0);
+	quant_decode(type, raw, n, got);
+	ck_assert_mem_eq(got, want, (size_t)n * 4);
+	weights_close(w);
+	golden_remove(folder);
+}
+END_TEST
+
+START_TEST(a_pinned_file_must_match)
+{
+	char path[128], hex[HASH_SHA256_HEX];
+	struct weights *w = NULL;
+	struct err e = {0};
+	golden_folder(folder);
+	make_gguf(path);
+	struct io_map map;
+	ck_assert_int_eq(io_map(path, &map, &e), 0);
+	ck_assert_int_eq(hash_sha256_hex(map.data, map.size, hex, &e), 0);
+	io_unmap(&map);
+	ck_assert_int_eq(weights_open(path, hex, &w, &e), 0);
+	weights_close(w);
+	hex[5] ^= 1;
+	ck_assert_int_eq(weights_open(path, hex, &w, &e), -ERR_DATA);
+	ck_assert_ptr_nonnull(strstr(e.text, "sha256"));
+	ck_assert_int_eq(weights_open(GOLDEN "tiny-llama", hex, &w, &e), -ERR_USER);
+	golden_remove(folder);
+}
+END_TEST
+
+static void refuse(const char *path, const char *says)
+{
+	struct weights *w = NULL;
+	struct err e = {0};
+	ck_assert_msg(weights_open(path, NULL, &w, &e) == -ERR_DATA, "%s was accepted", says);
+	ck_assert_msg(strstr(e.text, says) && strstr(e.text, folder), "%s", e.text);
+}
+
+START_TEST(broken_models_are_refused_with_their_reason)
+{
+	char path[128];
+	golden_folder(folder);
+	setup_path(path, "absent.gguf");
+	refuse(path, "No such file");
+	refuse(folder, "config.json");
+	copy(GOLDEN "tiny-llama/config.json", "config.json");
+	refuse(folder, "model.safetensors");
+	copy(GOLDEN "tiny_step.json", "model.safetensors");
+	refuse(folder, "header length");
+	copy(GOLDEN "tiny_lora.safetensors", "model.safetensors");
+	refuse(folder, "is not known in a llama model");
+	setup_path(path, "model.safetensors.index.json");
+	write_text(path, "{\"weight_map\":{\"a\":\"../x\"}}");
+	refuse(folder, "no file name");
+	write_text(path, "{\"weight_map\":{}}");
+	refuse(folder, "model.embed_tokens.weight is missing");
+	copy(GOLDEN "tiny-llama/model.safetensors", "m.safetensors");
+	golden_write(path, "{\"weight_map\":{\"a\":\"m.safetensors\",\"b\":\"m.safetensors\"}}",
+		     56);
+	weights_close(open_ok(folder));
+	golden_remove(folder);
+}
+END_TEST
+
+/* Cut anywhere, the GGUF file is refused; so are a lost and a reshaped tensor. */
+START_TEST(broken_gguf_models_are_refused)
+{
+	char path[128];
+	golden_folder(folder);
+	buf_auto struct buf file;
+	buf_init(&file, 1 << 24);
+	gguf_make_tiny(&file);
+	setup_path(path, "cut.gguf");
+	for (size_t n = 0; n < file.len; n += file.len / 40) {
+		golden_write(path, file.data, n);
+		refuse(path, "cut.gguf");
+	}
+	char *name = memmem(file.data, file.len, "blk.1.attn_v", 12);
+	memcpy(name, "blk.0.attn_v", 12);
+	golden_write(path, file.data, file.len);
+	refuse(path, "stands twice");
+	memcpy(name, "blk.7.attn_v", 12);
+	golden_write(path, file.data, file.len);
+	refuse(path, "is not known");
+	memcpy(name, "blk.1.attn_v", 12);
+	char *count = memmem(file.data, file.len, "head_count_kv", 13);
+	count[13 + 4] = 4; /* after the type */
+	golden_write(path, file.data, file.len);
+	refuse(path, "expected (64, 64)");
+	golden_remove(folder);
+}
+END_TEST
+
+static int write_folder(struct weights *from, const char *to, enum dtype store, bool all,
+			struct err *e)
+{
+	struct hf_writer *h = NULL;
+	int rc = hf_writer_create(to, weights_config(from), from, &h, e);
+	for (int i = weights_count(from) - 1; !rc && i >= !all; i--) { /* any order will do */
+		const struct weights_tensor *t = weights_at(from, i);
+		int64_t n;
+		mem_autofree float *x = read_all(from, t->name, &n);
+		rc = hf_writer_tensor(h, t->name, t->dims, t->shape, x, store, e);
+	}
+	if (!rc)
+		rc = hf_writer_commit(h, e);
+	hf_writer_destroy(h);
+	return rc;
+}
+
+START_TEST(a_written_folder_reads_back)
+{
+	char path[128], out[128];
+	struct err e = {0};
+	golden_folder(folder);
+	make_gguf(path);
+	setup_path(out, "out");
+	struct weights *w = open_ok(path);
+	for (int round = 0; round < 2; round++) { /* the second replaces the first */
+		ck_assert_msg(write_folder(w, out, DTYPE_F32, true, &e) == 0, "%s", e.text);
+		struct weights *back = open_ok(out);
+		compare(w, back, 0);
+		struct tok *t = NULL;
+		struct tok_ids ids = {0};
+		ck_assert_msg(tok_open(back, &t, &e) == 0, "%s", e.text);
+		ck_assert_int_eq(tok_encode(t, "\xc3\xa9 </s>", 7, true, &ids, &e), 0);
+		ck_assert_int_eq(ids.count, 4);
+		ck_assert(ids.id[0] == 0xc3 && ids.id[1] == 0xa9 && ids.id[2] == ' ');
+		ck_assert(ids.id[3] == 2 && tok_eos(t) == 2 && tok_bos(t) == 1);
+		tok_ids_done(&ids);
+		tok_close(t);
+		weights_close(back);
+	}
+	ck_assert_int_eq(write_folder(w, out, DTYPE_BF16, true, &e), 0);
+	struct weights *half = open_ok(out);
+	ck_assert_int_eq(weights_at(half, 0)->type, DTYPE_BF16);
+	compare(w, half, 0.01f);
+	/* a folder is a source of tokenizers too, and an unfinished one leaves nothing behind */
+	ck_assert_int_eq(write_folder(half, out, DTYPE_BF16, false, &e), -ERR_BUG);
+	ck_assert_ptr_nonnull(strstr(e.text, "model.embed_tokens.weight was not written"));
+	ck_assert_int_eq(write_folder(half, out, DTYPE_BF16, true, &e), 0);
+	weights_close(half);
+	weights_close(w);
+	golden_remove(folder);
+}
+END_TEST
+
+static int open_folder(void *user)
+{
+	struct weights *w = NULL;
+	struct err e = {0};
+	int rc = weights_open(user, NULL, &w, &e);
+	weights_close(w);
+	return rc;
+}
+
+static int write_out(void *user)
+{
+	struct err e = {0};
+	char out[128];
+	setup_path(out, "out");
+	return write_folder(user, out, DTYPE_F32, true, &e);
+}
+
+START_TEST(failed_calls_are_reported)
+{
+	char path[128];
+	golden_folder(folder);
+	make_gguf(path);
+	fault_each(FAULT_MEM, open_folder, path);
+	fault_each(FAULT_MEM, open_folder, (char *)GOLDEN "tiny-llama");
+	struct weights *w = open_ok(GOLDEN "tiny-llama");
+	fault_each(FAULT_IO, write_out, w);
+	weights_close(w);
+	golden_remove(folder);
+}
+END_TEST
+
+UNIT_MAIN("weights", both_formats_give_the_same_tensors, rows_and_types_are_as_asked,
+	  a_pinned_file_must_match, broken_models_are_refused_with_their_reason,
+	  broken_gguf_models_are_refused, a_written_folder_reads_back, failed_calls_are_reported)
