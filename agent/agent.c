@@ -62,7 +62,7 @@ static const struct conf_item items[] = {
 	{"pod-uid", CONF_STR, offsetof(struct conf, pod_uid), NAME_ENV_POD_UID, "", "its UID"},
 	{"node", CONF_STR, offsetof(struct conf, node), NAME_ENV_NODE, "", "name of its node"},
 	{"rank-program", CONF_STR, offsetof(struct conf, rank_program), "LLMJOB_RANK_PROGRAM", "",
-	 "the rank's program; default: llmjob-rank beside this one"},
+	 "the rank's program; default: llmjob-rank beside this one, else in " NAME_LIB_DIR},
 	{"log-level", CONF_STR, offsetof(struct conf, log_level), "LLMJOB_LOG_LEVEL", "info",
 	 "debug, info, warn or error"},
 	{"log-json", CONF_BOOL, offsetof(struct conf, log_json), "LLMJOB_LOG_JSON", NULL,
@@ -142,7 +142,9 @@ static int find_rank_program(struct agent *a, struct err *e)
 	if (!slash)
 		return err_set(e, ERR_USER, "--rank-program is needed");
 	snprintf(slash + 1, 32, "llmjob-rank");
-	snprintf(a->rank_program, sizeof a->rank_program, "%s", self);
+	bool beside = access(self, X_OK) == 0;
+	snprintf(a->rank_program, sizeof a->rank_program, "%s",
+		 beside ? self : NAME_LIB_DIR "/llmjob-rank");
 	return 0;
 }
 

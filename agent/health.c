@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define HANG_MIN_MS      10000
-#define HANG_SLOW_MS     60000 /* reading a model or writing a checkpoint moves no beat for a while */
+#define HANG_SLOW_MS     60000 /* reading a model or writing a checkpoint takes a while */
 #define HANG_STEPS       5
 #define BUSY_WEIGHT      (1.0 / 15)
 #define BUSY_MIN_SAMPLES 20
@@ -97,12 +97,14 @@ static bool judge_hang(const struct health_conf *conf, const struct health_rank 
 	out->rank = rank;
 	out->silent_ms = r->silent_ms;
 	snprintf(out->operation, sizeof out->operation, "%s", operation);
-	snprintf(out->message, sizeof out->message,
-		 r->in_collective
-			 ? "rank %d stands in %s of step %lld for %lld s and the others wait for it"
-			 : "rank %d is not in %s that the others wait in: step %lld, silent for "
-			   "%lld s",
-		 rank, operation, (long long)r->step, (long long)(r->silent_ms / 1000));
+	bool waited_for = false;
+	for (int i = 0; i < count; i++)
+		waited_for = waited_for || (i != rank && ranks[i].in_collective);
+	const char *what = !waited_for        ? "is silent in"
+			   : r->in_collective ? "holds up"
+					      : "is not in, but the others wait in,";
+	snprintf(out->message, sizeof out->message, "rank %d %s %s: step %lld, silent for %lld s",
+		 rank, what, operation, (long long)r->step, (long long)(r->silent_ms / 1000));
 	return true;
 }
 

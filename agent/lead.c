@@ -384,7 +384,7 @@ void lead_destroy(struct lead *l)
 
 int lead_report(const struct lead *l, struct arena *a, struct report *out, struct err *e)
 {
-	int rc = world_report(l->world, now_of(), a, out, e);
+	int rc = world_report(l->world, a, out, e);
 	if (rc || out->state != JOB_SERVING || !world_ranks(l->world))
 		return rc;
 	char host[LIMIT_ADDRESS_BYTES];

@@ -263,8 +263,10 @@ static _Noreturn void become_rank(const struct proc_conf *conf, pid_t parent, in
 {
 	sigset_t none;
 	sigemptyset(&none);
+	signal(SIGPIPE, SIG_DFL); /* no handler of the parent may run here */
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_DFL);
 	setsid();
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)

@@ -361,11 +361,7 @@ void world_refused(struct world *w, int64_t greatest)
 		w->greatest = greatest;
 	if (w->phase != PREPARING)
 		return;
-	struct fault f = {.severity = SYMPTOM,
-			  .class_ = EXIT_CLASS_RETRY,
-			  .cause = "Refused",
-			  .replica = -1,
-			  .rank = -1};
+	struct fault f = {SYMPTOM, EXIT_CLASS_RETRY, "Refused", -1, -1, 0, "", ""};
 	snprintf(f.message, sizeof f.message, "a member has seen incarnation %lld",
 		 (long long)greatest);
 	note_fault(w, &f);
@@ -857,11 +853,6 @@ int64_t world_median_step_ms(const struct world *w)
 	return progress_median_step_ms(&w->progress);
 }
 
-bool world_has_desired(const struct world *w)
-{
-	return w->has_desired;
-}
-
 enum job_state world_state(const struct world *w)
 {
 	if (w->final == COMPLETE)
@@ -938,10 +929,8 @@ static void report_verdict(const struct world *w, struct report *out)
 					.since_ms = w->verdict_since_ms};
 }
 
-int world_report(const struct world *w, struct world_now now, struct arena *a, struct report *out,
-		 struct err *e)
+int world_report(const struct world *w, struct arena *a, struct report *out, struct err *e)
 {
-	(void)now;
 	struct report r;
 	report_init(&r);
 	r.attempts = arena_array(a, LIMIT_ATTEMPTS, sizeof *r.attempts);

@@ -101,12 +101,10 @@ bool world_watched(const struct world *w); /* ranks are loaded: health may judge
 const struct health_rank *world_rows(const struct world *w);
 struct health_busy *world_busy(struct world *w);
 int64_t world_median_step_ms(const struct world *w);
-bool world_has_desired(const struct world *w);
 enum job_state world_state(const struct world *w);
 
 /* Borrowed pointers into w; rows and attempts in the arena. */
-int world_report(const struct world *w, struct world_now now, struct arena *a, struct report *out,
-		 struct err *e);
+int world_report(const struct world *w, struct arena *a, struct report *out, struct err *e);
 /* At start, from the report that the last run of this agent left: history, final state,
  * incarnation. */
 void world_recover(struct world *w, const struct report *r);

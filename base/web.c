@@ -73,11 +73,10 @@ struct web_exchange {
 	struct web *web;
 	struct lws *wsi;
 	const struct listener *listener;
-	const char *method;
+	char method[16];
 	char *path, *query;
 	struct buf headers; /* "name\0value\0" ... */
 	struct buf body;
-	int64_t body_expected;
 	bool dispatched, answered, streaming, head_sent, ended, terminated, close_after;
 	int status;
 	char content_type[128];
@@ -156,14 +155,11 @@ int web_create(const struct web_conf *conf, struct web **out, struct err *e)
 		w->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (w->epoll >= 0)
 		w->epoll_dup = fcntl(w->epoll, F_DUPFD_CLOEXEC, 0);
-	if (w->epoll_dup < 0) {
+	lws_sock_file_fd_type fd = {.filefd = w->epoll_dup};
+	if (w->epoll_dup < 0 ||
+	    !lws_adopt_descriptor_vhost(w->vhost, LWS_ADOPT_RAW_FILE_DESC, fd, "llmjob", NULL)) {
 		web_destroy(w);
 		return err_set(e, ERR_RETRY, "the web loop cannot be created");
-	}
-	lws_sock_file_fd_type fd = {.filefd = w->epoll_dup};
-	if (!lws_adopt_descriptor_vhost(w->vhost, LWS_ADOPT_RAW_FILE_DESC, fd, "llmjob", NULL)) {
-		web_destroy(w);
-		return err_set(e, ERR_RETRY, "the web loop cannot watch descriptors");
 	}
 	*out = w;
 	return 0;
@@ -356,33 +352,25 @@ static void copy_headers(struct web_exchange *x)
 	}
 }
 
-static const char *method_of(struct lws *wsi, int *uri_token)
+/* Fills the method; returns the token that holds the path. */
+static enum lws_token_indexes read_method(struct web_exchange *x)
 {
 	static const struct {
-		int token;
+		enum lws_token_indexes token;
 		const char *name;
 	} methods[] = {
 		{WSI_TOKEN_GET_URI, "GET"},         {WSI_TOKEN_POST_URI, "POST"},
 		{WSI_TOKEN_PUT_URI, "PUT"},         {WSI_TOKEN_DELETE_URI, "DELETE"},
 		{WSI_TOKEN_PATCH_URI, "PATCH"},     {WSI_TOKEN_HEAD_URI, "HEAD"},
-		{WSI_TOKEN_OPTIONS_URI, "OPTIONS"}, {WSI_TOKEN_HTTP_COLON_PATH, NULL},
+		{WSI_TOKEN_OPTIONS_URI, "OPTIONS"}, {WSI_TOKEN_HTTP_COLON_PATH, "GET"},
 	};
-	for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
-		if (lws_hdr_total_length(wsi, (enum lws_token_indexes)methods[i].token) <= 0)
-			continue;
-		*uri_token = methods[i].token;
-		if (methods[i].name)
-			return methods[i].name;
-		static const char *const h2[] = {"POST", "PUT", "DELETE", "PATCH", "HEAD"};
-		char m[16] = "";
-		lws_hdr_copy(wsi, m, sizeof m, WSI_TOKEN_HTTP_COLON_METHOD);
-		for (size_t k = 0; k < sizeof h2 / sizeof *h2; k++)
-			if (!strcmp(m, h2[k]))
-				return h2[k];
-		return "GET";
-	}
-	*uri_token = WSI_TOKEN_GET_URI;
-	return "GET";
+	size_t i = 0, last = sizeof methods / sizeof *methods - 1;
+	while (i < last && lws_hdr_total_length(x->wsi, methods[i].token) <= 0)
+		i++;
+	snprintf(x->method, sizeof x->method, "%s", methods[i].name);
+	if (i == last) /* HTTP/2 names it in a header of its own */
+		lws_hdr_copy(x->wsi, x->method, sizeof x->method, WSI_TOKEN_HTTP_COLON_METHOD);
+	return methods[i].token;
 }
 
 static char *copy_token(struct lws *wsi, enum lws_token_indexes token)
@@ -443,9 +431,7 @@ static struct web_exchange *exchange_create(struct web *w, struct lws *wsi)
 	buf_init(&x->body, w->body_limit);
 	buf_init(&x->extra, HEADER_BYTES);
 	buf_init(&x->out, STREAM_BYTES);
-	int uri_token;
-	x->method = method_of(wsi, &uri_token);
-	x->path = copy_token(wsi, (enum lws_token_indexes)uri_token);
+	x->path = copy_token(wsi, read_method(x));
 	x->query = copy_query(wsi);
 	copy_headers(x);
 	lws_set_opaque_user_data(wsi, x);
@@ -492,12 +478,12 @@ static int on_request(struct web *w, struct lws *wsi)
 	struct web_exchange *x = exchange_create(w, wsi);
 	if (!x)
 		return -1;
-	x->body_expected = expected_body(x);
-	if (x->body_expected < 0)
+	int64_t n = expected_body(x);
+	if (n < 0)
 		refuse(x, 411, "Content-Length is needed\n");
-	else if ((uint64_t)x->body_expected > w->body_limit)
+	else if ((uint64_t)n > w->body_limit)
 		refuse(x, 413, "the request body is too large\n");
-	else if (x->body_expected == 0)
+	else if (n == 0)
 		dispatch(x);
 	return 0;
 }
@@ -682,21 +668,19 @@ static int write_piece(struct web_exchange *x)
 		       : 0;
 }
 
+static bool has_more(const struct web_exchange *x)
+{
+	return x->out.len > x->out_sent || (x->streaming && x->ended && !x->terminated);
+}
+
 static int on_writable(struct web_exchange *x)
 {
 	if (!x || !x->answered)
 		return 0;
 	lws_set_timeout(x->wsi, PENDING_TIMEOUT_HTTP_CONTENT, ANSWER_TIMEOUT_SECS);
-	bool pending = x->out.len > x->out_sent || (x->streaming && x->ended && !x->terminated);
-	if (!x->head_sent) {
-		if (write_head(x))
-			return -1;
-	} else if (pending) {
-		if (write_piece(x))
-			return -1;
-	}
-	pending = x->out.len > x->out_sent || (x->streaming && x->ended && !x->terminated);
-	if (pending) {
+	if (!x->head_sent ? write_head(x) : has_more(x) ? write_piece(x) : 0)
+		return -1;
+	if (has_more(x)) {
 		lws_callback_on_writable(x->wsi);
 		return 0;
 	}
@@ -755,21 +739,16 @@ int web_accept_sockets(struct web *w, const char *path, const char *token,
 		       const struct web_socket_fns *fns, void *user, struct err *e)
 {
 	struct socket_path *p = mem_zalloc(sizeof *p);
-	if (p) {
-		*p = (struct socket_path){.path = mem_strdup(path),
-					  .token = mem_strdup(token),
-					  .fns = fns,
-					  .user = user};
-		if (p->path && p->token) {
-			p->next = w->paths;
-			w->paths = p;
-			return 0;
-		}
-		mem_free(p->path);
-		mem_free(p->token);
+	char *own_path = mem_strdup(path), *own_token = mem_strdup(token);
+	if (!p || !own_path || !own_token) {
 		mem_free(p);
+		mem_free(own_path);
+		mem_free(own_token);
+		return err_set(e, ERR_MEMORY, "out of memory");
 	}
-	return err_set(e, ERR_MEMORY, "out of memory");
+	*p = (struct socket_path){w->paths, own_path, own_token, fns, user};
+	w->paths = p;
+	return 0;
 }
 
 int web_dial(struct web *w, const char *host, uint16_t port, const char *path, const char *token,

@@ -28,6 +28,7 @@
 #define TURN_MS    400
 #define REQUEST_MS 1500
 #define GRACE_MS   10000 /* agents have to end after SIGTERM or release */
+#define LEFT_MS    1500  /* members have to end after the coordinator */
 #define GIVE_UP    5     /* ends of an agent in a row that never answered */
 #define EVENTS     32
 
@@ -412,18 +413,18 @@ static void release(struct run *r)
 	struct err ignored;
 	r->desired.release = true;
 	r->desired.generation++;
-	if (!tell(r, &ignored)) {
-		int64_t deadline = clock_ms() + GRACE_MS;
-		bool running = true;
-		while (running && clock_ms() < deadline) {
-			running = false;
-			while (crew_reap(&r->crew) >= 0)
-				;
-			for (int i = 0; i < r->crew.count; i++)
-				running |= r->crew.members[i].child.pid != 0;
-			if (running)
-				rest(r);
-		}
+	int64_t deadline = clock_ms() + (tell(r, &ignored) ? 0 : GRACE_MS);
+	for (bool running = true; running && clock_ms() < deadline;) {
+		running = false;
+		for (int i; (i = crew_reap(&r->crew)) >= 0;)
+			if (i == 0 &&
+			    deadline >
+				    clock_ms() + LEFT_MS) /* the others were told before it ended */
+				deadline = clock_ms() + LEFT_MS;
+		for (int i = 0; i < r->crew.count; i++)
+			running |= r->crew.members[i].child.pid != 0;
+		if (running)
+			rest(r);
 	}
 	crew_shrink(&r->crew, 0, GRACE_MS);
 }

@@ -9,12 +9,13 @@
 #include "base/json.h"
 #include "base/names.h"
 
-#define USER                 65532 /* "nonroot" of the usual base images */
-#define SHM_SIZE             "8Gi" /* a bound, not a reservation: ranks of a pod exchange gradients here */
+#define USER                 65532    /* "nonroot" of the usual base images */
+#define SHM_SIZE             "8Gi"    /* a bound, not a reservation: gradients are exchanged here */
+#define API_KEY              "apiKey" /* key of serve.apiKeySecret, and file in the job folder */
 #define GRACE_SECONDS        60
 #define DRAIN_MARGIN_SECONDS 10
-#define NODE_LOST_SECONDS                                                                          \
-	15 /* before a pod on an unreachable node is given up; Kubernetes says 300 */
+/* Before a pod on an unreachable node is given up; Kubernetes says 300. */
+#define NODE_LOST_SECONDS    15
 
 static void str_map(struct jsonw *w, const char *key, const struct jobspec_map *m)
 {
@@ -350,18 +351,45 @@ static void storage_volume(struct jsonw *w, const struct jobspec_storage *st)
 	jsonw_close(w);
 }
 
-static void volumes(struct jsonw *w, const struct jobspec *s)
+static void secret_source(struct jsonw *w, const char *name, const char *only_key)
+{
+	jsonw_open(w, NULL, '{');
+	jsonw_open(w, "secret", '{');
+	jsonw_str(w, "name", name);
+	if (only_key) {
+		jsonw_open(w, "items", '[');
+		jsonw_open(w, NULL, '{');
+		jsonw_str(w, "key", only_key);
+		jsonw_str(w, "path", only_key);
+		jsonw_close(w);
+		jsonw_close(w);
+	}
+	jsonw_close(w);
+	jsonw_close(w);
+}
+
+/* The job's own Secret and, beside it, the user's API key. */
+static void job_volume(struct jsonw *w, const struct jobspec *s)
 {
 	char secret[LIMIT_SUBDOMAIN_BYTES];
 	snprintf(secret, sizeof secret, "%s-job", s->name);
-	jsonw_open(w, "volumes", '[');
 	jsonw_open(w, NULL, '{');
 	jsonw_str(w, "name", "job");
-	jsonw_open(w, "secret", '{');
-	jsonw_str(w, "secretName", secret);
+	jsonw_open(w, "projected", '{');
 	jsonw_int(w, "defaultMode", 0440);
+	jsonw_open(w, "sources", '[');
+	secret_source(w, secret, NULL);
+	if (s->task == TASK_SERVE && s->serve.api_key_secret)
+		secret_source(w, s->serve.api_key_secret, API_KEY);
 	jsonw_close(w);
 	jsonw_close(w);
+	jsonw_close(w);
+}
+
+static void volumes(struct jsonw *w, const struct jobspec *s)
+{
+	jsonw_open(w, "volumes", '[');
+	job_volume(w, s);
 	empty_dir(w, "run", NULL, NULL);
 	empty_dir(w, "shm", "Memory", SHM_SIZE);
 	empty_dir(w, "tmp", NULL, NULL);

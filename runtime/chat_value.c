@@ -150,8 +150,19 @@ bool chat_truthy(const struct chat_value *v)
 
 static bool number_of(const struct chat_value *v, double *out)
 {
-	*out = v->kind == CHAT_INT ? (double)v->i : v->kind == CHAT_FLOAT ? v->d : (double)v->b;
-	return v->kind == CHAT_INT || v->kind == CHAT_FLOAT || v->kind == CHAT_BOOL;
+	switch (v->kind) {
+	case CHAT_INT:
+		*out = (double)v->i;
+		return true;
+	case CHAT_FLOAT:
+		*out = v->d;
+		return true;
+	case CHAT_BOOL:
+		*out = v->b;
+		return true;
+	default:
+		return false;
+	}
 }
 
 bool chat_equal(const struct chat_value *x, const struct chat_value *y)

@@ -141,7 +141,8 @@ ISA_INLINE void quant_group_q6_k(const uint8_t *p, int sub, isa_vec *w)
 	}
 }
 
-/* Group `sub` (a constant, 0..7) of the 8 groups from number first, a multiple of 8, of a row. */
+/* Group number first + sub of a row; for super-blocks first is a multiple of 8 and sub a constant.
+ */
 ISA_INLINE void quant_group(enum dtype t, const uint8_t *row, int64_t first, int sub, isa_vec *w)
 {
 	const uint8_t *p = row;
@@ -208,13 +209,27 @@ ISA_INLINE void quant_row(enum dtype t, int rows, const struct op_quant_matmul *
 	int64_t k = a->k, groups = k / QUANT_GROUP, g = 0;
 	const uint8_t *w = (const uint8_t *)a->w + j * (k / dtype_block(t) * dtype_block_bytes(t));
 	const float *x = a->x + i * k;
-	for (; g + 8 <= groups; g += 8) {
-#pragma GCC unroll 8
-		for (int sub = 0; sub < 8; sub++)
-			quant_add(t, rows, w, x, k, g, sub, rows == 1 && (sub & 1) ? odd : even);
+	isa_vec(*other)[2] = rows == 1 ? odd : even;
+	if (t == DTYPE_Q4_K || t == DTYPE_Q6_K) {
+		for (; g < groups;
+		     g += 8) { /* written out: sums chosen in a loop would live in memory */
+			quant_add(t, rows, w, x, k, g, 0, even);
+			quant_add(t, rows, w, x, k, g, 1, other);
+			quant_add(t, rows, w, x, k, g, 2, even);
+			quant_add(t, rows, w, x, k, g, 3, other);
+			quant_add(t, rows, w, x, k, g, 4, even);
+			quant_add(t, rows, w, x, k, g, 5, other);
+			quant_add(t, rows, w, x, k, g, 6, even);
+			quant_add(t, rows, w, x, k, g, 7, other);
+		}
+	} else {
+		for (; g + 2 <= groups; g += 2) {
+			quant_add(t, rows, w, x, k, g, 0, even);
+			quant_add(t, rows, w, x, k, g, 1, other);
+		}
+		if (g < groups)
+			quant_add(t, rows, w, x, k, g, 0, even);
 	}
-	for (int sub = 0; dtype_block(t) < 256 && g + sub < groups; sub++)
-		quant_add(t, rows, w, x, k, g, sub, even);
 #pragma GCC unroll 8
 	for (int r = 0; r < rows; r++) {
 		isa_vec all = even[r][0] + even[r][1] + (odd[r][0] + odd[r][1]);

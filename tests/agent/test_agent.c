@@ -68,7 +68,7 @@ static void job(const char *task)
 }
 
 #define TRAIN                                                                                      \
-	"\"train\":{\"objective\":\"CausalLM\",\"method\":\"Full\",\"data\":{\"train\":\"/tmp/"   \
+	"\"train\":{\"objective\":\"CausalLM\",\"method\":\"Full\",\"data\":{\"train\":\"/tmp/"    \
 	"t.txt\"},"                                                                                \
 	"\"sequenceLength\":16,\"batchSequences\":12,\"steps\":100,\"output\":\"/tmp/out\"}"
 
@@ -486,6 +486,66 @@ START_TEST(runs_other_programs)
 }
 END_TEST
 
+/* The OpenAI port: a status and the body. */
+static int chat(int max_tokens, struct buf *out)
+{
+	char url[96], body[256];
+	snprintf(url, sizeof url, "http://127.0.0.1:%u/v1/chat/completions", serve_port);
+	snprintf(body, sizeof body,
+		 "{\"model\":\"tiny\",\"max_tokens\":%d,\"messages\":[{\"role\":\"user\","
+		 "\"content\":\"hi\"}]}",
+		 max_tokens);
+	struct http_request r = {.method = "POST",
+				 .url = url,
+				 .content_type = "application/json",
+				 .body = body,
+				 .body_len = strlen(body),
+				 .timeout_ms = 10000};
+	return http_once(&(struct http_conf){0}, &r, out, &e);
+}
+
+START_TEST(serves_and_drains)
+{
+	setup_script("token_ms=2");
+	job("\"serve\":{\"modelName\":\"tiny\",\"drainSeconds\":10}");
+	start_agent(0);
+	want((struct wish){.replicas = 1, .members = 1});
+	until(report.state == JOB_SERVING);
+	char address[32];
+	snprintf(address, sizeof address, "127.0.0.1:%u", serve_port);
+	ck_assert_str_eq(report.serve_address, address);
+	buf_auto struct buf out, ready;
+	buf_init(&out, 1 << 20);
+	buf_init(&ready, 1 << 20);
+	ck_assert_int_eq(request("GET", "/readyz", NULL, NULL, &ready), 200);
+	ck_assert_int_eq(chat(10, &out), 200);
+	ck_assert_ptr_nonnull(
+		strstr(out.data, "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x99\x82\"")); /* whole */
+	ck_assert_ptr_nonnull(strstr(out.data, "\"completion_tokens\":10"));
+	/* Its rank dies: served again, by another incarnation. */
+	kill(child_of(agents[0]), SIGKILL);
+	until(report.state == JOB_SERVING && report.incarnation == 2);
+	/* A request in flight outlives the order to go. */
+	fflush(NULL);
+	pid_t client = fork();
+	if (client == 0) {
+		buf_reset(&out);
+		_exit(chat(400, &out) == 200 && strstr(out.data, "\"completion_tokens\":400") ? 0
+											      : 1);
+	}
+	buf_reset(&ready);
+	do { /* until the request is in */
+		buf_reset(&ready);
+		ck_assert_int_eq(request("GET", "/metrics", NULL, NULL, &ready), 200);
+	} while (!strstr(ready.data, "llmjob_requests_in_flight 1"));
+	kill(agents[0], SIGTERM);
+	int st;
+	waitpid(client, &st, 0);
+	ck_assert(WIFEXITED(st) && WEXITSTATUS(st) == 0);
+	ck_assert_int_eq(wait_exit(0), 0);
+}
+END_TEST
+
 START_TEST(guards_its_doors)
 {
 	setup_script("");
@@ -530,6 +590,7 @@ int main(void)
 	tcase_add_test(tc, a_hang_is_named_and_ended);
 	tcase_add_test(tc, a_leaving_pod_drains_first);
 	tcase_add_test(tc, runs_other_programs);
+	tcase_add_test(tc, serves_and_drains);
 	tcase_add_test(tc, guards_its_doors);
 	suite_add_tcase(suite, tc);
 	SRunner *r = srunner_create(suite);

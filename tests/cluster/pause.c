@@ -1,6 +1,6 @@
 /*
- * pause: PID 1 of a node and of every pod sandbox. Reaps children that lost their parent and ends on
- * SIGTERM or SIGINT; does nothing else. Static, so that it is the whole of the pause image.
+ * pause: PID 1 of a node and of every pod sandbox. Reaps children that lost their parent and ends
+ * on SIGTERM or SIGINT; does nothing else. Static, so that it is the whole of the pause image.
  */
 #include <signal.h>
 #include <sys/wait.h>

@@ -441,6 +441,7 @@ struct sim {
 	int replicas;
 	bool suspend, release; /* ... which was this */
 	bool finish;           /* the training is done */
+	bool calm;             /* nothing goes wrong or is slow any more */
 };
 
 static int roll(struct sim *s, int sides)
@@ -470,6 +471,8 @@ static void agent_step(struct sim *s)
 					w->pods[i].pod.phase = POD_SUCCEEDED;
 		return;
 	}
+	if (!s->calm && roll(s, 2))
+		return; /* it takes its time to form the next world */
 	int running = 0;
 	for (int i = 0; i < s->replicas; i++) {
 		const struct observed_pod *p = observed_replica(&w->o, i);
@@ -655,6 +658,7 @@ static void run_world(unsigned seed)
 	}
 	/* Calm: lost pods stay lost, the rest goes its way. */
 	int quiet = 0;
+	s.calm = true;
 	for (int i = 0; i < 60 && quiet < 3; i++) {
 		s.w.o.now_ms += 70000;
 		nodes_step(&s, true);

@@ -102,12 +102,19 @@ END_TEST
 START_TEST(serving_drains_and_is_reached_by_a_service)
 {
 	struct job *j = world_job(
-		1, 1, "\"model\":{\"source\":\"/m/a.gguf\"},\"serve\":{\"drainSeconds\":90}",
+		1, 1,
+		"\"model\":{\"source\":\"/m/"
+		"a.gguf\"},\"serve\":{\"drainSeconds\":90,\"apiKeySecret\":\"keys\"}",
 		",\"storage\":[{\"name\":\"m\",\"claimName\":\"c\",\"mountPath\":\"/m\"}]", "{}");
 	json_auto struct json *v = pod(j, 0, false);
 	ck_assert_int_eq(json_int(json_get(v, "spec"), "terminationGracePeriodSeconds", 0), 100);
 	ck_assert_uint_eq(
 		json_count(json_get(json_first(json_path(v, "spec.containers")), "ports")), 2);
+	const struct json *job = json_first(json_path(v, "spec.volumes"));
+	ck_assert_str_eq(json_str(job, "name", ""), "job");
+	const struct json *own = json_first(json_path(job, "projected.sources"));
+	ck_assert_str_eq(str(own, "secret", "name"), "j-job");
+	ck_assert_str_eq(str(json_next(own), "secret", "name"), "keys");
 	buf_auto struct buf b;
 	json_auto struct json *service = NULL;
 	struct err e;

@@ -20,7 +20,49 @@ struct model {
 };
 static const struct model smollm2 = {"smollm2", GOLDEN "tok_smollm2.json", false};
 static const struct model qwen3 = {"tokenizer-qwen3", GOLDEN "tok_qwen3.json", true};
+static const struct model gpt2 = {"tokenizer-gpt2", GOLDEN "tok_gpt2.json", false};
 static const struct model llama3 = {"tokenizer-llama3", GOLDEN "tok_llama3.json", false};
+
+/* GPT-2 was published as encoder.json and vocab.bpe: put together as the tokenizer.json that came
+ * later. */
+static struct tok *open_gpt2(const char *folder)
+{
+	char path[1100];
+	buf_auto struct buf vocab, merges, text;
+	struct err e = {0};
+	buf_init(&vocab, 1 << 24);
+	buf_init(&merges, 1 << 24);
+	buf_init(&text, 1 << 24);
+	snprintf(path, sizeof path, "%s/encoder.json", folder);
+	ck_assert_int_eq(io_read_file(path, 1 << 24, &vocab, &e), 0);
+	snprintf(path, sizeof path, "%s/vocab.bpe", folder);
+	ck_assert_int_eq(io_read_file(path, 1 << 24, &merges, &e), 0);
+	struct jsonw w;
+	jsonw_init(&w, &text);
+	jsonw_open(&w, NULL, '{');
+	jsonw_raw(&w, "added_tokens",
+		  "[{\"id\":50256,\"content\":\"<|endoftext|>\",\"special\":true}]");
+	jsonw_raw(&w, "pre_tokenizer", "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}");
+	jsonw_open(&w, "model", '{');
+	jsonw_raw(&w, "vocab", vocab.data);
+	jsonw_open(&w, "merges", '[');
+	char *rest = strchr(merges.data, '\n'), *line; /* after "#version" */
+	for (; (line = strtok_r(rest, "\n", &rest));)
+		jsonw_str(&w, NULL, line);
+	jsonw_close(&w);
+	jsonw_close(&w);
+	jsonw_close(&w);
+	ck_assert_int_eq(jsonw_end(&w), 0);
+	json_auto struct json *root = NULL;
+	ck_assert_msg(json_parse(text.data, text.len, &root, &e) == 0, "%s", e.text);
+	struct arena *a = arena_create(TOK_ARENA_BYTES);
+	struct tok_def d;
+	struct tok *t = NULL;
+	ck_assert_msg(tok_def_json(root, NULL, folder, a, &d, &e) == 0, "%s", e.text);
+	ck_assert_msg(tok_create(&d, folder, &t, &e) == 0, "%s", e.text);
+	arena_destroy(a);
+	return t;
+}
 
 /* NULL when the model cannot be had. */
 static struct tok *open_model(const struct model *m)
@@ -30,6 +72,8 @@ static struct tok *open_model(const struct model *m)
 		return NULL;
 	struct err e = {0};
 	struct tok *t = NULL;
+	if (m == &gpt2)
+		return open_gpt2(path);
 	if (m == &smollm2) {
 		struct weights *w = NULL;
 		ck_assert_msg(weights_open(path, NULL, &w, &e) == 0, "%s", e.text);
@@ -109,6 +153,12 @@ END_TEST
 START_TEST(qwen3_ids_equal_the_reference)
 {
 	compare(&qwen3);
+}
+END_TEST
+
+START_TEST(gpt2_ids_equal_the_reference)
+{
+	compare(&gpt2);
 }
 END_TEST
 
@@ -224,6 +274,6 @@ START_TEST(a_long_piece_is_not_slow)
 END_TEST
 
 UNIT_MAIN("tok", smollm2_ids_equal_the_reference, qwen3_ids_equal_the_reference,
-	  llama3_ids_equal_the_reference, text_survives_encoding_and_decoding,
-	  special_tokens_only_where_wanted, bad_text_is_refused_and_nothing_appended,
-	  a_long_piece_is_not_slow)
+	  llama3_ids_equal_the_reference, gpt2_ids_equal_the_reference,
+	  text_survives_encoding_and_decoding, special_tokens_only_where_wanted,
+	  bad_text_is_refused_and_nothing_appended, a_long_piece_is_not_slow)

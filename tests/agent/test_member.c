@@ -1,0 +1,265 @@
+/*
+ * member: goal: a pod follows one coordinator: refuses old incarnations, relays its ranks, never
+ * mixes incarnations and ends its ranks when the coordinator is gone. Method: the member, its ranks
+ * (testrank: this program with TESTRANK set) and a scripted coordinator on one loop.
+ */
+#include "agent/member.h"
+#include "agent/mesh.h"
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "tests/agent/testrank.h"
+
+#include <check.h>
+#include <string.h>
+
+static struct web *w;
+static struct procs *procs;
+static struct member *member;
+static struct err e;
+static uint16_t port;
+static char dir[64], job_file[128];
+static struct jobspec spec;
+static struct arena *arena;
+
+struct side { /* a coordinator */
+	struct web_socket *s;
+	int count[MESH_TYPES];
+	int64_t incarnation; /* of the last message */
+	int64_t exit_incarnation;
+	enum exit_class exit_class_;
+	uint16_t port;
+	int loaded;
+};
+static struct side first, second;
+
+static void side_open(void *user, struct web_socket *s)
+{
+	struct side *side = user;
+	side->s = s;
+}
+
+static void side_message(void *user, struct web_socket *s, const char *text, size_t len)
+{
+	struct side *side = user;
+	json_auto struct json *v = NULL;
+	struct mesh_msg m;
+	(void)s;
+	ck_assert_int_eq(json_parse(text, len, &v, &e), 0);
+	ck_assert_msg(mesh_decode(v, &m, &e) == 0, "%s", e.text);
+	side->count[m.type]++;
+	side->incarnation = m.incarnation;
+	if (m.type == MESH_PREPARED)
+		side->port = m.ports[0];
+	if (m.type == MESH_FRAME)
+		side->loaded += m.frame == WIRE_LOADED;
+	if (m.type == MESH_EXIT) {
+		side->exit_incarnation = m.incarnation;
+		side->exit_class_ = m.class_;
+	}
+}
+
+static void side_closed(void *user, struct web_socket *s, const char *why)
+{
+	struct side *side = user;
+	(void)s;
+	(void)why;
+	side->s = NULL;
+}
+
+static void on_request(void *user, struct web_exchange *x)
+{
+	(void)user;
+	web_answer(x, 404, "text/plain", "", 0, NULL);
+}
+
+#define until(condition)                                                                           \
+	do {                                                                                       \
+		int64_t until_ms = clock_ms() + 10000;                                             \
+		while (!(condition)) {                                                             \
+			ck_assert_msg(clock_ms() < until_ms, "timed out: %s", #condition);         \
+			ck_assert_int_eq(web_turn(w, 10, &e), 0);                                  \
+			procs_tick(procs, clock_ms());                                             \
+			member_tick(member, clock_ms());                                           \
+		}                                                                                  \
+	} while (0)
+
+static void dial(struct side *side)
+{
+	static const struct web_socket_fns fns = {side_open, side_message, side_closed};
+	struct web_socket *s;
+	ck_assert_int_eq(web_dial(w, "127.0.0.1", port, MESH_PATH, "t", &fns, side, &s, &e), 0);
+	until(side->count[MESH_HELLO] == 1);
+}
+
+static void prepare(struct side *side, int64_t incarnation)
+{
+	mesh_send(side->s, &(struct mesh_msg){.type = MESH_PREPARE,
+					      .incarnation = incarnation,
+					      .secret = "00",
+					      .ranks = 1});
+}
+
+static void start(struct side *side, int64_t incarnation)
+{
+	char table[128];
+	snprintf(table, sizeof table, "[{\"rank\":0,\"host\":\"127.0.0.1\",\"port\":%u}]",
+		 side->port);
+	mesh_send(side->s, &(struct mesh_msg){.type = MESH_START,
+					      .incarnation = incarnation,
+					      .world = 1,
+					      .table_json = table,
+					      .layout_json = "{\"data\":1}"});
+}
+
+static void setup(void)
+{
+	char text[1024];
+	snprintf(dir, sizeof dir, "/tmp/test-member-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(job_file, sizeof job_file, "%s/job.json", dir);
+	snprintf(text, sizeof text,
+		 "{\"name\":\"t\",\"namespace\":\"d\",\"uid\":\"u\",\"generation\":1,\"spec\":{"
+		 "\"storage\":[{\"name\":\"d\",\"scratch\":\"1Gi\",\"mountPath\":\"/tmp\"}],"
+		 "\"model\":{\"source\":\"/tmp/m.gguf\"},\"checkpoint\":{\"path\":\"%s/c\"},"
+		 "\"train\":{\"method\":\"Full\",\"data\":{\"train\":\"/tmp/t.txt\"},"
+		 "\"sequenceLength\":16,\"batchSequences\":1,\"steps\":9,\"output\":\"/tmp/o\"}}}",
+		 dir);
+	ck_assert_int_eq(io_write_file(job_file, text, strlen(text), 0600, &e), 0);
+	setenv("TESTRANK", "steps=100000,step_ms=5", 1);
+	arena = arena_create(1 << 20);
+	json_auto struct json *v = NULL;
+	ck_assert_int_eq(json_read_file(job_file, 1 << 20, &v, &e), 0);
+	ck_assert_msg(jobspec_decode(v, arena, &spec, &e) == 0, "%s", e.text);
+	ck_assert_int_eq(web_create(NULL, &w, &e), 0);
+	ck_assert_int_eq(procs_create(w, &procs, &e), 0);
+	struct member_conf conf = {.procs = procs,
+				   .spec = &spec,
+				   .job_file = job_file,
+				   .rank_program = "/proc/self/exe",
+				   .bind_host = "127.0.0.1",
+				   .pod = "p",
+				   .uid = "u",
+				   .node = "n",
+				   .incarnation = 5};
+	ck_assert_int_eq(member_create(&conf, &member, &e), 0);
+	ck_assert_int_eq(web_accept_sockets(w, MESH_PATH, "t", &member_link_fns, member, &e), 0);
+	ck_assert_int_eq(web_listen(w, "127.0.0.1", 0, on_request, NULL, &port, &e), 0);
+	memset(&first, 0, sizeof first);
+	memset(&second, 0, sizeof second);
+}
+
+static void teardown(void)
+{
+	procs_destroy(procs);
+	web_destroy(w);
+	member_destroy(member);
+	arena_destroy(arena);
+	io_remove_tree(dir, &e);
+}
+
+static void run_first(void)
+{
+	dial(&first);
+	ck_assert_int_eq(first.incarnation, 5);
+	prepare(&first, 6);
+	until(first.count[MESH_PREPARED] == 1);
+	ck_assert(!member_in_world(member));
+	start(&first, 6);
+	until(first.loaded == 1);
+	ck_assert(member_in_world(member));
+}
+
+START_TEST(refuses_what_is_old)
+{
+	run_first();
+	prepare(&first, 6);
+	until(first.count[MESH_REFUSED] == 1);
+	ck_assert_int_eq(first.incarnation, 6);
+	mesh_send(first.s,
+		  &(struct mesh_msg){.type = MESH_STOP, .incarnation = 5, .mode = MESH_KILL});
+	until(first.count[MESH_BEAT] >= 2); /* the stop of another incarnation changes nothing */
+	ck_assert(member_busy(member));
+}
+END_TEST
+
+START_TEST(drains_when_told)
+{
+	run_first();
+	mesh_send(first.s,
+		  &(struct mesh_msg){.type = MESH_STOP, .incarnation = 6, .mode = MESH_DRAIN});
+	until(first.count[MESH_ENDED] == 1);
+	ck_assert_int_eq(first.count[MESH_EXIT], 1);
+	ck_assert_int_eq(first.exit_class_, EXIT_CLASS_DRAINED);
+	ck_assert(!member_busy(member));
+}
+END_TEST
+
+START_TEST(never_mixes_incarnations)
+{
+	run_first();
+	prepare(&first, 7); /* while ranks of 6 live */
+	until(first.count[MESH_PREPARED] == 2);
+	ck_assert_int_eq(first.count[MESH_EXIT], 1); /* 6 had ended before */
+	ck_assert_int_eq(first.exit_incarnation, 6);
+	ck_assert_int_eq(procs_count(procs), 1);
+	ck_assert_int_eq(member_incarnation(member), 7);
+}
+END_TEST
+
+START_TEST(follows_a_newer_coordinator)
+{
+	run_first();
+	dial(&second);
+	ck_assert_int_eq(second.incarnation, 6); /* it learns what was seen */
+	until(!first.s && !member_busy(member));
+	prepare(&second, 7);
+	until(second.count[MESH_PREPARED] == 1);
+}
+END_TEST
+
+START_TEST(ends_its_ranks_when_the_coordinator_is_gone)
+{
+	run_first();
+	int64_t start_ms = clock_ms();
+	web_close(first.s);
+	until(!member_busy(member));
+	ck_assert_int_ge(clock_ms() - start_ms, MEMBER_ORPHAN_MS - 100);
+}
+END_TEST
+
+START_TEST(leaves_by_asking_first)
+{
+	run_first();
+	member_leave(member, clock_ms());
+	until(first.count[MESH_LEAVING] == 1);
+	ck_assert(member_busy(member)); /* the coordinator says when */
+	mesh_send(first.s,
+		  &(struct mesh_msg){.type = MESH_STOP, .incarnation = 6, .mode = MESH_DRAIN});
+	until(!member_busy(member));
+	mesh_send(first.s, &(struct mesh_msg){.type = MESH_RELEASE});
+	until(member_released(member));
+}
+END_TEST
+
+int main(void)
+{
+	if (getenv("TESTRANK"))
+		return testrank_main();
+	Suite *suite = suite_create("member");
+	TCase *tc = tcase_create("member");
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, refuses_what_is_old);
+	tcase_add_test(tc, drains_when_told);
+	tcase_add_test(tc, never_mixes_incarnations);
+	tcase_add_test(tc, follows_a_newer_coordinator);
+	tcase_add_test(tc, ends_its_ranks_when_the_coordinator_is_gone);
+	tcase_add_test(tc, leaves_by_asking_first);
+	tcase_set_timeout(tc, 30);
+	suite_add_tcase(suite, tc);
+	SRunner *r = srunner_create(suite);
+	srunner_run_all(r, CK_NORMAL);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? 1 : 0;
+}

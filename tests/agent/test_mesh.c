@@ -1,0 +1,230 @@
+/*
+ * mesh: goal: every message reads back as it was written, garbage is refused, and links redial
+ * until they are forgotten. Method: round trips over all types and a table of malformed messages;
+ * one web loop that holds both ends of a link.
+ */
+#include "agent/mesh.h"
+#include "base/clock.h"
+#include "base/io.h"
+
+#include <check.h>
+#include <string.h>
+
+#include "tests/unit.h"
+
+static struct err e;
+
+static void round_trip(const struct mesh_msg *in, struct mesh_msg *out, struct json **v)
+{
+	buf_auto struct buf text;
+	buf_init(&text, 1 << 20);
+	ck_assert_int_eq(mesh_encode(in, &text, &e), 0);
+	ck_assert_int_eq(json_parse(text.data, text.len, v, &e), 0);
+	ck_assert_msg(mesh_decode(*v, out, &e) == 0, "%s", e.text);
+	ck_assert_int_eq(out->type, in->type);
+	ck_assert_int_eq(out->incarnation, in->incarnation);
+}
+
+START_TEST(messages_read_back)
+{
+	struct mesh_msg m;
+	json_auto struct json *hello = NULL, *exit = NULL, *beat = NULL, *start = NULL,
+			      *frame = NULL;
+	round_trip(&(struct mesh_msg){.type = MESH_HELLO,
+				      .incarnation = 12,
+				      .replica = 3,
+				      .uid = "u",
+				      .pod = "p",
+				      .node = "n"},
+		   &m, &hello);
+	ck_assert_int_eq(m.replica, 3);
+	ck_assert_str_eq(m.uid, "u");
+	round_trip(&(struct mesh_msg){.type = MESH_EXIT,
+				      .incarnation = 4,
+				      .local = 1,
+				      .class_ = EXIT_CLASS_DATA,
+				      .signal = 9,
+				      .asked = true,
+				      .message = "a \"b\"\n\xff",
+				      .log_tail = "t"},
+		   &m, &exit);
+	ck_assert_int_eq(m.class_, EXIT_CLASS_DATA);
+	ck_assert_int_eq(m.signal, 9);
+	ck_assert(m.asked);
+	ck_assert_str_eq(m.message, "a \"b\"\n\xef\xbf\xbd");
+	round_trip(&(struct mesh_msg){.type = MESH_BEAT,
+				      .beats = {{.phase = WIRE_PHASE_BACKWARD,
+						 .step = 5,
+						 .silent_ms = 6,
+						 .collective = 7,
+						 .in_collective = true,
+						 .operation = 1,
+						 .waiting_for = -1}},
+				      .beat_count = 1},
+		   &m, &beat);
+	ck_assert_int_eq(m.beat_count, 1);
+	ck_assert_int_eq(m.beats[0].phase, WIRE_PHASE_BACKWARD);
+	ck_assert_int_eq(m.beats[0].waiting_for, -1);
+	ck_assert(m.beats[0].in_collective);
+	round_trip(&(struct mesh_msg){.type = MESH_START,
+				      .world = 2,
+				      .table_json = "[{\"rank\":0},{\"rank\":1}]",
+				      .layout_json = "{\"data\":2}"},
+		   &m, &start);
+	ck_assert_uint_eq(json_count(m.table), 2);
+	ck_assert_int_eq(json_int(m.layout, "data", 0), 2);
+	round_trip(&(struct mesh_msg){.type = MESH_FRAME,
+				      .local = 2,
+				      .frame = WIRE_STEP,
+				      .payload_json = "{\"step\":3}"},
+		   &m, &frame);
+	ck_assert_int_eq(m.frame, WIRE_STEP);
+	ck_assert_int_eq(json_int(m.payload, "step", 0), 3);
+	for (int mode = MESH_DRAIN; mode <= MESH_KILL; mode++) {
+		json_auto struct json *stop = NULL;
+		round_trip(&(struct mesh_msg){.type = MESH_STOP, .mode = (enum mesh_stop)mode}, &m,
+			   &stop);
+		ck_assert_int_eq(m.mode, mode);
+	}
+}
+END_TEST
+
+START_TEST(garbage_is_refused)
+{
+	static const char *const table[] = {
+		"{}",
+		"[]",
+		"{\"t\":\"dance\"}",
+		"{\"t\":\"hello\"}",
+		"{\"t\":\"hello\",\"replica\":5000}",
+		"{\"t\":\"hello\",\"replica\":0,\"incarnation\":-1}",
+		"{\"t\":\"prepare\",\"ranks\":65,\"firstRank\":0}",
+		"{\"t\":\"prepare\",\"ranks\":0,\"firstRank\":0}",
+		"{\"t\":\"prepared\",\"ports\":[70000]}",
+		"{\"t\":\"start\",\"world\":1}",
+		"{\"t\":\"start\",\"world\":0,\"ranks\":[],\"layout\":{}}",
+		"{\"t\":\"stop\",\"mode\":\"gently\"}",
+		"{\"t\":\"frame\",\"local\":64,\"type\":66}",
+		"{\"t\":\"frame\",\"local\":0,\"type\":1}",
+		"{\"t\":\"exit\",\"local\":-1,\"class\":0}",
+		"{\"t\":\"exit\",\"local\":0,\"class\":256}",
+		"{\"t\":\"beat\",\"ranks\":[[0,0,0]]}",
+		"{\"t\":\"beat\",\"ranks\":[[99,0,0,0,0,0,0]]}",
+		"{\"t\":\"beat\",\"ranks\":[[0,0,1e300,0,0,0,0]]}",
+	};
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		json_auto struct json *v = NULL;
+		struct mesh_msg m = {.replica = 4711};
+		ck_assert_int_eq(json_parse(table[i], strlen(table[i]), &v, &e), 0);
+		ck_assert_msg(mesh_decode(v, &m, &e) == -ERR_DATA, "accepted: %s", table[i]);
+		ck_assert_int_eq(m.replica, 4711); /* untouched */
+	}
+}
+END_TEST
+
+/* ---- links ---- */
+
+static struct web_socket *server;
+static int hellos, closes, released;
+
+static void server_open(void *user, struct web_socket *s)
+{
+	(void)user;
+	server = s;
+	mesh_send(s, &(struct mesh_msg){
+			     .type = MESH_HELLO, .replica = 5, .uid = "", .pod = "", .node = ""});
+}
+
+static void server_message(void *user, struct web_socket *s, const char *text, size_t len)
+{
+	(void)user;
+	(void)s;
+	(void)len;
+	released += strstr(text, "release") != NULL;
+}
+
+static void server_closed(void *user, struct web_socket *s, const char *why)
+{
+	(void)user;
+	(void)s;
+	(void)why;
+	server = NULL;
+}
+
+static void on_message(void *user, int replica, const struct mesh_msg *m)
+{
+	ck_assert_ptr_eq(user, &hellos);
+	ck_assert_int_eq(replica, 5);
+	hellos += m->type == MESH_HELLO;
+}
+
+static void on_closed(void *user, int replica, const char *why)
+{
+	(void)user;
+	(void)replica;
+	(void)why;
+	closes++;
+}
+
+static void on_request(void *user, struct web_exchange *x)
+{
+	(void)user;
+	web_answer(x, 404, "text/plain", "", 0, NULL);
+}
+
+static struct web *w;
+static struct mesh *m;
+
+#define until(condition)                                                                           \
+	do {                                                                                       \
+		int64_t until_ms = clock_ms() + 10000;                                             \
+		while (!(condition)) {                                                             \
+			ck_assert_msg(clock_ms() < until_ms, "timed out: %s", #condition);         \
+			mesh_tick(m, clock_ms());                                                  \
+			ck_assert_int_eq(web_turn(w, 10, &e), 0);                                  \
+		}                                                                                  \
+	} while (0)
+
+START_TEST(links_redial_until_forgotten)
+{
+	static const struct web_socket_fns server_fns = {server_open, server_message,
+							 server_closed};
+	static const struct mesh_fns fns = {on_message, on_closed};
+	uint16_t port = 0;
+	char address[32];
+	/* A port that nobody listens on yet. */
+	int fd = io_listen("127.0.0.1", 0, &port, &e);
+	io_close(fd);
+	snprintf(address, sizeof address, "127.0.0.1:%u", port);
+	ck_assert_int_eq(web_create(NULL, &w, &e), 0);
+	ck_assert_int_eq(mesh_create(w, "secret", &fns, &hellos, &m, &e), 0);
+	ck_assert_int_lt(mesh_keep(m, 4, "nonsense", &e), 0);
+	ck_assert_int_eq(mesh_keep(m, 5, "", &e), 0); /* no address yet */
+	ck_assert_int_eq(mesh_keep(m, 5, address, &e), 0);
+	for (int i = 0; i < 5; i++) {
+		mesh_tick(m, clock_ms());
+		web_turn(w, 10, &e);
+	}
+	ck_assert_int_eq(hellos, 0);
+	ck_assert_int_eq(web_accept_sockets(w, MESH_PATH, "secret", &server_fns, NULL, &e), 0);
+	ck_assert_int_eq(web_listen(w, "127.0.0.1", port, on_request, NULL, NULL, &e), 0);
+	until(hellos == 1);
+	mesh_tell(m, 5, &(struct mesh_msg){.type = MESH_RELEASE});
+	mesh_tell(m, 6, &(struct mesh_msg){.type = MESH_RELEASE}); /* nobody */
+	until(released == 1);
+	web_close(server); /* the member breaks it */
+	until(closes == 1 && hellos == 2);
+	mesh_drop(m, 5); /* the coordinator breaks it */
+	until(closes == 2 && hellos == 3);
+	mesh_forget(m, 5);
+	until(!server);
+	int64_t end_ms = clock_ms() + 600; /* beyond its back-off: it stays away */
+	until(clock_ms() > end_ms);
+	ck_assert_int_eq(hellos, 3);
+	ck_assert_int_eq(closes, 2);
+	web_destroy(w);
+	mesh_destroy(m);
+}
+END_TEST
+
+UNIT_MAIN("mesh", messages_read_back, garbage_is_refused, links_redial_until_forgotten)

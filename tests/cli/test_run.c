@@ -1,0 +1,295 @@
+/*
+ * Goal: llmjob run does a controller's work on one machine: writes the job, keeps agents, tells the
+ * coordinator what is desired, follows its report to the end, scales when the file changes, and
+ * suspends on the first interrupt. Method: this program is also the agent: started with --job-dir
+ * it serves /v1/desired and /v1/job as a coordinator would, and plays the scenario that the
+ * environment names. The command runs as main calls it.
+ */
+#include "base/exitcode.h"
+#include "base/io.h"
+#include "base/report.h"
+#include "base/jobspec.h"
+#include "base/web.h"
+#include "cli/command.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- the agent ---- */
+
+struct agent {
+	const char *scenario;
+	char token[80];
+	struct arena *arena;
+	struct desired desired;
+	int asked;
+	bool released;
+};
+
+static struct report play(struct agent *a)
+{
+	struct report r;
+	report_init(&r);
+	r.generation = a->desired.generation;
+	r.state = JOB_RUNNING;
+	r.connected = a->desired.member_count;
+	r.world_replicas = a->desired.replicas;
+	r.ranks = r.data_parallel = a->desired.replicas;
+	r.tensor = r.pipeline = r.context = 1;
+	r.step = ++a->asked;
+	r.steps = 9;
+	bool ready = !strcmp(a->scenario, "scale")
+			     ? a->desired.member_count == 3 && a->desired.replicas == 3
+			     : a->asked >= 3;
+	if (a->desired.suspend)
+		r.state = JOB_SUSPENDED;
+	else if (!strcmp(a->scenario, "failed")) {
+		r.state = JOB_FAILED;
+		r.failure = ERR_DATA;
+		r.failure_reason = "BadData";
+		r.failure_message = "/data/t: line 3: not JSON";
+	} else if (ready && strcmp(a->scenario, "suspend") != 0)
+		r.state = JOB_COMPLETE;
+	/* The scenario's own disturbance, from the inside: the command's parent is this test. */
+	if (!strcmp(a->scenario, "suspend") && a->asked == 2)
+		kill(getppid(), SIGINT);
+	if (!strcmp(a->scenario, "scale") && a->asked == 2) {
+		const char *file = getenv("TEST_RUN_FILE");
+		struct err e;
+		struct buf b;
+		buf_init(&b, 4096);
+		io_read_file(file, 4096, &b, &e);
+		*strstr(b.data, "replicas: 2") = '#';
+		memcpy(strchr(b.data, '#'), "replicas: 3", 11);
+		io_write_file(file, b.data, b.len, 0600, &e);
+		buf_done(&b);
+	}
+	return r;
+}
+
+static void serve(void *user, struct web_exchange *x)
+{
+	struct agent *a = user;
+	struct err e = {.text = ""};
+	struct buf out buf_auto;
+	char bearer[96];
+	const char *given = web_header(x, "authorization");
+	snprintf(bearer, sizeof bearer, "Bearer %s", a->token);
+	buf_init(&out, LIMIT_REPORT_BYTES);
+	if (!given || strcmp(given, bearer) != 0) {
+		web_answer(x, 401, "text/plain", "who?", 4, NULL);
+	} else if (!strcmp(web_path(x), "/v1/desired")) {
+		json_auto struct json *tree = NULL;
+		size_t len;
+		const char *body = web_body(x, &len);
+		arena_reset(a->arena);
+		int r = json_parse(body, len, &tree, &e);
+		if (!r)
+			r = desired_decode(tree, a->arena, &a->desired, &e);
+		a->released = !r && a->desired.release;
+		web_answer(x, r ? 400 : 204, "text/plain", e.text, strlen(e.text), NULL);
+	} else {
+		struct report r = play(a);
+		report_encode(&r, &out, &e);
+		web_answer(x, 200, "application/json", out.data, out.len, NULL);
+	}
+}
+
+static const char *flag(int argc, char **argv, const char *name)
+{
+	for (int i = 1; i + 1 < argc; i++)
+		if (!strcmp(argv[i], name))
+			return argv[i + 1];
+	return "";
+}
+
+static int agent_main(int argc, char **argv)
+{
+	struct agent a = {.scenario = getenv("TEST_RUN")};
+	struct web *w = NULL;
+	struct err e = {.text = ""};
+	struct buf b buf_auto;
+	char path[256];
+	uint16_t port = (uint16_t)strtol(strrchr(flag(argc, argv, "--listen"), ':') + 1, NULL, 10);
+	buf_init(&b, 4096);
+	alarm(60); /* should the test go without a word */
+	if (!strcmp(a.scenario, "crash"))
+		return EXIT_CLASS_DEVICE;
+	if (strcmp(flag(argc, argv, "--replica"), "0") != 0)
+		return pause();
+	snprintf(path, sizeof path, "%s/token", flag(argc, argv, "--job-dir"));
+	if (io_read_file(path, 70, &b, &e))
+		return EXIT_CLASS_BUG;
+	snprintf(a.token, sizeof a.token, "%s", buf_cstr(&b));
+	/* job.json must be one that the real agent takes. */
+	json_auto struct json *job = NULL;
+	struct jobspec spec;
+	a.arena = arena_create(1 << 20);
+	snprintf(path, sizeof path, "%s/job.json", flag(argc, argv, "--job-dir"));
+	if (json_read_file(path, LIMIT_JOB_FILE_BYTES, &job, &e) ||
+	    jobspec_decode(job, a.arena, &spec, &e) || web_create(&(struct web_conf){0}, &w, &e) ||
+	    web_listen(w, "127.0.0.1", port, serve, &a, NULL, &e)) {
+		fprintf(stderr, "agent: %s\n", e.text);
+		return EXIT_CLASS_BUG;
+	}
+	while (!a.released && !web_turn(w, 1000, &e))
+		;
+	for (int i = 0; i < 20; i++) /* the answer goes out */
+		web_turn(w, 10, &e);
+	web_destroy(w);
+	arena_destroy(a.arena);
+	return 0;
+}
+
+/* ---- the tests ---- */
+
+static char folder[] = "/tmp/test_run.XXXXXX";
+static char job[64], out_path[64], self[256];
+
+static void setup(void)
+{
+	struct err e;
+	static const char text[] = "apiVersion: llmjob.dev/v1alpha1\nkind: LLMJob\nmetadata: "
+				   "{name: j}\nspec:\n  replicas: 2\n"
+				   "  storage: [{name: data, claimName: c, mountPath: /no-such}]\n "
+				   " model: {source: /no-such/m}\n"
+				   "  checkpoint: {path: /no-such/c}\n  train: {data: {train: "
+				   "/no-such/t}, steps: 9, output: /no-such/o}\n";
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	snprintf(job, sizeof job, "%s/job.yaml", folder);
+	snprintf(out_path, sizeof out_path, "%s/out", folder);
+	ck_assert_int_eq(io_write_file(job, text, sizeof text - 1, 0600, &e), 0);
+	setenv("TEST_RUN_FILE", job, 1);
+	setenv("TMPDIR", folder, 1);
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	ck_assert_int_gt((int)n, 0);
+}
+
+static void teardown(void)
+{
+	struct err e;
+	io_remove_tree(folder, &e);
+}
+
+static int run(const char *scenario, int *status, struct buf *out, struct err *e)
+{
+	char mapping[64];
+	struct err ignored;
+	snprintf(mapping, sizeof mapping, "data=%s/data", folder);
+	char *argv[] = {(char *)"run",       job,     (char *)"--agent", self,
+			(char *)"--storage", mapping, (char *)"--plain", NULL};
+	setenv("TEST_RUN", scenario, 1);
+	fflush(stdout);
+	int saved = dup(1), fd = open(out_path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+	dup2(fd, 1);
+	int r = command_run(7, argv, status, e);
+	fflush(stdout);
+	dup2(saved, 1);
+	close(fd);
+	close(saved);
+	buf_init(out, 1 << 20);
+	ck_assert_int_eq(io_read_file(out_path, 1 << 20, out, &ignored), 0);
+	return r;
+}
+
+static void assert_has(const struct buf *out, const char *text)
+{
+	ck_assert_msg(strstr(buf_cstr(out), text), "no '%s' in:\n%s", text, buf_cstr(out));
+}
+
+START_TEST(test_complete)
+{
+	struct err e = {.text = ""};
+	struct buf out buf_auto;
+	int status = -1;
+	ck_assert_msg(!run("complete", &status, &out, &e), "%s", e.text);
+	ck_assert_int_eq(status, EXIT_CLASS_DONE);
+	assert_has(&out, "Train j: Running, 2/2 ready, layout dp2");
+	assert_has(&out, "Train j: Complete");
+	char made[128];
+	snprintf(made, sizeof made, "j is complete: %s/data/o", folder);
+	assert_has(&out, made);
+}
+END_TEST
+
+START_TEST(test_failed)
+{
+	struct err e = {.text = ""};
+	struct buf out buf_auto;
+	int status = -1;
+	ck_assert_msg(!run("failed", &status, &out, &e), "%s", e.text);
+	ck_assert_int_eq(status, EXIT_CLASS_DATA);
+	assert_has(&out, "/data/t: line 3: not JSON");
+}
+END_TEST
+
+START_TEST(test_interrupt_suspends)
+{
+	struct err e = {.text = ""};
+	struct buf out buf_auto;
+	int status = -1;
+	ck_assert_msg(!run("suspend", &status, &out, &e), "%s", e.text);
+	ck_assert_int_eq(status, EXIT_CLASS_DRAINED);
+	assert_has(&out, "Interrupted: saving a checkpoint");
+	assert_has(&out, "j is suspended at step");
+}
+END_TEST
+
+START_TEST(test_editing_the_file_scales)
+{
+	struct err e = {.text = ""};
+	struct buf out buf_auto;
+	int status = -1;
+	ck_assert_msg(!run("scale", &status, &out, &e), "%s", e.text);
+	ck_assert_int_eq(status, EXIT_CLASS_DONE);
+	assert_has(&out, "Scaling: replicas 3, was 2");
+	assert_has(&out, "Train j: Complete, 3/3 ready, layout dp3");
+}
+END_TEST
+
+START_TEST(test_agent_that_never_comes_up)
+{
+	struct err e = {.text = ""};
+	struct buf out buf_auto;
+	int status = -1;
+	ck_assert_msg(run("crash", &status, &out, &e) == -ERR_DEVICE, "%s", e.text);
+	ck_assert_ptr_nonnull(strstr(e.text, "ended 5 times with status 67"));
+	ck_assert_ptr_nonnull(strstr(e.text, "/agent-"));
+}
+END_TEST
+
+START_TEST(test_bad_file)
+{
+	struct err e = {.text = ""};
+	struct buf out buf_auto;
+	int status = -1;
+	ck_assert_int_eq(io_write_file(job, "kind: Pod\n", 10, 0600, &e), 0);
+	ck_assert_int_eq(run("complete", &status, &out, &e), -ERR_USER);
+	ck_assert_ptr_nonnull(strstr(e.text, "no LLMJob in it"));
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+	if (*flag(argc, argv, "--job-dir"))
+		return agent_main(argc, argv);
+	Suite *suite = suite_create("run");
+	TCase *t = tcase_create("run");
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, test_complete);
+	tcase_add_test(t, test_failed);
+	tcase_add_test(t, test_interrupt_suspends);
+	tcase_add_test(t, test_editing_the_file_scales);
+	tcase_add_test(t, test_agent_that_never_comes_up);
+	tcase_add_test(t, test_bad_file);
+	suite_add_tcase(suite, t);
+	SRunner *r = srunner_create(suite);
+	srunner_run_all(r, CK_NORMAL);
+	int failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,324 @@
+/*
+ * Goal: a serving rank gives the tokens the model gives, counts them rightly, stops where it must,
+ * and survives bad requests. Method: the rank in a child process, this test as its agent. On the
+ * tiny byte model greedy text is compared with model_extend called here; stop strings are cut out
+ * of that text. Cancelling and chat need a model that takes its time: SmolLM2.
+ */
+#include "runtime/infer.h"
+
+#include "base/exitcode.h"
+#include "runtime/model.h"
+#include "tests/runtime/agent.h"
+#include "tests/runtime/bytes.h"
+#include "tests/unit.h"
+
+#include <ctype.h>
+#include <endian.h>
+
+#define PROMPT "In the beginning "
+#define TOKENS 24
+
+static char folder[64];
+static struct agent a;
+static struct err e;
+
+static void setup(void)
+{
+	golden_folder(folder);
+	bytes_model(folder);
+}
+
+static void teardown(void)
+{
+	golden_remove(folder);
+}
+
+static int body(int fd)
+{
+	static struct rank r;
+	struct err why = {0};
+	int rc = rank_open(&r, fd, NULL, &why);
+
+	if (!rc)
+		rc = infer_run(&r, &why);
+	if (rc && rc != -ERR_DRAINED)
+		rank_send_failed(&r, &why);
+	rank_close(&r);
+	return (int)exit_class_of(rc ? why.code : ERR_NONE);
+}
+
+/* A rank that serves the model under path in F32. */
+static void serve(const char *path, int context)
+{
+	static struct jobspec s;
+	static char text[2048];
+	struct arena *arena = arena_create(1 << 20);
+	json_auto struct json *v = NULL;
+
+	snprintf(text, sizeof(text),
+		 "{\"apiVersion\":\"llmjob.dev/"
+		 "v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":\"j\","
+		 "\"namespace\":\"n\",\"uid\":\"u\",\"generation\":1},\"spec\":{\"precision\":"
+		 "\"FP32\","
+		 "\"storage\":[{\"name\":\"s\",\"scratch\":\"1Gi\",\"mountPath\":\"/tmp\"}],"
+		 "\"model\":{\"source\":\"%s\"},\"serve\":{\"modelName\":\"m\",\"contextLength\":%"
+		 "d}}}",
+		 path, context);
+	ck_assert_msg(!json_parse(text, strlen(text), &v, &e), "%s", e.text);
+	ck_assert_msg(!jobspec_decode(v, arena, &s, &e), "%s", e.text);
+	agent_spawn(&a, body);
+	agent_start(&a, &s, folder);
+	json_destroy(agent_expect(&a, WIRE_LOADED));
+	json_destroy(v);
+	v = agent_expect(&a, WIRE_SERVING);
+	ck_assert_int_eq(json_int(v, "context_length", 0), context);
+	arena_destroy(arena);
+}
+
+static void serve_bytes(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/model", folder);
+	serve(path, 64);
+}
+
+static void stop_serving(void)
+{
+	agent_send(&a, WIRE_STOP, "{}");
+	json_destroy(agent_expect(&a, WIRE_DONE));
+	ck_assert_int_eq(agent_end(&a), EXIT_CLASS_DRAINED);
+}
+
+struct answer {
+	char text[8192];
+	size_t len;
+	char reason[16], message[256];
+	int prompt, completion, frames;
+};
+
+/* Frames of request `id` until it is finished; cancel_after: frames after which it is cancelled, 0:
+ * never. */
+static struct answer collect(int id, int cancel_after)
+{
+	struct answer o = {0};
+
+	for (;;) {
+		ck_assert_msg(wire_wait(&a.reader, a.fd, clock_ms() + AGENT_MS, &a.frame, &e) >= 0,
+			      "%s", e.text);
+		if (a.frame.type != WIRE_TOKEN)
+			break;
+		uint64_t to;
+		uint32_t count;
+		memcpy(&to, a.frame.data, 8);
+		memcpy(&count, a.frame.data + 8, 4);
+		ck_assert_uint_eq(le64toh(to), (uint64_t)id);
+		ck_assert_uint_gt(le32toh(count), 0);
+		ck_assert_uint_lt(o.len + a.frame.len, sizeof(o.text));
+		memcpy(o.text + o.len, a.frame.data + 16, a.frame.len - 16);
+		o.len += a.frame.len - 16;
+		if (++o.frames == cancel_after) {
+			char text[64];
+
+			snprintf(text, sizeof(text), "{\"id\":%d}", id);
+			agent_send(&a, WIRE_CANCEL, text);
+		}
+	}
+	ck_assert_int_eq(a.frame.type, WIRE_FINISHED);
+	json_auto struct json *v = NULL;
+	ck_assert(!json_parse(a.frame.data, a.frame.len, &v, &e));
+	ck_assert_int_eq(json_int(v, "id", 0), id);
+	snprintf(o.reason, sizeof(o.reason), "%s", json_str(v, "reason", ""));
+	snprintf(o.message, sizeof(o.message), "%s", json_str(v, "message", ""));
+	o.prompt = (int)json_int(v, "prompt_tokens", -1);
+	o.completion = (int)json_int(v, "completion_tokens", -1);
+	return o;
+}
+
+static struct answer ask(int id, const char *rest)
+{
+	char text[1024];
+
+	snprintf(text, sizeof(text), "{\"id\":%d,%s}", id, rest);
+	agent_send(&a, WIRE_REQUEST, text);
+	return collect(id, 0);
+}
+
+#define GREEDY "\"prompt\":\"" PROMPT "\",\"max_tokens\":24,\"temperature\":0"
+
+/* What the model says by itself. */
+static void greedy(char *out)
+{
+	struct model_conf c = {.t = DTYPE_F32, .kv_capacity = 64};
+	int32_t ids[sizeof(PROMPT)];
+	float logits[256];
+	struct weights *w;
+	struct model *m;
+	struct dev *d;
+	int n = 0;
+
+	ck_assert(!dev_open("cpu", 0, 1, &d, &e));
+	ck_assert_msg(!weights_open(GOLDEN "tiny-llama", NULL, &w, &e), "%s", e.text);
+	c.config = *weights_config(w);
+	ck_assert(!model_create(d, &c, &m, &e) && !model_load(m, w, &e));
+	for (const char *p = PROMPT; *p; p++)
+		ids[n++] = *p;
+	ck_assert(!model_extend(m, ids, n, 0, false, logits, &e));
+	for (int i = 0; i < TOKENS; i++) {
+		int32_t best = 0;
+
+		for (int j = 1; j < 256; j++)
+			best = logits[j] > logits[best] ? j : best;
+		out[i] = (char)best;
+		ck_assert(!model_extend(m, &best, 1, n + i, false, logits, &e));
+	}
+	model_destroy(m);
+	weights_close(w);
+	dev_close(d);
+}
+
+START_TEST(greedy_text_is_the_models)
+{
+	struct answer o, again;
+	char want[TOKENS];
+
+	serve_bytes();
+	o = ask(1, GREEDY);
+	again = ask(2, GREEDY); /* now from the cache */
+	greedy(want);
+	ck_assert_str_eq(o.reason, "length");
+	ck_assert_int_eq(o.prompt, (int)strlen(PROMPT));
+	ck_assert_int_eq(o.completion, TOKENS);
+	ck_assert_uint_eq(o.len, TOKENS);
+	ck_assert_mem_eq(o.text, want, TOKENS);
+	ck_assert_mem_eq(again.text, want, TOKENS);
+	stop_serving();
+}
+END_TEST
+
+#define DRAWN "\"prompt\":\"ab\",\"max_tokens\":40,\"temperature\":1.5,\"seed\":5"
+
+/* Where two characters stand side by side that need no escape and come here first; -1: nowhere. */
+static int plain_pair(const char *text, int n)
+{
+	for (int i = 4; i + 1 < n; i++)
+		if (isalnum((unsigned char)text[i]) && isalnum((unsigned char)text[i + 1]) &&
+		    !memmem(text, (size_t)i + 1, text + i, 2))
+			return i;
+	return -1;
+}
+
+START_TEST(stop_strings_end_and_are_not_sent)
+{
+	struct answer o, cut;
+	char rest[256];
+	int from;
+
+	serve_bytes();
+	o = ask(1, DRAWN);
+	ck_assert_uint_eq(o.len, 40);
+	from = plain_pair(o.text, 40);
+	ck_assert_int_gt(from, 0);
+	snprintf(rest, sizeof(rest), DRAWN ",\"stop\":[\"zzz\",\"%.2s\"]", o.text + from);
+	cut = ask(2, rest);
+	ck_assert_str_eq(cut.reason, "stop");
+	ck_assert_uint_eq(cut.len, (size_t)from);
+	ck_assert_mem_eq(cut.text, o.text, (size_t)from);
+	ck_assert_int_eq(cut.completion, from + 2);
+	stop_serving();
+}
+END_TEST
+
+START_TEST(seeds_repeat)
+{
+	static const char other[] =
+		"\"prompt\":\"ab\",\"max_tokens\":40,\"temperature\":1.5,\"seed\":6";
+	struct answer x, y, z;
+
+	serve_bytes();
+	x = ask(1, DRAWN);
+	y = ask(2, DRAWN);
+	z = ask(3, other);
+	ck_assert_uint_eq(x.len, y.len);
+	ck_assert_mem_eq(x.text, y.text, x.len);
+	ck_assert(z.len != x.len || memcmp(x.text, z.text, x.len));
+	stop_serving();
+}
+END_TEST
+
+START_TEST(bad_requests_end_alone)
+{
+	char want[TOKENS];
+	struct answer o;
+
+	serve_bytes();
+	o = ask(1, "\"prompt\":\"\"");
+	ck_assert_str_eq(o.reason, "error");
+	o = ask(2, "\"chat\":true,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]");
+	ck_assert_str_eq(o.reason, "error");
+	ck_assert_ptr_nonnull(strstr(o.message, "template"));
+	o = ask(3, "\"max_tokens\":3");
+	ck_assert_str_eq(o.reason, "error");
+	o = ask(4,
+		"\"prompt\":\"0123456789012345678901234567890123456789012345678901234567890123\"");
+	ck_assert_str_eq(o.reason, "error");
+	ck_assert_ptr_nonnull(strstr(o.message, "context"));
+	o = ask(5, "\"prompt\":\"x\",\"temperature\":-1");
+	ck_assert_str_eq(o.reason, "error");
+	o = ask(6, "\"prompt\":\"x\",\"stop\":[\"\"]");
+	ck_assert_str_eq(o.reason, "error");
+	o = ask(7, "\"prompt\":\"x\",\"temperature\":0"); /* no max_tokens: to the end of the
+							     context */
+	ck_assert_str_eq(o.reason, "length");
+	ck_assert_int_eq(o.completion, 63);
+	o = ask(8, GREEDY);
+	greedy(want);
+	ck_assert_mem_eq(o.text, want, TOKENS);
+	stop_serving();
+}
+END_TEST
+
+START_TEST(smollm2_answers_and_is_cancelled)
+{
+	struct answer o;
+	char model[1024], path[128];
+
+	if (!golden_fetch("smollm2", model))
+		return;
+	snprintf(path, sizeof(path), "%s/smollm2.gguf", folder);
+	ck_assert_int_eq(symlink(model, path), 0);
+	serve(path, 1024);
+	o = ask(1, "\"chat\":true,\"temperature\":0,\"max_tokens\":40,\"messages\":"
+		   "[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]");
+	ck_assert_str_eq(o.reason, "stop");
+	ck_assert_msg(strstr(o.text, "Paris") != NULL, "%s", o.text);
+	agent_send(
+		&a, WIRE_REQUEST,
+		"{\"id\":2,\"prompt\":\"Once upon a time\",\"max_tokens\":900,\"temperature\":0}");
+	o = collect(2, 3);
+	ck_assert_str_eq(o.reason, "cancelled");
+	ck_assert_int_lt(o.completion, 100);
+	stop_serving();
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("infer");
+	TCase *c = tcase_create("infer");
+	SRunner *r = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(c, 120);
+	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_test(c, greedy_text_is_the_models);
+	tcase_add_test(c, stop_strings_end_and_are_not_sent);
+	tcase_add_test(c, seeds_repeat);
+	tcase_add_test(c, bad_requests_end_alone);
+	tcase_add_test(c, smollm2_answers_and_is_cancelled);
+	suite_add_tcase(s, c);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
+}
