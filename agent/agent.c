@@ -35,10 +35,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define TURN_MS      100
-#define FLUSH_MS     300 /* last messages of a leaving agent */
-#define TOKEN_BYTES  256
-#define API_KEY_FILE "apiKey" /* in the job folder, when spec.serve.apiKeySecret is set */
+#define TURN_MS     100
+#define FLUSH_MS    300 /* last messages of a leaving agent */
+#define TOKEN_BYTES 256
 
 struct conf {
 	const char *job_dir, *run_dir, *listen, *serve_listen, *pod, *pod_uid, *node, *rank_program;
@@ -161,7 +160,7 @@ static int read_job(struct agent *a, struct err *e)
 	if (rc)
 		return err_wrap(e, "%s", a->job_file);
 	if (a->spec.task == TASK_SERVE && a->spec.serve.api_key_secret)
-		rc = read_secret(a->conf.job_dir, API_KEY_FILE, a->api_key, e);
+		rc = read_secret(a->conf.job_dir, NAME_API_KEY_FILE, a->api_key, e);
 	return rc;
 }
 

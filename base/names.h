@@ -72,13 +72,14 @@
 #define NAME_ENV_JOB_DIR   "LLMJOB_JOB_DIR"
 
 /* in the pod */
-#define NAME_JOB_DIR    "/etc/llmjob" /* the job Secret: job.json, token */
-#define NAME_JOB_FILE   "job.json"
-#define NAME_TOKEN_FILE "token"
-#define NAME_RUN_DIR    "/run/llmjob"     /* emptyDir, writable */
-#define NAME_LIB_DIR    "/usr/lib/llmjob" /* rank binary and plugins */
-#define NAME_PORT_AGENT 7070 /* control: /v1/desired, /v1/job, /v1/mesh, /healthz, /metrics */
-#define NAME_PORT_SERVE 8000 /* OpenAI API */
+#define NAME_JOB_DIR      "/etc/llmjob" /* the job Secret: job.json, token */
+#define NAME_JOB_FILE     "job.json"
+#define NAME_TOKEN_FILE   "token"
+#define NAME_API_KEY_FILE "apiKey" /* in the job folder, and the key of spec.serve.apiKeySecret */
+#define NAME_RUN_DIR      "/run/llmjob"     /* emptyDir, writable */
+#define NAME_LIB_DIR      "/usr/lib/llmjob" /* rank binary and plugins */
+#define NAME_PORT_AGENT   7070 /* control: /v1/desired, /v1/job, /v1/mesh, /healthz, /metrics */
+#define NAME_PORT_SERVE   8000 /* OpenAI API */
 #define NAME_HEADER_TOKEN                                                                          \
 	"X-Llmjob-Token" /* as Authorization: Bearer, but survives the API server's proxy */
 

@@ -9,9 +9,8 @@
 #include "base/json.h"
 #include "base/names.h"
 
-#define USER                 65532    /* "nonroot" of the usual base images */
-#define SHM_SIZE             "8Gi"    /* a bound, not a reservation: gradients are exchanged here */
-#define API_KEY              "apiKey" /* key of serve.apiKeySecret, and file in the job folder */
+#define USER                 65532 /* "nonroot" of the usual base images */
+#define SHM_SIZE             "8Gi" /* a bound, not a reservation: gradients are exchanged here */
 #define GRACE_SECONDS        60
 #define DRAIN_MARGIN_SECONDS 10
 /* Before a pod on an unreachable node is given up; Kubernetes says 300. */
@@ -380,7 +379,7 @@ static void job_volume(struct jsonw *w, const struct jobspec *s)
 	jsonw_open(w, "sources", '[');
 	secret_source(w, secret, NULL);
 	if (s->task == TASK_SERVE && s->serve.api_key_secret)
-		secret_source(w, s->serve.api_key_secret, API_KEY);
+		secret_source(w, s->serve.api_key_secret, NAME_API_KEY_FILE);
 	jsonw_close(w);
 	jsonw_close(w);
 	jsonw_close(w);

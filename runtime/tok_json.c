@@ -2,8 +2,8 @@
  * tok_json: tokenizer.json of Hugging Face's tokenizers, read and written. Reading takes the
  * byte-level BPE family: model BPE, pre-tokenizers ByteLevel, Split (by expression, isolated),
  * Digits and sequences of them. Writing spells every stage as a Split, which the reference applies
- * to the same effect. Called by tok_open and weights_write.c. Strings of a definition live in the tree
- * it was read from.
+ * to the same effect. Called by tok_open and weights_write.c. Strings of a definition live in the
+ * tree it was read from.
  */
 #include "runtime/tok_def.h"
 

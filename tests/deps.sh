@@ -1,8 +1,9 @@
 #!/bin/sh
 # deps.sh: the Debian packages that the build and the tests need. Installs what is missing; silent when nothing is.
 packages='gcc make pkg-config libcurl4-openssl-dev libcjson-dev libwebsockets-dev check libsubunit-dev libssl-dev
-	libyaml-dev libpcre2-dev libxxhash-dev libdnnl-dev libutf8proc-dev clang-format runc
-	containernetworking-plugins nftables iproute2 bible-kjv-text python3-venv jq'
+	libyaml-dev libpcre2-dev libxxhash-dev libdnnl-dev clang-format runc
+	containernetworking-plugins nftables iproute2 bible-kjv-text bible-kjv python3-venv
+	python3-pip jq curl openssl binutils ca-certificates'
 
 if ! command -v dpkg-query >/dev/null; then
 	echo "deps: no Debian here; install the equivalents of:" $packages >&2

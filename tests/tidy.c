@@ -78,7 +78,6 @@ static const struct library {
 	{"dnnl", "kernels/cpu/*.c", 1},
 	{"oneapi/dnnl", "kernels/cpu/*.c", 1},
 	{"pcre2.h", "runtime/tok_split.c", 1},
-	{"utf8proc.h", "runtime/*.c", 1},
 	{"xxhash.h", "runtime/*.c", 1},
 	{"zstd.h", "runtime/*.c", 1},
 	{"omp.h", "kernels/*", 100},

@@ -821,8 +821,9 @@ START_TEST(test_bad_manifests)
 		char *expect = b.data + strlen("# expect: ");
 		*strchr(expect, '\n') = 0;
 		int r = jobspec_read_file(g.gl_pathv[i], arena, &spec, &e);
-		ck_assert_msg(r == -ERR_USER && strstr(e.text, expect), "%s: wanted \"%s\", got \"%s\"",
-			      g.gl_pathv[i], expect, r ? e.text : "accepted");
+		ck_assert_msg(r == -ERR_USER && strstr(e.text, expect),
+			      "%s: wanted \"%s\", got \"%s\"", g.gl_pathv[i], expect,
+			      r ? e.text : "accepted");
 	}
 	globfree(&g);
 }
