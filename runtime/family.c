@@ -1,8 +1,8 @@
 /*
- * family: tables and their readers. The order of family_tensor is the order of computing: embedding,
- * layers, final norm, head. Pure but for model_config_read. Called by weights.c, parts.c and
- * weights_write.c. Sources: transformers' LlamaConfig; llama.cpp's gguf-py/gguf/constants.py and its
- * converter's LlamaModel.permute.
+ * family: tables and their readers. The order of family_tensor is the order of computing:
+ * embedding, layers, final norm, head. Pure but for model_config_read. Called by weights.c, parts.c
+ * and weights_write.c. Sources: transformers' LlamaConfig; llama.cpp's gguf-py/gguf/constants.py
+ * and its converter's LlamaModel.permute.
  */
 #include "runtime/family.h"
 

@@ -12,7 +12,7 @@
 #include "base/mem.h"
 
 #define KEYS_LIMIT      65536
-#define ARRAY_LIMIT     (INT64_C(1) << 28) /* elements; no published vocabulary has more than 2^19 */
+#define ARRAY_LIMIT     (INT64_C(1) << 28) /* elements; vocabularies have under 2^19 */
 #define ALIGNMENT_LIMIT 65536
 
 enum gguf_type {

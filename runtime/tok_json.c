@@ -123,7 +123,7 @@ static int read_vocab(struct reader *r, const struct json *vocab, const struct j
 		      struct err *e)
 {
 	struct tok_def *d = &r->d;
-	int32_t id;
+	int32_t id = -1;
 	json_each (v, vocab) {
 		if (!valid_id(v, &id))
 			return err_set(e, ERR_DATA, "%s: token \"%.40s\" has no valid id", r->path,
@@ -157,7 +157,7 @@ static int read_vocab(struct reader *r, const struct json *vocab, const struct j
 static int read_added(struct reader *r, const struct json *added, struct err *e)
 {
 	json_each (v, added) {
-		int32_t id;
+		int32_t id = -1;
 		const char *content = json_str(v, "content", "");
 		valid_id(json_get(v, "id"), &id);
 		if (json_bool(v, "lstrip", false) || json_bool(v, "rstrip", false) ||

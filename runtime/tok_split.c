@@ -114,7 +114,7 @@ int tok_split_add(struct tok_split *s, const char *pattern, struct err *e)
 		return err_set(e, ERR_DATA, "pre-tokenizer expression \"%.80s\": %s at %zu",
 			       pattern, why, at);
 	}
-	/* Where the JIT cannot compile a pattern, or there is none, the interpreter runs it. */
+	/* Where the JIT cannot (a pod may forbid executable memory), the interpreter runs it. */
 	pcre2_jit_compile(stage, PCRE2_JIT_COMPLETE);
 	s->stages[s->count++] = stage;
 	return 0;

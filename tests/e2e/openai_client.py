@@ -1,0 +1,261 @@
+"""What test_openai.sh asks of a server, through the real `openai` client.
+
+    openai_client.py api URL                       answers, streams, usage, errors
+    openai_client.py queue URL BOUND               more requests than the queue takes
+    openai_client.py cancel URL METRICS            a client that goes away
+    openai_client.py drain URL METRICS PID         SIGTERM to PID during a stream
+    openai_client.py key URL KEY                   who may ask
+
+Each line "ok: ..." or "FAILED: ..." is one check; the last line is their sum. Retries are off, so
+that every answer is the server's first.
+"""
+
+import os
+import re
+import signal
+import sys
+import time
+import traceback
+import urllib.request
+
+import openai
+
+MODEL = "smol"
+QUESTION = [{"role": "user", "content": "Name three animals that live in the sea."}]
+LONG = "Here is a long list of English words, one after another: house, tree,"
+counts = {True: 0, False: 0}
+
+
+def check(what, ok, detail=None):
+    counts[bool(ok)] += 1
+    print(f"ok: {what}" if ok else f"FAILED: {what}: {detail!r}", flush=True)
+
+
+def client_for(url, key="none"):
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=60)
+
+
+def refused(what, kind, status, call):
+    """The call ends in the client's own exception, with a body in OpenAI's form."""
+    try:
+        answer = call()
+    except openai.APIStatusError as e:
+        body = e.body or {}
+        good = type(e) is kind and e.status_code == status and body.get("message")
+        check(what, good and body.get("type"), (type(e), e.status_code, e.body))
+        return e
+    check(what, False, answer)
+
+
+def chat(client, **more):
+    asked = {"model": MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 32}
+    return client.chat.completions.create(**(asked | more))
+
+
+def words(client, tokens, **more):
+    """A stream that goes on for about so many tokens: this prompt has no natural end."""
+    return client.completions.create(model=MODEL, prompt=LONG, temperature=0, max_tokens=tokens,
+                                     stream=True, **more)
+
+
+def metric(url, name):
+    text = urllib.request.urlopen(url, timeout=10).read().decode()
+    return float(re.search(rf"^{name} (\S+)$", text, re.M).group(1))
+
+
+def until(seconds, condition):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return value
+
+
+# ---- api ------------------------------------------------------------------------------------------
+
+
+def answers(c):
+    whole = chat(c)
+    text = whole.choices[0].message.content
+    print("answer:", text.replace("\n", " "))
+    check("a chat is answered", text.strip() and whole.object == "chat.completion", whole)
+    check("by the assistant", whole.choices[0].message.role == "assistant", whole)
+    check("of the model that was asked", whole.model == MODEL, whole.model)
+    u = whole.usage
+    check("usage adds up", u.prompt_tokens > 10 and 0 < u.completion_tokens <= 32
+          and u.total_tokens == u.prompt_tokens + u.completion_tokens, u)
+
+    chunks = list(chat(c, stream=True, stream_options={"include_usage": True}))
+    said = [x.choices[0] for x in chunks if x.choices]
+    check("a stream says the same", "".join(x.delta.content or "" for x in said) == text, said)
+    check("in several pieces", sum(bool(x.delta.content) for x in said) > 3, said)
+    check("the first names the role", said[0].delta.role == "assistant", said[0])
+    check("one says why it ended, the last", [x.finish_reason for x in said if x.finish_reason]
+          == [whole.choices[0].finish_reason] and said[-1].finish_reason, said[-1])
+    check("then comes the same usage", chunks[-1].usage == u, chunks[-1].usage)
+    check("all are of one answer", len({x.id for x in chunks}) == 1
+          and chunks[0].object == "chat.completion.chunk", chunks[0])
+    check("no usage unless asked for", all(x.usage is None for x in chat(c, stream=True)))
+
+    parts = [{"role": "user", "content": [{"type": "text", "text": QUESTION[0]["content"]}]}]
+    check("content in parts is the same content", chat(c, messages=parts).choices[0].message.content
+          == text)
+    turns = QUESTION + [{"role": "assistant", "content": "Whales."},
+                        {"role": "user", "content": "And two more?"}]
+    more = chat(c, messages=[{"role": "system", "content": "Be brief."}] + turns)
+    check("a dialogue of several turns is answered", more.choices[0].message.content.strip()
+          and more.usage.prompt_tokens > u.prompt_tokens, more)
+
+
+def bounds(c):
+    short = chat(c, max_tokens=5)
+    check("max_tokens ends an answer", short.choices[0].finish_reason == "length"
+          and short.usage.completion_tokens == 5, short)
+    newer = chat(c, max_tokens=openai.omit, max_completion_tokens=4)
+    check("so does max_completion_tokens", newer.usage.completion_tokens == 4, newer)
+
+    whole = chat(c).choices[0].message.content
+    word = whole.split()[3]
+    for stop in word, ["never said", word]:
+        cut = chat(c, stop=stop)
+        check(f"stop={stop!r} ends it before that text", cut.choices[0].finish_reason == "stop"
+              and cut.choices[0].message.content == whole[:whole.index(word)], cut)
+    cut = "".join(x.choices[0].delta.content or "" for x in chat(c, stop=word, stream=True))
+    check("no part of a stop text is streamed", cut == whole[:whole.index(word)], cut)
+
+    drawn = [chat(c, temperature=1.2, seed=s).choices[0].message.content for s in (7, 7, 8, 9)]
+    check("the same seed draws the same answer", drawn[0] == drawn[1], drawn)
+    check("another seed another", len(set(drawn)) > 1, drawn)
+    near = chat(c, temperature=1, top_p=1e-6, seed=1).choices[0].message.content
+    check("top_p near 0 draws the likeliest", near == whole, near)
+
+
+def completions(c):
+    asked = {"model": MODEL, "prompt": "In the beginning God created the", "temperature": 0}
+    whole = c.completions.create(**asked)
+    check("a completion goes on with the text", whole.choices[0].text.strip()
+          and whole.object == "text_completion", whole)
+    check("for 16 tokens when no bound is given", whole.usage.completion_tokens == 16, whole.usage)
+    streamed = "".join(x.choices[0].text for x in c.completions.create(**asked, stream=True))
+    check("a stream says the same", streamed == whole.choices[0].text, streamed)
+
+
+def errors(c):
+    bad, no = openai.BadRequestError, openai.NotFoundError
+    e = refused("a model that is not there", no, 404, lambda: chat(c, model="gpt-4"))
+    check("is named", "gpt-4" in e.message and e.code == "model_not_found", e and e.message)
+    e = refused("no messages", bad, 400, lambda: chat(c, messages=[]))
+    check("the parameter is named", e.param == "messages", e and e.body)
+    refused("a message without content", bad, 400, lambda: chat(c, messages=[{"role": "user"}]))
+    refused("temperature out of range", bad, 400, lambda: chat(c, temperature=5))
+    refused("max_tokens 0", bad, 400, lambda: chat(c, max_tokens=0))
+    refused("several answers at once", bad, 400, lambda: chat(c, n=2))
+    refused("an image", bad, 400, lambda: chat(c, messages=[{"role": "user", "content": [
+        {"type": "image_url", "image_url": {"url": "data:,"}}]}]))
+    e = refused("a prompt beyond the context", bad, 400, lambda: chat(c, messages=[
+        {"role": "user", "content": "word " * 3000}]))
+    check("the context is named", "1024" in e.message, e and e.message)
+    refused("another part of the API", no, 404,
+            lambda: c.embeddings.create(model=MODEL, input="x"))
+    check("none of it harmed the server", chat(c, max_tokens=1).usage.completion_tokens == 1)
+
+
+def api(url):
+    c = client_for(url)
+    check("the models are listed", [m.id for m in c.models.list()] == [MODEL])
+    answers(c)
+    bounds(c)
+    completions(c)
+    errors(c)
+
+
+# ---- load and signals -----------------------------------------------------------------------------
+
+
+def queue(url, bound):
+    c = client_for(url)
+    held = [words(c, 500) for _ in range(int(bound))]
+    next(iter(held[0]))
+    e = refused("one more than the bound", openai.RateLimitError, 429, lambda: chat(c))
+    check("the client is told when to come again", e and e.response.headers.get("retry-after"))
+    for stream in held:
+        stream.close()
+    check("room is made by those who leave", until(10, lambda: room(c)))
+
+
+def room(c):
+    try:
+        return chat(c, max_tokens=1)
+    except openai.RateLimitError:
+        return None
+
+
+def overrun(c, metrics):
+    """Tokens generated after the client's end of the connection was closed."""
+    stream = words(c, 800)
+    pieces = iter(stream)
+    for _ in range(5):
+        next(pieces)
+    before = metric(metrics, "llmjob_generated_tokens_total")
+    stream.close()
+    until(10, lambda: metric(metrics, "llmjob_requests_in_flight") == 0)
+    chat(c, max_tokens=1)  # the rank takes one request at a time: the cancelled one has ended
+    return metric(metrics, "llmjob_generated_tokens_total") - before - 1
+
+
+def cancel(url, metrics):
+    c = client_for(url)
+    # A busy machine may stand still between the look at the metric and the close: only ever more.
+    after = []
+    while len(after) < 8 and (not after or min(after) > 2):
+        after.append(overrun(c, metrics))
+    print("tokens after the disconnect:", after)
+    check("at most two more tokens are generated", min(after) <= 2, after)
+    check("never many", max(after) < 100, after)
+
+
+def drain(url, metrics, pid):
+    c = client_for(url)
+    stream = words(c, 400, stream_options={"include_usage": True})
+    pieces = iter(stream)
+    got = [next(pieces) for _ in range(3)]
+    os.kill(int(pid), signal.SIGTERM)
+    turned_away = until(10, lambda: unavailable(c))
+    check("new requests are turned away", turned_away and turned_away.status_code == 503,
+          turned_away)
+    check("while the accepted one goes on", metric(metrics, "llmjob_requests_in_flight") == 1)
+    got += pieces
+    why = [x.choices[0].finish_reason for x in got if x.choices and x.choices[0].finish_reason]
+    check("it finishes", why == ["length"] and got[-1].usage.completion_tokens == 400,
+          (why, got[-1]))
+
+
+def unavailable(c):
+    try:
+        chat(c, max_tokens=1)
+    except openai.InternalServerError as e:
+        return e
+    except openai.RateLimitError:
+        pass
+    return None
+
+
+def key(url, right):
+    refused("a wrong key", openai.AuthenticationError, 401,
+            lambda: chat(client_for(url, "sk-wrong")))
+    refused("a key that only begins right", openai.AuthenticationError, 401,
+            lambda: client_for(url, right + "x").models.list())
+    check("the right key", chat(client_for(url, right), max_tokens=1).usage.completion_tokens == 1)
+    try:
+        urllib.request.urlopen(f"{url}/v1/models", timeout=10)
+        check("no key", False)
+    except urllib.error.HTTPError as e:
+        check("no key", e.code == 401, e.code)
+
+
+try:
+    globals()[sys.argv[1]](*sys.argv[2:])
+except Exception:
+    counts[False] += 1
+    print("FAILED:", traceback.format_exc(), flush=True)
+print(f"{counts[True]} passed, {counts[False]} failed, 0 skipped")
+sys.exit(counts[False] > 0)

@@ -1,0 +1,133 @@
+#!/bin/bash
+# Goal: programs written for OpenAI's API work against a served model: the real `openai` client
+# gets answers, streams, usage and its own error classes; a full queue, a client that goes away and
+# a server that is told to go behave as such a program expects. Method: `llmjob run` serves the real
+# model from its GGUF file; openai_client.py asks. The API key, which a cluster takes from a Secret,
+# is given to an agent that is started as a pod would start it.
+. "$(dirname "$0")/lib.sh"
+openai=3.54.0
+work=$(mktemp -d)
+out=$work/out
+python=${LLMJOB_CACHE:-$HOME/.cache/llmjob}/venv-openai-$openai/bin/python
+
+need_client() { # once a machine: an environment that is there is whole
+	local venv=${python%/bin/python}
+	[ ! -x "$python" ] || return 0
+	mkdir -p "${venv%/*}"
+	(
+		flock 9
+		[ ! -x "$python" ] || exit 0
+		rm -rf "$venv.new"
+		python3 -m venv "$venv.new"
+		"$venv.new/bin/python" -m pip install --quiet --disable-pip-version-check \
+			openai==$openai
+		mv "$venv.new" "$venv" # its python is called by path: nothing in it is moved
+	) 9>"$venv.lock"
+}
+write_job() { # file secret
+	cat >"$1" <<-E
+		apiVersion: llmjob.dev/v1alpha1
+		kind: LLMJob
+		metadata: {name: chat}
+		spec:
+		  storage:
+		  - {name: data, claimName: data, mountPath: $work, readOnly: true}
+		  model: {source: $model}
+		  serve:
+		    modelName: smol
+		    contextLength: 1024
+		    maxQueue: 3
+		    drainSeconds: 60
+		    ${2:+apiKeySecret: $2}
+	E
+}
+prepare() {
+	need_client
+	mkdir -p "$work/bin"
+	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	model=$work/$(basename "$(tests/golden/fetch.sh smollm2)")
+	cp --reflink=auto "$(tests/golden/fetch.sh smollm2)" "$model"
+}
+running() { # [program]
+	{ find /proc -maxdepth 2 -name exe -lname "$work/bin/${1:-*}" 2>/dev/null || true; } |
+		cut -d/ -f3
+}
+none_running() { [ -z "$(running)" ]; }
+explain() { tail -n 40 "$out" "$work"/*/agent-*.log "$work/agent.log" 2>/dev/null; }
+clean_up() {
+	local pids
+	pids=$(running)
+	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
+	rm -rf "$work"
+}
+# The client counts and prints as `check` does; its last line is its own sum, which is taken over.
+client() { # part argument...
+	local line status=0
+	timeout 240 "$python" tests/e2e/openai_client.py "$@" >"$work/client" 2>&1 || status=$?
+	grep -vE '^[0-9]+ passed, ' "$work/client" || true
+	line=$(grep -E '^[0-9]+ passed, ' "$work/client" || echo "0 passed, 1 failed")
+	read -r good _ bad _ <<<"$line"
+	passed=$((passed + good)) failed=$((failed + bad))
+	[ $status = 0 ] || [ "$bad" -gt 0 ] || failed=$((failed + 1))
+}
+serving() { sed -n 's|.* serving at \(http://[^ ]*\)/v1$|\1|p' "$out" | tail -n 1 | grep .; }
+answers() { curl -sf --max-time 2 "$1/health"; }
+control() { # the agent's own port, which has /metrics
+	tr '\0' '\n' <"/proc/$1/cmdline" | grep -A 1 -x -- --listen | tail -n 1
+}
+
+trap '(at_exit) || status=$?; clean_up; exit ${status:-0}' EXIT
+prepare
+write_job "$work/job.yaml"
+TMPDIR=$work "$work/bin/llmjob" run "$work/job.yaml" --plain --port 0 >"$out" 2>&1 &
+run=$!
+check "the model is served" poll 60 "an address" serving
+url=$(serving)
+agent=$(running llmjob-agent)
+metrics=http://$(control "$agent")/metrics
+
+echo "-- requests and answers"
+client api "$url"
+echo "-- a full queue"
+client queue "$url" 3
+echo "-- clients that go away"
+client cancel "$url" "$metrics"
+echo "-- SIGTERM to the agent, as kubelet sends it"
+client drain "$url" "$metrics" "$agent"
+check "the agent ends" poll 10 "its end" [ ! -e "/proc/$agent" ]
+agent_again() { answers "$url" && [ "$(running llmjob-agent)" != "$agent" ]; }
+check "the next one serves again" poll 60 "a new agent" agent_again
+echo "-- SIGTERM to llmjob run"
+client drain "$url" "http://$(control "$(running llmjob-agent)")/metrics" $run
+status=0
+timeout 30 tail --pid=$run -f /dev/null || kill -9 $run
+wait $run || status=$?
+check "it ends, drained" equal $status 71
+check "nothing is left running" poll 5 "the end of all processes" none_running
+
+echo "-- an API key"
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1])'; }
+mkdir "$work/job"
+write_job "$work/keyed.yaml" chat-key
+"$work/bin/llmjob" validate --print "$work/keyed.yaml" >"$work/job/job.json"
+printf 'the-token' >"$work/job/token"
+printf 'sk-right' >"$work/job/apiKey"
+control=127.0.0.1:$(free_port) serve=127.0.0.1:$(free_port)
+"$work/bin/llmjob-agent" --job-dir "$work/job" --run-dir "$work/run" --listen $control \
+	--serve-listen $serve --pod chat-0 --pod-uid u --node local >"$work/agent.log" 2>&1 &
+agent=$!
+tell() { # what the controller says of a job of one pod; a token is needed for it
+	jq -n --arg address $control '{generation: 1, replicas: 1, suspend: false, release: false,
+		members: [{replica: 0, pod: "chat-0", uid: "u", node: "local", $address}]}' |
+		curl -sf --max-time 5 -X PUT -H "Authorization: Bearer $1" -d @- \
+			"http://$control/v1/desired"
+}
+check "the agent takes what is desired" poll 10 "its control port" tell the-token
+check "but from nobody else" refuses "" tell another-token
+check "the model is served" poll 60 "health" answers "http://$serve"
+client key "http://$serve" sk-right
+kill -TERM $agent
+wait $agent || true
+check "nothing is left running" poll 5 "the end of all processes" none_running
+finish
