@@ -477,11 +477,11 @@ static void on_token(struct front *f, const struct wire_frame *frame)
 	uint64_t id;
 	memcpy(&id, frame->data, sizeof id);
 	struct request *r = find(f, le64toh(id));
+	metric_add(&tokens_total, 1);
 	if (!r)
 		return; /* cancelled meanwhile */
 	if (!r->begun && !r->text.len && !r->pending.len)
 		metric_observe(&first_token, (double)(clock_ms() - r->started_ms) / 1000);
-	metric_add(&tokens_total, 1);
 	if (buf_add(&r->pending, frame->data + TOKEN_HEADER, frame->len - TOKEN_HEADER) ||
 	    pass_on(r, false)) {
 		/* The client does not take what it asked for, or the answer has no end. */

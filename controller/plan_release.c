@@ -9,28 +9,29 @@
 #include "base/names.h"
 
 #define RELEASE_MS 60000 /* for agents to exit after the outcome was recorded */
+#define ORPHAN_MS  10000 /* the same, when the coordinator that tells them is gone already */
 
 int plan_release(const struct observed *o, struct plan *p, struct err *e)
 {
 	int64_t since_ms = o->now_ms, ttl = o->job->spec.ttl_seconds_after_finished;
 	status_finished(&o->job->status, &since_ms);
 	int64_t age_ms = o->now_ms - since_ms;
+	int64_t grace_ms = observed_coordinator(o) ? RELEASE_MS : ORPHAN_MS;
 	int left = 0;
 	for (int i = 0; i < o->pod_count; i++) {
 		const struct observed_pod *pod = &o->pods[i];
 		bool ending = pod->pod->deleting && !pod->node_lost;
 		if (!pod->ours || ending || (plan_pod_ended(pod->pod) && !pod->pod->deleting))
 			continue;
-		/* With no coordinator there is nobody to tell the others. */
 		bool now = pod->pod->deleting || pod->pod->phase == POD_PENDING ||
-			   !observed_coordinator(o) || age_ms > RELEASE_MS;
+			   age_ms > grace_ms;
 		int rc = now ? plan_delete_pod(p, pod, e) : 0;
 		if (rc)
 			return rc;
 		left += !now;
 	}
 	if (left)
-		plan_again(p, RELEASE_MS - age_ms + 1);
+		plan_again(p, grace_ms - age_ms + 1);
 	int deleted = plan_count(p, ACTION_DELETE_POD);
 	if (deleted) {
 		int rc = plan_event(p, false, NAME_REASON_POD_DELETED, e,

@@ -1,7 +1,7 @@
 """What test_openai.sh asks of a server, through the real `openai` client.
 
     openai_client.py api URL                       answers, streams, usage, errors
-    openai_client.py queue URL BOUND               more requests than the queue takes
+    openai_client.py queue URL METRICS BOUND       more requests than the queue takes
     openai_client.py cancel URL METRICS            a client that goes away
     openai_client.py drain URL METRICS PID         SIGTERM to PID during a stream
     openai_client.py key URL KEY                   who may ask
@@ -10,6 +10,7 @@ Each line "ok: ..." or "FAILED: ..." is one check; the last line is their sum. R
 that every answer is the server's first.
 """
 
+import concurrent.futures
 import os
 import re
 import signal
@@ -70,7 +71,7 @@ def until(seconds, condition):
     return value
 
 
-# ---- api ------------------------------------------------------------------------------------------
+# ---- api -----------------------------------------------------------------------------------------
 
 
 def answers(c):
@@ -168,25 +169,26 @@ def api(url):
     errors(c)
 
 
-# ---- load and signals -----------------------------------------------------------------------------
+# ---- load and signals ----------------------------------------------------------------------------
 
 
-def queue(url, bound):
+def queue(url, metrics, bound):
     c = client_for(url)
-    held = [words(c, 500) for _ in range(int(bound))]
-    next(iter(held[0]))
-    e = refused("one more than the bound", openai.RateLimitError, 429, lambda: chat(c))
-    check("the client is told when to come again", e and e.response.headers.get("retry-after"))
-    for stream in held:
+    bound = int(bound)
+    stream = words(c, 800)
+    with concurrent.futures.ThreadPoolExecutor(bound) as waiting:
+        others = [waiting.submit(chat, c, max_tokens=1) for _ in range(bound - 1)]
+        check("so many are taken", until(20, lambda: in_flight(metrics) == bound))
+        e = refused("the next one", openai.RateLimitError, 429, lambda: chat(c))
+        check("is told when to come again", e and e.response.headers.get("retry-after"))
         stream.close()
-    check("room is made by those who leave", until(10, lambda: room(c)))
+        check("those that wait have their turn",
+              all(f.result().usage.completion_tokens == 1 for f in others))
+    check("and then there is room", chat(c, max_tokens=1))
 
 
-def room(c):
-    try:
-        return chat(c, max_tokens=1)
-    except openai.RateLimitError:
-        return None
+def in_flight(metrics):
+    return metric(metrics, "llmjob_requests_in_flight")
 
 
 def overrun(c, metrics):
@@ -197,7 +199,7 @@ def overrun(c, metrics):
         next(pieces)
     before = metric(metrics, "llmjob_generated_tokens_total")
     stream.close()
-    until(10, lambda: metric(metrics, "llmjob_requests_in_flight") == 0)
+    until(10, lambda: in_flight(metrics) == 0)
     chat(c, max_tokens=1)  # the rank takes one request at a time: the cancelled one has ended
     return metric(metrics, "llmjob_generated_tokens_total") - before - 1
 
@@ -222,7 +224,7 @@ def drain(url, metrics, pid):
     turned_away = until(10, lambda: unavailable(c))
     check("new requests are turned away", turned_away and turned_away.status_code == 503,
           turned_away)
-    check("while the accepted one goes on", metric(metrics, "llmjob_requests_in_flight") == 1)
+    check("while the accepted one goes on", in_flight(metrics) == 1)
     got += pieces
     why = [x.choices[0].finish_reason for x in got if x.choices and x.choices[0].finish_reason]
     check("it finishes", why == ["length"] and got[-1].usage.completion_tokens == 400,

@@ -77,8 +77,11 @@ check "every sample of every step was consumed once" \
 check "the loss fell" jq -en "$(job .status.progress.loss) < $(job .status.progress.firstLoss)"
 echo "loss $(job .status.progress.firstLoss) -> $(job .status.progress.loss)"
 check "the model is written" test -s "$data/out/kjv/model.safetensors"
-check "its pods have ended and are kept or gone, none runs" equal \
-	"$(kn get pods -l llmjob.dev/job=kjv --field-selector=status.phase=Running -o name)" ""
+none_runs() {
+	equal "$(kn get pods -l llmjob.dev/job=kjv --field-selector=status.phase=Running -o name)" ""
+}
+check "its pods end" poll 20 "no pod runs" none_runs
+check "and are kept, with their logs" equal "$(pods '.status.phase')" "$(printf 'Succeeded\n%.0s' 1 2 3)"
 
 echo "-- serving what was trained"
 kn apply -f manifests/samples/serve.yaml >/dev/null

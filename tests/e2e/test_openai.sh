@@ -89,7 +89,7 @@ metrics=http://$(control "$agent")/metrics
 echo "-- requests and answers"
 client api "$url"
 echo "-- a full queue"
-client queue "$url" 3
+client queue "$url" "$metrics" 3
 echo "-- clients that go away"
 client cancel "$url" "$metrics"
 echo "-- SIGTERM to the agent, as kubelet sends it"
