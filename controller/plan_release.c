@@ -23,8 +23,8 @@ int plan_release(const struct observed *o, struct plan *p, struct err *e)
 		bool ending = pod->pod->deleting && !pod->node_lost;
 		if (!pod->ours || ending || (plan_pod_ended(pod->pod) && !pod->pod->deleting))
 			continue;
-		bool now = pod->pod->deleting || pod->pod->phase == POD_PENDING ||
-			   age_ms > grace_ms;
+		bool now =
+			pod->pod->deleting || pod->pod->phase == POD_PENDING || age_ms > grace_ms;
 		int rc = now ? plan_delete_pod(p, pod, e) : 0;
 		if (rc)
 			return rc;

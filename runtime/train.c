@@ -25,7 +25,7 @@
 #define EVALUATE_SEQUENCES 16
 #define HELD_OUT_SHARE     50 /* one sample of so many, when no validation file is given */
 #define HELD_OUT_MIN       4
-#define BUDGET_SHARE       0.9 /* of the memory: the rest is for files, libraries and the tokenizer */
+#define BUDGET_SHARE       0.9 /* of the memory: files, libraries and the tokenizer need some */
 
 struct save_file { /* one rank's part of a checkpoint, as gathered */
 	int64_t bytes;

@@ -12,6 +12,7 @@
 #include "tests/runtime/golden.h"
 
 #include <check.h>
+#include <limits.h>
 #include <unistd.h>
 
 /* GPT-2's printable stand-in for a byte. */
@@ -66,13 +67,13 @@ static inline void bytes_tokenizer(const char *path)
 static inline void bytes_model(const char *folder)
 {
 	static const char *const files[] = {"config.json", "model.safetensors"};
-	char from[1200], to[1200];
+	char from[PATH_MAX + 64], to[1200];
 	struct err e = {0};
 
 	snprintf(to, sizeof(to), "%s/model", folder);
 	ck_assert_msg(!io_mkdirs(to, 0755, &e), "%s", e.text);
 	for (int i = 0; i < 2; i++) {
-		char root[1024];
+		char root[PATH_MAX];
 
 		ck_assert_ptr_nonnull(realpath(GOLDEN "tiny-llama", root));
 		snprintf(from, sizeof(from), "%s/%s", root, files[i]);

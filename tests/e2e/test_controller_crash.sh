@@ -1,0 +1,215 @@
+#!/bin/bash
+# Goal: a controller that dies at any moment loses and doubles nothing. Method: a job's life (create
+# 2 replicas, scale to 3, to 1, delete) is repeated, each time with a controller that gets SIGKILL at
+# its N-th mutating request, before it is sent or after it took effect and before its answer was
+# looked at, for N = 1, 2, ... until a whole life passes without it; then an unharmed one is started,
+# as a Deployment would. After each phase all that belongs to the job must be as in an undisturbed
+# life. Watches over all lives show whether two live pods of one replica ever stood side by side.
+# The controllers run on this machine, with the chart's rights and no more.
+. "$(dirname "$0")/lib.sh"
+need_cluster
+lives=5 # at a time, each in a namespace of its own
+fault=$O-fault
+most=80 # mutating requests that a life may need
+work=$(mktemp -d)
+
+prepare() {
+	local slot
+	env -u MAKEFLAGS -u MAKELEVEL make -s FAULT=1 O="$fault" "$fault/llmjob-controller"
+	need_llmjob
+	k -n $system scale deploy/llmjob --replicas=0 >/dev/null
+	k -n $system wait pod -l app.kubernetes.io/name=llmjob --for=delete --timeout=30s >/dev/null
+	sed "/^users:/,\$d" "$state/kubeconfig/admin" >"$work/kubeconfig"
+	cat >>"$work/kubeconfig" <<-E
+		users: [{name: chart, user: {token: $(k -n $system create token llmjob)}}]
+		contexts:
+		- {name: llmjob, context: {cluster: llmjob, user: chart, namespace: $system}}
+	E
+	for ((slot = 0; slot < lives; slot++)); do
+		k delete namespace "crash-$slot" --ignore-not-found --timeout=60s >/dev/null
+		restricted "crash-$slot"
+		k -n "crash-$slot" wait --for=create serviceaccount/default --timeout=30s >/dev/null
+		k -n "crash-$slot" get pods --watch --output-watch-events -o jsonpath="$pod_line" \
+			>"$work/pods-$slot" 2>/dev/null &
+		watches+=($!)
+	done
+}
+# A rank that waits until it is told to end: for what nobody types at a new terminal.
+cat >"$work/life.yaml" <<E
+apiVersion: llmjob.dev/v1alpha1
+kind: LLMJob
+metadata: {name: life}
+spec:
+  replicas: 2
+  run: {command: [/bin/sh, -c], args: ["read -r line </dev/ptmx"]}
+E
+o=.object
+pod_line="{.type} {$o.metadata.uid} {$o.metadata.labels.llmjob\.dev/replica}"
+pod_line="$pod_line {$o.status.phase} {$o.metadata.deletionTimestamp}{\"\\n\"}"
+watches=()
+twins='{ # of one replica, live at once, in the order in which the API server saw them
+	live = $1 != "DELETED" && $4 != "Succeeded" && $4 != "Failed" && $5 == ""
+	if (live && ($3 in pod) && pod[$3] != $2) {
+		print "line " NR ": replica " $3 " has live pods " pod[$3] " and " $2
+		bad++
+	}
+	if (live) pod[$3] = $2
+	else if (pod[$3] == $2) delete pod[$3]
+	seen[$2]
+} END { for (uid in seen) n++; print n + 0 " pods"; exit bad > 0 || !n }'
+
+clean_up() {
+	local slot
+	kill "${watches[@]}" $(jobs -p) 2>/dev/null || true
+	if [ -z "$booted" ]; then
+		for ((slot = 0; slot < lives; slot++)); do
+			k delete namespace "crash-$slot" --ignore-not-found --wait=false
+		done
+		k -n $system scale deploy/llmjob --replicas=2
+	fi >/dev/null 2>&1 || true
+	rm -rf "$work"
+}
+trap '(at_exit) || status=$?; clean_up; exit ${status:-0}' EXIT
+
+# ---- a life --------------------------------------------------------------------------------------
+controller() { # fault, "" for none: becomes the controller of $namespace
+	LLMJOB_FAULT_MUTATION=$1 exec "$fault/llmjob-controller" --kubeconfig "$work/kubeconfig" \
+		--namespace "$namespace" --leader-elect=false --listen 127.0.0.1:0 --image "$image"
+}
+# Keeps a controller going: one with the fault, and when that has killed it (noted in $dir/fired) one
+# without.
+keep_controller() { # fault
+	local child status=0
+	trap 'kill -TERM $child; wait $child; exit' TERM
+	(controller "$1") &
+	child=$!
+	wait $child || status=$?
+	[ $status = 137 ] || { echo "the controller ended with status $status"; exit 1; }
+	: >"$dir/fired"
+	(controller "") &
+	child=$!
+	wait $child
+}
+# All that belongs to the job, without what no two lives share (uids, times, addresses, nodes).
+snapshot() {
+	kn get llmjobs,pods,services,secrets,podgroups -o json | jq -S '[.items[] | {
+		kind, name: .metadata.name, labels: .metadata.labels,
+		owners: [.metadata.ownerReferences[]? | "\(.kind)/\(.name) \(.controller)"],
+		ending: (.metadata.deletionTimestamp != null)
+	} + {
+		LLMJob: (.status | {ready, readyReplicas, replicas, selector, state, restarts,
+			observedGeneration, ranks: .layout.ranks, attempts: [.attempts[]?.cause],
+			conditions: [.conditions[]? | "\(.type)=\(.status) \(.reason)"]}),
+		Pod: {phase: .status.phase, image: .spec.containers[0].image},
+		Service: {ports: .spec.ports, clusterIP: .spec.clusterIP},
+		Secret: {keys: (.data // {} | keys), annotations: .metadata.annotations},
+		PodGroup: .spec
+	}[.kind]]'
+}
+as_expected() { snapshot >"$dir/now" && cmp "$dir/now" "$work/expect/$1"; }
+# The undisturbed life says what to expect: what has not changed for two seconds.
+recorded() { # phase
+	local since=$SECONDS
+	snapshot >"$work/expect/$1"
+	until [ $SECONDS -ge $((since + 3)) ]; do
+		sleep 0.3
+		snapshot >"$dir/now"
+		cmp -s "$dir/now" "$work/expect/$1" || since=$SECONDS
+		mv "$dir/now" "$work/expect/$1"
+	done
+}
+settles() { # phase
+	if [ -n "$recording" ]; then
+		recorded "$1"
+	elif ! poll 40 "what an undisturbed life has" as_expected "$1"; then
+		echo "after phase $1:"
+		diff "$work/expect/$1" "$dir/now"
+		return 1
+	fi
+}
+replicas_are() { # n phase
+	kn wait llmjob/life --for=jsonpath="{.status.ready}=$1/$1" --timeout=60s && settles "$2"
+}
+phases() {
+	kn create -f "$work/life.yaml" && replicas_are 2 created &&
+		kn scale llmjob life --replicas=3 && replicas_are 3 up &&
+		kn scale llmjob life --replicas=1 && replicas_are 1 down &&
+		kn delete llmjob life --timeout=60s &&
+		kn wait pod --all --for=delete --timeout=60s && settles deleted
+}
+life() { # fault: prints what went wrong
+	local keeper status=0
+	dir=$work/life-$1
+	mkdir "$dir"
+	keep_controller "$1" >"$dir/controller" 2>&1 &
+	keeper=$!
+	phases >"$dir/said" 2>&1 || status=1
+	kill -0 $keeper 2>/dev/null || status=1
+	kill -TERM $keeper 2>/dev/null || true
+	wait $keeper || true
+	[ $status = 0 ] || { cat "$dir/said"; tail -n 60 "$dir/controller"; }
+	return $status
+}
+
+# ---- all lives -----------------------------------------------------------------------------------
+next() { # the number of the next life; odd ones are killed before a request, even ones after it
+	flock 9
+	number=$(($(cat "$work/number") + 1))
+	echo $number >"$work/number"
+	flock -u 9
+}
+worker() { # slot
+	local mode at status
+	namespace=crash-$1
+	exec 9>"$work/lock"
+	while next && at=$(((number + 1) / 2)) && [ $at -le $most ]; do
+		mode=$([ $((number % 2)) = 1 ] && echo before || echo after)
+		[ ! -e "$work/whole-$mode" ] || [ ! -e "$work/whole-before" ] ||
+			[ ! -e "$work/whole-after" ] || break
+		[ ! -e "$work/whole-$mode" ] || continue
+		status=0
+		life $mode:$at >"$work/result-$mode-$at.new" || status=$?
+		echo $status >"$work/status-$mode-$at"
+		[ -e "$work/life-$mode:$at/fired" ] || : >"$work/whole-$mode"
+		mv "$work/result-$mode-$at.new" "$work/result-$mode-$at"
+	done
+}
+verdict() { # mode n: what its life said
+	cat "$work/result-$1-$2" && [ "$(cat "$work/status-$1-$2")" = 0 ]
+}
+# The k-th request of every life up to the first that passed whole had its turn.
+every_request() { # mode
+	local n
+	for ((n = 1; n < most; n++)); do
+		[ -e "$work/life-$1:$n/fired" ] || break
+	done
+	echo "$((n - 1)) requests"
+	[ $n -gt 20 ] && [ -e "$work/whole-$1" ]
+}
+
+prepare
+echo 0 >"$work/number"
+mkdir "$work/expect"
+namespace=crash-0 recording=1
+check "an undisturbed life" life ""
+check "leaves nothing" equal "$(jq -c . "$work/expect/deleted")" "[]"
+sed -n 's/^fault: mutations=/mutating requests of an undisturbed life: /p' "$work/life-/controller"
+recording='' workers=()
+for ((slot = 0; slot < lives; slot++)); do
+	worker $slot &
+	workers+=($!)
+done
+wait "${workers[@]}"
+for mode in before after; do
+	for ((n = 1; n <= most; n++)); do
+		[ -e "$work/result-$mode-$n" ] || continue
+		check "killed $mode request $n" verdict $mode $n
+	done
+	check "every request was met, $mode: $(every_request $mode)" every_request $mode
+done
+for ((slot = 0; slot < lives; slot++)); do
+	check "no replica ever had two live pods, namespace $slot" awk "$twins" "$work/pods-$slot"
+done
+check "nothing that the controllers tried was forbidden" refuses "" \
+	grep -rhi forbidden "$work" --include=controller
+finish
