@@ -47,17 +47,6 @@ o=.object
 pod_line="{.type} {$o.metadata.uid} {$o.metadata.labels.llmjob\.dev/replica}"
 pod_line="$pod_line {$o.status.phase} {$o.metadata.deletionTimestamp}{\"\\n\"}"
 watches=()
-twins='{ # of one replica, live at once, in the order in which the API server saw them
-	live = $1 != "DELETED" && $4 != "Succeeded" && $4 != "Failed" && $5 == ""
-	if (live && ($3 in pod) && pod[$3] != $2) {
-		print "line " NR ": replica " $3 " has live pods " pod[$3] " and " $2
-		bad++
-	}
-	if (live) pod[$3] = $2
-	else if (pod[$3] == $2) delete pod[$3]
-	seen[$2]
-} END { for (uid in seen) n++; print n + 0 " pods"; exit bad > 0 || !n }'
-
 clean_up() {
 	local slot
 	kill "${watches[@]}" $(jobs -p) 2>/dev/null || true
@@ -208,8 +197,14 @@ for mode in before after; do
 	check "every request was met, $mode: $(every_request $mode)" every_request $mode
 done
 for ((slot = 0; slot < lives; slot++)); do
-	check "no replica ever had two live pods, namespace $slot" awk "$twins" "$work/pods-$slot"
+	check "no replica ever had two live pods, namespace $slot" \
+		awk -f tests/e2e/twins.awk "$work/pods-$slot"
 done
+pods=$(for ((slot = 0; slot < lives; slot++)); do
+	awk -f tests/e2e/twins.awk "$work/pods-$slot" | tail -n 1
+done | paste -sd+)
+check "each life made three pods and never one anew" \
+	equal $((pods)) $((3 * $(find "$work" -maxdepth 1 -name 'life-*' -type d | wc -l)))
 check "nothing that the controllers tried was forbidden" refuses "" \
 	grep -rhi forbidden "$work" --include=controller
 finish

@@ -60,8 +60,12 @@ static const char *in_folder(const char *name)
 	return p;
 }
 
+static struct arena *strings; /* of the jobs of one test */
+
 static void setup(void)
 {
+	strings = arena_create(1 << 20);
+	ck_assert_ptr_nonnull(strings);
 	golden_folder(folder);
 	bytes_model(folder);
 	write_corpus(in_folder("corpus.txt"));
@@ -70,17 +74,18 @@ static void setup(void)
 static void teardown(void)
 {
 	golden_remove(folder);
+	arena_destroy(strings);
 }
 
 static struct jobspec job(const char *run)
 {
 	struct jobspec s = {.task = TASK_TRAIN, .precision = PRECISION_FP32};
 
-	s.model.source = mem_strdup(in_folder("model"));
+	s.model.source = arena_strdup(strings, in_folder("model"));
 	s.model.init = INIT_PRETRAINED;
-	s.checkpoint.path = mem_strdup(in_folder(run));
+	s.checkpoint.path = arena_strdup(strings, in_folder(run));
 	s.checkpoint.keep = 2;
-	s.train.data.train = mem_strdup(in_folder("corpus.txt"));
+	s.train.data.train = arena_strdup(strings, in_folder("corpus.txt"));
 	s.train.data.format = FORMAT_TEXT;
 	s.train.sequence_length = T;
 	s.train.batch_sequences = BATCH;
@@ -95,7 +100,7 @@ static struct jobspec job(const char *run)
 	s.train.optimizer.epsilon = 1e-8;
 	s.train.optimizer.clip_norm = 1;
 	s.train.evaluate_every_steps = 20;
-	s.train.output = mem_strdup(in_folder("output"));
+	s.train.output = arena_strdup(strings, in_folder("output"));
 	return s;
 }
 

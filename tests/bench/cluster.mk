@@ -1,0 +1,14 @@
+# Collectives, and figures of the whole on the local cluster. `make bench` measures one thing after another, on a
+# machine that does nothing else meanwhile.
+BENCH_MODEL ?= $(shell tests/golden/fetch.sh smollm2)
+
+$(O)/tests/bench/bench_coll: $(O)/tests/bench/bench_coll.o $(call lib,runtime) $(call lib,kernels) $(call lib,base)
+	$(link) $(LIBS_runtime) $(LIBS_kernels) $(LIBS_base) -ldl -lm
+
+.PHONY: bench-coll bench-cluster
+bench:
+	@+$(sub) -j1 bench-coll bench-train bench-cluster
+bench-coll: $(O)/tests/bench/bench_coll ## all-reduce rates between two processes
+	$<
+bench-cluster: $(IMAGE) ## seconds to train and to recover, and the controller's memory, on the local cluster
+	@O=$(O) tests/bench/cluster.sh

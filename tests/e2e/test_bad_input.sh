@@ -1,0 +1,136 @@
+#!/bin/bash
+# Goal: what only the runtime can see wrong (a model file, a dataset) ends the job as Failed, with
+# the file and, where it has lines, the line; it is tried once, and nothing crashes. Method: small
+# files, each wrong in one way, as jobs of their own on the real cluster, all at once.
+. "$(dirname "$0")/lib.sh"
+need_llmjob
+need_namespace
+need_material
+
+model=/data/models/$(basename "$(tests/golden/fetch.sh smollm2)")
+bytes() { # count number: little-endian
+	local i
+	for ((i = 0; i < $1; i++)); do printf "\\x$(printf %02x $((($2 >> (8 * i)) & 255)))"; done
+}
+u32() { bytes 4 "$1"; }
+u64() { bytes 8 "$1"; }
+text() { # a string: its length, its bytes
+	u64 ${#1}
+	printf %s "$1"
+}
+gguf() { # tensors keys
+	printf GGUF
+	u32 3
+	u64 "$1"
+	u64 "$2"
+}
+huge=$(((1 << 62) + 1))
+real=$data/models/${model##*/}
+mkdir "$data/bad"
+cd "$data/bad"
+: >empty.gguf
+printf 'not a model at all, but long enough to have a header' >other.gguf
+head -c 100000 "$real" >cut-early.gguf # within the vocabulary
+head -c 60000000 "$real" >cut-late.gguf # within the weights
+gguf $huge 1 >many-tensors.gguf
+gguf 1 $huge >many-keys.gguf
+{ gguf 1 1; u64 $huge; printf name; } >long-string.gguf
+{ gguf 0 1; text a; u32 9; u32 4; u64 $huge; } >long-array.gguf
+{ # one tensor of 2^40 x 2^40 numbers
+	gguf 1 1
+	text general.architecture; u32 8; text llama
+	text token_embd.weight; u32 2; u64 $((1 << 40)); u64 $((1 << 40)); u32 0; u64 0
+	head -c 64 /dev/zero
+} >wide-tensor.gguf
+{ head -n 40 ../kjv.txt && printf 'caf\xe9 is Latin-1\n' && head -n 40 ../kjv.txt; } >latin1.txt
+: >empty.txt
+echo "In the beginning." >short.txt
+printf '{"text": "a line"}\n{"text": "and one that does not end}\n' >broken.jsonl
+printf '{"text": "a line"}\n{"words": "without the member"}\n' >no-text.jsonl
+cd "$top"
+
+jobs=() wanted=()
+job() { # name model data text-in-the-message...
+	wanted[${#jobs[@]}]=$(printf '%s\n' "${@:4}")
+	jobs+=("$1")
+	cat <<-E
+		---
+		apiVersion: llmjob.dev/v1alpha1
+		kind: LLMJob
+		metadata: {name: $1}
+		spec:
+		  replicas: ${replicas:-1}
+		  storage: [{name: data, claimName: llmjob-data, mountPath: /data}]
+		  model: {source: $2}
+		  checkpoint: {path: /data/ckpt/$1}
+		  train:
+		    data: {train: $3}
+		    sequenceLength: 64
+		    batchSequences: 2
+		    steps: 2
+		    output: /data/out/$1
+	E
+}
+
+text=/data/kjv.txt bad=/data/bad
+{
+	job missing-model /data/none.gguf $text /data/none.gguf
+	for file in empty other cut-early cut-late many-tensors many-keys long-string long-array \
+		wide-tensor; do
+		job $file $bad/$file.gguf $text $bad/$file.gguf
+	done
+	job missing-data $model /data/none.txt /data/none.txt
+	job latin1 $model $bad/latin1.txt $bad/latin1.txt "line 41" UTF-8
+	job empty-data $model $bad/empty.txt $bad/empty.txt
+	job short-data $model $bad/short.txt $bad/short.txt
+	job broken-jsonl $model $bad/broken.jsonl $bad/broken.jsonl "line 2"
+	job no-text $model $bad/no-text.jsonl $bad/no-text.jsonl "line 2"
+	replicas=2 job both-ranks $model $bad/latin1.txt $bad/latin1.txt "line 41"
+} >"$data/jobs.yaml"
+kn create -f "$data/jobs.yaml" >/dev/null
+kn create -f - >/dev/null <<E
+apiVersion: llmjob.dev/v1alpha1
+kind: LLMJob
+metadata: {name: serve-cut}
+spec:
+  storage: [{name: data, claimName: llmjob-data, mountPath: /data, readOnly: true}]
+  model: {source: $bad/cut-late.gguf}
+  serve: {modelName: cut}
+E
+wanted[${#jobs[@]}]=$bad/cut-late.gguf
+jobs+=(serve-cut)
+
+status_of() { kn get llmjob "$1" -o json | jq "$2"; }
+says() { # job lines-of-text
+	local message line
+	message=$(kn get llmjob "$1" -o json |
+		jq -r '.status.conditions[] | select(.type == "Failed") | "\(.reason): \(.message)"')
+	echo "$message"
+	while read -r line; do
+		grep -qF -- "$line" <<<"$message" || { echo "lacks: $line"; return 1; }
+	done <<<"$2"
+}
+# One attempt, ended by the rank's own verdict on its input: neither a signal nor a retry.
+tried_once() { # job
+	kn get llmjob "$1" -o json | jq -e '.status | .restarts == 0 and (.attempts | length) == 1
+		and (.attempts[0].exitClass | . == "data" or . == "user" or . == "corrupt")
+		and (.conditions | map({(.type): .status}) | add
+			| .Complete == "False" and .Ready == "False")' >/dev/null ||
+		status_of "$1" .status || return 1
+}
+for ((i = 0; i < ${#jobs[@]}; i++)); do
+	name=${jobs[i]}
+	if ! output=$(wait_for 180 "llmjob/$name" condition=Failed 2>&1); then
+		check "$name fails" false "$output"
+		continue
+	fi
+	check "$name fails and says where" says "$name" "${wanted[$i]}"
+	check "$name is tried once" tried_once "$name"
+	echo "   $(says "$name" "")"
+done
+check "all pods come to their end" \
+	kn wait pod --all --for=jsonpath={.status.phase}=Succeeded --timeout=60s
+restarts='{range .items[*]}{.status.containerStatuses[0].restartCount}{"\n"}{end}'
+check "no container was started twice" equal "$(kn get pods -o jsonpath="$restarts" | sort -u)" 0
+check "one pod for each replica" equal "$(kn get pods -o name | wc -l)" $((${#jobs[@]} + 1))
+finish
