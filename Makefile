@@ -117,7 +117,7 @@ sub = $(MAKE) --no-print-directory R=$(R)
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 GROUPS_ := tidy unit asan tsan fault fuzz e2e
 
-.PHONY: test unit asan tsan fault fuzz tidy e2e bench unit-programs clean format \
+.PHONY: test unit asan tsan fault fuzz sim tidy e2e bench unit-programs clean format \
   $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan tsan fault fuzz)
 test: ## everything: install, build, house rules, unit tests in four builds, fuzzers, end to end
 	@tests/deps.sh
@@ -153,6 +153,9 @@ fuzz: ## the parsers under mutated input, FUZZ_SECONDS=60 each
 	@+$(sub) ASAN=1 O=$(O)-asan FUZZ_SECONDS=$(FUZZ_SECONDS) run-fuzz
 run-fuzz: $(FUZZERS)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN) -g fuzz -t $$(($(FUZZ_SECONDS) + 60)) $(FUZZERS)
+SIM_ROUNDS ?= 5000
+sim: $(O)/tests/controller/test_plan $(O)/tests/agent/test_world ## random worlds, SIM_ROUNDS=5000, for plan and coordinator
+	@CK_FORK=no LLMJOB_SIM_ROUNDS=$(SIM_ROUNDS) $(RUN) -g sim -t 3600 $^
 tidy: $(O)/tests/tidy ## the house rules, clang-format included
 	@$(RUN) -g tidy $(O)/tests/tidy tests/format.sh tests/test_run.sh
 

@@ -70,7 +70,7 @@ static int open_corpus(struct train *t, struct err *e)
 	int64_t held, all;
 	int rc;
 
-	beat_phase(t->r->page, WIRE_PHASE_DATA);
+	beat_phase(t->r->page, WIRE_PHASE_LOAD);
 	rc = tok_open(t->weights, &t->tok, e);
 	if (!rc)
 		rc = data_open(s->data.train, s->data.format, t->tok, s->sequence_length, &t->data,

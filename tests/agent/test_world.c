@@ -595,12 +595,12 @@ static void random_event(void)
 
 START_TEST(random_worlds_keep_their_promises)
 {
-	uint64_t seed = (uint64_t)time(NULL) * 1000 + (uint64_t)_i;
-	const char *given = getenv("SEED");
-	if (given)
-		seed = strtoull(given, NULL, 10);
-	printf("seed %llu\n", (unsigned long long)seed);
-	for (int round = 0; round < 60; round++) {
+	const char *text = getenv("LLMJOB_SIM_ROUNDS"), *from = getenv("LLMJOB_SIM_SEED");
+	long rounds = text ? strtol(text, NULL, 10) : 60;
+	uint64_t seed =
+		from ? strtoull(from, NULL, 10) : (uint64_t)time(NULL) * 1000 + (uint64_t)_i;
+	printf("seed %llu, %ld worlds\n", (unsigned long long)seed, rounds);
+	for (long round = 0; round < rounds; round++) {
 		begin(TASK_TRAIN);
 		sim.random = seed * 2654435761u + (uint64_t)round * 7919 + 1;
 		want(1 + (int)rnd(MEMBERS), false, false);
@@ -624,7 +624,7 @@ START_TEST(random_worlds_keep_their_promises)
 		if (sim.user_error)
 			ck_assert_int_eq(r.state, JOB_FAILED);
 		ck_assert_msg(r.state == JOB_RUNNING || r.state == JOB_FAILED,
-			      "seed %llu round %d: %s", (unsigned long long)seed, round,
+			      "seed %llu round %ld: %s", (unsigned long long)seed, round,
 			      job_state_name(r.state));
 		if (r.state == JOB_RUNNING)
 			ck_assert_int_eq(r.ranks, 3 * RANKS);

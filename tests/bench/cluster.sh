@@ -21,7 +21,7 @@ both_stepped() { # old
 	world=$(incarnation)
 	[ "${world:-0}" -gt "$1" ] && [ -s "$logs/$world-0.log" ] && [ -s "$logs/$world-1.log" ]
 }
-is_running() { [ "$1" = Running ]; }
+is_training() { [ "$1" = Training ]; }
 median() { printf '%s\n' "$@" | sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 seconds() { awk -v ms="$(median "$@")" 'BEGIN {printf "%.1f", ms / 1000}'; }
 
@@ -29,7 +29,7 @@ train_once() {
 	local start old
 	start=$(now_ms)
 	kn apply -f manifests/samples/finetune.yaml >/dev/null
-	watch 120 "Running" is_running get llmjob kjv -o jsonpath='{.status.state}{"\n"}'
+	watch 120 "Training" is_training get llmjob kjv -o jsonpath='{.status.state}{"\n"}'
 	running+=($(($(now_ms) - start)))
 	poll 120 "a step of both ranks" both_stepped 0
 	stepping+=($(($(now_ms) - start)))
@@ -59,11 +59,12 @@ handful() { # jobs that stay
 	done | kn apply -f - >/dev/null
 	kn wait llmjob --all --for=jsonpath='{.status.ready}'=2/2 --timeout=120s >/dev/null
 }
-resident() { # KiB of each controller, the greatest first
-	local pod namespace=$system
-	for pod in $(kn get pods -l app.kubernetes.io/name=llmjob -o name); do
-		awk '/^VmRSS/ {print $2}' "/proc/$(pod_pids "${pod#pod/}" llmjob-controll)/status"
-	done | sort -rn
+resident() { # field of /proc/<pid>/status, MiB of each controller
+	local pod pid namespace=$system
+	for pod in $(kn get pods -l app.kubernetes.io/name=llmjob-controller -o name); do
+		pid=$(pod_pids "${pod#pod/}" llmjob-controll) # as far as the kernel keeps a name
+		awk -v field="$1:" '$1 == field {printf "%.1f\n", $2 / 1024}' "/proc/$pid/status"
+	done | sort -rn | paste -sd' '
 }
 
 for ((round = 1; round <= rounds; round++)); do
@@ -71,7 +72,7 @@ for ((round = 1; round <= rounds; round++)); do
 	[ $round = "$rounds" ] || forget
 done
 handful
-memory=$(resident | awk '{printf "%s%.1f", sep, $1 / 1024; sep = " and "}')
+jobs=$(k get llmjobs -A --no-headers | wc -l)
 row() { echo "| $1 | $2 | $3 |"; }
 spread() { echo "median of ${#}: $(for ms in "$@"; do printf '%s ' "$(seconds "$ms")"; done)s"; }
 device="$(nproc) threads of $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | sort -u)"
@@ -80,10 +81,11 @@ echo "$(date -u +%Y-%m-%d), $device, local cluster of $(cat "$state/nodes") node
 echo
 row figure value measured
 row --- ---: ---
-row "kubectl apply to all ranks Running" "$(seconds "${running[@]}") s" "$(spread "${running[@]}")"
+row "kubectl apply to all ranks training" "$(seconds "${running[@]}") s" "$(spread "${running[@]}")"
 row "kubectl apply to the first step of every rank" "$(seconds "${stepping[@]}") s" \
 	"$(spread "${stepping[@]}")"
 row "rank death to the next step of every rank" "$(seconds "${recovering[@]}") s" \
 	"$(spread "${recovering[@]}")"
-row "controllers' resident memory" "$memory MiB" "two replicas, 6 jobs, 12 pods"
+row "resident memory of the two controllers" "$(resident VmRSS) MiB" \
+	"with $jobs jobs; private: $(resident RssAnon) MiB"
 finished=1

@@ -1,11 +1,11 @@
 #!/bin/bash
 # Goal: a controller that dies at any moment loses and doubles nothing. Method: a job's life (create
-# 2 replicas, scale to 3, to 1, delete) is repeated, each time with a controller that gets SIGKILL at
-# its N-th mutating request, before it is sent or after it took effect and before its answer was
-# looked at, for N = 1, 2, ... until a whole life passes without it; then an unharmed one is started,
-# as a Deployment would. After each phase all that belongs to the job must be as in an undisturbed
-# life. Watches over all lives show whether two live pods of one replica ever stood side by side.
-# The controllers run on this machine, with the chart's rights and no more.
+# 2 replicas, scale to 3, to 1, delete) is repeated, each time with a controller that gets SIGKILL
+# at its N-th mutating request, before it is sent or after it took effect and before its answer was
+# looked at, for N = 1, 2, ... until a whole life passes without it; then an unharmed one is
+# started, as a Deployment would. After each phase all that belongs to the job must be as in an
+# undisturbed life. Watches over all lives show whether two live pods of one replica ever stood side
+# by side. The controllers run on this machine, with the chart's rights and no more.
 . "$(dirname "$0")/lib.sh"
 need_cluster
 lives=5 # at a time, each in a namespace of its own
@@ -18,7 +18,8 @@ prepare() {
 	env -u MAKEFLAGS -u MAKELEVEL make -s FAULT=1 O="$fault" "$fault/llmjob-controller"
 	need_llmjob
 	k -n $system scale deploy/llmjob --replicas=0 >/dev/null
-	k -n $system wait pod -l app.kubernetes.io/name=llmjob --for=delete --timeout=30s >/dev/null
+	k -n $system wait pod -l app.kubernetes.io/name=llmjob-controller --for=delete \
+		--timeout=30s >/dev/null
 	sed "/^users:/,\$d" "$state/kubeconfig/admin" >"$work/kubeconfig"
 	cat >>"$work/kubeconfig" <<-E
 		users: [{name: chart, user: {token: $(k -n $system create token llmjob)}}]
@@ -65,8 +66,8 @@ controller() { # fault, "" for none: becomes the controller of $namespace
 	LLMJOB_FAULT_MUTATION=$1 exec "$fault/llmjob-controller" --kubeconfig "$work/kubeconfig" \
 		--namespace "$namespace" --leader-elect=false --listen 127.0.0.1:0 --image "$image"
 }
-# Keeps a controller going: one with the fault, and when that has killed it (noted in $dir/fired) one
-# without.
+# Keeps a controller going: one with the fault, and when that has killed it (noted in $dir/fired)
+# one without.
 keep_controller() { # fault
 	local child status=0
 	trap 'kill -TERM $child; wait $child; exit' TERM
