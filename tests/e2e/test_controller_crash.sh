@@ -137,8 +137,14 @@ life() { # fault: prints what went wrong
 	kill -0 $keeper 2>/dev/null || status=1
 	kill -TERM $keeper 2>/dev/null || true
 	wait $keeper || true
-	[ $status = 0 ] || { cat "$dir/said"; tail -n 60 "$dir/controller"; }
-	return $status
+	[ $status != 0 ] || return 0
+	cat "$dir/said"
+	tail -n 60 "$dir/controller"
+	{ # for the next life in this namespace
+		kn delete llmjob life --ignore-not-found --timeout=60s
+		kn delete pod --all --force --grace-period=0
+	} >/dev/null 2>&1 || true
+	return 1
 }
 
 # ---- all lives -----------------------------------------------------------------------------------
