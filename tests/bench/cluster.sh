@@ -88,4 +88,5 @@ row "rank death to the next step of every rank" "$(seconds "${recovering[@]}") s
 	"$(spread "${recovering[@]}")"
 row "resident memory of the two controllers" "$(resident VmRSS) MiB" \
 	"with $jobs jobs; private: $(resident RssAnon) MiB"
+[ -n "$booted" ] || k delete namespace $namespace --wait=false >/dev/null
 finished=1
