@@ -33,7 +33,7 @@
 #define EVENTS     32
 
 struct run_conf {
-	const char *storage, *agent, *rank_program;
+	const char *storage, *agent, *rank_program, *api_key_file;
 	int64_t replicas, port;
 	bool plain, keep;
 };
@@ -46,6 +46,8 @@ static const struct conf_item items[] = {
 	 "start with so many, whatever the file says; -1: as the file says"},
 	{"port", CONF_INT, offsetof(struct run_conf, port), NULL, "8000",
 	 "of a served model, if free"},
+	{"api-key-file", CONF_STR, offsetof(struct run_conf, api_key_file), NULL, "",
+	 "file that holds the API key, in place of spec.serve.apiKeySecret"},
 	{"agent", CONF_STR, offsetof(struct run_conf, agent), NULL, "",
 	 "path of llmjob-agent; else beside llmjob"},
 	{"rank-program", CONF_STR, offsetof(struct run_conf, rank_program), NULL, "",
@@ -137,6 +139,24 @@ static void find_programs(struct run *r)
 		     r->rank, sizeof r->rank);
 }
 
+/* There is no Secret on one machine: the key comes from a file. */
+static int write_api_key(const struct run *r, struct err *e)
+{
+	struct buf key buf_auto;
+	char path[320];
+	buf_init(&key, 4096);
+	if (!*r->conf.api_key_file)
+		return 0;
+	int code = io_read_file(r->conf.api_key_file, 4095, &key, e);
+	if (code)
+		return code;
+	size_t len = strcspn(buf_cstr(&key), "\r\n");
+	if (len == 0)
+		return err_set(e, ERR_USER, "%s: no API key", r->conf.api_key_file);
+	snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_API_KEY_FILE);
+	return io_write_file(path, buf_cstr(&key), len, 0600, e);
+}
+
 static int write_job(struct run *r, struct err *e)
 {
 	struct buf json buf_auto;
@@ -156,6 +176,8 @@ static int write_job(struct run *r, struct err *e)
 	snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_TOKEN_FILE);
 	if (!code)
 		code = io_write_file(path, r->token, strlen(r->token), 0600, e);
+	if (!code)
+		code = write_api_key(r, e);
 	snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_JOB_FILE);
 	if (!code)
 		code = jobspec_encode(&r->spec, &json, e);
@@ -175,6 +197,11 @@ static int read_job(struct run *r, struct err *e)
 		r->spec.replicas = (int)r->conf.replicas;
 	if (r->conf.replicas > CREW_MEMBERS || r->spec.replicas > CREW_MEMBERS)
 		return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
+	if (r->spec.task == TASK_SERVE && r->spec.serve.api_key_secret && !*r->conf.api_key_file)
+		return err_set(e, ERR_USER,
+			       "%s: spec.serve.apiKeySecret: there are no Secrets here; give the "
+			       "key by --api-key-file",
+			       r->file);
 	code = local_map(&r->spec, r->conf.storage, r->job_arena, e);
 	r->desired = (struct desired){
 		.generation = 1, .replicas = r->spec.replicas, .suspend = r->spec.suspend};

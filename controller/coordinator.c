@@ -26,9 +26,10 @@ struct line {
 	int restarts;
 	bool ready, asking, dropped, unauthorized;
 	int failures;
-	int64_t due_ms, asked_ms, told_ms; /* told: when a desired state was last accepted */
-	int64_t silent_since_ms;           /* 0: it answers */
-	int64_t reported_ms;               /* when the report at hand was asked for */
+	int64_t due_ms, asked_ms;
+	bool fresh;   /* the last question was asked after the last accepted desired state */
+	bool current; /* the report at hand answers such a question */
+	int64_t silent_since_ms; /* 0: it answers */
 	struct arena *arena;
 	struct report report;
 };
@@ -140,7 +141,7 @@ void coordinator_look(const struct coordinators *c, const char *key, struct coor
 	if (!l)
 		return;
 	out->report = l->arena ? &l->report : NULL;
-	out->current = l->arena && l->reported_ms >= l->told_ms;
+	out->current = l->arena && l->current;
 	out->unreachable_ms = l->silent_since_ms ? clock_ms() - l->silent_since_ms : 0;
 	out->unauthorized = l->unauthorized;
 }
@@ -241,7 +242,7 @@ static void answered(void *user, const struct http_response *r)
 	} else {
 		l->failures = 0;
 		l->silent_since_ms = 0;
-		l->reported_ms = l->asked_ms;
+		l->current = l->fresh;
 		l->due_ms = l->asked_ms + interval_ms(c);
 	}
 	c->fn(c->user, l->key);
@@ -253,7 +254,7 @@ static int ask(struct line *l, struct err *e)
 	if (rc)
 		return rc;
 	l->asked_ms = clock_ms();
-	l->asking = true;
+	l->asking = l->fresh = true;
 	l->all->asking++;
 	return 0;
 }
@@ -295,7 +296,7 @@ static void told(void *user, const struct http_response *r)
 	struct telling *t = user;
 	struct line *l = table_get(&t->all->lines, t->key);
 	if (l && !strcmp(l->uid, t->uid) && (r->status == 200 || r->status == 204)) {
-		l->told_ms = clock_ms();
+		l->fresh = l->current = false;
 		l->due_ms = 0; /* see at once what comes of it */
 	}
 	t->done_fn(t->user, r);

@@ -106,28 +106,19 @@ check "it ends, drained" equal $status 71
 check "nothing is left running" poll 5 "the end of all processes" none_running
 
 echo "-- an API key"
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0))
-print(s.getsockname()[1])'; }
-mkdir "$work/job"
 write_job "$work/keyed.yaml" chat-key
-"$work/bin/llmjob" validate --print "$work/keyed.yaml" >"$work/job/job.json"
-printf 'the-token' >"$work/job/token"
-printf 'sk-right' >"$work/job/apiKey"
-control=127.0.0.1:$(free_port) serve=127.0.0.1:$(free_port)
-"$work/bin/llmjob-agent" --job-dir "$work/job" --run-dir "$work/run" --listen $control \
-	--serve-listen $serve --pod chat-0 --pod-uid u --node local >"$work/agent.log" 2>&1 &
-agent=$!
-tell() { # what the controller says of a job of one pod; a token is needed for it
-	jq -n --arg address $control '{generation: 1, replicas: 1, suspend: false, release: false,
-		members: [{replica: 0, pod: "chat-0", uid: "u", node: "local", $address}]}' |
-		curl -sf --max-time 5 -X PUT -H "Authorization: Bearer $1" -d @- \
-			"http://$control/v1/desired"
-}
-check "the agent takes what is desired" poll 10 "its control port" tell the-token
-check "but from nobody else" refuses "" tell another-token
-check "the model is served" poll 60 "health" answers "http://$serve"
-client key "http://$serve" sk-right
-kill -TERM $agent
-wait $agent || true
+check "a Secret's name alone is refused here" refuses "spec.serve.apiKeySecret" \
+	timeout 30 "$work/bin/llmjob" run "$work/keyed.yaml" --plain
+echo sk-right >"$work/key"
+TMPDIR=$work "$work/bin/llmjob" run "$work/keyed.yaml" --plain --port 0 \
+	--api-key-file "$work/key" >"$out" 2>&1 &
+run=$!
+check "the model is served" poll 60 "an address" serving
+client key "$(serving)" sk-right
+control=http://$(control "$(running llmjob-agent)")
+check "the agent's own port wants its token" equal \
+	"$(curl -s -o /dev/null -w '%{http_code}' --max-time 5 "$control/v1/job")" 401
+kill -TERM $run
+wait $run || true
 check "nothing is left running" poll 5 "the end of all processes" none_running
 finish
