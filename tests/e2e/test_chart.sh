@@ -45,7 +45,8 @@ E
 check "with only the chart's rights it makes a job's pods" \
 	kn wait --for=create pod/probe-0 pod/probe-1 --timeout=30s
 check "and follows the job to its end" wait_for 90 llmjob/probe condition=Complete
-forbidden() { ! k -n $system logs deploy/llmjob --all-pods | grep -i forbidden; }
+# "cannot": a right that is missing; a namespace that is ending forbids too, with other words.
+forbidden() { ! k -n $system logs deploy/llmjob --all-pods | grep -i 'forbidden.* cannot '; }
 check "nothing that it tried was forbidden" forbidden
 
 check "uninstall works" helm uninstall llmjob -n $system --wait
