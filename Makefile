@@ -115,7 +115,7 @@ RUN := tests/run.sh $(if $(R),-r $(R))
 sub = $(MAKE) --no-print-directory R=$(R)
 # All cores, unless the caller said how many.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
-GROUPS_ := tidy unit asan tsan fault fuzz e2e
+GROUPS_ := tidy unit asan tsan fuzz e2e
 
 .PHONY: test unit asan tsan fault fuzz sim tidy e2e bench unit-programs clean format \
   $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan tsan fault fuzz)
@@ -134,8 +134,9 @@ unit: $(UNIT_TESTS) ## unit tests
 	@$(RUN) -g unit $(UNIT_TESTS)
 $(addprefix unit-,$(ROOMS)): unit-%:
 	@+$(sub) $(call room_tests,$*) && $(RUN) -g unit-$* $(call room_tests,$*)
-asan: ## unit tests with AddressSanitizer and UndefinedBehaviourSanitizer
-	@+$(sub) ASAN=1 O=$(O)-asan run-asan
+# With the fault loops in it: what a failed call leaves behind is where leaks and overruns hide.
+asan: ## unit tests with AddressSanitizer and UndefinedBehaviourSanitizer, fault loops included
+	@+$(sub) ASAN=1 FAULT=1 O=$(O)-asan run-asan
 run-asan: $(UNIT_TESTS)
 	@OMP_NUM_THREADS=2 $(RUN) -g asan $(UNIT_TESTS)
 tsan: ## the tests that start threads, with ThreadSanitizer
@@ -144,13 +145,13 @@ tsan: ## the tests that start threads, with ThreadSanitizer
 tame := $(shell [ "`cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0`" -le 28 ] || echo setarch -R)
 run-tsan: $(TSAN_TESTS)
 	@OMP_NUM_THREADS=1 $(tame) $(RUN) -g tsan $(TSAN_TESTS)
-fault: ## the tests that fail the n-th allocation or system call
+fault: ## the tests that fail the n-th allocation or system call, without sanitizers
 	@+$(sub) FAULT=1 O=$(O)-fault run-fault
 run-fault: $(FAULT_TESTS)
 	@$(RUN) -g fault $(FAULT_TESTS)
 FUZZ_SECONDS ?= $(if $(R),2,60)
 fuzz: ## the parsers under mutated input, FUZZ_SECONDS=60 each
-	@+$(sub) ASAN=1 O=$(O)-asan FUZZ_SECONDS=$(FUZZ_SECONDS) run-fuzz
+	@+$(sub) ASAN=1 FAULT=1 O=$(O)-asan FUZZ_SECONDS=$(FUZZ_SECONDS) run-fuzz
 run-fuzz: $(FUZZERS)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN) -g fuzz -t $$(($(FUZZ_SECONDS) + 60)) $(FUZZERS)
 SIM_ROUNDS ?= 5000

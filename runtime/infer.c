@@ -194,10 +194,11 @@ static int read_request(struct infer *s, struct turn *t, struct err *e)
 /* -- tokens -- */
 
 /* Runs the tokens [from, count) of ids, which follow what the cache holds; the last one's logits to
- * s->logits. */
-static int extend(struct infer *s, const int32_t *ids, int64_t from, int64_t count, struct err *e)
+ * `logits`, if not NULL. */
+static int extend(struct infer *s, const int32_t *ids, int64_t from, int64_t count, float *logits,
+		  struct err *e)
 {
-	int rc = model_extend(s->model, ids + from, count - from, from, false, s->logits, e);
+	int rc = model_extend(s->model, ids + from, count - from, from, false, logits, e);
 
 	s->cached_count = rc ? 0 : count;
 	if (!rc)
@@ -215,9 +216,12 @@ static int prefill(struct infer *s, struct turn *t, struct err *e)
 		from++;
 	beat_phase(s->r->page, WIRE_PHASE_SERVE_PREFILL);
 	while (from < count && !rc && !atomic_load(&t->q->cancelled)) {
-		int64_t to = count - from < PREFILL_TOKENS ? count : from + PREFILL_TOKENS;
+		/* The last token by itself, as when all before it is cached: the same request gives
+		 * the same answer whether the cache is warm or not. */
+		int64_t left = from < count - 1 ? count - 1 - from : 1;
+		int64_t to = from + (left < PREFILL_TOKENS ? left : PREFILL_TOKENS);
 
-		rc = extend(s, ids, from, to, e);
+		rc = extend(s, ids, from, to, to == count ? s->logits : NULL, e);
 		from = to;
 	}
 	return rc;

@@ -74,6 +74,7 @@ at_exit() {
 	if [ $failed -gt 0 ]; then explain || true; fi
 	[ -n "$finished" ] || echo "$passed passed, $failed failed, $skipped skipped"
 	if [ -n "$booted" ]; then "$top/tests/cluster/down"; fi
+	[ $failed -eq 0 ] || [ $status -ne 0 ] || status=1 # after a trap's own clean-up
 	exit $status
 }
 trap at_exit EXIT

@@ -26,6 +26,8 @@ prepare() {
 		contexts:
 		- {name: llmjob, context: {cluster: llmjob, user: chart, namespace: $system}}
 	E
+	"$kubectl" proxy --unix-socket="$work/proxy" >/dev/null &
+	watches+=($!)
 	for ((slot = 0; slot < lives; slot++)); do
 		k delete namespace "crash-$slot" --ignore-not-found --timeout=60s >/dev/null
 		restricted "crash-$slot"
@@ -59,7 +61,7 @@ clean_up() {
 	fi >/dev/null 2>&1 || true
 	rm -rf "$work"
 }
-trap '(at_exit) || status=$?; clean_up; exit ${status:-0}' EXIT
+trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 
 # ---- a life --------------------------------------------------------------------------------------
 controller() { # fault, "" for none: becomes the controller of $namespace
@@ -81,8 +83,14 @@ keep_controller() { # fault
 	wait $child
 }
 # All that belongs to the job, without what no two lives share (uids, times, addresses, nodes).
+# Asked of one proxy, because it is asked hundreds of times.
 snapshot() {
-	kn get llmjobs,pods,services,secrets,podgroups -o json | jq -S '[.items[] | {
+	local api=http://proxy core=api/v1/namespaces/$namespace
+	curl -sSf --max-time 10 --unix-socket "$work/proxy" \
+		"$api/apis/llmjob.dev/v1alpha1/namespaces/$namespace/llmjobs" \
+		"$api/$core/pods" "$api/$core/services" "$api/$core/secrets" \
+		"$api/apis/scheduling.k8s.io/v1beta1/namespaces/$namespace/podgroups" |
+	jq -sS '[.[] | (.kind | rtrimstr("List")) as $kind | .items[] | .kind = $kind | {
 		kind, name: .metadata.name, labels: .metadata.labels,
 		owners: [.metadata.ownerReferences[]? | "\(.kind)/\(.name) \(.controller)"],
 		ending: (.metadata.deletionTimestamp != null)

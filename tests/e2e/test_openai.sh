@@ -76,7 +76,7 @@ control() { # the agent's own port, which has /metrics
 	tr '\0' '\n' <"/proc/$1/cmdline" | grep -A 1 -x -- --listen | tail -n 1
 }
 
-trap '(at_exit) || status=$?; clean_up; exit ${status:-0}' EXIT
+trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 write_job "$work/job.yaml"
 TMPDIR=$work "$work/bin/llmjob" run "$work/job.yaml" --plain --port 0 >"$out" 2>&1 &

@@ -84,7 +84,7 @@ whole_safetensors() { # file
 }
 folders() { find "$work" -maxdepth 1 -name 'llmjob-*' | wc -l; } # of runs, with their logs
 
-trap '(at_exit) || status=$?; clean_up; exit ${status:-0}' EXIT
+trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 started=$SECONDS
 start
