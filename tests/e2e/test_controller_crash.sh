@@ -8,7 +8,7 @@
 # by side. The controllers run on this machine, with the chart's rights and no more.
 . "$(dirname "$0")/lib.sh"
 need_cluster
-lives=5 # at a time, each in a namespace of its own
+lives=10 # at a time, each in a namespace of its own
 fault=$O-fault
 most=80 # mutating requests that a life may need
 work=$(mktemp -d)
@@ -85,7 +85,7 @@ keep_controller() { # fault
 # All that belongs to the job, without what no two lives share (uids, times, addresses, nodes).
 # Asked of one proxy, because it is asked hundreds of times.
 snapshot() {
-	local api=http://proxy core=api/v1/namespaces/$namespace
+	local api=http://localhost core=api/v1/namespaces/$namespace
 	curl -sSf --max-time 10 --unix-socket "$work/proxy" \
 		"$api/apis/llmjob.dev/v1alpha1/namespaces/$namespace/llmjobs" \
 		"$api/$core/pods" "$api/$core/services" "$api/$core/secrets" \
@@ -108,10 +108,10 @@ as_expected() { snapshot >"$dir/now" && cmp "$dir/now" "$work/expect/$1"; }
 # The undisturbed life says what to expect: what has not changed for two seconds.
 recorded() { # phase
 	local since=$SECONDS
-	snapshot >"$work/expect/$1"
+	snapshot >"$work/expect/$1" || return 1
 	until [ $SECONDS -ge $((since + 3)) ]; do
 		sleep 0.3
-		snapshot >"$dir/now"
+		snapshot >"$dir/now" || return 1
 		cmp -s "$dir/now" "$work/expect/$1" || since=$SECONDS
 		mv "$dir/now" "$work/expect/$1"
 	done
@@ -196,6 +196,8 @@ echo 0 >"$work/number"
 mkdir "$work/expect"
 namespace=crash-0 recording=1
 check "an undisturbed life" life ""
+check "makes what belongs to two replicas" equal "LLMJob Pod Pod PodGroup Secret Service" \
+	"$(jq -r '[.[].kind] | sort | join(" ")' "$work/expect/created")"
 check "leaves nothing" equal "$(jq -c . "$work/expect/deleted")" "[]"
 sed -n 's/^fault: mutations=/mutating requests of an undisturbed life: /p' "$work/life-/controller"
 recording='' workers=()
