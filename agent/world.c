@@ -138,8 +138,7 @@ void world_destroy(struct world *w)
 	mem_free(w);
 }
 
-/* ---- small questions
- * ------------------------------------------------------------------------------------ */
+/* ---- small questions ---- */
 
 static bool is_active(const struct world *w)
 {
@@ -186,8 +185,7 @@ static void emit(struct world_actions *out, struct world_action a)
 		out->list[out->count++] = a;
 }
 
-/* ---- faults
- * --------------------------------------------------------------------------------------------- */
+/* ---- faults ---- */
 
 static enum severity severity_of(enum exit_class c)
 {
@@ -231,8 +229,7 @@ static void set_verdict(struct world *w, const char *kind, const struct health_v
 	w->verdict_replica = replica;
 }
 
-/* ---- facts
- * ---------------------------------------------------------------------------------------------- */
+/* ---- facts ---- */
 
 static void fill_seat(struct seat *s, const struct member *m)
 {
@@ -331,8 +328,17 @@ void world_lost(struct world *w, int replica, struct world_now now)
 	if (!s->in_world || s->ended)
 		return;
 	s->ended = true; /* it ends its ranks by itself: nobody can tell it to */
-	if (w->phase == DRAINING && s->leaving)
+	if (w->phase == DRAINING && s->leaving) {
+		/* As it had said. Its ranks may not have got to the boundary; then the others do
+		 * not either, and end for want of a peer. */
+		for (int i = 0; i < w->rank_count; i++) {
+			if (w->ranks[i].exited || &w->seats[w->ranks[i].seat] != s)
+				continue;
+			w->ranks[i].exited = true;
+			w->ranks[i].class_ = EXIT_CLASS_DRAINED;
+		}
 		return;
+	}
 	struct fault f = {.severity = CAUSE,
 			  .class_ = EXIT_CLASS_PEER,
 			  .cause = NAME_REASON_LOST_PEER,
@@ -512,8 +518,7 @@ void world_verdict(struct world *w, const struct health_verdict *v, struct world
 	note_fault(w, &f);
 }
 
-/* ---- forming
- * -------------------------------------------------------------------------------------------- */
+/* ---- forming ---- */
 
 /* Marks the members that a world formed now would have; false: wait. */
 static bool choose_target(struct world *w, struct world_now now)
@@ -581,8 +586,7 @@ static void form(struct world *w, struct world_now now, struct world_actions *ou
 	emit(out, (struct world_action){.kind = WORLD_PREPARE, .incarnation = w->incarnation});
 }
 
-/* ---- ending
- * --------------------------------------------------------------------------------------------- */
+/* ---- ending ---- */
 
 static void stop(struct world *w, enum mesh_stop mode, enum phase next, const char *cause,
 		 struct world_now now, struct world_actions *out)
@@ -687,8 +691,7 @@ static void decide_ending(struct world *w, struct world_now now, struct world_ac
 		end_attempt(w, now);
 }
 
-/* ---- the world that lives
- * ------------------------------------------------------------------------------- */
+/* ---- the world that lives ---- */
 
 /* Why this world must be left for another, or NULL. */
 static const char *retarget(struct world *w, struct world_now now)
@@ -807,8 +810,7 @@ void world_decide(struct world *w, struct world_now now, struct world_actions *o
 		decide_active(w, now, out);
 }
 
-/* ---- what the caller asks
- * ------------------------------------------------------------------------------- */
+/* ---- what the caller asks ---- */
 
 int64_t world_incarnation(const struct world *w)
 {
@@ -878,8 +880,7 @@ enum job_state world_state(const struct world *w)
 	return JOB_WAITING;
 }
 
-/* ---- the report
- * ----------------------------------------------------------------------------------------- */
+/* ---- the report ---- */
 
 static void report_rows(const struct world *w, struct report *out)
 {

@@ -474,6 +474,26 @@ START_TEST(scales_at_a_boundary)
 }
 END_TEST
 
+/* A pod is deleted by force: its agent says that it goes, and is killed before its ranks end. */
+START_TEST(who_leaves_and_dies_holds_nobody_up)
+{
+	run_three();
+	world_leaving(sim.world, 2);
+	settle();
+	ck_assert_int_eq(world_state(sim.world), JOB_STOPPING);
+	lose(2);
+	advance(1000); /* the other ranks end at the boundary */
+	ck_assert_int_eq(world_state(sim.world), JOB_WAITING);
+	join(2);
+	advance(1000);
+	struct report r = report_now();
+	ck_assert_int_eq(r.state, JOB_RUNNING);
+	ck_assert_int_eq(r.world_replicas, 3);
+	ck_assert_str_eq(r.attempts[0].cause, "Leaving");
+	world_destroy(sim.world);
+}
+END_TEST
+
 START_TEST(completes_and_releases)
 {
 	run_three();
@@ -646,6 +666,7 @@ int main(void)
 	tcase_add_test(tc, restarts_run_out);
 	tcase_add_test(tc, a_lost_member_is_awaited_then_done_without);
 	tcase_add_test(tc, scales_at_a_boundary);
+	tcase_add_test(tc, who_leaves_and_dies_holds_nobody_up);
 	tcase_add_test(tc, completes_and_releases);
 	tcase_add_test(tc, a_hang_verdict_ends_the_incarnation);
 	tcase_add_test(tc, remembers_what_it_reported);
