@@ -171,7 +171,7 @@ kn port-forward service/kjv-chat 18000:8000 >"$work/forward" 2>&1 &
 poll 15 "port-forward" grep -q Forwarding "$work/forward"
 question="Who made the heaven and the earth?"
 title "ask, through the OpenAI API, streaming: $question"
-jq -n --arg question "$question" '{model: "kjv", stream: true, max_tokens: 48,
+jq -n --arg question "$question" '{model: "kjv", stream: true, max_tokens: 48, temperature: 0,
 	messages: [{role: "user", content: $question}]}' |
 	curl -sSN --fail-with-body --max-time 60 localhost:18000/v1/chat/completions \
 		-H 'content-type: application/json' -d @- |
