@@ -18,8 +18,9 @@ left() {
 	[ ! -e "$state" ] || echo "$state"
 	comm -13 <(echo "$elsewhere") <(running)
 }
-clean_after() { # command...
-	"$@" && equal "$(left)" ""
+nothing_left() { [ -z "$(left)" ]; }
+clean_after() { # command...: a client that the killed boot had running may take a moment to end
+	"$@" && { poll 10 "the end of everything" nothing_left || equal "$(left)" ""; }
 }
 killed_boot() { # seconds: a boot that is killed after so long, then down
 	local pid
