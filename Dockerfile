@@ -2,7 +2,7 @@
 FROM debian:12-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends \
       gcc make libc6-dev libcurl4-openssl-dev libcjson-dev libwebsockets-dev libssl-dev \
-      libyaml-dev libpcre2-dev libxxhash-dev libdnnl-dev && \
+      libyaml-dev libpcre2-dev libutf8proc-dev libxxhash-dev libdnnl-dev && \
     rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .

@@ -36,7 +36,7 @@ lib    = $(O)/lib$(1).a
 
 LIBS_base       := -lcurl -lwebsockets -lcjson -lyaml -lcrypto
 LIBS_kernels    := -ldnnl -fopenmp
-LIBS_runtime    := -lpcre2-8 -lxxhash -lcrypto
+LIBS_runtime    := -lpcre2-8 -lutf8proc -lxxhash -lcrypto
 PROGRAMS := $(O)/llmjob-rank $(O)/llmjob-agent $(O)/llmjob-controller $(O)/llmjob
 
 .PHONY: all help deps
@@ -112,6 +112,8 @@ export TSAN_OPTIONS ?= allocator_may_return_null=1
 # A group's counts go to the file R when it is set, else the group prints its own total.
 R   ?=
 RUN := tests/run.sh $(if $(R),-r $(R))
+# Unit tests wait more than they compute: one a core at a time.
+PARALLEL := -j $(shell nproc)
 sub = $(MAKE) --no-print-directory R=$(R)
 # All cores, unless the caller said how many.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -131,20 +133,20 @@ test: ## everything: install, build, house rules, unit tests in four builds, fuz
 
 unit-programs: $(UNIT_TESTS)
 unit: $(UNIT_TESTS) ## unit tests
-	@$(RUN) -g unit $(UNIT_TESTS)
+	@$(RUN) -g unit $(PARALLEL) $(UNIT_TESTS)
 $(addprefix unit-,$(ROOMS)): unit-%:
 	@+$(sub) $(call room_tests,$*) && $(RUN) -g unit-$* $(call room_tests,$*)
 # With the fault loops in it: what a failed call leaves behind is where leaks and overruns hide.
 asan: ## unit tests with AddressSanitizer and UndefinedBehaviourSanitizer, fault loops included
 	@+$(sub) ASAN=1 FAULT=1 O=$(O)-asan run-asan
 run-asan: $(UNIT_TESTS)
-	@OMP_NUM_THREADS=2 $(RUN) -g asan $(UNIT_TESTS)
+	@OMP_NUM_THREADS=2 $(RUN) -g asan $(PARALLEL) $(UNIT_TESTS)
 tsan: ## the tests that start threads, with ThreadSanitizer
 	@+$(sub) TSAN=1 O=$(O)-tsan run-tsan
 # This sanitizer's fixed address ranges collide with mappings randomised over more than 28 bits.
 tame := $(shell [ "`cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0`" -le 28 ] || echo setarch -R)
 run-tsan: $(TSAN_TESTS)
-	@OMP_NUM_THREADS=1 $(tame) $(RUN) -g tsan $(TSAN_TESTS)
+	@OMP_NUM_THREADS=1 $(tame) $(RUN) -g tsan $(PARALLEL) $(TSAN_TESTS)
 fault: ## the tests that fail the n-th allocation or system call, without sanitizers
 	@+$(sub) FAULT=1 O=$(O)-fault run-fault
 run-fault: $(FAULT_TESTS)
@@ -153,7 +155,7 @@ FUZZ_SECONDS ?= $(if $(R),2,60)
 fuzz: ## the parsers under mutated input, FUZZ_SECONDS=60 each
 	@+$(sub) ASAN=1 FAULT=1 O=$(O)-asan FUZZ_SECONDS=$(FUZZ_SECONDS) run-fuzz
 run-fuzz: $(FUZZERS)
-	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN) -g fuzz -t $$(($(FUZZ_SECONDS) + 60)) $(FUZZERS)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN) -g fuzz $(PARALLEL) -t $$(($(FUZZ_SECONDS) + 60)) $(FUZZERS)
 SIM_ROUNDS ?= 5000
 sim: $(O)/tests/controller/test_plan $(O)/tests/agent/test_world ## random worlds, SIM_ROUNDS=5000, for plan and coordinator
 	@CK_FORK=no LLMJOB_SIM_ROUNDS=$(SIM_ROUNDS) $(RUN) -g sim -t 3600 $^
@@ -168,6 +170,9 @@ format: ## clang-format every source file
 # Targets of the local cluster (cluster-up, cluster-down, e2e, image, demo) and of the benchmarks (bench).
 -include tests/cluster/targets.mk
 -include tests/bench/targets.mk
+# The CUDA plugin (CUDA=1, cuda, cuda-toolchain) and its simulator.
+-include kernels/cuda/targets.mk
+-include tests/cudasim/targets.mk
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 .PRECIOUS: $(O)/%.o

@@ -9,13 +9,14 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "runtime/tok_def.h"
+#include "runtime/tok_normal.h"
 #include "runtime/tok_table.h"
 
 #define TEXT_LIMIT INT32_MAX /* bytes of one piece, all tokens, ... */
 
 struct tok {
 	int32_t vocab, bos, eos;
-	bool ignore_merges;
+	bool ignore_merges, nfc;
 	uint8_t *kinds;
 	char *bytes;            /* of all tokens, decoded */
 	uint32_t *start;        /* vocab + 1 */
@@ -165,9 +166,6 @@ static int build_added(struct tok *t, const char *path, struct err *e)
 
 int tok_create(const struct tok_def *d, const char *path, struct tok **out, struct err *e)
 {
-	if (d->nfc)
-		return err_set(e, ERR_DATA,
-			       "%s: a tokenizer that normalises (NFC) is not supported", path);
 	struct tok *t = mem_zalloc(sizeof *t);
 	if (!t)
 		return err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
@@ -175,6 +173,7 @@ int tok_create(const struct tok_def *d, const char *path, struct tok **out, stru
 	t->bos = d->bos;
 	t->eos = d->eos;
 	t->ignore_merges = d->ignore_merges;
+	t->nfc = d->nfc;
 	t->start = mem_array((size_t)d->vocab + 1, sizeof *t->start);
 	t->kinds = mem_array((size_t)d->vocab + 1, sizeof *t->kinds);
 	int rc = t->start && t->kinds
@@ -379,6 +378,17 @@ static int32_t added_at(const struct tok *t, const char *text, size_t len, bool 
 	return -1;
 }
 
+/* What lies between added tokens, which are never normalised. */
+static int encode_plain(struct encoding *n, const char *text, size_t len, struct err *e)
+{
+	void *owned = NULL;
+	int rc = n->tok->nfc ? tok_normal_nfc(text, len, &text, &len, &owned, e) : 0;
+	if (!rc)
+		rc = tok_split_run(n->tok->split, text, len, encode_piece, n, e);
+	mem_free(owned);
+	return rc;
+}
+
 int tok_encode(const struct tok *t, const char *text, int64_t len, bool special,
 	       struct tok_ids *out, struct err *e)
 {
@@ -395,13 +405,13 @@ int tok_encode(const struct tok *t, const char *text, int64_t len, bool special,
 			i++;
 			continue;
 		}
-		rc = tok_split_run(t->split, text + done, i - done, encode_piece, &n, e);
+		rc = encode_plain(&n, text + done, i - done, e);
 		if (!rc)
 			rc = tok_ids_add(out, id, e);
 		done = i += token_len(t, id);
 	}
 	if (!rc)
-		rc = tok_split_run(t->split, text + done, size - done, encode_piece, &n, e);
+		rc = encode_plain(&n, text + done, size - done, e);
 	mem_free(n.symbols);
 	mem_free(n.heap);
 	if (rc)

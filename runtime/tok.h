@@ -1,7 +1,7 @@
 /*
  * tok: byte-level BPE tokenizers (GPT-2 family) as GGUF files and tokenizer.json describe them:
- * normaliser none, pre-tokenizer by regular expressions (runtime/tok_split.c is the only file that
- * includes PCRE2), merges, special tokens. Equal to the reference tokenizer's ids on any valid
+ * normaliser none or NFC (tok_normal), pre-tokenizer by regular expressions (tok_split), merges,
+ * special tokens. Equal to the reference tokenizer's ids on any valid
  * UTF-8. Thread: encode is reentrant.
  */
 #ifndef RUNTIME_TOK_H

@@ -71,14 +71,23 @@ static const struct library {
 	const char *include, *files;
 	int most;
 } libraries[] = {
-	{"curl/", "base/http.c", 1},           {"libwebsockets.h", "base/web.c", 1},
-	{"cjson/", "base/json.c", 1},          {"yaml.h", "base/yaml.c", 1},
-	{"dnnl", "kernels/cpu/*.c", 1},        {"oneapi/dnnl", "kernels/cpu/*.c", 1},
-	{"pcre2.h", "runtime/tok_split.c", 1}, {"xxhash.h", "runtime/*.c", 1},
-	{"zstd.h", "runtime/*.c", 1},          {"omp.h", "kernels/*", 100},
-	{"omp.h", "runtime/*.c", 100},         {"openssl/", "base/*.c", 1},
-	{"openssl/", "runtime/*.c", 1},        {"openssl/", "agent/*.c", 1},
-	{"openssl/", "controller/*.c", 1},     {"openssl/", "cli/*.c", 1},
+	{"curl/", "base/http.c", 1},
+	{"libwebsockets.h", "base/web.c", 1},
+	{"cjson/", "base/json.c", 1},
+	{"yaml.h", "base/yaml.c", 1},
+	{"dnnl", "kernels/cpu/*.c", 1},
+	{"oneapi/dnnl", "kernels/cpu/*.c", 1},
+	{"pcre2.h", "runtime/tok_split.c", 1},
+	{"utf8proc.h", "runtime/tok_normal.c", 1},
+	{"xxhash.h", "runtime/*.c", 1},
+	{"zstd.h", "runtime/*.c", 1},
+	{"omp.h", "kernels/*", 100},
+	{"omp.h", "runtime/*.c", 100},
+	{"openssl/", "base/*.c", 1},
+	{"openssl/", "runtime/*.c", 1},
+	{"openssl/", "agent/*.c", 1},
+	{"openssl/", "controller/*.c", 1},
+	{"openssl/", "cli/*.c", 1},
 	{"check.h", "tests/*", 1000},
 };
 #define LIBRARIES (sizeof libraries / sizeof *libraries)

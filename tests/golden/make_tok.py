@@ -4,7 +4,6 @@ import json
 import pathlib
 import random
 import subprocess
-import unicodedata
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -108,8 +107,7 @@ def main():
             tokenizer.encode_special_tokens = True  # names of special tokens are plain text here
             plain.append(ids(s))
         tokenizer.encode_special_tokens = False
-        out = dict(ids=plain, nfc=[unicodedata.is_normalized("NFC", s) for s in text],
-                   special=[dict(text=s, ids=ids(s)) for s in special(names)])
+        out = dict(ids=plain, special=[dict(text=s, ids=ids(s)) for s in special(names)])
         (HERE / f"tok_{name}.json").write_text(json.dumps(out, separators=(",", ":")) + "\n")
 
 

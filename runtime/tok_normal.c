@@ -1,0 +1,53 @@
+/*
+ * tok_normal: decomposition into an array of code points, composed and written back as UTF-8 in
+ * place by utf8proc. Called by tok.c for what lies between added tokens.
+ */
+#include "runtime/tok_normal.h"
+
+#include "base/mem.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <utf8proc.h>
+
+#define NFC (UTF8PROC_STABLE | UTF8PROC_COMPOSE)
+
+static bool ascii(const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)text[i] >= 0x80)
+			return false;
+	return true;
+}
+
+int tok_normal_nfc(const char *text, size_t len, const char **out, size_t *out_len, void **owned,
+		   struct err *e)
+{
+	const uint8_t *in = (const uint8_t *)text;
+	utf8proc_ssize_t points, bytes;
+	int32_t *work;
+
+	*owned = NULL;
+	*out = text;
+	*out_len = len;
+	if (ascii(text, len))
+		return 0;
+	points = utf8proc_decompose(in, (utf8proc_ssize_t)len, NULL, 0, NFC);
+	if (points < 0)
+		return err_set(e, ERR_DATA, "text cannot be normalised: %s",
+			       utf8proc_errmsg(points));
+	work = mem_array((size_t)points + 1, sizeof *work); /* and the NUL that reencode adds */
+	if (!work)
+		return err_set(e, ERR_MEMORY, "no memory to normalise %zu bytes", len);
+	utf8proc_decompose(in, (utf8proc_ssize_t)len, work, points, NFC);
+	bytes = utf8proc_reencode(work, points, NFC);
+	if (bytes < 0) {
+		mem_free(work);
+		return err_set(e, ERR_DATA, "text cannot be normalised: %s",
+			       utf8proc_errmsg(bytes));
+	}
+	*owned = work;
+	*out = (const char *)work;
+	*out_len = (size_t)bytes;
+	return 0;
+}
