@@ -29,7 +29,8 @@ CFLAGS  ?=
 ALL_CFLAGS = $(CFLAGS_COMMON) $(OPT) $(CFLAGS) -MMD -MP
 
 ROOMS := base kernels runtime agent controller cli
-src    = $(wildcard $(1)/*.c $(1)/*/*.c)
+# The CUDA plugin's files that need its toolkit are kernels/cuda/targets.mk's.
+src    = $(filter-out $(addprefix kernels/cuda/,driver.c blas.c nccl.c),$(wildcard $(1)/*.c $(1)/*/*.c))
 obj    = $(patsubst %.c,$(O)/%.o,$(call src,$(1)))
 mains := agent/main.c controller/main.c cli/main.c runtime/main.c
 lib    = $(O)/lib$(1).a
@@ -52,6 +53,8 @@ deps: ## install the Debian packages that build and tests need
 
 # ---- objects and libraries -------------------------------------------------------------------------------------
 $(O)/base/mem.o: ALL_CFLAGS += -DLLMJOB_ALLOW_MALLOC
+# Tests are compiled more often than they run.
+$(foreach r,$(ROOMS),$(O)/tests/$(r)/%.o): ALL_CFLAGS += -O1
 # OpenMP only where ranks compute.
 $(O)/kernels/%.o $(O)/runtime/%.o $(O)/tests/kernels/%.o $(O)/tests/runtime/%.o: ALL_CFLAGS += -fopenmp
 # One word a file, or the whole command with V=1.
@@ -112,12 +115,14 @@ export TSAN_OPTIONS ?= allocator_may_return_null=1
 # A group's counts go to the file R when it is set, else the group prints its own total.
 R   ?=
 RUN := tests/run.sh $(if $(R),-r $(R))
-# Unit tests wait more than they compute: one a core at a time.
+# Unit tests wait more than they compute: one a core at a time, and their threads sleep at barriers.
 PARALLEL := -j $(shell nproc)
+export OMP_WAIT_POLICY
+run-asan run-tsan unit: OMP_WAIT_POLICY := passive
 sub = $(MAKE) --no-print-directory R=$(R)
 # All cores, unless the caller said how many.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
-GROUPS_ := tidy unit asan tsan fuzz e2e
+GROUPS_ := tidy unit cuda asan tsan fuzz e2e
 
 .PHONY: test unit asan tsan fault fuzz sim tidy e2e bench unit-programs clean format \
   $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan tsan fault fuzz)
@@ -131,24 +136,26 @@ test: ## everything: install, build, house rules, unit tests in four builds, fuz
 	done
 	@tests/run.sh -s $(O)/results
 
-unit-programs: $(UNIT_TESTS)
+unit-programs: $(UNIT_TESTS) $(GPU_PROGRAMS)
 unit: $(UNIT_TESTS) ## unit tests
 	@$(RUN) -g unit $(PARALLEL) $(UNIT_TESTS)
 $(addprefix unit-,$(ROOMS)): unit-%:
 	@+$(sub) $(call room_tests,$*) && $(RUN) -g unit-$* $(call room_tests,$*)
 # With the fault loops in it: what a failed call leaves behind is where leaks and overruns hide.
 asan: ## unit tests with AddressSanitizer and UndefinedBehaviourSanitizer, fault loops included
-	@+$(sub) ASAN=1 FAULT=1 O=$(O)-asan run-asan
-run-asan: $(UNIT_TESTS)
-	@OMP_NUM_THREADS=2 $(RUN) -g asan $(PARALLEL) $(UNIT_TESTS)
+	@+$(sub) ASAN=1 FAULT=1 O=$(O)-asan CUDASIM=$(CUDASIM) run-asan
+# The simulated GPU checks its kernels itself: its own test once is enough.
+ASAN_TESTS := $(filter-out %/test_cuda,$(UNIT_TESTS))
+run-asan: $(ASAN_TESTS)
+	@OMP_NUM_THREADS=2 $(RUN) -g asan $(PARALLEL) $(ASAN_TESTS)
 tsan: ## the tests that start threads, with ThreadSanitizer
-	@+$(sub) TSAN=1 O=$(O)-tsan run-tsan
+	@+$(sub) TSAN=1 O=$(O)-tsan CUDASIM=$(CUDASIM) run-tsan
 # This sanitizer's fixed address ranges collide with mappings randomised over more than 28 bits.
 tame := $(shell [ "`cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0`" -le 28 ] || echo setarch -R)
 run-tsan: $(TSAN_TESTS)
 	@OMP_NUM_THREADS=1 $(tame) $(RUN) -g tsan $(PARALLEL) $(TSAN_TESTS)
 fault: ## the tests that fail the n-th allocation or system call, without sanitizers
-	@+$(sub) FAULT=1 O=$(O)-fault run-fault
+	@+$(sub) FAULT=1 O=$(O)-fault CUDASIM=$(CUDASIM) run-fault
 run-fault: $(FAULT_TESTS)
 	@$(RUN) -g fault $(FAULT_TESTS)
 FUZZ_SECONDS ?= $(if $(R),2,60)
@@ -165,14 +172,15 @@ tidy: $(O)/tests/tidy ## the house rules, clang-format included
 clean: ## remove what the build made
 	rm -rf build build-asan build-tsan build-fault
 format: ## clang-format every source file
-	clang-format -i $(foreach r,$(ROOMS) tests,$(wildcard $(r)/*.[ch] $(r)/*/*.[ch]))
+	clang-format -i $(foreach r,$(ROOMS) tests,$(wildcard $(r)/*.[ch] $(r)/*/*.[ch] $(r)/*/*.cc $(r)/*/*.cu $(r)/*/*.cuh))
 
 # Targets of the local cluster (cluster-up, cluster-down, e2e, image, demo) and of the benchmarks (bench).
 -include tests/cluster/targets.mk
 -include tests/bench/targets.mk
 # The CUDA plugin (CUDA=1, cuda, cuda-toolchain) and its simulator.
--include kernels/cuda/targets.mk
--include tests/cudasim/targets.mk
+include kernels/cuda/targets.mk
+include tests/cudasim/targets.mk
+include tests/gpu/targets.mk
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 .PRECIOUS: $(O)/%.o

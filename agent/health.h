@@ -37,7 +37,7 @@ struct health_verdict {
 	int rank; /* at fault */
 	int64_t silent_ms;
 	char operation[32]; /* the collective others wait in, or the phase the rank is in */
-	char message[200];
+	char message[340];  /* a node and a rank's whole sentence */
 };
 
 /* The straggler's memory: how busy each rank was, an exponential mean over about thirty

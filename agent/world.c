@@ -229,6 +229,22 @@ static void set_verdict(struct world *w, const char *kind, const struct health_v
 	w->verdict_replica = replica;
 }
 
+static struct fault cause_of(enum exit_class c, const char *cause, int replica, int rank,
+			     struct world_now now)
+{
+	return (struct fault){CAUSE, c, cause, replica, rank, now.ms, "", ""};
+}
+
+/* A fault that is a verdict on a node. */
+static void blame(struct world *w, const char *kind, const struct fault *f, struct world_now now)
+{
+	struct health_verdict v = {.rank = f->rank};
+	const struct seat *s = find_seat(w, f->replica);
+	snprintf(v.message, sizeof v.message, "node %.60s: %s", s ? s->node : "", f->message);
+	if (is_active(w))
+		set_verdict(w, kind, &v, f->replica, now);
+}
+
 /* ---- facts ---- */
 
 static void fill_seat(struct seat *s, const struct member *m)
@@ -339,19 +355,11 @@ void world_lost(struct world *w, int replica, struct world_now now)
 		}
 		return;
 	}
-	struct fault f = {.severity = CAUSE,
-			  .class_ = EXIT_CLASS_PEER,
-			  .cause = NAME_REASON_LOST_PEER,
-			  .replica = replica,
-			  .rank = -1,
-			  .since_ms = now.ms};
+	struct fault f = cause_of(EXIT_CLASS_PEER, NAME_REASON_LOST_PEER, replica, -1, now);
 	snprintf(f.message, sizeof f.message, "the agent of replica %d (%.100s) is gone", replica,
 		 s->pod);
 	note_fault(w, &f);
-	struct health_verdict v = {.rank = -1};
-	snprintf(v.message, sizeof v.message, "the agent of replica %d is gone", replica);
-	if (is_active(w))
-		set_verdict(w, NAME_REASON_LOST_PEER, &v, replica, now);
+	blame(w, NAME_REASON_LOST_PEER, &f, now);
 }
 
 void world_leaving(struct world *w, int replica)
@@ -456,12 +464,8 @@ void world_exit(struct world *w, int replica, const struct mesh_msg *x, struct w
 	/* It can hold nobody up any more except by its absence. */
 	w->rows[rank].in_collective = false;
 	w->rows[rank].silent_ms = INT64_MAX / 2;
-	struct fault f = {.severity = x->asked ? NO_FAULT : severity_of(x->class_),
-			  .class_ = x->class_,
-			  .cause = NAME_REASON_RANK_FAILED,
-			  .replica = replica,
-			  .rank = rank,
-			  .since_ms = now.ms};
+	struct fault f = cause_of(x->class_, NAME_REASON_RANK_FAILED, replica, rank, now);
+	f.severity = x->asked ? NO_FAULT : severity_of(x->class_);
 	if (!f.severity && !x->asked && w->conf.task == TASK_SERVE && w->phase != DRAINING &&
 	    is_active(w)) {
 		f.severity = CAUSE; /* a server does not end by itself */
@@ -482,6 +486,8 @@ void world_exit(struct world *w, int replica, const struct mesh_msg *x, struct w
 	if (x->signal && f.severity == SYMPTOM)
 		f.severity = CAUSE;
 	note_fault(w, &f);
+	if (f.class_ == EXIT_CLASS_DEVICE)
+		blame(w, NAME_REASON_BAD_DEVICE, &f, now);
 }
 
 void world_ended(struct world *w, int replica, int64_t incarnation)
@@ -508,13 +514,8 @@ void world_verdict(struct world *w, const struct health_verdict *v, struct world
 		return;
 	}
 	set_verdict(w, NAME_REASON_HANG, v, replica, now);
-	struct fault f = {.severity = CAUSE,
-			  .class_ = EXIT_CLASS_HANG,
-			  .cause = NAME_REASON_HANG,
-			  .replica = replica,
-			  .rank = v->rank,
-			  .since_ms = now.ms};
-	snprintf(f.message, sizeof f.message, "%s", v->message);
+	struct fault f = cause_of(EXIT_CLASS_HANG, NAME_REASON_HANG, replica, v->rank, now);
+	snprintf(f.message, sizeof f.message, "%.255s", v->message);
 	note_fault(w, &f);
 }
 
@@ -739,12 +740,7 @@ static void check_deadlines(struct world *w, struct world_now now)
 		return;
 	if (now.ms - w->phase_ms < limit)
 		return;
-	struct fault f = {.severity = CAUSE,
-			  .class_ = EXIT_CLASS_HANG,
-			  .cause = NAME_REASON_HANG,
-			  .replica = -1,
-			  .rank = -1,
-			  .since_ms = now.ms};
+	struct fault f = cause_of(EXIT_CLASS_HANG, NAME_REASON_HANG, -1, -1, now);
 	snprintf(f.message, sizeof f.message, "ranks did not %s within %lld s",
 		 w->phase == PREPARING ? "get ready" : "stop", (long long)(limit / 1000));
 	note_fault(w, &f);

@@ -71,6 +71,15 @@
 #define NAME_ENV_NODE      "LLMJOB_NODE"
 #define NAME_ENV_JOB_DIR   "LLMJOB_JOB_DIR"
 
+/* environment of a rank; "staged": device memory is reduced through the host, so that several ranks
+   may share a GPU (tests, trials) */
+#define NAME_ENV_COLL        "LLMJOB_COLL"
+#define NAME_ENV_COLL_STAGED "staged"
+/* "1": F32 matrix products on a GPU may round their inputs to TF32 (10 bits of mantissa) */
+#define NAME_ENV_TF32        "LLMJOB_TF32"
+/* "1": ranks of one GPU reach each other over the network, as if on several hosts (trials) */
+#define NAME_ENV_NCCL_SHARE  "LLMJOB_NCCL_SHARE"
+
 /* in the pod */
 #define NAME_JOB_DIR      "/etc/llmjob" /* the job Secret: job.json, token */
 #define NAME_JOB_FILE     "job.json"

@@ -57,6 +57,7 @@ uint16_t f32_to_f16(float f);
 
 struct dev;
 struct ops;
+struct driver_comms;
 
 struct dev_info {
 	char kind[16]; /* "cpu" */
@@ -71,6 +72,8 @@ struct dev_info {
 int dev_open(const char *kind, int index, int threads, struct dev **out, struct err *e);
 void dev_close(struct dev *d);
 const struct ops *dev_ops(const struct dev *d);
+/* Collectives between devices of the kind (kernels/driver.h), or NULL: it has none. */
+const struct driver_comms *dev_comms(const struct dev *d);
 void dev_describe(const struct dev *d, struct dev_info *out);
 
 /* 64-byte aligned, zeroed; ERR_MEMORY names the size. Called at start only, never inside a step. */

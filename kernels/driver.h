@@ -4,7 +4,8 @@
  * kernels/dev.c looks a driver up by its kind and forwards each dev_* call to it. The two CPU
  * drivers are linked in; another one comes as a plugin, lib`llmjob-<kind>.so`, that exports
  * driver_plugin_fn under DRIVER_PLUGIN_SYMBOL. A plugin carries its own copy of base and is refused
- * when its abi number differs. Only dev.c and drivers include this.
+ * when its abi number differs. Only dev.c, drivers and runtime/coll_nccl.c (for the communicators)
+ * include this.
  */
 #ifndef KERNELS_DRIVER_H
 #define KERNELS_DRIVER_H
@@ -13,8 +14,41 @@
 #include "kernels/dev.h"
 #include "kernels/ops.h"
 
-#define DRIVER_ABI           1u /* raise when struct dev, struct ops or an op's arguments change */
+#define DRIVER_ABI           2u /* raise when struct dev, struct ops or an op's arguments change */
 #define DRIVER_PLUGIN_SYMBOL "llmjob_driver"
+
+/*
+ * Collectives between devices of one kind, without the host: NCCL. All calls belong to the device's
+ * thread, except abort. Operations are enqueued behind the device's work so far, run beside what is
+ * enqueued later, and are ordered before later work by `join`. A failure of a call or of the
+ * network comes back from here or from `poll`; then the communicator may only be aborted or
+ * destroyed.
+ */
+#define DRIVER_COMM_ID_BYTES 128
+struct driver_comm;
+enum driver_reduce { DRIVER_SUM, DRIVER_MAX };
+
+struct driver_comms {
+	int (*unique_id)(uint8_t id[DRIVER_COMM_ID_BYTES], struct err *e); /* on one rank */
+	/* Collective; ERR_HANG after timeout_ms. */
+	int (*create)(struct dev *d, const uint8_t id[DRIVER_COMM_ID_BYTES], int rank, int world,
+		      int64_t timeout_ms, struct driver_comm **out, struct err *e);
+	/* The ranks of equal colour, ordered by key: one communicator a layout axis. Collective. */
+	int (*split)(struct driver_comm *c, int colour, int key, int64_t timeout_ms,
+		     struct driver_comm **out, struct err *e);
+	void (*destroy)(struct driver_comm *c); /* after a failure: aborts instead */
+	void (*abort)(struct driver_comm *c);   /* from any thread; ends what is under way */
+	/* Device memory that the network reads and writes directly; zeroed; freed by destroy. */
+	int (*alloc)(struct driver_comm *c, size_t bytes, void **out, struct err *e);
+	int (*allreduce)(struct driver_comm *c, void *data, int64_t count, enum dtype t,
+			 enum driver_reduce op, struct err *e); /* in place */
+	int (*allgather)(struct driver_comm *c, const void *mine, void *all, size_t bytes,
+			 struct err *e);
+	int (*broadcast)(struct driver_comm *c, void *data, size_t bytes, int root, struct err *e);
+	/* 0: everything enqueued has ended; 1: not yet; negative: it failed. Never blocks. */
+	int (*poll)(struct driver_comm *c, struct err *e);
+	void (*join)(struct driver_comm *c); /* the device's later work waits for it */
+};
 
 struct driver {
 	uint32_t abi;
@@ -29,6 +63,14 @@ struct driver {
 	void (*download)(struct dev *d, void *host, const void *src, size_t bytes);
 	void (*zero)(struct dev *d, void *dst, size_t bytes);
 	void (*copy)(struct dev *d, void *dst, const void *src, size_t bytes);
+	const struct driver_comms *comms; /* NULL: the kind has none */
+	/* Work between begin and end is recorded instead of run, and replayed by each launch with
+	   the same pointers (decoding: one launch a token). NULL: the kind cannot, callers enqueue
+	   anew. */
+	int (*record_begin)(struct dev *d, struct err *e);
+	int (*record_end)(struct dev *d, void **recording, struct err *e);
+	void (*record_launch)(struct dev *d, void *recording);
+	void (*record_free)(struct dev *d, void *recording);
 	void (*wait)(struct dev *d); /* until every operation has ended; failures go to dev_fail */
 };
 typedef const struct driver *driver_plugin_fn(void);

@@ -15,8 +15,18 @@
 
 #include "kernels/dev.h"
 
-/* C (m, n) = alpha * op(A) (m, k) * op(B) (k, n) + beta * C; ta: A is stored (k, m); tb: B is
-   stored (n, k). a_type = b_type in {F32, BF16}; c_type F32 or BF16 (beta needs the same C). */
+#ifdef __CUDACC__ /* device code draws from the same generator */
+#define OPS_INLINE __host__ __device__ static inline
+#else
+#define OPS_INLINE static inline
+#endif
+
+/* C (m, n) = act(alpha * op(A) (m, k) * op(B) (k, n) + bias + beta * C); ta: A is stored (k, m);
+   tb: B is stored (n, k). a_type = b_type in {F32, BF16}; c_type F32 or BF16 (beta needs the same
+   C). bias (n) of ab_type is added to every row, NULL: none. GELU is its tanh form
+   (arXiv:1606.08415); pre (m, n) of c_type with ld = ldc, if not NULL, receives what GELU was
+   applied to. */
+enum op_act { OP_ACT_NONE, OP_ACT_GELU };
 struct op_matmul {
 	int64_t m, n, k;
 	const void *a, *b;
@@ -25,6 +35,9 @@ struct op_matmul {
 	bool ta, tb;
 	enum dtype ab_type, c_type;
 	float alpha, beta; /* beta 0 or 1 */
+	const void *bias;
+	enum op_act act;
+	void *pre;
 };
 
 /* y (m, n) F32 = x (m, k) F32 * W^T, W (n, k) in GGUF blocks of w_type (or F32, BF16, F16); m
@@ -37,7 +50,8 @@ struct op_quant_matmul {
 	float *y;
 };
 
-/* out (n, c) = table[ids] ; ids (n) I32 in [0, v) (checked by the caller) */
+/* out (n, c) = table[ids], or += when accumulate (a second table: learned positions); ids (n) I32
+   in [0, v) (checked by the caller) */
 struct op_embed {
 	int64_t n, c, v;
 	const int32_t *ids;
@@ -45,6 +59,7 @@ struct op_embed {
 	void *out;         /* (n, c) t; forward */
 	const void *dout;  /* (n, c) t; backward */
 	float *dtable;     /* (v, c) F32 +=; backward */
+	bool accumulate;   /* forward */
 	enum dtype t;
 };
 
@@ -62,6 +77,47 @@ struct op_rmsnorm {
 	enum dtype t;
 };
 
+/* y (n, c) = (x - mean) * rstd * w + bias, mean and rstd (n): of x's row, rstd = 1/sqrt(variance +
+   eps) with the biased variance (Ba et al., arXiv:1607.06450) */
+struct op_layernorm {
+	int64_t n, c;
+	float eps;
+	const void *x, *w, *bias; /* (n, c), (c), (c); bias may be NULL */
+	void *y;
+	float *mean, *rstd; /* (n): written forward, read backward */
+	const void *dy;
+	void *dx;          /* (n, c) t; = backward, or += when accumulate */
+	float *dw, *dbias; /* (c) F32 +=; NULL when frozen */
+	bool accumulate;
+	enum dtype t;
+};
+
+/* dx = dy * gelu'(x) over count elements, tanh form; dx may be dy */
+struct op_gelu_back {
+	int64_t count;
+	const void *x, *dy;
+	void *dx;
+	enum dtype t;
+};
+
+/* dbias (c) F32 += the column sums of dy (n, c), rows ld apart */
+struct op_bias_back {
+	int64_t n, c, ld;
+	const void *dy;
+	float *dbias;
+	enum dtype t;
+};
+
+/* x (count) *= keep / (1 - p), in place, keep drawn with probability 1 - p: element i is kept when
+   op_random(seed, i) >= p * 2^32, so backward is the same call on the gradient. 0 <= p < 1. */
+struct op_dropout {
+	int64_t count;
+	void *x;
+	float p;
+	uint64_t seed;
+	enum dtype t;
+};
+
 /* Rotary positions in place on x (n, heads, d), "half" layout: pairs (i, i + d/2). ld: elements a
    row. position (n) I32; inverse: rotate by the negative angle (backward). */
 struct op_rope {
@@ -73,10 +129,11 @@ struct op_rope {
 	enum dtype t;
 };
 
-/* Causal attention with grouped heads over q (b, t, h, d), k, v (b, t, g, d) with row strides
-   (elements from one token to the next); o (b, t, h, d) contiguous; lse (b, h, t) F32; scale
-   usually 1/sqrt(d). No (t, t) matrix in memory. Backward writes dq, dk, dv with the strides of q,
-   k, v. */
+/* Attention with grouped heads over q (b, t, h, d), k, v (b, t, g, d) with row strides (elements
+   from one token to the next), causal unless bidirectional; o (b, t, h, d) contiguous; lse (b, h,
+   t) F32; scale usually 1/sqrt(d). No (t, t) matrix in memory. length (b) I32 in [1, t], or NULL:
+   only the first length[i] tokens of sequence i exist; the rows of the others get o = 0, lse = 0
+   and zero gradients. Backward writes dq, dk, dv with the strides of q, k, v. */
 struct op_attention {
 	int64_t b, tokens, h, g, d;
 	float scale;
@@ -86,12 +143,16 @@ struct op_attention {
 	float *lse;
 	const void *dout; /* (b, t, h, d); backward */
 	void *dq, *dk, *dv;
+	bool bidirectional;
+	const int32_t *length;
 	enum dtype t;
 };
 
 /* Decoding: q (n, h, d) F32, one new token each of n sequences; k_cache, v_cache of sequence i:
    (capacity, g, d) of kv_type at k_cache + i * sequence_stride elements; length[i] tokens are valid
-   (the new one included); o (n, h, d) F32. */
+   (the new one included); o (n, h, d) F32. Paged when pages is not NULL: token j of sequence i
+   stands in page pages[i * pages_ld + j / page_tokens], and page p is (page_tokens, g, d) at
+   k_cache + p * page_tokens * g * d (arXiv:2309.06180); sequence_stride is not used then. */
 struct op_attention_decode {
 	int64_t n, h, g, d;
 	float scale;
@@ -100,6 +161,8 @@ struct op_attention_decode {
 	int64_t sequence_stride;
 	const int32_t *length;
 	float *o;
+	const int32_t *pages; /* I32, or NULL */
+	int64_t pages_ld, page_tokens;
 	enum dtype kv_type; /* F32 or BF16 */
 };
 
@@ -115,7 +178,14 @@ struct op_swiglu {
 };
 
 /* logits (n, v) t -> loss (n) F32 = -log softmax[target] (0 where target < 0), and, when backward,
-   logits become (softmax - onehot) * scale in place (0 where target < 0). */
+   logits become (softmax - onehot) * scale in place (0 where target < 0).
+
+   Vocabulary-parallel (arXiv:1909.08053): the columns are [first, first + v) of a wider vocabulary.
+   stage STATS writes top (n) = the row's greatest logit and sum (n) = sum of exp(logit - top); the
+   ranks take the maximum M of top, and the sum S of sum * exp(top - M); stage FINISH reads M and S
+   from top and sum, and gives loss = log S + M - logit[target] where the target is in these
+   columns, 0 elsewhere, and the gradient as above. */
+enum op_xent_stage { OP_XENT_WHOLE, OP_XENT_STATS, OP_XENT_FINISH };
 struct op_xent {
 	int64_t n, v;
 	void *logits;
@@ -123,6 +193,9 @@ struct op_xent {
 	float *loss;
 	float scale;
 	bool backward;
+	enum op_xent_stage stage;
+	int64_t first;    /* 0 when the vocabulary is whole */
+	float *top, *sum; /* (n); NULL when the stage is WHOLE */
 	enum dtype t;
 };
 
@@ -154,7 +227,11 @@ struct op_sumsq {
 };
 
 /* AdamW with decoupled decay on F32 master weights; w16, if not NULL, receives the rounded copy.
-   grad_scale multiplies the gradient first (clipping). step counts from 1. */
+   grad_scale multiplies the gradient first. step counts from 1. Clipping without the host: with
+   sumsq (1) F32 not NULL and norm = sqrt(*sumsq) > clip_norm > 0, also clip_norm / (norm + 1e-6).
+   With stochastic, element i of w16 is w rounded up in magnitude with the probability of what is
+   cut off: (bits(w) + (op_random(seed, i) & 0xffff)) >> 16 (non-finite values are rounded to
+   nearest). */
 struct op_adamw {
 	int64_t count;
 	float *w, *m, *v;
@@ -162,7 +239,33 @@ struct op_adamw {
 	uint16_t *w16; /* BF16 or NULL */
 	float lr, beta1, beta2, eps, weight_decay, grad_scale;
 	int64_t step;
+	const float *sumsq;
+	float clip_norm;
+	bool stochastic;
+	uint64_t seed;
 };
+
+/* token[i] drawn from row i of logits (n, v) F32 as runtime/sample.c does: the greatest (the first
+   of equals) at temperature 0; else softmax(logits / temperature), kept to the smallest set of most
+   likely tokens (ties by index) that reaches top_p, and the token at which the running sum of
+   these, likeliest first (by index when top_p is 1), passes u[i] of their total, u (n) in [0, 1). A
+   row with a NaN gives some token of [0, v). temperature, top_p, u: (n) on the device. */
+struct op_sample {
+	int64_t n, v;
+	const float *logits;
+	const float *temperature, *top_p, *u;
+	int32_t *token;
+};
+
+/* The counter-based generator of dropout and stochastic rounding: the same bits on every device.
+   SplitMix64's finaliser (Steele, Lea, Flood 2014) over seed and index, upper half. */
+OPS_INLINE uint32_t op_random(uint64_t seed, uint64_t index)
+{
+	uint64_t z = seed + (index + 1) * 0x9e3779b97f4a7c15u;
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return (uint32_t)((z ^ (z >> 31)) >> 32);
+}
 
 #define LLMJOB_OPS(X)                                                                              \
 	X(matmul, struct op_matmul)                                                                \
@@ -171,6 +274,11 @@ struct op_adamw {
 	X(embed_back, struct op_embed)                                                             \
 	X(rmsnorm, struct op_rmsnorm)                                                              \
 	X(rmsnorm_back, struct op_rmsnorm)                                                         \
+	X(layernorm, struct op_layernorm)                                                          \
+	X(layernorm_back, struct op_layernorm)                                                     \
+	X(bias_back, struct op_bias_back)                                                          \
+	X(gelu_back, struct op_gelu_back)                                                          \
+	X(dropout, struct op_dropout)                                                              \
 	X(rope, struct op_rope)                                                                    \
 	X(attention, struct op_attention)                                                          \
 	X(attention_back, struct op_attention)                                                     \
@@ -181,7 +289,8 @@ struct op_adamw {
 	X(axpby, struct op_axpby)                                                                  \
 	X(convert, struct op_convert)                                                              \
 	X(sumsq, struct op_sumsq)                                                                  \
-	X(adamw, struct op_adamw)
+	X(adamw, struct op_adamw)                                                                  \
+	X(sample, struct op_sample)
 
 struct ops {
 #define OPS_FIELD(name, args) void (*name)(struct dev *, const args *);

@@ -1,9 +1,10 @@
 /*
- * coll: composes the transports into one world. Ranks of a replica meet in shared memory
- * (coll_local), their leaders in a ring over TCP (coll_tcp); the grouping is decided here, once,
- * from the rank table. All-reduce is the one primitive; barrier, broadcast and all-gather are
- * all-reduces of zeros and words, exact because integers add exactly: they run at start and at
- * checkpoints, where brevity is worth more than half the bytes.
+ * coll: composes the transports into one world, and chooses how device memory is reduced, the same
+ * way on every rank. Ranks of a replica meet in shared memory (coll_local), their leaders in a ring
+ * over TCP (coll_tcp); the grouping is decided here, once, from the rank table. All-reduce is the
+ * one primitive; barrier, broadcast and all-gather are all-reduces of zeros and words, exact
+ * because integers add exactly: they run at start and at checkpoints, where brevity is worth more
+ * than half the bytes.
  *
  * Called by the runtime's thread that owns the model; only coll_abort comes from elsewhere.
  */
@@ -53,6 +54,14 @@ static int leave(struct coll *c, int r)
 	return r;
 }
 
+static int check_open(int fd, int rank, struct err *e)
+{
+	struct pollfd p = {fd, POLLRDHUP, 0}; /* a negative fd has no events */
+	if (poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+		return err_set(e, ERR_PEER, "rank %d closed its connection", rank);
+	return 0;
+}
+
 int coll_check_wait(struct coll *c, int64_t start_ms, int waiting_for, struct err *e)
 {
 	if (c->conf.page)
@@ -60,19 +69,26 @@ int coll_check_wait(struct coll *c, int64_t start_ms, int waiting_for, struct er
 				      memory_order_release);
 	if (atomic_load(&c->aborted))
 		return err_set(e, ERR_DRAINED, "collective aborted");
+	char whom[32] = "the other ranks"; /* the network knows for which */
+	if (waiting_for >= 0)
+		snprintf(whom, sizeof whom, "rank %d", waiting_for);
 	if (clock_ms() - start_ms > c->conf.timeout_ms)
-		return err_set(e, ERR_HANG, "collective %llu waited %lld ms for rank %d",
+		return err_set(e, ERR_HANG, "collective %llu waited %lld ms for %s",
 			       (unsigned long long)c->sequence, (long long)c->conf.timeout_ms,
-			       waiting_for);
-	for (int i = 0; i < c->local_count; i++) {
-		if (c->control[i] < 0)
-			continue;
-		struct pollfd p = {c->control[i], POLLRDHUP, 0};
-		if (poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)))
-			return err_set(e, ERR_PEER, "rank %d closed its connection",
-				       c->local_index == 0 ? c->local[i] : c->local[0]);
-	}
-	return 0;
+			       whom);
+	int r = 0;
+	for (int i = 0; !r && i < c->local_count; i++)
+		r = check_open(c->control[i], c->local_index == 0 ? c->local[i] : c->local[0], e);
+	return r;
+}
+
+int coll_check_ring(struct coll *c, struct err *e)
+{
+	int n = c->leader_count, me = c->leader_index;
+	if (me < 0)
+		return 0;
+	int r = check_open(c->next, c->leaders[(me + 1) % n], e);
+	return r ? r : check_open(c->prev, c->leaders[(me + n - 1) % n], e);
 }
 
 static int group(struct coll *c, struct err *e)
@@ -100,6 +116,25 @@ static int group(struct coll *c, struct err *e)
 		c->local[c->local_count++] = r;
 	}
 	return 0;
+}
+
+/* NCCL only when every rank has it. */
+static int choose_device(struct coll *c, struct err *e)
+{
+	struct dev_info info;
+	if (!c->conf.dev)
+		return 0;
+	dev_describe(c->conf.dev, &info);
+	if (info.host_readable)
+		return 0;
+	int32_t lacks = c->conf.staged || !coll_nccl_can(c);
+	int r = coll_reduce_host(c, &lacks, 1, DTYPE_I32, COLL_MAX, e);
+	if (r)
+		return r;
+	c->device = lacks ? COLL_STAGED : COLL_NCCL;
+	if (c->conf.world == 1)
+		return 0;
+	return lacks ? coll_staged_open(c, e) : coll_nccl_open(c, e);
 }
 
 int coll_create(const struct coll_conf *conf, struct coll **out, struct err *e)
@@ -130,6 +165,8 @@ int coll_create(const struct coll_conf *conf, struct coll **out, struct err *e)
 		r = coll_tcp_connect(c, e);
 	if (!r && c->local_count > 1)
 		r = coll_local_region(c, COLL_REGION0_HEADER + COLL_STAGING, e);
+	if (!r)
+		r = choose_device(c, e);
 	if (r) {
 		coll_destroy(c);
 		return r;
@@ -143,6 +180,9 @@ void coll_destroy(struct coll *c)
 {
 	if (!c)
 		return;
+	coll_nccl_close(c);
+	for (int i = 0; i < c->block_count; i++)
+		dev_free(c->conf.dev, c->block[i]);
 	coll_local_done(c);
 	for (int i = 0; i < COLL_MAX_LOCAL; i++)
 		io_close(c->control[i]);
@@ -162,9 +202,10 @@ void coll_abort(struct coll *c)
 	uint64_t one = 1;
 	ssize_t n = write(c->abort_fd, &one, sizeof one);
 	(void)n; /* the flag alone suffices after a slice */
+	coll_nccl_abort(c);
 }
 
-int coll_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
+int coll_alloc_shared(struct coll *c, size_t bytes, void **out, struct err *e)
 {
 	if (c->local_count == 1 && c->region_count == 0) { /* region 0 is never the caller's */
 		int r = coll_local_region(c, COLL_REGION0_HEADER, e);
@@ -177,6 +218,20 @@ int coll_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
 	struct coll_region *g = &c->region[c->region_count - 1];
 	*out = g->base + (size_t)c->local_index * g->part_bytes;
 	return 0;
+}
+
+int coll_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
+{
+	if (c->device == COLL_HOST)
+		return coll_alloc_shared(c, bytes, out, e);
+	if (atomic_load(&c->comm))
+		return coll_nccl_alloc(c, bytes, out, e);
+	if (c->block_count == COLL_MAX_REGIONS)
+		return err_set(e, ERR_BUG, "more than %d blocks", COLL_MAX_REGIONS);
+	int r = dev_alloc(c->conf.dev, bytes, out, e);
+	if (!r)
+		c->block[c->block_count++] = *out;
+	return r;
 }
 
 /* The region whose part of this rank holds [p, p + bytes), or -1. */
@@ -227,8 +282,8 @@ static int reduce_piece(struct coll *c, void *data, int64_t count, enum dtype t,
 
 /* Cuts what is not shared into pieces that the staging area holds; a rank alone in its pod cuts the
  * same way when others are not alone, because ring neighbours must agree on every message. */
-static int reduce_any(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
-		      struct err *e)
+int coll_reduce_host(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
+		     struct err *e)
 {
 	size_t bytes = (size_t)count * coll_element(t), offset;
 	if (c->conf.world == 1 || count == 0)
@@ -251,7 +306,7 @@ int coll_allreduce(struct coll *c, void *data, int64_t count, enum dtype t, enum
 {
 	assert(count >= 0 && coll_element(t) && count <= INT64_MAX / 8);
 	enter(c, COLL_ALLREDUCE, count * (int64_t)coll_element(t));
-	return leave(c, reduce_any(c, data, count, t, op, e));
+	return leave(c, coll_reduce_host(c, data, count, t, op, e));
 }
 
 int coll_allgather(struct coll *c, const void *mine, size_t bytes, void *all, struct err *e)
@@ -264,7 +319,7 @@ int coll_allgather(struct coll *c, const void *mine, size_t bytes, void *all, st
 			       c->conf.world);
 	if (bytes)
 		memcpy(w + words * (size_t)c->conf.rank, mine, bytes);
-	int r = reduce_any(c, w, (int64_t)words * c->conf.world, DTYPE_I32, COLL_SUM, e);
+	int r = coll_reduce_host(c, w, (int64_t)words * c->conf.world, DTYPE_I32, COLL_SUM, e);
 	for (int i = 0; !r && bytes && i < c->conf.world; i++)
 		memcpy((uint8_t *)all + bytes * (size_t)i, w + words * (size_t)i, bytes);
 	return leave(c, r);
@@ -280,7 +335,7 @@ int coll_broadcast(struct coll *c, void *data, size_t bytes, int root, struct er
 		memset(piece, 0, sizeof piece);
 		if (c->conf.rank == root)
 			memcpy(piece, (uint8_t *)data + done, n);
-		r = reduce_any(c, piece, (int64_t)(n + 3) / 4, DTYPE_I32, COLL_SUM, e);
+		r = coll_reduce_host(c, piece, (int64_t)(n + 3) / 4, DTYPE_I32, COLL_SUM, e);
 		if (!r)
 			memcpy((uint8_t *)data + done, piece, n);
 	}
@@ -291,5 +346,48 @@ int coll_barrier(struct coll *c, struct err *e)
 {
 	enter(c, COLL_BARRIER, 0);
 	int32_t one = 1;
-	return leave(c, reduce_any(c, &one, 1, DTYPE_I32, COLL_SUM, e));
+	return leave(c, coll_reduce_host(c, &one, 1, DTYPE_I32, COLL_SUM, e));
+}
+
+/* -- device memory -- */
+
+int coll_reduce_start(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
+		      struct err *e)
+{
+	if (c->device == COLL_HOST)
+		return coll_allreduce(c, data, count, t, op, e);
+	assert(count >= 0 && coll_element(t) && count <= INT64_MAX / 8);
+	int64_t bytes = count * (int64_t)coll_element(t);
+	if (atomic_load(&c->comm)) { /* the page hears of it when the host waits */
+		c->started_bytes += bytes;
+		return count ? coll_nccl_start(c, data, count, t, op, e) : 0;
+	}
+	enter(c, COLL_ALLREDUCE, bytes);
+	return leave(c, c->conf.world == 1 ? 0 : coll_staged_allreduce(c, data, count, t, op, e));
+}
+
+void coll_reduce_join(struct coll *c)
+{
+	if (c->started_bytes)
+		coll_nccl_join(c);
+}
+
+int coll_reduce_wait(struct coll *c, struct err *e)
+{
+	if (!c->started_bytes)
+		return 0;
+	enter(c, COLL_ALLREDUCE, c->started_bytes);
+	c->started_bytes = 0;
+	return leave(c, coll_nccl_wait(c, e));
+}
+
+bool coll_overlaps(const struct coll *c)
+{
+	return atomic_load(&c->comm) != NULL;
+}
+
+const char *coll_transport(const struct coll *c)
+{
+	static const char *const names[] = {"host", "staged", "nccl"};
+	return names[c->device];
 }

@@ -1,8 +1,12 @@
 /*
  * coll: collectives between the ranks of a world. One interface, several transports: coll_local
- * (shared memory between ranks of one pod), coll_tcp (ring between pods), later coll_nccl.
- * coll_create composes them: ranks of one replica reduce in shared memory, their leaders reduce
- * over TCP, then spread.
+ * (shared memory between ranks of one pod), coll_tcp (ring between pods). coll_create composes
+ * them: ranks of one replica reduce in shared memory, their leaders reduce over TCP, then spread.
+ *
+ * Host memory and device memory are apart: coll_allreduce and the like are for the host's,
+ * coll_reduce_start/join/wait for the device's. Where the host can read the device these are the
+ * same reduction; else NCCL (coll_nccl), or, where the device has no communicators or conf.staged
+ * says so, the host's transports by way of a staging buffer (coll_staged).
  *
  * Deterministic: the result of coll_allreduce depends on the world size only, never on timing, and
  * is bitwise the same on every rank. Every wait has a deadline (timeout_ms): -ERR_HANG; a closed
@@ -18,6 +22,7 @@
 #include "base/wire.h"
 #include "kernels/dev.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,6 +42,8 @@ struct coll_conf {
 	int64_t incarnation;
 	int64_t timeout_ms;     /* of one wait */
 	struct wire_page *page; /* told of every collective and beat; or NULL */
+	struct dev *dev;        /* whose memory is reduced; outlives the coll. NULL: the host's */
+	bool staged;            /* not NCCL: several ranks on one GPU */
 };
 
 /* wire_page.operation values */
@@ -47,17 +54,30 @@ int coll_create(const struct coll_conf *conf, struct coll **out, struct err *e);
 void coll_destroy(struct coll *c);
 void coll_abort(struct coll *c);
 
-/* Memory that collectives need not copy first (in the pod's shared mapping). 64-byte aligned,
-   zeroed. All local ranks call in the same order with the same size. Freed by coll_destroy. */
+/* Memory for coll_reduce_start: of the device, which the network reaches directly where it can; of
+   the pod's shared mapping where the host reads the device's memory, so that nothing is copied
+   first. 64-byte aligned, zeroed. All ranks call in the same order with the same size. Freed by
+   coll_destroy. */
 int coll_alloc(struct coll *c, size_t bytes, void **out, struct err *e);
 
-/* In place over count elements of F32, BF16 or I32 (BF16 sums in F32). Works for any memory,
- * fastest for coll_alloc's. */
+/* In place over count elements of F32, BF16 or I32 (BF16 sums in F32), in host memory. */
 int coll_allreduce(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
 		   struct err *e);
 int coll_allgather(struct coll *c, const void *mine, size_t bytes, void *all /* world * bytes */,
 		   struct err *e);
 int coll_broadcast(struct coll *c, void *data, size_t bytes, int root, struct err *e);
 int coll_barrier(struct coll *c, struct err *e);
+
+/* The same over device memory, in order with the device's operations: start reads what they have
+   written so far, and what is enqueued after join reads the result. Several may be started before
+   one join; all ranks start the same ones in the same order. Neither waits with NCCL, so before the
+   host waits for the device it must coll_reduce_wait: the only one with a deadline. */
+int coll_reduce_start(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
+		      struct err *e);
+void coll_reduce_join(struct coll *c);
+int coll_reduce_wait(struct coll *c, struct err *e);
+/* Whether the device computes on while what was started is under way. */
+bool coll_overlaps(const struct coll *c);
+const char *coll_transport(const struct coll *c); /* of device memory: "host", "staged", "nccl" */
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * coll_internal: what coll.c (grouping, public operations), coll_local.c (shared memory of one
- * pod), coll_tcp.c (ring between the pods' leaders) and coll_reduce.c (the sums) share. Nobody else
- * includes it.
+ * pod), coll_tcp.c (ring between the pods' leaders), coll_nccl.c and coll_staged.c (device memory)
+ * and coll_reduce.c (the sums) share. Nobody else includes it.
  *
  * Terms: the local group is the ranks of this rank's replica, in rank order; its first rank is the
  * leader; the ring joins the leaders in replica order.
@@ -20,6 +20,9 @@
 #define COLL_REGION0_HEADER 128       /* bytes of a rank's barrier word, before its staging area */
 #define COLL_SLICE_MS       20        /* how often a waiter looks at sockets, abort and deadline */
 #define COLL_RING_SEGMENT   (256 << 10)
+
+struct driver_comm;
+enum coll_device { COLL_HOST, COLL_STAGED, COLL_NCCL }; /* how device memory is reduced */
 
 struct coll_region { /* one shared mapping: local_count parts of part_bytes each */
 	uint8_t *base;
@@ -45,6 +48,13 @@ struct coll {
 	int abort_fd;     /* eventfd */
 	_Atomic bool aborted;
 	uint64_t sequence; /* of collectives */
+
+	enum coll_device device;
+	_Atomic(struct driver_comm *) comm; /* NCCL; NULL in a world of one */
+	int64_t started_bytes;              /* enqueued and not waited for */
+	uint8_t *stage;                     /* COLL_STAGE_BYTES that the host's transports share */
+	void *block[COLL_MAX_REGIONS];      /* device memory of coll_alloc */
+	int block_count;
 };
 
 /* -- coll.c -- */
@@ -52,6 +62,14 @@ void coll_beat(struct coll *c, int waiting_for);
 /* Whether a waiter that has waited since start_ms must give up: abort, deadline, or a closed
  * control socket. */
 int coll_check_wait(struct coll *c, int64_t start_ms, int waiting_for, struct err *e);
+/* Whether a neighbour has closed its ring socket. Not while a transfer is under way: who has sent
+ * the last of it may go. */
+int coll_check_ring(struct coll *c, struct err *e);
+/* In place, host memory; no word to the page. */
+int coll_reduce_host(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
+		     struct err *e);
+/* A part of a new region shared by the local ranks. */
+int coll_alloc_shared(struct coll *c, size_t bytes, void **out, struct err *e);
 
 /* -- coll_tcp.c -- */
 /* Opens the sockets to local leader, local ranks and ring neighbours, each authenticated. */
@@ -69,6 +87,22 @@ int coll_local_allreduce(struct coll *c, int region, size_t offset, int64_t coun
 			 enum coll_reduce op, struct err *e);
 /* Everyone takes the leader's bytes. */
 int coll_local_spread(struct coll *c, int region, size_t offset, size_t bytes, struct err *e);
+
+/* -- coll_nccl.c -- */
+int coll_nccl_open(struct coll *c, struct err *e); /* collective */
+void coll_nccl_close(struct coll *c);
+void coll_nccl_abort(struct coll *c); /* from any thread */
+bool coll_nccl_can(const struct coll *c);
+int coll_nccl_alloc(struct coll *c, size_t bytes, void **out, struct err *e);
+int coll_nccl_start(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
+		    struct err *e);
+void coll_nccl_join(struct coll *c);
+int coll_nccl_wait(struct coll *c, struct err *e);
+
+/* -- coll_staged.c -- */
+int coll_staged_open(struct coll *c, struct err *e); /* collective */
+int coll_staged_allreduce(struct coll *c, void *data, int64_t count, enum dtype t,
+			  enum coll_reduce op, struct err *e);
 
 /* -- coll_reduce.c -- */
 /* into[i] = reduce(into[i], from[i]) */

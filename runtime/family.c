@@ -1,33 +1,53 @@
 /*
- * family: tables and their readers. The order of family_tensor is the order of computing:
- * embedding, layers, final norm, head. Pure but for model_config_read. Called by weights.c, parts.c
- * and weights_write.c. Sources: transformers' LlamaConfig; llama.cpp's gguf-py/gguf/constants.py
- * and its converter's LlamaModel.permute.
+ * family: tables of tensors and where files keep them. The order of family_tensor is the order of
+ * computing: embeddings, layers (each weight followed by its bias), final norm, head. Pure. Called
+ * by weights.c and weights_write.c. Sources: transformers' modeling_llama, modeling_qwen2 and
+ * modeling_gpt2 (whose Conv1D is stored (in, out)); llama.cpp's gguf-py/gguf/constants.py and its
+ * converter's LlamaModel.permute and GPT2Model.
  */
 #include "runtime/family.h"
 
-#include <math.h>
-
-#define CONFIG_FILE_LIMIT (1 << 20)
-
 enum row_kind { ROWS_ONE, ROWS_DIM, ROWS_Q, ROWS_KV, ROWS_FFN };
+enum bias_kind { BIAS_NORM, BIAS_QKV, BIAS_O, BIAS_FFN };
 
-static const struct {
+static const struct layer_tensor {
 	const char *canonical, *gguf; /* within a layer */
+	const char *gpt2;             /* Hugging Face's name; its q, k and v are one */
 	enum row_kind rows, cols;
+	enum bias_kind bias;
 	bool rotary;
 } layer_tensors[] = {
-	{"input_layernorm", "attn_norm", ROWS_DIM, ROWS_ONE, false},
-	{"self_attn.q_proj", "attn_q", ROWS_Q, ROWS_DIM, true},
-	{"self_attn.k_proj", "attn_k", ROWS_KV, ROWS_DIM, true},
-	{"self_attn.v_proj", "attn_v", ROWS_KV, ROWS_DIM, false},
-	{"self_attn.o_proj", "attn_output", ROWS_DIM, ROWS_Q, false},
-	{"post_attention_layernorm", "ffn_norm", ROWS_DIM, ROWS_ONE, false},
-	{"mlp.gate_proj", "ffn_gate", ROWS_FFN, ROWS_DIM, false},
-	{"mlp.up_proj", "ffn_up", ROWS_FFN, ROWS_DIM, false},
-	{"mlp.down_proj", "ffn_down", ROWS_DIM, ROWS_FFN, false},
+	{"input_layernorm", "attn_norm", "ln_1", ROWS_DIM, ROWS_ONE, BIAS_NORM, false},
+	{"self_attn.q_proj", "attn_q", "attn.c_attn", ROWS_Q, ROWS_DIM, BIAS_QKV, true},
+	{"self_attn.k_proj", "attn_k", "attn.c_attn", ROWS_KV, ROWS_DIM, BIAS_QKV, true},
+	{"self_attn.v_proj", "attn_v", "attn.c_attn", ROWS_KV, ROWS_DIM, BIAS_QKV, false},
+	{"self_attn.o_proj", "attn_output", "attn.c_proj", ROWS_DIM, ROWS_Q, BIAS_O, false},
+	{"post_attention_layernorm", "ffn_norm", "ln_2", ROWS_DIM, ROWS_ONE, BIAS_NORM, false},
+	{"mlp.gate_proj", "ffn_gate", NULL, ROWS_FFN, ROWS_DIM, BIAS_FFN, false},
+	{"mlp.up_proj", "ffn_up", "mlp.c_fc", ROWS_FFN, ROWS_DIM, BIAS_FFN, false},
+	{"mlp.down_proj", "ffn_down", "mlp.c_proj", ROWS_DIM, ROWS_FFN, BIAS_FFN, false},
 };
 #define LAYER_TENSORS ((int)(sizeof layer_tensors / sizeof *layer_tensors))
+#define TENSOR_Q      1
+#define TENSOR_K      2
+#define TENSOR_V      3
+#define TENSOR_GATE   6
+
+enum whole { WHOLE_EMBEDDING, WHOLE_POSITIONS, WHOLE_NORM, WHOLE_HEAD };
+static const struct {
+	const char *canonical, *gguf, *gpt2;
+} whole_tensors[] = {
+	[WHOLE_EMBEDDING] = {"model.embed_tokens", "token_embd", "transformer.wte"},
+	[WHOLE_POSITIONS] = {"model.embed_positions", "position_embd", "transformer.wpe"},
+	[WHOLE_NORM] = {"model.norm", "output_norm", "transformer.ln_f"},
+	[WHOLE_HEAD] = {"lm_head", "output", "lm_head"},
+};
+
+struct spot {       /* one tensor of the list */
+	int layer;  /* -1: of the whole model */
+	int tensor; /* in layer_tensors, or enum whole */
+	bool bias;
+};
 
 static int64_t extent(const struct model_config *c, enum row_kind k)
 {
@@ -45,60 +65,159 @@ static int64_t extent(const struct model_config *c, enum row_kind k)
 	}
 }
 
+static bool is(const struct model_config *c, const char *architecture)
+{
+	return !strcmp(c->architecture, architecture);
+}
+
+static bool present(const struct model_config *c, int tensor)
+{
+	return tensor != TENSOR_GATE || c->activation == ACTIVATION_SWIGLU;
+}
+
+static bool biased(const struct model_config *c, int tensor)
+{
+	switch (layer_tensors[tensor].bias) {
+	case BIAS_QKV:
+		return c->qkv_bias;
+	case BIAS_O:
+		return c->o_bias;
+	case BIAS_FFN:
+		return c->ffn_bias;
+	default:
+		return c->norm == NORM_LAYER;
+	}
+}
+
+static int per_layer(const struct model_config *c)
+{
+	int sum = 0;
+
+	for (int t = 0; t < LAYER_TENSORS; t++)
+		sum += present(c, t) ? 1 + biased(c, t) : 0;
+	return sum;
+}
+
 int family_tensor_count(const struct model_config *c)
 {
-	return (int)c->layers * LAYER_TENSORS + (c->tied_embeddings ? 2 : 3);
+	return 1 + (c->positions == POSITIONS_LEARNED) + (int)c->layers * per_layer(c) + 1 +
+	       (c->norm == NORM_LAYER) + !c->tied_embeddings;
+}
+
+static struct spot locate(const struct model_config *c, int i)
+{
+	int learned = c->positions == POSITIONS_LEARNED, n = per_layer(c), t = 0;
+	int in_layers = (int)c->layers * n, at = i - 1 - learned;
+
+	if (at < 0)
+		return (struct spot){-1, i ? WHOLE_POSITIONS : WHOLE_EMBEDDING, false};
+	if (at >= in_layers) {
+		at -= in_layers;
+		if (at <= (c->norm == NORM_LAYER))
+			return (struct spot){-1, WHOLE_NORM, at == 1};
+		return (struct spot){-1, WHOLE_HEAD, false};
+	}
+	for (int left = at % n; t < LAYER_TENSORS; t++) {
+		int here = present(c, t) ? 1 + biased(c, t) : 0;
+
+		if (left < here)
+			return (struct spot){at / n, t, left == 1};
+		left -= here;
+	}
+	return (struct spot){-1, WHOLE_HEAD, false};
+}
+
+/* What its weight, or its bias, measures in canonical form. */
+static void measure(const struct model_config *c, const struct spot *s, struct family_tensor *out)
+{
+	bool vector = s->bias || (s->layer < 0 ? s->tensor == WHOLE_NORM
+					       : layer_tensors[s->tensor].cols == ROWS_ONE);
+
+	out->dims = vector ? 1 : 2;
+	if (s->layer >= 0)
+		out->shape[0] = extent(c, layer_tensors[s->tensor].rows);
+	else
+		out->shape[0] = s->tensor == WHOLE_NORM        ? c->dim
+				: s->tensor == WHOLE_POSITIONS ? c->context
+							       : c->vocab;
+	out->shape[1] = vector         ? 1
+			: s->layer < 0 ? c->dim
+				       : extent(c, layer_tensors[s->tensor].cols);
+	if (s->layer >= 0 && layer_tensors[s->tensor].rotary && c->positions == POSITIONS_ROTARY)
+		out->rotary_heads = out->shape[0] / c->head_dim;
 }
 
 void family_tensor(const struct model_config *c, int i, struct family_tensor *out)
 {
-	int in_layers = (int)c->layers * LAYER_TENSORS;
-	*out = (struct family_tensor){.dims = 2, .shape = {c->vocab, c->dim}};
-	if (i == 0) {
-		snprintf(out->name, sizeof out->name, "model.embed_tokens.weight");
-	} else if (i <= in_layers) {
-		int l = (i - 1) / LAYER_TENSORS, t = (i - 1) % LAYER_TENSORS;
-		snprintf(out->name, sizeof out->name, "model.layers.%d.%s.weight", l,
-			 layer_tensors[t].canonical);
-		out->dims = layer_tensors[t].cols == ROWS_ONE ? 1 : 2;
-		out->shape[0] = extent(c, layer_tensors[t].rows);
-		out->shape[1] = extent(c, layer_tensors[t].cols);
-		if (layer_tensors[t].rotary)
-			out->rotary_heads = out->shape[0] / c->head_dim;
-	} else if (i == in_layers + 1) {
-		snprintf(out->name, sizeof out->name, "model.norm.weight");
-		out->dims = 1;
-		out->shape[0] = c->dim;
-		out->shape[1] = 1;
-	} else {
-		snprintf(out->name, sizeof out->name, "lm_head.weight");
+	struct spot s = locate(c, i);
+	const char *suffix = s.bias ? "bias" : "weight";
+
+	*out = (struct family_tensor){0};
+	measure(c, &s, out);
+	if (s.layer < 0)
+		snprintf(out->name, sizeof out->name, "%s.%s", whole_tensors[s.tensor].canonical,
+			 suffix);
+	else
+		snprintf(out->name, sizeof out->name, "model.layers.%d.%s.%s", s.layer,
+			 layer_tensors[s.tensor].canonical, suffix);
+}
+
+static void name_place(const struct model_config *c, const struct spot *s,
+		       enum family_format format, char out[128])
+{
+	bool gpt2 = is(c, "gpt2"),
+	     joined = gpt2 && s->layer >= 0 && s->tensor >= TENSOR_Q && s->tensor <= TENSOR_V;
+	const char *suffix = s->bias ? "bias" : "weight";
+	const struct layer_tensor *t = &layer_tensors[s->tensor];
+
+	if (s->layer < 0 && (format == FAMILY_GGUF || gpt2))
+		snprintf(out, 128, "%s.%s",
+			 format == FAMILY_GGUF ? whole_tensors[s->tensor].gguf
+					       : whole_tensors[s->tensor].gpt2,
+			 suffix);
+	else if (s->layer < 0)
+		snprintf(out, 128, "%s.%s", whole_tensors[s->tensor].canonical, suffix);
+	else if (format == FAMILY_GGUF)
+		snprintf(out, 128, "blk.%d.%s.%s", s->layer, joined ? "attn_qkv" : t->gguf, suffix);
+	else if (gpt2 && t->gpt2)
+		snprintf(out, 128, "transformer.h.%d.%s.%s", s->layer, t->gpt2, suffix);
+	else
+		snprintf(out, 128, "model.layers.%d.%s.%s", s->layer, t->canonical, suffix);
+}
+
+void family_place(const struct model_config *c, int i, enum family_format format,
+		  struct family_place *out)
+{
+	struct spot s = locate(c, i);
+	struct family_tensor t = {0};
+	int64_t q = extent(c, ROWS_Q), kv = extent(c, ROWS_KV);
+
+	measure(c, &s, &t);
+	*out = (struct family_place){.dims = t.dims, .shape = {t.shape[0], t.shape[1]}};
+	name_place(c, &s, format, out->name);
+	out->interleaved = format == FAMILY_GGUF && is(c, "llama") && t.rotary_heads;
+	if (!is(c, "gpt2") || s.layer < 0)
+		return;
+	if (s.tensor >= TENSOR_Q && s.tensor <= TENSOR_V) {
+		out->shape[0] = q + 2 * kv;
+		out->first = s.tensor == TENSOR_Q ? 0 : s.tensor == TENSOR_K ? q : q + kv;
+	}
+	if (format == FAMILY_HF && t.dims == 2) {
+		int64_t rows = out->shape[0];
+
+		out->shape[0] = out->shape[1];
+		out->shape[1] = rows;
+		out->transposed = true;
 	}
 }
 
-bool family_gguf_name(const char *name, char out[128])
+bool family_place_is(const struct family_place *p, const char *name)
 {
-	static const char *const whole[][2] = {
-		{"token_embd.weight", "model.embed_tokens.weight"},
-		{"output_norm.weight", "model.norm.weight"},
-		{"output.weight", "lm_head.weight"},
-	};
-	for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
-		if (!strcmp(name, whole[i][0])) {
-			snprintf(out, 128, "%s", whole[i][1]);
-			return true;
-		}
-	if (strncmp(name, "blk.", 4) || name[4] < '0' || name[4] > '9')
-		return false;
-	char *part;
-	unsigned long layer = strtoul(name + 4, &part, 10);
-	for (int i = 0; *part == '.' && layer < 100000 && i < LAYER_TENSORS; i++) {
-		size_t n = strlen(layer_tensors[i].gguf);
-		if (strncmp(part + 1, layer_tensors[i].gguf, n) || strcmp(part + 1 + n, ".weight"))
-			continue;
-		snprintf(out, 128, "model.layers.%lu.%s.weight", layer, layer_tensors[i].canonical);
-		return true;
-	}
-	return false;
+	static const char prefix[] = "transformer.";
+	size_t n = strlen(prefix);
+
+	return !strcmp(p->name, name) ||
+	       (!strncmp(p->name, prefix, n) && !strcmp(p->name + n, name));
 }
 
 int64_t family_gguf_row(int64_t row, int64_t head_dim)
@@ -122,7 +241,7 @@ int model_config_check(const struct model_config *c, struct err *e)
 		{"feed-forward size", c->ffn_dim, 1, 1 << 20},
 		{"context", c->context, 1, 1 << 24},
 	};
-	if (strcmp(c->architecture, "llama"))
+	if (!is(c, "llama") && !is(c, "qwen2") && !is(c, "gpt2"))
 		return err_set(e, ERR_DATA, "architecture \"%s\" is not supported",
 			       c->architecture);
 	for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
@@ -134,12 +253,15 @@ int model_config_check(const struct model_config *c, struct err *e)
 		return err_set(e, ERR_DATA,
 			       "%lld attention heads are no multiple of %lld key/value heads",
 			       (long long)c->heads, (long long)c->kv_heads);
-	if (c->head_dim % 2)
+	if (c->norm > NORM_LAYER || c->activation > ACTIVATION_GELU ||
+	    c->positions > POSITIONS_LEARNED)
+		return err_set(e, ERR_DATA, "a norm, activation or positions of no known kind");
+	if (c->positions == POSITIONS_ROTARY && c->head_dim % 2)
 		return err_set(e, ERR_DATA, "head size %lld is odd", (long long)c->head_dim);
 	if (!(c->norm_eps > 0 && c->norm_eps < 1))
 		return err_set(e, ERR_DATA, "norm epsilon %g is not in (0, 1)",
 			       (double)c->norm_eps);
-	if (!(c->rope_theta >= 1 && c->rope_theta <= 1e12f))
+	if (c->positions == POSITIONS_ROTARY && !(c->rope_theta >= 1 && c->rope_theta <= 1e12f))
 		return err_set(e, ERR_DATA, "rotary base %g is not in [1, 1e12]",
 			       (double)c->rope_theta);
 	const int32_t ids[] = {c->bos_id, c->eos_id, c->pad_id};
@@ -148,262 +270,4 @@ int model_config_check(const struct model_config *c, struct err *e)
 			return err_set(e, ERR_DATA, "special token %d lies outside the vocabulary",
 				       ids[i]);
 	return 0;
-}
-
-/* -- GGUF -- */
-
-static const struct gguf_tensor *gguf_named(const struct gguf *g, const char *name)
-{
-	for (int i = 0; i < gguf_tensor_count(g); i++)
-		if (!strcmp(gguf_tensor_at(g, i)->name, name))
-			return gguf_tensor_at(g, i);
-	return NULL;
-}
-
-/* An absent key leaves *out as it is. */
-static int optional_int(const struct gguf *g, const char *key, int64_t *out, struct err *e)
-{
-	return gguf_has(g, key) ? gguf_int(g, key, -1, INT32_MAX, out, e) : 0;
-}
-
-static int optional_id(const struct gguf *g, const char *key, int32_t *out, struct err *e)
-{
-	int64_t v = -1;
-	int rc = optional_int(g, key, &v, e);
-	if (!rc)
-		*out = (int32_t)v;
-	return rc;
-}
-
-static int gguf_sizes(const struct gguf *g, struct model_config *c, struct err *e)
-{
-	const struct {
-		const char *key;
-		int64_t *out;
-	} required[] = {
-		{"llama.embedding_length", &c->dim},
-		{"llama.block_count", &c->layers},
-		{"llama.attention.head_count", &c->heads},
-		{"llama.feed_forward_length", &c->ffn_dim},
-		{"llama.context_length", &c->context},
-	};
-	int rc = 0;
-	for (size_t i = 0; !rc && i < sizeof required / sizeof *required; i++)
-		rc = gguf_int(g, required[i].key, 1, INT32_MAX, required[i].out, e);
-	if (rc)
-		return rc;
-	c->kv_heads = c->heads;
-	c->head_dim = c->dim / c->heads;
-	rc = optional_int(g, "llama.attention.head_count_kv", &c->kv_heads, e);
-	if (!rc)
-		rc = optional_int(g, "llama.attention.key_length", &c->head_dim, e);
-	int64_t value_dim = c->head_dim, rotary = c->head_dim;
-	if (!rc)
-		rc = optional_int(g, "llama.attention.value_length", &value_dim, e);
-	if (!rc)
-		rc = optional_int(g, "llama.rope.dimension_count", &rotary, e);
-	if (!rc && (value_dim != c->head_dim || rotary != c->head_dim))
-		rc = err_set(
-			e, ERR_DATA,
-			"%s: heads whose values or rotary part differ in size are not supported",
-			gguf_path(g));
-	return rc;
-}
-
-static int gguf_numbers(const struct gguf *g, struct model_config *c, struct err *e)
-{
-	double eps, theta = 10000;
-	struct gguf_str scaling;
-	int rc = gguf_num(g, "llama.attention.layer_norm_rms_epsilon", &eps, e);
-	if (!rc && gguf_has(g, "llama.rope.freq_base"))
-		rc = gguf_num(g, "llama.rope.freq_base", &theta, e);
-	if (rc)
-		return rc;
-	if (gguf_has(g, "llama.rope.scaling.type")) {
-		rc = gguf_string(g, "llama.rope.scaling.type", &scaling, e);
-		if (rc)
-			return rc;
-		if (scaling.len != 4 || memcmp(scaling.s, "none", 4))
-			return err_set(e, ERR_DATA, "%s: rotary scaling \"%.*s\" is not supported",
-				       gguf_path(g), (int)(scaling.len < 32 ? scaling.len : 32),
-				       scaling.s);
-	}
-	c->norm_eps = (float)eps;
-	c->rope_theta = (float)theta;
-	return 0;
-}
-
-int family_config_gguf(const struct gguf *g, struct model_config *out, struct err *e)
-{
-	struct gguf_str architecture;
-	int rc = gguf_string(g, "general.architecture", &architecture, e);
-	if (rc)
-		return rc;
-	if (architecture.len != 5 || memcmp(architecture.s, "llama", 5))
-		return err_set(e, ERR_DATA, "%s: architecture \"%.*s\" is not supported",
-			       gguf_path(g), (int)(architecture.len < 64 ? architecture.len : 64),
-			       architecture.s);
-	struct model_config c = {.architecture = "llama"};
-	const struct gguf_tensor *embedding = gguf_named(g, "token_embd.weight");
-	if (!embedding)
-		return err_set(e, ERR_DATA, "%s: tensor token_embd.weight is missing",
-			       gguf_path(g));
-	c.vocab = embedding->shape[0];
-	c.tied_embeddings = !gguf_named(g, "output.weight");
-	rc = gguf_sizes(g, &c, e);
-	if (!rc)
-		rc = gguf_numbers(g, &c, e);
-	if (!rc)
-		rc = optional_id(g, "tokenizer.ggml.bos_token_id", &c.bos_id, e);
-	if (!rc)
-		rc = optional_id(g, "tokenizer.ggml.eos_token_id", &c.eos_id, e);
-	if (!rc)
-		rc = optional_id(g, "tokenizer.ggml.padding_token_id", &c.pad_id, e);
-	if (rc)
-		return rc;
-	if (model_config_check(&c, e))
-		return err_wrap(e, "%s", gguf_path(g));
-	*out = c;
-	return 0;
-}
-
-/* -- config.json -- */
-
-static int json_size(const struct json *config, const char *path, const char *key, int64_t def,
-		     int64_t *out, struct err *e)
-{
-	const struct json *v = json_get(config, key);
-	if ((!v || json_is_null(v)) && def > 0) {
-		*out = def;
-		return 0;
-	}
-	double d = json_number_value(v);
-	if (!json_is_number(v) || !(d >= 1 && d <= INT32_MAX) || d != floor(d))
-		return err_set(e, ERR_DATA, "%s: %s is no positive whole number", path, key);
-	*out = (int64_t)d;
-	return 0;
-}
-
-/* A number, a list of them (the first counts), or none. */
-static int32_t json_id(const struct json *config, const char *key)
-{
-	const struct json *v = json_get(config, key);
-	if (json_is_array(v))
-		v = json_first(v);
-	double d = json_number_value(v);
-	return json_is_number(v) && d >= 0 && d <= INT32_MAX ? (int32_t)d : -1;
-}
-
-static int refuse_unknown(const struct json *config, const char *path, struct err *e)
-{
-	const struct json *rope = json_get(config, "rope_parameters");
-	const struct json *scaling = json_get(config, "rope_scaling");
-	const char *type = json_str(rope, "rope_type", "default");
-	if (json_is_object(scaling))
-		type = json_str(scaling, "rope_type", json_str(scaling, "type", "unnamed"));
-	const char *activation = json_str(config, "hidden_act", "silu");
-	if (strcmp(type, "default"))
-		return err_set(e, ERR_DATA, "%s: rotary scaling \"%.32s\" is not supported", path,
-			       type);
-	if (strcmp(activation, "silu"))
-		return err_set(e, ERR_DATA, "%s: hidden_act \"%.32s\" is not supported", path,
-			       activation);
-	if (json_bool(config, "attention_bias", false) || json_bool(config, "mlp_bias", false))
-		return err_set(e, ERR_DATA, "%s: biases are not supported", path);
-	return 0;
-}
-
-int family_config_json(const struct json *config, const char *path, struct model_config *out,
-		       struct err *e)
-{
-	struct model_config c = {0};
-	if (!json_is_object(config))
-		return err_set(e, ERR_DATA, "%s: not an object", path);
-	const char *type = json_str(config, "model_type", "");
-	if (strcmp(type, "llama"))
-		return err_set(e, ERR_DATA, "%s: model_type \"%.32s\" is not supported", path,
-			       type);
-	snprintf(c.architecture, sizeof c.architecture, "llama");
-	int rc = refuse_unknown(config, path, e);
-	if (!rc)
-		rc = json_size(config, path, "vocab_size", 0, &c.vocab, e);
-	if (!rc)
-		rc = json_size(config, path, "hidden_size", 0, &c.dim, e);
-	if (!rc)
-		rc = json_size(config, path, "num_hidden_layers", 0, &c.layers, e);
-	if (!rc)
-		rc = json_size(config, path, "num_attention_heads", 0, &c.heads, e);
-	if (!rc)
-		rc = json_size(config, path, "num_key_value_heads", c.heads, &c.kv_heads, e);
-	if (!rc)
-		rc = json_size(config, path, "head_dim", c.dim / c.heads, &c.head_dim, e);
-	if (!rc)
-		rc = json_size(config, path, "intermediate_size", 0, &c.ffn_dim, e);
-	if (!rc)
-		rc = json_size(config, path, "max_position_embeddings", 2048, &c.context, e);
-	if (rc)
-		return rc;
-	c.norm_eps = (float)json_num(config, "rms_norm_eps", 1e-6);
-	c.rope_theta = (float)json_num(json_get(config, "rope_parameters"), "rope_theta",
-				       json_num(config, "rope_theta", 10000));
-	c.tied_embeddings = json_bool(config, "tie_word_embeddings", false);
-	c.bos_id = json_id(config, "bos_token_id");
-	c.eos_id = json_id(config, "eos_token_id");
-	c.pad_id = json_id(config, "pad_token_id");
-	if (model_config_check(&c, e))
-		return err_wrap(e, "%s", path);
-	*out = c;
-	return 0;
-}
-
-int model_config_read(const char *path, struct model_config *out, struct err *e)
-{
-	json_auto struct json *config = NULL;
-	int rc = json_read_file(path, CONFIG_FILE_LIMIT, &config, e);
-	return rc ? rc : family_config_json(config, path, out, e);
-}
-
-static void write_id(struct jsonw *w, const char *key, int32_t id)
-{
-	if (id < 0)
-		jsonw_null(w, key);
-	else
-		jsonw_int(w, key, id);
-}
-
-/* The nearest double that prints short: 1e-05, not 9.999999747378752e-06. */
-static double short_double(float f)
-{
-	char text[32];
-	snprintf(text, sizeof text, "%.7g", (double)f);
-	double d = strtod(text, NULL);
-	return (float)d == f ? d : (double)f;
-}
-
-void family_config_write(const struct model_config *c, enum dtype store, struct jsonw *w)
-{
-	jsonw_open(w, NULL, '{');
-	jsonw_open(w, "architectures", '[');
-	jsonw_str(w, NULL, "LlamaForCausalLM");
-	jsonw_close(w);
-	jsonw_str(w, "model_type", "llama");
-	jsonw_str(w, "torch_dtype", store == DTYPE_BF16 ? "bfloat16" : "float32");
-	jsonw_int(w, "vocab_size", c->vocab);
-	jsonw_int(w, "hidden_size", c->dim);
-	jsonw_int(w, "intermediate_size", c->ffn_dim);
-	jsonw_int(w, "num_hidden_layers", c->layers);
-	jsonw_int(w, "num_attention_heads", c->heads);
-	jsonw_int(w, "num_key_value_heads", c->kv_heads);
-	jsonw_int(w, "head_dim", c->head_dim);
-	jsonw_int(w, "max_position_embeddings", c->context);
-	jsonw_str(w, "hidden_act", "silu");
-	jsonw_num(w, "rms_norm_eps", short_double(c->norm_eps));
-	jsonw_num(w, "rope_theta", short_double(c->rope_theta));
-	jsonw_bool(w, "attention_bias", false);
-	jsonw_bool(w, "mlp_bias", false);
-	jsonw_bool(w, "tie_word_embeddings", c->tied_embeddings);
-	write_id(w, "bos_token_id", c->bos_id);
-	write_id(w, "eos_token_id", c->eos_id);
-	write_id(w, "pad_token_id", c->pad_id);
-	jsonw_close(w);
 }

@@ -32,9 +32,11 @@ static int check_targets(const struct model_conf *c, struct err *e)
 				known |= !strcmp(strrchr(s.name[i], '.') + 1, *t);
 		}
 		if (!known)
-			return err_set(e, ERR_USER,
-				       "spec.train.lora.targets: %s is no matrix of this model",
-				       *t);
+			return err_set(
+				e, ERR_USER,
+				"spec.train.lora.targets: %s is no matrix of this model (q_proj, "
+				"k_proj, v_proj, o_proj, %sup_proj, down_proj)",
+				*t, c->config.activation == ACTIVATION_SWIGLU ? "gate_proj, " : "");
 	}
 	return 0;
 }
@@ -132,7 +134,7 @@ void lora_forward(struct dev *d, const struct lora *l, const struct lora_io *io)
 						   .ab_type = io->t,
 						   .c_type = io->t,
 						   .alpha = l->scale,
-						   .beta = 1});
+						   .beta = io->set ? 0 : 1});
 	}
 }
 

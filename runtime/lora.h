@@ -34,6 +34,7 @@ struct lora_io {
 	enum dtype t;
 	const void *x;
 	void *y;        /* forward: += */
+	bool set;       /* forward: = instead (y is one piece) */
 	const void *dy; /* backward */
 	void *dx;       /* backward: +=, or NULL */
 	void *du;       /* (n, rank) t: scratch */

@@ -43,13 +43,19 @@ int64_t memplan_logit_rows(const struct model_conf *c)
 	return rows < n ? rows : n;
 }
 
-/* Elements that one layer keeps for a row: qkv, attention's output, gate and up; and the residual
- * before each half. */
+/* Elements that one layer keeps for a row: the residual before each half; qkv, attention's output;
+ * gate and up, or GELU's operand and result. */
 static int64_t saved_per_row(const struct model_config *c)
 {
 	int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
 
 	return 2 * c->dim + q + 2 * kv + q + 2 * c->ffn_dim;
+}
+
+/* Numbers that a norm's forward leaves for its backward: rstd, and a layer norm's mean. */
+static int64_t norm_statistics(const struct model_config *c)
+{
+	return c->norm == NORM_LAYER ? 2 : 1;
 }
 
 /* Each carved tensor begins at a multiple of 64 bytes. */
@@ -65,16 +71,20 @@ static void plan_train(const struct model_conf *c, int64_t lora_rank_sum, struct
 	int64_t rows = memplan_logit_rows(c);
 	int64_t per_row = memplan_plus(saved_per_row(g), lora_rank_sum);
 	int64_t q = g->heads * g->head_dim, qkv = q + 2 * g->kv_heads * g->head_dim;
-	/* h, dh, dx (C); attention's gradient; of qkv; act, dact (F); of gate and up; of LoRA's
-	 * products */
-	int64_t scratch = 3 * g->dim + q + qkv + 4 * g->ffn_dim + lora_rank_sum;
+	/* h, dh, dx (C); attention's gradient; of qkv; SwiGLU's act, dact (F), of gate and up, or
+	 * GELU's dact; of LoRA's products */
+	int64_t ffn = g->activation == ACTIVATION_SWIGLU ? 4 * g->ffn_dim : g->ffn_dim;
+	int64_t scratch = 3 * g->dim + q + qkv + ffn + lora_rank_sum;
+	int64_t statistics = norm_statistics(g);
 
 	p->saved = memplan_times(memplan_times(n, g->layers), memplan_times(per_row, t));
 	p->saved = memplan_plus(p->saved, memplan_times(n, g->dim * t)); /* after the last layer */
-	/* two rstd and the heads' log-sum-exp a layer, the final rstd: F32 */
-	p->saved = memplan_plus(p->saved, memplan_times(n, 4 * (g->layers * (2 + g->heads) + 1)));
+	/* of two norms and the heads' log-sum-exp a layer, of the final norm: F32 */
+	p->saved = memplan_plus(
+		p->saved,
+		memplan_times(n, 4 * (g->layers * (2 * statistics + g->heads) + statistics)));
 	p->scratch = memplan_plus(memplan_times(n, scratch * t),
-				  memplan_times(n, 16)); /* loss, ids, targets, positions */
+				  memplan_times(n, 20)); /* two losses, ids, targets, positions */
 	p->logits = memplan_times(rows, memplan_times(g->vocab, c->t == DTYPE_F32 ? 4 : 6));
 	p->logits = memplan_plus(p->logits, 2 * 64);
 	p->saved = memplan_plus(p->saved, alignment(g));
@@ -89,10 +99,12 @@ static void plan_serve(const struct model_conf *c, struct memplan *p)
 	int64_t n = MEMPLAN_SERVE_ROWS;
 
 	wide = wide > g->dim ? wide : g->dim;
-	/* x, h, sum (C); q, k, v; att; gate, up, act; a BF16 copy of a product's input; statistics,
-	 * ids */
-	p->scratch = memplan_times(
-		n, 4 * (3 * g->dim + 2 * q + 2 * kv + 3 * g->ffn_dim + g->heads + 4) + 2 * wide);
+	/* x, h, sum (C); q, k, v; att; gate, up, act; a BF16 copy of a product's input;
+	 * log-sum-exp, statistics, positions, lengths */
+	p->scratch = memplan_times(n, 4 * (3 * g->dim + 2 * q + 2 * kv + 3 * g->ffn_dim + g->heads +
+					   norm_statistics(g) + 2) +
+					      2 * wide);
+	p->scratch = memplan_plus(p->scratch, memplan_times(n > wide ? n : wide, 4)); /* zeros */
 	/* one matrix of a layer decoded for a prefill product */
 	p->scratch = memplan_plus(p->scratch, memplan_times(memplan_times(wide, g->dim), 6));
 	p->logits = memplan_times(memplan_logit_rows(c), memplan_times(g->vocab, 4));

@@ -12,9 +12,7 @@
 #include <assert.h>
 #include <math.h>
 
-#define STAGE_ELEMENTS (4 << 20) /* host staging of a load: bounded whatever the tensor */
-
-static void *cut(struct arena_dev *a, int64_t bytes)
+void *model_cut(struct arena_dev *a, int64_t bytes)
 {
 	void *p = a->base + a->used;
 
@@ -23,7 +21,7 @@ static void *cut(struct arena_dev *a, int64_t bytes)
 	return p;
 }
 
-static int arena_open(struct model *m, struct arena_dev *a, int64_t size, struct err *e)
+int model_arena_open(struct model *m, struct arena_dev *a, int64_t size, struct err *e)
 {
 	void *p;
 	int rc;
@@ -76,48 +74,65 @@ static void wire_factors(struct model *m, int64_t layer, enum linear_kind kind)
 	l->lora.scale = l->lora.r ? m->conf.lora_alpha / (float)l->lora.r : 0;
 }
 
+/* Part `index` of the base, with its gradient when it is trained. */
+static const void *wire_part(const struct model *m, int index, float **gradient)
+{
+	int64_t offset = m->base.at[index].offset;
+	bool full = !m->conf.lora_rank;
+
+	if (full)
+		*gradient = m->gradient + offset;
+	return weight_at(m, offset, full);
+}
+
+static void wire_norm(const struct model *m, int index, struct norm *n)
+{
+	n->w = wire_part(m, index, &n->dw);
+	if (m->conf.config.norm == NORM_LAYER)
+		n->bias = wire_part(m, index + 1, &n->dbias);
+}
+
+static void wire_linear(struct model *m, int64_t layer, enum linear_kind kind)
+{
+	const struct model_config *c = &m->conf.config;
+	struct linear *l = &m->layers[layer].linear[kind];
+
+	l->w = wire_part(m, parts_index_linear(c, layer, kind), &l->dw);
+	if (l->shape.bias)
+		l->bias[0] = wire_part(m, parts_index_bias(c, layer, kind), &l->dbias);
+	if (m->conf.lora_rank)
+		wire_factors(m, layer, kind);
+}
+
 static void wire_training(struct model *m)
 {
 	const struct model_config *c = &m->conf.config;
-	bool full = !m->conf.lora_rank;
-	const struct model_part *p = m->base.at;
-	int64_t head = p[parts_index_head(c)].offset;
-	int64_t final = p[parts_index_final_norm(c)].offset;
 
-	m->embed = weight_at(m, p[0].offset, full);
-	m->head = weight_at(m, head, full);
-	m->final_norm = weight_at(m, final, full);
-	if (full) {
-		m->dembed = m->gradient + p[0].offset;
-		m->dhead = m->gradient + head;
-		m->dfinal_norm = m->gradient + final;
-	}
+	m->embed = wire_part(m, 0, &m->dembed);
+	m->head = wire_part(m, parts_index_head(c), &m->dhead);
+	if (c->positions == POSITIONS_LEARNED)
+		m->positions = wire_part(m, parts_index_positions(c), &m->dpositions);
 	for (int64_t i = 0; i < c->layers; i++) {
-		struct layer *l = &m->layers[i];
-
-		for (enum linear_kind k = 0; k < LINEARS; k++) {
-			int64_t offset = p[parts_index_linear(i, k)].offset;
-
-			l->linear[k].w = weight_at(m, offset, full);
-			if (full)
-				l->linear[k].dw = m->gradient + offset;
-			else
-				wire_factors(m, i, k);
-		}
-		for (int j = 0; j < 2; j++) {
-			int64_t offset = p[parts_index_norm(c, i, j)].offset;
-
-			l->norm[j] = weight_at(m, offset, full);
-			l->dnorm[j] = full ? m->gradient + offset : NULL;
-		}
+		for (enum linear_kind k = 0; k < LINEARS; k++)
+			wire_linear(m, i, k);
+		for (int j = 0; j < 2; j++)
+			wire_norm(m, parts_index_norm(c, i, j), &m->layers[i].norm[j]);
 	}
+	wire_norm(m, parts_index_final_norm(c), &m->final);
 }
 
 /* -- activations -- */
 
 static void *cut_act(struct model *m, struct arena_dev *a, int64_t columns)
 {
-	return cut(a, m->rows * columns * dtype_block_bytes(m->act));
+	return model_cut(a, m->rows * columns * dtype_block_bytes(m->act));
+}
+
+static void cut_statistics(struct model *m, struct arena_dev *a, struct norm *n)
+{
+	n->rstd = model_cut(a, m->rows * 4);
+	if (m->conf.config.norm == NORM_LAYER)
+		n->mean = model_cut(a, m->rows * 4);
 }
 
 static void carve_layer_train(struct model *m, struct layer *l)
@@ -129,13 +144,15 @@ static void carve_layer_train(struct model *m, struct layer *l)
 	l->x_mid = cut_act(m, a, c->dim);
 	l->qkv = cut_act(m, a, l->linear[LINEAR_QKV].shape.out);
 	l->att = cut_act(m, a, c->heads * c->head_dim);
-	l->gu = cut_act(m, a, 2 * c->ffn_dim);
+	l->gu = cut_act(m, a, l->linear[LINEAR_GATE_UP].shape.out);
+	if (c->activation == ACTIVATION_GELU)
+		l->activated = cut_act(m, a, c->ffn_dim);
 	for (enum linear_kind k = 0; k < LINEARS; k++)
 		if (l->linear[k].lora.count)
 			l->linear[k].lora.u = cut_act(m, a, l->linear[k].lora.rank);
-	l->rstd[0] = cut(a, m->rows * 4);
-	l->rstd[1] = cut(a, m->rows * 4);
-	l->lse = cut(a, m->rows * c->heads * 4);
+	cut_statistics(m, a, &l->norm[0]);
+	cut_statistics(m, a, &l->norm[1]);
+	l->lse = model_cut(a, m->rows * c->heads * 4);
 }
 
 static void carve_train(struct model *m)
@@ -147,24 +164,30 @@ static void carve_train(struct model *m)
 	for (int64_t i = 0; i < c->layers; i++)
 		carve_layer_train(m, &m->layers[i]);
 	m->x_out = cut_act(m, &m->saved, c->dim);
-	m->rstd_final = cut(&m->saved, m->rows * 4);
+	cut_statistics(m, &m->saved, &m->final);
 	m->h = cut_act(m, s, c->dim);
 	m->dh = cut_act(m, s, c->dim);
 	m->dx = cut_act(m, s, c->dim);
 	m->datt = cut_act(m, s, q);
 	m->dqkv = cut_act(m, s, q + 2 * c->kv_heads * c->head_dim);
-	m->activated = cut_act(m, s, c->ffn_dim);
-	m->dactivated = cut_act(m, s, c->ffn_dim);
-	m->dgu = cut_act(m, s, 2 * c->ffn_dim);
+	m->dactivated = m->dgu = cut_act(m, s, c->ffn_dim);
+	if (c->activation == ACTIVATION_SWIGLU) {
+		void *activated = cut_act(m, s, c->ffn_dim);
+
+		for (int64_t i = 0; i < c->layers; i++)
+			m->layers[i].activated = activated;
+		m->dgu = cut_act(m, s, 2 * c->ffn_dim);
+	}
 	if (m->conf.lora_rank)
 		m->du = cut_act(m, s, lora_rank_sum(&m->conf));
-	m->loss = cut(s, m->rows * 4);
-	m->ids = cut(s, m->rows * 4);
-	m->targets = cut(s, m->rows * 4);
-	m->position = cut(s, m->rows * 4);
-	m->logits = cut(&m->logits_arena, m->logit_rows * c->vocab * 4);
+	m->loss = model_cut(s, m->rows * 4);
+	m->loss_total = model_cut(s, m->rows * 4);
+	m->ids = model_cut(s, m->rows * 4);
+	m->targets = model_cut(s, m->rows * 4);
+	m->position = model_cut(s, m->rows * 4);
+	m->logits = model_cut(&m->logits_arena, m->logit_rows * c->vocab * 4);
 	if (m->act == DTYPE_BF16)
-		m->logits16 = cut(&m->logits_arena, m->logit_rows * c->vocab * 2);
+		m->logits16 = model_cut(&m->logits_arena, m->logit_rows * c->vocab * 2);
 }
 
 static int64_t widest(const struct model_config *c)
@@ -187,16 +210,18 @@ static void carve_serve(struct model *m)
 	m->sum = cut_act(m, s, c->dim);
 	l.qkv = cut_act(m, s, q + 2 * kv);
 	l.att = cut_act(m, s, q);
-	l.gu = cut_act(m, s, 2 * c->ffn_dim);
-	l.rstd[0] = l.rstd[1] = m->rstd_final = cut(s, m->rows * 4);
-	l.lse = cut(s, m->rows * c->heads * 4);
-	m->activated = cut_act(m, s, c->ffn_dim);
-	m->x16 = cut(s, m->rows * widest(c) * 2);
-	m->decoded = cut(s, widest(c) * c->dim * 4);
-	m->decoded16 = cut(s, widest(c) * c->dim * 2);
-	m->position = cut(s, m->rows * 4);
-	m->length = cut(s, m->rows * 4);
-	m->logits = cut(&m->logits_arena, m->logit_rows * c->vocab * 4);
+	if (c->activation == ACTIVATION_SWIGLU)
+		l.gu = cut_act(m, s, 2 * c->ffn_dim);
+	l.activated = cut_act(m, s, c->ffn_dim);
+	cut_statistics(m, s, &m->final);
+	l.lse = model_cut(s, m->rows * c->heads * 4);
+	m->x16 = model_cut(s, m->rows * widest(c) * 2);
+	m->decoded = model_cut(s, widest(c) * c->dim * 4);
+	m->decoded16 = model_cut(s, widest(c) * c->dim * 2);
+	m->zeros = model_cut(s, (m->rows > widest(c) ? m->rows : widest(c)) * 4);
+	m->position = model_cut(s, m->rows * 4);
+	m->length = model_cut(s, m->rows * 4);
+	m->logits = model_cut(&m->logits_arena, m->logit_rows * c->vocab * 4);
 	for (int64_t i = 0; i < c->layers; i++) {
 		struct layer *to = &m->layers[i];
 
@@ -205,7 +230,8 @@ static void carve_serve(struct model *m)
 		to->qkv = l.qkv;
 		to->att = l.att;
 		to->gu = l.gu;
-		to->rstd[0] = to->rstd[1] = l.rstd[0];
+		to->activated = l.activated;
+		to->norm[0] = to->norm[1] = m->final;
 		to->lse = l.lse;
 	}
 }
@@ -256,7 +282,7 @@ static int create_training(struct model *m, struct err *e)
 	if (!rc)
 		rc = alloc_flat(m, e);
 	if (!rc)
-		rc = arena_open(m, &m->saved, m->plan.saved, e);
+		rc = model_arena_open(m, &m->saved, m->plan.saved, e);
 	if (rc)
 		return rc;
 	wire_training(m);
@@ -290,6 +316,10 @@ static int check_conf(const struct model_conf *c, struct err *e)
 			(long long)c->sequence_length, (long long)c->config.context);
 	if (!c->train && c->kv_capacity < 1)
 		return err_set(e, ERR_USER, "serving needs a context of at least one token");
+	if (!c->train && c->config.positions == POSITIONS_LEARNED &&
+	    c->kv_capacity > c->config.context)
+		return err_set(e, ERR_USER, "a context of %lld exceeds the %lld learned positions",
+			       (long long)c->kv_capacity, (long long)c->config.context);
 	return 0;
 }
 
@@ -323,9 +353,9 @@ int model_create(struct dev *d, const struct model_conf *c, struct model **out, 
 	for (int64_t i = 0; i < c->config.layers; i++)
 		for (enum linear_kind k = 0; k < LINEARS; k++)
 			parts_linear(&c->config, k, &m->layers[i].linear[k].shape);
-	rc = arena_open(m, &m->scratch, m->plan.scratch, e);
+	rc = model_arena_open(m, &m->scratch, m->plan.scratch, e);
 	if (!rc)
-		rc = arena_open(m, &m->logits_arena, m->plan.logits, e);
+		rc = model_arena_open(m, &m->logits_arena, m->plan.logits, e);
 	if (!rc)
 		rc = c->train ? create_training(m, e) : create_serving(m, e);
 	if (!rc)
@@ -358,244 +388,6 @@ void model_destroy(struct model *m)
 	mem_free(m->layers);
 	mem_free(m->host_loss);
 	mem_free(m);
-}
-
-/* -- filling -- */
-
-static uint64_t mix(uint64_t x) /* splitmix64 (Steele, Lea, Flood 2014) */
-{
-	x += 0x9e3779b97f4a7c15u;
-	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-	x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-	return x ^ (x >> 31);
-}
-
-static uint64_t name_seed(uint64_t seed, const char *name)
-{
-	uint64_t h = 0xcbf29ce484222325u ^ mix(seed);
-
-	for (; *name; name++)
-		h = (h ^ (unsigned char)*name) * 0x100000001b3u;
-	return mix(h);
-}
-
-static double uniform(uint64_t seed, int64_t i) /* (0, 1) */
-{
-	return ((double)(mix(seed + (uint64_t)i) >> 11) + 0.5) * 0x1p-53;
-}
-
-static float normal(uint64_t seed, int64_t i)
-{
-	return (float)(sqrt(-2 * log(uniform(seed, 2 * i))) *
-		       cos(2 * M_PI * uniform(seed, 2 * i + 1)));
-}
-
-/* Elements [first, first + n) of a freshly initialised tensor. */
-static void fresh(const struct model *m, const struct model_part *p, int64_t first, int64_t n,
-		  float *out)
-{
-	uint64_t seed = name_seed(m->conf.seed, p->name);
-	bool a = strstr(p->name, ".lora_A."), b = strstr(p->name, ".lora_B.");
-	float bound = p->dims == 2 ? 1 / sqrtf((float)p->shape[1]) : 0;
-
-	for (int64_t i = 0; i < n; i++)
-		if (p->dims == 1)
-			out[i] = 1;
-		else if (a)
-			out[i] = bound * (float)(2 * uniform(seed, first + i) - 1);
-		else
-			out[i] = b ? 0 : 0.02f * normal(seed, first + i);
-}
-
-/* Host F32 values to where the part lives: the master, or the frozen weights in their type. */
-static void place(struct model *m, const struct model_part *p, bool trained, int64_t first,
-		  int64_t n, float *stage)
-{
-	int64_t at = p->offset + first;
-
-	if (trained) {
-		dev_upload(m->dev, m->master + at, stage, (size_t)n * 4);
-		return;
-	}
-	if (m->act == DTYPE_BF16) {
-		uint16_t *narrow = (uint16_t *)stage;
-
-		for (int64_t i = 0; i < n;
-		     i++) /* in place: element i is read before byte 2i is written */
-			narrow[i] = f32_to_bf16(stage[i]);
-	}
-	dev_upload(m->dev, at_element(m->frozen, at, m->act), stage,
-		   (size_t)(n * dtype_block_bytes(m->act)));
-}
-
-static int fill_part(struct model *m, struct weights *w, const struct model_part *p, bool trained,
-		     float *stage, struct err *e)
-{
-	int64_t cols = p->dims == 2 ? p->shape[1] : 1, rows = p->shape[0];
-	int64_t chunk = STAGE_ELEMENTS / cols;
-
-	for (int64_t row = 0, n; row < rows; row += n) {
-		n = rows - row < chunk ? rows - row : chunk;
-		if (w) {
-			int rc = weights_read(w, p->name, rows, cols, row, n, DTYPE_F32, stage, e);
-
-			if (rc)
-				return rc;
-		} else {
-			fresh(m, p, row * cols, n * cols, stage);
-		}
-		place(m, p, trained, row * cols, n * cols, stage);
-		beat(m->conf.page);
-	}
-	return 0;
-}
-
-static void refresh_copy(struct model *m)
-{
-	if (m->copy)
-		m->ops->convert(m->dev, &(struct op_convert){.count = model_trainable(m),
-							     .x = m->master,
-							     .x_type = DTYPE_F32,
-							     .y = m->copy,
-							     .y_type = DTYPE_BF16});
-}
-
-static int fill(struct model *m, struct weights *w, struct err *e)
-{
-	mem_autofree float *stage = mem_array(STAGE_ELEMENTS, sizeof(float));
-	bool full = !m->conf.lora_rank;
-	int rc = 0;
-
-	if (!stage)
-		return err_set(e, ERR_MEMORY, "no memory to load the model");
-	for (int i = 0; i < m->base.count && !rc; i++)
-		rc = fill_part(m, w, &m->base.at[i], full, stage, e);
-	for (int i = 0; i < m->lora.count && !rc; i++)
-		rc = fill_part(m, NULL, &m->lora.at[i], true, stage, e);
-	if (rc)
-		return rc;
-	refresh_copy(m);
-	return dev_sync(m->dev, e);
-}
-
-int model_init_random(struct model *m, struct err *e)
-{
-	if (!m->conf.train)
-		return err_set(e, ERR_USER, "a model with random weights cannot be served");
-	return fill(m, NULL, e);
-}
-
-/* -- serving: stored blocks -- */
-
-static int64_t stored_size(const struct model *m, const struct weights_tensor *t)
-{
-	return t->type == DTYPE_F32 && m->conf.t == DTYPE_BF16 ? t->bytes / 2 : t->bytes;
-}
-
-static int load_stored(struct model *m, struct weights *w, const struct model_part *p,
-		       struct stored *out, struct err *e)
-{
-	const struct weights_tensor *t = weights_find(w, p->name);
-	const void *raw;
-	enum dtype type;
-	int rc;
-
-	if (!t)
-		return err_set(e, ERR_DATA, "the model has no tensor %s", p->name);
-	if (t->dims != p->dims || t->shape[0] != p->shape[0] ||
-	    (p->dims == 2 && t->shape[1] != p->shape[1]))
-		return err_set(e, ERR_DATA,
-			       "tensor %s has another shape than the configuration says", p->name);
-	out->type = t->type == DTYPE_F32 && m->conf.t == DTYPE_BF16 ? DTYPE_BF16 : t->type;
-	out->data = cut(&m->stored_arena, stored_size(m, t));
-	if (out->type == t->type) {
-		rc = weights_raw(w, p->name, &type, &raw, e);
-		if (!rc)
-			dev_upload(m->dev, out->data, raw, (size_t)t->bytes);
-		return rc;
-	}
-	for (int64_t row = 0, n, chunk = STAGE_ELEMENTS / p->shape[1]; row < p->shape[0];
-	     row += n) {
-		mem_autofree void *stage = NULL;
-
-		n = p->shape[0] - row < chunk ? p->shape[0] - row : chunk;
-		stage = mem_array((size_t)(n * p->shape[1]), 2);
-		if (!stage)
-			return err_set(e, ERR_MEMORY, "no memory to load the model");
-		rc = weights_read(w, p->name, p->shape[0], p->shape[1], row, n, DTYPE_BF16, stage,
-				  e);
-		if (rc)
-			return rc;
-		dev_upload(m->dev, at_element(out->data, row * p->shape[1], DTYPE_BF16), stage,
-			   (size_t)(n * p->shape[1]) * 2);
-	}
-	return 0;
-}
-
-static int load_norm(struct model *m, struct weights *w, int index, const void **out, struct err *e)
-{
-	const struct model_part *p = &m->base.at[index];
-	mem_autofree float *host = mem_array((size_t)p->count, sizeof(float));
-	void *to = cut(&m->stored_arena, p->count * 4);
-	int rc;
-
-	if (!host)
-		return err_set(e, ERR_MEMORY, "no memory to load the model");
-	rc = weights_read(w, p->name, p->count, 1, 0, p->count, DTYPE_F32, host, e);
-	if (rc)
-		return rc;
-	dev_upload(m->dev, to, host, (size_t)p->count * 4);
-	*out = to;
-	return 0;
-}
-
-static int load_layer(struct model *m, struct weights *w, int64_t i, struct err *e)
-{
-	const struct model_config *c = &m->conf.config;
-	struct layer *l = &m->layers[i];
-	int rc = 0;
-
-	for (enum linear_kind k = 0; k < LINEARS; k++)
-		for (int j = 0; j < l->linear[k].shape.pieces && !rc; j++)
-			rc = load_stored(m, w, &m->base.at[parts_index_linear(i, k) + j],
-					 &l->linear[k].stored[j], e);
-	for (int j = 0; j < 2 && !rc; j++)
-		rc = load_norm(m, w, parts_index_norm(c, i, j), &l->norm[j], e);
-	beat(m->conf.page);
-	return rc;
-}
-
-static int load_serving(struct model *m, struct weights *w, struct err *e)
-{
-	const struct model_config *c = &m->conf.config;
-	int64_t size = 0;
-	int rc;
-
-	for (int i = 0; i < m->base.count; i++) {
-		const struct weights_tensor *t = weights_find(w, m->base.at[i].name);
-		int64_t norm = m->base.at[i].dims == 1 ? m->base.at[i].count * 4 : 0;
-
-		size = memplan_plus(size, norm ? norm : t ? stored_size(m, t) : 0);
-		size = memplan_plus(size, 64);
-	}
-	rc = arena_open(m, &m->stored_arena, size, e);
-	m->plan.total += size - m->plan.weights;
-	m->plan.weights = size;
-	if (!rc)
-		rc = load_stored(m, w, &m->base.at[0], &m->stored_embed, e);
-	m->stored_head = m->stored_embed;
-	if (!rc && !c->tied_embeddings)
-		rc = load_stored(m, w, &m->base.at[parts_index_head(c)], &m->stored_head, e);
-	for (int64_t i = 0; i < c->layers && !rc; i++)
-		rc = load_layer(m, w, i, e);
-	if (!rc)
-		rc = load_norm(m, w, parts_index_final_norm(c), &m->final_norm, e);
-	return rc ? rc : dev_sync(m->dev, e);
-}
-
-int model_load(struct model *m, struct weights *w, struct err *e)
-{
-	return m->conf.train ? fill(m, w, e) : load_serving(m, w, e);
 }
 
 /* -- what others see -- */
@@ -653,7 +445,12 @@ uint16_t *model_compute_copy(struct model *m)
 
 void model_master_changed(struct model *m)
 {
-	refresh_copy(m);
+	if (m->copy)
+		m->ops->convert(m->dev, &(struct op_convert){.count = model_trainable(m),
+							     .x = m->master,
+							     .x_type = DTYPE_F32,
+							     .y = m->copy,
+							     .y_type = DTYPE_BF16});
 }
 
 void model_zero_gradient(struct model *m)
@@ -671,12 +468,26 @@ static int check_ids(const struct model *m, const int32_t *ids, int64_t n, int32
 	return 0;
 }
 
+static int read_loss(struct model *m, const float *loss, int64_t n, double *loss_sum, struct err *e)
+{
+	double sum = 0;
+	int rc;
+
+	dev_download(m->dev, m->host_loss, loss, (size_t)n * 4);
+	rc = dev_sync(m->dev, e);
+	if (rc)
+		return rc;
+	for (int64_t i = 0; i < n; i++)
+		sum += (double)m->host_loss[i];
+	*loss_sum = sum;
+	return 0;
+}
+
 int model_step(struct model *m, int64_t b, const int32_t *inputs, const int32_t *targets,
 	       float scale, bool backward, double *loss_sum, struct err *e)
 {
 	struct batch s = {.b = b, .tokens = m->conf.sequence_length};
 	int64_t n = b * s.tokens;
-	double sum = 0;
 	int rc;
 
 	assert(m->conf.train && b >= 1 && n <= m->rows);
@@ -693,14 +504,31 @@ int model_step(struct model *m, int64_t b, const int32_t *inputs, const int32_t 
 		beat_phase(m->conf.page, WIRE_PHASE_BACKWARD);
 		model_backward(m, &s);
 	}
-	dev_download(m->dev, m->host_loss, m->loss, (size_t)n * 4);
-	rc = dev_sync(m->dev, e);
-	if (rc)
-		return rc;
-	for (int64_t i = 0; i < n; i++)
-		sum += (double)m->host_loss[i];
-	*loss_sum = sum;
+	if (loss_sum)
+		return read_loss(m, m->loss, n, loss_sum, e);
+	m->ops->axpby(m->dev, &(struct op_axpby){.count = n,
+						 .x = m->loss,
+						 .x_type = DTYPE_F32,
+						 .y = m->loss_total,
+						 .y_type = DTYPE_F32,
+						 .a = 1,
+						 .b = 1});
 	return 0;
+}
+
+int model_loss(struct model *m, double *loss_sum, struct err *e)
+{
+	int rc = read_loss(m, m->loss_total, m->rows, loss_sum, e);
+
+	dev_zero(m->dev, m->loss_total, (size_t)m->rows * 4);
+	return rc;
+}
+
+void model_watch_gradient(struct model *m,
+			  void (*ready_fn)(void *user, int64_t first, int64_t count), void *user)
+{
+	m->ready_fn = ready_fn;
+	m->ready_user = user;
 }
 
 /* One chunk of at most m->rows tokens; logits of its last row, or of all. */

@@ -38,7 +38,8 @@ struct model_conf {
 int model_create(struct dev *d, const struct model_conf *c, struct model **out, struct err *e);
 void model_destroy(struct model *m);
 int model_load(struct model *m, struct weights *w, struct err *e);
-/* normal(0, 0.02), norms 1; depends on seed and name only */
+/* normal(0, 0.02), less for projections into the residual where the configuration says so; norms 1,
+   biases 0; depends on seed, name and the configuration only */
 int model_init_random(struct model *m, struct err *e);
 int64_t model_parameters(const struct model *m);
 int64_t model_memory_bytes(const struct model *m);
@@ -61,9 +62,17 @@ uint16_t *model_compute_copy(struct model *m);
 void model_master_changed(struct model *m); /* masters were written from outside: renews the copy */
 
 /* Forward over (b, T) ids and targets (host), then, when backward, gradients += with dlogits scaled
-   by `scale`. *loss_sum: sum over tokens of -log p. */
+   by `scale`. *loss_sum: sum over tokens of -log p; NULL: nothing is waited for, and the sum is
+   added on the device to what model_loss tells. */
 int model_step(struct model *m, int64_t b, const int32_t *inputs, const int32_t *targets,
 	       float scale, bool backward, double *loss_sum, struct err *e);
+/* Waits for the device: the sum since the last call, of the steps whose loss_sum was NULL. */
+int model_loss(struct model *m, double *loss_sum, struct err *e);
+/* From now on backward calls ready_fn whenever no more will be added to a part of the gradient,
+   with the part's place in the flat range; such parts come from the end towards the start, and not
+   all of the gradient is told of. NULL: no calls. */
+void model_watch_gradient(struct model *m,
+			  void (*ready_fn)(void *user, int64_t first, int64_t count), void *user);
 void model_zero_gradient(struct model *m);
 
 /* Serving: run `count` tokens of a sequence after `past` cached ones; logits of the last (or of

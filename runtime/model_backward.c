@@ -3,7 +3,8 @@
  * and SwiGLU's product are computed again rather than kept: a pass over memory costs far less than
  * the matrix products, and a layer keeps 5,760 instead of 8,448 numbers a token (SmolLM2-135M).
  * They are computed only where a weight's gradient needs them, so LoRA skips them, the frozen
- * weights' gradients, and all below its first factor.
+ * weights' gradients, and all below its first factor. GELU's result is kept: its forward is a
+ * product's epilogue.
  */
 #include "runtime/model_internal.h"
 
@@ -50,6 +51,13 @@ static void linear_backward(struct model *m, const struct linear *l, const void 
 							   .c_type = DTYPE_F32,
 							   .alpha = 1,
 							   .beta = 1});
+	if (l->dbias)
+		m->ops->bias_back(m->dev, &(struct op_bias_back){.n = n,
+								 .c = s->out,
+								 .ld = s->out,
+								 .dy = dy,
+								 .dbias = l->dbias,
+								 .t = m->act});
 	lora_backward(m->dev, &l->lora,
 		      &(struct lora_io){.n = n,
 					.in = s->in,
@@ -61,58 +69,80 @@ static void linear_backward(struct model *m, const struct linear *l, const void 
 					.du = m->du});
 }
 
-/* m->h = norm(x) again */
-static void norm_again(struct model *m, int64_t n, const void *x, const void *w, float *rstd)
+/* m->dx = or += (accumulate) the gradient of a norm's input x, from m->dh of its output. */
+static void norm_backward(struct model *m, int64_t n, const void *x, const struct norm *w,
+			  bool accumulate)
 {
-	m->ops->rmsnorm(m->dev, &(struct op_rmsnorm){.n = n,
-						     .c = m->conf.config.dim,
-						     .eps = m->conf.config.norm_eps,
-						     .x = x,
-						     .w = w,
-						     .y = m->h,
-						     .rstd = rstd,
-						     .t = m->act});
+	const struct model_config *c = &m->conf.config;
+
+	if (c->norm == NORM_RMS)
+		m->ops->rmsnorm_back(m->dev, &(struct op_rmsnorm){.n = n,
+								  .c = c->dim,
+								  .eps = c->norm_eps,
+								  .x = x,
+								  .w = w->w,
+								  .rstd = w->rstd,
+								  .dy = m->dh,
+								  .dx = m->dx,
+								  .dw = w->dw,
+								  .accumulate = accumulate,
+								  .t = m->act});
+	else
+		m->ops->layernorm_back(m->dev, &(struct op_layernorm){.n = n,
+								      .c = c->dim,
+								      .eps = c->norm_eps,
+								      .x = x,
+								      .w = w->w,
+								      .bias = w->bias,
+								      .mean = w->mean,
+								      .rstd = w->rstd,
+								      .dy = m->dh,
+								      .dx = m->dx,
+								      .dw = w->dw,
+								      .dbias = w->dbias,
+								      .accumulate = accumulate,
+								      .t = m->act});
 }
 
-static void norm_backward(struct model *m, int64_t n, const void *x, const void *w, float *rstd,
-			  float *dw, bool accumulate)
+/* Forward: l->activated; backward: m->dgu from m->dactivated. */
+static struct op_swiglu swiglu(struct model *m, struct layer *l, int64_t n)
 {
-	m->ops->rmsnorm_back(m->dev, &(struct op_rmsnorm){.n = n,
-							  .c = m->conf.config.dim,
-							  .eps = m->conf.config.norm_eps,
-							  .x = x,
-							  .w = w,
-							  .rstd = rstd,
-							  .dy = m->dh,
-							  .dx = m->dx,
-							  .dw = dw,
-							  .accumulate = accumulate,
-							  .t = m->act});
+	int64_t f = m->conf.config.ffn_dim;
+
+	return (struct op_swiglu){.n = n,
+				  .f = f,
+				  .ld = 2 * f,
+				  .gate = l->gu,
+				  .up = at_element(l->gu, f, m->act),
+				  .y = l->activated,
+				  .dy = m->dactivated,
+				  .dgate = m->dgu,
+				  .dup = at_element(m->dgu, f, m->act),
+				  .t = m->act};
 }
 
 static void ffn_backward(struct model *m, struct layer *l, int64_t n)
 {
 	struct linear *gate_up = &l->linear[LINEAR_GATE_UP], *down = &l->linear[LINEAR_DOWN];
-	int64_t f = m->conf.config.ffn_dim;
-	struct op_swiglu o = {.n = n,
-			      .f = f,
-			      .ld = 2 * f,
-			      .gate = l->gu,
-			      .up = at_element(l->gu, f, m->act),
-			      .y = m->activated,
-			      .dy = m->dactivated,
-			      .dgate = m->dgu,
-			      .dup = at_element(m->dgu, f, m->act),
-			      .t = m->act};
+	bool gated = m->conf.config.activation == ACTIVATION_SWIGLU;
+	struct op_swiglu o = swiglu(m, l, n);
 
-	if (needs_input(down))
+	if (gated && needs_input(down))
 		m->ops->swiglu(m->dev, &o);
-	linear_backward(m, down, m->activated, m->dx, m->dactivated, n);
-	m->ops->swiglu_back(m->dev, &o);
+	linear_backward(m, down, l->activated, m->dx, m->dactivated, n);
+	if (gated)
+		m->ops->swiglu_back(m->dev, &o);
+	else
+		m->ops->gelu_back(m->dev,
+				  &(struct op_gelu_back){.count = n * m->conf.config.ffn_dim,
+							 .x = l->gu,
+							 .dy = m->dactivated,
+							 .dx = m->dgu,
+							 .t = m->act});
 	if (needs_input(gate_up))
-		norm_again(m, n, l->x_mid, l->norm[1], l->rstd[1]);
+		model_norm(m, n, l->x_mid, &l->norm[1]);
 	linear_backward(m, gate_up, m->h, m->dgu, m->dh, n);
-	norm_backward(m, n, l->x_mid, l->norm[1], l->rstd[1], l->dnorm[1], true);
+	norm_backward(m, n, l->x_mid, &l->norm[1], true);
 }
 
 static void rope_backward(struct model *m, int64_t n, int64_t heads, void *dx, int64_t ld)
@@ -155,6 +185,8 @@ static void attention_backward(struct model *m, struct layer *l, const struct ba
 						      .dk = at_element(m->dqkv, k, m->act),
 						      .dv = at_element(m->dqkv, v, m->act),
 						      .t = m->act});
+	if (c->positions != POSITIONS_ROTARY)
+		return;
 	rope_backward(m, n, c->heads, m->dqkv, ld);
 	rope_backward(m, n, c->kv_heads, at_element(m->dqkv, k, m->act), ld);
 }
@@ -172,10 +204,41 @@ static void layer_backward(struct model *m, struct layer *l, const struct batch 
 		return;
 	attention_backward(m, l, s);
 	if (needs_input(qkv))
-		norm_again(m, n, l->x_in, l->norm[0], l->rstd[0]);
+		model_norm(m, n, l->x_in, &l->norm[0]);
 	linear_backward(m, qkv, m->h, m->dqkv, last ? NULL : m->dh, n);
 	if (!last)
-		norm_backward(m, n, l->x_in, l->norm[0], l->rstd[0], l->dnorm[0], true);
+		norm_backward(m, n, l->x_in, &l->norm[0], true);
+}
+
+/* The matrices of a layer stand together; the small rest of it ends with the embedding. */
+static void tell_ready(struct model *m, int64_t layer)
+{
+	const struct model_part *p = m->base.at;
+	int first = parts_index_linear(&m->conf.config, layer, 0);
+	int next = parts_index_linear(&m->conf.config, layer + 1, 0);
+
+	if (m->ready_fn && !m->conf.lora_rank)
+		m->ready_fn(m->ready_user, p[first].offset, p[next].offset - p[first].offset);
+}
+
+static void embed_backward(struct model *m, int64_t n)
+{
+	const struct model_config *c = &m->conf.config;
+	struct op_embed o = {.n = n,
+			     .c = c->dim,
+			     .v = c->vocab,
+			     .ids = m->ids,
+			     .dout = m->dx,
+			     .dtable = m->dembed,
+			     .t = m->act};
+
+	m->ops->embed_back(m->dev, &o);
+	if (c->positions != POSITIONS_LEARNED)
+		return;
+	o.v = c->context;
+	o.ids = m->position;
+	o.dtable = m->dpositions;
+	m->ops->embed_back(m->dev, &o);
 }
 
 void model_backward(struct model *m, const struct batch *s)
@@ -183,17 +246,12 @@ void model_backward(struct model *m, const struct batch *s)
 	const struct model_config *c = &m->conf.config;
 	int64_t n = s->b * s->tokens;
 
-	norm_backward(m, n, m->x_out, m->final_norm, m->rstd_final, m->dfinal_norm, false);
+	norm_backward(m, n, m->x_out, &m->final, false);
 	for (int64_t i = c->layers - 1; i >= 0; i--) {
 		layer_backward(m, &m->layers[i], s, i == 0 && !m->dembed);
+		tell_ready(m, i);
 		beat(m->conf.page);
 	}
 	if (m->dembed)
-		m->ops->embed_back(m->dev, &(struct op_embed){.n = n,
-							      .c = c->dim,
-							      .v = c->vocab,
-							      .ids = m->ids,
-							      .dout = m->dx,
-							      .dtable = m->dembed,
-							      .t = m->act});
+		embed_backward(m, n);
 }

@@ -1,9 +1,10 @@
 /*
- * model_forward: ids to the normalised residual and to logits, for training and serving alike. The
- * two differ in how a product is made (one joined matrix, or stored blocks) and in attention (a
- * whole batch, or against the cache). RoFormer's rotary positions in half layout; grouped heads;
- * SwiGLU; pre-norm residuals (Llama, arXiv:2302.13971). Only enqueues device work: no allocation,
- * no wait, no host access to device memory.
+ * model_forward: ids to the normalised residual and to logits, for training and serving alike, as
+ * the configuration describes the model. Training and serving differ in how a product is made (one
+ * joined matrix, or stored blocks) and in attention (a whole batch, or against the cache). Pre-norm
+ * residuals; RoFormer's rotary positions in half layout and SwiGLU (Llama, arXiv:2302.13971), or
+ * learned positions and GELU (GPT-2). Only enqueues device work: no allocation, no wait, no host
+ * access to device memory.
  */
 #include "runtime/model_internal.h"
 
@@ -15,16 +16,30 @@
  * kernel. */
 #define DECODED_PRODUCT_ROWS 8
 
-static void norm(struct model *m, int64_t n, const void *x, const void *w, void *y, float *rstd)
+void model_norm(struct model *m, int64_t n, const void *x, const struct norm *w)
 {
-	m->ops->rmsnorm(m->dev, &(struct op_rmsnorm){.n = n,
-						     .c = m->conf.config.dim,
-						     .eps = m->conf.config.norm_eps,
-						     .x = x,
-						     .w = w,
-						     .y = y,
-						     .rstd = rstd,
-						     .t = m->act});
+	const struct model_config *c = &m->conf.config;
+
+	if (c->norm == NORM_RMS)
+		m->ops->rmsnorm(m->dev, &(struct op_rmsnorm){.n = n,
+							     .c = c->dim,
+							     .eps = c->norm_eps,
+							     .x = x,
+							     .w = w->w,
+							     .y = m->h,
+							     .rstd = w->rstd,
+							     .t = m->act});
+	else
+		m->ops->layernorm(m->dev, &(struct op_layernorm){.n = n,
+								 .c = c->dim,
+								 .eps = c->norm_eps,
+								 .x = x,
+								 .w = w->w,
+								 .bias = w->bias,
+								 .y = m->h,
+								 .mean = w->mean,
+								 .rstd = w->rstd,
+								 .t = m->act});
 }
 
 static void convert(struct model *m, int64_t count, const void *x, enum dtype from, void *y,
@@ -79,38 +94,38 @@ void model_stored_product(struct model *m, const struct stored *w, const float *
 	m->ops->matmul(m->dev, &o);
 }
 
-/* y = x W^T, or y += when add. */
-static void linear_forward(struct model *m, const struct linear *l, const void *x, void *y,
-			   int64_t n, bool add)
+/* y (n, out) = act(y + bias): a product of nothing, for what comes with no epilogue of its own. */
+static void finish(struct model *m, int64_t n, int64_t out, const void *bias, enum op_act act,
+		   float *y)
+{
+	if (bias || act != OP_ACT_NONE)
+		m->ops->matmul(m->dev, &(struct op_matmul){.m = n,
+							   .n = out,
+							   .k = 1,
+							   .a = m->zeros,
+							   .b = m->zeros,
+							   .c = y,
+							   .lda = 1,
+							   .ldb = out,
+							   .ldc = out,
+							   .ab_type = DTYPE_F32,
+							   .c_type = DTYPE_F32,
+							   .alpha = 1,
+							   .beta = 1,
+							   .bias = bias,
+							   .act = act});
+}
+
+static void linear_serve(struct model *m, const struct linear *l, const float *x, float *y,
+			 int64_t n, bool add, enum op_act act)
 {
 	const struct linear_shape *s = &l->shape;
 	float *to = add ? m->sum : y;
 	int64_t row = 0;
 
-	if (m->conf.train) {
-		m->ops->matmul(m->dev, &(struct op_matmul){.m = n,
-							   .n = s->out,
-							   .k = s->in,
-							   .a = x,
-							   .b = l->w,
-							   .c = y,
-							   .lda = s->in,
-							   .ldb = s->in,
-							   .ldc = s->out,
-							   .tb = true,
-							   .ab_type = m->act,
-							   .c_type = m->act,
-							   .alpha = 1,
-							   .beta = add ? 1 : 0});
-		lora_forward(
-			m->dev, &l->lora,
-			&(struct lora_io){
-				.n = n, .in = s->in, .out = s->out, .t = m->act, .x = x, .y = y});
-		return;
-	}
-	for (int i = 0; i < s->pieces; i++) {
+	for (int i = 0; i < s->pieces; row += s->rows[i++]) {
 		model_stored_product(m, &l->stored[i], x, to + n * row, n, s->in, s->rows[i]);
-		row += s->rows[i];
+		finish(m, n, s->rows[i], l->bias[i], act, to + n * row);
 	}
 	if (add)
 		m->ops->axpby(m->dev, &(struct op_axpby){.count = n * s->out,
@@ -120,6 +135,47 @@ static void linear_forward(struct model *m, const struct linear *l, const void *
 							 .y_type = DTYPE_F32,
 							 .a = 1,
 							 .b = 1});
+}
+
+/* y = x W^T + bias, or y += when add. pre not NULL: y = GELU of that, and pre receives it (in
+   training); adapters count before GELU, so theirs is the first product then. */
+static void linear_forward(struct model *m, const struct linear *l, const void *x, void *y,
+			   int64_t n, bool add, void *pre)
+{
+	const struct linear_shape *s = &l->shape;
+	struct lora_io io = {
+		.n = n, .in = s->in, .out = s->out, .t = m->act, .x = x, .y = y, .set = pre};
+
+	if (pre)
+		lora_forward(m->dev, &l->lora, &io);
+	m->ops->matmul(m->dev, &(struct op_matmul){.m = n,
+						   .n = s->out,
+						   .k = s->in,
+						   .a = x,
+						   .b = l->w,
+						   .c = y,
+						   .lda = s->in,
+						   .ldb = s->in,
+						   .ldc = s->out,
+						   .tb = true,
+						   .ab_type = m->act,
+						   .c_type = m->act,
+						   .alpha = 1,
+						   .beta = add || (pre && l->lora.count) ? 1 : 0,
+						   .bias = l->bias[0],
+						   .act = pre ? OP_ACT_GELU : OP_ACT_NONE,
+						   .pre = pre});
+	if (!pre)
+		lora_forward(m->dev, &l->lora, &io);
+}
+
+static void linear(struct model *m, const struct linear *l, const void *x, void *y, int64_t n,
+		   bool add)
+{
+	if (m->conf.train)
+		linear_forward(m, l, x, y, n, add, NULL);
+	else
+		linear_serve(m, l, x, y, n, add, OP_ACT_NONE);
 }
 
 /* Piece i of a product of n rows: where its first row starts; *ld elements to the next. */
@@ -177,8 +233,10 @@ static void attention(struct model *m, int64_t layer, const struct batch *s)
 	void *k = piece(m, shape, l->qkv, n, 1, &ldk);
 	void *v = piece(m, shape, l->qkv, n, 2, &ldv);
 
-	rope(m, n, c->heads, q, ldq);
-	rope(m, n, c->kv_heads, k, ldk);
+	if (c->positions == POSITIONS_ROTARY) {
+		rope(m, n, c->heads, q, ldq);
+		rope(m, n, c->kv_heads, k, ldk);
+	}
 	if (!m->conf.train) {
 		kvcache_store(m->cache, layer, s->past, n, k, v);
 		if (s->past || n == 1) {
@@ -210,30 +268,46 @@ static void copy_rows(struct model *m, void *to, const void *from, int64_t n)
 			 (size_t)(n * m->conf.config.dim * dtype_block_bytes(m->act)));
 }
 
-static void layer_forward(struct model *m, int64_t layer, const struct batch *s, void *x_out)
+/* m->h -> l->activated */
+static void activate(struct model *m, struct layer *l, int64_t n)
 {
-	struct layer *l = &m->layers[layer];
-	int64_t n = s->b * s->tokens, ldg, ldu;
-	void *gate = piece(m, &l->linear[LINEAR_GATE_UP].shape, l->gu, n, 0, &ldg);
-	void *up = piece(m, &l->linear[LINEAR_GATE_UP].shape, l->gu, n, 1, &ldu);
+	const struct linear *gate_up = &l->linear[LINEAR_GATE_UP];
+	int64_t ldg, ldu;
 
-	norm(m, n, l->x_in, l->norm[0], m->h, l->rstd[0]);
-	linear_forward(m, &l->linear[LINEAR_QKV], m->h, l->qkv, n, false);
-	attention(m, layer, s);
-	copy_rows(m, l->x_mid, l->x_in, n);
-	linear_forward(m, &l->linear[LINEAR_O], l->att, l->x_mid, n, true);
-
-	norm(m, n, l->x_mid, l->norm[1], m->h, l->rstd[1]);
-	linear_forward(m, &l->linear[LINEAR_GATE_UP], m->h, l->gu, n, false);
+	if (m->conf.config.activation == ACTIVATION_GELU) {
+		if (m->conf.train)
+			linear_forward(m, gate_up, m->h, l->activated, n, false, l->gu);
+		else
+			linear_serve(m, gate_up, m->h, l->activated, n, false, OP_ACT_GELU);
+		return;
+	}
+	void *gate = piece(m, &gate_up->shape, l->gu, n, 0, &ldg);
+	void *up = piece(m, &gate_up->shape, l->gu, n, 1, &ldu);
+	linear(m, gate_up, m->h, l->gu, n, false);
 	m->ops->swiglu(m->dev, &(struct op_swiglu){.n = n,
 						   .f = m->conf.config.ffn_dim,
 						   .ld = ldg,
 						   .gate = gate,
 						   .up = up,
-						   .y = m->activated,
+						   .y = l->activated,
 						   .t = m->act});
+}
+
+static void layer_forward(struct model *m, int64_t layer, const struct batch *s, void *x_out)
+{
+	struct layer *l = &m->layers[layer];
+	int64_t n = s->b * s->tokens;
+
+	model_norm(m, n, l->x_in, &l->norm[0]);
+	linear(m, &l->linear[LINEAR_QKV], m->h, l->qkv, n, false);
+	attention(m, layer, s);
+	copy_rows(m, l->x_mid, l->x_in, n);
+	linear(m, &l->linear[LINEAR_O], l->att, l->x_mid, n, true);
+
+	model_norm(m, n, l->x_mid, &l->norm[1]);
+	activate(m, l, n);
 	copy_rows(m, x_out, l->x_mid, n);
-	linear_forward(m, &l->linear[LINEAR_DOWN], m->activated, x_out, n, true);
+	linear(m, &l->linear[LINEAR_DOWN], l->activated, x_out, n, true);
 	beat(m->conf.page);
 }
 
@@ -253,24 +327,39 @@ static void embed_stored(struct model *m, int64_t n, const int32_t *ids, float *
 	}
 }
 
-void model_forward(struct model *m, const struct batch *s)
+static void embed(struct model *m, const struct batch *s)
 {
 	const struct model_config *c = &m->conf.config;
 	int64_t n = s->b * s->tokens;
+	struct op_embed o = {.n = n,
+			     .c = c->dim,
+			     .v = c->vocab,
+			     .ids = m->ids,
+			     .table = m->embed,
+			     .out = m->layers[0].x_in,
+			     .t = m->act};
 
 	if (m->conf.train)
-		m->ops->embed(m->dev, &(struct op_embed){.n = n,
-							 .c = c->dim,
-							 .v = c->vocab,
-							 .ids = m->ids,
-							 .table = m->embed,
-							 .out = m->layers[0].x_in,
-							 .t = m->act});
+		m->ops->embed(m->dev, &o);
 	else
 		embed_stored(m, n, s->ids, m->layers[0].x_in);
+	if (c->positions != POSITIONS_LEARNED)
+		return;
+	o.v = c->context;
+	o.ids = m->position;
+	o.table = m->positions;
+	o.accumulate = true;
+	m->ops->embed(m->dev, &o);
+}
+
+void model_forward(struct model *m, const struct batch *s)
+{
+	const struct model_config *c = &m->conf.config;
+
+	embed(m, s);
 	for (int64_t i = 0; i < c->layers; i++)
 		layer_forward(m, i, s, i + 1 < c->layers ? m->layers[i + 1].x_in : m->x_out);
-	norm(m, n, m->x_out, m->final_norm, m->h, m->rstd_final);
+	model_norm(m, s->b * s->tokens, m->x_out, &m->final);
 }
 
 static void logits_backward(struct model *m, int64_t row, int64_t n)

@@ -24,22 +24,29 @@ struct stored { /* a matrix in the type it has on disk; serving */
 
 struct linear {
 	struct linear_shape shape;
-	const void *w; /* (out, in) act; training */
-	float *dw;     /* (out, in); NULL when frozen */
+	const void *w;                   /* (out, in) act; training */
+	float *dw;                       /* (out, in); NULL when frozen */
+	const void *bias[LINEAR_PIECES]; /* (rows) act, in training one behind the other; or NULL */
+	float *dbias;                    /* (out); NULL when frozen or absent */
 	struct lora lora;
 	struct stored stored[LINEAR_PIECES];
 };
 
+struct norm {
+	const void *w, *bias; /* (C) act; bias NULL when root mean square */
+	float *dw, *dbias;    /* NULL when frozen */
+	float *mean, *rstd;   /* (N): saved by forward; mean NULL when root mean square */
+};
+
 struct layer {
 	struct linear linear[LINEARS];
-	const void *norm[2]; /* (C) act: before attention, before the feed-forward */
-	float *dnorm[2];     /* NULL when frozen */
+	struct norm norm[2]; /* before attention, before the feed-forward */
 	/* saved by forward */
 	void *x_in, *x_mid; /* (N, C) residual before each half; the same block in serving */
 	void *qkv;          /* (N, q + 2 kv), rotated */
 	void *att;          /* (N, q) */
-	void *gu;           /* (N, 2F) */
-	float *rstd[2];     /* (N) */
+	void *gu;           /* SwiGLU: (N, 2F); GELU: (N, F), what it is applied to, in training */
+	void *activated;    /* (N, F): GELU's in training; else every layer's */
 	float *lse;         /* (b, H, T) */
 };
 
@@ -69,24 +76,25 @@ struct model {
 	struct arena_dev saved, scratch, logits_arena, stored_arena;
 	struct layer *layers;
 	const void *embed, *head; /* (V, C) act; training */
-	float *dembed, *dhead;
+	const void *positions;    /* (context, C) act; NULL: rotary */
+	float *dembed, *dpositions, *dhead;
 	struct stored stored_embed, stored_head;
-	const void *final_norm;
-	float *dfinal_norm;
-
-	void *x_out;       /* (N, C) residual after the last layer */
-	float *rstd_final; /* (N) */
+	struct norm final;
+	void *x_out; /* (N, C) residual after the last layer */
 	/* scratch */
-	void *h, *dh, *dx, *datt, *dqkv;    /* (N, C) x3, (N, q), (N, q + 2 kv) */
-	void *activated, *dactivated, *dgu; /* (N, F) x2, (N, 2F) */
-	void *du;                           /* (N, sum of LoRA ranks) */
-	float *logits;                      /* (R, V) */
-	uint16_t *logits16;                 /* (R, V); BF16 training */
-	float *loss;                        /* (N) */
-	int32_t *ids, *targets, *position;  /* (N) */
+	void *h, *dh, *dx, *datt, *dqkv;   /* (N, C) x3, (N, q), (N, q + 2 kv) */
+	void *dactivated, *dgu;            /* (N, F), (N, 2F); the same (N, F) block for GELU */
+	void *du;                          /* (N, sum of LoRA ranks) */
+	float *logits;                     /* (R, V) */
+	uint16_t *logits16;                /* (R, V); BF16 training */
+	float *loss, *loss_total;          /* (N), (N): by row, since model_loss was last asked */
+	int32_t *ids, *targets, *position; /* (N) */
+	void (*ready_fn)(void *user, int64_t first, int64_t count);
+	void *ready_user;
 	/* serving */
 	struct kvcache *cache;
 	float *sum;     /* (N, C): a product before it is added to the residual */
+	float *zeros;   /* (N or widest): the operands of a product that only adds a bias */
 	uint16_t *x16;  /* (N, widest): a product's input */
 	float *decoded; /* one matrix */
 	uint16_t *decoded16;
@@ -105,6 +113,11 @@ static inline void *at_element(const void *p, int64_t index, enum dtype t)
 	return (char *)p + index * dtype_block_bytes(t);
 }
 
+int model_arena_open(struct model *m, struct arena_dev *a, int64_t size, struct err *e);
+/* 64-byte aligned; cutting beyond the arena is a bug that stops. */
+void *model_cut(struct arena_dev *a, int64_t bytes);
+/* m->h = norm of x (n, C), with its statistics */
+void model_norm(struct model *m, int64_t n, const void *x, const struct norm *w);
 /* Embedding, layers, final norm: m->h = norm(x_out). */
 void model_forward(struct model *m, const struct batch *s);
 /* Logits and losses chunk by chunk (n rows); when backward also dh = gradient of m->h, and the

@@ -82,24 +82,25 @@ void optim_destroy(struct optim *o)
 	mem_free(o);
 }
 
-static int gradient_norm(struct optim *o, double *norm, struct err *e)
+int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 {
 	float sum;
 	int rc;
 
-	dev_zero(o->dev, o->sum, sizeof(float));
-	dev_ops(o->dev)->sumsq(o->dev, &(struct op_sumsq){.count = model_trainable(o->model),
-							  .x = model_gradient(o->model),
-							  .out = o->sum});
 	dev_download(o->dev, &sum, o->sum, sizeof(sum));
 	rc = dev_sync(o->dev, e);
-	if (!rc)
-		*norm = sqrt((double)sum);
-	return rc;
+	if (rc)
+		return rc;
+	if (!isfinite(sum))
+		return err_set(e, ERR_USER,
+			       "the gradient of step %lld is not finite: lower "
+			       "spec.train.optimizer.learningRate or look at the data",
+			       (long long)step);
+	*grad_norm = sqrt((double)sum);
+	return 0;
 }
 
-static void update(struct optim *o, int64_t from, int64_t to, int64_t step, double decay,
-		   double scale)
+static void update(struct optim *o, int64_t from, int64_t to, int64_t step, double decay)
 {
 	uint16_t *copy = model_compute_copy(o->model);
 
@@ -116,30 +117,27 @@ static void update(struct optim *o, int64_t from, int64_t to, int64_t step, doub
 							  .beta2 = (float)o->conf.beta2,
 							  .eps = (float)o->conf.epsilon,
 							  .weight_decay = (float)decay,
-							  .grad_scale = (float)scale,
-							  .step = step});
+							  .grad_scale = 1,
+							  .step = step,
+							  .sumsq = o->sum,
+							  .clip_norm = (float)o->conf.clip_norm});
 }
 
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 {
-	double norm, scale = 1;
-	int rc = gradient_norm(o, &norm, e);
+	int rc = 0;
 
+	dev_zero(o->dev, o->sum, sizeof(float));
+	dev_ops(o->dev)->sumsq(o->dev, &(struct op_sumsq){.count = model_trainable(o->model),
+							  .x = model_gradient(o->model),
+							  .out = o->sum});
+	if (grad_norm)
+		rc = optim_norm(o, step, grad_norm, e);
 	if (rc)
 		return rc;
-	if (!isfinite(norm))
-		return err_set(e, ERR_USER,
-			       "the gradient of step %lld is not finite: lower "
-			       "spec.train.optimizer.learningRate or look at the data",
-			       (long long)step);
-	if (o->conf.clip_norm > 0 && norm > o->conf.clip_norm)
-		scale = o->conf.clip_norm / (norm + 1e-6);
-	update(o, 0, o->decayed, step, o->conf.weight_decay, scale);
-	update(o, o->decayed, model_trainable(o->model), step, 0, scale);
-	rc = dev_sync(o->dev, e);
-	if (!rc)
-		*grad_norm = norm;
-	return rc;
+	update(o, 0, o->decayed, step, o->conf.weight_decay);
+	update(o, o->decayed, model_trainable(o->model), step, 0);
+	return grad_norm ? dev_sync(o->dev, e) : 0;
 }
 
 float *optim_m(struct optim *o)

@@ -1,8 +1,9 @@
 /*
  * optim: AdamW (Loshchilov, Hutter 2019) over the model's flat ranges, with the learning-rate
- * schedule and clipping by the global norm of the gradient. Decay applies to matrices, not to
- * norms. m and v are device memory of this module, as long as the ranges of the model; a checkpoint
- * reads and writes them through optim_m and optim_v.
+ * schedule and clipping by the global norm of the gradient, which stays on the device: a step waits
+ * for nothing. Decay applies to matrices, not to norms. m and v are device memory of this module,
+ * as long as the ranges of the model; a checkpoint reads and writes them through optim_m and
+ * optim_v.
  */
 #ifndef RUNTIME_OPTIM_H
 #define RUNTIME_OPTIM_H
@@ -28,9 +29,12 @@ struct optim;
 int optim_create(struct dev *d, const struct optim_conf *c, struct model *m, struct optim **out,
 		 struct err *e);
 void optim_destroy(struct optim *o);
-/* One update from the model's gradient, which must be whole. ERR_USER when the gradient is not
-   finite: nothing is changed then. */
+/* Enqueues one update from the model's gradient, which must be whole. grad_norm not NULL: looks at
+   the norm before (as optim_norm does; nothing is changed when it fails), and waits for the end. */
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e);
+/* Waits for the device; the norm that `step`'s update was made with. ERR_USER when it is not
+   finite: then the parameters and moments are of no use any more. */
+int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e);
 float *optim_m(struct optim *o); /* device, model_trainable elements */
 float *optim_v(struct optim *o);
 

@@ -2,10 +2,10 @@
  * parts: which named tensors a model has and where each stands in one flat range of elements. Pure.
  *
  * Matrices that read the same input stand one behind the other (q, k, v; gate, up), so one product
- * serves them while every name stays separate in checkpoints and exports. Matrices come first and
- * norms last: what weight decay applies to is one run. A group begins at a multiple of PARTS_ALIGN
- * elements; the gaps hold zeros for ever. Used by model, memplan (sizes) and lora (whose factors
- * are a table of the same kind).
+ * serves them while every name stays separate in checkpoints and exports; so do their biases.
+ * Matrices come first and vectors (norms, biases) last: what weight decay applies to is one run. A
+ * group begins at a multiple of PARTS_ALIGN elements; the gaps hold zeros for ever. Used by model,
+ * memplan (sizes) and lora (whose factors are a table of the same kind).
  */
 #ifndef RUNTIME_PARTS_H
 #define RUNTIME_PARTS_H
@@ -15,6 +15,7 @@
 
 #define PARTS_ALIGN 32
 
+/* LINEAR_GATE_UP is up alone where the activation has no gate. */
 enum linear_kind { LINEAR_QKV, LINEAR_O, LINEAR_GATE_UP, LINEAR_DOWN, LINEARS };
 #define LINEAR_PIECES 3
 
@@ -23,6 +24,7 @@ struct linear_shape { /* (out, in): `pieces` named matrices stacked by rows */
 	int pieces;
 	int64_t rows[LINEAR_PIECES];
 	const char *name[LINEAR_PIECES]; /* "self_attn.q_proj" */
+	bool bias;
 };
 void parts_linear(const struct model_config *c, enum linear_kind kind, struct linear_shape *out);
 
@@ -41,8 +43,11 @@ const struct model_part *parts_find(const struct parts *p, const char *name); /*
 /* "model.layers.<layer>.<piece>.<suffix>" */
 void parts_name(char out[128], int64_t layer, const char *piece, const char *suffix);
 
-/* Where the tensors that model resolves by position stand in parts_base's table. */
-int parts_index_linear(int64_t layer, enum linear_kind kind); /* of its first piece */
+/* Where the tensors that model resolves by position stand in parts_base's table. A norm's bias
+   stands behind it; so do a matrix' other pieces. */
+int parts_index_positions(const struct model_config *c); /* learned positions; -1: none */
+int parts_index_linear(const struct model_config *c, int64_t layer, enum linear_kind kind);
+int parts_index_bias(const struct model_config *c, int64_t layer, enum linear_kind kind);
 int parts_index_norm(const struct model_config *c, int64_t layer,
 		     int which); /* 0 before attention, 1 before ffn */
 int parts_index_final_norm(const struct model_config *c);

@@ -1,7 +1,7 @@
 /*
- * planner: the largest micro-batch that fits and still pays. Beyond PLANNER_ROWS rows a matrix
- * product gains nothing and only costs memory. The losses of a step do not depend on the choice
- * (they are normalised by the global batch).
+ * planner: the largest micro-batch that fits and still pays. Beyond the device's rows (PLANNER_ROWS
+ * on a processor) a matrix product gains nothing and only costs memory. The losses of a step do not
+ * depend on the choice (they are normalised by the global batch).
  */
 #include "runtime/planner.h"
 
@@ -12,7 +12,8 @@ int planner_plan(const struct planner_input *in, struct planner_plan *out, struc
 	struct planner_plan p = {.layout = {in->world, 1, 1, 1, 1}};
 	struct model_conf c = in->model;
 	int64_t share = (in->batch_sequences + in->world - 1) / in->world;
-	int64_t micro = PLANNER_ROWS / (c.sequence_length > 0 ? c.sequence_length : 1);
+	int64_t rows = in->rows ? in->rows : PLANNER_ROWS;
+	int64_t micro = rows / (c.sequence_length > 0 ? c.sequence_length : 1);
 	int rc = layout_check(&p.layout, in->world, e);
 
 	micro = micro < share ? micro : share;

@@ -17,6 +17,7 @@ struct planner_input {
 	int64_t batch_sequences; /* of the global batch */
 	int world;
 	int64_t budget_bytes; /* of one rank */
+	int64_t rows; /* of a micro-batch, from which on more gain nothing; 0: a processor's */
 };
 
 struct planner_plan {

@@ -9,11 +9,14 @@
 #include "base/exitcode.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/names.h"
 #include "runtime/beat.h"
 
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
+#include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PREPARE_MS   60000  /* the agent sends it right after the spawn */
@@ -79,6 +82,33 @@ void rank_send_failed(struct rank *r, const struct err *why)
 						     {"message", 0, why->text},
 						     {NULL, 0, NULL}},
 			       NULL);
+}
+
+struct ending {
+	struct rank *rank;
+	int64_t ms;
+	struct err why;
+};
+
+static void *end_process(void *arg)
+{
+	const struct ending *end = arg;
+	struct timespec ts = {end->ms / 1000, end->ms % 1000 * 1000000};
+
+	nanosleep(&ts, NULL);
+	log_error("the device does not let go", LOG_I("rank", end->rank->rank), LOG_ERR(&end->why));
+	rank_send_failed(end->rank, &end->why);
+	_exit((int)exit_class_of(end->why.code));
+}
+
+void rank_end_within(struct rank *r, int64_t ms, const struct err *why)
+{
+	static struct ending end; /* the thread's, as long as the process lives */
+	pthread_t thread;
+
+	end = (struct ending){r, ms, *why};
+	if (!pthread_create(&thread, NULL, end_process, &end))
+		pthread_detach(thread);
 }
 
 /* -- the agent's frames -- */
@@ -236,13 +266,9 @@ static void *read_frames(void *arg)
 			rc = wire_read(&r->reader, r->fd, &e);
 	}
 	if (!atomic_load(&r->ending)) {
-		struct coll *c = atomic_load(&r->coll);
-
 		log_error("the agent is gone", LOG_ERR(&e));
-		if (c)
-			coll_abort(c);
 		/* The main thread may be stuck in a kernel or a driver: nothing to unwind is worth
-		 * the wait. */
+		 * the wait, not even a communicator, whose abort may wait itself. */
 		_exit(EXIT_CLASS_PEER);
 	}
 	return NULL;
@@ -250,23 +276,57 @@ static void *read_frames(void *arg)
 
 /* -- life -- */
 
+int rank_device(const char *resource, int local_rank, const char **kind, int *index, struct err *e)
+{
+	if (!strcmp(resource, "cpu")) {
+		*kind = "cpu";
+		*index = 0;
+		return 0;
+	}
+	if (!strcmp(resource, "nvidia.com/gpu") || !strncmp(resource, "nvidia.com/mig-", 15)) {
+		*kind = "cuda";
+		*index = local_rank;
+		return 0;
+	}
+	return err_set(
+		e, ERR_USER,
+		"spec.device.resource: %s: only spec.run can use it; spec.train and spec.serve "
+		"know cpu, nvidia.com/gpu and nvidia.com/mig-*",
+		resource);
+}
+
 static int open_device(struct rank *r, struct err *e)
 {
 	struct dev_info info;
-	int rc = dev_open("cpu", r->local_rank, 0, &r->dev, e);
+	const char *kind = NULL;
+	int index = 0, rc = rank_device(r->spec->device.resource, r->local_rank, &kind, &index, e);
 
 	if (rc)
 		return rc;
+	rc = dev_open(kind, index, 0, &r->dev, e);
+	if (rc)
+		return rc;
 	dev_describe(r->dev, &info);
-	r->budget_bytes = info.memory_bytes / r->local_world;
-	if (r->local_world > 1) { /* the replica's processors are shared by its ranks */
-		dev_close(r->dev);
-		r->dev = NULL;
-		info.threads = info.threads / r->local_world;
-		rc = dev_open("cpu", r->local_rank, info.threads > 1 ? info.threads : 1, &r->dev,
-			      e);
-	}
-	return rc;
+	r->budget_bytes = info.memory_bytes;
+	if (!info.host_readable || r->local_world == 1)
+		return 0;
+	/* The replica's memory and processors are shared by its ranks. */
+	r->budget_bytes /= r->local_world;
+	dev_close(r->dev);
+	r->dev = NULL;
+	info.threads = info.threads / r->local_world;
+	return dev_open(kind, index, info.threads > 1 ? info.threads : 1, &r->dev, e);
+}
+
+static int read_staged(bool *staged, struct err *e)
+{
+	const char *how = getenv(NAME_ENV_COLL);
+
+	*staged = how && !strcmp(how, NAME_ENV_COLL_STAGED);
+	if (how && *how && !*staged)
+		return err_set(e, ERR_USER, NAME_ENV_COLL ": \"%s\" is not " NAME_ENV_COLL_STAGED,
+			       how);
+	return 0;
 }
 
 static int connect_world(struct rank *r, struct err *e)
@@ -278,14 +338,21 @@ static int connect_world(struct rank *r, struct err *e)
 				 .secret = r->secret,
 				 .incarnation = r->incarnation,
 				 .timeout_ms = COLL_WAIT_MS,
-				 .page = r->page};
+				 .page = r->page,
+				 .dev = r->dev};
 	struct coll *c = NULL;
-	int rc;
+	int rc = read_staged(&conf.staged, e);
+
+	if (rc)
+		return rc;
 
 	beat_phase(r->page, WIRE_PHASE_CONNECT);
 	r->listen_fd = -1;
 	rc = coll_create(&conf, &c, e);
 	atomic_store(&r->coll, c);
+	if (!rc && r->rank == 0)
+		log_info("world", LOG_I("ranks", r->world),
+			 LOG_S("collectives", coll_transport(c)));
 	return rc;
 }
 

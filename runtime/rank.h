@@ -46,6 +46,10 @@ struct rank {
 	struct coll_peer *peers;
 };
 
+/* The device of a local rank by spec.device.resource: a pod sees the GPUs that it was given, and
+   each of its ranks takes one. ERR_USER for a resource that ranks cannot compute on. */
+int rank_device(const char *resource, int local_rank, const char **kind, int *index, struct err *e);
+
 /* Prepare and start frames, the device, the reader thread, and for training the collective. */
 int rank_open(struct rank *r, int fd, struct wire_page *page, struct err *e);
 void rank_close(struct rank *r); /* half-built is fine */
@@ -61,6 +65,9 @@ int rank_send_fields(struct rank *r, enum wire_type type, const struct rank_fiel
 		     struct err *e);
 /* WIRE_DONE; output NULL: stopped as asked. */
 int rank_send_done(struct rank *r, int64_t step, const char *output, struct err *e);
+/* For a failure that leaves the device busy, so that giving its memory back may wait for ever:
+   tells it and ends the process after ms, unless that has ended before. */
+void rank_end_within(struct rank *r, int64_t ms, const struct err *why);
 /* WIRE_FAILED with class and message; its own failure is ignored: the process is about to end. */
 void rank_send_failed(struct rank *r, const struct err *why);
 

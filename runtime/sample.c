@@ -108,5 +108,5 @@ int32_t sampler_next(struct sampler *s, const float *logits)
 		if (at < 0)
 			return s->candidates[i].id;
 	}
-	return s->candidates[end - 1].id;
+	return end ? s->candidates[end - 1].id : best; /* none: a logit is not a number */
 }

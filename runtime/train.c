@@ -1,9 +1,10 @@
 /*
  * train: the step loop and what stands around it: opening, resuming, evaluating, saving, ending.
- * Everything is allocated in open_all; a step allocates nothing. Rank 0 alone reports and writes
- * the manifest; every rank writes its slice of a checkpoint and a line a step of the samples it
- * consumed (<checkpoint.path>/samples). What all ranks must decide alike comes out of a reduction,
- * never from a clock or a flag of their own.
+ * Everything is allocated in open_all; a step allocates nothing and waits for the device once, at
+ * its end, when all of it is enqueued. Rank 0 alone reports and writes the manifest; every rank
+ * writes its slice of a checkpoint and a line a step of the samples it consumed
+ * (<checkpoint.path>/samples). What all ranks must decide alike comes out of a reduction, never
+ * from a clock or a flag of their own.
  */
 #include "runtime/train.h"
 
@@ -25,11 +26,22 @@
 #define EVALUATE_SEQUENCES 16
 #define HELD_OUT_SHARE     50 /* one sample of so many, when no validation file is given */
 #define HELD_OUT_MIN       4
-#define BUDGET_SHARE       0.9 /* of the memory: files, libraries and the tokenizer need some */
+#define BUDGET_SHARE       0.9   /* of the memory: files, libraries and the tokenizer need some */
+#define GPU_ROWS           65536 /* of a micro-batch: enough that launches and tails do not count */
+/* Parts of the gradient that are ready are sent off in lots of so many elements, or an eighth of
+   it: large enough for the network's full speed, small enough that the first leaves early (Li et
+   al., arXiv:2006.15704). */
+#define LOT                (4 << 20)
+#define EXIT_MS            10000 /* for the device's memory to be given back after a failure */
 
 struct save_file { /* one rank's part of a checkpoint, as gathered */
 	int64_t bytes;
 	char hash[24]; /* 16 hex digits and NUL */
+};
+
+struct lots { /* of one step's gradient: [low, open) is ready, [open, top) is on its way */
+	int64_t low, open, top;
+	struct err failure;
 };
 
 struct train {
@@ -52,7 +64,9 @@ struct train {
 	struct ckpt_state state;
 	int64_t saved_step, saved_ms;
 	int32_t *inputs, *labels; /* (micro, T), host */
-	struct buf line;          /* of the sample log */
+	bool lots_wanted;
+	struct lots lots;
+	struct buf line; /* of the sample log */
 	int log_fd;
 	struct save_file *files; /* (world): what each rank wrote, while saving */
 };
@@ -116,15 +130,21 @@ static struct model_conf model_conf_of(struct train *t)
 static int open_model(struct train *t, struct err *e)
 {
 	const struct jobspec_train *s = &t->spec->train;
+	struct dev_info info;
 	struct planner_input in = {.model = model_conf_of(t),
 				   .batch_sequences = s->batch_sequences,
 				   .world = t->r->world,
 				   .budget_bytes =
 					   (int64_t)((double)t->r->budget_bytes * BUDGET_SHARE)};
-	int rc = planner_plan(&in, &t->plan, e);
+	int rc;
 
+	dev_describe(t->r->dev, &info);
+	in.rows = info.host_readable ? 0 : GPU_ROWS;
+	rc = planner_plan(&in, &t->plan, e);
 	if (rc)
 		return rc;
+	/* Every rank must start the same reductions: none may be without a micro-batch. */
+	t->lots_wanted = coll_overlaps(t->coll) && s->batch_sequences >= t->r->world;
 	if (leader(t))
 		log_info("plan", LOG_I("data", t->plan.layout.dp),
 			 LOG_I("microSequences", t->plan.micro_sequences),
@@ -328,7 +348,7 @@ static int evaluate(struct train *t, struct err *e)
 	int64_t start = t->validation ? 0 : t->train_samples;
 	int64_t have = data_samples(from) - start, first, count, length;
 	int64_t n = have < EVALUATE_SEQUENCES ? have : EVALUATE_SEQUENCES;
-	double sum = 0, loss;
+	double sum = 0;
 	float total;
 	int rc = 0;
 
@@ -342,9 +362,10 @@ static int evaluate(struct train *t, struct err *e)
 		for (int64_t j = 0; j < b; j++)
 			data_sample(from, start + (first + i + j) * have / n,
 				    t->inputs + j * length, t->labels + j * length);
-		rc = model_step(t->model, b, t->inputs, t->labels, 0, false, &loss, e);
-		sum += loss;
+		rc = model_step(t->model, b, t->inputs, t->labels, 0, false, NULL, e);
 	}
+	if (!rc)
+		rc = model_loss(t->model, &sum, e);
 	total = (float)(sum / (double)(n * length));
 	if (!rc)
 		rc = coll_allreduce(t->coll, &total, 1, DTYPE_F32, COLL_SUM, e);
@@ -451,17 +472,40 @@ static int log_samples(struct train *t, int64_t step, int64_t first, int64_t cou
 	return io_write_full(t->log_fd, t->line.data, t->line.len, e);
 }
 
-/* This rank's share of the global batch, micro-batch by micro-batch: gradients added up, losses
- * summed. */
-static int compute(struct train *t, int64_t first, int64_t count, double *loss_sum, struct err *e)
+static int start_lot(struct train *t, int64_t first, int64_t end, struct err *e)
+{
+	return coll_reduce_start(t->coll, model_gradient(t->model) + first, end - first, DTYPE_F32,
+				 COLL_SUM, e);
+}
+
+/* From backward: [first, first + count) of the gradient is complete, from the end downwards. */
+static void take_ready(void *user, int64_t first, int64_t count)
+{
+	struct train *t = user;
+	struct lots *l = &t->lots;
+
+	if (l->failure.code != ERR_NONE)
+		return;
+	if (l->top == model_trainable(t->model))
+		l->top = l->open = first + count;
+	l->low = first;
+	if (l->open - l->low < LOT && l->open - l->low < model_trainable(t->model) / 8)
+		return;
+	if (!start_lot(t, l->low, l->open, &l->failure))
+		l->open = l->low;
+}
+
+/* This rank's share of the global batch, micro-batch by micro-batch: gradients and losses are added
+ * up on the device. */
+static int compute(struct train *t, int64_t first, int64_t count, struct err *e)
 {
 	int64_t length = t->spec->train.sequence_length;
 	float scale = 1 / (float)t->tokens_per_step;
-	double loss;
+	int64_t end = model_trainable(t->model);
 	int rc = 0;
 
 	model_zero_gradient(t->model);
-	*loss_sum = 0;
+	t->lots = (struct lots){end, end, end, {0}};
 	for (int64_t i = 0, b; i < count && !rc; i += b) {
 		b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
 		for (int64_t j = 0; j < b; j++)
@@ -470,9 +514,29 @@ static int compute(struct train *t, int64_t first, int64_t count, double *loss_s
 						   first + i + j),
 				    t->inputs + j * length, t->labels + j * length);
 		beat_phase(t->r->page, WIRE_PHASE_FORWARD);
-		rc = model_step(t->model, b, t->inputs, t->labels, scale, true, &loss, e);
-		*loss_sum += loss;
+		model_watch_gradient(t->model, t->lots_wanted && i + b == count ? take_ready : NULL,
+				     t);
+		rc = model_step(t->model, b, t->inputs, t->labels, scale, true, NULL, e);
 	}
+	return rc;
+}
+
+/* What backward has not sent off; the update is enqueued behind it. */
+static int reduce_gradient(struct train *t, struct err *e)
+{
+	struct lots *l = &t->lots;
+	int rc = 0;
+
+	beat_phase(t->r->page, WIRE_PHASE_COLLECTIVE);
+	if (l->failure.code != ERR_NONE) {
+		*e = l->failure;
+		return -(int)e->code;
+	}
+	rc = start_lot(t, 0, l->open, e);
+	if (!rc && l->top < model_trainable(t->model))
+		rc = start_lot(t, l->top, model_trainable(t->model), e);
+	if (!rc)
+		coll_reduce_join(t->coll);
 	return rc;
 }
 
@@ -484,17 +548,23 @@ static bool save_is_due(struct train *t)
 	       (leader(t) && seconds > 0 && clock_ms() - t->saved_ms >= seconds * 1000);
 }
 
-static int reduce(struct train *t, double loss_sum, struct step *s, struct err *e)
+/* The wait of a step: first for the reduction, which has a deadline, then for the device. Loss and
+ * flags become the world's. */
+static int settle(struct train *t, int64_t step, struct step *s, struct err *e)
 {
-	float v[3] = {(float)(loss_sum / (double)t->tokens_per_step),
-		      atomic_load(&t->r->stop) ? 1 : 0, save_is_due(t) ? 1 : 0};
-	int rc;
+	double loss_sum = 0;
+	float v[3];
+	int rc = coll_reduce_wait(t->coll, e);
 
-	beat_phase(t->r->page, WIRE_PHASE_COLLECTIVE);
-	rc = coll_allreduce(t->coll, model_gradient(t->model), model_trainable(t->model), DTYPE_F32,
-			    COLL_SUM, e);
+	if (!rc)
+		rc = model_loss(t->model, &loss_sum, e);
+	v[0] = (float)(loss_sum / (double)t->tokens_per_step);
+	v[1] = atomic_load(&t->r->stop) ? 1 : 0;
+	v[2] = save_is_due(t) ? 1 : 0;
 	if (!rc)
 		rc = coll_allreduce(t->coll, v, 3, DTYPE_F32, COLL_SUM, e);
+	if (!rc)
+		rc = optim_norm(t->optim, step, &s->grad_norm, e);
 	if (rc)
 		return rc;
 	s->loss = (double)v[0];
@@ -535,18 +605,19 @@ static int take_step(struct train *t, struct step *s, struct err *e)
 {
 	int64_t batch = t->spec->train.batch_sequences, step = t->state.step + 1;
 	int64_t first, count, start = clock_ns();
-	double loss_sum;
 	int rc;
 
 	data_share(batch, t->r->world, t->r->rank, &first, &count);
 	first += (step - 1) * batch;
-	rc = compute(t, first, count, &loss_sum, e);
+	rc = compute(t, first, count, e);
 	if (!rc)
-		rc = reduce(t, loss_sum, s, e);
+		rc = reduce_gradient(t, e);
 	if (rc)
 		return rc;
 	beat_phase(t->r->page, WIRE_PHASE_OPTIMIZER);
-	rc = optim_step(t->optim, step, &s->grad_norm, e);
+	rc = optim_step(t->optim, step, NULL, e);
+	if (!rc)
+		rc = settle(t, step, s, e);
 	if (!rc)
 		rc = log_samples(t, step, first, count, e);
 	if (rc)
@@ -608,6 +679,18 @@ static int finish(struct train *t, struct err *e)
 	return rc;
 }
 
+/* Nothing may wait for ranks that will not come, nor for a device that waits for them. */
+static void let_go(struct train *t, const struct err *why)
+{
+	struct dev_info info;
+
+	dev_describe(t->r->dev, &info);
+	if (info.host_readable)
+		return;
+	rank_end_within(t->r, EXIT_MS, why);
+	coll_abort(t->coll);
+}
+
 int train_run(struct rank *r, struct err *e)
 {
 	struct train t = {.r = r, .spec = r->spec, .coll = atomic_load(&r->coll), .log_fd = -1};
@@ -625,6 +708,8 @@ int train_run(struct rank *r, struct err *e)
 		rc = rank_send_done(r, t.state.step, t.spec->train.output, e);
 	else if (rc == -ERR_DRAINED)
 		(void)rank_send_done(r, t.state.step, NULL, NULL);
+	if (rc && rc != -ERR_DRAINED)
+		let_go(&t, e);
 	close_all(&t);
 	return rc;
 }

@@ -1,8 +1,9 @@
 /*
  * weights: opens a model and holds one entry for each tensor that its configuration asks for, in
  * family order; a file that lacks one, shapes one otherwise, or has one that the family does not
- * know, is refused at open. Data stays in the file's mapping; rows are decoded when read, on all
- * threads. Rotary rows of a GGUF file are put back into canonical order on the way.
+ * know, is refused at open. A tensor of a file may hold several (GPT-2's q, k and v). Data stays in
+ * the file's mapping; rows are decoded when read, on all threads. Rotary rows of a GGUF file and
+ * transposed matrices are put into canonical order on the way.
  * Called by model.c, tok.c, chat.c and main.c. Thread: weights_raw makes copies on first use, so
  * one thread opens and reads.
  */
@@ -19,6 +20,7 @@
 #include "runtime/safetensors.h"
 
 #include <errno.h>
+#include <omp.h>
 #include <strings.h>
 #include <sys/stat.h>
 
@@ -28,8 +30,8 @@
 
 struct entry {
 	struct weights_tensor t;
-	const uint8_t *data; /* NULL until found */
-	bool interleaved;    /* rotary rows in GGUF order */
+	struct family_place place;
+	const uint8_t *data; /* the file's tensor; NULL until found */
 	int64_t head_dim;
 	uint8_t *ordered; /* copy in canonical order, made by weights_raw */
 };
@@ -71,7 +73,7 @@ static int expect_tensors(struct weights *w, struct err *e)
 		x->t.shape[0] = f.shape[0];
 		x->t.shape[1] = f.shape[1];
 		x->head_dim = w->config.head_dim;
-		x->interleaved = w->gguf && f.rotary_heads;
+		family_place(&w->config, i, w->gguf ? FAMILY_GGUF : FAMILY_HF, &x->place);
 	}
 	return 0;
 }
@@ -84,31 +86,53 @@ static struct entry *find_entry(const struct weights *w, const char *name)
 	return NULL;
 }
 
-/* Gives the entry `name` its data; file_name is how the file calls it. */
-static int fill_entry(struct weights *w, const char *name, const char *file_name, enum dtype type,
-		      int dims, const int64_t *shape, const uint8_t *data, int64_t bytes,
-		      struct err *e)
+struct found { /* a tensor of a file */
+	const char *name;
+	enum dtype type;
+	int dims;
+	const int64_t *shape;
+	const uint8_t *data;
+};
+
+static int check_found(const struct weights *w, const struct entry *x, const struct found *f,
+		       struct err *e)
 {
-	struct entry *x = find_entry(w, name);
-	if (!x)
-		return err_set(e, ERR_DATA, "%s: tensor %s is not known in a %s model", w->path,
-			       file_name, w->config.architecture);
+	const int64_t *want = x->place.shape;
 	if (x->data)
-		return err_set(e, ERR_DATA, "%s: tensor %s stands twice", w->path, file_name);
-	if (dims != x->t.dims || shape[0] != x->t.shape[0] ||
-	    (dims == 2 && shape[1] != x->t.shape[1]))
+		return err_set(e, ERR_DATA, "%s: tensor %s stands twice", w->path, f->name);
+	if (f->dims != x->place.dims || f->shape[0] != want[0] ||
+	    (f->dims == 2 && f->shape[1] != want[1]))
 		return err_set(e, ERR_DATA,
 			       "%s: tensor %s has shape (%lld, %lld), expected (%lld, %lld)",
-			       w->path, file_name, (long long)shape[0],
-			       (long long)(dims > 1 ? shape[1] : 1), (long long)x->t.shape[0],
-			       (long long)cols_of(&x->t));
-	if (type == DTYPE_I32 || (dims == 1 && dtype_block(type) != 1))
+			       w->path, f->name, (long long)f->shape[0],
+			       (long long)(f->dims > 1 ? f->shape[1] : 1), (long long)want[0],
+			       (long long)want[1]);
+	if (f->type == DTYPE_I32 ||
+	    ((f->dims == 1 || x->place.transposed) && dtype_block(f->type) != 1))
 		return err_set(e, ERR_DATA, "%s: tensor %s of type %s is not supported", w->path,
-			       file_name, dtype_name(type));
-	x->t.type = type;
-	x->t.bytes = bytes;
-	x->data = data;
+			       f->name, dtype_name(f->type));
 	return 0;
+}
+
+/* Gives every entry that is a part of it its data. */
+static int fill_entries(struct weights *w, const struct found *f, struct err *e)
+{
+	bool known = false;
+	for (int i = 0; i < w->count; i++) {
+		struct entry *x = &w->entries[i];
+		if (!family_place_is(&x->place, f->name))
+			continue;
+		int rc = check_found(w, x, f, e);
+		if (rc)
+			return rc;
+		x->t.type = f->type;
+		x->t.bytes = dtype_bytes(f->type, rows_of(&x->t) * cols_of(&x->t));
+		x->data = f->data;
+		known = true;
+	}
+	return known ? 0
+		     : err_set(e, ERR_DATA, "%s: tensor %s is not known in a %s model", w->path,
+			       f->name, w->config.architecture);
 }
 
 static int check_complete(const struct weights *w, struct err *e)
@@ -141,20 +165,25 @@ static int open_gguf(struct weights *w, const char *sha256, struct err *e)
 		rc = expect_tensors(w, e);
 	for (int i = 0; !rc && i < gguf_tensor_count(w->gguf); i++) {
 		const struct gguf_tensor *t = gguf_tensor_at(w->gguf, i);
-		char name[128];
-		if (!family_gguf_name(t->name, name))
-			return err_set(e, ERR_DATA, "%s: tensor %s is not known in a %s model",
-				       w->path, t->name, w->config.architecture);
-		rc = fill_entry(w, name, t->name, t->type, t->dims, t->shape, t->data, t->bytes, e);
+		rc = fill_entries(w, &(struct found){t->name, t->type, t->dims, t->shape, t->data},
+				  e);
 	}
 	return rc;
+}
+
+static bool ends(const char *name, const char *suffix)
+{
+	size_t n = strlen(name), k = strlen(suffix);
+	return n >= k && !strcmp(name + n - k, suffix);
 }
 
 /* Tensors that files carry though the model does not need them. */
 static bool superfluous(const struct weights *w, const char *name)
 {
-	size_t n = strlen(name), suffix = strlen("rotary_emb.inv_freq");
-	return (n > suffix && !strcmp(name + n - suffix, "rotary_emb.inv_freq")) ||
+	bool gpt2 = !strcmp(w->config.architecture, "gpt2");
+	return ends(name, ".rotary_emb.inv_freq") ||
+	       (gpt2 &&
+		(ends(name, ".attn.bias") || ends(name, ".attn.masked_bias"))) || /* masks */
 	       (w->config.tied_embeddings && !strcmp(name, "lm_head.weight"));
 }
 
@@ -172,8 +201,9 @@ static int open_safetensors(struct weights *w, const char *file, struct err *e)
 	for (int i = 0; !rc && i < safetensors_count(s); i++) {
 		const struct safetensors_tensor *t = safetensors_at(s, i);
 		if (!superfluous(w, t->name))
-			rc = fill_entry(w, t->name, t->name, t->type, t->dims, t->shape, t->data,
-					t->bytes, e);
+			rc = fill_entries(
+				w, &(struct found){t->name, t->type, t->dims, t->shape, t->data},
+				e);
 	}
 	return rc;
 }
@@ -324,9 +354,29 @@ static void decode(const struct entry *x, const uint8_t *src, int64_t count, enu
 	}
 }
 
-static int64_t stored_row(const struct entry *x, int64_t row)
+/* Canonical row `row`, as the file has it; gathered into `part` (cols elements) when transposed. */
+static const uint8_t *stored_row(const struct entry *x, int64_t row, uint8_t *part)
 {
-	return x->interleaved ? family_gguf_row(row, x->head_dim) : row;
+	int64_t cols = cols_of(&x->t), size = dtype_block_bytes(x->t.type);
+	const struct family_place *p = &x->place;
+	if (!p->transposed) {
+		int64_t at = p->interleaved ? family_gguf_row(row, x->head_dim) : row;
+		return x->data + (p->first + at) * dtype_bytes(x->t.type, cols);
+	}
+	const uint8_t *from = x->data + (p->first + row) * size;
+	for (int64_t i = 0; i < cols; i++)
+		memcpy(part + i * size, from + i * p->shape[1] * size, (size_t)size);
+	return part;
+}
+
+/* For each thread's stored_row: what one may gather into; NULL where nothing is gathered. */
+static int row_part(const struct entry *x, uint8_t **out, struct err *e)
+{
+	*out = NULL;
+	if (!x->place.transposed)
+		return 0;
+	*out = mem_array((size_t)cols_of(&x->t) * (size_t)omp_get_max_threads(), 4);
+	return *out ? 0 : err_set(e, ERR_MEMORY, "no memory to read tensor %s", x->t.name);
 }
 
 int weights_read(struct weights *w, const char *name, int64_t expect_rows, int64_t expect_cols,
@@ -343,15 +393,20 @@ int weights_read(struct weights *w, const char *name, int64_t expect_rows, int64
 			       (long long)expect_rows, (long long)expect_cols);
 	if (row < 0 || rows < 0 || row > have - rows || (want != DTYPE_F32 && want != DTYPE_BF16))
 		return err_set(e, ERR_BUG, "%s: tensor %s read beyond its rows", w->path, name);
-	int64_t row_bytes = dtype_bytes(x->t.type, cols), out_bytes = dtype_bytes(want, cols);
-	if (x->t.dims == 1) {
-		decode(x, x->data + row * row_bytes, rows, want, dst);
+	if (x->t.dims == 1 && !x->place.interleaved) {
+		decode(x, stored_row(x, row, NULL), rows, want, dst);
 		return 0;
 	}
+	mem_autofree uint8_t *part = NULL;
+	int rc = row_part(x, &part, e);
+	if (rc)
+		return rc;
+	int64_t out_bytes = dtype_bytes(want, cols);
 #pragma omp parallel for schedule(static) if (rows * cols > 1 << 16)
-	for (int64_t r = 0; r < rows; r++)
-		decode(x, x->data + stored_row(x, row + r) * row_bytes, cols, want,
-		       (uint8_t *)dst + r * out_bytes);
+	for (int64_t r = 0; r < rows; r++) {
+		uint8_t *mine = part ? part + omp_get_thread_num() * cols * 4 : NULL;
+		decode(x, stored_row(x, row + r, mine), cols, want, (uint8_t *)dst + r * out_bytes);
+	}
 	return 0;
 }
 
@@ -361,16 +416,19 @@ int weights_raw(struct weights *w, const char *name, enum dtype *type, const voi
 	struct entry *x = find_entry(w, name);
 	if (!x)
 		return err_set(e, ERR_DATA, "%s: tensor %s is missing", w->path, name);
-	if (x->interleaved && !x->ordered) {
+	if ((x->place.interleaved || x->place.transposed) && !x->ordered) {
 		int64_t rows = rows_of(&x->t), row_bytes = dtype_bytes(x->t.type, cols_of(&x->t));
 		x->ordered = mem_aligned(64, (size_t)x->t.bytes);
 		if (!x->ordered)
 			return err_set(e, ERR_MEMORY, "%s: no memory for tensor %s", w->path, name);
-		for (int64_t r = 0; r < rows; r++)
-			memcpy(x->ordered + r * row_bytes, x->data + stored_row(x, r) * row_bytes,
-			       (size_t)row_bytes);
+		for (int64_t r = 0; r < rows; r++) {
+			uint8_t *to = x->ordered + r * row_bytes;
+			const uint8_t *from = stored_row(x, r, to);
+			if (from != to)
+				memcpy(to, from, (size_t)row_bytes);
+		}
 	}
 	*type = x->t.type;
-	*data = x->ordered ? x->ordered : x->data;
+	*data = x->ordered ? x->ordered : stored_row(x, 0, NULL);
 	return 0;
 }

@@ -5,9 +5,10 @@
  * their canonical name, tokenizer and chat template.
  *
  * Canonical names and layouts are Hugging Face's for Llama
- * ("model.layers.3.self_attn.q_proj.weight", (out, in), rotary "half" layout); runtime/family.c
- * maps others onto them (GGUF's permuted q and k rows included). Sizes from the file are checked in
- * 64 bits before use; errors are ERR_DATA and name the file.
+ * ("model.layers.3.self_attn.q_proj.weight", (out, in), rotary "half" layout); learned positions
+ * are "model.embed_positions.weight". runtime/family.c maps others onto them (GGUF's permuted q and
+ * k rows, GPT-2's joined and transposed matrices). Sizes from the file are checked in 64 bits
+ * before use; errors are ERR_DATA and name the file.
  */
 #ifndef RUNTIME_WEIGHTS_H
 #define RUNTIME_WEIGHTS_H
@@ -18,10 +19,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct model_config {          /* one transformer, described by data; other families add fields */
-	char architecture[32]; /* "llama" */
+enum norm_kind { NORM_RMS, NORM_LAYER }; /* NORM_LAYER has a bias */
+enum activation_kind { ACTIVATION_SWIGLU, ACTIVATION_GELU /* tanh form; no gate */ };
+enum position_kind { POSITIONS_ROTARY, POSITIONS_LEARNED };
+
+/* One transformer, described by data: pre-norm residuals around causal attention and a
+   feed-forward. Zeros in the fields behind `rope_theta` describe a Llama. */
+struct model_config {
+	char architecture[32]; /* whose names and config.json it goes by: "llama", "qwen2", "gpt2"
+				*/
 	int64_t vocab, dim, layers, heads, kv_heads, head_dim, ffn_dim, context;
-	float norm_eps, rope_theta;
+	float norm_eps, rope_theta; /* rope_theta 0 when positions are learned */
+	enum norm_kind norm;
+	enum activation_kind activation;
+	enum position_kind positions;
+	bool qkv_bias, o_bias, ffn_bias;
+	bool scaled_init; /* fresh projections into the residual are 1/sqrt(2 layers) as large */
 	bool tied_embeddings;
 	int32_t bos_id, eos_id, pad_id; /* -1: none */
 };

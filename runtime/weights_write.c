@@ -2,9 +2,9 @@
  * weights_write: builds a Hugging Face folder under a temporary name beside the final one; commit
  * renames it into place, replacing an older one in one step where the file system can. The family's
  * list of tensors fixes the layout of model.safetensors before the first tensor comes, so each is
- * written once, at its place, in any order, and commit knows what is missing. All tensors are
- * stored in one type, the first one's. Declared in weights.h. Called by train.c when a training has
- * finished.
+ * written once, at its place, in any order, and commit knows what is missing. What the format keeps
+ * joined or transposed (GPT-2) becomes so here. All tensors are stored in one type, the first
+ * one's. Declared in weights.h. Called by export.c when a training has finished.
  */
 #include "runtime/weights.h"
 
@@ -21,9 +21,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define CHUNK           (64 << 10) /* elements converted at a time */
+#define CHUNK           (64 << 10) /* elements converted or transposed at a time */
 #define TOKENIZER_LIMIT ((size_t)256 << 20)
 #define EXCHANGE        2 /* RENAME_EXCHANGE of linux/fs.h */
+
+struct written { /* a canonical tensor and where it goes */
+	struct family_tensor tensor;
+	struct family_place place;
+	int entry; /* the file's tensor that it is, or is a part of */
+	bool done;
+};
 
 struct hf_writer {
 	char folder[LIMIT_PATH_BYTES], temporary[LIMIT_PATH_BYTES];
@@ -31,8 +38,9 @@ struct hf_writer {
 	int fd; /* model.safetensors */
 	enum dtype store;
 	int64_t data_start;                /* 0 until the first tensor */
-	struct safetensors_entry *entries; /* family order */
-	bool *written;
+	struct safetensors_entry *entries; /* of the file, in the order of their first part */
+	int entry_count;
+	struct written *tensors; /* family order */
 	int count;
 };
 
@@ -130,21 +138,34 @@ static int write_tokenizer(const struct hf_writer *w, const struct weights *from
 
 /* -- creating -- */
 
+/* The file's tensor of that place, added when it is new. */
+static int entry_of(struct hf_writer *w, const struct family_place *p)
+{
+	int i = 0;
+	while (i < w->entry_count && strcmp(w->entries[i].name, p->name))
+		i++;
+	if (i == w->entry_count) {
+		struct safetensors_entry *x = &w->entries[w->entry_count++];
+		memcpy(x->name, p->name, sizeof p->name);
+		x->dims = p->dims;
+		x->shape[0] = p->shape[0];
+		x->shape[1] = p->shape[1];
+	}
+	return i;
+}
+
 static int list_tensors(struct hf_writer *w, struct err *e)
 {
 	w->count = family_tensor_count(&w->config);
 	w->entries = mem_array((size_t)w->count, sizeof *w->entries);
-	w->written = mem_array((size_t)w->count, sizeof *w->written);
-	if (!w->entries || !w->written)
+	w->tensors = mem_array((size_t)w->count, sizeof *w->tensors);
+	if (!w->entries || !w->tensors)
 		return err_set(e, ERR_MEMORY, "%s: no memory to write it", w->folder);
 	for (int i = 0; i < w->count; i++) {
-		struct family_tensor f;
-		family_tensor(&w->config, i, &f);
-		struct safetensors_entry *x = &w->entries[i];
-		memcpy(x->name, f.name, sizeof f.name);
-		x->dims = f.dims;
-		x->shape[0] = f.shape[0];
-		x->shape[1] = f.shape[1];
+		struct written *t = &w->tensors[i];
+		family_tensor(&w->config, i, &t->tensor);
+		family_place(&w->config, i, FAMILY_HF, &t->place);
+		t->entry = entry_of(w, &t->place);
 	}
 	return 0;
 }
@@ -181,6 +202,8 @@ int hf_writer_create(const char *folder, const struct model_config *c,
 		     struct weights *tokenizer_from, struct hf_writer **out, struct err *e)
 {
 	int rc = model_config_check(c, e);
+	if (!rc)
+		rc = family_config_expressible(c, e);
 	if (rc)
 		return rc;
 	struct hf_writer *w = mem_zalloc(sizeof *w);
@@ -202,14 +225,14 @@ int hf_writer_create(const char *folder, const struct model_config *c,
 static int write_header(struct hf_writer *w, enum dtype store, struct err *e)
 {
 	static const char *const metadata[] = {"format", "pt", NULL};
-	for (int i = 0; i < w->count; i++) {
+	for (int i = 0; i < w->entry_count; i++) {
 		struct safetensors_entry *x = &w->entries[i];
 		x->type = store;
 		x->bytes = dtype_bytes(store, x->shape[0] * (x->dims > 1 ? x->shape[1] : 1));
 	}
 	buf_auto struct buf header;
 	buf_init(&header, SAFETENSORS_HEADER_LIMIT);
-	int rc = safetensors_header(w->entries, w->count, metadata, 0, &header, e);
+	int rc = safetensors_header(w->entries, w->entry_count, metadata, 0, &header, e);
 	if (!rc)
 		rc = io_write_full(w->fd, header.data, header.len, e);
 	if (rc)
@@ -236,28 +259,66 @@ static int write_data(struct hf_writer *w, const float *data, int64_t count, str
 	return rc;
 }
 
+static int seek(const struct hf_writer *w, int64_t offset, struct err *e)
+{
+	return lseek(w->fd, offset, SEEK_SET) < 0 ? err_sys(e, ERR_DATA, errno, "%s", w->temporary)
+						  : 0;
+}
+
+/* data (out, in) to columns [first, first + out) of the file's (in, width), some columns of ours at
+   a time: those lie in few cache lines. */
+static int write_transposed(struct hf_writer *w, const struct written *t, const float *data,
+			    int64_t start, struct err *e)
+{
+	int64_t out = t->tensor.shape[0], in = t->tensor.shape[1], width = t->place.shape[1];
+	int64_t size = dtype_block_bytes(w->store), group = CHUNK / out ? CHUNK / out : 1;
+	mem_autofree float *part = mem_array((size_t)(group * out), sizeof *part);
+	if (!part)
+		return err_set(e, ERR_MEMORY, "no memory to transpose a tensor");
+	int rc = 0;
+	for (int64_t at = 0, n; at < in && !rc; at += n) {
+		n = in - at < group ? in - at : group;
+		for (int64_t o = 0; o < out; o++)
+			for (int64_t i = 0; i < n; i++)
+				part[i * out + o] = data[o * in + at + i];
+		for (int64_t i = 0; i < n && !rc; i++) {
+			rc = seek(w, start + ((at + i) * width + t->place.first) * size, e);
+			if (!rc)
+				rc = write_data(w, part + i * out, out, e);
+		}
+	}
+	return rc;
+}
+
 int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int64_t *shape,
 		     const float *data, enum dtype store, struct err *e)
 {
-	int64_t offset = 0;
 	int i = 0;
 	if (store != DTYPE_F32 && store != DTYPE_BF16)
 		return err_set(e, ERR_BUG, "tensor %s: stored as %s", name, dtype_name(store));
 	int rc = w->data_start ? 0 : write_header(w, store, e);
 	if (rc)
 		return rc;
-	for (; i < w->count && strcmp(w->entries[i].name, name); i++)
-		offset += w->entries[i].bytes;
-	const struct safetensors_entry *x = &w->entries[i];
-	if (i == w->count || store != w->store || dims != x->dims || shape[0] != x->shape[0] ||
-	    (dims == 2 && shape[1] != x->shape[1]))
+	while (i < w->count && strcmp(w->tensors[i].tensor.name, name))
+		i++;
+	struct written *t = &w->tensors[i];
+	const struct family_tensor *f = &t->tensor;
+	if (i == w->count || store != w->store || dims != f->dims || shape[0] != f->shape[0] ||
+	    (dims == 2 && shape[1] != f->shape[1]))
 		return err_set(e, ERR_BUG, "tensor %s does not belong to this model", name);
-	if (lseek(w->fd, w->data_start + offset, SEEK_SET) < 0)
-		return err_sys(e, ERR_DATA, errno, "%s", w->temporary);
-	rc = write_data(w, data, shape[0] * (dims > 1 ? shape[1] : 1), e);
+	int64_t start = w->data_start;
+	for (int k = 0; k < t->entry; k++)
+		start += w->entries[k].bytes;
+	if (t->place.transposed) {
+		rc = write_transposed(w, t, data, start, e);
+	} else {
+		rc = seek(w, start + dtype_bytes(store, t->place.first * f->shape[1]), e);
+		if (!rc)
+			rc = write_data(w, data, f->shape[0] * f->shape[1], e);
+	}
 	if (rc)
 		return err_wrap(e, "%s", w->temporary);
-	w->written[i] = true;
+	t->done = true;
 	return 0;
 }
 
@@ -306,9 +367,9 @@ static int replace(struct hf_writer *w, struct err *e)
 int hf_writer_commit(struct hf_writer *w, struct err *e)
 {
 	for (int i = 0; i < w->count; i++)
-		if (!w->written[i])
+		if (!w->tensors[i].done)
 			return err_set(e, ERR_BUG, "%s: tensor %s was not written", w->folder,
-				       w->entries[i].name);
+				       w->tensors[i].tensor.name);
 	int rc = io_fsync(w->fd, e);
 	if (!rc)
 		rc = write_configs(w, e);
@@ -327,6 +388,6 @@ void hf_writer_destroy(struct hf_writer *w)
 	if (w->temporary[0])
 		io_remove_tree(w->temporary, NULL);
 	mem_free(w->entries);
-	mem_free(w->written);
+	mem_free(w->tensors);
 	mem_free(w);
 }

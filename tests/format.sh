@@ -1,9 +1,10 @@
 #!/bin/sh
-# format.sh: every C file of the house is as clang-format would write it. `make format` repairs.
+# format.sh: every C and CUDA file of the house is as clang-format would write it. `make format` repairs.
 cd "$(dirname "$0")/.." || exit 1
 if ! command -v clang-format >/dev/null; then
 	echo "SKIP: clang-format is not installed"
 	exit 77
 fi
-find base kernels runtime agent controller cli tests -name '*.[ch]' -print0 |
+find base kernels runtime agent controller cli tests \
+	\( -name '*.[ch]' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh' \) -print0 |
 	xargs -0 clang-format --dry-run -Werror

@@ -1,9 +1,9 @@
 /*
  * Goal: the house rules hold. Each complaint is "file:line: sentence", as compilers print it.
- * Method: all C files of the rooms and of tests are read once; per-line rules look at each line,
- * per-file rules at the whole. Formatting itself is clang-format's affair (tests/format.sh). What
- * deviates on purpose stands in `exceptions` with its reason, and an exception that is no longer
- * needed is a complaint too.
+ * Method: all C and CUDA files of the rooms and of tests are read once; per-line rules look at each
+ * line, per-file rules at the whole. Formatting itself is clang-format's affair (tests/format.sh).
+ * What deviates on purpose stands in `exceptions` with its reason, and an exception that is no
+ * longer needed is a complaint too.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -47,6 +47,12 @@ static struct exception {
 	{"base/banned.h", RULE_DEAD, "the compiler includes it into every file", false},
 	{"kernels/cpu/*.c", RULE_TEST,
 	 "twins of one table: test_ops runs each against the reference", false},
+	{"kernels/cuda/driver.c", RULE_TEST, "tests/kernels/test_cuda_driver.c", false},
+	{"kernels/cuda/nccl.c", RULE_TEST, "tests/kernels/test_cuda_nccl.c", false},
+	{"kernels/cuda/blas.c", RULE_TEST, "needs a GPU: make gpu-check", false},
+	{"kernels/cuda/*.c", RULE_OWN_HEADER, "declared together in cuda.h", false},
+	{"tests/cudasim/*.h", RULE_TYPEDEF, "the toolkit's own names", false},
+	{"tests/cudasim/cuda_runtime.h", RULE_DEAD, "stands in for the toolkit's", false},
 	{"kernels/cpu/*.c", RULE_OWN_HEADER, "reached through the device table only", false},
 	{"kernels/cpu/*_body.h", RULE_GUARD, "included once per instruction set", false},
 	{"kernels/cpu/*_body.h", RULE_TYPEDEF, "a vector type has no tag to name it by", false},
@@ -88,6 +94,9 @@ static const struct library {
 	{"openssl/", "agent/*.c", 1},
 	{"openssl/", "controller/*.c", 1},
 	{"openssl/", "cli/*.c", 1},
+	{"cublasLt.h", "kernels/cuda/blas.c", 1},
+	{"nccl.h", "kernels/cuda/nccl.c", 1},
+	{"nvml.h", "kernels/cuda/nvml.c", 1},
 	{"check.h", "tests/*", 1000},
 };
 #define LIBRARIES (sizeof libraries / sizeof *libraries)
@@ -378,7 +387,8 @@ static bool find_module(const struct source *s, char *stem)
 static void check_companions(const struct source *s)
 {
 	char stem[64], module[64], path[256];
-	if (s->test || s->header || strstr(s->path, "/main.c"))
+	/* Every kernel is reached through cuda.h and run by test_cuda. */
+	if (s->test || s->header || strstr(s->path, "/main.c") || strstr(s->path, ".cu"))
 		return;
 	stem_of(s->path, stem, sizeof stem);
 	snprintf(module, sizeof module, "%s", stem);
@@ -417,8 +427,12 @@ static void check_room(const char *room)
 
 static void add_source(const char *path, const char *room, bool test)
 {
+	static const char *const kinds[] = {".c", ".h", ".cu", ".cuh", ".cc", ".hh"};
 	const char *dot = strrchr(path, '.');
-	if (!dot || (strcmp(dot, ".c") != 0 && strcmp(dot, ".h") != 0))
+	size_t kind = 0;
+	while (dot && kind < sizeof kinds / sizeof *kinds && strcmp(dot, kinds[kind]) != 0)
+		kind++;
+	if (!dot || kind == sizeof kinds / sizeof *kinds)
 		return;
 	if (source_count == (int)(sizeof sources / sizeof *sources)) {
 		complain(path, 1, RULE_LENGTH, "more files than this test can hold");
@@ -428,7 +442,7 @@ static void add_source(const char *path, const char *room, bool test)
 	snprintf(s->path, sizeof s->path, "%s", path);
 	snprintf(s->room, sizeof s->room, "%s", room);
 	s->test = test;
-	s->header = dot[1] == 'h';
+	s->header = strchr(dot, 'h') != NULL;
 }
 
 static void walk(const char *folder, const char *room, bool test)

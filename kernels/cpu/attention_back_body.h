@@ -1,7 +1,8 @@
 /*
  * attention_back_body: the backward pass of attention. Part of isa_body.h.
  *
- * A task is one head: for each block of keys it walks over the blocks of queries that see it. With
+ * A task is one head: for each block of keys it walks over the blocks of queries that see it; what
+ * does not exist is packed as zeros, which give zero gradients. With
  * everything transposed (rows are keys), P^T = exp(scale K Q^T - lse) and dS^T = scale P^T (V dO^T
  * - delta), delta = rowsum(dO * O), are A operands as they are written:  dV += P^T dO,  dK += dS^T
  * Q,  dQ^T += K^T dS^T. dK and dV of the query heads that share a key/value head are added
@@ -69,7 +70,7 @@ ISA_INLINE void attention_back_queries(enum dtype t, bool pairs, const struct at
 	int64_t ldo = a->h * a->d, pad = w->s.pad;
 	memset(own->dq, 0, (size_t)(w->s.blocks * TILE * pad) * sizeof(float));
 	for (int64_t block = 0; block < w->s.blocks; block++) {
-		int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, block);
+		int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, b, block);
 		int64_t at = block * w->s.block_words, o = token * ldo + h * a->d;
 		uint32_t *rows = pairs ? own->spare : own->q_rows + at;
 		tile_rows(t, pairs, attention_at(t, a->q, token * a->ldq + h * a->d), a->ldq, valid,
@@ -96,8 +97,8 @@ ISA_INLINE void attention_back_queries(enum dtype t, bool pairs, const struct at
 	}
 }
 
-/* Row j of the tile: p and ds in place of the products, and as BF16 when pairs. Masked: queries
- * before key j. */
+/* Row j of the tile: p and ds in place of the products, and as BF16 when pairs. Masked: the
+ * first queries, which do not see key j. */
 ISA_INLINE void attention_back_row(bool pairs, float scale, const float *lse, const float *delta,
 				   int64_t masked, float *p, float *ds, uint16_t *p16,
 				   uint16_t *ds16)
@@ -116,10 +117,11 @@ ISA_INLINE void attention_back_row(bool pairs, float scale, const float *lse, co
 	}
 }
 
-/* Keys of one block against queries of block i; dk, dv (TILE, pad) of the key block. */
+/* Keys of one block, of which `valid` exist, against queries of block i; dk, dv (TILE, pad) of the
+ * key block. */
 ISA_INLINE void attention_back_tile(bool pairs, const struct attention_back *w,
 				    const struct attention_back_own *own, int64_t i, bool diagonal,
-				    float *dk, float *dv)
+				    int64_t valid, float *dk, float *dv)
 {
 	int64_t at = i * w->s.block_words, words = w->s.words, pad = w->s.pad,
 		tile = tile_words(pairs, TILE);
@@ -129,7 +131,10 @@ ISA_INLINE void attention_back_tile(bool pairs, const struct attention_back *w,
 		     TILE, own->ds, TILE);
 	for (int64_t j = 0; j < TILE; j++)
 		attention_back_row(pairs, w->op.scale, own->lse + i * TILE, own->delta + i * TILE,
-				   diagonal ? j : 0, own->p + j * TILE, own->ds + j * TILE,
+				   diagonal    ? j
+				   : j < valid ? 0
+					       : TILE,
+				   own->p + j * TILE, own->ds + j * TILE,
 				   (uint16_t *)own->p_pairs + j * TILE,
 				   (uint16_t *)own->ds_pairs + j * TILE);
 	const uint32_t *p = pairs ? own->p_pairs : (uint32_t *)own->p;
@@ -154,7 +159,7 @@ ISA_INLINE void attention_back_head(enum dtype t, bool pairs, const struct atten
 	attention_back_layout(&w->s, memory, &own);
 	attention_back_queries(t, pairs, w, &own, b, h);
 	for (int64_t block = 0; block < w->s.blocks; block++) {
-		int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, block);
+		int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, b, block);
 		float *dk = w->dk + (i * w->s.blocks + block) * TILE * pad;
 		float *dv = w->dv + (i * w->s.blocks + block) * TILE * pad;
 		memset(dk, 0, (size_t)(TILE * pad) * sizeof(float));
@@ -166,8 +171,10 @@ ISA_INLINE void attention_back_head(enum dtype t, bool pairs, const struct atten
 			tile_columns(own.spare, w->s.words, own.k_columns);
 		tile_rows(t, pairs, attention_at(t, a->v, token * a->ldv + g * a->d), a->ldv, valid,
 			  a->d, pad, own.v_rows);
-		for (int64_t q = block; q < w->s.blocks; q++)
-			attention_back_tile(pairs, w, &own, q, q == block, dk, dv);
+		int64_t end = valid ? attention_blocks(a, b) : 0;
+		for (int64_t q = a->bidirectional ? 0 : block; q < end; q++)
+			attention_back_tile(pairs, w, &own, q, !a->bidirectional && q == block,
+					    valid, dk, dv);
 	}
 	for (int64_t token = 0; token < a->tokens; token++) {
 		const float *dq = own.dq + token / TILE * pad * TILE + token % TILE;

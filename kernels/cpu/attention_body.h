@@ -1,5 +1,6 @@
 /*
- * attention_body: causal attention with grouped heads, forward and decoding. Part of isa_body.h.
+ * attention_body: attention with grouped heads, causal or not, forward and decoding. Part of
+ * isa_body.h.
  *
  * Forward after Dao et al., FlashAttention-2: a task is one block of TILE queries of one head; it
  * walks over the blocks of keys it may see and keeps, for each query, the running maximum and sum
@@ -31,10 +32,22 @@ static inline const void *attention_at(enum dtype t, const void *p, int64_t elem
 	return (const char *)p + elements * (t == DTYPE_F32 ? 4 : 2);
 }
 
-static inline int64_t attention_valid(const struct op_attention *a, int64_t block)
+/* The tokens of sequence b that exist; how many of them stand in a block; the blocks that have any.
+ */
+static inline int64_t attention_length(const struct op_attention *a, int64_t b)
 {
-	int64_t left = a->tokens - block * TILE;
-	return left < TILE ? left : TILE;
+	return a->length ? a->length[b] : a->tokens;
+}
+
+static inline int64_t attention_valid(const struct op_attention *a, int64_t b, int64_t block)
+{
+	int64_t left = attention_length(a, b) - block * TILE;
+	return left < 0 ? 0 : left < TILE ? left : TILE;
+}
+
+static inline int64_t attention_blocks(const struct op_attention *a, int64_t b)
+{
+	return (attention_length(a, b) + TILE - 1) / TILE;
 }
 
 struct attention_forward {
@@ -51,7 +64,7 @@ ISA_INLINE void attention_pack(enum dtype t, bool pairs, const struct attention_
 {
 	const struct op_attention *a = &f->op;
 	int64_t block = i % f->s.blocks, g = i / f->s.blocks % a->g, b = i / f->s.blocks / a->g;
-	int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, block);
+	int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, b, block);
 	uint32_t *keys = f->keys + i * f->s.block_words, *values = f->values + i * f->s.block_words;
 	uint32_t *transposed = pairs ? spare + f->s.block_words : values;
 
@@ -95,12 +108,14 @@ static size_t attention_layout(const struct attention_sizes *s, char *memory,
 }
 
 /* Scores become exponentials relative to the running maximum of each query; factor is for what was
- * summed before. */
-ISA_INLINE void attention_softmax(const struct attention_own *own, float scale, bool diagonal)
+ * summed before. Keys from `valid` on do not exist; on the diagonal a query sees none after itself.
+ */
+ISA_INLINE void attention_softmax(const struct attention_own *own, float scale, bool diagonal,
+				  int64_t valid)
 {
 	float top[TILE], *restrict score = own->score, *restrict sum = own->sum;
-	for (int64_t j = 0; diagonal && j < TILE; j++)
-		for (int64_t i = 0; i < j; i++)
+	for (int64_t j = diagonal ? 0 : valid; j < TILE; j++)
+		for (int64_t i = 0; i < (diagonal ? j : TILE); i++)
 			score[j * TILE + i] = -INFINITY;
 	memcpy(top, own->max, sizeof(top));
 	for (int64_t j = 0; j < TILE; j++)
@@ -126,12 +141,12 @@ ISA_INLINE void attention_softmax(const struct attention_own *own, float scale, 
 
 ISA_INLINE void attention_keys(bool pairs, const struct attention_forward *f,
 			       const struct attention_own *own, const uint32_t *keys,
-			       const uint32_t *values, bool diagonal)
+			       const uint32_t *values, bool diagonal, int64_t valid)
 {
 	int64_t pad = f->s.pad, tile = tile_words(pairs, TILE);
 	tile_product(pairs, false, TILE, TILE, f->s.words, keys, f->s.words, own->q, TILE,
 		     own->score, TILE);
-	attention_softmax(own, f->op.scale, diagonal);
+	attention_softmax(own, f->op.scale, diagonal, valid);
 	for (int64_t c = 0; c < pad; c++)
 #pragma omp simd
 		for (int64_t i = 0; i < TILE; i++)
@@ -142,14 +157,32 @@ ISA_INLINE void attention_keys(bool pairs, const struct attention_forward *f,
 		     pairs ? own->p : (uint32_t *)own->score, TILE, own->o, TILE);
 }
 
+/* Rows [from, to) of query block: outputs from the buffers, or zeros where no token exists. */
+ISA_INLINE void attention_store(enum dtype t, const struct op_attention *a,
+				const struct attention_own *own, int64_t b, int64_t h,
+				int64_t block, int64_t valid)
+{
+	int64_t rows = a->tokens - block * TILE < TILE ? a->tokens - block * TILE : TILE;
+	for (int64_t r = 0; r < rows; r++) {
+		int64_t token = block * TILE + r, out = ((b * a->tokens + token) * a->h + h) * a->d;
+		float inverse = r < valid ? 1 / own->sum[r] : 0;
+		for (int64_t c = 0; c < a->d; c++)
+			math_store(t, a->o, out + c,
+				   r < valid ? own->o[c * TILE + r] * inverse : 0);
+		a->lse[(b * a->h + h) * a->tokens + token] =
+			r < valid ? own->max[r] + logf(own->sum[r]) : 0;
+	}
+}
+
 /* Task i of (blocks, b, h), the longest walks first. */
 ISA_INLINE void attention_queries(enum dtype t, bool pairs, const struct attention_forward *f,
 				  int64_t i, char *memory)
 {
 	const struct op_attention *a = &f->op;
 	int64_t h = i % a->h, b = i / a->h % a->b, block = f->s.blocks - 1 - i / a->h / a->b;
-	int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, block);
+	int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, b, block);
 	int64_t first = (b * a->g + h / f->s.groups) * f->s.blocks * f->s.block_words;
+	int64_t end = !valid ? 0 : a->bidirectional ? attention_blocks(a, b) : block + 1;
 	struct attention_own own;
 
 	attention_layout(&f->s, memory, &own);
@@ -161,16 +194,10 @@ ISA_INLINE void attention_queries(enum dtype t, bool pairs, const struct attenti
 		own.max[r] = -FLT_MAX;
 		own.sum[r] = 0;
 	}
-	for (int64_t k = 0; k <= block; k++, first += f->s.block_words)
-		attention_keys(pairs, f, &own, f->keys + first, f->values + first, k == block);
-	for (int64_t r = 0; r < valid; r++) {
-		int64_t out = ((token + r) * a->h + h) * a->d;
-		float inverse = 1 / own.sum[r];
-		for (int64_t c = 0; c < a->d; c++)
-			math_store(t, a->o, out + c, own.o[c * TILE + r] * inverse);
-		a->lse[(b * a->h + h) * a->tokens + block * TILE + r] =
-			own.max[r] + logf(own.sum[r]);
-	}
+	for (int64_t k = 0; k < end; k++, first += f->s.block_words)
+		attention_keys(pairs, f, &own, f->keys + first, f->values + first,
+			       !a->bidirectional && k == block, attention_valid(a, b, k));
+	attention_store(t, a, &own, b, h, block, valid);
 }
 
 #define ATTENTION_PAIRS TILE_HAS_PAIRS /* BF16 is multiplied as pairs where the processor can */
@@ -225,21 +252,37 @@ static void isa_attention(struct dev *d, const struct op_attention *a)
 #define ATTENTION_SPAN 128 /* keys at a time */
 #define ATTENTION_HEAD 512 /* largest head size */
 
+/* Where head g of tokens [from, from + span) of sequence n begins in the caches. */
+static inline void attention_cached(const struct op_attention_decode *a, int64_t n, int64_t g,
+				    int64_t from, int64_t span, int64_t *at)
+{
+	int64_t ld = a->g * a->d;
+	for (int64_t j = 0; j < span; j++) {
+		int64_t token = n * a->sequence_stride + (from + j) * ld;
+		if (a->pages) {
+			int64_t page = a->pages[n * a->pages_ld + (from + j) / a->page_tokens];
+			token = (page * a->page_tokens + (from + j) % a->page_tokens) * ld;
+		}
+		at[j] = token + g * a->d;
+	}
+}
+
 /* Head i of (n, h). */
 ISA_INLINE void attention_decode_head(enum dtype t, const struct op_attention_decode *a, int64_t i)
 {
 	float score[ATTENTION_SPAN], o[ATTENTION_HEAD] = {0}, max = -INFINITY, sum = 0;
-	int64_t n = i / a->h, g = i % a->h / (a->h / a->g), ld = a->g * a->d, dim = a->d;
-	int64_t base = n * a->sequence_stride + g * dim, length = a->length[n];
+	int64_t n = i / a->h, g = i % a->h / (a->h / a->g), dim = a->d, length = a->length[n];
+	int64_t at[ATTENTION_SPAN];
 	const float *q = a->q + i * dim;
-	for (int64_t from = 0; from < length; from += ATTENTION_SPAN, base += ATTENTION_SPAN * ld) {
+	for (int64_t from = 0; from < length; from += ATTENTION_SPAN) {
 		int64_t span = length - from < ATTENTION_SPAN ? length - from : ATTENTION_SPAN;
 		float top = max;
+		attention_cached(a, n, g, from, span, at);
 		for (int64_t j = 0; j < span; j++) {
 			float dot = 0;
 #pragma omp simd reduction(+ : dot)
 			for (int64_t c = 0; c < dim; c++)
-				dot += q[c] * math_load(t, a->k_cache, base + j * ld + c);
+				dot += q[c] * math_load(t, a->k_cache, at[j] + c);
 			score[j] = dot * a->scale;
 			top = score[j] > top ? score[j] : top;
 		}
@@ -254,7 +297,7 @@ ISA_INLINE void attention_decode_head(enum dtype t, const struct op_attention_de
 		for (int64_t j = 0; j < span; j++) {
 #pragma omp simd
 			for (int64_t c = 0; c < dim; c++)
-				o[c] += score[j] * math_load(t, a->v_cache, base + j * ld + c);
+				o[c] += score[j] * math_load(t, a->v_cache, at[j] + c);
 		}
 	}
 	for (int64_t c = 0; c < dim; c++)

@@ -15,11 +15,14 @@
 
 struct matmul_cache;
 
-enum cpu_scratch { /* the scratch memories of a device: an operation may call op_cpu_matmul while it
-		      uses its own */
-		   CPU_SCRATCH_OP,
-		   CPU_SCRATCH_MATMUL,
-		   CPU_SCRATCHES
+/* The scratch memories of a device: an operation may call op_cpu_matmul while it uses its own. */
+enum cpu_scratch {
+	CPU_SCRATCH_OP,
+	CPU_SCRATCH_MATMUL,
+	CPU_SCRATCH_MATMUL_A, /* widened operands and result */
+	CPU_SCRATCH_MATMUL_B,
+	CPU_SCRATCH_MATMUL_C,
+	CPU_SCRATCHES
 };
 
 struct cpu_dev {
@@ -41,13 +44,19 @@ void *cpu_scratch(struct dev *d, enum cpu_scratch which, size_t bytes);
 void cpu_fail(struct dev *d, enum err_code code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* The operations of LLMJOB_OPS that are compiled per instruction set: all but matmul. */
+/* The operations of LLMJOB_OPS that are compiled per instruction set: all but matmul and what
+ * table.c leaves to the reference. */
 #define CPU_ISA_OPS(X)                                                                             \
 	X(quant_matmul, struct op_quant_matmul)                                                    \
 	X(embed, struct op_embed)                                                                  \
 	X(embed_back, struct op_embed)                                                             \
 	X(rmsnorm, struct op_rmsnorm)                                                              \
 	X(rmsnorm_back, struct op_rmsnorm)                                                         \
+	X(layernorm, struct op_layernorm)                                                          \
+	X(layernorm_back, struct op_layernorm)                                                     \
+	X(bias_back, struct op_bias_back)                                                          \
+	X(gelu_back, struct op_gelu_back)                                                          \
+	X(dropout, struct op_dropout)                                                              \
 	X(rope, struct op_rope)                                                                    \
 	X(attention, struct op_attention)                                                          \
 	X(attention_back, struct op_attention)                                                     \
@@ -66,11 +75,16 @@ struct cpu_isa {
 	const char *name;
 	bool (*usable)(void);
 	struct ops ops;
+	/* For matmul.c: out (rows, cols) F32 = x BF16 with rows ld apart; */
+	void (*widen)(const uint16_t *x, int64_t ld, int64_t rows, int64_t cols, float *out);
+	/* and C = act(product + bias), with pre; product (m, n) F32, NULL: it stands in C. */
+	void (*finish)(const struct op_matmul *a, const float *product);
 };
 extern const struct cpu_isa cpu_isa_avx512bf16, cpu_isa_avx512, cpu_isa_avx2, cpu_isa_base;
 
 /* table.c: the tables of the two kinds, and the choice of the instruction set. */
 extern const struct ops cpu_ops, cpu_ref_ops;
+const struct cpu_isa *cpu_isa_chosen(void);
 /* The i-th that this processor can run, best first; NULL beyond the last. */
 const struct cpu_isa *cpu_isa_usable(int i);
 /* Tests: "cpu" devices compute with this one from now on; NULL: the best. */
@@ -79,5 +93,8 @@ void cpu_isa_force(const struct cpu_isa *isa);
 /* matmul.c: the primitives of one device. */
 int matmul_cache_create(struct matmul_cache **out, struct err *e);
 void matmul_cache_destroy(struct matmul_cache *c);
+/* Tests: BF16 products of this device are computed as F32 from now on, as on a processor for which
+ * oneDNN has none. */
+void matmul_force_wide(struct dev *d);
 
 #endif

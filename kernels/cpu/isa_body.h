@@ -14,6 +14,10 @@
 #include <math.h>
 #include <omp.h>
 
+/* Nobody here looks at floating-point exceptions. Where they count, GCC vectorises no loop that
+   calls math_exp: it may compute no side of a condition in vain. NaN stays NaN. */
+#pragma GCC optimize("no-trapping-math")
+
 #define ISA_JOIN_(a, b) a##b
 #define ISA_JOIN(a, b)  ISA_JOIN_(a, b)
 #define ISA_STRING_(a)  #a
@@ -43,6 +47,8 @@ typedef float isa_vec __attribute__((vector_size(4 * ISA_VECTOR), may_alias));
 
 #include "kernels/cpu/math_body.h"
 #include "kernels/cpu/rows_body.h"
+#include "kernels/cpu/layernorm_body.h"
+#include "kernels/cpu/matmul_body.h"
 #include "kernels/cpu/vector_body.h"
 #include "kernels/cpu/tile_body.h"
 #include "kernels/cpu/attention_body.h"
@@ -55,5 +61,8 @@ static bool isa_usable(void)
 }
 
 #define ISA_ENTRY(name, args) .name = isa_##name,
-const struct cpu_isa ISA_JOIN(cpu_isa_, ISA) = {
-	.name = ISA_STRING(ISA), .usable = isa_usable, .ops = {CPU_ISA_OPS(ISA_ENTRY)}};
+const struct cpu_isa ISA_JOIN(cpu_isa_, ISA) = {.name = ISA_STRING(ISA),
+						.usable = isa_usable,
+						.ops = {CPU_ISA_OPS(ISA_ENTRY)},
+						.widen = matmul_widen,
+						.finish = isa_matmul_finish};

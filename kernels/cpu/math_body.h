@@ -86,6 +86,24 @@ ISA_INLINE float math_exp(float x)
 	return p * scale.f;
 }
 
+/* GELU and its derivative, tanh form: with u = sqrt(2 / pi) (x + 0.044715 x^3),
+   (1 + tanh u) / 2 = 1 / (1 + e^-2u). */
+ISA_INLINE float math_gelu_gate(float x)
+{
+	return 1 / (1 + math_exp(x * (-1.59576912f - 0.0713548163f * x * x)));
+}
+
+ISA_INLINE float math_gelu(float x)
+{
+	return x * math_gelu_gate(x);
+}
+
+ISA_INLINE float math_gelu_slope(float x)
+{
+	float gate = math_gelu_gate(x);
+	return gate + x * gate * (1 - gate) * (1.59576912f + 0.214064449f * x * x);
+}
+
 /* Sine and cosine of an angle of up to 2^29 quarter turns; the reduction is in double, the
  * polynomials are Cephes'. */
 ISA_INLINE void math_sincos(double angle, float *sine, float *cosine)

@@ -1,9 +1,9 @@
 /*
  * ref: the reference implementation of the row operations of kernels/ops.h: plain loops, one
  * thread, sums in double. It defines what every other implementation must compute
- * (tests/kernels/test_ops.c), and is the device kind "cpu-ref". Attention and the quantised product
- * stand in ref_attention.c and ref_matmul.c. Nothing here is tuned, and the fast operations must
- * not call it except through cpu/table.c.
+ * (tests/kernels/test_ops.c), and is the device kind "cpu-ref". Attention, the products and the
+ * drawing of tokens stand in ref_attention.c, ref_matmul.c and ref_sample.c. Nothing here is tuned,
+ * and the fast operations must not call it except through cpu/table.c.
  */
 #include "kernels/cpu/ref.h"
 
@@ -15,8 +15,10 @@ void op_ref_embed(struct dev *d, const struct op_embed *a)
 	(void)d;
 	for (int64_t i = 0; i < a->n; i++)
 		for (int64_t j = 0; j < a->c; j++)
-			ref_store(a->t, a->out, i * a->c + j,
-				  ref_load(a->t, a->table, a->ids[i] * a->c + j));
+			ref_store(
+				a->t, a->out, i * a->c + j,
+				ref_load(a->t, a->table, a->ids[i] * a->c + j) +
+					(a->accumulate ? ref_load(a->t, a->out, i * a->c + j) : 0));
 }
 
 void op_ref_embed_back(struct dev *d, const struct op_embed *a)
@@ -74,6 +76,103 @@ void op_ref_rmsnorm_back(struct dev *d, const struct op_rmsnorm *a)
 	}
 }
 
+/* ---- layer norm ---- */
+void op_ref_layernorm(struct dev *d, const struct op_layernorm *a)
+{
+	(void)d;
+	for (int64_t i = 0; i < a->n; i++) {
+		double mean = 0, variance = 0;
+		for (int64_t j = 0; j < a->c; j++)
+			mean += ref_load(a->t, a->x, i * a->c + j);
+		mean /= (double)a->c;
+		for (int64_t j = 0; j < a->c; j++)
+			variance += pow(ref_load(a->t, a->x, i * a->c + j) - mean, 2);
+		double rstd = 1 / sqrt(variance / (double)a->c + a->eps);
+		a->mean[i] = (float)mean;
+		a->rstd[i] = (float)rstd;
+		for (int64_t j = 0; j < a->c; j++) {
+			double h = (ref_load(a->t, a->x, i * a->c + j) - mean) * rstd;
+			double bias = a->bias ? ref_load(a->t, a->bias, j) : 0;
+			ref_store(a->t, a->y, i * a->c + j,
+				  (float)(h * ref_load(a->t, a->w, j) + bias));
+		}
+	}
+}
+
+/* With h = (x - mean) * rstd and g = dy * w: dx = rstd * (g - mean(g) - h * mean(g * h)), dw = sum
+ * over rows of dy * h, dbias = of dy. */
+static void ref_layernorm_row_back(const struct op_layernorm *a, int64_t i)
+{
+	double sum = 0, dot = 0, rstd = a->rstd[i];
+	for (int64_t j = 0; j < a->c; j++) {
+		int64_t at = i * a->c + j;
+		double g = (double)ref_load(a->t, a->dy, at) * ref_load(a->t, a->w, j);
+		sum += g;
+		dot += g * (ref_load(a->t, a->x, at) - (double)a->mean[i]) * rstd;
+	}
+	for (int64_t j = 0; j < a->c; j++) {
+		int64_t at = i * a->c + j;
+		double g = (double)ref_load(a->t, a->dy, at) * ref_load(a->t, a->w, j);
+		double h = (ref_load(a->t, a->x, at) - (double)a->mean[i]) * rstd;
+		double dx = rstd * (g - (sum + h * dot) / (double)a->c);
+		ref_store(a->t, a->dx, at,
+			  (float)dx + (a->accumulate ? ref_load(a->t, a->dx, at) : 0));
+	}
+}
+
+void op_ref_layernorm_back(struct dev *d, const struct op_layernorm *a)
+{
+	(void)d;
+	for (int64_t i = 0; i < a->n; i++)
+		ref_layernorm_row_back(a, i);
+	for (int64_t j = 0; j < a->c; j++) {
+		double dw = 0, dbias = 0;
+		for (int64_t i = 0; i < a->n; i++) {
+			double dy = ref_load(a->t, a->dy, i * a->c + j);
+			dw += dy * (ref_load(a->t, a->x, i * a->c + j) - (double)a->mean[i]) *
+			      a->rstd[i];
+			dbias += dy;
+		}
+		if (a->dw)
+			a->dw[j] += (float)dw;
+		if (a->dbias)
+			a->dbias[j] += (float)dbias;
+	}
+}
+
+/* ---- bias, activation, dropout ---- */
+void op_ref_bias_back(struct dev *d, const struct op_bias_back *a)
+{
+	(void)d;
+	for (int64_t j = 0; j < a->c; j++) {
+		double sum = 0;
+		for (int64_t i = 0; i < a->n; i++)
+			sum += ref_load(a->t, a->dy, i * a->ld + j);
+		a->dbias[j] += (float)sum;
+	}
+}
+
+void op_ref_gelu_back(struct dev *d, const struct op_gelu_back *a)
+{
+	(void)d;
+	for (int64_t i = 0; i < a->count; i++) {
+		double x = ref_load(a->t, a->x, i), gate = ref_gelu_gate(x);
+		double slope = gate + x * gate * (1 - gate) * 2 * sqrt(2 / M_PI) *
+					      (1 + 3 * 0.044715 * x * x);
+		ref_store(a->t, a->dx, i, (float)(ref_load(a->t, a->dy, i) * slope));
+	}
+}
+
+void op_ref_dropout(struct dev *d, const struct op_dropout *a)
+{
+	(void)d;
+	for (int64_t i = 0; i < a->count; i++) {
+		bool keep = op_random(a->seed, (uint64_t)i) >= a->p * 0x1p32;
+		double x = ref_load(a->t, a->x, i) / (1 - (double)a->p);
+		ref_store(a->t, a->x, i, keep ? (float)x : 0);
+	}
+}
+
 /* ---- rotary positions ---- */
 void op_ref_rope(struct dev *d, const struct op_rope *a)
 {
@@ -120,18 +219,26 @@ void op_ref_swiglu_back(struct dev *d, const struct op_swiglu *a)
 }
 
 /* ---- loss ---- */
-static void ref_xent_row(const struct op_xent *a, int64_t i)
+/* The greatest logit of row i, and the sum of the exponentials relative to it. */
+static void ref_xent_stats(const struct op_xent *a, int64_t i, double *top, double *sum)
 {
-	int64_t row = i * a->v, target = a->target[i];
-	double max = -INFINITY, sum = 0;
+	*top = -INFINITY;
+	*sum = 0;
 	for (int64_t j = 0; j < a->v; j++)
-		max = fmax(max, ref_load(a->t, a->logits, row + j));
+		*top = fmax(*top, ref_load(a->t, a->logits, i * a->v + j));
 	for (int64_t j = 0; j < a->v; j++)
-		sum += exp(ref_load(a->t, a->logits, row + j) - max);
-	a->loss[i] = (float)(log(sum) + max - ref_load(a->t, a->logits, row + target));
+		*sum += exp(ref_load(a->t, a->logits, i * a->v + j) - *top);
+}
+
+static void ref_xent_finish(const struct op_xent *a, int64_t i, double top, double sum)
+{
+	int64_t row = i * a->v, target = a->target[i] - a->first;
+	bool counts = a->target[i] >= 0, here = counts && target >= 0 && target < a->v;
+	a->loss[i] = here ? (float)(log(sum) + top - ref_load(a->t, a->logits, row + target)) : 0;
 	for (int64_t j = 0; a->backward && j < a->v; j++) {
-		double p = exp(ref_load(a->t, a->logits, row + j) - max) / sum;
-		ref_store(a->t, a->logits, row + j, (float)((p - (j == target)) * a->scale));
+		double p = exp(ref_load(a->t, a->logits, row + j) - top) / sum;
+		double dx = (p - (here && j == target)) * a->scale;
+		ref_store(a->t, a->logits, row + j, counts ? (float)dx : 0);
 	}
 }
 
@@ -139,13 +246,18 @@ void op_ref_xent(struct dev *d, const struct op_xent *a)
 {
 	(void)d;
 	for (int64_t i = 0; i < a->n; i++) {
-		if (a->target[i] >= 0) {
-			ref_xent_row(a, i);
+		double top, sum;
+		if (a->stage == OP_XENT_FINISH) {
+			ref_xent_finish(a, i, a->top[i], a->sum[i]);
 			continue;
 		}
-		a->loss[i] = 0;
-		for (int64_t j = 0; a->backward && j < a->v; j++)
-			ref_store(a->t, a->logits, i * a->v + j, 0);
+		ref_xent_stats(a, i, &top, &sum);
+		if (a->stage == OP_XENT_WHOLE) {
+			ref_xent_finish(a, i, top, sum);
+		} else {
+			a->top[i] = (float)top;
+			a->sum[i] = (float)sum;
+		}
 	}
 }
 
@@ -180,17 +292,33 @@ void op_ref_sumsq(struct dev *d, const struct op_sumsq *a)
 }
 
 /* Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2. */
+static double ref_adamw_clip(const struct op_adamw *a)
+{
+	double norm = a->sumsq ? sqrt(*a->sumsq) : 0;
+	return a->clip_norm > 0 && norm > a->clip_norm ? a->clip_norm / (norm + 1e-6) : 1;
+}
+
+static uint16_t ref_round(const struct op_adamw *a, int64_t i, float w)
+{
+	uint32_t bits;
+	memcpy(&bits, &w, sizeof(bits));
+	if (!a->stochastic || !isfinite(w))
+		return f32_to_bf16(w);
+	return (uint16_t)((bits + (op_random(a->seed, (uint64_t)i) & 0xffff)) >> 16);
+}
+
 void op_ref_adamw(struct dev *d, const struct op_adamw *a)
 {
 	(void)d;
 	double fix1 = 1 - pow(a->beta1, (double)a->step), fix2 = 1 - pow(a->beta2, (double)a->step);
+	float scale = (float)(a->grad_scale * ref_adamw_clip(a));
 	for (int64_t i = 0; i < a->count; i++) {
-		float g = a->grad[i] * a->grad_scale;
+		float g = a->grad[i] * scale;
 		a->m[i] = a->beta1 * a->m[i] + (1 - a->beta1) * g;
 		a->v[i] = a->beta2 * a->v[i] + (1 - a->beta2) * g * g;
 		double step = a->m[i] / fix1 / (sqrt(a->v[i] / fix2) + a->eps);
 		a->w[i] = (float)(a->w[i] - a->lr * (step + a->weight_decay * a->w[i]));
 		if (a->w16)
-			a->w16[i] = f32_to_bf16(a->w[i]);
+			a->w16[i] = ref_round(a, i, a->w[i]);
 	}
 }

@@ -8,6 +8,8 @@
 #include "kernels/ops.h"
 #include "kernels/quant.h"
 
+#include <math.h>
+
 static inline float ref_load(enum dtype t, const void *p, int64_t i)
 {
 	if (t == DTYPE_F32)
@@ -22,6 +24,12 @@ static inline void ref_store(enum dtype t, void *p, int64_t i, float v)
 		((float *)p)[i] = v;
 	else
 		((uint16_t *)p)[i] = t == DTYPE_BF16 ? f32_to_bf16(v) : f32_to_f16(v);
+}
+
+/* GELU, tanh form: x * ref_gelu_gate(x). */
+static inline double ref_gelu_gate(double x)
+{
+	return 0.5 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
 }
 
 #endif

@@ -39,22 +39,34 @@ static double ref_dot(const struct op_attention *a, const void *x, int64_t xi, c
 	return sum;
 }
 
+/* The tokens of sequence b that exist, and the keys that its query i sees. */
+static int64_t ref_length(const struct op_attention *a, int64_t b)
+{
+	return a->length ? a->length[b] : a->tokens;
+}
+static int64_t ref_seen(const struct op_attention *a, int64_t b, int64_t i)
+{
+	int64_t length = ref_length(a, b);
+	return i >= length ? 0 : a->bidirectional ? length : i + 1;
+}
+
 static void ref_attention_query(const struct op_attention *a, struct ref_head s, int64_t i,
 				double *p)
 {
 	double max = -INFINITY, sum = 0;
-	for (int64_t j = 0; j <= i; j++) {
+	int64_t seen = ref_seen(a, s.b, i);
+	for (int64_t j = 0; j < seen; j++) {
 		p[j] = a->scale * ref_dot(a, a->q, ref_q(a, s, i), a->k, ref_k(a, s, j));
 		max = fmax(max, p[j]);
 	}
-	for (int64_t j = 0; j <= i; j++)
+	for (int64_t j = 0; j < seen; j++)
 		sum += p[j] = exp(p[j] - max);
-	a->lse[(s.b * a->h + s.h) * a->tokens + i] = (float)(max + log(sum));
+	a->lse[(s.b * a->h + s.h) * a->tokens + i] = seen ? (float)(max + log(sum)) : 0;
 	for (int64_t c = 0; c < a->d; c++) {
 		double o = 0;
-		for (int64_t j = 0; j <= i; j++)
+		for (int64_t j = 0; j < seen; j++)
 			o += p[j] * ref_load(a->t, a->v, ref_v(a, s, j) + c);
-		ref_store(a->t, a->o, ref_o(a, s, i) + c, (float)(o / sum));
+		ref_store(a->t, a->o, ref_o(a, s, i) + c, seen ? (float)(o / sum) : 0);
 	}
 }
 
@@ -77,9 +89,10 @@ static void ref_attention_query_back(const struct op_attention *a, struct ref_he
 {
 	double lse = a->lse[(s.b * a->h + s.h) * a->tokens + i];
 	double delta = ref_dot(a, a->dout, ref_o(a, s, i), a->o, ref_o(a, s, i));
+	int64_t seen = ref_seen(a, s.b, i);
 	for (int64_t c = 0; c < a->d; c++)
 		dq[c] = 0;
-	for (int64_t j = 0; j <= i; j++) {
+	for (int64_t j = 0; j < seen; j++) {
 		double p = exp(a->scale * ref_dot(a, a->q, ref_q(a, s, i), a->k, ref_k(a, s, j)) -
 			       lse);
 		double dp = ref_dot(a, a->dout, ref_o(a, s, i), a->v, ref_v(a, s, j));
@@ -118,36 +131,47 @@ void op_ref_attention_back(struct dev *d, const struct op_attention *a)
 		}
 }
 
+/* ---- decoding ---- */
+/* Element of the caches where token j of sequence i begins. */
+static int64_t ref_cached(const struct op_attention_decode *a, int64_t i, int64_t j)
+{
+	if (!a->pages)
+		return i * a->sequence_stride + j * a->g * a->d;
+	int64_t page = a->pages[i * a->pages_ld + j / a->page_tokens];
+	return (page * a->page_tokens + j % a->page_tokens) * a->g * a->d;
+}
+
+static void ref_decode_head(const struct op_attention_decode *a, int64_t i, int64_t h, double *p)
+{
+	const float *q = a->q + (i * a->h + h) * a->d;
+	float *o = a->o + (i * a->h + h) * a->d;
+	int64_t head = h / (a->h / a->g) * a->d;
+	double max = -INFINITY, sum = 0;
+	for (int64_t j = 0; j < a->length[i]; j++) {
+		int64_t at = ref_cached(a, i, j) + head;
+		p[j] = 0;
+		for (int64_t c = 0; c < a->d; c++)
+			p[j] += (double)q[c] * ref_load(a->kv_type, a->k_cache, at + c);
+		max = fmax(max, p[j] *= a->scale);
+	}
+	for (int64_t j = 0; j < a->length[i]; j++)
+		sum += p[j] = exp(p[j] - max);
+	for (int64_t c = 0; c < a->d; c++) {
+		double v = 0;
+		for (int64_t j = 0; j < a->length[i]; j++)
+			v += p[j] *
+			     ref_load(a->kv_type, a->v_cache, ref_cached(a, i, j) + head + c);
+		o[c] = (float)(v / sum);
+	}
+}
+
 void op_ref_attention_decode(struct dev *d, const struct op_attention_decode *a)
 {
 	int32_t longest = 0;
 	for (int64_t i = 0; i < a->n; i++)
 		longest = a->length[i] > longest ? a->length[i] : longest;
 	double *p = cpu_scratch(d, CPU_SCRATCH_OP, ((size_t)longest + 1) * sizeof(*p));
-	if (!p)
-		return;
-	for (int64_t i = 0; i < a->n; i++)
-		for (int64_t h = 0; h < a->h; h++) {
-			const float *q = a->q + (i * a->h + h) * a->d;
-			float *o = a->o + (i * a->h + h) * a->d;
-			int64_t base = i * a->sequence_stride + h / (a->h / a->g) * a->d,
-				ld = a->g * a->d;
-			double max = -INFINITY, sum = 0;
-			for (int64_t j = 0; j < a->length[i]; j++) {
-				p[j] = 0;
-				for (int64_t c = 0; c < a->d; c++)
-					p[j] += (double)q[c] *
-						ref_load(a->kv_type, a->k_cache, base + j * ld + c);
-				max = fmax(max, p[j] *= a->scale);
-			}
-			for (int64_t j = 0; j < a->length[i]; j++)
-				sum += p[j] = exp(p[j] - max);
-			for (int64_t c = 0; c < a->d; c++) {
-				double v = 0;
-				for (int64_t j = 0; j < a->length[i]; j++)
-					v += p[j] *
-					     ref_load(a->kv_type, a->v_cache, base + j * ld + c);
-				o[c] = (float)(v / sum);
-			}
-		}
+	for (int64_t i = 0; p && i < a->n; i++)
+		for (int64_t h = 0; h < a->h; h++)
+			ref_decode_head(a, i, h, p);
 }

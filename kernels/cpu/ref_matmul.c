@@ -16,10 +16,17 @@ void op_ref_matmul(struct dev *d, const struct op_matmul *a)
 			for (int64_t l = 0; l < a->k; l++)
 				sum += (double)ref_load(a->ab_type, a->a, i * ai + l * al) *
 				       ref_load(a->ab_type, a->b, l * bl + j * bj);
-			float old = a->beta != 0
-					    ? a->beta * ref_load(a->c_type, a->c, i * a->ldc + j)
-					    : 0;
-			ref_store(a->c_type, a->c, i * a->ldc + j, (float)(a->alpha * sum) + old);
+			int64_t at = i * a->ldc + j;
+			double x = a->alpha * sum;
+			if (a->beta != 0)
+				x += a->beta * ref_load(a->c_type, a->c, at);
+			if (a->bias)
+				x += ref_load(a->ab_type, a->bias, j);
+			if (a->pre)
+				ref_store(a->c_type, a->pre, at, (float)x);
+			if (a->act == OP_ACT_GELU)
+				x *= ref_gelu_gate(x);
+			ref_store(a->c_type, a->c, at, (float)x);
 		}
 }
 

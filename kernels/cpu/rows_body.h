@@ -7,6 +7,12 @@
 	64 /* partial sums of dw: enough for the threads of any processor, little beside the rows  \
 	    */
 
+static inline int64_t rows_of_chunk(int64_t n)
+{
+	int64_t rows = (n + ROWS_CHUNKS - 1) / ROWS_CHUNKS;
+	return rows < 8 ? 8 : rows;
+}
+
 /* Runs the leaves of `row` for i < n. */
 #define ROWS_RUN(row, a, n, row_elements)                                                          \
 	do {                                                                                       \
@@ -22,14 +28,26 @@
 	} while (0)
 
 /* ---- embedding ---- */
+ISA_INLINE void rows_embed(enum dtype t, const struct op_embed *a, int64_t i)
+{
+	int64_t to = i * a->c, from = a->ids[i] * a->c;
+	size_t size = t == DTYPE_F32 ? 4 : 2;
+	if (!a->accumulate) {
+		memcpy((char *)a->out + (size_t)to * size,
+		       (const char *)a->table + (size_t)from * size, (size_t)a->c * size);
+		return;
+	}
+#pragma omp simd
+	for (int64_t j = 0; j < a->c; j++)
+		math_store(t, a->out, to + j,
+			   math_load(t, a->out, to + j) + math_load(t, a->table, from + j));
+}
+ISA_LEAVES(rows_embed, struct op_embed)
+
 static void isa_embed(struct dev *d, const struct op_embed *a)
 {
 	(void)d;
-	size_t row = (size_t)a->c * (a->t == DTYPE_F32 ? 4 : 2);
-#pragma omp parallel for schedule(static) if ((size_t)a->n * row > ISA_PARALLEL_BYTES)
-	for (int64_t i = 0; i < a->n; i++)
-		memcpy((char *)a->out + (size_t)i * row,
-		       (const char *)a->table + (size_t)a->ids[i] * row, row);
+	ROWS_RUN(rows_embed, a, a->n, a->c);
 }
 
 #define ROWS_SLICE 64 /* columns */
@@ -152,9 +170,7 @@ ISA_LEAVES(rows_rmsnorm_back, struct rows_rmsnorm_back)
 
 static void isa_rmsnorm_back(struct dev *d, const struct op_rmsnorm *a)
 {
-	int64_t rows = (a->n + ROWS_CHUNKS - 1) / ROWS_CHUNKS;
-	if (rows < 8)
-		rows = 8;
+	int64_t rows = rows_of_chunk(a->n);
 	int64_t chunks = (a->n + rows - 1) / rows;
 	struct rows_rmsnorm_back b = {.op = *a, .rows = rows};
 	if (a->dw &&
@@ -282,17 +298,10 @@ static void isa_swiglu_back(struct dev *d, const struct op_swiglu *a)
 }
 
 /* ---- loss ---- */
-ISA_INLINE void rows_xent(enum dtype t, const struct op_xent *a, int64_t i)
+/* The greatest logit of a row, and the sum of the exponentials relative to it. */
+ISA_INLINE float rows_xent_stats(enum dtype t, const struct op_xent *a, int64_t row, float *total)
 {
 	float xs[MATH_SPAN], max = -INFINITY, sum = 0;
-	int64_t row = i * a->v, target = a->target[i];
-	if (target < 0) {
-		a->loss[i] = 0;
-		if (a->backward)
-			memset((char *)a->logits + row * (t == DTYPE_F32 ? 4 : 2), 0,
-			       (size_t)a->v * (t == DTYPE_F32 ? 4 : 2));
-		return;
-	}
 	ROWS_SPANS(from, n, a->v)
 	{
 		const float *x = math_span(t, a->logits, row + from, n, xs);
@@ -307,8 +316,19 @@ ISA_INLINE void rows_xent(enum dtype t, const struct op_xent *a, int64_t i)
 		for (int64_t j = 0; j < n; j++)
 			sum += math_exp(x[j] - max);
 	}
-	float at_target = math_load(t, a->logits, row + target), each = a->scale / sum;
-	a->loss[i] = logf(sum) + max - at_target;
+	*total = sum;
+	return max;
+}
+
+ISA_INLINE void rows_xent_finish(enum dtype t, const struct op_xent *a, int64_t i, float max,
+				 float sum)
+{
+	float xs[MATH_SPAN], each = a->scale / sum, at_target = 0;
+	int64_t row = i * a->v, target = a->target[i] - a->first;
+	bool here = target >= 0 && target < a->v;
+	if (here)
+		at_target = math_load(t, a->logits, row + target);
+	a->loss[i] = here ? logf(sum) + max - at_target : 0;
 	if (!a->backward)
 		return;
 	ROWS_SPANS(from, n, a->v)
@@ -320,7 +340,27 @@ ISA_INLINE void rows_xent(enum dtype t, const struct op_xent *a, int64_t i)
 			x[j] = math_exp(x[j] - max) * each;
 		math_put(t, a->logits, row + from, n, x);
 	}
-	math_store(t, a->logits, row + target, math_exp(at_target - max) * each - a->scale);
+	if (here)
+		math_store(t, a->logits, row + target, math_exp(at_target - max) * each - a->scale);
+}
+
+ISA_INLINE void rows_xent(enum dtype t, const struct op_xent *a, int64_t i)
+{
+	float sum;
+	int64_t row = i * a->v;
+	if (a->stage == OP_XENT_STATS) {
+		a->top[i] = rows_xent_stats(t, a, row, &a->sum[i]);
+	} else if (a->target[i] < 0) {
+		a->loss[i] = 0;
+		if (a->backward)
+			memset((char *)a->logits + row * (t == DTYPE_F32 ? 4 : 2), 0,
+			       (size_t)a->v * (t == DTYPE_F32 ? 4 : 2));
+	} else if (a->stage == OP_XENT_WHOLE) {
+		float max = rows_xent_stats(t, a, row, &sum);
+		rows_xent_finish(t, a, i, max, sum);
+	} else {
+		rows_xent_finish(t, a, i, a->top[i], a->sum[i]);
+	}
 }
 ISA_LEAVES(rows_xent, struct op_xent)
 

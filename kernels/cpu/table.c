@@ -3,8 +3,8 @@
  * set.
  *
  * The choice is made at the first operation and holds for the process; it is the only global of the
- * room. An entry that the fast version leaves to the reference is listed here and nowhere else (at
- * present none is).
+ * room. An entry that the fast version leaves to the reference is listed here and nowhere else:
+ * sample, which runs once a token.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -34,24 +34,29 @@ void cpu_isa_force(const struct cpu_isa *isa)
 	atomic_store(&table_isa, isa);
 }
 
-static const struct ops *table_chosen(void)
+const struct cpu_isa *cpu_isa_chosen(void)
 {
 	const struct cpu_isa *isa = atomic_load_explicit(&table_isa, memory_order_relaxed);
 	if (!isa) {
 		isa = cpu_isa_usable(0);
 		atomic_store(&table_isa, isa);
 	}
-	return &isa->ops;
+	return isa;
 }
 
 /* op_cpu_matmul stands in matmul.c; every other operation goes to the chosen instruction set. */
 #define TABLE_DISPATCH(name, args)                                                                 \
 	void op_cpu_##name(struct dev *d, const args *a)                                           \
 	{                                                                                          \
-		table_chosen()->name(d, a);                                                        \
+		cpu_isa_chosen()->ops.name(d, a);                                                  \
 	}
 CPU_ISA_OPS(TABLE_DISPATCH)
 #undef TABLE_DISPATCH
+
+void op_cpu_sample(struct dev *d, const struct op_sample *a)
+{
+	op_ref_sample(d, a);
+}
 
 #define TABLE_CPU(name, args) .name = op_cpu_##name,
 #define TABLE_REF(name, args) .name = op_ref_##name,

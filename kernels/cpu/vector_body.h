@@ -1,7 +1,7 @@
 /*
- * vector_body: the operations on flat vectors: axpby, convert, sum of squares, AdamW. Part of
- * isa_body.h. Vectors are cut into chunks of a fixed length, so the results do not depend on the
- * number of threads.
+ * vector_body: the operations on flat vectors: axpby, convert, the gradient of GELU, dropout, sum
+ * of squares, AdamW. Part of isa_body.h. Vectors are cut into chunks of a fixed length, so the
+ * results do not depend on the number of threads.
  */
 #define VECTOR_CHUNK 4096 /* elements: 16 KiB of F32, half an L1 cache */
 
@@ -99,6 +99,50 @@ static void isa_convert(struct dev *d, const struct op_convert *a)
 	VECTOR_RUN(vector_convert_chunk, a, a->count);
 }
 
+/* ---- gradient of GELU ---- */
+ISA_INLINE void vector_gelu_back(enum dtype t, const struct op_gelu_back *a, int64_t chunk)
+{
+	int64_t to = vector_end(chunk, a->count);
+#pragma omp simd
+	for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++) {
+		float slope = math_gelu_slope(math_load(t, a->x, i));
+		math_store(t, a->dx, i, math_load(t, a->dy, i) * slope);
+	}
+}
+ISA_LEAVES(vector_gelu_back, struct op_gelu_back)
+
+static void isa_gelu_back(struct dev *d, const struct op_gelu_back *a)
+{
+	(void)d;
+	if (a->t == DTYPE_F32)
+		VECTOR_RUN(vector_gelu_back_f32, a, a->count);
+	else
+		VECTOR_RUN(vector_gelu_back_bf16, a, a->count);
+}
+
+/* ---- dropout ---- */
+ISA_INLINE void vector_dropout(enum dtype t, const struct op_dropout *a, int64_t chunk)
+{
+	int64_t to = vector_end(chunk, a->count);
+	uint32_t least = (uint32_t)ceil(a->p * 0x1p32);
+	float scale = 1 / (1 - a->p);
+#pragma omp simd
+	for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++) {
+		float x = math_load(t, a->x, i) * scale;
+		math_store(t, a->x, i, op_random(a->seed, (uint64_t)i) >= least ? x : 0);
+	}
+}
+ISA_LEAVES(vector_dropout, struct op_dropout)
+
+static void isa_dropout(struct dev *d, const struct op_dropout *a)
+{
+	(void)d;
+	if (a->t == DTYPE_F32)
+		VECTOR_RUN(vector_dropout_f32, a, a->count);
+	else
+		VECTOR_RUN(vector_dropout_bf16, a, a->count);
+}
+
 /* ---- sum of squares ---- */
 struct vector_sumsq {
 	const struct op_sumsq *op;
@@ -136,17 +180,26 @@ struct vector_adamw {
 	const struct op_adamw *op;
 	float lr, keep,
 		fix2; /* rate over the first bias correction, 1 - decay, inverse of the second */
+	float scale;  /* of the gradient */
 };
+
+/* Rounds w up in magnitude with the probability of what is cut off. */
+ISA_INLINE uint16_t vector_round(float w, uint32_t random)
+{
+	union math_bits v = {.f = w};
+	uint16_t rounded = (uint16_t)((v.u + (random & 0xffffu)) >> 16);
+	return (v.u & 0x7f800000u) == 0x7f800000u ? math_to_bf16(w) : rounded;
+}
 
 static void vector_adamw_chunk(const struct vector_adamw *s, int64_t chunk)
 {
 	const struct op_adamw a = *s->op;
-	const float lr = s->lr, keep = s->keep, fix2 = s->fix2;
+	const float lr = s->lr, keep = s->keep, fix2 = s->fix2, scale = s->scale;
 	float root[VECTOR_CHUNK];
 	int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a.count);
 #pragma omp simd
 	for (int64_t i = from; i < to; i++) {
-		float g = a.grad[i] * a.grad_scale;
+		float g = a.grad[i] * scale;
 		a.m[i] = a.beta1 * a.m[i] + (1 - a.beta1) * g;
 		a.v[i] = a.beta2 * a.v[i] + (1 - a.beta2) * g * g;
 		root[i - from] = a.v[i] * fix2;
@@ -157,14 +210,23 @@ static void vector_adamw_chunk(const struct vector_adamw *s, int64_t chunk)
 		a.w[i] = a.w[i] * keep - lr * (a.m[i] / (root[i - from] + a.eps));
 	if (!a.w16)
 		return;
-	math_narrow(a.w + from, to - from, a.w16 + from);
+	if (!a.stochastic) {
+		math_narrow(a.w + from, to - from, a.w16 + from);
+		return;
+	}
+#pragma omp simd
+	for (int64_t i = from; i < to; i++)
+		a.w16[i] = vector_round(a.w[i], op_random(a.seed, (uint64_t)i));
 }
 
 static void isa_adamw(struct dev *d, const struct op_adamw *a)
 {
 	(void)d;
 	double fix1 = 1 - pow(a->beta1, (double)a->step), fix2 = 1 - pow(a->beta2, (double)a->step);
+	double norm = a->sumsq ? sqrt(*a->sumsq) : 0;
+	double clip = a->clip_norm > 0 && norm > a->clip_norm ? a->clip_norm / (norm + 1e-6) : 1;
 	struct vector_adamw s = {.op = a,
+				 .scale = (float)(a->grad_scale * clip),
 				 .lr = (float)(a->lr / fix1),
 				 .keep = 1 - a->lr * a->weight_decay,
 				 .fix2 = (float)(1 / fix2)};

@@ -355,6 +355,47 @@ START_TEST(a_rank_death_restarts_at_once)
 }
 END_TEST
 
+/* The rank's sentence names the device, the verdict adds the node; restarts are counted, and the
+ * verdict goes when steps go on. */
+START_TEST(a_bad_device_names_its_node)
+{
+	static const char *const said =
+		"NVIDIA H100 (GPU-1b2c) failed: XID 79, the GPU has fallen off the bus";
+	run_three();
+	exit_rank(0, 1, EXIT_CLASS_PEER, 0, false, "a peer is gone");
+	exit_rank(1, 1, EXIT_CLASS_DEVICE, 0, false, said);
+	settle();
+	struct report r = report_now();
+	ck_assert_str_eq(r.verdict.kind, NAME_REASON_BAD_DEVICE);
+	ck_assert_str_eq(r.verdict.node, "node");
+	ck_assert_int_eq(r.verdict.replica, 1);
+	ck_assert_int_eq(r.verdict.rank, 3);
+	ck_assert_ptr_nonnull(strstr(r.verdict.message, said));
+	ck_assert_ptr_nonnull(strstr(r.verdict.message, "node node:"));
+	advance(300);
+	r = report_now();
+	ck_assert_int_eq(r.incarnation, 8);
+	ck_assert_str_eq(r.attempts[0].cause, NAME_REASON_RANK_FAILED);
+	ck_assert_str_eq(r.attempts[0].exit_class, "device");
+	ck_assert_str_eq(r.attempts[0].node, "node");
+	ck_assert_int_eq(r.attempts[0].rank, 3);
+	ck_assert_int_eq(r.restarts, 1);
+	advance(60000);
+	ck_assert_str_eq(report_now().verdict.kind, "");
+	/* Again and again: the job fails with the sentence. */
+	for (int i = 0; i < 4 && world_state(sim.world) != JOB_FAILED; i++) {
+		exit_rank(1, 1, EXIT_CLASS_DEVICE, 0, false, said);
+		advance(120000);
+	}
+	r = report_now();
+	ck_assert_int_eq(r.state, JOB_FAILED);
+	ck_assert_int_eq(r.failure, ERR_DEVICE);
+	ck_assert_str_eq(r.failure_reason, NAME_REASON_RESTARTS);
+	ck_assert_ptr_nonnull(strstr(r.failure_message, said));
+	world_destroy(sim.world);
+}
+END_TEST
+
 /* Peers of a failing rank fail too, and may be heard first: the cause still decides. */
 START_TEST(the_cause_decides_not_the_symptom)
 {
@@ -661,6 +702,7 @@ int main(void)
 	TCase *tc = tcase_create("world");
 	tcase_add_test(tc, forms_over_all_desired);
 	tcase_add_test(tc, a_rank_death_restarts_at_once);
+	tcase_add_test(tc, a_bad_device_names_its_node);
 	tcase_add_test(tc, the_cause_decides_not_the_symptom);
 	tcase_add_test(tc, fatal_classes);
 	tcase_add_test(tc, restarts_run_out);

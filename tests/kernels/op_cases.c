@@ -5,12 +5,17 @@
  */
 #include "tests/kernels/op_cases.h"
 
+#include "base/mem.h"
+
 static double near_to(enum dtype t, double f32)
 {
 	return t == DTYPE_F32 ? f32 : 0x1p-7;
 }
 
-/* shape: m, n, k, ta, tb, beta, padding of each leading dimension, 1: BF16 result */
+#define BIAS 1
+#define GELU 2
+#define PRE  4
+/* shape: m, n, k, ta, tb, beta, padding of each leading dimension, 1: BF16 result, what follows */
 static void case_matmul(struct parity_run *r, const int64_t *s)
 {
 	struct op_matmul a = {
@@ -24,8 +29,15 @@ static void case_matmul(struct parity_run *r, const int64_t *s)
 	a.a = parity_input(r, (a.ta ? a.k : a.m) * a.lda, r->t, 1);
 	a.b = parity_input(r, (a.tb ? a.n : a.k) * a.ldb, r->t, 1);
 	a.c = parity_input(r, a.m * a.ldc, a.c_type, 1);
+	if (s[8] & BIAS)
+		a.bias = parity_input(r, a.n, r->t, 3);
+	if (s[8] & PRE)
+		a.pre = parity_input(r, a.m * a.ldc, a.c_type, 1);
+	a.act = s[8] & GELU ? OP_ACT_GELU : OP_ACT_NONE;
 	r->ops->matmul(r->d, &a);
 	parity_output(r, a.c, a.m * a.ldc, a.c_type, near_to(a.c_type, 2e-5));
+	if (a.pre)
+		parity_output(r, a.pre, a.m * a.ldc, a.c_type, near_to(a.c_type, 2e-5));
 }
 
 /* shape: m, n, k, type of W */
@@ -39,13 +51,14 @@ static void case_quant_matmul(struct parity_run *r, const int64_t *s)
 	parity_output(r, a.y, a.m * a.n, DTYPE_F32, 2e-5);
 }
 
-/* shape: n, c, v */
+/* shape: n, c, v, 1: adds to out */
 static void case_embed(struct parity_run *r, const int64_t *s)
 {
 	struct op_embed a = {.n = s[0], .c = s[1], .v = s[2], .t = r->t};
 	a.ids = parity_ids(r, a.n, (int32_t)a.v);
 	a.table = parity_input(r, a.v * a.c, r->t, 1);
-	a.out = parity_space(r, a.n * a.c, r->t);
+	a.accumulate = s[3];
+	a.out = s[3] ? parity_input(r, a.n * a.c, r->t, 1) : parity_space(r, a.n * a.c, r->t);
 	r->ops->embed(r->d, &a);
 	parity_output(r, a.out, a.n * a.c, r->t, 1e-30);
 }
@@ -88,6 +101,73 @@ static void case_rmsnorm_back(struct parity_run *r, const int64_t *s)
 		parity_output(r, a.dw, a.c, DTYPE_F32, 1e-5);
 }
 
+/* shape: n, c, 1: no bias */
+static void case_layernorm(struct parity_run *r, const int64_t *s)
+{
+	struct op_layernorm a = {.n = s[0], .c = s[1], .eps = 1e-5f, .t = r->t};
+	a.x = parity_input(r, a.n * a.c, r->t, 3);
+	a.w = parity_input(r, a.c, r->t, 2);
+	a.bias = s[2] ? NULL : parity_input(r, a.c, r->t, 1);
+	a.y = parity_space(r, a.n * a.c, r->t);
+	a.mean = parity_space(r, a.n, DTYPE_F32);
+	a.rstd = parity_space(r, a.n, DTYPE_F32);
+	r->ops->layernorm(r->d, &a);
+	parity_output(r, a.y, a.n * a.c, r->t, near_to(r->t, 5e-6));
+	parity_output(r, a.mean, a.n, DTYPE_F32, 2e-5);
+	parity_output(r, a.rstd, a.n, DTYPE_F32, 5e-6);
+}
+
+/* shape: n, c, 1: dx accumulates, 1: w is frozen, 1: bias is */
+static void case_layernorm_back(struct parity_run *r, const int64_t *s)
+{
+	struct op_layernorm a = {.n = s[0], .c = s[1], .accumulate = s[2], .t = r->t};
+	a.x = parity_input(r, a.n * a.c, r->t, 3);
+	a.w = parity_input(r, a.c, r->t, 2);
+	a.mean = parity_input(r, a.n, DTYPE_F32, 1);
+	a.rstd = parity_input(r, a.n, DTYPE_F32, 1);
+	a.dy = parity_input(r, a.n * a.c, r->t, 1);
+	a.dx = s[2] ? parity_input(r, a.n * a.c, r->t, 1) : parity_space(r, a.n * a.c, r->t);
+	a.dw = s[3] ? NULL : parity_input(r, a.c, DTYPE_F32, 1);
+	a.dbias = s[4] ? NULL : parity_input(r, a.c, DTYPE_F32, 1);
+	r->ops->layernorm_back(r->d, &a);
+	parity_output(r, a.dx, a.n * a.c, r->t, near_to(r->t, 1e-5));
+	if (a.dw)
+		parity_output(r, a.dw, a.c, DTYPE_F32, 1e-5);
+	if (a.dbias)
+		parity_output(r, a.dbias, a.c, DTYPE_F32, 1e-5);
+}
+
+/* shape: n, c, padding of a row */
+static void case_bias_back(struct parity_run *r, const int64_t *s)
+{
+	struct op_bias_back a = {.n = s[0], .c = s[1], .ld = s[1] + s[2], .t = r->t};
+	a.dy = parity_input(r, a.n * a.ld, r->t, 1);
+	a.dbias = parity_input(r, a.c, DTYPE_F32, 1);
+	r->ops->bias_back(r->d, &a);
+	parity_output(r, a.dbias, a.c, DTYPE_F32, 1e-5);
+}
+
+/* shape: count, 1: in place */
+static void case_gelu_back(struct parity_run *r, const int64_t *s)
+{
+	struct op_gelu_back a = {.count = s[0], .t = r->t};
+	void *dy = parity_input(r, a.count, r->t, 1);
+	a.x = parity_input(r, a.count, r->t, 12);
+	a.dy = dy;
+	a.dx = s[1] ? dy : parity_space(r, a.count, r->t);
+	r->ops->gelu_back(r->d, &a);
+	parity_output(r, a.dx, a.count, r->t, near_to(r->t, 5e-6));
+}
+
+/* shape: count, p in 64ths */
+static void case_dropout(struct parity_run *r, const int64_t *s)
+{
+	struct op_dropout a = {.count = s[0], .p = (float)s[1] / 64, .seed = 1u << 31, .t = r->t};
+	a.x = parity_input(r, a.count, r->t, 2);
+	r->ops->dropout(r->d, &a);
+	parity_output(r, a.x, a.count, r->t, near_to(r->t, 1e-6));
+}
+
 /* shape: n, heads, d, padding of a row, greatest position, 1: inverse */
 static void case_rope(struct parity_run *r, const int64_t *s)
 {
@@ -101,7 +181,18 @@ static void case_rope(struct parity_run *r, const int64_t *s)
 	parity_output(r, a.x, a.n * a.ld, r->t, near_to(r->t, 2e-6));
 }
 
-/* shape: b, t, h, g, d, padding of a row */
+/* Of t tokens: all but one, a third, all but one, ... */
+static const int32_t *attention_lengths(struct parity_run *r, int64_t b, int64_t t)
+{
+	int32_t *length = parity_ids(r, b, 1);
+	for (int64_t i = 0; i < b; i++) {
+		int32_t n = (int32_t)(i % 2 ? t / 3 + 1 : t > 1 ? t - 1 : 1);
+		dev_upload(r->d, length + i, &n, sizeof(n));
+	}
+	return length;
+}
+
+/* shape: b, t, h, g, d, padding of a row, 1: bidirectional, 1: with lengths */
 static struct op_attention attention_inputs(struct parity_run *r, const int64_t *s)
 {
 	struct op_attention a = {
@@ -111,6 +202,8 @@ static struct op_attention attention_inputs(struct parity_run *r, const int64_t 
 	a.ldq = a.h * a.d + s[5];
 	a.ldk = a.g * a.d + s[5];
 	a.ldv = a.g * a.d + 2 * s[5];
+	a.bidirectional = s[6];
+	a.length = s[7] ? attention_lengths(r, a.b, a.tokens) : NULL;
 	a.q = parity_input(r, rows * a.ldq, r->t, 2);
 	a.k = parity_input(r, rows * a.ldk, r->t, 2);
 	a.v = parity_input(r, rows * a.ldv, r->t, 1);
@@ -146,16 +239,35 @@ static void case_attention_back(struct parity_run *r, const int64_t *s)
 	parity_output(r, a.dv, rows * a.ldv, r->t, tolerance);
 }
 
-/* shape: n, capacity, h, g, d */
+/* Gives sequences their pages, last page first; one more entry a sequence must not be read. */
+static int64_t decode_pages(struct parity_run *r, struct op_attention_decode *a, int64_t capacity)
+{
+	int64_t each = (capacity + a->page_tokens - 1) / a->page_tokens;
+	int32_t *pages = parity_ids(r, a->n * (each + 1), 1);
+	for (int64_t i = 0; i < a->n; i++)
+		for (int64_t j = 0; j <= each; j++) {
+			int32_t page = j < each ? (int32_t)(a->n * (each - j) - 1 - i) : -1000000;
+			dev_upload(r->d, pages + i * (each + 1) + j, &page, sizeof(page));
+		}
+	a->pages = pages;
+	a->pages_ld = each + 1;
+	return a->n * each * a->page_tokens * a->g * a->d;
+}
+
+/* shape: n, capacity, h, g, d, tokens a page or 0 */
 static void case_attention_decode(struct parity_run *r, const int64_t *s)
 {
 	struct op_attention_decode a = {
-		.n = s[0], .h = s[2], .g = s[3], .d = s[4], .kv_type = r->t};
+		.n = s[0], .h = s[2], .g = s[3], .d = s[4], .page_tokens = s[5], .kv_type = r->t};
 	int32_t length[8];
 	int64_t cache;
 	a.scale = 0.2f;
-	a.sequence_stride = s[1] * a.g * a.d + 8;
-	cache = (a.n - 1) * a.sequence_stride + s[1] * a.g * a.d;
+	if (s[5]) {
+		cache = decode_pages(r, &a, s[1]);
+	} else {
+		a.sequence_stride = s[1] * a.g * a.d + 8;
+		cache = (a.n - 1) * a.sequence_stride + s[1] * a.g * a.d;
+	}
 	a.q = parity_input(r, a.n * a.h * a.d, DTYPE_F32, 2);
 	a.k_cache = parity_input(r, cache, r->t, 2);
 	a.v_cache = parity_input(r, cache, r->t, 1);
@@ -198,16 +310,34 @@ static void case_swiglu_back(struct parity_run *r, const int64_t *s)
 	parity_output(r, both, a.n * a.ld, r->t, near_to(r->t, 3e-6));
 }
 
-/* shape: n, v, 1: backward; every third row has no target */
+/* shape: n, v, 1: backward, first column of ours when there are more; every third row has no
+   target. Of more columns, as many stand after ours as before, and all share 20 and 3 v of the
+   exponentials. */
 static void case_xent(struct parity_run *r, const int64_t *s)
 {
 	struct op_xent a = {.n = s[0], .v = s[1], .backward = s[2], .scale = 0.37f, .t = r->t};
+	a.first = s[3];
 	a.logits = parity_input(r, a.n * a.v, r->t, 10);
-	int32_t *target = parity_ids(r, a.n, (int32_t)a.v), none = -1;
+	int32_t *target = parity_ids(r, a.n, (int32_t)(a.v + 2 * a.first)), none = -1;
 	for (int64_t i = 2; i < a.n; i += 3)
 		dev_upload(r->d, target + i, &none, sizeof(none));
 	a.target = target;
 	a.loss = parity_space(r, a.n, DTYPE_F32);
+	if (a.first) {
+		float top = 20, sum = 3 * (float)a.v;
+		a.stage = OP_XENT_STATS;
+		a.top = parity_space(r, a.n, DTYPE_F32);
+		a.sum = parity_space(r, a.n, DTYPE_F32);
+		r->ops->xent(r->d, &a);
+		parity_output(r, a.top, a.n, DTYPE_F32, 1e-30);
+		parity_output(r, a.sum, a.n, DTYPE_F32, 3e-6);
+		parity_output(r, a.logits, a.n * a.v, r->t, 1e-30);
+		for (int64_t i = 0; i < a.n; i++) {
+			dev_upload(r->d, a.top + i, &top, sizeof(top));
+			dev_upload(r->d, a.sum + i, &sum, sizeof(sum));
+		}
+		a.stage = OP_XENT_FINISH;
+	}
 	r->ops->xent(r->d, &a);
 	parity_output(r, a.loss, a.n, DTYPE_F32, 3e-6);
 	parity_output(r, a.logits, a.n * a.v, r->t, near_to(r->t, 5e-6));
@@ -245,7 +375,11 @@ static void case_sumsq(struct parity_run *r, const int64_t *s)
 	parity_output(r, a.out, 1, DTYPE_F32, 1e-6);
 }
 
-/* shape: count, step, 1: with the BF16 copy */
+#define CLIPPED    1
+#define UNCLIPPED  2
+#define STOCHASTIC 4
+/* shape: count, step, 1: with the BF16 copy, what else. STOCHASTIC leaves the weights as they are,
+   so that their rounding is the same on every device. */
 static void case_adamw(struct parity_run *r, const int64_t *s)
 {
 	struct op_adamw a = {
@@ -258,6 +392,17 @@ static void case_adamw(struct parity_run *r, const int64_t *s)
 	a.v = parity_input(r, a.count, DTYPE_F32, 0); /* the first step */
 	a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
 	a.w16 = s[2] ? parity_space(r, a.count, DTYPE_BF16) : NULL;
+	if (s[3] & (CLIPPED | UNCLIPPED)) {
+		float *sumsq = parity_space(r, 1, DTYPE_F32), square = 30;
+		dev_upload(r->d, sumsq, &square, sizeof(square));
+		a.sumsq = sumsq;
+		a.clip_norm = s[3] & CLIPPED ? 1 : 6;
+	}
+	if (s[3] & STOCHASTIC) {
+		a.stochastic = true;
+		a.seed = 12345;
+		a.lr = 0;
+	}
 	r->ops->adamw(r->d, &a);
 	a.step++;
 	r->ops->adamw(r->d, &a);
@@ -265,7 +410,40 @@ static void case_adamw(struct parity_run *r, const int64_t *s)
 	parity_output(r, a.m, a.count, DTYPE_F32, 2e-6);
 	parity_output(r, a.v, a.count, DTYPE_F32, 2e-6);
 	if (a.w16)
-		parity_output(r, a.w16, a.count, DTYPE_BF16, 0x1p-7);
+		parity_output(r, a.w16, a.count, DTYPE_BF16, a.stochastic ? 1e-30 : 0x1p-7);
+}
+
+/* shape: n, v, 1: only 16 different logits, so that most are tied. Rows differ in their parameters.
+ */
+static void case_sample(struct parity_run *r, const int64_t *s)
+{
+	static const float temperature[] = {0.7f, 0, 1.5f, 1, 0.1f, 30},
+			   top_p[] = {0.9f, 0.5f, 1, 0.3f, 0.999f};
+	struct op_sample a = {.n = s[0], .v = s[1]};
+	float *logits = parity_input(r, a.n * a.v, DTYPE_F32, 8),
+	      *t = parity_space(r, a.n, DTYPE_F32), *p = parity_space(r, a.n, DTYPE_F32);
+	for (int64_t i = 0; i < a.n; i++) {
+		dev_upload(r->d, t + i, &temperature[i % 6], sizeof(*t));
+		dev_upload(r->d, p + i, &top_p[i % 5], sizeof(*p));
+	}
+	if (s[2]) {
+		mem_autofree float *tied = mem_array((size_t)(a.n * a.v), sizeof(*tied));
+		for (int64_t i = 0; i < a.n * a.v; i++)
+			tied[i] = (float)(op_random(7, (uint64_t)i) % 16) / 4;
+		dev_upload(r->d, logits, tied, (size_t)(a.n * a.v) * sizeof(*tied));
+	}
+	a.logits = logits;
+	a.temperature = t;
+	a.top_p = p;
+	mem_autofree float *u = mem_array((size_t)a.n, sizeof(*u));
+	for (int64_t i = 0; i < a.n; i++)
+		u[i] = (float)(op_random(8, (uint64_t)i) >> 8) * 0x1p-24f;
+	float *on_device = parity_space(r, a.n, DTYPE_F32);
+	dev_upload(r->d, on_device, u, (size_t)a.n * sizeof(*u));
+	a.u = on_device;
+	a.token = parity_space(r, a.n, DTYPE_I32);
+	r->ops->sample(r->d, &a);
+	parity_output(r, a.token, a.n, DTYPE_I32, 1e-30);
 }
 
 /* An entry a operation: a new operation without one does not compile. */
@@ -276,9 +454,13 @@ static void case_adamw(struct parity_run *r, const int64_t *s)
 	}
 #define ATTENTION_SHAPES                                                                           \
 	{1, 1, 1, 1, 32}, {1, 3, 2, 1, 5, 3}, {2, 17, 4, 2, 32}, {1, 64, 3, 3, 64, 7},             \
-		{1, 65, 9, 3, 64}, {2, 130, 6, 2, 80, 16}, {1, 257, 2, 1, 128},                    \
+		{1, 65, 9, 3, 64}, {2, 130, 3, 1, 80, 16}, {1, 257, 2, 1, 128},                    \
+		{2, 63, 2, 1, 40, 8, 1, 1}, {2, 64, 3, 3, 64, 8, 1}, {3, 129, 4, 2, 64, 0, 1, 1},  \
+		{1, 300, 1, 1, 48, 0, 0, 1}, {1, 129, 1, 1, 128, 0, 0, 1},                         \
+		{1, 33, 2, 1, 96, 8, 1}, {2, 5, 2, 1, 112, 0, 1, 1}, {1, 1, 1, 1, 16, 0, 1, 1},    \
+		{1, 70, 2, 1, 24},                                                                 \
 	{                                                                                          \
-		1, 1000, 2, 1, 64                                                                  \
+		1, 500, 2, 1, 64                                                                   \
 	}
 static const struct op_case case_table[] = {
 	[0] = {"matmul",
@@ -294,6 +476,13 @@ static const struct op_case case_table[] = {
 		{192, 576, 256, 1, 0, 1},
 		{129, 100, 77, 1, 1, 1, 5},
 		{17, 8, 576, 0, 1, 0, 0, 1},
+		{1, 1, 1, 0, 0, 0, 0, 0, BIAS | GELU | PRE},
+		{3, 5, 7, 0, 1, 1, 3, 1, BIAS | GELU | PRE},
+		{33, 20, 40, 0, 0, 1, 0, 1, BIAS},
+		{65, 96, 33, 0, 1, 0, 8, 0, BIAS | GELU},
+		{9, 1000, 16, 0, 0, 0, 0, 1, GELU | PRE},
+		{64, 192, 48, 0, 1, 0, 0, 1, BIAS | GELU | PRE},
+		{5, 7, 9, 1, 1, 0, 1, 0, GELU},
 		{2, 49152, 64, 0, 1, 0, 0, 1},
 		{4, 64, 49152, 0, 0, 0, 0, 1},
 		{49152, 4, 33, 1, 0, 1}}},
@@ -316,7 +505,11 @@ static const struct op_case case_table[] = {
 		{1, 300, 1536, DTYPE_Q4_0},
 		{2, 100, 768, DTYPE_Q4_K},
 		{1, 576, 576, DTYPE_BF16}}},
-	[2] = {"embed", case_embed, true, false, {{1, 1, 1}, {7, 33, 5}, {300, 576, 1000}}},
+	[2] = {"embed",
+	       case_embed,
+	       true,
+	       false,
+	       {{1, 1, 1}, {7, 33, 5}, {7, 33, 5, 1}, {65, 100, 9, 1}, {300, 576, 1000}}},
 	[3] = {"embed_back",
 	       case_embed_back,
 	       true,
@@ -343,7 +536,15 @@ static const struct op_case case_table[] = {
 	       case_attention_decode,
 	       true,
 	       false,
-	       {{1, 1, 1, 1, 5}, {3, 70, 4, 2, 33}, {1, 2048, 9, 3, 64}, {8, 300, 6, 2, 128}}},
+	       {{1, 1, 1, 1, 5},
+		{3, 70, 4, 2, 33},
+		{1, 2048, 9, 3, 64},
+		{8, 300, 6, 2, 128},
+		{3, 129, 8, 1, 64, 16},
+		{2, 65, 3, 3, 40, 64},
+		{2, 200, 12, 1, 80, 7},
+		{5, 17, 2, 2, 256, 1},
+		{2, 63, 4, 2, 36}}},
 	[10] = {"swiglu", case_swiglu, true, false, {ROWS_SHAPES, {65, 1536}}},
 	[11] = {"swiglu_back", case_swiglu_back, true, false, {ROWS_SHAPES, {65, 1536}}},
 	[12] = {"xent",
@@ -355,6 +556,10 @@ static const struct op_case case_table[] = {
 		 {4, 33},
 		 {65, 100, 1},
 		 {9, 1000},
+		 {1, 1, 1, 1},
+		 {6, 33, 0, 5},
+		 {9, 65, 1, 64},
+		 {7, 1000, 1, 400},
 		 {5, 49152, 1},
 		 {3, 49152}}},
 	[13] = {"axpby",
@@ -389,7 +594,45 @@ static const struct op_case case_table[] = {
 		case_adamw,
 		false,
 		false,
-		{{1, 1, 1}, {33, 1, 1}, {5000, 7}, {100003, 1000, 1}}},
+		{{1, 1, 1},
+		 {33, 1, 1},
+		 {5000, 7},
+		 {77, 3, 0, CLIPPED},
+		 {1001, 2, 1, UNCLIPPED},
+		 {1, 1, 1, STOCHASTIC},
+		 {5001, 9, 1, CLIPPED | STOCHASTIC},
+		 {100003, 1000, 1}}},
+	[17] = {"layernorm", case_layernorm, true, false, {{9, 65, 1}, {2, 16, 1}, ROWS_SHAPES}},
+	[18] = {"layernorm_back",
+		case_layernorm_back,
+		true,
+		false,
+		{{9, 65, 1},
+		 {33, 100, 0, 1},
+		 {33, 100, 1, 0, 1},
+		 {65, 32, 0, 1, 1},
+		 {3, 1000, 1, 1, 1},
+		 ROWS_SHAPES}},
+	[19] = {"bias_back",
+		case_bias_back,
+		true,
+		false,
+		{{9, 65, 3}, {100, 33, 1}, {600, 7, 9}, ROWS_SHAPES, {257, 3072, 0}}},
+	[20] = {"gelu_back",
+		case_gelu_back,
+		true,
+		false,
+		{{1}, {33, 1}, {4096}, {5001, 1}, {100003}}},
+	[21] = {"dropout",
+		case_dropout,
+		true,
+		false,
+		{{1, 0}, {33, 0}, {4097, 6}, {5001, 32}, {777, 63}, {100003, 1}}},
+	[22] = {"sample",
+		case_sample,
+		false,
+		false,
+		{{1, 1}, {2, 5}, {7, 33}, {6, 33, 1}, {6, 1000, 1}, {12, 1001}, {3, 49152}}},
 };
 
 #define OP_COUNT(name, args) +1

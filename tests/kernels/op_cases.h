@@ -8,14 +8,14 @@
 
 #include "tests/kernels/parity.h"
 
-#define OP_CASE_SHAPES 16
+#define OP_CASE_SHAPES 24
 
 struct op_case {
 	const char *name;
 	void (*run)(struct parity_run *r, const int64_t *shape);
 	bool bf16;
-	bool by_threads;                   /* its sums may depend on the number of threads */
-	int64_t shapes[OP_CASE_SHAPES][8]; /* ends with a zero first entry */
+	bool by_threads;                    /* its sums may depend on the number of threads */
+	int64_t shapes[OP_CASE_SHAPES][10]; /* ends with a zero first entry */
 };
 
 extern const struct op_case *const op_cases;

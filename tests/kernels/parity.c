@@ -111,9 +111,12 @@ void parity_output(struct parity_run *r, const void *p, int64_t count, enum dtyp
 	dev_download(r->d, host, p, (size_t)bytes);
 	for (int64_t i = 0; i < count; i++) {
 		uint16_t h;
+		int32_t whole;
 		memcpy(&h, host + 2 * i, 2);
 		if (t == DTYPE_F32)
 			memcpy(&value[i], host + 4 * i, 4);
+		else if (t == DTYPE_I32)
+			value[i] = (float)*(int32_t *)memcpy(&whole, host + 4 * i, 4);
 		else
 			value[i] = t == DTYPE_BF16 ? bf16_to_f32(h) : f16_to_f32(h);
 	}

@@ -9,7 +9,7 @@
 
 #include "kernels/ops.h"
 
-#define PARITY_BUFFERS 16
+#define PARITY_BUFFERS 24
 
 struct parity_run {
 	struct dev *d;

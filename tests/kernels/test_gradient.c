@@ -87,6 +87,85 @@ START_TEST(test_rmsnorm)
 }
 END_TEST
 
+static double layernorm_loss(void *user)
+{
+	struct op_layernorm *a = user;
+	op_ref_layernorm(ref, a);
+	return weighted(a->y, a->dy, a->n * a->c);
+}
+
+START_TEST(test_layernorm)
+{
+	struct op_layernorm a = {.n = 5, .c = 33, .eps = 1e-5f, .t = DTYPE_F32};
+	float *x = parity_input(&run, a.n * a.c, DTYPE_F32, 2);
+	for (int64_t i = 0; i < a.n * a.c; i++)
+		x[i] += 3; /* a mean that counts */
+	a.x = x;
+	a.w = parity_input(&run, a.c, DTYPE_F32, 2);
+	a.bias = parity_input(&run, a.c, DTYPE_F32, 1);
+	a.y = parity_space(&run, a.n * a.c, DTYPE_F32);
+	a.mean = parity_space(&run, a.n, DTYPE_F32);
+	a.rstd = parity_space(&run, a.n, DTYPE_F32);
+	a.dy = parity_input(&run, a.n * a.c, DTYPE_F32, 1);
+	a.dx = parity_space(&run, a.n * a.c, DTYPE_F32);
+	a.dw = parity_input(&run, a.c, DTYPE_F32, 0);
+	a.dbias = parity_input(&run, a.c, DTYPE_F32, 0);
+	op_ref_layernorm(ref, &a);
+	op_ref_layernorm_back(ref, &a);
+	check_gradient("dx", layernorm_loss, &a, x, a.dx, a.n * a.c);
+	check_gradient("dw", layernorm_loss, &a, (float *)(uintptr_t)a.w, a.dw, a.c);
+	check_gradient("dbias", layernorm_loss, &a, (float *)(uintptr_t)a.bias, a.dbias, a.c);
+}
+END_TEST
+
+/* The product's bias and GELU, whose backward operations are bias_back and gelu_back. */
+struct dense {
+	struct op_matmul op;
+	const float *dy;
+};
+
+static double dense_loss(void *user)
+{
+	struct dense *f = user;
+	op_ref_matmul(ref, &f->op);
+	return weighted(f->op.c, f->dy, f->op.m * f->op.n);
+}
+
+START_TEST(test_bias_and_gelu)
+{
+	struct dense f = {.op = {.m = 6, .n = 11, .k = 4, .alpha = 1, .act = OP_ACT_GELU}};
+	int64_t count = f.op.m * f.op.n;
+	float *dpre = parity_space(&run, count, DTYPE_F32),
+	      *dbias = parity_input(&run, f.op.n, DTYPE_F32, 0);
+	float *one = parity_input(&run, f.op.m * f.op.m, DTYPE_F32, 0);
+	f.op.lda = f.op.k;
+	f.op.ldb = f.op.ldc = f.op.n;
+	f.op.a = parity_input(&run, f.op.m * f.op.k, DTYPE_F32, 1);
+	f.op.b = parity_input(&run, f.op.k * f.op.n, DTYPE_F32, 2);
+	f.op.bias = parity_input(&run, f.op.n, DTYPE_F32, 1);
+	f.op.c = parity_space(&run, count, DTYPE_F32);
+	f.op.pre = parity_space(&run, count, DTYPE_F32);
+	f.dy = parity_input(&run, count, DTYPE_F32, 1);
+	op_ref_matmul(ref, &f.op);
+	op_ref_gelu_back(
+		ref, &(struct op_gelu_back){.count = count, .x = f.op.pre, .dy = f.dy, .dx = dpre});
+	op_ref_bias_back(
+		ref, &(struct op_bias_back){
+			     .n = f.op.m, .c = f.op.n, .ld = f.op.n, .dy = dpre, .dbias = dbias});
+	check_gradient("dbias", dense_loss, &f, (float *)(uintptr_t)f.op.bias, dbias, f.op.n);
+
+	/* GELU alone: of one times what it was applied to (which the differences have moved). */
+	op_ref_matmul(ref, &f.op);
+	for (int64_t i = 0; i < f.op.m; i++)
+		one[i * (f.op.m + 1)] = 1;
+	f.op.a = one;
+	f.op.lda = f.op.k = f.op.m;
+	f.op.b = f.op.pre;
+	f.op.bias = f.op.pre = NULL;
+	check_gradient("dx of gelu", dense_loss, &f, (float *)(uintptr_t)f.op.b, dpre, count);
+}
+END_TEST
+
 static double attention_loss(void *user)
 {
 	struct op_attention *a = user;
@@ -94,11 +173,23 @@ static double attention_loss(void *user)
 	return weighted(a->o, a->dout, a->b * a->tokens * a->h * a->d);
 }
 
-START_TEST(test_attention)
+/* What stands after the end of a sequence must not count: it is no number where nothing may read
+ * it.
+ */
+static void past_end(const struct op_attention *a, const void *x, int64_t ld, float value)
+{
+	for (int64_t row = 0; a->length && row < a->b * a->tokens; row++)
+		for (int64_t c = 0; row % a->tokens >= a->length[row / a->tokens] && c < ld; c++)
+			((float *)(uintptr_t)x)[row * ld + c] = value;
+}
+
+static void check_attention(bool bidirectional, const int32_t *length)
 {
 	struct op_attention a = {
 		.b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
 	int64_t rows = a.b * a.tokens, q = rows * a.h * a.d, k = rows * a.g * a.d;
+	a.bidirectional = bidirectional;
+	a.length = length;
 	a.ldq = a.h * a.d;
 	a.ldk = a.ldv = a.g * a.d;
 	a.q = parity_input(&run, q, DTYPE_F32, 1);
@@ -110,11 +201,43 @@ START_TEST(test_attention)
 	a.dq = parity_space(&run, q, DTYPE_F32);
 	a.dk = parity_space(&run, k, DTYPE_F32);
 	a.dv = parity_space(&run, k, DTYPE_F32);
+	past_end(&a, a.k, a.ldk, NAN);
+	past_end(&a, a.v, a.ldv, NAN);
 	op_ref_attention(ref, &a);
 	op_ref_attention_back(ref, &a);
+	past_end(&a, a.k, a.ldk, 0.5f); /* so that it can be moved */
+	past_end(&a, a.v, a.ldv, 0.5f);
 	check_gradient("dq", attention_loss, &a, (float *)(uintptr_t)a.q, a.dq, q);
 	check_gradient("dk", attention_loss, &a, (float *)(uintptr_t)a.k, a.dk, k);
 	check_gradient("dv", attention_loss, &a, (float *)(uintptr_t)a.v, a.dv, k);
+	for (int64_t i = 0; length && i < q; i++) {
+		int64_t row = i / a.ldq;
+		if (row % a.tokens >= length[row / a.tokens])
+			ck_assert(((float *)a.o)[i] == 0 && ((float *)a.dq)[i] == 0);
+	}
+}
+
+START_TEST(test_attention)
+{
+	check_attention(false, NULL);
+}
+END_TEST
+
+START_TEST(test_attention_lengths)
+{
+	check_attention(false, (const int32_t[]){4, 9});
+}
+END_TEST
+
+START_TEST(test_attention_bidirectional)
+{
+	check_attention(true, NULL);
+}
+END_TEST
+
+START_TEST(test_attention_bidirectional_lengths)
+{
+	check_attention(true, (const int32_t[]){9, 1});
 }
 END_TEST
 
@@ -256,7 +379,12 @@ int main(void)
 	TCase *t = tcase_create("gradient");
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_rmsnorm);
+	tcase_add_test(t, test_layernorm);
+	tcase_add_test(t, test_bias_and_gelu);
 	tcase_add_test(t, test_attention);
+	tcase_add_test(t, test_attention_lengths);
+	tcase_add_test(t, test_attention_bidirectional);
+	tcase_add_test(t, test_attention_bidirectional_lengths);
 	tcase_add_test(t, test_swiglu);
 	tcase_add_test(t, test_xent);
 	tcase_add_test(t, test_rope);

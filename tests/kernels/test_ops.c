@@ -28,13 +28,14 @@ static void run_case(const struct op_case *c, const int64_t *shape, enum dtype t
 	c->run(out, shape);
 }
 
-static void compare(const struct op_case *c, int s, enum dtype t, struct dev *ref, struct dev *fast)
+static void compare(const struct op_case *c, const int64_t *shape, int s, enum dtype t,
+		    struct dev *ref, struct dev *fast)
 {
 	struct parity_run want, got;
-	run_case(c, c->shapes[s], t, ref, &want);
+	run_case(c, shape, t, ref, &want);
 	for (int i = 0; cpu_isa_usable(i); i++) {
 		cpu_isa_force(cpu_isa_usable(i));
-		run_case(c, c->shapes[s], t, fast, &got);
+		run_case(c, shape, t, fast, &got);
 		double error = parity_error(&want, &got);
 		ck_assert_msg(error <= 1,
 			      "%s on %s, shape %d, %s, seed %d: error %g of the tolerance", c->name,
@@ -50,9 +51,9 @@ START_TEST(test_parity)
 	const struct op_case *c = &op_cases[_i];
 	struct dev *ref = open_dev("cpu-ref", 1), *fast = open_dev("cpu", 2);
 	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++) {
-		compare(c, s, DTYPE_F32, ref, fast);
+		compare(c, c->shapes[s], s, DTYPE_F32, ref, fast);
 		if (c->bf16)
-			compare(c, s, DTYPE_BF16, ref, fast);
+			compare(c, c->shapes[s], s, DTYPE_BF16, ref, fast);
 	}
 	dev_close(ref);
 	dev_close(fast);
@@ -81,6 +82,26 @@ START_TEST(test_repeatable)
 			parity_end(&first);
 			dev_close(d);
 		}
+}
+END_TEST
+
+/* BF16 products as on a processor for which oneDNN has none: the case's shapes, and two whose
+   widened operands exceed a block, so that they are cut. */
+START_TEST(test_widened)
+{
+	static const int64_t cut[][10] = {{257, 3, 33000, 0, 1, 1, 5, 1, 3},
+					  {3, 257, 33000, 1, 0, 1, 0, 1, 7},
+					  {2, 300, 33000, 0, 0, 0, 1, 0, 1}};
+	const struct op_case *c = &op_cases[0];
+	struct dev *ref = open_dev("cpu-ref", 1), *fast = open_dev("cpu", 2);
+	ck_assert_str_eq(c->name, "matmul");
+	matmul_force_wide(fast);
+	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
+		compare(c, c->shapes[s], s, DTYPE_BF16, ref, fast);
+	for (int s = 0; s < 3; s++)
+		compare(c, cut[s], OP_CASE_SHAPES + s, DTYPE_BF16, ref, fast);
+	dev_close(ref);
+	dev_close(fast);
 }
 END_TEST
 
@@ -119,6 +140,7 @@ int main(void)
 	tcase_set_timeout(parity, 300);
 	tcase_set_timeout(repeat, 300);
 	tcase_add_loop_test(parity, test_parity, 0, op_case_count);
+	tcase_add_test(parity, test_widened);
 	tcase_add_loop_test(repeat, test_repeatable, 0, op_case_count);
 	tcase_add_test(failure, test_failure_sticks);
 	suite_add_tcase(s, parity);

@@ -226,3 +226,79 @@ void gguf_make_tiny(struct buf *out)
 	gguf_make_done(&m);
 	safetensors_close(s);
 }
+
+/* transposed: (in, out) becomes (out, in), as llama.cpp's converter does */
+static void put_gpt2(struct gguf_make *m, const struct safetensors *s, const char *from,
+		     const char *name, bool transposed, bool quantised)
+{
+	char full[160];
+	snprintf(full, sizeof full, "transformer.%s", from);
+	const struct safetensors_tensor *t = safetensors_find(s, full);
+	ck_assert_msg(t != NULL, "%s", full);
+	int64_t a = t->shape[0], b = t->dims > 1 ? t->shape[1] : 1;
+	const float *x = (const float *)(const void *)t->data;
+	int64_t ne[2] = {t->dims == 1 || transposed ? a : b, transposed ? b : a};
+	struct buf data, blocks;
+	buf_init(&data, 1 << 24);
+	buf_init(&blocks, 1 << 24);
+	for (int64_t i = 0; i < a * b; i++)
+		buf_add(&data, &x[transposed ? i % a * b + i / a : i], 4);
+	if (quantised) {
+		quantise((const float *)(const void *)data.data, a * b, &blocks);
+		gguf_make_tensor(m, name, 8, 2, ne, -1, blocks.data, blocks.len);
+	} else {
+		gguf_make_tensor(m, name, 0, (uint32_t)t->dims, ne, -1, data.data, data.len);
+	}
+	buf_done(&data);
+	buf_done(&blocks);
+}
+
+static void put_gpt2_layer(struct gguf_make *m, const struct safetensors *s, int layer)
+{
+	static const struct {
+		const char *from, *to;
+		bool norm, quantised;
+	} rows[] = {
+		{"ln_1", "attn_norm", true, false},
+		{"attn.c_attn", "attn_qkv", false, true},
+		{"attn.c_proj", "attn_output", false, false},
+		{"ln_2", "ffn_norm", true, false},
+		{"mlp.c_fc", "ffn_up", false, false},
+		{"mlp.c_proj", "ffn_down", false, true},
+	};
+	char from[128], to[128];
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		snprintf(from, sizeof from, "h.%d.%s.weight", layer, rows[i].from);
+		snprintf(to, sizeof to, "blk.%d.%s.weight", layer, rows[i].to);
+		put_gpt2(m, s, from, to, !rows[i].norm, rows[i].quantised && layer == 1);
+		snprintf(from, sizeof from, "h.%d.%s.bias", layer, rows[i].from);
+		snprintf(to, sizeof to, "blk.%d.%s.bias", layer, rows[i].to);
+		put_gpt2(m, s, from, to, false, false);
+	}
+}
+
+void gguf_make_gpt2(struct buf *out)
+{
+	struct safetensors *s = NULL;
+	struct err e = {0};
+	ck_assert_msg(!safetensors_open(GOLDEN "tiny-gpt2/model.safetensors", &s, &e), "%s",
+		      e.text);
+	struct gguf_make m;
+	gguf_make_init(&m);
+	gguf_make_str(&m, "general.architecture", "gpt2");
+	gguf_make_u32(&m, "gpt2.embedding_length", 32);
+	gguf_make_u32(&m, "gpt2.block_count", 2);
+	gguf_make_u32(&m, "gpt2.attention.head_count", 4);
+	gguf_make_u32(&m, "gpt2.feed_forward_length", 128);
+	gguf_make_u32(&m, "gpt2.context_length", 48);
+	gguf_make_f32(&m, "gpt2.attention.layer_norm_epsilon", 1e-5f);
+	put_gpt2(&m, s, "wte.weight", "token_embd.weight", false, false);
+	put_gpt2(&m, s, "wpe.weight", "position_embd.weight", false, false);
+	for (int l = 0; l < 2; l++)
+		put_gpt2_layer(&m, s, l);
+	put_gpt2(&m, s, "ln_f.weight", "output_norm.weight", false, false);
+	put_gpt2(&m, s, "ln_f.bias", "output_norm.bias", false, false);
+	gguf_make_finish(&m, out);
+	gguf_make_done(&m);
+	safetensors_close(s);
+}

@@ -32,5 +32,8 @@ void gguf_make_finish(const struct gguf_make *m, struct buf *out);
 /* A Llama of tests/golden/tiny-llama's shape as GGUF: rows of q and k interleaved, all in F32 but
    the last layer's ffn_down, which is Q8_0. A byte-level tokenizer of 256 tokens and no merges. */
 void gguf_make_tiny(struct buf *out);
+/* tests/golden/tiny-gpt2 as GGUF, q, k and v joined, all in F32 but the last layer's attn_qkv and
+   ffn_down, which are Q8_0. No tokenizer. */
+void gguf_make_gpt2(struct buf *out);
 
 #endif

@@ -3,7 +3,8 @@
  * ranks into pods, and end with the right error when a peer dies, is silent, or does not know the
  * secret. Method: real processes. Each case binds one listener a rank, forks the ranks, and each
  * child runs a body that exits 0 or a step number; the parent checks every status. Expected sums
- * are computed in the body.
+ * are computed in the body. Device memory: that of the plugin of tests/cudasim, which the host
+ * cannot read, over the host version of NCCL and staged; and the processor's by the same calls.
  */
 #include "base/clock.h"
 #include "base/io.h"
@@ -20,16 +21,29 @@
 
 #define MAX_WORLD 6
 
+#ifdef __SANITIZE_THREAD__
+/* The simulated GPU opens its memory in the handler of the very access that needs it, and may
+ * allocate there. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+	return "report_signal_unsafe=0";
+}
+#endif
+
 struct world {
 	int size;
 	int replica[MAX_WORLD]; /* of each rank */
 	int64_t timeout_ms;
+	const char *kind; /* of the devices; NULL: none */
+	bool staged;
 	int listen[MAX_WORLD];
 	int ended[2]; /* a pipe whose writers are the ranks: end of file tells that they ended */
 	struct coll_peer peers[MAX_WORLD];
 };
 
 static struct wire_page page; /* of this process's rank */
+static struct dev *device;    /* the same */
 
 typedef int body_fn(struct coll *c, int rank, const struct world *w);
 
@@ -59,7 +73,9 @@ static int create(const struct world *w, int rank, const char *secret, struct co
 				 .secret = secret,
 				 .incarnation = 7,
 				 .timeout_ms = w->timeout_ms ? w->timeout_ms : 20000,
-				 .page = &page};
+				 .page = &page,
+				 .dev = device,
+				 .staged = w->staged};
 	return coll_create(&conf, c, e);
 }
 
@@ -70,12 +86,15 @@ static pid_t start(const struct world *w, int rank, body_fn *body)
 		return pid;
 	struct coll *c = NULL;
 	struct err e = {0};
-	if (create(w, rank, "5ec7e7", &c, &e)) {
+	bool gpu = w->kind && strcmp(w->kind, "cpu") != 0;
+	if ((w->kind && dev_open(w->kind, gpu ? rank : 0, 1, &device, &e)) ||
+	    create(w, rank, "5ec7e7", &c, &e)) {
 		fprintf(stderr, "rank %d: %s\n", rank, e.text);
 		_exit(99);
 	}
 	int status = body(c, rank, w);
 	coll_destroy(c);
+	dev_close(device);
 	_exit(status);
 }
 
@@ -306,6 +325,174 @@ START_TEST(test_coll_abort)
 }
 END_TEST
 
+/* -- device memory -- */
+
+static const struct world devices[] = {
+	{.size = 1, .replica = {0}, .kind = "cuda"},
+	{.size = 2, .replica = {0, 0}, .kind = "cuda"},
+	{.size = 3, .replica = {0, 0, 1}, .kind = "cuda"},
+	{.size = 2, .replica = {0, 0}, .kind = "cuda", .staged = true},
+	{.size = 3, .replica = {0, 1, 1}, .kind = "cuda", .staged = true},
+	{.size = 2, .replica = {0, 0}, .kind = "cpu"},
+	{.size = 3, .replica = {0, 1, 1}, .kind = "cpu"},
+};
+
+#define MOST 2200001 /* more than what is staged at once */
+
+/* [0, cut) and [cut, n) are reduced beside each other; what follows the join on the device sees
+ * both results. */
+static int check_device(struct coll *c, int rank, const struct world *w, float *x, float *copy,
+			float *host, int64_t n, int64_t cut)
+{
+	struct err e;
+	for (int64_t i = 0; i < n; i++)
+		host[i] = value_of(rank, i);
+	dev_upload(device, x, host, (size_t)n * sizeof *x);
+	if (coll_reduce_start(c, x + cut, n - cut, DTYPE_F32, COLL_SUM, &e) ||
+	    coll_reduce_start(c, x, cut, DTYPE_F32, COLL_SUM, &e))
+		return 1;
+	coll_reduce_join(c);
+	dev_copy(device, copy, x, (size_t)n * sizeof *x);
+	/* Nobody fails here: the device may wait by itself, and so show what the join orders. */
+	if (n % 2 && dev_sync(device, &e))
+		return 5;
+	if (coll_reduce_wait(c, &e) || dev_sync(device, &e))
+		return 2;
+	dev_download(device, host, copy, (size_t)n * sizeof *x);
+	for (int64_t i = 0; i < n; i++) {
+		double want = 0;
+		for (int r = 0; r < w->size; r++)
+			want += (double)value_of(r, i);
+		if (!(fabs((double)host[i] - want) <= 1e-5 * (fabs(want) + 1)))
+			return 3;
+	}
+	return same_everywhere(c, host, (size_t)n * sizeof *x, w) ? 0 : 4;
+}
+
+static int device_sums_body(struct coll *c, int rank, const struct world *w)
+{
+	static const int64_t sizes[][2] = {{1, 0},     {1, 1},      {5, 3},
+					   {1000, 64}, {70001, 33}, {MOST, MOST / 2 + 1}};
+	struct err e;
+	void *x = NULL, *copy = NULL;
+	mem_autofree float *host = mem_array(MOST, sizeof *host);
+	if (coll_alloc(c, MOST * sizeof(float), &x, &e) ||
+	    dev_alloc(device, MOST * sizeof(float), &copy, &e))
+		return 10;
+	dev_download(device, host, x, MOST * sizeof *host);
+	for (int64_t i = 0; i < MOST; i++)
+		if (host[i] != 0)
+			return 11;
+	for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+		int r = check_device(c, rank, w, x, copy, host, sizes[k][0], sizes[k][1]);
+		if (r)
+			return 20 + r;
+	}
+	bool nccl = !strcmp(w->kind, "cuda") && !w->staged;
+	if (strcmp(coll_transport(c), w->staged ? "staged" : nccl ? "nccl" : "host") != 0)
+		return 30;
+	if (coll_overlaps(c) != (nccl && w->size > 1))
+		return 31;
+	dev_free(device, copy);
+	return 0;
+}
+
+START_TEST(test_coll_device_sums)
+{
+	world_run(devices[_i], device_sums_body);
+}
+END_TEST
+
+static int reduce_some(struct coll *c, struct err *e)
+{
+	void *x = NULL;
+	if (coll_alloc(c, 4000, &x, e))
+		return 0; /* no failure of a reduction */
+	int r = coll_reduce_start(c, x, 1000, DTYPE_F32, COLL_SUM, e);
+	if (r)
+		return r;
+	coll_reduce_join(c);
+	return coll_reduce_wait(c, e);
+}
+
+static int device_death_body(struct coll *c, int rank, const struct world *w)
+{
+	struct err e = {0};
+	if (coll_barrier(c, &e))
+		return 1;
+	if (rank == w->size - 1) {
+		void *x;
+		if (coll_alloc(c, 4000, &x, &e)) /* which the others may need it for */
+			return 4;
+		_exit(0);
+	}
+	int64_t begin_ms = clock_ms();
+	if (reduce_some(c, &e) != -ERR_PEER)
+		return 2;
+	if (dev_sync(device, &e)) /* nothing on the device waits for the dead one */
+		return 5;
+	return clock_ms() - begin_ms < 5000 ? 0 : 3;
+}
+
+START_TEST(test_coll_device_death)
+{
+	if (devices[_i].size > 1)
+		world_run(devices[_i], device_death_body);
+}
+END_TEST
+
+static int device_silence_body(struct coll *c, int rank, const struct world *w)
+{
+	struct err e = {0};
+	if (rank == w->size - 1) {
+		void *x;
+		if (coll_alloc(c, 4000, &x, &e))
+			return 1;
+		stay_silent(w);
+		return 0;
+	}
+	if (reduce_some(c, &e) != -ERR_HANG)
+		return 2;
+	if (!atomic_load(&page.in_collective) || atomic_load(&page.operation) != COLL_ALLREDUCE)
+		return 3;
+	return dev_sync(device, &e) ? 5 : 0;
+}
+
+START_TEST(test_coll_device_silence)
+{
+	struct world w = {.size = 2, .replica = {0, _i}, .timeout_ms = 3000, .kind = "cuda"};
+	world_run(w, device_silence_body);
+}
+END_TEST
+
+static int device_abort_body(struct coll *c, int rank, const struct world *w)
+{
+	struct err e = {0};
+	pthread_t t;
+	if (rank == 1) {
+		void *x;
+		if (coll_alloc(c, 4000, &x, &e))
+			return 1;
+		stay_silent(w);
+		return 0;
+	}
+	if (pthread_create(&t, NULL, abort_soon, c))
+		return 1;
+	int64_t begin_ms = clock_ms();
+	int r = reduce_some(c, &e);
+	pthread_join(t, NULL);
+	if (dev_sync(device, &e))
+		return 5;
+	return r == -ERR_DRAINED && clock_ms() - begin_ms < 5000 ? 0 : 2;
+}
+
+START_TEST(test_coll_device_abort)
+{
+	struct world w = {.size = 2, .replica = {0, 0}, .kind = "cuda", .staged = _i};
+	world_run(w, device_abort_body);
+}
+END_TEST
+
 /* A rank with another secret, and a stranger that speaks garbage, cannot take a place in the world.
  */
 START_TEST(test_coll_secret)
@@ -388,6 +575,11 @@ int main(void)
 	tcase_add_loop_test(t, test_coll_death, 0, n);
 	tcase_add_loop_test(t, test_coll_silence, 0, 2);
 	tcase_add_loop_test(t, test_coll_abort, 0, 2);
+	n = sizeof devices / sizeof *devices;
+	tcase_add_loop_test(t, test_coll_device_sums, 0, n);
+	tcase_add_loop_test(t, test_coll_device_death, 0, n);
+	tcase_add_loop_test(t, test_coll_device_silence, 0, 2);
+	tcase_add_loop_test(t, test_coll_device_abort, 0, 2);
 	tcase_add_test(t, test_coll_secret);
 	tcase_add_test(t, test_coll_stranger);
 	tcase_add_test(t, test_coll_page);

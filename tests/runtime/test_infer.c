@@ -2,7 +2,8 @@
  * Goal: a serving rank gives the tokens the model gives, counts them rightly, stops where it must,
  * and survives bad requests. Method: the rank in a child process, this test as its agent. On the
  * tiny byte model greedy text is compared with model_extend called here; stop strings are cut out
- * of that text. Cancelling and chat need a model that takes its time: SmolLM2.
+ * of that text; the same on the simulated GPU (tests/cudasim), whose memory the host cannot read.
+ * Cancelling and chat need a model that takes its time: SmolLM2.
  */
 #include "runtime/infer.h"
 
@@ -21,6 +22,8 @@
 static char folder[64];
 static struct agent a;
 static struct err e;
+static const char *const resources[] = {"cpu", "nvidia.com/gpu"};
+static int resource; /* of the rank that serves */
 
 static void setup(void)
 {
@@ -59,11 +62,11 @@ static void serve(const char *path, int context)
 		 "{\"apiVersion\":\"llmjob.dev/"
 		 "v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":\"j\","
 		 "\"namespace\":\"n\",\"uid\":\"u\",\"generation\":1},\"spec\":{\"precision\":"
-		 "\"FP32\","
+		 "\"FP32\",\"device\":{\"resource\":\"%s\"},"
 		 "\"storage\":[{\"name\":\"s\",\"scratch\":\"1Gi\",\"mountPath\":\"/tmp\"}],"
 		 "\"model\":{\"source\":\"%s\"},\"serve\":{\"modelName\":\"m\",\"contextLength\":%"
 		 "d}}}",
-		 path, context);
+		 resources[resource], path, context);
 	ck_assert_msg(!json_parse(text, strlen(text), &v, &e), "%s", e.text);
 	ck_assert_msg(!jobspec_decode(v, arena, &s, &e), "%s", e.text);
 	agent_spawn(&a, body);
@@ -182,6 +185,7 @@ START_TEST(greedy_text_is_the_models)
 	struct answer o, again;
 	char want[TOKENS];
 
+	resource = _i;
 	serve_bytes();
 	o = ask(1, GREEDY);
 	again = ask(2, GREEDY); /* now from the cache */
@@ -214,6 +218,7 @@ START_TEST(stop_strings_end_and_are_not_sent)
 	char rest[256];
 	int from;
 
+	resource = _i;
 	serve_bytes();
 	o = ask(1, DRAWN);
 	ck_assert_uint_eq(o.len, 40);
@@ -251,6 +256,7 @@ START_TEST(bad_requests_end_alone)
 	char want[TOKENS];
 	struct answer o;
 
+	resource = _i;
 	serve_bytes();
 	o = ask(1, "\"prompt\":\"\"");
 	ck_assert_str_eq(o.reason, "error");
@@ -311,10 +317,10 @@ int main(void)
 
 	tcase_set_timeout(c, 120);
 	tcase_add_checked_fixture(c, setup, teardown);
-	tcase_add_test(c, greedy_text_is_the_models);
-	tcase_add_test(c, stop_strings_end_and_are_not_sent);
+	tcase_add_loop_test(c, greedy_text_is_the_models, 0, 2);
+	tcase_add_loop_test(c, stop_strings_end_and_are_not_sent, 0, 2);
 	tcase_add_test(c, seeds_repeat);
-	tcase_add_test(c, bad_requests_end_alone);
+	tcase_add_loop_test(c, bad_requests_end_alone, 0, 2);
 	tcase_add_test(c, smollm2_answers_and_is_cancelled);
 	suite_add_tcase(s, c);
 	srunner_run_all(r, CK_NORMAL);

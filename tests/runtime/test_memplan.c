@@ -16,8 +16,8 @@ START_TEST(models_fit_their_plan)
 	struct dev *d;
 
 	ck_assert(!dev_open("cpu", 0, 1, &d, &e));
-	for (int i = 0; i < 64; i++) {
-		struct model_conf c = {.config = tiny_config(i & 1),
+	for (int i = 0; i < 128; i++) {
+		struct model_conf c = {.config = i & 64 ? tiny_gpt2() : tiny_config(i & 1),
 				       .t = i & 2 ? DTYPE_BF16 : DTYPE_F32,
 				       .train = i & 4,
 				       .lora_rank = i & 8 ? 3 : 0,
@@ -77,6 +77,34 @@ START_TEST(figures_of_smollm2)
 }
 END_TEST
 
+/* GPT-2 124M as it is trained on one large device: 64 sequences of 1,024 tokens in BF16. */
+START_TEST(figures_of_gpt2)
+{
+	struct model_conf c = {.config = tiny_gpt2(),
+			       .t = DTYPE_BF16,
+			       .train = true,
+			       .micro_sequences = 64,
+			       .sequence_length = 1024};
+	int64_t n = 65536, kept = 2 * 768 + 3 * 768 + 768 + 2 * 3072;
+	struct memplan p;
+
+	c.config.vocab = 50257;
+	c.config.dim = 768;
+	c.config.layers = c.config.heads = c.config.kv_heads = 12;
+	c.config.head_dim = 64;
+	c.config.ffn_dim = 3072;
+	c.config.context = 1024;
+	ck_assert_msg(!memplan_model(&c, NULL, &p, &e), "%s", e.text);
+	ck_assert_int_ge(p.master, 124439808LL * 4);
+	ck_assert_int_lt(p.master, 124439808LL * 4 + 65536);
+	/* and of every row in F32: two numbers of two norms, a log-sum-exp of 12 heads */
+	ck_assert_int_gt(p.saved, n * 12 * (kept * 2 + 16 * 4));
+	ck_assert_int_lt(p.saved, n * (12 * (kept * 2 + 16 * 4) + 768 * 2 + 2 * 4) + 65536);
+	printf("GPT-2 124M, 64 x 1024 in BF16: %lld MiB\n", (long long)(p.total >> 20));
+	ck_assert_int_lt(p.total, 24LL << 30);
+}
+END_TEST
+
 START_TEST(absurd_sizes_saturate)
 {
 	struct model_conf c = {.config = tiny_config(true), .train = true};
@@ -95,4 +123,5 @@ START_TEST(absurd_sizes_saturate)
 }
 END_TEST
 
-UNIT_MAIN("memplan", models_fit_their_plan, figures_of_smollm2, absurd_sizes_saturate)
+UNIT_MAIN("memplan", models_fit_their_plan, figures_of_smollm2, figures_of_gpt2,
+	  absurd_sizes_saturate)

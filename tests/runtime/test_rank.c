@@ -6,6 +6,7 @@
 #include "runtime/rank.h"
 
 #include "base/exitcode.h"
+#include "base/names.h"
 #include "runtime/sched.h"
 #include "tests/runtime/agent.h"
 #include "tests/runtime/bytes.h"
@@ -29,6 +30,8 @@ static void teardown(void)
 	golden_remove(folder);
 }
 
+static const char *resource = "cpu";
+
 static void spec_of(struct jobspec *s, enum task task)
 {
 	static char text[2048];
@@ -40,10 +43,11 @@ static void spec_of(struct jobspec *s, enum task task)
 	snprintf(text, sizeof(text),
 		 "{\"apiVersion\":\"llmjob.dev/"
 		 "v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":\"j\","
-		 "\"namespace\":\"n\",\"uid\":\"u\",\"generation\":1},\"spec\":{\"storage\":[{"
+		 "\"namespace\":\"n\",\"uid\":\"u\",\"generation\":1},\"spec\":{"
+		 "\"device\":{\"resource\":\"%s\"},\"storage\":[{"
 		 "\"name\":\"s\",\"scratch\":\"1Gi\","
 		 "\"mountPath\":\"/tmp\"}],\"model\":{\"source\":\"%s/model\"},%s}}",
-		 folder,
+		 resource, folder,
 		 task == TASK_SERVE
 			 ? "\"serve\":{\"modelName\":\"m\"}"
 			 : "\"checkpoint\":{\"path\":\"/tmp/x\"},\"train\":{\"data\":{\"train\":\"/"
@@ -197,6 +201,69 @@ START_TEST(bad_openings_are_refused)
 }
 END_TEST
 
+START_TEST(devices_by_resource)
+{
+	static const struct {
+		const char *resource;
+		int local;
+		const char *kind;
+		int index;
+	} rows[] = {{"cpu", 0, "cpu", 0},
+		    {"cpu", 3, "cpu", 0},
+		    {"nvidia.com/gpu", 0, "cuda", 0},
+		    {"nvidia.com/gpu", 7, "cuda", 7},
+		    {"nvidia.com/mig-1g.10gb", 2, "cuda", 2}};
+	static const char *const others[] = {"amd.com/gpu", "nvidia.com/gpux", "nvidia.com/", "",
+					     "gpu"};
+	const char *kind;
+	struct err e = {0};
+	int index;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		ck_assert(!rank_device(rows[i].resource, rows[i].local, &kind, &index, &e));
+		ck_assert_str_eq(kind, rows[i].kind);
+		ck_assert_int_eq(index, rows[i].index);
+	}
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
+		ck_assert_int_eq(rank_device(others[i], 0, &kind, &index, &e), -ERR_USER);
+		ck_assert_ptr_nonnull(strstr(e.text, "spec.device.resource"));
+		ck_assert_ptr_nonnull(strstr(e.text, others[i]));
+	}
+}
+END_TEST
+
+static void device_refused(const char *name, const char *class, const char *word)
+{
+	struct jobspec s;
+	struct json *v;
+
+	resource = name;
+	spec_of(&s, TASK_TRAIN);
+	agent_spawn(&a, body_flags);
+	agent_start(&a, &s, folder);
+	v = agent_expect(&a, WIRE_FAILED);
+	ck_assert_str_eq(json_str(v, "class", ""), class);
+	ck_assert_msg(strstr(json_str(v, "message", ""), word) != NULL, "%s",
+		      json_str(v, "message", ""));
+	ck_assert_ptr_null(strchr(json_str(v, "message", ""), '\n'));
+	json_destroy(v);
+	ck_assert_int_eq(agent_end(&a), exit_class_of(err_code_parse(class)));
+	resource = "cpu";
+}
+
+/* Never silently on the processor. */
+START_TEST(a_missing_device_is_told)
+{
+	device_refused("amd.com/gpu", "user", "amd.com/gpu");
+	setenv("LLMJOB_CUDASIM_DEVICES", "0", 1);
+	device_refused("nvidia.com/gpu", "device", "GPU");
+	setenv("LLMJOB_CUDASIM_DRIVER", "0", 1);
+	device_refused("nvidia.com/gpu", "device", "driver");
+	setenv(NAME_ENV_COLL, "magic", 1);
+	device_refused("cpu", "user", NAME_ENV_COLL);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("rank");
@@ -210,6 +277,8 @@ int main(void)
 	tcase_add_test(c, agent_gone_ends_a_stuck_rank);
 	tcase_add_test(c, requests_reach_the_queue);
 	tcase_add_test(c, bad_openings_are_refused);
+	tcase_add_test(c, devices_by_resource);
+	tcase_add_test(c, a_missing_device_is_told);
 	suite_add_tcase(s, c);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);

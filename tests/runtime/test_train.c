@@ -7,254 +7,26 @@
  */
 #include "runtime/train.h"
 
-#include "base/clock.h"
-#include "base/exitcode.h"
 #include "base/io.h"
 #include "runtime/ckpt.h"
 #include "runtime/data.h"
 #include "runtime/safetensors.h"
 #include "runtime/weights.h"
-#include "tests/runtime/bytes.h"
 #include "tests/runtime/golden.h"
+#include "tests/runtime/training.h"
 #include "tests/unit.h"
 
 #include <math.h>
-#include <pthread.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#define STEPS 50
-#define BATCH 8
-#define T     16
-#define WORLD 4
+#define STEPS TRAINING_STEPS
+#define BATCH TRAINING_BATCH
 
 static struct err e;
-static char folder[64]; /* model/, corpus, and a checkpoint folder a run */
-
-/* -- what the ranks train: a model folder and a corpus -- */
-
-static void write_corpus(const char *path)
-{
-	buf_auto struct buf b;
-	uint32_t x = 12345;
-
-	buf_init(&b, 1 << 20);
-	while (b.len < 9000) { /* words from a small vocabulary: there is something to learn */
-		x = x * 1664525u + 1013904223u;
-		buf_printf(&b, "%s ",
-			   (const char *[]){"the", "light", "was", "good", "and", "day", "night",
-					    "waters"}[x >> 29]);
-	}
-	golden_write(path, b.data, b.len);
-}
-
-static const char *in_folder(const char *name)
-{
-	static char path[8][256];
-	static int next;
-	char *p = path[next++ % 8];
-
-	snprintf(p, 256, "%s/%s", folder, name);
-	return p;
-}
-
-static struct arena *strings; /* of the jobs of one test */
-
-static void setup(void)
-{
-	strings = arena_create(1 << 20);
-	ck_assert_ptr_nonnull(strings);
-	golden_folder(folder);
-	bytes_model(folder);
-	write_corpus(in_folder("corpus.txt"));
-}
-
-static void teardown(void)
-{
-	golden_remove(folder);
-	arena_destroy(strings);
-}
-
-static struct jobspec job(const char *run)
-{
-	struct jobspec s = {.task = TASK_TRAIN, .precision = PRECISION_FP32};
-
-	s.model.source = arena_strdup(strings, in_folder("model"));
-	s.model.init = INIT_PRETRAINED;
-	s.checkpoint.path = arena_strdup(strings, in_folder(run));
-	s.checkpoint.keep = 2;
-	s.train.data.train = arena_strdup(strings, in_folder("corpus.txt"));
-	s.train.data.format = FORMAT_TEXT;
-	s.train.sequence_length = T;
-	s.train.batch_sequences = BATCH;
-	s.train.steps = STEPS;
-	s.train.seed = 42;
-	s.train.optimizer.learning_rate = 2e-3;
-	s.train.optimizer.schedule = SCHEDULE_COSINE;
-	s.train.optimizer.warmup_steps = 5;
-	s.train.optimizer.weight_decay = 0.1;
-	s.train.optimizer.beta1 = 0.9;
-	s.train.optimizer.beta2 = 0.95;
-	s.train.optimizer.epsilon = 1e-8;
-	s.train.optimizer.clip_norm = 1;
-	s.train.evaluate_every_steps = 20;
-	s.train.output = arena_strdup(strings, in_folder("output"));
-	return s;
-}
-
-/* -- ranks -- */
-
-struct outcome {                /* of a whole world, from rank 0's frames */
-	double loss[STEPS + 1]; /* by step; 0 where no step was reported */
-	int first, last;        /* steps reported */
-	int evaluations, saves;
-	double first_validation, validation;
-	enum exit_class exit[WORLD];
-	char message[256];
-	bool drained, done;
-};
-
-struct world {
-	const struct jobspec *spec;
-	int size, incarnation;
-	int stop_after; /* the step after whose report rank 0 is asked to stop; 0: never */
-	int listen[WORLD];
-	struct coll_peer peers[WORLD];
-	struct rank *leader; /* in memory that this process shares with rank 0 */
-};
-
-static int rank_body(const struct world *w, int rank, int fd)
-{
-	struct rank mine, *r = rank ? &mine : w->leader;
-	struct coll_conf conf = {.rank = rank,
-				 .world = w->size,
-				 .peers = w->peers,
-				 .listen_fd = w->listen[rank],
-				 .secret = "00112233445566778899aabbccddeeff",
-				 .incarnation = w->incarnation,
-				 .timeout_ms = 20000};
-	struct err why = {0};
-	struct coll *c = NULL;
-	int rc;
-
-	*r = (struct rank){.spec = w->spec,
-			   .rank = rank,
-			   .world = w->size,
-			   .local_world = 1,
-			   .incarnation = w->incarnation,
-			   .budget_bytes = 1 << 30,
-			   .fd = rank ? -1 : fd};
-	pthread_mutex_init(&r->send_lock, NULL);
-	rc = dev_open("cpu", 0, 1, &r->dev, &why);
-	if (!rc)
-		rc = coll_create(&conf, &c, &why);
-	atomic_store(&r->coll, c);
-	if (!rc)
-		rc = train_run(r, &why);
-	if (rc && rc != -ERR_DRAINED)
-		rank_send_failed(r, &why);
-	coll_destroy(c);
-	dev_close(r->dev);
-	return (int)exit_class_of(rc ? why.code : ERR_NONE);
-}
-
-static void take_frame(const struct world *w, const struct wire_frame *f, struct outcome *o)
-{
-	json_auto struct json *v = NULL;
-	int step;
-
-	ck_assert_msg(!json_parse(f->data, f->len, &v, &e), "%s", e.text);
-	step = (int)json_int(v, "step", 0);
-	if (f->type == WIRE_STEP) {
-		ck_assert(step >= 1 && step <= STEPS && o->loss[step] == 0);
-		o->loss[step] = json_num(v, "loss", 0);
-		o->first = o->first ? o->first : step;
-		o->last = step;
-		if (step == w->stop_after)
-			atomic_store(&w->leader->stop, true);
-	}
-	if (f->type == WIRE_EVALUATED) {
-		o->validation = json_num(v, "loss", 0);
-		o->first_validation = o->evaluations++ ? o->first_validation : o->validation;
-	}
-	o->saves += f->type == WIRE_SAVED;
-	o->done |= f->type == WIRE_DONE;
-	o->drained |= f->type == WIRE_DONE && json_bool(v, "drained", false);
-	if (f->type == WIRE_FAILED)
-		snprintf(o->message, sizeof(o->message), "%s", json_str(v, "message", ""));
-}
-
-static void follow(const struct world *w, int fd, struct outcome *o)
-{
-	struct wire_reader reader;
-	struct wire_frame f;
-	int rc;
-
-	wire_reader_init(&reader);
-	while ((rc = wire_wait(&reader, fd, clock_ms() + 20000, &f, &e)) >= 0)
-		take_frame(w, &f, o);
-	ck_assert_msg(rc == -ERR_PEER, "%s", e.text); /* the ranks ended and closed it */
-	wire_reader_done(&reader);
-}
 
 static struct outcome run(const struct jobspec *spec, int size, int incarnation, int stop_after)
 {
-	struct world w = {
-		.spec = spec, .size = size, .incarnation = incarnation, .stop_after = stop_after};
-	struct outcome o = {0};
-	pid_t pid[WORLD];
-	int pair[2];
-
-	w.leader = mmap(NULL, sizeof(*w.leader), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			-1, 0);
-	ck_assert(w.leader != MAP_FAILED);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	for (int i = 0; i < size; i++) {
-		uint16_t port = 0;
-
-		w.listen[i] = io_listen("127.0.0.1", 0, &port, &e);
-		ck_assert_msg(w.listen[i] >= 0, "%s", e.text);
-		w.peers[i] = (struct coll_peer){.rank = i, .replica = i / 2, .port = port};
-		w.peers[i].local_rank = i % 2;
-		snprintf(w.peers[i].host, sizeof(w.peers[i].host), "127.0.0.1");
-	}
-	for (int i = 0; i < size; i++) {
-		pid[i] = fork();
-		ck_assert(pid[i] >= 0);
-		if (!pid[i]) {
-			close(pair[0]);
-			_exit(rank_body(&w, i, pair[1]));
-		}
-	}
-	close(pair[1]);
-	for (int i = 0; i < size; i++)
-		io_close(w.listen[i]);
-	follow(&w, pair[0], &o);
-	close(pair[0]);
-	for (int i = 0; i < size; i++) {
-		int status;
-
-		ck_assert_int_eq(waitpid(pid[i], &status, 0), pid[i]);
-		ck_assert_msg(WIFEXITED(status), "rank %d: signal %d", i, WTERMSIG(status));
-		o.exit[i] = WEXITSTATUS(status);
-	}
-	munmap(w.leader, sizeof(*w.leader));
-	return o;
-}
-
-static struct outcome run_whole(const struct jobspec *spec, int size)
-{
-	struct outcome o = run(spec, size, 1, 0);
-
-	for (int i = 0; i < size; i++)
-		ck_assert_msg(o.exit[i] == EXIT_CLASS_DONE, "rank %d: class %d, %s", i, o.exit[i],
-			      o.message);
-	ck_assert_int_eq(o.first, 1);
-	ck_assert_int_eq(o.last, STEPS);
-	ck_assert(o.done && !o.drained);
-	return o;
+	return training_run(&(struct training){
+		.spec = spec, .size = size, .incarnation = incarnation, .stop_after = stop_after});
 }
 
 /* -- what they consumed -- */
@@ -289,8 +61,8 @@ static void check_accounts(const char *name, const int *worlds, int incarnations
 
 	for (int i = 0; i < incarnations; i++)
 		for (int rank = 0; rank < worlds[i]; rank++) {
-			snprintf(path, sizeof(path), "%s/%s/samples/%d-%d.log", folder, name, i + 1,
-				 rank);
+			snprintf(path, sizeof(path), "%s/%s/samples/%d-%d.log", training_folder,
+				 name, i + 1, rank);
 			read_log(path, CORPUS_SAMPLES - held, seen);
 		}
 	for (int s = 1; s <= STEPS; s++)
@@ -309,9 +81,9 @@ START_TEST(losses_do_not_depend_on_the_world)
 
 	for (int i = 0; i < 3; i++) {
 		snprintf(name, sizeof(name), "w%d", worlds[i]);
-		struct jobspec s = job(name);
+		struct jobspec s = training_job(name);
 
-		o[i] = run_whole(&s, worlds[i]);
+		o[i] = training_run_whole(&s, worlds[i]);
 		check_accounts(name, &worlds[i], 1);
 		ck_assert_int_eq(o[i].evaluations, 4); /* before, at 20 and 40, after */
 		ck_assert_int_eq(o[i].saves, 1);
@@ -343,7 +115,7 @@ static void compare_files(const char *a, const char *b)
 /* Every parameter and both moments of two finished runs: equal to the bit. */
 static void compare_checkpoints(const char *a, const char *b)
 {
-	const char *path[2] = {in_folder(a), in_folder(b)};
+	const char *path[2] = {training_path(a), training_path(b)};
 	struct ckpt_reader *r[2];
 	struct ckpt_state st[2];
 	struct safetensors *names;
@@ -397,24 +169,25 @@ static struct outcome interrupted(const struct jobspec *s, int first, int second
 
 START_TEST(resume_is_bitwise_equal)
 {
-	struct jobspec straight = job("straight"), cut = job("cut");
-	struct outcome a = run_whole(&straight, 2), b;
+	struct jobspec straight = training_job("straight"), cut = training_job("cut");
+	struct outcome a = training_run_whole(&straight, 2), b;
 
-	ck_assert(!io_rename(in_folder("output/model.safetensors"), in_folder("straight.out"), &e));
+	ck_assert(!io_rename(training_path("output/model.safetensors"),
+			     training_path("straight.out"), &e));
 	b = interrupted(&cut, 2, 2);
 	for (int k = 1; k <= STEPS; k++)
 		ck_assert_msg(a.loss[k] == b.loss[k], "step %d: %.17g, resumed %.17g", k, a.loss[k],
 			      b.loss[k]);
 	compare_checkpoints("straight", "cut");
-	compare_files(in_folder("straight.out"), in_folder("output/model.safetensors"));
+	compare_files(training_path("straight.out"), training_path("output/model.safetensors"));
 	check_accounts("cut", (const int[]){2, 2}, 2);
 }
 END_TEST
 
 START_TEST(resume_with_another_world)
 {
-	struct jobspec straight = job("straight"), cut = job("cut");
-	struct outcome a = run_whole(&straight, 1), b = interrupted(&cut, 2, 3);
+	struct jobspec straight = training_job("straight"), cut = training_job("cut");
+	struct outcome a = training_run_whole(&straight, 1), b = interrupted(&cut, 2, 3);
 
 	for (int k = 1; k <= STEPS; k++)
 		ck_assert_msg(fabs(a.loss[k] / b.loss[k] - 1) < 1e-5, "step %d: %.9g, resumed %.9g",
@@ -426,10 +199,10 @@ END_TEST
 /* A run that is complete but for its export (or whose export is wanted again) only exports. */
 START_TEST(complete_is_complete)
 {
-	struct jobspec s = job("again");
+	struct jobspec s = training_job("again");
 	struct outcome o;
 
-	run_whole(&s, 1);
+	training_run_whole(&s, 1);
 	o = run(&s, 1, 2, 0);
 	ck_assert_int_eq(o.exit[0], EXIT_CLASS_DONE);
 	ck_assert(o.done && !o.first && !o.saves);
@@ -438,7 +211,7 @@ END_TEST
 
 START_TEST(lora_in_bf16_ends_in_a_folder)
 {
-	struct jobspec s = job("lora");
+	struct jobspec s = training_job("lora");
 	struct safetensors *f;
 	struct weights *w;
 	struct outcome o;
@@ -451,22 +224,22 @@ START_TEST(lora_in_bf16_ends_in_a_folder)
 	s.train.lora.targets[0] = "q_proj";
 	s.train.lora.targets[1] = "down_proj";
 	s.train.optimizer.learning_rate = 1e-2;
-	s.train.tensorboard = in_folder("board");
-	o = run_whole(&s, 2);
+	s.train.tensorboard = training_path("board");
+	o = training_run_whole(&s, 2);
 	ck_assert_double_lt(o.loss[STEPS], 0.9 * o.loss[1]);
 	ck_assert_msg(!weights_open(s.train.output, NULL, &w, &e), "%s", e.text);
 	ck_assert_ptr_nonnull(weights_find(w, "model.layers.1.mlp.down_proj.weight"));
 	ck_assert_ptr_null(weights_find(w, "lm_head.weight"));
 	weights_close(w);
-	ck_assert_msg(
-		!safetensors_open(in_folder("output/adapter/adapter_model.safetensors"), &f, &e),
-		"%s", e.text);
+	ck_assert_msg(!safetensors_open(training_path("output/adapter/adapter_model.safetensors"),
+					&f, &e),
+		      "%s", e.text);
 	ck_assert_int_eq(safetensors_count(f), 8);
 	ck_assert_ptr_nonnull(safetensors_find(
 		f, "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"));
 	safetensors_close(f);
-	ck_assert(io_exists(in_folder("output/adapter/adapter_config.json")));
-	ck_assert(io_exists(in_folder("board")));
+	ck_assert(io_exists(training_path("output/adapter/adapter_config.json")));
+	ck_assert(io_exists(training_path("board")));
 }
 END_TEST
 
@@ -480,29 +253,29 @@ static void refused(const struct jobspec *s, enum exit_class class, const char *
 
 START_TEST(what_is_refused)
 {
-	struct jobspec s = job("refused");
+	struct jobspec s = training_job("refused");
 
 	s.model.source = "/nowhere/model.gguf";
 	refused(&s, EXIT_CLASS_DATA, "/nowhere/model.gguf");
-	s = job("refused");
+	s = training_job("refused");
 	s.train.data.train = "/nowhere/corpus.txt";
 	refused(&s, EXIT_CLASS_DATA, "/nowhere/corpus.txt");
-	s = job("refused");
+	s = training_job("refused");
 	s.train.sequence_length = 256;
 	refused(&s, EXIT_CLASS_USER, "sequenceLength");
-	s = job("refused");
+	s = training_job("refused");
 	s.train.method = METHOD_LORA;
 	s.train.lora.rank = 4;
 	s.train.lora.alpha = 4;
 	s.train.lora.target_count = 1;
 	s.train.lora.targets[0] = "query";
 	refused(&s, EXIT_CLASS_USER, "query");
-	s = job("refused");
+	s = training_job("refused");
 	s.train.optimizer.learning_rate = 1e30;
 	s.train.optimizer.clip_norm = 0;
 	refused(&s, EXIT_CLASS_USER, "learningRate");
-	s = job("other");
-	run_whole(&s, 1);
+	s = training_job("other");
+	training_run_whole(&s, 1);
 	s.train.seed = 43;
 	refused(&s, EXIT_CLASS_USER, "another training");
 }
@@ -516,7 +289,7 @@ int main(void)
 	int failed;
 
 	tcase_set_timeout(c, 120);
-	tcase_add_checked_fixture(c, setup, teardown);
+	tcase_add_checked_fixture(c, training_setup, training_teardown);
 	tcase_add_test(c, losses_do_not_depend_on_the_world);
 	tcase_add_test(c, resume_is_bitwise_equal);
 	tcase_add_test(c, resume_with_another_world);

@@ -1,14 +1,15 @@
 /*
  * Goal: a model gives the same tensors whatever file holds it, and a broken one is refused with its
- * reason. Method: the tiny golden model as a Hugging Face folder, as GGUF (made here, rows
- * interleaved, one tensor in blocks), and as written by the house's own writer; files taken away,
- * cut, and renamed.
+ * reason. Method: the tiny golden models as Hugging Face folders, as GGUF (made here, rows
+ * interleaved, some tensors in blocks), and as written by the house's own writer, which must be
+ * what transformers had written; files taken away, cut, and renamed.
  */
 #include "runtime/weights.h"
 
 #include "base/io.h"
 #include "kernels/quant.h"
 #include "runtime/hash.h"
+#include "runtime/safetensors.h"
 #include "runtime/tok.h"
 #include "tests/runtime/gguf_make.h"
 #include "tests/runtime/golden.h"
@@ -287,6 +288,180 @@ START_TEST(a_written_folder_reads_back)
 }
 END_TEST
 
+/* -- GPT-2: q, k and v in one, matrices stored (in, out) -- */
+
+static const float *golden_tensor(const struct safetensors *s, const char *name)
+{
+	const struct safetensors_tensor *t = safetensors_find(s, name);
+	ck_assert_msg(t != NULL, "%s", name);
+	return (const float *)(const void *)t->data;
+}
+
+START_TEST(gpt2_is_split_and_transposed)
+{
+	struct weights *w = open_ok(GOLDEN "tiny-gpt2");
+	struct safetensors *s = NULL;
+	struct err e = {0};
+	ck_assert_int_eq(safetensors_open(GOLDEN "tiny-gpt2/model.safetensors", &s, &e), 0);
+	const float *attn = golden_tensor(s, "transformer.h.1.attn.c_attn.weight");
+	const float *bias = golden_tensor(s, "transformer.h.1.attn.c_attn.bias");
+	const float *down = golden_tensor(s, "transformer.h.0.mlp.c_proj.weight");
+	float part[3][32], vector[8];
+	uint16_t half[32];
+	ck_assert_int_eq(weights_read(w, "model.layers.1.self_attn.v_proj.weight", 32, 32, 5, 3,
+				      DTYPE_F32, part, &e),
+			 0);
+	for (int r = 0; r < 3; r++)
+		for (int c = 0; c < 32; c++)
+			ck_assert(part[r][c] == attn[c * 96 + 64 + 5 + r]);
+	ck_assert_int_eq(weights_read(w, "model.layers.1.self_attn.k_proj.bias", 32, 1, 24, 8,
+				      DTYPE_F32, vector, &e),
+			 0);
+	ck_assert_mem_eq(vector, bias + 32 + 24, sizeof vector);
+	int64_t n;
+	mem_autofree float *all = read_all(w, "model.layers.0.mlp.down_proj.weight", &n);
+	for (int64_t i = 0; i < n; i++)
+		ck_assert(all[i] == down[i % 128 * 32 + i / 128]);
+	ck_assert_int_eq(weights_read(w, "model.layers.1.self_attn.q_proj.weight", 32, 32, 31, 1,
+				      DTYPE_BF16, half, &e),
+			 0);
+	for (int c = 0; c < 32; c++)
+		ck_assert_uint_eq(half[c], f32_to_bf16(attn[c * 96 + 31]));
+	enum dtype type;
+	const void *raw;
+	ck_assert_int_eq(weights_raw(w, "model.layers.0.mlp.down_proj.weight", &type, &raw, &e), 0);
+	ck_assert_mem_eq(raw, all, (size_t)n * 4);
+	ck_assert_int_eq(weights_raw(w, "model.layers.1.self_attn.k_proj.bias", &type, &raw, &e),
+			 0);
+	ck_assert_mem_eq(raw, bias + 32, 32 * 4);
+	safetensors_close(s);
+	weights_close(w);
+}
+END_TEST
+
+/* The first published checkpoints have no "transformer." and carry their masks along. */
+START_TEST(old_gpt2_names_are_known)
+{
+	char path[128];
+	golden_folder(folder);
+	copy(GOLDEN "tiny-gpt2/config.json", "config.json");
+	copy(GOLDEN "tiny_gpt2_step.safetensors", "model.safetensors");
+	struct weights *w = open_ok(folder);
+	ck_assert_int_eq(weights_count(w), 36);
+	weights_close(w);
+	static const float mask[4] = {0};
+	struct safetensors_entry entry = {
+		.name = "h.0.attn.bias", .type = DTYPE_F32, .dims = 4, .shape = {1, 1, 2, 2}};
+	entry.bytes = sizeof mask;
+	buf_auto struct buf file;
+	struct err e = {0};
+	buf_init(&file, 1 << 16);
+	static const char *const none[] = {NULL};
+	ck_assert_int_eq(safetensors_header(&entry, 1, none, 0, &file, &e), 0);
+	buf_add(&file, mask, sizeof mask);
+	setup_path(path, "masks.safetensors");
+	golden_write(path, file.data, file.len);
+	setup_path(path, "model.safetensors.index.json");
+	write_text(path,
+		   "{\"weight_map\":{\"a\":\"model.safetensors\",\"b\":\"masks.safetensors\"}}");
+	weights_close(open_ok(folder));
+	golden_remove(folder);
+}
+END_TEST
+
+START_TEST(gpt2_in_gguf_gives_the_same_tensors)
+{
+	char path[128];
+	buf_auto struct buf file;
+	golden_folder(folder);
+	buf_init(&file, 1 << 24);
+	gguf_make_gpt2(&file);
+	setup_path(path, "gpt2.gguf");
+	golden_write(path, file.data, file.len);
+	struct weights *hf = open_ok(GOLDEN "tiny-gpt2"), *gguf = open_ok(path);
+	const struct model_config *c = weights_config(gguf);
+	ck_assert(c->norm == NORM_LAYER && c->activation == ACTIVATION_GELU && c->tied_embeddings);
+	ck_assert(c->positions == POSITIONS_LEARNED && c->qkv_bias && c->o_bias && c->ffn_bias);
+	ck_assert(c->kv_heads == 4 && c->head_dim == 8 && c->context == 48);
+	compare(hf, gguf, 0.002f); /* half a step of Q8_0 */
+	int64_t n;
+	mem_autofree float *q = read_all(hf, "model.layers.0.self_attn.k_proj.weight", &n);
+	mem_autofree float *p = read_all(gguf, "model.layers.0.self_attn.k_proj.weight", &n);
+	ck_assert_mem_eq(p, q, (size_t)n * 4);
+	/* the rows of v within joined blocks */
+	enum dtype type;
+	const void *raw;
+	struct err e = {0};
+	const char *v = "model.layers.1.self_attn.v_proj.weight";
+	mem_autofree float *want = read_all(gguf, v, &n), *got = mem_array((size_t)n, sizeof *got);
+	ck_assert_int_eq(weights_raw(gguf, v, &type, &raw, &e), 0);
+	ck_assert_int_eq(type, DTYPE_Q8_0);
+	quant_decode(type, raw, n, got);
+	ck_assert_mem_eq(got, want, (size_t)n * 4);
+	weights_close(hf);
+	weights_close(gguf);
+	golden_remove(folder);
+}
+END_TEST
+
+/* Written again, a model is tensor by tensor what transformers had written, names and all. */
+static void check_rewritten(const char *source, enum dtype store)
+{
+	char out[128], path[192];
+	struct err e = {0};
+	golden_folder(folder);
+	setup_path(out, "out");
+	struct weights *w = open_ok(source);
+	ck_assert_msg(write_folder(w, out, store, true, &e) == 0, "%s", e.text);
+	struct weights *back = open_ok(out);
+	compare(w, back, store == DTYPE_F32 ? 0 : 0.01f);
+	struct safetensors *a = NULL, *b = NULL;
+	snprintf(path, sizeof path, "%s/model.safetensors", source);
+	ck_assert_int_eq(safetensors_open(path, &a, &e), 0);
+	snprintf(path, sizeof path, "%s/model.safetensors", out);
+	ck_assert_int_eq(safetensors_open(path, &b, &e), 0);
+	ck_assert_int_eq(safetensors_count(a), safetensors_count(b));
+	for (int i = 0; i < safetensors_count(a); i++) {
+		const struct safetensors_tensor *t = safetensors_at(a, i);
+		const struct safetensors_tensor *u = safetensors_find(b, t->name);
+		ck_assert_msg(u != NULL && u->dims == t->dims && u->shape[0] == t->shape[0], "%s",
+			      t->name);
+		ck_assert_msg(u->bytes == dtype_bytes(store, t->bytes / 4), "%s", t->name);
+		if (store == DTYPE_F32)
+			ck_assert_msg(!memcmp(u->data, t->data, (size_t)t->bytes), "%s", t->name);
+	}
+	safetensors_close(a);
+	safetensors_close(b);
+	weights_close(back);
+	weights_close(w);
+	golden_remove(folder);
+}
+
+START_TEST(what_is_written_is_what_transformers_wrote)
+{
+	check_rewritten(GOLDEN "tiny-llama", DTYPE_F32);
+	check_rewritten(GOLDEN "tiny-gpt2", DTYPE_F32);
+	check_rewritten(GOLDEN "tiny-gpt2", DTYPE_BF16);
+	check_rewritten(GOLDEN "tiny-qwen2", DTYPE_F32);
+}
+END_TEST
+
+START_TEST(what_cannot_be_expressed_is_not_written)
+{
+	struct model_config c;
+	struct hf_writer *h = NULL;
+	struct err e = {0};
+	struct weights *w = open_ok(GOLDEN "tiny-gpt2");
+	golden_folder(folder);
+	c = *weights_config(w);
+	c.o_bias = false;
+	ck_assert_int_eq(hf_writer_create(folder, &c, NULL, &h, &e), -ERR_DATA);
+	ck_assert_ptr_null(h);
+	weights_close(w);
+	golden_remove(folder);
+}
+END_TEST
+
 static int open_folder(void *user)
 {
 	struct weights *w = NULL;
@@ -304,6 +479,24 @@ static int write_out(void *user)
 	return write_folder(user, out, DTYPE_F32, true, &e);
 }
 
+/* A transposed part of a tensor, there and back. */
+static int read_and_write_one(void *user)
+{
+	static const char name[] = "model.layers.0.self_attn.k_proj.weight";
+	struct hf_writer *h = NULL;
+	struct err e = {0};
+	float x[32 * 32];
+	char out[128];
+	setup_path(out, "one");
+	int rc = weights_read(user, name, 32, 32, 0, 32, DTYPE_F32, x, &e);
+	if (!rc)
+		rc = hf_writer_create(out, weights_config(user), NULL, &h, &e);
+	if (!rc)
+		rc = hf_writer_tensor(h, name, 2, (const int64_t[]){32, 32}, x, DTYPE_BF16, &e);
+	hf_writer_destroy(h);
+	return rc;
+}
+
 START_TEST(failed_calls_are_reported)
 {
 	char path[128];
@@ -311,8 +504,13 @@ START_TEST(failed_calls_are_reported)
 	make_gguf(path);
 	fault_each(FAULT_MEM, open_folder, path);
 	fault_each(FAULT_MEM, open_folder, (char *)GOLDEN "tiny-llama");
+	fault_each(FAULT_MEM, open_folder, (char *)GOLDEN "tiny-gpt2");
 	struct weights *w = open_ok(GOLDEN "tiny-llama");
 	fault_each(FAULT_IO, write_out, w);
+	weights_close(w);
+	w = open_ok(GOLDEN "tiny-gpt2");
+	fault_each(FAULT_IO, write_out, w);
+	fault_each(FAULT_MEM, read_and_write_one, w);
 	weights_close(w);
 	golden_remove(folder);
 }
@@ -320,4 +518,7 @@ END_TEST
 
 UNIT_MAIN("weights", both_formats_give_the_same_tensors, rows_and_types_are_as_asked,
 	  a_pinned_file_must_match, broken_models_are_refused_with_their_reason,
-	  broken_gguf_models_are_refused, a_written_folder_reads_back, failed_calls_are_reported)
+	  broken_gguf_models_are_refused, gpt2_is_split_and_transposed, old_gpt2_names_are_known,
+	  gpt2_in_gguf_gives_the_same_tensors, what_is_written_is_what_transformers_wrote,
+	  what_cannot_be_expressed_is_not_written, a_written_folder_reads_back,
+	  failed_calls_are_reported)

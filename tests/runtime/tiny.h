@@ -1,7 +1,7 @@
 /*
- * tiny: a small Llama with odd sizes and random weights, for tests that need any model at all. The
- * sizes are no multiples of a vector, heads are grouped 3 to 1, and weights are larger than a fresh
- * model's, so that no gradient is near zero.
+ * tiny: a small Llama and a small GPT-2 with odd sizes and random weights, for tests that need any
+ * model at all. The sizes are no multiples of a vector, the Llama's heads are grouped 3 to 1, and
+ * weights are larger than a fresh model's, so that no gradient is near zero.
  */
 #ifndef TESTS_RUNTIME_TINY_H
 #define TESTS_RUNTIME_TINY_H
@@ -34,14 +34,39 @@ static inline struct model_config tiny_config(bool tied)
 				     .pad_id = -1};
 }
 
+static inline struct model_config tiny_gpt2(void)
+{
+	return (struct model_config){.architecture = "gpt2",
+				     .vocab = 61,
+				     .dim = 21,
+				     .layers = 3,
+				     .heads = 3,
+				     .kv_heads = 3,
+				     .head_dim = 7,
+				     .ffn_dim = 37,
+				     .context = 17,
+				     .norm_eps = 1e-5f,
+				     .norm = NORM_LAYER,
+				     .activation = ACTIVATION_GELU,
+				     .positions = POSITIONS_LEARNED,
+				     .qkv_bias = true,
+				     .o_bias = true,
+				     .ffn_bias = true,
+				     .scaled_init = true,
+				     .tied_embeddings = true,
+				     .bos_id = -1,
+				     .eos_id = -1,
+				     .pad_id = -1};
+}
+
 static inline double tiny_random(uint64_t *state) /* (-1, 1) */
 {
 	*state = *state * 6364136223846793005u + 1442695040888963407u;
 	return (double)(int64_t)(*state >> 11) * 0x1p-52 - 1;
 }
 
-/* Replaces what model_init_random set: matrices +-0.3, norms 1 +- 0.3; of the trained parts only.
- */
+/* Replaces what model_init_random set: matrices and biases +-0.3, norms 1 +- 0.3; of the trained
+   parts only. */
 static inline void tiny_fill(struct dev *d, struct model *m, uint64_t seed)
 {
 	for (int i = 0; i < model_part_count(m); i++) {
@@ -49,8 +74,9 @@ static inline void tiny_fill(struct dev *d, struct model *m, uint64_t seed)
 		mem_autofree float *host = mem_array((size_t)p->count, sizeof(float));
 
 		ck_assert_ptr_nonnull(host);
+		bool weight = p->dims == 1 && !strstr(p->name, ".bias");
 		for (int64_t j = 0; j < p->count; j++)
-			host[j] = (float)((p->dims == 1 ? 1 : 0) + 0.3 * tiny_random(&seed));
+			host[j] = (float)((weight ? 1 : 0) + 0.3 * tiny_random(&seed));
 		dev_upload(d, model_master(m) + p->offset, host, (size_t)p->count * 4);
 	}
 	model_master_changed(m);

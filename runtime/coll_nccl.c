@@ -1,0 +1,107 @@
+/*
+ * coll_nccl: device memory reduced by the device's own communicators (kernels/driver.h). Their id
+ * is made by rank 0 and goes round by the host's transports, whose sockets stay open: a rank that
+ * died is seen there, often long before the network of the devices gives up. The host's one wait
+ * polls, so that a deadline, an abort and a closed socket end it like any other wait of coll; after
+ * that the communicator is aborted, or whoever waits for the device next would never come back.
+ *
+ * A communicator is the main thread's but for coll_nccl_abort.
+ */
+#include "base/clock.h"
+#include "kernels/driver.h"
+#include "runtime/coll_internal.h"
+
+#include <time.h>
+
+#define POLL_US 50 /* far below a step; the update that follows the reduction hides it */
+
+static const struct driver_comms *comms(const struct coll *c)
+{
+	return dev_comms(c->conf.dev);
+}
+
+bool coll_nccl_can(const struct coll *c)
+{
+	return comms(c) != NULL;
+}
+
+int coll_nccl_open(struct coll *c, struct err *e)
+{
+	uint8_t id[DRIVER_COMM_ID_BYTES] = {0};
+	struct driver_comm *comm = NULL;
+	int r = c->conf.rank == 0 ? comms(c)->unique_id(id, e) : 0;
+	if (!r)
+		r = coll_broadcast(c, id, sizeof id, 0, e);
+	if (!r)
+		r = comms(c)->create(c->conf.dev, id, c->conf.rank, c->conf.world,
+				     c->conf.timeout_ms, &comm, e);
+	if (!r)
+		atomic_store(&c->comm, comm);
+	return r;
+}
+
+void coll_nccl_close(struct coll *c)
+{
+	struct driver_comm *comm = atomic_exchange(&c->comm, NULL);
+	if (comm)
+		comms(c)->destroy(comm);
+}
+
+void coll_nccl_abort(struct coll *c)
+{
+	struct driver_comm *comm = atomic_load(&c->comm);
+	if (comm)
+		comms(c)->abort(comm);
+}
+
+int coll_nccl_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
+{
+	return comms(c)->alloc(atomic_load(&c->comm), bytes, out, e);
+}
+
+/* Something failed: a rank that is gone explains it better than what the network says. */
+static int give_up(struct coll *c, int r, struct err *e)
+{
+	struct err peer;
+	if (coll_check_wait(c, clock_ms(), -1, &peer) || coll_check_ring(c, &peer)) {
+		if (e)
+			*e = peer;
+		r = -(int)peer.code;
+	}
+	coll_nccl_abort(c);
+	return r;
+}
+
+int coll_nccl_start(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
+		    struct err *e)
+{
+	int r = comms(c)->allreduce(atomic_load(&c->comm), data, count, t,
+				    op == COLL_SUM ? DRIVER_SUM : DRIVER_MAX, e);
+	return r ? give_up(c, r, e) : 0;
+}
+
+void coll_nccl_join(struct coll *c)
+{
+	comms(c)->join(atomic_load(&c->comm));
+}
+
+int coll_nccl_wait(struct coll *c, struct err *e)
+{
+	const struct timespec pause = {.tv_nsec = POLL_US * 1000};
+	int64_t start_ms = clock_ms(), looked_ms = start_ms;
+	for (;;) {
+		int r = comms(c)->poll(atomic_load(&c->comm), e);
+		if (!r)
+			return 0;
+		int64_t now_ms = clock_ms();
+		if (r > 0 && now_ms - looked_ms >= COLL_SLICE_MS) {
+			looked_ms = now_ms;
+			r = coll_check_wait(c, start_ms, -1, e);
+			if (!r)
+				r = coll_check_ring(c, e);
+		}
+		if (r < 0)
+			return give_up(c, r, e);
+		nanosleep(&pause, NULL);
+	}
+}

@@ -1,0 +1,29 @@
+/*
+ * oracle: the loss of a model in double, by plain loops written from the formulas and from names
+ * alone: no kernel, no joined matrix, no index of runtime/parts is used. It serves where F32 is too
+ * coarse: differences of its losses give derivatives to ten digits.
+ */
+#ifndef TESTS_RUNTIME_ORACLE_H
+#define TESTS_RUNTIME_ORACLE_H
+
+#include "runtime/model.h"
+#include "runtime/parts.h"
+
+struct oracle {
+	struct model_config config;
+	struct parts base, lora; /* names and places of what follows */
+	double *w, *factors;     /* to be changed at will; factors NULL without LoRA */
+	double scale;            /* alpha / r */
+	int64_t b, t;            /* sequences and their length */
+	double *work;
+};
+
+/* The parameters that m has now, for batches of b sequences of t tokens. */
+void oracle_open(struct oracle *o, struct dev *d, struct model *m, const struct model_conf *c);
+void oracle_close(struct oracle *o);
+/* Where the trained part `name` stands. */
+double *oracle_part(struct oracle *o, const char *name);
+/* The sum of -log p over the targets that are not negative. */
+double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets);
+
+#endif

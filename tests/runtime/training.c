@@ -1,0 +1,269 @@
+/*
+ * training: see training.h. Each rank is a child that opens its device and its collective as the
+ * program does and runs train_run; rank 0's frames come over a socket. Rank 0's struct lies in
+ * shared memory, so that a test can ask it to stop.
+ */
+#include "tests/runtime/training.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "runtime/train.h"
+#include "tests/runtime/bytes.h"
+#include "tests/runtime/golden.h"
+
+#include <check.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define WAIT_MS 60000 /* for a step on the simulator, on a busy machine */
+
+char training_folder[64];
+static struct err e;
+
+/* -- what the ranks train: a model folder and a corpus -- */
+
+static void write_corpus(const char *path)
+{
+	buf_auto struct buf b;
+	uint32_t x = 12345;
+
+	buf_init(&b, 1 << 20);
+	while (b.len < 9000) { /* words from a small vocabulary: there is something to learn */
+		x = x * 1664525u + 1013904223u;
+		buf_printf(&b, "%s ",
+			   (const char *[]){"the", "light", "was", "good", "and", "day", "night",
+					    "waters"}[x >> 29]);
+	}
+	golden_write(path, b.data, b.len);
+}
+
+const char *training_path(const char *name)
+{
+	static char path[8][256];
+	static int next;
+	char *p = path[next++ % 8];
+
+	snprintf(p, 256, "%s/%s", training_folder, name);
+	return p;
+}
+
+static struct arena *strings; /* of the jobs of one test */
+
+void training_setup(void)
+{
+	strings = arena_create(1 << 20);
+	ck_assert_ptr_nonnull(strings);
+	golden_folder(training_folder);
+	bytes_model(training_folder);
+	write_corpus(training_path("corpus.txt"));
+}
+
+void training_teardown(void)
+{
+	golden_remove(training_folder);
+	arena_destroy(strings);
+}
+
+struct jobspec training_job(const char *run)
+{
+	struct jobspec s = {.task = TASK_TRAIN, .precision = PRECISION_FP32};
+
+	s.model.source = arena_strdup(strings, training_path("model"));
+	s.model.init = INIT_PRETRAINED;
+	s.checkpoint.path = arena_strdup(strings, training_path(run));
+	s.checkpoint.keep = 2;
+	s.train.data.train = arena_strdup(strings, training_path("corpus.txt"));
+	s.train.data.format = FORMAT_TEXT;
+	s.train.sequence_length = TRAINING_T;
+	s.train.batch_sequences = TRAINING_BATCH;
+	s.train.steps = TRAINING_STEPS;
+	s.train.seed = 42;
+	s.train.optimizer.learning_rate = 2e-3;
+	s.train.optimizer.schedule = SCHEDULE_COSINE;
+	s.train.optimizer.warmup_steps = 5;
+	s.train.optimizer.weight_decay = 0.1;
+	s.train.optimizer.beta1 = 0.9;
+	s.train.optimizer.beta2 = 0.95;
+	s.train.optimizer.epsilon = 1e-8;
+	s.train.optimizer.clip_norm = 1;
+	s.train.evaluate_every_steps = 20;
+	s.train.output = arena_strdup(strings, training_path("output"));
+	return s;
+}
+
+/* -- ranks -- */
+
+struct world {
+	struct training conf;
+	int listen[TRAINING_WORLD];
+	struct coll_peer peers[TRAINING_WORLD];
+	pid_t pid[TRAINING_WORLD];
+	int64_t killed_ms;
+	struct rank *leader; /* in memory that this process shares with rank 0 */
+};
+
+static int rank_body(const struct world *w, int rank, int fd)
+{
+	struct rank mine, *r = rank ? &mine : w->leader;
+	struct coll_conf conf = {.rank = rank,
+				 .world = w->conf.size,
+				 .peers = w->peers,
+				 .listen_fd = w->listen[rank],
+				 .secret = "00112233445566778899aabbccddeeff",
+				 .incarnation = w->conf.incarnation,
+				 .timeout_ms = 20000,
+				 .staged = w->conf.staged};
+	const char *kind = w->conf.kind ? w->conf.kind : "cpu";
+	int device = strcmp(kind, "cpu") ? w->peers[rank].local_rank : 0;
+	struct err why = {0};
+	struct coll *c = NULL;
+	int rc;
+
+	*r = (struct rank){.spec = w->conf.spec,
+			   .rank = rank,
+			   .world = w->conf.size,
+			   .local_world = 1,
+			   .incarnation = w->conf.incarnation,
+			   .budget_bytes = w->conf.budget_bytes ? w->conf.budget_bytes : 1 << 30,
+			   .fd = rank ? -1 : fd};
+	pthread_mutex_init(&r->send_lock, NULL);
+	rc = dev_open(kind, device, 1, &r->dev, &why);
+	conf.dev = r->dev;
+	if (!rc)
+		rc = coll_create(&conf, &c, &why);
+	atomic_store(&r->coll, c);
+	if (!rc)
+		rc = train_run(r, &why);
+	if (rc && rc != -ERR_DRAINED)
+		rank_send_failed(r, &why);
+	coll_destroy(c);
+	dev_close(r->dev);
+	return (int)exit_class_of(rc ? why.code : ERR_NONE);
+}
+
+static void take_frame(struct world *w, const struct wire_frame *f, struct outcome *o)
+{
+	json_auto struct json *v = NULL;
+	int step;
+
+	ck_assert_msg(!json_parse(f->data, f->len, &v, &e), "%s", e.text);
+	step = (int)json_int(v, "step", 0);
+	if (f->type == WIRE_STEP) {
+		ck_assert(step >= 1 && step <= TRAINING_STEPS && o->loss[step] == 0);
+		o->loss[step] = json_num(v, "loss", 0);
+		o->first = o->first ? o->first : step;
+		o->last = step;
+		if (step == w->conf.stop_after)
+			atomic_store(&w->leader->stop, true);
+		if (step == w->conf.kill_after) {
+			kill(w->pid[w->conf.size - 1], SIGKILL);
+			w->killed_ms = clock_ms();
+		}
+	}
+	if (f->type == WIRE_EVALUATED) {
+		o->validation = json_num(v, "loss", 0);
+		o->first_validation = o->evaluations++ ? o->first_validation : o->validation;
+	}
+	if (f->type == WIRE_LOADED)
+		o->memory_bytes = json_int(v, "memory_bytes", 0);
+	o->saves += f->type == WIRE_SAVED;
+	o->done |= f->type == WIRE_DONE;
+	o->drained |= f->type == WIRE_DONE && json_bool(v, "drained", false);
+	if (f->type == WIRE_FAILED)
+		snprintf(o->message, sizeof(o->message), "%s", json_str(v, "message", ""));
+}
+
+static void follow(struct world *w, int fd, struct outcome *o)
+{
+	struct wire_reader reader;
+	struct wire_frame f;
+	int rc;
+
+	wire_reader_init(&reader);
+	while ((rc = wire_wait(&reader, fd, clock_ms() + WAIT_MS, &f, &e)) >= 0)
+		take_frame(w, &f, o);
+	ck_assert_msg(rc == -ERR_PEER, "%s", e.text); /* the ranks ended and closed it */
+	wire_reader_done(&reader);
+}
+
+static void listen_all(struct world *w)
+{
+	int pod = w->conf.pod ? w->conf.pod : 2;
+
+	for (int i = 0; i < w->conf.size; i++) {
+		uint16_t port = 0;
+
+		w->listen[i] = io_listen("127.0.0.1", 0, &port, &e);
+		ck_assert_msg(w->listen[i] >= 0, "%s", e.text);
+		w->peers[i] = (struct coll_peer){.rank = i, .replica = i / pod, .port = port};
+		w->peers[i].local_rank = i % pod;
+		snprintf(w->peers[i].host, sizeof(w->peers[i].host), "127.0.0.1");
+	}
+}
+
+static void start_all(struct world *w, const int pair[2])
+{
+	for (int i = 0; i < w->conf.size; i++) {
+		w->pid[i] = fork();
+		ck_assert(w->pid[i] >= 0);
+		if (!w->pid[i]) {
+			close(pair[0]);
+			_exit(rank_body(w, i, pair[1]));
+		}
+	}
+	close(pair[1]);
+	for (int i = 0; i < w->conf.size; i++)
+		io_close(w->listen[i]);
+}
+
+static void collect(const struct world *w, struct outcome *o)
+{
+	for (int i = 0; i < w->conf.size; i++) {
+		bool killed = w->killed_ms && i == w->conf.size - 1;
+		int status;
+
+		ck_assert_int_eq(waitpid(w->pid[i], &status, 0), w->pid[i]);
+		ck_assert_msg(WIFEXITED(status) || killed, "rank %d: signal %d", i,
+			      WTERMSIG(status));
+		o->exit[i] = killed ? (enum exit_class) - 1 : (enum exit_class)WEXITSTATUS(status);
+	}
+	o->end_ms = w->killed_ms ? clock_ms() - w->killed_ms : 0;
+}
+
+struct outcome training_run(const struct training *t)
+{
+	struct world w = {.conf = *t};
+	struct outcome o = {0};
+	int pair[2];
+
+	w.leader = mmap(NULL, sizeof(*w.leader), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			-1, 0);
+	ck_assert(w.leader != MAP_FAILED);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	listen_all(&w);
+	start_all(&w, pair);
+	follow(&w, pair[0], &o);
+	close(pair[0]);
+	collect(&w, &o);
+	munmap(w.leader, sizeof(*w.leader));
+	return o;
+}
+
+struct outcome training_run_whole(const struct jobspec *spec, int size)
+{
+	struct outcome o =
+		training_run(&(struct training){.spec = spec, .size = size, .incarnation = 1});
+
+	for (int i = 0; i < size; i++)
+		ck_assert_msg(o.exit[i] == EXIT_CLASS_DONE, "rank %d: class %d, %s", i, o.exit[i],
+			      o.message);
+	ck_assert_int_eq(o.first, 1);
+	ck_assert_int_eq(o.last, spec->train.steps);
+	ck_assert(o.done && !o.drained);
+	return o;
+}

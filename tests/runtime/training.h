@@ -1,0 +1,53 @@
+/*
+ * training: whole trainings for tests: real ranks, one process each, on a tiny Llama with random
+ * weights and a byte tokenizer, and what rank 0 told. A job is changed by its test before it runs.
+ */
+#ifndef TESTS_RUNTIME_TRAINING_H
+#define TESTS_RUNTIME_TRAINING_H
+
+#include "base/exitcode.h"
+#include "base/jobspec.h"
+
+#include <stdbool.h>
+
+#define TRAINING_STEPS 50
+#define TRAINING_BATCH 8
+#define TRAINING_T     16
+#define TRAINING_WORLD 4
+
+/* A folder with model/ and corpus.txt; training_setup makes it, training_teardown removes it. */
+extern char training_folder[64];
+void training_setup(void);
+void training_teardown(void);
+/* A path in it, good until the eighth call after this one. */
+const char *training_path(const char *name);
+/* Fifty steps; checkpoints go to the folder `run`, the model to output/. */
+struct jobspec training_job(const char *run);
+
+struct outcome {                         /* of a whole world, from rank 0's frames */
+	double loss[TRAINING_STEPS + 1]; /* by step; 0 where no step was reported */
+	int first, last;                 /* steps reported */
+	int evaluations, saves;
+	double first_validation, validation;
+	enum exit_class exit[TRAINING_WORLD]; /* -1: it was killed */
+	char message[256];
+	bool drained, done;
+	int64_t memory_bytes; /* of rank 0's plan */
+	int64_t end_ms;       /* from the kill, if there was one, to the last rank's end */
+};
+
+struct training {
+	const struct jobspec *spec;
+	int size, incarnation;
+	int stop_after;   /* the step after whose report rank 0 is asked to stop; 0: never */
+	int kill_after;   /* the same, and the last rank is killed */
+	const char *kind; /* of the devices; NULL: cpu */
+	bool staged;
+	int pod;              /* ranks a pod; 0: two */
+	int64_t budget_bytes; /* 0: 1 GiB */
+};
+struct outcome training_run(const struct training *t);
+/* All ranks must end well, and all steps be there. */
+struct outcome training_run_whole(const struct jobspec *spec, int size);
+
+#endif
