@@ -110,7 +110,8 @@ k patch llmj kjv --subresource=status --type=merge -p "$status" >/dev/null || ba
 row=$(k get llmj kjv -o wide --no-headers | awk '{ $9 = "AGE"; print }')
 want="kjv Train 2/2 Training 12 3.0625 812 1 AGE dp2 10 Straggler"
 if [ "$row" = "$want" ]; then ok; else bad "columns: wanted '$want', got '$row'"; fi
-k get all -o name | grep -q llmjob.llmjob.dev/kjv && ok || bad "kubectl get all does not list llmjobs"
+all=$(k get all -o name) # a pipe into grep -q would end kubectl by SIGPIPE now and then
+if grep -qx llmjob.llmjob.dev/kjv <<<"$all"; then ok; else bad "kubectl get all does not list llmjobs: $all"; fi
 
 echo "$passed passed, $failed failed, 0 skipped"
 [ $failed -eq 0 ]
