@@ -32,6 +32,15 @@ const char *task_name(enum task t)
 	return task_names[t];
 }
 
+const char *device_kind(const char *resource)
+{
+	if (!strcmp(resource, "cpu"))
+		return "cpu";
+	if (!strcmp(resource, "nvidia.com/gpu") || !strncmp(resource, "nvidia.com/mig-", 15))
+		return "cuda";
+	return NULL;
+}
+
 /* ---- formats of strings, as the CRD's patterns ---- */
 
 /* Absolute, no empty part, and no part of dots alone, so that a path cannot climb out of its mount.

@@ -158,5 +158,8 @@ int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, st
 int jobspec_encode(const struct jobspec *spec, struct buf *out, struct err *e);
 
 const char *task_name(enum task t); /* "Train", "Serve", "Run" */
+/* What computes on spec.device.resource: "cpu", "cuda" (nvidia.com/gpu, nvidia.com/mig-*), or NULL:
+ * only spec.run can use it. */
+const char *device_kind(const char *resource);
 
 #endif

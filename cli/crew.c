@@ -36,10 +36,29 @@ static int find_port(uint16_t wanted, uint16_t *out, struct err *e)
 	return fd < 0 ? fd : 0;
 }
 
+/* A member's GPUs, one behind another's, out of those that the user lets us see; none when they do
+ * not suffice: CUDA then says so. */
+static const char *own_gpus(const struct crew *c, int replica, char *out, size_t size)
+{
+	const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+	int first = replica * c->conf.gpus, n = snprintf(out, size, "CUDA_VISIBLE_DEVICES=");
+	for (int i = 0; i < first + c->conf.gpus; i++) {
+		int len = visible ? (int)strcspn(visible, ",") : 0;
+		const char *comma = i > first ? "," : "";
+		if (i >= first && !visible)
+			n += snprintf(out + n, size - (size_t)n, "%s%d", comma, i);
+		else if (i >= first && len && (size_t)(n + len + 2) < size)
+			n += snprintf(out + n, size - (size_t)n, "%s%.*s", comma, len, visible);
+		if (visible)
+			visible += len + (visible[len] == ',');
+	}
+	return out;
+}
+
 static int start(struct crew *c, int replica, struct err *e)
 {
 	struct crew_member *m = &c->members[replica];
-	char log[512], run[512], job[512], listen[32], serve[32], number[16], pod[96];
+	char log[512], run[512], job[512], listen[32], serve[32], number[16], pod[96], gpus[4096];
 	uint8_t id[16];
 	int r = io_random(id, sizeof id, e);
 	if (!r && (!m->port || m->ended))
@@ -82,7 +101,8 @@ static int start(struct crew *c, int replica, struct err *e)
 		c->conf.rank_program,
 		NULL,
 	};
-	return spawn_start(argv, crew_log(c, replica, log, sizeof log), &m->child, e);
+	return spawn_start(argv, c->conf.gpus ? own_gpus(c, replica, gpus, sizeof gpus) : NULL,
+			   crew_log(c, replica, log, sizeof log), &m->child, e);
 }
 
 int crew_keep(struct crew *c, int count, struct err *e)

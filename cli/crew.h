@@ -21,6 +21,7 @@ struct crew_conf {
 	const char *folder;  /* of the run: job/ is the job folder; logs and run folders go here */
 	const char *job;     /* name */
 	uint16_t serve_port; /* of replica 0, if free; 0: any */
+	int gpus;            /* a member's own, of those that CUDA_VISIBLE_DEVICES shows; 0: all */
 };
 
 struct crew_member {

@@ -495,11 +495,14 @@ static int prepare(struct run *r, struct err *e)
 	if (code)
 		return code;
 	find_programs(r);
-	const struct crew_conf conf = {.agent = r->agent,
-				       .rank_program = r->rank,
-				       .folder = r->folder,
-				       .job = r->spec.name,
-				       .serve_port = (uint16_t)r->conf.port};
+	const char *kind = device_kind(r->spec.device.resource);
+	const struct crew_conf conf = {
+		.agent = r->agent,
+		.rank_program = r->rank,
+		.folder = r->folder,
+		.job = r->spec.name,
+		.serve_port = (uint16_t)r->conf.port,
+		.gpus = kind && !strcmp(kind, "cuda") ? r->spec.device.per_replica : 0};
 	crew_init(&r->crew, &conf);
 	terminal_init(&r->terminal, STDOUT_FILENO, r->conf.plain);
 	return 0;

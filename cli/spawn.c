@@ -6,6 +6,7 @@
 #include "cli/spawn.h"
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,12 +19,33 @@
 
 extern char **environ;
 
-static int start(const char *const *argv, int out, int err_out, struct child *c, struct err *e)
+/* environ with `set` in it; the list is the caller's to free. */
+static const char **environment(const char *set)
 {
+	size_t count = 0, kept = 0, name = strcspn(set, "=") + 1;
+	while (environ[count])
+		count++;
+	const char **list = mem_array(count + 2, sizeof *list);
+	for (size_t i = 0; list && i < count; i++)
+		if (strncmp(environ[i], set, name) != 0)
+			list[kept++] = environ[i];
+	if (list) {
+		list[kept++] = set;
+		list[kept] = NULL;
+	}
+	return list;
+}
+
+static int start(const char *const *argv, const char *set, int out, int err_out, struct child *c,
+		 struct err *e)
+{
+	mem_autofree const char **changed = set ? environment(set) : NULL;
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attributes;
 	sigset_t none, all;
 	pid_t pid;
+	if (set && !changed)
+		return err_set(e, ERR_MEMORY, "out of memory");
 	sigemptyset(&none);
 	sigfillset(&all);
 	posix_spawn_file_actions_init(&files);
@@ -36,7 +58,8 @@ static int start(const char *const *argv, int out, int err_out, struct child *c,
 	posix_spawnattr_setpgroup(&attributes, 0);
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setsigdefault(&attributes, &all);
-	int sys = posix_spawnp(&pid, argv[0], &files, &attributes, (char *const *)argv, environ);
+	int sys = posix_spawnp(&pid, argv[0], &files, &attributes, (char *const *)argv,
+			       changed ? (char *const *)changed : environ);
 	posix_spawnattr_destroy(&attributes);
 	posix_spawn_file_actions_destroy(&files);
 	if (sys)
@@ -52,10 +75,11 @@ static int start(const char *const *argv, int out, int err_out, struct child *c,
 	return 0;
 }
 
-int spawn_start(const char *const *argv, const char *log, struct child *out, struct err *e)
+int spawn_start(const char *const *argv, const char *set, const char *log, struct child *out,
+		struct err *e)
 {
 	int fd io_auto_fd = io_append(log, 0600, e);
-	return fd < 0 ? fd : start(argv, fd, fd, out, e);
+	return fd < 0 ? fd : start(argv, set, fd, fd, out, e);
 }
 
 bool spawn_ended(struct child *c, int *status)
@@ -158,7 +182,7 @@ int spawn_capture(const char *const *argv, int64_t timeout_ms, struct buf *out, 
 	int fds[2] = {out_pipe[0], said_pipe[0]};
 	struct buf *bufs[2] = {out, &said};
 	int64_t deadline = clock_ms() + timeout_ms;
-	r = start(argv, out_pipe[1], said_pipe[1], &c, e);
+	r = start(argv, NULL, out_pipe[1], said_pipe[1], &c, e);
 	io_close(out_pipe[1]);
 	io_close(said_pipe[1]);
 	if (!r && (read_both(fds, bufs, deadline) || !wait_end(&c, deadline, &status))) {

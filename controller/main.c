@@ -41,7 +41,8 @@
 #define GOODBYE_MS  3000
 
 struct flags {
-	const char *listen, *image, *kubeconfig, *namespace_, *lease_namespace, *lease_name;
+	const char *listen, *image, *image_cuda, *kubeconfig, *namespace_, *lease_namespace,
+		*lease_name;
 	const char *log_format, *log_level, *pod_access;
 	bool leader_elect;
 };
@@ -51,6 +52,8 @@ static const struct conf_item items[] = {
 	 "address of /healthz, /readyz and /metrics"},
 	{"image", CONF_STR, offsetof(struct flags, image), "LLMJOB_IMAGE", NULL,
 	 "image of jobs that name none: the controller's own"},
+	{"image-cuda", CONF_STR, offsetof(struct flags, image_cuda), "LLMJOB_IMAGE_CUDA", "",
+	 "image of those on NVIDIA GPUs, with the CUDA plugin; default: --image"},
 	{"kubeconfig", CONF_STR, offsetof(struct flags, kubeconfig), NULL, NULL,
 	 "kubeconfig file; default: $KUBECONFIG, else in-cluster, else ~/.kube/config"},
 	{"namespace", CONF_STR, offsetof(struct flags, namespace_), NULL, NULL,
@@ -191,6 +194,13 @@ static void settle(struct controller *c, const char *key, int64_t again_ms)
 	workq_done(c->queue, key, 0);
 }
 
+/* For a job that names none. */
+static const char *image_for(const struct flags *f, const struct jobspec *s)
+{
+	const char *kind = device_kind(s->device.resource);
+	return kind && !strcmp(kind, "cuda") && *f->image_cuda ? f->image_cuda : f->image;
+}
+
 static void pass(struct controller *c, const char *key)
 {
 	struct memory *m = cluster_memory(c->cluster, key);
@@ -209,7 +219,7 @@ static void pass(struct controller *c, const char *key)
 	struct plan *p = new_plan(&e);
 	int rc = p ? cluster_observe(c->cluster, key, p->arena, &o, &e) : -(int)e.code;
 	if (rc > 0) {
-		o.image = c->flags.image;
+		o.image = image_for(&c->flags, &o.job->spec);
 		o.gangs = c->informers[GANGS] != NULL;
 		rc = ask_coordinator(c, key, m, &o, &e);
 		if (!rc)

@@ -278,16 +278,10 @@ static void *read_frames(void *arg)
 
 int rank_device(const char *resource, int local_rank, const char **kind, int *index, struct err *e)
 {
-	if (!strcmp(resource, "cpu")) {
-		*kind = "cpu";
-		*index = 0;
+	*kind = device_kind(resource);
+	*index = *kind && strcmp(*kind, "cpu") != 0 ? local_rank : 0;
+	if (*kind)
 		return 0;
-	}
-	if (!strcmp(resource, "nvidia.com/gpu") || !strncmp(resource, "nvidia.com/mig-", 15)) {
-		*kind = "cuda";
-		*index = local_rank;
-		return 0;
-	}
 	return err_set(
 		e, ERR_USER,
 		"spec.device.resource: %s: only spec.run can use it; spec.train and spec.serve "

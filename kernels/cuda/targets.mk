@@ -54,8 +54,11 @@ $(O)/tests/kernels/fake/libnvidia-ml.so.1: tests/cuda/fake_nvml.c
 	$(Q)$(CC) -g -shared -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wl,-soname,libnvidia-ml.so.1 $< -o $@
 
 .PHONY: cuda cuda-toolchain cuda-kernels image-cuda
-cuda: $(CUDA_TEST) ## compile and link the CUDA plugin, and load it
-	@$(RUN) -g cuda $(CUDA_TEST)
+# Elsewhere than on x86_64 only with an installed toolkit.
+cuda_possible = $(or $(filter x86_64,$(ARCH)),$(shell kernels/cuda/toolchain.sh -n))
+cuda_tests = $(if $(cuda_possible),$(CUDA_TEST),tests/cuda/no_toolkit.sh)
+cuda: $(cuda_tests) ## compile and link the CUDA plugin, and load it
+	@$(RUN) -g cuda $(cuda_tests)
 cuda-toolchain: ## fetch the pinned CUDA compiler and libraries, unless a toolkit is installed
 	@kernels/cuda/toolchain.sh
 cuda-kernels: $(CUDA_KERNELS)

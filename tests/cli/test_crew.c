@@ -97,6 +97,35 @@ START_TEST(test_flags)
 }
 END_TEST
 
+/* Each member its own, of those that the user chose or of all; none when they do not suffice. */
+START_TEST(test_gpus)
+{
+	static const struct {
+		const char *visible;
+		int replica;
+		const char *expect;
+	} rows[] = {{NULL, 1, "2,3\n"},  {"5,GPU-8a,7,0", 1, "7,0\n"},
+		    {"5,6,7", 1, "7\n"}, {"5,6", 1, "\n"},
+		    {"", 0, "\n"},       {"4,9,2", 0, "4,9\n"}};
+	write_agent("echo $CUDA_VISIBLE_DEVICES; exec sleep 1000");
+	crew.conf.gpus = 2;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct err e = {.text = ""};
+		struct buf log buf_auto;
+		char path[128];
+		if (rows[i].visible)
+			setenv("CUDA_VISIBLE_DEVICES", rows[i].visible, 1);
+		else
+			unsetenv("CUDA_VISIBLE_DEVICES");
+		remove(crew_log(&crew, rows[i].replica, path, sizeof path));
+		ck_assert_msg(!crew_keep(&crew, 2, &e), "%s", e.text);
+		wait_log(rows[i].replica, &log);
+		ck_assert_str_eq(log.data, rows[i].expect);
+		crew_shrink(&crew, 0, 0);
+	}
+}
+END_TEST
+
 START_TEST(test_started_again)
 {
 	struct err e;
@@ -152,6 +181,7 @@ int main(void)
 	TCase *t = tcase_create("crew");
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_flags);
+	tcase_add_test(t, test_gpus);
 	tcase_add_test(t, test_started_again);
 	tcase_add_test(t, test_shrink);
 	tcase_add_test(t, test_bad);

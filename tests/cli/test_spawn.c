@@ -40,7 +40,7 @@ START_TEST(test_start_and_status)
 	struct child c;
 	struct buf b buf_auto;
 	const char *const argv[] = {"sh", "-c", "echo out; echo err >&2; exit 7", NULL};
-	ck_assert_msg(!spawn_start(argv, log_path, &c, &e), "%s", e.text);
+	ck_assert_msg(!spawn_start(argv, NULL, log_path, &c, &e), "%s", e.text);
 	ck_assert_int_eq(wait_for(&c), 7);
 	buf_init(&b, 1000);
 	ck_assert_int_eq(io_read_file(log_path, 1000, &b, &e), 0);
@@ -53,7 +53,7 @@ START_TEST(test_killed_status)
 	struct err e;
 	struct child c;
 	const char *const argv[] = {"sh", "-c", "kill -9 $$", NULL};
-	ck_assert_int_eq(spawn_start(argv, log_path, &c, &e), 0);
+	ck_assert_int_eq(spawn_start(argv, NULL, log_path, &c, &e), 0);
 	ck_assert_int_eq(wait_for(&c), 128 + 9);
 }
 END_TEST
@@ -68,7 +68,7 @@ START_TEST(test_clean_signals)
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	signal(SIGTERM, SIG_IGN);
 	const char *const argv[] = {"sh", "-c", "kill -TERM $$; exit 0", NULL};
-	ck_assert_int_eq(spawn_start(argv, log_path, &c, &e), 0);
+	ck_assert_int_eq(spawn_start(argv, NULL, log_path, &c, &e), 0);
 	ck_assert_int_eq(wait_for(&c), 128 + SIGTERM);
 }
 END_TEST
@@ -78,7 +78,7 @@ START_TEST(test_no_such_program)
 	struct err e = {.text = ""};
 	struct child c;
 	const char *const argv[] = {"/no/such/program", NULL};
-	ck_assert_int_eq(spawn_start(argv, log_path, &c, &e), -ERR_USER);
+	ck_assert_int_eq(spawn_start(argv, NULL, log_path, &c, &e), -ERR_USER);
 	ck_assert_ptr_nonnull(strstr(e.text, "/no/such/program"));
 }
 END_TEST
@@ -91,7 +91,7 @@ START_TEST(test_end_reaches_the_group)
 	struct buf b buf_auto;
 	buf_init(&b, 100);
 	const char *const argv[] = {"sh", "-c", "trap '' TERM; sleep 1000 & echo $!; wait", NULL};
-	ck_assert_int_eq(spawn_start(argv, log_path, &c, &e), 0);
+	ck_assert_int_eq(spawn_start(argv, NULL, log_path, &c, &e), 0);
 	pid_t group = c.pid;
 	int64_t until = clock_ms() + 10000;
 	do {

@@ -24,6 +24,19 @@ check "every other value renders" rendered --set watchNamespace=team,logFormat=j
 
 need_llmjob
 need_namespace
+on_gpu() { # resource: the image that a job on it gets
+	kn apply -f - >/dev/null <<-E
+		apiVersion: llmjob.dev/v1alpha1
+		kind: LLMJob
+		metadata: {name: gpu}
+		spec: {device: {resource: $1}, run: {command: [/bin/true]}}
+	E
+	kn wait --for=create pod/gpu-0 --timeout=30s >&2
+	kn get pod gpu-0 -o jsonpath='{.spec.containers[0].image}'
+	kn delete llmjob gpu --timeout=60s >&2
+}
+check "pods on NVIDIA GPUs get the CUDA image" equal "$(on_gpu nvidia.com/gpu)" "$image-cuda"
+check "and those on others the plain one" equal "$(on_gpu amd.com/gpu)" "$image"
 check "both controllers are Ready" \
 	k -n $system wait --for=jsonpath='{.status.readyReplicas}'=2 deploy/llmjob --timeout=60s
 check "one of them holds the lease" \
