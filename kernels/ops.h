@@ -51,15 +51,17 @@ struct op_quant_matmul {
 };
 
 /* out (n, c) = table[ids], or += when accumulate (a second table: learned positions); ids (n) I32
-   in [0, v) (checked by the caller) */
+   in [0, v) (checked by the caller). table_type is t; where t is F32, any type whose blocks divide
+   a row. */
 struct op_embed {
 	int64_t n, c, v;
 	const int32_t *ids;
-	const void *table; /* (v, c) t; forward */
-	void *out;         /* (n, c) t; forward */
-	const void *dout;  /* (n, c) t; backward */
-	float *dtable;     /* (v, c) F32 +=; backward */
-	bool accumulate;   /* forward */
+	const void *table; /* (v, c) of table_type; forward */
+	enum dtype table_type;
+	void *out;        /* (n, c) t; forward */
+	const void *dout; /* (n, c) t; backward */
+	float *dtable;    /* (v, c) F32 +=; backward */
+	bool accumulate;  /* forward */
 	enum dtype t;
 };
 
@@ -146,6 +148,20 @@ struct op_attention {
 	bool bidirectional;
 	const int32_t *length;
 	enum dtype t;
+};
+
+/* Keys and values k, v (n, g, d) F32 into a cache of attention_decode's layout: row i is token
+   position[i] of sequence i. n tokens of one sequence: sequence_stride, or pages_ld, is 0. No two
+   rows may have one place. */
+struct op_kv_store {
+	int64_t n, g, d;
+	const float *k, *v;
+	void *k_cache, *v_cache;
+	int64_t sequence_stride;
+	const int32_t *position; /* (n) I32 */
+	const int32_t *pages;    /* I32, or NULL */
+	int64_t pages_ld, page_tokens;
+	enum dtype kv_type; /* F32 or BF16 */
 };
 
 /* Decoding: q (n, h, d) F32, one new token each of n sequences; k_cache, v_cache of sequence i:
@@ -282,6 +298,7 @@ OPS_INLINE uint32_t op_random(uint64_t seed, uint64_t index)
 	X(rope, struct op_rope)                                                                    \
 	X(attention, struct op_attention)                                                          \
 	X(attention_back, struct op_attention)                                                     \
+	X(kv_store, struct op_kv_store)                                                            \
 	X(attention_decode, struct op_attention_decode)                                            \
 	X(swiglu, struct op_swiglu)                                                                \
 	X(swiglu_back, struct op_swiglu)                                                           \

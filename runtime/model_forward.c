@@ -336,6 +336,7 @@ static void embed(struct model *m, const struct batch *s)
 			     .v = c->vocab,
 			     .ids = m->ids,
 			     .table = m->embed,
+			     .table_type = m->act,
 			     .out = m->layers[0].x_in,
 			     .t = m->act};
 

@@ -267,6 +267,33 @@ static inline void attention_cached(const struct op_attention_decode *a, int64_t
 	}
 }
 
+ISA_INLINE void attention_put(enum dtype t, void *cache, int64_t at, int64_t n, const float *x)
+{
+	if (t == DTYPE_F32)
+		memcpy((float *)cache + at, x, (size_t)n * sizeof(float));
+	else
+		math_put(t, cache, at, n, x);
+}
+
+static void isa_kv_store(struct dev *d, const struct op_kv_store *a)
+{
+	const struct op_attention_decode cache = {.g = a->g,
+						  .d = a->d,
+						  .sequence_stride = a->sequence_stride,
+						  .pages = a->pages,
+						  .pages_ld = a->pages_ld,
+						  .page_tokens = a->page_tokens};
+	int64_t width = a->g * a->d;
+	(void)d;
+#pragma omp parallel for schedule(static) if (a->n * width > ISA_PARALLEL_BYTES)
+	for (int64_t i = 0; i < a->n; i++) {
+		int64_t at;
+		attention_cached(&cache, i, 0, a->position[i], 1, &at);
+		attention_put(a->kv_type, a->k_cache, at, width, a->k + i * width);
+		attention_put(a->kv_type, a->v_cache, at, width, a->v + i * width);
+	}
+}
+
 /* Head i of (n, h). */
 ISA_INLINE void attention_decode_head(enum dtype t, const struct op_attention_decode *a, int64_t i)
 {

@@ -60,6 +60,7 @@ void cpu_fail(struct dev *d, enum err_code code, const char *fmt, ...)
 	X(rope, struct op_rope)                                                                    \
 	X(attention, struct op_attention)                                                          \
 	X(attention_back, struct op_attention)                                                     \
+	X(kv_store, struct op_kv_store)                                                            \
 	X(attention_decode, struct op_attention_decode)                                            \
 	X(swiglu, struct op_swiglu)                                                                \
 	X(swiglu_back, struct op_swiglu)                                                           \

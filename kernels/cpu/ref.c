@@ -5,6 +5,7 @@
  * drawing of tokens stand in ref_attention.c, ref_matmul.c and ref_sample.c. Nothing here is tuned,
  * and the fast operations must not call it except through cpu/table.c.
  */
+#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/ref.h"
 
 #include <math.h>
@@ -12,13 +13,17 @@
 /* ---- embedding ---- */
 void op_ref_embed(struct dev *d, const struct op_embed *a)
 {
-	(void)d;
-	for (int64_t i = 0; i < a->n; i++)
-		for (int64_t j = 0; j < a->c; j++)
-			ref_store(
-				a->t, a->out, i * a->c + j,
-				ref_load(a->t, a->table, a->ids[i] * a->c + j) +
-					(a->accumulate ? ref_load(a->t, a->out, i * a->c + j) : 0));
+	int64_t row_bytes = dtype_bytes(a->table_type, a->c);
+	float *row = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->c * sizeof(*row));
+	for (int64_t i = 0; row && i < a->n; i++) {
+		quant_decode(a->table_type, (const char *)a->table + a->ids[i] * row_bytes, a->c,
+			     row);
+		for (int64_t j = 0; j < a->c; j++) {
+			int64_t at = i * a->c + j;
+			ref_store(a->t, a->out, at,
+				  row[j] + (a->accumulate ? ref_load(a->t, a->out, at) : 0));
+		}
+	}
 }
 
 void op_ref_embed_back(struct dev *d, const struct op_embed *a)

@@ -141,6 +141,24 @@ static int64_t ref_cached(const struct op_attention_decode *a, int64_t i, int64_
 	return (page * a->page_tokens + j % a->page_tokens) * a->g * a->d;
 }
 
+void op_ref_kv_store(struct dev *d, const struct op_kv_store *a)
+{
+	const struct op_attention_decode cache = {.g = a->g,
+						  .d = a->d,
+						  .sequence_stride = a->sequence_stride,
+						  .pages = a->pages,
+						  .pages_ld = a->pages_ld,
+						  .page_tokens = a->page_tokens};
+	int64_t width = a->g * a->d;
+	(void)d;
+	for (int64_t i = 0; i < a->n; i++)
+		for (int64_t c = 0; c < width; c++) {
+			int64_t at = ref_cached(&cache, i, a->position[i]) + c;
+			ref_store(a->kv_type, a->k_cache, at, a->k[i * width + c]);
+			ref_store(a->kv_type, a->v_cache, at, a->v[i * width + c]);
+		}
+}
+
 static void ref_decode_head(const struct op_attention_decode *a, int64_t i, int64_t h, double *p)
 {
 	const float *q = a->q + (i * a->h + h) * a->d;

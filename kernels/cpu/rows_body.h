@@ -28,10 +28,29 @@ static inline int64_t rows_of_chunk(int64_t n)
 	} while (0)
 
 /* ---- embedding ---- */
+#define ROWS_DECODED 256 /* weights at a time: whole blocks of every type */
+
+static void rows_embed_decoded(const struct op_embed *a, int64_t i)
+{
+	float part[ROWS_DECODED], *out = (float *)a->out + i * a->c;
+	const char *row = (const char *)a->table + a->ids[i] * dtype_bytes(a->table_type, a->c);
+	for (int64_t from = 0, n; from < a->c; from += n) {
+		n = a->c - from < ROWS_DECODED ? a->c - from : ROWS_DECODED;
+		quant_decode(a->table_type, row + dtype_bytes(a->table_type, from), n, part);
+#pragma omp simd
+		for (int64_t j = 0; j < n; j++)
+			out[from + j] = part[j] + (a->accumulate ? out[from + j] : 0);
+	}
+}
+
 ISA_INLINE void rows_embed(enum dtype t, const struct op_embed *a, int64_t i)
 {
 	int64_t to = i * a->c, from = a->ids[i] * a->c;
 	size_t size = t == DTYPE_F32 ? 4 : 2;
+	if (a->table_type != t) {
+		rows_embed_decoded(a, i);
+		return;
+	}
 	if (!a->accumulate) {
 		memcpy((char *)a->out + (size_t)to * size,
 		       (const char *)a->table + (size_t)from * size, (size_t)a->c * size);
@@ -46,7 +65,11 @@ ISA_LEAVES(rows_embed, struct op_embed)
 
 static void isa_embed(struct dev *d, const struct op_embed *a)
 {
-	(void)d;
+	if (a->table_type != a->t && a->t != DTYPE_F32) {
+		cpu_fail(d, ERR_BUG, "embed: a table of %s for rows of %s",
+			 dtype_name(a->table_type), dtype_name(a->t));
+		return;
+	}
 	ROWS_RUN(rows_embed, a, a->n, a->c);
 }
 

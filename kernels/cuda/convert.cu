@@ -59,20 +59,11 @@ template <class Q>
 __global__ void __launch_bounds__(CONVERT_THREADS)
 	convert_blocks_kernel(const uint8_t *x, int64_t words, bool packed, float *y)
 {
-	constexpr int each = Q::columns / 4;
 	int64_t i = (int64_t)blockIdx.x * CONVERT_THREADS + threadIdx.x;
 
 	if (i >= words)
 		return;
-	const uint8_t *block = x + i / each * Q::bytes;
-	int at = (int)(i % each), sub = at / 8, s = at % 8 / Q::words;
-	typename Q::template part<quant_far> part(block, sub, s);
-	float scale = Q::scale(block, sub, s), min = Q::min(block, sub);
-	pack<float, 4> v;
-	quant_numbers<Q::bias>(part.word(at % Q::words), v.e);
-#pragma unroll
-	for (int k = 0; k < 4; k++)
-		v.e[k] = scale * v.e[k] + min;
+	pack<float, 4> v = quant_four<Q>(x, i);
 	if (packed)
 		store_pack<float, 4>(y + 4 * i, v);
 	else

@@ -1,5 +1,6 @@
 /*
- * embed: rows of a table by index, and the gradient of the table.
+ * embed: rows of a table by index, decoded where it is stored in another type, and the gradient of
+ * the table.
  *
  * The gradient adds each row of dout to the table's row of its id. Ids repeat, some of them
  * thousands of times, and the sum must not depend on timing, so positions are first put in the
@@ -11,58 +12,134 @@
  * written by one warp a column.
  */
 #include "kernels/cuda/each.cuh"
+#include "kernels/cuda/quant.cuh"
 
-#define PLAN_THREADS 512
-#define PLAN_WARPS   (PLAN_THREADS / WARP)
-#define PLAN_IDS     512        /* as many ids a block as this, ... */
-#define PLAN_BLOCKS  128        /* ... until there are these blocks */
-#define PLAN_SHARED  (96 << 10) /* at most, of counters */
-#define PLAN_READS   8          /* ids that a thread reads at once */
-#define SUM_THREADS  256
-#define SUM_WARPS    (SUM_THREADS / WARP)
-#define SUM_CHUNK    64 /* entries of the list that a warp sums */
-#define SUM_ROWS     4  /* of them read at once, 512 bytes each where rows allow */
-#define JOIN_PARTS   8  /* of a run, read at once */
+#define BLOCK_THREADS 256
+#define PLAN_THREADS  512
+#define PLAN_WARPS    (PLAN_THREADS / WARP)
+#define PLAN_IDS      512        /* as many ids a block as this, ... */
+#define PLAN_BLOCKS   128        /* ... until there are these blocks */
+#define PLAN_SHARED   (96 << 10) /* at most, of counters */
+#define PLAN_READS    8          /* ids that a thread reads at once */
+#define SUM_THREADS   256
+#define SUM_WARPS     (SUM_THREADS / WARP)
+#define SUM_CHUNK     64 /* entries of the list that a warp sums */
+#define SUM_ROWS      4  /* of them read at once, 512 bytes each where rows allow */
+#define JOIN_PARTS    8  /* of a run, read at once */
 
 /* -- forward -- */
-template <class T> struct embed_op {
-	static constexpr int width = pack_width<T>;
+/* A table of T, or of GGUF blocks; out of O. */
+template <class T, class O> struct embed_op {
+	static constexpr int width = pack_width<T, O>;
 	const int32_t *ids;
 	const T *table;
-	T *out;
+	O *out;
 	int64_t c;
 	bool accumulate;
 
 	template <int W> struct regs {
-		pack<T, W> row, old;
+		pack<T, W> row;
+		pack<O, W> old;
 	};
 	template <int W> __device__ void read(regs<W> &r, int64_t i) const
 	{
 		int64_t row = divide(i, c);
 		r.row = load_pack<T, W>(table + ids[row] * c + i - row * c);
 		if (accumulate)
-			r.old = load_pack<T, W>(out + i);
+			r.old = load_pack<O, W>(out + i);
 	}
 	template <int W> __device__ void write(regs<W> &r, int64_t i) const
 	{
-		if (accumulate)
+		pack<O, W> v;
 #pragma unroll
-			for (int k = 0; k < W; k++)
-				r.row.e[k] =
-					from_float<T>(to_float(r.old.e[k]) + to_float(r.row.e[k]));
-		store_pack<T, W>(out + i, r.row);
+		for (int k = 0; k < W; k++) {
+			float x = to_float(r.row.e[k]);
+			v.e[k] = from_float<O>(accumulate ? to_float(r.old.e[k]) + x : x);
+		}
+		store_pack<O, W>(out + i, v);
 	}
 };
 
-template <class T> static void embed(struct dev *d, const struct op_embed *a)
+template <class T, class O> static void embed(struct dev *d, const struct op_embed *a)
 {
-	embed_op<T> op = {a->ids, (const T *)a->table, (T *)a->out, a->c, a->accumulate};
+	embed_op<T, O> op = {a->ids, (const T *)a->table, (O *)a->out, a->c, a->accumulate};
 	each(d, op, a->n * a->c, a->c % op.width == 0 && aligned16(a->table) && aligned16(a->out));
+}
+
+/* A thread decodes four weights. */
+template <class Q>
+__global__ void __launch_bounds__(BLOCK_THREADS)
+	embed_blocks_kernel(struct op_embed a, int64_t words, bool packed)
+{
+	const int64_t each = a.c / 4, row_bytes = a.c / Q::columns * Q::bytes;
+	const int64_t i = (int64_t)blockIdx.x * BLOCK_THREADS + threadIdx.x;
+	if (i >= words)
+		return;
+	const int64_t row = divide(i, each);
+	const uint8_t *from = (const uint8_t *)a.table + a.ids[row] * row_bytes;
+	float *out = (float *)a.out + 4 * i;
+	pack<float, 4> v = quant_four<Q>(from, i - row * each);
+#pragma unroll
+	for (int k = 0; a.accumulate && k < 4; k++)
+		v.e[k] += out[k];
+	if (packed)
+		store_pack<float, 4>(out, v);
+	else
+		for (int k = 0; k < 4; k++)
+			out[k] = v.e[k];
+}
+
+template <enum dtype t> static void embed_blocks(struct dev *d, const struct op_embed *a)
+{
+	int64_t words = a->n * a->c / 4;
+	if (a->c % quant<t>::columns)
+		cuda_refuse(d, "embed: rows of %lld weights of %s", (long long)a->c, dtype_name(t));
+	else if (words > 0)
+		launch(d, embed_blocks_kernel<quant<t>>, dim3(blocks_of(words, BLOCK_THREADS)),
+		       BLOCK_THREADS, 0, *a, words, aligned16(a->out));
+}
+
+static void embed_stored(struct dev *d, const struct op_embed *a)
+{
+	switch (a->table_type) {
+	case DTYPE_BF16:
+		embed<bf16, float>(d, a);
+		return;
+	case DTYPE_F16:
+		embed<f16, float>(d, a);
+		return;
+	case DTYPE_Q8_0:
+		embed_blocks<DTYPE_Q8_0>(d, a);
+		return;
+	case DTYPE_Q4_0:
+		embed_blocks<DTYPE_Q4_0>(d, a);
+		return;
+	case DTYPE_Q4_1:
+		embed_blocks<DTYPE_Q4_1>(d, a);
+		return;
+	case DTYPE_Q4_K:
+		embed_blocks<DTYPE_Q4_K>(d, a);
+		return;
+	case DTYPE_Q6_K:
+		embed_blocks<DTYPE_Q6_K>(d, a);
+		return;
+	case DTYPE_F32:
+	case DTYPE_I32:
+	case DTYPES:
+		break;
+	}
+	cuda_refuse(d, "embed: a table of %s", dtype_name(a->table_type));
 }
 
 extern "C" void op_cuda_embed(struct dev *d, const struct op_embed *a)
 {
-	WITH_TYPE(a->t, T, embed<T>(d, a));
+	if (a->table_type == a->t)
+		WITH_TYPE(a->t, T, embed<T, T>(d, a));
+	else if (a->t == DTYPE_F32)
+		embed_stored(d, a);
+	else
+		cuda_refuse(d, "embed: a table of %s for rows of %s", dtype_name(a->table_type),
+			    dtype_name(a->t));
 }
 
 /* -- the list of positions in the order of ids -- */

@@ -174,4 +174,20 @@ template <int bias> __device__ static inline void quant_numbers(uint32_t word, f
 			 (float)(8388608 + bias);
 }
 
+/* Weights 4 i to 4 i + 3 behind x, the first byte of a block. */
+template <class Q> __device__ static inline pack<float, 4> quant_four(const uint8_t *x, int64_t i)
+{
+	constexpr int each = Q::columns / 4;
+	const uint8_t *block = x + i / each * Q::bytes;
+	int at = (int)(i % each), sub = at / 8, s = at % 8 / Q::words;
+	typename Q::template part<quant_far> part(block, sub, s);
+	float scale = Q::scale(block, sub, s), min = Q::min(block, sub);
+	pack<float, 4> v;
+	quant_numbers<Q::bias>(part.word(at % Q::words), v.e);
+#pragma unroll
+	for (int k = 0; k < 4; k++)
+		v.e[k] = scale * v.e[k] + min;
+	return v;
+}
+
 #endif

@@ -181,7 +181,8 @@ static void rows(struct bench *b, enum dtype t)
 	x.loss = b->small + VOCAB;
 	row("xent with gradient", t, BEST(b, xent, &x), 2 * bytes * VOCAB, "GB/s");
 
-	struct op_embed e = {.n = b->rows, .c = DIM, .v = VOCAB, .ids = b->ids, .t = t};
+	struct op_embed e = {
+		.n = b->rows, .c = DIM, .v = VOCAB, .ids = b->ids, .t = t, .table_type = t};
 	e.table = b->memory[0];
 	e.out = b->memory[1];
 	e.dout = b->memory[1];

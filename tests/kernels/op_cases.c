@@ -51,12 +51,13 @@ static void case_quant_matmul(struct parity_run *r, const int64_t *s)
 	parity_output(r, a.y, a.m * a.n, DTYPE_F32, 2e-5);
 }
 
-/* shape: n, c, v, 1: adds to out */
+/* shape: n, c, v, 1: adds to out, type of the table when out is F32, if not F32 */
 static void case_embed(struct parity_run *r, const int64_t *s)
 {
 	struct op_embed a = {.n = s[0], .c = s[1], .v = s[2], .t = r->t};
 	a.ids = parity_ids(r, a.n, (int32_t)a.v);
-	a.table = parity_input(r, a.v * a.c, r->t, 1);
+	a.table_type = r->t == DTYPE_F32 ? (enum dtype)s[4] : r->t;
+	a.table = parity_blocks(r, a.v * a.c, a.table_type);
 	a.accumulate = s[3];
 	a.out = s[3] ? parity_input(r, a.n * a.c, r->t, 1) : parity_space(r, a.n * a.c, r->t);
 	r->ops->embed(r->d, &a);
@@ -239,19 +240,55 @@ static void case_attention_back(struct parity_run *r, const int64_t *s)
 	parity_output(r, a.dv, rows * a.ldv, r->t, tolerance);
 }
 
-/* Gives sequences their pages, last page first; one more entry a sequence must not be read. */
+/* Pages of n sequences of `each` pages, last page first; one more entry a sequence must not be
+   read. */
+static int32_t *cache_pages(struct parity_run *r, int64_t n, int64_t each)
+{
+	int32_t *pages = parity_ids(r, n * (each + 1), 1);
+	for (int64_t i = 0; i < n; i++)
+		for (int64_t j = 0; j <= each; j++) {
+			int32_t page = j < each ? (int32_t)(n * (each - j) - 1 - i) : -1000000;
+			dev_upload(r->d, pages + i * (each + 1) + j, &page, sizeof(page));
+		}
+	return pages;
+}
+
 static int64_t decode_pages(struct parity_run *r, struct op_attention_decode *a, int64_t capacity)
 {
 	int64_t each = (capacity + a->page_tokens - 1) / a->page_tokens;
-	int32_t *pages = parity_ids(r, a->n * (each + 1), 1);
-	for (int64_t i = 0; i < a->n; i++)
-		for (int64_t j = 0; j <= each; j++) {
-			int32_t page = j < each ? (int32_t)(a->n * (each - j) - 1 - i) : -1000000;
-			dev_upload(r->d, pages + i * (each + 1) + j, &page, sizeof(page));
-		}
-	a->pages = pages;
+	a->pages = cache_pages(r, a->n, each);
 	a->pages_ld = each + 1;
 	return a->n * each * a->page_tokens * a->g * a->d;
+}
+
+/* shape: n, capacity, g, d, tokens a page or 0, 1: the tokens of one sequence, from the end. What
+   is not written stays. */
+static void case_kv_store(struct parity_run *r, const int64_t *s)
+{
+	struct op_kv_store a = {
+		.n = s[0], .g = s[2], .d = s[3], .page_tokens = s[4], .kv_type = r->t};
+	int64_t width = a.g * a.d, sequences = s[5] ? 1 : a.n, each = s[1];
+	if (s[4]) {
+		each = (s[1] + s[4] - 1) / s[4];
+		a.pages = cache_pages(r, sequences, each);
+		a.pages_ld = s[5] ? 0 : each + 1;
+		each *= s[4];
+	} else {
+		a.sequence_stride = s[5] ? 0 : s[1] * width;
+	}
+	int32_t *position = parity_ids(r, a.n, (int32_t)s[1]);
+	for (int64_t i = 0; s[5] && i < a.n; i++) {
+		int32_t at = (int32_t)(s[1] - 1 - i);
+		dev_upload(r->d, position + i, &at, sizeof(at));
+	}
+	a.position = position;
+	a.k = parity_input(r, a.n * width, DTYPE_F32, 2);
+	a.v = parity_input(r, a.n * width, DTYPE_F32, 2);
+	a.k_cache = parity_input(r, sequences * each * width, r->t, 1);
+	a.v_cache = parity_input(r, sequences * each * width, r->t, 1);
+	r->ops->kv_store(r->d, &a);
+	parity_output(r, a.k_cache, sequences * each * width, r->t, 1e-30);
+	parity_output(r, a.v_cache, sequences * each * width, r->t, 1e-30);
 }
 
 /* shape: n, capacity, h, g, d, tokens a page or 0 */
@@ -509,7 +546,19 @@ static const struct op_case case_table[] = {
 	       case_embed,
 	       true,
 	       false,
-	       {{1, 1, 1}, {7, 33, 5}, {7, 33, 5, 1}, {65, 100, 9, 1}, {300, 576, 1000}}},
+	       {{1, 1, 1},
+		{7, 33, 5},
+		{7, 33, 5, 1},
+		{65, 100, 9, 1},
+		{300, 576, 1000},
+		{1, 1, 1, 0, DTYPE_BF16},
+		{5, 40, 9, 1, DTYPE_BF16},
+		{3, 33, 7, 0, DTYPE_F16},
+		{9, 96, 5, 0, DTYPE_Q8_0},
+		{1, 32, 1, 0, DTYPE_Q4_0},
+		{17, 64, 33, 1, DTYPE_Q4_1},
+		{3, 512, 4, 0, DTYPE_Q4_K},
+		{2, 768, 3, 1, DTYPE_Q6_K}}},
 	[3] = {"embed_back",
 	       case_embed_back,
 	       true,
@@ -628,7 +677,19 @@ static const struct op_case case_table[] = {
 		true,
 		false,
 		{{1, 0}, {33, 0}, {4097, 6}, {5001, 32}, {777, 63}, {100003, 1}}},
-	[22] = {"sample",
+	[22] = {"kv_store",
+		case_kv_store,
+		true,
+		false,
+		{{1, 1, 1, 1},
+		 {1, 70, 3, 64},
+		 {3, 5, 3, 5},
+		 {4, 33, 2, 8},
+		 {33, 40, 1, 36, 0, 1},
+		 {5, 21, 3, 16, 8},
+		 {7, 20, 1, 7, 3, 1},
+		 {256, 300, 2, 12, 16, 1}}},
+	[23] = {"sample",
 		case_sample,
 		false,
 		false,

@@ -330,6 +330,7 @@ START_TEST(test_embed)
 {
 	struct op_embed a = {.n = 20, .c = 7, .v = 5, .t = DTYPE_F32};
 	a.ids = parity_ids(&run, a.n, (int32_t)a.v);
+	a.table_type = a.t;
 	a.table = parity_input(&run, a.v * a.c, DTYPE_F32, 1);
 	a.out = parity_space(&run, a.n * a.c, DTYPE_F32);
 	a.dout = parity_input(&run, a.n * a.c, DTYPE_F32, 1);
