@@ -172,6 +172,38 @@ void dev_copy(struct dev *d, void *dst, const void *src, size_t bytes)
 		d->driver->copy(d, dst, src, bytes);
 }
 
+/* ---- recordings ---- */
+static int dev_no_recordings(const struct dev *d, struct err *e)
+{
+	return err_set(e, ERR_BUG, "device kind %s records nothing", d->driver->kind);
+}
+
+bool dev_can_record(const struct dev *d)
+{
+	return d->driver->record_begin;
+}
+
+int dev_record_begin(struct dev *d, struct err *e)
+{
+	return dev_can_record(d) ? d->driver->record_begin(d, e) : dev_no_recordings(d, e);
+}
+
+int dev_record_end(struct dev *d, void **recording, struct err *e)
+{
+	return dev_can_record(d) ? d->driver->record_end(d, recording, e) : dev_no_recordings(d, e);
+}
+
+void dev_record_launch(struct dev *d, void *recording)
+{
+	d->driver->record_launch(d, recording);
+}
+
+void dev_record_free(struct dev *d, void *recording)
+{
+	if (recording)
+		d->driver->record_free(d, recording);
+}
+
 int dev_sync(struct dev *d, struct err *e)
 {
 	d->driver->wait(d);

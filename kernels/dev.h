@@ -86,4 +86,19 @@ void dev_zero(struct dev *d, void *dst, size_t bytes);
 void dev_copy(struct dev *d, void *dst, const void *src, size_t bytes);
 int dev_sync(struct dev *d, struct err *e); /* waits; returns and clears the first failure */
 
+/*
+ * Recordings: what is called between begin and end is kept instead of run; each launch runs it
+ * again, in order with other work, with the same arguments and whatever their memory then holds.
+ * It should have run once before (what is loaded or chosen at a first call may not be loaded
+ * there), and may be operations, dev_copy and dev_zero only: anything else makes end fail. A
+ * recording is freed before its device is closed and before the memory it uses is.
+ */
+/* Whether the kind can; the CPU kinds cannot, and the caller enqueues anew. */
+bool dev_can_record(const struct dev *d);
+int dev_record_begin(struct dev *d, struct err *e); /* ERR_BUG: the kind cannot */
+/* Always ends it. The first failure of what was called comes back from here. */
+int dev_record_end(struct dev *d, void **recording, struct err *e);
+void dev_record_launch(struct dev *d, void *recording);
+void dev_record_free(struct dev *d, void *recording); /* NULL: nothing */
+
 #endif

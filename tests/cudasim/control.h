@@ -49,6 +49,9 @@ struct cudasim_control {
 		void);             /* of the last kernel that failed: kernel, block, thread, why */
 	void (*forget)(void);      /* the failure, and work enqueued behind it */
 	int64_t (*launches)(void); /* kernels run */
+	int64_t (*calls)(void);    /* kernels that the host launched or recorded, one by one */
+	int64_t (*replays)(void);  /* recordings that it launched */
+	void (*refuse)(bool on);   /* recordings cannot be made from now on */
 	/* Enqueues the kernel of a fault on d; room: CUDASIM_FAULT_FLOATS floats of device memory,
 	   an allocation of its own; host: as much memory of the host. */
 	void (*fault)(struct dev *d, enum cudasim_fault f, float *room, float *host);

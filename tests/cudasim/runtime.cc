@@ -50,6 +50,8 @@ static std::vector<stream> streams;
 static stream null_stream = std::make_shared<cudasim_stream>();
 static cudaError_t sticky, last;
 static int device;
+static int64_t calls, replays; /* of kernels; of graphs */
+static bool refusing;          /* to instantiate graphs */
 
 #define LOCKED std::lock_guard<std::recursive_mutex> guard(sim_lock)
 
@@ -761,6 +763,8 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t s, enum cudaStreamCaptureStatus *
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long)
 {
 	LOCKED;
+	if (refusing)
+		return result(cudaErrorMemoryAllocation);
 	*out = new cudasim_graph_exec{std::make_shared<std::vector<work>>(g->nodes)};
 	return result(cudaSuccess);
 }
@@ -773,6 +777,7 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t)
 cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s)
 {
 	LOCKED;
+	replays++;
 	auto nodes = g->nodes;
 	auto next =
 		std::make_shared<size_t>(0); /* a node may not be ready, then it goes on there */
@@ -818,6 +823,7 @@ cudaError_t cudasim_enqueue(const struct cudasim_launch *given, cudaStream_t s)
 		return result(cudaErrorInvalidConfiguration);
 	if (l.shared > SIM_SHARED_MAX)
 		return result(cudaErrorInvalidValue);
+	calls++;
 	return result(enqueue(s, [=] {
 		cudaError_t status = sim_run(&h->l);
 		if (status)
@@ -850,10 +856,24 @@ static int64_t control_launches(void)
 {
 	return sim_launches;
 }
+static int64_t control_calls(void)
+{
+	return calls;
+}
+static int64_t control_replays(void)
+{
+	return replays;
+}
+static void control_refuse(bool on)
+{
+	LOCKED;
+	refusing = on;
+}
 const struct cudasim_control *llmjob_cudasim(void)
 {
-	static const struct cudasim_control c = {control_order, control_failure, control_forget,
-						 control_launches, cudasim_fault};
+	static const struct cudasim_control c = {control_order,    control_failure, control_forget,
+						 control_launches, control_calls,   control_replays,
+						 control_refuse,   cudasim_fault};
 	return &c;
 }
 __attribute__((constructor)) static void seed_from_environment(void)

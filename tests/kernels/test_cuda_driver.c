@@ -170,30 +170,31 @@ START_TEST(test_record)
 	for (int i = 0; i < COUNT; i++)
 		x[i] = (float)i;
 	dev_upload(d, dx, x, sizeof(x));
-	ck_assert_int_eq(d->driver->record_end(d, &recording, &e), -ERR_BUG);
-	ck_assert_int_eq(d->driver->record_begin(d, &e), 0);
-	ck_assert_int_eq(d->driver->record_begin(d, &e), -ERR_BUG);
+	ck_assert(dev_can_record(d));
+	ck_assert_int_eq(dev_record_end(d, &recording, &e), -ERR_BUG);
+	ck_assert_int_eq(dev_record_begin(d, &e), 0);
+	ck_assert_int_eq(dev_record_begin(d, &e), -ERR_BUG);
 	add(d, dx, dy, COUNT);
 	dev_copy(d, copy, dy, sizeof(y));
-	ck_assert_msg(!d->driver->record_end(d, &recording, &e), "%s", e.text);
+	ck_assert_msg(!dev_record_end(d, &recording, &e), "%s", e.text);
 	dev_download(d, y, copy, sizeof(y));
 	sync_ok(d);
 	ck_assert(zeros((const char *)y, sizeof(y))); /* recorded, not run */
 	for (int k = 0; k < TIMES; k++)
-		d->driver->record_launch(d, recording);
+		dev_record_launch(d, recording);
 	for (int i = 0; i < COUNT; i++)
 		x[i] = -1;
 	dev_upload(d, dx, x, sizeof(x)); /* behind the launches, and read by the next */
 	dev_download(d, y, copy, sizeof(y));
 	for (int i = 0; i < COUNT; i++)
 		ck_assert(y[i] == (float)(TIMES * i));
-	d->driver->record_launch(d, recording);
+	dev_record_launch(d, recording);
 	dev_download(d, y, copy, sizeof(y));
 	sync_ok(d);
 	for (int i = 0; i < COUNT; i++)
 		ck_assert(y[i] == (float)(TIMES * i - 1));
-	d->driver->record_free(d, recording);
-	d->driver->record_free(d, NULL);
+	dev_record_free(d, recording);
+	dev_record_free(d, NULL);
 	dev_free(d, dx);
 	dev_free(d, dy);
 	dev_free(d, copy);
@@ -211,7 +212,7 @@ START_TEST(test_record_refuses)
 	for (int which = 0; which < 5; which++) {
 		struct err e = {0};
 		void *recording = NULL, *q = NULL;
-		ck_assert_msg(!d->driver->record_begin(d, &e), "%s", e.text);
+		ck_assert_msg(!dev_record_begin(d, &e), "%s", e.text);
 		dev_zero(d, p, 8);
 		if (which == 0)
 			dev_upload(d, p, host, 8);
@@ -223,15 +224,15 @@ START_TEST(test_record_refuses)
 			dev_free(d, p);
 		else
 			ck_assert_int_eq(dev_alloc(d, 8, &q, &e), -ERR_BUG);
-		int r = d->driver->record_end(d, &recording, which == 4 ? NULL : &e);
+		int r = dev_record_end(d, &recording, which == 4 ? NULL : &e);
 		ck_assert_msg(strstr(e.text, says[which]), "%s", e.text);
 		ck_assert_int_eq(r, which == 4 ? 0 : -ERR_BUG);
 		if (which == 4) {
-			d->driver->record_free(d, recording);
+			dev_record_free(d, recording);
 		} else {
 			ck_assert_ptr_null(recording);
 			/* until it was reported, no other recording begins */
-			ck_assert_int_eq(d->driver->record_begin(d, NULL), -ERR_BUG);
+			ck_assert_int_eq(dev_record_begin(d, NULL), -ERR_BUG);
 			sync_fails(d, ERR_BUG, says[which]);
 		}
 	}
@@ -322,7 +323,7 @@ START_TEST(test_fault)
 	ck_assert(zeros(back, sizeof(back)));
 	sync_fails(d, ERR_DEVICE, "cuda:0 (");
 	ck_assert_int_eq(dev_alloc(d, 64, &p, &e), -ERR_DEVICE);
-	ck_assert_int_eq(d->driver->record_begin(d, &e), -ERR_DEVICE);
+	ck_assert_int_eq(dev_record_begin(d, &e), -ERR_DEVICE);
 	dev_close(d);
 	ck_assert_int_lt(clock_ms() - start_ms, FAILING_MS);
 }

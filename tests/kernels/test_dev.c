@@ -29,6 +29,11 @@ START_TEST(test_kinds)
 #define CHECK_OP(name, args) ck_assert_ptr_nonnull(dev_ops(d)->name);
 		LLMJOB_OPS(CHECK_OP)
 #undef CHECK_OP
+		ck_assert(!dev_can_record(d));
+		ck_assert_int_eq(dev_record_begin(d, &e), -ERR_BUG);
+		ck_assert_ptr_nonnull(strstr(e.text, "records nothing"));
+		ck_assert_int_eq(dev_record_end(d, NULL, NULL), -ERR_BUG);
+		dev_record_free(d, NULL);
 		dev_close(d);
 	}
 }
