@@ -31,7 +31,8 @@ struct infer {
 	struct sampler *sampler;
 	const struct model_config *config;
 	int64_t context, vocab;
-	float *logits;   /* (V), host */
+	bool host_draws; /* from logits; else the device, whose memory the host cannot read */
+	float *logits;   /* (V), host; NULL unless the host draws */
 	int32_t *cached; /* (context): the tokens whose keys stand in the cache */
 	int64_t cached_count;
 	struct buf text; /* scratch of one request */
@@ -193,36 +194,54 @@ static int read_request(struct infer *s, struct turn *t, struct err *e)
 
 /* -- tokens -- */
 
-/* Runs the tokens [from, count) of ids, which follow what the cache holds; the last one's logits to
- * `logits`, if not NULL. */
-static int extend(struct infer *s, const int32_t *ids, int64_t from, int64_t count, float *logits,
-		  struct err *e)
+/* Runs `count` tokens, which follow what the cache holds. */
+static int extend(struct infer *s, const int32_t *ids, int64_t count, struct err *e)
 {
-	int rc = model_extend(s->model, ids + from, count - from, from, false, logits, e);
+	int64_t past = s->cached_count;
+	int rc = model_extend(s->model, ids, count, past, false, NULL, e);
 
-	s->cached_count = rc ? 0 : count;
+	s->cached_count = rc ? 0 : past + count;
 	if (!rc)
-		memcpy(s->cached + from, ids + from, (size_t)(count - from) * sizeof(*ids));
+		memcpy(s->cached + past, ids, (size_t)count * sizeof(*ids));
 	return rc;
 }
 
+/* Runs one more token and draws the one that follows it. */
+static int next_token(struct infer *s, int32_t id, int32_t *next, struct err *e)
+{
+	int64_t past = s->cached_count;
+	int rc;
+
+	if (s->host_draws) {
+		rc = model_extend(s->model, &id, 1, past, false, s->logits, e);
+		if (!rc)
+			*next = sampler_next(s->sampler, s->logits);
+	} else {
+		const struct sample_draw draw = sampler_draw(s->sampler);
+
+		rc = model_next(s->model, id, past, &draw, next, e);
+	}
+	s->cached_count = rc ? 0 : past + 1;
+	if (!rc)
+		s->cached[past] = id;
+	return rc;
+}
+
+/* All of the prompt but its last token: that one runs by itself, as when all before it is cached,
+   so that the same request gives the same answer whether the cache is warm or not. */
 static int prefill(struct infer *s, struct turn *t, struct err *e)
 {
 	const int32_t *ids = t->prompt.id;
-	int64_t count = t->prompt.count, from = 0;
+	int64_t count = t->prompt.count - 1, from = 0, n;
 	int rc = 0;
 
-	while (from < count - 1 && from < s->cached_count && s->cached[from] == ids[from])
+	while (from < count && from < s->cached_count && s->cached[from] == ids[from])
 		from++;
+	s->cached_count = from;
 	beat_phase(s->r->page, WIRE_PHASE_SERVE_PREFILL);
-	while (from < count && !rc && !atomic_load(&t->q->cancelled)) {
-		/* The last token by itself, as when all before it is cached: the same request gives
-		 * the same answer whether the cache is warm or not. */
-		int64_t left = from < count - 1 ? count - 1 - from : 1;
-		int64_t to = from + (left < PREFILL_TOKENS ? left : PREFILL_TOKENS);
-
-		rc = extend(s, ids, from, to, to == count ? s->logits : NULL, e);
-		from = to;
+	for (; from < count && !rc && !atomic_load(&t->q->cancelled); from += n) {
+		n = count - from < PREFILL_TOKENS ? count - from : PREFILL_TOKENS;
+		rc = extend(s, ids + from, n, e);
 	}
 	return rc;
 }
@@ -234,35 +253,27 @@ static bool ends_turn(const struct infer *s, int32_t id)
 
 static int decode(struct infer *s, struct turn *t, struct err *e)
 {
+	int32_t id = t->prompt.id[t->prompt.count - 1];
 	int rc = 0;
 
 	beat_phase(s->r->page, WIRE_PHASE_SERVE_DECODE);
 	while (!rc && !t->reason) {
-		int32_t id;
-
 		if (atomic_load(&t->q->cancelled)) {
 			t->reason = "cancelled";
 			break;
 		}
-		id = sampler_next(s->sampler, s->logits);
-		if (ends_turn(s, id)) {
+		rc = next_token(s, id, &id, e);
+		beat(s->r->page);
+		if (!rc && ends_turn(s, id))
 			t->reason = "stop";
+		if (rc || t->reason)
 			break;
-		}
 		t->produced++;
 		if (tok_decode(s->tok, id, true, &t->pending))
 			return err_set(e, ERR_MEMORY, "no memory for a token");
 		rc = flush_text(s, t, false, e);
 		if (!rc && !t->reason && t->produced >= t->max_tokens)
 			t->reason = "length";
-		if (!rc && !t->reason) {
-			int64_t past = s->cached_count;
-
-			rc = model_extend(s->model, &id, 1, past, false, s->logits, e);
-			s->cached[past] = id;
-			s->cached_count = rc ? 0 : past + 1;
-		}
-		beat(s->r->page);
 	}
 	return rc;
 }
@@ -363,12 +374,14 @@ static int open_all(struct infer *s, struct err *e)
 		rc = sampler_create(s->vocab, &s->sampler, e);
 	if (rc)
 		return rc;
-	s->logits = mem_array((size_t)s->vocab, sizeof(*s->logits));
+	dev_describe(s->r->dev, &info);
+	s->host_draws = info.host_readable;
+	if (s->host_draws)
+		s->logits = mem_array((size_t)s->vocab, sizeof(*s->logits));
 	s->cached = mem_array((size_t)s->context, sizeof(*s->cached));
-	if (!s->logits || !s->cached)
+	if ((s->host_draws && !s->logits) || !s->cached)
 		return err_set(e, ERR_MEMORY, "no memory for a context of %lld tokens",
 			       (long long)s->context);
-	dev_describe(s->r->dev, &info);
 	rc = rank_send_fields(
 		s->r, WIRE_LOADED,
 		(struct rank_field[]){{"parameters", (double)model_parameters(s->model), NULL},

@@ -8,8 +8,6 @@
 #include "base/mem.h"
 #include "kernels/ops.h"
 
-#include <assert.h>
-
 struct kvcache {
 	struct dev *dev;
 	char *block;
@@ -52,14 +50,24 @@ void kvcache_destroy(struct kvcache *c)
 	mem_free(c);
 }
 
-const void *kvcache_keys(const struct kvcache *c, int64_t layer)
+static void *keys(const struct kvcache *c, int64_t layer)
 {
 	return c->block + 2 * layer * c->half_bytes;
 }
 
-const void *kvcache_values(const struct kvcache *c, int64_t layer)
+static void *values(const struct kvcache *c, int64_t layer)
 {
 	return c->block + (2 * layer + 1) * c->half_bytes;
+}
+
+const void *kvcache_keys(const struct kvcache *c, int64_t layer)
+{
+	return keys(c, layer);
+}
+
+const void *kvcache_values(const struct kvcache *c, int64_t layer)
+{
+	return values(c, layer);
 }
 
 enum dtype kvcache_type(const struct kvcache *c)
@@ -72,24 +80,16 @@ int64_t kvcache_capacity(const struct kvcache *c)
 	return c->capacity;
 }
 
-static void store(struct kvcache *c, const void *base, int64_t past, int64_t n, const float *x)
+void kvcache_store(struct kvcache *c, int64_t layer, const int32_t *position, int64_t n,
+		   const float *k, const float *v)
 {
-	char *to = (char *)base + past * c->width * dtype_block_bytes(c->t);
-
-	if (c->t == DTYPE_F32)
-		dev_copy(c->dev, to, x, (size_t)(n * c->width) * sizeof(float));
-	else
-		dev_ops(c->dev)->convert(c->dev, &(struct op_convert){.count = n * c->width,
-								      .x = x,
-								      .x_type = DTYPE_F32,
-								      .y = to,
-								      .y_type = c->t});
-}
-
-void kvcache_store(struct kvcache *c, int64_t layer, int64_t past, int64_t n, const float *k,
-		   const float *v)
-{
-	assert(past >= 0 && past + n <= c->capacity);
-	store(c, kvcache_keys(c, layer), past, n, k);
-	store(c, kvcache_values(c, layer), past, n, v);
+	dev_ops(c->dev)->kv_store(c->dev, &(struct op_kv_store){.n = n,
+								.g = 1,
+								.d = c->width,
+								.k = k,
+								.v = v,
+								.k_cache = keys(c, layer),
+								.v_cache = values(c, layer),
+								.position = position,
+								.kv_type = c->t});
 }

@@ -100,11 +100,12 @@ static void plan_serve(const struct model_conf *c, struct memplan *p)
 
 	wide = wide > g->dim ? wide : g->dim;
 	/* x, h, sum (C); q, k, v; att; gate, up, act; a BF16 copy of a product's input;
-	 * log-sum-exp, statistics, positions, lengths */
+	 * log-sum-exp, statistics, ids, positions, lengths */
 	p->scratch = memplan_times(n, 4 * (3 * g->dim + 2 * q + 2 * kv + 3 * g->ffn_dim + g->heads +
-					   norm_statistics(g) + 2) +
+					   norm_statistics(g) + 3) +
 					      2 * wide);
 	p->scratch = memplan_plus(p->scratch, memplan_times(n > wide ? n : wide, 4)); /* zeros */
+	p->scratch = memplan_plus(p->scratch, 7 * 4); /* a token that is decoded */
 	/* one matrix of a layer decoded for a prefill product */
 	p->scratch = memplan_plus(p->scratch, memplan_times(memplan_times(wide, g->dim), 6));
 	p->logits = memplan_times(memplan_logit_rows(c), memplan_times(g->vocab, 4));

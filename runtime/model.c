@@ -219,8 +219,10 @@ static void carve_serve(struct model *m)
 	m->decoded = model_cut(s, widest(c) * c->dim * 4);
 	m->decoded16 = model_cut(s, widest(c) * c->dim * 2);
 	m->zeros = model_cut(s, (m->rows > widest(c) ? m->rows : widest(c)) * 4);
+	m->ids = model_cut(s, m->rows * 4);
 	m->position = model_cut(s, m->rows * 4);
 	m->length = model_cut(s, m->rows * 4);
+	m->token = model_cut(s, (int64_t)sizeof(*m->token));
 	m->logits = model_cut(&m->logits_arena, m->logit_rows * c->vocab * 4);
 	for (int64_t i = 0; i < c->layers; i++) {
 		struct layer *to = &m->layers[i];
@@ -373,6 +375,7 @@ void model_destroy(struct model *m)
 {
 	if (!m)
 		return;
+	dev_record_free(m->dev, m->recording);
 	if (m->gradient_owned)
 		dev_free(m->dev, m->gradient);
 	dev_free(m->dev, m->frozen);
@@ -486,7 +489,8 @@ static int read_loss(struct model *m, const float *loss, int64_t n, double *loss
 int model_step(struct model *m, int64_t b, const int32_t *inputs, const int32_t *targets,
 	       float scale, bool backward, double *loss_sum, struct err *e)
 {
-	struct batch s = {.b = b, .tokens = m->conf.sequence_length};
+	struct batch s = {
+		.b = b, .tokens = m->conf.sequence_length, .ids = m->ids, .position = m->position};
 	int64_t n = b * s.tokens;
 	int rc;
 
@@ -531,14 +535,32 @@ void model_watch_gradient(struct model *m,
 	m->ready_user = user;
 }
 
+int model_check_extend(const struct model *m, const int32_t *ids, int64_t count, int64_t past,
+		       struct err *e)
+{
+	int rc = check_ids(m, ids, count, 0, e);
+
+	assert(!m->conf.train && count >= 1);
+	if (!rc && (past < 0 || past + count > m->conf.kv_capacity))
+		rc = err_set(e, ERR_USER, "%lld tokens exceed the context of %lld",
+			     (long long)(past + count), (long long)m->conf.kv_capacity);
+	return rc;
+}
+
 /* One chunk of at most m->rows tokens; logits of its last row, or of all. */
 static int extend_chunk(struct model *m, const int32_t *ids, int64_t n, int64_t past, bool all,
 			float *logits, struct err *e)
 {
-	struct batch s = {.b = 1, .tokens = n, .past = past, .ids = ids};
-	int64_t c = m->conf.config.dim, v = m->conf.config.vocab;
+	struct batch s = {.b = 1,
+			  .tokens = n,
+			  .cached = past || n == 1,
+			  .ids = m->ids,
+			  .position = m->position,
+			  .length = m->length};
+	int64_t v = m->conf.config.vocab;
 	int32_t *stage = (int32_t *)m->host_loss;
 
+	dev_upload(m->dev, m->ids, ids, (size_t)n * 4);
 	for (int64_t i = 0; i < n; i++)
 		stage[i] = (int32_t)(past + i);
 	dev_upload(m->dev, m->position, stage, (size_t)n * 4);
@@ -548,14 +570,7 @@ static int extend_chunk(struct model *m, const int32_t *ids, int64_t n, int64_t 
 	model_forward(m, &s);
 	for (int64_t row = all ? 0 : n - 1, rows; logits && row < n; row += rows) {
 		rows = n - row < m->logit_rows ? n - row : m->logit_rows;
-		m->ops->quant_matmul(m->dev,
-				     &(struct op_quant_matmul){.m = rows,
-							       .n = v,
-							       .k = c,
-							       .x = (float *)m->h + row * c,
-							       .w = m->stored_head.data,
-							       .w_type = m->stored_head.type,
-							       .y = m->logits});
+		model_logits(m, row, rows);
 		dev_download(m->dev, logits + (all ? row * v : 0), m->logits,
 			     (size_t)(rows * v) * 4);
 	}
@@ -566,12 +581,8 @@ int model_extend(struct model *m, const int32_t *ids, int64_t count, int64_t pas
 		 float *logits, struct err *e)
 {
 	int64_t n, v = m->conf.config.vocab;
-	int rc = check_ids(m, ids, count, 0, e);
+	int rc = model_check_extend(m, ids, count, past, e);
 
-	assert(!m->conf.train && count >= 1);
-	if (!rc && (past < 0 || past + count > m->conf.kv_capacity))
-		rc = err_set(e, ERR_USER, "%lld tokens exceed the context of %lld",
-			     (long long)(past + count), (long long)m->conf.kv_capacity);
 	for (int64_t i = 0; i < count && !rc; i += n) {
 		n = count - i < m->rows ? count - i : m->rows;
 		rc = extend_chunk(m, ids + i, n, past + i, all_logits,

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "kernels/dev.h"
 #include "runtime/coll.h"
+#include "runtime/sample.h"
 #include "runtime/weights.h"
 
 #include <stdbool.h>
@@ -79,6 +80,11 @@ void model_zero_gradient(struct model *m);
    all) to the host, F32; logits NULL: none are computed. */
 int model_extend(struct model *m, const int32_t *ids, int64_t count, int64_t past, bool all_logits,
 		 float *logits, struct err *e);
+
+/* Serving: runs the token `id` after `past` cached ones and draws the one that follows it. The
+   logits stay on the device; on one that can record, this is one launch. */
+int model_next(struct model *m, int32_t id, int64_t past, const struct sample_draw *draw,
+	       int32_t *next, struct err *e);
 
 /* Every tensor of the model itself, trained or not (export); offsets are of no use to others. */
 int model_base_count(const struct model *m);

@@ -204,21 +204,21 @@ static void attention_cached(struct model *m, int64_t layer, const struct batch 
 						      .k_cache = kvcache_keys(m->cache, layer),
 						      .v_cache = kvcache_values(m->cache, layer),
 						      .sequence_stride = 0, /* one sequence */
-						      .length = m->length,
+						      .length = s->length,
 						      .o = m->layers[layer].att,
 						      .kv_type = kvcache_type(m->cache)});
 }
 
-static void rope(struct model *m, int64_t n, int64_t heads, void *x, int64_t ld)
+static void rope(struct model *m, const struct batch *s, int64_t heads, void *x, int64_t ld)
 {
 	const struct model_config *c = &m->conf.config;
 
-	m->ops->rope(m->dev, &(struct op_rope){.n = n,
+	m->ops->rope(m->dev, &(struct op_rope){.n = s->b * s->tokens,
 					       .heads = heads,
 					       .d = c->head_dim,
 					       .ld = ld,
 					       .x = x,
-					       .position = m->position,
+					       .position = s->position,
 					       .theta = c->rope_theta,
 					       .t = m->act});
 }
@@ -234,12 +234,12 @@ static void attention(struct model *m, int64_t layer, const struct batch *s)
 	void *v = piece(m, shape, l->qkv, n, 2, &ldv);
 
 	if (c->positions == POSITIONS_ROTARY) {
-		rope(m, n, c->heads, q, ldq);
-		rope(m, n, c->kv_heads, k, ldk);
+		rope(m, s, c->heads, q, ldq);
+		rope(m, s, c->kv_heads, k, ldk);
 	}
 	if (!m->conf.train) {
-		kvcache_store(m->cache, layer, s->past, n, k, v);
-		if (s->past || n == 1) {
+		kvcache_store(m->cache, layer, s->position, n, k, v);
+		if (s->cached) {
 			attention_cached(m, layer, s, q);
 			return;
 		}
@@ -311,22 +311,6 @@ static void layer_forward(struct model *m, int64_t layer, const struct batch *s,
 	beat(m->conf.page);
 }
 
-/* Stored tables have no embed operation: the rows are decoded one by one. */
-static void embed_stored(struct model *m, int64_t n, const int32_t *ids, float *x)
-{
-	int64_t c = m->conf.config.dim;
-	int64_t row_bytes = dtype_bytes(m->stored_embed.type, c);
-
-	for (int64_t i = 0; i < n; i++) {
-		const char *row = (const char *)m->stored_embed.data + ids[i] * row_bytes;
-
-		if (m->stored_embed.type == DTYPE_F32)
-			dev_copy(m->dev, x + i * c, row, (size_t)row_bytes);
-		else
-			convert(m, c, row, m->stored_embed.type, x + i * c, DTYPE_F32);
-	}
-}
-
 static void embed(struct model *m, const struct batch *s)
 {
 	const struct model_config *c = &m->conf.config;
@@ -334,21 +318,23 @@ static void embed(struct model *m, const struct batch *s)
 	struct op_embed o = {.n = n,
 			     .c = c->dim,
 			     .v = c->vocab,
-			     .ids = m->ids,
+			     .ids = s->ids,
 			     .table = m->embed,
 			     .table_type = m->act,
 			     .out = m->layers[0].x_in,
 			     .t = m->act};
 
-	if (m->conf.train)
-		m->ops->embed(m->dev, &o);
-	else
-		embed_stored(m, n, s->ids, m->layers[0].x_in);
+	if (!m->conf.train) {
+		o.table = m->stored_embed.data;
+		o.table_type = m->stored_embed.type;
+	}
+	m->ops->embed(m->dev, &o);
 	if (c->positions != POSITIONS_LEARNED)
 		return;
 	o.v = c->context;
-	o.ids = m->position;
+	o.ids = s->position;
 	o.table = m->positions;
+	o.table_type = m->act;
 	o.accumulate = true;
 	m->ops->embed(m->dev, &o);
 }
@@ -361,6 +347,20 @@ void model_forward(struct model *m, const struct batch *s)
 	for (int64_t i = 0; i < c->layers; i++)
 		layer_forward(m, i, s, i + 1 < c->layers ? m->layers[i + 1].x_in : m->x_out);
 	model_norm(m, s->b * s->tokens, m->x_out, &m->final);
+}
+
+void model_logits(struct model *m, int64_t row, int64_t n)
+{
+	const struct model_config *c = &m->conf.config;
+
+	m->ops->quant_matmul(m->dev,
+			     &(struct op_quant_matmul){.m = n,
+						       .n = c->vocab,
+						       .k = c->dim,
+						       .x = at_element(m->h, row * c->dim, m->act),
+						       .w = m->stored_head.data,
+						       .w_type = m->stored_head.type,
+						       .y = m->logits});
 }
 
 static void logits_backward(struct model *m, int64_t row, int64_t n)

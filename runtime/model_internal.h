@@ -55,6 +55,13 @@ struct arena_dev { /* a device block that is cut up at start */
 	int64_t size, used;
 };
 
+/* What decoding a token reads, and at the end what it gives; on the device. */
+struct model_token {
+	int32_t id, position, length;
+	struct sample_draw draw;
+	int32_t next;
+};
+
 struct model {
 	struct dev *dev;
 	const struct ops *ops;
@@ -98,14 +105,16 @@ struct model {
 	uint16_t *x16;  /* (N, widest): a product's input */
 	float *decoded; /* one matrix */
 	uint16_t *decoded16;
-	int32_t *length;  /* (N) */
-	float *host_loss; /* (N), host */
+	int32_t *length;           /* (N) */
+	struct model_token *token; /* device */
+	void *recording;           /* of one token; NULL: the device makes none */
+	float *host_loss;          /* (N), host */
 };
 
-struct batch {              /* what one forward runs over */
-	int64_t b, tokens;  /* n = b * tokens */
-	int64_t past;       /* serving: cached tokens before */
-	const int32_t *ids; /* serving: (n), host */
+struct batch {             /* what one forward runs over */
+	int64_t b, tokens; /* n = b * tokens */
+	bool cached;       /* serving: attention reads the cache, which has tokens before these */
+	const int32_t *ids, *position, *length; /* (n), device; length (n): serving */
 };
 
 static inline void *at_element(const void *p, int64_t index, enum dtype t)
@@ -123,6 +132,13 @@ void model_forward(struct model *m, const struct batch *s);
 /* Logits and losses chunk by chunk (n rows); when backward also dh = gradient of m->h, and the
  * head's gradient. */
 void model_head(struct model *m, int64_t n, float scale, bool backward);
+/* Serving: m->logits (n, V) of the rows of m->h from `row` on; n <= logit_rows. */
+void model_logits(struct model *m, int64_t row, int64_t n);
+/* Serving: refuses tokens outside the vocabulary or beyond the cache. */
+int model_check_extend(const struct model *m, const int32_t *ids, int64_t count, int64_t past,
+		       struct err *e);
+/* Once, when everything is loaded: model_next is recorded where the device can. */
+int model_decode_prepare(struct model *m, struct err *e);
 /* From dh back to every gradient. */
 void model_backward(struct model *m, const struct batch *s);
 /* y (n, pieces) = x W^T by the stored type of each piece; serving */

@@ -270,7 +270,7 @@ static int load_serving(struct model *m, struct weights *w, struct err *e)
 		rc = load_layer(m, w, i, e);
 	if (!rc)
 		rc = load_norm(m, w, parts_index_final_norm(c), &m->final, e);
-	return rc ? rc : dev_sync(m->dev, e);
+	return rc ? rc : model_decode_prepare(m, e);
 }
 
 int model_load(struct model *m, struct weights *w, struct err *e)

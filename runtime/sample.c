@@ -16,7 +16,7 @@ struct candidate {
 
 struct sampler {
 	int64_t vocab;
-	double temperature, top_p;
+	float temperature, top_p; /* as the device takes them */
 	uint64_t state;
 	struct candidate *candidates;
 };
@@ -47,18 +47,19 @@ void sampler_destroy(struct sampler *s)
 
 void sampler_start(struct sampler *s, double temperature, double top_p, uint64_t seed)
 {
-	s->temperature = temperature;
-	s->top_p = top_p;
+	s->temperature = (float)temperature;
+	s->top_p = (float)top_p;
 	s->state = seed;
 }
 
-static double draw(struct sampler *s) /* [0, 1); splitmix64 */
+struct sample_draw sampler_draw(struct sampler *s) /* splitmix64 */
 {
 	uint64_t x = s->state += 0x9e3779b97f4a7c15u;
 
 	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
 	x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-	return (double)((x ^ (x >> 31)) >> 11) * 0x1p-53;
+	return (struct sample_draw){s->temperature, s->top_p,
+				    (float)((x ^ (x >> 31)) >> 40) * 0x1p-24f};
 }
 
 static int32_t greatest(const float *logits, int64_t n)
@@ -82,27 +83,29 @@ static int by_probability(const void *a, const void *b)
 
 int32_t sampler_next(struct sampler *s, const float *logits)
 {
+	const struct sample_draw draw = sampler_draw(s);
 	int32_t best = greatest(logits, s->vocab);
-	double sum = 0, kept = 0, at, floor_p;
+	double top_p = (double)draw.top_p, sum = 0, kept = 0, at, floor_p;
 	int64_t n = 0, end = 0;
 
-	if (s->temperature <= 0)
+	if (draw.temperature <= 0)
 		return best;
 	for (int64_t i = 0; i < s->vocab; i++) {
-		double p = exp(((double)logits[i] - (double)logits[best]) / s->temperature);
+		double p =
+			exp(((double)logits[i] - (double)logits[best]) / (double)draw.temperature);
 
 		s->candidates[i] = (struct candidate){(float)p, (int32_t)i};
 		sum += p;
 	}
-	floor_p = s->top_p < 1 ? (1 - s->top_p) / (double)s->vocab * sum : 0;
+	floor_p = top_p < 1 ? (1 - top_p) / (double)s->vocab * sum : 0;
 	for (int64_t i = 0; i < s->vocab; i++)
 		if ((double)s->candidates[i].p >= floor_p)
 			s->candidates[n++] = s->candidates[i];
-	if (s->top_p < 1)
+	if (top_p < 1)
 		qsort(s->candidates, (size_t)n, sizeof(*s->candidates), by_probability);
-	while (end < n && kept < s->top_p * sum)
+	while (end < n && kept < top_p * sum)
 		kept += (double)s->candidates[end++].p;
-	at = draw(s) * kept;
+	at = (double)draw.u * kept;
 	for (int64_t i = 0; i < end; i++) {
 		at -= (double)s->candidates[i].p;
 		if (at < 0)

@@ -12,10 +12,18 @@
 
 struct sampler;
 
+struct sample_draw {
+	float temperature, top_p;
+	float u; /* [0, 1) */
+};
+
 int sampler_create(int64_t vocab, struct sampler **out, struct err *e);
 void sampler_destroy(struct sampler *s);
-/* At the start of a request. temperature >= 0; 0 < top_p <= 1. */
+/* At the start of a request. temperature >= 0; 0 < top_p <= 1; both are rounded to F32. */
 void sampler_start(struct sampler *s, double temperature, double top_p, uint64_t seed);
 int32_t sampler_next(struct sampler *s, const float *logits);
+/* In place of sampler_next where the logits are on a device: with these the operation `sample`
+   draws the same token. */
+struct sample_draw sampler_draw(struct sampler *s);
 
 #endif

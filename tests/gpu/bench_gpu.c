@@ -183,30 +183,19 @@ static int train(struct dev *d, const struct shape *s, int64_t batch, int64_t to
 
 /* -- decoding -- */
 
-static int32_t greatest(const float *logits, int64_t n)
-{
-	int32_t best = 0;
-	for (int64_t i = 1; i < n; i++)
-		if (logits[i] > logits[best])
-			best = (int32_t)i;
-	return best;
-}
-
 static int decode(struct dev *d, const char *folder, int64_t context, double seconds, struct err *e)
 {
 	struct model_conf c = {.t = DTYPE_BF16, .kv_capacity = context};
+	const struct sample_draw greedy = {.top_p = 1};
 	struct weights *w = NULL;
 	struct model *m = NULL;
-	float *logits = NULL;
 	int32_t id = 0;
 	int64_t past = context / 2, begin = 0, start;
 	int step = 0, rc = weights_open(folder, NULL, &w, e);
 
 	if (!rc) {
 		c.config = *weights_config(w);
-		logits = mem_array((size_t)c.config.vocab, sizeof *logits);
-		rc = logits ? model_create(d, &c, &m, e)
-			    : err_set(e, ERR_MEMORY, "no memory for logits");
+		rc = model_create(d, &c, &m, e);
 	}
 	if (!rc)
 		rc = model_load(m, w, e);
@@ -215,9 +204,7 @@ static int decode(struct dev *d, const char *folder, int64_t context, double sec
 		if (step == WARM_UP)
 			begin = start;
 		if (!rc)
-			rc = model_extend(m, &id, 1, past, false, logits, e);
-		if (!rc)
-			id = greatest(logits, c.config.vocab);
+			rc = model_next(m, id, past, &greedy, &id, e);
 		past = past + 1 < context ? past + 1 : context / 2;
 	} while (!rc && more(step++, begin, start, seconds));
 	if (!rc) {
@@ -227,7 +214,6 @@ static int decode(struct dev *d, const char *folder, int64_t context, double sec
 	}
 	model_destroy(m);
 	weights_close(w);
-	mem_free(logits);
 	return rc;
 }
 

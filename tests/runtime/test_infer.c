@@ -2,7 +2,8 @@
  * Goal: a serving rank gives the tokens the model gives, counts them rightly, stops where it must,
  * and survives bad requests. Method: the rank in a child process, this test as its agent. On the
  * tiny byte model greedy text is compared with model_extend called here; stop strings are cut out
- * of that text; the same on the simulated GPU (tests/cudasim), whose memory the host cannot read.
+ * of that text; the same on the simulated GPU (tests/cudasim), whose memory the host cannot read,
+ * and whose text, greedy or drawn, must be the processor's.
  * Cancelling and chat need a model that takes its time: SmolLM2.
  */
 #include "runtime/infer.h"
@@ -251,6 +252,32 @@ START_TEST(seeds_repeat)
 }
 END_TEST
 
+/* Cold, then with the whole prompt in the cache. */
+START_TEST(a_gpu_gives_the_same_text)
+{
+	static const char *const requests[] = {
+		GREEDY, DRAWN, DRAWN, DRAWN ",\"top_p\":0.7",
+		"\"prompt\":\"abc\",\"max_tokens\":40,\"temperature\":20,\"seed\":9"};
+	static struct answer of[2][5];
+
+	for (resource = 0; resource < 2; resource++) {
+		serve_bytes();
+		for (int i = 0; i < 5; i++)
+			of[resource][i] = ask(i + 1, requests[i]);
+		stop_serving();
+	}
+	for (int i = 0; i < 5; i++) {
+		ck_assert_str_eq(of[1][i].reason, of[0][i].reason);
+		ck_assert_int_eq(of[1][i].completion, of[0][i].completion);
+		ck_assert_uint_eq(of[1][i].len, of[0][i].len);
+		ck_assert_mem_eq(of[1][i].text, of[0][i].text, of[0][i].len);
+	}
+	ck_assert_mem_eq(of[0][1].text, of[0][2].text, of[0][1].len);
+	ck_assert(of[0][1].len != of[0][3].len ||
+		  memcmp(of[0][1].text, of[0][3].text, of[0][1].len));
+}
+END_TEST
+
 START_TEST(bad_requests_end_alone)
 {
 	char want[TOKENS];
@@ -320,6 +347,7 @@ int main(void)
 	tcase_add_loop_test(c, greedy_text_is_the_models, 0, 2);
 	tcase_add_loop_test(c, stop_strings_end_and_are_not_sent, 0, 2);
 	tcase_add_test(c, seeds_repeat);
+	tcase_add_test(c, a_gpu_gives_the_same_text);
 	tcase_add_loop_test(c, bad_requests_end_alone, 0, 2);
 	tcase_add_test(c, smollm2_answers_and_is_cancelled);
 	suite_add_tcase(s, c);

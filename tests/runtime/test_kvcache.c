@@ -21,6 +21,7 @@ static float value(int64_t layer, int64_t token, int64_t i, int which)
 static void check(enum dtype t)
 {
 	float k[CAPACITY * WIDTH], v[CAPACITY * WIDTH];
+	int32_t position[CAPACITY];
 	struct kvcache *c;
 	struct dev *d;
 
@@ -35,7 +36,9 @@ static void check(enum dtype t)
 				k[i] = value(layer, past + i / WIDTH, i % WIDTH, 0);
 				v[i] = value(layer, past + i / WIDTH, i % WIDTH, 1);
 			}
-			kvcache_store(c, layer, past, n, k, v);
+			for (int64_t i = 0; i < n; i++)
+				position[i] = (int32_t)(past + i);
+			kvcache_store(c, layer, position, n, k, v);
 		}
 	for (int64_t layer = 0; layer < LAYERS; layer++)
 		for (int64_t i = 0; i < CAPACITY * WIDTH; i++)
