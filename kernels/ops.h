@@ -243,8 +243,9 @@ struct op_sumsq {
 };
 
 /* AdamW with decoupled decay on F32 master weights; w16, if not NULL, receives the rounded copy.
-   grad_scale multiplies the gradient first. step counts from 1. Clipping without the host: with
-   sumsq (1) F32 not NULL and norm = sqrt(*sumsq) > clip_norm > 0, also clip_norm / (norm + 1e-6).
+   grad_scale multiplies the gradient first. step counts from 1. Without the host, by sumsq (1) F32,
+   the sum of the gradient's squares, or NULL: when it is not finite nothing is written; and with
+   norm = sqrt(*sumsq) > clip_norm > 0 the gradient is also multiplied by clip_norm / (norm + 1e-6).
    With stochastic, element i of w16 is w rounded up in magnitude with the probability of what is
    cut off: (bits(w) + (op_random(seed, i) & 0xffff)) >> 16 (non-finite values are rounded to
    nearest). */

@@ -317,6 +317,8 @@ void op_ref_adamw(struct dev *d, const struct op_adamw *a)
 	(void)d;
 	double fix1 = 1 - pow(a->beta1, (double)a->step), fix2 = 1 - pow(a->beta2, (double)a->step);
 	float scale = (float)(a->grad_scale * ref_adamw_clip(a));
+	if (a->sumsq && !isfinite(*a->sumsq))
+		return;
 	for (int64_t i = 0; i < a->count; i++) {
 		float g = a->grad[i] * scale;
 		a->m[i] = a->beta1 * a->m[i] + (1 - a->beta1) * g;

@@ -230,5 +230,7 @@ static void isa_adamw(struct dev *d, const struct op_adamw *a)
 				 .lr = (float)(a->lr / fix1),
 				 .keep = 1 - a->lr * a->weight_decay,
 				 .fix2 = (float)(1 / fix2)};
+	if (a->sumsq && !isfinite(*a->sumsq))
+		return;
 	VECTOR_RUN(vector_adamw_chunk, &s, a->count);
 }

@@ -1,6 +1,7 @@
 /*
  * optim: the optimizer's two operations, bound by memory: the sum of squares for the gradient's
- * norm, and AdamW, which reads that sum on the device, so that clipping needs no host.
+ * norm, and AdamW, which reads that sum on the device, so that clipping and refusing a gradient
+ * that is not finite need no host.
  *
  * The sum of squares: SUMSQ_BLOCKS blocks (fewer for short vectors, never by the size of the GPU)
  * sum their elements into scratch, then one block adds these up: the same bits every time.
@@ -103,6 +104,10 @@ struct adamw_op {
 		r.v = load_pack<float, W>(a.v + i);
 		r.grad = load_pack<float, W>(a.grad + i);
 	}
+	__device__ bool refuses() const
+	{
+		return a.sumsq && !isfinite(*a.sumsq);
+	}
 	__device__ float scale() const
 	{
 		if (!a.sumsq || a.clip_norm <= 0)
@@ -113,6 +118,8 @@ struct adamw_op {
 	}
 	template <int W> __device__ void write(regs<W> &r, int64_t i) const
 	{
+		if (refuses())
+			return;
 		float by = scale();
 		pack<bf16, W> rounded;
 #pragma unroll

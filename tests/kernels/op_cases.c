@@ -7,6 +7,8 @@
 
 #include "base/mem.h"
 
+#include <math.h>
+
 static double near_to(enum dtype t, double f32)
 {
 	return t == DTYPE_F32 ? f32 : 0x1p-7;
@@ -415,8 +417,11 @@ static void case_sumsq(struct parity_run *r, const int64_t *s)
 #define CLIPPED    1
 #define UNCLIPPED  2
 #define STOCHASTIC 4
+#define INFINITE   8
+#define NO_NUMBER  16
 /* shape: count, step, 1: with the BF16 copy, what else. STOCHASTIC leaves the weights as they are,
-   so that their rounding is the same on every device. */
+   so that their rounding is the same on every device. INFINITE and NO_NUMBER are sums that leave
+   everything as it was. */
 static void case_adamw(struct parity_run *r, const int64_t *s)
 {
 	struct op_adamw a = {
@@ -428,9 +433,10 @@ static void case_adamw(struct parity_run *r, const int64_t *s)
 	a.m = parity_input(r, a.count, DTYPE_F32, 0.01f);
 	a.v = parity_input(r, a.count, DTYPE_F32, 0); /* the first step */
 	a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
-	a.w16 = s[2] ? parity_space(r, a.count, DTYPE_BF16) : NULL;
-	if (s[3] & (CLIPPED | UNCLIPPED)) {
-		float *sumsq = parity_space(r, 1, DTYPE_F32), square = 30;
+	a.w16 = s[2] ? parity_input(r, a.count, DTYPE_BF16, 1) : NULL;
+	if (s[3] & ~STOCHASTIC) {
+		float *sumsq = parity_space(r, 1, DTYPE_F32);
+		float square = s[3] & INFINITE ? INFINITY : s[3] & NO_NUMBER ? NAN : 30;
 		dev_upload(r->d, sumsq, &square, sizeof(square));
 		a.sumsq = sumsq;
 		a.clip_norm = s[3] & CLIPPED ? 1 : 6;
@@ -650,6 +656,8 @@ static const struct op_case case_table[] = {
 		 {1001, 2, 1, UNCLIPPED},
 		 {1, 1, 1, STOCHASTIC},
 		 {5001, 9, 1, CLIPPED | STOCHASTIC},
+		 {1001, 2, 1, UNCLIPPED | INFINITE},
+		 {77, 3, 1, CLIPPED | STOCHASTIC | NO_NUMBER},
 		 {100003, 1000, 1}}},
 	[17] = {"layernorm", case_layernorm, true, false, {{9, 65, 1}, {2, 16, 1}, ROWS_SHAPES}},
 	[18] = {"layernorm_back",

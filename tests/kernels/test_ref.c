@@ -208,6 +208,37 @@ START_TEST(stochastic_rounding)
 }
 END_TEST
 
+START_TEST(infinite_gradients_change_nothing)
+{
+	enum { COUNT = 5 };
+	const float sums[] = {INFINITY, NAN};
+	for (int i = 0; i < 2; i++) {
+		float w[COUNT] = {1, 2, 3, 4, 5}, m[COUNT] = {0.5f}, v[COUNT] = {0.25f};
+		float grad[COUNT] = {INFINITY, 1}, was[3][COUNT];
+		uint16_t w16[COUNT] = {9, 8, 7, 6, 5}, was16[COUNT];
+		memcpy(was[0], w, sizeof(w));
+		memcpy(was[1], m, sizeof(m));
+		memcpy(was[2], v, sizeof(v));
+		memcpy(was16, w16, sizeof(w16));
+		op_ref_adamw(ref, &(struct op_adamw){.count = COUNT,
+						     .w = w,
+						     .m = m,
+						     .v = v,
+						     .grad = grad,
+						     .w16 = w16,
+						     .lr = 1,
+						     .weight_decay = 1,
+						     .grad_scale = 1,
+						     .step = 1,
+						     .sumsq = &sums[i]});
+		ck_assert_mem_eq(was[0], w, sizeof(w));
+		ck_assert_mem_eq(was[1], m, sizeof(m));
+		ck_assert_mem_eq(was[2], v, sizeof(v));
+		ck_assert_mem_eq(was16, w16, sizeof(w16));
+	}
+}
+END_TEST
+
 static int32_t draw(const float *logits, int64_t v, float temperature, float top_p, float u)
 {
 	int32_t token = -1;
@@ -255,7 +286,12 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = {vocabulary_in_parts, cache_in_pages, dropout_keeps_the_mean,
-				      stochastic_rounding, drawn_tokens,   NULL};
+	const TTest *const tests[] = {vocabulary_in_parts,
+				      cache_in_pages,
+				      dropout_keeps_the_mean,
+				      stochastic_rounding,
+				      infinite_gradients_change_nothing,
+				      drawn_tokens,
+				      NULL};
 	return unit_run("ref", tests);
 }
