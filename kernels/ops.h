@@ -194,7 +194,8 @@ struct op_swiglu {
 };
 
 /* logits (n, v) t -> loss (n) F32 = -log softmax[target] (0 where target < 0), and, when backward,
-   logits become (softmax - onehot) * scale in place (0 where target < 0).
+   logits become (softmax - onehot) * scale in place (0 where target < 0). Rows begin ld >= v
+   elements apart; what stands between them is neither read nor written.
 
    Vocabulary-parallel (arXiv:1909.08053): the columns are [first, first + v) of a wider vocabulary.
    stage STATS writes top (n) = the row's greatest logit and sum (n) = sum of exp(logit - top); the
@@ -203,7 +204,7 @@ struct op_swiglu {
    columns, 0 elsewhere, and the gradient as above. */
 enum op_xent_stage { OP_XENT_WHOLE, OP_XENT_STATS, OP_XENT_FINISH };
 struct op_xent {
-	int64_t n, v;
+	int64_t n, v, ld;
 	void *logits;
 	const int32_t *target;
 	float *loss;

@@ -7,11 +7,12 @@
 #include "runtime/lora.h"
 #include "runtime/parts.h"
 
-/* Logits of one chunk: large enough that the head's weights are read seldom, small enough to stay a
-   minor part of the memory (SmolLM2's 49,152 words: 512 rows, 96 MiB of F32). */
+/* Logits of one chunk on a processor: large enough that the head's weights are read seldom, small
+   enough to stay a minor part of the memory (SmolLM2's 49,152 words: 512 rows, 96 MiB of F32). */
 #define LOGIT_BYTES    (96 << 20)
 #define LOGIT_ROWS_MIN 16
 #define LOGIT_ROWS_MAX 512
+#define LOGIT_ALIGN    64 /* columns */
 
 int64_t memplan_times(int64_t a, int64_t b)
 {
@@ -38,9 +39,22 @@ int64_t memplan_logit_rows(const struct model_conf *c)
 	int64_t n = c->train ? memplan_times(c->micro_sequences, c->sequence_length)
 			     : MEMPLAN_SERVE_ROWS;
 
-	rows = rows < LOGIT_ROWS_MIN ? LOGIT_ROWS_MIN : rows;
 	rows = rows > LOGIT_ROWS_MAX ? LOGIT_ROWS_MAX : rows;
+	rows = c->logit_rows ? c->logit_rows : rows;
+	rows = rows < LOGIT_ROWS_MIN ? LOGIT_ROWS_MIN : rows;
 	return rows < n ? rows : n;
+}
+
+int64_t memplan_logit_columns(const struct model_conf *c)
+{
+	int64_t v = c->config.vocab;
+
+	return c->train ? memplan_times((v - 1) / LOGIT_ALIGN + 1, LOGIT_ALIGN) : v;
+}
+
+int64_t memplan_logit_row_bytes(const struct model_conf *c)
+{
+	return memplan_times(memplan_logit_columns(c), c->train && c->t == DTYPE_BF16 ? 6 : 4);
 }
 
 /* Elements that one layer keeps for a row: the residual before each half; qkv, attention's output;
@@ -68,7 +82,6 @@ static void plan_train(const struct model_conf *c, int64_t lora_rank_sum, struct
 {
 	const struct model_config *g = &c->config;
 	int64_t n = memplan_times(c->micro_sequences, c->sequence_length), t = bytes_of(c->t);
-	int64_t rows = memplan_logit_rows(c);
 	int64_t per_row = memplan_plus(saved_per_row(g), lora_rank_sum);
 	int64_t q = g->heads * g->head_dim, qkv = q + 2 * g->kv_heads * g->head_dim;
 	/* h, dh, dx (C); attention's gradient; of qkv; SwiGLU's act, dact (F), of gate and up, or
@@ -85,7 +98,7 @@ static void plan_train(const struct model_conf *c, int64_t lora_rank_sum, struct
 		memplan_times(n, 4 * (g->layers * (2 * statistics + g->heads) + statistics)));
 	p->scratch = memplan_plus(memplan_times(n, scratch * t),
 				  memplan_times(n, 20)); /* two losses, ids, targets, positions */
-	p->logits = memplan_times(rows, memplan_times(g->vocab, c->t == DTYPE_F32 ? 4 : 6));
+	p->logits = memplan_times(memplan_logit_rows(c), memplan_logit_row_bytes(c));
 	p->logits = memplan_plus(p->logits, 2 * 64);
 	p->saved = memplan_plus(p->saved, alignment(g));
 	p->scratch = memplan_plus(p->scratch, alignment(g));
@@ -108,7 +121,7 @@ static void plan_serve(const struct model_conf *c, struct memplan *p)
 	p->scratch = memplan_plus(p->scratch, 7 * 4); /* a token that is decoded */
 	/* one matrix of a layer decoded for a prefill product */
 	p->scratch = memplan_plus(p->scratch, memplan_times(memplan_times(wide, g->dim), 6));
-	p->logits = memplan_times(memplan_logit_rows(c), memplan_times(g->vocab, 4));
+	p->logits = memplan_times(memplan_logit_rows(c), memplan_logit_row_bytes(c));
 	p->logits = memplan_plus(p->logits, 64);
 	p->scratch = memplan_plus(p->scratch, alignment(g));
 	p->cache = memplan_times(memplan_times(c->kv_capacity, g->layers), 2 * kv * bytes_of(c->t));

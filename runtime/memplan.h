@@ -34,8 +34,11 @@ int memplan_model(const struct model_conf *c, const struct weights *w, struct me
 /* ERR_MEMORY with both figures when the plan needs more than budget_bytes. */
 int memplan_require(const struct memplan *p, int64_t budget_bytes, struct err *e);
 
-/* Rows of logits that are in memory at once. */
+/* Rows of logits that are in memory at once; elements from one to the next: in training a multiple
+   of 64, so that every row is aligned; bytes of a row, with its gradient's. */
 int64_t memplan_logit_rows(const struct model_conf *c);
+int64_t memplan_logit_columns(const struct model_conf *c);
+int64_t memplan_logit_row_bytes(const struct model_conf *c);
 
 /* Saturating arithmetic on sizes that are not negative. */
 int64_t memplan_times(int64_t a, int64_t b);

@@ -185,9 +185,9 @@ static void carve_train(struct model *m)
 	m->ids = model_cut(s, m->rows * 4);
 	m->targets = model_cut(s, m->rows * 4);
 	m->position = model_cut(s, m->rows * 4);
-	m->logits = model_cut(&m->logits_arena, m->logit_rows * c->vocab * 4);
+	m->logits = model_cut(&m->logits_arena, m->logit_rows * m->logit_columns * 4);
 	if (m->act == DTYPE_BF16)
-		m->logits16 = model_cut(&m->logits_arena, m->logit_rows * c->vocab * 2);
+		m->logits16 = model_cut(&m->logits_arena, m->logit_rows * m->logit_columns * 2);
 }
 
 static int64_t widest(const struct model_config *c)
@@ -338,6 +338,7 @@ int model_create(struct dev *d, const struct model_conf *c, struct model **out, 
 	m->act = c->train ? c->t : DTYPE_F32;
 	m->rows = c->train ? c->micro_sequences * c->sequence_length : MEMPLAN_SERVE_ROWS;
 	m->logit_rows = memplan_logit_rows(c);
+	m->logit_columns = memplan_logit_columns(c);
 	rc = check_conf(c, e);
 	if (!rc)
 		rc = memplan_model(c, NULL, &m->plan, e);

@@ -31,6 +31,7 @@ struct model_conf {
 	float lora_alpha;
 	const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
 	uint64_t seed;                   /* of random weights and LoRA's A */
+	int64_t logit_rows;              /* at once, at most; 0: as many as suit a processor */
 	int64_t kv_capacity;             /* tokens, serving */
 	struct coll *coll;               /* gradients are placed in its memory when not NULL */
 	struct wire_page *page;          /* a beat a layer; or NULL */

@@ -369,7 +369,7 @@ static void logits_backward(struct model *m, int64_t row, int64_t n)
 	const void *dlogits = m->logits;
 
 	if (m->act == DTYPE_BF16) {
-		convert(m, n * c->vocab, m->logits, DTYPE_F32, m->logits16, DTYPE_BF16);
+		convert(m, n * m->logit_columns, m->logits, DTYPE_F32, m->logits16, DTYPE_BF16);
 		dlogits = m->logits16;
 	}
 	m->ops->matmul(m->dev, &(struct op_matmul){.m = n,
@@ -378,7 +378,7 @@ static void logits_backward(struct model *m, int64_t row, int64_t n)
 						   .a = dlogits,
 						   .b = m->head,
 						   .c = at_element(m->dh, row * c->dim, m->act),
-						   .lda = c->vocab,
+						   .lda = m->logit_columns,
 						   .ldb = c->dim,
 						   .ldc = c->dim,
 						   .ab_type = m->act,
@@ -392,7 +392,7 @@ static void logits_backward(struct model *m, int64_t row, int64_t n)
 						   .a = dlogits,
 						   .b = at_element(m->h, row * c->dim, m->act),
 						   .c = m->dhead,
-						   .lda = c->vocab,
+						   .lda = m->logit_columns,
 						   .ldb = c->dim,
 						   .ldc = c->dim,
 						   .ta = true,
@@ -420,13 +420,14 @@ void model_head(struct model *m, int64_t n, float scale, bool backward)
 						   .c = m->logits,
 						   .lda = c->dim,
 						   .ldb = c->dim,
-						   .ldc = c->vocab,
+						   .ldc = m->logit_columns,
 						   .tb = true,
 						   .ab_type = m->act,
 						   .c_type = DTYPE_F32,
 						   .alpha = 1});
 		m->ops->xent(m->dev, &(struct op_xent){.n = rows,
 						       .v = c->vocab,
+						       .ld = m->logit_columns,
 						       .logits = m->logits,
 						       .target = m->targets + row,
 						       .loss = m->loss + row,

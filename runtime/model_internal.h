@@ -68,10 +68,10 @@ struct model {
 	struct model_conf conf;
 	enum dtype act;
 	struct memplan plan;
-	struct parts base; /* every tensor of the model */
-	struct parts lora; /* the factors; empty without LoRA */
-	int64_t rows;      /* N: the most rows of one forward */
-	int64_t logit_rows;
+	struct parts base;                 /* every tensor of the model */
+	struct parts lora;                 /* the factors; empty without LoRA */
+	int64_t rows;                      /* N: the most rows of one forward */
+	int64_t logit_rows, logit_columns; /* of a chunk, padding included */
 
 	/* training: flat ranges */
 	char *frozen;    /* base tensors in act; NULL when all are trained */
@@ -92,8 +92,8 @@ struct model {
 	void *h, *dh, *dx, *datt, *dqkv;   /* (N, C) x3, (N, q), (N, q + 2 kv) */
 	void *dactivated, *dgu;            /* (N, F), (N, 2F); the same (N, F) block for GELU */
 	void *du;                          /* (N, sum of LoRA ranks) */
-	float *logits;                     /* (R, V) */
-	uint16_t *logits16;                /* (R, V); BF16 training */
+	float *logits;                     /* (R, V), logit_columns from row to row */
+	uint16_t *logits16;                /* the same; BF16 training */
 	float *loss, *loss_total;          /* (N), (N): by row, since model_loss was last asked */
 	int32_t *ids, *targets, *position; /* (N) */
 	void (*ready_fn)(void *user, int64_t first, int64_t count);

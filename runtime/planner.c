@@ -5,7 +5,22 @@
  */
 #include "runtime/planner.h"
 
-#define PLANNER_ROWS 2048
+#define PLANNER_ROWS        2048
+/* Logits of one chunk on a device, where there is memory for them: each chunk reads and writes the
+   whole gradient of the head's weights. */
+#define PLANNER_LOGIT_ROWS  8192
+#define PLANNER_LOGIT_SHARE 16
+
+static int64_t logit_rows(const struct planner_input *in)
+{
+	int64_t share = in->budget_bytes / PLANNER_LOGIT_SHARE;
+	int64_t rows = share / memplan_logit_row_bytes(&in->model);
+
+	if (!in->rows)
+		return 0;
+	rows = rows < PLANNER_LOGIT_ROWS ? rows : PLANNER_LOGIT_ROWS;
+	return rows > 1 ? rows : 1;
+}
 
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e)
 {
@@ -16,6 +31,7 @@ int planner_plan(const struct planner_input *in, struct planner_plan *out, struc
 	int64_t micro = rows / (c.sequence_length > 0 ? c.sequence_length : 1);
 	int rc = layout_check(&p.layout, in->world, e);
 
+	c.logit_rows = p.logit_rows = logit_rows(in);
 	micro = micro < share ? micro : share;
 	for (micro = micro < 1 ? 1 : micro; !rc; micro--) {
 		c.micro_sequences = p.micro_sequences = micro;

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 struct planner_input {
-	struct model_conf model; /* micro_sequences is the planner's to choose */
+	struct model_conf model; /* micro_sequences and logit_rows are the planner's to choose */
 	int64_t batch_sequences; /* of the global batch */
 	int world;
 	int64_t budget_bytes; /* of one rank */
@@ -22,7 +22,7 @@ struct planner_input {
 
 struct planner_plan {
 	struct layout layout;
-	int64_t micro_sequences;
+	int64_t micro_sequences, logit_rows; /* as in model_conf */
 	struct memplan memory;
 };
 

@@ -150,6 +150,7 @@ static int open_model(struct train *t, struct err *e)
 			 LOG_I("microSequences", t->plan.micro_sequences),
 			 LOG_I("bytes", t->plan.memory.total));
 	in.model.micro_sequences = t->plan.micro_sequences;
+	in.model.logit_rows = t->plan.logit_rows;
 	t->optim_conf = (struct optim_conf){.learning_rate = s->optimizer.learning_rate,
 					    .weight_decay = s->optimizer.weight_decay,
 					    .beta1 = s->optimizer.beta1,

@@ -230,14 +230,14 @@ static void ref_xent_stats(const struct op_xent *a, int64_t i, double *top, doub
 	*top = -INFINITY;
 	*sum = 0;
 	for (int64_t j = 0; j < a->v; j++)
-		*top = fmax(*top, ref_load(a->t, a->logits, i * a->v + j));
+		*top = fmax(*top, ref_load(a->t, a->logits, i * a->ld + j));
 	for (int64_t j = 0; j < a->v; j++)
-		*sum += exp(ref_load(a->t, a->logits, i * a->v + j) - *top);
+		*sum += exp(ref_load(a->t, a->logits, i * a->ld + j) - *top);
 }
 
 static void ref_xent_finish(const struct op_xent *a, int64_t i, double top, double sum)
 {
-	int64_t row = i * a->v, target = a->target[i] - a->first;
+	int64_t row = i * a->ld, target = a->target[i] - a->first;
 	bool counts = a->target[i] >= 0, here = counts && target >= 0 && target < a->v;
 	a->loss[i] = here ? (float)(log(sum) + top - ref_load(a->t, a->logits, row + target)) : 0;
 	for (int64_t j = 0; a->backward && j < a->v; j++) {

@@ -347,7 +347,7 @@ ISA_INLINE void rows_xent_finish(enum dtype t, const struct op_xent *a, int64_t 
 				 float sum)
 {
 	float xs[MATH_SPAN], each = a->scale / sum, at_target = 0;
-	int64_t row = i * a->v, target = a->target[i] - a->first;
+	int64_t row = i * a->ld, target = a->target[i] - a->first;
 	bool here = target >= 0 && target < a->v;
 	if (here)
 		at_target = math_load(t, a->logits, row + target);
@@ -370,7 +370,7 @@ ISA_INLINE void rows_xent_finish(enum dtype t, const struct op_xent *a, int64_t 
 ISA_INLINE void rows_xent(enum dtype t, const struct op_xent *a, int64_t i)
 {
 	float sum;
-	int64_t row = i * a->v;
+	int64_t row = i * a->ld;
 	if (a->stage == OP_XENT_STATS) {
 		a->top[i] = rows_xent_stats(t, a, row, &a->sum[i]);
 	} else if (a->target[i] < 0) {

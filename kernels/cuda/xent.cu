@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(XENT_THREADS_LONG) xent_kernel(struct op_xent 
 {
 	__shared__ float room[WARP];
 	int64_t i = blockIdx.x;
-	xent_row<T> row((T *)a.logits + i * a.v, a.v);
+	xent_row<T> row((T *)a.logits + i * a.ld, a.v);
 	xent_stat s;
 
 	if (a.stage == OP_XENT_STATS) {

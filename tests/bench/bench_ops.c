@@ -173,6 +173,7 @@ static void rows(struct bench *b, enum dtype t)
 
 	struct op_xent x = {.n = b->rows,
 			    .v = VOCAB,
+			    .ld = VOCAB,
 			    .logits = b->memory[0],
 			    .scale = 1e-3f,
 			    .backward = true,

@@ -349,14 +349,52 @@ static void case_swiglu_back(struct parity_run *r, const int64_t *s)
 	parity_output(r, both, a.n * a.ld, r->t, near_to(r->t, 3e-6));
 }
 
-/* shape: n, v, 1: backward, first column of ours when there are more; every third row has no
-   target. Of more columns, as many stand after ours as before, and all share 20 and 3 v of the
-   exponentials. */
+/* Columns [from, from + c) of x (n, ld), rows one behind the other. */
+static void *columns(struct parity_run *r, const void *x, int64_t n, int64_t ld, int64_t from,
+		     int64_t c)
+{
+	size_t size = (size_t)dtype_bytes(r->t, 1);
+	char *out = parity_space(r, n * c, r->t);
+	for (int64_t i = 0; i < n; i++)
+		dev_copy(r->d, out + (size_t)(i * c) * size,
+			 (const char *)x + (size_t)(i * ld + from) * size, (size_t)c * size);
+	return out;
+}
+
+/* Logits (n, v) with rows ld apart; a logit of 1000 behind each row but the last, which ends the
+   buffer. */
+static void *xent_logits(struct parity_run *r, const struct op_xent *a)
+{
+	int64_t count = (a->n - 1) * a->ld + a->v;
+	size_t size = (size_t)dtype_bytes(r->t, 1);
+	char *logits = parity_input(r, count, r->t, 10);
+	float high = 1000;
+	uint16_t high16 = f32_to_bf16(high);
+	for (int64_t i = 0; i + 1 < a->n; i++)
+		for (int64_t j = a->v; j < a->ld; j++)
+			dev_upload(r->d, logits + (size_t)(i * a->ld + j) * size,
+				   r->t == DTYPE_F32 ? (void *)&high : (void *)&high16, size);
+	return logits;
+}
+
+/* The logits, and bit for bit what stands between their rows. */
+static void xent_output(struct parity_run *r, const struct op_xent *a, double tolerance)
+{
+	parity_output(r, columns(r, a->logits, a->n, a->ld, 0, a->v), a->n * a->v, r->t, tolerance);
+	if (a->ld > a->v)
+		parity_output(r, columns(r, a->logits, a->n - 1, a->ld, a->v, a->ld - a->v),
+			      (a->n - 1) * (a->ld - a->v), r->t, 1e-30);
+}
+
+/* shape: n, v, 1: backward, first column of ours when there are more, padding of a row; every third
+   row has no target. Of more columns, as many stand after ours as before, and all share 20 and 3 v
+   of the exponentials. */
 static void case_xent(struct parity_run *r, const int64_t *s)
 {
 	struct op_xent a = {.n = s[0], .v = s[1], .backward = s[2], .scale = 0.37f, .t = r->t};
 	a.first = s[3];
-	a.logits = parity_input(r, a.n * a.v, r->t, 10);
+	a.ld = a.v + s[4];
+	a.logits = xent_logits(r, &a);
 	int32_t *target = parity_ids(r, a.n, (int32_t)(a.v + 2 * a.first)), none = -1;
 	for (int64_t i = 2; i < a.n; i += 3)
 		dev_upload(r->d, target + i, &none, sizeof(none));
@@ -370,7 +408,7 @@ static void case_xent(struct parity_run *r, const int64_t *s)
 		r->ops->xent(r->d, &a);
 		parity_output(r, a.top, a.n, DTYPE_F32, 1e-30);
 		parity_output(r, a.sum, a.n, DTYPE_F32, 3e-6);
-		parity_output(r, a.logits, a.n * a.v, r->t, 1e-30);
+		xent_output(r, &a, 1e-30);
 		for (int64_t i = 0; i < a.n; i++) {
 			dev_upload(r->d, a.top + i, &top, sizeof(top));
 			dev_upload(r->d, a.sum + i, &sum, sizeof(sum));
@@ -379,7 +417,7 @@ static void case_xent(struct parity_run *r, const int64_t *s)
 	}
 	r->ops->xent(r->d, &a);
 	parity_output(r, a.loss, a.n, DTYPE_F32, 3e-6);
-	parity_output(r, a.logits, a.n * a.v, r->t, near_to(r->t, 5e-6));
+	xent_output(r, &a, near_to(r->t, 5e-6));
 }
 
 /* shape: count, type of x, type of y, 1: y is overwritten */
@@ -615,6 +653,10 @@ static const struct op_case case_table[] = {
 		 {6, 33, 0, 5},
 		 {9, 65, 1, 64},
 		 {7, 1000, 1, 400},
+		 {5, 33, 1, 0, 31},
+		 {4, 61, 0, 0, 3},
+		 {6, 100, 1, 50, 28},
+		 {3, 50257, 1, 0, 47},
 		 {5, 49152, 1},
 		 {3, 49152}}},
 	[13] = {"axpby",

@@ -276,7 +276,7 @@ static double xent_loss(void *user)
 
 START_TEST(test_xent)
 {
-	struct op_xent a = {.n = 6, .v = 37, .scale = 0.3f, .t = DTYPE_F32};
+	struct op_xent a = {.n = 6, .v = 37, .ld = 37, .scale = 0.3f, .t = DTYPE_F32};
 	int32_t *target = parity_ids(&run, a.n, (int32_t)a.v);
 	float *gradient = parity_space(&run, a.n * a.v, DTYPE_F32);
 	target[2] = -1;

@@ -53,6 +53,7 @@ START_TEST(vocabulary_in_parts)
 		int64_t v = first[r + 1] - first[r];
 		part[r] = (struct op_xent){.n = N,
 					   .v = v,
+					   .ld = v,
 					   .logits = columns(logits, N, V, first[r], v),
 					   .target = target,
 					   .loss = parity_space(&run, N, DTYPE_F32),
@@ -75,6 +76,7 @@ START_TEST(vocabulary_in_parts)
 	}
 	op_ref_xent(ref, &(struct op_xent){.n = N,
 					   .v = V,
+					   .ld = V,
 					   .logits = logits,
 					   .target = target,
 					   .loss = loss,

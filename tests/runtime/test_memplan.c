@@ -84,7 +84,8 @@ START_TEST(figures_of_gpt2)
 			       .t = DTYPE_BF16,
 			       .train = true,
 			       .micro_sequences = 64,
-			       .sequence_length = 1024};
+			       .sequence_length = 1024,
+			       .logit_rows = 8192};
 	int64_t n = 65536, kept = 2 * 768 + 3 * 768 + 768 + 2 * 3072;
 	struct memplan p;
 
@@ -100,6 +101,8 @@ START_TEST(figures_of_gpt2)
 	/* and of every row in F32: two numbers of two norms, a log-sum-exp of 12 heads */
 	ck_assert_int_gt(p.saved, n * 12 * (kept * 2 + 16 * 4));
 	ck_assert_int_lt(p.saved, n * (12 * (kept * 2 + 16 * 4) + 768 * 2 + 2 * 4) + 65536);
+	/* 50,257 columns are padded to 50,304; F32, and the gradient in BF16 */
+	ck_assert_int_eq(p.logits, 8192LL * 50304 * 6 + 2 * 64);
 	printf("GPT-2 124M, 64 x 1024 in BF16: %lld MiB\n", (long long)(p.total >> 20));
 	ck_assert_int_lt(p.total, 24LL << 30);
 }

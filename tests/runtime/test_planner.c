@@ -1,7 +1,7 @@
 /*
  * Goal: the planner takes the largest micro-batch that fits and pays, and says how much is missing
  * when none fits. Method: the tiny model under shrinking budgets: the plan fits, and one sequence
- * more would not.
+ * more would not; a device's chunk of logits by hand.
  */
 #include "runtime/planner.h"
 
@@ -60,4 +60,26 @@ START_TEST(share_bounds_the_micro_batch)
 }
 END_TEST
 
-UNIT_MAIN("planner", budget_bounds_the_micro_batch, share_bounds_the_micro_batch)
+/* On a device logits may take a sixteenth of the memory, up to 8,192 rows. */
+START_TEST(devices_take_more_logits)
+{
+	struct planner_input in = input(4096, 1, INT64_MAX);
+	struct planner_plan p;
+
+	ck_assert(!planner_plan(&in, &p, &e));
+	ck_assert_int_eq(p.logit_rows, 0);
+	in.rows = 65536;
+	ck_assert(!planner_plan(&in, &p, &e));
+	ck_assert_int_eq(p.logit_rows, 8192);
+	ck_assert_int_eq(p.memory.logits, 8192 * 64 * 4 + 2 * 64);
+	in.budget_bytes = 16 << 20;
+	ck_assert(!planner_plan(&in, &p, &e));
+	ck_assert_int_eq(p.logit_rows, (1 << 20) / (64 * 4));
+	in.model.t = DTYPE_BF16;
+	ck_assert(!planner_plan(&in, &p, &e));
+	ck_assert_int_eq(p.logit_rows, (1 << 20) / (64 * 6));
+}
+END_TEST
+
+UNIT_MAIN("planner", budget_bounds_the_micro_batch, share_bounds_the_micro_batch,
+	  devices_take_more_logits)
