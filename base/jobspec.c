@@ -25,6 +25,7 @@ static const char *const precision_names[] = {"FP32", "BF16", NULL};
 static const char *const init_names[] = {"Pretrained", "Random", NULL};
 static const char *const method_names[] = {"Full", "LoRA", NULL};
 static const char *const format_names[] = {"Auto", "Text", "JSONL", NULL};
+static const char *const recompute_names[] = {"None", "Selective", "Full", NULL};
 static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", NULL};
 
 const char *task_name(enum task t)
@@ -39,6 +40,11 @@ const char *device_kind(const char *resource)
 	if (!strcmp(resource, "nvidia.com/gpu") || !strncmp(resource, "nvidia.com/mig-", 15))
 		return "cuda";
 	return NULL;
+}
+
+const char *recompute_name(enum recompute r)
+{
+	return recompute_names[r];
 }
 
 /* ---- formats of strings, as the CRD's patterns ---- */
@@ -501,6 +507,7 @@ static const struct field spec_rows[] = {
 	{ROW("train.optimizer.epsilon", NUM, train.optimizer.epsilon, "1e-8"), RANGE(0, 1),
 	 .min_open = true},
 	{ROW("train.optimizer.clipNorm", NUM, train.optimizer.clip_norm, "1"), RANGE(0, 1e6)},
+	{ROW("train.recompute", ENUM, train.recompute, "None"), .info = recompute_names},
 	{ROW("train.evaluateEverySteps", I64, train.evaluate_every_steps, "0"),
 	 RANGE(0, STEPS_MAX)},
 	{PATH("train.tensorboard", train.tensorboard, field_none)},

@@ -27,6 +27,7 @@ enum precision { PRECISION_FP32, PRECISION_BF16 };
 enum init { INIT_PRETRAINED, INIT_RANDOM };
 enum train_method { METHOD_FULL, METHOD_LORA };
 enum data_format { FORMAT_AUTO, FORMAT_TEXT, FORMAT_JSONL };
+enum recompute { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL };
 enum lr_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT };
 
 struct jobspec_storage {
@@ -73,6 +74,7 @@ struct jobspec_train {
 		int64_t warmup_steps;
 		double weight_decay, beta1, beta2, epsilon, clip_norm; /* clip_norm 0: off */
 	} optimizer;
+	enum recompute recompute;     /* of activations, in backward */
 	int64_t evaluate_every_steps; /* 0: only before the first and after the last step */
 	const char *tensorboard;      /* folder or NULL */
 	const char *output;           /* folder of the finished model, Hugging Face layout */
@@ -157,7 +159,8 @@ int jobspec_decode(const struct json *object, struct arena *a, struct jobspec *o
 int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, struct err *e);
 int jobspec_encode(const struct jobspec *spec, struct buf *out, struct err *e);
 
-const char *task_name(enum task t); /* "Train", "Serve", "Run" */
+const char *task_name(enum task t);           /* "Train", "Serve", "Run" */
+const char *recompute_name(enum recompute r); /* "None", "Selective", "Full" */
 /* What computes on spec.device.resource: "cpu", "cuda" (nvidia.com/gpu, nvidia.com/mig-*), or NULL:
  * only spec.run can use it. */
 const char *device_kind(const char *resource);

@@ -99,25 +99,29 @@ static void *element(void *p, int64_t index, enum dtype t)
 	return (char *)p + index * dtype_block_bytes(t);
 }
 
+void lora_project(struct dev *d, const struct lora *l, const struct lora_io *io)
+{
+	if (l->count)
+		dev_ops(d)->matmul(d, &(struct op_matmul){.m = io->n,
+							  .n = l->rank,
+							  .k = io->in,
+							  .a = io->x,
+							  .b = l->a,
+							  .c = l->u,
+							  .lda = io->in,
+							  .ldb = io->in,
+							  .ldc = l->rank,
+							  .tb = true,
+							  .ab_type = io->t,
+							  .c_type = io->t,
+							  .alpha = 1});
+}
+
 void lora_forward(struct dev *d, const struct lora *l, const struct lora_io *io)
 {
 	const struct ops *ops = dev_ops(d);
 
-	if (!l->count)
-		return;
-	ops->matmul(d, &(struct op_matmul){.m = io->n,
-					   .n = l->rank,
-					   .k = io->in,
-					   .a = io->x,
-					   .b = l->a,
-					   .c = l->u,
-					   .lda = io->in,
-					   .ldb = io->in,
-					   .ldc = l->rank,
-					   .tb = true,
-					   .ab_type = io->t,
-					   .c_type = io->t,
-					   .alpha = 1});
+	lora_project(d, l, io);
 	for (int i = 0; i < l->count; i++) {
 		const struct lora_factor *f = &l->factor[i];
 

@@ -48,6 +48,8 @@ bool lora_targets(const struct model_conf *c, const struct linear_shape *s, int 
 /* Ranks of all adapters of one layer together. */
 int64_t lora_rank_sum(const struct model_conf *c);
 
+/* x A^T alone, which is all that lora_backward needs of forward. */
+void lora_project(struct dev *d, const struct lora *l, const struct lora_io *io);
 void lora_forward(struct dev *d, const struct lora *l, const struct lora_io *io);
 void lora_backward(struct dev *d, const struct lora *l, const struct lora_io *io);
 

@@ -57,19 +57,28 @@ int64_t memplan_logit_row_bytes(const struct model_conf *c)
 	return memplan_times(memplan_logit_columns(c), c->train && c->t == DTYPE_BF16 ? 6 : 4);
 }
 
-/* Elements that one layer keeps for a row: the residual before each half; qkv, attention's output;
- * gate and up, or GELU's operand and result. */
-static int64_t saved_per_row(const struct model_config *c)
-{
-	int64_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
-
-	return 2 * c->dim + q + 2 * kv + q + 2 * c->ffn_dim;
-}
-
 /* Numbers that a norm's forward leaves for its backward: rstd, and a layer norm's mean. */
 static int64_t norm_statistics(const struct model_config *c)
 {
 	return c->norm == NORM_LAYER ? 2 : 1;
+}
+
+/* Bytes of a row that a layer's forward leaves for its backward beside the layer's input, by what
+ * recomputation drops together. */
+static int64_t attention_row(const struct model_conf *c, int64_t lora_rank_sum)
+{
+	const struct model_config *g = &c->config;
+	int64_t q = g->heads * g->head_dim, kv = g->kv_heads * g->head_dim;
+
+	/* the residual between the halves; qkv, attention's output; of LoRA's products. F32: of two
+	 * norms, log-sum-exp */
+	return (g->dim + q + 2 * kv + q + lora_rank_sum) * bytes_of(c->t) +
+	       4 * (2 * norm_statistics(g) + g->heads);
+}
+
+static int64_t feed_forward_row(const struct model_conf *c)
+{
+	return 2 * c->config.ffn_dim * bytes_of(c->t); /* gate, up; GELU's operand and result */
 }
 
 /* Each carved tensor begins at a multiple of 64 bytes. */
@@ -82,22 +91,21 @@ static void plan_train(const struct model_conf *c, int64_t lora_rank_sum, struct
 {
 	const struct model_config *g = &c->config;
 	int64_t n = memplan_times(c->micro_sequences, c->sequence_length), t = bytes_of(c->t);
-	int64_t per_row = memplan_plus(saved_per_row(g), lora_rank_sum);
+	int64_t attention = attention_row(c, lora_rank_sum), ffn_row = feed_forward_row(c);
+	int64_t kept = g->dim * t, again = 0; /* bytes of a row: of each layer, of one at a time */
 	int64_t q = g->heads * g->head_dim, qkv = q + 2 * g->kv_heads * g->head_dim;
 	/* h, dh, dx (C); attention's gradient; of qkv; SwiGLU's act, dact (F), of gate and up, or
 	 * GELU's dact; of LoRA's products */
 	int64_t ffn = g->activation == ACTIVATION_SWIGLU ? 4 * g->ffn_dim : g->ffn_dim;
 	int64_t scratch = 3 * g->dim + q + qkv + ffn + lora_rank_sum;
-	int64_t statistics = norm_statistics(g);
 
-	p->saved = memplan_times(memplan_times(n, g->layers), memplan_times(per_row, t));
-	p->saved = memplan_plus(p->saved, memplan_times(n, g->dim * t)); /* after the last layer */
-	/* of two norms and the heads' log-sum-exp a layer, of the final norm: F32 */
-	p->saved = memplan_plus(
-		p->saved,
-		memplan_times(n, 4 * (g->layers * (2 * statistics + g->heads) + statistics)));
-	p->scratch = memplan_plus(memplan_times(n, scratch * t),
-				  memplan_times(n, 20)); /* two losses, ids, targets, positions */
+	*(c->recompute == RECOMPUTE_FULL ? &again : &kept) += attention;
+	*(c->recompute == RECOMPUTE_NONE ? &kept : &again) += ffn_row;
+	p->saved = memplan_times(n, memplan_times(g->layers, kept));
+	/* after the last layer, with its norm's statistics */
+	p->saved = memplan_plus(p->saved, memplan_times(n, g->dim * t + 4 * norm_statistics(g)));
+	/* and two losses, ids, targets, positions */
+	p->scratch = memplan_times(n, scratch * t + again + 20);
 	p->logits = memplan_times(memplan_logit_rows(c), memplan_logit_row_bytes(c));
 	p->logits = memplan_plus(p->logits, 2 * 64);
 	p->saved = memplan_plus(p->saved, alignment(g));

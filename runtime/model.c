@@ -135,18 +135,13 @@ static void cut_statistics(struct model *m, struct arena_dev *a, struct norm *n)
 		n->mean = model_cut(a, m->rows * 4);
 }
 
-static void carve_layer_train(struct model *m, struct layer *l)
+static void carve_attention(struct model *m, struct arena_dev *a, struct layer *l)
 {
 	const struct model_config *c = &m->conf.config;
-	struct arena_dev *a = &m->saved;
 
-	l->x_in = cut_act(m, a, c->dim);
 	l->x_mid = cut_act(m, a, c->dim);
 	l->qkv = cut_act(m, a, l->linear[LINEAR_QKV].shape.out);
 	l->att = cut_act(m, a, c->heads * c->head_dim);
-	l->gu = cut_act(m, a, l->linear[LINEAR_GATE_UP].shape.out);
-	if (c->activation == ACTIVATION_GELU)
-		l->activated = cut_act(m, a, c->ffn_dim);
 	for (enum linear_kind k = 0; k < LINEARS; k++)
 		if (l->linear[k].lora.count)
 			l->linear[k].lora.u = cut_act(m, a, l->linear[k].lora.rank);
@@ -155,14 +150,37 @@ static void carve_layer_train(struct model *m, struct layer *l)
 	l->lse = model_cut(a, m->rows * c->heads * 4);
 }
 
+static void carve_feed_forward(struct model *m, struct arena_dev *a, struct layer *l)
+{
+	const struct model_config *c = &m->conf.config;
+
+	l->gu = cut_act(m, a, l->linear[LINEAR_GATE_UP].shape.out);
+	l->activated = cut_act(m, c->activation == ACTIVATION_GELU ? a : &m->scratch, c->ffn_dim);
+}
+
+/* What is not kept is cut from the same place of the scratch for each layer. */
+static void carve_layers(struct model *m)
+{
+	enum recompute how = m->conf.recompute;
+	int64_t shared = m->scratch.used;
+
+	for (int64_t i = 0; i < m->conf.config.layers; i++) {
+		struct layer *l = &m->layers[i];
+
+		m->scratch.used = shared;
+		l->x_in = cut_act(m, &m->saved, m->conf.config.dim);
+		carve_attention(m, how == RECOMPUTE_FULL ? &m->scratch : &m->saved, l);
+		carve_feed_forward(m, how == RECOMPUTE_NONE ? &m->saved : &m->scratch, l);
+	}
+}
+
 static void carve_train(struct model *m)
 {
 	const struct model_config *c = &m->conf.config;
 	int64_t q = c->heads * c->head_dim;
 	struct arena_dev *s = &m->scratch;
 
-	for (int64_t i = 0; i < c->layers; i++)
-		carve_layer_train(m, &m->layers[i]);
+	carve_layers(m);
 	m->x_out = cut_act(m, &m->saved, c->dim);
 	cut_statistics(m, &m->saved, &m->final);
 	m->h = cut_act(m, s, c->dim);
@@ -171,13 +189,8 @@ static void carve_train(struct model *m)
 	m->datt = cut_act(m, s, q);
 	m->dqkv = cut_act(m, s, q + 2 * c->kv_heads * c->head_dim);
 	m->dactivated = m->dgu = cut_act(m, s, c->ffn_dim);
-	if (c->activation == ACTIVATION_SWIGLU) {
-		void *activated = cut_act(m, s, c->ffn_dim);
-
-		for (int64_t i = 0; i < c->layers; i++)
-			m->layers[i].activated = activated;
+	if (c->activation == ACTIVATION_SWIGLU)
 		m->dgu = cut_act(m, s, 2 * c->ffn_dim);
-	}
 	if (m->conf.lora_rank)
 		m->du = cut_act(m, s, lora_rank_sum(&m->conf));
 	m->loss = model_cut(s, m->rows * 4);

@@ -11,6 +11,7 @@
 #define RUNTIME_MODEL_H
 
 #include "base/err.h"
+#include "base/jobspec.h"
 #include "kernels/dev.h"
 #include "runtime/coll.h"
 #include "runtime/sample.h"
@@ -31,6 +32,7 @@ struct model_conf {
 	float lora_alpha;
 	const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
 	uint64_t seed;                   /* of random weights and LoRA's A */
+	enum recompute recompute;
 	int64_t logit_rows;              /* at once, at most; 0: as many as suit a processor */
 	int64_t kv_capacity;             /* tokens, serving */
 	struct coll *coll;               /* gradients are placed in its memory when not NULL */

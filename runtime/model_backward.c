@@ -5,6 +5,11 @@
  * They are computed only where a weight's gradient needs them, so LoRA skips them, the frozen
  * weights' gradients, and all below its first factor. GELU's result is kept: its forward is a
  * product's epilogue.
+ *
+ * spec.train.recompute goes further (Korthikanti et al., arXiv:2205.05198, whose selective kind
+ * drops the scores of attention, which no kernel here ever stores): Selective drops what the
+ * feed-forward has between its two products, the largest part of a layer, Full all but a layer's
+ * input.
  */
 #include "runtime/model_internal.h"
 
@@ -121,13 +126,14 @@ static struct op_swiglu swiglu(struct model *m, struct layer *l, int64_t n)
 				  .t = m->act};
 }
 
-static void ffn_backward(struct model *m, struct layer *l, int64_t n)
+/* again: what is computed again rather than kept has just been. */
+static void ffn_backward(struct model *m, struct layer *l, int64_t n, bool again)
 {
 	struct linear *gate_up = &l->linear[LINEAR_GATE_UP], *down = &l->linear[LINEAR_DOWN];
 	bool gated = m->conf.config.activation == ACTIVATION_SWIGLU;
 	struct op_swiglu o = swiglu(m, l, n);
 
-	if (gated && needs_input(down))
+	if (gated && needs_input(down) && !again)
 		m->ops->swiglu(m->dev, &o);
 	linear_backward(m, down, l->activated, m->dx, m->dactivated, n);
 	if (gated)
@@ -139,7 +145,7 @@ static void ffn_backward(struct model *m, struct layer *l, int64_t n)
 							 .dy = m->dactivated,
 							 .dx = m->dgu,
 							 .t = m->act});
-	if (needs_input(gate_up))
+	if (needs_input(gate_up) && !again)
 		model_norm(m, n, l->x_mid, &l->norm[1]);
 	linear_backward(m, gate_up, m->h, m->dgu, m->dh, n);
 	norm_backward(m, n, l->x_mid, &l->norm[1], true);
@@ -193,12 +199,13 @@ static void attention_backward(struct model *m, struct layer *l, const struct ba
 
 /* m->dx: the gradient of the layer's output becomes that of its input. last: nothing below is
  * trained. */
-static void layer_backward(struct model *m, struct layer *l, const struct batch *s, bool last)
+static void layer_backward(struct model *m, int64_t layer, const struct batch *s, bool last)
 {
+	struct layer *l = &m->layers[layer];
 	struct linear *qkv = &l->linear[LINEAR_QKV];
 	int64_t n = s->b * s->tokens;
 
-	ffn_backward(m, l, n);
+	ffn_backward(m, l, n, model_recompute(m, layer, s));
 	linear_backward(m, &l->linear[LINEAR_O], l->att, m->dx, m->datt, n);
 	if (last && !needs_input(qkv))
 		return;
@@ -248,7 +255,7 @@ void model_backward(struct model *m, const struct batch *s)
 
 	norm_backward(m, n, m->x_out, &m->final, false);
 	for (int64_t i = c->layers - 1; i >= 0; i--) {
-		layer_backward(m, &m->layers[i], s, i == 0 && !m->dembed);
+		layer_backward(m, i, s, i == 0 && !m->dembed);
 		tell_ready(m, i);
 		beat(m->conf.page);
 	}

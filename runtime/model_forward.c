@@ -293,7 +293,8 @@ static void activate(struct model *m, struct layer *l, int64_t n)
 						   .t = m->act});
 }
 
-static void layer_forward(struct model *m, int64_t layer, const struct batch *s, void *x_out)
+/* x_in -> qkv, att, x_mid */
+static void attention_half(struct model *m, int64_t layer, const struct batch *s)
 {
 	struct layer *l = &m->layers[layer];
 	int64_t n = s->b * s->tokens;
@@ -303,12 +304,44 @@ static void layer_forward(struct model *m, int64_t layer, const struct batch *s,
 	attention(m, layer, s);
 	copy_rows(m, l->x_mid, l->x_in, n);
 	linear(m, &l->linear[LINEAR_O], l->att, l->x_mid, n, true);
+}
 
+/* x_mid -> gu, activated */
+static void feed_forward_half(struct model *m, struct layer *l, int64_t n)
+{
 	model_norm(m, n, l->x_mid, &l->norm[1]);
 	activate(m, l, n);
+}
+
+static void layer_forward(struct model *m, int64_t layer, const struct batch *s, void *x_out)
+{
+	struct layer *l = &m->layers[layer];
+	int64_t n = s->b * s->tokens;
+
+	attention_half(m, layer, s);
+	feed_forward_half(m, l, n);
 	copy_rows(m, x_out, l->x_mid, n);
 	linear(m, &l->linear[LINEAR_DOWN], l->activated, x_out, n, true);
 	beat(m->conf.page);
+}
+
+bool model_recompute(struct model *m, int64_t layer, const struct batch *s)
+{
+	struct layer *l = &m->layers[layer];
+	const struct linear *down = &l->linear[LINEAR_DOWN];
+	int64_t n = s->b * s->tokens;
+
+	/* The last layer's still stand in the blocks that all share. */
+	if (m->conf.recompute == RECOMPUTE_NONE || layer == m->conf.config.layers - 1)
+		return false;
+	if (m->conf.recompute == RECOMPUTE_FULL)
+		attention_half(m, layer, s);
+	feed_forward_half(m, l, n);
+	if (m->conf.recompute == RECOMPUTE_FULL) /* of the last product only this */
+		lora_project(m->dev, &down->lora,
+			     &(struct lora_io){
+				     .n = n, .in = down->shape.in, .t = m->act, .x = l->activated});
+	return true;
 }
 
 static void embed(struct model *m, const struct batch *s)

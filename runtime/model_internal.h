@@ -41,7 +41,7 @@ struct norm {
 struct layer {
 	struct linear linear[LINEARS];
 	struct norm norm[2]; /* before attention, before the feed-forward */
-	/* saved by forward */
+	/* saved by forward; what recomputation makes again is the same block for all layers */
 	void *x_in, *x_mid; /* (N, C) residual before each half; the same block in serving */
 	void *qkv;          /* (N, q + 2 kv), rotated */
 	void *att;          /* (N, q) */
@@ -129,6 +129,9 @@ void *model_cut(struct arena_dev *a, int64_t bytes);
 void model_norm(struct model *m, int64_t n, const void *x, const struct norm *w);
 /* Embedding, layers, final norm: m->h = norm(x_out). */
 void model_forward(struct model *m, const struct batch *s);
+/* For backward: makes again what forward did not keep of a layer. True when it did: then m->h is the
+ * feed-forward's input again, and the layer's `activated` is there. */
+bool model_recompute(struct model *m, int64_t layer, const struct batch *s);
 /* Logits and losses chunk by chunk (n rows); when backward also dh = gradient of m->h, and the
  * head's gradient. */
 void model_head(struct model *m, int64_t n, float scale, bool backward);

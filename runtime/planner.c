@@ -22,6 +22,22 @@ static int64_t logit_rows(const struct planner_input *in)
 	return rows > 1 ? rows : 1;
 }
 
+/* Not even one sequence fits: says so, and which recomputation would do. */
+static int refuse(struct model_conf c, const struct memplan *p, int64_t budget_bytes, struct err *e)
+{
+	int rc = memplan_require(p, budget_bytes, e);
+
+	while (rc && c.recompute < RECOMPUTE_FULL) {
+		struct memplan less;
+
+		c.recompute++;
+		if (!memplan_model(&c, NULL, &less, NULL) && less.total <= budget_bytes)
+			return err_wrap(e, "spec.train.recompute: %s would fit",
+					recompute_name(c.recompute));
+	}
+	return rc;
+}
+
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e)
 {
 	struct planner_plan p = {.layout = {in->world, 1, 1, 1, 1}};
@@ -39,7 +55,7 @@ int planner_plan(const struct planner_input *in, struct planner_plan *out, struc
 		if (rc || p.memory.total <= in->budget_bytes)
 			break;
 		if (micro == 1)
-			rc = memplan_require(&p.memory, in->budget_bytes, e);
+			rc = refuse(c, &p.memory, in->budget_bytes, e);
 	}
 	if (!rc)
 		*out = p;

@@ -26,7 +26,8 @@ struct planner_plan {
 	struct memplan memory;
 };
 
-/* ERR_MEMORY with the figures when not even one sequence fits. */
+/* ERR_MEMORY with the figures, and the recomputation that would do if one does, when not even one
+ * sequence fits. */
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e);
 
 #endif

@@ -113,6 +113,7 @@ static struct model_conf model_conf_of(struct train *t)
 			       .t = t->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
 			       .train = true,
 			       .sequence_length = s->sequence_length,
+			       .recompute = s->recompute,
 			       .seed = s->seed,
 			       .coll = t->coll,
 			       .page = t->r->page};

@@ -44,7 +44,7 @@ static const char full_train[] =
 	     "steps: 100, seed: 9007199254740991, optimizer: {learningRate: 0.5, schedule: Linear, "
 	     "warmupSteps: 3, "
 	     "weightDecay: 0, beta1: 0.8, beta2: 0.95, epsilon: 1e-6, clipNorm: 0}, "
-	     "evaluateEverySteps: 4, "
+	     "recompute: Selective, evaluateEverySteps: 4, "
 	     "tensorboard: /data/tb, output: /data/out}}}";
 static const char full_epochs[] =
 	HEAD "{" STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
@@ -633,6 +633,8 @@ START_TEST(test_full_document_field_by_field)
 	ck_assert_uint_eq(s.train.seed, 9007199254740991u);
 	ck_assert_double_eq(s.train.optimizer.epsilon, 1e-6);
 	ck_assert_int_eq(s.train.optimizer.schedule, SCHEDULE_LINEAR);
+	ck_assert_int_eq(s.train.recompute, RECOMPUTE_SELECTIVE);
+	ck_assert_str_eq(recompute_name(s.train.recompute), "Selective");
 	json_destroy(encoded(full_serve, &s));
 	ck_assert_int_eq(s.task, TASK_SERVE);
 	ck_assert_str_eq(s.serve.api_key_secret, "s");

@@ -16,10 +16,11 @@ START_TEST(models_fit_their_plan)
 	struct dev *d;
 
 	ck_assert(!dev_open("cpu", 0, 1, &d, &e));
-	for (int i = 0; i < 128; i++) {
+	for (int i = 0; i < 3 * 128; i++) {
 		struct model_conf c = {.config = i & 64 ? tiny_gpt2() : tiny_config(i & 1),
 				       .t = i & 2 ? DTYPE_BF16 : DTYPE_F32,
 				       .train = i & 4,
+				       .recompute = i / 128,
 				       .lora_rank = i & 8 ? 3 : 0,
 				       .lora_alpha = 3,
 				       .lora_targets = targets,
@@ -61,7 +62,7 @@ START_TEST(figures_of_smollm2)
 			       .train = true,
 			       .micro_sequences = 4,
 			       .sequence_length = 512};
-	struct memplan p;
+	struct memplan p, less;
 
 	ck_assert_msg(!memplan_model(&c, NULL, &p, &e), "%s", e.text);
 	ck_assert_int_ge(p.master, 134515008LL * 4);
@@ -71,6 +72,16 @@ START_TEST(figures_of_smollm2)
 	ck_assert_int_eq(p.weights, 0);
 	ck_assert_int_gt(p.saved, 2048LL * 30 * 5760 * 2); /* numbers a token and layer, BF16 */
 	ck_assert_int_lt(p.saved, 2048LL * 30 * 5900 * 2);
+	/* Selective drops gate and up, Full also the residual between, qkv, attention's output and
+	 * what norms and softmax leave; one layer's stand in the scratch */
+	c.recompute = RECOMPUTE_SELECTIVE;
+	ck_assert(!memplan_model(&c, NULL, &less, &e));
+	ck_assert_int_eq(p.saved - less.saved, 2048LL * 30 * 3072 * 2);
+	ck_assert_int_eq(less.scratch - p.scratch, 2048LL * 3072 * 2);
+	c.recompute = RECOMPUTE_FULL;
+	ck_assert(!memplan_model(&c, NULL, &less, &e));
+	ck_assert_int_eq(p.saved - less.saved, 2048LL * 30 * ((5760 - 576) * 2 + (2 + 9) * 4));
+	ck_assert_int_eq(less.scratch - p.scratch, 2048LL * ((5760 - 576) * 2 + (2 + 9) * 4));
 	ck_assert_int_eq(memplan_require(&p, p.total, &e), 0);
 	ck_assert_int_eq(memplan_require(&p, p.total - 1, &e), -ERR_MEMORY);
 	ck_assert_ptr_nonnull(strstr(e.text, "MiB"));

@@ -1,7 +1,8 @@
 /*
  * Goal: the gradients are those of the loss, within 1e-4 relative, for full training and LoRA,
  * every kind of norm, activation, positions and biases, tied and untied heads, whatever the
- * micro-batch; and LoRA leaves what is frozen alone. Method: differences of losses, of two kinds.
+ * micro-batch; and LoRA leaves what is frozen alone. Recomputation changes no bit of them, on the
+ * processor and on the simulated GPU. Method: differences of losses, of two kinds.
  *
  * The oracle's loss (double, tests/runtime/oracle.h), which is first shown to be the model's loss:
  * along random directions that no cancellation makes flat, and along single elements. Nothing is
@@ -352,6 +353,65 @@ START_TEST(micro_batches_add_up)
 }
 END_TEST
 
+/* The loss (first) and the gradient of one step, to be freed. */
+static float *step_of(const char *kind, const struct model_conf *c, size_t *bytes)
+{
+	struct dev *d;
+	struct model *m;
+	double sum;
+	float *out;
+
+	ck_assert_msg(!dev_open(kind, 0, 2, &d, &e), "%s", e.text);
+	m = open(d, c);
+	*bytes = sizeof(sum) + (size_t)model_trainable(m) * 4;
+	out = mem_alloc(*bytes);
+	model_zero_gradient(m);
+	for (int i = 0; i < 2; i++) /* what the first leaves in shared blocks must not count */
+		ck_assert(!model_step(m, c->micro_sequences, inputs, labels, 1, true, &sum, &e));
+	memcpy(out, &sum, sizeof(sum));
+	dev_download(d, out + 2, model_gradient(m), *bytes - sizeof(sum));
+	ck_assert_msg(!dev_sync(d, &e), "%s", e.text);
+	model_destroy(m);
+	dev_close(d);
+	return out;
+}
+
+static void check_recomputation(const char *kind, struct model_config config)
+{
+	static const char *const some[] = {"k_proj", "o_proj", "up_proj", "down_proj", NULL};
+	const char *const *const adapters[] = {NULL, some};
+
+	for (int i = 0; i < 4; i++) {
+		struct model_conf c =
+			conf_of(config, adapters[i / 2], i % 2 ? DTYPE_BF16 : DTYPE_F32);
+		size_t bytes;
+
+		c.config.layers = 2;
+		c.micro_sequences = 2;
+		c.sequence_length = 5;
+		mem_autofree float *kept = step_of(kind, &c, &bytes);
+
+		for (c.recompute = RECOMPUTE_SELECTIVE; c.recompute <= RECOMPUTE_FULL;
+		     c.recompute++) {
+			mem_autofree float *again = step_of(kind, &c, &bytes);
+
+			ck_assert_msg(!memcmp(kept, again, bytes),
+				      "%s, %s, %s%s: other bits with %s", kind, config.architecture,
+				      dtype_name(c.t), adapters[i / 2] ? " with adapters" : "",
+				      recompute_name(c.recompute));
+		}
+	}
+}
+
+START_TEST(recomputation_changes_no_bit)
+{
+	check_recomputation("cpu", tiny_config(true));
+	check_recomputation("cpu", tiny_gpt2());
+	check_recomputation("cuda", tiny_config(false));
+	check_recomputation("cuda", tiny_gpt2());
+}
+END_TEST
+
 /* BF16 keeps the direction: the angle between both gradients is small, the loss within a percent.
  */
 static void check_bf16(struct model_config config, const char *const *targets)
@@ -428,4 +488,4 @@ END_TEST
 UNIT_MAIN("model_backward", full_tied, full_untied, gpt2_tied, gpt2_untied,
 	  rotary_with_gelu_layer_norm_and_biases, learned_positions_with_swiglu_and_biases,
 	  reference_kernels, reference_kernels_gpt2, lora_everywhere, lora_on_some,
-	  micro_batches_add_up, bf16_is_near, vocabulary_of_50257)
+	  micro_batches_add_up, recomputation_changes_no_bit, bf16_is_near, vocabulary_of_50257)

@@ -43,6 +43,32 @@ START_TEST(budget_bounds_the_micro_batch)
 }
 END_TEST
 
+START_TEST(recomputation_is_hinted_at)
+{
+	struct planner_input in = input(64, 1, INT64_MAX);
+	int64_t total[3];
+	struct planner_plan p;
+
+	in.model.sequence_length = 2048; /* one sequence a micro-batch */
+	for (enum recompute r = 0; r < 3; r++) {
+		in.model.recompute = r;
+		ck_assert_msg(!planner_plan(&in, &p, &e), "%s", e.text);
+		total[r] = p.memory.total;
+	}
+	ck_assert(total[2] < total[1] && total[1] < total[0]);
+	in.model.recompute = RECOMPUTE_NONE;
+	in.budget_bytes = total[1];
+	ck_assert_int_eq(planner_plan(&in, &p, &e), -ERR_MEMORY);
+	ck_assert_ptr_nonnull(strstr(e.text, "spec.train.recompute: Selective would fit"));
+	in.budget_bytes = total[2];
+	ck_assert_int_eq(planner_plan(&in, &p, &e), -ERR_MEMORY);
+	ck_assert_ptr_nonnull(strstr(e.text, "spec.train.recompute: Full would fit"));
+	in.budget_bytes = total[2] - 1;
+	ck_assert_int_eq(planner_plan(&in, &p, &e), -ERR_MEMORY);
+	ck_assert_ptr_null(strstr(e.text, "recompute"));
+}
+END_TEST
+
 START_TEST(share_bounds_the_micro_batch)
 {
 	struct planner_input in = input(10, 4, INT64_MAX);
@@ -81,5 +107,5 @@ START_TEST(devices_take_more_logits)
 }
 END_TEST
 
-UNIT_MAIN("planner", budget_bounds_the_micro_batch, share_bounds_the_micro_batch,
-	  devices_take_more_logits)
+UNIT_MAIN("planner", budget_bounds_the_micro_batch, recomputation_is_hinted_at,
+	  share_bounds_the_micro_batch, devices_take_more_logits)

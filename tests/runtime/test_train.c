@@ -196,6 +196,20 @@ START_TEST(resume_with_another_world)
 }
 END_TEST
 
+START_TEST(recomputation_is_the_same_training)
+{
+	struct jobspec kept = training_job("kept"), again = training_job("again");
+	struct outcome a = training_run_whole(&kept, 2), b;
+
+	again.train.recompute = RECOMPUTE_FULL;
+	b = training_run_whole(&again, 2);
+	for (int k = 1; k <= STEPS; k++)
+		ck_assert(a.loss[k] == b.loss[k]);
+	compare_checkpoints("kept", "again");
+	ck_assert_int_lt(b.memory_bytes, a.memory_bytes);
+}
+END_TEST
+
 /* A run that is complete but for its export (or whose export is wanted again) only exports. */
 START_TEST(complete_is_complete)
 {
@@ -293,6 +307,7 @@ int main(void)
 	tcase_add_test(c, losses_do_not_depend_on_the_world);
 	tcase_add_test(c, resume_is_bitwise_equal);
 	tcase_add_test(c, resume_with_another_world);
+	tcase_add_test(c, recomputation_is_the_same_training);
 	tcase_add_test(c, complete_is_complete);
 	tcase_add_test(c, lora_in_bf16_ends_in_a_folder);
 	tcase_add_test(c, what_is_refused);
