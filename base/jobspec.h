@@ -55,7 +55,7 @@ struct jobspec_train {
 	enum train_method method;
 	struct {
 		int rank;
-		double alpha;
+		double alpha, dropout;
 		const char *targets[LIMIT_LORA_TARGETS]; /* "q_proj", ... */
 		int target_count;
 	} lora;

@@ -285,6 +285,12 @@ OPS_INLINE uint32_t op_random(uint64_t seed, uint64_t index)
 	return (uint32_t)((z ^ (z >> 31)) >> 32);
 }
 
+/* The seed under which index i draws what `seed` draws at first + i. */
+OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
+{
+	return seed + first * 0x9e3779b97f4a7c15u;
+}
+
 #define LLMJOB_OPS(X)                                                                              \
 	X(matmul, struct op_matmul)                                                                \
 	X(quant_matmul, struct op_quant_matmul)                                                    \

@@ -167,7 +167,7 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
 	jsonw_str(&w, "base_model_name_or_path", spec->model.source);
 	jsonw_int(&w, "r", t->lora.rank);
 	jsonw_num(&w, "lora_alpha", t->lora.alpha);
-	jsonw_num(&w, "lora_dropout", 0);
+	jsonw_num(&w, "lora_dropout", t->lora.dropout);
 	jsonw_str(&w, "bias", "none");
 	jsonw_bool(&w, "fan_in_fan_out", !strcmp(c->architecture, "gpt2")); /* stored (in, out) */
 	jsonw_bool(&w, "inference_mode", true);

@@ -94,9 +94,54 @@ int64_t lora_rank_sum(const struct model_conf *c)
 	return sum;
 }
 
+int64_t lora_dropped_columns(const struct model_conf *c)
+{
+	struct linear_shape s;
+	int64_t columns = 0;
+
+	if (!c->lora_rank || c->lora_dropout <= 0)
+		return 0;
+	for (enum linear_kind k = 0; k < LINEARS; k++) {
+		parts_linear(&c->config, k, &s);
+		for (int i = 0; i < s.pieces; i++)
+			if (lora_targets(c, &s, i) && s.in > columns)
+				columns = s.in;
+	}
+	return columns;
+}
+
+uint64_t lora_seed(uint64_t seed, int64_t layer, enum linear_kind kind)
+{
+	uint64_t i = 2 * ((uint64_t)layer * LINEARS + kind);
+
+	return (uint64_t)op_random(seed, i) << 32 | op_random(seed, i + 1);
+}
+
 static void *element(void *p, int64_t index, enum dtype t)
 {
 	return (char *)p + index * dtype_block_bytes(t);
+}
+
+/* Leaves out of io->dropped (n, in) what is left out of these rows. */
+static void leave_out(struct dev *d, const struct lora *l, const struct lora_io *io)
+{
+	uint64_t seed = op_random_from(l->seed, (uint64_t)(io->first * io->in));
+
+	dev_ops(d)->dropout(d, &(struct op_dropout){.count = io->n * io->in,
+						    .x = io->dropped,
+						    .p = l->dropout,
+						    .seed = seed,
+						    .t = io->t});
+}
+
+/* What A multiplies: x, or what dropout leaves of it. */
+static const void *input(struct dev *d, const struct lora *l, const struct lora_io *io)
+{
+	if (!io->dropped)
+		return io->x;
+	dev_copy(d, io->dropped, io->x, (size_t)(io->n * io->in * dtype_block_bytes(io->t)));
+	leave_out(d, l, io);
+	return io->dropped;
 }
 
 void lora_project(struct dev *d, const struct lora *l, const struct lora_io *io)
@@ -105,7 +150,7 @@ void lora_project(struct dev *d, const struct lora *l, const struct lora_io *io)
 		dev_ops(d)->matmul(d, &(struct op_matmul){.m = io->n,
 							  .n = l->rank,
 							  .k = io->in,
-							  .a = io->x,
+							  .a = input(d, l, io),
 							  .b = l->a,
 							  .c = l->u,
 							  .lda = io->in,
@@ -189,7 +234,7 @@ void lora_backward(struct dev *d, const struct lora *l, const struct lora_io *io
 					   .n = io->in,
 					   .k = io->n,
 					   .a = io->du,
-					   .b = io->x,
+					   .b = input(d, l, io),
 					   .c = l->da,
 					   .lda = l->rank,
 					   .ldb = io->in,
@@ -201,19 +246,30 @@ void lora_backward(struct dev *d, const struct lora *l, const struct lora_io *io
 					   .beta = 1});
 	if (!io->dx)
 		return;
+	/* dx through dropout: made where the dropped input was */
 	ops->matmul(d, &(struct op_matmul){.m = io->n,
 					   .n = io->in,
 					   .k = l->rank,
 					   .a = io->du,
 					   .b = l->a,
-					   .c = io->dx,
+					   .c = io->dropped ? io->dropped : io->dx,
 					   .lda = l->rank,
 					   .ldb = io->in,
 					   .ldc = io->in,
 					   .ab_type = io->t,
 					   .c_type = io->t,
 					   .alpha = 1,
-					   .beta = 1});
+					   .beta = io->dropped ? 0 : 1});
+	if (!io->dropped)
+		return;
+	leave_out(d, l, io);
+	ops->axpby(d, &(struct op_axpby){.count = io->n * io->in,
+					 .x = io->dropped,
+					 .x_type = io->t,
+					 .y = io->dx,
+					 .y_type = io->t,
+					 .a = 1,
+					 .b = 1});
 }
 
 void lora_merge(float *w, const float *a, const float *b, int64_t out, int64_t in, int64_t r,

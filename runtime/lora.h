@@ -4,6 +4,11 @@
  *
  * The adapters of matrices that share an input (q, k, v) have their A factors stacked, so x A^T is
  * one product for all of them. Used by model only.
+ *
+ * Dropout is of A's input alone: x A^T becomes dropout(x) A^T, x W^T stays (peft's lora_dropout;
+ * here matrices that share an input share what is left out of it). What is left out of an element
+ * depends on the seed, the layer, the matrix and the place of its row in the order of training, and
+ * on nothing else: not on world, micro-batch or pass.
  */
 #ifndef RUNTIME_LORA_H
 #define RUNTIME_LORA_H
@@ -22,6 +27,8 @@ struct lora { /* the adapters of one joined matrix; count 0: none */
 	int count;
 	int64_t r, rank; /* rank = count * r */
 	float scale;     /* alpha / r */
+	float dropout;   /* of A's input */
+	uint64_t seed;   /* its own, of lora_seed */
 	const void *a;   /* (rank, in) t */
 	float *da;       /* (rank, in) F32 */
 	void *u;         /* (N, rank) t: x A^T, saved by forward */
@@ -38,6 +45,8 @@ struct lora_io {
 	const void *dy; /* backward */
 	void *dx;       /* backward: +=, or NULL */
 	void *du;       /* (n, rank) t: scratch */
+	void *dropped;  /* (n, in) t: scratch of dropout; NULL: nothing is left out */
+	int64_t first;  /* rows before these in the order of training; dropout */
 };
 
 /* The table of factors for c's targets: per joined matrix its A's, then its B's. ERR_USER: a target
@@ -47,6 +56,10 @@ int lora_parts(const struct model_conf *c, struct parts *out, struct err *e);
 bool lora_targets(const struct model_conf *c, const struct linear_shape *s, int piece);
 /* Ranks of all adapters of one layer together. */
 int64_t lora_rank_sum(const struct model_conf *c);
+/* Columns of the widest input that dropout works on; 0 without. */
+int64_t lora_dropped_columns(const struct model_conf *c);
+/* The seed of dropout in one joined matrix. */
+uint64_t lora_seed(uint64_t seed, int64_t layer, enum linear_kind kind);
 
 /* x A^T alone, which is all that lora_backward needs of forward. */
 void lora_project(struct dev *d, const struct lora *l, const struct lora_io *io);

@@ -95,9 +95,9 @@ static void plan_train(const struct model_conf *c, int64_t lora_rank_sum, struct
 	int64_t kept = g->dim * t, again = 0; /* bytes of a row: of each layer, of one at a time */
 	int64_t q = g->heads * g->head_dim, qkv = q + 2 * g->kv_heads * g->head_dim;
 	/* h, dh, dx (C); attention's gradient; of qkv; SwiGLU's act, dact (F), of gate and up, or
-	 * GELU's dact; of LoRA's products */
+	 * GELU's dact; of LoRA's products and dropout */
 	int64_t ffn = g->activation == ACTIVATION_SWIGLU ? 4 * g->ffn_dim : g->ffn_dim;
-	int64_t scratch = 3 * g->dim + q + qkv + ffn + lora_rank_sum;
+	int64_t scratch = 3 * g->dim + q + qkv + ffn + lora_rank_sum + lora_dropped_columns(c);
 
 	*(c->recompute == RECOMPUTE_FULL ? &again : &kept) += attention;
 	*(c->recompute == RECOMPUTE_NONE ? &kept : &again) += ffn_row;

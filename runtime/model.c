@@ -71,6 +71,8 @@ static void wire_factors(struct model *m, int64_t layer, enum linear_kind kind)
 	}
 	l->lora.r = m->conf.lora_rank;
 	l->lora.rank = l->lora.r * l->lora.count;
+	l->lora.dropout = m->conf.lora_dropout;
+	l->lora.seed = lora_seed(m->conf.seed, layer, kind);
 	l->lora.scale = l->lora.r ? m->conf.lora_alpha / (float)l->lora.r : 0;
 }
 
@@ -193,6 +195,8 @@ static void carve_train(struct model *m)
 		m->dgu = cut_act(m, s, 2 * c->ffn_dim);
 	if (m->conf.lora_rank)
 		m->du = cut_act(m, s, lora_rank_sum(&m->conf));
+	if (lora_dropped_columns(&m->conf))
+		m->dropped = cut_act(m, s, lora_dropped_columns(&m->conf));
 	m->loss = model_cut(s, m->rows * 4);
 	m->loss_total = model_cut(s, m->rows * 4);
 	m->ids = model_cut(s, m->rows * 4);
@@ -516,6 +520,7 @@ int model_step(struct model *m, int64_t b, const int32_t *inputs, const int32_t 
 		return rc;
 	dev_upload(m->dev, m->ids, inputs, (size_t)n * 4);
 	dev_upload(m->dev, m->targets, targets, (size_t)n * 4);
+	m->drops = backward;
 	model_forward(m, &s);
 	model_head(m, n, scale, backward);
 	if (backward) {
@@ -532,6 +537,11 @@ int model_step(struct model *m, int64_t b, const int32_t *inputs, const int32_t 
 						 .a = 1,
 						 .b = 1});
 	return 0;
+}
+
+void model_set_place(struct model *m, int64_t first)
+{
+	m->place = first;
 }
 
 int model_loss(struct model *m, double *loss_sum, struct err *e)

@@ -29,14 +29,14 @@ struct model_conf {
 	int64_t micro_sequences; /* B of one forward, training */
 	int64_t sequence_length; /* T, training */
 	int lora_rank;           /* 0: full training */
-	float lora_alpha;
+	float lora_alpha, lora_dropout;
 	const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
-	uint64_t seed;                   /* of random weights and LoRA's A */
+	uint64_t seed;                   /* of random weights, LoRA's A and dropout */
 	enum recompute recompute;
-	int64_t logit_rows;              /* at once, at most; 0: as many as suit a processor */
-	int64_t kv_capacity;             /* tokens, serving */
-	struct coll *coll;               /* gradients are placed in its memory when not NULL */
-	struct wire_page *page;          /* a beat a layer; or NULL */
+	int64_t logit_rows;     /* at once, at most; 0: as many as suit a processor */
+	int64_t kv_capacity;    /* tokens, serving */
+	struct coll *coll;      /* gradients are placed in its memory when not NULL */
+	struct wire_page *page; /* a beat a layer; or NULL */
 };
 
 int model_create(struct dev *d, const struct model_conf *c, struct model **out, struct err *e);
@@ -70,6 +70,9 @@ void model_master_changed(struct model *m); /* masters were written from outside
    added on the device to what model_loss tells. */
 int model_step(struct model *m, int64_t b, const int32_t *inputs, const int32_t *targets,
 	       float scale, bool backward, double *loss_sum, struct err *e);
+/* The place, in the order of training, of the first sequence of the next model_step: LoRA's dropout
+   draws by it. It leaves out in steps with backward only. */
+void model_set_place(struct model *m, int64_t first);
 /* Waits for the device: the sum since the last call, of the steps whose loss_sum was NULL. */
 int model_loss(struct model *m, double *loss_sum, struct err *e);
 /* From now on backward calls ready_fn whenever no more will be added to a part of the gradient,

@@ -27,6 +27,7 @@ static void linear_backward(struct model *m, const struct linear *l, const void 
 			    void *dx, int64_t n)
 {
 	const struct linear_shape *s = &l->shape;
+	struct lora_io io = model_lora_io(m, l, n, x);
 
 	if (dx)
 		m->ops->matmul(m->dev, &(struct op_matmul){.m = n,
@@ -63,15 +64,10 @@ static void linear_backward(struct model *m, const struct linear *l, const void 
 								 .dy = dy,
 								 .dbias = l->dbias,
 								 .t = m->act});
-	lora_backward(m->dev, &l->lora,
-		      &(struct lora_io){.n = n,
-					.in = s->in,
-					.out = s->out,
-					.t = m->act,
-					.x = x,
-					.dy = dy,
-					.dx = dx,
-					.du = m->du});
+	io.dy = dy;
+	io.dx = dx;
+	io.du = m->du;
+	lora_backward(m->dev, &l->lora, &io);
 }
 
 /* m->dx = or += (accumulate) the gradient of a norm's input x, from m->dh of its output. */

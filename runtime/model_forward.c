@@ -143,9 +143,10 @@ static void linear_forward(struct model *m, const struct linear *l, const void *
 			   int64_t n, bool add, void *pre)
 {
 	const struct linear_shape *s = &l->shape;
-	struct lora_io io = {
-		.n = n, .in = s->in, .out = s->out, .t = m->act, .x = x, .y = y, .set = pre};
+	struct lora_io io = model_lora_io(m, l, n, x);
 
+	io.y = y;
+	io.set = pre;
 	if (pre)
 		lora_forward(m->dev, &l->lora, &io);
 	m->ops->matmul(m->dev, &(struct op_matmul){.m = n,
@@ -337,10 +338,11 @@ bool model_recompute(struct model *m, int64_t layer, const struct batch *s)
 	if (m->conf.recompute == RECOMPUTE_FULL)
 		attention_half(m, layer, s);
 	feed_forward_half(m, l, n);
-	if (m->conf.recompute == RECOMPUTE_FULL) /* of the last product only this */
-		lora_project(m->dev, &down->lora,
-			     &(struct lora_io){
-				     .n = n, .in = down->shape.in, .t = m->act, .x = l->activated});
+	if (m->conf.recompute == RECOMPUTE_FULL) { /* of the last product only this */
+		struct lora_io io = model_lora_io(m, down, n, l->activated);
+
+		lora_project(m->dev, &down->lora, &io);
+	}
 	return true;
 }
 

@@ -92,6 +92,9 @@ struct model {
 	void *h, *dh, *dx, *datt, *dqkv;   /* (N, C) x3, (N, q), (N, q + 2 kv) */
 	void *dactivated, *dgu;            /* (N, F), (N, 2F); the same (N, F) block for GELU */
 	void *du;                          /* (N, sum of LoRA ranks) */
+	void *dropped;                     /* (N, widest input of LoRA's); NULL: no dropout */
+	bool drops;                        /* in this step */
+	int64_t place;                     /* of its first sequence, in the order of training */
 	float *logits;                     /* (R, V), logit_columns from row to row */
 	uint16_t *logits16;                /* the same; BF16 training */
 	float *loss, *loss_total;          /* (N), (N): by row, since model_loss was last asked */
@@ -122,6 +125,19 @@ static inline void *at_element(const void *p, int64_t index, enum dtype t)
 	return (char *)p + index * dtype_block_bytes(t);
 }
 
+/* What forward and backward of a product tell its adapters alike. */
+static inline struct lora_io model_lora_io(const struct model *m, const struct linear *l, int64_t n,
+					   const void *x)
+{
+	return (struct lora_io){.n = n,
+				.in = l->shape.in,
+				.out = l->shape.out,
+				.t = m->act,
+				.x = x,
+				.dropped = m->drops ? m->dropped : NULL,
+				.first = m->place * m->conf.sequence_length};
+}
+
 int model_arena_open(struct model *m, struct arena_dev *a, int64_t size, struct err *e);
 /* 64-byte aligned; cutting beyond the arena is a bug that stops. */
 void *model_cut(struct arena_dev *a, int64_t bytes);
@@ -129,8 +145,8 @@ void *model_cut(struct arena_dev *a, int64_t bytes);
 void model_norm(struct model *m, int64_t n, const void *x, const struct norm *w);
 /* Embedding, layers, final norm: m->h = norm(x_out). */
 void model_forward(struct model *m, const struct batch *s);
-/* For backward: makes again what forward did not keep of a layer. True when it did: then m->h is the
- * feed-forward's input again, and the layer's `activated` is there. */
+/* For backward: makes again what forward did not keep of a layer. True when it did: then m->h is
+ * the feed-forward's input again, and the layer's `activated` is there. */
 bool model_recompute(struct model *m, int64_t layer, const struct batch *s);
 /* Logits and losses chunk by chunk (n rows); when backward also dh = gradient of m->h, and the
  * head's gradient. */

@@ -123,6 +123,7 @@ static struct model_conf model_conf_of(struct train *t)
 			t->targets[i] = s->lora.targets[i];
 		c.lora_rank = s->lora.rank;
 		c.lora_alpha = (float)s->lora.alpha;
+		c.lora_dropout = (float)s->lora.dropout;
 		c.lora_targets = t->targets;
 	}
 	return c;
@@ -186,6 +187,8 @@ static int spec_hash(const struct train *t, char out[65], struct err *e)
 		   (long long)t->train_samples, s->sequence_length, s->batch_sequences,
 		   (unsigned long long)s->seed, s->optimizer.learning_rate,
 		   (int)s->optimizer.schedule, (long long)t->steps);
+	if (s->lora.dropout > 0)
+		buf_printf(&b, " %.17g", s->lora.dropout);
 	if (!buf_ok(&b))
 		return err_set(e, ERR_MEMORY, "no memory to hash the job");
 	return hash_sha256_hex(b.data, b.len, out, e);
@@ -518,6 +521,7 @@ static int compute(struct train *t, int64_t first, int64_t count, struct err *e)
 		beat_phase(t->r->page, WIRE_PHASE_FORWARD);
 		model_watch_gradient(t->model, t->lots_wanted && i + b == count ? take_ready : NULL,
 				     t);
+		model_set_place(t->model, first + i);
 		rc = model_step(t->model, b, t->inputs, t->labels, scale, true, NULL, e);
 	}
 	return rc;

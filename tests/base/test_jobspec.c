@@ -38,7 +38,8 @@ static const char full_train[] =
 	     "restart: {maxRestarts: 3, windowSeconds: 60}, "
 	     "health: {hangSeconds: 20, stragglerFactor: 3, preflight: false}, "
 	     "activeDeadlineSeconds: 1000, ttlSecondsAfterFinished: 0, "
-	     "train: {method: LoRA, lora: {rank: 4, alpha: 8, targets: [q_proj, k_proj]}, "
+	     "train: {method: LoRA, lora: {rank: 4, alpha: 8, dropout: 0.1, targets: [q_proj, "
+	     "k_proj]}, "
 	     "data: {train: /data/t.txt, validation: /data/v.txt, format: Text}, sequenceLength: "
 	     "32, batchSequences: 12, "
 	     "steps: 100, seed: 9007199254740991, optimizer: {learningRate: 0.5, schedule: Linear, "
@@ -630,6 +631,7 @@ START_TEST(test_full_document_field_by_field)
 	ck_assert_int_eq(s.train.method, METHOD_LORA);
 	ck_assert_int_eq(s.train.lora.target_count, 2);
 	ck_assert_str_eq(s.train.lora.targets[1], "k_proj");
+	ck_assert_double_eq(s.train.lora.dropout, 0.1);
 	ck_assert_uint_eq(s.train.seed, 9007199254740991u);
 	ck_assert_double_eq(s.train.optimizer.epsilon, 1e-6);
 	ck_assert_int_eq(s.train.optimizer.schedule, SCHEDULE_LINEAR);

@@ -4,6 +4,7 @@
 #include "tests/runtime/oracle.h"
 
 #include "base/mem.h"
+#include "kernels/ops.h"
 #include "runtime/lora.h"
 
 #include <check.h>
@@ -44,11 +45,14 @@ void oracle_open(struct oracle *o, struct dev *d, struct model *m, const struct 
 		dev_download(d, f, model_master(m), (size_t)o->lora.elements * 4);
 		o->factors = widen(f, o->lora.elements);
 		o->scale = (double)c->lora_alpha / c->lora_rank;
+		o->dropout = (double)c->lora_dropout;
+		o->seed = c->seed;
 	}
 	o->work = mem_array(
 		(size_t)(o->t * (3 * g->dim + 2 * q + 2 * kv + 2 * g->ffn_dim + o->t) + g->vocab),
 		sizeof(double));
-	ck_assert_ptr_nonnull(o->work);
+	o->dropped = mem_array((size_t)(o->t * (g->dim + q + g->ffn_dim)), sizeof(double));
+	ck_assert(o->work && o->dropped);
 }
 
 void oracle_close(struct oracle *o)
@@ -58,6 +62,7 @@ void oracle_close(struct oracle *o)
 	mem_free(o->w);
 	mem_free(o->factors);
 	mem_free(o->work);
+	mem_free(o->dropped);
 }
 
 static const double *named(const struct parts *p, const double *w, const char *stem,
@@ -101,11 +106,32 @@ static void norm(const struct oracle *o, const char *stem, const double *x, doub
 	}
 }
 
-/* y (t, out) = x W^T + b + scale (x A^T) B^T */
+static enum linear_kind kind_of(const char *piece)
+{
+	if (strstr(piece, "mlp"))
+		return strstr(piece, "down_proj") ? LINEAR_DOWN : LINEAR_GATE_UP;
+	return strstr(piece, "o_proj") ? LINEAR_O : LINEAR_QKV;
+}
+
+/* What dropout makes of the input (t, in) of a matrix's A. */
+static void drop(const struct oracle *o, int64_t layer, const char *piece, const double *x,
+		 int64_t in, double *to)
+{
+	uint64_t seed = lora_seed(o->seed, layer, kind_of(piece));
+
+	for (int64_t i = 0; i < o->t * in; i++) {
+		uint64_t at = (uint64_t)(o->place * o->t * in + i);
+		bool keep = op_random(seed, at) >= o->dropout * 0x1p32;
+
+		to[i] = keep ? x[i] / (1 - o->dropout) : 0;
+	}
+}
+
+/* y (t, out) = x W^T + b + scale (dropout(x) A^T) B^T */
 static void linear(const struct oracle *o, int64_t layer, const char *piece, const double *x,
 		   int64_t in, double *y, int64_t out)
 {
-	const double *w, *bias, *a = NULL, *b = NULL;
+	const double *w, *bias, *a = NULL, *b = NULL, *kept = x;
 	int64_t r = 0;
 	char stem[128];
 
@@ -117,6 +143,10 @@ static void linear(const struct oracle *o, int64_t layer, const char *piece, con
 		b = named(&o->lora, o->factors, stem, "lora_B.weight");
 		r = o->lora.at[0].shape[0];
 	}
+	if (a && o->dropout > 0) {
+		drop(o, layer, piece, x, in, o->dropped);
+		kept = o->dropped;
+	}
 	for (int64_t n = 0; n < o->t; n++, x += in, y += out) {
 		for (int64_t i = 0; i < out; i++) {
 			y[i] = bias ? bias[i] : 0;
@@ -127,7 +157,7 @@ static void linear(const struct oracle *o, int64_t layer, const char *piece, con
 			double u = 0;
 
 			for (int64_t k = 0; k < in; k++)
-				u += a[j * in + k] * x[k];
+				u += a[j * in + k] * kept[n * in + k];
 			for (int64_t i = 0; i < out; i++)
 				y[i] += o->scale * u * b[i * r + j];
 		}
@@ -255,7 +285,7 @@ double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets)
 	int64_t c = o->config.dim;
 	double *x = o->work, *h = x + o->t * c, *y = h + o->t * c, *rest = y + o->t * c, loss = 0;
 
-	for (int64_t s = 0; s < o->b; s++, ids += o->t, targets += o->t) {
+	for (int64_t s = 0; s < o->b; s++, o->place++, ids += o->t, targets += o->t) {
 		for (int64_t n = 0; n < o->t; n++)
 			for (int64_t i = 0; i < c; i++)
 				x[n * c + i] =
@@ -266,5 +296,6 @@ double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets)
 		for (int64_t n = 0; n < o->t; n++)
 			loss += cross_entropy(o, h + n * c, targets[n], rest);
 	}
+	o->place -= o->b;
 	return loss;
 }

@@ -171,6 +171,26 @@ START_TEST(lora_in_bf16)
 }
 END_TEST
 
+START_TEST(dropout_is_the_cpus)
+{
+	struct jobspec s[2] = {job("cpu", 6), job("cuda", 6)};
+	struct outcome o[2];
+
+	for (int i = 0; i < 2; i++) {
+		s[i].train.method = METHOD_LORA;
+		s[i].train.lora.rank = 4;
+		s[i].train.lora.alpha = 8;
+		s[i].train.lora.dropout = 0.3;
+		s[i].train.lora.target_count = 2;
+		s[i].train.lora.targets[0] = "v_proj";
+		s[i].train.lora.targets[1] = "down_proj";
+		s[i].train.optimizer.learning_rate = 2e-2;
+		o[i] = whole(&s[i], i ? "cuda" : "cpu", 1 + i, 2, false);
+	}
+	same_losses(&o[0], &o[1], 1e-5, "two ranks, dropout");
+}
+END_TEST
+
 /* The others hear of it by the closed socket, whatever NCCL says, and can let go of the device. */
 START_TEST(a_killed_rank_ends_the_others)
 {
@@ -239,6 +259,7 @@ int main(void)
 	tcase_add_test(c, micro_batches_add_up);
 	tcase_add_test(c, checkpoints_change_the_device);
 	tcase_add_test(c, lora_in_bf16);
+	tcase_add_test(c, dropout_is_the_cpus);
 	tcase_add_test(c, a_killed_rank_ends_the_others);
 	tcase_add_test(c, what_is_refused);
 	suite_add_tcase(s, c);

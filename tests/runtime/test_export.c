@@ -87,6 +87,7 @@ static void check_adapter(const char *folder, struct safetensors *s)
 	ck_assert_str_eq(json_str(v, "task_type", ""), "CAUSAL_LM");
 	ck_assert_int_eq(json_int(v, "r", 0), 4);
 	ck_assert_int_eq(json_int(v, "lora_alpha", 0), 8);
+	ck_assert(json_num(v, "lora_dropout", 0) == 0.25);
 	ck_assert_int_eq((int)json_count(json_get(v, "target_modules")), 2);
 	ck_assert_str_eq(json_string_value(json_first(json_get(v, "target_modules"))), "q_proj");
 	ck_assert(!json_bool(v, "fan_in_fan_out", true));
@@ -103,7 +104,7 @@ START_TEST(folder_holds_the_merged_model_and_the_adapter)
 			       .lora_alpha = 8,
 			       .lora_targets = targets};
 	struct jobspec spec = {
-		.train = {.method = METHOD_LORA, .lora = {4, 8, {"q_proj", "v_proj"}, 2}}};
+		.train = {.method = METHOD_LORA, .lora = {4, 8, 0.25, {"q_proj", "v_proj"}, 2}}};
 	struct weights *before, *after;
 	struct safetensors *s;
 	char folder[64], model[128], output[128];
@@ -260,7 +261,7 @@ START_TEST(adapters_of_gpt2_go_by_its_modules)
 {
 	static const char *const targets[] = {"q_proj", "v_proj", "down_proj", NULL};
 	struct jobspec spec = {.train = {.method = METHOD_LORA,
-					 .lora = {2, 3, {"q_proj", "v_proj", "down_proj"}, 3}}};
+					 .lora = {2, 3, 0, {"q_proj", "v_proj", "down_proj"}, 3}}};
 	struct safetensors *adapter, *merged;
 	char path[256];
 	struct gpt2 g;

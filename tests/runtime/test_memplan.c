@@ -23,6 +23,7 @@ START_TEST(models_fit_their_plan)
 				       .recompute = i / 128,
 				       .lora_rank = i & 8 ? 3 : 0,
 				       .lora_alpha = 3,
+				       .lora_dropout = i & 128 ? 0.1f : 0,
 				       .lora_targets = targets,
 				       .micro_sequences = i & 16 ? 5 : 1,
 				       .sequence_length = i & 32 ? 7 : 1,

@@ -24,6 +24,7 @@
 #include <math.h>
 
 #define N          (TINY_B * TINY_T)
+#define PLACE      7 /* of the first sequence in the order of training: dropout */
 #define TOLERANCE  1e-4
 #define STEP_LOSS  0.25
 #define STEP_SHARE 0.06 /* of the tensor's length: no way is longer */
@@ -209,25 +210,30 @@ static void check_part(struct subject *s, const struct model_part *p)
 		      p->name, length, slope);
 }
 
-static void check_model(const char *kind, struct model_config config, const char *const *targets)
+static void check_conf(const char *kind, const struct model_conf *conf)
 {
-	struct subject s = {.conf = conf_of(config, targets, DTYPE_F32),
-			    .own_losses = !strcmp(kind, "cpu-ref") && !targets};
+	const char *const *targets = conf->lora_targets;
+	struct subject s = {.conf = *conf, .own_losses = !strcmp(kind, "cpu-ref") && !targets};
 	double sum;
 
 	ck_assert_msg(!dev_open(kind, 0, 2, &s.d, &e), "%s", e.text);
 	s.m = open(s.d, &s.conf);
 	oracle_open(&s.o, s.d, s.m, &s.conf);
+	s.o.place = PLACE;
+	model_set_place(s.m, PLACE);
 	model_zero_gradient(s.m);
 	ck_assert(!model_step(s.m, TINY_B, inputs, labels, 1, true, &sum, &e));
-	ck_assert_double_eq_tol(sum, loss_of(s.m), 1e-12);
+	if (conf->lora_dropout > 0) /* of training only */
+		ck_assert(fabs(sum / loss_of(s.m) - 1) > 1e-5);
+	else
+		ck_assert_double_eq_tol(sum, loss_of(s.m), 1e-12);
 	ck_assert_double_eq_tol(sum, oracle_loss(&s.o, inputs, labels), 1e-6 * sum);
 	mem_autofree float *g = mem_array((size_t)model_trainable(s.m), sizeof(float));
 	dev_download(s.d, g, model_gradient(s.m), (size_t)model_trainable(s.m) * 4);
 	s.total = length_of(g, model_trainable(s.m));
 	for (int i = 0; i < model_part_count(s.m); i++)
 		check_part(&s, model_part_at(s.m, i));
-	printf("%s, %s%s: %.1g off by the oracle's loss", kind, config.architecture,
+	printf("%s, %s%s: %.1g off by the oracle's loss", kind, conf->config.architecture,
 	       targets ? " with adapters" : "", s.worst_oracle);
 	if (s.own_losses) {
 		printf(", %.1g by its own (%d of %d tensors)", s.worst_own, s.own, s.parts);
@@ -237,6 +243,13 @@ static void check_model(const char *kind, struct model_config config, const char
 	oracle_close(&s.o);
 	model_destroy(s.m);
 	dev_close(s.d);
+}
+
+static void check_model(const char *kind, struct model_config config, const char *const *targets)
+{
+	struct model_conf c = conf_of(config, targets, DTYPE_F32);
+
+	check_conf(kind, &c);
 }
 
 START_TEST(full_tied)
@@ -322,8 +335,23 @@ START_TEST(lora_on_some)
 }
 END_TEST
 
+/* A quarter of the adapters' input left out, the same in backward as in forward. */
+START_TEST(lora_with_dropout)
+{
+	static const char *const some[] = {"q_proj",  "v_proj",    "o_proj",
+					   "up_proj", "down_proj", NULL};
+	struct model_conf c = conf_of(tiny_config(true), some, DTYPE_F32);
+
+	c.lora_dropout = 0.25f;
+	check_conf("cpu", &c);
+	c.config = tiny_gpt2();
+	c.config.layers = 2;
+	check_conf("cuda", &c);
+}
+END_TEST
+
 /* Two micro-batches give the gradient of one: differences come from rounding only. */
-START_TEST(micro_batches_add_up)
+static void check_micro_batches(const char *const *targets, float dropout)
 {
 	struct dev *d;
 	struct model *m;
@@ -331,7 +359,8 @@ START_TEST(micro_batches_add_up)
 	double sum, parts;
 
 	ck_assert(!dev_open("cpu", 0, 2, &d, &e));
-	struct model_conf c = conf_of(tiny_config(true), NULL, DTYPE_F32);
+	struct model_conf c = conf_of(tiny_config(true), targets, DTYPE_F32);
+	c.lora_dropout = dropout;
 	m = open(d, &c);
 	n = model_trainable(m);
 	mem_autofree float *whole = mem_array((size_t)n, 4);
@@ -342,6 +371,7 @@ START_TEST(micro_batches_add_up)
 	model_zero_gradient(m);
 	ck_assert(!model_step(m, 2, inputs, labels, 0.5f, true, &parts, &e));
 	sum -= parts;
+	model_set_place(m, 2);
 	ck_assert(!model_step(m, 1, inputs + 2 * TINY_T, labels + 2 * TINY_T, 0.5f, true, &parts,
 			      &e));
 	ck_assert_double_eq_tol(sum, parts, 1e-4);
@@ -350,6 +380,14 @@ START_TEST(micro_batches_add_up)
 		ck_assert_float_eq_tol(whole[i], added[i], 1e-4f);
 	model_destroy(m);
 	dev_close(d);
+}
+
+START_TEST(micro_batches_add_up)
+{
+	static const char *const some[] = {"k_proj", "down_proj", NULL};
+
+	check_micro_batches(NULL, 0);
+	check_micro_batches(some, 0.5f);
 }
 END_TEST
 
@@ -389,6 +427,7 @@ static void check_recomputation(const char *kind, struct model_config config)
 		c.config.layers = 2;
 		c.micro_sequences = 2;
 		c.sequence_length = 5;
+		c.lora_dropout = 0.25f;
 		mem_autofree float *kept = step_of(kind, &c, &bytes);
 
 		for (c.recompute = RECOMPUTE_SELECTIVE; c.recompute <= RECOMPUTE_FULL;
@@ -488,4 +527,5 @@ END_TEST
 UNIT_MAIN("model_backward", full_tied, full_untied, gpt2_tied, gpt2_untied,
 	  rotary_with_gelu_layer_norm_and_biases, learned_positions_with_swiglu_and_biases,
 	  reference_kernels, reference_kernels_gpt2, lora_everywhere, lora_on_some,
-	  micro_batches_add_up, recomputation_changes_no_bit, bf16_is_near, vocabulary_of_50257)
+	  lora_with_dropout, micro_batches_add_up, recomputation_changes_no_bit, bf16_is_near,
+	  vocabulary_of_50257)

@@ -223,14 +223,10 @@ START_TEST(complete_is_complete)
 }
 END_TEST
 
-START_TEST(lora_in_bf16_ends_in_a_folder)
+static struct jobspec lora_job(const char *name)
 {
-	struct jobspec s = training_job("lora");
-	struct safetensors *f;
-	struct weights *w;
-	struct outcome o;
+	struct jobspec s = training_job(name);
 
-	s.precision = PRECISION_BF16;
 	s.train.method = METHOD_LORA;
 	s.train.lora.rank = 4;
 	s.train.lora.alpha = 8;
@@ -238,6 +234,17 @@ START_TEST(lora_in_bf16_ends_in_a_folder)
 	s.train.lora.targets[0] = "q_proj";
 	s.train.lora.targets[1] = "down_proj";
 	s.train.optimizer.learning_rate = 1e-2;
+	return s;
+}
+
+START_TEST(lora_in_bf16_ends_in_a_folder)
+{
+	struct jobspec s = lora_job("lora");
+	struct safetensors *f;
+	struct weights *w;
+	struct outcome o;
+
+	s.precision = PRECISION_BF16;
 	s.train.tensorboard = training_path("board");
 	o = training_run_whole(&s, 2);
 	ck_assert_double_lt(o.loss[STEPS], 0.9 * o.loss[1]);
@@ -254,6 +261,31 @@ START_TEST(lora_in_bf16_ends_in_a_folder)
 	safetensors_close(f);
 	ck_assert(io_exists(training_path("output/adapter/adapter_config.json")));
 	ck_assert(io_exists(training_path("board")));
+}
+END_TEST
+
+/* What is left out is drawn by the sample's place: neither the world nor an interruption shows. */
+START_TEST(dropout_follows_the_samples)
+{
+	struct jobspec one = lora_job("one"), two = lora_job("two"), cut = lora_job("cut");
+	struct jobspec none = lora_job("none");
+	struct outcome a, b, c, d;
+
+	one.train.lora.dropout = two.train.lora.dropout = cut.train.lora.dropout = 0.2;
+	a = training_run_whole(&one, 1);
+	b = training_run_whole(&two, 2);
+	c = interrupted(&cut, 2, 2);
+	for (int k = 1; k <= STEPS; k++) {
+		ck_assert_msg(fabs(b.loss[k] / a.loss[k] - 1) < 1e-5,
+			      "two ranks, step %d: %.9g, one rank %.9g", k, b.loss[k], a.loss[k]);
+		ck_assert_msg(b.loss[k] == c.loss[k], "step %d: %.17g, resumed %.17g", k, b.loss[k],
+			      c.loss[k]);
+	}
+	d = training_run_whole(&none, 1);
+	ck_assert(d.loss[STEPS] != a.loss[STEPS]);
+	none.train.lora.dropout = 0.2;
+	d = run(&none, 1, 2, 0);
+	ck_assert_int_eq(d.exit[0], EXIT_CLASS_USER); /* that is another training */
 }
 END_TEST
 
@@ -310,6 +342,7 @@ int main(void)
 	tcase_add_test(c, recomputation_is_the_same_training);
 	tcase_add_test(c, complete_is_complete);
 	tcase_add_test(c, lora_in_bf16_ends_in_a_folder);
+	tcase_add_test(c, dropout_follows_the_samples);
 	tcase_add_test(c, what_is_refused);
 	suite_add_tcase(s, c);
 	srunner_run_all(r, CK_NORMAL);
