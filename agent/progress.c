@@ -66,8 +66,11 @@ void progress_step(struct progress *p, const struct json *payload, int64_t now_m
 		p->first_loss = p->loss;
 	p->tokens = json_int(payload, "tokens", p->tokens);
 	p->tokens_per_second = json_num(payload, "tokens_per_second", 0);
+	/* Several frames may come at once: the rank knows best how long a step took. */
+	double seconds = json_num(payload, "seconds", 0);
 	if (p->last_step_ms)
-		p->step_ms[p->step_count++ % PROGRESS_STEP_TIMES] = now_ms - p->last_step_ms;
+		p->step_ms[p->step_count++ % PROGRESS_STEP_TIMES] =
+			seconds > 0 ? (int64_t)(seconds * 1000) : now_ms - p->last_step_ms;
 	p->last_step_ms = now_ms;
 	p->last_step_wall_ms = wall_ms;
 	if (!isnan(p->loss))

@@ -104,8 +104,8 @@ static void plan_train(const struct model_conf *c, int64_t lora_rank_sum, struct
 	p->saved = memplan_times(n, memplan_times(g->layers, kept));
 	/* after the last layer, with its norm's statistics */
 	p->saved = memplan_plus(p->saved, memplan_times(n, g->dim * t + 4 * norm_statistics(g)));
-	/* and two losses, ids, targets, positions */
-	p->scratch = memplan_times(n, scratch * t + again + 20);
+	/* and losses, ids, targets, positions */
+	p->scratch = memplan_times(n, scratch * t + again + 4 * (4 + MODEL_AHEAD));
 	p->logits = memplan_times(memplan_logit_rows(c), memplan_logit_row_bytes(c));
 	p->logits = memplan_plus(p->logits, 2 * 64);
 	p->saved = memplan_plus(p->saved, alignment(g));

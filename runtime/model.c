@@ -198,7 +198,7 @@ static void carve_train(struct model *m)
 	if (lora_dropped_columns(&m->conf))
 		m->dropped = cut_act(m, s, lora_dropped_columns(&m->conf));
 	m->loss = model_cut(s, m->rows * 4);
-	m->loss_total = model_cut(s, m->rows * 4);
+	m->loss_total = model_cut(s, MODEL_AHEAD * m->rows * 4);
 	m->ids = model_cut(s, m->rows * 4);
 	m->targets = model_cut(s, m->rows * 4);
 	m->position = model_cut(s, m->rows * 4);
@@ -532,7 +532,7 @@ int model_step(struct model *m, int64_t b, const int32_t *inputs, const int32_t 
 	m->ops->axpby(m->dev, &(struct op_axpby){.count = n,
 						 .x = m->loss,
 						 .x_type = DTYPE_F32,
-						 .y = m->loss_total,
+						 .y = m->loss_total + m->ahead * m->rows,
 						 .y_type = DTYPE_F32,
 						 .a = 1,
 						 .b = 1});
@@ -544,11 +544,20 @@ void model_set_place(struct model *m, int64_t first)
 	m->place = first;
 }
 
-int model_loss(struct model *m, double *loss_sum, struct err *e)
+void model_next_loss(struct model *m)
 {
-	int rc = read_loss(m, m->loss_total, m->rows, loss_sum, e);
+	assert(m->ahead < MODEL_AHEAD - 1);
+	m->ahead++;
+}
 
-	dev_zero(m->dev, m->loss_total, (size_t)m->rows * 4);
+int model_loss(struct model *m, double *sums, struct err *e)
+{
+	int rc = 0;
+
+	for (int i = 0; i <= m->ahead && !rc; i++)
+		rc = read_loss(m, m->loss_total + i * m->rows, m->rows, &sums[i], e);
+	dev_zero(m->dev, m->loss_total, (size_t)(MODEL_AHEAD * m->rows) * 4);
+	m->ahead = 0;
 	return rc;
 }
 

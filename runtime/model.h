@@ -22,6 +22,9 @@
 
 struct model;
 
+/* Steps whose losses (and, in optim, norms) the device keeps apart before the host looks. */
+#define MODEL_AHEAD 4
+
 struct model_conf {
 	struct model_config config;
 	enum dtype t; /* compute type */
@@ -32,11 +35,11 @@ struct model_conf {
 	float lora_alpha, lora_dropout;
 	const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
 	uint64_t seed;                   /* of random weights, LoRA's A and dropout */
-	enum recompute recompute;
-	int64_t logit_rows;     /* at once, at most; 0: as many as suit a processor */
-	int64_t kv_capacity;    /* tokens, serving */
-	struct coll *coll;      /* gradients are placed in its memory when not NULL */
-	struct wire_page *page; /* a beat a layer; or NULL */
+	enum recompute recompute; /* what of a layer backward makes again: model_backward.c */
+	int64_t logit_rows;       /* at once, at most; 0: as many as suit a processor */
+	int64_t kv_capacity;      /* tokens, serving */
+	struct coll *coll;        /* gradients are placed in its memory when not NULL */
+	struct wire_page *page;   /* a beat a layer; or NULL */
 };
 
 int model_create(struct dev *d, const struct model_conf *c, struct model **out, struct err *e);
@@ -73,8 +76,11 @@ int model_step(struct model *m, int64_t b, const int32_t *inputs, const int32_t 
 /* The place, in the order of training, of the first sequence of the next model_step: LoRA's dropout
    draws by it. It leaves out in steps with backward only. */
 void model_set_place(struct model *m, int64_t first);
-/* Waits for the device: the sum since the last call, of the steps whose loss_sum was NULL. */
-int model_loss(struct model *m, double *loss_sum, struct err *e);
+/* From now on such sums are added up apart from those so far; MODEL_AHEAD - 1 times at most before
+   model_loss. */
+void model_next_loss(struct model *m);
+/* Waits for the device: the sums since the last call, one more than calls of model_next_loss. */
+int model_loss(struct model *m, double *sums, struct err *e);
 /* From now on backward calls ready_fn whenever no more will be added to a part of the gradient,
    with the part's place in the flat range; such parts come from the end towards the start, and not
    all of the gradient is told of. NULL: no calls. */

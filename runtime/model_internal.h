@@ -97,7 +97,8 @@ struct model {
 	int64_t place;                     /* of its first sequence, in the order of training */
 	float *logits;                     /* (R, V), logit_columns from row to row */
 	uint16_t *logits16;                /* the same; BF16 training */
-	float *loss, *loss_total;          /* (N), (N): by row, since model_loss was last asked */
+	float *loss, *loss_total;          /* (N), (MODEL_AHEAD, N): by row, since model_loss */
+	int ahead;                         /* which of these is being added to */
 	int32_t *ids, *targets, *position; /* (N) */
 	void (*ready_fn)(void *user, int64_t first, int64_t count);
 	void *ready_user;

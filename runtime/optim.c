@@ -15,7 +15,7 @@ struct optim {
 	struct optim_conf conf;
 	struct model *model;
 	float *m, *v;
-	float *sum;      /* one device float: squares of the gradient */
+	float *sum;      /* (MODEL_AHEAD), device: squares of the gradient, by step */
 	int64_t decayed; /* elements [0, decayed) decay */
 };
 
@@ -60,7 +60,7 @@ int optim_create(struct dev *d, const struct optim_conf *c, struct model *m, str
 	*o = (struct optim){.dev = d, .conf = *c, .model = m};
 	rc = find_decayed(o, e);
 	for (int i = 0; i < 3 && !rc; i++)
-		rc = dev_alloc(d, i < 2 ? bytes : sizeof(float), &p[i], e);
+		rc = dev_alloc(d, i < 2 ? bytes : MODEL_AHEAD * sizeof(float), &p[i], e);
 	o->m = p[0];
 	o->v = p[1];
 	o->sum = p[2];
@@ -82,12 +82,17 @@ void optim_destroy(struct optim *o)
 	mem_free(o);
 }
 
+static float *sum_of(const struct optim *o, int64_t step)
+{
+	return o->sum + step % MODEL_AHEAD;
+}
+
 int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 {
 	float sum;
 	int rc;
 
-	dev_download(o->dev, &sum, o->sum, sizeof(sum));
+	dev_download(o->dev, &sum, sum_of(o, step), sizeof(sum));
 	rc = dev_sync(o->dev, e);
 	if (rc)
 		return rc;
@@ -119,7 +124,7 @@ static void update(struct optim *o, int64_t from, int64_t to, int64_t step, doub
 							  .weight_decay = (float)decay,
 							  .grad_scale = 1,
 							  .step = step,
-							  .sumsq = o->sum,
+							  .sumsq = sum_of(o, step),
 							  .clip_norm = (float)o->conf.clip_norm});
 }
 
@@ -127,10 +132,10 @@ int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 {
 	int rc = 0;
 
-	dev_zero(o->dev, o->sum, sizeof(float));
+	dev_zero(o->dev, sum_of(o, step), sizeof(float));
 	dev_ops(o->dev)->sumsq(o->dev, &(struct op_sumsq){.count = model_trainable(o->model),
 							  .x = model_gradient(o->model),
-							  .out = o->sum});
+							  .out = sum_of(o, step)});
 	if (grad_norm)
 		rc = optim_norm(o, step, grad_norm, e);
 	if (rc)

@@ -1,10 +1,10 @@
 /*
  * train: the step loop and what stands around it: opening, resuming, evaluating, saving, ending.
- * Everything is allocated in open_all; a step allocates nothing and waits for the device once, at
- * its end, when all of it is enqueued. Rank 0 alone reports and writes the manifest; every rank
- * writes its slice of a checkpoint and a line a step of the samples it consumed
- * (<checkpoint.path>/samples). What all ranks must decide alike comes out of a reduction, never
- * from a clock or a flag of their own.
+ * Everything is allocated in open_all; a step allocates nothing. The host looks at the device after
+ * each step that it has enqueued, or after a few where it cannot read the device's memory
+ * (take_steps). Rank 0 alone reports and writes the manifest; every rank writes its slice of a
+ * checkpoint and a line a step of the samples it consumed (<checkpoint.path>/samples). What all
+ * ranks must decide alike comes out of a reduction, never from a clock or a flag of their own.
  */
 #include "runtime/train.h"
 
@@ -32,6 +32,7 @@
    it: large enough for the network's full speed, small enough that the first leaves early (Li et
    al., arXiv:2006.15704). */
 #define LOT                (4 << 20)
+#define AHEAD_S            1.0   /* between two looks at the device, for requests to be heard */
 #define EXIT_MS            10000 /* for the device's memory to be given back after a failure */
 
 struct save_file { /* one rank's part of a checkpoint, as gathered */
@@ -55,6 +56,8 @@ struct train {
 	int64_t train_samples; /* those that are not held out */
 	int64_t steps;
 	int64_t tokens_per_step;
+	bool runs_ahead; /* of a device whose memory the host cannot read */
+	int64_t ahead;   /* steps that AHEAD_S has room for; the same on every rank */
 	const char *targets[LIMIT_LORA_TARGETS + 1];
 	struct planner_plan plan;
 	struct model *model;
@@ -141,6 +144,7 @@ static int open_model(struct train *t, struct err *e)
 	int rc;
 
 	dev_describe(t->r->dev, &info);
+	t->runs_ahead = !info.host_readable;
 	in.rows = info.host_readable ? 0 : GPU_ROWS;
 	rc = planner_plan(&in, &t->plan, e);
 	if (rc)
@@ -457,14 +461,29 @@ static int save(struct train *t, struct err *e)
 
 /* -- stepping -- */
 
-struct step { /* of one step; the flags are the same on every rank */
-	double loss, grad_norm, rate, seconds;
+struct step { /* what is known of a step once the host has looked; the same on every rank */
+	double loss, grad_norm, seconds;
+};
+
+struct wish { /* of any rank; the same on every rank */
 	bool stop, save;
 };
 
-/* "step first count s0 s1 ...": written when the update has been made. */
-static int log_samples(struct train *t, int64_t step, int64_t first, int64_t count, struct err *e)
+/* Which samples of the corpus order are this rank's in a step. */
+static void share_of(const struct train *t, int64_t step, int64_t *first, int64_t *count)
 {
+	int64_t batch = t->spec->train.batch_sequences;
+
+	data_share(batch, t->r->world, t->r->rank, first, count);
+	*first += (step - 1) * batch;
+}
+
+/* "step first count s0 s1 ...": written when the update has been made. */
+static int log_samples(struct train *t, int64_t step, struct err *e)
+{
+	int64_t first, count;
+
+	share_of(t, step, &first, &count);
 	buf_reset(&t->line);
 	buf_printf(&t->line, "%lld %lld %lld", (long long)step, (long long)first, (long long)count);
 	for (int64_t i = 0; i < count; i++)
@@ -554,28 +573,49 @@ static bool save_is_due(struct train *t)
 	       (leader(t) && seconds > 0 && clock_ms() - t->saved_ms >= seconds * 1000);
 }
 
-/* The wait of a step: first for the reduction, which has a deadline, then for the device. Loss and
- * flags become the world's. */
-static int settle(struct train *t, int64_t step, struct step *s, struct err *e)
+static int enqueue_step(struct train *t, int64_t step, struct err *e)
 {
-	double loss_sum = 0;
-	float v[3];
-	int rc = coll_reduce_wait(t->coll, e);
+	int64_t first, count;
+	int rc;
 
+	share_of(t, step, &first, &count);
+	rc = compute(t, first, count, e);
 	if (!rc)
-		rc = model_loss(t->model, &loss_sum, e);
-	v[0] = (float)(loss_sum / (double)t->tokens_per_step);
-	v[1] = atomic_load(&t->r->stop) ? 1 : 0;
-	v[2] = save_is_due(t) ? 1 : 0;
-	if (!rc)
-		rc = coll_allreduce(t->coll, v, 3, DTYPE_F32, COLL_SUM, e);
-	if (!rc)
-		rc = optim_norm(t->optim, step, &s->grad_norm, e);
+		rc = reduce_gradient(t, e);
 	if (rc)
 		return rc;
-	s->loss = (double)v[0];
-	s->stop = v[1] > 0;
-	s->save = v[2] > 0;
+	beat_phase(t->r->page, WIRE_PHASE_OPTIMIZER);
+	rc = optim_step(t->optim, step, NULL, e);
+	/* Every step, for no other wait for the device has a deadline. The update is still to be
+	 * done then, and what comes next is enqueued meanwhile. */
+	return rc ? rc : coll_reduce_wait(t->coll, e);
+}
+
+/* Looks at n steps that were enqueued since start_ns. Losses and wishes become the world's, and so
+ * does how many are enqueued next. */
+static int settle(struct train *t, int n, int64_t start_ns, struct step *s, struct wish *w,
+		  struct err *e)
+{
+	double sums[MODEL_AHEAD];
+	float v[MODEL_AHEAD + 3];
+	int rc = model_loss(t->model, sums, e);
+
+	for (int i = 0; i < n && !rc; i++)
+		v[i] = (float)(sums[i] / (double)t->tokens_per_step);
+	v[n] = atomic_load(&t->r->stop) ? 1 : 0;
+	v[n + 1] = save_is_due(t) ? 1 : 0;
+	v[n + 2] = (float)((double)(clock_ns() - start_ns) * 1e-9 / n / t->r->world);
+	if (!rc)
+		rc = coll_allreduce(t->coll, v, n + 3, DTYPE_F32, COLL_SUM, e);
+	for (int i = 0; i < n && !rc; i++) {
+		s[i].loss = (double)v[i];
+		s[i].seconds = (double)(clock_ns() - start_ns) * 1e-9 / n;
+	}
+	if (rc)
+		return rc;
+	*w = (struct wish){v[n] > 0, v[n + 1] > 0};
+	t->ahead = (double)v[n + 2] * MODEL_AHEAD < AHEAD_S ? MODEL_AHEAD
+							    : (int64_t)(AHEAD_S / (double)v[n + 2]);
 	return 0;
 }
 
@@ -583,13 +623,14 @@ static int report_step(struct train *t, const struct step *s, struct err *e)
 {
 	int64_t step = t->state.step;
 	double speed = (double)t->tokens_per_step / s->seconds;
+	double rate = optim_rate(&t->optim_conf, step);
 	int rc;
 
 	if (!leader(t))
 		return 0;
 	rc = scalar(t, "loss/train", step, s->loss, e);
 	if (!rc)
-		rc = scalar(t, "learning_rate", step, s->rate, e);
+		rc = scalar(t, "learning_rate", step, rate, e);
 	if (!rc)
 		rc = scalar(t, "gradient_norm", step, s->grad_norm, e);
 	if (!rc)
@@ -602,42 +643,65 @@ static int report_step(struct train *t, const struct step *s, struct err *e)
 						      {"tokens", (double)t->state.tokens, NULL},
 						      {"tokens_per_second", speed, NULL},
 						      {"grad_norm", s->grad_norm, NULL},
-						      {"learning_rate", s->rate, NULL},
+						      {"learning_rate", rate, NULL},
+						      {"seconds", s->seconds, NULL},
 						      {NULL, 0, NULL}},
 				e);
 }
 
-static int take_step(struct train *t, struct step *s, struct err *e)
+/* A step becomes the training's last one, unless its gradient was not finite. */
+static int account(struct train *t, struct step *s, struct err *e)
 {
-	int64_t batch = t->spec->train.batch_sequences, step = t->state.step + 1;
-	int64_t first, count, start = clock_ns();
-	int rc;
+	int64_t step = t->state.step + 1;
+	int rc = optim_norm(t->optim, step, &s->grad_norm, e);
 
-	data_share(batch, t->r->world, t->r->rank, &first, &count);
-	first += (step - 1) * batch;
-	rc = compute(t, first, count, e);
 	if (!rc)
-		rc = reduce_gradient(t, e);
+		rc = log_samples(t, step, e);
 	if (rc)
 		return rc;
-	beat_phase(t->r->page, WIRE_PHASE_OPTIMIZER);
-	rc = optim_step(t->optim, step, NULL, e);
-	if (!rc)
-		rc = settle(t, step, s, e);
-	if (!rc)
-		rc = log_samples(t, step, first, count, e);
-	if (rc)
-		return rc;
-	s->rate = optim_rate(&t->optim_conf, step);
-	s->seconds = (double)(clock_ns() - start) * 1e-9;
 	t->state.step = step;
-	t->state.samples = step * batch;
+	t->state.samples = step * t->spec->train.batch_sequences;
 	t->state.tokens += t->tokens_per_step;
 	t->state.loss = s->loss;
 	if (step == 1)
 		t->state.first_loss = s->loss;
 	beat_step(t->r->page, step);
 	return report_step(t, s, e);
+}
+
+/* The last step that may be enqueued before the host looks: one after which something else is due
+ * ends the run. */
+static int64_t last_ahead(const struct train *t)
+{
+	const int64_t every[] = {t->spec->checkpoint.every_steps,
+				 t->spec->train.evaluate_every_steps};
+	int64_t last = t->state.step + (t->runs_ahead && t->ahead > 1 ? t->ahead : 1);
+
+	for (int i = 0; i < 2; i++) {
+		int64_t due = every[i] ? (t->state.step / every[i] + 1) * every[i] : last;
+
+		last = due < last ? due : last;
+	}
+	return last < t->steps ? last : t->steps;
+}
+
+/* Enqueues a run of steps, waits for the device and accounts for each. */
+static int take_steps(struct train *t, struct wish *w, struct err *e)
+{
+	int64_t begun = t->state.step, last = last_ahead(t), start_ns = clock_ns();
+	int n = (int)(last - begun), rc = 0;
+	struct step s[MODEL_AHEAD];
+
+	for (int i = 0; i < n && !rc; i++) {
+		if (i > 0)
+			model_next_loss(t->model);
+		rc = enqueue_step(t, begun + 1 + i, e);
+	}
+	if (!rc)
+		rc = settle(t, n, start_ns, s, w, e);
+	for (int i = 0; i < n && !rc; i++)
+		rc = account(t, &s[i], e);
+	return rc;
 }
 
 /* Steps until the last one (0) or a stop (-ERR_DRAINED). */
@@ -648,18 +712,18 @@ static int loop(struct train *t, struct err *e)
 	int rc = 0;
 
 	while (t->state.step < t->steps && !rc) {
-		struct step s = {0};
+		struct wish w = {0};
 		int64_t step;
 
-		rc = take_step(t, &s, e);
+		rc = take_steps(t, &w, e);
 		step = t->state.step;
 		if (!rc && step < t->steps && evaluate_every && step % evaluate_every == 0)
 			rc = evaluate(t, e);
 		if (rc || step == t->steps)
 			break;
-		if (s.save || s.stop || (save_every && step % save_every == 0))
+		if (w.save || w.stop || (save_every && step % save_every == 0))
 			rc = save(t, e);
-		if (!rc && s.stop)
+		if (!rc && w.stop)
 			rc = err_set(e, ERR_DRAINED, "stopped on request after step %lld",
 				     (long long)step);
 	}

@@ -71,6 +71,20 @@ START_TEST(median_and_eta)
 }
 END_TEST
 
+START_TEST(steps_that_are_told_together)
+{
+	progress_init(&p);
+	loaded(0);
+	for (int i = 1; i <= 8; i++) {
+		char text[64];
+		snprintf(text, sizeof text, "{\"step\":%d,\"loss\":1,\"seconds\":0.25}", i);
+		json_auto struct json *v = parse(text);
+		progress_step(&p, v, 1000 * (i / 4), 0);
+	}
+	ck_assert_int_eq(progress_median_step_ms(&p), 250);
+}
+END_TEST
+
 START_TEST(history_stays_bounded_and_even)
 {
 	progress_init(&p);
@@ -127,5 +141,5 @@ START_TEST(saves_and_evaluations)
 }
 END_TEST
 
-UNIT_MAIN("progress", nothing_known_at_first, median_and_eta, history_stays_bounded_and_even,
-	  a_restart_forgets_what_was_lost, saves_and_evaluations)
+UNIT_MAIN("progress", nothing_known_at_first, median_and_eta, steps_that_are_told_together,
+	  history_stays_bounded_and_even, a_restart_forgets_what_was_lost, saves_and_evaluations)

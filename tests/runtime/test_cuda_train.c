@@ -70,6 +70,27 @@ static void same_losses(const struct outcome *want, const struct outcome *got, d
 	printf("%s: losses differ by at most %.2g (allowed %.2g)\n", what, worst, tolerance);
 }
 
+/* Every step once, in order, although a look at the device settles several. */
+static void check_log(const char *run, int rank, int64_t first_of_step)
+{
+	char path[256], line[256];
+	long long step, first, count;
+	int want = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s/samples/1-%d.log", training_folder, run, rank);
+	f = fopen(path, "re");
+	ck_assert_msg(f != NULL, "%s", path);
+	while (fgets(line, sizeof(line), f)) {
+		ck_assert_int_eq(sscanf(line, "%lld %lld %lld", &step, &first, &count), 3);
+		ck_assert_int_eq(step, ++want);
+		ck_assert_int_eq(first, (step - 1) * BATCH + first_of_step);
+		ck_assert_int_eq(count, BATCH / 2);
+	}
+	fclose(f);
+	ck_assert_int_eq(want, STEPS);
+}
+
 START_TEST(losses_follow_the_cpu)
 {
 	static const struct {
@@ -89,6 +110,8 @@ START_TEST(losses_follow_the_cpu)
 		s = job(name, STEPS);
 		got = whole(&s, "cuda", worlds[i].size, worlds[i].pod, worlds[i].staged);
 		same_losses(&want, &got, 1e-5, worlds[i].what);
+		for (int k = 0; k < 2 && worlds[i].size == 2; k++)
+			check_log(name, k, k * BATCH / 2);
 	}
 }
 END_TEST
@@ -136,11 +159,11 @@ static struct outcome go_on(const struct jobspec *s, const char *kind, int size,
 
 START_TEST(checkpoints_change_the_device)
 {
-	struct jobspec straight = job("straight", 10), moved = job("moved", 10);
+	struct jobspec straight = job("straight", STEPS), moved = job("moved", STEPS);
 	struct outcome want = whole(&straight, "cpu", 1, 1, false), sum = {0};
 
 	go_on(&moved, "cpu", 1, 1, 3, &sum);
-	go_on(&moved, "cuda", 2, 2, 5, &sum);
+	go_on(&moved, "cuda", 2, 2, 6, &sum); /* ends up to two runs of four later */
 	go_on(&moved, "cpu", 2, 3, 0, &sum);
 	same_losses(&want, &sum, 1e-5, "cpu, cuda, cpu");
 }
