@@ -59,6 +59,7 @@ static void fresh(const struct model *m, const struct model_part *p, int64_t fir
 	if (residual && c->scaled_init)
 		deviation /= sqrtf(2 * (float)c->layers);
 
+#pragma omp parallel for schedule(static) if (n > 1 << 16)
 	for (int64_t i = 0; i < n; i++)
 		if (p->dims == 1)
 			out[i] = bias ? 0 : 1;

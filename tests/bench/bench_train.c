@@ -13,25 +13,10 @@
 #include "kernels/ops.h"
 #include "runtime/model.h"
 #include "runtime/optim.h"
+#include "tests/runtime/shapes.h"
 
 #define SEQUENCES 4
 #define TOKENS    512
-
-static const struct model_config smollm2 = {.architecture = "llama",
-					    .vocab = 49152,
-					    .dim = 576,
-					    .layers = 30,
-					    .heads = 9,
-					    .kv_heads = 3,
-					    .head_dim = 64,
-					    .ffn_dim = 1536,
-					    .context = 2048,
-					    .norm_eps = 1e-5f,
-					    .rope_theta = 10000,
-					    .tied_embeddings = true,
-					    .bos_id = -1,
-					    .eos_id = -1,
-					    .pad_id = -1};
 
 static double product_rate(struct dev *d, enum dtype t, struct err *e)
 {
@@ -70,14 +55,15 @@ static double product_rate(struct dev *d, enum dtype t, struct err *e)
 	return best; /* GFLOP/s */
 }
 
-static int measure(struct model *m, struct optim *o, double seconds, double *rate, struct err *e)
+static int measure(struct model *m, struct optim *o, int64_t vocab, double seconds, double *rate,
+		   struct err *e)
 {
 	static int32_t ids[SEQUENCES * TOKENS + 1];
 	double loss, norm, best = 0;
 	int64_t begin = clock_ns();
 
 	for (int i = 0; i <= SEQUENCES * TOKENS; i++)
-		ids[i] = (int32_t)((uint32_t)i * 2654435761u % (uint32_t)smollm2.vocab);
+		ids[i] = (int32_t)((uint32_t)i * 2654435761u % (uint32_t)vocab);
 	for (int64_t step = 1; step < 4 || (double)(clock_ns() - begin) * 1e-9 < seconds; step++) {
 		int64_t start = clock_ns();
 
@@ -98,7 +84,7 @@ static int run(struct dev *d, struct weights *w, bool lora, enum dtype t, double
 {
 	static const char *const targets[] = {"q_proj",    "k_proj",  "v_proj",    "o_proj",
 					      "gate_proj", "up_proj", "down_proj", NULL};
-	struct model_conf conf = {.config = w ? *weights_config(w) : smollm2,
+	struct model_conf conf = {.config = w ? *weights_config(w) : shape_of("smollm2-135m"),
 				  .t = t,
 				  .train = true,
 				  .micro_sequences = SEQUENCES,
@@ -124,7 +110,7 @@ static int run(struct dev *d, struct weights *w, bool lora, enum dtype t, double
 	if (!rc)
 		rc = optim_create(d, &oc, m, &o, e);
 	if (!rc)
-		rc = measure(m, o, seconds, &rate, e);
+		rc = measure(m, o, conf.config.vocab, seconds, &rate, e);
 	if (!rc) {
 		trained = (double)model_trainable(m);
 		frozen = lora ? (double)model_parameters(m) - trained : 0;

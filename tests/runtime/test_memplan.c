@@ -44,21 +44,7 @@ END_TEST
 
 START_TEST(figures_of_smollm2)
 {
-	struct model_conf c = {.config = {.architecture = "llama",
-					  .vocab = 49152,
-					  .dim = 576,
-					  .layers = 30,
-					  .heads = 9,
-					  .kv_heads = 3,
-					  .head_dim = 64,
-					  .ffn_dim = 1536,
-					  .context = 2048,
-					  .norm_eps = 1e-5f,
-					  .rope_theta = 1e4f,
-					  .tied_embeddings = true,
-					  .bos_id = -1,
-					  .eos_id = -1,
-					  .pad_id = -1},
+	struct model_conf c = {.config = shape_of("smollm2-135m"),
 			       .t = DTYPE_BF16,
 			       .train = true,
 			       .micro_sequences = 4,
@@ -92,7 +78,7 @@ END_TEST
 /* GPT-2 124M as it is trained on one large device: 64 sequences of 1,024 tokens in BF16. */
 START_TEST(figures_of_gpt2)
 {
-	struct model_conf c = {.config = tiny_gpt2(),
+	struct model_conf c = {.config = shape_of("gpt2-124m"),
 			       .t = DTYPE_BF16,
 			       .train = true,
 			       .micro_sequences = 64,
@@ -102,11 +88,6 @@ START_TEST(figures_of_gpt2)
 	struct memplan p;
 
 	c.config.vocab = 50257;
-	c.config.dim = 768;
-	c.config.layers = c.config.heads = c.config.kv_heads = 12;
-	c.config.head_dim = 64;
-	c.config.ffn_dim = 3072;
-	c.config.context = 1024;
 	ck_assert_msg(!memplan_model(&c, NULL, &p, &e), "%s", e.text);
 	ck_assert_int_ge(p.master, 124439808LL * 4);
 	ck_assert_int_lt(p.master, 124439808LL * 4 + 65536);

@@ -1,7 +1,6 @@
 /*
- * tiny: a small Llama and a small GPT-2 with odd sizes and random weights, for tests that need any
- * model at all. The sizes are no multiples of a vector, the Llama's heads are grouped 3 to 1, and
- * weights are larger than a fresh model's, so that no gradient is near zero.
+ * tiny: the tiny shapes of shapes.h with random weights, for tests that need any model at all.
+ * Weights are larger than a fresh model's, so that no gradient is near zero.
  */
 #ifndef TESTS_RUNTIME_TINY_H
 #define TESTS_RUNTIME_TINY_H
@@ -9,6 +8,7 @@
 #include "base/mem.h"
 #include "runtime/model.h"
 #include "runtime/parts.h"
+#include "tests/runtime/shapes.h"
 
 #include <check.h>
 
@@ -17,46 +17,15 @@
 
 static inline struct model_config tiny_config(bool tied)
 {
-	return (struct model_config){.architecture = "llama",
-				     .vocab = 61,
-				     .dim = 24,
-				     .layers = 3,
-				     .heads = 6,
-				     .kv_heads = 2,
-				     .head_dim = 8,
-				     .ffn_dim = 40,
-				     .context = 64,
-				     .norm_eps = 1e-5f,
-				     .rope_theta = 10000,
-				     .tied_embeddings = tied,
-				     .bos_id = -1,
-				     .eos_id = -1,
-				     .pad_id = -1};
+	struct model_config c = shape_of("tiny-llama");
+
+	c.tied_embeddings = tied;
+	return c;
 }
 
 static inline struct model_config tiny_gpt2(void)
 {
-	return (struct model_config){.architecture = "gpt2",
-				     .vocab = 61,
-				     .dim = 21,
-				     .layers = 3,
-				     .heads = 3,
-				     .kv_heads = 3,
-				     .head_dim = 7,
-				     .ffn_dim = 37,
-				     .context = 17,
-				     .norm_eps = 1e-5f,
-				     .norm = NORM_LAYER,
-				     .activation = ACTIVATION_GELU,
-				     .positions = POSITIONS_LEARNED,
-				     .qkv_bias = true,
-				     .o_bias = true,
-				     .ffn_bias = true,
-				     .scaled_init = true,
-				     .tied_embeddings = true,
-				     .bos_id = -1,
-				     .eos_id = -1,
-				     .pad_id = -1};
+	return shape_of("tiny-gpt2");
 }
 
 static inline double tiny_random(uint64_t *state) /* (-1, 1) */
