@@ -47,11 +47,18 @@ static inline void fault_each(const struct fault *f, int (*body)(void *user), vo
 #endif
 }
 
-static inline int unit_run(const char *name, const TTest *const *tests)
+struct unit {
+	const char *name;
+	int timeout_s;                      /* of a test; 0: 30 */
+	void (*setup)(void), (*done)(void); /* around each test, in its process; or NULL */
+};
+
+static inline int unit_run_with(const struct unit *u, const TTest *const *tests)
 {
-	Suite *s = suite_create(name);
-	TCase *c = tcase_create(name);
-	tcase_set_timeout(c, 30);
+	Suite *s = suite_create(u->name);
+	TCase *c = tcase_create(u->name);
+	tcase_set_timeout(c, u->timeout_s ? u->timeout_s : 30);
+	tcase_add_checked_fixture(c, u->setup, u->done);
 	for (; *tests; tests++)
 		tcase_add_test(c, *tests);
 	suite_add_tcase(s, c);
@@ -60,6 +67,11 @@ static inline int unit_run(const char *name, const TTest *const *tests)
 	int failed = srunner_ntests_failed(r);
 	srunner_free(r);
 	return failed != 0;
+}
+
+static inline int unit_run(const char *name, const TTest *const *tests)
+{
+	return unit_run_with(&(struct unit){.name = name}, tests);
 }
 #define UNIT_MAIN(name, ...)                                                                       \
 	int main(void)                                                                             \

@@ -52,6 +52,8 @@ $(O)/tests/runtime/libllmjob-cuda.so: $(CUDASIM)/plain/libllmjob-cuda.so
 cudasim_users = $(patsubst %.c,$(O)/%,$(shell grep -l '"cuda"' tests/$(1)/test_*.c))
 $(call cudasim_users,kernels): $(O)/tests/kernels/libllmjob-cuda.so
 $(call cudasim_users,runtime): $(O)/tests/runtime/libllmjob-cuda.so
+# Those that run on a GPU as well ask which it is.
+$(patsubst %.c,$(O)/%,$(shell grep -l 'tests/gpu/gpu.h' tests/*/test_*.c)): $(O)/tests/gpu/gpu.o
 
 .PHONY: cudasim
 cudasim: $(O)/tests/kernels/libllmjob-cuda.so $(O)/tests/runtime/libllmjob-cuda.so ## the CUDA plugin for the host

@@ -2,16 +2,18 @@
  * Goal: the CUDA driver moves bytes of any size in the order of the calls, records and replays,
  * refuses what a recording cannot hold, and says in one sentence with the right class why a device
  * cannot be opened, has no memory left, or has failed; after a failure nothing hangs. Method: the
- * plugin of tests/cudasim, whose driver version, number of devices and memory the environment sets,
- * and which can be made to fault. Each test is a process of its own (Check forks).
+ * plugin beside this program: a GPU's (make gpu-check), or that of tests/cudasim, whose driver
+ * version and memory the environment sets, and which can be made to fault. Each test is a process
+ * of its own (Check forks).
  */
 #include "kernels/driver.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "tests/cudasim/control.h"
+#include "tests/gpu/gpu.h"
+#include "tests/unit.h"
 
-#include <check.h>
 #include <dlfcn.h>
 
 #define MIB        ((size_t)1 << 20)
@@ -75,9 +77,11 @@ START_TEST(test_describe)
 	ck_assert_str_eq(info.kind, "cuda");
 	ck_assert(!info.host_readable);
 	ck_assert_int_gt(info.memory_bytes, 1 << 20);
-	/* "llmjob-cudasim-" and a zero, in digits */
-	ck_assert_msg(strstr(info.name, "GPU-6c6c6d6a-6f62-2d63-7564-6173696d2d00"), "%s",
-		      info.name);
+	/* the simulated one: "llmjob-cudasim-" and a zero, in digits */
+	ck_assert_msg(strstr(info.name, gpu()->simulated
+						? "GPU-6c6c6d6a-6f62-2d63-7564-6173696d2d00"
+						: " GPU-"),
+		      "%s", info.name);
 	dev_close(d);
 }
 END_TEST
@@ -274,28 +278,47 @@ START_TEST(test_no_memory)
 }
 END_TEST
 
-static const struct {
-	const char *driver, *devices;
-	int index;
-	const char *says;
-} refusals[] = {
-	{"0", NULL, 0, "cuda:0: this machine has no NVIDIA driver"},
-	{"12080", NULL, 0, "knows CUDA 12.8, this program needs 13.0"},
-	{NULL, "0", 3, "cuda:3: the NVIDIA driver shows no GPU"},
-	{NULL, "1", 1, "cuda:1 does not exist: this process sees 1 GPU,"},
-	{NULL, "8", 8, "cuda:8 does not exist: this process sees 8 GPUs,"},
-};
-START_TEST(test_refusals)
+static void refused(int index, const char *says)
 {
 	struct err e = {0};
 	struct dev *d = (struct dev *)&e;
-	if (refusals[_i].driver)
-		setenv("LLMJOB_CUDASIM_DRIVER", refusals[_i].driver, 1);
-	if (refusals[_i].devices)
-		setenv("LLMJOB_CUDASIM_DEVICES", refusals[_i].devices, 1);
-	ck_assert_int_eq(dev_open("cuda", refusals[_i].index, 0, &d, &e), -ERR_DEVICE);
-	ck_assert_msg(strstr(e.text, refusals[_i].says), "%s", e.text);
+	ck_assert_int_eq(dev_open("cuda", index, 0, &d, &e), -ERR_DEVICE);
+	ck_assert_msg(strstr(e.text, says), "%s", e.text);
 	ck_assert_ptr_eq(d, &e); /* the output is unchanged */
+}
+
+START_TEST(test_no_driver)
+{
+	setenv("LLMJOB_CUDASIM_DRIVER", "0", 1);
+	refused(0, "cuda:0: this machine has no NVIDIA driver");
+}
+END_TEST
+
+START_TEST(test_old_driver)
+{
+	setenv("LLMJOB_CUDASIM_DRIVER", "12080", 1);
+	refused(0, "knows CUDA 12.8, this program needs 13.0");
+}
+END_TEST
+
+START_TEST(test_no_device)
+{
+	gpu_show(0);
+	refused(3, "cuda:3: the NVIDIA driver shows no GPU");
+}
+END_TEST
+
+START_TEST(test_one_device)
+{
+	gpu_show(1);
+	refused(1, "cuda:1 does not exist: this process sees 1 GPU,");
+}
+END_TEST
+
+START_TEST(test_eight_devices)
+{
+	gpu_show(8);
+	refused(8, "cuda:8 does not exist: this process sees 8 GPUs,");
 }
 END_TEST
 
@@ -354,23 +377,13 @@ int main(void)
 	const char *given = getenv("LLMJOB_TEST_SEED");
 	seed = given ? strtoull(given, NULL, 10) : (uint64_t)clock_wall_ms();
 	printf("LLMJOB_TEST_SEED=%llu\n", (unsigned long long)seed);
-	Suite *s = suite_create("cuda_driver");
-	TCase *t = tcase_create("cuda_driver");
-	tcase_add_test(t, test_describe);
-	tcase_add_test(t, test_sizes);
-	tcase_add_test(t, test_order);
-	tcase_add_test(t, test_record);
-	tcase_add_test(t, test_record_refuses);
-	tcase_add_test(t, test_no_memory);
-	tcase_add_loop_test(t, test_refusals, 0, sizeof(refusals) / sizeof(*refusals));
-	tcase_add_test(t, test_fault);
-	tcase_add_test(t, test_bad_argument);
-	tcase_set_timeout(t, 120);
-	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_set_fork_status(r, CK_FORK); /* the environment of one is not that of the next */
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	gpu_open();
+	return unit_run_with(&(struct unit){.name = "cuda_driver", .timeout_s = 120},
+			     GPU_TESTS(GPU_ANY(test_describe), GPU_ANY(test_sizes),
+				       GPU_ANY(test_order), GPU_ANY(test_record),
+				       GPU_ANY(test_record_refuses), GPU_SIMULATED(test_no_memory),
+				       GPU_SIMULATED(test_no_driver),
+				       GPU_SIMULATED(test_old_driver), GPU_ANY(test_no_device),
+				       GPU_ANY(test_one_device), GPU_SIMULATED(test_eight_devices),
+				       GPU_SIMULATED(test_fault), GPU_ANY(test_bad_argument)));
 }

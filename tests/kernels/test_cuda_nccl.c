@@ -1,15 +1,16 @@
 /*
  * Goal: the communicators of the CUDA driver sum, gather and broadcast beside the device's work and
  * in order with it, split, hand out memory, and come back from a peer that does not take part: by a
- * deadline while connecting, by abort() from another thread afterwards. Method: the plugin of
- * tests/cudasim, whose NCCL connects processes of this machine; a rank is a process, its device the
- * one of its number.
+ * deadline while connecting, by abort() from another thread afterwards. Method: the plugin beside
+ * this program: a GPU's (make gpu-check) with NCCL itself, or that of tests/cudasim, whose NCCL
+ * connects processes of this machine; a rank is a process, its device the one of its number.
  */
 #include "kernels/driver.h"
 
 #include "base/clock.h"
+#include "tests/gpu/gpu.h"
+#include "tests/unit.h"
 
-#include <check.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -27,6 +28,13 @@ struct shared { /* between the ranks of a test */
 	_Atomic int arrived;
 };
 static struct shared *shared;
+
+static void setup(void)
+{
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
+	ck_assert_ptr_ne(shared, MAP_FAILED);
+}
 
 static void nap(void)
 {
@@ -51,7 +59,7 @@ static void connect_ranks(struct rank *r, int rank, int world)
 {
 	struct err e = {0};
 	*r = (struct rank){.rank = rank, .world = world};
-	ck_assert_msg(!dev_open("cuda", rank, 0, &r->d, &e), "%s", e.text);
+	ck_assert_msg(!dev_open("cuda", rank % gpu()->devices, 0, &r->d, &e), "%s", e.text);
 	r->c = dev_comms(r->d);
 	if (rank == 0) {
 		ck_assert_msg(!r->c->unique_id(shared->id, &e), "%s", e.text);
@@ -144,9 +152,23 @@ static void sums(int rank, int world)
 	disconnect(&r);
 }
 
-START_TEST(test_sum)
+START_TEST(test_sum_of_one)
 {
-	in_world(_i, sums);
+	in_world(1, sums);
+}
+END_TEST
+
+START_TEST(test_sum_of_two)
+{
+	in_world(2, sums);
+}
+END_TEST
+
+START_TEST(test_sum_of_more)
+{
+	in_world(3, sums);
+	setup();
+	in_world(4, sums);
 }
 END_TEST
 
@@ -324,30 +346,12 @@ START_TEST(test_bereft)
 }
 END_TEST
 
-static void setup(void)
-{
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
-	ck_assert_ptr_ne(shared, MAP_FAILED);
-}
-
 int main(void)
 {
-	Suite *s = suite_create("cuda_nccl");
-	TCase *t = tcase_create("cuda_nccl");
-	tcase_add_checked_fixture(t, setup, NULL);
-	tcase_add_loop_test(t, test_sum, 1, 5);
-	tcase_add_test(t, test_kinds);
-	tcase_add_test(t, test_split);
-	tcase_add_test(t, test_alone);
-	tcase_add_test(t, test_deserted);
-	tcase_add_test(t, test_bereft);
-	tcase_set_timeout(t, 150);
-	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_set_fork_status(r, CK_FORK);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	gpu_open();
+	return unit_run_with(&(struct unit){"cuda_nccl", 150, setup, NULL},
+			     GPU_TESTS(GPU_RANKS(test_sum_of_one, 1), GPU_RANKS(test_sum_of_two, 2),
+				       GPU_RANKS(test_sum_of_more, 4), GPU_RANKS(test_kinds, 3),
+				       GPU_RANKS(test_split, 4), GPU_ANY(test_alone),
+				       GPU_RANKS(test_deserted, 2), GPU_RANKS(test_bereft, 2)));
 }

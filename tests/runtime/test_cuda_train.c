@@ -1,15 +1,17 @@
 /*
  * Goal: a training on "cuda" is the training on the processor: the same losses, checkpoints that go
- * from one to the other and back, collectives that end when a rank dies. Method: the plugin of
+ * from one to the other and back, collectives that end when a rank dies; and it repeats itself bit
+ * for bit. Method: the plugin beside this program: a GPU's (make gpu-check), or that of
  * tests/cudasim, whose device memory the host cannot read: any access outside of the device table
- * ends the rank by a signal. Twenty steps with one rank, with ranks of one pod and of several, over
- * NCCL (its host version) and staged; a stop and a resume on the other device; the last rank
- * killed. Everything here runs on the simulator; nothing ran on a GPU.
+ * ends the rank by a signal. Fifty steps with one rank, twenty with ranks of one pod and of
+ * several, over NCCL (simulated: its host version) and staged; a stop and a resume on the other
+ * device and on the same; the last rank killed, and the training taken up again.
  */
 #include "runtime/train.h"
 
 #include "base/io.h"
 #include "runtime/safetensors.h"
+#include "tests/gpu/gpu.h"
 #include "tests/runtime/training.h"
 #include "tests/unit.h"
 
@@ -18,6 +20,9 @@
 #define STEPS 20
 #define BATCH 4 /* small: the simulator takes its time */
 #define T     8
+
+#define NEAR      1e-5 /* of a loss in F32 */
+#define NEAR_BF16 5e-3
 
 static struct err e;
 
@@ -32,24 +37,38 @@ static struct jobspec job(const char *run, int steps)
 	return s;
 }
 
-/* A whole training; one pod's ranks unless pod says otherwise. */
-static struct outcome whole(const struct jobspec *s, const char *kind, int size, int pod,
-			    bool staged)
+/* On the device, whose ranks share what there is of it: NCCL where it can connect them. */
+static struct training on_device(const struct jobspec *s, int size, int incarnation)
 {
-	struct outcome o = training_run(&(struct training){.spec = s,
-							   .size = size,
-							   .incarnation = 1,
-							   .kind = kind,
-							   .pod = pod,
-							   .staged = staged});
+	return (struct training){.spec = s,
+				 .size = size,
+				 .incarnation = incarnation,
+				 .kind = "cuda",
+				 .devices = gpu()->devices,
+				 .staged = !gpu_connects(size)};
+}
 
+static void all_ended(const struct outcome *o, int size, enum exit_class class)
+{
 	for (int i = 0; i < size; i++)
-		ck_assert_msg(o.exit[i] == EXIT_CLASS_DONE, "%s, rank %d of %d: class %d, %s", kind,
-			      i, size, o.exit[i], o.message);
+		ck_assert_msg(o->exit[i] == class, "rank %d of %d: class %d, %s", i, size,
+			      o->exit[i], o->message);
+}
+
+static struct outcome whole(struct training t)
+{
+	struct outcome o = training_run(&t);
+
+	all_ended(&o, t.size, EXIT_CLASS_DONE);
 	ck_assert_int_eq(o.first, 1);
-	ck_assert_int_eq(o.last, s->train.steps);
-	ck_assert(o.done && o.evaluations == 2 && o.saves == 1);
+	ck_assert_int_eq(o.last, t.spec->train.steps);
+	ck_assert(o.done && o.evaluations == 2 && o.saves >= 1);
 	return o;
+}
+
+static struct outcome whole_on_cpu(const struct jobspec *s)
+{
+	return whole((struct training){.spec = s, .size = 1, .incarnation = 1});
 }
 
 static void same_losses(const struct outcome *want, const struct outcome *got, double tolerance,
@@ -91,28 +110,42 @@ static void check_log(const char *run, int rank, int64_t first_of_step)
 	ck_assert_int_eq(want, STEPS);
 }
 
-START_TEST(losses_follow_the_cpu)
+static void follows_the_cpu(int steps, enum precision precision, int size, int pod, bool staged,
+			    double tolerance, const char *what)
 {
-	static const struct {
-		const char *what;
-		int size, pod;
-		bool staged;
-	} worlds[] = {{"one rank", 1, 1, false},
-		      {"two ranks of a pod, nccl", 2, 2, false},
-		      {"two pods, staged", 2, 1, true}};
-	struct jobspec s = job("cpu", STEPS);
-	struct outcome want = whole(&s, "cpu", 1, 1, false), got;
-	char name[16];
+	struct jobspec cpu = job("cpu", steps), cuda = job("cuda", steps);
+	struct training t = on_device(&cuda, size, 1);
+	struct outcome want, got;
 
-	ck_assert_double_lt(want.loss[STEPS], 0.95 * want.loss[1]);
-	for (size_t i = 0; i < sizeof(worlds) / sizeof(*worlds); i++) {
-		snprintf(name, sizeof(name), "cuda%zu", i);
-		s = job(name, STEPS);
-		got = whole(&s, "cuda", worlds[i].size, worlds[i].pod, worlds[i].staged);
-		same_losses(&want, &got, 1e-5, worlds[i].what);
-		for (int k = 0; k < 2 && worlds[i].size == 2; k++)
-			check_log(name, k, k * BATCH / 2);
-	}
+	cpu.precision = cuda.precision = precision;
+	t.pod = pod;
+	t.staged = staged;
+	want = whole_on_cpu(&cpu);
+	ck_assert_double_lt(want.loss[steps], 0.95 * want.loss[1]);
+	got = whole(t);
+	same_losses(&want, &got, tolerance, what);
+	for (int k = 0; k < 2 && size == 2; k++)
+		check_log("cuda", k, k * BATCH / 2);
+}
+
+START_TEST(fifty_losses_of_one_rank)
+{
+	follows_the_cpu(50, PRECISION_FP32, 1, 1, false, NEAR, "one rank, fp32");
+	training_teardown();
+	training_setup();
+	follows_the_cpu(50, PRECISION_BF16, 1, 1, false, NEAR_BF16, "one rank, bf16");
+}
+END_TEST
+
+START_TEST(losses_of_two_ranks_over_nccl)
+{
+	follows_the_cpu(STEPS, PRECISION_FP32, 2, 2, false, NEAR, "two ranks of a pod, nccl");
+}
+END_TEST
+
+START_TEST(losses_of_two_pods_staged)
+{
+	follows_the_cpu(STEPS, PRECISION_FP32, 2, 1, true, NEAR, "two pods, staged");
 }
 END_TEST
 
@@ -121,51 +154,80 @@ END_TEST
 START_TEST(micro_batches_add_up)
 {
 	struct jobspec s = job("cpu", 4), wide = job("wide", 1), narrow = job("narrow", 4);
-	struct outcome want = whole(&s, "cpu", 1, 1, false),
-		       all = whole(&wide, "cuda", 2, 2, false);
-	struct outcome got =
-		training_run(&(struct training){.spec = &narrow,
-						.size = 2,
-						.incarnation = 1,
-						.kind = "cuda",
-						.budget_bytes = (all.memory_bytes - 1) * 10 / 9});
+	struct outcome want = whole_on_cpu(&s), all = whole(on_device(&wide, 2, 1)), got;
+	struct training t = on_device(&narrow, 2, 1);
 
+	t.budget_bytes = (all.memory_bytes - 1) * 10 / 9;
+	got = training_run(&t);
 	ck_assert_msg(got.exit[0] == EXIT_CLASS_DONE, "%s", got.message);
 	ck_assert_int_lt(got.memory_bytes, all.memory_bytes);
-	same_losses(&want, &got, 1e-5, "two ranks, micro-batches");
+	same_losses(&want, &got, NEAR, "two ranks, micro-batches");
 }
 END_TEST
 
-/* Runs on after the last report of `before`, on another device, until `stop` (0: the end). */
-static struct outcome go_on(const struct jobspec *s, const char *kind, int size, int incarnation,
-			    int stop, struct outcome *sum)
+/* Runs on after the last report of `sum`, until t.stop_after (0: the end). */
+static void go_on(struct training t, struct outcome *sum)
 {
-	struct outcome o = training_run(&(struct training){.spec = s,
-							   .size = size,
-							   .incarnation = incarnation,
-							   .kind = kind,
-							   .stop_after = stop});
+	struct outcome o = training_run(&t);
 
-	for (int i = 0; i < size; i++)
-		ck_assert_msg(o.exit[i] == (stop ? EXIT_CLASS_DRAINED : EXIT_CLASS_DONE),
-			      "%s, rank %d: class %d, %s", kind, i, o.exit[i], o.message);
+	all_ended(&o, t.size, t.stop_after ? EXIT_CLASS_DRAINED : EXIT_CLASS_DONE);
 	ck_assert_int_eq(o.first, sum->last + 1);
 	for (int k = o.first; k <= o.last; k++)
 		sum->loss[k] = o.loss[k];
 	sum->last = o.last;
 	sum->validation = o.validation;
-	return o;
 }
 
 START_TEST(checkpoints_change_the_device)
 {
 	struct jobspec straight = job("straight", STEPS), moved = job("moved", STEPS);
-	struct outcome want = whole(&straight, "cpu", 1, 1, false), sum = {0};
+	struct outcome want = whole_on_cpu(&straight), sum = {0};
+	struct training t = {.spec = &moved, .size = 1, .incarnation = 1, .stop_after = 3};
 
-	go_on(&moved, "cpu", 1, 1, 3, &sum);
-	go_on(&moved, "cuda", 2, 2, 6, &sum); /* ends up to two runs of four later */
-	go_on(&moved, "cpu", 2, 3, 0, &sum);
-	same_losses(&want, &sum, 1e-5, "cpu, cuda, cpu");
+	go_on(t, &sum);
+	t = on_device(&moved, 2, 2);
+	t.stop_after = 5;
+	go_on(t, &sum);
+	go_on((struct training){.spec = &moved, .size = 2, .incarnation = 3}, &sum);
+	same_losses(&want, &sum, NEAR, "cpu, cuda, cpu");
+}
+END_TEST
+
+/* What the processor finished is only exported: what the device was given, it gives back. */
+START_TEST(exports_are_equal_to_the_bit)
+{
+	struct jobspec s = job("done", 4);
+	struct training t = on_device(&s, 1, 2);
+	struct outcome o;
+
+	whole_on_cpu(&s);
+	ck_assert(!io_rename(training_path("output/model.safetensors"), training_path("cpu"), &e));
+	o = training_run(&t);
+	all_ended(&o, 1, EXIT_CLASS_DONE);
+	ck_assert(o.done && !o.first && !o.saves);
+	training_same_files(training_path("cpu"), training_path("output/model.safetensors"));
+}
+END_TEST
+
+static void same_to_the_bit(const struct outcome *a, const struct outcome *b, int first)
+{
+	for (int k = first; k <= a->last; k++)
+		ck_assert_msg(a->loss[k] == b->loss[k], "step %d: %.17g, and then %.17g", k,
+			      a->loss[k], b->loss[k]);
+	ck_assert(a->validation == b->validation);
+}
+
+START_TEST(a_resume_is_bitwise_equal)
+{
+	struct jobspec straight = job("straight", STEPS), cut = job("cut", STEPS);
+	struct outcome want = whole(on_device(&straight, 1, 1)), sum = {0};
+	struct training t = on_device(&cut, 1, 1);
+
+	t.stop_after = 4;
+	go_on(t, &sum);
+	go_on(on_device(&cut, 1, 2), &sum);
+	same_to_the_bit(&want, &sum, 1);
+	training_same_checkpoints("straight", "cut");
 }
 END_TEST
 
@@ -176,15 +238,10 @@ START_TEST(lora_in_bf16)
 	struct safetensors *f;
 	struct outcome o;
 
+	training_lora(&s);
 	s.precision = PRECISION_BF16;
-	s.train.method = METHOD_LORA;
-	s.train.lora.rank = 4;
-	s.train.lora.alpha = 8;
-	s.train.lora.target_count = 2;
-	s.train.lora.targets[0] = "q_proj";
-	s.train.lora.targets[1] = "down_proj";
 	s.train.optimizer.learning_rate = 2e-2;
-	o = whole(&s, "cuda", 2, 2, false);
+	o = whole(on_device(&s, 2, 1));
 	ck_assert_double_lt(o.loss[6], 0.98 * o.loss[1]);
 	ck_assert_msg(!safetensors_open(training_path("output/adapter/adapter_model.safetensors"),
 					&f, &e),
@@ -196,60 +253,87 @@ END_TEST
 
 START_TEST(dropout_is_the_cpus)
 {
-	struct jobspec s[2] = {job("cpu", 6), job("cuda", 6)};
-	struct outcome o[2];
+	struct jobspec cpu = job("cpu", 6), cuda = job("cuda", 6);
+	struct outcome want, got;
 
-	for (int i = 0; i < 2; i++) {
-		s[i].train.method = METHOD_LORA;
-		s[i].train.lora.rank = 4;
-		s[i].train.lora.alpha = 8;
-		s[i].train.lora.dropout = 0.3;
-		s[i].train.lora.target_count = 2;
-		s[i].train.lora.targets[0] = "v_proj";
-		s[i].train.lora.targets[1] = "down_proj";
-		s[i].train.optimizer.learning_rate = 2e-2;
-		o[i] = whole(&s[i], i ? "cuda" : "cpu", 1 + i, 2, false);
-	}
-	same_losses(&o[0], &o[1], 1e-5, "two ranks, dropout");
+	training_lora(&cpu);
+	training_lora(&cuda);
+	cpu.train.lora.dropout = cuda.train.lora.dropout = 0.3;
+	cpu.train.optimizer.learning_rate = cuda.train.optimizer.learning_rate = 2e-2;
+	want = whole_on_cpu(&cpu);
+	got = whole(on_device(&cuda, 2, 1));
+	same_losses(&want, &got, NEAR, "two ranks, dropout");
 }
 END_TEST
 
 /* The others hear of it by the closed socket, whatever NCCL says, and can let go of the device. */
-START_TEST(a_killed_rank_ends_the_others)
+static struct outcome kill_the_last(struct training t)
 {
-	static const struct {
-		int size, pod;
-		bool staged;
-	} worlds[] = {{2, 2, false}, {2, 1, false}, {3, 1, false}, {2, 1, true}};
+	struct outcome o;
+
+	t.kill_after = 5;
+	o = training_run(&t);
+	all_ended(&o, t.size - 1, EXIT_CLASS_PEER);
+	ck_assert_int_lt(o.end_ms, 5000);
+	ck_assert_int_lt(o.last, t.spec->train.steps);
+	return o;
+}
+
+static void killed_over_nccl(int size, int pod)
+{
 	struct jobspec s = job("killed", STEPS);
+	struct training t = on_device(&s, size, 1);
 
-	for (int i = 0; i < (int)(sizeof(worlds) / sizeof(*worlds)); i++) {
-		struct outcome o = training_run(&(struct training){.spec = &s,
-								   .size = worlds[i].size,
-								   .incarnation = 1 + i,
-								   .kind = "cuda",
-								   .pod = worlds[i].pod,
-								   .staged = worlds[i].staged,
-								   .kill_after = 2});
+	t.pod = pod;
+	kill_the_last(t);
+}
 
-		for (int k = 0; k < worlds[i].size - 1; k++)
-			ck_assert_msg(o.exit[k] == EXIT_CLASS_PEER, "world %d, rank %d: %d, %s", i,
-				      k, o.exit[k], o.message);
-		ck_assert_int_lt(o.end_ms, 5000);
-		ck_assert_int_lt(o.last, STEPS);
-	}
+START_TEST(a_killed_rank_ends_its_peer_over_nccl)
+{
+	killed_over_nccl(2, 2);
+	training_teardown();
+	training_setup();
+	killed_over_nccl(2, 1);
+}
+END_TEST
+
+START_TEST(a_killed_rank_ends_its_peers_over_nccl)
+{
+	killed_over_nccl(3, 1);
+}
+END_TEST
+
+/* The next incarnation goes on after the last checkpoint, to the bit as if nothing had been. */
+START_TEST(a_killed_training_is_taken_up_again)
+{
+	struct jobspec straight = job("straight", STEPS), killed = job("killed", STEPS);
+	struct training t = on_device(&killed, 2, 1), whole_one = on_device(&straight, 2, 1);
+	struct outcome want, before, after;
+
+	t.pod = whole_one.pod = 1;
+	t.staged = whole_one.staged = true;
+	killed.checkpoint.every_steps = straight.checkpoint.every_steps = 2;
+	want = whole(whole_one);
+	before = kill_the_last(t);
+	t.incarnation = 2;
+	after = training_run(&t);
+	all_ended(&after, 2, EXIT_CLASS_DONE);
+	ck_assert_int_gt(after.first, 4); /* what was saved, and not more than the killed did */
+	ck_assert_int_le(after.first, before.last + 1);
+	ck_assert_int_eq(after.first % 2, 1);
+	same_to_the_bit(&want, &after, after.first);
+	training_same_checkpoints("straight", "killed");
 }
 END_TEST
 
 static void refused(const struct jobspec *s, int64_t budget_bytes, enum exit_class class,
 		    const char *word)
 {
-	struct outcome o = training_run(&(struct training){.spec = s,
-							   .size = 1,
-							   .incarnation = 9,
-							   .kind = "cuda",
-							   .budget_bytes = budget_bytes});
+	struct training t = on_device(s, 1, 9);
+	struct outcome o;
 
+	t.budget_bytes = budget_bytes;
+	o = training_run(&t);
 	ck_assert_msg(o.exit[0] == class, "class %d: %s", o.exit[0], o.message);
 	ck_assert_msg(strstr(o.message, word) != NULL, "%s", o.message);
 }
@@ -263,31 +347,23 @@ START_TEST(what_is_refused)
 	s.train.optimizer.clip_norm = 0;
 	refused(&s, 0, EXIT_CLASS_USER, "learningRate");
 	s = job("refused", STEPS);
-	setenv("LLMJOB_CUDASIM_DEVICES", "0", 1);
+	gpu_show(0);
 	refused(&s, 0, EXIT_CLASS_DEVICE, "GPU");
-	unsetenv("LLMJOB_CUDASIM_DEVICES");
 }
 END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("cuda_train");
-	TCase *c = tcase_create("cuda_train");
-	SRunner *r = srunner_create(s);
-	int failed;
-
-	tcase_set_timeout(c, 120);
-	tcase_add_checked_fixture(c, training_setup, training_teardown);
-	tcase_add_test(c, losses_follow_the_cpu);
-	tcase_add_test(c, micro_batches_add_up);
-	tcase_add_test(c, checkpoints_change_the_device);
-	tcase_add_test(c, lora_in_bf16);
-	tcase_add_test(c, dropout_is_the_cpus);
-	tcase_add_test(c, a_killed_rank_ends_the_others);
-	tcase_add_test(c, what_is_refused);
-	suite_add_tcase(s, c);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	gpu_open();
+	return unit_run_with(
+		&(struct unit){"cuda_train", 120, training_setup, training_teardown},
+		GPU_TESTS(GPU_ANY(fifty_losses_of_one_rank),
+			  GPU_RANKS(losses_of_two_ranks_over_nccl, 2),
+			  GPU_ANY(losses_of_two_pods_staged), GPU_ANY(micro_batches_add_up),
+			  GPU_ANY(checkpoints_change_the_device),
+			  GPU_ANY(exports_are_equal_to_the_bit), GPU_ANY(a_resume_is_bitwise_equal),
+			  GPU_ANY(lora_in_bf16), GPU_ANY(dropout_is_the_cpus),
+			  GPU_RANKS(a_killed_rank_ends_its_peer_over_nccl, 2),
+			  GPU_RANKS(a_killed_rank_ends_its_peers_over_nccl, 3),
+			  GPU_ANY(a_killed_training_is_taken_up_again), GPU_ANY(what_is_refused)));
 }

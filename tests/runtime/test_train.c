@@ -8,11 +8,9 @@
 #include "runtime/train.h"
 
 #include "base/io.h"
-#include "runtime/ckpt.h"
 #include "runtime/data.h"
 #include "runtime/safetensors.h"
 #include "runtime/weights.h"
-#include "tests/runtime/golden.h"
 #include "tests/runtime/training.h"
 #include "tests/unit.h"
 
@@ -100,54 +98,6 @@ START_TEST(losses_do_not_depend_on_the_world)
 }
 END_TEST
 
-static void compare_files(const char *a, const char *b)
-{
-	struct io_map x, y;
-
-	ck_assert_msg(!io_map(a, &x, &e), "%s", e.text);
-	ck_assert_msg(!io_map(b, &y, &e), "%s", e.text);
-	ck_assert_uint_eq(x.size, y.size);
-	ck_assert_msg(!memcmp(x.data, y.data, x.size), "%s and %s differ", a, b);
-	io_unmap(&x);
-	io_unmap(&y);
-}
-
-/* Every parameter and both moments of two finished runs: equal to the bit. */
-static void compare_checkpoints(const char *a, const char *b)
-{
-	const char *path[2] = {training_path(a), training_path(b)};
-	struct ckpt_reader *r[2];
-	struct ckpt_state st[2];
-	struct safetensors *names;
-	static float x[2][1 << 16];
-
-	for (int i = 0; i < 2; i++)
-		ck_assert_msg(!ckpt_open_newest(path[i], &r[i], &st[i], &e), "%s", e.text);
-	ck_assert_int_eq(st[0].step, STEPS);
-	ck_assert_int_eq(st[1].step, STEPS);
-	ck_assert_int_eq(st[0].samples, STEPS * BATCH);
-	ck_assert_int_eq(st[0].tokens, st[1].tokens);
-	ck_assert(st[0].loss == st[1].loss && st[0].first_loss == st[1].first_loss);
-	ck_assert(st[0].validation_loss == st[1].validation_loss);
-	ck_assert_msg(!safetensors_open(GOLDEN "tiny-llama/model.safetensors", &names, &e), "%s",
-		      e.text);
-	for (int i = 0; i < safetensors_count(names) * 3; i++) {
-		const struct safetensors_tensor *t = safetensors_at(names, i / 3);
-		char name[256];
-
-		snprintf(name, sizeof(name), "%s%s", t->name,
-			 (const char *[]){"", ".exp_avg", ".exp_avg_sq"}[i % 3]);
-		for (int j = 0; j < 2; j++)
-			ck_assert_msg(!ckpt_get(r[j], name, t->bytes / 4, 0, t->bytes / 4,
-						DTYPE_F32, x[j], &e),
-				      "%s", e.text);
-		ck_assert_msg(!memcmp(x[0], x[1], (size_t)t->bytes), "%s differs", name);
-	}
-	safetensors_close(names);
-	ckpt_close(r[0]);
-	ckpt_close(r[1]);
-}
-
 /* Stops near step 25 (the request meets the running step or the next), then goes on with `second`
  * ranks. */
 static struct outcome interrupted(const struct jobspec *s, int first, int second)
@@ -178,8 +128,9 @@ START_TEST(resume_is_bitwise_equal)
 	for (int k = 1; k <= STEPS; k++)
 		ck_assert_msg(a.loss[k] == b.loss[k], "step %d: %.17g, resumed %.17g", k, a.loss[k],
 			      b.loss[k]);
-	compare_checkpoints("straight", "cut");
-	compare_files(training_path("straight.out"), training_path("output/model.safetensors"));
+	training_same_checkpoints("straight", "cut");
+	training_same_files(training_path("straight.out"),
+			    training_path("output/model.safetensors"));
 	check_accounts("cut", (const int[]){2, 2}, 2);
 }
 END_TEST
@@ -227,12 +178,7 @@ static struct jobspec lora_job(const char *name)
 {
 	struct jobspec s = training_job(name);
 
-	s.train.method = METHOD_LORA;
-	s.train.lora.rank = 4;
-	s.train.lora.alpha = 8;
-	s.train.lora.target_count = 2;
-	s.train.lora.targets[0] = "q_proj";
-	s.train.lora.targets[1] = "down_proj";
+	training_lora(&s);
 	s.train.optimizer.learning_rate = 1e-2;
 	return s;
 }
@@ -329,24 +275,10 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("train");
-	TCase *c = tcase_create("train");
-	SRunner *r = srunner_create(s);
-	int failed;
-
-	tcase_set_timeout(c, 120);
-	tcase_add_checked_fixture(c, training_setup, training_teardown);
-	tcase_add_test(c, losses_do_not_depend_on_the_world);
-	tcase_add_test(c, resume_is_bitwise_equal);
-	tcase_add_test(c, resume_with_another_world);
-	tcase_add_test(c, recomputation_is_the_same_training);
-	tcase_add_test(c, complete_is_complete);
-	tcase_add_test(c, lora_in_bf16_ends_in_a_folder);
-	tcase_add_test(c, dropout_follows_the_samples);
-	tcase_add_test(c, what_is_refused);
-	suite_add_tcase(s, c);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	return unit_run_with(&(struct unit){"train", 120, training_setup, training_teardown},
+			     (const TTest *const[]){
+				     losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
+				     resume_with_another_world, recomputation_is_the_same_training,
+				     complete_is_complete, lora_in_bf16_ends_in_a_folder,
+				     dropout_follows_the_samples, what_is_refused, NULL});
 }

@@ -8,6 +8,8 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "runtime/ckpt.h"
+#include "runtime/safetensors.h"
 #include "runtime/train.h"
 #include "tests/runtime/bytes.h"
 #include "tests/runtime/golden.h"
@@ -96,6 +98,16 @@ struct jobspec training_job(const char *run)
 	return s;
 }
 
+void training_lora(struct jobspec *s)
+{
+	s->train.method = METHOD_LORA;
+	s->train.lora.rank = 4;
+	s->train.lora.alpha = 8;
+	s->train.lora.target_count = 2;
+	s->train.lora.targets[0] = "q_proj";
+	s->train.lora.targets[1] = "down_proj";
+}
+
 /* -- ranks -- */
 
 struct world {
@@ -119,7 +131,8 @@ static int rank_body(const struct world *w, int rank, int fd)
 				 .timeout_ms = 20000,
 				 .staged = w->conf.staged};
 	const char *kind = w->conf.kind ? w->conf.kind : "cpu";
-	int device = strcmp(kind, "cpu") ? w->peers[rank].local_rank : 0;
+	int local = w->peers[rank].local_rank, devices = w->conf.devices;
+	int device = strcmp(kind, "cpu") ? local % (devices ? devices : TRAINING_WORLD) : 0;
 	struct err why = {0};
 	struct coll *c = NULL;
 	int rc;
@@ -158,7 +171,7 @@ static void take_frame(struct world *w, const struct wire_frame *f, struct outco
 		o->loss[step] = json_num(v, "loss", 0);
 		o->first = o->first ? o->first : step;
 		o->last = step;
-		if (step == w->conf.stop_after)
+		if (w->conf.stop_after && step >= w->conf.stop_after)
 			atomic_store(&w->leader->stop, true);
 		if (step == w->conf.kill_after) {
 			kill(w->pid[w->conf.size - 1], SIGKILL);
@@ -239,12 +252,13 @@ struct outcome training_run(const struct training *t)
 {
 	struct world w = {.conf = *t};
 	struct outcome o = {0};
-	int pair[2];
+	int pair[2], few = 1; /* frames that fit: rank 0 runs ahead of its reader by a few steps */
 
 	w.leader = mmap(NULL, sizeof(*w.leader), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 			-1, 0);
 	ck_assert(w.leader != MAP_FAILED);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	ck_assert(!setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &few, sizeof(few)));
 	listen_all(&w);
 	start_all(&w, pair);
 	follow(&w, pair[0], &o);
@@ -266,4 +280,54 @@ struct outcome training_run_whole(const struct jobspec *spec, int size)
 	ck_assert_int_eq(o.last, spec->train.steps);
 	ck_assert(o.done && !o.drained);
 	return o;
+}
+
+/* -- what they left -- */
+
+void training_same_files(const char *a, const char *b)
+{
+	struct io_map x, y;
+
+	ck_assert_msg(!io_map(a, &x, &e), "%s", e.text);
+	ck_assert_msg(!io_map(b, &y, &e), "%s", e.text);
+	ck_assert_uint_eq(x.size, y.size);
+	ck_assert_msg(!memcmp(x.data, y.data, x.size), "%s and %s differ", a, b);
+	io_unmap(&x);
+	io_unmap(&y);
+}
+
+void training_same_checkpoints(const char *a, const char *b)
+{
+	const char *path[2] = {training_path(a), training_path(b)};
+	struct ckpt_reader *r[2];
+	struct ckpt_state st[2];
+	struct safetensors *names;
+	static float x[2][1 << 16];
+
+	for (int i = 0; i < 2; i++) {
+		ck_assert_msg(!ckpt_open_newest(path[i], &r[i], &st[i], &e), "%s", e.text);
+		ck_assert_msg(r[i] != NULL, "%s holds no checkpoint", path[i]);
+	}
+	ck_assert_int_eq(st[0].step, st[1].step);
+	ck_assert_int_eq(st[0].samples, st[1].samples);
+	ck_assert_int_eq(st[0].tokens, st[1].tokens);
+	ck_assert(st[0].loss == st[1].loss && st[0].first_loss == st[1].first_loss);
+	ck_assert(st[0].validation_loss == st[1].validation_loss);
+	ck_assert_msg(!safetensors_open(training_path("model/model.safetensors"), &names, &e), "%s",
+		      e.text);
+	for (int i = 0; i < safetensors_count(names) * 3; i++) {
+		const struct safetensors_tensor *t = safetensors_at(names, i / 3);
+		char name[256];
+
+		snprintf(name, sizeof(name), "%s%s", t->name,
+			 (const char *[]){"", ".exp_avg", ".exp_avg_sq"}[i % 3]);
+		for (int j = 0; j < 2; j++)
+			ck_assert_msg(!ckpt_get(r[j], name, t->bytes / 4, 0, t->bytes / 4,
+						DTYPE_F32, x[j], &e),
+				      "%s", e.text);
+		ck_assert_msg(!memcmp(x[0], x[1], (size_t)t->bytes), "%s differs", name);
+	}
+	safetensors_close(names);
+	ckpt_close(r[0]);
+	ckpt_close(r[1]);
 }

@@ -21,8 +21,11 @@ void training_setup(void);
 void training_teardown(void);
 /* A path in it, good until the eighth call after this one. */
 const char *training_path(const char *name);
-/* Fifty steps; checkpoints go to the folder `run`, the model to output/. */
+/* Fifty steps in F32; checkpoints go to the folder `run`, the model to output/. */
 struct jobspec training_job(const char *run);
+
+/* Adapters of rank 4 on q_proj and down_proj, in place of full training. */
+void training_lora(struct jobspec *s);
 
 struct outcome {                         /* of a whole world, from rank 0's frames */
 	double loss[TRAINING_STEPS + 1]; /* by step; 0 where no step was reported */
@@ -39,9 +42,10 @@ struct outcome {                         /* of a whole world, from rank 0's fram
 struct training {
 	const struct jobspec *spec;
 	int size, incarnation;
-	int stop_after;   /* the step after whose report rank 0 is asked to stop; 0: never */
+	int stop_after;   /* from this step's report on rank 0 is asked to stop; 0: never */
 	int kill_after;   /* the same, and the last rank is killed */
 	const char *kind; /* of the devices; NULL: cpu */
+	int devices;      /* of a pod, which its ranks share when there are more; 0: enough */
 	bool staged;
 	int pod;              /* ranks a pod; 0: two */
 	int64_t budget_bytes; /* 0: 1 GiB */
@@ -49,5 +53,9 @@ struct training {
 struct outcome training_run(const struct training *t);
 /* All ranks must end well, and all steps be there. */
 struct outcome training_run_whole(const struct jobspec *spec, int size);
+
+/* The newest checkpoints of two runs: every parameter and both moments equal to the bit. */
+void training_same_checkpoints(const char *a, const char *b);
+void training_same_files(const char *a, const char *b);
 
 #endif
