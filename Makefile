@@ -126,7 +126,7 @@ run-asan run-tsan unit: OMP_WAIT_POLICY := passive
 sub = $(MAKE) --no-print-directory R=$(R)
 # All cores, unless the caller said how many.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
-GROUPS_ := tidy unit cuda asan tsan fuzz e2e
+GROUPS_ := tidy unit cuda gpu asan tsan fuzz e2e
 
 .PHONY: test unit asan tsan fault fuzz sim tidy e2e bench unit-programs clean format \
   $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan tsan fault fuzz)
@@ -183,7 +183,7 @@ format: ## clang-format every source file
 # Targets of the local cluster (cluster-up, cluster-down, e2e, image, demo) and of the benchmarks (bench).
 -include tests/cluster/targets.mk
 -include tests/bench/targets.mk
-# The CUDA plugin (CUDA=1, cuda, cuda-toolchain) and its simulator.
+# The CUDA plugin (CUDA=1, cuda, cuda-toolchain), its simulator, and what is to run on a GPU.
 include kernels/cuda/targets.mk
 include tests/cudasim/targets.mk
 include tests/gpu/targets.mk

@@ -1,84 +1,37 @@
 /*
- * bench_gpu: training and decoding speed of fixed shapes on one GPU, beside torch_peer.py, which
- * measures PyTorch on the same shapes. A step is what a job's step is: micro-batches forward and
- * backward, the clipped AdamW update; the host waits once a step, as the peer does. Figures are
- * medians of steps after a warm-up.
+ * bench_gpu: training and decoding speed of the shapes of tests/runtime/shapes.c on one GPU, copies
+ * in its memory, sums between several. tests/gpu/bench.py runs it in turns with its peers. A step
+ * is what a job's step is: micro-batches forward and backward, the clipped AdamW update; the host
+ * waits once a step, as the peers do. Figures are medians of steps after a warm-up; each command
+ * prints one line of JSON.
  *
  * Usage: bench_gpu device
+ *        bench_gpu shape SHAPE
+ *        bench_gpu model SHAPE FOLDER                     (a new one, BF16, with random weights)
  *        bench_gpu train SHAPE BATCH TOKENS MICRO SECONDS
- *        bench_gpu decode FOLDER CONTEXT SECONDS    (a Hugging Face folder, weights as they are
- * stored) bench_gpu bandwidth SECONDS LLMJOB_BENCH_DEVICE: the kind of device, "cuda" by default.
+ *        bench_gpu decode FOLDER CONTEXT SECONDS          (a Hugging Face folder, as it is stored)
+ *        bench_gpu bandwidth MIB SECONDS
+ *        bench_gpu allreduce RANKS MIB                    (NCCL, a device a rank)
+ * LLMJOB_BENCH_DEVICE: the kind of device, "cuda" by default.
  */
 #include "base/clock.h"
+#include "base/io.h"
 #include "base/mem.h"
-#include "kernels/ops.h"
+#include "kernels/driver.h"
 #include "runtime/model.h"
 #include "runtime/optim.h"
+#include "tests/runtime/shapes.h"
 
-#include <math.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#define WARM_UP   5
-#define MOST      10000
-#define COPY_SIZE ((size_t)1 << 30)
-
-static const struct shape {
-	const char *name;
-	struct model_config config;
-} shapes[] = {
-	{"gpt2-124m",
-	 {.architecture = "gpt2",
-	  .vocab = 50304, /* padded to a multiple of 128, as is usual */
-	  .dim = 768,
-	  .layers = 12,
-	  .heads = 12,
-	  .kv_heads = 12,
-	  .head_dim = 64,
-	  .ffn_dim = 3072,
-	  .context = 1024,
-	  .norm_eps = 1e-5f,
-	  .norm = NORM_LAYER,
-	  .activation = ACTIVATION_GELU,
-	  .positions = POSITIONS_LEARNED,
-	  .qkv_bias = true,
-	  .o_bias = true,
-	  .ffn_bias = true,
-	  .tied_embeddings = true,
-	  .bos_id = -1,
-	  .eos_id = -1,
-	  .pad_id = -1}},
-	{"smollm2-135m",
-	 {.architecture = "llama",
-	  .vocab = 49152,
-	  .dim = 576,
-	  .layers = 30,
-	  .heads = 9,
-	  .kv_heads = 3,
-	  .head_dim = 64,
-	  .ffn_dim = 1536,
-	  .context = 2048,
-	  .norm_eps = 1e-5f,
-	  .rope_theta = 10000,
-	  .tied_embeddings = true,
-	  .bos_id = -1,
-	  .eos_id = -1,
-	  .pad_id = -1}},
-	{"llama-1.1b",
-	 {.architecture = "llama",
-	  .vocab = 32000,
-	  .dim = 2048,
-	  .layers = 22,
-	  .heads = 32,
-	  .kv_heads = 4,
-	  .head_dim = 64,
-	  .ffn_dim = 5632,
-	  .context = 2048,
-	  .norm_eps = 1e-5f,
-	  .rope_theta = 10000,
-	  .tied_embeddings = true,
-	  .bos_id = -1,
-	  .eos_id = -1,
-	  .pad_id = -1}},
-};
+#define WARM_UP 5
+#define MOST    10000
+#define SUMS    20
+#define DEVICES 16
 
 static double seconds_of[MOST];
 
@@ -130,10 +83,10 @@ static double flops_of_token(const struct model_config *c, int64_t parameters, i
 	       6.0 * (double)(c->layers * c->heads * c->head_dim) * (double)tokens;
 }
 
-static int train(struct dev *d, const struct shape *s, int64_t batch, int64_t tokens, int64_t micro,
-		 double seconds, struct err *e)
+static int train(struct dev *d, const struct model_config *shape, int64_t batch, int64_t tokens,
+		 int64_t micro, double seconds, struct err *e)
 {
-	struct model_conf c = {.config = s->config,
+	struct model_conf c = {.config = *shape,
 			       .t = DTYPE_BF16,
 			       .train = true,
 			       .micro_sequences = micro,
@@ -168,11 +121,11 @@ static int train(struct dev *d, const struct shape *s, int64_t batch, int64_t to
 			rc = train_step(m, o, &c, batch, ids, step, e);
 	} while (!rc && more(step++, begin, start, seconds));
 	if (!rc) {
-		double rate = (double)(batch * tokens) / median(step - WARM_UP);
-		printf("llmjob train %s B=%lld T=%lld micro %lld: %.0f tokens/s, %.1f TFLOP/s, "
-		       "memory %lld MiB\n",
-		       s->name, (long long)batch, (long long)tokens, (long long)micro, rate,
-		       rate * flops_of_token(&c.config, model_parameters(m), tokens) * 1e-12,
+		double step_s = median(step - WARM_UP);
+		printf("{\"rate\": %.1f, \"step_ms\": %.3f, \"flops\": %.6g, \"memory_mib\": "
+		       "%lld}\n",
+		       (double)(batch * tokens) / step_s, step_s * 1e3,
+		       flops_of_token(&c.config, model_parameters(m), tokens),
 		       (long long)(model_memory_bytes(m) >> 20));
 	}
 	optim_destroy(o);
@@ -182,6 +135,20 @@ static int train(struct dev *d, const struct shape *s, int64_t batch, int64_t to
 }
 
 /* -- decoding -- */
+
+/* Bytes of weights that a token reads: an embedding that is no head gives one row. */
+static double read_of_token(const struct weights *w)
+{
+	double sum = 0;
+
+	for (int i = 0; i < weights_count(w); i++) {
+		const struct weights_tensor *t = weights_at(w, i);
+
+		if (weights_config(w)->tied_embeddings || !strstr(t->name, "embed_tokens"))
+			sum += (double)t->bytes;
+	}
+	return sum;
+}
 
 static int decode(struct dev *d, const char *folder, int64_t context, double seconds, struct err *e)
 {
@@ -209,61 +176,176 @@ static int decode(struct dev *d, const char *folder, int64_t context, double sec
 	} while (!rc && more(step++, begin, start, seconds));
 	if (!rc) {
 		double s = median(step - WARM_UP);
-		printf("llmjob decode %s context %lld: %.1f tokens/s, %.0f GB/s of weights\n",
-		       folder, (long long)context, 1 / s, (double)model_memory_bytes(m) / s * 1e-9);
+		printf("{\"rate\": %.2f, \"bytes\": %.6g}\n", 1 / s, read_of_token(w));
 	}
 	model_destroy(m);
 	weights_close(w);
 	return rc;
 }
 
+/* -- memory and network -- */
+
 /* Bytes read and written by a copy, what decoding is measured against. */
-static int bandwidth(struct dev *d, double seconds, struct err *e)
+static int bandwidth(struct dev *d, size_t bytes, double seconds, struct err *e)
 {
 	void *from = NULL, *to = NULL;
 	int64_t begin = 0, start;
-	int step = 0, rc = dev_alloc(d, COPY_SIZE, &from, e);
+	int step = 0, rc = dev_alloc(d, bytes, &from, e);
 
 	if (!rc)
-		rc = dev_alloc(d, COPY_SIZE, &to, e);
+		rc = dev_alloc(d, bytes, &to, e);
 	do {
 		start = clock_ns();
 		if (step == WARM_UP)
 			begin = start;
 		if (!rc) {
-			dev_copy(d, to, from, COPY_SIZE);
+			dev_copy(d, to, from, bytes);
 			rc = dev_sync(d, e);
 		}
 	} while (!rc && more(step++, begin, start, seconds));
 	if (!rc)
-		printf("llmjob bandwidth: a copy moves %.0f GB/s\n",
-		       2.0 * (double)COPY_SIZE / median(step - WARM_UP) * 1e-9);
+		printf("{\"bytes_per_s\": %.6g}\n", 2.0 * (double)bytes / median(step - WARM_UP));
 	dev_free(d, from);
 	dev_free(d, to);
 	return rc;
 }
 
+struct meeting { /* of the ranks, in shared memory */
+	_Atomic int ready;
+	uint8_t id[DRIVER_COMM_ID_BYTES];
+};
+
+static int sum_once(struct dev *d, struct driver_comm *c, void *data, int64_t count, struct err *e)
+{
+	int rc = dev_comms(d)->allreduce(c, data, count, DTYPE_F32, DRIVER_SUM, e);
+
+	if (rc)
+		return rc;
+	dev_comms(d)->join(c);
+	return dev_sync(d, e);
+}
+
+/* A world's sums: of n bytes each rank sends and receives 2 (world - 1) / world n. */
+static int allreduce_rank(struct meeting *at, int rank, int world, int64_t bytes, struct err *e)
+{
+	struct driver_comm *c = NULL;
+	struct dev *d = NULL;
+	void *data;
+	int rc = dev_open("cuda", rank, 0, &d, e);
+
+	if (!rc && rank == 0) {
+		rc = dev_comms(d)->unique_id(at->id, e);
+		atomic_store(&at->ready, rc ? -1 : 1);
+	}
+	while (!rc && !atomic_load(&at->ready))
+		sched_yield();
+	if (!rc)
+		rc = dev_comms(d)->create(d, at->id, rank, world, 60000, &c, e);
+	if (!rc)
+		rc = dev_comms(d)->alloc(c, (size_t)bytes, &data, e);
+	for (int i = 0; i < WARM_UP + SUMS && !rc; i++) {
+		int64_t start = clock_ns();
+
+		rc = sum_once(d, c, data, bytes / 4, e);
+		if (i >= WARM_UP)
+			seconds_of[i - WARM_UP] = (double)(clock_ns() - start) * 1e-9;
+	}
+	if (!rc && rank == 0)
+		printf("{\"bytes_per_s\": %.6g}\n",
+		       2.0 * (world - 1) / world * (double)bytes / median(SUMS));
+	if (c)
+		dev_comms(d)->destroy(c);
+	dev_close(d);
+	return rc;
+}
+
+static int allreduce(int world, int64_t bytes, struct err *e)
+{
+	struct meeting *at =
+		mmap(NULL, sizeof *at, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int failed = 0, status;
+
+	if (at == MAP_FAILED)
+		return err_set(e, ERR_MEMORY, "no memory for %d ranks", world);
+	for (int i = 0; i < world; i++)
+		if (!fork()) {
+			int rc = allreduce_rank(at, i, world, bytes, e);
+
+			if (rc)
+				fprintf(stderr, "bench_gpu: rank %d: %s\n", i, e->text);
+			fflush(stdout);
+			_exit(rc != 0);
+		}
+	while (wait(&status) > 0)
+		failed += status != 0;
+	return failed ? err_set(e, ERR_DEVICE, "%d of %d ranks failed", failed, world) : 0;
+}
+
+/* -- what there is -- */
+
+static int device(struct dev *d, struct err *e)
+{
+	struct dev_info info;
+	struct dev *next;
+	int count = 1;
+
+	dev_describe(d, &info);
+	while (count < DEVICES && !dev_open(info.kind, count, 0, &next, e)) {
+		dev_close(next);
+		count++;
+	}
+	printf("{\"name\": \"%s\", \"kind\": \"%s\", \"memory_mib\": %lld, \"devices\": %d}\n",
+	       info.name, info.kind, (long long)(info.memory_bytes >> 20), count);
+	return 0;
+}
+
+static void print_shape(const struct model_config *c)
+{
+	printf("{\"family\": \"%s\", \"layers\": %lld, \"heads\": %lld, \"kv_heads\": %lld, "
+	       "\"head_dim\": %lld, \"dim\": %lld, \"ffn_dim\": %lld, \"vocab\": %lld}\n",
+	       c->architecture, (long long)c->layers, (long long)c->heads, (long long)c->kv_heads,
+	       (long long)c->head_dim, (long long)c->dim, (long long)c->ffn_dim,
+	       (long long)c->vocab);
+}
+
 static int run(struct dev *d, int argc, char **argv, struct err *e)
 {
 	const char *what = argv[1];
+	struct model_config shape;
 
-	if (!strcmp(what, "device") && argc == 2) {
-		struct dev_info info;
-		dev_describe(d, &info);
-		printf("%s, %lld MiB\n", info.name, (long long)(info.memory_bytes >> 20));
-		return 0;
+	if (!strcmp(what, "device") && argc == 2)
+		return device(d, e);
+	if (!strcmp(what, "train") && argc == 7) {
+		int rc = shape_find(argv[2], &shape, e);
+
+		return rc ? rc
+			  : train(d, &shape, strtoll(argv[3], NULL, 10), strtoll(argv[4], NULL, 10),
+				  strtoll(argv[5], NULL, 10), strtod(argv[6], NULL), e);
 	}
-	if (!strcmp(what, "train") && argc == 7)
-		for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-			if (!strcmp(argv[2], shapes[i].name))
-				return train(d, &shapes[i], strtoll(argv[3], NULL, 10),
-					     strtoll(argv[4], NULL, 10), strtoll(argv[5], NULL, 10),
-					     strtod(argv[6], NULL), e);
 	if (!strcmp(what, "decode") && argc == 5)
 		return decode(d, argv[2], strtoll(argv[3], NULL, 10), strtod(argv[4], NULL), e);
-	if (!strcmp(what, "bandwidth") && argc == 3)
-		return bandwidth(d, strtod(argv[2], NULL), e);
+	if (!strcmp(what, "bandwidth") && argc == 4)
+		return bandwidth(d, strtoull(argv[2], NULL, 10) << 20, strtod(argv[3], NULL), e);
 	return err_set(e, ERR_USER, "what to measure? see the top of tests/gpu/bench_gpu.c");
+}
+
+/* What this process needs no device for; 1: it needs one. Ranks are forked before any is opened. */
+static int run_without(int argc, char **argv, struct err *e)
+{
+	const char *what = argv[1];
+	struct model_config shape;
+	int rc = 1;
+
+	if (!strcmp(what, "allreduce") && argc == 4)
+		return allreduce((int)strtol(argv[2], NULL, 10), strtoll(argv[3], NULL, 10) << 20,
+				 e);
+	if ((!strcmp(what, "shape") && argc == 3) || (!strcmp(what, "model") && argc == 4))
+		rc = shape_find(argv[2], &shape, e);
+	if (!rc && argc == 3)
+		print_shape(&shape);
+	else if (!rc)
+		rc = shape_write(argv[3], &shape, DTYPE_BF16, e);
+	return rc;
 }
 
 int main(int argc, char **argv)
@@ -271,10 +353,12 @@ int main(int argc, char **argv)
 	const char *kind = getenv("LLMJOB_BENCH_DEVICE");
 	struct err e = {0};
 	struct dev *d = NULL;
-	int rc = argc > 1 ? dev_open(kind ? kind : "cuda", 0, 0, &d, &e)
-			  : err_set(&e, ERR_USER, "what to measure?");
+	int rc;
 
-	if (!rc)
+	rc = argc > 1 ? run_without(argc, argv, &e) : err_set(&e, ERR_USER, "what to measure?");
+	if (rc == 1)
+		rc = dev_open(kind ? kind : "cuda", 0, 0, &d, &e);
+	if (d)
 		rc = run(d, argc, argv, &e);
 	if (rc)
 		fprintf(stderr, "bench_gpu: %s\n", e.text);

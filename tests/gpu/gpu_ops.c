@@ -1,14 +1,18 @@
 /*
  * Goal: on a real GPU the operations compute what the reference computes, and repeat bit for bit.
  * Method: each case of op_cases.c on "cpu-ref" and twice on "cuda" with equal inputs. Run by `make
- * gpu-check`; a machine without a GPU skips it. The same cases run everywhere on the simulated GPU
- * (tests/kernels/test_cuda.c).
+ * gpu-check`. The same cases run everywhere on the simulated GPU (tests/kernels/test_cuda.c).
  *
- * Usage: gpu_ops [operation]
+ * Usage: gpu_ops [-s] [-x operation]; -s: small shapes only, -x: without this one.
+ * LLMJOB_CUDA_CASE=name runs one operation.
  */
+#include "tests/gpu/gpu.h"
 #include "tests/kernels/op_cases.h"
 
-#define SEED 20264
+#include <unistd.h>
+
+#define SEED  20264
+#define SMALL 200000 /* product of a shape's numbers: what compute-sanitizer slows down */
 
 static int run(const struct op_case *c, int s, enum dtype t, struct dev *d, struct parity_run *out)
 {
@@ -41,39 +45,56 @@ static int compare(const struct op_case *c, int s, enum dtype t, struct dev *ref
 	return !failed && same && error <= 1 ? 0 : -1;
 }
 
+static bool is_small(const int64_t *shape)
+{
+	int64_t product = 1;
+	for (int i = 0; i < 10; i++)
+		product *= shape[i] ? shape[i] : 1;
+	return product <= SMALL;
+}
+
+static bool small; /* shapes only */
+
+START_TEST(computes_and_repeats)
+{
+	const struct op_case *c = &op_cases[_i];
+	static struct dev *ref, *gpu; /* one start for all where tests do not fork */
+	struct err e = {0};
+	double worst = 0;
+	int bad = 0;
+
+	ck_assert_msg(gpu || !dev_open("cuda", 0, 0, &gpu, &e), "%s", e.text);
+	ck_assert_msg(ref || !dev_open("cpu-ref", 0, 1, &ref, &e), "%s", e.text);
+	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
+		for (int t = DTYPE_F32; t <= (c->bf16 ? DTYPE_BF16 : DTYPE_F32); t++)
+			if (!small || is_small(c->shapes[s]))
+				bad |= compare(c, s, (enum dtype)t, ref, gpu, &worst);
+	printf("%-18s %s, at most %.2f of the tolerance\n", c->name, bad ? "FAIL" : "ok", worst);
+	fflush(stdout);
+	ck_assert_msg(!bad, "%s", c->name);
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
-	int passed = 0, failed = 0;
-	struct dev *ref = NULL, *gpu = NULL;
-	struct err e = {0};
-	struct dev_info info;
+	const char *only = getenv("LLMJOB_CUDA_CASE"), *without = "";
+	Suite *s = suite_create("gpu_ops");
+	TCase *t = tcase_create("gpu_ops");
+	SRunner *r = srunner_create(s);
+	int failed;
 
-	if (dev_open("cuda", 0, 0, &gpu, &e)) {
-		printf("SKIP: %s\n", e.text);
-		return 77;
+	for (int o; (o = getopt(argc, argv, "sx:")) != -1;) {
+		small |= o == 's';
+		without = o == 'x' ? optarg : without;
 	}
-	if (dev_open("cpu-ref", 0, 1, &ref, &e)) {
-		fprintf(stderr, "gpu_ops: %s\n", e.text);
-		return 1;
-	}
-	dev_describe(gpu, &info);
-	printf("on %s\n", info.name);
-	for (int i = 0; i < op_case_count; i++) {
-		const struct op_case *c = &op_cases[i];
-		double worst = 0;
-		int bad = 0;
-		if (argc > 1 && strcmp(argv[1], c->name))
-			continue;
-		for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
-			for (int t = DTYPE_F32; t <= (c->bf16 ? DTYPE_BF16 : DTYPE_F32); t++)
-				bad |= compare(c, s, (enum dtype)t, ref, gpu, &worst);
-		printf("%-18s %s, at most %.2f of the tolerance\n", c->name, bad ? "FAIL" : "ok",
-		       worst);
-		passed += !bad;
-		failed += !!bad;
-	}
-	dev_close(ref);
-	dev_close(gpu);
-	printf("%d passed, %d failed, 0 skipped\n", passed, failed);
-	return failed || !passed;
+	gpu_open();
+	tcase_set_timeout(t, 60);
+	for (int i = 0; i < op_case_count; i++)
+		if ((!only || !strcmp(only, op_cases[i].name)) && strcmp(without, op_cases[i].name))
+			tcase_add_loop_test(t, computes_and_repeats, i, i + 1);
+	suite_add_tcase(s, t);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed != 0;
 }

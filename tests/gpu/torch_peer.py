@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """The peer of bench_gpu: training and decoding of the same shapes with PyTorch, on the same GPU in the same run.
 
-  torch_peer.py train SHAPE BATCH TOKENS SECONDS     one line: tokens/s, peak memory
-  torch_peer.py decode SHAPE CONTEXT SECONDS
+  torch_peer.py train SHAPE BATCH TOKENS
+  torch_peer.py decode SHAPE CONTEXT
+
+SHAPE is what `bench_gpu shape` prints. For each line of standard input, a number of seconds, it measures that long and prints one
+line of JSON; in between it holds parameters only, so that bench_gpu has the GPU's memory. The first line costs the compilation.
 
 Training is what a careful PyTorch user runs: BF16 autocast over FP32 weights, scaled_dot_product_attention with the flash backend,
 fused AdamW, torch.compile over the whole model, gradient clipping, no data loading. Decoding is batch 1 with a static
 KV cache, compiled with CUDA graphs ("reduce-overhead"), BF16 weights. Figures are medians of steps after warm-up.
 """
+import json
 import statistics
 import sys
 import time
@@ -16,13 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-
-# name: family, layers, heads, kv heads, width, feed-forward, vocabulary
-SHAPES = {
-    "gpt2-124m": ("gpt2", 12, 12, 12, 768, 3072, 50304),
-    "smollm2-135m": ("llama", 30, 9, 3, 576, 1536, 49152),
-    "llama-1.1b": ("llama", 22, 32, 4, 2048, 5632, 32000),
-}
 
 
 class RMSNorm(nn.Module):
@@ -74,15 +71,17 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    def __init__(self, family, layers, heads, kv, c, f, vocab, context):
+    def __init__(self, shape, context):
         super().__init__()
+        family, layers, heads, kv = (shape[k] for k in ("family", "layers", "heads", "kv_heads"))
+        c, f, vocab, d = (shape[k] for k in ("dim", "ffn_dim", "vocab", "head_dim"))
+        assert heads * d == c, "heads times their size is not the width"
         self.embed = nn.Embedding(vocab, c)
         self.position = nn.Embedding(context, c) if family == "gpt2" else None
         self.blocks = nn.ModuleList(Block(family, heads, kv, c, f) for _ in range(layers))
         self.norm = RMSNorm(c) if family == "llama" else nn.LayerNorm(c)
         self.head = nn.Linear(c, vocab, bias=False)
         self.head.weight = self.embed.weight
-        d = c // heads
         angle = torch.arange(context)[:, None] * 1e4 ** (-torch.arange(0, d, 2) / d)[None]
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
@@ -100,16 +99,30 @@ class Model(nn.Module):
         return logits if targets is None else F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
-def build(name, context):
+def build(shape, context):
     torch.manual_seed(1)
     torch.set_float32_matmul_precision("high")
-    return Model(*SHAPES[name], context).cuda()
+    return Model(shape, context).cuda()
 
 
-def train(name, batch, tokens, seconds):
-    model = build(name, tokens)
+def seconds_of(step, warm_up, least, seconds):
+    """Times of single steps; the device is waited for before and after each."""
+    for _ in range(warm_up):
+        step()
+    times, end = [], time.monotonic() + seconds
+    while time.monotonic() < end or len(times) < least:
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        step()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def train(shape, batch, tokens):
+    model = build(shape, tokens)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), fused=True)
-    ids = torch.randint(0, SHAPES[name][6], (batch, tokens + 1), device="cuda")
+    ids = torch.randint(0, shape["vocab"], (batch, tokens + 1), device="cuda")
     run = torch.compile(model)
 
     def step():
@@ -119,48 +132,36 @@ def train(name, batch, tokens, seconds):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return loss
 
-    for _ in range(10):
-        step()
-    times, end = [], time.monotonic() + seconds
-    while time.monotonic() < end or len(times) < 10:
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        step()
-        torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    rate = batch * tokens / statistics.median(times)
-    print(f"torch train {name} B={batch} T={tokens}: {rate:.0f} tokens/s, "
-          f"memory {torch.cuda.max_memory_allocated() >> 20} MiB, torch {torch.__version__}")
+    return lambda seconds: batch * tokens / statistics.median(seconds_of(step, 5, 10, seconds))
 
 
 @torch.no_grad()
-def decode(name, context, seconds):
-    model = build(name, context).to(torch.bfloat16)
-    _, layers, heads, kv, c, _, vocab = SHAPES[name]
-    caches = [[torch.zeros(1, kv, context, c // heads, dtype=torch.bfloat16, device="cuda") for _ in "kv"]
-              for _ in range(layers)]
+def decode(shape, context):
+    model = build(shape, context).to(torch.bfloat16)
+    caches = [[torch.zeros(1, shape["kv_heads"], context, shape["head_dim"], dtype=torch.bfloat16, device="cuda")
+               for _ in "kv"] for _ in range(shape["layers"])]
     run = torch.compile(model, mode="reduce-overhead", fullgraph=True)
-    ids = torch.zeros(1, 1, dtype=torch.long, device="cuda")
     places = torch.arange(context, device="cuda")
-    times, n, end = [], context // 2, None
-    while end is None or time.monotonic() < end:
+    ids, n = torch.zeros(1, 1, dtype=torch.long, device="cuda"), context // 2
+
+    @torch.no_grad()
+    def step():
+        nonlocal ids, n
         at = places[n : n + 1]
         mask = (places <= at)[None, None, None]
-        torch.cuda.synchronize()
-        start = time.perf_counter()
         ids = run(ids, caches=caches, at=at, mask=mask)[:, -1:].argmax(-1).clone()
-        torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-        if len(times) == 20:  # compiled and recorded
-            times, end = [], time.monotonic() + seconds if end is None else end
         n = n + 1 if n + 1 < context else context // 2
-        if end is not None and len(times) > 2000:
-            break
-    print(f"torch decode {name} context {context}: {1 / statistics.median(times):.1f} tokens/s, torch {torch.__version__}")
+
+    return lambda seconds: 1 / statistics.median(seconds_of(step, 20, 50, seconds))
 
 
 if __name__ == "__main__":
-    what, name, *numbers = sys.argv[1:]
-    {"train": train, "decode": decode}[what](name, *(int(x) for x in numbers))
+    what, shape, *numbers = sys.argv[1:]
+    measure = {"train": train, "decode": decode}[what](json.loads(shape), *map(int, numbers))
+    for line in sys.stdin:
+        torch.cuda.reset_peak_memory_stats()
+        rate = measure(float(line))
+        print(json.dumps({"rate": rate, "memory_mib": torch.cuda.max_memory_allocated() >> 20,
+                          "version": torch.__version__}), flush=True)
+        torch.cuda.empty_cache()
