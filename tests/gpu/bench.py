@@ -28,6 +28,8 @@ DECODE = os.environ.get("BENCH_DECODE", "llama-1.1b:1024")
 PEER = os.environ.get("BENCH_PEER", os.path.join(HERE, "torch_peer.py"))
 COPY_MIB = os.environ.get("BENCH_COPY_MIB", "1024")
 ALLREDUCE_MIB = os.environ.get("BENCH_ALLREDUCE_MIB", "256")
+# For what is not ours: the libraries that run.sh adds are for the plugin.
+OUTER = dict(os.environ, LD_LIBRARY_PATH=os.environ.get("GPU_OUTER_LIBRARY_PATH", ""))
 # Dense BF16 by the vendor's data sheets, in FLOP/s; the first name that the device's contains.
 PEAKS = (("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("H100", 989e12), ("H200", 989e12), ("GH200", 989e12),
          ("A100", 312e12), ("B200", 2250e12), ("L40S", 362e12))
@@ -52,21 +54,20 @@ class Bench:
 
 
 class Torch:
-    """torch_peer.py: one process a shape, compiled once; the libraries that run.sh adds are not for it."""
+    """torch_peer.py: one process a shape, compiled once."""
 
     def __init__(self, what, shape, *numbers):
-        env = dict(os.environ, LD_LIBRARY_PATH=os.environ.get("GPU_OUTER_LIBRARY_PATH", ""))
-        self.process = subprocess.Popen([sys.executable, PEER, what, json.dumps(shape), *map(str, numbers)], env=env,
+        self.process = subprocess.Popen([sys.executable, PEER, what, json.dumps(shape), *map(str, numbers)], env=OUTER,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def measure(self):
         with contextlib.suppress(BrokenPipeError):  # then it says nothing either
             self.process.stdin.write(SECONDS + "\n")
             self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise Failed(f"{os.path.basename(PEER)} ended with status {self.process.wait()}")
-        return json.loads(line)
+        for line in self.process.stdout:
+            if line.startswith("{"):  # libraries may print what they like before
+                return json.loads(line)
+        raise Failed(f"{os.path.basename(PEER)} ended with status {self.process.wait()}")
 
     def close(self):
         with contextlib.suppress(BrokenPipeError):
@@ -78,8 +79,7 @@ def has_torch():
     if "BENCH_PEER" in os.environ:
         return True
     look = "import torch; assert torch.cuda.is_available()"
-    return not subprocess.run([sys.executable, "-c", look], stderr=subprocess.DEVNULL,
-                              env=dict(os.environ, LD_LIBRARY_PATH=os.environ.get("GPU_OUTER_LIBRARY_PATH", ""))).returncode
+    return not subprocess.run([sys.executable, "-c", look], stderr=subprocess.DEVNULL, env=OUTER).returncode
 
 
 def llmc_rate(log, tokens):
@@ -100,7 +100,7 @@ def llmc(folder, batch, tokens):
             array.array("H", ((i * 40503 >> 3) % 50257 for i in range(4 * per_step + 1))).tofile(f)
         done = subprocess.run(["./train_gpt2cu", "-e", "d12", "-i", path, "-j", path, "-b", str(batch), "-t", str(tokens),
                                "-d", str(per_step), "-x", str(steps), "-v", "0", "-s", "0", "-h", "0", "-r", "0"],
-                              cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                              cwd=folder, env=OUTER, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise Failed("train_gpt2cu: " + (done.stdout.strip().splitlines() or [f"status {done.returncode}"])[-1])
     return llmc_rate(done.stdout, per_step)
@@ -134,10 +134,9 @@ class Report:
         self.notes.append(text)
 
     def text(self):
-        date = datetime.date.today().isoformat()
-        lines = [f"# {date}: {self.name}", "",
-                 f"`make gpu-bench`: {ROUNDS} rounds, bench_gpu and its peers in turns, {SECONDS} s each after a warm-up, medians; the "
-                 f"ratio of single rounds in brackets. Peer: " +
+        lines = [f"# {datetime.date.today().isoformat()}: {self.name}", "",
+                 f"`make gpu-bench` at {os.environ.get('GPU_COMMIT') or 'an unknown commit'}: {ROUNDS} rounds, bench_gpu and its "
+                 f"peers in turns, {SECONDS} s each after a warm-up, medians; the ratio of single rounds in brackets. Peer: " +
                  (f"PyTorch {self.torch}, compiled, flash attention, fused AdamW, BF16." if self.torch else "none was here.") +
                  f" Devices: {self.device['devices']}.", ""]
         if self.training:

@@ -15,6 +15,7 @@ cp tests/run.sh "$folder/tests/"
 cp tests/gpu/{run.sh,bench.py,torch_peer.py} "$folder/tests/gpu/"
 cp -r tests/golden/tiny-llama "$folder/tests/golden/"
 ln -s tests/gpu/run.sh "$folder/run.sh"
+git describe --always --dirty >"$folder/commit" 2>/dev/null || true
 ldd "$@" | grep -o '/[^ ]*\.so[^ ]*' | sort -u | while read -r library; do
 	case $(basename "$library") in
 	ld-linux* | libc.so.* | libm.so.* | libdl.so.* | librt.so.* | libpthread.so.* | libstdc++.so.* | libgcc_s.so.*) ;;

@@ -56,6 +56,7 @@ cat >peer.py <<'EOS'
 import json, sys
 shape = json.loads(sys.argv[2])
 assert shape["layers"] == 3 and not __import__("os").environ["LD_LIBRARY_PATH"]
+print("a warning", flush=True)
 for line in sys.stdin:
     print(json.dumps({"rate": 2.0, "memory_mib": 7, "version": "9.9"}), flush=True)
 EOS

@@ -34,6 +34,8 @@ done
 device=$("$programs/bench_gpu" device 2>&1) || { say "${device##*bench_gpu: }"; exit 1; }
 name=$(sed -n 's/.*"name": "\([^"]*\)".*/\1/p' <<<"$device")
 case $name in *simulated*) ran="simulated, not on a device" ;; *) ran="on $name" ;; esac
+GPU_COMMIT=$(cat commit 2>/dev/null || git describe --always --dirty 2>/dev/null)
+export GPU_COMMIT
 
 bench() {
 	exec python3 tests/gpu/bench.py "$programs"
@@ -70,8 +72,8 @@ check() {
 		sanitized racecheck gpu_ops -s -x matmul
 		sanitized synccheck gpu_ops -s -x matmul
 	fi
-	echo "gpu-check: $ran"
-	tests/run.sh -v -g gpu -r "$tmp/results" "${list[@]}"
+	echo "gpu-check: $ran, commit ${GPU_COMMIT:-unknown}"
+	tests/run.sh -v -g gpu -t 600 -r "$tmp/results" "${list[@]}"
 	echo "gpu-check: $ran"
 	tests/run.sh -s "$tmp/results"
 }

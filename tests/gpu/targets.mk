@@ -33,4 +33,4 @@ gpu-bench: $(GPU_PROGRAMS) $(GPU)/libllmjob-cuda.so ## on this machine's GPU: sp
 gpu-bundle: $(O)/gpu.tar.gz ## the two above for a machine without development packages
 gpu: $(gpu_bundled) $(CUDASIM)/plain/libllmjob-cuda.so ## the bundle rehearsed with the simulated GPU
 	@$(GPU_BUNDLE) $(O)/gpu-rehearsal $(CUDASIM)/plain/libllmjob-cuda.so $(gpu_bundled)
-	@GPU_BUNDLE=$(O)/gpu-rehearsal $(RUN) -v -g gpu tests/gpu/rehearse.sh
+	@GPU_BUNDLE=$(O)/gpu-rehearsal $(RUN) -g gpu tests/gpu/rehearse.sh

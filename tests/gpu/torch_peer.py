@@ -141,6 +141,8 @@ def decode(shape, context):
     model = build(shape, context).to(torch.bfloat16)
     caches = [[torch.zeros(1, shape["kv_heads"], context, shape["head_dim"], dtype=torch.bfloat16, device="cuda")
                for _ in "kv"] for _ in range(shape["layers"])]
+    for cache in (c for pair in caches for c in pair):  # else no CUDA graph is made: they are written to
+        torch._dynamo.mark_static_address(cache)
     run = torch.compile(model, mode="reduce-overhead", fullgraph=True)
     places = torch.arange(context, device="cuda")
     ids, n = torch.zeros(1, 1, dtype=torch.long, device="cuda"), context // 2
