@@ -221,7 +221,8 @@ def decode(bench, report, with_torch, words):
 
 
 def allreduce(bench, report):
-    for world in range(2, report.device["devices"] + 1):
+    devices = report.device["devices"] if report.device["kind"] == "cuda" else 1
+    for world in sorted({2, devices} if devices > 1 else ()):
         try:
             rate = bench("allreduce", world, ALLREDUCE_MIB)["bytes_per_s"]
             report.note(f"all-reduce of {ALLREDUCE_MIB} MiB over {world} devices: {rate / 1e9:.1f} GB/s sent and received by each")

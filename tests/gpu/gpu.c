@@ -4,6 +4,7 @@
  */
 #include "tests/gpu/gpu.h"
 
+#include "base/names.h"
 #include "kernels/driver.h"
 #include "tests/cudasim/control.h"
 
@@ -35,9 +36,9 @@ static void look(void)
 	snprintf(found->failure, sizeof(found->failure), "%s", e.text);
 }
 
-const struct gpu *gpu_open(void)
+void gpu_open(void)
 {
-	const char *share = getenv("LLMJOB_NCCL_SHARE");
+	const char *share = getenv(NAME_ENV_NCCL_SHARE);
 	pid_t child;
 	int status = -1;
 
@@ -62,7 +63,6 @@ const struct gpu *gpu_open(void)
 	else
 		printf("on %s%s\n", found->gpu.name,
 		       found->gpu.devices > 1 ? " and its neighbours" : "");
-	return &found->gpu;
 }
 
 const struct gpu *gpu(void)

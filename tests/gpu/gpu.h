@@ -20,7 +20,7 @@ struct gpu {
 
 /* Before any test, and before this process touches CUDA: children could not use it then. Looks from
    a child, prints what it found, and ends the program with one line when no device opens. */
-const struct gpu *gpu_open(void);
+void gpu_open(void);
 /* What gpu_open found. */
 const struct gpu *gpu(void);
 /* Whether NCCL can connect so many ranks here. */

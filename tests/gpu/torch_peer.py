@@ -37,20 +37,20 @@ def rotate(x, cos, sin):
 
 
 class Block(nn.Module):
-    def __init__(self, family, heads, kv, c, f):
+    def __init__(self, family, heads, kv, d, c, f):
         super().__init__()
-        self.llama, self.heads, self.kv, self.d = family == "llama", heads, kv, c // heads
+        self.llama, self.heads, self.kv, self.d = family == "llama", heads, kv, d
         bias = not self.llama
         norm = RMSNorm if self.llama else nn.LayerNorm
         self.n1, self.n2 = norm(c), norm(c)
-        self.qkv = nn.Linear(c, (heads + 2 * kv) * self.d, bias=bias)
-        self.o = nn.Linear(c, c, bias=bias)
+        self.qkv = nn.Linear(c, (heads + 2 * kv) * d, bias=bias)
+        self.o = nn.Linear(heads * d, c, bias=bias)
         self.up = nn.Linear(c, 2 * f if self.llama else f, bias=bias)
         self.down = nn.Linear(f, c, bias=bias)
 
     def forward(self, x, cos, sin, cache=None, at=None, mask=None):
-        b, t, c = x.shape
-        q, k, v = self.qkv(self.n1(x)).split([c, self.kv * self.d, self.kv * self.d], -1)
+        b, t, _ = x.shape
+        q, k, v = self.qkv(self.n1(x)).split([self.heads * self.d, self.kv * self.d, self.kv * self.d], -1)
         q, k, v = (y.view(b, t, -1, self.d).transpose(1, 2) for y in (q, k, v))
         if self.llama:
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
@@ -60,7 +60,7 @@ class Block(nn.Module):
             k, v = cache
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None,
                                            enable_gqa=self.kv != self.heads)
-        x = x + self.o(y.transpose(1, 2).reshape(b, t, c))
+        x = x + self.o(y.transpose(1, 2).flatten(2))
         h = self.up(self.n2(x))
         if self.llama:
             gate, up = h.chunk(2, -1)
@@ -75,10 +75,9 @@ class Model(nn.Module):
         super().__init__()
         family, layers, heads, kv = (shape[k] for k in ("family", "layers", "heads", "kv_heads"))
         c, f, vocab, d = (shape[k] for k in ("dim", "ffn_dim", "vocab", "head_dim"))
-        assert heads * d == c, "heads times their size is not the width"
         self.embed = nn.Embedding(vocab, c)
         self.position = nn.Embedding(context, c) if family == "gpt2" else None
-        self.blocks = nn.ModuleList(Block(family, heads, kv, c, f) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(family, heads, kv, d, c, f) for _ in range(layers))
         self.norm = RMSNorm(c) if family == "llama" else nn.LayerNorm(c)
         self.head = nn.Linear(c, vocab, bias=False)
         self.head.weight = self.embed.weight
