@@ -46,6 +46,10 @@ PATH=/usr/bin:/bin GPU_CHECK=gpu_ops GPU_SANITIZE=1 gpu/run.sh check >log 2>&1 &
 	says '^ *SKIP: there is no compute-sanitizer: memcheck of gpu_ops$' && [ "$(tail -n 1 log)" = "1 passed, 0 failed, 4 skipped" ]
 verdict "a missing compute-sanitizer is four skips" $? log
 
+GPU_CHECK=test_cuda_nccl LLMJOB_CUDASIM_DEVICES=1 gpu/run.sh check >log 2>&1 &&
+	says '^ *SKIP: test_split: NCCL needs 4 devices for 4 ranks$' && [ "$(tail -n 1 log)" = "2 passed, 0 failed, 6 skipped" ]
+verdict "with one device NCCL's ranks are skips" $? log
+
 for what in check bench; do
 	LLMJOB_CUDASIM_DEVICES=0 gpu/run.sh $what >log 2>&1
 	[ $? -eq 1 ] && [ "$(wc -l <log)" -eq 1 ] && says "^gpu-$what: .*shows no GPU"

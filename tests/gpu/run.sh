@@ -62,7 +62,7 @@ check() {
 	tmp=$(mktemp -d) list=()
 	trap 'rm -rf "$tmp"' EXIT
 	mkdir -p "$tmp/tests/gpu"
-	for program in ${GPU_CHECK:-gpu_ops test_cuda_driver test_cuda_nccl test_cuda_model test_cuda_train}; do
+	for program in ${GPU_CHECK:-gpu_ops $(cd "$programs" && ls | grep '^test_[a-z_]*$')}; do
 		list+=("$programs/$program")
 	done
 	if [ -z "${GPU_CHECK:-}" ] || [ -n "${GPU_SANITIZE:-}" ]; then

@@ -180,7 +180,7 @@ static void go_on(struct training t, struct outcome *sum)
 
 START_TEST(checkpoints_change_the_device)
 {
-	struct jobspec straight = job("straight", STEPS), moved = job("moved", STEPS);
+	struct jobspec straight = job("straight", 40), moved = job("moved", 40);
 	struct outcome want = whole_on_cpu(&straight), sum = {0};
 	struct training t = {.spec = &moved, .size = 1, .incarnation = 1, .stop_after = 3};
 
