@@ -29,7 +29,7 @@ static const char *const shapes[] = {"tiny-llama", "tiny-gpt2", "small-llama", "
 #define SHAPES ((int)(sizeof(shapes) / sizeof(*shapes)))
 static const char *const kinds[] = {"cpu", "cuda"};
 
-static const struct precision {
+static const struct nearness {
 	enum dtype t;
 	double loss, gradient, logits; /* allowed */
 } precisions[] = {{DTYPE_F32, 5e-6, 5e-5, 5e-5}, {DTYPE_BF16, 5e-3, 5e-2, 2e-2}};
@@ -115,7 +115,7 @@ static double worst_part(const struct step *want, const struct step *got, const 
 	return worst;
 }
 
-static void compare_steps(const char *shape, const struct precision *p, const char *const *targets)
+static void compare_steps(const char *shape, const struct nearness *p, const char *const *targets)
 {
 	struct model_conf c = {.config = shape_of(shape),
 			       .t = p->t,
@@ -179,7 +179,7 @@ static void serve(const char *kind, struct weights *w, enum dtype t, float *logi
 	dev_close(d);
 }
 
-static void compare_logits(const char *shape, struct weights *w, const struct precision *p)
+static void compare_logits(const char *shape, struct weights *w, const struct nearness *p)
 {
 	int64_t count = T * weights_config(w)->vocab;
 	mem_autofree float *want = mem_array((size_t)count, sizeof(float));

@@ -2,14 +2,16 @@
  * Goal: a token that a device draws is the one that the host draws from logits, greedy or not, for
  * every family; on a device that can record, decoding a token is one launch; when recording fails,
  * loading the model says so. Method: prompts served on "cpu" by model_extend and sampler_next, the
- * definition; by model_next on "cpu", which records nothing, and on "cuda", the plugin of
- * tests/cudasim, which counts what is launched and can be told to refuse. Nothing ran on a GPU.
+ * definition; by model_next on "cpu", which records nothing, and on "cuda", the plugin beside this
+ * program: a GPU's, or that of tests/cudasim, which counts what is launched and can be told to
+ * refuse.
  */
 #include "runtime/model.h"
 
 #include "base/mem.h"
 #include "kernels/driver.h"
 #include "tests/cudasim/control.h"
+#include "tests/gpu/gpu.h"
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
@@ -132,7 +134,8 @@ static void same_tokens(int family, enum dtype t)
 
 START_TEST(the_device_draws_what_the_host_draws)
 {
-	same_tokens(_i, DTYPE_F32);
+	for (int i = 0; i < FAMILIES; i++)
+		same_tokens(i, DTYPE_F32);
 }
 END_TEST
 
@@ -234,21 +237,11 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("model_decode");
-	TCase *c = tcase_create("model_decode");
-	SRunner *r = srunner_create(s);
-	int failed;
-
-	tcase_set_timeout(c, 120); /* the simulator takes its time */
-	tcase_add_loop_test(c, the_device_draws_what_the_host_draws, 0, FAMILIES);
-	tcase_add_test(c, from_a_bf16_cache_too);
-	tcase_add_test(c, a_token_is_one_launch);
-	tcase_add_test(c, a_shorter_past_is_as_good);
-	tcase_add_test(c, bad_tokens_are_refused);
-	tcase_add_test(c, no_recording_no_model);
-	suite_add_tcase(s, c);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+	gpu_open();
+	return unit_run_with(
+		&(struct unit){"model_decode", 120, NULL, NULL}, /* the simulator takes its time */
+		GPU_TESTS(GPU_ANY(the_device_draws_what_the_host_draws),
+			  GPU_ANY(from_a_bf16_cache_too), GPU_SIMULATED(a_token_is_one_launch),
+			  GPU_ANY(a_shorter_past_is_as_good), GPU_ANY(bad_tokens_are_refused),
+			  GPU_SIMULATED(no_recording_no_model)));
 }
