@@ -1,13 +1,15 @@
 /*
  * Goal: slices cover every element once, and a state written by any world is read whole. Method:
- * ranges for many totals and worlds; the tiny model's parameters and moments written by 3 ranks'
- * slices and read into a fresh model.
+ * ranges for many totals and worlds; the tiny model's parameters and moments written by 3 ranks, and
+ * by so many that some have nothing to write, and read into a fresh model.
  */
 #include "runtime/shard.h"
 
 #include "tests/runtime/golden.h"
 #include "tests/runtime/tiny.h"
 #include "tests/unit.h"
+
+#define WORLD_MAX 64 /* more than the tiny model has blocks */
 
 static struct err e;
 
@@ -49,8 +51,8 @@ static void write_all(const char *folder, struct dev *d, struct model *m, struct
 		      int world)
 {
 	struct ckpt_state st = {.step = 7, .samples = 70, .incarnation = 1, .world = world};
-	char hashes[3][17];
-	int64_t bytes[3];
+	char hashes[WORLD_MAX][17];
+	int64_t bytes[WORLD_MAX];
 
 	ck_assert_msg(!ckpt_claim(folder, 1, &e), "%s", e.text);
 	for (int rank = 0; rank < world; rank++) {
@@ -73,7 +75,7 @@ static void same(struct dev *d, const void *a, const void *b, size_t bytes)
 	ck_assert(!memcmp(x, y, bytes));
 }
 
-START_TEST(state_goes_round)
+static void goes_round(int world)
 {
 	struct ckpt_reader *r;
 	struct ckpt_state st;
@@ -97,7 +99,7 @@ START_TEST(state_goes_round)
 			 (size_t)p->count * 4);
 	}
 	ck_assert(!optim_step(o[0], 1, &norm, &e));
-	write_all(folder, d, m[0], o[0], 3);
+	write_all(folder, d, m[0], o[0], world);
 	ck_assert_msg(!ckpt_open_newest(folder, &r, &st, &e), "%s", e.text);
 	ck_assert_int_eq(st.step, 7);
 	ck_assert_msg(!shard_read(r, d, m[1], o[1], &e), "%s", e.text);
@@ -112,6 +114,16 @@ START_TEST(state_goes_round)
 	}
 	dev_close(d);
 	golden_remove(folder);
+}
+
+START_TEST(state_goes_round)
+{
+	int64_t first, count;
+
+	goes_round(3);
+	goes_round(WORLD_MAX);
+	shard_range(5000, WORLD_MAX, 0, &first, &count);
+	ck_assert_int_eq(count, 0);
 }
 END_TEST
 
