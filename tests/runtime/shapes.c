@@ -41,16 +41,16 @@ static const struct {
 
 int shape_find(const char *name, struct model_config *out, struct err *e)
 {
-	buf_auto struct buf known;
+	buf_auto struct buf known = {0};
 
-	buf_init(&known, 1024);
-	for (size_t i = 0; i < SHAPES; i++) {
+	for (size_t i = 0; i < SHAPES; i++)
 		if (!strcmp(name, shapes[i].name)) {
 			*out = shapes[i].config;
 			return 0;
 		}
+	buf_init(&known, 1024);
+	for (size_t i = 0; i < SHAPES; i++)
 		buf_printf(&known, " %s", shapes[i].name);
-	}
 	return err_set(e, ERR_USER, "no shape %s; there are%s", name,
 		       known.data ? known.data : " none");
 }
