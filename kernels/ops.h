@@ -7,8 +7,8 @@
  * Conventions: row-major, contiguous unless a stride (ld, in elements) is given. B batch, T tokens
  * of a sequence, N = B*T rows, C channels, H query heads, G key/value heads, D head size, V
  * vocabulary, F hidden size of the feed-forward. `t` is the element type of activations and
- * weights: F32 or BF16. Gradients of weights, statistics and losses are always F32; sums are
- * accumulated in F32. "+=" marks an accumulating output.
+ * weights: F32 or BF16 (matmul: F16 as well). Gradients of weights, statistics and losses are
+ * always F32; sums are accumulated in F32. "+=" marks an accumulating output.
  */
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
@@ -22,10 +22,10 @@
 #endif
 
 /* C (m, n) = act(alpha * op(A) (m, k) * op(B) (k, n) + bias + beta * C); ta: A is stored (k, m);
-   tb: B is stored (n, k). a_type = b_type in {F32, BF16}; c_type F32 or BF16 (beta needs the same
-   C). bias (n) of ab_type is added to every row, NULL: none. GELU is its tanh form
-   (arXiv:1606.08415); pre (m, n) of c_type with ld = ldc, if not NULL, receives what GELU was
-   applied to. */
+   tb: B is stored (n, k). ab_type, of both operands, is F32, BF16 or F16; c_type F32 or ab_type, or
+   any of the three where ab_type is F32. What an F16 result cannot hold (beyond 65504) is infinite.
+   bias (n) of ab_type is added to every row, NULL: none. GELU is its tanh form (arXiv:1606.08415);
+   pre (m, n) of c_type with ld = ldc, if not NULL, receives what GELU was applied to. */
 enum op_act { OP_ACT_NONE, OP_ACT_GELU };
 struct op_matmul {
 	int64_t m, n, k;

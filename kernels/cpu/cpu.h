@@ -76,8 +76,9 @@ struct cpu_isa {
 	const char *name;
 	bool (*usable)(void);
 	struct ops ops;
-	/* For matmul.c: out (rows, cols) F32 = x BF16 with rows ld apart; */
-	void (*widen)(const uint16_t *x, int64_t ld, int64_t rows, int64_t cols, float *out);
+	/* For matmul.c: out (rows, cols) F32 = x of type t with rows ld apart; */
+	void (*widen)(enum dtype t, const void *x, int64_t ld, int64_t rows, int64_t cols,
+		      float *out);
 	/* and C = act(product + bias), with pre; product (m, n) F32, NULL: it stands in C. */
 	void (*finish)(const struct op_matmul *a, const float *product);
 };
@@ -94,8 +95,8 @@ void cpu_isa_force(const struct cpu_isa *isa);
 /* matmul.c: the primitives of one device. */
 int matmul_cache_create(struct matmul_cache **out, struct err *e);
 void matmul_cache_destroy(struct matmul_cache *c);
-/* Tests: BF16 products of this device are computed as F32 from now on, as on a processor for which
- * oneDNN has none. */
+/* Tests: products of 16-bit operands are computed as F32 on this device from now on, as on a
+ * processor for which oneDNN has none. */
 void matmul_force_wide(struct dev *d);
 
 #endif

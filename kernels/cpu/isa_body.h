@@ -30,17 +30,15 @@ typedef float isa_vec __attribute__((vector_size(4 * ISA_VECTOR), may_alias));
 
 /* name(t, a, i) with t a constant, once for each type of activations. The private copy of the
    arguments tells the compiler that no store can change them; without it no loop is vectorised. */
-#define ISA_LEAVES(name, args)                                                                     \
-	static void name##_f32(const args *a, int64_t i)                                           \
+#define ISA_LEAF(name, args, suffix, t)                                                            \
+	static void name##_##suffix(const args *a, int64_t i)                                      \
 	{                                                                                          \
 		args copy = *a;                                                                    \
-		name(DTYPE_F32, &copy, i);                                                         \
-	}                                                                                          \
-	static void name##_bf16(const args *a, int64_t i)                                          \
-	{                                                                                          \
-		args copy = *a;                                                                    \
-		name(DTYPE_BF16, &copy, i);                                                        \
+		name(t, &copy, i);                                                                 \
 	}
+#define ISA_LEAVES(name, args)                                                                     \
+	ISA_LEAF(name, args, f32, DTYPE_F32)                                                       \
+	ISA_LEAF(name, args, bf16, DTYPE_BF16)
 
 /* Below this many bytes of work a second thread costs more than it brings. */
 #define ISA_PARALLEL_BYTES (64 << 10)

@@ -124,7 +124,7 @@ ISA_INLINE void math_sincos(double angle, float *sine, float *cosine)
 }
 
 /* ---- spans ----
-   BF16 is widened to a buffer, computed as F32 and narrowed; F32 is used where it stands. */
+   16 bits are widened to a buffer, computed as F32 and narrowed; F32 is used where it stands. */
 /* Elements: a few such buffers stay in an L1 cache, and their distance is no multiple of a page. */
 #define MATH_SPAN 976
 
@@ -150,6 +150,12 @@ ISA_INLINE const float *math_span(enum dtype t, const void *p, int64_t at, int64
 		return (const float *)p + at;
 	const uint16_t *restrict h = (const uint16_t *)p + at;
 	union math_bits v;
+	if (t == DTYPE_F16) {
+#pragma omp simd
+		for (int64_t i = 0; i < n; i++)
+			buffer[i] = math_from_f16(h[i]);
+		return buffer;
+	}
 #pragma omp simd private(v)
 	for (int64_t i = 0; i < n; i++) {
 		v.u = (uint32_t)h[i] << 16;

@@ -11,9 +11,10 @@
  * the result by struct cpu_isa's finish. Scratch memory of the primitives is the device's own
  * (cpu_scratch).
  *
- * oneDNN multiplies BF16 only where the processor has AVX-512 (or its like). Elsewhere the operands
- * are widened block by block to F32 scratch; a probe at the start decides it for the device.
- * Thread: with its device, one.
+ * oneDNN multiplies BF16 only where the processor has AVX-512 (or its like), and F16, as of 2.6,
+ * nowhere. Elsewhere the operands are widened block by block to F32 scratch; a probe of each type
+ * at the start decides it for the device. F32 operands with a result of 16 bits go the same way,
+ * unwidened. Thread: with its device, one.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -44,7 +45,7 @@ struct matmul_cache {
 	dnnl_engine_t engine;
 	dnnl_stream_t stream;
 	uint64_t clock;
-	bool wide; /* BF16 is multiplied as F32 */
+	bool wide_bf16, wide_f16; /* multiplied as F32 */
 	struct matmul_entry entries[MATMUL_ENTRIES];
 };
 
@@ -66,12 +67,16 @@ static void matmul_entry_clear(struct matmul_entry *m)
 	memset(m, 0, sizeof(*m));
 }
 
+static dnnl_data_type_t matmul_type(uint8_t type)
+{
+	return type == DTYPE_BF16 ? dnnl_bf16 : type == DTYPE_F16 ? dnnl_f16 : dnnl_f32;
+}
+
 static dnnl_status_t matmul_desc(dnnl_memory_desc_t *out, int64_t rows, int64_t cols, int64_t ld,
 				 bool transposed, uint8_t type)
 {
 	dnnl_dims_t dims = {rows, cols}, strides = {transposed ? 1 : ld, transposed ? ld : 1};
-	return dnnl_memory_desc_init_by_strides(out, 2, dims,
-						type == DTYPE_F32 ? dnnl_f32 : dnnl_bf16, strides);
+	return dnnl_memory_desc_init_by_strides(out, 2, dims, matmul_type(type), strides);
 }
 
 static dnnl_status_t matmul_attr(const struct matmul_key *k, dnnl_primitive_attr_t attr)
@@ -148,8 +153,8 @@ void matmul_cache_destroy(struct matmul_cache *c)
 	mem_free(c);
 }
 
-/* Whether oneDNN has no BF16 product for this processor. */
-static bool matmul_lacks_bf16(struct matmul_cache *c)
+/* Whether oneDNN has no product of this type for this processor. */
+static bool matmul_lacks(struct matmul_cache *c, enum dtype t)
 {
 	const struct matmul_key key = {.m = 16,
 				       .n = 16,
@@ -158,8 +163,8 @@ static bool matmul_lacks_bf16(struct matmul_cache *c)
 				       .ldb = 16,
 				       .ldc = 16,
 				       .alpha = 1,
-				       .ab_type = DTYPE_BF16,
-				       .c_type = DTYPE_BF16};
+				       .ab_type = (uint8_t)t,
+				       .c_type = (uint8_t)t};
 	struct matmul_entry probe = {0};
 	dnnl_status_t s = matmul_build(c, &key, &probe);
 	matmul_entry_clear(&probe);
@@ -178,14 +183,16 @@ int matmul_cache_create(struct matmul_cache **out, struct err *e)
 		matmul_cache_destroy(c);
 		return err_set(e, ERR_DEVICE, "oneDNN does not start: %s", matmul_status(s));
 	}
-	c->wide = matmul_lacks_bf16(c);
+	c->wide_bf16 = matmul_lacks(c, DTYPE_BF16);
+	c->wide_f16 = matmul_lacks(c, DTYPE_F16);
 	*out = c;
 	return 0;
 }
 
 void matmul_force_wide(struct dev *d)
 {
-	((struct cpu_dev *)d)->matmul->wide = true;
+	struct matmul_cache *c = ((struct cpu_dev *)d)->matmul;
+	c->wide_bf16 = c->wide_f16 = true;
 }
 
 static struct matmul_entry *matmul_find(struct dev *d, const struct matmul_key *k)
@@ -258,7 +265,7 @@ static int matmul_product(struct dev *d, const struct op_matmul *a, bool bias)
 	return s ? -1 : 0;
 }
 
-/* ---- BF16 where oneDNN has only F32 ---- */
+/* ---- 16 bits where oneDNN has only F32 ---- */
 #define MATMUL_WIDE_FLOATS ((int64_t)8 << 20) /* of one widened operand, about: 32 MiB */
 #define MATMUL_WIDE_LEAST  256                /* rows of a block: fewer waste the product */
 
@@ -283,36 +290,48 @@ static struct op_matmul matmul_block(const struct op_matmul *a, int64_t row, int
 	return part;
 }
 
-/* x (rows, cols), as it is stored, widened to scratch. */
-static float *matmul_widened(struct dev *d, enum cpu_scratch which, const void *x, int64_t ld,
-			     int64_t rows, int64_t cols)
+/* x (rows, cols), as it is stored, widened to scratch; NULL: only the scratch. */
+static float *matmul_widened(struct dev *d, enum cpu_scratch which, enum dtype t, const void *x,
+			     int64_t ld, int64_t rows, int64_t cols)
 {
 	int64_t count = rows > 0 && cols > 0 ? rows * cols : 1;
 	float *out = cpu_scratch(d, which, (size_t)count * sizeof(*out));
 	if (out && x)
-		cpu_isa_chosen()->widen(x, ld, rows, cols, out);
+		cpu_isa_chosen()->widen(t, x, ld, rows, cols, out);
 	return out;
 }
 
-/* One block, b (its part of B) being widened already. */
-static int matmul_wide_block(struct dev *d, const struct op_matmul *part, const float *b)
+/* An operand (rows, cols) in F32: where it stands, or widened; *ld becomes the result's. */
+static const float *matmul_operand(struct dev *d, enum cpu_scratch which, enum dtype t,
+				   const void *x, int64_t *ld, int64_t rows, int64_t cols)
+{
+	if (t == DTYPE_F32)
+		return x;
+	const float *out = matmul_widened(d, which, t, x, *ld, rows, cols);
+	*ld = cols;
+	return out;
+}
+
+/* One block; b: its part of B in F32, rows ldb apart. */
+static int matmul_wide_block(struct dev *d, const struct op_matmul *part, const float *b,
+			     int64_t ldb)
 {
 	struct op_matmul f32 = *part;
-	int64_t rows = part->ta ? part->k : part->m;
 	f32.ab_type = DTYPE_F32;
-	f32.lda = part->ta ? part->m : part->k;
-	f32.a = matmul_widened(d, CPU_SCRATCH_MATMUL_A, part->a, part->lda, rows, f32.lda);
+	f32.a = matmul_operand(d, CPU_SCRATCH_MATMUL_A, part->ab_type, part->a, &f32.lda,
+			       part->ta ? part->k : part->m, part->ta ? part->m : part->k);
 	f32.b = b;
-	f32.ldb = part->tb ? part->k : part->n;
-	if (part->c_type == DTYPE_BF16) {
+	f32.ldb = ldb;
+	if (part->c_type != DTYPE_F32) {
 		f32.c_type = DTYPE_F32;
 		f32.ldc = part->n;
-		f32.c = matmul_widened(d, CPU_SCRATCH_MATMUL_C, part->beta != 0 ? part->c : NULL,
-				       part->ldc, part->m, part->n);
+		f32.c = matmul_widened(d, CPU_SCRATCH_MATMUL_C, part->c_type,
+				       part->beta != 0 ? part->c : NULL, part->ldc, part->m,
+				       part->n);
 	}
 	if (!f32.a || !f32.c || matmul_product(d, &f32, false))
 		return -1;
-	if (part->c_type == DTYPE_BF16)
+	if (part->c_type != DTYPE_F32)
 		cpu_isa_chosen()->finish(part, f32.c);
 	else if (part->bias || part->act)
 		cpu_isa_chosen()->finish(part, NULL);
@@ -333,14 +352,22 @@ static void matmul_wide(struct dev *d, const struct op_matmul *a)
 	for (int64_t j = 0; j < a->n; j += wide) {
 		int64_t cols = a->n - j < wide ? a->n - j : wide;
 		struct op_matmul part = matmul_block(a, 0, a->m, j, cols);
-		const float *b = matmul_widened(d, CPU_SCRATCH_MATMUL_B, part.b, a->ldb,
+		int64_t ldb = a->ldb;
+		const float *b = matmul_operand(d, CPU_SCRATCH_MATMUL_B, a->ab_type, part.b, &ldb,
 						a->tb ? cols : a->k, a->tb ? a->k : cols);
 		for (int64_t i = 0; b && i < a->m; i += tall) {
 			part = matmul_block(a, i, a->m - i < tall ? a->m - i : tall, j, cols);
-			if (matmul_wide_block(d, &part, b))
+			if (matmul_wide_block(d, &part, b, ldb))
 				return;
 		}
 	}
+}
+
+static bool matmul_is_wide(const struct matmul_cache *c, const struct op_matmul *a)
+{
+	if (a->ab_type == DTYPE_F32)
+		return a->c_type != DTYPE_F32;
+	return a->ab_type == DTYPE_BF16 ? c->wide_bf16 : c->wide_f16;
 }
 
 void op_cpu_matmul(struct dev *d, const struct op_matmul *a)
@@ -348,7 +375,7 @@ void op_cpu_matmul(struct dev *d, const struct op_matmul *a)
 	bool bias = a->bias && a->alpha == 1;
 	if (a->m == 0 || a->n == 0)
 		return;
-	if (a->ab_type == DTYPE_BF16 && ((struct cpu_dev *)d)->matmul->wide) {
+	if (matmul_is_wide(((struct cpu_dev *)d)->matmul, a)) {
 		matmul_wide(d, a);
 		return;
 	}

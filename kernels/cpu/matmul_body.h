@@ -1,13 +1,15 @@
 /*
  * matmul_body: what stands before and after the products of oneDNN (matmul.c, which calls it by
- * struct cpu_isa): BF16 operands are widened where oneDNN multiplies only F32, and the result gets
- * its bias, GELU and rounding in one pass. Part of isa_body.h. A row is computed by one thread.
+ * struct cpu_isa): operands of 16 bits, and results, are widened where oneDNN multiplies only F32,
+ * and the result gets its bias, GELU and rounding in one pass. Part of isa_body.h. A row is
+ * computed by one thread.
  */
-static void matmul_widen(const uint16_t *x, int64_t ld, int64_t rows, int64_t cols, float *out)
+static void matmul_widen(enum dtype t, const void *x, int64_t ld, int64_t rows, int64_t cols,
+			 float *out)
 {
 #pragma omp parallel for schedule(static) if (rows * cols * 2 > ISA_PARALLEL_BYTES)
 	for (int64_t i = 0; i < rows; i++)
-		math_span(DTYPE_BF16, x, i * ld, cols, out + i * cols);
+		math_span(t, x, i * ld, cols, out + i * cols);
 }
 
 struct matmul_finish {
@@ -19,8 +21,12 @@ ISA_INLINE void matmul_put(enum dtype t, void *p, int64_t at, int64_t n, const f
 {
 	if (t == DTYPE_F32)
 		memcpy((float *)p + at, x, (size_t)n * sizeof(*x));
-	else
+	else if (t == DTYPE_BF16)
 		math_narrow(x, n, (uint16_t *)p + at);
+	else
+#pragma omp simd
+		for (int64_t i = 0; i < n; i++)
+			math_store(DTYPE_F16, p, at + i, x[i]);
 }
 
 ISA_INLINE void matmul_finish_row(enum dtype t, const struct matmul_finish *f, int64_t i)
@@ -51,11 +57,16 @@ ISA_INLINE void matmul_finish_row(enum dtype t, const struct matmul_finish *f, i
 	}
 }
 ISA_LEAVES(matmul_finish_row, struct matmul_finish)
+ISA_LEAF(matmul_finish_row, struct matmul_finish, f16, DTYPE_F16)
 
 static void isa_matmul_finish(const struct op_matmul *a, const float *product)
 {
 	struct matmul_finish f = {*a, product};
+	void (*row)(const struct matmul_finish *, int64_t) =
+		a->c_type == DTYPE_F32    ? matmul_finish_row_f32
+		: a->c_type == DTYPE_BF16 ? matmul_finish_row_bf16
+					  : matmul_finish_row_f16;
 #pragma omp parallel for schedule(static) if (a->m * a->n * 2 > ISA_PARALLEL_BYTES)
 	for (int64_t i = 0; i < a->m; i++)
-		(a->c_type == DTYPE_F32 ? matmul_finish_row_f32 : matmul_finish_row_bf16)(&f, i);
+		row(&f, i);
 }

@@ -5,9 +5,10 @@
  * operands change places and nothing is copied. Which of its kernels suits a product is asked once
  * for each shape, types, strides, alignments and epilogue, and kept in a bounded table; the least
  * recently used entry gives way. Bias and GELU go along as an epilogue where cuBLASLt has a kernel
- * for the combination (a bias must be of C's type), else cuda_bias_act follows. Partial sums are
- * added in F32 and a fixed order: bitwise repeatable. F32 is exact unless NAME_ENV_TF32 allows
- * tensor cores to round its inputs. The workspace is taken at open. Thread: with its device, one.
+ * for the combination (a bias must be of C's type), else cuda_matmul_finish follows; it has no F32
+ * product with a result of 16 bits: cuda_matmul_narrow. Partial sums are added in F32 and a fixed
+ * order: bitwise repeatable. F32 is exact unless NAME_ENV_TF32 allows tensor cores to round its
+ * inputs. The workspace is taken at open. Thread: with its device, one.
  */
 #include "kernels/cuda/cuda.h"
 
@@ -33,7 +34,7 @@ struct blas_entry {
 	cublasLtMatmulDesc_t product;
 	cublasLtMatrixLayout_t a, b, c;
 	cublasLtMatmulAlgo_t algo;
-	bool follow; /* cuda_bias_act does what the epilogue would */
+	bool follow; /* cuda_matmul_finish does what the epilogue would */
 };
 
 struct blas {
@@ -275,11 +276,14 @@ static struct blas_entry *blas_find(struct blas *b, const struct blas_key *k,
 	return oldest;
 }
 
+static bool blas_takes(enum dtype t)
+{
+	return t == DTYPE_F32 || t == DTYPE_BF16 || t == DTYPE_F16;
+}
+
 static bool blas_can(enum dtype ab, enum dtype c)
 {
-	return ab == DTYPE_F32
-		       ? c == DTYPE_F32
-		       : (ab == DTYPE_BF16 || ab == DTYPE_F16) && (c == DTYPE_F32 || c == ab);
+	return blas_takes(ab) && blas_takes(c) && (c == ab || c == DTYPE_F32 || ab == DTYPE_F32);
 }
 
 void op_cuda_matmul(struct dev *d, const struct op_matmul *a)
@@ -292,6 +296,10 @@ void op_cuda_matmul(struct dev *d, const struct op_matmul *a)
 		cuda_refuse(d, "matrix product %lld x %lld x %lld of %s to %s: not on this device",
 			    (long long)a->m, (long long)a->n, (long long)a->k,
 			    dtype_name(a->ab_type), dtype_name(a->c_type));
+		return;
+	}
+	if (a->ab_type == DTYPE_F32 && a->c_type != DTYPE_F32) {
+		cuda_matmul_narrow(d, a);
 		return;
 	}
 	const struct blas_key key = {.m = a->m,
@@ -322,5 +330,5 @@ void op_cuda_matmul(struct dev *d, const struct op_matmul *a)
 	if (s)
 		blas_fail(c, a, s);
 	else if (m->follow)
-		cuda_bias_act(d, a);
+		cuda_matmul_finish(d, a);
 }

@@ -56,9 +56,11 @@ void cuda_refuse(struct dev *d, const char *fmt, ...) __attribute__((format(prin
 LLMJOB_OPS(OPS_DECLARE_CUDA)
 #undef OPS_DECLARE_CUDA
 
-/* What cuBLASLt did not take along: bias, pre and GELU of a product whose C (m, n) already holds
-   alpha * A * B + beta * C (elementwise.cu). */
-void cuda_bias_act(struct dev *d, const struct op_matmul *a);
+/* What cuBLASLt does not do (elementwise.cu). finish: bias, pre and GELU of a product whose C (m,
+   n) already holds alpha * A * B + beta * C; narrow: all of a product with F32 operands and a C of
+   16 bits, by products with an F32 result in scratch. */
+void cuda_matmul_finish(struct dev *d, const struct op_matmul *a);
+void cuda_matmul_narrow(struct dev *d, const struct op_matmul *a);
 
 int blas_create(struct cuda_dev *c, struct blas **out, struct err *e);
 void blas_destroy(struct blas *b);

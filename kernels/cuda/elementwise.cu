@@ -1,12 +1,15 @@
 /*
  * elementwise: operations whose elements do not depend on each other: SwiGLU and its gradient, the
- * gradient of GELU, dropout, axpby, rotary positions, and bias with activation behind a product
- * without epilogue. All but rope are structures for each.cuh, which reads and writes 16 bytes a
- * thread; they are bound by memory.
+ * gradient of GELU, dropout, axpby, rotary positions, and what cuBLASLt leaves of a product. All
+ * but rope are structures for each.cuh, which reads and writes 16 bytes a thread; they are bound by
+ * memory.
  */
 #include "kernels/cuda/each.cuh"
 
 #include <math.h>
+
+/* Of an F32 product on its way to 16 bits: 16 MiB stay in the L2 cache of an A100 or H100. */
+#define STRIP_FLOATS ((int64_t)4 << 20)
 
 /* Runs with T = the type t; three element types, unlike WITH_TYPE. */
 #define WITH_FLOAT(t, T, ...)                                                                      \
@@ -168,22 +171,27 @@ extern "C" void op_cuda_gelu_back(struct dev *d, const struct op_gelu_back *a)
 	WITH_TYPE(a->t, T, gelu_back<T>(d, a));
 }
 
-/* -- bias, pre and activation of a product without epilogue: C (m, n) in place -- */
-template <class C, class B> struct bias_act_op {
-	static constexpr int width = pack_width<C>;
+/* -- what is left of a product: C (m, n) = act(x + C + bias), with pre; x is the product, or C --
+ */
+template <class C, class B, class X> struct finish_op {
+	static constexpr int width = pack_width<C, X>;
+	const X *x;
 	C *c, *pre;
 	const B *bias;
-	int64_t n, ld;
-	bool gelu_on;
+	int64_t n, ldx, ldc;
+	bool adds, gelu_on; /* adds: C, which is read for nothing else */
 
 	template <int W> struct regs {
+		pack<X, W> x;
 		pack<C, W> c;
 		int64_t row;
 	};
 	template <int W> __device__ void read(regs<W> &r, int64_t i) const
 	{
 		r.row = divide(i, n);
-		r.c = load_pack<C, W>(c + r.row * ld + i - r.row * n);
+		int64_t column = i - r.row * n;
+		r.x = load_pack<X, W>(x + r.row * ldx + column);
+		r.c = adds ? load_pack<C, W>(c + r.row * ldc + column) : pack<C, W>{};
 	}
 	template <int W> __device__ void read_bias(float (&b)[W], int64_t column) const
 	{
@@ -198,14 +206,14 @@ template <class C, class B> struct bias_act_op {
 	}
 	template <int W> __device__ void write(regs<W> &r, int64_t i) const
 	{
-		int64_t column = i - r.row * n, at = r.row * ld + column;
+		int64_t column = i - r.row * n, at = r.row * ldc + column;
 		pack<C, W> before;
 		float b[W] = {};
 		if (bias)
 			read_bias<W>(b, column);
 #pragma unroll
 		for (int k = 0; k < W; k++) {
-			float v = to_float(r.c.e[k]) + b[k];
+			float v = to_float(r.x.e[k]) + to_float(r.c.e[k]) + b[k];
 			before.e[k] = from_float<C>(v);
 			r.c.e[k] = from_float<C>(gelu_on ? gelu<C>(v) : v);
 		}
@@ -215,18 +223,60 @@ template <class C, class B> struct bias_act_op {
 	}
 };
 
-template <class C, class B> static void bias_act(struct dev *d, const struct op_matmul *a)
+template <class C, class B, class X>
+static void finish(struct dev *d, const struct op_matmul *a, const X *x, int64_t ldx, bool adds)
 {
-	bias_act_op<C, B> op = {(C *)a->c, (C *)a->pre, (const B *)a->bias,
-				a->n,      a->ldc,      a->act == OP_ACT_GELU};
+	finish_op<C, B, X> op = {x,   (C *)a->c, (C *)a->pre, (const B *)a->bias,   a->n,
+				 ldx, a->ldc,    adds,        a->act == OP_ACT_GELU};
 	each(d, op, a->m * a->n,
-	     a->n % op.width == 0 && a->ldc % op.width == 0 && aligned16(a->c) &&
-		     aligned16(a->pre) && aligned16(a->bias));
+	     a->n % op.width == 0 && ldx % op.width == 0 && a->ldc % op.width == 0 &&
+		     aligned16(x) && aligned16(a->c) && aligned16(a->pre) && aligned16(a->bias));
 }
 
-extern "C" void cuda_bias_act(struct dev *d, const struct op_matmul *a)
+extern "C" void cuda_matmul_finish(struct dev *d, const struct op_matmul *a)
 {
-	WITH_TYPE(a->c_type, C, WITH_TYPE(a->ab_type, B, bias_act<C, B>(d, a)));
+	if (a->c_type == a->ab_type)
+		WITH_FLOAT(a->c_type, C, finish<C, C, C>(d, a, (const C *)a->c, a->ldc, false));
+	else
+		WITH_FLOAT(a->ab_type, B,
+			   finish<float, B, float>(d, a, (const float *)a->c, a->ldc, false));
+}
+
+/* Rows [row, row + rows) of a product with F32 operands. */
+static struct op_matmul strip_of(const struct op_matmul *a, int64_t row, int64_t rows)
+{
+	struct op_matmul part = *a;
+	int64_t to = dtype_bytes(a->c_type, row * a->ldc);
+
+	part.m = rows;
+	part.a = (const float *)a->a + row * (a->ta ? 1 : a->lda);
+	part.c = (char *)a->c + to;
+	part.pre = a->pre ? (char *)a->pre + to : NULL;
+	return part;
+}
+
+extern "C" void cuda_matmul_narrow(struct dev *d, const struct op_matmul *a)
+{
+	float *x = (float *)((struct cuda_dev *)d)->scratch;
+	int64_t rows = STRIP_FLOATS / a->n;
+
+	if (rows < 1) {
+		cuda_refuse(d, "an F32 product with %lld columns of %s", (long long)a->n,
+			    dtype_name(a->c_type));
+		return;
+	}
+	for (int64_t i = 0; i < a->m; i += rows) {
+		struct op_matmul part = strip_of(a, i, a->m - i < rows ? a->m - i : rows);
+		struct op_matmul product = part;
+		product.c = x;
+		product.c_type = DTYPE_F32;
+		product.ldc = a->n;
+		product.beta = 0;
+		product.bias = product.pre = NULL;
+		product.act = OP_ACT_NONE;
+		op_cuda_matmul(d, &product);
+		WITH_FLOAT(a->c_type, C, finish<C, float, float>(d, &part, x, a->n, a->beta != 0));
+	}
 }
 
 /* -- dropout -- */

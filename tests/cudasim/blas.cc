@@ -2,8 +2,8 @@
  * blas: stands for kernels/cuda/blas.c in the simulated plugin: matrix products on the host, put
  * into the device's stream. Products are summed in F32 in the order of k, whatever the processor,
  * so they are bitwise repeatable. Where cuBLASLt would not take bias and GELU along, because rows
- * are not aligned to 16 bytes, neither does this: then cuda_bias_act, a kernel, is called as on a
- * device.
+ * are not aligned to 16 bytes, neither does this: then cuda_matmul_finish, a kernel, is called as
+ * on a device.
  */
 #include "kernels/cuda/cuda.h"
 #include "tests/cudasim/sim.hh"
@@ -141,10 +141,14 @@ void op_cuda_matmul(struct dev *d, const struct op_matmul *given)
 	}
 	if (!o.m || !o.n)
 		return;
+	if (o.ab_type == DTYPE_F32 && o.c_type != DTYPE_F32) {
+		cuda_matmul_narrow(d, &o);
+		return;
+	}
 	if (!cuda_check(c, sim_enqueue(c->stream, [=] { return run(&o, fused); }),
 			"a matrix product") &&
 	    epilogue && !fused)
-		cuda_bias_act(d, &o);
+		cuda_matmul_finish(d, &o);
 }
 
 int blas_create(struct cuda_dev *, struct blas **out, struct err *)

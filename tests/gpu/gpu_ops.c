@@ -66,9 +66,9 @@ START_TEST(computes_and_repeats)
 	ck_assert_msg(gpu || !dev_open("cuda", 0, 0, &gpu, &e), "%s", e.text);
 	ck_assert_msg(ref || !dev_open("cpu-ref", 0, 1, &ref, &e), "%s", e.text);
 	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
-		for (int t = DTYPE_F32; t <= (c->bf16 ? DTYPE_BF16 : DTYPE_F32); t++)
+		for (enum dtype t = DTYPE_F32; t <= c->last; t++)
 			if (!small || is_small(c->shapes[s]))
-				wrong += !right(c, s, (enum dtype)t, ref, gpu, &worst);
+				wrong += !right(c, s, t, ref, gpu, &worst);
 	printf("%-18s %s, at most %.2f of the tolerance\n", c->name, wrong ? "FAIL" : "ok", worst);
 	fflush(stdout);
 	ck_assert_msg(!wrong, "%s: %d runs are wrong", c->name, wrong);

@@ -1,7 +1,7 @@
 /*
  * op_cases: see op_cases.h. Shapes include one element, odd sizes, sizes beside a block's, and the
  * largest dimensions in use. Tolerances: F32 results differ by the order of sums and by fused
- * rounding; BF16 results by one rounding of the result (2^-8) more.
+ * rounding; BF16 and F16 results by one rounding of the result (2^-8, 2^-11) more.
  */
 #include "tests/kernels/op_cases.h"
 
@@ -11,20 +11,21 @@
 
 static double near_to(enum dtype t, double f32)
 {
-	return t == DTYPE_F32 ? f32 : 0x1p-7;
+	return t == DTYPE_F32 ? f32 : t == DTYPE_BF16 ? 0x1p-7 : 0x1p-10;
 }
 
 #define BIAS 1
 #define GELU 2
 #define PRE  4
-/* shape: m, n, k, ta, tb, beta, padding of each leading dimension, 1: BF16 result, what follows */
+/* shape: m, n, k, ta, tb, beta, padding of each leading dimension, result (0: F32; 1: of the
+   operands' type; 2, 3: likewise, but BF16, F16 of F32), what follows */
 static void case_matmul(struct parity_run *r, const int64_t *s)
 {
 	struct op_matmul a = {
 		.m = s[0], .n = s[1], .k = s[2], .ta = s[3], .tb = s[4], .beta = (float)s[5]};
 	a.alpha = s[5] ? 0.5f : 1;
 	a.ab_type = r->t;
-	a.c_type = s[7] ? r->t : DTYPE_F32;
+	a.c_type = s[7] > 1 && r->t == DTYPE_F32 ? (enum dtype)(s[7] - 1) : s[7] ? r->t : DTYPE_F32;
 	a.lda = (a.ta ? a.m : a.k) + s[6];
 	a.ldb = (a.tb ? a.k : a.n) + s[6];
 	a.ldc = a.n + s[6];
@@ -546,7 +547,7 @@ static void case_sample(struct parity_run *r, const int64_t *s)
 static const struct op_case case_table[] = {
 	[0] = {"matmul",
 	       case_matmul,
-	       true,
+	       DTYPE_F16,
 	       true,
 	       {{1, 1, 1},
 		{3, 5, 7, 0, 1, 1, 3},
@@ -566,10 +567,15 @@ static const struct op_case case_table[] = {
 		{5, 7, 9, 1, 1, 0, 1, 0, GELU},
 		{2, 49152, 64, 0, 1, 0, 0, 1},
 		{4, 64, 49152, 0, 0, 0, 0, 1},
-		{49152, 4, 33, 1, 0, 1}}},
+		{49152, 4, 33, 1, 0, 1},
+		{1, 1, 1, 0, 0, 0, 0, 2, BIAS | GELU | PRE},
+		{3, 5, 7, 0, 1, 1, 3, 3, BIAS | GELU | PRE},
+		{33, 64, 40, 1, 0, 1, 8, 2, GELU | PRE},
+		{129, 100, 77, 1, 1, 1, 5, 3, BIAS},
+		{3, 1500000, 1, 0, 0, 0, 0, 3, BIAS}}},
 	[1] = {"quant_matmul",
 	       case_quant_matmul,
-	       false,
+	       DTYPE_F32,
 	       false,
 	       {{1, 1, 256, DTYPE_Q4_K},
 		{1, 7, 512, DTYPE_Q6_K},
@@ -588,7 +594,7 @@ static const struct op_case case_table[] = {
 		{1, 576, 576, DTYPE_BF16}}},
 	[2] = {"embed",
 	       case_embed,
-	       true,
+	       DTYPE_BF16,
 	       false,
 	       {{1, 1, 1},
 		{7, 33, 5},
@@ -605,29 +611,33 @@ static const struct op_case case_table[] = {
 		{2, 768, 3, 1, DTYPE_Q6_K}}},
 	[3] = {"embed_back",
 	       case_embed_back,
-	       true,
+	       DTYPE_BF16,
 	       false,
 	       {{1, 1, 1}, {7, 33, 5}, {300, 576, 100}, {2000, 70, 3}}},
-	[4] = {"rmsnorm", case_rmsnorm, true, false, {ROWS_SHAPES}},
+	[4] = {"rmsnorm", case_rmsnorm, DTYPE_BF16, false, {ROWS_SHAPES}},
 	[5] = {"rmsnorm_back",
 	       case_rmsnorm_back,
-	       true,
+	       DTYPE_BF16,
 	       false,
 	       {ROWS_SHAPES, {9, 65, 1}, {130, 576, 1, 1}, {33, 100, 0, 1}}},
 	[6] = {"rope",
 	       case_rope,
-	       true,
+	       DTYPE_BF16,
 	       false,
 	       {{1, 1, 2},
 		{5, 3, 6, 5, 10},
 		{65, 9, 64, 0, 2047},
 		{33, 3, 64, 7, 2047, 1},
 		{9, 2, 256, 0, 130000}}},
-	[7] = {"attention", case_attention, true, false, {ATTENTION_SHAPES, {1, 2048, 1, 1, 64}}},
-	[8] = {"attention_back", case_attention_back, true, false, {ATTENTION_SHAPES}},
+	[7] = {"attention",
+	       case_attention,
+	       DTYPE_BF16,
+	       false,
+	       {ATTENTION_SHAPES, {1, 2048, 1, 1, 64}}},
+	[8] = {"attention_back", case_attention_back, DTYPE_BF16, false, {ATTENTION_SHAPES}},
 	[9] = {"attention_decode",
 	       case_attention_decode,
-	       true,
+	       DTYPE_BF16,
 	       false,
 	       {{1, 1, 1, 1, 5},
 		{3, 70, 4, 2, 33},
@@ -638,11 +648,11 @@ static const struct op_case case_table[] = {
 		{2, 200, 12, 1, 80, 7},
 		{5, 17, 2, 2, 256, 1},
 		{2, 63, 4, 2, 36}}},
-	[10] = {"swiglu", case_swiglu, true, false, {ROWS_SHAPES, {65, 1536}}},
-	[11] = {"swiglu_back", case_swiglu_back, true, false, {ROWS_SHAPES, {65, 1536}}},
+	[10] = {"swiglu", case_swiglu, DTYPE_BF16, false, {ROWS_SHAPES, {65, 1536}}},
+	[11] = {"swiglu_back", case_swiglu_back, DTYPE_BF16, false, {ROWS_SHAPES, {65, 1536}}},
 	[12] = {"xent",
 		case_xent,
-		true,
+		DTYPE_BF16,
 		false,
 		{{1, 1, 1},
 		 {3, 5, 1},
@@ -661,7 +671,7 @@ static const struct op_case case_table[] = {
 		 {3, 49152}}},
 	[13] = {"axpby",
 		case_axpby,
-		false,
+		DTYPE_F32,
 		false,
 		{{1, DTYPE_F32, DTYPE_F32},
 		 {33, DTYPE_BF16, DTYPE_F32},
@@ -673,7 +683,7 @@ static const struct op_case case_table[] = {
 		 {70001, DTYPE_F32, DTYPE_F32}}},
 	[14] = {"convert",
 		case_convert,
-		false,
+		DTYPE_F32,
 		false,
 		{{1, DTYPE_F32, DTYPE_BF16},
 		 {33, DTYPE_BF16, DTYPE_F32},
@@ -686,10 +696,10 @@ static const struct op_case case_table[] = {
 		 {4128, DTYPE_Q4_1, DTYPE_F32},
 		 {25600, DTYPE_Q4_K, DTYPE_F32},
 		 {4352, DTYPE_Q6_K, DTYPE_F32}}},
-	[15] = {"sumsq", case_sumsq, false, false, {{1}, {4095}, {4097}, {100003}, {3000000}}},
+	[15] = {"sumsq", case_sumsq, DTYPE_F32, false, {{1}, {4095}, {4097}, {100003}, {3000000}}},
 	[16] = {"adamw",
 		case_adamw,
-		false,
+		DTYPE_F32,
 		false,
 		{{1, 1, 1},
 		 {33, 1, 1},
@@ -701,10 +711,14 @@ static const struct op_case case_table[] = {
 		 {1001, 2, 1, UNCLIPPED | INFINITE},
 		 {77, 3, 1, CLIPPED | STOCHASTIC | NO_NUMBER},
 		 {100003, 1000, 1}}},
-	[17] = {"layernorm", case_layernorm, true, false, {{9, 65, 1}, {2, 16, 1}, ROWS_SHAPES}},
+	[17] = {"layernorm",
+		case_layernorm,
+		DTYPE_BF16,
+		false,
+		{{9, 65, 1}, {2, 16, 1}, ROWS_SHAPES}},
 	[18] = {"layernorm_back",
 		case_layernorm_back,
-		true,
+		DTYPE_BF16,
 		false,
 		{{9, 65, 1},
 		 {33, 100, 0, 1},
@@ -714,22 +728,22 @@ static const struct op_case case_table[] = {
 		 ROWS_SHAPES}},
 	[19] = {"bias_back",
 		case_bias_back,
-		true,
+		DTYPE_BF16,
 		false,
 		{{9, 65, 3}, {100, 33, 1}, {600, 7, 9}, ROWS_SHAPES, {257, 3072, 0}}},
 	[20] = {"gelu_back",
 		case_gelu_back,
-		true,
+		DTYPE_BF16,
 		false,
 		{{1}, {33, 1}, {4096}, {5001, 1}, {100003}}},
 	[21] = {"dropout",
 		case_dropout,
-		true,
+		DTYPE_BF16,
 		false,
 		{{1, 0}, {33, 0}, {4097, 6}, {5001, 32}, {777, 63}, {100003, 1}}},
 	[22] = {"kv_store",
 		case_kv_store,
-		true,
+		DTYPE_BF16,
 		false,
 		{{1, 1, 1, 1},
 		 {1, 70, 3, 64},
@@ -741,7 +755,7 @@ static const struct op_case case_table[] = {
 		 {256, 300, 2, 12, 16, 1}}},
 	[23] = {"sample",
 		case_sample,
-		false,
+		DTYPE_F32,
 		false,
 		{{1, 1}, {2, 5}, {7, 33}, {6, 33, 1}, {6, 1000, 1}, {12, 1001}, {3, 49152}}},
 };

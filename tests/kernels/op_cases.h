@@ -1,7 +1,7 @@
 /*
  * op_cases: for every operation of LLMJOB_OPS a case: inputs, the call, its outputs with
- * tolerances, and the shapes to try. A case reads r->t (F32, or BF16 where its `bf16` is set) and a
- * shape whose meaning is the case's own.
+ * tolerances, and the shapes to try. A case reads r->t (F32, BF16, F16 in this order, up to its
+ * `last`) and a shape whose meaning is the case's own.
  */
 #ifndef TESTS_KERNELS_OP_CASES_H
 #define TESTS_KERNELS_OP_CASES_H
@@ -13,7 +13,7 @@
 struct op_case {
 	const char *name;
 	void (*run)(struct parity_run *r, const int64_t *shape);
-	bool bf16;
+	enum dtype last;
 	bool by_threads;                    /* its sums may depend on the number of threads */
 	int64_t shapes[OP_CASE_SHAPES][10]; /* ends with a zero first entry */
 };

@@ -94,11 +94,9 @@ START_TEST(test_parity)
 		return;
 	struct dev *ref = open_dev("cpu-ref"), *cuda = open_dev("cuda");
 	int64_t before = control_of(cuda)->launches(), start_ms = processor_ms();
-	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++) {
-		compare(c, s, DTYPE_F32, ref, cuda);
-		if (c->bf16)
-			compare(c, s, DTYPE_BF16, ref, cuda);
-	}
+	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
+		for (enum dtype t = DTYPE_F32; t <= c->last; t++)
+			compare(c, s, t, ref, cuda);
 	if (strcmp(c->name, "matmul")) /* cuBLASLt's, not ours */
 		ck_assert_int_gt(control_of(cuda)->launches(), before);
 	printf("%-18s %6lld launches %6lld ms\n", c->name,

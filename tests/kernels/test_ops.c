@@ -50,11 +50,9 @@ START_TEST(test_parity)
 {
 	const struct op_case *c = &op_cases[_i];
 	struct dev *ref = open_dev("cpu-ref", 1), *fast = open_dev("cpu", 2);
-	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++) {
-		compare(c, c->shapes[s], s, DTYPE_F32, ref, fast);
-		if (c->bf16)
-			compare(c, c->shapes[s], s, DTYPE_BF16, ref, fast);
-	}
+	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
+		for (enum dtype t = DTYPE_F32; t <= c->last; t++)
+			compare(c, c->shapes[s], s, t, ref, fast);
 	dev_close(ref);
 	dev_close(fast);
 }
@@ -64,18 +62,17 @@ START_TEST(test_repeatable)
 {
 	const struct op_case *c = &op_cases[_i];
 	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
-		for (int t = DTYPE_F32; t <= (c->bf16 ? DTYPE_BF16 : DTYPE_F32); t++) {
+		for (enum dtype t = DTYPE_F32; t <= c->last; t++) {
 			static const int threads[] = {2, 2, 1, 3};
 			struct parity_run first, again;
 			struct dev *d = open_dev("cpu", 2);
-			run_case(c, c->shapes[s], (enum dtype)t, d, &first);
+			run_case(c, c->shapes[s], t, d, &first);
 			for (int i = 1; i < (c->by_threads ? 2 : 4); i++) {
 				struct dev *other = open_dev("cpu", threads[i]);
-				run_case(c, c->shapes[s], (enum dtype)t, other, &again);
+				run_case(c, c->shapes[s], t, other, &again);
 				ck_assert_msg(parity_equal(&first, &again),
 					      "%s, shape %d, %s, seed %d: %d threads differ",
-					      c->name, s, dtype_name((enum dtype)t), SEED,
-					      threads[i]);
+					      c->name, s, dtype_name(t), SEED, threads[i]);
 				parity_end(&again);
 				dev_close(other);
 			}
@@ -85,21 +82,24 @@ START_TEST(test_repeatable)
 }
 END_TEST
 
-/* BF16 products as on a processor for which oneDNN has none: the case's shapes, and two whose
-   widened operands exceed a block, so that they are cut. */
+/* Products of 16 bits as on a processor for which oneDNN has none: the case's shapes, and some
+   whose widened operands, or whose operands with a result of 16 bits, exceed a block, so that they
+   are cut. */
 START_TEST(test_widened)
 {
-	static const int64_t cut[][10] = {{257, 3, 33000, 0, 1, 1, 5, 1, 3},
-					  {3, 257, 33000, 1, 0, 1, 0, 1, 7},
+	static const int64_t cut[][10] = {{257, 3, 33000, 0, 1, 1, 5, 2, 3},
+					  {3, 257, 33000, 1, 0, 1, 0, 3, 7},
 					  {2, 300, 33000, 0, 0, 0, 1, 0, 1}};
 	const struct op_case *c = &op_cases[0];
 	struct dev *ref = open_dev("cpu-ref", 1), *fast = open_dev("cpu", 2);
 	ck_assert_str_eq(c->name, "matmul");
 	matmul_force_wide(fast);
 	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
-		compare(c, c->shapes[s], s, DTYPE_BF16, ref, fast);
+		for (enum dtype t = DTYPE_BF16; t <= c->last; t++)
+			compare(c, c->shapes[s], s, t, ref, fast);
 	for (int s = 0; s < 3; s++)
-		compare(c, cut[s], OP_CASE_SHAPES + s, DTYPE_BF16, ref, fast);
+		for (enum dtype t = DTYPE_F32; t <= c->last; t++)
+			compare(c, cut[s], OP_CASE_SHAPES + s, t, ref, fast);
 	dev_close(ref);
 	dev_close(fast);
 }
