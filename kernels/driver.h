@@ -14,7 +14,7 @@
 #include "kernels/dev.h"
 #include "kernels/ops.h"
 
-#define DRIVER_ABI           3u /* raise when struct dev, struct ops or an op's arguments change */
+#define DRIVER_ABI           4u /* raise when struct dev, struct ops or an op's arguments change */
 #define DRIVER_PLUGIN_SYMBOL "llmjob_driver"
 
 /*

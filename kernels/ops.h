@@ -41,13 +41,19 @@ struct op_matmul {
 };
 
 /* y (m, n) F32 = x (m, k) F32 * W^T, W (n, k) in GGUF blocks of w_type (or F32, BF16, F16); m
- * small: decoding. */
+   small: decoding.
+
+   int8_x: where W has blocks, x is first rounded to 8 bits, as ggml does, so that a device may
+   multiply integers: of every 32 columns of a row, x becomes q * step, q the integer nearest to
+   x * inverse (F32; ties to even), with step and inverse from op_int8_step of the greatest |x|. The
+   error of an element is at most half a step. */
 struct op_quant_matmul {
 	int64_t m, n, k;
 	const float *x;
 	const void *w;
 	enum dtype w_type;
 	float *y;
+	bool int8_x;
 };
 
 /* out (n, c) = table[ids], or += when accumulate (a second table: learned positions); ids (n) I32
@@ -289,6 +295,16 @@ OPS_INLINE uint32_t op_random(uint64_t seed, uint64_t index)
 OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
 {
 	return seed + first * 0x9e3779b97f4a7c15u;
+}
+
+/* The step of 32 numbers that become integers in [-127, 127], whose greatest magnitude is top, and
+   its inverse. Below 2^-100, where the inverse would overflow, both are 0: the numbers count as
+   zeros. A top that is not finite gives a step of NaN, and so results of NaN. */
+OPS_INLINE float op_int8_step(float top, float *inverse)
+{
+	bool finite = top <= 0x1.fffffep127f, zero = top < 0x1p-100f;
+	*inverse = finite && !zero ? 127 / top : 0;
+	return finite && !zero ? top / 127 : zero ? 0 : __builtin_nanf("");
 }
 
 #define LLMJOB_OPS(X)                                                                              \

@@ -3,9 +3,9 @@
  * once from memory. Part of isa_body.h.
  *
  * Threads share the rows of W. QUANT_GROUP weights at a time are decoded into registers as F32 and
- * multiplied with up to QUANT_ROWS rows of x; x stays F32, so the result is the reference's up to
- * the order of sums. Beyond QUANT_MANY rows the decoding is the smaller part: panels of W are
- * decoded to memory and oneDNN multiplies.
+ * multiplied with up to QUANT_ROWS rows of x; x stays F32 (also where it has been rounded: memory
+ * is the bound), so the result is the reference's up to the order of sums. Beyond QUANT_MANY rows
+ * the decoding is the smaller part: panels of W are decoded to memory and oneDNN multiplies.
  */
 #define QUANT_GROUP 32 /* weights that share a scale in every format but Q6_K, which has two */
 #define QUANT_VECS  (QUANT_GROUP / ISA_VECTOR)
@@ -301,8 +301,12 @@ static void quant_panel(struct dev *d, const struct op_quant_matmul *a, int64_t 
 					     .alpha = 1});
 }
 
-static void isa_quant_matmul(struct dev *d, const struct op_quant_matmul *a)
+static void isa_quant_matmul(struct dev *d, const struct op_quant_matmul *given)
 {
+	struct op_quant_matmul copy = *given, *a = &copy;
+	copy.x = cpu_rounded_x(d, given);
+	if (!copy.x)
+		return;
 	if (a->m > QUANT_MANY) {
 		int64_t rows = a->n < QUANT_PANEL ? a->n : QUANT_PANEL;
 		float *panel =

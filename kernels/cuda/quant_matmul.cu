@@ -1,16 +1,14 @@
 /*
  * quant_matmul: y = x W^T for few rows of x: decoding. Bound by the memory that W comes from, so W
  * is read once for up to 8 rows of x, in 16-byte asynchronous copies that are several chunks ahead
- * of what is being multiplied. W is F32, BF16, F16 or GGUF blocks; x stays F32, so the result is
- * the reference's up to the order of sums, which is fixed.
+ * of what is being multiplied. W is F32, BF16, F16 or GGUF blocks. x stays F32, or, with int8_x, is
+ * rounded on its way to shared memory and multiplied as integers, four at a time; either way the
+ * result is the reference's up to the order of sums, which is fixed.
  *
  * A block walks over groups of rows of W; each of its warps owns R rows of a group and has its own
  * ring of STAGES chunks in shared memory, filled and emptied by that warp alone. x stands in shared
- * memory for the whole block: all of it where it fits, else a slice of its columns at a time.
- * Behind every 32 columns of x are four words: bank conflicts end, and the first holds their sum,
- * which the formats with a minimum need.
- *
- * No int8 products: rounding x to eight bits would break the tolerance of tests/kernels/op_cases.c.
+ * memory for the whole block: all of it where it fits, else a slice of its columns at a time, in
+ * groups of 32 columns (x_floats, x_ints).
  */
 #include "kernels/cuda/quant.cuh"
 
@@ -19,8 +17,7 @@
 #define BATCH    8     /* rows of x that one reading of W serves */
 #define X_FLOATS 16384 /* at most, in shared memory, rows times columns */
 #define ROOM(bytes)                                                                                \
-	(((bytes) + 15) / 16 * 16 + 32)      /* of a chunk: misalignment, quant_near's word */
-#define PADDED(c) ((c) / 32 * 36 + (c) % 32) /* where column c of a row of x stands */
+	(((bytes) + 15) / 16 * 16 + 32) /* of a chunk: misalignment, quant_near's word */
 
 struct quant_product {
 	int64_t k, row_bytes;
@@ -32,9 +29,6 @@ struct quant_product {
 	int slice_chunks; /* whose columns of x are in shared memory at a time */
 };
 
-/* -- chunks of W: `add` multiplies the chunk of each of R rows, at p in shared memory, with M rows
-   of x, x_ld apart; `left` columns of the row are valid. `whole`: every row of W begins at a
-   multiple of 16 bytes and ends at one. -- */
 __device__ static inline float dot4(float sum, const float w[4], const pack<float, 4> &x)
 {
 #pragma unroll
@@ -43,8 +37,133 @@ __device__ static inline float dot4(float sum, const float w[4], const pack<floa
 	return sum;
 }
 
+/* -- 32 columns of a row of x in shared memory: `words` of it, a multiple of 4 but not of 8, so
+   that lanes that read neighbouring groups hit different banks. `store` puts v at `column`, a warp
+   at a time; `sum` is that of all 32 (where stored with SUMS); `dots` are the products of part s of
+   a group of R rows of W, as words of numbers, with M groups of x, x_ld apart. -- */
+struct x_floats {
+	static constexpr int words = 36; /* the columns, their sum, 3 unused */
+
+	template <bool SUMS>
+	__device__ static void store(float *group, int column, const pack<float, 4> &v)
+	{
+		store_pack<float, 4>(group + column, v);
+		if (!SUMS)
+			return;
+		float all = (v.e[0] + v.e[1]) + (v.e[2] + v.e[3]);
+		for (int j = 4; j; j /= 2)
+			all += __shfl_xor_sync(FULL, all, j);
+		if (column == 0)
+			group[QUANT_GROUP] = all;
+	}
+	__device__ static float sum(const float *group)
+	{
+		return group[QUANT_GROUP];
+	}
+	template <class Q, int M, int R>
+	__device__ static void dots(const uint32_t word[R][Q::words], const float *x, int x_ld,
+				    int s, float dot[M][R])
+	{
+#pragma unroll
+		for (int j = 0; j < Q::words; j++) {
+			float w[R][4];
+#pragma unroll
+			for (int r = 0; r < R; r++)
+				quant_numbers<Q::bias>(word[r][j], w[r]);
+#pragma unroll
+			for (int m = 0; m < M; m++) {
+				pack<float, 4> v =
+					load_pack<float, 4>(x + m * x_ld + 4 * (Q::words * s + j));
+#pragma unroll
+				for (int r = 0; r < R; r++)
+					dot[m][r] = dot4(dot[m][r], w[r], v);
+			}
+		}
+	}
+};
+
+struct alignas(16) x_ints {
+	uint32_t q[8]; /* four signed bytes each */
+	float step;
+	int half[2]; /* the sums of q's halves */
+
+	static constexpr int words = 12;
+	__device__ static const x_ints *at(const float *group)
+	{
+		return reinterpret_cast<const x_ints *>(group);
+	}
+	template <bool SUMS>
+	__device__ static void store(float *group, int column, const pack<float, 4> &v)
+	{
+		x_ints *to = reinterpret_cast<x_ints *>(group);
+		uint32_t top = 0, four = 0; /* as bits a NaN is greater than any number */
+		float inverse;
+		int all = 0;
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			top = max(top, __float_as_uint(fabsf(v.e[i])));
+		for (int j = 4; j; j /= 2)
+			top = max(top, __shfl_xor_sync(FULL, top, j));
+		float each = op_int8_step(__uint_as_float(top), &inverse);
+#pragma unroll
+		for (int i = 0; i < 4; i++) {
+			int n = __float2int_rn(v.e[i] * inverse);
+			four |= (uint32_t)(n & 255) << 8 * i;
+			all += n;
+		}
+		for (int j = 2; j; j /= 2)
+			all += __shfl_xor_sync(FULL, all, j);
+		to->q[column / 4] = four;
+		if (column % 16 == 0)
+			to->half[column / 16] = all;
+		if (column == 0)
+			to->step = each;
+	}
+	__device__ static float sum(const float *group)
+	{
+		const x_ints *x = at(group);
+		return x->step * (float)(x->half[0] + x->half[1]);
+	}
+	template <class Q, int M, int R>
+	__device__ static void dots(const uint32_t word[R][Q::words], const float *x, int x_ld,
+				    int s, float dot[M][R])
+	{
+		/* Numbers of 8 bits become signed; smaller ones keep their bias. */
+		constexpr uint32_t flip = Q::bias == 128 ? 0x80808080u : 0;
+		constexpr int bias = Q::bias == 128 ? 0 : Q::bias;
+#pragma unroll
+		for (int m = 0; m < M; m++) {
+			const x_ints *g = at(x + m * x_ld);
+			int biased = bias * (Q::parts == 1 ? g->half[0] + g->half[1] : g->half[s]);
+			pack<uint32_t, 4> four;
+			int n[R];
+#pragma unroll
+			for (int r = 0; r < R; r++)
+				n[r] = -biased;
+#pragma unroll
+			for (int j = 0; j < Q::words; j++) {
+				if (j % 4 == 0)
+					four = load_pack<uint32_t, 4>(g->q + Q::words * s + j);
+#pragma unroll
+				for (int r = 0; r < R; r++)
+					n[r] = __dp4a((int)(word[r][j] ^ flip), (int)four.e[j % 4],
+						      n[r]);
+			}
+#pragma unroll
+			for (int r = 0; r < R; r++)
+				dot[m][r] = g->step * (float)n[r];
+		}
+	}
+};
+static_assert(sizeof(x_ints) == 4 * x_ints::words, "groups stand one behind the other");
+
+/* -- chunks of W: `add` multiplies the chunk of each of R rows, at p in shared memory, with M rows
+   of x, x_ld apart; `left` columns of the row are valid. `whole`: every row of W begins at a
+   multiple of 16 bytes and ends at one. -- */
+
 /* Elements without blocks. Lanes take four neighbouring columns at a time. */
 template <class T, bool WHOLE> struct quant_dense {
+	using X = x_floats;
 	static constexpr bool whole = WHOLE;
 	static constexpr int columns = 1024 / sizeof(T), bytes = 1024;
 	static constexpr bool has_min = false;
@@ -73,6 +192,7 @@ template <class T, bool WHOLE> struct quant_dense {
 #pragma unroll
 		for (int i = 0; i < columns / (4 * WARP); i++) {
 			int column = 4 * WARP * i + 4 * (int)(threadIdx.x % WARP);
+			int at = column / QUANT_GROUP * X::words + column % QUANT_GROUP;
 			float w[R][4];
 			if (column >= left)
 				return;
@@ -81,8 +201,7 @@ template <class T, bool WHOLE> struct quant_dense {
 				quad(p[r], column, left, w[r]);
 #pragma unroll
 			for (int m = 0; m < M; m++) {
-				pack<float, 4> v =
-					load_pack<float, 4>(x + m * x_ld + PADDED(column));
+				pack<float, 4> v = load_pack<float, 4>(x + m * x_ld + at);
 #pragma unroll
 				for (int r = 0; r < R; r++)
 					sum[m][r] = dot4(sum[m][r], w[r], v);
@@ -92,8 +211,9 @@ template <class T, bool WHOLE> struct quant_dense {
 };
 
 /* Blocks. A lane takes a group of 32 columns; the scale is applied to the group's sum. */
-template <enum dtype t> struct quant_blocks {
+template <enum dtype t, class X_> struct quant_blocks {
 	using Q = quant<t>;
+	using X = X_;
 	static constexpr int columns = QUANT_GROUP * WARP, bytes = columns / Q::columns * Q::bytes;
 	static constexpr bool whole = false;
 	static constexpr bool has_min = Q::has_min;
@@ -117,20 +237,7 @@ template <enum dtype t> struct quant_blocks {
 			for (int j = 0; j < Q::words; j++)
 				word[r][j] = numbers.word(j);
 		}
-#pragma unroll
-		for (int j = 0; j < Q::words; j++) {
-			float w[R][4];
-#pragma unroll
-			for (int r = 0; r < R; r++)
-				quant_numbers<Q::bias>(word[r][j], w[r]);
-#pragma unroll
-			for (int m = 0; m < M; m++) {
-				pack<float, 4> v = load_pack<float, 4>(x + m * x_ld + 4 * j);
-#pragma unroll
-				for (int r = 0; r < R; r++)
-					dot[m][r] = dot4(dot[m][r], w[r], v);
-			}
-		}
+		X::template dots<Q, M, R>(word, x, x_ld, s, dot);
 #pragma unroll
 		for (int r = 0; r < R; r++) {
 			float scale = Q::scale(p[r] + at, sub, s);
@@ -148,48 +255,45 @@ template <enum dtype t> struct quant_blocks {
 		int at = lane / groups * Q::bytes;
 		if (QUANT_GROUP * lane >= left)
 			return;
-		x += PADDED(QUANT_GROUP * lane);
+		x += X::words * lane;
 #pragma unroll
 		for (int s = 0; s < Q::parts; s++)
-			add_part<M, R>(p, at, sub, s, x + 4 * Q::words * s, x_ld, sum);
+			add_part<M, R>(p, at, sub, s, x, x_ld, sum);
 #pragma unroll
 		for (int r = 0; has_min && r < R; r++) {
 			float min = Q::min(p[r] + at, sub);
 #pragma unroll
 			for (int m = 0; m < M; m++)
-				sum[m][r] = fmaf(min, x[m * x_ld + QUANT_GROUP], sum[m][r]);
+				sum[m][r] = fmaf(min, X::sum(x + m * x_ld), sum[m][r]);
 		}
 	}
 };
 
 /* -- moving -- */
-/* Copies columns [from, from + columns) of x (m, k) to x_room, rows x_ld apart, with zeros beyond k
-   and m; columns is a multiple of what a warp copies at a time. */
-template <int M, bool sums>
+/* Columns [column, column + 4) of row m of x (m, k), with zeros beyond k and m. */
+__device__ static inline pack<float, 4> load_x(const quant_product &a, int m, int64_t column)
+{
+	const float *p = a.x + m * a.k + column;
+	int64_t left = m < a.m ? a.k - column : 0;
+	pack<float, 4> v = {};
+	if (left >= 4 && a.k % 4 == 0 && (uintptr_t)a.x % 16 == 0)
+		return load_pack<float, 4>(p);
+	for (int j = 0; j < 4 && j < left; j++)
+		v.e[j] = p[j];
+	return v;
+}
+
+/* Copies columns [from, from + columns) of x to x_room, rows x_ld words apart; columns is a
+   multiple of what a warp copies at a time. */
+template <class S, int M>
 __device__ static void copy_x(const quant_product &a, int64_t from, int columns, float *x_room,
 			      int x_ld)
 {
-	bool packed = a.k % 4 == 0 && (uintptr_t)a.x % 16 == 0;
-
 	for (int i = 4 * (int)threadIdx.x; i < M * columns; i += 4 * blockDim.x) {
 		int m = i / columns, column = i % columns;
-		const float *p = a.x + m * a.k + from + column;
-		int64_t left = m < a.m ? a.k - from - column : 0;
-		pack<float, 4> v = {};
-		if (left >= 4 && packed)
-			v = load_pack<float, 4>(p);
-		else
-			for (int j = 0; j < 4 && j < left; j++)
-				v.e[j] = p[j];
-		float *to = x_room + m * x_ld + PADDED(column);
-		store_pack<float, 4>(to, v);
-		if (!sums)
-			continue;
-		float sum = (v.e[0] + v.e[1]) + (v.e[2] + v.e[3]);
-		for (int j = 4; j; j /= 2)
-			sum += __shfl_xor_sync(FULL, sum, j);
-		if (column % 32 == 0)
-			to[32] = sum;
+		float *row = x_room + m * x_ld;
+		S::X::template store<S::has_min>(row + column / QUANT_GROUP * S::X::words,
+						 column % QUANT_GROUP, load_x(a, m, from + column));
 	}
 }
 
@@ -273,7 +377,8 @@ __global__ void __launch_bounds__(WARP *WARPS) quant_matmul_kernel(quant_product
 	constexpr int stage_bytes = R * ROOM(S::bytes);
 	SHARED(float, x_room);
 	int warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
-	int x_ld = PADDED(a.slice_chunks * S::columns);
+	constexpr int x_chunk = S::columns / QUANT_GROUP * S::X::words;
+	int x_ld = a.slice_chunks * x_chunk;
 	uint8_t *ring = (uint8_t *)(x_room + M * x_ld) + warp * STAGES * stage_bytes;
 	int block_rows = warps * R, rows = (int)gridDim.x * block_rows;
 	int first = (int)blockIdx.x * block_rows; /* below n */
@@ -291,8 +396,7 @@ __global__ void __launch_bounds__(WARP *WARPS) quant_matmul_kernel(quant_product
 		if (in_slice == 0 && (step == 0 || a.slice_chunks < a.chunks)) {
 			int columns = min(a.chunks - at.chunk, a.slice_chunks) * S::columns;
 			__syncthreads(); /* the last slice has been used */
-			copy_x<M, S::has_min>(a, (int64_t)at.chunk * S::columns, columns, x_room,
-					      x_ld);
+			copy_x<S, M>(a, (int64_t)at.chunk * S::columns, columns, x_room, x_ld);
 			__syncthreads();
 		}
 		copy_async_wait<STAGES - 2>();
@@ -307,7 +411,7 @@ __global__ void __launch_bounds__(WARP *WARPS) quant_matmul_kernel(quant_product
 			p[r] = stage + r * ROOM(S::bytes) +
 			       (S::whole ? 0 : (uintptr_t)at.source(a, r) % 16);
 		if (at.row < a.n)
-			S::template add<M, R>(p, x_room + PADDED(in_slice * S::columns), x_ld,
+			S::template add<M, R>(p, x_room + in_slice * x_chunk, x_ld,
 					      left < S::columns ? (int)left : S::columns, sum);
 		if (at.chunk == a.chunks - 1)
 			write_y<M, R>(a, at.row, sum);
@@ -325,7 +429,8 @@ template <class S, int M> static void launch_rows(struct dev *d, quant_product a
 	int slice = X_FLOATS / M / S::columns, warps = WARPS;
 
 	a.slice_chunks = slice < a.chunks ? slice : a.chunks;
-	size_t x = sizeof(float) * M * PADDED((size_t)a.slice_chunks * S::columns);
+	size_t x =
+		sizeof(float) * M * (size_t)a.slice_chunks * S::columns / QUANT_GROUP * S::X::words;
 	/* Fewer warps a block where the rows would not reach every multiprocessor, or the memory
 	   does not suffice. */
 	while (warps > 1 && (2 * blocks_of(a.n, warps * R) <= (unsigned)c->sm_count ||
@@ -374,6 +479,14 @@ template <class T> static void dense_matmul(struct dev *d, const struct op_quant
 		quant_matmul<quant_dense<T, false>>(d, a);
 }
 
+template <enum dtype t> static void blocks_matmul(struct dev *d, const struct op_quant_matmul *a)
+{
+	if (a->int8_x)
+		quant_matmul<quant_blocks<t, x_ints>>(d, a);
+	else
+		quant_matmul<quant_blocks<t, x_floats>>(d, a);
+}
+
 extern "C" void op_cuda_quant_matmul(struct dev *d, const struct op_quant_matmul *a)
 {
 	if (a->k <= 0 || a->k > INT32_MAX || a->n > INT32_MAX / 2 ||
@@ -395,19 +508,19 @@ extern "C" void op_cuda_quant_matmul(struct dev *d, const struct op_quant_matmul
 		dense_matmul<f16>(d, a);
 		return;
 	case DTYPE_Q8_0:
-		quant_matmul<quant_blocks<DTYPE_Q8_0>>(d, a);
+		blocks_matmul<DTYPE_Q8_0>(d, a);
 		return;
 	case DTYPE_Q4_0:
-		quant_matmul<quant_blocks<DTYPE_Q4_0>>(d, a);
+		blocks_matmul<DTYPE_Q4_0>(d, a);
 		return;
 	case DTYPE_Q4_1:
-		quant_matmul<quant_blocks<DTYPE_Q4_1>>(d, a);
+		blocks_matmul<DTYPE_Q4_1>(d, a);
 		return;
 	case DTYPE_Q4_K:
-		quant_matmul<quant_blocks<DTYPE_Q4_K>>(d, a);
+		blocks_matmul<DTYPE_Q4_K>(d, a);
 		return;
 	case DTYPE_Q6_K:
-		quant_matmul<quant_blocks<DTYPE_Q6_K>>(d, a);
+		blocks_matmul<DTYPE_Q6_K>(d, a);
 		return;
 	case DTYPE_I32:
 	case DTYPES:

@@ -43,10 +43,11 @@ static void case_matmul(struct parity_run *r, const int64_t *s)
 		parity_output(r, a.pre, a.m * a.ldc, a.c_type, near_to(a.c_type, 2e-5));
 }
 
-/* shape: m, n, k, type of W */
+/* shape: m, n, k, type of W, 1: x is rounded to 8 bits, which is exact: the tolerance stays */
 static void case_quant_matmul(struct parity_run *r, const int64_t *s)
 {
 	struct op_quant_matmul a = {.m = s[0], .n = s[1], .k = s[2], .w_type = (enum dtype)s[3]};
+	a.int8_x = s[4];
 	a.x = parity_input(r, a.m * a.k, DTYPE_F32, 1);
 	a.w = parity_blocks(r, a.n * a.k, a.w_type);
 	a.y = parity_space(r, a.m * a.n, DTYPE_F32);
@@ -577,21 +578,18 @@ static const struct op_case case_table[] = {
 	       case_quant_matmul,
 	       DTYPE_F32,
 	       false,
-	       {{1, 1, 256, DTYPE_Q4_K},
-		{1, 7, 512, DTYPE_Q6_K},
-		{1, 65, 32, DTYPE_Q8_0},
-		{3, 33, 96, DTYPE_Q4_0},
-		{16, 64, 576, DTYPE_Q4_1},
-		{4, 9, 1536, DTYPE_Q4_K},
-		{17, 10, 256, DTYPE_Q6_K},
-		{1, 5, 7, DTYPE_F32},
-		{2, 9, 33, DTYPE_BF16},
-		{5, 12, 100, DTYPE_F16},
-		{1, 49152, 64, DTYPE_Q4_1},
-		{8, 300, 576, DTYPE_Q8_0},
-		{1, 300, 1536, DTYPE_Q4_0},
-		{2, 100, 768, DTYPE_Q4_K},
-		{1, 576, 576, DTYPE_BF16}}},
+	       {{1, 1, 256, DTYPE_Q4_K},      {1, 7, 512, DTYPE_Q6_K},
+		{1, 65, 32, DTYPE_Q8_0},      {3, 33, 96, DTYPE_Q4_0},
+		{16, 64, 576, DTYPE_Q4_1},    {4, 9, 1536, DTYPE_Q4_K},
+		{17, 10, 256, DTYPE_Q6_K},    {1, 5, 7, DTYPE_F32},
+		{2, 9, 33, DTYPE_BF16},       {5, 12, 100, DTYPE_F16},
+		{1, 49152, 64, DTYPE_Q4_1},   {8, 300, 576, DTYPE_Q8_0},
+		{1, 300, 1536, DTYPE_Q4_0},   {2, 100, 768, DTYPE_Q4_K},
+		{1, 576, 576, DTYPE_BF16},    {1, 3, 32, DTYPE_Q8_0, 1},
+		{3, 33, 96, DTYPE_Q4_0, 1},   {8, 300, 576, DTYPE_Q8_0, 1},
+		{2, 100, 768, DTYPE_Q4_K, 1}, {1, 7, 512, DTYPE_Q6_K, 1},
+		{16, 64, 576, DTYPE_Q4_1, 1}, {17, 10, 256, DTYPE_Q6_K, 1},
+		{5, 9, 4352, DTYPE_Q4_K, 1},  {2, 9, 33, DTYPE_BF16, 1}}},
 	[2] = {"embed",
 	       case_embed,
 	       DTYPE_BF16,

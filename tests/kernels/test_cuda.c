@@ -17,6 +17,7 @@
 
 #include <check.h>
 #include <dlfcn.h>
+#include <math.h>
 #include <signal.h>
 #include <time.h>
 
@@ -104,6 +105,31 @@ START_TEST(test_parity)
 	       (long long)(processor_ms() - start_ms));
 	dev_close(ref);
 	dev_close(cuda);
+}
+END_TEST
+
+/* What is no finite number shows in its row of a product with rounded activations, and only there.
+ */
+START_TEST(test_int8_not_finite)
+{
+	enum { M = 3, N = 5, K = 64 };
+	const float none[] = {NAN, INFINITY};
+	struct op_quant_matmul a = {.m = M, .n = N, .k = K, .w_type = DTYPE_Q8_0, .int8_x = true};
+	struct parity_run r;
+	struct dev *d = open_dev("cuda");
+	parity_begin(&r, d, DTYPE_F32, SEED);
+	float *x = parity_input(&r, M * K, DTYPE_F32, 1);
+	for (int i = 0; i < 2; i++)
+		dev_upload(d, x + i * K + 40, &none[i], sizeof(*none));
+	a.x = x;
+	a.w = parity_blocks(&r, N * K, a.w_type);
+	a.y = parity_space(&r, M * N, DTYPE_F32);
+	dev_ops(d)->quant_matmul(d, &a);
+	parity_output(&r, a.y, M * N, DTYPE_F32, 1);
+	for (int i = 0; i < M * N; i++)
+		ck_assert(!isnan(r.output[0].value[i]) == (i >= 2 * N));
+	parity_end(&r);
+	dev_close(d);
 }
 END_TEST
 
@@ -282,6 +308,7 @@ int main(void)
 	tcase_set_timeout(parity, 300);
 	tcase_set_timeout(self, 60);
 	tcase_add_loop_test(parity, test_parity, 0, op_case_count);
+	tcase_add_test(parity, test_int8_not_finite);
 	tcase_add_loop_test(self, test_fault, 0, 3 * (int)FAULT_CASES);
 	tcase_add_test(self, test_no_fault);
 	tcase_add_test(self, test_poison);
