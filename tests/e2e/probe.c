@@ -5,8 +5,10 @@
  *
  *   probe info DATA            uid, gid, whether / and DATA can be written
  *   probe listen PORT          says "hello" to whoever connects, until SIGTERM
- *   probe connect HOST PORT    resolves HOST, connects, prints the answer; five seconds at most for
- * all of it
+ *   probe connect HOST PORT    resolves HOST, connects, prints the answer
+ *
+ * connect asks again while it is refused, 20 seconds at most for all of it: a node refuses for a
+ * service whose pods it has not heard of yet.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -70,6 +72,18 @@ static int listen_on(const char *port)
 	return 1;
 }
 
+static int dial(const struct addrinfo *a)
+{
+	int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, 0), error;
+
+	if (fd < 0 || connect(fd, a->ai_addr, a->ai_addrlen) == 0)
+		return fd;
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}
+
 static int connect_to(const char *host, const char *port)
 {
 	struct addrinfo *a;
@@ -77,11 +91,12 @@ static int connect_to(const char *host, const char *port)
 	ssize_t n;
 	int fd;
 
-	alarm(5);
+	alarm(20);
 	if (resolve(host, port, 0, &a) != 0)
 		return 1;
-	fd = socket(a->ai_family, a->ai_socktype, 0);
-	if (fd < 0 || connect(fd, a->ai_addr, a->ai_addrlen) != 0) {
+	while ((fd = dial(a)) < 0 && errno == ECONNREFUSED)
+		usleep(100000);
+	if (fd < 0) {
 		perror(host);
 		return 1;
 	}
