@@ -1,7 +1,7 @@
 /*
  * Goal: slices cover every element once, and a state written by any world is read whole. Method:
- * ranges for many totals and worlds; the tiny model's parameters and moments written by 3 ranks, and
- * by so many that some have nothing to write, and read into a fresh model.
+ * ranges for many totals and worlds; the tiny model's parameters and moments written by 3 ranks'
+ * slices, and by so many that some have nothing to write, and read into a fresh model.
  */
 #include "runtime/shard.h"
 
