@@ -156,10 +156,17 @@ template <class T, int W> __device__ inline pack<T, W> load_pack(const T *p)
 {
 	return *reinterpret_cast<const pack<T, W> *>(p);
 }
+/* store_pack: to global memory, store_pack_shared: to shared memory; nothing else will do. */
 #ifdef LLMJOB_CUDASIM
 template <class T, int W> __device__ inline void store_pack(T *p, const pack<T, W> &v)
 {
+	cudasim_global(p, "store_pack");
 	*reinterpret_cast<pack<T, W> *>(p) = v;
+}
+__device__ inline void store_pack_shared(float *p, const pack<float, 4> &v)
+{
+	cudasim_shared16(p, true, "store_pack_shared");
+	*reinterpret_cast<pack<float, 4> *>(p) = v;
 }
 #else
 __device__ inline uint32_t pack_bits(float x)
@@ -200,6 +207,13 @@ template <class T, int W> __device__ inline void store_pack(T *p, const pack<T, 
 			asm volatile("st.global.b32 [%0], %1;\n" ::"l"(at), "r"(word[0])
 				     : "memory");
 	}
+}
+__device__ inline void store_pack_shared(float *p, const pack<float, 4> &v)
+{
+	uint32_t at = (uint32_t)__cvta_generic_to_shared(p);
+	asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};\n" ::"r"(at), "f"(v.e[0]),
+		     "f"(v.e[1]), "f"(v.e[2]), "f"(v.e[3])
+		     : "memory");
 }
 #endif
 

@@ -47,7 +47,7 @@ struct x_floats {
 	template <bool SUMS>
 	__device__ static void store(float *group, int column, const pack<float, 4> &v)
 	{
-		store_pack<float, 4>(group + column, v);
+		store_pack_shared(group + column, v);
 		if (!SUMS)
 			return;
 		float all = (v.e[0] + v.e[1]) + (v.e[2] + v.e[3]);

@@ -248,6 +248,13 @@ void cudasim_shared16(const void *p, bool write, const char *what)
 	sim_check(at, 16, write ? SIM_WRITE : SIM_READ);
 }
 
+void cudasim_global(const void *p, const char *what)
+{
+	if (!sim_memory_is_device(p))
+		sim_fail(cudaErrorIllegalAddress, "%s: 0x%lx is not global memory", what,
+			 (unsigned long)(uintptr_t)p);
+}
+
 void cudasim_atomic(void *p, size_t bytes)
 {
 	if ((uintptr_t)p % bytes)
@@ -266,10 +273,7 @@ void cudasim_copy_async(void *shared, const void *global, bool valid)
 			sim_fail(cudaErrorMisalignedAddress,
 				 "copy_async16: global memory at 0x%lx: not aligned to 16",
 				 (unsigned long)(uintptr_t)global);
-		if (!sim_memory_is_device(global))
-			sim_fail(cudaErrorIllegalAddress,
-				 "copy_async16: 0x%lx is not global memory",
-				 (unsigned long)(uintptr_t)global);
+		cudasim_global(global, "copy_async16");
 		sim_check((uintptr_t)global, 16, SIM_READ);
 	}
 	if (t->copies == SIM_COPIES)

@@ -95,6 +95,8 @@ void cudasim_barrier(const char *file, int line);
 [[noreturn]] void cudasim_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* p must be 16 bytes of shared memory, 16-byte aligned, that this thread may read or write now. */
 void cudasim_shared16(const void *p, bool write, const char *what);
+/* p must be global memory. */
+void cudasim_global(const void *p, const char *what);
 void cudasim_atomic(void *p, size_t bytes);
 void cudasim_copy_async(void *shared, const void *global, bool valid);
 void cudasim_copy_commit(void);

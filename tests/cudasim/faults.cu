@@ -109,6 +109,17 @@ __global__ static void vector_misaligned(float *room, int64_t at)
 	*(float2 *)(room + at) = make_float2(1, 2);
 }
 
+template <bool global> __global__ static void store_elsewhere(float *room)
+{
+	SHARED(float, shared);
+	const pack<float, 4> v = {};
+	if (global)
+		store_pack<float, 4>(shared + 4 * threadIdx.x, v);
+	else
+		store_pack_shared(shared + 4 * threadIdx.x, v);
+	room[threadIdx.x] = shared[4 * threadIdx.x];
+}
+
 __global__ static void uninitialised(float *room)
 {
 	SHARED(float, shared);
@@ -137,6 +148,7 @@ static void right(struct dev *d, float *room)
 	launch(d, array_race<true>, dim3(1), BLOCK, 0, room);
 	launch(d, warp_race<true>, dim3(1), BLOCK, BLOCK * sizeof(float), room);
 	launch(d, copy<true, true>, dim3(1), BLOCK, BLOCK * 16, room, (int64_t)0);
+	launch(d, store_elsewhere<false>, dim3(1), BLOCK, BLOCK * 16, room);
 	launch(d, vector_misaligned, dim3(1), BLOCK, 0, room, (int64_t)2);
 }
 
@@ -167,6 +179,8 @@ static void fault_of_memory(struct dev *d, enum cudasim_fault f, float *room, fl
 		return launch(d, array_bounds, one, BLOCK, 0, room, (int64_t)1);
 	case CUDASIM_FAULT_COPY_MISALIGNED:
 		return launch(d, copy<true, true>, one, BLOCK, 4 * floats, room, (int64_t)1);
+	case CUDASIM_FAULT_STORE_ELSEWHERE:
+		return launch(d, store_elsewhere<true>, one, BLOCK, 4 * floats, room);
 	case CUDASIM_FAULT_VECTOR_MISALIGNED:
 		return launch(d, vector_misaligned, one, BLOCK, 0, room, (int64_t)1);
 	default:

@@ -155,6 +155,7 @@ static const struct fault_case {
 	{CUDASIM_FAULT_COPY_RACE, "race in shared memory"},
 	{CUDASIM_FAULT_COPY_MISALIGNED, "not aligned to 16"},
 	{CUDASIM_FAULT_VECTOR_MISALIGNED, "misaligned access"},
+	{CUDASIM_FAULT_STORE_ELSEWHERE, "store_pack: 0x"},
 };
 #define FAULT_CASES (sizeof(faults) / sizeof(*faults))
 
