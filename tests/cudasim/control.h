@@ -36,9 +36,9 @@ enum cudasim_fault {
 	CUDASIM_FAULT_COPY_MISALIGNED,
 	CUDASIM_FAULT_VECTOR_MISALIGNED,
 	CUDASIM_FAULT_STORE_ELSEWHERE, /* shared memory, by what stores to global memory */
-	CUDASIM_FAULT_UNINITIALISED, /* shared memory is read before it is written */
-	CUDASIM_FAULT_GLOBAL_ORDER,  /* threads of a block exchange through global memory */
-	CUDASIM_FAULT_BLOCK_ORDER,   /* blocks exchange through global memory */
+	CUDASIM_FAULT_UNINITIALISED,   /* shared memory is read before it is written */
+	CUDASIM_FAULT_GLOBAL_ORDER,    /* threads of a block exchange through global memory */
+	CUDASIM_FAULT_BLOCK_ORDER,     /* blocks exchange through global memory */
 	CUDASIM_FAULTS
 };
 
