@@ -55,8 +55,10 @@ static bool arena_reserve(void)
 		return true;
 	void *p = mmap(nullptr, SIM_ARENA_BYTES, PROT_NONE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED)
+	if (p == MAP_FAILED) {
+		perror("cudasim: SIM_ARENA_BYTES of addresses");
 		return false;
+	}
 	sim_arena = arena_next = (uintptr_t)p;
 	return true;
 }
@@ -72,8 +74,10 @@ cudaError_t sim_memory_take(size_t bytes, void **out)
 		return cudaErrorMemoryAllocation;
 	size_t padded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 	size_t pages = (padded + WATCHED + page() - 1) / page() * page();
-	if (arena_next + pages + 2 * page() > sim_arena + SIM_ARENA_BYTES)
+	if (arena_next + pages + 2 * page() > sim_arena + SIM_ARENA_BYTES) {
+		fprintf(stderr, "cudasim: all of SIM_ARENA_BYTES was handed out once\n");
 		return cudaErrorMemoryAllocation;
+	}
 	uintptr_t first = arena_next + page();
 	arena_next = first + pages;
 	allocation a = {
