@@ -263,8 +263,11 @@ static int keep_links(struct lead *l, const struct desired *d, struct err *e)
 int lead_desired(struct lead *l, const struct desired *d, struct err *e)
 {
 	int rc = world_desired(l->world, d, now_of(), e);
-	if (rc == 0)
+	if (rc == 0) {
+		l->health = (struct health_conf){.hang_ms = 1000 * (int64_t)d->health.hang_seconds,
+						 .straggler_factor = d->health.straggler_factor};
 		rc = keep_links(l, d, e);
+	}
 	settle(l);
 	return rc;
 }
@@ -348,15 +351,9 @@ int lead_create(const struct lead_conf *conf, struct lead **out, struct err *e)
 		return err_set(e, ERR_MEMORY, "out of memory");
 	l->conf = *conf;
 	const struct jobspec *s = conf->spec;
-	l->health = (struct health_conf){.hang_ms = 1000 * (int64_t)s->health.hang_seconds,
-					 .straggler_factor = s->health.straggler_factor};
 	struct world_conf wc = {
 		.task = s->task,
 		.per_replica = s->task == TASK_SERVE ? 1 : s->device.per_replica,
-		.min_replicas = s->elastic.min_replicas,
-		.wait_ms = 1000 * (int64_t)s->elastic.wait_seconds,
-		.max_restarts = s->restart.max_restarts,
-		.window_ms = 1000 * (int64_t)s->restart.window_seconds,
 		.incarnation = conf->incarnation,
 	};
 	int rc = world_create(&wc, &l->world, e);

@@ -72,6 +72,8 @@ struct world {
 	bool has_desired, suspend, release, released;
 	int64_t generation;
 	int replicas;
+	struct jobspec_elastic elastic;
+	struct jobspec_restart restart;
 
 	enum phase phase;
 	enum final_state final;
@@ -316,6 +318,8 @@ int world_desired(struct world *w, const struct desired *d, struct world_now now
 	w->replicas = d->replicas;
 	w->suspend = d->suspend;
 	w->release = d->release;
+	w->elastic = d->elastic;
+	w->restart = d->restart;
 	for (int i = 0; i < w->seat_count; i++)
 		w->seats[i].wanted = w->seats[i].listed && w->seats[i].replica < d->replicas;
 	return 0;
@@ -536,8 +540,8 @@ static bool choose_target(struct world *w, struct world_now now)
 	}
 	if (!w->missing_ms)
 		w->missing_ms = now.ms;
-	return present > 0 && present >= w->conf.min_replicas &&
-	       now.ms - w->missing_ms >= w->conf.wait_ms;
+	return present > 0 && present >= w->elastic.min_replicas &&
+	       now.ms - w->missing_ms >= 1000 * (int64_t)w->elastic.wait_seconds;
 }
 
 static void begin_attempt(struct world *w, struct world_now now)
@@ -610,7 +614,7 @@ static int restarts_in_window(const struct world *w, struct world_now now)
 {
 	int n = 0, kept = w->restart_count < RESTARTS_TRACKED ? w->restart_count : RESTARTS_TRACKED;
 	for (int i = 0; i < kept; i++)
-		n += now.ms - w->restart_ms[i] < w->conf.window_ms;
+		n += now.ms - w->restart_ms[i] < 1000 * (int64_t)w->restart.window_seconds;
 	return n;
 }
 
@@ -630,10 +634,10 @@ static void judge_fault(struct world *w, struct world_now now)
 	bool lost = !strcmp(f->cause, NAME_REASON_LOST_PEER);
 	if (lost) /* a pod that went is no sign of a broken job: it costs no budget */
 		return;
-	if (restarts_in_window(w, now) >= w->conf.max_restarts) {
+	if (restarts_in_window(w, now) >= w->restart.max_restarts) {
 		char text[sizeof w->failure_message];
-		snprintf(text, sizeof text, "%d restarts within %lld s; the last: %.180s",
-			 w->conf.max_restarts, (long long)(w->conf.window_ms / 1000), f->message);
+		snprintf(text, sizeof text, "%d restarts within %d s; the last: %.180s",
+			 w->restart.max_restarts, w->restart.window_seconds, f->message);
 		fail(w, class_, NAME_REASON_RESTARTS, text);
 		return;
 	}

@@ -31,11 +31,7 @@ struct world;
 
 struct world_conf {
 	enum task task;
-	int per_replica; /* ranks a member */
-	int min_replicas;
-	int64_t wait_ms; /* elastic.waitSeconds */
-	int max_restarts;
-	int64_t window_ms;
+	int per_replica;     /* ranks a member */
 	int64_t incarnation; /* greatest known at start: checkpoint, own state */
 };
 

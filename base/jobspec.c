@@ -17,7 +17,6 @@
 
 #define INTEGER_MAX 9007199254740991.0 /* the greatest that JSON carries exactly */
 #define STEPS_MAX   1e9
-#define SECONDS_MAX 31536000 /* a year */
 #define TEXT_BYTES  4096
 
 static const char *const task_names[] = {"Train", "Serve", "Run", NULL};
@@ -410,7 +409,7 @@ static const struct field toleration_rows[] = {
 	{ROW("operator", STR, operator_, "Equal"), RANGE(1, 16), .format = &operator_format},
 	{ROW("value", STR, value, field_none), RANGE(0, 63)},
 	{ROW("effect", STR, effect, field_none), RANGE(1, 16), .format = &effect_format},
-	{ROW("tolerationSeconds", I64, seconds, "-1"), RANGE(0, SECONDS_MAX)},
+	{ROW("tolerationSeconds", I64, seconds, "-1"), RANGE(0, LIMIT_SECONDS)},
 };
 #undef TABLE
 static const struct field_table toleration_table = {toleration_rows, COUNT(toleration_rows),
@@ -459,22 +458,22 @@ static const struct field spec_rows[] = {
 	 .format = &sha256_format},
 	{ROW("precision", ENUM, precision, "BF16"), .info = precision_names},
 	{ROW("elastic.minReplicas", INT, elastic.min_replicas, "1"), RANGE(1, LIMIT_REPLICAS)},
-	{ROW("elastic.waitSeconds", INT, elastic.wait_seconds, "60"), RANGE(0, 86400)},
+	{ROW("elastic.waitSeconds", INT, elastic.wait_seconds, "60"), RANGE(0, LIMIT_WAIT_SECONDS)},
 	{GROUP("checkpoint", has_checkpoint)},
 	{PATH("checkpoint.path", checkpoint.path, NULL)},
 	{ROW("checkpoint.everySteps", I64, checkpoint.every_steps, "0"), RANGE(0, STEPS_MAX)},
 	{ROW("checkpoint.everySeconds", I64, checkpoint.every_seconds, "300"),
-	 RANGE(0, SECONDS_MAX)},
+	 RANGE(0, LIMIT_SECONDS)},
 	{ROW("checkpoint.keep", INT, checkpoint.keep, "2"), RANGE(2, 100)},
-	{ROW("restart.maxRestarts", INT, restart.max_restarts, "10"), RANGE(0, 1000)},
-	{ROW("restart.windowSeconds", INT, restart.window_seconds, "3600"), RANGE(1, SECONDS_MAX)},
-	{ROW("health.hangSeconds", INT, health.hang_seconds, "0"), RANGE(0, 86400)},
+	{ROW("restart.maxRestarts", INT, restart.max_restarts, "10"), RANGE(0, LIMIT_RESTARTS)},
+	{ROW("restart.windowSeconds", INT, restart.window_seconds, "3600"),
+	 RANGE(1, LIMIT_SECONDS)},
+	{ROW("health.hangSeconds", INT, health.hang_seconds, "0"), RANGE(0, LIMIT_WAIT_SECONDS)},
 	{ROW("health.stragglerFactor", NUM, health.straggler_factor, "2"), RANGE(1, 100),
 	 .min_open = true},
-	{ROW("health.preflight", BOOL, health.preflight, "true")},
-	{ROW("activeDeadlineSeconds", I64, active_deadline_seconds, "0"), RANGE(1, SECONDS_MAX)},
+	{ROW("activeDeadlineSeconds", I64, active_deadline_seconds, "0"), RANGE(1, LIMIT_SECONDS)},
 	{ROW("ttlSecondsAfterFinished", I64, ttl_seconds_after_finished, "-1"),
-	 RANGE(0, SECONDS_MAX)},
+	 RANGE(0, LIMIT_SECONDS)},
 
 	{GROUP("train", has_train)},
 	{ROW("train.method", ENUM, train.method, "Full"), .info = method_names},
@@ -663,6 +662,8 @@ static int check(const struct rules *r, const struct json *spec)
 	if (!code && s->replicas && s->elastic.min_replicas > s->replicas)
 		code = field_refuse(r->source, "elastic.minReplicas", r->e,
 				    "must not exceed replicas");
+	if (!code && s->task == TASK_SERVE && s->replicas > 1)
+		code = field_refuse(r->source, "replicas", r->e, "a serving job has at most 1");
 	if (!code && s->task != TASK_RUN && !s->model.source)
 		code = field_refuse(r->source, "model", r->e, "required with train and serve");
 	if (!code)

@@ -96,6 +96,18 @@ struct jobspec_run {
 	struct jobspec_map env;
 };
 
+/* What may change while the job runs, beside replicas, suspend and placement. */
+struct jobspec_elastic {
+	int min_replicas, wait_seconds;
+};
+struct jobspec_restart {
+	int max_restarts, window_seconds;
+};
+struct jobspec_health {
+	int hang_seconds; /* 0: max(10 s, five median steps) */
+	double straggler_factor;
+};
+
 struct jobspec {
 	const char *name, *namespace_, *uid;
 	int64_t generation;
@@ -126,22 +138,14 @@ struct jobspec {
 		const char *sha256; /* of a GGUF file, or NULL */
 	} model;
 	enum precision precision;
-	struct {
-		int min_replicas, wait_seconds;
-	} elastic;
+	struct jobspec_elastic elastic;
 	struct {
 		const char *path;                   /* folder */
 		int64_t every_steps, every_seconds; /* 0: off */
 		int keep;
 	} checkpoint;
-	struct {
-		int max_restarts, window_seconds;
-	} restart;
-	struct {
-		int hang_seconds; /* 0: max(10 s, five median steps) */
-		double straggler_factor;
-		bool preflight;
-	} health;
+	struct jobspec_restart restart;
+	struct jobspec_health health;
 	int64_t active_deadline_seconds;    /* 0: none */
 	int64_t ttl_seconds_after_finished; /* -1: none */
 

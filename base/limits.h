@@ -13,6 +13,9 @@
 #define LIMIT_REPLICAS          5000 /* members dialled by one coordinator */
 #define LIMIT_RANKS_PER_REPLICA 64
 #define LIMIT_STORAGE           16
+#define LIMIT_SECONDS           31536000 /* a year; of what the user may set */
+#define LIMIT_WAIT_SECONDS      86400    /* a day */
+#define LIMIT_RESTARTS          1000
 #define LIMIT_ATTEMPTS          10 /* kept in status */
 #define LIMIT_LORA_TARGETS      16
 #define LIMIT_RUN_ARGS          64

@@ -64,6 +64,14 @@ static const struct field desired_rows[] = {
 	{ROW("replicas", INT, replicas, NULL), RANGE(0, LIMIT_REPLICAS)},
 	{ROW("suspend", BOOL, suspend, "false")},
 	{ROW("release", BOOL, release, "false")},
+	{ROW("elastic.minReplicas", INT, elastic.min_replicas, "1"), RANGE(1, LIMIT_REPLICAS)},
+	{ROW("elastic.waitSeconds", INT, elastic.wait_seconds, "60"), RANGE(0, LIMIT_WAIT_SECONDS)},
+	{ROW("restart.maxRestarts", INT, restart.max_restarts, "10"), RANGE(0, LIMIT_RESTARTS)},
+	{ROW("restart.windowSeconds", INT, restart.window_seconds, "3600"),
+	 RANGE(1, LIMIT_SECONDS)},
+	{ROW("health.hangSeconds", INT, health.hang_seconds, "0"), RANGE(0, LIMIT_WAIT_SECONDS)},
+	{ROW("health.stragglerFactor", NUM, health.straggler_factor, "2"), RANGE(1, 100),
+	 .min_open = true},
 	{ITEMS("members", members, member_count, LIMIT_REPLICAS, member_table)},
 };
 static const struct field_table desired_table = TABLE_OF(desired_rows);

@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/jobspec.h"
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/mem.h"
@@ -31,7 +32,10 @@ struct desired {
 	int64_t generation;
 	int replicas;
 	bool suspend;
-	bool release;           /* the outcome is recorded: agents may exit 0 */
+	bool release;                   /* the outcome is recorded: agents may exit 0 */
+	struct jobspec_elastic elastic; /* of the spec as it stands now */
+	struct jobspec_restart restart;
+	struct jobspec_health health;
 	struct member *members; /* sorted by replica; those that exist now */
 	int member_count;
 };

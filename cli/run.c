@@ -203,8 +203,12 @@ static int read_job(struct run *r, struct err *e)
 			       "key by --api-key-file",
 			       r->file);
 	code = local_map(&r->spec, r->conf.storage, r->job_arena, e);
-	r->desired = (struct desired){
-		.generation = 1, .replicas = r->spec.replicas, .suspend = r->spec.suspend};
+	r->desired = (struct desired){.generation = 1,
+				      .replicas = r->spec.replicas,
+				      .suspend = r->spec.suspend,
+				      .elastic = r->spec.elastic,
+				      .restart = r->spec.restart,
+				      .health = r->spec.health};
 	return code;
 }
 
@@ -245,8 +249,18 @@ static void take_signals(struct run *r)
 	}
 }
 
-/* Only replicas and suspend are taken from a changed file; a file in the middle of an edit is left
- * alone. */
+static bool same_policy(const struct desired *d, const struct jobspec *s)
+{
+	return d->elastic.min_replicas == s->elastic.min_replicas &&
+	       d->elastic.wait_seconds == s->elastic.wait_seconds &&
+	       d->restart.max_restarts == s->restart.max_restarts &&
+	       d->restart.window_seconds == s->restart.window_seconds &&
+	       d->health.hang_seconds == s->health.hang_seconds &&
+	       d->health.straggler_factor == s->health.straggler_factor;
+}
+
+/* Of a changed file that is taken which may change in a cluster too: replicas, suspend, elastic,
+ * restart and health. A file in the middle of an edit is left alone. */
 static void reread(struct run *r)
 {
 	struct stat st;
@@ -264,6 +278,14 @@ static void reread(struct run *r)
 	if (now.replicas > CREW_MEMBERS) {
 		note(r, true, "FileIgnored", "replicas: at most %d on one machine", CREW_MEMBERS);
 		return;
+	}
+	bool policy = !same_policy(&r->desired, &now);
+	r->desired.elastic = now.elastic;
+	r->desired.restart = now.restart;
+	r->desired.health = now.health;
+	if (policy) {
+		note(r, false, "Edited", "elastic, restart and health as the file says now");
+		want(r, r->desired.replicas, r->desired.suspend);
 	}
 	if (now.replicas == r->desired.replicas && now.suspend == r->desired.suspend)
 		return;

@@ -1,8 +1,8 @@
 /*
- * plan_desired: what the coordinator should know: generation, replicas, suspend, release, and the
- * members that exist. It is sent when it is not what this very agent process accepted last (a hash
- * over the body, the pod and its restarts), or when the agent's report follows another generation.
- * Pure; called by plan.
+ * plan_desired: what the coordinator should know: generation, replicas, suspend, release, what
+ * else of the spec may change while it runs, and the members that exist. It is sent when it is not
+ * what this very agent process accepted last (a hash over the body, the pod and its restarts), or
+ * when the agent's report follows another generation. Pure; called by plan.
  */
 #include "controller/plan.h"
 
@@ -61,6 +61,9 @@ int plan_desired(const struct observed *o, const struct outlook *look, struct pl
 		.replicas = s->replicas,
 		.suspend = s->suspend,
 		.release = look->finished,
+		.elastic = s->elastic,
+		.restart = s->restart,
+		.health = s->health,
 	};
 	int rc = list_members(o, p->arena, &d, e);
 	if (rc || (rc = desired_encode(&d, &body, e)))

@@ -25,10 +25,7 @@ static int64_t incarnation;
 static char secret[80], table[512];
 static enum mesh_stop mode;
 
-static const struct jobspec spec = {.task = TASK_TRAIN,
-				    .device = {.per_replica = 2},
-				    .elastic = {.min_replicas = 1, .wait_seconds = 60},
-				    .restart = {.max_restarts = 1, .window_seconds = 60}};
+static const struct jobspec spec = {.task = TASK_TRAIN, .device = {.per_replica = 2}};
 
 static void member_open(void *user, struct web_socket *s)
 {
@@ -100,6 +97,8 @@ static void want(bool suspend, bool release)
 			    .replicas = 1,
 			    .suspend = suspend,
 			    .release = release,
+			    .elastic = {.min_replicas = 1, .wait_seconds = 60},
+			    .restart = {.max_restarts = 1, .window_seconds = 60},
 			    .members = &one,
 			    .member_count = 1};
 	ck_assert_msg(lead_desired(lead, &d, &e) == 0, "%s", e.text);

@@ -25,10 +25,7 @@ static struct member *member;
 static struct lead *lead;
 static char dir[64];
 
-static const struct jobspec spec = {.task = TASK_TRAIN,
-				    .device = {.per_replica = 1},
-				    .elastic = {.min_replicas = 1, .wait_seconds = 60},
-				    .restart = {.max_restarts = 1, .window_seconds = 60}};
+static const struct jobspec spec = {.task = TASK_TRAIN, .device = {.per_replica = 1}};
 
 static void begin(bool coordinator)
 {

@@ -274,17 +274,13 @@ static void begin(enum task task)
 	memset(&sim, 0, sizeof sim);
 	sim.random = 88172645463325252u;
 	sim.now = (struct world_now){1000, 1700000000000};
-	struct world_conf conf = {.task = task,
-				  .per_replica = RANKS,
-				  .min_replicas = 2,
-				  .wait_ms = 5000,
-				  .max_restarts = 3,
-				  .window_ms = 3600000,
-				  .incarnation = 6};
+	struct world_conf conf = {.task = task, .per_replica = RANKS, .incarnation = 6};
 	sim.last_incarnation = 6;
 	ck_assert_int_eq(world_create(&conf, &sim.world, &e), 0);
 	for (int i = 0; i < MEMBERS; i++)
 		sim.members[i] = (struct member){i, "pod", uids[i], "node", "10.0.0.1:7070"};
+	sim.desired.elastic = (struct jobspec_elastic){.min_replicas = 2, .wait_seconds = 5};
+	sim.desired.restart = (struct jobspec_restart){.max_restarts = 3, .window_seconds = 3600};
 	sim.desired.members = sim.members;
 	sim.desired.member_count = MEMBERS;
 }
@@ -453,6 +449,29 @@ START_TEST(restarts_run_out)
 	ck_assert_int_eq(r.state, JOB_FAILED);
 	ck_assert_str_eq(r.failure_reason, NAME_REASON_RESTARTS);
 	ck_assert_int_eq(sim.prepares, 4);
+	world_destroy(sim.world);
+}
+END_TEST
+
+START_TEST(what_is_edited_holds_at_once)
+{
+	run_three();
+	sim.desired.restart.max_restarts = 5;
+	sim.desired.elastic.wait_seconds = 20;
+	want(3, false, false);
+	for (int i = 0; i < 4; i++) {
+		exit_rank(0, 0, EXIT_CLASS_BUG, 6, false, "");
+		settle();
+		advance(12000);
+	}
+	ck_assert_int_eq(world_state(sim.world), JOB_RUNNING);
+	lose(2);
+	advance(15000);
+	ck_assert_int_eq(world_state(sim.world), JOB_WAITING);
+	sim.desired.elastic.wait_seconds = 10; /* over by now */
+	want(3, false, false);
+	advance(1000);
+	ck_assert_int_eq(report_now().world_replicas, 2);
 	world_destroy(sim.world);
 }
 END_TEST
@@ -706,6 +725,7 @@ int main(void)
 	tcase_add_test(tc, the_cause_decides_not_the_symptom);
 	tcase_add_test(tc, fatal_classes);
 	tcase_add_test(tc, restarts_run_out);
+	tcase_add_test(tc, what_is_edited_holds_at_once);
 	tcase_add_test(tc, a_lost_member_is_awaited_then_done_without);
 	tcase_add_test(tc, scales_at_a_boundary);
 	tcase_add_test(tc, who_leaves_and_dies_holds_nobody_up);

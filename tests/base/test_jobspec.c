@@ -36,7 +36,7 @@ static const char full_train[] =
 	     "elastic: {minReplicas: 2, waitSeconds: 7}, "
 	     "checkpoint: {path: /data/ckpt, everySteps: 5, everySeconds: 60, keep: 3}, "
 	     "restart: {maxRestarts: 3, windowSeconds: 60}, "
-	     "health: {hangSeconds: 20, stragglerFactor: 3, preflight: false}, "
+	     "health: {hangSeconds: 20, stragglerFactor: 3}, "
 	     "activeDeadlineSeconds: 1000, ttlSecondsAfterFinished: 0, "
 	     "train: {method: LoRA, lora: {rank: 4, alpha: 8, dropout: 0.1, targets: [q_proj, "
 	     "k_proj]}, "
@@ -626,7 +626,6 @@ START_TEST(test_full_document_field_by_field)
 	ck_assert_int_eq(s.model.init, INIT_RANDOM);
 	ck_assert_int_eq(s.precision, PRECISION_FP32);
 	ck_assert_int_eq(s.checkpoint.every_steps, 5);
-	ck_assert(!s.health.preflight);
 	ck_assert_int_eq(s.ttl_seconds_after_finished, 0);
 	ck_assert_int_eq(s.train.method, METHOD_LORA);
 	ck_assert_int_eq(s.train.lora.target_count, 2);

@@ -174,6 +174,9 @@ START_TEST(test_desired_round_trip)
 	struct desired in = {.generation = 3,
 			     .replicas = 2,
 			     .suspend = true,
+			     .elastic = {.min_replicas = 2, .wait_seconds = 0},
+			     .restart = {.max_restarts = 0, .window_seconds = 9},
+			     .health = {.hang_seconds = 30, .straggler_factor = 1.5},
 			     .members = members,
 			     .member_count = 2},
 		       out;
@@ -186,6 +189,10 @@ START_TEST(test_desired_round_trip)
 	ck_assert_msg(!desired_decode(v, arena, &out, &e), "%s", e.text);
 	json_destroy(v);
 	ck_assert(out.suspend && !out.release);
+	ck_assert(!memcmp(&in.elastic, &out.elastic, sizeof in.elastic));
+	ck_assert(!memcmp(&in.restart, &out.restart, sizeof in.restart));
+	ck_assert_int_eq(out.health.hang_seconds, 30);
+	ck_assert(out.health.straggler_factor == 1.5);
 	ck_assert_str_eq(out.members[0].address, "10.0.0.1:7070");
 	ck_assert_str_eq(out.members[1].address, "");
 	ck_assert_int_eq(desired_encode(&out, &b, &e), 0);

@@ -42,7 +42,8 @@ static struct report play(struct agent *a)
 	r.step = ++a->asked;
 	r.steps = 9;
 	bool ready = !strcmp(a->scenario, "scale")
-			     ? a->desired.member_count == 3 && a->desired.replicas == 3
+			     ? a->desired.member_count == 3 && a->desired.replicas == 3 &&
+				       a->desired.health.hang_seconds == 99
 			     : a->asked >= 3;
 	if (a->desired.suspend)
 		r.state = JOB_SUSPENDED;
@@ -64,6 +65,7 @@ static struct report play(struct agent *a)
 		io_read_file(file, 4096, &b, &e);
 		*strstr(b.data, "replicas: 2") = '#';
 		memcpy(strchr(b.data, '#'), "replicas: 3", 11);
+		memcpy(strstr(b.data, "Seconds: 20"), "Seconds: 99", 11);
 		io_write_file(file, b.data, b.len, 0600, &e);
 		buf_done(&b);
 	}
@@ -154,6 +156,7 @@ static void setup(void)
 	struct err e;
 	static const char text[] = "apiVersion: llmjob.dev/v1alpha1\nkind: LLMJob\nmetadata: "
 				   "{name: j}\nspec:\n  replicas: 2\n"
+				   "  health: {hangSeconds: 20}\n"
 				   "  storage: [{name: data, claimName: c, mountPath: /no-such}]\n "
 				   " model: {source: /no-such/m}\n"
 				   "  checkpoint: {path: /no-such/c}\n  train: {data: {train: "
@@ -245,6 +248,7 @@ START_TEST(test_editing_the_file_scales)
 	int status = -1;
 	ck_assert_msg(!run("scale", &status, &out, &e), "%s", e.text);
 	ck_assert_int_eq(status, EXIT_CLASS_DONE);
+	assert_has(&out, "Edited: elastic, restart and health");
 	assert_has(&out, "Scaling: replicas 3, was 2");
 	assert_has(&out, "Train j: Complete, 3/3 ready, layout dp3");
 }

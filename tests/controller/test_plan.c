@@ -97,6 +97,13 @@ START_TEST(the_coordinator_is_told_of_its_members_once)
 	p = world_plan(&w);
 	ck_assert_ptr_null(world_action(p, ACTION_DESIRED));
 	world_free(p);
+	w.job->spec.health.hang_seconds = 77; /* edited */
+	p = world_plan(&w);
+	a = world_action(p, ACTION_DESIRED);
+	ck_assert_ptr_nonnull(a);
+	ck_assert_ptr_nonnull(strstr(a->body, "\"hangSeconds\":77"));
+	world_apply(&w, a);
+	world_free(p);
 	/* an agent that restarted in its pod knows nothing */
 	world_find(&w, "j-0")->pod.restarts++;
 	p = world_plan(&w);

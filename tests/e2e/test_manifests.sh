@@ -76,7 +76,9 @@ allowed kjv '{"spec":{"elastic":{"minReplicas":2,"waitSeconds":5}}}'
 allowed kjv '{"spec":{"restart":{"maxRestarts":1}}}'
 allowed kjv '{"spec":{"health":{"hangSeconds":30}}}'
 allowed kjv '{"spec":{"placement":{"nodeSelector":{"zone":"a"}}}}'
-allowed kjv-chat '{"spec":{"serve":{"maxQueue":8}}}'
+allowed kjv-chat '{"spec":{"replicas":0}}'
+refused kjv-chat '{"spec":{"replicas":2}}' "spec.replicas"
+refused kjv-chat '{"spec":{"serve":{"maxQueue":8}}}' "spec.serve"
 refused kjv '{"spec":{"replicas":13}}' spec.train.batchSequences
 refused kjv '{"spec":{"replicas":1,"elastic":{"minReplicas":2}}}' spec.elastic.minReplicas
 refused kjv '{"spec":{"image":"other"}}' "spec.image"
