@@ -14,7 +14,7 @@ e2e_last  := tests/e2e/test_teardown.sh
 e2e_all   := $(wildcard tests/e2e/test_*.sh)
 E2E_TESTS := $(e2e_first) $(filter-out $(e2e_first) $(e2e_last),$(e2e_all)) $(e2e_last)
 
-.PHONY: image chart-crd cluster-binaries cluster-up cluster-down demo
+.PHONY: image chart-crd cluster-binaries cluster-up cluster-down demo sample-data
 image: $(IMAGE) ## the container image as an OCI archive, without Docker
 chart-crd: ## renew the chart's copy of manifests/crd.yaml
 	cp manifests/crd.yaml helm/llmjob/files/crd.yaml
@@ -26,6 +26,8 @@ cluster-down: ## take it down, leaving nothing
 	@tests/cluster/down
 e2e: $(IMAGE) ## end-to-end tests on the local cluster
 	@O=$(O) tests/e2e/with_cluster $(RUN) -g e2e -t 900 $(E2E_TESTS)
+sample-data: ## the model and the text that the samples name, in build/sample-data
+	@tests/e2e/material $(O)/sample-data
 # A KUBECONFIG of the environment is somebody's work: only one given to make is taken.
 demo: ## train, scale, recover, serve: on the local cluster, or on KUBECONFIG=...
 	@tests/deps.sh

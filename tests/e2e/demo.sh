@@ -32,14 +32,17 @@ local_cluster() {
 
 # Another cluster needs the image where its nodes can pull it (DEMO_IMAGE=registry/name:tag, made by
 # `make image` or the Dockerfile) and a storage class for ReadWriteMany (DEMO_STORAGE_CLASS, else
-# the cluster's default).
+# the cluster's default). DEMO_UPLOAD_IMAGE is any image with a shell, cat, mkdir, sleep and wc.
 other_cluster() {
 	: "${DEMO_IMAGE:?demo on another cluster: set it to where the nodes can pull the image}"
 	export KUBECONFIG=$DEMO_KUBECONFIG
-	"$top/tests/cluster/binaries" >/dev/null
-	PATH=$(. tests/cluster/lib.sh && echo "$bin"):$PATH
+	if ! command -v kubectl >/dev/null || ! command -v helm >/dev/null; then
+		"$top/tests/cluster/binaries" >/dev/null
+		PATH=$PATH:$(. tests/cluster/lib.sh && echo "$bin")
+	fi
 	kubectl=$(command -v kubectl)
 	title "helm install"
+	helm status llmjob -n $system >/dev/null 2>&1 || installed=1
 	helm upgrade --install llmjob helm/llmjob -n $system --create-namespace --wait \
 		--timeout 120s --set image.repository="${DEMO_IMAGE%:*}" \
 		--set image.tag="${DEMO_IMAGE##*:}" >/dev/null
@@ -47,10 +50,20 @@ other_cluster() {
 	title "the model and the text, onto the claim llmjob-data"
 	upload
 }
+# A connection that breaks ends kubectl exec well, with half a file.
+send() { # file path
+	local try size
+	size=$(stat -c %s "$1")
+	for try in 1 2 3 4 5; do
+		[ "$(kn exec -i upload -- sh -c "cat >'$2' && wc -c <'$2'" <"$1")" != "$size" ] || return 0
+		echo "the upload of $2 broke off (try $try)" >&2
+	done
+	return 1
+}
 upload() {
-	local model file
-	model=$(tests/golden/fetch.sh smollm2)
-	tests/e2e/kjv "$work/kjv.txt"
+	local model
+	tests/e2e/material "$work/data"
+	model=$(echo "$work"/data/models/*)
 	kn apply -f - >/dev/null <<-E
 		apiVersion: v1
 		kind: PersistentVolumeClaim
@@ -74,15 +87,15 @@ upload() {
 		  volumes: [{name: data, persistentVolumeClaim: {claimName: llmjob-data}}]
 		  containers:
 		  - name: upload
-		    image: debian:12-slim
+		    image: ${DEMO_UPLOAD_IMAGE:-debian:12-slim}
 		    command: [sleep, "3600"]
 		    volumeMounts: [{name: data, mountPath: /data}]
 		    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
 	E
 	kn wait --for=condition=Ready pod/upload --timeout=180s >/dev/null
 	kn exec upload -- mkdir -p /data/models
-	kn exec -i upload -- sh -c 'cat >/data/kjv.txt' <"$work/kjv.txt"
-	kn exec -i upload -- sh -c "cat >/data/models/${model##*/}" <"$model"
+	send "$work/data/kjv.txt" /data/kjv.txt
+	send "$model" "/data/models/${model##*/}"
 	kn delete pod upload --wait=false >/dev/null
 }
 
@@ -94,6 +107,7 @@ clean_up() {
 	rm -rf "$work"
 	if [ -n "${DEMO_KUBECONFIG:-}" ]; then
 		k delete namespace $namespace --ignore-not-found --wait=false >/dev/null || true
+		[ -z "$installed" ] || helm uninstall llmjob -n $system >/dev/null || true
 	elif [ -n "$booted" ]; then
 		title "the cluster goes, leaving nothing"
 		"$top/tests/cluster/down"
@@ -152,7 +166,7 @@ disturb() {
 restarted() { [ "${1:-0}" -ge 1 ]; }
 
 # ---- the demo ------------------------------------------------------------------------------------
-work=$(mktemp -d)
+work=$(mktemp -d) installed=
 if [ -n "${DEMO_KUBECONFIG:-}" ]; then other_cluster; else local_cluster; fi
 
 title "train: manifests/samples/finetune.yaml, two pods"
@@ -167,13 +181,14 @@ kn wait --for=condition=Complete llmjob/kjv --timeout=600s
 title "serve: manifests/samples/serve.yaml"
 show "$kubectl" -n $namespace apply -f manifests/samples/serve.yaml
 kn wait --for=condition=Ready llmjob/kjv-chat --timeout=120s
-kn port-forward service/kjv-chat 18000:8000 >"$work/forward" 2>&1 &
+kn port-forward service/kjv-chat :8000 >"$work/forward" 2>&1 &
 poll 15 "port-forward" grep -q Forwarding "$work/forward"
+port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$work/forward")
 question="Who made the heaven and the earth?"
 title "ask, through the OpenAI API, streaming: $question"
 jq -n --arg question "$question" '{model: "kjv", stream: true, max_tokens: 48, temperature: 0,
 	messages: [{role: "user", content: $question}]}' |
-	curl -sSN --fail-with-body --max-time 60 localhost:18000/v1/chat/completions \
+	curl -sSN --fail-with-body --max-time 60 127.0.0.1:$port/v1/chat/completions \
 		-H 'content-type: application/json' -d @- |
 	sed -un 's/^data: {/{/p' | jq --unbuffered -rj '.choices[0].delta.content // empty'
 echo

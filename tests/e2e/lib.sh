@@ -118,13 +118,7 @@ need_namespace() {
 	kn wait --for=create serviceaccount/default --timeout=30s >/dev/null
 }
 # The model and text that the samples of manifests/ name.
-need_material() {
-	local model
-	model=$(tests/golden/fetch.sh smollm2)
-	mkdir -p "$data/models"
-	cp --reflink=auto "$model" "$data/models/"
-	tests/e2e/kjv "$data/kjv.txt"
-}
+need_material() { tests/e2e/material "$data"; }
 
 # ---- waiting -------------------------------------------------------------------------------------
 # watch SECONDS WHAT PREDICATE KUBECTL-ARGUMENTS...: feeds each line of a watch to PREDICATE until

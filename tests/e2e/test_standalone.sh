@@ -14,10 +14,9 @@ user=(env "TMPDIR=$work" "HOME=$work")
 [ "$(id -u)" != 0 ] || user=(setpriv --reuid=65534 --regid=65534 --clear-groups "${user[@]}")
 
 prepare() {
-	mkdir -p "$data/models" "$work/bin"
+	mkdir -p "$work/bin"
 	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
-	cp --reflink=auto "$(tests/golden/fetch.sh smollm2)" "$data/models/"
-	tests/e2e/kjv "$data/kjv.txt"
+	need_material
 	sed -E "s/^( *replicas:).*/\1 1/; s/^( *steps:).*/\1 $steps/; s/^( *everySteps:).*/\1 3/
 		s/^( *sequenceLength:).*/\1 32/" manifests/samples/finetune.yaml >"$work/job.yaml"
 	[ "$(id -u)" != 0 ] || chown -R 65534:65534 "$work"

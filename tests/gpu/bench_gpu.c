@@ -1,7 +1,8 @@
 /*
  * bench_gpu: training and decoding speed of the shapes of tests/runtime/shapes.c on one GPU, copies
  * in its memory, sums between several. tests/gpu/bench.py runs it in turns with its peers. A step
- * is what a job's step is: micro-batches forward and backward, the clipped AdamW update; the host
+ * is what a job's step is: micro-batches (of MICRO sequences, fewer where the planner finds that
+ * they do not fit) forward and backward, the clipped AdamW update; the host
  * waits once a step, as the peers do. Figures are medians of steps after a warm-up; each command
  * prints one line of JSON.
  *
@@ -20,6 +21,7 @@
 #include "kernels/driver.h"
 #include "runtime/model.h"
 #include "runtime/optim.h"
+#include "runtime/planner.h"
 #include "tests/runtime/shapes.h"
 
 #include <sched.h>
@@ -89,9 +91,12 @@ static int train(struct dev *d, const struct model_config *shape, int64_t batch,
 	struct model_conf c = {.config = *shape,
 			       .t = DTYPE_BF16,
 			       .train = true,
-			       .micro_sequences = micro,
 			       .sequence_length = tokens,
 			       .seed = 1};
+	struct planner_input plan = {
+		.model = c, .batch_sequences = batch, .world = 1, .rows = micro * tokens};
+	struct planner_plan planned;
+	struct dev_info info;
 	struct optim_conf oc = {.learning_rate = 1e-4,
 				.beta1 = 0.9,
 				.beta2 = 0.95,
@@ -105,6 +110,14 @@ static int train(struct dev *d, const struct model_config *shape, int64_t batch,
 	struct optim *o = NULL;
 	int step = 0, rc = ids ? 0 : err_set(e, ERR_MEMORY, "no memory for a batch");
 
+	dev_describe(d, &info);
+	plan.budget_bytes = (int64_t)(0.9 * (double)info.memory_bytes);
+	if (!rc)
+		rc = planner_plan(&plan, &planned, e);
+	if (!rc) {
+		c.micro_sequences = planned.micro_sequences;
+		c.logit_rows = planned.logit_rows;
+	}
 	for (int64_t i = 0; i < count && !rc; i++)
 		ids[i] = (int32_t)(op_random(1, (uint64_t)i) % (uint32_t)c.config.vocab);
 	if (!rc)
