@@ -109,7 +109,9 @@ $(O)/tests/tidy: $(O)/tests/tidy.o
 
 having = $(patsubst tests/%.c,$(O)/tests/%,$(shell grep -lE '$(1)' $(wildcard tests/*/test_*.c) /dev/null))
 UNIT_TESTS  := $(foreach r,$(ROOMS),$(call room_tests,$(r)))
-TSAN_TESTS  := $(call having,pthread_create|thrd_create)
+# Threads start in the test, in a fixture of it, or in what it tests.
+TSAN_TESTS  := $(call having,pthread_create|thrd_create|fakehttp.h|fakekube.h) \
+  $(addprefix $(O)/tests/,controller/test_dashboard runtime/test_rank)
 FAULT_TESTS := $(call having,fault_each|mem_fail_nth|io_fail_nth)
 FUZZERS     := $(foreach r,$(ROOMS),$(call room_fuzzers,$(r)))
 

@@ -200,8 +200,9 @@ struct op_swiglu {
 };
 
 /* logits (n, v) t -> loss (n) F32 = -log softmax[target] (0 where target < 0), and, when backward,
-   logits become (softmax - onehot) * scale in place (0 where target < 0). Rows begin ld >= v
-   elements apart; what stands between them is neither read nor written.
+   logits become (softmax - onehot) * scale in place (0 where target < 0), or, with gradient16, stay
+   as they are and it is written there. Rows begin ld >= v elements apart; what stands between them
+   is neither read nor written.
 
    Vocabulary-parallel (arXiv:1909.08053): the columns are [first, first + v) of a wider vocabulary.
    stage STATS writes top (n) = the row's greatest logit and sum (n) = sum of exp(logit - top); the
@@ -216,6 +217,7 @@ struct op_xent {
 	float *loss;
 	float scale;
 	bool backward;
+	void *gradient16; /* (n, v) BF16, rows ld apart, of F32 logits; or NULL */
 	enum op_xent_stage stage;
 	int64_t first;    /* 0 when the vocabulary is whole */
 	float *top, *sum; /* (n); NULL when the stage is WHOLE */

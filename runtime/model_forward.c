@@ -401,12 +401,8 @@ void model_logits(struct model *m, int64_t row, int64_t n)
 static void logits_backward(struct model *m, int64_t row, int64_t n)
 {
 	const struct model_config *c = &m->conf.config;
-	const void *dlogits = m->logits;
+	const void *dlogits = m->act == DTYPE_BF16 ? m->logits16 : (void *)m->logits;
 
-	if (m->act == DTYPE_BF16) {
-		convert(m, n * m->logit_columns, m->logits, DTYPE_F32, m->logits16, DTYPE_BF16);
-		dlogits = m->logits16;
-	}
 	m->ops->matmul(m->dev, &(struct op_matmul){.m = n,
 						   .n = c->dim,
 						   .k = c->vocab,
@@ -468,6 +464,7 @@ void model_head(struct model *m, int64_t n, float scale, bool backward)
 						       .loss = m->loss + row,
 						       .scale = scale,
 						       .backward = backward,
+						       .gradient16 = m->logits16,
 						       .t = DTYPE_F32});
 		if (backward)
 			logits_backward(m, row, rows);

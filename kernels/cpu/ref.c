@@ -239,11 +239,13 @@ static void ref_xent_finish(const struct op_xent *a, int64_t i, double top, doub
 {
 	int64_t row = i * a->ld, target = a->target[i] - a->first;
 	bool counts = a->target[i] >= 0, here = counts && target >= 0 && target < a->v;
+	enum dtype out_type = a->gradient16 ? DTYPE_BF16 : a->t;
+	void *out = a->gradient16 ? a->gradient16 : a->logits;
 	a->loss[i] = here ? (float)(log(sum) + top - ref_load(a->t, a->logits, row + target)) : 0;
 	for (int64_t j = 0; a->backward && j < a->v; j++) {
 		double p = exp(ref_load(a->t, a->logits, row + j) - top) / sum;
 		double dx = (p - (here && j == target)) * a->scale;
-		ref_store(a->t, a->logits, row + j, counts ? (float)dx : 0);
+		ref_store(out_type, out, row + j, counts ? (float)dx : 0);
 	}
 }
 

@@ -349,6 +349,8 @@ ISA_INLINE void rows_xent_finish(enum dtype t, const struct op_xent *a, int64_t 
 	float xs[MATH_SPAN], each = a->scale / sum, at_target = 0;
 	int64_t row = i * a->ld, target = a->target[i] - a->first;
 	bool here = target >= 0 && target < a->v;
+	enum dtype out_type = a->gradient16 ? DTYPE_BF16 : t;
+	void *out = a->gradient16 ? a->gradient16 : a->logits;
 	if (here)
 		at_target = math_load(t, a->logits, row + target);
 	a->loss[i] = here ? logf(sum) + max - at_target : 0;
@@ -356,15 +358,16 @@ ISA_INLINE void rows_xent_finish(enum dtype t, const struct op_xent *a, int64_t 
 		return;
 	ROWS_SPANS(from, n, a->v)
 	{
-		math_span(t, a->logits, row + from, n, xs);
-		float *x = math_out(t, a->logits, row + from, xs);
+		const float *x = math_span(t, a->logits, row + from, n, xs);
+		float *dx = math_out(out_type, out, row + from, xs);
 #pragma omp simd
 		for (int64_t j = 0; j < n; j++)
-			x[j] = math_exp(x[j] - max) * each;
-		math_put(t, a->logits, row + from, n, x);
+			dx[j] = math_exp(x[j] - max) * each;
+		math_put(out_type, out, row + from, n, dx);
 	}
 	if (here)
-		math_store(t, a->logits, row + target, math_exp(at_target - max) * each - a->scale);
+		math_store(out_type, out, row + target,
+			   math_exp(at_target - max) * each - a->scale);
 }
 
 ISA_INLINE void rows_xent(enum dtype t, const struct op_xent *a, int64_t i)
@@ -375,7 +378,9 @@ ISA_INLINE void rows_xent(enum dtype t, const struct op_xent *a, int64_t i)
 		a->top[i] = rows_xent_stats(t, a, row, &a->sum[i]);
 	} else if (a->target[i] < 0) {
 		a->loss[i] = 0;
-		if (a->backward)
+		if (a->backward && a->gradient16)
+			memset((uint16_t *)a->gradient16 + row, 0, (size_t)a->v * 2);
+		else if (a->backward)
 			memset((char *)a->logits + row * (t == DTYPE_F32 ? 4 : 2), 0,
 			       (size_t)a->v * (t == DTYPE_F32 ? 4 : 2));
 	} else if (a->stage == OP_XENT_WHOLE) {

@@ -1,6 +1,6 @@
 /*
- * xent: softmax cross-entropy with its gradient in place of the logits, whole or over a part of the
- * vocabulary (OP_XENT_STATS, OP_XENT_FINISH). One block a row.
+ * xent: softmax cross-entropy with its gradient, in place of the logits or beside them in BF16,
+ * whole or over a part of the vocabulary (OP_XENT_STATS, OP_XENT_FINISH). One block a row.
  *
  * A row is read from memory once: one pass keeps a running maximum and the sum of exponentials
  * relative to it in each thread; the pass that writes the gradient goes backwards through the row,
@@ -91,42 +91,64 @@ template <class T> __device__ static xent_stat xent_stats(const xent_row<T> &row
 	return {top, block_sum(s.sum * exponential(s.top - top, T()), room)};
 }
 
-/* The row becomes exp(x - top) * factor. */
-template <class T>
-__device__ static void xent_gradient(const xent_row<T> &row, float top, float factor)
+/* Whether a row's packs are stored whole in out, whose rows may be aligned otherwise. */
+template <class T, class G> __device__ static bool xent_packs(const xent_row<T> &row, const G *out)
+{
+	return (uintptr_t)(out + row.head) % (xent_row<T>::W * sizeof(G)) == 0;
+}
+
+template <class G, int W>
+__device__ static inline void xent_put(G *out, const pack<G, W> &p, bool whole)
+{
+	if (whole) {
+		store_pack<G, W>(out, p);
+		return;
+	}
+#pragma unroll
+	for (int k = 0; k < W; k++)
+		out[k] = p.e[k];
+}
+
+/* out (which may be the row itself) becomes exp(x - top) * factor. */
+template <class T, class G>
+__device__ static void xent_gradient(const xent_row<T> &row, G *out, float top, float factor)
 {
 	constexpr int W = xent_row<T>::W;
+	bool whole = xent_packs(row, out);
 
 #pragma unroll 2
 	for (int i = row.packs - 1 - (int)threadIdx.x; i >= 0; i -= blockDim.x) {
 		pack<T, W> p = load_pack<T, W>(row.at + row.head + i * W);
+		pack<G, W> q;
 #pragma unroll
 		for (int k = 0; k < W; k++)
-			p.e[k] = from_float<T>(exponential(to_float(p.e[k]) - top, T()) * factor);
-		store_pack<T, W>(row.at + row.head + i * W, p);
+			q.e[k] = from_float<G>(exponential(to_float(p.e[k]) - top, T()) * factor);
+		xent_put<G, W>(out + row.head + i * W, q, whole);
 	}
 	for (int i = threadIdx.x; i < row.loose_count(); i += blockDim.x) {
 		int j = row.loose(i);
-		store(row.at, j, exponential(load(row.at, j) - top, T()) * factor);
+		store(out, j, exponential(load(row.at, j) - top, T()) * factor);
 	}
 }
 
-template <class T> __device__ static void xent_clear(const xent_row<T> &row)
+template <class T, class G> __device__ static void xent_clear(const xent_row<T> &row, G *out)
 {
 	constexpr int W = xent_row<T>::W;
+	bool whole = xent_packs(row, out);
 
 	for (int i = threadIdx.x; i < row.packs; i += blockDim.x)
-		store_pack<T, W>(row.at + row.head + i * W, pack<T, W>{});
+		xent_put<G, W>(out + row.head + i * W, pack<G, W>{}, whole);
 	for (int i = threadIdx.x; i < row.loose_count(); i += blockDim.x)
-		store(row.at, row.loose(i), 0);
+		store(out, row.loose(i), 0);
 }
 
-template <class T>
+template <class T, class G>
 __global__ void __launch_bounds__(XENT_THREADS_LONG) xent_kernel(struct op_xent a)
 {
 	__shared__ float room[WARP];
 	int64_t i = blockIdx.x;
 	xent_row<T> row((T *)a.logits + i * a.ld, a.v);
+	G *out = (G *)(a.gradient16 ? a.gradient16 : a.logits) + i * a.ld;
 	xent_stat s;
 
 	if (a.stage == OP_XENT_STATS) {
@@ -141,7 +163,7 @@ __global__ void __launch_bounds__(XENT_THREADS_LONG) xent_kernel(struct op_xent 
 		if (threadIdx.x == 0)
 			a.loss[i] = 0;
 		if (a.backward)
-			xent_clear(row);
+			xent_clear(row, out);
 		return;
 	}
 	int64_t target = a.target[i] - a.first;
@@ -157,17 +179,17 @@ __global__ void __launch_bounds__(XENT_THREADS_LONG) xent_kernel(struct op_xent 
 		a.loss[i] = mine ? logf(s.sum) + (s.top - at) : 0;
 	if (!a.backward)
 		return;
-	xent_gradient(row, s.top, a.scale / s.sum);
+	xent_gradient(row, out, s.top, a.scale / s.sum);
 	__syncthreads();
 	if (threadIdx.x == 0 && mine) {
 		float p = exponential(at - s.top, T()) / s.sum;
-		store(row.at, target, (p - 1) * a.scale);
+		store(out, target, (p - 1) * a.scale);
 	}
 }
 
-template <class T> static void xent_launch(struct dev *d, const struct op_xent *a)
+template <class T, class G> static void xent_launch(struct dev *d, const struct op_xent *a)
 {
-	launch(d, xent_kernel<T>, dim3((unsigned)a->n),
+	launch(d, xent_kernel<T, G>, dim3((unsigned)a->n),
 	       a->v < XENT_LONG ? XENT_THREADS : XENT_THREADS_LONG, 0, *a);
 }
 
@@ -178,6 +200,13 @@ extern "C" void op_cuda_xent(struct dev *d, const struct op_xent *a)
 			    (long long)a->v);
 		return;
 	}
-	if (a->n > 0)
-		WITH_TYPE(a->t, T, xent_launch<T>(d, a));
+	if (a->n <= 0)
+		return;
+	if (a->gradient16 && a->t == DTYPE_F32)
+		xent_launch<float, bf16>(d, a);
+	else if (a->gradient16)
+		cuda_refuse(d, "cross-entropy: a gradient beside logits of type %s",
+			    dtype_name(a->t));
+	else
+		WITH_TYPE(a->t, T, xent_launch<T, T>(d, a));
 }

@@ -351,12 +351,12 @@ static void case_swiglu_back(struct parity_run *r, const int64_t *s)
 	parity_output(r, both, a.n * a.ld, r->t, near_to(r->t, 3e-6));
 }
 
-/* Columns [from, from + c) of x (n, ld), rows one behind the other. */
-static void *columns(struct parity_run *r, const void *x, int64_t n, int64_t ld, int64_t from,
-		     int64_t c)
+/* Columns [from, from + c) of x (n, ld) t, rows one behind the other. */
+static void *columns(struct parity_run *r, enum dtype t, const void *x, int64_t n, int64_t ld,
+		     int64_t from, int64_t c)
 {
-	size_t size = (size_t)dtype_bytes(r->t, 1);
-	char *out = parity_space(r, n * c, r->t);
+	size_t size = (size_t)dtype_bytes(t, 1);
+	char *out = parity_space(r, n * c, t);
 	for (int64_t i = 0; i < n; i++)
 		dev_copy(r->d, out + (size_t)(i * c) * size,
 			 (const char *)x + (size_t)(i * ld + from) * size, (size_t)c * size);
@@ -382,15 +382,22 @@ static void *xent_logits(struct parity_run *r, const struct op_xent *a)
 /* The logits, and bit for bit what stands between their rows. */
 static void xent_output(struct parity_run *r, const struct op_xent *a, double tolerance)
 {
-	parity_output(r, columns(r, a->logits, a->n, a->ld, 0, a->v), a->n * a->v, r->t, tolerance);
+	if (a->gradient16) { /* and the logits as they were */
+		void *gradient = columns(r, DTYPE_BF16, a->gradient16, a->n, a->ld, 0, a->v);
+		parity_output(r, gradient, a->n * a->v, DTYPE_BF16, near_to(DTYPE_BF16, 0));
+		tolerance = 1e-30;
+	}
+	parity_output(r, columns(r, r->t, a->logits, a->n, a->ld, 0, a->v), a->n * a->v, r->t,
+		      tolerance);
 	if (a->ld > a->v)
-		parity_output(r, columns(r, a->logits, a->n - 1, a->ld, a->v, a->ld - a->v),
+		parity_output(r, columns(r, r->t, a->logits, a->n - 1, a->ld, a->v, a->ld - a->v),
 			      (a->n - 1) * (a->ld - a->v), r->t, 1e-30);
 }
 
-/* shape: n, v, 1: backward, first column of ours when there are more, padding of a row; every third
-   row has no target. Of more columns, as many stand after ours as before, and all share 20 and 3 v
-   of the exponentials. */
+/* shape: n, v, 1: backward (2: the gradient goes beside F32 logits, 3: and from an odd address),
+   first column of ours when there are more, padding of a row; every third row has no target. Of
+   more columns, as many stand after ours as before, and all share 20 and 3 v of the exponentials.
+ */
 static void case_xent(struct parity_run *r, const int64_t *s)
 {
 	struct op_xent a = {.n = s[0], .v = s[1], .backward = s[2], .scale = 0.37f, .t = r->t};
@@ -416,6 +423,10 @@ static void case_xent(struct parity_run *r, const int64_t *s)
 			dev_upload(r->d, a.sum + i, &sum, sizeof(sum));
 		}
 		a.stage = OP_XENT_FINISH;
+	}
+	if (s[2] >= 2 && r->t == DTYPE_F32) {
+		int64_t skip = s[2] - 2;
+		a.gradient16 = (uint16_t *)parity_space(r, a.n * a.ld + skip, DTYPE_BF16) + skip;
 	}
 	r->ops->xent(r->d, &a);
 	parity_output(r, a.loss, a.n, DTYPE_F32, 3e-6);
@@ -665,7 +676,9 @@ static const struct op_case case_table[] = {
 		 {4, 61, 0, 0, 3},
 		 {6, 100, 1, 50, 28},
 		 {3, 50257, 1, 0, 47},
-		 {5, 49152, 1},
+		 {5, 49152, 2},
+		 {6, 65, 2},
+		 {7, 1001, 3, 400, 7},
 		 {3, 49152}}},
 	[13] = {"axpby",
 		case_axpby,
