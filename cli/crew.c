@@ -1,8 +1,9 @@
 /*
  * crew: see crew.h. A member that ended is started again after a second, with a new uid, as a new
- * pod would have. Ports are found by binding any port and letting go of it, which another program
- * may take in between: the agent then fails to listen, ends, and the next start asks again. Called
- * by the command run; must not decide how many there are.
+ * pod would have. Ports are found by binding any port and letting go of it when all members that
+ * start together have theirs. Another program may take it in between: the agent then fails to
+ * listen, ends, and the next start asks again. Called by the command run; must not decide how many
+ * there are.
  */
 #include "cli/crew.h"
 #include "base/clock.h"
@@ -26,14 +27,43 @@ const char *crew_log(const struct crew *c, int replica, char *out, size_t size)
 	return out;
 }
 
-static int find_port(uint16_t wanted, uint16_t *out, struct err *e)
+/* Held until all ports are known: the kernel may give a port that was let go of once more. */
+struct held {
+	int fds[2 * CREW_MEMBERS];
+	int count;
+};
+
+static void let_go(struct held *h)
+{
+	while (h->count)
+		io_close(h->fds[--h->count]);
+}
+
+static int find_port(struct held *h, uint16_t wanted, uint16_t *out, struct err *e)
 {
 	struct err ignored;
 	int fd = wanted ? io_listen(HOST, wanted, out, &ignored) : -1;
 	if (fd < 0)
 		fd = io_listen(HOST, 0, out, e);
-	io_close(fd);
-	return fd < 0 ? fd : 0;
+	if (fd < 0)
+		return fd;
+	h->fds[h->count++] = fd;
+	return 0;
+}
+
+static int find_ports(struct crew *c, int replica, struct held *h, struct err *e)
+{
+	struct crew_member *m = &c->members[replica];
+	int r = 0;
+	if (!m->port || m->ended)
+		r = find_port(h, m->port, &m->port, e);
+	if (!r && (!m->serve_port || m->ended))
+		r = find_port(h,
+			      m->serve_port ? m->serve_port
+			      : replica     ? 0
+					    : c->conf.serve_port,
+			      &m->serve_port, e);
+	return r;
 }
 
 /* A member's GPUs, one behind another's, out of those that the user lets us see; none when they do
@@ -61,13 +91,6 @@ static int start(struct crew *c, int replica, struct err *e)
 	char log[512], run[512], job[512], listen[32], serve[32], number[16], pod[96], gpus[4096];
 	uint8_t id[16];
 	int r = io_random(id, sizeof id, e);
-	if (!r && (!m->port || m->ended))
-		r = find_port(m->port, &m->port, e);
-	if (!r && (!m->serve_port || m->ended))
-		r = find_port(m->serve_port ? m->serve_port
-			      : replica     ? 0
-					    : c->conf.serve_port,
-			      &m->serve_port, e);
 	snprintf(run, sizeof run, "%s/run-%d", c->conf.folder, replica);
 	if (!r)
 		r = io_mkdirs(run, 0700, e);
@@ -105,14 +128,28 @@ static int start(struct crew *c, int replica, struct err *e)
 			   crew_log(c, replica, log, sizeof log), &m->child, e);
 }
 
+static bool is_due(const struct crew_member *m, int64_t now_ms)
+{
+	return !m->child.pid && now_ms >= m->again_ms;
+}
+
 int crew_keep(struct crew *c, int count, struct err *e)
 {
 	if (count > CREW_MEMBERS)
 		return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
+	int64_t now_ms = clock_ms();
+	struct held held = {.count = 0};
+	int r = 0;
+	for (int i = 0; !r && i < count; i++)
+		if (is_due(&c->members[i], now_ms))
+			r = find_ports(c, i, &held, e);
+	let_go(&held);
+	if (r)
+		return r;
 	for (int i = 0; i < count; i++) {
-		if (c->members[i].child.pid || clock_ms() < c->members[i].again_ms)
+		if (!is_due(&c->members[i], now_ms))
 			continue;
-		int r = start(c, i, e);
+		r = start(c, i, e);
 		if (r)
 			return r;
 		c->starts++;

@@ -35,13 +35,16 @@ static struct err e;
 /* ---- the fixture
  * ------------------------------------------------------------------------------------------ */
 
-static uint16_t free_port(void)
+/* Let go of when all are known: one that was let go of may come again. */
+static void find_ports(void)
 {
-	uint16_t port = 0;
-	int fd = io_listen("127.0.0.1", 0, &port, &e);
-	ck_assert_int_ge(fd, 0);
-	io_close(fd);
-	return port;
+	int fds[AGENTS + 1];
+	for (int i = 0; i <= AGENTS; i++) {
+		fds[i] = io_listen("127.0.0.1", 0, i < AGENTS ? &ports[i] : &serve_port, &e);
+		ck_assert_int_ge(fds[i], 0);
+	}
+	for (int i = 0; i <= AGENTS; i++)
+		io_close(fds[i]);
 }
 
 static void write_text(const char *name, const char *text)
@@ -121,9 +124,7 @@ static void setup_script(const char *script)
 	write_text("token", "secret\n");
 	job(TRAIN);
 	setenv("TESTRANK", script, 1);
-	for (int i = 0; i < AGENTS; i++)
-		ports[i] = free_port();
-	serve_port = free_port();
+	find_ports();
 	memset(agents, 0, sizeof agents);
 }
 

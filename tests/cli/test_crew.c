@@ -97,6 +97,23 @@ START_TEST(test_flags)
 }
 END_TEST
 
+/* So many that a port which is let go of too early comes again every other time. */
+START_TEST(test_ports)
+{
+	struct err e = {.text = ""};
+	uint16_t ports[2 * CREW_MEMBERS];
+	write_agent("exec sleep 1000");
+	ck_assert_msg(!crew_keep(&crew, CREW_MEMBERS, &e), "%s", e.text);
+	for (int i = 0; i < CREW_MEMBERS; i++) {
+		ports[2 * i] = crew.members[i].port;
+		ports[2 * i + 1] = crew.members[i].serve_port;
+	}
+	for (int i = 0; i < 2 * CREW_MEMBERS; i++)
+		for (int k = 0; k < i; k++)
+			ck_assert_int_ne(ports[i], ports[k]);
+}
+END_TEST
+
 /* Each member its own, of those that the user chose or of all; none when they do not suffice. */
 START_TEST(test_gpus)
 {
@@ -181,6 +198,7 @@ int main(void)
 	TCase *t = tcase_create("crew");
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_flags);
+	tcase_add_test(t, test_ports);
 	tcase_add_test(t, test_gpus);
 	tcase_add_test(t, test_started_again);
 	tcase_add_test(t, test_shrink);
