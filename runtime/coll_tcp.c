@@ -6,8 +6,8 @@
  * is used: connector -> acceptor   hello: fields, connector's nonce, mac over them acceptor ->
  * connector   challenge: acceptor's nonce, mac over both nonces connector -> acceptor   proof: mac
  * over both nonces, the other way round All ranks first send every hello, then answer, then prove,
- * so a ring of ranks that all wait cannot arise. Strangers (a port scan) are dropped at hello and
- * cost at most STRANGER_MS.
+ * so a ring of ranks that all wait cannot arise. Callers are read side by side, so a stranger (a
+ * port scan) holds nobody up; it is dropped at its hello, or after HELLO_MS without one.
  *
  * Ring (Patarasuk and Yuan, 2009): n-1 steps of reduce-scatter, n-1 of all-gather, sending and
  * receiving at once. A chunk is summed along the ring in one fixed order, so the result is bitwise
@@ -28,7 +28,8 @@
 
 #define MAC_BYTES   32
 #define NONCE_BYTES 16
-#define STRANGER_MS 500
+#define HELLO_MS    5000 /* a rank on a busy machine may stall between connection and hello */
+#define CALLERS     64   /* read side by side; more of them wait in the listener's queue */
 
 struct hello {
 	char magic[8];
@@ -45,6 +46,15 @@ struct link { /* one connection while it is being authenticated */
 	int fd;
 	struct hello hello;
 	struct challenge challenge;
+};
+struct caller { /* whose hello is not whole yet */
+	struct link link;
+	size_t have; /* bytes of it */
+	int64_t until_ms;
+};
+struct callers {
+	struct caller list[CALLERS];
+	int count;
 };
 
 static void mac_of(const struct coll *c, const char *role, const void *a, size_t a_len,
@@ -110,38 +120,93 @@ static int slot_of(const struct coll *c, const struct hello *h)
 	return -1;
 }
 
+/* Until one of the callers speaks or has been silent for too long, or another one comes. */
+static int await_caller(const struct coll *c, struct callers *k, int64_t deadline_ms, struct err *e)
+{
+	struct pollfd p[CALLERS + 1];
+	int64_t now_ms = clock_ms(), until_ms = deadline_ms;
+	int n = k->count;
+	for (int i = 0; i < n; i++) {
+		p[i] = (struct pollfd){k->list[i].link.fd, POLLIN, 0};
+		if (until_ms > k->list[i].until_ms)
+			until_ms = k->list[i].until_ms;
+	}
+	p[n] = (struct pollfd){n < CALLERS ? c->conf.listen_fd : -1, POLLIN, 0};
+	int ready = poll(p, (nfds_t)n + 1, until_ms > now_ms ? (int)(until_ms - now_ms) : 0);
+	if (ready <= 0 && clock_ms() >= deadline_ms)
+		return err_set(e, ERR_HANG, "no connection in time");
+	if (ready <= 0 || !p[n].revents)
+		return 0;
+	int fd = io_accept(c->conf.listen_fd, deadline_ms, e);
+	if (fd < 0)
+		return fd;
+	k->list[k->count++] = (struct caller){.link.fd = fd, .until_ms = clock_ms() + HELLO_MS};
+	return 0;
+}
+
+/* 1: a valid hello is whole; 0: not yet; -1: none of ours. */
+static int hear(const struct coll *c, struct caller *k)
+{
+	struct err ignored;
+	struct hello *h = &k->link.hello;
+	int64_t n = io_recv_now(k->link.fd, (char *)h + k->have, sizeof *h - k->have, &ignored);
+	if (n < 0)
+		return -1;
+	k->have += (size_t)n;
+	if (k->have == sizeof *h)
+		return hello_is_ours(c, h) ? 1 : -1;
+	return clock_ms() < k->until_ms ? 0 : -1;
+}
+
+static int challenge(struct coll *c, struct link *l, int64_t deadline_ms, struct err *e)
+{
+	struct challenge *ch = &l->challenge;
+	int r = io_random(ch->nonce, sizeof ch->nonce, e);
+	if (r)
+		return r;
+	mac_of(c, "challenge", l->hello.nonce, NONCE_BYTES, ch->nonce, NONCE_BYTES, ch->mac);
+	return io_send_full(l->fd, ch, sizeof *ch, deadline_ms, e);
+}
+
+/* Hears all callers; challenges those that are expected and lets the others go. */
+static int sort_callers(struct coll *c, struct callers *k, struct link *in, int *got,
+			int64_t deadline_ms, struct err *e)
+{
+	int r = 0;
+	for (int i = k->count - 1; !r && i >= 0; i--) {
+		int heard = hear(c, &k->list[i]);
+		if (!heard)
+			continue;
+		struct link l = k->list[i].link;
+		k->list[i] = k->list[--k->count];
+		int slot = heard > 0 ? slot_of(c, &l.hello) : -1;
+		if (slot < 0 || in[slot].fd >= 0) {
+			io_close(l.fd);
+			continue;
+		}
+		in[slot] = l;
+		++*got;
+		r = challenge(c, &in[slot], deadline_ms, e);
+	}
+	return r;
+}
+
 /* Accepts until every expected caller has said a valid hello, and challenges each. */
 static int accept_links(struct coll *c, struct link *in, int expected, int64_t deadline_ms,
 			struct err *e)
 {
-	for (int got = 0; got < expected;) {
-		int fd = io_accept(c->conf.listen_fd, deadline_ms, e);
-		if (fd < 0)
-			return err_wrap(e, "wait for %d of %d ranks to connect", expected - got,
-					expected);
-		struct link l = {.fd = fd};
-		struct err ignored;
-		int slot = -1;
-		if (!io_recv_full(fd, &l.hello, sizeof l.hello, clock_ms() + STRANGER_MS,
-				  &ignored) &&
-		    hello_is_ours(c, &l.hello))
-			slot = slot_of(c, &l.hello);
-		if (slot < 0 || in[slot].fd >= 0) {
-			io_close(fd);
-			continue;
-		}
-		in[slot] = l;
-		got++;
-		struct challenge *ch = &in[slot].challenge;
-		int r = io_random(ch->nonce, sizeof ch->nonce, e);
+	struct callers k = {.count = 0};
+	int got = 0, r = 0;
+	while (!r && got < expected) {
+		r = await_caller(c, &k, deadline_ms, e);
 		if (r)
-			return r;
-		mac_of(c, "challenge", l.hello.nonce, NONCE_BYTES, ch->nonce, NONCE_BYTES, ch->mac);
-		r = io_send_full(fd, ch, sizeof *ch, deadline_ms, e);
-		if (r)
-			return r;
+			err_wrap(e, "wait for %d of %d ranks to connect", expected - got, expected);
+		else
+			r = sort_callers(c, &k, in, &got, deadline_ms, e);
 	}
-	return 0;
+	while (k.count)
+		io_close(k.list[--k.count].link.fd);
+	return r;
 }
 
 static int prove(struct coll *c, struct link *l, int64_t deadline_ms, struct err *e)

@@ -524,14 +524,21 @@ START_TEST(test_coll_secret)
 }
 END_TEST
 
-/* Strangers that connect first and say nothing delay the world but do not break it. */
+/* Strangers that connect first and say nothing, or not enough, neither break nor delay the world.
+ */
 START_TEST(test_coll_stranger)
 {
 	struct world w = {.size = 2, .replica = {0, 1}};
 	world_open(&w);
 	struct err e = {0};
-	int fd = io_connect("127.0.0.1", w.peers[0].port, clock_ms() + 1000, &e);
-	ck_assert_int_ge(fd, 0);
+	int fds[4];
+	for (int i = 0; i < 4; i++) {
+		fds[i] = io_connect("127.0.0.1", w.peers[0].port, clock_ms() + 1000, &e);
+		ck_assert_int_ge(fds[i], 0);
+	}
+	ck_assert_int_eq(io_send_full(fds[1], "llmcoll1", 8, clock_ms() + 1000, &e), 0);
+	io_close(fds[2]);
+	int64_t begin_ms = clock_ms();
 	pid_t pid[2];
 	for (int r = 0; r < 2; r++)
 		pid[r] = start(&w, r, others_body);
@@ -540,7 +547,10 @@ START_TEST(test_coll_stranger)
 		waitpid(pid[r], &status, 0);
 		ck_assert_int_eq(status, 0);
 	}
-	io_close(fd);
+	ck_assert_int_lt(clock_ms() - begin_ms, 10000); /* each would be read for 5 s */
+	io_close(fds[0]);
+	io_close(fds[1]);
+	io_close(fds[3]);
 }
 END_TEST
 
