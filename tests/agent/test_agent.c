@@ -503,14 +503,14 @@ static int chat(int max_tokens, struct buf *out)
 				 .content_type = "application/json",
 				 .body = body,
 				 .body_len = strlen(body),
-				 .timeout_ms = 10000};
+				 .timeout_ms = 60000};
 	return http_once(&(struct http_conf){0}, &r, out, &e);
 }
 
 START_TEST(serves_and_drains)
 {
 	setup_script("token_ms=2");
-	job("\"serve\":{\"modelName\":\"tiny\",\"drainSeconds\":10}");
+	job("\"serve\":{\"modelName\":\"tiny\",\"drainSeconds\":60}");
 	start_agent(0);
 	want((struct wish){.replicas = 1, .members = 1});
 	until(report.state == JOB_SERVING);
@@ -528,21 +528,23 @@ START_TEST(serves_and_drains)
 	/* Its rank dies: served again, by another incarnation. */
 	kill(child_of(agents[0]), SIGKILL);
 	until(report.state == JOB_SERVING && report.incarnation == 2);
-	/* A request in flight outlives the order to go. */
+	/* A request in flight (for seconds: it must be seen) outlives the order to go. */
 	fflush(NULL);
 	pid_t client = fork();
 	if (client == 0) {
 		buf_reset(&out);
-		_exit(chat(400, &out) == 200 && strstr(out.data, "\"completion_tokens\":400") ? 0
-											      : 1);
+		bool whole =
+			chat(1500, &out) == 200 && strstr(out.data, "\"completion_tokens\":1500");
+		_exit(whole ? 0 : 1);
 	}
-	buf_reset(&ready);
+	int st = 0;
 	do { /* until the request is in */
+		ck_assert_msg(waitpid(client, &st, WNOHANG) == 0,
+			      "the request ended (%#x) before it was seen in flight", st);
 		buf_reset(&ready);
 		ck_assert_int_eq(request("GET", "/metrics", NULL, NULL, &ready), 200);
 	} while (!strstr(ready.data, "llmjob_requests_in_flight 1"));
 	kill(agents[0], SIGTERM);
-	int st;
 	waitpid(client, &st, 0);
 	ck_assert(WIFEXITED(st) && WEXITSTATUS(st) == 0);
 	ck_assert_int_eq(wait_exit(0), 0);
