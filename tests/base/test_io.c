@@ -342,12 +342,12 @@ START_TEST(deadlines_hold)
 	clock_set_real();
 	close(pair[1]);
 	ck_assert_int_eq(io_recv_now(pair[0], p, 1, &e), -ERR_PEER);
-	ck_assert_int_eq(io_send_full(pair[0], p, 1, clock_ms() + 1000, &e), -ERR_PEER);
+	ck_assert_int_eq(io_send_full(pair[0], p, 1, clock_ms() + 5000, &e), -ERR_PEER);
 	close(pair[0]);
 	io_close(listener);
-	ck_assert_int_eq(io_connect("127.0.0.1", port, clock_ms() + 1000, &e), -ERR_RETRY);
+	ck_assert_int_eq(io_connect("127.0.0.1", port, clock_ms() + 5000, &e), -ERR_RETRY);
 	ck_assert_int_eq(e.sys, ECONNREFUSED);
-	ck_assert_int_eq(io_connect("no-such-host.invalid", port, clock_ms() + 3000, &e),
+	ck_assert_int_eq(io_connect("no-such-host.invalid", port, clock_ms() + 15000, &e),
 			 e.code == ERR_HANG ? -ERR_HANG : -ERR_RETRY);
 	ck_assert_int_eq(io_connect("also-no-such-host.invalid", port, clock_ms() - 1, &e),
 			 -ERR_HANG);
@@ -370,12 +370,12 @@ static int socket_round(void *user)
 	int listener = io_listen("127.0.0.1", 0, &port, &e);
 	int rc = listener < 0 ? listener : 0;
 	if (!rc)
-		rc = client = io_connect("127.0.0.1", port, clock_ms() + 1000, &e);
+		rc = client = io_connect("127.0.0.1", port, clock_ms() + 5000, &e);
 	if (rc >= 0)
-		rc = served = io_accept(listener, clock_ms() + 1000, &e);
+		rc = served = io_accept(listener, clock_ms() + 5000, &e);
 	rc = rc < 0 ? rc : io_set_nonblocking(client, true, &e);
-	rc = rc ? rc : io_send_full(client, p, 4, clock_ms() + 1000, &e);
-	rc = rc ? rc : io_recv_full(served, p, 4, clock_ms() + 1000, &e);
+	rc = rc ? rc : io_send_full(client, p, 4, clock_ms() + 5000, &e);
+	rc = rc ? rc : io_recv_full(served, p, 4, clock_ms() + 5000, &e);
 	rc = rc ? rc : io_random(p, 4, &e);
 	io_close(served);
 	io_close(client);

@@ -93,6 +93,7 @@ START_TEST(reports_come_again_and_again)
 {
 	struct bench b;
 	struct coordinator_view v;
+	int64_t began = clock_ms();
 	start(&b);
 	coordinator_look(b.c, "n/a", &v);
 	ck_assert_ptr_null(v.report);
@@ -103,10 +104,9 @@ START_TEST(reports_come_again_and_again)
 	ck_assert_int_eq(v.unreachable_ms, 0);
 	ck_assert(v.current);
 	ck_assert_str_eq(b.agent.token, "Bearer sesame");
-	int64_t began = clock_ms();
 	set(&b.agent, 200, "{\"generation\":5,\"state\":\"Complete\"}");
 	until_news(&b, 2);
-	ck_assert_int_ge(clock_ms() - began, 800);
+	ck_assert_int_ge(clock_ms() - began, 1000); /* from question to question */
 	coordinator_look(b.c, "n/a", &v);
 	ck_assert_int_eq(v.report->state, JOB_COMPLETE);
 	stop(&b);
@@ -177,10 +177,9 @@ START_TEST(what_is_told_arrives_and_is_asked_about)
 	ck_assert_int_eq(status, 200);
 	ck_assert_str_eq(b.agent.told, "/v1/desired {\"x\":1}");
 	coordinator_look(b.c, "n/a", &v);
-	ck_assert(!v.current); /* the report at hand is from before */
-	int64_t began = clock_ms();
+	ck_assert(!v.current);                        /* the report at hand is from before */
+	ck_assert_int_eq(coordinators_turn(b.c), -1); /* asked at once: it waits for no time */
 	until_news(&b, 2);
-	ck_assert_int_lt(clock_ms() - began, 800); /* asked at once */
 	coordinator_look(b.c, "n/a", &v);
 	ck_assert(v.current);
 	ck_assert_int_eq(coordinator_put(b.c, "n/b", "{}", told, &status, &e), -ERR_PEER);

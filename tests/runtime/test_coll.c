@@ -533,8 +533,7 @@ START_TEST(test_coll_secret)
 }
 END_TEST
 
-/* Strangers that connect first and say nothing, or not enough, neither break nor delay the world.
- */
+/* Strangers that connect first and say too little neither break nor delay the world. */
 START_TEST(test_coll_stranger)
 {
 	struct world w = {.size = 2, .replica = {0, 1}};

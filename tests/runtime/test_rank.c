@@ -151,7 +151,7 @@ START_TEST(agent_gone_ends_a_stuck_rank)
 	json_destroy(agent_expect(&a, WIRE_LOADED));
 	start = clock_ms();
 	ck_assert_int_eq(agent_end(&a), EXIT_CLASS_PEER);
-	ck_assert_int_lt(clock_ms() - start, 1000);
+	ck_assert_int_lt(clock_ms() - start, 5000);
 }
 END_TEST
 
