@@ -10,102 +10,19 @@
  * peers fail too, and only the first cause may decide what happens to the job; symptoms (a lost
  * peer) wait GRACE_MS for their cause.
  */
-#include "agent/world.h"
-
+#include "agent/world_internal.h"
 #include "base/names.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define GRACE_MS         500
-#define PREPARE_MS       60000
-#define DRAIN_MS         600000 /* a step and a checkpoint; a hang is noticed long before */
-#define ENDING_MS        15000  /* the kill ladder takes 2 s */
-#define BACKOFF_MIN_MS   1000
-#define BACKOFF_MAX_MS   10000
-#define RESTARTS_TRACKED 128
-#define VERDICT_MS       20000 /* the controller looks every few seconds */
-
-enum phase { IDLE, PREPARING, LOADING, RUNNING, DRAINING, ENDING };
-enum final_state { OPEN, COMPLETE, FAILED };
-enum severity { NO_FAULT, SYMPTOM, CAUSE, FATAL };
-
-struct seat { /* a member */
-	int replica;
-	char pod[LIMIT_SUBDOMAIN_BYTES], uid[LIMIT_NAME_BYTES], node[LIMIT_SUBDOMAIN_BYTES],
-		address[LIMIT_ADDRESS_BYTES];
-	bool listed; /* in desired.members */
-	bool wanted; /* listed and below desired.replicas */
-	bool joined, leaving;
-	bool target; /* scratch of choose_target */
-	bool in_world, prepared, ended;
-	int first_rank;
-	uint16_t ports[LIMIT_RANKS_PER_REPLICA];
-};
-
-struct rank {
-	int seat, local;
-	bool loaded, exited;
-	enum exit_class class_;
-};
-
-struct fault {
-	enum severity severity;
-	enum exit_class class_;
-	const char *cause; /* of the attempt's end */
-	int replica, rank;
-	int64_t since_ms;
-	char message[256];
-	char log_tail[LIMIT_LOG_TAIL_BYTES + 1];
-};
-
-struct past { /* an attempt with its strings */
-	struct attempt a;
-	char cause[24], node[LIMIT_SUBDOMAIN_BYTES], exit_class[16];
-	char log_tail[LIMIT_LOG_TAIL_BYTES + 1];
-};
-
-struct world {
-	struct world_conf conf;
-	struct seat *seats; /* by replica */
-	int seat_count;
-	bool has_desired, suspend, release, released;
-	int64_t generation;
-	int replicas;
-	struct jobspec_elastic elastic;
-	struct jobspec_restart restart;
-
-	enum phase phase;
-	enum final_state final;
-	int64_t greatest; /* incarnation, of anyone */
-	int64_t incarnation;
-	int64_t phase_ms;   /* when the phase began */
-	int64_t missing_ms; /* since when members are missing, 0: none is */
-	int64_t not_before_ms;
-	const char *stop_cause;
-	struct fault fault;
-
-	struct rank *ranks;
-	struct health_rank *rows;
-	struct health_busy *busy;
-	int rank_count;
-
-	struct progress progress;
-	struct past past[LIMIT_ATTEMPTS];
-	int past_count;
-	bool lost_known; /* steps_lost of the attempt before is settled */
-	int restarts, failures_in_a_row;
-	int64_t restart_ms[RESTARTS_TRACKED]; /* a ring of the newest budgeted restarts */
-	int restart_count;
-
-	struct health_verdict verdict;
-	char verdict_kind[16]; /* "": none */
-	int verdict_replica;
-	int64_t verdict_since_ms;
-	char failure_message[256];
-	const char *failure_reason;
-	enum err_code failure;
-};
+#define GRACE_MS       500
+#define PREPARE_MS     60000
+#define DRAIN_MS       600000 /* a step and a checkpoint; a hang is noticed long before */
+#define ENDING_MS      15000  /* the kill ladder takes 2 s */
+#define BACKOFF_MIN_MS 1000
+#define BACKOFF_MAX_MS 10000
+#define VERDICT_MS     20000 /* the controller looks every few seconds */
 
 int world_create(const struct world_conf *conf, struct world **out, struct err *e)
 {
@@ -152,7 +69,7 @@ static bool wants_stop(const struct world *w)
 	return w->suspend || w->replicas == 0 || w->release;
 }
 
-static struct seat *find_seat(const struct world *w, int replica)
+struct seat *world_seat(const struct world *w, int replica)
 {
 	for (int i = 0; i < w->seat_count; i++)
 		if (w->seats[i].replica == replica)
@@ -163,7 +80,7 @@ static struct seat *find_seat(const struct world *w, int replica)
 /* The rank of a member's message, or -1 when it is not of the current incarnation. */
 static int rank_of(const struct world *w, int replica, int64_t incarnation, int local)
 {
-	const struct seat *s = find_seat(w, replica);
+	const struct seat *s = world_seat(w, replica);
 	if (w->phase == IDLE || !s || !s->in_world || incarnation != w->incarnation || local < 0 ||
 	    local >= w->conf.per_replica)
 		return -1;
@@ -241,7 +158,7 @@ static struct fault cause_of(enum exit_class c, const char *cause, int replica, 
 static void blame(struct world *w, const char *kind, const struct fault *f, struct world_now now)
 {
 	struct health_verdict v = {.rank = f->rank};
-	const struct seat *s = find_seat(w, f->replica);
+	const struct seat *s = world_seat(w, f->replica);
 	snprintf(v.message, sizeof v.message, "node %.60s: %s", s ? s->node : "", f->message);
 	if (is_active(w))
 		set_verdict(w, kind, &v, f->replica, now);
@@ -328,7 +245,7 @@ int world_desired(struct world *w, const struct desired *d, struct world_now now
 void world_joined(struct world *w, int replica, const char *uid, int64_t incarnation,
 		  struct world_now now)
 {
-	struct seat *s = find_seat(w, replica);
+	struct seat *s = world_seat(w, replica);
 	if (incarnation > w->greatest)
 		w->greatest = incarnation;
 	if (!s || (s->uid[0] && strcmp(s->uid, uid)))
@@ -341,7 +258,7 @@ void world_joined(struct world *w, int replica, const char *uid, int64_t incarna
 
 void world_lost(struct world *w, int replica, struct world_now now)
 {
-	struct seat *s = find_seat(w, replica);
+	struct seat *s = world_seat(w, replica);
 	if (!s || !s->joined)
 		return;
 	s->joined = false;
@@ -368,7 +285,7 @@ void world_lost(struct world *w, int replica, struct world_now now)
 
 void world_leaving(struct world *w, int replica)
 {
-	struct seat *s = find_seat(w, replica);
+	struct seat *s = world_seat(w, replica);
 	if (s)
 		s->leaving = true;
 }
@@ -388,7 +305,7 @@ void world_refused(struct world *w, int64_t greatest)
 void world_prepared(struct world *w, int replica, int64_t incarnation, const uint16_t *ports,
 		    int count)
 {
-	struct seat *s = find_seat(w, replica);
+	struct seat *s = world_seat(w, replica);
 	if (w->phase != PREPARING || !s || !s->in_world || incarnation != w->incarnation ||
 	    count != w->conf.per_replica)
 		return;
@@ -496,7 +413,7 @@ void world_exit(struct world *w, int replica, const struct mesh_msg *x, struct w
 
 void world_ended(struct world *w, int replica, int64_t incarnation)
 {
-	struct seat *s = find_seat(w, replica);
+	struct seat *s = world_seat(w, replica);
 	if (s && s->in_world && incarnation == w->incarnation)
 		s->ended = true;
 }
@@ -602,7 +519,7 @@ static void stop(struct world *w, enum mesh_stop mode, enum phase next, const ch
 			  .kind = WORLD_STOP, .incarnation = w->incarnation, .mode = mode});
 }
 
-static void fail(struct world *w, enum err_code class_, const char *reason, const char *message)
+void world_fail(struct world *w, enum err_code class_, const char *reason, const char *message)
 {
 	w->final = FAILED;
 	w->failure = class_;
@@ -623,11 +540,11 @@ static void judge_fault(struct world *w, struct world_now now)
 	const struct fault *f = &w->fault;
 	enum err_code class_ = exit_class_code((int)f->class_);
 	if (f->severity == FATAL) {
-		fail(w, class_,
-		     f->class_ == EXIT_CLASS_USER   ? NAME_REASON_USER_ERROR
-		     : f->class_ == EXIT_CLASS_DATA ? NAME_REASON_BAD_DATA
-						    : NAME_REASON_OUT_OF_MEMORY,
-		     f->message);
+		world_fail(w, class_,
+			   f->class_ == EXIT_CLASS_USER   ? NAME_REASON_USER_ERROR
+			   : f->class_ == EXIT_CLASS_DATA ? NAME_REASON_BAD_DATA
+							  : NAME_REASON_OUT_OF_MEMORY,
+			   f->message);
 		return;
 	}
 	w->restarts++;
@@ -638,7 +555,7 @@ static void judge_fault(struct world *w, struct world_now now)
 		char text[sizeof w->failure_message];
 		snprintf(text, sizeof text, "%d restarts within %d s; the last: %.180s",
 			 w->restart.max_restarts, w->restart.window_seconds, f->message);
-		fail(w, class_, NAME_REASON_RESTARTS, text);
+		world_fail(w, class_, NAME_REASON_RESTARTS, text);
 		return;
 	}
 	w->restart_ms[w->restart_count++ % RESTARTS_TRACKED] = now.ms;
@@ -663,7 +580,7 @@ static void end_attempt(struct world *w, struct world_now now)
 					 : "Drained");
 		p->a.replica = failed ? f->replica : -1;
 		p->a.rank = failed ? f->rank : -1;
-		const struct seat *s = failed ? find_seat(w, f->replica) : NULL;
+		const struct seat *s = failed ? world_seat(w, f->replica) : NULL;
 		snprintf(p->node, sizeof p->node, "%s", s ? s->node : "");
 		enum exit_class c = failed                 ? f->class_
 				    : w->final == COMPLETE ? EXIT_CLASS_DONE
@@ -878,121 +795,4 @@ enum job_state world_state(const struct world *w)
 		return w->fault.severity ? JOB_FORMING : JOB_STOPPING;
 	}
 	return JOB_WAITING;
-}
-
-/* ---- the report ---- */
-
-static void report_rows(const struct world *w, struct report *out)
-{
-	for (int i = 0; i < w->rank_count; i++) {
-		const struct health_rank *h = &w->rows[i];
-		const struct seat *s = &w->seats[w->ranks[i].seat];
-		out->rank_rows[i] = (struct report_rank){
-			.rank = i,
-			.replica = s->replica,
-			.node = s->node,
-			.phase = h->in_collective ? wire_operation_name(h->operation)
-						  : wire_phase_name(h->phase),
-			.step = h->step,
-			.tokens_per_second = w->progress.tokens_per_second / w->rank_count,
-			.silent_ms = w->ranks[i].exited ? 0 : h->silent_ms,
-		};
-	}
-	out->rank_row_count = w->rank_count;
-}
-
-static void report_attempts(const struct world *w, struct report *out)
-{
-	for (int i = 0; i < w->past_count; i++) {
-		const struct past *p = &w->past[i];
-		out->attempts[i] = p->a;
-		out->attempts[i].cause = p->cause;
-		out->attempts[i].node = p->node;
-		out->attempts[i].exit_class = p->exit_class;
-		out->attempts[i].log_tail = p->log_tail;
-		if (!p->a.ended_ms)
-			out->attempts[i].step = w->progress.step;
-	}
-	out->attempt_count = w->past_count;
-}
-
-static void report_verdict(const struct world *w, struct report *out)
-{
-	if (!w->verdict_kind[0])
-		return;
-	const struct seat *s = find_seat(w, w->verdict_replica);
-	out->verdict = (struct verdict){.kind = w->verdict_kind,
-					.replica = w->verdict_replica,
-					.rank = w->verdict.rank,
-					.node = s ? s->node : "",
-					.operation = w->verdict.operation,
-					.message = w->verdict.message,
-					.since_ms = w->verdict_since_ms};
-}
-
-int world_report(const struct world *w, struct arena *a, struct report *out, struct err *e)
-{
-	struct report r;
-	report_init(&r);
-	r.attempts = arena_array(a, LIMIT_ATTEMPTS, sizeof *r.attempts);
-	r.rank_rows = arena_array(a, (size_t)w->rank_count + 1, sizeof *r.rank_rows);
-	if (!r.attempts || !r.rank_rows)
-		return err_set(e, ERR_MEMORY, "out of memory for the report");
-	r.generation = w->generation;
-	r.incarnation = w->incarnation;
-	r.state = world_state(w);
-	for (int i = 0; i < w->seat_count; i++) {
-		const struct seat *s = &w->seats[i];
-		r.connected += s->joined;
-		if (s->in_world)
-			r.world_replicas = s->replica + 1;
-	}
-	r.ranks = r.data_parallel = w->rank_count;
-	r.tensor = r.pipeline = r.context = w->rank_count ? 1 : 0;
-	progress_report(&w->progress, &r);
-	r.restarts = w->restarts;
-	report_rows(w, &r);
-	report_attempts(w, &r);
-	report_verdict(w, &r);
-	r.failure = w->failure;
-	r.failure_reason = w->failure_reason;
-	r.failure_message = w->failure_message;
-	*out = r;
-	return 0;
-}
-
-static const char *known_reason(const char *reason)
-{
-	static const char *const known[] = {NAME_REASON_USER_ERROR, NAME_REASON_BAD_DATA,
-					    NAME_REASON_OUT_OF_MEMORY, NAME_REASON_RESTARTS};
-	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-		if (!strcmp(known[i], reason))
-			return known[i];
-	return NAME_REASON_USER_ERROR;
-}
-
-void world_recover(struct world *w, const struct report *r)
-{
-	if (r->incarnation > w->greatest)
-		w->greatest = w->incarnation = r->incarnation;
-	for (int i = 0; i < r->attempt_count && i < LIMIT_ATTEMPTS; i++) {
-		struct past *p = &w->past[i];
-		const struct attempt *from = &r->attempts[i];
-		p->a = *from;
-		bool cut = !from->ended_ms; /* this agent itself was what ended */
-		p->a.ended_ms = cut ? from->started_ms : from->ended_ms;
-		snprintf(p->cause, sizeof p->cause, "%s",
-			 cut ? NAME_REASON_LOST_PEER : from->cause);
-		snprintf(p->node, sizeof p->node, "%s", from->node);
-		snprintf(p->exit_class, sizeof p->exit_class, "%s",
-			 cut ? "peer" : from->exit_class);
-		snprintf(p->log_tail, sizeof p->log_tail, "%s", from->log_tail);
-		w->past_count = i + 1;
-	}
-	w->restarts = r->restarts;
-	progress_recover(&w->progress, r);
-	if (r->state == JOB_COMPLETE)
-		w->final = COMPLETE;
-	if (r->state == JOB_FAILED)
-		fail(w, r->failure, known_reason(r->failure_reason), r->failure_message);
 }
