@@ -416,9 +416,18 @@ int procs_count(const struct procs *ps)
 	return n;
 }
 
+/* By itself, if it is not stopped: collected or not. */
+static bool has_ended(const struct proc *p)
+{
+	siginfo_t info = {.si_pid = 0};
+	if (p->dead)
+		return true;
+	return !waitid(P_PID, (id_t)p->pid, &info, WEXITED | WNOHANG | WNOWAIT) && info.si_pid;
+}
+
 void proc_stop(struct proc *p, int64_t grace_ms)
 {
-	if (p->dead)
+	if (has_ended(p)) /* its end is its own, and told as such */
 		return;
 	int64_t due_ms = clock_ms() + grace_ms;
 	if (!p->kill_ms || due_ms < p->kill_ms)

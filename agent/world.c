@@ -7,8 +7,9 @@
  *
  * ENDING is left only when every member of the world has no rank left (or its link is gone): there
  * is no other way to a next incarnation. A fault is kept as the worst seen: when one rank dies its
- * peers fail too, and only the first cause may decide what happens to the job; symptoms (a lost
- * peer) wait GRACE_MS for their cause.
+ * peers fail too, and only the first cause may decide what happens to the job. Symptoms (a rank
+ * that misses a peer) wait SYMPTOM_MS for their cause, and may still be replaced by it until the
+ * attempt has ended.
  */
 #include "agent/world_internal.h"
 #include "base/names.h"
@@ -16,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GRACE_MS       500
+#define SYMPTOM_MS     2500 /* a busy node tells late what the others already suffer from */
 #define PREPARE_MS     60000
 #define DRAIN_MS       600000 /* a step and a checkpoint; a hang is noticed long before */
 #define ENDING_MS      15000  /* the kill ladder takes 2 s */
@@ -128,13 +129,16 @@ static enum severity severity_of(enum exit_class c)
 	return CAUSE;
 }
 
-static void note_fault(struct world *w, const struct fault *f)
+/* Whether it is the one that decides now. */
+static bool note_fault(struct world *w, const struct fault *f)
 {
 	/* After a stop of our own choice only what can never work is news: the rest is its echo. */
 	if (w->phase == ENDING && !w->fault.severity && f->severity < FATAL)
-		return;
-	if (f->severity > w->fault.severity)
-		w->fault = *f;
+		return false;
+	if (f->severity <= w->fault.severity)
+		return false;
+	w->fault = *f;
+	return true;
 }
 
 static void set_verdict(struct world *w, const char *kind, const struct health_verdict *v,
@@ -154,14 +158,15 @@ static struct fault cause_of(enum exit_class c, const char *cause, int replica, 
 	return (struct fault){CAUSE, c, cause, replica, rank, now.ms, "", ""};
 }
 
-/* A fault that is a verdict on a node. */
+/* Notes a fault that is a verdict on a node. */
 static void blame(struct world *w, const char *kind, const struct fault *f, struct world_now now)
 {
+	if (!note_fault(w, f))
+		return;
 	struct health_verdict v = {.rank = f->rank};
 	const struct seat *s = world_seat(w, f->replica);
 	snprintf(v.message, sizeof v.message, "node %.60s: %s", s ? s->node : "", f->message);
-	if (is_active(w))
-		set_verdict(w, kind, &v, f->replica, now);
+	set_verdict(w, kind, &v, f->replica, now);
 }
 
 /* ---- facts ---- */
@@ -256,6 +261,19 @@ void world_joined(struct world *w, int replica, const char *uid, int64_t incarna
 	s->leaving = false;
 }
 
+/* Whether some had not ended. */
+static bool end_ranks_of(struct world *w, const struct seat *s)
+{
+	bool some = false;
+	for (int i = 0; i < w->rank_count; i++) {
+		if (w->ranks[i].exited || &w->seats[w->ranks[i].seat] != s)
+			continue;
+		w->ranks[i].exited = some = true;
+		w->ranks[i].class_ = EXIT_CLASS_DRAINED;
+	}
+	return some;
+}
+
 void world_lost(struct world *w, int replica, struct world_now now)
 {
 	struct seat *s = world_seat(w, replica);
@@ -265,21 +283,19 @@ void world_lost(struct world *w, int replica, struct world_now now)
 	if (!s->in_world || s->ended)
 		return;
 	s->ended = true; /* it ends its ranks by itself: nobody can tell it to */
-	if (w->phase == DRAINING && s->leaving) {
-		/* As it had said. Its ranks may not have got to the boundary; then the others do
-		 * not either, and end for want of a peer. */
-		for (int i = 0; i < w->rank_count; i++) {
-			if (w->ranks[i].exited || &w->seats[w->ranks[i].seat] != s)
-				continue;
-			w->ranks[i].exited = true;
-			w->ranks[i].class_ = EXIT_CLASS_DRAINED;
-		}
-		return;
-	}
 	struct fault f = cause_of(EXIT_CLASS_PEER, NAME_REASON_LOST_PEER, replica, -1, now);
 	snprintf(f.message, sizeof f.message, "the agent of replica %d (%.100s) is gone", replica,
 		 s->pod);
-	note_fault(w, &f);
+	if (w->phase == DRAINING && s->leaving) {
+		/* As it had said. If its ranks did not get to the boundary, the others do not
+		 * either, and end for want of a peer. */
+		if (!end_ranks_of(w, s))
+			return;
+		if (!w->fault.severity) {
+			w->left = f;
+			return;
+		}
+	}
 	blame(w, NAME_REASON_LOST_PEER, &f, now);
 }
 
@@ -296,7 +312,8 @@ void world_refused(struct world *w, int64_t greatest)
 		w->greatest = greatest;
 	if (w->phase != PREPARING)
 		return;
-	struct fault f = {SYMPTOM, EXIT_CLASS_RETRY, "Refused", -1, -1, 0, "", ""};
+	/* Nothing better is to be waited for. */
+	struct fault f = {SYMPTOM, EXIT_CLASS_RETRY, "Refused", -1, -1, -SYMPTOM_MS, "", ""};
 	snprintf(f.message, sizeof f.message, "a member has seen incarnation %lld",
 		 (long long)greatest);
 	note_fault(w, &f);
@@ -406,9 +423,12 @@ void world_exit(struct world *w, int replica, const struct mesh_msg *x, struct w
 	/* A killed rank is a cause of its own, whatever class its signal has. */
 	if (x->signal && f.severity == SYMPTOM)
 		f.severity = CAUSE;
-	note_fault(w, &f);
-	if (f.class_ == EXIT_CLASS_DEVICE)
+	if (f.severity == SYMPTOM && w->left.severity)
+		blame(w, NAME_REASON_LOST_PEER, &w->left, now);
+	else if (f.class_ == EXIT_CLASS_DEVICE)
 		blame(w, NAME_REASON_BAD_DEVICE, &f, now);
+	else
+		note_fault(w, &f);
 }
 
 void world_ended(struct world *w, int replica, int64_t incarnation)
@@ -434,6 +454,9 @@ void world_verdict(struct world *w, const struct health_verdict *v, struct world
 			set_verdict(w, NAME_REASON_STRAGGLER, v, replica, now);
 		return;
 	}
+	/* The others wait for one that is gone: for whom it missed, which is to be told yet. */
+	if (w->fault.severity && w->ranks[v->rank].exited)
+		return;
 	set_verdict(w, NAME_REASON_HANG, v, replica, now);
 	struct fault f = cause_of(EXIT_CLASS_HANG, NAME_REASON_HANG, replica, v->rank, now);
 	snprintf(f.message, sizeof f.message, "%.255s", v->message);
@@ -500,7 +523,7 @@ static void form(struct world *w, struct world_now now, struct world_actions *ou
 	}
 	w->rank_count = (int)n;
 	w->incarnation = ++w->greatest;
-	w->fault = (struct fault){0};
+	w->fault = w->left = (struct fault){0};
 	w->stop_cause = NULL;
 	progress_incarnation(&w->progress);
 	begin_attempt(w, now);
@@ -670,15 +693,16 @@ static void check_deadlines(struct world *w, struct world_now now)
 static void decide_active(struct world *w, struct world_now now, struct world_actions *out)
 {
 	check_deadlines(w, now);
-	if (w->fault.severity >= CAUSE ||
-	    (w->fault.severity == SYMPTOM && now.ms - w->fault.since_ms >= GRACE_MS)) {
-		stop(w, MESH_KILL, ENDING, w->fault.cause, now, out);
-		return;
-	}
 	int exited = 0, loaded = 0;
 	for (int i = 0; i < w->rank_count; i++) {
 		exited += w->ranks[i].exited;
 		loaded += w->ranks[i].loaded;
+	}
+	/* When all ranks have told their end, there is no cause to come. */
+	bool waited = exited == w->rank_count || now.ms - w->fault.since_ms >= SYMPTOM_MS;
+	if (w->fault.severity >= CAUSE || (w->fault.severity == SYMPTOM && waited)) {
+		stop(w, MESH_KILL, ENDING, w->fault.cause, now, out);
+		return;
 	}
 	if (w->fault.severity)
 		return; /* a symptom: its cause may be on its way */

@@ -67,6 +67,7 @@ struct world {
 	int64_t not_before_ms;
 	const char *stop_cause;
 	struct fault fault;
+	struct fault left; /* a leaving member was lost with ranks: the cause if one misses them */
 
 	struct rank *ranks;
 	struct health_rank *rows;

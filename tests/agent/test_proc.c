@@ -199,6 +199,21 @@ START_TEST(the_kill_ladder)
 }
 END_TEST
 
+/* A stop that comes between a rank's death and its being seen does not pass for the reason. */
+START_TEST(the_dead_are_not_stopped)
+{
+	begin();
+	spawn("exit 66", false);
+	siginfo_t info;
+	ck_assert_int_eq(waitid(P_PID, (id_t)proc_pid(p), &info, WEXITED | WNOWAIT), 0);
+	proc_stop(p, 0);
+	until(exits == 1);
+	ck_assert(!last.asked);
+	ck_assert_int_eq(last.class_, EXIT_CLASS_CORRUPT);
+	end();
+}
+END_TEST
+
 START_TEST(death_is_seen_at_once)
 {
 	begin();
@@ -235,5 +250,5 @@ START_TEST(reaps_ranks_and_orphans)
 END_TEST
 
 UNIT_MAIN("proc", exit_classes, a_program_that_is_not_there, keeps_the_last_words, the_doors,
-	  a_malformed_frame_ends_the_rank, the_kill_ladder, death_is_seen_at_once,
-	  reaps_ranks_and_orphans)
+	  a_malformed_frame_ends_the_rank, the_kill_ladder, the_dead_are_not_stopped,
+	  death_is_seen_at_once, reaps_ranks_and_orphans)

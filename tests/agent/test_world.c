@@ -411,6 +411,113 @@ START_TEST(the_cause_decides_not_the_symptom)
 }
 END_TEST
 
+enum fact { NOTHING, PEER_0, BUG_1, LEAVING_2, LOST_2 };
+
+static void happen(enum fact fact)
+{
+	switch (fact) {
+	case NOTHING:
+		return;
+	case PEER_0:
+		exit_rank(0, 0, EXIT_CLASS_PEER, 0, false, "a peer is gone");
+		break;
+	case BUG_1:
+		exit_rank(1, 1, EXIT_CLASS_BUG, 11, false, "");
+		break;
+	case LEAVING_2:
+		world_leaving(sim.world, 2);
+		break;
+	case LOST_2:
+		lose(2);
+		break;
+	}
+	settle();
+}
+
+/* Whatever is heard first, and however late the cause is heard: it is named while the attempt has
+ * not ended, and a lost member costs no budget. */
+START_TEST(the_cause_is_named_in_any_order)
+{
+	static const struct {
+		enum fact facts[3];
+		int64_t pause_ms; /* between the last two */
+		const char *cause, *class_;
+		int replica;
+	} table[] = {
+		{{PEER_0, BUG_1}, 0, NAME_REASON_RANK_FAILED, "bug", 1},
+		{{PEER_0, BUG_1}, 2400, NAME_REASON_RANK_FAILED, "bug", 1},
+		{{PEER_0, BUG_1}, 2500, NAME_REASON_RANK_FAILED, "bug", 1}, /* while it ends */
+		{{BUG_1, PEER_0}, 0, NAME_REASON_RANK_FAILED, "bug", 1},
+		{{BUG_1, LOST_2}, 0, NAME_REASON_RANK_FAILED, "bug", 1},
+		{{PEER_0, LOST_2}, 0, NAME_REASON_LOST_PEER, "peer", 2},
+		{{PEER_0, LOST_2}, 2400, NAME_REASON_LOST_PEER, "peer", 2},
+		{{PEER_0, LOST_2}, 2500, NAME_REASON_LOST_PEER, "peer", 2},
+		{{LOST_2, PEER_0}, 0, NAME_REASON_LOST_PEER, "peer", 2},
+		{{LEAVING_2, LOST_2, PEER_0}, 200, NAME_REASON_LOST_PEER, "peer", 2},
+		{{LEAVING_2, PEER_0, LOST_2}, 200, NAME_REASON_LOST_PEER, "peer", 2},
+		{{PEER_0, NOTHING}, 0, NAME_REASON_RANK_FAILED, "peer", 0},
+		{{LEAVING_2, PEER_0, NOTHING}, 0, NAME_REASON_RANK_FAILED, "peer", 0},
+	};
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		run_three();
+		bool lost = !strcmp(table[i].cause, NAME_REASON_LOST_PEER);
+		for (int again = 0; again < 5 && world_state(sim.world) != JOB_FAILED; again++) {
+			int last = report_now().attempt_count - 1, n = table[i].facts[2] ? 3 : 2;
+			for (int k = 0; k < n; k++) {
+				if (k == n - 1)
+					advance(table[i].pause_ms);
+				happen(table[i].facts[k]);
+			}
+			advance(3000);
+			struct report r = report_now();
+			ck_assert_msg(!strcmp(r.attempts[last].cause, table[i].cause),
+				      "row %zu: %s", i, r.attempts[last].cause);
+			ck_assert_str_eq(r.attempts[last].exit_class, table[i].class_);
+			ck_assert_int_eq(r.attempts[last].replica, table[i].replica);
+			if (lost)
+				ck_assert_str_eq(r.verdict.kind, NAME_REASON_LOST_PEER);
+			lose(2);
+			join(2);
+			advance(30000);
+		}
+		ck_assert_int_eq(world_state(sim.world), lost ? JOB_RUNNING : JOB_FAILED);
+		world_destroy(sim.world);
+	}
+}
+END_TEST
+
+/* Without a cause to wait for nobody waits. */
+START_TEST(symptoms_of_all_end_at_once)
+{
+	run_three();
+	for (int i = 0; i < 3; i++)
+		for (int k = 0; k < RANKS; k++)
+			exit_rank(i, k, EXIT_CLASS_PEER, 0, false, "a peer is gone");
+	settle();
+	advance(300);
+	ck_assert_int_eq(world_state(sim.world), JOB_RUNNING);
+	ck_assert_int_eq(world_incarnation(sim.world), 8);
+	world_destroy(sim.world);
+}
+END_TEST
+
+/* Health sees that the others wait for it: it is gone, not stuck. */
+START_TEST(who_missed_a_peer_does_not_hang)
+{
+	run_three();
+	exit_rank(0, 0, EXIT_CLASS_PEER, 0, false, "a peer is gone");
+	settle();
+	world_verdict(sim.world, &(struct health_verdict){.kind = HEALTH_HANG, .rank = 0}, sim.now);
+	settle();
+	ck_assert_str_eq(report_now().verdict.kind, "");
+	advance(1000);
+	lose(2);
+	advance(1000);
+	ck_assert_str_eq(report_now().attempts[0].cause, NAME_REASON_LOST_PEER);
+	world_destroy(sim.world);
+}
+END_TEST
+
 START_TEST(fatal_classes)
 {
 	static const struct {
@@ -428,7 +535,7 @@ START_TEST(fatal_classes)
 		run_three();
 		exit_rank(1, 0, table[i].class_, 0, false, "why");
 		settle();
-		advance(3000);
+		advance(5000);
 		struct report r = report_now();
 		ck_assert_int_eq(r.state, table[i].reason ? JOB_FAILED : JOB_RUNNING);
 		ck_assert_str_eq(r.failure_reason, table[i].reason ? table[i].reason : "");
@@ -634,6 +741,11 @@ static void random_event(void)
 			join(replica);
 		break;
 	case 2:
+		if (rnd(3) == 0 && p->joined) { /* it says so, and goes some time after */
+			world_leaving(sim.world, replica);
+			settle();
+			advance((int64_t)(50 * rnd(10)));
+		}
 		lose(replica);
 		break;
 	case 3:
@@ -723,6 +835,9 @@ int main(void)
 	tcase_add_test(tc, a_rank_death_restarts_at_once);
 	tcase_add_test(tc, a_bad_device_names_its_node);
 	tcase_add_test(tc, the_cause_decides_not_the_symptom);
+	tcase_add_test(tc, the_cause_is_named_in_any_order);
+	tcase_add_test(tc, symptoms_of_all_end_at_once);
+	tcase_add_test(tc, who_missed_a_peer_does_not_hang);
 	tcase_add_test(tc, fatal_classes);
 	tcase_add_test(tc, restarts_run_out);
 	tcase_add_test(tc, what_is_edited_holds_at_once);
