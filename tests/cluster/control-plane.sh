@@ -84,7 +84,6 @@ start_dns() {
 }
 
 start_control_plane() {
-	cgroup_make control-plane
 	start_etcd
 	start_apiserver
 	wait_until 60 "API server (see $state/log/kube-apiserver)" kubectl get --raw /readyz

@@ -19,8 +19,8 @@ left() {
 	comm -13 <(echo "$elsewhere") <(running)
 }
 nothing_left() { [ -z "$(left)" ]; }
-clean_after() { # command...: a client that the killed boot had running may take a moment to end
-	"$@" && { poll 10 "the end of everything" nothing_left || equal "$(left)" ""; }
+clean_after() { # command...: a client of the killed boot gives up its connection after 30 s
+	"$@" && { poll 45 "the end of everything" nothing_left || equal "$(left)" ""; }
 }
 killed_boot() { # seconds: a boot that is killed after so long, then down
 	local pid
