@@ -83,8 +83,12 @@ trap 'exit 130' INT TERM HUP
 # ---- the cluster and what runs on it -------------------------------------------------------------
 need_cluster() {
 	[ "$(id -u)" = 0 ] || skip "the local cluster needs root"
-	[ ! -e "$state/ready" ] || return 0
-	[ -n "${LLMJOB_E2E_SHARED:-}" ] || booted=1
+	if [ -n "${LLMJOB_E2E_SHARED:-}" ]; then
+		[ ! -e "$state/ready" ] || return 0
+	else
+		! "$top/tests/cluster/alive" || return 0
+		booted=1
+	fi
 	"$top/tests/cluster/up"
 }
 # Once a cluster, not once a test: the archive's digest says what the nodes have.
