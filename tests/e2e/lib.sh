@@ -106,6 +106,31 @@ need_llmjob() {
 	restricted $system
 	"$top/tests/cluster/helm" upgrade --install llmjob helm/llmjob -n $system \
 		--take-ownership --wait --timeout 60s >/dev/null
+	need_collector
+}
+# The garbage collector hears of a new kind only about every 30 s: until then pods outlive their
+# job. Once a cluster: what an LLMJob owned goes with it.
+need_collector() {
+	local uid
+	[ ! -e "$state/collects" ] || return 0
+	k -n default apply -f - >/dev/null <<-E
+		apiVersion: llmjob.dev/v1alpha1
+		kind: LLMJob
+		metadata: {name: collected}
+		spec: {suspend: true, run: {command: [/bin/true]}}
+	E
+	uid=$(k -n default get llmjob collected -o jsonpath='{.metadata.uid}')
+	k -n default apply -f - >/dev/null <<-E
+		apiVersion: v1
+		kind: ConfigMap
+		metadata:
+		  name: collected
+		  ownerReferences:
+		  - {apiVersion: llmjob.dev/v1alpha1, kind: LLMJob, name: collected, uid: $uid}
+	E
+	k -n default delete llmjob collected --timeout=60s >/dev/null
+	k -n default wait --for=delete configmap/collected --timeout=120s >/dev/null
+	: >"$state/collects"
 }
 restricted() { # namespace: is there, and takes only restricted pods
 	k create namespace "$1" --dry-run=client -o yaml | k apply -f - >/dev/null

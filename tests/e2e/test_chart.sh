@@ -34,6 +34,7 @@ on_gpu() { # resource: the image that a job on it gets
 	kn wait --for=create pod/gpu-0 --timeout=30s >&2
 	kn get pod gpu-0 -o jsonpath='{.spec.containers[0].image}'
 	kn delete llmjob gpu --timeout=60s >&2
+	kn wait --for=delete pod/gpu-0 --timeout=60s >&2
 }
 check "pods on NVIDIA GPUs get the CUDA image" equal "$(on_gpu nvidia.com/gpu)" "$image-cuda"
 check "and those on others the plain one" equal "$(on_gpu amd.com/gpu)" "$image"
