@@ -9,6 +9,7 @@
 # test. Each line "SKIP: reason" is one skip. With -r the group's counts are appended to the file and no total is
 # printed. The last line is the total; the status is non-zero when something failed or nothing ran.
 set -u
+export LC_ALL=C.UTF-8 # EPOCHREALTIME has a point
 
 group=tests jobs=1 limit=${TEST_SECONDS:-300} results= verbose= only=
 

@@ -6,6 +6,7 @@
 # logs. Waiting is by watches with deadlines.
 set -euo pipefail
 shopt -s inherit_errexit
+export LC_ALL=C.UTF-8 # EPOCHREALTIME has a point
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$top"
