@@ -20,5 +20,13 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "deps: installing$missing"
 export DEBIAN_FRONTEND=noninteractive
-apt-get install -qq -y --no-install-recommends $missing >/dev/null ||
-	{ apt-get update -qq && apt-get install -qq -y --no-install-recommends $missing >/dev/null; }
+# Another apt-get may be at work on a machine that has just started, and mirrors fail now and then.
+apt='apt-get -qq -o DPkg::Lock::Timeout=600 -o Acquire::Retries=5'
+install() { $apt install -y --no-install-recommends $missing >/dev/null; }
+install && exit 0
+for seconds in 5 15 30 0; do
+	$apt update && install && exit 0
+	sleep $seconds
+done
+echo "deps: cannot install$missing" >&2
+exit 1
