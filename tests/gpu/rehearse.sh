@@ -8,7 +8,7 @@ passed=0 failed=0
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 cp -a "$GPU_BUNDLE" "$tmp/gpu" && cd "$tmp" || exit 1
-unset LD_LIBRARY_PATH
+unset LD_LIBRARY_PATH COMPUTE_SANITIZER
 
 verdict() { # what, status, the log of a failure
 	if [ "$2" -eq 0 ]; then
@@ -42,7 +42,7 @@ PATH=$tmp/bin:$PATH GPU_SANITIZE=1 gpu/run.sh check >log 2>&1 &&
 	[ "$(tail -n 1 log)" = "15 passed, 0 failed, 0 skipped" ]
 verdict "check counts its programs and the sanitizer's tools" $? log
 
-PATH=/usr/bin:/bin GPU_CHECK=gpu_ops GPU_SANITIZE=1 gpu/run.sh check >log 2>&1 &&
+COMPUTE_SANITIZER='' GPU_CHECK=gpu_ops GPU_SANITIZE=1 gpu/run.sh check >log 2>&1 &&
 	says '^ *SKIP: there is no compute-sanitizer: memcheck of gpu_ops$' && [ "$(tail -n 1 log)" = "1 passed, 0 failed, 4 skipped" ]
 verdict "a missing compute-sanitizer is four skips" $? log
 

@@ -4,6 +4,7 @@
 # is looked for among python3's packages and below /usr/local/cuda.
 #
 # GPU_CHECK: the programs that check runs, else all and compute-sanitizer's tools. LLMJOB_CUDA_CASE: one operation of gpu_ops.
+# COMPUTE_SANITIZER: that program, "" for none; else it is looked for.
 set -u
 here=$(dirname "$(readlink -f "$0")")
 programs=$(readlink -f "${2:-$here}")
@@ -45,7 +46,8 @@ bench() {
 sanitized() { # tool program argument...
 	local tool=$1 program=$tmp/tests/gpu/$1-$2 sanitizer
 	shift
-	sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)
+	sanitizer=${COMPUTE_SANITIZER-$(command -v compute-sanitizer ||
+		ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)}
 	if [ -z "$sanitizer" ]; then
 		printf '#!/bin/sh\necho "SKIP: there is no compute-sanitizer: %s of %s"\nexit 77\n' "$tool" "$1"
 	else
