@@ -35,7 +35,7 @@ look() {
 	if [ ! -x "$cuda/bin/nvcc" ]; then
 		[ -z "${CUDA_HOME:-}" ] || die "CUDA_HOME=$CUDA_HOME has no bin/nvcc"
 		cuda=
-	elif [ -z "${CUDA_HOME:-}" ] && ! "$cuda/bin/nvcc" --version | grep -q "release $major\."; then
+	elif [ -z "${CUDA_HOME:-}" ] && [[ $("$cuda/bin/nvcc" --version) != *"release $major."* ]]; then
 		cuda=
 	fi
 	for f in ${cuda:+"$cuda" /usr/local /usr}; do
@@ -55,7 +55,7 @@ fetch() {
 	say "fetching CUDA 13.0 and NCCL from PyPI, 690 MiB, once"
 	rm -rf "$new" && mkdir "$new"
 	python3 -m pip --disable-pip-version-check install -q --root-user-action ignore --no-deps --no-compile --no-cache-dir \
-		--only-binary :all: --require-hashes --target "$new" -r /dev/stdin <<<"$wheels" ||
+		--retries 10 --timeout 60 --only-binary :all: --require-hashes --target "$new" -r /dev/stdin <<<"$wheels" ||
 		die "the wheels could not be installed"
 	# The names that a linker and CUDA_HOME expect.
 	ln -sf libcublasLt.so.13 "$new/nvidia/cu13/lib/libcublasLt.so"

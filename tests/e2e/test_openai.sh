@@ -5,10 +5,10 @@
 # model from its GGUF file; openai_client.py asks. The API key, which a cluster takes from a Secret,
 # is given to an agent that is started as a pod would start it.
 . "$(dirname "$0")/lib.sh"
-openai=3.54.0
+requirements=tests/e2e/requirements.txt
 work=$(mktemp -d)
 out=$work/out
-python=${LLMJOB_CACHE:-$HOME/.cache/llmjob}/venv-openai-$openai/bin/python
+python=${LLMJOB_CACHE:-$HOME/.cache/llmjob}/venv-openai-$(sha256sum <$requirements | cut -c 1-12)/bin/python
 
 need_client() { # once a machine: an environment that is there is whole
 	local venv=${python%/bin/python}
@@ -20,7 +20,7 @@ need_client() { # once a machine: an environment that is there is whole
 		rm -rf "$venv.new"
 		python3 -m venv "$venv.new"
 		"$venv.new/bin/python" -m pip install --quiet --disable-pip-version-check \
-			openai==$openai
+			--retries 10 --timeout 60 -r $requirements
 		mv "$venv.new" "$venv" # its python is called by path: nothing in it is moved
 	) 9>"$venv.lock"
 }
