@@ -129,9 +129,9 @@ run-asan run-tsan unit: OMP_WAIT_POLICY := passive
 sub = $(MAKE) --no-print-directory R=$(R)
 # All cores, unless the caller said how many.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
-GROUPS_ := tidy unit cuda gpu asan tsan fuzz e2e
+GROUPS_ := models tidy unit cuda gpu asan tsan fuzz e2e
 
-.PHONY: test unit asan tsan fault fuzz sim tidy e2e bench unit-programs clean format \
+.PHONY: test models unit asan tsan fault fuzz sim tidy e2e bench unit-programs clean format \
   $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan tsan fault fuzz)
 test: ## everything: install, build, house rules, unit tests in four builds, fuzzers, end to end
 	@tests/deps.sh
@@ -175,6 +175,8 @@ run-fuzz: $(FUZZERS)
 SIM_ROUNDS ?= 5000
 sim: $(O)/tests/controller/test_plan $(O)/tests/agent/test_world ## random worlds, SIM_ROUNDS=5000, for plan and coordinator
 	@CK_FORK=no LLMJOB_SIM_ROUNDS=$(SIM_ROUNDS) $(RUN) -g sim -t 3600 $^
+models: ## fetch the models that tests read, once a machine
+	@$(RUN) -g models -t 3600 tests/golden/fetch_all.sh
 tidy: $(O)/tests/tidy ## the house rules, clang-format included
 	@$(RUN) -g tidy $(O)/tests/tidy tests/format.sh tests/test_run.sh
 
