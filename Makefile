@@ -148,6 +148,10 @@ unit: $(UNIT_TESTS) ## unit tests
 	@$(RUN) -g unit $(PARALLEL) $(UNIT_TESTS)
 $(addprefix unit-,$(ROOMS)): unit-%:
 	@+$(sub) $(call room_tests,$*) && $(RUN) -g unit-$* $(call room_tests,$*)
+# The sanitizers' fixed address ranges collide with mappings randomised over more than 28 bits.
+# A container may refuse setarch: then it is done without.
+tame := $(shell [ "`cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0`" -le 28 ] || \
+  { setarch -R true 2>/dev/null && echo setarch -R; })
 # With the fault loops in it: what a failed call leaves behind is where leaks and overruns hide.
 asan: ## unit tests with AddressSanitizer and UndefinedBehaviourSanitizer, fault loops included
 	@+$(sub) ASAN=1 FAULT=1 O=$(O)-asan CUDASIM=$(CUDASIM) run-asan
@@ -155,12 +159,10 @@ asan: ## unit tests with AddressSanitizer and UndefinedBehaviourSanitizer, fault
 # test_train as well: a minute less.
 ASAN_TESTS := $(filter-out %/test_cuda %/test_model_backward,$(UNIT_TESTS))
 run-asan: $(ASAN_TESTS)
-	@OMP_NUM_THREADS=2 $(RUN) -g asan $(PARALLEL) $(ASAN_TESTS)
+	@OMP_NUM_THREADS=2 $(tame) $(RUN) -g asan $(PARALLEL) $(ASAN_TESTS)
 # OpenMP's threads are not this sanitizer's affair (it does not know their barriers): kernels as they are.
 tsan: $(call lib,kernels) ## the tests that start threads, with ThreadSanitizer
 	@+$(sub) TSAN=1 O=$(O)-tsan CUDASIM=$(CUDASIM) KERNELS=$(call lib,kernels) run-tsan
-# This sanitizer's fixed address ranges collide with mappings randomised over more than 28 bits.
-tame := $(shell [ "`cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0`" -le 28 ] || echo setarch -R)
 run-tsan: $(TSAN_TESTS)
 	@OMP_NUM_THREADS=1 $(tame) $(RUN) -g tsan $(PARALLEL) $(TSAN_TESTS)
 fault: ## the tests that fail the n-th allocation or system call, without sanitizers
@@ -171,7 +173,7 @@ FUZZ_SECONDS ?= $(if $(R),2,60)
 fuzz: ## the parsers under mutated input, FUZZ_SECONDS=60 each
 	@+$(sub) ASAN=1 FAULT=1 O=$(O)-asan FUZZ_SECONDS=$(FUZZ_SECONDS) run-fuzz
 run-fuzz: $(FUZZERS)
-	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN) -g fuzz $(PARALLEL) -t $$(($(FUZZ_SECONDS) + 60)) $(FUZZERS)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(tame) $(RUN) -g fuzz $(PARALLEL) -t $$(($(FUZZ_SECONDS) + 60)) $(FUZZERS)
 SIM_ROUNDS ?= 5000
 sim: $(O)/tests/controller/test_plan $(O)/tests/agent/test_world ## random worlds, SIM_ROUNDS=5000, for plan and coordinator
 	@CK_FORK=no LLMJOB_SIM_ROUNDS=$(SIM_ROUNDS) $(RUN) -g sim -t 3600 $^
