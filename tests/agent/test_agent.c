@@ -59,13 +59,13 @@ static void job(const char *task)
 	char text[4096];
 	snprintf(text, sizeof text,
 		 "{\"name\":\"t\",\"namespace\":\"d\",\"uid\":\"u\",\"generation\":1,\"spec\":{"
-		 "\"replicas\":3,\"device\":{\"resource\":\"cpu\",\"perReplica\":%d},"
+		 "\"replicas\":%d,\"device\":{\"resource\":\"cpu\",\"perReplica\":%d},"
 		 "\"storage\":[{\"name\":\"d\",\"scratch\":\"1Gi\",\"mountPath\":\"/tmp\"}],"
 		 "%s\"elastic\":{\"minReplicas\":1,\"waitSeconds\":2},"
 		 "\"checkpoint\":{\"path\":\"%s/ckpt\",\"everySteps\":5},"
 		 "\"restart\":{\"maxRestarts\":2,\"windowSeconds\":600},"
 		 "\"health\":{\"hangSeconds\":2},%s}}",
-		 strstr(task, "serve") ? 1 : 2,
+		 strstr(task, "serve") ? 1 : 3, strstr(task, "serve") ? 1 : 2,
 		 strstr(task, "run") ? "" : "\"model\":{\"source\":\"/tmp/model.gguf\"},", dir,
 		 task);
 	write_text("job.json", text);
@@ -189,6 +189,9 @@ static void want(struct wish wish)
 			    .replicas = wish.replicas,
 			    .suspend = wish.suspend,
 			    .release = wish.release,
+			    .elastic = {.min_replicas = 1, .wait_seconds = 2},
+			    .restart = {.max_restarts = 2, .window_seconds = 600},
+			    .health = {.hang_seconds = 2},
 			    .members = members,
 			    .member_count = wish.members};
 	buf_auto struct buf body;
