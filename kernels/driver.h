@@ -30,7 +30,8 @@ enum driver_reduce { DRIVER_SUM, DRIVER_MAX };
 
 struct driver_comms {
 	int (*unique_id)(uint8_t id[DRIVER_COMM_ID_BYTES], struct err *e); /* on one rank */
-	/* Collective; ERR_HANG after timeout_ms. */
+	/* Collective; ERR_HANG after timeout_ms. After a failure *out, unless NULL, is there to be
+	   destroyed, which may wait: only the caller can say for how long. */
 	int (*create)(struct dev *d, const uint8_t id[DRIVER_COMM_ID_BYTES], int rank, int world,
 		      int64_t timeout_ms, struct driver_comm **out, struct err *e);
 	/* The ranks of equal colour, ordered by key: one communicator a layout axis. Collective. */

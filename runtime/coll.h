@@ -44,6 +44,9 @@ struct coll_conf {
 	struct wire_page *page; /* told of every collective and beat; or NULL */
 	struct dev *dev;        /* whose memory is reduced; outlives the coll. NULL: the host's */
 	bool staged;            /* not NCCL: several ranks on one GPU */
+	/* Told why before a failed communicator is given up, which may take for ever; or NULL. */
+	void (*failing_fn)(void *user, const struct err *why);
+	void *failing_user;
 };
 
 /* wire_page.operation values */

@@ -3,7 +3,8 @@
  * is made by rank 0 and goes round by the host's transports, whose sockets stay open: a rank that
  * died is seen there, often long before the network of the devices gives up. The host's one wait
  * polls, so that a deadline, an abort and a closed socket end it like any other wait of coll; after
- * that the communicator is aborted, or whoever waits for the device next would never come back.
+ * that the communicator is aborted, or whoever waits for the device next would never come back. The
+ * abort itself may never come back either: conf.failing_fn is told before it.
  *
  * A communicator is the main thread's but for coll_nccl_abort.
  */
@@ -23,21 +24,6 @@ static const struct driver_comms *comms(const struct coll *c)
 bool coll_nccl_can(const struct coll *c)
 {
 	return comms(c) != NULL;
-}
-
-int coll_nccl_open(struct coll *c, struct err *e)
-{
-	uint8_t id[DRIVER_COMM_ID_BYTES] = {0};
-	struct driver_comm *comm = NULL;
-	int r = c->conf.rank == 0 ? comms(c)->unique_id(id, e) : 0;
-	if (!r)
-		r = coll_broadcast(c, id, sizeof id, 0, e);
-	if (!r)
-		r = comms(c)->create(c->conf.dev, id, c->conf.rank, c->conf.world,
-				     c->conf.timeout_ms, &comm, e);
-	if (!r)
-		atomic_store(&c->comm, comm);
-	return r;
 }
 
 void coll_nccl_close(struct coll *c)
@@ -60,24 +46,42 @@ int coll_nccl_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
 }
 
 /* Something failed: a rank that is gone explains it better than what the network says. */
-static int give_up(struct coll *c, int r, struct err *e)
+static int give_up(struct coll *c, const struct err *network, struct err *e)
 {
-	struct err peer;
-	if (coll_check_wait(c, clock_ms(), -1, &peer) || coll_check_ring(c, &peer)) {
-		if (e)
-			*e = peer;
-		r = -(int)peer.code;
-	}
+	struct err why;
+	if (!coll_check_wait(c, clock_ms(), -1, &why) && !coll_check_ring(c, &why))
+		why = *network;
+	if (c->conf.failing_fn)
+		c->conf.failing_fn(c->conf.failing_user, &why);
 	coll_nccl_abort(c);
-	return r;
+	if (e)
+		*e = why;
+	return -(int)why.code;
+}
+
+int coll_nccl_open(struct coll *c, struct err *e)
+{
+	uint8_t id[DRIVER_COMM_ID_BYTES] = {0};
+	struct driver_comm *comm = NULL;
+	struct err why = {0};
+	int r = c->conf.rank == 0 ? comms(c)->unique_id(id, e) : 0;
+	if (!r)
+		r = coll_broadcast(c, id, sizeof id, 0, e);
+	if (r)
+		return r;
+	r = comms(c)->create(c->conf.dev, id, c->conf.rank, c->conf.world, c->conf.timeout_ms,
+			     &comm, &why);
+	atomic_store(&c->comm, comm);
+	return r ? give_up(c, &why, e) : 0;
 }
 
 int coll_nccl_start(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
 		    struct err *e)
 {
+	struct err why = {0};
 	int r = comms(c)->allreduce(atomic_load(&c->comm), data, count, t,
-				    op == COLL_SUM ? DRIVER_SUM : DRIVER_MAX, e);
-	return r ? give_up(c, r, e) : 0;
+				    op == COLL_SUM ? DRIVER_SUM : DRIVER_MAX, &why);
+	return r ? give_up(c, &why, e) : 0;
 }
 
 void coll_nccl_join(struct coll *c)
@@ -89,19 +93,20 @@ int coll_nccl_wait(struct coll *c, struct err *e)
 {
 	const struct timespec pause = {.tv_nsec = POLL_US * 1000};
 	int64_t start_ms = clock_ms(), looked_ms = start_ms;
+	struct err why = {0};
 	for (;;) {
-		int r = comms(c)->poll(atomic_load(&c->comm), e);
+		int r = comms(c)->poll(atomic_load(&c->comm), &why);
 		if (!r)
 			return 0;
 		int64_t now_ms = clock_ms();
 		if (r > 0 && now_ms - looked_ms >= COLL_SLICE_MS) {
 			looked_ms = now_ms;
-			r = coll_check_wait(c, start_ms, -1, e);
+			r = coll_check_wait(c, start_ms, -1, &why);
 			if (!r)
-				r = coll_check_ring(c, e);
+				r = coll_check_ring(c, &why);
 		}
 		if (r < 0)
-			return give_up(c, r, e);
+			return give_up(c, &why, e);
 		nanosleep(&pause, NULL);
 	}
 }

@@ -48,6 +48,7 @@ int main(void)
 	if (rc && e.code != ERR_DRAINED) {
 		log_error("rank failed", LOG_I("rank", r.rank), LOG_ERR(&e));
 		rank_send_failed(&r, &e);
+		rank_end_within(&r, RANK_END_MS, &e);
 	}
 	rank_close(&r);
 	/* Not by return: the reader thread still looks at r, and libraries' exit handlers beside a

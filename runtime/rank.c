@@ -97,7 +97,8 @@ static void *end_process(void *arg)
 
 	nanosleep(&ts, NULL);
 	log_error("the device does not let go", LOG_I("rank", end->rank->rank), LOG_ERR(&end->why));
-	rank_send_failed(end->rank, &end->why);
+	if (!atomic_load(&end->rank->ending))
+		rank_send_failed(end->rank, &end->why);
 	_exit((int)exit_class_of(end->why.code));
 }
 
@@ -106,6 +107,8 @@ void rank_end_within(struct rank *r, int64_t ms, const struct err *why)
 	static struct ending end; /* the thread's, as long as the process lives */
 	pthread_t thread;
 
+	if (atomic_exchange(&r->limited, true))
+		return;
 	end = (struct ending){r, ms, *why};
 	if (!pthread_create(&thread, NULL, end_process, &end))
 		pthread_detach(thread);
@@ -323,6 +326,11 @@ static int read_staged(bool *staged, struct err *e)
 	return 0;
 }
 
+static void limit_end(void *rank, const struct err *why)
+{
+	rank_end_within(rank, RANK_END_MS, why);
+}
+
 static int connect_world(struct rank *r, struct err *e)
 {
 	struct coll_conf conf = {.rank = r->rank,
@@ -333,7 +341,9 @@ static int connect_world(struct rank *r, struct err *e)
 				 .incarnation = r->incarnation,
 				 .timeout_ms = COLL_WAIT_MS,
 				 .page = r->page,
-				 .dev = r->dev};
+				 .dev = r->dev,
+				 .failing_fn = limit_end,
+				 .failing_user = r};
 	struct coll *c = NULL;
 	int rc = read_staged(&conf.staged, e);
 

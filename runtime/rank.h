@@ -40,7 +40,8 @@ struct rank {
 	struct jobspec job;
 	struct wire_reader reader;
 	pthread_mutex_t send_lock;
-	_Atomic bool ending; /* the last frame is out: a closed socket is no loss */
+	_Atomic bool ending;  /* the last frame is out: a closed socket is no loss */
+	_Atomic bool limited; /* by rank_end_within */
 	char secret[130];
 	int listen_fd;
 	struct coll_peer *peers;
@@ -65,8 +66,10 @@ int rank_send_fields(struct rank *r, enum wire_type type, const struct rank_fiel
 		     struct err *e);
 /* WIRE_DONE; output NULL: stopped as asked. */
 int rank_send_done(struct rank *r, int64_t step, const char *output, struct err *e);
-/* For a failure that leaves the device busy, so that giving its memory back may wait for ever:
-   tells it and ends the process after ms, unless that has ended before. */
+/* For a failure that leaves the device busy, so that giving its memory or its communicator back may
+   wait for ever: tells it and ends the process after ms, unless that has ended before. The first
+   call counts. From any thread. */
+#define RANK_END_MS 10000
 void rank_end_within(struct rank *r, int64_t ms, const struct err *why);
 /* WIRE_FAILED with class and message; its own failure is ignored: the process is about to end. */
 void rank_send_failed(struct rank *r, const struct err *why);

@@ -32,8 +32,7 @@
    it: large enough for the network's full speed, small enough that the first leaves early (Li et
    al., arXiv:2006.15704). */
 #define LOT                (4 << 20)
-#define AHEAD_S            1.0   /* between two looks at the device, for requests to be heard */
-#define EXIT_MS            10000 /* for the device's memory to be given back after a failure */
+#define AHEAD_S            1.0 /* between two looks at the device, for requests to be heard */
 
 struct save_file { /* one rank's part of a checkpoint, as gathered */
 	int64_t bytes;
@@ -757,7 +756,7 @@ static void let_go(struct train *t, const struct err *why)
 	dev_describe(t->r->dev, &info);
 	if (info.host_readable)
 		return;
-	rank_end_within(t->r, EXIT_MS, why);
+	rank_end_within(t->r, RANK_END_MS, why);
 	coll_abort(t->coll);
 }
 

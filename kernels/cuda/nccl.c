@@ -285,13 +285,8 @@ static int comm_create(struct dev *d, const uint8_t id[DRIVER_COMM_ID_BYTES], in
 	if (r)
 		return r;
 	ncclResult_t s = ncclCommInitRankConfig(&c->comm, world, shared, rank, &config);
-	r = comm_settle(c, s, "forming a communicator", timeout_ms, e);
-	if (r) {
-		comm_destroy(c);
-		return r;
-	}
-	*out = c;
-	return 0;
+	*out = c; /* in any case: what destroys it may never come back */
+	return comm_settle(c, s, "forming a communicator", timeout_ms, e);
 }
 
 static int comm_split(struct driver_comm *parent, int colour, int key, int64_t timeout_ms,

@@ -8,7 +8,8 @@
  * A rank holds a lock on its byte of the file, which its end releases however it came: a peer that
  * is gone is an error of the communicator (ncclRemoteError), one that does nothing is none.
  * Operations of a failed communicator stay unfinished until it is aborted. ncclCommAbort may come
- * from any thread.
+ * from any thread. LLMJOB_CUDASIM_NCCL holds words for what goes wrong: "refuses", no communicator
+ * forms; "stuck", ncclCommAbort never comes back.
  */
 #include "tests/cudasim/sim.hh"
 #include "tests/cudasim/nccl.h"
@@ -89,6 +90,12 @@ static ncclResult_t fail(ncclResult_t r, const char *what)
 {
 	snprintf(last_error, sizeof(last_error), "%s", what);
 	return r;
+}
+
+static bool told(const char *word)
+{
+	const char *words = getenv("LLMJOB_CUDASIM_NCCL");
+	return words && strstr(words, word);
 }
 
 /* -- forming -- */
@@ -359,6 +366,8 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int world, ncclUniqueId id,
 	c->rank = rank;
 	ncclResult_t r = attach(c.get());
 	*out = new ncclComm{c};
+	if (told("refuses"))
+		r = fail(ncclSystemError, "told to refuse");
 	if (r != ncclInProgress)
 		c->failed = r;
 	return r;
@@ -413,6 +422,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t handle)
 
 ncclResult_t ncclCommAbort(ncclComm_t handle)
 {
+	while (told("stuck"))
+		pause();
 	handle->c->aborted = true; /* before the lock: its holder may wait for this */
 	std::lock_guard<std::recursive_mutex> guard(sim_lock);
 	delete handle;

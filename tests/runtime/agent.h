@@ -65,8 +65,8 @@ static inline struct json *agent_expect(struct agent *a, enum wire_type type)
 	return v;
 }
 
-/* Prepare and start of a world of one. */
-static inline void agent_start(struct agent *a, const struct jobspec *spec, const char *folder)
+/* The port where the rank listens for its peers. */
+static inline int agent_prepare(struct agent *a, const struct jobspec *spec, const char *folder)
 {
 	buf_auto struct buf b;
 	char path[128], text[512];
@@ -86,6 +86,15 @@ static inline void agent_start(struct agent *a, const struct jobspec *spec, cons
 	int port = (int)json_int(ready, "port", 0);
 	ck_assert_int_gt(port, 0);
 	json_destroy(ready);
+	return port;
+}
+
+/* Prepare and start of a world of one. */
+static inline void agent_start(struct agent *a, const struct jobspec *spec, const char *folder)
+{
+	int port = agent_prepare(a, spec, folder);
+	char text[512];
+
 	snprintf(text, sizeof(text),
 		 "{\"rank\":0,\"world\":1,\"ranks\":[{\"rank\":0,\"replica\":0,\"local_rank\":0,"
 		 "\"host\":\"127.0.0.1\",\"port\":%d,\"node\":\"n\"}],\"layout\":{\"data\":1}}",
@@ -93,22 +102,31 @@ static inline void agent_start(struct agent *a, const struct jobspec *spec, cons
 	agent_send(a, WIRE_START, text);
 }
 
-/* Closes the socket and waits for the child's exit status. */
-static inline int agent_end(struct agent *a)
+/* Waits for the child's exit status, then closes the socket. */
+static inline int agent_wait(struct agent *a)
 {
 	int64_t until = clock_ms() + AGENT_MS;
 	int status = 0;
 	pid_t got;
 
-	close(a->fd);
-	wire_reader_done(&a->reader);
 	while (!(got = waitpid(a->pid, &status, WNOHANG)) && clock_ms() < until)
 		usleep(2000);
 	if (!got)
 		kill(a->pid, SIGKILL);
+	if (a->fd >= 0)
+		close(a->fd);
+	wire_reader_done(&a->reader);
 	ck_assert_msg(got == a->pid, "the rank did not end");
 	ck_assert_msg(WIFEXITED(status), "signal %d", WTERMSIG(status));
 	return WEXITSTATUS(status);
+}
+
+/* Closes the socket and waits for the child's exit status. */
+static inline int agent_end(struct agent *a)
+{
+	close(a->fd);
+	a->fd = -1;
+	return agent_wait(a);
 }
 
 #endif

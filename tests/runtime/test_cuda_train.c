@@ -5,7 +5,8 @@
  * tests/cudasim, whose device memory the host cannot read: any access outside of the device table
  * ends the rank by a signal. Fifty steps with one rank, twenty with ranks of one pod and of
  * several, over NCCL (simulated: its host version) and staged; a stop and a resume on the other
- * device and on the same; the last rank killed, and the training taken up again.
+ * device and on the same; the last rank killed, also
+ * where NCCL cannot let go of it, and the training taken up again.
  */
 #include "runtime/train.h"
 
@@ -303,6 +304,20 @@ START_TEST(a_killed_rank_ends_its_peers_over_nccl)
 }
 END_TEST
 
+/* A communicator that cannot be aborted, on whose device the others' work waits for ever. */
+START_TEST(a_stuck_abort_does_not_keep_a_rank)
+{
+	struct jobspec s = job("killed", STEPS);
+	struct training t = on_device(&s, 2, 1);
+	struct outcome o;
+
+	setenv("LLMJOB_CUDASIM_NCCL", "stuck", 1);
+	t.end_ms = 500;
+	o = kill_the_last(t);
+	ck_assert_str_eq(o.message, "rank 1 closed its connection");
+}
+END_TEST
+
 /* The next incarnation goes on after the last checkpoint, to the bit as if nothing had been. */
 START_TEST(a_killed_training_is_taken_up_again)
 {
@@ -365,5 +380,6 @@ int main(void)
 			  GPU_ANY(lora_in_bf16), GPU_ANY(dropout_is_the_cpus),
 			  GPU_RANKS(a_killed_rank_ends_its_peer_over_nccl, 2),
 			  GPU_RANKS(a_killed_rank_ends_its_peers_over_nccl, 3),
+			  GPU_SIMULATED(a_stuck_abort_does_not_keep_a_rank),
 			  GPU_ANY(a_killed_training_is_taken_up_again), GPU_ANY(what_is_refused)));
 }

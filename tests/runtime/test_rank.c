@@ -1,7 +1,8 @@
 /*
  * Goal: a rank follows its agent: it opens by prepare and start, takes stop and checkpoint as
- * flags, ends at once when the agent is gone, whatever it is doing, and says why it failed. Method:
- * the rank in a child process, this test as its agent.
+ * flags, ends at once when the agent is gone, whatever it is doing, says why it failed, and ends
+ * then too when its device or NCCL holds it. Method: the rank in a child process, this test as its
+ * agent; the simulated NCCL's abort never comes back.
  */
 #include "runtime/rank.h"
 
@@ -12,6 +13,7 @@
 #include "tests/runtime/bytes.h"
 #include "tests/unit.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 
@@ -117,6 +119,62 @@ static int body_requests(int fd)
 	return EXIT_CLASS_DONE;
 }
 
+static void log_to_file(void)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/log", folder);
+	fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	if (fd < 0 || dup2(fd, 2) < 0)
+		_exit(99);
+}
+
+static void log_says(const char *word)
+{
+	char path[128], text[4096];
+	size_t n;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/log", folder);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	n = fread(text, 1, sizeof(text) - 1, f);
+	text[n] = 0;
+	fclose(f);
+	ck_assert_msg(strstr(text, word) != NULL, "the log lacks \"%s\": %s", word, text);
+}
+
+/* Fails, and is held by what it gives back. */
+static int body_held(int fd)
+{
+	struct err e = {0};
+
+	log_to_file();
+	if (rank_open(&r, fd, NULL, &e))
+		return 1;
+	err_set(&e, ERR_DEVICE, "the first reason");
+	rank_end_within(&r, 300, &e);
+	err_set(&e, ERR_PEER, "the second reason");
+	rank_end_within(&r, 1, &e);
+	for (;;)
+		pause();
+}
+
+/* Fails to open as the program does, which gives back what it has. */
+static int body_opens(int fd)
+{
+	struct err e = {0};
+	int rc;
+
+	log_to_file();
+	rc = rank_open(&r, fd, NULL, &e);
+	if (rc)
+		rank_send_failed(&r, &e);
+	rank_close(&r);
+	return rc ? (int)exit_class_of(e.code) : EXIT_CLASS_BUG;
+}
+
 START_TEST(opens_and_takes_flags)
 {
 	struct jobspec s;
@@ -178,6 +236,64 @@ START_TEST(requests_reach_the_queue)
 	ck_assert_str_eq(json_str(v, "output", ""), "/out");
 	json_destroy(v);
 	ck_assert_int_eq(agent_end(&a), EXIT_CLASS_DONE);
+}
+END_TEST
+
+static void expect_failed(struct agent *from, const char *class, const char *word)
+{
+	struct json *v = agent_expect(from, WIRE_FAILED);
+
+	ck_assert_str_eq(json_str(v, "class", ""), class);
+	ck_assert_msg(strstr(json_str(v, "message", ""), word) != NULL, "%s",
+		      json_str(v, "message", ""));
+	json_destroy(v);
+}
+
+START_TEST(a_held_rank_ends_in_time)
+{
+	struct jobspec s;
+	int64_t start;
+
+	spec_of(&s, TASK_TRAIN);
+	agent_spawn(&a, body_held);
+	agent_start(&a, &s, folder);
+	start = clock_ms();
+	expect_failed(&a, "device", "the first reason");
+	ck_assert_int_eq(agent_wait(&a), EXIT_CLASS_DEVICE);
+	ck_assert_int_ge(clock_ms() - start, 300);
+	log_says("the device does not let go");
+	log_says("the first reason");
+}
+END_TEST
+
+/* Of two ranks whose communicator does not form, and cannot be given up. */
+START_TEST(a_rank_held_while_connecting_ends_in_time)
+{
+	struct jobspec s;
+	struct agent both[2];
+	int port[2];
+	char text[512];
+
+	setenv("LLMJOB_CUDASIM_NCCL", "refuses,stuck", 1);
+	resource = "nvidia.com/gpu";
+	spec_of(&s, TASK_TRAIN);
+	for (int i = 0; i < 2; i++) {
+		agent_spawn(&both[i], body_opens);
+		port[i] = agent_prepare(&both[i], &s, folder);
+	}
+	for (int i = 0; i < 2; i++) {
+		snprintf(text, sizeof(text),
+			 "{\"rank\":%d,\"world\":2,\"ranks\":["
+			 "{\"rank\":0,\"replica\":0,\"host\":\"127.0.0.1\",\"port\":%d},"
+			 "{\"rank\":1,\"replica\":1,\"host\":\"127.0.0.1\",\"port\":%d}]}",
+			 i, port[0], port[1]);
+		agent_send(&both[i], WIRE_START, text);
+	}
+	for (int i = 0; i < 2; i++)
+		expect_failed(&both[i], "peer", "forming a communicator: NCCL: ");
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(agent_wait(&both[i]), EXIT_CLASS_PEER);
+	log_says("the device does not let go");
 }
 END_TEST
 
@@ -275,6 +391,8 @@ int main(void)
 	tcase_add_checked_fixture(c, setup, teardown);
 	tcase_add_test(c, opens_and_takes_flags);
 	tcase_add_test(c, agent_gone_ends_a_stuck_rank);
+	tcase_add_test(c, a_held_rank_ends_in_time);
+	tcase_add_test(c, a_rank_held_while_connecting_ends_in_time);
 	tcase_add_test(c, requests_reach_the_queue);
 	tcase_add_test(c, bad_openings_are_refused);
 	tcase_add_test(c, devices_by_resource);

@@ -119,6 +119,13 @@ struct world {
 	struct rank *leader; /* in memory that this process shares with rank 0 */
 };
 
+static int64_t end_ms;
+
+static void limit_end(void *rank, const struct err *why)
+{
+	rank_end_within(rank, end_ms, why);
+}
+
 static int rank_body(const struct world *w, int rank, int fd)
 {
 	struct rank mine, *r = rank ? &mine : w->leader;
@@ -129,7 +136,9 @@ static int rank_body(const struct world *w, int rank, int fd)
 				 .secret = "00112233445566778899aabbccddeeff",
 				 .incarnation = w->conf.incarnation,
 				 .timeout_ms = 20000,
-				 .staged = w->conf.staged};
+				 .staged = w->conf.staged,
+				 .failing_fn = limit_end,
+				 .failing_user = r};
 	const char *kind = w->conf.kind ? w->conf.kind : "cpu";
 	int local = w->peers[rank].local_rank, devices = w->conf.devices;
 	int device = strcmp(kind, "cpu") ? local % (devices ? devices : TRAINING_WORLD) : 0;
@@ -145,6 +154,7 @@ static int rank_body(const struct world *w, int rank, int fd)
 			   .budget_bytes = w->conf.budget_bytes ? w->conf.budget_bytes : 1 << 30,
 			   .fd = rank ? -1 : fd};
 	pthread_mutex_init(&r->send_lock, NULL);
+	end_ms = w->conf.end_ms ? w->conf.end_ms : RANK_END_MS;
 	rc = dev_open(kind, device, 1, &r->dev, &why);
 	conf.dev = r->dev;
 	if (!rc)
