@@ -75,6 +75,15 @@ static int find_culprit(const struct health_rank *ranks, int count)
 	return at;
 }
 
+/* What the network of any rank knows: it looks at the whole world. */
+static const char *find_note(const struct health_rank *ranks, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (*ranks[i].note)
+			return ranks[i].note;
+	return "";
+}
+
 static bool judge_hang(const struct health_conf *conf, const struct health_rank *ranks, int count,
 		       int64_t median_step_ms, struct health_verdict *out)
 {
@@ -103,8 +112,10 @@ static bool judge_hang(const struct health_conf *conf, const struct health_rank 
 	const char *what = !waited_for        ? "is silent in"
 			   : r->in_collective ? "holds up"
 					      : "is not in, but the others wait in,";
-	snprintf(out->message, sizeof out->message, "rank %d %s %s: step %lld, silent for %lld s",
-		 rank, what, operation, (long long)r->step, (long long)(r->silent_ms / 1000));
+	const char *note = find_note(ranks, count);
+	snprintf(out->message, sizeof out->message,
+		 "rank %d %s %s: step %lld, silent for %lld s%s%s", rank, what, operation,
+		 (long long)r->step, (long long)(r->silent_ms / 1000), *note ? "; " : "", note);
 	return true;
 }
 

@@ -4,7 +4,8 @@
  *
  * Hang: no rank's heartbeat moved for max(10 s, five median steps), or health.hangSeconds; loading,
  * checkpointing and the like get a minute. The verdict names the rank that is outside the
- * collective that the others wait in, else the one that they wait for. Straggler: over the last
+ * collective that the others wait in, else the one that they wait for, and says what the network
+ * knows (a rank's note). Straggler: over the last
  * half minute a rank computed (was outside collectives) more than `factor` times as much as the
  * median of the others, who waited for it. One observation a second.
  */
@@ -23,7 +24,8 @@ struct health_rank { /* a rank's heartbeat page as its agent saw it */
 	uint64_t collective;
 	bool in_collective;
 	uint32_t operation;
-	int waiting_for; /* rank, -1: none */
+	int waiting_for;            /* rank, -1: none */
+	char note[WIRE_NOTE_BYTES]; /* what its network knows of its wait; "": nothing */
 };
 
 struct health_conf {

@@ -581,6 +581,7 @@ static void read_page(struct local *l, struct health_rank *out, int64_t now_ms)
 	out->in_collective = atomic_load(&page->in_collective) != 0;
 	out->operation = atomic_load(&page->operation);
 	out->waiting_for = atomic_load(&page->waiting_for);
+	wire_page_noted(page, out->note);
 	if (atomic_load(&page->magic) != WIRE_PAGE_MAGIC)
 		out->waiting_for = -1;
 }

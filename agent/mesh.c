@@ -41,6 +41,8 @@ static void write_beats(struct jsonw *w, const struct mesh_msg *m)
 		jsonw_int(w, NULL, r->in_collective);
 		jsonw_int(w, NULL, r->operation);
 		jsonw_int(w, NULL, r->waiting_for);
+		if (*r->note)
+			jsonw_str(w, NULL, r->note);
 		jsonw_close(w);
 	}
 	jsonw_close(w);
@@ -140,10 +142,13 @@ static int read_beats(const struct json *v, struct mesh_msg *m, struct err *e)
 {
 	json_each (row, json_get(v, "ranks")) {
 		double f[7] = {0};
+		const char *note = NULL;
 		int n = 0;
 		json_each (x, row) {
 			if (n < 7)
 				f[n++] = json_number_value(x);
+			else
+				note = json_string_value(x);
 		}
 		if (m->beat_count == LIMIT_RANKS_PER_REPLICA || n != 7 || !(f[0] >= 0) ||
 		    !(f[0] < WIRE_PHASES))
@@ -151,7 +156,8 @@ static int read_beats(const struct json *v, struct mesh_msg *m, struct err *e)
 		for (int i = 1; i < 7; i++)
 			if (!(f[i] >= -1 && f[i] < 9e15))
 				return err_set(e, ERR_DATA, "mesh: a beat is out of range");
-		m->beats[m->beat_count++] = (struct health_rank){
+		struct health_rank *r = &m->beats[m->beat_count++];
+		*r = (struct health_rank){
 			.phase = (enum wire_phase)f[0],
 			.step = (int64_t)f[1],
 			.silent_ms = (int64_t)f[2],
@@ -160,6 +166,7 @@ static int read_beats(const struct json *v, struct mesh_msg *m, struct err *e)
 			.operation = f[5] < 0 || f[5] > 1000 ? 0 : (uint32_t)f[5],
 			.waiting_for = f[6] > INT32_MAX ? -1 : (int)f[6],
 		};
+		snprintf(r->note, sizeof r->note, "%s", note ? note : "");
 	}
 	return 0;
 }

@@ -46,6 +46,31 @@ const char *wire_operation_name(uint32_t operation)
 	return operation < sizeof names / sizeof *names ? names[operation] : "unknown";
 }
 
+void wire_page_note(struct wire_page *p, const char *text)
+{
+	uint64_t words[WIRE_NOTE_BYTES / 8] = {0};
+	snprintf((char *)words, sizeof words, "%s", text);
+	atomic_fetch_add(&p->note_writes, 1);
+	for (size_t i = 0; i < WIRE_NOTE_BYTES / 8; i++)
+		atomic_store(&p->note[i], words[i]);
+	atomic_fetch_add(&p->note_writes, 1);
+}
+
+void wire_page_noted(const struct wire_page *p, char out[WIRE_NOTE_BYTES])
+{
+	uint32_t writes = atomic_load(&p->note_writes);
+	for (size_t i = 0; i < WIRE_NOTE_BYTES / 8; i++) {
+		uint64_t word = atomic_load(&p->note[i]);
+		memcpy(out + 8 * i, &word, 8);
+	}
+	out[WIRE_NOTE_BYTES - 1] = 0;
+	if (writes % 2 || atomic_load(&p->note_writes) != writes)
+		out[0] = 0;
+	for (char *c = out; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+}
+
 void wire_reader_init(struct wire_reader *r)
 {
 	buf_init(&r->in, HEADER_BYTES + LIMIT_FRAME_BYTES + PIECE_BYTES);

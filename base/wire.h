@@ -69,6 +69,8 @@ enum wire_phase { /* where a rank is; names by wire_phase_name() */
 };
 const char *wire_phase_name(enum wire_phase p);
 
+#define WIRE_NOTE_BYTES 160 /* of the page's note, its end included; a multiple of 8 */
+
 struct wire_page { /* one writer (the rank), many readers; every field is written with release order
 		    */
 	_Atomic uint32_t magic; /* WIRE_PAGE_MAGIC once the rank runs */
@@ -81,9 +83,16 @@ struct wire_page { /* one writer (the rank), many readers; every field is writte
 	_Atomic uint32_t operation; /* enum coll_op_kind of that collective: 1 allreduce, 2
 				       allgather, 3 broadcast, 4 barrier */
 	_Atomic int64_t operation_bytes;
-	_Atomic int32_t waiting_for; /* rank whose data it waits for, -1: none */
+	_Atomic int32_t waiting_for;  /* rank whose data it waits for, -1: none */
+	_Atomic uint32_t note_writes; /* odd while the note is written */
+	_Atomic uint64_t note[WIRE_NOTE_BYTES / 8];
 };
 #define WIRE_PAGE_MAGIC 0x6c6c6d6au
+/* The note: what is known of the wait that the rank is in, as a clause, "" for nothing. A longer
+   one is cut. Is no beat. */
+void wire_page_note(struct wire_page *p, const char *text);
+/* Another process's: printable ASCII, whatever it wrote; "" while it writes. */
+void wire_page_noted(const struct wire_page *p, char out[WIRE_NOTE_BYTES]);
 const char *wire_operation_name(uint32_t operation);
 
 struct wire_frame {

@@ -14,7 +14,9 @@
 #include "kernels/dev.h"
 #include "kernels/ops.h"
 
-#define DRIVER_ABI           4u /* raise when struct dev, struct ops or an op's arguments change */
+#define DRIVER_ABI                                                                                 \
+	5u /* raise when a struct of this file, struct ops or an op's arguments change             \
+	    */
 #define DRIVER_PLUGIN_SYMBOL "llmjob_driver"
 
 /*
@@ -49,6 +51,10 @@ struct driver_comms {
 	/* 0: everything enqueued has ended; 1: not yet; negative: it failed. Never blocks. */
 	int (*poll)(struct driver_comm *c, struct err *e);
 	void (*join)(struct driver_comm *c); /* the device's later work waits for it */
+	/* What the network's own watch says about a wait that does not end, as a clause of one
+	   line;
+	   "": nothing. Takes a few seconds at most. */
+	void (*explain)(char *out, size_t size);
 };
 
 struct driver {

@@ -52,6 +52,7 @@ struct coll {
 	enum coll_device device;
 	_Atomic(struct driver_comm *) comm; /* NCCL; NULL in a world of one */
 	int64_t started_bytes;              /* enqueued and not waited for */
+	int64_t waited_ms;                  /* the last time */
 	uint8_t *stage;                     /* COLL_STAGE_BYTES that the host's transports share */
 	void *block[COLL_MAX_REGIONS];      /* device memory of coll_alloc */
 	int block_count;

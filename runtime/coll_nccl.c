@@ -9,12 +9,14 @@
  * A communicator is the main thread's but for coll_nccl_abort.
  */
 #include "base/clock.h"
+#include "base/log.h"
 #include "kernels/driver.h"
 #include "runtime/coll_internal.h"
 
 #include <time.h>
 
-#define POLL_US 50 /* far below a step; the update that follows the reduction hides it */
+#define POLL_US 50   /* far below a step; the update that follows the reduction hides it */
+#define ASK_MS  4000 /* of waiting; the agent waits for 10 s at least, or five steps */
 
 static const struct driver_comms *comms(const struct coll *c)
 {
@@ -89,21 +91,48 @@ void coll_nccl_join(struct coll *c)
 	comms(c)->join(atomic_load(&c->comm));
 }
 
+/* The agent's verdict comes long before the deadline, and tells what stands on the page. */
+static void ask_network(struct coll *c)
+{
+	char known[WIRE_NOTE_BYTES];
+	comms(c)->explain(known, sizeof known);
+	if (!*known)
+		return;
+	log_warn("a collective does not end", LOG_I("rank", c->conf.rank),
+		 LOG_I("collective", c->sequence), LOG_S("network", known));
+	if (c->conf.page)
+		wire_page_note(c->conf.page, known);
+}
+
+static int waited(struct coll *c, int64_t start_ms, bool asked)
+{
+	c->waited_ms = clock_ms() - start_ms;
+	if (asked && c->conf.page)
+		wire_page_note(c->conf.page, "");
+	return 0;
+}
+
 int coll_nccl_wait(struct coll *c, struct err *e)
 {
 	const struct timespec pause = {.tv_nsec = POLL_US * 1000};
 	int64_t start_ms = clock_ms(), looked_ms = start_ms;
+	int64_t ask_ms = 2 * c->waited_ms > ASK_MS ? 2 * c->waited_ms : ASK_MS;
 	struct err why = {0};
+	bool asked = false;
 	for (;;) {
 		int r = comms(c)->poll(atomic_load(&c->comm), &why);
 		if (!r)
-			return 0;
+			return waited(c, start_ms, asked);
 		int64_t now_ms = clock_ms();
 		if (r > 0 && now_ms - looked_ms >= COLL_SLICE_MS) {
 			looked_ms = now_ms;
 			r = coll_check_wait(c, start_ms, -1, &why);
 			if (!r)
 				r = coll_check_ring(c, &why);
+			if (!r && !asked && now_ms - start_ms >= ask_ms) {
+				asked = true;
+				ask_network(c);
+			}
 		}
 		if (r < 0)
 			return give_up(c, &why, e);

@@ -25,6 +25,7 @@
 #define POLL_NS     100000
 #define FINALIZE_MS 5000 /* what a healthy communicator needs to end, many times over */
 #define RAS_MS      4000
+#define WHY_BYTES   130 /* of what RAS says, in an error */
 
 struct comm_memory {
 	struct comm_memory *next;
@@ -95,13 +96,21 @@ static int comm_cuda(struct driver_comm *c, cudaError_t s, const char *what, str
 	return r ? comm_failed(c, r, &why, e) : 0;
 }
 
+static void comm_explain(char *out, size_t size)
+{
+	size_t n = (size_t)snprintf(out, size, "NCCL: ");
+	ras_query(out + n, size - n, RAS_MS);
+	if (!out[n])
+		out[0] = 0;
+}
+
 static int comm_hung(struct driver_comm *c, const char *what, int64_t timeout_ms, struct err *e)
 {
 	struct err why = {0};
-	char ras[120];
-	ras_query(ras, sizeof(ras), RAS_MS);
+	char known[WHY_BYTES];
+	comm_explain(known, sizeof(known));
 	int r = err_set(&why, ERR_HANG, "cuda:%d: %s took more than %lld ms%s%s", c->dev->index,
-			what, (long long)timeout_ms, *ras ? "; NCCL: " : "", ras);
+			what, (long long)timeout_ms, *known ? "; " : "", known);
 	return comm_failed(c, r, &why, e);
 }
 
@@ -465,4 +474,5 @@ const struct driver_comms nccl_comms = {.unique_id = comm_unique_id,
 					.allgather = comm_allgather,
 					.broadcast = comm_broadcast,
 					.poll = comm_poll,
-					.join = comm_join};
+					.join = comm_join,
+					.explain = comm_explain};

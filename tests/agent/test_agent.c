@@ -449,6 +449,8 @@ START_TEST(a_hang_is_named_and_ended)
 	ck_assert_int_eq(report.verdict.replica, 2);
 	ck_assert_str_eq(report.verdict.node, "node-2");
 	ck_assert_str_eq(report.verdict.operation, "barrier");
+	ck_assert_msg(strstr(report.verdict.message, " s; NCCL: rank 4 is missing") != NULL, "%s",
+		      report.verdict.message);
 	until(report.state == JOB_RUNNING && report.incarnation == 2 && report.step > 10);
 	ck_assert_str_eq(last_attempt(1)->cause, NAME_REASON_HANG);
 }

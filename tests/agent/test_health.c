@@ -73,6 +73,24 @@ START_TEST(names_the_rank_outside_the_collective)
 }
 END_TEST
 
+START_TEST(says_what_the_network_knows)
+{
+	all_waiting(20000);
+	ranks[0].in_collective = false;
+	judge(0, 0);
+	ck_assert_msg(strstr(v.message, "silent for 20 s") != NULL, "%s", v.message);
+	ck_assert_msg(!strchr(v.message, ';'), "%s", v.message);
+	snprintf(ranks[2].note, sizeof ranks[2].note, "NCCL: rank 0 is missing");
+	judge(0, 0);
+	ck_assert_int_eq(v.rank, 0);
+	ck_assert_msg(strstr(v.message, "silent for 20 s; NCCL: rank 0 is missing") != NULL, "%s",
+		      v.message);
+	memset(ranks[2].note, 'x', sizeof ranks[2].note - 1);
+	judge(0, 0);
+	ck_assert_uint_gt(strlen(v.message), sizeof ranks[2].note);
+}
+END_TEST
+
 START_TEST(names_the_rank_that_is_behind)
 {
 	all_waiting(20000);
@@ -148,6 +166,7 @@ END_TEST
 
 #include "tests/unit.h"
 UNIT_MAIN("health", the_limit, one_rank_that_moves_is_no_hang,
-	  names_the_rank_outside_the_collective, names_the_rank_that_is_behind,
-	  follows_who_waits_for_whom, loading_gets_longer_and_an_idle_server_for_ever,
-	  a_straggler_shows_over_time, no_ranks_no_verdict)
+	  names_the_rank_outside_the_collective, says_what_the_network_knows,
+	  names_the_rank_that_is_behind, follows_who_waits_for_whom,
+	  loading_gets_longer_and_an_idle_server_for_ever, a_straggler_shows_over_time,
+	  no_ranks_no_verdict)

@@ -59,10 +59,14 @@ START_TEST(messages_read_back)
 						 .collective = 7,
 						 .in_collective = true,
 						 .operation = 1,
-						 .waiting_for = -1}},
-				      .beat_count = 1},
+						 .waiting_for = -1},
+						{.waiting_for = 2, .note = "NCCL: \"slow\""}},
+				      .beat_count = 2},
 		   &m, &beat);
-	ck_assert_int_eq(m.beat_count, 1);
+	ck_assert_int_eq(m.beat_count, 2);
+	ck_assert_str_eq(m.beats[0].note, "");
+	ck_assert_int_eq(m.beats[1].waiting_for, 2);
+	ck_assert_str_eq(m.beats[1].note, "NCCL: \"slow\"");
 	ck_assert_int_eq(m.beats[0].phase, WIRE_PHASE_BACKWARD);
 	ck_assert_int_eq(m.beats[0].waiting_for, -1);
 	ck_assert(m.beats[0].in_collective);

@@ -7,8 +7,9 @@
  *   TESTRANK="steps=40,step_ms=20,every=5,fault=crash,rank=1,step=12,incarnation=1"
  *
  * fault: crash (SIGSEGV), kill (SIGKILL), hang, user, data, peer, slow, unready; it strikes rank
- * `rank` at `step` in `incarnation` (0: any). A serving testrank answers each request with its
- * max_tokens tokens of a text with multi-byte characters cut in the middle.
+ * `rank` at `step` in `incarnation` (0: any). The others' network knows who hangs. A serving
+ * testrank answers each request with its max_tokens tokens of a text with multi-byte characters cut
+ * in the middle.
  */
 #include "tests/agent/testrank.h"
 
@@ -109,6 +110,10 @@ static struct json *expect(enum wire_type type)
 
 static void strike(int64_t step)
 {
+	char note[64];
+	snprintf(note, sizeof note, "NCCL: rank %d is missing", (int)script.fault_rank);
+	if (rank != script.fault_rank && step == script.fault_step && !strcmp(script.fault, "hang"))
+		wire_page_note(page, note);
 	if (rank != script.fault_rank || step != script.fault_step ||
 	    (script.fault_incarnation && script.fault_incarnation != incarnation))
 		return;

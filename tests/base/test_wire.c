@@ -48,6 +48,35 @@ START_TEST(page_fits_a_page_without_locks)
 }
 END_TEST
 
+START_TEST(a_note_is_read_back)
+{
+	struct wire_page p = {0};
+	char got[WIRE_NOTE_BYTES], longer[2 * WIRE_NOTE_BYTES] = {0};
+	wire_page_noted(&p, got);
+	ck_assert_str_eq(got, "");
+	wire_page_note(&p, "NCCL: rank 3 is missing");
+	wire_page_noted(&p, got);
+	ck_assert_str_eq(got, "NCCL: rank 3 is missing");
+	wire_page_note(&p, "a\tb\xff\n");
+	wire_page_noted(&p, got);
+	ck_assert_str_eq(got, "a?b??");
+	memset(longer, 'x', sizeof longer - 1);
+	wire_page_note(&p, longer);
+	wire_page_noted(&p, got);
+	ck_assert_uint_eq(strlen(got), WIRE_NOTE_BYTES - 1);
+	atomic_fetch_add(&p.note_writes, 1); /* its writer was stopped there */
+	wire_page_noted(&p, got);
+	ck_assert_str_eq(got, "");
+	memset(&p, 0xff, sizeof p); /* no end */
+	p.note_writes = 2;
+	wire_page_noted(&p, got);
+	ck_assert_uint_eq(strlen(got), WIRE_NOTE_BYTES - 1);
+	wire_page_note(&p, "");
+	wire_page_noted(&p, got);
+	ck_assert_str_eq(got, "");
+}
+END_TEST
+
 START_TEST(bytes_on_the_wire)
 {
 	int pair[2];
@@ -273,6 +302,6 @@ START_TEST(faults_are_seen)
 }
 END_TEST
 
-UNIT_MAIN("wire", names_are_total, page_fits_a_page_without_locks, bytes_on_the_wire,
-	  frames_survive_any_cutting, largest_frame_passes, malformed_headers_are_refused,
-	  waiting_ends, unread_frames_are_bounded, faults_are_seen)
+UNIT_MAIN("wire", names_are_total, page_fits_a_page_without_locks, a_note_is_read_back,
+	  bytes_on_the_wire, frames_survive_any_cutting, largest_frame_passes,
+	  malformed_headers_are_refused, waiting_ends, unread_frames_are_bounded, faults_are_seen)

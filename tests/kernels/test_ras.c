@@ -1,12 +1,13 @@
 /*
  * Goal: the answer of NCCL's RAS threads becomes one line of what is wrong, whatever they send, and
  * never takes longer than it may. Method: a server of this program's answers on a free port, for
- * each row of a table; its texts have the layout of NCCL 2.28's.
+ * each row of a table.
  */
 #include "kernels/cuda/ras.h"
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "tests/fakeras.h"
 
 #include <check.h>
 #include <signal.h>
@@ -15,62 +16,29 @@
 #include <unistd.h>
 
 #define LIMIT_MS 3000
-#define LATE_MS  20000 /* of a machine that does ten things at once */
-
-#define HEAD                                                                                       \
-	"SERVER PROTOCOL 2\nOK\nNCCL version 2.28.9 compiled with CUDA 13.0\n\nJob summary\n"      \
-	"===========\n\n  Nodes  Processes\n      1          2\n\nCommunicators... (0.00s)\n"      \
-	"=============\n\nGroup  Status  Errors\n    0  RUNNING  INCOMPLETE\n\n"
 
 static const struct {
 	const char *answer; /* NULL: nothing, and the connection stays open */
 	const char *line;
 } answers[] = {
-	{HEAD "Errors\n======\n\n#0-0 (a0f5) INCOMPLETE\n  Missing communicator data from 1 job "
-	      "process\n"
-	      "  Process 3487984 on node 10.0.0.7 managing GPU 5\n\nWarnings\n========\n\n#0-0 x\n",
+	{FAKERAS_HEAD
+	 "Errors\n======\n\n#0-0 (a0f5) INCOMPLETE\n  Missing communicator data from 1 job "
+	 "process\n"
+	 "  Process 3487984 on node 10.0.0.7 managing GPU 5\n\nWarnings\n========\n\n#0-0 x\n",
 	 "#0-0 (a0f5) INCOMPLETE Missing communicator data from 1 job process Process 3487984 on "
 	 "node "
 	 "10.0.0.7 managing GPU 5"},
-	{HEAD "Errors\n======\n\nWarnings\n========\n\n  rank 3 is\n\tbehind \n\n",
+	{FAKERAS_HEAD "Errors\n======\n\nWarnings\n========\n\n  rank 3 is\n\tbehind \n\n",
 	 "rank 3 is behind"},
-	{HEAD "Errors\n======\n\nWarnings\n========\n\n", ""},
-	{HEAD "Errors\n======\n\nthe end is missing", "the end is missing"},
-	{HEAD "Errors\n======", ""},
-	{HEAD, ""},
+	{FAKERAS_HEAD "Errors\n======\n\nWarnings\n========\n\n", ""},
+	{FAKERAS_HEAD "Errors\n======\n\nthe end is missing", "the end is missing"},
+	{FAKERAS_HEAD "Errors\n======", ""},
+	{FAKERAS_HEAD, ""},
 	{"Errors\n======\nnot a heading: no line before it\n", ""},
 	{"\nErrors\n=\n\n\n", ""},
 	{"", ""},
 	{NULL, ""},
 };
-
-static void serve(int listener, const char *answer)
-{
-	char ask[256];
-	size_t used = 0;
-	int fd = io_accept(listener, clock_ms() + LATE_MS, NULL);
-	while (fd >= 0 && used < sizeof(ask) - 1) {
-		if (io_wait_readable(fd, clock_ms() + LATE_MS, NULL))
-			_exit(1);
-		int64_t n = io_recv_now(fd, ask + used, sizeof(ask) - 1 - used, NULL);
-		if (n < 0)
-			_exit(2);
-		used += (size_t)n;
-		ask[used] = 0;
-		if (strstr(ask, "STATUS\n"))
-			break;
-	}
-	if (fd < 0 || strncmp(ask, "CLIENT PROTOCOL 2\nTIMEOUT 1\nSTATUS\n", used) != 0)
-		_exit(3);
-	if (!answer)
-		pause();
-	/* In two parts, so that reading one is not enough. */
-	size_t n = strlen(answer);
-	if (io_send_full(fd, answer, n / 2, clock_ms() + LATE_MS, NULL))
-		_exit(4);
-	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
-	_exit(io_send_full(fd, answer + n / 2, n - n / 2, clock_ms() + LATE_MS, NULL) ? 5 : 0);
-}
 
 START_TEST(test_answers)
 {
@@ -83,11 +51,11 @@ START_TEST(test_answers)
 	setenv("NCCL_RAS_ADDR", address, 1);
 	pid_t child = fork();
 	if (!child)
-		serve(listener, answers[_i].answer);
+		_exit(fakeras_answer(listener, LIMIT_MS / 2000, answers[_i].answer));
 	int64_t start_ms = clock_ms();
 	ras_query(line, sizeof(line), LIMIT_MS);
 	ck_assert_str_eq(line, answers[_i].line);
-	ck_assert_int_lt(clock_ms() - start_ms, LATE_MS);
+	ck_assert_int_lt(clock_ms() - start_ms, FAKERAS_LATE_MS);
 	if (!answers[_i].answer)
 		kill(child, SIGKILL);
 	ck_assert_int_eq(waitpid(child, &status, 0), child);

@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "runtime/coll.h"
+#include "tests/fakeras.h"
 
 #include <check.h>
 #include <math.h>
@@ -474,6 +475,60 @@ START_TEST(test_coll_device_silence)
 }
 END_TEST
 
+static int ras = -1; /* the listener of NCCL's RAS */
+#define RAS_ERROR  "Missing communicator data from 1 job process"
+#define RAS_ANSWER FAKERAS_HEAD "Errors\n======\n\n" RAS_ERROR "\n\nWarnings\n========\n\n"
+
+/* Rank 1 stays away until rank 0's NCCL has said so, and then for ever or not. */
+static int explained(struct coll *c, int rank, const struct world *w, bool comes)
+{
+	struct err e = {0};
+	char note[WIRE_NOTE_BYTES];
+	if (rank == 1) {
+		void *x;
+		int r = comes ? 0 : coll_alloc(c, 4000, &x, &e);
+		if (r || fakeras_answer(ras, 2, RAS_ANSWER))
+			return 1;
+		if (comes)
+			return reduce_some(c, &e) ? 2 : 0;
+		stay_silent(w);
+		return 0;
+	}
+	if (reduce_some(c, &e) != (comes ? 0 : -ERR_HANG))
+		return 3;
+	wire_page_noted(&page, note);
+	if (strcmp(note, comes ? "" : "NCCL: " RAS_ERROR) != 0)
+		return 4;
+	return atomic_load(&page.note_writes) == (comes ? 4 : 2) ? 0 : 5;
+}
+
+static int stays_away_body(struct coll *c, int rank, const struct world *w)
+{
+	return explained(c, rank, w, false);
+}
+
+static int comes_late_body(struct coll *c, int rank, const struct world *w)
+{
+	return explained(c, rank, w, true);
+}
+
+/* What NCCL knows stands on the page while the wait lasts. */
+START_TEST(test_coll_device_explained)
+{
+	struct world w = {.size = 2, .replica = {0, 1}, .timeout_ms = 7000, .kind = "cuda"};
+	char address[32];
+	uint16_t port = 0;
+	struct err e = {0};
+	ras = io_listen("127.0.0.1", 0, &port, &e);
+	ck_assert_msg(ras >= 0, "%s", e.text);
+	snprintf(address, sizeof address, "127.0.0.1:%u", port);
+	setenv("NCCL_RAS_ADDR", address, 1);
+	w.timeout_ms = _i ? 60000 : 7000;
+	world_run(w, _i ? comes_late_body : stays_away_body);
+	io_close(ras);
+}
+END_TEST
+
 static int device_abort_body(struct coll *c, int rank, const struct world *w)
 {
 	struct err e = {0};
@@ -598,6 +653,7 @@ int main(void)
 	tcase_add_loop_test(t, test_coll_device_death, 0, n);
 	tcase_add_loop_test(t, test_coll_device_silence, 0, 2);
 	tcase_add_loop_test(t, test_coll_device_abort, 0, 2);
+	tcase_add_loop_test(t, test_coll_device_explained, 0, 2);
 	tcase_add_test(t, test_coll_secret);
 	tcase_add_test(t, test_coll_stranger);
 	tcase_add_test(t, test_coll_page);
