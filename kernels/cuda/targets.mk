@@ -47,6 +47,13 @@ $(CUDA_TEST): $(O)/tests/cuda/test_plugin.o $(call lib,kernels) $(call lib,base)
 	$(link) $(LIBS_kernels) $(LIBS_base) $(LIBS_check) -ldl -lm
 	@ln -sf ../../libllmjob-cuda.so $(@D)/libllmjob-cuda.so
 
+# blas.c as it goes into the plugin, above a library on the host.
+CUDA_BLAS_TEST := $(O)/tests/cuda/test_blas
+$(O)/tests/cuda/test_blas.o $(O)/tests/cuda/fake_cublaslt.o: ALL_CFLAGS += -isystem $(cuda_home)/include
+$(CUDA_BLAS_TEST): $(O)/tests/cuda/test_blas.o $(O)/tests/cuda/fake_cublaslt.o $(O)/cuda/kernels/cuda/blas.o \
+  $(call lib,kernels) $(call lib,base)
+	$(link) $(LIBS_kernels) $(LIBS_base) $(LIBS_check) -ldl -lm
+
 # What test_nvml takes for the driver's library.
 $(O)/tests/kernels/test_nvml: | $(O)/tests/kernels/fake/libnvidia-ml.so.1
 $(O)/tests/kernels/fake/libnvidia-ml.so.1: tests/cuda/fake_nvml.c
@@ -56,8 +63,8 @@ $(O)/tests/kernels/fake/libnvidia-ml.so.1: tests/cuda/fake_nvml.c
 .PHONY: cuda cuda-toolchain cuda-kernels image-cuda
 # Elsewhere than on x86_64 only with an installed toolkit.
 cuda_possible = $(or $(filter x86_64,$(ARCH)),$(shell kernels/cuda/toolchain.sh -n))
-cuda_tests = $(if $(cuda_possible),$(CUDA_TEST),tests/cuda/no_toolkit.sh)
-cuda: $(cuda_tests) ## compile and link the CUDA plugin, and load it
+cuda_tests = $(if $(cuda_possible),$(CUDA_TEST) $(CUDA_BLAS_TEST),tests/cuda/no_toolkit.sh)
+cuda: $(cuda_tests) ## compile and link the CUDA plugin, load it, and test its use of cuBLASLt
 	@$(RUN) -g cuda $(cuda_tests)
 cuda-toolchain: ## fetch the pinned CUDA compiler and libraries, unless a toolkit is installed
 	@kernels/cuda/toolchain.sh
