@@ -14,9 +14,8 @@
 #include "kernels/dev.h"
 #include "kernels/ops.h"
 
-#define DRIVER_ABI                                                                                 \
-	5u /* raise when a struct of this file, struct ops or an op's arguments change             \
-	    */
+/* To raise when a struct of this file, struct ops or an operation's arguments change. */
+#define DRIVER_ABI           6u
 #define DRIVER_PLUGIN_SYMBOL "llmjob_driver"
 
 /*
