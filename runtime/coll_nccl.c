@@ -61,22 +61,6 @@ static int give_up(struct coll *c, const struct err *network, struct err *e)
 	return -(int)why.code;
 }
 
-int coll_nccl_open(struct coll *c, struct err *e)
-{
-	uint8_t id[DRIVER_COMM_ID_BYTES] = {0};
-	struct driver_comm *comm = NULL;
-	struct err why = {0};
-	int r = c->conf.rank == 0 ? comms(c)->unique_id(id, e) : 0;
-	if (!r)
-		r = coll_broadcast(c, id, sizeof id, 0, e);
-	if (r)
-		return r;
-	r = comms(c)->create(c->conf.dev, id, c->conf.rank, c->conf.world, c->conf.timeout_ms,
-			     &comm, &why);
-	atomic_store(&c->comm, comm);
-	return r ? give_up(c, &why, e) : 0;
-}
-
 int coll_nccl_start(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
 		    struct err *e)
 {
@@ -138,4 +122,32 @@ int coll_nccl_wait(struct coll *c, struct err *e)
 			return give_up(c, &why, e);
 		nanosleep(&pause, NULL);
 	}
+}
+
+/* The first collective connects, which may take long and waits without a look at the sockets: here,
+ * where nothing else is under way yet and the agent expects it. */
+static int meet(struct coll *c, struct err *e)
+{
+	void *word = NULL;
+	struct err why = {0};
+	if (coll_nccl_alloc(c, sizeof(float), &word, &why))
+		return give_up(c, &why, e);
+	int r = coll_nccl_start(c, word, 1, DTYPE_F32, COLL_SUM, e);
+	return r ? r : coll_nccl_wait(c, e);
+}
+
+int coll_nccl_open(struct coll *c, struct err *e)
+{
+	uint8_t id[DRIVER_COMM_ID_BYTES] = {0};
+	struct driver_comm *comm = NULL;
+	struct err why = {0};
+	int r = c->conf.rank == 0 ? comms(c)->unique_id(id, e) : 0;
+	if (!r)
+		r = coll_broadcast(c, id, sizeof id, 0, e);
+	if (r)
+		return r;
+	r = comms(c)->create(c->conf.dev, id, c->conf.rank, c->conf.world, c->conf.timeout_ms,
+			     &comm, &why);
+	atomic_store(&c->comm, comm);
+	return r ? give_up(c, &why, e) : meet(c, e);
 }

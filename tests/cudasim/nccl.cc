@@ -3,7 +3,9 @@
  * unique id names: a slot of data for each rank and a count of the steps it has taken. Data goes in
  * chunks: a rank puts its chunk into its slot, waits until all have, takes from the slots what it
  * needs, and waits until all have taken. Sums are made in the order of ranks, so all ranks have the
- * same bits. Nothing waits in a call: work in a stream says "not ready" and is asked again.
+ * same bits. Nothing waits in a call: work in a stream says "not ready" and is asked again. The
+ * first operation of a communicator connects: it is "in progress", and not yet in the stream, until
+ * all ranks have called theirs.
  *
  * A rank holds a lock on its byte of the file, which its end releases however it came: a peer that
  * is gone is an error of the communicator (ncclRemoteError), one that does nothing is none.
@@ -23,6 +25,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
+#include <utility>
 
 #define RANKS       64
 #define CHUNK_BYTES ((size_t)256 << 10)
@@ -34,6 +37,7 @@ struct offer { /* of a rank, for a split */
 };
 struct file { /* shared; zero at first */
 	std::atomic<int> attached, detached;
+	std::atomic<bool> connecting[RANKS];
 	std::atomic<uint64_t> steps[RANKS];
 	std::atomic<uint64_t>
 		what[RANKS]; /* the operation under way, to see that all do the same */
@@ -58,11 +62,13 @@ struct communicator {
 	int fd = -1, rank = 0, world = 0;
 	std::atomic<bool> aborted{false};
 	std::atomic<int> failed{ncclSuccess};
-	enum { FORMING, READY, SPLITTING, FINALIZING } state = FORMING;
+	enum { FORMING, READY, SPLITTING, CONNECTING, FINALIZING } state = FORMING;
+	bool connected = false;
 	uint64_t step = 0, splits = 0;
 	int looks = 0, unfinished = 0;
 	cudaStream_t stream = nullptr;       /* of the last operation */
 	std::shared_ptr<communicator> child; /* while splitting */
+	std::shared_ptr<operation> first;    /* while connecting */
 	~communicator();
 };
 struct ncclComm {
@@ -178,7 +184,32 @@ static ncclResult_t progress_split(communicator *c)
 	return r == ncclInProgress ? ncclSuccess : r;
 }
 
-static ncclResult_t progress(communicator *c)
+static cudaError_t advance(communicator *c, operation *o);
+
+static ncclResult_t enqueue(const std::shared_ptr<communicator> &c,
+			    const std::shared_ptr<operation> &o)
+{
+	c->unfinished++;
+	if (sim_enqueue(c->stream, [=] { return advance(c.get(), o.get()); }))
+		return fail(ncclUnhandledCudaError, "the device failed");
+	return ncclSuccess;
+}
+
+static ncclResult_t progress_connect(const std::shared_ptr<communicator> &c)
+{
+	c->shared->connecting[c->rank] = true;
+	for (int i = 0; i < c->world; i++)
+		if (!c->shared->connecting[i]) {
+			if (++c->looks % LOOKS == 0 && !alive(c.get(), i))
+				return fail(ncclRemoteError, "a rank is gone");
+			return ncclInProgress;
+		}
+	c->connected = true;
+	c->state = communicator::READY;
+	return enqueue(c, std::exchange(c->first, nullptr));
+}
+
+static ncclResult_t progress(const std::shared_ptr<communicator> &c)
 {
 	if (c->aborted)
 		return ncclInvalidUsage;
@@ -191,7 +222,9 @@ static ncclResult_t progress(communicator *c)
 		c->state = communicator::READY;
 		return ncclSuccess;
 	case communicator::SPLITTING:
-		return progress_split(c);
+		return progress_split(c.get());
+	case communicator::CONNECTING:
+		return progress_connect(c);
 	case communicator::FINALIZING:
 		if (c->unfinished)
 			cudaStreamQuery(c->stream);
@@ -329,11 +362,12 @@ static ncclResult_t issue(ncclComm_t handle, cudaStream_t s, const operation &gi
 	if ((reads && !sim_memory_holds(o->in, o->bytes)) ||
 	    !sim_memory_holds(o->out, o->bytes * ranks))
 		return fail(ncclInvalidArgument, "not device memory of that size");
-	c->unfinished++;
 	c->stream = s;
-	if (sim_enqueue(s, [=] { return advance(c.get(), o.get()); }))
-		return fail(ncclUnhandledCudaError, "the device failed");
-	return ncclSuccess;
+	if (c->connected)
+		return enqueue(c, o);
+	c->first = o;
+	c->state = communicator::CONNECTING;
+	return progress_connect(c);
 }
 
 extern "C" {
@@ -394,7 +428,7 @@ ncclResult_t ncclCommSplit(ncclComm_t parent, int colour, int key, ncclComm_t *o
 ncclResult_t ncclCommGetAsyncError(ncclComm_t handle, ncclResult_t *state)
 {
 	std::lock_guard<std::recursive_mutex> guard(sim_lock);
-	communicator *c = handle->c.get();
+	std::shared_ptr<communicator> c = handle->c;
 	if (!c->failed) {
 		ncclResult_t r = progress(c);
 		if (r != ncclSuccess && r != ncclInProgress)
