@@ -21,6 +21,14 @@ static bool is_slow_phase(enum wire_phase p)
 	       p == WIRE_PHASE_CHECKPOINT || p == WIRE_PHASE_EXPORT;
 }
 
+/* Until a step has been timed nobody knows what is long: in the first one kernels are compiled or
+ * loaded, and a network connects. Serving has no steps. */
+static bool is_first_work(const struct health_conf *conf, const struct health_rank *r,
+			  int64_t median_step_ms)
+{
+	return !conf->hang_ms && !median_step_ms && r->phase < WIRE_PHASE_SERVE_IDLE;
+}
+
 static int64_t hang_limit(const struct health_conf *conf, const struct health_rank *ranks,
 			  int count, int64_t median_step_ms)
 {
@@ -31,7 +39,8 @@ static int64_t hang_limit(const struct health_conf *conf, const struct health_ra
 			limit = HANG_MIN_MS;
 	}
 	for (int i = 0; i < count; i++)
-		if (is_slow_phase(ranks[i].phase) && limit < HANG_SLOW_MS)
+		if (limit < HANG_SLOW_MS && (is_slow_phase(ranks[i].phase) ||
+					     is_first_work(conf, &ranks[i], median_step_ms)))
 			return HANG_SLOW_MS;
 	return limit;
 }
