@@ -19,11 +19,13 @@
 
 #include <nccl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 
 #define POLL_NS     100000
-#define FINALIZE_MS 5000 /* what a healthy communicator needs to end, many times over */
+#define SPIN_NS     50000 /* of waiting without sleep: most calls are done within */
+#define FINALIZE_MS 5000  /* what a healthy communicator needs to end, many times over */
 #define RAS_MS      4000
 #define WHY_BYTES   130 /* of what RAS says, in an error */
 
@@ -143,13 +145,17 @@ static int comm_settle(struct driver_comm *c, ncclResult_t r, const char *what, 
 		       struct err *e)
 {
 	const struct timespec pause = {.tv_nsec = POLL_NS};
-	int64_t start_ms = clock_ms();
+	int64_t start_ns = clock_ns();
 	if (r == ncclSuccess || r == ncclInProgress)
 		r = comm_state(c);
 	while (r == ncclInProgress) {
-		if (clock_ms() - start_ms > timeout_ms)
+		int64_t waited_ns = clock_ns() - start_ns;
+		if (waited_ns / 1000000 > timeout_ms)
 			return comm_hung(c, what, timeout_ms, e);
-		nanosleep(&pause, NULL);
+		if (waited_ns < SPIN_NS)
+			sched_yield();
+		else
+			nanosleep(&pause, NULL);
 		r = comm_state(c);
 	}
 	return comm_result(c, r, what, e);
