@@ -586,7 +586,8 @@ static int enqueue_step(struct train *t, int64_t step, struct err *e)
 	beat_phase(t->r->page, WIRE_PHASE_OPTIMIZER);
 	rc = optim_step(t->optim, step, NULL, e);
 	/* Every step, for no other wait for the device has a deadline. The update is still to be
-	 * done then, and what comes next is enqueued meanwhile. */
+	 * done then, and what comes next is enqueued meanwhile. A step later, launches and uploads
+	 * would stand behind a reduction that may never end, and wait for room among themselves. */
 	return rc ? rc : coll_reduce_wait(t->coll, e);
 }
 
