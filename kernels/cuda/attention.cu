@@ -203,8 +203,8 @@ template <int D, int MT> static void forward_launch(struct dev *d, const struct 
 	j.a = *a;
 	j.scale2 = a->scale * LOG2E;
 	j.heads = (int)(a->b * a->h);
-	launch(d, attention_forward<D, MT>, attention_grid(a, j.heads, ROWS, read),
-	       ATTENTION_THREADS, shared, j);
+	launch<attention_forward<D, MT>>(d, attention_grid(a, j.heads, ROWS, read),
+					 ATTENTION_THREADS, shared, j);
 }
 
 template <int D> static void forward_rows(struct dev *d, const struct op_attention *a)

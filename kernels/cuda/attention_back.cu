@@ -375,8 +375,8 @@ template <int D, int MT> static void back_query_launch(struct dev *d, const stru
 	constexpr int ROWS = ATTENTION_WARPS * MT * 16;
 	const struct op_attention *a = &j->a;
 	int64_t read = 2 * a->tokens * a->d * (int64_t)sizeof(bf16) / (a->h / a->g);
-	launch(d, back_query<D, MT>, attention_grid(a, j->heads, ROWS, read), ATTENTION_THREADS,
-	       back_query_shape<D>::shared(ROWS), *j);
+	launch<back_query<D, MT>>(d, attention_grid(a, j->heads, ROWS, read), ATTENTION_THREADS,
+				  back_query_shape<D>::shared(ROWS), *j);
 }
 
 template <int D, int MT> static void back_key_launch(struct dev *d, const struct attention_job *j)
@@ -384,8 +384,8 @@ template <int D, int MT> static void back_key_launch(struct dev *d, const struct
 	constexpr int ROWS = ATTENTION_WARPS * MT * 16;
 	const struct op_attention *a = &j->a;
 	int64_t read = 2 * a->tokens * a->d * (int64_t)sizeof(bf16) * (a->h / a->g);
-	launch(d, back_key<D, MT>, attention_grid(a, j->heads, ROWS, read), ATTENTION_THREADS,
-	       back_key_shared<D>(ROWS), *j);
+	launch<back_key<D, MT>>(d, attention_grid(a, j->heads, ROWS, read), ATTENTION_THREADS,
+				back_key_shared<D>(ROWS), *j);
 }
 
 /* As in forward: tiles of 128 rows where these occupy the device. Beyond a head size of 64, dk and

@@ -328,11 +328,11 @@ template <class T, int R> static void decode_launch(struct dev *d, struct decode
 	rows = a->n * a->h * j->splits;
 	j->o = (float *)((struct cuda_dev *)d)->scratch;
 	j->stats = j->o + rows * a->d;
-	launch(d, decode_part<T, R, U>,
-	       dim3((unsigned)j->splits, (unsigned)(a->g * j->chunks), (unsigned)a->n),
-	       ATTENTION_THREADS, shared, *j);
+	launch<decode_part<T, R, U>>(
+		d, dim3((unsigned)j->splits, (unsigned)(a->g * j->chunks), (unsigned)a->n),
+		ATTENTION_THREADS, shared, *j);
 	if (j->splits > 1)
-		launch(d, decode_join, dim3((unsigned)(a->n * a->h)), ATTENTION_THREADS, 0, *j);
+		launch<decode_join>(d, dim3((unsigned)(a->n * a->h)), ATTENTION_THREADS, 0, *j);
 }
 
 template <class T> static void decode_heads(struct dev *d, struct decode_job *j)

@@ -382,8 +382,8 @@ template <int D> static void plain_launch(struct dev *d, const struct attention_
 	constexpr int R = D <= 128 ? 4 : 2; /* 64 rows as long as they fit the registers */
 	size_t shared = (16 * R + 2 * SIDE) * (D + PAD) + 16 * R * PW;
 	int64_t read = plain_read_bytes(&j->a) / (j->a.h / j->a.g);
-	launch(d, plain_forward<D, R>, attention_grid(&j->a, j->heads, 16 * R, read),
-	       ATTENTION_THREADS, shared * sizeof(float), *j);
+	launch<plain_forward<D, R>>(d, attention_grid(&j->a, j->heads, 16 * R, read),
+				    ATTENTION_THREADS, shared * sizeof(float), *j);
 }
 
 void attention_plain(struct dev *d, const struct op_attention *a)
@@ -407,10 +407,10 @@ static void plain_back_launch(struct dev *d, const struct attention_job *query,
 			      const struct attention_job *key)
 {
 	int64_t read = plain_read_bytes(&query->a), group = query->a.h / query->a.g;
-	launch(d, plain_back_query<D>, attention_grid(&query->a, query->heads, SIDE, read / group),
-	       ATTENTION_THREADS, plain_back_shared<D>(), *query);
-	launch(d, plain_back_key<D>, attention_grid(&key->a, key->heads, SIDE, read * group),
-	       ATTENTION_THREADS, plain_back_shared<D>(), *key);
+	launch<plain_back_query<D>>(d, attention_grid(&query->a, query->heads, SIDE, read / group),
+				    ATTENTION_THREADS, plain_back_shared<D>(), *query);
+	launch<plain_back_key<D>>(d, attention_grid(&key->a, key->heads, SIDE, read * group),
+				  ATTENTION_THREADS, plain_back_shared<D>(), *key);
 }
 
 void attention_plain_back(struct dev *d, const struct attention_job *query,

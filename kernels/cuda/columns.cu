@@ -106,8 +106,8 @@ extern "C" void cuda_add_slices(struct dev *d, const float *part, int64_t slices
 				float *out)
 {
 	if (c > 0)
-		launch(d, slices_kernel, dim3(blocks_of(c, WARP)), SLICE_THREADS, 0, part, slices,
-		       c, out);
+		launch<slices_kernel>(d, dim3(blocks_of(c, WARP)), SLICE_THREADS, 0, part, slices,
+				      c, out);
 }
 
 template <class T, int W> static void columns_launch(struct dev *d, const struct cuda_columns *a)
@@ -125,8 +125,11 @@ template <class T, int W> static void columns_launch(struct dev *d, const struct
 		cuda_refuse(d, "sums of %lld columns", (long long)a->c);
 		return;
 	}
-	launch(d, a->x ? columns_kernel<T, W, true> : columns_kernel<T, W, false>,
-	       dim3((unsigned)tiles, (unsigned)slices), COLUMN_THREADS, 0, *a, rows, part);
+	const dim3 grid((unsigned)tiles, (unsigned)slices);
+	if (a->x)
+		launch<columns_kernel<T, W, true>>(d, grid, COLUMN_THREADS, 0, *a, rows, part);
+	else
+		launch<columns_kernel<T, W, false>>(d, grid, COLUMN_THREADS, 0, *a, rows, part);
 	cuda_add_slices(d, part, slices, a->c, a->out);
 }
 

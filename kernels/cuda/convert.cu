@@ -79,9 +79,9 @@ template <enum dtype t> static void convert_blocks(struct dev *d, const struct o
 		cuda_refuse(d, "no conversion of %lld weights of %s to %s", (long long)a->count,
 			    dtype_name(t), dtype_name(a->y_type));
 	else if (words > 0)
-		launch(d, convert_blocks_kernel<quant<t>>, dim3(blocks_of(words, CONVERT_THREADS)),
-		       CONVERT_THREADS, 0, (const uint8_t *)a->x, words, aligned16(a->y),
-		       (float *)a->y);
+		launch<convert_blocks_kernel<quant<t>>>(d, dim3(blocks_of(words, CONVERT_THREADS)),
+							CONVERT_THREADS, 0, (const uint8_t *)a->x,
+							words, aligned16(a->y), (float *)a->y);
 }
 
 extern "C" void op_cuda_convert(struct dev *d, const struct op_convert *a)

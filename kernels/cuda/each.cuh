@@ -50,8 +50,8 @@ template <class Op, int W>
 static void each_launch(struct dev *d, const Op &op, int64_t first, int64_t packs)
 {
 	if (packs > 0)
-		launch(d, each_kernel<Op, W>, dim3(blocks_of(packs, EACH_THREADS * EACH_PACKS)),
-		       EACH_THREADS, 0, op, first, packs);
+		launch<each_kernel<Op, W>>(d, dim3(blocks_of(packs, EACH_THREADS * EACH_PACKS)),
+					   EACH_THREADS, 0, op, first, packs);
 }
 
 /* Runs op on count elements in packs when `packed`; what is left over a multiple of the width goes

@@ -480,9 +480,11 @@ template <class T> static void rope(struct dev *d, const struct op_rope *a)
 		job.pairs = half - job.first < ROPE_PAIRS ? half - job.first : ROPE_PAIRS;
 		rope_fill(&turns, a, job.first, job.pairs);
 		int64_t threads = job.n * job.groups * job.pairs / (packed ? W : 1);
-		if (threads > 0)
-			launch(d, packed ? rope_kernel<T, W> : rope_kernel<T, 1>,
-			       dim3(blocks_of(threads, ROPE_THREADS)), ROPE_THREADS, 0, job, turns);
+		const dim3 grid(blocks_of(threads, ROPE_THREADS));
+		if (threads > 0 && packed)
+			launch<rope_kernel<T, W>>(d, grid, ROPE_THREADS, 0, job, turns);
+		else if (threads > 0)
+			launch<rope_kernel<T, 1>>(d, grid, ROPE_THREADS, 0, job, turns);
 	}
 }
 

@@ -95,8 +95,9 @@ template <enum dtype t> static void embed_blocks(struct dev *d, const struct op_
 	if (a->c % quant<t>::columns)
 		cuda_refuse(d, "embed: rows of %lld weights of %s", (long long)a->c, dtype_name(t));
 	else if (words > 0)
-		launch(d, embed_blocks_kernel<quant<t>>, dim3(blocks_of(words, BLOCK_THREADS)),
-		       BLOCK_THREADS, 0, *a, words, aligned16(a->out));
+		launch<embed_blocks_kernel<quant<t>>>(d, dim3(blocks_of(words, BLOCK_THREADS)),
+						      BLOCK_THREADS, 0, *a, words,
+						      aligned16(a->out));
 }
 
 static void embed_stored(struct dev *d, const struct op_embed *a)
@@ -414,12 +415,12 @@ static void embed_back_rows(struct dev *d, const struct op_embed *a, int64_t fir
 	sum.dout = (const T *)a->dout + first * a->c;
 	sum.dtable = a->dtable;
 	plan.ids = a->ids + first;
-	launch(d, plan_kernel, dim3(1u << plan.shift), PLAN_THREADS,
-	       sizeof(int) * PLAN_WARPS * (size_t)plan.locals, plan);
-	launch(d, sum_kernel<T, W>, dim3(blocks_of(chunks, SUM_WARPS), blocks_of(a->c, WARP * W)),
-	       SUM_THREADS, 0, sum);
-	launch(d, join_kernel<JW>, dim3(blocks_of(chunks, SUM_WARPS), blocks_of(a->c, WARP * JW)),
-	       SUM_THREADS, 0, sum);
+	launch<plan_kernel>(d, dim3(1u << plan.shift), PLAN_THREADS,
+			    sizeof(int) * PLAN_WARPS * (size_t)plan.locals, plan);
+	launch<sum_kernel<T, W>>(d, dim3(blocks_of(chunks, SUM_WARPS), blocks_of(a->c, WARP * W)),
+				 SUM_THREADS, 0, sum);
+	launch<join_kernel<JW>>(d, dim3(blocks_of(chunks, SUM_WARPS), blocks_of(a->c, WARP * JW)),
+				SUM_THREADS, 0, sum);
 }
 
 template <class T> static void embed_back(struct dev *d, const struct op_embed *a)

@@ -116,12 +116,20 @@ template <int n> __device__ inline void copy_async_wait()
 	asm volatile("cp.async.wait_group %0;\n" ::"n"(n));
 }
 
-/* Enqueues kernel on the device's stream; a failure sticks to the device. */
-template <class... P, class... A>
-inline void launch(struct dev *d, void (*kernel)(P...), dim3 grid, unsigned block, size_t shared,
-		   A... a)
+using launch_from = struct dev *;
+
+template <auto kernel, class... A>
+inline cudaError_t launch_kernel(const cudaLaunchConfig_t *conf, launch_from, A... a)
 {
-	struct cuda_dev *c = (struct cuda_dev *)d;
+	return cudaLaunchKernelEx(conf, kernel, a...);
+}
+#endif
+
+/* Enqueues kernel on the device's stream; a failure sticks to the device. */
+template <auto kernel, class... A>
+inline void launch(launch_from d, dim3 grid, unsigned block, size_t shared, A... a)
+{
+	struct cuda_dev *c = (struct cuda_dev *)(struct dev *)d;
 	cudaLaunchConfig_t conf = {};
 	conf.gridDim = grid;
 	conf.blockDim = dim3(block);
@@ -134,9 +142,8 @@ inline void launch(struct dev *d, void (*kernel)(P...), dim3 grid, unsigned bloc
 					    (int)shared),
 		       "shared memory of a kernel"))
 		return;
-	cuda_check(c, cudaLaunchKernelEx(&conf, kernel, (P)a...), "launch of a kernel");
+	cuda_check(c, launch_kernel<kernel>(&conf, d, a...), "launch of a kernel");
 }
-#endif
 
 template <class T> __device__ inline float load(const T *p, int64_t i = 0)
 {

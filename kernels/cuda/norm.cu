@@ -360,23 +360,24 @@ template <class T, int W, bool layer>
 static void norm_forward(struct dev *d, const norm_job &a, unsigned blocks, unsigned threads)
 {
 	if (a.c > NORM_ROW)
-		launch(d, norm_long_kernel<T, W, layer>, dim3(blocks), threads, 0, a);
+		launch<norm_long_kernel<T, W, layer>>(d, dim3(blocks), threads, 0, a);
+	else if (a.team)
+		launch<norm_kernel<T, W, layer, true>>(d, dim3(blocks), threads, 0, a);
 	else
-		launch(d, a.team ? norm_kernel<T, W, layer, true> : norm_kernel<T, W, layer, false>,
-		       dim3(blocks), threads, 0, a);
+		launch<norm_kernel<T, W, layer, false>>(d, dim3(blocks), threads, 0, a);
 }
 
 template <class T, int W, bool layer>
 static void norm_backward(struct dev *d, const norm_job &a, unsigned blocks, unsigned threads)
 {
 	if (a.c > NORM_ROW)
-		launch(d, norm_long_back_kernel<T, W, layer>, dim3(blocks), threads, 0, a);
+		launch<norm_long_back_kernel<T, W, layer>>(d, dim3(blocks), threads, 0, a);
 	else if (a.team)
-		launch(d, norm_back_kernel<T, W, layer, NORM_NARROW>, dim3(blocks), threads, 0, a);
+		launch<norm_back_kernel<T, W, layer, NORM_NARROW>>(d, dim3(blocks), threads, 0, a);
 	else if (threads <= NORM_BACK)
-		launch(d, norm_back_kernel<T, W, layer, NORM_BACK>, dim3(blocks), threads, 0, a);
+		launch<norm_back_kernel<T, W, layer, NORM_BACK>>(d, dim3(blocks), threads, 0, a);
 	else
-		launch(d, norm_back_kernel<T, W, layer, NORM_BLOCK>, dim3(blocks), threads, 0, a);
+		launch<norm_back_kernel<T, W, layer, NORM_BLOCK>>(d, dim3(blocks), threads, 0, a);
 }
 
 /* Chooses team, threads and grid. A multiprocessor holds `resident` threads; a block should see

@@ -72,10 +72,10 @@ extern "C" void op_cuda_sumsq(struct dev *d, const struct op_sumsq *a)
 	if (a->count <= 0)
 		return;
 	blocks = blocks < SUMSQ_BLOCKS ? blocks : SUMSQ_BLOCKS;
-	launch(d, sumsq_kernel, dim3((unsigned)blocks), SUMSQ_THREADS, 0, a->x, a->count,
-	       aligned16(a->x), part, a->out);
+	launch<sumsq_kernel>(d, dim3((unsigned)blocks), SUMSQ_THREADS, 0, a->x, a->count,
+			     aligned16(a->x), part, a->out);
 	if (blocks > 1)
-		launch(d, sumsq_finish_kernel, dim3(1), SUMSQ_BLOCKS, 0, part, (int)blocks, a->out);
+		launch<sumsq_finish_kernel>(d, dim3(1), SUMSQ_BLOCKS, 0, part, (int)blocks, a->out);
 }
 
 /* -- AdamW -- */

@@ -440,9 +440,9 @@ template <class S, int M> static void launch_rows(struct dev *d, quant_product a
 	int64_t blocks = blocks_of(a.n, warps * R);
 	int64_t resident = (int64_t)(c->shared_max / shared); /* blocks a multiprocessor */
 	resident = c->sm_count * (resident < 1 ? 1 : resident > 4 ? 4 : resident);
-	launch(d, quant_matmul_kernel<S, M, R>,
-	       dim3((unsigned)(blocks < resident ? blocks : resident)), (unsigned)(warps * WARP),
-	       shared, a);
+	launch<quant_matmul_kernel<S, M, R>>(
+		d, dim3((unsigned)(blocks < resident ? blocks : resident)),
+		(unsigned)(warps * WARP), shared, a);
 }
 
 template <class S> static void quant_matmul(struct dev *d, const struct op_quant_matmul *a)

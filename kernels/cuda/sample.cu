@@ -331,5 +331,5 @@ extern "C" void op_cuda_sample(struct dev *d, const struct op_sample *a)
 		return;
 	}
 	if (a->n > 0)
-		launch(d, sample_kernel, dim3((unsigned)a->n), SAMPLE_THREADS, 0, *a);
+		launch<sample_kernel>(d, dim3((unsigned)a->n), SAMPLE_THREADS, 0, *a);
 }

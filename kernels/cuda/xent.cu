@@ -189,8 +189,8 @@ __global__ void __launch_bounds__(XENT_THREADS_LONG) xent_kernel(struct op_xent 
 
 template <class T, class G> static void xent_launch(struct dev *d, const struct op_xent *a)
 {
-	launch(d, xent_kernel<T, G>, dim3((unsigned)a->n),
-	       a->v < XENT_LONG ? XENT_THREADS : XENT_THREADS_LONG, 0, *a);
+	launch<xent_kernel<T, G>>(d, dim3((unsigned)a->n),
+				  a->v < XENT_LONG ? XENT_THREADS : XENT_THREADS_LONG, 0, *a);
 }
 
 extern "C" void op_cuda_xent(struct dev *d, const struct op_xent *a)

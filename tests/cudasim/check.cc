@@ -37,6 +37,7 @@ struct details {
 	struct cell word[4], byte[GRANULE];
 };
 static struct granule dynamic_granules[SIM_SHARED_MAX / GRANULE + 1], fixed_granules[16 << 10];
+static int64_t fixed_in[16 << 10]; /* the latest launch that touched the granule */
 static struct details dynamic_details[SIM_SHARED_MAX / GRANULE + 1], fixed_details[16 << 10];
 
 extern "C" const char __ehdr_start[] __attribute__((visibility("hidden")));
@@ -61,6 +62,10 @@ static inline bool find(uintptr_t at, struct notes *out)
 	offset = at - ((uintptr_t)sim.fixed & ~(uintptr_t)(GRANULE - 1));
 	if (offset / GRANULE >= sizeof(fixed_granules) / sizeof(*fixed_granules))
 		return false;
+	if (fixed_in[offset / GRANULE] != sim_launches) {
+		fixed_in[offset / GRANULE] = sim_launches;
+		sim.fixed_used += GRANULE;
+	}
 	*out = {&fixed_granules[offset / GRANULE], &fixed_details[offset / GRANULE],
 		offset % GRANULE};
 	return true;

@@ -36,6 +36,8 @@ enum cudasim_fault {
 	CUDASIM_FAULT_COPY_MISALIGNED,
 	CUDASIM_FAULT_VECTOR_MISALIGNED,
 	CUDASIM_FAULT_STORE_ELSEWHERE, /* shared memory, by what stores to global memory */
+	CUDASIM_FAULT_SHARED_ARRAYS,   /* with them it is more than what needs no asking */
+	CUDASIM_FAULT_SHARED_UNASKED,  /* the dynamic part alone is; the launch is refused */
 	CUDASIM_FAULT_UNINITIALISED,   /* shared memory is read before it is written */
 	CUDASIM_FAULT_GLOBAL_ORDER,    /* threads of a block exchange through global memory */
 	CUDASIM_FAULT_BLOCK_ORDER,     /* blocks exchange through global memory */
@@ -53,6 +55,10 @@ struct cudasim_control {
 	int64_t (*calls)(void);    /* kernels that the host launched or recorded, one by one */
 	int64_t (*replays)(void);  /* recordings that it launched */
 	void (*refuse)(bool on);   /* recordings cannot be made from now on */
+	/* How often the plugin's kernel `number` ran in this process and those that it forked since
+	   it loaded the plugin; name: the kernel's, with its template arguments. -1: there are not
+	   so many. */
+	int64_t (*kernel)(int number, const char **name);
 	/* Enqueues the kernel of a fault on d; room: CUDASIM_FAULT_FLOATS floats of device memory,
 	   an allocation of its own; host: as much memory of the host. */
 	void (*fault)(struct dev *d, enum cudasim_fault f, float *room, float *host);

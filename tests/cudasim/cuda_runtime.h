@@ -205,6 +205,8 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g);
 cudaError_t cudaGraphDestroy(cudaGraph_t g);
 
+cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attribute, int value);
+
 #ifdef __cplusplus
 }
 template <class T> static inline cudaError_t cudaMalloc(T **out, size_t bytes)
@@ -224,6 +226,11 @@ struct dim3 {
 	{
 	}
 };
+typedef struct cudaLaunchConfig_st {
+	dim3 gridDim, blockDim;
+	size_t dynamicSmemBytes;
+	cudaStream_t stream;
+} cudaLaunchConfig_t;
 #else
 typedef struct dim3 {
 	unsigned x, y, z;

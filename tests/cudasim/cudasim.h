@@ -78,10 +78,8 @@ struct cudasim_coordinates {
 };
 /* Written by the engine at every switch; constant as far as one thread can tell. */
 extern "C" const struct cudasim_coordinates cudasim_at;
-#define threadIdx (cudasim_at.thread)
-#define blockIdx  (cudasim_at.block)
-#define blockDim  (cudasim_at.block_dim)
-#define gridDim   (cudasim_at.grid_dim)
+static constexpr const uint3 &threadIdx = cudasim_at.thread, &blockIdx = cudasim_at.block;
+static constexpr const dim3 &blockDim = cudasim_at.block_dim, &gridDim = cudasim_at.grid_dim;
 static const int warpSize = 32;
 
 /* Where an operation stands in the source: default arguments that the call site fills. */
@@ -561,11 +559,39 @@ template <int n> static inline void copy_async_wait(void)
 	cudasim_copy_wait(n);
 }
 
+/* The device of a launch, and where the launch stands in the source. */
+struct launch_from {
+	struct dev *d;
+	const char *file;
+	int line;
+	launch_from(struct dev *d_, const char *file_ = __builtin_FILE(),
+		    int line_ = __builtin_LINE())
+	    : d(d_), file(file_), line(line_)
+	{
+	}
+	operator struct dev *() const
+	{
+		return d;
+	}
+};
+
+/* A kernel's number, given when the library is loaded, wherever a launch of it was compiled. text:
+   of a function with a template parameter `kernel`, as the compiler writes it. */
+extern "C" int cudasim_register(const void *kernel, const char *text);
+template <auto kernel> static const char *cudasim_text(void)
+{
+	return __PRETTY_FUNCTION__;
+}
+template <auto kernel>
+inline const int cudasim_number = cudasim_register((const void *)kernel, cudasim_text<kernel>());
+
 struct cudasim_launch {
 	dim3 grid;
 	unsigned block;
-	size_t shared;
-	const char *text, *file; /* launch's arguments as written, and where */
+	size_t shared,
+		shared_most; /* dynamic; what the kernel may have, __shared__ arrays included */
+	int kernel;          /* its number */
+	const char *file;    /* of the launch */
 	int line;
 	void *arguments; /* freed by drop */
 	size_t arguments_bytes;
@@ -588,18 +614,29 @@ template <class... P> struct cudasim_arguments {
 	}
 };
 template <class... P, class... A>
-static inline void cudasim_launch_kernel(const char *text, const char *file, int line,
-					 struct dev *d, void (*kernel)(P...), dim3 grid,
-					 unsigned block, size_t shared, A... a)
+static inline cudaError_t cudasim_launch_kernel(void (*kernel)(P...), int number,
+						const cudaLaunchConfig_t *conf,
+						const launch_from &from, A... a)
 {
 	using arguments = cudasim_arguments<P...>;
-	struct cuda_dev *c = (struct cuda_dev *)d;
 	auto *p = new arguments{kernel, std::tuple<P...>((P)a...)};
-	struct cudasim_launch l = {grid, block,      shared,           text,           file, line,
-				   p,    sizeof(*p), arguments::enter, arguments::drop};
-	cuda_check(c, cudasim_enqueue(&l, c->stream), "launch of a kernel");
+	struct cudasim_launch l = {};
+	l.grid = conf->gridDim;
+	l.block = conf->blockDim.x;
+	l.shared = conf->dynamicSmemBytes;
+	l.kernel = number;
+	l.file = from.file;
+	l.line = from.line;
+	l.arguments = p;
+	l.arguments_bytes = sizeof(*p);
+	l.enter = arguments::enter;
+	l.drop = arguments::drop;
+	return cudasim_enqueue(&l, conf->stream);
 }
-/* A macro, so that a failing kernel has a name. */
-#define launch(...) cudasim_launch_kernel(#__VA_ARGS__, __FILE__, __LINE__, __VA_ARGS__)
+template <auto kernel, class... A>
+static inline cudaError_t launch_kernel(const cudaLaunchConfig_t *conf, launch_from from, A... a)
+{
+	return cudasim_launch_kernel(kernel, cudasim_number<kernel>, conf, from, a...);
+}
 
 #endif

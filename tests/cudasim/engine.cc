@@ -135,27 +135,14 @@ void sim_wait(enum sim_state state, const char *file, int line)
 }
 
 /* -- failures -- */
-/* launch(...)'s text begins "d, kernel<a, b>, grid, ...": the second argument. */
-static int kernel_name(const char *text, const char **name)
-{
-	int depth = 0;
-	const char *at = strchr(text, ',');
-	at = at ? at + 1 + strspn(at + 1, " \n\t") : text;
-	*name = at;
-	for (; *at && (depth || *at != ','); at++)
-		depth += (*at == '<' || *at == '(') - (*at == '>' || *at == ')');
-	return (int)(at - *name);
-}
-
 static void fail_text(const char *what)
 {
-	const char *name, *file = strrchr(sim.launch->file, '/');
-	int length = kernel_name(sim.launch->text, &name);
+	const char *file = strrchr(sim.launch->file, '/');
 	snprintf(sim_failure_text, sizeof(sim_failure_text),
-		 "kernel %.*s (%s:%d), block %u,%u,%u, thread %u: %s [LLMJOB_CUDASIM_SEED=%llu]",
-		 length, name, file ? file + 1 : sim.launch->file, sim.launch->line, now.block.x,
-		 now.block.y, now.block.z, sim.thread ? sim.thread->index : 0, what,
-		 (unsigned long long)sim_seed);
+		 "kernel %.100s (%s:%d), block %u,%u,%u, thread %u: %s [LLMJOB_CUDASIM_SEED=%llu]",
+		 sim_kernel_name(sim.launch->kernel), file ? file + 1 : sim.launch->file,
+		 sim.launch->line, now.block.x, now.block.y, now.block.z,
+		 sim.thread ? sim.thread->index : 0, what, (unsigned long long)sim_seed);
 }
 
 void sim_fail(cudaError_t status, const char *fmt, ...)
@@ -414,12 +401,30 @@ static void run_blocks(void)
 		run_block((uint64_t)((first + (unsigned __int128)i * step) % count));
 }
 
+/* After its blocks: what the kernel did that no single access shows. */
+static void check_launch(const struct cudasim_launch *l)
+{
+	char what[200], text[260];
+	if (!sim_memory_intact(what, sizeof(what))) {
+		snprintf(text, sizeof(text), "it, or another thread, wrote out of bounds: %s",
+			 what);
+		sim.status = cudaErrorIllegalAddress;
+	} else if (l->shared + sim.fixed_used > l->shared_most) {
+		snprintf(text, sizeof(text),
+			 "%zu bytes of shared memory and %zu of __shared__ arrays: it may have %zu",
+			 l->shared, sim.fixed_used, l->shared_most);
+		sim.status = cudaErrorLaunchOutOfResources;
+	}
+	if (sim.status)
+		fail_text(text);
+}
+
 cudaError_t sim_run(const struct cudasim_launch *l)
 {
 	if (!prepare_once())
 		return cudaErrorMemoryAllocation;
 	fixed_anchor = 0; /* gives this OS thread its segment */
-	sim.fixed_bytes = 0;
+	sim.fixed_bytes = sim.fixed_used = 0;
 	dl_iterate_phdr(find_fixed, nullptr);
 	sim.launch = l;
 	sim.status = cudaSuccess;
@@ -430,14 +435,9 @@ cudaError_t sim_run(const struct cudasim_launch *l)
 	prepare_threads(l->block);
 
 	run_blocks();
-	char what[200];
-	if (!sim.status && !sim_memory_intact(what, sizeof(what))) {
-		sim.status = cudaErrorIllegalAddress;
-		char text[260];
-		snprintf(text, sizeof(text), "it, or another thread, wrote out of bounds: %s",
-			 what);
-		fail_text(text);
-	}
+	sim_kernel_ran(l->kernel);
+	if (!sim.status)
+		check_launch(l);
 	return sim.status;
 }
 

@@ -6,7 +6,8 @@
 #include "kernels/cuda/kernel.cuh"
 #include "tests/cudasim/control.h"
 
-#define BLOCK 64
+#define BLOCK   64
+#define UNASKED ((size_t)48 << 10) /* bytes of shared memory */
 
 __global__ static void barrier_elsewhere(float *room)
 {
@@ -120,6 +121,22 @@ template <bool global> __global__ static void store_elsewhere(float *room)
 	room[threadIdx.x] = shared[4 * threadIdx.x];
 }
 
+template <bool asked> __global__ static void shared_arrays(float *room)
+{
+	SHARED(float, shared);
+	__shared__ float array[BLOCK];
+	shared[threadIdx.x] = array[threadIdx.x] = 1;
+	room[threadIdx.x] = shared[threadIdx.x] + array[threadIdx.x];
+}
+
+/* As launch(), but without asking for shared memory. */
+static void launch_unasked(struct dev *d, float *room, size_t shared)
+{
+	struct cuda_dev *c = (struct cuda_dev *)d;
+	cudaLaunchConfig_t conf = {dim3(1), dim3(BLOCK), shared, c->stream};
+	cuda_check(c, launch_kernel<shared_arrays<false>>(&conf, d, room), "launch of a kernel");
+}
+
 __global__ static void uninitialised(float *room)
 {
 	SHARED(float, shared);
@@ -141,15 +158,17 @@ __global__ static void block_order(float *room)
 /* Everything that the others do, properly. */
 static void right(struct dev *d, float *room)
 {
-	launch(d, global_at, dim3(1), BLOCK, 0, room, (int64_t)CUDASIM_FAULT_FLOATS - 1, true);
-	launch(d, shared_bounds, dim3(1), BLOCK, (BLOCK + 1) * sizeof(float), room, (int64_t)0);
-	launch(d, array_bounds, dim3(1), BLOCK, 0, room, (int64_t)0);
-	launch(d, shared_race<true>, dim3(1), BLOCK, BLOCK * sizeof(float), room);
-	launch(d, array_race<true>, dim3(1), BLOCK, 0, room);
-	launch(d, warp_race<true>, dim3(1), BLOCK, BLOCK * sizeof(float), room);
-	launch(d, copy<true, true>, dim3(1), BLOCK, BLOCK * 16, room, (int64_t)0);
-	launch(d, store_elsewhere<false>, dim3(1), BLOCK, BLOCK * 16, room);
-	launch(d, vector_misaligned, dim3(1), BLOCK, 0, room, (int64_t)2);
+	launch<global_at>(d, dim3(1), BLOCK, 0, room, (int64_t)CUDASIM_FAULT_FLOATS - 1, true);
+	launch<shared_bounds>(d, dim3(1), BLOCK, (BLOCK + 1) * sizeof(float), room, (int64_t)0);
+	launch<array_bounds>(d, dim3(1), BLOCK, 0, room, (int64_t)0);
+	launch<shared_race<true>>(d, dim3(1), BLOCK, BLOCK * sizeof(float), room);
+	launch<array_race<true>>(d, dim3(1), BLOCK, 0, room);
+	launch<warp_race<true>>(d, dim3(1), BLOCK, BLOCK * sizeof(float), room);
+	launch<copy<true, true>>(d, dim3(1), BLOCK, BLOCK * 16, room, (int64_t)0);
+	launch<store_elsewhere<false>>(d, dim3(1), BLOCK, BLOCK * 16, room);
+	launch<vector_misaligned>(d, dim3(1), BLOCK, 0, room, (int64_t)2);
+	launch<shared_arrays<true>>(d, dim3(1), BLOCK, UNASKED + 16, room + BLOCK);
+	launch_unasked(d, room + BLOCK, UNASKED - BLOCK * sizeof(float));
 }
 
 static void fault_of_memory(struct dev *d, enum cudasim_fault f, float *room, float *host)
@@ -158,31 +177,35 @@ static void fault_of_memory(struct dev *d, enum cudasim_fault f, float *room, fl
 	const size_t floats = BLOCK * sizeof(float);
 	switch (f) {
 	case CUDASIM_FAULT_GLOBAL_READ:
-		return launch(d, global_at, one, BLOCK, 0, room, (int64_t)CUDASIM_FAULT_FLOATS,
-			      false);
+		return launch<global_at>(d, one, BLOCK, 0, room, (int64_t)CUDASIM_FAULT_FLOATS,
+					 false);
 	case CUDASIM_FAULT_GLOBAL_WRITE:
-		return launch(d, global_at, one, BLOCK, 0, room, (int64_t)CUDASIM_FAULT_FLOATS,
-			      true);
+		return launch<global_at>(d, one, BLOCK, 0, room, (int64_t)CUDASIM_FAULT_FLOATS,
+					 true);
 	case CUDASIM_FAULT_GLOBAL_BEFORE:
-		return launch(d, global_at, one, BLOCK, 0, room, (int64_t)-1, true);
+		return launch<global_at>(d, one, BLOCK, 0, room, (int64_t)-1, true);
 	case CUDASIM_FAULT_GLOBAL_FREED: {
 		void *gone = nullptr;
 		cudaMalloc(&gone, 1000);
 		cudaFree(gone);
-		return launch(d, global_at, one, BLOCK, 0, (float *)gone, (int64_t)0, false);
+		return launch<global_at>(d, one, BLOCK, 0, (float *)gone, (int64_t)0, false);
 	}
 	case CUDASIM_FAULT_HOST_MEMORY:
-		return launch(d, global_at, one, BLOCK, 0, host, (int64_t)0, false);
+		return launch<global_at>(d, one, BLOCK, 0, host, (int64_t)0, false);
 	case CUDASIM_FAULT_SHARED_BOUNDS:
-		return launch(d, shared_bounds, one, BLOCK, floats, room, (int64_t)1);
+		return launch<shared_bounds>(d, one, BLOCK, floats, room, (int64_t)1);
+	case CUDASIM_FAULT_SHARED_ARRAYS:
+		return launch_unasked(d, room, UNASKED);
+	case CUDASIM_FAULT_SHARED_UNASKED:
+		return launch_unasked(d, room, UNASKED + 16);
 	case CUDASIM_FAULT_ARRAY_BOUNDS:
-		return launch(d, array_bounds, one, BLOCK, 0, room, (int64_t)1);
+		return launch<array_bounds>(d, one, BLOCK, 0, room, (int64_t)1);
 	case CUDASIM_FAULT_COPY_MISALIGNED:
-		return launch(d, copy<true, true>, one, BLOCK, 4 * floats, room, (int64_t)1);
+		return launch<copy<true, true>>(d, one, BLOCK, 4 * floats, room, (int64_t)1);
 	case CUDASIM_FAULT_STORE_ELSEWHERE:
-		return launch(d, store_elsewhere<true>, one, BLOCK, 4 * floats, room);
+		return launch<store_elsewhere<true>>(d, one, BLOCK, 4 * floats, room);
 	case CUDASIM_FAULT_VECTOR_MISALIGNED:
-		return launch(d, vector_misaligned, one, BLOCK, 0, room, (int64_t)1);
+		return launch<vector_misaligned>(d, one, BLOCK, 0, room, (int64_t)1);
 	default:
 		cuda_refuse(d, "there is no fault %d", f);
 	}
@@ -196,29 +219,29 @@ void cudasim_fault(struct dev *d, enum cudasim_fault f, float *room, float *host
 	case CUDASIM_FAULT_NONE:
 		return right(d, room);
 	case CUDASIM_FAULT_BARRIER_ELSEWHERE:
-		return launch(d, barrier_elsewhere, one, BLOCK, 0, room);
+		return launch<barrier_elsewhere>(d, one, BLOCK, 0, room);
 	case CUDASIM_FAULT_BARRIER_ENDED:
-		return launch(d, barrier_ended, one, BLOCK, 0, room);
+		return launch<barrier_ended>(d, one, BLOCK, 0, room);
 	case CUDASIM_FAULT_WARP_ENDED:
-		return launch(d, warp_ended, one, BLOCK, 0, room);
+		return launch<warp_ended>(d, one, BLOCK, 0, room);
 	case CUDASIM_FAULT_WARP_OUTSIDE:
-		return launch(d, warp_outside, one, BLOCK, 0, room);
+		return launch<warp_outside>(d, one, BLOCK, 0, room);
 	case CUDASIM_FAULT_SHARED_RACE:
-		return launch(d, shared_race<false>, one, BLOCK, floats, room);
+		return launch<shared_race<false>>(d, one, BLOCK, floats, room);
 	case CUDASIM_FAULT_ARRAY_RACE:
-		return launch(d, array_race<false>, one, BLOCK, 0, room);
+		return launch<array_race<false>>(d, one, BLOCK, 0, room);
 	case CUDASIM_FAULT_WARP_RACE:
-		return launch(d, warp_race<false>, one, BLOCK, floats, room);
+		return launch<warp_race<false>>(d, one, BLOCK, floats, room);
 	case CUDASIM_FAULT_COPY_RACE:
-		return launch(d, copy<true, false>, one, BLOCK, 4 * floats, room, (int64_t)0);
+		return launch<copy<true, false>>(d, one, BLOCK, 4 * floats, room, (int64_t)0);
 	case CUDASIM_FAULT_COPY_UNWAITED:
-		return launch(d, copy<false, true>, one, BLOCK, 4 * floats, room, (int64_t)0);
+		return launch<copy<false, true>>(d, one, BLOCK, 4 * floats, room, (int64_t)0);
 	case CUDASIM_FAULT_UNINITIALISED:
-		return launch(d, uninitialised, one, BLOCK, floats, room);
+		return launch<uninitialised>(d, one, BLOCK, floats, room);
 	case CUDASIM_FAULT_GLOBAL_ORDER:
-		return launch(d, global_order, one, BLOCK, 0, room);
+		return launch<global_order>(d, one, BLOCK, 0, room);
 	case CUDASIM_FAULT_BLOCK_ORDER:
-		return launch(d, block_order, dim3(16), BLOCK, 0, room);
+		return launch<block_order>(d, dim3(16), BLOCK, 0, room);
 	default:
 		fault_of_memory(d, f, room, host);
 	}

@@ -50,8 +50,8 @@ static std::vector<stream> streams;
 static stream null_stream = std::make_shared<cudasim_stream>();
 static cudaError_t sticky, last;
 static int device;
-static int64_t calls, replays; /* of kernels; of graphs */
-static bool refusing;          /* to instantiate graphs */
+static int64_t replays; /* of graphs */
+static bool refusing;   /* to instantiate graphs */
 
 #define LOCKED std::lock_guard<std::recursive_mutex> guard(sim_lock)
 
@@ -161,6 +161,12 @@ static cudaError_t enqueue(cudaStream_t handle, work w)
 	return s->enqueued - s->done > QUEUE_MAX ? wait_until(s, s->enqueued) : cudaSuccess;
 }
 
+cudaError_t sim_result(cudaError_t status)
+{
+	LOCKED;
+	return result(status);
+}
+
 cudaError_t sim_enqueue(cudaStream_t s, std::function<cudaError_t()> w)
 {
 	LOCKED;
@@ -227,9 +233,9 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int index)
 	memcpy(p->uuid.bytes, "llmjob-cudasim-", 15);
 	p->uuid.bytes[15] = (char)index;
 	p->totalGlobalMem = sim_number("LLMJOB_CUDASIM_MEMORY_MIB", 8192) << 20;
-	p->sharedMemPerBlock = 48 << 10;
-	p->sharedMemPerBlockOptin = SIM_SHARED_MAX;
-	p->sharedMemPerMultiprocessor = SIM_SHARED_MAX + 1024;
+	p->sharedMemPerBlock = SIM_SHARED_UNASKED;
+	p->sharedMemPerBlockOptin = sim_shared_max();
+	p->sharedMemPerMultiprocessor = sim_shared_max() + 1024;
 	p->reservedSharedMemPerBlock = 1024;
 	p->regsPerBlock = p->regsPerMultiprocessor = 65536;
 	p->warpSize = 32;
@@ -804,34 +810,6 @@ cudaError_t cudaGraphDestroy(cudaGraph_t g)
 	return result(cudaSuccess);
 }
 
-/* -- kernels -- */
-cudaError_t cudasim_enqueue(const struct cudasim_launch *given, cudaStream_t s)
-{
-	LOCKED;
-	struct launch_holder {
-		struct cudasim_launch l;
-		~launch_holder()
-		{
-			l.drop(l.arguments);
-		}
-	};
-	auto h = std::shared_ptr<launch_holder>(new launch_holder{*given});
-	const struct cudasim_launch &l = h->l;
-	if (!l.grid.x || !l.grid.y || !l.grid.z || l.grid.x > INT32_MAX || l.grid.y > UINT16_MAX ||
-	    l.grid.z > UINT16_MAX || !l.block || l.block > SIM_THREADS ||
-	    l.block % 32) /* a rule of ours: whole warps */
-		return result(cudaErrorInvalidConfiguration);
-	if (l.shared > SIM_SHARED_MAX)
-		return result(cudaErrorInvalidValue);
-	calls++;
-	return result(enqueue(s, [=] {
-		cudaError_t status = sim_run(&h->l);
-		if (status)
-			fprintf(stderr, "cudasim: %s\n", sim_failure_text);
-		return status;
-	}));
-}
-
 /* -- how tests steer it -- */
 static void control_order(uint64_t seed)
 {
@@ -858,7 +836,7 @@ static int64_t control_launches(void)
 }
 static int64_t control_calls(void)
 {
-	return calls;
+	return sim_calls;
 }
 static int64_t control_replays(void)
 {
@@ -873,7 +851,7 @@ const struct cudasim_control *llmjob_cudasim(void)
 {
 	static const struct cudasim_control c = {control_order,    control_failure, control_forget,
 						 control_launches, control_calls,   control_replays,
-						 control_refuse,   cudasim_fault};
+						 control_refuse,   sim_kernel,      cudasim_fault};
 	return &c;
 }
 __attribute__((constructor)) static void seed_from_environment(void)

@@ -12,8 +12,11 @@
 #include <functional>
 #include <mutex>
 
-#define SIM_SHARED_MAX ((size_t)227 << 10) /* of one block, as compute capability 9.0 has it */
-#define SIM_SM_COUNT   4                   /* small, so that kernels that count on it loop */
+/* Shared memory of one block: as compute capability 9.0 has it, which is the most that
+   LLMJOB_CUDASIM_SHARED_KIB can say; and what a kernel may have that did not ask for more. */
+#define SIM_SHARED_MAX     ((size_t)227 << 10)
+#define SIM_SHARED_UNASKED ((size_t)48 << 10)
+#define SIM_SM_COUNT       4 /* small, so that kernels that count on it loop */
 
 extern std::recursive_mutex sim_lock;
 
@@ -86,6 +89,7 @@ struct sim_engine {
 	char *shared;              /* dynamic, of launch->shared bytes */
 	char *fixed;               /* __shared__ arrays of all kernels, in this OS thread */
 	size_t fixed_bytes;
+	size_t fixed_used; /* of them, in this launch, as far as accesses are looked at */
 	char *stacks;
 	size_t stacks_bytes;
 	/* For races: two accesses lie in one interval when no barrier, and for threads of one warp
@@ -114,7 +118,17 @@ extern char sim_failure_text[512];
 extern uint64_t sim_seed;    /* 0: threads and blocks in order, 1: reversed, else shuffled by it */
 extern int64_t sim_launches; /* kernels run so far */
 
+/* -- kernels.cc: the plugin's kernels: names, shared memory, launches -- */
+size_t sim_shared_max(void);
+const char *sim_kernel_name(int number);
+/* control.h, kernel; and what it counts. */
+int64_t sim_kernel(int number, const char **name);
+void sim_kernel_ran(int number);
+extern int64_t sim_calls; /* kernels that the host launched or recorded */
+
 /* -- runtime.cc -- */
+/* The status of a call of the runtime API, once it is noted as the last error. */
+cudaError_t sim_result(cudaError_t status);
 /* Puts host code into a stream. When it returns cudaErrorNotReady it runs again later, and what is
    behind it waits; any other failure is the device's, with its text in sim_failure_text. */
 cudaError_t sim_enqueue(cudaStream_t s, std::function<cudaError_t()> work);

@@ -156,6 +156,7 @@ static const struct fault_case {
 	{CUDASIM_FAULT_COPY_MISALIGNED, "not aligned to 16"},
 	{CUDASIM_FAULT_VECTOR_MISALIGNED, "misaligned access"},
 	{CUDASIM_FAULT_STORE_ELSEWHERE, "store_pack: 0x"},
+	{CUDASIM_FAULT_SHARED_ARRAYS, "49152 bytes of shared memory and 256 of __shared__ arrays"},
 };
 #define FAULT_CASES (sizeof(faults) / sizeof(*faults))
 
@@ -215,6 +216,25 @@ START_TEST(test_no_fault)
 		ck_assert(values[CUDASIM_FAULT_FLOATS - 1] == 1);
 		ck_assert(values[2] == 1 && values[3] == 2);
 	}
+	dev_close(d);
+}
+END_TEST
+
+/* A launch that asks too much is refused, without harm to the device. */
+START_TEST(test_shared_unasked)
+{
+	struct err e = {0};
+	void *room;
+	struct dev *d = open_dev("cuda");
+	ck_assert_int_eq(dev_alloc(d, 1000, &room, &e), 0);
+	for (int i = 0; i < 2; i++) {
+		control_of(d)->fault(d, CUDASIM_FAULT_SHARED_UNASKED, room, NULL);
+		ck_assert_int_eq(dev_sync(d, &e), -ERR_BUG);
+		ck_assert_msg(strstr(e.text, "launch of a kernel"), "%s", e.text);
+		control_of(d)->fault(d, CUDASIM_FAULT_NONE, room, NULL);
+		ck_assert_int_eq(dev_sync(d, &e), 0);
+	}
+	dev_free(d, room);
 	dev_close(d);
 }
 END_TEST
@@ -312,6 +332,7 @@ int main(void)
 	tcase_add_test(parity, test_int8_not_finite);
 	tcase_add_loop_test(self, test_fault, 0, 3 * (int)FAULT_CASES);
 	tcase_add_test(self, test_no_fault);
+	tcase_add_test(self, test_shared_unasked);
 	tcase_add_test(self, test_poison);
 	tcase_add_test(self, test_orders_differ);
 	tcase_add_test(self, test_failure_sticks);
