@@ -116,7 +116,7 @@ template <int n> __device__ inline void copy_async_wait()
 	asm volatile("cp.async.wait_group %0;\n" ::"n"(n));
 }
 
-using launch_from = struct dev *;
+using launch_from = struct dev *; /* the simulator's knows the place in the source as well */
 
 template <auto kernel, class... A>
 inline cudaError_t launch_kernel(const cudaLaunchConfig_t *conf, launch_from, A... a)
@@ -124,6 +124,11 @@ inline cudaError_t launch_kernel(const cudaLaunchConfig_t *conf, launch_from, A.
 	return cudaLaunchKernelEx(conf, kernel, a...);
 }
 #endif
+
+/* What a kernel may have without asking is 48 KB a block, __shared__ arrays included. No kernel has
+   more than 16 KB of these besides a dynamic part, so one whose dynamic part is up to this need not
+   ask: the simulator fails a launch that should have. */
+#define SHARED_UNASKED ((size_t)32 << 10)
 
 /* Enqueues kernel on the device's stream; a failure sticks to the device. */
 template <auto kernel, class... A>
@@ -135,7 +140,7 @@ inline void launch(launch_from d, dim3 grid, unsigned block, size_t shared, A...
 	conf.blockDim = dim3(block);
 	conf.dynamicSmemBytes = shared;
 	conf.stream = c->stream;
-	if (shared > 48 << 10 &&
+	if (shared > SHARED_UNASKED &&
 	    cuda_check(c,
 		       cudaFuncSetAttribute((const void *)kernel,
 					    cudaFuncAttributeMaxDynamicSharedMemorySize,

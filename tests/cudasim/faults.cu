@@ -167,6 +167,7 @@ static void right(struct dev *d, float *room)
 	launch<copy<true, true>>(d, dim3(1), BLOCK, BLOCK * 16, room, (int64_t)0);
 	launch<store_elsewhere<false>>(d, dim3(1), BLOCK, BLOCK * 16, room);
 	launch<vector_misaligned>(d, dim3(1), BLOCK, 0, room, (int64_t)2);
+	launch<shared_arrays<true>>(d, dim3(1), BLOCK, UNASKED, room + BLOCK);
 	launch<shared_arrays<true>>(d, dim3(1), BLOCK, UNASKED + 16, room + BLOCK);
 	launch_unasked(d, room + BLOCK, UNASKED - BLOCK * sizeof(float));
 }
