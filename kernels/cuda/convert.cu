@@ -1,7 +1,6 @@
 /*
- * convert: one element type to another: between F32, BF16 and F16, I32 to F32, and GGUF blocks to
- * F32, with the bits that kernels/quant.c gives. Bound by memory; a thread writes 16 bytes at a
- * time.
+ * convert: any type to F32, and F32 to BF16 or F16, with the bits that kernels/quant.c gives. Bound
+ * by memory; a thread writes 16 bytes at a time.
  */
 #include "kernels/cuda/each.cuh"
 #include "kernels/cuda/quant.cuh"
@@ -46,12 +45,19 @@ template <class X> static void convert_from(struct dev *d, const struct op_conve
 {
 	if (a->y_type == DTYPE_F32)
 		convert_flat<X, float>(d, a);
-	else if (a->y_type == DTYPE_BF16)
-		convert_flat<X, bf16>(d, a);
-	else if (a->y_type == DTYPE_F16)
-		convert_flat<X, f16>(d, a);
 	else
-		cuda_refuse(d, "no conversion to %s", dtype_name(a->y_type));
+		cuda_refuse(d, "no conversion of %s to %s", dtype_name(a->x_type),
+			    dtype_name(a->y_type));
+}
+
+static void convert_f32(struct dev *d, const struct op_convert *a)
+{
+	if (a->y_type == DTYPE_BF16)
+		convert_flat<float, bf16>(d, a);
+	else if (a->y_type == DTYPE_F16)
+		convert_flat<float, f16>(d, a);
+	else
+		convert_from<float>(d, a);
 }
 
 /* A thread decodes one word: four weights of a group. */
@@ -88,7 +94,7 @@ extern "C" void op_cuda_convert(struct dev *d, const struct op_convert *a)
 {
 	switch (a->x_type) {
 	case DTYPE_F32:
-		convert_from<float>(d, a);
+		convert_f32(d, a);
 		return;
 	case DTYPE_BF16:
 		convert_from<bf16>(d, a);
