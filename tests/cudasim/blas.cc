@@ -1,9 +1,10 @@
 /*
  * blas: stands for kernels/cuda/blas.c in the simulated plugin: matrix products on the host, put
  * into the device's stream. Products are summed in F32 in the order of k, whatever the processor,
- * so they are bitwise repeatable. Where cuBLASLt would not take bias and GELU along, because rows
- * are not aligned to 16 bytes, neither does this: then cuda_matmul_finish, a kernel, is called as
- * on a device.
+ * so they are bitwise repeatable. Where blas.c does not ask cuBLASLt to take bias and GELU along
+ * (C of another type, rows of pre that are no whole vectors), where it would refuse (rows not
+ * aligned to 16 bytes), and where a test says so, cuda_matmul_finish, a kernel, is called as on a
+ * device.
  */
 #include "kernels/cuda/cuda.h"
 #include "tests/cudasim/sim.hh"
@@ -13,6 +14,8 @@
 
 #define ROWS 4  /* of C computed together */
 #define COLS 16 /* likewise: their sums stay in registers */
+
+bool sim_epilogues = true;
 
 static float read_one(const void *p, int64_t i, enum dtype t)
 {
@@ -130,7 +133,8 @@ void op_cuda_matmul(struct dev *d, const struct op_matmul *given)
 	struct cuda_dev *c = (struct cuda_dev *)d;
 	const struct op_matmul o = *given;
 	bool epilogue = o.bias || o.pre || o.act != OP_ACT_NONE;
-	bool fused = aligned(o.c, o.ldc, o.c_type) && aligned(o.bias, 0, o.ab_type) &&
+	bool fused = sim_epilogues && o.c_type == o.ab_type && (!o.pre || o.ldc % 8 == 0) &&
+		     aligned(o.c, o.ldc, o.c_type) && aligned(o.bias, 0, o.ab_type) &&
 		     aligned(o.pre, 0, o.c_type);
 	if (o.m < 0 || o.n < 0 || o.k < 0 || dtype_block(o.ab_type) != 1 ||
 	    dtype_block(o.c_type) != 1) {

@@ -55,6 +55,8 @@ struct cudasim_control {
 	int64_t (*calls)(void);    /* kernels that the host launched or recorded, one by one */
 	int64_t (*replays)(void);  /* recordings that it launched */
 	void (*refuse)(bool on);   /* recordings cannot be made from now on */
+	/* Products take bias and GELU along, or never, as a cuBLASLt without a kernel for it. */
+	void (*epilogues)(bool on);
 	/* How often the plugin's kernel `number` ran in this process and those that it forked since
 	   it loaded the plugin; name: the kernel's, with its template arguments. -1: there are not
 	   so many. */

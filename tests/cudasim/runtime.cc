@@ -847,11 +847,17 @@ static void control_refuse(bool on)
 	LOCKED;
 	refusing = on;
 }
+static void control_epilogues(bool on)
+{
+	LOCKED;
+	sim_epilogues = on;
+}
 const struct cudasim_control *llmjob_cudasim(void)
 {
-	static const struct cudasim_control c = {control_order,    control_failure, control_forget,
-						 control_launches, control_calls,   control_replays,
-						 control_refuse,   sim_kernel,      cudasim_fault};
+	static const struct cudasim_control c = {
+		control_order, control_failure, control_forget, control_launches,
+		control_calls, control_replays, control_refuse, control_epilogues,
+		sim_kernel,    cudasim_fault};
 	return &c;
 }
 __attribute__((constructor)) static void seed_from_environment(void)

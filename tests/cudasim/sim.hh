@@ -126,6 +126,9 @@ int64_t sim_kernel(int number, const char **name);
 void sim_kernel_ran(int number);
 extern int64_t sim_calls; /* kernels that the host launched or recorded */
 
+/* -- blas.cc -- */
+extern bool sim_epilogues; /* products take bias and GELU along */
+
 /* -- runtime.cc -- */
 /* The status of a call of the runtime API, once it is noted as the last error. */
 cudaError_t sim_result(cudaError_t status);

@@ -450,7 +450,8 @@ static void case_convert(struct parity_run *r, const int64_t *s)
 {
 	struct op_convert a = {
 		.count = s[0], .x_type = (enum dtype)s[1], .y_type = (enum dtype)s[2]};
-	a.x = parity_blocks(r, a.count, a.x_type);
+	a.x = a.x_type == DTYPE_I32 ? parity_ids(r, a.count, INT32_MAX)
+				    : parity_blocks(r, a.count, a.x_type);
 	a.y = parity_space(r, a.count, a.y_type);
 	r->ops->convert(r->d, &a);
 	parity_output(r, a.y, a.count, a.y_type, 1e-30);
@@ -546,15 +547,39 @@ static void case_sample(struct parity_run *r, const int64_t *s)
 	{                                                                                          \
 		5, 2048                                                                            \
 	}
+/* Beside 6144 and 8192, where norms' kernels on CUDA change. */
+#define LONG_ROWS_SHAPES                                                                           \
+	{5, 301}, {3, 6145}, {2, 6152}, {3, 8200},                                                 \
+	{                                                                                          \
+		2, 8201                                                                            \
+	}
 #define ATTENTION_SHAPES                                                                           \
 	{1, 1, 1, 1, 32}, {1, 3, 2, 1, 5, 3}, {2, 17, 4, 2, 32}, {1, 64, 3, 3, 64, 7},             \
 		{1, 65, 9, 3, 64}, {2, 130, 3, 1, 80, 16}, {1, 257, 2, 1, 128},                    \
 		{2, 63, 2, 1, 40, 8, 1, 1}, {2, 64, 3, 3, 64, 8, 1}, {3, 129, 4, 2, 64, 0, 1, 1},  \
 		{1, 300, 1, 1, 48, 0, 0, 1}, {1, 129, 1, 1, 128, 0, 0, 1},                         \
 		{1, 33, 2, 1, 96, 8, 1}, {2, 5, 2, 1, 112, 0, 1, 1}, {1, 1, 1, 1, 16, 0, 1, 1},    \
-		{1, 70, 2, 1, 24},                                                                 \
+		{1, 70, 2, 1, 24}, {1, 35, 2, 1, 200},                                             \
 	{                                                                                          \
-		1, 500, 2, 1, 64                                                                   \
+		2, 33, 1, 1, 132, 4, 1, 1                                                          \
+	}
+/* What kernels/cuda/quant_matmul.cu has a kernel for: types, rows of x (12: 8 and 4), rows of W
+   that begin at a multiple of 16 bytes or not; the longest do not fit its shared memory. */
+#define QUANT_SHAPES                                                                               \
+	{12, 5, 260, DTYPE_F32}, {10, 5, 260, DTYPE_F32}, {9, 5, 260, DTYPE_F32},                  \
+		{12, 5, 261, DTYPE_F32}, {10, 5, 261, DTYPE_F32}, {5, 9, 5632, DTYPE_BF16},        \
+		{4, 5, 520, DTYPE_BF16}, {2, 5, 520, DTYPE_BF16}, {12, 5, 515, DTYPE_BF16},        \
+		{1, 5, 515, DTYPE_BF16}, {12, 5, 520, DTYPE_F16}, {10, 5, 520, DTYPE_F16},         \
+		{9, 5, 520, DTYPE_F16}, {4, 5, 515, DTYPE_F16}, {2, 5, 515, DTYPE_F16},            \
+		{1, 5, 515, DTYPE_F16}, {3, 7, 5632, DTYPE_Q8_0}, {2, 5, 64, DTYPE_Q8_0},          \
+		{2, 5, 64, DTYPE_Q8_0, 1}, {8, 5, 64, DTYPE_Q4_0}, {2, 5, 64, DTYPE_Q4_0},         \
+		{9, 5, 64, DTYPE_Q4_0, 1}, {2, 5, 64, DTYPE_Q4_0, 1}, {4, 5, 64, DTYPE_Q4_1},      \
+		{2, 5, 64, DTYPE_Q4_1}, {4, 5, 64, DTYPE_Q4_1, 1}, {2, 5, 64, DTYPE_Q4_1, 1},      \
+		{1, 5, 64, DTYPE_Q4_1, 1}, {8, 5, 256, DTYPE_Q4_K}, {4, 5, 256, DTYPE_Q4_K, 1},    \
+		{1, 5, 256, DTYPE_Q4_K, 1}, {4, 5, 256, DTYPE_Q6_K}, {2, 5, 256, DTYPE_Q6_K},      \
+		{4, 5, 256, DTYPE_Q6_K, 1},                                                        \
+	{                                                                                          \
+		2, 5, 256, DTYPE_Q6_K, 1                                                           \
 	}
 static const struct op_case case_table[] = {
 	[0] = {"matmul",
@@ -577,6 +602,7 @@ static const struct op_case case_table[] = {
 		{9, 1000, 16, 0, 0, 0, 0, 1, GELU | PRE},
 		{64, 192, 48, 0, 1, 0, 0, 1, BIAS | GELU | PRE},
 		{5, 7, 9, 1, 1, 0, 1, 0, GELU},
+		{3, 12, 8, 0, 0, 0, 0, 1, BIAS | GELU | PRE},
 		{2, 49152, 64, 0, 1, 0, 0, 1},
 		{4, 64, 49152, 0, 0, 0, 0, 1},
 		{49152, 4, 33, 1, 0, 1},
@@ -589,18 +615,31 @@ static const struct op_case case_table[] = {
 	       case_quant_matmul,
 	       DTYPE_F32,
 	       false,
-	       {{1, 1, 256, DTYPE_Q4_K},      {1, 7, 512, DTYPE_Q6_K},
-		{1, 65, 32, DTYPE_Q8_0},      {3, 33, 96, DTYPE_Q4_0},
-		{16, 64, 576, DTYPE_Q4_1},    {4, 9, 1536, DTYPE_Q4_K},
-		{17, 10, 256, DTYPE_Q6_K},    {1, 5, 7, DTYPE_F32},
-		{2, 9, 33, DTYPE_BF16},       {5, 12, 100, DTYPE_F16},
-		{1, 49152, 64, DTYPE_Q4_1},   {8, 300, 576, DTYPE_Q8_0},
-		{1, 300, 1536, DTYPE_Q4_0},   {2, 100, 768, DTYPE_Q4_K},
-		{1, 576, 576, DTYPE_BF16},    {1, 3, 32, DTYPE_Q8_0, 1},
-		{3, 33, 96, DTYPE_Q4_0, 1},   {8, 300, 576, DTYPE_Q8_0, 1},
-		{2, 100, 768, DTYPE_Q4_K, 1}, {1, 7, 512, DTYPE_Q6_K, 1},
-		{16, 64, 576, DTYPE_Q4_1, 1}, {17, 10, 256, DTYPE_Q6_K, 1},
-		{5, 9, 4352, DTYPE_Q4_K, 1},  {2, 9, 33, DTYPE_BF16, 1}}},
+	       {{1, 1, 256, DTYPE_Q4_K},
+		{1, 7, 512, DTYPE_Q6_K},
+		{1, 65, 32, DTYPE_Q8_0},
+		{3, 33, 96, DTYPE_Q4_0},
+		{16, 64, 576, DTYPE_Q4_1},
+		{4, 9, 1536, DTYPE_Q4_K},
+		{17, 10, 256, DTYPE_Q6_K},
+		{1, 5, 7, DTYPE_F32},
+		{2, 9, 33, DTYPE_BF16},
+		{5, 12, 100, DTYPE_F16},
+		{1, 49152, 64, DTYPE_Q4_1},
+		{8, 300, 576, DTYPE_Q8_0},
+		{1, 300, 1536, DTYPE_Q4_0},
+		{2, 100, 768, DTYPE_Q4_K},
+		{1, 576, 576, DTYPE_BF16},
+		{1, 3, 32, DTYPE_Q8_0, 1},
+		{3, 33, 96, DTYPE_Q4_0, 1},
+		{8, 300, 576, DTYPE_Q8_0, 1},
+		{2, 100, 768, DTYPE_Q4_K, 1},
+		{1, 7, 512, DTYPE_Q6_K, 1},
+		{16, 64, 576, DTYPE_Q4_1, 1},
+		{17, 10, 256, DTYPE_Q6_K, 1},
+		{5, 9, 4352, DTYPE_Q4_K, 1},
+		{2, 9, 33, DTYPE_BF16, 1},
+		QUANT_SHAPES}},
 	[2] = {"embed",
 	       case_embed,
 	       DTYPE_BF16,
@@ -616,6 +655,7 @@ static const struct op_case case_table[] = {
 		{9, 96, 5, 0, DTYPE_Q8_0},
 		{1, 32, 1, 0, DTYPE_Q4_0},
 		{17, 64, 33, 1, DTYPE_Q4_1},
+		{3, 32, 7, 1, DTYPE_F16},
 		{3, 512, 4, 0, DTYPE_Q4_K},
 		{2, 768, 3, 1, DTYPE_Q6_K}}},
 	[3] = {"embed_back",
@@ -628,12 +668,20 @@ static const struct op_case case_table[] = {
 		{2000, 70, 3},
 		{33, 8, 768},
 		{40, 5, 1500}}},
-	[4] = {"rmsnorm", case_rmsnorm, DTYPE_BF16, false, {ROWS_SHAPES}},
+	[4] = {"rmsnorm", case_rmsnorm, DTYPE_BF16, false, {ROWS_SHAPES, LONG_ROWS_SHAPES}},
 	[5] = {"rmsnorm_back",
 	       case_rmsnorm_back,
 	       DTYPE_BF16,
 	       false,
-	       {ROWS_SHAPES, {9, 65, 1}, {130, 576, 1, 1}, {33, 100, 0, 1}}},
+	       {ROWS_SHAPES,
+		{9, 65, 1},
+		{130, 576, 1, 1},
+		{33, 100, 0, 1},
+		{5, 301},
+		{3, 6145, 0, 1},
+		{2, 6152},
+		{3, 8200, 1, 1},
+		{2, 8201}}},
 	[6] = {"rope",
 	       case_rope,
 	       DTYPE_BF16,
@@ -648,7 +696,11 @@ static const struct op_case case_table[] = {
 	       DTYPE_BF16,
 	       false,
 	       {ATTENTION_SHAPES, {1, 2048, 1, 1, 64}}},
-	[8] = {"attention_back", case_attention_back, DTYPE_BF16, false, {ATTENTION_SHAPES}},
+	[8] = {"attention_back",
+	       case_attention_back,
+	       DTYPE_BF16,
+	       false,
+	       {ATTENTION_SHAPES, {1, 1024, 1, 1, 64}}},
 	[9] = {"attention_decode",
 	       case_attention_decode,
 	       DTYPE_BF16,
@@ -696,6 +748,11 @@ static const struct op_case case_table[] = {
 		 {40000, DTYPE_F16, DTYPE_F32, 1},
 		 {77, DTYPE_F32, DTYPE_F16},
 		 {99, DTYPE_F16, DTYPE_BF16},
+		 {77, DTYPE_F16, DTYPE_F16},
+		 {35, DTYPE_F16, DTYPE_F32},
+		 {35, DTYPE_F32, DTYPE_BF16},
+		 {77, DTYPE_BF16, DTYPE_F16},
+		 {77, DTYPE_BF16, DTYPE_BF16, 1},
 		 {70001, DTYPE_F32, DTYPE_F32}}},
 	[14] = {"convert",
 		case_convert,
@@ -705,6 +762,9 @@ static const struct op_case case_table[] = {
 		 {33, DTYPE_BF16, DTYPE_F32},
 		 {100, DTYPE_F32, DTYPE_F16},
 		 {5000, DTYPE_F16, DTYPE_F32},
+		 {101, DTYPE_F32, DTYPE_F16},
+		 {103, DTYPE_F16, DTYPE_F32},
+		 {103, DTYPE_I32, DTYPE_F32},
 		 {40001, DTYPE_F32, DTYPE_F32},
 		 {40000, DTYPE_F32, DTYPE_BF16},
 		 {9600, DTYPE_Q8_0, DTYPE_F32},
@@ -731,7 +791,7 @@ static const struct op_case case_table[] = {
 		case_layernorm,
 		DTYPE_BF16,
 		false,
-		{{9, 65, 1}, {2, 16, 1}, ROWS_SHAPES}},
+		{{9, 65, 1}, {2, 16, 1}, {2, 8200, 1}, ROWS_SHAPES, LONG_ROWS_SHAPES}},
 	[18] = {"layernorm_back",
 		case_layernorm_back,
 		DTYPE_BF16,
@@ -741,6 +801,11 @@ static const struct op_case case_table[] = {
 		 {33, 100, 1, 0, 1},
 		 {65, 32, 0, 1, 1},
 		 {3, 1000, 1, 1, 1},
+		 {5, 301},
+		 {3, 6145, 0, 1, 1},
+		 {2, 6152, 0, 1},
+		 {3, 8200},
+		 {2, 8201, 1, 1, 1},
 		 ROWS_SHAPES}},
 	[19] = {"bias_back",
 		case_bias_back,

@@ -8,7 +8,7 @@
 
 #include "tests/kernels/parity.h"
 
-#define OP_CASE_SHAPES 24
+#define OP_CASE_SHAPES 64
 
 struct op_case {
 	const char *name;

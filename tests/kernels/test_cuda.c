@@ -3,7 +3,8 @@
  * out of bounds, and their results do not depend on the order in which threads run; and the
  * simulator that shows it notices what it claims to. Method: each case of op_cases.c runs on
  * "cpu-ref" and on "cuda", which is the plugin of tests/cudasim, within the case's tolerance; then
- * again with threads and blocks reversed and shuffled, and must give the same bits.
+ * again with threads and blocks reversed and shuffled, and must give the same bits (a shape that
+ * takes long, in one order only). In the end each kernel of the plugin must have run at least once.
  * tests/cudasim/faults.cu has a kernel for each thing that must be noticed.
  *
  * LLMJOB_CUDA_CASE=name runs one operation, LLMJOB_CUDASIM_SEED sets the shuffled order.
@@ -103,6 +104,29 @@ START_TEST(test_parity)
 	printf("%-18s %6lld launches %6lld ms\n", c->name,
 	       (long long)(control_of(cuda)->launches() - before),
 	       (long long)(processor_ms() - start_ms));
+	dev_close(ref);
+	dev_close(cuda);
+}
+END_TEST
+
+/* Bias and GELU of products by our kernel, also where cuBLASLt is expected to take them along. */
+START_TEST(test_no_epilogues)
+{
+	const struct op_case *c = &op_cases[0];
+	struct dev *ref = open_dev("cpu-ref"), *cuda = open_dev("cuda");
+	struct parity_run want, got;
+	ck_assert_str_eq(c->name, "matmul");
+	control_of(cuda)->epilogues(false);
+	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
+		for (enum dtype t = DTYPE_F32; t <= c->last && c->shapes[s][8]; t++) {
+			run_case(c, s, t, ref, &want);
+			run_case(c, s, t, cuda, &got);
+			ck_assert_msg(parity_error(&want, &got) <= 1, "shape %d, %s", s,
+				      dtype_name(t));
+			parity_end(&want);
+			parity_end(&got);
+		}
+	control_of(cuda)->epilogues(true);
 	dev_close(ref);
 	dev_close(cuda);
 }
@@ -305,6 +329,36 @@ START_TEST(test_host_reads)
 }
 END_TEST
 
+/* The last test. Kernels of other template arguments are other kernels. */
+START_TEST(test_every_kernel)
+{
+	struct dev *d = open_dev("cuda");
+	const char *name;
+	int without = 0;
+	int64_t times;
+	for (int i = 0; (times = control_of(d)->kernel(i, &name)) >= 0; i++)
+		if (!times) {
+			fprintf(stderr, "no test launches %s\n", name);
+			without++;
+		}
+	ck_assert_msg(!without, "no test launches %d kernels", without);
+	dev_close(d);
+}
+END_TEST
+
+/* Before the tests fork: what each of them launches counts for all. */
+static bool loads_plugin(void)
+{
+	struct err e = {0};
+	struct dev *d = NULL;
+	if (dev_open("cuda", 0, 1, &d, &e)) {
+		printf("%s\n", e.text);
+		return false;
+	}
+	dev_close(d);
+	return true;
+}
+
 static bool known_case(const char *name)
 {
 	for (int i = 0; i < op_case_count; i++)
@@ -324,11 +378,15 @@ int main(void)
 	if (shuffle < 2)
 		shuffle = 2;
 	printf("LLMJOB_CUDASIM_SEED=%llu\n", (unsigned long long)shuffle);
+	if (!loads_plugin())
+		return 1;
 	Suite *s = suite_create("cuda");
-	TCase *parity = tcase_create("parity"), *self = tcase_create("simulator");
+	TCase *parity = tcase_create("parity"), *self = tcase_create("simulator"),
+	      *every = tcase_create("every kernel");
 	tcase_set_timeout(parity, 300);
 	tcase_set_timeout(self, 60);
 	tcase_add_loop_test(parity, test_parity, 0, op_case_count);
+	tcase_add_test(parity, test_no_epilogues);
 	tcase_add_test(parity, test_int8_not_finite);
 	tcase_add_loop_test(self, test_fault, 0, 3 * (int)FAULT_CASES);
 	tcase_add_test(self, test_no_fault);
@@ -339,6 +397,10 @@ int main(void)
 	tcase_add_test_raise_signal(self, test_host_reads, SIGSEGV);
 	suite_add_tcase(s, self);
 	suite_add_tcase(s, parity);
+	if (!getenv("LLMJOB_CUDA_CASE")) {
+		tcase_add_test(every, test_every_kernel);
+		suite_add_tcase(s, every);
+	}
 	SRunner *r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
 	int failed = srunner_ntests_failed(r);
