@@ -194,24 +194,31 @@ dim3 attention_grid(const struct op_attention *a, int64_t heads, int64_t rows, i
 	return dim3((unsigned)section, blocks_of(a->tokens, rows), blocks_of(heads, section));
 }
 
+template <int D, int MT> static constexpr size_t forward_shared(void)
+{
+	return (ATTENTION_WARPS * MT * 16 + 4 * KEYS) * (D + ATTENTION_PAD) * sizeof(bf16);
+}
+
 template <int D, int MT> static void forward_launch(struct dev *d, const struct op_attention *a)
 {
 	constexpr int ROWS = ATTENTION_WARPS * MT * 16;
-	size_t shared = (ROWS + 4 * KEYS) * (D + ATTENTION_PAD) * sizeof(bf16);
 	int64_t group = a->h / a->g, read = 2 * a->tokens * a->d * (int64_t)sizeof(bf16) / group;
 	struct attention_job j = {};
 	j.a = *a;
 	j.scale2 = a->scale * LOG2E;
 	j.heads = (int)(a->b * a->h);
 	launch<attention_forward<D, MT>>(d, attention_grid(a, j.heads, ROWS, read),
-					 ATTENTION_THREADS, shared, j);
+					 ATTENTION_THREADS, forward_shared<D, MT>(), j);
 }
 
 template <int D> static void forward_rows(struct dev *d, const struct op_attention *a)
 {
 	struct cuda_dev *c = (struct cuda_dev *)d;
-	/* Tiles of 128 rows read K and V half as often; of 64 fill the device with few heads. */
-	if (a->b * a->h * blocks_of(a->tokens, 128) < c->sm_count)
+	static_assert(forward_shared<D, 1>() <= SHARED_LEAST, "fits every device");
+	/* Tiles of 128 rows read K and V half as often; of 64 fill the device with few heads, and
+	   fit where a block has less shared memory. */
+	if (a->b * a->h * blocks_of(a->tokens, 128) < c->sm_count ||
+	    forward_shared<D, 2>() > c->shared_max)
 		forward_launch<D, 1>(d, a);
 	else
 		forward_launch<D, 2>(d, a);

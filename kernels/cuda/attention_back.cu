@@ -271,9 +271,8 @@ __device__ inline void back_key_slab(float (&dk)[MT][D / 8][4], float (&dv)[MT][
 	tile_product<D, MT, NT / 2>(dk, x, q);
 }
 
-#define QUERIES 64 /* a tile of back_key */
-/* Shared memory: K, V of the block; Q, dout of one tile, of the next; their stats. */
-template <int D> static constexpr size_t back_key_shared(int rows)
+/* Shared memory: K, V of the block; Q, dout of one tile of QUERIES, of the next; their stats. */
+template <int D, int QUERIES> static constexpr size_t back_key_shared(int rows)
 {
 	return (2 * rows + 4 * QUERIES) * (D + ATTENTION_PAD) * sizeof(bf16) +
 	       2 * QUERIES * sizeof(struct attention_stat);
@@ -283,6 +282,7 @@ template <int D> static constexpr size_t back_key_shared(int rows)
 struct back_key_tile {
 	int head, row;
 
+	template <int QUERIES>
 	__device__ inline struct back_key_tile next(int from, int length) const
 	{
 		return row + QUERIES < length ? back_key_tile{head, row + QUERIES}
@@ -290,7 +290,7 @@ struct back_key_tile {
 	}
 };
 
-template <int D>
+template <int D, int QUERIES>
 __device__ inline void back_key_copy(const struct attention_job &j, const struct back_key_tile &at,
 				     int length, bf16 *tile, struct attention_stat *stats)
 {
@@ -307,7 +307,7 @@ __device__ inline void back_key_copy(const struct attention_job &j, const struct
 		copy_async16(stats + 2 * t, from + 2 * t, true);
 }
 
-template <int D, int MT>
+template <int D, int MT, int QUERIES>
 __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attention_job j)
 {
 	constexpr int ROWS = ATTENTION_WARPS * MT * 16, LD = D + ATTENTION_PAD, SLAB = 32;
@@ -333,19 +333,20 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attentio
 			   (const bf16 *)a.v + back_at(a, head, heads, row, a.ldv), a.ldv,
 			   length - row, a.d);
 	if (at.head < last)
-		back_key_copy<D>(j, at, length, tiles, stats);
+		back_key_copy<D, QUERIES>(j, at, length, tiles, stats);
 	copy_async_commit();
 	tile_zero(dk);
 	tile_zero(dv);
 	key += row;
 	for (; at.head < last; stage ^= 1) {
 		bf16 *now = tiles + stage * 2 * QUERIES * LD;
-		struct back_key_tile next = at.next(from, length);
+		struct back_key_tile next = at.next<QUERIES>(from, length);
 		copy_async_wait<0>();
 		__syncthreads();
 		if (next.head < last)
-			back_key_copy<D>(j, next, length, tiles + (stage ^ 1) * 2 * QUERIES * LD,
-					 stats + (stage ^ 1) * QUERIES);
+			back_key_copy<D, QUERIES>(j, next, length,
+						  tiles + (stage ^ 1) * 2 * QUERIES * LD,
+						  stats + (stage ^ 1) * QUERIES);
 		copy_async_commit();
 		for (int s = 0; s < QUERIES; s += SLAB)
 			if (at.row + s < length && (a.bidirectional || key < at.row + s + SLAB))
@@ -379,32 +380,41 @@ template <int D, int MT> static void back_query_launch(struct dev *d, const stru
 				  back_query_shape<D>::shared(ROWS), *j);
 }
 
-template <int D, int MT> static void back_key_launch(struct dev *d, const struct attention_job *j)
+template <int D, int MT, int QUERIES>
+static void back_key_launch(struct dev *d, const struct attention_job *j)
 {
 	constexpr int ROWS = ATTENTION_WARPS * MT * 16;
 	const struct op_attention *a = &j->a;
 	int64_t read = 2 * a->tokens * a->d * (int64_t)sizeof(bf16) * (a->h / a->g);
-	launch<back_key<D, MT>>(d, attention_grid(a, j->heads, ROWS, read), ATTENTION_THREADS,
-				back_key_shared<D>(ROWS), *j);
+	launch<back_key<D, MT, QUERIES>>(d, attention_grid(a, j->heads, ROWS, read),
+					 ATTENTION_THREADS, back_key_shared<D, QUERIES>(ROWS), *j);
 }
 
-/* As in forward: tiles of 128 rows where these occupy the device. Beyond a head size of 64, dk and
-   dv of 32 rows do not fit a warp's registers. */
+/* As in forward: tiles of 128 rows where these occupy the device and fit its shared memory. Beyond
+   a head size of 64, dk and dv of 32 rows do not fit a warp's registers; beyond 96, 64 queries not
+   every device's shared memory. */
 template <int D>
 static void back_launch(struct dev *d, const struct attention_job *query,
 			const struct attention_job *key)
 {
+	constexpr int MANY = 64, LESS = back_key_shared<D, MANY>(64) > SHARED_LEAST ? 32 : MANY;
+	static_assert(back_query_shape<D>::shared(64) <= SHARED_LEAST &&
+			      back_key_shared<D, LESS>(64) <= SHARED_LEAST &&
+			      (D > 64 || back_key_shared<D, MANY>(128) <= SHARED_LEAST),
+		      "fits every device");
 	struct cuda_dev *c = (struct cuda_dev *)d;
 	int64_t tiles = blocks_of(query->a.tokens, 128);
 
-	if (query->heads * tiles < c->sm_count)
+	if (query->heads * tiles < c->sm_count || back_query_shape<D>::shared(128) > c->shared_max)
 		back_query_launch<D, 1>(d, query);
 	else
 		back_query_launch<D, 2>(d, query);
-	if (D > 64 || key->heads * tiles < c->sm_count)
-		back_key_launch<D, 1>(d, key);
+	if (D <= 64 && key->heads * tiles >= c->sm_count)
+		back_key_launch<D, D <= 64 ? 2 : 1, MANY>(d, key);
+	else if (back_key_shared<D, MANY>(64) <= c->shared_max)
+		back_key_launch<D, 1, MANY>(d, key);
 	else
-		back_key_launch<D, D <= 64 ? 2 : 1>(d, key);
+		back_key_launch<D, 1, LESS>(d, key);
 }
 
 static void back_part(struct dev *d, const struct attention_job *query,

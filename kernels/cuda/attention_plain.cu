@@ -2,8 +2,8 @@
  * attention_plain: attention and its gradients without tensor cores, in F32 arithmetic: for F32
  * tensors, and for BF16 ones whose strides, addresses or head size do not fit the tiles of
  * attention.cu. The same division of work: a block of 128 threads owns rows of queries (or of keys,
- * for dk and dv) and walks the others in tiles of 32; operands are converted to F32 as they enter
- * shared memory.
+ * for dk and dv) and walks the others in tiles of 32, or fewer rows where a block's shared memory
+ * does not hold those; operands are converted to F32 as they enter it.
  *
  * Thread 8r + c of a block computes rows r + 16i and, of a product of two tiles, columns c + 8j, of
  * a tile of D columns those at 32n + 4c. Rows in shared memory are D + 4 floats apart, so that the
@@ -12,8 +12,7 @@
 #include "kernels/cuda/attention.cuh"
 
 #define SIDE 32 /* rows of a tile */
-#define PAD  4
-#define PW   (SIDE + PAD) /* stride of a tile of scores */
+#define PAD  4  /* of a row, of scores too */
 
 struct plain_thread {
 	int r, c;
@@ -89,16 +88,16 @@ __device__ inline void plain_product_t(float (&s)[R][C], const float *x, const f
 	}
 }
 
-/* acc (16 R, D) += x (16 R, SIDE), a tile of scores, * y (SIDE, D) */
-template <int D, int R>
+/* acc (16 R, D) += x (16 R, S), a tile of scores, * y (S, D) */
+template <int D, int R, int S>
 __device__ inline void plain_product(float (&acc)[R][D / 8], const float *x, const float *y)
 {
 	struct plain_thread t = plain_thread();
-	for (int k = 0; k < SIDE; k += 4) {
+	for (int k = 0; k < S; k += 4) {
 		struct four_floats left[R];
 		UNROLL
 		for (int i = 0; i < R; i++)
-			left[i] = *(const struct four_floats *)(x + (t.r + 16 * i) * PW + k);
+			left[i] = *(const struct four_floats *)(x + (t.r + 16 * i) * (S + PAD) + k);
 		UNROLL
 		for (int e = 0; e < 4; e++) {
 			UNROLL
@@ -173,7 +172,7 @@ __device__ inline void plain_softmax(const struct attention_job &j, struct plain
 		for (int e = 0; e < SIDE / 8; e++) {
 			float x = exp2_fast((s[i][e] - top) * j.scale2);
 			w.sum[i] += x;
-			p[(t.r + 16 * i) * PW + t.c + 8 * e] = x;
+			p[(t.r + 16 * i) * (SIDE + PAD) + t.c + 8 * e] = x;
 		}
 		UNROLL
 		for (int e = 0; e < D / 8; e++)
@@ -232,7 +231,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_forward(struct attent
 		plain_product_t<D, R, SIDE / 8>(s, q, k);
 		plain_softmax<D, R>(j, w, s, row, key, keys, p);
 		__syncwarp(); /* the rows of p that a warp reads are its own */
-		plain_product<D, R>(w.o, p, v);
+		plain_product<D, R, SIDE>(w.o, p, v);
 	}
 	plain_finish<D, R>(a, w, head, row, length);
 }
@@ -240,12 +239,13 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_forward(struct attent
 /* -- backward: as in attention_back.cu -- */
 
 /* delta and lse2 of the rows r + 16i of queries, kept for plain_back_key too */
+template <int R>
 __device__ inline void plain_stats(const struct attention_job &j, int head, int row, int length,
-				   struct attention_stat (&w)[2])
+				   struct attention_stat (&w)[R])
 {
 	const struct op_attention &a = j.a;
 	struct plain_thread t = plain_thread();
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < R; i++) {
 		int r = row + t.r + 16 * i;
 		int64_t at = plain_at(a, head, (int)a.h, r, a.h * a.d);
 		float sum = 0;
@@ -258,115 +258,124 @@ __device__ inline void plain_stats(const struct attention_job &j, int head, int 
 	}
 }
 
-template <int D> static constexpr size_t plain_back_shared(void)
+/* S: rows of every tile. */
+template <int D, int S> static constexpr size_t plain_back_shared(void)
 {
-	return (4 * SIDE * (D + PAD) + 2 * SIDE * PW) * sizeof(float);
+	return (4 * S * (D + PAD) + 2 * S * (S + PAD)) * sizeof(float);
 }
 
-template <int D>
+template <int D, int S>
 __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_query(struct attention_job j)
 {
+	constexpr int R = S / 16, C = S / 8;
 	if (attention_beyond(j))
 		return;
 	SHARED(float, q);
-	float *dout = q + SIDE * (D + PAD), *k = dout + SIDE * (D + PAD);
-	float *v = k + SIDE * (D + PAD), *ds = v + SIDE * (D + PAD);
+	float *dout = q + S * (D + PAD), *k = dout + S * (D + PAD);
+	float *v = k + S * (D + PAD), *ds = v + S * (D + PAD);
 	const struct op_attention &a = j.a;
 	struct plain_thread t = plain_thread();
 	int head = attention_head(j), heads = (int)a.h, kv = head / (int)(a.h / a.g);
-	int row = attention_tile(!a.bidirectional) * SIDE;
+	int row = attention_tile(!a.bidirectional) * S;
 	int length = attention_length(a, head / heads);
-	int keys = row >= length ? 0 : a.bidirectional ? length : min(length, row + SIDE);
-	float dq[2][D / 8], factor[2] = {a.scale, a.scale};
-	struct attention_stat w[2];
+	int keys = row >= length ? 0 : a.bidirectional ? length : min(length, row + S);
+	float dq[R][D / 8], factor[R];
+	struct attention_stat w[R];
 
 	plain_zero(dq);
+	for (int i = 0; i < R; i++)
+		factor[i] = a.scale;
 	plain_stats(j, head, row, length, w);
-	plain_copy<D>(a, q, SIDE, a.q, plain_at(a, head, heads, row, a.ldq), a.ldq, length - row);
-	plain_copy<D>(a, dout, SIDE, a.dout, plain_at(a, head, heads, row, a.h * a.d), a.h * a.d,
+	plain_copy<D>(a, q, S, a.q, plain_at(a, head, heads, row, a.ldq), a.ldq, length - row);
+	plain_copy<D>(a, dout, S, a.dout, plain_at(a, head, heads, row, a.h * a.d), a.h * a.d,
 		      length - row);
-	for (int key = 0; key < keys; key += SIDE) {
-		float s[2][4], dp[2][4];
+	for (int key = 0; key < keys; key += S) {
+		float s[R][C], dp[R][C];
 		__syncthreads();
-		plain_copy<D>(a, k, SIDE, a.k, plain_at(a, kv, (int)a.g, key, a.ldk), a.ldk,
+		plain_copy<D>(a, k, S, a.k, plain_at(a, kv, (int)a.g, key, a.ldk), a.ldk,
 			      keys - key);
-		plain_copy<D>(a, v, SIDE, a.v, plain_at(a, kv, (int)a.g, key, a.ldv), a.ldv,
+		plain_copy<D>(a, v, S, a.v, plain_at(a, kv, (int)a.g, key, a.ldv), a.ldv,
 			      keys - key);
 		__syncthreads();
-		plain_product_t<D, 2, 4>(s, q, k);
-		plain_product_t<D, 2, 4>(dp, dout, v);
-		for (int i = 0; i < 8; i++) {
-			int r = t.r + i / 4 * 16, c = t.c + i % 4 * 8;
+		plain_product_t<D, R, C>(s, q, k);
+		plain_product_t<D, R, C>(dp, dout, v);
+		for (int i = 0; i < R * C; i++) {
+			int r = t.r + i / C * 16, c = t.c + i % C * 8;
 			bool seen = key + c < keys && (a.bidirectional || key + c <= row + r);
-			float p = exp2_fast(s[i / 4][i % 4] * j.scale2 - w[i / 4].lse2);
-			ds[r * PW + c] = seen ? p * (dp[i / 4][i % 4] - w[i / 4].delta) : 0;
+			float p = exp2_fast(s[i / C][i % C] * j.scale2 - w[i / C].lse2);
+			ds[r * (S + PAD) + c] = seen ? p * (dp[i / C][i % C] - w[i / C].delta) : 0;
 		}
 		__syncwarp();
-		plain_product<D, 2>(dq, ds, k);
+		plain_product<D, R, S>(dq, ds, k);
 	}
-	plain_write<D, 2>(a, a.dq, plain_at(a, head, heads, row, a.ldq), a.ldq, (int)a.tokens - row,
+	plain_write<D, R>(a, a.dq, plain_at(a, head, heads, row, a.ldq), a.ldq, (int)a.tokens - row,
 			  length - row, dq, factor);
 }
 
-/* p and ds of a block's keys, as rows, against SIDE queries from `row`, as columns */
-template <int D>
+/* p and ds of a block's keys, as rows, against S queries from `row`, as columns */
+template <int D, int S>
 __device__ inline void plain_back_scores(const struct attention_job &j, const float *k,
 					 const float *v, const float *q, const float *dout,
 					 const struct attention_stat *stats, int key, int row,
 					 float *p, float *ds)
 {
+	constexpr int R = S / 16, C = S / 8;
 	struct plain_thread t = plain_thread();
-	float s[2][4], dp[2][4];
-	plain_product_t<D, 2, 4>(s, k, q);
-	plain_product_t<D, 2, 4>(dp, v, dout);
-	for (int i = 0; i < 8; i++) {
-		int r = t.r + i / 4 * 16, c = t.c + i % 4 * 8;
+	float s[R][C], dp[R][C];
+	plain_product_t<D, R, C>(s, k, q);
+	plain_product_t<D, R, C>(dp, v, dout);
+	for (int i = 0; i < R * C; i++) {
+		int r = t.r + i / C * 16, c = t.c + i % C * 8;
 		struct attention_stat w = stats[row + c];
-		float x = exp2_fast(s[i / 4][i % 4] * j.scale2 - w.lse2);
+		float x = exp2_fast(s[i / C][i % C] * j.scale2 - w.lse2);
 		if (!j.a.bidirectional && key + r > row + c)
 			x = 0;
-		p[r * PW + c] = x;
-		ds[r * PW + c] = x * (dp[i / 4][i % 4] - w.delta);
+		p[r * (S + PAD) + c] = x;
+		ds[r * (S + PAD) + c] = x * (dp[i / C][i % C] - w.delta);
 	}
 }
 
-template <int D>
+template <int D, int S>
 __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_key(struct attention_job j)
 {
+	constexpr int R = S / 16;
 	if (attention_beyond(j))
 		return;
 	SHARED(float, k);
-	float *v = k + SIDE * (D + PAD), *q = v + SIDE * (D + PAD), *dout = q + SIDE * (D + PAD);
-	float *p = dout + SIDE * (D + PAD), *ds = p + SIDE * PW;
+	float *v = k + S * (D + PAD), *q = v + S * (D + PAD), *dout = q + S * (D + PAD);
+	float *p = dout + S * (D + PAD), *ds = p + S * (S + PAD);
 	const struct op_attention &a = j.a;
 	int head = attention_head(j), group = (int)(a.h / a.g), heads = (int)a.g;
-	int key = attention_tile(false) * SIDE, length = attention_length(a, head / heads);
+	int key = attention_tile(false) * S, length = attention_length(a, head / heads);
 	int from = a.bidirectional ? 0 : key;
-	float dk[2][D / 8], dv[2][D / 8], factor[2] = {a.scale, a.scale}, one[2] = {1, 1};
+	float dk[R][D / 8], dv[R][D / 8], factor[R], one[R];
 
 	plain_zero(dk);
 	plain_zero(dv);
-	plain_copy<D>(a, k, SIDE, a.k, plain_at(a, head, heads, key, a.ldk), a.ldk, length - key);
-	plain_copy<D>(a, v, SIDE, a.v, plain_at(a, head, heads, key, a.ldv), a.ldv, length - key);
+	for (int i = 0; i < R; i++) {
+		factor[i] = a.scale;
+		one[i] = 1;
+	}
+	plain_copy<D>(a, k, S, a.k, plain_at(a, head, heads, key, a.ldk), a.ldk, length - key);
+	plain_copy<D>(a, v, S, a.v, plain_at(a, head, heads, key, a.ldv), a.ldv, length - key);
 	for (int h = head * group; key < length && h < (head + 1) * group; h++) {
 		const struct attention_stat *stats = j.stats + (h - j.first * group) * j.stats_rows;
-		for (int row = from; row < length; row += SIDE) {
+		for (int row = from; row < length; row += S) {
 			__syncthreads();
-			plain_copy<D>(a, q, SIDE, a.q, plain_at(a, h, (int)a.h, row, a.ldq), a.ldq,
+			plain_copy<D>(a, q, S, a.q, plain_at(a, h, (int)a.h, row, a.ldq), a.ldq,
 				      length - row);
-			plain_copy<D>(a, dout, SIDE, a.dout,
-				      plain_at(a, h, (int)a.h, row, a.h * a.d), a.h * a.d,
-				      length - row);
+			plain_copy<D>(a, dout, S, a.dout, plain_at(a, h, (int)a.h, row, a.h * a.d),
+				      a.h * a.d, length - row);
 			__syncthreads();
-			plain_back_scores<D>(j, k, v, q, dout, stats, key, row, p, ds);
+			plain_back_scores<D, S>(j, k, v, q, dout, stats, key, row, p, ds);
 			__syncwarp();
-			plain_product<D, 2>(dv, p, dout);
-			plain_product<D, 2>(dk, ds, q);
+			plain_product<D, R, S>(dv, p, dout);
+			plain_product<D, R, S>(dk, ds, q);
 		}
 	}
-	plain_write<D, 2>(a, a.dk, plain_at(a, head, heads, key, a.ldk), a.ldk, (int)a.tokens - key,
+	plain_write<D, R>(a, a.dk, plain_at(a, head, heads, key, a.ldk), a.ldk, (int)a.tokens - key,
 			  length - key, dk, factor);
-	plain_write<D, 2>(a, a.dv, plain_at(a, head, heads, key, a.ldv), a.ldv, (int)a.tokens - key,
+	plain_write<D, R>(a, a.dv, plain_at(a, head, heads, key, a.ldv), a.ldv, (int)a.tokens - key,
 			  length - key, dv, one);
 }
 
@@ -377,13 +386,27 @@ static int64_t plain_read_bytes(const struct op_attention *a) /* two tensors of 
 	return 2 * a->tokens * a->d * dtype_block_bytes(a->t);
 }
 
+template <int D, int R> static constexpr size_t plain_shared(void)
+{
+	return ((16 * R + 2 * SIDE) * (D + PAD) + 16 * R * (SIDE + PAD)) * sizeof(float);
+}
+
+template <int D, int R> static void plain_rows(struct dev *d, const struct attention_job *j)
+{
+	int64_t read = plain_read_bytes(&j->a) / (j->a.h / j->a.g);
+	launch<plain_forward<D, R>>(d, attention_grid(&j->a, j->heads, 16 * R, read),
+				    ATTENTION_THREADS, plain_shared<D, R>(), *j);
+}
+
 template <int D> static void plain_launch(struct dev *d, const struct attention_job *j)
 {
 	constexpr int R = D <= 128 ? 4 : 2; /* 64 rows as long as they fit the registers */
-	size_t shared = (16 * R + 2 * SIDE) * (D + PAD) + 16 * R * PW;
-	int64_t read = plain_read_bytes(&j->a) / (j->a.h / j->a.g);
-	launch<plain_forward<D, R>>(d, attention_grid(&j->a, j->heads, 16 * R, read),
-				    ATTENTION_THREADS, shared * sizeof(float), *j);
+	constexpr int LESS = plain_shared<D, R>() > SHARED_LEAST ? 1 : R;
+	static_assert(plain_shared<D, LESS>() <= SHARED_LEAST, "fits every device");
+	if (plain_shared<D, R>() > ((struct cuda_dev *)d)->shared_max)
+		plain_rows<D, LESS>(d, j);
+	else
+		plain_rows<D, R>(d, j);
 }
 
 void attention_plain(struct dev *d, const struct op_attention *a)
@@ -402,15 +425,27 @@ void attention_plain(struct dev *d, const struct op_attention *a)
 		plain_launch<ATTENTION_PLAIN_D>(d, &j);
 }
 
+template <int D, int S>
+static void plain_back_rows(struct dev *d, const struct attention_job *query,
+			    const struct attention_job *key)
+{
+	int64_t read = plain_read_bytes(&query->a), group = query->a.h / query->a.g;
+	launch<plain_back_query<D, S>>(d, attention_grid(&query->a, query->heads, S, read / group),
+				       ATTENTION_THREADS, plain_back_shared<D, S>(), *query);
+	launch<plain_back_key<D, S>>(d, attention_grid(&key->a, key->heads, S, read * group),
+				     ATTENTION_THREADS, plain_back_shared<D, S>(), *key);
+}
+
 template <int D>
 static void plain_back_launch(struct dev *d, const struct attention_job *query,
 			      const struct attention_job *key)
 {
-	int64_t read = plain_read_bytes(&query->a), group = query->a.h / query->a.g;
-	launch<plain_back_query<D>>(d, attention_grid(&query->a, query->heads, SIDE, read / group),
-				    ATTENTION_THREADS, plain_back_shared<D>(), *query);
-	launch<plain_back_key<D>>(d, attention_grid(&key->a, key->heads, SIDE, read * group),
-				  ATTENTION_THREADS, plain_back_shared<D>(), *key);
+	constexpr int LESS = plain_back_shared<D, SIDE>() > SHARED_LEAST ? SIDE / 2 : SIDE;
+	static_assert(plain_back_shared<D, LESS>() <= SHARED_LEAST, "fits every device");
+	if (plain_back_shared<D, SIDE>() > ((struct cuda_dev *)d)->shared_max)
+		plain_back_rows<D, LESS>(d, query, key);
+	else
+		plain_back_rows<D, SIDE>(d, query, key);
 }
 
 void attention_plain_back(struct dev *d, const struct attention_job *query,

@@ -125,6 +125,8 @@ inline cudaError_t launch_kernel(const cudaLaunchConfig_t *conf, launch_from, A.
 }
 #endif
 
+/* What a block may have on every GPU of compute capability 8.0 and later; some have more. */
+#define SHARED_LEAST   ((size_t)99 << 10)
 /* What a kernel may have without asking is 48 KB a block, __shared__ arrays included. No kernel has
    more than 16 KB of these besides a dynamic part, so one whose dynamic part is up to this need not
    ask: the simulator fails a launch that should have. */
@@ -136,6 +138,12 @@ inline void launch(launch_from d, dim3 grid, unsigned block, size_t shared, A...
 {
 	struct cuda_dev *c = (struct cuda_dev *)(struct dev *)d;
 	cudaLaunchConfig_t conf = {};
+	if (shared > c->shared_max) {
+		cuda_refuse(d,
+			    "a kernel needs %zu bytes of shared memory a block: this GPU has %zu",
+			    shared, c->shared_max);
+		return;
+	}
 	conf.gridDim = grid;
 	conf.blockDim = dim3(block);
 	conf.dynamicSmemBytes = shared;

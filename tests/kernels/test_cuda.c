@@ -51,23 +51,25 @@ static int64_t processor_ms(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-static void run_case(const struct op_case *c, int s, enum dtype t, struct dev *d,
-		     struct parity_run *out)
+/* s: the shape's number, for what is said of it. */
+static void run_case(const struct op_case *c, const int64_t *shape, int s, enum dtype t,
+		     struct dev *d, struct parity_run *out)
 {
 	struct err e = {0};
 	parity_begin(out, d, t, SEED);
-	c->run(out, c->shapes[s]);
+	c->run(out, shape);
 	ck_assert_msg(!dev_sync(d, &e), "%s, shape %d, %s: %s", c->name, s, dtype_name(t), e.text);
 }
 
-static void compare(const struct op_case *c, int s, enum dtype t, struct dev *ref, struct dev *cuda)
+static void compare(const struct op_case *c, const int64_t *shape, int s, enum dtype t,
+		    struct dev *ref, struct dev *cuda)
 {
 	const struct cudasim_control *control = control_of(cuda);
 	struct parity_run want, got, again;
-	run_case(c, s, t, ref, &want);
+	run_case(c, shape, s, t, ref, &want);
 	control->order(0);
 	int64_t start_ms = processor_ms();
-	run_case(c, s, t, cuda, &got);
+	run_case(c, shape, s, t, cuda, &got);
 	int64_t took_ms = processor_ms() - start_ms;
 	double error = parity_error(&want, &got);
 	ck_assert_msg(error <= 1, "%s, shape %d, %s, seed %d: error %g of the tolerance", c->name,
@@ -75,7 +77,7 @@ static void compare(const struct op_case *c, int s, enum dtype t, struct dev *re
 	const uint64_t orders[] = {1, shuffle};
 	for (size_t i = 0; i < 2 && took_ms <= CASE_MS_MAX; i++) {
 		control->order(orders[i]);
-		run_case(c, s, t, cuda, &again);
+		run_case(c, shape, s, t, cuda, &again);
 		ck_assert_msg(parity_equal(&got, &again),
 			      "%s, shape %d, %s: other bits with LLMJOB_CUDASIM_SEED=%llu", c->name,
 			      s, dtype_name(t), (unsigned long long)orders[i]);
@@ -98,7 +100,7 @@ START_TEST(test_parity)
 	int64_t before = control_of(cuda)->launches(), start_ms = processor_ms();
 	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
 		for (enum dtype t = DTYPE_F32; t <= c->last; t++)
-			compare(c, s, t, ref, cuda);
+			compare(c, c->shapes[s], s, t, ref, cuda);
 	if (strcmp(c->name, "matmul")) /* cuBLASLt's, not ours */
 		ck_assert_int_gt(control_of(cuda)->launches(), before);
 	printf("%-18s %6lld launches %6lld ms\n", c->name,
@@ -106,6 +108,63 @@ START_TEST(test_parity)
 	       (long long)(processor_ms() - start_ms));
 	dev_close(ref);
 	dev_close(cuda);
+}
+END_TEST
+
+/* A GPU of compute capability 8.6, 8.9 or 12.0 has less shared memory a block: smaller tiles of
+   attention, fewer counters, fewer warps. */
+START_TEST(test_less_shared)
+{
+	static const struct less {
+		const char *name;
+		int64_t shape[10];
+	} cases[] = {
+		{"attention", {1, 70, 4, 1, 128}},
+		{"attention", {1, 35, 1, 1, 200}},
+		{"attention_back", {1, 70, 4, 2, 128}},
+		{"attention_back", {1, 35, 2, 1, 200}},
+		{"attention_back", {2, 33, 1, 1, 132, 4, 1, 1}},
+		{"attention_decode", {5, 17, 2, 2, 256, 1}},
+		{"embed_back", {40, 5, 1600}},
+		{"quant_matmul", {5, 9, 5632, DTYPE_BF16}},
+		{"quant_matmul", {8, 40, 576, DTYPE_Q8_0}},
+	};
+	const struct less *c = &cases[_i];
+	setenv("LLMJOB_CUDASIM_SHARED_KIB", "99", 1);
+	struct dev *ref = open_dev("cpu-ref"), *cuda = open_dev("cuda");
+	for (int i = 0; i < op_case_count; i++)
+		for (enum dtype t = DTYPE_F32; t <= op_cases[i].last; t++)
+			if (!strcmp(op_cases[i].name, c->name))
+				compare(&op_cases[i], c->shape, -1, t, ref, cuda);
+	dev_close(ref);
+	dev_close(cuda);
+	unsetenv("LLMJOB_CUDASIM_SHARED_KIB");
+}
+END_TEST
+#define LESS_CASES 9
+
+/* There is no such GPU; what does not fit is refused all the same. */
+START_TEST(test_too_little_shared)
+{
+	struct err e = {0};
+	struct parity_run r;
+	struct op_attention a = {.b = 2, .tokens = 70, .h = 2, .g = 2, .d = 128, .t = DTYPE_BF16};
+	setenv("LLMJOB_CUDASIM_SHARED_KIB", "64", 1);
+	struct dev *d = open_dev("cuda");
+	parity_begin(&r, d, DTYPE_BF16, SEED);
+	a.scale = 1;
+	a.ldq = a.ldk = a.ldv = a.h * a.d;
+	a.q = a.k = a.v = parity_input(&r, a.b * a.tokens * a.ldq, DTYPE_BF16, 1);
+	a.o = parity_space(&r, a.b * a.tokens * a.ldq, DTYPE_BF16);
+	a.lse = parity_space(&r, a.b * a.tokens * a.h, DTYPE_F32);
+	dev_ops(d)->attention(d, &a);
+	ck_assert_int_eq(dev_sync(d, &e), -ERR_DEVICE);
+	ck_assert_msg(strstr(e.text, "needs 87040 bytes of shared memory a block: this GPU has "
+				     "65536"),
+		      "%s", e.text);
+	parity_end(&r);
+	dev_close(d);
+	unsetenv("LLMJOB_CUDASIM_SHARED_KIB");
 }
 END_TEST
 
@@ -119,8 +178,8 @@ START_TEST(test_no_epilogues)
 	control_of(cuda)->epilogues(false);
 	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
 		for (enum dtype t = DTYPE_F32; t <= c->last && c->shapes[s][8]; t++) {
-			run_case(c, s, t, ref, &want);
-			run_case(c, s, t, cuda, &got);
+			run_case(c, c->shapes[s], s, t, ref, &want);
+			run_case(c, c->shapes[s], s, t, cuda, &got);
 			ck_assert_msg(parity_error(&want, &got) <= 1, "shape %d, %s", s,
 				      dtype_name(t));
 			parity_end(&want);
@@ -386,6 +445,8 @@ int main(void)
 	tcase_set_timeout(parity, 300);
 	tcase_set_timeout(self, 60);
 	tcase_add_loop_test(parity, test_parity, 0, op_case_count);
+	tcase_add_loop_test(parity, test_less_shared, 0, LESS_CASES);
+	tcase_add_test(parity, test_too_little_shared);
 	tcase_add_test(parity, test_no_epilogues);
 	tcase_add_test(parity, test_int8_not_finite);
 	tcase_add_loop_test(self, test_fault, 0, 3 * (int)FAULT_CASES);
