@@ -6,8 +6,9 @@
 #
 # A program's exit status is its verdict: 0 passed, 77 skipped, anything else failed. What it counts: Check's lines
 # ("Checks: N, Failures: N, Errors: N"), or its own "N passed, N failed, N skipped", else the program itself is one
-# test. Each line "SKIP: reason" is one skip. With -r the group's counts are appended to the file and no total is
-# printed. The last line is the total; the status is non-zero when something failed or nothing ran.
+# test. Each line "SKIP: reason" is one skip, and shown; so is "NOTE: text", what one should know of a program that
+# passed. With -r the group's counts are appended to the file and no total is printed. The last line is the total; the
+# status is non-zero when something failed or nothing ran.
 set -u
 export LC_ALL=C.UTF-8 # EPOCHREALTIME has a point
 
@@ -57,7 +58,7 @@ run_one() { # program
 	[ "$failed" -gt 0 ] && verdict=FAIL
 	{
 		show "$verdict" "$name" "$passed" "$failed" "$skipped" "$seconds"
-		grep '^SKIP: ' "$log" | sed 's/^/      /'
+		grep -E '^(SKIP|NOTE): ' "$log" | sed 's/^/      /'
 		if [ "$verdict" = FAIL ]; then
 			[ "$status" -ge 124 ] && [ "$status" -le 137 ] && [ "$status" -ne 134 ] &&
 				echo "      ended with status $status (limit $RUN_LIMIT s)"

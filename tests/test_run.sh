@@ -34,6 +34,7 @@ program check2 'echo "50%: Checks: 4, Failures: 1, Errors: 1"; exit 1'
 program liar 'echo "100%: Checks: 5, Failures: 0, Errors: 0"; exit 1'
 program silent 'echo "50%: Checks: 2, Failures: 1, Errors: 0"; exit 0'
 program empty 'echo "100%: Checks: 0, Failures: 0, Errors: 0"'
+program noted 'echo "NOTE: on the host"; echo "SKIP: no model"; echo "note: NOTE: not this"'
 program own 'echo "7 passed, 0 failed, 2 skipped"'
 program slow 'sleep 20'
 program crash 'kill -SEGV $$'
@@ -50,6 +51,17 @@ limit=1 expect "a time-out fails" "0 passed, 1 failed, 0 skipped" 1 slow
 expect "a crash fails" "0 passed, 1 failed, 0 skipped" 1 crash
 expect "a missing program fails" "0 passed, 1 failed, 0 skipped" 1 absent
 expect "nothing to run fails" "0 passed, 1 failed, 0 skipped" 1
+
+# Lines of a program that are shown under its own, in order.
+if [ "$(tests/run.sh "$tmp/noted" "$tmp/skip" | grep '^      ')" = "      NOTE: on the host
+      SKIP: no model
+      SKIP: no cluster" ]; then
+	passed=$((passed + 1))
+else
+	failed=$((failed + 1))
+	echo "notes and skips are not shown:"
+	tests/run.sh "$tmp/noted" "$tmp/skip"
+fi
 
 tests/run.sh -g one -r "$tmp/results" "$tmp/check" >/dev/null
 tests/run.sh -g two -j 2 -r "$tmp/results" "$tmp/bad" "$tmp/skip" >/dev/null
