@@ -237,7 +237,8 @@ static cublasStatus_t blas_build(struct blas *b, struct blas_entry *m, const str
 static void blas_fail(struct cuda_dev *c, const struct op_matmul *a, cublasStatus_t s)
 {
 	struct err e = {0};
-	if (cuda_check(c, cudaPeekAtLastError(), "matrix product"))
+	cudaError_t last = cudaPeekAtLastError();
+	if (!cuda_busy(last) && cuda_check(c, last, "matrix product"))
 		return;
 	err_set(&e, blas_code(s),
 		"cuda:%d: matrix product %lld x %lld x %lld (%s -> %s): cuBLASLt: %s", c->index,

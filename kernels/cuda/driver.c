@@ -81,6 +81,14 @@ int cuda_check(struct cuda_dev *c, cudaError_t status, const char *what)
 	return r;
 }
 
+bool cuda_busy(cudaError_t polled)
+{
+	if (polled != cudaErrorNotReady)
+		return false;
+	cudaGetLastError();
+	return true;
+}
+
 void cuda_refuse(struct dev *d, const char *fmt, ...)
 {
 	struct err e = {.code = ERR_DEVICE};
@@ -110,7 +118,7 @@ static cudaError_t cuda_until(cudaStream_t stream, cudaEvent_t event)
 	int64_t start = clock_ns();
 	for (;;) {
 		cudaError_t s = event ? cudaEventQuery(event) : cudaStreamQuery(stream);
-		if (s != cudaErrorNotReady)
+		if (!cuda_busy(s))
 			return s;
 		if (clock_ns() - start > SPIN_NS)
 			nanosleep(&pause, NULL);

@@ -217,7 +217,7 @@ static bool comm_drained(const struct driver_comm *c)
 {
 	const struct timespec pause = {.tv_nsec = POLL_NS};
 	int64_t start_ms = clock_ms();
-	while (cudaStreamQuery(c->stream) == cudaErrorNotReady) {
+	while (cuda_busy(cudaStreamQuery(c->stream))) {
 		if (clock_ms() - start_ms > FINALIZE_MS)
 			return false;
 		nanosleep(&pause, NULL);
@@ -462,7 +462,7 @@ static int comm_poll(struct driver_comm *c, struct err *e)
 	if (r)
 		return r;
 	cudaError_t s = cudaEventQuery(c->after);
-	return s == cudaErrorNotReady ? 1 : comm_cuda(c, s, "a collective", e);
+	return cuda_busy(s) ? 1 : comm_cuda(c, s, "a collective", e);
 }
 
 static void comm_join(struct driver_comm *c)

@@ -49,8 +49,10 @@ struct cudasim_control {
 	   LLMJOB_CUDASIM_SEED says, else 0. */
 	void (*order)(uint64_t seed);
 	const char *(*failure)(
-		void);             /* of the last kernel that failed: kernel, block, thread, why */
-	void (*forget)(void);      /* the failure, and work enqueued behind it */
+		void);        /* of the last kernel that failed: kernel, block, thread, why */
+	void (*forget)(void); /* the failure, and work enqueued behind it */
+	/* The name of what cudaPeekAtLastError says, or "": blas.c would take it for a failure. */
+	const char *(*last_error)(void);
 	int64_t (*launches)(void); /* kernels run */
 	int64_t (*calls)(void);    /* kernels that the host launched or recorded, one by one */
 	int64_t (*replays)(void);  /* recordings that it launched */

@@ -227,7 +227,7 @@ static ncclResult_t progress(const std::shared_ptr<communicator> &c)
 		return progress_connect(c);
 	case communicator::FINALIZING:
 		if (c->unfinished)
-			cudaStreamQuery(c->stream);
+			sim_stream_run(c->stream);
 		return c->unfinished ? ncclInProgress : ncclSuccess;
 	default:
 		return ncclSuccess;

@@ -2,8 +2,8 @@
  * runtime: the runtime API of cuda_runtime.h over memory.cc and engine.cc. A stream is a queue of
  * work that runs when the host waits for it, or when another stream's work does; so a missing
  * synchronisation shows as stale data. Polling (query) runs a stream's work and says "not ready"
- * once. A failed kernel leaves its status for every later call, as a real context does. All state
- * is the process's, under sim_lock.
+ * once, which is the last error then, as on a device. A failed kernel leaves its status for every
+ * later call, as a real context does. All state is the process's, under sim_lock.
  */
 #include "tests/cudasim/sim.hh"
 #include "tests/cudasim/control.h"
@@ -71,7 +71,7 @@ static cudaError_t result(cudaError_t status)
 {
 	if (sticky)
 		status = sticky;
-	if (status && status != cudaErrorNotReady)
+	if (status)
 		last = status;
 	return status;
 }
@@ -615,6 +615,13 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 	return result(s ? wait_until(find(s), find(s)->enqueued) : run_blocking());
 }
 
+void sim_stream_run(cudaStream_t s)
+{
+	LOCKED;
+	const stream &f = find(s);
+	run_until(f, f->enqueued);
+}
+
 cudaError_t cudaStreamQuery(cudaStream_t s)
 {
 	LOCKED;
@@ -842,6 +849,11 @@ static int64_t control_replays(void)
 {
 	return replays;
 }
+static const char *control_last_error(void)
+{
+	LOCKED;
+	return last ? cudaGetErrorName(last) : "";
+}
 static void control_refuse(bool on)
 {
 	LOCKED;
@@ -855,9 +867,9 @@ static void control_epilogues(bool on)
 const struct cudasim_control *llmjob_cudasim(void)
 {
 	static const struct cudasim_control c = {
-		control_order, control_failure, control_forget, control_launches,
-		control_calls, control_replays, control_refuse, control_epilogues,
-		sim_kernel,    cudasim_fault};
+		control_order,     control_failure, control_forget,  control_last_error,
+		control_launches,  control_calls,   control_replays, control_refuse,
+		control_epilogues, sim_kernel,      cudasim_fault};
 	return &c;
 }
 __attribute__((constructor)) static void seed_from_environment(void)

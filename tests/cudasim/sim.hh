@@ -135,6 +135,8 @@ cudaError_t sim_result(cudaError_t status);
 /* Puts host code into a stream. When it returns cudaErrorNotReady it runs again later, and what is
    behind it waits; any other failure is the device's, with its text in sim_failure_text. */
 cudaError_t sim_enqueue(cudaStream_t s, std::function<cudaError_t()> work);
+/* Runs work of a stream as far as it goes without waiting. */
+void sim_stream_run(cudaStream_t s);
 uint64_t sim_number(const char *environment, uint64_t otherwise);
 
 #endif

@@ -322,6 +322,32 @@ START_TEST(test_eight_devices)
 }
 END_TEST
 
+static const struct cudasim_control *control_of(const struct dev *d)
+{
+	cudasim_control_fn *f;
+	*(void **)&f = dlsym(d->plugin, CUDASIM_CONTROL);
+	ck_assert_msg(f, "the plugin beside this program is not the simulated one");
+	return f();
+}
+
+/* Waiting polls; that a poll found the device busy is not kept as an error. */
+START_TEST(test_polling)
+{
+	struct dev *d = open_dev();
+	char *host = noise(2 * STAGING, 1), *p = alloc(d, 2 * STAGING);
+	dev_upload(d, p, host, 2 * STAGING); /* waits for room in the ring */
+	ck_assert_str_eq(control_of(d)->last_error(), "");
+	dev_download(d, host, p, 2 * STAGING);
+	ck_assert_str_eq(control_of(d)->last_error(), "");
+	dev_zero(d, p, 1);
+	sync_ok(d);
+	ck_assert_str_eq(control_of(d)->last_error(), "");
+	mem_free(host);
+	dev_free(d, p);
+	dev_close(d);
+}
+END_TEST
+
 /* A kernel's fault: the class, the device and its UUID; then everything fails, at once. */
 START_TEST(test_fault)
 {
@@ -330,11 +356,8 @@ START_TEST(test_fault)
 	float host[CUDASIM_FAULT_FLOATS] = {0}, *room = alloc(d, sizeof(host));
 	void *p = NULL;
 	char back[5] = "5555";
-	cudasim_control_fn *control;
-	*(void **)&control = dlsym(d->plugin, CUDASIM_CONTROL);
-	ck_assert_msg(control, "the plugin beside this program is not the simulated one");
 	sync_ok(d);
-	control()->fault(d, CUDASIM_FAULT_GLOBAL_WRITE, room, host);
+	control_of(d)->fault(d, CUDASIM_FAULT_GLOBAL_WRITE, room, host);
 	ck_assert_int_eq(dev_sync(d, &e), -ERR_DEVICE);
 	ck_assert_msg(strstr(e.text, "cuda:0 (") && strstr(e.text, "GPU-6c6c6d6a-"), "%s", e.text);
 	int64_t start_ms = clock_ms();
@@ -385,5 +408,6 @@ int main(void)
 				       GPU_SIMULATED(test_no_driver),
 				       GPU_SIMULATED(test_old_driver), GPU_ANY(test_no_device),
 				       GPU_ANY(test_one_device), GPU_SIMULATED(test_eight_devices),
-				       GPU_SIMULATED(test_fault), GPU_ANY(test_bad_argument)));
+				       GPU_SIMULATED(test_polling), GPU_SIMULATED(test_fault),
+				       GPU_ANY(test_bad_argument)));
 }

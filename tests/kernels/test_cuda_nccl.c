@@ -8,9 +8,11 @@
 #include "kernels/driver.h"
 
 #include "base/clock.h"
+#include "tests/cudasim/control.h"
 #include "tests/gpu/gpu.h"
 #include "tests/unit.h"
 
+#include <dlfcn.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -72,9 +74,19 @@ static void connect_ranks(struct rank *r, int rank, int world)
 		      e.text);
 }
 
+/* Polling keeps no error, where it is to be seen. */
+static void no_error_kept(const struct rank *r)
+{
+	cudasim_control_fn *control;
+	*(void **)&control = dlsym(r->d->plugin, CUDASIM_CONTROL);
+	if (control)
+		ck_assert_str_eq(control()->last_error(), "");
+}
+
 static void disconnect(struct rank *r)
 {
 	r->c->destroy(r->comm);
+	no_error_kept(r);
 	dev_close(r->d);
 }
 
@@ -106,6 +118,7 @@ static void until_done(struct rank *r, struct driver_comm *comm)
 		nap();
 	}
 	ck_assert_msg(!s, "%s", e.text);
+	no_error_kept(r);
 }
 
 /* y = a * y on the device: work before and after a collective. */
