@@ -43,8 +43,11 @@ struct cuda_dev {
 	bool asked; /* NVML, about the first failure */
 };
 
-/* What a call to the runtime returned, as an error that names the device, `what` and, where NVML
-   tells, the XID or ECC state. Returns 0 or a negative code. */
+/* An error that names the device, `what` failed and why; the first one of class device also the XID
+   or ECC state, where NVML tells. Returns -code. */
+int cuda_failed(struct cuda_dev *c, enum err_code code, const char *what, const char *why,
+		struct err *e);
+/* What a call to the runtime returned, likewise. Returns 0 or a negative code. */
 int cuda_error(struct cuda_dev *c, cudaError_t status, const char *what, struct err *e);
 /* Likewise, for an operation: the error sticks to the device until dev_sync. */
 int cuda_check(struct cuda_dev *c, cudaError_t status, const char *what);

@@ -56,20 +56,28 @@ static enum err_code cuda_code(cudaError_t status)
 	}
 }
 
-int cuda_error(struct cuda_dev *c, cudaError_t status, const char *what, struct err *e)
+int cuda_failed(struct cuda_dev *c, enum err_code code, const char *what, const char *why,
+		struct err *e)
 {
-	char health[120] = "";
-	if (status == cudaSuccess)
-		return 0;
-	cudaGetLastError(); /* or the next call that succeeds would report it again */
-	enum err_code code = cuda_code(status);
+	char head[160], health[120] = "";
 	if (code == ERR_DEVICE && !c->asked) {
 		c->asked = true;
 		nvml_health(c->nvml, health, sizeof(health));
 	}
-	return err_set(e, code, "cuda:%d (%.40s%s%s): %s: %s%s%s", c->index, c->name,
-		       *c->uuid ? ", " : "", c->uuid, what, cudaGetErrorString(status),
-		       *health ? "; " : "", health);
+	snprintf(head, sizeof(head), "cuda:%d (%.40s%s%s): %s: ", c->index, c->name,
+		 *c->uuid ? ", " : "", c->uuid, what);
+	int room = (int)sizeof(e->text) - 3; /* NVML's part comes last, and is not cut */
+	room -= (int)(strlen(head) + strlen(health));
+	return err_set(e, code, "%s%.*s%s%s", head, room > 0 ? room : 0, why, *health ? "; " : "",
+		       health);
+}
+
+int cuda_error(struct cuda_dev *c, cudaError_t status, const char *what, struct err *e)
+{
+	if (status == cudaSuccess)
+		return 0;
+	cudaGetLastError(); /* or the next call that succeeds would report it again */
+	return cuda_failed(c, cuda_code(status), what, cudaGetErrorString(status), e);
 }
 
 int cuda_check(struct cuda_dev *c, cudaError_t status, const char *what)

@@ -82,12 +82,18 @@ static int comm_failed(struct driver_comm *c, int r, const struct err *why, stru
 static int comm_result(struct driver_comm *c, ncclResult_t r, const char *what, struct err *e)
 {
 	struct err why = {0};
+	char reason[200];
+	int code;
 	if (r == ncclSuccess)
 		return 0;
-	int code = c->aborted
-			   ? err_set(&why, ERR_PEER, "cuda:%d: %s was aborted", c->dev->index, what)
-			   : err_set(&why, comm_code(r), "cuda:%d: %s: NCCL: %s: %s", c->dev->index,
-				     what, ncclGetErrorString(r), ncclGetLastError(NULL));
+	snprintf(reason, sizeof(reason), "NCCL: %s: %s", ncclGetErrorString(r),
+		 ncclGetLastError(NULL));
+	if (c->aborted)
+		code = err_set(&why, ERR_PEER, "cuda:%d: %s was aborted", c->dev->index, what);
+	else if (comm_code(r) == ERR_DEVICE)
+		code = cuda_failed(c->dev, ERR_DEVICE, what, reason, &why);
+	else
+		code = err_set(&why, comm_code(r), "cuda:%d: %s: %s", c->dev->index, what, reason);
 	return comm_failed(c, code, &why, e);
 }
 

@@ -54,8 +54,8 @@ $(CUDA_BLAS_TEST): $(O)/tests/cuda/test_blas.o $(O)/tests/cuda/fake_cublaslt.o $
   $(call lib,kernels) $(call lib,base)
 	$(link) $(LIBS_kernels) $(LIBS_base) $(LIBS_check) -ldl -lm
 
-# What test_nvml takes for the driver's library.
-$(O)/tests/kernels/test_nvml: | $(O)/tests/kernels/fake/libnvidia-ml.so.1
+# What these take for the driver's library.
+$(addprefix $(O)/tests/kernels/,test_nvml test_cuda_nccl): | $(O)/tests/kernels/fake/libnvidia-ml.so.1
 $(O)/tests/kernels/fake/libnvidia-ml.so.1: tests/cuda/fake_nvml.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -g -shared -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wl,-soname,libnvidia-ml.so.1 $< -o $@

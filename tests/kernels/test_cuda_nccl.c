@@ -13,6 +13,7 @@
 #include "tests/unit.h"
 
 #include <dlfcn.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -376,6 +377,51 @@ START_TEST(test_bereft)
 }
 END_TEST
 
+/* tests/cuda/fake_nvml.c, which says that the first GPU has fallen off the bus; false where it is
+   not beside this program (the rehearsal of make gpu-check). */
+static bool load_fake_nvml(void)
+{
+	char path[PATH_MAX + 32];
+	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX);
+	ck_assert_int_gt(n, 0);
+	path[n] = 0;
+	snprintf(strrchr(path, '/'), 32, "/fake/libnvidia-ml.so.1");
+	setenv("FAKE_NVML_XIDS", "79", 1);
+	return dlopen(path, RTLD_NOW | RTLD_LOCAL);
+}
+
+/* A failure that NCCL puts down to the device names it as others do, NVML's part included. */
+static void at_odds(int rank, int world)
+{
+	struct rank r;
+	struct err e = {0};
+	bool faked = load_fake_nvml();
+	connect_ranks(&r, rank, world);
+	float *p = alloc(&r, 64);
+	int s = rank ? r.c->broadcast(r.comm, p, 64, 0, &e)
+		     : r.c->allreduce(r.comm, p, 16, DTYPE_F32, DRIVER_SUM, &e);
+	int64_t start_ms = clock_ms();
+	while (s >= 0) {
+		ck_assert_int_lt(clock_ms() - start_ms, WAIT_MS);
+		nap();
+		s = r.c->poll(r.comm, &e);
+	}
+	ck_assert_int_eq(s, -ERR_DEVICE);
+	ck_assert_msg(strstr(e.text, ", GPU-6c6c6d6a-"), "%s", e.text);
+	ck_assert_msg(strstr(e.text, ": NCCL: invalid usage: the ranks call different"), "%s",
+		      e.text);
+	ck_assert_msg(rank || !faked || strstr(e.text, "; XID 79 (fallen off the bus)"), "%s",
+		      e.text);
+	all_arrive(world);
+	disconnect(&r);
+}
+
+START_TEST(test_at_odds)
+{
+	in_world(2, at_odds);
+}
+END_TEST
+
 int main(void)
 {
 	gpu_open();
@@ -383,5 +429,6 @@ int main(void)
 			     GPU_TESTS(GPU_RANKS(test_sum_of_one, 1), GPU_RANKS(test_sum_of_two, 2),
 				       GPU_RANKS(test_sum_of_more, 4), GPU_RANKS(test_kinds, 3),
 				       GPU_RANKS(test_split, 4), GPU_ANY(test_alone),
-				       GPU_RANKS(test_deserted, 2), GPU_RANKS(test_bereft, 2)));
+				       GPU_RANKS(test_deserted, 2), GPU_RANKS(test_bereft, 2),
+				       GPU_SIMULATED(test_at_odds)));
 }
