@@ -11,7 +11,8 @@ comma      := ,
 space      := $(subst ,, )
 cuda_libs  = $(cuda_home)/lib64 $(cuda_home)/lib $(nccl_home)/lib $(nccl_home)/lib64 $(nccl_home)/lib/$(ARCH)-linux-gnu
 
-# GPUs of 8.0 and 9.0 by machine code, 8.6 and 8.9 by 8.0's, later ones by what the driver makes of PTX.
+# GPUs of 8.0 and 9.0 by machine code of their own, 8.6 and 8.9 by 8.0's (with smaller tiles: they have less shared
+# memory), 10.0, 12.0 and later ones by what the driver makes of 8.0's PTX. No kernel uses an instruction newer than 8.0's.
 CUDA_ARCH ?= -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90a,code=sm_90a
 # No C++ runtime: static variables of functions need no lock, nothing throws.
 NVCCFLAGS := -std=c++17 -O3 -lineinfo $(CUDA_ARCH) --Werror all-warnings -I. \
