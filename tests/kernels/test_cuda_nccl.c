@@ -430,5 +430,5 @@ int main(void)
 				       GPU_RANKS(test_sum_of_more, 4), GPU_RANKS(test_kinds, 3),
 				       GPU_RANKS(test_split, 4), GPU_ANY(test_alone),
 				       GPU_RANKS(test_deserted, 2), GPU_RANKS(test_bereft, 2),
-				       GPU_SIMULATED(test_at_odds)));
+				       {test_at_odds, 2, true}));
 }
