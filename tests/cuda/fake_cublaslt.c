@@ -92,7 +92,7 @@ cudaError_t cudaFree(void *p)
 
 cudaError_t cudaPeekAtLastError(void)
 {
-	return cudaSuccess;
+	return fake_cublaslt.last_error;
 }
 
 /* -- objects -- */

@@ -16,6 +16,7 @@ struct fake_cublaslt {
 	cublasStatus_t plain;   /* what it says to an epilogue; SUCCESS: it has all of them */
 	int unusable;           /* the first so many of its answers are not runnable */
 	int none;               /* so many questions find no algorithm at all */
+	cudaError_t last_error; /* of the runtime */
 	/* the library's */
 	int64_t calls;             /* that can fail */
 	int64_t asked, multiplied; /* heuristics, products */

@@ -41,6 +41,11 @@ int cuda_check(struct cuda_dev *d, cudaError_t status, const char *what)
 	return status == cudaSuccess ? 0 : -1;
 }
 
+bool cuda_busy(cudaError_t polled)
+{
+	return polled == cudaErrorNotReady;
+}
+
 void cuda_refuse(struct dev *d, const char *fmt, ...)
 {
 	struct err e = {.code = ERR_DEVICE};
@@ -434,8 +439,10 @@ START_TEST(test_the_first_that_runs)
 	fake_cublaslt.unusable = 2;
 	check_product(&o, "the third");
 	fake_cublaslt.unusable = 99;
+	fake_cublaslt.last_error = cudaErrorNotReady; /* a poll's, which is not the reason */
 	o.m = 4;
 	op_cuda_matmul(&device.base, &o);
+	fake_cublaslt.last_error = cudaSuccess;
 	ck_assert_int_eq(device.base.failure.code, ERR_DEVICE);
 	ck_assert_msg(strstr(device.base.failure.text,
 			     "cuda:3: matrix product 4 x 5 x 7 (f32 -> f32): cuBLASLt: "
