@@ -489,9 +489,9 @@ static int explained(struct coll *c, int rank, const struct world *w, bool comes
 		int r = comes ? 0 : coll_alloc(c, 4000, &x, &e);
 		if (r || fakeras_answer(ras, 2, RAS_ANSWER))
 			return 1;
-		if (comes)
-			return reduce_some(c, &e) ? 2 : 0;
-		stay_silent(w);
+		if (comes && reduce_some(c, &e))
+			return 2;
+		stay_silent(w); /* one that left would be a lost peer to rank 0 */
 		return 0;
 	}
 	if (reduce_some(c, &e) != (comes ? 0 : -ERR_HANG))
