@@ -323,9 +323,6 @@ static void spawn_ranks(struct member *m)
 	/* OpenMP threads that wait spin for milliseconds by default: ruinous where pods share
 	 * cores. What the pod's environment says wins. */
 	setenv("GOMP_SPINCOUNT", "2000", 0);
-	/* OpenMP threads that wait spin for milliseconds by default: ruinous where pods share
-	 * cores. What the pod's environment says wins. */
-	setenv("GOMP_SPINCOUNT", "2000", 0);
 	for (int i = 0; i < m->ranks; i++) {
 		struct err e = {0};
 		if (spawn_one(m, &m->local[i], argv, environ, &e))
