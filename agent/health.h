@@ -29,7 +29,7 @@ struct health_rank { /* a rank's heartbeat page as its agent saw it */
 };
 
 struct health_conf {
-	int64_t hang_ms; /* 0: max(10 s, five median steps) */
+	int64_t hang_ms; /* 0: max(10 s, five median steps); a minute until one was timed */
 	double straggler_factor;
 };
 

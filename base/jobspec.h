@@ -104,7 +104,7 @@ struct jobspec_restart {
 	int max_restarts, window_seconds;
 };
 struct jobspec_health {
-	int hang_seconds; /* 0: max(10 s, five median steps) */
+	int hang_seconds; /* 0: max(10 s, five median steps); a minute until one was timed */
 	double straggler_factor;
 };
 

@@ -107,7 +107,6 @@ need_llmjob() {
 	restricted $system
 	"$top/tests/cluster/helm" upgrade --install llmjob helm/llmjob -n $system \
 		--take-ownership --wait --timeout 60s >/dev/null
-	need_collector
 }
 # The garbage collector hears of a new kind only about every 30 s: until then pods outlive their
 # job. Once a cluster: what an LLMJob owned goes with it.

@@ -23,6 +23,7 @@ check "every other value renders" rendered --set watchNamespace=team,logFormat=j
 	--set extraArgs[0]=--log-level=debug,nodeSelector.a=b
 
 need_llmjob
+need_collector
 need_namespace
 on_gpu() { # resource: the image that a job on it gets
 	kn apply -f - >/dev/null <<-E

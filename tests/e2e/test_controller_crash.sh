@@ -17,6 +17,7 @@ prepare() {
 	local slot
 	env -u MAKEFLAGS -u MAKELEVEL make -s FAULT=1 O="$fault" "$fault/llmjob-controller"
 	need_llmjob
+	need_collector
 	k -n $system scale deploy/llmjob --replicas=0 >/dev/null
 	k -n $system wait pod -l app.kubernetes.io/name=llmjob-controller --for=delete \
 		--timeout=30s >/dev/null
