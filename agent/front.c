@@ -496,7 +496,7 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
 {
 	json_auto struct json *v = NULL;
 	struct err e = {0};
-	if (json_parse(frame->data, frame->len, &v, &e)) {
+	if (json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, &e)) {
 		log_warn("a finished frame is no JSON", LOG_ERR(&e));
 		return;
 	}

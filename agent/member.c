@@ -144,7 +144,7 @@ static void on_ready(struct member *m, struct local *l, const struct wire_frame 
 	json_auto struct json *v = NULL;
 	struct err e = {0};
 	int64_t port = -1;
-	if (json_parse(frame->data, frame->len, &v, &e) == 0)
+	if (json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, &e) == 0)
 		port = json_int(v, "port", -1);
 	if (port < 0 || port > 65535) {
 		log_warn("a rank named no port", LOG_I("rank", m->first_rank + l->index));
@@ -170,7 +170,7 @@ static void on_failed(struct local *l, const struct wire_frame *frame)
 {
 	json_auto struct json *v = NULL;
 	struct err e = {0};
-	if (json_parse(frame->data, frame->len, &v, &e))
+	if (json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, &e))
 		return;
 	l->failed = true;
 	/* The class travels as a name or as an exit status. */
@@ -184,7 +184,7 @@ static void on_serving(struct member *m, const struct wire_frame *frame)
 {
 	json_auto struct json *v = NULL;
 	struct err e = {0};
-	if (json_parse(frame->data, frame->len, &v, &e) ||
+	if (json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, &e) ||
 	    front_ready(m->conf.front, json_int(v, "context_length", 0), &e)) {
 		log_error("the API cannot be opened", LOG_ERR(&e));
 		stop_ranks(m, MEMBER_GRACE_MS);
@@ -196,7 +196,7 @@ static void relay(struct member *m, const struct local *l, const struct wire_fra
 	/* Parsed here, so that what one rank garbles never reaches the coordinator. */
 	json_auto struct json *v = NULL;
 	struct err e = {0};
-	if (json_parse(frame->data, frame->len, &v, &e)) {
+	if (json_parse_within(frame->data, frame->len, LIMIT_FRAME_VALUES, &v, &e)) {
 		log_warn("a rank's frame is no JSON", LOG_I("type", frame->type), LOG_ERR(&e));
 		return;
 	}
@@ -497,7 +497,7 @@ static void link_message(void *user, struct web_socket *s, const char *text, siz
 	json_auto struct json *v = NULL;
 	struct mesh_msg msg;
 	struct err e = {0};
-	if (json_parse(text, len, &v, &e) || mesh_decode(v, &msg, &e)) {
+	if (json_parse_within(text, len, LIMIT_FRAME_VALUES, &v, &e) || mesh_decode(v, &msg, &e)) {
 		log_warn("the coordinator's message was refused", LOG_ERR(&e));
 		web_close(s);
 		return;

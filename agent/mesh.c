@@ -353,7 +353,7 @@ static void link_message(void *user, struct web_socket *s, const char *text, siz
 	json_auto struct json *v = NULL;
 	struct mesh_msg m;
 	struct err e = {0};
-	if (json_parse(text, len, &v, &e) || mesh_decode(v, &m, &e)) {
+	if (json_parse_within(text, len, LIMIT_FRAME_VALUES, &v, &e) || mesh_decode(v, &m, &e)) {
 		log_warn("a member's message was refused", LOG_I("replica", l->replica),
 			 LOG_ERR(&e));
 		web_close(s);

@@ -65,7 +65,8 @@ static void put_desired(struct status *s, struct web_exchange *x)
 	size_t len;
 	const char *body = web_body(x, &len);
 	struct arena *a = arena_create(LIMIT_REPORT_BYTES);
-	int rc = a ? json_parse(body, len, &v, &e) : err_set(&e, ERR_MEMORY, "out of memory");
+	int rc = a ? json_parse_within(body, len, LIMIT_FRAME_VALUES, &v, &e)
+		   : err_set(&e, ERR_MEMORY, "out of memory");
 	if (rc == 0)
 		rc = desired_decode(v, a, &d, &e);
 	if (rc == 0)

@@ -41,6 +41,7 @@ struct check {
 	const char *p, *end;
 	char open[JSON_DEPTH]; /* the bracket of each open level */
 	int depth;
+	size_t values;   /* that may still come */
 	const char *why; /* set when it failed; p stands at the fault */
 };
 
@@ -219,6 +220,8 @@ static bool check_value(struct check *c, bool *inside)
 	skip_space(c);
 	if (c->p == c->end)
 		return refuse(c, "a value is missing");
+	if (!c->values--)
+		return refuse(c, "more values than are read here");
 	if (*c->p == '"')
 		return check_string(c);
 	if (*c->p == '-' || is_digit(c))
@@ -249,9 +252,9 @@ static bool check_text(struct check *c)
 	return c->p == c->end || refuse(c, "text behind the end");
 }
 
-int json_parse(const char *text, size_t len, struct json **out, struct err *e)
+int json_parse_within(const char *text, size_t len, size_t values, struct json **out, struct err *e)
 {
-	struct check c = {.p = text, .end = text + len};
+	struct check c = {.p = text, .end = text + len, .values = values};
 	if (!check_text(&c))
 		return err_set(e, ERR_DATA, "JSON byte %zu: %s", (size_t)(c.p - text), c.why);
 	cJSON *tree = cJSON_ParseWithLength(text, len);
@@ -261,6 +264,11 @@ int json_parse(const char *text, size_t len, struct json **out, struct err *e)
 	return 0;
 }
 
+int json_parse(const char *text, size_t len, struct json **out, struct err *e)
+{
+	return json_parse_within(text, len, JSON_VALUES, out, e);
+}
+
 int json_read_file(const char *path, size_t limit, struct json **out, struct err *e)
 {
 	buf_auto struct buf text;
@@ -268,7 +276,7 @@ int json_read_file(const char *path, size_t limit, struct json **out, struct err
 	int rc = io_read_file(path, limit, &text, e);
 	if (rc)
 		return rc;
-	rc = json_parse(buf_cstr(&text), text.len, out, e);
+	rc = json_parse_within(buf_cstr(&text), text.len, JSON_FILE_VALUES, out, e);
 	return rc ? err_wrap(e, "%s", path) : 0;
 }
 

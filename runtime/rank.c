@@ -126,7 +126,7 @@ static int next_frame(struct rank *r, enum wire_type type, int64_t wait_ms, stru
 		return rc;
 	if (f.type != type)
 		return err_set(e, ERR_BUG, "frame %d where %d is due", (int)f.type, (int)type);
-	return json_parse(f.data, f.len, out, e);
+	return json_parse_within(f.data, f.len, LIMIT_FRAME_VALUES, out, e);
 }
 
 static int take_job(struct rank *r, const struct json *v, struct err *e)
@@ -210,7 +210,7 @@ static void take_request(struct rank *r, const struct wire_frame *f)
 {
 	struct json *body = NULL;
 	struct err e = {0};
-	int rc = json_parse(f->data, f->len, &body, &e);
+	int rc = json_parse_within(f->data, f->len, LIMIT_FRAME_VALUES, &body, &e);
 	uint64_t id = (uint64_t)json_int(body, "id", 0);
 
 	if (!rc && r->sched)
@@ -225,7 +225,7 @@ static void take_cancel(struct rank *r, const struct wire_frame *f)
 {
 	json_auto struct json *body = NULL;
 
-	if (!json_parse(f->data, f->len, &body, NULL) && r->sched)
+	if (!json_parse_within(f->data, f->len, LIMIT_FRAME_VALUES, &body, NULL) && r->sched)
 		sched_cancel(r->sched, (uint64_t)json_int(body, "id", 0));
 }
 

@@ -136,7 +136,8 @@ static int parse(struct safetensors *s, struct err *e)
 		return err_set(e, ERR_DATA, "%s: absurd header length %llu", s->path,
 			       (unsigned long long)length);
 	size_t start = sizeof length + length;
-	int rc = json_parse((const char *)s->data + sizeof length, length, &s->header, e);
+	int rc = json_parse_within((const char *)s->data + sizeof length, length, JSON_FILE_VALUES,
+				   &s->header, e);
 	if (rc)
 		return err_wrap(e, "%s: header", s->path);
 	if (!json_is_object(s->header))

@@ -160,6 +160,21 @@ START_TEST(number_length_is_bounded)
 }
 END_TEST
 
+/* A short text of many values takes many times its own size: the number is refused before any is
+   kept. */
+START_TEST(values_are_bounded)
+{
+	static const char text[] = "[1,{\"a\":[]},null]"; /* 5 values */
+	struct json *v = NULL;
+	struct err e = {0};
+	ck_assert_int_eq(json_parse_within(text, sizeof text - 1, 4, &v, &e), -ERR_DATA);
+	ck_assert_ptr_null(v);
+	ck_assert_str_eq(e.text, "JSON byte 13: more values than are read here");
+	ck_assert_int_eq(json_parse_within(text, sizeof text - 1, 5, &v, NULL), 0);
+	json_destroy(v);
+}
+END_TEST
+
 START_TEST(every_prefix_is_refused)
 {
 	static const char text[] =
@@ -530,7 +545,7 @@ START_TEST(misuse_of_the_writer_aborts)
 }
 END_TEST
 
-UNIT_MAIN("json", good_texts, bad_texts, number_length_is_bounded, every_prefix_is_refused,
-	  depth_is_bounded, navigation_and_lenient_getters, integers_beyond_2_to_53_are_refused,
-	  writer_output, numbers_read_back, random_trees_print_and_read_back, failed_allocations,
-	  files, misuse_of_the_writer_aborts)
+UNIT_MAIN("json", good_texts, bad_texts, number_length_is_bounded, values_are_bounded,
+	  every_prefix_is_refused, depth_is_bounded, navigation_and_lenient_getters,
+	  integers_beyond_2_to_53_are_refused, writer_output, numbers_read_back,
+	  random_trees_print_and_read_back, failed_allocations, files, misuse_of_the_writer_aborts)
