@@ -21,7 +21,7 @@
 #define LIMIT_RUN_ARGS          64
 #define LIMIT_LOG_TAIL_BYTES    1024 /* of a failed rank, kept in an attempt */
 #define LIMIT_FRAME_BYTES       (4 << 20)
-#define LIMIT_FRAME_VALUES      ((size_t)1 << 20) /* of the JSON between agents and ranks of one job */
+#define LIMIT_FRAME_VALUES      ((size_t)1 << 20) /* of JSON among agents and ranks of a job */
 #define LIMIT_REPORT_BYTES      (4 << 20)
 #define LIMIT_JOB_FILE_BYTES    (256 << 10)
 #define LIMIT_TENSORS           65536
