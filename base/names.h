@@ -19,7 +19,9 @@
 #define NAME_LABEL_APP      "app.kubernetes.io/name"       /* = llmjob */
 #define NAME_LABEL_INSTANCE "app.kubernetes.io/instance"   /* = the job */
 #define NAME_LABEL_MANAGED  "app.kubernetes.io/managed-by" /* = llmjob-controller */
-#define NAME_CONTAINER      "llmjob"
+#define NAME_LABEL_API_KEY                                                                         \
+	"llmjob.dev/api-key" /* "true": spec.serve.apiKeySecret may name this Secret */
+#define NAME_CONTAINER "llmjob"
 
 /* condition types */
 #define NAME_COND_READY       "Ready"

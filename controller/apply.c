@@ -56,6 +56,7 @@ struct run {
 	int64_t generation;
 	const char *secret_new, *secret_patch; /* bodies, when the plan needs them */
 	const char *token;                     /* in secret_new */
+	const char *api_key_secret;            /* of the user, or NULL */
 	int next, pending;
 	struct err failure; /* the first */
 	int64_t again_ms;
@@ -160,6 +161,65 @@ static void wait_for(struct memory *m, uint64_t *which, uint64_t version)
 
 /* -- the Secret: look, then create or renew -- */
 
+/* Pods may follow, unless the user's Secret is not there for this. */
+static void secret_settled(struct run *run)
+{
+	struct memory *m = memory_of(run);
+	if (!m)
+		return;
+	m->secret_generation = run->generation;
+	m->secret_seen_ms = clock_ms();
+}
+
+/* A pod may be given any Secret of its namespace: only one that says so is meant for it. */
+static int check_api_key(const struct run *run, const struct http_response *r, struct err *e)
+{
+	struct json *v json_auto = NULL;
+	if (r->status == 404)
+		return err_set(e, ERR_USER, "spec.serve.apiKeySecret: there is no Secret %s",
+			       run->api_key_secret);
+	int rc = kube_check(r, e);
+	if (!rc)
+		rc = json_parse(r->body, r->len, &v, e);
+	if (rc)
+		return rc;
+	const struct json *labels = json_get(json_get(v, "metadata"), "labels");
+	if (strcmp(json_str(labels, NAME_LABEL_API_KEY, ""), "true") != 0)
+		return err_set(
+			e, ERR_USER,
+			"spec.serve.apiKeySecret: Secret %s lacks the label " NAME_LABEL_API_KEY
+			": \"true\"",
+			run->api_key_secret);
+	return 0;
+}
+
+static void api_key_seen(void *user, const struct http_response *r)
+{
+	struct request *q = user;
+	struct err e = {0};
+	int rc = check_api_key(q->run, r, &e);
+	if (!rc)
+		secret_settled(q->run);
+	finish_request(q, rc, &e);
+}
+
+/* The job's own Secret is as it should be. */
+static void secret_ready(struct request *q)
+{
+	struct run *run = q->run;
+	struct err e = {0};
+	if (!run->api_key_secret) {
+		secret_settled(run);
+		finish_request(q, 0, NULL);
+		return;
+	}
+	const char *path = arena_printf(run->plan->arena, "/api/v1/namespaces/%s/secrets/%s",
+					run->namespace_, run->api_key_secret);
+	int rc = call(q, "GET", path, NULL, NULL, api_key_seen, &e);
+	if (rc)
+		finish_request(q, rc, &e);
+}
+
 static void secret_written(void *user, const struct http_response *r)
 {
 	struct request *q = user;
@@ -172,11 +232,10 @@ static void secret_written(void *user, const struct http_response *r)
 		if (!m->token)
 			rc = err_set(&e, ERR_MEMORY, "no memory for a token");
 	}
-	if (!rc && m) {
-		m->secret_generation = run->generation;
-		m->secret_seen_ms = clock_ms();
-	}
-	finish_request(q, rc, &e);
+	if (rc)
+		finish_request(q, rc, &e);
+	else
+		secret_ready(q);
 }
 
 static int learn_secret(struct request *q, const struct http_response *r, bool *current,
@@ -205,10 +264,6 @@ static int learn_secret(struct request *q, const struct http_response *r, bool *
 		return 0;
 	mem_free(m->token);
 	m->token = buf_take(&token);
-	if (*current) {
-		m->secret_generation = run->generation;
-		m->secret_seen_ms = clock_ms();
-	}
 	return 0;
 }
 
@@ -223,20 +278,18 @@ static void secret_seen(void *user, const struct http_response *r)
 		const char *all = arena_printf(run->plan->arena, "/api/v1/namespaces/%s/secrets",
 					       run->namespace_);
 		rc = call(q, "POST", all, run->secret_new, NULL, secret_written, &e);
-		if (!rc)
-			return;
 	} else {
 		rc = kube_check(r, &e);
 		if (!rc)
 			rc = learn_secret(q, r, &current, &e);
-		if (!rc && !current) {
+		if (!rc && current)
+			secret_ready(q);
+		else if (!rc)
 			rc = call(q, "PATCH", q->path, run->secret_patch, KUBE_MERGE_PATCH,
 				  secret_written, &e);
-			if (!rc)
-				return;
-		}
 	}
-	finish_request(q, rc, &e);
+	if (rc)
+		finish_request(q, rc, &e);
 }
 
 static int prepare_secret(struct run *r, const struct job *job, struct err *e)
@@ -256,6 +309,11 @@ static int prepare_secret(struct run *r, const struct job *job, struct err *e)
 	r->token = arena_strdup(r->plan->arena, hex);
 	r->secret_new = arena_strdup(r->plan->arena, buf_cstr(&new));
 	r->secret_patch = arena_strdup(r->plan->arena, buf_cstr(&patch));
+	if (job->spec.task == TASK_SERVE && job->spec.serve.api_key_secret) {
+		r->api_key_secret = arena_strdup(r->plan->arena, job->spec.serve.api_key_secret);
+		if (!r->api_key_secret)
+			return err_set(e, ERR_MEMORY, "no memory for a Secret");
+	}
 	return r->token && r->secret_new && r->secret_patch
 		       ? 0
 		       : err_set(e, ERR_MEMORY, "no memory for a Secret");

@@ -44,7 +44,7 @@ struct flags {
 	const char *listen, *image, *image_cuda, *kubeconfig, *namespace_, *lease_namespace,
 		*lease_name;
 	const char *log_format, *log_level, *pod_access;
-	bool leader_elect;
+	bool leader_elect, watch_nodes;
 };
 
 static const struct conf_item items[] = {
@@ -64,6 +64,8 @@ static const struct conf_item items[] = {
 	 "name of the leader's lease"},
 	{"leader-elect", CONF_BOOL, offsetof(struct flags, leader_elect), NULL, "true",
 	 "act only while holding the lease"},
+	{"watch-nodes", CONF_BOOL, offsetof(struct flags, watch_nodes), NULL, "true",
+	 "false: without the right to watch nodes; pods on a lost one go when Kubernetes says so"},
 	{"log-format", CONF_STR, offsetof(struct flags, log_format), "LLMJOB_LOG_FORMAT", "text",
 	 "text or json"},
 	{"log-level", CONF_STR, offsetof(struct flags, log_level), "LLMJOB_LOG_LEVEL", "info",
@@ -79,7 +81,7 @@ struct controller {
 	struct flags flags;
 	char identity[300];
 	struct kube *kube;
-	struct informer *informers[INFORMERS]; /* GANGS: NULL where not served */
+	struct informer *informers[INFORMERS]; /* GANGS: NULL where not served, NODES: by flag */
 	struct cluster *cluster;
 	struct workq *queue;
 	struct coordinators *coordinators;
@@ -390,9 +392,11 @@ static int make_informers(struct controller *c, bool gangs, struct err *e)
 			   NAME_LABEL_JOB, cluster_gang_changed, false},
 	};
 	const char *ns = c->flags.namespace_;
+	if (!c->flags.watch_nodes)
+		cluster_without_nodes(c->cluster);
 	for (int i = 0; i < INFORMERS; i++) {
 		char path[512];
-		if (i == GANGS && !gangs)
+		if ((i == GANGS && !gangs) || (i == NODES && !c->flags.watch_nodes))
 			continue;
 		if (ns && *ns && !kinds[i].cluster_wide)
 			snprintf(path, sizeof path, "%s/namespaces/%s/%s", kinds[i].group, ns,

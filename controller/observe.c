@@ -25,6 +25,7 @@ struct cluster {
 	struct table places;   /* "namespace/job" -> struct place */
 	struct table pod_jobs; /* "namespace/pod" -> struct place's key, owned */
 	struct table nodes;    /* name -> struct node */
+	bool nodes_unknown;    /* they are not watched: none is taken for lost */
 	cluster_dirty_fn *dirty_fn;
 	void *user;
 };
@@ -38,6 +39,11 @@ int cluster_create(cluster_dirty_fn *fn, void *user, struct cluster **out, struc
 	c->user = user;
 	*out = c;
 	return 0;
+}
+
+void cluster_without_nodes(struct cluster *c)
+{
+	c->nodes_unknown = true;
 }
 
 static void forget(struct memory *m)
@@ -328,8 +334,10 @@ static int by_replica(const void *a, const void *b)
 
 static bool node_lost(const struct cluster *c, const char *name)
 {
-	const struct node *n = *name ? table_get(&c->nodes, name) : NULL;
-	return *name && (!n || !n->ready);
+	if (c->nodes_unknown || !*name)
+		return false;
+	const struct node *n = table_get(&c->nodes, name);
+	return !n || !n->ready;
 }
 
 static int64_t age(int64_t since_ms)

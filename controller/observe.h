@@ -54,6 +54,7 @@ typedef void cluster_dirty_fn(void *user, const char *key); /* "namespace/name" 
 
 int cluster_create(cluster_dirty_fn *fn, void *user, struct cluster **out, struct err *e);
 void cluster_destroy(struct cluster *c);
+void cluster_without_nodes(struct cluster *c); /* none will be told of: none is taken for lost */
 
 /* As informer_conf.changed_fn; user is the cluster. */
 int cluster_job_changed(void *user, const char *key, const struct json *object, struct err *e);

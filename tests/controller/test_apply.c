@@ -17,6 +17,14 @@
 	"{\"apiVersion\":\"llmjob.dev/v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":"      \
 	"\"j\",\"namespace\":\"n\",\"uid\":\"uid-1\",\"generation\":1},\"spec\":{\"replicas\":2,"  \
 	"\"run\":{\"command\":[\"x\"]}}}"
+#define SERVE_TEXT                                                                                 \
+	"{\"apiVersion\":\"llmjob.dev/v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":"      \
+	"\"j\",\"namespace\":\"n\",\"uid\":\"uid-1\",\"generation\":1},\"spec\":{\"storage\":["    \
+	"{\"name\":\"d\",\"claimName\":\"c\",\"mountPath\":\"/data\"}],\"model\":{\"source\":"     \
+	"\"/data/m\"},\"serve\":{\"modelName\":\"m\",\"apiKeySecret\":\"db\"}}}"
+#define SECRET_TEXT                                                                                \
+	"{\"metadata\":{\"name\":\"j-job\",\"annotations\":{\"llmjob.dev/generation\":\"1\"},"     \
+	"\"ownerReferences\":[{\"uid\":\"uid-1\"}]},\"data\":{\"token\":\"c2VzYW1l\"}}"
 
 enum { JOBS, PODS, SERVICES, KINDS };
 
@@ -205,10 +213,7 @@ START_TEST(the_token_is_read_back_and_a_foreign_secret_refused)
 	struct bench b;
 	start(&b);
 	sync_caches(&b);
-	fakekube_put(b.f, "/api/v1/namespaces/n/secrets/j-job",
-		     "{\"metadata\":{\"name\":\"j-job\",\"annotations\":{\"llmjob.dev/generation\":"
-		     "\"1\"},\"ownerReferences\":[{\"uid\":\"uid-1\"}]},\"data\":{\"token\":"
-		     "\"c2VzYW1l\"}}");
+	fakekube_put(b.f, "/api/v1/namespaces/n/secrets/j-job", SECRET_TEXT);
 	struct plan *p = new_plan();
 	add_action(p, ACTION_SECRET, NULL, NULL);
 	run(&b, p);
@@ -225,6 +230,50 @@ START_TEST(the_token_is_read_back_and_a_foreign_secret_refused)
 	ck_assert_int_eq(b.rc, -ERR_RETRY);
 	ck_assert_ptr_nonnull(strstr(b.error.text, "another owner"));
 	ck_assert(!holds(&b, "/api/v1/namespaces/n/pods/j-0"));
+	stop(&b);
+}
+END_TEST
+
+/* A serving job may name a Secret of its namespace that was meant for something else: pods come
+ * only when its owner has labelled it for this. */
+START_TEST(only_a_labelled_secret_is_an_api_key)
+{
+	static const char path[] = "/api/v1/namespaces/n/secrets/db";
+	static const struct {
+		const char *secret, *says; /* secret NULL: absent */
+	} cases[] = {
+		{NULL, "there is no Secret db"},
+		{"{\"metadata\":{\"name\":\"db\"}}", "lacks the label llmjob.dev/api-key"},
+		{"{\"metadata\":{\"name\":\"db\",\"labels\":{\"llmjob.dev/api-key\":\"false\"}}}",
+		 "lacks the label llmjob.dev/api-key"},
+		{"{\"metadata\":{\"name\":\"db\",\"labels\":{\"llmjob.dev/api-key\":\"true\"}}}",
+		 NULL},
+	};
+	struct bench b;
+	start(&b);
+	fakekube_put(b.f, JOB, SERVE_TEXT);
+	fakekube_put(b.f, "/api/v1/namespaces/n/secrets/j-job", SECRET_TEXT);
+	sync_caches(&b);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		if (cases[i].secret)
+			fakekube_put(b.f, path, cases[i].secret);
+		struct plan *p = new_plan();
+		add_action(p, ACTION_SECRET, NULL, NULL);
+		add_action(p, ACTION_CREATE_POD, "j-0", POD("j-0"));
+		run(&b, p);
+		const struct memory *m = cluster_memory(b.c, "n/j");
+		ck_assert_ptr_nonnull(m->token); /* its agent can be asked all the same */
+		ck_assert_int_eq(holds(&b, "/api/v1/namespaces/n/pods/j-0"), !cases[i].says);
+		ck_assert_int_eq(m->secret_generation, cases[i].says ? -1 : 1);
+		if (!cases[i].says) {
+			ck_assert_int_eq(b.rc, 0);
+			continue;
+		}
+		ck_assert_int_eq(b.rc, -ERR_USER);
+		ck_assert_msg(strstr(m->trouble, "spec.serve.apiKeySecret: ") &&
+				      strstr(m->trouble, cases[i].says),
+			      "%s", m->trouble);
+	}
 	stop(&b);
 }
 END_TEST
@@ -300,5 +349,5 @@ START_TEST(passes_converge_whatever_request_is_refused)
 END_TEST
 
 UNIT_MAIN("apply", actions_become_objects, a_failure_stops_what_follows_but_not_the_status,
-	  the_token_is_read_back_and_a_foreign_secret_refused, a_silent_coordinator_is_no_failure,
-	  passes_converge_whatever_request_is_refused)
+	  the_token_is_read_back_and_a_foreign_secret_refused, only_a_labelled_secret_is_an_api_key,
+	  a_silent_coordinator_is_no_failure, passes_converge_whatever_request_is_refused)

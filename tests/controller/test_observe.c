@@ -98,6 +98,12 @@ START_TEST(a_snapshot_is_sorted_and_knows_whose_pods_they_are)
 	look(c, a, &o);
 	ck_assert(!o.pods[0].ours);
 	ck_assert_ptr_null(observed_replica(&o, 0));
+	change(cluster_node_changed, c, "k", NULL);
+	look(c, a, &o);
+	ck_assert(o.pods[0].node_lost); /* removed */
+	cluster_without_nodes(c);
+	look(c, a, &o);
+	ck_assert(!o.pods[0].node_lost);
 	arena_destroy(a);
 	cluster_destroy(c);
 }
