@@ -540,6 +540,8 @@ static const struct field identity_rows[] = {
 };
 static const struct field_table identity_table = {identity_rows, COUNT(identity_rows),
 						  sizeof(struct jobspec)};
+static const struct field_table nameless_table = {identity_rows + 1, COUNT(identity_rows) - 1,
+						  sizeof(struct jobspec)};
 
 /* ---- rules that cross fields ---- */
 
@@ -698,6 +700,24 @@ static int find_task(const struct field_source *s, const struct json *spec, enum
 	return found == 1 ? 0 : field_refuse(s, "", e, "set exactly one of train, serve and run");
 }
 
+/* As the API server makes a name of metadata.generateName, but always with the same five characters
+ * behind it, so that a job that is run here a second time is the same one. */
+static int decode_generated(const struct field_source *s, const struct json *metadata,
+			    struct jobspec *out, struct err *e)
+{
+	int r = field_decode(&nameless_table, s, metadata, out, e);
+	if (r)
+		return r;
+	out->name = arena_printf(s->arena, "%.58sxxxxx", json_str(metadata, "generateName", ""));
+	if (!out->name)
+		return err_set(e, ERR_MEMORY, "out of memory reading metadata");
+	if (strlen(out->name) > 58 || !is_job_name(out->name))
+		return field_refuse(s, "generateName", e,
+				    "with the five characters that are added to it, it must be a "
+				    "DNS label that begins with a letter, of at most 58");
+	return 0;
+}
+
 static int decode_identity(const struct json *object, bool kubernetes, struct arena *a,
 			   struct jobspec *out, struct err *e)
 {
@@ -714,6 +734,8 @@ static int decode_identity(const struct json *object, bool kubernetes, struct ar
 	const struct json *metadata = json_get(object, "metadata");
 	if (!json_is_object(metadata))
 		return err_set(e, ERR_USER, "metadata: required");
+	if (!*json_str(metadata, "name", "") && *json_str(metadata, "generateName", ""))
+		return decode_generated(&s, metadata, out, e);
 	return field_decode(&identity_table, &s, metadata, out, e);
 }
 

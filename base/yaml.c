@@ -1,14 +1,16 @@
 /*
  * yaml: libyaml's events become a json tree. A stack holds the open collections; a finished value
- * goes into the innermost one. Bounded like JSON (JSON_DEPTH); aliases, tags, duplicate keys and
- * keys that are no scalars are refused, so the tree is never larger than the text and means the
- * same to every reader.
+ * goes into the innermost one. A plain scalar means what it means to kubectl (sigs.k8s.io/yaml,
+ * goyaml.v2/resolve.go), so that a file is the same job here and there. Bounded like JSON
+ * (JSON_DEPTH); aliases, tags, duplicate keys and keys that are no scalars are refused, so the tree
+ * is never larger than the text and means the same to every reader.
  */
 #include "base/yaml.h"
 
 #include "base/io.h"
 #include "base/mem.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
@@ -45,7 +47,7 @@ static size_t digits(const char *s)
 	return strspn(s, "0123456789");
 }
 
-/* The core schema's decimal forms: [-+]? ( \. d+ | d+ (\. d*)? ) ( [eE] [-+]? d+ )? */
+/* Decimal forms: [-+]? ( \. d+ | d+ (\. d*)? ) ( [eE] [-+]? d+ )? */
 static bool is_number(const char *s)
 {
 	s += *s == '-' || *s == '+';
@@ -69,20 +71,87 @@ static bool is_number(const char *s)
 	return !*s;
 }
 
-static struct json *scalar(const char *s, bool plain)
+/* Whole numbers of another base: 0x1F, 0o17, 017, 0b101, signed or not. */
+static bool is_based(const char *s, double *out)
+{
+	static const char figures[] = "0123456789abcdef";
+	double sign = *s == '-' ? -1 : 1, value = 0;
+	s += *s == '-' || *s == '+';
+	if (*s++ != '0' || !*s)
+		return false;
+	int kind = *s | 0x20, base = kind == 'x' ? 16 : kind == 'b' ? 2 : 8;
+	s += kind == 'x' || kind == 'b' || kind == 'o';
+	if (!*s)
+		return false;
+	for (; *s; s++) {
+		const char *at =
+			memchr(figures, *s >= 'A' && *s <= 'F' ? *s | 0x20 : *s, (size_t)base);
+		if (!at)
+			return false;
+		value = value * base + (double)(at - figures);
+	}
+	*out = sign * value;
+	return true;
+}
+
+enum kind { KIND_STRING, KIND_NULL, KIND_BOOL, KIND_NUMBER };
+
+/* What a plain scalar means to kubectl, whose YAML is version 1.1 without its dates, base 60 and
+ * merge keys. *value: of a number, or 1 for true. -ERR_MEMORY, or a kind. */
+static int kind_of(const char *s, double *value)
 {
 	static const char *const nulls[] = {"", "~", "null", "Null", "NULL"};
-	static const char *const trues[] = {"true", "True", "TRUE"};
-	static const char *const falses[] = {"false", "False", "FALSE"};
-	if (!plain)
-		return json_new_string(s);
+	static const char *const trues[] = {"true", "True", "TRUE", "yes", "Yes", "YES",
+					    "on",   "On",   "ON",   "y",   "Y"};
+	static const char *const falses[] = {"false", "False", "FALSE", "no", "No", "NO",
+					     "off",   "Off",   "OFF",   "n",  "N"};
+	static const char *const endless[] = {".inf",  ".Inf",  ".INF",  "+.inf", "+.Inf", "+.INF",
+					      "-.inf", "-.Inf", "-.INF", ".nan",  ".NaN",  ".NAN"};
+	*value = one_of(s, trues, 11);
+	if (*value > 0 || one_of(s, falses, 11))
+		return KIND_BOOL;
 	if (one_of(s, nulls, 5))
+		return KIND_NULL;
+	if (one_of(s, endless, 12)) {
+		*value = INFINITY;
+		return KIND_NUMBER;
+	}
+	if (!*s || !strchr("+-.0123456789", *s))
+		return KIND_STRING;
+	mem_autofree char *plain = mem_strdup(s);
+	if (!plain)
+		return -ERR_MEMORY;
+	if (*s != '.') { /* 1_000 */
+		char *to = plain;
+		for (; *s; s++)
+			if (*s != '_')
+				*to++ = *s;
+		*to = 0;
+	}
+	if (is_based(plain, value))
+		return KIND_NUMBER;
+	if (!is_number(plain))
+		return KIND_STRING;
+	*value = strtod(plain, NULL);
+	return KIND_NUMBER;
+}
+
+/* NULL when out of memory. */
+static struct json *scalar(const char *s, bool plain)
+{
+	double value;
+	switch (plain ? kind_of(s, &value) : KIND_STRING) {
+	case KIND_NULL:
 		return json_new_null();
-	if (one_of(s, trues, 3))
-		return json_new_bool(true);
-	if (one_of(s, falses, 3))
-		return json_new_bool(false);
-	return is_number(s) ? json_new_number(strtod(s, NULL)) : json_new_string(s);
+	case KIND_BOOL:
+		return json_new_bool(value > 0);
+	case KIND_NUMBER:
+		return json_new_number(value);
+	case KIND_STRING:
+		return json_new_string(s);
+	default:
+		return NULL;
+	}
 }
 
 /* Takes v, also on failure. */
@@ -105,16 +174,30 @@ static bool key_is_next(const struct build *b)
 	       !b->open[b->depth - 1].key;
 }
 
+/* A key is a string, whatever it looks like: kubectl turns what it takes for a boolean or a whole
+ * number back into text, so that "on:" and "yes:" are both "true". */
 static int on_key(struct build *b, const yaml_event_t *ev, struct err *e)
 {
 	struct level *top = &b->open[b->depth - 1];
 	const char *key = (const char *)ev->data.scalar.value;
+	bool plain = ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+	char number[24];
+	double value;
+	int kind = plain ? kind_of(key, &value) : KIND_STRING;
+	if (kind == KIND_NULL)
+		return at_line(e, ERR_DATA, &ev->start_mark, "null is no key");
+	if (kind == KIND_BOOL)
+		key = value > 0 ? "true" : "false";
+	if (kind == KIND_NUMBER && !strpbrk(key, ".eE") && fabs(value) < 0x1p53) {
+		snprintf(number, sizeof number, "%lld", (long long)value);
+		key = number;
+	}
 	if (json_get(top->value, key))
 		return err_set(e, ERR_DATA, "YAML line %zu: duplicate key \"%.80s\"",
 			       ev->start_mark.line + 1, key);
 	if (++top->keys > MAP_KEYS)
 		return at_line(e, ERR_DATA, &ev->start_mark, "more than 4096 keys in one map");
-	top->key = mem_strdup(key);
+	top->key = kind < 0 ? NULL : mem_strdup(key);
 	return top->key ? 0 : at_line(e, ERR_MEMORY, &ev->start_mark, "out of memory");
 }
 

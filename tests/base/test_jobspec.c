@@ -740,6 +740,16 @@ static const struct {
 	{"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {name: A}}",
 	 "metadata.name: \"A\""},
 	{"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {name: 1a}}", "metadata.name"},
+	{"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {generateName: A-}}",
+	 "metadata.generateName: with the five characters"},
+	{"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {generateName: "
+	 "a23456789-123456789-123456789-123456789-123456789-1234}}",
+	 "metadata.generateName: with the five characters"},
+	{"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {generateName: 7}}",
+	 "metadata.name: required"},
+	{"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {generateName: a-, namespace: "
+	 "B}}",
+	 "metadata.namespace"},
 	{"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {name: a}}", "spec: required"},
 	{"{name: a, spec: 7}", "spec: required"},
 	{"{spec: {run: {command: [a]}}}", "name: required"},
@@ -790,6 +800,35 @@ START_TEST(test_files)
 		ck_assert_str_eq(spec.run.command[0], _i == 1 ? "x" : "a");
 	}
 	remove(path);
+}
+END_TEST
+
+/* What `kubectl create` takes: a name that the API server completes. */
+START_TEST(test_generated_name)
+{
+	static const char *const metadata[][2] = {
+		{"generateName: kjv-", "kjv-xxxxx"},
+		{"generateName: kjv-, name: ''", "kjv-xxxxx"},
+		{"generateName: kjv-, name: mine", "mine"},
+		{"generateName: a23456789-123456789-123456789-123456789-123456789-123",
+		 "a23456789-123456789-123456789-123456789-123456789-123xxxxx"},
+	};
+	for (size_t i = 0; i < sizeof metadata / sizeof *metadata; i++) {
+		struct err e = {.text = ""};
+		struct jobspec spec;
+		char text[512];
+		snprintf(
+			text, sizeof text,
+			"{apiVersion: llmjob.dev/v1alpha1, kind: LLMJob, metadata: {namespace: ns, "
+			"%s}, spec: {run: {command: [a]}}}",
+			metadata[i][0]);
+		struct json *documents = parse(text);
+		ck_assert_msg(!jobspec_decode(json_first(documents), arena, &spec, &e), "%s",
+			      e.text);
+		ck_assert_str_eq(spec.name, metadata[i][1]);
+		ck_assert_str_eq(spec.namespace_, "ns");
+		json_destroy(documents);
+	}
 }
 END_TEST
 
@@ -898,6 +937,7 @@ int main(void)
 	tcase_add_loop_test(t, test_objects, 0, COUNT(objects));
 	tcase_add_loop_test(t, test_files, 0, COUNT(files));
 	tcase_add_loop_test(t, test_samples, 0, COUNT(samples));
+	tcase_add_test(t, test_generated_name);
 	tcase_add_test(t, test_bad_manifests);
 	tcase_add_test(t, test_small_arena);
 #ifdef LLMJOB_FAULT

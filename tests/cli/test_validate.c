@@ -1,5 +1,6 @@
 /*
- * Goal: llmjob validate accepts what is right, names what is wrong, and its exit code says which.
+ * Goal: llmjob validate accepts what is right (kind: what the ecosystem's own tools accept), names
+ * what is wrong, and its exit code says which.
  * Method: the command is called as main calls it, on the samples and on manifests with mistakes.
  */
 #include "base/io.h"
@@ -56,6 +57,30 @@ START_TEST(test_print)
 }
 END_TEST
 
+/* kubectl create takes it: a generated name, and booleans and numbers of YAML 1.1. */
+START_TEST(test_what_kubectl_takes)
+{
+	static const char text[] = "apiVersion: llmjob.dev/v1alpha1\nkind: LLMJob\n"
+				   "metadata: {generateName: nightly-}\n"
+				   "spec:\n  suspend: yes\n  replicas: 0x2\n"
+				   "  placement: {topology: {key: zone, required: On}}\n"
+				   "  run: {command: [sh, 'on'], env: {WHEN: 'off'}}\n";
+	char path[] = "/tmp/test_validate_job.XXXXXX";
+	struct err e = {.text = ""};
+	struct buf out buf_auto;
+	const char *const args[] = {"--print", path, NULL};
+	int fd = mkstemp(path);
+	ck_assert_int_eq(io_write_full(fd, text, sizeof text - 1, &e), 0);
+	io_close(fd);
+	ck_assert_msg(!validate(args, &e, &out), "%s", e.text);
+	remove(path);
+	ck_assert_ptr_nonnull(strstr(out.data, "\"name\":\"nightly-xxxxx\""));
+	ck_assert_ptr_nonnull(strstr(out.data, "\"suspend\":true"));
+	ck_assert_ptr_nonnull(strstr(out.data, "\"replicas\":2"));
+	ck_assert_ptr_nonnull(strstr(out.data, "\"required\":true"));
+}
+END_TEST
+
 START_TEST(test_bad)
 {
 	struct err e = {.text = ""};
@@ -77,6 +102,7 @@ int main(void)
 	TCase *t = tcase_create("validate");
 	tcase_add_test(t, test_good);
 	tcase_add_test(t, test_print);
+	tcase_add_test(t, test_what_kubectl_takes);
 	tcase_add_test(t, test_bad);
 	suite_add_tcase(suite, t);
 	SRunner *r = srunner_create(suite);
