@@ -8,6 +8,7 @@
 #include "base/jobspec.h"
 #include "base/field.h"
 #include "base/io.h"
+#include "base/jobpath.h"
 #include "base/names.h"
 #include "base/yaml.h"
 
@@ -557,25 +558,6 @@ static bool under(const char *path, const char *folder)
 	return !strncmp(path, folder, n) && (!path[n] || path[n] == '/');
 }
 
-/* A path of the spec lies on storage, and on one that can be written where the job writes. */
-static int check_on_storage(const struct rules *r, const char *field, const char *path,
-			    bool written)
-{
-	if (!path)
-		return 0;
-	bool read_only = false;
-	for (int i = 0; i < r->spec->storage_count; i++) {
-		if (!under(path, r->spec->storage[i].mount_path))
-			continue;
-		if (!written || !r->spec->storage[i].read_only)
-			return 0;
-		read_only = true;
-	}
-	return field_refuse(r->source, field, r->e,
-			    "must lie under the mountPath of a storage entry%s",
-			    read_only ? " that is not readOnly" : "");
-}
-
 static int check_storage(const struct rules *r)
 {
 	static const char *const reserved[] = {NAME_JOB_DIR, NAME_RUN_DIR, NAME_LIB_DIR,
@@ -622,16 +604,6 @@ static int check_train(const struct rules *r, const struct json *spec)
 {
 	const struct jobspec *s = r->spec;
 	const struct jobspec_train *t = &s->train;
-	const struct {
-		const char *field, *path;
-		bool written;
-	} paths[] = {
-		{"train.data.train", t->data.train, false},
-		{"train.data.validation", t->data.validation, false},
-		{"train.tensorboard", t->tensorboard, true},
-		{"train.output", t->output, true},
-		{"checkpoint.path", s->checkpoint.path, true},
-	};
 	const struct json *lora = json_path(spec, "train.lora");
 	if (!s->checkpoint.path)
 		return field_refuse(r->source, "checkpoint", r->e, "required with train");
@@ -647,11 +619,6 @@ static int check_train(const struct rules *r, const struct json *spec)
 	if ((int64_t)s->replicas * s->device.per_replica > t->batch_sequences)
 		return field_refuse(r->source, "train.batchSequences", r->e,
 				    "must be at least replicas x device.perReplica");
-	for (size_t i = 0; i < COUNT(paths); i++) {
-		int code = check_on_storage(r, paths[i].field, paths[i].path, paths[i].written);
-		if (code)
-			return code;
-	}
 	return 0;
 }
 
@@ -668,10 +635,6 @@ static int check(const struct rules *r, const struct json *spec)
 		code = field_refuse(r->source, "replicas", r->e, "a serving job has at most 1");
 	if (!code && s->task != TASK_RUN && !s->model.source)
 		code = field_refuse(r->source, "model", r->e, "required with train and serve");
-	if (!code)
-		code = check_on_storage(r, "model.source", s->model.source, false);
-	if (!code)
-		code = check_on_storage(r, "model.config", s->model.config, false);
 	if (!code && s->model.config && s->model.init != INIT_RANDOM)
 		code = field_refuse(r->source, "model.config", r->e,
 				    "only allowed with init Random");
@@ -680,7 +643,7 @@ static int check(const struct rules *r, const struct json *spec)
 				    "Random is only allowed with train");
 	if (!code && s->task == TASK_TRAIN)
 		code = check_train(r, spec);
-	return code;
+	return code ? code : jobpath_check(r->source, s, r->e);
 }
 
 /* ---- decoding and encoding ---- */

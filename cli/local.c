@@ -5,6 +5,7 @@
  */
 #include "cli/local.h"
 #include "base/io.h"
+#include "base/jobpath.h"
 
 #include <limits.h>
 #include <sys/stat.h>
@@ -84,14 +85,9 @@ static int folder_of(const struct jobspec_storage *s, const char *mapping, struc
 
 int local_map(struct jobspec *spec, const char *mapping, struct arena *a, struct err *e)
 {
-	const char **const paths[] = {
-		&spec->model.source,     &spec->model.config,          &spec->checkpoint.path,
-		&spec->train.data.train, &spec->train.data.validation, &spec->train.tensorboard,
-		&spec->train.output,
-	};
 	int r = check_names(spec, mapping, e);
 	/* The longest mountPath first: /data/models is not moved with /data. */
-	bool done[LIMIT_STORAGE] = {false}, moved[sizeof paths / sizeof *paths] = {false};
+	bool done[LIMIT_STORAGE] = {false}, moved[JOBPATH_COUNT] = {false};
 	for (int round = 0; !r && round < spec->storage_count; round++) {
 		struct jobspec_storage *s = NULL;
 		for (int i = 0; i < spec->storage_count; i++)
@@ -101,17 +97,17 @@ int local_map(struct jobspec *spec, const char *mapping, struct arena *a, struct
 		done[s - spec->storage] = true;
 		const char *to;
 		r = folder_of(s, mapping, a, &to, e);
-		for (size_t i = 0; !r && i < sizeof paths / sizeof *paths; i++) {
-			const char *path =
-				moved[i] ? *paths[i] : local_move(*paths[i], s->mount_path, to, a);
-			if (*paths[i] && !path)
+		for (int i = 0; !r && i < JOBPATH_COUNT; i++) {
+			const char *old = jobpath_of(spec, &jobpath_table[i]);
+			const char *path = moved[i] ? old : local_move(old, s->mount_path, to, a);
+			if (old && !path)
 				r = err_set(e, ERR_MEMORY, "out of memory mapping storage %s",
 					    s->name);
 			else if (path && strlen(path) >= LIMIT_PATH_BYTES)
 				r = err_set(e, ERR_USER, "storage %s: %.60s...: path too long",
 					    s->name, path);
-			moved[i] |= path != *paths[i];
-			*paths[i] = path;
+			moved[i] |= path != old;
+			jobpath_set(spec, &jobpath_table[i], path);
 		}
 		if (!r)
 			s->mount_path = to;
