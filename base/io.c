@@ -224,24 +224,43 @@ int io_read_file(const char *path, size_t limit, struct buf *out, struct err *e)
 	return 0;
 }
 
-/* Makes a rename or an unlink inside path's folder durable. */
-static int sync_folder(const char *path, struct err *e)
+int io_sync_folder(const char *path, struct err *e)
+{
+	io_auto_fd int fd = (int)SYS(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	if (fd < 0)
+		return fail_write(e, path);
+	return io_fsync(fd, e);
+}
+
+/* Makes a rename or an unlink of path durable. */
+static int sync_parent(const char *path, struct err *e)
 {
 	char folder[PATH_MAX];
 	const char *slash = strrchr(path, '/');
 	int n = slash ? (int)(slash - path) + (slash == path) : 1;
 	snprintf(folder, sizeof folder, "%.*s", n, slash ? path : ".");
-	io_auto_fd int fd = (int)SYS(open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-	if (fd < 0)
-		return fail_write(e, folder);
-	return io_fsync(fd, e);
+	return io_sync_folder(folder, e);
 }
 
 int io_rename(const char *from, const char *to, struct err *e)
 {
 	if (SYS(rename(from, to)))
 		return fail_write(e, to);
-	return sync_folder(to, e);
+	return sync_parent(to, e);
+}
+
+int io_exchange(const char *a, const char *b, struct err *e)
+{
+	return SYS(renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE)) ? fail_write(e, b) : 0;
+}
+
+int io_write_new(const char *path, const void *p, size_t n, mode_t mode, struct err *e)
+{
+	io_auto_fd int fd = io_create(path, mode, e);
+	if (fd < 0)
+		return fd;
+	int rc = io_write_full(fd, p, n, e);
+	return rc ? rc : io_fsync(fd, e);
 }
 
 int io_write_file(const char *path, const void *p, size_t n, mode_t mode, struct err *e)
@@ -252,13 +271,7 @@ int io_write_file(const char *path, const void *p, size_t n, mode_t mode, struct
 			   atomic_fetch_add(&serial, 1));
 	if (len >= (int)sizeof temporary)
 		return err_set(e, ERR_USER, "%s: path too long", path);
-	int fd = io_create(temporary, mode, e);
-	if (fd < 0)
-		return fd;
-	int rc = io_write_full(fd, p, n, e);
-	if (!rc)
-		rc = io_fsync(fd, e);
-	io_close(fd);
+	int rc = io_write_new(temporary, p, n, mode, e);
 	if (!rc)
 		rc = io_rename(temporary, path, e);
 	if (rc)
@@ -286,6 +299,28 @@ int io_mkdirs(const char *path, mode_t mode, struct err *e)
 	return S_ISDIR(st.st_mode) ? 0 : err_set(e, ERR_USER, "%s: exists and is no folder", path);
 }
 
+int io_remove(const char *path, struct err *e)
+{
+	int rc = (int)SYS(unlink(path));
+	if (rc && errno == EISDIR)
+		rc = (int)SYS(rmdir(path));
+	return rc && errno != ENOENT ? fail_write(e, path) : 0;
+}
+
+static int is_mount(int at, const char *name, int flags)
+{
+	struct statx s;
+	if (SYS(statx(at, name, flags, STATX_BASIC_STATS, &s)))
+		return -1;
+	return s.stx_attributes & STATX_ATTR_MOUNT_ROOT ? 1 : 0;
+}
+
+int io_is_mount(const char *path, struct err *e)
+{
+	int rc = is_mount(AT_FDCWD, path, 0);
+	return rc < 0 ? fail_read(e, path) : rc;
+}
+
 static int remove_at(int at, const char *name, int depth, struct err *e);
 
 static int remove_entries(DIR *dir, int depth, struct err *e)
@@ -311,10 +346,12 @@ static int remove_at(int at, const char *name, int depth, struct err *e)
 	int fd = (int)SYS(openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
 	if (fd < 0)
 		return fail_write(e, name);
-	DIR *dir = fdopendir(fd);
+	int mount = is_mount(fd, "", AT_EMPTY_PATH);
+	DIR *dir = mount ? NULL : fdopendir(fd);
 	if (!dir) {
 		io_close(fd);
-		return fail_write(e, name);
+		return mount > 0 ? err_set(e, ERR_USER, "%s: something is mounted there", name)
+				 : fail_write(e, name);
 	}
 	int rc = remove_entries(dir, depth + 1, e);
 	closedir(dir);

@@ -28,11 +28,21 @@ int io_fsync(int fd, struct err *e);
 int io_read_file(const char *path, size_t limit, struct buf *out, struct err *e);
 /* Writes path atomically: temporary beside it, fsync, rename, fsync of the folder. */
 int io_write_file(const char *path, const void *p, size_t n, mode_t mode, struct err *e);
+/* Writes path in place and fsyncs it: in a folder that nobody reads yet. */
+int io_write_new(const char *path, const void *p, size_t n, mode_t mode, struct err *e);
 int io_rename(const char *from, const char *to, struct err *e); /* and fsyncs the folder */
-int io_mkdirs(const char *path, mode_t mode, struct err *e);    /* like mkdir -p */
-int io_remove_tree(const char *path, struct err *e); /* absent is fine; never follows links */
+/* Each in the other's place, in one step; both exist. Not every file system can. No fsync. */
+int io_exchange(const char *a, const char *b, struct err *e);
+int io_mkdirs(const char *path, mode_t mode, struct err *e); /* like mkdir -p */
+int io_sync_folder(const char *path, struct err *e);
+int io_remove(const char *path, struct err *e); /* a file or an empty folder; absent is fine */
+/* Absent is fine; follows no link and enters no other mount. For folders that none but this program
+ * puts files in. */
+int io_remove_tree(const char *path, struct err *e);
 int64_t io_file_size(const char *path, struct err *e);
 bool io_exists(const char *path);
+/* 1: something is mounted there, also a folder of the same file system; 0: not; or -code. */
+int io_is_mount(const char *path, struct err *e);
 
 struct io_map {
 	const uint8_t *data; /* NULL for an empty file */

@@ -1,7 +1,7 @@
 /*
  * export: tensors leave the device one by one through one host buffer of the largest. The folder
- * appears whole or not at all (hf_writer renames it into place); the adapter is written after that,
- * by the names and shapes that peft uses. Where the family keeps several of our matrices in one
+ * appears whole or not at all (output.c renames it into place), the adapter in it, by the names and
+ * shapes that peft uses. Where the family keeps several of our matrices in one
  * module (GPT-2's q, k and v), their factors become one pair of as many times the rank: the A's one
  * below the other, the B's as blocks on the diagonal.
  */
@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "runtime/beat.h"
 #include "runtime/family.h"
+#include "runtime/output.h"
 #include "runtime/safetensors.h"
 
 static int64_t largest(struct model *m)
@@ -243,11 +244,11 @@ static int write_factors(const struct adapter *a, const char *path, struct err *
 		if (!rc && buf_add(&file, whole, (size_t)entry[i].bytes))
 			rc = err_set(e, ERR_MEMORY, "no memory to export the adapter");
 	}
-	return rc ? rc : io_write_file(path, file.data, file.len, 0644, e);
+	return rc ? rc : io_write_new(path, file.data, file.len, 0644, e);
 }
 
 static int write_files(const struct adapter *a, const struct model_config *c,
-		       const struct jobspec *spec, struct err *e)
+		       const struct jobspec *spec, const char *folder, struct err *e)
 {
 	char path[LIMIT_PATH_BYTES + 64];
 	buf_auto struct buf config;
@@ -256,28 +257,27 @@ static int write_files(const struct adapter *a, const struct model_config *c,
 	buf_init(&config, LIMIT_JOB_FILE_BYTES);
 	if (adapter_config(a, c, spec, &config))
 		return err_set(e, ERR_MEMORY, "no memory to export the adapter");
-	snprintf(path, sizeof(path), "%s/adapter", spec->train.output);
+	snprintf(path, sizeof(path), "%s/adapter", folder);
 	rc = io_mkdirs(path, 0755, e);
 	if (!rc) {
-		snprintf(path, sizeof(path), "%s/adapter/adapter_config.json", spec->train.output);
-		rc = io_write_file(path, config.data, config.len, 0644, e);
+		snprintf(path, sizeof(path), "%s/adapter/adapter_config.json", folder);
+		rc = io_write_new(path, config.data, config.len, 0644, e);
 	}
 	if (!rc) {
-		snprintf(path, sizeof(path), "%s/adapter/adapter_model.safetensors",
-			 spec->train.output);
+		snprintf(path, sizeof(path), "%s/adapter/adapter_model.safetensors", folder);
 		rc = write_factors(a, path, e);
 	}
 	return rc;
 }
 
 static int write_adapter(struct model *m, const struct model_config *c, const struct jobspec *spec,
-			 struct err *e)
+			 const char *folder, struct err *e)
 {
 	struct adapter a = {.m = m, .rank = spec->train.lora.rank};
 	int rc = list_modules(&a, c, e);
 
 	if (!rc)
-		rc = write_files(&a, c, spec, e);
+		rc = write_files(&a, c, spec, folder, e);
 	mem_free(a.modules);
 	mem_free(a.of);
 	mem_free(a.first);
@@ -289,15 +289,20 @@ int export_model(struct model *m, const struct model_config *c, struct weights *
 		 struct err *e)
 {
 	struct hf_writer *w = NULL;
-	int rc = hf_writer_create(spec->train.output, c, tokenizer_from, &w, e);
+	struct output *o = NULL;
+	int rc = output_create(spec, &o, e);
 
-	if (rc)
-		return rc;
-	rc = write_merged(m, w, store, page, e);
 	if (!rc)
-		rc = hf_writer_commit(w, e);
+		rc = hf_writer_create(output_folder(o), c, tokenizer_from, &w, e);
+	if (!rc)
+		rc = write_merged(m, w, store, page, e);
+	if (!rc)
+		rc = hf_writer_finish(w, e);
 	hf_writer_destroy(w);
 	if (!rc && spec->train.method == METHOD_LORA)
-		rc = write_adapter(m, c, spec, e);
+		rc = write_adapter(m, c, spec, output_folder(o), e);
+	if (!rc)
+		rc = output_commit(o, e);
+	output_destroy(o);
 	return rc;
 }

@@ -1,6 +1,6 @@
 /*
  * export: the finished model as a Hugging Face folder, LoRA factors merged into the weights; and
- * for LoRA beside it <folder>/adapter in peft's format, for those who keep the base model. Called
+ * for LoRA in it <folder>/adapter in peft's format, for those who keep the base model. Called
  * by rank 0 at the end of training.
  */
 #ifndef RUNTIME_EXPORT_H

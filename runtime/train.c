@@ -16,6 +16,7 @@
 #include "runtime/data.h"
 #include "runtime/export.h"
 #include "runtime/hash.h"
+#include "runtime/output.h"
 #include "runtime/planner.h"
 #include "runtime/shard.h"
 #include "runtime/tensorboard.h"
@@ -294,6 +295,9 @@ static int open_all(struct train *t, struct err *e)
 	int rc;
 
 	beat_phase(t->r->page, WIRE_PHASE_LOAD);
+	rc = leader(t) ? output_check(t->spec, e) : 0; /* rather than after the last step */
+	if (rc)
+		return rc;
 	rc = weights_open(t->spec->model.source, t->spec->model.sha256, &t->weights, e);
 	if (rc)
 		return rc;

@@ -77,15 +77,15 @@ const char *weights_path(const struct weights *w);
 int model_config_read(const char *path, struct model_config *out, struct err *e);
 
 /* A Hugging Face folder under construction: config.json, tokenizer.json, tokenizer_config.json
-   (chat template), generation_config.json, model.safetensors; written beside and renamed into place
-   at the end. */
+   (chat template), generation_config.json, model.safetensors; fsynced. The folder is made when
+   missing; what is in it after a failure is the caller's to remove. */
 struct hf_writer;
 int hf_writer_create(const char *folder, const struct model_config *c,
 		     struct weights *tokenizer_from, struct hf_writer **out, struct err *e);
 /* host data of type F32, written as `store` (F32 or BF16) */
 int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int64_t *shape,
 		     const float *data, enum dtype store, struct err *e);
-int hf_writer_commit(struct hf_writer *w, struct err *e);
-void hf_writer_destroy(struct hf_writer *w); /* removes what was not committed */
+int hf_writer_finish(struct hf_writer *w, struct err *e);
+void hf_writer_destroy(struct hf_writer *w);
 
 #endif

@@ -1,10 +1,10 @@
 /*
- * weights_write: builds a Hugging Face folder under a temporary name beside the final one; commit
- * renames it into place, replacing an older one in one step where the file system can. The family's
- * list of tensors fixes the layout of model.safetensors before the first tensor comes, so each is
- * written once, at its place, in any order, and commit knows what is missing. What the format keeps
- * joined or transposed (GPT-2) becomes so here. All tensors are stored in one type, the first
- * one's. Declared in weights.h. Called by export.c when a training has finished.
+ * weights_write: fills a folder as Hugging Face's libraries read it; who reads it sees it when it
+ * is whole, which is output.c's affair. The family's list of tensors fixes the layout of
+ * model.safetensors before the first tensor comes, so each is written once, at its place, in any
+ * order, and finish knows what is missing. What the format keeps joined or transposed (GPT-2)
+ * becomes so here. All tensors are stored in one type, the first one's. Declared in weights.h.
+ * Called by export.c when a training has finished.
  */
 #include "runtime/weights.h"
 
@@ -17,13 +17,10 @@
 #include "runtime/tok_def.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define CHUNK           (64 << 10) /* elements converted or transposed at a time */
 #define TOKENIZER_LIMIT ((size_t)256 << 20)
-#define EXCHANGE        2 /* RENAME_EXCHANGE of linux/fs.h */
 
 struct written { /* a canonical tensor and where it goes */
 	struct family_tensor tensor;
@@ -33,7 +30,7 @@ struct written { /* a canonical tensor and where it goes */
 };
 
 struct hf_writer {
-	char folder[LIMIT_PATH_BYTES], temporary[LIMIT_PATH_BYTES];
+	char folder[LIMIT_PATH_BYTES];
 	struct model_config config;
 	int fd; /* model.safetensors */
 	enum dtype store;
@@ -55,10 +52,10 @@ static int write_text(const struct hf_writer *w, const char *name, const struct 
 		      struct err *e)
 {
 	char path[LIMIT_PATH_BYTES];
-	int rc = join(path, w->temporary, name, e);
+	int rc = join(path, w->folder, name, e);
 	if (!rc && !buf_ok(text))
 		rc = err_set(e, ERR_MEMORY, "%s: no memory to write it", path);
-	return rc ? rc : io_write_file(path, text->data, text->len, 0644, e);
+	return rc ? rc : io_write_new(path, text->data, text->len, 0644, e);
 }
 
 /* -- the tokenizer -- */
@@ -174,22 +171,13 @@ static int create(struct hf_writer *w, const char *folder, const struct weights 
 		  struct err *e)
 {
 	char path[LIMIT_PATH_BYTES];
-	uint32_t random;
-	size_t n = strlen(folder);
-	while (n > 1 && folder[n - 1] == '/')
-		n--;
-	int rc = io_random(&random, sizeof random, e);
-	if (rc)
-		return rc;
-	if (snprintf(w->folder, sizeof w->folder, "%.*s", (int)n, folder) >= LIMIT_PATH_BYTES ||
-	    snprintf(w->temporary, sizeof w->temporary, "%.*s.%08x.partial", (int)n, folder,
-		     random) >= LIMIT_PATH_BYTES)
+	if (snprintf(w->folder, sizeof w->folder, "%s", folder) >= LIMIT_PATH_BYTES)
 		return err_set(e, ERR_USER, "%s: path too long", folder);
-	rc = list_tensors(w, e);
+	int rc = list_tensors(w, e);
 	if (!rc)
-		rc = io_mkdirs(w->temporary, 0755, e);
+		rc = io_mkdirs(w->folder, 0755, e);
 	if (!rc)
-		rc = join(path, w->temporary, "model.safetensors", e);
+		rc = join(path, w->folder, "model.safetensors", e);
 	if (rc)
 		return rc;
 	w->fd = io_create(path, 0644, e);
@@ -261,7 +249,7 @@ static int write_data(struct hf_writer *w, const float *data, int64_t count, str
 
 static int seek(const struct hf_writer *w, int64_t offset, struct err *e)
 {
-	return lseek(w->fd, offset, SEEK_SET) < 0 ? err_sys(e, ERR_DATA, errno, "%s", w->temporary)
+	return lseek(w->fd, offset, SEEK_SET) < 0 ? err_sys(e, ERR_DATA, errno, "%s", w->folder)
 						  : 0;
 }
 
@@ -317,12 +305,12 @@ int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int6
 			rc = write_data(w, data, f->shape[0] * f->shape[1], e);
 	}
 	if (rc)
-		return err_wrap(e, "%s", w->temporary);
+		return err_wrap(e, "%s", w->folder);
 	t->done = true;
 	return 0;
 }
 
-/* -- committing -- */
+/* -- finishing -- */
 
 static int write_configs(const struct hf_writer *w, struct err *e)
 {
@@ -352,32 +340,14 @@ static int write_configs(const struct hf_writer *w, struct err *e)
 	return rc ? rc : write_text(w, "config.json", &config, e);
 }
 
-/* Puts the temporary folder in place of one that may stand there. */
-static int replace(struct hf_writer *w, struct err *e)
-{
-	if (!io_exists(w->folder))
-		return io_rename(w->temporary, w->folder, e);
-	if (!syscall(SYS_renameat2, AT_FDCWD, w->temporary, AT_FDCWD, w->folder, EXCHANGE))
-		return io_remove_tree(w->temporary, e);
-	/* a file system without exchange: a moment without the folder */
-	int rc = io_remove_tree(w->folder, e);
-	return rc ? rc : io_rename(w->temporary, w->folder, e);
-}
-
-int hf_writer_commit(struct hf_writer *w, struct err *e)
+int hf_writer_finish(struct hf_writer *w, struct err *e)
 {
 	for (int i = 0; i < w->count; i++)
 		if (!w->tensors[i].done)
 			return err_set(e, ERR_BUG, "%s: tensor %s was not written", w->folder,
 				       w->tensors[i].tensor.name);
 	int rc = io_fsync(w->fd, e);
-	if (!rc)
-		rc = write_configs(w, e);
-	if (!rc)
-		rc = replace(w, e);
-	if (!rc)
-		w->temporary[0] = 0;
-	return rc;
+	return rc ? rc : write_configs(w, e);
 }
 
 void hf_writer_destroy(struct hf_writer *w)
@@ -385,8 +355,6 @@ void hf_writer_destroy(struct hf_writer *w)
 	if (!w)
 		return;
 	io_close(w->fd);
-	if (w->temporary[0])
-		io_remove_tree(w->temporary, NULL);
 	mem_free(w->entries);
 	mem_free(w->tensors);
 	mem_free(w);

@@ -13,8 +13,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -189,6 +191,62 @@ START_TEST(folders)
 }
 END_TEST
 
+START_TEST(exchanged_and_removed_one_by_one)
+{
+	make_folder();
+	struct err e;
+	buf_auto struct buf b;
+	buf_init(&b, 100);
+	ck_assert_int_eq(io_mkdirs(in_folder("a"), 0700, &e), 0);
+	ck_assert_int_eq(io_mkdirs(in_folder("b"), 0700, &e), 0);
+	ck_assert_int_eq(io_write_new(in_folder("a/f"), "one", 3, 0600, &e), 0);
+	ck_assert_int_eq(io_write_new(in_folder("b/f"), "longer", 6, 0600, &e), 0);
+	ck_assert_int_eq(io_write_new(in_folder("b/f"), "two", 3, 0600, &e), 0);
+	ck_assert_int_eq(io_exchange(in_folder("a"), in_folder("b"), &e), 0);
+	ck_assert_int_eq(io_read_file(in_folder("a/f"), 100, &b, &e), 0);
+	ck_assert_str_eq(buf_cstr(&b), "two");
+	ck_assert_int_eq(io_exchange(in_folder("a"), in_folder("c"), &e), -ERR_USER);
+	ck_assert_int_eq(io_remove(in_folder("a"), &e), -ERR_USER);
+	ck_assert_int_eq(e.sys, ENOTEMPTY);
+	ck_assert_int_eq(io_remove(in_folder("a/f"), &e), 0);
+	ck_assert_int_eq(io_remove(in_folder("a/f"), &e), 0);
+	ck_assert_int_eq(io_remove(in_folder("a"), &e), 0);
+	ck_assert(!io_exists(in_folder("a")) && io_exists(in_folder("b/f")));
+	ck_assert_int_eq(io_sync_folder(in_folder("b"), &e), 0);
+	remove_folder();
+}
+END_TEST
+
+static bool mount_here(const char *from, const char *to)
+{
+	return !unshare(CLONE_NEWNS) && !mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
+	       !mount(from, to, NULL, MS_BIND, NULL);
+}
+
+/* Kind: what is removed as a tree holds nothing of another's. */
+START_TEST(no_tree_is_removed_across_a_mount)
+{
+	struct err e;
+	ck_assert_int_eq(io_is_mount("/proc", &e), 1);
+	ck_assert_int_eq(io_is_mount("/no/such", &e), -ERR_DATA);
+	make_folder();
+	ck_assert_int_eq(io_mkdirs(in_folder("tree/mount"), 0700, &e), 0);
+	ck_assert_int_eq(io_mkdirs(in_folder("volume"), 0700, &e), 0);
+	ck_assert_int_eq(io_write_file(in_folder("volume/x"), "x", 1, 0600, &e), 0);
+	if (mount_here(in_folder("volume"), in_folder("tree/mount"))) {
+		ck_assert_int_eq(io_is_mount(in_folder("tree/mount"), &e), 1);
+		ck_assert_int_eq(io_is_mount(in_folder("tree"), &e), 0);
+		ck_assert_int_eq(io_remove_tree(in_folder("tree"), &e), -ERR_USER);
+		ck_assert_str_eq(e.text, "mount: something is mounted there");
+		ck_assert(io_exists(in_folder("volume/x")));
+		ck_assert_int_eq(umount(in_folder("tree/mount")), 0);
+	} else {
+		printf("SKIP: a folder below a mount: nothing can be mounted here\n");
+	}
+	remove_folder();
+}
+END_TEST
+
 static int file_round(void *user)
 {
 	(void)user;
@@ -204,6 +262,12 @@ static int file_round(void *user)
 	rc = rc ? rc : (int)io_file_size(path, &e) - 7;
 	rc = rc ? rc : io_map(path, &m, &e);
 	rc = rc ? rc : io_rename(path, in_folder("x/g"), &e);
+	rc = rc ? rc : io_write_new(in_folder("x/h"), "other", 5, 0600, &e);
+	rc = rc ? rc : io_exchange(in_folder("x/h"), in_folder("x/g"), &e);
+	rc = rc ? rc : io_sync_folder(in_folder("x"), &e);
+	rc = rc ? rc : io_is_mount(in_folder("x"), &e);
+	rc = rc ? rc : io_remove(in_folder("x/g"), &e);
+	rc = rc ? rc : io_remove(in_folder("x/y"), &e);
 	rc = rc ? rc : io_remove_tree(in_folder("x"), &e);
 	io_unmap(&m);
 	ck_assert_int_eq(open_files(), before);
@@ -416,6 +480,7 @@ START_TEST(random_and_hex)
 }
 END_TEST
 
-UNIT_MAIN("io", write_then_read, descriptors, classes_of_failure, folders, file_faults,
+UNIT_MAIN("io", write_then_read, descriptors, classes_of_failure, folders,
+	  exchanged_and_removed_one_by_one, no_tree_is_removed_across_a_mount, file_faults,
 	  atomic_write_shows_old_or_new, bytes_through_loopback, deadlines_hold, socket_faults,
 	  random_and_hex)

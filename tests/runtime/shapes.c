@@ -102,7 +102,7 @@ int shape_write(const char *folder, const struct model_config *c, enum dtype sto
 	if (!rc)
 		rc = write_parts(w, &p, store, e);
 	if (!rc)
-		rc = hf_writer_commit(w, e);
+		rc = hf_writer_finish(w, e);
 	hf_writer_destroy(w);
 	parts_done(&p);
 	return rc;

@@ -104,6 +104,8 @@ START_TEST(folder_holds_the_merged_model_and_the_adapter)
 			       .lora_alpha = 8,
 			       .lora_targets = targets};
 	struct jobspec spec = {
+		.name = "t",
+		.namespace_ = "default",
 		.train = {.method = METHOD_LORA, .lora = {4, 8, 0.25, {"q_proj", "v_proj"}, 2}}};
 	struct weights *before, *after;
 	struct safetensors *s;
@@ -188,7 +190,8 @@ static struct safetensors *open_file(const char *folder, const char *name)
 
 START_TEST(gpt2_is_exported_as_it_came)
 {
-	struct jobspec spec = {.train = {.method = METHOD_FULL}};
+	struct jobspec spec = {
+		.name = "t", .namespace_ = "default", .train = {.method = METHOD_FULL}};
 	struct safetensors *from, *to;
 	struct gpt2 g;
 
@@ -209,6 +212,27 @@ START_TEST(gpt2_is_exported_as_it_came)
 	}
 	safetensors_close(from);
 	safetensors_close(to);
+	gpt2_close(&g);
+}
+END_TEST
+
+/* Kind: files of the user that a job replaces. */
+START_TEST(a_folder_that_holds_something_else_is_not_replaced)
+{
+	struct jobspec spec = {
+		.name = "t", .namespace_ = "default", .train = {.method = METHOD_FULL}};
+	char path[256];
+	struct gpt2 g;
+
+	gpt2_open(&g, NULL);
+	spec.model.source = GOLDEN "tiny-gpt2";
+	spec.train.output = g.output;
+	snprintf(path, sizeof(path), "%s/checkpoints", g.output);
+	ck_assert(!io_mkdirs(path, 0755, &e));
+	ck_assert_int_eq(export_model(g.m, &g.c.config, g.before, &spec, DTYPE_F32, NULL, &e),
+			 -ERR_USER);
+	ck_assert_ptr_nonnull(strstr(e.text, "holds checkpoints"));
+	ck_assert(io_exists(path));
 	gpt2_close(&g);
 }
 END_TEST
@@ -260,7 +284,9 @@ static void check_module(struct gpt2 *g, struct safetensors *adapter, struct saf
 START_TEST(adapters_of_gpt2_go_by_its_modules)
 {
 	static const char *const targets[] = {"q_proj", "v_proj", "down_proj", NULL};
-	struct jobspec spec = {.train = {.method = METHOD_LORA,
+	struct jobspec spec = {.name = "t",
+			       .namespace_ = "default",
+			       .train = {.method = METHOD_LORA,
 					 .lora = {2, 3, 0, {"q_proj", "v_proj", "down_proj"}, 3}}};
 	struct safetensors *adapter, *merged;
 	char path[256];
@@ -293,4 +319,4 @@ START_TEST(adapters_of_gpt2_go_by_its_modules)
 END_TEST
 
 UNIT_MAIN("export", folder_holds_the_merged_model_and_the_adapter, gpt2_is_exported_as_it_came,
-	  adapters_of_gpt2_go_by_its_modules)
+	  a_folder_that_holds_something_else_is_not_replaced, adapters_of_gpt2_go_by_its_modules)

@@ -15,6 +15,7 @@
 #include "tests/unit.h"
 
 #include <math.h>
+#include <unistd.h>
 
 #define STEPS TRAINING_STEPS
 #define BATCH TRAINING_BATCH
@@ -273,6 +274,26 @@ START_TEST(what_is_refused)
 }
 END_TEST
 
+/* Kind: files of the user that a job replaces. Found before the first step, not after the last. */
+START_TEST(what_is_in_the_way_of_the_output_stays)
+{
+	struct jobspec s = training_job("in-the-way");
+	struct outcome o;
+
+	ck_assert(!io_mkdirs(training_path("output"), 0755, &e));
+	ck_assert(!io_write_file(training_path("output/notes.md"), "mine", 4, 0644, &e));
+	o = run(&s, 1, 1, 0);
+	ck_assert_int_eq(o.exit[0], EXIT_CLASS_USER);
+	ck_assert_ptr_nonnull(strstr(o.message, "holds notes.md"));
+	ck_assert_int_eq(o.last, 0);
+	ck_assert(io_exists(training_path("output/notes.md")));
+	ck_assert(!io_exists(training_path("output/config.json")));
+	ck_assert_int_eq(unlink(training_path("output/notes.md")), 0);
+	training_run_whole(&s, 1);
+	ck_assert(io_exists(training_path("output/config.json")));
+}
+END_TEST
+
 int main(void)
 {
 	return unit_run_with(&(struct unit){"train", 120, training_setup, training_teardown},
@@ -280,5 +301,6 @@ int main(void)
 				     losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
 				     resume_with_another_world, recomputation_is_the_same_training,
 				     complete_is_complete, lora_in_bf16_ends_in_a_folder,
-				     dropout_follows_the_samples, what_is_refused, NULL});
+				     dropout_follows_the_samples, what_is_refused,
+				     what_is_in_the_way_of_the_output_stays, NULL});
 }

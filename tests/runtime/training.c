@@ -73,7 +73,10 @@ void training_teardown(void)
 
 struct jobspec training_job(const char *run)
 {
-	struct jobspec s = {.task = TASK_TRAIN, .precision = PRECISION_FP32};
+	struct jobspec s = {.name = "t",
+			    .namespace_ = "default",
+			    .task = TASK_TRAIN,
+			    .precision = PRECISION_FP32};
 
 	s.model.source = arena_strdup(strings, training_path("model"));
 	s.model.init = INIT_PRETRAINED;
