@@ -27,6 +27,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/names.h"
+#include "base/number.h"
 #include "base/web.h"
 
 #include <signal.h>
@@ -164,20 +165,23 @@ static int read_job(struct agent *a, struct err *e)
 	return rc;
 }
 
-/* What the checkpoint's writers left: a number as text. Absent: 0. */
+/* What the checkpoint's writers left: a number as text. Absent: 0. So is what no writer left: rank
+ * 0, which must claim the folder, refuses it, and its words reach the job's status. */
 static int64_t checkpoint_incarnation(const struct jobspec *spec)
 {
 	char path[LIMIT_PATH_BYTES];
 	buf_auto struct buf text;
 	struct err ignored = {0};
+	int64_t n = 0;
 	buf_init(&text, 64);
 	if (!spec->checkpoint.path || !spec->checkpoint.path[0])
 		return 0;
 	snprintf(path, sizeof path, "%s/incarnation", spec->checkpoint.path);
 	if (!io_exists(path) || io_read_file(path, 63, &text, &ignored))
 		return 0;
-	long long n = strtoll(buf_cstr(&text), NULL, 10);
-	return n > 0 ? n : 0;
+	if (!number_file(buf_cstr(&text), text.len, &n))
+		log_warn("no incarnation in it", LOG_S("file", path));
+	return n;
 }
 
 /* ---- signals

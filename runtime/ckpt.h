@@ -9,7 +9,8 @@
  * offset, whatever layout wrote them. Writing: file, fsync, hash; barrier; rank 0 writes the
  * manifest. An older incarnation cannot commit: <path>/incarnation holds the greatest that began,
  * and commit checks it. The newest `keep` (at least 2) generations stay. A generation whose hash
- * does not match is skipped for the one before it (logged).
+ * does not match, or that cannot be read, is skipped for the one before it (logged). Files that
+ * others put into the folder are left alone.
  */
 #ifndef RUNTIME_CKPT_H
 #define RUNTIME_CKPT_H
@@ -31,10 +32,13 @@ struct ckpt_state {      /* what a manifest says beside tensors */
 	char spec_hash[65];
 };
 
+#define CKPT_HEADER_BYTES (1 << 20) /* of a rank's file, at most */
+
 /* -- writing, by each rank -- */
 struct ckpt_writer;
-int ckpt_claim(const char *path, int64_t incarnation,
-	       struct err *e); /* rank 0, at start: raises <path>/incarnation */
+/* Rank 0, at start: raises <path>/incarnation and removes what unfinished saves left, before
+ * another rank writes. ERR_DATA: what stands there is no incarnation. */
+int ckpt_claim(const char *path, int64_t incarnation, struct err *e);
 int ckpt_begin(const char *path, int64_t step, int rank, struct ckpt_writer **out, struct err *e);
 /* Elements [offset, offset + count) of the flattened global tensor `name` of `total` elements; host
  * memory. */
@@ -50,16 +54,17 @@ int ckpt_commit(const char *path, const struct ckpt_state *s, int files, const c
 
 /* -- reading -- */
 struct ckpt_reader;
-/* The newest complete and intact generation; *out NULL and 0 when there is none. */
-int ckpt_open_newest(const char *path, struct ckpt_reader **out, struct ckpt_state *state,
-		     struct err *e);
+/* The newest complete and intact generation of a step up to `limit`; *out NULL and 0 when path
+ * holds none at all. ERR_CORRUPT when it holds some, but none that can be read. */
+int ckpt_open_newest(const char *path, int64_t limit, struct ckpt_reader **out,
+		     struct ckpt_state *state, struct err *e);
+/* A failure that an older generation may not have: damage, or a disk that cannot read. */
+bool ckpt_is_damage(int rc);
 void ckpt_close(struct ckpt_reader *r);
 /* Gathers [offset, offset + count) of tensor `name`; ERR_CORRUPT when absent, of another total or
  * type, or with gaps. */
 int ckpt_get(struct ckpt_reader *r, const char *name, int64_t total, int64_t offset, int64_t count,
 	     enum dtype t, void *data, struct err *e);
 bool ckpt_has(struct ckpt_reader *r, const char *name);
-/* Greatest incarnation that a claim or a manifest under path knows; 0 when none. */
-int64_t ckpt_incarnation(const char *path);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/number.h"
 #include "runtime/hash.h"
 
 #include <inttypes.h>
@@ -72,9 +73,34 @@ int ckpt_manifest_write(const char *path, const struct ckpt_manifest *m, struct 
 	return io_write_file(path, text.data, text.len, 0644, e);
 }
 
-static double number_or_nan(const struct json *v, const char *key)
+static int read_number(const struct json *v, const char *key, int64_t low, int64_t high,
+		       int64_t *out, struct err *e)
 {
-	return json_num(v, key, NAN);
+	int64_t n = 0;
+	if (json_i64(v, key, &n, NULL) || n < low || n > high)
+		return err_set(e, ERR_CORRUPT, "%s is no whole number from %lld to %lld", key,
+			       (long long)low, (long long)high);
+	*out = n;
+	return 0;
+}
+
+static int read_hex(const struct json *v, const char *key, char out[17], struct err *e)
+{
+	const char *text = json_str(v, key, "");
+	if (strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16)
+		return err_set(e, ERR_CORRUPT, "%s is not 16 hexadecimal digits", key);
+	memcpy(out, text, 17);
+	return 0;
+}
+
+static int read_file(const struct json *v, struct ckpt_file *f, struct err *e)
+{
+	const char *name = json_str(v, "name", "");
+	if (!*name || strchr(name, '/') || *name == '.' || strlen(name) >= sizeof f->name)
+		return err_set(e, ERR_CORRUPT, "name is no file's");
+	memcpy(f->name, name, strlen(name) + 1);
+	int rc = read_number(v, "bytes", 0, NUMBER_EXACT, &f->bytes, e);
+	return rc ? rc : read_hex(v, "xxh3", f->hash, e);
 }
 
 static int read_files(const struct json *list, struct ckpt_manifest *m, struct err *e)
@@ -86,40 +112,52 @@ static int read_files(const struct json *list, struct ckpt_manifest *m, struct e
 	if (!m->files)
 		return err_set(e, ERR_MEMORY, "no memory for %zu files", count);
 	json_each (v, list) {
-		struct ckpt_file *f = &m->files[m->file_count++];
-		const char *name = json_str(v, "name", ""), *hash = json_str(v, "xxh3", "");
-		f->bytes = json_int(v, "bytes", -1);
-		if (!*name || strchr(name, '/') || *name == '.' || strlen(name) >= sizeof f->name ||
-		    strlen(hash) != 16 || f->bytes < 0)
-			return err_set(e, ERR_CORRUPT, "file %d is not described",
-				       m->file_count - 1);
-		memcpy(f->name, name, strlen(name) + 1);
-		memcpy(f->hash, hash, 17);
+		if (read_file(v, &m->files[m->file_count], e))
+			return err_wrap(e, "file %d", m->file_count);
+		m->file_count++;
 	}
 	return 0;
 }
 
+static int read_numbers(const struct json *v, struct ckpt_state *s, struct err *e)
+{
+	const struct {
+		const char *key;
+		int64_t low, high, *to;
+	} numbers[] = {
+		{"step", 0, NUMBER_EXACT, &s->step},
+		{"samples", 0, NUMBER_EXACT, &s->samples},
+		{"tokens", 0, NUMBER_EXACT, &s->tokens},
+		{"incarnation", 1, NUMBER_EXACT, &s->incarnation},
+	};
+	int64_t world = 0;
+	int rc = read_number(v, "world", 1, INT32_MAX, &world, e);
+	for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !rc; i++)
+		rc = read_number(v, numbers[i].key, numbers[i].low, numbers[i].high, numbers[i].to,
+				 e);
+	s->world = (int)world;
+	return rc;
+}
+
 static int read_state(const struct json *v, struct ckpt_state *s, struct err *e)
 {
-	const char *seed = json_str(v, "seed", ""), *spec_hash = json_str(v, "specHash", "");
-	int64_t world = json_int(v, "world", -1);
-	*s = (struct ckpt_state){
-		.step = json_int(v, "step", -1),
-		.samples = json_int(v, "samples", -1),
-		.tokens = json_int(v, "tokens", -1),
-		.seed = strtoull(seed, NULL, 16),
-		.incarnation = json_int(v, "incarnation", -1),
-		.first_loss = number_or_nan(v, "firstLoss"),
-		.loss = number_or_nan(v, "loss"),
-		.first_validation_loss = number_or_nan(v, "firstValidationLoss"),
-		.validation_loss = number_or_nan(v, "validationLoss"),
-	};
-	if (json_int(v, "version", 0) != 1)
-		return err_set(e, ERR_CORRUPT, "version is not 1");
-	if (s->step < 0 || s->samples < 0 || s->tokens < 0 || s->incarnation < 0 || world < 1 ||
-	    world > INT32_MAX || strlen(seed) != 16 || strlen(spec_hash) >= sizeof s->spec_hash)
-		return err_set(e, ERR_CORRUPT, "a field is missing or absurd");
-	s->world = (int)world;
+	const char *spec_hash = json_str(v, "specHash", "");
+	char seed[17];
+	int64_t version;
+	int rc = read_number(v, "version", 1, 1, &version, e);
+	if (!rc)
+		rc = read_numbers(v, s, e);
+	if (!rc)
+		rc = read_hex(v, "seed", seed, e);
+	if (!rc && strlen(spec_hash) >= sizeof s->spec_hash)
+		rc = err_set(e, ERR_CORRUPT, "specHash is too long");
+	if (rc)
+		return rc;
+	s->seed = strtoull(seed, NULL, 16);
+	s->first_loss = json_num(v, "firstLoss", NAN);
+	s->loss = json_num(v, "loss", NAN);
+	s->first_validation_loss = json_num(v, "firstValidationLoss", NAN);
+	s->validation_loss = json_num(v, "validationLoss", NAN);
 	memcpy(s->spec_hash, spec_hash, strlen(spec_hash) + 1);
 	return 0;
 }
@@ -135,9 +173,12 @@ static int parse(struct buf *text, struct ckpt_manifest *m, struct err *e)
 	if (memcmp(text->data, head, sizeof head - 1) || strcmp(said, hash))
 		return err_set(e, ERR_CORRUPT, "its hash does not match");
 	json_auto struct json *v = NULL;
-	if (json_parse(text->data, text->len, &v, e))
+	int rc = json_parse_within(text->data, text->len, JSON_FILE_VALUES, &v, e);
+	if (rc == -ERR_MEMORY)
+		return rc;
+	if (rc)
 		return err_set(e, ERR_CORRUPT, "not JSON");
-	int rc = read_state(v, &m->state, e);
+	rc = read_state(v, &m->state, e);
 	return rc ? rc : read_files(json_get(v, "files"), m, e);
 }
 

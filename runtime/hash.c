@@ -1,15 +1,18 @@
 /*
  * hash: XXH3 by xxHash; SHA-256 by OpenSSL's EVP interface, which takes the processor's SHA
- * instructions where there are some. Stateless, any thread; allocates nothing of its own. Called by
- * ckpt (files), weights (pinned models) and coll (proof of the incarnation's secret).
+ * instructions where there are some. Stateless, any thread. Called by ckpt (files), weights and
+ * identity (what a training was made of) and coll (proof of the incarnation's secret).
  */
 #include "runtime/hash.h"
 
 #include "base/io.h"
+#include "base/mem.h"
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <xxhash.h>
+
+#define PIECE (1 << 20) /* bytes read at once */
 
 uint64_t hash_xxh3(const void *data, size_t size)
 {
@@ -19,6 +22,34 @@ uint64_t hash_xxh3(const void *data, size_t size)
 void hash_xxh3_hex(const void *data, size_t size, char out[HASH_XXH3_HEX])
 {
 	snprintf(out, HASH_XXH3_HEX, "%016llx", (unsigned long long)hash_xxh3(data, size));
+}
+
+static int hash_pieces(int fd, int64_t size, XXH3_state_t *state, uint8_t *piece, struct err *e)
+{
+	int rc = 0;
+	for (int64_t at = 0, n; at < size && !rc; at += n) {
+		n = size - at < PIECE ? size - at : PIECE;
+		rc = io_pread_full(fd, piece, (size_t)n, at, e);
+		if (!rc)
+			XXH3_64bits_update(state, piece, (size_t)n);
+	}
+	return rc;
+}
+
+int hash_xxh3_file(int fd, int64_t size, char out[HASH_XXH3_HEX], struct err *e)
+{
+	XXH3_state_t *state = XXH3_createState();
+	mem_autofree uint8_t *piece = mem_alloc(PIECE);
+	int rc = 0;
+	if (!state || !piece || XXH3_64bits_reset(state) != XXH_OK)
+		rc = err_set(e, ERR_MEMORY, "no memory to hash a file");
+	if (!rc)
+		rc = hash_pieces(fd, size, state, piece, e);
+	if (!rc)
+		snprintf(out, HASH_XXH3_HEX, "%016llx",
+			 (unsigned long long)XXH3_64bits_digest(state));
+	XXH3_freeState(state);
+	return rc;
 }
 
 int hash_sha256_hex(const void *data, size_t size, char out[HASH_SHA256_HEX], struct err *e)

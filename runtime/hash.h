@@ -16,6 +16,9 @@
 
 uint64_t hash_xxh3(const void *data, size_t size);
 void hash_xxh3_hex(const void *data, size_t size, char out[HASH_XXH3_HEX]);
+/* Of the first size bytes of a file, by pread: a file that shrank or a device that fails is an
+ * error here, where a mapping would end the process. */
+int hash_xxh3_file(int fd, int64_t size, char out[HASH_XXH3_HEX], struct err *e);
 int hash_sha256_hex(const void *data, size_t size, char out[HASH_SHA256_HEX], struct err *e);
 int hash_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,
 		     uint8_t out[32], struct err *e);

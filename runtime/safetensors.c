@@ -25,7 +25,7 @@ struct safetensors {
 	char *path;
 	struct io_map map; /* empty when parsed from memory */
 	const uint8_t *data;
-	size_t size;
+	size_t have, size; /* bytes at data, and of the file; fewer when only the header is read */
 	struct json *header;
 	struct safetensors_tensor *tensors; /* sorted by name */
 	int count;
@@ -91,7 +91,8 @@ static int parse_entry(struct safetensors *s, const struct json *v, size_t start
 		return bad(s, name, "data_offsets do not agree with dtype and shape", e);
 	if ((uint64_t)end > s->size - start)
 		return bad(s, name, "its data lies beyond the end of the file", e);
-	t->data = s->data + start + *begin;
+	t->offset = (int64_t)start + *begin;
+	t->data = s->have == s->size ? s->data + t->offset : NULL;
 	return 0;
 }
 
@@ -104,19 +105,19 @@ static int by_name(const void *a, const void *b)
 static int by_offset(const void *a, const void *b)
 {
 	const struct safetensors_tensor *x = a, *y = b;
-	return (x->data > y->data) - (x->data < y->data);
+	return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
 static int check_layout(struct safetensors *s, size_t start, struct err *e)
 {
-	const uint8_t *next = s->data + start;
+	int64_t next = (int64_t)start;
 	qsort(s->tensors, (size_t)s->count, sizeof *s->tensors, by_offset);
 	for (int i = 0; i < s->count; i++) {
-		if (s->tensors[i].data != next)
+		if (s->tensors[i].offset != next)
 			return bad(s, s->tensors[i].name, "hole or overlap before its data", e);
 		next += s->tensors[i].bytes;
 	}
-	if (next != s->data + s->size)
+	if (next != (int64_t)s->size)
 		return err_set(e, ERR_DATA, "%s: bytes after the last tensor", s->path);
 	qsort(s->tensors, (size_t)s->count, sizeof *s->tensors, by_name);
 	for (int i = 1; i < s->count; i++)
@@ -128,11 +129,11 @@ static int check_layout(struct safetensors *s, size_t start, struct err *e)
 static int parse(struct safetensors *s, struct err *e)
 {
 	uint64_t length;
-	if (s->size < sizeof length)
+	if (s->have < sizeof length)
 		return err_set(e, ERR_DATA, "%s: %zu bytes are no safetensors file", s->path,
-			       s->size);
+			       s->have);
 	memcpy(&length, s->data, sizeof length);
-	if (length > SAFETENSORS_HEADER_LIMIT || length > s->size - sizeof length)
+	if (length > SAFETENSORS_HEADER_LIMIT || length > s->have - sizeof length)
 		return err_set(e, ERR_DATA, "%s: absurd header length %llu", s->path,
 			       (unsigned long long)length);
 	size_t start = sizeof length + length;
@@ -194,7 +195,7 @@ int safetensors_open(const char *path, struct safetensors **out, struct err *e)
 		return rc;
 	}
 	s->data = s->map.data;
-	s->size = s->map.size;
+	s->have = s->size = s->map.size;
 	return finish(s, out, e);
 }
 
@@ -205,8 +206,25 @@ int safetensors_parse(const void *data, size_t size, const char *path, struct sa
 	if (!s)
 		return -ERR_MEMORY;
 	s->data = data;
-	s->size = size;
+	s->have = s->size = size;
 	return finish(s, out, e);
+}
+
+int safetensors_parse_header(const void *head, size_t size, size_t file_size, const char *path,
+			     struct safetensors **out, struct err *e)
+{
+	struct safetensors *s = create(path, e);
+	if (!s)
+		return -ERR_MEMORY;
+	s->data = head;
+	s->have = size;
+	s->size = file_size;
+	int rc = finish(s, out, e);
+	if (!rc) { /* the caller's memory ends before the object does */
+		s->data = NULL;
+		s->have = s->size = 0;
+	}
+	return rc;
 }
 
 void safetensors_close(struct safetensors *s)

@@ -214,7 +214,7 @@ static int agree_on_step(struct train *t, struct err *e)
 static int restore(struct train *t, const char *hash, struct err *e)
 {
 	struct ckpt_reader *reader = NULL;
-	int rc = ckpt_open_newest(t->spec->checkpoint.path, &reader, &t->state, e);
+	int rc = ckpt_open_newest(t->spec->checkpoint.path, INT64_MAX, &reader, &t->state, e);
 
 	if (rc || !reader)
 		return rc;

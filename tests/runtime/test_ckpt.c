@@ -1,8 +1,10 @@
 /*
  * Goal: what was saved by any number of ranks is read by any number; a crash at any point leaves
- * the newest complete generation readable; damage is seen and the generation before it is used; an
- * older incarnation cannot commit. Method: worlds that save and gather; a child killed at random
- * moments while it saves; every call failed once (FAULT builds); bit flips in every file.
+ * the newest complete generation readable; whatever cannot be read (damage, a failing disk, a file
+ * that was cut, an absurd number) leads to the generation before or to an error that names the
+ * file; an older incarnation cannot commit; what is removed is the writer's own. Method: worlds
+ * that save and gather; a child killed at random moments while it saves; every call failed once
+ * (FAULT builds); bit flips in every file; tables of names and numbers.
  */
 #include "runtime/ckpt.h"
 
@@ -77,7 +79,7 @@ static int64_t newest(int readers)
 	struct ckpt_state s;
 	struct err e = {0};
 	float x[TOTAL];
-	ck_assert_msg(ckpt_open_newest(folder, &r, &s, &e) == 0, "%s", e.text);
+	ck_assert_msg(ckpt_open_newest(folder, INT64_MAX, &r, &s, &e) == 0, "%s", e.text);
 	if (!r)
 		return -1;
 	for (int rank = 0; rank < readers; rank++) {
@@ -101,7 +103,7 @@ START_TEST(any_world_reads_what_any_world_wrote)
 	golden_folder(folder);
 	ck_assert_int_eq(newest(1), -1);
 	for (int writers = 1; writers <= 4; writers++) {
-		ck_assert_msg(save(writers, writers, 0, &e) == 0, "%s", e.text);
+		ck_assert_msg(save(writers, writers, 1, &e) == 0, "%s", e.text);
 		for (int readers = 1; readers <= 5; readers++)
 			ck_assert_int_eq(newest(readers), writers);
 	}
@@ -117,8 +119,8 @@ START_TEST(what_does_not_fit_is_refused)
 	struct err e = {0};
 	float x[TOTAL];
 	golden_folder(folder);
-	ck_assert_int_eq(save(5, 2, 0, &e), 0);
-	ck_assert_int_eq(ckpt_open_newest(folder, &r, &s, &e), 0);
+	ck_assert_int_eq(save(5, 2, 1, &e), 0);
+	ck_assert_int_eq(ckpt_open_newest(folder, INT64_MAX, &r, &s, &e), 0);
 	ck_assert(ckpt_has(r, "w") && !ckpt_has(r, "v") && !ckpt_has(r, "") && !ckpt_has(r, "w@0"));
 	ck_assert_int_eq(ckpt_get(r, "v", TOTAL, 0, 1, DTYPE_F32, x, &e), -ERR_CORRUPT);
 	ck_assert_int_eq(ckpt_get(r, "w", TOTAL - 1, 0, 1, DTYPE_F32, x, &e), -ERR_CORRUPT);
@@ -134,7 +136,7 @@ START_TEST(gaps_are_seen)
 {
 	struct ckpt_writer *w = NULL;
 	struct ckpt_reader *r = NULL;
-	struct ckpt_state s = {.step = 1, .world = 1};
+	struct ckpt_state s = {.step = 1, .incarnation = 1, .world = 1};
 	struct err e = {0};
 	float x[10] = {0};
 	char hash[17];
@@ -146,7 +148,7 @@ START_TEST(gaps_are_seen)
 	ck_assert_int_eq(ckpt_put(w, "w", 10, 8, 4, DTYPE_F32, x, &e), -ERR_BUG);
 	ck_assert_int_eq(ckpt_finish(w, hash, &bytes, &e), 0);
 	ck_assert_int_eq(ckpt_commit(folder, &s, 1, (const char(*)[17]) & hash, &bytes, 2, &e), 0);
-	ck_assert_int_eq(ckpt_open_newest(folder, &r, &s, &e), 0);
+	ck_assert_int_eq(ckpt_open_newest(folder, INT64_MAX, &r, &s, &e), 0);
 	ck_assert_int_eq(ckpt_get(r, "w", 10, 6, 4, DTYPE_F32, x, &e), 0);
 	ck_assert_int_eq(ckpt_get(r, "w", 10, 0, 10, DTYPE_F32, x, &e), -ERR_CORRUPT);
 	ck_assert_ptr_nonnull(strstr(e.text, "gap at 4"));
@@ -177,11 +179,11 @@ START_TEST(the_newest_generations_stay)
 	ck_assert_int_eq(ckpt_begin(folder, 2, 0, &w, &e), 0); /* never finished: goes too */
 	ckpt_abandon(w);
 	for (int64_t step = 1; step <= 5; step++)
-		ck_assert_int_eq(save(step, 2, 0, &e), 0);
+		ck_assert_int_eq(save(step, 2, 1, &e), 0);
 	ck_assert_int_eq(count_entries("", "step-"), 2);
 	ck_assert_int_eq(newest(1), 5);
 	/* the same step again, by another world: one set of files stays */
-	ck_assert_int_eq(save(5, 3, 0, &e), 0);
+	ck_assert_int_eq(save(5, 3, 1, &e), 0);
 	ck_assert_int_eq(newest(2), 5);
 	ck_assert_int_eq(count_entries("step-00000005", ""), 4);
 	golden_remove(folder);
@@ -192,7 +194,6 @@ START_TEST(an_older_incarnation_cannot_commit)
 {
 	struct err e = {0};
 	golden_folder(folder);
-	ck_assert_int_eq(ckpt_incarnation(folder), 0);
 	ck_assert_int_eq(ckpt_claim(folder, 3, &e), 0);
 	ck_assert_int_eq(save(1, 1, 3, &e), 0);
 	ck_assert_int_eq(ckpt_claim(folder, 4, &e), 0);
@@ -202,25 +203,33 @@ START_TEST(an_older_incarnation_cannot_commit)
 	ck_assert_int_eq(newest(1), 1);
 	ck_assert_int_eq(save(2, 1, 4, &e), 0);
 	ck_assert_int_eq(newest(1), 2);
-	ck_assert_int_eq(ckpt_incarnation(folder), 4);
-	char path[100];
-	snprintf(path, sizeof path, "%s/incarnation", folder);
-	ck_assert_int_eq(unlink(path), 0);
-	ck_assert_int_eq(ckpt_incarnation(folder), 4); /* the manifests know it too */
 	golden_remove(folder);
 }
 END_TEST
 
-static void flip(const char *step, const char *name, unsigned int *seed)
+static void flip(const char *path, unsigned int *seed)
 {
-	char path[300];
 	struct err e = {0};
 	buf_auto struct buf text;
 	buf_init(&text, 1 << 24);
-	snprintf(path, sizeof path, "%s/%s/%s", folder, step, name);
 	ck_assert_int_eq(io_read_file(path, 1 << 24, &text, &e), 0);
 	text.data[(size_t)rand_r(seed) % text.len] ^= (char)(1 << rand_r(seed) % 8);
 	golden_write(path, text.data, text.len);
+}
+
+/* The first file of a step that begins so; fails the test when there is none. */
+static void find_file(const char *step, const char *prefix, char path[400])
+{
+	char in[200];
+	*path = 0;
+	snprintf(in, sizeof in, "%s/%s", folder, step);
+	DIR *d = opendir(in);
+	ck_assert_ptr_nonnull(d);
+	for (struct dirent *f; (f = readdir(d));)
+		if (!strncmp(f->d_name, prefix, strlen(prefix)))
+			snprintf(path, 400, "%s/%s", in, f->d_name);
+	closedir(d);
+	ck_assert_msg(*path, "no %s in %s", prefix, in);
 }
 
 /* Flips one bit of each file of the newest generation in turn; the one before must be used. */
@@ -231,20 +240,16 @@ START_TEST(damage_is_seen_and_the_older_generation_used)
 	struct err e = {0};
 	for (int file = 0; file < 3; file++) {
 		golden_folder(folder);
-		ck_assert_int_eq(save(1, 2, 0, &e), 0);
-		ck_assert_int_eq(save(2, 2, 0, &e), 0);
-		char path[200], name[300] = "manifest.json", prefix[16];
-		snprintf(path, sizeof path, "%s/step-00000002", folder);
-		snprintf(prefix, sizeof prefix, "rank-%05d", file);
-		DIR *d = opendir(path);
-		for (struct dirent *f; (f = readdir(d));)
-			if (!strncmp(f->d_name, prefix, strlen(prefix)))
-				snprintf(name, sizeof name, "%s", f->d_name);
-		closedir(d);
+		ck_assert_int_eq(save(1, 2, 1, &e), 0);
+		ck_assert_int_eq(save(2, 2, 1, &e), 0);
+		char path[400], prefix[16] = "manifest.json";
+		if (file < 2)
+			snprintf(prefix, sizeof prefix, "rank-%05d", file);
+		find_file("step-00000002", prefix, path);
 		ck_assert_int_eq(newest(1), 2);
-		flip("step-00000002", name, &seed);
+		flip(path, &seed);
 		ck_assert_int_eq(newest(1), 1);
-		ck_assert_int_eq(save(2, 2, 0, &e), 0); /* training comes by again */
+		ck_assert_int_eq(save(2, 2, 1, &e), 0); /* training comes by again */
 		ck_assert_int_eq(newest(1), 2);
 		golden_remove(folder);
 	}
@@ -266,7 +271,7 @@ START_TEST(a_crash_loses_no_committed_generation)
 		if (!pid) {
 			struct err e = {0};
 			for (int64_t s = step + 1;; s++)
-				if (save(s, 2, 0, &e) || write(ends[1], &s, sizeof s) != sizeof s)
+				if (save(s, 2, 1, &e) || write(ends[1], &s, sizeof s) != sizeof s)
 					_exit(1);
 		}
 		close(ends[1]);
@@ -300,9 +305,9 @@ START_TEST(every_failed_call_leaves_a_generation)
 	for (uint64_t n = 1;; n++) {
 		struct err e = {0};
 		golden_folder(folder);
-		ck_assert_int_eq(save(1, 2, 0, &e), 0);
+		ck_assert_int_eq(save(1, 2, 1, &e), 0);
 		io_fail_nth(n);
-		int rc = save(2, 2, 0, &e);
+		int rc = save(2, 2, 1, &e);
 		uint64_t calls = io_count();
 		io_fail_nth(0);
 		int64_t found = newest(2);
@@ -318,7 +323,206 @@ START_TEST(every_failed_call_leaves_a_generation)
 }
 END_TEST
 
+/* -- what cannot be read -- */
+
+static void put(const char *name, const char *text)
+{
+	char path[300];
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	golden_write(path, text, strlen(text));
+}
+
+static bool there(const char *name)
+{
+	char path[300];
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	return io_exists(path);
+}
+
+/* A file that shrinks under its reader is an error, where a mapping would be a SIGBUS. */
+START_TEST(a_file_that_shrinks_is_an_error)
+{
+	struct ckpt_reader *r = NULL;
+	struct ckpt_state s;
+	struct err e = {0};
+	float x[TOTAL];
+	char path[400];
+	golden_folder(folder);
+	ck_assert_int_eq(save(1, 1, 1, &e), 0);
+	ck_assert_int_eq(save(2, 1, 1, &e), 0);
+	ck_assert_int_eq(ckpt_open_newest(folder, INT64_MAX, &r, &s, &e), 0);
+	find_file("step-00000002", "rank-", path);
+	ck_assert_int_eq(truncate(path, 5000), 0);
+	int rc = ckpt_get(r, "w", TOTAL, 0, TOTAL, DTYPE_F32, x, &e);
+	ck_assert(rc == -ERR_DATA && ckpt_is_damage(rc));
+	ck_assert_ptr_nonnull(strstr(e.text, path));
+	ckpt_close(r);
+	ck_assert_int_eq(newest(1), 1);
+	ck_assert_int_eq(ckpt_open_newest(folder, 1, &r, &s, &e), 0); /* as its caller goes on */
+	ck_assert_int_eq(s.step, 1);
+	ckpt_close(r);
+	golden_remove(folder);
+}
+END_TEST
+
+/* Every read of the newest generation failed once: the one before is used, and nothing else. In
+ * other builds nothing fails. */
+START_TEST(a_disk_that_fails_leads_to_the_older_generation)
+{
+	struct err e = {0};
+	int older = 0;
+	golden_folder(folder);
+	ck_assert_int_eq(save(1, 2, 1, &e), 0);
+	ck_assert_int_eq(save(2, 2, 1, &e), 0);
+	for (uint64_t n = 1;; n++) {
+		struct ckpt_reader *r = NULL;
+		struct ckpt_state s = {0};
+		io_fail_nth(n);
+		int rc = ckpt_open_newest(folder, INT64_MAX, &r, &s, &e);
+		uint64_t calls = io_count();
+		io_fail_nth(0);
+		ck_assert_msg(!rc && r, "call %d: %s", (int)n, rc ? e.text : "no checkpoint");
+		ckpt_close(r);
+		older += s.step == 1;
+		if (calls < n) {
+			ck_assert_int_eq(s.step, 2);
+			break;
+		}
+	}
+#ifdef LLMJOB_FAULT
+	ck_assert_int_gt(older, 5);
+#endif
+	golden_remove(folder);
+}
+END_TEST
+
+/* With checkpoints there and none that can be read, to begin anew would lose them all. */
+START_TEST(nothing_readable_is_not_nothing)
+{
+	struct ckpt_reader *r = NULL;
+	struct ckpt_state s;
+	struct err e = {0};
+	char path[400];
+	golden_folder(folder);
+	ck_assert_int_eq(save(1, 1, 1, &e), 0);
+	find_file("step-00000001", "rank-", path);
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(ckpt_open_newest(folder, INT64_MAX, &r, &s, &e), -ERR_CORRUPT);
+	ck_assert_ptr_nonnull(strstr(e.text, folder));
+	ck_assert_ptr_null(r);
+	ck_assert_int_eq(ckpt_open_newest(folder, 0, &r, &s, &e), -ERR_CORRUPT);
+	golden_remove(folder);
+}
+END_TEST
+
+START_TEST(an_absurd_claim_is_refused_by_name)
+{
+	static const char *const bad[] = {"",
+					  "0\n",
+					  "-1\n",
+					  "12x\n",
+					  "nonsense",
+					  "1e3\n",
+					  "1 2",
+					  "9007199254740993\n",
+					  "9223372036854775807\n",
+					  "99999999999999999999\n"};
+	struct err e = {0};
+	golden_folder(folder);
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		char said[64], path[100];
+		buf_auto struct buf text;
+		buf_init(&text, 100);
+		put("incarnation", bad[i]);
+		snprintf(said, sizeof said, "%s/incarnation", folder);
+		ck_assert_msg(ckpt_claim(folder, 5, &e) == -ERR_DATA, "\"%s\"", bad[i]);
+		ck_assert_msg(strstr(e.text, said) != NULL, "%s", e.text);
+		ck_assert_int_eq(save(1, 1, 5, &e), -ERR_DATA);
+		snprintf(path, sizeof path, "%s/incarnation", folder);
+		ck_assert_int_eq(io_read_file(path, 99, &text, &e), 0);
+		ck_assert_str_eq(buf_cstr(&text), bad[i]);
+	}
+	/* the greatest can be claimed, and what would follow it is said to be too much */
+	put("incarnation", "9007199254740990\n");
+	ck_assert_int_eq(ckpt_claim(folder, (INT64_C(1) << 53) - 1, &e), 0);
+	ck_assert_int_eq(ckpt_claim(folder, INT64_C(1) << 53, &e), -ERR_DATA);
+	ck_assert_int_eq(ckpt_claim(folder, 0, &e), -ERR_DATA);
+	golden_remove(folder);
+}
+END_TEST
+
+/* -- what is removed -- */
+
+START_TEST(leftovers_go_with_the_next_claim_and_nothing_else)
+{
+	static const char *const ours[] = {"step-00000002/.rank-00001-0a1b2c3d",
+					   "step-00000002/manifest.json.12.3.tmp",
+					   "step-00000002/rank-00007-0123456789abcdef.safetensors",
+					   "step-00000003/rank-00000-0123456789abcdef.safetensors",
+					   "step-00000003/.rank-00000-ffffffff",
+					   "incarnation.7.0.tmp"};
+	static const char *const others[] = {"notes.md",
+					     "step-00000002/notes.md",
+					     "step-00000002/rank-00000.txt",
+					     "step-00000004/keep.txt",
+					     "step-5/rank-00000-0123456789abcdef.safetensors",
+					     "step-00000006/.rank-00000-0000000g",
+					     "samples/1-0.log"};
+	static const char *const folders[] = {"step-00000003", "step-00000004", "step-5",
+					      "step-00000006", "samples"};
+	struct err e = {0};
+	golden_folder(folder);
+	ck_assert_int_eq(save(1, 2, 1, &e), 0);
+	ck_assert_int_eq(save(2, 2, 1, &e), 0);
+	for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+		char path[200];
+		snprintf(path, sizeof path, "%s/%s", folder, folders[i]);
+		ck_assert_int_eq(io_mkdirs(path, 0755, &e), 0);
+	}
+	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+		put(ours[i], "left");
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		put(others[i], "mine");
+	put("step-00000001/manifest.json", "damaged"); /* its files may be wanted yet */
+	int files = count_entries("step-00000001", "rank-");
+	ck_assert_int_eq(ckpt_claim(folder, 2, &e), 0);
+	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+		ck_assert_msg(!there(ours[i]), "%s stays", ours[i]);
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		ck_assert_msg(there(others[i]), "%s is gone", others[i]);
+	ck_assert(!there("step-00000003"));
+	ck_assert_int_eq(count_entries("step-00000001", "rank-"), files);
+	ck_assert_int_eq(newest(1), 2);
+	golden_remove(folder);
+}
+END_TEST
+
+START_TEST(pruning_leaves_files_of_others)
+{
+	struct err e = {0};
+	golden_folder(folder);
+	for (int64_t step = 1; step <= 4; step++) {
+		char name[40];
+		ck_assert_int_eq(save(step, 1, 1, &e), 0);
+		snprintf(name, sizeof name, "step-%08d/notes.md", (int)step);
+		put(name, "mine");
+	}
+	ck_assert_int_eq(save(4, 2, 1, &e), 0);
+	for (int step = 1; step <= 4; step++) {
+		char name[40];
+		snprintf(name, sizeof name, "step-%08d/notes.md", step);
+		ck_assert_msg(there(name), "%s is gone", name);
+		snprintf(name, sizeof name, "step-%08d", step);
+		ck_assert_int_eq(count_entries(name, "rank-"), step < 3 ? 0 : step - 2);
+	}
+	golden_remove(folder);
+}
+END_TEST
+
 UNIT_MAIN("ckpt", any_world_reads_what_any_world_wrote, what_does_not_fit_is_refused, gaps_are_seen,
 	  the_newest_generations_stay, an_older_incarnation_cannot_commit,
 	  damage_is_seen_and_the_older_generation_used, a_crash_loses_no_committed_generation,
-	  every_failed_call_leaves_a_generation)
+	  every_failed_call_leaves_a_generation, a_file_that_shrinks_is_an_error,
+	  a_disk_that_fails_leads_to_the_older_generation, nothing_readable_is_not_nothing,
+	  an_absurd_claim_is_refused_by_name, leftovers_go_with_the_next_claim_and_nothing_else,
+	  pruning_leaves_files_of_others)

@@ -69,6 +69,28 @@ START_TEST(what_was_written_is_read)
 }
 END_TEST
 
+/* A file that is read piece by piece: entries are told from its first bytes alone. */
+START_TEST(a_header_is_enough)
+{
+	buf_auto struct buf file;
+	struct safetensors *s = NULL;
+	struct err e = {0};
+	buf_init(&file, 1 << 20);
+	make_good(&file, 4096);
+	ck_assert_msg(!safetensors_parse_header(file.data, 4096, file.len, "mine", &s, &e), "%s",
+		      e.text);
+	const struct safetensors_tensor *t = safetensors_find(s, "a.weight");
+	ck_assert(t && !t->data && t->bytes == 8);
+	ck_assert(!memcmp(file.data + t->offset, "89abcdef", 8));
+	safetensors_close(s);
+	/* no file of that size holds it, and no header lies beyond what was read of it */
+	ck_assert_int_eq(safetensors_parse_header(file.data, 4096, file.len - 1, "m", &s, &e),
+			 -ERR_DATA);
+	ck_assert_int_eq(safetensors_parse_header(file.data, 100, file.len, "m", &s, &e),
+			 -ERR_DATA);
+}
+END_TEST
+
 #define T(dtype, shape, at)                                                                        \
 	"{\"w\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" at "}}"
 START_TEST(broken_headers_are_named)
@@ -157,5 +179,5 @@ START_TEST(failed_calls_are_reported)
 }
 END_TEST
 
-UNIT_MAIN("safetensors", a_golden_file_is_read, what_was_written_is_read, broken_headers_are_named,
-	  truncation_and_damage_are_survived, failed_calls_are_reported)
+UNIT_MAIN("safetensors", a_golden_file_is_read, what_was_written_is_read, a_header_is_enough,
+	  broken_headers_are_named, truncation_and_damage_are_survived, failed_calls_are_reported)

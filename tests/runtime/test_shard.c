@@ -100,7 +100,7 @@ static void goes_round(int world)
 	}
 	ck_assert(!optim_step(o[0], 1, &norm, &e));
 	write_all(folder, d, m[0], o[0], world);
-	ck_assert_msg(!ckpt_open_newest(folder, &r, &st, &e), "%s", e.text);
+	ck_assert_msg(!ckpt_open_newest(folder, INT64_MAX, &r, &st, &e), "%s", e.text);
 	ck_assert_int_eq(st.step, 7);
 	ck_assert_msg(!shard_read(r, d, m[1], o[1], &e), "%s", e.text);
 	ckpt_close(r);
