@@ -21,6 +21,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define CKPT_IDENTITY_BYTES 8192
+
 struct ckpt_state {      /* what a manifest says beside tensors */
 	int64_t step;    /* steps completed */
 	int64_t samples; /* data position: samples consumed */
@@ -29,7 +31,9 @@ struct ckpt_state {      /* what a manifest says beside tensors */
 	int64_t incarnation;
 	int world;
 	double first_loss, loss, first_validation_loss, validation_loss; /* NaN: none */
-	char spec_hash[65];
+	char identity[CKPT_IDENTITY_BYTES]; /* of the training (runtime/identity.h); "": version 1
+					     */
+	char spec_hash[65];                 /* version 1 only */
 };
 
 #define CKPT_HEADER_BYTES (1 << 20) /* of a rank's file, at most */
@@ -58,8 +62,9 @@ struct ckpt_reader;
  * holds none at all. ERR_CORRUPT when it holds some, but none that can be read. */
 int ckpt_open_newest(const char *path, int64_t limit, struct ckpt_reader **out,
 		     struct ckpt_state *state, struct err *e);
-/* A failure that an older generation may not have: damage, or a disk that cannot read. */
-bool ckpt_is_damage(int rc);
+/* What the newest readable manifest says, without its tensors; *state is untouched when there is
+ * none. */
+int ckpt_peek(const char *path, struct ckpt_state *state, struct err *e);
 void ckpt_close(struct ckpt_reader *r);
 /* Gathers [offset, offset + count) of tensor `name`; ERR_CORRUPT when absent, of another total or
  * type, or with gaps. */

@@ -16,6 +16,7 @@
 
 #define MANIFEST_LIMIT (16 << 20)
 #define FILES_LIMIT    65536
+#define VERSION        2 /* 1, of llmjob 0.1.0, had specHash in place of identity */
 
 static const char head[] = "{\"xxh3\":\"0000000000000000\",";
 #define HASH_AT 9 /* of the digits in head */
@@ -31,7 +32,7 @@ static void write_fields(struct jsonw *w, const struct ckpt_manifest *m)
 	char seed[17];
 	snprintf(seed, sizeof seed, "%016" PRIx64, s->seed);
 	jsonw_str(w, "xxh3", "0000000000000000");
-	jsonw_int(w, "version", 1);
+	jsonw_int(w, "version", VERSION);
 	jsonw_int(w, "step", s->step);
 	jsonw_int(w, "samples", s->samples);
 	jsonw_int(w, "tokens", s->tokens);
@@ -42,7 +43,7 @@ static void write_fields(struct jsonw *w, const struct ckpt_manifest *m)
 	jsonw_num(w, "loss", s->loss);
 	jsonw_num(w, "firstValidationLoss", s->first_validation_loss);
 	jsonw_num(w, "validationLoss", s->validation_loss);
-	jsonw_str(w, "specHash", s->spec_hash);
+	jsonw_raw(w, "identity", s->identity[0] ? s->identity : "{}");
 	jsonw_open(w, "files", '[');
 	for (int i = 0; i < m->file_count; i++) {
 		jsonw_open(w, NULL, '{');
@@ -139,18 +140,47 @@ static int read_numbers(const struct json *v, struct ckpt_state *s, struct err *
 	return rc;
 }
 
+/* Kept as text, for runtime/identity.c to compare. */
+static int read_identity(const struct json *v, char out[CKPT_IDENTITY_BYTES], struct err *e)
+{
+	buf_auto struct buf text;
+	buf_init(&text, CKPT_IDENTITY_BYTES - 1);
+	bool strings = json_is_object(v);
+	json_each (member, v)
+		strings = strings && json_is_string(member);
+	if (!strings || json_print(v, &text))
+		return err_set(e, ERR_CORRUPT, "identity is no list of up to %d bytes",
+			       CKPT_IDENTITY_BYTES);
+	memcpy(out, buf_cstr(&text), text.len + 1);
+	return 0;
+}
+
+static int read_training(const struct json *v, int64_t version, struct ckpt_state *s, struct err *e)
+{
+	const char *hash = json_str(v, "specHash", "");
+	if (version > 1)
+		return read_identity(json_get(v, "identity"), s->identity, e);
+	if (strlen(hash) >= sizeof s->spec_hash)
+		return err_set(e, ERR_CORRUPT, "specHash is too long");
+	memcpy(s->spec_hash, hash, strlen(hash) + 1);
+	return 0;
+}
+
 static int read_state(const struct json *v, struct ckpt_state *s, struct err *e)
 {
-	const char *spec_hash = json_str(v, "specHash", "");
 	char seed[17];
-	int64_t version;
-	int rc = read_number(v, "version", 1, 1, &version, e);
+	int64_t version = 0;
+	int rc = read_number(v, "version", 1, NUMBER_EXACT, &version, e);
+	/* To go on from an older one would lose what the newer program did. */
+	if (!rc && version > VERSION)
+		return err_set(e, ERR_USER, "version %lld: a newer llmjob wrote it",
+			       (long long)version);
 	if (!rc)
 		rc = read_numbers(v, s, e);
 	if (!rc)
 		rc = read_hex(v, "seed", seed, e);
-	if (!rc && strlen(spec_hash) >= sizeof s->spec_hash)
-		rc = err_set(e, ERR_CORRUPT, "specHash is too long");
+	if (!rc)
+		rc = read_training(v, version, s, e);
 	if (rc)
 		return rc;
 	s->seed = strtoull(seed, NULL, 16);
@@ -158,7 +188,6 @@ static int read_state(const struct json *v, struct ckpt_state *s, struct err *e)
 	s->loss = json_num(v, "loss", NAN);
 	s->first_validation_loss = json_num(v, "firstValidationLoss", NAN);
 	s->validation_loss = json_num(v, "validationLoss", NAN);
-	memcpy(s->spec_hash, spec_hash, strlen(spec_hash) + 1);
 	return 0;
 }
 

@@ -161,23 +161,25 @@ static int open_generation(const char *path, int64_t step, struct ckpt_reader **
 		rc = ckpt_folder_manifest(path, step, manifest, e);
 	if (!rc)
 		rc = ckpt_manifest_read(manifest, &r->manifest, e);
-	if (!rc)
+	if (!rc && out)
 		rc = open_all(r, step, e);
-	if (rc) {
+	if (!rc)
+		*state = r->manifest.state;
+	if (!rc && out)
+		*out = r;
+	else
 		ckpt_close(r);
-		return rc;
-	}
-	*state = r->manifest.state;
-	*out = r;
-	return 0;
+	return rc;
 }
 
-bool ckpt_is_damage(int rc)
+/* A failure that an older generation may not have. */
+static bool is_damage(int rc)
 {
 	return rc == -ERR_CORRUPT || rc == -ERR_DATA || rc == -ERR_DEVICE;
 }
 
-/* Tries generations up to `limit`, newest first. *found: how many there are at all. */
+/* Tries generations up to `limit`, newest first; out NULL: manifests only, and in silence. *found:
+ * how many there are at all. */
 static int try_all(const char *path, int64_t limit, struct ckpt_reader **out,
 		   struct ckpt_state *state, int *found, struct err *e)
 {
@@ -193,14 +195,22 @@ static int try_all(const char *path, int64_t limit, struct ckpt_reader **out,
 			if (!rc)
 				return 0;
 		}
-		if (ckpt_is_damage(rc)) {
-			log_warn("checkpoint skipped", LOG_I("step", steps[i]), LOG_ERR(&why));
+		if (is_damage(rc)) {
+			if (out)
+				log_warn("checkpoint skipped", LOG_I("step", steps[i]),
+					 LOG_ERR(&why));
 			rc = 0;
 		}
 		if (rc && e)
 			*e = why;
 	}
 	return rc;
+}
+
+int ckpt_peek(const char *path, struct ckpt_state *state, struct err *e)
+{
+	int found = 0;
+	return try_all(path, INT64_MAX, NULL, state, &found, e);
 }
 
 int ckpt_open_newest(const char *path, int64_t limit, struct ckpt_reader **out,
@@ -270,7 +280,9 @@ static int read_slice(struct ckpt_reader *r, const struct slice *s, int64_t skip
 		if (r->fd < 0)
 			return r->fd;
 	}
-	return io_pread_full(r->fd, to, (size_t)bytes, s->at + skip, e);
+	struct err why = {0};
+	int rc = io_pread_full(r->fd, to, (size_t)bytes, s->at + skip, &why);
+	return rc ? err_set(e, is_damage(rc) ? ERR_CORRUPT : why.code, "%s", why.text) : 0;
 }
 
 int ckpt_get(struct ckpt_reader *r, const char *name, int64_t total, int64_t offset, int64_t count,

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "runtime/hash.h"
 
 #include <assert.h>
 
@@ -176,6 +177,11 @@ int64_t data_samples(const struct data *d)
 int64_t data_tokens(const struct data *d)
 {
 	return d->ids.count;
+}
+
+uint64_t data_digest(const struct data *d)
+{
+	return hash_xxh3(d->ids.id, (size_t)d->ids.count * sizeof *d->ids.id);
 }
 
 void data_sample(const struct data *d, int64_t sample, int32_t *inputs, int32_t *targets)

@@ -28,6 +28,7 @@ int data_from_ids(const int32_t *ids, int64_t count, int sequence_length, struct
 void data_close(struct data *d);
 int64_t data_samples(const struct data *d); /* of one epoch */
 int64_t data_tokens(const struct data *d);
+uint64_t data_digest(const struct data *d); /* of every token: format and tokenizer count too */
 
 /* The sample (0 .. samples-1) that stands at `position` samples since the start of training. Pure.
  */

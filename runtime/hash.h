@@ -16,6 +16,8 @@
 
 uint64_t hash_xxh3(const void *data, size_t size);
 void hash_xxh3_hex(const void *data, size_t size, char out[HASH_XXH3_HEX]);
+/* All bytes up to 16 MiB, of more as many, in pieces spread evenly from the first to the last. */
+uint64_t hash_sample(const void *data, size_t size);
 /* Of the first size bytes of a file, by pread: a file that shrank or a device that fails is an
  * error here, where a mapping would end the process. */
 int hash_xxh3_file(int fd, int64_t size, char out[HASH_XXH3_HEX], struct err *e);

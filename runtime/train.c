@@ -15,9 +15,10 @@
 #include "runtime/ckpt.h"
 #include "runtime/data.h"
 #include "runtime/export.h"
-#include "runtime/hash.h"
+#include "runtime/identity.h"
 #include "runtime/output.h"
 #include "runtime/planner.h"
+#include "runtime/resume.h"
 #include "runtime/shard.h"
 #include "runtime/tensorboard.h"
 #include "runtime/tok.h"
@@ -175,85 +176,32 @@ static int open_model(struct train *t, struct err *e)
 	return rc;
 }
 
-/* What a checkpoint must agree on to be this training's: everything but where and with how many it
- * runs. */
-static int spec_hash(const struct train *t, char out[65], struct err *e)
-{
-	const struct jobspec_train *s = &t->spec->train;
-	buf_auto struct buf b;
-
-	buf_init(&b, LIMIT_JOB_FILE_BYTES);
-	buf_printf(&b, "%d %d %d %.17g", (int)s->method, (int)t->spec->precision, s->lora.rank,
-		   s->lora.alpha);
-	for (int i = 0; i < s->lora.target_count; i++)
-		buf_printf(&b, " %s", s->lora.targets[i]);
-	buf_printf(&b, " %lld %lld %d %d %llu %.17g %d %lld", (long long)data_tokens(t->data),
-		   (long long)t->train_samples, s->sequence_length, s->batch_sequences,
-		   (unsigned long long)s->seed, s->optimizer.learning_rate,
-		   (int)s->optimizer.schedule, (long long)t->steps);
-	if (s->lora.dropout > 0)
-		buf_printf(&b, " %.17g", s->lora.dropout);
-	if (!buf_ok(&b))
-		return err_set(e, ERR_MEMORY, "no memory to hash the job");
-	return hash_sha256_hex(b.data, b.len, out, e);
-}
-
-/* All ranks must have read the same generation: storage that shows files late would let them
- * differ. */
-static int agree_on_step(struct train *t, struct err *e)
-{
-	int32_t step[2] = {(int32_t)t->state.step, -(int32_t)t->state.step};
-	int rc = coll_allreduce(t->coll, step, 2, DTYPE_I32, COLL_MAX, e);
-
-	if (!rc && step[0] != -step[1])
-		rc = err_set(e, ERR_CORRUPT, "ranks resume from different steps, %d and %d",
-			     -step[1], step[0]);
-	return rc;
-}
-
-static int restore(struct train *t, const char *hash, struct err *e)
-{
-	struct ckpt_reader *reader = NULL;
-	int rc = ckpt_open_newest(t->spec->checkpoint.path, INT64_MAX, &reader, &t->state, e);
-
-	if (rc || !reader)
-		return rc;
-	if (strcmp(t->state.spec_hash, hash) != 0)
-		rc = err_set(e, ERR_USER,
-			     "spec.checkpoint.path: %s holds the checkpoints of another training",
-			     t->spec->checkpoint.path);
-	if (!rc)
-		rc = shard_read(reader, t->r->dev, t->model, t->optim, e);
-	t->saved_step = t->state.step;
-	ckpt_close(reader);
-	return rc;
-}
-
 static int resume(struct train *t, struct err *e)
 {
-	char hash[65];
-	int rc = spec_hash(t, hash, e);
+	struct resume c = {.r = t->r,
+			   .coll = t->coll,
+			   .model = t->model,
+			   .optim = t->optim,
+			   .steps = t->steps};
+	const struct identity_source source = {.spec = t->spec,
+					       .weights = t->weights,
+					       .data = t->data,
+					       .validation = t->validation,
+					       .train_samples = t->train_samples,
+					       .steps = t->steps};
+	int rc = identity_write(&source, c.identity, e);
 
-	t->saved_step = -1;
-	t->saved_ms = clock_ms();
+	if (!rc)
+		rc = identity_hash_v1(&source, c.hash_v1, e);
 	t->state = (struct ckpt_state){.seed = t->spec->train.seed,
 				       .first_loss = NAN,
 				       .loss = NAN,
 				       .first_validation_loss = NAN,
 				       .validation_loss = NAN};
-	/* Once claimed, no older incarnation can commit; only then is the newest generation fixed.
-	 */
-	if (!rc && leader(t))
-		rc = ckpt_claim(t->spec->checkpoint.path, t->r->incarnation, e);
 	if (!rc)
-		rc = coll_barrier(t->coll, e);
-	if (!rc)
-		rc = restore(t, hash, e);
-	if (!rc)
-		rc = agree_on_step(t, e);
-	t->state.incarnation = t->r->incarnation;
-	t->state.world = t->r->world;
-	snprintf(t->state.spec_hash, sizeof(t->state.spec_hash), "%s", hash);
+		rc = resume_run(&c, &t->state, e);
+	t->saved_step = t->state.step > 0 ? t->state.step : -1;
+	t->saved_ms = clock_ms();
 	return rc;
 }
 

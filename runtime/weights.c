@@ -314,6 +314,39 @@ const char *weights_path(const struct weights *w)
 	return w->path;
 }
 
+static uint64_t safetensors_digest(const struct safetensors *s)
+{
+	size_t size;
+	const void *bytes = safetensors_bytes(s, &size);
+	int64_t header = (int64_t)size;
+	for (int i = 0; i < safetensors_count(s); i++)
+		if (safetensors_at(s, i)->offset < header)
+			header = safetensors_at(s, i)->offset;
+	const uint64_t parts[] = {hash_xxh3(bytes, (size_t)header), hash_sample(bytes, size)};
+	return hash_xxh3(parts, sizeof parts);
+}
+
+static uint64_t gguf_digest(const struct gguf *g)
+{
+	size_t size;
+	const uint8_t *bytes = gguf_bytes(g, &size);
+	size_t header = gguf_tensor_count(g) ? (size_t)(gguf_tensor_at(g, 0)->data - bytes) : size;
+	const uint64_t parts[] = {hash_xxh3(bytes, header), hash_sample(bytes, size)};
+	return hash_xxh3(parts, sizeof parts);
+}
+
+uint64_t weights_digest(const struct weights *w)
+{
+	uint64_t h[2] = {0, 0};
+	if (w->gguf)
+		return gguf_digest(w->gguf);
+	for (int i = 0; i < w->file_count; i++) {
+		h[1] = safetensors_digest(w->files[i]);
+		h[0] = hash_xxh3(h, sizeof h);
+	}
+	return h[0];
+}
+
 int weights_count(const struct weights *w)
 {
 	return w->count;

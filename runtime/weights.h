@@ -72,6 +72,8 @@ int weights_raw(struct weights *w, const char *name, enum dtype *type, const voi
 struct gguf;
 const struct gguf *weights_gguf(const struct weights *w);
 const char *weights_path(const struct weights *w);
+/* Tells these weights from others: of each file in order its header and a sample of all of it. */
+uint64_t weights_digest(const struct weights *w);
 
 /* Parses a config.json (for model.init: Random). */
 int model_config_read(const char *path, struct model_config *out, struct err *e);

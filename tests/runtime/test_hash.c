@@ -65,5 +65,31 @@ START_TEST(a_file_is_hashed_as_its_bytes)
 }
 END_TEST
 
+/* Of a large file a sample counts, which meets its ends and whatever is as large as a matrix. */
+START_TEST(a_sample_sees_what_is_large)
+{
+	enum { SIZE = 256 << 20, MATRIX = 64 << 10 };
+	mem_autofree uint8_t *bytes = mem_zalloc(SIZE);
+	ck_assert_ptr_nonnull(bytes);
+	uint64_t h = hash_sample(bytes, SIZE);
+	ck_assert_uint_ne(h, hash_sample(bytes, SIZE - 1));
+	for (int i = 0; i < 20; i++) {
+		size_t at = (size_t)i * ((SIZE - MATRIX) / 19);
+		memset(bytes + at, 1, MATRIX);
+		ck_assert_msg(hash_sample(bytes, SIZE) != h, "at %zu", at);
+		memset(bytes + at, 0, MATRIX);
+	}
+	bytes[0] = 1;
+	ck_assert_uint_ne(h, hash_sample(bytes, SIZE));
+	bytes[0] = 0;
+	bytes[SIZE - 1] = 1;
+	ck_assert_uint_ne(h, hash_sample(bytes, SIZE));
+	bytes[SIZE - 1] = 0;
+	ck_assert_uint_eq(h, hash_sample(bytes, SIZE));
+	/* a small one counts to the byte */
+	ck_assert_uint_eq(hash_sample(bytes, 1 << 24), hash_xxh3(bytes, 1 << 24));
+}
+END_TEST
+
 UNIT_MAIN("hash", sha256_of_the_standard, hmac_of_rfc_4231, xxh3_of_nothing,
-	  a_file_is_hashed_as_its_bytes)
+	  a_file_is_hashed_as_its_bytes, a_sample_sees_what_is_large)

@@ -149,7 +149,8 @@ static int rank_body(const struct world *w, int rank, int fd)
 	struct coll *c = NULL;
 	int rc;
 
-	*r = (struct rank){.spec = w->conf.spec,
+	bool other = w->conf.last && rank == w->conf.size - 1;
+	*r = (struct rank){.spec = other ? w->conf.last : w->conf.spec,
 			   .rank = rank,
 			   .world = w->conf.size,
 			   .local_world = 1,
@@ -318,7 +319,8 @@ void training_same_checkpoints(const char *a, const char *b)
 	static float x[2][1 << 16];
 
 	for (int i = 0; i < 2; i++) {
-		ck_assert_msg(!ckpt_open_newest(path[i], INT64_MAX, &r[i], &st[i], &e), "%s", e.text);
+		ck_assert_msg(!ckpt_open_newest(path[i], INT64_MAX, &r[i], &st[i], &e), "%s",
+			      e.text);
 		ck_assert_msg(r[i] != NULL, "%s holds no checkpoint", path[i]);
 	}
 	ck_assert_int_eq(st[0].step, st[1].step);

@@ -41,6 +41,7 @@ struct outcome {                         /* of a whole world, from rank 0's fram
 
 struct training {
 	const struct jobspec *spec;
+	const struct jobspec *last; /* what the last rank sees in its place; NULL: the same */
 	int size, incarnation;
 	int stop_after;   /* from this step's report on rank 0 is asked to stop; 0: never */
 	int kill_after;   /* the same, and the last rank is killed */
