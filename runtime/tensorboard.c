@@ -1,7 +1,9 @@
 /*
- * tensorboard: the five fields of tensorflow's Event that a scalar needs, encoded by hand. Records
- * gather in a buffer and go out whole, so a reader never sees half of one but at a crash, which the
- * format allows at the end of a file. Called by train.c on rank 0 at step boundaries.
+ * tensorboard: the fields of tensorflow's Event that a scalar and a restart need, encoded by hand.
+ * Records gather in a buffer and go out whole, so a reader never sees half of one but at a crash,
+ * which the format allows at the end of a file. A restart is a SessionLog of status START: readers
+ * then drop what they have of its step and later ones. Called by train.c on rank 0 at step
+ * boundaries.
  */
 #include "runtime/tensorboard.h"
 
@@ -10,11 +12,14 @@
 #include "base/io.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "base/number.h"
 
+#include <dirent.h>
 #include <unistd.h>
 
 #define PENDING_LIMIT (1 << 20) /* bytes; written out at half of it */
 #define EVENT_LIMIT   4096
+#define SECOND_MAX    9999999999 /* ten digits sort as numbers do */
 
 /* Protobuf tags: field number << 3 | wire type (0 varint, 1 fixed 64, 2 bytes, 5 fixed 32). */
 enum {
@@ -22,9 +27,12 @@ enum {
 	EVENT_STEP = 2 << 3 | 0,
 	EVENT_FILE_VERSION = 3 << 3 | 2,
 	EVENT_SUMMARY = 5 << 3 | 2,
+	EVENT_SESSION_LOG = 7 << 3 | 2,
 	SUMMARY_VALUE = 1 << 3 | 2,
 	VALUE_TAG = 1 << 3 | 2,
 	VALUE_SIMPLE_VALUE = 2 << 3 | 5,
+	SESSION_STATUS = 1 << 3 | 0,
+	SESSION_START = 1,
 };
 
 struct tensorboard {
@@ -89,31 +97,63 @@ static void put_time(struct buf *event)
 	buf_add(event, &seconds, sizeof seconds);
 }
 
+/* Readers go through the files of a folder by name: a clock behind the last writer's, or a restart
+ * within its second, must not put this one before that. */
+static int64_t next_second(const char *folder)
+{
+	static const char stem[] = "events.out.tfevents.";
+	int64_t newest = clock_wall_ms() / 1000 - 1, second;
+	DIR *d = opendir(folder);
+	for (struct dirent *f; d && (f = readdir(d));) {
+		const char *digits = f->d_name + sizeof stem - 1;
+		if (!strncmp(f->d_name, stem, sizeof stem - 1) &&
+		    number_whole(digits, strcspn(digits, "."), SECOND_MAX - 1, &second) &&
+		    second > newest)
+			newest = second;
+	}
+	if (d)
+		closedir(d);
+	return newest + 1;
+}
+
 static int open_file(struct tensorboard *t, const char *folder, int64_t incarnation, struct err *e)
 {
-	static const char version[] = "brain.Event:2";
 	char host[64] = "host", path[LIMIT_PATH_BYTES];
 	int rc = io_mkdirs(folder, 0755, e);
 	if (rc)
 		return rc;
 	gethostname(host, sizeof host - 1);
 	if (snprintf(path, sizeof path, "%s/events.out.tfevents.%010lld.%s.%lld", folder,
-		     (long long)(clock_wall_ms() / 1000), host,
+		     (long long)next_second(folder), host,
 		     (long long)incarnation) >= (int)sizeof path)
 		return err_set(e, ERR_USER, "%s: path too long", folder);
 	t->fd = io_create(path, 0644, e);
-	if (t->fd < 0)
-		return t->fd;
-	buf_auto struct buf event;
-	buf_init(&event, EVENT_LIMIT);
-	put_time(&event);
-	put_bytes(&event, EVENT_FILE_VERSION, version, sizeof version - 1);
-	rc = put_record(t, &event, e);
-	return rc ? rc : tensorboard_flush(t, e);
+	return t->fd < 0 ? t->fd : 0;
 }
 
-int tensorboard_create(const char *folder, int64_t incarnation, struct tensorboard **out,
-		       struct err *e)
+static int put_start(struct tensorboard *t, int64_t first_step, struct err *e)
+{
+	static const char version[] = "brain.Event:2";
+	buf_auto struct buf event, start;
+	buf_init(&event, EVENT_LIMIT);
+	buf_init(&start, EVENT_LIMIT);
+	put_time(&event);
+	put_bytes(&event, EVENT_FILE_VERSION, version, sizeof version - 1);
+	int rc = put_record(t, &event, e);
+	buf_reset(&event);
+	put_varint(&start, SESSION_STATUS);
+	put_varint(&start, SESSION_START);
+	put_time(&event);
+	put_varint(&event, EVENT_STEP);
+	put_varint(&event, (uint64_t)first_step);
+	put_bytes(&event, EVENT_SESSION_LOG, buf_cstr(&start), start.len);
+	if (!rc && !buf_ok(&start))
+		rc = err_set(e, ERR_MEMORY, "no memory for a TensorBoard event");
+	return rc ? rc : put_record(t, &event, e);
+}
+
+int tensorboard_create(const char *folder, int64_t incarnation, int64_t first_step,
+		       struct tensorboard **out, struct err *e)
 {
 	struct tensorboard *t = mem_zalloc(sizeof *t);
 	if (!t)
@@ -122,6 +162,10 @@ int tensorboard_create(const char *folder, int64_t incarnation, struct tensorboa
 	buf_init(&t->pending, PENDING_LIMIT);
 	make_crc_table(t->crc);
 	int rc = open_file(t, folder, incarnation, e);
+	if (!rc)
+		rc = put_start(t, first_step, e);
+	if (!rc)
+		rc = tensorboard_flush(t, e);
 	if (rc) {
 		tensorboard_close(t);
 		return rc;
@@ -155,9 +199,14 @@ int tensorboard_scalar(struct tensorboard *t, const char *tag, int64_t step, dou
 int tensorboard_flush(struct tensorboard *t, struct err *e)
 {
 	int rc = io_write_full(t->fd, buf_cstr(&t->pending), t->pending.len, e);
-	if (!rc)
-		buf_reset(&t->pending);
+	buf_reset(&t->pending); /* part of it may be out: written again it would not be read */
 	return rc ? err_wrap(e, "TensorBoard event file") : 0;
+}
+
+int tensorboard_sync(struct tensorboard *t, struct err *e)
+{
+	int rc = tensorboard_flush(t, e);
+	return rc ? rc : io_fsync(t->fd, e);
 }
 
 void tensorboard_close(struct tensorboard *t)

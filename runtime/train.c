@@ -220,8 +220,8 @@ static int open_logs(struct train *t, struct err *e)
 	if (t->log_fd < 0)
 		return t->log_fd;
 	if (leader(t) && t->spec->train.tensorboard)
-		rc = tensorboard_create(t->spec->train.tensorboard, t->r->incarnation, &t->board,
-					e);
+		rc = tensorboard_create(t->spec->train.tensorboard, t->r->incarnation,
+					t->state.step ? t->state.step + 1 : 0, &t->board, e);
 	return rc;
 }
 
@@ -294,12 +294,24 @@ static void close_all(struct train *t)
 	weights_close(t->weights);
 }
 
-/* -- evaluating -- */
+/* -- what rank 0 tells -- */
 
 static int scalar(struct train *t, const char *tag, int64_t step, double value, struct err *e)
 {
 	return t->board ? tensorboard_scalar(t->board, tag, step, value, e) : 0;
 }
+
+/* To TensorBoard first: what the agent has heard of is there to be read, whatever ends this rank.
+ */
+static int tell(struct train *t, enum wire_type type, const struct rank_field *fields,
+		struct err *e)
+{
+	int rc = t->board ? tensorboard_flush(t->board, e) : 0;
+
+	return rc ? rc : rank_send_fields(t->r, type, fields, e);
+}
+
+/* -- evaluating -- */
 
 /* A fixed set of sequences, spread evenly over the validation samples and shared over the ranks. */
 static int evaluate(struct train *t, struct err *e)
@@ -338,11 +350,11 @@ static int evaluate(struct train *t, struct err *e)
 		return 0;
 	rc = scalar(t, "loss/validation", t->state.step, (double)total, e);
 	if (!rc)
-		rc = rank_send_fields(t->r, WIRE_EVALUATED,
-				      (struct rank_field[]){{"step", (double)t->state.step, NULL},
-							    {"loss", (double)total, NULL},
-							    {NULL, 0, NULL}},
-				      e);
+		rc = tell(t, WIRE_EVALUATED,
+			  (struct rank_field[]){{"step", (double)t->state.step, NULL},
+						{"loss", (double)total, NULL},
+						{NULL, 0, NULL}},
+			  e);
 	return rc;
 }
 
@@ -389,6 +401,15 @@ static int write_slice(struct train *t, struct save_file *mine, struct err *e)
 	return rc;
 }
 
+/* No later run makes the points and lines of these steps again: they must last as the checkpoint
+ * does, so they go first. */
+static int sync_logs(struct train *t, struct err *e)
+{
+	int rc = io_fsync(t->log_fd, e);
+
+	return rc || !t->board ? rc : tensorboard_sync(t->board, e);
+}
+
 static int save(struct train *t, struct err *e)
 {
 	struct save_file mine = {0};
@@ -397,7 +418,9 @@ static int save(struct train *t, struct err *e)
 	if (t->saved_step == t->state.step)
 		return 0;
 	beat_phase(t->r->page, WIRE_PHASE_CHECKPOINT);
-	rc = write_slice(t, &mine, e);
+	rc = sync_logs(t, e);
+	if (!rc)
+		rc = write_slice(t, &mine, e);
 	if (!rc)
 		rc = coll_allgather(t->coll, &mine, sizeof(mine), t->files, e);
 	if (!rc && leader(t))
@@ -589,16 +612,16 @@ static int report_step(struct train *t, const struct step *s, struct err *e)
 		rc = scalar(t, "tokens_per_second", step, speed, e);
 	if (rc)
 		return rc;
-	return rank_send_fields(t->r, WIRE_STEP,
-				(struct rank_field[]){{"step", (double)step, NULL},
-						      {"loss", s->loss, NULL},
-						      {"tokens", (double)t->state.tokens, NULL},
-						      {"tokens_per_second", speed, NULL},
-						      {"grad_norm", s->grad_norm, NULL},
-						      {"learning_rate", rate, NULL},
-						      {"seconds", s->seconds, NULL},
-						      {NULL, 0, NULL}},
-				e);
+	return tell(t, WIRE_STEP,
+		    (struct rank_field[]){{"step", (double)step, NULL},
+					  {"loss", s->loss, NULL},
+					  {"tokens", (double)t->state.tokens, NULL},
+					  {"tokens_per_second", speed, NULL},
+					  {"grad_norm", s->grad_norm, NULL},
+					  {"learning_rate", rate, NULL},
+					  {"seconds", s->seconds, NULL},
+					  {NULL, 0, NULL}},
+		    e);
 }
 
 /* A step becomes the training's last one, unless its gradient was not finite. */
@@ -691,8 +714,6 @@ static int finish(struct train *t, struct err *e)
 
 	if (!rc)
 		rc = save(t, e);
-	if (!rc && t->board)
-		rc = tensorboard_flush(t->board, e);
 	beat_phase(t->r->page, WIRE_PHASE_EXPORT);
 	if (!rc && leader(t))
 		rc = export_model(t->model, &t->config, t->weights, t->spec, store, t->r->page, e);

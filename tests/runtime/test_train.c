@@ -3,7 +3,8 @@
  * one process each, on a tiny Llama with random weights and a byte tokenizer. Fifty steps at equal
  * global batch with 1, 2 and 4 ranks; a stop on the way and a resume, with the same world (bitwise
  * equal files and losses) and with another; every sample consumed exactly once a step, from the
- * ranks' own logs; LoRA to the exported folder; and inputs that must be refused.
+ * ranks' own logs; every point of TensorBoard exactly once though rank 0 was killed; LoRA to the
+ * exported folder; and inputs that must be refused.
  */
 #include "runtime/train.h"
 
@@ -11,6 +12,7 @@
 #include "runtime/data.h"
 #include "runtime/safetensors.h"
 #include "runtime/weights.h"
+#include "tests/runtime/events.h"
 #include "tests/runtime/training.h"
 #include "tests/unit.h"
 
@@ -236,6 +238,47 @@ START_TEST(dropout_follows_the_samples)
 }
 END_TEST
 
+/* Every tag once at each step from 1 to last, and a validation loss where one is due. */
+static void check_points(const char *board, int last)
+{
+	static const char *const tags[] = {"loss/train", "learning_rate", "gradient_norm",
+					   "tokens_per_second"};
+	static struct event events[8 * STEPS];
+	int n = events_shown(board, events, 8 * STEPS);
+
+	for (int i = 0; i < 4; i++)
+		for (int step = 1; step <= last; step++)
+			ck_assert_msg(events_at(events, n, tags[i], (uint64_t)step) == 1,
+				      "%s at step %d: %d times", tags[i], step,
+				      events_at(events, n, tags[i], (uint64_t)step));
+	/* a loss of validation follows its step's other points */
+	for (int step = 0; step < last || step == STEPS; step++)
+		ck_assert_int_eq(events_at(events, n, "loss/validation", (uint64_t)step),
+				 step % 20 == 0 || step == STEPS);
+}
+
+/* Rank 0 is killed between two checkpoints: all that it had told is in its files, and when the
+ * training has gone on from the last checkpoint, nothing is there twice or missing. */
+START_TEST(points_outlive_a_killed_rank)
+{
+	struct jobspec s = training_job("killed");
+	struct outcome a, b;
+	char board[256];
+
+	snprintf(board, sizeof(board), "%s/board", training_folder);
+	s.train.tensorboard = board;
+	s.checkpoint.every_steps = 10;
+	a = training_run(
+		&(struct training){.spec = &s, .size = 1, .incarnation = 1, .kill_after = 25});
+	ck_assert(a.last >= 25 && a.last < STEPS && !a.done);
+	check_points(board, a.last);
+	b = run(&s, 1, 2, 0);
+	ck_assert_msg(b.exit[0] == EXIT_CLASS_DONE, "%s", b.message);
+	ck_assert(b.first > 20 && b.first <= a.last + 1 && b.first % 10 == 1);
+	check_points(board, STEPS);
+}
+END_TEST
+
 static void refused(const struct jobspec *s, enum exit_class class, const char *word)
 {
 	struct outcome o = run(s, 1, 9, 0);
@@ -296,11 +339,12 @@ END_TEST
 
 int main(void)
 {
-	return unit_run_with(&(struct unit){"train", 120, training_setup, training_teardown},
-			     (const TTest *const[]){
-				     losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
-				     resume_with_another_world, recomputation_is_the_same_training,
-				     complete_is_complete, lora_in_bf16_ends_in_a_folder,
-				     dropout_follows_the_samples, what_is_refused,
-				     what_is_in_the_way_of_the_output_stays, NULL});
+	return unit_run_with(
+		&(struct unit){"train", 120, training_setup, training_teardown},
+		(const TTest *const[]){losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
+				       resume_with_another_world,
+				       recomputation_is_the_same_training, complete_is_complete,
+				       lora_in_bf16_ends_in_a_folder, dropout_follows_the_samples,
+				       points_outlive_a_killed_rank, what_is_refused,
+				       what_is_in_the_way_of_the_output_stays, NULL});
 }
