@@ -33,6 +33,16 @@ static void quant_q4_1(const uint8_t *p, float *out)
 	}
 }
 
+/* The numbers of Q5_0 and Q5_1: bit i of the first four bytes is the fifth of element i. */
+static void quant_q5(const uint8_t *p, float scale, int bias, float min, float *out)
+{
+	uint32_t high = p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+	for (int i = 0; i < 32; i++) {
+		uint32_t low = i < 16 ? p[4 + i] & 15u : p[4 + i - 16] >> 4;
+		out[i] = scale * (float)((int)(low | (high >> i & 1) << 4) - bias) + min;
+	}
+}
+
 /* f16 scale of scales, f16 scale of minima, 8 x (6-bit scale, 6-bit min) in 12 bytes, 128 bytes of
    nibbles: 64 elements share 32 bytes, the first 32 in the low nibbles. */
 static void quant_q4_k(const uint8_t *p, float *out)
@@ -98,6 +108,12 @@ void quant_decode(enum dtype t, const void *src, int64_t count, float *out)
 			break;
 		case DTYPE_Q4_1:
 			quant_q4_1(p, out);
+			break;
+		case DTYPE_Q5_0:
+			quant_q5(p + 2, quant_f16_at(p), 16, 0, out);
+			break;
+		case DTYPE_Q5_1:
+			quant_q5(p + 4, quant_f16_at(p), 0, quant_f16_at(p + 2), out);
 			break;
 		case DTYPE_Q4_K:
 			quant_q4_k(p, out);

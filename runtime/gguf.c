@@ -51,7 +51,7 @@ static const struct {
 	enum dtype type;
 } tensor_types[] = {
 	{0, DTYPE_F32},   {1, DTYPE_F16},   {2, DTYPE_Q4_0}, {3, DTYPE_Q4_1},  {8, DTYPE_Q8_0},
-	{12, DTYPE_Q4_K}, {14, DTYPE_Q6_K}, {26, DTYPE_I32}, {30, DTYPE_BF16},
+	{6, DTYPE_Q5_0},  {7, DTYPE_Q5_1},  {12, DTYPE_Q4_K}, {14, DTYPE_Q6_K}, {26, DTYPE_I32}, {30, DTYPE_BF16},
 };
 
 struct gguf_key {

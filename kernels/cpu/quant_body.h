@@ -114,6 +114,23 @@ ISA_INLINE void quant_group_4(const uint8_t *p, float scale, float min, isa_vec 
 	}
 }
 
+/* As quant_group_4, behind 32 fifth bits. */
+ISA_INLINE void quant_group_5(const uint8_t *p, float scale, float min, isa_vec *w)
+{
+	uint32_t high;
+	quant_words bit;
+	memcpy(&high, p, 4);
+	for (int i = 0; i < ISA_VECTOR; i++)
+		bit[i] = (uint32_t)i;
+#pragma GCC unroll 8
+	for (int i = 0; i < QUANT_VECS; i++) {
+		quant_words v = quant_bytes(p + 4 + i % (QUANT_VECS / 2) * ISA_VECTOR);
+		v = (i < QUANT_VECS / 2 ? v : v >> 4) & 15;
+		v |= ((high >> i * ISA_VECTOR) >> bit & 1) << 4;
+		w[i] = __builtin_convertvector((quant_ints)v, isa_vec) * scale + min;
+	}
+}
+
 ISA_INLINE void quant_group_q4_k(const uint8_t *p, int sub, isa_vec *w)
 {
 	uint8_t scale, min;
@@ -156,6 +173,15 @@ ISA_INLINE void quant_group(enum dtype t, const uint8_t *row, int64_t first, int
 	case DTYPE_Q4_1:
 		p += g * 20;
 		quant_group_4(p + 4, quant_scalar_f16(p), quant_scalar_f16(p + 2), w);
+		return;
+	case DTYPE_Q5_0:
+		p += g * 22;
+		float d5 = quant_scalar_f16(p);
+		quant_group_5(p + 2, d5, -16 * d5, w);
+		return;
+	case DTYPE_Q5_1:
+		p += g * 24;
+		quant_group_5(p + 4, quant_scalar_f16(p), quant_scalar_f16(p + 2), w);
 		return;
 	case DTYPE_Q4_K:
 		quant_group_q4_k(p + first / 8 * 144, sub, w);
@@ -262,7 +288,7 @@ ISA_INLINE void quant_task(enum dtype t, const struct op_quant_matmul *args, int
 			quant_row(t, 1, &a, j, i);
 }
 
-#define QUANT_TYPES(X) X(F32) X(BF16) X(F16) X(Q8_0) X(Q4_0) X(Q4_1) X(Q4_K) X(Q6_K)
+#define QUANT_TYPES(X) X(F32) X(BF16) X(F16) X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q4_K) X(Q6_K)
 #define QUANT_TASK_OF(T)                                                                           \
 	static void quant_task_##T(const struct op_quant_matmul *a, int64_t task)                  \
 	{                                                                                          \

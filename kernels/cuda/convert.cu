@@ -114,6 +114,12 @@ extern "C" void op_cuda_convert(struct dev *d, const struct op_convert *a)
 	case DTYPE_Q4_1:
 		convert_blocks<DTYPE_Q4_1>(d, a);
 		return;
+	case DTYPE_Q5_0:
+		convert_blocks<DTYPE_Q5_0>(d, a);
+		return;
+	case DTYPE_Q5_1:
+		convert_blocks<DTYPE_Q5_1>(d, a);
+		return;
 	case DTYPE_Q4_K:
 		convert_blocks<DTYPE_Q4_K>(d, a);
 		return;

@@ -118,6 +118,12 @@ static void embed_stored(struct dev *d, const struct op_embed *a)
 	case DTYPE_Q4_1:
 		embed_blocks<DTYPE_Q4_1>(d, a);
 		return;
+	case DTYPE_Q5_0:
+		embed_blocks<DTYPE_Q5_0>(d, a);
+		return;
+	case DTYPE_Q5_1:
+		embed_blocks<DTYPE_Q5_1>(d, a);
+		return;
 	case DTYPE_Q4_K:
 		embed_blocks<DTYPE_Q4_K>(d, a);
 		return;

@@ -112,6 +112,33 @@ template <> struct quant<DTYPE_Q4_1> : quant_format<32, 20, 0, 1, true> {
 	}
 };
 
+/* 32 fifth bits, then the nibbles. */
+template <int offset, template <int> class Read> struct quant_fives {
+	Read<5> numbers;
+
+	__device__ quant_fives(const uint8_t *block, int, int) : numbers(block + offset)
+	{
+	}
+	__device__ uint32_t word(int j) const
+	{
+		/* Bit i of the four goes to bit 8 i by the product, and on to 8 i + 4. */
+		uint32_t fifth = (numbers.word(0) >> 4 * j & 15) * 0x00204081u & 0x01010101u;
+		return (numbers.word(1 + j % 4) >> j / 4 * 4 & 0x0f0f0f0fu) | fifth << 4;
+	}
+};
+
+template <> struct quant<DTYPE_Q5_0> : quant_format<32, 22, 16, 1, false> {
+	template <template <int> class Read> using part = quant_fives<2, Read>;
+};
+
+template <> struct quant<DTYPE_Q5_1> : quant_format<32, 24, 0, 1, true> {
+	template <template <int> class Read> using part = quant_fives<4, Read>;
+	__device__ static float min(const uint8_t *block, int)
+	{
+		return quant_half(block + 2);
+	}
+};
+
 /* Two groups share 32 bytes, the first in the low nibbles. */
 template <> struct quant<DTYPE_Q4_K> : quant_format<256, 144, 0, 1, true> {
 	template <template <int> class Read> struct part {

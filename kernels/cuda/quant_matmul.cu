@@ -516,6 +516,12 @@ extern "C" void op_cuda_quant_matmul(struct dev *d, const struct op_quant_matmul
 	case DTYPE_Q4_1:
 		blocks_matmul<DTYPE_Q4_1>(d, a);
 		return;
+	case DTYPE_Q5_0:
+		blocks_matmul<DTYPE_Q5_0>(d, a);
+		return;
+	case DTYPE_Q5_1:
+		blocks_matmul<DTYPE_Q5_1>(d, a);
+		return;
 	case DTYPE_Q4_K:
 		blocks_matmul<DTYPE_Q4_K>(d, a);
 		return;

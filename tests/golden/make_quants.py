@@ -19,6 +19,8 @@ FORMATS = {  # name: (block elements, block bytes, offsets of f16 fields)
     "Q4_1": (32, 20, [0, 2]),
     "Q4_K": (256, 144, [0, 2]),
     "Q6_K": (256, 210, [208]),
+    "Q5_0": (32, 22, [0]),
+    "Q5_1": (32, 24, [0, 2]),
 }
 SPECIAL = [0.0, 3e-7, -0.75]
 

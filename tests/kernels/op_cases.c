@@ -575,9 +575,12 @@ static void case_sample(struct parity_run *r, const int64_t *s)
 		{2, 5, 64, DTYPE_Q8_0, 1}, {8, 5, 64, DTYPE_Q4_0}, {2, 5, 64, DTYPE_Q4_0},         \
 		{9, 5, 64, DTYPE_Q4_0, 1}, {2, 5, 64, DTYPE_Q4_0, 1}, {4, 5, 64, DTYPE_Q4_1},      \
 		{2, 5, 64, DTYPE_Q4_1}, {4, 5, 64, DTYPE_Q4_1, 1}, {2, 5, 64, DTYPE_Q4_1, 1},      \
-		{1, 5, 64, DTYPE_Q4_1, 1}, {8, 5, 256, DTYPE_Q4_K}, {4, 5, 256, DTYPE_Q4_K, 1},    \
-		{1, 5, 256, DTYPE_Q4_K, 1}, {4, 5, 256, DTYPE_Q6_K}, {2, 5, 256, DTYPE_Q6_K},      \
-		{4, 5, 256, DTYPE_Q6_K, 1},                                                        \
+		{1, 5, 64, DTYPE_Q4_1, 1}, {1, 5, 64, DTYPE_Q5_0}, {2, 5, 64, DTYPE_Q5_0},         \
+		{4, 5, 64, DTYPE_Q5_0}, {9, 5, 64, DTYPE_Q5_0, 1}, {2, 5, 64, DTYPE_Q5_0, 1},      \
+		{4, 5, 96, DTYPE_Q5_1}, {2, 5, 64, DTYPE_Q5_1}, {4, 5, 64, DTYPE_Q5_1, 1},         \
+		{2, 5, 64, DTYPE_Q5_1, 1}, {1, 5, 64, DTYPE_Q5_1, 1}, {8, 5, 256, DTYPE_Q4_K},     \
+		{4, 5, 256, DTYPE_Q4_K, 1}, {1, 5, 256, DTYPE_Q4_K, 1}, {4, 5, 256, DTYPE_Q6_K},   \
+		{2, 5, 256, DTYPE_Q6_K}, {4, 5, 256, DTYPE_Q6_K, 1},                               \
 	{                                                                                          \
 		2, 5, 256, DTYPE_Q6_K, 1                                                           \
 	}
@@ -639,6 +642,12 @@ static const struct op_case case_table[] = {
 		{17, 10, 256, DTYPE_Q6_K, 1},
 		{5, 9, 4352, DTYPE_Q4_K, 1},
 		{2, 9, 33, DTYPE_BF16, 1},
+		{12, 300, 576, DTYPE_Q5_0},
+		{9, 33, 1504, DTYPE_Q5_1},
+		{17, 10, 256, DTYPE_Q5_0, 1},
+		{5, 9, 4352, DTYPE_Q5_1, 1},
+		{1, 65, 1536, DTYPE_Q5_1},
+		{4, 9, 96, DTYPE_Q5_0, 1},
 		QUANT_SHAPES}},
 	[2] = {"embed",
 	       case_embed,
@@ -655,6 +664,8 @@ static const struct op_case case_table[] = {
 		{9, 96, 5, 0, DTYPE_Q8_0},
 		{1, 32, 1, 0, DTYPE_Q4_0},
 		{17, 64, 33, 1, DTYPE_Q4_1},
+		{9, 96, 5, 1, DTYPE_Q5_0},
+		{5, 64, 33, 0, DTYPE_Q5_1},
 		{3, 32, 7, 1, DTYPE_F16},
 		{3, 512, 4, 0, DTYPE_Q4_K},
 		{2, 768, 3, 1, DTYPE_Q6_K}}},
@@ -770,6 +781,8 @@ static const struct op_case case_table[] = {
 		 {9600, DTYPE_Q8_0, DTYPE_F32},
 		 {32, DTYPE_Q4_0, DTYPE_F32},
 		 {4128, DTYPE_Q4_1, DTYPE_F32},
+		 {96, DTYPE_Q5_0, DTYPE_F32},
+		 {9600, DTYPE_Q5_1, DTYPE_F32},
 		 {25600, DTYPE_Q4_K, DTYPE_F32},
 		 {4352, DTYPE_Q6_K, DTYPE_F32}}},
 	[15] = {"sumsq", case_sumsq, DTYPE_F32, false, {{1}, {4095}, {4097}, {100003}, {3000000}}},

@@ -8,7 +8,7 @@
 
 #include "tests/kernels/parity.h"
 
-#define OP_CASE_SHAPES 64
+#define OP_CASE_SHAPES 80
 
 struct op_case {
 	const char *name;

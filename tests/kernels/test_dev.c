@@ -105,6 +105,8 @@ START_TEST(test_dtypes)
 		     {DTYPE_Q8_0, "q8_0", 64, 68},
 		     {DTYPE_Q4_0, "q4_0", 32, 18},
 		     {DTYPE_Q4_1, "q4_1", 32, 20},
+		     {DTYPE_Q5_0, "q5_0", 64, 44},
+		     {DTYPE_Q5_1, "q5_1", 64, 48},
 		     {DTYPE_Q4_K, "q4_k", 512, 288},
 		     {DTYPE_Q6_K, "q6_k", 256, 210},
 		     {DTYPE_Q8_0, "q8_0", 33, -1},
