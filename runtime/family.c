@@ -226,6 +226,20 @@ int64_t family_gguf_row(int64_t row, int64_t head_dim)
 	return row - in_head + 2 * (in_head % half) + in_head / half;
 }
 
+static int check_ids(const struct model_config *c, struct err *e)
+{
+	const int32_t ids[] = {c->bos_id, c->eos_id, c->pad_id};
+	if (c->more_eos_count < 0 || c->more_eos_count > MODEL_EOS_LIMIT - 1)
+		return err_set(e, ERR_DATA, "more than %d end tokens", MODEL_EOS_LIMIT);
+	for (int i = 0; i < 3 + c->more_eos_count; i++) {
+		int32_t id = i < 3 ? ids[i] : c->more_eos[i - 3];
+		if (id < -1 || id >= c->vocab)
+			return err_set(e, ERR_DATA, "special token %d lies outside the vocabulary",
+				       id);
+	}
+	return 0;
+}
+
 int model_config_check(const struct model_config *c, struct err *e)
 {
 	const struct {
@@ -264,10 +278,13 @@ int model_config_check(const struct model_config *c, struct err *e)
 	if (c->positions == POSITIONS_ROTARY && !(c->rope_theta >= 1 && c->rope_theta <= 1e12f))
 		return err_set(e, ERR_DATA, "rotary base %g is not in [1, 1e12]",
 			       (double)c->rope_theta);
-	const int32_t ids[] = {c->bos_id, c->eos_id, c->pad_id};
-	for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
-		if (ids[i] < -1 || ids[i] >= c->vocab)
-			return err_set(e, ERR_DATA, "special token %d lies outside the vocabulary",
-				       ids[i]);
-	return 0;
+	return check_ids(c, e);
+}
+
+bool model_config_ends(const struct model_config *c, int32_t id)
+{
+	bool ends = id == c->eos_id;
+	for (int i = 0; i < c->more_eos_count; i++)
+		ends = ends || id == c->more_eos[i];
+	return ends && id >= 0;
 }

@@ -42,9 +42,14 @@ int family_config_gguf(const struct gguf *g, struct model_config *out, struct er
 /* path is only for messages. */
 int family_config_json(const struct json *config, const char *path, struct model_config *out,
 		       struct err *e);
+/* eos_token_id: a number, a list of them, or none. */
+int family_eos_json(const struct json *config, const char *path, struct model_config *out,
+		    struct err *e);
 /* ERR_DATA when the description is none that config.json can express for its architecture: what
    family_config_write would lose. */
 int family_config_expressible(const struct model_config *c, struct err *e);
+/* bos_token_id, eos_token_id, pad_token_id; null, or nothing at all, where there is none. */
+void family_ids_write(const struct model_config *c, bool nulls, struct jsonw *w);
 void family_config_write(const struct model_config *c, enum dtype store, struct jsonw *w);
 
 #endif

@@ -93,6 +93,20 @@ static int optional_id(const struct gguf *g, const char *key, int32_t *out, stru
 	return rc;
 }
 
+/* False: there is no room for it. */
+static bool add_eos(struct model_config *c, int32_t id)
+{
+	if (id < 0 || model_config_ends(c, id))
+		return true;
+	if (c->eos_id < 0)
+		c->eos_id = id;
+	else if (c->more_eos_count < MODEL_EOS_LIMIT - 1)
+		c->more_eos[c->more_eos_count++] = id;
+	else
+		return false;
+	return true;
+}
+
 /* "llama.embedding_length" */
 static const char *architecture_key(const struct model_config *c, const char *name, char out[96])
 {
@@ -173,6 +187,23 @@ static int gguf_numbers(const struct gguf *g, struct model_config *c, struct err
 	return c->positions == POSITIONS_ROTARY ? gguf_rotary(g, c, e) : 0;
 }
 
+/* The end of a text, of a turn, and of a message. */
+static int gguf_eos(const struct gguf *g, struct model_config *c, struct err *e)
+{
+	static const char *const keys[] = {"tokenizer.ggml.eos_token_id",
+					   "tokenizer.ggml.eot_token_id",
+					   "tokenizer.ggml.eom_token_id"};
+	c->eos_id = -1;
+	for (int i = 0; i < 3; i++) {
+		int32_t id;
+		int rc = optional_id(g, keys[i], &id, e);
+		if (rc)
+			return rc;
+		add_eos(c, id);
+	}
+	return 0;
+}
+
 int family_config_gguf(const struct gguf *g, struct model_config *out, struct err *e)
 {
 	struct gguf_str architecture;
@@ -201,7 +232,7 @@ int family_config_gguf(const struct gguf *g, struct model_config *out, struct er
 	if (!rc)
 		rc = optional_id(g, "tokenizer.ggml.bos_token_id", &c.bos_id, e);
 	if (!rc)
-		rc = optional_id(g, "tokenizer.ggml.eos_token_id", &c.eos_id, e);
+		rc = gguf_eos(g, &c, e);
 	if (!rc)
 		rc = optional_id(g, "tokenizer.ggml.padding_token_id", &c.pad_id, e);
 	if (rc)
@@ -230,14 +261,30 @@ static int json_size(const struct json *config, const char *path, const char *ke
 	return 0;
 }
 
-/* A number, a list of them (the first counts), or none. */
-static int32_t json_id(const struct json *config, const char *key)
+static int32_t id_value(const struct json *v)
 {
-	const struct json *v = json_get(config, key);
-	if (json_is_array(v))
-		v = json_first(v);
 	double d = json_number_value(v);
 	return json_is_number(v) && d >= 0 && d <= INT32_MAX ? (int32_t)d : -1;
+}
+
+int family_eos_json(const struct json *config, const char *path, struct model_config *out,
+		    struct err *e)
+{
+	const struct json *v = json_get(config, "eos_token_id");
+	struct model_config c = *out;
+	c.eos_id = json_is_array(v) ? -1 : id_value(v);
+	c.more_eos_count = 0;
+	json_each (item, json_is_array(v) ? v : NULL) {
+		int32_t id = id_value(item);
+		if (id < 0)
+			return err_set(e, ERR_DATA, "%s: eos_token_id: not a list of token ids",
+				       path);
+		if (!add_eos(&c, id))
+			return err_set(e, ERR_DATA, "%s: eos_token_id: more than %d tokens", path,
+				       MODEL_EOS_LIMIT);
+	}
+	*out = c;
+	return 0;
 }
 
 /* A key whose value must be this one, or absent. */
@@ -353,10 +400,11 @@ int family_config_json(const struct json *config, const char *path, struct model
 				       : read_llama(config, path, &c, e);
 	if (rc)
 		return rc;
-	c.bos_id = json_id(config, "bos_token_id");
-	c.eos_id = json_id(config, "eos_token_id");
-	c.pad_id = json_id(config, "pad_token_id");
-	rc = check(&c, path, e);
+	c.bos_id = id_value(json_get(config, "bos_token_id"));
+	c.pad_id = id_value(json_get(config, "pad_token_id"));
+	rc = family_eos_json(config, path, &c, e);
+	if (!rc)
+		rc = check(&c, path, e);
 	if (!rc)
 		*out = c;
 	return rc;
@@ -369,12 +417,27 @@ int model_config_read(const char *path, struct model_config *out, struct err *e)
 	return rc ? rc : family_config_json(config, path, out, e);
 }
 
-static void write_id(struct jsonw *w, const char *key, int32_t id)
+static void write_id(struct jsonw *w, const char *key, int32_t id, bool nulls)
 {
-	if (id < 0)
-		jsonw_null(w, key);
-	else
+	if (id >= 0)
 		jsonw_int(w, key, id);
+	else if (nulls)
+		jsonw_null(w, key);
+}
+
+void family_ids_write(const struct model_config *c, bool nulls, struct jsonw *w)
+{
+	write_id(w, "bos_token_id", c->bos_id, nulls);
+	if (c->more_eos_count) {
+		jsonw_open(w, "eos_token_id", '[');
+		jsonw_int(w, NULL, c->eos_id);
+		for (int i = 0; i < c->more_eos_count; i++)
+			jsonw_int(w, NULL, c->more_eos[i]);
+		jsonw_close(w);
+	} else {
+		write_id(w, "eos_token_id", c->eos_id, nulls);
+	}
+	write_id(w, "pad_token_id", c->pad_id, nulls);
 }
 
 /* The nearest double that prints short: 1e-05, not 9.999999747378752e-06. */
@@ -437,8 +500,6 @@ void family_config_write(const struct model_config *c, enum dtype store, struct 
 	else
 		write_llama(c, w);
 	jsonw_bool(w, "tie_word_embeddings", c->tied_embeddings);
-	write_id(w, "bos_token_id", c->bos_id);
-	write_id(w, "eos_token_id", c->eos_id);
-	write_id(w, "pad_token_id", c->pad_id);
+	family_ids_write(c, true, w);
 	jsonw_close(w);
 }

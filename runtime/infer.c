@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "runtime/beat.h"
 #include "runtime/chat.h"
+#include "runtime/guard.h"
 #include "runtime/memplan.h"
 #include "runtime/model.h"
 #include "runtime/sample.h"
@@ -132,25 +133,36 @@ static int flush_text(struct infer *s, struct turn *t, bool last, struct err *e)
 
 /* -- prompt in -- */
 
+/* Special tokens are the template's: in what the client wrote they are text. */
+static int encode_chat(struct infer *s, struct turn *t, struct err *e)
+{
+	json_auto struct json *messages = NULL;
+	int rc = guard_json(s->tok, json_get(t->q->body, "messages"), &messages, e);
+
+	buf_reset(&s->text);
+	if (!rc)
+		rc = chat_render(s->chat, messages, true, &s->text, e);
+	if (!rc)
+		rc = tok_encode_guarded(s->tok, buf_cstr(&s->text), (int64_t)s->text.len,
+					&t->prompt, e);
+	return rc;
+}
+
 static int encode_prompt(struct infer *s, struct turn *t, struct err *e)
 {
 	const struct json *body = t->q->body;
 	const char *prompt = json_str(body, "prompt", NULL);
 	bool chat = json_bool(body, "chat", false);
-	int rc = 0;
+	int rc;
 
-	buf_reset(&s->text);
 	if (chat && !s->chat)
 		return err_set(e, ERR_USER, "this model has no chat template: use completions");
 	if (chat)
-		rc = chat_render(s->chat, json_get(body, "messages"), true, &s->text, e);
+		rc = encode_chat(s, t, e);
 	else if (!prompt)
 		rc = err_set(e, ERR_USER, "the request has neither messages nor a prompt");
-	else if (buf_str(&s->text, prompt))
-		rc = err_set(e, ERR_MEMORY, "no memory for a prompt");
-	if (!rc)
-		rc = tok_encode(s->tok, buf_cstr(&s->text), (int64_t)s->text.len, chat, &t->prompt,
-				e);
+	else
+		rc = tok_encode_document(s->tok, prompt, (int64_t)strlen(prompt), &t->prompt, e);
 	if (!rc && t->prompt.count == 0)
 		rc = err_set(e, ERR_USER, "the prompt is empty");
 	if (!rc && t->prompt.count >= s->context)
@@ -248,7 +260,7 @@ static int prefill(struct infer *s, struct turn *t, struct err *e)
 
 static bool ends_turn(const struct infer *s, int32_t id)
 {
-	return id == tok_eos(s->tok) || id == s->config->eos_id;
+	return id == tok_eos(s->tok) || weights_ends(s->weights, id);
 }
 
 static int decode(struct infer *s, struct turn *t, struct err *e)
@@ -418,7 +430,7 @@ int infer_run(struct rank *r, struct err *e)
 	struct infer s = {.r = r};
 	int rc;
 
-	buf_init(&s.text, LIMIT_REQUEST_BYTES);
+	buf_init(&s.text, 4 * LIMIT_REQUEST_BYTES); /* with a guard behind every character */
 	buf_init(&s.frame, LIMIT_FRAME_BYTES);
 	rc = open_all(&s, e);
 	while (!rc) {

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "runtime/tok_added.h"
 #include "runtime/tok_def.h"
 #include "runtime/tok_normal.h"
 #include "runtime/tok_table.h"
@@ -24,9 +25,8 @@ struct tok {
 	struct tok_pairs pairs;
 	int32_t byte_id[256]; /* -1: the vocabulary lacks it */
 	struct tok_split *split;
-	int32_t *added; /* ids by first byte, longer before shorter */
-	int32_t added_count;
-	int32_t added_from[257]; /* those of byte b: added[added_from[b] .. added_from[b + 1]) */
+	struct tok_added added[2]; /* looked for in text as it is, and in normalised text */
+	struct tok_affix prefix, suffix;
 };
 
 /* -- GPT-2's byte alphabet -- */
@@ -137,31 +137,23 @@ static size_t token_len(const struct tok *t, int32_t id)
 	return t->start[id + 1] - t->start[id];
 }
 
-static int by_first_byte_and_length(const void *a, const void *b, void *context)
+static int build_added(struct tok *t, const struct tok_def *d, const char *path, struct err *e)
 {
-	const struct tok *t = context;
-	int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
-	int d = (uint8_t)t->bytes[t->start[x]] - (uint8_t)t->bytes[t->start[y]];
-	size_t n = token_len(t, x), m = token_len(t, y);
-	return d ? d : n != m ? (n < m) - (n > m) : (x > y) - (x < y);
-}
-
-static int build_added(struct tok *t, const char *path, struct err *e)
-{
-	t->added = mem_array((size_t)t->vocab, sizeof *t->added);
-	if (!t->added)
-		return err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
-	for (int32_t i = 0; i < t->vocab; i++)
-		if ((t->kinds[i] == TOK_ADDED || t->kinds[i] == TOK_SPECIAL) && token_len(t, i))
-			t->added[t->added_count++] = i;
-	qsort_r(t->added, (size_t)t->added_count, sizeof *t->added, by_first_byte_and_length, t);
-	int32_t k = 0;
-	for (int b = 0; b <= 256; b++) {
-		while (k < t->added_count && (uint8_t)t->bytes[t->start[t->added[k]]] < b)
-			k++;
-		t->added_from[b] = k;
+	int rc = 0;
+	for (int k = 0; !rc && k < 2; k++)
+		rc = tok_added_init(&t->added[k], d, t->bytes, t->start, k, e);
+	for (int32_t i = 0; !rc && t->nfc && i < t->added[1].count; i++) {
+		const struct tok_added_one *one = &t->added[1].list[i];
+		const char *normal;
+		size_t len;
+		void *owned;
+		rc = tok_normal_nfc(one->text, one->len, &normal, &len, &owned, e);
+		if (!rc && (len != one->len || memcmp(normal, one->text, len)))
+			rc = err_set(e, ERR_DATA, "added token \"%.*s\" is not in its normal form",
+				     (int)(one->len < 40 ? one->len : 40), one->text);
+		mem_free(owned);
 	}
-	return 0;
+	return rc ? err_wrap(e, "%s", path) : 0;
 }
 
 int tok_create(const struct tok_def *d, const char *path, struct tok **out, struct err *e)
@@ -174,6 +166,8 @@ int tok_create(const struct tok_def *d, const char *path, struct tok **out, stru
 	t->eos = d->eos;
 	t->ignore_merges = d->ignore_merges;
 	t->nfc = d->nfc;
+	t->prefix = d->prefix;
+	t->suffix = d->suffix;
 	t->start = mem_array((size_t)d->vocab + 1, sizeof *t->start);
 	t->kinds = mem_array((size_t)d->vocab + 1, sizeof *t->kinds);
 	int rc = t->start && t->kinds
@@ -184,7 +178,7 @@ int tok_create(const struct tok_def *d, const char *path, struct tok **out, stru
 	if (!rc)
 		rc = build_merges(t, d, path, e);
 	if (!rc)
-		rc = build_added(t, path, e);
+		rc = build_added(t, d, path, e);
 	if (!rc)
 		rc = tok_split_create(&t->split, e);
 	for (int i = 0; !rc && i < d->pattern_count; i++)
@@ -204,7 +198,8 @@ void tok_close(struct tok *t)
 	tok_split_destroy(t->split);
 	tok_names_done(&t->names);
 	tok_pairs_done(&t->pairs);
-	mem_free(t->added);
+	for (int k = 0; k < 2; k++)
+		tok_added_done(&t->added[k]);
 	mem_free(t->kinds);
 	mem_free(t->start);
 	mem_free(t->bytes);
@@ -229,6 +224,7 @@ struct encoding {
 	struct candidate *heap;
 	int64_t room; /* symbols; the heap has three times as many */
 	int64_t heap_count;
+	bool special, guarded;
 };
 
 void tok_ids_done(struct tok_ids *ids)
@@ -364,59 +360,101 @@ static int encode_piece(void *context, const char *piece, size_t len, struct err
 	return merge_piece(n, count, e);
 }
 
-/* The added token that text begins with, the longest, or -1. */
-static int32_t added_at(const struct tok *t, const char *text, size_t len, bool special)
+/* What lies between added tokens. */
+static int encode_words(struct encoding *n, const char *text, size_t len, struct err *e)
 {
-	uint8_t b = (uint8_t)*text;
-	for (int32_t k = t->added_from[b]; k < t->added_from[b + 1]; k++) {
-		int32_t id = t->added[k];
-		size_t n = token_len(t, id);
-		if (n <= len && (special || t->kinds[id] == TOK_ADDED) &&
-		    !memcmp(text, t->bytes + t->start[id], n))
-			return id;
+	buf_auto struct buf clean;
+	buf_init(&clean, TEXT_LIMIT);
+	if (n->guarded) {
+		if (tok_added_unguard(text, len, &clean))
+			return err_set(e, ERR_MEMORY, "no memory to tokenise %zu bytes", len);
+		text = buf_cstr(&clean);
+		len = clean.len;
 	}
-	return -1;
+	return tok_split_run(n->tok->split, text, len, encode_piece, n, e);
 }
 
-/* What lies between added tokens, which are never normalised. */
+/* text between tokens of `added` by between_fn. */
+static int encode_around(struct encoding *n, const struct tok_added *added, const char *text,
+			 size_t len,
+			 int (*between_fn)(struct encoding *, const char *, size_t, struct err *),
+			 struct err *e)
+{
+	struct tok_match m;
+	size_t at = 0;
+	for (; tok_added_next(added, text, len, at, n->special, &m); at = m.to) {
+		int rc = between_fn(n, text + at, m.from - at, e);
+		if (!rc)
+			rc = tok_ids_add(n->out, m.id, e);
+		if (rc)
+			return rc;
+	}
+	return between_fn(n, text + at, len - at, e);
+}
+
 static int encode_plain(struct encoding *n, const char *text, size_t len, struct err *e)
 {
 	void *owned = NULL;
 	int rc = n->tok->nfc ? tok_normal_nfc(text, len, &text, &len, &owned, e) : 0;
 	if (!rc)
-		rc = tok_split_run(n->tok->split, text, len, encode_piece, n, e);
+		rc = encode_around(n, &n->tok->added[1], text, len, encode_words, e);
 	mem_free(owned);
+	return rc;
+}
+
+static int encode(struct encoding *n, const char *text, int64_t len, struct err *e)
+{
+	size_t size = (size_t)len;
+	size_t valid = utf8_valid_prefix(text, size);
+	if (valid < size)
+		return err_set(e, ERR_DATA, "invalid UTF-8 at byte %zu", valid);
+	int64_t before_count = n->out->count;
+	int rc = encode_around(n, &n->tok->added[0], text, size, encode_plain, e);
+	mem_free(n->symbols);
+	mem_free(n->heap);
+	if (rc)
+		n->out->count = before_count;
 	return rc;
 }
 
 int tok_encode(const struct tok *t, const char *text, int64_t len, bool special,
 	       struct tok_ids *out, struct err *e)
 {
-	size_t size = (size_t)len, done = 0;
-	size_t valid = utf8_valid_prefix(text, size);
-	if (valid < size)
-		return err_set(e, ERR_DATA, "invalid UTF-8 at byte %zu", valid);
-	struct encoding n = {.tok = t, .out = out};
-	int64_t before_count = out->count;
+	return encode(&(struct encoding){.tok = t, .out = out, .special = special}, text, len, e);
+}
+
+static int add_affix(const struct tok_affix *affix, struct tok_ids *out, struct err *e)
+{
 	int rc = 0;
-	for (size_t i = 0; i < size && !rc;) {
-		int32_t id = added_at(t, text + i, size - i, special);
-		if (id < 0) {
-			i++;
-			continue;
-		}
-		rc = encode_plain(&n, text + done, i - done, e);
-		if (!rc)
-			rc = tok_ids_add(out, id, e);
-		done = i += token_len(t, id);
-	}
+	for (int i = 0; !rc && i < affix->count; i++)
+		rc = tok_ids_add(out, affix->id[i], e);
+	return rc;
+}
+
+int tok_encode_document(const struct tok *t, const char *text, int64_t len, struct tok_ids *out,
+			struct err *e)
+{
+	int64_t before_count = out->count;
+	int rc = add_affix(&t->prefix, out, e);
 	if (!rc)
-		rc = encode_plain(&n, text + done, size - done, e);
-	mem_free(n.symbols);
-	mem_free(n.heap);
+		rc = tok_encode(t, text, len, true, out, e);
+	if (!rc)
+		rc = add_affix(&t->suffix, out, e);
 	if (rc)
 		out->count = before_count;
 	return rc;
+}
+
+int tok_guard(const struct tok *t, const char *text, size_t len, struct buf *out)
+{
+	return tok_added_guard(t->added, 2, text, len, out);
+}
+
+int tok_encode_guarded(const struct tok *t, const char *text, int64_t len, struct tok_ids *out,
+		       struct err *e)
+{
+	return encode(&(struct encoding){.tok = t, .out = out, .special = true, .guarded = true},
+		      text, len, e);
 }
 
 /* -- the rest -- */

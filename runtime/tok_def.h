@@ -17,6 +17,7 @@
 
 #define TOK_VOCAB_LIMIT  (1 << 22)
 #define TOK_MERGES_LIMIT (1 << 23)
+#define TOK_AFFIX_LIMIT  8
 #define TOK_ARENA_BYTES  ((size_t)1 << 30)
 
 enum tok_kind {
@@ -24,6 +25,18 @@ enum tok_kind {
 	TOK_NORMAL,  /* of the merges; text in GPT-2's byte alphabet */
 	TOK_ADDED,   /* plain text, always recognised */
 	TOK_SPECIAL, /* plain text, recognised only where special tokens are wanted */
+};
+
+enum tok_flag { /* of added tokens */
+		TOK_LSTRIP = 1,
+		TOK_RSTRIP = 2,
+		TOK_SINGLE_WORD = 4,
+		TOK_NORMALIZED = 8, /* looked for in the normalised text, after the others */
+};
+
+struct tok_affix { /* ids that the post-processor puts before or behind a text */
+	int32_t id[TOK_AFFIX_LIMIT];
+	int count;
 };
 
 struct tok_text {
@@ -35,6 +48,7 @@ struct tok_def {
 	int32_t vocab;
 	struct tok_text *tokens; /* vocab */
 	uint8_t *kinds;          /* vocab */
+	uint8_t *flags;          /* vocab, of enum tok_flag; NULL: none */
 	int64_t merge_count;
 	struct tok_text (*merges)[2]; /* best first */
 	const char *patterns[TOK_SPLIT_STAGES];
@@ -42,6 +56,7 @@ struct tok_def {
 	bool ignore_merges; /* a piece that is a token is that token */
 	bool nfc;           /* text is to be normalised first */
 	int32_t bos, eos;
+	struct tok_affix prefix, suffix;
 };
 
 int tok_def_gguf(const struct gguf *g, struct arena *a, struct tok_def *out, struct err *e);

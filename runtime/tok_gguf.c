@@ -15,15 +15,15 @@
 static const struct {
 	const char *name;
 	const char *patterns[2];
-	bool ignore_merges, nfc;
+	bool ignore_merges, nfc, bos; /* bos: before each text, where no key says */
 } pre_tokenizers[] = {
-	{"gpt-2", {GPT2}, false, false},
-	{"default", {GPT2}, false, false},
-	{"smollm", {"\\p{N}", GPT2}, false, false},
-	{"qwen2", {CL100K("\\p{N}")}, false, true},
-	{"llama-bpe", {CL100K("\\p{N}{1,3}")}, true, false},
-	{"llama3", {CL100K("\\p{N}{1,3}")}, true, false},
-	{"llama-v3", {CL100K("\\p{N}{1,3}")}, true, false},
+	{"gpt-2", {GPT2}, false, false, false},
+	{"default", {GPT2}, false, false, false},
+	{"smollm", {"\\p{N}", GPT2}, false, false, false},
+	{"qwen2", {CL100K("\\p{N}")}, false, true, false},
+	{"llama-bpe", {CL100K("\\p{N}{1,3}")}, true, false, true},
+	{"llama3", {CL100K("\\p{N}{1,3}")}, true, false, true},
+	{"llama-v3", {CL100K("\\p{N}{1,3}")}, true, false, true},
 };
 
 static bool equals(struct gguf_str s, const char *text)
@@ -49,6 +49,7 @@ static int read_pre(const struct gguf *g, struct tok_def *d, struct err *e)
 			d->patterns[d->pattern_count++] = pre_tokenizers[i].patterns[k];
 		d->ignore_merges = pre_tokenizers[i].ignore_merges;
 		d->nfc = pre_tokenizers[i].nfc;
+		d->prefix.count = pre_tokenizers[i].bos;
 		return 0;
 	}
 	return err_set(e, ERR_DATA, "%s: pre-tokenizer \"%.*s\" is not supported", gguf_path(g),
@@ -128,6 +129,19 @@ static int read_id(const struct gguf *g, const char *key, const struct tok_def *
 	return rc;
 }
 
+/* Whether `id` is to stand before, or behind, each text: by its key, else as *to has it. */
+static int read_affix(const struct gguf *g, const char *key, int32_t id, struct tok_affix *to,
+		      struct err *e)
+{
+	bool add = gguf_bool(g, key, to->count);
+	if (add && id < 0 && gguf_has(g, key))
+		return err_set(e, ERR_DATA, "%s: %s, but there is no such token", gguf_path(g),
+			       key);
+	to->count = add && id >= 0;
+	to->id[0] = id;
+	return 0;
+}
+
 int tok_def_gguf(const struct gguf *g, struct arena *a, struct tok_def *out, struct err *e)
 {
 	struct tok_def d = {0};
@@ -140,6 +154,10 @@ int tok_def_gguf(const struct gguf *g, struct arena *a, struct tok_def *out, str
 		rc = read_id(g, "tokenizer.ggml.bos_token_id", &d, &d.bos, e);
 	if (!rc)
 		rc = read_id(g, "tokenizer.ggml.eos_token_id", &d, &d.eos, e);
+	if (!rc)
+		rc = read_affix(g, "tokenizer.ggml.add_bos_token", d.bos, &d.prefix, e);
+	if (!rc)
+		rc = read_affix(g, "tokenizer.ggml.add_eos_token", d.eos, &d.suffix, e);
 	if (!rc)
 		*out = d;
 	return rc;

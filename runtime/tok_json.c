@@ -142,7 +142,8 @@ static int read_vocab(struct reader *r, const struct json *vocab, const struct j
 		return err_set(e, ERR_DATA, "%s: the vocabulary is empty", r->path);
 	d->tokens = arena_array(r->a, (size_t)d->vocab, sizeof *d->tokens);
 	d->kinds = arena_array(r->a, (size_t)d->vocab, 1);
-	if (!d->tokens || !d->kinds)
+	d->flags = arena_array(r->a, (size_t)d->vocab, 1);
+	if (!d->tokens || !d->kinds || !d->flags)
 		return no_memory(r, e);
 	json_each (v, vocab) {
 		valid_id(v, &id);
@@ -154,19 +155,25 @@ static int read_vocab(struct reader *r, const struct json *vocab, const struct j
 	return 0;
 }
 
-static int read_added(struct reader *r, const struct json *added, struct err *e)
+static void set_added(struct tok_def *d, int32_t id, const struct json *v)
+{
+	static const char *const names[] = {"lstrip", "rstrip", "single_word", "normalized"};
+	const char *content = json_str(v, "content", "");
+	d->tokens[id] = (struct tok_text){content, strlen(content)};
+	d->kinds[id] = json_bool(v, "special", false) ? TOK_SPECIAL : TOK_ADDED;
+	d->flags[id] = 0;
+	for (int i = 0; i < 4; i++)
+		if (json_bool(v, names[i], false))
+			d->flags[id] |= (uint8_t)(1 << i); /* as enum tok_flag counts them */
+}
+
+static void read_added(struct reader *r, const struct json *added)
 {
 	json_each (v, added) {
 		int32_t id = -1;
-		const char *content = json_str(v, "content", "");
 		valid_id(json_get(v, "id"), &id);
-		if (json_bool(v, "lstrip", false) || json_bool(v, "rstrip", false) ||
-		    json_bool(v, "single_word", false))
-			return unsupported(r, "added token with strip or single_word:", content, e);
-		r->d.tokens[id] = (struct tok_text){content, strlen(content)};
-		r->d.kinds[id] = json_bool(v, "special", false) ? TOK_SPECIAL : TOK_ADDED;
+		set_added(&r->d, id, v);
 	}
-	return 0;
 }
 
 static int read_merges(struct reader *r, const struct json *merges, struct err *e)
@@ -216,16 +223,121 @@ static int check_model(struct reader *r, const struct json *model, struct err *e
 	return 0;
 }
 
-/* tokenizer_config.json names a token by text, or by an object with content. */
-static int32_t named_token(const struct tok_def *d, const struct json *config, const char *key)
+/* -- the post-processor -- */
+
+static int add_affix(struct reader *r, struct tok_affix *to, const struct json *ids, struct err *e)
 {
-	const struct json *v = json_get(config, key);
-	const char *text = json_is_object(v) ? json_str(v, "content", NULL) : json_string_value(v);
+	json_each (v, ids) {
+		int32_t id;
+		if (!valid_id(v, &id) || id >= r->d.vocab || r->d.kinds[id] == TOK_UNUSED)
+			return err_set(e, ERR_DATA, "%s: post_processor: an id is no token's",
+				       r->path);
+		if (to->count == TOK_AFFIX_LIMIT)
+			return err_set(e, ERR_DATA, "%s: post_processor: more than %d tokens",
+				       r->path, TOK_AFFIX_LIMIT);
+		to->id[to->count++] = id;
+	}
+	return 0;
+}
+
+/* What stands before and behind the text, "A" of `single`. */
+static int read_template(struct reader *r, const struct json *v, struct err *e)
+{
+	const struct json *specials = json_get(v, "special_tokens");
+	bool seen = false;
+	json_each (piece, json_get(v, "single")) {
+		const struct json *sequence = json_get(piece, "Sequence");
+		const char *id = json_str(json_get(piece, "SpecialToken"), "id", NULL);
+		const struct json *ids = id ? json_get(json_get(specials, id), "ids") : NULL;
+		if (sequence ? seen || strcmp(json_str(sequence, "id", ""), "A") : !ids)
+			return unsupported(r, "post_processor TemplateProcessing with piece",
+					   id ? id : json_str(sequence, "id", NULL), e);
+		seen = seen || sequence;
+		int rc = add_affix(r, seen ? &r->d.suffix : &r->d.prefix, ids, e);
+		if (rc)
+			return rc;
+	}
+	return seen ? 0 : unsupported(r, "post_processor TemplateProcessing without", "A", e);
+}
+
+/* Of Bert and Roberta: ["</s>", 2]. */
+static int read_pair(struct reader *r, struct tok_affix *to, const struct json *pair, struct err *e)
+{
+	const struct json *id = json_next(json_first(pair));
+	int32_t unused;
+	if (json_count(pair) != 2 || !valid_id(id, &unused))
+		return unsupported(r, "post_processor with", "cls or sep", e);
+	json_auto struct json *list = json_new_array();
+	int rc = json_push(list, json_new_number(json_number_value(id)));
+	return rc ? no_memory(r, e) : add_affix(r, to, list, e);
+}
+
+static int read_post(struct reader *r, const struct json *v, struct err *e)
+{
+	const char *type = json_str(v, "type", "none");
+	int rc = 0;
+	if (!v || json_is_null(v) || !strcmp(type, "ByteLevel")) /* it only trims offsets */
+		return 0;
+	if (!strcmp(type, "Sequence")) {
+		json_each (stage, json_get(v, "processors")) {
+			rc = strcmp(json_str(stage, "type", ""), "Sequence")
+				     ? read_post(r, stage, e)
+				     : unsupported(r, "post_processor within Sequence:", "Sequence",
+						   e);
+			if (rc)
+				return rc;
+		}
+		return 0;
+	}
+	if (r->d.prefix.count || r->d.suffix.count)
+		return unsupported(r, "a second post_processor:", type, e);
+	if (!strcmp(type, "TemplateProcessing"))
+		return read_template(r, v, e);
+	if (strcmp(type, "BertProcessing") && strcmp(type, "RobertaProcessing"))
+		return unsupported(r, "post_processor", type, e);
+	rc = read_pair(r, &r->d.prefix, json_get(v, "cls"), e);
+	return rc ? rc : read_pair(r, &r->d.suffix, json_get(v, "sep"), e);
+}
+
+/* -- tokenizer_config.json -- */
+
+static int32_t token_of(const struct tok_def *d, const char *text)
+{
 	for (int32_t i = 0; text && i < d->vocab; i++)
 		if (d->kinds[i] != TOK_UNUSED && d->tokens[i].len == strlen(text) &&
 		    !memcmp(d->tokens[i].s, text, d->tokens[i].len))
 			return i;
 	return -1;
+}
+
+/* A token is named by its text, or by an object with content. */
+static int32_t named_token(const struct tok_def *d, const struct json *v)
+{
+	return token_of(d, json_is_object(v) ? json_str(v, "content", NULL) : json_string_value(v));
+}
+
+/* What transformers adds to a tokenizer.json that it has read: the flags of added_tokens_decoder,
+   and that tokens with a name are special. Tokens that tokenizer.json lacks stay unknown. */
+static void read_config(struct tok_def *d, const struct json *config)
+{
+	static const char *const names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+					    "pad_token", "cls_token", "mask_token"};
+	json_each (v, json_get(config, "added_tokens_decoder")) {
+		char *end;
+		long id = strtol(json_key(v), &end, 10);
+		const char *content = json_str(v, "content", "");
+		if (!*end && id >= 0 && id < d->vocab && *content && d->kinds[id] != TOK_UNUSED &&
+		    d->tokens[id].len == strlen(content) &&
+		    !memcmp(d->tokens[id].s, content, d->tokens[id].len))
+			set_added(d, (int32_t)id, v);
+	}
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		int32_t id = named_token(d, json_get(config, names[i]));
+		if (id >= 0)
+			d->kinds[id] = TOK_SPECIAL;
+	}
+	d->bos = named_token(d, json_get(config, "bos_token"));
+	d->eos = named_token(d, json_get(config, "eos_token"));
 }
 
 int tok_def_json(const struct json *root, const struct json *config, const char *path,
@@ -243,13 +355,14 @@ int tok_def_json(const struct json *root, const struct json *config, const char 
 	if (!rc)
 		rc = read_vocab(&r, json_get(model, "vocab"), added, e);
 	if (!rc)
-		rc = read_added(&r, added, e);
+		read_added(&r, added);
 	if (!rc)
 		rc = read_merges(&r, json_get(model, "merges"), e);
+	if (!rc)
+		rc = read_post(&r, json_get(root, "post_processor"), e);
 	if (rc)
 		return rc;
-	r.d.bos = named_token(&r.d, config, "bos_token");
-	r.d.eos = named_token(&r.d, config, "eos_token");
+	read_config(&r.d, config);
 	*out = r.d;
 	return 0;
 }
@@ -327,10 +440,11 @@ static void write_added(const struct tok_def *d, struct jsonw *w)
 		jsonw_open(w, NULL, '{');
 		jsonw_int(w, "id", i);
 		jsonw_strn(w, "content", d->tokens[i].s, d->tokens[i].len);
-		jsonw_bool(w, "single_word", false);
-		jsonw_bool(w, "lstrip", false);
-		jsonw_bool(w, "rstrip", false);
-		jsonw_bool(w, "normalized", false);
+		uint8_t flags = d->flags ? d->flags[i] : 0;
+		jsonw_bool(w, "single_word", flags & TOK_SINGLE_WORD);
+		jsonw_bool(w, "lstrip", flags & TOK_LSTRIP);
+		jsonw_bool(w, "rstrip", flags & TOK_RSTRIP);
+		jsonw_bool(w, "normalized", flags & TOK_NORMALIZED);
 		jsonw_bool(w, "special", d->kinds[i] == TOK_SPECIAL);
 		jsonw_close(w);
 	}
@@ -344,6 +458,73 @@ static void write_byte_level(struct jsonw *w, const char *key)
 	jsonw_bool(w, "add_prefix_space", false);
 	jsonw_bool(w, "trim_offsets", true);
 	jsonw_bool(w, "use_regex", false);
+	jsonw_close(w);
+}
+
+static void write_piece(struct jsonw *w, const char *kind, const char *id, size_t len, int type)
+{
+	jsonw_open(w, NULL, '{');
+	jsonw_open(w, kind, '{');
+	jsonw_strn(w, "id", id, len);
+	jsonw_int(w, "type_id", type);
+	jsonw_close(w);
+	jsonw_close(w);
+}
+
+/* The affixes around each of `sequences`. */
+static void write_template(const struct tok_def *d, const char *key, const char *sequences,
+			   struct jsonw *w)
+{
+	jsonw_open(w, key, '[');
+	for (int type = 0; sequences[type]; type++) {
+		for (int i = 0; i < d->prefix.count; i++)
+			write_piece(w, "SpecialToken", d->tokens[d->prefix.id[i]].s,
+				    d->tokens[d->prefix.id[i]].len, type);
+		write_piece(w, "Sequence", sequences + type, 1, type);
+		for (int i = 0; i < d->suffix.count; i++)
+			write_piece(w, "SpecialToken", d->tokens[d->suffix.id[i]].s,
+				    d->tokens[d->suffix.id[i]].len, type);
+	}
+	jsonw_close(w);
+}
+
+static void write_special(const struct tok_def *d, int32_t id, struct jsonw *w, struct arena *a)
+{
+	struct tok_text t = d->tokens[id];
+	const char *name = arena_printf(a, "%.*s", (int)t.len, t.s);
+	jsonw_open(w, name ? name : "", '{');
+	jsonw_strn(w, "id", t.s, t.len);
+	jsonw_open(w, "ids", '[');
+	jsonw_int(w, NULL, id);
+	jsonw_close(w);
+	jsonw_open(w, "tokens", '[');
+	jsonw_strn(w, NULL, t.s, t.len);
+	jsonw_close(w);
+	jsonw_close(w);
+}
+
+static void write_post(const struct tok_def *d, struct jsonw *w, struct arena *a)
+{
+	int32_t ids[2 * TOK_AFFIX_LIMIT];
+	int n = d->prefix.count, count = n + d->suffix.count;
+	if (!count) {
+		write_byte_level(w, "post_processor");
+		return;
+	}
+	memcpy(ids, d->prefix.id, sizeof d->prefix.id);
+	memcpy(ids + n, d->suffix.id, sizeof d->suffix.id);
+	jsonw_open(w, "post_processor", '{');
+	jsonw_str(w, "type", "TemplateProcessing");
+	write_template(d, "single", "A", w);
+	write_template(d, "pair", "AB", w);
+	jsonw_open(w, "special_tokens", '{');
+	for (int i = 0, same; i < count; i++) {
+		for (same = 0; ids[same] != ids[i];)
+			same++;
+		if (same == i) /* each once */
+			write_special(d, ids[i], w, a);
+	}
+	jsonw_close(w);
 	jsonw_close(w);
 }
 
@@ -417,7 +598,7 @@ int tok_def_write(const struct tok_def *d, struct buf *out, struct err *e)
 		jsonw_null(&w, "normalizer");
 	}
 	write_stages(d, &w);
-	write_byte_level(&w, "post_processor");
+	write_post(d, &w, a);
 	write_byte_level(&w, "decoder");
 	write_model(d, &w, a);
 	jsonw_close(&w);

@@ -1,6 +1,6 @@
 /*
  * tok_normal: decomposition into an array of code points, composed and written back as UTF-8 in
- * place by utf8proc. Called by tok.c for what lies between added tokens.
+ * place by utf8proc. Called by tok.c for what lies between added tokens, and by tok_added.c.
  */
 #include "runtime/tok_normal.h"
 
@@ -50,4 +50,38 @@ int tok_normal_nfc(const char *text, size_t len, const char **out, size_t *out_l
 	*out = (const char *)work;
 	*out_len = (size_t)bytes;
 	return 0;
+}
+
+uint32_t tok_normal_char(const char *s, size_t n)
+{
+	int32_t c = 0xfffd;
+	utf8proc_iterate((const uint8_t *)s, (utf8proc_ssize_t)n, &c);
+	return (uint32_t)c;
+}
+
+bool tok_normal_is_space(uint32_t c)
+{
+	return (c >= 9 && c <= 13) || c == ' ' || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+	       (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
+	       c == 0x205f || c == 0x3000;
+}
+
+bool tok_normal_is_word(uint32_t c)
+{
+	switch (utf8proc_category((utf8proc_int32_t)c)) {
+	case UTF8PROC_CATEGORY_LU:
+	case UTF8PROC_CATEGORY_LL:
+	case UTF8PROC_CATEGORY_LT:
+	case UTF8PROC_CATEGORY_LM:
+	case UTF8PROC_CATEGORY_LO:
+	case UTF8PROC_CATEGORY_MN:
+	case UTF8PROC_CATEGORY_MC:
+	case UTF8PROC_CATEGORY_ME:
+	case UTF8PROC_CATEGORY_ND:
+	case UTF8PROC_CATEGORY_NL:
+	case UTF8PROC_CATEGORY_PC:
+		return true;
+	default:
+		return c == 0x200c || c == 0x200d || (c >= 0x24b6 && c <= 0x24e9);
+	}
 }

@@ -42,6 +42,7 @@ struct weights {
 	struct safetensors **files; /* of a folder */
 	int file_count;
 	struct model_config config;
+	struct model_config ends; /* only its eos: of generation_config.json, or the config's */
 	struct entry *entries;
 	int count;
 };
@@ -237,6 +238,29 @@ static int open_indexed(struct weights *w, const char *index_path, struct err *e
 	return 0;
 }
 
+/* As transformers' generate(): what generation_config.json says, the configuration where it does
+ * not. */
+static int open_ends(struct weights *w, struct err *e)
+{
+	char path[LIMIT_PATH_BYTES];
+	json_auto struct json *generation = NULL;
+	int rc = 0;
+	w->ends = w->config;
+	if (w->gguf)
+		return 0;
+	if ((size_t)snprintf(path, sizeof path, "%s/generation_config.json", w->path) >=
+	    sizeof path)
+		return err_set(e, ERR_DATA, "%s: path too long", w->path);
+	if (!io_exists(path))
+		return 0;
+	rc = json_read_file(path, INDEX_FILE_LIMIT, &generation, e);
+	const struct json *eos = json_get(generation, "eos_token_id");
+	if (rc || !eos || json_is_null(eos))
+		return rc;
+	rc = family_eos_json(generation, path, &w->ends, e);
+	return !rc && model_config_check(&w->ends, e) ? err_wrap(e, "%s", path) : rc;
+}
+
 static int open_folder(struct weights *w, struct err *e)
 {
 	char path[LIMIT_PATH_BYTES];
@@ -274,6 +298,8 @@ int weights_open(const char *path, const char *sha256, struct weights **out, str
 	int rc = folder ? open_folder(w, e) : open_gguf(w, sha256, e);
 	if (!rc)
 		rc = check_complete(w, e);
+	if (!rc)
+		rc = open_ends(w, e);
 	if (rc) {
 		weights_close(w);
 		return rc;
@@ -302,6 +328,11 @@ void weights_close(struct weights *w)
 const struct model_config *weights_config(const struct weights *w)
 {
 	return &w->config;
+}
+
+bool weights_ends(const struct weights *w, int32_t id)
+{
+	return model_config_ends(&w->ends, id);
 }
 
 const struct gguf *weights_gguf(const struct weights *w)

@@ -23,6 +23,8 @@ enum norm_kind { NORM_RMS, NORM_LAYER }; /* NORM_LAYER has a bias */
 enum activation_kind { ACTIVATION_SWIGLU, ACTIVATION_GELU /* tanh form; no gate */ };
 enum position_kind { POSITIONS_ROTARY, POSITIONS_LEARNED };
 
+#define MODEL_EOS_LIMIT 16 /* tokens that end a text */
+
 /* One transformer, described by data: pre-norm residuals around causal attention and a
    feed-forward. Zeros in the fields behind `rope_theta` describe a Llama. */
 struct model_config {
@@ -36,10 +38,14 @@ struct model_config {
 	bool qkv_bias, o_bias, ffn_bias;
 	bool scaled_init; /* fresh projections into the residual are 1/sqrt(2 layers) as large */
 	bool tied_embeddings;
-	int32_t bos_id, eos_id, pad_id; /* -1: none */
+	int32_t bos_id, eos_id, pad_id;        /* -1: none */
+	int32_t more_eos[MODEL_EOS_LIMIT - 1]; /* what else ends a text */
+	int more_eos_count;
 };
 int model_config_check(const struct model_config *c,
 		       struct err *e); /* bounds, divisibility, overflow */
+
+bool model_config_ends(const struct model_config *c, int32_t id); /* is it one of its eos? */
 
 struct weights;
 struct weights_tensor {
@@ -57,6 +63,10 @@ const struct model_config *weights_config(const struct weights *w);
 int weights_count(const struct weights *w);
 const struct weights_tensor *weights_at(const struct weights *w, int i);
 const struct weights_tensor *weights_find(const struct weights *w, const char *name); /* or NULL */
+
+/* Does the token end a text? By generation_config.json where that says, else by the configuration.
+ */
+bool weights_ends(const struct weights *w, int32_t id);
 
 /* Decodes rows [row, row + rows) of a tensor (a vector has one row a element) to F32 or BF16 in
    host memory. ERR_DATA when absent, or when its shape is not (expect_rows, expect_cols);

@@ -124,7 +124,8 @@ static int convert_tokenizer(const struct hf_writer *w, const struct gguf *g, st
 static int write_tokenizer(const struct hf_writer *w, const struct weights *from, struct err *e)
 {
 	static const char *const files[] = {"tokenizer.json", "tokenizer_config.json",
-					    "special_tokens_map.json", "chat_template.jinja"};
+					    "special_tokens_map.json", "chat_template.jinja",
+					    "generation_config.json"};
 	int rc = 0;
 	if (weights_gguf(from))
 		return convert_tokenizer(w, weights_gguf(from), e);
@@ -314,14 +315,7 @@ int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int6
 
 static int write_configs(const struct hf_writer *w, struct err *e)
 {
-	const struct {
-		const char *key;
-		int32_t id;
-	} ids[] = {
-		{"bos_token_id", w->config.bos_id},
-		{"eos_token_id", w->config.eos_id},
-		{"pad_token_id", w->config.pad_id},
-	};
+	char generation_path[LIMIT_PATH_BYTES];
 	struct jsonw j;
 	buf_auto struct buf config, generation;
 	buf_init(&config, 1 << 16);
@@ -331,12 +325,12 @@ static int write_configs(const struct hf_writer *w, struct err *e)
 	jsonw_end(&j);
 	jsonw_init(&j, &generation);
 	jsonw_open(&j, NULL, '{');
-	for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
-		if (ids[i].id >= 0)
-			jsonw_int(&j, ids[i].key, ids[i].id);
+	family_ids_write(&w->config, false, &j);
 	jsonw_close(&j);
 	jsonw_end(&j);
-	int rc = write_text(w, "generation_config.json", &generation, e);
+	int rc = join(generation_path, w->temporary, "generation_config.json", e);
+	if (!rc && !io_exists(generation_path)) /* else the source's own */
+		rc = write_text(w, "generation_config.json", &generation, e);
 	return rc ? rc : write_text(w, "config.json", &config, e);
 }
 

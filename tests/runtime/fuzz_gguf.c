@@ -16,7 +16,7 @@ static void try_tokenizer(const struct gguf *g)
 	struct err e = {0};
 	struct arena *a = arena_create(1 << 24);
 	if (a && !tok_def_gguf(g, a, &d, &e) && !tok_create(&d, "fuzz", &t, &e))
-		tok_encode(t, "Hello <s>\n 12", 13, true, &ids, &e);
+		tok_encode_document(t, "Hello <s>\n 12", 13, &ids, &e);
 	tok_ids_done(&ids);
 	tok_close(t);
 	arena_destroy(a);

@@ -15,7 +15,7 @@ static void try_definition(const struct tok_def *d)
 	buf_auto struct buf out;
 	buf_init(&out, 1 << 24);
 	if (!tok_create(d, "fuzz", &t, &e)) {
-		tok_encode(t, "ab abab <s> \xc3\xa9\n 12", 19, true, &ids, &e);
+		tok_encode_document(t, "ab abab <s> \xc3\xa9\n 12", 19, &ids, &e);
 		for (int64_t i = 0; i < ids.count; i++)
 			tok_decode(t, ids.id[i], false, &out);
 	}

@@ -79,6 +79,8 @@ static void check_equal(const struct model_config *a, const struct model_config 
 	ck_assert(a->o_bias == b->o_bias && a->ffn_bias == b->ffn_bias);
 	ck_assert(a->scaled_init == b->scaled_init);
 	ck_assert(a->tied_embeddings == b->tied_embeddings);
+	ck_assert_int_eq(a->more_eos_count, b->more_eos_count);
+	ck_assert_mem_eq(a->more_eos, b->more_eos, sizeof a->more_eos);
 	ck_assert(a->bos_id == b->bos_id && a->eos_id == b->eos_id && a->pad_id == b->pad_id);
 }
 
@@ -131,6 +133,21 @@ START_TEST(a_config_survives_writing_and_reading)
 	write_and_read(&c, "LlamaForCausalLM");
 	write_and_read(&gpt2, "GPT2LMHeadModel");
 	write_and_read(&qwen2, "Qwen2ForCausalLM");
+}
+END_TEST
+
+START_TEST(lists_of_end_tokens_survive)
+{
+	struct model_config c = tiny;
+	c.more_eos[0] = 0;
+	c.more_eos_count = 1;
+	write_and_read(&c, "\"eos_token_id\":[2,0]");
+	ck_assert(model_config_ends(&c, 2) && model_config_ends(&c, 0));
+	ck_assert(!model_config_ends(&c, 1) && !model_config_ends(&c, -1));
+	c.more_eos[0] = 256;
+	struct err e = {0};
+	ck_assert_int_eq(model_config_check(&c, &e), -ERR_DATA);
+	ck_assert_ptr_nonnull(strstr(e.text, "256"));
 }
 END_TEST
 
@@ -350,6 +367,7 @@ START_TEST(rotary_rows_are_found)
 END_TEST
 
 UNIT_MAIN("family", the_golden_configs_are_read, a_config_survives_writing_and_reading,
-	  what_cannot_be_expressed_is_refused, what_is_not_known_is_refused,
-	  names_of_files_are_known, places_say_how_a_file_keeps_a_tensor,
-	  tensors_are_listed_with_their_shapes, rotary_rows_are_found)
+	  lists_of_end_tokens_survive, what_cannot_be_expressed_is_refused,
+	  what_is_not_known_is_refused, names_of_files_are_known,
+	  places_say_how_a_file_keeps_a_tensor, tensors_are_listed_with_their_shapes,
+	  rotary_rows_are_found)

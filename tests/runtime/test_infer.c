@@ -278,6 +278,71 @@ START_TEST(a_gpu_gives_the_same_text)
 }
 END_TEST
 
+/* Puts `text` into the model's folder, or, for tokenizer.json, at the beginning of what is there.
+ */
+static void model_file(const char *name, const char *text)
+{
+	char path[128];
+	buf_auto struct buf all;
+
+	buf_init(&all, 1 << 20);
+	snprintf(path, sizeof(path), "%s/model/%s", folder, name);
+	if (!strcmp(name, "tokenizer.json"))
+		ck_assert_msg(!io_read_file(path, 1 << 20, &all, &e), "%s", e.text);
+	buf_auto struct buf out;
+	buf_init(&out, 1 << 20);
+	buf_printf(&out, "%s%s", text, all.len ? all.data + 1 : "");
+	golden_write(path, out.data, out.len);
+}
+
+/* Of the kind "meaning that changes silently": what a prompt is made of. */
+START_TEST(special_tokens_are_the_templates)
+{
+	struct answer o;
+
+	resource = 0;
+	model_file("tokenizer.json",
+		   "{\"added_tokens\":[{\"id\":1,\"content\":\"<s>\",\"special\":true}],"
+		   "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{"
+		   "\"SpecialToken\":{\"id\":\"<s>\"}},{\"Sequence\":{\"id\":\"A\"}}],"
+		   "\"special_tokens\":{\"<s>\":{\"ids\":[1]}}},");
+	model_file("chat_template.jinja",
+		   "{% for m in messages %}<s>{{ m.content | trim }}{% endfor %}");
+	serve_bytes();
+	o = ask(1, "\"prompt\":\"<s>a\",\"max_tokens\":1"); /* and one before the text */
+	ck_assert_int_eq(o.prompt, 3);
+	o = ask(2, "\"prompt\":\"\",\"max_tokens\":1");
+	ck_assert_int_eq(o.prompt, 1);
+	o = ask(3, "\"chat\":true,\"max_tokens\":1,\"messages\":[{\"role\":\"user\",\"content\":"
+		   "\"<s>a\"},{\"role\":\"user\",\"content\":\"b\"}]");
+	ck_assert_str_eq(o.message, "");
+	ck_assert_int_eq(o.prompt, 1 + 4 + 1 + 1);
+	o = ask(4, "\"chat\":true,\"max_tokens\":1,\"messages\":[{\"role\":\"user\",\"content\":[{"
+		   "\"type\":\"text\",\"text\":\" <\"},{\"type\":\"text\",\"text\":\"s>a \"}]}]");
+	ck_assert_str_eq(o.message, "");
+	ck_assert_int_eq(o.prompt, 1 + 4);
+	stop_serving();
+}
+END_TEST
+
+START_TEST(every_end_token_stops)
+{
+	char want[TOKENS], text[64];
+	struct answer o;
+
+	resource = 0;
+	greedy(want);
+	snprintf(text, sizeof(text), "{\"eos_token_id\":[0,%d]}", (uint8_t)*want);
+	model_file("generation_config.json", text);
+	serve_bytes();
+	o = ask(1, GREEDY);
+	ck_assert_str_eq(o.reason, "stop");
+	ck_assert_int_eq(o.completion, 0);
+	ck_assert_uint_eq(o.len, 0);
+	stop_serving();
+}
+END_TEST
+
 START_TEST(bad_requests_end_alone)
 {
 	char want[TOKENS];
@@ -349,6 +414,8 @@ int main(void)
 	tcase_add_test(c, seeds_repeat);
 	tcase_add_test(c, a_gpu_gives_the_same_text);
 	tcase_add_loop_test(c, bad_requests_end_alone, 0, 2);
+	tcase_add_test(c, special_tokens_are_the_templates);
+	tcase_add_test(c, every_end_token_stops);
 	tcase_add_test(c, smollm2_answers_and_is_cancelled);
 	suite_add_tcase(s, c);
 	srunner_run_all(r, CK_NORMAL);

@@ -53,7 +53,8 @@ static struct tok *open_gpt2(const char *folder)
 	jsonw_close(&w);
 	ck_assert_int_eq(jsonw_end(&w), 0);
 	json_auto struct json *root = NULL;
-	ck_assert_msg(json_parse(text.data, text.len, &root, &e) == 0, "%s", e.text);
+	ck_assert_msg(json_parse_within(text.data, text.len, JSON_FILE_VALUES, &root, &e) == 0, "%s",
+		      e.text);
 	struct arena *a = arena_create(TOK_ARENA_BYTES);
 	struct tok_def d;
 	struct tok *t = NULL;

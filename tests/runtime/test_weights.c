@@ -288,6 +288,83 @@ START_TEST(a_written_folder_reads_back)
 }
 END_TEST
 
+static void expect_text(const char *folder_path, const char *name, const char *want)
+{
+	char path[192];
+	buf_auto struct buf text;
+	struct err e = {0};
+	buf_init(&text, 1 << 16);
+	snprintf(path, sizeof path, "%s/%s", folder_path, name);
+	ck_assert_msg(io_read_file(path, 1 << 16, &text, &e) == 0, "%s", e.text);
+	ck_assert_msg(strstr(buf_cstr(&text), want) != NULL, "%s: %s", name, buf_cstr(&text));
+}
+
+/* Of the kind "meaning that changes silently": every end token counts, by generation_config.json
+   where that says, and an export has what its source had. */
+START_TEST(end_tokens_are_kept)
+{
+	static const struct {
+		const char *config, *generation, *ends, *says; /* ends: which of ids 0 to 3 */
+	} rows[] = {
+		{"2", NULL, "0010", NULL},
+		{"[2,0]", NULL, "1010", NULL},
+		{"[2,0]", "{\"temperature\":0.5}", "1010", NULL},
+		{"2", "{\"eos_token_id\":[1,3],\"top_k\":7}", "0101", NULL},
+		{"[2,0]", "{\"eos_token_id\":3}", "0001", NULL},
+		{"null", "{\"eos_token_id\":null}", "0000", NULL},
+		{"2", "{\"eos_token_id\":[1,256]}", NULL, "generation_config.json"},
+		{"2", "{\"eos_token_id\":[1,\"x\"]}", NULL, "not a list of token ids"},
+		{"2", "{\"eos_token_id\":[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]}", NULL,
+		 "more than 16 tokens"},
+	};
+	char path[128], out[128];
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct weights *w = NULL;
+		struct err e = {0};
+		buf_auto struct buf config;
+		buf_init(&config, 1 << 16);
+		golden_folder(folder);
+		setup_path(out, "out");
+		copy(GOLDEN "tiny-llama/model.safetensors", "model.safetensors");
+		ck_assert_int_eq(
+			io_read_file(GOLDEN "tiny-llama/config.json", 1 << 16, &config, &e), 0);
+		char *at = strstr(buf_cstr(&config), "\"eos_token_id\": 2");
+		ck_assert_ptr_nonnull(at);
+		buf_auto struct buf changed;
+		buf_init(&changed, 1 << 16);
+		buf_printf(&changed, "%.*s\"eos_token_id\": %s%s", (int)(at - config.data),
+			   config.data, rows[i].config, at + strlen("\"eos_token_id\": 2"));
+		setup_path(path, "config.json");
+		golden_write(path, changed.data, changed.len);
+		setup_path(path, "generation_config.json");
+		if (rows[i].generation)
+			write_text(path, rows[i].generation);
+		int rc = weights_open(folder, NULL, &w, &e);
+		if (rows[i].says) {
+			ck_assert_msg(rc == -ERR_DATA && strstr(e.text, rows[i].says), "%zu: %s", i,
+				      e.text);
+		} else {
+			ck_assert_msg(rc == 0, "%zu: %s", i, e.text);
+			for (int32_t id = 0; id < 4; id++)
+				ck_assert_msg(weights_ends(w, id) == (rows[i].ends[id] == '1'),
+					      "%zu: %d", i, id);
+			ck_assert(!weights_ends(w, -1));
+			ck_assert_msg(write_folder(w, out, DTYPE_F32, true, &e) == 0, "%s", e.text);
+			if (rows[i].generation)
+				expect_text(out, "generation_config.json", rows[i].generation);
+			struct weights *back = open_ok(out);
+			for (int32_t id = 0; id < 4; id++)
+				ck_assert_int_eq(weights_ends(back, id), rows[i].ends[id] == '1');
+			if (*rows[i].config == '[')
+				expect_text(out, "config.json", "\"eos_token_id\":[2,0]");
+			weights_close(back);
+		}
+		weights_close(w);
+		golden_remove(folder);
+	}
+}
+END_TEST
+
 /* -- GPT-2: q, k and v in one, matrices stored (in, out) -- */
 
 static const float *golden_tensor(const struct safetensors *s, const char *name)
@@ -520,5 +597,5 @@ UNIT_MAIN("weights", both_formats_give_the_same_tensors, rows_and_types_are_as_a
 	  a_pinned_file_must_match, broken_models_are_refused_with_their_reason,
 	  broken_gguf_models_are_refused, gpt2_is_split_and_transposed, old_gpt2_names_are_known,
 	  gpt2_in_gguf_gives_the_same_tensors, what_is_written_is_what_transformers_wrote,
-	  what_cannot_be_expressed_is_not_written, a_written_folder_reads_back,
+	  what_cannot_be_expressed_is_not_written, a_written_folder_reads_back, end_tokens_are_kept,
 	  failed_calls_are_reported)
