@@ -14,9 +14,12 @@
 #include "runtime/hash.h"
 
 #include <assert.h>
+#include <strings.h>
 
 #define LINE_LIMIT     (64 << 20) /* bytes of one JSONL line */
 #define FEISTEL_ROUNDS 6
+#define BOM            "\xef\xbb\xbf" /* a byte order mark, which some editors put before text */
+#define BOM_BYTES      3
 
 struct data {
 	struct tok_ids ids;
@@ -52,8 +55,10 @@ static int add_document(struct data *d, const struct tok *t, const char *line, s
 	const char *text = json_str(v, "text", NULL);
 	if (!text)
 		return err_set(e, ERR_DATA, "no object with a string \"text\"");
-	rc = tok_encode(t, text, (int64_t)strlen(text), false, &d->ids, e);
-	if (!rc && tok_eos(t) >= 0)
+	int64_t before = d->ids.count;
+	rc = tok_encode_document(t, text, (int64_t)strlen(text), &d->ids, e);
+	bool ended = d->ids.count > before && d->ids.id[d->ids.count - 1] == tok_eos(t);
+	if (!rc && tok_eos(t) >= 0 && !ended)
 		rc = tok_ids_add(&d->ids, tok_eos(t), e);
 	return rc;
 }
@@ -70,6 +75,14 @@ static int read_jsonl(struct data *d, const char *path, const char *text, size_t
 		      const struct tok *t, struct err *e)
 {
 	int64_t line = 1;
+	size_t first = 0;
+	while (first < size && strchr(" \t\r\n", text[first]))
+		first++;
+	if (first < size && text[first] == '[')
+		return err_set(e, ERR_DATA,
+			       "%s: a JSON array, not JSONL: put each document on a line of its "
+			       "own, {\"text\": \"...\"}",
+			       path);
 	for (size_t at = 0; at < size; line++) {
 		const char *end = memchr(text + at, '\n', size - at);
 		size_t len = end ? (size_t)(end - text) - at : size - at;
@@ -83,16 +96,29 @@ static int read_jsonl(struct data *d, const char *path, const char *text, size_t
 	return 0;
 }
 
-static bool is_jsonl(const char *path)
+/* What Auto takes a file for by the end of its name. A .json may be anything: it is never guessed.
+ */
+static int format_of(const char *path, enum data_format *format, struct err *e)
 {
-	static const char *const endings[] = {".jsonl", ".ndjson"};
+	static const struct {
+		const char *ending;
+		enum data_format format;
+	} endings[] = {
+		{".txt", FORMAT_TEXT},    {".text", FORMAT_TEXT},    {".md", FORMAT_TEXT},
+		{".jsonl", FORMAT_JSONL}, {".ndjson", FORMAT_JSONL},
+	};
 	size_t n = strlen(path);
-	for (size_t i = 0; i < 2; i++) {
-		size_t k = strlen(endings[i]);
-		if (n > k && !strcmp(path + n - k, endings[i]))
-			return true;
+	for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+		size_t k = strlen(endings[i].ending);
+		if (n <= k || strcasecmp(path + n - k, endings[i].ending))
+			continue;
+		*format = endings[i].format;
+		return 0;
 	}
-	return false;
+	return err_set(e, ERR_USER,
+		       "%s: format Auto knows .txt, .text, .md, .jsonl and .ndjson: set "
+		       "spec.train.data.format to Text or JSONL",
+		       path);
 }
 
 static int count_samples(struct data *d, const char *path, struct err *e)
@@ -122,16 +148,23 @@ int data_open(const char *path, enum data_format format, const struct tok *t, in
 	struct io_map map = {0};
 	struct data *d = NULL;
 	int rc = data_create(sequence_length, &d, e);
+	if (!rc && format == FORMAT_AUTO)
+		rc = format_of(path, &format, e);
 	if (!rc)
 		rc = io_map(path, &map, e);
 	const char *text = (const char *)map.data;
-	if (!rc && !map.size)
+	size_t size = map.size;
+	if (!rc && size >= BOM_BYTES && !memcmp(text, BOM, BOM_BYTES)) {
+		text += BOM_BYTES;
+		size -= BOM_BYTES;
+	}
+	if (!rc && !size)
 		rc = err_set(e, ERR_DATA, "%s: empty file", path);
 	if (!rc)
-		rc = check_utf8(path, text, map.size, e);
-	if (!rc && (format == FORMAT_JSONL || (format == FORMAT_AUTO && is_jsonl(path))))
-		rc = read_jsonl(d, path, text, map.size, t, e);
-	else if (!rc && tok_encode(t, text, (int64_t)map.size, false, &d->ids, e))
+		rc = check_utf8(path, text, size, e);
+	if (!rc && format == FORMAT_JSONL)
+		rc = read_jsonl(d, path, text, size, t, e);
+	else if (!rc && tok_encode_document(t, text, (int64_t)size, &d->ids, e))
 		rc = err_wrap(e, "%s", path);
 	if (!rc)
 		rc = count_samples(d, path, e);

@@ -77,11 +77,115 @@ START_TEST(documents_are_separated)
 	ck_assert_int_eq(data_tokens(d), 8);
 	check_sample(d, 0, "ab\2c\n\2d");
 	data_close(d);
+	d = NULL;
 	/* the same file as plain text is another corpus */
 	ck_assert_int_eq(data_open(path, FORMAT_TEXT, tok, 6, &d, &e), 0);
 	ck_assert_int_eq(data_tokens(d), (int64_t)strlen(text));
 	data_close(d);
 	teardown();
+}
+END_TEST
+
+/* Of the kind "meaning that changes silently": what is written as a special token is one, and a
+   document that ends with eos does not get another. */
+START_TEST(special_tokens_in_text_count)
+{
+	const char *text = "{\"text\":\"<s>a</s>\"}\n{\"text\":\"</s>b\"}\n{\"text\":\"\"}\n";
+	setup("a.jsonl", text, strlen(text));
+	struct data *d = NULL;
+	struct err e = {0};
+	ck_assert_int_eq(data_open(path, FORMAT_AUTO, tok, 6, &d, &e), 0);
+	check_sample(d, 0, "\1a\2\2b\2\2");
+	ck_assert_int_eq(data_tokens(d), 7);
+	data_close(d);
+	golden_write(path, "<s>ab</s>", 9);
+	ck_assert_int_eq(data_open(path, FORMAT_TEXT, tok, 3, &d, &e), 0);
+	check_sample(d, 0, "\1ab\2");
+	data_close(d);
+	teardown();
+}
+END_TEST
+
+/* Of the same kind: a text begins, and ends, as the tokenizer asks. */
+START_TEST(documents_begin_and_end_as_the_tokenizer_asks)
+{
+	static const char text[] = "{\"text\":\"a\"}\n{\"text\":\"b\"}";
+	struct tok_def def = {.vocab = 4, .bos = 2, .eos = 3};
+	struct tok_text tokens[] = {{"a", 1}, {"b", 1}, {"<s>", 3}, {"</s>", 4}};
+	uint8_t kinds[] = {TOK_NORMAL, TOK_NORMAL, TOK_SPECIAL, TOK_SPECIAL};
+	static const int32_t want[2][6] = {{2, 0, 3, 2, 1, 3}, {2, 0, 3, 2, 1, 3}};
+	def.tokens = tokens;
+	def.kinds = kinds;
+	def.prefix = (struct tok_affix){{2}, 1};
+	for (int i = 0; i < 2; i++) {
+		struct data *d = NULL;
+		struct err e = {0};
+		int32_t in[5], out[5];
+		setup("a.jsonl", text, sizeof text - 1);
+		tok_close(tok);
+		def.suffix = (struct tok_affix){{3}, i}; /* eos by the tokenizer, or by us */
+		ck_assert_int_eq(tok_create(&def, "made", &tok, &e), 0);
+		ck_assert_int_eq(data_open(path, FORMAT_AUTO, tok, 5, &d, &e), 0);
+		ck_assert_int_eq(data_tokens(d), 6);
+		data_sample(d, 0, in, out);
+		ck_assert_mem_eq(in, want[i], sizeof in);
+		ck_assert_int_eq(out[4], want[i][5]);
+		data_close(d);
+		d = NULL;
+		golden_write(path, "ab", 2); /* one stream */
+		ck_assert_int_eq(data_open(path, FORMAT_TEXT, tok, 2, &d, &e), 0);
+		ck_assert_int_eq(data_tokens(d), 3 + i);
+		data_close(d);
+		teardown();
+	}
+}
+END_TEST
+
+/* Of the kind "files read as what they are not". */
+START_TEST(formats_are_not_guessed)
+{
+	static const struct {
+		const char *name, *text;
+		enum data_format format;
+		int64_t tokens; /* 0: refused */
+		const char *says;
+	} rows[] = {
+		{"a.txt", "abcdef", FORMAT_AUTO, 6, NULL},
+		{"a.TXT", "abcdef", FORMAT_AUTO, 6, NULL},
+		{"a.text", "[bcdef", FORMAT_AUTO, 6, NULL},
+		{"a.md", "abcdef", FORMAT_AUTO, 6, NULL},
+		{"a.txt",
+		 "\xef\xbb\xbf"
+		 "abcdef",
+		 FORMAT_AUTO, 6, NULL},
+		{"a.jsonl", "\xef\xbb\xbf{\"text\":\"abcdef\"}", FORMAT_AUTO, 7, NULL},
+		{"a.ndjson", "{\"text\":\"abcdef\"}", FORMAT_AUTO, 7, NULL},
+		{"a.txt", "\xef\xbb\xbf", FORMAT_AUTO, 0, "empty file"},
+		{"a.json", "[{\"text\":\"abcdef\"}]", FORMAT_AUTO, 0, "spec.train.data.format"},
+		{"a.json", "{\"text\":\"abcdef\"}", FORMAT_AUTO, 0, "spec.train.data.format"},
+		{"a", "abcdef", FORMAT_AUTO, 0, "spec.train.data.format"},
+		{"txt", "abcdef", FORMAT_AUTO, 0, "spec.train.data.format"},
+		{"a.csv", "abcdef", FORMAT_AUTO, 0, "spec.train.data.format"},
+		{"a.csv", "abcdef", FORMAT_TEXT, 6, NULL},
+		{"a.json", "{\"text\":\"abcdef\"}", FORMAT_JSONL, 7, NULL},
+		{"a.json", "\n [{\"text\":\"abcdef\"}]", FORMAT_JSONL, 0,
+		 "a JSON array, not JSONL"},
+		{"a.jsonl", "[\n{\"text\":\"abcdef\"}]", FORMAT_AUTO, 0, "a JSON array, not JSONL"},
+	};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct data *d = NULL;
+		struct err e = {0};
+		setup(rows[i].name, rows[i].text, strlen(rows[i].text));
+		int rc = data_open(path, rows[i].format, tok, 4, &d, &e);
+		if (rows[i].tokens)
+			ck_assert_msg(!rc && data_tokens(d) == rows[i].tokens, "%zu: %s", i,
+				      e.text);
+		else
+			ck_assert_msg(rc && strstr(e.text, rows[i].says) && strstr(e.text, path),
+				      "%zu: %s", i, e.text);
+		data_close(d);
+		teardown();
+	}
 }
 END_TEST
 
@@ -109,7 +213,8 @@ START_TEST(bad_files_are_refused_with_their_line)
 		ck_assert_msg(data_open(path, FORMAT_AUTO, tok, 4, &d, &e) == -ERR_DATA, "%s",
 			      bad[i].name);
 		ck_assert_msg(strstr(e.text, bad[i].says) && strstr(e.text, path), "%s", e.text);
-		ck_assert_int_eq(data_open("/nonexistent", FORMAT_AUTO, tok, 4, &d, &e), -ERR_DATA);
+		ck_assert_int_eq(data_open("/nonexistent.txt", FORMAT_AUTO, tok, 4, &d, &e),
+				 -ERR_DATA);
 		teardown();
 	}
 }
@@ -215,7 +320,8 @@ START_TEST(failed_calls_are_reported)
 }
 END_TEST
 
-UNIT_MAIN("data", text_is_cut_into_samples, documents_are_separated,
+UNIT_MAIN("data", text_is_cut_into_samples, documents_are_separated, special_tokens_in_text_count,
+	  documents_begin_and_end_as_the_tokenizer_asks, formats_are_not_guessed,
 	  bad_files_are_refused_with_their_line, an_epoch_is_a_permutation,
 	  orders_differ_by_seed_and_epoch, order_is_fixed_for_good, shares_cover_the_batch,
 	  ids_make_a_corpus, failed_calls_are_reported)
