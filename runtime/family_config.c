@@ -8,6 +8,8 @@
  */
 #include "runtime/family.h"
 
+#include "runtime/family_keys.h"
+
 #include <math.h>
 
 #define CONFIG_FILE_LIMIT (1 << 20)
@@ -238,6 +240,8 @@ int family_config_gguf(const struct gguf *g, struct model_config *out, struct er
 	if (rc)
 		return rc;
 	rc = check(&c, gguf_path(g), e);
+	if (!rc)
+		rc = family_keys_gguf(g, &c, e);
 	if (rc)
 		return rc;
 	*out = c;
@@ -405,6 +409,8 @@ int family_config_json(const struct json *config, const char *path, struct model
 	rc = family_eos_json(config, path, &c, e);
 	if (!rc)
 		rc = check(&c, path, e);
+	if (!rc)
+		rc = family_keys_json(config, path, &c, e);
 	if (!rc)
 		*out = c;
 	return rc;

@@ -50,8 +50,9 @@ static const struct {
 	uint32_t ggml;
 	enum dtype type;
 } tensor_types[] = {
-	{0, DTYPE_F32},   {1, DTYPE_F16},   {2, DTYPE_Q4_0}, {3, DTYPE_Q4_1},  {8, DTYPE_Q8_0},
-	{6, DTYPE_Q5_0},  {7, DTYPE_Q5_1},  {12, DTYPE_Q4_K}, {14, DTYPE_Q6_K}, {26, DTYPE_I32}, {30, DTYPE_BF16},
+	{0, DTYPE_F32},   {1, DTYPE_F16},  {2, DTYPE_Q4_0},  {3, DTYPE_Q4_1},
+	{8, DTYPE_Q8_0},  {6, DTYPE_Q5_0}, {7, DTYPE_Q5_1},  {12, DTYPE_Q4_K},
+	{14, DTYPE_Q6_K}, {26, DTYPE_I32}, {30, DTYPE_BF16},
 };
 
 struct gguf_key {
@@ -413,6 +414,16 @@ static const struct gguf_key *find(const struct gguf *g, const char *key)
 		       : NULL;
 }
 
+int64_t gguf_key_count(const struct gguf *g)
+{
+	return g->key_count;
+}
+
+struct gguf_str gguf_key_name(const struct gguf *g, int64_t i)
+{
+	return g->keys[i].name;
+}
+
 bool gguf_has(const struct gguf *g, const char *key)
 {
 	return find(g, key) != NULL;
@@ -462,18 +473,39 @@ int gguf_int(const struct gguf *g, const char *key, int64_t low, int64_t high, i
 	return 0;
 }
 
+static double load_float(enum gguf_type t, const uint8_t *p)
+{
+	double d;
+	float f;
+	if (t == GGUF_F64) {
+		memcpy(&d, p, sizeof d);
+		return d;
+	}
+	memcpy(&f, p, sizeof f);
+	return (double)f;
+}
+
+bool gguf_key_number(const struct gguf *g, int64_t i, double *out)
+{
+	const struct gguf_key *k = &g->keys[i];
+	int64_t v;
+	if (k->type == GGUF_F32 || k->type == GGUF_F64)
+		*out = load_float(k->type, k->value);
+	else if (k->type == GGUF_BOOL)
+		*out = *k->value != 0;
+	else if (types[k->type].integer && load_int(k->type, k->value, &v))
+		*out = (double)v;
+	else
+		return false;
+	return true;
+}
+
 int gguf_num(const struct gguf *g, const char *key, double *out, struct err *e)
 {
 	const struct gguf_key *k = find(g, key);
-	float f;
 	if (!k || (k->type != GGUF_F32 && k->type != GGUF_F64))
 		return absent(g, key, "a number", e);
-	if (k->type == GGUF_F64) {
-		memcpy(out, k->value, sizeof *out);
-		return 0;
-	}
-	memcpy(&f, k->value, sizeof f);
-	*out = (double)f;
+	*out = load_float(k->type, k->value);
 	return 0;
 }
 

@@ -43,6 +43,9 @@ const void *gguf_bytes(const struct gguf *g, size_t *size); /* the whole file */
 int gguf_tensor_count(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, int i); /* by offset */
 
+int64_t gguf_key_count(const struct gguf *g);
+struct gguf_str gguf_key_name(const struct gguf *g, int64_t i);     /* by name */
+bool gguf_key_number(const struct gguf *g, int64_t i, double *out); /* or truth value; else false */
 bool gguf_has(const struct gguf *g, const char *key);
 /* Checked getters: ERR_DATA when absent, of another type, or out of [low, high]. */
 int gguf_int(const struct gguf *g, const char *key, int64_t low, int64_t high, int64_t *out,
