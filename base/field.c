@@ -87,6 +87,15 @@ static int check_text(const struct field_source *s, const struct field *f, const
 	return 0;
 }
 
+#define NUMBER_BYTES 32
+
+/* Whole numbers as one writes them, without an exponent. */
+static const char *show(double n, char out[NUMBER_BYTES])
+{
+	snprintf(out, NUMBER_BYTES, floor(n) == n && fabs(n) < 1e18 ? "%.0f" : "%.10g", n);
+	return out;
+}
+
 static int decode_number(const struct field_source *s, const struct field *f, const struct json *v,
 			 void *at, struct err *e)
 {
@@ -97,12 +106,13 @@ static int decode_number(const struct field_source *s, const struct field *f, co
 	double n = json_number_value(v);
 	if (!isfinite(n) || (whole && (floor(n) != n || fabs(n) > 0x1p53)))
 		return field_refuse(s, f->path, e, "must be %s", want);
+	char shown[3][NUMBER_BYTES];
 	if (!inside(f, n))
-		return field_refuse(s, f->path, e, "%.10g is outside %.10g%s..%.10g%s", n, f->min,
-				    f->min_open ? " (excluded)" : "", f->max,
-				    f->max_open ? " (excluded)" : "");
+		return field_refuse(s, f->path, e, "%s is outside %s%s..%s%s", show(n, shown[0]),
+				    show(f->min, shown[1]), f->min_open ? " (excluded)" : "",
+				    show(f->max, shown[2]), f->max_open ? " (excluded)" : "");
 	if (f->kind == FIELD_INT && fabs(n) > INT32_MAX)
-		return field_refuse(s, f->path, e, "%.10g is too large", n);
+		return field_refuse(s, f->path, e, "%s is too large", show(n, shown[0]));
 	if (f->kind == FIELD_INT)
 		*(int *)at = (int)n;
 	else if (f->kind == FIELD_I64)

@@ -276,7 +276,9 @@ int json_read_file(const char *path, size_t limit, struct json **out, struct err
 	int rc = io_read_file(path, limit, &text, e);
 	if (rc)
 		return rc;
-	rc = json_parse_within(buf_cstr(&text), text.len, JSON_FILE_VALUES, out, e);
+	/* Some editors put a byte order mark before the text. */
+	size_t mark = text.len >= 3 && !memcmp(text.data, "\xef\xbb\xbf", 3) ? 3 : 0;
+	rc = json_parse_within(buf_cstr(&text) + mark, text.len - mark, JSON_FILE_VALUES, out, e);
 	return rc ? err_wrap(e, "%s", path) : 0;
 }
 

@@ -13,6 +13,7 @@
 #include <math.h>
 
 #define CONFIG_FILE_LIMIT (1 << 20)
+#define FAMILY_NAMES      "llama, qwen2, gpt2"
 
 static const struct family {
 	const char *architecture, *model_class;
@@ -214,7 +215,8 @@ int family_config_gguf(const struct gguf *g, struct model_config *out, struct er
 		return rc;
 	const struct family *f = family_named(architecture.s, architecture.len);
 	if (!f)
-		return err_set(e, ERR_DATA, "%s: architecture \"%.*s\" is not supported",
+		return err_set(e, ERR_DATA,
+			       "%s: architecture \"%.*s\"; what is read: " FAMILY_NAMES,
 			       gguf_path(g), (int)(architecture.len < 64 ? architecture.len : 64),
 			       architecture.s);
 	struct model_config c = f->fixed;
@@ -397,8 +399,8 @@ int family_config_json(const struct json *config, const char *path, struct model
 	const char *type = json_str(config, "model_type", "");
 	const struct family *f = family_named(type, strlen(type));
 	if (!f)
-		return err_set(e, ERR_DATA, "%s: model_type \"%.32s\" is not supported", path,
-			       type);
+		return err_set(e, ERR_DATA, "%s: model_type \"%.32s\"; what is read: " FAMILY_NAMES,
+			       path, type);
 	struct model_config c = f->fixed;
 	int rc = !strcmp(type, "gpt2") ? read_gpt2(config, path, &c, e)
 				       : read_llama(config, path, &c, e);

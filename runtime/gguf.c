@@ -7,6 +7,7 @@
  */
 #include "runtime/gguf.h"
 
+#include "base/buf.h"
 #include "base/io.h"
 #include "base/limits.h"
 #include "base/mem.h"
@@ -46,13 +47,25 @@ static const struct {
 	[GGUF_F64] = {"f64", 8, false},
 };
 
+/* ggml.h's types, in its order. */
 static const struct {
-	uint32_t ggml;
-	enum dtype type;
+	const char *name;
+	enum dtype type; /* DTYPES: not read */
 } tensor_types[] = {
-	{0, DTYPE_F32},   {1, DTYPE_F16},  {2, DTYPE_Q4_0},  {3, DTYPE_Q4_1},
-	{8, DTYPE_Q8_0},  {6, DTYPE_Q5_0}, {7, DTYPE_Q5_1},  {12, DTYPE_Q4_K},
-	{14, DTYPE_Q6_K}, {26, DTYPE_I32}, {30, DTYPE_BF16},
+	{"F32", DTYPE_F32},     {"F16", DTYPE_F16},     {"Q4_0", DTYPE_Q4_0},
+	{"Q4_1", DTYPE_Q4_1},   {"Q4_2", DTYPES},       {"Q4_3", DTYPES},
+	{"Q5_0", DTYPE_Q5_0},   {"Q5_1", DTYPE_Q5_1},   {"Q8_0", DTYPE_Q8_0},
+	{"Q8_1", DTYPES},       {"Q2_K", DTYPES},       {"Q3_K", DTYPES},
+	{"Q4_K", DTYPE_Q4_K},   {"Q5_K", DTYPES},       {"Q6_K", DTYPE_Q6_K},
+	{"Q8_K", DTYPES},       {"IQ2_XXS", DTYPES},    {"IQ2_XS", DTYPES},
+	{"IQ3_XXS", DTYPES},    {"IQ1_S", DTYPES},      {"IQ4_NL", DTYPES},
+	{"IQ3_S", DTYPES},      {"IQ2_S", DTYPES},      {"IQ4_XS", DTYPES},
+	{"I8", DTYPES},         {"I16", DTYPES},        {"I32", DTYPE_I32},
+	{"I64", DTYPES},        {"F64", DTYPES},        {"IQ1_M", DTYPES},
+	{"BF16", DTYPE_BF16},   {"Q4_0_4_4", DTYPES},   {"Q4_0_4_8", DTYPES},
+	{"Q4_0_8_8", DTYPES},   {"TQ1_0", DTYPES},      {"TQ2_0", DTYPES},
+	{"IQ4_NL_4_4", DTYPES}, {"IQ4_NL_4_8", DTYPES}, {"IQ4_NL_8_8", DTYPES},
+	{"MXFP4", DTYPES},
 };
 
 struct gguf_key {
@@ -200,6 +213,25 @@ static int parse_keys(struct gguf *g, struct cursor *c, struct err *e)
 	return 0;
 }
 
+static int take_type(const struct gguf *g, uint32_t type, struct gguf_tensor *t, struct err *e)
+{
+	size_t known = sizeof tensor_types / sizeof *tensor_types;
+	buf_auto struct buf list;
+	buf_init(&list, 256);
+	if (type < known && tensor_types[type].type != DTYPES) {
+		t->type = tensor_types[type].type;
+		return 0;
+	}
+	for (size_t i = 0; i < known; i++)
+		if (tensor_types[i].type != DTYPES && tensor_types[i].type != DTYPE_I32)
+			buf_printf(&list, "%s%s", list.len ? ", " : "", tensor_types[i].name);
+	if (type < known)
+		return err_set(e, ERR_DATA, "%s: tensor %s has type %s; what is read: %s", g->path,
+			       t->name, tensor_types[type].name, buf_cstr(&list));
+	return err_set(e, ERR_DATA, "%s: tensor %s has type %u; what is read: %s", g->path, t->name,
+		       type, buf_cstr(&list));
+}
+
 /* One tensor info; *offset is relative to the data section, whose place is not known yet. */
 static int parse_tensor(struct gguf *g, struct cursor *c, struct gguf_tensor *t, uint64_t *offset,
 			struct err *e)
@@ -228,13 +260,9 @@ static int parse_tensor(struct gguf *g, struct cursor *c, struct gguf_tensor *t,
 	}
 	if (!take(c, &type, sizeof type) || !take(c, offset, sizeof *offset))
 		return err_set(e, ERR_DATA, "%s: truncated at tensor %s", g->path, t->name);
-	size_t known = sizeof tensor_types / sizeof *tensor_types, i = 0;
-	while (i < known && tensor_types[i].ggml != type)
-		i++;
-	if (i == known)
-		return err_set(e, ERR_DATA, "%s: tensor %s has type %u, which is not supported",
-			       g->path, t->name, type);
-	t->type = tensor_types[i].type;
+	int rc = take_type(g, type, t, e);
+	if (rc)
+		return rc;
 	t->bytes = t->shape[dims - 1] % dtype_block(t->type) ? -1 : dtype_bytes(t->type, elements);
 	if (t->bytes < 0)
 		return err_set(e, ERR_DATA, "%s: tensor %s: rows of %lld are no whole %s blocks",

@@ -69,7 +69,8 @@ static int parse_entry(struct safetensors *s, const struct json *v, size_t start
 	while (i < known && strcmp(types[i].name, dtype))
 		i++;
 	if (i == known)
-		return err_set(e, ERR_DATA, "%s: tensor %.100s: dtype \"%.16s\" is not supported",
+		return err_set(e, ERR_DATA,
+			       "%s: tensor %.100s: dtype %.16s; what is read: F32, BF16, F16",
 			       s->path, name, dtype);
 	t->type = types[i].type;
 

@@ -36,7 +36,8 @@ static int read_pre(const struct gguf *g, struct tok_def *d, struct err *e)
 	struct gguf_str model, pre = {.s = "default", .len = 7};
 	int rc = gguf_string(g, "tokenizer.ggml.model", &model, e);
 	if (!rc && !equals(model, "gpt2"))
-		rc = err_set(e, ERR_DATA, "%s: tokenizer model \"%.*s\" is not supported",
+		rc = err_set(e, ERR_DATA,
+			     "%s: tokenizer model \"%.*s\"; what is read: gpt2 (BPE of bytes)",
 			     gguf_path(g), (int)(model.len < 32 ? model.len : 32), model.s);
 	if (!rc && gguf_has(g, "tokenizer.ggml.pre"))
 		rc = gguf_string(g, "tokenizer.ggml.pre", &pre, e);
@@ -52,8 +53,12 @@ static int read_pre(const struct gguf *g, struct tok_def *d, struct err *e)
 		d->prefix.count = pre_tokenizers[i].bos;
 		return 0;
 	}
-	return err_set(e, ERR_DATA, "%s: pre-tokenizer \"%.*s\" is not supported", gguf_path(g),
-		       (int)(pre.len < 32 ? pre.len : 32), pre.s);
+	buf_auto struct buf list;
+	buf_init(&list, 256);
+	for (size_t i = 0; i < sizeof pre_tokenizers / sizeof *pre_tokenizers; i++)
+		buf_printf(&list, "%s%s", i ? ", " : "", pre_tokenizers[i].name);
+	return err_set(e, ERR_DATA, "%s: pre-tokenizer \"%.*s\"; what is read: %s", gguf_path(g),
+		       (int)(pre.len < 32 ? pre.len : 32), pre.s, buf_cstr(&list));
 }
 
 /* llama.cpp's token types: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. */

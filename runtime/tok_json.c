@@ -211,7 +211,8 @@ static int check_model(struct reader *r, const struct json *model, struct err *e
 {
 	const char *type = json_str(model, "type", "BPE");
 	if (strcmp(type, "BPE"))
-		return unsupported(r, "model", type, e);
+		return err_set(e, ERR_DATA, "%s: model \"%.40s\"; what is read: BPE of bytes",
+			       r->path, type);
 	if (json_num(model, "dropout", 0) != 0)
 		return unsupported(r, "model with", "dropout", e);
 	if (json_bool(model, "byte_fallback", false))

@@ -145,6 +145,23 @@ static int check_complete(const struct weights *w, struct err *e)
 	return 0;
 }
 
+/* llama-gguf-split leaves parts, each a GGUF file, of which only all together are a model. */
+static int check_whole(const struct weights *w, struct err *e)
+{
+	int64_t count = 1, number = 0;
+	int rc = gguf_has(w->gguf, "split.count")
+			 ? gguf_int(w->gguf, "split.count", 0, UINT16_MAX, &count, e)
+			 : 0;
+	if (!rc && gguf_has(w->gguf, "split.no"))
+		rc = gguf_int(w->gguf, "split.no", 0, UINT16_MAX, &number, e);
+	if (rc || count <= 1)
+		return rc;
+	return err_set(e, ERR_DATA,
+		       "%s: is part %lld of %lld of a split model: join them with llama-gguf-split "
+		       "--merge",
+		       w->path, (long long)number + 1, (long long)count);
+}
+
 static int open_gguf(struct weights *w, const char *sha256, struct err *e)
 {
 	int rc = gguf_open(w->path, &w->gguf, e);
@@ -161,7 +178,9 @@ static int open_gguf(struct weights *w, const char *sha256, struct err *e)
 			return err_set(e, ERR_DATA, "%s: sha256 is %s, expected %.64s", w->path,
 				       hex, sha256);
 	}
-	rc = family_config_gguf(w->gguf, &w->config, e);
+	rc = check_whole(w, e);
+	if (!rc)
+		rc = family_config_gguf(w->gguf, &w->config, e);
 	if (!rc)
 		rc = expect_tensors(w, e);
 	for (int i = 0; !rc && i < gguf_tensor_count(w->gguf); i++) {
@@ -209,6 +228,13 @@ static int open_safetensors(struct weights *w, const char *file, struct err *e)
 	return rc;
 }
 
+static bool missing(const struct weights *w, const char *file)
+{
+	char path[LIMIT_PATH_BYTES];
+	return (size_t)snprintf(path, sizeof path, "%s/%s", w->path, file) < sizeof path &&
+	       !io_exists(path);
+}
+
 /* The files that model.safetensors.index.json names, each once. */
 static int open_indexed(struct weights *w, const char *index_path, struct err *e)
 {
@@ -230,6 +256,9 @@ static int open_indexed(struct weights *w, const char *index_path, struct err *e
 			i++;
 		if (i < w->file_count)
 			continue;
+		if (missing(w, file))
+			return err_set(e, ERR_DATA, "%s: names %.100s, which is missing",
+				       index_path, file);
 		rc = open_safetensors(w, file, e);
 		if (rc)
 			return rc;
@@ -285,7 +314,9 @@ int weights_open(const char *path, const char *sha256, struct weights **out, str
 {
 	struct stat st;
 	if (stat(path, &st))
-		return err_sys(e, ERR_DATA, errno, "%s", path);
+		return ends(path, "/") && errno == ENOTDIR
+			       ? err_set(e, ERR_DATA, "%s: ends with a slash, but is a file", path)
+			       : err_sys(e, ERR_DATA, errno, "%s", path);
 	bool folder = S_ISDIR(st.st_mode);
 	if (folder && sha256)
 		return err_set(e, ERR_USER, "%s: sha256 is for a GGUF file, this is a folder",

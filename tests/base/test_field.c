@@ -203,6 +203,8 @@ static const struct {
 	{"{\"a\": 1}", "top.a: must be an object", false},
 	{"{\"a\": {\"b\": []}}", "top.a.b: must be an object", false},
 	{"{\"a\": {\"small\": 10}}", "top.a.small: 10 is outside 1..9", false},
+	{"{\"a\": {\"b\": {\"large\": 0}}}", "top.a.b.large: 0 is outside 1..1000000000000000",
+	 false},
 	{"{\"a\": {\"text\": \"abcdef\"}}", "top.a.text: \"abcdef\" is not short", false},
 	{"{\"a\": {\"text\": \"abcdefghi\"}}", "top.a.text: longer than 8 bytes", false},
 	{"{\"optional\": \"\"}", "top.optional: must not be empty", false},

@@ -473,6 +473,8 @@ START_TEST(files)
 	close(fd);
 	ck_assert_int_eq(json_read_file(path, 2, &v, &e), -ERR_DATA);
 	ck_assert_int_eq(read_file(path), 0);
+	ck_assert_int_eq(io_write_file(path, "\xef\xbb\xbf[1]", 6, 0644, &e), 0);
+	ck_assert_int_eq(read_file(path), 0); /* a byte order mark */
 	fault_each(FAULT_MEM, read_file, path);
 	fault_each(FAULT_IO, read_file, path);
 	unlink(path);

@@ -46,6 +46,9 @@ START_TEST(documents)
 	expect("", "[]");
 	expect("# only a comment\n", "[]");
 	expect("---\n", "[null]");
+	expect("\xef\xbb\xbf"
+	       "a: 1\n",
+	       "[{\"a\":1}]"); /* a byte order mark */
 	expect("a: 1\n---\n- b\n...\n", "[{\"a\":1},[\"b\"]]");
 	expect("{\"json\": [1, \"x\", null]}", "[{\"json\":[1,\"x\",null]}]");
 	expect(manifest,

@@ -92,6 +92,7 @@ enum mistake {
 	ALIGNMENT_ODD,
 	ALIGNMENT_ZERO,
 	TENSOR_TYPE,
+	TENSOR_KIND,
 	TENSOR_TWICE,
 	TENSOR_NAME,
 	NO_DIMS,
@@ -118,7 +119,8 @@ static const char *const says[MISTAKES] = {
 	[ARRAY_NESTED] = "array of type 9",
 	[ALIGNMENT_ODD] = "no power of two",
 	[ALIGNMENT_ZERO] = "general.alignment",
-	[TENSOR_TYPE] = "tensor t has type 77",
+	[TENSOR_TYPE] = "tensor t has type 77; what is read: F32, F16, Q4_0",
+	[TENSOR_KIND] = "tensor t has type Q5_K; what is read: F32, F16, Q4_0, Q4_1, Q5_0, Q5_1",
 	[TENSOR_TWICE] = "tensor t stands twice",
 	[TENSOR_NAME] = "tensor name",
 	[NO_DIMS] = "0 dimensions",
@@ -167,7 +169,7 @@ static void make_bad_tensor(struct gguf_make *m, enum mistake k)
 	ne[0] = k == ZERO_DIM ? 0 : k == NEGATIVE_DIM ? -4 : k == HUGE_DIMS ? INT64_MAX / 2 : 4;
 	ne[1] = k == HUGE_DIMS ? INT64_MAX / 2 : 2;
 	int64_t offset = k == MISALIGNED ? 4 : k == OVERLAP ? 0 : k == BEYOND ? 1 << 20 : -1;
-	uint32_t type = k == TENSOR_TYPE ? 77 : k == RAGGED ? 8 : 0;
+	uint32_t type = k == TENSOR_TYPE ? 77 : k == TENSOR_KIND ? 13 : k == RAGGED ? 8 : 0;
 	gguf_make_tensor(m, "first", 0, 2, two_rows, -1, numbers, sizeof numbers);
 	if (k == OFFSET_WRAPS) { /* offset + bytes passes 2^64 */
 		gguf_make_tensor(m, "t", type, dims, ne, INT64_MAX - 31, numbers, sizeof numbers);

@@ -201,6 +201,55 @@ START_TEST(broken_models_are_refused_with_their_reason)
 	copy(GOLDEN "tiny-llama/model.safetensors", "m.safetensors");
 	write_text(path, "{\"weight_map\":{\"a\":\"m.safetensors\",\"b\":\"m.safetensors\"}}");
 	weights_close(open_ok(folder));
+	write_text(path, "{\"weight_map\":{\"a\":\"m.safetensors\",\"b\":\"m2.safetensors\"}}");
+	refuse(folder, "model.safetensors.index.json: names m2.safetensors, which is missing");
+	setup_path(path, "config.json/");
+	refuse(path, "config.json/: ends with a slash, but is a file");
+	golden_remove(folder);
+}
+END_TEST
+
+START_TEST(part_of_a_split_model_is_refused)
+{
+	struct gguf_make m;
+	char path[128];
+	buf_auto struct buf file;
+	golden_folder(folder);
+	buf_init(&file, 1 << 16);
+	gguf_make_init(&m);
+	gguf_make_u32(&m, "split.no", 1);
+	gguf_make_u32(&m, "split.count", 3);
+	gguf_make_finish(&m, &file);
+	gguf_make_done(&m);
+	setup_path(path, "m-00002-of-00003.gguf");
+	golden_write(path, file.data, file.len);
+	refuse(path, "is part 2 of 3 of a split model");
+	golden_remove(folder);
+}
+END_TEST
+
+static void copy_with_mark(const char *from, const char *name)
+{
+	char path[128];
+	buf_auto struct buf text;
+	struct err e = {0};
+	buf_init(&text, 1 << 20);
+	buf_str(&text, "\xef\xbb\xbf");
+	ck_assert_msg(io_read_file(from, 1 << 20, &text, &e) == 0, "%s", e.text);
+	setup_path(path, name);
+	golden_write(path, text.data, text.len);
+}
+
+/* Editors put a byte order mark before text. */
+START_TEST(a_byte_order_mark_is_dropped)
+{
+	golden_folder(folder);
+	copy_with_mark(GOLDEN "tiny-llama/config.json", "config.json");
+	copy_with_mark(GOLDEN "tiny-llama/generation_config.json", "generation_config.json");
+	copy(GOLDEN "tiny-llama/model.safetensors", "model.safetensors");
+	struct weights *w = open_ok(folder);
+	ck_assert(weights_ends(w, 2));
+	weights_close(w);
 	golden_remove(folder);
 }
 END_TEST
@@ -595,7 +644,8 @@ END_TEST
 
 UNIT_MAIN("weights", both_formats_give_the_same_tensors, rows_and_types_are_as_asked,
 	  a_pinned_file_must_match, broken_models_are_refused_with_their_reason,
-	  broken_gguf_models_are_refused, gpt2_is_split_and_transposed, old_gpt2_names_are_known,
+	  broken_gguf_models_are_refused, part_of_a_split_model_is_refused,
+	  a_byte_order_mark_is_dropped, gpt2_is_split_and_transposed, old_gpt2_names_are_known,
 	  gpt2_in_gguf_gives_the_same_tensors, what_is_written_is_what_transformers_wrote,
 	  what_cannot_be_expressed_is_not_written, a_written_folder_reads_back, end_tokens_are_kept,
 	  failed_calls_are_reported)
