@@ -107,7 +107,8 @@ def main():
             tokenizer.encode_special_tokens = True  # names of special tokens are plain text here
             plain.append(ids(s))
         tokenizer.encode_special_tokens = False
-        out = dict(ids=plain, special=[dict(text=s, ids=ids(s)) for s in special(names)])
+        out = dict(ids=plain, special=[dict(text=s, ids=ids(s)) for s in special(names)],
+                   document=[dict(text=s, ids=tokenizer.encode(s).ids) for s in special(names)])
         (HERE / f"tok_{name}.json").write_text(json.dumps(out, separators=(",", ":")) + "\n")
 
 

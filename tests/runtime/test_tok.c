@@ -53,8 +53,8 @@ static struct tok *open_gpt2(const char *folder)
 	jsonw_close(&w);
 	ck_assert_int_eq(jsonw_end(&w), 0);
 	json_auto struct json *root = NULL;
-	ck_assert_msg(json_parse_within(text.data, text.len, JSON_FILE_VALUES, &root, &e) == 0, "%s",
-		      e.text);
+	ck_assert_msg(json_parse_within(text.data, text.len, JSON_FILE_VALUES, &root, &e) == 0,
+		      "%s", e.text);
 	struct arena *a = arena_create(TOK_ARENA_BYTES);
 	struct tok_def d;
 	struct tok *t = NULL;
@@ -106,6 +106,20 @@ static void check_ids(const struct tok *t, const char *text, bool special, const
 	tok_ids_done(&got);
 }
 
+static void check_document(const struct tok *t, const char *text, const struct json *want)
+{
+	struct tok_ids got = {0};
+	struct err e = {0};
+	int64_t count;
+	mem_autofree int32_t *ids = golden_ids(want, &count);
+	ck_assert_msg(tok_encode_document(t, text, (int64_t)strlen(text), &got, &e) == 0, "%s: %s",
+		      text, e.text);
+	ck_assert_msg(got.count == count && !memcmp(ids, got.id, (size_t)count * sizeof *ids),
+		      "\"%s\": %lld ids, expected %lld", text, (long long)got.count,
+		      (long long)count);
+	tok_ids_done(&got);
+}
+
 static void compare(const struct model *m)
 {
 	struct tok *t = open_model(m);
@@ -121,6 +135,9 @@ static void compare(const struct model *m)
 	}
 	json_each (s, json_get(golden, "special"))
 		check_ids(t, json_str(s, "text", ""), true, json_get(s, "ids"));
+	ck_assert_uint_ge(json_count(json_get(golden, "document")), 6);
+	json_each (s, json_get(golden, "document"))
+		check_document(t, json_str(s, "text", ""), json_get(s, "ids"));
 	tok_close(t);
 }
 
