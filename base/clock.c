@@ -33,6 +33,11 @@ int64_t clock_wall_ms(void)
 	return fake ? fake_wall_ms : now_ns(CLOCK_REALTIME) / 1000000;
 }
 
+int64_t clock_thread_ms(void)
+{
+	return now_ns(CLOCK_THREAD_CPUTIME_ID) / 1000000;
+}
+
 void clock_set_fake(int64_t mono_ms, int64_t wall_ms)
 {
 	fake_mono_ms = mono_ms;

@@ -8,9 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-int64_t clock_ms(void);      /* monotonic */
-int64_t clock_ns(void);      /* monotonic */
-int64_t clock_wall_ms(void); /* since 1970, UTC */
+int64_t clock_ms(void);        /* monotonic */
+int64_t clock_ns(void);        /* monotonic */
+int64_t clock_wall_ms(void);   /* since 1970, UTC */
+int64_t clock_thread_ms(void); /* processor time of the calling thread; is never faked */
 
 /* RFC 3339 in UTC with seconds, as Kubernetes prints times; size of out at least 32. */
 void clock_format(int64_t wall_ms, char *out, size_t size);

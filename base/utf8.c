@@ -38,3 +38,22 @@ size_t utf8_valid_prefix(const char *s, size_t n)
 	}
 	return i;
 }
+
+uint32_t utf8_decode(const char *s, size_t n)
+{
+	static const unsigned char mask[] = {0, 0xff, 0x1f, 0x0f, 0x07};
+	uint32_t c = (unsigned char)*s & mask[n];
+	for (size_t i = 1; i < n; i++)
+		c = c << 6 | ((unsigned char)s[i] & 0x3f);
+	return c;
+}
+
+size_t utf8_encode(uint32_t c, char out[4])
+{
+	static const unsigned char mark[] = {0, 0, 0xc0, 0xe0, 0xf0};
+	size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+	for (size_t i = n - 1; i > 0; i--, c >>= 6)
+		out[i] = (char)(0x80 | (c & 0x3f));
+	out[0] = (char)(mark[n] | c);
+	return n;
+}

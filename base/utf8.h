@@ -6,6 +6,7 @@
 #define BASE_UTF8_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* Bytes (1 to 4) of the valid sequence that s begins with; 0 when it is invalid or cut short, or n
  * is 0. */
@@ -13,5 +14,11 @@ size_t utf8_sequence(const char *s, size_t n);
 
 /* Bytes of the longest valid prefix: n when all is valid, else the offset of the first bad byte. */
 size_t utf8_valid_prefix(const char *s, size_t n);
+
+/* The code point of the valid sequence of n bytes at s; of one other byte: that byte. */
+uint32_t utf8_decode(const char *s, size_t n);
+
+/* Bytes (1 to 4) of a code point up to U+10FFFF. */
+size_t utf8_encode(uint32_t c, char out[4]);
 
 #endif

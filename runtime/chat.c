@@ -6,6 +6,7 @@
  */
 #include "runtime/chat.h"
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/limits.h"
 #include "base/mem.h"
@@ -14,9 +15,9 @@
 #include "runtime/weights.h"
 
 #define TEMPLATE_LIMIT (1 << 20) /* bytes */
-#define CONFIG_LIMIT   (64 << 20)
+#define CONFIG_LIMIT   (8 << 20) /* of tokenizer_config.json: at most 35 MiB when parsed */
+#define CONFIG_VALUES  ((size_t)256 << 10)
 #define PARSE_ARENA    ((size_t)64 << 20)
-#define RENDER_ARENA   ((size_t)256 << 20)
 
 struct chat {
 	struct arena *a;
@@ -82,8 +83,8 @@ static int open_gguf(const struct weights *w, struct chat **out, struct err *e)
 	mem_autofree char *bos = gguf_token(g, weights_config(w)->bos_id);
 	mem_autofree char *eos = gguf_token(g, weights_config(w)->eos_id);
 	if (!text)
-		return err_set(e, ERR_DATA, "%s: the model has no chat template", weights_path(w));
-	return chat_parse(text, bos, eos, out, e) ? err_wrap(e, "%s", weights_path(w)) : 0;
+		return err_set(e, ERR_DATA, "the model has no chat template");
+	return chat_parse(text, bos, eos, out, e);
 }
 
 /* A template, or the one named "default" of a list of them. */
@@ -115,7 +116,7 @@ int chat_open_folder(const char *folder, struct chat **out, struct err *e)
 		return err_set(e, ERR_DATA, "%s: path too long", folder);
 	int rc = 0;
 	if (io_exists(config_path))
-		rc = json_read_file(config_path, CONFIG_LIMIT, &config, e);
+		rc = json_read_file_within(config_path, CONFIG_LIMIT, CONFIG_VALUES, &config, e);
 	const char *text = config_template(config);
 	if (!rc && io_exists(jinja_path)) {
 		rc = io_read_file(jinja_path, TEMPLATE_LIMIT, &jinja, e);
@@ -124,10 +125,9 @@ int chat_open_folder(const char *folder, struct chat **out, struct err *e)
 	if (rc)
 		return rc;
 	if (!text)
-		return err_set(e, ERR_DATA, "%s: the model has no chat template", folder);
-	rc = chat_parse(text, config_token(config, "bos_token"), config_token(config, "eos_token"),
-			out, e);
-	return rc ? err_wrap(e, "%s", folder) : 0;
+		return err_set(e, ERR_DATA, "the model has no chat template");
+	return chat_parse(text, config_token(config, "bos_token"),
+			  config_token(config, "eos_token"), out, e);
 }
 
 int chat_open(struct weights *w, struct chat **out, struct err *e)
@@ -137,88 +137,103 @@ int chat_open(struct weights *w, struct chat **out, struct err *e)
 
 /* -- rendering -- */
 
-/* Content is text, or a list of text parts, which are joined. */
-static int set_content(struct arena *a, struct chat_map *message, const struct json *content, int i,
+/* Content is text, or a list of text parts, which are joined. What an assistant that called tools
+ * says may be null or absent, which is no text. */
+static int set_content(struct chat_work *w, struct chat_map *message, const struct json *m, int i,
 		       struct err *e)
 {
-	struct chat_value v = chat_from_json(a, content);
+	const struct json *content = json_get(m, "content");
+	bool none = !content || json_is_null(content);
+	struct chat_value key = chat_constant("content"), v = chat_constant("");
 	if (json_is_array(content)) {
-		buf_auto struct buf text;
+		struct buf text;
 		buf_init(&text, LIMIT_REQUEST_BYTES);
 		json_each (part, content) {
 			const char *s = json_str(part, "text", NULL);
-			if (!s || strcmp(json_str(part, "type", ""), "text"))
+			if (!s || strcmp(json_str(part, "type", ""), "text")) {
+				buf_done(&text);
 				return err_set(e, ERR_USER,
 					       "messages[%d].content: only text parts are served",
 					       i);
+			}
 			buf_str(&text, s);
 		}
-		v = chat_string(a, buf_cstr(&text), text.len);
-	} else if (!json_is_string(content)) {
+		v = chat_take(w, &text);
+	} else if (json_is_string(content)) {
+		v = chat_from_json(w, content);
+	} else if (!none || strcmp(json_str(m, "role", ""), "assistant") != 0) {
 		return err_set(e, ERR_USER, "messages[%d].content: not a string", i);
 	}
-	return chat_map_put(a, message, "content", v);
+	return w->rc ? w->rc : chat_map_put(w, message, &key, v);
 }
 
-static int set_messages(struct arena *a, const struct json *messages, struct chat_value *out,
+static int set_messages(struct chat_work *w, const struct json *messages, struct chat_value *out,
 			struct err *e)
 {
 	if (!json_is_array(messages) || !json_count(messages))
 		return err_set(e, ERR_USER, "messages: not a list with at least one message");
-	*out = chat_list(a, (int64_t)json_count(messages));
+	*out = chat_list(w, (int64_t)json_count(messages));
 	int i = 0;
-	json_each (m, messages) {
+	json_each (m, w->rc ? NULL : messages) {
 		if (!json_is_object(m))
 			return err_set(e, ERR_USER, "messages[%d]: not an object", i);
 		const char *role = json_str(m, "role", NULL);
 		if (!role || !*role)
 			return err_set(e, ERR_USER, "messages[%d].role: not a string", i);
-		struct chat_value v = chat_from_json(a, m);
-		if (out->kind != CHAT_LIST || v.kind != CHAT_MAP)
-			return err_set(e, ERR_MEMORY, "no memory to render a conversation");
-		int rc = set_content(a, v.map, json_get(m, "content"), i, e);
+		struct chat_value v = chat_from_json(w, m);
+		int rc = w->rc ? w->rc : set_content(w, v.map, m, i, e);
 		if (rc)
 			return rc;
 		out->items[i++] = v;
 	}
-	return 0;
+	return w->rc;
 }
 
 static int render(struct chat *c, const struct json *messages, bool add_generation_prompt,
-		  struct arena *a, struct buf *out, struct err *e)
+		  struct chat_work *w, struct buf *out, struct err *e)
 {
-	struct chat_value list, globals = chat_new_map(a);
-	if (globals.kind != CHAT_MAP)
-		return err_set(e, ERR_MEMORY, "no memory to render a conversation");
-	int rc = set_messages(a, messages, &list, e);
+	struct chat_value list, globals = chat_new_map(w);
+	int rc = w->rc ? w->rc : set_messages(w, messages, &list, e);
 	if (rc)
 		return rc;
-	struct chat_map *g = globals.map;
-	rc = chat_map_put(a, g, "messages", list);
-	rc = rc ? rc
-		: chat_map_put(a, g, "add_generation_prompt", chat_bool(add_generation_prompt));
-	rc = rc ? rc : chat_map_put(a, g, "tools", chat_none());
-	rc = rc ? rc : chat_map_put(a, g, "documents", chat_none());
-	if (c->bos && !rc)
-		rc = chat_map_put(a, g, "bos_token", chat_string(a, c->bos, strlen(c->bos)));
-	if (c->eos && !rc)
-		rc = chat_map_put(a, g, "eos_token", chat_string(a, c->eos, strlen(c->eos)));
-	if (rc)
-		return err_set(e, ERR_MEMORY, "no memory to render a conversation");
-	rc = chat_eval(c->program, g, a, out, e);
-	return rc == -ERR_DATA ? err_wrap(e, "chat template") : rc;
+	const struct {
+		const char *name;
+		struct chat_value v;
+	} variables[] = {
+		{"messages", list},
+		{"add_generation_prompt", chat_bool(add_generation_prompt)},
+		{"tools", chat_none()},
+		{"documents", chat_none()},
+		{"bos_token", c->bos ? chat_constant(c->bos) : (struct chat_value){0}},
+		{"eos_token", c->eos ? chat_constant(c->eos) : (struct chat_value){0}},
+	};
+	for (size_t i = 0; i < sizeof variables / sizeof *variables && !w->rc; i++) {
+		struct chat_value key = chat_constant(variables[i].name);
+		if (variables[i].v.kind != CHAT_UNDEFINED)
+			chat_map_put(w, globals.map, &key, variables[i].v);
+	}
+	return w->rc ? w->rc : chat_eval(c->program, globals.map, w, out);
 }
 
 int chat_render(struct chat *c, const struct json *messages, bool add_generation_prompt,
 		struct buf *out, struct err *e)
 {
-	struct arena *a = arena_create(RENDER_ARENA);
-	if (!a)
+	struct err why = {0};
+	struct chat_work w = {.a = arena_create(CHAT_ARENA),
+			      .e = &why,
+			      .units = CHAT_UNITS,
+			      .look_at = CHAT_UNITS,
+			      .until_ms = clock_thread_ms() + CHAT_RENDER_MS};
+	if (!w.a)
 		return err_set(e, ERR_MEMORY, "no memory to render a conversation");
 	size_t before = out->len;
-	int rc = render(c, messages, add_generation_prompt, a, out, e);
-	arena_destroy(a);
+	int rc = render(c, messages, add_generation_prompt, &w, out, &why);
+	if (rc == -ERR_DATA)
+		err_wrap(&why, "chat template");
+	arena_destroy(w.a);
 	if (rc && out->data && out->len > before)
 		out->data[out->len = before] = 0;
+	if (rc && e)
+		*e = why;
 	return rc;
 }

@@ -1,8 +1,9 @@
 /*
- * chat: renders a conversation with the model's own chat template, a small interpreter of the Jinja
- * subset that the published templates of the supported families use (for, if/elif/else, set,
- * filters trim, length, upper, lower, tojson; string and list methods; loop.*; raise_exception).
- * Anything else is ERR_DATA naming template line.
+ * chat: renders a conversation with the model's own chat template, by an interpreter of what the
+ * published templates use of Jinja2: all statements but include, import, extends and block; the
+ * filters, tests and methods of strings, lists and maps; raise_exception and strftime_now (UTC).
+ * Anything else is ERR_DATA naming the template's line. One rendering has CHAT_UNITS of work,
+ * CHAT_RENDER_MS of processor time and 64 MiB: more is refused likewise.
  */
 #ifndef RUNTIME_CHAT_H
 #define RUNTIME_CHAT_H
@@ -12,6 +13,9 @@
 #include "base/json.h"
 
 #include <stdbool.h>
+
+#define CHAT_UNITS     5000000 /* evaluations, and pieces of 64 bytes; a long chat needs a tenth */
+#define CHAT_RENDER_MS 1000    /* for machines that take more than 200 ns for a unit */
 
 struct chat;
 struct weights;

@@ -1,6 +1,7 @@
 /*
  * tok_normal: decomposition into an array of code points, composed and written back as UTF-8 in
- * place by utf8proc. Called by tok.c for what lies between added tokens, and by tok_added.c.
+ * place by utf8proc. Called by tok.c for what lies between added tokens, and by tok_added.c,
+ * chat_text.c and chat_print.c for single characters.
  */
 #include "runtime/tok_normal.h"
 
@@ -84,4 +85,49 @@ bool tok_normal_is_word(uint32_t c)
 	default:
 		return c == 0x200c || c == 0x200d || (c >= 0x24b6 && c <= 0x24e9);
 	}
+}
+
+uint32_t tok_normal_upper(uint32_t c)
+{
+	return (uint32_t)utf8proc_toupper((utf8proc_int32_t)c);
+}
+
+uint32_t tok_normal_lower(uint32_t c)
+{
+	return (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
+}
+
+uint32_t tok_normal_title(uint32_t c)
+{
+	return (uint32_t)utf8proc_totitle((utf8proc_int32_t)c);
+}
+
+enum tok_normal_class tok_normal_class(uint32_t c)
+{
+	switch (utf8proc_category((utf8proc_int32_t)c)) {
+	case UTF8PROC_CATEGORY_LU:
+	case UTF8PROC_CATEGORY_LL:
+	case UTF8PROC_CATEGORY_LT:
+	case UTF8PROC_CATEGORY_LM:
+	case UTF8PROC_CATEGORY_LO:
+		return TOK_NORMAL_LETTER;
+	case UTF8PROC_CATEGORY_ND:
+		return TOK_NORMAL_DIGIT;
+	case UTF8PROC_CATEGORY_CC:
+	case UTF8PROC_CATEGORY_CF:
+	case UTF8PROC_CATEGORY_CS:
+	case UTF8PROC_CATEGORY_CO:
+	case UTF8PROC_CATEGORY_CN:
+	case UTF8PROC_CATEGORY_ZL:
+	case UTF8PROC_CATEGORY_ZP:
+	case UTF8PROC_CATEGORY_ZS:
+		return TOK_NORMAL_INVISIBLE;
+	default:
+		return TOK_NORMAL_OTHER;
+	}
+}
+
+bool tok_normal_printable(uint32_t c)
+{
+	return c == ' ' || tok_normal_class(c) != TOK_NORMAL_INVISIBLE;
 }

@@ -21,5 +21,17 @@ int tok_normal_nfc(const char *text, size_t len, const char **out, size_t *out_l
 uint32_t tok_normal_char(const char *s, size_t n);
 bool tok_normal_is_space(uint32_t c); /* Unicode's White_Space */
 bool tok_normal_is_word(uint32_t c);  /* letters, marks, decimal digits, connectors: \w */
+/* One code point's simple case mapping: itself when it has none. */
+uint32_t tok_normal_upper(uint32_t c);
+uint32_t tok_normal_lower(uint32_t c);
+uint32_t tok_normal_title(uint32_t c);
+enum tok_normal_class {
+	TOK_NORMAL_OTHER,
+	TOK_NORMAL_LETTER,
+	TOK_NORMAL_DIGIT,
+	TOK_NORMAL_INVISIBLE, /* control, format, unassigned, separators but the space */
+};
+enum tok_normal_class tok_normal_class(uint32_t c);
+bool tok_normal_printable(uint32_t c);
 
 #endif

@@ -93,5 +93,14 @@ START_TEST(fake_clocks_stand_still)
 }
 END_TEST
 
-UNIT_MAIN("clock", format_equals_the_c_library, what_kubernetes_prints_is_read,
-	  malformed_times_are_refused, fake_clocks_stand_still)
+START_TEST(a_threads_time_is_what_it_computes)
+{
+	int64_t from = clock_thread_ms();
+	while (clock_thread_ms() == from)
+		;
+	ck_assert_int_gt(clock_thread_ms(), from);
+}
+END_TEST
+
+UNIT_MAIN("clock", a_threads_time_is_what_it_computes, format_equals_the_c_library,
+	  what_kubernetes_prints_is_read, malformed_times_are_refused, fake_clocks_stand_still)

@@ -80,5 +80,18 @@ START_TEST(prefix_ends_at_the_first_bad_byte)
 }
 END_TEST
 
-UNIT_MAIN("utf8", every_code_point_passes, every_short_string_agrees_with_the_reference,
-	  prefix_ends_at_the_first_bad_byte)
+START_TEST(code_points_go_and_come)
+{
+	for (uint32_t c = 0; c <= 0x10ffff; c++) {
+		char text[4];
+		size_t n = utf8_encode(c, text);
+		if (c >= 0xd800 && c < 0xe000)
+			continue;
+		ck_assert_uint_eq(utf8_sequence(text, n), n);
+		ck_assert_uint_eq(utf8_decode(text, n), c);
+	}
+}
+END_TEST
+
+UNIT_MAIN("utf8", code_points_go_and_come, every_code_point_passes,
+	  every_short_string_agrees_with_the_reference, prefix_ends_at_the_first_bad_byte)

