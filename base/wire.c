@@ -32,6 +32,7 @@ static const char *const phase_names[WIRE_PHASES] = {
 	[WIRE_PHASE_SERVE_IDLE] = "idle",
 	[WIRE_PHASE_SERVE_PREFILL] = "prefill",
 	[WIRE_PHASE_SERVE_DECODE] = "decode",
+	[WIRE_PHASE_SERVE_RENDER] = "render",
 };
 
 const char *wire_phase_name(enum wire_phase p)

@@ -65,6 +65,7 @@ enum wire_phase { /* where a rank is; names by wire_phase_name() */
 		  WIRE_PHASE_SERVE_IDLE,
 		  WIRE_PHASE_SERVE_PREFILL,
 		  WIRE_PHASE_SERVE_DECODE,
+		  WIRE_PHASE_SERVE_RENDER, /* from messages to tokens */
 		  WIRE_PHASES
 };
 const char *wire_phase_name(enum wire_phase p);

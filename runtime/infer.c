@@ -27,7 +27,8 @@ struct infer {
 	struct rank *r;
 	struct weights *weights;
 	struct tok *tok;
-	struct chat *chat; /* NULL: the model has no template */
+	struct chat *chat; /* NULL: no_chat says why */
+	struct err no_chat;
 	struct model *model;
 	struct sampler *sampler;
 	const struct model_config *config;
@@ -156,7 +157,8 @@ static int encode_prompt(struct infer *s, struct turn *t, struct err *e)
 	int rc;
 
 	if (chat && !s->chat)
-		return err_set(e, ERR_USER, "this model has no chat template: use completions");
+		return err_set(e, ERR_USER, "chat is not served: %.180s; use completions",
+			       s->no_chat.text);
 	if (chat)
 		rc = encode_chat(s, t, e);
 	else if (!prompt)
@@ -177,8 +179,10 @@ static int read_request(struct infer *s, struct turn *t, struct err *e)
 	double temperature = json_num(body, "temperature", 1), top_p = json_num(body, "top_p", 1);
 	int64_t seed = json_int(body, "seed", -1), room;
 	uint64_t drawn = (uint64_t)seed;
-	int rc = encode_prompt(s, t, e);
+	int rc;
 
+	beat_phase(s->r->page, WIRE_PHASE_SERVE_RENDER);
+	rc = encode_prompt(s, t, e);
 	if (rc)
 		return rc;
 	if (!(temperature >= 0 && temperature <= 100) || !(top_p > 0 && top_p <= 1))
@@ -359,11 +363,11 @@ static int open_model(struct infer *s, struct err *e)
 
 static int open_text(struct infer *s, struct err *e)
 {
-	struct err none = {0};
 	int rc = tok_open(s->weights, &s->tok, e);
 
-	if (!rc && chat_open(s->weights, &s->chat, &none))
-		log_warn("no chat template", LOG_ERR(&none));
+	if (!rc && chat_open(s->weights, &s->chat, &s->no_chat))
+		log_warn("chat is not served", LOG_S("model", weights_path(s->weights)),
+			 LOG_ERR(&s->no_chat));
 	return rc;
 }
 

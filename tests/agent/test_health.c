@@ -130,11 +130,15 @@ START_TEST(first_work_gets_longer)
 		judge(0, 100);
 		ck_assert_int_eq(v.kind, HEALTH_HANG);
 	}
-	for (int i = 0; i < N; i++) /* there are no steps to wait for */
-		ranks[i] =
-			(struct health_rank){.phase = WIRE_PHASE_SERVE_DECODE, .silent_ms = 10000};
-	judge(0, 0);
-	ck_assert_int_eq(v.kind, HEALTH_HANG);
+	static const enum wire_phase serving[] = {WIRE_PHASE_SERVE_RENDER, WIRE_PHASE_SERVE_PREFILL,
+						  WIRE_PHASE_SERVE_DECODE};
+	for (size_t k = 0; k < sizeof serving / sizeof *serving; k++) {
+		for (int i = 0; i < N; i++) /* there are no steps to wait for */
+			ranks[i] = (struct health_rank){.phase = serving[k], .silent_ms = 10000};
+		judge(0, 0);
+		ck_assert_int_eq(v.kind, HEALTH_HANG);
+		ck_assert_str_eq(v.operation, wire_phase_name(serving[k]));
+	}
 }
 END_TEST
 

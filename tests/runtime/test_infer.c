@@ -4,7 +4,9 @@
  * tiny byte model greedy text is compared with model_extend called here; stop strings are cut out
  * of that text; the same on the simulated GPU (tests/cudasim), whose memory the host cannot read,
  * and whose text, greedy or drawn, must be the processor's.
- * Cancelling and chat need a model that takes its time: SmolLM2.
+ * Cancelling and chat need a model that takes its time: SmolLM2. What cannot be done says its
+ * reason to the client (a chat template that does not compile: the line), and where a rank is shows
+ * in its heartbeat page whatever it does, rendering too.
  */
 #include "runtime/infer.h"
 
@@ -16,6 +18,7 @@
 
 #include <ctype.h>
 #include <endian.h>
+#include <sys/mman.h>
 
 #define PROMPT "In the beginning "
 #define TOKENS 24
@@ -24,24 +27,28 @@ static char folder[64];
 static struct agent a;
 static struct err e;
 static const char *const resources[] = {"cpu", "nvidia.com/gpu"};
-static int resource; /* of the rank that serves */
+static int resource;           /* of the rank that serves */
+static struct wire_page *page; /* its heartbeat */
 
 static void setup(void)
 {
 	golden_folder(folder);
 	bytes_model(folder);
+	page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(page, MAP_FAILED);
 }
 
 static void teardown(void)
 {
 	golden_remove(folder);
+	munmap(page, sizeof(*page));
 }
 
 static int body(int fd)
 {
 	static struct rank r;
 	struct err why = {0};
-	int rc = rank_open(&r, fd, NULL, &why);
+	int rc = rank_open(&r, fd, page, &why);
 
 	if (!rc)
 		rc = infer_run(&r, &why);
@@ -376,6 +383,74 @@ START_TEST(bad_requests_end_alone)
 }
 END_TEST
 
+static void write_template(const char *template)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/model/chat_template.jinja", folder);
+	golden_write(path, template, strlen(template));
+}
+
+#define SAY_AB                                                                                     \
+	"\"chat\":true,\"max_tokens\":2,\"messages\":[{\"role\":\"user\",\"content\":\"ab\"}]"
+
+START_TEST(a_template_that_does_not_compile_says_why)
+{
+	struct answer o;
+
+	write_template("{{ messages[0].content }}\n{% import 'x' as y %}");
+	serve_bytes();
+	o = ask(1, SAY_AB);
+	ck_assert_str_eq(o.reason, "error");
+	ck_assert_msg(strstr(o.message, "line 2: tag is not supported: \"import\"") != NULL, "%s",
+		      o.message);
+	o = ask(2, GREEDY); /* completions go on */
+	ck_assert_str_eq(o.reason, "length");
+	stop_serving();
+}
+END_TEST
+
+START_TEST(a_template_that_goes_too_far_ends_its_request_alone)
+{
+	struct answer o;
+
+	write_template("{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}"
+		       "{% endfor %}");
+	serve_bytes();
+	o = ask(1, SAY_AB);
+	ck_assert_str_eq(o.reason, "error");
+	ck_assert_msg(strstr(o.message, "chat template: line 1") != NULL, "%s", o.message);
+	o = ask(2, GREEDY);
+	ck_assert_str_eq(o.reason, "length");
+	stop_serving();
+}
+END_TEST
+
+/* Some 50 ms of rendering; the test may be asleep for as long, so it looks at several. */
+START_TEST(rendering_is_a_phase)
+{
+	char text[256];
+	bool seen = false;
+
+	write_template("{% for i in range(60000) %}{% set x = i %}{% endfor %}"
+		       "{{ messages[0].content }}");
+	serve_bytes();
+	snprintf(text, sizeof(text), "{\"id\":1,%s}", SAY_AB);
+	for (int i = 0; i < 50 && !seen; i++) {
+		uint64_t before = atomic_load(&page->beats);
+		int64_t until = clock_ms() + AGENT_MS;
+
+		agent_send(&a, WIRE_REQUEST, text);
+		while (atomic_load(&page->beats) == before && clock_ms() < until)
+			usleep(100); /* the page has no event to wait for */
+		seen = atomic_load(&page->phase) == WIRE_PHASE_SERVE_RENDER;
+		ck_assert_str_eq(collect(1, 0).reason, "length");
+	}
+	ck_assert(seen);
+	stop_serving();
+}
+END_TEST
+
 START_TEST(smollm2_answers_and_is_cancelled)
 {
 	struct answer o;
@@ -416,6 +491,9 @@ int main(void)
 	tcase_add_loop_test(c, bad_requests_end_alone, 0, 2);
 	tcase_add_test(c, special_tokens_are_the_templates);
 	tcase_add_test(c, every_end_token_stops);
+	tcase_add_test(c, a_template_that_does_not_compile_says_why);
+	tcase_add_test(c, a_template_that_goes_too_far_ends_its_request_alone);
+	tcase_add_test(c, rendering_is_a_phase);
 	tcase_add_test(c, smollm2_answers_and_is_cancelled);
 	suite_add_tcase(s, c);
 	srunner_run_all(r, CK_NORMAL);
