@@ -271,6 +271,12 @@ int json_parse(const char *text, size_t len, struct json **out, struct err *e)
 
 int json_read_file(const char *path, size_t limit, struct json **out, struct err *e)
 {
+	return json_read_file_within(path, limit, JSON_FILE_VALUES, out, e);
+}
+
+int json_read_file_within(const char *path, size_t limit, size_t values, struct json **out,
+			  struct err *e)
+{
 	buf_auto struct buf text;
 	buf_init(&text, limit);
 	int rc = io_read_file(path, limit, &text, e);
@@ -278,7 +284,7 @@ int json_read_file(const char *path, size_t limit, struct json **out, struct err
 		return rc;
 	/* Some editors put a byte order mark before the text. */
 	size_t mark = text.len >= 3 && !memcmp(text.data, "\xef\xbb\xbf", 3) ? 3 : 0;
-	rc = json_parse_within(buf_cstr(&text) + mark, text.len - mark, JSON_FILE_VALUES, out, e);
+	rc = json_parse_within(buf_cstr(&text) + mark, text.len - mark, values, out, e);
 	return rc ? err_wrap(e, "%s", path) : 0;
 }
 

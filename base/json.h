@@ -20,7 +20,7 @@ struct json; /* one value of a tree */
 
 #define JSON_DEPTH       64 /* open brackets at once, of what json_parse and json_print take */
 #define JSON_VALUES      ((size_t)64 << 10) /* of json_parse: what a stranger may make us hold */
-#define JSON_FILE_VALUES ((size_t)4 << 20)  /* of json_read_file */
+#define JSON_FILE_VALUES ((size_t)1 << 20)  /* of json_read_file */
 
 /* RFC 8259 to the letter, and no NUL character even when escaped; ERR_DATA with the byte offset.
  * A value costs about 100 bytes however short its text: so their number has a limit of its own. */
@@ -28,6 +28,8 @@ int json_parse(const char *text, size_t len, struct json **out, struct err *e);
 int json_parse_within(const char *text, size_t len, size_t values, struct json **out,
 		      struct err *e);
 int json_read_file(const char *path, size_t limit, struct json **out, struct err *e);
+int json_read_file_within(const char *path, size_t limit, size_t values, struct json **out,
+			  struct err *e);
 void json_destroy(struct json *root); /* NULL is fine */
 #define json_auto __attribute__((cleanup(json_destroy_at)))
 void json_destroy_at(struct json **root);

@@ -134,12 +134,15 @@ static int parse(struct safetensors *s, struct err *e)
 		return err_set(e, ERR_DATA, "%s: %zu bytes are no safetensors file", s->path,
 			       s->have);
 	memcpy(&length, s->data, sizeof length);
-	if (length > SAFETENSORS_HEADER_LIMIT || length > s->have - sizeof length)
+	if (length > s->have - sizeof length)
 		return err_set(e, ERR_DATA, "%s: absurd header length %llu", s->path,
 			       (unsigned long long)length);
+	if (length > SAFETENSORS_HEADER_LIMIT)
+		return err_set(e, ERR_DATA, "%s: a header of %llu bytes, at most %d are read",
+			       s->path, (unsigned long long)length, SAFETENSORS_HEADER_LIMIT);
 	size_t start = sizeof length + length;
-	int rc = json_parse_within((const char *)s->data + sizeof length, length, JSON_FILE_VALUES,
-				   &s->header, e);
+	int rc = json_parse_within((const char *)s->data + sizeof length, length,
+				   SAFETENSORS_HEADER_VALUES, &s->header, e);
 	if (rc)
 		return err_wrap(e, "%s: header", s->path);
 	if (!json_is_object(s->header))

@@ -15,8 +15,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SAFETENSORS_NAME_BYTES   192
-#define SAFETENSORS_HEADER_LIMIT (100 << 20) /* bytes, the reference's own bound */
+#define SAFETENSORS_NAME_BYTES    192
+/* Of a header: its text, and its values (ten a tensor), of which each costs 100 bytes. So opening
+ * takes at most 120 MiB; the reference allows 100 MiB of text, which would take 5 GiB. */
+#define SAFETENSORS_HEADER_LIMIT  (16 << 20)
+#define SAFETENSORS_HEADER_VALUES ((size_t)1 << 20)
 
 struct safetensors;
 

@@ -13,7 +13,10 @@
 
 #include <math.h>
 
-#define TOKENIZER_FILE_LIMIT (128 << 20)
+/* The largest published ones have 33 MB and 1.9 million values, of which each costs 100 bytes: so
+ * reading takes at most 260 MiB, which are free again when the tables are made. */
+#define TOKENIZER_FILE_LIMIT  (48 << 20)
+#define TOKENIZER_FILE_VALUES ((size_t)2 << 20)
 
 struct reader {
 	const char *path;
@@ -376,7 +379,7 @@ static int read_file(const char *folder, const char *name, bool optional, struct
 		return err_set(e, ERR_DATA, "%s: path too long", folder);
 	if (optional && !io_exists(path))
 		return 0;
-	return json_read_file(path, TOKENIZER_FILE_LIMIT, out, e);
+	return json_read_file_within(path, TOKENIZER_FILE_LIMIT, TOKENIZER_FILE_VALUES, out, e);
 }
 
 int tok_open_folder(const char *folder, int32_t bos, int32_t eos, struct tok **out, struct err *e)

@@ -8,6 +8,8 @@
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
+#include <sys/resource.h>
+
 #include <time.h>
 
 START_TEST(a_golden_file_is_read)
@@ -136,6 +138,41 @@ START_TEST(broken_headers_are_named)
 }
 END_TEST
 
+static int64_t peak_mib(void)
+{
+	struct rusage u;
+	ck_assert_int_eq(getrusage(RUSAGE_SELF, &u), 0);
+	return u.ru_maxrss >> 10;
+}
+
+/* A kind of file from outside whose cost is not its length: refused before it is parsed. */
+START_TEST(a_header_costs_no_more_than_is_stated)
+{
+	static const struct {
+		int numbers;
+		const char *says;
+	} bad[] = {{9 << 20, "at most 16777216 are read"}, {2 << 20, "more values"}};
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		buf_auto struct buf file;
+		buf_init(&file, 64 << 20);
+		uint64_t n = 0;
+		buf_add(&file, &n, 8);
+		buf_str(&file, "{\"w\":[0");
+		for (int k = 0; k < bad[i].numbers; k++)
+			buf_str(&file, ",0");
+		buf_str(&file, "]}");
+		n = file.len - 8;
+		memcpy(file.data, &n, 8);
+		struct safetensors *s = NULL;
+		struct err e = {0};
+		int64_t before = peak_mib();
+		ck_assert_int_eq(safetensors_parse(file.data, file.len, "f", &s, &e), -ERR_DATA);
+		ck_assert_msg(strstr(e.text, bad[i].says) != NULL, "%s", e.text);
+		ck_assert_int_le(peak_mib() - before, 8);
+	}
+}
+END_TEST
+
 START_TEST(truncation_and_damage_are_survived)
 {
 	unsigned int seed = (unsigned int)time(NULL);
@@ -180,4 +217,5 @@ START_TEST(failed_calls_are_reported)
 END_TEST
 
 UNIT_MAIN("safetensors", a_golden_file_is_read, what_was_written_is_read, a_header_is_enough,
-	  broken_headers_are_named, truncation_and_damage_are_survived, failed_calls_are_reported)
+	  broken_headers_are_named, a_header_costs_no_more_than_is_stated,
+	  truncation_and_damage_are_survived, failed_calls_are_reported)
