@@ -547,19 +547,19 @@ static void begin_answer(struct web_exchange *x, int status, const char *content
 	lws_callback_on_writable(x->wsi);
 }
 
+void web_add_header(struct web_exchange *x, const char *line)
+{
+	const char *colon = strchr(line, ':');
+	buf_printf(&x->extra, "%.*s%c", (int)(colon - line) + 1, line, '\0');
+	colon += 1 + strspn(colon + 1, " ");
+	buf_add(&x->extra, colon, strlen(colon) + 1);
+}
+
 void web_answer(struct web_exchange *x, int status, const char *content_type, const void *body,
 		size_t len, const char *const *headers)
 {
-	for (; headers && *headers; headers++) {
-		const char *colon = strchr(*headers, ':');
-		if (!colon)
-			continue;
-		buf_add(&x->extra, *headers, (size_t)(colon - *headers) + 1);
-		buf_char(&x->extra, '\0');
-		colon++;
-		colon += strspn(colon, " ");
-		buf_add(&x->extra, colon, strlen(colon) + 1);
-	}
+	for (; headers && *headers; headers++)
+		web_add_header(x, *headers);
 	x->out.limit = len;
 	if (len && strcmp(x->method, "HEAD"))
 		buf_add(&x->out, body, len);

@@ -43,6 +43,8 @@ const char *web_query(const struct web_exchange *x);
 const char *web_header(const struct web_exchange *x, const char *lower_case_name); /* or NULL */
 const char *web_body(const struct web_exchange *x, size_t *len);
 void web_set_user(struct web_exchange *x, void *user, void (*gone_fn)(void *user));
+/* A further "Name: value" line of the answer to come, streamed or not. */
+void web_add_header(struct web_exchange *x, const char *line);
 /* headers: further "Name: value" lines, NULL-terminated, or NULL */
 void web_answer(struct web_exchange *x, int status, const char *content_type, const void *body,
 		size_t len, const char *const *headers);
