@@ -2,7 +2,8 @@
  * proc: see proc.h. The child is made with fork, because its death signal must be set between fork
  * and exec; the agent is small and single-threaded, so that is cheap and safe. A kill goes to the
  * whole process group: a rank may have children (run tasks do). Out-of-memory kills are told from
- * others by the cgroup's own counter.
+ * others by the cgroup's own counter. The loop tells only of what can be read: an epoll set is
+ * readable when the socket in it can be written, which is how frames that wait go on.
  */
 #include "agent/proc.h"
 
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -22,9 +24,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SEND_DEADLINE_MS 200
-#define SOCKET_BYTES     (1 << 20)
-#define LINE_BYTES       1024
+#define SOCKET_BYTES (1 << 20)
+#define LINE_BYTES   1024
+
+struct frame { /* to the rank, header included */
+	struct frame *next;
+	size_t len, sent;
+	char data[];
+};
 
 struct proc {
 	struct procs *set;
@@ -32,7 +39,10 @@ struct proc {
 	struct proc_conf conf;
 	char prefix[64];
 	pid_t pid;
-	int pidfd, socket, errors; /* errors: the read end of its stderr */
+	int pidfd, socket, errors;  /* errors: the read end of its stderr */
+	int writable;               /* the epoll set */
+	struct frame *first, **end; /* that wait for it */
+	size_t waiting;             /* their bytes */
 	struct wire_page *page;
 	struct wire_reader reader;
 	bool asked, dead;
@@ -153,13 +163,97 @@ static void on_socket(void *user, int fd)
 	read_frames(user, false);
 }
 
+/* ---- frames to the rank
+ * --------------------------------------------------------------------------------- */
+
+static void drop_first(struct proc *p)
+{
+	struct frame *f = p->first;
+	p->first = f->next;
+	if (!p->first)
+		p->end = &p->first;
+	p->waiting -= f->len;
+	mem_free(f);
+}
+
+static void drop_frames(struct proc *p)
+{
+	while (p->first)
+		drop_first(p);
+}
+
+/* What the socket takes now. */
+static int flush_frames(struct proc *p, struct err *e)
+{
+	while (p->first) {
+		struct frame *f = p->first;
+		int64_t n = io_send_now(p->socket, f->data + f->sent, f->len - f->sent, e);
+		if (n <= 0)
+			return (int)n;
+		f->sent += (size_t)n;
+		if (f->sent == f->len)
+			drop_first(p);
+	}
+	return 0;
+}
+
+static void on_writable(void *user, int fd)
+{
+	struct proc *p = user;
+	struct err ignored = {0};
+	if (flush_frames(p, &ignored))
+		drop_frames(p); /* the rank closed its socket: its end will tell */
+	if (!p->first)
+		web_unwatch_fd(p->set->web, fd);
+}
+
+static int watch_writable(struct proc *p, struct err *e)
+{
+	struct epoll_event event = {.events = EPOLLOUT};
+	if (p->writable < 0)
+		p->writable = epoll_create1(EPOLL_CLOEXEC);
+	if (p->writable < 0 ||
+	    (epoll_ctl(p->writable, EPOLL_CTL_ADD, p->socket, &event) && errno != EEXIST))
+		return err_sys(e, ERR_RETRY, errno, "watching a rank's socket");
+	return web_watch_fd(p->set->web, p->writable, on_writable, p, e);
+}
+
+static int queue_frame(struct proc *p, enum wire_type type, const char *json, struct err *e)
+{
+	size_t len = strlen(json), all = WIRE_HEADER_BYTES + len;
+	if (len > LIMIT_FRAME_BYTES || p->waiting + all > PROC_SEND_BYTES)
+		return err_set(e, ERR_RETRY, "the rank does not read its frames");
+	struct frame *f = mem_alloc(sizeof *f + all);
+	if (!f)
+		return err_set(e, ERR_MEMORY, "out of memory for a frame");
+	*f = (struct frame){.len = all};
+	wire_header(type, (uint32_t)len, f->data);
+	memcpy(f->data + WIRE_HEADER_BYTES, json, len);
+	*p->end = f;
+	p->end = &f->next;
+	p->waiting += all;
+	return 0;
+}
+
+int proc_send(struct proc *p, enum wire_type type, const char *json, struct err *e)
+{
+	bool behind = p->first != NULL; /* others: on_writable goes on with them */
+	if (p->socket < 0 || p->dead)
+		return err_set(e, ERR_PEER, "the rank takes no frames");
+	int rc = queue_frame(p, type, json, e);
+	if (rc || behind)
+		return rc;
+	rc = flush_frames(p, e);
+	return rc || !p->first ? rc : watch_writable(p, e);
+}
+
 /* ---- death
  * ---------------------------------------------------------------------------------------------- */
 
 static void proc_free(struct proc *p)
 {
-	int fds[] = {p->socket, p->errors, p->pidfd};
-	for (size_t i = 0; i < 3; i++)
+	int fds[] = {p->socket, p->writable, p->errors, p->pidfd};
+	for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
 		if (fds[i] >= 0) {
 			web_unwatch_fd(p->set->web, fds[i]);
 			io_close(fds[i]);
@@ -167,6 +261,7 @@ static void proc_free(struct proc *p)
 	if (p->page)
 		munmap(p->page, (size_t)sysconf(_SC_PAGESIZE));
 	wire_reader_done(&p->reader);
+	drop_frames(p);
 	mem_free(p);
 }
 
@@ -349,8 +444,9 @@ int procs_spawn(struct procs *ps, const struct proc_conf *conf, struct proc **ou
 		return err_set(e, ERR_MEMORY, "out of memory");
 	p->set = ps;
 	p->conf = *conf;
-	p->pidfd = p->socket = p->errors = -1;
+	p->pidfd = p->socket = p->writable = p->errors = -1;
 	wire_reader_init(&p->reader);
+	p->end = &p->first;
 	snprintf(p->prefix, sizeof p->prefix, "%s", conf->prefix);
 	p->conf.prefix = p->prefix;
 	int theirs[3] = {-1, -1, -1};
@@ -437,17 +533,6 @@ void proc_stop(struct proc *p, int64_t grace_ms)
 		if (kill(-p->pid, sig))
 			kill(p->pid, sig);
 	p->asked = true;
-}
-
-int proc_send(struct proc *p, enum wire_type type, const char *json, struct err *e)
-{
-	if (p->socket < 0 || p->dead)
-		return err_set(e, ERR_PEER, "the rank takes no frames");
-	int rc = wire_send(p->socket, type, json, (uint32_t)strlen(json),
-			   clock_ms() + SEND_DEADLINE_MS, e);
-	if (rc == -ERR_HANG)
-		proc_stop(p, 0);
-	return rc;
 }
 
 const struct wire_page *proc_page(const struct proc *p)

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/exitcode.h"
+#include "base/limits.h"
 #include "base/web.h"
 #include "base/wire.h"
 
@@ -52,7 +53,10 @@ int procs_count(const struct procs *ps);
 /* SIGTERM to its process group now, SIGKILL after grace_ms; grace 0: SIGKILL now. Repeats only
  * shorten. */
 void proc_stop(struct proc *p, int64_t grace_ms);
-/* Blocks at most 200 ms: a rank that takes no frames is as good as dead and is killed. */
+/* Never waits: what the socket does not take now is kept, in order, and follows as the rank reads.
+ * -ERR_RETRY when PROC_SEND_BYTES of it would be exceeded; nothing of the frame is sent then. That
+ * a rank does not read is no reason to kill it: its heartbeat tells whether it lives. */
+#define PROC_SEND_BYTES (2 * LIMIT_FRAME_BYTES)
 int proc_send(struct proc *p, enum wire_type type, const char *json, struct err *e);
 const struct wire_page *proc_page(const struct proc *p); /* NULL without wire */
 int64_t proc_pid(const struct proc *p);

@@ -684,15 +684,22 @@ int io_recv_full(int fd, void *p, size_t n, int64_t deadline_ms, struct err *e)
 	return 0;
 }
 
+int64_t io_send_now(int fd, const void *p, size_t n, struct err *e)
+{
+	ssize_t w = SYS(send(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL));
+	if (w < 0 && errno != EAGAIN)
+		return fail_socket(e, "send");
+	return w < 0 ? 0 : w;
+}
+
 int io_send_full(int fd, const void *p, size_t n, int64_t deadline_ms, struct err *e)
 {
 	for (size_t done = 0; done < n;) {
-		ssize_t w = SYS(
-			send(fd, (const char *)p + done, n - done, MSG_DONTWAIT | MSG_NOSIGNAL));
-		if (w < 0 && errno != EAGAIN)
-			return fail_socket(e, "send");
-		done += w < 0 ? 0 : (size_t)w;
-		int rc = w >= 0 ? 0 : wait_for(fd, POLLOUT, deadline_ms, "send", e);
+		int64_t w = io_send_now(fd, (const char *)p + done, n - done, e);
+		if (w < 0)
+			return (int)w;
+		done += (size_t)w;
+		int rc = w ? 0 : wait_for(fd, POLLOUT, deadline_ms, "send", e);
 		if (rc)
 			return rc;
 	}

@@ -65,6 +65,7 @@ int io_recv_full(int fd, void *p, size_t n, int64_t deadline_ms, struct err *e);
 int io_send_full(int fd, const void *p, size_t n, int64_t deadline_ms, struct err *e);
 /* What is there now: bytes (n > 0), 0 when it would block, -ERR_PEER when closed. */
 int64_t io_recv_now(int fd, void *p, size_t n, struct err *e);
+int64_t io_send_now(int fd, const void *p, size_t n, struct err *e); /* likewise: what fits now */
 int io_wait_readable(int fd, int64_t deadline_ms, struct err *e);
 int io_set_nonblocking(int fd, bool on, struct err *e);
 

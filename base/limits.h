@@ -25,8 +25,12 @@
 #define LIMIT_REPORT_BYTES      (4 << 20)
 #define LIMIT_JOB_FILE_BYTES    (256 << 10)
 #define LIMIT_TENSORS           65536
-#define LIMIT_LOSS_HISTORY      64  /* points of the sparkline in a report */
-#define LIMIT_QUEUE_REQUESTS    256 /* of one serving pod, beyond it 429 */
+#define LIMIT_LOSS_HISTORY      64         /* points of the sparkline in a report */
+#define LIMIT_QUEUE_REQUESTS    256        /* of one serving pod, beyond it 429 */
+#define LIMIT_RANK_REQUESTS     1          /* of those, handed to a rank: it serves one at a time */
+#define LIMIT_QUEUE_BYTES       (16 << 20) /* of their bodies, likewise */
 #define LIMIT_REQUEST_BYTES     (1 << 20)
+#define LIMIT_STOP_STRINGS      4 /* of a request */
+#define LIMIT_STOP_BYTES        256
 
 #endif

@@ -14,8 +14,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#define HEADER_BYTES 8
-#define PIECE_BYTES  (64 << 10)
+#define PIECE_BYTES (64 << 10)
 
 static const char *const phase_names[WIRE_PHASES] = {
 	[WIRE_PHASE_START] = "start",
@@ -74,7 +73,7 @@ void wire_page_noted(const struct wire_page *p, char out[WIRE_NOTE_BYTES])
 
 void wire_reader_init(struct wire_reader *r)
 {
-	buf_init(&r->in, HEADER_BYTES + LIMIT_FRAME_BYTES + PIECE_BYTES);
+	buf_init(&r->in, WIRE_HEADER_BYTES + LIMIT_FRAME_BYTES + PIECE_BYTES);
 	r->used = 0;
 }
 
@@ -103,7 +102,7 @@ int wire_read(struct wire_reader *r, int fd, struct err *e)
 int wire_next(struct wire_reader *r, struct wire_frame *out, struct err *e)
 {
 	size_t left = r->in.len - r->used;
-	if (left < HEADER_BYTES)
+	if (left < WIRE_HEADER_BYTES)
 		return 0;
 	char *frame = r->in.data + r->used;
 	uint32_t len;
@@ -115,11 +114,11 @@ int wire_next(struct wire_reader *r, struct wire_frame *out, struct err *e)
 	type = le16toh(type);
 	if (zero || !type || len > LIMIT_FRAME_BYTES)
 		return err_set(e, ERR_BUG, "malformed frame: type %u, %u bytes", type, len);
-	if (left - HEADER_BYTES < len)
+	if (left - WIRE_HEADER_BYTES < len)
 		return 0;
-	char *data = memmove(frame + HEADER_BYTES - 1, frame + HEADER_BYTES, len);
+	char *data = memmove(frame + WIRE_HEADER_BYTES - 1, frame + WIRE_HEADER_BYTES, len);
 	data[len] = 0;
-	r->used += HEADER_BYTES + len;
+	r->used += WIRE_HEADER_BYTES + len;
 	*out = (struct wire_frame){.type = type, .data = data, .len = len};
 	return 1;
 }
@@ -139,20 +138,33 @@ int wire_wait(struct wire_reader *r, int fd, int64_t deadline_ms, struct wire_fr
 	}
 }
 
+void wire_header(enum wire_type type, uint32_t len, char out[WIRE_HEADER_BYTES])
+{
+	assert(len <= LIMIT_FRAME_BYTES && type > 0 && type <= UINT16_MAX);
+	uint32_t le_len = htole32(len);
+	uint16_t le_type = htole16((uint16_t)type);
+	memcpy(out, &le_len, sizeof le_len);
+	memcpy(out + 4, &le_type, sizeof le_type);
+	memset(out + 6, 0, 2);
+}
+
+uint64_t wire_request_id(const struct wire_frame *f)
+{
+	static const char start[] = "{\"id\":";
+	size_t n = sizeof start - 1;
+	return f->len > n && !memcmp(f->data, start, n) ? strtoull(f->data + n, NULL, 10) : 0;
+}
+
 int wire_send(int fd, enum wire_type type, const void *data, uint32_t len, int64_t deadline_ms,
 	      struct err *e)
 {
-	assert(len <= LIMIT_FRAME_BYTES && type > 0 && type <= UINT16_MAX);
 	char frame[4096]; /* small frames, tokens above all, go out in one system call */
-	uint32_t le_len = htole32(len);
-	uint16_t le_type = htole16((uint16_t)type);
-	memcpy(frame, &le_len, sizeof le_len);
-	memcpy(frame + 4, &le_type, sizeof le_type);
-	memset(frame + 6, 0, 2);
-	uint32_t first = len < sizeof frame - HEADER_BYTES ? len : sizeof frame - HEADER_BYTES;
+	wire_header(type, len, frame);
+	uint32_t first =
+		len < sizeof frame - WIRE_HEADER_BYTES ? len : sizeof frame - WIRE_HEADER_BYTES;
 	if (first)
-		memcpy(frame + HEADER_BYTES, data, first);
-	int rc = io_send_full(fd, frame, HEADER_BYTES + first, deadline_ms, e);
+		memcpy(frame + WIRE_HEADER_BYTES, data, first);
+	int rc = io_send_full(fd, frame, WIRE_HEADER_BYTES + first, deadline_ms, e);
 	if (!rc && first < len)
 		rc = io_send_full(fd, (const char *)data + first, len - first, deadline_ms, e);
 	return rc;

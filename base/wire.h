@@ -21,8 +21,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define WIRE_FD_SOCKET 3
-#define WIRE_FD_PAGE   4
+#define WIRE_FD_SOCKET    3
+#define WIRE_FD_PAGE      4
+#define WIRE_HEADER_BYTES 8
 
 enum wire_type {
 	/* agent -> rank */
@@ -32,9 +33,10 @@ enum wire_type {
 			     layout:{data,..}} */
 	WIRE_STOP,        /* {}: finish the step, checkpoint, end with EXIT_CLASS_DRAINED */
 	WIRE_CHECKPOINT,  /* {}: checkpoint at the next step boundary and go on */
-	WIRE_REQUEST, /* serving: {id, chat:bool, messages|prompt, max_tokens, temperature, top_p,
-			 seed, stop:[]} */
-	WIRE_CANCEL,  /* {id} */
+	WIRE_REQUEST,     /* serving: {id, chat:bool, messages|prompt|prompt_ids, max_tokens,
+			     temperature, top_p, seed, stop:[]}; the id comes first, so that
+			     it can be read while the rest stays text */
+	WIRE_CANCEL,      /* {id} */
 	/* rank -> agent */
 	WIRE_READY = 64, /* {port}: its collective listener */
 	WIRE_LOADED, /* {parameters, memory_bytes, resumed_step, steps, device}: weights in place */
@@ -121,6 +123,10 @@ int wire_wait(struct wire_reader *r, int fd, int64_t deadline_ms, struct wire_fr
  * close it. */
 int wire_send(int fd, enum wire_type type, const void *data, uint32_t len, int64_t deadline_ms,
 	      struct err *e);
+/* What stands before a payload, for who sends without waiting. */
+void wire_header(enum wire_type type, uint32_t len, char out[WIRE_HEADER_BYTES]);
+/* The id of a WIRE_REQUEST, 0: it does not begin with one. */
+uint64_t wire_request_id(const struct wire_frame *f);
 /* printf of a JSON payload */
 int wire_sendf(int fd, enum wire_type type, int64_t deadline_ms, struct err *e, const char *fmt,
 	       ...) __attribute__((format(printf, 5, 6)));

@@ -1,6 +1,7 @@
 /*
  * proc: goal: ranks are started with their doors, heard to their last word, seen dying at once,
- * stopped by the ladder, and never orphaned. Method: small shell programs as ranks on a real loop.
+ * stopped by the ladder, and never orphaned; one that does not read is neither waited for nor
+ * killed (kind: a client ends the rank). Method: small shell programs as ranks on a real loop.
  */
 #include "agent/proc.h"
 #include "base/clock.h"
@@ -162,6 +163,42 @@ START_TEST(the_doors)
 }
 END_TEST
 
+#define BIG (1 << 20)
+
+/* What it is sent while it does not read waits, up to a bound, and then comes whole. The script
+ * stops itself, and when it is let go tells the size of what it read. */
+START_TEST(a_rank_that_does_not_read)
+{
+	char script[128], want[64];
+	siginfo_t info;
+	int rc = 0, sent = 0;
+	char *big = mem_alloc(BIG + 1);
+	memset(big, 'x', BIG);
+	big[BIG] = '\0';
+	begin();
+	snprintf(script, sizeof script, "kill -STOP $$; head -c %lld <&3 | cksum >&2; exit 0",
+		 5 * (BIG + 8LL));
+	spawn(script, true);
+	ck_assert_int_eq(waitid(P_PID, (id_t)proc_pid(p), &info, WSTOPPED | WNOWAIT), 0);
+	int64_t start_ms = clock_ms();
+	while (sent < 100 && (rc = proc_send(p, WIRE_REQUEST, big, &e)) == 0)
+		sent++;
+	ck_assert_int_eq(rc, -ERR_RETRY);
+	ck_assert_int_ge(sent, 5);
+	ck_assert_int_le((int64_t)sent * BIG, PROC_SEND_BYTES + BIG);
+	until(clock_ms() - start_ms >= 500); /* nothing comes of it */
+	ck_assert_int_eq(exits, 0);
+	kill((pid_t)proc_pid(p), SIGCONT);
+	until(exits == 1);
+	ck_assert(!last.asked);
+	ck_assert_int_eq(last.status, 0);
+	snprintf(want, sizeof want, " %lld", 5 * (BIG + 8LL));
+	ck_assert_msg(strstr(tail, want) != NULL, "%s", tail);
+	mem_free(big);
+	end();
+}
+END_TEST
+
 START_TEST(a_malformed_frame_ends_the_rank)
 {
 	begin();
@@ -250,5 +287,5 @@ START_TEST(reaps_ranks_and_orphans)
 END_TEST
 
 UNIT_MAIN("proc", exit_classes, a_program_that_is_not_there, keeps_the_last_words, the_doors,
-	  a_malformed_frame_ends_the_rank, the_kill_ladder, the_dead_are_not_stopped,
-	  death_is_seen_at_once, reaps_ranks_and_orphans)
+	  a_rank_that_does_not_read, a_malformed_frame_ends_the_rank, the_kill_ladder,
+	  the_dead_are_not_stopped, death_is_seen_at_once, reaps_ranks_and_orphans)

@@ -227,6 +227,25 @@ START_TEST(malformed_headers_are_refused)
 }
 END_TEST
 
+START_TEST(a_request_begins_with_its_id)
+{
+	static const struct {
+		const char *text;
+		uint64_t id;
+	} rows[] = {{"{\"id\":7,\"prompt\":\"a\"}", 7},
+		    {"{\"id\":12}", 12},
+		    {"{\"chat\":1,\"id\":7}", 0},
+		    {"{\"id\":\"7\"}", 0},
+		    {"{\"id\":", 0},
+		    {"", 0}};
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		const struct wire_frame f = {WIRE_REQUEST, rows[i].text,
+					     (uint32_t)strlen(rows[i].text)};
+		ck_assert_uint_eq(wire_request_id(&f), rows[i].id);
+	}
+}
+END_TEST
+
 START_TEST(waiting_ends)
 {
 	int pair[2];
@@ -304,4 +323,5 @@ END_TEST
 
 UNIT_MAIN("wire", names_are_total, page_fits_a_page_without_locks, a_note_is_read_back,
 	  bytes_on_the_wire, frames_survive_any_cutting, largest_frame_passes,
-	  malformed_headers_are_refused, waiting_ends, unread_frames_are_bounded, faults_are_seen)
+	  malformed_headers_are_refused, a_request_begins_with_its_id, waiting_ends,
+	  unread_frames_are_bounded, faults_are_seen)
