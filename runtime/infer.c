@@ -6,6 +6,8 @@
 #include "runtime/infer.h"
 
 #include "base/io.h"
+#include "base/json.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "runtime/beat.h"
 #include "runtime/chat.h"
@@ -18,10 +20,9 @@
 #include <endian.h>
 
 #define IDLE_MS         1000
-#define STOP_STRINGS    4
-#define STOP_BYTES      256
 #define PREFILL_TOKENS  MEMPLAN_SERVE_ROWS /* between two looks at `cancelled` */
 #define DEFAULT_CONTEXT 8192               /* of the cache, when the model would allow more */
+#define AGENT_VALUES    64                 /* that the agent adds to a client's request */
 
 struct infer {
 	struct rank *r;
@@ -43,8 +44,9 @@ struct infer {
 
 struct turn { /* one request on its way */
 	struct request *q;
+	struct json *body; /* its text, decoded */
 	struct tok_ids prompt;
-	const char *stop[STOP_STRINGS];
+	const char *stop[LIMIT_STOP_STRINGS];
 	int stops;
 	int64_t max_tokens, produced;
 	struct buf pending; /* text that is not out yet */
@@ -138,7 +140,7 @@ static int flush_text(struct infer *s, struct turn *t, bool last, struct err *e)
 static int encode_chat(struct infer *s, struct turn *t, struct err *e)
 {
 	json_auto struct json *messages = NULL;
-	int rc = guard_json(s->tok, json_get(t->q->body, "messages"), &messages, e);
+	int rc = guard_json(s->tok, json_get(t->body, "messages"), &messages, e);
 
 	buf_reset(&s->text);
 	if (!rc)
@@ -149,10 +151,26 @@ static int encode_chat(struct infer *s, struct turn *t, struct err *e)
 	return rc;
 }
 
+static int take_ids(struct infer *s, const struct json *ids, struct tok_ids *out, struct err *e)
+{
+	int rc = 0;
+
+	json_each (id, ids) {
+		double n = json_number_value(id);
+
+		if (!(n >= 0 && n < (double)s->vocab))
+			return err_set(e, ERR_USER, "token id %.0f: the model has 0 to %lld", n,
+				       (long long)s->vocab - 1);
+		rc = rc ? rc : tok_ids_add(out, (int32_t)n, e);
+	}
+	return rc;
+}
+
 static int encode_prompt(struct infer *s, struct turn *t, struct err *e)
 {
-	const struct json *body = t->q->body;
+	const struct json *body = t->body;
 	const char *prompt = json_str(body, "prompt", NULL);
+	const struct json *ids = json_get(body, "prompt_ids");
 	bool chat = json_bool(body, "chat", false);
 	int rc;
 
@@ -161,6 +179,8 @@ static int encode_prompt(struct infer *s, struct turn *t, struct err *e)
 			       s->no_chat.text);
 	if (chat)
 		rc = encode_chat(s, t, e);
+	else if (ids)
+		rc = take_ids(s, ids, &t->prompt, e);
 	else if (!prompt)
 		rc = err_set(e, ERR_USER, "the request has neither messages nor a prompt");
 	else
@@ -175,23 +195,26 @@ static int encode_prompt(struct infer *s, struct turn *t, struct err *e)
 
 static int read_request(struct infer *s, struct turn *t, struct err *e)
 {
-	const struct json *body = t->q->body;
+	const struct json *body = t->body;
 	double temperature = json_num(body, "temperature", 1), top_p = json_num(body, "top_p", 1);
-	int64_t seed = json_int(body, "seed", -1), room;
-	uint64_t drawn = (uint64_t)seed;
+	uint64_t drawn = (uint64_t)json_int(body, "seed", 0);
+	int64_t room;
 	int rc;
 
 	beat_phase(s->r->page, WIRE_PHASE_SERVE_RENDER);
 	rc = encode_prompt(s, t, e);
 	if (rc)
 		return rc;
-	if (!(temperature >= 0 && temperature <= 100) || !(top_p > 0 && top_p <= 1))
-		return err_set(e, ERR_USER, "temperature must be in [0, 100], top_p in (0, 1]");
-	if (seed < 0)
+	if (!(temperature >= 0 && temperature <= 100) || !(top_p >= 0 && top_p <= 1))
+		return err_set(e, ERR_USER, "temperature must be in [0, 100], top_p in [0, 1]");
+	if (!json_get(body, "seed"))
 		rc = io_random(&drawn, sizeof(drawn), e);
 	if (rc)
 		return rc;
-	sampler_start(s->sampler, temperature, top_p, drawn);
+	if (top_p > 0)
+		sampler_start(s->sampler, temperature, top_p, drawn);
+	else /* the likeliest token alone */
+		sampler_start(s->sampler, 0, 1, drawn);
 	room = s->context - t->prompt.count;
 	t->max_tokens = json_int(body, "max_tokens", 0);
 	if (t->max_tokens <= 0 || t->max_tokens > room)
@@ -199,10 +222,11 @@ static int read_request(struct infer *s, struct turn *t, struct err *e)
 	json_each (stop, json_get(body, "stop")) {
 		const char *text = json_string_value(stop);
 
-		if (!text || !*text || strlen(text) > STOP_BYTES || t->stops == STOP_STRINGS)
+		if (!text || !*text || strlen(text) > LIMIT_STOP_BYTES ||
+		    t->stops == LIMIT_STOP_STRINGS)
 			return err_set(e, ERR_USER,
 				       "stop must be at most %d strings of 1 to %d bytes",
-				       STOP_STRINGS, STOP_BYTES);
+				       LIMIT_STOP_STRINGS, LIMIT_STOP_BYTES);
 		t->stop[t->stops++] = text;
 	}
 	return 0;
@@ -315,8 +339,14 @@ static int serve(struct infer *s, struct request *q, struct err *e)
 	struct err fault = {0};
 	int rc;
 
+	if (atomic_load(&q->cancelled)) /* while it waited */
+		return finish(s, &t, "cancelled", "", e);
 	buf_init(&t.pending, LIMIT_REQUEST_BYTES);
-	rc = read_request(s, &t, &fault);
+	rc = json_parse_within(q->text, q->len, JSON_VALUES + AGENT_VALUES, &t.body, &fault);
+	if (!rc)
+		rc = read_request(s, &t, &fault);
+	if (rc == -ERR_MEMORY) /* of what one request asks for: no reason to end for */
+		rc = err_set(&fault, ERR_USER, "the request needs more memory than one may have");
 	if (!rc)
 		rc = prefill(s, &t, &fault);
 	if (!rc)
@@ -329,6 +359,7 @@ static int serve(struct infer *s, struct request *q, struct err *e)
 		rc = finish(s, &t, "error", fault.text, &fault);
 	buf_done(&t.pending);
 	tok_ids_done(&t.prompt);
+	json_destroy(t.body);
 	if (rc)
 		*e = fault;
 	return rc;

@@ -206,19 +206,32 @@ static int start(struct rank *r, struct err *e)
 
 /* -- the reader thread -- */
 
+/* Who asked is told when it cannot be taken: it would wait for ever. */
+static void refuse_request(struct rank *r, uint64_t id, const struct err *why)
+{
+	struct err e = {0};
+
+	log_warn("request refused", LOG_I("id", id), LOG_ERR(why));
+	if (rank_send_fields(r, WIRE_FINISHED,
+			     (struct rank_field[]){{"id", (double)id, NULL},
+						   {"reason", 0, "error"},
+						   {"message", 0, why->text},
+						   {NULL, 0, NULL}},
+			     &e))
+		log_warn("the refusal was not sent", LOG_ERR(&e));
+}
+
 static void take_request(struct rank *r, const struct wire_frame *f)
 {
-	struct json *body = NULL;
+	uint64_t id = wire_request_id(f);
 	struct err e = {0};
-	int rc = json_parse_within(f->data, f->len, LIMIT_FRAME_VALUES, &body, &e);
-	uint64_t id = (uint64_t)json_int(body, "id", 0);
 
-	if (!rc && r->sched)
-		rc = sched_push(r->sched, id, body, &e);
-	else
-		json_destroy(body);
-	if (rc)
-		log_warn("request refused", LOG_I("id", id), LOG_ERR(&e));
+	if (!id)
+		err_set(&e, ERR_BUG, "it does not begin with an id");
+	else if (!r->sched)
+		err_set(&e, ERR_BUG, "this rank does not serve");
+	if (e.code || sched_push(r->sched, id, f->data, f->len, &e))
+		refuse_request(r, id, &e);
 }
 
 static void take_cancel(struct rank *r, const struct wire_frame *f)
@@ -375,7 +388,7 @@ int rank_open(struct rank *r, int fd, struct wire_page *page, struct err *e)
 	if (!rc)
 		rc = start(r, e);
 	if (!rc && r->spec->task == TASK_SERVE)
-		rc = sched_create(LIMIT_QUEUE_REQUESTS, &r->sched, e);
+		rc = sched_create(LIMIT_RANK_REQUESTS, &r->sched, e);
 	if (rc)
 		return rc;
 	rc = pthread_create(&reader, NULL, read_frames, r);

@@ -40,7 +40,7 @@ static void request_destroy(struct request *q)
 {
 	if (!q)
 		return;
-	json_destroy(q->body);
+	mem_free(q->text);
 	mem_free(q);
 }
 
@@ -58,17 +58,19 @@ void sched_destroy(struct sched *s)
 	mem_free(s);
 }
 
-int sched_push(struct sched *s, uint64_t id, struct json *body, struct err *e)
+int sched_push(struct sched *s, uint64_t id, const char *text, size_t len, struct err *e)
 {
 	struct request *q = mem_zalloc(sizeof(*q));
 	bool full;
 
-	if (!q) {
-		json_destroy(body);
+	if (q)
+		q->text = mem_strndup(text, len);
+	if (!q || !q->text) {
+		request_destroy(q);
 		return err_set(e, ERR_MEMORY, "no memory for a request");
 	}
 	q->id = id;
-	q->body = body;
+	q->len = len;
 	pthread_mutex_lock(&s->lock);
 	full = s->waiting >= s->capacity;
 	if (!full) {

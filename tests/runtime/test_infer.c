@@ -242,6 +242,8 @@ START_TEST(stop_strings_end_and_are_not_sent)
 }
 END_TEST
 
+#define NEGATIVE "\"prompt\":\"ab\",\"max_tokens\":40,\"temperature\":1.5,\"seed\":-"
+
 START_TEST(seeds_repeat)
 {
 	static const char other[] =
@@ -255,6 +257,80 @@ START_TEST(seeds_repeat)
 	ck_assert_uint_eq(x.len, y.len);
 	ck_assert_mem_eq(x.text, y.text, x.len);
 	ck_assert(z.len != x.len || memcmp(x.text, z.text, x.len));
+	x = ask(4, NEGATIVE "5"); /* a seed like any other */
+	y = ask(5, NEGATIVE "5");
+	z = ask(6, NEGATIVE "6");
+	ck_assert_mem_eq(x.text, y.text, sizeof(x.text));
+	ck_assert(memcmp(x.text, z.text, sizeof(x.text)));
+	stop_serving();
+}
+END_TEST
+
+START_TEST(no_nucleus_is_the_likeliest)
+{
+	struct answer o;
+	char want[TOKENS];
+
+	resource = _i;
+	serve_bytes();
+	o = ask(1, "\"prompt\":\"" PROMPT "\",\"max_tokens\":24,\"temperature\":1,\"top_p\":0");
+	greedy(want);
+	ck_assert_str_eq(o.reason, "length");
+	ck_assert_mem_eq(o.text, want, TOKENS);
+	stop_serving();
+}
+END_TEST
+
+START_TEST(ids_are_a_prompt)
+{
+	buf_auto struct buf rest;
+	struct answer o;
+	char want[TOKENS];
+
+	serve_bytes();
+	buf_init(&rest, 1 << 10);
+	buf_str(&rest, "\"max_tokens\":24,\"temperature\":0,\"prompt_ids\":[");
+	for (const char *p = PROMPT; *p; p++) /* ids are bytes here */
+		buf_printf(&rest, p[1] ? "%d," : "%d]", *p);
+	o = ask(1, buf_cstr(&rest));
+	greedy(want);
+	ck_assert_int_eq(o.prompt, (int)strlen(PROMPT));
+	ck_assert_mem_eq(o.text, want, TOKENS);
+	o = ask(2, "\"prompt_ids\":[97,256]");
+	ck_assert_str_eq(o.reason, "error");
+	ck_assert_ptr_nonnull(strstr(o.message, "256"));
+	o = ask(3, "\"prompt_ids\":[]");
+	ck_assert_str_eq(o.reason, "error");
+	stop_serving();
+}
+END_TEST
+
+/* Kind: a client ends the rank. What is too much for one request ends that one. */
+START_TEST(too_much_for_one_request_ends_alone)
+{
+	/* Each turn copies all before it: some 500 MB of a conversation of 1 MB. */
+	static const char template[] =
+		"{% set ns = namespace(x='') %}{% for m in messages %}"
+		"{% set ns.x = ns.x + m.content %}{% endfor %}{{ ns.x | length }}";
+	buf_auto struct buf text;
+	char path[128];
+	struct answer o;
+
+	snprintf(path, sizeof(path), "%s/model/chat_template.jinja", folder);
+	golden_write(path, template, sizeof(template) - 1);
+	serve_bytes();
+	buf_init(&text, LIMIT_FRAME_BYTES);
+	buf_str(&text, "{\"id\":1,\"chat\":true,\"messages\":[");
+	for (int i = 0; i < 1000; i++)
+		buf_printf(&text, "%s{\"role\":\"user\",\"content\":\"%01000d\"}", i ? "," : "", i);
+	buf_str(&text, "]}");
+	agent_send(&a, WIRE_REQUEST, buf_cstr(&text));
+	o = collect(1, 0);
+	ck_assert_str_eq(o.reason, "error");
+	o = ask(2, "\"chat\":true,\"max_tokens\":2,\"messages\":[{\"role\":\"user\","
+		   "\"content\":\"x\"}]");
+	ck_assert_int_eq(o.prompt, 1);
+	ck_assert_int_eq(o.completion, 2);
 	stop_serving();
 }
 END_TEST
@@ -487,6 +563,9 @@ int main(void)
 	tcase_add_loop_test(c, greedy_text_is_the_models, 0, 2);
 	tcase_add_loop_test(c, stop_strings_end_and_are_not_sent, 0, 2);
 	tcase_add_test(c, seeds_repeat);
+	tcase_add_loop_test(c, no_nucleus_is_the_likeliest, 0, 2);
+	tcase_add_test(c, ids_are_a_prompt);
+	tcase_add_test(c, too_much_for_one_request_ends_alone);
 	tcase_add_test(c, a_gpu_gives_the_same_text);
 	tcase_add_loop_test(c, bad_requests_end_alone, 0, 2);
 	tcase_add_test(c, special_tokens_are_the_templates);

@@ -1,8 +1,9 @@
 /*
  * Goal: a rank follows its agent: it opens by prepare and start, takes stop and checkpoint as
  * flags, ends at once when the agent is gone, whatever it is doing, says why it failed, and ends
- * then too when its device or NCCL holds it. Method: the rank in a child process, this test as its
- * agent; the simulated NCCL's abort never comes back.
+ * then too when its device or NCCL holds it. Requests that wait are text, bounded, and what exceeds
+ * the bound is told at once (kind: what strangers make us hold). Method: the rank in a child
+ * process, this test as its agent; the simulated NCCL's abort never comes back.
  */
 #include "runtime/rank.h"
 
@@ -117,6 +118,19 @@ static int body_requests(int fd)
 	rank_send_done(&r, 0, "/out", &e);
 	rank_close(&r);
 	return EXIT_CLASS_DONE;
+}
+
+/* Opens a serving rank that serves nobody. */
+static int body_serves_nobody(int fd)
+{
+	struct err e = {0};
+
+	if (rank_open(&r, fd, NULL, &e))
+		return 1;
+	rank_send_fields(&r, WIRE_SERVING,
+			 (struct rank_field[]){{"context_length", 1, NULL}, {NULL, 0, NULL}}, &e);
+	for (;;)
+		pause();
 }
 
 static void log_to_file(void)
@@ -236,6 +250,55 @@ START_TEST(requests_reach_the_queue)
 	ck_assert_str_eq(json_str(v, "output", ""), "/out");
 	json_destroy(v);
 	ck_assert_int_eq(agent_end(&a), EXIT_CLASS_DONE);
+}
+END_TEST
+
+static int64_t resident_kib(pid_t pid)
+{
+	char path[64], line[256];
+	int64_t kib = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, "VmRSS:", 6))
+			kib = strtoll(line + 6, NULL, 10);
+	fclose(f);
+	return kib;
+}
+
+/* 40 requests of 1 MiB whose decoded form would be 40 MB each. */
+START_TEST(waiting_requests_are_bounded)
+{
+	struct jobspec s;
+	struct json *v;
+	buf_auto struct buf text;
+	int64_t before;
+
+	buf_init(&text, LIMIT_FRAME_BYTES);
+	spec_of(&s, TASK_SERVE);
+	agent_spawn(&a, body_serves_nobody);
+	agent_start(&a, &s, folder);
+	json_destroy(agent_expect(&a, WIRE_SERVING));
+	before = resident_kib(a.pid);
+	for (int i = 1; i <= 40; i++) {
+		buf_reset(&text);
+		buf_printf(&text, "{\"id\":%d,\"messages\":[", i);
+		while (text.len < LIMIT_REQUEST_BYTES)
+			buf_str(&text, "{\"a\":0},");
+		buf_str(&text, "{}]}");
+		agent_send(&a, WIRE_REQUEST, buf_cstr(&text));
+		if (i <= LIMIT_RANK_REQUESTS)
+			continue;
+		v = agent_expect(&a, WIRE_FINISHED);
+		ck_assert_int_eq(json_int(v, "id", 0), i);
+		ck_assert_str_eq(json_str(v, "reason", ""), "error");
+		json_destroy(v);
+	}
+	ck_assert_int_lt(resident_kib(a.pid) - before, 16 << 10);
+	ck_assert_int_eq(agent_end(&a), EXIT_CLASS_PEER);
 }
 END_TEST
 
@@ -394,6 +457,7 @@ int main(void)
 	tcase_add_test(c, a_held_rank_ends_in_time);
 	tcase_add_test(c, a_rank_held_while_connecting_ends_in_time);
 	tcase_add_test(c, requests_reach_the_queue);
+	tcase_add_test(c, waiting_requests_are_bounded);
 	tcase_add_test(c, bad_openings_are_refused);
 	tcase_add_test(c, devices_by_resource);
 	tcase_add_test(c, a_missing_device_is_told);
