@@ -1,12 +1,13 @@
 /*
  * front: the OpenAI API of a serving pod: POST /v1/chat/completions, POST /v1/completions, GET
- * /v1/models, GET /health.
+ * /v1/models and /v1/models/{id}, GET /health, and OPTIONS for pages of other origins.
  *
- * It checks requests, bounds them (429 beyond max_queue, 413 beyond LIMIT_REQUEST_BYTES, 503 while
- * loading or draining), hands them to the rank as WIRE_REQUEST and turns WIRE_TOKEN and
- * WIRE_FINISHED into answers, streamed as server-sent events or whole. Only whole UTF-8 characters
- * leave it. A client that goes away cancels its request at once. The rank applies chat templates,
- * stop strings and sampling; nothing here knows about tokens' meaning.
+ * It bounds requests (429 beyond max_queue or LIMIT_QUEUE_BYTES, 413 beyond LIMIT_REQUEST_BYTES,
+ * 503 while loading or draining), hands them to the rank one after another as WIRE_REQUEST, and
+ * turns WIRE_TOKEN and WIRE_FINISHED into answers, streamed as server-sent events or whole. What a
+ * request may say is openai.c's. Only whole UTF-8 characters leave it. A client that goes away
+ * frees its place, and cancels its request, at once. The rank applies chat templates, stop strings
+ * and sampling; nothing here knows about tokens' meaning.
  */
 #ifndef AGENT_FRONT_H
 #define AGENT_FRONT_H

@@ -1,18 +1,21 @@
 /*
  * front: goal: the OpenAI API as clients know it: whole and streamed answers, whole characters
- * only, usage, errors in their form, bounds, cancelling and draining. Method: the real server on a
- * real socket; the test is both the client and the rank: it reads the frames that the front sends
- * and answers with tokens of its choice.
+ * only, usage, errors in their form, bounds, cancelling and draining. The rank has one request at a
+ * time and the others wait as text, bounded in number and bytes (kind: what strangers make us
+ * hold). Method: the real server on a real socket; the test is both the client and the rank: it
+ * reads the frames that the front sends and answers with tokens of its choice.
  */
 #include "agent/front.h"
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/json.h"
+#include "base/limits.h"
 #include "base/mem.h"
 
 #include <check.h>
 #include <endian.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -71,11 +74,17 @@ static void turn(struct client *c)
 	}
 }
 
+static const char *c_in(struct client *c)
+{
+	return c ? buf_cstr(&c->in) : "";
+}
+
 #define until(c, condition)                                                                        \
 	do {                                                                                       \
 		int64_t until_ms = clock_ms() + DEADLINE_MS;                                       \
 		while (!(condition)) {                                                             \
-			ck_assert_msg(clock_ms() < until_ms, "timed out: %s", #condition);         \
+			ck_assert_msg(clock_ms() < until_ms, "timed out: %s: %s", #condition,      \
+				      c_in(c));                                                    \
 			turn(c);                                                                   \
 		}                                                                                  \
 	} while (0)
@@ -106,9 +115,8 @@ static void ask(struct client *c, const char *path, const char *body)
 
 static uint64_t last_id(void)
 {
-	json_auto struct json *v = NULL;
-	ck_assert_int_eq(json_parse(last_json, strlen(last_json), &v, &e), 0);
-	return (uint64_t)json_int(v, "id", 0);
+	ck_assert_int_eq(strncmp(last_json, "{\"id\":", 6), 0);
+	return strtoull(last_json + 6, NULL, 10);
 }
 
 static void say(uint64_t id, const char *text, size_t len)
@@ -133,18 +141,23 @@ static void finish(uint64_t id, const char *reason, const char *message)
 	front_frame(f, &frame);
 }
 
-static void setup(void)
+static void serve(const char *model, int max_queue)
 {
 	ck_assert_int_eq(web_create(&(struct web_conf){.body_limit = 4 << 20}, &w, &e), 0);
 	struct front_conf conf = {.web = w,
 				  .listen_host = "127.0.0.1",
-				  .model = "tiny",
+				  .model = model,
 				  .api_key = "key",
-				  .max_queue = 2,
+				  .max_queue = max_queue,
 				  .send_fn = rank_takes};
 	ck_assert_int_eq(front_create(&conf, &f, &e), 0);
 	ck_assert_msg(front_ready(f, 100, &e) == 0, "%s", e.text);
 	sent = 0;
+}
+
+static void setup(void)
+{
+	serve("tiny", 2);
 }
 
 static void teardown(void)
@@ -152,6 +165,20 @@ static void teardown(void)
 	web_destroy(w);
 	front_destroy(f);
 }
+
+static void serve_again(const char *model, int max_queue)
+{
+	teardown();
+	serve(model, max_queue);
+}
+
+static void send_head(struct client *c, const char *line, const char *header)
+{
+	char text[512];
+	int n = snprintf(text, sizeof text, "%s HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", line, header);
+	ck_assert_int_eq(io_send_full(c->fd, text, (size_t)n, clock_ms() + 1000, &e), 0);
+}
+#define KEY "Authorization: Bearer key"
 
 #define CHAT "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
 
@@ -261,8 +288,7 @@ START_TEST(needs_the_key_and_a_bounded_body)
 {
 	struct client c;
 	client_open(&c);
-	const char *text = "GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer no\r\n\r\n";
-	ck_assert_int_eq(io_send_full(c.fd, text, strlen(text), clock_ms() + 1000, &e), 0);
+	send_head(&c, "GET /v1/models", "Authorization: Bearer no");
 	until(&c, has(&c, " 401 ") && has(&c, "invalid_api_key"));
 	client_close(&c);
 	client_open(&c);
@@ -284,18 +310,124 @@ START_TEST(bounds_its_queue)
 		client_open(&c[i]);
 		ask(&c[i], "/v1/chat/completions", CHAT "}");
 		if (i < 2)
-			until(&c[i], sent == i + 1);
+			until(&c[i], front_in_flight(f) == i + 1);
 	}
+	ck_assert_int_eq(sent, 1); /* the other one waits here */
 	until(&c[2], has(&c[2], " 429 ") && has(&c[2], "rate_limit_error"));
 	ck_assert(has(&c[2], "etry-"));
 	finish(1, "stop", "");
+	ck_assert_int_eq(sent, 2);
+	ck_assert_uint_eq(last_id(), 2);
 	until(&c[0], has(&c[0], " 200 "));
 	buf_reset(&c[2].in); /* there is room again, on the same connection */
 	ask(&c[2], "/v1/chat/completions", CHAT "}");
-	until(&c[2], sent == 3);
+	until(&c[2], front_in_flight(f) == 2);
 	for (int i = 0; i < 3; i++)
 		client_close(&c[i]);
 	until(NULL, front_in_flight(f) == 0);
+}
+END_TEST
+
+#define LARGE 1000000 /* bytes of a request */
+#define MANY  40
+
+static int64_t resident_kib(void)
+{
+	buf_auto struct buf text;
+	buf_init(&text, 65536);
+	ck_assert_int_eq(io_read_file("/proc/self/status", 65536, &text, &e), 0);
+	const char *at = strstr(buf_cstr(&text), "VmRSS:");
+	ck_assert_ptr_nonnull(at);
+	return strtoll(at + 6, NULL, 10);
+}
+
+/* Far fewer than max_queue, and refused all the same; those that wait have their turn. */
+START_TEST(bounds_its_queue_in_bytes)
+{
+	static const char start[] = "{\"model\":\"tiny\",\"prompt\":\"";
+	static struct client c[MANY];
+	int taken = LIMIT_QUEUE_BYTES / LARGE, refused = 0;
+	char *body = mem_alloc(LARGE + 1);
+	serve_again("tiny", 256);
+	memset(body, 'x', LARGE);
+	memcpy(body, start, sizeof start - 1);
+	memcpy(body + LARGE - 2, "\"}", 3);
+	int64_t before = resident_kib();
+	for (int i = 0; i < MANY; i++) {
+		client_open(&c[i]);
+		ask(&c[i], "/v1/completions", body);
+		if (i < taken)
+			until(&c[i], front_in_flight(f) == i + 1);
+		else
+			until(&c[i], has(&c[i], " 429 ") && has(&c[i], "etry-"));
+		refused += i >= taken;
+	}
+	ck_assert_int_eq(refused, MANY - taken);
+	/* The bodies, what a buffer may have in reserve, and one request as it is decoded. */
+	ck_assert_int_lt(resident_kib() - before, (2 * LIMIT_QUEUE_BYTES + (8 << 20)) / 1024);
+	ck_assert_int_eq(sent, 1);
+	for (int i = 0; i < taken; i++) {
+		ck_assert_uint_eq((uint64_t)i + 1, last_id());
+		finish((uint64_t)i + 1, "stop", "");
+		until(&c[i], has(&c[i], " 200 "));
+	}
+	ck_assert_int_eq(front_in_flight(f), 0);
+	buf_reset(&c[MANY - 1].in);
+	ask(&c[MANY - 1], "/v1/completions", body);
+	until(&c[MANY - 1], sent == taken + 1);
+	for (int i = 0; i < MANY; i++)
+		client_close(&c[i]);
+	mem_free(body);
+}
+END_TEST
+
+/* One that waits goes: the rank never hears of it. The one that the rank has goes: the next one's
+ * turn is when the rank says that it is free. */
+START_TEST(the_gone_free_their_places)
+{
+	struct client c[3];
+	for (int i = 0; i < 3; i++)
+		client_open(&c[i]);
+	for (int i = 0; i < 2; i++) {
+		ask(&c[i], "/v1/chat/completions", CHAT "}");
+		until(&c[i], front_in_flight(f) == i + 1);
+	}
+	client_close(&c[1]);
+	until(NULL, front_in_flight(f) == 1);
+	ck_assert_int_eq(sent, 1);
+	ask(&c[2], "/v1/chat/completions", CHAT "}");
+	until(&c[2], front_in_flight(f) == 2);
+	client_close(&c[0]);
+	until(NULL, front_in_flight(f) == 1);
+	ck_assert_int_eq(sent, 2);
+	ck_assert_int_eq(last_type, WIRE_CANCEL);
+	finish(1, "cancelled", "");
+	ck_assert_int_eq(sent, 3);
+	ck_assert_int_eq(last_type, WIRE_REQUEST);
+	ck_assert_uint_eq(last_id(), 3);
+	finish(3, "stop", "");
+	until(&c[2], has(&c[2], " 200 "));
+	client_close(&c[2]);
+}
+END_TEST
+
+static int rank_refuses(void *user, enum wire_type type, const char *json)
+{
+	(void)user;
+	(void)type;
+	(void)json;
+	return -ERR_RETRY;
+}
+
+START_TEST(a_rank_that_takes_nothing)
+{
+	struct client c;
+	client_open(&c);
+	front_set_rank(f, rank_refuses, NULL);
+	ask(&c, "/v1/chat/completions", CHAT "}");
+	until(&c, has(&c, " 503 ") && has(&c, "etry-"));
+	ck_assert_int_eq(front_in_flight(f), 0);
+	client_close(&c);
 }
 END_TEST
 
@@ -342,11 +474,15 @@ START_TEST(drains_and_loses_its_rank)
 	until(&a, sent == 2);
 	say(2, "a", 1);
 	ask(&b, "/v1/chat/completions", CHAT "}");
-	until(&b, sent == 3);
+	until(&b, front_in_flight(f) == 2);
 	front_lost(f);
 	until(&a, has(&a, "data: {\"error\":{\"message\":\"the model was stopped\""));
 	until(&b, has(&b, " 503 "));
 	ck_assert(!front_serving(f));
+	ck_assert_int_eq(front_ready(f, 100, &e), 0); /* the next rank is free */
+	buf_reset(&b.in);
+	ask(&b, "/v1/chat/completions", CHAT "}");
+	until(&b, sent == 3);
 	client_close(&a);
 	client_close(&b);
 }
@@ -366,16 +502,61 @@ END_TEST
 
 START_TEST(tells_its_models_and_health)
 {
+	static const struct {
+		const char *line, *header, *status, *text;
+	} table[] = {
+		{"GET /v1/models", KEY, " 200 ", "\"object\":\"list\""},
+		{"GET /v1/models", KEY, " 200 ", "\"id\":\"org/tiny\""},
+		{"GET /v1/models/org/tiny", KEY, " 200 ",
+		 "{\"id\":\"org/tiny\",\"object\":\"model\""},
+		{"GET /v1/models/org%2Ftiny", KEY, " 200 ", "{\"id\":\"org/tiny\""},
+		{"GET /v1/models/org", KEY, " 404 ", "\"code\":\"model_not_found\""},
+		{"GET /v1/models/", KEY, " 404 ", "\"param\":\"model\""},
+		{"GET /v1/modelsx", KEY, " 404 ", "\"param\":null"},
+		{"GET /v1/models/org/tiny", "Accept: */*", " 401 ", "invalid_api_key"},
+		{"DELETE /v1/models/org/tiny", KEY, " 405 ", "GET, HEAD"},
+		{"GET /v1/completions", KEY, " 405 ", "POST"},
+		{"GET /health", "Accept: */*", " 200 ", "{\"status\":\"ok\"}"},
+	};
+	serve_again("org/tiny", 2);
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		struct client c;
+		client_open(&c);
+		send_head(&c, table[i].line, table[i].header);
+		until(&c, has(&c, "}"));
+		ck_assert_msg(has(&c, table[i].status) && has(&c, table[i].text), "%s: %s",
+			      table[i].line, buf_cstr(&c.in));
+		client_close(&c);
+	}
+}
+END_TEST
+
+/* Kind: what the ecosystem expects. A browser asks first, without the key, and reads nothing that
+ * does not name its origin, streams and errors included. */
+START_TEST(pages_of_any_origin_may_ask)
+{
 	struct client c;
 	client_open(&c);
-	const char *text =
-		"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key\r\n\r\n";
-	ck_assert_int_eq(io_send_full(c.fd, text, strlen(text), clock_ms() + 1000, &e), 0);
-	until(&c, has(&c, "\"id\":\"tiny\"") && has(&c, "\"object\":\"list\""));
-	buf_reset(&c.in);
-	text = "GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
-	ck_assert_int_eq(io_send_full(c.fd, text, strlen(text), clock_ms() + 1000, &e), 0);
-	until(&c, has(&c, "{\"status\":\"ok\"}"));
+	send_head(&c, "OPTIONS /v1/chat/completions",
+		  "Origin: https://x.example\r\nAccess-Control-Request-Method: POST\r\n"
+		  "Access-Control-Request-Headers: authorization,content-type,x-stainless-os");
+	until(&c, has(&c, "\r\n\r\n"));
+	ck_assert_msg(has(&c, " 204 ") && has(&c, "llow-") && has(&c, "rigin: *\r\n") &&
+			      has(&c, "ethods: GET, POST, OPTIONS\r\n") &&
+			      has(&c, "eaders: Authorization, Content-Type, *\r\n"),
+		      "%s", buf_cstr(&c.in));
+	client_close(&c);
+	client_open(&c);
+	ask(&c, "/v1/chat/completions", "{");
+	until(&c, has(&c, " 400 ") && has(&c, "rigin: *\r\n"));
+	client_close(&c);
+	client_open(&c);
+	ask(&c, "/v1/chat/completions", CHAT ",\"stream\":true}");
+	until(&c, sent == 1);
+	say(last_id(), "a", 1);
+	until(&c, has(&c, "text/event-stream") && has(&c, "rigin: *\r\n"));
+	finish(last_id(), "stop", "");
+	until(&c, has(&c, "[DONE]"));
 	client_close(&c);
 }
 END_TEST
@@ -391,10 +572,14 @@ int main(void)
 	tcase_add_test(tc, refuses_with_the_right_status);
 	tcase_add_test(tc, needs_the_key_and_a_bounded_body);
 	tcase_add_test(tc, bounds_its_queue);
+	tcase_add_test(tc, bounds_its_queue_in_bytes);
+	tcase_add_test(tc, the_gone_free_their_places);
+	tcase_add_test(tc, a_rank_that_takes_nothing);
 	tcase_add_loop_test(tc, a_client_that_goes_cancels, 0, 2);
 	tcase_add_test(tc, drains_and_loses_its_rank);
 	tcase_add_test(tc, a_rank_error_is_an_answer);
 	tcase_add_test(tc, tells_its_models_and_health);
+	tcase_add_test(tc, pages_of_any_origin_may_ask);
 	tcase_set_timeout(tc, 30);
 	suite_add_tcase(suite, tc);
 	SRunner *r = srunner_create(suite);
