@@ -129,6 +129,16 @@ static enum severity severity_of(enum exit_class c)
 	return CAUSE;
 }
 
+/* Whether the same again would end the same. Not where the kernel chose whom to kill for memory;
+ * and what ends a server that serves is what it was asked. */
+static bool ends_the_job(const struct world *w, int rank, const struct mesh_msg *x)
+{
+	if (severity_of(x->class_) != FATAL || x->signal)
+		return false;
+	return w->conf.task != TASK_SERVE ||
+	       (x->class_ != EXIT_CLASS_MEMORY && !w->ranks[rank].loaded);
+}
+
 /* Whether it is the one that decides now. */
 static bool note_fault(struct world *w, const struct fault *f)
 {
@@ -404,6 +414,8 @@ void world_exit(struct world *w, int replica, const struct mesh_msg *x, struct w
 	w->rows[rank].silent_ms = INT64_MAX / 2;
 	struct fault f = cause_of(x->class_, NAME_REASON_RANK_FAILED, replica, rank, now);
 	f.severity = x->asked ? NO_FAULT : severity_of(x->class_);
+	if (f.severity == FATAL && !ends_the_job(w, rank, x))
+		f.severity = CAUSE;
 	if (!f.severity && !x->asked && w->conf.task == TASK_SERVE && w->phase != DRAINING &&
 	    is_active(w)) {
 		f.severity = CAUSE; /* a server does not end by itself */

@@ -8,7 +8,8 @@
  *  - Ranks of a new incarnation are told to start only after every member of it reported that none
  * of its older ranks lives. A member whose link is lost counts as ended: it ends its ranks by
  * itself.
- *  - Failures of class user, data and memory end the job; others restart it, within the budget.
+ *  - Failures of class user, data and memory end the job; others restart it, within the budget. So
+ *    do out-of-memory kills, a server's want of memory, and whatever ends a server that serves.
  *  - A world is formed over all desired replicas; with fewer, only after elastic.waitSeconds and
  * never below minReplicas.
  *  - Scaling and suspending a running world stop it at a step boundary first (drain).

@@ -2,6 +2,7 @@
  * plan_outlook: is the job over, and how? What status already says wins, so that an outcome is
  * decided once. Then the coordinator's report, the deadline, and agents that cannot run at all.
  * Failures of the user, the data or memory are final: the same job would fail the same way again.
+ * Not so where the kernel chose whom to kill for memory, or a server wanted it: those are restarts.
  * Pure; called by plan first of all.
  */
 #include "controller/plan.h"
@@ -81,7 +82,7 @@ static int check_deadline(const struct observed *o, struct plan *p, struct outlo
 	return 0;
 }
 
-/* An agent that ends with a final class, is killed for memory, or ends again and again. */
+/* An agent that ends with a final class, or ends again and again. */
 static int check_agents(const struct observed *o, struct plan *p, struct outlook *look,
 			struct err *e)
 {
@@ -90,10 +91,10 @@ static int check_agents(const struct observed *o, struct plan *p, struct outlook
 		if (!o->pods[i].ours || pod->deleting || pod->exit_code <= 0)
 			continue;
 		enum err_code class = exit_class_code(pod->exit_code);
-		if (!strcmp(pod->exit_reason, "OOMKilled"))
-			class = ERR_MEMORY;
-		bool final = class == ERR_USER || class == ERR_DATA || class == ERR_MEMORY;
-		if (!final && pod->restarts <= o->job->spec.restart.max_restarts)
+		bool killed = !strcmp(pod->exit_reason, "OOMKilled");
+		bool final = class == ERR_USER || class == ERR_DATA ||
+			     (class == ERR_MEMORY && o->job->spec.task != TASK_SERVE);
+		if ((killed || !final) && pod->restarts <= o->job->spec.restart.max_restarts)
 			continue;
 		const char *text = arena_printf(
 			p->arena, "the agent of pod %s ended with exit code %d (%s), %d restarts",
@@ -101,7 +102,9 @@ static int check_agents(const struct observed *o, struct plan *p, struct outlook
 			*pod->exit_reason ? pod->exit_reason : err_code_name(class), pod->restarts);
 		if (!text)
 			return err_set(e, ERR_MEMORY, "no memory for a message");
-		fail(look, final ? reason_of(class) : NAME_REASON_RESTARTS, text);
+		if (killed)
+			class = ERR_MEMORY;
+		fail(look, killed || final ? reason_of(class) : NAME_REASON_RESTARTS, text);
 		return 0;
 	}
 	return 0;

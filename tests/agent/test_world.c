@@ -544,6 +544,57 @@ START_TEST(fatal_classes)
 }
 END_TEST
 
+/* Kind: a client ends the model for good. Columns: whether it is killed for memory, or served. */
+START_TEST(what_may_go_better_is_not_final)
+{
+	static const struct {
+		enum task task;
+		enum exit_class class_;
+		bool killed, served, final;
+	} table[] = {
+		{TASK_TRAIN, EXIT_CLASS_MEMORY, false, false, true},
+		{TASK_TRAIN, EXIT_CLASS_MEMORY, true, false, false},
+		{TASK_SERVE, EXIT_CLASS_MEMORY, false, false, false},
+		{TASK_SERVE, EXIT_CLASS_MEMORY, true, true, false},
+		{TASK_SERVE, EXIT_CLASS_MEMORY, false, true, false},
+		{TASK_SERVE, EXIT_CLASS_USER, false, false, true},
+		{TASK_SERVE, EXIT_CLASS_DATA, false, false, true},
+		{TASK_SERVE, EXIT_CLASS_USER, false, true, false},
+		{TASK_SERVE, EXIT_CLASS_DATA, false, true, false},
+		{TASK_SERVE, EXIT_CLASS_DONE, false, true, false},
+	};
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		begin(table[i].task);
+		want(1, false, false);
+		join(0);
+		advance(1000);
+		for (int k = 0; k < RANKS && table[i].served; k++)
+			frame(0, k, WIRE_SERVING, "{}");
+		int prepares = sim.prepares;
+		exit_rank(0, 0, table[i].class_, table[i].killed ? 9 : 0, false, "why");
+		settle();
+		advance(5000);
+		ck_assert_msg((world_state(sim.world) == JOB_FAILED) == table[i].final, "row %zu",
+			      i);
+		ck_assert_int_eq(sim.prepares, prepares + !table[i].final);
+		world_destroy(sim.world);
+	}
+	/* Within the budget. */
+	begin(TASK_SERVE);
+	want(1, false, false);
+	join(0);
+	for (int i = 0; i < 4; i++) {
+		advance(12000);
+		exit_rank(0, 0, EXIT_CLASS_MEMORY, 9, false, "");
+		settle();
+	}
+	advance(12000);
+	ck_assert_int_eq(world_state(sim.world), JOB_FAILED);
+	ck_assert_str_eq(report_now().failure_reason, NAME_REASON_RESTARTS);
+	world_destroy(sim.world);
+}
+END_TEST
+
 START_TEST(restarts_run_out)
 {
 	run_three();
@@ -839,6 +890,7 @@ int main(void)
 	tcase_add_test(tc, symptoms_of_all_end_at_once);
 	tcase_add_test(tc, who_missed_a_peer_does_not_hang);
 	tcase_add_test(tc, fatal_classes);
+	tcase_add_test(tc, what_may_go_better_is_not_final);
 	tcase_add_test(tc, restarts_run_out);
 	tcase_add_test(tc, what_is_edited_holds_at_once);
 	tcase_add_test(tc, a_lost_member_is_awaited_then_done_without);

@@ -333,7 +333,7 @@ START_TEST(agents_that_cannot_run_fail_the_job)
 		{64, 0, "Error", NAME_REASON_USER_ERROR},
 		{65, 1, "Error", NAME_REASON_BAD_DATA},
 		{70, 0, "Error", NAME_REASON_OUT_OF_MEMORY},
-		{137, 0, "OOMKilled", NAME_REASON_OUT_OF_MEMORY},
+		{137, 11, "OOMKilled", NAME_REASON_OUT_OF_MEMORY},
 		{72, 11, "Error", NAME_REASON_RESTARTS},
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -347,15 +347,20 @@ START_TEST(agents_that_cannot_run_fail_the_job)
 		expect_failure(&w, cases[i].want);
 		world_done(&w);
 	}
-	struct world w; /* a crash or two is the restart policy's affair */
-	world_init(&w, 2, "");
-	settle(&w, 2);
-	world_find(&w, "j-1")->pod.exit_code = 72;
-	world_find(&w, "j-1")->pod.restarts = 3;
-	struct plan *p = world_plan(&w);
-	ck_assert_int_eq(count(p, ACTION_STATUS), 0);
-	world_free(p);
-	world_done(&w);
+	/* A crash or two is the restart policy's affair, and so is a kill for memory. */
+	for (int i = 0; i < 2; i++) {
+		struct world w;
+		world_init(&w, 2, "");
+		settle(&w, 2);
+		struct pod *pod = &world_find(&w, "j-1")->pod;
+		pod->exit_code = i ? 137 : 72;
+		pod->exit_reason = i ? "OOMKilled" : "Error";
+		pod->restarts = 3;
+		struct plan *p = world_plan(&w);
+		ck_assert_int_eq(count(p, ACTION_STATUS), 0);
+		world_free(p);
+		world_done(&w);
+	}
 }
 END_TEST
 
