@@ -564,7 +564,7 @@ void world_fail(struct world *w, enum err_code class_, const char *reason, const
 
 static int restarts_in_window(const struct world *w, struct world_now now)
 {
-	int n = 0, kept = w->restart_count < RESTARTS_TRACKED ? w->restart_count : RESTARTS_TRACKED;
+	int n = 0, kept = w->restart_count < LIMIT_RESTARTS ? w->restart_count : LIMIT_RESTARTS;
 	for (int i = 0; i < kept; i++)
 		n += now.ms - w->restart_ms[i] < 1000 * (int64_t)w->restart.window_seconds;
 	return n;
@@ -593,7 +593,7 @@ static void judge_fault(struct world *w, struct world_now now)
 		world_fail(w, class_, NAME_REASON_RESTARTS, text);
 		return;
 	}
-	w->restart_ms[w->restart_count++ % RESTARTS_TRACKED] = now.ms;
+	w->restart_ms[w->restart_count++ % LIMIT_RESTARTS] = now.ms;
 	int64_t wait = 0; /* the first restart is immediate: most faults do not repeat */
 	for (int i = 0; i < w->failures_in_a_row && wait < BACKOFF_MAX_MS; i++)
 		wait = wait ? wait * 2 : BACKOFF_MIN_MS;

@@ -7,8 +7,6 @@
 
 #include "agent/world.h"
 
-#define RESTARTS_TRACKED 128
-
 enum phase { IDLE, PREPARING, LOADING, RUNNING, DRAINING, ENDING };
 enum final_state { OPEN, COMPLETE, FAILED };
 enum severity { NO_FAULT, SYMPTOM, CAUSE, FATAL };
@@ -79,7 +77,8 @@ struct world {
 	int past_count;
 	bool lost_known; /* steps_lost of the attempt before is settled */
 	int restarts, failures_in_a_row;
-	int64_t restart_ms[RESTARTS_TRACKED]; /* a ring of the newest budgeted restarts */
+	/* A ring of the newest budgeted restarts: as many as a budget can hold. */
+	int64_t restart_ms[LIMIT_RESTARTS];
 	int restart_count;
 
 	struct health_verdict verdict;

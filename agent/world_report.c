@@ -20,7 +20,6 @@ static void report_rows(const struct world *w, struct report *out)
 			.phase = h->in_collective ? wire_operation_name(h->operation)
 						  : wire_phase_name(h->phase),
 			.step = h->step,
-			.tokens_per_second = w->progress.tokens_per_second / w->rank_count,
 			.silent_ms = w->ranks[i].exited ? 0 : h->silent_ms,
 		};
 	}

@@ -101,7 +101,6 @@ static const struct field rank_rows[] = {
 	{TEXT("node", node, 253)},
 	{TEXT("phase", phase, 63)},
 	{COUNTER("step", step)},
-	{NUMBER("tokensPerSecond", tokens_per_second)},
 	{COUNTER("silentMs", silent_ms)},
 };
 static const struct field_table rank_table = TABLE_OF(rank_rows);

@@ -58,7 +58,6 @@ struct report_rank {
 	const char *node;
 	const char *phase; /* "load", "forward", "allreduce", ... */
 	int64_t step;
-	double tokens_per_second;
 	int64_t silent_ms; /* since its heartbeat moved */
 };
 

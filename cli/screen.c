@@ -238,18 +238,13 @@ static void draw_ranks(struct canvas *c, const struct screen *s)
 	if (shown > room)
 		shown = room > 1 ? room : 1;
 	line(c);
-	putf(c, DIM, "%5s %7s  %-20s %-12s %8s %10s", "RANK", "REPLICA", "NODE", "PHASE", "STEP",
-	     "TOKENS/S");
+	putf(c, DIM, "%5s %7s  %-20s %-12s %8s", "RANK", "REPLICA", "NODE", "PHASE", "STEP");
 	line(c);
 	for (int i = 0; i < shown; i++) {
 		const struct report_rank *k = &r->rank_rows[i];
 		putf(c, "", "%5d %7d  %-20.20s ", k->rank, k->replica, k->node);
 		putf(c, CYAN, "%-12.12s", k->phase);
 		putf(c, "", " %8lld", (long long)k->step);
-		if (isfinite(k->tokens_per_second))
-			putf(c, "", " %10.0f", k->tokens_per_second);
-		else
-			putf(c, "", " %10s", "");
 		if (k->silent_ms >= 5000)
 			putf(c, YELLOW, "  silent for %ds", (int)(k->silent_ms / 1000));
 		line(c);

@@ -611,6 +611,45 @@ START_TEST(restarts_run_out)
 }
 END_TEST
 
+/* A budget of any size that the API allows runs out after that many restarts, and what is older
+ * than the window costs nothing. The kind: a bound that is silently smaller than what may be asked
+ * for. */
+START_TEST(every_budget_runs_out)
+{
+	static const int budgets[] = {0, 1, 128, 129, LIMIT_RESTARTS};
+	char text[64];
+	for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
+		run_three();
+		sim.desired.restart.max_restarts = budgets[i];
+		want(3, false, false);
+		for (int k = 0; k <= budgets[i]; k++) {
+			ck_assert_msg(world_state(sim.world) == JOB_RUNNING, "%d of %d", k,
+				      budgets[i]);
+			exit_rank(0, 0, EXIT_CLASS_BUG, 6, false, "");
+			settle();
+			advance(500);
+		}
+		struct report r = report_now();
+		ck_assert_msg(r.state == JOB_FAILED, "%d restarts never run out", budgets[i]);
+		ck_assert_str_eq(r.failure_reason, NAME_REASON_RESTARTS);
+		snprintf(text, sizeof text, "%d restarts within 3600 s", budgets[i]);
+		ck_assert_msg(strstr(r.failure_message, text) != NULL, "%s", r.failure_message);
+		ck_assert_int_eq(sim.prepares, budgets[i] + 1);
+		world_destroy(sim.world);
+	}
+	run_three();
+	sim.desired.restart = (struct jobspec_restart){.max_restarts = 129, .window_seconds = 60};
+	want(3, false, false);
+	for (int k = 0; k < 300; k++) { /* 120 within a window */
+		exit_rank(0, 0, EXIT_CLASS_BUG, 6, false, "");
+		settle();
+		advance(500);
+		ck_assert_int_eq(world_state(sim.world), JOB_RUNNING);
+	}
+	world_destroy(sim.world);
+}
+END_TEST
+
 START_TEST(what_is_edited_holds_at_once)
 {
 	run_three();
@@ -892,6 +931,7 @@ int main(void)
 	tcase_add_test(tc, fatal_classes);
 	tcase_add_test(tc, what_may_go_better_is_not_final);
 	tcase_add_test(tc, restarts_run_out);
+	tcase_add_test(tc, every_budget_runs_out);
 	tcase_add_test(tc, what_is_edited_holds_at_once);
 	tcase_add_test(tc, a_lost_member_is_awaited_then_done_without);
 	tcase_add_test(tc, scales_at_a_boundary);
