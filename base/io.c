@@ -660,6 +660,39 @@ int io_connect(const char *host, uint16_t port, int64_t deadline_ms, struct err 
 	return fd;
 }
 
+/* The bytes of an address; one of IPv4 that came to a socket of IPv6 as what it is. */
+static const void *address_bytes(const struct sockaddr *a, size_t *len)
+{
+	if (a->sa_family == AF_INET) {
+		*len = sizeof(struct in_addr);
+		return &((const struct sockaddr_in *)a)->sin_addr;
+	}
+	const struct in6_addr *six = &((const struct sockaddr_in6 *)a)->sin6_addr;
+	bool mapped = IN6_IS_ADDR_V4MAPPED(six);
+	*len = mapped ? sizeof(struct in_addr) : sizeof *six;
+	return mapped ? (const char *)six + sizeof *six - sizeof(struct in_addr)
+		      : (const char *)six;
+}
+
+bool io_peer_is(int fd, const char *host)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST}, *known;
+	if (getaddrinfo(host, NULL, &hints, &known))
+		return true;
+	struct sockaddr_storage s;
+	socklen_t size = sizeof s;
+	bool same = false;
+	if (!SYS(getpeername(fd, (struct sockaddr *)&s, &size)) &&
+	    (s.ss_family == AF_INET || s.ss_family == AF_INET6)) {
+		size_t n, m;
+		const void *peer = address_bytes((struct sockaddr *)&s, &n);
+		const void *want = address_bytes(known->ai_addr, &m);
+		same = n == m && !memcmp(peer, want, n);
+	}
+	freeaddrinfo(known);
+	return same;
+}
+
 int64_t io_recv_now(int fd, void *p, size_t n, struct err *e)
 {
 	ssize_t r = SYS(recv(fd, p, n, MSG_DONTWAIT));

@@ -68,6 +68,9 @@ int64_t io_recv_now(int fd, void *p, size_t n, struct err *e);
 int64_t io_send_now(int fd, const void *p, size_t n, struct err *e); /* likewise: what fits now */
 int io_wait_readable(int fd, int64_t deadline_ms, struct err *e);
 int io_set_nonblocking(int fd, bool on, struct err *e);
+/* Whether a connected socket's peer has this numeric address; true for a name, which is not looked
+ * up. */
+bool io_peer_is(int fd, const char *host);
 
 int io_random(void *p, size_t n, struct err *e);
 void io_hex(const void *p, size_t n, char *out); /* out: 2n + 1 bytes */

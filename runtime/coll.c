@@ -162,7 +162,7 @@ int coll_create(const struct coll_conf *conf, struct coll **out, struct err *e)
 		r = group(c, e);
 	}
 	if (!r)
-		r = coll_tcp_connect(c, e);
+		r = coll_meet(c, e);
 	if (!r && c->local_count > 1)
 		r = coll_local_region(c, COLL_REGION0_HEADER + COLL_STAGING, e);
 	if (!r)

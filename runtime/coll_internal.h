@@ -1,7 +1,7 @@
 /*
- * coll_internal: what coll.c (grouping, public operations), coll_local.c (shared memory of one
- * pod), coll_tcp.c (ring between the pods' leaders), coll_nccl.c and coll_staged.c (device memory)
- * and coll_reduce.c (the sums) share. Nobody else includes it.
+ * coll_internal: what coll.c (grouping, public operations), coll_meet.c (connections), coll_local.c
+ * (shared memory of one pod), coll_tcp.c (ring between the pods' leaders), coll_nccl.c and
+ * coll_staged.c (device memory) and coll_reduce.c (the sums) share. Nobody else includes it.
  *
  * Terms: the local group is the ranks of this rank's replica, in rank order; its first rank is the
  * leader; the ring joins the leaders in replica order.
@@ -72,9 +72,11 @@ int coll_reduce_host(struct coll *c, void *data, int64_t count, enum dtype t, en
 /* A part of a new region shared by the local ranks. */
 int coll_alloc_shared(struct coll *c, size_t bytes, void **out, struct err *e);
 
-/* -- coll_tcp.c -- */
+/* -- coll_meet.c -- */
 /* Opens the sockets to local leader, local ranks and ring neighbours, each authenticated. */
-int coll_tcp_connect(struct coll *c, struct err *e);
+int coll_meet(struct coll *c, struct err *e);
+
+/* -- coll_tcp.c -- */
 int coll_tcp_allreduce(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
 		       struct err *e);
 

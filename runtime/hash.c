@@ -1,7 +1,7 @@
 /*
  * hash: XXH3 by xxHash; SHA-256 by OpenSSL's EVP interface, which takes the processor's SHA
  * instructions where there are some. Stateless, any thread. Called by ckpt (files), weights and
- * identity (what a training was made of) and coll (proof of the incarnation's secret).
+ * identity (what a training was made of).
  */
 #include "runtime/hash.h"
 
@@ -9,7 +9,6 @@
 #include "base/mem.h"
 
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <xxhash.h>
 
 #define PIECE        (1 << 20) /* bytes read at once */
@@ -74,15 +73,5 @@ int hash_sha256_hex(const void *data, size_t size, char out[HASH_SHA256_HEX], st
 	if (!EVP_Digest(data, size, digest, &n, EVP_sha256(), NULL) || n != 32)
 		return err_set(e, ERR_BUG, "OpenSSL cannot compute a SHA-256");
 	io_hex(digest, n, out);
-	return 0;
-}
-
-int hash_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,
-		     uint8_t out[32], struct err *e)
-{
-	unsigned int n = 0;
-	if (key_size > INT32_MAX || !HMAC(EVP_sha256(), key, (int)key_size, data, size, out, &n) ||
-	    n != 32)
-		return err_set(e, ERR_BUG, "OpenSSL cannot compute an HMAC");
 	return 0;
 }

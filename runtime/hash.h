@@ -1,7 +1,6 @@
 /*
  * hash: the digests of the runtime in one place: XXH3 for checkpoint files (it finds damage, not
- * malice), SHA-256 and its HMAC for pinned model files and proofs of a shared secret. The only file
- * that includes xxHash.
+ * malice), SHA-256 for pinned model files. The only file that includes xxHash.
  */
 #ifndef RUNTIME_HASH_H
 #define RUNTIME_HASH_H
@@ -22,7 +21,5 @@ uint64_t hash_sample(const void *data, size_t size);
  * error here, where a mapping would end the process. */
 int hash_xxh3_file(int fd, int64_t size, char out[HASH_XXH3_HEX], struct err *e);
 int hash_sha256_hex(const void *data, size_t size, char out[HASH_SHA256_HEX], struct err *e);
-int hash_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,
-		     uint8_t out[32], struct err *e);
 
 #endif
