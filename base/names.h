@@ -63,6 +63,7 @@
 #define NAME_REASON_WORLD_FORMED   "WorldFormed"
 #define NAME_REASON_RANK_FAILED    "RankFailed"
 #define NAME_REASON_CHECKPOINT     "CheckpointSaved"
+#define NAME_REASON_SKIPPED        "ObjectSkipped" /* an object that the controller cannot read */
 
 /* environment of the agent's container (set by the controller) */
 #define NAME_ENV_JOB       "LLMJOB_JOB"

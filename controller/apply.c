@@ -14,15 +14,13 @@
 #include "base/metric.h"
 #include "base/names.h"
 #include "controller/podspec.h"
-#include "controller/table.h"
+#include "controller/skim.h"
 
 #include <assert.h>
-#include <inttypes.h>
 
 #define WAIT_MS        5000 /* for the caches to show what was just written */
 #define DESIRED_MS     1000 /* until a refused desired state is offered again */
 #define TOKEN_BYTES    32
-#define EVENTS_COUNTED 4096
 #define TROUBLE_PASSES 3 /* failures in a row that show in the status */
 
 enum stage { STAGE_OBJECTS, STAGE_PODS, STAGE_DESIRED, STAGE_STATUS, STAGE_LAST, STAGES };
@@ -46,7 +44,6 @@ static const struct {
 struct apply {
 	struct apply_conf conf;
 	int running;
-	struct table event_counts; /* event name -> how often, as a pointer */
 };
 
 struct run {
@@ -96,7 +93,6 @@ void apply_destroy(struct apply *a)
 	if (!a)
 		return;
 	assert(!a->running);
-	table_done(&a->event_counts);
 	mem_free(a);
 }
 
@@ -139,17 +135,6 @@ static int call(struct request *q, const char *method, const char *path, const c
 	if (!path)
 		return err_set(e, ERR_MEMORY, "no memory for a request");
 	return kube_start(q->run->all->conf.kube, &k, e);
-}
-
-/* resourceVersion of the object that an answer carries; 0: none. */
-static uint64_t version_in(const struct http_response *r)
-{
-	struct json *v json_auto = NULL;
-	struct err ignored;
-	if (json_parse(r->body, r->len, &v, &ignored))
-		return 0;
-	const char *text = json_str(json_get(v, "metadata"), "resourceVersion", "0");
-	return strtoull(text, NULL, 10);
 }
 
 static void wait_for(struct memory *m, uint64_t *which, uint64_t version)
@@ -336,7 +321,7 @@ static void pod_created(void *user, const struct http_response *r)
 	struct err e = {0};
 	int rc = kube_check(r, &e);
 	if (!rc && m)
-		wait_for(m, &m->wait_pods, version_in(r));
+		wait_for(m, &m->wait_pods, skim_version(r->body, r->len));
 	if (!rc)
 		log_info("pod created", LOG_S("job", q->run->key), LOG_S("pod", q->action->name));
 	finish_request(q, rc, &e);
@@ -351,7 +336,7 @@ static void pod_deleted(void *user, const struct http_response *r)
 	bool gone = r->status == 404 || r->status == 409;
 	int rc = gone ? 0 : kube_check(r, &e);
 	if (!rc && !gone && m)
-		wait_for(m, &m->wait_pods, version_in(r));
+		wait_for(m, &m->wait_pods, skim_version(r->body, r->len));
 	if (!rc)
 		log_info("pod deleted", LOG_S("job", q->run->key), LOG_S("pod", q->action->name));
 	finish_request(q, rc, &e);
@@ -381,7 +366,7 @@ static void status_written(void *user, const struct http_response *r)
 	int rc = r->status == 404 ? 0 : kube_check(r, &e);
 	if (r->status == 200 && m) {
 		m->status_written_ms = clock_ms();
-		wait_for(m, &m->wait_jobs, version_in(r));
+		wait_for(m, &m->wait_jobs, skim_version(r->body, r->len));
 	}
 	finish_request(q, rc, &e);
 }
@@ -394,104 +379,19 @@ static void job_deleted(void *user, const struct http_response *r)
 	finish_request(q, rc, &e);
 }
 
-/* -- events: best effort -- */
-
-static uint64_t event_hash(const struct run *r, const struct action *a)
+static void event_over(void *user)
 {
-	const char *const parts[] = {r->uid, a->reason, a->message};
-	uint64_t h = 14695981039346656037u;
-	for (int i = 0; i < 3; i++)
-		for (const char *p = parts[i]; *p; p++)
-			h = (h ^ (unsigned char)*p) * 1099511628211u;
-	return h;
+	finish_request(user, 0, NULL);
 }
 
-static void event_done(void *user, const struct http_response *r)
+/* False: there is nothing to wait for. */
+static bool start_event(struct request *q)
 {
-	struct request *q = user;
-	struct err e = {0};
-	if (kube_check(r, &e))
-		log_debug("event not recorded", LOG_S("job", q->run->key), LOG_ERR(&e));
-	finish_request(q, 0, NULL);
-}
-
-/* POST found the event there already: count it up. */
-static void event_posted(void *user, const struct http_response *r)
-{
-	struct request *q = user;
-	struct apply *all = q->run->all;
-	struct err e = {0};
-	if (r->status != 409) {
-		event_done(user, r);
-		return;
-	}
-	const char *name = strrchr(q->path, '/') + 1;
-	uintptr_t count = (uintptr_t)table_get(&all->event_counts, name);
-	count = count ? count + 1 : 2;
-	if (all->event_counts.count >= EVENTS_COUNTED)
-		table_done(&all->event_counts);
-	table_put(&all->event_counts, name, (void *)count, &e);
-	char now[40];
-	clock_format(clock_wall_ms(), now, sizeof now);
-	const char *body =
-		arena_printf(q->run->plan->arena, "{\"count\":%zu,\"lastTimestamp\":\"%s\"}",
-			     (size_t)count, now);
-	if (!body || call(q, "PATCH", q->path, body, KUBE_MERGE_PATCH, event_done, &e))
-		finish_request(q, 0, NULL);
-}
-
-static void event_write(struct jsonw *w, const struct run *r, const struct action *a,
-			const char *name)
-{
-	char now[40];
-	clock_format(clock_wall_ms(), now, sizeof now);
-	jsonw_open(w, NULL, '{');
-	jsonw_str(w, "apiVersion", "v1");
-	jsonw_str(w, "kind", "Event");
-	jsonw_open(w, "metadata", '{');
-	jsonw_str(w, "name", name);
-	jsonw_str(w, "namespace", r->namespace_);
-	jsonw_close(w);
-	jsonw_open(w, "involvedObject", '{');
-	jsonw_str(w, "apiVersion", NAME_API_VERSION);
-	jsonw_str(w, "kind", NAME_KIND);
-	jsonw_str(w, "name", r->name);
-	jsonw_str(w, "namespace", r->namespace_);
-	jsonw_str(w, "uid", r->uid);
-	jsonw_close(w);
-	jsonw_str(w, "reason", a->reason);
-	jsonw_str(w, "message", a->message);
-	jsonw_str(w, "type", a->warning ? "Warning" : "Normal");
-	jsonw_open(w, "source", '{');
-	jsonw_str(w, "component", NAME_FIELD_OWNER);
-	jsonw_close(w);
-	jsonw_str(w, "reportingComponent", NAME_CONTROLLER);
-	jsonw_str(w, "reportingInstance", r->all->conf.identity);
-	jsonw_str(w, "firstTimestamp", now);
-	jsonw_str(w, "lastTimestamp", now);
-	jsonw_int(w, "count", 1);
-	jsonw_close(w);
-}
-
-static int start_event(struct request *q, struct err *e)
-{
-	struct run *r = q->run;
-	struct arena *arena = r->plan->arena;
-	struct buf body buf_auto;
-	struct jsonw w;
-	buf_init(&body, PODSPEC_LIMIT);
-	const char *name = arena_printf(arena, "%s.%016" PRIx64, r->name, event_hash(r, q->action));
-	const char *all = arena_printf(arena, "/api/v1/namespaces/%s/events", r->namespace_);
-	if (!name || !all)
-		return err_set(e, ERR_MEMORY, "no memory for an event");
-	q->path = arena_printf(arena, "%s/%s", all, name);
-	jsonw_init(&w, &body);
-	event_write(&w, r, q->action, name);
-	if (jsonw_end(&w) || !q->path)
-		return err_set(e, ERR_MEMORY, "no memory for an event");
-	log_info("event", LOG_S("job", r->key), LOG_S("reason", q->action->reason),
-		 LOG_S("message", q->action->message));
-	return call(q, "POST", all, body.data, NULL, event_posted, e);
+	const struct run *r = q->run;
+	const struct action *a = q->action;
+	const struct events_about o = {NAME_API_VERSION, NAME_KIND, r->namespace_, r->name, r->uid};
+	return events_post(r->all->conf.events, &o, a->warning, a->reason, a->message, event_over,
+			   q);
 }
 
 /* -- starting -- */
@@ -565,7 +465,6 @@ static int start_request(struct request *q, struct err *e)
 	case ACTION_DELETE_JOB:
 		return start_delete_job(q, e);
 	case ACTION_EVENT:
-		return start_event(q, e);
 	case ACTION_KINDS:
 		break;
 	}
@@ -584,6 +483,10 @@ static void start_action(struct run *r, const struct action *a)
 	int rc = q ? 0 : err_set(&e, ERR_MEMORY, "no memory for a request");
 	if (q) {
 		*q = (struct request){.run = r, .action = a};
+		if (a->kind == ACTION_EVENT) {
+			r->pending += start_event(q);
+			return;
+		}
 		rc = start_request(q, &e);
 	}
 	if (!rc) {

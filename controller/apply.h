@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "controller/coordinator.h"
+#include "controller/events.h"
 #include "controller/kube.h"
 #include "controller/observe.h"
 #include "controller/plan.h"
@@ -21,7 +22,7 @@ struct apply_conf {
 	struct kube *kube;
 	struct coordinators *coordinators;
 	struct cluster *cluster;
-	const char *identity; /* of this process, in events */
+	struct events *events;
 	/* A run has ended: rc 0, or the first failure. */
 	void (*done_fn)(void *user, const char *key, int rc, const struct err *e, int64_t again_ms);
 	void *user;

@@ -25,6 +25,9 @@
 #define OBJECT_LIMIT     ((size_t)4 << 20)
 #define BACKOFF_FIRST_MS 200
 #define BACKOFF_LAST_MS  30000
+#define SKIPPED_MAX      256 /* remembered; more are only counted */
+#define TOO_LARGE        "it exceeds 4 MiB"
+#define KEY_BYTES        (LIMIT_NAME_BYTES + LIMIT_SUBDOMAIN_BYTES)
 
 enum state { IDLE, LISTING, WATCHING };
 
@@ -44,7 +47,15 @@ struct informer {
 	char next_version[32]; /* of the list in progress */
 	char *continue_;       /* token of the next page, or NULL */
 	uintptr_t round;
-	struct table seen; /* key -> round, as a pointer */
+	struct table seen;    /* key -> round, as a pointer */
+	struct table skipped; /* key -> struct skipped: what cannot be taken at present */
+	struct metric *skipped_total;
+};
+
+struct skipped {
+	struct informer_skipped what;
+	uintptr_t round;
+	bool told;
 };
 
 int informer_create(struct kube *k, const struct informer_conf *conf, struct informer **out,
@@ -58,6 +69,7 @@ int informer_create(struct kube *k, const struct informer_conf *conf, struct inf
 		i->selector = mem_strdup(conf->selector ? conf->selector : "");
 		i->changed_fn = conf->changed_fn;
 		i->user = conf->user;
+		i->skipped_total = conf->skipped;
 		i->relist = true;
 		split_init(&i->split, SPLIT_LIST, OBJECT_LIMIT, NULL, NULL);
 	}
@@ -73,8 +85,13 @@ void informer_destroy(struct informer *i)
 {
 	if (!i)
 		return;
+	const char *key;
+	void *skipped;
 	split_done(&i->split);
 	table_done(&i->seen);
+	for (size_t at = 0; table_next(&i->skipped, &at, &key, &skipped);)
+		mem_free(skipped);
+	table_done(&i->skipped);
 	mem_free(i->continue_);
 	mem_free(i->name);
 	mem_free(i->path);
@@ -99,45 +116,99 @@ size_t informer_count(const struct informer *i)
 
 /* -- objects -- */
 
-static int key_of(const struct json *object, struct buf *key, struct err *e)
+static void key_of(const struct skim *o, char *key, size_t size)
 {
-	const struct json *meta = json_get(object, "metadata");
-	const char *namespace_ = json_str(meta, "namespace", NULL);
-	const char *name = json_str(meta, "name", NULL);
-	if (!name)
-		return err_set(e, ERR_DATA, "an object without a name");
-	buf_printf(key, "%s%s%s", namespace_ ? namespace_ : "", namespace_ ? "/" : "", name);
-	return buf_ok(key) ? 0 : err_set(e, ERR_DATA, "an object with an overlong name");
+	snprintf(key, size, "%s%s%s", o->namespace_, *o->namespace_ ? "/" : "", o->name);
 }
 
-static void take_version(char *to, size_t size, const struct json *object)
+static void forget_skipped(struct informer *i, const char *key)
 {
-	const char *v = json_str(json_get(object, "metadata"), "resourceVersion", NULL);
-	if (v && strlen(v) < size)
-		snprintf(to, size, "%s", v);
+	mem_free(table_remove(&i->skipped, key));
 }
 
-static int put(struct informer *i, const struct json *object, struct err *e)
+/* An object that cannot be taken. One that is known stays as it was; nothing here can fail. */
+static void skip(struct informer *i, const struct skim *o, const char *why)
 {
-	struct buf key buf_auto;
-	buf_init(&key, 600);
-	int rc = key_of(object, &key, e);
+	char key[KEY_BYTES];
+	struct err ignored;
+	key_of(o, key, sizeof key);
+	if (i->skipped_total)
+		metric_add(i->skipped_total, 1);
+	if (table_get(&i->seen, key))
+		table_put(&i->seen, key, (void *)i->round, &ignored);
+	struct skipped *s = table_get(&i->skipped, key);
+	if (s)
+		s->round = i->round;
+	if (s ? !strcmp(s->what.object.version, o->version) : i->skipped.count >= SKIPPED_MAX)
+		return;
+	log_warn("object skipped", LOG_S("kind", i->name), LOG_S("object", key),
+		 LOG_S("version", o->version), LOG_S("why", why));
+	if (!s) {
+		s = mem_zalloc(sizeof *s);
+		if (!s || table_put(&i->skipped, key, s, &ignored)) {
+			mem_free(s);
+			return;
+		}
+	}
+	*s = (struct skipped){.what.object = *o, .round = i->round};
+	snprintf(s->what.why, sizeof s->what.why, "%s", why);
+}
+
+const struct informer_skipped *informer_untold(struct informer *i)
+{
+	const char *key;
+	void *v;
+	for (size_t at = 0; table_next(&i->skipped, &at, &key, &v);) {
+		struct skipped *s = v;
+		if (s->told)
+			continue;
+		s->told = true;
+		return &s->what;
+	}
+	return NULL;
+}
+
+static int put(struct informer *i, const struct skim *o, const struct json *object, struct err *e)
+{
+	char key[KEY_BYTES];
+	key_of(o, key, sizeof key);
+	bool known = table_get(&i->seen, key) != NULL;
+	/* First: what the owner has must be found again when it is gone. */
+	int rc = table_put(&i->seen, key, (void *)i->round, e);
+	if (rc)
+		return rc;
+	rc = i->changed_fn(i->user, key, object, e);
+	if (rc == -ERR_DATA && !known)
+		table_remove(&i->seen, key);
 	if (!rc)
-		rc = table_put(&i->seen, key.data, (void *)i->round, e);
-	if (!rc)
-		rc = i->changed_fn(i->user, key.data, object, e);
+		forget_skipped(i, key);
 	return rc;
 }
 
-static int remove_key(struct informer *i, const struct json *object, struct err *e)
+static int remove_key(struct informer *i, const char *key, struct err *e)
 {
-	struct buf key buf_auto;
-	buf_init(&key, 600);
-	int rc = key_of(object, &key, e);
+	table_remove(&i->seen, key);
+	forget_skipped(i, key);
+	return i->changed_fn(i->user, key, NULL, e);
+}
+
+/* Takes an object out of its text; one that cannot be taken is no failure. */
+static int take_object(struct informer *i, const struct skim *o, const char *text, size_t len,
+		       bool watch)
+{
+	struct json *v json_auto = NULL;
+	struct err why;
+	int rc = *o->name ? json_parse(text, len, &v, &why)
+			  : err_set(&why, ERR_DATA, "it has no usable name");
+	if (!rc)
+		rc = put(i, o, watch ? json_get(v, "object") : v, &why);
+	if (rc == -ERR_DATA) {
+		skip(i, o, why.text);
+		return 0;
+	}
 	if (rc)
-		return rc;
-	table_remove(&i->seen, key.data);
-	return i->changed_fn(i->user, key.data, NULL, e);
+		i->failure = why;
+	return rc;
 }
 
 static int take_metadata(struct informer *i, const struct json *meta, struct err *e)
@@ -153,45 +224,58 @@ static int take_metadata(struct informer *i, const struct json *meta, struct err
 	return 0;
 }
 
-static int list_piece(void *user, enum split_piece kind, const char *text, size_t len)
+static int list_piece(void *user, enum split_piece kind, char *text, size_t len)
 {
 	struct informer *i = user;
-	struct json *object json_auto = NULL;
-	int rc = json_parse(text, len, &object, &i->failure);
-	if (rc)
-		return rc;
-	if (kind == SPLIT_METADATA)
-		return take_metadata(i, object, &i->failure);
-	return put(i, object, &i->failure);
+	struct json *meta json_auto = NULL;
+	struct skim o;
+	if (kind == SPLIT_METADATA) {
+		int rc = json_parse(text, len, &meta, &i->failure);
+		return rc ? rc : take_metadata(i, meta, &i->failure);
+	}
+	len = skim_object(text, len, false, &o);
+	if (kind == SPLIT_HEAD) {
+		skip(i, &o, TOO_LARGE);
+		return 0;
+	}
+	return take_object(i, &o, text, len, false);
 }
 
-static int watch_error(struct informer *i, const struct json *status)
+static int watch_error(struct informer *i, const char *text, size_t len)
 {
+	struct json *event json_auto = NULL;
+	int rc = json_parse(text, len, &event, &i->failure);
+	if (rc)
+		return rc;
+	const struct json *status = json_get(event, "object");
 	if (json_int(status, "code", 0) == 410)
 		i->relist = true;
 	return err_set(&i->failure, ERR_RETRY, "watch: %s", json_str(status, "message", "error"));
 }
 
-static int watch_piece(void *user, enum split_piece kind, const char *text, size_t len)
+static int watch_piece(void *user, enum split_piece kind, char *text, size_t len)
 {
-	(void)kind;
 	struct informer *i = user;
-	struct json *event json_auto = NULL;
-	int rc = json_parse(text, len, &event, &i->failure);
-	if (rc)
-		return rc;
-	const char *type = json_str(event, "type", "");
-	const struct json *object = json_get(event, "object");
-	if (!strcmp(type, "ERROR"))
-		return watch_error(i, object);
-	if (!strcmp(type, "DELETED"))
-		rc = remove_key(i, object, &i->failure);
-	else if (strcmp(type, "BOOKMARK") != 0)
-		rc = put(i, object, &i->failure);
+	struct skim o;
+	int rc = 0;
+	len = skim_object(text, len, true, &o);
+	if (!strcmp(o.type, "ERROR"))
+		return watch_error(i, text, len);
+	if (!strcmp(o.type, "DELETED") && *o.name) {
+		char key[KEY_BYTES];
+		key_of(&o, key, sizeof key);
+		rc = remove_key(i, key, &i->failure);
+	} else if (kind == SPLIT_HEAD) {
+		skip(i, &o, TOO_LARGE);
+	} else if (strcmp(o.type, "BOOKMARK") != 0) {
+		rc = take_object(i, &o, text, len, true);
+	}
 	if (rc)
 		return rc;
 	i->failures = 0;
-	take_version(i->version, sizeof i->version, object);
+	/* Also past what was skipped: else a resumed watch would begin with it again. */
+	if (*o.version)
+		snprintf(i->version, sizeof i->version, "%s", o.version);
 	return 0;
 }
 
@@ -205,14 +289,19 @@ static int data(void *user, const char *bytes, size_t len)
 static int sweep(struct informer *i, struct err *e)
 {
 	const char *key;
-	void *round;
-	for (size_t at = 0; table_next(&i->seen, &at, &key, &round);) {
-		if ((uintptr_t)round == i->round)
+	void *v;
+	for (size_t at = 0; table_next(&i->skipped, &at, &key, &v);) {
+		if (((struct skipped *)v)->round == i->round)
 			continue;
-		char name[600];
+		table_remove(&i->skipped, key);
+		mem_free(v);
+	}
+	for (size_t at = 0; table_next(&i->seen, &at, &key, &v);) {
+		if ((uintptr_t)v == i->round)
+			continue;
+		char name[KEY_BYTES];
 		snprintf(name, sizeof name, "%s", key);
-		table_remove(&i->seen, name);
-		int rc = i->changed_fn(i->user, name, NULL, e);
+		int rc = remove_key(i, name, e);
 		if (rc)
 			return rc;
 	}

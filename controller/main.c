@@ -77,6 +77,32 @@ static const struct conf_item items[] = {
 
 enum { JOBS, PODS, NODES, SERVICES, GANGS, INFORMERS };
 
+static const struct {
+	const char *name, *version, *kind, *plural, *selector;
+	int (*changed_fn)(void *, const char *, const struct json *, struct err *);
+	bool cluster_wide;
+} kinds[INFORMERS] = {
+	[JOBS] = {"jobs", NAME_API_VERSION, NAME_KIND, NAME_PLURAL, NULL, cluster_job_changed,
+		  false},
+	[PODS] = {"pods", "v1", "Pod", "pods", NAME_LABEL_JOB, cluster_pod_changed, false},
+	[NODES] = {"nodes", "v1", "Node", "nodes", NULL, cluster_node_changed, true},
+	[SERVICES] = {"services", "v1", "Service", "services", NAME_LABEL_JOB,
+		      cluster_service_changed, false},
+	[GANGS] = {"podgroups", "scheduling.k8s.io/v1beta1", "PodGroup", "podgroups",
+		   NAME_LABEL_JOB, cluster_gang_changed, false},
+};
+
+#define SKIPPED(kind_)                                                                             \
+	{                                                                                          \
+		.name = "llmjob_objects_skipped_total",                                            \
+		.help = "Objects that could not be read, each time they came.",                    \
+		.kind = METRIC_COUNTER, .labels = "kind=\"" kind_ "\""                             \
+	}
+static struct metric skipped_total[INFORMERS] = {
+	[JOBS] = SKIPPED("LLMJob"),      [PODS] = SKIPPED("Pod"),       [NODES] = SKIPPED("Node"),
+	[SERVICES] = SKIPPED("Service"), [GANGS] = SKIPPED("PodGroup"),
+};
+
 struct controller {
 	struct flags flags;
 	char identity[300];
@@ -85,6 +111,7 @@ struct controller {
 	struct cluster *cluster;
 	struct workq *queue;
 	struct coordinators *coordinators;
+	struct events *events;
 	struct apply *apply;
 	struct lease *lease; /* NULL without leader election */
 	struct dashboard *dashboard;
@@ -268,6 +295,30 @@ static void make_passes(struct controller *c)
 
 /* -- the loop -- */
 
+/* Objects that nobody can read, to those who can mend them. */
+static void tell_skipped(struct controller *c)
+{
+	const struct informer_skipped *s;
+	for (int i = 0; i < INFORMERS; i++) {
+		if (!c->informers[i])
+			continue;
+		while ((s = informer_untold(c->informers[i]))) {
+			char text[400];
+			const struct skim *o = &s->object;
+			const struct events_about about = {kinds[i].version, kinds[i].kind,
+							   o->namespace_, o->name, o->uid};
+			snprintf(
+				text, sizeof text,
+				"the llmjob controller cannot read this object and goes on without "
+				"it: %s",
+				s->why);
+			if (*o->name)
+				events_post(c->events, &about, true, NAME_REASON_SKIPPED, text,
+					    NULL, NULL);
+		}
+	}
+}
+
 static void sooner(int64_t *next_ms, int64_t due_ms)
 {
 	if (due_ms >= 0 && due_ms < *next_ms)
@@ -295,6 +346,7 @@ static int turn(struct controller *c, struct err *e)
 		return err_set(e, ERR_PEER, "the lease is lost");
 	make_passes(c);
 	if (leads(c)) {
+		tell_skipped(c);
 		sooner(&next, coordinators_turn(c->coordinators));
 		if (synced(c) && apply_running(c->apply) < PASSES)
 			sooner(&next, workq_next_ms(c->queue));
@@ -377,20 +429,6 @@ static int discover(struct controller *c, bool *gangs, struct err *e)
 
 static int make_informers(struct controller *c, bool gangs, struct err *e)
 {
-	static const struct {
-		const char *name, *group, *plural, *selector;
-		int (*changed_fn)(void *, const char *, const struct json *, struct err *);
-		bool cluster_wide;
-	} kinds[INFORMERS] = {
-		[JOBS] = {"jobs", "/apis/" NAME_API_VERSION, NAME_PLURAL, NULL, cluster_job_changed,
-			  false},
-		[PODS] = {"pods", "/api/v1", "pods", NAME_LABEL_JOB, cluster_pod_changed, false},
-		[NODES] = {"nodes", "/api/v1", "nodes", NULL, cluster_node_changed, true},
-		[SERVICES] = {"services", "/api/v1", "services", NAME_LABEL_JOB,
-			      cluster_service_changed, false},
-		[GANGS] = {"podgroups", "/apis/scheduling.k8s.io/v1beta1", "podgroups",
-			   NAME_LABEL_JOB, cluster_gang_changed, false},
-	};
 	const char *ns = c->flags.namespace_;
 	if (!c->flags.watch_nodes)
 		cluster_without_nodes(c->cluster);
@@ -398,16 +436,20 @@ static int make_informers(struct controller *c, bool gangs, struct err *e)
 		char path[512];
 		if ((i == GANGS && !gangs) || (i == NODES && !c->flags.watch_nodes))
 			continue;
+		const char *root = strchr(kinds[i].version, '/') ? "/apis/" : "/api/";
 		if (ns && *ns && !kinds[i].cluster_wide)
-			snprintf(path, sizeof path, "%s/namespaces/%s/%s", kinds[i].group, ns,
-				 kinds[i].plural);
+			snprintf(path, sizeof path, "%s%s/namespaces/%s/%s", root, kinds[i].version,
+				 ns, kinds[i].plural);
 		else
-			snprintf(path, sizeof path, "%s/%s", kinds[i].group, kinds[i].plural);
+			snprintf(path, sizeof path, "%s%s/%s", root, kinds[i].version,
+				 kinds[i].plural);
 		const struct informer_conf conf = {.name = kinds[i].name,
 						   .path = path,
 						   .selector = kinds[i].selector,
 						   .changed_fn = kinds[i].changed_fn,
-						   .user = c->cluster};
+						   .user = c->cluster,
+						   .skipped = &skipped_total[i]};
+		metric_register(&skipped_total[i]);
 		int rc = informer_create(c->kube, &conf, &c->informers[i], e);
 		if (rc)
 			return rc;
@@ -474,12 +516,13 @@ static int make(struct controller *c, struct err *e)
 	    (rc = workq_create(&c->queue, e)) ||
 	    (rc = cluster_create(mark_dirty, c, &c->cluster, e)) ||
 	    (rc = coordinators_create(c->kube, !strcmp(f->pod_access, "proxy"), NAME_PORT_AGENT,
-				      mark_dirty, c, &c->coordinators, e)))
+				      mark_dirty, c, &c->coordinators, e)) ||
+	    (rc = events_create(c->kube, c->identity, &c->events, e)))
 		return rc;
 	const struct apply_conf apply = {.kube = c->kube,
 					 .coordinators = c->coordinators,
 					 .cluster = c->cluster,
-					 .identity = c->identity,
+					 .events = c->events,
 					 .done_fn = pass_done,
 					 .user = c};
 	if ((rc = apply_create(&apply, &c->apply, e)) || (rc = make_informers(c, gangs, e)))
@@ -502,6 +545,7 @@ static void unmake(struct controller *c)
 		informer_destroy(c->informers[i]);
 	lease_destroy(c->lease);
 	apply_destroy(c->apply);
+	events_destroy(c->events);
 	coordinators_destroy(c->coordinators);
 	cluster_destroy(c->cluster);
 	workq_destroy(c->queue);

@@ -80,10 +80,14 @@ static void open_string(struct split *s)
 
 static int flush(struct split *s, const char *from, const char *to, struct err *e)
 {
-	if (s->start >= 0 && buf_add(&s->piece, from, (size_t)(to - from)))
-		return err_set(e, ERR_MEMORY, "an object of the API server exceeds %zu bytes",
-			       s->piece.limit);
-	return 0;
+	if (s->start < 0)
+		return 0;
+	size_t n = (size_t)(to - from), room = s->piece.limit - s->piece.len;
+	if (n > room) {
+		n = room;
+		s->kind = SPLIT_HEAD;
+	}
+	return buf_add(&s->piece, from, n) ? err_set(e, ERR_MEMORY, "no memory for an object") : 0;
 }
 
 int split_feed(struct split *s, const char *data, size_t len, struct err *e)
@@ -125,7 +129,7 @@ int split_feed(struct split *s, const char *data, size_t len, struct err *e)
 		if ((rc = flush(s, from, p + 1, e)))
 			return rc;
 		s->start = -1;
-		rc = s->fn(s->user, s->kind, buf_cstr(&s->piece), s->piece.len);
+		rc = s->fn(s->user, s->kind, s->piece.data, s->piece.len);
 		buf_reset(&s->piece);
 		if (rc)
 			return rc;

@@ -5,6 +5,9 @@
  *
  *   SPLIT_WATCH  a sequence of objects            -> SPLIT_ITEM each
  *   SPLIT_LIST   {"metadata":{..},"items":[..]}   -> SPLIT_METADATA once, SPLIT_ITEM each
+ *
+ * Of a piece longer than the limit only the head is handed on, as SPLIT_HEAD: one object too many
+ * must not end the stream for all others.
  */
 #ifndef CONTROLLER_SPLIT_H
 #define CONTROLLER_SPLIT_H
@@ -16,10 +19,11 @@
 #include <stddef.h>
 
 enum split_mode { SPLIT_WATCH, SPLIT_LIST };
-enum split_piece { SPLIT_ITEM, SPLIT_METADATA };
+enum split_piece { SPLIT_ITEM, SPLIT_METADATA, SPLIT_HEAD };
 
-/* text is valid during the call. Non-zero ends split_feed, which returns it. */
-typedef int split_fn(void *user, enum split_piece kind, const char *text, size_t len);
+/* text is valid, and the receiver's to change, during the call. Non-zero ends split_feed, which
+ * returns it. */
+typedef int split_fn(void *user, enum split_piece kind, char *text, size_t len);
 
 struct split {
 	enum split_mode mode;
@@ -37,7 +41,7 @@ struct split {
 void split_init(struct split *s, enum split_mode mode, size_t piece_limit, split_fn *fn,
 		void *user);
 void split_done(struct split *s);
-/* 0, -ERR_DATA: no such JSON; -ERR_MEMORY: a piece over the limit; or what fn returned. */
+/* 0, -ERR_DATA: no such JSON; -ERR_MEMORY; or what fn returned. */
 int split_feed(struct split *s, const char *data, size_t len, struct err *e);
 bool split_at_end(const struct split *s); /* nothing half-read */
 

@@ -66,7 +66,7 @@ static inline char *fakekube_stamp(const char *text, int version, const char *mo
 {
 	buf_auto struct buf out;
 	const char *at = strstr(text, "\"metadata\":{");
-	buf_init(&out, 4 << 20);
+	buf_init(&out, 16 << 20);
 	ck_assert_msg(at, "no metadata in %s", text);
 	at += 12;
 	buf_add(&out, text, (size_t)(at - text));
@@ -210,7 +210,7 @@ static inline bool fakekube_watch(struct fakekube *k, const struct fakehttp_requ
 	}
 	while (!atomic_load(&k->http.stop)) {
 		buf_auto struct buf line;
-		buf_init(&line, 4 << 20);
+		buf_init(&line, 16 << 20);
 		if (!fakekube_next(k, collection, &from, &line)) {
 			usleep(2000);
 			continue;

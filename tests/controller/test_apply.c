@@ -33,6 +33,7 @@ struct bench {
 	struct kube *k;
 	struct cluster *c;
 	struct coordinators *coordinators;
+	struct events *events;
 	struct apply *a;
 	struct informer *informers[KINDS];
 	int dirty, done, rc;
@@ -64,12 +65,14 @@ static void start(struct bench *b)
 	fakekube_put(b->f, JOB, JOB_TEXT);
 	ck_assert_int_eq(cluster_create(mark, b, &b->c, &e), 0);
 	ck_assert_int_eq(coordinators_create(b->k, false, 1, mark, b, &b->coordinators, &e), 0);
-	const struct apply_conf conf = {b->k, b->coordinators, b->c, "me", done, b};
+	ck_assert_int_eq(events_create(b->k, "me", &b->events, &e), 0);
+	const struct apply_conf conf = {b->k, b->coordinators, b->c, b->events, done, b};
 	ck_assert_int_eq(apply_create(&conf, &b->a, &e), 0);
 	const struct informer_conf kinds[KINDS] = {
-		{"jobs", "/apis/llmjob.dev/v1alpha1/llmjobs", NULL, cluster_job_changed, b->c},
-		{"pods", "/api/v1/pods", NULL, cluster_pod_changed, b->c},
-		{"services", "/api/v1/services", NULL, cluster_service_changed, b->c}};
+		{"jobs", "/apis/llmjob.dev/v1alpha1/llmjobs", NULL, cluster_job_changed, b->c,
+		 NULL},
+		{"pods", "/api/v1/pods", NULL, cluster_pod_changed, b->c, NULL},
+		{"services", "/api/v1/services", NULL, cluster_service_changed, b->c, NULL}};
 	for (int i = 0; i < KINDS; i++)
 		ck_assert_int_eq(informer_create(b->k, &kinds[i], &b->informers[i], &e), 0);
 }
@@ -80,6 +83,7 @@ static void stop(struct bench *b)
 	for (int i = 0; i < KINDS; i++)
 		informer_destroy(b->informers[i]);
 	apply_destroy(b->a);
+	events_destroy(b->events);
 	coordinators_destroy(b->coordinators);
 	cluster_destroy(b->c);
 	fakekube_stop(b->f);

@@ -1,7 +1,9 @@
 /*
  * Goal: whatever the connection does, the copy becomes equal to what the server holds, and every
- * removal is reported. Method: a fake API server that pages, cuts watches inside a line, forgets
- * old versions, refuses and resets; the copy is compared with the server's objects after each.
+ * removal is reported; an object that cannot be taken hides no other. Method: a fake API server
+ * that pages, cuts watches inside a line, forgets old versions, refuses and resets; the copy is
+ * compared with the server's objects after each. Objects that no parser takes, in lists and
+ * watches.
  */
 #include "controller/informer.h"
 
@@ -12,6 +14,7 @@
 struct copy {
 	struct table keys; /* key -> resourceVersion */
 	int removals, fail_next;
+	const char *refuse; /* the key that the owner cannot decode, or NULL */
 };
 
 static int changed(void *user, const char *key, const struct json *object, struct err *e)
@@ -23,9 +26,13 @@ static int changed(void *user, const char *key, const struct json *object, struc
 		c->removals += table_remove(&c->keys, key) != NULL;
 		return 0;
 	}
+	if (c->refuse && !strcmp(key, c->refuse))
+		return err_set(e, ERR_DATA, "not to be decoded");
 	const char *version = json_str(json_get(object, "metadata"), "resourceVersion", "0");
 	return table_put(&c->keys, key, (void *)(uintptr_t)strtoul(version, NULL, 10), e);
 }
+
+static struct metric skipped_total = {.name = "skipped", .kind = METRIC_COUNTER};
 
 struct set {
 	struct fakekube *f;
@@ -43,7 +50,8 @@ static void start(struct set *s, const char *selector)
 					   .path = "/api/v1/pods",
 					   .selector = selector,
 					   .changed_fn = changed,
-					   .user = &s->copy};
+					   .user = &s->copy,
+					   .skipped = &skipped_total};
 	ck_assert_int_eq(informer_create(s->k, &conf, &s->i, &e), 0);
 }
 
@@ -179,6 +187,113 @@ START_TEST(refusals_and_resets_are_sat_out)
 }
 END_TEST
 
+static void until_version(struct set *s)
+{
+	struct err e = {0};
+	int64_t deadline = clock_ms() + 15000;
+	while (informer_version(s->i) < (uint64_t)s->f->version && clock_ms() < deadline) {
+		informer_turn(s->i);
+		ck_assert_msg(!http_turn(kube_http(s->k), NULL, 0, 20, &e), "%s", e.text);
+	}
+	ck_assert_uint_eq(informer_version(s->i), (uint64_t)s->f->version);
+}
+
+static void poison(struct set *s, const char *name, const char *spec)
+{
+	buf_auto struct buf text;
+	char path[128];
+	buf_init(&text, 8 << 20);
+	snprintf(path, sizeof path, "/api/v1/namespaces/n/pods/%s", name);
+	buf_printf(&text, "{\"metadata\":{\"name\":\"%s\",\"namespace\":\"n\"},\"spec\":%s}", name,
+		   spec);
+	fakekube_put(s->f, path, text.data);
+}
+
+/* One of each kind that a parser refuses; a few that come late in the text or are large. */
+static int poison_all(struct set *s)
+{
+	buf_auto struct buf deep, many, large;
+	buf_init(&deep, 1 << 10);
+	buf_init(&many, 1 << 20);
+	buf_init(&large, 8 << 20);
+	for (int i = 0; i < 200; i++)
+		buf_char(&deep, i < 100 ? '[' : ']');
+	for (int i = 0; i < 100000; i++)
+		buf_str(&many, i ? ",0" : "[0");
+	buf_char(&many, ']');
+	buf_char(&large, '"');
+	for (int i = 0; i < 5 << 18; i++)
+		buf_str(&large, "\\u003c");
+	buf_char(&large, '"');
+	const char *const specs[] = {"\"\\u0000\"", deep.data, many.data, large.data, "nonsense"};
+	const int n = (int)(sizeof specs / sizeof *specs);
+	for (int i = 0; i < n; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "bad%d", i);
+		poison(s, name, specs[i]);
+	}
+	return n;
+}
+
+START_TEST(an_object_that_cannot_be_taken_hides_no_other)
+{
+	struct set s;
+	start(&s, NULL);
+	add(&s, 1);
+	int bad = poison_all(&s);
+	poison(&s, "undecodable", "{}");
+	s.copy.refuse = "n/undecodable";
+	add(&s, 2);
+	until_version(&s);
+	ck_assert(informer_synced(s.i));
+	ck_assert_int_eq(atomic_load(&s.f->lists), 1);
+	ck_assert_uint_eq(s.copy.keys.count, 2);
+	ck_assert_int_eq((int)skipped_total.value_milli, 1000 * (bad + 1));
+	for (int i = 0; i <= bad; i++)
+		ck_assert_ptr_nonnull(informer_untold(s.i));
+	ck_assert_ptr_null(informer_untold(s.i));
+	/* The same in a watch, and again what is skipped is told once a version. */
+	poison(&s, "bad0", "\"\\u0000\"");
+	add(&s, 3);
+	until_version(&s);
+	const struct informer_skipped *what = informer_untold(s.i);
+	ck_assert_ptr_nonnull(what);
+	ck_assert_str_eq(what->object.name, "bad0");
+	ck_assert_str_eq(what->object.namespace_, "n");
+	ck_assert(*what->object.uid && *what->why);
+	ck_assert_ptr_null(informer_untold(s.i));
+	ck_assert_uint_eq(s.copy.keys.count, 3);
+	ck_assert_int_eq(atomic_load(&s.f->lists), 1);
+	stop(&s);
+}
+END_TEST
+
+START_TEST(what_turns_bad_is_as_it_was_until_it_is_deleted)
+{
+	struct set s;
+	start(&s, NULL);
+	add(&s, 1);
+	until_equal(&s);
+	poison(&s, "p1", "\"\\u0000\"");
+	add(&s, 2);
+	until_version(&s);
+	ck_assert_ptr_nonnull(table_get(&s.copy.keys, "n/p1"));
+	/* A list that holds it in a form that cannot be read does not remove it either. */
+	fakekube_fault(s.f, "watch=true", FAULT_STATUS, 410, 1);
+	atomic_store(&s.f->cut, true);
+	add(&s, 3);
+	until_version(&s);
+	ck_assert_int_eq(atomic_load(&s.f->lists), 2);
+	ck_assert_int_eq(s.copy.removals, 0);
+	ck_assert_ptr_nonnull(informer_untold(s.i));
+	ck_assert_ptr_null(informer_untold(s.i));
+	drop(&s, 1);
+	until_equal(&s);
+	ck_assert_int_eq(s.copy.removals, 1);
+	stop(&s);
+}
+END_TEST
+
 START_TEST(what_the_owner_could_not_take_is_listed_again)
 {
 	struct set s;
@@ -195,4 +310,6 @@ END_TEST
 
 UNIT_MAIN("informer", lists_come_in_pages_and_changes_follow, a_watch_cut_inside_a_line_is_resumed,
 	  versions_forgotten_by_the_server_cause_a_list_that_finds_removals,
-	  refusals_and_resets_are_sat_out, what_the_owner_could_not_take_is_listed_again)
+	  refusals_and_resets_are_sat_out, an_object_that_cannot_be_taken_hides_no_other,
+	  what_turns_bad_is_as_it_was_until_it_is_deleted,
+	  what_the_owner_could_not_take_is_listed_again)

@@ -1,7 +1,7 @@
 /*
  * Goal: the pieces are the objects, whole and in order, however the bytes are cut; malformed text
- * is refused. Method: one text fed at every cut into two and byte by byte; texts that end early or
- * are not JSON; the limit.
+ * is refused; a piece that is too long costs only itself. Method: one text fed at every cut into
+ * two and byte by byte; texts that end early or are not JSON; the limit, with pieces behind it.
  */
 #include "controller/split.h"
 
@@ -19,10 +19,10 @@
 #define WATCH        "{\"type\":\"ADDED\",\"object\":{\"a\":[{}]}}\n{\"s\":\"\\\\\"}\n\n{}\n"
 #define WATCH_PIECES "I{\"type\":\"ADDED\",\"object\":{\"a\":[{}]}}|I{\"s\":\"\\\\\"}|I{}|"
 
-static int collect(void *user, enum split_piece kind, const char *text, size_t len)
+static int collect(void *user, enum split_piece kind, char *text, size_t len)
 {
 	struct buf *out = user;
-	buf_char(out, kind == SPLIT_METADATA ? 'M' : 'I');
+	buf_char(out, "IMH"[kind]);
 	buf_add(out, text, len);
 	return buf_char(out, '|');
 }
@@ -70,14 +70,32 @@ START_TEST(what_is_wrong_is_refused)
 	ck_assert_int_eq(split_feed(&s, "{\"items\":[{", 11, &e), 0);
 	ck_assert(!split_at_end(&s));
 	split_done(&s);
-	split_init(&s, SPLIT_WATCH, 8, collect, &got);
-	ck_assert_int_eq(split_feed(&s, "{\"a\":12}", 8, &e), 0);
-	ck_assert_int_eq(split_feed(&s, "{\"a\":123}", 9, &e), -ERR_MEMORY);
-	split_done(&s);
 }
 END_TEST
 
-static int stop(void *user, enum split_piece kind, const char *text, size_t len)
+START_TEST(one_piece_too_long_does_not_end_the_stream)
+{
+	buf_auto struct buf got;
+	struct split s;
+	struct err e;
+	const char *text = "{\"a\":12}{\"a\":123}{\"a\":{\"b\":[1,2,3]}}{\"c\":1}";
+	for (size_t step = 1; step <= strlen(text); step++) {
+		buf_init(&got, 4096);
+		split_init(&s, SPLIT_WATCH, 8, collect, &got);
+		for (size_t at = 0; at < strlen(text); at += step) {
+			size_t left = strlen(text) - at;
+			ck_assert(!split_feed(&s, text + at, left < step ? left : step, &e));
+		}
+		ck_assert_str_eq(buf_cstr(&got),
+				 "I{\"a\":12}|H{\"a\":123|H{\"a\":{\"b|I{\"c\":1}|");
+		split_done(&s);
+		buf_done(&got);
+	}
+	buf_init(&got, 0);
+}
+END_TEST
+
+static int stop(void *user, enum split_piece kind, char *text, size_t len)
 {
 	(void)kind, (void)text, (void)len;
 	return ++*(int *)user == 2 ? -77 : 0;
@@ -96,4 +114,4 @@ START_TEST(the_receiver_can_stop_it)
 END_TEST
 
 UNIT_MAIN("split", pieces_do_not_depend_on_the_cuts, what_is_wrong_is_refused,
-	  the_receiver_can_stop_it)
+	  one_piece_too_long_does_not_end_the_stream, the_receiver_can_stop_it)
