@@ -15,11 +15,12 @@
 
 #include <string.h>
 
-#define BEAT_MS       1000
-#define LEAVE_MS      25000 /* below the usual 30 s that a pod gets to end */
-#define RUN_DRAIN_MS  20000 /* SIGTERM to SIGKILL of a run task that is asked to stop */
-#define SECRET_BYTES  129
-#define ENV_VARIABLES 512
+#define BEAT_MS            1000
+#define LEAVE_MS           25000 /* below the usual 30 s that a pod gets to end */
+#define RUN_DRAIN_MS       20000 /* SIGTERM to SIGKILL of a run task that is asked to stop */
+#define SECRET_BYTES       129
+#define TORCHRUN_VARIABLES 7
+#define ENVIRONMENT_BYTES  (2 << 20) /* of one rank; Linux takes a quarter of the stack's limit */
 
 extern char **environ;
 
@@ -348,21 +349,23 @@ static void adopt(struct member *m)
  * ------------------------------------------------------------------------------------------ */
 
 struct env_list {
-	char *at[ENV_VARIABLES + 1];
+	char **at; /* room for all that run_environment sets */
 	int count;
 	struct arena *arena;
+	bool failed;
 };
 
 static void env_set(struct env_list *env, const char *name, const char *value)
 {
 	size_t n = strlen(name);
 	char *text = arena_printf(env->arena, "%s=%s", name, value);
+	env->failed |= !text;
 	for (int i = 0; text && i < env->count; i++)
 		if (!strncmp(env->at[i], name, n) && env->at[i][n] == '=') {
 			env->at[i] = text;
 			return;
 		}
-	if (text && env->count < ENV_VARIABLES)
+	if (text)
 		env->at[env->count++] = text;
 }
 
@@ -373,21 +376,23 @@ static void env_int(struct env_list *env, const char *name, int64_t value)
 	env_set(env, name, text);
 }
 
-static void run_rank(struct member *m, struct local *l, const struct mesh_msg *start,
-		     struct arena *a)
+/* The whole environment of a rank, or an error: never a part of it. */
+static int run_environment(const struct member *m, const struct local *l,
+			   const struct mesh_msg *start, struct arena *a, char ***out,
+			   struct err *e)
 {
 	const struct jobspec_run *run = &m->conf.spec->run;
 	const struct json *first = json_first(start->table);
-	char *argv[2 * LIMIT_RUN_ARGS + 1];
-	int n = 0;
-	for (int i = 0; i < run->command_count; i++)
-		argv[n++] = (char *)run->command[i];
-	for (int i = 0; i < run->arg_count; i++)
-		argv[n++] = (char *)run->args[i];
-	argv[n] = NULL;
+	size_t inherited = 0;
+	while (environ[inherited])
+		inherited++;
 	struct env_list env = {.arena = a};
-	for (char **v = environ; *v && env.count < ENV_VARIABLES - 80; v++)
-		env.at[env.count++] = *v;
+	env.at = arena_array(a, inherited + TORCHRUN_VARIABLES + (size_t)run->env.count + 1,
+			     sizeof *env.at);
+	if (!env.at)
+		return err_set(e, ERR_MEMORY, "no memory for %zu variables", inherited);
+	memcpy(env.at, environ, inherited * sizeof *env.at);
+	env.count = (int)inherited;
 	env_int(&env, "RANK", m->first_rank + l->index);
 	env_int(&env, "WORLD_SIZE", start->world);
 	env_int(&env, "LOCAL_RANK", l->index);
@@ -397,10 +402,31 @@ static void run_rank(struct member *m, struct local *l, const struct mesh_msg *s
 	env_int(&env, "MASTER_PORT", json_int(first, "port", 0));
 	for (int i = 0; i < run->env.count; i++) /* the user's win */
 		env_set(&env, run->env.keys[i], run->env.values[i]);
-	env.at[env.count] = NULL;
+	*out = env.at;
+	return env.failed ? err_set(e, ERR_MEMORY, "the environment exceeds %d bytes",
+				    ENVIRONMENT_BYTES)
+			  : 0;
+}
+
+static void run_rank(struct member *m, struct local *l, const struct mesh_msg *start)
+{
+	const struct jobspec_run *run = &m->conf.spec->run;
+	char *argv[2 * LIMIT_RUN_ARGS + 1], **env = NULL;
 	struct err e = {0};
-	if (spawn_one(m, l, argv, env.at, &e))
+	int n = 0;
+	for (int i = 0; i < run->command_count; i++)
+		argv[n++] = (char *)run->command[i];
+	for (int i = 0; i < run->arg_count; i++)
+		argv[n++] = (char *)run->args[i];
+	argv[n] = NULL;
+	struct arena *a = arena_create(ENVIRONMENT_BYTES);
+	int rc = a ? run_environment(m, l, start, a, &env, &e)
+		   : err_set(&e, ERR_MEMORY, "no memory for an environment");
+	if (!rc)
+		rc = spawn_one(m, l, argv, env, &e);
+	if (rc)
 		tell_not_started(m, l, &e);
+	arena_destroy(a);
 }
 
 /* ---- the coordinator's messages
@@ -429,10 +455,8 @@ static void on_start(struct member *m, const struct mesh_msg *msg)
 		return;
 	m->phase = STARTED;
 	if (m->conf.spec->task == TASK_RUN) {
-		struct arena *a = arena_create(1 << 20);
-		for (int i = 0; a && i < m->ranks; i++)
-			run_rank(m, &m->local[i], msg, a);
-		arena_destroy(a);
+		for (int i = 0; i < m->ranks; i++)
+			run_rank(m, &m->local[i], msg);
 		if (!m->alive)
 			all_gone(m);
 		return;

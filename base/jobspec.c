@@ -19,6 +19,7 @@
 #define INTEGER_MAX 9007199254740991.0 /* the greatest that JSON carries exactly */
 #define STEPS_MAX   1e9
 #define TEXT_BYTES  4096
+#define FIXED_BYTES 32768 /* of a job file: field names, numbers, brackets */
 
 static const char *const task_names[] = {"Train", "Serve", "Run", NULL};
 static const char *const precision_names[] = {"FP32", "BF16", NULL};
@@ -622,6 +623,48 @@ static int check_train(const struct rules *r, const struct json *spec)
 	return 0;
 }
 
+static int64_t characters(const char *s) /* as CEL counts them */
+{
+	int64_t n = 0;
+	for (; *s; s++)
+		n += ((unsigned char)*s & 0xc0) != 0x80;
+	return n;
+}
+
+static int check_run(const struct rules *r)
+{
+	const struct jobspec_run *run = &r->spec->run;
+	int64_t n = 0;
+	for (int i = 0; i < run->command_count; i++)
+		n += characters(run->command[i]);
+	for (int i = 0; i < run->arg_count; i++)
+		n += characters(run->args[i]);
+	for (int i = 0; i < run->env.count; i++)
+		n += characters(run->env.keys[i]) + characters(run->env.values[i]);
+	return n <= LIMIT_RUN_CHARACTERS
+		       ? 0
+		       : field_refuse(r->source, "run", r->e,
+				      "command, args and env hold %lld characters together, and "
+				      "%d are allowed",
+				      (long long)n, LIMIT_RUN_CHARACTERS);
+}
+
+/* What all parts of a job read must hold it. Measured only where it could be too much: a byte is at
+ * most six in JSON, and all that is no text or name fits into FIXED_BYTES. */
+static int check_size(const struct rules *r, size_t used)
+{
+	struct buf b buf_auto;
+	buf_init(&b, used * 6 + FIXED_BYTES);
+	if (b.limit <= LIMIT_JOB_FILE_BYTES)
+		return 0;
+	int code = jobspec_encode(r->spec, &b, r->e);
+	if (code || b.len <= LIMIT_JOB_FILE_BYTES)
+		return code;
+	return field_refuse(r->source, "", r->e,
+			    "%zu bytes as " NAME_JOB_FILE ", and %d are allowed", b.len,
+			    LIMIT_JOB_FILE_BYTES);
+}
+
 static int check(const struct rules *r, const struct json *spec)
 {
 	const struct jobspec *s = r->spec;
@@ -643,6 +686,8 @@ static int check(const struct rules *r, const struct json *spec)
 				    "Random is only allowed with train");
 	if (!code && s->task == TASK_TRAIN)
 		code = check_train(r, spec);
+	if (!code && s->task == TASK_RUN)
+		code = check_run(r);
 	return code ? code : jobpath_check(r->source, s, r->e);
 }
 
@@ -707,6 +752,7 @@ static int decode(const struct json *object, bool strict, struct arena *a, struc
 {
 	struct field_source source = {"spec", strict, ERR_USER, a};
 	struct jobspec identity, spec;
+	size_t used = arena_used(a);
 	if (!json_is_object(object))
 		return err_set(e, ERR_USER, "an LLMJob must be an object");
 	int r = decode_identity(object, json_get(object, "kind") || json_get(object, "metadata"), a,
@@ -729,6 +775,8 @@ static int decode(const struct json *object, bool strict, struct arena *a, struc
 		spec.serve.model_name = spec.name;
 	const struct rules rules = {&source, &spec, e};
 	r = check(&rules, body);
+	if (!r)
+		r = check_size(&rules, arena_used(a) - used);
 	if (!r)
 		*out = spec;
 	return r;

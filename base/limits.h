@@ -16,7 +16,8 @@
 #define LIMIT_SECONDS           31536000 /* a year; of what the user may set */
 #define LIMIT_WAIT_SECONDS      86400    /* a day */
 #define LIMIT_RESTARTS          1000
-#define LIMIT_ATTEMPTS          10 /* kept in status */
+#define LIMIT_ATTEMPTS          10     /* kept in status */
+#define LIMIT_RUN_CHARACTERS    200000 /* of a command, its arguments and environment together */
 #define LIMIT_LORA_TARGETS      16
 #define LIMIT_RUN_ARGS          64
 #define LIMIT_LOG_TAIL_BYTES    1024 /* of a failed rank, kept in an attempt */

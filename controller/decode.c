@@ -11,7 +11,9 @@
 
 #include <stddef.h>
 
-#define JOB_BYTES     ((size_t)2 << 20)
+#define JOB_BYTES     ((size_t)16 << 20)  /* more than any object that the parser takes needs */
+#define INVALID_BYTES ((size_t)256 << 10) /* kept of a job that is refused */
+#define NAME_BYTES    253                 /* as the API bounds them */
 #define MESSAGE_BYTES 512 /* of the kubelet and the scheduler; a longer one is cut */
 
 static const char *owner_uid(const struct json *meta)
@@ -25,16 +27,30 @@ static const char *owner_uid(const struct json *meta)
 
 /* -- LLMJob -- */
 
+static struct arena *fresh_arena(struct job *j, size_t limit)
+{
+	arena_destroy(j->arena);
+	return j->arena = arena_create(limit);
+}
+
+static const char *short_name(struct arena *a, const struct json *object, const char *key,
+			      const char *def)
+{
+	return arena_printf(a, "%.*s", NAME_BYTES, json_str(object, key, def));
+}
+
 static int keep_invalid(struct job *j, const struct json *object, struct err *e)
 {
 	const struct json *meta = json_get(object, "metadata");
 	struct jobspec *s = &j->spec;
 	*s = (struct jobspec){0};
-	s->name = arena_strdup(j->arena, json_str(meta, "name", ""));
-	s->namespace_ = arena_strdup(j->arena, json_str(meta, "namespace", ""));
-	s->uid = arena_strdup(j->arena, json_str(meta, "uid", ""));
-	s->managed_by = arena_strdup(
-		j->arena, json_str(json_get(object, "spec"), "managedBy", NAME_CONTROLLER));
+	if (!fresh_arena(j, INVALID_BYTES))
+		return err_set(e, ERR_MEMORY, "no memory for a job");
+	s->name = short_name(j->arena, meta, "name", "");
+	s->namespace_ = short_name(j->arena, meta, "namespace", "");
+	s->uid = short_name(j->arena, meta, "uid", "");
+	s->managed_by =
+		short_name(j->arena, json_get(object, "spec"), "managedBy", NAME_CONTROLLER);
 	s->generation = json_int(meta, "generation", 0);
 	if (!s->name || !s->namespace_ || !s->uid || !s->managed_by)
 		return err_set(e, ERR_MEMORY, "no memory for a job");
@@ -46,7 +62,7 @@ int decode_job(const struct json *object, struct job **out, struct err *e)
 	struct job *j = mem_zalloc(sizeof *j);
 	struct err why = {0};
 	const struct json *meta = json_get(object, "metadata");
-	if (!j || !(j->arena = arena_create(JOB_BYTES))) {
+	if (!j || !fresh_arena(j, JOB_BYTES)) {
 		job_free(j);
 		return err_set(e, ERR_MEMORY, "no memory for a job");
 	}

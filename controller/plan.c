@@ -14,7 +14,7 @@
 
 #define SECRET_FRESH_MS 60000 /* how long a Secret once seen is taken to be there still */
 #define STATUS_EVERY_MS 900   /* when only progress has changed */
-#define STATUS_BYTES    ((size_t)256 << 10)
+#define STATUS_BYTES    ((size_t)1 << 20)
 
 struct action *plan_add(struct plan *p, enum action_kind kind, struct err *e)
 {

@@ -276,13 +276,23 @@ static void volume_name(char *out, size_t size, const struct jobspec_storage *st
 	snprintf(out, size, "s-%s", st->name);
 }
 
+/* Whether the job brings a /tmp of its own: a pod with two would be refused for ever. */
+static bool own_tmp(const struct jobspec *s)
+{
+	for (int i = 0; i < s->storage_count; i++)
+		if (!strcmp(s->storage[i].mount_path, "/tmp"))
+			return true;
+	return false;
+}
+
 static void mounts(struct jsonw *w, const struct jobspec *s)
 {
 	jsonw_open(w, "volumeMounts", '[');
 	mount(w, "job", NAME_JOB_DIR, true);
 	mount(w, "run", NAME_RUN_DIR, false);
 	mount(w, "shm", "/dev/shm", false);
-	mount(w, "tmp", "/tmp", false);
+	if (!own_tmp(s))
+		mount(w, "tmp", "/tmp", false);
 	for (int i = 0; i < s->storage_count; i++) {
 		char name[LIMIT_SUBDOMAIN_BYTES];
 		volume_name(name, sizeof name, &s->storage[i]);
@@ -391,7 +401,8 @@ static void volumes(struct jsonw *w, const struct jobspec *s)
 	job_volume(w, s);
 	empty_dir(w, "run", NULL, NULL);
 	empty_dir(w, "shm", "Memory", SHM_SIZE);
-	empty_dir(w, "tmp", NULL, NULL);
+	if (!own_tmp(s))
+		empty_dir(w, "tmp", NULL, NULL);
 	for (int i = 0; i < s->storage_count; i++)
 		storage_volume(w, &s->storage[i]);
 	jsonw_close(w);

@@ -15,6 +15,7 @@
 #include <math.h>
 
 #define COUNT(a)       (sizeof(a) / sizeof *(a))
+#define TEXT_BYTES     4096  /* more than is ever written: what is longer is not the controller's */
 #define UNREACHABLE_MS 10000 /* silence of a coordinator that is worth telling */
 
 /* -- encoding -- */
@@ -45,7 +46,7 @@ static const struct field_custom time_field = {time_decode, time_encode, time_ab
 
 #define ROW(path_, kind_, member, def_)                                                            \
 	.path = (path_), .kind = FIELD_##kind_, .offset = offsetof(TABLE, member), .def = (def_)
-#define TEXT(path_, member)   ROW(path_, STR, member, field_none)
+#define TEXT(path_, member)   ROW(path_, STR, member, field_none), .max = TEXT_BYTES
 #define TIME(path_, member)   ROW(path_, CUSTOM, member, ""), .info = &time_field
 #define SMALL(path_, member)  ROW(path_, INT, member, "-1"), .min = 0, .max = INT32_MAX
 #define WHOLE(path_, member)  ROW(path_, I64, member, "-1"), .min = 0, .max = 0x1p53
@@ -56,7 +57,7 @@ static const struct field condition_rows[] = {
 	{TEXT("type", type)},
 	{TEXT("status", status)},
 	{TEXT("reason", reason)},
-	{ROW("message", STR, message, "")},
+	{ROW("message", STR, message, ""), .max = TEXT_BYTES},
 	{TIME("lastTransitionTime", transition_ms)},
 	{WHOLE("observedGeneration", generation)},
 };

@@ -242,6 +242,44 @@ START_TEST(leaves_by_asking_first)
 }
 END_TEST
 
+#define RUN_RANKS     8
+#define RUN_VARIABLES 45
+
+/* A large environment reaches every rank whole: nothing a spec may hold is lost on the way. */
+START_TEST(every_rank_gets_the_whole_environment)
+{
+	static char value[4097];
+	const char *keys[RUN_VARIABLES], *values[RUN_VARIABLES];
+	memset(value, 'x', 4096);
+	for (int i = 0; i < RUN_VARIABLES; i++) {
+		keys[i] = arena_printf(arena, "E%d", i);
+		values[i] = value;
+	}
+	spec.task = TASK_RUN;
+	spec.run = (struct jobspec_run){
+		.command = {"/bin/sh", "-c",
+			    arena_printf(arena, "env | grep -c '^E[0-9]*=xxx' >%s/$RANK", dir)},
+		.command_count = 3,
+		.env = {keys, values, RUN_VARIABLES}};
+	dial(&first);
+	mesh_send(first.s, &(struct mesh_msg){.type = MESH_PREPARE,
+					      .incarnation = 6,
+					      .secret = "00",
+					      .ranks = RUN_RANKS});
+	until(first.count[MESH_PREPARED] == 1);
+	start(&first, 6);
+	until(first.count[MESH_ENDED] == 1);
+	for (int i = 0; i < RUN_RANKS; i++) {
+		char path[128];
+		buf_auto struct buf text;
+		buf_init(&text, 100);
+		snprintf(path, sizeof path, "%s/%d", dir, i);
+		ck_assert_int_eq(io_read_file(path, 100, &text, &e), 0);
+		ck_assert_int_eq((int)strtol(buf_cstr(&text), NULL, 10), RUN_VARIABLES);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	if (getenv("TESTRANK"))
@@ -255,6 +293,7 @@ int main(void)
 	tcase_add_test(tc, follows_a_newer_coordinator);
 	tcase_add_test(tc, ends_its_ranks_when_the_coordinator_is_gone);
 	tcase_add_test(tc, leaves_by_asking_first);
+	tcase_add_test(tc, every_rank_gets_the_whole_environment);
 	tcase_set_timeout(tc, 30);
 	suite_add_tcase(suite, tc);
 	SRunner *r = srunner_create(suite);

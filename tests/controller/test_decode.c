@@ -108,6 +108,45 @@ START_TEST(odd_objects_are_taken_as_they_are)
 }
 END_TEST
 
+/* Whatever its size or number of values, a job is decoded or refused: it is never an error of
+ * memory, which would list all jobs again, for ever. */
+START_TEST(no_size_of_a_job_is_an_error_of_the_list)
+{
+	/* around the text */
+	static const char *const parts[][3] = {{"\"env\":{\"A\":\"", "\"}", ""},
+					       {"\"args\":[\"", "\"]", ""},
+					       {"\"x\":\"", "\"},\"managedBy\":\"", "\",\"y\":{"}};
+	mem_autofree char *large = mem_alloc((3 << 20) + 1);
+	memset(large, 'x', 3 << 20);
+	large[3 << 20] = 0;
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+		buf_auto struct buf b, part;
+		struct job *j = NULL;
+		struct err e = {0};
+		buf_init(&b, 16 << 20);
+		buf_init(&part, 16 << 20);
+		buf_printf(&part, "%s%s%s", parts[i][0], large, parts[i][1]);
+		if (*parts[i][2])
+			buf_printf(&part, "%s%s", large, parts[i][2]);
+		buf_printf(
+			&b,
+			"{\"apiVersion\":\"llmjob.dev/v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{"
+			"\"name\":\"a\",\"namespace\":\"n\",\"uid\":\"u\"},\"spec\":{\"replicas\":"
+			"1,"
+			"\"run\":{\"command\":[\"x\"],%s}},\"status\":{\"state\":\"%s\"}}",
+			part.data, large);
+		json_auto struct json *v = parse(b.data);
+		ck_assert_msg(!decode_job(v, &j, &e), "%s", e.text);
+		ck_assert_str_eq(j->spec.name, "a");
+		ck_assert(!j->valid || i == 2);
+		ck_assert_ptr_null(j->status.state);
+		if (!j->valid)
+			ck_assert_uint_lt(arena_used(j->arena), 64 << 10);
+		job_free(j);
+	}
+}
+END_TEST
+
 START_TEST(a_job_that_is_refused_keeps_its_name_and_the_reason)
 {
 	json_auto struct json *v = parse(
@@ -156,4 +195,5 @@ START_TEST(failed_allocation_is_reported)
 END_TEST
 
 UNIT_MAIN("decode", a_running_pod, pods_that_do_not_start, odd_objects_are_taken_as_they_are,
+	  no_size_of_a_job_is_an_error_of_the_list,
 	  a_job_that_is_refused_keeps_its_name_and_the_reason, failed_allocation_is_reported)

@@ -99,6 +99,28 @@ START_TEST(what_users_may_set_arrives)
 }
 END_TEST
 
+/* A pod with two volumes on one path would be refused by the API server for ever. */
+START_TEST(a_job_may_bring_its_own_tmp)
+{
+	struct job *j = world_job(
+		1, 1, WORLD_RUN,
+		",\"storage\":[{\"name\":\"t\",\"scratch\":\"1Gi\",\"mountPath\":\"/tmp\"}]", "{}");
+	json_auto struct json *v = pod(j, 0, false);
+	const struct json *spec = json_get(v, "spec");
+	int mounts = 0, volumes = 0;
+	json_each (m, json_get(json_first(json_get(spec, "containers")), "volumeMounts")) {
+		if (!strcmp(json_str(m, "mountPath", ""), "/tmp"))
+			mounts += strcmp(json_str(m, "name", ""), "s-t") ? 100 : 1;
+	}
+	json_each (m, json_get(spec, "volumes")) {
+		volumes += !strcmp(json_str(m, "name", ""), "tmp");
+	}
+	ck_assert_int_eq(mounts, 1);
+	ck_assert_int_eq(volumes, 0);
+	job_free(j);
+}
+END_TEST
+
 START_TEST(serving_drains_and_is_reached_by_a_service)
 {
 	struct job *j = world_job(
@@ -170,5 +192,5 @@ START_TEST(failed_allocation_is_reported)
 END_TEST
 
 UNIT_MAIN("podspec", every_pod_is_restricted_and_belongs_to_its_job, what_users_may_set_arrives,
-	  serving_drains_and_is_reached_by_a_service,
+	  a_job_may_bring_its_own_tmp, serving_drains_and_is_reached_by_a_service,
 	  the_secret_holds_the_job_file_that_decodes_to_the_same_job, failed_allocation_is_reported)
