@@ -200,6 +200,12 @@ int report_decode(const struct json *v, struct arena *a, struct report *out, str
 	return r;
 }
 
+size_t report_limit_bytes(int64_t ranks)
+{
+	int64_t n = LIMIT_REPORT_FACTS_BYTES + ranks * LIMIT_REPORT_RANK_BYTES;
+	return (size_t)(n < LIMIT_REPORT_BYTES ? n : LIMIT_REPORT_BYTES);
+}
+
 void report_init(struct report *r)
 {
 	*r = (struct report){

@@ -118,6 +118,8 @@ int desired_encode(const struct desired *d, struct buf *out, struct err *e);
 int desired_decode(const struct json *v, struct arena *a, struct desired *out, struct err *e);
 int report_encode(const struct report *r, struct buf *out, struct err *e);
 int report_decode(const struct json *v, struct arena *a, struct report *out, struct err *e);
+/* What a report of a world of so many ranks may have at most. */
+size_t report_limit_bytes(int64_t ranks);
 void report_init(struct report *r); /* zero with NaN losses, -1 steps, "" strings */
 
 #endif

@@ -19,8 +19,8 @@
 #include <assert.h>
 
 #define WAIT_MS        5000 /* for the caches to show what was just written */
-#define DESIRED_MS     1000 /* until a refused desired state is offered again */
 #define TOKEN_BYTES    32
+#define RUN_REQUESTS   8 /* of one run in flight */
 #define TROUBLE_PASSES 3 /* failures in a row that show in the status */
 
 enum stage { STAGE_OBJECTS, STAGE_PODS, STAGE_DESIRED, STAGE_STATUS, STAGE_LAST, STAGES };
@@ -55,7 +55,9 @@ struct run {
 	const char *token;                     /* in secret_new */
 	const char *api_key_secret;            /* of the user, or NULL */
 	int next, pending;
+	enum stage stage;   /* of what is pending */
 	struct err failure; /* the first */
+	enum stage failed_stage;
 	int64_t again_ms;
 };
 
@@ -111,12 +113,20 @@ static struct memory *memory_of(const struct run *r)
 
 static void advance(struct run *r);
 
+static void note_failure(struct run *r, const struct err *e)
+{
+	if (r->failure.code != ERR_NONE)
+		return;
+	r->failure = *e;
+	r->failed_stage = r->stage;
+}
+
 static void finish_request(struct request *q, int rc, const struct err *e)
 {
 	struct run *r = q->run;
 	metric_add(rc ? &failures_total : &actions_total, 1);
-	if (rc && r->failure.code == ERR_NONE)
-		r->failure = *e;
+	if (rc)
+		note_failure(r, e);
 	r->pending--;
 	advance(r);
 }
@@ -342,22 +352,6 @@ static void pod_deleted(void *user, const struct http_response *r)
 	finish_request(q, rc, &e);
 }
 
-static void desired_done(void *user, const struct http_response *r)
-{
-	struct request *q = user;
-	struct memory *m = memory_of(q->run);
-	bool accepted = r->status == 200 || r->status == 204;
-	if (m)
-		m->desired_sent = accepted ? q->action->hash : 0;
-	if (accepted)
-		log_info("desired state sent", LOG_S("job", q->run->key),
-			 LOG_S("pod", q->action->name));
-	else if (q->run->again_ms < 0 || q->run->again_ms > DESIRED_MS)
-		q->run->again_ms = DESIRED_MS;
-	/* An agent that does not listen yet is no failure of the pass. */
-	finish_request(q, 0, NULL);
-}
-
 static void status_written(void *user, const struct http_response *r)
 {
 	struct request *q = user;
@@ -454,8 +448,6 @@ static int start_request(struct request *q, struct err *e)
 	case ACTION_DELETE_POD:
 		return start_delete_pod(q, e);
 	case ACTION_DESIRED:
-		return coordinator_put(r->all->conf.coordinators, r->key, a->body, desired_done, q,
-				       e);
 	case ACTION_STATUS:
 		q->path = arena_printf(
 			arena, "/apis/" NAME_API_VERSION "/namespaces/%s/" NAME_PLURAL "/%s/status",
@@ -473,7 +465,18 @@ static int start_request(struct request *q, struct err *e)
 
 static bool skipped(const struct run *r, const struct action *a)
 {
-	return r->failure.code != ERR_NONE && a->kind != ACTION_STATUS;
+	return r->failure.code != ERR_NONE && kinds[a->kind].stage > r->failed_stage &&
+	       a->kind != ACTION_STATUS;
+}
+
+/* Handed over, not waited for: an agent is no part of a pass. */
+static void desire(struct run *r, const struct action *a)
+{
+	struct err e = {0};
+	if (!coordinator_desire(r->all->conf.coordinators, r->key, a->body, a->hash, &e))
+		metric_add(&actions_total, 1);
+	else
+		note_failure(r, &e);
 }
 
 static void start_action(struct run *r, const struct action *a)
@@ -487,19 +490,18 @@ static void start_action(struct run *r, const struct action *a)
 			r->pending += start_event(q);
 			return;
 		}
+		if (a->kind == ACTION_DESIRED) {
+			desire(r, a);
+			return;
+		}
 		rc = start_request(q, &e);
 	}
 	if (!rc) {
 		r->pending++;
 		return;
 	}
-	if (a->kind == ACTION_DESIRED) {
-		r->again_ms = DESIRED_MS;
-		return;
-	}
 	err_wrap(&e, "%s", kinds[a->kind].name);
-	if (r->failure.code == ERR_NONE)
-		r->failure = e;
+	note_failure(r, &e);
 }
 
 static void end(struct run *r)
@@ -520,18 +522,19 @@ static void end(struct run *r)
 	mem_free(r);
 }
 
-/* Starts the next stage when the present one is over. */
+/* Starts what may be: a stage begins when the one before is over, and a run has no more than its
+ * share of requests in flight, for others wait behind them. */
 static void advance(struct run *r)
 {
-	struct plan *p = r->plan;
-	while (!r->pending && r->next < p->count) {
-		enum stage stage = kinds[p->actions[r->next].kind].stage;
-		r->pending++; /* nothing started here may end the run before the loop is through */
-		for (; r->next < p->count && kinds[p->actions[r->next].kind].stage == stage;
-		     r->next++)
-			if (!skipped(r, &p->actions[r->next]))
-				start_action(r, &p->actions[r->next]);
-		r->pending--;
+	const struct plan *p = r->plan;
+	while (r->next < p->count && r->pending < RUN_REQUESTS) {
+		const struct action *a = &p->actions[r->next];
+		if (r->pending && kinds[a->kind].stage != r->stage)
+			break;
+		r->stage = kinds[a->kind].stage;
+		r->next++;
+		if (!skipped(r, a))
+			start_action(r, a);
 	}
 	if (!r->pending)
 		end(r);

@@ -1,8 +1,10 @@
 /*
- * coordinator: one line a job, with the address of its agent and the last report. A line that is
- * dropped while a question is in flight lives until the answer. A pod that was replaced, or whose
- * container restarted, gets a new line, so that no report of an earlier agent can be taken for one
- * of the present. Called by main (aim, look, turn) and apply (put); decides nothing.
+ * coordinator: one line a job, with the address of its agent, what it is told and the last report.
+ * A work queue says whose turn it is: one request a line at a time, first what it has not accepted
+ * yet, then the question. A line that is dropped while a request is in flight lives until the
+ * answer. A pod that was replaced, or whose container restarted, gets a new line, so that no report
+ * of an earlier agent can be taken for one of the present. Called by main (aim, look, turn) and
+ * apply (desire); decides nothing.
  */
 #include "controller/coordinator.h"
 
@@ -11,22 +13,34 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/names.h"
+#include "controller/skim.h"
 #include "controller/table.h"
+#include "controller/workq.h"
+
+#include <assert.h>
+#include <inttypes.h>
 
 #define EVERY_MS      1000
-#define BACKOFF_MS    8000
 #define TIMEOUT_MS    4000
 #define IN_FLIGHT_MAX 64
-#define REPORT_BYTES  ((size_t)4 * LIMIT_REPORT_BYTES)
+#define SHARE         32 /* of one namespace */
+/* Of all answers in flight together; one more may begin while it is not reached. */
+#define ANSWERS_BYTES ((size_t)16 << 20)
+
+static const struct workq_conf turns = {SHARE, EVERY_MS, 60000};
 
 struct line {
 	struct coordinators *all;
 	char *key, *uid, *token,
 		*url; /* url: up to the path; a path of the API server when by proxy */
-	int restarts;
-	bool ready, asking, dropped, unauthorized;
-	int failures;
-	int64_t due_ms, asked_ms;
+	char *turn;   /* its key in the queue: of this line alone, "<key>#<number>" */
+	int restarts, ranks;
+	bool ready, busy, dropped, unauthorized;
+	int64_t asked_ms;
+	size_t limit;  /* of the answer in flight */
+	char *desired; /* body, or NULL */
+	uint64_t desired_hash, accepted, telling;
+	bool refused; /* the last thing told: ask before it is told again */
 	bool fresh;   /* the last question was asked after the last accepted desired state */
 	bool current; /* the report at hand answers such a question */
 	int64_t silent_since_ms; /* 0: it answers */
@@ -37,10 +51,13 @@ struct line {
 struct coordinators {
 	struct kube *kube;
 	bool proxy;
-	int port, asking;
+	int port, in_flight;
+	size_t answers; /* bytes that the answers in flight may have */
 	coordinator_news_fn *fn;
 	void *user;
-	struct table lines;
+	uint64_t made;      /* lines */
+	struct table lines; /* by the job's key */
+	struct workq *queue;
 };
 
 int coordinators_create(struct kube *k, bool proxy, int port, coordinator_news_fn *fn, void *user,
@@ -50,8 +67,12 @@ int coordinators_create(struct kube *k, bool proxy, int port, coordinator_news_f
 	if (!c)
 		return err_set(e, ERR_MEMORY, "no memory for the coordinators");
 	*c = (struct coordinators){.kube = k, .proxy = proxy, .port = port, .fn = fn, .user = user};
-	*out = c;
-	return 0;
+	int rc = workq_create(&turns, &c->queue, e);
+	if (rc)
+		coordinators_destroy(c);
+	else
+		*out = c;
+	return rc;
 }
 
 static void line_free(struct line *l)
@@ -60,9 +81,11 @@ static void line_free(struct line *l)
 		return;
 	arena_destroy(l->arena);
 	mem_free(l->key);
+	mem_free(l->turn);
 	mem_free(l->uid);
 	mem_free(l->token);
 	mem_free(l->url);
+	mem_free(l->desired);
 	mem_free(l);
 }
 
@@ -75,13 +98,15 @@ void coordinators_destroy(struct coordinators *c)
 	for (size_t at = 0; table_next(&c->lines, &at, &key, &l);)
 		line_free(l);
 	table_done(&c->lines);
+	workq_destroy(c->queue);
 	mem_free(c);
 }
 
 static void drop(struct coordinators *c, struct line *l)
 {
 	table_remove(&c->lines, l->key);
-	if (l->asking)
+	workq_remove(c->queue, l->turn);
+	if (l->busy)
 		l->dropped = true;
 	else
 		line_free(l);
@@ -100,6 +125,50 @@ static char *url_of(const struct coordinators *c, const struct coordinator_targe
 	return buf_take(&url);
 }
 
+static char *turn_of(const char *key, uint64_t number)
+{
+	struct buf turn buf_auto;
+	buf_init(&turn, 600);
+	buf_printf(&turn, "%s#%" PRIu64, key, number);
+	return buf_take(&turn);
+}
+
+static struct line *line_at(const struct coordinators *c, const char *turn)
+{
+	char key[600];
+	snprintf(key, sizeof key, "%.*s", (int)(strrchr(turn, '#') - turn), turn);
+	return table_get(&c->lines, key);
+}
+
+static int add_line(struct coordinators *c, const char *key, const struct coordinator_target *t,
+		    struct err *e)
+{
+	struct line *l = mem_zalloc(sizeof *l);
+	if (!l)
+		return err_set(e, ERR_MEMORY, "no memory for a coordinator");
+	*l = (struct line){.all = c,
+			   .restarts = t->restarts,
+			   .ranks = t->ranks,
+			   .ready = t->ready,
+			   .silent_since_ms = clock_ms()};
+	l->key = mem_strdup(key);
+	l->uid = mem_strdup(t->uid);
+	l->token = mem_strdup(t->token);
+	l->url = url_of(c, t);
+	l->turn = turn_of(key, ++c->made);
+	if (!l->key || !l->uid || !l->token || !l->url || !l->turn ||
+	    workq_add(c->queue, l->turn, e)) {
+		line_free(l);
+		return err_set(e, ERR_MEMORY, "no memory for a coordinator");
+	}
+	if (table_put(&c->lines, key, l, e)) {
+		workq_remove(c->queue, l->turn);
+		line_free(l);
+		return err_set(e, ERR_MEMORY, "no memory for a coordinator");
+	}
+	return 0;
+}
+
 int coordinator_aim(struct coordinators *c, const char *key, const struct coordinator_target *t,
 		    struct err *e)
 {
@@ -110,27 +179,13 @@ int coordinator_aim(struct coordinators *c, const char *key, const struct coordi
 		drop(c, l);
 	if (!t)
 		return 0;
-	if (same) {
-		if (t->ready && !l->ready)
-			l->due_ms = 0; /* it has just come up: do not sit out a back-off */
-		l->ready = t->ready;
-		return 0;
-	}
-	l = mem_zalloc(sizeof *l);
-	if (!l)
-		return err_set(e, ERR_MEMORY, "no memory for a coordinator");
-	*l = (struct line){.all = c,
-			   .restarts = t->restarts,
-			   .ready = t->ready,
-			   .silent_since_ms = clock_ms()};
-	l->key = mem_strdup(key);
-	l->uid = mem_strdup(t->uid);
-	l->token = mem_strdup(t->token);
-	l->url = url_of(c, t);
-	if (!l->key || !l->uid || !l->token || !l->url || table_put(&c->lines, key, l, e)) {
-		line_free(l);
-		return err_set(e, ERR_MEMORY, "no memory for a coordinator");
-	}
+	if (!same)
+		return add_line(c, key, t, e);
+	if (t->ready && !l->ready)
+		workq_forgive(c->queue,
+			      l->turn); /* it has just come up: do not sit out a back-off */
+	l->ready = t->ready;
+	l->ranks = t->ranks;
 	return 0;
 }
 
@@ -144,13 +199,32 @@ void coordinator_look(const struct coordinators *c, const char *key, struct coor
 	out->current = l->arena && l->current;
 	out->unreachable_ms = l->silent_since_ms ? clock_ms() - l->silent_since_ms : 0;
 	out->unauthorized = l->unauthorized;
+	out->desired = l->desired_hash;
+}
+
+int coordinator_desire(struct coordinators *c, const char *key, const char *body, uint64_t hash,
+		       struct err *e)
+{
+	struct line *l = table_get(&c->lines, key);
+	if (!l)
+		return 0;
+	char *copy = mem_strdup(body);
+	if (!copy || workq_add(c->queue, l->turn, e)) {
+		mem_free(copy);
+		return err_set(e, ERR_MEMORY, "no memory for a desired state");
+	}
+	mem_free(l->desired);
+	l->desired = copy;
+	l->desired_hash = hash;
+	l->accepted = l->telling = 0;
+	l->fresh = l->current = l->refused = false;
+	return 0;
 }
 
 /* -- requests -- */
 
 static int start(struct line *l, const char *method, const char *path, const char *body,
-		 void (*done_fn)(void *user, const struct http_response *r), void *user,
-		 struct err *e)
+		 void (*done_fn)(void *user, const struct http_response *r), struct err *e)
 {
 	struct buf url buf_auto, token buf_auto;
 	buf_init(&url, 4096);
@@ -168,8 +242,9 @@ static int start(struct line *l, const char *method, const char *path, const cha
 					       .headers = headers,
 					       .timeout_ms = TIMEOUT_MS,
 					       .background = true,
+					       .limit = l->limit,
 					       .done_fn = done_fn,
-					       .user = user};
+					       .user = l};
 		return kube_start(l->all->kube, &call, e);
 	}
 	const struct http_request r = {.method = method,
@@ -179,9 +254,9 @@ static int start(struct line *l, const char *method, const char *path, const cha
 				       .body = body,
 				       .body_len = body ? strlen(body) : 0,
 				       .timeout_ms = TIMEOUT_MS,
-				       .limit = LIMIT_REPORT_BYTES,
+				       .limit = l->limit,
 				       .done_fn = done_fn,
-				       .user = user};
+				       .user = l};
 	return http_start(kube_http(l->all->kube), &r, NULL, e);
 }
 
@@ -193,18 +268,18 @@ static int64_t interval_ms(const struct coordinators *c)
 
 static int take_report(struct line *l, const struct http_response *r, struct err *e)
 {
+	static const char *const left_out[] = {"ranks", NULL}; /* for the screen alone */
 	struct json *v json_auto = NULL;
+	struct buf text buf_auto;
 	struct report report;
-	if (r->error.code != ERR_NONE) {
-		*e = r->error;
-		return -(int)e->code;
-	}
-	if (r->status != 200)
-		return err_set(e, ERR_RETRY, "the agent answered %d", r->status);
-	int rc = json_parse(r->body, r->len, &v, e);
+	buf_init(&text, LIMIT_REPORT_FACTS_BYTES);
+	if (skim_without(r->body, r->len, left_out, &text))
+		return err_set(e, ERR_RETRY, "a report of more than %d bytes beside its ranks",
+			       LIMIT_REPORT_FACTS_BYTES);
+	int rc = json_parse_within(buf_cstr(&text), text.len, LIMIT_REPORT_VALUES, &v, e);
 	if (rc)
 		return rc;
-	struct arena *a = arena_create(REPORT_BYTES);
+	struct arena *a = arena_create(2 * LIMIT_REPORT_FACTS_BYTES);
 	if (!a)
 		return err_set(e, ERR_MEMORY, "no memory for a report");
 	rc = report_decode(v, a, &report, e);
@@ -218,108 +293,117 @@ static int take_report(struct line *l, const struct http_response *r, struct err
 	return 0;
 }
 
+/* What every answer means; 0 where it is 200 or 204. */
+static int check(struct line *l, const struct http_response *r, struct err *e)
+{
+	l->unauthorized = r->status == 401 || r->status == 403;
+	if (r->error.code != ERR_NONE) {
+		*e = r->error;
+		return -(int)e->code;
+	}
+	if (r->status != 200 && r->status != 204)
+		return err_set(e, ERR_RETRY, "the agent answered %d", r->status);
+	return 0;
+}
+
+/* Ends a request. True: the line is still wanted. */
+static bool over(struct line *l, const struct http_response *r)
+{
+	struct coordinators *c = l->all;
+	c->in_flight--;
+	c->answers -= l->limit;
+	l->busy = false;
+	if (!l->dropped)
+		return r->error.code != ERR_DRAINED;
+	workq_done(c->queue, l->turn, false);
+	line_free(l);
+	return false;
+}
+
+static void next_turn(struct line *l, int rc, const struct err *why, int64_t delay_ms)
+{
+	struct coordinators *c = l->all;
+	struct err e;
+	if (rc) {
+		int64_t backoff_ms = workq_done(c->queue, l->turn, true);
+		if (!l->silent_since_ms || backoff_ms == EVERY_MS)
+			log_debug("coordinator silent", LOG_S("job", l->key), LOG_ERR(why));
+		if (!l->silent_since_ms)
+			l->silent_since_ms = clock_ms();
+		return;
+	}
+	l->silent_since_ms = 0;
+	if (workq_add_after(c->queue, l->turn, delay_ms, &e))
+		log_error("cannot queue a question", LOG_S("job", l->key), LOG_ERR(&e));
+	workq_done(c->queue, l->turn, false);
+}
+
 static void answered(void *user, const struct http_response *r)
 {
 	struct line *l = user;
-	struct coordinators *c = l->all;
-	struct err e;
-	c->asking--;
-	l->asking = false;
-	if (l->dropped) {
-		line_free(l);
+	struct err e = {0};
+	if (!over(l, r))
 		return;
-	}
-	if (r->error.code == ERR_DRAINED)
-		return;
-	l->unauthorized = r->status == 401 || r->status == 403;
-	if (take_report(l, r, &e)) {
-		int64_t delay = EVERY_MS << (l->failures < 3 ? l->failures : 3);
-		if (!l->silent_since_ms)
-			l->silent_since_ms = clock_ms();
-		if (l->failures++ == 0)
-			log_debug("coordinator silent", LOG_S("job", l->key), LOG_ERR(&e));
-		l->due_ms = clock_ms() + (delay < BACKOFF_MS ? delay : BACKOFF_MS);
-	} else {
-		l->failures = 0;
-		l->silent_since_ms = 0;
+	int rc = check(l, r, &e);
+	if (!rc)
+		rc = take_report(l, r, &e);
+	if (!rc)
 		l->current = l->fresh;
-		l->due_ms = l->asked_ms + interval_ms(c);
-	}
-	c->fn(c->user, l->key);
+	next_turn(l, rc, &e, l->asked_ms + interval_ms(l->all) - clock_ms());
+	l->all->fn(l->all->user, l->key);
 }
 
-static int ask(struct line *l, struct err *e)
+static void told(void *user, const struct http_response *r)
 {
-	int rc = start(l, "GET", "/v1/job", NULL, answered, l, e);
+	struct line *l = user;
+	struct err e = {0};
+	if (!over(l, r))
+		return;
+	int rc = check(l, r, &e);
+	l->refused = rc != 0;
+	if (!rc && l->telling && l->telling == l->desired_hash) {
+		l->accepted = l->telling;
+		l->fresh = l->current = false;
+		log_info("desired state sent", LOG_S("job", l->key), LOG_S("pod", l->uid));
+	}
+	/* Ask at once what comes of it; a refusal is an answer too. */
+	next_turn(l, r->status ? 0 : rc, &e, 0);
 	if (rc)
-		return rc;
+		l->all->fn(l->all->user, l->key);
+}
+
+static void speak(struct line *l)
+{
+	struct coordinators *c = l->all;
+	struct err e = {0};
+	bool tell = l->desired && l->accepted != l->desired_hash && !l->refused;
+	l->limit = report_limit_bytes(l->ranks);
+	int rc = tell ? start(l, "PUT", "/v1/desired", l->desired, told, &e)
+		      : start(l, "GET", "/v1/job", NULL, answered, &e);
+	if (rc) {
+		log_warn("cannot ask a coordinator", LOG_S("job", l->key), LOG_ERR(&e));
+		workq_done(c->queue, l->turn, true);
+		return;
+	}
+	l->telling = tell ? l->desired_hash : 0;
+	l->refused &= tell;
+	l->fresh = !tell && l->accepted == l->desired_hash;
 	l->asked_ms = clock_ms();
-	l->asking = l->fresh = true;
-	l->all->asking++;
-	return 0;
+	l->busy = true;
+	c->in_flight++;
+	c->answers += l->limit;
 }
 
 int64_t coordinators_turn(struct coordinators *c)
 {
-	const char *key;
-	void *v;
-	int64_t now = clock_ms(), next = -1;
-	for (size_t at = 0; table_next(&c->lines, &at, &key, &v);) {
-		struct line *l = v;
-		struct err e;
-		if (l->asking)
-			continue;
-		if (l->due_ms > now || c->asking >= IN_FLIGHT_MAX) {
-			if (next < 0 || l->due_ms < next)
-				next = l->due_ms;
-			continue;
-		}
-		if (ask(l, &e)) {
-			log_warn("cannot ask a coordinator", LOG_S("job", l->key), LOG_ERR(&e));
-			l->due_ms = now + EVERY_MS;
-		}
+	const char *turn;
+	while (c->in_flight < IN_FLIGHT_MAX && c->answers < ANSWERS_BYTES &&
+	       (turn = workq_take(c->queue))) {
+		struct line *l = line_at(c, turn);
+		assert(l && !l->busy);
+		speak(l);
 	}
 	/* Full: an answer makes room, and ends the wait by itself. */
-	return c->asking >= IN_FLIGHT_MAX ? -1 : next;
-}
-
-struct telling {
-	struct coordinators *all;
-	void (*done_fn)(void *user, const struct http_response *r);
-	void *user;
-	char uid[64];
-	char key[];
-};
-
-static void told(void *user, const struct http_response *r)
-{
-	struct telling *t = user;
-	struct line *l = table_get(&t->all->lines, t->key);
-	if (l && !strcmp(l->uid, t->uid) && (r->status == 200 || r->status == 204)) {
-		l->fresh = l->current = false;
-		l->due_ms = 0; /* see at once what comes of it */
-	}
-	t->done_fn(t->user, r);
-	mem_free(t);
-}
-
-int coordinator_put(struct coordinators *c, const char *key, const char *body,
-		    void (*done_fn)(void *user, const struct http_response *r), void *user,
-		    struct err *e)
-{
-	struct line *l = table_get(&c->lines, key);
-	if (!l)
-		return err_set(e, ERR_PEER, "the coordinator is gone");
-	struct telling *t = mem_zalloc(sizeof *t + strlen(key) + 1);
-	if (!t)
-		return err_set(e, ERR_MEMORY, "no memory for a request");
-	t->all = c;
-	t->done_fn = done_fn;
-	t->user = user;
-	memcpy(t->key, key, strlen(key) + 1);
-	snprintf(t->uid, sizeof t->uid, "%s", l->uid);
-	int rc = start(l, "PUT", "/v1/desired", body, told, t, e);
-	if (rc)
-		mem_free(t);
-	return rc;
+	bool full = c->in_flight >= IN_FLIGHT_MAX || c->answers >= ANSWERS_BYTES;
+	return full ? -1 : workq_next_ms(c->queue);
 }

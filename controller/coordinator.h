@@ -1,8 +1,10 @@
 /*
- * coordinator: conversation with the agents of replica 0: asks each for its report about once a
- * second, and tells it the desired state. Directly by pod address, or through the API server's pod
- * proxy. Bounded: so many questions in flight, an interval that grows with the number of jobs, a
- * back-off for agents that do not answer. Thread: one.
+ * coordinator: conversation with the agents of replica 0: tells each the desired state until it has
+ * accepted it, and asks for its report about once a second. Directly by pod address, or through the
+ * API server's pod proxy. Nobody waits for an agent here, and agents are strangers: a question has
+ * a deadline, questions in flight are bounded and shared out by namespace, an agent that does not
+ * answer is left alone for 1 s to 60 s, and a report is no larger than its job warrants. Thread:
+ * one.
  */
 #ifndef CONTROLLER_COORDINATOR_H
 #define CONTROLLER_COORDINATOR_H
@@ -18,16 +20,17 @@ struct coordinators;
 
 struct coordinator_target { /* the live pod of replica 0 */
 	const char *namespace_, *pod, *uid, *ip, *token;
-	int restarts;
+	int restarts, ranks; /* ranks: that its world can have */
 	bool ready;
 };
 
 struct coordinator_view {
-	const struct report
-		*report;        /* newest of this pod, or NULL; valid until the next http_turn */
-	bool current;           /* asked after the last accepted desired state */
-	int64_t unreachable_ms; /* 0: it answers */
-	bool unauthorized;      /* it refuses the token */
+	const struct report *report; /* newest of this pod without its ranks and history, or NULL;
+					valid until the next http_turn */
+	bool current;                /* asked after the last accepted desired state */
+	int64_t unreachable_ms;      /* 0: it answers */
+	bool unauthorized;           /* it refuses the token */
+	uint64_t desired;            /* hash of what it is told, or was; 0: nothing yet */
 };
 
 typedef void coordinator_news_fn(void *user, const char *key);
@@ -42,12 +45,12 @@ int coordinator_aim(struct coordinators *c, const char *key, const struct coordi
 		    struct err *e);
 void coordinator_look(const struct coordinators *c, const char *key, struct coordinator_view *out);
 
-/* done_fn: r->status 200 or 204 is acceptance. */
-int coordinator_put(struct coordinators *c, const char *key, const char *body,
-		    void (*done_fn)(void *user, const struct http_response *r), void *user,
-		    struct err *e);
+/* What to tell it from now on, until it has accepted that; hash: not 0. Without an agent: nothing.
+ */
+int coordinator_desire(struct coordinators *c, const char *key, const char *body, uint64_t hash,
+		       struct err *e);
 
-/* Asks what is due; returns clock_ms of the next question, or -1. */
+/* Starts what is due; returns clock_ms of the next question, or -1. */
 int64_t coordinators_turn(struct coordinators *c);
 
 #endif

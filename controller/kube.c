@@ -383,7 +383,7 @@ int kube_start(struct kube *k, const struct kube_call *call, struct err *e)
 		.timeout_ms =
 			call->timeout_ms || call->idle_timeout_ms ? call->timeout_ms : TIMEOUT_MS,
 		.idle_timeout_ms = call->idle_timeout_ms,
-		.limit = ANSWER_LIMIT,
+		.limit = call->limit ? call->limit : ANSWER_LIMIT,
 		.data_fn = call->data_fn ? call_data : NULL,
 		.done_fn = call_done,
 		.user = c,

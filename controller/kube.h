@@ -34,6 +34,7 @@ struct kube_call {
 	const char *const *headers; /* as http_request */
 	int64_t timeout_ms;         /* 0: 30 s, unless idle_timeout_ms is set */
 	int64_t idle_timeout_ms;    /* of a stream */
+	size_t limit;               /* bytes of the answer; 0: 8 MiB */
 	bool background; /* not part of a decision (lease): crash tests do not count it */
 	int (*data_fn)(void *user, const char *data, size_t len);
 	void (*done_fn)(void *user, const struct http_response *r);

@@ -34,6 +34,7 @@
 #define IN_FLIGHT                                                                                  \
 	160 /* requests; API servers allow 250 streams a connection, some 100 and we queue */
 #define PASSES      32 /* at a time */
+#define SHARE       12 /* of one namespace: its requests leave room for others' */
 #define PASS_BYTES  ((size_t)64 << 20)
 #define AGAIN_MS    20 /* after a pass that did something: to see whether that was all */
 #define TURN_MS     1000
@@ -103,6 +104,8 @@ static struct metric skipped_total[INFORMERS] = {
 	[SERVICES] = SKIPPED("Service"), [GANGS] = SKIPPED("PodGroup"),
 };
 
+static const struct workq_conf turns = {SHARE, 100, 60000};
+
 struct controller {
 	struct flags flags;
 	char identity[300];
@@ -149,7 +152,7 @@ static void pass_done(void *user, const char *key, int rc, const struct err *e, 
 	if (rc) {
 		char text[300];
 		snprintf(text, sizeof text, "%s", key);
-		int64_t backoff = workq_done(c->queue, text, 1);
+		int64_t backoff = workq_done(c->queue, text, true);
 		if (e->code != ERR_DRAINED)
 			log_warn("pass failed", LOG_S("job", text), LOG_I("retry_ms", backoff),
 				 LOG_ERR(e));
@@ -159,7 +162,7 @@ static void pass_done(void *user, const char *key, int rc, const struct err *e, 
 		enqueue(c, key, AGAIN_MS);
 	else
 		enqueue(c, key, again_ms);
-	workq_done(c->queue, key, 0);
+	workq_done(c->queue, key, false);
 }
 
 /* What was written last must have come back first, or the pass would decide on the past. */
@@ -184,6 +187,7 @@ static int ask_coordinator(struct controller *c, const char *key, struct memory 
 		t.uid = pod->pod->uid;
 		t.ip = pod->pod->ip;
 		t.restarts = pod->pod->restarts;
+		t.ranks = o->pod_count * o->job->spec.device.per_replica;
 		t.ready = pod->pod->ready;
 	}
 	int rc = coordinator_aim(c->coordinators, key, pod && m->token ? &t : NULL, e);
@@ -193,6 +197,7 @@ static int ask_coordinator(struct controller *c, const char *key, struct memory 
 	o->report = view.report;
 	o->report_is_current = view.current;
 	o->unreachable_ms = view.unreachable_ms;
+	o->desired_sent = view.desired;
 	if (view.unauthorized)
 		o->secret_generation = m->secret_generation = -1; /* read the token again */
 	return 0;
@@ -220,7 +225,7 @@ static void settle(struct controller *c, const char *key, int64_t again_ms)
 {
 	if (again_ms >= 0)
 		enqueue(c, key, again_ms);
-	workq_done(c->queue, key, 0);
+	workq_done(c->queue, key, false);
 }
 
 /* For a job that names none. */
@@ -513,7 +518,7 @@ static int make(struct controller *c, struct err *e)
 				       .user_agent = "llmjob-controller/" LLMJOB_VERSION};
 	if ((rc = kube_create(&kube, &c->kube, e)) ||
 	    (rc = dashboard_start(f->listen, &c->dashboard, e)) || (rc = discover(c, &gangs, e)) ||
-	    (rc = workq_create(&c->queue, e)) ||
+	    (rc = workq_create(&turns, &c->queue, e)) ||
 	    (rc = cluster_create(mark_dirty, c, &c->cluster, e)) ||
 	    (rc = coordinators_create(c->kube, !strcmp(f->pod_access, "proxy"), NAME_PORT_AGENT,
 				      mark_dirty, c, &c->coordinators, e)) ||

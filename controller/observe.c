@@ -372,7 +372,6 @@ int cluster_observe(struct cluster *c, const char *key, struct arena *a, struct 
 		.gang = p->gang,
 		.secret_generation = m->secret_generation,
 		.secret_age_ms = age(m->secret_seen_ms),
-		.desired_sent = m->desired_sent,
 		.failures = age(m->failure_ms) > FAILURES_FORGET_MS ? 0 : m->failures,
 		.failure_age_ms = age(m->failure_ms),
 		.status_age_ms = age(m->status_written_ms),

@@ -39,7 +39,7 @@ struct observed {
 	const struct report *report; /* newest of the coordinator pod that exists now, or NULL */
 	bool report_is_current;      /* fetched after the last desired state was accepted */
 	int64_t unreachable_ms;      /* how long that coordinator has not answered; 0: it does */
-	uint64_t desired_sent;       /* hash of the desired state that it accepted; 0: none */
+	uint64_t desired_sent;       /* hash of the desired state that it is told; 0: none */
 
 	int failures;           /* pods that failed or vanished of late */
 	int64_t failure_age_ms; /* since the last of them */
@@ -74,7 +74,6 @@ struct memory {
 	int64_t secret_generation; /* -1: unknown */
 	int64_t secret_seen_ms, status_written_ms, failure_ms; /* clock_ms; 0: never */
 	int failures, failed_passes;
-	uint64_t desired_sent;
 	uint64_t wait_pods,
 		wait_jobs; /* versions that the caches must have reached before the next pass */
 	int64_t wait_until_ms;

@@ -116,8 +116,8 @@ static void cut(struct walk *w, const struct member *m)
 {
 	if (w->cut_count == CUTS || m->value_end - m->value < 2)
 		return;
-	*m->value = '0';
-	w->cuts[w->cut_count].from = m->value + 1;
+	memcpy(m->value, "[]", 2);
+	w->cuts[w->cut_count].from = m->value + 2;
 	w->cuts[w->cut_count++].to = m->value_end;
 }
 
@@ -192,25 +192,25 @@ size_t skim_object(char *text, size_t len, bool watch, struct skim *out)
 	return make_cuts(&w);
 }
 
-size_t skim_cut(char *text, size_t len, const char *const *names)
+int skim_without(const char *text, size_t len, const char *const *names, struct buf *out)
 {
-	struct walk w = {.text = text, .p = text, .end = text + len};
+	struct walk w = {.p = (char *)text, .end = (char *)text + len};
 	struct member m;
-	if (!at(&w, '{'))
-		return len;
-	w.p++;
-	while (next_member(&w, &m) && step_over_value(&w)) {
-		m.value_end = w.p;
+	const char *from = text;
+	w.p += at(&w, '{');
+	while (next_member(&w, &m) && step_over_value(&w))
 		for (const char *const *name = names; *name; name++)
-			if (is(&m, *name))
-				cut(&w, &m);
-	}
-	return make_cuts(&w);
+			if (is(&m, *name)) {
+				buf_add(out, from, (size_t)(m.value - from));
+				buf_str(out, "[]");
+				from = w.p;
+			}
+	return buf_add(out, from, (size_t)(text + len - from));
 }
 
 uint64_t skim_version(const char *text, size_t len)
 {
-	struct walk w = {.text = NULL, .p = (char *)text, .end = (char *)text + len};
+	struct walk w = {.p = (char *)text, .end = (char *)text + len};
 	struct member m, v;
 	if (!at(&w, '{'))
 		return 0;

@@ -9,6 +9,7 @@
 #ifndef CONTROLLER_SKIM_H
 #define CONTROLLER_SKIM_H
 
+#include "base/buf.h"
 #include "base/limits.h"
 
 #include <stdbool.h>
@@ -21,11 +22,12 @@ struct skim {
 };
 
 /* text: an object, or when watch an event {"type":..,"object":{..}}. metadata.managedFields and
- * metadata.annotations, which nothing here needs, become 0; returns the new length. */
+ * metadata.annotations, which nothing here needs, become []; returns the new length. */
 size_t skim_object(char *text, size_t len, bool watch, struct skim *out);
 
-/* The members of the root named so, at most four, become 0; returns the new length. */
-size_t skim_cut(char *text, size_t len, const char *const *names);
+/* Appends text to out; of members of the root that are named so, [] stands for the value. 0 or
+ * -ERR_MEMORY. */
+int skim_without(const char *text, size_t len, const char *const *names, struct buf *out);
 
 /* metadata.resourceVersion of an answer of the API server; 0: none. */
 uint64_t skim_version(const char *text, size_t len);

@@ -282,16 +282,42 @@ START_TEST(only_a_labelled_secret_is_an_api_key)
 }
 END_TEST
 
-START_TEST(a_silent_coordinator_is_no_failure)
+START_TEST(no_run_waits_for_an_agent)
+{
+	struct bench b;
+	struct coordinator_view v;
+	struct err e;
+	start(&b);
+	sync_caches(&b);
+	/* Nothing listens there, and nobody would be waited for if it did. */
+	const struct coordinator_target t = {"n", "j-0", "u", "127.0.0.1", "sesame", 0, 2, true};
+	ck_assert_int_eq(coordinator_aim(b.coordinators, "n/j", &t, &e), 0);
+	struct plan *p = new_plan();
+	add_action(p, ACTION_DESIRED, "j-0", "{}");
+	p->actions[0].hash = 77;
+	apply_start(b.a, "n/j", cluster_job(b.c, "n/j"), p);
+	ck_assert_int_eq(b.done, 1); /* at once */
+	ck_assert_int_eq(b.rc, 0);
+	coordinator_look(b.coordinators, "n/j", &v);
+	ck_assert_uint_eq(v.desired, 77);
+	stop(&b);
+}
+END_TEST
+
+START_TEST(a_run_has_its_share_of_requests_in_flight)
 {
 	struct bench b;
 	start(&b);
 	sync_caches(&b);
 	struct plan *p = new_plan();
-	add_action(p, ACTION_DESIRED, "j-0", "{}");
-	run(&b, p);
-	ck_assert_int_eq(b.rc, 0);
-	ck_assert_int_eq(b.again_ms, 1000);
+	for (int i = 0; i < 60; i++)
+		add_action(p, ACTION_CREATE_POD, "j-0", POD("j-0"));
+	apply_start(b.a, "n/j", cluster_job(b.c, "n/j"), p);
+	while (b.done < 1) {
+		ck_assert_int_le(http_in_flight(kube_http(b.k)), 8 + KINDS);
+		turn(&b);
+	}
+	ck_assert_int_eq(atomic_load(&b.f->mutations), 60);
 	stop(&b);
 }
 END_TEST
@@ -354,4 +380,5 @@ END_TEST
 
 UNIT_MAIN("apply", actions_become_objects, a_failure_stops_what_follows_but_not_the_status,
 	  the_token_is_read_back_and_a_foreign_secret_refused, only_a_labelled_secret_is_an_api_key,
-	  a_silent_coordinator_is_no_failure, passes_converge_whatever_request_is_refused)
+	  no_run_waits_for_an_agent, a_run_has_its_share_of_requests_in_flight,
+	  passes_converge_whatever_request_is_refused)

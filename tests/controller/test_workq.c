@@ -1,7 +1,7 @@
 /*
- * Goal: each key is handed out at most once at a time, at its time, in order; failures back off.
- * Method: a fake clock stepped by hand; a random sequence, seed printed, that checks order and
- * loses no key; allocation faults.
+ * Goal: each key is handed out at most once at a time, at its time, in order; failures back off;
+ * nobody's keys wait for all of another namespace's. Method: a fake clock stepped by hand; a random
+ * sequence, seed printed, that checks order and loses no key; allocation faults.
  */
 #include "controller/workq.h"
 
@@ -12,12 +12,14 @@
 #include <string.h>
 #include <time.h>
 
+static const struct workq_conf conf = {2, 100, 60000};
+
 static struct workq *make(int64_t now_ms)
 {
 	struct workq *q = NULL;
 	struct err e;
 	clock_set_fake(now_ms, now_ms);
-	ck_assert_int_eq(workq_create(&q, &e), 0);
+	ck_assert_int_eq(workq_create(&conf, &q, &e), 0);
 	return q;
 }
 
@@ -121,13 +123,73 @@ START_TEST(random_keys_come_in_order_and_none_is_lost)
 }
 END_TEST
 
+/* A thousand keys of one tenant delay another's by one turn, not by a thousand. */
+START_TEST(namespaces_are_served_in_turn_and_have_a_share)
+{
+	struct workq *q = make(0);
+	struct err e;
+	char key[16];
+	for (int i = 0; i < 1000; i++) {
+		snprintf(key, sizeof key, "many/%d", i);
+		workq_add(q, key, &e);
+	}
+	workq_add(q, "few/0", &e);
+	workq_add(q, "few/1", &e);
+	ck_assert_str_eq(workq_take(q), "many/0");
+	ck_assert_str_eq(workq_take(q), "few/0");
+	ck_assert_str_eq(workq_take(q), "many/1");
+	ck_assert_str_eq(workq_take(q), "few/1");
+	ck_assert_ptr_null(workq_take(q)); /* both have their two */
+	ck_assert_int_eq(workq_next_ms(q), -1);
+	workq_add(q, "third/0", &e);
+	ck_assert_str_eq(workq_take(q), "third/0");
+	workq_done(q, "many/1", false);
+	ck_assert_int_eq(workq_next_ms(q), 0);
+	ck_assert_str_eq(workq_take(q), "many/2");
+	ck_assert_ptr_null(workq_take(q));
+	ck_assert_uint_eq(workq_waiting(q), 997);
+	workq_destroy(q);
+}
+END_TEST
+
+START_TEST(keys_are_forgiven_and_removed)
+{
+	struct workq *q = make(0);
+	struct err e;
+	workq_add(q, "n/a", &e);
+	for (int i = 0; i < 8; i++) {
+		ck_assert_str_eq(workq_take(q), "n/a");
+		workq_done(q, "n/a", true);
+		workq_forgive(q, "n/a");
+	}
+	ck_assert_str_eq(workq_take(q), "n/a");
+	ck_assert_int_eq(workq_done(q, "n/a", true), 100);
+	workq_remove(q, "n/a");
+	ck_assert_int_eq(workq_next_ms(q), -1);
+	clock_set_fake(1000, 0);
+	workq_add(q, "n/a", &e);
+	workq_add(q, "n/b", &e);
+	workq_add(q, "n/c", &e);
+	ck_assert_str_eq(workq_take(q), "n/a"); /* the others are in their namespace's list */
+	workq_remove(q, "n/b");
+	workq_remove(q, "n/a");
+	ck_assert_str_eq(workq_take(q), "n/c");
+	workq_done(q, "n/a", true);
+	workq_done(q, "n/c", false);
+	ck_assert_ptr_null(workq_take(q));
+	ck_assert_int_eq(workq_next_ms(q), -1);
+	ck_assert_uint_eq(workq_waiting(q), 0);
+	workq_destroy(q);
+}
+END_TEST
+
 static int use(void *user)
 {
 	struct workq *q = NULL;
 	struct err e;
 	(void)user;
 	clock_set_fake(0, 0);
-	int rc = workq_create(&q, &e);
+	int rc = workq_create(&conf, &q, &e);
 	for (int i = 0; i < 100 && !rc; i++) {
 		char key[8];
 		snprintf(key, sizeof key, "%d", i);
@@ -145,4 +207,5 @@ END_TEST
 
 UNIT_MAIN("workq", a_key_waits_once_and_runs_once, delays_keep_the_earlier_time,
 	  failures_back_off_each_key_alone, random_keys_come_in_order_and_none_is_lost,
+	  namespaces_are_served_in_turn_and_have_a_share, keys_are_forgiven_and_removed,
 	  failed_allocation_is_reported)
