@@ -478,3 +478,90 @@ void field_encode(const struct field_table *t, const void *in, struct jsonw *w)
 	for (; open.depth > 0; open.depth--)
 		jsonw_close(w);
 }
+
+static uint64_t hash_bytes(uint64_t h, const void *bytes, size_t n)
+{
+	const unsigned char *p = bytes;
+	for (size_t i = 0; i < n; i++)
+		h = (h ^ p[i]) * 1099511628211u;
+	return h;
+}
+
+static uint64_t hash_text(uint64_t h, const char *s)
+{
+	return hash_bytes(h, s, strlen(s) + 1);
+}
+
+static uint64_t hash_number(uint64_t h, double v)
+{
+	if (!isfinite(v))
+		v = NAN; /* all are null in JSON */
+	return isnan(v) ? hash_text(h, "null") : hash_bytes(h, &v, sizeof v);
+}
+
+static uint64_t hash_table(const struct field_table *t, const void *in, uint64_t h);
+
+static uint64_t hash_list(const struct field *f, const void *base, uint64_t h)
+{
+	const char *at = (const char *)base + f->offset;
+	int count = *(const int *)((const char *)base + f->count_offset);
+	const struct field_table *t = f->info;
+	if (f->kind == FIELD_ITEMS)
+		at = *(const char *const *)at;
+	h = hash_bytes(h, &count, sizeof count);
+	for (int i = 0; i < count; i++) {
+		if (f->kind == FIELD_STRINGS)
+			h = hash_text(h, ((const char *const *)at)[i]);
+		else if (f->kind == FIELD_NUMBERS)
+			h = hash_number(h, ((const double *)at)[i]);
+		else
+			h = hash_table(t, at + (size_t)i * t->size, h);
+	}
+	return h;
+}
+
+static uint64_t hash_row(const struct field *f, const void *base, uint64_t h)
+{
+	const void *at = (const char *)base + f->offset;
+	const struct field_custom *custom = f->info;
+	switch (f->kind) {
+	case FIELD_BOOL:
+		return hash_bytes(h, at, sizeof(bool));
+	case FIELD_INT:
+	case FIELD_ENUM:
+		return hash_bytes(h, at, sizeof(int));
+	case FIELD_I64:
+		return hash_bytes(h, at, sizeof(int64_t));
+	case FIELD_NUM:
+		return hash_number(h, *(const double *)at);
+	case FIELD_STR:
+		return hash_text(h, *(const char *const *)at);
+	case FIELD_CUSTOM:
+		assert(custom->size);
+		return hash_bytes(h, at, custom->size);
+	case FIELD_GROUP:
+		return h;
+	default:
+		return hash_list(f, base, h);
+	}
+}
+
+static uint64_t hash_table(const struct field_table *t, const void *in, uint64_t h)
+{
+	for (size_t i = 0; i < t->count; i++) {
+		const struct field *f = &t->rows[i];
+		if (f->kind == FIELD_GROUP && !((field_present_fn *)f->info)(in)) {
+			while (i + 1 < t->count && below(t->rows[i + 1].path, f->path))
+				i++;
+		} else if (f->kind == FIELD_GROUP || !row_absent(f, in)) {
+			h = hash_bytes(h, &i, sizeof i);
+			h = hash_row(f, in, h);
+		}
+	}
+	return h;
+}
+
+uint64_t field_hash(const struct field_table *t, const void *in)
+{
+	return hash_table(t, in, 14695981039346656037u);
+}

@@ -77,6 +77,7 @@ struct field_custom {
 		      void *at, struct err *e);
 	void (*encode)(struct jsonw *w, const char *key, const void *at);
 	bool (*absent)(const void *at);
+	size_t size; /* of the member, for field_hash: its bytes are its value; 0: not hashed */
 };
 
 /* Fills the struct at out; on failure out is partly filled, so decode into a temporary. */
@@ -84,6 +85,10 @@ int field_decode(const struct field_table *t, const struct field_source *s,
 		 const struct json *object, void *out, struct err *e);
 /* Writes the members into the object that w has open. */
 void field_encode(const struct field_table *t, const void *in, struct jsonw *w);
+
+/* Over what field_encode would write, without writing it: equal texts have equal hashes, and
+ * different ones, but for chance, different. Custom rows need a size. */
+uint64_t field_hash(const struct field_table *t, const void *in);
 
 /* "prefix.path: sentence", with the source's code. */
 int field_refuse(const struct field_source *s, const char *path, struct err *e, const char *fmt,

@@ -351,10 +351,12 @@ static bool map_absent(const void *at)
 	return !((const struct jobspec_map *)at)->count;
 }
 
-static const struct field_custom bytes_field = {bytes_decode, bytes_encode, bytes_absent};
-static const struct field_custom quantities_field = {quantities_decode, map_encode, map_absent};
-static const struct field_custom labels_field = {labels_decode, map_encode, map_absent};
-static const struct field_custom environment_field = {environment_decode, map_encode, map_absent};
+static const struct field_custom bytes_field = {bytes_decode, bytes_encode, bytes_absent,
+						sizeof(int64_t)};
+static const struct field_custom quantities_field = {quantities_decode, map_encode, map_absent, 0};
+static const struct field_custom labels_field = {labels_decode, map_encode, map_absent, 0};
+static const struct field_custom environment_field = {environment_decode, map_encode, map_absent,
+						      0};
 
 /* ---- the spec, a row a leaf, in the CRD's order ---- */
 

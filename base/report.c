@@ -167,6 +167,11 @@ int desired_encode(const struct desired *d, struct buf *out, struct err *e)
 	return encode(&desired_table, d, out, e);
 }
 
+uint64_t desired_hash(const struct desired *d)
+{
+	return field_hash(&desired_table, d);
+}
+
 int report_encode(const struct report *r, struct buf *out, struct err *e)
 {
 	return encode(&report_table, r, out, e);

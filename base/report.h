@@ -115,6 +115,7 @@ struct report {
 };
 
 int desired_encode(const struct desired *d, struct buf *out, struct err *e);
+uint64_t desired_hash(const struct desired *d); /* of what desired_encode would write */
 int desired_decode(const struct json *v, struct arena *a, struct desired *out, struct err *e);
 int report_encode(const struct report *r, struct buf *out, struct err *e);
 int report_decode(const struct json *v, struct arena *a, struct report *out, struct err *e);

@@ -18,7 +18,8 @@
 
 #include <assert.h>
 
-#define WAIT_MS        5000 /* for the caches to show what was just written */
+#define WAIT_MS                                                                                    \
+	90000 /* for the caches to show what was just written: a bookmark comes each minute */
 #define TOKEN_BYTES    32
 #define RUN_REQUESTS   8 /* of one run in flight */
 #define TROUBLE_PASSES 3 /* failures in a row that show in the status */
@@ -51,6 +52,7 @@ struct run {
 	struct plan *plan;
 	const char *key, *namespace_, *name, *uid;
 	int64_t generation;
+	bool is_new;                           /* its status was never written */
 	const char *secret_new, *secret_patch; /* bodies, when the plan needs them */
 	const char *token;                     /* in secret_new */
 	const char *api_key_secret;            /* of the user, or NULL */
@@ -65,6 +67,7 @@ struct request { /* one action in flight */
 	struct run *run;
 	const struct action *action;
 	const char *path; /* of the object */
+	bool looked;      /* for a Secret */
 };
 
 static struct metric actions_total = {
@@ -154,7 +157,7 @@ static void wait_for(struct memory *m, uint64_t *which, uint64_t version)
 	m->wait_until_ms = clock_ms() + WAIT_MS;
 }
 
-/* -- the Secret: look, then create or renew -- */
+/* -- the Secret: look, then create or renew; of a new job create, then look -- */
 
 /* Pods may follow, unless the user's Secret is not there for this. */
 static void secret_settled(struct run *run)
@@ -262,6 +265,41 @@ static int learn_secret(struct request *q, const struct http_response *r, bool *
 	return 0;
 }
 
+static void secret_seen(void *user, const struct http_response *r);
+
+static int look_for_secret(struct request *q, struct err *e)
+{
+	q->looked = true;
+	return call(q, "GET", q->path, NULL, NULL, secret_seen, e);
+}
+
+static void secret_created(void *user, const struct http_response *r)
+{
+	struct request *q = user;
+	struct err e = {0};
+	if (r->status != 409 || q->looked)
+		secret_written(user, r);
+	else if (look_for_secret(q, &e))
+		finish_request(q, -(int)e.code, &e);
+}
+
+static int create_secret(struct request *q, struct err *e)
+{
+	const struct run *run = q->run;
+	const char *all =
+		arena_printf(run->plan->arena, "/api/v1/namespaces/%s/secrets", run->namespace_);
+	return call(q, "POST", all, run->secret_new, NULL, secret_created, e);
+}
+
+/* A job that nobody has looked at yet has none. */
+static int start_secret(struct request *q, struct err *e)
+{
+	const struct run *run = q->run;
+	q->path = arena_printf(run->plan->arena, "/api/v1/namespaces/%s/secrets/%s-job",
+			       run->namespace_, run->name);
+	return run->is_new ? create_secret(q, e) : look_for_secret(q, e);
+}
+
 static void secret_seen(void *user, const struct http_response *r)
 {
 	struct request *q = user;
@@ -270,9 +308,7 @@ static void secret_seen(void *user, const struct http_response *r)
 	bool current = false;
 	int rc;
 	if (r->status == 404) {
-		const char *all = arena_printf(run->plan->arena, "/api/v1/namespaces/%s/secrets",
-					       run->namespace_);
-		rc = call(q, "POST", all, run->secret_new, NULL, secret_written, &e);
+		rc = create_secret(q, &e);
 	} else {
 		rc = kube_check(r, &e);
 		if (!rc)
@@ -428,8 +464,7 @@ static int start_request(struct request *q, struct err *e)
 	const char *ns = r->namespace_;
 	switch (a->kind) {
 	case ACTION_SECRET:
-		q->path = arena_printf(arena, "/api/v1/namespaces/%s/secrets/%s-job", ns, r->name);
-		return call(q, "GET", q->path, NULL, NULL, secret_seen, e);
+		return start_secret(q, e);
 	case ACTION_SERVICE:
 		return call(q, "POST", arena_printf(arena, "/api/v1/namespaces/%s/services", ns),
 			    a->body, NULL, object_done, e);
@@ -569,8 +604,11 @@ void apply_start(struct apply *a, const char *key, const struct job *job, struct
 		mem_free(p);
 		return;
 	}
-	*r = (struct run){
-		.all = a, .plan = p, .generation = job->spec.generation, .again_ms = p->again_ms};
+	*r = (struct run){.all = a,
+			  .plan = p,
+			  .generation = job->spec.generation,
+			  .is_new = job->status.generation < 0,
+			  .again_ms = p->again_ms};
 	r->key = arena_strdup(p->arena, key);
 	r->namespace_ = arena_strdup(p->arena, job->spec.namespace_);
 	r->name = arena_strdup(p->arena, job->spec.name);

@@ -114,6 +114,21 @@ static const char **string_at(struct pod *p, size_t i)
 	return (const char **)((char *)p + pod_strings[i]);
 }
 
+static const char *string_of(const struct pod *p, size_t i)
+{
+	return *string_at((struct pod *)p, i);
+}
+
+bool pod_same(const struct pod *a, const struct pod *b)
+{
+	for (size_t i = 0; i < POD_STRINGS; i++)
+		if (strcmp(string_of(a, i), string_of(b, i)) != 0)
+			return false;
+	return a->replica == b->replica && a->phase == b->phase && a->ready == b->ready &&
+	       a->deleting == b->deleting && a->restarts == b->restarts &&
+	       a->exit_code == b->exit_code;
+}
+
 static size_t kept_length(const char *s)
 {
 	return strnlen(s, MESSAGE_BYTES);

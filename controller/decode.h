@@ -55,6 +55,7 @@ int decode_job(const struct json *object, struct job **out, struct err *e);
 void job_free(struct job *j);
 int decode_pod(const struct json *object, struct pod **out, struct err *e);
 void pod_free(struct pod *p);
+bool pod_same(const struct pod *a, const struct pod *b); /* in all that is kept of them */
 bool decode_node_ready(const struct json *object);
 void decode_owned(const struct json *object, struct owned *out);
 

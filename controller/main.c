@@ -36,7 +36,8 @@
 #define PASSES      32 /* at a time */
 #define SHARE       12 /* of one namespace: its requests leave room for others' */
 #define PASS_BYTES  ((size_t)64 << 20)
-#define AGAIN_MS    20 /* after a pass that did something: to see whether that was all */
+#define AGAIN_MS    20  /* after a pass that did something: to see whether that was all */
+#define LOOK_MS     500 /* at caches that lag: they may catch up without news of the job */
 #define TURN_MS     1000
 #define DISCOVER_MS 2000
 #define GOODBYE_MS  3000
@@ -247,7 +248,7 @@ static void pass(struct controller *c, const char *key)
 		return;
 	}
 	if (caches_lag(c, m, &left_ms)) {
-		settle(c, key, left_ms);
+		settle(c, key, left_ms < LOOK_MS ? left_ms : LOOK_MS);
 		return;
 	}
 	struct plan *p = new_plan(&e);

@@ -210,6 +210,10 @@ int cluster_pod_changed(void *user, const char *key, const struct json *object, 
 	struct place *p = find_or_make(c, job_key, e);
 	struct pod **at = find_pod(p, pod->name);
 	char *copy = p && !at ? mem_strdup(job_key) : NULL;
+	if (p && at && pod_same(*at, pod)) {
+		pod_free(pod); /* nothing that a pass looks at */
+		return 0;
+	}
 	if (p && at) {
 		count_failure(p, *at, strcmp((*at)->uid, pod->uid) ? NULL : pod);
 		pod_free(*at);

@@ -12,9 +12,11 @@
 
 #include <stdarg.h>
 
-#define SECRET_FRESH_MS 60000 /* how long a Secret once seen is taken to be there still */
-#define STATUS_EVERY_MS 900   /* when only progress has changed */
-#define STATUS_BYTES    ((size_t)1 << 20)
+#define SECRET_FRESH_MS   60000 /* how long a Secret once seen is taken to be there still */
+/* Status is written at once when it says something new; when only numbers have changed, after: */
+#define PROGRESS_EVERY_MS 5000
+#define PENDING_EVERY_MS  15000
+#define STATUS_BYTES      ((size_t)1 << 20)
 
 struct action *plan_add(struct plan *p, enum action_kind kind, struct err *e)
 {
@@ -94,11 +96,13 @@ static int plan_secret(const struct observed *o, struct plan *p, struct err *e)
 	return plan_add(p, ACTION_SECRET, e) ? 0 : -(int)ERR_BUG;
 }
 
+/* Clients find a serving job by it, and programs of the user the pods: <job>-0.<job>. Training uses
+ * addresses alone. */
 static int plan_service(const struct observed *o, struct plan *p, struct err *e)
 {
 	struct buf body buf_auto;
 	buf_init(&body, PODSPEC_LIMIT);
-	if (o->service)
+	if (o->service || o->job->spec.task == TASK_TRAIN)
 		return 0;
 	int rc = podspec_service(&o->job->spec, &body, e);
 	if (rc)
@@ -111,37 +115,42 @@ static int plan_service(const struct observed *o, struct plan *p, struct err *e)
 	return a->body ? 0 : err_set(e, ERR_MEMORY, "no memory for a Service");
 }
 
-/* Whether they differ, and whether only in progress. */
-static int compare_status(const struct status *old, const struct status *next, struct buf *body,
-			  bool *differ, bool *progress_only, struct err *e)
+/* Whether all that differs can wait: how far the job is, in numbers and in the words that hold
+ * them. What settles the numbers is news. */
+static bool can_wait(const struct observed *o, const struct status *next, uint64_t hash)
 {
-	struct buf before buf_auto, same_progress buf_auto;
-	struct status copy = *old;
-	buf_init(&before, STATUS_BYTES);
-	buf_init(&same_progress, STATUS_BYTES);
+	struct status copy = o->job->status;
+	int want = o->job->spec.replicas, live = next->replicas;
+	bool settled = live == next->ready_replicas && (live == want || !live);
 	copy.progress = next->progress;
-	int rc = status_encode(next, body, e);
-	if (rc || (rc = status_encode(old, &before, e)) ||
-	    (rc = status_encode(&copy, &same_progress, e)))
-		return rc;
-	*differ = strcmp(buf_cstr(&before), buf_cstr(body)) != 0;
-	*progress_only = *differ && !strcmp(buf_cstr(&same_progress), buf_cstr(body));
-	return 0;
+	copy.checkpoint = next->checkpoint;
+	if (!settled) {
+		copy.replicas = next->replicas;
+		copy.ready_replicas = next->ready_replicas;
+		copy.ready = next->ready;
+	}
+	for (int i = 0; i < copy.condition_count && i < next->condition_count; i++)
+		copy.conditions[i].message = next->conditions[i].message;
+	return status_hash(&copy) == hash;
 }
 
 static int plan_status(const struct observed *o, const struct status *next, struct plan *p,
 		       struct err *e)
 {
 	struct buf body buf_auto;
-	bool differ, progress_only;
 	buf_init(&body, STATUS_BYTES);
-	int rc = compare_status(&o->job->status, next, &body, &differ, &progress_only, e);
-	if (rc || !differ)
-		return rc;
-	if (progress_only && o->status_age_ms < STATUS_EVERY_MS) {
-		plan_again(p, STATUS_EVERY_MS - o->status_age_ms);
+	uint64_t hash = status_hash(next);
+	if (hash == status_hash(&o->job->status))
+		return 0;
+	int64_t every_ms =
+		status_is_true(next, NAME_COND_READY) ? PROGRESS_EVERY_MS : PENDING_EVERY_MS;
+	if (o->status_age_ms < every_ms && can_wait(o, next, hash)) {
+		plan_again(p, every_ms - o->status_age_ms);
 		return 0;
 	}
+	int rc = status_encode(next, &body, e);
+	if (rc)
+		return rc;
 	struct action *a = plan_add(p, ACTION_STATUS, e);
 	if (!a)
 		return -(int)ERR_BUG;

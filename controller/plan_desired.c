@@ -1,7 +1,7 @@
 /*
  * plan_desired: what the coordinator should know: generation, replicas, suspend, release, what
  * else of the spec may change while it runs, and the members that exist. It is sent when it is not
- * what this very agent process accepted last (a hash over the body, the pod and its restarts), or
+ * what this very agent process accepted last (a hash over it, the pod and its restarts), or
  * when the agent's report follows another generation. Pure; called by plan.
  */
 #include "controller/plan.h"
@@ -66,16 +66,17 @@ int plan_desired(const struct observed *o, const struct outlook *look, struct pl
 		.health = s->health,
 	};
 	int rc = list_members(o, p->arena, &d, e);
-	if (rc || (rc = desired_encode(&d, &body, e)))
+	if (rc)
 		return rc;
 	const struct pod *pod = coordinator->pod;
-	uint64_t h = hash_bytes(14695981039346656037u, buf_cstr(&body), body.len);
-	h = hash_bytes(h, pod->uid, strlen(pod->uid));
+	uint64_t h = hash_bytes(desired_hash(&d), pod->uid, strlen(pod->uid));
 	h = hash_bytes(h, (const char *)&pod->restarts, sizeof pod->restarts);
 	bool follows =
 		!o->report || !o->report_is_current || o->report->generation == s->generation;
 	if (h == o->desired_sent && follows)
 		return 0;
+	if ((rc = desired_encode(&d, &body, e)))
+		return rc;
 	struct action *a = plan_add(p, ACTION_DESIRED, e);
 	if (!a)
 		return -(int)ERR_BUG;

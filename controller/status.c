@@ -42,7 +42,8 @@ static bool time_absent(const void *at)
 	return *(const int64_t *)at <= 0;
 }
 
-static const struct field_custom time_field = {time_decode, time_encode, time_absent};
+static const struct field_custom time_field = {time_decode, time_encode, time_absent,
+					       sizeof(int64_t)};
 
 #define ROW(path_, kind_, member, def_)                                                            \
 	.path = (path_), .kind = FIELD_##kind_, .offset = offsetof(TABLE, member), .def = (def_)
@@ -165,6 +166,11 @@ int status_encode(const struct status *s, struct buf *out, struct err *e)
 	field_encode(&status_table, s, &w);
 	jsonw_close(&w);
 	return jsonw_end(&w) ? err_set(e, ERR_MEMORY, "no memory for a status") : 0;
+}
+
+uint64_t status_hash(const struct status *s)
+{
+	return field_hash(&status_table, s);
 }
 
 const struct condition *status_condition(const struct status *s, const char *type)

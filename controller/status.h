@@ -50,6 +50,7 @@ struct status {
 void status_init(struct status *s); /* nothing known */
 void status_decode(const struct json *v, struct arena *a, struct status *out);
 int status_encode(const struct status *s, struct buf *out, struct err *e);
+uint64_t status_hash(const struct status *s); /* of what status_encode would write */
 
 const struct condition *status_condition(const struct status *s, const char *type); /* or NULL */
 bool status_is_true(const struct status *s, const char *type);

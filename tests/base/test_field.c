@@ -66,7 +66,7 @@ static bool has_group(const void *base)
 	return ((const struct all *)base)->grouped || ((const struct all *)base)->group_b;
 }
 
-static const struct field_custom twice = {twice_decode, twice_encode, twice_absent};
+static const struct field_custom twice = {twice_decode, twice_encode, twice_absent, sizeof(int)};
 static const struct field_format short_format = {is_short, "short"};
 
 #define AT(member) .offset = offsetof(struct all, member)
@@ -168,6 +168,52 @@ static void assert_encodes(const struct all *in, const char *expect)
 	ck_assert_str_eq(b.data, expect);
 }
 
+/* The hash tells apart what the text does: each member of the text changed alone, and none. */
+START_TEST(test_hash)
+{
+	static const char *const others[] = {
+		"{}",
+		"{\"flag\":false}",
+		"{\"a\":{\"small\":9}}",
+		"{\"a\":{\"b\":{\"large\":5}}}",
+		"{\"a\":{\"b\":{\"number\":0.5}}}",
+		"{\"a\":{\"text\":\"abc\"}}",
+		"{\"optional\":\"o\"}",
+		"{\"choice\":\"Red\"}",
+		"{\"words\":[\"u\"]}",
+		"{\"words\":[\"\",\"u\"]}",
+		"{\"words\":[\"u\",\"\"]}",
+		"{\"values\":[1]}",
+		"{\"values\":[null]}",
+		"{\"values\":[1,null]}",
+		"{\"inside\":[{\"x\":1}]}",
+		"{\"inside\":[{\"x\":1,\"meta\":{\"label\":\"l\"}}]}",
+		"{\"points\":[{\"x\":1}]}",
+		"{\"points\":[{\"x\":1},{\"x\":1}]}",
+		"{\"custom\":8}",
+		"{\"group\":{\"b\":\"g\"}}",
+		"{\"group\":{\"a\":0,\"b\":\"g\"}}",
+		whole,
+	};
+	enum { OTHERS = sizeof others / sizeof *others };
+	uint64_t seen[OTHERS];
+	struct all a;
+	struct err e = {.text = ""};
+	for (int i = 0; i < OTHERS; i++) {
+		ck_assert_msg(!decode(others[i], true, &a, &e), "%s: %s", others[i], e.text);
+		seen[i] = field_hash(&table, &a);
+		ck_assert_msg(!decode(others[i], true, &a, &e), "%s", e.text);
+		ck_assert_uint_eq(seen[i], field_hash(&table, &a)); /* of other strings */
+		a.small = 77; /* outside: absent, as another value outside is */
+		uint64_t h = field_hash(&table, &a);
+		a.small = 78;
+		ck_assert_uint_eq(h, field_hash(&table, &a));
+		for (int k = 0; k < i; k++)
+			ck_assert_msg(seen[i] != seen[k], "%s\n%s", others[i], others[k]);
+	}
+}
+END_TEST
+
 START_TEST(test_round_trip)
 {
 	struct all a;
@@ -238,6 +284,7 @@ int main(void)
 	TCase *t = tcase_create("field");
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_round_trip);
+	tcase_add_test(t, test_hash);
 	tcase_add_test(t, test_defaults);
 	tcase_add_loop_test(t, test_bad, 0, (int)(sizeof bad / sizeof *bad));
 	suite_add_tcase(s, t);

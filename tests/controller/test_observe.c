@@ -121,6 +121,8 @@ START_TEST(changes_mark_the_jobs_they_concern)
 	change(cluster_node_changed, c, "k", "{}");
 	ck_assert_str_eq(dirty, "n/a n/a n/a ");
 	change(cluster_node_changed, c, "k", "{}"); /* no news */
+	set_pod(c, 0, "p0", RUNNING);
+	set_pod(c, 0, "p0", RUNNING ",\"other\":{\"x\":1}");
 	ck_assert_str_eq(dirty, "n/a n/a n/a ");
 	change(cluster_pod_changed, c, "n/a-0", NULL);
 	change(cluster_job_changed, c, "n/a", NULL);

@@ -401,22 +401,96 @@ START_TEST(pods_that_cannot_start_are_told_of)
 }
 END_TEST
 
-START_TEST(progress_alone_is_written_about_once_a_second)
+/* Training meets by addresses; a program of the user may use names, and clients of a server do. */
+START_TEST(a_service_is_made_where_names_are_needed)
+{
+	static const char *const tasks[] = {
+		"\"model\":{\"source\":\"/d/m.gguf\"},\"checkpoint\":{\"path\":\"/d/"
+		"c\"},\"train\":{"
+		"\"data\":{\"train\":\"/d/t.txt\"},\"steps\":9,\"output\":\"/d/o\"}",
+		"\"model\":{\"source\":\"/d/m.gguf\"},\"serve\":{}", WORLD_RUN};
+	for (int i = 0; i < 3; i++) {
+		struct world w;
+		world_init(&w, 1, "");
+		job_free(w.job);
+		w.job = world_job(
+			1, 1, tasks[i],
+			",\"storage\":[{\"name\":\"d\",\"claimName\":\"c\",\"mountPath\":\"/d\"}]",
+			"{}");
+		struct plan *p = world_plan(&w);
+		ck_assert_int_eq(count(p, ACTION_SERVICE), i > 0);
+		world_free(p);
+		world_done(&w);
+	}
+}
+END_TEST
+
+/* Whether the status is written now, after age_ms; where not, when it will be. */
+static bool writes(struct world *w, int64_t age_ms, int64_t *again_ms)
+{
+	w->o.status_age_ms = age_ms;
+	struct plan *p = world_plan(w);
+	const struct action *a = world_action(p, ACTION_STATUS);
+	bool now = a != NULL;
+	if (now)
+		world_store_status(w, a->body);
+	*again_ms = p->again_ms;
+	world_free(p);
+	return now;
+}
+
+/* What a job costs the API server: numbers alone wait, what says something new does not. */
+START_TEST(numbers_alone_are_written_now_and_then)
 {
 	struct world w;
+	int64_t again;
 	world_init(&w, 1, "");
 	settle(&w, 1);
 	w.report.steps = 100;
 	w.report.step = 7;
-	w.o.status_age_ms = 300;
-	struct plan *p = world_plan(&w);
-	ck_assert_int_eq(count(p, ACTION_STATUS), 0);
-	ck_assert_int_eq(p->again_ms, 600);
-	world_free(p);
-	w.o.status_age_ms = 900;
-	p = world_plan(&w);
-	ck_assert_int_eq(count(p, ACTION_STATUS), 1);
-	world_free(p);
+	ck_assert(!writes(&w, 300, &again));
+	ck_assert_int_eq(again, 4700);
+	ck_assert(writes(&w, 5000, &again));
+	w.report.checkpoint_step = 7;
+	w.report.checkpoint_path = "/c/7";
+	ck_assert(!writes(&w, 300, &again));
+	w.report.verdict.kind = NAME_REASON_HANG;
+	ck_assert(writes(&w, 300, &again));
+	world_done(&w);
+}
+END_TEST
+
+START_TEST(a_job_that_starts_is_written_when_it_begins_and_when_it_is_ready)
+{
+	struct world w;
+	int64_t again;
+	int written = 0;
+	world_init(&w, 8, "");
+	written += writes(&w, INT64_MAX, &again);
+	for (int i = 0; i < 8; i++) {
+		world_add(&w, i);
+		written += writes(&w, 100, &again);
+	}
+	ck_assert_int_eq(written, 1);
+	for (int i = 0; i < 8; i++) {
+		world_run_pod(&w.pods[i]);
+		written += writes(&w, 100, &again);
+		ck_assert_int_eq(written, i < 7 ? 1 : 2); /* 8/8 is news */
+	}
+	ck_assert_str_eq(w.job->status.ready, "8/8");
+	w.pods[3].pod.ready = false;
+	ck_assert(!writes(&w, 14999, &again));
+	ck_assert_int_eq(again, 1);
+	ck_assert(writes(&w, 15000, &again));
+	/* An agent that cannot be reached is told of once, and costs nothing afterwards. */
+	w.o.unreachable_ms = 10001;
+	ck_assert(writes(&w, 100, &again));
+	ck_assert_str_eq(w.job->status.state, "Unreachable");
+	for (int i = 0; i < 100; i++) {
+		w.o.unreachable_ms += 60000;
+		w.o.now_ms += 60000;
+		ck_assert(!writes(&w, 60000, &again));
+	}
 	world_done(&w);
 }
 END_TEST
@@ -704,5 +778,7 @@ UNIT_MAIN("plan", a_new_job_gets_its_objects_then_its_pods,
 	  an_outcome_is_recorded_before_the_pods_are_released,
 	  a_finished_job_holds_nothing_and_goes_when_its_time_is_over,
 	  agents_that_cannot_run_fail_the_job, the_deadline_counts_active_time,
-	  pods_that_cannot_start_are_told_of, progress_alone_is_written_about_once_a_second,
+	  pods_that_cannot_start_are_told_of, a_service_is_made_where_names_are_needed,
+	  numbers_alone_are_written_now_and_then,
+	  a_job_that_starts_is_written_when_it_begins_and_when_it_is_ready,
 	  the_gang_is_the_whole_job_at_first_and_then_only_shrinks, random_worlds_converge)
