@@ -328,7 +328,7 @@ static int write_configs(const struct hf_writer *w, struct err *e)
 	family_ids_write(&w->config, false, &j);
 	jsonw_close(&j);
 	jsonw_end(&j);
-	int rc = join(generation_path, w->temporary, "generation_config.json", e);
+	int rc = join(generation_path, w->folder, "generation_config.json", e);
 	if (!rc && !io_exists(generation_path)) /* else the source's own */
 		rc = write_text(w, "generation_config.json", &generation, e);
 	return rc ? rc : write_text(w, "config.json", &config, e);
