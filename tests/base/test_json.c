@@ -169,7 +169,7 @@ START_TEST(values_are_bounded)
 	struct err e = {0};
 	ck_assert_int_eq(json_parse_within(text, sizeof text - 1, 4, &v, &e), -ERR_DATA);
 	ck_assert_ptr_null(v);
-	ck_assert_str_eq(e.text, "JSON byte 13: more values than are read here");
+	ck_assert_str_eq(e.text, "JSON byte 12: more values than are read here");
 	ck_assert_int_eq(json_parse_within(text, sizeof text - 1, 5, &v, NULL), 0);
 	json_destroy(v);
 }
