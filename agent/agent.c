@@ -12,6 +12,7 @@
 #include "agent/agent.h"
 
 #include "agent/front.h"
+#include "agent/gate.h"
 #include "agent/lead.h"
 #include "agent/member.h"
 #include "agent/mesh.h"
@@ -28,6 +29,7 @@
 #include "base/mem.h"
 #include "base/names.h"
 #include "base/number.h"
+#include "base/secret.h"
 #include "base/web.h"
 
 #include <signal.h>
@@ -81,11 +83,13 @@ struct agent {
 	struct jobspec spec;
 	char job_file[LIMIT_PATH_BYTES], rank_program[LIMIT_PATH_BYTES];
 	char token[TOKEN_BYTES], api_key[TOKEN_BYTES];
+	char pod_token[SECRET_TOKEN_BYTES]; /* what the controller presents */
 	struct address listen, serve;
 	struct web *web;
 	struct procs *procs;
 	struct front *front;
 	struct member *member;
+	struct gate *gate;
 	struct lead *lead;
 	struct status status;
 	int signals;
@@ -254,6 +258,7 @@ static int create_member(struct agent *a, int64_t incarnation, struct err *e)
 				   .job_file = a->job_file,
 				   .rank_program = a->rank_program,
 				   .bind_host = a->listen.host,
+				   .run_dir = a->conf.run_dir,
 				   .replica = (int)a->conf.replica,
 				   .pod = a->conf.pod,
 				   .uid = a->conf.pod_uid,
@@ -269,12 +274,14 @@ static int create_lead(struct agent *a, int64_t incarnation, struct err *e)
 	bool any = !strcmp(a->listen.host, "0.0.0.0") || !strcmp(a->listen.host, "::");
 	struct lead_conf conf = {.web = a->web,
 				 .spec = &a->spec,
-				 .token = a->token,
+				 .of = {a->token, a->spec.uid},
+				 .uid = a->conf.pod_uid,
 				 .run_dir = a->conf.run_dir,
 				 .self_host = any ? "127.0.0.1" : a->listen.host,
 				 .self_port = a->listen.port,
 				 .serve_port = a->serve.port,
-				 .incarnation = incarnation};
+				 .incarnation = incarnation,
+				 .term = member_term(a->member)};
 	return lead_create(&conf, &a->lead, e);
 }
 
@@ -295,15 +302,15 @@ static int create(struct agent *a, struct err *e)
 	if (rc == 0)
 		rc = create_member(a, incarnation, e);
 	if (rc == 0)
-		rc = web_accept_sockets(a->web, MESH_PATH, a->token, &member_link_fns, a->member,
-					e);
+		rc = gate_create(a->web, &(struct proof_identity){a->token, a->spec.uid},
+				 a->conf.pod_uid, &member_link_fns, a->member, &a->gate, e);
 	if (rc == 0)
 		rc = web_listen(a->web, a->listen.host, a->listen.port, status_request, &a->status,
 				&a->listen.port, e);
 	if (rc == 0)
 		rc = create_lead(a, incarnation, e);
 	a->status = (struct status){
-		.token = a->token, .lead = a->lead, .front = a->front, .member = a->member};
+		.token = a->pod_token, .lead = a->lead, .front = a->front, .member = a->member};
 	status_register();
 	return rc;
 }
@@ -313,6 +320,7 @@ static void destroy(struct agent *a)
 	procs_destroy(a->procs);
 	web_destroy(a->web);
 	lead_destroy(a->lead);
+	gate_destroy(a->gate);
 	member_destroy(a->member);
 	front_destroy(a->front);
 	io_close(a->signals);
@@ -325,8 +333,8 @@ static void destroy(struct agent *a)
 static bool may_end(const struct agent *a)
 {
 	bool idle = !member_busy(a->member) && !(a->front && front_in_flight(a->front));
-	return idle &&
-	       (a->leaving || member_released(a->member) || (a->lead && lead_released(a->lead)));
+	return idle && (a->leaving || member_released(a->member) ||
+			(a->lead && (lead_released(a->lead) || lead_over(a->lead))));
 }
 
 static int run(struct agent *a, struct err *e)
@@ -337,13 +345,16 @@ static int run(struct agent *a, struct err *e)
 			return rc;
 		int64_t now_ms = clock_ms();
 		procs_tick(a->procs, now_ms);
+		gate_tick(a->gate, now_ms);
 		member_tick(a->member, now_ms);
 		if (a->lead)
 			lead_tick(a->lead, now_ms);
 		if (!a->flush_ms && may_end(a))
 			a->flush_ms = now_ms + FLUSH_MS;
 	}
-	return 0;
+	return a->lead && lead_over(a->lead)
+		       ? err_set(e, ERR_DRAINED, "another coordinator has taken over")
+		       : 0;
 }
 
 static int print_report(const struct agent *a, struct err *e)
@@ -357,7 +368,7 @@ static int print_report(const struct agent *a, struct err *e)
 	buf_auto struct buf out;
 	buf_init(&out, LIMIT_REPORT_BYTES);
 	struct http_request r = {
-		.method = "GET", .url = url, .bearer = a->token, .timeout_ms = 5000};
+		.method = "GET", .url = url, .bearer = a->pod_token, .timeout_ms = 5000};
 	int status = http_once(&(struct http_conf){0}, &r, &out, e);
 	if (status < 0)
 		return status;
@@ -383,12 +394,17 @@ int agent_main(int argc, char **argv)
 			     argv[report ? rest + 1 : rest]);
 	if (rc == 0 && (a.conf.replica < 0 || a.conf.replica >= LIMIT_REPLICAS))
 		rc = err_set(&e, ERR_USER, "--replica is out of range");
+	if (rc == 0 && (!*a.conf.pod_uid || strlen(a.conf.pod_uid) >= LIMIT_NAME_BYTES))
+		rc = err_set(&e, ERR_USER, "--pod-uid must have 1 to %d bytes",
+			     LIMIT_NAME_BYTES - 1);
 	if (rc == 0)
 		rc = parse_address(a.conf.listen, "listen", &a.listen, &e);
 	if (rc == 0)
 		rc = parse_address(a.conf.serve_listen, "serve-listen", &a.serve, &e);
 	if (rc == 0)
 		rc = read_secret(a.conf.job_dir, NAME_TOKEN_FILE, a.token, &e);
+	if (rc == 0)
+		rc = secret_of_pod(a.token, a.conf.pod_uid, a.pod_token, &e);
 	if (rc == 0 && report)
 		rc = print_report(&a, &e);
 	else if (rc == 0 && (rc = read_job(&a, &e)) == 0 && (rc = find_rank_program(&a, &e)) == 0 &&

@@ -57,6 +57,7 @@ static void prepare(struct lead *l)
 			count++;
 		struct mesh_msg msg = {.type = MESH_PREPARE,
 				       .incarnation = world_incarnation(l->world),
+				       .term = world_term(l->world),
 				       .secret = l->secret,
 				       .ranks = count,
 				       .first_rank = i};
@@ -185,6 +186,13 @@ static void settle(struct lead *l)
 /* ---- facts
  * ---------------------------------------------------------------------------------------------- */
 
+static void superseded(struct lead *l, int replica, int64_t term)
+{
+	log_warn("a member follows another coordinator", LOG_I("replica", replica),
+		 LOG_I("term", term), LOG_I("own_term", world_term(l->world)));
+	world_superseded(l->world, term);
+}
+
 static void on_message(void *user, int replica, const struct mesh_msg *m)
 {
 	struct lead *l = user;
@@ -203,7 +211,10 @@ static void on_message(void *user, int replica, const struct mesh_msg *m)
 		world_prepared(w, replica, m->incarnation, m->ports, m->port_count);
 		break;
 	case MESH_REFUSED:
-		world_refused(w, m->incarnation);
+		if (m->term)
+			superseded(l, replica, m->term);
+		else
+			world_refused(w, m->incarnation);
 		break;
 	case MESH_FRAME:
 		world_frame(w, replica, m->incarnation, m->local, m->frame, m->payload, now_of());
@@ -252,7 +263,7 @@ static int keep_links(struct lead *l, const struct desired *d, struct err *e)
 	l->kept_count = 0;
 	for (int i = 0; i < d->member_count && i < LIMIT_REPLICAS; i++) {
 		const struct member *m = &d->members[i];
-		int rc = mesh_keep(l->mesh, m->replica, m->replica ? m->address : self, e);
+		int rc = mesh_keep(l->mesh, m->replica, m->uid, m->replica ? m->address : self, e);
 		if (rc)
 			return rc;
 		l->kept[l->kept_count++] = m->replica;
@@ -264,6 +275,7 @@ int lead_desired(struct lead *l, const struct desired *d, struct err *e)
 {
 	int rc = world_desired(l->world, d, now_of(), e);
 	if (rc == 0) {
+		mesh_term(l->mesh, world_term(l->world));
 		l->health = (struct health_conf){.hang_ms = 1000 * (int64_t)d->health.hang_seconds,
 						 .straggler_factor = d->health.straggler_factor};
 		rc = keep_links(l, d, e);
@@ -355,10 +367,11 @@ int lead_create(const struct lead_conf *conf, struct lead **out, struct err *e)
 		.task = s->task,
 		.per_replica = s->task == TASK_SERVE ? 1 : s->device.per_replica,
 		.incarnation = conf->incarnation,
+		.term = conf->term,
 	};
 	int rc = world_create(&wc, &l->world, e);
 	if (rc == 0)
-		rc = mesh_create(conf->web, conf->token, &fns, l, &l->mesh, e);
+		rc = mesh_create(conf->web, &conf->of, conf->uid, &fns, l, &l->mesh, e);
 	if (rc) {
 		lead_destroy(l);
 		return rc;
@@ -394,4 +407,9 @@ int lead_report(const struct lead *l, struct arena *a, struct report *out, struc
 bool lead_released(const struct lead *l)
 {
 	return l->released;
+}
+
+bool lead_over(const struct lead *l)
+{
+	return world_over(l->world);
 }

@@ -7,6 +7,7 @@
 #include "agent/member.h"
 
 #include "agent/mesh.h"
+#include "agent/term.h"
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/limits.h"
@@ -48,6 +49,7 @@ struct order {               /* a prepare */
 struct member {
 	struct member_conf conf;
 	struct web_socket *link;
+	struct term term;     /* of the coordinator that is followed, or was last */
 	int64_t link_lost_ms; /* 0: it is open */
 	int64_t greatest, incarnation;
 	enum member_phase phase;
@@ -71,6 +73,7 @@ int member_create(const struct member_conf *conf, struct member **out, struct er
 		return err_set(e, ERR_MEMORY, "out of memory");
 	m->conf = *conf;
 	m->greatest = conf->incarnation;
+	term_load(conf->run_dir, &m->term);
 	*out = m;
 	return 0;
 }
@@ -432,8 +435,31 @@ static void run_rank(struct member *m, struct local *l, const struct mesh_msg *s
 /* ---- the coordinator's messages
  * ------------------------------------------------------------------------- */
 
+static void refuse_term(const struct member *m, struct web_socket *s)
+{
+	mesh_send(s, &(struct mesh_msg){.type = MESH_REFUSED,
+					.incarnation = m->greatest,
+					.term = m->term.number});
+}
+
+/* Kept before it is acted on. Without a disk to keep it on it holds as long as this agent does. */
+static void take_term(struct member *m, int64_t number, const char *uid)
+{
+	struct err e = {0};
+	if (number == m->term.number)
+		return;
+	term_take(&m->term, number, uid);
+	if (term_save(m->conf.run_dir, &m->term, &e))
+		log_warn("the term is not kept", LOG_I("term", number), LOG_ERR(&e));
+}
+
 static void on_prepare(struct member *m, const struct mesh_msg *msg)
 {
+	if (msg->term < m->term.number) {
+		refuse_term(m, m->link);
+		return;
+	}
+	take_term(m, msg->term, m->term.uid); /* the link is that pod's */
 	if (msg->incarnation <= m->greatest || m->leave_ms) {
 		tell(m, &(struct mesh_msg){.type = MESH_REFUSED, .incarnation = m->greatest});
 		return;
@@ -544,13 +570,25 @@ static void link_message(void *user, struct web_socket *s, const char *text, siz
 	}
 }
 
-static void link_open(void *user, struct web_socket *s)
+static void link_open(void *user, struct web_socket *s, int64_t term, const char *uid)
 {
 	struct member *m = user;
+	if (!term_admits(&m->term, term, uid)) {
+		log_warn("a coordinator whose term is over was refused", LOG_I("term", term),
+			 LOG_S("pod_uid", uid), LOG_I("followed", m->term.number));
+		refuse_term(m, s);
+		web_close(s);
+		return;
+	}
+	bool another = strcmp(uid, m->term.uid) != 0;
+	take_term(m, term, uid);
 	if (m->link) {
 		struct web_socket *old = m->link;
-		log_warn("another coordinator took over");
 		m->link = NULL;
+		if (another) {
+			log_warn("another coordinator took over", LOG_I("term", term));
+			refuse_term(m, old);
+		}
 		web_close(old);
 	}
 	if (m->alive) /* they belong to a coordinator that is gone */
@@ -577,7 +615,7 @@ static void link_closed(void *user, struct web_socket *s, const char *why)
 	m->link_lost_ms = clock_ms();
 }
 
-const struct web_socket_fns member_link_fns = {link_open, link_message, link_closed};
+const struct gate_fns member_link_fns = {link_open, link_message, link_closed};
 
 /* ---- time
  * -----------------------------------------------------------------------------------------------
@@ -676,4 +714,9 @@ bool member_in_world(const struct member *m)
 int64_t member_incarnation(const struct member *m)
 {
 	return m->greatest;
+}
+
+int64_t member_term(const struct member *m)
+{
+	return m->term.number;
 }

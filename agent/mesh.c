@@ -1,7 +1,7 @@
 /*
  * mesh: see mesh.h. The codec trusts nobody: counts and ranges are checked here, so that
  * agent/member.c and agent/lead.c may index by what a message says. Links are the coordinator's
- * only; a member's single link lives in member.c.
+ * only, and open when the pod has proved itself; a member's single link lives in member.c.
  */
 #include "agent/mesh.h"
 
@@ -79,7 +79,11 @@ static void write_fields(struct jsonw *w, const struct mesh_msg *m)
 	case MESH_BEAT:
 		write_beats(w, m);
 		break;
+	case MESH_REFUSED:
+		jsonw_int(w, "term", m->term);
+		break;
 	case MESH_PREPARE:
+		jsonw_int(w, "term", m->term);
 		jsonw_str(w, "secret", m->secret);
 		jsonw_int(w, "ranks", m->ranks);
 		jsonw_int(w, "firstRank", m->first_rank);
@@ -92,7 +96,6 @@ static void write_fields(struct jsonw *w, const struct mesh_msg *m)
 	case MESH_STOP:
 		jsonw_str(w, "mode", stop_names[m->mode]);
 		break;
-	case MESH_REFUSED:
 	case MESH_ENDED:
 	case MESH_LEAVING:
 	case MESH_RELEASE:
@@ -181,6 +184,12 @@ static int read_small(const struct json *v, const char *key, int64_t min, int64_
 	return 0;
 }
 
+static int read_term(const struct json *v, int64_t min, struct mesh_msg *m, struct err *e)
+{
+	m->term = json_int(v, "term", 0);
+	return m->term < min ? err_set(e, ERR_DATA, "mesh: term is out of range") : 0;
+}
+
 static int read_exit(const struct json *v, struct mesh_msg *m, struct err *e)
 {
 	int n = 0;
@@ -222,7 +231,9 @@ static int read_fields(const struct json *v, struct mesh_msg *m, struct err *e)
 		return read_beats(v, m, e);
 	case MESH_PREPARE:
 		m->secret = json_str(v, "secret", "");
-		rc = read_small(v, "ranks", 1, LIMIT_RANKS_PER_REPLICA, &m->ranks, e);
+		rc = read_term(v, 1, m, e);
+		if (rc == 0)
+			rc = read_small(v, "ranks", 1, LIMIT_RANKS_PER_REPLICA, &m->ranks, e);
 		return rc ? rc : read_small(v, "firstRank", 0, INT32_MAX, &m->first_rank, e);
 	case MESH_START:
 		m->table = json_get(v, "ranks");
@@ -238,6 +249,7 @@ static int read_fields(const struct json *v, struct mesh_msg *m, struct err *e)
 			}
 		return err_set(e, ERR_DATA, "mesh: unknown stop mode");
 	case MESH_REFUSED:
+		return read_term(v, 0, m, e);
 	case MESH_ENDED:
 	case MESH_LEAVING:
 	case MESH_RELEASE:
@@ -271,10 +283,13 @@ struct link {
 	struct mesh *mesh;
 	struct link *next;
 	int replica;
+	char uid[LIMIT_NAME_BYTES]; /* of the pod that is wanted there */
 	char host[ADDRESS_HOST];
 	uint16_t port;             /* 0: no address yet */
-	struct web_socket *socket; /* dialling or open */
+	struct web_socket *socket; /* dialling, in the handshake or open */
 	bool open, forgotten;
+	struct proof proof;
+	int64_t prove_ms; /* the handshake's deadline, 0: none is under way */
 	int64_t due_ms, backoff_ms;
 };
 
@@ -282,13 +297,15 @@ struct mesh {
 	struct web *web;
 	struct mesh_fns fns;
 	void *user;
-	char token[256];
+	struct proof_identity of;
+	const char *uid;
+	int64_t term;
 	struct link *links; /* by replica */
 	int dialling;
 };
 
-int mesh_create(struct web *w, const char *token, const struct mesh_fns *fns, void *user,
-		struct mesh **out, struct err *e)
+int mesh_create(struct web *w, const struct proof_identity *of, const char *uid,
+		const struct mesh_fns *fns, void *user, struct mesh **out, struct err *e)
 {
 	struct mesh *m = mem_zalloc(sizeof *m);
 	if (!m)
@@ -296,7 +313,8 @@ int mesh_create(struct web *w, const char *token, const struct mesh_fns *fns, vo
 	m->web = w;
 	m->fns = *fns;
 	m->user = user;
-	snprintf(m->token, sizeof m->token, "%s", token);
+	m->of = *of;
+	m->uid = uid;
 	*out = m;
 	return 0;
 }
@@ -340,7 +358,32 @@ static int64_t next_backoff(struct link *l)
 static void link_open(void *user, struct web_socket *s)
 {
 	struct link *l = user;
-	(void)s;
+	const struct mesh *m = l->mesh;
+	buf_auto struct buf call;
+	struct err e = {0};
+	buf_init(&call, PROOF_BYTES);
+	web_socket_limit(s, PROOF_BYTES);
+	l->prove_ms = clock_ms() + PROOF_MS;
+	if (proof_call(&l->proof, &m->of, m->uid, l->uid, m->term, &call, &e) ||
+	    web_send(s, call.data, call.len))
+		web_close(s);
+}
+
+/* The answer to our call: only the pod that is wanted can give it. */
+static void link_challenged(struct link *l, struct web_socket *s, const char *text, size_t len)
+{
+	buf_auto struct buf answer;
+	struct err e = {0};
+	buf_init(&answer, PROOF_BYTES);
+	if (proof_answer(&l->proof, text, len, &answer, &e) ||
+	    web_send(s, answer.data, answer.len)) {
+		log_warn("a member was not proved", LOG_I("replica", l->replica),
+			 LOG_S("host", l->host), LOG_ERR(&e));
+		web_close(s);
+		return;
+	}
+	web_socket_limit(s, LIMIT_FRAME_BYTES);
+	l->prove_ms = 0;
 	l->open = true;
 	l->mesh->dialling--;
 }
@@ -350,6 +393,10 @@ static void link_message(void *user, struct web_socket *s, const char *text, siz
 	struct link *l = user;
 	if (l->forgotten)
 		return;
+	if (!l->open) {
+		link_challenged(l, s, text, len);
+		return;
+	}
 	json_auto struct json *v = NULL;
 	struct mesh_msg m;
 	struct err e = {0};
@@ -371,6 +418,7 @@ static void link_closed(void *user, struct web_socket *s, const char *why)
 	if (!was_open)
 		l->mesh->dialling--;
 	l->open = false;
+	l->prove_ms = 0;
 	l->socket = NULL;
 	if (l->forgotten) {
 		unlink_free(l);
@@ -402,7 +450,12 @@ static int parse_address(const char *address, char *host, uint16_t *port, struct
 	return 0;
 }
 
-int mesh_keep(struct mesh *m, int replica, const char *address, struct err *e)
+void mesh_term(struct mesh *m, int64_t term)
+{
+	m->term = term;
+}
+
+int mesh_keep(struct mesh *m, int replica, const char *uid, const char *address, struct err *e)
 {
 	char host[ADDRESS_HOST] = "";
 	uint16_t port = 0;
@@ -423,8 +476,9 @@ int mesh_keep(struct mesh *m, int replica, const char *address, struct err *e)
 		l->next = *at;
 		*at = l;
 	}
-	if (l->port == port && !strcmp(l->host, host))
+	if (l->port == port && !strcmp(l->host, host) && !strcmp(l->uid, uid))
 		return 0;
+	snprintf(l->uid, sizeof l->uid, "%s", uid);
 	snprintf(l->host, sizeof l->host, "%s", host);
 	l->port = port;
 	l->due_ms = 0;
@@ -462,13 +516,17 @@ void mesh_tell(struct mesh *m, int replica, const struct mesh_msg *msg)
 
 void mesh_tick(struct mesh *m, int64_t now_ms)
 {
+	for (struct link *l = m->links; l; l = l->next)
+		if (l->prove_ms && now_ms >= l->prove_ms) {
+			l->prove_ms = 0;
+			web_close(l->socket);
+		}
 	for (struct link *l = m->links; l && m->dialling < DIALS_IN_FLIGHT; l = l->next) {
 		if (l->socket || l->forgotten || !l->port || now_ms < l->due_ms)
 			continue;
 		struct err e = {0};
 		m->dialling++;
-		if (web_dial(m->web, l->host, l->port, MESH_PATH, m->token, &link_fns, l,
-			     &l->socket, &e)) {
+		if (web_dial(m->web, l->host, l->port, MESH_PATH, &link_fns, l, &l->socket, &e)) {
 			m->dialling--;
 			l->socket = NULL;
 			l->due_ms = now_ms + next_backoff(l);

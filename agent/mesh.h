@@ -1,23 +1,25 @@
 /*
  * mesh: the messages between a coordinator and its members, and the coordinator's links to them.
  *
- * The coordinator dials GET /v1/mesh of every member's agent (its own by loopback) with the job's
- * token; messages are JSON objects, one a WebSocket text message, "t" names the type:
+ * The coordinator dials GET /v1/mesh of every member's agent (its own by loopback); both prove
+ * themselves first (agent/proof.h). A message is a JSON object as WebSocket text, "t" its type:
  *
  *   member -> coordinator
- *     hello     {replica, uid, pod, node, incarnation}        first; incarnation: the greatest it
- * has seen prepared  {incarnation, ports:[..]}                     its ranks wait at these
- * collective listeners refused   {incarnation}                                 a prepare below the
- * greatest seen, which this is frame     {incarnation, local, type, payload}           a rank's
- * frame, relayed exit      {incarnation, local, class, signal, asked, message, logTail}  once for
- * each rank ended     {incarnation}                                 no rank of it lives any more
- *     beat      {incarnation, ranks:[[phase, step, silentMs, collective, in, operation,
- * waitingFor], ..]}  each second leaving   {}                                            the pod
- * was asked to go: drain, then let it go coordinator -> member prepare   {incarnation, secret,
- * ranks, firstRank, attempt}     start that many ranks start     {incarnation, world, ranks:[..],
- * layout:{..}}  the tables of WIRE_START stop      {incarnation, mode} "drain", "term" (SIGTERM, 2
- * s, SIGKILL) or "kill" release   {}                                             the outcome is
- * recorded: exit 0
+ *     hello    {replica, uid, pod, node, incarnation}: first; the greatest it has seen
+ *     prepared {incarnation, ports:[..]}: its ranks wait at these collective listeners
+ *     refused  {incarnation, term}: term 0: a prepare not above the greatest seen, which this is;
+ *              else the term of another coordinator that it follows
+ *     frame    {incarnation, local, type, payload}: a rank's frame, relayed
+ *     exit     {incarnation, local, class, signal, asked, message, logTail}: once for each rank
+ *     ended    {incarnation}: no rank of it lives any more
+ *     beat     {incarnation, ranks:[[phase, step, silentMs, collective, in, operation,
+ *              waitingFor], ..]}: each second
+ *     leaving  {}: the pod was asked to go: drain, then let it go
+ *   coordinator -> member
+ *     prepare  {incarnation, term, secret, ranks, firstRank}: start that many ranks
+ *     start    {incarnation, world, ranks:[..], layout:{..}}: the tables of WIRE_START
+ *     stop     {incarnation, mode}: "drain", "term" (SIGTERM, 2 s, SIGKILL) or "kill"
+ *     release  {}: the outcome is recorded: exit 0
  *
  * A decoded message borrows from its json tree. A link redials with back-off until it is dropped.
  */
@@ -25,6 +27,7 @@
 #define AGENT_MESH_H
 
 #include "agent/health.h"
+#include "agent/proof.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/exitcode.h"
@@ -62,6 +65,7 @@ struct mesh_msg {
 	/* hello */
 	int replica;
 	const char *uid, *pod, *node;
+	int64_t term; /* prepare, refused */
 	/* prepare, prepared */
 	const char *secret;
 	int ranks, first_rank;
@@ -100,15 +104,19 @@ struct mesh_fns {
 	void (*closed_fn)(void *user, int replica,
 			  const char *why); /* was open; it is being redialled */
 };
-int mesh_create(struct web *w, const char *token, const struct mesh_fns *fns, void *user,
-		struct mesh **out, struct err *e);
+/* of and uid (of this agent's pod) are borrowed. */
+int mesh_create(struct web *w, const struct proof_identity *of, const char *uid,
+		const struct mesh_fns *fns, void *user, struct mesh **out, struct err *e);
 void mesh_destroy(struct mesh *m);
-/* Keeps a link to this member; another address redials. address "" only forgets the address. */
-int mesh_keep(struct mesh *m, int replica, const char *address, struct err *e);
+/* The term of links that are dialled from now on. */
+void mesh_term(struct mesh *m, int64_t term);
+/* Keeps a link to this pod; another pod or address redials. address "" only forgets the address. */
+int mesh_keep(struct mesh *m, int replica, const char *uid, const char *address, struct err *e);
 void mesh_forget(struct mesh *m, int replica);
 /* Closes an open link, which is then redialled: for a member that does not do as told. */
 void mesh_drop(struct mesh *m, int replica);
 void mesh_tell(struct mesh *m, int replica, const struct mesh_msg *msg); /* nothing when not open */
-void mesh_tick(struct mesh *m, int64_t now_ms);                          /* dials what is due */
+/* Dials what is due, ends what does not prove itself in time. */
+void mesh_tick(struct mesh *m, int64_t now_ms);
 
 #endif

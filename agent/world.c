@@ -32,6 +32,7 @@ int world_create(const struct world_conf *conf, struct world **out, struct err *
 		return err_set(e, ERR_MEMORY, "out of memory");
 	w->conf = *conf;
 	w->greatest = w->incarnation = conf->incarnation;
+	w->known_term = conf->term;
 	w->failure_reason = "";
 	progress_init(&w->progress);
 	*out = w;
@@ -240,9 +241,13 @@ static int merge_seats(struct world *w, const struct desired *d, struct world_no
 
 int world_desired(struct world *w, const struct desired *d, struct world_now now, struct err *e)
 {
+	if (w->superseded || d->term < w->known_term)
+		return err_set(e, ERR_USER, "term %lld is over: term %lld has begun",
+			       (long long)d->term, (long long)w->known_term);
 	int rc = merge_seats(w, d, now, e);
 	if (rc)
 		return rc;
+	w->term = w->known_term = d->term;
 	if (w->replicas != d->replicas && w->missing_ms)
 		w->missing_ms = now.ms;
 	w->has_desired = true;
@@ -329,6 +334,15 @@ void world_refused(struct world *w, int64_t greatest)
 	note_fault(w, &f);
 }
 
+void world_superseded(struct world *w, int64_t term)
+{
+	if (term < w->term)
+		return; /* of the past */
+	if (term > w->known_term)
+		w->known_term = term;
+	w->superseded = true;
+}
+
 void world_prepared(struct world *w, int replica, int64_t incarnation, const uint16_t *ports,
 		    int count)
 {
@@ -409,6 +423,10 @@ void world_exit(struct world *w, int replica, const struct mesh_msg *x, struct w
 		return;
 	w->ranks[rank].exited = true;
 	w->ranks[rank].class_ = x->class_;
+	/* Drained, though nobody had asked: the checkpoint is in another world's hands. */
+	if (x->class_ == EXIT_CLASS_DRAINED && !x->asked && w->conf.task == TASK_TRAIN &&
+	    is_active(w) && w->phase != DRAINING)
+		world_superseded(w, w->term);
 	/* It can hold nobody up any more except by its absence. */
 	w->rows[rank].in_collective = false;
 	w->rows[rank].silent_ms = INT64_MAX / 2;
@@ -624,7 +642,7 @@ static void end_attempt(struct world *w, struct world_now now)
 			 err_code_name(exit_class_code((int)c)));
 		snprintf(p->log_tail, sizeof p->log_tail, "%s", failed ? f->log_tail : "");
 	}
-	if (failed && w->final == OPEN)
+	if (failed && w->final == OPEN && !w->superseded)
 		judge_fault(w, now);
 	w->fault = (struct fault){0};
 	for (int i = 0; i < w->seat_count; i++)
@@ -704,6 +722,10 @@ static void check_deadlines(struct world *w, struct world_now now)
 
 static void decide_active(struct world *w, struct world_now now, struct world_actions *out)
 {
+	if (w->superseded) {
+		stop(w, MESH_KILL, ENDING, "Superseded", now, out);
+		return;
+	}
 	check_deadlines(w, now);
 	int exited = 0, loaded = 0;
 	for (int i = 0; i < w->rank_count; i++) {
@@ -741,6 +763,8 @@ static void decide_active(struct world *w, struct world_now now, struct world_ac
 
 static void decide_idle(struct world *w, struct world_now now, struct world_actions *out)
 {
+	if (w->superseded)
+		return;
 	if (w->release && !w->released) {
 		w->released = true;
 		emit(out, (struct world_action){.kind = WORLD_RELEASE});
@@ -768,6 +792,16 @@ void world_decide(struct world *w, struct world_now now, struct world_actions *o
 int64_t world_incarnation(const struct world *w)
 {
 	return w->incarnation;
+}
+
+int64_t world_term(const struct world *w)
+{
+	return w->term;
+}
+
+bool world_over(const struct world *w)
+{
+	return w->superseded && w->phase == IDLE;
 }
 
 int world_ranks(const struct world *w)

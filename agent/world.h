@@ -14,6 +14,8 @@
  * never below minReplicas.
  *  - Scaling and suspending a running world stop it at a step boundary first (drain).
  *  - Complete and Failed are final.
+ *  - A coordinator that another has superseded (a member follows a greater term, or the checkpoint
+ * a greater incarnation) ends its ranks, forms no world any more and takes no desired state.
  */
 #ifndef AGENT_WORLD_H
 #define AGENT_WORLD_H
@@ -34,6 +36,7 @@ struct world_conf {
 	enum task task;
 	int per_replica;     /* ranks a member */
 	int64_t incarnation; /* greatest known at start: checkpoint, own state */
+	int64_t term;        /* greatest that this agent has followed or had */
 };
 
 struct world_now {
@@ -65,13 +68,14 @@ void world_destroy(struct world *w);
 
 /* ---- facts; a replica that is not known and an incarnation that is not the current one are
  * ignored ---- */
-int world_desired(struct world *w, const struct desired *d, struct world_now now,
-		  struct err *e); /* copies */
+/* Copies. -ERR_USER for a term below the greatest known. */
+int world_desired(struct world *w, const struct desired *d, struct world_now now, struct err *e);
 void world_joined(struct world *w, int replica, const char *uid, int64_t incarnation,
 		  struct world_now now);
 void world_lost(struct world *w, int replica, struct world_now now);
 void world_leaving(struct world *w, int replica);
 void world_refused(struct world *w, int64_t greatest);
+void world_superseded(struct world *w, int64_t term); /* a member follows another's term */
 void world_prepared(struct world *w, int replica, int64_t incarnation, const uint16_t *ports,
 		    int count);
 void world_frame(struct world *w, int replica, int64_t incarnation, int local, enum wire_type type,
@@ -92,7 +96,9 @@ struct world_place { /* a rank of the current world */
 	const char *node, *address; /* of its member */
 };
 int64_t world_incarnation(const struct world *w);
-int world_ranks(const struct world *w); /* 0: no world */
+int64_t world_term(const struct world *w); /* in which it coordinates; 0: none yet */
+bool world_over(const struct world *w);    /* superseded, and its ranks have ended */
+int world_ranks(const struct world *w);    /* 0: no world */
 struct world_place world_place(const struct world *w, int rank);
 bool world_watched(const struct world *w); /* ranks are loaded: health may judge */
 const struct health_rank *world_rows(const struct world *w);

@@ -52,6 +52,9 @@ struct world {
 	int seat_count;
 	bool has_desired, suspend, release, released;
 	int64_t generation;
+	int64_t term;       /* in which it coordinates */
+	int64_t known_term; /* greatest that it knows of */
+	bool superseded;
 	int replicas;
 	struct jobspec_elastic elastic;
 	struct jobspec_restart restart;

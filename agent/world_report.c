@@ -64,6 +64,7 @@ int world_report(const struct world *w, struct arena *a, struct report *out, str
 	if (!r.attempts || !r.rank_rows)
 		return err_set(e, ERR_MEMORY, "out of memory for the report");
 	r.generation = w->generation;
+	r.term = w->known_term;
 	r.incarnation = w->incarnation;
 	r.state = world_state(w);
 	for (int i = 0; i < w->seat_count; i++) {

@@ -61,6 +61,7 @@ static const struct field_table member_table = TABLE_OF(member_rows);
 #define TABLE struct desired
 static const struct field desired_rows[] = {
 	{ROW("generation", I64, generation, NULL), RANGE(0, COUNTER_MAX)},
+	{ROW("term", I64, term, NULL), RANGE(1, COUNTER_MAX)},
 	{ROW("replicas", INT, replicas, NULL), RANGE(0, LIMIT_REPLICAS)},
 	{ROW("suspend", BOOL, suspend, "false")},
 	{ROW("release", BOOL, release, "false")},
@@ -109,6 +110,7 @@ static const struct field_table rank_table = TABLE_OF(rank_rows);
 #define TABLE struct report
 static const struct field report_rows[] = {
 	{COUNTER("generation", generation)},
+	{COUNTER("term", term)},
 	{COUNTER("incarnation", incarnation)},
 	{ROW("state", ENUM, state, NULL), .info = state_names},
 	{SMALL("worldReplicas", world_replicas, 0, LIMIT_REPLICAS)},

@@ -1,11 +1,11 @@
 /*
  * report: what crosses between the controller (or the standalone run) and the coordinator.
  *
- *   PUT /v1/desired   struct desired   controller -> agent of replica 0, idempotent, every pass
- * that differs GET /v1/job       struct report    agent -> controller; bounded facts, no history
- * beyond `attempts`
+ *   PUT /v1/desired   struct desired: to the agent of replica 0, idempotent, when it differs
+ *   GET /v1/job       struct report: from it; bounded facts, no history beyond `attempts`
  *
- * Both need "Authorization: Bearer <token>" (or NAME_HEADER_TOKEN) and answer JSON. A decoder
+ * Both need "Authorization: Bearer <token of the pod>" (or NAME_HEADER_TOKEN; secret_of_pod of
+ * base/secret.h) and answer JSON. A decoder
  * refuses what exceeds base/limits.h. Times are wall milliseconds. Decoded strings live in the
  * arena.
  */
@@ -30,6 +30,7 @@ struct member {
 
 struct desired {
 	int64_t generation;
+	int64_t term; /* of this coordinator: greater than of any before it */
 	int replicas;
 	bool suspend;
 	bool release;                   /* the outcome is recorded: agents may exit 0 */
@@ -83,6 +84,7 @@ struct verdict {          /* kind "" : none */
 
 struct report {
 	int64_t generation; /* of the desired state it follows */
+	int64_t term;       /* greatest that this agent knows of; 0: none */
 	int64_t incarnation;
 	enum job_state state;
 	int world_replicas; /* replicas 0..n-1 that the running world needs; 0: none. Surplus pods

@@ -49,7 +49,7 @@ struct listener {
 
 struct socket_path {
 	struct socket_path *next;
-	char *path, *token;
+	char *path;
 	const struct web_socket_fns *fns;
 	void *user;
 };
@@ -98,7 +98,6 @@ struct web_socket {
 	struct lws *wsi;
 	struct web_socket_fns fns;
 	void *user;
-	char *token; /* client: sent in the handshake */
 	bool open, dialing, closing, failed;
 	char why[128];
 	struct buf in;
@@ -186,7 +185,6 @@ void web_destroy(struct web *w)
 	for (struct socket_path *p = w->paths, *next; p; p = next) {
 		next = p->next;
 		mem_free(p->path);
-		mem_free(p->token);
 		mem_free(p);
 	}
 	mem_free(w);
@@ -731,34 +729,30 @@ static void socket_free(struct web_socket *s)
 		mem_free(m);
 	}
 	buf_done(&s->in);
-	mem_free(s->token);
 	mem_free(s);
 }
 
-int web_accept_sockets(struct web *w, const char *path, const char *token,
-		       const struct web_socket_fns *fns, void *user, struct err *e)
+int web_accept_sockets(struct web *w, const char *path, const struct web_socket_fns *fns,
+		       void *user, struct err *e)
 {
 	struct socket_path *p = mem_zalloc(sizeof *p);
-	char *own_path = mem_strdup(path), *own_token = mem_strdup(token);
-	if (!p || !own_path || !own_token) {
+	char *own_path = mem_strdup(path);
+	if (!p || !own_path) {
 		mem_free(p);
 		mem_free(own_path);
-		mem_free(own_token);
 		return err_set(e, ERR_MEMORY, "out of memory");
 	}
-	*p = (struct socket_path){w->paths, own_path, own_token, fns, user};
+	*p = (struct socket_path){w->paths, own_path, fns, user};
 	w->paths = p;
 	return 0;
 }
 
-int web_dial(struct web *w, const char *host, uint16_t port, const char *path, const char *token,
+int web_dial(struct web *w, const char *host, uint16_t port, const char *path,
 	     const struct web_socket_fns *fns, void *user, struct web_socket **out, struct err *e)
 {
 	struct web_socket *s = socket_create(w, NULL, fns, user);
-	if (!s || (token && !(s->token = mem_strdup(token)))) {
-		socket_free(s);
+	if (!s)
 		return err_set(e, ERR_MEMORY, "out of memory");
-	}
 	s->dialing = true;
 	struct lws_client_connect_info info = {
 		.context = w->cx,
@@ -818,15 +812,9 @@ void web_socket_set_user(struct web_socket *s, void *user)
 	s->user = user;
 }
 
-static bool same_secret(const char *a, const char *b)
+void web_socket_limit(struct web_socket *s, size_t bytes)
 {
-	size_t n = strlen(b);
-	if (strlen(a) != n)
-		return false;
-	unsigned char diff = 0; /* no early exit: time must not tell how much matched */
-	for (size_t i = 0; i < n; i++)
-		diff |= (unsigned char)(a[i] ^ b[i]);
-	return diff == 0;
+	s->in.limit = bytes;
 }
 
 static const struct socket_path *find_path(struct web *w, struct lws *wsi)
@@ -843,17 +831,9 @@ static int on_upgrade(struct web *w, struct lws *wsi, const char *to)
 {
 	if (strcasecmp(to, "websocket"))
 		return 0;
-	const struct socket_path *p = find_path(w, wsi);
-	char bearer[512] = "";
-	lws_hdr_copy(wsi, bearer, sizeof bearer, WSI_TOKEN_HTTP_AUTHORIZATION);
-	unsigned status = 0;
-	if (!p)
-		status = HTTP_STATUS_NOT_FOUND;
-	else if (strncmp(bearer, "Bearer ", 7) || !same_secret(bearer + 7, p->token))
-		status = HTTP_STATUS_UNAUTHORIZED;
-	if (!status)
+	if (find_path(w, wsi))
 		return 0;
-	return lws_return_http_status(wsi, status, NULL) ? -1 : 1;
+	return lws_return_http_status(wsi, HTTP_STATUS_NOT_FOUND, NULL) ? -1 : 1;
 }
 
 static int on_accepted(struct web *w, struct lws *wsi)
@@ -927,18 +907,6 @@ static void on_socket_closed(struct web_socket *s, const char *why)
 	socket_free(s);
 }
 
-static int add_bearer(struct web_socket *s, unsigned char **p, size_t room)
-{
-	if (!s || !s->token)
-		return 0;
-	char value[512];
-	int n = snprintf(value, sizeof value, "Bearer %s", s->token);
-	if (n <= 0 || (size_t)n >= sizeof value)
-		return -1;
-	return lws_add_http_header_by_token(s->wsi, WSI_TOKEN_HTTP_AUTHORIZATION,
-					    (const unsigned char *)value, n, p, *p + room);
-}
-
 /* ---- the one callback
  * ---------------------------------------------------------------------------------- */
 
@@ -977,8 +945,6 @@ static int protocol_callback(struct lws *wsi, enum lws_callback_reasons reason, 
 		return on_upgrade(w, wsi, in);
 	case LWS_CALLBACK_ESTABLISHED:
 		return on_accepted(w, wsi);
-	case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
-		return add_bearer(lws_get_opaque_user_data(wsi), in, len);
 	case LWS_CALLBACK_CLIENT_ESTABLISHED:
 		return on_dialled(lws_get_opaque_user_data(wsi));
 	case LWS_CALLBACK_RECEIVE:

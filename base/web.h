@@ -54,20 +54,21 @@ int web_stream_data(struct web_exchange *x, const void *data,
 void web_stream_end(struct web_exchange *x);
 
 /* WebSocket: whole text messages, bounded by body_limit; pings every 2 s; gone after 8 s of
- * silence. */
+ * silence. Who is at the other end is for the messages to prove. */
 struct web_socket_fns {
 	void (*open_fn)(void *user, struct web_socket *s);
 	void (*message_fn)(void *user, struct web_socket *s, const char *text, size_t len);
 	void (*closed_fn)(void *user, struct web_socket *s,
 			  const char *why); /* s is invalid afterwards */
 };
-/* Server side: paths equal to `path` upgrade when the bearer token equals `token`. user is the
- * path's. */
-int web_accept_sockets(struct web *w, const char *path, const char *token,
-		       const struct web_socket_fns *fns, void *user, struct err *e);
+/* Server side: paths equal to `path` upgrade. user is the path's. */
+int web_accept_sockets(struct web *w, const char *path, const struct web_socket_fns *fns,
+		       void *user, struct err *e);
 /* Client side; closed_fn is called when it cannot be opened. */
-int web_dial(struct web *w, const char *host, uint16_t port, const char *path, const char *token,
+int web_dial(struct web *w, const char *host, uint16_t port, const char *path,
 	     const struct web_socket_fns *fns, void *user, struct web_socket **out, struct err *e);
+/* Of a message from now on; a longer one closes the socket. */
+void web_socket_limit(struct web_socket *s, size_t bytes);
 int web_send(struct web_socket *s, const char *text, size_t len); /* queued, bounded: -ERR_MEMORY */
 void web_close(struct web_socket *s);
 void web_socket_set_user(struct web_socket *s, void *user);

@@ -11,6 +11,7 @@
 #include "base/http.h"
 #include "base/io.h"
 #include "base/names.h"
+#include "base/secret.h"
 #include "cli/command.h"
 #include "cli/crew.h"
 #include "cli/fill.h"
@@ -297,13 +298,16 @@ static void reread(struct run *r)
 static int request(struct run *r, const char *method, const char *path, const struct buf *body,
 		   struct buf *out, struct err *e)
 {
-	char url[128];
+	char url[128], token[SECRET_TOKEN_BYTES];
 	snprintf(url, sizeof url, "http://127.0.0.1:%u%s", r->crew.members[0].port, path);
+	int rc = secret_of_pod(r->token, r->crew.members[0].uid, token, e);
+	if (rc)
+		return rc;
 	const struct http_conf conf = {.user_agent = "llmjob"};
 	const struct http_request q = {
 		.method = method,
 		.url = url,
-		.bearer = r->token,
+		.bearer = token,
 		.content_type = body ? "application/json" : NULL,
 		.body = body ? body->data : NULL,
 		.body_len = body ? body->len : 0,
@@ -325,6 +329,7 @@ static int tell(struct run *r, struct err *e)
 	buf_init(&body, LIMIT_REPORT_BYTES);
 	buf_init(&answer, LIMIT_REPORT_BYTES);
 	arena_reset(r->scratch);
+	r->desired.term = 1 + r->crew.members[0].ended; /* another agent, another term */
 	r->desired.members = crew_members(&r->crew, r->scratch);
 	r->desired.member_count = r->crew.count;
 	if (!r->desired.members)

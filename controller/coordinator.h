@@ -19,7 +19,8 @@
 struct coordinators;
 
 struct coordinator_target { /* the live pod of replica 0 */
-	const char *namespace_, *pod, *uid, *ip, *token;
+	const char *namespace_, *pod, *uid, *ip;
+	const char *token;   /* of this pod: secret_of_pod */
 	int restarts, ranks; /* ranks: that its world can have */
 	bool ready;
 };

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/metric.h"
 #include "base/names.h"
+#include "base/secret.h"
 #include "controller/apply.h"
 #include "controller/coordinator.h"
 #include "controller/dashboard.h"
@@ -181,8 +182,12 @@ static int ask_coordinator(struct controller *c, const char *key, struct memory 
 {
 	const struct observed_pod *pod = observed_coordinator(o);
 	struct coordinator_view view;
-	struct coordinator_target t = {.token = m->token};
-	if (pod) {
+	char token[SECRET_TOKEN_BYTES];
+	struct coordinator_target t = {.token = token};
+	if (pod && m->token) {
+		int rc = secret_of_pod(m->token, pod->pod->uid, token, e);
+		if (rc)
+			return rc;
 		t.namespace_ = o->job->spec.namespace_;
 		t.pod = pod->pod->name;
 		t.uid = pod->pod->uid;

@@ -73,6 +73,9 @@ int plan_suspend(const struct observed *o, const struct outlook *look, struct pl
 int plan_release(const struct observed *o, struct plan *p, struct err *e);
 int plan_desired(const struct observed *o, const struct outlook *look, struct plan *p,
 		 struct err *e);
+/* The term of the agent that replica 0 has now, once status holds it; 0: none yet. */
+int64_t plan_term(const struct observed *o);
+void plan_term_next(const struct observed *o, struct status *next);
 int plan_events(const struct observed *o, const struct status *next, struct plan *p, struct err *e);
 
 /* -- what they share -- */

@@ -1,7 +1,7 @@
 /*
- * plan_desired: what the coordinator should know: generation, replicas, suspend, release, what
- * else of the spec may change while it runs, and the members that exist. It is sent when it is not
- * what this very agent process accepted last (a hash over it, the pod and its restarts), or
+ * plan_desired: what the coordinator should know: generation, its term, replicas, suspend, release,
+ * what else of the spec may change while it runs, and the members that exist. It is sent when it is
+ * not what this very agent process accepted last (a hash over it, the pod and its restarts), or
  * when the agent's report follows another generation. Pure; called by plan.
  */
 #include "controller/plan.h"
@@ -52,12 +52,14 @@ int plan_desired(const struct observed *o, const struct outlook *look, struct pl
 {
 	const struct jobspec *s = &o->job->spec;
 	const struct observed_pod *coordinator = observed_coordinator(o);
-	if (!coordinator || (look->outcome != OUTCOME_NONE && !look->finished))
+	int64_t term = plan_term(o);
+	if (!coordinator || !term || (look->outcome != OUTCOME_NONE && !look->finished))
 		return 0;
 	struct buf body buf_auto;
 	buf_init(&body, LIMIT_REPORT_BYTES);
 	struct desired d = {
 		.generation = s->generation,
+		.term = term,
 		.replicas = s->replicas,
 		.suspend = s->suspend,
 		.release = look->finished,

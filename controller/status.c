@@ -111,6 +111,9 @@ static const struct field status_rows[] = {
 	{WHOLE("checkpoint.step", checkpoint.step)},
 	{TEXT("checkpoint.path", checkpoint.path)},
 	{TIME("checkpoint.time", checkpoint.ms)},
+	{WHOLE("coordinator.term", coordinator.term)},
+	{TEXT("coordinator.podUID", coordinator.pod_uid)},
+	{SMALL("coordinator.restarts", coordinator.restarts)},
 	{TEXT("verdict.kind", verdict.kind)},
 	{SMALL("verdict.replica", verdict.replica)},
 	{SMALL("verdict.rank", verdict.rank)},
@@ -141,6 +144,7 @@ void status_init(struct status *s)
 			     .first_validation_loss = NAN,
 			     .tokens_per_second = NAN},
 		.checkpoint = {.step = -1},
+		.coordinator = {.term = -1, .restarts = -1},
 		.verdict = {.replica = -1, .rank = -1},
 	};
 }
@@ -545,6 +549,7 @@ int status_next(const struct observed *o, const struct outlook *look, struct are
 	}
 	if (look->outcome != OUTCOME_NONE || look->suspended)
 		s.verdict = (struct verdict){.replica = -1, .rank = -1};
+	plan_term_next(o, &s);
 	describe(o, look, ready, a, &act);
 	s.state = act.state;
 	s.address = act.ready && spec->task == TASK_SERVE

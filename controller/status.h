@@ -42,6 +42,11 @@ struct status {
 		int64_t step, ms;
 		const char *path;
 	} checkpoint;
+	struct {
+		int64_t term;
+		const char *pod_uid;
+		int restarts;
+	} coordinator; /* who has the term: plan_term.c */
 	struct verdict verdict;
 	struct attempt *attempts; /* oldest first */
 	int attempt_count;

@@ -8,12 +8,14 @@
 #include "agent/agent.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/exitcode.h"
 #include "base/http.h"
 #include "base/io.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/names.h"
 #include "base/report.h"
+#include "base/secret.h"
 #include "tests/agent/testrank.h"
 
 #include <check.h>
@@ -25,11 +27,14 @@
 #include <unistd.h>
 
 #define AGENTS  3
+#define TWIN    AGENTS /* another agent of replica 0 */
 #define WAIT_MS 20000
 
 static char dir[64];
-static pid_t agents[AGENTS];
-static uint16_t ports[AGENTS], serve_port;
+static pid_t agents[AGENTS + 1];
+static uint16_t ports[AGENTS + 1], serve_port;
+static int lead; /* the agent that the controller takes for the coordinator, and its term */
+static int64_t term;
 static struct err e;
 
 /* ---- the fixture
@@ -38,12 +43,12 @@ static struct err e;
 /* Let go of when all are known: one that was let go of may come again. */
 static void find_ports(void)
 {
-	int fds[AGENTS + 1];
-	for (int i = 0; i <= AGENTS; i++) {
-		fds[i] = io_listen("127.0.0.1", 0, i < AGENTS ? &ports[i] : &serve_port, &e);
+	int fds[AGENTS + 2];
+	for (int i = 0; i <= AGENTS + 1; i++) {
+		fds[i] = io_listen("127.0.0.1", 0, i <= AGENTS ? &ports[i] : &serve_port, &e);
 		ck_assert_int_ge(fds[i], 0);
 	}
-	for (int i = 0; i <= AGENTS; i++)
+	for (int i = 0; i <= AGENTS + 1; i++)
 		io_close(fds[i]);
 }
 
@@ -88,7 +93,7 @@ static void start_agent(int i)
 	char listen[32], serve[32], replica[8], run_dir[128], pod[16], uid[16], node[16];
 	snprintf(listen, sizeof listen, "127.0.0.1:%u", ports[i]);
 	snprintf(serve, sizeof serve, "127.0.0.1:%u", serve_port);
-	snprintf(replica, sizeof replica, "%d", i);
+	snprintf(replica, sizeof replica, "%d", i == TWIN ? 0 : i);
 	snprintf(run_dir, sizeof run_dir, "%s/run-%d", dir, i);
 	snprintf(pod, sizeof pod, "t-%d", i);
 	snprintf(uid, sizeof uid, "uid-%d", i);
@@ -126,11 +131,13 @@ static void setup_script(const char *script)
 	setenv("TESTRANK", script, 1);
 	find_ports();
 	memset(agents, 0, sizeof agents);
+	lead = 0;
+	term = 1;
 }
 
 static void teardown(void)
 {
-	for (int i = 0; i < AGENTS; i++)
+	for (int i = 0; i <= AGENTS; i++)
 		if (agents[i] > 0) {
 			kill(agents[i], SIGKILL);
 			waitpid(agents[i], NULL, 0);
@@ -153,11 +160,21 @@ static int wait_exit(int i)
 /* ---- the controller's side
  * --------------------------------------------------------------------------------- */
 
+/* Of an agent's pod, as the controller makes it of the job's. */
+static const char *token_of(int i)
+{
+	static char token[SECRET_TOKEN_BYTES];
+	char uid[16];
+	snprintf(uid, sizeof uid, "uid-%d", i);
+	ck_assert_int_eq(secret_of_pod("secret", uid, token, &e), 0);
+	return token;
+}
+
 static int request(const char *method, const char *path, const char *token, const char *body,
 		   struct buf *out)
 {
 	char url[128];
-	snprintf(url, sizeof url, "http://127.0.0.1:%u%s", ports[0], path);
+	snprintf(url, sizeof url, "http://127.0.0.1:%u%s", ports[lead], path);
 	struct http_request r = {.method = method,
 				 .url = url,
 				 .bearer = token,
@@ -180,12 +197,13 @@ static void want(struct wish wish)
 	char pod[AGENTS][16], uid[AGENTS][16], node[AGENTS][16], address[AGENTS][32];
 	for (int i = 0; i < wish.members; i++) {
 		snprintf(pod[i], sizeof pod[i], "t-%d", i);
-		snprintf(uid[i], sizeof uid[i], "uid-%d", i);
+		snprintf(uid[i], sizeof uid[i], "uid-%d", i ? i : lead);
 		snprintf(node[i], sizeof node[i], "node-%d", i);
-		snprintf(address[i], sizeof address[i], "127.0.0.1:%u", ports[i]);
+		snprintf(address[i], sizeof address[i], "127.0.0.1:%u", ports[i ? i : lead]);
 		members[i] = (struct member){i, pod[i], uid[i], node[i], address[i]};
 	}
 	struct desired d = {.generation = generation++,
+			    .term = term,
 			    .replicas = wish.replicas,
 			    .suspend = wish.suspend,
 			    .release = wish.release,
@@ -201,11 +219,11 @@ static void want(struct wish wish)
 	for (;;) { /* an agent that is just starting refuses connections */
 		buf_auto struct buf out;
 		buf_init(&out, 1 << 20);
-		int status = request("PUT", "/v1/desired", "secret", body.data, &out);
+		int status = request("PUT", "/v1/desired", token_of(lead), body.data, &out);
 		if (status == 204)
 			return;
 		int st;
-		ck_assert_msg(waitpid(agents[0], &st, WNOHANG) == 0, "the coordinator ended");
+		ck_assert_msg(waitpid(agents[lead], &st, WNOHANG) == 0, "the coordinator ended");
 		ck_assert_msg(status < 0 && clock_ms() < end_ms, "PUT answers %d: %s", status,
 			      status < 0 ? e.text : buf_cstr(&out));
 		usleep(20000);
@@ -220,7 +238,7 @@ static bool get_report(void)
 	buf_auto struct buf out;
 	json_auto struct json *v = NULL;
 	buf_init(&out, 1 << 20);
-	if (request("GET", "/v1/job", "secret", NULL, &out) != 200)
+	if (request("GET", "/v1/job", token_of(lead), NULL, &out) != 200)
 		return false;
 	if (!arena)
 		arena = arena_create(64 << 20);
@@ -396,6 +414,33 @@ START_TEST(the_coordinator_comes_back)
 }
 END_TEST
 
+/* A node's kubelet dies, its containers live on, and replica 0 is made anew: the older agent ends,
+ * and ends again when it comes back. The kind: two coordinators that take the pods from each other
+ * for ever. */
+START_TEST(an_older_coordinator_ends)
+{
+	start_world("steps=100000,step_ms=10");
+	start_agent(TWIN);
+	lead = TWIN;
+	term = 2;
+	want((struct wish){.replicas = 3, .members = 3});
+	until(report.state == JOB_RUNNING && report.ranks == 6);
+	ck_assert_int_eq(report.incarnation, 2);
+	ck_assert_int_eq(report.term, 2);
+	ck_assert_int_eq(wait_exit(0), EXIT_CLASS_DRAINED);
+	start_agent(0);
+	lead = 0;
+	term = 1; /* whoever tells it so has slept */
+	want((struct wish){.replicas = 3, .members = 3});
+	ck_assert_int_eq(wait_exit(0), EXIT_CLASS_DRAINED);
+	lead = TWIN;
+	until(report.state == JOB_RUNNING);
+	int64_t step = report.step;
+	until(report.step > step + 50);
+	ck_assert_int_eq(report.incarnation, 2);
+}
+END_TEST
+
 START_TEST(suspends_and_resumes)
 {
 	start_world("steps=100000,step_ms=10");
@@ -562,19 +607,23 @@ START_TEST(guards_its_doors)
 	start_agent(0);
 	want((struct wish){.replicas = 0, .members = 1});
 	static const struct {
-		const char *method, *path, *token;
+		const char *method, *path, *token; /* "": the pod's */
 		int status;
 	} table[] = {
-		{"GET", "/v1/job", "wrong", 401},   {"PUT", "/v1/desired", "wrong", 401},
-		{"GET", "/v1/job", NULL, 401},      {"GET", "/healthz", NULL, 200},
-		{"GET", "/readyz", NULL, 503},      {"GET", "/metrics", NULL, 200},
-		{"GET", "/nowhere", "secret", 404}, {"PUT", "/v1/desired", "secret", 400},
+		{"GET", "/v1/job", "wrong", 401},  {"PUT", "/v1/desired", "wrong", 401},
+		{"GET", "/v1/job", NULL, 401},     {"GET", "/healthz", NULL, 200},
+		{"GET", "/readyz", NULL, 503},     {"GET", "/metrics", NULL, 200},
+		{"GET", "/nowhere", "", 404},      {"PUT", "/v1/desired", "", 400},
+		{"GET", "/v1/job", "secret", 401}, /* the job's, which nobody sends */
+		{"GET", "/v1/job", "", 200},
 	};
 	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
 		buf_auto struct buf out;
 		buf_init(&out, 1 << 20);
 		const char *body = !strcmp(table[i].method, "PUT") ? "{\"replicas\":-3}" : NULL;
-		int status = request(table[i].method, table[i].path, table[i].token, body, &out);
+		const char *token =
+			table[i].token && !*table[i].token ? token_of(0) : table[i].token;
+		int status = request(table[i].method, table[i].path, token, body, &out);
 		ck_assert_msg(status == table[i].status, "%s %s: %d, not %d", table[i].method,
 			      table[i].path, status, table[i].status);
 	}
@@ -594,6 +643,7 @@ int main(void)
 	tcase_add_test(tc, scales_down_and_up);
 	tcase_add_test(tc, a_lost_agent_comes_back);
 	tcase_add_test(tc, the_coordinator_comes_back);
+	tcase_add_test(tc, an_older_coordinator_ends);
 	tcase_add_test(tc, suspends_and_resumes);
 	tcase_add_test(tc, user_errors_fail_at_once);
 	tcase_add_test(tc, restarts_are_budgeted);

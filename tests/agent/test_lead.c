@@ -3,6 +3,7 @@
  * holds the lead and a scripted member that answers prepare, start and stop by hand, so each
  * message on the wire is seen.
  */
+#include "agent/gate.h"
 #include "agent/lead.h"
 #include "agent/mesh.h"
 #include "base/clock.h"
@@ -27,9 +28,13 @@ static enum mesh_stop mode;
 
 static const struct jobspec spec = {.task = TASK_TRAIN, .device = {.per_replica = 2}};
 
-static void member_open(void *user, struct web_socket *s)
+static const struct proof_identity of = {"secret", "job"};
+
+static void member_open(void *user, struct web_socket *s, int64_t term, const char *uid)
 {
 	(void)user;
+	ck_assert_int_eq(term, 2);
+	ck_assert_str_eq(uid, "u");
 	member = s;
 	mesh_send(s, &(struct mesh_msg){.type = MESH_HELLO,
 					.incarnation = 9,
@@ -51,6 +56,7 @@ static void member_message(void *user, struct web_socket *s, const char *text, s
 	if (m.type != MESH_RELEASE)
 		incarnation = m.incarnation;
 	if (m.type == MESH_PREPARE) {
+		ck_assert_int_eq(m.term, 2);
 		snprintf(secret, sizeof secret, "%s", m.secret);
 		ck_assert_int_eq(m.ranks, 2);
 	}
@@ -82,11 +88,13 @@ static void create_lead(void)
 {
 	struct lead_conf conf = {.web = w,
 				 .spec = &spec,
-				 .token = "secret",
+				 .of = of,
+				 .uid = "u",
 				 .run_dir = dir,
 				 .self_host = "127.0.0.1",
 				 .self_port = port,
-				 .incarnation = 3};
+				 .incarnation = 3,
+				 .term = 2};
 	ck_assert_msg(lead_create(&conf, &lead, &e) == 0, "%s", e.text);
 }
 
@@ -94,6 +102,7 @@ static void want(bool suspend, bool release)
 {
 	struct member one = {0, "p", "u", "n", ""};
 	struct desired d = {.generation = 1,
+			    .term = 2,
 			    .replicas = 1,
 			    .suspend = suspend,
 			    .release = release,
@@ -126,12 +135,13 @@ static enum job_state state(struct report *r)
 
 START_TEST(leads_a_member_through_a_life)
 {
-	static const struct web_socket_fns fns = {member_open, member_message, member_closed};
+	static const struct gate_fns fns = {member_open, member_message, member_closed};
+	struct gate *gate;
 	struct report r;
 	snprintf(dir, sizeof dir, "/tmp/test-lead-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	ck_assert_int_eq(web_create(NULL, &w, &e), 0);
-	ck_assert_int_eq(web_accept_sockets(w, MESH_PATH, "secret", &fns, NULL, &e), 0);
+	ck_assert_int_eq(gate_create(w, &of, "u", &fns, NULL, &gate, &e), 0);
 	ck_assert_int_eq(web_listen(w, "127.0.0.1", 0, on_request, NULL, &port, &e), 0);
 	create_lead();
 	want(false, false);
@@ -178,6 +188,7 @@ START_TEST(leads_a_member_through_a_life)
 	ck_assert(lead_released(lead));
 	web_destroy(w);
 	lead_destroy(lead);
+	gate_destroy(gate);
 	io_remove_tree(dir, &e);
 }
 END_TEST

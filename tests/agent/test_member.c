@@ -16,6 +16,8 @@
 static struct web *w;
 static struct procs *procs;
 static struct member *member;
+static struct gate *gate;
+static const struct proof_identity of = {"t", "u"};
 static struct err e;
 static uint16_t port;
 static char dir[64], job_file[128];
@@ -23,6 +25,10 @@ static struct jobspec spec;
 static struct arena *arena;
 
 struct side { /* a coordinator */
+	const char *uid;
+	int64_t term, refused_by; /* greatest term that it was refused for */
+	struct proof proof;
+	bool proven;
 	struct web_socket *s;
 	int count[MESH_TYPES];
 	int64_t incarnation; /* of the last message */
@@ -36,7 +42,20 @@ static struct side first, second;
 static void side_open(void *user, struct web_socket *s)
 {
 	struct side *side = user;
+	buf_auto struct buf call;
+	buf_init(&call, PROOF_BYTES);
 	side->s = s;
+	ck_assert_int_eq(proof_call(&side->proof, &of, side->uid, "u", side->term, &call, &e), 0);
+	ck_assert_int_eq(web_send(s, call.data, call.len), 0);
+}
+
+static void side_proves(struct side *side, const char *text, size_t len)
+{
+	buf_auto struct buf answer;
+	buf_init(&answer, PROOF_BYTES);
+	ck_assert_int_eq(proof_answer(&side->proof, text, len, &answer, &e), 0);
+	ck_assert_int_eq(web_send(side->s, answer.data, answer.len), 0);
+	side->proven = true;
 }
 
 static void side_message(void *user, struct web_socket *s, const char *text, size_t len)
@@ -45,9 +64,15 @@ static void side_message(void *user, struct web_socket *s, const char *text, siz
 	json_auto struct json *v = NULL;
 	struct mesh_msg m;
 	(void)s;
+	if (!side->proven) {
+		side_proves(side, text, len);
+		return;
+	}
 	ck_assert_int_eq(json_parse(text, len, &v, &e), 0);
 	ck_assert_msg(mesh_decode(v, &m, &e) == 0, "%s", e.text);
 	side->count[m.type]++;
+	if (m.type == MESH_REFUSED)
+		side->refused_by = m.term;
 	side->incarnation = m.incarnation;
 	if (m.type == MESH_PREPARED)
 		side->port = m.ports[0];
@@ -84,11 +109,17 @@ static void on_request(void *user, struct web_exchange *x)
 		}                                                                                  \
 	} while (0)
 
-static void dial(struct side *side)
+static void call(struct side *side, int64_t term, const char *uid)
 {
 	static const struct web_socket_fns fns = {side_open, side_message, side_closed};
 	struct web_socket *s;
-	ck_assert_int_eq(web_dial(w, "127.0.0.1", port, MESH_PATH, "t", &fns, side, &s, &e), 0);
+	*side = (struct side){.term = term, .uid = uid};
+	ck_assert_int_eq(web_dial(w, "127.0.0.1", port, MESH_PATH, &fns, side, &s, &e), 0);
+}
+
+static void dial(struct side *side, int64_t term, const char *uid)
+{
+	call(side, term, uid);
 	until(side->count[MESH_HELLO] == 1);
 }
 
@@ -96,6 +127,7 @@ static void prepare(struct side *side, int64_t incarnation)
 {
 	mesh_send(side->s, &(struct mesh_msg){.type = MESH_PREPARE,
 					      .incarnation = incarnation,
+					      .term = side->term,
 					      .secret = "00",
 					      .ranks = 1});
 }
@@ -110,6 +142,22 @@ static void start(struct side *side, int64_t incarnation)
 					      .world = 1,
 					      .table_json = table,
 					      .layout_json = "{\"data\":1}"});
+}
+
+static void create_member(void)
+{
+	struct member_conf conf = {.procs = procs,
+				   .spec = &spec,
+				   .job_file = job_file,
+				   .rank_program = "/proc/self/exe",
+				   .bind_host = "127.0.0.1",
+				   .run_dir = dir,
+				   .pod = "p",
+				   .uid = "u",
+				   .node = "n",
+				   .incarnation = 5};
+	ck_assert_int_eq(member_create(&conf, &member, &e), 0);
+	ck_assert_int_eq(gate_create(w, &of, "u", &member_link_fns, member, &gate, &e), 0);
 }
 
 static void setup(void)
@@ -133,17 +181,7 @@ static void setup(void)
 	ck_assert_msg(jobspec_decode(v, arena, &spec, &e) == 0, "%s", e.text);
 	ck_assert_int_eq(web_create(NULL, &w, &e), 0);
 	ck_assert_int_eq(procs_create(w, &procs, &e), 0);
-	struct member_conf conf = {.procs = procs,
-				   .spec = &spec,
-				   .job_file = job_file,
-				   .rank_program = "/proc/self/exe",
-				   .bind_host = "127.0.0.1",
-				   .pod = "p",
-				   .uid = "u",
-				   .node = "n",
-				   .incarnation = 5};
-	ck_assert_int_eq(member_create(&conf, &member, &e), 0);
-	ck_assert_int_eq(web_accept_sockets(w, MESH_PATH, "t", &member_link_fns, member, &e), 0);
+	create_member();
 	ck_assert_int_eq(web_listen(w, "127.0.0.1", 0, on_request, NULL, &port, &e), 0);
 	memset(&first, 0, sizeof first);
 	memset(&second, 0, sizeof second);
@@ -153,6 +191,7 @@ static void teardown(void)
 {
 	procs_destroy(procs);
 	web_destroy(w);
+	gate_destroy(gate);
 	member_destroy(member);
 	arena_destroy(arena);
 	io_remove_tree(dir, &e);
@@ -160,7 +199,7 @@ static void teardown(void)
 
 static void run_first(void)
 {
-	dial(&first);
+	dial(&first, 2, "c0");
 	ck_assert_int_eq(first.incarnation, 5);
 	prepare(&first, 6);
 	until(first.count[MESH_PREPARED] == 1);
@@ -210,11 +249,60 @@ END_TEST
 START_TEST(follows_a_newer_coordinator)
 {
 	run_first();
-	dial(&second);
+	dial(&second, 3, "c1");
 	ck_assert_int_eq(second.incarnation, 6); /* it learns what was seen */
 	until(!first.s && !member_busy(member));
+	ck_assert_int_eq(first.refused_by, 3); /* and the older one that it is over */
 	prepare(&second, 7);
 	until(second.count[MESH_PREPARED] == 1);
+}
+END_TEST
+
+/* The ranks of the present coordinator are not touched by one whose term is over, or who has the
+ * same one as another pod. */
+START_TEST(refuses_a_coordinator_that_is_over)
+{
+	static const struct {
+		int64_t term;
+		const char *uid;
+	} table[] = {{1, "c0"}, {1, "c1"}, {2, "c1"}};
+	run_first();
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		call(&second, table[i].term, table[i].uid);
+		until(second.proven && !second.s);
+		ck_assert_int_eq(second.refused_by, 2);
+		ck_assert_int_eq(second.count[MESH_HELLO], 0);
+		ck_assert(member_busy(member) && first.s);
+	}
+	first.term = 1; /* an order of the past on a link that holds */
+	prepare(&first, 7);
+	until(first.count[MESH_REFUSED] == 1);
+	ck_assert_int_eq(first.refused_by, 2);
+	first.term = 4; /* the same process was given another */
+	prepare(&first, 7);
+	until(first.count[MESH_PREPARED] == 2);
+	ck_assert_int_eq(member_term(member), 4);
+}
+END_TEST
+
+/* The same coordinator comes back at once, an older one not even to an agent that has started anew.
+ */
+START_TEST(keeps_the_term_over_a_restart)
+{
+	dial(&first, 2, "c0");
+	web_close(first.s);
+	until(!first.s);
+	gate_destroy(gate);
+	member_destroy(member);
+	web_destroy(w);
+	ck_assert_int_eq(web_create(NULL, &w, &e), 0);
+	create_member();
+	ck_assert_int_eq(web_listen(w, "127.0.0.1", 0, on_request, NULL, &port, &e), 0);
+	ck_assert_int_eq(member_term(member), 2);
+	call(&second, 1, "old");
+	until(second.proven && !second.s);
+	ck_assert_int_eq(second.refused_by, 2);
+	dial(&first, 2, "c0");
 }
 END_TEST
 
@@ -291,6 +379,8 @@ int main(void)
 	tcase_add_test(tc, drains_when_told);
 	tcase_add_test(tc, never_mixes_incarnations);
 	tcase_add_test(tc, follows_a_newer_coordinator);
+	tcase_add_test(tc, refuses_a_coordinator_that_is_over);
+	tcase_add_test(tc, keeps_the_term_over_a_restart);
 	tcase_add_test(tc, ends_its_ranks_when_the_coordinator_is_gone);
 	tcase_add_test(tc, leaves_by_asking_first);
 	tcase_add_test(tc, every_rank_gets_the_whole_environment);

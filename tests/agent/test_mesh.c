@@ -3,6 +3,7 @@
  * until they are forgotten. Method: round trips over all types and a table of malformed messages;
  * one web loop that holds both ends of a link.
  */
+#include "agent/gate.h"
 #include "agent/mesh.h"
 #include "base/clock.h"
 #include "base/io.h"
@@ -102,8 +103,11 @@ START_TEST(garbage_is_refused)
 		"{\"t\":\"hello\"}",
 		"{\"t\":\"hello\",\"replica\":5000}",
 		"{\"t\":\"hello\",\"replica\":0,\"incarnation\":-1}",
-		"{\"t\":\"prepare\",\"ranks\":65,\"firstRank\":0}",
-		"{\"t\":\"prepare\",\"ranks\":0,\"firstRank\":0}",
+		"{\"t\":\"prepare\",\"term\":1,\"ranks\":65,\"firstRank\":0}",
+		"{\"t\":\"prepare\",\"term\":1,\"ranks\":0,\"firstRank\":0}",
+		"{\"t\":\"prepare\",\"ranks\":1,\"firstRank\":0}",
+		"{\"t\":\"prepare\",\"term\":0,\"ranks\":1,\"firstRank\":0}",
+		"{\"t\":\"refused\",\"term\":-1}",
 		"{\"t\":\"prepared\",\"ports\":[70000]}",
 		"{\"t\":\"start\",\"world\":1}",
 		"{\"t\":\"start\",\"world\":0,\"ranks\":[],\"layout\":{}}",
@@ -131,9 +135,11 @@ END_TEST
 static struct web_socket *server;
 static int hellos, closes, released;
 
-static void server_open(void *user, struct web_socket *s)
+static void server_open(void *user, struct web_socket *s, int64_t term, const char *uid)
 {
 	(void)user;
+	ck_assert_int_eq(term, 3);
+	ck_assert_str_eq(uid, "u0");
 	server = s;
 	mesh_send(s, &(struct mesh_msg){
 			     .type = MESH_HELLO, .replica = 5, .uid = "", .pod = "", .node = ""});
@@ -178,6 +184,7 @@ static void on_request(void *user, struct web_exchange *x)
 
 static struct web *w;
 static struct mesh *m;
+static const struct proof_identity of = {"secret", "job"};
 
 #define until(condition)                                                                           \
 	do {                                                                                       \
@@ -191,8 +198,8 @@ static struct mesh *m;
 
 START_TEST(links_redial_until_forgotten)
 {
-	static const struct web_socket_fns server_fns = {server_open, server_message,
-							 server_closed};
+	static const struct gate_fns server_fns = {server_open, server_message, server_closed};
+	struct gate *gate;
 	static const struct mesh_fns fns = {on_message, on_closed};
 	uint16_t port = 0;
 	char address[32];
@@ -201,16 +208,17 @@ START_TEST(links_redial_until_forgotten)
 	io_close(fd);
 	snprintf(address, sizeof address, "127.0.0.1:%u", port);
 	ck_assert_int_eq(web_create(NULL, &w, &e), 0);
-	ck_assert_int_eq(mesh_create(w, "secret", &fns, &hellos, &m, &e), 0);
-	ck_assert_int_lt(mesh_keep(m, 4, "nonsense", &e), 0);
-	ck_assert_int_eq(mesh_keep(m, 5, "", &e), 0); /* no address yet */
-	ck_assert_int_eq(mesh_keep(m, 5, address, &e), 0);
+	ck_assert_int_eq(mesh_create(w, &of, "u0", &fns, &hellos, &m, &e), 0);
+	mesh_term(m, 3);
+	ck_assert_int_lt(mesh_keep(m, 4, "u4", "nonsense", &e), 0);
+	ck_assert_int_eq(mesh_keep(m, 5, "u5", "", &e), 0); /* no address yet */
+	ck_assert_int_eq(mesh_keep(m, 5, "u5", address, &e), 0);
 	for (int i = 0; i < 5; i++) {
 		mesh_tick(m, clock_ms());
 		web_turn(w, 10, &e);
 	}
 	ck_assert_int_eq(hellos, 0);
-	ck_assert_int_eq(web_accept_sockets(w, MESH_PATH, "secret", &server_fns, NULL, &e), 0);
+	ck_assert_int_eq(gate_create(w, &of, "u5", &server_fns, NULL, &gate, &e), 0);
 	ck_assert_int_eq(web_listen(w, "127.0.0.1", port, on_request, NULL, NULL, &e), 0);
 	until(hellos == 1);
 	mesh_tell(m, 5, &(struct mesh_msg){.type = MESH_RELEASE});
@@ -220,15 +228,92 @@ START_TEST(links_redial_until_forgotten)
 	until(closes == 1 && hellos == 2);
 	mesh_drop(m, 5); /* the coordinator breaks it */
 	until(closes == 2 && hellos == 3);
+	ck_assert_int_eq(mesh_keep(m, 5, "new", address, &e), 0); /* another pod is not there */
+	until(!server);
+	int64_t wait_ms = clock_ms() + 600;
+	until(clock_ms() > wait_ms);
+	ck_assert_int_eq(hellos, 3);
+	ck_assert_int_eq(mesh_keep(m, 5, "u5", address, &e), 0);
+	until(hellos == 4);
 	mesh_forget(m, 5);
 	until(!server);
 	int64_t end_ms = clock_ms() + 600; /* beyond its back-off: it stays away */
 	until(clock_ms() > end_ms);
-	ck_assert_int_eq(hellos, 3);
-	ck_assert_int_eq(closes, 2);
+	ck_assert_int_eq(hellos, 4);
+	ck_assert_int_eq(closes, 3);
 	web_destroy(w);
 	mesh_destroy(m);
+	gate_destroy(gate);
 }
 END_TEST
 
-UNIT_MAIN("mesh", messages_read_back, garbage_is_refused, links_redial_until_forgotten)
+/* ---- a stranger who holds a member's address by now ---- */
+
+static int heard;
+static const char *lie;
+
+static void stranger_open(void *user, struct web_socket *s)
+{
+	(void)user;
+	/* What a member would say: it is worth nothing from him. */
+	if (!lie)
+		return;
+	mesh_send(s, &(struct mesh_msg){
+			     .type = MESH_HELLO, .replica = 5, .uid = "u5", .pod = "", .node = ""});
+	mesh_send(s, &(struct mesh_msg){.type = MESH_REFUSED, .term = 9000});
+}
+
+static void stranger_message(void *user, struct web_socket *s, const char *text, size_t len)
+{
+	(void)user;
+	(void)len;
+	heard++;
+	ck_assert_ptr_null(strstr(text, of.token));
+	if (lie)
+		web_send(s, lie, strlen(lie));
+}
+
+static void stranger_closed(void *user, struct web_socket *s, const char *why)
+{
+	(void)user;
+	(void)s;
+	(void)why;
+	closes++;
+}
+
+/* He learns no secret, is not heard, and is left when he says nothing. */
+static void meet_stranger(const char *says)
+{
+	static const struct web_socket_fns stranger = {stranger_open, stranger_message,
+						       stranger_closed};
+	static const struct mesh_fns fns = {on_message, on_closed};
+	char address[32];
+	uint16_t port = 0;
+	lie = says;
+	heard = closes = hellos = 0;
+	ck_assert_int_eq(web_create(NULL, &w, &e), 0);
+	ck_assert_int_eq(web_accept_sockets(w, MESH_PATH, &stranger, NULL, &e), 0);
+	ck_assert_int_eq(web_listen(w, "127.0.0.1", 0, on_request, NULL, &port, &e), 0);
+	ck_assert_int_eq(mesh_create(w, &of, "u0", &fns, &hellos, &m, &e), 0);
+	mesh_term(m, 3);
+	snprintf(address, sizeof address, "127.0.0.1:%u", port);
+	ck_assert_int_eq(mesh_keep(m, 5, "u5", address, &e), 0);
+	until(heard == 1);
+	mesh_tell(m, 5, &(struct mesh_msg){.type = MESH_RELEASE}); /* nobody is there */
+	if (!lie)
+		mesh_tick(m, clock_ms() + PROOF_MS);
+	until(closes == 1);
+	ck_assert_int_eq(hellos, 0);
+	web_destroy(w);
+	mesh_destroy(m);
+}
+
+START_TEST(an_address_proves_nothing)
+{
+	meet_stranger("{\"t\":\"challenge\",\"nonce\":\"00\",\"mac\":\"00\"}");
+	meet_stranger(NULL);
+}
+END_TEST
+
+UNIT_MAIN("mesh", messages_read_back, garbage_is_refused, links_redial_until_forgotten,
+	  an_address_proves_nothing)

@@ -38,7 +38,8 @@ static void begin(bool coordinator)
 	ck_assert_int_eq(web_listen(w, "127.0.0.1", 0, status_request, &status, &port, &e), 0);
 	struct lead_conf lc = {.web = w,
 			       .spec = &spec,
-			       .token = "secret",
+			       .of = {"secret", "job"},
+			       .uid = "u",
 			       .run_dir = dir,
 			       .self_host = "127.0.0.1",
 			       .self_port = port,
@@ -94,7 +95,8 @@ static int ask(const char *method, const char *path, const char *header, const c
 
 #define BEARER "Authorization: Bearer secret\r\n"
 #define DESIRED                                                                                    \
-	"{\"generation\":8,\"replicas\":2,\"suspend\":false,\"release\":false,\"members\":[]}"
+	"{\"generation\":8,\"term\":1,\"replicas\":2,\"suspend\":false,\"release\":false,"         \
+	"\"members\":[]}"
 
 START_TEST(routes)
 {

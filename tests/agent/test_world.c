@@ -274,11 +274,12 @@ static void begin(enum task task)
 	memset(&sim, 0, sizeof sim);
 	sim.random = 88172645463325252u;
 	sim.now = (struct world_now){1000, 1700000000000};
-	struct world_conf conf = {.task = task, .per_replica = RANKS, .incarnation = 6};
+	struct world_conf conf = {.task = task, .per_replica = RANKS, .incarnation = 6, .term = 1};
 	sim.last_incarnation = 6;
 	ck_assert_int_eq(world_create(&conf, &sim.world, &e), 0);
 	for (int i = 0; i < MEMBERS; i++)
 		sim.members[i] = (struct member){i, "pod", uids[i], "node", "10.0.0.1:7070"};
+	sim.desired.term = 2;
 	sim.desired.elastic = (struct jobspec_elastic){.min_replicas = 2, .wait_seconds = 5};
 	sim.desired.restart = (struct jobspec_restart){.max_restarts = 3, .window_seconds = 3600};
 	sim.desired.members = sim.members;
@@ -796,6 +797,61 @@ START_TEST(a_hang_verdict_ends_the_incarnation)
 }
 END_TEST
 
+/* A member follows another's term: the ranks end, nothing is claimed any more, nothing comes back.
+ */
+START_TEST(who_is_superseded_ends)
+{
+	run_three();
+	world_superseded(sim.world, sim.desired.term - 1); /* of the past */
+	settle();
+	ck_assert_int_eq(world_state(sim.world), JOB_RUNNING);
+	world_superseded(sim.world, 9);
+	settle();
+	ck_assert_int_eq(sim.stops, 1);
+	exit_rank(1, 0, EXIT_CLASS_USER, 0, false, "told while it ends");
+	settle();
+	ck_assert(!world_over(sim.world));
+	advance(1000);
+	ck_assert(world_over(sim.world));
+	struct report r = report_now();
+	ck_assert_int_ne(r.state, JOB_FAILED);
+	ck_assert_int_eq(r.failure, ERR_NONE);
+	ck_assert_int_eq(r.term, 9);
+	sim.desired.term = 10;
+	ck_assert_int_eq(world_desired(sim.world, &sim.desired, sim.now, &e), -ERR_USER);
+	advance(60000);
+	ck_assert_int_eq(sim.prepares, 1);
+	world_destroy(sim.world);
+}
+END_TEST
+
+/* The checkpoint is in another world's hands: a rank says that it drained, and nobody had asked. */
+START_TEST(who_lost_the_checkpoint_ends)
+{
+	run_three();
+	exit_rank(0, 0, EXIT_CLASS_DRAINED, 0, false, "incarnation 9 has begun, this is 7");
+	settle();
+	advance(1000);
+	ck_assert(world_over(sim.world));
+	ck_assert_int_eq(sim.prepares, 1);
+	world_destroy(sim.world);
+}
+END_TEST
+
+START_TEST(terms_only_grow)
+{
+	run_three();
+	ck_assert_int_eq(world_term(sim.world), 2);
+	sim.desired.term = 1;
+	ck_assert_int_eq(world_desired(sim.world, &sim.desired, sim.now, &e), -ERR_USER);
+	sim.desired.term = 5; /* the same process: its ranks are not disturbed */
+	want(3, false, false);
+	ck_assert_int_eq(world_state(sim.world), JOB_RUNNING);
+	ck_assert_int_eq(world_term(sim.world), 5);
+	world_destroy(sim.world);
+}
+END_TEST
+
 START_TEST(remembers_what_it_reported)
 {
 	run_three();
@@ -938,6 +994,9 @@ int main(void)
 	tcase_add_test(tc, who_leaves_and_dies_holds_nobody_up);
 	tcase_add_test(tc, completes_and_releases);
 	tcase_add_test(tc, a_hang_verdict_ends_the_incarnation);
+	tcase_add_test(tc, who_is_superseded_ends);
+	tcase_add_test(tc, who_lost_the_checkpoint_ends);
+	tcase_add_test(tc, terms_only_grow);
 	tcase_add_test(tc, remembers_what_it_reported);
 	tcase_add_loop_test(tc, random_worlds_keep_their_promises, 0, 3);
 	tcase_set_timeout(tc, 60);

@@ -49,6 +49,7 @@ static struct report full_report(void)
 	struct report r;
 	report_init(&r);
 	r.generation = 7;
+	r.term = 3;
 	r.incarnation = 4;
 	r.state = JOB_RUNNING;
 	r.world_replicas = r.connected = r.ranks = r.data_parallel = 2;
@@ -171,6 +172,7 @@ END_TEST
 START_TEST(test_desired_round_trip)
 {
 	struct desired in = {.generation = 3,
+			     .term = 9007199254740991,
 			     .replicas = 2,
 			     .suspend = true,
 			     .elastic = {.min_replicas = 2, .wait_seconds = 0},
@@ -187,6 +189,7 @@ START_TEST(test_desired_round_trip)
 	struct json *v = parse(a.data);
 	ck_assert_msg(!desired_decode(v, arena, &out, &e), "%s", e.text);
 	json_destroy(v);
+	ck_assert_int_eq(out.term, 9007199254740991);
 	ck_assert(out.suspend && !out.release);
 	ck_assert(!memcmp(&in.elastic, &out.elastic, sizeof in.elastic));
 	ck_assert(!memcmp(&in.restart, &out.restart, sizeof in.restart));
@@ -210,7 +213,8 @@ START_TEST(test_many_members)
 					  "0a0a0a0a-0a0a-0a0a-0a0a-0a0a0a0a0a0a", "node",
 					  "10.0.0.1:7070"};
 	for (int extra = 0; extra <= 1; extra++) {
-		struct desired in = {.replicas = LIMIT_REPLICAS,
+		struct desired in = {.term = 1,
+				     .replicas = LIMIT_REPLICAS,
 				     .members = many,
 				     .member_count = LIMIT_REPLICAS + extra},
 			       out;
@@ -252,18 +256,25 @@ static const struct {
 	 "failure.class: \"odd\""},
 	{true, "7", "must be an object"},
 	{true, "{}", "generation: required"},
-	{true, "{\"generation\": 1}", "replicas: required"},
-	{true, "{\"generation\": 1, \"replicas\": 5001}", "replicas: 5001"},
-	{true, "{\"generation\": 1, \"replicas\": 1, \"members\": {}}", "members: must be a list"},
-	{true, "{\"generation\": 1, \"replicas\": 1, \"members\": [{}]}",
+	{true, "{\"generation\": 1}", "term: required"},
+	{true, "{\"generation\": 1, \"term\": 0}", "term: 0 is outside"},
+	{true, "{\"generation\": 1, \"term\": 1}", "replicas: required"},
+	{true, "{\"generation\": 1, \"term\": 1, \"replicas\": 5001}", "replicas: 5001"},
+	{true, "{\"generation\": 1, \"term\": 1, \"replicas\": 1, \"members\": {}}",
+	 "members: must be a list"},
+	{true, "{\"generation\": 1, \"term\": 1, \"replicas\": 1, \"members\": [{}]}",
 	 "members[0].replica: required"},
-	{true, "{\"generation\": 1, \"replicas\": 1, \"members\": [{\"replica\": 0, \"pod\": 4}]}",
+	{true,
+	 "{\"generation\": 1, \"term\": 1, \"replicas\": 1, \"members\": [{\"replica\": 0, "
+	 "\"pod\": 4}]}",
 	 "members[0].pod: must"},
 	{true,
-	 "{\"generation\": 1, \"replicas\": 2, \"members\": [{\"replica\": 1}, {\"replica\": 0}]}",
+	 "{\"generation\": 1, \"term\": 1, \"replicas\": 2, \"members\": [{\"replica\": 1}, "
+	 "{\"replica\": 0}]}",
 	 "not sorted"},
 	{true,
-	 "{\"generation\": 1, \"replicas\": 2, \"members\": [{\"replica\": 1}, {\"replica\": 1}]}",
+	 "{\"generation\": 1, \"term\": 1, \"replicas\": 2, \"members\": [{\"replica\": 1}, "
+	 "{\"replica\": 1}]}",
 	 "not sorted"},
 };
 

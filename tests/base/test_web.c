@@ -339,7 +339,7 @@ static void sockets_setup(void)
 	memset(&dialler, 0, sizeof dialler);
 	buf_init(&server.last, 1 << 20);
 	buf_init(&dialler.last, 1 << 20);
-	ck_assert_int_eq(web_accept_sockets(w, "/v1/mesh", "secret", &fns, &server, &e), 0);
+	ck_assert_int_eq(web_accept_sockets(w, "/v1/mesh", &fns, &server, &e), 0);
 }
 
 static void sockets_teardown(void)
@@ -352,8 +352,7 @@ static void sockets_teardown(void)
 START_TEST(sockets_carry_whole_messages)
 {
 	struct web_socket *s;
-	ck_assert_int_eq(
-		web_dial(w, "127.0.0.1", port, "/v1/mesh", "secret", &fns, &dialler, &s, &e), 0);
+	ck_assert_int_eq(web_dial(w, "127.0.0.1", port, "/v1/mesh", &fns, &dialler, &s, &e), 0);
 	until(NULL, dialler.opened && server.opened);
 	ck_assert_int_eq(web_send(server.s, "hello", 5), 0);
 	until(NULL, dialler.messages == 1);
@@ -373,12 +372,10 @@ START_TEST(sockets_carry_whole_messages)
 }
 END_TEST
 
-START_TEST(sockets_need_the_token_and_the_path)
+START_TEST(sockets_need_the_path)
 {
 	struct web_socket *s;
-	const char *path = _i == 0 ? "/v1/mesh" : "/v1/else";
-	const char *token = _i == 0 ? "secreT" : "secret";
-	if (web_dial(w, "127.0.0.1", port, path, token, &fns, &dialler, &s, &e) == 0)
+	if (web_dial(w, "127.0.0.1", port, "/v1/else", &fns, &dialler, &s, &e) == 0)
 		until(NULL, dialler.closed);
 	ck_assert_int_eq(dialler.opened, 0);
 	ck_assert_int_eq(server.opened, 0);
@@ -391,7 +388,7 @@ START_TEST(a_dial_to_nobody_fails)
 	uint16_t nobody;
 	int fd = io_listen("127.0.0.1", 0, &nobody, &e);
 	io_close(fd);
-	if (web_dial(w, "127.0.0.1", nobody, "/v1/mesh", "secret", &fns, &dialler, &s, &e) == 0)
+	if (web_dial(w, "127.0.0.1", nobody, "/v1/mesh", &fns, &dialler, &s, &e) == 0)
 		until(NULL, dialler.closed == 1);
 	ck_assert_int_eq(dialler.opened, 0);
 }
@@ -400,8 +397,7 @@ END_TEST
 START_TEST(a_message_beyond_the_limit_closes)
 {
 	struct web_socket *s;
-	ck_assert_int_eq(
-		web_dial(w, "127.0.0.1", port, "/v1/mesh", "secret", &fns, &dialler, &s, &e), 0);
+	ck_assert_int_eq(web_dial(w, "127.0.0.1", port, "/v1/mesh", &fns, &dialler, &s, &e), 0);
 	until(NULL, dialler.opened && server.opened);
 	static char big[600000];
 	memset(big, 'm', sizeof big);
@@ -409,6 +405,24 @@ START_TEST(a_message_beyond_the_limit_closes)
 	until(NULL, server.closed == 1);
 	ck_assert_int_eq(server.messages, 0);
 	ck_assert_str_eq(server.why, "a message is too large");
+}
+END_TEST
+
+/* Less may be allowed to one socket, as long as nobody knows who is there. */
+START_TEST(a_socket_has_a_limit_of_its_own)
+{
+	struct web_socket *s;
+	ck_assert_int_eq(web_dial(w, "127.0.0.1", port, "/v1/mesh", &fns, &dialler, &s, &e), 0);
+	until(NULL, dialler.opened && server.opened);
+	static char big[2000];
+	memset(big, 'm', sizeof big);
+	web_socket_limit(server.s, sizeof big);
+	ck_assert_int_eq(web_send(s, big, sizeof big), 0);
+	until(NULL, server.messages == 1);
+	web_socket_limit(server.s, sizeof big - 1);
+	ck_assert_int_eq(web_send(s, big, sizeof big), 0);
+	until(NULL, server.closed == 1);
+	ck_assert_int_eq(server.messages, 1);
 }
 END_TEST
 
@@ -420,8 +434,7 @@ START_TEST(a_silent_peer_is_gone)
 	client_write(
 		&c,
 		"GET /v1/mesh HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-		"Authorization: Bearer secret\r\n\r\n");
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
 	until(&c, server.opened == 1);
 	int64_t start_ms = clock_ms();
 	until_within(45000, &c, server.closed == 1);
@@ -504,9 +517,10 @@ int main(void)
 	TCase *sockets = tcase_create("sockets");
 	tcase_add_checked_fixture(sockets, sockets_setup, sockets_teardown);
 	tcase_add_test(sockets, sockets_carry_whole_messages);
-	tcase_add_loop_test(sockets, sockets_need_the_token_and_the_path, 0, 2);
+	tcase_add_test(sockets, sockets_need_the_path);
 	tcase_add_test(sockets, a_dial_to_nobody_fails);
 	tcase_add_test(sockets, a_message_beyond_the_limit_closes);
+	tcase_add_test(sockets, a_socket_has_a_limit_of_its_own);
 	tcase_add_test(sockets, a_silent_peer_is_gone);
 	tcase_set_timeout(sockets, 60);
 	suite_add_tcase(suite, sockets);

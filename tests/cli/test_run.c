@@ -8,6 +8,7 @@
 #include "base/exitcode.h"
 #include "base/io.h"
 #include "base/report.h"
+#include "base/secret.h"
 #include "base/jobspec.h"
 #include "base/web.h"
 #include "cli/command.h"
@@ -125,7 +126,8 @@ static int agent_main(int argc, char **argv)
 	snprintf(path, sizeof path, "%s/token", flag(argc, argv, "--job-dir"));
 	if (io_read_file(path, 70, &b, &e))
 		return EXIT_CLASS_BUG;
-	snprintf(a.token, sizeof a.token, "%s", buf_cstr(&b));
+	if (secret_of_pod(buf_cstr(&b), flag(argc, argv, "--pod-uid"), a.token, &e))
+		return EXIT_CLASS_BUG;
 	/* job.json must be one that the real agent takes. */
 	json_auto struct json *job = NULL;
 	struct jobspec spec;

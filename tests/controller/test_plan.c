@@ -107,9 +107,67 @@ START_TEST(the_coordinator_is_told_of_its_members_once)
 	/* an agent that restarted in its pod knows nothing */
 	world_find(&w, "j-0")->pod.restarts++;
 	p = world_plan(&w);
+	world_apply(&w, world_action(p, ACTION_STATUS));
+	world_free(p);
+	p = world_plan(&w);
 	ck_assert_ptr_nonnull(world_action(p, ACTION_DESIRED));
 	world_free(p);
 	world_done(&w);
+}
+END_TEST
+
+/* Every new agent of replica 0 gets a new term, which stands in status before it is told; the kind:
+ * two processes that both believe to be the coordinator. */
+START_TEST(a_term_is_recorded_before_it_is_told)
+{
+	static const struct {
+		int64_t recorded, reported; /* before; 0: nothing */
+		bool another_pod, restarted;
+		int64_t term; /* afterwards */
+	} table[] = {
+		{3, 3, false, false, 3},
+		{3, 0, false, false, 3},
+		{3, 2, false, false, 3},
+		{3, 0, true, false, 4},
+		{3, 3, false, true, 4},
+		{3, 7, false, false, 8},
+		{3, 7, true, false, 8},
+		{0, 0, false, false, 1},
+		{0, 7, false, false, 8},
+		{0x1p53 - 1, 0, true, false, 0x1p53 - 1}, /* no room: the same, never a lower one */
+	};
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		struct world w;
+		char term[40];
+		world_init(&w, 2, "");
+		settle(&w, 2);
+		ck_assert_int_eq(w.job->status.coordinator.term, 1);
+		w.job->status.coordinator.term = table[i].recorded ? table[i].recorded : -1;
+		if (!table[i].recorded)
+			w.job->status.coordinator.pod_uid = NULL;
+		w.report.term = table[i].reported;
+		w.o.desired_sent = 0;
+		struct world_pod *pod = world_find(&w, "j-0");
+		if (table[i].another_pod)
+			snprintf(pod->uid, sizeof pod->uid, "another");
+		pod->pod.restarts += table[i].restarted;
+		struct plan *p = world_plan(&w);
+		bool issued = table[i].term != table[i].recorded || table[i].another_pod;
+		snprintf(term, sizeof term, "\"term\":%lld,", (long long)table[i].term);
+		ck_assert_msg(!world_action(p, ACTION_DESIRED) == issued, "row %zu", i);
+		if (issued) {
+			ck_assert_msg(strstr(world_action(p, ACTION_STATUS)->body, term) != NULL,
+				      "row %zu", i);
+			world_apply(&w, world_action(p, ACTION_STATUS));
+			w.report.term = 0;
+			world_free(p); /* a controller that ends here has told nobody */
+			p = world_plan(&w);
+		}
+		ck_assert_msg(strstr(world_action(p, ACTION_DESIRED)->body, term) != NULL,
+			      "row %zu", i);
+		world_free(p);
+		world_done(&w);
+	}
 }
 END_TEST
 
@@ -523,7 +581,11 @@ struct sim {
 	char agent_uid[40]; /* of the coordinator process that the report comes from */
 	int agent_restarts;
 	int64_t failed_ms;
-	bool told; /* it knows the desired state ... */
+	int64_t term; /* greatest that an agent has taken, and which agent that was */
+	char term_uid[40];
+	int term_restarts;
+	bool emptied; /* somebody has emptied what status says of it */
+	bool told;    /* it knows the desired state ... */
 	int replicas;
 	bool suspend, release; /* ... which was this */
 	bool finish;           /* the training is done */
@@ -599,6 +661,27 @@ static struct plan *plan_twice(struct sim *s)
 	return p;
 }
 
+/* Whether the agent takes the desired state: its members would refuse a term that is over. */
+static bool take_term(struct sim *s, const char *body)
+{
+	struct world *w = &s->w;
+	int64_t term = strtoll(strstr(body, "\"term\":") + 7, NULL, 10);
+	ck_assert_int_eq(term, w->job->status.coordinator.term);
+	bool theirs = !strcmp(s->term_uid, s->agent_uid) && s->term_restarts == s->agent_restarts;
+	bool over = term < s->term || (term == s->term && !theirs);
+	ck_assert_msg(!over || s->emptied, "a term was given twice");
+	if (over) { /* it tells the term that it met, and ends */
+		w->report.term = s->term;
+		if (term == s->term)
+			world_find(w, "j-0")->pod.restarts++;
+		return false;
+	}
+	s->term = w->report.term = term;
+	snprintf(s->term_uid, sizeof s->term_uid, "%s", s->agent_uid);
+	s->term_restarts = s->agent_restarts;
+	return true;
+}
+
 static void check_delete(struct sim *s, const struct action *a)
 {
 	struct world *w = &s->w;
@@ -626,6 +709,8 @@ static int pass(struct sim *s, int n)
 		ck_assert_msg(a->kind != ACTION_CREATE_POD ||
 				      !status_finished(&w->job->status, NULL),
 			      "a pod of a finished job was made anew");
+		if (a->kind == ACTION_DESIRED && !take_term(s, a->body))
+			continue;
 		if (a->kind == ACTION_DESIRED) {
 			s->told = true;
 			s->replicas = w->job->spec.replicas;
@@ -665,7 +750,7 @@ static void mishap(struct sim *s)
 	struct world *w = &s->w;
 	struct world_pod *p = &w->pods[roll(s, WORLD_PODS)];
 	bool live = p->exists && p->pod.phase == POD_RUNNING;
-	switch (roll(s, 9)) {
+	switch (roll(s, 10)) {
 	case 0:
 		if (live)
 			fail_pod(s, p);
@@ -695,6 +780,11 @@ static void mishap(struct sim *s)
 		break;
 	case 7:
 		w->o.service = NULL; /* somebody deleted it */
+		break;
+	case 8: /* or emptied that */
+		w->job->status.coordinator.term = w->job->status.coordinator.restarts = -1;
+		w->job->status.coordinator.pod_uid = NULL;
+		s->emptied = true;
 		break;
 	default:
 		s->finish |= roll(s, 40) == 0;
@@ -770,8 +860,8 @@ END_TEST
 
 UNIT_MAIN("plan", a_new_job_gets_its_objects_then_its_pods,
 	  jobs_of_others_and_jobs_that_go_are_left_alone,
-	  the_coordinator_is_told_of_its_members_once, scaling_down_waits_for_the_world,
-	  a_report_of_an_older_generation_frees_nothing,
+	  the_coordinator_is_told_of_its_members_once, a_term_is_recorded_before_it_is_told,
+	  scaling_down_waits_for_the_world, a_report_of_an_older_generation_frees_nothing,
 	  ended_pods_are_replaced_by_the_same_name_when_they_are_gone,
 	  a_pod_ending_on_a_lost_node_is_removed_by_force, replacements_back_off,
 	  a_name_held_by_an_earlier_job_is_waited_for, suspending_waits_for_the_checkpoint,

@@ -57,6 +57,8 @@ START_TEST(a_status_survives_its_encoding_and_stays_the_same)
 	ck_assert_ptr_nonnull(strstr(a.data, "\"memoryPerRank\":\"3072Mi\""));
 	ck_assert_ptr_nonnull(strstr(a.data, "\"ready\":\"2/2\""));
 	ck_assert_ptr_null(strstr(a.data, "verdict"));
+	ck_assert_ptr_nonnull(
+		strstr(a.data, "\"coordinator\":{\"term\":1,\"podUID\":\"p1\",\"restarts\":0}"));
 	struct json *v = NULL;
 	struct err e;
 	ck_assert_int_eq(json_parse(a.data, a.len, &v, &e), 0);
