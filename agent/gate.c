@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+#define WARN_MS 60000 /* a stranger must not fill the log */
+
 struct caller {
 	struct web_socket *socket;
 	bool challenged;
@@ -25,6 +27,7 @@ struct gate {
 	void *user;
 	struct caller callers[GATE_CALLERS];
 	int count;
+	int64_t warn_ms; /* when the next failed proof is worth a line */
 };
 
 static int find(const struct gate *g, const struct web_socket *s)
@@ -74,7 +77,9 @@ static void hear(struct gate *g, int i, const char *text, size_t len)
 		return;
 	}
 	if (proof_check(&k->proof, text, len, &e)) {
-		log_warn("a mesh link failed its proof", LOG_ERR(&e));
+		if (clock_ms() >= g->warn_ms)
+			log_warn("a mesh link failed its proof", LOG_ERR(&e));
+		g->warn_ms = clock_ms() + WARN_MS;
 		turn_away(k, e.text);
 		return;
 	}

@@ -191,6 +191,7 @@ static void superseded(struct lead *l, int replica, int64_t term)
 	log_warn("a member follows another coordinator", LOG_I("replica", replica),
 		 LOG_I("term", term), LOG_I("own_term", world_term(l->world)));
 	world_superseded(l->world, term);
+	l->save_due_ms = 0; /* this agent ends, and must not begin below it */
 }
 
 static void on_message(void *user, int replica, const struct mesh_msg *m)

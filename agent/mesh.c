@@ -288,6 +288,7 @@ struct link {
 	uint16_t port;             /* 0: no address yet */
 	struct web_socket *socket; /* dialling, in the handshake or open */
 	bool open, forgotten;
+	bool unproved; /* said once, until it proves itself */
 	struct proof proof;
 	int64_t prove_ms; /* the handshake's deadline, 0: none is under way */
 	int64_t due_ms, backoff_ms;
@@ -377,13 +378,16 @@ static void link_challenged(struct link *l, struct web_socket *s, const char *te
 	buf_init(&answer, PROOF_BYTES);
 	if (proof_answer(&l->proof, text, len, &answer, &e) ||
 	    web_send(s, answer.data, answer.len)) {
-		log_warn("a member was not proved", LOG_I("replica", l->replica),
-			 LOG_S("host", l->host), LOG_ERR(&e));
+		if (!l->unproved)
+			log_warn("a member was not proved", LOG_I("replica", l->replica),
+				 LOG_S("host", l->host), LOG_ERR(&e));
+		l->unproved = true;
 		web_close(s);
 		return;
 	}
 	web_socket_limit(s, LIMIT_FRAME_BYTES);
 	l->prove_ms = 0;
+	l->unproved = false;
 	l->open = true;
 	l->mesh->dialling--;
 }

@@ -115,6 +115,8 @@ void world_recover(struct world *w, const struct report *r)
 		snprintf(p->log_tail, sizeof p->log_tail, "%s", from->log_tail);
 		w->past_count = i + 1;
 	}
+	if (r->term > w->known_term)
+		w->known_term = r->term; /* one that superseded it */
 	w->restarts = r->restarts;
 	progress_recover(&w->progress, r);
 	if (r->state == JOB_COMPLETE)

@@ -193,4 +193,39 @@ START_TEST(leads_a_member_through_a_life)
 }
 END_TEST
 
-UNIT_MAIN("lead", leads_a_member_through_a_life)
+/* A member follows another: the coordinator is over, and its next life knows by whom. */
+START_TEST(ends_when_a_member_follows_another)
+{
+	static const struct gate_fns fns = {member_open, member_message, member_closed};
+	struct gate *gate;
+	struct report r;
+	snprintf(dir, sizeof dir, "/tmp/test-lead-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	memset(count, 0, sizeof count);
+	ck_assert_int_eq(web_create(NULL, &w, &e), 0);
+	ck_assert_int_eq(gate_create(w, &of, "u", &fns, NULL, &gate, &e), 0);
+	ck_assert_int_eq(web_listen(w, "127.0.0.1", 0, on_request, NULL, &port, &e), 0);
+	create_lead();
+	want(false, false);
+	until(count[MESH_PREPARE] == 1);
+	ck_assert(!lead_over(lead));
+	mesh_send(member, &(struct mesh_msg){.type = MESH_REFUSED, .term = 7});
+	until(count[MESH_STOP] == 1);
+	ck_assert_int_eq(mode, MESH_KILL);
+	mesh_send(member, &(struct mesh_msg){.type = MESH_ENDED, .incarnation = 10});
+	until(lead_over(lead));
+	lead_tick(lead, clock_ms());
+	lead_destroy(lead);
+	create_lead();
+	state(&r);
+	ck_assert_int_eq(r.term, 7);
+	struct desired d = {.generation = 2, .term = 2};
+	ck_assert_int_eq(lead_desired(lead, &d, &e), -ERR_USER);
+	web_destroy(w);
+	lead_destroy(lead);
+	gate_destroy(gate);
+	io_remove_tree(dir, &e);
+}
+END_TEST
+
+UNIT_MAIN("lead", leads_a_member_through_a_life, ends_when_a_member_follows_another)

@@ -136,5 +136,28 @@ START_TEST(garbage_is_refused)
 }
 END_TEST
 
-UNIT_MAIN("proof", both_ends_prove_themselves, another_token_job_or_pod_is_refused,
-	  a_changed_call_is_noticed, nothing_can_be_said_again, garbage_is_refused)
+static int whole_handshake(void *user)
+{
+	buf_auto struct buf a, b, c;
+	(void)user;
+	buf_init(&a, PROOF_BYTES);
+	buf_init(&b, PROOF_BYTES);
+	buf_init(&c, PROOF_BYTES);
+	int rc = proof_call(&coordinator, &good, "c0", "m1", 4, &a, &e);
+	if (!rc)
+		rc = proof_challenge(&member, &good, "m1", a.data, a.len, &b, &e);
+	if (!rc)
+		rc = proof_answer(&coordinator, b.data, b.len, &c, &e);
+	return rc ? rc : proof_check(&member, c.data, c.len, &e);
+}
+
+START_TEST(what_fails_proves_nothing)
+{
+	fault_each(FAULT_MEM, whole_handshake, NULL);
+	fault_each(FAULT_IO, whole_handshake, NULL);
+}
+END_TEST
+
+UNIT_MAIN("proof", what_fails_proves_nothing, both_ends_prove_themselves,
+	  another_token_job_or_pod_is_refused, a_changed_call_is_noticed, nothing_can_be_said_again,
+	  garbage_is_refused)

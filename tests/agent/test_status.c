@@ -33,7 +33,7 @@ static void begin(bool coordinator)
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	ck_assert_int_eq(web_create(NULL, &w, &e), 0);
 	ck_assert_int_eq(procs_create(w, &procs, &e), 0);
-	struct member_conf mc = {.procs = procs, .spec = &spec, .incarnation = 4};
+	struct member_conf mc = {.procs = procs, .spec = &spec, .run_dir = dir, .incarnation = 4};
 	ck_assert_int_eq(member_create(&mc, &member, &e), 0);
 	ck_assert_int_eq(web_listen(w, "127.0.0.1", 0, status_request, &status, &port, &e), 0);
 	struct lead_conf lc = {.web = w,
