@@ -77,9 +77,10 @@ static void hear(struct gate *g, int i, const char *text, size_t len)
 		return;
 	}
 	if (proof_check(&k->proof, text, len, &e)) {
-		if (clock_ms() >= g->warn_ms)
+		if (clock_ms() >= g->warn_ms) {
 			log_warn("a mesh link failed its proof", LOG_ERR(&e));
-		g->warn_ms = clock_ms() + WARN_MS;
+			g->warn_ms = clock_ms() + WARN_MS;
+		}
 		turn_away(k, e.text);
 		return;
 	}

@@ -20,7 +20,8 @@ bool term_admits(const struct term *seen, int64_t number, const char *uid)
 void term_take(struct term *seen, int64_t number, const char *uid)
 {
 	seen->number = number;
-	snprintf(seen->uid, sizeof seen->uid, "%s", uid);
+	if (uid != seen->uid)
+		snprintf(seen->uid, sizeof seen->uid, "%s", uid);
 }
 
 static int term_path(const char *run_dir, char path[LIMIT_PATH_BYTES], struct err *e)
