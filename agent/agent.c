@@ -7,7 +7,8 @@
  *   llmjob-agent [flags] report    print the local coordinator's report
  *
  * SIGTERM drains: training stops at a step boundary with a checkpoint, serving finishes what is in
- * flight. A second one kills. SIGCHLD collects ranks and inherited orphans.
+ * flight. A second one kills; so does SIGHUP, which says that whoever started the agent is gone.
+ * SIGCHLD collects ranks and inherited orphans.
  */
 #include "agent/agent.h"
 
@@ -200,7 +201,7 @@ static void on_signal(void *user, int fd)
 			procs_reap(a->procs);
 			continue;
 		}
-		if (a->leaving) { /* asked twice: now */
+		if (a->leaving || info.ssi_signo == SIGHUP) { /* asked twice, or alone: now */
 			a->flush_ms = clock_ms();
 			continue;
 		}
@@ -216,6 +217,7 @@ static int watch_signals(struct agent *a, struct err *e)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);

@@ -1,10 +1,13 @@
 /*
- * spawn: posix_spawn with pidfds. A child gets empty signal masks, default signal actions, no
- * descriptor but 0, 1 and 2, and /dev/null for its input. A child is reaped exactly once, here.
- * Single-threaded. It must not decide what runs or when it runs again.
+ * spawn: children with pidfds. A child gets empty signal masks, default signal actions, no
+ * descriptor but 0, 1 and 2, and /dev/null for its input. It is made with fork, because its death
+ * signal must be set between fork and exec. A child is reaped exactly once, here. Single-threaded:
+ * the death signal goes by the thread that forks. It must not decide what runs or when it runs
+ * again.
  */
 #include "cli/spawn.h"
 #include "base/clock.h"
+#include "base/exitcode.h"
 #include "base/io.h"
 #include "base/mem.h"
 
@@ -12,8 +15,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,32 +39,72 @@ static const char **environment(const char *set)
 	return list;
 }
 
+struct launch { /* of a child; all that it needs between fork and exec */
+	char *const *argv, *const *env;
+	int out, err_out, failed; /* failed: a pipe to tell errno by, closed by exec */
+	pid_t parent;
+};
+
+/* Between fork and exec: only async-signal-safe calls. */
+static _Noreturn void become_child(const struct launch *l)
+{
+	sigset_t none;
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGHUP);
+	if (getppid() != l->parent)
+		_exit(EXIT_CLASS_PEER); /* it died before the line above */
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* Out of the way of each other first, then in place; dup2 clears close-on-exec. */
+	int from[3] = {null, l->out, l->err_out};
+	for (int i = 0; i < 3; i++)
+		from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 10);
+	if (dup2(from[0], 0) == 0 && dup2(from[1], 1) == 1 && dup2(from[2], 2) == 2)
+		execvpe(l->argv[0], l->argv, l->env);
+	int sys = errno;
+	(void)!write(l->failed, &sys, sizeof sys);
+	_exit(EXIT_CLASS_USER);
+}
+
+/* 0 when the child runs its program, else its errno. */
+static int launch(const struct launch *l, int told, pid_t *pid)
+{
+	int sys = 0;
+	*pid = fork();
+	if (*pid < 0)
+		return errno;
+	if (*pid == 0)
+		become_child(l);
+	close(l->failed);
+	if (TEMP_FAILURE_RETRY(read(told, &sys, sizeof sys)) != (ssize_t)sizeof sys)
+		return 0;
+	waitpid(*pid, NULL, 0);
+	return sys;
+}
+
 static int start(const char *const *argv, const char *set, int out, int err_out, struct child *c,
 		 struct err *e)
 {
 	mem_autofree const char **changed = set ? environment(set) : NULL;
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attributes;
-	sigset_t none, all;
+	int told[2];
 	pid_t pid;
 	if (set && !changed)
 		return err_set(e, ERR_MEMORY, "out of memory");
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawn_file_actions_init(&files);
-	posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&files, out, 1);
-	posix_spawn_file_actions_adddup2(&files, err_out, 2);
-	posix_spawnattr_init(&attributes);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
-						      POSIX_SPAWN_SETSIGDEF);
-	posix_spawnattr_setpgroup(&attributes, 0);
-	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawnattr_setsigdefault(&attributes, &all);
-	int sys = posix_spawnp(&pid, argv[0], &files, &attributes, (char *const *)argv,
-			       changed ? (char *const *)changed : environ);
-	posix_spawnattr_destroy(&attributes);
-	posix_spawn_file_actions_destroy(&files);
+	if (pipe2(told, O_CLOEXEC))
+		return err_sys(e, ERR_RETRY, errno, "pipe");
+	const struct launch l = {.argv = (char *const *)argv,
+				 .env = changed ? (char *const *)changed : environ,
+				 .out = out,
+				 .err_out = err_out,
+				 .failed = told[1],
+				 .parent = getpid()};
+	int sys = launch(&l, told[0], &pid);
+	io_close(told[0]);
+	if (pid < 0)
+		io_close(told[1]);
 	if (sys)
 		return err_sys(e, ERR_USER, sys, "%s", argv[0]);
 	int fd = pidfd_open(pid, 0);

@@ -1,7 +1,8 @@
 /*
  * spawn: child processes of the command line: long-lived ones watched by pidfd, and short ones
  * whose output is read. Every child is the leader of its own process group, so that Ctrl-C reaches
- * only us and a kill reaches what it began.
+ * only us and a kill reaches what it began. A child gets SIGHUP when this process ends, however it
+ * ends.
  */
 #ifndef CLI_SPAWN_H
 #define CLI_SPAWN_H

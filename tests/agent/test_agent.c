@@ -21,6 +21,7 @@
 #include <check.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -551,6 +552,60 @@ START_TEST(runs_other_programs)
 }
 END_TEST
 
+/* Of the process whose number the file holds, once it is there. */
+static int pidfd_in(const char *name)
+{
+	char path[128];
+	int64_t end_ms = clock_ms() + WAIT_MS;
+	buf_auto struct buf text;
+	buf_init(&text, 4096);
+	snprintf(path, sizeof path, "%s/%s", dir, name);
+	while (!text.len || text.data[text.len - 1] != '\n') {
+		ck_assert_msg(clock_ms() < end_ms, "no %s", name);
+		usleep(20000);
+		buf_reset(&text);
+		if (io_exists(path))
+			ck_assert(!io_read_file(path, 4095, &text, &e));
+	}
+	int fd = pidfd_open((pid_t)strtol(text.data, NULL, 10), 0);
+	ck_assert_int_ge(fd, 0);
+	return fd;
+}
+
+/* Kind: processes that outlive those for whom they run. The agent's starter is gone: ranks end, and
+   what they began, at once. */
+START_TEST(a_starter_that_is_gone_takes_all_along)
+{
+	setup_script("");
+	char task[512];
+	snprintf(task, sizeof task,
+		 "\"run\":{\"command\":[\"/bin/sh\",\"-c\",\"trap '' HUP TERM; sleep 60 & echo $! "
+		 "> %s/child-$RANK; echo $$ > %s/rank-$RANK; wait\"]}",
+		 dir, dir);
+	job(task);
+	for (int i = 0; i < AGENTS; i++)
+		start_agent(i);
+	want((struct wish){.replicas = 3, .members = 3});
+	int fds[12];
+	for (int i = 0; i < 6; i++) {
+		char name[32];
+		snprintf(name, sizeof name, "child-%d", i);
+		fds[2 * i] = pidfd_in(name);
+		snprintf(name, sizeof name, "rank-%d", i);
+		fds[2 * i + 1] = pidfd_in(name);
+	}
+	for (int i = 0; i < AGENTS; i++)
+		kill(agents[i], SIGHUP);
+	for (int i = 0; i < AGENTS; i++)
+		ck_assert_int_eq(wait_exit(i), 0);
+	for (int i = 0; i < 12; i++) {
+		ck_assert_msg(!io_wait_readable(fds[i], clock_ms() + WAIT_MS, &e), "%s %d lives",
+			      i % 2 ? "rank" : "child of rank", i / 2);
+		io_close(fds[i]);
+	}
+}
+END_TEST
+
 /* The OpenAI port: a status and the body. */
 static int chat(int max_tokens, struct buf *out)
 {
@@ -662,6 +717,7 @@ int main(void)
 	tcase_add_test(tc, a_hang_is_named_and_ended);
 	tcase_add_test(tc, a_leaving_pod_drains_first);
 	tcase_add_test(tc, runs_other_programs);
+	tcase_add_test(tc, a_starter_that_is_gone_takes_all_along);
 	tcase_add_test(tc, serves_and_drains);
 	tcase_add_test(tc, guards_its_doors);
 	suite_add_tcase(suite, tc);

@@ -9,8 +9,12 @@
 
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static char log_path[] = "/tmp/test_spawn.XXXXXX";
 
@@ -111,6 +115,65 @@ START_TEST(test_end_reaches_the_group)
 }
 END_TEST
 
+/* Kind: processes that outlive those for whom they run. The middle process starts a child and is
+   killed; the child ends. */
+START_TEST(test_killed_parent_takes_it_along)
+{
+	int told[2];
+	pid_t child;
+	ck_assert_int_eq(pipe(told), 0);
+	pid_t middle = fork();
+	if (!middle) {
+		struct err e;
+		struct child c;
+		const char *const argv[] = {"sleep", "1000", NULL};
+		if (spawn_start(argv, NULL, log_path, &c, &e) ||
+		    write(told[1], &c.pid, sizeof c.pid) < 0)
+			_exit(1);
+		pause();
+	}
+	ck_assert_int_eq(read(told[0], &child, sizeof child), sizeof child);
+	struct pollfd p = {.fd = pidfd_open(child, 0), .events = POLLIN};
+	ck_assert_int_ge(p.fd, 0);
+	ck_assert_int_eq(poll(&p, 1, 0), 0);
+	kill(middle, SIGKILL);
+	ck_assert_int_eq(waitpid(middle, NULL, 0), middle);
+	int ended = poll(&p, 1, 10000);
+	if (!ended)
+		kill(child, SIGKILL);
+	ck_assert_int_eq(ended, 1);
+	io_close(p.fd);
+	io_close(told[0]);
+	io_close(told[1]);
+}
+END_TEST
+
+/* Standard descriptors that are closed here are the child's own all the same. */
+START_TEST(test_closed_standard_descriptors)
+{
+	struct err e;
+	struct buf b buf_auto;
+	const char *const argv[] = {"sh", "-c", "cat; echo out; echo err >&2", NULL};
+	pid_t middle = fork();
+	if (!middle) {
+		struct child c;
+		int status = 1;
+		for (int i = 0; i < 3; i++)
+			close(i);
+		if (!spawn_start(argv, NULL, log_path, &c, &e))
+			while (!spawn_ended(&c, &status))
+				poll(&(struct pollfd){.fd = c.pidfd, .events = POLLIN}, 1, 10000);
+		_exit(status);
+	}
+	int status;
+	ck_assert_int_eq(waitpid(middle, &status, 0), middle);
+	ck_assert_int_eq(status, 0);
+	buf_init(&b, 100);
+	ck_assert_int_eq(io_read_file(log_path, 100, &b, &e), 0);
+	ck_assert_str_eq(b.data, "out\nerr\n");
+}
+END_TEST
+
 START_TEST(test_capture)
 {
 	struct err e = {.text = ""};
@@ -154,6 +217,8 @@ int main(void)
 	tcase_add_test(t, test_clean_signals);
 	tcase_add_test(t, test_no_such_program);
 	tcase_add_test(t, test_end_reaches_the_group);
+	tcase_add_test(t, test_killed_parent_takes_it_along);
+	tcase_add_test(t, test_closed_standard_descriptors);
 	tcase_add_test(t, test_capture);
 	tcase_add_test(t, test_capture_time_out);
 	suite_add_tcase(suite, t);
