@@ -15,10 +15,12 @@
 #include "cli/command.h"
 #include "cli/crew.h"
 #include "cli/fill.h"
+#include "cli/lease.h"
 #include "cli/local.h"
 #include "cli/terminal.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -84,7 +86,8 @@ struct run {
 	struct jobspec spec;
 	char folder[256], token[65], agent[512], rank[512];
 	struct crew crew;
-	int signals; /* signalfd */
+	struct lease leases[2]; /* on the folders that a training writes */
+	int signals;            /* signalfd */
 	int interrupts;
 	struct desired desired;
 	bool told; /* the coordinator has this desired state */
@@ -211,6 +214,52 @@ static int read_job(struct run *r, struct err *e)
 				      .restart = r->spec.restart,
 				      .health = r->spec.health};
 	return code;
+}
+
+/* What an agent will read must be right: two entries may have got one folder. */
+static int check_mapped(struct run *r, struct err *e)
+{
+	struct buf json buf_auto;
+	json_auto struct json *tree = NULL;
+	struct jobspec spec;
+	buf_init(&json, LIMIT_JOB_FILE_BYTES);
+	arena_reset(r->scratch);
+	int code = jobspec_encode(&r->spec, &json, e);
+	if (!code)
+		code = json_parse(json.data, json.len, &tree, e);
+	if (!code && jobspec_decode(tree, r->scratch, &spec, e))
+		code = err_wrap(e, "%s: with its storage on this machine", r->file);
+	return code;
+}
+
+/* At most one process trains into a folder. Where there are no locks, a word of it must do. */
+static int take_lease(struct run *r, struct lease *l, const char *field, const char *folder,
+		      const char *tail, struct err *e)
+{
+	char path[sizeof l->path], parent[sizeof l->path], file[PATH_MAX];
+	struct err why = {.sys = 0};
+	snprintf(path, sizeof path, "%s%s", folder, tail);
+	snprintf(parent, sizeof parent, "%.*s", (int)(strrchr(path, '/') - path) + 1, path);
+	int code = io_mkdirs(parent, 0755, &why);
+	if (!code)
+		code = lease_take(path, realpath(r->file, file) ? file : r->file, l, &why);
+	if (code == -ERR_USER && !why.sys)
+		return err_set(e, ERR_USER, "spec.%s: %s", field, why.text);
+	if (code)
+		note(r, true, "NotLocked", "spec.%s: a second run would not be noticed: %s", field,
+		     why.text);
+	return 0;
+}
+
+static int take_leases(struct run *r, struct err *e)
+{
+	if (r->spec.task != TASK_TRAIN)
+		return 0;
+	int code = take_lease(r, &r->leases[0], "checkpoint.path", r->spec.checkpoint.path,
+			      "/.llmjob-lease", e);
+	return code ? code
+		    : take_lease(r, &r->leases[1], "train.output", r->spec.train.output, ".lease",
+				 e);
 }
 
 static int catch_signals(struct run *r, struct err *e)
@@ -516,6 +565,10 @@ static int prepare(struct run *r, struct err *e)
 	report_init(&r->report);
 	int code = read_job(r, e);
 	if (!code)
+		code = check_mapped(r, e);
+	if (!code)
+		code = take_leases(r, e);
+	if (!code)
 		code = catch_signals(r, e);
 	if (!code)
 		code = write_job(r, e);
@@ -537,7 +590,7 @@ static int prepare(struct run *r, struct err *e)
 
 int command_run(int argc, char **argv, int *status, struct err *e)
 {
-	struct run r = {.signals = -1};
+	struct run r = {.signals = -1, .leases = {{.fd = -1}, {.fd = -1}}};
 	struct err ignored;
 	int code = command_flags(items, usage, "job file", argc, argv, &r.conf, &r.file, e);
 	if (code <= 0)
@@ -560,6 +613,8 @@ int command_run(int argc, char **argv, int *status, struct err *e)
 		io_remove_tree(r.folder, &ignored);
 	else if (*r.folder)
 		fprintf(stderr, "llmjob run: logs are in %s\n", r.folder);
+	lease_drop(&r.leases[0]);
+	lease_drop(&r.leases[1]);
 	io_close(r.signals);
 	arena_destroy(r.reports[0]);
 	arena_destroy(r.reports[1]);

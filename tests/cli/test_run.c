@@ -1,10 +1,12 @@
 /*
  * Goal: llmjob run does a controller's work on one machine: writes the job, keeps agents, tells the
  * coordinator what is desired, follows its report to the end, scales when the file changes, and
- * suspends on the first interrupt. Method: this program is also the agent: started with --job-dir
+ * suspends on the first interrupt. A second run of the same training is refused, and a run that is
+ * killed leaves nothing running. Method: this program is also the agent: started with --job-dir
  * it serves /v1/desired and /v1/job as a coordinator would, and plays the scenario that the
  * environment names. The command runs as main calls it.
  */
+#include "base/clock.h"
 #include "base/exitcode.h"
 #include "base/io.h"
 #include "base/report.h"
@@ -15,8 +17,11 @@
 
 #include <check.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- the agent ---- */
@@ -53,7 +58,7 @@ static struct report play(struct agent *a)
 		r.failure = ERR_DATA;
 		r.failure_reason = "BadData";
 		r.failure_message = "/data/t: line 3: not JSON";
-	} else if (ready && strcmp(a->scenario, "suspend") != 0)
+	} else if (ready && strcmp(a->scenario, "suspend") != 0 && strcmp(a->scenario, "hold") != 0)
 		r.state = JOB_COMPLETE;
 	/* The scenario's own disturbance, from the inside: the command's parent is this test. */
 	if (!strcmp(a->scenario, "suspend") && a->asked == 2)
@@ -119,6 +124,11 @@ static int agent_main(int argc, char **argv)
 	uint16_t port = (uint16_t)strtol(strrchr(flag(argc, argv, "--listen"), ':') + 1, NULL, 10);
 	buf_init(&b, 4096);
 	alarm(60); /* should the test go without a word */
+	snprintf(path, sizeof path, "%s.%s", getenv("TEST_RUN_FILE"),
+		 flag(argc, argv, "--replica"));
+	int n = snprintf(a.token, sizeof a.token, "%d", (int)getpid());
+	if (io_write_file(path, a.token, (size_t)n, 0600, &e))
+		return EXIT_CLASS_BUG;
 	if (!strcmp(a.scenario, "crash"))
 		return EXIT_CLASS_DEVICE;
 	if (strcmp(flag(argc, argv, "--replica"), "0") != 0)
@@ -267,6 +277,128 @@ START_TEST(test_agent_that_never_comes_up)
 }
 END_TEST
 
+/* Of an agent of the run that goes on now: it wrote its number beside the job. */
+static int agent_pidfd(int replica)
+{
+	char path[96];
+	struct err e;
+	struct buf b buf_auto;
+	int64_t until = clock_ms() + 20000;
+	snprintf(path, sizeof path, "%s.%d", job, replica);
+	while (!io_exists(path) && clock_ms() < until)
+		poll(NULL, 0, 5);
+	buf_init(&b, 32);
+	ck_assert_msg(!io_read_file(path, 31, &b, &e), "%s", e.text);
+	int fd = pidfd_open((pid_t)strtol(buf_cstr(&b), NULL, 10), 0);
+	ck_assert_int_ge(fd, 0);
+	return fd;
+}
+
+static pid_t run_aside(const char *scenario)
+{
+	struct err e = {.text = ""};
+	struct buf out;
+	int status;
+	pid_t pid = fork();
+	if (pid)
+		return pid;
+	run(scenario, &status, &out, &e);
+	_exit(1);
+}
+
+static void edit_job(const char *from, const char *to)
+{
+	struct err e;
+	struct buf b buf_auto;
+	buf_init(&b, 4096);
+	ck_assert_int_eq(io_read_file(job, 4096, &b, &e), 0);
+	ck_assert_uint_eq(strlen(from), strlen(to));
+	memcpy(strstr(b.data, from), to, strlen(to));
+	ck_assert_int_eq(io_write_file(job, b.data, b.len, 0600, &e), 0);
+}
+
+static void refused_for(const char *field, pid_t holder)
+{
+	struct err e = {.text = ""};
+	struct buf out buf_auto;
+	char who[64];
+	int status = -1;
+	ck_assert_int_eq(run("complete", &status, &out, &e), -ERR_USER);
+	snprintf(who, sizeof who, "%s: in use by process %d on ", field, (int)holder);
+	ck_assert_msg(strstr(e.text, who) && strstr(e.text, job), "%s", e.text);
+}
+
+/* Kinds: two runs that write one folder, and processes that outlive those for whom they run. */
+START_TEST(test_second_run_is_refused_until_the_first_is_gone)
+{
+	struct err e = {.text = ""};
+	struct buf out buf_auto;
+	int status = -1;
+	pid_t first = run_aside("hold");
+	int agents[2] = {agent_pidfd(0), agent_pidfd(1)};
+	refused_for("spec.checkpoint.path", first);
+	edit_job("path: /no-such/c", "path: /no-such/d");
+	refused_for("spec.train.output", first); /* and another training of the same output */
+	edit_job("path: /no-such/d", "path: /no-such/c");
+	edit_job("output: /no-such/o", "output: /no-such/p");
+	refused_for("spec.checkpoint.path", first);
+	kill(first, SIGKILL);
+	for (int i = 0; i < 2; i++) {
+		ck_assert_msg(!io_wait_readable(agents[i], clock_ms() + 10000, &e),
+			      "agent %d lives", i);
+		io_close(agents[i]);
+	}
+	ck_assert_int_eq(waitpid(first, NULL, 0), first);
+	edit_job("output: /no-such/p", "output: /no-such/o");
+	ck_assert_msg(!run("complete", &status, &out, &e), "%s", e.text);
+	ck_assert_int_eq(status, EXIT_CLASS_DONE);
+	char path[96];
+	snprintf(path, sizeof path, "%s/data/o.lease", folder);
+	ck_assert(!io_exists(path)); /* a run that ends well leaves no lease behind */
+	snprintf(path, sizeof path, "%s/data/c/.llmjob-lease", folder);
+	ck_assert(!io_exists(path));
+}
+END_TEST
+
+/* Where nothing can be locked, the training goes on and says so. */
+START_TEST(test_without_locks)
+{
+	struct err e = {.text = ""};
+	struct buf out buf_auto;
+	char path[96], there[96];
+	int status = -1;
+	snprintf(path, sizeof path, "%s/data", folder);
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	snprintf(there, sizeof there, "%s/data/o.lease", folder);
+	ck_assert_int_eq(symlink("/no/such", there), 0);
+	ck_assert_msg(!run("complete", &status, &out, &e), "%s", e.text);
+	ck_assert_int_eq(status, EXIT_CLASS_DONE);
+	assert_has(&out, "NotLocked: spec.train.output: a second run would not be noticed");
+}
+END_TEST
+
+/* Two entries on one folder: said at once, not by agents that end five times. */
+START_TEST(test_storage_that_does_not_fit)
+{
+	static const char text[] =
+		"apiVersion: llmjob.dev/v1alpha1\nkind: LLMJob\nmetadata: {name: j}\nspec:\n"
+		"  storage: [{name: data, claimName: c, mountPath: /a}, {name: scratch, scratch: "
+		"1, "
+		"mountPath: /b}]\n  run: {command: [a]}\n";
+	struct err e = {.text = ""};
+	char mapping[160];
+	int status = -1;
+	ck_assert_int_eq(io_write_file(job, text, sizeof text - 1, 0600, &e), 0);
+	snprintf(mapping, sizeof mapping, "data=%s/x,scratch=%s/x", folder, folder);
+	char *argv[] = {(char *)"run",       job,     (char *)"--agent", self,
+			(char *)"--storage", mapping, (char *)"--plain", NULL};
+	setenv("TEST_RUN", "crash", 1);
+	ck_assert_int_eq(command_run(7, argv, &status, &e), -ERR_USER);
+	ck_assert_msg(strstr(e.text, "spec.storage[1]: names and mountPaths must differ"), "%s",
+		      e.text);
+}
+END_TEST
+
 START_TEST(test_bad_file)
 {
 	struct err e = {.text = ""};
@@ -291,6 +423,9 @@ int main(int argc, char **argv)
 	tcase_add_test(t, test_interrupt_suspends);
 	tcase_add_test(t, test_editing_the_file_scales);
 	tcase_add_test(t, test_agent_that_never_comes_up);
+	tcase_add_test(t, test_second_run_is_refused_until_the_first_is_gone);
+	tcase_add_test(t, test_without_locks);
+	tcase_add_test(t, test_storage_that_does_not_fit);
 	tcase_add_test(t, test_bad_file);
 	suite_add_tcase(suite, t);
 	SRunner *r = srunner_create(suite);

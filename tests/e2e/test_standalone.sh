@@ -2,7 +2,7 @@
 # Goal: `llmjob run` keeps on one machine what it promises: the same job file, without a cluster and
 # without root; scaled by editing the file, whole after a rank's death, resumed after Ctrl-C, and
 # nothing is left running. Method: one training of manifests/samples/finetune.yaml (real model, real
-# text, fewer and smaller steps), disturbed as a person or a fault would, and ended by a second
+# text, fewer and smaller steps), disturbed as a person or a fault would, and ended by another
 # `llmjob run`. The ranks' sample logs of both are audited by samples.awk.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
@@ -106,6 +106,26 @@ check "under the same agents" equal "$(running llmjob-agent | sort)" "$agents"
 check "the cause and the rank are named" \
 	poll 10 "the end of world $old" grep -qE "world $old ended .*: RankFailed of rank 1" "$out"
 
+echo "-- the same file a second time"
+refused_for() { # pid: of the run that has the folders
+	local status=0 said
+	said=$("${user[@]}" timeout 60 "$work/bin/llmjob" run "$work/job.yaml" \
+		--storage "data=$data" --plain 2>&1) || status=$?
+	[ $status = 64 ] && grep -qF "in use by process $1 on" <<<"$said" || {
+		echo "status $status: $said"
+		return 1
+	}
+}
+check "it is refused, and the first is named" refused_for $run
+
+echo "-- SIGKILL of llmjob run"
+old=$(world)
+kill -9 $run
+wait $run || true
+check "agents and ranks end with it" poll 5 "the end of all processes" none_running
+start
+check "the next run goes on" poll 120 "a world after llmjob's death" ranks_past "$old" 2
+
 echo "-- Ctrl-C"
 reached=$(step)
 kill -INT $run
@@ -136,7 +156,7 @@ check "and the weights, whole" whole_safetensors "$data/out/kjv/model.safetensor
 check "TensorBoard has its events" \
 	test -n "$(find "$data/tensorboard/kjv" -name 'events.*' -size +0)"
 check "nothing is left running" poll 5 "the end of all processes" none_running
-check "a run that went well leaves no folder behind" equal "$(folders)" 1
+check "a run that went well leaves no folder behind" equal "$(folders)" 2
 echo "all of it took $((SECONDS - started)) s"
 
 echo "-- mistakes"
