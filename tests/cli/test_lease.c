@@ -104,7 +104,7 @@ START_TEST(never_two)
 		pids[i] = fork();
 		if (pids[i])
 			continue;
-		for (int held = 0; held < 200;) {
+		for (int held = 0; held < 50;) {
 			struct lease l;
 			if (lease_take(path, "w", &l, NULL))
 				continue;
