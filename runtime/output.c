@@ -41,6 +41,7 @@ static const char *const files[] = {
 };
 #define FILES  ((int)(sizeof files / sizeof *files))
 #define FOLDER "adapter"
+#define NEEDED 2 /* of them, from the first, no output is without */
 
 struct output {
 	char owner[OWNER_BYTES]; /* "namespace/name" of the job */
@@ -129,7 +130,7 @@ static int finish_mark(const struct output *o, struct err *e)
 			return rc;
 		if (!lstat(path, &st))
 			buf_printf(&text, "%lld %s\n", (long long)st.st_size, files[i]);
-		else if (errno != ENOENT && errno != ENOTDIR)
+		else if (i < NEEDED || (errno != ENOENT && errno != ENOTDIR))
 			return err_sys(e, ERR_RETRY, errno, "%s", path);
 	}
 	buf_str(&text, MARK_END);

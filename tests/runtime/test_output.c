@@ -395,6 +395,23 @@ START_TEST(a_file_that_the_table_lacks_is_a_bug)
 }
 END_TEST
 
+/* By whoever took it for a leftover, where there are no locks. */
+START_TEST(what_is_no_longer_whole_is_not_put_in_place)
+{
+	struct output *o;
+	char path[256];
+	must_write("one", false);
+	ck_assert_msg(!output_create(&spec, &o, &e), "%s", e.text);
+	fill(o, "two", false);
+	snprintf(path, sizeof path, "%s/model.safetensors", output_folder(o));
+	ck_assert(!unlink(path));
+	ck_assert_int_eq(output_commit(o, &e), -ERR_RETRY);
+	ck_assert_ptr_nonnull(strstr(e.text, "model.safetensors"));
+	output_destroy(o);
+	ck_assert(holds(at("runs/out/model.safetensors"), "one"));
+}
+END_TEST
+
 #ifdef LLMJOB_FAULT
 /* The n-th call of commit fails, or of putting it in place without an exchange. */
 START_TEST(the_old_or_the_new_stands_whole)
@@ -429,12 +446,17 @@ static int whole(void *user)
 	struct jobspec job = *(const struct jobspec *)user;
 	struct output *o = NULL;
 	struct err why = {0};
-	char output[128];
+	char output[256];
 	snprintf(output, sizeof output, "%s/runs/out-%d", folder, round++);
 	job.train.output = output;
 	int rc = output_check(&job, &why);
 	if (!rc)
 		rc = output_create(&job, &o, &why);
+	for (int i = 0; i < 2 && !rc; i++) {
+		snprintf(output, sizeof output, "%s/%s", output_folder(o),
+			 i ? "config.json" : "model.safetensors");
+		rc = io_write_new(output, "x", 1, 0644, &why);
+	}
 	if (!rc)
 		rc = output_commit(o, &why);
 	output_destroy(o);
@@ -464,6 +486,7 @@ int main(void)
 	tcase_add_test(c, only_our_own_leftovers_are_cleared_away);
 	tcase_add_test(c, an_output_that_was_moved_aside_comes_back);
 	tcase_add_test(c, a_file_that_the_table_lacks_is_a_bug);
+	tcase_add_test(c, what_is_no_longer_whole_is_not_put_in_place);
 #ifdef LLMJOB_FAULT
 	tcase_add_test(c, the_old_or_the_new_stands_whole);
 #endif
