@@ -15,7 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TRIES 16 /* a holder that just left, each time */
+#define TRIES  16 /* a holder that just left, each time */
+#define HOLDER "process "
 
 /* Another user's file can be locked too, though not written. */
 static int open_file(const char *path)
@@ -47,10 +48,18 @@ static void write_holder(int fd, const char *what)
 	gethostname(host, sizeof host - 1);
 	if (gmtime_r(&now, &t))
 		strftime(since, sizeof since, "%Y-%m-%dT%H:%M:%SZ", &t);
-	int n = snprintf(line, sizeof line, "process %d on %s since %s, %.300s\n", (int)getpid(),
+	int n = snprintf(line, sizeof line, HOLDER "%d on %s since %s, %.300s\n", (int)getpid(),
 			 host, since, what);
 	if (!ftruncate(fd, 0))
 		io_write_full(fd, line, (size_t)n, NULL); /* a lock without a name holds as well */
+}
+
+/* Nothing yet, or what a holder wrote: no file of somebody's is written over. */
+static bool is_lease(int fd)
+{
+	char begin[sizeof HOLDER];
+	ssize_t n = pread(fd, begin, sizeof begin - 1, 0);
+	return !n || (n == sizeof begin - 1 && !memcmp(begin, HOLDER, sizeof begin - 1));
 }
 
 static bool is_file_at(int fd, const char *path)
@@ -73,6 +82,8 @@ int lease_take(const char *path, const char *what, struct lease *out, struct err
 						    : err_sys(e, ERR_RETRY, errno, "%s", path);
 		if (!is_file_at(fd, path))
 			continue;
+		if (!is_lease(fd))
+			return err_set(e, ERR_RETRY, "%s: it is no lease", path);
 		write_holder(fd, what);
 		*out = (struct lease){.fd = fd};
 		snprintf(out->path, sizeof out->path, "%s", path);

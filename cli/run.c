@@ -258,8 +258,8 @@ static int take_leases(struct run *r, struct err *e)
 	int code = take_lease(r, &r->leases[0], "checkpoint.path", r->spec.checkpoint.path,
 			      "/.llmjob-lease", e);
 	return code ? code
-		    : take_lease(r, &r->leases[1], "train.output", r->spec.train.output, ".lease",
-				 e);
+		    : take_lease(r, &r->leases[1], "train.output", r->spec.train.output,
+				 ".llmjob-lease", e);
 }
 
 static int catch_signals(struct run *r, struct err *e)

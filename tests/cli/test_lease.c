@@ -129,6 +129,10 @@ START_TEST(where_no_lock_can_be)
 	struct lease l;
 	ck_assert_int_eq(lease_take("/proc/no-lease", "w", &l, &e), -ERR_RETRY);
 	ck_assert_ptr_nonnull(strstr(e.text, "/proc/no-lease"));
+	ck_assert_int_eq(io_write_new(path, "my own file", 11, 0644, &e), 0);
+	ck_assert_int_eq(lease_take(path, "w", &l, &e), -ERR_RETRY);
+	ck_assert_int_eq((int)io_file_size(path, &e), 11); /* kind: files of the user */
+	ck_assert_int_eq(unlink(path), 0);
 	ck_assert_int_eq(symlink("/tmp", path), 0);
 	ck_assert_int_eq(lease_take(path, "w", &l, &e), -ERR_RETRY); /* no link is followed */
 }

@@ -353,7 +353,7 @@ START_TEST(test_second_run_is_refused_until_the_first_is_gone)
 	ck_assert_msg(!run("complete", &status, &out, &e), "%s", e.text);
 	ck_assert_int_eq(status, EXIT_CLASS_DONE);
 	char path[96];
-	snprintf(path, sizeof path, "%s/data/o.lease", folder);
+	snprintf(path, sizeof path, "%s/data/o.llmjob-lease", folder);
 	ck_assert(!io_exists(path)); /* a run that ends well leaves no lease behind */
 	snprintf(path, sizeof path, "%s/data/c/.llmjob-lease", folder);
 	ck_assert(!io_exists(path));
@@ -369,7 +369,7 @@ START_TEST(test_without_locks)
 	int status = -1;
 	snprintf(path, sizeof path, "%s/data", folder);
 	ck_assert_int_eq(mkdir(path, 0700), 0);
-	snprintf(there, sizeof there, "%s/data/o.lease", folder);
+	snprintf(there, sizeof there, "%s/data/o.llmjob-lease", folder);
 	ck_assert_int_eq(symlink("/no/such", there), 0);
 	ck_assert_msg(!run("complete", &status, &out, &e), "%s", e.text);
 	ck_assert_int_eq(status, EXIT_CLASS_DONE);
