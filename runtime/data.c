@@ -20,6 +20,9 @@
 #define FEISTEL_ROUNDS 6
 #define BOM            "\xef\xbb\xbf" /* a byte order mark, which some editors put before text */
 #define BOM_BYTES      3
+#define HELD_OUT_SHARE 50 /* one sample of so many */
+#define HELD_OUT_MIN   4
+#define HELD_OUT_MOST  10 /* the same, and never more */
 
 struct data {
 	struct tok_ids ids;
@@ -227,6 +230,13 @@ void data_sample(const struct data *d, int64_t sample, int32_t *inputs, int32_t 
 }
 
 /* -- order: pure -- */
+
+int64_t data_held_out(int64_t samples)
+{
+	int64_t held = samples / HELD_OUT_SHARE;
+	held = held > HELD_OUT_MIN ? held : HELD_OUT_MIN;
+	return held < samples / HELD_OUT_MOST ? held : samples / HELD_OUT_MOST;
+}
 
 /* The finalizer of splitmix64 (Steele, Lea and Flood, 2014). */
 static uint64_t mix(uint64_t x)

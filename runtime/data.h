@@ -32,6 +32,9 @@ int64_t data_samples(const struct data *d); /* of one epoch */
 int64_t data_tokens(const struct data *d);
 uint64_t data_digest(const struct data *d); /* of every token: format and tokenizer count too */
 
+/* How many of the last samples are kept for a validation loss where no file is given for it: one of
+ * fifty, but four at least, and never more than a tenth: none of fewer than ten. Pure. */
+int64_t data_held_out(int64_t samples);
 /* The sample (0 .. samples-1) that stands at `position` samples since the start of training. Pure.
  */
 int64_t data_sample_at(int64_t samples, uint64_t seed, int64_t position);

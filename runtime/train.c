@@ -26,8 +26,6 @@
 #include <math.h>
 
 #define EVALUATE_SEQUENCES 16
-#define HELD_OUT_SHARE     50 /* one sample of so many, when no validation file is given */
-#define HELD_OUT_MIN       4
 #define BUDGET_SHARE       0.9   /* of the memory: files, libraries and the tokenizer need some */
 #define GPU_ROWS           65536 /* of a micro-batch: enough that launches and tails do not count */
 /* Parts of the gradient that are ready are sent off in lots of so many elements, or an eighth of
@@ -82,10 +80,38 @@ static bool leader(const struct train *t)
 
 /* -- opening -- */
 
+/* Which samples are trained on and in how many steps. */
+static int share_out(struct train *t, struct err *e)
+{
+	const struct jobspec_train *s = &t->spec->train;
+	int64_t all = data_samples(t->data);
+	int64_t held = t->validation ? 0 : data_held_out(all);
+
+	t->train_samples = all - held;
+	if (!s->steps && t->train_samples < s->batch_sequences)
+		return err_set(e, ERR_USER,
+			       "spec.train.batchSequences: %d, but spec.train.data.train has only "
+			       "%lld sequences of %d tokens to train on; lower it, or set "
+			       "spec.train.steps to go round them",
+			       s->batch_sequences, (long long)t->train_samples, s->sequence_length);
+	t->steps = s->steps > 0
+			   ? s->steps
+			   : (int64_t)(s->epochs * (double)t->train_samples / s->batch_sequences);
+	t->steps = t->steps > 0 ? t->steps : 1;
+	t->tokens_per_step = (int64_t)s->batch_sequences * s->sequence_length;
+	if (!leader(t))
+		return 0;
+	log_info("data", LOG_I("sequences", t->train_samples), LOG_I("heldOut", held),
+		 LOG_I("steps", t->steps));
+	if (!t->validation && !held)
+		log_warn("too few sequences to keep some for a validation loss",
+			 LOG_I("sequences", all));
+	return 0;
+}
+
 static int open_corpus(struct train *t, struct err *e)
 {
 	const struct jobspec_train *s = &t->spec->train;
-	int64_t held, all;
 	int rc;
 
 	beat_phase(t->r->page, WIRE_PHASE_LOAD);
@@ -96,18 +122,7 @@ static int open_corpus(struct train *t, struct err *e)
 	if (!rc && s->data.validation)
 		rc = data_open(s->data.validation, s->data.format, t->tok, s->sequence_length,
 			       &t->validation, e);
-	if (rc)
-		return rc;
-	all = data_samples(t->data);
-	held = all / HELD_OUT_SHARE > HELD_OUT_MIN ? all / HELD_OUT_SHARE : HELD_OUT_MIN;
-	held = held < all ? held : all - 1;
-	t->train_samples = t->validation ? all : all - held;
-	t->steps = s->steps > 0
-			   ? s->steps
-			   : (int64_t)(s->epochs * (double)t->train_samples / s->batch_sequences);
-	t->steps = t->steps > 0 ? t->steps : 1;
-	t->tokens_per_step = (int64_t)s->batch_sequences * s->sequence_length;
-	return 0;
+	return rc ? rc : share_out(t, e);
 }
 
 static struct model_conf model_conf_of(struct train *t)

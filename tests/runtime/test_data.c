@@ -284,6 +284,44 @@ START_TEST(shares_cover_the_batch)
 }
 END_TEST
 
+/* Never more than a tenth; of a set that is not small, what checkpoints of it were made with. */
+START_TEST(a_tenth_at_most_is_held_out)
+{
+	static const int64_t want[][2] = {{1, 0},  {9, 0},   {10, 1},   {19, 1},     {39, 3},
+					  {40, 4}, {250, 5}, {562, 11}, {10000, 200}};
+	for (size_t i = 0; i < sizeof want / sizeof *want; i++)
+		ck_assert_int_eq(data_held_out(want[i][0]), want[i][1]);
+	for (int64_t n = 0; n < 5000; n++) {
+		ck_assert_int_le(10 * data_held_out(n), n);
+		if (n >= 40)
+			ck_assert_int_eq(data_held_out(n), n / 50 > 4 ? n / 50 : 4);
+	}
+}
+END_TEST
+
+START_TEST(a_digest_is_of_every_token)
+{
+	int32_t ids[] = {5, 6, 7, 8, 9, 10, 11};
+	struct data *a = NULL, *b = NULL;
+	struct err e = {0};
+	ck_assert(!data_from_ids(ids, 7, 3, &a, &e));
+	for (int i = 0; i < 7; i++) {
+		ids[i]++;
+		ck_assert(!data_from_ids(ids, 7, 3, &b, &e));
+		ck_assert_uint_ne(data_digest(a), data_digest(b));
+		data_close(b);
+		ids[i]--;
+	}
+	ck_assert(!data_from_ids(ids, 6, 3, &b, &e));
+	ck_assert_uint_ne(data_digest(a), data_digest(b));
+	data_close(b);
+	ck_assert(!data_from_ids(ids, 7, 2, &b, &e)); /* however it is cut */
+	ck_assert_uint_eq(data_digest(a), data_digest(b));
+	data_close(b);
+	data_close(a);
+}
+END_TEST
+
 START_TEST(ids_make_a_corpus)
 {
 	const int32_t ids[] = {5, 6, 7, 8, 9, 10, 11};
@@ -324,4 +362,5 @@ UNIT_MAIN("data", text_is_cut_into_samples, documents_are_separated, special_tok
 	  documents_begin_and_end_as_the_tokenizer_asks, formats_are_not_guessed,
 	  bad_files_are_refused_with_their_line, an_epoch_is_a_permutation,
 	  orders_differ_by_seed_and_epoch, order_is_fixed_for_good, shares_cover_the_batch,
-	  ids_make_a_corpus, failed_calls_are_reported)
+	  a_tenth_at_most_is_held_out, a_digest_is_of_every_token, ids_make_a_corpus,
+	  failed_calls_are_reported)

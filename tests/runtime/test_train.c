@@ -8,11 +8,13 @@
  */
 #include "runtime/train.h"
 
+#include "base/buf.h"
 #include "base/io.h"
 #include "runtime/data.h"
 #include "runtime/safetensors.h"
 #include "runtime/weights.h"
 #include "tests/runtime/events.h"
+#include "tests/runtime/golden.h"
 #include "tests/runtime/training.h"
 #include "tests/unit.h"
 
@@ -337,14 +339,57 @@ START_TEST(what_is_in_the_way_of_the_output_stays)
 }
 END_TEST
 
+/* A corpus of n sequences of TRAINING_T tokens. */
+static void shorten(struct jobspec *s, int n)
+{
+	buf_auto struct buf text;
+
+	buf_init(&text, 1 << 20);
+	ck_assert(!io_read_file(training_path("corpus.txt"), 1 << 20, &text, &e));
+	s->train.data.train = training_path("small.txt");
+	golden_write(s->train.data.train, text.data, (size_t)(n * TRAINING_T + 1));
+	s->train.steps = 0;
+	s->train.epochs = 1;
+}
+
+/* What a small file trains on is what its user thinks it is, or he is told the figures. */
+START_TEST(a_small_file_is_trained_on_or_refused)
+{
+	struct jobspec s = training_job("small");
+	struct outcome o;
+
+	shorten(&s, 5);
+	refused(&s, EXIT_CLASS_USER,
+		"spec.train.batchSequences: 8, but spec.train.data.train has only 5 sequences");
+	s.train.steps = 3; /* asked for */
+	s.train.epochs = 0;
+	s.train.optimizer.warmup_steps = 0;
+	o = training_run_whole(&s, 1);
+	ck_assert_int_eq(o.evaluations, 0); /* nothing is kept from so few */
+	s = training_job("medium");
+	s.train.optimizer.warmup_steps = 0;
+	shorten(&s, 16); /* one is held out, and 15 are no two batches */
+	o = run(&s, 1, 1, 0);
+	ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
+	ck_assert(o.last == 1 && o.evaluations == 2);
+	s = training_job("own");
+	s.train.optimizer.warmup_steps = 0;
+	shorten(&s, 16);
+	s.train.data.validation = training_path("corpus.txt");
+	o = run(&s, 1, 1, 0);
+	ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
+	ck_assert(o.last == 2 && o.evaluations == 2);
+}
+END_TEST
+
 int main(void)
 {
-	return unit_run_with(
-		&(struct unit){"train", 120, training_setup, training_teardown},
-		(const TTest *const[]){losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
-				       resume_with_another_world,
-				       recomputation_is_the_same_training, complete_is_complete,
-				       lora_in_bf16_ends_in_a_folder, dropout_follows_the_samples,
-				       points_outlive_a_killed_rank, what_is_refused,
-				       what_is_in_the_way_of_the_output_stays, NULL});
+	return unit_run_with(&(struct unit){"train", 120, training_setup, training_teardown},
+			     (const TTest *const[]){
+				     losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
+				     resume_with_another_world, recomputation_is_the_same_training,
+				     complete_is_complete, lora_in_bf16_ends_in_a_folder,
+				     dropout_follows_the_samples, points_outlive_a_killed_rank,
+				     what_is_refused, what_is_in_the_way_of_the_output_stays,
+				     a_small_file_is_trained_on_or_refused, NULL});
 }
