@@ -34,6 +34,7 @@ void progress_loaded(struct progress *p, const struct json *payload)
 	if (memory > p->memory_bytes)
 		p->memory_bytes = memory;
 	p->steps = json_int(payload, "steps", p->steps);
+	p->held_out = json_int(payload, "held_out", 0);
 	p->resumed_step = json_int(payload, "resumed_step", 0);
 	p->step = p->resumed_step;
 	while (p->history_count && p->history_step[p->history_count - 1] > p->resumed_step)
@@ -115,6 +116,7 @@ void progress_report(const struct progress *p, struct report *r)
 	r->step = p->step;
 	r->steps = p->steps;
 	r->tokens = p->tokens;
+	r->held_out = p->held_out;
 	r->loss = p->loss;
 	r->first_loss = p->first_loss;
 	r->validation_loss = p->validation_loss;
@@ -136,6 +138,7 @@ void progress_recover(struct progress *p, const struct report *r)
 	p->step = r->step;
 	p->steps = r->steps;
 	p->tokens = r->tokens;
+	p->held_out = r->held_out;
 	p->loss = r->loss;
 	p->first_loss = r->first_loss;
 	p->validation_loss = r->validation_loss;

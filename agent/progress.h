@@ -17,7 +17,7 @@
 #define PROGRESS_STEP_TIMES 16
 
 struct progress {
-	int64_t step, steps, tokens;
+	int64_t step, steps, tokens, held_out;
 	double loss, first_loss, validation_loss, first_validation_loss, tokens_per_second;
 	int64_t last_step_wall_ms,
 		last_step_ms; /* the second is monotonic, 0: none in this incarnation */

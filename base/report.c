@@ -125,6 +125,7 @@ static const struct field report_rows[] = {
 	{COUNTER("progress.step", step)},
 	{COUNTER("progress.steps", steps)},
 	{COUNTER("progress.tokens", tokens)},
+	{COUNTER("progress.heldOutSequences", held_out)},
 	{NUMBER("progress.loss", loss)},
 	{NUMBER("progress.firstLoss", first_loss)},
 	{NUMBER("progress.validationLoss", validation_loss)},

@@ -94,6 +94,7 @@ struct report {
 	int64_t memory_per_rank_bytes;
 
 	int64_t step, steps, tokens;
+	int64_t held_out; /* sequences kept from training for the validation loss */
 	double loss, first_loss, validation_loss, first_validation_loss; /* NaN: not known */
 	double tokens_per_second;
 	int64_t last_step_ms, eta_seconds;       /* eta -1: unknown */

@@ -39,9 +39,9 @@ enum wire_type {
 	WIRE_CANCEL,      /* {id} */
 	/* rank -> agent */
 	WIRE_READY = 64, /* {port}: its collective listener */
-	WIRE_LOADED, /* {parameters, memory_bytes, resumed_step, steps, device}: weights in place */
-	WIRE_STEP,   /* {step, loss, tokens, tokens_per_second, grad_norm, learning_rate, seconds};
-			from rank 0, of a few steps at once where the device runs ahead */
+	WIRE_LOADED,     /* {parameters, memory_bytes, resumed_step, steps, held_out, device} */
+	WIRE_STEP, /* {step, loss, tokens, tokens_per_second, grad_norm, learning_rate, seconds};
+		      from rank 0, of a few steps at once where the device runs ahead */
 	WIRE_EVALUATED, /* {step, loss}; from rank 0 */
 	WIRE_SAVED,     /* {step, path}; from rank 0, after the manifest is in place */
 	WIRE_DONE, /* {step, output}: training complete, or stopped as asked {step, drained:true} */

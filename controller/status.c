@@ -101,6 +101,7 @@ static const struct field status_rows[] = {
 	{WHOLE("progress.step", progress.step)},
 	{WHOLE("progress.steps", progress.steps)},
 	{WHOLE("progress.tokens", progress.tokens)},
+	{WHOLE("progress.heldOutSequences", progress.held_out)},
 	{NUMBER("progress.loss", progress.loss)},
 	{NUMBER("progress.firstLoss", progress.first_loss)},
 	{NUMBER("progress.validationLoss", progress.validation_loss)},
@@ -138,6 +139,7 @@ void status_init(struct status *s)
 		.progress = {.step = -1,
 			     .steps = -1,
 			     .tokens = -1,
+			     .held_out = -1,
 			     .loss = NAN,
 			     .first_loss = NAN,
 			     .validation_loss = NAN,
@@ -437,6 +439,7 @@ static void from_report(const struct report *r, struct arena *a, struct status *
 		s->progress.step = r->step;
 		s->progress.steps = r->steps;
 		s->progress.tokens = r->tokens;
+		s->progress.held_out = r->held_out;
 		s->progress.loss = loss_of(r->loss);
 		s->progress.first_loss = loss_of(r->first_loss);
 		s->progress.validation_loss = loss_of(r->validation_loss);

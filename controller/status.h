@@ -35,7 +35,7 @@ struct status {
 		int ranks, data, tensor, pipeline, context;
 	} layout;
 	struct {
-		int64_t step, steps, tokens, eta_ms, last_step_ms;
+		int64_t step, steps, tokens, held_out, eta_ms, last_step_ms;
 		double loss, first_loss, validation_loss, first_validation_loss, tokens_per_second;
 	} progress;
 	struct {

@@ -52,7 +52,7 @@ struct train {
 	struct model_config config;
 	struct tok *tok;
 	struct data *data, *validation;
-	int64_t train_samples; /* those that are not held out */
+	int64_t train_samples, held_out; /* of the training text */
 	int64_t steps;
 	int64_t tokens_per_step;
 	bool runs_ahead; /* of a device whose memory the host cannot read */
@@ -85,9 +85,9 @@ static int share_out(struct train *t, struct err *e)
 {
 	const struct jobspec_train *s = &t->spec->train;
 	int64_t all = data_samples(t->data);
-	int64_t held = t->validation ? 0 : data_held_out(all);
 
-	t->train_samples = all - held;
+	t->held_out = t->validation ? 0 : data_held_out(all);
+	t->train_samples = all - t->held_out;
 	if (!s->steps && t->train_samples < s->batch_sequences)
 		return err_set(e, ERR_USER,
 			       "spec.train.batchSequences: %d, but spec.train.data.train has only "
@@ -101,9 +101,9 @@ static int share_out(struct train *t, struct err *e)
 	t->tokens_per_step = (int64_t)s->batch_sequences * s->sequence_length;
 	if (!leader(t))
 		return 0;
-	log_info("data", LOG_I("sequences", t->train_samples), LOG_I("heldOut", held),
+	log_info("data", LOG_I("sequences", t->train_samples), LOG_I("heldOut", t->held_out),
 		 LOG_I("steps", t->steps));
-	if (!t->validation && !held)
+	if (!t->validation && !t->held_out)
 		log_warn("too few sequences to keep some for a validation loss",
 			 LOG_I("sequences", all));
 	return 0;
@@ -288,6 +288,7 @@ static int open_all(struct train *t, struct err *e)
 				      {"memory_bytes", (double)t->plan.memory.total, NULL},
 				      {"resumed_step", (double)t->state.step, NULL},
 				      {"steps", (double)t->steps, NULL},
+				      {"held_out", (double)t->held_out, NULL},
 				      {"device", 0, info.name},
 				      {NULL, 0, NULL}},
 		e);

@@ -25,7 +25,8 @@ static struct json *parse(const char *text)
 static void loaded(int64_t resumed)
 {
 	char text[96];
-	snprintf(text, sizeof text, "{\"resumed_step\":%lld,\"steps\":1000,\"memory_bytes\":77}",
+	snprintf(text, sizeof text,
+		 "{\"resumed_step\":%lld,\"steps\":1000,\"held_out\":4,\"memory_bytes\":77}",
 		 (long long)resumed);
 	json_auto struct json *v = parse(text);
 	progress_incarnation(&p);
@@ -67,6 +68,7 @@ START_TEST(median_and_eta)
 	ck_assert_int_eq(progress_median_step_ms(&p), 100);
 	ck_assert_int_eq(r.eta_seconds, (1000 - 9) / 10);
 	ck_assert_int_eq(r.tokens, 90);
+	ck_assert_int_eq(r.held_out, 4);
 	ck_assert_int_eq(r.memory_per_rank_bytes, 77);
 }
 END_TEST

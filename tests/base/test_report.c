@@ -58,6 +58,7 @@ static struct report full_report(void)
 	r.step = 15;
 	r.steps = 60;
 	r.tokens = 11520;
+	r.held_out = 11;
 	r.loss = 3.0625;
 	r.first_loss = 4.1;
 	r.first_validation_loss = 4.2;
@@ -110,6 +111,7 @@ START_TEST(test_report_round_trip)
 	ck_assert_int_eq(out.state, JOB_RUNNING);
 	ck_assert_int_eq(out.memory_per_rank_bytes, 9007199254740991);
 	ck_assert_double_eq(out.loss, 3.0625);
+	ck_assert_int_eq(out.held_out, 11);
 	ck_assert(isnan(out.validation_loss));
 	ck_assert_int_eq(out.loss_history_count, 3);
 	ck_assert(isnan(out.loss_history[1]));

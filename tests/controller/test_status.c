@@ -30,6 +30,7 @@ static void work(struct world *w)
 	w->report.step = 12;
 	w->report.steps = 100;
 	w->report.tokens = 9007199254740991;
+	w->report.held_out = 11;
 	w->report.loss = 2.123456789;
 	w->report.tokens_per_second = 1234.5;
 	w->report.last_step_ms = WORLD_NOW;
@@ -53,6 +54,7 @@ START_TEST(a_status_survives_its_encoding_and_stays_the_same)
 	encode(&s, &a);
 	ck_assert_ptr_nonnull(strstr(a.data, "\"loss\":2.1235,"));
 	ck_assert_ptr_nonnull(strstr(a.data, "\"tokens\":9007199254740991,"));
+	ck_assert_ptr_nonnull(strstr(a.data, "\"heldOutSequences\":11,"));
 	ck_assert_ptr_nonnull(strstr(a.data, "\"tokensPerSecond\":1230,"));
 	ck_assert_ptr_nonnull(strstr(a.data, "\"memoryPerRank\":\"3072Mi\""));
 	ck_assert_ptr_nonnull(strstr(a.data, "\"ready\":\"2/2\""));

@@ -178,6 +178,9 @@ START_TEST(what_changes_no_bit_is_free)
 	s.model.sha256 = digest;
 	/* the configuration is read from where the weights were opened */
 	ck_assert_int_eq(difference(&a, &a, &was).count, 0);
+	was = s; /* given to both lives it must be the same */
+	s.model.sha256 = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
+	ck_assert_str_eq(difference(&a, &a, &was).key, "spec.model.sha256");
 }
 END_TEST
 

@@ -371,14 +371,14 @@ START_TEST(a_small_file_is_trained_on_or_refused)
 	shorten(&s, 16); /* one is held out, and 15 are no two batches */
 	o = run(&s, 1, 1, 0);
 	ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
-	ck_assert(o.last == 1 && o.evaluations == 2);
+	ck_assert(o.last == 1 && o.evaluations == 2 && o.held_out == 1);
 	s = training_job("own");
 	s.train.optimizer.warmup_steps = 0;
 	shorten(&s, 16);
 	s.train.data.validation = training_path("corpus.txt");
 	o = run(&s, 1, 1, 0);
 	ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
-	ck_assert(o.last == 2 && o.evaluations == 2);
+	ck_assert(o.last == 2 && o.evaluations == 2 && o.held_out == 0);
 }
 END_TEST
 

@@ -196,8 +196,10 @@ static void take_frame(struct world *w, const struct wire_frame *f, struct outco
 		o->validation = json_num(v, "loss", 0);
 		o->first_validation = o->evaluations++ ? o->first_validation : o->validation;
 	}
-	if (f->type == WIRE_LOADED)
+	if (f->type == WIRE_LOADED) {
 		o->memory_bytes = json_int(v, "memory_bytes", 0);
+		o->held_out = json_int(v, "held_out", -1);
+	}
 	o->saves += f->type == WIRE_SAVED;
 	o->done |= f->type == WIRE_DONE;
 	o->drained |= f->type == WIRE_DONE && json_bool(v, "drained", false);

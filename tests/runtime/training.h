@@ -36,7 +36,8 @@ struct outcome {                         /* of a whole world, from rank 0's fram
 	char message[256];
 	bool drained, done;
 	int64_t memory_bytes; /* of rank 0's plan */
-	int64_t end_ms;       /* from the kill, if there was one, to the last rank's end */
+	int64_t held_out;
+	int64_t end_ms; /* from the kill, if there was one, to the last rank's end */
 };
 
 struct training {
