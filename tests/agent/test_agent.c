@@ -316,6 +316,23 @@ static void start_world(const char *script)
  * ------------------------------------------------------------------------------------------------
  */
 
+/* What no writer left in the checkpoint's folder starts no count: rank 0, which has to claim the
+ * folder, says what is wrong with it (here it just writes its own). */
+START_TEST(an_absurd_claim_does_not_count)
+{
+	char path[160];
+	setup_script("steps=40,step_ms=5");
+	snprintf(path, sizeof path, "%s/ckpt", dir);
+	ck_assert_msg(!io_mkdirs(path, 0755, &e), "%s", e.text);
+	write_text("ckpt/incarnation", "9223372036854775807\n");
+	for (int i = 0; i < AGENTS; i++)
+		start_agent(i);
+	want((struct wish){.replicas = 3, .members = 3});
+	until(report.state == JOB_COMPLETE);
+	ck_assert_int_eq(report.incarnation, 1);
+}
+END_TEST
+
 START_TEST(completes_and_releases)
 {
 	start_world("steps=40,step_ms=5");
@@ -706,6 +723,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, NULL, teardown);
 	tcase_set_timeout(tc, 90);
 	tcase_add_test(tc, completes_and_releases);
+	tcase_add_test(tc, an_absurd_claim_does_not_count);
 	tcase_add_test(tc, a_killed_rank_is_restarted_in_place);
 	tcase_add_test(tc, scales_down_and_up);
 	tcase_add_test(tc, a_lost_agent_comes_back);

@@ -73,17 +73,22 @@ static uint64_t folder_hash(const char *path)
 	return sum;
 }
 
-static void refused(const struct jobspec *s, const char *says)
+static void refused_as(const struct jobspec *s, enum exit_class class, const char *says)
 {
 	uint64_t before = folder_hash(s->checkpoint.path);
 	struct outcome o = run(s, 2, 2);
 
 	for (int i = 0; i < 2; i++)
-		ck_assert_msg(o.exit[i] == EXIT_CLASS_USER, "%s: rank %d: class %d, %s", says, i,
-			      o.exit[i], o.message);
+		ck_assert_msg(o.exit[i] == class, "%s: rank %d: class %d, %s", says, i, o.exit[i],
+			      o.message);
 	ck_assert_msg(strstr(o.message, says) != NULL, "%s: %s", says, o.message);
 	ck_assert_msg(folder_hash(s->checkpoint.path) == before, "%s: the folder was touched",
 		      says);
+}
+
+static void refused(const struct jobspec *s, const char *says)
+{
+	refused_as(s, EXIT_CLASS_USER, says);
 }
 
 /* The same length, other places: what a count of tokens does not see. */
@@ -171,7 +176,24 @@ START_TEST(a_constant_rate_may_go_on_longer)
 }
 END_TEST
 
-/* -- what another version wrote -- */
+/* -- what others wrote -- */
+
+/* All ranks end with the file's name and for good: to start again would meet it again. */
+START_TEST(an_absurd_claim_ends_in_a_verdict)
+{
+	struct jobspec s = short_job("claimed");
+	char path[256];
+
+	training_run_whole(&s, 2);
+	snprintf(path, sizeof(path), "%s/claimed/incarnation", training_folder);
+	golden_write(path, "9223372036854775807\n", 20);
+	refused_as(&s, EXIT_CLASS_DATA, path);
+	golden_write(path, "9007199254740993\n", 17);
+	refused_as(&s, EXIT_CLASS_DATA, path);
+	golden_write(path, "", 0);
+	refused_as(&s, EXIT_CLASS_DATA, path);
+}
+END_TEST
 
 static void manifest_path(const char *run, int step, char out[256])
 {
@@ -318,6 +340,7 @@ int main(void)
 	return unit_run_with(&(struct unit){"resume", 120, training_setup, training_teardown},
 			     (const TTest *const[]){another_training_is_refused_by_name,
 						    a_constant_rate_may_go_on_longer,
+						    an_absurd_claim_ends_in_a_verdict,
 						    checkpoints_of_version_1_resume,
 						    ranks_that_read_different_data_find_it,
 						    all_go_back_to_what_all_can_read, NULL});
