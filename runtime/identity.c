@@ -12,8 +12,9 @@
 
 #include <inttypes.h>
 
-#define CONFIG_LIMIT (16 << 20) /* bytes of a config.json */
-#define NAME_BYTES   160
+#define CONFIG_LIMIT   (16 << 20) /* bytes of a config.json */
+#define NAME_BYTES     160
+#define DEFAULTS_ARENA (1 << 20)
 
 /* What counts of a job: the arithmetic and the order of samples, not where and with how many. */
 static const char *const counted[] = {"model", "train", "precision"};
@@ -152,6 +153,39 @@ int identity_write(const struct identity_source *s, char out[CKPT_IDENTITY_BYTES
 
 /* -- comparing -- */
 
+/* Fields by their defaults, as of a job that says no more than it must. A checkpoint that does not
+ * know a field was made before there was one: its default is then what it was made with. */
+static int read_defaults(struct json **out, struct err *e)
+{
+	static const char least[] =
+		"{\"name\":\"j\",\"spec\":{\"storage\":[{\"name\":\"s\",\"mountPath\":\"/s\","
+		"\"scratch\":\"1Mi\"}],\"model\":{\"source\":\"/s/m\"},\"checkpoint\":{\"path\":\"/"
+		"s/c\"},"
+		"\"train\":{\"data\":{\"train\":\"/s/d\"},\"steps\":1,\"output\":\"/s/o\"}}}";
+	json_auto struct json *job = NULL;
+	buf_auto struct buf text;
+	struct jobspec spec;
+	struct jsonw w;
+	int rc = json_parse(least, sizeof least - 1, &job, e);
+	struct arena *a = rc ? NULL : arena_create(DEFAULTS_ARENA);
+	if (!rc && !a)
+		rc = err_set(e, ERR_MEMORY, "no memory to compare two jobs");
+	if (!rc)
+		rc = jobspec_decode(job, a, &spec, e);
+	buf_init(&text, CKPT_IDENTITY_BYTES);
+	jsonw_init(&w, &text);
+	jsonw_open(&w, NULL, '{');
+	if (!rc)
+		rc = write_spec(&w, &spec, e);
+	jsonw_close(&w);
+	if (jsonw_end(&w) && !rc)
+		rc = err_set(e, ERR_MEMORY, "no memory to compare two jobs");
+	if (!rc)
+		rc = json_parse(text.data, text.len, out, e);
+	arena_destroy(a);
+	return rc;
+}
+
 static void add_difference(struct identity_difference *d, const char *key, const char *was,
 			   const char *is)
 {
@@ -165,15 +199,18 @@ static void add_difference(struct identity_difference *d, const char *key, const
 int identity_compare(const char *was, const char *is, struct identity_difference *out,
 		     struct err *e)
 {
-	json_auto struct json *a = NULL, *b = NULL;
+	json_auto struct json *a = NULL, *b = NULL, *defaults = NULL;
 	struct identity_difference d = {.count = 0};
 	int rc = json_parse(was, strlen(was), &a, e);
 	if (!rc)
 		rc = json_parse(is, strlen(is), &b, e);
+	if (!rc)
+		rc = read_defaults(&defaults, e);
 	if (rc)
 		return rc;
 	json_each (v, b) {
-		const char *key = json_key(v), *then = json_str(a, key, NULL);
+		const char *key = json_key(v);
+		const char *then = json_str(a, key, json_str(defaults, key, NULL));
 		const char *now = json_string_value(v);
 		if (then ? strcmp(then, now) != 0 : strcmp(key, pinned) != 0)
 			add_difference(&d, key, then, now);

@@ -4,8 +4,9 @@
  * counts, a field that is new included, but for a short list of fields that change no bit of the
  * result; in place of a path counts what stands there: the weights (size, header and a sample of
  * the data of each file), the configuration, and every token of the data. steps counts unless the
- * learning rate does not depend on it. Text: a JSON object of strings, as manifest.json holds it.
- * Pure but for reading configuration files. Called by train.c and resume.c.
+ * learning rate does not depend on it. A field that a checkpoint does not know yet had its default.
+ * Text: a JSON object of strings, as manifest.json holds it. Pure but for reading configuration
+ * files. Called by train.c and resume.c.
  */
 #ifndef RUNTIME_IDENTITY_H
 #define RUNTIME_IDENTITY_H

@@ -233,6 +233,39 @@ START_TEST(every_field_counts_by_default)
 }
 END_TEST
 
+/* Takes one member out of an identity, as if it was written before the field was known. */
+static void forget(char text[CKPT_IDENTITY_BYTES], const char *key)
+{
+	char member[100];
+	snprintf(member, sizeof member, "\"%s\":", key);
+	char *at = strstr(text, member), *end = at ? strchr(at, ',') : NULL;
+	ck_assert_msg(end != NULL, "%s: no %s", text, key);
+	memmove(at, end + 1, strlen(end + 1) + 1);
+}
+
+START_TEST(a_field_that_is_newer_had_its_default)
+{
+	struct identity_source a = source();
+	char x[CKPT_IDENTITY_BYTES], y[CKPT_IDENTITY_BYTES];
+	struct identity_difference d;
+
+	s.train.optimizer.beta2 = 0.999; /* the default */
+	ck_assert(!identity_write(&a, y, &e));
+	memcpy(x, y, sizeof x);
+	forget(x, "spec.train.optimizer.beta2");
+	ck_assert(!identity_compare(x, y, &d, &e));
+	ck_assert_int_eq(d.count, 0);
+	s.train.optimizer.beta2 = 0.99;
+	ck_assert(!identity_write(&a, y, &e));
+	ck_assert(!identity_compare(x, y, &d, &e));
+	ck_assert(d.count == 1 && !strcmp(d.key, "spec.train.optimizer.beta2"));
+	ck_assert(!strcmp(d.was, "0.999") && !strcmp(d.is, "0.99"));
+	forget(y, "spec.train.seed"); /* and what is known no more is a difference */
+	ck_assert(!identity_compare(x, y, &d, &e));
+	ck_assert_int_eq(d.count, 2);
+}
+END_TEST
+
 static int write_it(void *user)
 {
 	struct identity_source a = source();
@@ -257,5 +290,6 @@ int main(void)
 						    what_is_read_counts, which_model_it_is_counts,
 						    what_changes_no_bit_is_free,
 						    every_field_counts_by_default,
+						    a_field_that_is_newer_had_its_default,
 						    failed_calls_are_reported, NULL});
 }
