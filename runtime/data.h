@@ -2,14 +2,13 @@
  * data: a text corpus as fixed-length training samples, in an order that does not depend on the
  * world.
  *
- * Text: the whole file is one document. JSONL: one document a line, field "text". A document is what
- * tok_encode_document makes of it, in JSONL followed by eos unless it ends with one. Auto goes by
- * the end of the file's name and refuses those it does not know. The stream is tokenised once, and
- * cut into samples of sequence_length + 1 tokens with stride sequence_length (the last partial one
- * is dropped). Sample k of epoch e is
- * permutation(seed, e)[k], a pure function; the data position is one number: samples consumed since
- * the start. Invalid UTF-8 or JSON, an empty file, or fewer tokens than one sample: ERR_DATA naming
- * file and line.
+ * Text: the whole file is one document. JSONL: one document a line, field "text". A document is
+ * what tok_encode_document makes of it, in JSONL followed by eos unless it ends with one. Auto goes
+ * by the end of the file's name and refuses those it does not know. The stream is tokenised once,
+ * and cut into samples of sequence_length + 1 tokens with stride sequence_length (the last partial
+ * one is dropped). Sample k of epoch e is permutation(seed, e)[k], a pure function; the data
+ * position is one number: samples consumed since the start. Invalid UTF-8 or JSON, an empty file,
+ * or fewer tokens than one sample: ERR_DATA naming file and line.
  */
 #ifndef RUNTIME_DATA_H
 #define RUNTIME_DATA_H

@@ -18,20 +18,26 @@ static int by_first_byte_and_length(const void *a, const void *b)
 				  : (x->id > y->id) - (x->id < y->id);
 }
 
+static bool is_added(const struct tok_def *d, int32_t i, bool normalized)
+{
+	return (d->kinds[i] == TOK_ADDED || d->kinds[i] == TOK_SPECIAL) &&
+	       (d->flags && d->flags[i] & TOK_NORMALIZED) == normalized;
+}
+
 int tok_added_init(struct tok_added *a, const struct tok_def *d, const char *bytes,
 		   const uint32_t *start, bool normalized, struct err *e)
 {
-	a->list = mem_array((size_t)d->vocab + 1, sizeof *a->list);
+	size_t most = 1;
+	for (int32_t i = 0; i < d->vocab; i++)
+		most += is_added(d, i, normalized);
+	a->list = mem_array(most, sizeof *a->list);
 	if (!a->list)
 		return err_set(e, ERR_MEMORY, "no memory for the vocabulary");
-	for (int32_t i = 0; i < d->vocab; i++) {
-		uint8_t flags = d->flags ? d->flags[i] : 0;
-		size_t len = start[i + 1] - start[i];
-		if ((d->kinds[i] == TOK_ADDED || d->kinds[i] == TOK_SPECIAL) && len &&
-		    !(flags & TOK_NORMALIZED) == !normalized)
+	for (int32_t i = 0; i < d->vocab; i++)
+		if (is_added(d, i, normalized) && start[i + 1] > start[i])
 			a->list[a->count++] = (struct tok_added_one){
-				bytes + start[i], len, i, flags, d->kinds[i] == TOK_SPECIAL};
-	}
+				bytes + start[i], start[i + 1] - start[i], i,
+				d->flags ? d->flags[i] : 0, d->kinds[i] == TOK_SPECIAL};
 	qsort(a->list, (size_t)a->count, sizeof *a->list, by_first_byte_and_length);
 	for (int32_t b = 0, k = 0; b <= 256; b++) {
 		while (k < a->count && (uint8_t)*a->list[k].text < b)

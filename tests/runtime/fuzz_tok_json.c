@@ -1,6 +1,6 @@
 /*
  * fuzz_tok_json: any text as tokenizer.json: read, made into tables, used to encode, and written
- * again. What was written must be readable.
+ * again. What was written must be readable, and guarded text holds no special token.
  */
 #include "base/mem.h"
 #include "runtime/tok_def.h"
@@ -18,6 +18,13 @@ static void try_definition(const struct tok_def *d)
 		tok_encode_document(t, "ab abab <s> \xc3\xa9\n 12", 19, &ids, &e);
 		for (int64_t i = 0; i < ids.count; i++)
 			tok_decode(t, ids.id[i], false, &out);
+		ids.count = 0;
+		buf_reset(&out);
+		tok_guard(t, "ab <s> ab</s>", 13, &out);
+		if (!tok_encode_guarded(t, buf_cstr(&out), (int64_t)out.len, &ids, &e))
+			for (int64_t i = 0; i < ids.count; i++)
+				if (tok_is_special(t, ids.id[i]))
+					abort();
 	}
 	tok_ids_done(&ids);
 	tok_close(t);

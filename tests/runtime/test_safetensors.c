@@ -104,7 +104,7 @@ START_TEST(broken_headers_are_named)
 		{"[]", "no object"},
 		{"{\"w\":1}", "tensor w"},
 		{"{\"w\":{}}", "dtype"},
-		{T("F8", "[2]", "[0,8]"), "dtype \"F8\""},
+		{T("F8", "[2]", "[0,8]"), "dtype F8; what is read: F32, BF16, F16"},
 		{T("F32", "[2]", "[0,4]"), "agree"},
 		{T("F32", "[2]", "[8,0]"), "ascending"},
 		{T("F32", "[2]", "[0]"), "ascending"},
