@@ -78,6 +78,38 @@ START_TEST(what_was_written_is_read)
 }
 END_TEST
 
+/* ggml's number of each type that is read, and what 256 elements of it take. */
+START_TEST(types_are_known_by_their_numbers)
+{
+	static const struct {
+		uint32_t type;
+		const char *name;
+		int64_t bytes;
+	} rows[] = {
+		{0, "f32", 1024},  {1, "f16", 512},   {2, "q4_0", 144},  {3, "q4_1", 160},
+		{6, "q5_0", 176},  {7, "q5_1", 192},  {8, "q8_0", 272},  {12, "q4_k", 144},
+		{14, "q6_k", 210}, {26, "i32", 1024}, {30, "bf16", 512},
+	};
+	static const char data[1024];
+	buf_auto struct buf file;
+	buf_init(&file, 1 << 20);
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct gguf_make m;
+		struct gguf *g = NULL;
+		struct err e = {0};
+		gguf_make_init(&m);
+		gguf_make_tensor(&m, "t", rows[i].type, 1, (const int64_t[]){256}, -1, data,
+				 (size_t)rows[i].bytes);
+		gguf_make_finish(&m, &file);
+		gguf_make_done(&m);
+		ck_assert_msg(gguf_parse(file.data, file.len, "made", &g, &e) == 0, "%s", e.text);
+		ck_assert_str_eq(dtype_name(gguf_tensor_at(g, 0)->type), rows[i].name);
+		ck_assert_int_eq(gguf_tensor_at(g, 0)->bytes, rows[i].bytes);
+		gguf_close(g);
+	}
+}
+END_TEST
+
 /* Each makes one mistake in an otherwise good file; error: what the message must say. */
 enum mistake {
 	VERSION,
@@ -276,5 +308,5 @@ START_TEST(failed_calls_are_reported)
 }
 END_TEST
 
-UNIT_MAIN("gguf", what_was_written_is_read, mistakes_are_named, every_truncation_is_refused,
-	  random_damage_is_survived, failed_calls_are_reported)
+UNIT_MAIN("gguf", what_was_written_is_read, types_are_known_by_their_numbers, mistakes_are_named,
+	  every_truncation_is_refused, random_damage_is_survived, failed_calls_are_reported)
