@@ -48,36 +48,37 @@ static void put_str(struct line *l, const char *s)
 	put(l, s, strlen(s));
 }
 
-/* The inside of a JSON string; bytes that are no UTF-8 become U+FFFD. Text lines quote the same
- * way. */
+/* The inside of a JSON string. Text lines quote the same way, so that no value acts on the terminal
+ * that shows them. */
 static void put_escaped(struct line *l, const char *s)
 {
 	size_t left = strnlen(s, VALUE_BYTES);
 	while (left) {
-		char hex[8];
-		size_t n = utf8_sequence(s, left);
-		if (!n)
-			put_str(l, "\xef\xbf\xbd");
-		else if (*s == '"' || *s == '\\')
+		char shown[UTF8_SHOWN_BYTES];
+		size_t n = utf8_show(s, left, shown);
+		if (*s == '"' || *s == '\\')
 			put(l, (char[]){'\\', *s}, 2);
 		else if (*s == '\n')
 			put(l, "\\n", 2);
-		else if ((unsigned char)*s < 0x20 || *s == 0x7f)
-			put(l, hex,
-			    (size_t)snprintf(hex, sizeof hex, "\\u%04x", (unsigned char)*s));
 		else
-			put(l, s, n);
-		n = n ? n : 1;
+			put_str(l, shown);
 		s += n;
 		left -= n;
 	}
 }
 
+/* Shown as it is, without quotes. */
 static bool plain(const char *s)
 {
-	for (const char *p = s; *p; p++)
-		if (*p <= ' ' || *p == '"' || *p == '=' || *p == '\\' || *p == 0x7f)
+	size_t left = strnlen(s, VALUE_BYTES);
+	for (const char *p = s; left;) {
+		char shown[UTF8_SHOWN_BYTES];
+		size_t n = utf8_show(p, left, shown);
+		if (strncmp(p, shown, n) != 0 || shown[n] || strchr(" \"=\\", *p))
 			return false;
+		p += n;
+		left -= n;
+	}
 	return *s != 0;
 }
 

@@ -5,6 +5,10 @@
  */
 #include "base/utf8.h"
 
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
 size_t utf8_sequence(const char *s, size_t n)
 {
 	const unsigned char *p = (const unsigned char *)s;
@@ -56,4 +60,29 @@ size_t utf8_encode(uint32_t c, char out[4])
 		out[i] = (char)(0x80 | (c & 0x3f));
 	out[0] = (char)(mark[n] | c);
 	return n;
+}
+
+static bool acts(uint32_t c)
+{
+	static const uint32_t ranges[][2] = {
+		{0, 0x1f},        {0x7f, 0x9f},     {0x61c, 0x61c},   {0x200e, 0x200f},
+		{0x2028, 0x202e}, {0x2066, 0x2069}, {0xfeff, 0xfeff},
+	};
+	for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+		if (c >= ranges[i][0] && c <= ranges[i][1])
+			return true;
+	return false;
+}
+
+size_t utf8_show(const char *s, size_t n, char out[UTF8_SHOWN_BYTES])
+{
+	size_t len = utf8_sequence(s, n);
+	uint32_t c = utf8_decode(s, len ? len : 1);
+	if (!len)
+		snprintf(out, UTF8_SHOWN_BYTES, "\xef\xbf\xbd");
+	else if (acts(c))
+		snprintf(out, UTF8_SHOWN_BYTES, "\\u%04x", c & 0xffff);
+	else
+		snprintf(out, UTF8_SHOWN_BYTES, "%.*s", (int)len, s);
+	return len ? len : 1;
 }

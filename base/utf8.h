@@ -21,4 +21,12 @@ uint32_t utf8_decode(const char *s, size_t n);
 /* Bytes (1 to 4) of a code point up to U+10FFFF. */
 size_t utf8_encode(uint32_t c, char out[4]);
 
+/*
+ * The character that s[0..n) begins with (n > 0) as it may be shown, with a NUL: itself; "\u001b"
+ * for one that would act on a terminal, turn the line's direction or break it (C0, DEL, C1, bidi
+ * controls, line separators); U+FFFD for a byte that is no text. Returns the bytes it stands for.
+ */
+#define UTF8_SHOWN_BYTES 8
+size_t utf8_show(const char *s, size_t n, char out[UTF8_SHOWN_BYTES]);
+
 #endif

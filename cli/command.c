@@ -1,9 +1,14 @@
 /*
  * command: the one way in which commands read their arguments. Uses base/conf; changes only the
- * order of argv's pointers. Must not print but for --help.
+ * order of argv's pointers. And the one way in which commands print what comes from outside.
  */
 #include "cli/command.h"
 
+#include "base/buf.h"
+#include "base/limits.h"
+#include "base/utf8.h"
+
+#include <stdarg.h>
 #include <stddef.h>
 
 int command_flags(const struct conf_item *items, const char *usage, const char *what, int argc,
@@ -27,4 +32,23 @@ int command_flags(const struct conf_item *items, const char *usage, const char *
 		return err_set(e, ERR_USER, "%.80s: one %s is expected", argv[next], what);
 	*operand = found;
 	return 1;
+}
+
+void command_print(FILE *to, const char *fmt, ...)
+{
+	struct buf text buf_auto;
+	va_list ap;
+	buf_init(&text, 2 * LIMIT_JOB_FILE_BYTES);
+	va_start(ap, fmt);
+	buf_vprintf(&text, fmt, ap);
+	va_end(ap);
+	const char *s = buf_ok(&text) ? buf_cstr(&text) : "out of memory to print";
+	for (size_t left = strlen(s); left;) {
+		char shown[UTF8_SHOWN_BYTES];
+		size_t n = utf8_show(s, left, shown);
+		fputs(shown, to);
+		s += n;
+		left -= n;
+	}
+	fputc('\n', to);
 }

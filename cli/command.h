@@ -10,6 +10,8 @@
 #include "base/conf.h"
 #include "base/err.h"
 
+#include <stdio.h>
+
 typedef int command_fn(int argc, char **argv, int *status, struct err *e);
 
 command_fn command_run;
@@ -24,5 +26,9 @@ command_fn command_api_doc;
  */
 int command_flags(const struct conf_item *items, const char *usage, const char *what, int argc,
 		  char **argv, void *conf, const char **operand, struct err *e);
+
+/* Prints a line. All that is in it is shown as base/utf8 shows text from outside: names, paths and
+ * messages must not act on the terminal. */
+void command_print(FILE *to, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -56,13 +56,13 @@ int main(int argc, char **argv)
 		    !(commands[i].fn == command_version && !strcmp(name, "--version")))
 			continue;
 		if (commands[i].fn(argc - 1, argv + 1, &status, &e)) {
-			fprintf(stderr, "llmjob %s: %s\n", name, e.text);
+			command_print(stderr, "llmjob %s: %s", name, e.text);
 			return (int)exit_class_of(e.code);
 		}
 		return status;
 	}
 	if (*name)
-		fprintf(stderr, "llmjob: no command %s\n\n", name);
+		command_print(stderr, "llmjob: no command %s", name);
 	usage(stderr);
 	return EXIT_CLASS_USER;
 }

@@ -541,16 +541,17 @@ static void conclude(struct run *r, int *status)
 	terminal_leave(&r->terminal, &s);
 	if (p->state == JOB_FAILED) {
 		*status = (int)exit_class_of(p->failure ? p->failure : ERR_BUG);
-		fprintf(stderr, "llmjob run: %s failed: %s: %s\n", r->spec.name, p->failure_reason,
-			p->failure_message);
+		command_print(stderr, "llmjob run: %s failed: %s: %s", r->spec.name,
+			      p->failure_reason, p->failure_message);
 	} else if (p->state == JOB_COMPLETE) {
 		*status = EXIT_CLASS_DONE;
-		printf("%s is complete%s%s\n", r->spec.name, r->spec.task == TASK_TRAIN ? ": " : "",
-		       r->spec.task == TASK_TRAIN ? r->spec.train.output : "");
+		command_print(stdout, "%s is complete%s%s", r->spec.name,
+			      r->spec.task == TASK_TRAIN ? ": " : "",
+			      r->spec.task == TASK_TRAIN ? r->spec.train.output : "");
 	} else {
 		*status = EXIT_CLASS_DRAINED;
-		printf("%s is suspended at step %lld; run it again to go on\n", r->spec.name,
-		       (long long)p->step);
+		command_print(stdout, "%s is suspended at step %lld; run it again to go on",
+			      r->spec.name, (long long)p->step);
 	}
 }
 
@@ -612,7 +613,7 @@ int command_run(int argc, char **argv, int *status, struct err *e)
 	if (*r.folder && !r.conf.keep && !code && !*status)
 		io_remove_tree(r.folder, &ignored);
 	else if (*r.folder)
-		fprintf(stderr, "llmjob run: logs are in %s\n", r.folder);
+		command_print(stderr, "llmjob run: logs are in %s", r.folder);
 	lease_drop(&r.leases[0]);
 	lease_drop(&r.leases[1]);
 	io_close(r.signals);

@@ -7,6 +7,7 @@
  */
 #include "cli/screen.h"
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #include <math.h>
 
@@ -25,31 +26,36 @@ struct canvas {
 	bool full; /* no further line fits */
 };
 
-/* Appends text as far as the line goes; a cut line ends with an ellipsis. */
+static int columns_of(const char *shown)
+{
+	int n = 0;
+	for (; *shown; shown++)
+		n += ((unsigned char)*shown & 0xc0) != 0x80;
+	return n;
+}
+
+/* Appends text as far as the line goes; a cut line ends with an ellipsis. What comes from outside
+ * must not move the cursor. */
 static void put(struct canvas *c, const char *colour, const char *text)
 {
 	if (c->full)
 		return;
 	if (*colour && c->style->colour)
 		buf_str(c->out, colour);
-	for (const char *p = text; *p;) {
-		size_t n = 1;
-		while (((unsigned char)p[n] & 0xc0) == 0x80)
-			n++;
-		if (c->column == c->style->width - 1 && p[n]) {
+	size_t left = strlen(text);
+	for (const char *p = text; left && c->column < c->style->width;) {
+		char shown[UTF8_SHOWN_BYTES] = " ";
+		size_t n = strchr("\n\r\t", *p) ? 1 : utf8_show(p, left, shown);
+		int columns = columns_of(shown);
+		p += n;
+		left -= n;
+		if (c->column + columns + (left ? 1 : 0) > c->style->width) {
 			buf_str(c->out, "…");
-			c->column++;
+			c->column = c->style->width;
 			break;
 		}
-		if (c->column >= c->style->width)
-			break;
-		/* What comes from outside must not move the cursor. */
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			buf_char(c->out, ' ');
-		else
-			buf_add(c->out, p, n);
-		c->column++;
-		p += n;
+		buf_str(c->out, shown);
+		c->column += columns;
 	}
 	if (*colour && c->style->colour)
 		buf_str(c->out, RESET);
@@ -341,11 +347,14 @@ static void tell(const struct screen *s, struct buf *out, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	for (char *p = text; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = ' ';
 	clock_of_day(s->now_ms, when, sizeof when);
-	buf_printf(out, "%s  %s\n", when, text);
+	buf_printf(out, "%s  ", when);
+	for (const char *p = text; *p;) {
+		char shown[UTF8_SHOWN_BYTES] = " ";
+		p += strchr("\n\r\t", *p) ? 1 : utf8_show(p, strlen(p), shown);
+		buf_str(out, shown);
+	}
+	buf_char(out, '\n');
 }
 
 static bool changed(char *told, size_t size, const char *now)

@@ -27,10 +27,10 @@ static int validate_one(const char *path, bool print, struct err *e)
 	if (!r && print)
 		r = jobspec_encode(&spec, &json, e);
 	if (!r && print)
-		puts(json.data);
+		command_print(stdout, "%s", json.data);
 	else if (!r)
-		printf("%s: valid: %s %s, %d replica%s\n", path, task_name(spec.task), spec.name,
-		       spec.replicas, spec.replicas == 1 ? "" : "s");
+		command_print(stdout, "%s: valid: %s %s, %d replica%s", path, task_name(spec.task),
+			      spec.name, spec.replicas, spec.replicas == 1 ? "" : "s");
 	arena_destroy(a);
 	return r;
 }
@@ -52,7 +52,7 @@ int command_validate(int argc, char **argv, int *status, struct err *e)
 		if (!validate_one(argv[i], conf.print, &error))
 			continue;
 		if (result)
-			fprintf(stderr, "llmjob validate: %s\n", e->text);
+			command_print(stderr, "llmjob validate: %s", e->text);
 		*e = error;
 		result = -(int)error.code;
 	}

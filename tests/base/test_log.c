@@ -56,6 +56,33 @@ START_TEST(text_form)
 }
 END_TEST
 
+/* A kind: what comes from outside must not act on the terminal that shows the log. */
+START_TEST(nothing_acts_on_a_terminal)
+{
+	static const char *const acts[][2] = {
+		{"\033[2J", "\\u001b[2J"},
+		{"\xc2\x9b"
+		 "2J",
+		 "\\u009b2J"},
+		{"a\xe2\x80\xae"
+		 "b",
+		 "a\\u202eb"},
+		{"\x9b", "\xef\xbf\xbd"},
+		{"a\x7f\t", "a\\u007f\\u0009"},
+		{"\xe2\x80\xa8", "\\u2028"},
+	};
+	for (int json = 0; json <= 1; json++)
+		for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
+			char want[64];
+			capture();
+			log_setup("agent", LOG_INFO, json);
+			log_info("m", LOG_S("v", acts[i][0]));
+			snprintf(want, sizeof want, json ? "\"v\":\"%s\"" : "v=\"%s\"", acts[i][1]);
+			ck_assert_ptr_nonnull(strstr(captured(), want));
+		}
+}
+END_TEST
+
 START_TEST(json_form)
 {
 	capture();
@@ -165,5 +192,6 @@ START_TEST(levels_parse)
 }
 END_TEST
 
-UNIT_MAIN("log", text_form, json_form, level_silences, long_lines_are_cut_between_fields,
-	  lines_of_threads_do_not_mix, nothing_is_allocated, levels_parse)
+UNIT_MAIN("log", text_form, nothing_acts_on_a_terminal, json_form, level_silences,
+	  long_lines_are_cut_between_fields, lines_of_threads_do_not_mix, nothing_is_allocated,
+	  levels_parse)

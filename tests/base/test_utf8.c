@@ -93,5 +93,28 @@ START_TEST(code_points_go_and_come)
 }
 END_TEST
 
-UNIT_MAIN("utf8", code_points_go_and_come, every_code_point_passes,
+START_TEST(what_acts_is_shown_escaped)
+{
+	static const char *const shown[][2] = {
+		{"a", "a"},
+		{"\xc3\xa9", "\xc3\xa9"},
+		{"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"},
+		{"\033", "\\u001b"},
+		{"\x7f", "\\u007f"},
+		{"\xc2\x9b", "\\u009b"},     /* CSI in one character */
+		{"\xe2\x80\xae", "\\u202e"}, /* from right to left */
+		{"\xe2\x81\xa6", "\\u2066"},
+		{"\x9b", "\xef\xbf\xbd"}, /* CSI in one byte */
+		{"\xe2\x80", "\xef\xbf\xbd"},
+	};
+	for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
+		char out[UTF8_SHOWN_BYTES];
+		size_t n = strlen(shown[i][0]), used = utf8_show(shown[i][0], n, out);
+		ck_assert_str_eq(out, shown[i][1]);
+		ck_assert_uint_eq(used, out[0] == '\xef' ? 1 : n);
+	}
+}
+END_TEST
+
+UNIT_MAIN("utf8", what_acts_is_shown_escaped, code_points_go_and_come, every_code_point_passes,
 	  every_short_string_agrees_with_the_reference, prefix_ends_at_the_first_bad_byte)

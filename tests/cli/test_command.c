@@ -4,6 +4,8 @@
  */
 #include "cli/command.h"
 
+#include "base/mem.h"
+
 #include <check.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -60,11 +62,25 @@ START_TEST(test_flags)
 }
 END_TEST
 
+/* Names, paths and messages of others. */
+START_TEST(test_print_shows_what_would_act)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *to = open_memstream(&text, &size);
+	command_print(to, "%s: %s \xc3\xa9", "a\033]0;x\x07", "b\xe2\x80\xae\xc2\x9b");
+	fclose(to);
+	ck_assert_str_eq(text, "a\\u001b]0;x\\u0007: b\\u202e\\u009b \xc3\xa9\n");
+	mem_free(text);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("command");
 	TCase *t = tcase_create("command");
 	tcase_add_loop_test(t, test_flags, 0, (int)(sizeof cases / sizeof *cases));
+	tcase_add_test(t, test_print_shows_what_would_act);
 	suite_add_tcase(suite, t);
 	SRunner *r = srunner_create(suite);
 	srunner_run_all(r, CK_NORMAL);

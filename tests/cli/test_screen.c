@@ -184,15 +184,26 @@ START_TEST(test_many_ranks)
 }
 END_TEST
 
-/* What comes from a cluster must not reach the terminal as a command. */
+/* What comes from a cluster must not reach the terminal as a command: shown escaped, as lines too,
+ * and within the width. */
 START_TEST(test_control_characters)
 {
+	static const char shown[] = "bad\\u001b[2J text\\u0007\\u009b\\u202e\xef\xbf\xbd end";
 	struct screen s = training();
-	s.why = "bad\033[2Jtext\x07";
-	const char *text = draw(&s, 90, 40, false);
-	ck_assert_ptr_null(strchr(text, '\033'));
-	ck_assert_ptr_null(strchr(text, '\x07'));
-	ck_assert_ptr_nonnull(strstr(text, "bad [2Jtext"));
+	s.why = "bad\033[2J\ttext\x07\xc2\x9b\xe2\x80\xae\x9b end";
+	ck_assert_ptr_nonnull(strstr(draw(&s, 90, 40, false), shown));
+	struct screen_told told = {0};
+	struct buf lines buf_auto;
+	buf_init(&lines, 1 << 16);
+	ck_assert_int_eq(screen_tell(&s, &told, &lines), 0);
+	ck_assert_ptr_nonnull(strstr(buf_cstr(&lines), shown));
+	for (int width = 20; width < 60; width++) {
+		const char *line = strstr(draw(&s, width, 40, false), "bad");
+		int columns = 0;
+		for (; *line != '\n'; line++)
+			columns += (*line & 0xc0) != 0x80;
+		ck_assert_int_le(columns, width);
+	}
 }
 END_TEST
 
