@@ -14,8 +14,13 @@ e2e_last  := tests/e2e/test_teardown.sh
 e2e_all   := $(wildcard tests/e2e/test_*.sh)
 E2E_TESTS := $(e2e_first) $(filter-out $(e2e_first) $(e2e_last),$(e2e_all)) $(e2e_last)
 
-.PHONY: image chart-crd cluster-binaries cluster-up cluster-down demo sample-data
+SBOM := $(O)/llmjob-$(VERSION).cdx.json
+$(SBOM): $(IMAGE) image/sbom
+	image/sbom $(O)/rootfs $(VERSION) >$@.new && mv $@.new $@
+
+.PHONY: image sbom chart-crd cluster-binaries cluster-up cluster-down demo sample-data
 image: $(IMAGE) ## the container image as an OCI archive, without Docker
+sbom: $(SBOM) ## every file of the image with its package and version, as CycloneDX JSON
 chart-crd: ## renew the chart's copy of manifests/crd.yaml
 	cp manifests/crd.yaml helm/llmjob/files/crd.yaml
 cluster-binaries: ## compile the local cluster's programs into ~/.cache/llmjob, once

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Goal: the image is small, the same for the same input, complete, and runs as a restricted pod
-# does. Method: it is packed twice and compared; each program is started from it by kubelet and
+# Goal: the image is small, the same for the same input, complete, listed file by file, and runs as a
+# restricted pod does. Method: it is packed twice and compared, and so is the bill of materials; each program is started from it by kubelet and
 # containerd, read-only, as 65532.
 . "$(dirname "$0")/lib.sh"
 need_cluster
@@ -24,6 +24,17 @@ small() { # MiB
 nothing_else() {
 	! find "$work/root" -type f ! -path '*/usr/lib*/*.so*' ! -path '*/usr/bin/llmjob*' \
 		! -path '*/usr/bin/sh' ! -path '*/etc/*' | grep .
+}
+inventory() { # is whole, and the same again
+	image/sbom "$work/root" "$version" >"$work/sbom.json"
+	image/sbom "$work/root" "$version" | cmp - "$work/sbom.json"
+	jq -r '.components[] | select(.version | length > 0) | .components[].name' "$work/sbom.json" | sort |
+		diff - <(cd "$work/root" && find . -type f | cut -c 2- | sort)
+}
+no_stranger() { # is passed over
+	touch "$work/root/usr/lib/libstranger.so"
+	! image/sbom "$work/root" "$version" >/dev/null
+	rm "$work/root/usr/lib/libstranger.so"
 }
 runs() { # program phase
 	kn apply -f - >/dev/null <<-E
@@ -53,6 +64,8 @@ says() { kn logs "$1" | grep -F -- "$2"; } # pod text
 check "packing again gives the same bytes" same_again
 check "it holds at most 32 MiB" small 32
 check "it holds the programs, their libraries, a shell, and nothing else" nothing_else
+check "the bill of materials names every file with its package" inventory
+check "and refuses a file that is of none" no_stranger
 for program in llmjob llmjob-agent llmjob-controller; do
 	check "$program starts" runs $program Succeeded
 done

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/golden/quants.h: random GGUF blocks of each format and what the gguf package decodes them to.
 
-    python3 -m venv v && v/bin/pip install gguf==0.19.0 numpy==2.4.6 && v/bin/python tests/golden/make_quants.py
+    python3 -m venv v && v/bin/pip install --require-hashes -r tests/golden/requirements.txt && v/bin/python tests/golden/make_quants.py
 
 Blocks have random bits in every field; scales are f16 of normal size, and the first blocks have a zero, a subnormal and a
 negative one. Values are stored as the bits of F32.
