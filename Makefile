@@ -180,7 +180,7 @@ sim: $(addprefix $(O)/tests/,controller/test_plan agent/test_world agent/test_te
 models: ## fetch the models that tests read, once a machine
 	@$(RUN) -g models -t 3600 tests/golden/fetch_all.sh
 tidy: $(O)/tests/tidy ## the house rules, clang-format included
-	@$(RUN) -g tidy $(O)/tests/tidy tests/format.sh tests/test_run.sh
+	@$(RUN) -g tidy $(O)/tests/tidy tests/format.sh tests/test_run.sh tests/test_downloads.sh
 
 clean: ## remove what the build made
 	rm -rf build build-asan build-tsan build-fault

@@ -3,6 +3,7 @@
 # repository. Method: every line that fetches, wherever it stands, is of a kind that checks one, and what it checks
 # against is whole. Debian's packages are signed; Go's modules are in a go.sum or have their sum in pins.sh.
 cd "$(dirname "$0")/.." || exit 1
+git rev-parse --git-dir >/dev/null 2>&1 || { echo "SKIP: not a git checkout"; exit 77; }
 failed=0
 says() { # text, what is wrong with it
 	[ -z "$1" ] && return

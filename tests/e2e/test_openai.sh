@@ -20,7 +20,7 @@ need_client() { # once a machine: an environment that is there is whole
 		rm -rf "$venv.new"
 		python3 -m venv "$venv.new"
 		"$venv.new/bin/python" -m pip install --quiet --disable-pip-version-check \
-			--retries 10 --timeout 60 -r $requirements
+			--retries 10 --timeout 60 --only-binary :all: --require-hashes -r $requirements
 		mv "$venv.new" "$venv" # its python is called by path: nothing in it is moved
 	) 9>"$venv.lock"
 }
