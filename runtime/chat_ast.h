@@ -185,7 +185,7 @@ int chat_map_put(struct chat_work *w, struct chat_map *m, const struct chat_valu
 const struct chat_value *chat_map_get(struct chat_work *w, const struct chat_map *m,
 				      const char *key, size_t len); /* or NULL */
 
-const char *chat_kind_name(enum chat_kind k);
+const char *chat_kind_name(enum chat_kind k); /* "an integer" */
 bool chat_truthy(const struct chat_value *v);
 bool chat_number(const struct chat_value *v, double *out); /* integers, floats, booleans */
 bool chat_equal(struct chat_work *w, const struct chat_value *x, const struct chat_value *y);

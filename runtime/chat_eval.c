@@ -61,7 +61,7 @@ static int bind_targets(struct chat_run *r, const struct chat_node *targets,
 	for (const struct chat_node *t = targets; t; t = t->next)
 		count++;
 	if (v->kind != CHAT_LIST || chat_items(r->w, v, &items) || items.count != count)
-		return chat_fail(r->w, "a %s is not %lld values", chat_kind_name(v->kind),
+		return chat_fail(r->w, "%s is not %lld values", chat_kind_name(v->kind),
 				 (long long)count);
 	for (const struct chat_node *t = targets; t && !r->w->rc; t = t->next)
 		chat_run_bind(r, t->name, items.items[i++]);
@@ -166,7 +166,7 @@ static int run_call_block(struct chat_run *r, const struct chat_node *n)
 	    make_macro(r, n, &caller))
 		return r->w->rc;
 	if (of.kind != CHAT_MACRO || of.macro->builtin)
-		return chat_fail(r->w, "call of a %s", chat_kind_name(of.kind));
+		return chat_fail(r->w, "call of %s", chat_kind_name(of.kind));
 	if (chat_run_macro(r, of.macro, &args, &caller, &text))
 		return r->w->rc;
 	return print_out(r, &text);

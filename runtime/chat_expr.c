@@ -26,7 +26,7 @@ static int optional_int(struct chat_run *r, const struct chat_node *n, bool *giv
 	if ((n && eval(r, n, &v)) || v.kind == CHAT_UNDEFINED || v.kind == CHAT_NONE)
 		return r->w->rc;
 	if (v.kind != CHAT_INT)
-		return chat_fail(r->w, "an index is a %s", chat_kind_name(v.kind));
+		return chat_fail(r->w, "an index is %s", chat_kind_name(v.kind));
 	*given = true;
 	*out = v.i;
 	return 0;
@@ -51,7 +51,7 @@ static int eval_slice(struct chat_run *r, const struct chat_node *n, struct chat
 	bool text = of.kind == CHAT_STRING;
 	if ((of.kind != CHAT_LIST && !text) || !step || step == INT64_MIN ||
 	    (of.kind == CHAT_LIST && of.form == CHAT_IS_LAZY))
-		return chat_fail(r->w, "a %s cannot be sliced so", chat_kind_name(of.kind));
+		return chat_fail(r->w, "%s cannot be sliced so", chat_kind_name(of.kind));
 	int64_t count = chat_length(r->w, &of);
 	int64_t low = step < 0 ? -1 : 0, high = step < 0 ? count - 1 : count;
 	from = has_from ? clamp_index(from, count, low, high) : step < 0 ? high : low;
@@ -131,7 +131,7 @@ static int repeat(struct chat_work *w, const struct chat_value *x, int64_t times
 	size_t one = text ? x->len : (size_t)x->count, total;
 	times = times < 0 ? 0 : times;
 	if (__builtin_mul_overflow(one, (size_t)times, &total) || total > CHAT_ARENA)
-		return chat_fail(w, "%lld times a %s is too much", (long long)times,
+		return chat_fail(w, "%lld times %s is too much", (long long)times,
 				 chat_kind_name(x->kind));
 	if (text) {
 		char *s = chat_alloc(w, total + 1, 1);
@@ -257,7 +257,7 @@ static int arithmetic(struct chat_work *w, enum chat_op op, const struct chat_va
 		return arithmetic_of_ints(w, op, i, j, out);
 	if (chat_number(x, &p) && chat_number(y, &q))
 		return arithmetic_of_floats(w, op, p, q, out);
-	return chat_fail(w, "arithmetic on a %s and a %s is not supported", chat_kind_name(x->kind),
+	return chat_fail(w, "arithmetic on %s and %s is not supported", chat_kind_name(x->kind),
 			 chat_kind_name(y->kind));
 }
 
@@ -326,7 +326,7 @@ static int eval_negate(struct chat_run *r, const struct chat_node *n, struct cha
 	else if (whole(out, &i) && i != INT64_MIN)
 		*out = chat_int(-i);
 	else
-		chat_fail(r->w, "minus a %s", chat_kind_name(out->kind));
+		chat_fail(r->w, "minus %s", chat_kind_name(out->kind));
 	return r->w->rc;
 }
 
@@ -461,7 +461,7 @@ static int eval_call(struct chat_run *r, const struct chat_node *n, struct chat_
 	if (of.kind == CHAT_UNDEFINED && n->a->kind == CHAT_NAME)
 		return chat_fail(r->w, "function \"%.40s\" is not supported", n->a->name);
 	if (of.kind != CHAT_MACRO)
-		return chat_fail(r->w, "a %s cannot be called", chat_kind_name(of.kind));
+		return chat_fail(r->w, "%s cannot be called", chat_kind_name(of.kind));
 	return of.macro->builtin ? of.macro->builtin(r, &args, out)
 				 : chat_run_macro(r, of.macro, &args, NULL, out);
 }

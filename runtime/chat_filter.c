@@ -24,7 +24,7 @@ const struct chat_value *chat_arg(const struct chat_call *c, int position, const
 
 int chat_misused(const struct chat_call *c)
 {
-	return chat_fail(c->w, "%.40s of a %s with these arguments is not supported", c->name,
+	return chat_fail(c->w, "%.40s of %s with these arguments is not supported", c->name,
 			 chat_kind_name(c->self->kind));
 }
 

@@ -127,8 +127,8 @@ void chat_print(struct chat_work *w, const struct chat_value *v, struct buf *out
 	else if (v->kind == CHAT_MAP)
 		print_map(w, v->map, out);
 	else if (v->kind != CHAT_UNDEFINED)
-		chat_fail(w, "a %s cannot become text",
-			  lazy ? "generator (add |list)" : chat_kind_name(v->kind));
+		chat_fail(w, "%s cannot become text",
+			  lazy ? "a generator (add |list)" : chat_kind_name(v->kind));
 	w->depth--;
 }
 
@@ -242,9 +242,9 @@ static void json_value(struct json_writer *j, const struct chat_value *v)
 	else if (v->kind == CHAT_MAP && !v->map->assignable)
 		json_map(j, v->map);
 	else
-		chat_fail(w, "a %s cannot become JSON",
-			  v->kind == CHAT_MAP    ? "namespace"
-			  : v->kind == CHAT_LIST ? "generator (add |list)"
+		chat_fail(w, "%s cannot become JSON",
+			  v->kind == CHAT_MAP    ? "a namespace"
+			  : v->kind == CHAT_LIST ? "a generator (add |list)"
 						 : chat_kind_name(v->kind));
 	w->depth--;
 }

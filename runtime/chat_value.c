@@ -154,7 +154,7 @@ int chat_map_put(struct chat_work *w, struct chat_map *m, const struct chat_valu
 		 struct chat_value v)
 {
 	if (key->kind != CHAT_STRING)
-		return chat_fail(w, "a key is a %s", chat_kind_name(key->kind));
+		return chat_fail(w, "a key is %s", chat_kind_name(key->kind));
 	struct chat_pair *p = find_pair(w, m, key->s, key->len);
 	if (p) {
 		p->value = v;
@@ -221,8 +221,10 @@ struct chat_value chat_from_json(struct chat_work *w, const struct json *v)
 
 const char *chat_kind_name(enum chat_kind k)
 {
-	static const char *const names[] = {"undefined", "none", "boolean", "integer", "float",
-					    "string",    "list", "map",     "loop",    "macro"};
+	static const char *const names[] = {
+		"an undefined value", "nothing", "a boolean", "an integer", "a float",
+		"a string",           "a list",  "a map",     "the loop",   "a macro",
+	};
 	return names[k];
 }
 
@@ -322,7 +324,7 @@ int chat_order(struct chat_work *w, const struct chat_value *x, const struct cha
 	if (chat_number(x, &p) && chat_number(y, &q))
 		return (p > q) - (p < q);
 	if (x->kind != CHAT_STRING || y->kind != CHAT_STRING) {
-		chat_fail(w, "a %s and a %s have no order", chat_kind_name(x->kind),
+		chat_fail(w, "%s and %s have no order", chat_kind_name(x->kind),
 			  chat_kind_name(y->kind));
 		return 0;
 	}
@@ -337,7 +339,7 @@ bool chat_contains(struct chat_work *w, const struct chat_value *in, const struc
 	switch (in->kind) {
 	case CHAT_STRING:
 		if (x->kind != CHAT_STRING)
-			chat_fail(w, "a %s in a string", chat_kind_name(x->kind));
+			chat_fail(w, "%s in a string", chat_kind_name(x->kind));
 		return !chat_spend_bytes(w, in->len + x->len) &&
 		       (!x->len || memmem(in->s, in->len, x->s, x->len));
 	case CHAT_LIST:
@@ -349,7 +351,7 @@ bool chat_contains(struct chat_work *w, const struct chat_value *in, const struc
 	case CHAT_UNDEFINED:
 		return false;
 	default:
-		chat_fail(w, "\"in\" of a %s", chat_kind_name(in->kind));
+		chat_fail(w, "\"in\" of %s", chat_kind_name(in->kind));
 		return false;
 	}
 }
@@ -472,7 +474,7 @@ int chat_items(struct chat_work *w, const struct chat_value *v, struct chat_valu
 		*out = chat_list(w, 0);
 		break;
 	default:
-		chat_fail(w, "a %s cannot be looped over", chat_kind_name(v->kind));
+		chat_fail(w, "%s cannot be looped over", chat_kind_name(v->kind));
 	}
 	return w->rc;
 }

@@ -126,6 +126,170 @@ LANGUAGE = [
     "{{ [1, 'a']|sort }}",
 ]
 
+CALL = {"id": "call12345", "type": "function", "function": {"name": "f", "arguments": {"x": 1, "y": [True, None, "z"]}}}
+TOOLS = [SYSTEM, HI, {"role": "assistant", "content": "", "tool_calls": [CALL]}, dict(TOOL, tool_call_id="call12345"), MORE]
+
+# Composed here in the manner of families whose own templates no package ships: Llama 3.1 to 3.3, Command-R, Mistral from
+# Nemo on, Phi and Granite. Each renders with every conversation and with one that calls a tool.
+FAMILIES = [
+    """{{- bos_token }}
+{%- if not date_string is defined %}
+    {%- if strftime_now is defined %}
+        {%- set date_string = strftime_now("%d %b %Y") %}
+    {%- else %}
+        {%- set date_string = "26 Jul 2024" %}
+    {%- endif %}
+{%- endif %}
+{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
+{#- The system message goes first. #}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "<|system|>\\n\\n" }}
+{%- if builtin_tools is defined %}{{- "Tools: " + builtin_tools | reject('equalto', 'python') | join(", ") + "\\n" }}{%- endif %}
+{{- "Today: " + date_string + "\\n" + system_message + "<|end|>" }}
+{%- for message in messages %}
+    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
+        {{- '<|' + message['role'] + '|>\\n' + message['content'] | trim + '<|end|>' }}
+    {%- elif 'tool_calls' in message %}
+        {%- if not message.tool_calls|length == 1 %}
+            {{- raise_exception("One call at once") }}
+        {%- endif %}
+        {%- set tool_call = message.tool_calls[0].function %}
+        {{- '<|assistant|>' + tool_call.name + "(" }}
+        {%- for name, value in tool_call.arguments | items %}
+            {{- name + '="' ~ value ~ '"' }}{%- if not loop.last %}{{ ", " }}{%- endif %}
+        {%- endfor %}
+        {{- ')' ~ tool_call.arguments | tojson }}
+    {%- else %}
+        {{- "<|ipython|>" }}
+        {%- if message.content is mapping or message.content is iterable %}{{- message.content | tojson }}{%- else %}{{- message.content }}{%- endif %}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|assistant|>\\n' }}{%- endif %}
+""",
+    """{{ bos_token }}{%- macro number(messages, id) %}
+{%- set counter = namespace(value=0) %}
+{%- set seen = namespace(value=false) %}
+{%- for msg in messages %}
+    {%- if msg.tool_calls %}
+        {%- for call in msg.tool_calls %}
+            {%- if call.id == id and not seen.value -%}
+                {{ counter.value }}
+                {%- set seen.value = true %}
+            {%- endif %}
+            {%- set counter.value = counter.value + 1 %}
+        {%- endfor %}
+    {%- endif %}
+{%- endfor %}
+{%- endmacro %}
+{%- macro result(messages, msg) -%}
+    { "id": "{{ number(messages, msg.tool_call_id) }}", "0": {{ msg.content|tojson }} }
+{%- endmacro -%}
+{%- if messages and messages[0]['role']|lower == 'system' %}{%- set preamble = messages[0]['content'] %}{% endif %}
+{%- set ids = namespace(value=[]) %}
+<SYSTEM># Preamble
+{% if tools or documents %}
+You have tools.
+{% endif %}
+{%- if preamble %}
+
+{{ preamble }}
+{%- endif -%}
+<END>
+{%- for message in messages %}
+    {%- if message.role|lower == 'system' and not (loop.first and preamble)%}
+<SYSTEM>{{ message.content }}<END>
+    {%- elif message.role|lower == 'user' %}
+<USER>{{ message.content }}<END>
+    {%- elif message.role|lower == 'assistant' or message.role|lower == 'chatbot' %}
+<BOT>{% if message.tool_calls %}[
+    {% for tc in message.tool_calls %}
+    {"name": "{{ tc['function']['name'] }}", "parameters": {{ tc['function']['arguments']|tojson }}}{% if not loop.last %},{% endif %}
+
+    {% endfor %}
+]<END>{% else %}{{message.content}}<END>{% endif %}
+    {% elif message.role|lower == 'tool' and message.tool_call_id not in ids.value %}
+<TOOL>[
+{{ result(messages, message) }}
+    {%- for msg in messages[loop.index0 + 1:] %}
+        {%- if msg.role|lower == 'tool' %},
+{{ result(messages, msg) }}
+            {%- set ids.value = ids.value + [msg.tool_call_id] %}
+        {%- else %}
+            {%- break %}
+        {%- endif %}
+    {%- endfor %}
+
+]<END>
+    {%- endif %}
+{%- endfor %}<BOT>""",
+    """{%- set today = strftime_now("%Y-%m-%d") %}
+{%- set default_system = "Made by us.\\
+The date is " + today + ".\\
+\\
+Ask (e.g. \\"Where?\\" => \\"There\\")" %}
+{{- bos_token }}
+{%- if messages[0]["role"] == "system" %}
+    {%- set system = messages[0]["content"] %}
+    {%- set rest = messages[1:] %}
+{%- else %}
+    {%- set system = default_system %}
+    {%- set rest = messages %}
+{%- endif %}
+{{- '[SYSTEM_PROMPT]' + system + '[/SYSTEM_PROMPT]' }}
+{%- set user_messages = rest | selectattr("role", "equalto", "user") | list %}
+{%- set filtered = [] %}
+{%- for message in rest %}
+    {%- if message["role"] not in ["tool", "tool_results"] and not message.get("tool_calls") %}
+        {%- set filtered = filtered + [message] %}
+    {%- endif %}
+{%- endfor %}
+{{- filtered|length }}
+{#- This block checks for alternating messages. #}
+{%- set ns = namespace(index=0) %}
+{%- for message in rest %}
+    {%- if message.role == "user" or (message.role == "assistant" and message.tool_calls is not defined) %}
+        {%- if (message["role"] == "user") != (ns.index % 2 == 0) %}
+            {{- raise_exception("Roles must alternate") }}
+        {%- endif %}
+        {%- set ns.index = ns.index + 1 %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in rest %}
+    {%- if message["role"] == "user" %}
+        {{- ('[AVAILABLE]' if message == user_messages[-1] else '') + '[INST]' + message["content"] + '[/INST]' }}
+    {%- elif message.tool_calls is defined and message.tool_calls is not none %}
+        {%- for call in message.tool_calls %}
+            {%- set out = call.function|tojson %}
+            {{- out[:-1] }}
+            {%- if not call.id is defined or call.id|length != 9 %}{{- raise_exception("nine letters") }}{%- endif %}
+            {{- ', "id": "' + call.id[-9:] + '"}' }}
+        {%- endfor %}
+    {%- elif message["role"] == "assistant" %}
+        {{- " " + message["content"]|trim + eos_token }}
+    {%- elif message["role"] == "tool_results" or message["role"] == "tool" %}
+        {{- '[TOOL_RESULTS]{"content": ' + message.content|string + '}' }}
+    {%- else %}
+        {{- raise_exception("Only user and assistant roles are supported") }}
+    {%- endif %}
+{%- endfor %}
+""",
+    """{%- if messages[0]['role'] == 'system' %}{%- set system_message = messages[0]['content'] %}{%- set loop_messages = messages[1:] %}
+{%- else %}{%- set system_message = "Date: " + strftime_now('%B %d, %Y') + "." %}{%- set loop_messages = messages %}{%- endif %}
+{{- '<|start|>system<|stop|>' + system_message + '<|end|>\\n' }}
+{%- if tools %}{{- tools | tojson(indent=4) }}{%- endif %}
+{%- for message in loop_messages %}
+    {{- '<|start|>' + message['role'] + '<|stop|>' + message['content'] + '<|end|>\\n' }}
+    {%- if loop.last and add_generation_prompt %}{{- '<|start|>assistant' }}
+        {%- if controls %}{{- ' ' + controls | tojson() }}{%- endif %}{{- '<|stop|>' }}
+    {%- endif %}
+{%- endfor %}""",
+]
+
 
 def render(template, bos, eos, messages, add):
     context = dict(messages=messages, add_generation_prompt=add, tools=None, documents=None)
@@ -153,6 +317,9 @@ def main():
         groups.append(model(name, config["chat_template"], *tokens))
     for text in TEMPLATES + LANGUAGE:
         cases = [render(text, "<s>", "</s>", m, False) for m in CONVERSATIONS[:4]]
+        groups.append(dict(template=text, bos="<s>", eos="</s>", cases=cases))
+    for text in FAMILIES:
+        cases = [render(text, "<s>", "</s>", m, add) for m in CONVERSATIONS + [TOOLS] for add in (False, True)]
         groups.append(dict(template=text, bos="<s>", eos="</s>", cases=cases))
     (HERE / "chat.json").write_text(json.dumps(groups, indent=0) + "\n")
 

@@ -169,7 +169,7 @@ START_TEST(the_reason_names_the_line)
 		{"{{ frobnicate() }}",
 		 "chat template: line 1: function \"frobnicate\" is not supported"},
 		{"{{ 1\n + 'a' }}",
-		 "chat template: line 2: arithmetic on a integer and a string is not supported"},
+		 "chat template: line 2: arithmetic on an integer and a string is not supported"},
 	};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		buf_auto struct buf out;
