@@ -1,9 +1,11 @@
 /*
  * err: fixed-size errors owned by the caller. Nothing here allocates or logs; a long text is cut,
  * never refused, so that reporting a failure cannot fail. Called by every file; calls nothing of
- * the house.
+ * the house but utf8.
  */
 #include "base/err.h"
+
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -17,12 +19,16 @@ static const char *const code_names[ERR_CODES] = {
 	[ERR_DRAINED] = "drained", [ERR_BUG] = "bug",
 };
 
-/* Control characters from outside must not break the one-line promise. */
+/* What comes from outside must neither break the one-line promise nor act on a terminal: errors end
+ * in logs, in status and on screens. */
 static void make_one_line(char *s)
 {
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
-			*s = ' ';
+	char shown[UTF8_SHOWN_BYTES];
+	for (size_t n; *s; s += n) {
+		n = utf8_show(s, strlen(s), shown);
+		if (strncmp(s, shown, n) != 0 || shown[n])
+			memset(s, (unsigned char)*s < 0x20 || *s == 0x7f ? ' ' : '?', n);
+	}
 }
 
 static void set_text(struct err *e, const char *fmt, va_list ap)

@@ -152,7 +152,7 @@ static int change_case(const struct chat_call *c, enum change change, struct cha
 	const struct chat_value *v = c->self;
 	uint32_t before = ' ';
 	buf_init(&b, TEXT_LIMIT);
-	if (chat_spend_bytes(c->w, 8 * v->len))
+	if (chat_spend_bytes(c->w, 16 * v->len))
 		return c->w->rc;
 	for (size_t i = 0, n; i < v->len; i += n) {
 		char text[4];
@@ -213,13 +213,13 @@ bool chat_text_is_case(const struct chat_value *v, bool upper)
 static int do_isupper(const struct chat_call *c, struct chat_value *out)
 {
 	*out = chat_bool(chat_text_is_case(c->self, true));
-	return chat_spend_bytes(c->w, 8 * c->self->len);
+	return chat_spend_bytes(c->w, 16 * c->self->len);
 }
 
 static int do_islower(const struct chat_call *c, struct chat_value *out)
 {
 	*out = chat_bool(chat_text_is_case(c->self, false));
-	return chat_spend_bytes(c->w, 8 * c->self->len);
+	return chat_spend_bytes(c->w, 16 * c->self->len);
 }
 
 /* Whether all characters, of which there is one, are of one of two classes. */
@@ -235,7 +235,7 @@ static int all_of(const struct chat_call *c, enum tok_normal_class one, enum tok
 		all = is == one || is == other;
 	}
 	*out = chat_bool(all);
-	return chat_spend_bytes(c->w, 8 * v->len);
+	return chat_spend_bytes(c->w, 16 * v->len);
 }
 
 static int do_isdigit(const struct chat_call *c, struct chat_value *out)
@@ -358,7 +358,7 @@ static int split(const struct chat_call *c, bool from_end, struct chat_value *ou
 		sep = NULL;
 	if ((sep && (sep->kind != CHAT_STRING || !sep->len)) || (!sep && from_end && limit >= 0))
 		return chat_misused(c);
-	if (chat_spend_bytes(c->w, 8 * c->self->len))
+	if (chat_spend_bytes(c->w, 16 * c->self->len))
 		return c->w->rc;
 	*out = chat_list(c->w, 0);
 	if (c->w->rc)

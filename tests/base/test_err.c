@@ -58,6 +58,13 @@ START_TEST(text_is_cut_and_stays_one_line)
 	ck_assert_uint_eq(strlen(e.text), sizeof e.text - 1);
 	err_set(&e, ERR_DATA, "a\nb\rc\033[2Jd\x7f");
 	ck_assert_str_eq(e.text, "a b c [2Jd ");
+	/* nor may it turn a line round or begin a sequence: CSI as a character, as a byte, bidi */
+	err_set(&e, ERR_DATA,
+		"a\xc2\x9b"
+		"b\x9b"
+		"c\xe2\x80\xae"
+		"d\xc3\xa9");
+	ck_assert_str_eq(e.text, "a??b?c???d\xc3\xa9");
 }
 END_TEST
 

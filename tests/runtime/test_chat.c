@@ -183,7 +183,7 @@ END_TEST
 
 /* -- bombs -- */
 
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STACK_BYTES (8 << 20) /* its frames are wider */
 #else
 #define STACK_BYTES (2 << 20)
