@@ -685,6 +685,33 @@ START_TEST(serves_and_drains)
 }
 END_TEST
 
+/* A hang while it serves has a verdict of its own, in any phase but idle, and is ended. */
+START_TEST(a_rank_that_never_ends_rendering_is_named_and_ended)
+{
+	setup_script("token_ms=2,fault=render,incarnation=1");
+	job("\"serve\":{\"modelName\":\"tiny\",\"drainSeconds\":60}");
+	start_agent(0);
+	want((struct wish){.replicas = 1, .members = 1});
+	until(report.state == JOB_SERVING);
+	fflush(NULL);
+	pid_t client = fork();
+	if (client == 0) {
+		buf_auto struct buf out;
+		buf_init(&out, 1 << 20);
+		_exit(chat(10, &out) == 200);
+	}
+	until(!strcmp(report.verdict.kind, NAME_REASON_HANG));
+	ck_assert_str_eq(report.verdict.operation, "render");
+	until(report.state == JOB_SERVING && report.incarnation == 2);
+	int st = 0;
+	waitpid(client, &st, 0);
+	ck_assert(WIFEXITED(st) && WEXITSTATUS(st) == 0); /* it was told that it failed */
+	buf_auto struct buf out;
+	buf_init(&out, 1 << 20);
+	ck_assert_int_eq(chat(10, &out), 200);
+}
+END_TEST
+
 START_TEST(guards_its_doors)
 {
 	setup_script("");
@@ -737,6 +764,7 @@ int main(void)
 	tcase_add_test(tc, runs_other_programs);
 	tcase_add_test(tc, a_starter_that_is_gone_takes_all_along);
 	tcase_add_test(tc, serves_and_drains);
+	tcase_add_test(tc, a_rank_that_never_ends_rendering_is_named_and_ended);
 	tcase_add_test(tc, guards_its_doors);
 	suite_add_tcase(suite, tc);
 	SRunner *r = srunner_create(suite);

@@ -9,7 +9,7 @@
  * fault: crash (SIGSEGV), kill (SIGKILL), hang, user, data, peer, slow, unready; it strikes rank
  * `rank` at `step` in `incarnation` (0: any). The others' network knows who hangs. A serving
  * testrank answers each request with its max_tokens tokens of a text with multi-byte characters cut
- * in the middle.
+ * in the middle; with the fault "render" it never comes back from the first.
  */
 #include "tests/agent/testrank.h"
 
@@ -321,6 +321,12 @@ static void take_frames(void)
 			fail(ERR_BUG, "a frame is no JSON");
 		uint64_t id = (uint64_t)json_int(v, "id", 0);
 		stopping |= f.type == WIRE_STOP;
+		if (f.type == WIRE_REQUEST && !strcmp(script.fault, "render") &&
+		    script.fault_incarnation == incarnation) {
+			beat(WIRE_PHASE_SERVE_RENDER, 0);
+			for (;;)
+				pause();
+		}
 		if (f.type == WIRE_REQUEST && serving_count < MAX_SERVING) {
 			serving[serving_count].id = id;
 			serving[serving_count].made = 0;
