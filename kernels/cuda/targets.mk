@@ -61,7 +61,7 @@ $(O)/tests/kernels/fake/libnvidia-ml.so.1: tests/cuda/fake_nvml.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) -g -shared -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Wl,-soname,libnvidia-ml.so.1 $< -o $@
 
-.PHONY: cuda cuda-toolchain cuda-kernels image-cuda
+.PHONY: cuda cuda-toolchain cuda-kernels image-cuda sbom-cuda
 # Elsewhere than on x86_64 only with an installed toolkit.
 cuda_possible = $(or $(filter x86_64,$(ARCH)),$(shell kernels/cuda/toolchain.sh -n))
 cuda_tests = $(if $(cuda_possible),$(CUDA_TEST) $(CUDA_BLAS_TEST),tests/cuda/no_toolkit.sh)
@@ -82,3 +82,7 @@ $(CUDA_IMAGE): $(PROGRAMS) $(O)/image/libllmjob-cuda.so image/rootfs image/pack
 	LD_LIBRARY_PATH=$(subst $(space),:,$(wildcard $(cuda_libs))) \
 	  image/rootfs $(O)/rootfs-cuda $(PROGRAMS) $(O)/image/libllmjob-cuda.so
 	image/pack $@ localhost/llmjob:$(VERSION)-cuda $(O)/rootfs-cuda /usr/bin/llmjob-agent
+CUDA_SBOM := $(O)/llmjob-$(VERSION)-cuda.cdx.json
+sbom-cuda: $(CUDA_SBOM) ## the same of the image for NVIDIA GPUs
+$(CUDA_SBOM): $(CUDA_IMAGE) image/sbom
+	image/sbom $(O)/rootfs-cuda $(VERSION) $(abspath $(cuda_home)/../..) >$@.new && mv $@.new $@
