@@ -68,6 +68,8 @@ static bool acts(uint32_t c)
 		{0, 0x1f},        {0x7f, 0x9f},     {0x61c, 0x61c},   {0x200e, 0x200f},
 		{0x2028, 0x202e}, {0x2066, 0x2069}, {0xfeff, 0xfeff},
 	};
+	if (c >= ' ' && c < 0x7f)
+		return false;
 	for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
 		if (c >= ranges[i][0] && c <= ranges[i][1])
 			return true;
@@ -78,11 +80,13 @@ size_t utf8_show(const char *s, size_t n, char out[UTF8_SHOWN_BYTES])
 {
 	size_t len = utf8_sequence(s, n);
 	uint32_t c = utf8_decode(s, len ? len : 1);
-	if (!len)
-		snprintf(out, UTF8_SHOWN_BYTES, "\xef\xbf\xbd");
-	else if (acts(c))
+	if (len && !acts(c)) {
+		memcpy(out, s, len);
+		out[len] = 0;
+	} else if (len) {
 		snprintf(out, UTF8_SHOWN_BYTES, "\\u%04x", c & 0xffff);
-	else
-		snprintf(out, UTF8_SHOWN_BYTES, "%.*s", (int)len, s);
+	} else {
+		memcpy(out, "\xef\xbf\xbd", 4);
+	}
 	return len ? len : 1;
 }
