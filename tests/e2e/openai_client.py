@@ -2,6 +2,7 @@
 
     openai_client.py api URL                       answers, streams, usage, errors
     openai_client.py queue URL METRICS BOUND       more requests than the queue takes
+    openai_client.py large URL                     large ones during a long answer
     openai_client.py cancel URL METRICS            a client that goes away
     openai_client.py drain URL METRICS PID         SIGTERM to PID during a stream
     openai_client.py key URL KEY                   who may ask
@@ -32,8 +33,8 @@ def check(what, ok, detail=None):
     print(f"ok: {what}" if ok else f"FAILED: {what}: {detail!r}", flush=True)
 
 
-def client_for(url, key="none"):
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=60)
+def client_for(url, key="none", timeout=60):
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=timeout)
 
 
 def refused(what, kind, status, call):
@@ -100,6 +101,9 @@ def answers(c):
     parts = [{"role": "user", "content": [{"type": "text", "text": QUESTION[0]["content"]}]}]
     check("content in parts is the same content", chat(c, messages=parts).choices[0].message.content
           == text)
+    silent = QUESTION + [{"role": "assistant", "content": None, "refusal": None}] + QUESTION
+    check("an assistant may have said nothing", chat(c, messages=silent).usage.prompt_tokens
+          > u.prompt_tokens)
     turns = QUESTION + [{"role": "assistant", "content": "Whales."},
                         {"role": "user", "content": "And two more?"}]
     more = chat(c, messages=[{"role": "system", "content": "Be brief."}] + turns)
@@ -138,6 +142,8 @@ def completions(c):
     check("for 16 tokens when no bound is given", whole.usage.completion_tokens == 16, whole.usage)
     streamed = "".join(x.choices[0].text for x in c.completions.create(**asked, stream=True))
     check("a stream says the same", streamed == whole.choices[0].text, streamed)
+    ids = c.completions.create(**(asked | {"prompt": [253, 17, 4093, 28]}))
+    check("token ids are a prompt", ids.usage.prompt_tokens == 4 and ids.choices[0].text, ids)
 
 
 def errors(c):
@@ -150,6 +156,15 @@ def errors(c):
     refused("temperature out of range", bad, 400, lambda: chat(c, temperature=5))
     refused("max_tokens 0", bad, 400, lambda: chat(c, max_tokens=0))
     refused("several answers at once", bad, 400, lambda: chat(c, n=2))
+    for field, value in {"response_format": {"type": "json_object"}, "logit_bias": {"5": 1},
+                         "frequency_penalty": 0.5, "logprobs": True}.items():
+        e = refused(f"{field}, which is not supported", bad, 400,
+                    lambda: chat(c, **{field: value}))
+        check("it is named", e.param == field and field in e.message, e and e.body)
+    e = refused("what nobody knows", bad, 400, lambda: chat(c, extra_body={"frobnicate": 1}))
+    check("it is named", e.param == "frobnicate", e and e.body)
+    refused("several prompts", bad, 400, lambda: c.completions.create(model=MODEL,
+                                                                       prompt=["a", "b"]))
     refused("an image", bad, 400, lambda: chat(c, messages=[{"role": "user", "content": [
         {"type": "image_url", "image_url": {"url": "data:,"}}]}]))
     e = refused("a prompt beyond the context", bad, 400, lambda: chat(c, messages=[
@@ -160,9 +175,24 @@ def errors(c):
     check("none of it harmed the server", chat(c, max_tokens=1).usage.completion_tokens == 1)
 
 
+def origin(url):
+    """What a browser asks before a page of another origin may send."""
+    ask = urllib.request.Request(f"{url}/v1/chat/completions", method="OPTIONS", headers={
+        "Origin": "https://page.example", "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type"})
+    with urllib.request.urlopen(ask, timeout=10) as a:
+        check("pages of other origins may ask", a.status == 204
+              and a.headers["access-control-allow-origin"] == "*"
+              and "Authorization" in a.headers["access-control-allow-headers"], a.headers)
+
+
 def api(url):
     c = client_for(url)
     check("the models are listed", [m.id for m in c.models.list()] == [MODEL])
+    check("one is looked up", c.models.retrieve(MODEL).id == MODEL)
+    e = refused("another one", openai.NotFoundError, 404, lambda: c.models.retrieve("gpt-4"))
+    check("is named", "gpt-4" in e.message, e and e.body)
+    origin(url)
     answers(c)
     bounds(c)
     completions(c)
@@ -185,6 +215,31 @@ def queue(url, metrics, bound):
         check("those that wait have their turn",
               all(f.result().usage.completion_tokens == 1 for f in others))
     check("and then there is room", chat(c, max_tokens=1))
+
+
+def status_of(call):
+    try:
+        call()
+        return 200
+    except openai.APIStatusError as e:
+        return e.status_code
+
+
+def large(url):
+    """The rank does not look at them while it answers, and neither is it ended for that."""
+    c = client_for(url, timeout=200)
+    stream = words(c, 200, stream_options={"include_usage": True})
+    pieces = iter(stream)
+    next(pieces)
+    prompt = "word " * 199_000
+    with concurrent.futures.ThreadPoolExecutor(5) as many:
+        asked = [many.submit(status_of, lambda: c.completions.create(model=MODEL, prompt=prompt))
+                 for _ in range(5)]
+        last = list(pieces)[-1]
+        got = sorted(f.result() for f in asked)
+    check("the long answer is whole", last.usage and last.usage.completion_tokens == 200, last)
+    check("two had their turn, for three there was no room", got == [400, 400, 429, 429, 429], got)
+    check("the server goes on", chat(c, max_tokens=1).usage.completion_tokens == 1)
 
 
 def in_flight(metrics):

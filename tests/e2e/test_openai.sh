@@ -1,9 +1,9 @@
 #!/bin/bash
 # Goal: programs written for OpenAI's API work against a served model: the real `openai` client
-# gets answers, streams, usage and its own error classes; a full queue, a client that goes away and
-# a server that is told to go behave as such a program expects. Method: `llmjob run` serves the real
-# model from its GGUF file; openai_client.py asks. The API key, which a cluster takes from a Secret,
-# is given to an agent that is started as a pod would start it.
+# gets answers, streams, usage and its own error classes; a full queue, large requests, a client
+# that goes away and a server that is told to go behave as such a program expects. Method: `llmjob
+# run` serves the real model from its GGUF file; openai_client.py asks. The API key, which a cluster
+# takes from a Secret, is given to an agent that is started as a pod would start it.
 . "$(dirname "$0")/lib.sh"
 requirements=tests/e2e/requirements.txt
 work=$(mktemp -d)
@@ -90,6 +90,10 @@ echo "-- requests and answers"
 client api "$url"
 echo "-- a full queue"
 client queue "$url" "$metrics" 3
+echo "-- large requests"
+rank=$(running llmjob-rank)
+client large "$url"
+check "by the same rank" equal "$(running llmjob-rank)" "$rank"
 echo "-- clients that go away"
 client cancel "$url" "$metrics"
 echo "-- SIGTERM to the agent, as kubelet sends it"
