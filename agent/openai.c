@@ -163,20 +163,34 @@ static bool is_whole(const struct json *v, double min, double max)
 	return json_is_number(v) && n >= min && n <= max && n == floor(n);
 }
 
-/* Whether v is one of the values, which are JSON without spaces. */
-static bool is_one_of(const struct json *v, const char *values)
+/* Whether v is one of the values, which are JSON without spaces; -1: no memory to tell. */
+static int is_one_of(const struct json *v, const char *values)
 {
 	buf_auto struct buf text;
-	buf_init(&text, 64); /* none of them is longer */
-	if (json_print(v, &text) || strchr(buf_cstr(&text), ' '))
-		return false;
+	buf_init(&text, LIMIT_FRAME_BYTES);
+	if (json_print(v, &text))
+		return -1;
 	for (const char *p = values; *p;) {
 		size_t n = strcspn(p, " ");
 		if (n == text.len && !memcmp(p, text.data, n))
-			return true;
+			return 1;
 		p += n + (p[n] == ' ');
 	}
-	return false;
+	return 0;
+}
+
+static int check_fixed(const struct openai_field *f, const struct json *v, const char *path,
+		       struct openai_refusal *r)
+{
+	int is = is_one_of(v, f->values);
+	if (is < 0)
+		return openai_refuse(r, 503, NULL, NULL, "out of memory");
+	if (is)
+		return 0;
+	return REFUSE(r, path,
+		      *f->values ? "%s is not supported: it may only be %s"
+				 : "%s is not supported%s",
+		      path, f->values);
 }
 
 static int check_value(const struct openai_field *f, const struct json *v, const char *path,
@@ -198,12 +212,7 @@ static int check_value(const struct openai_field *f, const struct json *v, const
 	case OPENAI_STRING:
 		return json_is_string(v) ? 0 : REFUSE(r, path, "%s must be a string", path);
 	case OPENAI_FIXED:
-		if (is_one_of(v, f->values))
-			return 0;
-		return REFUSE(r, path,
-			      *f->values ? "%s is not supported: it may only be %s"
-					 : "%s is not supported%s",
-			      path, f->values);
+		return check_fixed(f, v, path, r);
 	case OPENAI_OWN:
 	case OPENAI_IGNORED:
 		break;

@@ -121,7 +121,7 @@ static uint64_t last_id(void)
 
 static void say(uint64_t id, const char *text, size_t len)
 {
-	char data[1024];
+	char data[2048];
 	uint64_t le = htole64(id);
 	memset(data, 0, 16);
 	memcpy(data, &le, 8);
@@ -353,6 +353,7 @@ START_TEST(bounds_its_queue_in_bytes)
 	memcpy(body, start, sizeof start - 1);
 	memcpy(body + LARGE - 2, "\"}", 3);
 	int64_t before = resident_kib();
+	ck_assert_int_gt(before, 0);
 	for (int i = 0; i < MANY; i++) {
 		client_open(&c[i]);
 		ask(&c[i], "/v1/completions", body);
@@ -364,7 +365,9 @@ START_TEST(bounds_its_queue_in_bytes)
 	}
 	ck_assert_int_eq(refused, MANY - taken);
 	/* The bodies, what a buffer may have in reserve, and one request as it is decoded. */
+#ifndef __SANITIZE_ADDRESS__ /* it keeps what was freed */
 	ck_assert_int_lt(resident_kib() - before, (2 * LIMIT_QUEUE_BYTES + (8 << 20)) / 1024);
+#endif
 	ck_assert_int_eq(sent, 1);
 	for (int i = 0; i < taken; i++) {
 		ck_assert_uint_eq((uint64_t)i + 1, last_id());
@@ -408,6 +411,25 @@ START_TEST(the_gone_free_their_places)
 	finish(3, "stop", "");
 	until(&c[2], has(&c[2], " 200 "));
 	client_close(&c[2]);
+}
+END_TEST
+
+/* _i: whether it is streamed, to a client that does not read. */
+START_TEST(an_answer_is_bounded)
+{
+	struct client c;
+	char piece[1000];
+	int said = 0;
+	memset(piece, 'x', sizeof piece);
+	client_open(&c);
+	ask(&c, "/v1/chat/completions", _i ? CHAT ",\"stream\":true}" : CHAT "}");
+	until(&c, sent == 1);
+	while (said++ < 3000 && last_type != WIRE_CANCEL)
+		say(1, piece, sizeof piece);
+	ck_assert_int_eq(last_type, WIRE_CANCEL);
+	ck_assert_int_eq(front_in_flight(f), 0);
+	until(&c, _i ? c.closed || has(&c, "outgrew") : has(&c, " 500 ") && has(&c, "outgrew"));
+	client_close(&c);
 }
 END_TEST
 
@@ -575,6 +597,7 @@ int main(void)
 	tcase_add_test(tc, bounds_its_queue_in_bytes);
 	tcase_add_test(tc, the_gone_free_their_places);
 	tcase_add_test(tc, a_rank_that_takes_nothing);
+	tcase_add_loop_test(tc, an_answer_is_bounded, 0, 2);
 	tcase_add_loop_test(tc, a_client_that_goes_cancels, 0, 2);
 	tcase_add_test(tc, drains_and_loses_its_rank);
 	tcase_add_test(tc, a_rank_error_is_an_answer);

@@ -283,6 +283,7 @@ START_TEST(waiting_requests_are_bounded)
 	agent_start(&a, &s, folder);
 	json_destroy(agent_expect(&a, WIRE_SERVING));
 	before = resident_kib(a.pid);
+	ck_assert_int_gt(before, 0);
 	for (int i = 1; i <= 40; i++) {
 		buf_reset(&text);
 		buf_printf(&text, "{\"id\":%d,\"messages\":[", i);
@@ -297,7 +298,9 @@ START_TEST(waiting_requests_are_bounded)
 		ck_assert_str_eq(json_str(v, "reason", ""), "error");
 		json_destroy(v);
 	}
+#ifndef __SANITIZE_ADDRESS__ /* it keeps what was freed */
 	ck_assert_int_lt(resident_kib(a.pid) - before, 16 << 10);
+#endif
 	ck_assert_int_eq(agent_end(&a), EXIT_CLASS_PEER);
 }
 END_TEST
