@@ -230,6 +230,8 @@ static int check_fields(const struct json *object, enum openai_place place, cons
 		snprintf(path, sizeof path, "%s%.60s", prefix, json_key(v));
 		if (!f)
 			return REFUSE(r, path, "%s is not a field of this request", path);
+		if (json_get(object, f->name) != v) /* readers differ in which one counts */
+			return REFUSE(r, path, "%s is given twice", path);
 		if (!json_is_null(v) && check_value(f, v, path, r))
 			return -1;
 	}
