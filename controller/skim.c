@@ -19,7 +19,18 @@ struct walk {
 		char *from, *to;
 	} cuts[CUTS];
 	int cut_count;
+	unsigned seen; /* bits of enum once */
 };
+
+/* The first of a key counts, as for the parser, whether or not it is of any use. */
+enum once { NAME = 1, NAMESPACE = 2, UID = 4, VERSION = 8, TYPE = 16, METADATA = 32, OBJECT = 64 };
+
+static bool first(struct walk *w, enum once what)
+{
+	bool is_first = !(w->seen & what);
+	w->seen |= what;
+	return is_first;
+}
 
 struct member { /* key without its quotes; value as written */
 	const char *key;
@@ -99,11 +110,12 @@ static bool is(const struct member *m, const char *key)
 	return m->key_len == strlen(key) && !memcmp(m->key, key, m->key_len);
 }
 
-/* The value, when it is a string that a name can be; the first of its key counts. */
-static void keep_name(const struct member *m, char *out, size_t size)
+/* The value, when it is a string that a name can be. */
+static void keep_name(struct walk *w, enum once what, const struct member *m, char *out,
+		      size_t size)
 {
 	size_t n = (size_t)(m->value_end - m->value);
-	if (*out || n < 2 || *m->value != '"' || n - 2 >= size)
+	if (!first(w, what) || n < 2 || *m->value != '"' || n - 2 >= size)
 		return;
 	for (size_t i = 1; i + 1 < n; i++)
 		if (!isalnum((unsigned char)m->value[i]) && !strchr("-_.:", m->value[i]))
@@ -147,13 +159,13 @@ static void skim_metadata(struct walk *w, struct skim *out)
 		if (is(&m, "managedFields") || is(&m, "annotations"))
 			cut(w, &m);
 		else if (is(&m, "name"))
-			keep_name(&m, out->name, sizeof out->name);
+			keep_name(w, NAME, &m, out->name, sizeof out->name);
 		else if (is(&m, "namespace"))
-			keep_name(&m, out->namespace_, sizeof out->namespace_);
+			keep_name(w, NAMESPACE, &m, out->namespace_, sizeof out->namespace_);
 		else if (is(&m, "uid"))
-			keep_name(&m, out->uid, sizeof out->uid);
+			keep_name(w, UID, &m, out->uid, sizeof out->uid);
 		else if (is(&m, "resourceVersion"))
-			keep_name(&m, out->version, sizeof out->version);
+			keep_name(w, VERSION, &m, out->version, sizeof out->version);
 	}
 	if (at(w, '}'))
 		w->p++;
@@ -167,7 +179,8 @@ static void skim_members(struct walk *w, bool watch, struct skim *out)
 		return;
 	w->p++;
 	while (next_member(w, &m)) {
-		bool object = is(&m, inner) && *m.value == '{';
+		bool object =
+			is(&m, inner) && first(w, watch ? OBJECT : METADATA) && *m.value == '{';
 		if (object && !watch) {
 			skim_metadata(w, out);
 		} else if (object) {
@@ -177,7 +190,7 @@ static void skim_members(struct walk *w, bool watch, struct skim *out)
 				return;
 			m.value_end = w->p;
 			if (watch && is(&m, "type"))
-				keep_name(&m, out->type, sizeof out->type);
+				keep_name(w, TYPE, &m, out->type, sizeof out->type);
 		}
 	}
 	if (at(w, '}'))

@@ -5,10 +5,12 @@ BENCH_MODEL ?= $(shell tests/golden/fetch.sh smollm2)
 $(O)/tests/bench/bench_coll: $(O)/tests/bench/bench_coll.o $(call lib,runtime) $(call lib,kernels) $(call lib,base)
 	$(link) $(LIBS_runtime) $(LIBS_kernels) $(LIBS_base) -ldl -lm
 
-.PHONY: bench-coll bench-cluster
+.PHONY: bench-coll bench-cluster bench-controlplane
 bench:
-	@+$(sub) -j1 bench-coll bench-train bench-cluster
+	@+$(sub) -j1 bench-coll bench-train bench-cluster bench-controlplane
 bench-coll: $(O)/tests/bench/bench_coll ## all-reduce rates between two processes
 	$<
+bench-controlplane: $(O)/llmjob-controller ## what the operator costs, beside batch/v1 on the same API server
+	@O=$(O) tests/bench/controlplane.sh
 bench-cluster: $(IMAGE) ## seconds to train and to recover, and the controller's memory, on the local cluster
 	@O=$(O) tests/bench/cluster.sh
