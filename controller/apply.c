@@ -150,10 +150,12 @@ static int call(struct request *q, const char *method, const char *path, const c
 	return kube_start(q->run->all->conf.kube, &k, e);
 }
 
-static void wait_for(struct memory *m, uint64_t *which, uint64_t version)
+/* The next pass waits until the cache shows what was just written. */
+static void wait_for(struct memory *m, enum wait which, const struct http_response *r)
 {
-	if (version > *which)
-		*which = version;
+	uint64_t version = skim_version(r->body, r->len);
+	if (version > m->wait[which])
+		m->wait[which] = version;
 	m->wait_until_ms = clock_ms() + WAIT_MS;
 }
 
@@ -355,8 +357,11 @@ static int prepare_secret(struct run *r, const struct job *job, struct err *e)
 static void object_done(void *user, const struct http_response *r)
 {
 	struct request *q = user;
+	struct memory *m = memory_of(q->run);
 	struct err e = {0};
 	int rc = kube_check(r, &e);
+	if (!rc && m)
+		wait_for(m, q->action->kind == ACTION_SERVICE ? WAIT_SERVICES : WAIT_GANGS, r);
 	finish_request(q, rc, &e);
 }
 
@@ -367,7 +372,7 @@ static void pod_created(void *user, const struct http_response *r)
 	struct err e = {0};
 	int rc = kube_check(r, &e);
 	if (!rc && m)
-		wait_for(m, &m->wait_pods, skim_version(r->body, r->len));
+		wait_for(m, WAIT_PODS, r);
 	if (!rc)
 		log_info("pod created", LOG_S("job", q->run->key), LOG_S("pod", q->action->name));
 	finish_request(q, rc, &e);
@@ -382,7 +387,7 @@ static void pod_deleted(void *user, const struct http_response *r)
 	bool gone = r->status == 404 || r->status == 409;
 	int rc = gone ? 0 : kube_check(r, &e);
 	if (!rc && !gone && m)
-		wait_for(m, &m->wait_pods, skim_version(r->body, r->len));
+		wait_for(m, WAIT_PODS, r);
 	if (!rc)
 		log_info("pod deleted", LOG_S("job", q->run->key), LOG_S("pod", q->action->name));
 	finish_request(q, rc, &e);
@@ -396,7 +401,7 @@ static void status_written(void *user, const struct http_response *r)
 	int rc = r->status == 404 ? 0 : kube_check(r, &e);
 	if (r->status == 200 && m) {
 		m->status_written_ms = clock_ms();
-		wait_for(m, &m->wait_jobs, skim_version(r->body, r->len));
+		wait_for(m, WAIT_JOBS, r);
 	}
 	finish_request(q, rc, &e);
 }

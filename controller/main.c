@@ -170,8 +170,10 @@ static void pass_done(void *user, const char *key, int rc, const struct err *e, 
 /* What was written last must have come back first, or the pass would decide on the past. */
 static bool caches_lag(const struct controller *c, const struct memory *m, int64_t *left_ms)
 {
-	bool lag = informer_version(c->informers[PODS]) < m->wait_pods ||
-		   informer_version(c->informers[JOBS]) < m->wait_jobs;
+	static const int kind[WAITS] = {JOBS, PODS, SERVICES, GANGS};
+	bool lag = false;
+	for (int i = 0; i < WAITS; i++)
+		lag |= m->wait[i] && informer_version(c->informers[kind[i]]) < m->wait[i];
 	*left_ms = m->wait_until_ms - clock_ms();
 	return lag && *left_ms > 0;
 }

@@ -68,14 +68,15 @@ size_t cluster_jobs(const struct cluster *c);
 bool cluster_next_job(const struct cluster *c, size_t *at, const char **key,
 		      const struct job **job);
 
+enum wait { WAIT_JOBS, WAIT_PODS, WAIT_SERVICES, WAIT_GANGS, WAITS };
+
 /* What one process remembers of a job between passes; lost on restart without harm. */
 struct memory {
 	char *token;               /* of its coordinator, or NULL; never logged */
 	int64_t secret_generation; /* -1: unknown */
 	int64_t secret_seen_ms, status_written_ms, failure_ms; /* clock_ms; 0: never */
 	int failures, failed_passes;
-	uint64_t wait_pods,
-		wait_jobs; /* versions that the caches must have reached before the next pass */
+	uint64_t wait[WAITS]; /* versions that the caches must have reached before the next pass */
 	int64_t wait_until_ms;
 	char trouble[256];
 };

@@ -169,6 +169,7 @@ START_TEST(actions_become_objects)
 	struct plan *p = new_plan();
 	char *name = mem_strdup("gone-0"); /* borrowed from a cache that changes meanwhile */
 	add_action(p, ACTION_SECRET, NULL, NULL);
+	add_action(p, ACTION_SERVICE, "j", POD("j"));
 	add_action(p, ACTION_CREATE_POD, "j-0", POD("j-0"));
 	add_action(p, ACTION_DELETE_POD, name, NULL);
 	add_action(p, ACTION_EVENT, NULL, NULL);
@@ -183,7 +184,7 @@ START_TEST(actions_become_objects)
 	struct memory *m = cluster_memory(b.c, "n/j");
 	ck_assert_uint_eq(strlen(m->token), 64);
 	ck_assert_int_eq(m->secret_generation, 1);
-	ck_assert_uint_gt(m->wait_pods, 0);
+	ck_assert(m->wait[WAIT_PODS] > 0 && m->wait[WAIT_SERVICES] > 0);
 	mem_autofree char *secret = fakekube_get(b.f, "/api/v1/namespaces/n/secrets/j-job");
 	ck_assert_ptr_nonnull(strstr(secret, m->token));
 	stop(&b);

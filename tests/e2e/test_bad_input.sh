@@ -1,7 +1,8 @@
 #!/bin/bash
 # Goal: what only the runtime can see wrong (a model file, a dataset) ends the job as Failed, with
 # the file and, where it has lines, the line; it is tried once, and nothing crashes. Method: small
-# files, each wrong in one way, as jobs of their own on the real cluster, all at once.
+# files, each wrong in one way, as jobs of their own on the real cluster, all at once. Before them
+# stands a job that no operator can read: it must hide none of the others, and be told of.
 . "$(dirname "$0")/lib.sh"
 need_llmjob
 need_namespace
@@ -87,6 +88,10 @@ text=/data/kjv.txt bad=/data/bad
 	job no-text $model $bad/no-text.jsonl $bad/no-text.jsonl "line 2"
 	replicas=2 job both-ranks $model $bad/latin1.txt $bad/latin1.txt "line 41"
 } >"$data/jobs.yaml"
+k create --raw "/apis/llmjob.dev/v1alpha1/namespaces/$namespace/llmjobs" -f - >/dev/null <<'E'
+{"apiVersion": "llmjob.dev/v1alpha1", "kind": "LLMJob", "metadata": {"name": "a-poison"},
+ "spec": {"run": {"command": ["/bin/true"], "args": ["\u0000"]}}}
+E
 kn create -f "$data/jobs.yaml" >/dev/null
 kn create -f - >/dev/null <<E
 apiVersion: llmjob.dev/v1alpha1
@@ -128,6 +133,9 @@ for ((i = 0; i < ${#jobs[@]}; i++)); do
 	check "$name is tried once" tried_once "$name"
 	echo "   $(says "$name" "")"
 done
+told() { [ -n "$1" ]; }
+check "a job that cannot be read is told of" \
+	watch 30 "an Event" told get events --field-selector reason=ObjectSkipped -o name
 check "all pods come to their end" \
 	kn wait pod --all --for=jsonpath={.status.phase}=Succeeded --timeout=60s
 restarts='{range .items[*]}{.status.containerStatuses[0].restartCount}{"\n"}{end}'
