@@ -179,6 +179,15 @@ static int plan_pods(const struct observed *o, const struct outlook *look, struc
 	return rc;
 }
 
+/* Silence makes no news: look again when there is enough of it. */
+static void look_at_silence(const struct observed *o, struct plan *p)
+{
+	static const int64_t enough_ms[] = {PLAN_UNREACHABLE_MS, PLAN_GIVE_UP_MS};
+	for (int i = 0; i < 2; i++)
+		if (o->unreachable_ms > 0 && o->unreachable_ms <= enough_ms[i])
+			plan_again(p, enough_ms[i] + 1 - o->unreachable_ms);
+}
+
 int plan_llmjob(const struct observed *o, struct plan *p, struct err *e)
 {
 	struct outlook look;
@@ -186,6 +195,7 @@ int plan_llmjob(const struct observed *o, struct plan *p, struct err *e)
 	p->again_ms = -1;
 	if (o->job->deleting || strcmp(o->job->spec.managed_by, NAME_CONTROLLER) != 0)
 		return 0;
+	look_at_silence(o, p);
 	int rc = plan_outlook(o, p, &look, e);
 	if (!rc && o->job->valid) {
 		if ((rc = plan_pods(o, &look, p, e)) || (rc = plan_secret(o, p, e)) ||

@@ -43,6 +43,9 @@ struct action {
 #define PLAN_ACTIONS 512 /* a pass; the rest comes in the next */
 #define PLAN_PODS    100 /* pods created or deleted in a pass */
 
+#define PLAN_UNREACHABLE_MS 10000 /* silence of a coordinator that is worth telling */
+#define PLAN_GIVE_UP_MS     60000 /* silence after which nothing waits for it any more */
+
 struct plan {
 	struct arena *arena; /* the caller's; holds all that the actions point at */
 	struct action actions[PLAN_ACTIONS];

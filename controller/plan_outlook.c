@@ -10,8 +10,6 @@
 #include "base/exitcode.h"
 #include "base/names.h"
 
-#define UNREACHABLE_GIVE_UP_MS 60000
-
 static const char *reason_of(enum err_code code)
 {
 	switch (code) {
@@ -137,8 +135,8 @@ int plan_outlook(const struct observed *o, struct plan *p, struct outlook *look,
 	if (look->suspend) {
 		bool stopped = o->report && o->report->state == JOB_SUSPENDED &&
 			       o->report->generation == s->generation;
-		look->suspended = !observed_coordinator(o) || stopped ||
-				  o->unreachable_ms > UNREACHABLE_GIVE_UP_MS;
+		look->suspended =
+			!observed_coordinator(o) || stopped || o->unreachable_ms > PLAN_GIVE_UP_MS;
 	}
 	return 0;
 }

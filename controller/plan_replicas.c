@@ -10,9 +10,6 @@
 #include "base/names.h"
 #include "controller/podspec.h"
 
-#define UNREACHABLE_GIVE_UP_MS                                                                     \
-	60000 /* a coordinator silent for so long holds up no scaling down                         \
-	       */
 #define BACKOFF_FIRST_MS 1000
 #define BACKOFF_LAST_MS  60000
 
@@ -69,7 +66,7 @@ static int replace_pod(const struct observed_pod *pod, struct plan *p, struct er
 static bool surplus_is_free(const struct observed *o)
 {
 	const struct report *r = o->report;
-	if (!observed_coordinator(o) || o->unreachable_ms > UNREACHABLE_GIVE_UP_MS)
+	if (!observed_coordinator(o) || o->unreachable_ms > PLAN_GIVE_UP_MS)
 		return true;
 	return r && r->generation >= o->job->spec.generation &&
 	       r->world_replicas <= o->job->spec.replicas;

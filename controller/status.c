@@ -14,9 +14,8 @@
 
 #include <math.h>
 
-#define COUNT(a)       (sizeof(a) / sizeof *(a))
-#define TEXT_BYTES     4096  /* more than is ever written: what is longer is not the controller's */
-#define UNREACHABLE_MS 10000 /* silence of a coordinator that is worth telling */
+#define COUNT(a)   (sizeof(a) / sizeof *(a))
+#define TEXT_BYTES 4096 /* more than is ever written: what is longer is not the controller's */
 
 /* -- encoding -- */
 
@@ -260,7 +259,7 @@ static void waiting(const struct observed *o, int ready, struct arena *a, struct
 	act->state = "Pending";
 	if (message) {
 		act->message = message;
-	} else if (o->unreachable_ms > UNREACHABLE_MS) {
+	} else if (o->unreachable_ms > PLAN_UNREACHABLE_MS) {
 		act->state = "Unreachable";
 		act->reason = NAME_REASON_COORDINATOR;
 		act->message = "the agent of replica 0 does not answer";
@@ -278,7 +277,7 @@ static void waiting(const struct observed *o, int ready, struct arena *a, struct
 static void active(const struct observed *o, int ready, struct arena *a, struct activity *act)
 {
 	const struct report *r = o->report;
-	bool runs = r && o->unreachable_ms <= UNREACHABLE_MS &&
+	bool runs = r && o->unreachable_ms <= PLAN_UNREACHABLE_MS &&
 		    (r->state == JOB_RUNNING || r->state == JOB_SERVING);
 	if (runs)
 		running(o, a, act);
@@ -349,7 +348,7 @@ static void healthy_condition(const struct observed *o, const struct outlook *lo
 	if (s->verdict.kind)
 		add_condition(o, s, type, "False", s->verdict.kind,
 			      s->verdict.message ? s->verdict.message : "");
-	else if (!idle && o->unreachable_ms > UNREACHABLE_MS)
+	else if (!idle && o->unreachable_ms > PLAN_UNREACHABLE_MS)
 		add_condition(o, s, type, "Unknown", NAME_REASON_COORDINATOR,
 			      "the agent of replica 0 does not answer");
 	else if (!idle && r && (r->state == JOB_RUNNING || r->state == JOB_SERVING))

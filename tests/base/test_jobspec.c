@@ -918,6 +918,13 @@ START_TEST(test_size_limits)
 			      strstr(e.text, " bytes as job.json, and 262144"),
 		      "%s", e.text);
 	ck_assert_int_eq(decode_large(11, "\\u0001", &e), -ERR_USER);
+	/* The API server bounds the same. */
+	char rule[32];
+	struct buf crd buf_auto;
+	buf_init(&crd, 1 << 20);
+	snprintf(rule, sizeof rule, ".sum() : 0) <= %d\"", LIMIT_RUN_CHARACTERS);
+	ck_assert_int_eq(io_read_file(CRD_FILE, 1 << 20, &crd, &e), 0);
+	ck_assert_ptr_nonnull(strstr(crd.data, rule));
 }
 END_TEST
 

@@ -124,6 +124,67 @@ START_TEST(test_report_round_trip)
 }
 END_TEST
 
+#define MOST_RANKS 1000
+
+static const char *text_of(char c, size_t n)
+{
+	char *s = arena_alloc(arena, n + 1);
+	memset(s, c, n);
+	return s;
+}
+
+/* The bounds by which the controller refuses a report let through all that an agent may send. */
+START_TEST(test_the_largest_report_is_within_its_limits)
+{
+	struct report r = full_report();
+	struct attempt *all = arena_array(arena, LIMIT_ATTEMPTS, sizeof *all);
+	struct report_rank *rows = arena_array(arena, MOST_RANKS, sizeof *rows);
+	const char *node = text_of('n', 253);
+	/* 0x01 is the longest in JSON: six bytes for one. */
+	for (int i = 0; i < LIMIT_ATTEMPTS; i++)
+		all[i] = (struct attempt){1LL << 52,
+					  1LL << 52,
+					  1LL << 52,
+					  text_of('c', 63),
+					  4999,
+					  319999,
+					  node,
+					  text_of('e', 31),
+					  1LL << 52,
+					  1LL << 52,
+					  text_of(1, LIMIT_LOG_TAIL_BYTES)};
+	for (int i = 0; i < MOST_RANKS; i++)
+		rows[i] = (struct report_rank){.rank = 319999,
+					       .replica = 4999,
+					       .node = node,
+					       .phase = text_of('p', 63),
+					       .step = 1LL << 52,
+					       .silent_ms = 1LL << 52};
+	for (int i = 0; i < LIMIT_LOSS_HISTORY; i++)
+		r.loss_history[i] = -1.0 / 3e-101;
+	r.loss_history_count = LIMIT_LOSS_HISTORY;
+	r.attempts = all;
+	r.attempt_count = LIMIT_ATTEMPTS;
+	r.checkpoint_path = text_of(1, LIMIT_PATH_BYTES - 1);
+	r.verdict.message = r.failure_message = text_of(1, 1024);
+	r.rank_row_count = 0;
+	struct buf facts buf_auto, whole buf_auto;
+	size_t bytes = strlen(encode(&r, &facts));
+	ck_assert_uint_lt(bytes, LIMIT_REPORT_FACTS_BYTES);
+	struct json *v;
+	struct err e = {.text = ""};
+	ck_assert_msg(!json_parse_within(facts.data, bytes, LIMIT_REPORT_VALUES, &v, &e), "%s",
+		      e.text);
+	json_destroy(v);
+	r.rank_rows = rows;
+	r.rank_row_count = MOST_RANKS;
+	ck_assert_uint_lt(strlen(encode(&r, &whole)) - bytes, MOST_RANKS * LIMIT_REPORT_RANK_BYTES);
+	ck_assert_uint_lt(whole.len, report_limit_bytes(MOST_RANKS));
+	ck_assert_uint_eq(report_limit_bytes(LIMIT_REPLICAS * LIMIT_RANKS_PER_REPLICA),
+			  LIMIT_REPORT_BYTES);
+}
+END_TEST
+
 /* What report_init leaves equals what decoding an otherwise empty report gives. */
 START_TEST(test_empty_report)
 {
@@ -351,6 +412,7 @@ int main(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_report_round_trip);
 	tcase_add_test(t, test_empty_report);
+	tcase_add_test(t, test_the_largest_report_is_within_its_limits);
 	tcase_add_test(t, test_names);
 	tcase_add_test(t, test_desired_round_trip);
 	tcase_add_test(t, test_many_members);

@@ -541,6 +541,9 @@ START_TEST(a_job_that_starts_is_written_when_it_begins_and_when_it_is_ready)
 	ck_assert_int_eq(again, 1);
 	ck_assert(writes(&w, 15000, &again));
 	/* An agent that cannot be reached is told of once, and costs nothing afterwards. */
+	w.o.unreachable_ms = 4000;
+	ck_assert(!writes(&w, 100, &again));
+	ck_assert_int_eq(again, 6001); /* no news will come of it */
 	w.o.unreachable_ms = 10001;
 	ck_assert(writes(&w, 100, &again));
 	ck_assert_str_eq(w.job->status.state, "Unreachable");
