@@ -15,7 +15,7 @@ clean_up() {
 	done
 	rm -rf "$work"
 }
-trap 'clean_up; at_exit' EXIT
+trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 explain() { tail -n 20 "$work"/*.log || true; }
 
 # ---- the stage -----------------------------------------------------------------------------------
