@@ -349,7 +349,7 @@ START_TEST(every_rank_gets_the_whole_environment)
 			    arena_printf(arena, "env | grep -c '^E[0-9]*=xxx' >%s/$RANK", dir)},
 		.command_count = 3,
 		.env = {keys, values, RUN_VARIABLES}};
-	dial(&first);
+	dial(&first, 2, "c0");
 	mesh_send(first.s, &(struct mesh_msg){.type = MESH_PREPARE,
 					      .incarnation = 6,
 					      .secret = "00",
