@@ -39,9 +39,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define TURN_MS     100
-#define FLUSH_MS    300 /* last messages of a leaving agent */
-#define TOKEN_BYTES 256
+#define TURN_MS       100
+#define FLUSH_MS      300 /* last messages of a leaving agent */
+#define TOKEN_BYTES   256
+/* Of the control door: controller, coordinator, probes and Prometheus need a handful. */
+#define CONTROL_SLOTS 128
+#define CONTROL_BYTES (24 << 20) /* two desired states or reports at their limit */
 
 struct conf {
 	const char *job_dir, *run_dir, *listen, *serve_listen, *pod, *pod_uid, *node, *rank_program;
@@ -287,6 +290,20 @@ static int create_lead(struct agent *a, int64_t incarnation, struct err *e)
 	return lead_create(&conf, &a->lead, e);
 }
 
+/* Probes come here too: a door of its own, so that clients of the API take nothing from them. */
+static int open_control(struct agent *a, struct err *e)
+{
+	struct web_door door = {.host = a->listen.host,
+				.port = a->listen.port,
+				.request_fn = status_request,
+				.admit_fn = status_admit,
+				.user = &a->status,
+				.slots = CONTROL_SLOTS,
+				.body_limit = LIMIT_REPORT_BYTES,
+				.memory = CONTROL_BYTES};
+	return web_open(a->web, &door, &a->listen.port, e);
+}
+
 static int create(struct agent *a, struct err *e)
 {
 	struct web_conf wc = {.body_limit = LIMIT_FRAME_BYTES,
@@ -307,8 +324,7 @@ static int create(struct agent *a, struct err *e)
 		rc = gate_create(a->web, &(struct proof_identity){a->token, a->spec.uid},
 				 a->conf.pod_uid, &member_link_fns, a->member, &a->gate, e);
 	if (rc == 0)
-		rc = web_listen(a->web, a->listen.host, a->listen.port, status_request, &a->status,
-				&a->listen.port, e);
+		rc = open_control(a, e);
 	if (rc == 0)
 		rc = create_lead(a, incarnation, e);
 	a->status = (struct status){

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metric.h"
+#include "base/secret.h"
 
 #include <endian.h>
 #include <string.h>
@@ -21,6 +22,8 @@
 #define TOKEN_HEADER 16
 #define ANSWER_BYTES (1 << 20)
 #define MODELS_PATH  "/v1/models"
+#define API_SLOTS    (LIMIT_QUEUE_REQUESTS + 256) /* all that wait, and as many that ask */
+#define API_BYTES    (64 << 20) /* their bodies and what they have not read of their answers */
 
 static struct metric requests_total = {.name = "llmjob_requests_total",
 				       .help = "Requests to the OpenAI API that were accepted",
@@ -335,16 +338,10 @@ static int authorize(const struct front *f, const struct web_exchange *x, struct
 {
 	if (!f->conf.api_key)
 		return 0;
-	const char *auth = web_header(x, "authorization");
-	size_t n = strlen(f->conf.api_key);
-	unsigned char diff = 1;
-	if (auth && !strncmp(auth, "Bearer ", 7) && strlen(auth + 7) == n) {
-		diff = 0;
-		for (size_t i = 0; i < n; i++)
-			diff |= (unsigned char)(auth[7 + i] ^ f->conf.api_key[i]);
-	}
-	return diff ? openai_refuse(r, 401, "invalid_api_key", NULL, "Incorrect API key provided")
-		    : 0;
+	return secret_bearer(web_header(x, "authorization"), f->conf.api_key)
+		       ? 0
+		       : openai_refuse(r, 401, "invalid_api_key", NULL,
+				       "Incorrect API key provided");
 }
 
 static int admit(const struct front *f, size_t body_len, struct openai_refusal *r)
@@ -450,6 +447,19 @@ static const char *after(const char *path, const char *start)
 	return !strncmp(path, start, n) && (!path[n] || path[n] == '/') ? path + n : NULL;
 }
 
+/* Before the body is read. A browser asks without the key whether it may send it (OPTIONS). */
+static bool on_head(void *user, struct web_exchange *x)
+{
+	const struct front *f = user;
+	struct openai_refusal why;
+	web_add_header(x, "Access-Control-Allow-Origin: *");
+	if (!strcmp(web_path(x), "/health") || !strcmp(web_method(x), "OPTIONS") ||
+	    !authorize(f, x, &why))
+		return true;
+	answer_error(x, &why);
+	return false;
+}
+
 static void on_request(void *user, struct web_exchange *x)
 {
 	struct front *f = user;
@@ -459,13 +469,10 @@ static void on_request(void *user, struct web_exchange *x)
 	bool chat = !strcmp(path, "/v1/chat/completions"), text = !strcmp(path, "/v1/completions"),
 	     health = !strcmp(path, "/health");
 	struct openai_refusal why;
-	web_add_header(x, "Access-Control-Allow-Origin: *");
 	if (!strcmp(method, "OPTIONS"))
 		on_preflight(x);
 	else if (health && get)
 		on_health(f, x);
-	else if (authorize(f, x, &why))
-		answer_error(x, &why);
 	else if (model && get)
 		on_models(f, x, model);
 	else if ((chat || text) && post)
@@ -486,8 +493,16 @@ static void on_request(void *user, struct web_exchange *x)
 int front_ready(struct front *f, int64_t context_length, struct err *e)
 {
 	if (!f->listening) {
-		int rc = web_listen(f->conf.web, f->conf.listen_host, f->conf.listen_port,
-				    on_request, f, &f->port, e);
+		struct web_door door = {.host = f->conf.listen_host,
+					.port = f->conf.listen_port,
+					.request_fn = on_request,
+					.admit_fn = on_head,
+					.user = f,
+					.plain = true,
+					.slots = API_SLOTS,
+					.body_limit = LIMIT_REQUEST_BYTES,
+					.memory = API_BYTES};
+		int rc = web_open(f->conf.web, &door, &f->port, e);
 		if (rc)
 			return rc;
 		f->listening = true;

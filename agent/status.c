@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/metric.h"
 #include "base/report.h"
+#include "base/secret.h"
 
 #include <string.h>
 
@@ -39,22 +40,11 @@ static void answer_text(struct web_exchange *x, int code, const char *text)
 	web_answer(x, code, "text/plain", text, strlen(text), NULL);
 }
 
-static bool same(const char *a, const char *b)
-{
-	size_t n = strlen(b);
-	unsigned char diff = strlen(a) != n;
-	for (size_t i = 0; !diff && i < n; i++)
-		diff |= (unsigned char)(a[i] ^ b[i]);
-	return !diff;
-}
-
 static bool authorized(const struct status *s, const struct web_exchange *x)
 {
 	const char *token = web_header(x, "x-llmjob-token");
-	const char *bearer = web_header(x, "authorization");
-	if (token)
-		return same(token, s->token);
-	return bearer && !strncmp(bearer, "Bearer ", 7) && same(bearer + 7, s->token);
+	return token ? secret_equal(token, s->token)
+		     : secret_bearer(web_header(x, "authorization"), s->token);
 }
 
 static void put_desired(struct status *s, struct web_exchange *x)
@@ -119,26 +109,45 @@ bool status_ready(const struct status *s)
 	return s->front ? front_serving(s->front) : member_in_world(s->member);
 }
 
+static bool is_desired(const struct web_exchange *x)
+{
+	return !strcmp(web_path(x), "/v1/desired") && !strcmp(web_method(x), "PUT");
+}
+
+static bool is_job(const struct web_exchange *x)
+{
+	return !strcmp(web_path(x), "/v1/job") && !strcmp(web_method(x), "GET");
+}
+
+bool status_admit(void *user, struct web_exchange *x)
+{
+	const struct status *s = user;
+	const char *path = web_path(x);
+	bool open =
+		!strcmp(path, "/healthz") || !strcmp(path, "/readyz") || !strcmp(path, "/metrics");
+	if (!is_desired(x) && !is_job(x) && (!open || strcmp(web_method(x), "GET") != 0))
+		answer_text(x, 404, "not found\n");
+	else if (!open && !authorized(s, x))
+		answer_text(x, 401, "the job's token is needed\n");
+	else if (!open && !s->lead)
+		answer_text(x, 409, "this replica is not the coordinator\n");
+	else
+		return true;
+	return false;
+}
+
 void status_request(void *user, struct web_exchange *x)
 {
 	struct status *s = user;
-	const char *path = web_path(x), *method = web_method(x);
-	bool get = !strcmp(method, "GET"), put = !strcmp(method, "PUT");
-	bool desired = put && !strcmp(path, "/v1/desired"), job = get && !strcmp(path, "/v1/job");
-	if (get && !strcmp(path, "/healthz"))
+	const char *path = web_path(x);
+	if (!strcmp(path, "/healthz"))
 		answer_text(x, 200, "ok\n");
-	else if (get && !strcmp(path, "/readyz"))
+	else if (!strcmp(path, "/readyz"))
 		answer_text(x, status_ready(s) ? 200 : 503,
 			    status_ready(s) ? "ok\n" : "not in a world\n");
-	else if (get && !strcmp(path, "/metrics"))
+	else if (!strcmp(path, "/metrics"))
 		get_metrics(s, x);
-	else if (!desired && !job)
-		answer_text(x, 404, "not found\n");
-	else if (!authorized(s, x))
-		answer_text(x, 401, "the job's token is needed\n");
-	else if (!s->lead)
-		answer_text(x, 409, "this replica is not the coordinator\n");
-	else if (desired)
+	else if (is_desired(x))
 		put_desired(s, x);
 	else
 		get_job(s, x);

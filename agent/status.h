@@ -25,8 +25,10 @@ struct status {
 	const struct member *member;
 };
 
-void status_register(void);                              /* metrics, once */
-void status_request(void *user, struct web_exchange *x); /* a web_request_fn; user: struct status */
+void status_register(void); /* metrics, once */
+/* For the door; user: struct status. A body is read only for who has the token. */
+bool status_admit(void *user, struct web_exchange *x);
+void status_request(void *user, struct web_exchange *x); /* of what was admitted */
 bool status_ready(const struct status *s);
 
 #endif

@@ -42,6 +42,20 @@ bool secret_same(const void *a, const void *b, size_t len)
 	return CRYPTO_memcmp(a, b, len) == 0;
 }
 
+bool secret_equal(const char *given, const char *secret)
+{
+	size_t n = strlen(secret);
+	return given && n && strlen(given) == n && secret_same(given, secret, n);
+}
+
+bool secret_bearer(const char *authorization, const char *secret)
+{
+	static const char scheme[] = "Bearer ";
+	size_t n = sizeof scheme - 1;
+	return authorization && !strncasecmp(authorization, scheme, n) &&
+	       secret_equal(authorization + n, secret);
+}
+
 int secret_of_pod(const char *token, const char *pod_uid, char out[SECRET_TOKEN_BYTES],
 		  struct err *e)
 {

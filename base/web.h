@@ -1,11 +1,14 @@
 /*
- * web: the only file that includes libwebsockets: an HTTP/1.1 server with streaming answers,
- * WebSocket on both sides, adopted file descriptors and timers: the one loop of an agent, and the
- * controller's small server.
+ * web: an HTTP/1.1 server with streaming answers, WebSocket on both sides and adopted file
+ * descriptors: the one loop of an agent, and the controller's small server. Single-threaded: every
+ * callback runs inside web_turn.
  *
- * Single-threaded: every callback runs inside web_turn. Bodies are bounded by LIMIT_REQUEST_BYTES
- * unless web_conf says else. A handler answers at once with web_answer, or keeps the exchange and
- * answers later, or streams (web_stream_begin/_data/_end). gone_fn tells that the client went away.
+ * What strangers can take is bounded by door (a listener). A connection has a slot and 32 KiB; a
+ * door admits a request by its headers before a byte of the body is kept; bodies and answers of a
+ * door share web_door.memory. Deadlines are absolute: WEB_HEAD_MS for a request's head, WEB_BODY_MS
+ * for its body, WEB_IDLE_MS between requests, WEB_WRITE_MS for what is queued to be taken by the
+ * client. When all slots are taken, the connection that has waited longest for a whole request
+ * makes room for the newcomer, so idle strangers keep nobody out.
  */
 #ifndef BASE_WEB_H
 #define BASE_WEB_H
@@ -16,20 +19,42 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define WEB_HEAD_MS  10000
+#define WEB_BODY_MS  30000
+#define WEB_IDLE_MS  60000
+#define WEB_WRITE_MS 60000
+
 struct web;          /* loop and listeners */
 struct web_exchange; /* one request of a client */
 struct web_socket;   /* one WebSocket */
 
 struct web_conf {
-	size_t body_limit;   /* 0: LIMIT_REQUEST_BYTES */
-	int max_connections; /* 0: 1024 */
+	size_t body_limit;   /* of a request and of a WebSocket's message; 0: LIMIT_REQUEST_BYTES */
+	int max_connections; /* WebSockets, and slots of a door that names none; 0: 1024 */
 };
 
+/* Answers at once with web_answer, or keeps the exchange and answers later, or streams. */
 typedef void web_request_fn(void *user, struct web_exchange *x);
+/* Runs when the head is read, before the body: true reads on; false after it has answered. */
+typedef bool web_admit_fn(void *user, struct web_exchange *x);
+
+struct web_door {
+	const char *host; /* borrowed for web_open */
+	uint16_t port;
+	web_request_fn *request_fn;
+	web_admit_fn *admit_fn; /* or NULL: all */
+	void *user;
+	bool plain;        /* WebSocket paths are not for this door */
+	int slots;         /* connections at once; 0: max_connections */
+	size_t body_limit; /* of one request; 0: web_conf's */
+	size_t memory;     /* bodies and answers of all its connections; 0: 16 MiB */
+};
 
 int web_create(const struct web_conf *conf, struct web **out, struct err *e);
-void web_destroy(struct web *w);
-/* Listens; all requests that no WebSocket path takes go to fn. */
+void web_destroy(struct web *w); /* calls nobody back */
+/* Listens; all requests that no WebSocket path takes go to the door's functions. */
+int web_open(struct web *w, const struct web_door *door, uint16_t *bound_port, struct err *e);
+/* A door with defaults. */
 int web_listen(struct web *w, const char *host, uint16_t port, web_request_fn *fn, void *user,
 	       uint16_t *bound_port, struct err *e);
 /* One turn of the loop, at most wait_ms. */
@@ -37,11 +62,12 @@ int web_turn(struct web *w, int64_t wait_ms, struct err *e);
 void web_wake(struct web *w); /* from another thread */
 
 /* exchange: valid from the request until answered or gone */
-const char *web_method(const struct web_exchange *x);
-const char *web_path(const struct web_exchange *x); /* decoded, no query */
+const char *web_method(const struct web_exchange *x); /* HEAD is "GET": the answer is cut here */
+const char *web_path(const struct web_exchange *x);   /* decoded, no query */
 const char *web_query(const struct web_exchange *x);
 const char *web_header(const struct web_exchange *x, const char *lower_case_name); /* or NULL */
 const char *web_body(const struct web_exchange *x, size_t *len);
+/* gone_fn tells that the client went away before it was answered. */
 void web_set_user(struct web_exchange *x, void *user, void (*gone_fn)(void *user));
 /* A further "Name: value" line of the answer to come, streamed or not. */
 void web_add_header(struct web_exchange *x, const char *line);
@@ -61,7 +87,8 @@ struct web_socket_fns {
 	void (*closed_fn)(void *user, struct web_socket *s,
 			  const char *why); /* s is invalid afterwards */
 };
-/* Server side: paths equal to `path` upgrade. user is the path's. */
+/* Server side, at every door that is not plain: paths equal to `path` upgrade. user is the path's.
+ */
 int web_accept_sockets(struct web *w, const char *path, const struct web_socket_fns *fns,
 		       void *user, struct err *e);
 /* Client side; closed_fn is called when it cannot be opened. */

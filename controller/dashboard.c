@@ -22,6 +22,7 @@
 #define TURN_MS       1000
 #define METRICS_BYTES ((size_t)1 << 20)
 #define CONNECTIONS   64
+#define ANSWER_BYTES  (4 * METRICS_BYTES) /* that clients have not read */
 
 struct dashboard {
 	struct web *web;
@@ -102,10 +103,17 @@ int dashboard_start(const char *listen, struct dashboard **out, struct err *e)
 	if (!d)
 		return err_set(e, ERR_MEMORY, "no memory for the dashboard");
 	atomic_store(&d->beat_ms, clock_ms());
-	const struct web_conf conf = {.body_limit = 4096, .max_connections = CONNECTIONS};
+	const struct web_conf conf = {.max_connections = CONNECTIONS};
+	const struct web_door door = {.host = host,
+				      .port = port,
+				      .request_fn = request,
+				      .user = d,
+				      .plain = true,
+				      .body_limit = 4096,
+				      .memory = ANSWER_BYTES};
 	rc = web_create(&conf, &d->web, e);
 	if (!rc)
-		rc = web_listen(d->web, host, port, request, d, &d->port, e);
+		rc = web_open(d->web, &door, &d->port, e);
 	/* Signals belong to the loop's signalfd. */
 	sigset_t all, old;
 	sigfillset(&all);

@@ -77,7 +77,7 @@ static const struct library {
 	int most;
 } libraries[] = {
 	{"curl/", "base/http.c", 1},
-	{"libwebsockets.h", "base/web.c", 1},
+	{"libwebsockets.h", "base/web*.c", 2},
 	{"cjson/", "base/json.c", 1},
 	{"yaml.h", "base/yaml.c", 1},
 	{"dnnl", "kernels/cpu/*.c", 1},

@@ -741,6 +741,102 @@ START_TEST(guards_its_doors)
 }
 END_TEST
 
+/* ---- strangers ---- */
+
+static int64_t resident_kib(pid_t pid)
+{
+	char path[64], *at;
+	buf_auto struct buf text;
+	buf_init(&text, 65536);
+	snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+	ck_assert_msg(io_read_file(path, 65536, &text, &e) == 0, "%s", e.text);
+	at = strstr(buf_cstr(&text), "VmRSS:");
+	ck_assert_ptr_nonnull(at);
+	return strtoll(at + 6, NULL, 10);
+}
+
+static int health(void)
+{
+	buf_auto struct buf out;
+	buf_init(&out, 1 << 20);
+	return request("GET", "/healthz", NULL, NULL, &out);
+}
+
+#define FLOOD 300
+
+/* Writes what the socket takes of a head and then of a body that never ends; false when none. */
+static bool push(int fd, const char *head, size_t *sent, size_t most)
+{
+	static char body[65536];
+	size_t head_len = strlen(head);
+	const char *from = *sent < head_len ? head + *sent : body;
+	size_t n = *sent < head_len ? head_len - *sent : sizeof body;
+	if (*sent >= most)
+		return false;
+	ssize_t k = send(fd, from, n < most - *sent ? n : most - *sent, MSG_NOSIGNAL);
+	*sent += k > 0 ? (size_t)k : 0;
+	return k > 0;
+}
+
+/* FLOOD connections that each send a head and `most` bytes; by how much the agent grew, in KiB. */
+static int64_t flood(uint16_t port, const char *head, size_t most)
+{
+	static int fds[FLOOD];
+	static size_t sent[FLOOD];
+	int64_t before = resident_kib(agents[0]), peak = 0;
+	for (int i = 0; i < FLOOD; i++) {
+		fds[i] = io_connect("127.0.0.1", port, clock_ms() + WAIT_MS, &e);
+		ck_assert_msg(fds[i] >= 0, "%s", e.text);
+		ck_assert_int_eq(io_set_nonblocking(fds[i], true, &e), 0);
+		sent[i] = 0;
+	}
+	for (int quiet = 0; quiet < 3;) {
+		bool more = false;
+		for (int i = 0; i < FLOOD; i++)
+			more = push(fds[i], head, &sent[i], most) || more;
+		ck_assert_int_eq(health(), 200); /* the agent has had its turn, and answers */
+		quiet = more ? 0 : quiet + 1;
+		int64_t now = resident_kib(agents[0]);
+		peak = now > peak ? now : peak;
+	}
+	for (int i = 0; i < FLOOD; i++)
+		io_close(fds[i]);
+	return peak - before;
+}
+
+/* The bounds of docs/architecture.md, and what malloc and the sockets' code need beside. */
+#ifdef __SANITIZE_ADDRESS__
+#define SLACK_KIB (512 << 10) /* it keeps 256 MiB of what was freed */
+#else
+#define SLACK_KIB (8 << 10)
+#endif
+#define CONTROL_KIB (28 << 10)
+#define API_KIB     (80 << 10)
+#define PUT_4_MIB   "PUT /v1/desired HTTP/1.1\r\nHost: x\r\nContent-Length: 4194304\r\n"
+
+/* Unfinished requests, with and without a credential, beyond what the agent may hold. */
+START_TEST(strangers_take_no_more_than_the_bound)
+{
+	setup_script("token_ms=2");
+	job("\"serve\":{\"modelName\":\"tiny\",\"drainSeconds\":60}");
+	start_agent(0);
+	want((struct wish){.replicas = 1, .members = 1});
+	until(report.state == JOB_SERVING);
+	int64_t grew = flood(ports[0], PUT_4_MIB "\r\n", 4194304);
+	ck_assert_msg(grew < SLACK_KIB, "by strangers: %lld KiB", (long long)grew);
+	char head[512];
+	snprintf(head, sizeof head, PUT_4_MIB "Authorization: Bearer %s\r\n\r\n", token_of(0));
+	grew = flood(ports[0], head, 4194304);
+	ck_assert_int_gt(grew, SLACK_KIB); /* they are let in */
+	ck_assert_msg(grew < CONTROL_KIB + SLACK_KIB, "by friends: %lld KiB", (long long)grew);
+	grew = flood(serve_port,
+		     "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n",
+		     1048576);
+	ck_assert_msg(grew < API_KIB + SLACK_KIB, "by the API: %lld KiB", (long long)grew);
+	until(report.state == JOB_SERVING);
+}
+END_TEST
+
 int main(void)
 {
 	if (getenv("TESTRANK")) /* started by an agent: be the rank */
@@ -766,6 +862,7 @@ int main(void)
 	tcase_add_test(tc, serves_and_drains);
 	tcase_add_test(tc, a_rank_that_never_ends_rendering_is_named_and_ended);
 	tcase_add_test(tc, guards_its_doors);
+	tcase_add_test(tc, strangers_take_no_more_than_the_bound);
 	suite_add_tcase(suite, tc);
 	SRunner *r = srunner_create(suite);
 	srunner_run_all(r, CK_NORMAL);

@@ -35,7 +35,11 @@ static void begin(bool coordinator)
 	ck_assert_int_eq(procs_create(w, &procs, &e), 0);
 	struct member_conf mc = {.procs = procs, .spec = &spec, .run_dir = dir, .incarnation = 4};
 	ck_assert_int_eq(member_create(&mc, &member, &e), 0);
-	ck_assert_int_eq(web_listen(w, "127.0.0.1", 0, status_request, &status, &port, &e), 0);
+	struct web_door door = {.host = "127.0.0.1",
+				.request_fn = status_request,
+				.admit_fn = status_admit,
+				.user = &status};
+	ck_assert_int_eq(web_open(w, &door, &port, &e), 0);
 	struct lead_conf lc = {.web = w,
 			       .spec = &spec,
 			       .of = {"secret", "job"},

@@ -1,7 +1,7 @@
 /*
  * Goal: proofs of a secret are HMAC-SHA-256 over parts that cannot be confused with one another,
  * and a pod's token fits that pod alone. Method: a vector that Python's hmac gave for the
- * documented layout; lists of parts that join to the same bytes; bounds.
+ * documented layout; lists of parts that join to the same bytes; bounds; a table of near misses.
  */
 #include "base/secret.h"
 
@@ -73,5 +73,42 @@ START_TEST(a_token_fits_one_pod)
 }
 END_TEST
 
-UNIT_MAIN("secret", a_known_vector, lists_of_parts_are_not_confused, what_does_not_fit_is_refused,
-	  a_token_fits_one_pod)
+START_TEST(only_the_whole_secret_passes)
+{
+	static const struct {
+		const char *given, *secret;
+		bool equal;
+	} table[] = {
+		{"s3cret", "s3cret", true},
+		{"s3creT", "s3cret", false},
+		{"s3cre", "s3cret", false},
+		{"s3crets", "s3cret", false},
+		{"", "s3cret", false},
+		{NULL, "s3cret", false},
+		{"", "", false},
+		{NULL, "", false},
+	};
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+		ck_assert_int_eq(secret_equal(table[i].given, table[i].secret), table[i].equal);
+}
+END_TEST
+
+START_TEST(a_bearer_has_its_scheme)
+{
+	static const struct {
+		const char *header;
+		bool passes;
+	} table[] = {
+		{"Bearer k", true},   {"bearer k", true}, {"Bearer  k", false},
+		{"Bearer k ", false}, {"Bearer", false},  {"Bearer ", false},
+		{"Basic k", false},   {"k", false},       {"Bearer kk", false},
+		{"Bearerk", false},   {"", false},        {NULL, false},
+	};
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+		ck_assert_int_eq(secret_bearer(table[i].header, "k"), table[i].passes);
+	ck_assert(!secret_bearer("Bearer ", ""));
+}
+END_TEST
+
+UNIT_MAIN("secret", only_the_whole_secret_passes, a_bearer_has_its_scheme, a_known_vector,
+	  lists_of_parts_are_not_confused, what_does_not_fit_is_refused, a_token_fits_one_pod)
