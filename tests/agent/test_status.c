@@ -64,6 +64,8 @@ static void end(void)
 	io_remove_tree(dir, &e);
 }
 
+static size_t claimed_bytes; /* beyond the text, never sent */
+
 /* One request on a connection of its own; the answer's body in *body. */
 static int ask(const char *method, const char *path, const char *header, const char *text,
 	       struct buf *body)
@@ -72,7 +74,7 @@ static int ask(const char *method, const char *path, const char *header, const c
 	int n = snprintf(head, sizeof head,
 			 "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s"
 			 "Content-Length: %zu\r\n\r\n%s",
-			 method, path, header, strlen(text), text);
+			 method, path, header, strlen(text) + claimed_bytes, text);
 	int fd = io_connect("127.0.0.1", port, clock_ms() + 5000, &e);
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(io_send_full(fd, head, (size_t)n, clock_ms() + 5000, &e), 0);
@@ -138,6 +140,31 @@ START_TEST(routes)
 }
 END_TEST
 
+/* The answer comes for the head alone: nothing of 4 MiB is awaited, let alone kept. */
+START_TEST(a_body_is_not_awaited_without_the_token)
+{
+	static const struct {
+		const char *method, *path, *header;
+		int status;
+	} table[] = {
+		{"PUT", "/v1/desired", "", 401},
+		{"PUT", "/v1/desired", "Authorization: Bearer secre\r\n", 401},
+		{"PUT", "/v1/desired", "Expect: 100-continue\r\n", 401},
+		{"PUT", "/v1/job", BEARER, 404},
+		{"POST", "/healthz", "", 404},
+	};
+	begin(true);
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		buf_auto struct buf body;
+		claimed_bytes = 4 << 20;
+		int got = ask(table[i].method, table[i].path, table[i].header, "", &body);
+		claimed_bytes = 0;
+		ck_assert_msg(got == table[i].status, "case %zu: %d", i, got);
+	}
+	end();
+}
+END_TEST
+
 START_TEST(the_report_follows_the_wish)
 {
 	begin(true);
@@ -169,4 +196,5 @@ START_TEST(metrics_have_their_values)
 }
 END_TEST
 
-UNIT_MAIN("status", routes, the_report_follows_the_wish, metrics_have_their_values)
+UNIT_MAIN("status", routes, a_body_is_not_awaited_without_the_token, the_report_follows_the_wish,
+	  metrics_have_their_values)

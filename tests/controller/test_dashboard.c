@@ -54,8 +54,8 @@ static int64_t resident_kib(void)
 	return strtoll(strstr(buf_cstr(&text), "VmRSS:") + 6, NULL, 10);
 }
 
-#ifdef __SANITIZE_ADDRESS__
-#define SLACK_KIB (256 << 10) /* it keeps what was freed */
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#define SLACK_KIB (256 << 10) /* they keep what was freed, and shadows of it */
 #else
 #define SLACK_KIB (4 << 10)
 #endif
