@@ -3,7 +3,7 @@
  * published templates use of Jinja2: all statements but include, import, extends and block; the
  * filters, tests and methods of strings, lists and maps; raise_exception and strftime_now (UTC).
  * Anything else is ERR_DATA naming the template's line. One rendering has CHAT_UNITS of work,
- * CHAT_RENDER_MS of processor time and 64 MiB: more is refused likewise.
+ * CHAT_RENDER_MS of processor time and 80 MiB: more is refused likewise.
  */
 #ifndef RUNTIME_CHAT_H
 #define RUNTIME_CHAT_H

@@ -145,6 +145,7 @@ int chat_parse_template(const char *text, struct arena *a, struct chat_node **ou
  * for every evaluation does.
  */
 #define CHAT_ARENA      ((size_t)64 << 20) /* bytes of values, of which none is given back */
+#define CHAT_TEXT_BYTES ((size_t)16 << 20) /* of one text while it is made */
 #define CHAT_UNIT_BYTES 64
 #define CHAT_DEPTH      1000 /* evaluations and values inside one another: under 2 MiB of stack */
 struct chat_work {
@@ -189,7 +190,7 @@ const char *chat_kind_name(enum chat_kind k); /* "an integer" */
 bool chat_truthy(const struct chat_value *v);
 bool chat_number(const struct chat_value *v, double *out); /* integers, floats, booleans */
 bool chat_equal(struct chat_work *w, const struct chat_value *x, const struct chat_value *y);
-/* < 0, 0, > 0 of numbers or strings. */
+/* < 0, 0, > 0 of numbers, strings, or lists of such. */
 int chat_order(struct chat_work *w, const struct chat_value *x, const struct chat_value *y);
 bool chat_contains(struct chat_work *w, const struct chat_value *in, const struct chat_value *x);
 /* Code points, items, pairs; -1: it has none. */

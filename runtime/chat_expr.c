@@ -69,7 +69,7 @@ static int eval_slice(struct chat_run *r, const struct chat_node *n, struct chat
 	for (int64_t i = 0; list.kind == CHAT_LIST && i < length; i++)
 		list.items[i] = items.items[from + i * step];
 	struct buf b;
-	buf_init(&b, CHAT_ARENA);
+	buf_init(&b, CHAT_TEXT_BYTES);
 	for (int64_t i = 0; text && i < length && !r->w->rc; i++)
 		chat_print(r->w, &list.items[i], &b);
 	*out = text ? chat_take(r->w, &b) : list;
@@ -104,7 +104,7 @@ static int concat(struct chat_work *w, const struct chat_value *x, const struct 
 		return 0;
 	}
 	struct buf b;
-	buf_init(&b, CHAT_ARENA);
+	buf_init(&b, CHAT_TEXT_BYTES);
 	chat_print(w, x, &b);
 	chat_print(w, y, &b);
 	*out = chat_take(w, &b);

@@ -61,7 +61,7 @@ const struct chat_value *chat_arg_text(const struct chat_call *c, int position, 
 static int do_string(const struct chat_call *c, struct chat_value *out)
 {
 	struct buf b;
-	buf_init(&b, CHAT_ARENA);
+	buf_init(&b, CHAT_TEXT_BYTES);
 	chat_print(c->w, c->self, &b);
 	*out = chat_take(c->w, &b);
 	return c->w->rc;
@@ -95,7 +95,7 @@ static int do_tojson(const struct chat_call *c, struct chat_value *out)
 		s.colon = separators->items[1].s;
 	}
 	struct buf b;
-	buf_init(&b, CHAT_ARENA);
+	buf_init(&b, CHAT_TEXT_BYTES);
 	chat_to_json(c->w, c->self, &s, &b);
 	*out = chat_take(c->w, &b);
 	return c->w->rc;
@@ -320,7 +320,7 @@ static int join(const struct chat_call *c, const struct chat_value *list,
 {
 	struct chat_value items;
 	struct buf b;
-	buf_init(&b, CHAT_ARENA);
+	buf_init(&b, CHAT_TEXT_BYTES);
 	if (chat_items(c->w, list, &items))
 		return c->w->rc;
 	for (int64_t i = 0; i < items.count && !chat_spend_bytes(c->w, between->len); i++) {

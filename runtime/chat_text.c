@@ -9,8 +9,6 @@
 #include "base/utf8.h"
 #include "runtime/tok_normal.h"
 
-#define TEXT_LIMIT CHAT_ARENA /* of one string; the arena refuses it earlier */
-
 /* Bytes of the white character (Python's str.isspace) that s begins with, or 0. */
 static size_t white_at(const char *s, size_t len)
 {
@@ -151,7 +149,7 @@ static int change_case(const struct chat_call *c, enum change change, struct cha
 	struct buf b;
 	const struct chat_value *v = c->self;
 	uint32_t before = ' ';
-	buf_init(&b, TEXT_LIMIT);
+	buf_init(&b, CHAT_TEXT_BYTES);
 	if (chat_spend_bytes(c->w, 16 * v->len))
 		return c->w->rc;
 	for (size_t i = 0, n; i < v->len; i += n) {
@@ -455,7 +453,7 @@ static int do_replace(const struct chat_call *c, struct chat_value *out)
 	const struct chat_value *to = chat_arg_text(c, 1, "new", NULL);
 	int64_t limit = chat_arg_int(c, 2, "count", -1);
 	struct buf b;
-	buf_init(&b, TEXT_LIMIT);
+	buf_init(&b, CHAT_TEXT_BYTES);
 	if (c->w->rc || chat_spend_bytes(c->w, c->self->len))
 		return c->w->rc;
 	if (!from->len)
@@ -487,7 +485,7 @@ static int do_indent(const struct chat_call *c, struct chat_value *out)
 	bool text = width && width->kind == CHAT_STRING;
 	const char *s = c->self->s, *end = s + c->self->len;
 	struct buf b;
-	buf_init(&b, TEXT_LIMIT);
+	buf_init(&b, CHAT_TEXT_BYTES);
 	if (spaces < 0 || spaces > 1000 || (width && !text && width->kind != CHAT_INT))
 		return chat_misused(c);
 	for (bool begins = true; s < end || begins; begins = false) {
@@ -522,7 +520,7 @@ static int do_escape(const struct chat_call *c, struct chat_value *out)
 	static const char marks[] = "&<>'\"";
 	static const char *const names[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
 	struct buf b;
-	buf_init(&b, TEXT_LIMIT);
+	buf_init(&b, CHAT_TEXT_BYTES);
 	if (chat_spend_bytes(c->w, 4 * c->self->len))
 		return c->w->rc;
 	for (size_t i = 0; i < c->self->len; i++) {

@@ -95,8 +95,8 @@ struct chat_value chat_take(struct chat_work *w, struct buf *text)
 	struct chat_value v = {0};
 	if (buf_ok(text))
 		v = chat_string(w, buf_cstr(text), text->len);
-	else if (!w->rc && text->failed)
-		w->rc = err_set(w->e, ERR_MEMORY, "no memory to render a conversation");
+	else
+		chat_fail(w, "a text of more than %d MiB", (int)(CHAT_TEXT_BYTES >> 20));
 	buf_done(text);
 	return v;
 }
@@ -316,21 +316,37 @@ bool chat_equal(struct chat_work *w, const struct chat_value *x, const struct ch
 	return same;
 }
 
+static int order_lists(struct chat_work *w, const struct chat_value *x, const struct chat_value *y)
+{
+	int d = 0;
+	for (int64_t i = 0; i < x->count && i < y->count && !d && !w->rc; i++)
+		d = chat_equal(w, &x->items[i], &y->items[i])
+			    ? 0
+			    : chat_order(w, &x->items[i], &y->items[i]);
+	return d ? d : (x->count > y->count) - (x->count < y->count);
+}
+
 int chat_order(struct chat_work *w, const struct chat_value *x, const struct chat_value *y)
 {
 	double p, q;
+	int d = 0;
 	if (x->kind == CHAT_INT && y->kind == CHAT_INT)
 		return (x->i > y->i) - (x->i < y->i);
 	if (chat_number(x, &p) && chat_number(y, &q))
 		return (p > q) - (p < q);
-	if (x->kind != CHAT_STRING || y->kind != CHAT_STRING) {
+	chat_enter(w);
+	if (x->kind == CHAT_LIST && y->kind == CHAT_LIST && x->form == y->form && !w->rc) {
+		d = order_lists(w, x, y);
+	} else if (x->kind == CHAT_STRING && y->kind == CHAT_STRING) {
+		size_t least = x->len < y->len ? x->len : y->len;
+		d = chat_spend_bytes(w, least) ? 0 : memcmp(x->s, y->s, least);
+		d = d ? d : (x->len > y->len) - (x->len < y->len);
+	} else {
 		chat_fail(w, "%s and %s have no order", chat_kind_name(x->kind),
 			  chat_kind_name(y->kind));
-		return 0;
 	}
-	size_t least = x->len < y->len ? x->len : y->len;
-	int d = chat_spend_bytes(w, least) ? 0 : memcmp(x->s, y->s, least);
-	return d ? d : (x->len > y->len) - (x->len < y->len);
+	w->depth--;
+	return d;
 }
 
 bool chat_contains(struct chat_work *w, const struct chat_value *in, const struct chat_value *x)

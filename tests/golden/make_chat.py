@@ -113,6 +113,7 @@ LANGUAGE = [
     "{{ missing|trim }}{{ none|upper }}{{ 5|string ~ 1 }}{{ missing|length }}{{ missing|join('x') }}{% for x in missing %}x{% endfor %}{{ missing ~ 'a' }}{{ not missing }}{{ missing == missing2 }}{{ missing or 'or' }}",
     "{{ messages[1:3]|length }}{{ 'abcdef'[::-1] }}{{ 'abcdef'[1::2] }}{{ 'h\u00e9llo'[1:3] }}{{ messages[-1].content[-2:] }}{{ (1, 2, 3)[1:] }}{{ [1, 2, 3][:-1] }}{{ messages[99:] }}",
     "{% set content = messages[-1].content %}{% if '</think>' in content %}{% set content = content.split('</think>')[-1].lstrip('\\n') %}{% endif %}{{ content }}{{ content.split('<think>')[0].rstrip('\\n').strip() }}",
+    "{% for k, v in {'b': 1, 'a': 2}.items()|sort %}{{ k }}{{ v }}{% endfor %}{{ (1, 2) < (1, 3) }}{{ [2] > [1, 5] }}{{ ['a', 1] <= ['a', 1] }}",
     "{{ messages|selectattr('role', 'nosuchtest')|list }}",
     "{{ messages|nosuchfilter }}",
     "{{ nosuchfunction(1) }}",
