@@ -134,11 +134,26 @@ void chat_print(struct chat_work *w, const struct chat_value *v, struct buf *out
 
 /* -- JSON -- */
 
+/* Bytes that stand in JSON as they are. */
+static size_t plain_run(const char *s, size_t len, bool ascii)
+{
+	size_t n = 0;
+	while (n < len && (unsigned char)s[n] >= 0x20 && s[n] != '"' && s[n] != '\\' &&
+	       (!ascii || (unsigned char)s[n] < 0x7f))
+		n++;
+	return n;
+}
+
 static void json_string(const struct chat_value *v, bool ascii, struct buf *out)
 {
 	static const char names[] = "btn\0fr"; /* of 0x08 to 0x0d */
 	buf_char(out, '"');
 	for (size_t i = 0, n; i < v->len; i += n) {
+		n = plain_run(v->s + i, v->len - i, ascii);
+		if (n) {
+			buf_add(out, v->s + i, n);
+			continue;
+		}
 		unsigned char c = (unsigned char)v->s[i];
 		n = utf8_sequence(v->s + i, v->len - i);
 		n = n ? n : 1;
@@ -152,8 +167,6 @@ static void json_string(const struct chat_value *v, bool ascii, struct buf *out)
 		else if (ascii && point >= 0x10000)
 			buf_printf(out, "\\u%04x\\u%04x", 0xd800 + ((point - 0x10000) >> 10),
 				   0xdc00 + ((point - 0x10000) & 0x3ff));
-		else
-			buf_add(out, v->s + i, n);
 	}
 	buf_char(out, '"');
 }

@@ -184,9 +184,12 @@ END_TEST
 /* -- bombs -- */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define STACK_BYTES (8 << 20) /* its frames are wider */
+#define STACK_BYTES (8 << 20) /* its frames are wider, and its time may end before the work does   \
+			       */
+#define IN_TIME(e)  strstr((e).text, "takes too long")
 #else
 #define STACK_BYTES (2 << 20)
+#define IN_TIME(e)  false
 #endif
 
 struct bomb {
@@ -279,8 +282,8 @@ START_TEST(bombs_are_refused_in_time)
 		buf_str(&text, b->tail);
 		t.template = buf_cstr(&text);
 		try_in_thread(&t);
-		ck_assert_msg(t.rc == -ERR_DATA && strstr(t.e.text, b->reason), "%.80s: %d %s",
-			      t.template, t.rc, t.e.text);
+		ck_assert_msg(t.rc == -ERR_DATA && (strstr(t.e.text, b->reason) || IN_TIME(t.e)),
+			      "%.80s: %d %s", t.template, t.rc, t.e.text);
 		ck_assert_msg(t.spent_ms <= 2 * CHAT_RENDER_MS, "%.80s: %lld ms", t.template,
 			      (long long)t.spent_ms);
 	}
