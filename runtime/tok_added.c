@@ -1,7 +1,8 @@
 /*
- * tok_added: one list sorted so that the candidates of a place are a short run. The flags mean what
- * tokenizers' AddedVocabulary makes of them: `lstrip` and `rstrip` take the spaces beside the token
- * along, `single_word` wants no letter or digit there. Called by tok.c only.
+ * tok_added: one sorted list; a place costs a binary search, however many there are (some models
+ * have tens of thousands, all beginning alike). The flags mean what tokenizers' AddedVocabulary
+ * makes of them: `lstrip` and `rstrip` take the spaces beside the token along, `single_word` wants
+ * no letter or digit there. Called by tok.c only.
  */
 #include "runtime/tok_added.h"
 
@@ -9,13 +10,39 @@
 #include "base/utf8.h"
 #include "runtime/tok_normal.h"
 
-static int by_first_byte_and_length(const void *a, const void *b)
+static int compare(const struct tok_added_one *x, const char *text, size_t len)
+{
+	int d = memcmp(x->text, text, x->len < len ? x->len : len);
+	return d ? d : (x->len > len) - (x->len < len);
+}
+
+static int by_text(const void *a, const void *b)
 {
 	const struct tok_added_one *x = a, *y = b;
-	int d = (uint8_t)*x->text - (uint8_t)*y->text;
-	return d                  ? d
-	       : x->len != y->len ? (x->len < y->len) - (x->len > y->len)
-				  : (x->id > y->id) - (x->id < y->id);
+	int d = compare(x, y->text, y->len);
+	return d ? d : (x->id > y->id) - (x->id < y->id);
+}
+
+static bool begins(const struct tok_added_one *x, const char *text, size_t len)
+{
+	return x->len <= len && !memcmp(text, x->text, x->len);
+}
+
+/* Of several alike the first stays; each learns which other one it begins with. */
+static void link_list(struct tok_added *a)
+{
+	int32_t n = 0;
+	for (int32_t i = 0; i < a->count; i++) {
+		struct tok_added_one one = a->list[i];
+		int32_t shorter = n - 1; /* whoever it begins with is that one, or one of its own */
+		while (shorter >= 0 && !begins(&a->list[shorter], one.text, one.len))
+			shorter = a->list[shorter].shorter;
+		if (shorter >= 0 && a->list[shorter].len == one.len)
+			continue;
+		one.shorter = shorter;
+		a->list[n++] = one;
+	}
+	a->count = n;
 }
 
 static bool is_added(const struct tok_def *d, int32_t i, bool normalized)
@@ -36,9 +63,10 @@ int tok_added_init(struct tok_added *a, const struct tok_def *d, const char *byt
 	for (int32_t i = 0; i < d->vocab; i++)
 		if (is_added(d, i, normalized) && start[i + 1] > start[i])
 			a->list[a->count++] = (struct tok_added_one){
-				bytes + start[i], start[i + 1] - start[i], i,
-				d->flags ? d->flags[i] : 0, d->kinds[i] == TOK_SPECIAL};
-	qsort(a->list, (size_t)a->count, sizeof *a->list, by_first_byte_and_length);
+				bytes + start[i],           start[i + 1] - start[i],    i,
+				d->flags ? d->flags[i] : 0, d->kinds[i] == TOK_SPECIAL, -1};
+	qsort(a->list, (size_t)a->count, sizeof *a->list, by_text);
+	link_list(a);
 	for (int32_t b = 0, k = 0; b <= 256; b++) {
 		while (k < a->count && (uint8_t)*a->list[k].text < b)
 			k++;
@@ -53,14 +81,30 @@ void tok_added_done(struct tok_added *a)
 	a->list = NULL;
 }
 
-/* The longest one that text begins with. */
-static const struct tok_added_one *one_at(const struct tok_added *a, const char *text, size_t len)
+/* Where the first one stands that is greater than text, of those with its first byte. */
+static int32_t behind(const struct tok_added *a, const char *text, size_t len)
 {
 	uint8_t b = (uint8_t)*text;
-	for (int32_t k = a->from[b]; k < a->from[b + 1]; k++)
-		if (a->list[k].len <= len && !memcmp(text, a->list[k].text, a->list[k].len))
-			return &a->list[k];
-	return NULL;
+	int32_t low = a->from[b], high = a->from[b + 1];
+	while (low < high) {
+		int32_t middle = low + (high - low) / 2;
+		if (compare(&a->list[middle], text, len) <= 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* The longest one that text begins with. All between that one and text begin with it too. */
+static const struct tok_added_one *one_at(const struct tok_added *a, const char *text, size_t len)
+{
+	int32_t i = behind(a, text, len) - 1;
+	if (i < a->from[(uint8_t)*text])
+		return NULL;
+	while (i >= 0 && !begins(&a->list[i], text, len))
+		i = a->list[i].shorter;
+	return i < 0 ? NULL : &a->list[i];
 }
 
 /* The character before text[at], of *size bytes; text is valid UTF-8. */
@@ -105,13 +149,19 @@ bool tok_added_next(const struct tok_added *a, const char *text, size_t len, siz
 	return false;
 }
 
-/* Is text a special token's beginning, or does it begin with one? */
+/* Does text begin with a special token, or a special token with all of text? */
 static bool looks_special(const struct tok_added *a, const char *text, size_t len)
 {
 	uint8_t b = (uint8_t)*text;
-	for (int32_t k = a->from[b]; k < a->from[b + 1]; k++) {
-		size_t n = a->list[k].len < len ? a->list[k].len : len;
-		if (a->list[k].special && !memcmp(text, a->list[k].text, n))
+	const struct tok_added_one *one = one_at(a, text, len);
+	for (; one && !one->special; one = one->shorter < 0 ? NULL : &a->list[one->shorter])
+		;
+	if (one)
+		return true;
+	for (int32_t i = behind(a, text, len); i < a->from[b + 1]; i++) {
+		if (a->list[i].len <= len || memcmp(a->list[i].text, text, len))
+			return false;
+		if (a->list[i].special)
 			return true;
 	}
 	return false;

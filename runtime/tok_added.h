@@ -9,14 +9,17 @@
 #include "base/buf.h"
 #include "runtime/tok_def.h"
 
+struct tok_added_one {
+	const char *text; /* in the vocabulary's bytes */
+	size_t len;
+	int32_t id;
+	uint8_t flags;
+	bool special;
+	int32_t shorter; /* the longest other one that it begins with; -1: none */
+};
+
 struct tok_added {
-	struct tok_added_one {
-		const char *text; /* in the vocabulary's bytes */
-		size_t len;
-		int32_t id;
-		uint8_t flags;
-		bool special;
-	} * list; /* by first byte, longer before shorter */
+	struct tok_added_one *list; /* by their bytes */
 	int32_t count;
 	int32_t from[257]; /* those of byte b: list[from[b] .. from[b + 1]) */
 };

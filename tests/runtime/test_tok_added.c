@@ -150,6 +150,53 @@ START_TEST(clients_forge_no_special_token)
 }
 END_TEST
 
+/* Many added tokens that are each other's beginnings, against a plain search. */
+START_TEST(the_longest_is_found_among_many)
+{
+	enum { N = 3000 };
+	static char text[N][8];
+	struct tok_text tokens[N];
+	uint8_t kinds[N];
+	uint32_t start[N + 1] = {0};
+	struct tok_def d = {.vocab = N, .tokens = tokens, .kinds = kinds};
+	struct tok_added a = {0};
+	struct err e = {0};
+	unsigned int seed = 7;
+	buf_auto struct buf all;
+	buf_init(&all, 1 << 16);
+	for (int i = 0; i < N; i++) {
+		size_t n = 1 + (size_t)rand_r(&seed) % 7;
+		for (size_t k = 0; k < n; k++)
+			text[i][k] = "ab<"[rand_r(&seed) % 3];
+		kinds[i] = rand_r(&seed) % 2 ? TOK_ADDED : TOK_SPECIAL;
+		buf_add(&all, text[i], n);
+		start[i + 1] = (uint32_t)all.len;
+	}
+	ck_assert_int_eq(tok_added_init(&a, &d, all.data, start, false, &e), 0);
+	for (int round = 0; round < 20000; round++) {
+		char s[10];
+		size_t len = 1 + (size_t)rand_r(&seed) % 10;
+		struct tok_match m = {-1, 0, 0};
+		for (size_t k = 0; k < len; k++)
+			s[k] = "ab<c"[rand_r(&seed) % 4];
+		int32_t want = -1;
+		size_t from = 0;
+		for (; want < 0 && from < len; from++)
+			for (int32_t i = 0; i < N; i++) {
+				size_t n = start[i + 1] - start[i];
+				if (n <= len - from && !memcmp(s + from, text[i], n) &&
+				    (want < 0 || n > start[want + 1] - start[want]))
+					want = i;
+			}
+		ck_assert_int_eq(tok_added_next(&a, s, len, 0, true, &m), want >= 0);
+		ck_assert_int_eq(m.id, want);
+		if (want >= 0)
+			ck_assert_uint_eq(m.from, from - 1);
+	}
+	tok_added_done(&a);
+}
+END_TEST
+
 /* What the template wrote itself stays what it is. */
 START_TEST(special_tokens_beside_guarded_text_count)
 {
@@ -268,5 +315,6 @@ START_TEST(unknown_post_processors_are_refused)
 END_TEST
 
 UNIT_MAIN("tok_added", text_is_what_transformers_makes_of_it, a_written_tokenizer_does_the_same,
-	  clients_forge_no_special_token, special_tokens_beside_guarded_text_count,
-	  keys_of_gguf_files_are_heeded, unknown_post_processors_are_refused)
+	  clients_forge_no_special_token, the_longest_is_found_among_many,
+	  special_tokens_beside_guarded_text_count, keys_of_gguf_files_are_heeded,
+	  unknown_post_processors_are_refused)
