@@ -17,6 +17,7 @@
 #include "base/secret.h"
 
 #include <endian.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TOKEN_HEADER 16
@@ -350,8 +351,6 @@ static int admit(const struct front *f, size_t body_len, struct openai_refusal *
 		return openai_refuse(r, 503, NULL, NULL,
 				     f->draining ? "the server is draining"
 						 : "the model is loading");
-	if (body_len > LIMIT_REQUEST_BYTES)
-		return openai_refuse(r, 413, NULL, NULL, "the request body is too large");
 	if (f->count >= f->conf.max_queue || f->bytes + body_len > LIMIT_QUEUE_BYTES)
 		return openai_refuse(r, 429, "queue_full", NULL, "too many requests are in flight");
 	return 0;
@@ -451,13 +450,17 @@ static const char *after(const char *path, const char *start)
 static bool on_head(void *user, struct web_exchange *x)
 {
 	const struct front *f = user;
+	const char *length = web_header(x, "content-length");
 	struct openai_refusal why;
 	web_add_header(x, "Access-Control-Allow-Origin: *");
-	if (!strcmp(web_path(x), "/health") || !strcmp(web_method(x), "OPTIONS") ||
-	    !authorize(f, x, &why))
+	if (!strcmp(web_path(x), "/health") || !strcmp(web_method(x), "OPTIONS"))
 		return true;
-	answer_error(x, &why);
-	return false;
+	int rc = authorize(f, x, &why);
+	if (!rc && length && strtoull(length, NULL, 10) > LIMIT_REQUEST_BYTES)
+		rc = openai_refuse(&why, 413, NULL, NULL, "the request body is too large");
+	if (rc)
+		answer_error(x, &why);
+	return !rc;
 }
 
 static void on_request(void *user, struct web_exchange *x)

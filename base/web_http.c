@@ -58,7 +58,7 @@ struct web_exchange {
 	struct buf extra; /* header lines of the answer to come */
 	size_t sent;      /* of out */
 	size_t held;      /* what the listener counts for it */
-	bool headless, answered, streaming, ended;
+	bool headless, ended;
 	void *user;
 	void (*gone_fn)(void *user);
 };
@@ -700,7 +700,6 @@ static void write_head(struct web_exchange *x, int status, const char *content_t
 		web_add_header(x, *headers);
 	buf_printf(&x->out, "%s\r\n", buf_cstr(&x->extra));
 	buf_done(&x->extra);
-	x->answered = true;
 }
 
 /* The client is to be written to, outside of drive too. */
@@ -709,7 +708,7 @@ static void output_ready(struct web_exchange *x)
 	struct connection *c = x->c;
 	count_held(x);
 	if (has_output(x) && !c->deadline_ms)
-		c->deadline_ms = clock_ms() + WEB_WRITE_MS;
+		enter(c, c->phase, WEB_WRITE_MS);
 	if (!c->driven)
 		arm(c);
 }
@@ -741,7 +740,6 @@ void web_answer(struct web_exchange *x, int status, const char *content_type, co
 
 void web_stream_begin(struct web_exchange *x, int status, const char *content_type)
 {
-	x->streaming = true;
 	write_head(x, status, content_type, -1, NULL);
 	output_ready(x);
 }

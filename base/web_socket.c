@@ -48,8 +48,6 @@ static void socket_free(struct web_socket *s)
 {
 	if (!s)
 		return;
-	if (s->wsi)
-		lws_set_opaque_user_data(s->wsi, NULL);
 	for (struct message *m = s->head, *next; m; m = next) {
 		next = m->next;
 		mem_free(m);
@@ -163,7 +161,6 @@ int web_dial(struct web *w, const char *host, uint16_t port, const char *path,
 	if (!wsi || s->failed) {
 		int rc = err_set(e, ERR_PEER, "%s:%u: %s", host, port,
 				 s->why[0] ? s->why : "cannot be dialled");
-		s->wsi = NULL;
 		socket_free(s);
 		return rc;
 	}
@@ -292,12 +289,13 @@ int web_socket_callback(struct lws *wsi, int reason, void *in, size_t len)
 	case LWS_CALLBACK_CLIENT_WRITEABLE:
 		return on_writable(s);
 	case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
-		on_closed(s, in);
-		return 0;
 	case LWS_CALLBACK_CLOSED:
 	case LWS_CALLBACK_CLIENT_CLOSED:
 	case LWS_CALLBACK_CLOSED_HTTP:
-		on_closed(s, NULL);
+	case LWS_CALLBACK_WSI_DESTROY: /* whichever comes first */
+		if (s)
+			lws_set_opaque_user_data(wsi, NULL);
+		on_closed(s, reason == LWS_CALLBACK_CLIENT_CONNECTION_ERROR ? in : NULL);
 		return 0;
 	default:
 		return 0; /* libwebsockets asks about much that concerns nobody here */

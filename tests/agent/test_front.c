@@ -284,6 +284,27 @@ START_TEST(refuses_with_the_right_status)
 }
 END_TEST
 
+/* A megabyte of a stranger is not read to be thrown away. */
+START_TEST(refuses_before_the_body)
+{
+	static const struct {
+		const char *headers, *want;
+	} table[] = {
+		{"Content-Length: 900000", "invalid_api_key"},
+		{"Content-Length: 900000\r\nAuthorization: Bearer no", "invalid_api_key"},
+		{"Content-Length: 1100000\r\nAuthorization: Bearer key", "too large\",\"type\""},
+	};
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		struct client c;
+		client_open(&c);
+		send_head(&c, "POST /v1/completions", table[i].headers);
+		until(&c, has(&c, table[i].want) && c.closed);
+		ck_assert(has(&c, "Allow-Origin: *\r\n"));
+		client_close(&c);
+	}
+}
+END_TEST
+
 START_TEST(needs_the_key_and_a_bounded_body)
 {
 	struct client c;
@@ -592,6 +613,7 @@ int main(void)
 	tcase_add_test(tc, streams_whole_characters);
 	tcase_add_test(tc, completes_a_prompt);
 	tcase_add_test(tc, refuses_with_the_right_status);
+	tcase_add_test(tc, refuses_before_the_body);
 	tcase_add_test(tc, needs_the_key_and_a_bounded_body);
 	tcase_add_test(tc, bounds_its_queue);
 	tcase_add_test(tc, bounds_its_queue_in_bytes);
