@@ -126,13 +126,20 @@ static bool stands_alone(const char *text, size_t len, size_t from, size_t to)
 	       !tok_normal_is_word(tok_normal_char(text + to, utf8_sequence(text + to, len - to)));
 }
 
+/* A token of one character has no place for a guard inside. */
+static bool is_guarded(const struct tok_added_one *one, const char *text, size_t at)
+{
+	return at >= TOK_GUARD_BYTES && one->len <= utf8_sequence(text + at, one->len) &&
+	       !memcmp(text + at - TOK_GUARD_BYTES, TOK_GUARD, TOK_GUARD_BYTES);
+}
+
 bool tok_added_next(const struct tok_added *a, const char *text, size_t len, size_t at,
 		    bool special, struct tok_match *out)
 {
 	for (size_t i = at, n; a->count && i < len; i += n) {
 		const struct tok_added_one *one = one_at(a, text + i, len - i);
 		n = one ? one->len : 1;
-		if (!one || (one->special && !special) ||
+		if (!one || (one->special && (!special || is_guarded(one, text, i))) ||
 		    ((one->flags & TOK_SINGLE_WORD) && !stands_alone(text, len, i, i + n)))
 			continue;
 		size_t from = i, to = i + n, size;
@@ -149,14 +156,19 @@ bool tok_added_next(const struct tok_added *a, const char *text, size_t len, siz
 	return false;
 }
 
+static bool begins_special(const struct tok_added *a, const char *text, size_t len)
+{
+	const struct tok_added_one *one = one_at(a, text, len);
+	while (one && !one->special)
+		one = one->shorter < 0 ? NULL : &a->list[one->shorter];
+	return one;
+}
+
 /* Does text begin with a special token, or a special token with all of text? */
 static bool looks_special(const struct tok_added *a, const char *text, size_t len)
 {
 	uint8_t b = (uint8_t)*text;
-	const struct tok_added_one *one = one_at(a, text, len);
-	for (; one && !one->special; one = one->shorter < 0 ? NULL : &a->list[one->shorter])
-		;
-	if (one)
+	if (begins_special(a, text, len))
 		return true;
 	for (int32_t i = behind(a, text, len); i < a->from[b + 1]; i++) {
 		if (a->list[i].len <= len || memcmp(a->list[i].text, text, len))
@@ -167,34 +179,36 @@ static bool looks_special(const struct tok_added *a, const char *text, size_t le
 	return false;
 }
 
-int tok_added_guard(const struct tok_added *lists, int count, const char *text, size_t len,
-		    struct buf *out)
-{
-	for (size_t i = 0, n; i < len; i += n) {
-		n = utf8_sequence(text + i, len - i);
-		n = n ? n : 1;
-		bool guard = n == TOK_GUARD_BYTES && !memcmp(text + i, TOK_GUARD, n);
-		for (int k = 0; k < count && !guard; k++)
-			guard = looks_special(&lists[k], text + i, len - i);
-		buf_add(out, text + i, n);
-		if (guard)
-			buf_str(out, TOK_GUARD);
-	}
-	return buf_ok(out) ? 0 : -ERR_MEMORY;
-}
-
 int tok_added_unguard(const char *text, size_t len, struct buf *out)
 {
 	const char *end = text + len, *at;
 	while ((at = memmem(text, (size_t)(end - text), TOK_GUARD, TOK_GUARD_BYTES))) {
-		size_t left = (size_t)(end - at) - TOK_GUARD_BYTES;
 		buf_add(out, text, (size_t)(at - text));
 		text = at + TOK_GUARD_BYTES;
-		if (left >= TOK_GUARD_BYTES && !memcmp(text, TOK_GUARD, TOK_GUARD_BYTES)) {
-			buf_str(out, TOK_GUARD);
-			text += TOK_GUARD_BYTES;
-		}
 	}
 	buf_add(out, text, (size_t)(end - text));
+	return buf_ok(out) ? 0 : -ERR_MEMORY;
+}
+
+int tok_added_guard(const struct tok_added *lists, int count, const char *given, size_t given_len,
+		    struct buf *out)
+{
+	buf_auto struct buf clean; /* of guards: without them there may be other tokens */
+	buf_init(&clean, given_len + 1);
+	if (tok_added_unguard(given, given_len, &clean))
+		return -ERR_MEMORY;
+	const char *text = buf_cstr(&clean);
+	for (size_t i = 0, n; i < clean.len; i += n) {
+		bool inside = false, before = false;
+		n = utf8_sequence(text + i, clean.len - i);
+		n = n ? n : 1;
+		for (int k = 0; k < count; k++) {
+			inside = inside || looks_special(&lists[k], text + i, clean.len - i);
+			before = before || begins_special(&lists[k], text + i, n);
+		}
+		buf_str(out, before ? TOK_GUARD : "");
+		buf_add(out, text + i, n);
+		buf_str(out, inside ? TOK_GUARD : "");
+	}
 	return buf_ok(out) ? 0 : -ERR_MEMORY;
 }

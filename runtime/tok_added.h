@@ -41,9 +41,9 @@ bool tok_added_next(const struct tok_added *a, const char *text, size_t len, siz
 
 /*
  * A guard is a noncharacter of Unicode (U+FDD0), put behind the first character of what would be a
- * special token, or could become one with what follows the text. It survives what a template does
- * with strings, and goes before the text is cut into pieces. One that the text has itself is
- * doubled.
+ * special token, or could become one with what follows the text; and before one that is a single
+ * character. It survives what a template does with strings, and goes before the text is cut into
+ * pieces. One that the text has itself is dropped: it is for no text that is interchanged.
  */
 #define TOK_GUARD       "\xef\xb7\x90"
 #define TOK_GUARD_BYTES 3
