@@ -67,19 +67,48 @@ static int lock(const char *path, struct err *e)
 	return fd;
 }
 
-static int refuse_older(const char *path, int64_t incarnation, struct err *e)
+/* "" where nobody said: a claim of an earlier version. */
+static int read_owner(const char *path, char out[65], struct err *e)
 {
-	int64_t newest;
-	int rc = read_claim(path, &newest, e);
-	if (rc || newest <= incarnation)
+	char file[LIMIT_PATH_BYTES];
+	struct err why = {0};
+	buf_auto struct buf text;
+	buf_init(&text, 80);
+	int rc = ckpt_folder_path(file, e, "%s/" CKPT_FOLDER_OWNER, path);
+	if (rc)
 		return rc;
-	return err_set(e, ERR_DRAINED, "%s: incarnation %" PRId64 " has begun, this is %" PRId64,
-		       path, newest, incarnation);
+	out[0] = 0;
+	rc = io_read_file(file, 64, &text, &why);
+	if (!rc)
+		snprintf(out, 65, "%s", buf_cstr(&text));
+	else if (why.sys == ENOENT)
+		rc = 0;
+	else if (e)
+		*e = why;
+	return rc;
 }
 
-int ckpt_claim(const char *path, int64_t incarnation, struct err *e)
+static int refuse_older(const char *path, int64_t incarnation, const char *owner, struct err *e)
 {
-	char file[LIMIT_PATH_BYTES], text[32];
+	char other[65];
+	int64_t newest;
+	int rc = read_claim(path, &newest, e);
+	if (!rc && newest > incarnation)
+		rc = err_set(e, ERR_DRAINED,
+			     "%s: incarnation %" PRId64 " has begun, this is %" PRId64, path,
+			     newest, incarnation);
+	if (rc || newest < incarnation)
+		return rc;
+	rc = read_owner(path, other, e);
+	if (!rc && *other && strcmp(other, owner) != 0)
+		rc = err_set(e, ERR_DRAINED, "%s: another incarnation %" PRId64 " has begun", path,
+			     incarnation);
+	return rc;
+}
+
+int ckpt_claim(const char *path, int64_t incarnation, const char *owner, struct err *e)
+{
+	char file[LIMIT_PATH_BYTES], owners[LIMIT_PATH_BYTES], text[32];
 	struct err why = {0};
 	int rc = ckpt_folder_path(file, e, "%s/incarnation", path);
 	if (!rc && (incarnation < 1 || incarnation > NUMBER_EXACT))
@@ -92,7 +121,11 @@ int ckpt_claim(const char *path, int64_t incarnation, struct err *e)
 	io_auto_fd int locked = lock(path, e);
 	if (locked < 0)
 		return locked;
-	rc = refuse_older(path, incarnation, e);
+	rc = refuse_older(path, incarnation, owner, e);
+	if (!rc)
+		rc = ckpt_folder_path(owners, e, "%s/" CKPT_FOLDER_OWNER, path);
+	if (!rc) /* first: without it the number would be anybody's */
+		rc = io_write_file(owners, owner, strlen(owner), 0644, e);
 	if (rc)
 		return rc;
 	int n = snprintf(text, sizeof text, "%" PRId64 "\n", incarnation);
@@ -326,7 +359,7 @@ int ckpt_commit(const char *path, const struct ckpt_state *s, int files, const c
 	io_auto_fd int locked = lock(path, e);
 	if (locked < 0)
 		return locked;
-	rc = refuse_older(path, s->incarnation, e);
+	rc = refuse_older(path, s->incarnation, s->owner, e);
 	if (!rc)
 		rc = ckpt_manifest_write(manifest, &m, e);
 	if (!rc)

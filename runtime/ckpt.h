@@ -34,6 +34,7 @@ struct ckpt_state {      /* what a manifest says beside tensors */
 	char identity[CKPT_IDENTITY_BYTES]; /* of the training (runtime/identity.h); "": version 1
 					     */
 	char spec_hash[65];                 /* version 1 only */
+	char owner[65]; /* of the incarnation, as given to ckpt_claim; in no manifest */
 };
 
 #define CKPT_HEADER_BYTES (1 << 20) /* of a rank's file, at most */
@@ -41,8 +42,10 @@ struct ckpt_state {      /* what a manifest says beside tensors */
 /* -- writing, by each rank -- */
 struct ckpt_writer;
 /* Rank 0, at start: raises <path>/incarnation and removes what unfinished saves left, before
- * another rank writes. ERR_DATA: what stands there is no incarnation. */
-int ckpt_claim(const char *path, int64_t incarnation, struct err *e);
+ * another rank writes. Two halves of a job that cannot see each other may come to the same number:
+ * owner (up to 64 characters) tells them apart, and the second is refused as an older one is
+ * (ERR_DRAINED). ERR_DATA: what stands there is no incarnation. */
+int ckpt_claim(const char *path, int64_t incarnation, const char *owner, struct err *e);
 int ckpt_begin(const char *path, int64_t step, int rank, struct ckpt_writer **out, struct err *e);
 /* Elements [offset, offset + count) of the flattened global tensor `name` of `total` elements; host
  * memory. */
@@ -51,8 +54,8 @@ int ckpt_put(struct ckpt_writer *w, const char *name, int64_t total, int64_t off
 /* Closes, fsyncs and hashes this rank's file. hash: 17 bytes of hex. */
 int ckpt_finish(struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err *e);
 void ckpt_abandon(struct ckpt_writer *w); /* NULL or unfinished: removes its file */
-/* Rank 0 after all finished: hashes and sizes by rank. -ERR_DRAINED when a newer incarnation has
- * begun. */
+/* Rank 0 after all finished: hashes and sizes by rank. -ERR_DRAINED when a newer incarnation,
+ * or another of that number, has begun. */
 int ckpt_commit(const char *path, const struct ckpt_state *s, int files, const char (*hashes)[17],
 		const int64_t *bytes, int keep, struct err *e);
 

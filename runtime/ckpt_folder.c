@@ -211,7 +211,9 @@ int ckpt_folder_clear(const char *path, int64_t step, const struct ckpt_manifest
 
 static int sweep_claims(void *user, const char *name, struct err *e)
 {
-	return matches("incarnation.#.#.tmp", name) ? remove_file(user, name, e) : 0;
+	bool ours =
+		matches("incarnation.#.#.tmp", name) || matches(CKPT_FOLDER_OWNER ".#.#.tmp", name);
+	return ours ? remove_file(user, name, e) : 0;
 }
 
 static int sweep_step(const char *path, int64_t step, struct err *e)

@@ -10,6 +10,8 @@
 #include "base/limits.h"
 #include "runtime/ckpt_manifest.h"
 
+#define CKPT_FOLDER_OWNER ".llmjob-owner" /* of the claim */
+
 /* printf into a path; ERR_USER when it does not fit. */
 int ckpt_folder_path(char out[LIMIT_PATH_BYTES], struct err *e, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -4,6 +4,7 @@
  * read a generation takes the one before, and the others follow it. It must not write to the folder
  * before the look, nor return on one rank what another does not know.
  */
+#include "runtime/hash.h"
 #include "runtime/resume.h"
 
 #include "base/log.h"
@@ -80,9 +81,16 @@ static int check_state(const struct resume *c, const struct ckpt_state *s, struc
 	return rc;
 }
 
+/* Each world has a secret of its own, of which this tells nothing. */
+static int owner_of(const struct resume *c, char out[65], struct err *e)
+{
+	return hash_sha256_hex(c->r->secret, strlen(c->r->secret), out, e);
+}
+
 static int look_and_claim(const struct resume *c, struct err *e)
 {
 	struct ckpt_state s = {.step = -1};
+	char owner[65];
 	int rc = ckpt_peek(folder(c), &s, e);
 	if (!rc && s.step >= 0)
 		rc = check_state(c, &s, e);
@@ -90,7 +98,9 @@ static int look_and_claim(const struct resume *c, struct err *e)
 		log_warn("a checkpoint of version 0.1.0 says less of its training: weights and "
 			 "data were not compared");
 	if (!rc)
-		rc = ckpt_claim(folder(c), c->r->incarnation, e);
+		rc = owner_of(c, owner, e);
+	if (!rc)
+		rc = ckpt_claim(folder(c), c->r->incarnation, owner, e);
 	if (rc == -ERR_DRAINED) /* a newer world goes on without us: that is no orderly end */
 		rc = err_set(e, ERR_PEER, "%.120s: a newer incarnation has begun", folder(c));
 	return rc;
@@ -167,6 +177,8 @@ int resume_run(const struct resume *c, struct ckpt_state *state, struct err *e)
 		rc = claim(c, e);
 	if (!rc)
 		rc = load(c, state, e);
+	if (!rc)
+		rc = owner_of(c, state->owner, e);
 	if (rc)
 		return rc;
 	state->incarnation = c->r->incarnation;

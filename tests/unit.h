@@ -73,6 +73,12 @@ static inline int unit_run(const char *name, const TTest *const *tests)
 {
 	return unit_run_with(&(struct unit){.name = name}, tests);
 }
+#define UNIT_MAIN_WITHIN(name, seconds, ...)                                                       \
+	int main(void)                                                                             \
+	{                                                                                          \
+		return unit_run_with(&(struct unit){name, seconds, NULL, NULL},                    \
+				     (const TTest *const[]){__VA_ARGS__, NULL});                   \
+	}
 #define UNIT_MAIN(name, ...)                                                                       \
 	int main(void)                                                                             \
 	{                                                                                          \

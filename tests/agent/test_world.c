@@ -7,8 +7,8 @@
  */
 #include "agent/world.h"
 #include "base/names.h"
+#include "tests/unit.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -934,9 +934,8 @@ static void random_event(void)
 START_TEST(random_worlds_keep_their_promises)
 {
 	const char *text = getenv("LLMJOB_SIM_ROUNDS"), *from = getenv("LLMJOB_SIM_SEED");
-	long rounds = text ? strtol(text, NULL, 10) : 60;
-	uint64_t seed =
-		from ? strtoull(from, NULL, 10) : (uint64_t)time(NULL) * 1000 + (uint64_t)_i;
+	long rounds = text ? strtol(text, NULL, 10) : 180;
+	uint64_t seed = from ? strtoull(from, NULL, 10) : (uint64_t)time(NULL) * 1000;
 	printf("seed %llu, %ld worlds\n", (unsigned long long)seed, rounds);
 	for (long round = 0; round < rounds; round++) {
 		begin(TASK_TRAIN);
@@ -973,37 +972,13 @@ START_TEST(random_worlds_keep_their_promises)
 }
 END_TEST
 
-int main(void)
-{
-	Suite *suite = suite_create("world");
-	TCase *tc = tcase_create("world");
-	tcase_add_test(tc, forms_over_all_desired);
-	tcase_add_test(tc, a_rank_death_restarts_at_once);
-	tcase_add_test(tc, a_bad_device_names_its_node);
-	tcase_add_test(tc, the_cause_decides_not_the_symptom);
-	tcase_add_test(tc, the_cause_is_named_in_any_order);
-	tcase_add_test(tc, symptoms_of_all_end_at_once);
-	tcase_add_test(tc, who_missed_a_peer_does_not_hang);
-	tcase_add_test(tc, fatal_classes);
-	tcase_add_test(tc, what_may_go_better_is_not_final);
-	tcase_add_test(tc, restarts_run_out);
-	tcase_add_test(tc, every_budget_runs_out);
-	tcase_add_test(tc, what_is_edited_holds_at_once);
-	tcase_add_test(tc, a_lost_member_is_awaited_then_done_without);
-	tcase_add_test(tc, scales_at_a_boundary);
-	tcase_add_test(tc, who_leaves_and_dies_holds_nobody_up);
-	tcase_add_test(tc, completes_and_releases);
-	tcase_add_test(tc, a_hang_verdict_ends_the_incarnation);
-	tcase_add_test(tc, who_is_superseded_ends);
-	tcase_add_test(tc, who_lost_the_checkpoint_ends);
-	tcase_add_test(tc, terms_only_grow);
-	tcase_add_test(tc, remembers_what_it_reported);
-	tcase_add_loop_test(tc, random_worlds_keep_their_promises, 0, 3);
-	tcase_set_timeout(tc, 60);
-	suite_add_tcase(suite, tc);
-	SRunner *r = srunner_create(suite);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
-}
+UNIT_MAIN_WITHIN("world", 60, forms_over_all_desired, a_rank_death_restarts_at_once,
+		 a_bad_device_names_its_node, the_cause_decides_not_the_symptom,
+		 the_cause_is_named_in_any_order, symptoms_of_all_end_at_once,
+		 who_missed_a_peer_does_not_hang, fatal_classes, what_may_go_better_is_not_final,
+		 restarts_run_out, every_budget_runs_out, what_is_edited_holds_at_once,
+		 a_lost_member_is_awaited_then_done_without, scales_at_a_boundary,
+		 who_leaves_and_dies_holds_nobody_up, completes_and_releases,
+		 a_hang_verdict_ends_the_incarnation, who_is_superseded_ends,
+		 who_lost_the_checkpoint_ends, terms_only_grow, remembers_what_it_reported,
+		 random_worlds_keep_their_promises)

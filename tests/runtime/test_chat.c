@@ -184,8 +184,8 @@ END_TEST
 /* -- bombs -- */
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define STACK_BYTES (8 << 20) /* its frames are wider, and its time may end before the work does   \
-			       */
+/* Its frames are wider, and its time may end before the work does. */
+#define STACK_BYTES (8 << 20)
 #define IN_TIME(e)  strstr((e).text, "takes too long")
 #else
 #define STACK_BYTES (2 << 20)

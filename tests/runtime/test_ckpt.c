@@ -44,6 +44,8 @@ static int put_slices(struct ckpt_writer *w, int64_t step, int world, int rank, 
 	return rc;
 }
 
+static const char *owner = "a"; /* of what save commits */
+
 static int save(int64_t step, int world, int64_t incarnation, struct err *e)
 {
 	char hashes[8][17];
@@ -69,6 +71,7 @@ static int save(int64_t step, int world, int64_t incarnation, struct err *e)
 			       .incarnation = incarnation,
 			       .world = world,
 			       .loss = 1.5};
+	snprintf(s.owner, sizeof s.owner, "%s", owner);
 	return ckpt_commit(folder, &s, world, (const char(*)[17])hashes, bytes, 2, e);
 }
 
@@ -194,15 +197,39 @@ START_TEST(an_older_incarnation_cannot_commit)
 {
 	struct err e = {0};
 	golden_folder(folder);
-	ck_assert_int_eq(ckpt_claim(folder, 3, &e), 0);
+	ck_assert_int_eq(ckpt_claim(folder, 3, "a", &e), 0);
 	ck_assert_int_eq(save(1, 1, 3, &e), 0);
-	ck_assert_int_eq(ckpt_claim(folder, 4, &e), 0);
-	ck_assert_int_eq(ckpt_claim(folder, 4, &e), 0); /* the same again is fine */
-	ck_assert_int_eq(ckpt_claim(folder, 3, &e), -ERR_DRAINED);
+	ck_assert_int_eq(ckpt_claim(folder, 4, "a", &e), 0);
+	ck_assert_int_eq(ckpt_claim(folder, 4, "a", &e), 0); /* the same again is fine */
+	ck_assert_int_eq(ckpt_claim(folder, 3, "a", &e), -ERR_DRAINED);
 	ck_assert_int_eq(save(2, 1, 3, &e), -ERR_DRAINED);
 	ck_assert_int_eq(newest(1), 1);
 	ck_assert_int_eq(save(2, 1, 4, &e), 0);
 	ck_assert_int_eq(newest(1), 2);
+	golden_remove(folder);
+}
+END_TEST
+
+/* Two halves of a job that cannot see each other come to the same number: one of them goes on. */
+START_TEST(a_number_has_one_owner)
+{
+	char file[400];
+	struct err e = {0};
+	golden_folder(folder);
+	ck_assert_int_eq(ckpt_claim(folder, 3, "a", &e), 0);
+	ck_assert_int_eq(ckpt_claim(folder, 3, "b", &e), -ERR_DRAINED);
+	owner = "b";
+	ck_assert_int_eq(save(1, 1, 3, &e), -ERR_DRAINED);
+	owner = "a";
+	ck_assert_int_eq(save(1, 1, 3, &e), 0);
+	ck_assert_int_eq(ckpt_claim(folder, 4, "b", &e), 0);
+	ck_assert_int_eq(save(2, 1, 4, &e), -ERR_DRAINED);
+	owner = "b";
+	ck_assert_int_eq(save(2, 1, 4, &e), 0);
+	owner = "a";
+	snprintf(file, sizeof file, "%s/.llmjob-owner", folder);
+	ck_assert_int_eq(unlink(file), 0); /* a claim of an earlier version has none */
+	ck_assert_int_eq(ckpt_claim(folder, 4, "a", &e), 0);
 	golden_remove(folder);
 }
 END_TEST
@@ -435,7 +462,7 @@ START_TEST(an_absurd_claim_is_refused_by_name)
 		buf_init(&text, 100);
 		put("incarnation", bad[i]);
 		snprintf(said, sizeof said, "%s/incarnation", folder);
-		ck_assert_msg(ckpt_claim(folder, 5, &e) == -ERR_DATA, "\"%s\"", bad[i]);
+		ck_assert_msg(ckpt_claim(folder, 5, "a", &e) == -ERR_DATA, "\"%s\"", bad[i]);
 		ck_assert_msg(strstr(e.text, said) != NULL, "%s", e.text);
 		ck_assert_int_eq(save(1, 1, 5, &e), -ERR_DATA);
 		snprintf(path, sizeof path, "%s/incarnation", folder);
@@ -444,9 +471,9 @@ START_TEST(an_absurd_claim_is_refused_by_name)
 	}
 	/* the greatest can be claimed, and what would follow it is said to be too much */
 	put("incarnation", "9007199254740990\n");
-	ck_assert_int_eq(ckpt_claim(folder, (INT64_C(1) << 53) - 1, &e), 0);
-	ck_assert_int_eq(ckpt_claim(folder, INT64_C(1) << 53, &e), -ERR_DATA);
-	ck_assert_int_eq(ckpt_claim(folder, 0, &e), -ERR_DATA);
+	ck_assert_int_eq(ckpt_claim(folder, (INT64_C(1) << 53) - 1, "a", &e), 0);
+	ck_assert_int_eq(ckpt_claim(folder, INT64_C(1) << 53, "a", &e), -ERR_DATA);
+	ck_assert_int_eq(ckpt_claim(folder, 0, "a", &e), -ERR_DATA);
 	golden_remove(folder);
 }
 END_TEST
@@ -485,7 +512,7 @@ START_TEST(leftovers_go_with_the_next_claim_and_nothing_else)
 		put(others[i], "mine");
 	put("step-00000001/manifest.json", "damaged"); /* its files may be wanted yet */
 	int files = count_entries("step-00000001", "rank-");
-	ck_assert_int_eq(ckpt_claim(folder, 2, &e), 0);
+	ck_assert_int_eq(ckpt_claim(folder, 2, "a", &e), 0);
 	for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
 		ck_assert_msg(!there(ours[i]), "%s stays", ours[i]);
 	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
@@ -520,7 +547,7 @@ START_TEST(pruning_leaves_files_of_others)
 END_TEST
 
 UNIT_MAIN("ckpt", any_world_reads_what_any_world_wrote, what_does_not_fit_is_refused, gaps_are_seen,
-	  the_newest_generations_stay, an_older_incarnation_cannot_commit,
+	  the_newest_generations_stay, an_older_incarnation_cannot_commit, a_number_has_one_owner,
 	  damage_is_seen_and_the_older_generation_used, a_crash_loses_no_committed_generation,
 	  every_failed_call_leaves_a_generation, a_file_that_shrinks_is_an_error,
 	  a_disk_that_fails_leads_to_the_older_generation, nothing_readable_is_not_nothing,

@@ -50,11 +50,12 @@ static struct model *open(struct dev *d, struct optim **o)
 static void write_all(const char *folder, struct dev *d, struct model *m, struct optim *o,
 		      int world)
 {
-	struct ckpt_state st = {.step = 7, .samples = 70, .incarnation = 1, .world = world};
+	struct ckpt_state st = {
+		.step = 7, .samples = 70, .incarnation = 1, .world = world, .owner = "a"};
 	char hashes[WORLD_MAX][17];
 	int64_t bytes[WORLD_MAX];
 
-	ck_assert_msg(!ckpt_claim(folder, 1, &e), "%s", e.text);
+	ck_assert_msg(!ckpt_claim(folder, 1, "a", &e), "%s", e.text);
 	for (int rank = 0; rank < world; rank++) {
 		struct ckpt_writer *w;
 
