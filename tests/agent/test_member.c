@@ -123,13 +123,18 @@ static void dial(struct side *side, int64_t term, const char *uid)
 	until(side->count[MESH_HELLO] == 1);
 }
 
-static void prepare(struct side *side, int64_t incarnation)
+static void prepare_many(struct side *side, int64_t incarnation, int ranks)
 {
 	mesh_send(side->s, &(struct mesh_msg){.type = MESH_PREPARE,
 					      .incarnation = incarnation,
 					      .term = side->term,
 					      .secret = "00",
-					      .ranks = 1});
+					      .ranks = ranks});
+}
+
+static void prepare(struct side *side, int64_t incarnation)
+{
+	prepare_many(side, incarnation, 1);
 }
 
 static void start(struct side *side, int64_t incarnation)
@@ -350,10 +355,7 @@ START_TEST(every_rank_gets_the_whole_environment)
 		.command_count = 3,
 		.env = {keys, values, RUN_VARIABLES}};
 	dial(&first, 2, "c0");
-	mesh_send(first.s, &(struct mesh_msg){.type = MESH_PREPARE,
-					      .incarnation = 6,
-					      .secret = "00",
-					      .ranks = RUN_RANKS});
+	prepare_many(&first, 6, RUN_RANKS);
 	until(first.count[MESH_PREPARED] == 1);
 	start(&first, 6);
 	until(first.count[MESH_ENDED] == 1);
