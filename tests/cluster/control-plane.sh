@@ -65,7 +65,7 @@ start_controllers() {
 	start_controller kube-controller-manager controller-manager \
 		--service-account-private-key-file="$pki/sa.key" --root-ca-file="$pki/ca.crt" \
 		--use-service-account-credentials=true --node-monitor-period=1s \
-		--node-monitor-grace-period=8s --node-startup-grace-period=10s
+		--node-monitor-grace-period=${LLMJOB_NODE_GRACE:-8s} --node-startup-grace-period=10s
 }
 
 start_dns() {
