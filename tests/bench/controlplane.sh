@@ -85,25 +85,26 @@ requests() {
 writes() { requests "$1" status 'PUT|PATCH' '2..'; }
 conflicts() { requests '[a-z]*' '' POST 409; }
 
-# all_running NAMESPACE: until so many pods have been Running. A watch that the API server ends,
-# because it was read too slowly, is begun again.
+count_running() { k -n "$1" get pods --field-selector=status.phase=Running -o name | wc -l; }
+# all_running NAMESPACE: until all pods are Running. The namespace is empty when this begins. A watch
+# that the API server ends, because it was read too slowly, is followed by counting.
 all_running() {
 	local name phase fd n=0 deadline=$((SECONDS + 300))
 	declare -A seen=()
+	exec {fd}< <(exec "$kubectl" -n "$1" get pods --watch-only --output-watch-events \
+		-o jsonpath='{.object.metadata.name} {.object.status.phase}{"\n"}' 2>>"$work/watch.log")
+	watch_pid=$!
+	while [ $n -lt $((jobs * pods)) ] && read -t 10 -r -u $fd name phase; do
+		[ "$phase" = Running ] && [ -z "${seen[$name]:-}" ] || continue
+		seen[$name]=1 n=$((n + 1))
+	done
+	kill "$watch_pid" 2>/dev/null || true
+	watch_pid=''
+	exec {fd}<&-
 	while [ $n -lt $((jobs * pods)) ]; do
 		[ $SECONDS -lt $deadline ] || { echo "only $n of $((jobs * pods)) pods ran"; return 1; }
-		exec {fd}< <(exec "$kubectl" -n "$1" get pods --watch --output-watch-events \
-			-o jsonpath='{.object.metadata.name} {.object.status.phase}{"\n"}' 2>>"$work/watch.log")
-		watch_pid=$!
-		while read -t 10 -r -u $fd name phase; do
-			[ "$phase" = Running ] && [ -z "${seen[$name]:-}" ] || continue
-			seen[$name]=1
-			[ $((++n)) -lt $((jobs * pods)) ] || break
-		done
-		kill "$watch_pid" 2>/dev/null || true
-		exec {fd}<&-
+		n=$(count_running "$1")
 	done
-	watch_pid=''
 }
 create() { # kind: its objects
 	local i
