@@ -116,7 +116,7 @@ check "and so is the job" kn get llmjob probe
 # ---- one namespace's own release -----------------------------------------------------------------
 check "the owner of a namespace installs it there" helm install own $chart -n "$namespace" \
 	--set clusterScoped=false,watchNamespace="$namespace",replicas=1 --wait --timeout=60s
-job mine 'run: {command: [/bin/true]}' | kn create -f - >/dev/null
+job mine 'run: {command: [/usr/bin/llmjob, --help]}' | kn create -f - >/dev/null
 check "and it does a job without a right on the cluster" wait_for 60 llmjob/mine condition=Complete
 check "nor one that it misses" forbidden "$namespace" own-llmjob
 helm uninstall own -n "$namespace" --wait >/dev/null
