@@ -14,6 +14,7 @@
 
 #include <assert.h>
 #include <curl/curl.h>
+#include <poll.h>
 #include <strings.h>
 
 #define DEFAULT_IN_FLIGHT 64
@@ -40,7 +41,7 @@ struct transfer {
 struct http {
 	CURLM *multi;
 	struct transfer *first, **tail; /* in the order of http_start */
-	int running, max_running;
+	int running, max_running, gather_ms;
 	uint64_t last_id;
 	char *strings[7]; /* copies of conf's */
 	char *user_agent;
@@ -82,6 +83,7 @@ int http_create(const struct http_conf *conf, struct http **out, struct err *e)
 		return err_set(e, ERR_MEMORY, "no memory for an HTTP client");
 	h->tail = &h->first;
 	h->max_running = conf->max_in_flight ? conf->max_in_flight : DEFAULT_IN_FLIGHT;
+	h->gather_ms = conf->gather_ms;
 	h->insecure = conf->insecure;
 	h->http2 = conf->http2;
 	const char *from[] = {conf->ca_file,  conf->cert_file, conf->key_file,  conf->ca_pem,
@@ -370,7 +372,7 @@ static int64_t expire(struct http *h)
 	return next;
 }
 
-static int promote(struct http *h, struct err *e)
+static int promote(struct http *h, bool *any, struct err *e)
 {
 	for (struct transfer *t = h->first; t && h->running < h->max_running; t = t->next) {
 		if (t->added || t->cancelled)
@@ -379,7 +381,7 @@ static int promote(struct http *h, struct err *e)
 		if (m)
 			return err_set(e, ERR_MEMORY, "cannot start a request: %s",
 				       curl_multi_strerror(m));
-		t->added = true;
+		t->added = *any = true;
 		h->running++;
 	}
 	return 0;
@@ -403,25 +405,35 @@ int http_turn(struct http *h, const int *extra_fds, int extra_count, int64_t wai
 	for (int i = 0; i < extra_count; i++)
 		extra[i] = (struct curl_waitfd){.fd = extra_fds[i], .events = CURL_WAIT_POLLIN};
 	uint64_t before = h->last_id;
-	int rc = promote(h, e);
-	if (rc || (rc = perform(h, e)))
+	bool any = false;
+	int ready = 0, rc = promote(h, &any, e);
+	/* curl looks at each request in flight, whichever has news: once a turn, after the wait, is
+	   enough unless there is something to send. */
+	int running = h->running;
+	if (!rc && any)
+		rc = perform(h, e);
+	if (rc)
 		return rc;
 	int64_t next = expire(h);
 	if (next >= 0 && next - clock_ms() < wait_ms)
 		wait_ms = next - clock_ms();
-	/* A callback above may have started a request that nothing would wake us for. */
-	if (wait_ms < 0 || h->last_id != before)
+	/* A callback above may have started a request, or made room for one that waits: nothing
+	   would wake us for it. */
+	if (h->last_id != before || h->running < running)
+		return 0;
+	if (wait_ms < 0)
 		wait_ms = 0;
 	CURLMcode m = curl_multi_poll(h->multi, extra, (unsigned)extra_count,
-				      wait_ms > INT32_MAX ? INT32_MAX : (int)wait_ms, NULL);
+				      wait_ms > INT32_MAX ? INT32_MAX : (int)wait_ms, &ready);
 	if (m)
 		return err_set(e, m == CURLM_OUT_OF_MEMORY ? ERR_MEMORY : ERR_BUG, "curl: %s",
 			       curl_multi_strerror(m));
-	rc = promote(h, e);
-	if (rc || (rc = perform(h, e)))
-		return rc;
-	expire(h);
-	return 0;
+	if (ready && h->gather_ms)
+		poll(NULL, 0, h->gather_ms);
+	rc = perform(h, e);
+	if (!rc)
+		expire(h);
+	return rc;
 }
 
 struct once {

@@ -25,6 +25,7 @@ struct http_conf {
 	bool insecure;
 	bool http2;
 	int max_in_flight; /* further requests wait in order; 0: 64 */
+	int gather_ms; /* once something has come, wait so long for more before it is looked at */
 	const char *user_agent;
 };
 

@@ -266,6 +266,7 @@ int kube_create(const struct kube_conf *conf, struct kube **out, struct err *e)
 		goto out;
 	s.http.http2 = true;
 	s.http.max_in_flight = conf->max_in_flight;
+	s.http.gather_ms = conf->gather_ms;
 	s.http.user_agent = conf->user_agent;
 	rc = http_create(&s.http, &k->http, e);
 	if (rc)

@@ -21,7 +21,7 @@ struct kube;
 
 struct kube_conf {
 	const char *kubeconfig; /* path; NULL: $KUBECONFIG, else in-cluster, else ~/.kube/config */
-	int max_in_flight;
+	int max_in_flight, gather_ms; /* as http_conf */
 	const char *user_agent;
 };
 

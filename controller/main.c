@@ -39,6 +39,7 @@
 #define PASS_BYTES  ((size_t)64 << 20)
 #define AGAIN_MS    20  /* after a pass that did something: to see whether that was all */
 #define LOOK_MS     500 /* at caches that lag: they may catch up without news of the job */
+#define GATHER_MS   5   /* of answers and news, as each look at them costs by what is in flight */
 #define TURN_MS     1000
 #define DISCOVER_MS 2000
 #define GOODBYE_MS  3000
@@ -523,6 +524,7 @@ static int make(struct controller *c, struct err *e)
 		return rc;
 	const struct kube_conf kube = {.kubeconfig = f->kubeconfig,
 				       .max_in_flight = IN_FLIGHT,
+				       .gather_ms = GATHER_MS,
 				       .user_agent = "llmjob-controller/" LLMJOB_VERSION};
 	if ((rc = kube_create(&kube, &c->kube, e)) ||
 	    (rc = dashboard_start(f->listen, &c->dashboard, e)) || (rc = discover(c, &gangs, e)) ||

@@ -47,6 +47,14 @@ static bool handle(void *user, const struct fakehttp_request *r)
 		return fakehttp_chunk(r, "one ", 4) && fakehttp_chunk(r, "two", 3) &&
 		       fakehttp_chunk(r, "", 0);
 	}
+	if (!strcmp(r->path, "/rain")) {
+		bool ok = fakehttp_begin(r);
+		for (int i = 0; ok && i < 100; i++) {
+			usleep(2000);
+			ok = fakehttp_chunk(r, "drop ", 5);
+		}
+		return ok && fakehttp_chunk(r, "", 0);
+	}
 	if (!strcmp(r->path, "/gone"))
 		return fakehttp_answer(r, 410, "", "too old");
 	if (!strcmp(r->path, "/meet")) { /* answers only when four are here */
@@ -300,6 +308,29 @@ START_TEST(callbacks_may_start_requests_and_extra_descriptors_wake)
 }
 END_TEST
 
+/* What each turn costs grows with what is in flight, so many small pieces must not make as many
+ * turns. */
+START_TEST(what_comes_in_quick_succession_is_looked_at_together)
+{
+	struct fakehttp s;
+	struct answers a = {0};
+	struct err e = {0};
+	struct http *h = NULL;
+	int64_t turns = 0, began = clock_ms();
+	const struct http_conf conf = {.gather_ms = 50};
+	fakehttp_start(&s, handle, &s);
+	ck_assert_int_eq(http_create(&conf, &h, &e), 0);
+	begin(h, &s, "/rain", (struct http_request){.data_fn = data}, &a);
+	for (; !a.done && turns < 1000; turns++)
+		ck_assert_msg(!http_turn(h, NULL, 0, 1000, &e), "%s", e.text);
+	ck_assert_int_eq(a.error.code, ERR_NONE);
+	ck_assert_uint_eq(strlen(a.data), 500);
+	ck_assert_int_le(turns, 10 + 2 * (clock_ms() - began) / 50);
+	http_destroy(h);
+	fakehttp_stop(&s);
+}
+END_TEST
+
 START_TEST(once_blocks_for_one_answer)
 {
 	struct fakehttp s;
@@ -322,4 +353,5 @@ END_TEST
 UNIT_MAIN("http", a_request_carries_all_it_was_given, many_are_in_flight_but_no_more_than_allowed,
 	  streams_arrive_in_pieces_and_can_be_stopped, deadlines_end_what_is_silent,
 	  failures_say_why, cancelled_requests_are_silent_and_destroy_answers_the_rest,
-	  callbacks_may_start_requests_and_extra_descriptors_wake, once_blocks_for_one_answer)
+	  callbacks_may_start_requests_and_extra_descriptors_wake,
+	  what_comes_in_quick_succession_is_looked_at_together, once_blocks_for_one_answer)
