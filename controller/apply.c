@@ -138,6 +138,9 @@ static int call(struct request *q, const char *method, const char *path, const c
 		const char *type, void (*done_fn)(void *user, const struct http_response *r),
 		struct err *e)
 {
+	bool writes = body && strcmp(method, "DELETE") != 0;
+	if (path && writes)
+		path = arena_printf(q->run->plan->arena, "%s" KUBE_UNCHECKED, path);
 	const struct kube_call k = {.method = method,
 				    .path = path,
 				    .body = body,

@@ -245,6 +245,10 @@ static int post(struct letter *l, const struct events_about *o, bool warning, co
 	if (!l->path)
 		return err_set(e, ERR_MEMORY, "no memory for an event");
 	path.data[all] = 0;
+	path.len = all;
+	buf_str(&path, KUBE_UNCHECKED);
+	if (!buf_ok(&path))
+		return err_set(e, ERR_MEMORY, "no memory for an event");
 	const struct kube_call call = {.method = "POST",
 				       .path = path.data,
 				       .body = body.data,

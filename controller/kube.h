@@ -41,6 +41,9 @@ struct kube_call {
 	void *user;
 };
 
+/* Appended to the path of what is written: fields are ours, so the server need not decode it a
+ * second time to warn of those that it does not know. */
+#define KUBE_UNCHECKED   "?fieldValidation=Ignore"
 #define KUBE_MERGE_PATCH "application/merge-patch+json"
 
 int kube_create(const struct kube_conf *conf, struct kube **out, struct err *e);
