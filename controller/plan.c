@@ -142,6 +142,10 @@ static int plan_status(const struct observed *o, const struct status *next, stru
 	uint64_t hash = status_hash(next);
 	if (hash == status_hash(&o->job->status))
 		return 0;
+	/* A job that begins: what there is to say is said when its first pods are there. */
+	if (o->job->status.generation < 0 && !o->pod_count && !*o->trouble &&
+	    plan_count(p, ACTION_CREATE_POD))
+		return 0;
 	int64_t every_ms =
 		status_is_true(next, NAME_COND_READY) ? PROGRESS_EVERY_MS : PENDING_EVERY_MS;
 	if (o->status_age_ms < every_ms && can_wait(o, next, hash)) {
