@@ -197,7 +197,8 @@ void coordinator_look(const struct coordinators *c, const char *key, struct coor
 		return;
 	out->report = l->arena ? &l->report : NULL;
 	out->current = l->arena && l->current;
-	out->unreachable_ms = l->silent_since_ms ? clock_ms() - l->silent_since_ms : 0;
+	if (l->silent_since_ms) /* 0 would say that it answers */
+		out->unreachable_ms = clock_ms() - l->silent_since_ms + 1;
 	out->unauthorized = l->unauthorized;
 	out->desired = l->desired_hash;
 }
@@ -320,7 +321,8 @@ static bool over(struct line *l, const struct http_response *r)
 	return false;
 }
 
-static void next_turn(struct line *l, int rc, const struct err *why, int64_t delay_ms)
+/* True: worth a pass. Silence is, when it begins; that it lasts the plan foresees by itself. */
+static bool next_turn(struct line *l, int rc, const struct err *why, int64_t delay_ms)
 {
 	struct coordinators *c = l->all;
 	struct err e;
@@ -330,12 +332,13 @@ static void next_turn(struct line *l, int rc, const struct err *why, int64_t del
 			log_debug("coordinator silent", LOG_S("job", l->key), LOG_ERR(why));
 		if (!l->silent_since_ms)
 			l->silent_since_ms = clock_ms();
-		return;
+		return backoff_ms == EVERY_MS;
 	}
 	l->silent_since_ms = 0;
 	if (workq_add_after(c->queue, l->turn, delay_ms, &e))
 		log_error("cannot queue a question", LOG_S("job", l->key), LOG_ERR(&e));
 	workq_done(c->queue, l->turn, false);
+	return true;
 }
 
 static void answered(void *user, const struct http_response *r)
@@ -349,8 +352,8 @@ static void answered(void *user, const struct http_response *r)
 		rc = take_report(l, r, &e);
 	if (!rc)
 		l->current = l->fresh;
-	next_turn(l, rc, &e, l->asked_ms + interval_ms(l->all) - clock_ms());
-	l->all->fn(l->all->user, l->key);
+	if (next_turn(l, rc, &e, l->asked_ms + interval_ms(l->all) - clock_ms()) || r->status)
+		l->all->fn(l->all->user, l->key);
 }
 
 static void told(void *user, const struct http_response *r)
@@ -367,8 +370,8 @@ static void told(void *user, const struct http_response *r)
 		log_info("desired state sent", LOG_S("job", l->key), LOG_S("pod", l->uid));
 	}
 	/* Ask at once what comes of it; a refusal is an answer too. */
-	next_turn(l, r->status ? 0 : rc, &e, 0);
-	if (rc)
+	bool news = next_turn(l, r->status ? 0 : rc, &e, 0);
+	if (rc && news)
 		l->all->fn(l->all->user, l->key);
 }
 

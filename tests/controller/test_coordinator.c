@@ -342,7 +342,37 @@ START_TEST(hanging_agents_delay_nobody_elses)
 }
 END_TEST
 
+/* An operator of many jobs has nothing to do while their agents cannot be reached: silence is told
+ * when it begins, for the plan knows by itself when to look at it again. */
+START_TEST(lasting_silence_makes_no_news)
+{
+	struct bench b;
+	struct coordinator_view v;
+	struct err e;
+	start(&b);
+	until_news(&b, 1);
+	fakehttp_stop(&b.agent.s);
+	int64_t now_ms = clock_ms();
+	for (int i = 0; i < 1000; i++) {
+		int before = news;
+		now_ms += 20;
+		clock_set_fake(now_ms, now_ms);
+		coordinators_turn(b.c);
+		ck_assert_int_eq(http_turn(kube_http(b.k), NULL, 0, 1, &e), 0);
+		coordinator_look(b.c, "n/a", &v);
+		ck_assert(news == before || v.unreachable_ms > 0);
+	}
+	ck_assert_int_eq(news, 2);
+	ck_assert_int_gt(v.unreachable_ms, 15000);
+	clock_set_real();
+	kube_destroy(b.k);
+	coordinators_destroy(b.c);
+	fakekube_stop(b.f);
+}
+END_TEST
+
 UNIT_MAIN("coordinator", reports_come_again_and_again, silence_is_measured_and_the_last_report_kept,
 	  another_pod_starts_with_nothing, what_is_told_arrives_and_is_asked_about,
 	  what_is_refused_is_told_again_and_reports_go_on,
-	  a_report_is_no_larger_than_its_job_warrants, hanging_agents_delay_nobody_elses)
+	  a_report_is_no_larger_than_its_job_warrants, hanging_agents_delay_nobody_elses,
+	  lasting_silence_makes_no_news)
