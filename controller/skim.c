@@ -171,6 +171,25 @@ static void skim_metadata(struct walk *w, struct skim *out)
 		w->p++;
 }
 
+/* spec or status: of pods and nodes the greater part, which nothing here needs. */
+static void skim_section(struct walk *w)
+{
+	static const char *const unneeded[] = {"containers", "initContainers", "volumes",
+					       "tolerations", "images"};
+	struct member m;
+	w->p++;
+	while (next_member(w, &m)) {
+		if (!step_over_value(w))
+			return;
+		m.value_end = w->p;
+		for (size_t i = 0; i < sizeof unneeded / sizeof *unneeded; i++)
+			if (is(&m, unneeded[i]))
+				cut(w, &m);
+	}
+	if (at(w, '}'))
+		w->p++;
+}
+
 static void skim_members(struct walk *w, bool watch, struct skim *out)
 {
 	struct member m;
@@ -185,6 +204,8 @@ static void skim_members(struct walk *w, bool watch, struct skim *out)
 			skim_metadata(w, out);
 		} else if (object) {
 			skim_members(w, false, out); /* once: an object has no events in it */
+		} else if (!watch && *m.value == '{' && (is(&m, "spec") || is(&m, "status"))) {
+			skim_section(w);
 		} else {
 			if (!step_over_value(w))
 				return;

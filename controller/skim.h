@@ -21,8 +21,10 @@ struct skim {
 	char name[LIMIT_SUBDOMAIN_BYTES], namespace_[LIMIT_NAME_BYTES], uid[64], version[24];
 };
 
-/* text: an object, or when watch an event {"type":..,"object":{..}}. metadata.managedFields and
- * metadata.annotations, which nothing here needs, become []; returns the new length. */
+/* text: an object, or when watch an event {"type":..,"object":{..}}. What nothing here needs
+ * becomes
+ * []: metadata.managedFields and annotations; containers, volumes, tolerations and images of spec
+ * and status. Returns the new length. */
 size_t skim_object(char *text, size_t len, bool watch, struct skim *out);
 
 /* Appends text to out; of members of the root that are named so, [] stands for the value. 0 or

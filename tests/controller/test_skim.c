@@ -28,6 +28,15 @@ static const struct {
 	 "a", "", "u", "",
 	 "{\"metadata\":{\"annotations\":[],\"name\":\"a\",\"managedFields\":[],\"uid\":\"u\"},"
 	 "\"x\":1}"},
+	/* of pods and nodes what is not kept is the greater part */
+	{"{\"metadata\":{\"name\":\"a\"},\"spec\":{\"volumes\":[{\"name\":\"v\"}],\"containers\":"
+	 "[{\"image\":\"]\"}],\"nodeName\":\"m\",\"tolerations\":[1,2]},\"status\":{\"images\":["
+	 "\"i\"],"
+	 "\"phase\":\"Running\",\"x\":{\"containers\":[1]}},\"containers\":[1]}",
+	 "a", "", "", "",
+	 "{\"metadata\":{\"name\":\"a\"},\"spec\":{\"volumes\":[],\"containers\":[],\"nodeName\":"
+	 "\"m\",\"tolerations\":[]},\"status\":{\"images\":[],\"phase\":\"Running\",\"x\":{"
+	 "\"containers\":[1]}},\"containers\":[1]}"},
 	/* or elsewhere: the names are found before and behind it */
 	{" { \"a\" : \"\\u0000}\\\"{\" , \"metadata\" : { \"labels\" : {\"name\":\"no\"} , "
 	 "\"name\" : "
