@@ -35,12 +35,12 @@
 #define IN_FLIGHT                                                                                  \
 	160 /* requests; API servers allow 250 streams a connection, some 100 and we queue */
 #define PASSES      32 /* at a time */
-#define SHARE       6  /* of one namespace: its requests leave room for others' */
+#define SHARE       4  /* of one namespace: its requests leave room for others' */
 #define PASS_BYTES  ((size_t)64 << 20)
 #define NEWS_MS     50  /* news of a job come in bunches: one pass for all of them */
 #define AGAIN_MS    20  /* after a pass that did something: to see whether that was all */
 #define LOOK_MS     500 /* at caches that lag: they may catch up without news of the job */
-#define GATHER_MS   10  /* of answers and news, as each look at them costs by what is in flight */
+#define GATHER_MS   20  /* of answers and news, as each look at them costs by what is in flight */
 #define TURN_MS     1000
 #define DISCOVER_MS 2000
 #define GOODBYE_MS  3000
