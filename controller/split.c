@@ -97,6 +97,10 @@ int split_feed(struct split *s, const char *data, size_t len, struct err *e)
 	for (const char *p = data; p < end; p++) {
 		bool whole = false;
 		if (s->in_string) {
+			/* Most of what comes; but for the root's keys only its end counts. */
+			if (!s->escaped && s->depth != 1)
+				while (*p != '"' && *p != '\\' && p + 1 < end)
+					p++;
 			string_byte(s, *p);
 			continue;
 		}
