@@ -2,7 +2,8 @@
 # controlplane.sh: what the operator costs beside batch/v1: the same number of jobs and pods on nodes
 # that kwok plays, one kind after the other on the same API server. A batch/v1 Job (indexed, all pods
 # at once) has a headless Service, as an LLMJob with `run` has. Then what is left of the operator
-# when nothing happens and no agent can be reached. The operator runs on this machine, alone.
+# when nothing happens and no agent can be reached, and batch/v1 again with pods like an LLMJob's,
+# which are larger. The operator runs on this machine, alone.
 # Prints a table; BENCH_JOBS, BENCH_PODS and BENCH_NODES change the size.
 . "$(dirname "$0")/../e2e/lib.sh"
 jobs=${BENCH_JOBS:-200} pods=${BENCH_PODS:-8} nodes=${BENCH_NODES:-100} quiet=30
@@ -119,12 +120,13 @@ create() { # kind: its objects
 	done >"$work/objects.yaml"
 	k create -f "$work/objects.yaml" >/dev/null 2>>"$work/create.log" &
 }
+batch_pod='containers: [{name: main, image: example.org/llmjob, command: [/bin/true]}]'
 batch() {
 	cat <<-E
 		---
 		apiVersion: batch/v1
 		kind: Job
-		metadata: {name: $1, namespace: bench-batch}
+		metadata: {name: $1, namespace: $ns}
 		spec:
 		  completionMode: Indexed
 		  parallelism: $pods
@@ -133,38 +135,46 @@ batch() {
 		    spec:
 		      subdomain: $1
 		      restartPolicy: Never
-		      containers: [{name: main, image: example.org/llmjob, command: [/bin/true]}]
+		      $batch_pod
 		---
 		apiVersion: v1
 		kind: Service
-		metadata: {name: $1, namespace: bench-batch}
+		metadata: {name: $1, namespace: $ns}
 		spec:
 		  clusterIP: None
 		  selector: {job-name: $1}
 		  ports: [{port: 7070}]
 	E
 }
+# What makes the pods of an LLMJob what they are, for batch_pod.
+llmjob_pod() {
+	k -n bench-llmjob get pod job-0-0 -o jsonpath='containers: {.spec.containers}
+      volumes: {.spec.volumes}
+      tolerations: {.spec.tolerations}
+      securityContext: {.spec.securityContext}'
+}
 llmjob() {
 	cat <<-E
 		---
 		apiVersion: llmjob.dev/v1alpha1
 		kind: LLMJob
-		metadata: {name: $1, namespace: bench-llmjob}
+		metadata: {name: $1, namespace: $ns}
 		spec: {replicas: $pods, run: {command: [/bin/true]}}
 	E
 }
-# measure KIND RESOURCE PID: sets seconds, cpu, manager_cpu, writes_each and refused
+# measure NAME KIND RESOURCE PID: sets seconds, cpu, manager_cpu, writes_each and refused
 measure() {
 	local start cpu0 manager0 writes0 refused0
-	k create namespace "bench-$1" >/dev/null
-	k -n "bench-$1" wait --for=create serviceaccount/default --timeout=30s >/dev/null
-	cpu0=$(cpu_ms "$3") manager0=$(cpu_ms "$manager") writes0=$(writes "$2")
+	ns=bench-$1
+	k create namespace "$ns" >/dev/null
+	k -n "$ns" wait --for=create serviceaccount/default --timeout=30s >/dev/null
+	cpu0=$(cpu_ms "$4") manager0=$(cpu_ms "$manager") writes0=$(writes "$3")
 	refused0=$(conflicts) start=$(now_ms)
-	create "$1"
-	all_running "bench-$1"
+	create "$2"
+	all_running "$ns"
 	seconds=$(($(now_ms) - start))
-	cpu=$(($(cpu_ms "$3") - cpu0)) manager_cpu=$(($(cpu_ms "$manager") - manager0))
-	writes_each=$(awk -v n=$(($(writes "$2") - writes0)) -v jobs="$jobs" 'BEGIN {print n / jobs}')
+	cpu=$(($(cpu_ms "$4") - cpu0)) manager_cpu=$(($(cpu_ms "$manager") - manager0))
+	writes_each=$(awk -v n=$(($(writes "$3") - writes0)) -v jobs="$jobs" 'BEGIN {print n / jobs}')
 	refused=$(($(conflicts) - refused0))
 }
 # Until no status was written for 15 s.
@@ -182,11 +192,11 @@ s2() { awk -v ms="$1" 'BEGIN {printf "%.2f", ms / 1000}'; }
 
 boot
 manager=$(manager_pid)
-measure batch jobs "$manager"
+measure batch batch jobs "$manager"
 batch=("$(s "$seconds")" "$(s2 "$cpu")" - "$writes_each" "$refused")
 k delete namespace bench-batch --timeout=300s >/dev/null
 start_operator bench-llmjob
-measure llmjob llmjobs "$operator_pid"
+measure llmjob llmjob llmjobs "$operator_pid"
 ours=("$(s "$seconds")" "$(s2 "$cpu")" "$(s2 "$manager_cpu")" "$writes_each" "$refused")
 settle
 before=$(cpu_ms "$operator_pid") written=$(writes llmjobs)
@@ -194,21 +204,26 @@ sleep $quiet
 idle=$(awk -v ms=$(($(cpu_ms "$operator_pid") - before)) -v s=$quiet 'BEGIN {print ms / 1000 / s}')
 written=$(($(writes llmjobs) - written))
 rss=$(awk '$1 == "VmRSS:" {printf "%.1f", $2 / 1024}' "/proc/$operator_pid/status")
+kill "$operator_pid" && wait "$operator_pid" || true
+operator_pid='' batch_pod=$(llmjob_pod)
+k delete namespace bench-llmjob --timeout=300s >/dev/null
+measure alike batch jobs "$manager"
+alike=("$(s "$seconds")" "$(s2 "$cpu")" - "$writes_each" "$refused")
 
 device="$(nproc) threads of $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | sort -u)"
 echo "$(date -u +%Y-%m-%d), $device, $nodes simulated nodes, $jobs jobs of $pods pods," \
 	"\`make bench-controlplane\`:"
 echo
-row() { echo "| $1 | $2 | $3 |"; }
-row figure LLMJob "batch/v1 with a headless Service"
-row --- ---: ---:
-row "first object created to all pods Running, s" "${ours[0]}" "${batch[0]}"
-row "CPU of its controller until then, s" "${ours[1]}" "${batch[1]} (kube-controller-manager)"
-row "CPU of kube-controller-manager beside it, s" "${ours[2]}" "${batch[2]}"
-row "status writes a job until then" "${ours[3]}" "${batch[3]}"
-row "creates refused as existing (409)" "${ours[4]}" "${batch[4]}"
-row "cores afterwards, no agent reachable, $quiet s" "$idle" -
-row "status writes in that time" "$written" -
-row "resident memory of the operator, MiB" "$rss" -
-k delete namespace bench-llmjob --wait=false >/dev/null
+row() { echo "| $1 | $2 | $3 | $4 |"; }
+row figure LLMJob "batch/v1 with a headless Service" "the same with an LLMJob's pods"
+row --- ---: ---: ---:
+row "first object created to all pods Running, s" "${ours[0]}" "${batch[0]}" "${alike[0]}"
+row "CPU of its controller until then, s" "${ours[1]}" "${batch[1]}" "${alike[1]}"
+row "CPU of kube-controller-manager beside it, s" "${ours[2]}" - -
+row "status writes a job until then" "${ours[3]}" "${batch[3]}" "${alike[3]}"
+row "creates refused as existing (409)" "${ours[4]}" "${batch[4]}" "${alike[4]}"
+row "cores afterwards, no agent reachable, $quiet s" "$idle" - -
+row "status writes in that time" "$written" - -
+row "resident memory of the operator, MiB" "$rss" - -
+k delete namespace bench-alike --wait=false >/dev/null
 finished=1
