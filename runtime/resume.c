@@ -4,10 +4,10 @@
  * read a generation takes the one before, and the others follow it. It must not write to the folder
  * before the look, nor return on one rank what another does not know.
  */
-#include "runtime/hash.h"
 #include "runtime/resume.h"
 
 #include "base/log.h"
+#include "runtime/hash.h"
 #include "runtime/identity.h"
 #include "runtime/shard.h"
 
