@@ -47,58 +47,58 @@
 #define CONTROL_BYTES (24 << 20) /* two desired states or reports at their limit */
 
 struct conf {
-	const char *job_dir, *run_dir, *listen, *serve_listen, *pod, *pod_uid, *node, *rank_program;
-	const char *log_level;
-	bool log_json;
-	int64_t replica;
+    const char *job_dir, *run_dir, *listen, *serve_listen, *pod, *pod_uid, *node, *rank_program;
+    const char *log_level;
+    bool log_json;
+    int64_t replica;
 };
 
 static const struct conf_item items[] = {
-	{"job-dir", CONF_STR, offsetof(struct conf, job_dir), NAME_ENV_JOB_DIR, NAME_JOB_DIR,
-	 "folder with " NAME_JOB_FILE " and " NAME_TOKEN_FILE},
-	{"run-dir", CONF_STR, offsetof(struct conf, run_dir), "LLMJOB_RUN_DIR", NAME_RUN_DIR,
-	 "writable folder for state that survives a restart of the container"},
-	{"listen", CONF_STR, offsetof(struct conf, listen), "LLMJOB_LISTEN", "0.0.0.0:7070",
-	 "control address"},
-	{"serve-listen", CONF_STR, offsetof(struct conf, serve_listen), "LLMJOB_SERVE_LISTEN",
-	 "0.0.0.0:8000", "address of the OpenAI API"},
-	{"replica", CONF_INT, offsetof(struct conf, replica), NAME_ENV_REPLICA, "0",
-	 "index of this pod; 0 coordinates"},
-	{"pod", CONF_STR, offsetof(struct conf, pod), NAME_ENV_POD, "", "name of this pod"},
-	{"pod-uid", CONF_STR, offsetof(struct conf, pod_uid), NAME_ENV_POD_UID, "", "its UID"},
-	{"node", CONF_STR, offsetof(struct conf, node), NAME_ENV_NODE, "", "name of its node"},
-	{"rank-program", CONF_STR, offsetof(struct conf, rank_program), "LLMJOB_RANK_PROGRAM", "",
-	 "the rank's program; default: llmjob-rank beside this one, else in " NAME_LIB_DIR},
-	{"log-level", CONF_STR, offsetof(struct conf, log_level), "LLMJOB_LOG_LEVEL", "info",
-	 "debug, info, warn or error"},
-	{"log-json", CONF_BOOL, offsetof(struct conf, log_json), "LLMJOB_LOG_JSON", NULL,
-	 "one JSON object a line"},
-	{0},
+    {"job-dir", CONF_STR, offsetof(struct conf, job_dir), NAME_ENV_JOB_DIR, NAME_JOB_DIR,
+        "folder with " NAME_JOB_FILE " and " NAME_TOKEN_FILE},
+    {"run-dir", CONF_STR, offsetof(struct conf, run_dir), "LLMJOB_RUN_DIR", NAME_RUN_DIR,
+        "writable folder for state that survives a restart of the container"},
+    {"listen", CONF_STR, offsetof(struct conf, listen), "LLMJOB_LISTEN", "0.0.0.0:7070",
+        "control address"},
+    {"serve-listen", CONF_STR, offsetof(struct conf, serve_listen), "LLMJOB_SERVE_LISTEN",
+        "0.0.0.0:8000", "address of the OpenAI API"},
+    {"replica", CONF_INT, offsetof(struct conf, replica), NAME_ENV_REPLICA, "0",
+        "index of this pod; 0 coordinates"},
+    {"pod", CONF_STR, offsetof(struct conf, pod), NAME_ENV_POD, "", "name of this pod"},
+    {"pod-uid", CONF_STR, offsetof(struct conf, pod_uid), NAME_ENV_POD_UID, "", "its UID"},
+    {"node", CONF_STR, offsetof(struct conf, node), NAME_ENV_NODE, "", "name of its node"},
+    {"rank-program", CONF_STR, offsetof(struct conf, rank_program), "LLMJOB_RANK_PROGRAM", "",
+        "the rank's program; default: llmjob-rank beside this one, else in " NAME_LIB_DIR},
+    {"log-level", CONF_STR, offsetof(struct conf, log_level), "LLMJOB_LOG_LEVEL", "info",
+        "debug, info, warn or error"},
+    {"log-json", CONF_BOOL, offsetof(struct conf, log_json), "LLMJOB_LOG_JSON", NULL,
+        "one JSON object a line"},
+    {0},
 };
 
 struct address {
-	char host[64];
-	uint16_t port;
+    char host[64];
+    uint16_t port;
 };
 
 struct agent {
-	struct conf conf;
-	struct arena *arena;
-	struct jobspec spec;
-	char job_file[LIMIT_PATH_BYTES], rank_program[LIMIT_PATH_BYTES];
-	char token[TOKEN_BYTES], api_key[TOKEN_BYTES];
-	char pod_token[SECRET_TOKEN_BYTES]; /* what the controller presents */
-	struct address listen, serve;
-	struct web *web;
-	struct procs *procs;
-	struct front *front;
-	struct member *member;
-	struct gate *gate;
-	struct lead *lead;
-	struct status status;
-	int signals;
-	bool leaving;
-	int64_t flush_ms; /* when the loop may end, 0: not yet */
+    struct conf conf;
+    struct arena *arena;
+    struct jobspec spec;
+    char job_file[LIMIT_PATH_BYTES], rank_program[LIMIT_PATH_BYTES];
+    char token[TOKEN_BYTES], api_key[TOKEN_BYTES];
+    char pod_token[SECRET_TOKEN_BYTES]; /* what the controller presents */
+    struct address listen, serve;
+    struct web *web;
+    struct procs *procs;
+    struct front *front;
+    struct member *member;
+    struct gate *gate;
+    struct lead *lead;
+    struct status status;
+    int signals;
+    bool leaving;
+    int64_t flush_ms; /* when the loop may end, 0: not yet */
 };
 
 /* ---- configuration
@@ -106,90 +106,90 @@ struct agent {
 
 static int parse_address(const char *text, const char *flag, struct address *out, struct err *e)
 {
-	const char *colon = strrchr(text, ':');
-	char *end = NULL;
-	long port = colon ? strtol(colon + 1, &end, 10) : -1;
-	size_t n = colon ? (size_t)(colon - text) : 0;
-	if (n >= 2 && text[0] == '[' && text[n - 1] == ']') {
-		text++;
-		n -= 2;
-	}
-	if (!n || n >= sizeof out->host || port < 0 || port > 65535 || *end)
-		return err_set(e, ERR_USER, "--%s: \"%s\" is no host:port", flag, text);
-	snprintf(out->host, sizeof out->host, "%.*s", (int)n, text);
-	out->port = (uint16_t)port;
-	return 0;
+    const char *colon = strrchr(text, ':');
+    char *end = NULL;
+    long port = colon ? strtol(colon + 1, &end, 10) : -1;
+    size_t n = colon ? (size_t)(colon - text) : 0;
+    if (n >= 2 && text[0] == '[' && text[n - 1] == ']') {
+        text++;
+        n -= 2;
+    }
+    if (!n || n >= sizeof out->host || port < 0 || port > 65535 || *end)
+        return err_set(e, ERR_USER, "--%s: \"%s\" is no host:port", flag, text);
+    snprintf(out->host, sizeof out->host, "%.*s", (int)n, text);
+    out->port = (uint16_t)port;
+    return 0;
 }
 
 /* A short secret on one line. */
 static int read_secret(const char *dir, const char *file, char out[TOKEN_BYTES], struct err *e)
 {
-	char path[LIMIT_PATH_BYTES];
-	buf_auto struct buf text;
-	buf_init(&text, TOKEN_BYTES);
-	snprintf(path, sizeof path, "%s/%s", dir, file);
-	int rc = io_read_file(path, TOKEN_BYTES - 1, &text, e);
-	if (rc)
-		return rc;
-	size_t n = strcspn(buf_cstr(&text), "\r\n");
-	if (n == 0)
-		return err_set(e, ERR_USER, "%s is empty", path);
-	snprintf(out, TOKEN_BYTES, "%.*s", (int)n, text.data);
-	return 0;
+    char path[LIMIT_PATH_BYTES];
+    buf_auto struct buf text;
+    buf_init(&text, TOKEN_BYTES);
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    int rc = io_read_file(path, TOKEN_BYTES - 1, &text, e);
+    if (rc)
+        return rc;
+    size_t n = strcspn(buf_cstr(&text), "\r\n");
+    if (n == 0)
+        return err_set(e, ERR_USER, "%s is empty", path);
+    snprintf(out, TOKEN_BYTES, "%.*s", (int)n, text.data);
+    return 0;
 }
 
 static int find_rank_program(struct agent *a, struct err *e)
 {
-	if (a->conf.rank_program[0]) {
-		snprintf(a->rank_program, sizeof a->rank_program, "%s", a->conf.rank_program);
-		return 0;
-	}
-	char self[LIMIT_PATH_BYTES];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 32);
-	char *slash = n > 0 ? memrchr(self, '/', (size_t)n) : NULL;
-	if (!slash)
-		return err_set(e, ERR_USER, "--rank-program is needed");
-	snprintf(slash + 1, 32, "llmjob-rank");
-	bool beside = access(self, X_OK) == 0;
-	snprintf(a->rank_program, sizeof a->rank_program, "%s",
-		 beside ? self : NAME_LIB_DIR "/llmjob-rank");
-	return 0;
+    if (a->conf.rank_program[0]) {
+        snprintf(a->rank_program, sizeof a->rank_program, "%s", a->conf.rank_program);
+        return 0;
+    }
+    char self[LIMIT_PATH_BYTES];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 32);
+    char *slash = n > 0 ? memrchr(self, '/', (size_t)n) : NULL;
+    if (!slash)
+        return err_set(e, ERR_USER, "--rank-program is needed");
+    snprintf(slash + 1, 32, "llmjob-rank");
+    bool beside = access(self, X_OK) == 0;
+    snprintf(
+        a->rank_program, sizeof a->rank_program, "%s", beside ? self : NAME_LIB_DIR "/llmjob-rank");
+    return 0;
 }
 
 static int read_job(struct agent *a, struct err *e)
 {
-	snprintf(a->job_file, sizeof a->job_file, "%s/%s", a->conf.job_dir, NAME_JOB_FILE);
-	a->arena = arena_create(4 << 20);
-	if (!a->arena)
-		return err_set(e, ERR_MEMORY, "out of memory");
-	json_auto struct json *v = NULL;
-	int rc = json_read_file(a->job_file, LIMIT_JOB_FILE_BYTES, &v, e);
-	if (rc == 0)
-		rc = jobspec_decode(v, a->arena, &a->spec, e);
-	if (rc)
-		return err_wrap(e, "%s", a->job_file);
-	if (a->spec.task == TASK_SERVE && a->spec.serve.api_key_secret)
-		rc = read_secret(a->conf.job_dir, NAME_API_KEY_FILE, a->api_key, e);
-	return rc;
+    snprintf(a->job_file, sizeof a->job_file, "%s/%s", a->conf.job_dir, NAME_JOB_FILE);
+    a->arena = arena_create(4 << 20);
+    if (!a->arena)
+        return err_set(e, ERR_MEMORY, "out of memory");
+    json_auto struct json *v = NULL;
+    int rc = json_read_file(a->job_file, LIMIT_JOB_FILE_BYTES, &v, e);
+    if (rc == 0)
+        rc = jobspec_decode(v, a->arena, &a->spec, e);
+    if (rc)
+        return err_wrap(e, "%s", a->job_file);
+    if (a->spec.task == TASK_SERVE && a->spec.serve.api_key_secret)
+        rc = read_secret(a->conf.job_dir, NAME_API_KEY_FILE, a->api_key, e);
+    return rc;
 }
 
 /* What the checkpoint's writers left: a number as text. Absent: 0. So is what no writer left: rank
  * 0, which must claim the folder, refuses it, and its words reach the job's status. */
 static int64_t checkpoint_incarnation(const struct jobspec *spec)
 {
-	char path[LIMIT_PATH_BYTES];
-	buf_auto struct buf text;
-	struct err ignored = {0};
-	int64_t n = 0;
-	buf_init(&text, 64);
-	if (!spec->checkpoint.path || !spec->checkpoint.path[0])
-		return 0;
-	snprintf(path, sizeof path, "%s/incarnation", spec->checkpoint.path);
-	if (!io_exists(path) || io_read_file(path, 63, &text, &ignored))
-		return 0;
-	if (!number_file(buf_cstr(&text), text.len, &n))
-		log_warn("no incarnation in it", LOG_S("file", path));
-	return n;
+    char path[LIMIT_PATH_BYTES];
+    buf_auto struct buf text;
+    struct err ignored = {0};
+    int64_t n = 0;
+    buf_init(&text, 64);
+    if (!spec->checkpoint.path || !spec->checkpoint.path[0])
+        return 0;
+    snprintf(path, sizeof path, "%s/incarnation", spec->checkpoint.path);
+    if (!io_exists(path) || io_read_file(path, 63, &text, &ignored))
+        return 0;
+    if (!number_file(buf_cstr(&text), text.len, &n))
+        log_warn("no incarnation in it", LOG_S("file", path));
+    return n;
 }
 
 /* ---- signals
@@ -197,37 +197,37 @@ static int64_t checkpoint_incarnation(const struct jobspec *spec)
 
 static void on_signal(void *user, int fd)
 {
-	struct agent *a = user;
-	struct signalfd_siginfo info;
-	while (read(fd, &info, sizeof info) == (ssize_t)sizeof info) {
-		if (info.ssi_signo == SIGCHLD) {
-			procs_reap(a->procs);
-			continue;
-		}
-		if (a->leaving || info.ssi_signo == SIGHUP) { /* asked twice, or alone: now */
-			a->flush_ms = clock_ms();
-			continue;
-		}
-		log_info("asked to go: draining");
-		a->leaving = true;
-		member_leave(a->member, clock_ms());
-	}
+    struct agent *a = user;
+    struct signalfd_siginfo info;
+    while (read(fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (info.ssi_signo == SIGCHLD) {
+            procs_reap(a->procs);
+            continue;
+        }
+        if (a->leaving || info.ssi_signo == SIGHUP) { /* asked twice, or alone: now */
+            a->flush_ms = clock_ms();
+            continue;
+        }
+        log_info("asked to go: draining");
+        a->leaving = true;
+        member_leave(a->member, clock_ms());
+    }
 }
 
 static int watch_signals(struct agent *a, struct err *e)
 {
-	sigset_t set;
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	a->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (a->signals < 0)
-		return err_set(e, ERR_BUG, "signalfd is not available");
-	return web_watch_fd(a->web, a->signals, on_signal, a, e);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    a->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (a->signals < 0)
+        return err_set(e, ERR_BUG, "signalfd is not available");
+    return web_watch_fd(a->web, a->signals, on_signal, a, e);
 }
 
 /* ---- wiring
@@ -235,114 +235,114 @@ static int watch_signals(struct agent *a, struct err *e)
 
 static int no_rank(void *user, enum wire_type type, const char *json)
 {
-	(void)user;
-	(void)type;
-	(void)json;
-	return -ERR_PEER;
+    (void)user;
+    (void)type;
+    (void)json;
+    return -ERR_PEER;
 }
 
 static int create_front(struct agent *a, struct err *e)
 {
-	if (a->spec.task != TASK_SERVE)
-		return 0;
-	struct front_conf conf = {.web = a->web,
-				  .listen_host = a->serve.host,
-				  .listen_port = a->serve.port,
-				  .model = a->spec.serve.model_name,
-				  .api_key = a->api_key[0] ? a->api_key : NULL,
-				  .max_queue = a->spec.serve.max_queue,
-				  .send_fn = no_rank};
-	return front_create(&conf, &a->front, e);
+    if (a->spec.task != TASK_SERVE)
+        return 0;
+    struct front_conf conf = {.web = a->web,
+        .listen_host = a->serve.host,
+        .listen_port = a->serve.port,
+        .model = a->spec.serve.model_name,
+        .api_key = a->api_key[0] ? a->api_key : NULL,
+        .max_queue = a->spec.serve.max_queue,
+        .send_fn = no_rank};
+    return front_create(&conf, &a->front, e);
 }
 
 static int create_member(struct agent *a, int64_t incarnation, struct err *e)
 {
-	struct member_conf conf = {.procs = a->procs,
-				   .front = a->front,
-				   .spec = &a->spec,
-				   .job_file = a->job_file,
-				   .rank_program = a->rank_program,
-				   .bind_host = a->listen.host,
-				   .run_dir = a->conf.run_dir,
-				   .replica = (int)a->conf.replica,
-				   .pod = a->conf.pod,
-				   .uid = a->conf.pod_uid,
-				   .node = a->conf.node,
-				   .incarnation = incarnation};
-	return member_create(&conf, &a->member, e);
+    struct member_conf conf = {.procs = a->procs,
+        .front = a->front,
+        .spec = &a->spec,
+        .job_file = a->job_file,
+        .rank_program = a->rank_program,
+        .bind_host = a->listen.host,
+        .run_dir = a->conf.run_dir,
+        .replica = (int)a->conf.replica,
+        .pod = a->conf.pod,
+        .uid = a->conf.pod_uid,
+        .node = a->conf.node,
+        .incarnation = incarnation};
+    return member_create(&conf, &a->member, e);
 }
 
 static int create_lead(struct agent *a, int64_t incarnation, struct err *e)
 {
-	if (a->conf.replica != 0)
-		return 0;
-	bool any = !strcmp(a->listen.host, "0.0.0.0") || !strcmp(a->listen.host, "::");
-	struct lead_conf conf = {.web = a->web,
-				 .spec = &a->spec,
-				 .of = {a->token, a->spec.uid},
-				 .uid = a->conf.pod_uid,
-				 .run_dir = a->conf.run_dir,
-				 .self_host = any ? "127.0.0.1" : a->listen.host,
-				 .self_port = a->listen.port,
-				 .serve_port = a->serve.port,
-				 .incarnation = incarnation,
-				 .term = member_term(a->member)};
-	return lead_create(&conf, &a->lead, e);
+    if (a->conf.replica != 0)
+        return 0;
+    bool any = !strcmp(a->listen.host, "0.0.0.0") || !strcmp(a->listen.host, "::");
+    struct lead_conf conf = {.web = a->web,
+        .spec = &a->spec,
+        .of = {a->token, a->spec.uid},
+        .uid = a->conf.pod_uid,
+        .run_dir = a->conf.run_dir,
+        .self_host = any ? "127.0.0.1" : a->listen.host,
+        .self_port = a->listen.port,
+        .serve_port = a->serve.port,
+        .incarnation = incarnation,
+        .term = member_term(a->member)};
+    return lead_create(&conf, &a->lead, e);
 }
 
 /* Probes come here too: a door of its own, so that clients of the API take nothing from them. */
 static int open_control(struct agent *a, struct err *e)
 {
-	struct web_door door = {.host = a->listen.host,
-				.port = a->listen.port,
-				.request_fn = status_request,
-				.admit_fn = status_admit,
-				.user = &a->status,
-				.slots = CONTROL_SLOTS,
-				.body_limit = LIMIT_REPORT_BYTES,
-				.memory = CONTROL_BYTES};
-	return web_open(a->web, &door, &a->listen.port, e);
+    struct web_door door = {.host = a->listen.host,
+        .port = a->listen.port,
+        .request_fn = status_request,
+        .admit_fn = status_admit,
+        .user = &a->status,
+        .slots = CONTROL_SLOTS,
+        .body_limit = LIMIT_REPORT_BYTES,
+        .memory = CONTROL_BYTES};
+    return web_open(a->web, &door, &a->listen.port, e);
 }
 
 static int create(struct agent *a, struct err *e)
 {
-	struct web_conf wc = {.body_limit = LIMIT_FRAME_BYTES,
-			      .max_connections = LIMIT_REPLICAS + 1024};
-	int64_t incarnation = checkpoint_incarnation(&a->spec);
-	int rc = io_mkdirs(a->conf.run_dir, 0700, e);
-	if (rc == 0)
-		rc = web_create(&wc, &a->web, e);
-	if (rc == 0)
-		rc = procs_create(a->web, &a->procs, e);
-	if (rc == 0)
-		rc = watch_signals(a, e);
-	if (rc == 0)
-		rc = create_front(a, e);
-	if (rc == 0)
-		rc = create_member(a, incarnation, e);
-	if (rc == 0)
-		rc = gate_create(a->web, &(struct proof_identity){a->token, a->spec.uid},
-				 a->conf.pod_uid, &member_link_fns, a->member, &a->gate, e);
-	if (rc == 0)
-		rc = open_control(a, e);
-	if (rc == 0)
-		rc = create_lead(a, incarnation, e);
-	a->status = (struct status){
-		.token = a->pod_token, .lead = a->lead, .front = a->front, .member = a->member};
-	status_register();
-	return rc;
+    struct web_conf wc = {
+        .body_limit = LIMIT_FRAME_BYTES, .max_connections = LIMIT_REPLICAS + 1024};
+    int64_t incarnation = checkpoint_incarnation(&a->spec);
+    int rc = io_mkdirs(a->conf.run_dir, 0700, e);
+    if (rc == 0)
+        rc = web_create(&wc, &a->web, e);
+    if (rc == 0)
+        rc = procs_create(a->web, &a->procs, e);
+    if (rc == 0)
+        rc = watch_signals(a, e);
+    if (rc == 0)
+        rc = create_front(a, e);
+    if (rc == 0)
+        rc = create_member(a, incarnation, e);
+    if (rc == 0)
+        rc = gate_create(a->web, &(struct proof_identity){a->token, a->spec.uid}, a->conf.pod_uid,
+            &member_link_fns, a->member, &a->gate, e);
+    if (rc == 0)
+        rc = open_control(a, e);
+    if (rc == 0)
+        rc = create_lead(a, incarnation, e);
+    a->status = (struct status){
+        .token = a->pod_token, .lead = a->lead, .front = a->front, .member = a->member};
+    status_register();
+    return rc;
 }
 
 static void destroy(struct agent *a)
 {
-	procs_destroy(a->procs);
-	web_destroy(a->web);
-	lead_destroy(a->lead);
-	gate_destroy(a->gate);
-	member_destroy(a->member);
-	front_destroy(a->front);
-	io_close(a->signals);
-	arena_destroy(a->arena);
+    procs_destroy(a->procs);
+    web_destroy(a->web);
+    lead_destroy(a->lead);
+    gate_destroy(a->gate);
+    member_destroy(a->member);
+    front_destroy(a->front);
+    io_close(a->signals);
+    arena_destroy(a->arena);
 }
 
 /* ---- the loop
@@ -350,86 +350,84 @@ static void destroy(struct agent *a)
 
 static bool may_end(const struct agent *a)
 {
-	bool idle = !member_busy(a->member) && !(a->front && front_in_flight(a->front));
-	return idle && (a->leaving || member_released(a->member) ||
-			(a->lead && (lead_released(a->lead) || lead_over(a->lead))));
+    bool idle = !member_busy(a->member) && !(a->front && front_in_flight(a->front));
+    return idle &&
+        (a->leaving || member_released(a->member) ||
+            (a->lead && (lead_released(a->lead) || lead_over(a->lead))));
 }
 
 static int run(struct agent *a, struct err *e)
 {
-	while (!a->flush_ms || clock_ms() < a->flush_ms) {
-		int rc = web_turn(a->web, TURN_MS, e);
-		if (rc)
-			return rc;
-		int64_t now_ms = clock_ms();
-		procs_tick(a->procs, now_ms);
-		gate_tick(a->gate, now_ms);
-		member_tick(a->member, now_ms);
-		if (a->lead)
-			lead_tick(a->lead, now_ms);
-		if (!a->flush_ms && may_end(a))
-			a->flush_ms = now_ms + FLUSH_MS;
-	}
-	return a->lead && lead_over(a->lead)
-		       ? err_set(e, ERR_DRAINED, "another coordinator has taken over")
-		       : 0;
+    while (!a->flush_ms || clock_ms() < a->flush_ms) {
+        int rc = web_turn(a->web, TURN_MS, e);
+        if (rc)
+            return rc;
+        int64_t now_ms = clock_ms();
+        procs_tick(a->procs, now_ms);
+        gate_tick(a->gate, now_ms);
+        member_tick(a->member, now_ms);
+        if (a->lead)
+            lead_tick(a->lead, now_ms);
+        if (!a->flush_ms && may_end(a))
+            a->flush_ms = now_ms + FLUSH_MS;
+    }
+    return a->lead && lead_over(a->lead)
+        ? err_set(e, ERR_DRAINED, "another coordinator has taken over")
+        : 0;
 }
 
 static int print_report(const struct agent *a, struct err *e)
 {
-	char url[128];
-	bool any = !strcmp(a->listen.host, "0.0.0.0") || !strcmp(a->listen.host, "::");
-	snprintf(url, sizeof url,
-		 strchr(a->listen.host, ':') && !any ? "http://[%s]:%u/v1/job"
-						     : "http://%s:%u/v1/job",
-		 any ? "127.0.0.1" : a->listen.host, a->listen.port);
-	buf_auto struct buf out;
-	buf_init(&out, LIMIT_REPORT_BYTES);
-	struct http_request r = {
-		.method = "GET", .url = url, .bearer = a->pod_token, .timeout_ms = 5000};
-	int status = http_once(&(struct http_conf){0}, &r, &out, e);
-	if (status < 0)
-		return status;
-	if (status != 200)
-		return err_set(e, ERR_USER, "the agent answers %d: %.150s", status, buf_cstr(&out));
-	printf("%s\n", buf_cstr(&out));
-	return 0;
+    char url[128];
+    bool any = !strcmp(a->listen.host, "0.0.0.0") || !strcmp(a->listen.host, "::");
+    snprintf(url, sizeof url,
+        strchr(a->listen.host, ':') && !any ? "http://[%s]:%u/v1/job" : "http://%s:%u/v1/job",
+        any ? "127.0.0.1" : a->listen.host, a->listen.port);
+    buf_auto struct buf out;
+    buf_init(&out, LIMIT_REPORT_BYTES);
+    struct http_request r = {
+        .method = "GET", .url = url, .bearer = a->pod_token, .timeout_ms = 5000};
+    int status = http_once(&(struct http_conf){0}, &r, &out, e);
+    if (status < 0)
+        return status;
+    if (status != 200)
+        return err_set(e, ERR_USER, "the agent answers %d: %.150s", status, buf_cstr(&out));
+    printf("%s\n", buf_cstr(&out));
+    return 0;
 }
 
 int agent_main(int argc, char **argv)
 {
-	struct agent a = {.signals = -1};
-	struct err e = {0};
-	int rest = conf_load(items, argc, argv, &a.conf, &e);
-	if (rest == 0)
-		return EXIT_CLASS_DONE;
-	enum log_level level = LOG_INFO;
-	int rc = rest < 0 ? rest : log_level_parse(a.conf.log_level, &level, &e);
-	log_setup("llmjob-agent", level, a.conf.log_json);
-	bool report = rest > 0 && rest < argc && !strcmp(argv[rest], "report");
-	if (rc == 0 && rest < argc && (!report || rest + 1 < argc))
-		rc = err_set(&e, ERR_USER, "unknown argument \"%s\"",
-			     argv[report ? rest + 1 : rest]);
-	if (rc == 0 && (a.conf.replica < 0 || a.conf.replica >= LIMIT_REPLICAS))
-		rc = err_set(&e, ERR_USER, "--replica is out of range");
-	if (rc == 0 && (!*a.conf.pod_uid || strlen(a.conf.pod_uid) >= LIMIT_NAME_BYTES))
-		rc = err_set(&e, ERR_USER, "--pod-uid must have 1 to %d bytes",
-			     LIMIT_NAME_BYTES - 1);
-	if (rc == 0)
-		rc = parse_address(a.conf.listen, "listen", &a.listen, &e);
-	if (rc == 0)
-		rc = parse_address(a.conf.serve_listen, "serve-listen", &a.serve, &e);
-	if (rc == 0)
-		rc = read_secret(a.conf.job_dir, NAME_TOKEN_FILE, a.token, &e);
-	if (rc == 0)
-		rc = secret_of_pod(a.token, a.conf.pod_uid, a.pod_token, &e);
-	if (rc == 0 && report)
-		rc = print_report(&a, &e);
-	else if (rc == 0 && (rc = read_job(&a, &e)) == 0 && (rc = find_rank_program(&a, &e)) == 0 &&
-		 (rc = create(&a, &e)) == 0)
-		rc = run(&a, &e);
-	if (rc)
-		log_error("the agent ends", LOG_ERR(&e));
-	destroy(&a);
-	return (int)exit_class_of(rc ? e.code : ERR_NONE);
+    struct agent a = {.signals = -1};
+    struct err e = {0};
+    int rest = conf_load(items, argc, argv, &a.conf, &e);
+    if (rest == 0)
+        return EXIT_CLASS_DONE;
+    enum log_level level = LOG_INFO;
+    int rc = rest < 0 ? rest : log_level_parse(a.conf.log_level, &level, &e);
+    log_setup("llmjob-agent", level, a.conf.log_json);
+    bool report = rest > 0 && rest < argc && !strcmp(argv[rest], "report");
+    if (rc == 0 && rest < argc && (!report || rest + 1 < argc))
+        rc = err_set(&e, ERR_USER, "unknown argument \"%s\"", argv[report ? rest + 1 : rest]);
+    if (rc == 0 && (a.conf.replica < 0 || a.conf.replica >= LIMIT_REPLICAS))
+        rc = err_set(&e, ERR_USER, "--replica is out of range");
+    if (rc == 0 && (!*a.conf.pod_uid || strlen(a.conf.pod_uid) >= LIMIT_NAME_BYTES))
+        rc = err_set(&e, ERR_USER, "--pod-uid must have 1 to %d bytes", LIMIT_NAME_BYTES - 1);
+    if (rc == 0)
+        rc = parse_address(a.conf.listen, "listen", &a.listen, &e);
+    if (rc == 0)
+        rc = parse_address(a.conf.serve_listen, "serve-listen", &a.serve, &e);
+    if (rc == 0)
+        rc = read_secret(a.conf.job_dir, NAME_TOKEN_FILE, a.token, &e);
+    if (rc == 0)
+        rc = secret_of_pod(a.token, a.conf.pod_uid, a.pod_token, &e);
+    if (rc == 0 && report)
+        rc = print_report(&a, &e);
+    else if (rc == 0 && (rc = read_job(&a, &e)) == 0 && (rc = find_rank_program(&a, &e)) == 0 &&
+        (rc = create(&a, &e)) == 0)
+        rc = run(&a, &e);
+    if (rc)
+        log_error("the agent ends", LOG_ERR(&e));
+    destroy(&a);
+    return (int)exit_class_of(rc ? e.code : ERR_NONE);
 }

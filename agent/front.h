@@ -22,21 +22,21 @@
 struct front;
 
 struct front_conf {
-	struct web *web;
-	const char *listen_host;
-	uint16_t listen_port;
-	const char *model;   /* serve.modelName */
-	const char *api_key; /* or NULL: open */
-	int max_queue;       /* requests in flight, at most LIMIT_QUEUE_REQUESTS */
-	/* Hands a frame to the rank. */
-	int (*send_fn)(void *user, enum wire_type type, const char *json);
-	void *user;
+    struct web *web;
+    const char *listen_host;
+    uint16_t listen_port;
+    const char *model;   /* serve.modelName */
+    const char *api_key; /* or NULL: open */
+    int max_queue;       /* requests in flight, at most LIMIT_QUEUE_REQUESTS */
+    /* Hands a frame to the rank. */
+    int (*send_fn)(void *user, enum wire_type type, const char *json);
+    void *user;
 };
 
 int front_create(const struct front_conf *conf, struct front **out, struct err *e);
 void front_destroy(struct front *f);
-void front_set_rank(struct front *f,
-		    int (*send_fn)(void *user, enum wire_type type, const char *json), void *user);
+void front_set_rank(
+    struct front *f, int (*send_fn)(void *user, enum wire_type type, const char *json), void *user);
 /* WIRE_SERVING came: the port is opened and requests are taken. context_length in tokens, 0: not
  * said. */
 int front_ready(struct front *f, int64_t context_length, struct err *e);

@@ -18,35 +18,35 @@
 #include <stdint.h>
 
 struct health_rank { /* a rank's heartbeat page as its agent saw it */
-	enum wire_phase phase;
-	int64_t step;
-	int64_t silent_ms; /* since its beat moved */
-	uint64_t collective;
-	bool in_collective;
-	uint32_t operation;
-	int waiting_for;            /* rank, -1: none */
-	char note[WIRE_NOTE_BYTES]; /* what its network knows of its wait; "": nothing */
+    enum wire_phase phase;
+    int64_t step;
+    int64_t silent_ms; /* since its beat moved */
+    uint64_t collective;
+    bool in_collective;
+    uint32_t operation;
+    int waiting_for;            /* rank, -1: none */
+    char note[WIRE_NOTE_BYTES]; /* what its network knows of its wait; "": nothing */
 };
 
 struct health_conf {
-	int64_t hang_ms; /* 0: max(10 s, five median steps); a minute until one was timed */
-	double straggler_factor;
+    int64_t hang_ms; /* 0: max(10 s, five median steps); a minute until one was timed */
+    double straggler_factor;
 };
 
 enum health_kind { HEALTH_WELL, HEALTH_HANG, HEALTH_STRAGGLER };
 struct health_verdict {
-	enum health_kind kind;
-	int rank; /* at fault */
-	int64_t silent_ms;
-	char operation[32]; /* the collective others wait in, or the phase the rank is in */
-	char message[340];  /* a node and a rank's whole sentence */
+    enum health_kind kind;
+    int rank; /* at fault */
+    int64_t silent_ms;
+    char operation[32]; /* the collective others wait in, or the phase the rank is in */
+    char message[340];  /* a node and a rank's whole sentence */
 };
 
 /* The straggler's memory: how busy each rank was, an exponential mean over about thirty
  * observations. */
 struct health_busy {
-	double share;
-	int observations;
+    double share;
+    int observations;
 };
 
 /*
@@ -54,6 +54,6 @@ struct health_busy {
  * updated by this call. *out says HEALTH_WELL when nothing is wrong.
  */
 void health_judge(const struct health_conf *conf, const struct health_rank *ranks, int count,
-		  int64_t median_step_ms, struct health_busy *busy, struct health_verdict *out);
+    int64_t median_step_ms, struct health_busy *busy, struct health_verdict *out);
 
 #endif

@@ -19,22 +19,22 @@
 #define REPORT_FILE "report.json"
 
 struct lead {
-	struct lead_conf conf;
-	struct world *world;
-	struct mesh *mesh;
-	struct health_conf health;
-	int kept[LIMIT_REPLICAS]; /* replicas that have a link */
-	int kept_count;
-	char secret[65];
-	enum job_state shown;
-	int64_t shown_incarnation;
-	int64_t health_due_ms, save_due_ms;
-	bool dirty, released;
+    struct lead_conf conf;
+    struct world *world;
+    struct mesh *mesh;
+    struct health_conf health;
+    int kept[LIMIT_REPLICAS]; /* replicas that have a link */
+    int kept_count;
+    char secret[65];
+    enum job_state shown;
+    int64_t shown_incarnation;
+    int64_t health_due_ms, save_due_ms;
+    bool dirty, released;
 };
 
 static struct world_now now_of(void)
 {
-	return (struct world_now){.ms = clock_ms(), .wall_ms = clock_wall_ms()};
+    return (struct world_now){.ms = clock_ms(), .wall_ms = clock_wall_ms()};
 }
 
 /* ---- carrying out
@@ -42,145 +42,144 @@ static struct world_now now_of(void)
 
 static void prepare(struct lead *l)
 {
-	unsigned char raw[32];
-	struct err e = {0};
-	if (io_random(raw, sizeof raw, &e)) {
-		log_error("no secret for the incarnation", LOG_ERR(&e));
-		return; /* the world's own deadline ends the attempt */
-	}
-	io_hex(raw, sizeof raw, l->secret);
-	int n = world_ranks(l->world);
-	for (int i = 0; i < n;) {
-		struct world_place first = world_place(l->world, i);
-		int count = 0;
-		while (i + count < n && world_place(l->world, i + count).replica == first.replica)
-			count++;
-		struct mesh_msg msg = {.type = MESH_PREPARE,
-				       .incarnation = world_incarnation(l->world),
-				       .term = world_term(l->world),
-				       .secret = l->secret,
-				       .ranks = count,
-				       .first_rank = i};
-		mesh_tell(l->mesh, first.replica, &msg);
-		i += count;
-	}
+    unsigned char raw[32];
+    struct err e = {0};
+    if (io_random(raw, sizeof raw, &e)) {
+        log_error("no secret for the incarnation", LOG_ERR(&e));
+        return; /* the world's own deadline ends the attempt */
+    }
+    io_hex(raw, sizeof raw, l->secret);
+    int n = world_ranks(l->world);
+    for (int i = 0; i < n;) {
+        struct world_place first = world_place(l->world, i);
+        int count = 0;
+        while (i + count < n && world_place(l->world, i + count).replica == first.replica)
+            count++;
+        struct mesh_msg msg = {.type = MESH_PREPARE,
+            .incarnation = world_incarnation(l->world),
+            .term = world_term(l->world),
+            .secret = l->secret,
+            .ranks = count,
+            .first_rank = i};
+        mesh_tell(l->mesh, first.replica, &msg);
+        i += count;
+    }
 }
 
 /* "10.0.0.7:7070" -> "10.0.0.7"; a member without address is this agent itself. */
 static void host_of(const struct lead *l, const char *address, char *out, size_t size)
 {
-	const char *colon = strrchr(address, ':');
-	if (!colon) {
-		snprintf(out, size, "%s", l->conf.self_host);
-		return;
-	}
-	size_t n = (size_t)(colon - address);
-	if (n >= 2 && address[0] == '[') {
-		address++;
-		n -= 2;
-	}
-	snprintf(out, size, "%.*s", (int)n, address);
+    const char *colon = strrchr(address, ':');
+    if (!colon) {
+        snprintf(out, size, "%s", l->conf.self_host);
+        return;
+    }
+    size_t n = (size_t)(colon - address);
+    if (n >= 2 && address[0] == '[') {
+        address++;
+        n -= 2;
+    }
+    snprintf(out, size, "%.*s", (int)n, address);
 }
 
 static void write_table(const struct lead *l, struct buf *out)
 {
-	struct jsonw w;
-	jsonw_init(&w, out);
-	jsonw_open(&w, NULL, '[');
-	for (int i = 0; i < world_ranks(l->world); i++) {
-		struct world_place p = world_place(l->world, i);
-		char host[LIMIT_ADDRESS_BYTES];
-		host_of(l, p.address, host, sizeof host);
-		jsonw_open(&w, NULL, '{');
-		jsonw_int(&w, "rank", i);
-		jsonw_int(&w, "replica", p.replica);
-		jsonw_int(&w, "local_rank", p.local);
-		jsonw_str(&w, "host", host);
-		jsonw_int(&w, "port", p.port);
-		jsonw_str(&w, "node", p.node);
-		jsonw_close(&w);
-	}
-	jsonw_close(&w);
-	jsonw_end(&w);
+    struct jsonw w;
+    jsonw_init(&w, out);
+    jsonw_open(&w, NULL, '[');
+    for (int i = 0; i < world_ranks(l->world); i++) {
+        struct world_place p = world_place(l->world, i);
+        char host[LIMIT_ADDRESS_BYTES];
+        host_of(l, p.address, host, sizeof host);
+        jsonw_open(&w, NULL, '{');
+        jsonw_int(&w, "rank", i);
+        jsonw_int(&w, "replica", p.replica);
+        jsonw_int(&w, "local_rank", p.local);
+        jsonw_str(&w, "host", host);
+        jsonw_int(&w, "port", p.port);
+        jsonw_str(&w, "node", p.node);
+        jsonw_close(&w);
+    }
+    jsonw_close(&w);
+    jsonw_end(&w);
 }
 
 static void each_member(struct lead *l, const struct mesh_msg *msg)
 {
-	int last = -1;
-	for (int i = 0; i < world_ranks(l->world); i++) {
-		int replica = world_place(l->world, i).replica;
-		if (replica != last)
-			mesh_tell(l->mesh, replica, msg);
-		last = replica;
-	}
+    int last = -1;
+    for (int i = 0; i < world_ranks(l->world); i++) {
+        int replica = world_place(l->world, i).replica;
+        if (replica != last)
+            mesh_tell(l->mesh, replica, msg);
+        last = replica;
+    }
 }
 
 static void start(struct lead *l)
 {
-	buf_auto struct buf table;
-	buf_init(&table, LIMIT_FRAME_BYTES);
-	write_table(l, &table);
-	int n = world_ranks(l->world);
-	char layout[128];
-	snprintf(layout, sizeof layout,
-		 "{\"data\":%d,\"tensor\":1,\"pipeline\":1,\"context\":1,\"expert\":1}", n);
-	log_info("world formed", LOG_I("incarnation", world_incarnation(l->world)),
-		 LOG_I("ranks", n));
-	each_member(l, &(struct mesh_msg){.type = MESH_START,
-					  .incarnation = world_incarnation(l->world),
-					  .world = n,
-					  .table_json = buf_cstr(&table),
-					  .layout_json = layout});
+    buf_auto struct buf table;
+    buf_init(&table, LIMIT_FRAME_BYTES);
+    write_table(l, &table);
+    int n = world_ranks(l->world);
+    char layout[128];
+    snprintf(layout, sizeof layout,
+        "{\"data\":%d,\"tensor\":1,\"pipeline\":1,\"context\":1,\"expert\":1}", n);
+    log_info("world formed", LOG_I("incarnation", world_incarnation(l->world)), LOG_I("ranks", n));
+    each_member(l,
+        &(struct mesh_msg){.type = MESH_START,
+            .incarnation = world_incarnation(l->world),
+            .world = n,
+            .table_json = buf_cstr(&table),
+            .layout_json = layout});
 }
 
 static void carry_out(struct lead *l, const struct world_action *a)
 {
-	switch (a->kind) {
-	case WORLD_PREPARE:
-		prepare(l);
-		break;
-	case WORLD_START:
-		start(l);
-		break;
-	case WORLD_STOP:
-		each_member(l, &(struct mesh_msg){.type = MESH_STOP,
-						  .incarnation = a->incarnation,
-						  .mode = a->mode});
-		break;
-	case WORLD_DROP:
-		log_warn("a member does not end its ranks", LOG_I("replica", a->replica));
-		mesh_drop(l->mesh, a->replica);
-		break;
-	case WORLD_RELEASE:
-		for (int i = 0; i < l->kept_count; i++)
-			mesh_tell(l->mesh, l->kept[i], &(struct mesh_msg){.type = MESH_RELEASE});
-		l->released = true;
-		break;
-	}
+    switch (a->kind) {
+    case WORLD_PREPARE:
+        prepare(l);
+        break;
+    case WORLD_START:
+        start(l);
+        break;
+    case WORLD_STOP:
+        each_member(l,
+            &(struct mesh_msg){.type = MESH_STOP, .incarnation = a->incarnation, .mode = a->mode});
+        break;
+    case WORLD_DROP:
+        log_warn("a member does not end its ranks", LOG_I("replica", a->replica));
+        mesh_drop(l->mesh, a->replica);
+        break;
+    case WORLD_RELEASE:
+        for (int i = 0; i < l->kept_count; i++)
+            mesh_tell(l->mesh, l->kept[i], &(struct mesh_msg){.type = MESH_RELEASE});
+        l->released = true;
+        break;
+    }
 }
 
 static void settle(struct lead *l)
 {
-	struct world_actions actions;
-	struct world_now now = now_of();
-	enum job_state before;
-	int turns = 0;
-	do { /* a phase may move without an action: go on until nothing changes */
-		before = world_state(l->world);
-		world_decide(l->world, now, &actions);
-		for (int i = 0; i < actions.count; i++)
-			carry_out(l, &actions.list[i]);
-	} while ((actions.count || world_state(l->world) != before) && ++turns < 16);
-	l->dirty = true;
-	enum job_state state = world_state(l->world);
-	int64_t incarnation = world_incarnation(l->world);
-	if (state == l->shown && incarnation == l->shown_incarnation)
-		return;
-	log_info("job state", LOG_S("state", job_state_name(state)),
-		 LOG_I("incarnation", incarnation), LOG_I("ranks", world_ranks(l->world)));
-	l->shown = state;
-	l->shown_incarnation = incarnation;
-	l->save_due_ms = 0;
+    struct world_actions actions;
+    struct world_now now = now_of();
+    enum job_state before;
+    int turns = 0;
+    do { /* a phase may move without an action: go on until nothing changes */
+        before = world_state(l->world);
+        world_decide(l->world, now, &actions);
+        for (int i = 0; i < actions.count; i++)
+            carry_out(l, &actions.list[i]);
+    } while ((actions.count || world_state(l->world) != before) && ++turns < 16);
+    l->dirty = true;
+    enum job_state state = world_state(l->world);
+    int64_t incarnation = world_incarnation(l->world);
+    if (state == l->shown && incarnation == l->shown_incarnation)
+        return;
+    log_info("job state", LOG_S("state", job_state_name(state)), LOG_I("incarnation", incarnation),
+        LOG_I("ranks", world_ranks(l->world)));
+    l->shown = state;
+    l->shown_incarnation = incarnation;
+    l->save_due_ms = 0;
 }
 
 /* ---- facts
@@ -188,101 +187,100 @@ static void settle(struct lead *l)
 
 static void superseded(struct lead *l, int replica, int64_t term)
 {
-	log_warn("a member follows another coordinator", LOG_I("replica", replica),
-		 LOG_I("term", term), LOG_I("own_term", world_term(l->world)));
-	world_superseded(l->world, term);
-	l->save_due_ms = 0; /* this agent ends, and must not begin below it */
+    log_warn("a member follows another coordinator", LOG_I("replica", replica), LOG_I("term", term),
+        LOG_I("own_term", world_term(l->world)));
+    world_superseded(l->world, term);
+    l->save_due_ms = 0; /* this agent ends, and must not begin below it */
 }
 
 static void on_message(void *user, int replica, const struct mesh_msg *m)
 {
-	struct lead *l = user;
-	struct world *w = l->world;
-	switch (m->type) {
-	case MESH_HELLO:
-		if (m->replica != replica) {
-			log_warn("another replica answers", LOG_I("wanted", replica),
-				 LOG_I("got", m->replica));
-			mesh_drop(l->mesh, replica);
-			return;
-		}
-		world_joined(w, replica, m->uid, m->incarnation, now_of());
-		break;
-	case MESH_PREPARED:
-		world_prepared(w, replica, m->incarnation, m->ports, m->port_count);
-		break;
-	case MESH_REFUSED:
-		if (m->term)
-			superseded(l, replica, m->term);
-		else
-			world_refused(w, m->incarnation);
-		break;
-	case MESH_FRAME:
-		world_frame(w, replica, m->incarnation, m->local, m->frame, m->payload, now_of());
-		break;
-	case MESH_EXIT:
-		world_exit(w, replica, m, now_of());
-		break;
-	case MESH_ENDED:
-		world_ended(w, replica, m->incarnation);
-		break;
-	case MESH_BEAT:
-		world_beats(w, replica, m->incarnation, m->beats, m->beat_count);
-		l->dirty = true;
-		return;
-	case MESH_LEAVING:
-		world_leaving(w, replica);
-		break;
-	default:
-		return;
-	}
-	settle(l);
+    struct lead *l = user;
+    struct world *w = l->world;
+    switch (m->type) {
+    case MESH_HELLO:
+        if (m->replica != replica) {
+            log_warn("another replica answers", LOG_I("wanted", replica), LOG_I("got", m->replica));
+            mesh_drop(l->mesh, replica);
+            return;
+        }
+        world_joined(w, replica, m->uid, m->incarnation, now_of());
+        break;
+    case MESH_PREPARED:
+        world_prepared(w, replica, m->incarnation, m->ports, m->port_count);
+        break;
+    case MESH_REFUSED:
+        if (m->term)
+            superseded(l, replica, m->term);
+        else
+            world_refused(w, m->incarnation);
+        break;
+    case MESH_FRAME:
+        world_frame(w, replica, m->incarnation, m->local, m->frame, m->payload, now_of());
+        break;
+    case MESH_EXIT:
+        world_exit(w, replica, m, now_of());
+        break;
+    case MESH_ENDED:
+        world_ended(w, replica, m->incarnation);
+        break;
+    case MESH_BEAT:
+        world_beats(w, replica, m->incarnation, m->beats, m->beat_count);
+        l->dirty = true;
+        return;
+    case MESH_LEAVING:
+        world_leaving(w, replica);
+        break;
+    default:
+        return;
+    }
+    settle(l);
 }
 
 static void on_closed(void *user, int replica, const char *why)
 {
-	struct lead *l = user;
-	log_info("member lost", LOG_I("replica", replica), LOG_S("why", why));
-	world_lost(l->world, replica, now_of());
-	settle(l);
+    struct lead *l = user;
+    log_info("member lost", LOG_I("replica", replica), LOG_S("why", why));
+    world_lost(l->world, replica, now_of());
+    settle(l);
 }
 
 /* The pod's own member is reached by loopback, whatever address the pod has or will have. */
 static int keep_links(struct lead *l, const struct desired *d, struct err *e)
 {
-	char self[LIMIT_ADDRESS_BYTES];
-	snprintf(self, sizeof self, "%s:%u", l->conf.self_host, l->conf.self_port);
-	for (int i = 0; i < l->kept_count; i++) {
-		bool still = false;
-		for (int k = 0; k < d->member_count && !still; k++)
-			still = d->members[k].replica == l->kept[i];
-		if (!still) {
-			mesh_forget(l->mesh, l->kept[i]);
-			world_lost(l->world, l->kept[i], now_of());
-		}
-	}
-	l->kept_count = 0;
-	for (int i = 0; i < d->member_count && i < LIMIT_REPLICAS; i++) {
-		const struct member *m = &d->members[i];
-		int rc = mesh_keep(l->mesh, m->replica, m->uid, m->replica ? m->address : self, e);
-		if (rc)
-			return rc;
-		l->kept[l->kept_count++] = m->replica;
-	}
-	return 0;
+    char self[LIMIT_ADDRESS_BYTES];
+    snprintf(self, sizeof self, "%s:%u", l->conf.self_host, l->conf.self_port);
+    for (int i = 0; i < l->kept_count; i++) {
+        bool still = false;
+        for (int k = 0; k < d->member_count && !still; k++)
+            still = d->members[k].replica == l->kept[i];
+        if (!still) {
+            mesh_forget(l->mesh, l->kept[i]);
+            world_lost(l->world, l->kept[i], now_of());
+        }
+    }
+    l->kept_count = 0;
+    for (int i = 0; i < d->member_count && i < LIMIT_REPLICAS; i++) {
+        const struct member *m = &d->members[i];
+        int rc = mesh_keep(l->mesh, m->replica, m->uid, m->replica ? m->address : self, e);
+        if (rc)
+            return rc;
+        l->kept[l->kept_count++] = m->replica;
+    }
+    return 0;
 }
 
 int lead_desired(struct lead *l, const struct desired *d, struct err *e)
 {
-	int rc = world_desired(l->world, d, now_of(), e);
-	if (rc == 0) {
-		mesh_term(l->mesh, world_term(l->world));
-		l->health = (struct health_conf){.hang_ms = 1000 * (int64_t)d->health.hang_seconds,
-						 .straggler_factor = d->health.straggler_factor};
-		rc = keep_links(l, d, e);
-	}
-	settle(l);
-	return rc;
+    int rc = world_desired(l->world, d, now_of(), e);
+    if (rc == 0) {
+        mesh_term(l->mesh, world_term(l->world));
+        l->health = (struct health_conf){.hang_ms = 1000 * (int64_t)d->health.hang_seconds,
+            .straggler_factor = d->health.straggler_factor};
+        rc = keep_links(l, d, e);
+    }
+    settle(l);
+    return rc;
 }
 
 /* ---- time
@@ -291,49 +289,49 @@ int lead_desired(struct lead *l, const struct desired *d, struct err *e)
 
 static void check_health(struct lead *l)
 {
-	struct health_verdict v = {.kind = HEALTH_WELL, .rank = -1};
-	if (world_watched(l->world))
-		health_judge(&l->health, world_rows(l->world), world_ranks(l->world),
-			     world_median_step_ms(l->world), world_busy(l->world), &v);
-	if (v.kind == HEALTH_HANG)
-		log_warn("hang", LOG_I("rank", v.rank), LOG_S("operation", v.operation),
-			 LOG_S("message", v.message));
-	world_verdict(l->world, &v, now_of());
+    struct health_verdict v = {.kind = HEALTH_WELL, .rank = -1};
+    if (world_watched(l->world))
+        health_judge(&l->health, world_rows(l->world), world_ranks(l->world),
+            world_median_step_ms(l->world), world_busy(l->world), &v);
+    if (v.kind == HEALTH_HANG)
+        log_warn("hang", LOG_I("rank", v.rank), LOG_S("operation", v.operation),
+            LOG_S("message", v.message));
+    world_verdict(l->world, &v, now_of());
 }
 
 static int report_path(const struct lead *l, char *out, size_t size)
 {
-	int n = snprintf(out, size, "%s/%s", l->conf.run_dir, REPORT_FILE);
-	return n > 0 && (size_t)n < size ? 0 : -1;
+    int n = snprintf(out, size, "%s/%s", l->conf.run_dir, REPORT_FILE);
+    return n > 0 && (size_t)n < size ? 0 : -1;
 }
 
 static void save(struct lead *l)
 {
-	char path[LIMIT_PATH_BYTES];
-	struct err e = {0};
-	struct report r;
-	buf_auto struct buf text;
-	buf_init(&text, LIMIT_REPORT_BYTES);
-	struct arena *a = arena_create(LIMIT_REPORT_BYTES);
-	if (!a || report_path(l, path, sizeof path) || lead_report(l, a, &r, &e) ||
-	    report_encode(&r, &text, &e) || io_write_file(path, text.data, text.len, 0600, &e))
-		log_warn("the report is not kept", LOG_ERR(&e));
-	arena_destroy(a);
-	l->dirty = false;
+    char path[LIMIT_PATH_BYTES];
+    struct err e = {0};
+    struct report r;
+    buf_auto struct buf text;
+    buf_init(&text, LIMIT_REPORT_BYTES);
+    struct arena *a = arena_create(LIMIT_REPORT_BYTES);
+    if (!a || report_path(l, path, sizeof path) || lead_report(l, a, &r, &e) ||
+        report_encode(&r, &text, &e) || io_write_file(path, text.data, text.len, 0600, &e))
+        log_warn("the report is not kept", LOG_ERR(&e));
+    arena_destroy(a);
+    l->dirty = false;
 }
 
 void lead_tick(struct lead *l, int64_t now_ms)
 {
-	mesh_tick(l->mesh, now_ms);
-	if (now_ms >= l->health_due_ms) {
-		l->health_due_ms = now_ms + HEALTH_MS;
-		check_health(l);
-	}
-	settle(l);
-	if (l->dirty && now_ms >= l->save_due_ms) {
-		l->save_due_ms = now_ms + SAVE_MS;
-		save(l);
-	}
+    mesh_tick(l->mesh, now_ms);
+    if (now_ms >= l->health_due_ms) {
+        l->health_due_ms = now_ms + HEALTH_MS;
+        check_health(l);
+    }
+    settle(l);
+    if (l->dirty && now_ms >= l->save_due_ms) {
+        l->save_due_ms = now_ms + SAVE_MS;
+        save(l);
+    }
 }
 
 /* ---- life
@@ -342,75 +340,75 @@ void lead_tick(struct lead *l, int64_t now_ms)
 
 static void recover(struct lead *l)
 {
-	char path[LIMIT_PATH_BYTES];
-	struct err e = {0};
-	json_auto struct json *v = NULL;
-	struct report r;
-	if (report_path(l, path, sizeof path) || !io_exists(path))
-		return;
-	struct arena *a = arena_create(2 * LIMIT_REPORT_BYTES);
-	if (!a || json_read_file(path, LIMIT_REPORT_BYTES, &v, &e) || report_decode(v, a, &r, &e))
-		log_warn("the last report cannot be read", LOG_ERR(&e));
-	else
-		world_recover(l->world, &r);
-	arena_destroy(a);
+    char path[LIMIT_PATH_BYTES];
+    struct err e = {0};
+    json_auto struct json *v = NULL;
+    struct report r;
+    if (report_path(l, path, sizeof path) || !io_exists(path))
+        return;
+    struct arena *a = arena_create(2 * LIMIT_REPORT_BYTES);
+    if (!a || json_read_file(path, LIMIT_REPORT_BYTES, &v, &e) || report_decode(v, a, &r, &e))
+        log_warn("the last report cannot be read", LOG_ERR(&e));
+    else
+        world_recover(l->world, &r);
+    arena_destroy(a);
 }
 
 int lead_create(const struct lead_conf *conf, struct lead **out, struct err *e)
 {
-	static const struct mesh_fns fns = {on_message, on_closed};
-	struct lead *l = mem_zalloc(sizeof *l);
-	if (!l)
-		return err_set(e, ERR_MEMORY, "out of memory");
-	l->conf = *conf;
-	const struct jobspec *s = conf->spec;
-	struct world_conf wc = {
-		.task = s->task,
-		.per_replica = s->task == TASK_SERVE ? 1 : s->device.per_replica,
-		.incarnation = conf->incarnation,
-		.term = conf->term,
-	};
-	int rc = world_create(&wc, &l->world, e);
-	if (rc == 0)
-		rc = mesh_create(conf->web, &conf->of, conf->uid, &fns, l, &l->mesh, e);
-	if (rc) {
-		lead_destroy(l);
-		return rc;
-	}
-	recover(l);
-	l->shown = world_state(l->world);
-	l->shown_incarnation = world_incarnation(l->world);
-	*out = l;
-	return 0;
+    static const struct mesh_fns fns = {on_message, on_closed};
+    struct lead *l = mem_zalloc(sizeof *l);
+    if (!l)
+        return err_set(e, ERR_MEMORY, "out of memory");
+    l->conf = *conf;
+    const struct jobspec *s = conf->spec;
+    struct world_conf wc = {
+        .task = s->task,
+        .per_replica = s->task == TASK_SERVE ? 1 : s->device.per_replica,
+        .incarnation = conf->incarnation,
+        .term = conf->term,
+    };
+    int rc = world_create(&wc, &l->world, e);
+    if (rc == 0)
+        rc = mesh_create(conf->web, &conf->of, conf->uid, &fns, l, &l->mesh, e);
+    if (rc) {
+        lead_destroy(l);
+        return rc;
+    }
+    recover(l);
+    l->shown = world_state(l->world);
+    l->shown_incarnation = world_incarnation(l->world);
+    *out = l;
+    return 0;
 }
 
 void lead_destroy(struct lead *l)
 {
-	if (!l)
-		return;
-	mesh_destroy(l->mesh);
-	world_destroy(l->world);
-	mem_free(l);
+    if (!l)
+        return;
+    mesh_destroy(l->mesh);
+    world_destroy(l->world);
+    mem_free(l);
 }
 
 int lead_report(const struct lead *l, struct arena *a, struct report *out, struct err *e)
 {
-	int rc = world_report(l->world, a, out, e);
-	if (rc || out->state != JOB_SERVING || !world_ranks(l->world))
-		return rc;
-	char host[LIMIT_ADDRESS_BYTES];
-	host_of(l, world_place(l->world, 0).address, host, sizeof host);
-	out->serve_address =
-		arena_printf(a, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, l->conf.serve_port);
-	return out->serve_address ? 0 : err_set(e, ERR_MEMORY, "out of memory for the report");
+    int rc = world_report(l->world, a, out, e);
+    if (rc || out->state != JOB_SERVING || !world_ranks(l->world))
+        return rc;
+    char host[LIMIT_ADDRESS_BYTES];
+    host_of(l, world_place(l->world, 0).address, host, sizeof host);
+    out->serve_address =
+        arena_printf(a, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, l->conf.serve_port);
+    return out->serve_address ? 0 : err_set(e, ERR_MEMORY, "out of memory for the report");
 }
 
 bool lead_released(const struct lead *l)
 {
-	return l->released;
+    return l->released;
 }
 
 bool lead_over(const struct lead *l)
 {
-	return world_over(l->world);
+    return world_over(l->world);
 }

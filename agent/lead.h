@@ -20,16 +20,15 @@
 struct lead;
 
 struct lead_conf {
-	struct web *web;
-	const struct jobspec *spec;
-	struct proof_identity of;
-	const char *uid, *run_dir; /* of this agent's pod */
-	const char
-		*self_host; /* where this agent itself listens: its own member is dialled there */
-	uint16_t self_port;
-	uint16_t serve_port; /* shown in the report when serving */
-	int64_t incarnation; /* greatest known to the checkpoint */
-	int64_t term;        /* greatest that this pod has followed */
+    struct web *web;
+    const struct jobspec *spec;
+    struct proof_identity of;
+    const char *uid, *run_dir; /* of this agent's pod */
+    const char *self_host; /* where this agent itself listens: its own member is dialled there */
+    uint16_t self_port;
+    uint16_t serve_port; /* shown in the report when serving */
+    int64_t incarnation; /* greatest known to the checkpoint */
+    int64_t term;        /* greatest that this pod has followed */
 };
 
 int lead_create(const struct lead_conf *conf, struct lead **out, struct err *e);

@@ -5,5 +5,5 @@
 
 int main(int argc, char **argv)
 {
-	return agent_main(argc, argv);
+    return agent_main(argc, argv);
 }

@@ -26,13 +26,13 @@
 struct member;
 
 struct member_conf {
-	struct procs *procs;
-	struct front *front; /* of a serving job, else NULL */
-	const struct jobspec *spec;
-	const char *job_file, *rank_program, *bind_host, *run_dir;
-	int replica;
-	const char *pod, *uid, *node;
-	int64_t incarnation; /* greatest known at start */
+    struct procs *procs;
+    struct front *front; /* of a serving job, else NULL */
+    const struct jobspec *spec;
+    const char *job_file, *rank_program, *bind_host, *run_dir;
+    int replica;
+    const char *pod, *uid, *node;
+    int64_t incarnation; /* greatest known at start */
 };
 
 int member_create(const struct member_conf *conf, struct member **out, struct err *e);

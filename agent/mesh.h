@@ -42,53 +42,53 @@
 #define MESH_PATH "/v1/mesh"
 
 enum mesh_type {
-	MESH_HELLO,
-	MESH_PREPARED,
-	MESH_REFUSED,
-	MESH_FRAME,
-	MESH_EXIT,
-	MESH_ENDED,
-	MESH_BEAT,
-	MESH_LEAVING,
-	MESH_PREPARE,
-	MESH_START,
-	MESH_STOP,
-	MESH_RELEASE,
-	MESH_TYPES
+    MESH_HELLO,
+    MESH_PREPARED,
+    MESH_REFUSED,
+    MESH_FRAME,
+    MESH_EXIT,
+    MESH_ENDED,
+    MESH_BEAT,
+    MESH_LEAVING,
+    MESH_PREPARE,
+    MESH_START,
+    MESH_STOP,
+    MESH_RELEASE,
+    MESH_TYPES
 };
 
 enum mesh_stop { MESH_DRAIN, MESH_TERM, MESH_KILL };
 
 struct mesh_msg {
-	enum mesh_type type;
-	int64_t incarnation;
-	/* hello */
-	int replica;
-	const char *uid, *pod, *node;
-	int64_t term; /* prepare, refused */
-	/* prepare, prepared */
-	const char *secret;
-	int ranks, first_rank;
-	uint16_t ports[LIMIT_RANKS_PER_REPLICA];
-	int port_count;
-	/* start: members of the message that hold the tables */
-	int world;
-	const char *table_json, *layout_json; /* encoding: given as text */
-	const struct json *table, *layout;    /* decoding: as trees */
-	/* stop */
-	enum mesh_stop mode;
-	/* frame, exit */
-	int local;
-	enum wire_type frame;
-	const char *payload_json;   /* encoding */
-	const struct json *payload; /* decoding */
-	enum exit_class class_;
-	int signal;
-	bool asked;
-	const char *message, *log_tail;
-	/* beat */
-	struct health_rank beats[LIMIT_RANKS_PER_REPLICA];
-	int beat_count;
+    enum mesh_type type;
+    int64_t incarnation;
+    /* hello */
+    int replica;
+    const char *uid, *pod, *node;
+    int64_t term; /* prepare, refused */
+    /* prepare, prepared */
+    const char *secret;
+    int ranks, first_rank;
+    uint16_t ports[LIMIT_RANKS_PER_REPLICA];
+    int port_count;
+    /* start: members of the message that hold the tables */
+    int world;
+    const char *table_json, *layout_json; /* encoding: given as text */
+    const struct json *table, *layout;    /* decoding: as trees */
+    /* stop */
+    enum mesh_stop mode;
+    /* frame, exit */
+    int local;
+    enum wire_type frame;
+    const char *payload_json;   /* encoding */
+    const struct json *payload; /* decoding */
+    enum exit_class class_;
+    int signal;
+    bool asked;
+    const char *message, *log_tail;
+    /* beat */
+    struct health_rank beats[LIMIT_RANKS_PER_REPLICA];
+    int beat_count;
 };
 
 int mesh_encode(const struct mesh_msg *m, struct buf *out, struct err *e);
@@ -100,13 +100,13 @@ void mesh_send(struct web_socket *s, const struct mesh_msg *m);
 /* ---- the coordinator's links ---- */
 struct mesh;
 struct mesh_fns {
-	void (*message_fn)(void *user, int replica, const struct mesh_msg *m);
-	void (*closed_fn)(void *user, int replica,
-			  const char *why); /* was open; it is being redialled */
+    void (*message_fn)(void *user, int replica, const struct mesh_msg *m);
+    void (*closed_fn)(
+        void *user, int replica, const char *why); /* was open; it is being redialled */
 };
 /* of and uid (of this agent's pod) are borrowed. */
 int mesh_create(struct web *w, const struct proof_identity *of, const char *uid,
-		const struct mesh_fns *fns, void *user, struct mesh **out, struct err *e);
+    const struct mesh_fns *fns, void *user, struct mesh **out, struct err *e);
 void mesh_destroy(struct mesh *m);
 /* The term of links that are dialled from now on. */
 void mesh_term(struct mesh *m, int64_t term);

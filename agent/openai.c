@@ -21,129 +21,129 @@
 
 /* -- the table -- */
 
-#define USED(name, places, kind, note)                                                             \
-	{                                                                                          \
-		name, places, kind, 0, 0, NULL, note                                               \
-	}
-#define RANGE(name, places, kind, min, max, note)                                                  \
-	{                                                                                          \
-		name, places, kind, min, max, NULL, note                                           \
-	}
-#define FIXED(name, places, values, note)                                                          \
-	{                                                                                          \
-		name, places, OPENAI_FIXED, 0, 0, values, note                                     \
-	}
-#define IGNORED(name, places, note)                                                                \
-	{                                                                                          \
-		name, places, OPENAI_IGNORED, 0, 0, NULL, note                                     \
-	}
+#define USED(name, places, kind, note) \
+    { \
+        name, places, kind, 0, 0, NULL, note \
+    }
+#define RANGE(name, places, kind, min, max, note) \
+    { \
+        name, places, kind, min, max, NULL, note \
+    }
+#define FIXED(name, places, values, note) \
+    { \
+        name, places, OPENAI_FIXED, 0, 0, values, note \
+    }
+#define IGNORED(name, places, note) \
+    { \
+        name, places, OPENAI_IGNORED, 0, 0, NULL, note \
+    }
 
 static const struct openai_field fields[] = {
-	USED("messages", OPENAI_CHAT, OPENAI_OWN, "at least one message"),
-	USED("prompt", OPENAI_TEXT, OPENAI_OWN,
-	     "one string or one list of token ids; a list of one of them is the same"),
-	USED("model", BOTH, OPENAI_STRING, "needed: `spec.serve.modelName`"),
-	RANGE("max_completion_tokens", OPENAI_CHAT, OPENAI_WHOLE, 1, 1 << 24,
-	      "512 when absent; the context ends an answer earlier"),
-	RANGE("max_tokens", BOTH, OPENAI_WHOLE, 1, 1 << 24,
-	      "the older name; 16 for completions when absent"),
-	RANGE("temperature", BOTH, OPENAI_NUMBER, 0, 2, "1 when absent; 0: the likeliest token"),
-	RANGE("top_p", BOTH, OPENAI_NUMBER, 0, 1, "1 when absent; 0: the likeliest token"),
-	RANGE("seed", BOTH, OPENAI_WHOLE, -EXACT, EXACT, "the same seed draws the same answer"),
-	USED("stop", BOTH, OPENAI_OWN, "a string or a list of up to 4, each of 1 to 256 bytes"),
-	USED("stream", BOTH, OPENAI_BOOL, "server-sent events"),
-	USED("stream_options", BOTH, OPENAI_OWN, "only with `stream`"),
-	FIXED("n", BOTH, "1", "one answer a request"),
-	FIXED("best_of", OPENAI_TEXT, "1", "one answer a request"),
-	FIXED("echo", OPENAI_TEXT, "false", ""),
-	FIXED("suffix", OPENAI_TEXT, "\"\"", ""),
-	FIXED("logprobs", OPENAI_CHAT, "false", ""),
-	FIXED("logprobs", OPENAI_TEXT, "", ""),
-	FIXED("top_logprobs", OPENAI_CHAT, "0", ""),
-	FIXED("logit_bias", BOTH, "{}", ""),
-	FIXED("frequency_penalty", BOTH, "0", ""),
-	FIXED("presence_penalty", BOTH, "0", ""),
-	FIXED("response_format", BOTH, "{\"type\":\"text\"}", "text only"),
-	FIXED("modalities", OPENAI_CHAT, "[\"text\"]", "text only"),
-	FIXED("audio", OPENAI_CHAT, "", "text only"),
-	FIXED("tools", OPENAI_CHAT, "[]", ""),
-	FIXED("tool_choice", OPENAI_CHAT, "\"none\" \"auto\"", "there are no tools"),
-	FIXED("functions", OPENAI_CHAT, "[]", ""),
-	FIXED("function_call", OPENAI_CHAT, "\"none\" \"auto\"", "there are no tools"),
-	FIXED("reasoning_effort", OPENAI_CHAT, "\"none\"", ""),
-	FIXED("verbosity", OPENAI_CHAT, "\"medium\"", ""),
-	FIXED("web_search_options", OPENAI_CHAT, "", ""),
-	FIXED("store", BOTH, "false", "nothing is kept"),
-	/* of vLLM and llama.cpp */
-	FIXED("top_k", BOTH, "0 -1", ""),
-	FIXED("min_p", BOTH, "0", ""),
-	FIXED("repetition_penalty", BOTH, "1", ""),
-	FIXED("ignore_eos", BOTH, "false", ""),
-	FIXED("min_tokens", BOTH, "0", ""),
-	FIXED("skip_special_tokens", BOTH, "true", ""),
-	IGNORED("cache_prompt", BOTH, "the cache changes no answer"),
-	IGNORED("user", BOTH, "names the client's own user"),
-	IGNORED("safety_identifier", BOTH, "likewise"),
-	IGNORED("prompt_cache_key", BOTH, "likewise, for a cache"),
-	IGNORED("prompt_cache_retention", BOTH, "there is no such cache"),
-	IGNORED("metadata", BOTH, "goes with a stored answer"),
-	IGNORED("service_tier", BOTH, "there is one tier"),
-	IGNORED("parallel_tool_calls", OPENAI_CHAT, "there are no tools"),
-	IGNORED("prediction", OPENAI_CHAT, "would only make it faster"),
+    USED("messages", OPENAI_CHAT, OPENAI_OWN, "at least one message"),
+    USED("prompt", OPENAI_TEXT, OPENAI_OWN,
+        "one string or one list of token ids; a list of one of them is the same"),
+    USED("model", BOTH, OPENAI_STRING, "needed: `spec.serve.modelName`"),
+    RANGE("max_completion_tokens", OPENAI_CHAT, OPENAI_WHOLE, 1, 1 << 24,
+        "512 when absent; the context ends an answer earlier"),
+    RANGE("max_tokens", BOTH, OPENAI_WHOLE, 1, 1 << 24,
+        "the older name; 16 for completions when absent"),
+    RANGE("temperature", BOTH, OPENAI_NUMBER, 0, 2, "1 when absent; 0: the likeliest token"),
+    RANGE("top_p", BOTH, OPENAI_NUMBER, 0, 1, "1 when absent; 0: the likeliest token"),
+    RANGE("seed", BOTH, OPENAI_WHOLE, -EXACT, EXACT, "the same seed draws the same answer"),
+    USED("stop", BOTH, OPENAI_OWN, "a string or a list of up to 4, each of 1 to 256 bytes"),
+    USED("stream", BOTH, OPENAI_BOOL, "server-sent events"),
+    USED("stream_options", BOTH, OPENAI_OWN, "only with `stream`"),
+    FIXED("n", BOTH, "1", "one answer a request"),
+    FIXED("best_of", OPENAI_TEXT, "1", "one answer a request"),
+    FIXED("echo", OPENAI_TEXT, "false", ""),
+    FIXED("suffix", OPENAI_TEXT, "\"\"", ""),
+    FIXED("logprobs", OPENAI_CHAT, "false", ""),
+    FIXED("logprobs", OPENAI_TEXT, "", ""),
+    FIXED("top_logprobs", OPENAI_CHAT, "0", ""),
+    FIXED("logit_bias", BOTH, "{}", ""),
+    FIXED("frequency_penalty", BOTH, "0", ""),
+    FIXED("presence_penalty", BOTH, "0", ""),
+    FIXED("response_format", BOTH, "{\"type\":\"text\"}", "text only"),
+    FIXED("modalities", OPENAI_CHAT, "[\"text\"]", "text only"),
+    FIXED("audio", OPENAI_CHAT, "", "text only"),
+    FIXED("tools", OPENAI_CHAT, "[]", ""),
+    FIXED("tool_choice", OPENAI_CHAT, "\"none\" \"auto\"", "there are no tools"),
+    FIXED("functions", OPENAI_CHAT, "[]", ""),
+    FIXED("function_call", OPENAI_CHAT, "\"none\" \"auto\"", "there are no tools"),
+    FIXED("reasoning_effort", OPENAI_CHAT, "\"none\"", ""),
+    FIXED("verbosity", OPENAI_CHAT, "\"medium\"", ""),
+    FIXED("web_search_options", OPENAI_CHAT, "", ""),
+    FIXED("store", BOTH, "false", "nothing is kept"),
+    /* of vLLM and llama.cpp */
+    FIXED("top_k", BOTH, "0 -1", ""),
+    FIXED("min_p", BOTH, "0", ""),
+    FIXED("repetition_penalty", BOTH, "1", ""),
+    FIXED("ignore_eos", BOTH, "false", ""),
+    FIXED("min_tokens", BOTH, "0", ""),
+    FIXED("skip_special_tokens", BOTH, "true", ""),
+    IGNORED("cache_prompt", BOTH, "the cache changes no answer"),
+    IGNORED("user", BOTH, "names the client's own user"),
+    IGNORED("safety_identifier", BOTH, "likewise"),
+    IGNORED("prompt_cache_key", BOTH, "likewise, for a cache"),
+    IGNORED("prompt_cache_retention", BOTH, "there is no such cache"),
+    IGNORED("metadata", BOTH, "goes with a stored answer"),
+    IGNORED("service_tier", BOTH, "there is one tier"),
+    IGNORED("parallel_tool_calls", OPENAI_CHAT, "there are no tools"),
+    IGNORED("prediction", OPENAI_CHAT, "would only make it faster"),
 
-	USED("role", OPENAI_MESSAGE, OPENAI_STRING,
-	     "`developer` is `system`; `tool` and `function` are refused; the template knows the "
-	     "others"),
-	USED("content", OPENAI_MESSAGE, OPENAI_OWN,
-	     "a string or a list of text parts; an assistant's may be absent, which is empty"),
-	USED("name", OPENAI_MESSAGE, OPENAI_STRING, "for templates that show it"),
-	FIXED("tool_calls", OPENAI_MESSAGE, "[]", ""),
-	FIXED("tool_call_id", OPENAI_MESSAGE, "", ""),
-	FIXED("function_call", OPENAI_MESSAGE, "", ""),
-	FIXED("refusal", OPENAI_MESSAGE, "\"\"", ""),
-	FIXED("annotations", OPENAI_MESSAGE, "[]", ""),
-	FIXED("audio", OPENAI_MESSAGE, "", ""),
-	FIXED("reasoning_content", OPENAI_MESSAGE, "\"\"", ""),
+    USED("role", OPENAI_MESSAGE, OPENAI_STRING,
+        "`developer` is `system`; `tool` and `function` are refused; the template knows the "
+        "others"),
+    USED("content", OPENAI_MESSAGE, OPENAI_OWN,
+        "a string or a list of text parts; an assistant's may be absent, which is empty"),
+    USED("name", OPENAI_MESSAGE, OPENAI_STRING, "for templates that show it"),
+    FIXED("tool_calls", OPENAI_MESSAGE, "[]", ""),
+    FIXED("tool_call_id", OPENAI_MESSAGE, "", ""),
+    FIXED("function_call", OPENAI_MESSAGE, "", ""),
+    FIXED("refusal", OPENAI_MESSAGE, "\"\"", ""),
+    FIXED("annotations", OPENAI_MESSAGE, "[]", ""),
+    FIXED("audio", OPENAI_MESSAGE, "", ""),
+    FIXED("reasoning_content", OPENAI_MESSAGE, "\"\"", ""),
 
-	FIXED("type", OPENAI_PART, "\"text\"", "text only"),
-	USED("text", OPENAI_PART, OPENAI_STRING, "needed; parts are put together as they are"),
+    FIXED("type", OPENAI_PART, "\"text\"", "text only"),
+    USED("text", OPENAI_PART, OPENAI_STRING, "needed; parts are put together as they are"),
 
-	USED("include_usage", OPENAI_STREAM, OPENAI_BOOL, "a last event with the usage"),
-	IGNORED("include_obfuscation", OPENAI_STREAM, "nothing is padded"),
+    USED("include_usage", OPENAI_STREAM, OPENAI_BOOL, "a last event with the usage"),
+    IGNORED("include_obfuscation", OPENAI_STREAM, "nothing is padded"),
 };
 
 const struct openai_field *openai_fields(size_t *count)
 {
-	*count = sizeof fields / sizeof *fields;
-	return fields;
+    *count = sizeof fields / sizeof *fields;
+    return fields;
 }
 
 static const struct openai_field *find_field(const char *name, enum openai_place place)
 {
-	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-		if ((fields[i].places & place) && !strcmp(fields[i].name, name))
-			return &fields[i];
-	return NULL;
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if ((fields[i].places & place) && !strcmp(fields[i].name, name))
+            return &fields[i];
+    return NULL;
 }
 
 /* -- refusing -- */
 
-int openai_refuse(struct openai_refusal *r, int status, const char *code, const char *param,
-		  const char *fmt, ...)
+int openai_refuse(
+    struct openai_refusal *r, int status, const char *code, const char *param, const char *fmt, ...)
 {
-	*r = (struct openai_refusal){.status = status,
-				     .type = status == 429   ? "rate_limit_error"
-					     : status >= 500 ? "server_error"
-					     : status == 401 ? "authentication_error"
-							     : "invalid_request_error",
-				     .code = code};
-	va_list ap;
-	va_start(ap, fmt);
-	vsnprintf(r->message, sizeof r->message, fmt, ap);
-	va_end(ap);
-	if (param)
-		snprintf(r->param, sizeof r->param, "%s", param);
-	return -1;
+    *r = (struct openai_refusal){.status = status,
+        .type = status == 429 ? "rate_limit_error"
+            : status >= 500   ? "server_error"
+            : status == 401   ? "authentication_error"
+                              : "invalid_request_error",
+        .code = code};
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(r->message, sizeof r->message, fmt, ap);
+    va_end(ap);
+    if (param)
+        snprintf(r->param, sizeof r->param, "%s", param);
+    return -1;
 }
 
 #define REFUSE(r, param, ...) openai_refuse(r, 400, NULL, param, __VA_ARGS__)
@@ -153,444 +153,438 @@ int openai_refuse(struct openai_refusal *r, int status, const char *code, const 
 /* NULL for what is absent or null: the two are one. */
 static const struct json *given(const struct json *v, const char *key)
 {
-	const struct json *x = json_get(v, key);
-	return json_is_null(x) ? NULL : x;
+    const struct json *x = json_get(v, key);
+    return json_is_null(x) ? NULL : x;
 }
 
 static bool is_whole(const struct json *v, double min, double max)
 {
-	double n = json_number_value(v);
-	return json_is_number(v) && n >= min && n <= max && n == floor(n);
+    double n = json_number_value(v);
+    return json_is_number(v) && n >= min && n <= max && n == floor(n);
 }
 
 /* Whether v is one of the values, which are JSON without spaces; -1: no memory to tell. */
 static int is_one_of(const struct json *v, const char *values)
 {
-	buf_auto struct buf text;
-	buf_init(&text, LIMIT_FRAME_BYTES);
-	if (json_print(v, &text))
-		return -1;
-	for (const char *p = values; *p;) {
-		size_t n = strcspn(p, " ");
-		if (n == text.len && !memcmp(p, text.data, n))
-			return 1;
-		p += n + (p[n] == ' ');
-	}
-	return 0;
+    buf_auto struct buf text;
+    buf_init(&text, LIMIT_FRAME_BYTES);
+    if (json_print(v, &text))
+        return -1;
+    for (const char *p = values; *p;) {
+        size_t n = strcspn(p, " ");
+        if (n == text.len && !memcmp(p, text.data, n))
+            return 1;
+        p += n + (p[n] == ' ');
+    }
+    return 0;
 }
 
-static int check_fixed(const struct openai_field *f, const struct json *v, const char *path,
-		       struct openai_refusal *r)
+static int check_fixed(
+    const struct openai_field *f, const struct json *v, const char *path, struct openai_refusal *r)
 {
-	int is = is_one_of(v, f->values);
-	if (is < 0)
-		return openai_refuse(r, 503, NULL, NULL, "out of memory");
-	if (is)
-		return 0;
-	return REFUSE(r, path,
-		      *f->values ? "%s is not supported: it may only be %s"
-				 : "%s is not supported%s",
-		      path, f->values);
+    int is = is_one_of(v, f->values);
+    if (is < 0)
+        return openai_refuse(r, 503, NULL, NULL, "out of memory");
+    if (is)
+        return 0;
+    return REFUSE(r, path,
+        *f->values ? "%s is not supported: it may only be %s" : "%s is not supported%s", path,
+        f->values);
 }
 
-static int check_value(const struct openai_field *f, const struct json *v, const char *path,
-		       struct openai_refusal *r)
+static int check_value(
+    const struct openai_field *f, const struct json *v, const char *path, struct openai_refusal *r)
 {
-	switch (f->kind) {
-	case OPENAI_NUMBER:
-		if (json_is_number(v) && json_number_value(v) >= f->min &&
-		    json_number_value(v) <= f->max)
-			return 0;
-		return REFUSE(r, path, "%s must be a number from %g to %g", path, f->min, f->max);
-	case OPENAI_WHOLE:
-		if (is_whole(v, f->min, f->max))
-			return 0;
-		return REFUSE(r, path, "%s must be a whole number from %.0f to %.0f", path, f->min,
-			      f->max);
-	case OPENAI_BOOL:
-		return json_is_bool(v) ? 0 : REFUSE(r, path, "%s must be true or false", path);
-	case OPENAI_STRING:
-		return json_is_string(v) ? 0 : REFUSE(r, path, "%s must be a string", path);
-	case OPENAI_FIXED:
-		return check_fixed(f, v, path, r);
-	case OPENAI_OWN:
-	case OPENAI_IGNORED:
-		break;
-	}
-	return 0;
+    switch (f->kind) {
+    case OPENAI_NUMBER:
+        if (json_is_number(v) && json_number_value(v) >= f->min && json_number_value(v) <= f->max)
+            return 0;
+        return REFUSE(r, path, "%s must be a number from %g to %g", path, f->min, f->max);
+    case OPENAI_WHOLE:
+        if (is_whole(v, f->min, f->max))
+            return 0;
+        return REFUSE(r, path, "%s must be a whole number from %.0f to %.0f", path, f->min, f->max);
+    case OPENAI_BOOL:
+        return json_is_bool(v) ? 0 : REFUSE(r, path, "%s must be true or false", path);
+    case OPENAI_STRING:
+        return json_is_string(v) ? 0 : REFUSE(r, path, "%s must be a string", path);
+    case OPENAI_FIXED:
+        return check_fixed(f, v, path, r);
+    case OPENAI_OWN:
+    case OPENAI_IGNORED:
+        break;
+    }
+    return 0;
 }
 
 /* prefix: "" or the path of the object with its dot. */
 static int check_fields(const struct json *object, enum openai_place place, const char *prefix,
-			struct openai_refusal *r)
+    struct openai_refusal *r)
 {
-	json_each (v, object) {
-		const struct openai_field *f = find_field(json_key(v), place);
-		char path[sizeof r->param];
-		snprintf(path, sizeof path, "%s%.60s", prefix, json_key(v));
-		if (!f)
-			return REFUSE(r, path, "%s is not a field of this request", path);
-		if (json_get(object, f->name) != v) /* readers differ in which one counts */
-			return REFUSE(r, path, "%s is given twice", path);
-		if (!json_is_null(v) && check_value(f, v, path, r))
-			return -1;
-	}
-	return 0;
+    json_each (v, object) {
+        const struct openai_field *f = find_field(json_key(v), place);
+        char path[sizeof r->param];
+        snprintf(path, sizeof path, "%s%.60s", prefix, json_key(v));
+        if (!f)
+            return REFUSE(r, path, "%s is not a field of this request", path);
+        if (json_get(object, f->name) != v) /* readers differ in which one counts */
+            return REFUSE(r, path, "%s is given twice", path);
+        if (!json_is_null(v) && check_value(f, v, path, r))
+            return -1;
+    }
+    return 0;
 }
 
 /* -- messages -- */
 
-static int join_parts(const struct json *parts, const char *prefix, struct buf *text,
-		      struct openai_refusal *r)
+static int join_parts(
+    const struct json *parts, const char *prefix, struct buf *text, struct openai_refusal *r)
 {
-	int i = 0;
-	json_each (part, parts) {
-		char path[64];
-		snprintf(path, sizeof path, "%scontent[%d].", prefix, i++);
-		if (check_fields(part, OPENAI_PART, path, r))
-			return -1;
-		if (!given(part, "type") || !given(part, "text")) {
-			path[strlen(path) - 1] = 0;
-			return REFUSE(r, path, "%s must be {\"type\": \"text\", \"text\": ...}",
-				      path);
-		}
-		buf_str(text, json_str(part, "text", ""));
-	}
-	return buf_ok(text) ? 0 : openai_refuse(r, 503, NULL, NULL, "out of memory");
+    int i = 0;
+    json_each (part, parts) {
+        char path[64];
+        snprintf(path, sizeof path, "%scontent[%d].", prefix, i++);
+        if (check_fields(part, OPENAI_PART, path, r))
+            return -1;
+        if (!given(part, "type") || !given(part, "text")) {
+            path[strlen(path) - 1] = 0;
+            return REFUSE(r, path, "%s must be {\"type\": \"text\", \"text\": ...}", path);
+        }
+        buf_str(text, json_str(part, "text", ""));
+    }
+    return buf_ok(text) ? 0 : openai_refuse(r, 503, NULL, NULL, "out of memory");
 }
 
-static int copy_message(const struct json *m, const char *prefix, struct jsonw *w,
-			struct openai_refusal *r)
+static int copy_message(
+    const struct json *m, const char *prefix, struct jsonw *w, struct openai_refusal *r)
 {
-	if (!json_is_object(m))
-		return REFUSE(r, "messages", "each message must be an object");
-	if (check_fields(m, OPENAI_MESSAGE, prefix, r))
-		return -1;
-	const char *role = json_str(m, "role", ""), *name = json_str(m, "name", NULL);
-	const struct json *content = given(m, "content");
-	char path[48];
-	snprintf(path, sizeof path, "%srole", prefix);
-	if (!*role)
-		return REFUSE(r, path, "%s is needed", path);
-	if (!strcmp(role, "tool") || !strcmp(role, "function"))
-		return REFUSE(r, path, "%s: \"%s\" is not supported", path, role);
-	if (!strcmp(role, "developer"))
-		role = "system";
-	snprintf(path, sizeof path, "%scontent", prefix);
-	if (content ? !json_is_string(content) && !json_is_array(content)
-		    : strcmp(role, "assistant") != 0)
-		return REFUSE(r, path, "%s must be a string or a list of text parts", path);
-	buf_auto struct buf parts;
-	buf_init(&parts, LIMIT_REQUEST_BYTES);
-	if (json_is_array(content) && join_parts(content, prefix, &parts, r))
-		return -1;
-	jsonw_open(w, NULL, '{');
-	jsonw_str(w, "role", role);
-	jsonw_str(w, "content",
-		  json_is_string(content) ? json_string_value(content) : buf_cstr(&parts));
-	if (name)
-		jsonw_str(w, "name", name);
-	jsonw_close(w);
-	return 0;
+    if (!json_is_object(m))
+        return REFUSE(r, "messages", "each message must be an object");
+    if (check_fields(m, OPENAI_MESSAGE, prefix, r))
+        return -1;
+    const char *role = json_str(m, "role", ""), *name = json_str(m, "name", NULL);
+    const struct json *content = given(m, "content");
+    char path[48];
+    snprintf(path, sizeof path, "%srole", prefix);
+    if (!*role)
+        return REFUSE(r, path, "%s is needed", path);
+    if (!strcmp(role, "tool") || !strcmp(role, "function"))
+        return REFUSE(r, path, "%s: \"%s\" is not supported", path, role);
+    if (!strcmp(role, "developer"))
+        role = "system";
+    snprintf(path, sizeof path, "%scontent", prefix);
+    if (content ? !json_is_string(content) && !json_is_array(content)
+                : strcmp(role, "assistant") != 0)
+        return REFUSE(r, path, "%s must be a string or a list of text parts", path);
+    buf_auto struct buf parts;
+    buf_init(&parts, LIMIT_REQUEST_BYTES);
+    if (json_is_array(content) && join_parts(content, prefix, &parts, r))
+        return -1;
+    jsonw_open(w, NULL, '{');
+    jsonw_str(w, "role", role);
+    jsonw_str(
+        w, "content", json_is_string(content) ? json_string_value(content) : buf_cstr(&parts));
+    if (name)
+        jsonw_str(w, "name", name);
+    jsonw_close(w);
+    return 0;
 }
 
 static int copy_messages(const struct json *v, struct jsonw *w, struct openai_refusal *r)
 {
-	const struct json *messages = given(v, "messages");
-	if (!json_is_array(messages) || !json_count(messages))
-		return REFUSE(r, "messages", "messages must be a non-empty array");
-	int i = 0;
-	jsonw_open(w, "messages", '[');
-	json_each (m, messages) {
-		char prefix[32];
-		snprintf(prefix, sizeof prefix, "messages[%d].", i++);
-		if (copy_message(m, prefix, w, r))
-			return -1;
-	}
-	jsonw_close(w);
-	return 0;
+    const struct json *messages = given(v, "messages");
+    if (!json_is_array(messages) || !json_count(messages))
+        return REFUSE(r, "messages", "messages must be a non-empty array");
+    int i = 0;
+    jsonw_open(w, "messages", '[');
+    json_each (m, messages) {
+        char prefix[32];
+        snprintf(prefix, sizeof prefix, "messages[%d].", i++);
+        if (copy_message(m, prefix, w, r))
+            return -1;
+    }
+    jsonw_close(w);
+    return 0;
 }
 
 /* -- what else is used -- */
 
 static int copy_prompt(const struct json *v, struct jsonw *w, struct openai_refusal *r)
 {
-	const struct json *prompt = given(v, "prompt"), *first = json_first(prompt);
-	bool list = json_is_array(prompt);
-	if (list && json_count(prompt) > 1 && !json_is_number(first))
-		return REFUSE(r, "prompt", "prompt must be one prompt: send a request for each");
-	if (list && (json_is_string(first) || json_is_array(first)))
-		prompt = first;
-	if (json_is_string(prompt)) {
-		jsonw_str(w, "prompt", json_string_value(prompt));
-		return 0;
-	}
-	if (!json_is_array(prompt) || !json_count(prompt))
-		return REFUSE(r, "prompt", "prompt must be a string or a list of token ids");
-	jsonw_open(w, "prompt_ids", '[');
-	json_each (id, prompt) {
-		if (!is_whole(id, 0, INT32_MAX))
-			return REFUSE(r, "prompt", "token ids are whole numbers from 0");
-		jsonw_int(w, NULL, (int64_t)json_number_value(id));
-	}
-	jsonw_close(w);
-	return 0;
+    const struct json *prompt = given(v, "prompt"), *first = json_first(prompt);
+    bool list = json_is_array(prompt);
+    if (list && json_count(prompt) > 1 && !json_is_number(first))
+        return REFUSE(r, "prompt", "prompt must be one prompt: send a request for each");
+    if (list && (json_is_string(first) || json_is_array(first)))
+        prompt = first;
+    if (json_is_string(prompt)) {
+        jsonw_str(w, "prompt", json_string_value(prompt));
+        return 0;
+    }
+    if (!json_is_array(prompt) || !json_count(prompt))
+        return REFUSE(r, "prompt", "prompt must be a string or a list of token ids");
+    jsonw_open(w, "prompt_ids", '[');
+    json_each (id, prompt) {
+        if (!is_whole(id, 0, INT32_MAX))
+            return REFUSE(r, "prompt", "token ids are whole numbers from 0");
+        jsonw_int(w, NULL, (int64_t)json_number_value(id));
+    }
+    jsonw_close(w);
+    return 0;
 }
 
 static int copy_stop_string(const struct json *s, struct jsonw *w, struct openai_refusal *r)
 {
-	const char *text = json_string_value(s);
-	if (!text || !*text || strlen(text) > LIMIT_STOP_BYTES)
-		return REFUSE(r, "stop", "each stop sequence must be a string of 1 to %d bytes",
-			      LIMIT_STOP_BYTES);
-	jsonw_str(w, NULL, text);
-	return 0;
+    const char *text = json_string_value(s);
+    if (!text || !*text || strlen(text) > LIMIT_STOP_BYTES)
+        return REFUSE(
+            r, "stop", "each stop sequence must be a string of 1 to %d bytes", LIMIT_STOP_BYTES);
+    jsonw_str(w, NULL, text);
+    return 0;
 }
 
 static int copy_stop(const struct json *v, struct jsonw *w, struct openai_refusal *r)
 {
-	const struct json *stop = given(v, "stop");
-	jsonw_open(w, "stop", '[');
-	if (json_is_array(stop)) {
-		if (json_count(stop) > LIMIT_STOP_STRINGS)
-			return REFUSE(r, "stop", "at most %d stop sequences", LIMIT_STOP_STRINGS);
-		json_each (s, stop)
-			if (copy_stop_string(s, w, r))
-				return -1;
-	} else if (stop && copy_stop_string(stop, w, r)) {
-		return -1;
-	}
-	jsonw_close(w);
-	return 0;
+    const struct json *stop = given(v, "stop");
+    jsonw_open(w, "stop", '[');
+    if (json_is_array(stop)) {
+        if (json_count(stop) > LIMIT_STOP_STRINGS)
+            return REFUSE(r, "stop", "at most %d stop sequences", LIMIT_STOP_STRINGS);
+        json_each (s, stop)
+            if (copy_stop_string(s, w, r))
+                return -1;
+    } else if (stop && copy_stop_string(stop, w, r)) {
+        return -1;
+    }
+    jsonw_close(w);
+    return 0;
 }
 
 static int copy_sampling(const struct openai_conf *conf, const struct json *v, bool chat,
-			 struct jsonw *w, struct openai_refusal *r)
+    struct jsonw *w, struct openai_refusal *r)
 {
-	const struct json *newer = given(v, "max_completion_tokens"),
-			  *older = given(v, "max_tokens"), *tokens = newer ? newer : older;
-	double limit = conf->context_length ? (double)conf->context_length : 1 << 20;
-	double most = chat ? DEFAULT_MAX_TOKENS : TEXT_MAX_TOKENS;
-	if (newer && older && json_number_value(newer) != json_number_value(older))
-		return REFUSE(r, "max_tokens",
-			      "max_tokens is the older name of max_completion_tokens: give one");
-	if (tokens)
-		most = json_number_value(tokens);
-	jsonw_int(w, "max_tokens", (int64_t)(most < limit ? most : limit));
-	jsonw_num(w, "temperature", json_num(v, "temperature", 1));
-	jsonw_num(w, "top_p", json_num(v, "top_p", 1));
-	if (given(v, "seed"))
-		jsonw_int(w, "seed", json_int(v, "seed", 0));
-	return 0;
+    const struct json *newer = given(v, "max_completion_tokens"), *older = given(v, "max_tokens"),
+                      *tokens = newer ? newer : older;
+    double limit = conf->context_length ? (double)conf->context_length : 1 << 20;
+    double most = chat ? DEFAULT_MAX_TOKENS : TEXT_MAX_TOKENS;
+    if (newer && older && json_number_value(newer) != json_number_value(older))
+        return REFUSE(
+            r, "max_tokens", "max_tokens is the older name of max_completion_tokens: give one");
+    if (tokens)
+        most = json_number_value(tokens);
+    jsonw_int(w, "max_tokens", (int64_t)(most < limit ? most : limit));
+    jsonw_num(w, "temperature", json_num(v, "temperature", 1));
+    jsonw_num(w, "top_p", json_num(v, "top_p", 1));
+    if (given(v, "seed"))
+        jsonw_int(w, "seed", json_int(v, "seed", 0));
+    return 0;
 }
 
 static int read_stream(const struct json *v, struct openai_request *out, struct openai_refusal *r)
 {
-	const struct json *options = given(v, "stream_options");
-	out->stream = json_bool(v, "stream", false);
-	out->include_usage = json_bool(options, "include_usage", false);
-	if (!options)
-		return 0;
-	if (!json_is_object(options) || !out->stream)
-		return REFUSE(r, "stream_options",
-			      "stream_options must be an object, beside "
-			      "\"stream\": true");
-	return check_fields(options, OPENAI_STREAM, "stream_options.", r);
+    const struct json *options = given(v, "stream_options");
+    out->stream = json_bool(v, "stream", false);
+    out->include_usage = json_bool(options, "include_usage", false);
+    if (!options)
+        return 0;
+    if (!json_is_object(options) || !out->stream)
+        return REFUSE(r, "stream_options",
+            "stream_options must be an object, beside "
+            "\"stream\": true");
+    return check_fields(options, OPENAI_STREAM, "stream_options.", r);
 }
 
-static int check_model(const struct openai_conf *conf, const struct json *v,
-		       struct openai_refusal *r)
+static int check_model(
+    const struct openai_conf *conf, const struct json *v, struct openai_refusal *r)
 {
-	const char *model = json_str(v, "model", NULL);
-	if (!model)
-		return REFUSE(r, "model", "model is needed");
-	return strcmp(model, conf->model)
-		       ? openai_refuse(r, 404, "model_not_found", "model",
-				       "The model `%.100s` does not exist", model)
-		       : 0;
+    const char *model = json_str(v, "model", NULL);
+    if (!model)
+        return REFUSE(r, "model", "model is needed");
+    return strcmp(model, conf->model) ? openai_refuse(r, 404, "model_not_found", "model",
+                                            "The model `%.100s` does not exist", model)
+                                      : 0;
 }
 
 int openai_read(const struct openai_conf *conf, uint64_t id, bool chat, const char *body,
-		size_t len, struct openai_request *out, struct buf *frame, struct openai_refusal *r)
+    size_t len, struct openai_request *out, struct buf *frame, struct openai_refusal *r)
 {
-	json_auto struct json *v = NULL;
-	struct err e = {0};
-	struct jsonw w;
-	int rc = json_parse(body, len, &v, &e);
-	if (rc == -ERR_MEMORY)
-		return openai_refuse(r, 503, NULL, NULL, "%s", e.text);
-	if (rc)
-		return REFUSE(r, NULL, "%s", e.text);
-	if (!json_is_object(v))
-		return REFUSE(r, NULL, "the body must be a JSON object");
-	if (check_model(conf, v, r) || check_fields(v, chat ? OPENAI_CHAT : OPENAI_TEXT, "", r) ||
-	    read_stream(v, out, r))
-		return -1;
-	jsonw_init(&w, frame);
-	jsonw_open(&w, NULL, '{');
-	jsonw_int(&w, "id", (int64_t)id);
-	jsonw_bool(&w, "chat", chat);
-	if ((chat ? copy_messages(v, &w, r) : copy_prompt(v, &w, r)) ||
-	    copy_sampling(conf, v, chat, &w, r) || copy_stop(v, &w, r))
-		return -1;
-	jsonw_close(&w);
-	return jsonw_end(&w) ? openai_refuse(r, 503, NULL, NULL, "out of memory") : 0;
+    json_auto struct json *v = NULL;
+    struct err e = {0};
+    struct jsonw w;
+    int rc = json_parse(body, len, &v, &e);
+    if (rc == -ERR_MEMORY)
+        return openai_refuse(r, 503, NULL, NULL, "%s", e.text);
+    if (rc)
+        return REFUSE(r, NULL, "%s", e.text);
+    if (!json_is_object(v))
+        return REFUSE(r, NULL, "the body must be a JSON object");
+    if (check_model(conf, v, r) || check_fields(v, chat ? OPENAI_CHAT : OPENAI_TEXT, "", r) ||
+        read_stream(v, out, r))
+        return -1;
+    jsonw_init(&w, frame);
+    jsonw_open(&w, NULL, '{');
+    jsonw_int(&w, "id", (int64_t)id);
+    jsonw_bool(&w, "chat", chat);
+    if ((chat ? copy_messages(v, &w, r) : copy_prompt(v, &w, r)) ||
+        copy_sampling(conf, v, chat, &w, r) || copy_stop(v, &w, r))
+        return -1;
+    jsonw_close(&w);
+    return jsonw_end(&w) ? openai_refuse(r, 503, NULL, NULL, "out of memory") : 0;
 }
 
 /* -- answers -- */
 
 static void write_head(struct jsonw *w, const struct openai_answer *a, bool chunk)
 {
-	char id[40];
-	snprintf(id, sizeof id, "%s-%llu", a->chat ? "chatcmpl" : "cmpl",
-		 (unsigned long long)a->id);
-	jsonw_open(w, NULL, '{');
-	jsonw_str(w, "id", id);
-	jsonw_str(w, "object",
-		  !a->chat ? "text_completion"
-		  : chunk  ? "chat.completion.chunk"
-			   : "chat.completion");
-	jsonw_int(w, "created", a->created);
-	jsonw_str(w, "model", a->model);
+    char id[40];
+    snprintf(id, sizeof id, "%s-%llu", a->chat ? "chatcmpl" : "cmpl", (unsigned long long)a->id);
+    jsonw_open(w, NULL, '{');
+    jsonw_str(w, "id", id);
+    jsonw_str(w, "object",
+        !a->chat    ? "text_completion"
+            : chunk ? "chat.completion.chunk"
+                    : "chat.completion");
+    jsonw_int(w, "created", a->created);
+    jsonw_str(w, "model", a->model);
 }
 
 static void write_usage(struct jsonw *w, struct openai_usage u)
 {
-	jsonw_open(w, "usage", '{');
-	jsonw_int(w, "prompt_tokens", u.prompt);
-	jsonw_int(w, "completion_tokens", u.completion);
-	jsonw_int(w, "total_tokens", u.prompt + u.completion);
-	jsonw_close(w);
+    jsonw_open(w, "usage", '{');
+    jsonw_int(w, "prompt_tokens", u.prompt);
+    jsonw_int(w, "completion_tokens", u.completion);
+    jsonw_int(w, "total_tokens", u.prompt + u.completion);
+    jsonw_close(w);
 }
 
 void openai_chunk(struct buf *out, const struct openai_answer *a, bool first, const char *text,
-		  size_t len, const char *finish)
+    size_t len, const char *finish)
 {
-	struct jsonw w;
-	buf_str(out, "data: ");
-	jsonw_init(&w, out);
-	write_head(&w, a, true);
-	jsonw_open(&w, "choices", '[');
-	jsonw_open(&w, NULL, '{');
-	jsonw_int(&w, "index", 0);
-	if (a->chat) {
-		jsonw_open(&w, "delta", '{');
-		if (first)
-			jsonw_str(&w, "role", "assistant");
-		if (text)
-			jsonw_strn(&w, "content", text, len);
-		jsonw_close(&w);
-	} else {
-		jsonw_strn(&w, "text", text ? text : "", len);
-	}
-	jsonw_null(&w, "logprobs");
-	jsonw_str(&w, "finish_reason", finish);
-	jsonw_close(&w);
-	jsonw_close(&w);
-	if (a->include_usage)
-		jsonw_null(&w, "usage");
-	jsonw_close(&w);
-	jsonw_end(&w);
-	buf_str(out, "\n\n");
+    struct jsonw w;
+    buf_str(out, "data: ");
+    jsonw_init(&w, out);
+    write_head(&w, a, true);
+    jsonw_open(&w, "choices", '[');
+    jsonw_open(&w, NULL, '{');
+    jsonw_int(&w, "index", 0);
+    if (a->chat) {
+        jsonw_open(&w, "delta", '{');
+        if (first)
+            jsonw_str(&w, "role", "assistant");
+        if (text)
+            jsonw_strn(&w, "content", text, len);
+        jsonw_close(&w);
+    } else {
+        jsonw_strn(&w, "text", text ? text : "", len);
+    }
+    jsonw_null(&w, "logprobs");
+    jsonw_str(&w, "finish_reason", finish);
+    jsonw_close(&w);
+    jsonw_close(&w);
+    if (a->include_usage)
+        jsonw_null(&w, "usage");
+    jsonw_close(&w);
+    jsonw_end(&w);
+    buf_str(out, "\n\n");
 }
 
 void openai_last(struct buf *out, const struct openai_answer *a, struct openai_usage u)
 {
-	struct jsonw w;
-	if (a->include_usage) {
-		buf_str(out, "data: ");
-		jsonw_init(&w, out);
-		write_head(&w, a, true);
-		jsonw_open(&w, "choices", '[');
-		jsonw_close(&w);
-		write_usage(&w, u);
-		jsonw_close(&w);
-		jsonw_end(&w);
-		buf_str(out, "\n\n");
-	}
-	buf_str(out, "data: [DONE]\n\n");
+    struct jsonw w;
+    if (a->include_usage) {
+        buf_str(out, "data: ");
+        jsonw_init(&w, out);
+        write_head(&w, a, true);
+        jsonw_open(&w, "choices", '[');
+        jsonw_close(&w);
+        write_usage(&w, u);
+        jsonw_close(&w);
+        jsonw_end(&w);
+        buf_str(out, "\n\n");
+    }
+    buf_str(out, "data: [DONE]\n\n");
 }
 
 void openai_whole(struct buf *out, const struct openai_answer *a, const char *text, size_t len,
-		  const char *finish, struct openai_usage u)
+    const char *finish, struct openai_usage u)
 {
-	struct jsonw w;
-	jsonw_init(&w, out);
-	write_head(&w, a, false);
-	jsonw_open(&w, "choices", '[');
-	jsonw_open(&w, NULL, '{');
-	jsonw_int(&w, "index", 0);
-	if (a->chat) {
-		jsonw_open(&w, "message", '{');
-		jsonw_str(&w, "role", "assistant");
-		jsonw_strn(&w, "content", text, len);
-		jsonw_close(&w);
-	} else {
-		jsonw_strn(&w, "text", text, len);
-	}
-	jsonw_null(&w, "logprobs");
-	jsonw_str(&w, "finish_reason", finish);
-	jsonw_close(&w);
-	jsonw_close(&w);
-	write_usage(&w, u);
-	jsonw_close(&w);
-	jsonw_end(&w);
+    struct jsonw w;
+    jsonw_init(&w, out);
+    write_head(&w, a, false);
+    jsonw_open(&w, "choices", '[');
+    jsonw_open(&w, NULL, '{');
+    jsonw_int(&w, "index", 0);
+    if (a->chat) {
+        jsonw_open(&w, "message", '{');
+        jsonw_str(&w, "role", "assistant");
+        jsonw_strn(&w, "content", text, len);
+        jsonw_close(&w);
+    } else {
+        jsonw_strn(&w, "text", text, len);
+    }
+    jsonw_null(&w, "logprobs");
+    jsonw_str(&w, "finish_reason", finish);
+    jsonw_close(&w);
+    jsonw_close(&w);
+    write_usage(&w, u);
+    jsonw_close(&w);
+    jsonw_end(&w);
 }
 
 void openai_error(struct buf *out, const struct openai_refusal *r)
 {
-	struct jsonw w;
-	jsonw_init(&w, out);
-	jsonw_open(&w, NULL, '{');
-	jsonw_open(&w, "error", '{');
-	jsonw_strn(&w, "message", r->message, strlen(r->message)); /* may be cut in a character */
-	jsonw_str(&w, "type", r->type);
-	if (r->param[0])
-		jsonw_strn(&w, "param", r->param, strlen(r->param));
-	else
-		jsonw_null(&w, "param");
-	jsonw_str(&w, "code", r->code);
-	jsonw_close(&w);
-	jsonw_close(&w);
-	jsonw_end(&w);
+    struct jsonw w;
+    jsonw_init(&w, out);
+    jsonw_open(&w, NULL, '{');
+    jsonw_open(&w, "error", '{');
+    jsonw_strn(&w, "message", r->message, strlen(r->message)); /* may be cut in a character */
+    jsonw_str(&w, "type", r->type);
+    if (r->param[0])
+        jsonw_strn(&w, "param", r->param, strlen(r->param));
+    else
+        jsonw_null(&w, "param");
+    jsonw_str(&w, "code", r->code);
+    jsonw_close(&w);
+    jsonw_close(&w);
+    jsonw_end(&w);
 }
 
 void openai_error_event(struct buf *out, const struct openai_refusal *r)
 {
-	buf_str(out, "data: ");
-	openai_error(out, r);
-	buf_str(out, "\n\n");
+    buf_str(out, "data: ");
+    openai_error(out, r);
+    buf_str(out, "\n\n");
 }
 
 static void write_model(struct jsonw *w, const struct openai_conf *conf)
 {
-	jsonw_open(w, NULL, '{');
-	jsonw_str(w, "id", conf->model);
-	jsonw_str(w, "object", "model");
-	jsonw_int(w, "created", 0);
-	jsonw_str(w, "owned_by", "llmjob");
-	if (conf->context_length)
-		jsonw_int(w, "max_model_len", conf->context_length);
-	jsonw_close(w);
+    jsonw_open(w, NULL, '{');
+    jsonw_str(w, "id", conf->model);
+    jsonw_str(w, "object", "model");
+    jsonw_int(w, "created", 0);
+    jsonw_str(w, "owned_by", "llmjob");
+    if (conf->context_length)
+        jsonw_int(w, "max_model_len", conf->context_length);
+    jsonw_close(w);
 }
 
 void openai_model(struct buf *out, const struct openai_conf *conf)
 {
-	struct jsonw w;
-	jsonw_init(&w, out);
-	write_model(&w, conf);
-	jsonw_end(&w);
+    struct jsonw w;
+    jsonw_init(&w, out);
+    write_model(&w, conf);
+    jsonw_end(&w);
 }
 
 void openai_models(struct buf *out, const struct openai_conf *conf)
 {
-	struct jsonw w;
-	jsonw_init(&w, out);
-	jsonw_open(&w, NULL, '{');
-	jsonw_str(&w, "object", "list");
-	jsonw_open(&w, "data", '[');
-	write_model(&w, conf);
-	jsonw_close(&w);
-	jsonw_close(&w);
-	jsonw_end(&w);
+    struct jsonw w;
+    jsonw_init(&w, out);
+    jsonw_open(&w, NULL, '{');
+    jsonw_str(&w, "object", "list");
+    jsonw_open(&w, "data", '[');
+    write_model(&w, conf);
+    jsonw_close(&w);
+    jsonw_close(&w);
+    jsonw_end(&w);
 }

@@ -20,80 +20,79 @@
 /* -- the table -- */
 
 enum openai_place { /* the objects that have fields; bits */
-		    OPENAI_CHAT = 1,
-		    OPENAI_TEXT = 2, /* /v1/completions */
-		    OPENAI_MESSAGE = 4,
-		    OPENAI_PART = 8,    /* of a message's content */
-		    OPENAI_STREAM = 16, /* stream_options */
+    OPENAI_CHAT = 1,
+    OPENAI_TEXT = 2, /* /v1/completions */
+    OPENAI_MESSAGE = 4,
+    OPENAI_PART = 8,    /* of a message's content */
+    OPENAI_STREAM = 16, /* stream_options */
 };
 
 enum openai_kind {
-	OPENAI_NUMBER, /* from min to max */
-	OPENAI_WHOLE,  /* likewise, and whole */
-	OPENAI_BOOL,
-	OPENAI_STRING,
-	OPENAI_OWN,    /* has a form of its own */
-	OPENAI_FIXED,  /* not supported: only what `values` lists, which changes nothing */
-	OPENAI_IGNORED /* any value: it cannot change an answer */
+    OPENAI_NUMBER, /* from min to max */
+    OPENAI_WHOLE,  /* likewise, and whole */
+    OPENAI_BOOL,
+    OPENAI_STRING,
+    OPENAI_OWN,    /* has a form of its own */
+    OPENAI_FIXED,  /* not supported: only what `values` lists, which changes nothing */
+    OPENAI_IGNORED /* any value: it cannot change an answer */
 };
 
 struct openai_field {
-	const char *name;
-	unsigned places; /* enum openai_place */
-	enum openai_kind kind;
-	double min, max;
-	const char *values; /* OPENAI_FIXED: JSON without spaces, one space between two */
-	const char *note;   /* for the documentation */
+    const char *name;
+    unsigned places; /* enum openai_place */
+    enum openai_kind kind;
+    double min, max;
+    const char *values; /* OPENAI_FIXED: JSON without spaces, one space between two */
+    const char *note;   /* for the documentation */
 };
 const struct openai_field *openai_fields(size_t *count);
 
 /* -- requests -- */
 
 struct openai_conf {
-	const char *model;
-	int64_t context_length; /* in tokens, 0: not known */
+    const char *model;
+    int64_t context_length; /* in tokens, 0: not known */
 };
 
 struct openai_refusal {
-	int status;
-	const char *type, *code;
-	char param[128]; /* "": none */
-	char message[256];
+    int status;
+    const char *type, *code;
+    char param[128]; /* "": none */
+    char message[256];
 };
 
 struct openai_request { /* what the rank need not know */
-	bool stream, include_usage;
+    bool stream, include_usage;
 };
 
 /* Fills r; -1, for `return openai_refuse(...)`. param may be NULL. */
 int openai_refuse(struct openai_refusal *r, int status, const char *code, const char *param,
-		  const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 /* Checks a body and writes the rank's request to frame. -1 and *r when it is refused. */
 int openai_read(const struct openai_conf *conf, uint64_t id, bool chat, const char *body,
-		size_t len, struct openai_request *out, struct buf *frame,
-		struct openai_refusal *r);
+    size_t len, struct openai_request *out, struct buf *frame, struct openai_refusal *r);
 
 /* -- answers: each adds to out, whose own state tells of failure -- */
 
 struct openai_answer {
-	uint64_t id;
-	bool chat, include_usage;
-	int64_t created;
-	const char *model;
+    uint64_t id;
+    bool chat, include_usage;
+    int64_t created;
+    const char *model;
 };
 struct openai_usage {
-	int64_t prompt, completion;
+    int64_t prompt, completion;
 };
 
 /* Events of a stream, "data: " included. first: it opens a chat answer with the role; text may be
  * NULL; finish NULL while it goes on. */
 void openai_chunk(struct buf *out, const struct openai_answer *a, bool first, const char *text,
-		  size_t len, const char *finish);
+    size_t len, const char *finish);
 void openai_last(struct buf *out, const struct openai_answer *a, struct openai_usage u);
 void openai_error_event(struct buf *out, const struct openai_refusal *r);
 /* Whole bodies. */
 void openai_whole(struct buf *out, const struct openai_answer *a, const char *text, size_t len,
-		  const char *finish, struct openai_usage u);
+    const char *finish, struct openai_usage u);
 void openai_error(struct buf *out, const struct openai_refusal *r);
 void openai_model(struct buf *out, const struct openai_conf *conf);
 void openai_models(struct buf *out, const struct openai_conf *conf);

@@ -24,21 +24,21 @@ struct procs; /* the set, with its loop */
 struct proc;  /* one process */
 
 struct proc_exit {
-	enum exit_class class_;
-	int status;           /* exit status, or 128 + signal */
-	int signal;           /* 0: exited by itself */
-	bool asked;           /* stopped or killed by proc_stop */
-	const char *log_tail; /* the last LIMIT_LOG_TAIL_BYTES of stderr */
+    enum exit_class class_;
+    int status;           /* exit status, or 128 + signal */
+    int signal;           /* 0: exited by itself */
+    bool asked;           /* stopped or killed by proc_stop */
+    const char *log_tail; /* the last LIMIT_LOG_TAIL_BYTES of stderr */
 };
 
 struct proc_conf {
-	char *const *argv; /* argv[0]: a path, or a name looked up in PATH */
-	char *const *env;
-	const char *prefix; /* of its stderr lines, "[rank 3] " */
-	bool wire;
-	void (*frame_fn)(void *user, struct proc *p, const struct wire_frame *frame);
-	void (*exit_fn)(void *user, struct proc *p, const struct proc_exit *exit);
-	void *user;
+    char *const *argv; /* argv[0]: a path, or a name looked up in PATH */
+    char *const *env;
+    const char *prefix; /* of its stderr lines, "[rank 3] " */
+    bool wire;
+    void (*frame_fn)(void *user, struct proc *p, const struct wire_frame *frame);
+    void (*exit_fn)(void *user, struct proc *p, const struct proc_exit *exit);
+    void *user;
 };
 
 int procs_create(struct web *w, struct procs **out, struct err *e);

@@ -17,19 +17,19 @@
 #define PROGRESS_STEP_TIMES 16
 
 struct progress {
-	int64_t step, steps, tokens, held_out;
-	double loss, first_loss, validation_loss, first_validation_loss, tokens_per_second;
-	int64_t last_step_wall_ms,
-		last_step_ms; /* the second is monotonic, 0: none in this incarnation */
-	int64_t step_ms[PROGRESS_STEP_TIMES]; /* durations of the newest steps, a ring */
-	int step_count;
-	double history[LIMIT_LOSS_HISTORY];
-	int64_t history_step[LIMIT_LOSS_HISTORY];
-	int history_count;
-	int64_t history_stride; /* steps between kept points; doubles when the history is full */
-	int64_t checkpoint_step, checkpoint_wall_ms;
-	char checkpoint_path[LIMIT_PATH_BYTES];
-	int64_t memory_bytes, resumed_step;
+    int64_t step, steps, tokens, held_out;
+    double loss, first_loss, validation_loss, first_validation_loss, tokens_per_second;
+    int64_t last_step_wall_ms,
+        last_step_ms;                     /* the second is monotonic, 0: none in this incarnation */
+    int64_t step_ms[PROGRESS_STEP_TIMES]; /* durations of the newest steps, a ring */
+    int step_count;
+    double history[LIMIT_LOSS_HISTORY];
+    int64_t history_step[LIMIT_LOSS_HISTORY];
+    int history_count;
+    int64_t history_stride; /* steps between kept points; doubles when the history is full */
+    int64_t checkpoint_step, checkpoint_wall_ms;
+    char checkpoint_path[LIMIT_PATH_BYTES];
+    int64_t memory_bytes, resumed_step;
 };
 
 void progress_init(struct progress *p);

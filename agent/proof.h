@@ -26,25 +26,25 @@
 #define PROOF_MS    5000 /* for all of it */
 
 struct proof_identity { /* what both ends of a job know; borrowed */
-	const char *token, *job_uid;
+    const char *token, *job_uid;
 };
 
 struct proof {
-	struct proof_identity of;
-	char coordinator[LIMIT_NAME_BYTES], member[LIMIT_NAME_BYTES]; /* pods */
-	int64_t term;
-	char nonces[2][2 * SECRET_NONCE_BYTES + 1]; /* the coordinator's, the member's */
+    struct proof_identity of;
+    char coordinator[LIMIT_NAME_BYTES], member[LIMIT_NAME_BYTES]; /* pods */
+    int64_t term;
+    char nonces[2][2 * SECRET_NONCE_BYTES + 1]; /* the coordinator's, the member's */
 };
 
 /* The coordinator's side: the call to a pod, then the answer to its challenge. */
 int proof_call(struct proof *p, const struct proof_identity *of, const char *coordinator,
-	       const char *member, int64_t term, struct buf *out, struct err *e);
-int proof_answer(struct proof *p, const char *challenge, size_t len, struct buf *out,
-		 struct err *e);
+    const char *member, int64_t term, struct buf *out, struct err *e);
+int proof_answer(
+    struct proof *p, const char *challenge, size_t len, struct buf *out, struct err *e);
 
 /* The member's side: the challenge for a call, then whether the proof holds. */
 int proof_challenge(struct proof *p, const struct proof_identity *of, const char *member,
-		    const char *call, size_t len, struct buf *out, struct err *e);
+    const char *call, size_t len, struct buf *out, struct err *e);
 int proof_check(const struct proof *p, const char *proof, size_t len, struct err *e);
 
 #endif

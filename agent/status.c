@@ -14,141 +14,139 @@
 #include <string.h>
 
 static struct metric incarnation = {.name = "llmjob_incarnation",
-				    .help = "Greatest incarnation this agent has seen",
-				    .kind = METRIC_GAUGE};
+    .help = "Greatest incarnation this agent has seen",
+    .kind = METRIC_GAUGE};
 static struct metric in_world = {.name = "llmjob_in_world",
-				 .help = "1 while this pod's ranks are in a world",
-				 .kind = METRIC_GAUGE};
+    .help = "1 while this pod's ranks are in a world",
+    .kind = METRIC_GAUGE};
 static struct metric step = {
-	.name = "llmjob_step", .help = "Training step, on the coordinator", .kind = METRIC_GAUGE};
+    .name = "llmjob_step", .help = "Training step, on the coordinator", .kind = METRIC_GAUGE};
 static struct metric rate = {.name = "llmjob_tokens_per_second",
-			     .help = "Training rate of the world, on the coordinator",
-			     .kind = METRIC_GAUGE};
+    .help = "Training rate of the world, on the coordinator",
+    .kind = METRIC_GAUGE};
 static struct metric restarts = {.name = "llmjob_restarts",
-				 .help = "Attempts that ended by failure, on the coordinator",
-				 .kind = METRIC_GAUGE};
+    .help = "Attempts that ended by failure, on the coordinator",
+    .kind = METRIC_GAUGE};
 
 void status_register(void)
 {
-	struct metric *all[] = {&incarnation, &in_world, &step, &rate, &restarts};
-	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-		metric_register(all[i]);
+    struct metric *all[] = {&incarnation, &in_world, &step, &rate, &restarts};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        metric_register(all[i]);
 }
 
 static void answer_text(struct web_exchange *x, int code, const char *text)
 {
-	web_answer(x, code, "text/plain", text, strlen(text), NULL);
+    web_answer(x, code, "text/plain", text, strlen(text), NULL);
 }
 
 static bool authorized(const struct status *s, const struct web_exchange *x)
 {
-	const char *token = web_header(x, "x-llmjob-token");
-	return token ? secret_equal(token, s->token)
-		     : secret_bearer(web_header(x, "authorization"), s->token);
+    const char *token = web_header(x, "x-llmjob-token");
+    return token ? secret_equal(token, s->token)
+                 : secret_bearer(web_header(x, "authorization"), s->token);
 }
 
 static void put_desired(struct status *s, struct web_exchange *x)
 {
-	json_auto struct json *v = NULL;
-	struct desired d;
-	struct err e = {0};
-	size_t len;
-	const char *body = web_body(x, &len);
-	struct arena *a = arena_create(LIMIT_REPORT_BYTES);
-	int rc = a ? json_parse_within(body, len, LIMIT_FRAME_VALUES, &v, &e)
-		   : err_set(&e, ERR_MEMORY, "out of memory");
-	if (rc == 0)
-		rc = desired_decode(v, a, &d, &e);
-	if (rc == 0)
-		rc = lead_desired(s->lead, &d, &e);
-	arena_destroy(a);
-	if (rc == 0)
-		web_answer(x, 204, "text/plain", "", 0, NULL);
-	else
-		answer_text(x, rc == -ERR_MEMORY ? 503 : 400, e.text);
+    json_auto struct json *v = NULL;
+    struct desired d;
+    struct err e = {0};
+    size_t len;
+    const char *body = web_body(x, &len);
+    struct arena *a = arena_create(LIMIT_REPORT_BYTES);
+    int rc = a ? json_parse_within(body, len, LIMIT_FRAME_VALUES, &v, &e)
+               : err_set(&e, ERR_MEMORY, "out of memory");
+    if (rc == 0)
+        rc = desired_decode(v, a, &d, &e);
+    if (rc == 0)
+        rc = lead_desired(s->lead, &d, &e);
+    arena_destroy(a);
+    if (rc == 0)
+        web_answer(x, 204, "text/plain", "", 0, NULL);
+    else
+        answer_text(x, rc == -ERR_MEMORY ? 503 : 400, e.text);
 }
 
 static void get_job(const struct status *s, struct web_exchange *x)
 {
-	buf_auto struct buf out;
-	struct report r;
-	struct err e = {0};
-	buf_init(&out, LIMIT_REPORT_BYTES);
-	struct arena *a = arena_create(2 * LIMIT_REPORT_BYTES);
-	int rc = a ? lead_report(s->lead, a, &r, &e) : err_set(&e, ERR_MEMORY, "out of memory");
-	if (rc == 0)
-		rc = report_encode(&r, &out, &e);
-	arena_destroy(a);
-	if (rc == 0)
-		web_answer(x, 200, "application/json", out.data, out.len, NULL);
-	else
-		answer_text(x, 503, e.text);
+    buf_auto struct buf out;
+    struct report r;
+    struct err e = {0};
+    buf_init(&out, LIMIT_REPORT_BYTES);
+    struct arena *a = arena_create(2 * LIMIT_REPORT_BYTES);
+    int rc = a ? lead_report(s->lead, a, &r, &e) : err_set(&e, ERR_MEMORY, "out of memory");
+    if (rc == 0)
+        rc = report_encode(&r, &out, &e);
+    arena_destroy(a);
+    if (rc == 0)
+        web_answer(x, 200, "application/json", out.data, out.len, NULL);
+    else
+        answer_text(x, 503, e.text);
 }
 
 static void get_metrics(const struct status *s, struct web_exchange *x)
 {
-	buf_auto struct buf out;
-	buf_init(&out, 1 << 20);
-	metric_set(&incarnation, (double)member_incarnation(s->member));
-	metric_set(&in_world, member_in_world(s->member));
-	struct arena *a = s->lead ? arena_create(2 * LIMIT_REPORT_BYTES) : NULL;
-	struct report r;
-	struct err e = {0};
-	if (a && lead_report(s->lead, a, &r, &e) == 0) {
-		metric_set(&step, (double)r.step);
-		metric_set(&rate, r.tokens_per_second);
-		metric_set(&restarts, r.restarts);
-	}
-	arena_destroy(a);
-	metric_print(&out);
-	web_answer(x, 200, "text/plain; version=0.0.4", buf_cstr(&out), out.len, NULL);
+    buf_auto struct buf out;
+    buf_init(&out, 1 << 20);
+    metric_set(&incarnation, (double)member_incarnation(s->member));
+    metric_set(&in_world, member_in_world(s->member));
+    struct arena *a = s->lead ? arena_create(2 * LIMIT_REPORT_BYTES) : NULL;
+    struct report r;
+    struct err e = {0};
+    if (a && lead_report(s->lead, a, &r, &e) == 0) {
+        metric_set(&step, (double)r.step);
+        metric_set(&rate, r.tokens_per_second);
+        metric_set(&restarts, r.restarts);
+    }
+    arena_destroy(a);
+    metric_print(&out);
+    web_answer(x, 200, "text/plain; version=0.0.4", buf_cstr(&out), out.len, NULL);
 }
 
 bool status_ready(const struct status *s)
 {
-	return s->front ? front_serving(s->front) : member_in_world(s->member);
+    return s->front ? front_serving(s->front) : member_in_world(s->member);
 }
 
 static bool is_desired(const struct web_exchange *x)
 {
-	return !strcmp(web_path(x), "/v1/desired") && !strcmp(web_method(x), "PUT");
+    return !strcmp(web_path(x), "/v1/desired") && !strcmp(web_method(x), "PUT");
 }
 
 static bool is_job(const struct web_exchange *x)
 {
-	return !strcmp(web_path(x), "/v1/job") && !strcmp(web_method(x), "GET");
+    return !strcmp(web_path(x), "/v1/job") && !strcmp(web_method(x), "GET");
 }
 
 bool status_admit(void *user, struct web_exchange *x)
 {
-	const struct status *s = user;
-	const char *path = web_path(x);
-	bool open =
-		!strcmp(path, "/healthz") || !strcmp(path, "/readyz") || !strcmp(path, "/metrics");
-	if (!is_desired(x) && !is_job(x) && (!open || strcmp(web_method(x), "GET") != 0))
-		answer_text(x, 404, "not found\n");
-	else if (!open && !authorized(s, x))
-		answer_text(x, 401, "the job's token is needed\n");
-	else if (!open && !s->lead)
-		answer_text(x, 409, "this replica is not the coordinator\n");
-	else
-		return true;
-	return false;
+    const struct status *s = user;
+    const char *path = web_path(x);
+    bool open = !strcmp(path, "/healthz") || !strcmp(path, "/readyz") || !strcmp(path, "/metrics");
+    if (!is_desired(x) && !is_job(x) && (!open || strcmp(web_method(x), "GET") != 0))
+        answer_text(x, 404, "not found\n");
+    else if (!open && !authorized(s, x))
+        answer_text(x, 401, "the job's token is needed\n");
+    else if (!open && !s->lead)
+        answer_text(x, 409, "this replica is not the coordinator\n");
+    else
+        return true;
+    return false;
 }
 
 void status_request(void *user, struct web_exchange *x)
 {
-	struct status *s = user;
-	const char *path = web_path(x);
-	if (!strcmp(path, "/healthz"))
-		answer_text(x, 200, "ok\n");
-	else if (!strcmp(path, "/readyz"))
-		answer_text(x, status_ready(s) ? 200 : 503,
-			    status_ready(s) ? "ok\n" : "not in a world\n");
-	else if (!strcmp(path, "/metrics"))
-		get_metrics(s, x);
-	else if (is_desired(x))
-		put_desired(s, x);
-	else
-		get_job(s, x);
+    struct status *s = user;
+    const char *path = web_path(x);
+    if (!strcmp(path, "/healthz"))
+        answer_text(x, 200, "ok\n");
+    else if (!strcmp(path, "/readyz"))
+        answer_text(x, status_ready(s) ? 200 : 503, status_ready(s) ? "ok\n" : "not in a world\n");
+    else if (!strcmp(path, "/metrics"))
+        get_metrics(s, x);
+    else if (is_desired(x))
+        put_desired(s, x);
+    else
+        get_job(s, x);
 }

@@ -19,10 +19,10 @@
 #include "base/web.h"
 
 struct status {
-	const char *token;
-	struct lead *lead;   /* or NULL */
-	struct front *front; /* or NULL */
-	const struct member *member;
+    const char *token;
+    struct lead *lead;   /* or NULL */
+    struct front *front; /* or NULL */
+    const struct member *member;
 };
 
 void status_register(void); /* metrics, once */

@@ -16,8 +16,8 @@
 #include <stdint.h>
 
 struct term {
-	int64_t number;             /* 0: nobody's yet */
-	char uid[LIMIT_NAME_BYTES]; /* pod of the coordinator that has it */
+    int64_t number;             /* 0: nobody's yet */
+    char uid[LIMIT_NAME_BYTES]; /* pod of the coordinator that has it */
 };
 
 /* Whether who comes with this term may be followed: a greater one, or the same of the same pod. */

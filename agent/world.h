@@ -33,34 +33,34 @@
 struct world;
 
 struct world_conf {
-	enum task task;
-	int per_replica;     /* ranks a member */
-	int64_t incarnation; /* greatest known at start: checkpoint, own state */
-	int64_t term;        /* greatest that this agent has followed or had */
+    enum task task;
+    int per_replica;     /* ranks a member */
+    int64_t incarnation; /* greatest known at start: checkpoint, own state */
+    int64_t term;        /* greatest that this agent has followed or had */
 };
 
 struct world_now {
-	int64_t ms;      /* monotonic */
-	int64_t wall_ms; /* shown only */
+    int64_t ms;      /* monotonic */
+    int64_t wall_ms; /* shown only */
 };
 
 enum world_action_kind {
-	WORLD_PREPARE, /* every member of the world */
-	WORLD_START,   /* every member of the world */
-	WORLD_STOP,    /* every member of the world, by mode */
-	WORLD_DROP,    /* one member: close its link */
-	WORLD_RELEASE, /* every joined member; then this agent ends */
+    WORLD_PREPARE, /* every member of the world */
+    WORLD_START,   /* every member of the world */
+    WORLD_STOP,    /* every member of the world, by mode */
+    WORLD_DROP,    /* one member: close its link */
+    WORLD_RELEASE, /* every joined member; then this agent ends */
 };
 struct world_action {
-	enum world_action_kind kind;
-	int64_t incarnation;
-	enum mesh_stop mode;
-	int replica;
+    enum world_action_kind kind;
+    int64_t incarnation;
+    enum mesh_stop mode;
+    int replica;
 };
 #define WORLD_ACTIONS 8
 struct world_actions {
-	struct world_action list[WORLD_ACTIONS];
-	int count;
+    struct world_action list[WORLD_ACTIONS];
+    int count;
 };
 
 int world_create(const struct world_conf *conf, struct world **out, struct err *e);
@@ -70,18 +70,18 @@ void world_destroy(struct world *w);
  * ignored ---- */
 /* Copies. -ERR_USER for a term below the greatest known. */
 int world_desired(struct world *w, const struct desired *d, struct world_now now, struct err *e);
-void world_joined(struct world *w, int replica, const char *uid, int64_t incarnation,
-		  struct world_now now);
+void world_joined(
+    struct world *w, int replica, const char *uid, int64_t incarnation, struct world_now now);
 void world_lost(struct world *w, int replica, struct world_now now);
 void world_leaving(struct world *w, int replica);
 void world_refused(struct world *w, int64_t greatest);
 void world_superseded(struct world *w, int64_t term); /* a member follows another's term */
-void world_prepared(struct world *w, int replica, int64_t incarnation, const uint16_t *ports,
-		    int count);
+void world_prepared(
+    struct world *w, int replica, int64_t incarnation, const uint16_t *ports, int count);
 void world_frame(struct world *w, int replica, int64_t incarnation, int local, enum wire_type type,
-		 const struct json *payload, struct world_now now);
-void world_beats(struct world *w, int replica, int64_t incarnation, const struct health_rank *rows,
-		 int count);
+    const struct json *payload, struct world_now now);
+void world_beats(
+    struct world *w, int replica, int64_t incarnation, const struct health_rank *rows, int count);
 void world_exit(struct world *w, int replica, const struct mesh_msg *exit, struct world_now now);
 void world_ended(struct world *w, int replica, int64_t incarnation);
 void world_verdict(struct world *w, const struct health_verdict *v, struct world_now now);
@@ -91,9 +91,9 @@ void world_decide(struct world *w, struct world_now now, struct world_actions *o
 
 /* ---- what the caller needs to carry actions out ---- */
 struct world_place { /* a rank of the current world */
-	int rank, replica, local;
-	uint16_t port;
-	const char *node, *address; /* of its member */
+    int rank, replica, local;
+    uint16_t port;
+    const char *node, *address; /* of its member */
 };
 int64_t world_incarnation(const struct world *w);
 int64_t world_term(const struct world *w); /* in which it coordinates; 0: none yet */

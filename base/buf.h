@@ -12,11 +12,11 @@
 #include <stddef.h>
 
 struct buf {
-	char *data; /* NULL while empty; NUL-terminated otherwise */
-	size_t len;
-	size_t cap;
-	size_t limit; /* bytes, the NUL not counted */
-	bool failed;
+    char *data; /* NULL while empty; NUL-terminated otherwise */
+    size_t len;
+    size_t cap;
+    size_t limit; /* bytes, the NUL not counted */
+    bool failed;
 };
 
 void buf_init(struct buf *b, size_t limit);

@@ -18,19 +18,19 @@
 #include <stddef.h>
 
 enum conf_kind {
-	CONF_STR,  /* const char * */
-	CONF_INT,  /* int64_t */
-	CONF_NUM,  /* double */
-	CONF_BOOL, /* bool */
+    CONF_STR,  /* const char * */
+    CONF_INT,  /* int64_t */
+    CONF_NUM,  /* double */
+    CONF_BOOL, /* bool */
 };
 
 struct conf_item {
-	const char *name;
-	enum conf_kind kind;
-	size_t offset;
-	const char *env; /* or NULL */
-	const char *def; /* or NULL: zero value */
-	const char *help;
+    const char *name;
+    enum conf_kind kind;
+    size_t offset;
+    const char *env; /* or NULL */
+    const char *def; /* or NULL: zero value */
+    const char *help;
 };
 
 /*

@@ -10,33 +10,33 @@
 #define BASE_ERR_H
 
 enum err_code {
-	ERR_NONE = 0,
-	ERR_RETRY,   /* transient: network, conflict, a peer not there yet */
-	ERR_USER,    /* the job or command line is wrong: never retried */
-	ERR_DATA,    /* a dataset or model file is missing or malformed: never retried */
-	ERR_CORRUPT, /* a checkpoint failed its hash or shape check */
-	ERR_DEVICE,  /* an accelerator or node misbehaves */
-	ERR_PEER,    /* another rank or agent is gone */
-	ERR_HANG,    /* a deadline passed without progress */
-	ERR_MEMORY,  /* out of memory, host or device */
-	ERR_DRAINED, /* stopped on request at a step boundary */
-	ERR_BUG,     /* a state that should be impossible */
-	ERR_CODES
+    ERR_NONE = 0,
+    ERR_RETRY,   /* transient: network, conflict, a peer not there yet */
+    ERR_USER,    /* the job or command line is wrong: never retried */
+    ERR_DATA,    /* a dataset or model file is missing or malformed: never retried */
+    ERR_CORRUPT, /* a checkpoint failed its hash or shape check */
+    ERR_DEVICE,  /* an accelerator or node misbehaves */
+    ERR_PEER,    /* another rank or agent is gone */
+    ERR_HANG,    /* a deadline passed without progress */
+    ERR_MEMORY,  /* out of memory, host or device */
+    ERR_DRAINED, /* stopped on request at a step boundary */
+    ERR_BUG,     /* a state that should be impossible */
+    ERR_CODES
 };
 
 struct err {
-	enum err_code code;
-	int sys;        /* errno where a system call failed, else 0 */
-	char text[256]; /* one sentence, no newline, never a secret */
+    enum err_code code;
+    int sys;        /* errno where a system call failed, else 0 */
+    char text[256]; /* one sentence, no newline, never a secret */
 };
 
 /* Fills *e (which may be NULL) and returns -code. */
 int err_set(struct err *e, enum err_code code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 
 /* As err_set, and appends ": strerror(sys)". ENOMEM turns the code into ERR_MEMORY. */
 int err_sys(struct err *e, enum err_code code, int sys, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+    __attribute__((format(printf, 4, 5)));
 
 /* Puts "context: " before the text; keeps the code; returns -e->code. */
 int err_wrap(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -10,18 +10,18 @@
 #include "base/err.h"
 
 enum exit_class {
-	EXIT_CLASS_DONE = 0,
-	EXIT_CLASS_USER = 64,    /* never restarted, but for a server that has served */
-	EXIT_CLASS_DATA = 65,    /* likewise */
-	EXIT_CLASS_CORRUPT = 66, /* restarted from an older generation */
-	EXIT_CLASS_DEVICE = 67,  /* restarted, elsewhere if it repeats */
-	EXIT_CLASS_PEER = 68,    /* restarted in place */
-	EXIT_CLASS_HANG = 69,    /* restarted in place */
-	EXIT_CLASS_MEMORY = 70,  /* restarted when the kernel killed it, or a server said it; else
+    EXIT_CLASS_DONE = 0,
+    EXIT_CLASS_USER = 64,    /* never restarted, but for a server that has served */
+    EXIT_CLASS_DATA = 65,    /* likewise */
+    EXIT_CLASS_CORRUPT = 66, /* restarted from an older generation */
+    EXIT_CLASS_DEVICE = 67,  /* restarted, elsewhere if it repeats */
+    EXIT_CLASS_PEER = 68,    /* restarted in place */
+    EXIT_CLASS_HANG = 69,    /* restarted in place */
+    EXIT_CLASS_MEMORY = 70,  /* restarted when the kernel killed it, or a server said it; else
 				    never: the same plan would need the same memory */
-	EXIT_CLASS_DRAINED = 71, /* stopped on request, checkpoint committed */
-	EXIT_CLASS_BUG = 72,     /* restarted, counted */
-	EXIT_CLASS_RETRY = 75,   /* restarted in place */
+    EXIT_CLASS_DRAINED = 71, /* stopped on request, checkpoint committed */
+    EXIT_CLASS_BUG = 72,     /* restarted, counted */
+    EXIT_CLASS_RETRY = 75,   /* restarted in place */
 };
 
 /* The class of an error; ERR_NONE is EXIT_CLASS_DONE. */

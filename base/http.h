@@ -20,53 +20,53 @@
 struct http; /* a client: connections, TLS settings */
 
 struct http_conf {
-	const char *ca_file, *cert_file, *key_file; /* or NULL */
-	const char *ca_pem, *cert_pem, *key_pem; /* or NULL: as bytes, from a kubeconfig's *-data */
-	bool insecure;
-	bool http2;
-	int max_in_flight; /* further requests wait in order; 0: 64 */
-	int gather_ms; /* once something has come, wait so long for more before it is looked at */
-	const char *user_agent;
+    const char *ca_file, *cert_file, *key_file; /* or NULL */
+    const char *ca_pem, *cert_pem, *key_pem;    /* or NULL: as bytes, from a kubeconfig's *-data */
+    bool insecure;
+    bool http2;
+    int max_in_flight; /* further requests wait in order; 0: 64 */
+    int gather_ms;     /* once something has come, wait so long for more before it is looked at */
+    const char *user_agent;
 };
 
 struct http_response {
-	int status;       /* 0 when no answer came; then error says why */
-	const char *body; /* NUL-terminated; empty for a streaming request */
-	size_t len;
-	int64_t retry_after_ms; /* -1: none */
-	struct err error;       /* ERR_NONE when an answer came, whatever its status */
+    int status;       /* 0 when no answer came; then error says why */
+    const char *body; /* NUL-terminated; empty for a streaming request */
+    size_t len;
+    int64_t retry_after_ms; /* -1: none */
+    struct err error;       /* ERR_NONE when an answer came, whatever its status */
 };
 
 struct http_request {
-	const char *method; /* "GET", ... */
-	const char *url;
-	const char *bearer;         /* token or NULL */
-	const char *content_type;   /* of body, or NULL */
-	const char *const *headers; /* further "Name: value", NULL-terminated, or NULL */
-	const void *body;
-	size_t body_len;
-	int64_t timeout_ms;      /* whole request; 0 only with idle_timeout_ms */
-	int64_t idle_timeout_ms; /* no byte for so long: ends with ERR_HANG; 0: none */
-	size_t limit;            /* bytes of the answer; 0: 64 MiB */
-	int (*data_fn)(void *user, const char *data, size_t len); /* non-zero ends the request */
-	void (*done_fn)(void *user, const struct http_response *r);
-	void *user;
+    const char *method; /* "GET", ... */
+    const char *url;
+    const char *bearer;         /* token or NULL */
+    const char *content_type;   /* of body, or NULL */
+    const char *const *headers; /* further "Name: value", NULL-terminated, or NULL */
+    const void *body;
+    size_t body_len;
+    int64_t timeout_ms;      /* whole request; 0 only with idle_timeout_ms */
+    int64_t idle_timeout_ms; /* no byte for so long: ends with ERR_HANG; 0: none */
+    size_t limit;            /* bytes of the answer; 0: 64 MiB */
+    int (*data_fn)(void *user, const char *data, size_t len); /* non-zero ends the request */
+    void (*done_fn)(void *user, const struct http_response *r);
+    void *user;
 };
 
 int http_create(const struct http_conf *conf, struct http **out, struct err *e);
 void http_destroy(
-	struct http *h); /* done_fn of every request in flight is called with ERR_DRAINED */
+    struct http *h); /* done_fn of every request in flight is called with ERR_DRAINED */
 int http_start(struct http *h, const struct http_request *r, uint64_t *id, struct err *e);
 void http_cancel(struct http *h, uint64_t id); /* done_fn is not called */
 int http_in_flight(const struct http *h);
 
 /* One turn: waits at most wait_ms for network activity or for extra_fds, runs callbacks. */
-int http_turn(struct http *h, const int *extra_fds, int extra_count, int64_t wait_ms,
-	      struct err *e);
+int http_turn(
+    struct http *h, const int *extra_fds, int extra_count, int64_t wait_ms, struct err *e);
 
 /* Convenience for tools: one blocking request; the body is appended to *out. Returns the HTTP
  * status or -code. */
-int http_once(const struct http_conf *conf, const struct http_request *r, struct buf *out,
-	      struct err *e);
+int http_once(
+    const struct http_conf *conf, const struct http_request *r, struct buf *out, struct err *e);
 
 #endif

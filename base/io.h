@@ -45,11 +45,11 @@ bool io_exists(const char *path);
 int io_is_mount(const char *path, struct err *e);
 
 struct io_map {
-	const uint8_t *data; /* NULL for an empty file */
-	size_t size;
+    const uint8_t *data; /* NULL for an empty file */
+    size_t size;
 };
-int io_map(const char *path, struct io_map *out,
-	   struct err *e); /* whole file, read-only, private */
+int io_map(
+    const char *path, struct io_map *out, struct err *e); /* whole file, read-only, private */
 void io_unmap(struct io_map *m);
 
 /*
@@ -58,7 +58,7 @@ void io_unmap(struct io_map *m);
  * closed or reset the connection -ERR_PEER, a deadline that passed -ERR_HANG.
  */
 int io_listen(const char *host, uint16_t port, uint16_t *bound_port,
-	      struct err *e); /* port 0: any; host NULL or "": all addresses, IPv6 and IPv4 */
+    struct err *e); /* port 0: any; host NULL or "": all addresses, IPv6 and IPv4 */
 int io_accept(int fd, int64_t deadline_ms, struct err *e); /* a blocking fd, TCP_NODELAY set */
 int io_connect(const char *host, uint16_t port, int64_t deadline_ms, struct err *e); /* likewise */
 int io_recv_full(int fd, void *p, size_t n, int64_t deadline_ms, struct err *e);

@@ -15,10 +15,10 @@
 #include <stddef.h>
 
 struct jobpath {
-	const char *field; /* below spec: "train.output" */
-	size_t offset;     /* of a const char * in struct jobspec, NULL when absent */
-	bool written;      /* not on storage that is readOnly */
-	bool apart;        /* from train.output */
+    const char *field; /* below spec: "train.output" */
+    size_t offset;     /* of a const char * in struct jobspec, NULL when absent */
+    bool written;      /* not on storage that is readOnly */
+    bool apart;        /* from train.output */
 };
 
 #define JOBPATH_COUNT 7
@@ -28,10 +28,10 @@ const char *jobpath_of(const struct jobspec *spec, const struct jobpath *p);
 void jobpath_set(struct jobspec *spec, const struct jobpath *p, const char *path);
 
 enum jobpath_relation {
-	JOBPATH_APART,
-	JOBPATH_EQUAL,
-	JOBPATH_INSIDE,  /* a lies in b */
-	JOBPATH_CONTAINS /* b lies in a */
+    JOBPATH_APART,
+    JOBPATH_EQUAL,
+    JOBPATH_INSIDE,  /* a lies in b */
+    JOBPATH_CONTAINS /* b lies in a */
 };
 
 /* By component; "//", "/./" and a "/" at the end mean nothing. Both absolute and without "..". */

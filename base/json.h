@@ -25,11 +25,11 @@ struct json; /* one value of a tree */
 /* RFC 8259 to the letter, and no NUL character even when escaped; ERR_DATA with the byte offset.
  * A value costs about 100 bytes however short its text: so their number has a limit of its own. */
 int json_parse(const char *text, size_t len, struct json **out, struct err *e);
-int json_parse_within(const char *text, size_t len, size_t values, struct json **out,
-		      struct err *e);
+int json_parse_within(
+    const char *text, size_t len, size_t values, struct json **out, struct err *e);
 int json_read_file(const char *path, size_t limit, struct json **out, struct err *e);
-int json_read_file_within(const char *path, size_t limit, size_t values, struct json **out,
-			  struct err *e);
+int json_read_file_within(
+    const char *path, size_t limit, size_t values, struct json **out, struct err *e);
 void json_destroy(struct json *root); /* NULL is fine */
 #define json_auto __attribute__((cleanup(json_destroy_at)))
 void json_destroy_at(struct json **root);
@@ -53,8 +53,8 @@ struct json *json_first(const struct json *array_or_object);
 struct json *json_next(const struct json *item);
 const char *json_key(const struct json *item); /* its name inside an object, or NULL */
 size_t json_count(const struct json *array_or_object);
-#define json_each(item, container)                                                                 \
-	for (struct json *item = json_first(container); item; item = json_next(item))
+#define json_each(item, container) \
+    for (struct json *item = json_first(container); item; item = json_next(item))
 
 bool json_is_object(const struct json *v);
 bool json_is_array(const struct json *v);
@@ -85,24 +85,24 @@ int json_print(const struct json *v, struct buf *out);
  *   jsonw_close(&w); return jsonw_end(&w);
  */
 struct jsonw {
-	struct buf *out;
-	int depth;
-	char close[32]; /* the closing bracket of each open level */
-	bool comma[32];
+    struct buf *out;
+    int depth;
+    char close[32]; /* the closing bracket of each open level */
+    bool comma[32];
 };
 void jsonw_init(struct jsonw *w, struct buf *out);
 void jsonw_open(struct jsonw *w, const char *key, char bracket); /* '{' or '[' */
 void jsonw_close(struct jsonw *w);
 void jsonw_str(struct jsonw *w, const char *key, const char *value); /* NULL value: null */
-void jsonw_strn(struct jsonw *w, const char *key, const char *value,
-		size_t len); /* bad UTF-8 -> U+FFFD */
+void jsonw_strn(
+    struct jsonw *w, const char *key, const char *value, size_t len); /* bad UTF-8 -> U+FFFD */
 void jsonw_int(struct jsonw *w, const char *key, int64_t value);
-void jsonw_num(struct jsonw *w, const char *key,
-	       double value); /* shortest that reads back; NaN: null */
+void jsonw_num(
+    struct jsonw *w, const char *key, double value); /* shortest that reads back; NaN: null */
 void jsonw_bool(struct jsonw *w, const char *key, bool value);
 void jsonw_null(struct jsonw *w, const char *key);
-void jsonw_raw(struct jsonw *w, const char *key,
-	       const char *json); /* already JSON, of our own making */
-int jsonw_end(struct jsonw *w);   /* 0, or -ERR_MEMORY when the buffer failed; asserts depth 0 */
+void jsonw_raw(
+    struct jsonw *w, const char *key, const char *json); /* already JSON, of our own making */
+int jsonw_end(struct jsonw *w); /* 0, or -ERR_MEMORY when the buffer failed; asserts depth 0 */
 
 #endif

@@ -19,11 +19,11 @@
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 struct log_field {
-	const char *key;
-	enum { LOG_FIELD_STR, LOG_FIELD_INT, LOG_FIELD_NUM } kind;
-	const char *str;
-	int64_t i;
-	double num;
+    const char *key;
+    enum { LOG_FIELD_STR, LOG_FIELD_INT, LOG_FIELD_NUM } kind;
+    const char *str;
+    int64_t i;
+    double num;
 };
 
 #define LOG_S(k, v) ((struct log_field){.key = (k), .kind = LOG_FIELD_STR, .str = (v)})
@@ -33,9 +33,9 @@ struct log_field {
 
 void log_line(enum log_level level, const char *message, const struct log_field *fields, size_t n);
 
-#define LOG_AT(level, message, ...)                                                                \
-	log_line((level), (message), (struct log_field[]){{0}, ##__VA_ARGS__} + 1,                 \
-		 sizeof((struct log_field[]){{0}, ##__VA_ARGS__}) / sizeof(struct log_field) - 1)
+#define LOG_AT(level, message, ...) \
+    log_line((level), (message), (struct log_field[]){{0}, ##__VA_ARGS__} + 1, \
+        sizeof((struct log_field[]){{0}, ##__VA_ARGS__}) / sizeof(struct log_field) - 1)
 #define log_debug(message, ...) LOG_AT(LOG_DEBUG, message, ##__VA_ARGS__)
 #define log_info(message, ...)  LOG_AT(LOG_INFO, message, ##__VA_ARGS__)
 #define log_warn(message, ...)  LOG_AT(LOG_WARN, message, ##__VA_ARGS__)

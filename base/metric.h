@@ -12,14 +12,14 @@
 enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 
 struct metric {
-	const char *name; /* llmjob_..., units last: _seconds, _bytes, _total */
-	const char *help;
-	enum metric_kind kind;
-	const char *labels;          /* fixed, "verb=\"get\"", or NULL */
-	_Atomic int64_t value_milli; /* thousandths */
-	_Atomic int64_t sum_milli;
-	_Atomic int64_t bucket[12]; /* histogram: le 0.005 .01 .025 .05 .1 .25 .5 1 2.5 5 10 +Inf */
-	struct metric *next;
+    const char *name; /* llmjob_..., units last: _seconds, _bytes, _total */
+    const char *help;
+    enum metric_kind kind;
+    const char *labels;          /* fixed, "verb=\"get\"", or NULL */
+    _Atomic int64_t value_milli; /* thousandths */
+    _Atomic int64_t sum_milli;
+    _Atomic int64_t bucket[12]; /* histogram: le 0.005 .01 .025 .05 .1 .25 .5 1 2.5 5 10 +Inf */
+    struct metric *next;
 };
 
 void metric_register(struct metric *m); /* at start, before threads */

@@ -19,8 +19,8 @@
 #define NAME_LABEL_APP      "app.kubernetes.io/name"       /* = llmjob */
 #define NAME_LABEL_INSTANCE "app.kubernetes.io/instance"   /* = the job */
 #define NAME_LABEL_MANAGED  "app.kubernetes.io/managed-by" /* = llmjob-controller */
-#define NAME_LABEL_API_KEY                                                                         \
-	"llmjob.dev/api-key" /* "true": spec.serve.apiKeySecret may name this Secret */
+#define NAME_LABEL_API_KEY \
+    "llmjob.dev/api-key" /* "true": spec.serve.apiKeySecret may name this Secret */
 #define NAME_CONTAINER "llmjob"
 
 /* condition types */
@@ -92,7 +92,7 @@
 #define NAME_LIB_DIR      "/usr/lib/llmjob" /* rank binary and plugins */
 #define NAME_PORT_AGENT   7070 /* control: /v1/desired, /v1/job, /v1/mesh, /healthz, /metrics */
 #define NAME_PORT_SERVE   8000 /* OpenAI API */
-#define NAME_HEADER_TOKEN                                                                          \
-	"X-Llmjob-Token" /* as Authorization: Bearer, but survives the API server's proxy */
+#define NAME_HEADER_TOKEN \
+    "X-Llmjob-Token" /* as Authorization: Bearer, but survives the API server's proxy */
 
 #endif

@@ -23,98 +23,98 @@
 #include <stdint.h>
 
 struct member {
-	int replica;
-	const char *pod, *uid, *node;
-	const char *address; /* "host:port" of its agent; "" while the pod has none */
+    int replica;
+    const char *pod, *uid, *node;
+    const char *address; /* "host:port" of its agent; "" while the pod has none */
 };
 
 struct desired {
-	int64_t generation;
-	int64_t term; /* of this coordinator: greater than of any before it */
-	int replicas;
-	bool suspend;
-	bool release;                   /* the outcome is recorded: agents may exit 0 */
-	struct jobspec_elastic elastic; /* of the spec as it stands now */
-	struct jobspec_restart restart;
-	struct jobspec_health health;
-	struct member *members; /* sorted by replica; those that exist now */
-	int member_count;
+    int64_t generation;
+    int64_t term; /* of this coordinator: greater than of any before it */
+    int replicas;
+    bool suspend;
+    bool release;                   /* the outcome is recorded: agents may exit 0 */
+    struct jobspec_elastic elastic; /* of the spec as it stands now */
+    struct jobspec_restart restart;
+    struct jobspec_health health;
+    struct member *members; /* sorted by replica; those that exist now */
+    int member_count;
 };
 
 enum job_state {
-	JOB_WAITING, /* members missing */
-	JOB_FORMING, /* world being formed, ranks loading */
-	JOB_RUNNING, /* training or running steps */
-	JOB_SERVING,
-	JOB_STOPPING,  /* stopping at a boundary for a new world */
-	JOB_SUSPENDED, /* desired.suspend or replicas 0: checkpoint committed, no ranks */
-	JOB_COMPLETE,
-	JOB_FAILED,
-	JOB_STATES
+    JOB_WAITING, /* members missing */
+    JOB_FORMING, /* world being formed, ranks loading */
+    JOB_RUNNING, /* training or running steps */
+    JOB_SERVING,
+    JOB_STOPPING,  /* stopping at a boundary for a new world */
+    JOB_SUSPENDED, /* desired.suspend or replicas 0: checkpoint committed, no ranks */
+    JOB_COMPLETE,
+    JOB_FAILED,
+    JOB_STATES
 };
 const char *job_state_name(enum job_state s); /* "Waiting", ... */
 
 struct report_rank {
-	int rank, replica;
-	const char *node;
-	const char *phase; /* "load", "forward", "allreduce", ... */
-	int64_t step;
-	int64_t silent_ms; /* since its heartbeat moved */
+    int rank, replica;
+    const char *node;
+    const char *phase; /* "load", "forward", "allreduce", ... */
+    int64_t step;
+    int64_t silent_ms; /* since its heartbeat moved */
 };
 
 struct attempt {
-	int64_t number;               /* = incarnation */
-	int64_t started_ms, ended_ms; /* ended 0: the current one */
-	const char *cause; /* "Started", "RankFailed", "LostPeer", "Scaled", "Hang", "Resumed", ...
+    int64_t number;               /* = incarnation */
+    int64_t started_ms, ended_ms; /* ended 0: the current one */
+    const char *cause; /* "Started", "RankFailed", "LostPeer", "Scaled", "Hang", "Resumed", ...
 			      of its END; "" while current */
-	int replica, rank; /* at fault, -1: none */
-	const char *node;
-	const char *exit_class; /* err_code_name */
-	int64_t step;           /* reached */
-	int64_t steps_lost;     /* beyond the checkpoint the next one resumed from */
-	const char *log_tail;   /* last lines of the failed rank's stderr */
+    int replica, rank; /* at fault, -1: none */
+    const char *node;
+    const char *exit_class; /* err_code_name */
+    int64_t step;           /* reached */
+    int64_t steps_lost;     /* beyond the checkpoint the next one resumed from */
+    const char *log_tail;   /* last lines of the failed rank's stderr */
 };
 
-struct verdict {          /* kind "" : none */
-	const char *kind; /* "Hang", "Straggler", "LostPeer", "BadDevice" */
-	int replica, rank;
-	const char *node, *operation, *message;
-	int64_t since_ms;
+struct verdict {      /* kind "" : none */
+    const char *kind; /* "Hang", "Straggler", "LostPeer", "BadDevice" */
+    int replica, rank;
+    const char *node, *operation, *message;
+    int64_t since_ms;
 };
 
 struct report {
-	int64_t generation; /* of the desired state it follows */
-	int64_t term;       /* greatest that this agent knows of; 0: none */
-	int64_t incarnation;
-	enum job_state state;
-	int world_replicas; /* replicas 0..n-1 that the running world needs; 0: none. Surplus pods
+    int64_t generation; /* of the desired state it follows */
+    int64_t term;       /* greatest that this agent knows of; 0: none */
+    int64_t incarnation;
+    enum job_state state;
+    int world_replicas; /* replicas 0..n-1 that the running world needs; 0: none. Surplus pods
 			       may go when this is at most desired.replicas. */
-	int connected;      /* members whose agent is joined */
-	int ranks, data_parallel, tensor, pipeline, context;
-	int64_t memory_per_rank_bytes;
+    int connected;      /* members whose agent is joined */
+    int ranks, data_parallel, tensor, pipeline, context;
+    int64_t memory_per_rank_bytes;
 
-	int64_t step, steps, tokens;
-	int64_t held_out; /* sequences kept from training for the validation loss */
-	double loss, first_loss, validation_loss, first_validation_loss; /* NaN: not known */
-	double tokens_per_second;
-	int64_t last_step_ms, eta_seconds;       /* eta -1: unknown */
-	double loss_history[LIMIT_LOSS_HISTORY]; /* oldest first, evenly thinned */
-	int loss_history_count;
+    int64_t step, steps, tokens;
+    int64_t held_out; /* sequences kept from training for the validation loss */
+    double loss, first_loss, validation_loss, first_validation_loss; /* NaN: not known */
+    double tokens_per_second;
+    int64_t last_step_ms, eta_seconds;       /* eta -1: unknown */
+    double loss_history[LIMIT_LOSS_HISTORY]; /* oldest first, evenly thinned */
+    int loss_history_count;
 
-	int64_t checkpoint_step, checkpoint_ms; /* step -1: none yet */
-	const char *checkpoint_path;
+    int64_t checkpoint_step, checkpoint_ms; /* step -1: none yet */
+    const char *checkpoint_path;
 
-	int restarts; /* attempts that ended by failure */
-	struct verdict verdict;
-	struct attempt *attempts; /* oldest first, at most LIMIT_ATTEMPTS */
-	int attempt_count;
-	struct report_rank *rank_rows;
-	int rank_row_count;
+    int restarts; /* attempts that ended by failure */
+    struct verdict verdict;
+    struct attempt *attempts; /* oldest first, at most LIMIT_ATTEMPTS */
+    int attempt_count;
+    struct report_rank *rank_rows;
+    int rank_row_count;
 
-	enum err_code failure; /* JOB_FAILED: class, and the sentence that names file and line */
-	const char *failure_reason; /* NAME_REASON_... */
-	const char *failure_message;
-	const char *serve_address; /* host:port when serving and ready, else "" */
+    enum err_code failure;      /* JOB_FAILED: class, and the sentence that names file and line */
+    const char *failure_reason; /* NAME_REASON_... */
+    const char *failure_message;
+    const char *serve_address; /* host:port when serving and ready, else "" */
 };
 
 int desired_encode(const struct desired *d, struct buf *out, struct err *e);

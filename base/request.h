@@ -18,12 +18,12 @@
 #define REQUEST_HEADERS    100
 
 struct request {
-	char *text;                        /* what the pointers below point into */
-	const char *method, *path, *query; /* path: decoded; query: as sent, "" when absent */
-	const char *headers, *headers_end; /* "name\0value\0", names in lower case */
-	bool http10, keep_alive, expects;  /* expects: waits for 100 before it sends the body */
-	bool sized, chunked, websocket;    /* sized: has a Content-Length */
-	uint64_t length;                   /* of the body, unless chunked */
+    char *text;                        /* what the pointers below point into */
+    const char *method, *path, *query; /* path: decoded; query: as sent, "" when absent */
+    const char *headers, *headers_end; /* "name\0value\0", names in lower case */
+    bool http10, keep_alive, expects;  /* expects: waits for 100 before it sends the body */
+    bool sized, chunked, websocket;    /* sized: has a Content-Length */
+    uint64_t length;                   /* of the body, unless chunked */
 };
 
 /*
@@ -38,9 +38,9 @@ void request_done(struct request *r); /* zeroed is fine */
 const char *request_header(const struct request *r, const char *lower_case_name); /* or NULL */
 
 struct request_body {
-	int state; /* of request.c */
-	uint64_t left;
-	unsigned digits, line;
+    int state; /* of request.c */
+    uint64_t left;
+    unsigned digits, line;
 };
 
 void request_body_begin(struct request_body *b, const struct request *r);
@@ -49,7 +49,7 @@ bool request_body_ended(const struct request_body *b);
  * Takes bytes of the body: returns how many, with at most one piece of content among them, or a
  * negative status. Takes nothing beyond the end.
  */
-int64_t request_body_take(struct request_body *b, const char *data, size_t len, const char **piece,
-			  size_t *piece_len);
+int64_t request_body_take(
+    struct request_body *b, const char *data, size_t len, const char **piece, size_t *piece_len);
 
 #endif

@@ -19,13 +19,13 @@
 #define SECRET_TOKEN_BYTES 65   /* a token as hex, the NUL included */
 
 struct secret_part {
-	const void *data;
-	size_t len;
+    const void *data;
+    size_t len;
 };
 #define SECRET_TEXT(s) ((struct secret_part){(s), strlen(s)})
 
 int secret_mac(const char *key, const struct secret_part *parts, size_t count,
-	       uint8_t out[SECRET_MAC_BYTES], struct err *e);
+    uint8_t out[SECRET_MAC_BYTES], struct err *e);
 /* In a time that does not tell where they differ. */
 bool secret_same(const void *a, const void *b, size_t len);
 /* Likewise for texts; the secret's length is none. given may be NULL; an empty secret equals
@@ -35,7 +35,7 @@ bool secret_equal(const char *given, const char *secret);
 bool secret_bearer(const char *authorization, const char *secret);
 /* What the agent of one pod asks for and whoever speaks to it presents, made of the job's token: of
  * no use anywhere else, should another have the pod's address by now. */
-int secret_of_pod(const char *token, const char *pod_uid, char out[SECRET_TOKEN_BYTES],
-		  struct err *e);
+int secret_of_pod(
+    const char *token, const char *pod_uid, char out[SECRET_TOKEN_BYTES], struct err *e);
 
 #endif

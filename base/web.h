@@ -29,8 +29,8 @@ struct web_exchange; /* one request of a client */
 struct web_socket;   /* one WebSocket */
 
 struct web_conf {
-	size_t body_limit;   /* of a request and of a WebSocket's message; 0: LIMIT_REQUEST_BYTES */
-	int max_connections; /* WebSockets, and slots of a door that names none; 0: 1024 */
+    size_t body_limit;   /* of a request and of a WebSocket's message; 0: LIMIT_REQUEST_BYTES */
+    int max_connections; /* WebSockets, and slots of a door that names none; 0: 1024 */
 };
 
 /* Answers at once with web_answer, or keeps the exchange and answers later, or streams. */
@@ -39,15 +39,15 @@ typedef void web_request_fn(void *user, struct web_exchange *x);
 typedef bool web_admit_fn(void *user, struct web_exchange *x);
 
 struct web_door {
-	const char *host; /* borrowed for web_open */
-	uint16_t port;
-	web_request_fn *request_fn;
-	web_admit_fn *admit_fn; /* or NULL: all */
-	void *user;
-	bool plain;        /* WebSocket paths are not for this door */
-	int slots;         /* connections at once; 0: max_connections */
-	size_t body_limit; /* of one request; 0: web_conf's */
-	size_t memory;     /* bodies and answers of all its connections; 0: 16 MiB */
+    const char *host; /* borrowed for web_open */
+    uint16_t port;
+    web_request_fn *request_fn;
+    web_admit_fn *admit_fn; /* or NULL: all */
+    void *user;
+    bool plain;        /* WebSocket paths are not for this door */
+    int slots;         /* connections at once; 0: max_connections */
+    size_t body_limit; /* of one request; 0: web_conf's */
+    size_t memory;     /* bodies and answers of all its connections; 0: 16 MiB */
 };
 
 int web_create(const struct web_conf *conf, struct web **out, struct err *e);
@@ -56,7 +56,7 @@ void web_destroy(struct web *w); /* calls nobody back */
 int web_open(struct web *w, const struct web_door *door, uint16_t *bound_port, struct err *e);
 /* A door with defaults. */
 int web_listen(struct web *w, const char *host, uint16_t port, web_request_fn *fn, void *user,
-	       uint16_t *bound_port, struct err *e);
+    uint16_t *bound_port, struct err *e);
 /* One turn of the loop, at most wait_ms. */
 int web_turn(struct web *w, int64_t wait_ms, struct err *e);
 void web_wake(struct web *w); /* from another thread */
@@ -73,27 +73,27 @@ void web_set_user(struct web_exchange *x, void *user, void (*gone_fn)(void *user
 void web_add_header(struct web_exchange *x, const char *line);
 /* headers: further "Name: value" lines, NULL-terminated, or NULL */
 void web_answer(struct web_exchange *x, int status, const char *content_type, const void *body,
-		size_t len, const char *const *headers);
+    size_t len, const char *const *headers);
 void web_stream_begin(struct web_exchange *x, int status, const char *content_type);
-int web_stream_data(struct web_exchange *x, const void *data,
-		    size_t len); /* queued, bounded 1 MiB: -ERR_MEMORY */
+int web_stream_data(
+    struct web_exchange *x, const void *data, size_t len); /* queued, bounded 1 MiB: -ERR_MEMORY */
 void web_stream_end(struct web_exchange *x);
 
 /* WebSocket: whole text messages, bounded by body_limit; pings every 2 s; gone after 8 s of
  * silence. Who is at the other end is for the messages to prove. */
 struct web_socket_fns {
-	void (*open_fn)(void *user, struct web_socket *s);
-	void (*message_fn)(void *user, struct web_socket *s, const char *text, size_t len);
-	void (*closed_fn)(void *user, struct web_socket *s,
-			  const char *why); /* s is invalid afterwards */
+    void (*open_fn)(void *user, struct web_socket *s);
+    void (*message_fn)(void *user, struct web_socket *s, const char *text, size_t len);
+    void (*closed_fn)(
+        void *user, struct web_socket *s, const char *why); /* s is invalid afterwards */
 };
 /* Server side, at every door that is not plain: paths equal to `path` upgrade. user is the path's.
  */
-int web_accept_sockets(struct web *w, const char *path, const struct web_socket_fns *fns,
-		       void *user, struct err *e);
+int web_accept_sockets(
+    struct web *w, const char *path, const struct web_socket_fns *fns, void *user, struct err *e);
 /* Client side; closed_fn is called when it cannot be opened. */
 int web_dial(struct web *w, const char *host, uint16_t port, const char *path,
-	     const struct web_socket_fns *fns, void *user, struct web_socket **out, struct err *e);
+    const struct web_socket_fns *fns, void *user, struct web_socket **out, struct err *e);
 /* Of a message from now on; a longer one closes the socket. */
 void web_socket_limit(struct web_socket *s, size_t bytes);
 int web_send(struct web_socket *s, const char *text, size_t len); /* queued, bounded: -ERR_MEMORY */

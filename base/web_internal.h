@@ -21,43 +21,43 @@ struct loop; /* libwebsockets' part of struct web, of web.c */
 
 /* A descriptor in the loop's epoll set; the first member of what it belongs to, freed with it. */
 struct watch {
-	struct watch *next;
-	int fd;
-	uint32_t events;
-	bool dead;
-	void (*fn)(struct watch *watch, uint32_t events);
-	void (*done_fn)(struct watch *watch); /* frees what it holds, or NULL */
+    struct watch *next;
+    int fd;
+    uint32_t events;
+    bool dead;
+    void (*fn)(struct watch *watch, uint32_t events);
+    void (*done_fn)(struct watch *watch); /* frees what it holds, or NULL */
 };
 
 struct listener {
-	struct watch watch;
-	struct web *web;
-	struct web_door door;
-	bool paused;     /* no descriptor was left to accept with */
-	int connections; /* upgraded ones included */
-	size_t held;     /* bytes of request bodies and answers */
+    struct watch watch;
+    struct web *web;
+    struct web_door door;
+    bool paused;     /* no descriptor was left to accept with */
+    int connections; /* upgraded ones included */
+    size_t held;     /* bytes of request bodies and answers */
 };
 
 struct socket_path {
-	struct socket_path *next;
-	char *path;
-	const struct web_socket_fns *fns;
-	void *user;
+    struct socket_path *next;
+    char *path;
+    const struct web_socket_fns *fns;
+    void *user;
 };
 
 struct web {
-	struct loop *loop;
-	struct lws_context *cx;
-	struct lws_vhost *vhost;
-	const struct lws_retry_bo *retry; /* when to ping, and when a silent peer is gone */
-	int epoll;
-	struct watch *watches;
-	bool any_dead, destroying;
-	struct socket_path *paths;
-	struct web_socket *adopting; /* whose upgrade libwebsockets is being told of */
-	size_t body_limit;
-	int max_connections;
-	int64_t tick_ms; /* when deadlines are looked at next */
+    struct loop *loop;
+    struct lws_context *cx;
+    struct lws_vhost *vhost;
+    const struct lws_retry_bo *retry; /* when to ping, and when a silent peer is gone */
+    int epoll;
+    struct watch *watches;
+    bool any_dead, destroying;
+    struct socket_path *paths;
+    struct web_socket *adopting; /* whose upgrade libwebsockets is being told of */
+    size_t body_limit;
+    int max_connections;
+    int64_t tick_ms; /* when deadlines are looked at next */
 };
 
 /* web.c */

@@ -13,186 +13,185 @@
 
 static const char *type_of(const struct json *node)
 {
-	static char text[64];
-	const struct json *items = json_get(node, "items"),
-			  *values = json_get(node, "additionalProperties");
-	const char *type = json_str(node, "type", "integer or string");
-	if (items)
-		snprintf(text, sizeof text, "list of %ss", json_str(items, "type", "value"));
-	else if (values)
-		snprintf(text, sizeof text, "map to %s",
-			 json_str(values, "type", "integer or string"));
-	else if (json_get(node, "format") && !strcmp(type, "string"))
-		snprintf(text, sizeof text, "%s", json_str(node, "format", ""));
-	else
-		snprintf(text, sizeof text, "%s", type);
-	return text;
+    static char text[64];
+    const struct json *items = json_get(node, "items"),
+                      *values = json_get(node, "additionalProperties");
+    const char *type = json_str(node, "type", "integer or string");
+    if (items)
+        snprintf(text, sizeof text, "list of %ss", json_str(items, "type", "value"));
+    else if (values)
+        snprintf(text, sizeof text, "map to %s", json_str(values, "type", "integer or string"));
+    else if (json_get(node, "format") && !strcmp(type, "string"))
+        snprintf(text, sizeof text, "%s", json_str(node, "format", ""));
+    else
+        snprintf(text, sizeof text, "%s", type);
+    return text;
 }
 
 /* Text inside a table cell: a bar would end the cell. */
 static void cell(struct buf *out, const char *text)
 {
-	for (; *text; text++) {
-		if (*text == '|')
-			buf_char(out, '\\');
-		buf_char(out, *text);
-	}
+    for (; *text; text++) {
+        if (*text == '|')
+            buf_char(out, '\\');
+        buf_char(out, *text);
+    }
 }
 
-static void bound(struct buf *out, const struct json *node, const char *low, const char *high,
-		  const char *unit)
+static void bound(
+    struct buf *out, const struct json *node, const char *low, const char *high, const char *unit)
 {
-	const struct json *min = json_get(node, low), *max = json_get(node, high);
-	bool above = json_bool(node, "exclusiveMinimum", false),
-	     below = json_bool(node, "exclusiveMaximum", false);
-	if (!max)
-		return;
-	if (min)
-		buf_printf(out, "%s%.10g to ", above ? "above " : "", json_number_value(min));
-	else
-		buf_str(out, "up to ");
-	buf_printf(out, "%s%.16g%s", below ? "below " : "", json_number_value(max), unit);
+    const struct json *min = json_get(node, low), *max = json_get(node, high);
+    bool above = json_bool(node, "exclusiveMinimum", false),
+         below = json_bool(node, "exclusiveMaximum", false);
+    if (!max)
+        return;
+    if (min)
+        buf_printf(out, "%s%.10g to ", above ? "above " : "", json_number_value(min));
+    else
+        buf_str(out, "up to ");
+    buf_printf(out, "%s%.16g%s", below ? "below " : "", json_number_value(max), unit);
 }
 
 static void bounds(struct buf *out, const struct json *node)
 {
-	const struct json *values = json_get(node, "enum");
-	bool first = true;
-	json_each (v, values) {
-		buf_printf(out, "%s%s", first ? "" : ", ", json_string_value(v));
-		first = false;
-	}
-	if (values)
-		return;
-	bound(out, node, "minimum", "maximum", "");
-	if (!json_get(node, "minimum"))
-		bound(out, node, "minLength", "maxLength", " characters");
-	bound(out, node, "minItems", "maxItems", " items");
-	bound(out, node, "minProperties", "maxProperties", " entries");
+    const struct json *values = json_get(node, "enum");
+    bool first = true;
+    json_each (v, values) {
+        buf_printf(out, "%s%s", first ? "" : ", ", json_string_value(v));
+        first = false;
+    }
+    if (values)
+        return;
+    bound(out, node, "minimum", "maximum", "");
+    if (!json_get(node, "minimum"))
+        bound(out, node, "minLength", "maxLength", " characters");
+    bound(out, node, "minItems", "maxItems", " items");
+    bound(out, node, "minProperties", "maxProperties", " entries");
 }
 
 static bool is_required(const struct json *parent, const char *name)
 {
-	json_each (v, json_get(parent, "required"))
-		if (!strcmp(json_string_value(v), name))
-			return true;
-	return false;
+    json_each (v, json_get(parent, "required"))
+        if (!strcmp(json_string_value(v), name))
+            return true;
+    return false;
 }
 
 static void rules(struct buf *out, const struct json *node, const char *path)
 {
-	const struct json *items = json_get(node, "items"), *parent = items ? items : node;
-	char below[PATH_BYTES];
-	json_each (rule, json_get(node, "x-kubernetes-validations"))
-		buf_printf(out, "- `%s%s`: %s\n", path, json_str(rule, "fieldPath", ""),
-			   json_str(rule, "message", ""));
-	json_each (rule, json_get(items, "x-kubernetes-validations"))
-		buf_printf(out, "- `%s[]`: %s\n", path, json_str(rule, "message", ""));
-	json_each (child, json_get(parent, "properties")) {
-		snprintf(below, sizeof below, "%s%s.%s", path, items ? "[]" : "", json_key(child));
-		rules(out, child, below);
-	}
+    const struct json *items = json_get(node, "items"), *parent = items ? items : node;
+    char below[PATH_BYTES];
+    json_each (rule, json_get(node, "x-kubernetes-validations"))
+        buf_printf(out, "- `%s%s`: %s\n", path, json_str(rule, "fieldPath", ""),
+            json_str(rule, "message", ""));
+    json_each (rule, json_get(items, "x-kubernetes-validations"))
+        buf_printf(out, "- `%s[]`: %s\n", path, json_str(rule, "message", ""));
+    json_each (child, json_get(parent, "properties")) {
+        snprintf(below, sizeof below, "%s%s.%s", path, items ? "[]" : "", json_key(child));
+        rules(out, child, below);
+    }
 }
 
-static int row(struct buf *out, const struct json *node, const char *path, bool required,
-	       struct err *e)
+static int row(
+    struct buf *out, const struct json *node, const char *path, bool required, struct err *e)
 {
-	const char *description = json_str(node, "description", NULL);
-	const struct json *def = json_get(node, "default");
-	if (!description)
-		return err_set(e, ERR_USER, "%s: no description", path);
-	buf_printf(out, "| `%s` | %s | ", path, type_of(node));
-	if (required)
-		buf_str(out, "required");
-	else if (def && (!json_is_object(def) || json_count(def))) {
-		buf_char(out, '`');
-		json_print(def, out);
-		buf_char(out, '`');
-	}
-	buf_str(out, " | ");
-	bounds(out, node);
-	buf_str(out, " | ");
-	cell(out, description);
-	buf_str(out, " |\n");
-	return 0;
+    const char *description = json_str(node, "description", NULL);
+    const struct json *def = json_get(node, "default");
+    if (!description)
+        return err_set(e, ERR_USER, "%s: no description", path);
+    buf_printf(out, "| `%s` | %s | ", path, type_of(node));
+    if (required)
+        buf_str(out, "required");
+    else if (def && (!json_is_object(def) || json_count(def))) {
+        buf_char(out, '`');
+        json_print(def, out);
+        buf_char(out, '`');
+    }
+    buf_str(out, " | ");
+    bounds(out, node);
+    buf_str(out, " | ");
+    cell(out, description);
+    buf_str(out, " |\n");
+    return 0;
 }
 
 static int table(struct buf *out, const struct json *node, const char *path, struct err *e)
 {
-	int r = 0;
-	const struct json *parent = json_get(node, "items") ? json_get(node, "items") : node;
-	json_each (child, json_get(parent, "properties")) {
-		char below[PATH_BYTES];
-		snprintf(below, sizeof below, "%s%s%s", path, parent == node ? "." : "[].",
-			 json_key(child));
-		if (!r)
-			r = row(out, child, below, is_required(parent, json_key(child)), e);
-		if (!r)
-			r = table(out, child, below, e);
-	}
-	return r;
+    int r = 0;
+    const struct json *parent = json_get(node, "items") ? json_get(node, "items") : node;
+    json_each (child, json_get(parent, "properties")) {
+        char below[PATH_BYTES];
+        snprintf(
+            below, sizeof below, "%s%s%s", path, parent == node ? "." : "[].", json_key(child));
+        if (!r)
+            r = row(out, child, below, is_required(parent, json_key(child)), e);
+        if (!r)
+            r = table(out, child, below, e);
+    }
+    return r;
 }
 
 static int section(struct buf *out, const struct json *schema, const char *name, struct err *e)
 {
-	const struct json *node = json_get(json_get(schema, "properties"), name);
-	if (!node)
-		return err_set(e, ERR_USER, "the schema has no %s", name);
-	buf_printf(out, "\n## %s\n\n%s\n\n", name, json_str(node, "description", ""));
-	buf_str(out, "| field | type | default | bounds | meaning |\n|---|---|---|---|---|\n");
-	return table(out, node, name, e);
+    const struct json *node = json_get(json_get(schema, "properties"), name);
+    if (!node)
+        return err_set(e, ERR_USER, "the schema has no %s", name);
+    buf_printf(out, "\n## %s\n\n%s\n\n", name, json_str(node, "description", ""));
+    buf_str(out, "| field | type | default | bounds | meaning |\n|---|---|---|---|---|\n");
+    return table(out, node, name, e);
 }
 
 int api_doc_render(const struct json *crd, struct buf *out, struct err *e)
 {
-	const struct json *spec = json_get(crd, "spec"),
-			  *version = json_first(json_get(spec, "versions"));
-	const struct json *schema = json_path(version, "schema.openAPIV3Schema");
-	if (!schema)
-		return err_set(e, ERR_USER, "not a CustomResourceDefinition with a schema");
-	buf_printf(out, "# %s, `%s/%s`\n\n", json_str(json_get(spec, "names"), "kind", ""),
-		   json_str(spec, "group", ""), json_str(version, "name", ""));
-	buf_str(out, "<!-- made from manifests/crd.yaml by `llmjob api-doc manifests/crd.yaml "
-		     ">docs/api.md` -->\n\n");
-	buf_printf(out, "%s\n\nColumns of `kubectl get`:", json_str(schema, "description", ""));
-	json_each (column, json_get(version, "additionalPrinterColumns"))
-		buf_printf(out, "%s %s (`%s`%s)",
-			   column == json_first(json_get(version, "additionalPrinterColumns"))
-				   ? ""
-				   : ",",
-			   json_str(column, "name", ""), json_str(column, "jsonPath", ""),
-			   json_int(column, "priority", 0) ? ", wide" : "");
-	buf_str(out, ".\n");
-	int r = section(out, schema, "spec", e);
-	if (r)
-		return r;
-	buf_str(out, "\n### Rules that cross fields\n\nThe API server refuses what breaks one of "
-		     "these.\n\n");
-	json_each (rule, json_get(schema, "x-kubernetes-validations"))
-		buf_printf(out, "- %s\n", json_str(rule, "message", ""));
-	rules(out, json_path(schema, "properties.spec"), "spec");
-	r = section(out, schema, "status", e);
-	return r ? r : buf_ok(out) ? 0 : err_set(e, ERR_MEMORY, "out of memory");
+    const struct json *spec = json_get(crd, "spec"),
+                      *version = json_first(json_get(spec, "versions"));
+    const struct json *schema = json_path(version, "schema.openAPIV3Schema");
+    if (!schema)
+        return err_set(e, ERR_USER, "not a CustomResourceDefinition with a schema");
+    buf_printf(out, "# %s, `%s/%s`\n\n", json_str(json_get(spec, "names"), "kind", ""),
+        json_str(spec, "group", ""), json_str(version, "name", ""));
+    buf_str(out,
+        "<!-- made from manifests/crd.yaml by `llmjob api-doc manifests/crd.yaml "
+        ">docs/api.md` -->\n\n");
+    buf_printf(out, "%s\n\nColumns of `kubectl get`:", json_str(schema, "description", ""));
+    json_each (column, json_get(version, "additionalPrinterColumns"))
+        buf_printf(out, "%s %s (`%s`%s)",
+            column == json_first(json_get(version, "additionalPrinterColumns")) ? "" : ",",
+            json_str(column, "name", ""), json_str(column, "jsonPath", ""),
+            json_int(column, "priority", 0) ? ", wide" : "");
+    buf_str(out, ".\n");
+    int r = section(out, schema, "spec", e);
+    if (r)
+        return r;
+    buf_str(out,
+        "\n### Rules that cross fields\n\nThe API server refuses what breaks one of "
+        "these.\n\n");
+    json_each (rule, json_get(schema, "x-kubernetes-validations"))
+        buf_printf(out, "- %s\n", json_str(rule, "message", ""));
+    rules(out, json_path(schema, "properties.spec"), "spec");
+    r = section(out, schema, "status", e);
+    return r ? r : buf_ok(out) ? 0 : err_set(e, ERR_MEMORY, "out of memory");
 }
 
 int command_api_doc(int argc, char **argv, int *status, struct err *e)
 {
-	static const struct conf_item none[] = {{0}};
-	static const char usage[] =
-		"llmjob api-doc CRD.yaml\n\nPrints the reference of the CRD as Markdown.";
-	const char *path;
-	char unused;
-	int r = command_flags(none, usage, "file", argc, argv, &unused, &path, e);
-	*status = 0;
-	if (r <= 0)
-		return r;
-	json_auto struct json *documents = NULL;
-	struct buf out buf_auto;
-	buf_init(&out, 1 << 20);
-	r = yaml_read_file(path, 1 << 20, &documents, e);
-	if (!r)
-		r = api_doc_render(json_first(documents), &out, e);
-	if (!r)
-		fputs(buf_cstr(&out), stdout);
-	return r;
+    static const struct conf_item none[] = {{0}};
+    static const char usage[] =
+        "llmjob api-doc CRD.yaml\n\nPrints the reference of the CRD as Markdown.";
+    const char *path;
+    char unused;
+    int r = command_flags(none, usage, "file", argc, argv, &unused, &path, e);
+    *status = 0;
+    if (r <= 0)
+        return r;
+    json_auto struct json *documents = NULL;
+    struct buf out buf_auto;
+    buf_init(&out, 1 << 20);
+    r = yaml_read_file(path, 1 << 20, &documents, e);
+    if (!r)
+        r = api_doc_render(json_first(documents), &out, e);
+    if (!r)
+        fputs(buf_cstr(&out), stdout);
+    return r;
 }

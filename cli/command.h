@@ -25,7 +25,7 @@ command_fn command_api_doc;
  * absence.
  */
 int command_flags(const struct conf_item *items, const char *usage, const char *what, int argc,
-		  char **argv, void *conf, const char **operand, struct err *e);
+    char **argv, void *conf, const char **operand, struct err *e);
 
 /* Prints a line. All that is in it is shown as base/utf8 shows text from outside: names, paths and
  * messages must not act on the terminal. */

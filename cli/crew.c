@@ -16,189 +16,189 @@
 
 void crew_init(struct crew *c, const struct crew_conf *conf)
 {
-	*c = (struct crew){.conf = *conf};
-	for (int i = 0; i < CREW_MEMBERS; i++)
-		c->members[i].child.pidfd = -1;
+    *c = (struct crew){.conf = *conf};
+    for (int i = 0; i < CREW_MEMBERS; i++)
+        c->members[i].child.pidfd = -1;
 }
 
 const char *crew_log(const struct crew *c, int replica, char *out, size_t size)
 {
-	snprintf(out, size, "%s/agent-%d.log", c->conf.folder, replica);
-	return out;
+    snprintf(out, size, "%s/agent-%d.log", c->conf.folder, replica);
+    return out;
 }
 
 /* Held until all ports are known: the kernel may give a port that was let go of once more. */
 struct held {
-	int fds[2 * CREW_MEMBERS];
-	int count;
+    int fds[2 * CREW_MEMBERS];
+    int count;
 };
 
 static void let_go(struct held *h)
 {
-	while (h->count)
-		io_close(h->fds[--h->count]);
+    while (h->count)
+        io_close(h->fds[--h->count]);
 }
 
 static int find_port(struct held *h, uint16_t wanted, uint16_t *out, struct err *e)
 {
-	struct err ignored;
-	int fd = wanted ? io_listen(HOST, wanted, out, &ignored) : -1;
-	if (fd < 0)
-		fd = io_listen(HOST, 0, out, e);
-	if (fd < 0)
-		return fd;
-	h->fds[h->count++] = fd;
-	return 0;
+    struct err ignored;
+    int fd = wanted ? io_listen(HOST, wanted, out, &ignored) : -1;
+    if (fd < 0)
+        fd = io_listen(HOST, 0, out, e);
+    if (fd < 0)
+        return fd;
+    h->fds[h->count++] = fd;
+    return 0;
 }
 
 static int find_ports(struct crew *c, int replica, struct held *h, struct err *e)
 {
-	struct crew_member *m = &c->members[replica];
-	int r = 0;
-	if (!m->port || m->ended)
-		r = find_port(h, m->port, &m->port, e);
-	if (!r && (!m->serve_port || m->ended))
-		r = find_port(h,
-			      m->serve_port ? m->serve_port
-			      : replica     ? 0
-					    : c->conf.serve_port,
-			      &m->serve_port, e);
-	return r;
+    struct crew_member *m = &c->members[replica];
+    int r = 0;
+    if (!m->port || m->ended)
+        r = find_port(h, m->port, &m->port, e);
+    if (!r && (!m->serve_port || m->ended))
+        r = find_port(h,
+            m->serve_port ? m->serve_port
+                : replica ? 0
+                          : c->conf.serve_port,
+            &m->serve_port, e);
+    return r;
 }
 
 /* A member's GPUs, one behind another's, out of those that the user lets us see; none when they do
  * not suffice: CUDA then says so. */
 static const char *own_gpus(const struct crew *c, int replica, char *out, size_t size)
 {
-	const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-	int first = replica * c->conf.gpus, n = snprintf(out, size, "CUDA_VISIBLE_DEVICES=");
-	for (int i = 0; i < first + c->conf.gpus; i++) {
-		int len = visible ? (int)strcspn(visible, ",") : 0;
-		const char *comma = i > first ? "," : "";
-		if (i >= first && !visible)
-			n += snprintf(out + n, size - (size_t)n, "%s%d", comma, i);
-		else if (i >= first && len && (size_t)(n + len + 2) < size)
-			n += snprintf(out + n, size - (size_t)n, "%s%.*s", comma, len, visible);
-		if (visible)
-			visible += len + (visible[len] == ',');
-	}
-	return out;
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    int first = replica * c->conf.gpus, n = snprintf(out, size, "CUDA_VISIBLE_DEVICES=");
+    for (int i = 0; i < first + c->conf.gpus; i++) {
+        int len = visible ? (int)strcspn(visible, ",") : 0;
+        const char *comma = i > first ? "," : "";
+        if (i >= first && !visible)
+            n += snprintf(out + n, size - (size_t)n, "%s%d", comma, i);
+        else if (i >= first && len && (size_t)(n + len + 2) < size)
+            n += snprintf(out + n, size - (size_t)n, "%s%.*s", comma, len, visible);
+        if (visible)
+            visible += len + (visible[len] == ',');
+    }
+    return out;
 }
 
 static int start(struct crew *c, int replica, struct err *e)
 {
-	struct crew_member *m = &c->members[replica];
-	char log[512], run[512], job[512], listen[32], serve[32], number[16], pod[96], gpus[4096];
-	uint8_t id[16];
-	int r = io_random(id, sizeof id, e);
-	snprintf(run, sizeof run, "%s/run-%d", c->conf.folder, replica);
-	if (!r)
-		r = io_mkdirs(run, 0700, e);
-	if (r)
-		return r;
-	io_hex(id, sizeof id, m->uid);
-	snprintf(job, sizeof job, "%s/job", c->conf.folder);
-	snprintf(listen, sizeof listen, HOST ":%u", m->port);
-	snprintf(serve, sizeof serve, HOST ":%u", m->serve_port);
-	snprintf(number, sizeof number, "%d", replica);
-	snprintf(pod, sizeof pod, "%s-%d", c->conf.job, replica);
-	const char *argv[] = {
-		c->conf.agent,
-		"--job-dir",
-		job,
-		"--run-dir",
-		run,
-		"--listen",
-		listen,
-		"--serve-listen",
-		serve,
-		"--replica",
-		number,
-		"--pod",
-		pod,
-		"--pod-uid",
-		m->uid,
-		"--node",
-		"local",
-		"--rank-program",
-		c->conf.rank_program,
-		NULL,
-	};
-	return spawn_start(argv, c->conf.gpus ? own_gpus(c, replica, gpus, sizeof gpus) : NULL,
-			   crew_log(c, replica, log, sizeof log), &m->child, e);
+    struct crew_member *m = &c->members[replica];
+    char log[512], run[512], job[512], listen[32], serve[32], number[16], pod[96], gpus[4096];
+    uint8_t id[16];
+    int r = io_random(id, sizeof id, e);
+    snprintf(run, sizeof run, "%s/run-%d", c->conf.folder, replica);
+    if (!r)
+        r = io_mkdirs(run, 0700, e);
+    if (r)
+        return r;
+    io_hex(id, sizeof id, m->uid);
+    snprintf(job, sizeof job, "%s/job", c->conf.folder);
+    snprintf(listen, sizeof listen, HOST ":%u", m->port);
+    snprintf(serve, sizeof serve, HOST ":%u", m->serve_port);
+    snprintf(number, sizeof number, "%d", replica);
+    snprintf(pod, sizeof pod, "%s-%d", c->conf.job, replica);
+    const char *argv[] = {
+        c->conf.agent,
+        "--job-dir",
+        job,
+        "--run-dir",
+        run,
+        "--listen",
+        listen,
+        "--serve-listen",
+        serve,
+        "--replica",
+        number,
+        "--pod",
+        pod,
+        "--pod-uid",
+        m->uid,
+        "--node",
+        "local",
+        "--rank-program",
+        c->conf.rank_program,
+        NULL,
+    };
+    return spawn_start(argv, c->conf.gpus ? own_gpus(c, replica, gpus, sizeof gpus) : NULL,
+        crew_log(c, replica, log, sizeof log), &m->child, e);
 }
 
 static bool is_due(const struct crew_member *m, int64_t now_ms)
 {
-	return !m->child.pid && now_ms >= m->again_ms;
+    return !m->child.pid && now_ms >= m->again_ms;
 }
 
 int crew_keep(struct crew *c, int count, struct err *e)
 {
-	if (count > CREW_MEMBERS)
-		return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
-	int64_t now_ms = clock_ms();
-	struct held held = {.count = 0};
-	int r = 0;
-	for (int i = 0; !r && i < count; i++)
-		if (is_due(&c->members[i], now_ms))
-			r = find_ports(c, i, &held, e);
-	let_go(&held);
-	if (r)
-		return r;
-	for (int i = 0; i < count; i++) {
-		if (!is_due(&c->members[i], now_ms))
-			continue;
-		r = start(c, i, e);
-		if (r)
-			return r;
-		c->starts++;
-		if (i >= c->count)
-			c->count = i + 1;
-	}
-	return 0;
+    if (count > CREW_MEMBERS)
+        return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
+    int64_t now_ms = clock_ms();
+    struct held held = {.count = 0};
+    int r = 0;
+    for (int i = 0; !r && i < count; i++)
+        if (is_due(&c->members[i], now_ms))
+            r = find_ports(c, i, &held, e);
+    let_go(&held);
+    if (r)
+        return r;
+    for (int i = 0; i < count; i++) {
+        if (!is_due(&c->members[i], now_ms))
+            continue;
+        r = start(c, i, e);
+        if (r)
+            return r;
+        c->starts++;
+        if (i >= c->count)
+            c->count = i + 1;
+    }
+    return 0;
 }
 
 int crew_reap(struct crew *c)
 {
-	for (int i = 0; i < c->count; i++) {
-		struct crew_member *m = &c->members[i];
-		if (!spawn_ended(&m->child, &m->status))
-			continue;
-		m->ended++;
-		m->again_ms = clock_ms() + AGAIN_MS;
-		return i;
-	}
-	return -1;
+    for (int i = 0; i < c->count; i++) {
+        struct crew_member *m = &c->members[i];
+        if (!spawn_ended(&m->child, &m->status))
+            continue;
+        m->ended++;
+        m->again_ms = clock_ms() + AGAIN_MS;
+        return i;
+    }
+    return -1;
 }
 
 void crew_shrink(struct crew *c, int count, int64_t grace_ms)
 {
-	int64_t deadline = clock_ms() + grace_ms;
-	for (int i = count; i < c->count; i++)
-		spawn_signal(&c->members[i].child, SIGTERM);
-	for (int i = count; i < c->count; i++) {
-		spawn_end(&c->members[i].child, deadline);
-		c->members[i] = (struct crew_member){.child.pidfd = -1};
-	}
-	if (c->count > count)
-		c->count = count;
+    int64_t deadline = clock_ms() + grace_ms;
+    for (int i = count; i < c->count; i++)
+        spawn_signal(&c->members[i].child, SIGTERM);
+    for (int i = count; i < c->count; i++) {
+        spawn_end(&c->members[i].child, deadline);
+        c->members[i] = (struct crew_member){.child.pidfd = -1};
+    }
+    if (c->count > count)
+        c->count = count;
 }
 
 struct member *crew_members(const struct crew *c, struct arena *a)
 {
-	struct member *out = arena_array(a, CREW_MEMBERS, sizeof *out);
-	for (int i = 0; out && i < c->count; i++) {
-		const struct crew_member *m = &c->members[i];
-		out[i] = (struct member){
-			.replica = i,
-			.pod = arena_printf(a, "%s-%d", c->conf.job, i),
-			.uid = arena_strdup(a, m->uid),
-			.node = "local",
-			.address = m->child.pid ? arena_printf(a, HOST ":%u", m->port) : "",
-		};
-		if (!out[i].pod || !out[i].uid || !out[i].address)
-			return NULL;
-	}
-	return out;
+    struct member *out = arena_array(a, CREW_MEMBERS, sizeof *out);
+    for (int i = 0; out && i < c->count; i++) {
+        const struct crew_member *m = &c->members[i];
+        out[i] = (struct member){
+            .replica = i,
+            .pod = arena_printf(a, "%s-%d", c->conf.job, i),
+            .uid = arena_strdup(a, m->uid),
+            .node = "local",
+            .address = m->child.pid ? arena_printf(a, HOST ":%u", m->port) : "",
+        };
+        if (!out[i].pod || !out[i].uid || !out[i].address)
+            return NULL;
+    }
+    return out;
 }

@@ -17,27 +17,27 @@
 #define CREW_MEMBERS 64 /* more replicas than this do not belong on one machine */
 
 struct crew_conf {
-	const char *agent, *rank_program; /* programs */
-	const char *folder;  /* of the run: job/ is the job folder; logs and run folders go here */
-	const char *job;     /* name */
-	uint16_t serve_port; /* of replica 0, if free; 0: any */
-	int gpus;            /* a member's own, of those that CUDA_VISIBLE_DEVICES shows; 0: all */
+    const char *agent, *rank_program; /* programs */
+    const char *folder;  /* of the run: job/ is the job folder; logs and run folders go here */
+    const char *job;     /* name */
+    uint16_t serve_port; /* of replica 0, if free; 0: any */
+    int gpus;            /* a member's own, of those that CUDA_VISIBLE_DEVICES shows; 0: all */
 };
 
 struct crew_member {
-	struct child child;
-	char uid[33];
-	uint16_t port, serve_port;
-	int64_t again_ms; /* when it may start again (clock_ms) */
-	int ended;        /* times it ended by itself */
-	int status;       /* of its last end */
+    struct child child;
+    char uid[33];
+    uint16_t port, serve_port;
+    int64_t again_ms; /* when it may start again (clock_ms) */
+    int ended;        /* times it ended by itself */
+    int status;       /* of its last end */
 };
 
 struct crew {
-	struct crew_conf conf;
-	struct crew_member members[CREW_MEMBERS];
-	int count;
-	unsigned starts; /* of all members, ever */
+    struct crew_conf conf;
+    struct crew_member members[CREW_MEMBERS];
+    int count;
+    unsigned starts; /* of all members, ever */
 };
 
 void crew_init(struct crew *c, const struct crew_conf *conf); /* conf's strings are borrowed */

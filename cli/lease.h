@@ -10,8 +10,8 @@
 #include "base/limits.h"
 
 struct lease {
-	int fd;                           /* -1: none */
-	char path[LIMIT_PATH_BYTES + 32]; /* of a file in or beside a folder of the spec */
+    int fd;                           /* -1: none */
+    char path[LIMIT_PATH_BYTES + 32]; /* of a file in or beside a folder of the spec */
 };
 
 /* 0: taken, with a line about this process, which ends with `what` ("/jobs/a.yaml"). -ERR_USER:

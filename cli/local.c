@@ -15,102 +15,98 @@
 
 const char *local_move(const char *path, const char *from, const char *to, struct arena *a)
 {
-	size_t n = path ? strlen(from) : 0;
-	if (!path || strncmp(path, from, n) || (path[n] && path[n] != '/'))
-		return path;
-	return arena_printf(a, "%s%s", to, path + n);
+    size_t n = path ? strlen(from) : 0;
+    if (!path || strncmp(path, from, n) || (path[n] && path[n] != '/'))
+        return path;
+    return arena_printf(a, "%s%s", to, path + n);
 }
 
 /* The DIR of NAME in the mapping, or NULL with *found false. */
 static const char *mapped(const char *mapping, const char *name, struct arena *a, bool *found)
 {
-	size_t n = strlen(name);
-	for (const char *p = mapping; *p;) {
-		size_t len = strcspn(p, ",");
-		*found = len > n && !strncmp(p, name, n) && p[n] == '=';
-		if (*found)
-			return arena_printf(a, "%.*s", (int)(len - n - 1), p + n + 1);
-		p += len + (p[len] == ',');
-	}
-	*found = false;
-	return NULL;
+    size_t n = strlen(name);
+    for (const char *p = mapping; *p;) {
+        size_t len = strcspn(p, ",");
+        *found = len > n && !strncmp(p, name, n) && p[n] == '=';
+        if (*found)
+            return arena_printf(a, "%.*s", (int)(len - n - 1), p + n + 1);
+        p += len + (p[len] == ',');
+    }
+    *found = false;
+    return NULL;
 }
 
 static bool is_folder(const char *path)
 {
-	struct stat st;
-	return !stat(path, &st) && S_ISDIR(st.st_mode);
+    struct stat st;
+    return !stat(path, &st) && S_ISDIR(st.st_mode);
 }
 
 /* Names in the mapping that no storage entry has are mistakes. */
 static int check_names(const struct jobspec *spec, const char *mapping, struct err *e)
 {
-	for (const char *p = mapping; *p;) {
-		size_t len = strcspn(p, ","), name = strcspn(p, "=");
-		bool known = false;
-		for (int i = 0; i < spec->storage_count; i++)
-			known |= strlen(spec->storage[i].name) == name &&
-				 !strncmp(p, spec->storage[i].name, name);
-		if (name >= len || !known)
-			return err_set(e, ERR_USER,
-				       "--storage %.*s: wanted NAME=DIR, NAME of a storage entry",
-				       (int)len, p);
-		p += len + (p[len] == ',');
-	}
-	return 0;
+    for (const char *p = mapping; *p;) {
+        size_t len = strcspn(p, ","), name = strcspn(p, "=");
+        bool known = false;
+        for (int i = 0; i < spec->storage_count; i++)
+            known |=
+                strlen(spec->storage[i].name) == name && !strncmp(p, spec->storage[i].name, name);
+        if (name >= len || !known)
+            return err_set(e, ERR_USER, "--storage %.*s: wanted NAME=DIR, NAME of a storage entry",
+                (int)len, p);
+        p += len + (p[len] == ',');
+    }
+    return 0;
 }
 
 static int folder_of(const struct jobspec_storage *s, const char *mapping, struct arena *a,
-		     const char **out, struct err *e)
+    const char **out, struct err *e)
 {
-	bool given;
-	const char *dir = mapped(mapping, s->name, a, &given);
-	char real[PATH_MAX];
-	if (!given && is_folder(s->mount_path)) {
-		*out = s->mount_path;
-		return 0;
-	}
-	if (!given)
-		dir = arena_printf(a, DEFAULT_FOLDER "/%s", s->name);
-	if (!dir)
-		return err_set(e, ERR_MEMORY, "out of memory mapping storage %s", s->name);
-	int r = io_mkdirs(dir, 0755, e);
-	if (r)
-		return err_wrap(e, "storage %s", s->name);
-	if (!realpath(dir, real))
-		return err_set(e, ERR_USER, "storage %s: no folder %s", s->name, dir);
-	*out = arena_strdup(a, real);
-	return *out ? 0 : err_set(e, ERR_MEMORY, "out of memory mapping storage %s", s->name);
+    bool given;
+    const char *dir = mapped(mapping, s->name, a, &given);
+    char real[PATH_MAX];
+    if (!given && is_folder(s->mount_path)) {
+        *out = s->mount_path;
+        return 0;
+    }
+    if (!given)
+        dir = arena_printf(a, DEFAULT_FOLDER "/%s", s->name);
+    if (!dir)
+        return err_set(e, ERR_MEMORY, "out of memory mapping storage %s", s->name);
+    int r = io_mkdirs(dir, 0755, e);
+    if (r)
+        return err_wrap(e, "storage %s", s->name);
+    if (!realpath(dir, real))
+        return err_set(e, ERR_USER, "storage %s: no folder %s", s->name, dir);
+    *out = arena_strdup(a, real);
+    return *out ? 0 : err_set(e, ERR_MEMORY, "out of memory mapping storage %s", s->name);
 }
 
 int local_map(struct jobspec *spec, const char *mapping, struct arena *a, struct err *e)
 {
-	int r = check_names(spec, mapping, e);
-	/* The longest mountPath first: /data/models is not moved with /data. */
-	bool done[LIMIT_STORAGE] = {false}, moved[JOBPATH_COUNT] = {false};
-	for (int round = 0; !r && round < spec->storage_count; round++) {
-		struct jobspec_storage *s = NULL;
-		for (int i = 0; i < spec->storage_count; i++)
-			if (!done[i] &&
-			    (!s || strlen(spec->storage[i].mount_path) > strlen(s->mount_path)))
-				s = &spec->storage[i];
-		done[s - spec->storage] = true;
-		const char *to;
-		r = folder_of(s, mapping, a, &to, e);
-		for (int i = 0; !r && i < JOBPATH_COUNT; i++) {
-			const char *old = jobpath_of(spec, &jobpath_table[i]);
-			const char *path = moved[i] ? old : local_move(old, s->mount_path, to, a);
-			if (old && !path)
-				r = err_set(e, ERR_MEMORY, "out of memory mapping storage %s",
-					    s->name);
-			else if (path && strlen(path) >= LIMIT_PATH_BYTES)
-				r = err_set(e, ERR_USER, "storage %s: %.60s...: path too long",
-					    s->name, path);
-			moved[i] |= path != old;
-			jobpath_set(spec, &jobpath_table[i], path);
-		}
-		if (!r)
-			s->mount_path = to;
-	}
-	return r;
+    int r = check_names(spec, mapping, e);
+    /* The longest mountPath first: /data/models is not moved with /data. */
+    bool done[LIMIT_STORAGE] = {false}, moved[JOBPATH_COUNT] = {false};
+    for (int round = 0; !r && round < spec->storage_count; round++) {
+        struct jobspec_storage *s = NULL;
+        for (int i = 0; i < spec->storage_count; i++)
+            if (!done[i] && (!s || strlen(spec->storage[i].mount_path) > strlen(s->mount_path)))
+                s = &spec->storage[i];
+        done[s - spec->storage] = true;
+        const char *to;
+        r = folder_of(s, mapping, a, &to, e);
+        for (int i = 0; !r && i < JOBPATH_COUNT; i++) {
+            const char *old = jobpath_of(spec, &jobpath_table[i]);
+            const char *path = moved[i] ? old : local_move(old, s->mount_path, to, a);
+            if (old && !path)
+                r = err_set(e, ERR_MEMORY, "out of memory mapping storage %s", s->name);
+            else if (path && strlen(path) >= LIMIT_PATH_BYTES)
+                r = err_set(e, ERR_USER, "storage %s: %.60s...: path too long", s->name, path);
+            moved[i] |= path != old;
+            jobpath_set(spec, &jobpath_table[i], path);
+        }
+        if (!r)
+            s->mount_path = to;
+    }
+    return r;
 }

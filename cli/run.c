@@ -36,590 +36,580 @@
 #define EVENTS     32
 
 struct run_conf {
-	const char *storage, *agent, *rank_program, *api_key_file;
-	int64_t replicas, port;
-	bool plain, keep;
+    const char *storage, *agent, *rank_program, *api_key_file;
+    int64_t replicas, port;
+    bool plain, keep;
 };
 
 static const struct conf_item items[] = {
-	{"storage", CONF_STR, offsetof(struct run_conf, storage), NULL, "",
-	 "folders of storage entries, NAME=DIR,...; else the mountPath if it exists, else "
-	 "./llmjob-data/NAME"},
-	{"replicas", CONF_INT, offsetof(struct run_conf, replicas), NULL, "-1",
-	 "start with so many, whatever the file says; -1: as the file says"},
-	{"port", CONF_INT, offsetof(struct run_conf, port), NULL, "8000",
-	 "of a served model, if free"},
-	{"api-key-file", CONF_STR, offsetof(struct run_conf, api_key_file), NULL, "",
-	 "file that holds the API key, in place of spec.serve.apiKeySecret"},
-	{"agent", CONF_STR, offsetof(struct run_conf, agent), NULL, "",
-	 "path of llmjob-agent; else beside llmjob"},
-	{"rank-program", CONF_STR, offsetof(struct run_conf, rank_program), NULL, "",
-	 "path of llmjob-rank; else beside the agent"},
-	{"plain", CONF_BOOL, offsetof(struct run_conf, plain), NULL, NULL,
-	 "print lines, also on a terminal"},
-	{"keep", CONF_BOOL, offsetof(struct run_conf, keep), NULL, NULL,
-	 "keep the folder with the logs also when all went well"},
-	{0},
+    {"storage", CONF_STR, offsetof(struct run_conf, storage), NULL, "",
+        "folders of storage entries, NAME=DIR,...; else the mountPath if it exists, else "
+        "./llmjob-data/NAME"},
+    {"replicas", CONF_INT, offsetof(struct run_conf, replicas), NULL, "-1",
+        "start with so many, whatever the file says; -1: as the file says"},
+    {"port", CONF_INT, offsetof(struct run_conf, port), NULL, "8000", "of a served model, if free"},
+    {"api-key-file", CONF_STR, offsetof(struct run_conf, api_key_file), NULL, "",
+        "file that holds the API key, in place of spec.serve.apiKeySecret"},
+    {"agent", CONF_STR, offsetof(struct run_conf, agent), NULL, "",
+        "path of llmjob-agent; else beside llmjob"},
+    {"rank-program", CONF_STR, offsetof(struct run_conf, rank_program), NULL, "",
+        "path of llmjob-rank; else beside the agent"},
+    {"plain", CONF_BOOL, offsetof(struct run_conf, plain), NULL, NULL,
+        "print lines, also on a terminal"},
+    {"keep", CONF_BOOL, offsetof(struct run_conf, keep), NULL, NULL,
+        "keep the folder with the logs also when all went well"},
+    {0},
 };
 
 static const char usage[] = "llmjob run FILE [flags]\n\n"
-			    "Runs the LLMJob of FILE on this machine alone, with the same agents "
-			    "and ranks as on a cluster.\n"
-			    "Editing replicas in FILE scales the running job. Ctrl-C saves a "
-			    "checkpoint and ends; running\n"
-			    "the file again goes on from there. A second Ctrl-C ends at once.";
+                            "Runs the LLMJob of FILE on this machine alone, with the same agents "
+                            "and ranks as on a cluster.\n"
+                            "Editing replicas in FILE scales the running job. Ctrl-C saves a "
+                            "checkpoint and ends; running\n"
+                            "the file again goes on from there. A second Ctrl-C ends at once.";
 
 struct event {
-	int64_t ms;
-	bool warning;
-	char reason[32], message[160];
+    int64_t ms;
+    bool warning;
+    char reason[32], message[160];
 };
 
 struct run {
-	struct run_conf conf;
-	const char *file;
-	struct timespec changed; /* of file, when it was read */
-	struct arena *job_arena, *scratch;
-	struct arena
-		*reports[2]; /* the report lives in the one, the next is decoded into the other */
-	int current;
-	struct jobspec spec;
-	char folder[256], token[65], agent[512], rank[512];
-	struct crew crew;
-	struct lease leases[2]; /* on the folders that a training writes */
-	int signals;            /* signalfd */
-	int interrupts;
-	struct desired desired;
-	bool told; /* the coordinator has this desired state */
-	bool answered;
-	unsigned starts; /* of agents, that were told */
-	struct report report;
-	struct event events[EVENTS];
-	int event_count;
-	struct terminal terminal;
+    struct run_conf conf;
+    const char *file;
+    struct timespec changed; /* of file, when it was read */
+    struct arena *job_arena, *scratch;
+    struct arena *reports[2]; /* the report lives in the one, the next is decoded into the other */
+    int current;
+    struct jobspec spec;
+    char folder[256], token[65], agent[512], rank[512];
+    struct crew crew;
+    struct lease leases[2]; /* on the folders that a training writes */
+    int signals;            /* signalfd */
+    int interrupts;
+    struct desired desired;
+    bool told; /* the coordinator has this desired state */
+    bool answered;
+    unsigned starts; /* of agents, that were told */
+    struct report report;
+    struct event events[EVENTS];
+    int event_count;
+    struct terminal terminal;
 };
 
 static void note(struct run *r, bool warning, const char *reason, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+    __attribute__((format(printf, 4, 5)));
 
 static void note(struct run *r, bool warning, const char *reason, const char *fmt, ...)
 {
-	if (r->event_count == EVENTS)
-		memmove(r->events, r->events + 1, (size_t)--r->event_count * sizeof *r->events);
-	struct event *v = &r->events[r->event_count++];
-	va_list ap;
-	*v = (struct event){.ms = clock_wall_ms(), .warning = warning};
-	snprintf(v->reason, sizeof v->reason, "%s", reason);
-	va_start(ap, fmt);
-	vsnprintf(v->message, sizeof v->message, fmt, ap);
-	va_end(ap);
+    if (r->event_count == EVENTS)
+        memmove(r->events, r->events + 1, (size_t)--r->event_count * sizeof *r->events);
+    struct event *v = &r->events[r->event_count++];
+    va_list ap;
+    *v = (struct event){.ms = clock_wall_ms(), .warning = warning};
+    snprintf(v->reason, sizeof v->reason, "%s", reason);
+    va_start(ap, fmt);
+    vsnprintf(v->message, sizeof v->message, fmt, ap);
+    va_end(ap);
 }
 
 /* ---- before the first agent ---- */
 
 /* The given path; else NAME beside `beside`; else fallback. */
 static void find_program(const char *given, const char *beside, const char *name,
-			 const char *fallback, char *out, size_t size)
+    const char *fallback, char *out, size_t size)
 {
-	const char *slash = strrchr(beside, '/');
-	if (*given) {
-		snprintf(out, size, "%s", given);
-		return;
-	}
-	snprintf(out, size, "%.*s/%s", slash ? (int)(slash - beside) : 1, slash ? beside : ".",
-		 name);
-	if (access(out, X_OK))
-		snprintf(out, size, "%s", fallback);
+    const char *slash = strrchr(beside, '/');
+    if (*given) {
+        snprintf(out, size, "%s", given);
+        return;
+    }
+    snprintf(out, size, "%.*s/%s", slash ? (int)(slash - beside) : 1, slash ? beside : ".", name);
+    if (access(out, X_OK))
+        snprintf(out, size, "%s", fallback);
 }
 
 static void find_programs(struct run *r)
 {
-	char self[512] = "";
-	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-	self[n > 0 ? n : 0] = 0;
-	find_program(r->conf.agent, self, "llmjob-agent", "llmjob-agent", r->agent,
-		     sizeof r->agent);
-	find_program(r->conf.rank_program, r->agent, "llmjob-rank", NAME_LIB_DIR "/llmjob-rank",
-		     r->rank, sizeof r->rank);
+    char self[512] = "";
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = 0;
+    find_program(r->conf.agent, self, "llmjob-agent", "llmjob-agent", r->agent, sizeof r->agent);
+    find_program(r->conf.rank_program, r->agent, "llmjob-rank", NAME_LIB_DIR "/llmjob-rank",
+        r->rank, sizeof r->rank);
 }
 
 /* There is no Secret on one machine: the key comes from a file. */
 static int write_api_key(const struct run *r, struct err *e)
 {
-	struct buf key buf_auto;
-	char path[320];
-	buf_init(&key, 4096);
-	if (!*r->conf.api_key_file)
-		return 0;
-	int code = io_read_file(r->conf.api_key_file, 4095, &key, e);
-	if (code)
-		return code;
-	size_t len = strcspn(buf_cstr(&key), "\r\n");
-	if (len == 0)
-		return err_set(e, ERR_USER, "%s: no API key", r->conf.api_key_file);
-	snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_API_KEY_FILE);
-	return io_write_file(path, buf_cstr(&key), len, 0600, e);
+    struct buf key buf_auto;
+    char path[320];
+    buf_init(&key, 4096);
+    if (!*r->conf.api_key_file)
+        return 0;
+    int code = io_read_file(r->conf.api_key_file, 4095, &key, e);
+    if (code)
+        return code;
+    size_t len = strcspn(buf_cstr(&key), "\r\n");
+    if (len == 0)
+        return err_set(e, ERR_USER, "%s: no API key", r->conf.api_key_file);
+    snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_API_KEY_FILE);
+    return io_write_file(path, buf_cstr(&key), len, 0600, e);
 }
 
 static int write_job(struct run *r, struct err *e)
 {
-	struct buf json buf_auto;
-	uint8_t secret[32];
-	char path[320];
-	buf_init(&json, LIMIT_JOB_FILE_BYTES);
-	const char *base = getenv("TMPDIR");
-	snprintf(r->folder, sizeof r->folder, "%.128s/llmjob-%s-XXXXXX",
-		 base && *base ? base : "/tmp", r->spec.name);
-	if (!mkdtemp(r->folder))
-		return err_sys(e, ERR_USER, errno, "%s", r->folder);
-	int code = io_random(secret, sizeof secret, e);
-	io_hex(secret, sizeof secret, r->token);
-	snprintf(path, sizeof path, "%s/job", r->folder);
-	if (!code)
-		code = io_mkdirs(path, 0700, e);
-	snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_TOKEN_FILE);
-	if (!code)
-		code = io_write_file(path, r->token, strlen(r->token), 0600, e);
-	if (!code)
-		code = write_api_key(r, e);
-	snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_JOB_FILE);
-	if (!code)
-		code = jobspec_encode(&r->spec, &json, e);
-	return code ? code : io_write_file(path, json.data, json.len, 0600, e);
+    struct buf json buf_auto;
+    uint8_t secret[32];
+    char path[320];
+    buf_init(&json, LIMIT_JOB_FILE_BYTES);
+    const char *base = getenv("TMPDIR");
+    snprintf(r->folder, sizeof r->folder, "%.128s/llmjob-%s-XXXXXX", base && *base ? base : "/tmp",
+        r->spec.name);
+    if (!mkdtemp(r->folder))
+        return err_sys(e, ERR_USER, errno, "%s", r->folder);
+    int code = io_random(secret, sizeof secret, e);
+    io_hex(secret, sizeof secret, r->token);
+    snprintf(path, sizeof path, "%s/job", r->folder);
+    if (!code)
+        code = io_mkdirs(path, 0700, e);
+    snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_TOKEN_FILE);
+    if (!code)
+        code = io_write_file(path, r->token, strlen(r->token), 0600, e);
+    if (!code)
+        code = write_api_key(r, e);
+    snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_JOB_FILE);
+    if (!code)
+        code = jobspec_encode(&r->spec, &json, e);
+    return code ? code : io_write_file(path, json.data, json.len, 0600, e);
 }
 
 static int read_job(struct run *r, struct err *e)
 {
-	struct stat st;
-	if (stat(r->file, &st))
-		return err_sys(e, ERR_USER, errno, "%s", r->file);
-	r->changed = st.st_mtim;
-	int code = jobspec_read_file(r->file, r->job_arena, &r->spec, e);
-	if (code)
-		return code;
-	if (r->conf.replicas >= 0)
-		r->spec.replicas = (int)r->conf.replicas;
-	if (r->conf.replicas > CREW_MEMBERS || r->spec.replicas > CREW_MEMBERS)
-		return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
-	if (r->spec.task == TASK_SERVE && r->spec.serve.api_key_secret && !*r->conf.api_key_file)
-		return err_set(e, ERR_USER,
-			       "%s: spec.serve.apiKeySecret: there are no Secrets here; give the "
-			       "key by --api-key-file",
-			       r->file);
-	code = local_map(&r->spec, r->conf.storage, r->job_arena, e);
-	r->desired = (struct desired){.generation = 1,
-				      .replicas = r->spec.replicas,
-				      .suspend = r->spec.suspend,
-				      .elastic = r->spec.elastic,
-				      .restart = r->spec.restart,
-				      .health = r->spec.health};
-	return code;
+    struct stat st;
+    if (stat(r->file, &st))
+        return err_sys(e, ERR_USER, errno, "%s", r->file);
+    r->changed = st.st_mtim;
+    int code = jobspec_read_file(r->file, r->job_arena, &r->spec, e);
+    if (code)
+        return code;
+    if (r->conf.replicas >= 0)
+        r->spec.replicas = (int)r->conf.replicas;
+    if (r->conf.replicas > CREW_MEMBERS || r->spec.replicas > CREW_MEMBERS)
+        return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
+    if (r->spec.task == TASK_SERVE && r->spec.serve.api_key_secret && !*r->conf.api_key_file)
+        return err_set(e, ERR_USER,
+            "%s: spec.serve.apiKeySecret: there are no Secrets here; give the "
+            "key by --api-key-file",
+            r->file);
+    code = local_map(&r->spec, r->conf.storage, r->job_arena, e);
+    r->desired = (struct desired){.generation = 1,
+        .replicas = r->spec.replicas,
+        .suspend = r->spec.suspend,
+        .elastic = r->spec.elastic,
+        .restart = r->spec.restart,
+        .health = r->spec.health};
+    return code;
 }
 
 /* What an agent will read must be right: two entries may have got one folder. */
 static int check_mapped(struct run *r, struct err *e)
 {
-	struct buf json buf_auto;
-	json_auto struct json *tree = NULL;
-	struct jobspec spec;
-	buf_init(&json, LIMIT_JOB_FILE_BYTES);
-	arena_reset(r->scratch);
-	int code = jobspec_encode(&r->spec, &json, e);
-	if (!code)
-		code = json_parse(json.data, json.len, &tree, e);
-	if (!code && jobspec_decode(tree, r->scratch, &spec, e))
-		code = err_wrap(e, "%s: with its storage on this machine", r->file);
-	return code;
+    struct buf json buf_auto;
+    json_auto struct json *tree = NULL;
+    struct jobspec spec;
+    buf_init(&json, LIMIT_JOB_FILE_BYTES);
+    arena_reset(r->scratch);
+    int code = jobspec_encode(&r->spec, &json, e);
+    if (!code)
+        code = json_parse(json.data, json.len, &tree, e);
+    if (!code && jobspec_decode(tree, r->scratch, &spec, e))
+        code = err_wrap(e, "%s: with its storage on this machine", r->file);
+    return code;
 }
 
 /* At most one process trains into a folder. Where there are no locks, a word of it must do. */
 static int take_lease(struct run *r, struct lease *l, const char *field, const char *folder,
-		      const char *tail, struct err *e)
+    const char *tail, struct err *e)
 {
-	char path[sizeof l->path], parent[sizeof l->path], file[PATH_MAX];
-	struct err why = {.sys = 0};
-	snprintf(path, sizeof path, "%s%s", folder, tail);
-	snprintf(parent, sizeof parent, "%.*s", (int)(strrchr(path, '/') - path) + 1, path);
-	int code = io_mkdirs(parent, 0755, &why);
-	if (!code)
-		code = lease_take(path, realpath(r->file, file) ? file : r->file, l, &why);
-	if (code == -ERR_USER && !why.sys)
-		return err_set(e, ERR_USER, "spec.%s: %s", field, why.text);
-	if (code)
-		note(r, true, "NotLocked", "spec.%s: a second run would not be noticed: %s", field,
-		     why.text);
-	return 0;
+    char path[sizeof l->path], parent[sizeof l->path], file[PATH_MAX];
+    struct err why = {.sys = 0};
+    snprintf(path, sizeof path, "%s%s", folder, tail);
+    snprintf(parent, sizeof parent, "%.*s", (int)(strrchr(path, '/') - path) + 1, path);
+    int code = io_mkdirs(parent, 0755, &why);
+    if (!code)
+        code = lease_take(path, realpath(r->file, file) ? file : r->file, l, &why);
+    if (code == -ERR_USER && !why.sys)
+        return err_set(e, ERR_USER, "spec.%s: %s", field, why.text);
+    if (code)
+        note(r, true, "NotLocked", "spec.%s: a second run would not be noticed: %s", field,
+            why.text);
+    return 0;
 }
 
 static int take_leases(struct run *r, struct err *e)
 {
-	if (r->spec.task != TASK_TRAIN)
-		return 0;
-	int code = take_lease(r, &r->leases[0], "checkpoint.path", r->spec.checkpoint.path,
-			      "/.llmjob-lease", e);
-	return code ? code
-		    : take_lease(r, &r->leases[1], "train.output", r->spec.train.output,
-				 ".llmjob-lease", e);
+    if (r->spec.task != TASK_TRAIN)
+        return 0;
+    int code = take_lease(
+        r, &r->leases[0], "checkpoint.path", r->spec.checkpoint.path, "/.llmjob-lease", e);
+    return code
+        ? code
+        : take_lease(r, &r->leases[1], "train.output", r->spec.train.output, ".llmjob-lease", e);
 }
 
 static int catch_signals(struct run *r, struct err *e)
 {
-	sigset_t set;
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGWINCH);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	r->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return r->signals < 0 ? err_sys(e, ERR_BUG, errno, "signalfd") : 0;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGWINCH);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    r->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return r->signals < 0 ? err_sys(e, ERR_BUG, errno, "signalfd") : 0;
 }
 
 /* ---- a turn ---- */
 
 static void want(struct run *r, int replicas, bool suspend)
 {
-	r->desired.replicas = replicas;
-	r->desired.suspend = suspend;
-	r->desired.generation++;
-	r->told = false;
+    r->desired.replicas = replicas;
+    r->desired.suspend = suspend;
+    r->desired.generation++;
+    r->told = false;
 }
 
 static void take_signals(struct run *r)
 {
-	struct signalfd_siginfo info;
-	while (read(r->signals, &info, sizeof info) == (ssize_t)sizeof info) {
-		if (info.ssi_signo == SIGWINCH) {
-			terminal_resize(&r->terminal);
-		} else if (++r->interrupts == 1) {
-			note(r, true, "Interrupted",
-			     "saving a checkpoint, then ending; Ctrl-C again ends at once");
-			want(r, r->desired.replicas, true);
-		}
-	}
+    struct signalfd_siginfo info;
+    while (read(r->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (info.ssi_signo == SIGWINCH) {
+            terminal_resize(&r->terminal);
+        } else if (++r->interrupts == 1) {
+            note(r, true, "Interrupted",
+                "saving a checkpoint, then ending; Ctrl-C again ends at once");
+            want(r, r->desired.replicas, true);
+        }
+    }
 }
 
 static bool same_policy(const struct desired *d, const struct jobspec *s)
 {
-	return d->elastic.min_replicas == s->elastic.min_replicas &&
-	       d->elastic.wait_seconds == s->elastic.wait_seconds &&
-	       d->restart.max_restarts == s->restart.max_restarts &&
-	       d->restart.window_seconds == s->restart.window_seconds &&
-	       d->health.hang_seconds == s->health.hang_seconds &&
-	       d->health.straggler_factor == s->health.straggler_factor;
+    return d->elastic.min_replicas == s->elastic.min_replicas &&
+        d->elastic.wait_seconds == s->elastic.wait_seconds &&
+        d->restart.max_restarts == s->restart.max_restarts &&
+        d->restart.window_seconds == s->restart.window_seconds &&
+        d->health.hang_seconds == s->health.hang_seconds &&
+        d->health.straggler_factor == s->health.straggler_factor;
 }
 
 /* Of a changed file that is taken which may change in a cluster too: replicas, suspend, elastic,
  * restart and health. A file in the middle of an edit is left alone. */
 static void reread(struct run *r)
 {
-	struct stat st;
-	struct err e;
-	struct jobspec now;
-	if (r->interrupts || stat(r->file, &st) ||
-	    (st.st_mtim.tv_sec == r->changed.tv_sec && st.st_mtim.tv_nsec == r->changed.tv_nsec))
-		return;
-	r->changed = st.st_mtim;
-	arena_reset(r->scratch);
-	if (jobspec_read_file(r->file, r->scratch, &now, &e)) {
-		note(r, true, "FileIgnored", "%s", e.text);
-		return;
-	}
-	if (now.replicas > CREW_MEMBERS) {
-		note(r, true, "FileIgnored", "replicas: at most %d on one machine", CREW_MEMBERS);
-		return;
-	}
-	bool policy = !same_policy(&r->desired, &now);
-	r->desired.elastic = now.elastic;
-	r->desired.restart = now.restart;
-	r->desired.health = now.health;
-	if (policy) {
-		note(r, false, "Edited", "elastic, restart and health as the file says now");
-		want(r, r->desired.replicas, r->desired.suspend);
-	}
-	if (now.replicas == r->desired.replicas && now.suspend == r->desired.suspend)
-		return;
-	note(r, false, NAME_REASON_SCALING, "replicas %d, was %d%s", now.replicas,
-	     r->desired.replicas, now.suspend ? ", suspended" : "");
-	want(r, now.replicas, now.suspend);
+    struct stat st;
+    struct err e;
+    struct jobspec now;
+    if (r->interrupts || stat(r->file, &st) ||
+        (st.st_mtim.tv_sec == r->changed.tv_sec && st.st_mtim.tv_nsec == r->changed.tv_nsec))
+        return;
+    r->changed = st.st_mtim;
+    arena_reset(r->scratch);
+    if (jobspec_read_file(r->file, r->scratch, &now, &e)) {
+        note(r, true, "FileIgnored", "%s", e.text);
+        return;
+    }
+    if (now.replicas > CREW_MEMBERS) {
+        note(r, true, "FileIgnored", "replicas: at most %d on one machine", CREW_MEMBERS);
+        return;
+    }
+    bool policy = !same_policy(&r->desired, &now);
+    r->desired.elastic = now.elastic;
+    r->desired.restart = now.restart;
+    r->desired.health = now.health;
+    if (policy) {
+        note(r, false, "Edited", "elastic, restart and health as the file says now");
+        want(r, r->desired.replicas, r->desired.suspend);
+    }
+    if (now.replicas == r->desired.replicas && now.suspend == r->desired.suspend)
+        return;
+    note(r, false, NAME_REASON_SCALING, "replicas %d, was %d%s", now.replicas, r->desired.replicas,
+        now.suspend ? ", suspended" : "");
+    want(r, now.replicas, now.suspend);
 }
 
 static int request(struct run *r, const char *method, const char *path, const struct buf *body,
-		   struct buf *out, struct err *e)
+    struct buf *out, struct err *e)
 {
-	char url[128], token[SECRET_TOKEN_BYTES];
-	snprintf(url, sizeof url, "http://127.0.0.1:%u%s", r->crew.members[0].port, path);
-	int rc = secret_of_pod(r->token, r->crew.members[0].uid, token, e);
-	if (rc)
-		return rc;
-	const struct http_conf conf = {.user_agent = "llmjob"};
-	const struct http_request q = {
-		.method = method,
-		.url = url,
-		.bearer = token,
-		.content_type = body ? "application/json" : NULL,
-		.body = body ? body->data : NULL,
-		.body_len = body ? body->len : 0,
-		.timeout_ms = REQUEST_MS,
-		.limit = LIMIT_REPORT_BYTES,
-	};
-	int status = http_once(&conf, &q, out, e);
-	if (status < 0)
-		return status;
-	if (status / 100 == 2)
-		return 0;
-	return err_set(e, status / 100 == 4 ? ERR_BUG : ERR_RETRY, "%s %s: status %d: %.120s",
-		       method, path, status, buf_cstr(out));
+    char url[128], token[SECRET_TOKEN_BYTES];
+    snprintf(url, sizeof url, "http://127.0.0.1:%u%s", r->crew.members[0].port, path);
+    int rc = secret_of_pod(r->token, r->crew.members[0].uid, token, e);
+    if (rc)
+        return rc;
+    const struct http_conf conf = {.user_agent = "llmjob"};
+    const struct http_request q = {
+        .method = method,
+        .url = url,
+        .bearer = token,
+        .content_type = body ? "application/json" : NULL,
+        .body = body ? body->data : NULL,
+        .body_len = body ? body->len : 0,
+        .timeout_ms = REQUEST_MS,
+        .limit = LIMIT_REPORT_BYTES,
+    };
+    int status = http_once(&conf, &q, out, e);
+    if (status < 0)
+        return status;
+    if (status / 100 == 2)
+        return 0;
+    return err_set(e, status / 100 == 4 ? ERR_BUG : ERR_RETRY, "%s %s: status %d: %.120s", method,
+        path, status, buf_cstr(out));
 }
 
 static int tell(struct run *r, struct err *e)
 {
-	struct buf body buf_auto, answer buf_auto;
-	buf_init(&body, LIMIT_REPORT_BYTES);
-	buf_init(&answer, LIMIT_REPORT_BYTES);
-	arena_reset(r->scratch);
-	r->desired.term = 1 + r->crew.members[0].ended; /* another agent, another term */
-	r->desired.members = crew_members(&r->crew, r->scratch);
-	r->desired.member_count = r->crew.count;
-	if (!r->desired.members)
-		return err_set(e, ERR_MEMORY, "out of memory");
-	int code = desired_encode(&r->desired, &body, e);
-	if (!code)
-		code = request(r, "PUT", "/v1/desired", &body, &answer, e);
-	if (!code)
-		r->told = true;
-	return code;
+    struct buf body buf_auto, answer buf_auto;
+    buf_init(&body, LIMIT_REPORT_BYTES);
+    buf_init(&answer, LIMIT_REPORT_BYTES);
+    arena_reset(r->scratch);
+    r->desired.term = 1 + r->crew.members[0].ended; /* another agent, another term */
+    r->desired.members = crew_members(&r->crew, r->scratch);
+    r->desired.member_count = r->crew.count;
+    if (!r->desired.members)
+        return err_set(e, ERR_MEMORY, "out of memory");
+    int code = desired_encode(&r->desired, &body, e);
+    if (!code)
+        code = request(r, "PUT", "/v1/desired", &body, &answer, e);
+    if (!code)
+        r->told = true;
+    return code;
 }
 
 static int ask(struct run *r, struct err *e)
 {
-	struct arena *next = r->reports[!r->current];
-	struct buf answer buf_auto;
-	json_auto struct json *tree = NULL;
-	buf_init(&answer, LIMIT_REPORT_BYTES);
-	arena_reset(next);
-	int code = request(r, "GET", "/v1/job", NULL, &answer, e);
-	if (!code)
-		code = json_parse(buf_cstr(&answer), answer.len, &tree, e);
-	if (!code)
-		code = report_decode(tree, next, &r->report, e);
-	if (!code) {
-		r->current = !r->current;
-		r->answered = true;
-	}
-	return code;
+    struct arena *next = r->reports[!r->current];
+    struct buf answer buf_auto;
+    json_auto struct json *tree = NULL;
+    buf_init(&answer, LIMIT_REPORT_BYTES);
+    arena_reset(next);
+    int code = request(r, "GET", "/v1/job", NULL, &answer, e);
+    if (!code)
+        code = json_parse(buf_cstr(&answer), answer.len, &tree, e);
+    if (!code)
+        code = report_decode(tree, next, &r->report, e);
+    if (!code) {
+        r->current = !r->current;
+        r->answered = true;
+    }
+    return code;
 }
 
 static int watch_agents(struct run *r, struct err *e)
 {
-	char log[512];
-	int keep = r->desired.replicas > 0 ? r->desired.replicas : 1;
-	for (int i; (i = crew_reap(&r->crew)) >= 0;) {
-		const struct crew_member *m = &r->crew.members[i];
-		note(r, true, "AgentEnded", "replica %d: status %d", i, m->status);
-		r->told = false;
-		if (!r->answered && m->ended >= GIVE_UP)
-			return err_set(e, exit_class_code(m->status),
-				       "%s ended %d times with status %d; see %s", r->agent,
-				       m->ended, m->status, crew_log(&r->crew, i, log, sizeof log));
-	}
-	if (r->answered && r->crew.count > keep && r->report.generation == r->desired.generation &&
-	    r->report.world_replicas <= r->desired.replicas)
-		crew_shrink(&r->crew, keep, GRACE_MS);
-	/* While a smaller world forms, the surplus agents are kept too. */
-	int code = crew_keep(&r->crew, r->crew.count > keep ? r->crew.count : keep, e);
-	if (r->crew.starts != r->starts) {
-		note(r, false, "AgentsStarted", "%u", r->crew.starts - r->starts);
-		r->starts = r->crew.starts;
-		r->told = false;
-	}
-	return code;
+    char log[512];
+    int keep = r->desired.replicas > 0 ? r->desired.replicas : 1;
+    for (int i; (i = crew_reap(&r->crew)) >= 0;) {
+        const struct crew_member *m = &r->crew.members[i];
+        note(r, true, "AgentEnded", "replica %d: status %d", i, m->status);
+        r->told = false;
+        if (!r->answered && m->ended >= GIVE_UP)
+            return err_set(e, exit_class_code(m->status),
+                "%s ended %d times with status %d; see %s", r->agent, m->ended, m->status,
+                crew_log(&r->crew, i, log, sizeof log));
+    }
+    if (r->answered && r->crew.count > keep && r->report.generation == r->desired.generation &&
+        r->report.world_replicas <= r->desired.replicas)
+        crew_shrink(&r->crew, keep, GRACE_MS);
+    /* While a smaller world forms, the surplus agents are kept too. */
+    int code = crew_keep(&r->crew, r->crew.count > keep ? r->crew.count : keep, e);
+    if (r->crew.starts != r->starts) {
+        note(r, false, "AgentsStarted", "%u", r->crew.starts - r->starts);
+        r->starts = r->crew.starts;
+        r->told = false;
+    }
+    return code;
 }
 
 static void fill(const struct run *r, struct screen *s)
 {
-	static char layout[64];
-	fill_init(s, clock_wall_ms());
-	fill_report(s, &r->report);
-	screen_layout(&r->report, layout, sizeof layout);
-	s->name = r->spec.name;
-	s->task = task_name(r->spec.task);
-	s->state = r->answered ? job_state_name(r->report.state) : "Starting";
-	s->why = r->report.failure_message;
-	s->layout = layout;
-	s->ready = r->report.connected;
-	s->replicas = r->desired.replicas;
-	s->hint =
-		r->interrupts
-			? "Ctrl-C again ends at once, without a checkpoint"
-			: "Ctrl-C saves a checkpoint and ends; editing replicas in the file scales";
-	for (int i = 0; i < r->event_count; i++) {
-		const struct event *v = &r->events[i];
-		s->events[s->event_count++] =
-			(struct screen_event){v->ms, v->warning, v->reason, v->message, 1};
-	}
+    static char layout[64];
+    fill_init(s, clock_wall_ms());
+    fill_report(s, &r->report);
+    screen_layout(&r->report, layout, sizeof layout);
+    s->name = r->spec.name;
+    s->task = task_name(r->spec.task);
+    s->state = r->answered ? job_state_name(r->report.state) : "Starting";
+    s->why = r->report.failure_message;
+    s->layout = layout;
+    s->ready = r->report.connected;
+    s->replicas = r->desired.replicas;
+    s->hint = r->interrupts
+        ? "Ctrl-C again ends at once, without a checkpoint"
+        : "Ctrl-C saves a checkpoint and ends; editing replicas in the file scales";
+    for (int i = 0; i < r->event_count; i++) {
+        const struct event *v = &r->events[i];
+        s->events[s->event_count++] =
+            (struct screen_event){v->ms, v->warning, v->reason, v->message, 1};
+    }
 }
 
 static bool finished(const struct run *r)
 {
-	if (!r->answered)
-		return false;
-	enum job_state s = r->report.state;
-	bool current = r->report.generation == r->desired.generation;
-	return s == JOB_COMPLETE || s == JOB_FAILED ||
-	       (r->interrupts && current && s == JOB_SUSPENDED);
+    if (!r->answered)
+        return false;
+    enum job_state s = r->report.state;
+    bool current = r->report.generation == r->desired.generation;
+    return s == JOB_COMPLETE || s == JOB_FAILED || (r->interrupts && current && s == JOB_SUSPENDED);
 }
 
 static void rest(struct run *r)
 {
-	struct pollfd p[CREW_MEMBERS + 1] = {{.fd = r->signals, .events = POLLIN}};
-	for (int i = 0; i < r->crew.count; i++)
-		p[i + 1] = (struct pollfd){.fd = r->crew.members[i].child.pidfd, .events = POLLIN};
-	poll(p, (nfds_t)r->crew.count + 1, TURN_MS);
+    struct pollfd p[CREW_MEMBERS + 1] = {{.fd = r->signals, .events = POLLIN}};
+    for (int i = 0; i < r->crew.count; i++)
+        p[i + 1] = (struct pollfd){.fd = r->crew.members[i].child.pidfd, .events = POLLIN};
+    poll(p, (nfds_t)r->crew.count + 1, TURN_MS);
 }
 
 /* Until the job is finished or killed. */
 static int loop(struct run *r, struct err *e)
 {
-	for (;;) {
-		struct screen s;
-		struct err why = {.text = ""};
-		take_signals(r);
-		if (r->interrupts > 1)
-			return err_set(e, ERR_DRAINED,
-				       "killed; training goes on from the last checkpoint");
-		reread(r);
-		int code = watch_agents(r, e);
-		if (code)
-			return code;
-		code = r->told ? 0 : tell(r, &why);
-		if (!code)
-			code = ask(r, &why);
-		if (code == -ERR_BUG || code == -ERR_DATA) /* an agent of another version */
-			return err_set(e, ERR_BUG, "%s", why.text);
-		if (!code)
-			r->told = r->report.generation == r->desired.generation;
-		fill(r, &s);
-		code = terminal_show(&r->terminal, &s, e);
-		if (code)
-			return code;
-		if (finished(r))
-			return 0;
-		rest(r);
-	}
+    for (;;) {
+        struct screen s;
+        struct err why = {.text = ""};
+        take_signals(r);
+        if (r->interrupts > 1)
+            return err_set(e, ERR_DRAINED, "killed; training goes on from the last checkpoint");
+        reread(r);
+        int code = watch_agents(r, e);
+        if (code)
+            return code;
+        code = r->told ? 0 : tell(r, &why);
+        if (!code)
+            code = ask(r, &why);
+        if (code == -ERR_BUG || code == -ERR_DATA) /* an agent of another version */
+            return err_set(e, ERR_BUG, "%s", why.text);
+        if (!code)
+            r->told = r->report.generation == r->desired.generation;
+        fill(r, &s);
+        code = terminal_show(&r->terminal, &s, e);
+        if (code)
+            return code;
+        if (finished(r))
+            return 0;
+        rest(r);
+    }
 }
 
 /* ---- the end ---- */
 
 static void release(struct run *r)
 {
-	struct err ignored;
-	r->desired.release = true;
-	r->desired.generation++;
-	int64_t deadline = clock_ms() + (tell(r, &ignored) ? 0 : GRACE_MS);
-	for (bool running = true; running && clock_ms() < deadline;) {
-		running = false;
-		for (int i; (i = crew_reap(&r->crew)) >= 0;)
-			if (i == 0 &&
-			    deadline >
-				    clock_ms() + LEFT_MS) /* the others were told before it ended */
-				deadline = clock_ms() + LEFT_MS;
-		for (int i = 0; i < r->crew.count; i++)
-			running |= r->crew.members[i].child.pid != 0;
-		if (running)
-			rest(r);
-	}
-	crew_shrink(&r->crew, 0, GRACE_MS);
+    struct err ignored;
+    r->desired.release = true;
+    r->desired.generation++;
+    int64_t deadline = clock_ms() + (tell(r, &ignored) ? 0 : GRACE_MS);
+    for (bool running = true; running && clock_ms() < deadline;) {
+        running = false;
+        for (int i; (i = crew_reap(&r->crew)) >= 0;)
+            if (i == 0 &&
+                deadline > clock_ms() + LEFT_MS) /* the others were told before it ended */
+                deadline = clock_ms() + LEFT_MS;
+        for (int i = 0; i < r->crew.count; i++)
+            running |= r->crew.members[i].child.pid != 0;
+        if (running)
+            rest(r);
+    }
+    crew_shrink(&r->crew, 0, GRACE_MS);
 }
 
 static void conclude(struct run *r, int *status)
 {
-	const struct report *p = &r->report;
-	struct screen s;
-	fill(r, &s);
-	s.hint = "";
-	terminal_leave(&r->terminal, &s);
-	if (p->state == JOB_FAILED) {
-		*status = (int)exit_class_of(p->failure ? p->failure : ERR_BUG);
-		command_print(stderr, "llmjob run: %s failed: %s: %s", r->spec.name,
-			      p->failure_reason, p->failure_message);
-	} else if (p->state == JOB_COMPLETE) {
-		*status = EXIT_CLASS_DONE;
-		command_print(stdout, "%s is complete%s%s", r->spec.name,
-			      r->spec.task == TASK_TRAIN ? ": " : "",
-			      r->spec.task == TASK_TRAIN ? r->spec.train.output : "");
-	} else {
-		*status = EXIT_CLASS_DRAINED;
-		command_print(stdout, "%s is suspended at step %lld; run it again to go on",
-			      r->spec.name, (long long)p->step);
-	}
+    const struct report *p = &r->report;
+    struct screen s;
+    fill(r, &s);
+    s.hint = "";
+    terminal_leave(&r->terminal, &s);
+    if (p->state == JOB_FAILED) {
+        *status = (int)exit_class_of(p->failure ? p->failure : ERR_BUG);
+        command_print(stderr, "llmjob run: %s failed: %s: %s", r->spec.name, p->failure_reason,
+            p->failure_message);
+    } else if (p->state == JOB_COMPLETE) {
+        *status = EXIT_CLASS_DONE;
+        command_print(stdout, "%s is complete%s%s", r->spec.name,
+            r->spec.task == TASK_TRAIN ? ": " : "",
+            r->spec.task == TASK_TRAIN ? r->spec.train.output : "");
+    } else {
+        *status = EXIT_CLASS_DRAINED;
+        command_print(stdout, "%s is suspended at step %lld; run it again to go on", r->spec.name,
+            (long long)p->step);
+    }
 }
 
 static int prepare(struct run *r, struct err *e)
 {
-	r->job_arena = arena_create(1 << 20);
-	r->scratch = arena_create(1 << 20);
-	r->reports[0] = arena_create(8 << 20);
-	r->reports[1] = arena_create(8 << 20);
-	if (!r->job_arena || !r->scratch || !r->reports[0] || !r->reports[1])
-		return err_set(e, ERR_MEMORY, "out of memory");
-	report_init(&r->report);
-	int code = read_job(r, e);
-	if (!code)
-		code = check_mapped(r, e);
-	if (!code)
-		code = take_leases(r, e);
-	if (!code)
-		code = catch_signals(r, e);
-	if (!code)
-		code = write_job(r, e);
-	if (code)
-		return code;
-	find_programs(r);
-	const char *kind = device_kind(r->spec.device.resource);
-	const struct crew_conf conf = {
-		.agent = r->agent,
-		.rank_program = r->rank,
-		.folder = r->folder,
-		.job = r->spec.name,
-		.serve_port = (uint16_t)r->conf.port,
-		.gpus = kind && !strcmp(kind, "cuda") ? r->spec.device.per_replica : 0};
-	crew_init(&r->crew, &conf);
-	terminal_init(&r->terminal, STDOUT_FILENO, r->conf.plain);
-	return 0;
+    r->job_arena = arena_create(1 << 20);
+    r->scratch = arena_create(1 << 20);
+    r->reports[0] = arena_create(8 << 20);
+    r->reports[1] = arena_create(8 << 20);
+    if (!r->job_arena || !r->scratch || !r->reports[0] || !r->reports[1])
+        return err_set(e, ERR_MEMORY, "out of memory");
+    report_init(&r->report);
+    int code = read_job(r, e);
+    if (!code)
+        code = check_mapped(r, e);
+    if (!code)
+        code = take_leases(r, e);
+    if (!code)
+        code = catch_signals(r, e);
+    if (!code)
+        code = write_job(r, e);
+    if (code)
+        return code;
+    find_programs(r);
+    const char *kind = device_kind(r->spec.device.resource);
+    const struct crew_conf conf = {.agent = r->agent,
+        .rank_program = r->rank,
+        .folder = r->folder,
+        .job = r->spec.name,
+        .serve_port = (uint16_t)r->conf.port,
+        .gpus = kind && !strcmp(kind, "cuda") ? r->spec.device.per_replica : 0};
+    crew_init(&r->crew, &conf);
+    terminal_init(&r->terminal, STDOUT_FILENO, r->conf.plain);
+    return 0;
 }
 
 int command_run(int argc, char **argv, int *status, struct err *e)
 {
-	struct run r = {.signals = -1, .leases = {{.fd = -1}, {.fd = -1}}};
-	struct err ignored;
-	int code = command_flags(items, usage, "job file", argc, argv, &r.conf, &r.file, e);
-	if (code <= 0)
-		return code;
-	if (r.conf.port < 0 || r.conf.port > 65535)
-		return err_set(e, ERR_USER, "port: %lld is outside 0..65535",
-			       (long long)r.conf.port);
-	code = prepare(&r, e);
-	if (!code)
-		code = loop(&r, e);
-	if (!code) {
-		conclude(&r, status);
-		release(&r);
-	}
-	terminal_leave(&r.terminal, NULL);
-	for (int i = 0; i < r.crew.count; i++)
-		spawn_signal_group(&r.crew.members[i].child, SIGKILL);
-	crew_shrink(&r.crew, 0, 0);
-	if (*r.folder && !r.conf.keep && !code && !*status)
-		io_remove_tree(r.folder, &ignored);
-	else if (*r.folder)
-		command_print(stderr, "llmjob run: logs are in %s", r.folder);
-	lease_drop(&r.leases[0]);
-	lease_drop(&r.leases[1]);
-	io_close(r.signals);
-	arena_destroy(r.reports[0]);
-	arena_destroy(r.reports[1]);
-	arena_destroy(r.scratch);
-	arena_destroy(r.job_arena);
-	return code;
+    struct run r = {.signals = -1, .leases = {{.fd = -1}, {.fd = -1}}};
+    struct err ignored;
+    int code = command_flags(items, usage, "job file", argc, argv, &r.conf, &r.file, e);
+    if (code <= 0)
+        return code;
+    if (r.conf.port < 0 || r.conf.port > 65535)
+        return err_set(e, ERR_USER, "port: %lld is outside 0..65535", (long long)r.conf.port);
+    code = prepare(&r, e);
+    if (!code)
+        code = loop(&r, e);
+    if (!code) {
+        conclude(&r, status);
+        release(&r);
+    }
+    terminal_leave(&r.terminal, NULL);
+    for (int i = 0; i < r.crew.count; i++)
+        spawn_signal_group(&r.crew.members[i].child, SIGKILL);
+    crew_shrink(&r.crew, 0, 0);
+    if (*r.folder && !r.conf.keep && !code && !*status)
+        io_remove_tree(r.folder, &ignored);
+    else if (*r.folder)
+        command_print(stderr, "llmjob run: logs are in %s", r.folder);
+    lease_drop(&r.leases[0]);
+    lease_drop(&r.leases[1]);
+    io_close(r.signals);
+    arena_destroy(r.reports[0]);
+    arena_destroy(r.reports[1]);
+    arena_destroy(r.scratch);
+    arena_destroy(r.job_arena);
+    return code;
 }

@@ -20,442 +20,438 @@
 #define RESET  "\033[0m"
 
 struct canvas {
-	struct buf *out;
-	const struct screen_style *style;
-	int column, lines;
-	bool full; /* no further line fits */
+    struct buf *out;
+    const struct screen_style *style;
+    int column, lines;
+    bool full; /* no further line fits */
 };
 
 static int columns_of(const char *shown)
 {
-	int n = 0;
-	for (; *shown; shown++)
-		n += ((unsigned char)*shown & 0xc0) != 0x80;
-	return n;
+    int n = 0;
+    for (; *shown; shown++)
+        n += ((unsigned char)*shown & 0xc0) != 0x80;
+    return n;
 }
 
 /* Appends text as far as the line goes; a cut line ends with an ellipsis. What comes from outside
  * must not move the cursor. */
 static void put(struct canvas *c, const char *colour, const char *text)
 {
-	if (c->full)
-		return;
-	if (*colour && c->style->colour)
-		buf_str(c->out, colour);
-	size_t left = strlen(text);
-	for (const char *p = text; left && c->column < c->style->width;) {
-		char shown[UTF8_SHOWN_BYTES] = " ";
-		size_t n = strchr("\n\r\t", *p) ? 1 : utf8_show(p, left, shown);
-		int columns = columns_of(shown);
-		p += n;
-		left -= n;
-		if (c->column + columns + (left ? 1 : 0) > c->style->width) {
-			buf_str(c->out, "…");
-			c->column = c->style->width;
-			break;
-		}
-		buf_str(c->out, shown);
-		c->column += columns;
-	}
-	if (*colour && c->style->colour)
-		buf_str(c->out, RESET);
+    if (c->full)
+        return;
+    if (*colour && c->style->colour)
+        buf_str(c->out, colour);
+    size_t left = strlen(text);
+    for (const char *p = text; left && c->column < c->style->width;) {
+        char shown[UTF8_SHOWN_BYTES] = " ";
+        size_t n = strchr("\n\r\t", *p) ? 1 : utf8_show(p, left, shown);
+        int columns = columns_of(shown);
+        p += n;
+        left -= n;
+        if (c->column + columns + (left ? 1 : 0) > c->style->width) {
+            buf_str(c->out, "…");
+            c->column = c->style->width;
+            break;
+        }
+        buf_str(c->out, shown);
+        c->column += columns;
+    }
+    if (*colour && c->style->colour)
+        buf_str(c->out, RESET);
 }
 
 static void putf(struct canvas *c, const char *colour, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 
 static void putf(struct canvas *c, const char *colour, const char *fmt, ...)
 {
-	char text[1024];
-	va_list ap;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	put(c, colour, text);
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    put(c, colour, text);
 }
 
 static void line(struct canvas *c)
 {
-	if (c->full)
-		return;
-	buf_char(c->out, '\n');
-	c->column = 0;
-	c->full = ++c->lines >= c->style->height;
+    if (c->full)
+        return;
+    buf_char(c->out, '\n');
+    c->column = 0;
+    c->full = ++c->lines >= c->style->height;
 }
 
 void screen_duration(int64_t ms, char *out, size_t size)
 {
-	int64_t s = ms < 0 ? 0 : ms / 1000;
-	if (s < 60)
-		snprintf(out, size, "%ds", (int)s);
-	else if (s < 3600)
-		snprintf(out, size, "%dm%02ds", (int)(s / 60), (int)(s % 60));
-	else if (s < 86400)
-		snprintf(out, size, "%dh%02dm", (int)(s / 3600), (int)(s / 60 % 60));
-	else
-		snprintf(out, size, "%lldd", (long long)(s / 86400));
+    int64_t s = ms < 0 ? 0 : ms / 1000;
+    if (s < 60)
+        snprintf(out, size, "%ds", (int)s);
+    else if (s < 3600)
+        snprintf(out, size, "%dm%02ds", (int)(s / 60), (int)(s % 60));
+    else if (s < 86400)
+        snprintf(out, size, "%dh%02dm", (int)(s / 3600), (int)(s / 60 % 60));
+    else
+        snprintf(out, size, "%lldd", (long long)(s / 86400));
 }
 
 void screen_layout(const struct report *r, char *out, size_t size)
 {
-	const struct {
-		const char *name;
-		int ways;
-	} axes[] = {{"tp", r->tensor}, {"pp", r->pipeline}, {"cp", r->context}};
-	*out = 0;
-	if (!r->ranks)
-		return;
-	int n = snprintf(out, size, "dp%d", r->data_parallel);
-	for (size_t i = 0; i < sizeof axes / sizeof *axes; i++)
-		if (axes[i].ways > 1 && (size_t)n < size)
-			n += snprintf(out + n, size - (size_t)n, " x %s%d", axes[i].name,
-				      axes[i].ways);
+    const struct {
+        const char *name;
+        int ways;
+    } axes[] = {{"tp", r->tensor}, {"pp", r->pipeline}, {"cp", r->context}};
+    *out = 0;
+    if (!r->ranks)
+        return;
+    int n = snprintf(out, size, "dp%d", r->data_parallel);
+    for (size_t i = 0; i < sizeof axes / sizeof *axes; i++)
+        if (axes[i].ways > 1 && (size_t)n < size)
+            n += snprintf(out + n, size - (size_t)n, " x %s%d", axes[i].name, axes[i].ways);
 }
 
 int screen_sparkline(const double *values, int count, struct buf *out)
 {
-	static const char *const blocks[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
-	double low = INFINITY, high = -INFINITY;
-	for (int i = 0; i < count; i++)
-		if (isfinite(values[i])) {
-			low = fmin(low, values[i]);
-			high = fmax(high, values[i]);
-		}
-	for (int i = 0; i < count; i++) {
-		if (!isfinite(values[i])) {
-			buf_char(out, ' ');
-			continue;
-		}
-		double part = high > low ? (values[i] - low) / (high - low) : 0;
-		buf_str(out, blocks[(int)fmin(7, part * 8)]);
-	}
-	return buf_ok(out) ? 0 : -ERR_MEMORY;
+    static const char *const blocks[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+    double low = INFINITY, high = -INFINITY;
+    for (int i = 0; i < count; i++)
+        if (isfinite(values[i])) {
+            low = fmin(low, values[i]);
+            high = fmax(high, values[i]);
+        }
+    for (int i = 0; i < count; i++) {
+        if (!isfinite(values[i])) {
+            buf_char(out, ' ');
+            continue;
+        }
+        double part = high > low ? (values[i] - low) / (high - low) : 0;
+        buf_str(out, blocks[(int)fmin(7, part * 8)]);
+    }
+    return buf_ok(out) ? 0 : -ERR_MEMORY;
 }
 
 static const char *state_colour(const char *state)
 {
-	if (!strcmp(state, "Failed"))
-		return BOLD RED;
-	if (!strcmp(state, "Complete") || !strcmp(state, "Running") || !strcmp(state, "Training") ||
-	    !strcmp(state, "Serving"))
-		return BOLD GREEN;
-	return BOLD YELLOW;
+    if (!strcmp(state, "Failed"))
+        return BOLD RED;
+    if (!strcmp(state, "Complete") || !strcmp(state, "Running") || !strcmp(state, "Training") ||
+        !strcmp(state, "Serving"))
+        return BOLD GREEN;
+    return BOLD YELLOW;
 }
 
 static void clock_of_day(int64_t wall_ms, char *out, size_t size)
 {
-	char stamp[32];
-	clock_format(wall_ms, stamp, sizeof stamp);
-	snprintf(out, size, "%.8s", strlen(stamp) > 11 ? stamp + 11 : stamp);
+    char stamp[32];
+    clock_format(wall_ms, stamp, sizeof stamp);
+    snprintf(out, size, "%.8s", strlen(stamp) > 11 ? stamp + 11 : stamp);
 }
 
 static void draw_head(struct canvas *c, const struct screen *s)
 {
-	const struct report *r = &s->report;
-	put(c, BOLD CYAN, s->name);
-	if (*s->namespace_)
-		putf(c, DIM, " in %s", s->namespace_);
-	putf(c, "", "  %s  ", s->task);
-	put(c, state_colour(s->state), s->state);
-	putf(c, "", "  %d/%d ready", s->ready, s->replicas);
-	if (*s->layout)
-		putf(c, "", "  layout %s", s->layout);
-	if (r->memory_per_rank_bytes)
-		putf(c, DIM, "  %lld MiB a rank", (long long)(r->memory_per_rank_bytes >> 20));
-	if (r->restarts)
-		putf(c, YELLOW, "  %d restart%s", r->restarts, r->restarts == 1 ? "" : "s");
-	line(c);
-	if (*s->why) {
-		put(c, "", s->why);
-		line(c);
-	}
-	if (*r->serve_address) {
-		putf(c, BOLD, "http://%s/v1", r->serve_address);
-		line(c);
-	}
+    const struct report *r = &s->report;
+    put(c, BOLD CYAN, s->name);
+    if (*s->namespace_)
+        putf(c, DIM, " in %s", s->namespace_);
+    putf(c, "", "  %s  ", s->task);
+    put(c, state_colour(s->state), s->state);
+    putf(c, "", "  %d/%d ready", s->ready, s->replicas);
+    if (*s->layout)
+        putf(c, "", "  layout %s", s->layout);
+    if (r->memory_per_rank_bytes)
+        putf(c, DIM, "  %lld MiB a rank", (long long)(r->memory_per_rank_bytes >> 20));
+    if (r->restarts)
+        putf(c, YELLOW, "  %d restart%s", r->restarts, r->restarts == 1 ? "" : "s");
+    line(c);
+    if (*s->why) {
+        put(c, "", s->why);
+        line(c);
+    }
+    if (*r->serve_address) {
+        putf(c, BOLD, "http://%s/v1", r->serve_address);
+        line(c);
+    }
 }
 
 static void draw_bar(struct canvas *c, double part)
 {
-	int width = c->style->width / 3;
-	int full = (int)(fmin(1, fmax(0, part)) * width);
-	for (int i = 0; i < width; i++)
-		put(c, i < full ? GREEN : DIM, i < full ? "█" : "░");
+    int width = c->style->width / 3;
+    int full = (int)(fmin(1, fmax(0, part)) * width);
+    for (int i = 0; i < width; i++)
+        put(c, i < full ? GREEN : DIM, i < full ? "█" : "░");
 }
 
 static void draw_progress(struct canvas *c, const struct screen *s)
 {
-	const struct report *r = &s->report;
-	char text[32];
-	if (r->steps <= 0)
-		return;
-	putf(c, "", "step  %5lld/%lld  ", (long long)r->step, (long long)r->steps);
-	draw_bar(c, (double)r->step / (double)r->steps);
-	putf(c, "", " %3d%%", (int)(100 * r->step / r->steps));
-	if (r->eta_seconds > 0 && r->step < r->steps) {
-		screen_duration(r->eta_seconds * 1000, text, sizeof text);
-		putf(c, DIM, "  %s left", text);
-	}
-	line(c);
-	if (isfinite(r->loss)) {
-		struct buf spark buf_auto;
-		buf_init(&spark, 1024);
-		screen_sparkline(r->loss_history, r->loss_history_count, &spark);
-		putf(c, BOLD, "loss  %.4f", r->loss);
-		if (isfinite(r->first_loss))
-			putf(c, DIM, "  from %.4f", r->first_loss);
-		putf(c, CYAN, "  %s", buf_cstr(&spark));
-		line(c);
-	}
-	if (isfinite(r->validation_loss)) {
-		putf(c, "", "valid %.4f", r->validation_loss);
-		if (isfinite(r->first_validation_loss))
-			putf(c, DIM, "  from %.4f", r->first_validation_loss);
-		line(c);
-	}
-	if (isfinite(r->tokens_per_second))
-		putf(c, "", "rate  %.0f tokens/s  ", r->tokens_per_second);
-	putf(c, DIM, "%lld tokens  ", (long long)r->tokens);
-	if (r->checkpoint_step >= 0) {
-		screen_duration(s->now_ms - r->checkpoint_ms, text, sizeof text);
-		putf(c, "", "checkpoint at step %lld, %s ago", (long long)r->checkpoint_step, text);
-	}
-	line(c);
+    const struct report *r = &s->report;
+    char text[32];
+    if (r->steps <= 0)
+        return;
+    putf(c, "", "step  %5lld/%lld  ", (long long)r->step, (long long)r->steps);
+    draw_bar(c, (double)r->step / (double)r->steps);
+    putf(c, "", " %3d%%", (int)(100 * r->step / r->steps));
+    if (r->eta_seconds > 0 && r->step < r->steps) {
+        screen_duration(r->eta_seconds * 1000, text, sizeof text);
+        putf(c, DIM, "  %s left", text);
+    }
+    line(c);
+    if (isfinite(r->loss)) {
+        struct buf spark buf_auto;
+        buf_init(&spark, 1024);
+        screen_sparkline(r->loss_history, r->loss_history_count, &spark);
+        putf(c, BOLD, "loss  %.4f", r->loss);
+        if (isfinite(r->first_loss))
+            putf(c, DIM, "  from %.4f", r->first_loss);
+        putf(c, CYAN, "  %s", buf_cstr(&spark));
+        line(c);
+    }
+    if (isfinite(r->validation_loss)) {
+        putf(c, "", "valid %.4f", r->validation_loss);
+        if (isfinite(r->first_validation_loss))
+            putf(c, DIM, "  from %.4f", r->first_validation_loss);
+        line(c);
+    }
+    if (isfinite(r->tokens_per_second))
+        putf(c, "", "rate  %.0f tokens/s  ", r->tokens_per_second);
+    putf(c, DIM, "%lld tokens  ", (long long)r->tokens);
+    if (r->checkpoint_step >= 0) {
+        screen_duration(s->now_ms - r->checkpoint_ms, text, sizeof text);
+        putf(c, "", "checkpoint at step %lld, %s ago", (long long)r->checkpoint_step, text);
+    }
+    line(c);
 }
 
 static void draw_verdict(struct canvas *c, const struct screen *s)
 {
-	const struct verdict *v = &s->report.verdict;
-	char since[32];
-	if (!*v->kind)
-		return;
-	screen_duration(s->now_ms - v->since_ms, since, sizeof since);
-	putf(c, BOLD RED, "%s for %s: %s", v->kind, since, v->message);
-	line(c);
+    const struct verdict *v = &s->report.verdict;
+    char since[32];
+    if (!*v->kind)
+        return;
+    screen_duration(s->now_ms - v->since_ms, since, sizeof since);
+    putf(c, BOLD RED, "%s for %s: %s", v->kind, since, v->message);
+    line(c);
 }
 
 static void draw_ranks(struct canvas *c, const struct screen *s)
 {
-	const struct report *r = &s->report;
-	if (!r->rank_row_count)
-		return;
-	/* History below needs some lines: of many ranks the first are shown. */
-	int room = c->style->height - c->lines - 8, shown = r->rank_row_count;
-	if (shown > room)
-		shown = room > 1 ? room : 1;
-	line(c);
-	putf(c, DIM, "%5s %7s  %-20s %-12s %8s", "RANK", "REPLICA", "NODE", "PHASE", "STEP");
-	line(c);
-	for (int i = 0; i < shown; i++) {
-		const struct report_rank *k = &r->rank_rows[i];
-		putf(c, "", "%5d %7d  %-20.20s ", k->rank, k->replica, k->node);
-		putf(c, CYAN, "%-12.12s", k->phase);
-		putf(c, "", " %8lld", (long long)k->step);
-		if (k->silent_ms >= 5000)
-			putf(c, YELLOW, "  silent for %ds", (int)(k->silent_ms / 1000));
-		line(c);
-	}
-	if (shown < r->rank_row_count) {
-		putf(c, DIM, "      and %d more", r->rank_row_count - shown);
-		line(c);
-	}
+    const struct report *r = &s->report;
+    if (!r->rank_row_count)
+        return;
+    /* History below needs some lines: of many ranks the first are shown. */
+    int room = c->style->height - c->lines - 8, shown = r->rank_row_count;
+    if (shown > room)
+        shown = room > 1 ? room : 1;
+    line(c);
+    putf(c, DIM, "%5s %7s  %-20s %-12s %8s", "RANK", "REPLICA", "NODE", "PHASE", "STEP");
+    line(c);
+    for (int i = 0; i < shown; i++) {
+        const struct report_rank *k = &r->rank_rows[i];
+        putf(c, "", "%5d %7d  %-20.20s ", k->rank, k->replica, k->node);
+        putf(c, CYAN, "%-12.12s", k->phase);
+        putf(c, "", " %8lld", (long long)k->step);
+        if (k->silent_ms >= 5000)
+            putf(c, YELLOW, "  silent for %ds", (int)(k->silent_ms / 1000));
+        line(c);
+    }
+    if (shown < r->rank_row_count) {
+        putf(c, DIM, "      and %d more", r->rank_row_count - shown);
+        line(c);
+    }
 }
 
 static void describe_attempt(const struct attempt *a, char *out, size_t size)
 {
-	char where[96] = "", lost[48] = "";
-	if (a->replica >= 0 && a->rank >= 0)
-		snprintf(where, sizeof where, " of rank %d on %.60s", a->rank, a->node);
-	else if (a->replica >= 0)
-		snprintf(where, sizeof where, " of replica %d on %.60s", a->replica, a->node);
-	if (a->steps_lost > 0)
-		snprintf(lost, sizeof lost, ", %lld lost", (long long)a->steps_lost);
-	if (!a->ended_ms)
-		snprintf(out, size, "world %lld runs", (long long)a->number);
-	else
-		snprintf(out, size, "world %lld ended at step %lld%s: %.60s%s",
-			 (long long)a->number, (long long)a->step, lost, a->cause, where);
+    char where[96] = "", lost[48] = "";
+    if (a->replica >= 0 && a->rank >= 0)
+        snprintf(where, sizeof where, " of rank %d on %.60s", a->rank, a->node);
+    else if (a->replica >= 0)
+        snprintf(where, sizeof where, " of replica %d on %.60s", a->replica, a->node);
+    if (a->steps_lost > 0)
+        snprintf(lost, sizeof lost, ", %lld lost", (long long)a->steps_lost);
+    if (!a->ended_ms)
+        snprintf(out, size, "world %lld runs", (long long)a->number);
+    else
+        snprintf(out, size, "world %lld ended at step %lld%s: %.60s%s", (long long)a->number,
+            (long long)a->step, lost, a->cause, where);
 }
 
 static void draw_attempts(struct canvas *c, const struct screen *s)
 {
-	const struct report *r = &s->report;
-	int first = r->attempt_count > 5 ? r->attempt_count - 5 : 0;
-	if (!r->attempt_count)
-		return;
-	line(c);
-	for (int i = first; i < r->attempt_count; i++) {
-		const struct attempt *a = &r->attempts[i];
-		char text[320], when[16];
-		clock_of_day(a->ended_ms ? a->ended_ms : a->started_ms, when, sizeof when);
-		describe_attempt(a, text, sizeof text);
-		putf(c, DIM, "%s  ", when);
-		put(c,
-		    a->ended_ms && strcmp(a->exit_class, "none") != 0 && *a->exit_class ? YELLOW
-											: "",
-		    text);
-		line(c);
-	}
+    const struct report *r = &s->report;
+    int first = r->attempt_count > 5 ? r->attempt_count - 5 : 0;
+    if (!r->attempt_count)
+        return;
+    line(c);
+    for (int i = first; i < r->attempt_count; i++) {
+        const struct attempt *a = &r->attempts[i];
+        char text[320], when[16];
+        clock_of_day(a->ended_ms ? a->ended_ms : a->started_ms, when, sizeof when);
+        describe_attempt(a, text, sizeof text);
+        putf(c, DIM, "%s  ", when);
+        put(c, a->ended_ms && strcmp(a->exit_class, "none") != 0 && *a->exit_class ? YELLOW : "",
+            text);
+        line(c);
+    }
 }
 
 static void draw_events(struct canvas *c, const struct screen *s)
 {
-	int room = c->style->height - c->lines - 2 - (*s->hint ? 1 : 0);
-	int first = s->event_count > room ? s->event_count - room : 0;
-	if (!s->event_count || room <= 0)
-		return;
-	line(c);
-	for (int i = first; i < s->event_count; i++) {
-		const struct screen_event *v = &s->events[i];
-		char when[16];
-		clock_of_day(v->ms, when, sizeof when);
-		putf(c, DIM, "%s  ", when);
-		putf(c, v->warning ? YELLOW : GREEN, "%-16.40s ", v->reason);
-		put(c, "", v->message);
-		if (v->count > 1)
-			putf(c, DIM, " (%d times)", v->count);
-		line(c);
-	}
+    int room = c->style->height - c->lines - 2 - (*s->hint ? 1 : 0);
+    int first = s->event_count > room ? s->event_count - room : 0;
+    if (!s->event_count || room <= 0)
+        return;
+    line(c);
+    for (int i = first; i < s->event_count; i++) {
+        const struct screen_event *v = &s->events[i];
+        char when[16];
+        clock_of_day(v->ms, when, sizeof when);
+        putf(c, DIM, "%s  ", when);
+        putf(c, v->warning ? YELLOW : GREEN, "%-16.40s ", v->reason);
+        put(c, "", v->message);
+        if (v->count > 1)
+            putf(c, DIM, " (%d times)", v->count);
+        line(c);
+    }
 }
 
 int screen_draw(const struct screen *s, const struct screen_style *style, struct buf *out)
 {
-	struct canvas c = {.out = out, .style = style};
-	draw_head(&c, s);
-	draw_progress(&c, s);
-	draw_verdict(&c, s);
-	draw_ranks(&c, s);
-	draw_attempts(&c, s);
-	draw_events(&c, s);
-	if (*s->hint && !c.full) {
-		line(&c);
-		put(&c, DIM, s->hint);
-		line(&c);
-	}
-	return buf_ok(out) ? 0 : -ERR_MEMORY;
+    struct canvas c = {.out = out, .style = style};
+    draw_head(&c, s);
+    draw_progress(&c, s);
+    draw_verdict(&c, s);
+    draw_ranks(&c, s);
+    draw_attempts(&c, s);
+    draw_events(&c, s);
+    if (*s->hint && !c.full) {
+        line(&c);
+        put(&c, DIM, s->hint);
+        line(&c);
+    }
+    return buf_ok(out) ? 0 : -ERR_MEMORY;
 }
 
 /* ---- lines for a log ---- */
 
 static void tell(const struct screen *s, struct buf *out, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 
 static void tell(const struct screen *s, struct buf *out, const char *fmt, ...)
 {
-	char when[16], text[1024];
-	va_list ap;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	clock_of_day(s->now_ms, when, sizeof when);
-	buf_printf(out, "%s  ", when);
-	for (const char *p = text; *p;) {
-		char shown[UTF8_SHOWN_BYTES] = " ";
-		p += strchr("\n\r\t", *p) ? 1 : utf8_show(p, strlen(p), shown);
-		buf_str(out, shown);
-	}
-	buf_char(out, '\n');
+    char when[16], text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    clock_of_day(s->now_ms, when, sizeof when);
+    buf_printf(out, "%s  ", when);
+    for (const char *p = text; *p;) {
+        char shown[UTF8_SHOWN_BYTES] = " ";
+        p += strchr("\n\r\t", *p) ? 1 : utf8_show(p, strlen(p), shown);
+        buf_str(out, shown);
+    }
+    buf_char(out, '\n');
 }
 
 static bool changed(char *told, size_t size, const char *now)
 {
-	if (!strncmp(told, now, size - 1))
-		return false;
-	snprintf(told, size, "%s", now);
-	return true;
+    if (!strncmp(told, now, size - 1))
+        return false;
+    snprintf(told, size, "%s", now);
+    return true;
 }
 
 static void tell_state(const struct screen *s, struct screen_told *t, struct buf *out)
 {
-	bool state = changed(t->state, sizeof t->state, s->state);
-	bool why = changed(t->why, sizeof t->why, s->why);
-	bool layout = changed(t->layout, sizeof t->layout, s->layout);
-	bool pods = !t->began || t->ready != s->ready || t->replicas != s->replicas;
-	t->ready = s->ready;
-	t->replicas = s->replicas;
-	if (state || layout || pods)
-		tell(s, out, "%s %s: %s, %d/%d ready%s%s", s->task, s->name, s->state, s->ready,
-		     s->replicas, *s->layout ? ", layout " : "", s->layout);
-	if ((state || why) && *s->why)
-		tell(s, out, "%s", s->why);
-	if (changed(t->address, sizeof t->address, s->report.serve_address) && *t->address)
-		tell(s, out, "serving at http://%s/v1", t->address);
+    bool state = changed(t->state, sizeof t->state, s->state);
+    bool why = changed(t->why, sizeof t->why, s->why);
+    bool layout = changed(t->layout, sizeof t->layout, s->layout);
+    bool pods = !t->began || t->ready != s->ready || t->replicas != s->replicas;
+    t->ready = s->ready;
+    t->replicas = s->replicas;
+    if (state || layout || pods)
+        tell(s, out, "%s %s: %s, %d/%d ready%s%s", s->task, s->name, s->state, s->ready,
+            s->replicas, *s->layout ? ", layout " : "", s->layout);
+    if ((state || why) && *s->why)
+        tell(s, out, "%s", s->why);
+    if (changed(t->address, sizeof t->address, s->report.serve_address) && *t->address)
+        tell(s, out, "serving at http://%s/v1", t->address);
 }
 
 static void tell_attempts(const struct screen *s, struct screen_told *t, struct buf *out)
 {
-	for (int i = 0; i < s->report.attempt_count; i++) {
-		const struct attempt *a = &s->report.attempts[i];
-		bool begun = a->number > t->attempt, ended = a->ended_ms && a->number > t->ended;
-		char text[320];
-		describe_attempt(a, text, sizeof text);
-		if (begun || ended)
-			tell(s, out, "%s", text);
-		t->attempt = begun ? a->number : t->attempt;
-		t->ended = ended ? a->number : t->ended;
-	}
+    for (int i = 0; i < s->report.attempt_count; i++) {
+        const struct attempt *a = &s->report.attempts[i];
+        bool begun = a->number > t->attempt, ended = a->ended_ms && a->number > t->ended;
+        char text[320];
+        describe_attempt(a, text, sizeof text);
+        if (begun || ended)
+            tell(s, out, "%s", text);
+        t->attempt = begun ? a->number : t->attempt;
+        t->ended = ended ? a->number : t->ended;
+    }
 }
 
 static void tell_progress(const struct screen *s, struct screen_told *t, struct buf *out)
 {
-	const struct report *r = &s->report;
-	char loss[48] = "", rate[48] = "";
-	bool last = r->step == r->steps;
-	if (r->steps > 0 && r->step != t->step && (last || s->now_ms - t->step_ms >= 2000)) {
-		if (isfinite(r->loss))
-			snprintf(loss, sizeof loss, "  loss %.4f", r->loss);
-		if (isfinite(r->tokens_per_second))
-			snprintf(rate, sizeof rate, "  %.0f tokens/s", r->tokens_per_second);
-		tell(s, out, "step %lld/%lld%s%s", (long long)r->step, (long long)r->steps, loss,
-		     rate);
-		t->step = r->step;
-		t->step_ms = s->now_ms;
-	}
-	if (r->checkpoint_step > t->checkpoint_step) {
-		tell(s, out, "checkpoint at step %lld in %s", (long long)r->checkpoint_step,
-		     r->checkpoint_path);
-		t->checkpoint_step = r->checkpoint_step;
-	}
-	if (*r->verdict.kind && r->verdict.since_ms != t->verdict_ms) {
-		tell(s, out, "%s: %s", r->verdict.kind, r->verdict.message);
-		t->verdict_ms = r->verdict.since_ms;
-	}
+    const struct report *r = &s->report;
+    char loss[48] = "", rate[48] = "";
+    bool last = r->step == r->steps;
+    if (r->steps > 0 && r->step != t->step && (last || s->now_ms - t->step_ms >= 2000)) {
+        if (isfinite(r->loss))
+            snprintf(loss, sizeof loss, "  loss %.4f", r->loss);
+        if (isfinite(r->tokens_per_second))
+            snprintf(rate, sizeof rate, "  %.0f tokens/s", r->tokens_per_second);
+        tell(s, out, "step %lld/%lld%s%s", (long long)r->step, (long long)r->steps, loss, rate);
+        t->step = r->step;
+        t->step_ms = s->now_ms;
+    }
+    if (r->checkpoint_step > t->checkpoint_step) {
+        tell(s, out, "checkpoint at step %lld in %s", (long long)r->checkpoint_step,
+            r->checkpoint_path);
+        t->checkpoint_step = r->checkpoint_step;
+    }
+    if (*r->verdict.kind && r->verdict.since_ms != t->verdict_ms) {
+        tell(s, out, "%s: %s", r->verdict.kind, r->verdict.message);
+        t->verdict_ms = r->verdict.since_ms;
+    }
 }
 
 /* Events have whole seconds and come again with a greater count, so they are known by all they
  * hold. */
 static uint64_t event_hash(const struct screen_event *v)
 {
-	uint64_t h = 0xcbf29ce484222325 ^ (uint64_t)v->ms ^ (uint64_t)v->count << 48;
-	for (const char *p = v->reason; *p; p++)
-		h = (h ^ (unsigned char)*p) * 0x100000001b3;
-	for (const char *p = v->message; *p; p++)
-		h = (h ^ (unsigned char)*p) * 0x100000001b3;
-	return h;
+    uint64_t h = 0xcbf29ce484222325 ^ (uint64_t)v->ms ^ (uint64_t)v->count << 48;
+    for (const char *p = v->reason; *p; p++)
+        h = (h ^ (unsigned char)*p) * 0x100000001b3;
+    for (const char *p = v->message; *p; p++)
+        h = (h ^ (unsigned char)*p) * 0x100000001b3;
+    return h;
 }
 
 static void tell_events(const struct screen *s, struct screen_told *t, struct buf *out)
 {
-	const unsigned size = sizeof t->events / sizeof *t->events;
-	for (int i = 0; i < s->event_count; i++) {
-		const struct screen_event *v = &s->events[i];
-		uint64_t hash = event_hash(v);
-		bool known = false;
-		for (unsigned k = 0; k < size && !known; k++)
-			known = t->events[k] == hash;
-		if (known)
-			continue;
-		tell(s, out, "%s: %s", v->reason, v->message);
-		t->events[t->event_next++ % size] = hash;
-	}
+    const unsigned size = sizeof t->events / sizeof *t->events;
+    for (int i = 0; i < s->event_count; i++) {
+        const struct screen_event *v = &s->events[i];
+        uint64_t hash = event_hash(v);
+        bool known = false;
+        for (unsigned k = 0; k < size && !known; k++)
+            known = t->events[k] == hash;
+        if (known)
+            continue;
+        tell(s, out, "%s: %s", v->reason, v->message);
+        t->events[t->event_next++ % size] = hash;
+    }
 }
 
 int screen_tell(const struct screen *s, struct screen_told *told, struct buf *out)
 {
-	tell_state(s, told, out);
-	tell_attempts(s, told, out);
-	tell_progress(s, told, out);
-	tell_events(s, told, out);
-	told->began = true;
-	return buf_ok(out) ? 0 : -ERR_MEMORY;
+    tell_state(s, told, out);
+    tell_attempts(s, told, out);
+    tell_progress(s, told, out);
+    tell_events(s, told, out);
+    told->began = true;
+    return buf_ok(out) ? 0 : -ERR_MEMORY;
 }

@@ -19,44 +19,44 @@
 #define SCREEN_EVENTS 64
 
 struct screen_event {
-	int64_t ms; /* wall */
-	bool warning;
-	const char *reason, *message;
-	int count; /* how often it was seen */
+    int64_t ms; /* wall */
+    bool warning;
+    const char *reason, *message;
+    int count; /* how often it was seen */
 };
 
 struct screen {
-	const char *name, *namespace_; /* namespace_ "": standalone */
-	const char *task;              /* "Train" */
-	const char *state;             /* "Running"; status.state or the report's */
-	const char *why;               /* a sentence when the job waits or failed, or "" */
-	const char *layout;            /* "dp2" */
-	int ready, replicas;
-	struct report report;
-	struct screen_event events[SCREEN_EVENTS]; /* oldest first */
-	int event_count;
-	int64_t now_ms;   /* wall */
-	const char *hint; /* last line, or "" */
+    const char *name, *namespace_; /* namespace_ "": standalone */
+    const char *task;              /* "Train" */
+    const char *state;             /* "Running"; status.state or the report's */
+    const char *why;               /* a sentence when the job waits or failed, or "" */
+    const char *layout;            /* "dp2" */
+    int ready, replicas;
+    struct report report;
+    struct screen_event events[SCREEN_EVENTS]; /* oldest first */
+    int event_count;
+    int64_t now_ms;   /* wall */
+    const char *hint; /* last line, or "" */
 };
 
 struct screen_style {
-	int width, height;
-	bool colour;
+    int width, height;
+    bool colour;
 };
 
 int screen_draw(const struct screen *s, const struct screen_style *style, struct buf *out);
 
 /* What screen_tell has told; zero it before the first call. */
 struct screen_told {
-	char state[64], why[256], layout[64];
-	int ready, replicas;
-	int64_t step, step_ms, checkpoint_step;
-	int64_t attempt, ended; /* greatest attempt, and greatest attempt whose end was told */
-	int64_t verdict_ms;
-	uint64_t events[2 * SCREEN_EVENTS]; /* hashes of the newest told, a ring */
-	unsigned event_next;
-	char address[LIMIT_ADDRESS_BYTES];
-	bool began;
+    char state[64], why[256], layout[64];
+    int ready, replicas;
+    int64_t step, step_ms, checkpoint_step;
+    int64_t attempt, ended; /* greatest attempt, and greatest attempt whose end was told */
+    int64_t verdict_ms;
+    uint64_t events[2 * SCREEN_EVENTS]; /* hashes of the newest told, a ring */
+    unsigned event_next;
+    char address[LIMIT_ADDRESS_BYTES];
+    bool began;
 };
 int screen_tell(const struct screen *s, struct screen_told *told, struct buf *out);
 

@@ -25,220 +25,219 @@ extern char **environ;
 /* environ with `set` in it; the list is the caller's to free. */
 static const char **environment(const char *set)
 {
-	size_t count = 0, kept = 0, name = strcspn(set, "=") + 1;
-	while (environ[count])
-		count++;
-	const char **list = mem_array(count + 2, sizeof *list);
-	for (size_t i = 0; list && i < count; i++)
-		if (strncmp(environ[i], set, name) != 0)
-			list[kept++] = environ[i];
-	if (list) {
-		list[kept++] = set;
-		list[kept] = NULL;
-	}
-	return list;
+    size_t count = 0, kept = 0, name = strcspn(set, "=") + 1;
+    while (environ[count])
+        count++;
+    const char **list = mem_array(count + 2, sizeof *list);
+    for (size_t i = 0; list && i < count; i++)
+        if (strncmp(environ[i], set, name) != 0)
+            list[kept++] = environ[i];
+    if (list) {
+        list[kept++] = set;
+        list[kept] = NULL;
+    }
+    return list;
 }
 
 struct launch { /* of a child; all that it needs between fork and exec */
-	char *const *argv, *const *env;
-	int out, err_out, failed; /* failed: a pipe to tell errno by, closed by exec */
-	pid_t parent;
+    char *const *argv, *const *env;
+    int out, err_out, failed; /* failed: a pipe to tell errno by, closed by exec */
+    pid_t parent;
 };
 
 /* Between fork and exec: only async-signal-safe calls. */
 static _Noreturn void become_child(const struct launch *l)
 {
-	sigset_t none;
-	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	setpgid(0, 0);
-	prctl(PR_SET_PDEATHSIG, SIGHUP);
-	if (getppid() != l->parent)
-		_exit(EXIT_CLASS_PEER); /* it died before the line above */
-	for (int sig = 1; sig < NSIG; sig++)
-		signal(sig, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	/* Out of the way of each other first, then in place; dup2 clears close-on-exec. */
-	int from[3] = {null, l->out, l->err_out};
-	for (int i = 0; i < 3; i++)
-		from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 10);
-	if (dup2(from[0], 0) == 0 && dup2(from[1], 1) == 1 && dup2(from[2], 2) == 2)
-		execvpe(l->argv[0], l->argv, l->env);
-	int sys = errno;
-	(void)!write(l->failed, &sys, sizeof sys);
-	_exit(EXIT_CLASS_USER);
+    sigset_t none;
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGHUP);
+    if (getppid() != l->parent)
+        _exit(EXIT_CLASS_PEER); /* it died before the line above */
+    for (int sig = 1; sig < NSIG; sig++)
+        signal(sig, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    /* Out of the way of each other first, then in place; dup2 clears close-on-exec. */
+    int from[3] = {null, l->out, l->err_out};
+    for (int i = 0; i < 3; i++)
+        from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 10);
+    if (dup2(from[0], 0) == 0 && dup2(from[1], 1) == 1 && dup2(from[2], 2) == 2)
+        execvpe(l->argv[0], l->argv, l->env);
+    int sys = errno;
+    (void)!write(l->failed, &sys, sizeof sys);
+    _exit(EXIT_CLASS_USER);
 }
 
 /* 0 when the child runs its program, else its errno. */
 static int launch(const struct launch *l, int told, pid_t *pid)
 {
-	int sys = 0;
-	*pid = fork();
-	if (*pid < 0)
-		return errno;
-	if (*pid == 0)
-		become_child(l);
-	close(l->failed);
-	if (TEMP_FAILURE_RETRY(read(told, &sys, sizeof sys)) != (ssize_t)sizeof sys)
-		return 0;
-	waitpid(*pid, NULL, 0);
-	return sys;
+    int sys = 0;
+    *pid = fork();
+    if (*pid < 0)
+        return errno;
+    if (*pid == 0)
+        become_child(l);
+    close(l->failed);
+    if (TEMP_FAILURE_RETRY(read(told, &sys, sizeof sys)) != (ssize_t)sizeof sys)
+        return 0;
+    waitpid(*pid, NULL, 0);
+    return sys;
 }
 
-static int start(const char *const *argv, const char *set, int out, int err_out, struct child *c,
-		 struct err *e)
+static int start(
+    const char *const *argv, const char *set, int out, int err_out, struct child *c, struct err *e)
 {
-	mem_autofree const char **changed = set ? environment(set) : NULL;
-	int told[2];
-	pid_t pid;
-	if (set && !changed)
-		return err_set(e, ERR_MEMORY, "out of memory");
-	if (pipe2(told, O_CLOEXEC))
-		return err_sys(e, ERR_RETRY, errno, "pipe");
-	const struct launch l = {.argv = (char *const *)argv,
-				 .env = changed ? (char *const *)changed : environ,
-				 .out = out,
-				 .err_out = err_out,
-				 .failed = told[1],
-				 .parent = getpid()};
-	int sys = launch(&l, told[0], &pid);
-	io_close(told[0]);
-	if (pid < 0)
-		io_close(told[1]);
-	if (sys)
-		return err_sys(e, ERR_USER, sys, "%s", argv[0]);
-	int fd = pidfd_open(pid, 0);
-	if (fd < 0) {
-		sys = errno;
-		kill(-pid, SIGKILL);
-		waitpid(pid, NULL, 0);
-		return err_sys(e, ERR_BUG, sys, "pidfd_open");
-	}
-	*c = (struct child){pid, fd};
-	return 0;
+    mem_autofree const char **changed = set ? environment(set) : NULL;
+    int told[2];
+    pid_t pid;
+    if (set && !changed)
+        return err_set(e, ERR_MEMORY, "out of memory");
+    if (pipe2(told, O_CLOEXEC))
+        return err_sys(e, ERR_RETRY, errno, "pipe");
+    const struct launch l = {.argv = (char *const *)argv,
+        .env = changed ? (char *const *)changed : environ,
+        .out = out,
+        .err_out = err_out,
+        .failed = told[1],
+        .parent = getpid()};
+    int sys = launch(&l, told[0], &pid);
+    io_close(told[0]);
+    if (pid < 0)
+        io_close(told[1]);
+    if (sys)
+        return err_sys(e, ERR_USER, sys, "%s", argv[0]);
+    int fd = pidfd_open(pid, 0);
+    if (fd < 0) {
+        sys = errno;
+        kill(-pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        return err_sys(e, ERR_BUG, sys, "pidfd_open");
+    }
+    *c = (struct child){pid, fd};
+    return 0;
 }
 
-int spawn_start(const char *const *argv, const char *set, const char *log, struct child *out,
-		struct err *e)
+int spawn_start(
+    const char *const *argv, const char *set, const char *log, struct child *out, struct err *e)
 {
-	int fd io_auto_fd = io_append(log, 0600, e);
-	return fd < 0 ? fd : start(argv, set, fd, fd, out, e);
+    int fd io_auto_fd = io_append(log, 0600, e);
+    return fd < 0 ? fd : start(argv, set, fd, fd, out, e);
 }
 
 bool spawn_ended(struct child *c, int *status)
 {
-	int s;
-	if (!c->pid || waitpid(c->pid, &s, WNOHANG) != c->pid)
-		return false;
-	*status = WIFEXITED(s) ? WEXITSTATUS(s) : 128 + WTERMSIG(s);
-	io_close(c->pidfd);
-	*c = (struct child){0, -1};
-	return true;
+    int s;
+    if (!c->pid || waitpid(c->pid, &s, WNOHANG) != c->pid)
+        return false;
+    *status = WIFEXITED(s) ? WEXITSTATUS(s) : 128 + WTERMSIG(s);
+    io_close(c->pidfd);
+    *c = (struct child){0, -1};
+    return true;
 }
 
 void spawn_signal(const struct child *c, int sig)
 {
-	if (c->pid)
-		kill(c->pid, sig);
+    if (c->pid)
+        kill(c->pid, sig);
 }
 
 void spawn_signal_group(const struct child *c, int sig)
 {
-	if (c->pid)
-		kill(-c->pid, sig);
+    if (c->pid)
+        kill(-c->pid, sig);
 }
 
 static bool wait_end(struct child *c, int64_t deadline_ms, int *status)
 {
-	for (;;) {
-		struct pollfd p = {.fd = c->pidfd, .events = POLLIN};
-		int64_t left = deadline_ms - clock_ms();
-		if (spawn_ended(c, status))
-			return true;
-		if (left <= 0)
-			return false;
-		poll(&p, 1, (int)(left < 60000 ? left : 60000));
-	}
+    for (;;) {
+        struct pollfd p = {.fd = c->pidfd, .events = POLLIN};
+        int64_t left = deadline_ms - clock_ms();
+        if (spawn_ended(c, status))
+            return true;
+        if (left <= 0)
+            return false;
+        poll(&p, 1, (int)(left < 60000 ? left : 60000));
+    }
 }
 
 void spawn_end(struct child *c, int64_t deadline_ms)
 {
-	int status;
-	if (!c->pid)
-		return;
-	spawn_signal(c, SIGTERM);
-	if (wait_end(c, deadline_ms, &status))
-		return;
-	spawn_signal_group(c, SIGKILL);
-	wait_end(c, INT64_MAX / 2, &status);
+    int status;
+    if (!c->pid)
+        return;
+    spawn_signal(c, SIGTERM);
+    if (wait_end(c, deadline_ms, &status))
+        return;
+    spawn_signal_group(c, SIGKILL);
+    wait_end(c, INT64_MAX / 2, &status);
 }
 
 /* Reads both pipes until they are closed or the deadline has passed. */
 static int read_both(int fds[2], struct buf *bufs[2], int64_t deadline_ms)
 {
-	while (fds[0] >= 0 || fds[1] >= 0) {
-		struct pollfd p[2] = {{.fd = fds[0], .events = POLLIN},
-				      {.fd = fds[1], .events = POLLIN}};
-		int64_t left = deadline_ms - clock_ms();
-		if (left <= 0)
-			return -ERR_HANG;
-		poll(p, 2, (int)(left < 60000 ? left : 60000));
-		for (int i = 0; i < 2; i++) {
-			char data[16384];
-			if (fds[i] < 0 || !p[i].revents)
-				continue;
-			ssize_t n = read(fds[i], data, sizeof data);
-			if (n > 0) {
-				buf_add(bufs[i], data, (size_t)n);
-			} else if (n == 0 || errno != EINTR) {
-				io_close(fds[i]);
-				fds[i] = -1;
-			}
-		}
-	}
-	return 0;
+    while (fds[0] >= 0 || fds[1] >= 0) {
+        struct pollfd p[2] = {{.fd = fds[0], .events = POLLIN}, {.fd = fds[1], .events = POLLIN}};
+        int64_t left = deadline_ms - clock_ms();
+        if (left <= 0)
+            return -ERR_HANG;
+        poll(p, 2, (int)(left < 60000 ? left : 60000));
+        for (int i = 0; i < 2; i++) {
+            char data[16384];
+            if (fds[i] < 0 || !p[i].revents)
+                continue;
+            ssize_t n = read(fds[i], data, sizeof data);
+            if (n > 0) {
+                buf_add(bufs[i], data, (size_t)n);
+            } else if (n == 0 || errno != EINTR) {
+                io_close(fds[i]);
+                fds[i] = -1;
+            }
+        }
+    }
+    return 0;
 }
 
 /* Both ends close on exec. */
 static int open_pipes(int out[2], int said[2], struct err *e)
 {
-	if (pipe2(out, O_CLOEXEC))
-		return err_sys(e, ERR_RETRY, errno, "pipe");
-	if (pipe2(said, O_CLOEXEC)) {
-		int sys = errno;
-		io_close(out[0]);
-		io_close(out[1]);
-		return err_sys(e, ERR_RETRY, sys, "pipe");
-	}
-	return 0;
+    if (pipe2(out, O_CLOEXEC))
+        return err_sys(e, ERR_RETRY, errno, "pipe");
+    if (pipe2(said, O_CLOEXEC)) {
+        int sys = errno;
+        io_close(out[0]);
+        io_close(out[1]);
+        return err_sys(e, ERR_RETRY, sys, "pipe");
+    }
+    return 0;
 }
 
 int spawn_capture(const char *const *argv, int64_t timeout_ms, struct buf *out, struct err *e)
 {
-	int out_pipe[2], said_pipe[2], status = 0;
-	struct buf said buf_auto;
-	struct child c;
-	buf_init(&said, 64 << 10);
-	int r = open_pipes(out_pipe, said_pipe, e);
-	if (r)
-		return r;
-	int fds[2] = {out_pipe[0], said_pipe[0]};
-	struct buf *bufs[2] = {out, &said};
-	int64_t deadline = clock_ms() + timeout_ms;
-	r = start(argv, NULL, out_pipe[1], said_pipe[1], &c, e);
-	io_close(out_pipe[1]);
-	io_close(said_pipe[1]);
-	if (!r && (read_both(fds, bufs, deadline) || !wait_end(&c, deadline, &status))) {
-		spawn_signal_group(&c, SIGKILL);
-		wait_end(&c, INT64_MAX / 2, &status);
-		r = err_set(e, ERR_HANG, "%s: no end within %d ms", argv[0], (int)timeout_ms);
-	} else if (!r && status) {
-		int line = (int)strcspn(buf_cstr(&said), "\n");
-		r = err_set(e, ERR_RETRY, "%s: %.*s", argv[0], line, buf_cstr(&said));
-	}
-	io_close(fds[0]);
-	io_close(fds[1]);
-	if (!r && !buf_ok(out))
-		r = err_set(e, ERR_MEMORY, "%s: too much output", argv[0]);
-	return r;
+    int out_pipe[2], said_pipe[2], status = 0;
+    struct buf said buf_auto;
+    struct child c;
+    buf_init(&said, 64 << 10);
+    int r = open_pipes(out_pipe, said_pipe, e);
+    if (r)
+        return r;
+    int fds[2] = {out_pipe[0], said_pipe[0]};
+    struct buf *bufs[2] = {out, &said};
+    int64_t deadline = clock_ms() + timeout_ms;
+    r = start(argv, NULL, out_pipe[1], said_pipe[1], &c, e);
+    io_close(out_pipe[1]);
+    io_close(said_pipe[1]);
+    if (!r && (read_both(fds, bufs, deadline) || !wait_end(&c, deadline, &status))) {
+        spawn_signal_group(&c, SIGKILL);
+        wait_end(&c, INT64_MAX / 2, &status);
+        r = err_set(e, ERR_HANG, "%s: no end within %d ms", argv[0], (int)timeout_ms);
+    } else if (!r && status) {
+        int line = (int)strcspn(buf_cstr(&said), "\n");
+        r = err_set(e, ERR_RETRY, "%s: %.*s", argv[0], line, buf_cstr(&said));
+    }
+    io_close(fds[0]);
+    io_close(fds[1]);
+    if (!r && !buf_ok(out))
+        r = err_set(e, ERR_MEMORY, "%s: too much output", argv[0]);
+    return r;
 }

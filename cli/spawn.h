@@ -15,14 +15,14 @@
 #include <sys/types.h>
 
 struct child {
-	pid_t pid; /* 0: none */
-	int pidfd; /* readable when it ended */
+    pid_t pid; /* 0: none */
+    int pidfd; /* readable when it ended */
 };
 
 /* argv[0] is a path, or a name looked for in PATH. set: "NAME=value", over what this process's
  * environment says of NAME; or NULL. Output goes to the end of log (made when absent). */
-int spawn_start(const char *const *argv, const char *set, const char *log, struct child *out,
-		struct err *e);
+int spawn_start(
+    const char *const *argv, const char *set, const char *log, struct child *out, struct err *e);
 /* Reaps it when it has ended: true and its status (the exit status, or 128 + the signal); never
  * blocks. */
 bool spawn_ended(struct child *c, int *status);

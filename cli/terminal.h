@@ -11,11 +11,11 @@
 #include <stdbool.h>
 
 struct terminal {
-	int fd;
-	bool live; /* redraws; otherwise lines are appended */
-	bool entered;
-	struct screen_style style;
-	struct screen_told told;
+    int fd;
+    bool live; /* redraws; otherwise lines are appended */
+    bool entered;
+    struct screen_style style;
+    struct screen_told told;
 };
 
 /* live is true when fd is a terminal that can move its cursor and plain is not asked for. */

@@ -19,13 +19,13 @@
 struct apply;
 
 struct apply_conf {
-	struct kube *kube;
-	struct coordinators *coordinators;
-	struct cluster *cluster;
-	struct events *events;
-	/* A run has ended: rc 0, or the first failure. */
-	void (*done_fn)(void *user, const char *key, int rc, const struct err *e, int64_t again_ms);
-	void *user;
+    struct kube *kube;
+    struct coordinators *coordinators;
+    struct cluster *cluster;
+    struct events *events;
+    /* A run has ended: rc 0, or the first failure. */
+    void (*done_fn)(void *user, const char *key, int rc, const struct err *e, int64_t again_ms);
+    void *user;
 };
 
 int apply_create(const struct apply_conf *conf, struct apply **out, struct err *e);

@@ -19,37 +19,37 @@
 struct coordinators;
 
 struct coordinator_target { /* the live pod of replica 0 */
-	const char *namespace_, *pod, *uid, *ip;
-	const char *token;   /* of this pod: secret_of_pod */
-	int restarts, ranks; /* ranks: that its world can have */
-	bool ready;
+    const char *namespace_, *pod, *uid, *ip;
+    const char *token;   /* of this pod: secret_of_pod */
+    int restarts, ranks; /* ranks: that its world can have */
+    bool ready;
 };
 
 struct coordinator_view {
-	const struct report *report; /* newest of this pod without its ranks and history, or NULL;
+    const struct report *report; /* newest of this pod without its ranks and history, or NULL;
 					valid until the next http_turn */
-	bool current;                /* asked after the last accepted desired state */
-	int64_t unreachable_ms;      /* 0: it answers */
-	bool unauthorized;           /* it refuses the token */
-	uint64_t desired;            /* hash of what it is told, or was; 0: nothing yet */
+    bool current;                /* asked after the last accepted desired state */
+    int64_t unreachable_ms;      /* 0: it answers */
+    bool unauthorized;           /* it refuses the token */
+    uint64_t desired;            /* hash of what it is told, or was; 0: nothing yet */
 };
 
 typedef void coordinator_news_fn(void *user, const char *key);
 
 /* port: of the agents, NAME_PORT_AGENT but in tests. */
 int coordinators_create(struct kube *k, bool proxy, int port, coordinator_news_fn *fn, void *user,
-			struct coordinators **out, struct err *e);
+    struct coordinators **out, struct err *e);
 void coordinators_destroy(struct coordinators *c); /* after kube_destroy */
 
 /* Whom to ask about job `key` from now on; NULL: nobody. A changed pod starts afresh. */
-int coordinator_aim(struct coordinators *c, const char *key, const struct coordinator_target *t,
-		    struct err *e);
+int coordinator_aim(
+    struct coordinators *c, const char *key, const struct coordinator_target *t, struct err *e);
 void coordinator_look(const struct coordinators *c, const char *key, struct coordinator_view *out);
 
 /* What to tell it from now on, until it has accepted that; hash: not 0. Without an agent: nothing.
  */
-int coordinator_desire(struct coordinators *c, const char *key, const char *body, uint64_t hash,
-		       struct err *e);
+int coordinator_desire(
+    struct coordinators *c, const char *key, const char *body, uint64_t hash, struct err *e);
 
 /* Starts what is due; returns clock_ms of the next question, or -1. */
 int64_t coordinators_turn(struct coordinators *c);

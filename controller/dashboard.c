@@ -25,130 +25,130 @@
 #define ANSWER_BYTES  (4 * METRICS_BYTES) /* that clients have not read */
 
 struct dashboard {
-	struct web *web;
-	pthread_t thread;
-	uint16_t port;
-	_Atomic int64_t beat_ms;
-	_Atomic bool ready, stop;
+    struct web *web;
+    pthread_t thread;
+    uint16_t port;
+    _Atomic int64_t beat_ms;
+    _Atomic bool ready, stop;
 };
 
 static void answer(struct web_exchange *x, int status, const char *text)
 {
-	web_answer(x, status, "text/plain; charset=utf-8", text, strlen(text), NULL);
+    web_answer(x, status, "text/plain; charset=utf-8", text, strlen(text), NULL);
 }
 
 static void answer_metrics(struct web_exchange *x)
 {
-	struct buf text buf_auto;
-	buf_init(&text, METRICS_BYTES);
-	metric_print(&text);
-	if (buf_ok(&text))
-		web_answer(x, 200, "text/plain; version=0.0.4; charset=utf-8", buf_cstr(&text),
-			   text.len, NULL);
-	else
-		answer(x, 500, "too many metrics\n");
+    struct buf text buf_auto;
+    buf_init(&text, METRICS_BYTES);
+    metric_print(&text);
+    if (buf_ok(&text))
+        web_answer(
+            x, 200, "text/plain; version=0.0.4; charset=utf-8", buf_cstr(&text), text.len, NULL);
+    else
+        answer(x, 500, "too many metrics\n");
 }
 
 static void request(void *user, struct web_exchange *x)
 {
-	struct dashboard *d = user;
-	const char *path = web_path(x);
-	bool turns = clock_ms() - atomic_load(&d->beat_ms) < STALLED_MS;
-	if (strcmp(web_method(x), "GET") != 0)
-		answer(x, 405, "only GET\n");
-	else if (!strcmp(path, "/healthz"))
-		answer(x, turns ? 200 : 503, turns ? "ok\n" : "the loop does not turn\n");
-	else if (!strcmp(path, "/readyz"))
-		answer(x, turns && atomic_load(&d->ready) ? 200 : 503,
-		       atomic_load(&d->ready) ? "ok\n" : "the caches are not complete\n");
-	else if (!strcmp(path, "/metrics"))
-		answer_metrics(x);
-	else
-		answer(x, 404, "no such page\n");
+    struct dashboard *d = user;
+    const char *path = web_path(x);
+    bool turns = clock_ms() - atomic_load(&d->beat_ms) < STALLED_MS;
+    if (strcmp(web_method(x), "GET") != 0)
+        answer(x, 405, "only GET\n");
+    else if (!strcmp(path, "/healthz"))
+        answer(x, turns ? 200 : 503, turns ? "ok\n" : "the loop does not turn\n");
+    else if (!strcmp(path, "/readyz"))
+        answer(x, turns && atomic_load(&d->ready) ? 200 : 503,
+            atomic_load(&d->ready) ? "ok\n" : "the caches are not complete\n");
+    else if (!strcmp(path, "/metrics"))
+        answer_metrics(x);
+    else
+        answer(x, 404, "no such page\n");
 }
 
 static void *serve(void *user)
 {
-	struct dashboard *d = user;
-	struct err e;
-	while (!atomic_load(&d->stop))
-		if (web_turn(d->web, TURN_MS, &e)) {
-			log_error("dashboard ended", LOG_ERR(&e));
-			break;
-		}
-	return NULL;
+    struct dashboard *d = user;
+    struct err e;
+    while (!atomic_load(&d->stop))
+        if (web_turn(d->web, TURN_MS, &e)) {
+            log_error("dashboard ended", LOG_ERR(&e));
+            break;
+        }
+    return NULL;
 }
 
 static int split_listen(const char *listen, char *host, size_t size, uint16_t *port, struct err *e)
 {
-	const char *colon = strrchr(listen, ':');
-	char *end;
-	long n = colon ? strtol(colon + 1, &end, 10) : -1;
-	if (!colon || !colon[1] || *end || n < 0 || n > 65535 || (size_t)(colon - listen) >= size)
-		return err_set(e, ERR_USER, "--listen: \"%.100s\" is not host:port", listen);
-	bool bracket = listen[0] == '[' && colon > listen && colon[-1] == ']';
-	snprintf(host, size, "%.*s", (int)(colon - listen) - 2 * bracket, listen + bracket);
-	*port = (uint16_t)n;
-	return 0;
+    const char *colon = strrchr(listen, ':');
+    char *end;
+    long n = colon ? strtol(colon + 1, &end, 10) : -1;
+    if (!colon || !colon[1] || *end || n < 0 || n > 65535 || (size_t)(colon - listen) >= size)
+        return err_set(e, ERR_USER, "--listen: \"%.100s\" is not host:port", listen);
+    bool bracket = listen[0] == '[' && colon > listen && colon[-1] == ']';
+    snprintf(host, size, "%.*s", (int)(colon - listen) - 2 * bracket, listen + bracket);
+    *port = (uint16_t)n;
+    return 0;
 }
 
 int dashboard_start(const char *listen, struct dashboard **out, struct err *e)
 {
-	char host[256];
-	uint16_t port = 0;
-	int rc = split_listen(listen, host, sizeof host, &port, e);
-	if (rc)
-		return rc;
-	struct dashboard *d = mem_zalloc(sizeof *d);
-	if (!d)
-		return err_set(e, ERR_MEMORY, "no memory for the dashboard");
-	atomic_store(&d->beat_ms, clock_ms());
-	const struct web_conf conf = {.max_connections = CONNECTIONS};
-	const struct web_door door = {.host = host,
-				      .port = port,
-				      .request_fn = request,
-				      .user = d,
-				      .plain = true,
-				      .body_limit = 4096,
-				      .memory = ANSWER_BYTES};
-	rc = web_create(&conf, &d->web, e);
-	if (!rc)
-		rc = web_open(d->web, &door, &d->port, e);
-	/* Signals belong to the loop's signalfd. */
-	sigset_t all, old;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int failed = rc ? 0 : pthread_create(&d->thread, NULL, serve, d);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (failed)
-		rc = err_sys(e, ERR_RETRY, failed, "cannot start the dashboard's thread");
-	if (rc) {
-		web_destroy(d->web);
-		mem_free(d);
-		return rc;
-	}
-	*out = d;
-	return 0;
+    char host[256];
+    uint16_t port = 0;
+    int rc = split_listen(listen, host, sizeof host, &port, e);
+    if (rc)
+        return rc;
+    struct dashboard *d = mem_zalloc(sizeof *d);
+    if (!d)
+        return err_set(e, ERR_MEMORY, "no memory for the dashboard");
+    atomic_store(&d->beat_ms, clock_ms());
+    const struct web_conf conf = {.max_connections = CONNECTIONS};
+    const struct web_door door = {.host = host,
+        .port = port,
+        .request_fn = request,
+        .user = d,
+        .plain = true,
+        .body_limit = 4096,
+        .memory = ANSWER_BYTES};
+    rc = web_create(&conf, &d->web, e);
+    if (!rc)
+        rc = web_open(d->web, &door, &d->port, e);
+    /* Signals belong to the loop's signalfd. */
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int failed = rc ? 0 : pthread_create(&d->thread, NULL, serve, d);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (failed)
+        rc = err_sys(e, ERR_RETRY, failed, "cannot start the dashboard's thread");
+    if (rc) {
+        web_destroy(d->web);
+        mem_free(d);
+        return rc;
+    }
+    *out = d;
+    return 0;
 }
 
 void dashboard_stop(struct dashboard *d)
 {
-	if (!d)
-		return;
-	atomic_store(&d->stop, true);
-	web_wake(d->web);
-	pthread_join(d->thread, NULL);
-	web_destroy(d->web);
-	mem_free(d);
+    if (!d)
+        return;
+    atomic_store(&d->stop, true);
+    web_wake(d->web);
+    pthread_join(d->thread, NULL);
+    web_destroy(d->web);
+    mem_free(d);
 }
 
 uint16_t dashboard_port(const struct dashboard *d)
 {
-	return d->port;
+    return d->port;
 }
 
 void dashboard_beat(struct dashboard *d, bool ready)
 {
-	atomic_store(&d->beat_ms, clock_ms());
-	atomic_store(&d->ready, ready);
+    atomic_store(&d->beat_ms, clock_ms());
+    atomic_store(&d->ready, ready);
 }

@@ -17,38 +17,38 @@
 #include <stdint.h>
 
 struct job {
-	struct arena *arena;
-	struct jobspec spec; /* valid: all of it; else name, namespace_, uid, generation,
+    struct arena *arena;
+    struct jobspec spec; /* valid: all of it; else name, namespace_, uid, generation,
 				managed_by, replicas */
-	bool valid;
-	char problem[256]; /* why not */
-	bool deleting;
-	int64_t created_ms;
-	uint64_t version;
-	struct status status;
+    bool valid;
+    char problem[256]; /* why not */
+    bool deleting;
+    int64_t created_ms;
+    uint64_t version;
+    struct status status;
 };
 
 enum pod_phase { POD_PENDING, POD_RUNNING, POD_SUCCEEDED, POD_FAILED, POD_UNKNOWN };
 
 struct pod {
-	const char *namespace_, *job, *name, *uid, *owner_uid, *node, *ip;
-	const char *blocked_reason, *blocked_message; /* why it does not start, or why it failed */
-	const char *exit_reason;                      /* of the agent's last end */
-	int replica;                                  /* -1: no such label */
-	enum pod_phase phase;
-	bool ready, deleting;
-	int restarts;  /* of the agent's container */
-	int exit_code; /* -1: has not ended yet */
+    const char *namespace_, *job, *name, *uid, *owner_uid, *node, *ip;
+    const char *blocked_reason, *blocked_message; /* why it does not start, or why it failed */
+    const char *exit_reason;                      /* of the agent's last end */
+    int replica;                                  /* -1: no such label */
+    enum pod_phase phase;
+    bool ready, deleting;
+    int restarts;  /* of the agent's container */
+    int exit_code; /* -1: has not ended yet */
 };
 
 struct node {
-	bool ready;
+    bool ready;
 };
 
 struct owned { /* a Service or PodGroup */
-	bool deleting;
-	int min_count;
-	char owner_uid[64];
+    bool deleting;
+    int min_count;
+    char owner_uid[64];
 };
 
 int decode_job(const struct json *object, struct job **out, struct err *e);

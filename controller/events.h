@@ -16,7 +16,7 @@
 struct events;
 
 struct events_about { /* borrowed for the call */
-	const char *api_version, *kind, *namespace_, *name, *uid;
+    const char *api_version, *kind, *namespace_, *name, *uid;
 };
 
 typedef void events_done_fn(void *user);
@@ -27,6 +27,6 @@ void events_destroy(struct events *ev); /* after kube_destroy */
 
 /* True: under way, and done_fn (or NULL) is called when it is over, however it ended. */
 bool events_post(struct events *ev, const struct events_about *o, bool warning, const char *reason,
-		 const char *message, events_done_fn *done_fn, void *user);
+    const char *message, events_done_fn *done_fn, void *user);
 
 #endif

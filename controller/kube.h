@@ -20,25 +20,25 @@
 struct kube;
 
 struct kube_conf {
-	const char *kubeconfig; /* path; NULL: $KUBECONFIG, else in-cluster, else ~/.kube/config */
-	int max_in_flight, gather_ms; /* as http_conf */
-	const char *user_agent;
+    const char *kubeconfig; /* path; NULL: $KUBECONFIG, else in-cluster, else ~/.kube/config */
+    int max_in_flight, gather_ms; /* as http_conf */
+    const char *user_agent;
 };
 
 struct kube_call {
-	const char *method; /* "GET", "POST", "PUT", "PATCH", "DELETE" */
-	const char *path;   /* "/api/v1/..." with its query */
-	const void *body;   /* or NULL */
-	size_t len;
-	const char *content_type;   /* NULL: application/json */
-	const char *const *headers; /* as http_request */
-	int64_t timeout_ms;         /* 0: 30 s, unless idle_timeout_ms is set */
-	int64_t idle_timeout_ms;    /* of a stream */
-	size_t limit;               /* bytes of the answer; 0: 8 MiB */
-	bool background; /* not part of a decision (lease): crash tests do not count it */
-	int (*data_fn)(void *user, const char *data, size_t len);
-	void (*done_fn)(void *user, const struct http_response *r);
-	void *user;
+    const char *method; /* "GET", "POST", "PUT", "PATCH", "DELETE" */
+    const char *path;   /* "/api/v1/..." with its query */
+    const void *body;   /* or NULL */
+    size_t len;
+    const char *content_type;   /* NULL: application/json */
+    const char *const *headers; /* as http_request */
+    int64_t timeout_ms;         /* 0: 30 s, unless idle_timeout_ms is set */
+    int64_t idle_timeout_ms;    /* of a stream */
+    size_t limit;               /* bytes of the answer; 0: 8 MiB */
+    bool background;            /* not part of a decision (lease): crash tests do not count it */
+    int (*data_fn)(void *user, const char *data, size_t len);
+    void (*done_fn)(void *user, const struct http_response *r);
+    void *user;
 };
 
 /* Appended to the path of what is written: fields are ours, so the server need not decode it a
@@ -48,10 +48,10 @@ struct kube_call {
 
 int kube_create(const struct kube_conf *conf, struct kube **out, struct err *e);
 void kube_destroy(struct kube *k);
-struct http *
-kube_http(struct kube *k); /* the client that http_turn drives; also good for plain URLs */
-const char *
-kube_namespace(const struct kube *k); /* of the kubeconfig's context or the pod; "default" */
+struct http *kube_http(
+    struct kube *k); /* the client that http_turn drives; also good for plain URLs */
+const char *kube_namespace(
+    const struct kube *k); /* of the kubeconfig's context or the pod; "default" */
 const char *kube_server(const struct kube *k);
 int kube_start(struct kube *k, const struct kube_call *call, struct err *e);
 

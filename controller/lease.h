@@ -18,7 +18,7 @@ struct lease;
 enum lease_state { LEASE_WAITING, LEASE_HELD, LEASE_LOST };
 
 int lease_create(struct kube *k, const char *namespace_, const char *name, const char *identity,
-		 struct lease **out, struct err *e);
+    struct lease **out, struct err *e);
 void lease_destroy(struct lease *l); /* after kube_destroy */
 int64_t lease_turn(struct lease *l); /* starts what is due; clock_ms of the next thing, or -1 */
 enum lease_state lease_state(const struct lease *l);

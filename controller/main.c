@@ -32,8 +32,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define IN_FLIGHT                                                                                  \
-	160 /* requests; API servers allow 250 streams a connection, some 100 and we queue */
+#define IN_FLIGHT \
+    160 /* requests; API servers allow 250 streams a connection, some 100 and we queue */
 #define PASSES      32 /* at a time */
 #define SHARE       4  /* of one namespace: its requests leave room for others' */
 #define PASS_BYTES  ((size_t)64 << 20)
@@ -46,266 +46,267 @@
 #define GOODBYE_MS  3000
 
 struct flags {
-	const char *listen, *image, *image_cuda, *kubeconfig, *namespace_, *lease_namespace,
-		*lease_name;
-	const char *log_format, *log_level, *pod_access;
-	bool leader_elect, watch_nodes;
+    const char *listen, *image, *image_cuda, *kubeconfig, *namespace_, *lease_namespace,
+        *lease_name;
+    const char *log_format, *log_level, *pod_access;
+    bool leader_elect, watch_nodes;
 };
 
 static const struct conf_item items[] = {
-	{"listen", CONF_STR, offsetof(struct flags, listen), "LLMJOB_LISTEN", "0.0.0.0:8080",
-	 "address of /healthz, /readyz and /metrics"},
-	{"image", CONF_STR, offsetof(struct flags, image), "LLMJOB_IMAGE", NULL,
-	 "image of jobs that name none: the controller's own"},
-	{"image-cuda", CONF_STR, offsetof(struct flags, image_cuda), "LLMJOB_IMAGE_CUDA", "",
-	 "image of those on NVIDIA GPUs, with the CUDA plugin; default: --image"},
-	{"kubeconfig", CONF_STR, offsetof(struct flags, kubeconfig), NULL, NULL,
-	 "kubeconfig file; default: $KUBECONFIG, else in-cluster, else ~/.kube/config"},
-	{"namespace", CONF_STR, offsetof(struct flags, namespace_), NULL, NULL,
-	 "look after this namespace only"},
-	{"lease-namespace", CONF_STR, offsetof(struct flags, lease_namespace), NULL, NULL,
-	 "namespace of the leader's lease; default: the controller's own"},
-	{"lease-name", CONF_STR, offsetof(struct flags, lease_name), NULL, NAME_FIELD_OWNER,
-	 "name of the leader's lease"},
-	{"leader-elect", CONF_BOOL, offsetof(struct flags, leader_elect), NULL, "true",
-	 "act only while holding the lease"},
-	{"watch-nodes", CONF_BOOL, offsetof(struct flags, watch_nodes), NULL, "true",
-	 "false: without the right to watch nodes; pods on a lost one go when Kubernetes says so"},
-	{"log-format", CONF_STR, offsetof(struct flags, log_format), "LLMJOB_LOG_FORMAT", "text",
-	 "text or json"},
-	{"log-level", CONF_STR, offsetof(struct flags, log_level), "LLMJOB_LOG_LEVEL", "info",
-	 "debug, info, warn or error"},
-	{"pod-access", CONF_STR, offsetof(struct flags, pod_access), NULL, "direct",
-	 "how agents are reached: direct, or proxy through the API server"},
-	{0},
+    {"listen", CONF_STR, offsetof(struct flags, listen), "LLMJOB_LISTEN", "0.0.0.0:8080",
+        "address of /healthz, /readyz and /metrics"},
+    {"image", CONF_STR, offsetof(struct flags, image), "LLMJOB_IMAGE", NULL,
+        "image of jobs that name none: the controller's own"},
+    {"image-cuda", CONF_STR, offsetof(struct flags, image_cuda), "LLMJOB_IMAGE_CUDA", "",
+        "image of those on NVIDIA GPUs, with the CUDA plugin; default: --image"},
+    {"kubeconfig", CONF_STR, offsetof(struct flags, kubeconfig), NULL, NULL,
+        "kubeconfig file; default: $KUBECONFIG, else in-cluster, else ~/.kube/config"},
+    {"namespace", CONF_STR, offsetof(struct flags, namespace_), NULL, NULL,
+        "look after this namespace only"},
+    {"lease-namespace", CONF_STR, offsetof(struct flags, lease_namespace), NULL, NULL,
+        "namespace of the leader's lease; default: the controller's own"},
+    {"lease-name", CONF_STR, offsetof(struct flags, lease_name), NULL, NAME_FIELD_OWNER,
+        "name of the leader's lease"},
+    {"leader-elect", CONF_BOOL, offsetof(struct flags, leader_elect), NULL, "true",
+        "act only while holding the lease"},
+    {"watch-nodes", CONF_BOOL, offsetof(struct flags, watch_nodes), NULL, "true",
+        "false: without the right to watch nodes; pods on a lost one go when Kubernetes says so"},
+    {"log-format", CONF_STR, offsetof(struct flags, log_format), "LLMJOB_LOG_FORMAT", "text",
+        "text or json"},
+    {"log-level", CONF_STR, offsetof(struct flags, log_level), "LLMJOB_LOG_LEVEL", "info",
+        "debug, info, warn or error"},
+    {"pod-access", CONF_STR, offsetof(struct flags, pod_access), NULL, "direct",
+        "how agents are reached: direct, or proxy through the API server"},
+    {0},
 };
 
 enum { JOBS, PODS, NODES, SERVICES, GANGS, INFORMERS };
 
 static const struct {
-	const char *name, *version, *kind, *plural, *selector;
-	int (*changed_fn)(void *, const char *, const struct json *, struct err *);
-	bool cluster_wide;
+    const char *name, *version, *kind, *plural, *selector;
+    int (*changed_fn)(void *, const char *, const struct json *, struct err *);
+    bool cluster_wide;
 } kinds[INFORMERS] = {
-	[JOBS] = {"jobs", NAME_API_VERSION, NAME_KIND, NAME_PLURAL, NULL, cluster_job_changed,
-		  false},
-	[PODS] = {"pods", "v1", "Pod", "pods", NAME_LABEL_JOB, cluster_pod_changed, false},
-	[NODES] = {"nodes", "v1", "Node", "nodes", NULL, cluster_node_changed, true},
-	[SERVICES] = {"services", "v1", "Service", "services", NAME_LABEL_JOB,
-		      cluster_service_changed, false},
-	[GANGS] = {"podgroups", "scheduling.k8s.io/v1beta1", "PodGroup", "podgroups",
-		   NAME_LABEL_JOB, cluster_gang_changed, false},
+    [JOBS] = {"jobs", NAME_API_VERSION, NAME_KIND, NAME_PLURAL, NULL, cluster_job_changed, false},
+    [PODS] = {"pods", "v1", "Pod", "pods", NAME_LABEL_JOB, cluster_pod_changed, false},
+    [NODES] = {"nodes", "v1", "Node", "nodes", NULL, cluster_node_changed, true},
+    [SERVICES] = {"services", "v1", "Service", "services", NAME_LABEL_JOB, cluster_service_changed,
+        false},
+    [GANGS] = {"podgroups", "scheduling.k8s.io/v1beta1", "PodGroup", "podgroups", NAME_LABEL_JOB,
+        cluster_gang_changed, false},
 };
 
-#define SKIPPED(kind_)                                                                             \
-	{                                                                                          \
-		.name = "llmjob_objects_skipped_total",                                            \
-		.help = "Objects that could not be read, each time they came.",                    \
-		.kind = METRIC_COUNTER, .labels = "kind=\"" kind_ "\""                             \
-	}
+#define SKIPPED(kind_) \
+    { \
+        .name = "llmjob_objects_skipped_total", \
+        .help = "Objects that could not be read, each time they came.", .kind = METRIC_COUNTER, \
+        .labels = "kind=\"" kind_ "\"" \
+    }
 static struct metric skipped_total[INFORMERS] = {
-	[JOBS] = SKIPPED("LLMJob"),      [PODS] = SKIPPED("Pod"),       [NODES] = SKIPPED("Node"),
-	[SERVICES] = SKIPPED("Service"), [GANGS] = SKIPPED("PodGroup"),
+    [JOBS] = SKIPPED("LLMJob"),
+    [PODS] = SKIPPED("Pod"),
+    [NODES] = SKIPPED("Node"),
+    [SERVICES] = SKIPPED("Service"),
+    [GANGS] = SKIPPED("PodGroup"),
 };
 
 static const struct workq_conf turns = {SHARE, 100, 60000};
 
 struct controller {
-	struct flags flags;
-	char identity[300];
-	struct kube *kube;
-	struct informer *informers[INFORMERS]; /* GANGS: NULL where not served, NODES: by flag */
-	struct cluster *cluster;
-	struct workq *queue;
-	struct coordinators *coordinators;
-	struct events *events;
-	struct apply *apply;
-	struct lease *lease; /* NULL without leader election */
-	struct dashboard *dashboard;
-	int signal_fd;
-	bool stop, trimmed;
+    struct flags flags;
+    char identity[300];
+    struct kube *kube;
+    struct informer *informers[INFORMERS]; /* GANGS: NULL where not served, NODES: by flag */
+    struct cluster *cluster;
+    struct workq *queue;
+    struct coordinators *coordinators;
+    struct events *events;
+    struct apply *apply;
+    struct lease *lease; /* NULL without leader election */
+    struct dashboard *dashboard;
+    int signal_fd;
+    bool stop, trimmed;
 };
 
 static struct metric jobs_gauge = {
-	.name = "llmjob_jobs", .help = "LLMJobs known.", .kind = METRIC_GAUGE};
+    .name = "llmjob_jobs", .help = "LLMJobs known.", .kind = METRIC_GAUGE};
 static struct metric queue_gauge = {
-	.name = "llmjob_queue_keys", .help = "Jobs that wait for a pass.", .kind = METRIC_GAUGE};
+    .name = "llmjob_queue_keys", .help = "Jobs that wait for a pass.", .kind = METRIC_GAUGE};
 static struct metric leader_gauge = {
-	.name = "llmjob_leader", .help = "1 while this process leads.", .kind = METRIC_GAUGE};
+    .name = "llmjob_leader", .help = "1 while this process leads.", .kind = METRIC_GAUGE};
 static struct metric pass_seconds = {.name = "llmjob_pass_seconds",
-				     .help = "Time to observe and plan one job.",
-				     .kind = METRIC_HISTOGRAM};
+    .help = "Time to observe and plan one job.",
+    .kind = METRIC_HISTOGRAM};
 
 static void enqueue(struct controller *c, const char *key, int64_t delay_ms)
 {
-	struct err e;
-	if (workq_add_after(c->queue, key, delay_ms, &e))
-		log_error("cannot queue a job", LOG_S("job", key), LOG_ERR(&e));
+    struct err e;
+    if (workq_add_after(c->queue, key, delay_ms, &e))
+        log_error("cannot queue a job", LOG_S("job", key), LOG_ERR(&e));
 }
 
 static void mark_dirty(void *user, const char *key)
 {
-	enqueue(user, key, NEWS_MS);
+    enqueue(user, key, NEWS_MS);
 }
 
 /* -- the pass -- */
 
 static void pass_done(void *user, const char *key, int rc, const struct err *e, int64_t again_ms)
 {
-	struct controller *c = user;
-	if (rc) {
-		char text[300];
-		snprintf(text, sizeof text, "%s", key);
-		int64_t backoff = workq_done(c->queue, text, true);
-		if (e->code != ERR_DRAINED)
-			log_warn("pass failed", LOG_S("job", text), LOG_I("retry_ms", backoff),
-				 LOG_ERR(e));
-		return;
-	}
-	if (again_ms < 0 || again_ms > AGAIN_MS)
-		enqueue(c, key, AGAIN_MS);
-	else
-		enqueue(c, key, again_ms);
-	workq_done(c->queue, key, false);
+    struct controller *c = user;
+    if (rc) {
+        char text[300];
+        snprintf(text, sizeof text, "%s", key);
+        int64_t backoff = workq_done(c->queue, text, true);
+        if (e->code != ERR_DRAINED)
+            log_warn("pass failed", LOG_S("job", text), LOG_I("retry_ms", backoff), LOG_ERR(e));
+        return;
+    }
+    if (again_ms < 0 || again_ms > AGAIN_MS)
+        enqueue(c, key, AGAIN_MS);
+    else
+        enqueue(c, key, again_ms);
+    workq_done(c->queue, key, false);
 }
 
 /* What was written last must have come back first, or the pass would decide on the past. */
 static bool caches_lag(const struct controller *c, const struct memory *m, int64_t *left_ms)
 {
-	static const int kind[WAITS] = {JOBS, PODS, SERVICES, GANGS};
-	bool lag = false;
-	for (int i = 0; i < WAITS; i++)
-		lag |= m->wait[i] && informer_version(c->informers[kind[i]]) < m->wait[i];
-	*left_ms = m->wait_until_ms - clock_ms();
-	return lag && *left_ms > 0;
+    static const int kind[WAITS] = {JOBS, PODS, SERVICES, GANGS};
+    bool lag = false;
+    for (int i = 0; i < WAITS; i++)
+        lag |= m->wait[i] && informer_version(c->informers[kind[i]]) < m->wait[i];
+    *left_ms = m->wait_until_ms - clock_ms();
+    return lag && *left_ms > 0;
 }
 
 /* Points the questions at the live pod of replica 0 and adds what it says to the snapshot. */
-static int ask_coordinator(struct controller *c, const char *key, struct memory *m,
-			   struct observed *o, struct err *e)
+static int ask_coordinator(
+    struct controller *c, const char *key, struct memory *m, struct observed *o, struct err *e)
 {
-	const struct observed_pod *pod = observed_coordinator(o);
-	struct coordinator_view view;
-	char token[SECRET_TOKEN_BYTES];
-	struct coordinator_target t = {.token = token};
-	if (pod && m->token) {
-		int rc = secret_of_pod(m->token, pod->pod->uid, token, e);
-		if (rc)
-			return rc;
-		t.namespace_ = o->job->spec.namespace_;
-		t.pod = pod->pod->name;
-		t.uid = pod->pod->uid;
-		t.ip = pod->pod->ip;
-		t.restarts = pod->pod->restarts;
-		t.ranks = o->pod_count * o->job->spec.device.per_replica;
-		t.ready = pod->pod->ready;
-	}
-	int rc = coordinator_aim(c->coordinators, key, pod && m->token ? &t : NULL, e);
-	if (rc)
-		return rc;
-	coordinator_look(c->coordinators, key, &view);
-	o->report = view.report;
-	o->report_is_current = view.current;
-	o->unreachable_ms = view.unreachable_ms;
-	o->desired_sent = view.desired;
-	if (view.unauthorized)
-		o->secret_generation = m->secret_generation = -1; /* read the token again */
-	return 0;
+    const struct observed_pod *pod = observed_coordinator(o);
+    struct coordinator_view view;
+    char token[SECRET_TOKEN_BYTES];
+    struct coordinator_target t = {.token = token};
+    if (pod && m->token) {
+        int rc = secret_of_pod(m->token, pod->pod->uid, token, e);
+        if (rc)
+            return rc;
+        t.namespace_ = o->job->spec.namespace_;
+        t.pod = pod->pod->name;
+        t.uid = pod->pod->uid;
+        t.ip = pod->pod->ip;
+        t.restarts = pod->pod->restarts;
+        t.ranks = o->pod_count * o->job->spec.device.per_replica;
+        t.ready = pod->pod->ready;
+    }
+    int rc = coordinator_aim(c->coordinators, key, pod && m->token ? &t : NULL, e);
+    if (rc)
+        return rc;
+    coordinator_look(c->coordinators, key, &view);
+    o->report = view.report;
+    o->report_is_current = view.current;
+    o->unreachable_ms = view.unreachable_ms;
+    o->desired_sent = view.desired;
+    if (view.unauthorized)
+        o->secret_generation = m->secret_generation = -1; /* read the token again */
+    return 0;
 }
 
 static struct plan *new_plan(struct err *e)
 {
-	struct plan *p = mem_zalloc(sizeof *p);
-	if (p && (p->arena = arena_create(PASS_BYTES)))
-		return p;
-	mem_free(p);
-	err_set(e, ERR_MEMORY, "no memory for a pass");
-	return NULL;
+    struct plan *p = mem_zalloc(sizeof *p);
+    if (p && (p->arena = arena_create(PASS_BYTES)))
+        return p;
+    mem_free(p);
+    err_set(e, ERR_MEMORY, "no memory for a pass");
+    return NULL;
 }
 
 static void free_plan(struct plan *p)
 {
-	if (p)
-		arena_destroy(p->arena);
-	mem_free(p);
+    if (p)
+        arena_destroy(p->arena);
+    mem_free(p);
 }
 
 /* Ends a key's turn without a run. */
 static void settle(struct controller *c, const char *key, int64_t again_ms)
 {
-	if (again_ms >= 0)
-		enqueue(c, key, again_ms);
-	workq_done(c->queue, key, false);
+    if (again_ms >= 0)
+        enqueue(c, key, again_ms);
+    workq_done(c->queue, key, false);
 }
 
 /* For a job that names none. */
 static const char *image_for(const struct flags *f, const struct jobspec *s)
 {
-	const char *kind = device_kind(s->device.resource);
-	return kind && !strcmp(kind, "cuda") && *f->image_cuda ? f->image_cuda : f->image;
+    const char *kind = device_kind(s->device.resource);
+    return kind && !strcmp(kind, "cuda") && *f->image_cuda ? f->image_cuda : f->image;
 }
 
 static void pass(struct controller *c, const char *key)
 {
-	struct memory *m = cluster_memory(c->cluster, key);
-	struct observed o;
-	struct err e = {0};
-	int64_t left_ms, began = clock_ns();
-	if (!m) {
-		coordinator_aim(c->coordinators, key, NULL, &e);
-		settle(c, key, -1);
-		return;
-	}
-	if (caches_lag(c, m, &left_ms)) {
-		settle(c, key, left_ms < LOOK_MS ? left_ms : LOOK_MS);
-		return;
-	}
-	struct plan *p = new_plan(&e);
-	int rc = p ? cluster_observe(c->cluster, key, p->arena, &o, &e) : -(int)e.code;
-	if (rc > 0) {
-		o.image = image_for(&c->flags, &o.job->spec);
-		o.gangs = c->informers[GANGS] != NULL;
-		rc = ask_coordinator(c, key, m, &o, &e);
-		if (!rc)
-			rc = plan_llmjob(&o, p, &e);
-	}
-	metric_observe(&pass_seconds, (double)(clock_ns() - began) / 1e9);
-	if (rc) {
-		free_plan(p);
-		pass_done(c, key, rc, &e, -1);
-	} else if (!p->count) {
-		int64_t again_ms = p->again_ms;
-		free_plan(p);
-		settle(c, key, again_ms);
-	} else {
-		apply_start(c->apply, key, o.job, p);
-	}
+    struct memory *m = cluster_memory(c->cluster, key);
+    struct observed o;
+    struct err e = {0};
+    int64_t left_ms, began = clock_ns();
+    if (!m) {
+        coordinator_aim(c->coordinators, key, NULL, &e);
+        settle(c, key, -1);
+        return;
+    }
+    if (caches_lag(c, m, &left_ms)) {
+        settle(c, key, left_ms < LOOK_MS ? left_ms : LOOK_MS);
+        return;
+    }
+    struct plan *p = new_plan(&e);
+    int rc = p ? cluster_observe(c->cluster, key, p->arena, &o, &e) : -(int)e.code;
+    if (rc > 0) {
+        o.image = image_for(&c->flags, &o.job->spec);
+        o.gangs = c->informers[GANGS] != NULL;
+        rc = ask_coordinator(c, key, m, &o, &e);
+        if (!rc)
+            rc = plan_llmjob(&o, p, &e);
+    }
+    metric_observe(&pass_seconds, (double)(clock_ns() - began) / 1e9);
+    if (rc) {
+        free_plan(p);
+        pass_done(c, key, rc, &e, -1);
+    } else if (!p->count) {
+        int64_t again_ms = p->again_ms;
+        free_plan(p);
+        settle(c, key, again_ms);
+    } else {
+        apply_start(c->apply, key, o.job, p);
+    }
 }
 
 static bool synced(const struct controller *c)
 {
-	for (int i = 0; i < INFORMERS; i++)
-		if (c->informers[i] && !informer_synced(c->informers[i]))
-			return false;
-	return true;
+    for (int i = 0; i < INFORMERS; i++)
+        if (c->informers[i] && !informer_synced(c->informers[i]))
+            return false;
+    return true;
 }
 
 static bool leads(const struct controller *c)
 {
-	return !c->lease || lease_state(c->lease) == LEASE_HELD;
+    return !c->lease || lease_state(c->lease) == LEASE_HELD;
 }
 
 static void make_passes(struct controller *c)
 {
-	const char *key;
-	if (!synced(c) || !leads(c))
-		return;
-	if (!c->trimmed) {
-		malloc_trim(0); /* the first lists pass through memory that is not needed again */
-		c->trimmed = true;
-	}
-	while (apply_running(c->apply) < PASSES && (key = workq_take(c->queue)))
-		pass(c, key);
+    const char *key;
+    if (!synced(c) || !leads(c))
+        return;
+    if (!c->trimmed) {
+        malloc_trim(0); /* the first lists pass through memory that is not needed again */
+        c->trimmed = true;
+    }
+    while (apply_running(c->apply) < PASSES && (key = workq_take(c->queue)))
+        pass(c, key);
 }
 
 /* -- the loop -- */
@@ -313,281 +314,277 @@ static void make_passes(struct controller *c)
 /* Objects that nobody can read, to those who can mend them. */
 static void tell_skipped(struct controller *c)
 {
-	const struct informer_skipped *s;
-	for (int i = 0; i < INFORMERS; i++) {
-		if (!c->informers[i])
-			continue;
-		while ((s = informer_untold(c->informers[i]))) {
-			char text[400];
-			const struct skim *o = &s->object;
-			const struct events_about about = {kinds[i].version, kinds[i].kind,
-							   o->namespace_, o->name, o->uid};
-			snprintf(
-				text, sizeof text,
-				"the llmjob controller cannot read this object and goes on without "
-				"it: %s",
-				s->why);
-			if (*o->name)
-				events_post(c->events, &about, true, NAME_REASON_SKIPPED, text,
-					    NULL, NULL);
-		}
-	}
+    const struct informer_skipped *s;
+    for (int i = 0; i < INFORMERS; i++) {
+        if (!c->informers[i])
+            continue;
+        while ((s = informer_untold(c->informers[i]))) {
+            char text[400];
+            const struct skim *o = &s->object;
+            const struct events_about about = {
+                kinds[i].version, kinds[i].kind, o->namespace_, o->name, o->uid};
+            snprintf(text, sizeof text,
+                "the llmjob controller cannot read this object and goes on without "
+                "it: %s",
+                s->why);
+            if (*o->name)
+                events_post(c->events, &about, true, NAME_REASON_SKIPPED, text, NULL, NULL);
+        }
+    }
 }
 
 static void sooner(int64_t *next_ms, int64_t due_ms)
 {
-	if (due_ms >= 0 && due_ms < *next_ms)
-		*next_ms = due_ms;
+    if (due_ms >= 0 && due_ms < *next_ms)
+        *next_ms = due_ms;
 }
 
 static void read_signals(struct controller *c)
 {
-	struct signalfd_siginfo s;
-	while (read(c->signal_fd, &s, sizeof s) == (ssize_t)sizeof s) {
-		log_info("stopping", LOG_I("signal", s.ssi_signo));
-		c->stop = true;
-	}
+    struct signalfd_siginfo s;
+    while (read(c->signal_fd, &s, sizeof s) == (ssize_t)sizeof s) {
+        log_info("stopping", LOG_I("signal", s.ssi_signo));
+        c->stop = true;
+    }
 }
 
 static int turn(struct controller *c, struct err *e)
 {
-	int64_t next = clock_ms() + TURN_MS;
-	for (int i = 0; i < INFORMERS; i++)
-		if (c->informers[i])
-			sooner(&next, informer_turn(c->informers[i]));
-	if (c->lease)
-		sooner(&next, lease_turn(c->lease));
-	if (c->lease && lease_state(c->lease) == LEASE_LOST)
-		return err_set(e, ERR_PEER, "the lease is lost");
-	make_passes(c);
-	if (leads(c)) {
-		tell_skipped(c);
-		sooner(&next, coordinators_turn(c->coordinators));
-		if (synced(c) && apply_running(c->apply) < PASSES)
-			sooner(&next, workq_next_ms(c->queue));
-	}
-	dashboard_beat(c->dashboard, synced(c));
-	metric_set(&jobs_gauge, (double)informer_count(c->informers[JOBS]));
-	metric_set(&queue_gauge, (double)workq_waiting(c->queue));
-	metric_set(&leader_gauge, leads(c));
-	int rc = http_turn(kube_http(c->kube), &c->signal_fd, 1, next - clock_ms(), e);
-	read_signals(c);
-	return rc;
+    int64_t next = clock_ms() + TURN_MS;
+    for (int i = 0; i < INFORMERS; i++)
+        if (c->informers[i])
+            sooner(&next, informer_turn(c->informers[i]));
+    if (c->lease)
+        sooner(&next, lease_turn(c->lease));
+    if (c->lease && lease_state(c->lease) == LEASE_LOST)
+        return err_set(e, ERR_PEER, "the lease is lost");
+    make_passes(c);
+    if (leads(c)) {
+        tell_skipped(c);
+        sooner(&next, coordinators_turn(c->coordinators));
+        if (synced(c) && apply_running(c->apply) < PASSES)
+            sooner(&next, workq_next_ms(c->queue));
+    }
+    dashboard_beat(c->dashboard, synced(c));
+    metric_set(&jobs_gauge, (double)informer_count(c->informers[JOBS]));
+    metric_set(&queue_gauge, (double)workq_waiting(c->queue));
+    metric_set(&leader_gauge, leads(c));
+    int rc = http_turn(kube_http(c->kube), &c->signal_fd, 1, next - clock_ms(), e);
+    read_signals(c);
+    return rc;
 }
 
 static int run(struct controller *c, struct err *e)
 {
-	int rc = 0;
-	while (!c->stop && !rc)
-		rc = turn(c, e);
-	if (rc || !c->lease || lease_state(c->lease) != LEASE_HELD)
-		return rc;
-	/* Let what is under way end and hand the lease over, but not for long. */
-	int64_t deadline = clock_ms() + GOODBYE_MS;
-	while (!rc && apply_running(c->apply) && clock_ms() < deadline)
-		rc = http_turn(kube_http(c->kube), NULL, 0, 50, e);
-	lease_release(c->lease);
-	while (!rc && !lease_idle(c->lease) && clock_ms() < deadline)
-		rc = http_turn(kube_http(c->kube), NULL, 0, 50, e);
-	return rc;
+    int rc = 0;
+    while (!c->stop && !rc)
+        rc = turn(c, e);
+    if (rc || !c->lease || lease_state(c->lease) != LEASE_HELD)
+        return rc;
+    /* Let what is under way end and hand the lease over, but not for long. */
+    int64_t deadline = clock_ms() + GOODBYE_MS;
+    while (!rc && apply_running(c->apply) && clock_ms() < deadline)
+        rc = http_turn(kube_http(c->kube), NULL, 0, 50, e);
+    lease_release(c->lease);
+    while (!rc && !lease_idle(c->lease) && clock_ms() < deadline)
+        rc = http_turn(kube_http(c->kube), NULL, 0, 50, e);
+    return rc;
 }
 
 /* -- start -- */
 
 struct discovery {
-	bool done, gangs;
-	struct err error;
+    bool done, gangs;
+    struct err error;
 };
 
 static void discovered(void *user, const struct http_response *r)
 {
-	struct discovery *d = user;
-	struct json *v json_auto = NULL;
-	d->done = true;
-	if (r->status == 404)
-		return;
-	if (kube_check(r, &d->error) || json_parse(r->body, r->len, &v, &d->error))
-		return;
-	json_each (resource, json_get(v, "resources")) {
-		d->gangs |= !strcmp(json_str(resource, "name", ""), "podgroups");
-	}
+    struct discovery *d = user;
+    struct json *v json_auto = NULL;
+    d->done = true;
+    if (r->status == 404)
+        return;
+    if (kube_check(r, &d->error) || json_parse(r->body, r->len, &v, &d->error))
+        return;
+    json_each (resource, json_get(v, "resources")) {
+        d->gangs |= !strcmp(json_str(resource, "name", ""), "podgroups");
+    }
 }
 
 /* Does this API server know PodGroups? Asked until it answers, or a signal comes. */
 static int discover(struct controller *c, bool *gangs, struct err *e)
 {
-	while (!c->stop) {
-		struct discovery d = {0};
-		const struct kube_call call = {.method = "GET",
-					       .path = "/apis/scheduling.k8s.io/v1beta1",
-					       .done_fn = discovered,
-					       .user = &d};
-		int rc = kube_start(c->kube, &call, e);
-		while (!rc && !d.done)
-			rc = http_turn(kube_http(c->kube), &c->signal_fd, 1, TURN_MS, e);
-		if (rc)
-			return rc;
-		read_signals(c);
-		if (d.error.code == ERR_NONE) {
-			*gangs = d.gangs;
-			return 0;
-		}
-		log_warn("the API server does not answer", LOG_S("server", kube_server(c->kube)),
-			 LOG_ERR(&d.error));
-		rc = http_turn(kube_http(c->kube), &c->signal_fd, 1, DISCOVER_MS, e);
-		if (rc)
-			return rc;
-		read_signals(c);
-	}
-	return err_set(e, ERR_DRAINED, "stopped while starting");
+    while (!c->stop) {
+        struct discovery d = {0};
+        const struct kube_call call = {.method = "GET",
+            .path = "/apis/scheduling.k8s.io/v1beta1",
+            .done_fn = discovered,
+            .user = &d};
+        int rc = kube_start(c->kube, &call, e);
+        while (!rc && !d.done)
+            rc = http_turn(kube_http(c->kube), &c->signal_fd, 1, TURN_MS, e);
+        if (rc)
+            return rc;
+        read_signals(c);
+        if (d.error.code == ERR_NONE) {
+            *gangs = d.gangs;
+            return 0;
+        }
+        log_warn("the API server does not answer", LOG_S("server", kube_server(c->kube)),
+            LOG_ERR(&d.error));
+        rc = http_turn(kube_http(c->kube), &c->signal_fd, 1, DISCOVER_MS, e);
+        if (rc)
+            return rc;
+        read_signals(c);
+    }
+    return err_set(e, ERR_DRAINED, "stopped while starting");
 }
 
 static int make_informers(struct controller *c, bool gangs, struct err *e)
 {
-	const char *ns = c->flags.namespace_;
-	if (!c->flags.watch_nodes)
-		cluster_without_nodes(c->cluster);
-	for (int i = 0; i < INFORMERS; i++) {
-		char path[512];
-		if ((i == GANGS && !gangs) || (i == NODES && !c->flags.watch_nodes))
-			continue;
-		const char *root = strchr(kinds[i].version, '/') ? "/apis/" : "/api/";
-		if (ns && *ns && !kinds[i].cluster_wide)
-			snprintf(path, sizeof path, "%s%s/namespaces/%s/%s", root, kinds[i].version,
-				 ns, kinds[i].plural);
-		else
-			snprintf(path, sizeof path, "%s%s/%s", root, kinds[i].version,
-				 kinds[i].plural);
-		const struct informer_conf conf = {.name = kinds[i].name,
-						   .path = path,
-						   .selector = kinds[i].selector,
-						   .changed_fn = kinds[i].changed_fn,
-						   .user = c->cluster,
-						   .skipped = &skipped_total[i]};
-		metric_register(&skipped_total[i]);
-		int rc = informer_create(c->kube, &conf, &c->informers[i], e);
-		if (rc)
-			return rc;
-	}
-	return 0;
+    const char *ns = c->flags.namespace_;
+    if (!c->flags.watch_nodes)
+        cluster_without_nodes(c->cluster);
+    for (int i = 0; i < INFORMERS; i++) {
+        char path[512];
+        if ((i == GANGS && !gangs) || (i == NODES && !c->flags.watch_nodes))
+            continue;
+        const char *root = strchr(kinds[i].version, '/') ? "/apis/" : "/api/";
+        if (ns && *ns && !kinds[i].cluster_wide)
+            snprintf(path, sizeof path, "%s%s/namespaces/%s/%s", root, kinds[i].version, ns,
+                kinds[i].plural);
+        else
+            snprintf(path, sizeof path, "%s%s/%s", root, kinds[i].version, kinds[i].plural);
+        const struct informer_conf conf = {.name = kinds[i].name,
+            .path = path,
+            .selector = kinds[i].selector,
+            .changed_fn = kinds[i].changed_fn,
+            .user = c->cluster,
+            .skipped = &skipped_total[i]};
+        metric_register(&skipped_total[i]);
+        int rc = informer_create(c->kube, &conf, &c->informers[i], e);
+        if (rc)
+            return rc;
+    }
+    return 0;
 }
 
 static int make_identity(struct controller *c, struct err *e)
 {
-	unsigned char salt[4];
-	char host[200] = "unknown", hex[2 * sizeof salt + 1];
-	gethostname(host, sizeof host - 1);
-	int rc = io_random(salt, sizeof salt, e);
-	if (rc)
-		return rc;
-	io_hex(salt, sizeof salt, hex);
-	snprintf(c->identity, sizeof c->identity, "%s_%s", host, hex);
-	return 0;
+    unsigned char salt[4];
+    char host[200] = "unknown", hex[2 * sizeof salt + 1];
+    gethostname(host, sizeof host - 1);
+    int rc = io_random(salt, sizeof salt, e);
+    if (rc)
+        return rc;
+    io_hex(salt, sizeof salt, hex);
+    snprintf(c->identity, sizeof c->identity, "%s_%s", host, hex);
+    return 0;
 }
 
 static int check_flags(const struct flags *f, struct err *e)
 {
-	enum log_level level;
-	int rc = log_level_parse(f->log_level, &level, e);
-	if (rc)
-		return rc;
-	if (strcmp(f->log_format, "text") != 0 && strcmp(f->log_format, "json") != 0)
-		return err_set(e, ERR_USER, "--log-format: text or json");
-	if (strcmp(f->pod_access, "direct") != 0 && strcmp(f->pod_access, "proxy") != 0)
-		return err_set(e, ERR_USER, "--pod-access: direct or proxy");
-	if (!f->image || !*f->image)
-		return err_set(e, ERR_USER, "--image: which image should jobs run?");
-	log_setup("llmjob-controller", level, !strcmp(f->log_format, "json"));
-	return 0;
+    enum log_level level;
+    int rc = log_level_parse(f->log_level, &level, e);
+    if (rc)
+        return rc;
+    if (strcmp(f->log_format, "text") != 0 && strcmp(f->log_format, "json") != 0)
+        return err_set(e, ERR_USER, "--log-format: text or json");
+    if (strcmp(f->pod_access, "direct") != 0 && strcmp(f->pod_access, "proxy") != 0)
+        return err_set(e, ERR_USER, "--pod-access: direct or proxy");
+    if (!f->image || !*f->image)
+        return err_set(e, ERR_USER, "--image: which image should jobs run?");
+    log_setup("llmjob-controller", level, !strcmp(f->log_format, "json"));
+    return 0;
 }
 
 static int make_signals(struct controller *c, struct err *e)
 {
-	sigset_t set;
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	signal(SIGPIPE, SIG_IGN);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	c->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-	return c->signal_fd < 0 ? err_sys(e, ERR_BUG, errno, "signalfd") : 0;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    signal(SIGPIPE, SIG_IGN);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    c->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    return c->signal_fd < 0 ? err_sys(e, ERR_BUG, errno, "signalfd") : 0;
 }
 
 static int make(struct controller *c, struct err *e)
 {
-	bool gangs = false;
-	const struct flags *f = &c->flags;
-	struct metric *const metrics[] = {&jobs_gauge, &queue_gauge, &leader_gauge, &pass_seconds};
-	for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
-		metric_register(metrics[i]);
-	int rc = make_signals(c, e);
-	if (rc || (rc = make_identity(c, e)))
-		return rc;
-	const struct kube_conf kube = {.kubeconfig = f->kubeconfig,
-				       .max_in_flight = IN_FLIGHT,
-				       .gather_ms = GATHER_MS,
-				       .user_agent = "llmjob-controller/" LLMJOB_VERSION};
-	if ((rc = kube_create(&kube, &c->kube, e)) ||
-	    (rc = dashboard_start(f->listen, &c->dashboard, e)) || (rc = discover(c, &gangs, e)) ||
-	    (rc = workq_create(&turns, &c->queue, e)) ||
-	    (rc = cluster_create(mark_dirty, c, &c->cluster, e)) ||
-	    (rc = coordinators_create(c->kube, !strcmp(f->pod_access, "proxy"), NAME_PORT_AGENT,
-				      mark_dirty, c, &c->coordinators, e)) ||
-	    (rc = events_create(c->kube, c->identity, &c->events, e)))
-		return rc;
-	const struct apply_conf apply = {.kube = c->kube,
-					 .coordinators = c->coordinators,
-					 .cluster = c->cluster,
-					 .events = c->events,
-					 .done_fn = pass_done,
-					 .user = c};
-	if ((rc = apply_create(&apply, &c->apply, e)) || (rc = make_informers(c, gangs, e)))
-		return rc;
-	const char *ns = f->lease_namespace && *f->lease_namespace ? f->lease_namespace
-								   : kube_namespace(c->kube);
-	if (f->leader_elect)
-		rc = lease_create(c->kube, ns, f->lease_name, c->identity, &c->lease, e);
-	if (!rc)
-		log_info("started", LOG_S("version", LLMJOB_VERSION),
-			 LOG_S("server", kube_server(c->kube)), LOG_I("gangs", gangs),
-			 LOG_S("pod_access", f->pod_access));
-	return rc;
+    bool gangs = false;
+    const struct flags *f = &c->flags;
+    struct metric *const metrics[] = {&jobs_gauge, &queue_gauge, &leader_gauge, &pass_seconds};
+    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
+        metric_register(metrics[i]);
+    int rc = make_signals(c, e);
+    if (rc || (rc = make_identity(c, e)))
+        return rc;
+    const struct kube_conf kube = {.kubeconfig = f->kubeconfig,
+        .max_in_flight = IN_FLIGHT,
+        .gather_ms = GATHER_MS,
+        .user_agent = "llmjob-controller/" LLMJOB_VERSION};
+    if ((rc = kube_create(&kube, &c->kube, e)) ||
+        (rc = dashboard_start(f->listen, &c->dashboard, e)) || (rc = discover(c, &gangs, e)) ||
+        (rc = workq_create(&turns, &c->queue, e)) ||
+        (rc = cluster_create(mark_dirty, c, &c->cluster, e)) ||
+        (rc = coordinators_create(c->kube, !strcmp(f->pod_access, "proxy"), NAME_PORT_AGENT,
+             mark_dirty, c, &c->coordinators, e)) ||
+        (rc = events_create(c->kube, c->identity, &c->events, e)))
+        return rc;
+    const struct apply_conf apply = {.kube = c->kube,
+        .coordinators = c->coordinators,
+        .cluster = c->cluster,
+        .events = c->events,
+        .done_fn = pass_done,
+        .user = c};
+    if ((rc = apply_create(&apply, &c->apply, e)) || (rc = make_informers(c, gangs, e)))
+        return rc;
+    const char *ns =
+        f->lease_namespace && *f->lease_namespace ? f->lease_namespace : kube_namespace(c->kube);
+    if (f->leader_elect)
+        rc = lease_create(c->kube, ns, f->lease_name, c->identity, &c->lease, e);
+    if (!rc)
+        log_info("started", LOG_S("version", LLMJOB_VERSION), LOG_S("server", kube_server(c->kube)),
+            LOG_I("gangs", gangs), LOG_S("pod_access", f->pod_access));
+    return rc;
 }
 
 static void unmake(struct controller *c)
 {
-	kube_destroy(c->kube); /* first: it ends every request, and with them the runs */
-	for (int i = 0; i < INFORMERS; i++)
-		informer_destroy(c->informers[i]);
-	lease_destroy(c->lease);
-	apply_destroy(c->apply);
-	events_destroy(c->events);
-	coordinators_destroy(c->coordinators);
-	cluster_destroy(c->cluster);
-	workq_destroy(c->queue);
-	dashboard_stop(c->dashboard);
-	io_close(c->signal_fd);
+    kube_destroy(c->kube); /* first: it ends every request, and with them the runs */
+    for (int i = 0; i < INFORMERS; i++)
+        informer_destroy(c->informers[i]);
+    lease_destroy(c->lease);
+    apply_destroy(c->apply);
+    events_destroy(c->events);
+    coordinators_destroy(c->coordinators);
+    cluster_destroy(c->cluster);
+    workq_destroy(c->queue);
+    dashboard_stop(c->dashboard);
+    io_close(c->signal_fd);
 }
 
 int main(int argc, char **argv)
 {
-	struct controller c = {.signal_fd = -1};
-	struct err e = {0};
-	log_setup("llmjob-controller", LOG_INFO, false);
-	int rc = conf_load(items, argc, argv, &c.flags, &e);
-	if (rc == 0)
-		return 0;
-	if (rc > 0 && rc < argc)
-		rc = err_set(&e, ERR_USER, "unexpected argument \"%s\"", argv[rc]);
-	else if (rc > 0)
-		rc = check_flags(&c.flags, &e);
-	if (!rc)
-		rc = make(&c, &e);
-	if (!rc)
-		rc = run(&c, &e);
-	if (rc && e.code != ERR_DRAINED)
-		log_error("ended", LOG_ERR(&e));
-	unmake(&c);
-	conf_done();
-	return rc ? (int)exit_class_of(e.code == ERR_DRAINED ? ERR_NONE : e.code) : 0;
+    struct controller c = {.signal_fd = -1};
+    struct err e = {0};
+    log_setup("llmjob-controller", LOG_INFO, false);
+    int rc = conf_load(items, argc, argv, &c.flags, &e);
+    if (rc == 0)
+        return 0;
+    if (rc > 0 && rc < argc)
+        rc = err_set(&e, ERR_USER, "unexpected argument \"%s\"", argv[rc]);
+    else if (rc > 0)
+        rc = check_flags(&c.flags, &e);
+    if (!rc)
+        rc = make(&c, &e);
+    if (!rc)
+        rc = run(&c, &e);
+    if (rc && e.code != ERR_DRAINED)
+        log_error("ended", LOG_ERR(&e));
+    unmake(&c);
+    conf_done();
+    return rc ? (int)exit_class_of(e.code == ERR_DRAINED ? ERR_NONE : e.code) : 0;
 }

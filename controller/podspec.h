@@ -14,13 +14,13 @@
 
 #include <stdbool.h>
 
-#define PODSPEC_GENERATION                                                                         \
-	"llmjob.dev/generation"         /* annotation of the Secret: of the job file in it */
+#define PODSPEC_GENERATION \
+    "llmjob.dev/generation"             /* annotation of the Secret: of the job file in it */
 #define PODSPEC_LIMIT ((size_t)1 << 20) /* bytes of any object */
 
 /* image: when the spec names none; gang: the pod belongs to the job's PodGroup. */
 int podspec_pod(const struct jobspec *s, int replica, const char *image, bool gang, struct buf *out,
-		struct err *e);
+    struct err *e);
 int podspec_service(const struct jobspec *s, struct buf *out, struct err *e);
 int podspec_gang(const struct jobspec *s, int min_count, struct buf *out, struct err *e);
 /* token NULL: a merge-patch that renews the job file only. */

@@ -17,8 +17,8 @@
 #include <stdint.h>
 
 struct skim {
-	char type[16]; /* of a watch event */
-	char name[LIMIT_SUBDOMAIN_BYTES], namespace_[LIMIT_NAME_BYTES], uid[64], version[24];
+    char type[16]; /* of a watch event */
+    char name[LIMIT_SUBDOMAIN_BYTES], namespace_[LIMIT_NAME_BYTES], uid[64], version[24];
 };
 
 /* text: an object, or when watch an event {"type":..,"object":{..}}. What nothing here needs

@@ -26,20 +26,20 @@ enum split_piece { SPLIT_ITEM, SPLIT_METADATA, SPLIT_HEAD };
 typedef int split_fn(void *user, enum split_piece kind, char *text, size_t len);
 
 struct split {
-	enum split_mode mode;
-	split_fn *fn;
-	void *user;
-	struct buf piece;
-	int depth; /* open brackets */
-	int start; /* depth at which the present piece began; -1: none */
-	bool in_string, escaped, in_items, key_next;
-	enum split_piece kind;
-	char key[16]; /* of the root's member at hand, cut */
-	size_t key_len;
+    enum split_mode mode;
+    split_fn *fn;
+    void *user;
+    struct buf piece;
+    int depth; /* open brackets */
+    int start; /* depth at which the present piece began; -1: none */
+    bool in_string, escaped, in_items, key_next;
+    enum split_piece kind;
+    char key[16]; /* of the root's member at hand, cut */
+    size_t key_len;
 };
 
-void split_init(struct split *s, enum split_mode mode, size_t piece_limit, split_fn *fn,
-		void *user);
+void split_init(
+    struct split *s, enum split_mode mode, size_t piece_limit, split_fn *fn, void *user);
 void split_done(struct split *s);
 /* 0, -ERR_DATA: no such JSON; -ERR_MEMORY; or what fn returned. */
 int split_feed(struct split *s, const char *data, size_t len, struct err *e);

@@ -20,36 +20,36 @@
 #define STATUS_CONDITIONS 16
 
 struct condition {
-	const char *type, *status, *reason, *message;
-	int64_t generation, transition_ms;
+    const char *type, *status, *reason, *message;
+    int64_t generation, transition_ms;
 };
 
 struct status {
-	int64_t generation; /* observedGeneration */
-	const char *task, *state, *ready, *selector, *address;
-	int replicas, ready_replicas, restarts;
-	struct condition conditions[STATUS_CONDITIONS];
-	int condition_count;
-	struct {
-		const char *summary, *memory_per_rank;
-		int ranks, data, tensor, pipeline, context;
-	} layout;
-	struct {
-		int64_t step, steps, tokens, held_out, eta_ms, last_step_ms;
-		double loss, first_loss, validation_loss, first_validation_loss, tokens_per_second;
-	} progress;
-	struct {
-		int64_t step, ms;
-		const char *path;
-	} checkpoint;
-	struct {
-		int64_t term;
-		const char *pod_uid;
-		int restarts;
-	} coordinator; /* who has the term: plan_term.c */
-	struct verdict verdict;
-	struct attempt *attempts; /* oldest first */
-	int attempt_count;
+    int64_t generation; /* observedGeneration */
+    const char *task, *state, *ready, *selector, *address;
+    int replicas, ready_replicas, restarts;
+    struct condition conditions[STATUS_CONDITIONS];
+    int condition_count;
+    struct {
+        const char *summary, *memory_per_rank;
+        int ranks, data, tensor, pipeline, context;
+    } layout;
+    struct {
+        int64_t step, steps, tokens, held_out, eta_ms, last_step_ms;
+        double loss, first_loss, validation_loss, first_validation_loss, tokens_per_second;
+    } progress;
+    struct {
+        int64_t step, ms;
+        const char *path;
+    } checkpoint;
+    struct {
+        int64_t term;
+        const char *pod_uid;
+        int restarts;
+    } coordinator; /* who has the term: plan_term.c */
+    struct verdict verdict;
+    struct attempt *attempts; /* oldest first */
+    int attempt_count;
 };
 
 void status_init(struct status *s); /* nothing known */
@@ -66,6 +66,6 @@ struct observed;
 struct outlook;
 /* What status should say now; strings live in the arena or in what is observed. */
 int status_next(const struct observed *o, const struct outlook *look, struct arena *a,
-		struct status *out, struct err *e);
+    struct status *out, struct err *e);
 
 #endif

@@ -12,15 +12,15 @@
 
 struct table_slot;
 struct table { /* zero is an empty table */
-	struct table_slot *slots;
-	size_t cap, count, used; /* used: count and the slots of removed keys */
+    struct table_slot *slots;
+    size_t cap, count, used; /* used: count and the slots of removed keys */
 };
 
 void table_done(struct table *t);
 void *table_get(const struct table *t, const char *key); /* NULL when absent */
-int table_put(struct table *t, const char *key, void *value,
-	      struct err *e);                                  /* replaces; value not NULL */
-void *table_remove(struct table *t, const char *key);          /* what was there, or NULL */
+int table_put(
+    struct table *t, const char *key, void *value, struct err *e); /* replaces; value not NULL */
+void *table_remove(struct table *t, const char *key);              /* what was there, or NULL */
 const char *table_key(const struct table *t, const char *key); /* the table's own copy, or NULL */
 
 /* for (size_t at = 0; table_next(t, &at, &key, &value);): the present key may be removed meanwhile.

@@ -18,8 +18,8 @@
 struct workq;
 
 struct workq_conf {
-	int share; /* keys of one namespace that run at once */
-	int64_t backoff_first_ms, backoff_last_ms;
+    int share; /* keys of one namespace that run at once */
+    int64_t backoff_first_ms, backoff_last_ms;
 };
 
 int workq_create(const struct workq_conf *conf, struct workq **out, struct err *e);

@@ -17,18 +17,18 @@
 #include <stdint.h>
 
 enum dtype {
-	DTYPE_F32,
-	DTYPE_BF16,
-	DTYPE_F16,
-	DTYPE_I32,
-	DTYPE_Q8_0, /* blocks of 32: f16 scale, 32 x i8 (34 bytes); GGUF layout */
-	DTYPE_Q4_0, /* blocks of 32: f16 scale, 16 bytes (18 bytes) */
-	DTYPE_Q4_1, /* blocks of 32: f16 scale, f16 min, 16 bytes (20 bytes) */
-	DTYPE_Q5_0, /* blocks of 32: f16 scale, 4 bytes of fifth bits, 16 bytes (22 bytes) */
-	DTYPE_Q5_1, /* blocks of 32: f16 scale, f16 min, 4 bytes, 16 bytes (24 bytes) */
-	DTYPE_Q4_K, /* super-blocks of 256 (144 bytes) */
-	DTYPE_Q6_K, /* super-blocks of 256 (210 bytes) */
-	DTYPES
+    DTYPE_F32,
+    DTYPE_BF16,
+    DTYPE_F16,
+    DTYPE_I32,
+    DTYPE_Q8_0, /* blocks of 32: f16 scale, 32 x i8 (34 bytes); GGUF layout */
+    DTYPE_Q4_0, /* blocks of 32: f16 scale, 16 bytes (18 bytes) */
+    DTYPE_Q4_1, /* blocks of 32: f16 scale, f16 min, 16 bytes (20 bytes) */
+    DTYPE_Q5_0, /* blocks of 32: f16 scale, 4 bytes of fifth bits, 16 bytes (22 bytes) */
+    DTYPE_Q5_1, /* blocks of 32: f16 scale, f16 min, 4 bytes, 16 bytes (24 bytes) */
+    DTYPE_Q4_K, /* super-blocks of 256 (144 bytes) */
+    DTYPE_Q6_K, /* super-blocks of 256 (210 bytes) */
+    DTYPES
 };
 const char *dtype_name(enum dtype t); /* "f32", "bf16", "q4_1", ... */
 int64_t dtype_block(enum dtype t);    /* elements a block: 1, 32, 256 */
@@ -38,21 +38,21 @@ int64_t dtype_bytes(enum dtype t, int64_t count);
 
 static inline float bf16_to_f32(uint16_t h)
 {
-	union {
-		uint32_t u;
-		float f;
-	} v = {.u = (uint32_t)h << 16};
-	return v.f;
+    union {
+        uint32_t u;
+        float f;
+    } v = {.u = (uint32_t)h << 16};
+    return v.f;
 }
 static inline uint16_t f32_to_bf16(float f) /* round to nearest even; NaN stays NaN */
 {
-	union {
-		float f;
-		uint32_t u;
-	} v = {.f = f};
-	if ((v.u & 0x7fffffffu) > 0x7f800000u)
-		return (uint16_t)((v.u >> 16) | 0x40u);
-	return (uint16_t)((v.u + 0x7fffu + ((v.u >> 16) & 1u)) >> 16);
+    union {
+        float f;
+        uint32_t u;
+    } v = {.f = f};
+    if ((v.u & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)((v.u >> 16) | 0x40u);
+    return (uint16_t)((v.u + 0x7fffu + ((v.u >> 16) & 1u)) >> 16);
 }
 float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float f);
@@ -62,11 +62,11 @@ struct ops;
 struct driver_comms;
 
 struct dev_info {
-	char kind[16]; /* "cpu" */
-	char name[96]; /* processor or GPU name */
-	int threads;
-	int64_t memory_bytes;
-	bool host_readable; /* device pointers may be dereferenced by the host */
+    char kind[16]; /* "cpu" */
+    char name[96]; /* processor or GPU name */
+    int threads;
+    int64_t memory_bytes;
+    bool host_readable; /* device pointers may be dereferenced by the host */
 };
 
 /* index: which device of the kind; threads: 0 = those the process may use. Unknown kind: ERR_USER.
@@ -82,8 +82,8 @@ void dev_describe(const struct dev *d, struct dev_info *out);
 int dev_alloc(struct dev *d, size_t bytes, void **out, struct err *e);
 void dev_free(struct dev *d, void *p);
 void dev_upload(struct dev *d, void *dst, const void *host, size_t bytes);
-void dev_download(struct dev *d, void *host, const void *src,
-		  size_t bytes); /* waits for src to be ready */
+void dev_download(
+    struct dev *d, void *host, const void *src, size_t bytes); /* waits for src to be ready */
 void dev_zero(struct dev *d, void *dst, size_t bytes);
 void dev_copy(struct dev *d, void *dst, const void *src, size_t bytes);
 int dev_sync(struct dev *d, struct err *e); /* waits; returns and clears the first failure */

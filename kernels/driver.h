@@ -30,69 +30,69 @@ struct driver_comm;
 enum driver_reduce { DRIVER_SUM, DRIVER_MAX };
 
 struct driver_comms {
-	int (*unique_id)(uint8_t id[DRIVER_COMM_ID_BYTES], struct err *e); /* on one rank */
-	/* Collective; ERR_HANG after timeout_ms. After a failure *out, unless NULL, is there to be
+    int (*unique_id)(uint8_t id[DRIVER_COMM_ID_BYTES], struct err *e); /* on one rank */
+    /* Collective; ERR_HANG after timeout_ms. After a failure *out, unless NULL, is there to be
 	   destroyed, which may wait: only the caller can say for how long. */
-	int (*create)(struct dev *d, const uint8_t id[DRIVER_COMM_ID_BYTES], int rank, int world,
-		      int64_t timeout_ms, struct driver_comm **out, struct err *e);
-	/* The ranks of equal colour, ordered by key: one communicator a layout axis. Collective. */
-	int (*split)(struct driver_comm *c, int colour, int key, int64_t timeout_ms,
-		     struct driver_comm **out, struct err *e);
-	void (*destroy)(struct driver_comm *c); /* after a failure: aborts instead */
-	void (*abort)(struct driver_comm *c);   /* from any thread; ends what is under way */
-	/* Device memory that the network reads and writes directly; zeroed; freed by destroy. */
-	int (*alloc)(struct driver_comm *c, size_t bytes, void **out, struct err *e);
-	int (*allreduce)(struct driver_comm *c, void *data, int64_t count, enum dtype t,
-			 enum driver_reduce op, struct err *e); /* in place */
-	int (*allgather)(struct driver_comm *c, const void *mine, void *all, size_t bytes,
-			 struct err *e);
-	int (*broadcast)(struct driver_comm *c, void *data, size_t bytes, int root, struct err *e);
-	/* 0: everything enqueued has ended; 1: not yet; negative: it failed. Never blocks. */
-	int (*poll)(struct driver_comm *c, struct err *e);
-	void (*join)(struct driver_comm *c); /* the device's later work waits for it */
-	/* What the network's own watch says about a wait that does not end, as a clause of one
+    int (*create)(struct dev *d, const uint8_t id[DRIVER_COMM_ID_BYTES], int rank, int world,
+        int64_t timeout_ms, struct driver_comm **out, struct err *e);
+    /* The ranks of equal colour, ordered by key: one communicator a layout axis. Collective. */
+    int (*split)(struct driver_comm *c, int colour, int key, int64_t timeout_ms,
+        struct driver_comm **out, struct err *e);
+    void (*destroy)(struct driver_comm *c); /* after a failure: aborts instead */
+    void (*abort)(struct driver_comm *c);   /* from any thread; ends what is under way */
+    /* Device memory that the network reads and writes directly; zeroed; freed by destroy. */
+    int (*alloc)(struct driver_comm *c, size_t bytes, void **out, struct err *e);
+    int (*allreduce)(struct driver_comm *c, void *data, int64_t count, enum dtype t,
+        enum driver_reduce op, struct err *e); /* in place */
+    int (*allgather)(
+        struct driver_comm *c, const void *mine, void *all, size_t bytes, struct err *e);
+    int (*broadcast)(struct driver_comm *c, void *data, size_t bytes, int root, struct err *e);
+    /* 0: everything enqueued has ended; 1: not yet; negative: it failed. Never blocks. */
+    int (*poll)(struct driver_comm *c, struct err *e);
+    void (*join)(struct driver_comm *c); /* the device's later work waits for it */
+    /* What the network's own watch says about a wait that does not end, as a clause of one
 	   line;
 	   "": nothing. Takes a few seconds at most. */
-	void (*explain)(char *out, size_t size);
+    void (*explain)(char *out, size_t size);
 };
 
 struct driver {
-	uint32_t abi;
-	const char *kind;
-	/* Returns a device whose base.driver, base.ops are set. */
-	int (*open)(int index, int threads, struct dev **out, struct err *e);
-	void (*close)(struct dev *d);
-	void (*describe)(const struct dev *d, struct dev_info *out);
-	int (*alloc)(struct dev *d, size_t bytes, void **out, struct err *e);
-	void (*free)(struct dev *d, void *p);
-	void (*upload)(struct dev *d, void *dst, const void *host, size_t bytes);
-	void (*download)(struct dev *d, void *host, const void *src, size_t bytes);
-	void (*zero)(struct dev *d, void *dst, size_t bytes);
-	void (*copy)(struct dev *d, void *dst, const void *src, size_t bytes);
-	const struct driver_comms *comms; /* NULL: the kind has none */
-	/* Work between begin and end is recorded instead of run, and replayed by each launch with
+    uint32_t abi;
+    const char *kind;
+    /* Returns a device whose base.driver, base.ops are set. */
+    int (*open)(int index, int threads, struct dev **out, struct err *e);
+    void (*close)(struct dev *d);
+    void (*describe)(const struct dev *d, struct dev_info *out);
+    int (*alloc)(struct dev *d, size_t bytes, void **out, struct err *e);
+    void (*free)(struct dev *d, void *p);
+    void (*upload)(struct dev *d, void *dst, const void *host, size_t bytes);
+    void (*download)(struct dev *d, void *host, const void *src, size_t bytes);
+    void (*zero)(struct dev *d, void *dst, size_t bytes);
+    void (*copy)(struct dev *d, void *dst, const void *src, size_t bytes);
+    const struct driver_comms *comms; /* NULL: the kind has none */
+    /* Work between begin and end is recorded instead of run, and replayed by each launch with
 	   the same pointers (decoding: one launch a token). NULL: the kind cannot, callers enqueue
 	   anew. */
-	int (*record_begin)(struct dev *d, struct err *e);
-	int (*record_end)(struct dev *d, void **recording, struct err *e);
-	void (*record_launch)(struct dev *d, void *recording);
-	void (*record_free)(struct dev *d, void *recording);
-	void (*wait)(struct dev *d); /* until every operation has ended; failures go to dev_fail */
+    int (*record_begin)(struct dev *d, struct err *e);
+    int (*record_end)(struct dev *d, void **recording, struct err *e);
+    void (*record_launch)(struct dev *d, void *recording);
+    void (*record_free)(struct dev *d, void *recording);
+    void (*wait)(struct dev *d); /* until every operation has ended; failures go to dev_fail */
 };
 typedef const struct driver *driver_plugin_fn(void);
 
 struct dev { /* a driver embeds it as the first member of its own structure */
-	const struct driver *driver;
-	const struct ops *ops;
-	void *plugin;       /* dlopen handle, or NULL */
-	struct err failure; /* the first failure since the last dev_sync */
+    const struct driver *driver;
+    const struct ops *ops;
+    void *plugin;       /* dlopen handle, or NULL */
+    struct err failure; /* the first failure since the last dev_sync */
 };
 
 /* Records a failure of an operation; the first one stays. */
 static inline void dev_fail(struct dev *d, const struct err *e)
 {
-	if (d->failure.code == ERR_NONE)
-		d->failure = *e;
+    if (d->failure.code == ERR_NONE)
+        d->failure = *e;
 }
 
 #endif

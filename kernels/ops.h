@@ -28,16 +28,16 @@
    pre (m, n) of c_type with ld = ldc, if not NULL, receives what GELU was applied to. */
 enum op_act { OP_ACT_NONE, OP_ACT_GELU };
 struct op_matmul {
-	int64_t m, n, k;
-	const void *a, *b;
-	void *c;
-	int64_t lda, ldb, ldc;
-	bool ta, tb;
-	enum dtype ab_type, c_type;
-	float alpha, beta; /* beta 0 or 1 */
-	const void *bias;
-	enum op_act act;
-	void *pre;
+    int64_t m, n, k;
+    const void *a, *b;
+    void *c;
+    int64_t lda, ldb, ldc;
+    bool ta, tb;
+    enum dtype ab_type, c_type;
+    float alpha, beta; /* beta 0 or 1 */
+    const void *bias;
+    enum op_act act;
+    void *pre;
 };
 
 /* y (m, n) F32 = x (m, k) F32 * W^T, W (n, k) in GGUF blocks of w_type (or F32, BF16, F16); m
@@ -48,93 +48,93 @@ struct op_matmul {
    x * inverse (F32; ties to even), with step and inverse from op_int8_step of the greatest |x|. The
    error of an element is at most half a step. */
 struct op_quant_matmul {
-	int64_t m, n, k;
-	const float *x;
-	const void *w;
-	enum dtype w_type;
-	float *y;
-	bool int8_x;
+    int64_t m, n, k;
+    const float *x;
+    const void *w;
+    enum dtype w_type;
+    float *y;
+    bool int8_x;
 };
 
 /* out (n, c) = table[ids], or += when accumulate (a second table: learned positions); ids (n) I32
    in [0, v) (checked by the caller). table_type is t; where t is F32, any type whose blocks divide
    a row. */
 struct op_embed {
-	int64_t n, c, v;
-	const int32_t *ids;
-	const void *table; /* (v, c) of table_type; forward */
-	enum dtype table_type;
-	void *out;        /* (n, c) t; forward */
-	const void *dout; /* (n, c) t; backward */
-	float *dtable;    /* (v, c) F32 +=; backward */
-	bool accumulate;  /* forward */
-	enum dtype t;
+    int64_t n, c, v;
+    const int32_t *ids;
+    const void *table; /* (v, c) of table_type; forward */
+    enum dtype table_type;
+    void *out;        /* (n, c) t; forward */
+    const void *dout; /* (n, c) t; backward */
+    float *dtable;    /* (v, c) F32 +=; backward */
+    bool accumulate;  /* forward */
+    enum dtype t;
 };
 
 /* y (n, c) = x * rstd * w, rstd (n) = 1/sqrt(mean(x^2) + eps) */
 struct op_rmsnorm {
-	int64_t n, c;
-	float eps;
-	const void *x, *w; /* (n, c), (c) */
-	void *y;
-	float *rstd; /* (n): written forward, read backward */
-	const void *dy;
-	void *dx;  /* (n, c) t; = backward, or += when accumulate */
-	float *dw; /* (c) F32 +=; NULL when w is frozen */
-	bool accumulate;
-	enum dtype t;
+    int64_t n, c;
+    float eps;
+    const void *x, *w; /* (n, c), (c) */
+    void *y;
+    float *rstd; /* (n): written forward, read backward */
+    const void *dy;
+    void *dx;  /* (n, c) t; = backward, or += when accumulate */
+    float *dw; /* (c) F32 +=; NULL when w is frozen */
+    bool accumulate;
+    enum dtype t;
 };
 
 /* y (n, c) = (x - mean) * rstd * w + bias, mean and rstd (n): of x's row, rstd = 1/sqrt(variance +
    eps) with the biased variance (Ba et al., arXiv:1607.06450) */
 struct op_layernorm {
-	int64_t n, c;
-	float eps;
-	const void *x, *w, *bias; /* (n, c), (c), (c); bias may be NULL */
-	void *y;
-	float *mean, *rstd; /* (n): written forward, read backward */
-	const void *dy;
-	void *dx;          /* (n, c) t; = backward, or += when accumulate */
-	float *dw, *dbias; /* (c) F32 +=; NULL when frozen */
-	bool accumulate;
-	enum dtype t;
+    int64_t n, c;
+    float eps;
+    const void *x, *w, *bias; /* (n, c), (c), (c); bias may be NULL */
+    void *y;
+    float *mean, *rstd; /* (n): written forward, read backward */
+    const void *dy;
+    void *dx;          /* (n, c) t; = backward, or += when accumulate */
+    float *dw, *dbias; /* (c) F32 +=; NULL when frozen */
+    bool accumulate;
+    enum dtype t;
 };
 
 /* dx = dy * gelu'(x) over count elements, tanh form; dx may be dy */
 struct op_gelu_back {
-	int64_t count;
-	const void *x, *dy;
-	void *dx;
-	enum dtype t;
+    int64_t count;
+    const void *x, *dy;
+    void *dx;
+    enum dtype t;
 };
 
 /* dbias (c) F32 += the column sums of dy (n, c), rows ld apart */
 struct op_bias_back {
-	int64_t n, c, ld;
-	const void *dy;
-	float *dbias;
-	enum dtype t;
+    int64_t n, c, ld;
+    const void *dy;
+    float *dbias;
+    enum dtype t;
 };
 
 /* x (count) *= keep / (1 - p), in place, keep drawn with probability 1 - p: element i is kept when
    op_random(seed, i) >= p * 2^32, so backward is the same call on the gradient. 0 <= p < 1. */
 struct op_dropout {
-	int64_t count;
-	void *x;
-	float p;
-	uint64_t seed;
-	enum dtype t;
+    int64_t count;
+    void *x;
+    float p;
+    uint64_t seed;
+    enum dtype t;
 };
 
 /* Rotary positions in place on x (n, heads, d), "half" layout: pairs (i, i + d/2). ld: elements a
    row. position (n) I32; inverse: rotate by the negative angle (backward). */
 struct op_rope {
-	int64_t n, heads, d, ld;
-	void *x;
-	const int32_t *position;
-	float theta;
-	bool inverse;
-	enum dtype t;
+    int64_t n, heads, d, ld;
+    void *x;
+    const int32_t *position;
+    float theta;
+    bool inverse;
+    enum dtype t;
 };
 
 /* Attention with grouped heads over q (b, t, h, d), k, v (b, t, g, d) with row strides (elements
@@ -143,31 +143,31 @@ struct op_rope {
    only the first length[i] tokens of sequence i exist; the rows of the others get o = 0, lse = 0
    and zero gradients. Backward writes dq, dk, dv with the strides of q, k, v. */
 struct op_attention {
-	int64_t b, tokens, h, g, d;
-	float scale;
-	const void *q, *k, *v;
-	int64_t ldq, ldk, ldv;
-	void *o;
-	float *lse;
-	const void *dout; /* (b, t, h, d); backward */
-	void *dq, *dk, *dv;
-	bool bidirectional;
-	const int32_t *length;
-	enum dtype t;
+    int64_t b, tokens, h, g, d;
+    float scale;
+    const void *q, *k, *v;
+    int64_t ldq, ldk, ldv;
+    void *o;
+    float *lse;
+    const void *dout; /* (b, t, h, d); backward */
+    void *dq, *dk, *dv;
+    bool bidirectional;
+    const int32_t *length;
+    enum dtype t;
 };
 
 /* Keys and values k, v (n, g, d) F32 into a cache of attention_decode's layout: row i is token
    position[i] of sequence i. n tokens of one sequence: sequence_stride, or pages_ld, is 0. No two
    rows may have one place. */
 struct op_kv_store {
-	int64_t n, g, d;
-	const float *k, *v;
-	void *k_cache, *v_cache;
-	int64_t sequence_stride;
-	const int32_t *position; /* (n) I32 */
-	const int32_t *pages;    /* I32, or NULL */
-	int64_t pages_ld, page_tokens;
-	enum dtype kv_type; /* F32 or BF16 */
+    int64_t n, g, d;
+    const float *k, *v;
+    void *k_cache, *v_cache;
+    int64_t sequence_stride;
+    const int32_t *position; /* (n) I32 */
+    const int32_t *pages;    /* I32, or NULL */
+    int64_t pages_ld, page_tokens;
+    enum dtype kv_type; /* F32 or BF16 */
 };
 
 /* Decoding: q (n, h, d) F32, one new token each of n sequences; k_cache, v_cache of sequence i:
@@ -176,27 +176,27 @@ struct op_kv_store {
    stands in page pages[i * pages_ld + j / page_tokens], and page p is (page_tokens, g, d) at
    k_cache + p * page_tokens * g * d (arXiv:2309.06180); sequence_stride is not used then. */
 struct op_attention_decode {
-	int64_t n, h, g, d;
-	float scale;
-	const float *q;
-	const void *k_cache, *v_cache;
-	int64_t sequence_stride;
-	const int32_t *length;
-	float *o;
-	const int32_t *pages; /* I32, or NULL */
-	int64_t pages_ld, page_tokens;
-	enum dtype kv_type; /* F32 or BF16 */
+    int64_t n, h, g, d;
+    float scale;
+    const float *q;
+    const void *k_cache, *v_cache;
+    int64_t sequence_stride;
+    const int32_t *length;
+    float *o;
+    const int32_t *pages; /* I32, or NULL */
+    int64_t pages_ld, page_tokens;
+    enum dtype kv_type; /* F32 or BF16 */
 };
 
 /* y (n, f) = silu(gate) * up; gate and up (n, f) with row stride ld (so that one (n, 2f) product
  * serves both) */
 struct op_swiglu {
-	int64_t n, f, ld;
-	const void *gate, *up;
-	void *y; /* (n, f) contiguous */
-	const void *dy;
-	void *dgate, *dup; /* stride ld; backward */
-	enum dtype t;
+    int64_t n, f, ld;
+    const void *gate, *up;
+    void *y; /* (n, f) contiguous */
+    const void *dy;
+    void *dgate, *dup; /* stride ld; backward */
+    enum dtype t;
 };
 
 /* logits (n, v) t -> loss (n) F32 = -log softmax[target] (0 where target < 0), and, when backward,
@@ -211,44 +211,44 @@ struct op_swiglu {
    columns, 0 elsewhere, and the gradient as above. */
 enum op_xent_stage { OP_XENT_WHOLE, OP_XENT_STATS, OP_XENT_FINISH };
 struct op_xent {
-	int64_t n, v, ld;
-	void *logits;
-	const int32_t *target;
-	float *loss;
-	float scale;
-	bool backward;
-	void *gradient16; /* (n, v) BF16, rows ld apart, of F32 logits; or NULL */
-	enum op_xent_stage stage;
-	int64_t first;    /* 0 when the vocabulary is whole */
-	float *top, *sum; /* (n); NULL when the stage is WHOLE */
-	enum dtype t;
+    int64_t n, v, ld;
+    void *logits;
+    const int32_t *target;
+    float *loss;
+    float scale;
+    bool backward;
+    void *gradient16; /* (n, v) BF16, rows ld apart, of F32 logits; or NULL */
+    enum op_xent_stage stage;
+    int64_t first;    /* 0 when the vocabulary is whole */
+    float *top, *sum; /* (n); NULL when the stage is WHOLE */
+    enum dtype t;
 };
 
 /* y = a * x + b * y over count elements (types independent) */
 struct op_axpby {
-	int64_t count;
-	const void *x;
-	enum dtype x_type;
-	void *y;
-	enum dtype y_type;
-	float a, b;
+    int64_t count;
+    const void *x;
+    enum dtype x_type;
+    void *y;
+    enum dtype y_type;
+    float a, b;
 };
 
 /* out F32 = x of any dtype (blocks decoded); or F32 -> BF16/F16 */
 struct op_convert {
-	int64_t count;
-	const void *x;
-	enum dtype x_type;
-	void *y;
-	enum dtype y_type;
+    int64_t count;
+    const void *x;
+    enum dtype x_type;
+    void *y;
+    enum dtype y_type;
 };
 
 /* *out (1) F32 += sum of squares of x (count) F32; the order of summation is fixed: bitwise
  * repeatable */
 struct op_sumsq {
-	int64_t count;
-	const float *x;
-	float *out;
+    int64_t count;
+    const float *x;
+    float *out;
 };
 
 /* AdamW with decoupled decay on F32 master weights; w16, if not NULL, receives the rounded copy.
@@ -259,16 +259,16 @@ struct op_sumsq {
    cut off: (bits(w) + (op_random(seed, i) & 0xffff)) >> 16 (non-finite values are rounded to
    nearest). */
 struct op_adamw {
-	int64_t count;
-	float *w, *m, *v;
-	const float *grad;
-	uint16_t *w16; /* BF16 or NULL */
-	float lr, beta1, beta2, eps, weight_decay, grad_scale;
-	int64_t step;
-	const float *sumsq;
-	float clip_norm;
-	bool stochastic;
-	uint64_t seed;
+    int64_t count;
+    float *w, *m, *v;
+    const float *grad;
+    uint16_t *w16; /* BF16 or NULL */
+    float lr, beta1, beta2, eps, weight_decay, grad_scale;
+    int64_t step;
+    const float *sumsq;
+    float clip_norm;
+    bool stochastic;
+    uint64_t seed;
 };
 
 /* token[i] drawn from row i of logits (n, v) F32 as runtime/sample.c does: the greatest (the first
@@ -277,26 +277,26 @@ struct op_adamw {
    these, likeliest first (by index when top_p is 1), passes u[i] of their total, u (n) in [0, 1). A
    row with a NaN gives some token of [0, v). temperature, top_p, u: (n) on the device. */
 struct op_sample {
-	int64_t n, v;
-	const float *logits;
-	const float *temperature, *top_p, *u;
-	int32_t *token;
+    int64_t n, v;
+    const float *logits;
+    const float *temperature, *top_p, *u;
+    int32_t *token;
 };
 
 /* The counter-based generator of dropout and stochastic rounding: the same bits on every device.
    SplitMix64's finaliser (Steele, Lea, Flood 2014) over seed and index, upper half. */
 OPS_INLINE uint32_t op_random(uint64_t seed, uint64_t index)
 {
-	uint64_t z = seed + (index + 1) * 0x9e3779b97f4a7c15u;
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return (uint32_t)((z ^ (z >> 31)) >> 32);
+    uint64_t z = seed + (index + 1) * 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return (uint32_t)((z ^ (z >> 31)) >> 32);
 }
 
 /* The seed under which index i draws what `seed` draws at first + i. */
 OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
 {
-	return seed + first * 0x9e3779b97f4a7c15u;
+    return seed + first * 0x9e3779b97f4a7c15u;
 }
 
 /* The step of 32 numbers that become integers in [-127, 127], whose greatest magnitude is top, and
@@ -304,48 +304,48 @@ OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
    zeros. A top that is not finite gives a step of NaN, and so results of NaN. */
 OPS_INLINE float op_int8_step(float top, float *inverse)
 {
-	bool finite = top <= 0x1.fffffep127f, zero = top < 0x1p-100f;
-	*inverse = finite && !zero ? 127 / top : 0;
-	return finite && !zero ? top / 127 : zero ? 0 : __builtin_nanf("");
+    bool finite = top <= 0x1.fffffep127f, zero = top < 0x1p-100f;
+    *inverse = finite && !zero ? 127 / top : 0;
+    return finite && !zero ? top / 127 : zero ? 0 : __builtin_nanf("");
 }
 
-#define LLMJOB_OPS(X)                                                                              \
-	X(matmul, struct op_matmul)                                                                \
-	X(quant_matmul, struct op_quant_matmul)                                                    \
-	X(embed, struct op_embed)                                                                  \
-	X(embed_back, struct op_embed)                                                             \
-	X(rmsnorm, struct op_rmsnorm)                                                              \
-	X(rmsnorm_back, struct op_rmsnorm)                                                         \
-	X(layernorm, struct op_layernorm)                                                          \
-	X(layernorm_back, struct op_layernorm)                                                     \
-	X(bias_back, struct op_bias_back)                                                          \
-	X(gelu_back, struct op_gelu_back)                                                          \
-	X(dropout, struct op_dropout)                                                              \
-	X(rope, struct op_rope)                                                                    \
-	X(attention, struct op_attention)                                                          \
-	X(attention_back, struct op_attention)                                                     \
-	X(kv_store, struct op_kv_store)                                                            \
-	X(attention_decode, struct op_attention_decode)                                            \
-	X(swiglu, struct op_swiglu)                                                                \
-	X(swiglu_back, struct op_swiglu)                                                           \
-	X(xent, struct op_xent)                                                                    \
-	X(axpby, struct op_axpby)                                                                  \
-	X(convert, struct op_convert)                                                              \
-	X(sumsq, struct op_sumsq)                                                                  \
-	X(adamw, struct op_adamw)                                                                  \
-	X(sample, struct op_sample)
+#define LLMJOB_OPS(X) \
+    X(matmul, struct op_matmul) \
+    X(quant_matmul, struct op_quant_matmul) \
+    X(embed, struct op_embed) \
+    X(embed_back, struct op_embed) \
+    X(rmsnorm, struct op_rmsnorm) \
+    X(rmsnorm_back, struct op_rmsnorm) \
+    X(layernorm, struct op_layernorm) \
+    X(layernorm_back, struct op_layernorm) \
+    X(bias_back, struct op_bias_back) \
+    X(gelu_back, struct op_gelu_back) \
+    X(dropout, struct op_dropout) \
+    X(rope, struct op_rope) \
+    X(attention, struct op_attention) \
+    X(attention_back, struct op_attention) \
+    X(kv_store, struct op_kv_store) \
+    X(attention_decode, struct op_attention_decode) \
+    X(swiglu, struct op_swiglu) \
+    X(swiglu_back, struct op_swiglu) \
+    X(xent, struct op_xent) \
+    X(axpby, struct op_axpby) \
+    X(convert, struct op_convert) \
+    X(sumsq, struct op_sumsq) \
+    X(adamw, struct op_adamw) \
+    X(sample, struct op_sample)
 
 struct ops {
 #define OPS_FIELD(name, args) void (*name)(struct dev *, const args *);
-	LLMJOB_OPS(OPS_FIELD)
+    LLMJOB_OPS(OPS_FIELD)
 #undef OPS_FIELD
 };
 
 /* The two CPU implementations; the fast one may leave an entry to the reference only in
  * cpu/table.c. */
-#define OPS_DECLARE(name, args)                                                                    \
-	void op_ref_##name(struct dev *, const args *);                                            \
-	void op_cpu_##name(struct dev *, const args *);
+#define OPS_DECLARE(name, args) \
+    void op_ref_##name(struct dev *, const args *); \
+    void op_cpu_##name(struct dev *, const args *);
 LLMJOB_OPS(OPS_DECLARE)
 #undef OPS_DECLARE
 

@@ -20,20 +20,20 @@ void quant_round_int8(const float *x, int64_t count, float *out);
  * bytes. */
 static inline void quant_q4_k_scale(const uint8_t *packed, int j, uint8_t *scale, uint8_t *min)
 {
-	if (j < 4) {
-		*scale = packed[j] & 63;
-		*min = packed[j + 4] & 63;
-	} else {
-		*scale = (uint8_t)((packed[j + 4] & 15) | (packed[j - 4] >> 6 << 4));
-		*min = (uint8_t)((packed[j + 4] >> 4) | (packed[j] >> 6 << 4));
-	}
+    if (j < 4) {
+        *scale = packed[j] & 63;
+        *min = packed[j + 4] & 63;
+    } else {
+        *scale = (uint8_t)((packed[j + 4] & 15) | (packed[j - 4] >> 6 << 4));
+        *min = (uint8_t)((packed[j + 4] >> 4) | (packed[j] >> 6 << 4));
+    }
 }
 
 static inline float quant_f16_at(const uint8_t *p)
 {
-	uint16_t h;
-	__builtin_memcpy(&h, p, 2);
-	return f16_to_f32(h);
+    uint16_t h;
+    __builtin_memcpy(&h, p, 2);
+    return f16_to_f32(h);
 }
 
 #endif

@@ -21,14 +21,14 @@ struct chat;
 struct weights;
 
 int chat_open(struct weights *w, struct chat **out,
-	      struct err *e); /* ERR_DATA when the model has no template */
+    struct err *e); /* ERR_DATA when the model has no template */
 /* chat_template.jinja, or tokenizer_config.json's chat_template, of a folder */
 int chat_open_folder(const char *folder, struct chat **out, struct err *e);
-int chat_parse(const char *template_text, const char *bos, const char *eos, struct chat **out,
-	       struct err *e);
+int chat_parse(
+    const char *template_text, const char *bos, const char *eos, struct chat **out, struct err *e);
 void chat_close(struct chat *c);
 /* messages: [{role, content}, ...] of a client (ERR_USER when malformed) */
 int chat_render(struct chat *c, const struct json *messages, bool add_generation_prompt,
-		struct buf *out, struct err *e);
+    struct buf *out, struct err *e);
 
 #endif

@@ -12,33 +12,33 @@
 #define CHAT_TREE_LIMIT 400 /* height of what is evaluated: 1+1+1... is as deep as it is long */
 
 enum chat_token_kind {
-	CHAT_TOKEN_END,
-	CHAT_TOKEN_NAME,
-	CHAT_TOKEN_STRING,
-	CHAT_TOKEN_INT,
-	CHAT_TOKEN_FLOAT,
-	CHAT_TOKEN_OP,
+    CHAT_TOKEN_END,
+    CHAT_TOKEN_NAME,
+    CHAT_TOKEN_STRING,
+    CHAT_TOKEN_INT,
+    CHAT_TOKEN_FLOAT,
+    CHAT_TOKEN_OP,
 };
 
 struct chat_token {
-	enum chat_token_kind kind;
-	int line;
-	struct chat_value v; /* a name's or string's text, a number */
-	char op[3];
+    enum chat_token_kind kind;
+    int line;
+    struct chat_value v; /* a name's or string's text, a number */
+    char op[3];
 };
 
 struct chat_parser {
-	const char *p; /* rest of the template */
-	int line, depth;
-	int loops;                   /* open ones, which break and continue need */
-	int braces;                  /* open in this tag: "}}" ends it only when none is */
-	const char *close;           /* the tag's end: "%}" or "}}" */
-	bool trim_newline, strip;    /* what the last tag asks of the text that follows */
-	bool after_tag, line_starts; /* a tag has just ended; the text begins a line */
-	struct chat_token t;         /* look-ahead inside a tag */
-	struct arena *a;
-	struct err *e;
-	int rc;
+    const char *p; /* rest of the template */
+    int line, depth;
+    int loops;                   /* open ones, which break and continue need */
+    int braces;                  /* open in this tag: "}}" ends it only when none is */
+    const char *close;           /* the tag's end: "%}" or "}}" */
+    bool trim_newline, strip;    /* what the last tag asks of the text that follows */
+    bool after_tag, line_starts; /* a tag has just ended; the text begins a line */
+    struct chat_token t;         /* look-ahead inside a tag */
+    struct arena *a;
+    struct err *e;
+    int rc;
 };
 
 /* detail may be NULL. Returns rc. */
@@ -59,8 +59,8 @@ int chat_lex_enter(struct chat_parser *p);
 /* -- of chat_parse.c -- */
 struct chat_node *chat_parse_node(struct chat_parser *p, enum chat_node_kind kind, int line);
 /* Returns child, having counted the height of n above it. */
-struct chat_node *chat_parse_under(struct chat_parser *p, struct chat_node *n,
-				   struct chat_node *child);
+struct chat_node *chat_parse_under(
+    struct chat_parser *p, struct chat_node *n, struct chat_node *child);
 struct chat_node *chat_parse_expression(struct chat_parser *p);
 /* One, or a tuple of several. with_if: "a if b" is taken too. */
 struct chat_node *chat_parse_tuple(struct chat_parser *p, bool with_if);

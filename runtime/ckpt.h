@@ -23,18 +23,18 @@
 
 #define CKPT_IDENTITY_BYTES 8192
 
-struct ckpt_state {      /* what a manifest says beside tensors */
-	int64_t step;    /* steps completed */
-	int64_t samples; /* data position: samples consumed */
-	int64_t tokens;
-	uint64_t seed;
-	int64_t incarnation;
-	int world;
-	double first_loss, loss, first_validation_loss, validation_loss; /* NaN: none */
-	char identity[CKPT_IDENTITY_BYTES]; /* of the training (runtime/identity.h); "": version 1
+struct ckpt_state {  /* what a manifest says beside tensors */
+    int64_t step;    /* steps completed */
+    int64_t samples; /* data position: samples consumed */
+    int64_t tokens;
+    uint64_t seed;
+    int64_t incarnation;
+    int world;
+    double first_loss, loss, first_validation_loss, validation_loss; /* NaN: none */
+    char identity[CKPT_IDENTITY_BYTES]; /* of the training (runtime/identity.h); "": version 1
 					     */
-	char spec_hash[65];                 /* version 1 only */
-	char owner[65]; /* of the incarnation, as given to ckpt_claim; in no manifest */
+    char spec_hash[65];                 /* version 1 only */
+    char owner[65]; /* of the incarnation, as given to ckpt_claim; in no manifest */
 };
 
 #define CKPT_HEADER_BYTES (1 << 20) /* of a rank's file, at most */
@@ -50,21 +50,21 @@ int ckpt_begin(const char *path, int64_t step, int rank, struct ckpt_writer **ou
 /* Elements [offset, offset + count) of the flattened global tensor `name` of `total` elements; host
  * memory. */
 int ckpt_put(struct ckpt_writer *w, const char *name, int64_t total, int64_t offset, int64_t count,
-	     enum dtype t, const void *data, struct err *e);
+    enum dtype t, const void *data, struct err *e);
 /* Closes, fsyncs and hashes this rank's file. hash: 17 bytes of hex. */
 int ckpt_finish(struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err *e);
 void ckpt_abandon(struct ckpt_writer *w); /* NULL or unfinished: removes its file */
 /* Rank 0 after all finished: hashes and sizes by rank. -ERR_DRAINED when a newer incarnation,
  * or another of that number, has begun. */
 int ckpt_commit(const char *path, const struct ckpt_state *s, int files, const char (*hashes)[17],
-		const int64_t *bytes, int keep, struct err *e);
+    const int64_t *bytes, int keep, struct err *e);
 
 /* -- reading -- */
 struct ckpt_reader;
 /* The newest complete and intact generation of a step up to `limit`; *out NULL and 0 when path
  * holds none at all. ERR_CORRUPT when it holds some, but none that can be read. */
 int ckpt_open_newest(const char *path, int64_t limit, struct ckpt_reader **out,
-		     struct ckpt_state *state, struct err *e);
+    struct ckpt_state *state, struct err *e);
 /* What the newest readable manifest says, without its tensors; *state is untouched when there is
  * none. */
 int ckpt_peek(const char *path, struct ckpt_state *state, struct err *e);
@@ -72,7 +72,7 @@ void ckpt_close(struct ckpt_reader *r);
 /* Gathers [offset, offset + count) of tensor `name`; ERR_CORRUPT when absent, of another total or
  * type, or with gaps. */
 int ckpt_get(struct ckpt_reader *r, const char *name, int64_t total, int64_t offset, int64_t count,
-	     enum dtype t, void *data, struct err *e);
+    enum dtype t, void *data, struct err *e);
 bool ckpt_has(struct ckpt_reader *r, const char *name);
 
 #endif

@@ -14,7 +14,7 @@
 
 /* printf into a path; ERR_USER when it does not fit. */
 int ckpt_folder_path(char out[LIMIT_PATH_BYTES], struct err *e, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+    __attribute__((format(printf, 3, 4)));
 int ckpt_folder_step(const char *path, int64_t step, char out[LIMIT_PATH_BYTES], struct err *e);
 int ckpt_folder_manifest(const char *path, int64_t step, char out[LIMIT_PATH_BYTES], struct err *e);
 
@@ -25,8 +25,8 @@ int ckpt_folder_committed(const char *path, int64_t step, bool *out, struct err 
 
 /* Removes the writer's files of a step but those of `keep` (NULL: all, and the folder itself if
  * nothing else is in it), the manifest first. */
-int ckpt_folder_clear(const char *path, int64_t step, const struct ckpt_manifest *keep,
-		      struct err *e);
+int ckpt_folder_clear(
+    const char *path, int64_t step, const struct ckpt_manifest *keep, struct err *e);
 /* What saves that never ended left behind, of all steps; generations stay as they are, also those
  * whose manifest cannot be read. */
 int ckpt_folder_sweep(const char *path, struct err *e);

@@ -9,15 +9,15 @@
 #include "runtime/ckpt.h"
 
 struct ckpt_file {
-	char name[64];
-	char hash[17];
-	int64_t bytes;
+    char name[64];
+    char hash[17];
+    int64_t bytes;
 };
 
 struct ckpt_manifest {
-	struct ckpt_state state;
-	struct ckpt_file *files; /* by rank */
-	int file_count;
+    struct ckpt_state state;
+    struct ckpt_file *files; /* by rank */
+    int file_count;
 };
 
 void ckpt_file_name(int rank, const char hash[17], char out[64]);

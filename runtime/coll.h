@@ -29,24 +29,24 @@
 struct coll;
 
 struct coll_peer {
-	int rank, replica, local_rank;
-	char host[64];
-	uint16_t port;
+    int rank, replica, local_rank;
+    char host[64];
+    uint16_t port;
 };
 
 struct coll_conf {
-	int rank, world;
-	const struct coll_peer *peers; /* world entries, by rank */
-	int listen_fd;                 /* of this rank; taken */
-	const char *secret;            /* hex, of the incarnation */
-	int64_t incarnation;
-	int64_t timeout_ms;     /* of one wait */
-	struct wire_page *page; /* told of every collective and beat; or NULL */
-	struct dev *dev;        /* whose memory is reduced; outlives the coll. NULL: the host's */
-	bool staged;            /* not NCCL: several ranks on one GPU */
-	/* Told why before a failed communicator is given up, which may take for ever; or NULL. */
-	void (*failing_fn)(void *user, const struct err *why);
-	void *failing_user;
+    int rank, world;
+    const struct coll_peer *peers; /* world entries, by rank */
+    int listen_fd;                 /* of this rank; taken */
+    const char *secret;            /* hex, of the incarnation */
+    int64_t incarnation;
+    int64_t timeout_ms;     /* of one wait */
+    struct wire_page *page; /* told of every collective and beat; or NULL */
+    struct dev *dev;        /* whose memory is reduced; outlives the coll. NULL: the host's */
+    bool staged;            /* not NCCL: several ranks on one GPU */
+    /* Told why before a failed communicator is given up, which may take for ever; or NULL. */
+    void (*failing_fn)(void *user, const struct err *why);
+    void *failing_user;
 };
 
 /* wire_page.operation values */
@@ -64,10 +64,10 @@ void coll_abort(struct coll *c);
 int coll_alloc(struct coll *c, size_t bytes, void **out, struct err *e);
 
 /* In place over count elements of F32, BF16 or I32 (BF16 sums in F32), in host memory. */
-int coll_allreduce(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
-		   struct err *e);
-int coll_allgather(struct coll *c, const void *mine, size_t bytes, void *all /* world * bytes */,
-		   struct err *e);
+int coll_allreduce(
+    struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e);
+int coll_allgather(
+    struct coll *c, const void *mine, size_t bytes, void *all /* world * bytes */, struct err *e);
 int coll_broadcast(struct coll *c, void *data, size_t bytes, int root, struct err *e);
 int coll_barrier(struct coll *c, struct err *e);
 
@@ -75,8 +75,8 @@ int coll_barrier(struct coll *c, struct err *e);
    written so far, and what is enqueued after join reads the result. Several may be started before
    one join; all ranks start the same ones in the same order. Neither waits with NCCL, so before the
    host waits for the device it must coll_reduce_wait: the only one with a deadline. */
-int coll_reduce_start(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
-		      struct err *e);
+int coll_reduce_start(
+    struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e);
 void coll_reduce_join(struct coll *c);
 int coll_reduce_wait(struct coll *c, struct err *e);
 /* Whether the device computes on while what was started is under way. */

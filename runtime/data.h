@@ -22,10 +22,10 @@
 struct data;
 
 int data_open(const char *path, enum data_format format, const struct tok *t, int sequence_length,
-	      struct data **out, struct err *e);
+    struct data **out, struct err *e);
 /* A corpus given as ids, for tests and synthetic runs; ids are copied. */
-int data_from_ids(const int32_t *ids, int64_t count, int sequence_length, struct data **out,
-		  struct err *e);
+int data_from_ids(
+    const int32_t *ids, int64_t count, int sequence_length, struct data **out, struct err *e);
 void data_close(struct data *d);
 int64_t data_samples(const struct data *d); /* of one epoch */
 int64_t data_tokens(const struct data *d);

@@ -13,7 +13,6 @@
 
 /* tokenizer_from: the model that training began with. store: F32 or BF16. */
 int export_model(struct model *m, const struct model_config *c, struct weights *tokenizer_from,
-		 const struct jobspec *spec, enum dtype store, struct wire_page *page,
-		 struct err *e);
+    const struct jobspec *spec, enum dtype store, struct wire_page *page, struct err *e);
 
 #endif

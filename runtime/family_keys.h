@@ -14,7 +14,7 @@
 /* c: what was read. Of a GGUF file every key of its architecture must be known here. */
 int family_keys_gguf(const struct gguf *g, const struct model_config *c, struct err *e);
 /* A config.json has too many keys that are nobody's affair: those are named that would matter. */
-int family_keys_json(const struct json *config, const char *path, const struct model_config *c,
-		     struct err *e);
+int family_keys_json(
+    const struct json *config, const char *path, const struct model_config *c, struct err *e);
 
 #endif

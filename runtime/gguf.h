@@ -20,17 +20,17 @@
 struct gguf;
 
 struct gguf_str {
-	const char *s;
-	size_t len;
+    const char *s;
+    size_t len;
 };
 
 struct gguf_tensor {
-	char name[GGUF_NAME_BYTES];
-	enum dtype type;
-	int dims;
-	int64_t shape[4]; /* row-major: the file's order reversed */
-	const uint8_t *data;
-	int64_t bytes;
+    char name[GGUF_NAME_BYTES];
+    enum dtype type;
+    int dims;
+    int64_t shape[4]; /* row-major: the file's order reversed */
+    const uint8_t *data;
+    int64_t bytes;
 };
 
 int gguf_open(const char *path, struct gguf **out, struct err *e);
@@ -48,15 +48,15 @@ struct gguf_str gguf_key_name(const struct gguf *g, int64_t i);     /* by name *
 bool gguf_key_number(const struct gguf *g, int64_t i, double *out); /* or truth value; else false */
 bool gguf_has(const struct gguf *g, const char *key);
 /* Checked getters: ERR_DATA when absent, of another type, or out of [low, high]. */
-int gguf_int(const struct gguf *g, const char *key, int64_t low, int64_t high, int64_t *out,
-	     struct err *e);
+int gguf_int(
+    const struct gguf *g, const char *key, int64_t low, int64_t high, int64_t *out, struct err *e);
 int gguf_num(const struct gguf *g, const char *key, double *out, struct err *e);
 int gguf_string(const struct gguf *g, const char *key, struct gguf_str *out, struct err *e);
 bool gguf_bool(const struct gguf *g, const char *key, bool def);
 
 /* Arrays, allocated for the caller (mem_free): of strings, or of any integer type. */
-int gguf_strings(const struct gguf *g, const char *key, struct gguf_str **out, int64_t *count,
-		 struct err *e);
+int gguf_strings(
+    const struct gguf *g, const char *key, struct gguf_str **out, int64_t *count, struct err *e);
 int gguf_ints(const struct gguf *g, const char *key, int64_t **out, int64_t *count, struct err *e);
 
 #endif

@@ -17,20 +17,20 @@
 #include "runtime/weights.h"
 
 struct identity_source {
-	const struct jobspec *spec;
-	const struct weights *weights;
-	const struct data *data, *validation; /* validation: or NULL */
-	int64_t train_samples, steps;
+    const struct jobspec *spec;
+    const struct weights *weights;
+    const struct data *data, *validation; /* validation: or NULL */
+    int64_t train_samples, steps;
 };
 
 int identity_write(const struct identity_source *s, char out[CKPT_IDENTITY_BYTES], struct err *e);
 
 struct identity_difference { /* the first; values are cut to what a sentence bears */
-	char key[64], was[48], is[48];
-	int count; /* of all */
+    char key[64], was[48], is[48];
+    int count; /* of all */
 };
-int identity_compare(const char *was, const char *is, struct identity_difference *out,
-		     struct err *e);
+int identity_compare(
+    const char *was, const char *is, struct identity_difference *out, struct err *e);
 
 /* The hash that manifests of version 1 hold in place of an identity. */
 int identity_hash_v1(const struct identity_source *s, char out[65], struct err *e);

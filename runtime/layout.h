@@ -10,14 +10,14 @@
 #include "base/err.h"
 
 struct layout { /* sizes; product = world */
-	int dp, tp, pp, cp, ep;
+    int dp, tp, pp, cp, ep;
 };
 struct place { /* 0 <= place.x < layout.x */
-	int dp, tp, pp, cp, ep;
+    int dp, tp, pp, cp, ep;
 };
 
-int layout_check(const struct layout *l, int world,
-		 struct err *e); /* ERR_USER: sizes do not fill the world */
+int layout_check(
+    const struct layout *l, int world, struct err *e); /* ERR_USER: sizes do not fill the world */
 struct place layout_place(const struct layout *l, int rank);
 int layout_rank(const struct layout *l, const struct place *p);
 

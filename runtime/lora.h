@@ -18,35 +18,35 @@
 #include "runtime/parts.h"
 
 struct lora_factor {
-	int64_t row, rows; /* the rows of the joined matrix that it adapts */
-	const void *b;     /* (rows, r) t */
-	float *db;         /* (rows, r) F32 */
+    int64_t row, rows; /* the rows of the joined matrix that it adapts */
+    const void *b;     /* (rows, r) t */
+    float *db;         /* (rows, r) F32 */
 };
 
 struct lora { /* the adapters of one joined matrix; count 0: none */
-	int count;
-	int64_t r, rank; /* rank = count * r */
-	float scale;     /* alpha / r */
-	float dropout;   /* of A's input */
-	uint64_t seed;   /* its own, of lora_seed */
-	const void *a;   /* (rank, in) t */
-	float *da;       /* (rank, in) F32 */
-	void *u;         /* (N, rank) t: x A^T, saved by forward */
-	struct lora_factor factor[LINEAR_PIECES];
+    int count;
+    int64_t r, rank; /* rank = count * r */
+    float scale;     /* alpha / r */
+    float dropout;   /* of A's input */
+    uint64_t seed;   /* its own, of lora_seed */
+    const void *a;   /* (rank, in) t */
+    float *da;       /* (rank, in) F32 */
+    void *u;         /* (N, rank) t: x A^T, saved by forward */
+    struct lora_factor factor[LINEAR_PIECES];
 };
 
 /* One product y (n, out) = x (n, in) W^T and its gradients. */
 struct lora_io {
-	int64_t n, in, out;
-	enum dtype t;
-	const void *x;
-	void *y;        /* forward: += */
-	bool set;       /* forward: = instead (y is one piece) */
-	const void *dy; /* backward */
-	void *dx;       /* backward: +=, or NULL */
-	void *du;       /* (n, rank) t: scratch */
-	void *dropped;  /* (n, in) t: scratch of dropout; NULL: nothing is left out */
-	int64_t first;  /* rows before these in the order of training; dropout */
+    int64_t n, in, out;
+    enum dtype t;
+    const void *x;
+    void *y;        /* forward: += */
+    bool set;       /* forward: = instead (y is one piece) */
+    const void *dy; /* backward */
+    void *dx;       /* backward: +=, or NULL */
+    void *du;       /* (n, rank) t: scratch */
+    void *dropped;  /* (n, in) t: scratch of dropout; NULL: nothing is left out */
+    int64_t first;  /* rows before these in the order of training; dropout */
 };
 
 /* The table of factors for c's targets: per joined matrix its A's, then its B's. ERR_USER: a target
@@ -67,7 +67,7 @@ void lora_forward(struct dev *d, const struct lora *l, const struct lora_io *io)
 void lora_backward(struct dev *d, const struct lora *l, const struct lora_io *io);
 
 /* w (out, in) += scale * B A, on the host (export). */
-void lora_merge(float *w, const float *a, const float *b, int64_t out, int64_t in, int64_t r,
-		float scale);
+void lora_merge(
+    float *w, const float *a, const float *b, int64_t out, int64_t in, int64_t r, float scale);
 
 #endif

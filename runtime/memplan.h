@@ -15,22 +15,22 @@
 
 #define MEMPLAN_SERVE_ROWS 256 /* tokens of one prefill chunk */
 
-struct memplan {           /* bytes */
-	int64_t weights;   /* frozen or serving weights, in compute type or stored blocks */
-	int64_t master;    /* F32 masters of what is trained */
-	int64_t copy;      /* their BF16 copy */
-	int64_t gradient;  /* F32 */
-	int64_t optimizer; /* AdamW's m and v */
-	int64_t saved;     /* activations kept from forward to backward */
-	int64_t scratch;   /* activations of one layer, both directions */
-	int64_t logits;    /* of one chunk of rows */
-	int64_t cache;     /* keys and values, serving */
-	int64_t total;
+struct memplan {       /* bytes */
+    int64_t weights;   /* frozen or serving weights, in compute type or stored blocks */
+    int64_t master;    /* F32 masters of what is trained */
+    int64_t copy;      /* their BF16 copy */
+    int64_t gradient;  /* F32 */
+    int64_t optimizer; /* AdamW's m and v */
+    int64_t saved;     /* activations kept from forward to backward */
+    int64_t scratch;   /* activations of one layer, both directions */
+    int64_t logits;    /* of one chunk of rows */
+    int64_t cache;     /* keys and values, serving */
+    int64_t total;
 };
 
 /* w: the model on disk when serving (stored blocks are kept); may be NULL. */
-int memplan_model(const struct model_conf *c, const struct weights *w, struct memplan *out,
-		  struct err *e);
+int memplan_model(
+    const struct model_conf *c, const struct weights *w, struct memplan *out, struct err *e);
 /* ERR_MEMORY with both figures when the plan needs more than budget_bytes. */
 int memplan_require(const struct memplan *p, int64_t budget_bytes, struct err *e);
 

@@ -26,20 +26,20 @@ struct model;
 #define MODEL_AHEAD 4
 
 struct model_conf {
-	struct model_config config;
-	enum dtype t; /* compute type */
-	bool train;
-	int64_t micro_sequences; /* B of one forward, training */
-	int64_t sequence_length; /* T, training */
-	int lora_rank;           /* 0: full training */
-	float lora_alpha, lora_dropout;
-	const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
-	uint64_t seed;                   /* of random weights, LoRA's A and dropout */
-	enum recompute recompute; /* what of a layer backward makes again: model_backward.c */
-	int64_t logit_rows;       /* at once, at most; 0: as many as suit a processor */
-	int64_t kv_capacity;      /* tokens, serving */
-	struct coll *coll;        /* gradients are placed in its memory when not NULL */
-	struct wire_page *page;   /* a beat a layer; or NULL */
+    struct model_config config;
+    enum dtype t; /* compute type */
+    bool train;
+    int64_t micro_sequences; /* B of one forward, training */
+    int64_t sequence_length; /* T, training */
+    int lora_rank;           /* 0: full training */
+    float lora_alpha, lora_dropout;
+    const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
+    uint64_t seed;                   /* of random weights, LoRA's A and dropout */
+    enum recompute recompute;        /* what of a layer backward makes again: model_backward.c */
+    int64_t logit_rows;              /* at once, at most; 0: as many as suit a processor */
+    int64_t kv_capacity;             /* tokens, serving */
+    struct coll *coll;               /* gradients are placed in its memory when not NULL */
+    struct wire_page *page;          /* a beat a layer; or NULL */
 };
 
 int model_create(struct dev *d, const struct model_conf *c, struct model **out, struct err *e);
@@ -53,11 +53,11 @@ int64_t model_memory_bytes(const struct model *m);
 
 /* The trainable parameters: one flat F32 master and gradient range, and its named parts. */
 struct model_part {
-	char name[128]; /* canonical, or "model.layers.0.self_attn.q_proj.lora_A.weight" (peft's) */
-	int64_t offset, count; /* in elements, inside the flat ranges */
-	int dims;
-	int64_t shape[2];
-	bool decay; /* weight decay applies (matrices, not norms) */
+    char name[128]; /* canonical, or "model.layers.0.self_attn.q_proj.lora_A.weight" (peft's) */
+    int64_t offset, count; /* in elements, inside the flat ranges */
+    int dims;
+    int64_t shape[2];
+    bool decay; /* weight decay applies (matrices, not norms) */
 };
 int model_part_count(const struct model *m);
 const struct model_part *model_part_at(const struct model *m, int i);
@@ -72,7 +72,7 @@ void model_master_changed(struct model *m); /* masters were written from outside
    by `scale`. *loss_sum: sum over tokens of -log p; NULL: nothing is waited for, and the sum is
    added on the device to what model_loss tells. */
 int model_step(struct model *m, int64_t b, const int32_t *inputs, const int32_t *targets,
-	       float scale, bool backward, double *loss_sum, struct err *e);
+    float scale, bool backward, double *loss_sum, struct err *e);
 /* The place, in the order of training, of the first sequence of the next model_step: LoRA's dropout
    draws by it. It leaves out in steps with backward only. */
 void model_set_place(struct model *m, int64_t first);
@@ -84,26 +84,26 @@ int model_loss(struct model *m, double *sums, struct err *e);
 /* From now on backward calls ready_fn whenever no more will be added to a part of the gradient,
    with the part's place in the flat range; such parts come from the end towards the start, and not
    all of the gradient is told of. NULL: no calls. */
-void model_watch_gradient(struct model *m,
-			  void (*ready_fn)(void *user, int64_t first, int64_t count), void *user);
+void model_watch_gradient(
+    struct model *m, void (*ready_fn)(void *user, int64_t first, int64_t count), void *user);
 void model_zero_gradient(struct model *m);
 
 /* Serving: run `count` tokens of a sequence after `past` cached ones; logits of the last (or of
    all) to the host, F32; logits NULL: none are computed. */
 int model_extend(struct model *m, const int32_t *ids, int64_t count, int64_t past, bool all_logits,
-		 float *logits, struct err *e);
+    float *logits, struct err *e);
 
 /* Serving: runs the token `id` after `past` cached ones and draws the one that follows it. The
    logits stay on the device; on one that can record, this is one launch. */
 int model_next(struct model *m, int32_t id, int64_t past, const struct sample_draw *draw,
-	       int32_t *next, struct err *e);
+    int32_t *next, struct err *e);
 
 /* Every tensor of the model itself, trained or not (export); offsets are of no use to others. */
 int model_base_count(const struct model *m);
 const struct model_part *model_base_at(const struct model *m, int i);
 
 /* One named tensor as F32 on the host, LoRA merged in when merged (export). */
-int model_read(struct model *m, const char *name, bool merged, float *dst, int64_t count,
-	       struct err *e);
+int model_read(
+    struct model *m, const char *name, bool merged, float *dst, int64_t count, struct err *e);
 
 #endif

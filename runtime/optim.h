@@ -15,10 +15,10 @@
 #include <stdint.h>
 
 struct optim_conf {
-	double learning_rate, weight_decay, beta1, beta2, epsilon;
-	double clip_norm; /* 0: off */
-	enum lr_schedule schedule;
-	int64_t warmup_steps, steps;
+    double learning_rate, weight_decay, beta1, beta2, epsilon;
+    double clip_norm; /* 0: off */
+    enum lr_schedule schedule;
+    int64_t warmup_steps, steps;
 };
 
 /* The rate of step s = 1 .. steps: linear warm-up to learning_rate over warmup_steps, then down to
@@ -26,8 +26,8 @@ struct optim_conf {
 double optim_rate(const struct optim_conf *c, int64_t step);
 
 struct optim;
-int optim_create(struct dev *d, const struct optim_conf *c, struct model *m, struct optim **out,
-		 struct err *e);
+int optim_create(
+    struct dev *d, const struct optim_conf *c, struct model *m, struct optim **out, struct err *e);
 void optim_destroy(struct optim *o);
 /* Enqueues one update from the model's gradient, which must be whole. grad_norm not NULL: looks at
    the norm before (as optim_norm does; nothing is changed when it fails), and waits for the end. */

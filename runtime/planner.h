@@ -13,17 +13,17 @@
 #include <stdint.h>
 
 struct planner_input {
-	struct model_conf model; /* micro_sequences and logit_rows are the planner's to choose */
-	int64_t batch_sequences; /* of the global batch */
-	int world;
-	int64_t budget_bytes; /* of one rank */
-	int64_t rows; /* of a micro-batch, from which on more gain nothing; 0: a processor's */
+    struct model_conf model; /* micro_sequences and logit_rows are the planner's to choose */
+    int64_t batch_sequences; /* of the global batch */
+    int world;
+    int64_t budget_bytes; /* of one rank */
+    int64_t rows;         /* of a micro-batch, from which on more gain nothing; 0: a processor's */
 };
 
 struct planner_plan {
-	struct layout layout;
-	int64_t micro_sequences, logit_rows; /* as in model_conf */
-	struct memplan memory;
+    struct layout layout;
+    int64_t micro_sequences, logit_rows; /* as in model_conf */
+    struct memplan memory;
 };
 
 /* ERR_MEMORY with the figures, and the recomputation that would do if one does, when not even one

@@ -24,27 +24,27 @@
 #include <stdbool.h>
 
 struct rank {
-	const struct jobspec *spec;
-	int rank, world, replica, local_rank, local_world;
-	int64_t incarnation;
-	int64_t budget_bytes; /* memory this rank may use */
-	struct dev *dev;
-	struct wire_page *page; /* or NULL */
-	struct sched *sched;    /* serving only */
-	_Atomic(struct coll *) coll;
-	_Atomic bool stop, checkpoint; /* asked by the agent */
+    const struct jobspec *spec;
+    int rank, world, replica, local_rank, local_world;
+    int64_t incarnation;
+    int64_t budget_bytes; /* memory this rank may use */
+    struct dev *dev;
+    struct wire_page *page; /* or NULL */
+    struct sched *sched;    /* serving only */
+    _Atomic(struct coll *) coll;
+    _Atomic bool stop, checkpoint; /* asked by the agent */
 
-	/* private to rank.c */
-	int fd;
-	struct arena *arena;
-	struct jobspec job;
-	struct wire_reader reader;
-	pthread_mutex_t send_lock;
-	_Atomic bool ending;  /* the last frame is out: a closed socket is no loss */
-	_Atomic bool limited; /* by rank_end_within */
-	char secret[130];
-	int listen_fd;
-	struct coll_peer *peers;
+    /* private to rank.c */
+    int fd;
+    struct arena *arena;
+    struct jobspec job;
+    struct wire_reader reader;
+    pthread_mutex_t send_lock;
+    _Atomic bool ending;  /* the last frame is out: a closed socket is no loss */
+    _Atomic bool limited; /* by rank_end_within */
+    char secret[130];
+    int listen_fd;
+    struct coll_peer *peers;
 };
 
 /* The device of a local rank by spec.device.resource: a pod sees the GPUs that it was given, and
@@ -58,12 +58,12 @@ void rank_close(struct rank *r); /* half-built is fine */
 int rank_send(struct rank *r, enum wire_type type, const void *data, size_t size, struct err *e);
 /* A JSON object; the list ends with a NULL name. text NULL: the number, NaN becomes null. */
 struct rank_field {
-	const char *name;
-	double value;
-	const char *text;
+    const char *name;
+    double value;
+    const char *text;
 };
-int rank_send_fields(struct rank *r, enum wire_type type, const struct rank_field *fields,
-		     struct err *e);
+int rank_send_fields(
+    struct rank *r, enum wire_type type, const struct rank_field *fields, struct err *e);
 /* WIRE_DONE; output NULL: stopped as asked. */
 int rank_send_done(struct rank *r, int64_t step, const char *output, struct err *e);
 /* For a failure that leaves the device busy, so that giving its memory or its communicator back may

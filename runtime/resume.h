@@ -13,13 +13,13 @@
 #include "runtime/rank.h"
 
 struct resume {
-	const struct rank *r;
-	struct coll *coll;
-	struct model *model;
-	struct optim *optim;
-	int64_t steps;
-	char identity[CKPT_IDENTITY_BYTES];
-	char hash_v1[65]; /* for checkpoints of version 1 */
+    const struct rank *r;
+    struct coll *coll;
+    struct model *model;
+    struct optim *optim;
+    int64_t steps;
+    char identity[CKPT_IDENTITY_BYTES];
+    char hash_v1[65]; /* for checkpoints of version 1 */
 };
 
 /* *state: of a new training; it stays so when there is no checkpoint. ERR_USER: checkpoints of

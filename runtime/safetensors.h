@@ -24,21 +24,21 @@
 struct safetensors;
 
 struct safetensors_tensor {
-	char name[SAFETENSORS_NAME_BYTES];
-	enum dtype type; /* F32, BF16, F16 or I32 */
-	int dims;        /* 0 to 4 */
-	int64_t shape[4];
-	const uint8_t *data; /* NULL where only the header was read */
-	int64_t offset;      /* of the data in the file */
-	int64_t bytes;
+    char name[SAFETENSORS_NAME_BYTES];
+    enum dtype type; /* F32, BF16, F16 or I32 */
+    int dims;        /* 0 to 4 */
+    int64_t shape[4];
+    const uint8_t *data; /* NULL where only the header was read */
+    int64_t offset;      /* of the data in the file */
+    int64_t bytes;
 };
 
 int safetensors_open(const char *path, struct safetensors **out, struct err *e);
-int safetensors_parse(const void *data, size_t size, const char *path, struct safetensors **out,
-		      struct err *e);
+int safetensors_parse(
+    const void *data, size_t size, const char *path, struct safetensors **out, struct err *e);
 /* From the first bytes of a file of file_size, for one that is read piece by piece. */
 int safetensors_parse_header(const void *head, size_t size, size_t file_size, const char *path,
-			     struct safetensors **out, struct err *e);
+    struct safetensors **out, struct err *e);
 void safetensors_close(struct safetensors *s);
 int safetensors_count(const struct safetensors *s);
 const struct safetensors_tensor *safetensors_at(const struct safetensors *s, int i); /* by name */
@@ -50,13 +50,13 @@ const void *safetensors_bytes(const struct safetensors *s, size_t *size);       
    8 bytes or, if greater, to pad_to bytes in all (-ERR_USER when it does not fit). metadata: pairs
    of key and value, NULL-ended, or NULL. */
 struct safetensors_entry {
-	char name[SAFETENSORS_NAME_BYTES];
-	enum dtype type;
-	int dims;
-	int64_t shape[4];
-	int64_t bytes;
+    char name[SAFETENSORS_NAME_BYTES];
+    enum dtype type;
+    int dims;
+    int64_t shape[4];
+    int64_t bytes;
 };
 int safetensors_header(const struct safetensors_entry *entries, int count,
-		       const char *const *metadata, size_t pad_to, struct buf *out, struct err *e);
+    const char *const *metadata, size_t pad_to, struct buf *out, struct err *e);
 
 #endif

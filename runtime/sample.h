@@ -13,8 +13,8 @@
 struct sampler;
 
 struct sample_draw {
-	float temperature, top_p;
-	float u; /* [0, 1) */
+    float temperature, top_p;
+    float u; /* [0, 1) */
 };
 
 int sampler_create(int64_t vocab, struct sampler **out, struct err *e);

@@ -16,11 +16,11 @@
 #include <stdint.h>
 
 struct request {
-	uint64_t id;
-	char *text; /* the WIRE_REQUEST payload, NUL-terminated */
-	size_t len;
-	_Atomic bool cancelled;
-	struct request *next; /* private to sched */
+    uint64_t id;
+    char *text; /* the WIRE_REQUEST payload, NUL-terminated */
+    size_t len;
+    _Atomic bool cancelled;
+    struct request *next; /* private to sched */
 };
 
 struct sched;
@@ -33,8 +33,8 @@ int sched_push(struct sched *s, uint64_t id, const char *text, size_t len, struc
  * until finished. */
 struct request *sched_take(struct sched *s, int64_t timeout_ms);
 void sched_finish(struct sched *s, struct request *q);
-void sched_cancel(struct sched *s,
-		  uint64_t id); /* unknown ids are ignored: the request has just ended */
+void sched_cancel(
+    struct sched *s, uint64_t id); /* unknown ids are ignored: the request has just ended */
 void sched_wake(struct sched *s);
 
 #endif

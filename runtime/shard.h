@@ -17,8 +17,8 @@
 void shard_range(int64_t total, int world, int rank, int64_t *first, int64_t *count);
 
 int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct optim *o, int world,
-		int rank, struct err *e);
-int shard_read(struct ckpt_reader *r, struct dev *d, struct model *m, struct optim *o,
-	       struct err *e);
+    int rank, struct err *e);
+int shard_read(
+    struct ckpt_reader *r, struct dev *d, struct model *m, struct optim *o, struct err *e);
 
 #endif

@@ -15,9 +15,9 @@ struct tensorboard;
  * readers take after all that are there. first_step: the first that this run makes; what an earlier
  * one has said of it and later ones is shown no more. */
 int tensorboard_create(const char *folder, int64_t incarnation, int64_t first_step,
-		       struct tensorboard **out, struct err *e);
-int tensorboard_scalar(struct tensorboard *t, const char *tag, int64_t step, double value,
-		       struct err *e);
+    struct tensorboard **out, struct err *e);
+int tensorboard_scalar(
+    struct tensorboard *t, const char *tag, int64_t step, double value, struct err *e);
 int tensorboard_flush(struct tensorboard *t, struct err *e); /* for readers to see */
 int tensorboard_sync(struct tensorboard *t, struct err *e);  /* and to outlive the machine */
 void tensorboard_close(struct tensorboard *t);

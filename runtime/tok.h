@@ -23,8 +23,8 @@ int32_t tok_bos(const struct tok *t); /* -1: none */
 int32_t tok_eos(const struct tok *t); /* ends a turn; -1: none */
 
 struct tok_ids {
-	int32_t *id;
-	int64_t count, capacity;
+    int32_t *id;
+    int64_t count, capacity;
 };
 int tok_ids_add(struct tok_ids *ids, int32_t id, struct err *e);
 void tok_ids_done(struct tok_ids *ids);
@@ -33,16 +33,16 @@ void tok_ids_done(struct tok_ids *ids);
    special tokens in the text ("<|im_start|>") become those tokens, otherwise they are plain text;
    added tokens that are not special always count. */
 int tok_encode(const struct tok *t, const char *text, int64_t len, bool special,
-	       struct tok_ids *out, struct err *e);
+    struct tok_ids *out, struct err *e);
 /* A whole text as transformers' tokenizer(text) has it: special tokens count, and what the
    tokenizer puts before and behind (BOS, EOS) stands there. For training data and completions. */
-int tok_encode_document(const struct tok *t, const char *text, int64_t len, struct tok_ids *out,
-			struct err *e);
+int tok_encode_document(
+    const struct tok *t, const char *text, int64_t len, struct tok_ids *out, struct err *e);
 /* For chats: tok_guard appends a client's text so marked that nothing in it is a special token for
    tok_encode_guarded, whatever the template puts around it, and that takes the marks out. */
 int tok_guard(const struct tok *t, const char *text, size_t len, struct buf *out);
-int tok_encode_guarded(const struct tok *t, const char *text, int64_t len, struct tok_ids *out,
-		       struct err *e);
+int tok_encode_guarded(
+    const struct tok *t, const char *text, int64_t len, struct tok_ids *out, struct err *e);
 /* Appends the bytes of one token (may be part of a UTF-8 sequence). Special tokens give nothing
  * when skip_special. */
 int tok_decode(const struct tok *t, int32_t id, bool skip_special, struct buf *out);

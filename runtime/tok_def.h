@@ -21,48 +21,48 @@
 #define TOK_ARENA_BYTES  ((size_t)1 << 30)
 
 enum tok_kind {
-	TOK_UNUSED,  /* an id without text */
-	TOK_NORMAL,  /* of the merges; text in GPT-2's byte alphabet */
-	TOK_ADDED,   /* plain text, always recognised */
-	TOK_SPECIAL, /* plain text, recognised only where special tokens are wanted */
+    TOK_UNUSED,  /* an id without text */
+    TOK_NORMAL,  /* of the merges; text in GPT-2's byte alphabet */
+    TOK_ADDED,   /* plain text, always recognised */
+    TOK_SPECIAL, /* plain text, recognised only where special tokens are wanted */
 };
 
 enum tok_flag { /* of added tokens */
-		TOK_LSTRIP = 1,
-		TOK_RSTRIP = 2,
-		TOK_SINGLE_WORD = 4,
-		TOK_NORMALIZED = 8, /* looked for in the normalised text, after the others */
+    TOK_LSTRIP = 1,
+    TOK_RSTRIP = 2,
+    TOK_SINGLE_WORD = 4,
+    TOK_NORMALIZED = 8, /* looked for in the normalised text, after the others */
 };
 
 struct tok_affix { /* ids that the post-processor puts before or behind a text */
-	int32_t id[TOK_AFFIX_LIMIT];
-	int count;
+    int32_t id[TOK_AFFIX_LIMIT];
+    int count;
 };
 
 struct tok_text {
-	const char *s;
-	size_t len;
+    const char *s;
+    size_t len;
 };
 
 struct tok_def {
-	int32_t vocab;
-	struct tok_text *tokens; /* vocab */
-	uint8_t *kinds;          /* vocab */
-	uint8_t *flags;          /* vocab, of enum tok_flag; NULL: none */
-	int64_t merge_count;
-	struct tok_text (*merges)[2]; /* best first */
-	const char *patterns[TOK_SPLIT_STAGES];
-	int pattern_count;
-	bool ignore_merges; /* a piece that is a token is that token */
-	bool nfc;           /* text is to be normalised first */
-	int32_t bos, eos;
-	struct tok_affix prefix, suffix;
+    int32_t vocab;
+    struct tok_text *tokens; /* vocab */
+    uint8_t *kinds;          /* vocab */
+    uint8_t *flags;          /* vocab, of enum tok_flag; NULL: none */
+    int64_t merge_count;
+    struct tok_text (*merges)[2]; /* best first */
+    const char *patterns[TOK_SPLIT_STAGES];
+    int pattern_count;
+    bool ignore_merges; /* a piece that is a token is that token */
+    bool nfc;           /* text is to be normalised first */
+    int32_t bos, eos;
+    struct tok_affix prefix, suffix;
 };
 
 int tok_def_gguf(const struct gguf *g, struct arena *a, struct tok_def *out, struct err *e);
 /* root: tokenizer.json; config: tokenizer_config.json or NULL. path is only for messages. */
 int tok_def_json(const struct json *root, const struct json *config, const char *path,
-		 struct arena *a, struct tok_def *out, struct err *e);
+    struct arena *a, struct tok_def *out, struct err *e);
 int tok_def_write(const struct tok_def *d, struct buf *out, struct err *e); /* as tokenizer.json */
 
 int tok_create(const struct tok_def *d, const char *path, struct tok **out, struct err *e);

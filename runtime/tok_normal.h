@@ -14,8 +14,8 @@
 
 /* text: valid UTF-8. *out is the normal form, *out_len bytes: text itself when it is ASCII, else
    memory that the caller frees with mem_free (*owned, NULL otherwise). */
-int tok_normal_nfc(const char *text, size_t len, const char **out, size_t *out_len, void **owned,
-		   struct err *e);
+int tok_normal_nfc(
+    const char *text, size_t len, const char **out, size_t *out_len, void **owned, struct err *e);
 
 /* The character that n bytes (of a valid sequence) are. */
 uint32_t tok_normal_char(const char *s, size_t n);
@@ -26,10 +26,10 @@ uint32_t tok_normal_upper(uint32_t c);
 uint32_t tok_normal_lower(uint32_t c);
 uint32_t tok_normal_title(uint32_t c);
 enum tok_normal_class {
-	TOK_NORMAL_OTHER,
-	TOK_NORMAL_LETTER,
-	TOK_NORMAL_DIGIT,
-	TOK_NORMAL_INVISIBLE, /* control, format, unassigned, separators but the space */
+    TOK_NORMAL_OTHER,
+    TOK_NORMAL_LETTER,
+    TOK_NORMAL_DIGIT,
+    TOK_NORMAL_INVISIBLE, /* control, format, unassigned, separators but the space */
 };
 enum tok_normal_class tok_normal_class(uint32_t c);
 bool tok_normal_printable(uint32_t c);

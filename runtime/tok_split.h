@@ -19,12 +19,12 @@ struct tok_split;
 
 int tok_split_create(struct tok_split **out, struct err *e);
 void tok_split_destroy(struct tok_split *s);
-int tok_split_add(struct tok_split *s, const char *pattern,
-		  struct err *e); /* ERR_DATA: bad pattern */
+int tok_split_add(
+    struct tok_split *s, const char *pattern, struct err *e); /* ERR_DATA: bad pattern */
 /* text: valid UTF-8. piece_fn is given the pieces in order; its failure ends the run and is
  * returned. */
 int tok_split_run(const struct tok_split *s, const char *text, size_t len,
-		  int (*piece_fn)(void *context, const char *piece, size_t len, struct err *e),
-		  void *context, struct err *e);
+    int (*piece_fn)(void *context, const char *piece, size_t len, struct err *e), void *context,
+    struct err *e);
 
 #endif

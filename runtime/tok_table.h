@@ -11,25 +11,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct tok_names {     /* bytes -> id */
-	int32_t *slot; /* id, or -1 */
-	uint64_t mask;
-	const char *bytes; /* token i is bytes[start[i] .. start[i + 1]) */
-	const uint32_t *start;
+struct tok_names { /* bytes -> id */
+    int32_t *slot; /* id, or -1 */
+    uint64_t mask;
+    const char *bytes; /* token i is bytes[start[i] .. start[i + 1]) */
+    const uint32_t *start;
 };
-int tok_names_init(struct tok_names *t, int32_t vocab, const char *bytes, const uint32_t *start,
-		   struct err *e);
+int tok_names_init(
+    struct tok_names *t, int32_t vocab, const char *bytes, const uint32_t *start, struct err *e);
 void tok_names_done(struct tok_names *t);
 void tok_names_add(struct tok_names *t, int32_t id); /* the first of equal texts stays */
 int32_t tok_names_find(const struct tok_names *t, const char *s, size_t len); /* -1: none */
 
 struct tok_pair {
-	int32_t left, right; /* left -1: empty slot */
-	int32_t rank, merged;
+    int32_t left, right; /* left -1: empty slot */
+    int32_t rank, merged;
 };
 struct tok_pairs {
-	struct tok_pair *slot;
-	uint64_t mask;
+    struct tok_pair *slot;
+    uint64_t mask;
 };
 int tok_pairs_init(struct tok_pairs *t, int64_t count, struct err *e);
 void tok_pairs_done(struct tok_pairs *t);

@@ -22,90 +22,90 @@
 #define HEADER_MAX     25
 
 enum rule {
-	RULE_LAYER,
-	RULE_LIBRARY,
-	RULE_LENGTH,
-	RULE_HEADER_COMMENT,
-	RULE_TEST,
-	RULE_OWN_HEADER,
-	RULE_GUARD,
-	RULE_DEAD,
-	RULE_WORDS,
-	RULE_TYPEDEF,
-	RULE_EXIT,
-	RULE_README,
-	RULE_EXCEPTION,
-	RULES
+    RULE_LAYER,
+    RULE_LIBRARY,
+    RULE_LENGTH,
+    RULE_HEADER_COMMENT,
+    RULE_TEST,
+    RULE_OWN_HEADER,
+    RULE_GUARD,
+    RULE_DEAD,
+    RULE_WORDS,
+    RULE_TYPEDEF,
+    RULE_EXIT,
+    RULE_README,
+    RULE_EXCEPTION,
+    RULES
 };
 
 static struct exception {
-	const char *pattern;
-	enum rule rule;
-	const char *reason;
-	bool used;
+    const char *pattern;
+    enum rule rule;
+    const char *reason;
+    bool used;
 } exceptions[] = {
-	{"base/banned.h", RULE_DEAD, "the compiler includes it into every file", false},
-	{"kernels/cpu/*.c", RULE_TEST,
-	 "twins of one table: test_ops runs each against the reference", false},
-	{"kernels/cuda/driver.c", RULE_TEST, "tests/kernels/test_cuda_driver.c", false},
-	{"kernels/cuda/nccl.c", RULE_TEST, "tests/kernels/test_cuda_nccl.c", false},
-	{"kernels/cuda/*.c", RULE_OWN_HEADER, "declared together in cuda.h", false},
-	{"tests/cudasim/*.h", RULE_TYPEDEF, "the toolkit's own names", false},
-	{"tests/cudasim/cuda_runtime.h", RULE_DEAD, "stands in for the toolkit's", false},
-	{"kernels/cpu/*.c", RULE_OWN_HEADER, "reached through the device table only", false},
-	{"kernels/cpu/*_body.h", RULE_GUARD, "included once per instruction set", false},
-	{"kernels/cpu/*_body.h", RULE_TYPEDEF, "a vector type has no tag to name it by", false},
-	{"cli/*.c", RULE_OWN_HEADER, "one command a file, all declared in one header", false},
+    {"base/banned.h", RULE_DEAD, "the compiler includes it into every file", false},
+    {"kernels/cpu/*.c", RULE_TEST, "twins of one table: test_ops runs each against the reference",
+        false},
+    {"kernels/cuda/driver.c", RULE_TEST, "tests/kernels/test_cuda_driver.c", false},
+    {"kernels/cuda/nccl.c", RULE_TEST, "tests/kernels/test_cuda_nccl.c", false},
+    {"kernels/cuda/*.c", RULE_OWN_HEADER, "declared together in cuda.h", false},
+    {"tests/cudasim/*.h", RULE_TYPEDEF, "the toolkit's own names", false},
+    {"tests/cudasim/cuda_runtime.h", RULE_DEAD, "stands in for the toolkit's", false},
+    {"kernels/cpu/*.c", RULE_OWN_HEADER, "reached through the device table only", false},
+    {"kernels/cpu/*_body.h", RULE_GUARD, "included once per instruction set", false},
+    {"kernels/cpu/*_body.h", RULE_TYPEDEF, "a vector type has no tag to name it by", false},
+    {"cli/*.c", RULE_OWN_HEADER, "one command a file, all declared in one header", false},
 };
 
 /* What a room may include; tests may include all, but only from their own room's reach. */
 static const struct {
-	const char *room, *may[4];
+    const char *room, *may[4];
 } rooms[] = {
-	{"base", {"base"}},
-	{"kernels", {"base", "kernels"}},
-	{"runtime", {"base", "kernels", "runtime"}},
-	{"agent", {"base", "agent"}},
-	{"controller", {"base", "controller"}},
-	{"cli", {"base", "cli"}},
+    {"base", {"base"}},
+    {"kernels", {"base", "kernels"}},
+    {"runtime", {"base", "kernels", "runtime"}},
+    {"agent", {"base", "agent"}},
+    {"controller", {"base", "controller"}},
+    {"cli", {"base", "cli"}},
 };
 #define ROOMS (sizeof rooms / sizeof *rooms)
 
 /* Who includes an outside library: files (a pattern) and how many of them. */
 static const struct library {
-	const char *include, *files;
-	int most;
+    const char *include, *files;
+    int most;
 } libraries[] = {
-	{"curl/", "base/http.c", 1},
-	{"libwebsockets.h", "base/web*.c", 2},
-	{"cjson/", "base/json.c", 1},
-	{"yaml.h", "base/yaml.c", 1},
-	{"dnnl", "kernels/cpu/*.c", 1},
-	{"oneapi/dnnl", "kernels/cpu/*.c", 1},
-	{"pcre2.h", "runtime/tok_split.c", 1},
-	{"utf8proc.h", "runtime/tok_normal.c", 1},
-	{"xxhash.h", "runtime/*.c", 1},
-	{"zstd.h", "runtime/*.c", 1},
-	{"omp.h", "kernels/*", 100},
-	{"omp.h", "runtime/*.c", 100},
-	{"openssl/", "base/*.c", 1},
-	{"openssl/", "runtime/*.c", 1},
-	{"openssl/", "agent/*.c", 1},
-	{"openssl/", "controller/*.c", 1},
-	{"openssl/", "cli/*.c", 1},
-	{"cublasLt.h", "kernels/cuda/blas.c", 1},
-	{"nccl.h", "kernels/cuda/nccl.c", 1},
-	{"nvml.h", "kernels/cuda/nvml.c", 1},
-	{"check.h", "tests/*", 1000},
+    {"curl/", "base/http.c", 1},
+    {"libwebsockets.h", "base/web*.c", 2},
+    {"cjson/", "base/json.c", 1},
+    {"yaml.h", "base/yaml.c", 1},
+    {"dnnl", "kernels/cpu/*.c", 1},
+    {"oneapi/dnnl", "kernels/cpu/*.c", 1},
+    {"pcre2.h", "runtime/tok_split.c", 1},
+    {"utf8proc.h", "runtime/tok_normal.c", 1},
+    {"xxhash.h", "runtime/*.c", 1},
+    {"zstd.h", "runtime/*.c", 1},
+    {"omp.h", "kernels/*", 100},
+    {"omp.h", "runtime/*.c", 100},
+    {"openssl/", "base/*.c", 1},
+    {"openssl/", "runtime/*.c", 1},
+    {"openssl/", "agent/*.c", 1},
+    {"openssl/", "controller/*.c", 1},
+    {"openssl/", "cli/*.c", 1},
+    {"cublasLt.h", "kernels/cuda/blas.c", 1},
+    {"nccl.h", "kernels/cuda/nccl.c", 1},
+    {"nvml.h", "kernels/cuda/nvml.c", 1},
+    {"check.h", "tests/*", 1000},
 };
 #define LIBRARIES (sizeof libraries / sizeof *libraries)
 
 struct source {
-	char path[200];
-	char room[24]; /* "base", for tests/base/x.c too; "" in tests/ itself */
-	bool test;     /* below tests/ */
-	bool header;
-	bool included; /* a header that somebody includes */
+    char path[200];
+    char room[24]; /* "base", for tests/base/x.c too; "" in tests/ itself */
+    bool test;     /* below tests/ */
+    bool header;
+    bool included; /* a header that somebody includes */
 };
 static struct source sources[2000];
 static int source_count;
@@ -115,248 +115,243 @@ static const struct source *last_user[LIBRARIES]; /* a file counts once */
 
 static bool excepted(const char *path, enum rule rule)
 {
-	for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++) {
-		struct exception *x = &exceptions[i];
-		if (x->rule == rule && !fnmatch(x->pattern, path, 0)) {
-			x->used = true;
-			return true;
-		}
-	}
-	return false;
+    for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++) {
+        struct exception *x = &exceptions[i];
+        if (x->rule == rule && !fnmatch(x->pattern, path, 0)) {
+            x->used = true;
+            return true;
+        }
+    }
+    return false;
 }
 
 static void complain(const char *path, int line, enum rule rule, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+    __attribute__((format(printf, 4, 5)));
 static void complain(const char *path, int line, enum rule rule, const char *fmt, ...)
 {
-	if (excepted(path, rule))
-		return;
-	va_list ap;
-	va_start(ap, fmt);
-	printf("%s:%d: ", path, line);
-	vprintf(fmt, ap);
-	printf("\n");
-	va_end(ap);
-	complaints[rule]++;
+    if (excepted(path, rule))
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    printf("%s:%d: ", path, line);
+    vprintf(fmt, ap);
+    printf("\n");
+    va_end(ap);
+    complaints[rule]++;
 }
 
 static bool exists(const char *path)
 {
-	struct stat st;
-	return !stat(path, &st);
+    struct stat st;
+    return !stat(path, &st);
 }
 
 /* -- rules about one line -- */
 
 static int columns(const char *s)
 {
-	int n = 0;
-	for (; *s && *s != '\n'; s++) {
-		if (*s == '\t')
-			n += 8 - n % 8;
-		else if (((unsigned char)*s & 0xc0) != 0x80)
-			n++;
-	}
-	return n;
+    int n = 0;
+    for (; *s && *s != '\n'; s++) {
+        if (*s == '\t')
+            n += 8 - n % 8;
+        else if (((unsigned char)*s & 0xc0) != 0x80)
+            n++;
+    }
+    return n;
 }
 
 /* The word as a call or name of its own, not as part of a longer one. */
 static const char *find_word(const char *line, const char *word)
 {
-	size_t n = strlen(word);
-	for (const char *p = line; (p = strstr(p, word)); p++) {
-		char before = p == line ? ' ' : p[-1], after = p[n];
-		bool starts = !isalnum((unsigned char)before) && before != '_';
-		bool ends = !isalnum((unsigned char)after) && after != '_';
-		if (starts && ends)
-			return p;
-	}
-	return NULL;
+    size_t n = strlen(word);
+    for (const char *p = line; (p = strstr(p, word)); p++) {
+        char before = p == line ? ' ' : p[-1], after = p[n];
+        bool starts = !isalnum((unsigned char)before) && before != '_';
+        bool ends = !isalnum((unsigned char)after) && after != '_';
+        if (starts && ends)
+            return p;
+    }
+    return NULL;
 }
 
 static bool comment_line(const char *line)
 {
-	line += strspn(line, " \t");
-	return !strncmp(line, "*", 1) || !strncmp(line, "/*", 2);
+    line += strspn(line, " \t");
+    return !strncmp(line, "*", 1) || !strncmp(line, "/*", 2);
 }
 
 static void check_words(const struct source *s, int n, const char *line)
 {
-	static const char *const banned[] = {"TO"
-					     "DO",
-					     "FIX"
-					     "ME",
-					     "XX"
-					     "X",
-					     "HA"
-					     "CK"};
-	for (size_t i = 0; i < sizeof banned / sizeof *banned; i++)
-		if (find_word(line, banned[i]))
-			complain(s->path, n, RULE_WORDS, "%s: finish it or file an issue",
-				 banned[i]);
-	if (columns(line) > LINE_COLUMNS)
-		complain(s->path, n, RULE_LENGTH, "%d columns, at most %d", columns(line),
-			 LINE_COLUMNS);
-	if (comment_line(line))
-		return;
-	if (!strncmp(line, "typedef", 7) && !strstr(line, "_fn(") && !strstr(line, "_fn)("))
-		complain(s->path, n, RULE_TYPEDEF, "typedef is for function types named ..._fn");
-	const char *call = find_word(line, "exit");
-	bool program = s->test || strstr(s->path, "/main.c");
-	if (call && call[4] == '(' && !program)
-		complain(s->path, n, RULE_EXIT,
-			 "a library returns its error instead of calling exit()");
+    static const char *const banned[] = {"TO"
+                                         "DO",
+        "FIX"
+        "ME",
+        "XX"
+        "X",
+        "HA"
+        "CK"};
+    for (size_t i = 0; i < sizeof banned / sizeof *banned; i++)
+        if (find_word(line, banned[i]))
+            complain(s->path, n, RULE_WORDS, "%s: finish it or file an issue", banned[i]);
+    if (columns(line) > LINE_COLUMNS)
+        complain(s->path, n, RULE_LENGTH, "%d columns, at most %d", columns(line), LINE_COLUMNS);
+    if (comment_line(line))
+        return;
+    if (!strncmp(line, "typedef", 7) && !strstr(line, "_fn(") && !strstr(line, "_fn)("))
+        complain(s->path, n, RULE_TYPEDEF, "typedef is for function types named ..._fn");
+    const char *call = find_word(line, "exit");
+    bool program = s->test || strstr(s->path, "/main.c");
+    if (call && call[4] == '(' && !program)
+        complain(s->path, n, RULE_EXIT, "a library returns its error instead of calling exit()");
 }
 
 static bool room_may(const char *room, const char *other)
 {
-	for (size_t i = 0; i < ROOMS; i++)
-		for (int k = 0; !strcmp(rooms[i].room, room) && k < 4 && rooms[i].may[k]; k++)
-			if (!strcmp(rooms[i].may[k], other))
-				return true;
-	return false;
+    for (size_t i = 0; i < ROOMS; i++)
+        for (int k = 0; !strcmp(rooms[i].room, room) && k < 4 && rooms[i].may[k]; k++)
+            if (!strcmp(rooms[i].may[k], other))
+                return true;
+    return false;
 }
 
 static bool is_room(const char *name)
 {
-	return room_may(name, name);
+    return room_may(name, name);
 }
 
 static void mark_included(const char *path)
 {
-	for (int i = 0; i < source_count; i++)
-		if (!strcmp(sources[i].path, path))
-			sources[i].included = true;
+    for (int i = 0; i < source_count; i++)
+        if (!strcmp(sources[i].path, path))
+            sources[i].included = true;
 }
 
 static void check_own_include(const struct source *s, int n, const char *name)
 {
-	char room[24];
-	snprintf(room, sizeof room, "%.*s", (int)strcspn(name, "/"), name);
-	mark_included(name);
-	if (strlen(name) > 2 && !strcmp(name + strlen(name) - 2, ".c"))
-		complain(s->path, n, RULE_LAYER, "a .c file is linked, not included");
-	if (!strchr(name, '/'))
-		complain(s->path, n, RULE_LAYER, "\"%s\" lacks its folder", name);
-	else if (!exists(name))
-		complain(s->path, n, RULE_LAYER, "there is no %s", name);
-	else if (is_room(room) && s->room[0] && !room_may(s->room, room))
-		complain(s->path, n, RULE_LAYER, "%s does not use %s", s->room, room);
-	else if (!s->test && !is_room(room))
-		complain(s->path, n, RULE_LAYER, "%s stands outside the rooms", name);
+    char room[24];
+    snprintf(room, sizeof room, "%.*s", (int)strcspn(name, "/"), name);
+    mark_included(name);
+    if (strlen(name) > 2 && !strcmp(name + strlen(name) - 2, ".c"))
+        complain(s->path, n, RULE_LAYER, "a .c file is linked, not included");
+    if (!strchr(name, '/'))
+        complain(s->path, n, RULE_LAYER, "\"%s\" lacks its folder", name);
+    else if (!exists(name))
+        complain(s->path, n, RULE_LAYER, "there is no %s", name);
+    else if (is_room(room) && s->room[0] && !room_may(s->room, room))
+        complain(s->path, n, RULE_LAYER, "%s does not use %s", s->room, room);
+    else if (!s->test && !is_room(room))
+        complain(s->path, n, RULE_LAYER, "%s stands outside the rooms", name);
 }
 
 static void check_library(const struct source *s, int n, const char *name)
 {
-	const struct library *known = NULL;
-	for (size_t i = 0; i < LIBRARIES; i++) {
-		if (strncmp(name, libraries[i].include, strlen(libraries[i].include)) != 0)
-			continue;
-		known = &libraries[i];
-		if (fnmatch(known->files, s->path, 0))
-			continue;
-		if (last_user[i] != s && ++library_users[i] > known->most)
-			complain(s->path, n, RULE_LIBRARY,
-				 "a further file that includes <%s>; %d of %s may", name,
-				 known->most, known->files);
-		last_user[i] = s;
-		return;
-	}
-	/* A test may look at its subject through another library's eyes, but says so by including
+    const struct library *known = NULL;
+    for (size_t i = 0; i < LIBRARIES; i++) {
+        if (strncmp(name, libraries[i].include, strlen(libraries[i].include)) != 0)
+            continue;
+        known = &libraries[i];
+        if (fnmatch(known->files, s->path, 0))
+            continue;
+        if (last_user[i] != s && ++library_users[i] > known->most)
+            complain(s->path, n, RULE_LIBRARY, "a further file that includes <%s>; %d of %s may",
+                name, known->most, known->files);
+        last_user[i] = s;
+        return;
+    }
+    /* A test may look at its subject through another library's eyes, but says so by including
 	 * it. */
-	if (known && !s->test)
-		complain(s->path, n, RULE_LIBRARY, "<%s> belongs to %s", name, known->files);
+    if (known && !s->test)
+        complain(s->path, n, RULE_LIBRARY, "<%s> belongs to %s", name, known->files);
 }
 
 static void check_include(const struct source *s, int n, const char *line)
 {
-	char name[200];
-	if (sscanf(line, "#include \"%199[^\"]\"", name) == 1)
-		check_own_include(s, n, name);
-	else if (sscanf(line, "#include <%199[^>]>", name) == 1)
-		check_library(s, n, name);
+    char name[200];
+    if (sscanf(line, "#include \"%199[^\"]\"", name) == 1)
+        check_own_include(s, n, name);
+    else if (sscanf(line, "#include <%199[^>]>", name) == 1)
+        check_library(s, n, name);
 }
 
 /* -- rules about one file -- */
 
 struct scan {
-	int line;
-	int comment_end;   /* last line of the opening comment, 0 while inside, -1: there is none */
-	int function_line; /* of the opening brace, 0 outside */
-	bool after_paren;  /* the line before ended with ')' */
-	bool guarded;
+    int line;
+    int comment_end;   /* last line of the opening comment, 0 while inside, -1: there is none */
+    int function_line; /* of the opening brace, 0 outside */
+    bool after_paren;  /* the line before ended with ')' */
+    bool guarded;
 };
 
 static void scan_function(const struct source *s, struct scan *c, const char *line)
 {
-	size_t n = strcspn(line, "\n");
-	if (line[0] == '{' && n == 1 && c->after_paren)
-		c->function_line = c->line;
-	if (line[0] == '}' && c->function_line) {
-		int length = c->line - c->function_line - 1;
-		if (length > FUNCTION_LINES)
-			complain(s->path, c->function_line, RULE_LENGTH,
-				 "a function of %d lines, at most %d", length, FUNCTION_LINES);
-		c->function_line = 0;
-	}
-	c->after_paren = n && line[n - 1] == ')';
+    size_t n = strcspn(line, "\n");
+    if (line[0] == '{' && n == 1 && c->after_paren)
+        c->function_line = c->line;
+    if (line[0] == '}' && c->function_line) {
+        int length = c->line - c->function_line - 1;
+        if (length > FUNCTION_LINES)
+            complain(s->path, c->function_line, RULE_LENGTH, "a function of %d lines, at most %d",
+                length, FUNCTION_LINES);
+        c->function_line = 0;
+    }
+    c->after_paren = n && line[n - 1] == ')';
 }
 
 static void scan_comment(struct scan *c, const char *line)
 {
-	if (c->line == 1 && strncmp(line, "/*", 2) != 0)
-		c->comment_end = -1;
-	if (!c->comment_end && strstr(line, "*/"))
-		c->comment_end = c->line;
+    if (c->line == 1 && strncmp(line, "/*", 2) != 0)
+        c->comment_end = -1;
+    if (!c->comment_end && strstr(line, "*/"))
+        c->comment_end = c->line;
 }
 
 static void guard_of(const char *path, char *out, size_t size)
 {
-	snprintf(out, size, "#ifndef %s", path);
-	for (char *p = out + strlen("#ifndef "); *p; p++)
-		*p = isalnum((unsigned char)*p) ? (char)toupper((unsigned char)*p) : '_';
+    snprintf(out, size, "#ifndef %s", path);
+    for (char *p = out + strlen("#ifndef "); *p; p++)
+        *p = isalnum((unsigned char)*p) ? (char)toupper((unsigned char)*p) : '_';
 }
 
 static void check_file(struct source *s)
 {
-	char line[4096], guard[256];
-	struct scan c = {0};
-	guard_of(s->path, guard, sizeof guard);
-	FILE *f = fopen(s->path, "r");
-	if (!f) {
-		complain(s->path, 1, RULE_DEAD, "cannot be read");
-		return;
-	}
-	while (fgets(line, sizeof line, f)) {
-		c.line++;
-		scan_comment(&c, line);
-		scan_function(s, &c, line);
-		check_words(s, c.line, line);
-		check_include(s, c.line, line);
-		size_t n = strlen(guard);
-		c.guarded = c.guarded || (!strncmp(line, guard, n) && line[n] == '\n');
-	}
-	fclose(f);
-	if (c.line > FILE_LINES)
-		complain(s->path, c.line, RULE_LENGTH, "%d lines, at most %d", c.line, FILE_LINES);
-	if (c.comment_end < HEADER_MIN)
-		complain(s->path, 1, RULE_HEADER_COMMENT,
-			 "opens without a comment that says what it owns");
-	if (c.comment_end > HEADER_MAX)
-		complain(s->path, 1, RULE_HEADER_COMMENT,
-			 "opens with %d lines of comment, at most %d", c.comment_end, HEADER_MAX);
-	if (s->header && !c.guarded)
-		complain(s->path, 1, RULE_GUARD, "lacks the guard \"%s\"", guard);
+    char line[4096], guard[256];
+    struct scan c = {0};
+    guard_of(s->path, guard, sizeof guard);
+    FILE *f = fopen(s->path, "r");
+    if (!f) {
+        complain(s->path, 1, RULE_DEAD, "cannot be read");
+        return;
+    }
+    while (fgets(line, sizeof line, f)) {
+        c.line++;
+        scan_comment(&c, line);
+        scan_function(s, &c, line);
+        check_words(s, c.line, line);
+        check_include(s, c.line, line);
+        size_t n = strlen(guard);
+        c.guarded = c.guarded || (!strncmp(line, guard, n) && line[n] == '\n');
+    }
+    fclose(f);
+    if (c.line > FILE_LINES)
+        complain(s->path, c.line, RULE_LENGTH, "%d lines, at most %d", c.line, FILE_LINES);
+    if (c.comment_end < HEADER_MIN)
+        complain(s->path, 1, RULE_HEADER_COMMENT, "opens without a comment that says what it owns");
+    if (c.comment_end > HEADER_MAX)
+        complain(s->path, 1, RULE_HEADER_COMMENT, "opens with %d lines of comment, at most %d",
+            c.comment_end, HEADER_MAX);
+    if (s->header && !c.guarded)
+        complain(s->path, 1, RULE_GUARD, "lacks the guard \"%s\"", guard);
 }
 
 /* -- rules about which files there are -- */
 
 static const char *stem_of(const char *path, char *out, size_t size)
 {
-	const char *base = strrchr(path, '/');
-	base = base ? base + 1 : path;
-	snprintf(out, size, "%.*s", (int)strcspn(base, "."), base);
-	return out;
+    const char *base = strrchr(path, '/');
+    base = base ? base + 1 : path;
+    snprintf(out, size, "%.*s", (int)strcspn(base, "."), base);
+    return out;
 }
 
 /*
@@ -365,151 +360,149 @@ static const char *stem_of(const char *path, char *out, size_t size)
  */
 static bool find_module(const struct source *s, char *stem)
 {
-	char header[256];
-	const char *slash = strrchr(s->path, '/');
-	int folder = (int)(slash - s->path);
-	for (;;) {
-		static const char *const ends[] = {"", "_internal"};
-		for (int i = 0; i < 2; i++) {
-			snprintf(header, sizeof header, "%.*s/%s%s.h", folder, s->path, stem,
-				 ends[i]);
-			if (exists(header))
-				return true;
-		}
-		char *cut = strrchr(stem, '_');
-		if (!cut)
-			return false;
-		*cut = 0;
-	}
+    char header[256];
+    const char *slash = strrchr(s->path, '/');
+    int folder = (int)(slash - s->path);
+    for (;;) {
+        static const char *const ends[] = {"", "_internal"};
+        for (int i = 0; i < 2; i++) {
+            snprintf(header, sizeof header, "%.*s/%s%s.h", folder, s->path, stem, ends[i]);
+            if (exists(header))
+                return true;
+        }
+        char *cut = strrchr(stem, '_');
+        if (!cut)
+            return false;
+        *cut = 0;
+    }
 }
 
 /* "cuda" of kernels/cuda/blas.c, whose test may need the folder's own way to be built. */
 static const char *folder_of(const struct source *s, char *out, size_t size)
 {
-	const char *end = strrchr(s->path, '/'), *begin = end;
-	while (begin > s->path && begin[-1] != '/')
-		begin--;
-	snprintf(out, size, "%.*s", (int)(end - begin), begin);
-	return out;
+    const char *end = strrchr(s->path, '/'), *begin = end;
+    while (begin > s->path && begin[-1] != '/')
+        begin--;
+    snprintf(out, size, "%.*s", (int)(end - begin), begin);
+    return out;
 }
 
 static bool has_test(const char *folder, const char *stem)
 {
-	char path[256];
-	snprintf(path, sizeof path, "tests/%s/test_%s.c", folder, stem);
-	return exists(path);
+    char path[256];
+    snprintf(path, sizeof path, "tests/%s/test_%s.c", folder, stem);
+    return exists(path);
 }
 
 static void check_companions(const struct source *s)
 {
-	char stem[64], module[64], folder[64];
-	/* Every kernel is reached through cuda.h and run by test_cuda. */
-	if (s->test || s->header || strstr(s->path, "/main.c") || strstr(s->path, ".cu"))
-		return;
-	stem_of(s->path, stem, sizeof stem);
-	snprintf(module, sizeof module, "%s", stem);
-	if (!find_module(s, module)) {
-		complain(s->path, 1, RULE_OWN_HEADER, "there is no %s.h beside it", stem);
-		snprintf(module, sizeof module, "%s", stem);
-	}
-	if (has_test(s->room, stem) || has_test(folder_of(s, folder, sizeof folder), stem))
-		return;
-	if (!has_test(s->room, module))
-		complain(s->path, 1, RULE_TEST, "there is no tests/%s/test_%s.c", s->room, module);
+    char stem[64], module[64], folder[64];
+    /* Every kernel is reached through cuda.h and run by test_cuda. */
+    if (s->test || s->header || strstr(s->path, "/main.c") || strstr(s->path, ".cu"))
+        return;
+    stem_of(s->path, stem, sizeof stem);
+    snprintf(module, sizeof module, "%s", stem);
+    if (!find_module(s, module)) {
+        complain(s->path, 1, RULE_OWN_HEADER, "there is no %s.h beside it", stem);
+        snprintf(module, sizeof module, "%s", stem);
+    }
+    if (has_test(s->room, stem) || has_test(folder_of(s, folder, sizeof folder), stem))
+        return;
+    if (!has_test(s->room, module))
+        complain(s->path, 1, RULE_TEST, "there is no tests/%s/test_%s.c", s->room, module);
 }
 
 static void check_dead(const struct source *s)
 {
-	if (s->header && !s->included)
-		complain(s->path, 1, RULE_DEAD, "nobody includes it");
+    if (s->header && !s->included)
+        complain(s->path, 1, RULE_DEAD, "nobody includes it");
 }
 
 static void check_room(const char *room)
 {
-	char path[64];
-	int files = 0;
-	for (int i = 0; i < source_count; i++)
-		files += !sources[i].test && !strcmp(sources[i].room, room);
-	snprintf(path, sizeof path, "%s/README.md", room);
-	if (!exists(path))
-		complain(path, 1, RULE_README, "every room says in ten lines what it owns");
-	if (!files)
-		complain(room, 1, RULE_README, "an empty room");
+    char path[64];
+    int files = 0;
+    for (int i = 0; i < source_count; i++)
+        files += !sources[i].test && !strcmp(sources[i].room, room);
+    snprintf(path, sizeof path, "%s/README.md", room);
+    if (!exists(path))
+        complain(path, 1, RULE_README, "every room says in ten lines what it owns");
+    if (!files)
+        complain(room, 1, RULE_README, "an empty room");
 }
 
 /* -- the walk -- */
 
 static void add_source(const char *path, const char *room, bool test)
 {
-	static const char *const kinds[] = {".c", ".h", ".cu", ".cuh", ".cc", ".hh"};
-	const char *dot = strrchr(path, '.');
-	size_t kind = 0;
-	while (dot && kind < sizeof kinds / sizeof *kinds && strcmp(dot, kinds[kind]) != 0)
-		kind++;
-	if (!dot || kind == sizeof kinds / sizeof *kinds)
-		return;
-	if (source_count == (int)(sizeof sources / sizeof *sources)) {
-		complain(path, 1, RULE_LENGTH, "more files than this test can hold");
-		return;
-	}
-	struct source *s = &sources[source_count++];
-	snprintf(s->path, sizeof s->path, "%s", path);
-	snprintf(s->room, sizeof s->room, "%s", room);
-	s->test = test;
-	s->header = strchr(dot, 'h') != NULL;
+    static const char *const kinds[] = {".c", ".h", ".cu", ".cuh", ".cc", ".hh"};
+    const char *dot = strrchr(path, '.');
+    size_t kind = 0;
+    while (dot && kind < sizeof kinds / sizeof *kinds && strcmp(dot, kinds[kind]) != 0)
+        kind++;
+    if (!dot || kind == sizeof kinds / sizeof *kinds)
+        return;
+    if (source_count == (int)(sizeof sources / sizeof *sources)) {
+        complain(path, 1, RULE_LENGTH, "more files than this test can hold");
+        return;
+    }
+    struct source *s = &sources[source_count++];
+    snprintf(s->path, sizeof s->path, "%s", path);
+    snprintf(s->room, sizeof s->room, "%s", room);
+    s->test = test;
+    s->header = strchr(dot, 'h') != NULL;
 }
 
 static void walk(const char *folder, const char *room, bool test)
 {
-	DIR *d = opendir(folder);
-	for (struct dirent *f; d && (f = readdir(d));) {
-		char path[512];
-		struct stat st;
-		if (f->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof path, "%s/%s", folder, f->d_name);
-		bool room_of_tests = test && !strcmp(folder, "tests") && is_room(f->d_name);
-		if (!stat(path, &st) && S_ISDIR(st.st_mode))
-			walk(path, room_of_tests ? f->d_name : room, test);
-		else
-			add_source(path, room, test);
-	}
-	if (d)
-		closedir(d);
+    DIR *d = opendir(folder);
+    for (struct dirent *f; d && (f = readdir(d));) {
+        char path[512];
+        struct stat st;
+        if (f->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "%s/%s", folder, f->d_name);
+        bool room_of_tests = test && !strcmp(folder, "tests") && is_room(f->d_name);
+        if (!stat(path, &st) && S_ISDIR(st.st_mode))
+            walk(path, room_of_tests ? f->d_name : room, test);
+        else
+            add_source(path, room, test);
+    }
+    if (d)
+        closedir(d);
 }
 
 static int by_path(const void *a, const void *b)
 {
-	return strcmp(((const struct source *)a)->path, ((const struct source *)b)->path);
+    return strcmp(((const struct source *)a)->path, ((const struct source *)b)->path);
 }
 
 static void check_exceptions(void)
 {
-	for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++)
-		if (!exceptions[i].used)
-			complain("tests/tidy.c", 1, RULE_EXCEPTION,
-				 "nothing needs the exception for %s (%s)", exceptions[i].pattern,
-				 exceptions[i].reason);
+    for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++)
+        if (!exceptions[i].used)
+            complain("tests/tidy.c", 1, RULE_EXCEPTION, "nothing needs the exception for %s (%s)",
+                exceptions[i].pattern, exceptions[i].reason);
 }
 
 int main(void)
 {
-	for (size_t i = 0; i < ROOMS; i++)
-		walk(rooms[i].room, rooms[i].room, false);
-	walk("tests", "", true);
-	qsort(sources, (size_t)source_count, sizeof *sources, by_path);
-	for (int i = 0; i < source_count; i++)
-		check_file(&sources[i]);
-	for (int i = 0; i < source_count; i++) {
-		check_companions(&sources[i]);
-		check_dead(&sources[i]);
-	}
-	for (size_t i = 0; i < ROOMS; i++)
-		check_room(rooms[i].room);
-	check_exceptions();
-	int broken = 0;
-	for (int i = 0; i < RULES; i++)
-		broken += complaints[i] > 0;
-	printf("%d files\nChecks: %d, Failures: %d, Errors: 0\n", source_count, RULES, broken);
-	return broken != 0;
+    for (size_t i = 0; i < ROOMS; i++)
+        walk(rooms[i].room, rooms[i].room, false);
+    walk("tests", "", true);
+    qsort(sources, (size_t)source_count, sizeof *sources, by_path);
+    for (int i = 0; i < source_count; i++)
+        check_file(&sources[i]);
+    for (int i = 0; i < source_count; i++) {
+        check_companions(&sources[i]);
+        check_dead(&sources[i]);
+    }
+    for (size_t i = 0; i < ROOMS; i++)
+        check_room(rooms[i].room);
+    check_exceptions();
+    int broken = 0;
+    for (int i = 0; i < RULES; i++)
+        broken += complaints[i] > 0;
+    printf("%d files\nChecks: %d, Failures: %d, Errors: 0\n", source_count, RULES, broken);
+    return broken != 0;
 }

@@ -16,9 +16,9 @@
 #include <stdint.h>
 
 struct fault {
-	const char *what;
-	void (*fail_nth)(uint64_t n);
-	uint64_t (*count)(void);
+    const char *what;
+    void (*fail_nth)(uint64_t n);
+    uint64_t (*count)(void);
 };
 #define FAULT_MEM (&(struct fault){"allocation", mem_fail_nth, mem_count})
 #define FAULT_IO  (&(struct fault){"system call", io_fail_nth, io_count})
@@ -28,61 +28,61 @@ struct fault {
 static inline void fault_each(const struct fault *f, int (*body)(void *user), void *user)
 {
 #ifdef LLMJOB_FAULT
-	for (uint64_t n = 1; n <= FAULT_MAX; n++) {
-		f->fail_nth(n);
-		int rc = body(user);
-		uint64_t calls = f->count();
-		f->fail_nth(0);
-		if (calls < n) {
-			ck_assert_msg(rc == 0, "failed (%d) although no %s did", rc, f->what);
-			ck_assert_msg(n > 1, "no %s was made", f->what);
-			return;
-		}
-		ck_assert_msg(rc < 0, "%s %llu failed unnoticed", f->what, (unsigned long long)n);
-	}
-	ck_abort_msg("still failing after %d runs", FAULT_MAX);
+    for (uint64_t n = 1; n <= FAULT_MAX; n++) {
+        f->fail_nth(n);
+        int rc = body(user);
+        uint64_t calls = f->count();
+        f->fail_nth(0);
+        if (calls < n) {
+            ck_assert_msg(rc == 0, "failed (%d) although no %s did", rc, f->what);
+            ck_assert_msg(n > 1, "no %s was made", f->what);
+            return;
+        }
+        ck_assert_msg(rc < 0, "%s %llu failed unnoticed", f->what, (unsigned long long)n);
+    }
+    ck_abort_msg("still failing after %d runs", FAULT_MAX);
 #else
-	(void)f;
-	ck_assert_int_eq(body(user), 0);
+    (void)f;
+    ck_assert_int_eq(body(user), 0);
 #endif
 }
 
 struct unit {
-	const char *name;
-	int timeout_s;                      /* of a test; 0: 30 */
-	void (*setup)(void), (*done)(void); /* around each test, in its process; or NULL */
+    const char *name;
+    int timeout_s;                      /* of a test; 0: 30 */
+    void (*setup)(void), (*done)(void); /* around each test, in its process; or NULL */
 };
 
 static inline int unit_run_with(const struct unit *u, const TTest *const *tests)
 {
-	Suite *s = suite_create(u->name);
-	TCase *c = tcase_create(u->name);
-	tcase_set_timeout(c, u->timeout_s ? u->timeout_s : 30);
-	tcase_add_checked_fixture(c, u->setup, u->done);
-	for (; *tests; tests++)
-		tcase_add_test(c, *tests);
-	suite_add_tcase(s, c);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed != 0;
+    Suite *s = suite_create(u->name);
+    TCase *c = tcase_create(u->name);
+    tcase_set_timeout(c, u->timeout_s ? u->timeout_s : 30);
+    tcase_add_checked_fixture(c, u->setup, u->done);
+    for (; *tests; tests++)
+        tcase_add_test(c, *tests);
+    suite_add_tcase(s, c);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
 }
 
 static inline int unit_run(const char *name, const TTest *const *tests)
 {
-	return unit_run_with(&(struct unit){.name = name}, tests);
+    return unit_run_with(&(struct unit){.name = name}, tests);
 }
-#define UNIT_MAIN_WITHIN(name, seconds, ...)                                                       \
-	int main(void)                                                                             \
-	{                                                                                          \
-		return unit_run_with(&(struct unit){name, seconds, NULL, NULL},                    \
-				     (const TTest *const[]){__VA_ARGS__, NULL});                   \
-	}
-#define UNIT_MAIN(name, ...)                                                                       \
-	int main(void)                                                                             \
-	{                                                                                          \
-		return unit_run(name, (const TTest *const[]){__VA_ARGS__, NULL});                  \
-	}
+#define UNIT_MAIN_WITHIN(name, seconds, ...) \
+    int main(void) \
+    { \
+        return unit_run_with( \
+            &(struct unit){name, seconds, NULL, NULL}, (const TTest *const[]){__VA_ARGS__, NULL}); \
+    }
+#define UNIT_MAIN(name, ...) \
+    int main(void) \
+    { \
+        return unit_run(name, (const TTest *const[]){__VA_ARGS__, NULL}); \
+    }
 
 #endif

@@ -12,240 +12,231 @@
 
 /* The pointers of one (batch, head) and the sizes that all share. */
 struct attention_sizes {
-	int64_t d, pad, words;  /* head size, padded to TILE_PAD, words of a packed row */
-	int64_t blocks, groups; /* blocks of TILE tokens; query heads of a key/value head */
-	int64_t block_words;    /* words of one packed block: TILE * words */
+    int64_t d, pad, words;  /* head size, padded to TILE_PAD, words of a packed row */
+    int64_t blocks, groups; /* blocks of TILE tokens; query heads of a key/value head */
+    int64_t block_words;    /* words of one packed block: TILE * words */
 };
 
 static struct attention_sizes attention_sizes(const struct op_attention *a, bool pairs)
 {
-	struct attention_sizes s = {.d = a->d, .groups = a->h / a->g};
-	s.pad = (a->d + TILE_PAD - 1) / TILE_PAD * TILE_PAD;
-	s.words = tile_words(pairs, s.pad);
-	s.blocks = (a->tokens + TILE - 1) / TILE;
-	s.block_words = TILE * s.words;
-	return s;
+    struct attention_sizes s = {.d = a->d, .groups = a->h / a->g};
+    s.pad = (a->d + TILE_PAD - 1) / TILE_PAD * TILE_PAD;
+    s.words = tile_words(pairs, s.pad);
+    s.blocks = (a->tokens + TILE - 1) / TILE;
+    s.block_words = TILE * s.words;
+    return s;
 }
 
 static inline const void *attention_at(enum dtype t, const void *p, int64_t elements)
 {
-	return (const char *)p + elements * (t == DTYPE_F32 ? 4 : 2);
+    return (const char *)p + elements * (t == DTYPE_F32 ? 4 : 2);
 }
 
 /* The tokens of sequence b that exist; how many of them stand in a block; the blocks that have any.
  */
 static inline int64_t attention_length(const struct op_attention *a, int64_t b)
 {
-	return a->length ? a->length[b] : a->tokens;
+    return a->length ? a->length[b] : a->tokens;
 }
 
 static inline int64_t attention_valid(const struct op_attention *a, int64_t b, int64_t block)
 {
-	int64_t left = attention_length(a, b) - block * TILE;
-	return left < 0 ? 0 : left < TILE ? left : TILE;
+    int64_t left = attention_length(a, b) - block * TILE;
+    return left < 0 ? 0 : left < TILE ? left : TILE;
 }
 
 static inline int64_t attention_blocks(const struct op_attention *a, int64_t b)
 {
-	return (attention_length(a, b) + TILE - 1) / TILE;
+    return (attention_length(a, b) + TILE - 1) / TILE;
 }
 
 struct attention_forward {
-	struct op_attention op;
-	struct attention_sizes s;
-	uint32_t *keys, *values; /* (b, g, blocks): rows, columns */
-	char *own;               /* per thread */
-	size_t own_bytes;
+    struct op_attention op;
+    struct attention_sizes s;
+    uint32_t *keys, *values; /* (b, g, blocks): rows, columns */
+    char *own;               /* per thread */
+    size_t own_bytes;
 };
 
 /* Packs block number i of (b, g, blocks); spare: two blocks. */
-ISA_INLINE void attention_pack(enum dtype t, bool pairs, const struct attention_forward *f,
-			       int64_t i, uint32_t *spare)
+ISA_INLINE void attention_pack(
+    enum dtype t, bool pairs, const struct attention_forward *f, int64_t i, uint32_t *spare)
 {
-	const struct op_attention *a = &f->op;
-	int64_t block = i % f->s.blocks, g = i / f->s.blocks % a->g, b = i / f->s.blocks / a->g;
-	int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, b, block);
-	uint32_t *keys = f->keys + i * f->s.block_words, *values = f->values + i * f->s.block_words;
-	uint32_t *transposed = pairs ? spare + f->s.block_words : values;
+    const struct op_attention *a = &f->op;
+    int64_t block = i % f->s.blocks, g = i / f->s.blocks % a->g, b = i / f->s.blocks / a->g;
+    int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, b, block);
+    uint32_t *keys = f->keys + i * f->s.block_words, *values = f->values + i * f->s.block_words;
+    uint32_t *transposed = pairs ? spare + f->s.block_words : values;
 
-	tile_rows(t, pairs, attention_at(t, a->k, token * a->ldk + g * a->d), a->ldk, valid, a->d,
-		  f->s.pad, keys);
-	tile_rows(t, pairs, attention_at(t, a->v, token * a->ldv + g * a->d), a->ldv, valid, a->d,
-		  f->s.pad, spare);
-	tile_transposed(spare, f->s.words, transposed);
-	if (pairs)
-		tile_columns(transposed, f->s.words, values);
+    tile_rows(t, pairs, attention_at(t, a->k, token * a->ldk + g * a->d), a->ldk, valid, a->d,
+        f->s.pad, keys);
+    tile_rows(t, pairs, attention_at(t, a->v, token * a->ldv + g * a->d), a->ldv, valid, a->d,
+        f->s.pad, spare);
+    tile_transposed(spare, f->s.words, transposed);
+    if (pairs)
+        tile_columns(transposed, f->s.words, values);
 }
 
-struct attention_own {             /* a thread's buffers of the forward pass */
-	uint32_t *q, *spare, *p;   /* transposed; one block; (TILE / 2, TILE) interleaved */
-	float *score, *o;          /* (TILE, TILE); (pad, TILE) */
-	float *max, *sum, *factor; /* (TILE) */
+struct attention_own {         /* a thread's buffers of the forward pass */
+    uint32_t *q, *spare, *p;   /* transposed; one block; (TILE / 2, TILE) interleaved */
+    float *score, *o;          /* (TILE, TILE); (pad, TILE) */
+    float *max, *sum, *factor; /* (TILE) */
 };
 
 /* Lays the buffers out in memory (NULL: only counts); returns the bytes, a multiple of 64. */
-static size_t attention_layout(const struct attention_sizes *s, char *memory,
-			       struct attention_own *own)
+static size_t attention_layout(
+    const struct attention_sizes *s, char *memory, struct attention_own *own)
 {
-	size_t block = (size_t)s->block_words, at = 0;
-	const struct {
-		void *field;
-		size_t words;
-	} parts[] = {{&own->q, block},
-		     {&own->spare, block},
-		     {&own->p, TILE * TILE / 2},
-		     {&own->score, TILE * TILE},
-		     {&own->o, TILE * (size_t)s->pad},
-		     {&own->max, TILE},
-		     {&own->sum, TILE},
-		     {&own->factor, TILE}};
-	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
-		if (memory)
-			*(char **)parts[i].field = memory + at;
-		at += parts[i].words * 4;
-	}
-	return at;
+    size_t block = (size_t)s->block_words, at = 0;
+    const struct {
+        void *field;
+        size_t words;
+    } parts[] = {{&own->q, block}, {&own->spare, block}, {&own->p, TILE * TILE / 2},
+        {&own->score, TILE * TILE}, {&own->o, TILE * (size_t)s->pad}, {&own->max, TILE},
+        {&own->sum, TILE}, {&own->factor, TILE}};
+    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+        if (memory)
+            *(char **)parts[i].field = memory + at;
+        at += parts[i].words * 4;
+    }
+    return at;
 }
 
 /* Scores become exponentials relative to the running maximum of each query; factor is for what was
  * summed before. Keys from `valid` on do not exist; on the diagonal a query sees none after itself.
  */
-ISA_INLINE void attention_softmax(const struct attention_own *own, float scale, bool diagonal,
-				  int64_t valid)
+ISA_INLINE void attention_softmax(
+    const struct attention_own *own, float scale, bool diagonal, int64_t valid)
 {
-	float top[TILE], *restrict score = own->score, *restrict sum = own->sum;
-	for (int64_t j = diagonal ? 0 : valid; j < TILE; j++)
-		for (int64_t i = 0; i < (diagonal ? j : TILE); i++)
-			score[j * TILE + i] = -INFINITY;
-	memcpy(top, own->max, sizeof(top));
-	for (int64_t j = 0; j < TILE; j++)
+    float top[TILE], *restrict score = own->score, *restrict sum = own->sum;
+    for (int64_t j = diagonal ? 0 : valid; j < TILE; j++)
+        for (int64_t i = 0; i < (diagonal ? j : TILE); i++)
+            score[j * TILE + i] = -INFINITY;
+    memcpy(top, own->max, sizeof(top));
+    for (int64_t j = 0; j < TILE; j++)
 #pragma omp simd
-		for (int64_t i = 0; i < TILE; i++) {
-			float s = score[j * TILE + i] * scale;
-			top[i] = s > top[i] ? s : top[i];
-		}
+        for (int64_t i = 0; i < TILE; i++) {
+            float s = score[j * TILE + i] * scale;
+            top[i] = s > top[i] ? s : top[i];
+        }
 #pragma omp simd
-	for (int64_t i = 0; i < TILE; i++) {
-		own->factor[i] = math_exp(own->max[i] - top[i]);
-		sum[i] *= own->factor[i];
-	}
-	for (int64_t j = 0; j < TILE; j++)
+    for (int64_t i = 0; i < TILE; i++) {
+        own->factor[i] = math_exp(own->max[i] - top[i]);
+        sum[i] *= own->factor[i];
+    }
+    for (int64_t j = 0; j < TILE; j++)
 #pragma omp simd
-		for (int64_t i = 0; i < TILE; i++) {
-			float e = math_exp(score[j * TILE + i] * scale - top[i]);
-			score[j * TILE + i] = e;
-			sum[i] += e;
-		}
-	memcpy(own->max, top, sizeof(top));
+        for (int64_t i = 0; i < TILE; i++) {
+            float e = math_exp(score[j * TILE + i] * scale - top[i]);
+            score[j * TILE + i] = e;
+            sum[i] += e;
+        }
+    memcpy(own->max, top, sizeof(top));
 }
 
 ISA_INLINE void attention_keys(bool pairs, const struct attention_forward *f,
-			       const struct attention_own *own, const uint32_t *keys,
-			       const uint32_t *values, bool diagonal, int64_t valid)
+    const struct attention_own *own, const uint32_t *keys, const uint32_t *values, bool diagonal,
+    int64_t valid)
 {
-	int64_t pad = f->s.pad, tile = tile_words(pairs, TILE);
-	tile_product(pairs, false, TILE, TILE, f->s.words, keys, f->s.words, own->q, TILE,
-		     own->score, TILE);
-	attention_softmax(own, f->op.scale, diagonal, valid);
-	for (int64_t c = 0; c < pad; c++)
+    int64_t pad = f->s.pad, tile = tile_words(pairs, TILE);
+    tile_product(
+        pairs, false, TILE, TILE, f->s.words, keys, f->s.words, own->q, TILE, own->score, TILE);
+    attention_softmax(own, f->op.scale, diagonal, valid);
+    for (int64_t c = 0; c < pad; c++)
 #pragma omp simd
-		for (int64_t i = 0; i < TILE; i++)
-			own->o[c * TILE + i] *= own->factor[i];
-	if (pairs)
-		tile_pairs(own->score, own->p);
-	tile_product(pairs, true, pad, TILE, tile, values, tile,
-		     pairs ? own->p : (uint32_t *)own->score, TILE, own->o, TILE);
+        for (int64_t i = 0; i < TILE; i++)
+            own->o[c * TILE + i] *= own->factor[i];
+    if (pairs)
+        tile_pairs(own->score, own->p);
+    tile_product(pairs, true, pad, TILE, tile, values, tile,
+        pairs ? own->p : (uint32_t *)own->score, TILE, own->o, TILE);
 }
 
 /* Rows [from, to) of query block: outputs from the buffers, or zeros where no token exists. */
 ISA_INLINE void attention_store(enum dtype t, const struct op_attention *a,
-				const struct attention_own *own, int64_t b, int64_t h,
-				int64_t block, int64_t valid)
+    const struct attention_own *own, int64_t b, int64_t h, int64_t block, int64_t valid)
 {
-	int64_t rows = a->tokens - block * TILE < TILE ? a->tokens - block * TILE : TILE;
-	for (int64_t r = 0; r < rows; r++) {
-		int64_t token = block * TILE + r, out = ((b * a->tokens + token) * a->h + h) * a->d;
-		float inverse = r < valid ? 1 / own->sum[r] : 0;
-		for (int64_t c = 0; c < a->d; c++)
-			math_store(t, a->o, out + c,
-				   r < valid ? own->o[c * TILE + r] * inverse : 0);
-		a->lse[(b * a->h + h) * a->tokens + token] =
-			r < valid ? own->max[r] + logf(own->sum[r]) : 0;
-	}
+    int64_t rows = a->tokens - block * TILE < TILE ? a->tokens - block * TILE : TILE;
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t token = block * TILE + r, out = ((b * a->tokens + token) * a->h + h) * a->d;
+        float inverse = r < valid ? 1 / own->sum[r] : 0;
+        for (int64_t c = 0; c < a->d; c++)
+            math_store(t, a->o, out + c, r < valid ? own->o[c * TILE + r] * inverse : 0);
+        a->lse[(b * a->h + h) * a->tokens + token] =
+            r < valid ? own->max[r] + logf(own->sum[r]) : 0;
+    }
 }
 
 /* Task i of (blocks, b, h), the longest walks first. */
-ISA_INLINE void attention_queries(enum dtype t, bool pairs, const struct attention_forward *f,
-				  int64_t i, char *memory)
+ISA_INLINE void attention_queries(
+    enum dtype t, bool pairs, const struct attention_forward *f, int64_t i, char *memory)
 {
-	const struct op_attention *a = &f->op;
-	int64_t h = i % a->h, b = i / a->h % a->b, block = f->s.blocks - 1 - i / a->h / a->b;
-	int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, b, block);
-	int64_t first = (b * a->g + h / f->s.groups) * f->s.blocks * f->s.block_words;
-	int64_t end = !valid ? 0 : a->bidirectional ? attention_blocks(a, b) : block + 1;
-	struct attention_own own;
+    const struct op_attention *a = &f->op;
+    int64_t h = i % a->h, b = i / a->h % a->b, block = f->s.blocks - 1 - i / a->h / a->b;
+    int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, b, block);
+    int64_t first = (b * a->g + h / f->s.groups) * f->s.blocks * f->s.block_words;
+    int64_t end = !valid ? 0 : a->bidirectional ? attention_blocks(a, b) : block + 1;
+    struct attention_own own;
 
-	attention_layout(&f->s, memory, &own);
-	tile_rows(t, pairs, attention_at(t, a->q, token * a->ldq + h * a->d), a->ldq, valid, a->d,
-		  f->s.pad, own.spare);
-	tile_transposed(own.spare, f->s.words, own.q);
-	memset(own.o, 0, (size_t)(TILE * f->s.pad) * sizeof(float));
-	for (int64_t r = 0; r < TILE; r++) {
-		own.max[r] = -FLT_MAX;
-		own.sum[r] = 0;
-	}
-	for (int64_t k = 0; k < end; k++, first += f->s.block_words)
-		attention_keys(pairs, f, &own, f->keys + first, f->values + first,
-			       !a->bidirectional && k == block, attention_valid(a, b, k));
-	attention_store(t, a, &own, b, h, block, valid);
+    attention_layout(&f->s, memory, &own);
+    tile_rows(t, pairs, attention_at(t, a->q, token * a->ldq + h * a->d), a->ldq, valid, a->d,
+        f->s.pad, own.spare);
+    tile_transposed(own.spare, f->s.words, own.q);
+    memset(own.o, 0, (size_t)(TILE * f->s.pad) * sizeof(float));
+    for (int64_t r = 0; r < TILE; r++) {
+        own.max[r] = -FLT_MAX;
+        own.sum[r] = 0;
+    }
+    for (int64_t k = 0; k < end; k++, first += f->s.block_words)
+        attention_keys(pairs, f, &own, f->keys + first, f->values + first,
+            !a->bidirectional && k == block, attention_valid(a, b, k));
+    attention_store(t, a, &own, b, h, block, valid);
 }
 
 #define ATTENTION_PAIRS TILE_HAS_PAIRS /* BF16 is multiplied as pairs where the processor can */
 
 static void attention_pack_f32(const struct attention_forward *f, int64_t i, uint32_t *spare)
 {
-	attention_pack(DTYPE_F32, false, f, i, spare);
+    attention_pack(DTYPE_F32, false, f, i, spare);
 }
 static void attention_pack_bf16(const struct attention_forward *f, int64_t i, uint32_t *spare)
 {
-	attention_pack(DTYPE_BF16, ATTENTION_PAIRS, f, i, spare);
+    attention_pack(DTYPE_BF16, ATTENTION_PAIRS, f, i, spare);
 }
 static void attention_queries_f32(const struct attention_forward *f, int64_t i, char *memory)
 {
-	struct attention_forward copy = *f;
-	attention_queries(DTYPE_F32, false, &copy, i, memory);
+    struct attention_forward copy = *f;
+    attention_queries(DTYPE_F32, false, &copy, i, memory);
 }
 static void attention_queries_bf16(const struct attention_forward *f, int64_t i, char *memory)
 {
-	struct attention_forward copy = *f;
-	attention_queries(DTYPE_BF16, ATTENTION_PAIRS, &copy, i, memory);
+    struct attention_forward copy = *f;
+    attention_queries(DTYPE_BF16, ATTENTION_PAIRS, &copy, i, memory);
 }
 
 static void isa_attention(struct dev *d, const struct op_attention *a)
 {
-	bool pairs = a->t == DTYPE_BF16 && ATTENTION_PAIRS;
-	struct attention_forward f = {.op = *a, .s = attention_sizes(a, pairs)};
-	int64_t packs = a->b * a->g * f.s.blocks, tasks = a->b * a->h * f.s.blocks;
-	size_t packed = (size_t)(packs * f.s.block_words) * 4;
-	f.own_bytes = attention_layout(&f.s, NULL, &(struct attention_own){0});
-	f.keys = cpu_scratch(d, CPU_SCRATCH_OP,
-			     2 * packed + f.own_bytes * (size_t)omp_get_max_threads());
-	if (!f.keys)
-		return;
-	f.values = f.keys + packs * f.s.block_words;
-	f.own = (char *)f.keys + 2 * packed;
+    bool pairs = a->t == DTYPE_BF16 && ATTENTION_PAIRS;
+    struct attention_forward f = {.op = *a, .s = attention_sizes(a, pairs)};
+    int64_t packs = a->b * a->g * f.s.blocks, tasks = a->b * a->h * f.s.blocks;
+    size_t packed = (size_t)(packs * f.s.block_words) * 4;
+    f.own_bytes = attention_layout(&f.s, NULL, &(struct attention_own){0});
+    f.keys =
+        cpu_scratch(d, CPU_SCRATCH_OP, 2 * packed + f.own_bytes * (size_t)omp_get_max_threads());
+    if (!f.keys)
+        return;
+    f.values = f.keys + packs * f.s.block_words;
+    f.own = (char *)f.keys + 2 * packed;
 #pragma omp parallel if (a->b * a->h * a->tokens * a->tokens > 16384)
-	{
-		char *own = f.own + f.own_bytes * (size_t)omp_get_thread_num();
+    {
+        char *own = f.own + f.own_bytes * (size_t)omp_get_thread_num();
 #pragma omp for schedule(static)
-		for (int64_t i = 0; i < packs; i++)
-			(a->t == DTYPE_F32 ? attention_pack_f32
-					   : attention_pack_bf16)(&f, i, (uint32_t *)own);
+        for (int64_t i = 0; i < packs; i++)
+            (a->t == DTYPE_F32 ? attention_pack_f32 : attention_pack_bf16)(&f, i, (uint32_t *)own);
 #pragma omp for schedule(dynamic, 1)
-		for (int64_t i = 0; i < tasks; i++)
-			(a->t == DTYPE_F32 ? attention_queries_f32 : attention_queries_bf16)(&f, i,
-											     own);
-	}
+        for (int64_t i = 0; i < tasks; i++)
+            (a->t == DTYPE_F32 ? attention_queries_f32 : attention_queries_bf16)(&f, i, own);
+    }
 }
 
 /* ---- decoding: one query of each sequence against its cache ---- */
@@ -254,96 +245,95 @@ static void isa_attention(struct dev *d, const struct op_attention *a)
 
 /* Where head g of tokens [from, from + span) of sequence n begins in the caches. */
 static inline void attention_cached(const struct op_attention_decode *a, int64_t n, int64_t g,
-				    int64_t from, int64_t span, int64_t *at)
+    int64_t from, int64_t span, int64_t *at)
 {
-	int64_t ld = a->g * a->d;
-	for (int64_t j = 0; j < span; j++) {
-		int64_t token = n * a->sequence_stride + (from + j) * ld;
-		if (a->pages) {
-			int64_t page = a->pages[n * a->pages_ld + (from + j) / a->page_tokens];
-			token = (page * a->page_tokens + (from + j) % a->page_tokens) * ld;
-		}
-		at[j] = token + g * a->d;
-	}
+    int64_t ld = a->g * a->d;
+    for (int64_t j = 0; j < span; j++) {
+        int64_t token = n * a->sequence_stride + (from + j) * ld;
+        if (a->pages) {
+            int64_t page = a->pages[n * a->pages_ld + (from + j) / a->page_tokens];
+            token = (page * a->page_tokens + (from + j) % a->page_tokens) * ld;
+        }
+        at[j] = token + g * a->d;
+    }
 }
 
 ISA_INLINE void attention_put(enum dtype t, void *cache, int64_t at, int64_t n, const float *x)
 {
-	if (t == DTYPE_F32)
-		memcpy((float *)cache + at, x, (size_t)n * sizeof(float));
-	else
-		math_put(t, cache, at, n, x);
+    if (t == DTYPE_F32)
+        memcpy((float *)cache + at, x, (size_t)n * sizeof(float));
+    else
+        math_put(t, cache, at, n, x);
 }
 
 static void isa_kv_store(struct dev *d, const struct op_kv_store *a)
 {
-	const struct op_attention_decode cache = {.g = a->g,
-						  .d = a->d,
-						  .sequence_stride = a->sequence_stride,
-						  .pages = a->pages,
-						  .pages_ld = a->pages_ld,
-						  .page_tokens = a->page_tokens};
-	int64_t width = a->g * a->d;
-	(void)d;
+    const struct op_attention_decode cache = {.g = a->g,
+        .d = a->d,
+        .sequence_stride = a->sequence_stride,
+        .pages = a->pages,
+        .pages_ld = a->pages_ld,
+        .page_tokens = a->page_tokens};
+    int64_t width = a->g * a->d;
+    (void)d;
 #pragma omp parallel for schedule(static) if (a->n * width > ISA_PARALLEL_BYTES)
-	for (int64_t i = 0; i < a->n; i++) {
-		int64_t at;
-		attention_cached(&cache, i, 0, a->position[i], 1, &at);
-		attention_put(a->kv_type, a->k_cache, at, width, a->k + i * width);
-		attention_put(a->kv_type, a->v_cache, at, width, a->v + i * width);
-	}
+    for (int64_t i = 0; i < a->n; i++) {
+        int64_t at;
+        attention_cached(&cache, i, 0, a->position[i], 1, &at);
+        attention_put(a->kv_type, a->k_cache, at, width, a->k + i * width);
+        attention_put(a->kv_type, a->v_cache, at, width, a->v + i * width);
+    }
 }
 
 /* Head i of (n, h). */
 ISA_INLINE void attention_decode_head(enum dtype t, const struct op_attention_decode *a, int64_t i)
 {
-	float score[ATTENTION_SPAN], o[ATTENTION_HEAD] = {0}, max = -INFINITY, sum = 0;
-	int64_t n = i / a->h, g = i % a->h / (a->h / a->g), dim = a->d, length = a->length[n];
-	int64_t at[ATTENTION_SPAN];
-	const float *q = a->q + i * dim;
-	for (int64_t from = 0; from < length; from += ATTENTION_SPAN) {
-		int64_t span = length - from < ATTENTION_SPAN ? length - from : ATTENTION_SPAN;
-		float top = max;
-		attention_cached(a, n, g, from, span, at);
-		for (int64_t j = 0; j < span; j++) {
-			float dot = 0;
+    float score[ATTENTION_SPAN], o[ATTENTION_HEAD] = {0}, max = -INFINITY, sum = 0;
+    int64_t n = i / a->h, g = i % a->h / (a->h / a->g), dim = a->d, length = a->length[n];
+    int64_t at[ATTENTION_SPAN];
+    const float *q = a->q + i * dim;
+    for (int64_t from = 0; from < length; from += ATTENTION_SPAN) {
+        int64_t span = length - from < ATTENTION_SPAN ? length - from : ATTENTION_SPAN;
+        float top = max;
+        attention_cached(a, n, g, from, span, at);
+        for (int64_t j = 0; j < span; j++) {
+            float dot = 0;
 #pragma omp simd reduction(+ : dot)
-			for (int64_t c = 0; c < dim; c++)
-				dot += q[c] * math_load(t, a->k_cache, at[j] + c);
-			score[j] = dot * a->scale;
-			top = score[j] > top ? score[j] : top;
-		}
-		float factor = from ? math_exp(max - top) : 0, total = 0;
+            for (int64_t c = 0; c < dim; c++)
+                dot += q[c] * math_load(t, a->k_cache, at[j] + c);
+            score[j] = dot * a->scale;
+            top = score[j] > top ? score[j] : top;
+        }
+        float factor = from ? math_exp(max - top) : 0, total = 0;
 #pragma omp simd reduction(+ : total)
-		for (int64_t j = 0; j < span; j++)
-			total += score[j] = math_exp(score[j] - top);
-		max = top;
-		sum = sum * factor + total;
-		for (int64_t c = 0; c < dim; c++)
-			o[c] *= factor;
-		for (int64_t j = 0; j < span; j++) {
+        for (int64_t j = 0; j < span; j++)
+            total += score[j] = math_exp(score[j] - top);
+        max = top;
+        sum = sum * factor + total;
+        for (int64_t c = 0; c < dim; c++)
+            o[c] *= factor;
+        for (int64_t j = 0; j < span; j++) {
 #pragma omp simd
-			for (int64_t c = 0; c < dim; c++)
-				o[c] += score[j] * math_load(t, a->v_cache, at[j] + c);
-		}
-	}
-	for (int64_t c = 0; c < dim; c++)
-		a->o[i * dim + c] = o[c] / sum;
+            for (int64_t c = 0; c < dim; c++)
+                o[c] += score[j] * math_load(t, a->v_cache, at[j] + c);
+        }
+    }
+    for (int64_t c = 0; c < dim; c++)
+        a->o[i * dim + c] = o[c] / sum;
 }
 ISA_LEAVES(attention_decode_head, struct op_attention_decode)
 
 static void isa_attention_decode(struct dev *d, const struct op_attention_decode *a)
 {
-	int64_t keys = 0;
-	if (a->d > ATTENTION_HEAD) {
-		cpu_fail(d, ERR_USER, "attention: head size %lld exceeds %d", (long long)a->d,
-			 ATTENTION_HEAD);
-		return;
-	}
-	for (int64_t i = 0; i < a->n; i++)
-		keys += a->length[i];
+    int64_t keys = 0;
+    if (a->d > ATTENTION_HEAD) {
+        cpu_fail(
+            d, ERR_USER, "attention: head size %lld exceeds %d", (long long)a->d, ATTENTION_HEAD);
+        return;
+    }
+    for (int64_t i = 0; i < a->n; i++)
+        keys += a->length[i];
 #pragma omp parallel for schedule(dynamic, 1) if (keys * a->h * a->d > ISA_PARALLEL_BYTES)
-	for (int64_t i = 0; i < a->n * a->h; i++)
-		(a->kv_type == DTYPE_F32 ? attention_decode_head_f32
-					 : attention_decode_head_bf16)(a, i);
+    for (int64_t i = 0; i < a->n * a->h; i++)
+        (a->kv_type == DTYPE_F32 ? attention_decode_head_f32 : attention_decode_head_bf16)(a, i);
 }

@@ -19,39 +19,39 @@
 /* ---- shared with the operations ---- */
 const float *cpu_rounded_x(struct dev *d, const struct op_quant_matmul *a)
 {
-	if (!a->int8_x || dtype_block(a->w_type) == 1)
-		return a->x;
-	float *x = cpu_scratch(d, CPU_SCRATCH_ROUNDED, (size_t)(a->m * a->k) * sizeof(*x));
-	if (x)
-		quant_round_int8(a->x, a->m * a->k, x);
-	return x;
+    if (!a->int8_x || dtype_block(a->w_type) == 1)
+        return a->x;
+    float *x = cpu_scratch(d, CPU_SCRATCH_ROUNDED, (size_t)(a->m * a->k) * sizeof(*x));
+    if (x)
+        quant_round_int8(a->x, a->m * a->k, x);
+    return x;
 }
 
 void cpu_fail(struct dev *d, enum err_code code, const char *fmt, ...)
 {
-	struct err e = {.code = code};
-	va_list ap;
-	va_start(ap, fmt);
-	vsnprintf(e.text, sizeof(e.text), fmt, ap);
-	va_end(ap);
-	dev_fail(d, &e);
+    struct err e = {.code = code};
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(e.text, sizeof(e.text), fmt, ap);
+    va_end(ap);
+    dev_fail(d, &e);
 }
 
 void *cpu_scratch(struct dev *d, enum cpu_scratch which, size_t bytes)
 {
-	struct cpu_dev *c = (struct cpu_dev *)d;
-	if (bytes <= c->scratch[which].bytes)
-		return c->scratch[which].data;
-	bytes = (bytes + 4095) & ~(size_t)4095;
-	void *p = mem_aligned(64, bytes);
-	if (!p) {
-		cpu_fail(d, ERR_MEMORY, "no memory for %zu bytes of scratch", bytes);
-		return NULL;
-	}
-	mem_free(c->scratch[which].data);
-	c->scratch[which].data = p;
-	c->scratch[which].bytes = bytes;
-	return p;
+    struct cpu_dev *c = (struct cpu_dev *)d;
+    if (bytes <= c->scratch[which].bytes)
+        return c->scratch[which].data;
+    bytes = (bytes + 4095) & ~(size_t)4095;
+    void *p = mem_aligned(64, bytes);
+    if (!p) {
+        cpu_fail(d, ERR_MEMORY, "no memory for %zu bytes of scratch", bytes);
+        return NULL;
+    }
+    mem_free(c->scratch[which].data);
+    c->scratch[which].data = p;
+    c->scratch[which].bytes = bytes;
+    return p;
 }
 
 /* ---- what the machine has ---- */
@@ -59,158 +59,157 @@ void *cpu_scratch(struct dev *d, enum cpu_scratch which, size_t bytes)
  */
 static void cpu_read_numbers(const char *path, long long *first, long long *second)
 {
-	FILE *f = fopen(path, "re");
-	if (!f)
-		return;
-	long long a, b;
-	int n = fscanf(f, "%lld %lld", &a, &b);
-	if (n >= 1)
-		*first = a;
-	if (n >= 2 && second)
-		*second = b;
-	fclose(f);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return;
+    long long a, b;
+    int n = fscanf(f, "%lld %lld", &a, &b);
+    if (n >= 1)
+        *first = a;
+    if (n >= 2 && second)
+        *second = b;
+    fclose(f);
 }
 
 static int cpu_default_threads(void)
 {
-	cpu_set_t set;
-	long long quota = -1, period = 100000;
-	int n = 1;
-	if (!sched_getaffinity(0, sizeof(set), &set))
-		n = CPU_COUNT(&set);
-	cpu_read_numbers("/sys/fs/cgroup/cpu.max", &quota, &period);
-	if (quota < 0) {
-		cpu_read_numbers("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", &quota, NULL);
-		cpu_read_numbers("/sys/fs/cgroup/cpu/cpu.cfs_period_us", &period, NULL);
-	}
-	if (quota > 0 && period > 0 && (quota + period - 1) / period < n)
-		n = (int)((quota + period - 1) / period);
-	return n;
+    cpu_set_t set;
+    long long quota = -1, period = 100000;
+    int n = 1;
+    if (!sched_getaffinity(0, sizeof(set), &set))
+        n = CPU_COUNT(&set);
+    cpu_read_numbers("/sys/fs/cgroup/cpu.max", &quota, &period);
+    if (quota < 0) {
+        cpu_read_numbers("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", &quota, NULL);
+        cpu_read_numbers("/sys/fs/cgroup/cpu/cpu.cfs_period_us", &period, NULL);
+    }
+    if (quota > 0 && period > 0 && (quota + period - 1) / period < n)
+        n = (int)((quota + period - 1) / period);
+    return n;
 }
 
 static int64_t cpu_memory_bytes(void)
 {
-	int64_t have = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-	long long limit = -1;
-	cpu_read_numbers("/sys/fs/cgroup/memory.max", &limit, NULL);
-	if (limit < 0)
-		cpu_read_numbers("/sys/fs/cgroup/memory/memory.limit_in_bytes", &limit, NULL);
-	return limit > 0 && limit < have ? limit : have;
+    int64_t have = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    long long limit = -1;
+    cpu_read_numbers("/sys/fs/cgroup/memory.max", &limit, NULL);
+    if (limit < 0)
+        cpu_read_numbers("/sys/fs/cgroup/memory/memory.limit_in_bytes", &limit, NULL);
+    return limit > 0 && limit < have ? limit : have;
 }
 
 static void cpu_model_name(char *out, size_t size)
 {
-	char line[256];
-	FILE *f = fopen("/proc/cpuinfo", "re");
-	snprintf(out, size, "unknown processor");
-	while (f && fgets(line, sizeof(line), f)) {
-		char *colon = strchr(line, ':');
-		if (strncmp(line, "model name", 10) || !colon || !colon[1])
-			continue;
-		snprintf(out, size, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
-		break;
-	}
-	if (f)
-		fclose(f);
+    char line[256];
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    snprintf(out, size, "unknown processor");
+    while (f && fgets(line, sizeof(line), f)) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) || !colon || !colon[1])
+            continue;
+        snprintf(out, size, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+        break;
+    }
+    if (f)
+        fclose(f);
 }
 
 /* ---- the drivers ---- */
 static void cpu_close(struct dev *d)
 {
-	struct cpu_dev *c = (struct cpu_dev *)d;
-	matmul_cache_destroy(c->matmul);
-	for (int i = 0; i < CPU_SCRATCHES; i++)
-		mem_free(c->scratch[i].data);
-	mem_free(c);
+    struct cpu_dev *c = (struct cpu_dev *)d;
+    matmul_cache_destroy(c->matmul);
+    for (int i = 0; i < CPU_SCRATCHES; i++)
+        mem_free(c->scratch[i].data);
+    mem_free(c);
 }
 
 static int cpu_open_as(const struct driver *driver, const struct ops *ops, int index, int threads,
-		       struct dev **out, struct err *e)
+    struct dev **out, struct err *e)
 {
-	if (index != 0)
-		return err_set(e, ERR_USER, "device %s:%d does not exist: there is one, number 0",
-			       driver->kind, index);
-	struct cpu_dev *c = mem_zalloc(sizeof(*c));
-	if (!c)
-		return err_set(e, ERR_MEMORY, "no memory for a device");
-	c->base.driver = driver;
-	c->base.ops = ops;
-	c->threads = threads ? threads : cpu_default_threads();
-	int rc = matmul_cache_create(&c->matmul, e);
-	if (rc) {
-		cpu_close(&c->base);
-		return rc;
-	}
-	omp_set_dynamic(0);
-	omp_set_num_threads(c->threads);
-	*out = &c->base;
-	return 0;
+    if (index != 0)
+        return err_set(e, ERR_USER, "device %s:%d does not exist: there is one, number 0",
+            driver->kind, index);
+    struct cpu_dev *c = mem_zalloc(sizeof(*c));
+    if (!c)
+        return err_set(e, ERR_MEMORY, "no memory for a device");
+    c->base.driver = driver;
+    c->base.ops = ops;
+    c->threads = threads ? threads : cpu_default_threads();
+    int rc = matmul_cache_create(&c->matmul, e);
+    if (rc) {
+        cpu_close(&c->base);
+        return rc;
+    }
+    omp_set_dynamic(0);
+    omp_set_num_threads(c->threads);
+    *out = &c->base;
+    return 0;
 }
 
 static int cpu_open(int index, int threads, struct dev **out, struct err *e)
 {
-	return cpu_open_as(&cpu_driver, &cpu_ops, index, threads, out, e);
+    return cpu_open_as(&cpu_driver, &cpu_ops, index, threads, out, e);
 }
 
 static int cpu_ref_open(int index, int threads, struct dev **out, struct err *e)
 {
-	return cpu_open_as(&cpu_ref_driver, &cpu_ref_ops, index, threads, out, e);
+    return cpu_open_as(&cpu_ref_driver, &cpu_ref_ops, index, threads, out, e);
 }
 
 static void cpu_describe(const struct dev *d, struct dev_info *out)
 {
-	*out = (struct dev_info){.threads = ((const struct cpu_dev *)d)->threads,
-				 .memory_bytes = cpu_memory_bytes(),
-				 .host_readable = true};
-	snprintf(out->kind, sizeof(out->kind), "%s", d->driver->kind);
-	cpu_model_name(out->name, sizeof(out->name));
+    *out = (struct dev_info){.threads = ((const struct cpu_dev *)d)->threads,
+        .memory_bytes = cpu_memory_bytes(),
+        .host_readable = true};
+    snprintf(out->kind, sizeof(out->kind), "%s", d->driver->kind);
+    cpu_model_name(out->name, sizeof(out->name));
 }
 
 static int cpu_alloc(struct dev *d, size_t bytes, void **out, struct err *e)
 {
-	(void)d;
-	/* Huge pages halve the address translation misses of whole-model sweeps. */
-	size_t huge = (size_t)2 << 20, align = bytes >= huge ? huge : 64;
-	size_t rounded = bytes > SIZE_MAX - align ? 0 : (bytes + align) / align * align;
-	void *p = rounded ? mem_aligned(align, rounded) : NULL;
-	if (!p)
-		return err_set(e, ERR_MEMORY, "no memory for %zu bytes on the cpu device", bytes);
-	if (align == huge)
-		madvise(p, rounded, MADV_HUGEPAGE);
-	memset(p, 0, bytes);
-	*out = p;
-	return 0;
+    (void)d;
+    /* Huge pages halve the address translation misses of whole-model sweeps. */
+    size_t huge = (size_t)2 << 20, align = bytes >= huge ? huge : 64;
+    size_t rounded = bytes > SIZE_MAX - align ? 0 : (bytes + align) / align * align;
+    void *p = rounded ? mem_aligned(align, rounded) : NULL;
+    if (!p)
+        return err_set(e, ERR_MEMORY, "no memory for %zu bytes on the cpu device", bytes);
+    if (align == huge)
+        madvise(p, rounded, MADV_HUGEPAGE);
+    memset(p, 0, bytes);
+    *out = p;
+    return 0;
 }
 
 static void cpu_free(struct dev *d, void *p)
 {
-	(void)d;
-	mem_free(p);
+    (void)d;
+    mem_free(p);
 }
 
 static void cpu_copy_in(struct dev *d, void *dst, const void *src, size_t bytes)
 {
-	(void)d;
-	memcpy(dst, src, bytes);
+    (void)d;
+    memcpy(dst, src, bytes);
 }
 
 static void cpu_zero(struct dev *d, void *dst, size_t bytes)
 {
-	(void)d;
-	memset(dst, 0, bytes);
+    (void)d;
+    memset(dst, 0, bytes);
 }
 
 static void cpu_wait(struct dev *d)
 {
-	(void)d;
+    (void)d;
 }
 
-#define CPU_DRIVER(kind_name, open_fn)                                                             \
-	{                                                                                          \
-		.abi = DRIVER_ABI, .kind = kind_name, .open = open_fn, .close = cpu_close,         \
-		.describe = cpu_describe, .alloc = cpu_alloc, .free = cpu_free,                    \
-		.upload = cpu_copy_in, .download = cpu_copy_in, .zero = cpu_zero,                  \
-		.copy = cpu_copy_in, .wait = cpu_wait                                              \
-	}
+#define CPU_DRIVER(kind_name, open_fn) \
+    { \
+        .abi = DRIVER_ABI, .kind = kind_name, .open = open_fn, .close = cpu_close, \
+        .describe = cpu_describe, .alloc = cpu_alloc, .free = cpu_free, .upload = cpu_copy_in, \
+        .download = cpu_copy_in, .zero = cpu_zero, .copy = cpu_copy_in, .wait = cpu_wait \
+    }
 const struct driver cpu_driver = CPU_DRIVER("cpu", cpu_open);
 const struct driver cpu_ref_driver = CPU_DRIVER("cpu-ref", cpu_ref_open);

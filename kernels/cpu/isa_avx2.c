@@ -6,9 +6,9 @@
 
 #define ISA        avx2
 #define ISA_VECTOR 8 /* floats */
-#define ISA_USABLE_EXPR                                                                            \
-	(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&                        \
-	 __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2"))
+#define ISA_USABLE_EXPR \
+    (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && \
+        __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi2"))
 
 #include "kernels/cpu/isa_body.h"
 #endif

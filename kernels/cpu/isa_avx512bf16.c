@@ -8,8 +8,8 @@
 
 #define ISA        avx512bf16
 #define ISA_VECTOR 16 /* floats */
-#define ISA_USABLE_EXPR                                                                            \
-	(__builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512bf16"))
+#define ISA_USABLE_EXPR \
+    (__builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512bf16"))
 
 #include "kernels/cpu/isa_body.h"
 #endif

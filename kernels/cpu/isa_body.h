@@ -30,15 +30,15 @@ typedef float isa_vec __attribute__((vector_size(4 * ISA_VECTOR), may_alias));
 
 /* name(t, a, i) with t a constant, once for each type of activations. The private copy of the
    arguments tells the compiler that no store can change them; without it no loop is vectorised. */
-#define ISA_LEAF(name, args, suffix, t)                                                            \
-	static void name##_##suffix(const args *a, int64_t i)                                      \
-	{                                                                                          \
-		args copy = *a;                                                                    \
-		name(t, &copy, i);                                                                 \
-	}
-#define ISA_LEAVES(name, args)                                                                     \
-	ISA_LEAF(name, args, f32, DTYPE_F32)                                                       \
-	ISA_LEAF(name, args, bf16, DTYPE_BF16)
+#define ISA_LEAF(name, args, suffix, t) \
+    static void name##_##suffix(const args *a, int64_t i) \
+    { \
+        args copy = *a; \
+        name(t, &copy, i); \
+    }
+#define ISA_LEAVES(name, args) \
+    ISA_LEAF(name, args, f32, DTYPE_F32) \
+    ISA_LEAF(name, args, bf16, DTYPE_BF16)
 
 /* Below this many bytes of work a second thread costs more than it brings. */
 #define ISA_PARALLEL_BYTES (64 << 10)
@@ -55,12 +55,12 @@ typedef float isa_vec __attribute__((vector_size(4 * ISA_VECTOR), may_alias));
 
 static bool isa_usable(void)
 {
-	return ISA_USABLE_EXPR;
+    return ISA_USABLE_EXPR;
 }
 
 #define ISA_ENTRY(name, args) .name = isa_##name,
 const struct cpu_isa ISA_JOIN(cpu_isa_, ISA) = {.name = ISA_STRING(ISA),
-						.usable = isa_usable,
-						.ops = {CPU_ISA_OPS(ISA_ENTRY)},
-						.widen = matmul_widen,
-						.finish = isa_matmul_finish};
+    .usable = isa_usable,
+    .ops = {CPU_ISA_OPS(ISA_ENTRY)},
+    .widen = matmul_widen,
+    .finish = isa_matmul_finish};

@@ -4,69 +4,69 @@
  * and the result gets its bias, GELU and rounding in one pass. Part of isa_body.h. A row is
  * computed by one thread.
  */
-static void matmul_widen(enum dtype t, const void *x, int64_t ld, int64_t rows, int64_t cols,
-			 float *out)
+static void matmul_widen(
+    enum dtype t, const void *x, int64_t ld, int64_t rows, int64_t cols, float *out)
 {
 #pragma omp parallel for schedule(static) if (rows * cols * 2 > ISA_PARALLEL_BYTES)
-	for (int64_t i = 0; i < rows; i++)
-		math_span(t, x, i * ld, cols, out + i * cols);
+    for (int64_t i = 0; i < rows; i++)
+        math_span(t, x, i * ld, cols, out + i * cols);
 }
 
 struct matmul_finish {
-	struct op_matmul op;
-	const float *product; /* (m, n), or NULL */
+    struct op_matmul op;
+    const float *product; /* (m, n), or NULL */
 };
 
 ISA_INLINE void matmul_put(enum dtype t, void *p, int64_t at, int64_t n, const float *x)
 {
-	if (t == DTYPE_F32)
-		memcpy((float *)p + at, x, (size_t)n * sizeof(*x));
-	else if (t == DTYPE_BF16)
-		math_narrow(x, n, (uint16_t *)p + at);
-	else
+    if (t == DTYPE_F32)
+        memcpy((float *)p + at, x, (size_t)n * sizeof(*x));
+    else if (t == DTYPE_BF16)
+        math_narrow(x, n, (uint16_t *)p + at);
+    else
 #pragma omp simd
-		for (int64_t i = 0; i < n; i++)
-			math_store(DTYPE_F16, p, at + i, x[i]);
+        for (int64_t i = 0; i < n; i++)
+            math_store(DTYPE_F16, p, at + i, x[i]);
 }
 
 ISA_INLINE void matmul_finish_row(enum dtype t, const struct matmul_finish *f, int64_t i)
 {
-	const struct op_matmul *a = &f->op;
-	float sums[MATH_SPAN], biases[MATH_SPAN];
-	ROWS_SPANS(from, n, a->n)
-	{
-		int64_t at = i * a->ldc + from;
-		const float *x =
-			f->product ? f->product + i * a->n + from : math_span(t, a->c, at, n, sums);
-		if (x != sums)
-			memcpy(sums, x, (size_t)n * sizeof(*sums));
-		if (a->bias) {
-			const float *bias = math_span(a->ab_type, a->bias, from, n, biases);
+    const struct op_matmul *a = &f->op;
+    float sums[MATH_SPAN], biases[MATH_SPAN];
+    ROWS_SPANS(from, n, a->n)
+    {
+        int64_t at = i * a->ldc + from;
+        const float *x =
+            f->product ? f->product + i * a->n + from : math_span(t, a->c, at, n, sums);
+        if (x != sums)
+            memcpy(sums, x, (size_t)n * sizeof(*sums));
+        if (a->bias) {
+            const float *bias = math_span(a->ab_type, a->bias, from, n, biases);
 #pragma omp simd
-			for (int64_t j = 0; j < n; j++)
-				sums[j] += bias[j];
-		}
-		if (a->pre)
-			matmul_put(t, a->pre, at, n, sums);
-		if (a->act == OP_ACT_GELU) {
+            for (int64_t j = 0; j < n; j++)
+                sums[j] += bias[j];
+        }
+        if (a->pre)
+            matmul_put(t, a->pre, at, n, sums);
+        if (a->act == OP_ACT_GELU) {
 #pragma omp simd
-			for (int64_t j = 0; j < n; j++)
-				sums[j] = math_gelu(sums[j]);
-		}
-		matmul_put(t, a->c, at, n, sums);
-	}
+            for (int64_t j = 0; j < n; j++)
+                sums[j] = math_gelu(sums[j]);
+        }
+        matmul_put(t, a->c, at, n, sums);
+    }
 }
 ISA_LEAVES(matmul_finish_row, struct matmul_finish)
 ISA_LEAF(matmul_finish_row, struct matmul_finish, f16, DTYPE_F16)
 
 static void isa_matmul_finish(const struct op_matmul *a, const float *product)
 {
-	struct matmul_finish f = {*a, product};
-	void (*row)(const struct matmul_finish *, int64_t) =
-		a->c_type == DTYPE_F32    ? matmul_finish_row_f32
-		: a->c_type == DTYPE_BF16 ? matmul_finish_row_bf16
-					  : matmul_finish_row_f16;
+    struct matmul_finish f = {*a, product};
+    void (*row)(const struct matmul_finish *, int64_t) = a->c_type == DTYPE_F32
+        ? matmul_finish_row_f32
+        : a->c_type == DTYPE_BF16 ? matmul_finish_row_bf16
+                                  : matmul_finish_row_f16;
 #pragma omp parallel for schedule(static) if (a->m * a->n * 2 > ISA_PARALLEL_BYTES)
-	for (int64_t i = 0; i < a->m; i++)
-		row(&f, i);
+    for (int64_t i = 0; i < a->m; i++)
+        row(&f, i);
 }

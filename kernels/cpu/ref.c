@@ -13,321 +13,313 @@
 /* ---- embedding ---- */
 void op_ref_embed(struct dev *d, const struct op_embed *a)
 {
-	int64_t row_bytes = dtype_bytes(a->table_type, a->c);
-	float *row = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->c * sizeof(*row));
-	for (int64_t i = 0; row && i < a->n; i++) {
-		quant_decode(a->table_type, (const char *)a->table + a->ids[i] * row_bytes, a->c,
-			     row);
-		for (int64_t j = 0; j < a->c; j++) {
-			int64_t at = i * a->c + j;
-			ref_store(a->t, a->out, at,
-				  row[j] + (a->accumulate ? ref_load(a->t, a->out, at) : 0));
-		}
-	}
+    int64_t row_bytes = dtype_bytes(a->table_type, a->c);
+    float *row = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->c * sizeof(*row));
+    for (int64_t i = 0; row && i < a->n; i++) {
+        quant_decode(a->table_type, (const char *)a->table + a->ids[i] * row_bytes, a->c, row);
+        for (int64_t j = 0; j < a->c; j++) {
+            int64_t at = i * a->c + j;
+            ref_store(a->t, a->out, at, row[j] + (a->accumulate ? ref_load(a->t, a->out, at) : 0));
+        }
+    }
 }
 
 void op_ref_embed_back(struct dev *d, const struct op_embed *a)
 {
-	(void)d;
-	for (int64_t i = 0; i < a->n; i++)
-		for (int64_t j = 0; j < a->c; j++)
-			a->dtable[a->ids[i] * a->c + j] += ref_load(a->t, a->dout, i * a->c + j);
+    (void)d;
+    for (int64_t i = 0; i < a->n; i++)
+        for (int64_t j = 0; j < a->c; j++)
+            a->dtable[a->ids[i] * a->c + j] += ref_load(a->t, a->dout, i * a->c + j);
 }
 
 /* ---- root mean square norm ---- */
 void op_ref_rmsnorm(struct dev *d, const struct op_rmsnorm *a)
 {
-	(void)d;
-	for (int64_t i = 0; i < a->n; i++) {
-		double sum = 0;
-		for (int64_t j = 0; j < a->c; j++) {
-			double x = ref_load(a->t, a->x, i * a->c + j);
-			sum += x * x;
-		}
-		float rstd = (float)(1 / sqrt(sum / (double)a->c + a->eps));
-		a->rstd[i] = rstd;
-		for (int64_t j = 0; j < a->c; j++)
-			ref_store(a->t, a->y, i * a->c + j,
-				  ref_load(a->t, a->x, i * a->c + j) * rstd *
-					  ref_load(a->t, a->w, j));
-	}
+    (void)d;
+    for (int64_t i = 0; i < a->n; i++) {
+        double sum = 0;
+        for (int64_t j = 0; j < a->c; j++) {
+            double x = ref_load(a->t, a->x, i * a->c + j);
+            sum += x * x;
+        }
+        float rstd = (float)(1 / sqrt(sum / (double)a->c + a->eps));
+        a->rstd[i] = rstd;
+        for (int64_t j = 0; j < a->c; j++)
+            ref_store(a->t, a->y, i * a->c + j,
+                ref_load(a->t, a->x, i * a->c + j) * rstd * ref_load(a->t, a->w, j));
+    }
 }
 
 /* With h = x * rstd and g = dy * w: dx = rstd * (g - h * mean(g * h)), dw = sum over rows of dy *
  * h. */
 void op_ref_rmsnorm_back(struct dev *d, const struct op_rmsnorm *a)
 {
-	(void)d;
-	for (int64_t i = 0; i < a->n; i++) {
-		double mean = 0, rstd = a->rstd[i];
-		for (int64_t j = 0; j < a->c; j++)
-			mean += (double)ref_load(a->t, a->dy, i * a->c + j) *
-				ref_load(a->t, a->w, j) * ref_load(a->t, a->x, i * a->c + j) * rstd;
-		mean /= (double)a->c;
-		for (int64_t j = 0; j < a->c; j++) {
-			int64_t at = i * a->c + j;
-			double g = (double)ref_load(a->t, a->dy, at) * ref_load(a->t, a->w, j);
-			double dx = rstd * (g - ref_load(a->t, a->x, at) * rstd * mean);
-			ref_store(a->t, a->dx, at,
-				  (float)dx + (a->accumulate ? ref_load(a->t, a->dx, at) : 0));
-		}
-	}
-	for (int64_t j = 0; a->dw && j < a->c; j++) {
-		double sum = 0;
-		for (int64_t i = 0; i < a->n; i++)
-			sum += (double)ref_load(a->t, a->dy, i * a->c + j) *
-			       ref_load(a->t, a->x, i * a->c + j) * a->rstd[i];
-		a->dw[j] += (float)sum;
-	}
+    (void)d;
+    for (int64_t i = 0; i < a->n; i++) {
+        double mean = 0, rstd = a->rstd[i];
+        for (int64_t j = 0; j < a->c; j++)
+            mean += (double)ref_load(a->t, a->dy, i * a->c + j) * ref_load(a->t, a->w, j) *
+                ref_load(a->t, a->x, i * a->c + j) * rstd;
+        mean /= (double)a->c;
+        for (int64_t j = 0; j < a->c; j++) {
+            int64_t at = i * a->c + j;
+            double g = (double)ref_load(a->t, a->dy, at) * ref_load(a->t, a->w, j);
+            double dx = rstd * (g - ref_load(a->t, a->x, at) * rstd * mean);
+            ref_store(a->t, a->dx, at, (float)dx + (a->accumulate ? ref_load(a->t, a->dx, at) : 0));
+        }
+    }
+    for (int64_t j = 0; a->dw && j < a->c; j++) {
+        double sum = 0;
+        for (int64_t i = 0; i < a->n; i++)
+            sum += (double)ref_load(a->t, a->dy, i * a->c + j) *
+                ref_load(a->t, a->x, i * a->c + j) * a->rstd[i];
+        a->dw[j] += (float)sum;
+    }
 }
 
 /* ---- layer norm ---- */
 void op_ref_layernorm(struct dev *d, const struct op_layernorm *a)
 {
-	(void)d;
-	for (int64_t i = 0; i < a->n; i++) {
-		double mean = 0, variance = 0;
-		for (int64_t j = 0; j < a->c; j++)
-			mean += ref_load(a->t, a->x, i * a->c + j);
-		mean /= (double)a->c;
-		for (int64_t j = 0; j < a->c; j++)
-			variance += pow(ref_load(a->t, a->x, i * a->c + j) - mean, 2);
-		double rstd = 1 / sqrt(variance / (double)a->c + a->eps);
-		a->mean[i] = (float)mean;
-		a->rstd[i] = (float)rstd;
-		for (int64_t j = 0; j < a->c; j++) {
-			double h = (ref_load(a->t, a->x, i * a->c + j) - mean) * rstd;
-			double bias = a->bias ? ref_load(a->t, a->bias, j) : 0;
-			ref_store(a->t, a->y, i * a->c + j,
-				  (float)(h * ref_load(a->t, a->w, j) + bias));
-		}
-	}
+    (void)d;
+    for (int64_t i = 0; i < a->n; i++) {
+        double mean = 0, variance = 0;
+        for (int64_t j = 0; j < a->c; j++)
+            mean += ref_load(a->t, a->x, i * a->c + j);
+        mean /= (double)a->c;
+        for (int64_t j = 0; j < a->c; j++)
+            variance += pow(ref_load(a->t, a->x, i * a->c + j) - mean, 2);
+        double rstd = 1 / sqrt(variance / (double)a->c + a->eps);
+        a->mean[i] = (float)mean;
+        a->rstd[i] = (float)rstd;
+        for (int64_t j = 0; j < a->c; j++) {
+            double h = (ref_load(a->t, a->x, i * a->c + j) - mean) * rstd;
+            double bias = a->bias ? ref_load(a->t, a->bias, j) : 0;
+            ref_store(a->t, a->y, i * a->c + j, (float)(h * ref_load(a->t, a->w, j) + bias));
+        }
+    }
 }
 
 /* With h = (x - mean) * rstd and g = dy * w: dx = rstd * (g - mean(g) - h * mean(g * h)), dw = sum
  * over rows of dy * h, dbias = of dy. */
 static void ref_layernorm_row_back(const struct op_layernorm *a, int64_t i)
 {
-	double sum = 0, dot = 0, rstd = a->rstd[i];
-	for (int64_t j = 0; j < a->c; j++) {
-		int64_t at = i * a->c + j;
-		double g = (double)ref_load(a->t, a->dy, at) * ref_load(a->t, a->w, j);
-		sum += g;
-		dot += g * (ref_load(a->t, a->x, at) - (double)a->mean[i]) * rstd;
-	}
-	for (int64_t j = 0; j < a->c; j++) {
-		int64_t at = i * a->c + j;
-		double g = (double)ref_load(a->t, a->dy, at) * ref_load(a->t, a->w, j);
-		double h = (ref_load(a->t, a->x, at) - (double)a->mean[i]) * rstd;
-		double dx = rstd * (g - (sum + h * dot) / (double)a->c);
-		ref_store(a->t, a->dx, at,
-			  (float)dx + (a->accumulate ? ref_load(a->t, a->dx, at) : 0));
-	}
+    double sum = 0, dot = 0, rstd = a->rstd[i];
+    for (int64_t j = 0; j < a->c; j++) {
+        int64_t at = i * a->c + j;
+        double g = (double)ref_load(a->t, a->dy, at) * ref_load(a->t, a->w, j);
+        sum += g;
+        dot += g * (ref_load(a->t, a->x, at) - (double)a->mean[i]) * rstd;
+    }
+    for (int64_t j = 0; j < a->c; j++) {
+        int64_t at = i * a->c + j;
+        double g = (double)ref_load(a->t, a->dy, at) * ref_load(a->t, a->w, j);
+        double h = (ref_load(a->t, a->x, at) - (double)a->mean[i]) * rstd;
+        double dx = rstd * (g - (sum + h * dot) / (double)a->c);
+        ref_store(a->t, a->dx, at, (float)dx + (a->accumulate ? ref_load(a->t, a->dx, at) : 0));
+    }
 }
 
 void op_ref_layernorm_back(struct dev *d, const struct op_layernorm *a)
 {
-	(void)d;
-	for (int64_t i = 0; i < a->n; i++)
-		ref_layernorm_row_back(a, i);
-	for (int64_t j = 0; j < a->c; j++) {
-		double dw = 0, dbias = 0;
-		for (int64_t i = 0; i < a->n; i++) {
-			double dy = ref_load(a->t, a->dy, i * a->c + j);
-			dw += dy * (ref_load(a->t, a->x, i * a->c + j) - (double)a->mean[i]) *
-			      a->rstd[i];
-			dbias += dy;
-		}
-		if (a->dw)
-			a->dw[j] += (float)dw;
-		if (a->dbias)
-			a->dbias[j] += (float)dbias;
-	}
+    (void)d;
+    for (int64_t i = 0; i < a->n; i++)
+        ref_layernorm_row_back(a, i);
+    for (int64_t j = 0; j < a->c; j++) {
+        double dw = 0, dbias = 0;
+        for (int64_t i = 0; i < a->n; i++) {
+            double dy = ref_load(a->t, a->dy, i * a->c + j);
+            dw += dy * (ref_load(a->t, a->x, i * a->c + j) - (double)a->mean[i]) * a->rstd[i];
+            dbias += dy;
+        }
+        if (a->dw)
+            a->dw[j] += (float)dw;
+        if (a->dbias)
+            a->dbias[j] += (float)dbias;
+    }
 }
 
 /* ---- bias, activation, dropout ---- */
 void op_ref_bias_back(struct dev *d, const struct op_bias_back *a)
 {
-	(void)d;
-	for (int64_t j = 0; j < a->c; j++) {
-		double sum = 0;
-		for (int64_t i = 0; i < a->n; i++)
-			sum += ref_load(a->t, a->dy, i * a->ld + j);
-		a->dbias[j] += (float)sum;
-	}
+    (void)d;
+    for (int64_t j = 0; j < a->c; j++) {
+        double sum = 0;
+        for (int64_t i = 0; i < a->n; i++)
+            sum += ref_load(a->t, a->dy, i * a->ld + j);
+        a->dbias[j] += (float)sum;
+    }
 }
 
 void op_ref_gelu_back(struct dev *d, const struct op_gelu_back *a)
 {
-	(void)d;
-	for (int64_t i = 0; i < a->count; i++) {
-		double x = ref_load(a->t, a->x, i), gate = ref_gelu_gate(x);
-		double slope = gate + x * gate * (1 - gate) * 2 * sqrt(2 / M_PI) *
-					      (1 + 3 * 0.044715 * x * x);
-		ref_store(a->t, a->dx, i, (float)(ref_load(a->t, a->dy, i) * slope));
-	}
+    (void)d;
+    for (int64_t i = 0; i < a->count; i++) {
+        double x = ref_load(a->t, a->x, i), gate = ref_gelu_gate(x);
+        double slope =
+            gate + x * gate * (1 - gate) * 2 * sqrt(2 / M_PI) * (1 + 3 * 0.044715 * x * x);
+        ref_store(a->t, a->dx, i, (float)(ref_load(a->t, a->dy, i) * slope));
+    }
 }
 
 void op_ref_dropout(struct dev *d, const struct op_dropout *a)
 {
-	(void)d;
-	for (int64_t i = 0; i < a->count; i++) {
-		bool keep = op_random(a->seed, (uint64_t)i) >= a->p * 0x1p32;
-		double x = ref_load(a->t, a->x, i) / (1 - (double)a->p);
-		ref_store(a->t, a->x, i, keep ? (float)x : 0);
-	}
+    (void)d;
+    for (int64_t i = 0; i < a->count; i++) {
+        bool keep = op_random(a->seed, (uint64_t)i) >= a->p * 0x1p32;
+        double x = ref_load(a->t, a->x, i) / (1 - (double)a->p);
+        ref_store(a->t, a->x, i, keep ? (float)x : 0);
+    }
 }
 
 /* ---- rotary positions ---- */
 void op_ref_rope(struct dev *d, const struct op_rope *a)
 {
-	(void)d;
-	int64_t half = a->d / 2;
-	for (int64_t i = 0; i < a->n; i++) {
-		for (int64_t p = 0; p < half; p++) {
-			double angle =
-				a->position[i] * pow(a->theta, -2.0 * (double)p / (double)a->d);
-			double c = cos(angle), s = a->inverse ? -sin(angle) : sin(angle);
-			for (int64_t h = 0; h < a->heads; h++) {
-				int64_t lo = i * a->ld + h * a->d + p, hi = lo + half;
-				double x = ref_load(a->t, a->x, lo), y = ref_load(a->t, a->x, hi);
-				ref_store(a->t, a->x, lo, (float)(x * c - y * s));
-				ref_store(a->t, a->x, hi, (float)(y * c + x * s));
-			}
-		}
-	}
+    (void)d;
+    int64_t half = a->d / 2;
+    for (int64_t i = 0; i < a->n; i++) {
+        for (int64_t p = 0; p < half; p++) {
+            double angle = a->position[i] * pow(a->theta, -2.0 * (double)p / (double)a->d);
+            double c = cos(angle), s = a->inverse ? -sin(angle) : sin(angle);
+            for (int64_t h = 0; h < a->heads; h++) {
+                int64_t lo = i * a->ld + h * a->d + p, hi = lo + half;
+                double x = ref_load(a->t, a->x, lo), y = ref_load(a->t, a->x, hi);
+                ref_store(a->t, a->x, lo, (float)(x * c - y * s));
+                ref_store(a->t, a->x, hi, (float)(y * c + x * s));
+            }
+        }
+    }
 }
 
 /* ---- gated feed-forward ---- */
 void op_ref_swiglu(struct dev *d, const struct op_swiglu *a)
 {
-	(void)d;
-	for (int64_t i = 0; i < a->n; i++)
-		for (int64_t j = 0; j < a->f; j++) {
-			double g = ref_load(a->t, a->gate, i * a->ld + j);
-			double u = ref_load(a->t, a->up, i * a->ld + j);
-			ref_store(a->t, a->y, i * a->f + j, (float)(g / (1 + exp(-g)) * u));
-		}
+    (void)d;
+    for (int64_t i = 0; i < a->n; i++)
+        for (int64_t j = 0; j < a->f; j++) {
+            double g = ref_load(a->t, a->gate, i * a->ld + j);
+            double u = ref_load(a->t, a->up, i * a->ld + j);
+            ref_store(a->t, a->y, i * a->f + j, (float)(g / (1 + exp(-g)) * u));
+        }
 }
 
 void op_ref_swiglu_back(struct dev *d, const struct op_swiglu *a)
 {
-	(void)d;
-	for (int64_t i = 0; i < a->n; i++)
-		for (int64_t j = 0; j < a->f; j++) {
-			int64_t at = i * a->ld + j;
-			double g = ref_load(a->t, a->gate, at), u = ref_load(a->t, a->up, at);
-			double dy = ref_load(a->t, a->dy, i * a->f + j), s = 1 / (1 + exp(-g));
-			ref_store(a->t, a->dgate, at, (float)(dy * u * s * (1 + g * (1 - s))));
-			ref_store(a->t, a->dup, at, (float)(dy * g * s));
-		}
+    (void)d;
+    for (int64_t i = 0; i < a->n; i++)
+        for (int64_t j = 0; j < a->f; j++) {
+            int64_t at = i * a->ld + j;
+            double g = ref_load(a->t, a->gate, at), u = ref_load(a->t, a->up, at);
+            double dy = ref_load(a->t, a->dy, i * a->f + j), s = 1 / (1 + exp(-g));
+            ref_store(a->t, a->dgate, at, (float)(dy * u * s * (1 + g * (1 - s))));
+            ref_store(a->t, a->dup, at, (float)(dy * g * s));
+        }
 }
 
 /* ---- loss ---- */
 /* The greatest logit of row i, and the sum of the exponentials relative to it. */
 static void ref_xent_stats(const struct op_xent *a, int64_t i, double *top, double *sum)
 {
-	*top = -INFINITY;
-	*sum = 0;
-	for (int64_t j = 0; j < a->v; j++)
-		*top = fmax(*top, ref_load(a->t, a->logits, i * a->ld + j));
-	for (int64_t j = 0; j < a->v; j++)
-		*sum += exp(ref_load(a->t, a->logits, i * a->ld + j) - *top);
+    *top = -INFINITY;
+    *sum = 0;
+    for (int64_t j = 0; j < a->v; j++)
+        *top = fmax(*top, ref_load(a->t, a->logits, i * a->ld + j));
+    for (int64_t j = 0; j < a->v; j++)
+        *sum += exp(ref_load(a->t, a->logits, i * a->ld + j) - *top);
 }
 
 static void ref_xent_finish(const struct op_xent *a, int64_t i, double top, double sum)
 {
-	int64_t row = i * a->ld, target = a->target[i] - a->first;
-	bool counts = a->target[i] >= 0, here = counts && target >= 0 && target < a->v;
-	enum dtype out_type = a->gradient16 ? DTYPE_BF16 : a->t;
-	void *out = a->gradient16 ? a->gradient16 : a->logits;
-	a->loss[i] = here ? (float)(log(sum) + top - ref_load(a->t, a->logits, row + target)) : 0;
-	for (int64_t j = 0; a->backward && j < a->v; j++) {
-		double p = exp(ref_load(a->t, a->logits, row + j) - top) / sum;
-		double dx = (p - (here && j == target)) * a->scale;
-		ref_store(out_type, out, row + j, counts ? (float)dx : 0);
-	}
+    int64_t row = i * a->ld, target = a->target[i] - a->first;
+    bool counts = a->target[i] >= 0, here = counts && target >= 0 && target < a->v;
+    enum dtype out_type = a->gradient16 ? DTYPE_BF16 : a->t;
+    void *out = a->gradient16 ? a->gradient16 : a->logits;
+    a->loss[i] = here ? (float)(log(sum) + top - ref_load(a->t, a->logits, row + target)) : 0;
+    for (int64_t j = 0; a->backward && j < a->v; j++) {
+        double p = exp(ref_load(a->t, a->logits, row + j) - top) / sum;
+        double dx = (p - (here && j == target)) * a->scale;
+        ref_store(out_type, out, row + j, counts ? (float)dx : 0);
+    }
 }
 
 void op_ref_xent(struct dev *d, const struct op_xent *a)
 {
-	(void)d;
-	for (int64_t i = 0; i < a->n; i++) {
-		double top, sum;
-		if (a->stage == OP_XENT_FINISH) {
-			ref_xent_finish(a, i, a->top[i], a->sum[i]);
-			continue;
-		}
-		ref_xent_stats(a, i, &top, &sum);
-		if (a->stage == OP_XENT_WHOLE) {
-			ref_xent_finish(a, i, top, sum);
-		} else {
-			a->top[i] = (float)top;
-			a->sum[i] = (float)sum;
-		}
-	}
+    (void)d;
+    for (int64_t i = 0; i < a->n; i++) {
+        double top, sum;
+        if (a->stage == OP_XENT_FINISH) {
+            ref_xent_finish(a, i, a->top[i], a->sum[i]);
+            continue;
+        }
+        ref_xent_stats(a, i, &top, &sum);
+        if (a->stage == OP_XENT_WHOLE) {
+            ref_xent_finish(a, i, top, sum);
+        } else {
+            a->top[i] = (float)top;
+            a->sum[i] = (float)sum;
+        }
+    }
 }
 
 /* ---- vectors ---- */
 void op_ref_axpby(struct dev *d, const struct op_axpby *a)
 {
-	(void)d;
-	for (int64_t i = 0; i < a->count; i++) {
-		float old = a->b != 0 ? a->b * ref_load(a->y_type, a->y, i) : 0;
-		ref_store(a->y_type, a->y, i, a->a * ref_load(a->x_type, a->x, i) + old);
-	}
+    (void)d;
+    for (int64_t i = 0; i < a->count; i++) {
+        float old = a->b != 0 ? a->b * ref_load(a->y_type, a->y, i) : 0;
+        ref_store(a->y_type, a->y, i, a->a * ref_load(a->x_type, a->x, i) + old);
+    }
 }
 
 void op_ref_convert(struct dev *d, const struct op_convert *a)
 {
-	(void)d;
-	if (a->y_type == DTYPE_F32) {
-		quant_decode(a->x_type, a->x, a->count, a->y);
-		return;
-	}
-	for (int64_t i = 0; i < a->count; i++)
-		ref_store(a->y_type, a->y, i, ref_load(a->x_type, a->x, i));
+    (void)d;
+    if (a->y_type == DTYPE_F32) {
+        quant_decode(a->x_type, a->x, a->count, a->y);
+        return;
+    }
+    for (int64_t i = 0; i < a->count; i++)
+        ref_store(a->y_type, a->y, i, ref_load(a->x_type, a->x, i));
 }
 
 void op_ref_sumsq(struct dev *d, const struct op_sumsq *a)
 {
-	(void)d;
-	double sum = 0;
-	for (int64_t i = 0; i < a->count; i++)
-		sum += (double)a->x[i] * a->x[i];
-	*a->out += (float)sum;
+    (void)d;
+    double sum = 0;
+    for (int64_t i = 0; i < a->count; i++)
+        sum += (double)a->x[i] * a->x[i];
+    *a->out += (float)sum;
 }
 
 /* Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2. */
 static double ref_adamw_clip(const struct op_adamw *a)
 {
-	double norm = a->sumsq ? sqrt(*a->sumsq) : 0;
-	return a->clip_norm > 0 && norm > a->clip_norm ? a->clip_norm / (norm + 1e-6) : 1;
+    double norm = a->sumsq ? sqrt(*a->sumsq) : 0;
+    return a->clip_norm > 0 && norm > a->clip_norm ? a->clip_norm / (norm + 1e-6) : 1;
 }
 
 static uint16_t ref_round(const struct op_adamw *a, int64_t i, float w)
 {
-	uint32_t bits;
-	memcpy(&bits, &w, sizeof(bits));
-	if (!a->stochastic || !isfinite(w))
-		return f32_to_bf16(w);
-	return (uint16_t)((bits + (op_random(a->seed, (uint64_t)i) & 0xffff)) >> 16);
+    uint32_t bits;
+    memcpy(&bits, &w, sizeof(bits));
+    if (!a->stochastic || !isfinite(w))
+        return f32_to_bf16(w);
+    return (uint16_t)((bits + (op_random(a->seed, (uint64_t)i) & 0xffff)) >> 16);
 }
 
 void op_ref_adamw(struct dev *d, const struct op_adamw *a)
 {
-	(void)d;
-	double fix1 = 1 - pow(a->beta1, (double)a->step), fix2 = 1 - pow(a->beta2, (double)a->step);
-	float scale = (float)(a->grad_scale * ref_adamw_clip(a));
-	if (a->sumsq && !isfinite(*a->sumsq))
-		return;
-	for (int64_t i = 0; i < a->count; i++) {
-		float g = a->grad[i] * scale;
-		a->m[i] = a->beta1 * a->m[i] + (1 - a->beta1) * g;
-		a->v[i] = a->beta2 * a->v[i] + (1 - a->beta2) * g * g;
-		double step = a->m[i] / fix1 / (sqrt(a->v[i] / fix2) + a->eps);
-		a->w[i] = (float)(a->w[i] - a->lr * (step + a->weight_decay * a->w[i]));
-		if (a->w16)
-			a->w16[i] = ref_round(a, i, a->w[i]);
-	}
+    (void)d;
+    double fix1 = 1 - pow(a->beta1, (double)a->step), fix2 = 1 - pow(a->beta2, (double)a->step);
+    float scale = (float)(a->grad_scale * ref_adamw_clip(a));
+    if (a->sumsq && !isfinite(*a->sumsq))
+        return;
+    for (int64_t i = 0; i < a->count; i++) {
+        float g = a->grad[i] * scale;
+        a->m[i] = a->beta1 * a->m[i] + (1 - a->beta1) * g;
+        a->v[i] = a->beta2 * a->v[i] + (1 - a->beta2) * g * g;
+        double step = a->m[i] / fix1 / (sqrt(a->v[i] / fix2) + a->eps);
+        a->w[i] = (float)(a->w[i] - a->lr * (step + a->weight_decay * a->w[i]));
+        if (a->w16)
+            a->w16[i] = ref_round(a, i, a->w[i]);
+    }
 }

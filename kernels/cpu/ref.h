@@ -12,24 +12,24 @@
 
 static inline float ref_load(enum dtype t, const void *p, int64_t i)
 {
-	if (t == DTYPE_F32)
-		return ((const float *)p)[i];
-	uint16_t h = ((const uint16_t *)p)[i];
-	return t == DTYPE_BF16 ? bf16_to_f32(h) : f16_to_f32(h);
+    if (t == DTYPE_F32)
+        return ((const float *)p)[i];
+    uint16_t h = ((const uint16_t *)p)[i];
+    return t == DTYPE_BF16 ? bf16_to_f32(h) : f16_to_f32(h);
 }
 
 static inline void ref_store(enum dtype t, void *p, int64_t i, float v)
 {
-	if (t == DTYPE_F32)
-		((float *)p)[i] = v;
-	else
-		((uint16_t *)p)[i] = t == DTYPE_BF16 ? f32_to_bf16(v) : f32_to_f16(v);
+    if (t == DTYPE_F32)
+        ((float *)p)[i] = v;
+    else
+        ((uint16_t *)p)[i] = t == DTYPE_BF16 ? f32_to_bf16(v) : f32_to_f16(v);
 }
 
 /* GELU, tanh form: x * ref_gelu_gate(x). */
 static inline double ref_gelu_gate(double x)
 {
-	return 0.5 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    return 0.5 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
 }
 
 #endif

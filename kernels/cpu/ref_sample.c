@@ -8,107 +8,107 @@
 #include "kernels/cpu/ref.h"
 
 struct ref_candidate {
-	float p;
-	int32_t id;
+    float p;
+    int32_t id;
 };
 
 static bool ref_likelier(struct ref_candidate x, struct ref_candidate y)
 {
-	return x.p != y.p ? x.p > y.p : x.id < y.id;
+    return x.p != y.p ? x.p > y.p : x.id < y.id;
 }
 
 /* A heap, the likeliest on top: only the nucleus is ever sorted, and nothing is allocated. */
 static void ref_sift(struct ref_candidate *heap, int64_t n, int64_t at)
 {
-	struct ref_candidate moved = heap[at];
-	for (int64_t child; (child = 2 * at + 1) < n; at = child) {
-		if (child + 1 < n && ref_likelier(heap[child + 1], heap[child]))
-			child++;
-		if (!ref_likelier(heap[child], moved))
-			break;
-		heap[at] = heap[child];
-	}
-	heap[at] = moved;
+    struct ref_candidate moved = heap[at];
+    for (int64_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && ref_likelier(heap[child + 1], heap[child]))
+            child++;
+        if (!ref_likelier(heap[child], moved))
+            break;
+        heap[at] = heap[child];
+    }
+    heap[at] = moved;
 }
 
 static int32_t ref_greatest(const float *logits, int64_t v)
 {
-	int32_t best = 0;
-	for (int64_t j = 1; j < v; j++)
-		if (logits[j] > logits[best])
-			best = (int32_t)j;
-	return best;
+    int32_t best = 0;
+    for (int64_t j = 1; j < v; j++)
+        if (logits[j] > logits[best])
+            best = (int32_t)j;
+    return best;
 }
 
 /* The candidates of a row by index; *sum is that of all probabilities; returns how many. */
 static int64_t ref_candidates(const float *logits, int64_t v, double temperature, double top_p,
-			      struct ref_candidate *out, double *sum)
+    struct ref_candidate *out, double *sum)
 {
-	double top = logits[ref_greatest(logits, v)];
-	int64_t n = 0;
-	*sum = 0;
-	for (int64_t j = 0; j < v; j++) {
-		double p = exp((logits[j] - top) / temperature);
-		out[j] = (struct ref_candidate){(float)p, (int32_t)j};
-		*sum += p;
-	}
-	/* What is left out sums up to less than 1 - top_p. */
-	double least = top_p < 1 ? (1 - top_p) / (double)v * *sum : 0;
-	for (int64_t j = 0; j < v; j++)
-		if (out[j].p >= least)
-			out[n++] = out[j];
-	return n;
+    double top = logits[ref_greatest(logits, v)];
+    int64_t n = 0;
+    *sum = 0;
+    for (int64_t j = 0; j < v; j++) {
+        double p = exp((logits[j] - top) / temperature);
+        out[j] = (struct ref_candidate){(float)p, (int32_t)j};
+        *sum += p;
+    }
+    /* What is left out sums up to less than 1 - top_p. */
+    double least = top_p < 1 ? (1 - top_p) / (double)v * *sum : 0;
+    for (int64_t j = 0; j < v; j++)
+        if (out[j].p >= least)
+            out[n++] = out[j];
+    return n;
 }
 
 /* Moves the nucleus, likeliest first, to the end of the n candidates, backwards; returns its size.
  */
 static int64_t ref_nucleus(struct ref_candidate *heap, int64_t n, double enough, double *kept)
 {
-	int64_t left = n;
-	for (int64_t i = n / 2; i-- > 0;)
-		ref_sift(heap, n, i);
-	while (left > 0 && *kept < enough) {
-		struct ref_candidate top = heap[0];
-		*kept += top.p;
-		heap[0] = heap[--left];
-		heap[left] = top;
-		if (left > 0)
-			ref_sift(heap, left, 0);
-	}
-	return n - left;
+    int64_t left = n;
+    for (int64_t i = n / 2; i-- > 0;)
+        ref_sift(heap, n, i);
+    while (left > 0 && *kept < enough) {
+        struct ref_candidate top = heap[0];
+        *kept += top.p;
+        heap[0] = heap[--left];
+        heap[left] = top;
+        if (left > 0)
+            ref_sift(heap, left, 0);
+    }
+    return n - left;
 }
 
 static int32_t ref_draw(const float *logits, int64_t v, double temperature, double top_p, double u,
-			struct ref_candidate *c)
+    struct ref_candidate *c)
 {
-	double kept = 0, sum;
-	int64_t n = ref_candidates(logits, v, temperature, top_p, c, &sum), end = 0;
-	if (top_p < 1) {
-		end = ref_nucleus(c, n, top_p * sum, &kept);
-	} else {
-		while (end < n && kept < sum)
-			kept += c[end++].p;
-	}
-	int32_t drawn = c[0].id; /* what remains when a logit is no number */
-	double left = u * kept;
-	for (int64_t j = 0; j < end; j++) {
-		const struct ref_candidate *at = &c[top_p < 1 ? n - 1 - j : j];
-		drawn = at->id;
-		left -= at->p;
-		if (left < 0)
-			break;
-	}
-	return drawn;
+    double kept = 0, sum;
+    int64_t n = ref_candidates(logits, v, temperature, top_p, c, &sum), end = 0;
+    if (top_p < 1) {
+        end = ref_nucleus(c, n, top_p * sum, &kept);
+    } else {
+        while (end < n && kept < sum)
+            kept += c[end++].p;
+    }
+    int32_t drawn = c[0].id; /* what remains when a logit is no number */
+    double left = u * kept;
+    for (int64_t j = 0; j < end; j++) {
+        const struct ref_candidate *at = &c[top_p < 1 ? n - 1 - j : j];
+        drawn = at->id;
+        left -= at->p;
+        if (left < 0)
+            break;
+    }
+    return drawn;
 }
 
 void op_ref_sample(struct dev *d, const struct op_sample *a)
 {
-	struct ref_candidate *candidates =
-		cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->v * sizeof(*candidates));
-	for (int64_t i = 0; candidates && i < a->n; i++) {
-		const float *logits = a->logits + i * a->v;
-		a->token[i] = a->temperature[i] <= 0 ? ref_greatest(logits, a->v)
-						     : ref_draw(logits, a->v, a->temperature[i],
-								a->top_p[i], a->u[i], candidates);
-	}
+    struct ref_candidate *candidates =
+        cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->v * sizeof(*candidates));
+    for (int64_t i = 0; candidates && i < a->n; i++) {
+        const float *logits = a->logits + i * a->v;
+        a->token[i] = a->temperature[i] <= 0
+            ? ref_greatest(logits, a->v)
+            : ref_draw(logits, a->v, a->temperature[i], a->top_p[i], a->u[i], candidates);
+    }
 }

@@ -3,74 +3,74 @@
  * feed-forward, loss. Part of isa_body.h. A row is computed by one thread; sums over rows are cut
  * into chunks whose number depends on the number of rows alone and which are added in order.
  */
-#define ROWS_CHUNKS                                                                                \
-	64 /* partial sums of dw: enough for the threads of any processor, little beside the rows  \
+#define ROWS_CHUNKS \
+    64 /* partial sums of dw: enough for the threads of any processor, little beside the rows  \
 	    */
 
 static inline int64_t rows_of_chunk(int64_t n)
 {
-	int64_t rows = (n + ROWS_CHUNKS - 1) / ROWS_CHUNKS;
-	return rows < 8 ? 8 : rows;
+    int64_t rows = (n + ROWS_CHUNKS - 1) / ROWS_CHUNKS;
+    return rows < 8 ? 8 : rows;
 }
 
 /* Runs the leaves of `row` for i < n. */
-#define ROWS_RUN(row, a, n, row_elements)                                                          \
-	do {                                                                                       \
-		bool rows_many_ = (n) * (row_elements)*2 > ISA_PARALLEL_BYTES;                     \
-		_Pragma("omp parallel for schedule(static) if (rows_many_)") for (int64_t i_ = 0;  \
-										  i_ < (n); i_++)  \
-		{                                                                                  \
-			if ((a)->t == DTYPE_F32)                                                   \
-				row##_f32((a), i_);                                                \
-			else                                                                       \
-				row##_bf16((a), i_);                                               \
-		}                                                                                  \
-	} while (0)
+#define ROWS_RUN(row, a, n, row_elements) \
+    do { \
+        bool rows_many_ = (n) * (row_elements)*2 > ISA_PARALLEL_BYTES; \
+        _Pragma("omp parallel for schedule(static) if (rows_many_)") for (int64_t i_ = 0; \
+                                                                          i_ < (n); i_++) \
+        { \
+            if ((a)->t == DTYPE_F32) \
+                row##_f32((a), i_); \
+            else \
+                row##_bf16((a), i_); \
+        } \
+    } while (0)
 
 /* ---- embedding ---- */
 #define ROWS_DECODED 256 /* weights at a time: whole blocks of every type */
 
 static void rows_embed_decoded(const struct op_embed *a, int64_t i)
 {
-	float part[ROWS_DECODED], *out = (float *)a->out + i * a->c;
-	const char *row = (const char *)a->table + a->ids[i] * dtype_bytes(a->table_type, a->c);
-	for (int64_t from = 0, n; from < a->c; from += n) {
-		n = a->c - from < ROWS_DECODED ? a->c - from : ROWS_DECODED;
-		quant_decode(a->table_type, row + dtype_bytes(a->table_type, from), n, part);
+    float part[ROWS_DECODED], *out = (float *)a->out + i * a->c;
+    const char *row = (const char *)a->table + a->ids[i] * dtype_bytes(a->table_type, a->c);
+    for (int64_t from = 0, n; from < a->c; from += n) {
+        n = a->c - from < ROWS_DECODED ? a->c - from : ROWS_DECODED;
+        quant_decode(a->table_type, row + dtype_bytes(a->table_type, from), n, part);
 #pragma omp simd
-		for (int64_t j = 0; j < n; j++)
-			out[from + j] = part[j] + (a->accumulate ? out[from + j] : 0);
-	}
+        for (int64_t j = 0; j < n; j++)
+            out[from + j] = part[j] + (a->accumulate ? out[from + j] : 0);
+    }
 }
 
 ISA_INLINE void rows_embed(enum dtype t, const struct op_embed *a, int64_t i)
 {
-	int64_t to = i * a->c, from = a->ids[i] * a->c;
-	size_t size = t == DTYPE_F32 ? 4 : 2;
-	if (a->table_type != t) {
-		rows_embed_decoded(a, i);
-		return;
-	}
-	if (!a->accumulate) {
-		memcpy((char *)a->out + (size_t)to * size,
-		       (const char *)a->table + (size_t)from * size, (size_t)a->c * size);
-		return;
-	}
+    int64_t to = i * a->c, from = a->ids[i] * a->c;
+    size_t size = t == DTYPE_F32 ? 4 : 2;
+    if (a->table_type != t) {
+        rows_embed_decoded(a, i);
+        return;
+    }
+    if (!a->accumulate) {
+        memcpy((char *)a->out + (size_t)to * size, (const char *)a->table + (size_t)from * size,
+            (size_t)a->c * size);
+        return;
+    }
 #pragma omp simd
-	for (int64_t j = 0; j < a->c; j++)
-		math_store(t, a->out, to + j,
-			   math_load(t, a->out, to + j) + math_load(t, a->table, from + j));
+    for (int64_t j = 0; j < a->c; j++)
+        math_store(
+            t, a->out, to + j, math_load(t, a->out, to + j) + math_load(t, a->table, from + j));
 }
 ISA_LEAVES(rows_embed, struct op_embed)
 
 static void isa_embed(struct dev *d, const struct op_embed *a)
 {
-	if (a->table_type != a->t && a->t != DTYPE_F32) {
-		cpu_fail(d, ERR_BUG, "embed: a table of %s for rows of %s",
-			 dtype_name(a->table_type), dtype_name(a->t));
-		return;
-	}
-	ROWS_RUN(rows_embed, a, a->n, a->c);
+    if (a->table_type != a->t && a->t != DTYPE_F32) {
+        cpu_fail(d, ERR_BUG, "embed: a table of %s for rows of %s", dtype_name(a->table_type),
+            dtype_name(a->t));
+        return;
+    }
+    ROWS_RUN(rows_embed, a, a->n, a->c);
 }
 
 #define ROWS_SLICE 64 /* columns */
@@ -78,322 +78,319 @@ static void isa_embed(struct dev *d, const struct op_embed *a)
 /* Threads share the columns, not the rows: equal ids add in the order of the rows. */
 ISA_INLINE void rows_embed_back(enum dtype t, const struct op_embed *a, int64_t slice)
 {
-	int64_t from = slice * ROWS_SLICE, to = from + ROWS_SLICE < a->c ? from + ROWS_SLICE : a->c;
-	for (int64_t i = 0; i < a->n; i++) {
-		float *into = a->dtable + a->ids[i] * a->c;
-		int64_t row = i * a->c;
+    int64_t from = slice * ROWS_SLICE, to = from + ROWS_SLICE < a->c ? from + ROWS_SLICE : a->c;
+    for (int64_t i = 0; i < a->n; i++) {
+        float *into = a->dtable + a->ids[i] * a->c;
+        int64_t row = i * a->c;
 #pragma omp simd
-		for (int64_t j = from; j < to; j++)
-			into[j] += math_load(t, a->dout, row + j);
-	}
+        for (int64_t j = from; j < to; j++)
+            into[j] += math_load(t, a->dout, row + j);
+    }
 }
 
 ISA_LEAVES(rows_embed_back, struct op_embed)
 
 static void isa_embed_back(struct dev *d, const struct op_embed *a)
 {
-	(void)d;
-	int64_t slices = (a->c + ROWS_SLICE - 1) / ROWS_SLICE;
-	ROWS_RUN(rows_embed_back, a, slices, a->n * ROWS_SLICE);
+    (void)d;
+    int64_t slices = (a->c + ROWS_SLICE - 1) / ROWS_SLICE;
+    ROWS_RUN(rows_embed_back, a, slices, a->n * ROWS_SLICE);
 }
 
 /* ---- root mean square norm ---- */
 /* for (spans of a row of `total` elements): from, n */
-#define ROWS_SPANS(from, n, total)                                                                 \
-	for (int64_t from = 0, n;                                                                  \
-	     n = (total)-from < MATH_SPAN ? (total)-from : MATH_SPAN, from < (total);              \
-	     from += MATH_SPAN)
+#define ROWS_SPANS(from, n, total) \
+    for (int64_t from = 0, n; \
+         n = (total)-from < MATH_SPAN ? (total)-from : MATH_SPAN, from < (total); \
+         from += MATH_SPAN)
 
 ISA_INLINE void rows_rmsnorm(enum dtype t, const struct op_rmsnorm *a, int64_t i)
 {
-	float xs[MATH_SPAN], ws[MATH_SPAN], ys[MATH_SPAN], sum = 0;
-	ROWS_SPANS(from, n, a->c)
-	{
-		const float *x = math_span(t, a->x, i * a->c + from, n, xs);
+    float xs[MATH_SPAN], ws[MATH_SPAN], ys[MATH_SPAN], sum = 0;
+    ROWS_SPANS(from, n, a->c)
+    {
+        const float *x = math_span(t, a->x, i * a->c + from, n, xs);
 #pragma omp simd reduction(+ : sum)
-		for (int64_t j = 0; j < n; j++)
-			sum += x[j] * x[j];
-	}
-	float rstd = 1 / sqrtf(sum / (float)a->c + a->eps);
-	a->rstd[i] = rstd;
-	ROWS_SPANS(from, n, a->c)
-	{
-		const float *x = math_span(t, a->x, i * a->c + from, n, xs);
-		const float *w = math_span(t, a->w, from, n, ws);
-		float *y = math_out(t, a->y, i * a->c + from, ys);
+        for (int64_t j = 0; j < n; j++)
+            sum += x[j] * x[j];
+    }
+    float rstd = 1 / sqrtf(sum / (float)a->c + a->eps);
+    a->rstd[i] = rstd;
+    ROWS_SPANS(from, n, a->c)
+    {
+        const float *x = math_span(t, a->x, i * a->c + from, n, xs);
+        const float *w = math_span(t, a->w, from, n, ws);
+        float *y = math_out(t, a->y, i * a->c + from, ys);
 #pragma omp simd
-		for (int64_t j = 0; j < n; j++)
-			y[j] = x[j] * rstd * w[j];
-		math_put(t, a->y, i * a->c + from, n, y);
-	}
+        for (int64_t j = 0; j < n; j++)
+            y[j] = x[j] * rstd * w[j];
+        math_put(t, a->y, i * a->c + from, n, y);
+    }
 }
 ISA_LEAVES(rows_rmsnorm, struct op_rmsnorm)
 
 static void isa_rmsnorm(struct dev *d, const struct op_rmsnorm *a)
 {
-	(void)d;
-	ROWS_RUN(rows_rmsnorm, a, a->n, a->c);
+    (void)d;
+    ROWS_RUN(rows_rmsnorm, a, a->n, a->c);
 }
 
 struct rows_rmsnorm_back {
-	struct op_rmsnorm op;
-	float *parts; /* (chunks, c) of dw; NULL when w is frozen */
-	int64_t rows; /* of a chunk */
+    struct op_rmsnorm op;
+    float *parts; /* (chunks, c) of dw; NULL when w is frozen */
+    int64_t rows; /* of a chunk */
 };
 
 /* dx of row i, and this row's part of dw added to dw. */
-ISA_INLINE void rows_rmsnorm_back_row(enum dtype t, const struct op_rmsnorm *a, int64_t i,
-				      float *dw)
+ISA_INLINE void rows_rmsnorm_back_row(
+    enum dtype t, const struct op_rmsnorm *a, int64_t i, float *dw)
 {
-	float xs[MATH_SPAN], ws[MATH_SPAN], dys[MATH_SPAN], dxs[MATH_SPAN], rstd = a->rstd[i],
-									    dot = 0;
-	ROWS_SPANS(from, n, a->c)
-	{
-		const float *x = math_span(t, a->x, i * a->c + from, n, xs);
-		const float *w = math_span(t, a->w, from, n, ws),
-			    *dy = math_span(t, a->dy, i * a->c + from, n, dys);
+    float xs[MATH_SPAN], ws[MATH_SPAN], dys[MATH_SPAN], dxs[MATH_SPAN], rstd = a->rstd[i], dot = 0;
+    ROWS_SPANS(from, n, a->c)
+    {
+        const float *x = math_span(t, a->x, i * a->c + from, n, xs);
+        const float *w = math_span(t, a->w, from, n, ws),
+                    *dy = math_span(t, a->dy, i * a->c + from, n, dys);
 #pragma omp simd reduction(+ : dot)
-		for (int64_t j = 0; j < n; j++)
-			dot += dy[j] * w[j] * x[j];
-		for (int64_t j = 0; dw && j < n; j++)
-			dw[from + j] += dy[j] * x[j] * rstd;
-	}
-	float fix = dot * rstd * rstd / (float)a->c;
-	ROWS_SPANS(from, n, a->c)
-	{
-		const float *x = math_span(t, a->x, i * a->c + from, n, xs);
-		const float *w = math_span(t, a->w, from, n, ws),
-			    *dy = math_span(t, a->dy, i * a->c + from, n, dys);
-		float *dx = math_out(t, a->dx, i * a->c + from, dxs);
-		if (a->accumulate) {
-			math_span(t, a->dx, i * a->c + from, n, dxs);
+        for (int64_t j = 0; j < n; j++)
+            dot += dy[j] * w[j] * x[j];
+        for (int64_t j = 0; dw && j < n; j++)
+            dw[from + j] += dy[j] * x[j] * rstd;
+    }
+    float fix = dot * rstd * rstd / (float)a->c;
+    ROWS_SPANS(from, n, a->c)
+    {
+        const float *x = math_span(t, a->x, i * a->c + from, n, xs);
+        const float *w = math_span(t, a->w, from, n, ws),
+                    *dy = math_span(t, a->dy, i * a->c + from, n, dys);
+        float *dx = math_out(t, a->dx, i * a->c + from, dxs);
+        if (a->accumulate) {
+            math_span(t, a->dx, i * a->c + from, n, dxs);
 #pragma omp simd
-			for (int64_t j = 0; j < n; j++)
-				dx[j] += rstd * (dy[j] * w[j] - x[j] * fix);
-		} else {
+            for (int64_t j = 0; j < n; j++)
+                dx[j] += rstd * (dy[j] * w[j] - x[j] * fix);
+        } else {
 #pragma omp simd
-			for (int64_t j = 0; j < n; j++)
-				dx[j] = rstd * (dy[j] * w[j] - x[j] * fix);
-		}
-		math_put(t, a->dx, i * a->c + from, n, dx);
-	}
+            for (int64_t j = 0; j < n; j++)
+                dx[j] = rstd * (dy[j] * w[j] - x[j] * fix);
+        }
+        math_put(t, a->dx, i * a->c + from, n, dx);
+    }
 }
 
 ISA_INLINE void rows_rmsnorm_back(enum dtype t, const struct rows_rmsnorm_back *b, int64_t chunk)
 {
-	const struct op_rmsnorm *a = &b->op;
-	float *dw = b->parts ? b->parts + chunk * a->c : NULL;
-	int64_t from = chunk * b->rows, to = from + b->rows < a->n ? from + b->rows : a->n;
-	if (dw)
-		memset(dw, 0, (size_t)a->c * sizeof(float));
-	for (int64_t i = from; i < to; i++)
-		rows_rmsnorm_back_row(t, a, i, dw);
+    const struct op_rmsnorm *a = &b->op;
+    float *dw = b->parts ? b->parts + chunk * a->c : NULL;
+    int64_t from = chunk * b->rows, to = from + b->rows < a->n ? from + b->rows : a->n;
+    if (dw)
+        memset(dw, 0, (size_t)a->c * sizeof(float));
+    for (int64_t i = from; i < to; i++)
+        rows_rmsnorm_back_row(t, a, i, dw);
 }
 ISA_LEAVES(rows_rmsnorm_back, struct rows_rmsnorm_back)
 
 static void isa_rmsnorm_back(struct dev *d, const struct op_rmsnorm *a)
 {
-	int64_t rows = rows_of_chunk(a->n);
-	int64_t chunks = (a->n + rows - 1) / rows;
-	struct rows_rmsnorm_back b = {.op = *a, .rows = rows};
-	if (a->dw &&
-	    !(b.parts = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(chunks * a->c) * sizeof(float))))
-		return;
+    int64_t rows = rows_of_chunk(a->n);
+    int64_t chunks = (a->n + rows - 1) / rows;
+    struct rows_rmsnorm_back b = {.op = *a, .rows = rows};
+    if (a->dw &&
+        !(b.parts = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(chunks * a->c) * sizeof(float))))
+        return;
 #pragma omp parallel for schedule(static) if (a->n * a->c * 2 > ISA_PARALLEL_BYTES)
-	for (int64_t chunk = 0; chunk < chunks; chunk++) {
-		if (a->t == DTYPE_F32)
-			rows_rmsnorm_back_f32(&b, chunk);
-		else
-			rows_rmsnorm_back_bf16(&b, chunk);
-	}
-	for (int64_t chunk = 0; b.parts && chunk < chunks; chunk++)
-		for (int64_t j = 0; j < a->c; j++)
-			a->dw[j] += b.parts[chunk * a->c + j];
+    for (int64_t chunk = 0; chunk < chunks; chunk++) {
+        if (a->t == DTYPE_F32)
+            rows_rmsnorm_back_f32(&b, chunk);
+        else
+            rows_rmsnorm_back_bf16(&b, chunk);
+    }
+    for (int64_t chunk = 0; b.parts && chunk < chunks; chunk++)
+        for (int64_t j = 0; j < a->c; j++)
+            a->dw[j] += b.parts[chunk * a->c + j];
 }
 
 /* ---- rotary positions ---- */
 #define ROWS_ROPE_PAIRS 64 /* angles at a time, on the stack */
 
 struct rows_rope {
-	struct op_rope op;
-	double *frequency; /* (d / 2) */
+    struct op_rope op;
+    double *frequency; /* (d / 2) */
 };
 
 ISA_INLINE void rows_rope(enum dtype t, const struct rows_rope *r, int64_t i)
 {
-	const struct op_rope *a = &r->op;
-	const double *frequency = r->frequency;
-	float s[ROWS_ROPE_PAIRS], c[ROWS_ROPE_PAIRS];
-	int64_t half = a->d / 2;
-	double position = a->inverse ? -a->position[i] : a->position[i];
-	for (int64_t from = 0; from < half; from += ROWS_ROPE_PAIRS) {
-		int64_t pairs = half - from < ROWS_ROPE_PAIRS ? half - from : ROWS_ROPE_PAIRS;
+    const struct op_rope *a = &r->op;
+    const double *frequency = r->frequency;
+    float s[ROWS_ROPE_PAIRS], c[ROWS_ROPE_PAIRS];
+    int64_t half = a->d / 2;
+    double position = a->inverse ? -a->position[i] : a->position[i];
+    for (int64_t from = 0; from < half; from += ROWS_ROPE_PAIRS) {
+        int64_t pairs = half - from < ROWS_ROPE_PAIRS ? half - from : ROWS_ROPE_PAIRS;
 #pragma omp simd
-		for (int64_t p = 0; p < pairs; p++)
-			math_sincos(position * frequency[from + p], &s[p], &c[p]);
-		for (int64_t h = 0; h < a->heads; h++) {
-			int64_t lo = i * a->ld + h * a->d + from, hi = lo + half;
-			float xs[ROWS_ROPE_PAIRS], ys[ROWS_ROPE_PAIRS];
-			math_span(t, a->x, lo, pairs, xs);
-			math_span(t, a->x, hi, pairs, ys);
-			float *x = math_out(t, a->x, lo, xs), *y = math_out(t, a->x, hi, ys);
+        for (int64_t p = 0; p < pairs; p++)
+            math_sincos(position * frequency[from + p], &s[p], &c[p]);
+        for (int64_t h = 0; h < a->heads; h++) {
+            int64_t lo = i * a->ld + h * a->d + from, hi = lo + half;
+            float xs[ROWS_ROPE_PAIRS], ys[ROWS_ROPE_PAIRS];
+            math_span(t, a->x, lo, pairs, xs);
+            math_span(t, a->x, hi, pairs, ys);
+            float *x = math_out(t, a->x, lo, xs), *y = math_out(t, a->x, hi, ys);
 #pragma omp simd
-			for (int64_t p = 0; p < pairs; p++) {
-				float was = x[p];
-				x[p] = was * c[p] - y[p] * s[p];
-				y[p] = y[p] * c[p] + was * s[p];
-			}
-			math_put(t, a->x, lo, pairs, x);
-			math_put(t, a->x, hi, pairs, y);
-		}
-	}
+            for (int64_t p = 0; p < pairs; p++) {
+                float was = x[p];
+                x[p] = was * c[p] - y[p] * s[p];
+                y[p] = y[p] * c[p] + was * s[p];
+            }
+            math_put(t, a->x, lo, pairs, x);
+            math_put(t, a->x, hi, pairs, y);
+        }
+    }
 }
 ISA_LEAVES(rows_rope, struct rows_rope)
 
 static void isa_rope(struct dev *d, const struct op_rope *a)
 {
-	int64_t half = a->d / 2;
-	struct rows_rope r = {
-		.op = *a,
-		.frequency = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(half + 1) * sizeof(double))};
-	if (!r.frequency)
-		return;
-	for (int64_t p = 0; p < half; p++)
-		r.frequency[p] = pow(a->theta, -2.0 * (double)p / (double)a->d);
+    int64_t half = a->d / 2;
+    struct rows_rope r = {
+        .op = *a, .frequency = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(half + 1) * sizeof(double))};
+    if (!r.frequency)
+        return;
+    for (int64_t p = 0; p < half; p++)
+        r.frequency[p] = pow(a->theta, -2.0 * (double)p / (double)a->d);
 #pragma omp parallel for schedule(static) if (a->n * a->heads * a->d * 2 > ISA_PARALLEL_BYTES)
-	for (int64_t i = 0; i < a->n; i++) {
-		if (a->t == DTYPE_F32)
-			rows_rope_f32(&r, i);
-		else
-			rows_rope_bf16(&r, i);
-	}
+    for (int64_t i = 0; i < a->n; i++) {
+        if (a->t == DTYPE_F32)
+            rows_rope_f32(&r, i);
+        else
+            rows_rope_bf16(&r, i);
+    }
 }
 
 /* ---- gated feed-forward ---- */
 ISA_INLINE void rows_swiglu(enum dtype t, const struct op_swiglu *a, int64_t i)
 {
-	float gs[MATH_SPAN], us[MATH_SPAN], ys[MATH_SPAN];
-	ROWS_SPANS(from, n, a->f)
-	{
-		const float *g = math_span(t, a->gate, i * a->ld + from, n, gs);
-		const float *u = math_span(t, a->up, i * a->ld + from, n, us);
-		float *y = math_out(t, a->y, i * a->f + from, ys);
+    float gs[MATH_SPAN], us[MATH_SPAN], ys[MATH_SPAN];
+    ROWS_SPANS(from, n, a->f)
+    {
+        const float *g = math_span(t, a->gate, i * a->ld + from, n, gs);
+        const float *u = math_span(t, a->up, i * a->ld + from, n, us);
+        float *y = math_out(t, a->y, i * a->f + from, ys);
 #pragma omp simd
-		for (int64_t j = 0; j < n; j++)
-			y[j] = g[j] / (1 + math_exp(-g[j])) * u[j];
-		math_put(t, a->y, i * a->f + from, n, y);
-	}
+        for (int64_t j = 0; j < n; j++)
+            y[j] = g[j] / (1 + math_exp(-g[j])) * u[j];
+        math_put(t, a->y, i * a->f + from, n, y);
+    }
 }
 ISA_LEAVES(rows_swiglu, struct op_swiglu)
 
 static void isa_swiglu(struct dev *d, const struct op_swiglu *a)
 {
-	(void)d;
-	ROWS_RUN(rows_swiglu, a, a->n, a->f);
+    (void)d;
+    ROWS_RUN(rows_swiglu, a, a->n, a->f);
 }
 
 ISA_INLINE void rows_swiglu_back(enum dtype t, const struct op_swiglu *a, int64_t i)
 {
-	float gs[MATH_SPAN], us[MATH_SPAN], dys[MATH_SPAN], dgs[MATH_SPAN], dus[MATH_SPAN];
-	ROWS_SPANS(from, n, a->f)
-	{
-		const float *g = math_span(t, a->gate, i * a->ld + from, n, gs);
-		const float *u = math_span(t, a->up, i * a->ld + from, n, us);
-		const float *dy = math_span(t, a->dy, i * a->f + from, n, dys);
-		float *dg = math_out(t, a->dgate, i * a->ld + from, dgs),
-		      *du = math_out(t, a->dup, i * a->ld + from, dus);
+    float gs[MATH_SPAN], us[MATH_SPAN], dys[MATH_SPAN], dgs[MATH_SPAN], dus[MATH_SPAN];
+    ROWS_SPANS(from, n, a->f)
+    {
+        const float *g = math_span(t, a->gate, i * a->ld + from, n, gs);
+        const float *u = math_span(t, a->up, i * a->ld + from, n, us);
+        const float *dy = math_span(t, a->dy, i * a->f + from, n, dys);
+        float *dg = math_out(t, a->dgate, i * a->ld + from, dgs),
+              *du = math_out(t, a->dup, i * a->ld + from, dus);
 #pragma omp simd
-		for (int64_t j = 0; j < n; j++) {
-			float s = 1 / (1 + math_exp(-g[j])), gate = g[j], d = dy[j];
-			dg[j] = d * u[j] * s * (1 + gate * (1 - s));
-			du[j] = d * gate * s;
-		}
-		math_put(t, a->dgate, i * a->ld + from, n, dg);
-		math_put(t, a->dup, i * a->ld + from, n, du);
-	}
+        for (int64_t j = 0; j < n; j++) {
+            float s = 1 / (1 + math_exp(-g[j])), gate = g[j], d = dy[j];
+            dg[j] = d * u[j] * s * (1 + gate * (1 - s));
+            du[j] = d * gate * s;
+        }
+        math_put(t, a->dgate, i * a->ld + from, n, dg);
+        math_put(t, a->dup, i * a->ld + from, n, du);
+    }
 }
 ISA_LEAVES(rows_swiglu_back, struct op_swiglu)
 
 static void isa_swiglu_back(struct dev *d, const struct op_swiglu *a)
 {
-	(void)d;
-	ROWS_RUN(rows_swiglu_back, a, a->n, a->f);
+    (void)d;
+    ROWS_RUN(rows_swiglu_back, a, a->n, a->f);
 }
 
 /* ---- loss ---- */
 /* The greatest logit of a row, and the sum of the exponentials relative to it. */
 ISA_INLINE float rows_xent_stats(enum dtype t, const struct op_xent *a, int64_t row, float *total)
 {
-	float xs[MATH_SPAN], max = -INFINITY, sum = 0;
-	ROWS_SPANS(from, n, a->v)
-	{
-		const float *x = math_span(t, a->logits, row + from, n, xs);
+    float xs[MATH_SPAN], max = -INFINITY, sum = 0;
+    ROWS_SPANS(from, n, a->v)
+    {
+        const float *x = math_span(t, a->logits, row + from, n, xs);
 #pragma omp simd reduction(max : max)
-		for (int64_t j = 0; j < n; j++)
-			max = x[j] > max ? x[j] : max;
-	}
-	ROWS_SPANS(from, n, a->v)
-	{
-		const float *x = math_span(t, a->logits, row + from, n, xs);
+        for (int64_t j = 0; j < n; j++)
+            max = x[j] > max ? x[j] : max;
+    }
+    ROWS_SPANS(from, n, a->v)
+    {
+        const float *x = math_span(t, a->logits, row + from, n, xs);
 #pragma omp simd reduction(+ : sum)
-		for (int64_t j = 0; j < n; j++)
-			sum += math_exp(x[j] - max);
-	}
-	*total = sum;
-	return max;
+        for (int64_t j = 0; j < n; j++)
+            sum += math_exp(x[j] - max);
+    }
+    *total = sum;
+    return max;
 }
 
-ISA_INLINE void rows_xent_finish(enum dtype t, const struct op_xent *a, int64_t i, float max,
-				 float sum)
+ISA_INLINE void rows_xent_finish(
+    enum dtype t, const struct op_xent *a, int64_t i, float max, float sum)
 {
-	float xs[MATH_SPAN], each = a->scale / sum, at_target = 0;
-	int64_t row = i * a->ld, target = a->target[i] - a->first;
-	bool here = target >= 0 && target < a->v;
-	enum dtype out_type = a->gradient16 ? DTYPE_BF16 : t;
-	void *out = a->gradient16 ? a->gradient16 : a->logits;
-	if (here)
-		at_target = math_load(t, a->logits, row + target);
-	a->loss[i] = here ? logf(sum) + max - at_target : 0;
-	if (!a->backward)
-		return;
-	ROWS_SPANS(from, n, a->v)
-	{
-		const float *x = math_span(t, a->logits, row + from, n, xs);
-		float *dx = math_out(out_type, out, row + from, xs);
+    float xs[MATH_SPAN], each = a->scale / sum, at_target = 0;
+    int64_t row = i * a->ld, target = a->target[i] - a->first;
+    bool here = target >= 0 && target < a->v;
+    enum dtype out_type = a->gradient16 ? DTYPE_BF16 : t;
+    void *out = a->gradient16 ? a->gradient16 : a->logits;
+    if (here)
+        at_target = math_load(t, a->logits, row + target);
+    a->loss[i] = here ? logf(sum) + max - at_target : 0;
+    if (!a->backward)
+        return;
+    ROWS_SPANS(from, n, a->v)
+    {
+        const float *x = math_span(t, a->logits, row + from, n, xs);
+        float *dx = math_out(out_type, out, row + from, xs);
 #pragma omp simd
-		for (int64_t j = 0; j < n; j++)
-			dx[j] = math_exp(x[j] - max) * each;
-		math_put(out_type, out, row + from, n, dx);
-	}
-	if (here)
-		math_store(out_type, out, row + target,
-			   math_exp(at_target - max) * each - a->scale);
+        for (int64_t j = 0; j < n; j++)
+            dx[j] = math_exp(x[j] - max) * each;
+        math_put(out_type, out, row + from, n, dx);
+    }
+    if (here)
+        math_store(out_type, out, row + target, math_exp(at_target - max) * each - a->scale);
 }
 
 ISA_INLINE void rows_xent(enum dtype t, const struct op_xent *a, int64_t i)
 {
-	float sum;
-	int64_t row = i * a->ld;
-	if (a->stage == OP_XENT_STATS) {
-		a->top[i] = rows_xent_stats(t, a, row, &a->sum[i]);
-	} else if (a->target[i] < 0) {
-		a->loss[i] = 0;
-		if (a->backward && a->gradient16)
-			memset((uint16_t *)a->gradient16 + row, 0, (size_t)a->v * 2);
-		else if (a->backward)
-			memset((char *)a->logits + row * (t == DTYPE_F32 ? 4 : 2), 0,
-			       (size_t)a->v * (t == DTYPE_F32 ? 4 : 2));
-	} else if (a->stage == OP_XENT_WHOLE) {
-		float max = rows_xent_stats(t, a, row, &sum);
-		rows_xent_finish(t, a, i, max, sum);
-	} else {
-		rows_xent_finish(t, a, i, a->top[i], a->sum[i]);
-	}
+    float sum;
+    int64_t row = i * a->ld;
+    if (a->stage == OP_XENT_STATS) {
+        a->top[i] = rows_xent_stats(t, a, row, &a->sum[i]);
+    } else if (a->target[i] < 0) {
+        a->loss[i] = 0;
+        if (a->backward && a->gradient16)
+            memset((uint16_t *)a->gradient16 + row, 0, (size_t)a->v * 2);
+        else if (a->backward)
+            memset((char *)a->logits + row * (t == DTYPE_F32 ? 4 : 2), 0,
+                (size_t)a->v * (t == DTYPE_F32 ? 4 : 2));
+    } else if (a->stage == OP_XENT_WHOLE) {
+        float max = rows_xent_stats(t, a, row, &sum);
+        rows_xent_finish(t, a, i, max, sum);
+    } else {
+        rows_xent_finish(t, a, i, a->top[i], a->sum[i]);
+    }
 }
 ISA_LEAVES(rows_xent, struct op_xent)
 
 static void isa_xent(struct dev *d, const struct op_xent *a)
 {
-	(void)d;
-	ROWS_RUN(rows_xent, a, a->n, a->v);
+    (void)d;
+    ROWS_RUN(rows_xent, a, a->n, a->v);
 }

@@ -6,231 +6,231 @@
 #define VECTOR_CHUNK 4096 /* elements: 16 KiB of F32, half an L1 cache */
 
 /* Runs leaf(a, chunk) for all chunks of count elements. */
-#define VECTOR_RUN(leaf, a, count)                                                                 \
-	do {                                                                                       \
-		int64_t chunks_ = ((count) + VECTOR_CHUNK - 1) / VECTOR_CHUNK;                     \
-		_Pragma("omp parallel for schedule(static) if (chunks_ > 4)") for (                \
-			int64_t chunk_ = 0; chunk_ < chunks_; chunk_++) leaf((a), chunk_);         \
-	} while (0)
+#define VECTOR_RUN(leaf, a, count) \
+    do { \
+        int64_t chunks_ = ((count) + VECTOR_CHUNK - 1) / VECTOR_CHUNK; \
+        _Pragma("omp parallel for schedule(static) if (chunks_ > 4)") for (int64_t chunk_ = 0; \
+                                                                           chunk_ < chunks_; \
+                                                                           chunk_++) \
+            leaf((a), chunk_); \
+    } while (0)
 
 ISA_INLINE int64_t vector_end(int64_t chunk, int64_t count)
 {
-	int64_t end = (chunk + 1) * VECTOR_CHUNK;
-	return end < count ? end : count;
+    int64_t end = (chunk + 1) * VECTOR_CHUNK;
+    return end < count ? end : count;
 }
 
 /* ---- y = a x + b y ---- */
-ISA_INLINE void vector_axpby(enum dtype xt, enum dtype yt, const struct op_axpby *a, int64_t from,
-			     int64_t to)
+ISA_INLINE void vector_axpby(
+    enum dtype xt, enum dtype yt, const struct op_axpby *a, int64_t from, int64_t to)
 {
-	float fx = a->a, fy = a->b;
-	if (fy == 0) { /* y may be uninitialised */
+    float fx = a->a, fy = a->b;
+    if (fy == 0) { /* y may be uninitialised */
 #pragma omp simd
-		for (int64_t i = from; i < to; i++)
-			math_store(yt, a->y, i, fx * math_load(xt, a->x, i));
-		return;
-	}
+        for (int64_t i = from; i < to; i++)
+            math_store(yt, a->y, i, fx * math_load(xt, a->x, i));
+        return;
+    }
 #pragma omp simd
-	for (int64_t i = from; i < to; i++)
-		math_store(yt, a->y, i, fx * math_load(xt, a->x, i) + fy * math_load(yt, a->y, i));
+    for (int64_t i = from; i < to; i++)
+        math_store(yt, a->y, i, fx * math_load(xt, a->x, i) + fy * math_load(yt, a->y, i));
 }
 
 ISA_INLINE void vector_axpby_from(enum dtype xt, const struct op_axpby *a, int64_t from, int64_t to)
 {
-	if (a->y_type == DTYPE_F32)
-		vector_axpby(xt, DTYPE_F32, a, from, to);
-	else if (a->y_type == DTYPE_BF16)
-		vector_axpby(xt, DTYPE_BF16, a, from, to);
-	else
-		vector_axpby(xt, DTYPE_F16, a, from, to);
+    if (a->y_type == DTYPE_F32)
+        vector_axpby(xt, DTYPE_F32, a, from, to);
+    else if (a->y_type == DTYPE_BF16)
+        vector_axpby(xt, DTYPE_BF16, a, from, to);
+    else
+        vector_axpby(xt, DTYPE_F16, a, from, to);
 }
 
 static void vector_axpby_chunk(const struct op_axpby *args, int64_t chunk)
 {
-	struct op_axpby copy = *args, *a = &copy;
-	int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a->count);
-	if (a->x_type == DTYPE_F32)
-		vector_axpby_from(DTYPE_F32, a, from, to);
-	else if (a->x_type == DTYPE_BF16)
-		vector_axpby_from(DTYPE_BF16, a, from, to);
-	else
-		vector_axpby_from(DTYPE_F16, a, from, to);
+    struct op_axpby copy = *args, *a = &copy;
+    int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a->count);
+    if (a->x_type == DTYPE_F32)
+        vector_axpby_from(DTYPE_F32, a, from, to);
+    else if (a->x_type == DTYPE_BF16)
+        vector_axpby_from(DTYPE_BF16, a, from, to);
+    else
+        vector_axpby_from(DTYPE_F16, a, from, to);
 }
 
 static void isa_axpby(struct dev *d, const struct op_axpby *a)
 {
-	(void)d;
-	VECTOR_RUN(vector_axpby_chunk, a, a->count);
+    (void)d;
+    VECTOR_RUN(vector_axpby_chunk, a, a->count);
 }
 
 /* ---- conversion ---- */
-ISA_INLINE void vector_convert(enum dtype xt, enum dtype yt, const struct op_convert *a,
-			       int64_t from, int64_t to)
+ISA_INLINE void vector_convert(
+    enum dtype xt, enum dtype yt, const struct op_convert *a, int64_t from, int64_t to)
 {
 #pragma omp simd
-	for (int64_t i = from; i < to; i++)
-		math_store(yt, a->y, i, math_load(xt, a->x, i));
+    for (int64_t i = from; i < to; i++)
+        math_store(yt, a->y, i, math_load(xt, a->x, i));
 }
 
 static void vector_convert_chunk(const struct op_convert *args, int64_t chunk)
 {
-	struct op_convert copy = *args, *a = &copy;
-	int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a->count);
-	if (a->y_type == DTYPE_BF16)
-		math_narrow((const float *)a->x + from, to - from, (uint16_t *)a->y + from);
-	else if (a->y_type == DTYPE_F16)
-		vector_convert(DTYPE_F32, DTYPE_F16, a, from, to);
-	else if (a->x_type == DTYPE_F32)
-		vector_convert(DTYPE_F32, DTYPE_F32, a, from, to);
-	else if (a->x_type == DTYPE_BF16)
-		vector_convert(DTYPE_BF16, DTYPE_F32, a, from, to);
-	else if (a->x_type == DTYPE_F16)
-		vector_convert(DTYPE_F16, DTYPE_F32, a, from, to);
-	else
-		quant_decode(a->x_type,
-			     (const char *)a->x +
-				     from / dtype_block(a->x_type) * dtype_block_bytes(a->x_type),
-			     to - from, (float *)a->y + from);
+    struct op_convert copy = *args, *a = &copy;
+    int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a->count);
+    if (a->y_type == DTYPE_BF16)
+        math_narrow((const float *)a->x + from, to - from, (uint16_t *)a->y + from);
+    else if (a->y_type == DTYPE_F16)
+        vector_convert(DTYPE_F32, DTYPE_F16, a, from, to);
+    else if (a->x_type == DTYPE_F32)
+        vector_convert(DTYPE_F32, DTYPE_F32, a, from, to);
+    else if (a->x_type == DTYPE_BF16)
+        vector_convert(DTYPE_BF16, DTYPE_F32, a, from, to);
+    else if (a->x_type == DTYPE_F16)
+        vector_convert(DTYPE_F16, DTYPE_F32, a, from, to);
+    else
+        quant_decode(a->x_type,
+            (const char *)a->x + from / dtype_block(a->x_type) * dtype_block_bytes(a->x_type),
+            to - from, (float *)a->y + from);
 }
 
 static void isa_convert(struct dev *d, const struct op_convert *a)
 {
-	(void)d;
-	VECTOR_RUN(vector_convert_chunk, a, a->count);
+    (void)d;
+    VECTOR_RUN(vector_convert_chunk, a, a->count);
 }
 
 /* ---- gradient of GELU ---- */
 ISA_INLINE void vector_gelu_back(enum dtype t, const struct op_gelu_back *a, int64_t chunk)
 {
-	int64_t to = vector_end(chunk, a->count);
+    int64_t to = vector_end(chunk, a->count);
 #pragma omp simd
-	for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++) {
-		float slope = math_gelu_slope(math_load(t, a->x, i));
-		math_store(t, a->dx, i, math_load(t, a->dy, i) * slope);
-	}
+    for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++) {
+        float slope = math_gelu_slope(math_load(t, a->x, i));
+        math_store(t, a->dx, i, math_load(t, a->dy, i) * slope);
+    }
 }
 ISA_LEAVES(vector_gelu_back, struct op_gelu_back)
 
 static void isa_gelu_back(struct dev *d, const struct op_gelu_back *a)
 {
-	(void)d;
-	if (a->t == DTYPE_F32)
-		VECTOR_RUN(vector_gelu_back_f32, a, a->count);
-	else
-		VECTOR_RUN(vector_gelu_back_bf16, a, a->count);
+    (void)d;
+    if (a->t == DTYPE_F32)
+        VECTOR_RUN(vector_gelu_back_f32, a, a->count);
+    else
+        VECTOR_RUN(vector_gelu_back_bf16, a, a->count);
 }
 
 /* ---- dropout ---- */
 ISA_INLINE void vector_dropout(enum dtype t, const struct op_dropout *a, int64_t chunk)
 {
-	int64_t to = vector_end(chunk, a->count);
-	uint32_t least = (uint32_t)ceil(a->p * 0x1p32);
-	float scale = 1 / (1 - a->p);
+    int64_t to = vector_end(chunk, a->count);
+    uint32_t least = (uint32_t)ceil(a->p * 0x1p32);
+    float scale = 1 / (1 - a->p);
 #pragma omp simd
-	for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++) {
-		float x = math_load(t, a->x, i) * scale;
-		math_store(t, a->x, i, op_random(a->seed, (uint64_t)i) >= least ? x : 0);
-	}
+    for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++) {
+        float x = math_load(t, a->x, i) * scale;
+        math_store(t, a->x, i, op_random(a->seed, (uint64_t)i) >= least ? x : 0);
+    }
 }
 ISA_LEAVES(vector_dropout, struct op_dropout)
 
 static void isa_dropout(struct dev *d, const struct op_dropout *a)
 {
-	(void)d;
-	if (a->t == DTYPE_F32)
-		VECTOR_RUN(vector_dropout_f32, a, a->count);
-	else
-		VECTOR_RUN(vector_dropout_bf16, a, a->count);
+    (void)d;
+    if (a->t == DTYPE_F32)
+        VECTOR_RUN(vector_dropout_f32, a, a->count);
+    else
+        VECTOR_RUN(vector_dropout_bf16, a, a->count);
 }
 
 /* ---- sum of squares ---- */
 struct vector_sumsq {
-	const struct op_sumsq *op;
-	float *parts; /* (chunks) */
+    const struct op_sumsq *op;
+    float *parts; /* (chunks) */
 };
 
 static void vector_sumsq_chunk(const struct vector_sumsq *s, int64_t chunk)
 {
-	const float *x = s->op->x;
-	int64_t to = vector_end(chunk, s->op->count);
-	float sum = 0;
+    const float *x = s->op->x;
+    int64_t to = vector_end(chunk, s->op->count);
+    float sum = 0;
 #pragma omp simd reduction(+ : sum)
-	for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++)
-		sum += x[i] * x[i];
-	s->parts[chunk] = sum;
+    for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++)
+        sum += x[i] * x[i];
+    s->parts[chunk] = sum;
 }
 
 static void isa_sumsq(struct dev *d, const struct op_sumsq *a)
 {
-	int64_t chunks = (a->count + VECTOR_CHUNK - 1) / VECTOR_CHUNK;
-	struct vector_sumsq s = {
-		.op = a,
-		.parts = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(chunks + 1) * sizeof(float))};
-	if (!s.parts)
-		return;
-	VECTOR_RUN(vector_sumsq_chunk, &s, a->count);
-	double total = 0;
-	for (int64_t chunk = 0; chunk < chunks; chunk++)
-		total += s.parts[chunk];
-	*a->out += (float)total;
+    int64_t chunks = (a->count + VECTOR_CHUNK - 1) / VECTOR_CHUNK;
+    struct vector_sumsq s = {
+        .op = a, .parts = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(chunks + 1) * sizeof(float))};
+    if (!s.parts)
+        return;
+    VECTOR_RUN(vector_sumsq_chunk, &s, a->count);
+    double total = 0;
+    for (int64_t chunk = 0; chunk < chunks; chunk++)
+        total += s.parts[chunk];
+    *a->out += (float)total;
 }
 
 /* ---- AdamW ---- */
 struct vector_adamw {
-	const struct op_adamw *op;
-	float lr, keep,
-		fix2; /* rate over the first bias correction, 1 - decay, inverse of the second */
-	float scale;  /* of the gradient */
+    const struct op_adamw *op;
+    float lr, keep,
+        fix2;    /* rate over the first bias correction, 1 - decay, inverse of the second */
+    float scale; /* of the gradient */
 };
 
 /* Rounds w up in magnitude with the probability of what is cut off. */
 ISA_INLINE uint16_t vector_round(float w, uint32_t random)
 {
-	union math_bits v = {.f = w};
-	uint16_t rounded = (uint16_t)((v.u + (random & 0xffffu)) >> 16);
-	return (v.u & 0x7f800000u) == 0x7f800000u ? math_to_bf16(w) : rounded;
+    union math_bits v = {.f = w};
+    uint16_t rounded = (uint16_t)((v.u + (random & 0xffffu)) >> 16);
+    return (v.u & 0x7f800000u) == 0x7f800000u ? math_to_bf16(w) : rounded;
 }
 
 static void vector_adamw_chunk(const struct vector_adamw *s, int64_t chunk)
 {
-	const struct op_adamw a = *s->op;
-	const float lr = s->lr, keep = s->keep, fix2 = s->fix2, scale = s->scale;
-	float root[VECTOR_CHUNK];
-	int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a.count);
+    const struct op_adamw a = *s->op;
+    const float lr = s->lr, keep = s->keep, fix2 = s->fix2, scale = s->scale;
+    float root[VECTOR_CHUNK];
+    int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a.count);
 #pragma omp simd
-	for (int64_t i = from; i < to; i++) {
-		float g = a.grad[i] * scale;
-		a.m[i] = a.beta1 * a.m[i] + (1 - a.beta1) * g;
-		a.v[i] = a.beta2 * a.v[i] + (1 - a.beta2) * g * g;
-		root[i - from] = a.v[i] * fix2;
-	}
-	math_sqrt(root, to - from);
+    for (int64_t i = from; i < to; i++) {
+        float g = a.grad[i] * scale;
+        a.m[i] = a.beta1 * a.m[i] + (1 - a.beta1) * g;
+        a.v[i] = a.beta2 * a.v[i] + (1 - a.beta2) * g * g;
+        root[i - from] = a.v[i] * fix2;
+    }
+    math_sqrt(root, to - from);
 #pragma omp simd
-	for (int64_t i = from; i < to; i++)
-		a.w[i] = a.w[i] * keep - lr * (a.m[i] / (root[i - from] + a.eps));
-	if (!a.w16)
-		return;
-	if (!a.stochastic) {
-		math_narrow(a.w + from, to - from, a.w16 + from);
-		return;
-	}
+    for (int64_t i = from; i < to; i++)
+        a.w[i] = a.w[i] * keep - lr * (a.m[i] / (root[i - from] + a.eps));
+    if (!a.w16)
+        return;
+    if (!a.stochastic) {
+        math_narrow(a.w + from, to - from, a.w16 + from);
+        return;
+    }
 #pragma omp simd
-	for (int64_t i = from; i < to; i++)
-		a.w16[i] = vector_round(a.w[i], op_random(a.seed, (uint64_t)i));
+    for (int64_t i = from; i < to; i++)
+        a.w16[i] = vector_round(a.w[i], op_random(a.seed, (uint64_t)i));
 }
 
 static void isa_adamw(struct dev *d, const struct op_adamw *a)
 {
-	(void)d;
-	double fix1 = 1 - pow(a->beta1, (double)a->step), fix2 = 1 - pow(a->beta2, (double)a->step);
-	double norm = a->sumsq ? sqrt(*a->sumsq) : 0;
-	double clip = a->clip_norm > 0 && norm > a->clip_norm ? a->clip_norm / (norm + 1e-6) : 1;
-	struct vector_adamw s = {.op = a,
-				 .scale = (float)(a->grad_scale * clip),
-				 .lr = (float)(a->lr / fix1),
-				 .keep = 1 - a->lr * a->weight_decay,
-				 .fix2 = (float)(1 / fix2)};
-	if (a->sumsq && !isfinite(*a->sumsq))
-		return;
-	VECTOR_RUN(vector_adamw_chunk, &s, a->count);
+    (void)d;
+    double fix1 = 1 - pow(a->beta1, (double)a->step), fix2 = 1 - pow(a->beta2, (double)a->step);
+    double norm = a->sumsq ? sqrt(*a->sumsq) : 0;
+    double clip = a->clip_norm > 0 && norm > a->clip_norm ? a->clip_norm / (norm + 1e-6) : 1;
+    struct vector_adamw s = {.op = a,
+        .scale = (float)(a->grad_scale * clip),
+        .lr = (float)(a->lr / fix1),
+        .keep = 1 - a->lr * a->weight_decay,
+        .fix2 = (float)(1 / fix2)};
+    if (a->sumsq && !isfinite(*a->sumsq))
+        return;
+    VECTOR_RUN(vector_adamw_chunk, &s, a->count);
 }

@@ -28,25 +28,25 @@
 
 /* 16 bytes that move at once */
 struct alignas(16) four_words {
-	uint32_t v[4];
+    uint32_t v[4];
 };
 struct alignas(16) four_floats {
-	float v[4];
+    float v[4];
 };
 
 /* Of one query, for the backward pass: p = exp2(scale2 * s - lse2), ds = p * (dp - delta). Rows
    that do not exist have lse2 = infinity: their p is 0. */
 struct alignas(8) attention_stat {
-	float lse2, delta;
+    float lse2, delta;
 };
 
 /* One launch: tiles of `heads` heads, each (sequence, head) pair counted from `first`. */
 struct attention_job {
-	struct op_attention a;
-	float scale2; /* scale * log2(e): exponentials have base 2 */
-	int first, heads;
-	struct attention_stat *stats; /* (heads of queries from first, stats_rows); backward */
-	int64_t stats_rows;
+    struct op_attention a;
+    float scale2; /* scale * log2(e): exponentials have base 2 */
+    int first, heads;
+    struct attention_stat *stats; /* (heads of queries from first, stats_rows); backward */
+    int64_t stats_rows;
 };
 
 /* The grid is (section, tiles, sections): section by section; in one, all heads' first tiles, then
@@ -54,66 +54,66 @@ struct attention_job {
    section's grid may be too wide: those blocks leave. */
 __device__ inline bool attention_beyond(const struct attention_job &j)
 {
-	return blockIdx.z * gridDim.x + blockIdx.x >= (unsigned)j.heads;
+    return blockIdx.z * gridDim.x + blockIdx.x >= (unsigned)j.heads;
 }
 __device__ inline int attention_head(const struct attention_job &j)
 {
-	return j.first + (int)(blockIdx.z * gridDim.x + blockIdx.x);
+    return j.first + (int)(blockIdx.z * gridDim.x + blockIdx.x);
 }
 __device__ inline int attention_tile(bool last_first)
 {
-	return (int)(last_first ? gridDim.y - 1 - blockIdx.y : blockIdx.y);
+    return (int)(last_first ? gridDim.y - 1 - blockIdx.y : blockIdx.y);
 }
 
 /* Tokens of a sequence are counted in int: attention_check. */
 __device__ inline int attention_length(const struct op_attention &a, int64_t b)
 {
-	int n = a.length ? a.length[b] : (int)a.tokens;
-	return n < 0 ? 0 : n < a.tokens ? n : (int)a.tokens;
+    int n = a.length ? a.length[b] : (int)a.tokens;
+    return n < 0 ? 0 : n < a.tokens ? n : (int)a.tokens;
 }
 
 #ifdef LLMJOB_CUDASIM
 __device__ inline float exp2_fast(float x)
 {
-	return exp2f(x);
+    return exp2f(x);
 }
 __device__ inline uint32_t pack_bf16(float low, float high)
 {
-	return from_float<bf16>(low).bits | (uint32_t)from_float<bf16>(high).bits << 16;
+    return from_float<bf16>(low).bits | (uint32_t)from_float<bf16>(high).bits << 16;
 }
 #else
 __device__ inline float exp2_fast(float x) /* exp2f without its care for denormal results */
 {
-	float y;
-	asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-	return y;
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 __device__ inline uint32_t pack_bf16(float low, float high)
 {
-	uint32_t y;
-	asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
-	return y;
+    uint32_t y;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+    return y;
 }
 #endif
 
 __device__ inline float bf16_low(uint32_t w)
 {
-	return to_float(bf16{(uint16_t)w});
+    return to_float(bf16{(uint16_t)w});
 }
 __device__ inline float bf16_high(uint32_t w)
 {
-	return to_float(bf16{(uint16_t)(w >> 16)});
+    return to_float(bf16{(uint16_t)(w >> 16)});
 }
 
 __device__ inline float quad_sum(float x) /* of the four lanes that hold a row */
 {
-	x += __shfl_xor_sync(FULL, x, 1);
-	return x + __shfl_xor_sync(FULL, x, 2);
+    x += __shfl_xor_sync(FULL, x, 1);
+    return x + __shfl_xor_sync(FULL, x, 2);
 }
 __device__ inline float quad_max(float x)
 {
-	x = fmaxf(x, __shfl_xor_sync(FULL, x, 1));
-	return fmaxf(x, __shfl_xor_sync(FULL, x, 2));
+    x = fmaxf(x, __shfl_xor_sync(FULL, x, 1));
+    return fmaxf(x, __shfl_xor_sync(FULL, x, 2));
 }
 
 /* Starts copying ROWS rows of d elements from p, ld apart, of which the first `valid` exist: a
@@ -121,118 +121,118 @@ __device__ inline float quad_max(float x)
 template <int D, int ROWS>
 __device__ inline void tile_copy(bf16 *tile, const bf16 *p, int64_t ld, int valid, int64_t d)
 {
-	constexpr int PIECES = D <= 32 ? 4 : D <= 64 ? 8 : 16, STEP = ATTENTION_THREADS / PIECES;
-	int row = (int)threadIdx.x / PIECES, c = (int)threadIdx.x % PIECES * 8;
-	int rows = c < d ? (valid < ROWS ? valid : ROWS) : 0;
-	if (c >= D)
-		return;
-	p += row * ld + c;
-	tile += row * (D + ATTENTION_PAD) + c;
-	UNROLL
-	for (int i = 0; i < ROWS; i += STEP) {
-		copy_async16(tile + i * (D + ATTENTION_PAD), p, row + i < rows);
-		p += STEP * ld;
-	}
+    constexpr int PIECES = D <= 32 ? 4 : D <= 64 ? 8 : 16, STEP = ATTENTION_THREADS / PIECES;
+    int row = (int)threadIdx.x / PIECES, c = (int)threadIdx.x % PIECES * 8;
+    int rows = c < d ? (valid < ROWS ? valid : ROWS) : 0;
+    if (c >= D)
+        return;
+    p += row * ld + c;
+    tile += row * (D + ATTENTION_PAD) + c;
+    UNROLL
+    for (int i = 0; i < ROWS; i += STEP) {
+        copy_async16(tile + i * (D + ATTENTION_PAD), p, row + i < rows);
+        p += STEP * ld;
+    }
 }
 
 /* Left operand of tile_product_t: MT * 16 rows of D elements in shared memory; with KEEP they are
    read once and stay in registers. */
 template <int D, int MT, bool KEEP> struct tile_rows {
-	const bf16 *at;
-	uint32_t kept[KEEP ? D / 16 : 1][MT][4];
+    const bf16 *at;
+    uint32_t kept[KEEP ? D / 16 : 1][MT][4];
 
-	__device__ inline void read(uint32_t (&x)[MT][4], int k) const
-	{
-		UNROLL
-		for (int m = 0; m < MT; m++)
-			ldmatrix_x4(x[m], at + m * 16 * (D + ATTENTION_PAD) + k * 16);
-	}
-	__device__ inline void set(const bf16 *tile)
-	{
-		int lane = threadIdx.x % WARP;
-		at = tile + lane % 16 * (D + ATTENTION_PAD) + lane / 16 * 8;
-		if (KEEP) {
-			UNROLL
-			for (int k = 0; k < D / 16; k++)
-				read(kept[KEEP ? k : 0], k);
-		}
-	}
+    __device__ inline void read(uint32_t (&x)[MT][4], int k) const
+    {
+        UNROLL
+        for (int m = 0; m < MT; m++)
+            ldmatrix_x4(x[m], at + m * 16 * (D + ATTENTION_PAD) + k * 16);
+    }
+    __device__ inline void set(const bf16 *tile)
+    {
+        int lane = threadIdx.x % WARP;
+        at = tile + lane % 16 * (D + ATTENTION_PAD) + lane / 16 * 8;
+        if (KEEP) {
+            UNROLL
+            for (int k = 0; k < D / 16; k++)
+                read(kept[KEEP ? k : 0], k);
+        }
+    }
 };
 
 template <int MT, int NT> __device__ inline void tile_zero(float (&acc)[MT][NT][4])
 {
-	UNROLL
-	for (int i = 0; i < MT * NT * 4; i++)
-		acc[i / 4 / NT][i / 4 % NT][i % 4] = 0;
+    UNROLL
+    for (int i = 0; i < MT * NT * 4; i++)
+        acc[i / 4 / NT][i / 4 % NT][i % 4] = 0;
 }
 
 /* acc (MT * 16, NT * 8) = X (MT * 16, D) * Y^T, Y (NT * 8, D) in shared memory */
 template <int D, int MT, int NT, bool KEEP>
-__device__ inline void tile_product_t(float (&acc)[MT][NT][4], const tile_rows<D, MT, KEEP> &x,
-				      const bf16 *y)
+__device__ inline void tile_product_t(
+    float (&acc)[MT][NT][4], const tile_rows<D, MT, KEEP> &x, const bf16 *y)
 {
-	constexpr int LD = D + ATTENTION_PAD;
-	int lane = threadIdx.x % WARP;
-	y += (lane % 8 + lane / 16 * 8) * LD + lane / 8 % 2 * 8;
-	tile_zero(acc);
-	UNROLL_KEPT /* the rest would be read too far ahead, into registers that are not there */
-		for (int k = 0; k < D / 16; k++)
-	{
-		uint32_t left[MT][4];
-		if (!KEEP)
-			x.read(left, k);
-		UNROLL
-		for (int n = 0; n < NT; n += 2) {
-			uint32_t right[4];
-			ldmatrix_x4(right, y + n * 8 * LD + k * 16);
-			UNROLL
-			for (int m = 0; m < MT; m++) {
-				const uint32_t *l = KEEP ? x.kept[KEEP ? k : 0][m] : left[m];
-				mma_bf16_16816(acc[m][n], l, right);
-				mma_bf16_16816(acc[m][n + 1], l, right + 2);
-			}
-		}
-	}
+    constexpr int LD = D + ATTENTION_PAD;
+    int lane = threadIdx.x % WARP;
+    y += (lane % 8 + lane / 16 * 8) * LD + lane / 8 % 2 * 8;
+    tile_zero(acc);
+    UNROLL_KEPT /* the rest would be read too far ahead, into registers that are not there */
+        for (int k = 0; k < D / 16; k++)
+    {
+        uint32_t left[MT][4];
+        if (!KEEP)
+            x.read(left, k);
+        UNROLL
+        for (int n = 0; n < NT; n += 2) {
+            uint32_t right[4];
+            ldmatrix_x4(right, y + n * 8 * LD + k * 16);
+            UNROLL
+            for (int m = 0; m < MT; m++) {
+                const uint32_t *l = KEEP ? x.kept[KEEP ? k : 0][m] : left[m];
+                mma_bf16_16816(acc[m][n], l, right);
+                mma_bf16_16816(acc[m][n + 1], l, right + 2);
+            }
+        }
+    }
 }
 
 /* acc (MT * 16, D) += X (MT * 16, KT * 16), as tile_pack left it, * Y (KT * 16, D) in shared memory
  */
 template <int D, int MT, int KT>
-__device__ inline void tile_product(float (&acc)[MT][D / 8][4], const uint32_t (&x)[MT][KT][4],
-				    const bf16 *y)
+__device__ inline void tile_product(
+    float (&acc)[MT][D / 8][4], const uint32_t (&x)[MT][KT][4], const bf16 *y)
 {
-	constexpr int LD = D + ATTENTION_PAD;
-	int lane = threadIdx.x % WARP;
-	y += lane % 16 * LD + lane / 16 * 8;
-	UNROLL
-	for (int k = 0; k < KT; k++) {
-		UNROLL
-		for (int n = 0; n < D / 8; n += 2) {
-			uint32_t right[4];
-			ldmatrix_x4_trans(right, y + k * 16 * LD + n * 8);
-			UNROLL
-			for (int m = 0; m < MT; m++) {
-				mma_bf16_16816(acc[m][n], x[m][k], right);
-				mma_bf16_16816(acc[m][n + 1], x[m][k], right + 2);
-			}
-		}
-	}
+    constexpr int LD = D + ATTENTION_PAD;
+    int lane = threadIdx.x % WARP;
+    y += lane % 16 * LD + lane / 16 * 8;
+    UNROLL
+    for (int k = 0; k < KT; k++) {
+        UNROLL
+        for (int n = 0; n < D / 8; n += 2) {
+            uint32_t right[4];
+            ldmatrix_x4_trans(right, y + k * 16 * LD + n * 8);
+            UNROLL
+            for (int m = 0; m < MT; m++) {
+                mma_bf16_16816(acc[m][n], x[m][k], right);
+                mma_bf16_16816(acc[m][n + 1], x[m][k], right + 2);
+            }
+        }
+    }
 }
 
 /* An accumulated product, rounded, as the left operand of the next one: the fragments coincide. */
 template <int MT, int NT>
 __device__ inline void tile_pack(uint32_t (&x)[MT][NT / 2][4], const float (&acc)[MT][NT][4])
 {
-	UNROLL
-	for (int m = 0; m < MT; m++) {
-		UNROLL
-		for (int k = 0; k < NT / 2; k++) {
-			UNROLL
-			for (int i = 0; i < 4; i++)
-				x[m][k][i] = pack_bf16(acc[m][2 * k + i / 2][i % 2 * 2],
-						       acc[m][2 * k + i / 2][i % 2 * 2 + 1]);
-		}
-	}
+    UNROLL
+    for (int m = 0; m < MT; m++) {
+        UNROLL
+        for (int k = 0; k < NT / 2; k++) {
+            UNROLL
+            for (int i = 0; i < 4; i++)
+                x[m][k][i] = pack_bf16(
+                    acc[m][2 * k + i / 2][i % 2 * 2], acc[m][2 * k + i / 2][i % 2 * 2 + 1]);
+        }
+    }
 }
 
 /*
@@ -242,35 +242,34 @@ __device__ inline void tile_pack(uint32_t (&x)[MT][NT / 2][4], const float (&acc
  */
 template <int D, int MT>
 __device__ inline void tile_write(bf16 *out, int64_t ld, int64_t rows, int64_t valid, int64_t d,
-				  bf16 *tile, const float (&acc)[MT][D / 8][4],
-				  const float (&factor)[MT][2])
+    bf16 *tile, const float (&acc)[MT][D / 8][4], const float (&factor)[MT][2])
 {
-	constexpr int LD = D + ATTENTION_PAD, PIECES = D / 8;
-	int lane = threadIdx.x % WARP;
-	__syncwarp();
-	UNROLL
-	for (int m = 0; m < MT; m++) {
-		UNROLL
-		for (int n = 0; n < D / 8; n++) {
-			UNROLL
-			for (int i = 0; i < 2; i++) {
-				uint32_t two = pack_bf16(acc[m][n][2 * i] * factor[m][i],
-							 acc[m][n][2 * i + 1] * factor[m][i]);
-				int row = m * 16 + i * 8 + lane / 4;
-				*(uint32_t *)(tile + row * LD + n * 8 + lane % 4 * 2) = two;
-			}
-		}
-	}
-	__syncwarp();
-	for (int i = lane; i < MT * 16 * PIECES; i += WARP) {
-		int row = i / PIECES, c = i % PIECES * 8;
-		if (row >= rows || c >= d)
-			continue;
-		struct four_words x = *(const struct four_words *)(tile + row * LD + c);
-		if (row >= valid)
-			x = {};
-		*(struct four_words *)(out + row * ld + c) = x;
-	}
+    constexpr int LD = D + ATTENTION_PAD, PIECES = D / 8;
+    int lane = threadIdx.x % WARP;
+    __syncwarp();
+    UNROLL
+    for (int m = 0; m < MT; m++) {
+        UNROLL
+        for (int n = 0; n < D / 8; n++) {
+            UNROLL
+            for (int i = 0; i < 2; i++) {
+                uint32_t two =
+                    pack_bf16(acc[m][n][2 * i] * factor[m][i], acc[m][n][2 * i + 1] * factor[m][i]);
+                int row = m * 16 + i * 8 + lane / 4;
+                *(uint32_t *)(tile + row * LD + n * 8 + lane % 4 * 2) = two;
+            }
+        }
+    }
+    __syncwarp();
+    for (int i = lane; i < MT * 16 * PIECES; i += WARP) {
+        int row = i / PIECES, c = i % PIECES * 8;
+        if (row >= rows || c >= d)
+            continue;
+        struct four_words x = *(const struct four_words *)(tile + row * LD + c);
+        if (row >= valid)
+            x = {};
+        *(struct four_words *)(out + row * ld + c) = x;
+    }
 }
 
 /* -- host -- */
@@ -278,11 +277,11 @@ __device__ inline void tile_write(bf16 *out, int64_t ld, int64_t rows, int64_t v
 /* Whether the shape fits the tiles of tensor cores: 16-byte pieces, head size up to 128. */
 static inline bool attention_fits(const struct op_attention *a, bool back)
 {
-	uintptr_t bits = (uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v | (uintptr_t)a->o;
-	if (back)
-		bits |= (uintptr_t)a->dout | (uintptr_t)a->dq | (uintptr_t)a->dk | (uintptr_t)a->dv;
-	return a->t == DTYPE_BF16 && bits % 16 == 0 && a->d <= 128 &&
-	       (a->d | a->ldq | a->ldk | a->ldv) % 8 == 0;
+    uintptr_t bits = (uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v | (uintptr_t)a->o;
+    if (back)
+        bits |= (uintptr_t)a->dout | (uintptr_t)a->dq | (uintptr_t)a->dk | (uintptr_t)a->dv;
+    return a->t == DTYPE_BF16 && bits % 16 == 0 && a->d <= 128 &&
+        (a->d | a->ldq | a->ldk | a->ldv) % 8 == 0;
 }
 
 /* Refuses what no kernel computes. */
@@ -296,7 +295,7 @@ dim3 attention_grid(const struct op_attention *a, int64_t heads, int64_t rows, i
 #define ATTENTION_PLAIN_D 256
 void attention_plain(struct dev *d, const struct op_attention *a);
 /* The heads of queries, and of keys, of one part of attention_back. */
-void attention_plain_back(struct dev *d, const struct attention_job *query,
-			  const struct attention_job *key);
+void attention_plain_back(
+    struct dev *d, const struct attention_job *query, const struct attention_job *key);
 
 #endif

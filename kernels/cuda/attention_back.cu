@@ -12,65 +12,61 @@
 #include "kernels/cuda/attention.cuh"
 
 /* Gradients of head `head` of queries, or of keys. */
-__device__ inline int64_t back_at(const struct op_attention &a, int head, int heads, int row,
-				  int64_t ld)
+__device__ inline int64_t back_at(
+    const struct op_attention &a, int head, int heads, int row, int64_t ld)
 {
-	return ((int64_t)(head / heads) * a.tokens + row) * ld + head % heads * a.d;
+    return ((int64_t)(head / heads) * a.tokens + row) * ld + head % heads * a.d;
 }
 
 template <int MT> struct back_rows { /* [m][0, 1]: of rows 16m + lane / 4, and + 8 */
-	float lse2[MT][2], delta[MT][2];
+    float lse2[MT][2], delta[MT][2];
 };
 
 /* delta and lse of a warp's rows, kept for back_key too. The four lanes of a row share its columns.
  */
 template <int MT>
-__device__ inline void back_stats(const struct attention_job &j, struct back_rows<MT> &w, int row,
-				  int length)
+__device__ inline void back_stats(
+    const struct attention_job &j, struct back_rows<MT> &w, int row, int length)
 {
-	const struct op_attention &a = j.a;
-	int head = attention_head(j), lane = threadIdx.x % WARP, heads = (int)a.h;
-	int64_t base = back_at(a, head, heads, row, a.h * a.d);
-	struct attention_stat *stats = j.stats + (head - j.first) * j.stats_rows + row;
+    const struct op_attention &a = j.a;
+    int head = attention_head(j), lane = threadIdx.x % WARP, heads = (int)a.h;
+    int64_t base = back_at(a, head, heads, row, a.h * a.d);
+    struct attention_stat *stats = j.stats + (head - j.first) * j.stats_rows + row;
 
-	UNROLL
-	for (int i = 0; i < MT * 2; i++) {
-		int r = i * 8 + lane / 4;
-		bool ok = row + r < length;
-		int64_t at = base + r * a.h * a.d;
-		float sum = 0;
-		for (int c = lane % 4 * 8; ok && c < a.d; c += 32) {
-			struct four_words o =
-				*(const struct four_words *)((const bf16 *)a.o + at + c);
-			struct four_words g =
-				*(const struct four_words *)((const bf16 *)a.dout + at + c);
-			UNROLL
-			for (int e = 0; e < 4; e++)
-				sum += bf16_low(o.v[e]) * bf16_low(g.v[e]) +
-				       bf16_high(o.v[e]) * bf16_high(g.v[e]);
-		}
-		w.delta[i / 2][i % 2] = quad_sum(sum);
-		w.lse2[i / 2][i % 2] =
-			ok ? a.lse[(int64_t)head * a.tokens + row + r] * LOG2E : INFINITY;
-		if (lane % 4 == 0)
-			stats[r] = {w.lse2[i / 2][i % 2], w.delta[i / 2][i % 2]};
-	}
+    UNROLL
+    for (int i = 0; i < MT * 2; i++) {
+        int r = i * 8 + lane / 4;
+        bool ok = row + r < length;
+        int64_t at = base + r * a.h * a.d;
+        float sum = 0;
+        for (int c = lane % 4 * 8; ok && c < a.d; c += 32) {
+            struct four_words o = *(const struct four_words *)((const bf16 *)a.o + at + c);
+            struct four_words g = *(const struct four_words *)((const bf16 *)a.dout + at + c);
+            UNROLL
+            for (int e = 0; e < 4; e++)
+                sum += bf16_low(o.v[e]) * bf16_low(g.v[e]) + bf16_high(o.v[e]) * bf16_high(g.v[e]);
+        }
+        w.delta[i / 2][i % 2] = quad_sum(sum);
+        w.lse2[i / 2][i % 2] = ok ? a.lse[(int64_t)head * a.tokens + row + r] * LOG2E : INFINITY;
+        if (lane % 4 == 0)
+            stats[r] = {w.lse2[i / 2][i % 2], w.delta[i / 2][i % 2]};
+    }
 }
 
 /* Query rows against a slab of keys: s becomes p, in place. */
 template <int MT, int NT>
-__device__ inline void back_query_p(float (&s)[MT][NT][4], const struct back_rows<MT> &w,
-				    float scale2)
+__device__ inline void back_query_p(
+    float (&s)[MT][NT][4], const struct back_rows<MT> &w, float scale2)
 {
-	UNROLL
-	for (int m = 0; m < MT; m++) {
-		UNROLL
-		for (int n = 0; n < NT; n++) {
-			UNROLL
-			for (int i = 0; i < 4; i++)
-				s[m][n][i] = exp2_fast(fmaf(s[m][n][i], scale2, -w.lse2[m][i / 2]));
-		}
-	}
+    UNROLL
+    for (int m = 0; m < MT; m++) {
+        UNROLL
+        for (int n = 0; n < NT; n++) {
+            UNROLL
+            for (int i = 0; i < 4; i++)
+                s[m][n][i] = exp2_fast(fmaf(s[m][n][i], scale2, -w.lse2[m][i / 2]));
+        }
+    }
 }
 
 /* No probability where column c, of `left` keys, is not seen by row r: c > r + ahead. Called where
@@ -78,294 +74,284 @@ __device__ inline void back_query_p(float (&s)[MT][NT][4], const struct back_row
 template <int MT, int NT>
 __device__ inline void back_query_mask(float (&p)[MT][NT][4], int left, int ahead)
 {
-	int lane = threadIdx.x % WARP;
-	UNROLL
-	for (int m = 0; m < MT; m++) {
-		UNROLL
-		for (int n = 0; n < NT; n++) {
-			UNROLL
-			for (int i = 0; i < 4; i++) {
-				int r = m * 16 + lane / 4 + i / 2 * 8;
-				int c = n * 8 + lane % 4 * 2 + i % 2;
-				if (c >= left || c > r + ahead)
-					p[m][n][i] = 0;
-			}
-		}
-	}
+    int lane = threadIdx.x % WARP;
+    UNROLL
+    for (int m = 0; m < MT; m++) {
+        UNROLL
+        for (int n = 0; n < NT; n++) {
+            UNROLL
+            for (int i = 0; i < 4; i++) {
+                int r = m * 16 + lane / 4 + i / 2 * 8;
+                int c = n * 8 + lane % 4 * 2 + i % 2;
+                if (c >= left || c > r + ahead)
+                    p[m][n][i] = 0;
+            }
+        }
+    }
 }
 
 template <int D, int MT, bool KEEP, bool KEEP_DOUT>
 __device__ inline void back_query_slab(float (&dq)[MT][D / 8][4], const tile_rows<D, MT, KEEP> &q,
-				       const tile_rows<D, MT, KEEP_DOUT> &dout, const bf16 *k,
-				       const bf16 *v, const struct back_rows<MT> &w, int row,
-				       int key, int keys, bool causal, float scale2)
+    const tile_rows<D, MT, KEEP_DOUT> &dout, const bf16 *k, const bf16 *v,
+    const struct back_rows<MT> &w, int row, int key, int keys, bool causal, float scale2)
 {
-	constexpr int NT = 4;
-	float p[MT][NT][4], dp[MT][NT][4];
-	uint32_t ds[MT][NT / 2][4];
-	int ahead = causal ? row - key : INT32_MAX / 2;
+    constexpr int NT = 4;
+    float p[MT][NT][4], dp[MT][NT][4];
+    uint32_t ds[MT][NT / 2][4];
+    int ahead = causal ? row - key : INT32_MAX / 2;
 
-	tile_product_t<D, MT, NT, KEEP>(p, q, k);
-	back_query_p<MT, NT>(p, w, scale2);
-	if (keys - key < NT * 8 || NT * 8 - 1 > ahead)
-		back_query_mask<MT, NT>(p, keys - key, ahead);
-	tile_product_t<D, MT, NT, KEEP_DOUT>(dp, dout, v);
-	UNROLL
-	for (int m = 0; m < MT; m++) {
-		UNROLL
-		for (int n = 0; n < NT; n++) {
-			UNROLL
-			for (int i = 0; i < 4; i++)
-				p[m][n][i] *= dp[m][n][i] - w.delta[m][i / 2];
-		}
-	}
-	tile_pack<MT, NT>(ds, p);
-	tile_product<D, MT, NT / 2>(dq, ds, k);
+    tile_product_t<D, MT, NT, KEEP>(p, q, k);
+    back_query_p<MT, NT>(p, w, scale2);
+    if (keys - key < NT * 8 || NT * 8 - 1 > ahead)
+        back_query_mask<MT, NT>(p, keys - key, ahead);
+    tile_product_t<D, MT, NT, KEEP_DOUT>(dp, dout, v);
+    UNROLL
+    for (int m = 0; m < MT; m++) {
+        UNROLL
+        for (int n = 0; n < NT; n++) {
+            UNROLL
+            for (int i = 0; i < 4; i++)
+                p[m][n][i] *= dp[m][n][i] - w.delta[m][i / 2];
+        }
+    }
+    tile_pack<MT, NT>(ds, p);
+    tile_product<D, MT, NT / 2>(dq, ds, k);
 }
 
 /* Shared memory: Q, dout of the block; K, V of one tile, of the next. */
 template <int D> struct back_query_shape {
-	static constexpr int keys = D <= 64 ? 64 : 32; /* a tile: two blocks fit a processor */
-	static constexpr size_t shared(int rows)
-	{
-		return (2 * rows + 4 * keys) * (D + ATTENTION_PAD) * sizeof(bf16);
-	}
+    static constexpr int keys = D <= 64 ? 64 : 32; /* a tile: two blocks fit a processor */
+    static constexpr size_t shared(int rows)
+    {
+        return (2 * rows + 4 * keys) * (D + ATTENTION_PAD) * sizeof(bf16);
+    }
 };
 
 template <int D, int MT>
 __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_query(struct attention_job j)
 {
-	constexpr int ROWS = ATTENTION_WARPS * MT * 16, LD = D + ATTENTION_PAD;
-	constexpr int KEYS = back_query_shape<D>::keys, SLAB = 32;
-	constexpr bool KEEP = D <= 64, KEEP_DOUT = D * MT <= 64; /* as registers allow */
-	if (attention_beyond(j))
-		return;
-	SHARED(bf16, shared);
-	bf16 *kv = shared + 2 * ROWS * LD;
-	const struct op_attention &a = j.a;
-	int head = attention_head(j), b = head / (int)a.h, g = head % (int)a.h / (int)(a.h / a.g);
-	int row = attention_tile(!a.bidirectional) * ROWS, length = attention_length(a, b);
-	int keys = row >= length ? 0 : a.bidirectional ? length : min(length, row + ROWS);
-	int first = (int)threadIdx.x / WARP * MT * 16;
-	const bf16 *k = (const bf16 *)a.k + (b * a.tokens) * a.ldk + g * a.d;
-	const bf16 *v = (const bf16 *)a.v + (b * a.tokens) * a.ldv + g * a.d;
-	tile_rows<D, MT, KEEP> q;
-	tile_rows<D, MT, KEEP_DOUT> dout;
-	float dq[MT][D / 8][4], factor[MT][2];
-	struct back_rows<MT> w;
+    constexpr int ROWS = ATTENTION_WARPS * MT * 16, LD = D + ATTENTION_PAD;
+    constexpr int KEYS = back_query_shape<D>::keys, SLAB = 32;
+    constexpr bool KEEP = D <= 64, KEEP_DOUT = D * MT <= 64; /* as registers allow */
+    if (attention_beyond(j))
+        return;
+    SHARED(bf16, shared);
+    bf16 *kv = shared + 2 * ROWS * LD;
+    const struct op_attention &a = j.a;
+    int head = attention_head(j), b = head / (int)a.h, g = head % (int)a.h / (int)(a.h / a.g);
+    int row = attention_tile(!a.bidirectional) * ROWS, length = attention_length(a, b);
+    int keys = row >= length ? 0 : a.bidirectional ? length : min(length, row + ROWS);
+    int first = (int)threadIdx.x / WARP * MT * 16;
+    const bf16 *k = (const bf16 *)a.k + (b * a.tokens) * a.ldk + g * a.d;
+    const bf16 *v = (const bf16 *)a.v + (b * a.tokens) * a.ldv + g * a.d;
+    tile_rows<D, MT, KEEP> q;
+    tile_rows<D, MT, KEEP_DOUT> dout;
+    float dq[MT][D / 8][4], factor[MT][2];
+    struct back_rows<MT> w;
 
-	tile_copy<D, ROWS>(shared, (const bf16 *)a.q + back_at(a, head, (int)a.h, row, a.ldq),
-			   a.ldq, length - row, a.d);
-	tile_copy<D, ROWS>(shared + ROWS * LD,
-			   (const bf16 *)a.dout + back_at(a, head, (int)a.h, row, a.h * a.d),
-			   a.h * a.d, length - row, a.d);
-	tile_copy<D, KEYS>(kv, k, a.ldk, keys, a.d);
-	tile_copy<D, KEYS>(kv + KEYS * LD, v, a.ldv, keys, a.d);
-	copy_async_commit();
-	back_stats<MT>(j, w, row + first, length);
-	tile_zero(dq);
-	for (int key = 0; key < keys; key += KEYS) {
-		bf16 *now = kv + (key & KEYS) * 2 * LD;
-		copy_async_wait<0>();
-		__syncthreads();
-		if (key == 0) {
-			q.set(shared + first * LD);
-			dout.set(shared + (ROWS + first) * LD);
-		}
-		if (key + KEYS < keys) {
-			bf16 *next = kv + (~key & KEYS) * 2 * LD;
-			k += KEYS * a.ldk;
-			v += KEYS * a.ldv;
-			tile_copy<D, KEYS>(next, k, a.ldk, keys - key - KEYS, a.d);
-			tile_copy<D, KEYS>(next + KEYS * LD, v, a.ldv, keys - key - KEYS, a.d);
-		}
-		copy_async_commit();
-		for (int i = 0; i < KEYS; i += SLAB)
-			if (key + i < keys &&
-			    (a.bidirectional || key + i <= row + first + MT * 16 - 1))
-				back_query_slab<D, MT, KEEP, KEEP_DOUT>(
-					dq, q, dout, now + i * LD, now + (KEYS + i) * LD, w,
-					row + first, key + i, keys, !a.bidirectional, j.scale2);
-	}
-	copy_async_wait<0>();
-	__syncthreads(); /* where there was no tile, the copies of other threads still land */
-	for (int i = 0; i < MT * 2; i++)
-		factor[i / 2][i % 2] = a.scale;
-	row += first;
-	tile_write<D, MT>((bf16 *)a.dq + back_at(a, head, (int)a.h, row, a.ldq), a.ldq,
-			  a.tokens - row, length - row, a.d, shared + first * LD, dq, factor);
+    tile_copy<D, ROWS>(shared, (const bf16 *)a.q + back_at(a, head, (int)a.h, row, a.ldq), a.ldq,
+        length - row, a.d);
+    tile_copy<D, ROWS>(shared + ROWS * LD,
+        (const bf16 *)a.dout + back_at(a, head, (int)a.h, row, a.h * a.d), a.h * a.d, length - row,
+        a.d);
+    tile_copy<D, KEYS>(kv, k, a.ldk, keys, a.d);
+    tile_copy<D, KEYS>(kv + KEYS * LD, v, a.ldv, keys, a.d);
+    copy_async_commit();
+    back_stats<MT>(j, w, row + first, length);
+    tile_zero(dq);
+    for (int key = 0; key < keys; key += KEYS) {
+        bf16 *now = kv + (key & KEYS) * 2 * LD;
+        copy_async_wait<0>();
+        __syncthreads();
+        if (key == 0) {
+            q.set(shared + first * LD);
+            dout.set(shared + (ROWS + first) * LD);
+        }
+        if (key + KEYS < keys) {
+            bf16 *next = kv + (~key & KEYS) * 2 * LD;
+            k += KEYS * a.ldk;
+            v += KEYS * a.ldv;
+            tile_copy<D, KEYS>(next, k, a.ldk, keys - key - KEYS, a.d);
+            tile_copy<D, KEYS>(next + KEYS * LD, v, a.ldv, keys - key - KEYS, a.d);
+        }
+        copy_async_commit();
+        for (int i = 0; i < KEYS; i += SLAB)
+            if (key + i < keys && (a.bidirectional || key + i <= row + first + MT * 16 - 1))
+                back_query_slab<D, MT, KEEP, KEEP_DOUT>(dq, q, dout, now + i * LD,
+                    now + (KEYS + i) * LD, w, row + first, key + i, keys, !a.bidirectional,
+                    j.scale2);
+    }
+    copy_async_wait<0>();
+    __syncthreads(); /* where there was no tile, the copies of other threads still land */
+    for (int i = 0; i < MT * 2; i++)
+        factor[i / 2][i % 2] = a.scale;
+    row += first;
+    tile_write<D, MT>((bf16 *)a.dq + back_at(a, head, (int)a.h, row, a.ldq), a.ldq, a.tokens - row,
+        length - row, a.d, shared + first * LD, dq, factor);
 }
 
 /* A slab of queries as columns: s, of rows of keys, becomes p in place. */
 template <int MT, int NT>
-__device__ inline void back_key_p(float (&s)[MT][NT][4], const struct attention_stat *stats,
-				  float scale2)
+__device__ inline void back_key_p(
+    float (&s)[MT][NT][4], const struct attention_stat *stats, float scale2)
 {
-	int lane = threadIdx.x % WARP;
-	UNROLL
-	for (int n = 0; n < NT; n++) {
-		int c = n * 8 + lane % 4 * 2;
-		float lse2[2] = {stats[c].lse2, stats[c + 1].lse2};
-		UNROLL
-		for (int m = 0; m < MT; m++) {
-			UNROLL
-			for (int i = 0; i < 4; i++)
-				s[m][n][i] = exp2_fast(fmaf(s[m][n][i], scale2, -lse2[i % 2]));
-		}
-	}
+    int lane = threadIdx.x % WARP;
+    UNROLL
+    for (int n = 0; n < NT; n++) {
+        int c = n * 8 + lane % 4 * 2;
+        float lse2[2] = {stats[c].lse2, stats[c + 1].lse2};
+        UNROLL
+        for (int m = 0; m < MT; m++) {
+            UNROLL
+            for (int i = 0; i < 4; i++)
+                s[m][n][i] = exp2_fast(fmaf(s[m][n][i], scale2, -lse2[i % 2]));
+        }
+    }
 }
 
 /* No probability where row r, a key, is not seen by column c: r > c + ahead. */
 template <int MT, int NT> __device__ inline void back_key_mask(float (&p)[MT][NT][4], int ahead)
 {
-	int lane = threadIdx.x % WARP;
-	UNROLL
-	for (int m = 0; m < MT; m++) {
-		UNROLL
-		for (int n = 0; n < NT; n++) {
-			UNROLL
-			for (int i = 0; i < 4; i++) {
-				int r = m * 16 + lane / 4 + i / 2 * 8;
-				int c = n * 8 + lane % 4 * 2 + i % 2;
-				if (r > c + ahead)
-					p[m][n][i] = 0;
-			}
-		}
-	}
+    int lane = threadIdx.x % WARP;
+    UNROLL
+    for (int m = 0; m < MT; m++) {
+        UNROLL
+        for (int n = 0; n < NT; n++) {
+            UNROLL
+            for (int i = 0; i < 4; i++) {
+                int r = m * 16 + lane / 4 + i / 2 * 8;
+                int c = n * 8 + lane % 4 * 2 + i % 2;
+                if (r > c + ahead)
+                    p[m][n][i] = 0;
+            }
+        }
+    }
 }
 
 template <int D, int MT>
 __device__ inline void back_key_slab(float (&dk)[MT][D / 8][4], float (&dv)[MT][D / 8][4],
-				     const tile_rows<D, MT, false> &k,
-				     const tile_rows<D, MT, false> &v, const bf16 *q,
-				     const bf16 *dout, const struct attention_stat *stats,
-				     int ahead, bool causal, float scale2)
+    const tile_rows<D, MT, false> &k, const tile_rows<D, MT, false> &v, const bf16 *q,
+    const bf16 *dout, const struct attention_stat *stats, int ahead, bool causal, float scale2)
 {
-	constexpr int NT = 4;
-	int lane = threadIdx.x % WARP;
-	float p[MT][NT][4], dp[MT][NT][4];
-	uint32_t x[MT][NT / 2][4];
+    constexpr int NT = 4;
+    int lane = threadIdx.x % WARP;
+    float p[MT][NT][4], dp[MT][NT][4];
+    uint32_t x[MT][NT / 2][4];
 
-	tile_product_t<D, MT, NT, false>(p, k, q);
-	back_key_p<MT, NT>(p, stats, scale2);
-	if (causal && MT * 16 - 1 > ahead)
-		back_key_mask<MT, NT>(p, ahead);
-	tile_pack<MT, NT>(x, p);
-	tile_product<D, MT, NT / 2>(dv, x, dout);
-	tile_product_t<D, MT, NT, false>(dp, v, dout);
-	UNROLL
-	for (int n = 0; n < NT; n++) {
-		UNROLL
-		for (int i = 0; i < 2; i++) {
-			/* volatile: read here, not beside lse2, which would keep registers */
-			float delta =
-				*(const volatile float *)&stats[n * 8 + lane % 4 * 2 + i].delta;
-			UNROLL
-			for (int m = 0; m < MT; m++) {
-				p[m][n][i] *= dp[m][n][i] - delta;
-				p[m][n][i + 2] *= dp[m][n][i + 2] - delta;
-			}
-		}
-	}
-	tile_pack<MT, NT>(x, p);
-	tile_product<D, MT, NT / 2>(dk, x, q);
+    tile_product_t<D, MT, NT, false>(p, k, q);
+    back_key_p<MT, NT>(p, stats, scale2);
+    if (causal && MT * 16 - 1 > ahead)
+        back_key_mask<MT, NT>(p, ahead);
+    tile_pack<MT, NT>(x, p);
+    tile_product<D, MT, NT / 2>(dv, x, dout);
+    tile_product_t<D, MT, NT, false>(dp, v, dout);
+    UNROLL
+    for (int n = 0; n < NT; n++) {
+        UNROLL
+        for (int i = 0; i < 2; i++) {
+            /* volatile: read here, not beside lse2, which would keep registers */
+            float delta = *(const volatile float *)&stats[n * 8 + lane % 4 * 2 + i].delta;
+            UNROLL
+            for (int m = 0; m < MT; m++) {
+                p[m][n][i] *= dp[m][n][i] - delta;
+                p[m][n][i + 2] *= dp[m][n][i + 2] - delta;
+            }
+        }
+    }
+    tile_pack<MT, NT>(x, p);
+    tile_product<D, MT, NT / 2>(dk, x, q);
 }
 
 /* Shared memory: K, V of the block; Q, dout of one tile of QUERIES, of the next; their stats. */
 template <int D, int QUERIES> static constexpr size_t back_key_shared(int rows)
 {
-	return (2 * rows + 4 * QUERIES) * (D + ATTENTION_PAD) * sizeof(bf16) +
-	       2 * QUERIES * sizeof(struct attention_stat);
+    return (2 * rows + 4 * QUERIES) * (D + ATTENTION_PAD) * sizeof(bf16) +
+        2 * QUERIES * sizeof(struct attention_stat);
 }
 
 /* A tile of queries, of one of the heads that share a block's keys; the next one. */
 struct back_key_tile {
-	int head, row;
+    int head, row;
 
-	template <int QUERIES>
-	__device__ inline struct back_key_tile next(int from, int length) const
-	{
-		return row + QUERIES < length ? back_key_tile{head, row + QUERIES}
-					      : back_key_tile{head + 1, from};
-	}
+    template <int QUERIES> __device__ inline struct back_key_tile next(int from, int length) const
+    {
+        return row + QUERIES < length ? back_key_tile{head, row + QUERIES}
+                                      : back_key_tile{head + 1, from};
+    }
 };
 
 template <int D, int QUERIES>
 __device__ inline void back_key_copy(const struct attention_job &j, const struct back_key_tile &at,
-				     int length, bf16 *tile, struct attention_stat *stats)
+    int length, bf16 *tile, struct attention_stat *stats)
 {
-	const struct op_attention &a = j.a;
-	int t = threadIdx.x, heads = (int)a.h, first = j.first * (int)(a.h / a.g);
-	const struct attention_stat *from = j.stats + (at.head - first) * j.stats_rows + at.row;
+    const struct op_attention &a = j.a;
+    int t = threadIdx.x, heads = (int)a.h, first = j.first * (int)(a.h / a.g);
+    const struct attention_stat *from = j.stats + (at.head - first) * j.stats_rows + at.row;
 
-	tile_copy<D, QUERIES>(tile, (const bf16 *)a.q + back_at(a, at.head, heads, at.row, a.ldq),
-			      a.ldq, length - at.row, a.d);
-	tile_copy<D, QUERIES>(tile + QUERIES * (D + ATTENTION_PAD),
-			      (const bf16 *)a.dout + back_at(a, at.head, heads, at.row, a.h * a.d),
-			      a.h * a.d, length - at.row, a.d);
-	if (t < QUERIES / 2) /* two stats are 16 bytes */
-		copy_async16(stats + 2 * t, from + 2 * t, true);
+    tile_copy<D, QUERIES>(tile, (const bf16 *)a.q + back_at(a, at.head, heads, at.row, a.ldq),
+        a.ldq, length - at.row, a.d);
+    tile_copy<D, QUERIES>(tile + QUERIES * (D + ATTENTION_PAD),
+        (const bf16 *)a.dout + back_at(a, at.head, heads, at.row, a.h * a.d), a.h * a.d,
+        length - at.row, a.d);
+    if (t < QUERIES / 2) /* two stats are 16 bytes */
+        copy_async16(stats + 2 * t, from + 2 * t, true);
 }
 
 template <int D, int MT, int QUERIES>
 __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attention_job j)
 {
-	constexpr int ROWS = ATTENTION_WARPS * MT * 16, LD = D + ATTENTION_PAD, SLAB = 32;
-	if (attention_beyond(j))
-		return;
-	SHARED(bf16, shared);
-	bf16 *tiles = shared + 2 * ROWS * LD;
-	struct attention_stat *stats = (struct attention_stat *)(tiles + 4 * QUERIES * LD);
-	const struct op_attention &a = j.a;
-	int head = attention_head(j), heads = (int)a.g, b = head / heads, group = (int)(a.h / a.g);
-	int row = attention_tile(false) * ROWS, length = attention_length(a, b);
-	int from = a.bidirectional ? 0 : row / QUERIES * QUERIES, last = (head + 1) * group;
-	int key = (int)threadIdx.x / WARP * MT * 16, stage = 0;
-	struct back_key_tile at = {row < length ? head * group : last, from};
-	tile_rows<D, MT, false> k, v;
-	float dk[MT][D / 8][4], dv[MT][D / 8][4], factor[MT][2], one[MT][2];
+    constexpr int ROWS = ATTENTION_WARPS * MT * 16, LD = D + ATTENTION_PAD, SLAB = 32;
+    if (attention_beyond(j))
+        return;
+    SHARED(bf16, shared);
+    bf16 *tiles = shared + 2 * ROWS * LD;
+    struct attention_stat *stats = (struct attention_stat *)(tiles + 4 * QUERIES * LD);
+    const struct op_attention &a = j.a;
+    int head = attention_head(j), heads = (int)a.g, b = head / heads, group = (int)(a.h / a.g);
+    int row = attention_tile(false) * ROWS, length = attention_length(a, b);
+    int from = a.bidirectional ? 0 : row / QUERIES * QUERIES, last = (head + 1) * group;
+    int key = (int)threadIdx.x / WARP * MT * 16, stage = 0;
+    struct back_key_tile at = {row < length ? head * group : last, from};
+    tile_rows<D, MT, false> k, v;
+    float dk[MT][D / 8][4], dv[MT][D / 8][4], factor[MT][2], one[MT][2];
 
-	k.set(shared + key * LD);
-	v.set(shared + (ROWS + key) * LD);
-	tile_copy<D, ROWS>(shared, (const bf16 *)a.k + back_at(a, head, heads, row, a.ldk), a.ldk,
-			   length - row, a.d);
-	tile_copy<D, ROWS>(shared + ROWS * LD,
-			   (const bf16 *)a.v + back_at(a, head, heads, row, a.ldv), a.ldv,
-			   length - row, a.d);
-	if (at.head < last)
-		back_key_copy<D, QUERIES>(j, at, length, tiles, stats);
-	copy_async_commit();
-	tile_zero(dk);
-	tile_zero(dv);
-	key += row;
-	for (; at.head < last; stage ^= 1) {
-		bf16 *now = tiles + stage * 2 * QUERIES * LD;
-		struct back_key_tile next = at.next<QUERIES>(from, length);
-		copy_async_wait<0>();
-		__syncthreads();
-		if (next.head < last)
-			back_key_copy<D, QUERIES>(j, next, length,
-						  tiles + (stage ^ 1) * 2 * QUERIES * LD,
-						  stats + (stage ^ 1) * QUERIES);
-		copy_async_commit();
-		for (int s = 0; s < QUERIES; s += SLAB)
-			if (at.row + s < length && (a.bidirectional || key < at.row + s + SLAB))
-				back_key_slab<D, MT>(dk, dv, k, v, now + s * LD,
-						     now + (QUERIES + s) * LD,
-						     stats + stage * QUERIES + s, at.row + s - key,
-						     !a.bidirectional, j.scale2);
-		at = next;
-	}
-	copy_async_wait<0>();
-	__syncthreads(); /* where there was no tile, the copies of other threads still land */
-	for (int i = 0; i < MT * 2; i++) {
-		factor[i / 2][i % 2] = a.scale;
-		one[i / 2][i % 2] = 1;
-	}
-	tile_write<D, MT>((bf16 *)a.dk + back_at(a, head, heads, key, a.ldk), a.ldk, a.tokens - key,
-			  length - key, a.d, shared + (key - row) * LD, dk, factor);
-	tile_write<D, MT>((bf16 *)a.dv + back_at(a, head, heads, key, a.ldv), a.ldv, a.tokens - key,
-			  length - key, a.d, shared + (ROWS + key - row) * LD, dv, one);
+    k.set(shared + key * LD);
+    v.set(shared + (ROWS + key) * LD);
+    tile_copy<D, ROWS>(
+        shared, (const bf16 *)a.k + back_at(a, head, heads, row, a.ldk), a.ldk, length - row, a.d);
+    tile_copy<D, ROWS>(shared + ROWS * LD, (const bf16 *)a.v + back_at(a, head, heads, row, a.ldv),
+        a.ldv, length - row, a.d);
+    if (at.head < last)
+        back_key_copy<D, QUERIES>(j, at, length, tiles, stats);
+    copy_async_commit();
+    tile_zero(dk);
+    tile_zero(dv);
+    key += row;
+    for (; at.head < last; stage ^= 1) {
+        bf16 *now = tiles + stage * 2 * QUERIES * LD;
+        struct back_key_tile next = at.next<QUERIES>(from, length);
+        copy_async_wait<0>();
+        __syncthreads();
+        if (next.head < last)
+            back_key_copy<D, QUERIES>(j, next, length, tiles + (stage ^ 1) * 2 * QUERIES * LD,
+                stats + (stage ^ 1) * QUERIES);
+        copy_async_commit();
+        for (int s = 0; s < QUERIES; s += SLAB)
+            if (at.row + s < length && (a.bidirectional || key < at.row + s + SLAB))
+                back_key_slab<D, MT>(dk, dv, k, v, now + s * LD, now + (QUERIES + s) * LD,
+                    stats + stage * QUERIES + s, at.row + s - key, !a.bidirectional, j.scale2);
+        at = next;
+    }
+    copy_async_wait<0>();
+    __syncthreads(); /* where there was no tile, the copies of other threads still land */
+    for (int i = 0; i < MT * 2; i++) {
+        factor[i / 2][i % 2] = a.scale;
+        one[i / 2][i % 2] = 1;
+    }
+    tile_write<D, MT>((bf16 *)a.dk + back_at(a, head, heads, key, a.ldk), a.ldk, a.tokens - key,
+        length - key, a.d, shared + (key - row) * LD, dk, factor);
+    tile_write<D, MT>((bf16 *)a.dv + back_at(a, head, heads, key, a.ldv), a.ldv, a.tokens - key,
+        length - key, a.d, shared + (ROWS + key - row) * LD, dv, one);
 }
 
 /* Queries' rows are padded to this in the stats, the longest tile of any kernel. */
@@ -373,92 +359,91 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attentio
 
 template <int D, int MT> static void back_query_launch(struct dev *d, const struct attention_job *j)
 {
-	constexpr int ROWS = ATTENTION_WARPS * MT * 16;
-	const struct op_attention *a = &j->a;
-	int64_t read = 2 * a->tokens * a->d * (int64_t)sizeof(bf16) / (a->h / a->g);
-	launch<back_query<D, MT>>(d, attention_grid(a, j->heads, ROWS, read), ATTENTION_THREADS,
-				  back_query_shape<D>::shared(ROWS), *j);
+    constexpr int ROWS = ATTENTION_WARPS * MT * 16;
+    const struct op_attention *a = &j->a;
+    int64_t read = 2 * a->tokens * a->d * (int64_t)sizeof(bf16) / (a->h / a->g);
+    launch<back_query<D, MT>>(d, attention_grid(a, j->heads, ROWS, read), ATTENTION_THREADS,
+        back_query_shape<D>::shared(ROWS), *j);
 }
 
 template <int D, int MT, int QUERIES>
 static void back_key_launch(struct dev *d, const struct attention_job *j)
 {
-	constexpr int ROWS = ATTENTION_WARPS * MT * 16;
-	const struct op_attention *a = &j->a;
-	int64_t read = 2 * a->tokens * a->d * (int64_t)sizeof(bf16) * (a->h / a->g);
-	launch<back_key<D, MT, QUERIES>>(d, attention_grid(a, j->heads, ROWS, read),
-					 ATTENTION_THREADS, back_key_shared<D, QUERIES>(ROWS), *j);
+    constexpr int ROWS = ATTENTION_WARPS * MT * 16;
+    const struct op_attention *a = &j->a;
+    int64_t read = 2 * a->tokens * a->d * (int64_t)sizeof(bf16) * (a->h / a->g);
+    launch<back_key<D, MT, QUERIES>>(d, attention_grid(a, j->heads, ROWS, read), ATTENTION_THREADS,
+        back_key_shared<D, QUERIES>(ROWS), *j);
 }
 
 /* As in forward: tiles of 128 rows where these occupy the device and fit its shared memory. Beyond
    a head size of 64, dk and dv of 32 rows do not fit a warp's registers; beyond 96, 64 queries not
    every device's shared memory. */
 template <int D>
-static void back_launch(struct dev *d, const struct attention_job *query,
-			const struct attention_job *key)
+static void back_launch(
+    struct dev *d, const struct attention_job *query, const struct attention_job *key)
 {
-	constexpr int MANY = 64, LESS = back_key_shared<D, MANY>(64) > SHARED_LEAST ? 32 : MANY;
-	static_assert(back_query_shape<D>::shared(64) <= SHARED_LEAST &&
-			      back_key_shared<D, LESS>(64) <= SHARED_LEAST &&
-			      (D > 64 || back_key_shared<D, MANY>(128) <= SHARED_LEAST),
-		      "fits every device");
-	struct cuda_dev *c = (struct cuda_dev *)d;
-	int64_t tiles = blocks_of(query->a.tokens, 128);
+    constexpr int MANY = 64, LESS = back_key_shared<D, MANY>(64) > SHARED_LEAST ? 32 : MANY;
+    static_assert(back_query_shape<D>::shared(64) <= SHARED_LEAST &&
+            back_key_shared<D, LESS>(64) <= SHARED_LEAST &&
+            (D > 64 || back_key_shared<D, MANY>(128) <= SHARED_LEAST),
+        "fits every device");
+    struct cuda_dev *c = (struct cuda_dev *)d;
+    int64_t tiles = blocks_of(query->a.tokens, 128);
 
-	if (query->heads * tiles < c->sm_count || back_query_shape<D>::shared(128) > c->shared_max)
-		back_query_launch<D, 1>(d, query);
-	else
-		back_query_launch<D, 2>(d, query);
-	if (D <= 64 && key->heads * tiles >= c->sm_count)
-		back_key_launch<D, D <= 64 ? 2 : 1, MANY>(d, key);
-	else if (back_key_shared<D, MANY>(64) <= c->shared_max)
-		back_key_launch<D, 1, MANY>(d, key);
-	else
-		back_key_launch<D, 1, LESS>(d, key);
+    if (query->heads * tiles < c->sm_count || back_query_shape<D>::shared(128) > c->shared_max)
+        back_query_launch<D, 1>(d, query);
+    else
+        back_query_launch<D, 2>(d, query);
+    if (D <= 64 && key->heads * tiles >= c->sm_count)
+        back_key_launch<D, D <= 64 ? 2 : 1, MANY>(d, key);
+    else if (back_key_shared<D, MANY>(64) <= c->shared_max)
+        back_key_launch<D, 1, MANY>(d, key);
+    else
+        back_key_launch<D, 1, LESS>(d, key);
 }
 
-static void back_part(struct dev *d, const struct attention_job *query,
-		      const struct attention_job *key)
+static void back_part(
+    struct dev *d, const struct attention_job *query, const struct attention_job *key)
 {
-	int64_t size = query->a.d;
-	if (!attention_fits(&query->a, true))
-		attention_plain_back(d, query, key);
-	else if (size <= 32)
-		back_launch<32>(d, query, key);
-	else if (size <= 64)
-		back_launch<64>(d, query, key);
-	else if (size <= 96)
-		back_launch<96>(d, query, key);
-	else
-		back_launch<128>(d, query, key);
+    int64_t size = query->a.d;
+    if (!attention_fits(&query->a, true))
+        attention_plain_back(d, query, key);
+    else if (size <= 32)
+        back_launch<32>(d, query, key);
+    else if (size <= 64)
+        back_launch<64>(d, query, key);
+    else if (size <= 96)
+        back_launch<96>(d, query, key);
+    else
+        back_launch<128>(d, query, key);
 }
 
 /* In parts whose stats fit the scratch: a part is a number of heads of keys and their queries. */
 void op_cuda_attention_back(struct dev *d, const struct op_attention *a)
 {
-	if (!attention_check(d, a) || a->b * a->tokens == 0)
-		return;
-	int64_t rows = blocks_of(a->tokens, STATS_ROWS) * (int64_t)STATS_ROWS, group = a->h / a->g;
-	int64_t bytes = rows * group * (int64_t)sizeof(struct attention_stat);
-	int64_t most = (int64_t)CUDA_SCRATCH_BYTES / bytes, all = a->b * a->g;
-	struct attention_job query = {}, key;
+    if (!attention_check(d, a) || a->b * a->tokens == 0)
+        return;
+    int64_t rows = blocks_of(a->tokens, STATS_ROWS) * (int64_t)STATS_ROWS, group = a->h / a->g;
+    int64_t bytes = rows * group * (int64_t)sizeof(struct attention_stat);
+    int64_t most = (int64_t)CUDA_SCRATCH_BYTES / bytes, all = a->b * a->g;
+    struct attention_job query = {}, key;
 
-	if (most < 1) {
-		cuda_refuse(d,
-			    "attention: %lld tokens with %lld heads a key's: no scratch for them",
-			    (long long)a->tokens, (long long)group);
-		return;
-	}
-	query.a = *a;
-	query.scale2 = a->scale * LOG2E;
-	query.stats = (struct attention_stat *)((struct cuda_dev *)d)->scratch;
-	query.stats_rows = rows;
-	key = query;
-	for (int64_t i = 0; i < all; i += most) {
-		key.first = (int)i;
-		key.heads = (int)(all - i < most ? all - i : most);
-		query.first = (int)(i * group);
-		query.heads = (int)(key.heads * group);
-		back_part(d, &query, &key);
-	}
+    if (most < 1) {
+        cuda_refuse(d, "attention: %lld tokens with %lld heads a key's: no scratch for them",
+            (long long)a->tokens, (long long)group);
+        return;
+    }
+    query.a = *a;
+    query.scale2 = a->scale * LOG2E;
+    query.stats = (struct attention_stat *)((struct cuda_dev *)d)->scratch;
+    query.stats_rows = rows;
+    key = query;
+    for (int64_t i = 0; i < all; i += most) {
+        key.first = (int)i;
+        key.heads = (int)(all - i < most ? all - i : most);
+        query.first = (int)(i * group);
+        query.heads = (int)(key.heads * group);
+        back_part(d, &query, &key);
+    }
 }

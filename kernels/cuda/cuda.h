@@ -26,27 +26,27 @@ struct blas;
 struct nvml;
 struct cuda_staging;
 struct cuda_dev {
-	struct dev base;
-	int index;
-	int sm_count;
-	int capability;      /* 90: compute capability 9.0 */
-	size_t shared_max;   /* bytes of shared memory that one block may ask for */
-	cudaStream_t stream; /* of every operation */
-	void *scratch;       /* CUDA_SCRATCH_BYTES */
-	struct blas *blas;
-	char name[96], uuid[48];
-	/* driver.c's own */
-	int64_t memory_bytes; /* free when it was opened */
-	struct cuda_staging *staging;
-	struct nvml *nvml;
-	bool recording;
-	bool asked; /* NVML, about the first failure */
+    struct dev base;
+    int index;
+    int sm_count;
+    int capability;      /* 90: compute capability 9.0 */
+    size_t shared_max;   /* bytes of shared memory that one block may ask for */
+    cudaStream_t stream; /* of every operation */
+    void *scratch;       /* CUDA_SCRATCH_BYTES */
+    struct blas *blas;
+    char name[96], uuid[48];
+    /* driver.c's own */
+    int64_t memory_bytes; /* free when it was opened */
+    struct cuda_staging *staging;
+    struct nvml *nvml;
+    bool recording;
+    bool asked; /* NVML, about the first failure */
 };
 
 /* An error that names the device, `what` failed and why; the first one of class device also the XID
    or ECC state, where NVML tells. Returns -code. */
-int cuda_failed(struct cuda_dev *c, enum err_code code, const char *what, const char *why,
-		struct err *e);
+int cuda_failed(
+    struct cuda_dev *c, enum err_code code, const char *what, const char *why, struct err *e);
 /* What a call to the runtime returned, likewise. Returns 0 or a negative code. */
 int cuda_error(struct cuda_dev *c, cudaError_t status, const char *what, struct err *e);
 /* Likewise, for an operation: the error sticks to the device until dev_sync. */

@@ -21,46 +21,46 @@ static constexpr int pack_width = 16 / (int)(sizeof(A) > sizeof(B) ? sizeof(A) :
 
 static inline bool aligned16(const void *p)
 {
-	return (uintptr_t)p % 16 == 0;
+    return (uintptr_t)p % 16 == 0;
 }
 
 /* i / by; 32 bits, which are much faster, where they do. */
 __device__ inline int64_t divide(int64_t i, int64_t by)
 {
-	return ((uint64_t)i | (uint64_t)by) >> 32 ? i / by : (int64_t)((uint32_t)i / (uint32_t)by);
+    return ((uint64_t)i | (uint64_t)by) >> 32 ? i / by : (int64_t)((uint32_t)i / (uint32_t)by);
 }
 
 template <class Op, int W>
 __global__ void __launch_bounds__(EACH_THREADS) each_kernel(Op op, int64_t first, int64_t packs)
 {
-	typename Op::template regs<W> r[EACH_PACKS];
-	int64_t at = (int64_t)blockIdx.x * (EACH_THREADS * EACH_PACKS) + threadIdx.x;
+    typename Op::template regs<W> r[EACH_PACKS];
+    int64_t at = (int64_t)blockIdx.x * (EACH_THREADS * EACH_PACKS) + threadIdx.x;
 #pragma unroll
-	for (int u = 0; u < EACH_PACKS; u++)
-		if (at + u * EACH_THREADS < packs)
-			op.template read<W>(r[u], first + (at + u * EACH_THREADS) * W);
+    for (int u = 0; u < EACH_PACKS; u++)
+        if (at + u * EACH_THREADS < packs)
+            op.template read<W>(r[u], first + (at + u * EACH_THREADS) * W);
 #pragma unroll
-	for (int u = 0; u < EACH_PACKS; u++)
-		if (at + u * EACH_THREADS < packs)
-			op.template write<W>(r[u], first + (at + u * EACH_THREADS) * W);
+    for (int u = 0; u < EACH_PACKS; u++)
+        if (at + u * EACH_THREADS < packs)
+            op.template write<W>(r[u], first + (at + u * EACH_THREADS) * W);
 }
 
 /* Runs op on elements [first, first + packs * W). */
 template <class Op, int W>
 static void each_launch(struct dev *d, const Op &op, int64_t first, int64_t packs)
 {
-	if (packs > 0)
-		launch<each_kernel<Op, W>>(d, dim3(blocks_of(packs, EACH_THREADS * EACH_PACKS)),
-					   EACH_THREADS, 0, op, first, packs);
+    if (packs > 0)
+        launch<each_kernel<Op, W>>(d, dim3(blocks_of(packs, EACH_THREADS * EACH_PACKS)),
+            EACH_THREADS, 0, op, first, packs);
 }
 
 /* Runs op on count elements in packs when `packed`; what is left over a multiple of the width goes
    one by one. */
 template <class Op> static void each(struct dev *d, const Op &op, int64_t count, bool packed)
 {
-	int64_t packs = packed ? count / Op::width : 0;
-	each_launch<Op, Op::width>(d, op, 0, packs);
-	each_launch<Op, 1>(d, op, packs * Op::width, count - packs * Op::width);
+    int64_t packs = packed ? count / Op::width : 0;
+    each_launch<Op, Op::width>(d, op, 0, packs);
+    each_launch<Op, 1>(d, op, packs * Op::width, count - packs * Op::width);
 }
 
 #endif

@@ -21,82 +21,81 @@
 /* host:port of NCCL_RAS_ADDR, [host]:port for IPv6. */
 static void ras_address(char *host, size_t size, uint16_t *port)
 {
-	const char *given = getenv("NCCL_RAS_ADDR");
-	const char *colon = given ? strrchr(given, ':') : NULL;
-	long n = colon ? strtol(colon + 1, NULL, 10) : 0;
-	snprintf(host, size, "%s", RAS_HOST);
-	*port = RAS_PORT;
-	if (!colon || n < 1 || n > 65535)
-		return;
-	*port = (uint16_t)n;
-	bool bracket = given[0] == '[' && colon[-1] == ']';
-	if (colon > given)
-		snprintf(host, size, "%.*s", (int)(colon - given) - (bracket ? 2 : 0),
-			 given + bracket);
+    const char *given = getenv("NCCL_RAS_ADDR");
+    const char *colon = given ? strrchr(given, ':') : NULL;
+    long n = colon ? strtol(colon + 1, NULL, 10) : 0;
+    snprintf(host, size, "%s", RAS_HOST);
+    *port = RAS_PORT;
+    if (!colon || n < 1 || n > 65535)
+        return;
+    *port = (uint16_t)n;
+    bool bracket = given[0] == '[' && colon[-1] == ']';
+    if (colon > given)
+        snprintf(host, size, "%.*s", (int)(colon - given) - (bracket ? 2 : 0), given + bracket);
 }
 
 /* All that comes until the connection is closed, or as much as fits, ended with a zero. */
 static void ras_read(int fd, char *text, size_t size, int64_t deadline_ms)
 {
-	size_t used = 0;
-	while (used + 1 < size && !io_wait_readable(fd, deadline_ms, NULL)) {
-		int64_t n = io_recv_now(fd, text + used, size - used - 1, NULL);
-		if (n < 0)
-			break;
-		used += (size_t)n;
-	}
-	text[used] = 0;
+    size_t used = 0;
+    while (used + 1 < size && !io_wait_readable(fd, deadline_ms, NULL)) {
+        int64_t n = io_recv_now(fd, text + used, size - used - 1, NULL);
+        if (n < 0)
+            break;
+        used += (size_t)n;
+    }
+    text[used] = 0;
 }
 
 /* The text below the underlined heading, up to the next heading, on one line. False: none. */
 static bool ras_section(const char *text, const char *heading, char *out, size_t size)
 {
-	char mark[64];
-	size_t used = 0;
-	bool gap = false;
-	snprintf(mark, sizeof(mark), "\n%s\n=", heading);
-	const char *p = strstr(text, mark);
-	out[0] = 0;
-	if (!p)
-		return false;
-	p += strlen(mark);
-	p += strspn(p, "=");
-	const char *end = strstr(p, "\n==");
-	if (end) /* the heading above that line is not of this section */
-		do
-			end--;
-		while (end > p && *end != '\n');
-	for (; *p && p != end && used + 2 < size; p++) {
-		if (isspace((unsigned char)*p)) {
-			gap = used > 0;
-			continue;
-		}
-		if (gap)
-			out[used++] = ' ';
-		out[used++] = *p;
-		gap = false;
-	}
-	out[used] = 0;
-	return used > 0;
+    char mark[64];
+    size_t used = 0;
+    bool gap = false;
+    snprintf(mark, sizeof(mark), "\n%s\n=", heading);
+    const char *p = strstr(text, mark);
+    out[0] = 0;
+    if (!p)
+        return false;
+    p += strlen(mark);
+    p += strspn(p, "=");
+    const char *end = strstr(p, "\n==");
+    if (end) /* the heading above that line is not of this section */
+        do
+            end--;
+        while (end > p && *end != '\n');
+    for (; *p && p != end && used + 2 < size; p++) {
+        if (isspace((unsigned char)*p)) {
+            gap = used > 0;
+            continue;
+        }
+        if (gap)
+            out[used++] = ' ';
+        out[used++] = *p;
+        gap = false;
+    }
+    out[used] = 0;
+    return used > 0;
 }
 
 void ras_query(char *out, size_t size, int64_t timeout_ms)
 {
-	char host[128], ask[96], text[ANSWER_BYTES];
-	uint16_t port;
-	int64_t deadline_ms = clock_ms() + timeout_ms;
-	out[0] = 0;
-	ras_address(host, sizeof(host), &port);
-	io_auto_fd int fd = io_connect(host, port, deadline_ms, NULL);
-	if (fd < 0)
-		return;
-	/* RAS gives up on silent processes after its own limit: half of ours, so that its answer
+    char host[128], ask[96], text[ANSWER_BYTES];
+    uint16_t port;
+    int64_t deadline_ms = clock_ms() + timeout_ms;
+    out[0] = 0;
+    ras_address(host, sizeof(host), &port);
+    io_auto_fd int fd = io_connect(host, port, deadline_ms, NULL);
+    if (fd < 0)
+        return;
+    /* RAS gives up on silent processes after its own limit: half of ours, so that its answer
 	 * comes. */
-	int n = snprintf(ask, sizeof(ask), "CLIENT PROTOCOL 2\nTIMEOUT %lld\nSTATUS\n",
-			 (long long)(timeout_ms / 2000 > 0 ? timeout_ms / 2000 : 1));
-	if (io_send_full(fd, ask, (size_t)n, deadline_ms, NULL))
-		return;
-	ras_read(fd, text, sizeof(text), deadline_ms);
-	if (!ras_section(text, "Errors", out, size))
-		ras_section(text, "Warnings", out, size);
+    int n = snprintf(ask, sizeof(ask), "CLIENT PROTOCOL 2\nTIMEOUT %lld\nSTATUS\n",
+        (long long)(timeout_ms / 2000 > 0 ? timeout_ms / 2000 : 1));
+    if (io_send_full(fd, ask, (size_t)n, deadline_ms, NULL))
+        return;
+    ras_read(fd, text, sizeof(text), deadline_ms);
+    if (!ras_section(text, "Errors", out, size))
+        ras_section(text, "Warnings", out, size);
 }

@@ -19,11 +19,11 @@ extern "C" {
    stride not NULL, of dy * (x - mean) * rstd, mean and rstd (n); mean NULL: 0. Takes scratch from
    its beginning. The order of summation is fixed. */
 struct cuda_columns {
-	int64_t n, c, ld;
-	const void *dy, *x;
-	const float *mean, *rstd;
-	float *out;
-	enum dtype t; /* of dy and x */
+    int64_t n, c, ld;
+    const void *dy, *x;
+    const float *mean, *rstd;
+    float *out;
+    enum dtype t; /* of dy and x */
 };
 void cuda_columns(struct dev *d, const struct cuda_columns *a);
 

@@ -16,33 +16,33 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void must(bool ok)
 {
-	if (!ok)
-		abort();
+    if (!ok)
+        abort();
 }
 
 static void read_as(bool chat, const char *body, size_t size)
 {
-	static const struct openai_conf conf = {"m", 4096};
-	buf_auto struct buf out;
-	json_auto struct json *again = NULL;
-	struct openai_refusal no;
-	struct openai_request took;
-	struct err e = {0};
-	buf_init(&out, LIMIT_FRAME_BYTES);
-	if (openai_read(&conf, 7, chat, body, size, &took, &out, &no)) {
-		must((no.status == 400 || no.status == 404) && no.message[0]);
-		buf_reset(&out);
-		openai_error(&out, &no);
-		must(!json_parse(buf_cstr(&out), out.len, &again, &e));
-		return;
-	}
-	must(!json_parse_within(out.data, out.len, JSON_VALUES + 64, &again, &e));
-	must(wire_request_id(&(struct wire_frame){WIRE_REQUEST, out.data, (uint32_t)out.len}) == 7);
+    static const struct openai_conf conf = {"m", 4096};
+    buf_auto struct buf out;
+    json_auto struct json *again = NULL;
+    struct openai_refusal no;
+    struct openai_request took;
+    struct err e = {0};
+    buf_init(&out, LIMIT_FRAME_BYTES);
+    if (openai_read(&conf, 7, chat, body, size, &took, &out, &no)) {
+        must((no.status == 400 || no.status == 404) && no.message[0]);
+        buf_reset(&out);
+        openai_error(&out, &no);
+        must(!json_parse(buf_cstr(&out), out.len, &again, &e));
+        return;
+    }
+    must(!json_parse_within(out.data, out.len, JSON_VALUES + 64, &again, &e));
+    must(wire_request_id(&(struct wire_frame){WIRE_REQUEST, out.data, (uint32_t)out.len}) == 7);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	read_as(true, (const char *)data, size);
-	read_as(false, (const char *)data, size);
-	return 0;
+    read_as(true, (const char *)data, size);
+    read_as(false, (const char *)data, size);
+    return 0;
 }

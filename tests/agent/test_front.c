@@ -30,153 +30,152 @@ static int sent;
 
 static int rank_takes(void *user, enum wire_type type, const char *json)
 {
-	(void)user;
-	last_type = type;
-	snprintf(last_json, sizeof last_json, "%s", json);
-	sent++;
-	return 0;
+    (void)user;
+    last_type = type;
+    snprintf(last_json, sizeof last_json, "%s", json);
+    sent++;
+    return 0;
 }
 
 struct client {
-	int fd;
-	bool closed;
-	struct buf in;
+    int fd;
+    bool closed;
+    struct buf in;
 };
 
 static void client_open(struct client *c)
 {
-	*c = (struct client){
-		.fd = io_connect("127.0.0.1", front_port(f), clock_ms() + DEADLINE_MS, &e)};
-	ck_assert_msg(c->fd >= 0, "%s", e.text);
-	ck_assert_int_eq(io_set_nonblocking(c->fd, true, &e), 0);
-	buf_init(&c->in, 8 << 20);
+    *c =
+        (struct client){.fd = io_connect("127.0.0.1", front_port(f), clock_ms() + DEADLINE_MS, &e)};
+    ck_assert_msg(c->fd >= 0, "%s", e.text);
+    ck_assert_int_eq(io_set_nonblocking(c->fd, true, &e), 0);
+    buf_init(&c->in, 8 << 20);
 }
 
 static void client_close(struct client *c)
 {
-	io_close(c->fd);
-	c->fd = -1;
-	buf_done(&c->in);
+    io_close(c->fd);
+    c->fd = -1;
+    buf_done(&c->in);
 }
 
 static void turn(struct client *c)
 {
-	ck_assert_int_eq(web_turn(w, 5, &e), 0);
-	char piece[65536];
-	while (c && c->fd >= 0 && !c->closed) {
-		ssize_t n = recv(c->fd, piece, sizeof piece, 0);
-		if (n > 0)
-			buf_add(&c->in, piece, (size_t)n);
-		else if (n == 0 || errno != EAGAIN)
-			c->closed = true;
-		else
-			break;
-	}
+    ck_assert_int_eq(web_turn(w, 5, &e), 0);
+    char piece[65536];
+    while (c && c->fd >= 0 && !c->closed) {
+        ssize_t n = recv(c->fd, piece, sizeof piece, 0);
+        if (n > 0)
+            buf_add(&c->in, piece, (size_t)n);
+        else if (n == 0 || errno != EAGAIN)
+            c->closed = true;
+        else
+            break;
+    }
 }
 
 static const char *c_in(struct client *c)
 {
-	return c ? buf_cstr(&c->in) : "";
+    return c ? buf_cstr(&c->in) : "";
 }
 
-#define until(c, condition)                                                                        \
-	do {                                                                                       \
-		int64_t until_ms = clock_ms() + DEADLINE_MS;                                       \
-		while (!(condition)) {                                                             \
-			ck_assert_msg(clock_ms() < until_ms, "timed out: %s: %s", #condition,      \
-				      c_in(c));                                                    \
-			turn(c);                                                                   \
-		}                                                                                  \
-	} while (0)
+#define until(c, condition) \
+    do { \
+        int64_t until_ms = clock_ms() + DEADLINE_MS; \
+        while (!(condition)) { \
+            ck_assert_msg(clock_ms() < until_ms, "timed out: %s: %s", #condition, c_in(c)); \
+            turn(c); \
+        } \
+    } while (0)
 
 static bool has(struct client *c, const char *text)
 {
-	return strstr(buf_cstr(&c->in), text) != NULL;
+    return strstr(buf_cstr(&c->in), text) != NULL;
 }
 
 static void ask(struct client *c, const char *path, const char *body)
 {
-	buf_auto struct buf text;
-	buf_init(&text, 4 << 20);
-	buf_printf(&text,
-		   "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key\r\n"
-		   "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
-		   path, strlen(body));
-	buf_str(&text, body);
-	for (size_t at = 0; at < text.len;) { /* a large body needs turns of the loop to drain */
-		ssize_t n = send(c->fd, text.data + at, text.len - at, MSG_NOSIGNAL);
-		if (n > 0)
-			at += (size_t)n;
-		else if (errno != EAGAIN)
-			return; /* refused while sending */
-		turn(c);
-	}
+    buf_auto struct buf text;
+    buf_init(&text, 4 << 20);
+    buf_printf(&text,
+        "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key\r\n"
+        "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+        path, strlen(body));
+    buf_str(&text, body);
+    for (size_t at = 0; at < text.len;) { /* a large body needs turns of the loop to drain */
+        ssize_t n = send(c->fd, text.data + at, text.len - at, MSG_NOSIGNAL);
+        if (n > 0)
+            at += (size_t)n;
+        else if (errno != EAGAIN)
+            return; /* refused while sending */
+        turn(c);
+    }
 }
 
 static uint64_t last_id(void)
 {
-	ck_assert_int_eq(strncmp(last_json, "{\"id\":", 6), 0);
-	return strtoull(last_json + 6, NULL, 10);
+    ck_assert_int_eq(strncmp(last_json, "{\"id\":", 6), 0);
+    return strtoull(last_json + 6, NULL, 10);
 }
 
 static void say(uint64_t id, const char *text, size_t len)
 {
-	char data[2048];
-	uint64_t le = htole64(id);
-	memset(data, 0, 16);
-	memcpy(data, &le, 8);
-	memcpy(data + 16, text, len);
-	struct wire_frame frame = {WIRE_TOKEN, data, (uint32_t)(16 + len)};
-	front_frame(f, &frame);
+    char data[2048];
+    uint64_t le = htole64(id);
+    memset(data, 0, 16);
+    memcpy(data, &le, 8);
+    memcpy(data + 16, text, len);
+    struct wire_frame frame = {WIRE_TOKEN, data, (uint32_t)(16 + len)};
+    front_frame(f, &frame);
 }
 
 static void finish(uint64_t id, const char *reason, const char *message)
 {
-	char json[256];
-	int n = snprintf(json, sizeof json,
-			 "{\"id\":%llu,\"reason\":\"%s\",\"message\":\"%s\",\"prompt_tokens\":7,"
-			 "\"completion_tokens\":%d}",
-			 (unsigned long long)id, reason, message, *message ? 0 : 3);
-	struct wire_frame frame = {WIRE_FINISHED, json, (uint32_t)n};
-	front_frame(f, &frame);
+    char json[256];
+    int n = snprintf(json, sizeof json,
+        "{\"id\":%llu,\"reason\":\"%s\",\"message\":\"%s\",\"prompt_tokens\":7,"
+        "\"completion_tokens\":%d}",
+        (unsigned long long)id, reason, message, *message ? 0 : 3);
+    struct wire_frame frame = {WIRE_FINISHED, json, (uint32_t)n};
+    front_frame(f, &frame);
 }
 
 static void serve(const char *model, int max_queue)
 {
-	ck_assert_int_eq(web_create(&(struct web_conf){.body_limit = 4 << 20}, &w, &e), 0);
-	struct front_conf conf = {.web = w,
-				  .listen_host = "127.0.0.1",
-				  .model = model,
-				  .api_key = "key",
-				  .max_queue = max_queue,
-				  .send_fn = rank_takes};
-	ck_assert_int_eq(front_create(&conf, &f, &e), 0);
-	ck_assert_msg(front_ready(f, 100, &e) == 0, "%s", e.text);
-	sent = 0;
+    ck_assert_int_eq(web_create(&(struct web_conf){.body_limit = 4 << 20}, &w, &e), 0);
+    struct front_conf conf = {.web = w,
+        .listen_host = "127.0.0.1",
+        .model = model,
+        .api_key = "key",
+        .max_queue = max_queue,
+        .send_fn = rank_takes};
+    ck_assert_int_eq(front_create(&conf, &f, &e), 0);
+    ck_assert_msg(front_ready(f, 100, &e) == 0, "%s", e.text);
+    sent = 0;
 }
 
 static void setup(void)
 {
-	serve("tiny", 2);
+    serve("tiny", 2);
 }
 
 static void teardown(void)
 {
-	web_destroy(w);
-	front_destroy(f);
+    web_destroy(w);
+    front_destroy(f);
 }
 
 static void serve_again(const char *model, int max_queue)
 {
-	teardown();
-	serve(model, max_queue);
+    teardown();
+    serve(model, max_queue);
 }
 
 static void send_head(struct client *c, const char *line, const char *header)
 {
-	char text[512];
-	int n = snprintf(text, sizeof text, "%s HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", line, header);
-	ck_assert_int_eq(io_send_full(c->fd, text, (size_t)n, clock_ms() + 1000, &e), 0);
+    char text[512];
+    int n = snprintf(text, sizeof text, "%s HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", line, header);
+    ck_assert_int_eq(io_send_full(c->fd, text, (size_t)n, clock_ms() + 1000, &e), 0);
 }
 #define KEY "Authorization: Bearer key"
 
@@ -184,168 +183,168 @@ static void send_head(struct client *c, const char *line, const char *header)
 
 START_TEST(answers_a_chat_whole)
 {
-	struct client c;
-	client_open(&c);
-	ask(&c, "/v1/chat/completions",
-	    CHAT ",\"max_tokens\":5,\"temperature\":0,\"seed\":9,\"stop\":\"\\n\"}");
-	until(&c, sent == 1);
-	ck_assert_int_eq(last_type, WIRE_REQUEST);
-	ck_assert_str_eq(last_json, "{\"id\":1,\"chat\":true,\"messages\":[{\"role\":\"user\","
-				    "\"content\":\"hi\"}],\"max_tokens\":5,\"temperature\":0,"
-				    "\"top_p\":1,\"seed\":9,\"stop\":[\"\\n\"]}");
-	say(1, "Hel", 3);
-	say(1, "lo\xc3", 3);
-	say(1, "\xa9", 1);
-	finish(1, "stop", "");
-	until(&c, has(&c, "\"total_tokens\":10"));
-	ck_assert(has(&c, "HTTP/1.1 200"));
-	ck_assert(has(&c, "\"message\":{\"role\":\"assistant\",\"content\":\"Hello\xc3\xa9\"}"));
-	ck_assert(has(&c, "\"finish_reason\":\"stop\""));
-	ck_assert(has(&c, "\"object\":\"chat.completion\""));
-	ck_assert_int_eq(front_in_flight(f), 0);
-	client_close(&c);
+    struct client c;
+    client_open(&c);
+    ask(&c, "/v1/chat/completions",
+        CHAT ",\"max_tokens\":5,\"temperature\":0,\"seed\":9,\"stop\":\"\\n\"}");
+    until(&c, sent == 1);
+    ck_assert_int_eq(last_type, WIRE_REQUEST);
+    ck_assert_str_eq(last_json,
+        "{\"id\":1,\"chat\":true,\"messages\":[{\"role\":\"user\","
+        "\"content\":\"hi\"}],\"max_tokens\":5,\"temperature\":0,"
+        "\"top_p\":1,\"seed\":9,\"stop\":[\"\\n\"]}");
+    say(1, "Hel", 3);
+    say(1, "lo\xc3", 3);
+    say(1, "\xa9", 1);
+    finish(1, "stop", "");
+    until(&c, has(&c, "\"total_tokens\":10"));
+    ck_assert(has(&c, "HTTP/1.1 200"));
+    ck_assert(has(&c, "\"message\":{\"role\":\"assistant\",\"content\":\"Hello\xc3\xa9\"}"));
+    ck_assert(has(&c, "\"finish_reason\":\"stop\""));
+    ck_assert(has(&c, "\"object\":\"chat.completion\""));
+    ck_assert_int_eq(front_in_flight(f), 0);
+    client_close(&c);
 }
 END_TEST
 
 START_TEST(streams_whole_characters)
 {
-	struct client c;
-	client_open(&c);
-	ask(&c, "/v1/chat/completions",
-	    CHAT ",\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
-	until(&c, sent == 1);
-	say(1, "a", 1);
-	until(&c, has(&c, "\"delta\":{\"role\":\"assistant\",\"content\":\"a\"}"));
-	ck_assert(has(&c, "text/event-stream"));
-	const char smile[] = "\xf0\x9f\x99\x82";
-	for (int i = 0; i < 3; i++) {
-		say(1, smile + i, 1);
-		turn(&c);
-	}
-	size_t before = c.in.len;
-	for (int i = 0; i < 5; i++)
-		turn(&c);
-	ck_assert_uint_eq(c.in.len, before);
-	say(1, smile + 3, 1);
-	until(&c, has(&c, "\"content\":\"\xf0\x9f\x99\x82\""));
-	finish(1, "length", "");
-	until(&c, has(&c, "data: [DONE]\n\n"));
-	ck_assert(has(&c, "\"finish_reason\":\"length\""));
-	ck_assert(has(&c, "\"choices\":[],\"usage\":{\"prompt_tokens\":7"));
-	client_close(&c);
+    struct client c;
+    client_open(&c);
+    ask(&c, "/v1/chat/completions",
+        CHAT ",\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
+    until(&c, sent == 1);
+    say(1, "a", 1);
+    until(&c, has(&c, "\"delta\":{\"role\":\"assistant\",\"content\":\"a\"}"));
+    ck_assert(has(&c, "text/event-stream"));
+    const char smile[] = "\xf0\x9f\x99\x82";
+    for (int i = 0; i < 3; i++) {
+        say(1, smile + i, 1);
+        turn(&c);
+    }
+    size_t before = c.in.len;
+    for (int i = 0; i < 5; i++)
+        turn(&c);
+    ck_assert_uint_eq(c.in.len, before);
+    say(1, smile + 3, 1);
+    until(&c, has(&c, "\"content\":\"\xf0\x9f\x99\x82\""));
+    finish(1, "length", "");
+    until(&c, has(&c, "data: [DONE]\n\n"));
+    ck_assert(has(&c, "\"finish_reason\":\"length\""));
+    ck_assert(has(&c, "\"choices\":[],\"usage\":{\"prompt_tokens\":7"));
+    client_close(&c);
 }
 END_TEST
 
 START_TEST(completes_a_prompt)
 {
-	struct client c;
-	client_open(&c);
-	ask(&c, "/v1/completions", "{\"model\":\"tiny\",\"prompt\":\"In the\",\"stream\":true}");
-	until(&c, sent == 1);
-	ck_assert_ptr_nonnull(strstr(last_json, "\"prompt\":\"In the\",\"max_tokens\":16"));
-	say(1, "x", 1);
-	finish(1, "stop", "");
-	until(&c, has(&c, "[DONE]"));
-	ck_assert(has(&c, "\"text\":\"x\""));
-	ck_assert(has(&c, "text_completion"));
-	client_close(&c);
+    struct client c;
+    client_open(&c);
+    ask(&c, "/v1/completions", "{\"model\":\"tiny\",\"prompt\":\"In the\",\"stream\":true}");
+    until(&c, sent == 1);
+    ck_assert_ptr_nonnull(strstr(last_json, "\"prompt\":\"In the\",\"max_tokens\":16"));
+    say(1, "x", 1);
+    finish(1, "stop", "");
+    until(&c, has(&c, "[DONE]"));
+    ck_assert(has(&c, "\"text\":\"x\""));
+    ck_assert(has(&c, "text_completion"));
+    client_close(&c);
 }
 END_TEST
 
 START_TEST(refuses_with_the_right_status)
 {
-	static const struct {
-		const char *path, *body, *status, *text;
-	} table[] = {
-		{"/v1/chat/completions", "{", " 400 ", "invalid_request_error"},
-		{"/v1/chat/completions", "[]", " 400 ", "JSON object"},
-		{"/v1/chat/completions", "{\"model\":\"tiny\"}", " 400 ", "\"param\":\"messages\""},
-		{"/v1/chat/completions", "{\"model\":\"big\",\"messages\":[]}", " 404 ",
-		 "model_not_found"},
-		{"/v1/chat/completions", CHAT ",\"n\":2}", " 400 ", "\"param\":\"n\""},
-		{"/v1/chat/completions", CHAT ",\"temperature\":\"hot\"}", " 400 ", "temperature"},
-		{"/v1/chat/completions", CHAT ",\"max_tokens\":0}", " 400 ", "max_tokens"},
-		{"/v1/chat/completions", CHAT ",\"stop\":[1]}", " 400 ", "stop"},
-		{"/v1/completions", "{\"model\":\"tiny\",\"prompt\":7}", " 400 ", "prompt"},
-		{"/v1/models", "{}", " 405 ", "error"},
-		{"/v2", "{}", " 404 ", "error"},
-	};
-	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-		struct client c;
-		client_open(&c);
-		ask(&c, table[i].path, table[i].body);
-		until(&c, has(&c, "\"error\":{\"message\":"));
-		ck_assert_msg(has(&c, table[i].status) && has(&c, table[i].text), "case %zu: %s", i,
-			      buf_cstr(&c.in));
-		client_close(&c);
-	}
-	ck_assert_int_eq(sent, 0);
-	ck_assert_int_eq(front_in_flight(f), 0);
+    static const struct {
+        const char *path, *body, *status, *text;
+    } table[] = {
+        {"/v1/chat/completions", "{", " 400 ", "invalid_request_error"},
+        {"/v1/chat/completions", "[]", " 400 ", "JSON object"},
+        {"/v1/chat/completions", "{\"model\":\"tiny\"}", " 400 ", "\"param\":\"messages\""},
+        {"/v1/chat/completions", "{\"model\":\"big\",\"messages\":[]}", " 404 ", "model_not_found"},
+        {"/v1/chat/completions", CHAT ",\"n\":2}", " 400 ", "\"param\":\"n\""},
+        {"/v1/chat/completions", CHAT ",\"temperature\":\"hot\"}", " 400 ", "temperature"},
+        {"/v1/chat/completions", CHAT ",\"max_tokens\":0}", " 400 ", "max_tokens"},
+        {"/v1/chat/completions", CHAT ",\"stop\":[1]}", " 400 ", "stop"},
+        {"/v1/completions", "{\"model\":\"tiny\",\"prompt\":7}", " 400 ", "prompt"},
+        {"/v1/models", "{}", " 405 ", "error"},
+        {"/v2", "{}", " 404 ", "error"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct client c;
+        client_open(&c);
+        ask(&c, table[i].path, table[i].body);
+        until(&c, has(&c, "\"error\":{\"message\":"));
+        ck_assert_msg(
+            has(&c, table[i].status) && has(&c, table[i].text), "case %zu: %s", i, buf_cstr(&c.in));
+        client_close(&c);
+    }
+    ck_assert_int_eq(sent, 0);
+    ck_assert_int_eq(front_in_flight(f), 0);
 }
 END_TEST
 
 /* A megabyte of a stranger is not read to be thrown away. */
 START_TEST(refuses_before_the_body)
 {
-	static const struct {
-		const char *headers, *want;
-	} table[] = {
-		{"Content-Length: 900000", "invalid_api_key"},
-		{"Content-Length: 900000\r\nAuthorization: Bearer no", "invalid_api_key"},
-		{"Content-Length: 1100000\r\nAuthorization: Bearer key", "too large\",\"type\""},
-	};
-	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-		struct client c;
-		client_open(&c);
-		send_head(&c, "POST /v1/completions", table[i].headers);
-		until(&c, has(&c, table[i].want) && c.closed);
-		ck_assert(has(&c, "Allow-Origin: *\r\n"));
-		client_close(&c);
-	}
+    static const struct {
+        const char *headers, *want;
+    } table[] = {
+        {"Content-Length: 900000", "invalid_api_key"},
+        {"Content-Length: 900000\r\nAuthorization: Bearer no", "invalid_api_key"},
+        {"Content-Length: 1100000\r\nAuthorization: Bearer key", "too large\",\"type\""},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct client c;
+        client_open(&c);
+        send_head(&c, "POST /v1/completions", table[i].headers);
+        until(&c, has(&c, table[i].want) && c.closed);
+        ck_assert(has(&c, "Allow-Origin: *\r\n"));
+        client_close(&c);
+    }
 }
 END_TEST
 
 START_TEST(needs_the_key_and_a_bounded_body)
 {
-	struct client c;
-	client_open(&c);
-	send_head(&c, "GET /v1/models", "Authorization: Bearer no");
-	until(&c, has(&c, " 401 ") && has(&c, "invalid_api_key"));
-	client_close(&c);
-	client_open(&c);
-	size_t n = (1 << 20) + 100;
-	char *big = mem_alloc(n + 1);
-	memset(big, ' ', n);
-	big[n] = '\0';
-	ask(&c, "/v1/completions", big);
-	until(&c, has(&c, " 413 "));
-	mem_free(big);
-	client_close(&c);
+    struct client c;
+    client_open(&c);
+    send_head(&c, "GET /v1/models", "Authorization: Bearer no");
+    until(&c, has(&c, " 401 ") && has(&c, "invalid_api_key"));
+    client_close(&c);
+    client_open(&c);
+    size_t n = (1 << 20) + 100;
+    char *big = mem_alloc(n + 1);
+    memset(big, ' ', n);
+    big[n] = '\0';
+    ask(&c, "/v1/completions", big);
+    until(&c, has(&c, " 413 "));
+    mem_free(big);
+    client_close(&c);
 }
 END_TEST
 
 START_TEST(bounds_its_queue)
 {
-	struct client c[3];
-	for (int i = 0; i < 3; i++) {
-		client_open(&c[i]);
-		ask(&c[i], "/v1/chat/completions", CHAT "}");
-		if (i < 2)
-			until(&c[i], front_in_flight(f) == i + 1);
-	}
-	ck_assert_int_eq(sent, 1); /* the other one waits here */
-	until(&c[2], has(&c[2], " 429 ") && has(&c[2], "rate_limit_error"));
-	ck_assert(has(&c[2], "etry-"));
-	finish(1, "stop", "");
-	ck_assert_int_eq(sent, 2);
-	ck_assert_uint_eq(last_id(), 2);
-	until(&c[0], has(&c[0], " 200 "));
-	buf_reset(&c[2].in); /* there is room again, on the same connection */
-	ask(&c[2], "/v1/chat/completions", CHAT "}");
-	until(&c[2], front_in_flight(f) == 2);
-	for (int i = 0; i < 3; i++)
-		client_close(&c[i]);
-	until(NULL, front_in_flight(f) == 0);
+    struct client c[3];
+    for (int i = 0; i < 3; i++) {
+        client_open(&c[i]);
+        ask(&c[i], "/v1/chat/completions", CHAT "}");
+        if (i < 2)
+            until(&c[i], front_in_flight(f) == i + 1);
+    }
+    ck_assert_int_eq(sent, 1); /* the other one waits here */
+    until(&c[2], has(&c[2], " 429 ") && has(&c[2], "rate_limit_error"));
+    ck_assert(has(&c[2], "etry-"));
+    finish(1, "stop", "");
+    ck_assert_int_eq(sent, 2);
+    ck_assert_uint_eq(last_id(), 2);
+    until(&c[0], has(&c[0], " 200 "));
+    buf_reset(&c[2].in); /* there is room again, on the same connection */
+    ask(&c[2], "/v1/chat/completions", CHAT "}");
+    until(&c[2], front_in_flight(f) == 2);
+    for (int i = 0; i < 3; i++)
+        client_close(&c[i]);
+    until(NULL, front_in_flight(f) == 0);
 }
 END_TEST
 
@@ -354,54 +353,54 @@ END_TEST
 
 static int64_t resident_kib(void)
 {
-	buf_auto struct buf text;
-	buf_init(&text, 65536);
-	ck_assert_int_eq(io_read_file("/proc/self/status", 65536, &text, &e), 0);
-	const char *at = strstr(buf_cstr(&text), "VmRSS:");
-	ck_assert_ptr_nonnull(at);
-	return strtoll(at + 6, NULL, 10);
+    buf_auto struct buf text;
+    buf_init(&text, 65536);
+    ck_assert_int_eq(io_read_file("/proc/self/status", 65536, &text, &e), 0);
+    const char *at = strstr(buf_cstr(&text), "VmRSS:");
+    ck_assert_ptr_nonnull(at);
+    return strtoll(at + 6, NULL, 10);
 }
 
 /* Far fewer than max_queue, and refused all the same; those that wait have their turn. */
 START_TEST(bounds_its_queue_in_bytes)
 {
-	static const char start[] = "{\"model\":\"tiny\",\"prompt\":\"";
-	static struct client c[MANY];
-	int taken = LIMIT_QUEUE_BYTES / LARGE, refused = 0;
-	char *body = mem_alloc(LARGE + 1);
-	serve_again("tiny", 256);
-	memset(body, 'x', LARGE);
-	memcpy(body, start, sizeof start - 1);
-	memcpy(body + LARGE - 2, "\"}", 3);
-	int64_t before = resident_kib();
-	ck_assert_int_gt(before, 0);
-	for (int i = 0; i < MANY; i++) {
-		client_open(&c[i]);
-		ask(&c[i], "/v1/completions", body);
-		if (i < taken)
-			until(&c[i], front_in_flight(f) == i + 1);
-		else
-			until(&c[i], has(&c[i], " 429 ") && has(&c[i], "etry-"));
-		refused += i >= taken;
-	}
-	ck_assert_int_eq(refused, MANY - taken);
-	/* The bodies, what a buffer may have in reserve, and one request as it is decoded. */
+    static const char start[] = "{\"model\":\"tiny\",\"prompt\":\"";
+    static struct client c[MANY];
+    int taken = LIMIT_QUEUE_BYTES / LARGE, refused = 0;
+    char *body = mem_alloc(LARGE + 1);
+    serve_again("tiny", 256);
+    memset(body, 'x', LARGE);
+    memcpy(body, start, sizeof start - 1);
+    memcpy(body + LARGE - 2, "\"}", 3);
+    int64_t before = resident_kib();
+    ck_assert_int_gt(before, 0);
+    for (int i = 0; i < MANY; i++) {
+        client_open(&c[i]);
+        ask(&c[i], "/v1/completions", body);
+        if (i < taken)
+            until(&c[i], front_in_flight(f) == i + 1);
+        else
+            until(&c[i], has(&c[i], " 429 ") && has(&c[i], "etry-"));
+        refused += i >= taken;
+    }
+    ck_assert_int_eq(refused, MANY - taken);
+    /* The bodies, what a buffer may have in reserve, and one request as it is decoded. */
 #ifndef __SANITIZE_ADDRESS__ /* it keeps what was freed */
-	ck_assert_int_lt(resident_kib() - before, (2 * LIMIT_QUEUE_BYTES + (8 << 20)) / 1024);
+    ck_assert_int_lt(resident_kib() - before, (2 * LIMIT_QUEUE_BYTES + (8 << 20)) / 1024);
 #endif
-	ck_assert_int_eq(sent, 1);
-	for (int i = 0; i < taken; i++) {
-		ck_assert_uint_eq((uint64_t)i + 1, last_id());
-		finish((uint64_t)i + 1, "stop", "");
-		until(&c[i], has(&c[i], " 200 "));
-	}
-	ck_assert_int_eq(front_in_flight(f), 0);
-	buf_reset(&c[MANY - 1].in);
-	ask(&c[MANY - 1], "/v1/completions", body);
-	until(&c[MANY - 1], sent == taken + 1);
-	for (int i = 0; i < MANY; i++)
-		client_close(&c[i]);
-	mem_free(body);
+    ck_assert_int_eq(sent, 1);
+    for (int i = 0; i < taken; i++) {
+        ck_assert_uint_eq((uint64_t)i + 1, last_id());
+        finish((uint64_t)i + 1, "stop", "");
+        until(&c[i], has(&c[i], " 200 "));
+    }
+    ck_assert_int_eq(front_in_flight(f), 0);
+    buf_reset(&c[MANY - 1].in);
+    ask(&c[MANY - 1], "/v1/completions", body);
+    until(&c[MANY - 1], sent == taken + 1);
+    for (int i = 0; i < MANY; i++)
+        client_close(&c[i]);
+    mem_free(body);
 }
 END_TEST
 
@@ -409,168 +408,167 @@ END_TEST
  * turn is when the rank says that it is free. */
 START_TEST(the_gone_free_their_places)
 {
-	struct client c[3];
-	for (int i = 0; i < 3; i++)
-		client_open(&c[i]);
-	for (int i = 0; i < 2; i++) {
-		ask(&c[i], "/v1/chat/completions", CHAT "}");
-		until(&c[i], front_in_flight(f) == i + 1);
-	}
-	client_close(&c[1]);
-	until(NULL, front_in_flight(f) == 1);
-	ck_assert_int_eq(sent, 1);
-	ask(&c[2], "/v1/chat/completions", CHAT "}");
-	until(&c[2], front_in_flight(f) == 2);
-	client_close(&c[0]);
-	until(NULL, front_in_flight(f) == 1);
-	ck_assert_int_eq(sent, 2);
-	ck_assert_int_eq(last_type, WIRE_CANCEL);
-	finish(1, "cancelled", "");
-	ck_assert_int_eq(sent, 3);
-	ck_assert_int_eq(last_type, WIRE_REQUEST);
-	ck_assert_uint_eq(last_id(), 3);
-	finish(3, "stop", "");
-	until(&c[2], has(&c[2], " 200 "));
-	client_close(&c[2]);
+    struct client c[3];
+    for (int i = 0; i < 3; i++)
+        client_open(&c[i]);
+    for (int i = 0; i < 2; i++) {
+        ask(&c[i], "/v1/chat/completions", CHAT "}");
+        until(&c[i], front_in_flight(f) == i + 1);
+    }
+    client_close(&c[1]);
+    until(NULL, front_in_flight(f) == 1);
+    ck_assert_int_eq(sent, 1);
+    ask(&c[2], "/v1/chat/completions", CHAT "}");
+    until(&c[2], front_in_flight(f) == 2);
+    client_close(&c[0]);
+    until(NULL, front_in_flight(f) == 1);
+    ck_assert_int_eq(sent, 2);
+    ck_assert_int_eq(last_type, WIRE_CANCEL);
+    finish(1, "cancelled", "");
+    ck_assert_int_eq(sent, 3);
+    ck_assert_int_eq(last_type, WIRE_REQUEST);
+    ck_assert_uint_eq(last_id(), 3);
+    finish(3, "stop", "");
+    until(&c[2], has(&c[2], " 200 "));
+    client_close(&c[2]);
 }
 END_TEST
 
 /* _i: whether it is streamed, to a client that does not read. */
 START_TEST(an_answer_is_bounded)
 {
-	struct client c;
-	char piece[1000];
-	int said = 0;
-	memset(piece, 'x', sizeof piece);
-	client_open(&c);
-	ask(&c, "/v1/chat/completions", _i ? CHAT ",\"stream\":true}" : CHAT "}");
-	until(&c, sent == 1);
-	while (said++ < 3000 && last_type != WIRE_CANCEL)
-		say(1, piece, sizeof piece);
-	ck_assert_int_eq(last_type, WIRE_CANCEL);
-	ck_assert_int_eq(front_in_flight(f), 0);
-	until(&c, _i ? c.closed || has(&c, "outgrew") : has(&c, " 500 ") && has(&c, "outgrew"));
-	client_close(&c);
+    struct client c;
+    char piece[1000];
+    int said = 0;
+    memset(piece, 'x', sizeof piece);
+    client_open(&c);
+    ask(&c, "/v1/chat/completions", _i ? CHAT ",\"stream\":true}" : CHAT "}");
+    until(&c, sent == 1);
+    while (said++ < 3000 && last_type != WIRE_CANCEL)
+        say(1, piece, sizeof piece);
+    ck_assert_int_eq(last_type, WIRE_CANCEL);
+    ck_assert_int_eq(front_in_flight(f), 0);
+    until(&c, _i ? c.closed || has(&c, "outgrew") : has(&c, " 500 ") && has(&c, "outgrew"));
+    client_close(&c);
 }
 END_TEST
 
 static int rank_refuses(void *user, enum wire_type type, const char *json)
 {
-	(void)user;
-	(void)type;
-	(void)json;
-	return -ERR_RETRY;
+    (void)user;
+    (void)type;
+    (void)json;
+    return -ERR_RETRY;
 }
 
 START_TEST(a_rank_that_takes_nothing)
 {
-	struct client c;
-	client_open(&c);
-	front_set_rank(f, rank_refuses, NULL);
-	ask(&c, "/v1/chat/completions", CHAT "}");
-	until(&c, has(&c, " 503 ") && has(&c, "etry-"));
-	ck_assert_int_eq(front_in_flight(f), 0);
-	client_close(&c);
+    struct client c;
+    client_open(&c);
+    front_set_rank(f, rank_refuses, NULL);
+    ask(&c, "/v1/chat/completions", CHAT "}");
+    until(&c, has(&c, " 503 ") && has(&c, "etry-"));
+    ck_assert_int_eq(front_in_flight(f), 0);
+    client_close(&c);
 }
 END_TEST
 
 /* _i: 0 before the first token, 1 in the middle of a stream */
 START_TEST(a_client_that_goes_cancels)
 {
-	struct client c;
-	client_open(&c);
-	ask(&c, "/v1/chat/completions", _i ? CHAT ",\"stream\":true}" : CHAT "}");
-	until(&c, sent == 1);
-	if (_i) {
-		say(1, "a", 1);
-		until(&c, has(&c, "\"content\":\"a\""));
-	}
-	client_close(&c);
-	until(NULL, sent == 2);
-	ck_assert_int_eq(last_type, WIRE_CANCEL);
-	ck_assert_uint_eq(last_id(), 1);
-	ck_assert_int_eq(front_in_flight(f), 0);
-	say(1, "late", 4); /* what was on its way finds nobody */
-	finish(1, "cancelled", "");
+    struct client c;
+    client_open(&c);
+    ask(&c, "/v1/chat/completions", _i ? CHAT ",\"stream\":true}" : CHAT "}");
+    until(&c, sent == 1);
+    if (_i) {
+        say(1, "a", 1);
+        until(&c, has(&c, "\"content\":\"a\""));
+    }
+    client_close(&c);
+    until(NULL, sent == 2);
+    ck_assert_int_eq(last_type, WIRE_CANCEL);
+    ck_assert_uint_eq(last_id(), 1);
+    ck_assert_int_eq(front_in_flight(f), 0);
+    say(1, "late", 4); /* what was on its way finds nobody */
+    finish(1, "cancelled", "");
 }
 END_TEST
 
 START_TEST(drains_and_loses_its_rank)
 {
-	struct client a, b;
-	client_open(&a);
-	ask(&a, "/v1/chat/completions", CHAT ",\"stream\":true}");
-	until(&a, sent == 1);
-	say(1, "a", 1);
-	front_drain(f);
-	client_open(&b);
-	ask(&b, "/v1/chat/completions", CHAT "}");
-	until(&b, has(&b, " 503 ") && has(&b, "draining"));
-	ck_assert_int_eq(front_in_flight(f), 1);
-	say(1, "b", 1); /* the accepted one goes on */
-	finish(1, "stop", "");
-	until(&a, has(&a, "[DONE]"));
-	ck_assert_int_eq(front_ready(f, 100, &e), 0);
-	buf_reset(&a.in);
-	buf_reset(&b.in);
-	ask(&a, "/v1/chat/completions", CHAT ",\"stream\":true}");
-	until(&a, sent == 2);
-	say(2, "a", 1);
-	ask(&b, "/v1/chat/completions", CHAT "}");
-	until(&b, front_in_flight(f) == 2);
-	front_lost(f);
-	until(&a, has(&a, "data: {\"error\":{\"message\":\"the model was stopped\""));
-	until(&b, has(&b, " 503 "));
-	ck_assert(!front_serving(f));
-	ck_assert_int_eq(front_ready(f, 100, &e), 0); /* the next rank is free */
-	buf_reset(&b.in);
-	ask(&b, "/v1/chat/completions", CHAT "}");
-	until(&b, sent == 3);
-	client_close(&a);
-	client_close(&b);
+    struct client a, b;
+    client_open(&a);
+    ask(&a, "/v1/chat/completions", CHAT ",\"stream\":true}");
+    until(&a, sent == 1);
+    say(1, "a", 1);
+    front_drain(f);
+    client_open(&b);
+    ask(&b, "/v1/chat/completions", CHAT "}");
+    until(&b, has(&b, " 503 ") && has(&b, "draining"));
+    ck_assert_int_eq(front_in_flight(f), 1);
+    say(1, "b", 1); /* the accepted one goes on */
+    finish(1, "stop", "");
+    until(&a, has(&a, "[DONE]"));
+    ck_assert_int_eq(front_ready(f, 100, &e), 0);
+    buf_reset(&a.in);
+    buf_reset(&b.in);
+    ask(&a, "/v1/chat/completions", CHAT ",\"stream\":true}");
+    until(&a, sent == 2);
+    say(2, "a", 1);
+    ask(&b, "/v1/chat/completions", CHAT "}");
+    until(&b, front_in_flight(f) == 2);
+    front_lost(f);
+    until(&a, has(&a, "data: {\"error\":{\"message\":\"the model was stopped\""));
+    until(&b, has(&b, " 503 "));
+    ck_assert(!front_serving(f));
+    ck_assert_int_eq(front_ready(f, 100, &e), 0); /* the next rank is free */
+    buf_reset(&b.in);
+    ask(&b, "/v1/chat/completions", CHAT "}");
+    until(&b, sent == 3);
+    client_close(&a);
+    client_close(&b);
 }
 END_TEST
 
 START_TEST(a_rank_error_is_an_answer)
 {
-	struct client c;
-	client_open(&c);
-	ask(&c, "/v1/chat/completions", CHAT "}");
-	until(&c, sent == 1);
-	finish(1, "error", "the prompt has 200 tokens, the context 100");
-	until(&c, has(&c, " 400 ") && has(&c, "the prompt has 200 tokens"));
-	client_close(&c);
+    struct client c;
+    client_open(&c);
+    ask(&c, "/v1/chat/completions", CHAT "}");
+    until(&c, sent == 1);
+    finish(1, "error", "the prompt has 200 tokens, the context 100");
+    until(&c, has(&c, " 400 ") && has(&c, "the prompt has 200 tokens"));
+    client_close(&c);
 }
 END_TEST
 
 START_TEST(tells_its_models_and_health)
 {
-	static const struct {
-		const char *line, *header, *status, *text;
-	} table[] = {
-		{"GET /v1/models", KEY, " 200 ", "\"object\":\"list\""},
-		{"GET /v1/models", KEY, " 200 ", "\"id\":\"org/tiny\""},
-		{"GET /v1/models/org/tiny", KEY, " 200 ",
-		 "{\"id\":\"org/tiny\",\"object\":\"model\""},
-		{"GET /v1/models/org%2Ftiny", KEY, " 200 ", "{\"id\":\"org/tiny\""},
-		{"GET /v1/models/org", KEY, " 404 ", "\"code\":\"model_not_found\""},
-		{"GET /v1/models/", KEY, " 404 ", "\"param\":\"model\""},
-		{"GET /v1/modelsx", KEY, " 404 ", "\"param\":null"},
-		{"GET /v1/models/org/tiny", "Accept: */*", " 401 ", "invalid_api_key"},
-		{"DELETE /v1/models/org/tiny", KEY, " 405 ", "GET, HEAD"},
-		{"GET /v1/completions", KEY, " 405 ", "POST"},
-		{"GET /health", "Accept: */*", " 200 ", "{\"status\":\"ok\"}"},
-	};
-	serve_again("org/tiny", 2);
-	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-		struct client c;
-		client_open(&c);
-		send_head(&c, table[i].line, table[i].header);
-		until(&c, has(&c, "}"));
-		ck_assert_msg(has(&c, table[i].status) && has(&c, table[i].text), "%s: %s",
-			      table[i].line, buf_cstr(&c.in));
-		client_close(&c);
-	}
+    static const struct {
+        const char *line, *header, *status, *text;
+    } table[] = {
+        {"GET /v1/models", KEY, " 200 ", "\"object\":\"list\""},
+        {"GET /v1/models", KEY, " 200 ", "\"id\":\"org/tiny\""},
+        {"GET /v1/models/org/tiny", KEY, " 200 ", "{\"id\":\"org/tiny\",\"object\":\"model\""},
+        {"GET /v1/models/org%2Ftiny", KEY, " 200 ", "{\"id\":\"org/tiny\""},
+        {"GET /v1/models/org", KEY, " 404 ", "\"code\":\"model_not_found\""},
+        {"GET /v1/models/", KEY, " 404 ", "\"param\":\"model\""},
+        {"GET /v1/modelsx", KEY, " 404 ", "\"param\":null"},
+        {"GET /v1/models/org/tiny", "Accept: */*", " 401 ", "invalid_api_key"},
+        {"DELETE /v1/models/org/tiny", KEY, " 405 ", "GET, HEAD"},
+        {"GET /v1/completions", KEY, " 405 ", "POST"},
+        {"GET /health", "Accept: */*", " 200 ", "{\"status\":\"ok\"}"},
+    };
+    serve_again("org/tiny", 2);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct client c;
+        client_open(&c);
+        send_head(&c, table[i].line, table[i].header);
+        until(&c, has(&c, "}"));
+        ck_assert_msg(has(&c, table[i].status) && has(&c, table[i].text), "%s: %s", table[i].line,
+            buf_cstr(&c.in));
+        client_close(&c);
+    }
 }
 END_TEST
 
@@ -578,58 +576,58 @@ END_TEST
  * does not name its origin, streams and errors included. */
 START_TEST(pages_of_any_origin_may_ask)
 {
-	struct client c;
-	client_open(&c);
-	send_head(&c, "OPTIONS /v1/chat/completions",
-		  "Origin: https://x.example\r\nAccess-Control-Request-Method: POST\r\n"
-		  "Access-Control-Request-Headers: authorization,content-type,x-stainless-os");
-	until(&c, has(&c, "\r\n\r\n"));
-	ck_assert_msg(has(&c, " 204 ") && has(&c, "llow-") && has(&c, "rigin: *\r\n") &&
-			      has(&c, "ethods: GET, POST, OPTIONS\r\n") &&
-			      has(&c, "eaders: Authorization, Content-Type, *\r\n"),
-		      "%s", buf_cstr(&c.in));
-	client_close(&c);
-	client_open(&c);
-	ask(&c, "/v1/chat/completions", "{");
-	until(&c, has(&c, " 400 ") && has(&c, "rigin: *\r\n"));
-	client_close(&c);
-	client_open(&c);
-	ask(&c, "/v1/chat/completions", CHAT ",\"stream\":true}");
-	until(&c, sent == 1);
-	say(last_id(), "a", 1);
-	until(&c, has(&c, "text/event-stream") && has(&c, "rigin: *\r\n"));
-	finish(last_id(), "stop", "");
-	until(&c, has(&c, "[DONE]"));
-	client_close(&c);
+    struct client c;
+    client_open(&c);
+    send_head(&c, "OPTIONS /v1/chat/completions",
+        "Origin: https://x.example\r\nAccess-Control-Request-Method: POST\r\n"
+        "Access-Control-Request-Headers: authorization,content-type,x-stainless-os");
+    until(&c, has(&c, "\r\n\r\n"));
+    ck_assert_msg(has(&c, " 204 ") && has(&c, "llow-") && has(&c, "rigin: *\r\n") &&
+            has(&c, "ethods: GET, POST, OPTIONS\r\n") &&
+            has(&c, "eaders: Authorization, Content-Type, *\r\n"),
+        "%s", buf_cstr(&c.in));
+    client_close(&c);
+    client_open(&c);
+    ask(&c, "/v1/chat/completions", "{");
+    until(&c, has(&c, " 400 ") && has(&c, "rigin: *\r\n"));
+    client_close(&c);
+    client_open(&c);
+    ask(&c, "/v1/chat/completions", CHAT ",\"stream\":true}");
+    until(&c, sent == 1);
+    say(last_id(), "a", 1);
+    until(&c, has(&c, "text/event-stream") && has(&c, "rigin: *\r\n"));
+    finish(last_id(), "stop", "");
+    until(&c, has(&c, "[DONE]"));
+    client_close(&c);
 }
 END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("front");
-	TCase *tc = tcase_create("front");
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_add_test(tc, answers_a_chat_whole);
-	tcase_add_test(tc, streams_whole_characters);
-	tcase_add_test(tc, completes_a_prompt);
-	tcase_add_test(tc, refuses_with_the_right_status);
-	tcase_add_test(tc, refuses_before_the_body);
-	tcase_add_test(tc, needs_the_key_and_a_bounded_body);
-	tcase_add_test(tc, bounds_its_queue);
-	tcase_add_test(tc, bounds_its_queue_in_bytes);
-	tcase_add_test(tc, the_gone_free_their_places);
-	tcase_add_test(tc, a_rank_that_takes_nothing);
-	tcase_add_loop_test(tc, an_answer_is_bounded, 0, 2);
-	tcase_add_loop_test(tc, a_client_that_goes_cancels, 0, 2);
-	tcase_add_test(tc, drains_and_loses_its_rank);
-	tcase_add_test(tc, a_rank_error_is_an_answer);
-	tcase_add_test(tc, tells_its_models_and_health);
-	tcase_add_test(tc, pages_of_any_origin_may_ask);
-	tcase_set_timeout(tc, 30);
-	suite_add_tcase(suite, tc);
-	SRunner *r = srunner_create(suite);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+    Suite *suite = suite_create("front");
+    TCase *tc = tcase_create("front");
+    tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_test(tc, answers_a_chat_whole);
+    tcase_add_test(tc, streams_whole_characters);
+    tcase_add_test(tc, completes_a_prompt);
+    tcase_add_test(tc, refuses_with_the_right_status);
+    tcase_add_test(tc, refuses_before_the_body);
+    tcase_add_test(tc, needs_the_key_and_a_bounded_body);
+    tcase_add_test(tc, bounds_its_queue);
+    tcase_add_test(tc, bounds_its_queue_in_bytes);
+    tcase_add_test(tc, the_gone_free_their_places);
+    tcase_add_test(tc, a_rank_that_takes_nothing);
+    tcase_add_loop_test(tc, an_answer_is_bounded, 0, 2);
+    tcase_add_loop_test(tc, a_client_that_goes_cancels, 0, 2);
+    tcase_add_test(tc, drains_and_loses_its_rank);
+    tcase_add_test(tc, a_rank_error_is_an_answer);
+    tcase_add_test(tc, tells_its_models_and_health);
+    tcase_add_test(tc, pages_of_any_origin_may_ask);
+    tcase_set_timeout(tc, 30);
+    suite_add_tcase(suite, tc);
+    SRunner *r = srunner_create(suite);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
 }

@@ -20,11 +20,11 @@ static struct buf frame;
 
 static int read_body(bool chat, const char *body)
 {
-	static const struct openai_conf conf = {"m", 4096};
-	buf_done(&frame);
-	buf_init(&frame, LIMIT_FRAME_BYTES);
-	no = (struct openai_refusal){0};
-	return openai_read(&conf, 7, chat, body, strlen(body), &took, &frame, &no);
+    static const struct openai_conf conf = {"m", 4096};
+    buf_done(&frame);
+    buf_init(&frame, LIMIT_FRAME_BYTES);
+    no = (struct openai_refusal){0};
+    return openai_read(&conf, 7, chat, body, strlen(body), &took, &frame, &no);
 }
 
 #define CHAT "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]"
@@ -36,57 +36,60 @@ static int read_body(bool chat, const char *body)
 #define USER_A                 "{\"role\":\"user\",\"content\":\"a\"}"
 
 static const struct {
-	bool chat;
-	const char *body, *frame;
+    bool chat;
+    const char *body, *frame;
 } taken[] = {
-	{true, CHAT "}", CHAT_IS(USER_A, "\"max_tokens\":512," SAME)},
-	{false, TEXT "}", TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
-	/* null is absent */
-	{true, CHAT ",\"max_completion_tokens\":null,\"max_tokens\":5}",
-	 CHAT_IS(USER_A, "\"max_tokens\":5," SAME)},
-	{true, CHAT ",\"max_completion_tokens\":5,\"max_tokens\":5}",
-	 CHAT_IS(USER_A, "\"max_tokens\":5," SAME)},
-	{true, CHAT ",\"max_tokens\":9999}", CHAT_IS(USER_A, "\"max_tokens\":4096," SAME)},
-	{false, TEXT ",\"seed\":-3,\"top_p\":0,\"temperature\":0,\"stop\":\"x\"}",
-	 TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16,\"temperature\":0,\"top_p\":0,"
-				     "\"seed\":-3,\"stop\":[\"x\"]}")},
-	{false, TEXT ",\"stop\":[\"x\",\"y\"],\"seed\":null}",
-	 TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16,\"temperature\":1,\"top_p\":1,"
-				     "\"stop\":[\"x\",\"y\"]}")},
-	/* prompts */
-	{false, "{\"model\":\"m\",\"prompt\":[\"a\"]}",
-	 TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
-	{false, "{\"model\":\"m\",\"prompt\":[1,2,3e2]}",
-	 TEXT_IS("\"prompt_ids\":[1,2,300]", "\"max_tokens\":16," SAME)},
-	{false, "{\"model\":\"m\",\"prompt\":[5]}",
-	 TEXT_IS("\"prompt_ids\":[5]", "\"max_tokens\":16," SAME)},
-	{false, "{\"model\":\"m\",\"prompt\":[[1,2]]}",
-	 TEXT_IS("\"prompt_ids\":[1,2]", "\"max_tokens\":16," SAME)},
-	/* messages */
-	{true,
-	 "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"content\":null,"
-	 "\"refusal\":null,\"tool_calls\":[],\"annotations\":[],\"audio\":null}]}",
-	 CHAT_IS("{\"role\":\"assistant\",\"content\":\"\"}", "\"max_tokens\":512," SAME)},
-	{true,
-	 "{\"model\":\"m\",\"messages\":[{\"role\":\"developer\",\"name\":\"n\","
-	 "\"content\":["
-	 "{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]}]}",
-	 CHAT_IS("{\"role\":\"system\",\"content\":\"ab\",\"name\":\"n\"}",
-		 "\"max_tokens\":512," SAME)},
+    {true, CHAT "}", CHAT_IS(USER_A, "\"max_tokens\":512," SAME)},
+    {false, TEXT "}", TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
+    /* null is absent */
+    {true, CHAT ",\"max_completion_tokens\":null,\"max_tokens\":5}",
+        CHAT_IS(USER_A, "\"max_tokens\":5," SAME)},
+    {true, CHAT ",\"max_completion_tokens\":5,\"max_tokens\":5}",
+        CHAT_IS(USER_A, "\"max_tokens\":5," SAME)},
+    {true, CHAT ",\"max_tokens\":9999}", CHAT_IS(USER_A, "\"max_tokens\":4096," SAME)},
+    {false, TEXT ",\"seed\":-3,\"top_p\":0,\"temperature\":0,\"stop\":\"x\"}",
+        TEXT_IS("\"prompt\":\"a\"",
+            "\"max_tokens\":16,\"temperature\":0,\"top_p\":0,"
+            "\"seed\":-3,\"stop\":[\"x\"]}")},
+    {false, TEXT ",\"stop\":[\"x\",\"y\"],\"seed\":null}",
+        TEXT_IS("\"prompt\":\"a\"",
+            "\"max_tokens\":16,\"temperature\":1,\"top_p\":1,"
+            "\"stop\":[\"x\",\"y\"]}")},
+    /* prompts */
+    {false, "{\"model\":\"m\",\"prompt\":[\"a\"]}",
+        TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
+    {false, "{\"model\":\"m\",\"prompt\":[1,2,3e2]}",
+        TEXT_IS("\"prompt_ids\":[1,2,300]", "\"max_tokens\":16," SAME)},
+    {false, "{\"model\":\"m\",\"prompt\":[5]}",
+        TEXT_IS("\"prompt_ids\":[5]", "\"max_tokens\":16," SAME)},
+    {false, "{\"model\":\"m\",\"prompt\":[[1,2]]}",
+        TEXT_IS("\"prompt_ids\":[1,2]", "\"max_tokens\":16," SAME)},
+    /* messages */
+    {true,
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"assistant\",\"content\":null,"
+        "\"refusal\":null,\"tool_calls\":[],\"annotations\":[],\"audio\":null}]}",
+        CHAT_IS("{\"role\":\"assistant\",\"content\":\"\"}", "\"max_tokens\":512," SAME)},
+    {true,
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"developer\",\"name\":\"n\","
+        "\"content\":["
+        "{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]}]}",
+        CHAT_IS(
+            "{\"role\":\"system\",\"content\":\"ab\",\"name\":\"n\"}", "\"max_tokens\":512," SAME)},
 };
 
 START_TEST(what_is_taken)
 {
-	for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
-		ck_assert_msg(!read_body(taken[i].chat, taken[i].body), "%s: %s", taken[i].body,
-			      no.message);
-		ck_assert_str_eq(frame.data, taken[i].frame);
-	}
-	ck_assert(!read_body(true, CHAT ",\"stream\":true}") && took.stream && !took.include_usage);
-	ck_assert(!read_body(true, CHAT ",\"stream\":true,\"stream_options\":{\"include_usage\":"
-					"true}}") &&
-		  took.include_usage);
-	ck_assert(!read_body(true, CHAT ",\"stream_options\":null}") && !took.stream);
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
+        ck_assert_msg(
+            !read_body(taken[i].chat, taken[i].body), "%s: %s", taken[i].body, no.message);
+        ck_assert_str_eq(frame.data, taken[i].frame);
+    }
+    ck_assert(!read_body(true, CHAT ",\"stream\":true}") && took.stream && !took.include_usage);
+    ck_assert(!read_body(true,
+                  CHAT ",\"stream\":true,\"stream_options\":{\"include_usage\":"
+                       "true}}") &&
+        took.include_usage);
+    ck_assert(!read_body(true, CHAT ",\"stream_options\":null}") && !took.stream);
 }
 END_TEST
 
@@ -94,157 +97,148 @@ END_TEST
 #define PART(text)    MESSAGE("{\"role\":\"user\",\"content\":[" text "]}")
 
 static const struct {
-	bool chat;
-	const char *body;
-	int status;
-	const char *param, *text;
+    bool chat;
+    const char *body;
+    int status;
+    const char *param, *text;
 } refused[] = {
-	{true, "{", 400, "", "JSON"},
-	{true, "[]", 400, "", "JSON object"},
-	{true, "{}", 400, "model", "model is needed"},
-	{true, "{\"model\":null}", 400, "model", "model is needed"},
-	{true, "{\"model\":\"x\"}", 404, "model", "`x` does not exist"},
-	{true, CHAT ",\"frobnicate\":1}", 400, "frobnicate", "frobnicate is not a field"},
-	{false, TEXT ",\"max_completion_tokens\":1}", 400, "max_completion_tokens", "field"},
-	{true, CHAT ",\"prompt\":\"a\"}", 400, "prompt", "field"},
-	{true, CHAT ",\"n\":2}", 400, "n", "it may only be 1"},
-	{true, CHAT ",\"seed\":1,\"seed\":2}", 400, "seed", "twice"},
-	{true, CHAT ",\"n\":\"1\"}", 400, "n", "n"},
-	{true, CHAT ",\"logit_bias\":{\"5\":-100}}", 400, "logit_bias", "not supported"},
-	{true, CHAT ",\"frequency_penalty\":0.1}", 400, "frequency_penalty", "only be 0"},
-	{true, CHAT ",\"response_format\":{\"type\":\"json_object\"}}", 400, "response_format",
-	 "not supported"},
-	{true, CHAT ",\"tools\":[{}]}", 400, "tools", "not supported"},
-	{false, TEXT ",\"echo\":true,\"logprobs\":1}", 400, "echo", "not supported"},
-	{false, TEXT ",\"logprobs\":0}", 400, "logprobs", "logprobs is not supported"},
-	{true, CHAT ",\"store\":true}", 400, "store", "false"},
-	{true, CHAT ",\"stream\":\"yes\"}", 400, "stream", "true or false"},
-	{true, CHAT ",\"stream_options\":{}}", 400, "stream_options", "stream"},
-	{true, CHAT ",\"stream\":true,\"stream_options\":{\"x\":1}}", 400, "stream_options.x",
-	 "field"},
-	{true, CHAT ",\"stream\":true,\"stream_options\":{\"include_usage\":1}}", 400,
-	 "stream_options.include_usage", "true or false"},
-	{true, CHAT ",\"temperature\":2.1}", 400, "temperature", "from 0 to 2"},
-	{true, CHAT ",\"temperature\":\"hot\"}", 400, "temperature", "number"},
-	{true, CHAT ",\"max_tokens\":0}", 400, "max_tokens", "from 1 to 16777216"},
-	{true, CHAT ",\"max_tokens\":1.5}", 400, "max_tokens", "whole"},
-	{true, CHAT ",\"max_tokens\":1,\"max_completion_tokens\":2}", 400, "max_tokens",
-	 "older name"},
-	{true, CHAT ",\"seed\":0.5}", 400, "seed", "whole"},
-	{true, CHAT ",\"stop\":[1]}", 400, "stop", "string"},
-	{true, CHAT ",\"stop\":\"\"}", 400, "stop", "1 to 256"},
-	{true, CHAT ",\"stop\":[\"a\",\"b\",\"c\",\"d\",\"e\"]}", 400, "stop", "at most 4"},
-	{false, "{\"model\":\"m\"}", 400, "prompt", "prompt"},
-	{false, "{\"model\":\"m\",\"prompt\":7}", 400, "prompt", "prompt"},
-	{false, "{\"model\":\"m\",\"prompt\":[]}", 400, "prompt", "prompt"},
-	{false, "{\"model\":\"m\",\"prompt\":[[]]}", 400, "prompt", "prompt"},
-	{false, "{\"model\":\"m\",\"prompt\":[\"a\",\"b\"]}", 400, "prompt", "one prompt"},
-	{false, "{\"model\":\"m\",\"prompt\":[[1],[2]]}", 400, "prompt", "one prompt"},
-	{false, "{\"model\":\"m\",\"prompt\":[1,\"a\"]}", 400, "prompt", "token ids"},
-	{false, "{\"model\":\"m\",\"prompt\":[-1]}", 400, "prompt", "token ids"},
-	{false, "{\"model\":\"m\",\"prompt\":[1.5]}", 400, "prompt", "token ids"},
-	{false, "{\"model\":\"m\",\"prompt\":[3000000000]}", 400, "prompt", "token ids"},
-	{true, "{\"model\":\"m\"}", 400, "messages", "non-empty"},
-	{true, "{\"model\":\"m\",\"messages\":[]}", 400, "messages", "non-empty"},
-	{true, MESSAGE("7"), 400, "messages", "object"},
-	{true, MESSAGE("{\"content\":\"a\"}"), 400, "messages[1].role", "needed"},
-	{true, MESSAGE("{\"role\":\"user\"}"), 400, "messages[1].content", "string or"},
-	{true, MESSAGE("{\"role\":\"user\",\"content\":null}"), 400, "messages[1].content",
-	 "string or"},
-	{true, MESSAGE("{\"role\":\"user\",\"content\":7}"), 400, "messages[1].content",
-	 "string or"},
-	{true, MESSAGE("{\"role\":\"tool\",\"content\":\"a\"}"), 400, "messages[1].role", "tool"},
-	{true, MESSAGE("{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{}]}"), 400,
-	 "messages[1].tool_calls", "not supported"},
-	{true, MESSAGE("{\"role\":\"user\",\"content\":\"a\",\"x\":1}"), 400, "messages[1].x",
-	 "field"},
-	{true, PART("{\"type\":\"image_url\",\"image_url\":{}}"), 400,
-	 "messages[1].content[0].type", "\"text\""},
-	{true, PART("{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\"}"), 400,
-	 "messages[1].content[1]", "must be"},
-	{true, PART("7"), 400, "messages[1].content[0]", "must be"},
+    {true, "{", 400, "", "JSON"},
+    {true, "[]", 400, "", "JSON object"},
+    {true, "{}", 400, "model", "model is needed"},
+    {true, "{\"model\":null}", 400, "model", "model is needed"},
+    {true, "{\"model\":\"x\"}", 404, "model", "`x` does not exist"},
+    {true, CHAT ",\"frobnicate\":1}", 400, "frobnicate", "frobnicate is not a field"},
+    {false, TEXT ",\"max_completion_tokens\":1}", 400, "max_completion_tokens", "field"},
+    {true, CHAT ",\"prompt\":\"a\"}", 400, "prompt", "field"},
+    {true, CHAT ",\"n\":2}", 400, "n", "it may only be 1"},
+    {true, CHAT ",\"seed\":1,\"seed\":2}", 400, "seed", "twice"},
+    {true, CHAT ",\"n\":\"1\"}", 400, "n", "n"},
+    {true, CHAT ",\"logit_bias\":{\"5\":-100}}", 400, "logit_bias", "not supported"},
+    {true, CHAT ",\"frequency_penalty\":0.1}", 400, "frequency_penalty", "only be 0"},
+    {true, CHAT ",\"response_format\":{\"type\":\"json_object\"}}", 400, "response_format",
+        "not supported"},
+    {true, CHAT ",\"tools\":[{}]}", 400, "tools", "not supported"},
+    {false, TEXT ",\"echo\":true,\"logprobs\":1}", 400, "echo", "not supported"},
+    {false, TEXT ",\"logprobs\":0}", 400, "logprobs", "logprobs is not supported"},
+    {true, CHAT ",\"store\":true}", 400, "store", "false"},
+    {true, CHAT ",\"stream\":\"yes\"}", 400, "stream", "true or false"},
+    {true, CHAT ",\"stream_options\":{}}", 400, "stream_options", "stream"},
+    {true, CHAT ",\"stream\":true,\"stream_options\":{\"x\":1}}", 400, "stream_options.x", "field"},
+    {true, CHAT ",\"stream\":true,\"stream_options\":{\"include_usage\":1}}", 400,
+        "stream_options.include_usage", "true or false"},
+    {true, CHAT ",\"temperature\":2.1}", 400, "temperature", "from 0 to 2"},
+    {true, CHAT ",\"temperature\":\"hot\"}", 400, "temperature", "number"},
+    {true, CHAT ",\"max_tokens\":0}", 400, "max_tokens", "from 1 to 16777216"},
+    {true, CHAT ",\"max_tokens\":1.5}", 400, "max_tokens", "whole"},
+    {true, CHAT ",\"max_tokens\":1,\"max_completion_tokens\":2}", 400, "max_tokens", "older name"},
+    {true, CHAT ",\"seed\":0.5}", 400, "seed", "whole"},
+    {true, CHAT ",\"stop\":[1]}", 400, "stop", "string"},
+    {true, CHAT ",\"stop\":\"\"}", 400, "stop", "1 to 256"},
+    {true, CHAT ",\"stop\":[\"a\",\"b\",\"c\",\"d\",\"e\"]}", 400, "stop", "at most 4"},
+    {false, "{\"model\":\"m\"}", 400, "prompt", "prompt"},
+    {false, "{\"model\":\"m\",\"prompt\":7}", 400, "prompt", "prompt"},
+    {false, "{\"model\":\"m\",\"prompt\":[]}", 400, "prompt", "prompt"},
+    {false, "{\"model\":\"m\",\"prompt\":[[]]}", 400, "prompt", "prompt"},
+    {false, "{\"model\":\"m\",\"prompt\":[\"a\",\"b\"]}", 400, "prompt", "one prompt"},
+    {false, "{\"model\":\"m\",\"prompt\":[[1],[2]]}", 400, "prompt", "one prompt"},
+    {false, "{\"model\":\"m\",\"prompt\":[1,\"a\"]}", 400, "prompt", "token ids"},
+    {false, "{\"model\":\"m\",\"prompt\":[-1]}", 400, "prompt", "token ids"},
+    {false, "{\"model\":\"m\",\"prompt\":[1.5]}", 400, "prompt", "token ids"},
+    {false, "{\"model\":\"m\",\"prompt\":[3000000000]}", 400, "prompt", "token ids"},
+    {true, "{\"model\":\"m\"}", 400, "messages", "non-empty"},
+    {true, "{\"model\":\"m\",\"messages\":[]}", 400, "messages", "non-empty"},
+    {true, MESSAGE("7"), 400, "messages", "object"},
+    {true, MESSAGE("{\"content\":\"a\"}"), 400, "messages[1].role", "needed"},
+    {true, MESSAGE("{\"role\":\"user\"}"), 400, "messages[1].content", "string or"},
+    {true, MESSAGE("{\"role\":\"user\",\"content\":null}"), 400, "messages[1].content",
+        "string or"},
+    {true, MESSAGE("{\"role\":\"user\",\"content\":7}"), 400, "messages[1].content", "string or"},
+    {true, MESSAGE("{\"role\":\"tool\",\"content\":\"a\"}"), 400, "messages[1].role", "tool"},
+    {true, MESSAGE("{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{}]}"), 400,
+        "messages[1].tool_calls", "not supported"},
+    {true, MESSAGE("{\"role\":\"user\",\"content\":\"a\",\"x\":1}"), 400, "messages[1].x", "field"},
+    {true, PART("{\"type\":\"image_url\",\"image_url\":{}}"), 400, "messages[1].content[0].type",
+        "\"text\""},
+    {true, PART("{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\"}"), 400,
+        "messages[1].content[1]", "must be"},
+    {true, PART("7"), 400, "messages[1].content[0]", "must be"},
 };
 
 START_TEST(what_is_refused)
 {
-	for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
-		ck_assert_msg(read_body(refused[i].chat, refused[i].body), "taken: %s",
-			      refused[i].body);
-		ck_assert_msg(no.status == refused[i].status &&
-				      !strcmp(no.param, refused[i].param) &&
-				      strstr(no.message, refused[i].text) &&
-				      !strcmp(no.type, "invalid_request_error"),
-			      "%s: %d %s: %s", refused[i].body, no.status, no.param, no.message);
-	}
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        ck_assert_msg(read_body(refused[i].chat, refused[i].body), "taken: %s", refused[i].body);
+        ck_assert_msg(no.status == refused[i].status && !strcmp(no.param, refused[i].param) &&
+                strstr(no.message, refused[i].text) && !strcmp(no.type, "invalid_request_error"),
+            "%s: %d %s: %s", refused[i].body, no.status, no.param, no.message);
+    }
 }
 END_TEST
 
 /* A request with one more field, at the place where the field stands. */
 static int read_with(const struct openai_field *f, unsigned place, const char *value)
 {
-	buf_auto struct buf body;
-	buf_init(&body, 4096);
-	if (place == OPENAI_CHAT || place == OPENAI_TEXT)
-		buf_printf(&body, "%s,\"%s\":%s}", place == OPENAI_CHAT ? CHAT : TEXT, f->name,
-			   value);
-	else if (place == OPENAI_MESSAGE)
-		buf_printf(&body,
-			   "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\","
-			   "\"%s\":%s}]}",
-			   f->name, value);
-	else if (place == OPENAI_PART)
-		buf_printf(&body,
-			   "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{"
-			   "\"type\":\"text\",\"text\":\"a\",\"%s\":%s}]}]}",
-			   f->name, value);
-	else
-		buf_printf(&body, CHAT ",\"stream\":true,\"stream_options\":{\"%s\":%s}}", f->name,
-			   value);
-	return read_body(place != OPENAI_TEXT, buf_cstr(&body));
+    buf_auto struct buf body;
+    buf_init(&body, 4096);
+    if (place == OPENAI_CHAT || place == OPENAI_TEXT)
+        buf_printf(&body, "%s,\"%s\":%s}", place == OPENAI_CHAT ? CHAT : TEXT, f->name, value);
+    else if (place == OPENAI_MESSAGE)
+        buf_printf(&body,
+            "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\","
+            "\"%s\":%s}]}",
+            f->name, value);
+    else if (place == OPENAI_PART)
+        buf_printf(&body,
+            "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":[{"
+            "\"type\":\"text\",\"text\":\"a\",\"%s\":%s}]}]}",
+            f->name, value);
+    else
+        buf_printf(&body, CHAT ",\"stream\":true,\"stream_options\":{\"%s\":%s}}", f->name, value);
+    return read_body(place != OPENAI_TEXT, buf_cstr(&body));
 }
 
 /* It stands in every request that is tried. */
 static bool is_needed(const struct openai_field *f)
 {
-	static const char *const names[] = {"messages", "prompt", "model", "role",
-					    "content",  "type",   "text"};
-	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (!strcmp(names[i], f->name))
-			return true;
-	return false;
+    static const char *const names[] = {
+        "messages", "prompt", "model", "role", "content", "type", "text"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(names[i], f->name))
+            return true;
+    return false;
 }
 
 static void try_fixed(const struct openai_field *f, unsigned place)
 {
-	char values[64];
-	char *rest;
-	snprintf(values, sizeof values, "%s", f->values);
-	for (char *v = strtok_r(values, " ", &rest); v; v = strtok_r(NULL, " ", &rest))
-		ck_assert_msg(!read_with(f, place, v), "%s: %s: %s", f->name, v, no.message);
-	ck_assert_msg(read_with(f, place, "\"other\""), "%s", f->name);
-	ck_assert_msg(strstr(no.param, f->name) && strstr(no.message, f->name) &&
-			      strstr(no.message, f->values),
-		      "%s: %s", no.param, no.message);
-	ck_assert_int_eq(no.status, 400);
+    char values[64];
+    char *rest;
+    snprintf(values, sizeof values, "%s", f->values);
+    for (char *v = strtok_r(values, " ", &rest); v; v = strtok_r(NULL, " ", &rest))
+        ck_assert_msg(!read_with(f, place, v), "%s: %s: %s", f->name, v, no.message);
+    ck_assert_msg(read_with(f, place, "\"other\""), "%s", f->name);
+    ck_assert_msg(
+        strstr(no.param, f->name) && strstr(no.message, f->name) && strstr(no.message, f->values),
+        "%s: %s", no.param, no.message);
+    ck_assert_int_eq(no.status, 400);
 }
 
 START_TEST(every_row_does_what_it_says)
 {
-	static const char *const odd[] = {"\"other\"", "-1.5", "[7]", "{\"a\":{}}", "true"};
-	size_t count;
-	const struct openai_field *fields = openai_fields(&count);
-	for (const struct openai_field *f = fields; f < fields + count; f++)
-		for (unsigned place = 1; place <= OPENAI_STREAM; place *= 2) {
-			if (!(f->places & place) || is_needed(f))
-				continue;
-			ck_assert_msg(!read_with(f, place, "null"), "%s: %s", f->name, no.message);
-			if (f->kind == OPENAI_FIXED)
-				try_fixed(f, place);
-			for (size_t i = 0; f->kind == OPENAI_IGNORED && i < 5; i++)
-				ck_assert_msg(!read_with(f, place, odd[i]), "%s", f->name);
-			if (f->kind == OPENAI_NUMBER || f->kind == OPENAI_WHOLE)
-				ck_assert(read_with(f, place, "1e30"));
-		}
+    static const char *const odd[] = {"\"other\"", "-1.5", "[7]", "{\"a\":{}}", "true"};
+    size_t count;
+    const struct openai_field *fields = openai_fields(&count);
+    for (const struct openai_field *f = fields; f < fields + count; f++)
+        for (unsigned place = 1; place <= OPENAI_STREAM; place *= 2) {
+            if (!(f->places & place) || is_needed(f))
+                continue;
+            ck_assert_msg(!read_with(f, place, "null"), "%s: %s", f->name, no.message);
+            if (f->kind == OPENAI_FIXED)
+                try_fixed(f, place);
+            for (size_t i = 0; f->kind == OPENAI_IGNORED && i < 5; i++)
+                ck_assert_msg(!read_with(f, place, odd[i]), "%s", f->name);
+            if (f->kind == OPENAI_NUMBER || f->kind == OPENAI_WHOLE)
+                ck_assert(read_with(f, place, "1e30"));
+        }
 }
 END_TEST
 
@@ -254,123 +248,122 @@ static const char *const kinds[] = {"a number", "a whole number", "true or false
 
 static void write_row(struct buf *out, const struct openai_field *f)
 {
-	char text[160] = "";
-	if (f->kind == OPENAI_FIXED && *f->values) {
-		size_t at = 0;
-		for (const char *p = f->values; *p && at + 2 < sizeof text; p++) {
-			const char *piece = *p == ' ' ? "`, `" : (char[]){*p, 0};
-			at += (size_t)snprintf(text + at, sizeof text - at, "%s", piece);
-		}
-		buf_printf(out, "| `%s` | only `%s` | %s |\n", f->name, text, f->note);
-	} else if (f->kind == OPENAI_FIXED) {
-		buf_printf(out, "| `%s` | refused | %s |\n", f->name, f->note);
-	} else if (f->kind == OPENAI_IGNORED) {
-		buf_printf(out, "| `%s` | ignored | %s |\n", f->name, f->note);
-	} else {
-		if (f->kind == OPENAI_NUMBER || f->max == 1 << 24)
-			snprintf(text, sizeof text, " from %.0f to %.0f", f->min, f->max);
-		buf_printf(out, "| `%s` | %s%s | %s |\n", f->name, kinds[f->kind], text, f->note);
-	}
+    char text[160] = "";
+    if (f->kind == OPENAI_FIXED && *f->values) {
+        size_t at = 0;
+        for (const char *p = f->values; *p && at + 2 < sizeof text; p++) {
+            const char *piece = *p == ' ' ? "`, `" : (char[]){*p, 0};
+            at += (size_t)snprintf(text + at, sizeof text - at, "%s", piece);
+        }
+        buf_printf(out, "| `%s` | only `%s` | %s |\n", f->name, text, f->note);
+    } else if (f->kind == OPENAI_FIXED) {
+        buf_printf(out, "| `%s` | refused | %s |\n", f->name, f->note);
+    } else if (f->kind == OPENAI_IGNORED) {
+        buf_printf(out, "| `%s` | ignored | %s |\n", f->name, f->note);
+    } else {
+        if (f->kind == OPENAI_NUMBER || f->max == 1 << 24)
+            snprintf(text, sizeof text, " from %.0f to %.0f", f->min, f->max);
+        buf_printf(out, "| `%s` | %s%s | %s |\n", f->name, kinds[f->kind], text, f->note);
+    }
 }
 
 static void write_document(struct buf *out)
 {
-	static const struct {
-		unsigned place;
-		const char *title;
-	} places[] = {
-		{OPENAI_CHAT, "`POST /v1/chat/completions`"},
-		{OPENAI_TEXT, "`POST /v1/completions`"},
-		{OPENAI_MESSAGE, "A message"},
-		{OPENAI_PART, "A part of a message's content"},
-		{OPENAI_STREAM, "`stream_options`"},
-	};
-	size_t count;
-	const struct openai_field *fields = openai_fields(&count);
-	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-		buf_printf(out, "\n### %s\n\n| field | takes | |\n|---|---|---|\n",
-			   places[i].title);
-		for (const struct openai_field *f = fields; f < fields + count; f++)
-			if (f->places & places[i].place)
-				write_row(out, f);
-	}
+    static const struct {
+        unsigned place;
+        const char *title;
+    } places[] = {
+        {OPENAI_CHAT, "`POST /v1/chat/completions`"},
+        {OPENAI_TEXT, "`POST /v1/completions`"},
+        {OPENAI_MESSAGE, "A message"},
+        {OPENAI_PART, "A part of a message's content"},
+        {OPENAI_STREAM, "`stream_options`"},
+    };
+    size_t count;
+    const struct openai_field *fields = openai_fields(&count);
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        buf_printf(out, "\n### %s\n\n| field | takes | |\n|---|---|---|\n", places[i].title);
+        for (const struct openai_field *f = fields; f < fields + count; f++)
+            if (f->places & places[i].place)
+                write_row(out, f);
+    }
 }
 
 #define MARK "<!-- the rest is the table of agent/openai.c -->\n"
 
 START_TEST(the_document_is_current)
 {
-	buf_auto struct buf doc, made;
-	struct err e = {0};
-	buf_init(&doc, 1 << 20);
-	buf_init(&made, 1 << 20);
-	write_document(&made);
-	ck_assert_int_eq(io_read_file("docs/openai.md", 1 << 20, &doc, &e), 0);
-	const char *mark = strstr(buf_cstr(&doc), MARK);
-	ck_assert_ptr_nonnull(mark);
-	bool current = !strcmp(mark + strlen(MARK), buf_cstr(&made));
-	if (!current)
-		fprintf(stderr, "%s", buf_cstr(&made));
-	ck_assert_msg(current, "docs/openai.md is old: what stands above must follow its mark");
+    buf_auto struct buf doc, made;
+    struct err e = {0};
+    buf_init(&doc, 1 << 20);
+    buf_init(&made, 1 << 20);
+    write_document(&made);
+    ck_assert_int_eq(io_read_file("docs/openai.md", 1 << 20, &doc, &e), 0);
+    const char *mark = strstr(buf_cstr(&doc), MARK);
+    ck_assert_ptr_nonnull(mark);
+    bool current = !strcmp(mark + strlen(MARK), buf_cstr(&made));
+    if (!current)
+        fprintf(stderr, "%s", buf_cstr(&made));
+    ck_assert_msg(current, "docs/openai.md is old: what stands above must follow its mark");
 }
 END_TEST
 
 /* -- answers -- */
 
 static const struct openai_answer chat = {
-	.id = 5, .chat = true, .include_usage = true, .created = 9, .model = "m"};
+    .id = 5, .chat = true, .include_usage = true, .created = 9, .model = "m"};
 static const struct openai_answer text = {.id = 5, .created = 9, .model = "m"};
 
 START_TEST(answers)
 {
-	buf_auto struct buf b;
-	buf_init(&b, 1 << 16);
-	openai_chunk(&b, &chat, true, "a", 1, NULL);
-	openai_chunk(&b, &chat, false, NULL, 0, "stop");
-	openai_last(&b, &chat, (struct openai_usage){2, 3});
-#define HEAD(id, object)                                                                           \
-	"{\"id\":\"" id "-5\",\"object\":\"" object "\",\"created\":9,\"model\":\"m\","            \
-	"\"choices\":["
+    buf_auto struct buf b;
+    buf_init(&b, 1 << 16);
+    openai_chunk(&b, &chat, true, "a", 1, NULL);
+    openai_chunk(&b, &chat, false, NULL, 0, "stop");
+    openai_last(&b, &chat, (struct openai_usage){2, 3});
+#define HEAD(id, object) \
+    "{\"id\":\"" id "-5\",\"object\":\"" object "\",\"created\":9,\"model\":\"m\"," \
+    "\"choices\":["
 #define CHUNK "data: " HEAD("chatcmpl", "chat.completion.chunk")
-	ck_assert_str_eq(
-		b.data, CHUNK
-		"{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"a\"},"
-		"\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n" CHUNK
-		"{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}],"
-		"\"usage\":null}\n\n" CHUNK
-		"],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":3,\"total_tokens\":5}}"
-		"\n\ndata: [DONE]\n\n");
-	buf_reset(&b);
-	openai_whole(&b, &text, "a\"", 2, "length", (struct openai_usage){2, 3});
-	ck_assert_str_eq(b.data, HEAD("cmpl", "text_completion") "{\"index\":0,\"text\":\"a\\\"\","
-								 "\"logprobs\":null,\"finish_"
-								 "reason\":\"length\"}],\"usage\":{"
-								 "\"prompt_tokens\":2,\"completion_"
-								 "tokens\":3,\"total_tokens\":5}}");
-	buf_reset(&b);
-	ck_assert_int_eq(openai_refuse(&no, 429, "queue_full", NULL, "%d", 7), -1);
-	openai_error_event(&b, &no);
-	ck_assert_str_eq(b.data,
-			 "data: {\"error\":{\"message\":\"7\",\"type\":\"rate_limit_error\","
-			 "\"param\":null,\"code\":\"queue_full\"}}\n\n");
+    ck_assert_str_eq(b.data,
+        CHUNK "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"a\"},"
+              "\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n" CHUNK
+              "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}],"
+              "\"usage\":null}\n\n" CHUNK
+              "],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":3,\"total_tokens\":5}}"
+              "\n\ndata: [DONE]\n\n");
+    buf_reset(&b);
+    openai_whole(&b, &text, "a\"", 2, "length", (struct openai_usage){2, 3});
+    ck_assert_str_eq(b.data,
+        HEAD("cmpl", "text_completion") "{\"index\":0,\"text\":\"a\\\"\","
+                                        "\"logprobs\":null,\"finish_"
+                                        "reason\":\"length\"}],\"usage\":{"
+                                        "\"prompt_tokens\":2,\"completion_"
+                                        "tokens\":3,\"total_tokens\":5}}");
+    buf_reset(&b);
+    ck_assert_int_eq(openai_refuse(&no, 429, "queue_full", NULL, "%d", 7), -1);
+    openai_error_event(&b, &no);
+    ck_assert_str_eq(b.data,
+        "data: {\"error\":{\"message\":\"7\",\"type\":\"rate_limit_error\","
+        "\"param\":null,\"code\":\"queue_full\"}}\n\n");
 }
 END_TEST
 
 /* Whatever fails, the answer is that this server is at fault, not the request. */
 static int read_under_faults(void *user)
 {
-	(void)user;
-	if (!read_body(true, CHAT ",\"stop\":[\"x\"],\"logit_bias\":{}}"))
-		return 0;
-	ck_assert_msg(no.status == 503, "%d %s", no.status, no.message);
-	return -1;
+    (void)user;
+    if (!read_body(true, CHAT ",\"stop\":[\"x\"],\"logit_bias\":{}}"))
+        return 0;
+    ck_assert_msg(no.status == 503, "%d %s", no.status, no.message);
+    return -1;
 }
 
 START_TEST(out_of_memory)
 {
-	fault_each(FAULT_MEM, read_under_faults, NULL);
+    fault_each(FAULT_MEM, read_under_faults, NULL);
 }
 END_TEST
 
 UNIT_MAIN("openai", what_is_taken, what_is_refused, every_row_does_what_it_says,
-	  the_document_is_current, answers, out_of_memory)
+    the_document_is_current, answers, out_of_memory)

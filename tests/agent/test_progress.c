@@ -16,132 +16,132 @@ static struct report r;
 
 static struct json *parse(const char *text)
 {
-	struct json *v = NULL;
-	struct err e = {0};
-	ck_assert_int_eq(json_parse(text, strlen(text), &v, &e), 0);
-	return v;
+    struct json *v = NULL;
+    struct err e = {0};
+    ck_assert_int_eq(json_parse(text, strlen(text), &v, &e), 0);
+    return v;
 }
 
 static void loaded(int64_t resumed)
 {
-	char text[96];
-	snprintf(text, sizeof text,
-		 "{\"resumed_step\":%lld,\"steps\":1000,\"held_out\":4,\"memory_bytes\":77}",
-		 (long long)resumed);
-	json_auto struct json *v = parse(text);
-	progress_incarnation(&p);
-	progress_loaded(&p, v);
+    char text[96];
+    snprintf(text, sizeof text,
+        "{\"resumed_step\":%lld,\"steps\":1000,\"held_out\":4,\"memory_bytes\":77}",
+        (long long)resumed);
+    json_auto struct json *v = parse(text);
+    progress_incarnation(&p);
+    progress_loaded(&p, v);
 }
 
 static void step(int64_t n, double loss, int64_t now_ms)
 {
-	char text[128];
-	snprintf(text, sizeof text,
-		 "{\"step\":%lld,\"loss\":%g,\"tokens\":%lld,\"tokens_per_second\":50}",
-		 (long long)n, loss, (long long)n * 10);
-	json_auto struct json *v = parse(text);
-	progress_step(&p, v, now_ms, 1700000000000 + now_ms);
+    char text[128];
+    snprintf(text, sizeof text,
+        "{\"step\":%lld,\"loss\":%g,\"tokens\":%lld,\"tokens_per_second\":50}", (long long)n, loss,
+        (long long)n * 10);
+    json_auto struct json *v = parse(text);
+    progress_step(&p, v, now_ms, 1700000000000 + now_ms);
 }
 
 START_TEST(nothing_known_at_first)
 {
-	progress_init(&p);
-	report_init(&r);
-	progress_report(&p, &r);
-	ck_assert(isnan(r.loss) && isnan(r.first_loss) && isnan(r.validation_loss));
-	ck_assert_int_eq(r.eta_seconds, -1);
-	ck_assert_int_eq(r.checkpoint_step, -1);
-	ck_assert_int_eq(progress_median_step_ms(&p), 0);
+    progress_init(&p);
+    report_init(&r);
+    progress_report(&p, &r);
+    ck_assert(isnan(r.loss) && isnan(r.first_loss) && isnan(r.validation_loss));
+    ck_assert_int_eq(r.eta_seconds, -1);
+    ck_assert_int_eq(r.checkpoint_step, -1);
+    ck_assert_int_eq(progress_median_step_ms(&p), 0);
 }
 END_TEST
 
 START_TEST(median_and_eta)
 {
-	progress_init(&p);
-	loaded(0);
-	int64_t now_ms = 1000;
-	static const int64_t took[] = {0, 100, 100, 5000, 100, 100, 100, 9000, 100};
-	for (int i = 0; i < 9; i++)
-		step(i + 1, 3, now_ms += took[i]);
-	report_init(&r);
-	progress_report(&p, &r);
-	ck_assert_int_eq(progress_median_step_ms(&p), 100);
-	ck_assert_int_eq(r.eta_seconds, (1000 - 9) / 10);
-	ck_assert_int_eq(r.tokens, 90);
-	ck_assert_int_eq(r.held_out, 4);
-	ck_assert_int_eq(r.memory_per_rank_bytes, 77);
+    progress_init(&p);
+    loaded(0);
+    int64_t now_ms = 1000;
+    static const int64_t took[] = {0, 100, 100, 5000, 100, 100, 100, 9000, 100};
+    for (int i = 0; i < 9; i++)
+        step(i + 1, 3, now_ms += took[i]);
+    report_init(&r);
+    progress_report(&p, &r);
+    ck_assert_int_eq(progress_median_step_ms(&p), 100);
+    ck_assert_int_eq(r.eta_seconds, (1000 - 9) / 10);
+    ck_assert_int_eq(r.tokens, 90);
+    ck_assert_int_eq(r.held_out, 4);
+    ck_assert_int_eq(r.memory_per_rank_bytes, 77);
 }
 END_TEST
 
 START_TEST(steps_that_are_told_together)
 {
-	progress_init(&p);
-	loaded(0);
-	for (int i = 1; i <= 8; i++) {
-		char text[64];
-		snprintf(text, sizeof text, "{\"step\":%d,\"loss\":1,\"seconds\":0.25}", i);
-		json_auto struct json *v = parse(text);
-		progress_step(&p, v, 1000 * (i / 4), 0);
-	}
-	ck_assert_int_eq(progress_median_step_ms(&p), 250);
+    progress_init(&p);
+    loaded(0);
+    for (int i = 1; i <= 8; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "{\"step\":%d,\"loss\":1,\"seconds\":0.25}", i);
+        json_auto struct json *v = parse(text);
+        progress_step(&p, v, 1000 * (i / 4), 0);
+    }
+    ck_assert_int_eq(progress_median_step_ms(&p), 250);
 }
 END_TEST
 
 START_TEST(history_stays_bounded_and_even)
 {
-	progress_init(&p);
-	loaded(0);
-	for (int i = 1; i <= 1000; i++)
-		step(i, 1000 - i, i * 10);
-	ck_assert_int_le(p.history_count, LIMIT_LOSS_HISTORY);
-	ck_assert_int_ge(p.history_count, LIMIT_LOSS_HISTORY / 2);
-	for (int i = 1; i < p.history_count; i++) {
-		ck_assert_int_ge(p.history_step[i] - p.history_step[i - 1], p.history_stride);
-		ck_assert_double_eq(p.history[i], (double)(1000 - p.history_step[i]));
-	}
-	ck_assert_double_eq(p.history[0], 999);
-	ck_assert_double_eq(p.first_loss, 999);
+    progress_init(&p);
+    loaded(0);
+    for (int i = 1; i <= 1000; i++)
+        step(i, 1000 - i, i * 10);
+    ck_assert_int_le(p.history_count, LIMIT_LOSS_HISTORY);
+    ck_assert_int_ge(p.history_count, LIMIT_LOSS_HISTORY / 2);
+    for (int i = 1; i < p.history_count; i++) {
+        ck_assert_int_ge(p.history_step[i] - p.history_step[i - 1], p.history_stride);
+        ck_assert_double_eq(p.history[i], (double)(1000 - p.history_step[i]));
+    }
+    ck_assert_double_eq(p.history[0], 999);
+    ck_assert_double_eq(p.first_loss, 999);
 }
 END_TEST
 
 START_TEST(a_restart_forgets_what_was_lost)
 {
-	progress_init(&p);
-	loaded(0);
-	for (int i = 1; i <= 12; i++)
-		step(i, i, i * 10);
-	loaded(10);
-	ck_assert_int_eq(p.step, 10);
-	ck_assert_int_eq(p.history_count, 10);
-	step(11, 0.5, 5000);
-	ck_assert_int_eq(p.history_step[p.history_count - 1], 11);
-	ck_assert_double_eq(p.history[p.history_count - 1], 0.5);
-	ck_assert_int_eq(progress_median_step_ms(&p), 0); /* the pause between is no step */
+    progress_init(&p);
+    loaded(0);
+    for (int i = 1; i <= 12; i++)
+        step(i, i, i * 10);
+    loaded(10);
+    ck_assert_int_eq(p.step, 10);
+    ck_assert_int_eq(p.history_count, 10);
+    step(11, 0.5, 5000);
+    ck_assert_int_eq(p.history_step[p.history_count - 1], 11);
+    ck_assert_double_eq(p.history[p.history_count - 1], 0.5);
+    ck_assert_int_eq(progress_median_step_ms(&p), 0); /* the pause between is no step */
 }
 END_TEST
 
 START_TEST(saves_and_evaluations)
 {
-	progress_init(&p);
-	json_auto struct json *saved = parse("{\"step\":25,\"path\":\"/c/step-00000025\"}");
-	json_auto struct json *first = parse("{\"step\":0,\"loss\":4}");
-	json_auto struct json *later = parse("{\"step\":25,\"loss\":2}");
-	progress_saved(&p, saved, 99);
-	progress_evaluated(&p, first);
-	progress_evaluated(&p, later);
-	report_init(&r);
-	progress_report(&p, &r);
-	ck_assert_int_eq(r.checkpoint_step, 25);
-	ck_assert_str_eq(r.checkpoint_path, "/c/step-00000025");
-	ck_assert_double_eq(r.first_validation_loss, 4);
-	ck_assert_double_eq(r.validation_loss, 2);
-	struct progress q;
-	progress_init(&q);
-	progress_recover(&q, &r);
-	ck_assert_int_eq(q.checkpoint_step, 25);
-	ck_assert_double_eq(q.validation_loss, 2);
+    progress_init(&p);
+    json_auto struct json *saved = parse("{\"step\":25,\"path\":\"/c/step-00000025\"}");
+    json_auto struct json *first = parse("{\"step\":0,\"loss\":4}");
+    json_auto struct json *later = parse("{\"step\":25,\"loss\":2}");
+    progress_saved(&p, saved, 99);
+    progress_evaluated(&p, first);
+    progress_evaluated(&p, later);
+    report_init(&r);
+    progress_report(&p, &r);
+    ck_assert_int_eq(r.checkpoint_step, 25);
+    ck_assert_str_eq(r.checkpoint_path, "/c/step-00000025");
+    ck_assert_double_eq(r.first_validation_loss, 4);
+    ck_assert_double_eq(r.validation_loss, 2);
+    struct progress q;
+    progress_init(&q);
+    progress_recover(&q, &r);
+    ck_assert_int_eq(q.checkpoint_step, 25);
+    ck_assert_double_eq(q.validation_loss, 2);
 }
 END_TEST
 
 UNIT_MAIN("progress", nothing_known_at_first, median_and_eta, steps_that_are_told_together,
-	  history_stays_bounded_and_even, a_restart_forgets_what_was_lost, saves_and_evaluations)
+    history_stays_bounded_and_even, a_restart_forgets_what_was_lost, saves_and_evaluations)

@@ -11,300 +11,297 @@
 #include "tests/unit.h"
 
 struct answers {
-	int done, status;
-	char body[4096], data[4096];
-	struct err error;
-	int64_t retry_after_ms;
-	bool stop_stream;
-	struct http *again; /* done_fn starts another request on it */
-	char url[128];
+    int done, status;
+    char body[4096], data[4096];
+    struct err error;
+    int64_t retry_after_ms;
+    bool stop_stream;
+    struct http *again; /* done_fn starts another request on it */
+    char url[128];
 };
 
 static _Atomic int together, most_together;
 
 static bool echo(const struct fakehttp_request *r)
 {
-	char body[4096], token[128], type[128];
-	snprintf(body, sizeof body, "%s %s [%s] [%s] %.*s", r->method, r->path,
-		 fakehttp_header(r, "Authorization", token, sizeof token),
-		 fakehttp_header(r, "Content-Type", type, sizeof type), (int)r->len, r->body);
-	return fakehttp_answer(r, 200, "", body);
+    char body[4096], token[128], type[128];
+    snprintf(body, sizeof body, "%s %s [%s] [%s] %.*s", r->method, r->path,
+        fakehttp_header(r, "Authorization", token, sizeof token),
+        fakehttp_header(r, "Content-Type", type, sizeof type), (int)r->len, r->body);
+    return fakehttp_answer(r, 200, "", body);
 }
 
 static bool handle(void *user, const struct fakehttp_request *r)
 {
-	struct fakehttp *s = user;
-	if (!strcmp(r->path, "/echo"))
-		return echo(r);
-	if (!strcmp(r->path, "/busy"))
-		return fakehttp_answer(r, 429, "Retry-After: 7\r\n", "wait");
-	if (!strcmp(r->path, "/cut")) {
-		fakehttp_write(r->fd, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab", 41);
-		return false;
-	}
-	if (!strcmp(r->path, "/stream")) {
-		fakehttp_begin(r);
-		return fakehttp_chunk(r, "one ", 4) && fakehttp_chunk(r, "two", 3) &&
-		       fakehttp_chunk(r, "", 0);
-	}
-	if (!strcmp(r->path, "/rain")) {
-		bool ok = fakehttp_begin(r);
-		for (int i = 0; ok && i < 100; i++) {
-			usleep(2000);
-			ok = fakehttp_chunk(r, "drop ", 5);
-		}
-		return ok && fakehttp_chunk(r, "", 0);
-	}
-	if (!strcmp(r->path, "/gone"))
-		return fakehttp_answer(r, 410, "", "too old");
-	if (!strcmp(r->path, "/meet")) { /* answers only when four are here */
-		int n = atomic_fetch_add(&together, 1) + 1;
-		if (n > atomic_load(&most_together))
-			atomic_store(&most_together, n);
-		while (atomic_load(&most_together) < 4 && !atomic_load(&s->stop))
-			usleep(1000);
-		return fakehttp_answer(r, 200, "", "met");
-	}
-	if (!strcmp(r->path, "/drip"))
-		(void)(fakehttp_begin(r) && fakehttp_chunk(r, "first", 5));
-	while (!atomic_load(&s->stop)) /* "/silent", and the rest of "/drip" */
-		usleep(1000);
-	return false;
+    struct fakehttp *s = user;
+    if (!strcmp(r->path, "/echo"))
+        return echo(r);
+    if (!strcmp(r->path, "/busy"))
+        return fakehttp_answer(r, 429, "Retry-After: 7\r\n", "wait");
+    if (!strcmp(r->path, "/cut")) {
+        fakehttp_write(r->fd, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab", 41);
+        return false;
+    }
+    if (!strcmp(r->path, "/stream")) {
+        fakehttp_begin(r);
+        return fakehttp_chunk(r, "one ", 4) && fakehttp_chunk(r, "two", 3) &&
+            fakehttp_chunk(r, "", 0);
+    }
+    if (!strcmp(r->path, "/rain")) {
+        bool ok = fakehttp_begin(r);
+        for (int i = 0; ok && i < 100; i++) {
+            usleep(2000);
+            ok = fakehttp_chunk(r, "drop ", 5);
+        }
+        return ok && fakehttp_chunk(r, "", 0);
+    }
+    if (!strcmp(r->path, "/gone"))
+        return fakehttp_answer(r, 410, "", "too old");
+    if (!strcmp(r->path, "/meet")) { /* answers only when four are here */
+        int n = atomic_fetch_add(&together, 1) + 1;
+        if (n > atomic_load(&most_together))
+            atomic_store(&most_together, n);
+        while (atomic_load(&most_together) < 4 && !atomic_load(&s->stop))
+            usleep(1000);
+        return fakehttp_answer(r, 200, "", "met");
+    }
+    if (!strcmp(r->path, "/drip"))
+        (void)(fakehttp_begin(r) && fakehttp_chunk(r, "first", 5));
+    while (!atomic_load(&s->stop)) /* "/silent", and the rest of "/drip" */
+        usleep(1000);
+    return false;
 }
 
 static struct http *client(int most)
 {
-	struct http *h = NULL;
-	struct err e = {0};
-	const struct http_conf conf = {.user_agent = "test", .max_in_flight = most, .http2 = true};
-	ck_assert_msg(!http_create(&conf, &h, &e), "%s", e.text);
-	return h;
+    struct http *h = NULL;
+    struct err e = {0};
+    const struct http_conf conf = {.user_agent = "test", .max_in_flight = most, .http2 = true};
+    ck_assert_msg(!http_create(&conf, &h, &e), "%s", e.text);
+    return h;
 }
 
 static void done(void *user, const struct http_response *r)
 {
-	struct answers *a = user;
-	a->done++;
-	a->status = r->status;
-	a->error = r->error;
-	a->retry_after_ms = r->retry_after_ms;
-	snprintf(a->body, sizeof a->body, "%s", r->body);
-	ck_assert_uint_eq(strlen(r->body), r->len);
-	if (a->again) {
-		struct http_request next = {.method = "GET",
-					    .url = a->url,
-					    .timeout_ms = 5000,
-					    .done_fn = done,
-					    .user = a};
-		struct err e;
-		struct http *h = a->again;
-		a->again = NULL;
-		ck_assert_int_eq(http_start(h, &next, NULL, &e), 0);
-	}
+    struct answers *a = user;
+    a->done++;
+    a->status = r->status;
+    a->error = r->error;
+    a->retry_after_ms = r->retry_after_ms;
+    snprintf(a->body, sizeof a->body, "%s", r->body);
+    ck_assert_uint_eq(strlen(r->body), r->len);
+    if (a->again) {
+        struct http_request next = {
+            .method = "GET", .url = a->url, .timeout_ms = 5000, .done_fn = done, .user = a};
+        struct err e;
+        struct http *h = a->again;
+        a->again = NULL;
+        ck_assert_int_eq(http_start(h, &next, NULL, &e), 0);
+    }
 }
 
 static int data(void *user, const char *bytes, size_t len)
 {
-	struct answers *a = user;
-	size_t n = strlen(a->data);
-	snprintf(a->data + n, sizeof a->data - n, "%.*s", (int)len, bytes);
-	return a->stop_stream;
+    struct answers *a = user;
+    size_t n = strlen(a->data);
+    snprintf(a->data + n, sizeof a->data - n, "%.*s", (int)len, bytes);
+    return a->stop_stream;
 }
 
 static uint64_t begin(struct http *h, const struct fakehttp *s, const char *path,
-		      struct http_request r, struct answers *a)
+    struct http_request r, struct answers *a)
 {
-	char url[256];
-	struct err e = {0};
-	uint64_t id = 0;
-	snprintf(url, sizeof url, "http://127.0.0.1:%d%s", s->port, path);
-	r.url = url; /* borrowed only until http_start returns */
-	r.method = r.method ? r.method : "GET";
-	r.done_fn = done;
-	r.user = a;
-	if (!r.timeout_ms && !r.idle_timeout_ms)
-		r.timeout_ms = 5000;
-	ck_assert_msg(!http_start(h, &r, &id, &e), "%s", e.text);
-	memset(url, 'x', sizeof url);
-	return id;
+    char url[256];
+    struct err e = {0};
+    uint64_t id = 0;
+    snprintf(url, sizeof url, "http://127.0.0.1:%d%s", s->port, path);
+    r.url = url; /* borrowed only until http_start returns */
+    r.method = r.method ? r.method : "GET";
+    r.done_fn = done;
+    r.user = a;
+    if (!r.timeout_ms && !r.idle_timeout_ms)
+        r.timeout_ms = 5000;
+    ck_assert_msg(!http_start(h, &r, &id, &e), "%s", e.text);
+    memset(url, 'x', sizeof url);
+    return id;
 }
 
 static void turn_until(struct http *h, const int *counter, int want)
 {
-	struct err e = {0};
-	int64_t deadline = clock_ms() + 10000;
-	while (*counter < want && clock_ms() < deadline)
-		ck_assert_msg(!http_turn(h, NULL, 0, 100, &e), "%s", e.text);
-	ck_assert_int_eq(*counter, want);
+    struct err e = {0};
+    int64_t deadline = clock_ms() + 10000;
+    while (*counter < want && clock_ms() < deadline)
+        ck_assert_msg(!http_turn(h, NULL, 0, 100, &e), "%s", e.text);
+    ck_assert_int_eq(*counter, want);
 }
 
 START_TEST(a_request_carries_all_it_was_given)
 {
-	struct fakehttp s;
-	struct answers a = {0};
-	fakehttp_start(&s, handle, &s);
-	struct http *h = client(0);
-	begin(h, &s, "/echo",
-	      (struct http_request){.method = "PATCH",
-				    .bearer = "tok",
-				    .content_type = "application/x",
-				    .body = "hello",
-				    .body_len = 5},
-	      &a);
-	turn_until(h, &a.done, 1);
-	ck_assert_int_eq(a.status, 200);
-	ck_assert_int_eq(a.error.code, ERR_NONE);
-	ck_assert_str_eq(a.body, "PATCH /echo [Bearer tok] [application/x] hello");
-	begin(h, &s, "/busy", (struct http_request){0}, &a);
-	turn_until(h, &a.done, 2);
-	ck_assert_int_eq(a.status, 429);
-	ck_assert_int_eq(a.retry_after_ms, 7000);
-	ck_assert_int_eq(atomic_load(&s.connections), 1); /* kept alive */
-	http_destroy(h);
-	fakehttp_stop(&s);
+    struct fakehttp s;
+    struct answers a = {0};
+    fakehttp_start(&s, handle, &s);
+    struct http *h = client(0);
+    begin(h, &s, "/echo",
+        (struct http_request){.method = "PATCH",
+            .bearer = "tok",
+            .content_type = "application/x",
+            .body = "hello",
+            .body_len = 5},
+        &a);
+    turn_until(h, &a.done, 1);
+    ck_assert_int_eq(a.status, 200);
+    ck_assert_int_eq(a.error.code, ERR_NONE);
+    ck_assert_str_eq(a.body, "PATCH /echo [Bearer tok] [application/x] hello");
+    begin(h, &s, "/busy", (struct http_request){0}, &a);
+    turn_until(h, &a.done, 2);
+    ck_assert_int_eq(a.status, 429);
+    ck_assert_int_eq(a.retry_after_ms, 7000);
+    ck_assert_int_eq(atomic_load(&s.connections), 1); /* kept alive */
+    http_destroy(h);
+    fakehttp_stop(&s);
 }
 END_TEST
 
 START_TEST(many_are_in_flight_but_no_more_than_allowed)
 {
-	struct fakehttp s;
-	struct answers a = {0};
-	atomic_store(&together, 0);
-	atomic_store(&most_together, 0);
-	fakehttp_start(&s, handle, &s);
-	struct http *h = client(4);
-	for (int i = 0; i < 8; i++)
-		begin(h, &s, "/meet", (struct http_request){0}, &a);
-	ck_assert_int_eq(http_in_flight(h), 8);
-	turn_until(h, &a.done, 8);
-	ck_assert_int_ge(atomic_load(&most_together), 4);
-	ck_assert_int_le(atomic_load(&s.connections), 4);
-	http_destroy(h);
-	fakehttp_stop(&s);
+    struct fakehttp s;
+    struct answers a = {0};
+    atomic_store(&together, 0);
+    atomic_store(&most_together, 0);
+    fakehttp_start(&s, handle, &s);
+    struct http *h = client(4);
+    for (int i = 0; i < 8; i++)
+        begin(h, &s, "/meet", (struct http_request){0}, &a);
+    ck_assert_int_eq(http_in_flight(h), 8);
+    turn_until(h, &a.done, 8);
+    ck_assert_int_ge(atomic_load(&most_together), 4);
+    ck_assert_int_le(atomic_load(&s.connections), 4);
+    http_destroy(h);
+    fakehttp_stop(&s);
 }
 END_TEST
 
 START_TEST(streams_arrive_in_pieces_and_can_be_stopped)
 {
-	struct fakehttp s;
-	struct answers a = {0};
-	fakehttp_start(&s, handle, &s);
-	struct http *h = client(0);
-	begin(h, &s, "/stream", (struct http_request){.data_fn = data}, &a);
-	turn_until(h, &a.done, 1);
-	ck_assert_str_eq(a.data, "one two");
-	ck_assert_str_eq(a.body, "");
-	a.data[0] = 0;
-	begin(h, &s, "/gone", (struct http_request){.data_fn = data}, &a);
-	turn_until(h, &a.done, 2);
-	ck_assert_int_eq(a.status, 410);
-	ck_assert_str_eq(a.body, "too old");
-	ck_assert_str_eq(a.data, "");
-	a.stop_stream = true;
-	begin(h, &s, "/drip", (struct http_request){.data_fn = data}, &a);
-	turn_until(h, &a.done, 3);
-	ck_assert_int_eq(a.error.code, ERR_DRAINED);
-	http_destroy(h);
-	fakehttp_stop(&s);
+    struct fakehttp s;
+    struct answers a = {0};
+    fakehttp_start(&s, handle, &s);
+    struct http *h = client(0);
+    begin(h, &s, "/stream", (struct http_request){.data_fn = data}, &a);
+    turn_until(h, &a.done, 1);
+    ck_assert_str_eq(a.data, "one two");
+    ck_assert_str_eq(a.body, "");
+    a.data[0] = 0;
+    begin(h, &s, "/gone", (struct http_request){.data_fn = data}, &a);
+    turn_until(h, &a.done, 2);
+    ck_assert_int_eq(a.status, 410);
+    ck_assert_str_eq(a.body, "too old");
+    ck_assert_str_eq(a.data, "");
+    a.stop_stream = true;
+    begin(h, &s, "/drip", (struct http_request){.data_fn = data}, &a);
+    turn_until(h, &a.done, 3);
+    ck_assert_int_eq(a.error.code, ERR_DRAINED);
+    http_destroy(h);
+    fakehttp_stop(&s);
 }
 END_TEST
 
 START_TEST(deadlines_end_what_is_silent)
 {
-	struct fakehttp s;
-	struct answers a = {0};
-	fakehttp_start(&s, handle, &s);
-	struct http *h = client(0);
-	int64_t began = clock_ms();
-	begin(h, &s, "/silent", (struct http_request){.timeout_ms = 150}, &a);
-	turn_until(h, &a.done, 1);
-	ck_assert_int_eq(a.error.code, ERR_HANG);
-	begin(h, &s, "/drip", (struct http_request){.idle_timeout_ms = 150, .data_fn = data}, &a);
-	turn_until(h, &a.done, 2);
-	ck_assert_int_eq(a.error.code, ERR_HANG);
-	ck_assert_str_eq(a.data, "first");
-	ck_assert_int_lt(clock_ms() - began, 15000);
-	http_destroy(h);
-	fakehttp_stop(&s);
+    struct fakehttp s;
+    struct answers a = {0};
+    fakehttp_start(&s, handle, &s);
+    struct http *h = client(0);
+    int64_t began = clock_ms();
+    begin(h, &s, "/silent", (struct http_request){.timeout_ms = 150}, &a);
+    turn_until(h, &a.done, 1);
+    ck_assert_int_eq(a.error.code, ERR_HANG);
+    begin(h, &s, "/drip", (struct http_request){.idle_timeout_ms = 150, .data_fn = data}, &a);
+    turn_until(h, &a.done, 2);
+    ck_assert_int_eq(a.error.code, ERR_HANG);
+    ck_assert_str_eq(a.data, "first");
+    ck_assert_int_lt(clock_ms() - began, 15000);
+    http_destroy(h);
+    fakehttp_stop(&s);
 }
 END_TEST
 
 START_TEST(failures_say_why)
 {
-	struct fakehttp s;
-	struct answers a = {0};
-	struct err e;
-	fakehttp_start(&s, handle, &s);
-	struct http *h = client(0);
-	begin(h, &s, "/cut", (struct http_request){0}, &a);
-	turn_until(h, &a.done, 1);
-	ck_assert_int_eq(a.error.code, ERR_RETRY);
-	ck_assert_int_eq(a.status, 0);
-	begin(h, &s, "/echo", (struct http_request){.limit = 3}, &a);
-	turn_until(h, &a.done, 2);
-	ck_assert_ptr_nonnull(strstr(a.error.text, "exceeds 3 bytes"));
-	fakehttp_stop(&s);
-	begin(h, &s, "/echo", (struct http_request){0}, &a);
-	turn_until(h, &a.done, 3);
-	ck_assert_int_eq(a.error.code, ERR_RETRY);
-	struct http_request bad = {.method = "GET",
-				   .url = "file:///etc/passwd",
-				   .timeout_ms = 1000,
-				   .done_fn = done,
-				   .user = &a};
-	if (!http_start(h, &bad, NULL, &e)) {
-		turn_until(h, &a.done, 4);
-		ck_assert_int_ne(a.error.code, ERR_NONE);
-		ck_assert_str_eq(a.body, "");
-	}
-	http_destroy(h);
+    struct fakehttp s;
+    struct answers a = {0};
+    struct err e;
+    fakehttp_start(&s, handle, &s);
+    struct http *h = client(0);
+    begin(h, &s, "/cut", (struct http_request){0}, &a);
+    turn_until(h, &a.done, 1);
+    ck_assert_int_eq(a.error.code, ERR_RETRY);
+    ck_assert_int_eq(a.status, 0);
+    begin(h, &s, "/echo", (struct http_request){.limit = 3}, &a);
+    turn_until(h, &a.done, 2);
+    ck_assert_ptr_nonnull(strstr(a.error.text, "exceeds 3 bytes"));
+    fakehttp_stop(&s);
+    begin(h, &s, "/echo", (struct http_request){0}, &a);
+    turn_until(h, &a.done, 3);
+    ck_assert_int_eq(a.error.code, ERR_RETRY);
+    struct http_request bad = {.method = "GET",
+        .url = "file:///etc/passwd",
+        .timeout_ms = 1000,
+        .done_fn = done,
+        .user = &a};
+    if (!http_start(h, &bad, NULL, &e)) {
+        turn_until(h, &a.done, 4);
+        ck_assert_int_ne(a.error.code, ERR_NONE);
+        ck_assert_str_eq(a.body, "");
+    }
+    http_destroy(h);
 }
 END_TEST
 
 START_TEST(cancelled_requests_are_silent_and_destroy_answers_the_rest)
 {
-	struct fakehttp s;
-	struct answers a = {0}, b = {0}, c = {0};
-	struct err e;
-	fakehttp_start(&s, handle, &s);
-	struct http *h = client(0);
-	uint64_t id = begin(h, &s, "/silent", (struct http_request){0}, &a);
-	begin(h, &s, "/silent", (struct http_request){0}, &b);
-	begin(h, &s, "/echo", (struct http_request){0}, &c);
-	turn_until(h, &c.done, 1);
-	http_cancel(h, id);
-	ck_assert_int_eq(http_in_flight(h), 1);
-	ck_assert_int_eq(http_turn(h, NULL, 0, 0, &e), 0);
-	http_destroy(h);
-	ck_assert_int_eq(a.done, 0);
-	ck_assert_int_eq(b.done, 1);
-	ck_assert_int_eq(b.error.code, ERR_DRAINED);
-	fakehttp_stop(&s);
+    struct fakehttp s;
+    struct answers a = {0}, b = {0}, c = {0};
+    struct err e;
+    fakehttp_start(&s, handle, &s);
+    struct http *h = client(0);
+    uint64_t id = begin(h, &s, "/silent", (struct http_request){0}, &a);
+    begin(h, &s, "/silent", (struct http_request){0}, &b);
+    begin(h, &s, "/echo", (struct http_request){0}, &c);
+    turn_until(h, &c.done, 1);
+    http_cancel(h, id);
+    ck_assert_int_eq(http_in_flight(h), 1);
+    ck_assert_int_eq(http_turn(h, NULL, 0, 0, &e), 0);
+    http_destroy(h);
+    ck_assert_int_eq(a.done, 0);
+    ck_assert_int_eq(b.done, 1);
+    ck_assert_int_eq(b.error.code, ERR_DRAINED);
+    fakehttp_stop(&s);
 }
 END_TEST
 
 START_TEST(callbacks_may_start_requests_and_extra_descriptors_wake)
 {
-	struct fakehttp s;
-	struct answers a = {0};
-	struct err e;
-	int fds[2];
-	fakehttp_start(&s, handle, &s);
-	struct http *h = client(0);
-	a.again = h;
-	snprintf(a.url, sizeof a.url, "http://127.0.0.1:%d/busy", s.port);
-	begin(h, &s, "/echo", (struct http_request){0}, &a);
-	turn_until(h, &a.done, 2);
-	ck_assert_int_eq(a.status, 429);
-	ck_assert_int_eq(pipe(fds), 0);
-	ck_assert_int_eq(write(fds[1], "x", 1), 1);
-	int64_t began = clock_ms();
-	ck_assert_int_eq(http_turn(h, fds, 1, 10000, &e), 0);
-	ck_assert_int_lt(clock_ms() - began, 5000);
-	close(fds[0]);
-	close(fds[1]);
-	http_destroy(h);
-	fakehttp_stop(&s);
+    struct fakehttp s;
+    struct answers a = {0};
+    struct err e;
+    int fds[2];
+    fakehttp_start(&s, handle, &s);
+    struct http *h = client(0);
+    a.again = h;
+    snprintf(a.url, sizeof a.url, "http://127.0.0.1:%d/busy", s.port);
+    begin(h, &s, "/echo", (struct http_request){0}, &a);
+    turn_until(h, &a.done, 2);
+    ck_assert_int_eq(a.status, 429);
+    ck_assert_int_eq(pipe(fds), 0);
+    ck_assert_int_eq(write(fds[1], "x", 1), 1);
+    int64_t began = clock_ms();
+    ck_assert_int_eq(http_turn(h, fds, 1, 10000, &e), 0);
+    ck_assert_int_lt(clock_ms() - began, 5000);
+    close(fds[0]);
+    close(fds[1]);
+    http_destroy(h);
+    fakehttp_stop(&s);
 }
 END_TEST
 
@@ -312,46 +309,46 @@ END_TEST
  * turns. */
 START_TEST(what_comes_in_quick_succession_is_looked_at_together)
 {
-	struct fakehttp s;
-	struct answers a = {0};
-	struct err e = {0};
-	struct http *h = NULL;
-	int64_t turns = 0, began = clock_ms();
-	const struct http_conf conf = {.gather_ms = 50};
-	fakehttp_start(&s, handle, &s);
-	ck_assert_int_eq(http_create(&conf, &h, &e), 0);
-	begin(h, &s, "/rain", (struct http_request){.data_fn = data}, &a);
-	for (; !a.done && turns < 1000; turns++)
-		ck_assert_msg(!http_turn(h, NULL, 0, 1000, &e), "%s", e.text);
-	ck_assert_int_eq(a.error.code, ERR_NONE);
-	ck_assert_uint_eq(strlen(a.data), 500);
-	ck_assert_int_le(turns, 10 + 2 * (clock_ms() - began) / 50);
-	http_destroy(h);
-	fakehttp_stop(&s);
+    struct fakehttp s;
+    struct answers a = {0};
+    struct err e = {0};
+    struct http *h = NULL;
+    int64_t turns = 0, began = clock_ms();
+    const struct http_conf conf = {.gather_ms = 50};
+    fakehttp_start(&s, handle, &s);
+    ck_assert_int_eq(http_create(&conf, &h, &e), 0);
+    begin(h, &s, "/rain", (struct http_request){.data_fn = data}, &a);
+    for (; !a.done && turns < 1000; turns++)
+        ck_assert_msg(!http_turn(h, NULL, 0, 1000, &e), "%s", e.text);
+    ck_assert_int_eq(a.error.code, ERR_NONE);
+    ck_assert_uint_eq(strlen(a.data), 500);
+    ck_assert_int_le(turns, 10 + 2 * (clock_ms() - began) / 50);
+    http_destroy(h);
+    fakehttp_stop(&s);
 }
 END_TEST
 
 START_TEST(once_blocks_for_one_answer)
 {
-	struct fakehttp s;
-	buf_auto struct buf out;
-	struct err e = {0};
-	char url[128];
-	buf_init(&out, 4096);
-	fakehttp_start(&s, handle, &s);
-	snprintf(url, sizeof url, "http://127.0.0.1:%d/echo", s.port);
-	const struct http_conf conf = {0};
-	const struct http_request r = {.method = "GET", .url = url, .timeout_ms = 5000};
-	ck_assert_int_eq(http_once(&conf, &r, &out, &e), 200);
-	ck_assert_str_eq(out.data, "GET /echo [] [] ");
-	fakehttp_stop(&s);
-	ck_assert_int_eq(http_once(&conf, &r, &out, &e), -ERR_RETRY);
-	ck_assert_ptr_nonnull(strstr(e.text, "127.0.0.1"));
+    struct fakehttp s;
+    buf_auto struct buf out;
+    struct err e = {0};
+    char url[128];
+    buf_init(&out, 4096);
+    fakehttp_start(&s, handle, &s);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/echo", s.port);
+    const struct http_conf conf = {0};
+    const struct http_request r = {.method = "GET", .url = url, .timeout_ms = 5000};
+    ck_assert_int_eq(http_once(&conf, &r, &out, &e), 200);
+    ck_assert_str_eq(out.data, "GET /echo [] [] ");
+    fakehttp_stop(&s);
+    ck_assert_int_eq(http_once(&conf, &r, &out, &e), -ERR_RETRY);
+    ck_assert_ptr_nonnull(strstr(e.text, "127.0.0.1"));
 }
 END_TEST
 
 UNIT_MAIN("http", a_request_carries_all_it_was_given, many_are_in_flight_but_no_more_than_allowed,
-	  streams_arrive_in_pieces_and_can_be_stopped, deadlines_end_what_is_silent,
-	  failures_say_why, cancelled_requests_are_silent_and_destroy_answers_the_rest,
-	  callbacks_may_start_requests_and_extra_descriptors_wake,
-	  what_comes_in_quick_succession_is_looked_at_together, once_blocks_for_one_answer)
+    streams_arrive_in_pieces_and_can_be_stopped, deadlines_end_what_is_silent, failures_say_why,
+    cancelled_requests_are_silent_and_destroy_answers_the_rest,
+    callbacks_may_start_requests_and_extra_descriptors_wake,
+    what_comes_in_quick_succession_is_looked_at_together, once_blocks_for_one_answer)

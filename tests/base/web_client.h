@@ -24,60 +24,60 @@ static uint16_t port;
 static struct err e;
 
 struct client {
-	int fd;
-	bool closed;
-	struct buf in;
+    int fd;
+    bool closed;
+    struct buf in;
 };
 
 static inline void client_open(struct client *c)
 {
-	*c = (struct client){.fd = io_connect("127.0.0.1", port, clock_ms() + DEADLINE_MS, &e)};
-	ck_assert_msg(c->fd >= 0, "%s", e.text);
-	ck_assert_int_eq(io_set_nonblocking(c->fd, true, &e), 0);
-	buf_init(&c->in, 8 << 20);
+    *c = (struct client){.fd = io_connect("127.0.0.1", port, clock_ms() + DEADLINE_MS, &e)};
+    ck_assert_msg(c->fd >= 0, "%s", e.text);
+    ck_assert_int_eq(io_set_nonblocking(c->fd, true, &e), 0);
+    buf_init(&c->in, 8 << 20);
 }
 
 static inline void client_close(struct client *c)
 {
-	io_close(c->fd);
-	c->fd = -1;
-	buf_done(&c->in);
+    io_close(c->fd);
+    c->fd = -1;
+    buf_done(&c->in);
 }
 
 static inline void client_write(struct client *c, const char *text)
 {
-	ck_assert_int_eq(io_send_full(c->fd, text, strlen(text), clock_ms() + DEADLINE_MS, &e), 0);
+    ck_assert_int_eq(io_send_full(c->fd, text, strlen(text), clock_ms() + DEADLINE_MS, &e), 0);
 }
 
 static inline void turn(struct client *c)
 {
-	ck_assert_int_eq(web_turn(w, 5, &e), 0);
-	char piece[65536];
-	while (c && c->fd >= 0 && !c->closed) {
-		ssize_t n = recv(c->fd, piece, sizeof piece, 0);
-		if (n > 0)
-			buf_add(&c->in, piece, (size_t)n);
-		else if (n == 0 || errno != EAGAIN)
-			c->closed = true;
-		else
-			break;
-	}
+    ck_assert_int_eq(web_turn(w, 5, &e), 0);
+    char piece[65536];
+    while (c && c->fd >= 0 && !c->closed) {
+        ssize_t n = recv(c->fd, piece, sizeof piece, 0);
+        if (n > 0)
+            buf_add(&c->in, piece, (size_t)n);
+        else if (n == 0 || errno != EAGAIN)
+            c->closed = true;
+        else
+            break;
+    }
 }
 
 /* Turns until the condition holds; the time-out is the failure. */
 #define until(c, condition) until_within(DEADLINE_MS, c, condition)
-#define until_within(ms, c, condition)                                                             \
-	do {                                                                                       \
-		int64_t end_ms = clock_ms() + (ms);                                                \
-		while (!(condition)) {                                                             \
-			ck_assert_msg(clock_ms() < end_ms, "timed out: %s", #condition);           \
-			turn(c);                                                                   \
-		}                                                                                  \
-	} while (0)
+#define until_within(ms, c, condition) \
+    do { \
+        int64_t end_ms = clock_ms() + (ms); \
+        while (!(condition)) { \
+            ck_assert_msg(clock_ms() < end_ms, "timed out: %s", #condition); \
+            turn(c); \
+        } \
+    } while (0)
 
 static inline bool has(struct client *c, const char *text)
 {
-	return strstr(buf_cstr(&c->in), text) != NULL;
+    return strstr(buf_cstr(&c->in), text) != NULL;
 }
 
 #endif

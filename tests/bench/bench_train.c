@@ -20,133 +20,132 @@
 
 static double product_rate(struct dev *d, enum dtype t, struct err *e)
 {
-	struct op_matmul o = {.m = 2048,
-			      .n = 1536,
-			      .k = 576,
-			      .lda = 576,
-			      .ldb = 576,
-			      .ldc = 1536,
-			      .tb = true,
-			      .ab_type = t,
-			      .c_type = t,
-			      .alpha = 1};
-	void *a, *b, *c;
-	double best = 0;
+    struct op_matmul o = {.m = 2048,
+        .n = 1536,
+        .k = 576,
+        .lda = 576,
+        .ldb = 576,
+        .ldc = 1536,
+        .tb = true,
+        .ab_type = t,
+        .c_type = t,
+        .alpha = 1};
+    void *a, *b, *c;
+    double best = 0;
 
-	if (dev_alloc(d, 2048 * 576 * 4, &a, e) || dev_alloc(d, 1536 * 576 * 4, &b, e) ||
-	    dev_alloc(d, 2048 * 1536 * 4, &c, e))
-		return -1;
-	o.a = a;
-	o.b = b;
-	o.c = c;
-	for (int round = 0; round < 30; round++) {
-		int64_t start = clock_ns();
+    if (dev_alloc(d, 2048 * 576 * 4, &a, e) || dev_alloc(d, 1536 * 576 * 4, &b, e) ||
+        dev_alloc(d, 2048 * 1536 * 4, &c, e))
+        return -1;
+    o.a = a;
+    o.b = b;
+    o.c = c;
+    for (int round = 0; round < 30; round++) {
+        int64_t start = clock_ns();
 
-		for (int i = 0; i < 10; i++)
-			dev_ops(d)->matmul(d, &o);
-		if (dev_sync(d, e))
-			return -1;
-		double rate = 10 * 2.0 * 2048 * 1536 * 576 / (double)(clock_ns() - start);
-		best = rate > best ? rate : best;
-	}
-	dev_free(d, a);
-	dev_free(d, b);
-	dev_free(d, c);
-	return best; /* GFLOP/s */
+        for (int i = 0; i < 10; i++)
+            dev_ops(d)->matmul(d, &o);
+        if (dev_sync(d, e))
+            return -1;
+        double rate = 10 * 2.0 * 2048 * 1536 * 576 / (double)(clock_ns() - start);
+        best = rate > best ? rate : best;
+    }
+    dev_free(d, a);
+    dev_free(d, b);
+    dev_free(d, c);
+    return best; /* GFLOP/s */
 }
 
-static int measure(struct model *m, struct optim *o, int64_t vocab, double seconds, double *rate,
-		   struct err *e)
+static int measure(
+    struct model *m, struct optim *o, int64_t vocab, double seconds, double *rate, struct err *e)
 {
-	static int32_t ids[SEQUENCES * TOKENS + 1];
-	double loss, norm, best = 0;
-	int64_t begin = clock_ns();
+    static int32_t ids[SEQUENCES * TOKENS + 1];
+    double loss, norm, best = 0;
+    int64_t begin = clock_ns();
 
-	for (int i = 0; i <= SEQUENCES * TOKENS; i++)
-		ids[i] = (int32_t)((uint32_t)i * 2654435761u % (uint32_t)vocab);
-	for (int64_t step = 1; step < 4 || (double)(clock_ns() - begin) * 1e-9 < seconds; step++) {
-		int64_t start = clock_ns();
+    for (int i = 0; i <= SEQUENCES * TOKENS; i++)
+        ids[i] = (int32_t)((uint32_t)i * 2654435761u % (uint32_t)vocab);
+    for (int64_t step = 1; step < 4 || (double)(clock_ns() - begin) * 1e-9 < seconds; step++) {
+        int64_t start = clock_ns();
 
-		model_zero_gradient(m);
-		if (model_step(m, SEQUENCES, ids, ids + 1, 1.0f / (SEQUENCES * TOKENS), true, &loss,
-			       e) ||
-		    optim_step(o, step, &norm, e))
-			return -1;
-		double r = SEQUENCES * TOKENS / ((double)(clock_ns() - start) * 1e-9);
-		best = r > best ? r : best;
-	}
-	*rate = best;
-	return 0;
+        model_zero_gradient(m);
+        if (model_step(m, SEQUENCES, ids, ids + 1, 1.0f / (SEQUENCES * TOKENS), true, &loss, e) ||
+            optim_step(o, step, &norm, e))
+            return -1;
+        double r = SEQUENCES * TOKENS / ((double)(clock_ns() - start) * 1e-9);
+        best = r > best ? r : best;
+    }
+    *rate = best;
+    return 0;
 }
 
 static int run(struct dev *d, struct weights *w, bool lora, enum dtype t, double gflops,
-	       double seconds, struct err *e)
+    double seconds, struct err *e)
 {
-	static const char *const targets[] = {"q_proj",    "k_proj",  "v_proj",    "o_proj",
-					      "gate_proj", "up_proj", "down_proj", NULL};
-	struct model_conf conf = {.config = w ? *weights_config(w) : shape_of("smollm2-135m"),
-				  .t = t,
-				  .train = true,
-				  .micro_sequences = SEQUENCES,
-				  .sequence_length = TOKENS,
-				  .lora_rank = lora ? 8 : 0,
-				  .lora_alpha = 16,
-				  .lora_targets = targets,
-				  .seed = 1};
-	struct optim_conf oc = {.learning_rate = 1e-4,
-				.beta1 = 0.9,
-				.beta2 = 0.999,
-				.epsilon = 1e-8,
-				.clip_norm = 1,
-				.schedule = SCHEDULE_CONSTANT,
-				.steps = 1000};
-	struct model *m = NULL;
-	struct optim *o = NULL;
-	double rate, ceiling, frozen, trained;
-	int rc = model_create(d, &conf, &m, e);
+    static const char *const targets[] = {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", NULL};
+    struct model_conf conf = {.config = w ? *weights_config(w) : shape_of("smollm2-135m"),
+        .t = t,
+        .train = true,
+        .micro_sequences = SEQUENCES,
+        .sequence_length = TOKENS,
+        .lora_rank = lora ? 8 : 0,
+        .lora_alpha = 16,
+        .lora_targets = targets,
+        .seed = 1};
+    struct optim_conf oc = {.learning_rate = 1e-4,
+        .beta1 = 0.9,
+        .beta2 = 0.999,
+        .epsilon = 1e-8,
+        .clip_norm = 1,
+        .schedule = SCHEDULE_CONSTANT,
+        .steps = 1000};
+    struct model *m = NULL;
+    struct optim *o = NULL;
+    double rate, ceiling, frozen, trained;
+    int rc = model_create(d, &conf, &m, e);
 
-	if (!rc)
-		rc = w ? model_load(m, w, e) : model_init_random(m, e);
-	if (!rc)
-		rc = optim_create(d, &oc, m, &o, e);
-	if (!rc)
-		rc = measure(m, o, conf.config.vocab, seconds, &rate, e);
-	if (!rc) {
-		trained = (double)model_trainable(m);
-		frozen = lora ? (double)model_parameters(m) - trained : 0;
-		ceiling = gflops * 1e9 / (6 * trained + 4 * frozen);
-		printf("train %s %s: %.0f tokens/s, products %.0f GFLOP/s allow %.0f, ratio %.2f, "
-		       "memory %lld MiB\n",
-		       lora ? "lora" : "full", dtype_name(t), rate, gflops, ceiling, rate / ceiling,
-		       (long long)(model_memory_bytes(m) >> 20));
-		fflush(stdout);
-	}
-	optim_destroy(o);
-	model_destroy(m);
-	return rc;
+    if (!rc)
+        rc = w ? model_load(m, w, e) : model_init_random(m, e);
+    if (!rc)
+        rc = optim_create(d, &oc, m, &o, e);
+    if (!rc)
+        rc = measure(m, o, conf.config.vocab, seconds, &rate, e);
+    if (!rc) {
+        trained = (double)model_trainable(m);
+        frozen = lora ? (double)model_parameters(m) - trained : 0;
+        ceiling = gflops * 1e9 / (6 * trained + 4 * frozen);
+        printf("train %s %s: %.0f tokens/s, products %.0f GFLOP/s allow %.0f, ratio %.2f, "
+               "memory %lld MiB\n",
+            lora ? "lora" : "full", dtype_name(t), rate, gflops, ceiling, rate / ceiling,
+            (long long)(model_memory_bytes(m) >> 20));
+        fflush(stdout);
+    }
+    optim_destroy(o);
+    model_destroy(m);
+    return rc;
 }
 
 int main(int argc, char **argv)
 {
-	int threads = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 2;
-	double seconds = argc > 3 ? strtod(argv[3], NULL) : 30;
-	struct err e = {0};
-	struct dev *d = NULL;
-	struct weights *w = NULL;
-	int rc = dev_open("cpu", 0, threads, &d, &e);
+    int threads = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 2;
+    double seconds = argc > 3 ? strtod(argv[3], NULL) : 30;
+    struct err e = {0};
+    struct dev *d = NULL;
+    struct weights *w = NULL;
+    int rc = dev_open("cpu", 0, threads, &d, &e);
 
-	if (!rc && argc > 2)
-		rc = weights_open(argv[2], NULL, &w, &e);
-	for (int i = 0; i < 2 && !rc; i++) {
-		enum dtype t = i ? DTYPE_F32 : DTYPE_BF16;
-		double gflops = product_rate(d, t, &e);
+    if (!rc && argc > 2)
+        rc = weights_open(argv[2], NULL, &w, &e);
+    for (int i = 0; i < 2 && !rc; i++) {
+        enum dtype t = i ? DTYPE_F32 : DTYPE_BF16;
+        double gflops = product_rate(d, t, &e);
 
-		for (int lora = 0; lora < 2 && !rc; lora++)
-			rc = gflops < 0 ? -1 : run(d, w, lora, t, gflops, seconds, &e);
-	}
-	if (rc)
-		fprintf(stderr, "bench_train: %s\n", e.text);
-	weights_close(w);
-	dev_close(d);
-	return rc ? 1 : 0;
+        for (int lora = 0; lora < 2 && !rc; lora++)
+            rc = gflops < 0 ? -1 : run(d, w, lora, t, gflops, seconds, &e);
+    }
+    if (rc)
+        fprintf(stderr, "bench_train: %s\n", e.text);
+    weights_close(w);
+    dev_close(d);
+    return rc ? 1 : 0;
 }

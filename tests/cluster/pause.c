@@ -8,25 +8,25 @@
 
 static void on_end(int signal)
 {
-	(void)signal;
-	_exit(0);
+    (void)signal;
+    _exit(0);
 }
 
 static void on_child(int signal)
 {
-	(void)signal;
-	while (waitpid(-1, NULL, WNOHANG) > 0)
-		;
+    (void)signal;
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        ;
 }
 
 int main(void)
 {
-	struct sigaction end = {.sa_handler = on_end};
-	struct sigaction child = {.sa_handler = on_child, .sa_flags = SA_NOCLDSTOP};
+    struct sigaction end = {.sa_handler = on_end};
+    struct sigaction child = {.sa_handler = on_child, .sa_flags = SA_NOCLDSTOP};
 
-	sigaction(SIGTERM, &end, NULL);
-	sigaction(SIGINT, &end, NULL);
-	sigaction(SIGCHLD, &child, NULL);
-	for (;;)
-		pause();
+    sigaction(SIGTERM, &end, NULL);
+    sigaction(SIGINT, &end, NULL);
+    sigaction(SIGCHLD, &child, NULL);
+    for (;;)
+        pause();
 }

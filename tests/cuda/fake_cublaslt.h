@@ -10,20 +10,20 @@
 #include <stdbool.h>
 
 struct fake_cublaslt {
-	/* the test's */
-	int64_t fail_nth;       /* this call that can fail does, counted from 1; 0: none */
-	cublasStatus_t failure; /* by this */
-	cublasStatus_t plain;   /* what it says to an epilogue; SUCCESS: it has all of them */
-	int unusable;           /* the first so many of its answers are not runnable */
-	int none;               /* so many questions find no algorithm at all */
-	cudaError_t last_error; /* of the runtime */
-	/* the library's */
-	int64_t calls;             /* that can fail */
-	int64_t asked, multiplied; /* heuristics, products */
-	int64_t alive;             /* handles, descriptors, layouts, preferences, device memory */
-	uint32_t epilogue;         /* of the last product */
-	cublasComputeType_t compute;
-	size_t workspace;
+    /* the test's */
+    int64_t fail_nth;       /* this call that can fail does, counted from 1; 0: none */
+    cublasStatus_t failure; /* by this */
+    cublasStatus_t plain;   /* what it says to an epilogue; SUCCESS: it has all of them */
+    int unusable;           /* the first so many of its answers are not runnable */
+    int none;               /* so many questions find no algorithm at all */
+    cudaError_t last_error; /* of the runtime */
+    /* the library's */
+    int64_t calls;             /* that can fail */
+    int64_t asked, multiplied; /* heuristics, products */
+    int64_t alive;             /* handles, descriptors, layouts, preferences, device memory */
+    uint32_t epilogue;         /* of the last product */
+    cublasComputeType_t compute;
+    size_t workspace;
 };
 extern struct fake_cublaslt fake_cublaslt;
 

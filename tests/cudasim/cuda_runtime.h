@@ -21,74 +21,74 @@ extern "C" {
 #endif
 
 typedef enum cudaError {
-	cudaSuccess = 0,
-	cudaErrorInvalidValue = 1,
-	cudaErrorMemoryAllocation = 2,
-	cudaErrorInitializationError = 3,
-	cudaErrorInvalidConfiguration = 9,
-	cudaErrorInvalidDeviceFunction = 98,
-	cudaErrorInsufficientDriver = 35,
-	cudaErrorNoDevice = 100,
-	cudaErrorInvalidDevice = 101,
-	cudaErrorNoKernelImageForDevice = 209,
-	cudaErrorECCUncorrectable = 214,
-	cudaErrorInvalidResourceHandle = 400,
-	cudaErrorNotReady = 600,
-	cudaErrorIllegalAddress = 700,
-	cudaErrorLaunchOutOfResources = 701,
-	cudaErrorLaunchTimeout = 702,
-	cudaErrorAssert = 710,
-	cudaErrorHardwareStackError = 714,
-	cudaErrorIllegalInstruction = 715,
-	cudaErrorMisalignedAddress = 716,
-	cudaErrorInvalidAddressSpace = 717,
-	cudaErrorInvalidPc = 718,
-	cudaErrorLaunchFailure = 719,
-	cudaErrorNotSupported = 801,
-	cudaErrorSystemDriverMismatch = 803,
-	cudaErrorContained = 721,
-	cudaErrorStreamCaptureUnsupported = 900,
-	cudaErrorStreamCaptureInvalidated = 901,
-	cudaErrorStreamCaptureUnjoined = 904,
-	cudaErrorUnknown = 999
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInitializationError = 3,
+    cudaErrorInvalidConfiguration = 9,
+    cudaErrorInvalidDeviceFunction = 98,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorNoDevice = 100,
+    cudaErrorInvalidDevice = 101,
+    cudaErrorNoKernelImageForDevice = 209,
+    cudaErrorECCUncorrectable = 214,
+    cudaErrorInvalidResourceHandle = 400,
+    cudaErrorNotReady = 600,
+    cudaErrorIllegalAddress = 700,
+    cudaErrorLaunchOutOfResources = 701,
+    cudaErrorLaunchTimeout = 702,
+    cudaErrorAssert = 710,
+    cudaErrorHardwareStackError = 714,
+    cudaErrorIllegalInstruction = 715,
+    cudaErrorMisalignedAddress = 716,
+    cudaErrorInvalidAddressSpace = 717,
+    cudaErrorInvalidPc = 718,
+    cudaErrorLaunchFailure = 719,
+    cudaErrorNotSupported = 801,
+    cudaErrorSystemDriverMismatch = 803,
+    cudaErrorContained = 721,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorStreamCaptureUnjoined = 904,
+    cudaErrorUnknown = 999
 } cudaError_t;
 
 typedef enum cudaMemcpyKind {
-	cudaMemcpyHostToHost,
-	cudaMemcpyHostToDevice,
-	cudaMemcpyDeviceToHost,
-	cudaMemcpyDeviceToDevice,
-	cudaMemcpyDefault
+    cudaMemcpyHostToHost,
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice,
+    cudaMemcpyDefault
 } cudaMemcpyKind;
 
 enum cudaStreamCaptureMode {
-	cudaStreamCaptureModeGlobal,
-	cudaStreamCaptureModeThreadLocal,
-	cudaStreamCaptureModeRelaxed
+    cudaStreamCaptureModeGlobal,
+    cudaStreamCaptureModeThreadLocal,
+    cudaStreamCaptureModeRelaxed
 };
 enum cudaStreamCaptureStatus {
-	cudaStreamCaptureStatusNone,
-	cudaStreamCaptureStatusActive,
-	cudaStreamCaptureStatusInvalidated
+    cudaStreamCaptureStatusNone,
+    cudaStreamCaptureStatusActive,
+    cudaStreamCaptureStatusInvalidated
 };
 enum cudaDeviceAttr {
-	cudaDevAttrMaxThreadsPerBlock = 1,
-	cudaDevAttrMaxSharedMemoryPerBlock = 8,
-	cudaDevAttrMultiProcessorCount = 16,
-	cudaDevAttrComputeCapabilityMajor = 75,
-	cudaDevAttrComputeCapabilityMinor = 76,
-	cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
-	cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+    cudaDevAttrMaxThreadsPerBlock = 1,
+    cudaDevAttrMaxSharedMemoryPerBlock = 8,
+    cudaDevAttrMultiProcessorCount = 16,
+    cudaDevAttrComputeCapabilityMajor = 75,
+    cudaDevAttrComputeCapabilityMinor = 76,
+    cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
+    cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
 };
 enum cudaFuncAttribute {
-	cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
-	cudaFuncAttributePreferredSharedMemoryCarveout = 9
+    cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+    cudaFuncAttributePreferredSharedMemoryCarveout = 9
 };
 enum cudaMemoryType {
-	cudaMemoryTypeUnregistered,
-	cudaMemoryTypeHost,
-	cudaMemoryTypeDevice,
-	cudaMemoryTypeManaged
+    cudaMemoryTypeUnregistered,
+    cudaMemoryTypeHost,
+    cudaMemoryTypeDevice,
+    cudaMemoryTypeManaged
 };
 
 #define cudaStreamDefault              0u
@@ -111,34 +111,34 @@ typedef struct cudasim_graph *cudaGraph_t;
 typedef struct cudasim_graph_exec *cudaGraphExec_t;
 
 typedef struct cudaUUID {
-	char bytes[16];
+    char bytes[16];
 } cudaUUID_t;
 
 struct cudaDeviceProp {
-	char name[256];
-	cudaUUID_t uuid;
-	size_t totalGlobalMem;
-	size_t sharedMemPerBlock;
-	int regsPerBlock, warpSize;
-	int maxThreadsPerBlock;
-	int maxThreadsDim[3], maxGridSize[3];
-	size_t totalConstMem;
-	int major, minor;
-	int multiProcessorCount;
-	int integrated, canMapHostMemory, concurrentKernels, ECCEnabled;
-	int pciBusID, pciDeviceID, pciDomainID;
-	int asyncEngineCount, unifiedAddressing, memoryBusWidth, l2CacheSize;
-	int maxThreadsPerMultiProcessor;
-	size_t sharedMemPerMultiprocessor;
-	int regsPerMultiprocessor, managedMemory;
-	size_t sharedMemPerBlockOptin;
-	size_t reservedSharedMemPerBlock;
+    char name[256];
+    cudaUUID_t uuid;
+    size_t totalGlobalMem;
+    size_t sharedMemPerBlock;
+    int regsPerBlock, warpSize;
+    int maxThreadsPerBlock;
+    int maxThreadsDim[3], maxGridSize[3];
+    size_t totalConstMem;
+    int major, minor;
+    int multiProcessorCount;
+    int integrated, canMapHostMemory, concurrentKernels, ECCEnabled;
+    int pciBusID, pciDeviceID, pciDomainID;
+    int asyncEngineCount, unifiedAddressing, memoryBusWidth, l2CacheSize;
+    int maxThreadsPerMultiProcessor;
+    size_t sharedMemPerMultiprocessor;
+    int regsPerMultiprocessor, managedMemory;
+    size_t sharedMemPerBlockOptin;
+    size_t reservedSharedMemPerBlock;
 };
 
 struct cudaPointerAttributes {
-	enum cudaMemoryType type;
-	int device;
-	void *devicePointer, *hostPointer;
+    enum cudaMemoryType type;
+    int device;
+    void *devicePointer, *hostPointer;
 };
 
 cudaError_t cudaGetDeviceCount(int *count);
@@ -171,11 +171,10 @@ cudaError_t cudaHostUnregister(void *p);
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total);
 cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *out, const void *p);
 cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind);
-cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
-			    cudaStream_t s);
+cudaError_t cudaMemcpyAsync(
+    void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t s);
 cudaError_t cudaMemcpy2DAsync(void *dst, size_t dpitch, const void *src, size_t spitch,
-			      size_t width, size_t height, enum cudaMemcpyKind kind,
-			      cudaStream_t s);
+    size_t width, size_t height, enum cudaMemcpyKind kind, cudaStream_t s);
 cudaError_t cudaMemset(void *p, int value, size_t bytes);
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s);
 
@@ -211,29 +210,29 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attr
 }
 template <class T> static inline cudaError_t cudaMalloc(T **out, size_t bytes)
 {
-	return cudaMalloc((void **)(void *)out, bytes);
+    return cudaMalloc((void **)(void *)out, bytes);
 }
 template <class T> static inline cudaError_t cudaMallocHost(T **out, size_t bytes)
 {
-	return cudaMallocHost((void **)(void *)out, bytes);
+    return cudaMallocHost((void **)(void *)out, bytes);
 }
 struct uint3 {
-	unsigned x, y, z;
+    unsigned x, y, z;
 };
 struct dim3 {
-	unsigned x, y, z;
-	constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_)
-	{
-	}
+    unsigned x, y, z;
+    constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_)
+    {
+    }
 };
 typedef struct cudaLaunchConfig_st {
-	dim3 gridDim, blockDim;
-	size_t dynamicSmemBytes;
-	cudaStream_t stream;
+    dim3 gridDim, blockDim;
+    size_t dynamicSmemBytes;
+    cudaStream_t stream;
 } cudaLaunchConfig_t;
 #else
 typedef struct dim3 {
-	unsigned x, y, z;
+    unsigned x, y, z;
 } dim3;
 #endif
 #endif

@@ -32,505 +32,495 @@
 #define LOOKS       64 /* polls in vain between two looks whether the peers live */
 
 struct offer { /* of a rank, for a split */
-	std::atomic<uint64_t> split;
-	int colour, key;
+    std::atomic<uint64_t> split;
+    int colour, key;
 };
 struct file { /* shared; zero at first */
-	std::atomic<int> attached, detached;
-	std::atomic<bool> connecting[RANKS];
-	std::atomic<uint64_t> steps[RANKS];
-	std::atomic<uint64_t>
-		what[RANKS]; /* the operation under way, to see that all do the same */
-	struct offer offers[2][RANKS];
-	char data[]; /* CHUNK_BYTES a rank */
+    std::atomic<int> attached, detached;
+    std::atomic<bool> connecting[RANKS];
+    std::atomic<uint64_t> steps[RANKS];
+    std::atomic<uint64_t> what[RANKS]; /* the operation under way, to see that all do the same */
+    struct offer offers[2][RANKS];
+    char data[]; /* CHUNK_BYTES a rank */
 };
 
 struct operation {
-	enum { REDUCE, GATHER, BROADCAST } kind;
-	const char *in;
-	char *out;
-	size_t bytes, done; /* of one rank */
-	ncclDataType_t type;
-	ncclRedOp_t op;
-	int root;
-	bool placed; /* the chunk is in the slot */
+    enum { REDUCE, GATHER, BROADCAST } kind;
+    const char *in;
+    char *out;
+    size_t bytes, done; /* of one rank */
+    ncclDataType_t type;
+    ncclRedOp_t op;
+    int root;
+    bool placed; /* the chunk is in the slot */
 };
 
 struct communicator {
-	char name[64];
-	struct file *shared = nullptr;
-	int fd = -1, rank = 0, world = 0;
-	std::atomic<bool> aborted{false};
-	std::atomic<int> failed{ncclSuccess};
-	enum { FORMING, READY, SPLITTING, CONNECTING, FINALIZING } state = FORMING;
-	bool connected = false;
-	uint64_t step = 0, splits = 0;
-	int looks = 0, unfinished = 0;
-	cudaStream_t stream = nullptr;       /* of the last operation */
-	std::shared_ptr<communicator> child; /* while splitting */
-	std::shared_ptr<operation> first;    /* while connecting */
-	~communicator();
+    char name[64];
+    struct file *shared = nullptr;
+    int fd = -1, rank = 0, world = 0;
+    std::atomic<bool> aborted{false};
+    std::atomic<int> failed{ncclSuccess};
+    enum { FORMING, READY, SPLITTING, CONNECTING, FINALIZING } state = FORMING;
+    bool connected = false;
+    uint64_t step = 0, splits = 0;
+    int looks = 0, unfinished = 0;
+    cudaStream_t stream = nullptr;       /* of the last operation */
+    std::shared_ptr<communicator> child; /* while splitting */
+    std::shared_ptr<operation> first;    /* while connecting */
+    ~communicator();
 };
 struct ncclComm {
-	std::shared_ptr<communicator> c;
+    std::shared_ptr<communicator> c;
 };
 static char last_error[200];
 
 static size_t file_bytes(int world)
 {
-	return sizeof(struct file) + (size_t)world * CHUNK_BYTES;
+    return sizeof(struct file) + (size_t)world * CHUNK_BYTES;
 }
 
 communicator::~communicator()
 {
-	if (shared) {
-		if (shared->attached < world)
-			shm_unlink(name); /* it never formed */
-		munmap(shared, file_bytes(world));
-	}
-	if (fd >= 0)
-		close(fd);
+    if (shared) {
+        if (shared->attached < world)
+            shm_unlink(name); /* it never formed */
+        munmap(shared, file_bytes(world));
+    }
+    if (fd >= 0)
+        close(fd);
 }
 
 static ncclResult_t fail(ncclResult_t r, const char *what)
 {
-	snprintf(last_error, sizeof(last_error), "%s", what);
-	return r;
+    snprintf(last_error, sizeof(last_error), "%s", what);
+    return r;
 }
 
 static bool told(const char *word)
 {
-	const char *words = getenv("LLMJOB_CUDASIM_NCCL");
-	return words && strstr(words, word);
+    const char *words = getenv("LLMJOB_CUDASIM_NCCL");
+    return words && strstr(words, word);
 }
 
 /* -- forming -- */
 static ncclResult_t attach(communicator *c)
 {
-	if (c->world < 1 || c->world > RANKS || c->rank < 0 || c->rank >= c->world)
-		return fail(ncclInvalidArgument, "a rank outside of the world");
-	c->fd = shm_open(c->name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (c->fd < 0 || ftruncate(c->fd, (off_t)file_bytes(c->world)))
-		return fail(ncclSystemError, "no shared memory");
-	struct flock lock = {};
-	lock.l_type = F_WRLCK;
-	lock.l_start = c->rank;
-	lock.l_len = 1;
-	if (fcntl(c->fd, F_OFD_SETLK, &lock))
-		return fail(ncclInvalidUsage, "the rank is taken");
-	void *p = mmap(nullptr, file_bytes(c->world), PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
-	if (p == MAP_FAILED)
-		return fail(ncclSystemError, "no shared memory");
-	c->shared = (struct file *)p;
-	c->shared->attached++;
-	return ncclInProgress;
+    if (c->world < 1 || c->world > RANKS || c->rank < 0 || c->rank >= c->world)
+        return fail(ncclInvalidArgument, "a rank outside of the world");
+    c->fd = shm_open(c->name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (c->fd < 0 || ftruncate(c->fd, (off_t)file_bytes(c->world)))
+        return fail(ncclSystemError, "no shared memory");
+    struct flock lock = {};
+    lock.l_type = F_WRLCK;
+    lock.l_start = c->rank;
+    lock.l_len = 1;
+    if (fcntl(c->fd, F_OFD_SETLK, &lock))
+        return fail(ncclInvalidUsage, "the rank is taken");
+    void *p = mmap(nullptr, file_bytes(c->world), PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
+    if (p == MAP_FAILED)
+        return fail(ncclSystemError, "no shared memory");
+    c->shared = (struct file *)p;
+    c->shared->attached++;
+    return ncclInProgress;
 }
 
 static bool alive(const communicator *c, int rank)
 {
-	struct flock lock = {};
-	lock.l_type = F_WRLCK;
-	lock.l_start = rank;
-	lock.l_len = 1;
-	return rank == c->rank || fcntl(c->fd, F_OFD_GETLK, &lock) || lock.l_type != F_UNLCK;
+    struct flock lock = {};
+    lock.l_type = F_WRLCK;
+    lock.l_start = rank;
+    lock.l_len = 1;
+    return rank == c->rank || fcntl(c->fd, F_OFD_GETLK, &lock) || lock.l_type != F_UNLCK;
 }
 
 /* All ranks took that many steps? Looks now and then whether those that did not are still there. */
 static bool all_at(communicator *c, uint64_t step)
 {
-	int behind = -1;
-	for (int i = 0; i < c->world && behind < 0; i++)
-		if (c->shared->steps[i].load(std::memory_order_acquire) < step)
-			behind = i;
-	if (behind < 0)
-		return true;
-	if (++c->looks % LOOKS == 0 && !alive(c, behind) &&
-	    c->shared->steps[behind].load(std::memory_order_acquire) < step) {
-		fail(ncclRemoteError, "a rank is gone");
-		c->failed = ncclRemoteError;
-	}
-	return false;
+    int behind = -1;
+    for (int i = 0; i < c->world && behind < 0; i++)
+        if (c->shared->steps[i].load(std::memory_order_acquire) < step)
+            behind = i;
+    if (behind < 0)
+        return true;
+    if (++c->looks % LOOKS == 0 && !alive(c, behind) &&
+        c->shared->steps[behind].load(std::memory_order_acquire) < step) {
+        fail(ncclRemoteError, "a rank is gone");
+        c->failed = ncclRemoteError;
+    }
+    return false;
 }
 
 /* The ranks of this one's colour, ordered by key, then rank. */
 static void choose(communicator *c, const struct offer *offers)
 {
-	const struct offer *mine = &offers[c->rank];
-	communicator *child = c->child.get();
-	snprintf(child->name, sizeof(child->name), "%.40s.%llu.%d", c->name,
-		 (unsigned long long)c->splits, mine->colour);
-	child->world = child->rank = 0;
-	for (int i = 0; i < c->world; i++)
-		if (offers[i].colour == mine->colour) {
-			child->world++;
-			child->rank += offers[i].key < mine->key ||
-				       (offers[i].key == mine->key && i < c->rank);
-		}
+    const struct offer *mine = &offers[c->rank];
+    communicator *child = c->child.get();
+    snprintf(child->name, sizeof(child->name), "%.40s.%llu.%d", c->name,
+        (unsigned long long)c->splits, mine->colour);
+    child->world = child->rank = 0;
+    for (int i = 0; i < c->world; i++)
+        if (offers[i].colour == mine->colour) {
+            child->world++;
+            child->rank += offers[i].key < mine->key || (offers[i].key == mine->key && i < c->rank);
+        }
 }
 
 static ncclResult_t progress_split(communicator *c)
 {
-	const struct offer *offers = c->shared->offers[c->splits % 2];
-	for (int i = 0; i < c->world; i++)
-		if (offers[i].split.load(std::memory_order_acquire) != c->splits) {
-			if (++c->looks % LOOKS == 0 && !alive(c, i))
-				return fail(ncclRemoteError, "a rank is gone");
-			return ncclInProgress;
-		}
-	choose(c, offers);
-	ncclResult_t r = attach(c->child.get());
-	c->child = nullptr;
-	c->state = communicator::READY;
-	return r == ncclInProgress ? ncclSuccess : r;
+    const struct offer *offers = c->shared->offers[c->splits % 2];
+    for (int i = 0; i < c->world; i++)
+        if (offers[i].split.load(std::memory_order_acquire) != c->splits) {
+            if (++c->looks % LOOKS == 0 && !alive(c, i))
+                return fail(ncclRemoteError, "a rank is gone");
+            return ncclInProgress;
+        }
+    choose(c, offers);
+    ncclResult_t r = attach(c->child.get());
+    c->child = nullptr;
+    c->state = communicator::READY;
+    return r == ncclInProgress ? ncclSuccess : r;
 }
 
 static cudaError_t advance(communicator *c, operation *o);
 
-static ncclResult_t enqueue(const std::shared_ptr<communicator> &c,
-			    const std::shared_ptr<operation> &o)
+static ncclResult_t enqueue(
+    const std::shared_ptr<communicator> &c, const std::shared_ptr<operation> &o)
 {
-	c->unfinished++;
-	if (sim_enqueue(c->stream, [=] { return advance(c.get(), o.get()); }))
-		return fail(ncclUnhandledCudaError, "the device failed");
-	return ncclSuccess;
+    c->unfinished++;
+    if (sim_enqueue(c->stream, [=] { return advance(c.get(), o.get()); }))
+        return fail(ncclUnhandledCudaError, "the device failed");
+    return ncclSuccess;
 }
 
 static ncclResult_t progress_connect(const std::shared_ptr<communicator> &c)
 {
-	c->shared->connecting[c->rank] = true;
-	for (int i = 0; i < c->world; i++)
-		if (!c->shared->connecting[i]) {
-			if (++c->looks % LOOKS == 0 && !alive(c.get(), i))
-				return fail(ncclRemoteError, "a rank is gone");
-			return ncclInProgress;
-		}
-	c->connected = true;
-	c->state = communicator::READY;
-	return enqueue(c, std::exchange(c->first, nullptr));
+    c->shared->connecting[c->rank] = true;
+    for (int i = 0; i < c->world; i++)
+        if (!c->shared->connecting[i]) {
+            if (++c->looks % LOOKS == 0 && !alive(c.get(), i))
+                return fail(ncclRemoteError, "a rank is gone");
+            return ncclInProgress;
+        }
+    c->connected = true;
+    c->state = communicator::READY;
+    return enqueue(c, std::exchange(c->first, nullptr));
 }
 
 static ncclResult_t progress(const std::shared_ptr<communicator> &c)
 {
-	if (c->aborted)
-		return ncclInvalidUsage;
-	switch (c->state) {
-	case communicator::FORMING:
-		if (!c->shared || c->shared->attached < c->world)
-			return ncclInProgress;
-		if (c->rank == 0)
-			shm_unlink(c->name);
-		c->state = communicator::READY;
-		return ncclSuccess;
-	case communicator::SPLITTING:
-		return progress_split(c.get());
-	case communicator::CONNECTING:
-		return progress_connect(c);
-	case communicator::FINALIZING:
-		if (c->unfinished)
-			sim_stream_run(c->stream);
-		return c->unfinished ? ncclInProgress : ncclSuccess;
-	default:
-		return ncclSuccess;
-	}
+    if (c->aborted)
+        return ncclInvalidUsage;
+    switch (c->state) {
+    case communicator::FORMING:
+        if (!c->shared || c->shared->attached < c->world)
+            return ncclInProgress;
+        if (c->rank == 0)
+            shm_unlink(c->name);
+        c->state = communicator::READY;
+        return ncclSuccess;
+    case communicator::SPLITTING:
+        return progress_split(c.get());
+    case communicator::CONNECTING:
+        return progress_connect(c);
+    case communicator::FINALIZING:
+        if (c->unfinished)
+            sim_stream_run(c->stream);
+        return c->unfinished ? ncclInProgress : ncclSuccess;
+    default:
+        return ncclSuccess;
+    }
 }
 
 /* -- operations -- */
 static size_t size_of(ncclDataType_t t)
 {
-	static const size_t sizes[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2};
-	return sizes[t];
+    static const size_t sizes[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2};
+    return sizes[t];
 }
 
 static float load_one(const char *p, size_t i, ncclDataType_t t)
 {
-	uint16_t bits;
-	float x;
-	if (t == ncclFloat32) {
-		memcpy(&x, p + 4 * i, 4);
-		return x;
-	}
-	memcpy(&bits, p + 2 * i, 2);
-	return t == ncclBfloat16 ? __uint_as_float((uint32_t)bits << 16) : cudasim_from_half(bits);
+    uint16_t bits;
+    float x;
+    if (t == ncclFloat32) {
+        memcpy(&x, p + 4 * i, 4);
+        return x;
+    }
+    memcpy(&bits, p + 2 * i, 2);
+    return t == ncclBfloat16 ? __uint_as_float((uint32_t)bits << 16) : cudasim_from_half(bits);
 }
 
 static void store_one(char *p, size_t i, ncclDataType_t t, float x)
 {
-	uint16_t bits = t == ncclFloat16 ? cudasim_to_half(x)
-					 : __bfloat16_as_ushort(__float2bfloat16_rn(x));
-	if (t == ncclFloat32)
-		memcpy(p + 4 * i, &x, 4);
-	else
-		memcpy(p + 2 * i, &bits, 2);
+    uint16_t bits =
+        t == ncclFloat16 ? cudasim_to_half(x) : __bfloat16_as_ushort(__float2bfloat16_rn(x));
+    if (t == ncclFloat32)
+        memcpy(p + 4 * i, &x, 4);
+    else
+        memcpy(p + 2 * i, &bits, 2);
 }
 
 static void reduce(const communicator *c, const operation *o, size_t bytes)
 {
-	const char *slots = c->shared->data;
-	char *out = o->out + o->done;
-	for (size_t i = 0; i < bytes / size_of(o->type); i++) {
-		if (o->type == ncclInt32) {
-			int sum = 0, x;
-			for (int r = 0; r < c->world; r++) {
-				memcpy(&x, slots + (size_t)r * CHUNK_BYTES + 4 * i, 4);
-				sum = r == 0 ? x : o->op == ncclMax ? max(sum, x) : sum + x;
-			}
-			memcpy(out + 4 * i, &sum, 4);
-			continue;
-		}
-		float sum = load_one(slots, i, o->type);
-		for (int r = 1; r < c->world; r++) {
-			float x = load_one(slots + (size_t)r * CHUNK_BYTES, i, o->type);
-			sum = o->op == ncclMax ? fmaxf(sum, x) : sum + x;
-		}
-		store_one(out, i, o->type, sum);
-	}
+    const char *slots = c->shared->data;
+    char *out = o->out + o->done;
+    for (size_t i = 0; i < bytes / size_of(o->type); i++) {
+        if (o->type == ncclInt32) {
+            int sum = 0, x;
+            for (int r = 0; r < c->world; r++) {
+                memcpy(&x, slots + (size_t)r * CHUNK_BYTES + 4 * i, 4);
+                sum = r == 0 ? x : o->op == ncclMax ? max(sum, x) : sum + x;
+            }
+            memcpy(out + 4 * i, &sum, 4);
+            continue;
+        }
+        float sum = load_one(slots, i, o->type);
+        for (int r = 1; r < c->world; r++) {
+            float x = load_one(slots + (size_t)r * CHUNK_BYTES, i, o->type);
+            sum = o->op == ncclMax ? fmaxf(sum, x) : sum + x;
+        }
+        store_one(out, i, o->type, sum);
+    }
 }
 
 static void take(const communicator *c, const operation *o, size_t bytes)
 {
-	const char *slots = c->shared->data;
-	if (o->kind == operation::REDUCE)
-		reduce(c, o, bytes);
-	else if (o->kind == operation::BROADCAST)
-		memcpy(o->out + o->done, slots + (size_t)o->root * CHUNK_BYTES, bytes);
-	else
-		for (int r = 0; r < c->world; r++)
-			memcpy(o->out + (size_t)r * o->bytes + o->done,
-			       slots + (size_t)r * CHUNK_BYTES, bytes);
+    const char *slots = c->shared->data;
+    if (o->kind == operation::REDUCE)
+        reduce(c, o, bytes);
+    else if (o->kind == operation::BROADCAST)
+        memcpy(o->out + o->done, slots + (size_t)o->root * CHUNK_BYTES, bytes);
+    else
+        for (int r = 0; r < c->world; r++)
+            memcpy(o->out + (size_t)r * o->bytes + o->done, slots + (size_t)r * CHUNK_BYTES, bytes);
 }
 
 static uint64_t signature(const operation *o)
 {
-	return (uint64_t)o->bytes << 18 | (uint64_t)o->kind << 14 | (uint64_t)o->type << 10 |
-	       (uint64_t)o->op << 6 | (uint64_t)o->root;
+    return (uint64_t)o->bytes << 18 | (uint64_t)o->kind << 14 | (uint64_t)o->type << 10 |
+        (uint64_t)o->op << 6 | (uint64_t)o->root;
 }
 
 static bool same_everywhere(communicator *c, const operation *o)
 {
-	for (int i = 0; i < c->world; i++)
-		if (c->shared->what[i] != signature(o)) {
-			fail(ncclInvalidUsage, "the ranks call different operations");
-			c->failed = ncclInvalidUsage;
-			return false;
-		}
-	return true;
+    for (int i = 0; i < c->world; i++)
+        if (c->shared->what[i] != signature(o)) {
+            fail(ncclInvalidUsage, "the ranks call different operations");
+            c->failed = ncclInvalidUsage;
+            return false;
+        }
+    return true;
 }
 
 /* Goes as far as it can without waiting. Device memory is open. */
 static cudaError_t advance(communicator *c, operation *o)
 {
-	std::atomic<uint64_t> *mine = &c->shared->steps[c->rank];
-	while (o->done < o->bytes) {
-		if (c->aborted)
-			break; /* as a kernel of an aborted communicator ends */
-		if (c->failed)
-			return cudaErrorNotReady;
-		size_t bytes = o->bytes - o->done < CHUNK_BYTES ? o->bytes - o->done : CHUNK_BYTES;
-		if (!o->placed) {
-			if (!all_at(c, c->step)) /* the slots are still read */
-				return cudaErrorNotReady;
-			c->shared->what[c->rank] = signature(o);
-			if (o->kind != operation::BROADCAST || c->rank == o->root)
-				memcpy(c->shared->data + (size_t)c->rank * CHUNK_BYTES,
-				       o->in + o->done, bytes);
-			mine->store(c->step + 1, std::memory_order_release);
-			o->placed = true;
-		}
-		if (!all_at(c, c->step + 1) || !same_everywhere(c, o))
-			return cudaErrorNotReady;
-		take(c, o, bytes);
-		o->placed = false;
-		o->done += bytes;
-		c->step += 2;
-		mine->store(c->step, std::memory_order_release);
-	}
-	c->unfinished--;
-	return cudaSuccess;
+    std::atomic<uint64_t> *mine = &c->shared->steps[c->rank];
+    while (o->done < o->bytes) {
+        if (c->aborted)
+            break; /* as a kernel of an aborted communicator ends */
+        if (c->failed)
+            return cudaErrorNotReady;
+        size_t bytes = o->bytes - o->done < CHUNK_BYTES ? o->bytes - o->done : CHUNK_BYTES;
+        if (!o->placed) {
+            if (!all_at(c, c->step)) /* the slots are still read */
+                return cudaErrorNotReady;
+            c->shared->what[c->rank] = signature(o);
+            if (o->kind != operation::BROADCAST || c->rank == o->root)
+                memcpy(c->shared->data + (size_t)c->rank * CHUNK_BYTES, o->in + o->done, bytes);
+            mine->store(c->step + 1, std::memory_order_release);
+            o->placed = true;
+        }
+        if (!all_at(c, c->step + 1) || !same_everywhere(c, o))
+            return cudaErrorNotReady;
+        take(c, o, bytes);
+        o->placed = false;
+        o->done += bytes;
+        c->step += 2;
+        mine->store(c->step, std::memory_order_release);
+    }
+    c->unfinished--;
+    return cudaSuccess;
 }
 
 static ncclResult_t issue(ncclComm_t handle, cudaStream_t s, const operation &given)
 {
-	std::lock_guard<std::recursive_mutex> guard(sim_lock);
-	std::shared_ptr<communicator> c = handle->c;
-	auto o = std::make_shared<operation>(given);
-	size_t ranks = o->kind == operation::GATHER ? (size_t)c->world : 1;
-	bool reads = o->kind != operation::BROADCAST || c->rank == o->root;
-	if (c->state != communicator::READY || c->aborted)
-		return fail(ncclInvalidUsage, "the communicator is not ready");
-	if (!o->bytes)
-		return ncclSuccess;
-	if ((reads && !sim_memory_holds(o->in, o->bytes)) ||
-	    !sim_memory_holds(o->out, o->bytes * ranks))
-		return fail(ncclInvalidArgument, "not device memory of that size");
-	c->stream = s;
-	if (c->connected)
-		return enqueue(c, o);
-	c->first = o;
-	c->state = communicator::CONNECTING;
-	return progress_connect(c);
+    std::lock_guard<std::recursive_mutex> guard(sim_lock);
+    std::shared_ptr<communicator> c = handle->c;
+    auto o = std::make_shared<operation>(given);
+    size_t ranks = o->kind == operation::GATHER ? (size_t)c->world : 1;
+    bool reads = o->kind != operation::BROADCAST || c->rank == o->root;
+    if (c->state != communicator::READY || c->aborted)
+        return fail(ncclInvalidUsage, "the communicator is not ready");
+    if (!o->bytes)
+        return ncclSuccess;
+    if ((reads && !sim_memory_holds(o->in, o->bytes)) ||
+        !sim_memory_holds(o->out, o->bytes * ranks))
+        return fail(ncclInvalidArgument, "not device memory of that size");
+    c->stream = s;
+    if (c->connected)
+        return enqueue(c, o);
+    c->first = o;
+    c->state = communicator::CONNECTING;
+    return progress_connect(c);
 }
 
 extern "C" {
 ncclResult_t ncclGetVersion(int *version)
 {
-	*version = NCCL_VERSION_CODE;
-	return ncclSuccess;
+    *version = NCCL_VERSION_CODE;
+    return ncclSuccess;
 }
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
 {
-	uint64_t random[2];
-	if (getrandom(random, sizeof(random), 0) != sizeof(random))
-		return fail(ncclSystemError, "no random bytes");
-	memset(id, 0, sizeof(*id));
-	snprintf(id->internal, sizeof(id->internal), "/cudasim-%016llx%08llx",
-		 (unsigned long long)random[0], (unsigned long long)random[1] & 0xffffffff);
-	return ncclSuccess;
+    uint64_t random[2];
+    if (getrandom(random, sizeof(random), 0) != sizeof(random))
+        return fail(ncclSystemError, "no random bytes");
+    memset(id, 0, sizeof(*id));
+    snprintf(id->internal, sizeof(id->internal), "/cudasim-%016llx%08llx",
+        (unsigned long long)random[0], (unsigned long long)random[1] & 0xffffffff);
+    return ncclSuccess;
 }
 
-ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int world, ncclUniqueId id, int rank,
-				    ncclConfig_t *config)
+ncclResult_t ncclCommInitRankConfig(
+    ncclComm_t *out, int world, ncclUniqueId id, int rank, ncclConfig_t *config)
 {
-	std::lock_guard<std::recursive_mutex> guard(sim_lock);
-	if (config->blocking)
-		return fail(ncclInvalidUsage, "blocking communicators are not simulated");
-	auto c = std::make_shared<communicator>();
-	snprintf(c->name, sizeof(c->name), "%.40s", id.internal);
-	c->world = world;
-	c->rank = rank;
-	ncclResult_t r = attach(c.get());
-	*out = new ncclComm{c};
-	if (told("refuses"))
-		r = fail(ncclSystemError, "told to refuse");
-	if (r != ncclInProgress)
-		c->failed = r;
-	return r;
+    std::lock_guard<std::recursive_mutex> guard(sim_lock);
+    if (config->blocking)
+        return fail(ncclInvalidUsage, "blocking communicators are not simulated");
+    auto c = std::make_shared<communicator>();
+    snprintf(c->name, sizeof(c->name), "%.40s", id.internal);
+    c->world = world;
+    c->rank = rank;
+    ncclResult_t r = attach(c.get());
+    *out = new ncclComm{c};
+    if (told("refuses"))
+        r = fail(ncclSystemError, "told to refuse");
+    if (r != ncclInProgress)
+        c->failed = r;
+    return r;
 }
 
-ncclResult_t ncclCommSplit(ncclComm_t parent, int colour, int key, ncclComm_t *out,
-			   ncclConfig_t *config)
+ncclResult_t ncclCommSplit(
+    ncclComm_t parent, int colour, int key, ncclComm_t *out, ncclConfig_t *config)
 {
-	std::lock_guard<std::recursive_mutex> guard(sim_lock);
-	communicator *c = parent->c.get();
-	if (config->blocking || colour < 0 || c->state != communicator::READY)
-		return fail(ncclInvalidUsage, "not a split that is simulated");
-	c->splits++;
-	c->child = std::make_shared<communicator>();
-	c->state = communicator::SPLITTING;
-	*out = new ncclComm{c->child};
-	struct offer *mine = &c->shared->offers[c->splits % 2][c->rank];
-	mine->colour = colour;
-	mine->key = key;
-	mine->split.store(c->splits, std::memory_order_release);
-	return ncclInProgress;
+    std::lock_guard<std::recursive_mutex> guard(sim_lock);
+    communicator *c = parent->c.get();
+    if (config->blocking || colour < 0 || c->state != communicator::READY)
+        return fail(ncclInvalidUsage, "not a split that is simulated");
+    c->splits++;
+    c->child = std::make_shared<communicator>();
+    c->state = communicator::SPLITTING;
+    *out = new ncclComm{c->child};
+    struct offer *mine = &c->shared->offers[c->splits % 2][c->rank];
+    mine->colour = colour;
+    mine->key = key;
+    mine->split.store(c->splits, std::memory_order_release);
+    return ncclInProgress;
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t handle, ncclResult_t *state)
 {
-	std::lock_guard<std::recursive_mutex> guard(sim_lock);
-	std::shared_ptr<communicator> c = handle->c;
-	if (!c->failed) {
-		ncclResult_t r = progress(c);
-		if (r != ncclSuccess && r != ncclInProgress)
-			c->failed = r;
-		*state = r;
-	}
-	if (c->failed)
-		*state = (ncclResult_t)c->failed.load();
-	return ncclSuccess;
+    std::lock_guard<std::recursive_mutex> guard(sim_lock);
+    std::shared_ptr<communicator> c = handle->c;
+    if (!c->failed) {
+        ncclResult_t r = progress(c);
+        if (r != ncclSuccess && r != ncclInProgress)
+            c->failed = r;
+        *state = r;
+    }
+    if (c->failed)
+        *state = (ncclResult_t)c->failed.load();
+    return ncclSuccess;
 }
 
 ncclResult_t ncclCommFinalize(ncclComm_t handle)
 {
-	std::lock_guard<std::recursive_mutex> guard(sim_lock);
-	handle->c->state = communicator::FINALIZING;
-	return ncclInProgress;
+    std::lock_guard<std::recursive_mutex> guard(sim_lock);
+    handle->c->state = communicator::FINALIZING;
+    return ncclInProgress;
 }
 
 ncclResult_t ncclCommDestroy(ncclComm_t handle)
 {
-	std::lock_guard<std::recursive_mutex> guard(sim_lock);
-	delete handle;
-	return ncclSuccess;
+    std::lock_guard<std::recursive_mutex> guard(sim_lock);
+    delete handle;
+    return ncclSuccess;
 }
 
 ncclResult_t ncclCommAbort(ncclComm_t handle)
 {
-	while (told("stuck"))
-		pause();
-	handle->c->aborted = true; /* before the lock: its holder may wait for this */
-	std::lock_guard<std::recursive_mutex> guard(sim_lock);
-	delete handle;
-	return ncclSuccess;
+    while (told("stuck"))
+        pause();
+    handle->c->aborted = true; /* before the lock: its holder may wait for this */
+    std::lock_guard<std::recursive_mutex> guard(sim_lock);
+    delete handle;
+    return ncclSuccess;
 }
 
 const char *ncclGetErrorString(ncclResult_t r)
 {
-	static const char *const text[] = {"no error",
-					   "unhandled cuda error",
-					   "unhandled system error",
-					   "internal error",
-					   "invalid argument",
-					   "invalid usage",
-					   "remote process exited or there was a network error",
-					   "NCCL operation in progress"};
-	return (unsigned)r < sizeof(text) / sizeof(*text) ? text[r] : "unknown result code";
+    static const char *const text[] = {"no error", "unhandled cuda error", "unhandled system error",
+        "internal error", "invalid argument", "invalid usage",
+        "remote process exited or there was a network error", "NCCL operation in progress"};
+    return (unsigned)r < sizeof(text) / sizeof(*text) ? text[r] : "unknown result code";
 }
 
 const char *ncclGetLastError(ncclComm_t)
 {
-	return last_error;
+    return last_error;
 }
 
 ncclResult_t ncclMemAlloc(void **out, size_t bytes)
 {
-	return cudaMalloc(out, bytes) ? ncclUnhandledCudaError : ncclSuccess;
+    return cudaMalloc(out, bytes) ? ncclUnhandledCudaError : ncclSuccess;
 }
 
 ncclResult_t ncclMemFree(void *p)
 {
-	return cudaFree(p) ? ncclUnhandledCudaError : ncclSuccess;
+    return cudaFree(p) ? ncclUnhandledCudaError : ncclSuccess;
 }
 
 ncclResult_t ncclCommRegister(ncclComm_t, void *p, size_t bytes, void **handle)
 {
-	if (!sim_memory_holds(p, bytes))
-		return fail(ncclInvalidArgument, "not device memory of that size");
-	*handle = p;
-	return ncclSuccess;
+    if (!sim_memory_holds(p, bytes))
+        return fail(ncclInvalidArgument, "not device memory of that size");
+    *handle = p;
+    return ncclSuccess;
 }
 
 ncclResult_t ncclCommDeregister(ncclComm_t, void *)
 {
-	return ncclSuccess;
+    return ncclSuccess;
 }
 
 ncclResult_t ncclAllReduce(const void *in, void *out, size_t count, ncclDataType_t t,
-			   ncclRedOp_t op, ncclComm_t c, cudaStream_t s)
+    ncclRedOp_t op, ncclComm_t c, cudaStream_t s)
 {
-	bool known = t == ncclFloat32 || t == ncclFloat16 || t == ncclBfloat16 || t == ncclInt32;
-	if (!known || (op != ncclSum && op != ncclMax))
-		return fail(ncclInvalidArgument, "not a reduction that is simulated");
-	return issue(c, s,
-		     {operation::REDUCE, (const char *)in, (char *)out, count * size_of(t), 0, t,
-		      op, 0, false});
+    bool known = t == ncclFloat32 || t == ncclFloat16 || t == ncclBfloat16 || t == ncclInt32;
+    if (!known || (op != ncclSum && op != ncclMax))
+        return fail(ncclInvalidArgument, "not a reduction that is simulated");
+    return issue(c, s,
+        {operation::REDUCE, (const char *)in, (char *)out, count * size_of(t), 0, t, op, 0, false});
 }
 
-ncclResult_t ncclAllGather(const void *in, void *out, size_t count, ncclDataType_t t, ncclComm_t c,
-			   cudaStream_t s)
+ncclResult_t ncclAllGather(
+    const void *in, void *out, size_t count, ncclDataType_t t, ncclComm_t c, cudaStream_t s)
 {
-	return issue(c, s,
-		     {operation::GATHER, (const char *)in, (char *)out, count * size_of(t), 0, t,
-		      ncclSum, 0, false});
+    return issue(c, s,
+        {operation::GATHER, (const char *)in, (char *)out, count * size_of(t), 0, t, ncclSum, 0,
+            false});
 }
 
 ncclResult_t ncclBroadcast(const void *in, void *out, size_t count, ncclDataType_t t, int root,
-			   ncclComm_t c, cudaStream_t s)
+    ncclComm_t c, cudaStream_t s)
 {
-	if (root < 0 || root >= c->c->world)
-		return fail(ncclInvalidArgument, "a root outside of the world");
-	return issue(c, s,
-		     {operation::BROADCAST, (const char *)in, (char *)out, count * size_of(t), 0, t,
-		      ncclSum, root, false});
+    if (root < 0 || root >= c->c->world)
+        return fail(ncclInvalidArgument, "a root outside of the world");
+    return issue(c, s,
+        {operation::BROADCAST, (const char *)in, (char *)out, count * size_of(t), 0, t, ncclSum,
+            root, false});
 }
 }

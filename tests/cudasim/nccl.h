@@ -21,51 +21,51 @@ extern "C" {
 #define NCCL_SPLIT_NOCOLOR   -1
 
 typedef enum {
-	ncclSuccess = 0,
-	ncclUnhandledCudaError = 1,
-	ncclSystemError = 2,
-	ncclInternalError = 3,
-	ncclInvalidArgument = 4,
-	ncclInvalidUsage = 5,
-	ncclRemoteError = 6,
-	ncclInProgress = 7
+    ncclSuccess = 0,
+    ncclUnhandledCudaError = 1,
+    ncclSystemError = 2,
+    ncclInternalError = 3,
+    ncclInvalidArgument = 4,
+    ncclInvalidUsage = 5,
+    ncclRemoteError = 6,
+    ncclInProgress = 7
 } ncclResult_t;
 typedef enum { ncclSum = 0, ncclProd = 1, ncclMax = 2, ncclMin = 3, ncclAvg = 4 } ncclRedOp_t;
 typedef enum {
-	ncclInt8 = 0,
-	ncclChar = 0,
-	ncclUint8 = 1,
-	ncclInt32 = 2,
-	ncclInt = 2,
-	ncclUint32 = 3,
-	ncclInt64 = 4,
-	ncclUint64 = 5,
-	ncclFloat16 = 6,
-	ncclHalf = 6,
-	ncclFloat32 = 7,
-	ncclFloat = 7,
-	ncclFloat64 = 8,
-	ncclBfloat16 = 9
+    ncclInt8 = 0,
+    ncclChar = 0,
+    ncclUint8 = 1,
+    ncclInt32 = 2,
+    ncclInt = 2,
+    ncclUint32 = 3,
+    ncclInt64 = 4,
+    ncclUint64 = 5,
+    ncclFloat16 = 6,
+    ncclHalf = 6,
+    ncclFloat32 = 7,
+    ncclFloat = 7,
+    ncclFloat64 = 8,
+    ncclBfloat16 = 9
 } ncclDataType_t;
 
 typedef struct ncclComm *ncclComm_t;
 typedef struct {
-	char internal[NCCL_UNIQUE_ID_BYTES];
+    char internal[NCCL_UNIQUE_ID_BYTES];
 } ncclUniqueId;
 typedef struct {
-	int blocking; /* 0 only */
+    int blocking; /* 0 only */
 } ncclConfig_t;
-#define NCCL_CONFIG_INITIALIZER                                                                    \
-	{                                                                                          \
-		1                                                                                  \
-	}
+#define NCCL_CONFIG_INITIALIZER \
+    { \
+        1 \
+    }
 
 ncclResult_t ncclGetVersion(int *version);
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id);
-ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int world, ncclUniqueId id, int rank,
-				    ncclConfig_t *config);
-ncclResult_t ncclCommSplit(ncclComm_t parent, int colour, int key, ncclComm_t *out,
-			   ncclConfig_t *config);
+ncclResult_t ncclCommInitRankConfig(
+    ncclComm_t *out, int world, ncclUniqueId id, int rank, ncclConfig_t *config);
+ncclResult_t ncclCommSplit(
+    ncclComm_t parent, int colour, int key, ncclComm_t *out, ncclConfig_t *config);
 ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *state);
 ncclResult_t ncclCommFinalize(ncclComm_t c);
 ncclResult_t ncclCommDestroy(ncclComm_t c);
@@ -77,11 +77,11 @@ ncclResult_t ncclMemFree(void *p);
 ncclResult_t ncclCommRegister(ncclComm_t c, void *p, size_t bytes, void **handle);
 ncclResult_t ncclCommDeregister(ncclComm_t c, void *handle);
 ncclResult_t ncclAllReduce(const void *in, void *out, size_t count, ncclDataType_t t,
-			   ncclRedOp_t op, ncclComm_t c, cudaStream_t s);
-ncclResult_t ncclAllGather(const void *in, void *out, size_t count, ncclDataType_t t, ncclComm_t c,
-			   cudaStream_t s);
+    ncclRedOp_t op, ncclComm_t c, cudaStream_t s);
+ncclResult_t ncclAllGather(
+    const void *in, void *out, size_t count, ncclDataType_t t, ncclComm_t c, cudaStream_t s);
 ncclResult_t ncclBroadcast(const void *in, void *out, size_t count, ncclDataType_t t, int root,
-			   ncclComm_t c, cudaStream_t s);
+    ncclComm_t c, cudaStream_t s);
 
 #ifdef __cplusplus
 }

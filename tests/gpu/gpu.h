@@ -12,10 +12,10 @@
 #define GPU_MOST 4 /* devices that are looked for */
 
 struct gpu {
-	bool simulated;
-	int devices;
-	bool shared; /* LLMJOB_NCCL_SHARE=1: ranks of NCCL may share a device */
-	char name[96];
+    bool simulated;
+    int devices;
+    bool shared; /* LLMJOB_NCCL_SHARE=1: ranks of NCCL may share a device */
+    char name[96];
 };
 
 /* Before any test, and before this process touches CUDA: children could not use it then. Looks from
@@ -29,22 +29,22 @@ bool gpu_connects(int ranks);
 void gpu_show(int n);
 
 struct gpu_case {
-	const TTest *test;
-	int ranks;      /* of NCCL; 0: none */
-	bool simulated; /* needs the simulator */
+    const TTest *test;
+    int ranks;      /* of NCCL; 0: none */
+    bool simulated; /* needs the simulator */
 };
-#define GPU_ANY(test)                                                                              \
-	{                                                                                          \
-		test, 0, false                                                                     \
-	}
-#define GPU_RANKS(test, ranks)                                                                     \
-	{                                                                                          \
-		test, ranks, false                                                                 \
-	}
-#define GPU_SIMULATED(test)                                                                        \
-	{                                                                                          \
-		test, 0, true                                                                      \
-	}
+#define GPU_ANY(test) \
+    { \
+        test, 0, false \
+    }
+#define GPU_RANKS(test, ranks) \
+    { \
+        test, ranks, false \
+    }
+#define GPU_SIMULATED(test) \
+    { \
+        test, 0, true \
+    }
 #define GPU_CASES_MAX 64
 
 /* The tests of the cases that can run here, NULL behind the last; the others are skipped. The list

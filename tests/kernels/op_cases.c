@@ -11,7 +11,7 @@
 
 static double near_to(enum dtype t, double f32)
 {
-	return t == DTYPE_F32 ? f32 : t == DTYPE_BF16 ? 0x1p-7 : 0x1p-10;
+    return t == DTYPE_F32 ? f32 : t == DTYPE_BF16 ? 0x1p-7 : 0x1p-10;
 }
 
 #define BIAS 1
@@ -21,377 +21,374 @@ static double near_to(enum dtype t, double f32)
    operands' type; 2, 3: likewise, but BF16, F16 of F32), what follows */
 static void case_matmul(struct parity_run *r, const int64_t *s)
 {
-	struct op_matmul a = {
-		.m = s[0], .n = s[1], .k = s[2], .ta = s[3], .tb = s[4], .beta = (float)s[5]};
-	a.alpha = s[5] ? 0.5f : 1;
-	a.ab_type = r->t;
-	a.c_type = s[7] > 1 && r->t == DTYPE_F32 ? (enum dtype)(s[7] - 1) : s[7] ? r->t : DTYPE_F32;
-	a.lda = (a.ta ? a.m : a.k) + s[6];
-	a.ldb = (a.tb ? a.k : a.n) + s[6];
-	a.ldc = a.n + s[6];
-	a.a = parity_input(r, (a.ta ? a.k : a.m) * a.lda, r->t, 1);
-	a.b = parity_input(r, (a.tb ? a.n : a.k) * a.ldb, r->t, 1);
-	a.c = parity_input(r, a.m * a.ldc, a.c_type, 1);
-	if (s[8] & BIAS)
-		a.bias = parity_input(r, a.n, r->t, 3);
-	if (s[8] & PRE)
-		a.pre = parity_input(r, a.m * a.ldc, a.c_type, 1);
-	a.act = s[8] & GELU ? OP_ACT_GELU : OP_ACT_NONE;
-	r->ops->matmul(r->d, &a);
-	parity_output(r, a.c, a.m * a.ldc, a.c_type, near_to(a.c_type, 2e-5));
-	if (a.pre)
-		parity_output(r, a.pre, a.m * a.ldc, a.c_type, near_to(a.c_type, 2e-5));
+    struct op_matmul a = {
+        .m = s[0], .n = s[1], .k = s[2], .ta = s[3], .tb = s[4], .beta = (float)s[5]};
+    a.alpha = s[5] ? 0.5f : 1;
+    a.ab_type = r->t;
+    a.c_type = s[7] > 1 && r->t == DTYPE_F32 ? (enum dtype)(s[7] - 1) : s[7] ? r->t : DTYPE_F32;
+    a.lda = (a.ta ? a.m : a.k) + s[6];
+    a.ldb = (a.tb ? a.k : a.n) + s[6];
+    a.ldc = a.n + s[6];
+    a.a = parity_input(r, (a.ta ? a.k : a.m) * a.lda, r->t, 1);
+    a.b = parity_input(r, (a.tb ? a.n : a.k) * a.ldb, r->t, 1);
+    a.c = parity_input(r, a.m * a.ldc, a.c_type, 1);
+    if (s[8] & BIAS)
+        a.bias = parity_input(r, a.n, r->t, 3);
+    if (s[8] & PRE)
+        a.pre = parity_input(r, a.m * a.ldc, a.c_type, 1);
+    a.act = s[8] & GELU ? OP_ACT_GELU : OP_ACT_NONE;
+    r->ops->matmul(r->d, &a);
+    parity_output(r, a.c, a.m * a.ldc, a.c_type, near_to(a.c_type, 2e-5));
+    if (a.pre)
+        parity_output(r, a.pre, a.m * a.ldc, a.c_type, near_to(a.c_type, 2e-5));
 }
 
 /* shape: m, n, k, type of W, 1: x is rounded to 8 bits, which is exact: the tolerance stays */
 static void case_quant_matmul(struct parity_run *r, const int64_t *s)
 {
-	struct op_quant_matmul a = {.m = s[0], .n = s[1], .k = s[2], .w_type = (enum dtype)s[3]};
-	a.int8_x = s[4];
-	a.x = parity_input(r, a.m * a.k, DTYPE_F32, 1);
-	a.w = parity_blocks(r, a.n * a.k, a.w_type);
-	a.y = parity_space(r, a.m * a.n, DTYPE_F32);
-	r->ops->quant_matmul(r->d, &a);
-	parity_output(r, a.y, a.m * a.n, DTYPE_F32, 2e-5);
+    struct op_quant_matmul a = {.m = s[0], .n = s[1], .k = s[2], .w_type = (enum dtype)s[3]};
+    a.int8_x = s[4];
+    a.x = parity_input(r, a.m * a.k, DTYPE_F32, 1);
+    a.w = parity_blocks(r, a.n * a.k, a.w_type);
+    a.y = parity_space(r, a.m * a.n, DTYPE_F32);
+    r->ops->quant_matmul(r->d, &a);
+    parity_output(r, a.y, a.m * a.n, DTYPE_F32, 2e-5);
 }
 
 /* shape: n, c, v, 1: adds to out, type of the table when out is F32, if not F32 */
 static void case_embed(struct parity_run *r, const int64_t *s)
 {
-	struct op_embed a = {.n = s[0], .c = s[1], .v = s[2], .t = r->t};
-	a.ids = parity_ids(r, a.n, (int32_t)a.v);
-	a.table_type = r->t == DTYPE_F32 ? (enum dtype)s[4] : r->t;
-	a.table = parity_blocks(r, a.v * a.c, a.table_type);
-	a.accumulate = s[3];
-	a.out = s[3] ? parity_input(r, a.n * a.c, r->t, 1) : parity_space(r, a.n * a.c, r->t);
-	r->ops->embed(r->d, &a);
-	parity_output(r, a.out, a.n * a.c, r->t, 1e-30);
+    struct op_embed a = {.n = s[0], .c = s[1], .v = s[2], .t = r->t};
+    a.ids = parity_ids(r, a.n, (int32_t)a.v);
+    a.table_type = r->t == DTYPE_F32 ? (enum dtype)s[4] : r->t;
+    a.table = parity_blocks(r, a.v * a.c, a.table_type);
+    a.accumulate = s[3];
+    a.out = s[3] ? parity_input(r, a.n * a.c, r->t, 1) : parity_space(r, a.n * a.c, r->t);
+    r->ops->embed(r->d, &a);
+    parity_output(r, a.out, a.n * a.c, r->t, 1e-30);
 }
 
 static void case_embed_back(struct parity_run *r, const int64_t *s)
 {
-	struct op_embed a = {.n = s[0], .c = s[1], .v = s[2], .t = r->t};
-	a.ids = parity_ids(r, a.n, (int32_t)a.v);
-	a.dout = parity_input(r, a.n * a.c, r->t, 1);
-	a.dtable = parity_input(r, a.v * a.c, DTYPE_F32, 1);
-	r->ops->embed_back(r->d, &a);
-	parity_output(r, a.dtable, a.v * a.c, DTYPE_F32, 1e-6);
+    struct op_embed a = {.n = s[0], .c = s[1], .v = s[2], .t = r->t};
+    a.ids = parity_ids(r, a.n, (int32_t)a.v);
+    a.dout = parity_input(r, a.n * a.c, r->t, 1);
+    a.dtable = parity_input(r, a.v * a.c, DTYPE_F32, 1);
+    r->ops->embed_back(r->d, &a);
+    parity_output(r, a.dtable, a.v * a.c, DTYPE_F32, 1e-6);
 }
 
 /* shape: n, c, 1: dx accumulates, 1: w is frozen */
 static void case_rmsnorm(struct parity_run *r, const int64_t *s)
 {
-	struct op_rmsnorm a = {.n = s[0], .c = s[1], .eps = 1e-5f, .t = r->t};
-	a.x = parity_input(r, a.n * a.c, r->t, 3);
-	a.w = parity_input(r, a.c, r->t, 2);
-	a.y = parity_space(r, a.n * a.c, r->t);
-	a.rstd = parity_space(r, a.n, DTYPE_F32);
-	r->ops->rmsnorm(r->d, &a);
-	parity_output(r, a.y, a.n * a.c, r->t, near_to(r->t, 2e-6));
-	parity_output(r, a.rstd, a.n, DTYPE_F32, 2e-6);
+    struct op_rmsnorm a = {.n = s[0], .c = s[1], .eps = 1e-5f, .t = r->t};
+    a.x = parity_input(r, a.n * a.c, r->t, 3);
+    a.w = parity_input(r, a.c, r->t, 2);
+    a.y = parity_space(r, a.n * a.c, r->t);
+    a.rstd = parity_space(r, a.n, DTYPE_F32);
+    r->ops->rmsnorm(r->d, &a);
+    parity_output(r, a.y, a.n * a.c, r->t, near_to(r->t, 2e-6));
+    parity_output(r, a.rstd, a.n, DTYPE_F32, 2e-6);
 }
 
 static void case_rmsnorm_back(struct parity_run *r, const int64_t *s)
 {
-	struct op_rmsnorm a = {.n = s[0], .c = s[1], .eps = 1e-5f, .accumulate = s[2], .t = r->t};
-	a.x = parity_input(r, a.n * a.c, r->t, 3);
-	a.w = parity_input(r, a.c, r->t, 2);
-	a.rstd = parity_input(r, a.n, DTYPE_F32, 1);
-	a.dy = parity_input(r, a.n * a.c, r->t, 1);
-	a.dx = s[2] ? parity_input(r, a.n * a.c, r->t, 1) : parity_space(r, a.n * a.c, r->t);
-	a.dw = s[3] ? NULL : parity_input(r, a.c, DTYPE_F32, 1);
-	r->ops->rmsnorm_back(r->d, &a);
-	parity_output(r, a.dx, a.n * a.c, r->t, near_to(r->t, 1e-5));
-	if (a.dw)
-		parity_output(r, a.dw, a.c, DTYPE_F32, 1e-5);
+    struct op_rmsnorm a = {.n = s[0], .c = s[1], .eps = 1e-5f, .accumulate = s[2], .t = r->t};
+    a.x = parity_input(r, a.n * a.c, r->t, 3);
+    a.w = parity_input(r, a.c, r->t, 2);
+    a.rstd = parity_input(r, a.n, DTYPE_F32, 1);
+    a.dy = parity_input(r, a.n * a.c, r->t, 1);
+    a.dx = s[2] ? parity_input(r, a.n * a.c, r->t, 1) : parity_space(r, a.n * a.c, r->t);
+    a.dw = s[3] ? NULL : parity_input(r, a.c, DTYPE_F32, 1);
+    r->ops->rmsnorm_back(r->d, &a);
+    parity_output(r, a.dx, a.n * a.c, r->t, near_to(r->t, 1e-5));
+    if (a.dw)
+        parity_output(r, a.dw, a.c, DTYPE_F32, 1e-5);
 }
 
 /* shape: n, c, 1: no bias */
 static void case_layernorm(struct parity_run *r, const int64_t *s)
 {
-	struct op_layernorm a = {.n = s[0], .c = s[1], .eps = 1e-5f, .t = r->t};
-	a.x = parity_input(r, a.n * a.c, r->t, 3);
-	a.w = parity_input(r, a.c, r->t, 2);
-	a.bias = s[2] ? NULL : parity_input(r, a.c, r->t, 1);
-	a.y = parity_space(r, a.n * a.c, r->t);
-	a.mean = parity_space(r, a.n, DTYPE_F32);
-	a.rstd = parity_space(r, a.n, DTYPE_F32);
-	r->ops->layernorm(r->d, &a);
-	parity_output(r, a.y, a.n * a.c, r->t, near_to(r->t, 5e-6));
-	parity_output(r, a.mean, a.n, DTYPE_F32, 2e-5);
-	parity_output(r, a.rstd, a.n, DTYPE_F32, 5e-6);
+    struct op_layernorm a = {.n = s[0], .c = s[1], .eps = 1e-5f, .t = r->t};
+    a.x = parity_input(r, a.n * a.c, r->t, 3);
+    a.w = parity_input(r, a.c, r->t, 2);
+    a.bias = s[2] ? NULL : parity_input(r, a.c, r->t, 1);
+    a.y = parity_space(r, a.n * a.c, r->t);
+    a.mean = parity_space(r, a.n, DTYPE_F32);
+    a.rstd = parity_space(r, a.n, DTYPE_F32);
+    r->ops->layernorm(r->d, &a);
+    parity_output(r, a.y, a.n * a.c, r->t, near_to(r->t, 5e-6));
+    parity_output(r, a.mean, a.n, DTYPE_F32, 2e-5);
+    parity_output(r, a.rstd, a.n, DTYPE_F32, 5e-6);
 }
 
 /* shape: n, c, 1: dx accumulates, 1: w is frozen, 1: bias is */
 static void case_layernorm_back(struct parity_run *r, const int64_t *s)
 {
-	struct op_layernorm a = {.n = s[0], .c = s[1], .accumulate = s[2], .t = r->t};
-	a.x = parity_input(r, a.n * a.c, r->t, 3);
-	a.w = parity_input(r, a.c, r->t, 2);
-	a.mean = parity_input(r, a.n, DTYPE_F32, 1);
-	a.rstd = parity_input(r, a.n, DTYPE_F32, 1);
-	a.dy = parity_input(r, a.n * a.c, r->t, 1);
-	a.dx = s[2] ? parity_input(r, a.n * a.c, r->t, 1) : parity_space(r, a.n * a.c, r->t);
-	a.dw = s[3] ? NULL : parity_input(r, a.c, DTYPE_F32, 1);
-	a.dbias = s[4] ? NULL : parity_input(r, a.c, DTYPE_F32, 1);
-	r->ops->layernorm_back(r->d, &a);
-	parity_output(r, a.dx, a.n * a.c, r->t, near_to(r->t, 1e-5));
-	if (a.dw)
-		parity_output(r, a.dw, a.c, DTYPE_F32, 1e-5);
-	if (a.dbias)
-		parity_output(r, a.dbias, a.c, DTYPE_F32, 1e-5);
+    struct op_layernorm a = {.n = s[0], .c = s[1], .accumulate = s[2], .t = r->t};
+    a.x = parity_input(r, a.n * a.c, r->t, 3);
+    a.w = parity_input(r, a.c, r->t, 2);
+    a.mean = parity_input(r, a.n, DTYPE_F32, 1);
+    a.rstd = parity_input(r, a.n, DTYPE_F32, 1);
+    a.dy = parity_input(r, a.n * a.c, r->t, 1);
+    a.dx = s[2] ? parity_input(r, a.n * a.c, r->t, 1) : parity_space(r, a.n * a.c, r->t);
+    a.dw = s[3] ? NULL : parity_input(r, a.c, DTYPE_F32, 1);
+    a.dbias = s[4] ? NULL : parity_input(r, a.c, DTYPE_F32, 1);
+    r->ops->layernorm_back(r->d, &a);
+    parity_output(r, a.dx, a.n * a.c, r->t, near_to(r->t, 1e-5));
+    if (a.dw)
+        parity_output(r, a.dw, a.c, DTYPE_F32, 1e-5);
+    if (a.dbias)
+        parity_output(r, a.dbias, a.c, DTYPE_F32, 1e-5);
 }
 
 /* shape: n, c, padding of a row */
 static void case_bias_back(struct parity_run *r, const int64_t *s)
 {
-	struct op_bias_back a = {.n = s[0], .c = s[1], .ld = s[1] + s[2], .t = r->t};
-	a.dy = parity_input(r, a.n * a.ld, r->t, 1);
-	a.dbias = parity_input(r, a.c, DTYPE_F32, 1);
-	r->ops->bias_back(r->d, &a);
-	parity_output(r, a.dbias, a.c, DTYPE_F32, 1e-5);
+    struct op_bias_back a = {.n = s[0], .c = s[1], .ld = s[1] + s[2], .t = r->t};
+    a.dy = parity_input(r, a.n * a.ld, r->t, 1);
+    a.dbias = parity_input(r, a.c, DTYPE_F32, 1);
+    r->ops->bias_back(r->d, &a);
+    parity_output(r, a.dbias, a.c, DTYPE_F32, 1e-5);
 }
 
 /* shape: count, 1: in place */
 static void case_gelu_back(struct parity_run *r, const int64_t *s)
 {
-	struct op_gelu_back a = {.count = s[0], .t = r->t};
-	void *dy = parity_input(r, a.count, r->t, 1);
-	a.x = parity_input(r, a.count, r->t, 12);
-	a.dy = dy;
-	a.dx = s[1] ? dy : parity_space(r, a.count, r->t);
-	r->ops->gelu_back(r->d, &a);
-	parity_output(r, a.dx, a.count, r->t, near_to(r->t, 5e-6));
+    struct op_gelu_back a = {.count = s[0], .t = r->t};
+    void *dy = parity_input(r, a.count, r->t, 1);
+    a.x = parity_input(r, a.count, r->t, 12);
+    a.dy = dy;
+    a.dx = s[1] ? dy : parity_space(r, a.count, r->t);
+    r->ops->gelu_back(r->d, &a);
+    parity_output(r, a.dx, a.count, r->t, near_to(r->t, 5e-6));
 }
 
 /* shape: count, p in 64ths */
 static void case_dropout(struct parity_run *r, const int64_t *s)
 {
-	struct op_dropout a = {.count = s[0], .p = (float)s[1] / 64, .seed = 1u << 31, .t = r->t};
-	a.x = parity_input(r, a.count, r->t, 2);
-	r->ops->dropout(r->d, &a);
-	parity_output(r, a.x, a.count, r->t, near_to(r->t, 1e-6));
+    struct op_dropout a = {.count = s[0], .p = (float)s[1] / 64, .seed = 1u << 31, .t = r->t};
+    a.x = parity_input(r, a.count, r->t, 2);
+    r->ops->dropout(r->d, &a);
+    parity_output(r, a.x, a.count, r->t, near_to(r->t, 1e-6));
 }
 
 /* shape: n, heads, d, padding of a row, greatest position, 1: inverse */
 static void case_rope(struct parity_run *r, const int64_t *s)
 {
-	struct op_rope a = {
-		.n = s[0], .heads = s[1], .d = s[2], .ld = s[1] * s[2] + s[3], .t = r->t};
-	a.theta = 1e5f;
-	a.inverse = s[5];
-	a.x = parity_input(r, a.n * a.ld, r->t, 2);
-	a.position = parity_ids(r, a.n, (int32_t)s[4] + 1);
-	r->ops->rope(r->d, &a);
-	parity_output(r, a.x, a.n * a.ld, r->t, near_to(r->t, 2e-6));
+    struct op_rope a = {.n = s[0], .heads = s[1], .d = s[2], .ld = s[1] * s[2] + s[3], .t = r->t};
+    a.theta = 1e5f;
+    a.inverse = s[5];
+    a.x = parity_input(r, a.n * a.ld, r->t, 2);
+    a.position = parity_ids(r, a.n, (int32_t)s[4] + 1);
+    r->ops->rope(r->d, &a);
+    parity_output(r, a.x, a.n * a.ld, r->t, near_to(r->t, 2e-6));
 }
 
 /* Of t tokens: all but one, a third, all but one, ... */
 static const int32_t *attention_lengths(struct parity_run *r, int64_t b, int64_t t)
 {
-	int32_t *length = parity_ids(r, b, 1);
-	for (int64_t i = 0; i < b; i++) {
-		int32_t n = (int32_t)(i % 2 ? t / 3 + 1 : t > 1 ? t - 1 : 1);
-		dev_upload(r->d, length + i, &n, sizeof(n));
-	}
-	return length;
+    int32_t *length = parity_ids(r, b, 1);
+    for (int64_t i = 0; i < b; i++) {
+        int32_t n = (int32_t)(i % 2 ? t / 3 + 1 : t > 1 ? t - 1 : 1);
+        dev_upload(r->d, length + i, &n, sizeof(n));
+    }
+    return length;
 }
 
 /* shape: b, t, h, g, d, padding of a row, 1: bidirectional, 1: with lengths */
 static struct op_attention attention_inputs(struct parity_run *r, const int64_t *s)
 {
-	struct op_attention a = {
-		.b = s[0], .tokens = s[1], .h = s[2], .g = s[3], .d = s[4], .t = r->t};
-	int64_t rows = a.b * a.tokens;
-	a.scale = 0.2f;
-	a.ldq = a.h * a.d + s[5];
-	a.ldk = a.g * a.d + s[5];
-	a.ldv = a.g * a.d + 2 * s[5];
-	a.bidirectional = s[6];
-	a.length = s[7] ? attention_lengths(r, a.b, a.tokens) : NULL;
-	a.q = parity_input(r, rows * a.ldq, r->t, 2);
-	a.k = parity_input(r, rows * a.ldk, r->t, 2);
-	a.v = parity_input(r, rows * a.ldv, r->t, 1);
-	a.o = parity_space(r, rows * a.h * a.d, r->t);
-	a.lse = parity_space(r, rows * a.h, DTYPE_F32);
-	return a;
+    struct op_attention a = {.b = s[0], .tokens = s[1], .h = s[2], .g = s[3], .d = s[4], .t = r->t};
+    int64_t rows = a.b * a.tokens;
+    a.scale = 0.2f;
+    a.ldq = a.h * a.d + s[5];
+    a.ldk = a.g * a.d + s[5];
+    a.ldv = a.g * a.d + 2 * s[5];
+    a.bidirectional = s[6];
+    a.length = s[7] ? attention_lengths(r, a.b, a.tokens) : NULL;
+    a.q = parity_input(r, rows * a.ldq, r->t, 2);
+    a.k = parity_input(r, rows * a.ldk, r->t, 2);
+    a.v = parity_input(r, rows * a.ldv, r->t, 1);
+    a.o = parity_space(r, rows * a.h * a.d, r->t);
+    a.lse = parity_space(r, rows * a.h, DTYPE_F32);
+    return a;
 }
 
 static void case_attention(struct parity_run *r, const int64_t *s)
 {
-	struct op_attention a = attention_inputs(r, s);
-	r->ops->attention(r->d, &a);
-	parity_output(r, a.o, a.b * a.tokens * a.h * a.d, r->t, near_to(r->t, 1e-5));
-	parity_output(r, a.lse, a.b * a.tokens * a.h, DTYPE_F32, near_to(r->t, 1e-5));
+    struct op_attention a = attention_inputs(r, s);
+    r->ops->attention(r->d, &a);
+    parity_output(r, a.o, a.b * a.tokens * a.h * a.d, r->t, near_to(r->t, 1e-5));
+    parity_output(r, a.lse, a.b * a.tokens * a.h, DTYPE_F32, near_to(r->t, 1e-5));
 }
 
 /* The gradients are compared where they are written: rows without their padding, which keeps its
  * input values. */
 static void case_attention_back(struct parity_run *r, const int64_t *s)
 {
-	struct op_attention a = attention_inputs(r, s);
-	int64_t rows = a.b * a.tokens;
-	a.dout = parity_input(r, rows * a.h * a.d, r->t, 1);
-	a.dq = parity_input(r, rows * a.ldq, r->t, 0.1f);
-	a.dk = parity_input(r, rows * a.ldk, r->t, 0.1f);
-	a.dv = parity_input(r, rows * a.ldv, r->t, 0.1f);
-	r->ops->attention(r->d, &a);
-	r->ops->attention_back(r->d, &a);
-	double tolerance =
-		r->t == DTYPE_F32 ? 3e-5 : 0x1p-5; /* BF16: P and dS are rounded, and dS cancels */
-	parity_output(r, a.dq, rows * a.ldq, r->t, tolerance);
-	parity_output(r, a.dk, rows * a.ldk, r->t, tolerance);
-	parity_output(r, a.dv, rows * a.ldv, r->t, tolerance);
+    struct op_attention a = attention_inputs(r, s);
+    int64_t rows = a.b * a.tokens;
+    a.dout = parity_input(r, rows * a.h * a.d, r->t, 1);
+    a.dq = parity_input(r, rows * a.ldq, r->t, 0.1f);
+    a.dk = parity_input(r, rows * a.ldk, r->t, 0.1f);
+    a.dv = parity_input(r, rows * a.ldv, r->t, 0.1f);
+    r->ops->attention(r->d, &a);
+    r->ops->attention_back(r->d, &a);
+    double tolerance =
+        r->t == DTYPE_F32 ? 3e-5 : 0x1p-5; /* BF16: P and dS are rounded, and dS cancels */
+    parity_output(r, a.dq, rows * a.ldq, r->t, tolerance);
+    parity_output(r, a.dk, rows * a.ldk, r->t, tolerance);
+    parity_output(r, a.dv, rows * a.ldv, r->t, tolerance);
 }
 
 /* Pages of n sequences of `each` pages, last page first; one more entry a sequence must not be
    read. */
 static int32_t *cache_pages(struct parity_run *r, int64_t n, int64_t each)
 {
-	int32_t *pages = parity_ids(r, n * (each + 1), 1);
-	for (int64_t i = 0; i < n; i++)
-		for (int64_t j = 0; j <= each; j++) {
-			int32_t page = j < each ? (int32_t)(n * (each - j) - 1 - i) : -1000000;
-			dev_upload(r->d, pages + i * (each + 1) + j, &page, sizeof(page));
-		}
-	return pages;
+    int32_t *pages = parity_ids(r, n * (each + 1), 1);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j <= each; j++) {
+            int32_t page = j < each ? (int32_t)(n * (each - j) - 1 - i) : -1000000;
+            dev_upload(r->d, pages + i * (each + 1) + j, &page, sizeof(page));
+        }
+    return pages;
 }
 
 static int64_t decode_pages(struct parity_run *r, struct op_attention_decode *a, int64_t capacity)
 {
-	int64_t each = (capacity + a->page_tokens - 1) / a->page_tokens;
-	a->pages = cache_pages(r, a->n, each);
-	a->pages_ld = each + 1;
-	return a->n * each * a->page_tokens * a->g * a->d;
+    int64_t each = (capacity + a->page_tokens - 1) / a->page_tokens;
+    a->pages = cache_pages(r, a->n, each);
+    a->pages_ld = each + 1;
+    return a->n * each * a->page_tokens * a->g * a->d;
 }
 
 /* shape: n, capacity, g, d, tokens a page or 0, 1: the tokens of one sequence, from the end. What
    is not written stays. */
 static void case_kv_store(struct parity_run *r, const int64_t *s)
 {
-	struct op_kv_store a = {
-		.n = s[0], .g = s[2], .d = s[3], .page_tokens = s[4], .kv_type = r->t};
-	int64_t width = a.g * a.d, sequences = s[5] ? 1 : a.n, each = s[1];
-	if (s[4]) {
-		each = (s[1] + s[4] - 1) / s[4];
-		a.pages = cache_pages(r, sequences, each);
-		a.pages_ld = s[5] ? 0 : each + 1;
-		each *= s[4];
-	} else {
-		a.sequence_stride = s[5] ? 0 : s[1] * width;
-	}
-	int32_t *position = parity_ids(r, a.n, (int32_t)s[1]);
-	for (int64_t i = 0; s[5] && i < a.n; i++) {
-		int32_t at = (int32_t)(s[1] - 1 - i);
-		dev_upload(r->d, position + i, &at, sizeof(at));
-	}
-	a.position = position;
-	a.k = parity_input(r, a.n * width, DTYPE_F32, 2);
-	a.v = parity_input(r, a.n * width, DTYPE_F32, 2);
-	a.k_cache = parity_input(r, sequences * each * width, r->t, 1);
-	a.v_cache = parity_input(r, sequences * each * width, r->t, 1);
-	r->ops->kv_store(r->d, &a);
-	parity_output(r, a.k_cache, sequences * each * width, r->t, 1e-30);
-	parity_output(r, a.v_cache, sequences * each * width, r->t, 1e-30);
+    struct op_kv_store a = {.n = s[0], .g = s[2], .d = s[3], .page_tokens = s[4], .kv_type = r->t};
+    int64_t width = a.g * a.d, sequences = s[5] ? 1 : a.n, each = s[1];
+    if (s[4]) {
+        each = (s[1] + s[4] - 1) / s[4];
+        a.pages = cache_pages(r, sequences, each);
+        a.pages_ld = s[5] ? 0 : each + 1;
+        each *= s[4];
+    } else {
+        a.sequence_stride = s[5] ? 0 : s[1] * width;
+    }
+    int32_t *position = parity_ids(r, a.n, (int32_t)s[1]);
+    for (int64_t i = 0; s[5] && i < a.n; i++) {
+        int32_t at = (int32_t)(s[1] - 1 - i);
+        dev_upload(r->d, position + i, &at, sizeof(at));
+    }
+    a.position = position;
+    a.k = parity_input(r, a.n * width, DTYPE_F32, 2);
+    a.v = parity_input(r, a.n * width, DTYPE_F32, 2);
+    a.k_cache = parity_input(r, sequences * each * width, r->t, 1);
+    a.v_cache = parity_input(r, sequences * each * width, r->t, 1);
+    r->ops->kv_store(r->d, &a);
+    parity_output(r, a.k_cache, sequences * each * width, r->t, 1e-30);
+    parity_output(r, a.v_cache, sequences * each * width, r->t, 1e-30);
 }
 
 /* shape: n, capacity, h, g, d, tokens a page or 0 */
 static void case_attention_decode(struct parity_run *r, const int64_t *s)
 {
-	struct op_attention_decode a = {
-		.n = s[0], .h = s[2], .g = s[3], .d = s[4], .page_tokens = s[5], .kv_type = r->t};
-	int32_t length[8];
-	int64_t cache;
-	a.scale = 0.2f;
-	if (s[5]) {
-		cache = decode_pages(r, &a, s[1]);
-	} else {
-		a.sequence_stride = s[1] * a.g * a.d + 8;
-		cache = (a.n - 1) * a.sequence_stride + s[1] * a.g * a.d;
-	}
-	a.q = parity_input(r, a.n * a.h * a.d, DTYPE_F32, 2);
-	a.k_cache = parity_input(r, cache, r->t, 2);
-	a.v_cache = parity_input(r, cache, r->t, 1);
-	for (int64_t i = 0; i < a.n; i++)
-		length[i] = (int32_t)(s[1] - i * (s[1] / 8));
-	int32_t *on_device = parity_ids(r, a.n, 1);
-	dev_upload(r->d, on_device, length, (size_t)a.n * sizeof(*length));
-	a.length = on_device;
-	a.o = parity_space(r, a.n * a.h * a.d, DTYPE_F32);
-	r->ops->attention_decode(r->d, &a);
-	parity_output(r, a.o, a.n * a.h * a.d, DTYPE_F32, 1e-5);
+    struct op_attention_decode a = {
+        .n = s[0], .h = s[2], .g = s[3], .d = s[4], .page_tokens = s[5], .kv_type = r->t};
+    int32_t length[8];
+    int64_t cache;
+    a.scale = 0.2f;
+    if (s[5]) {
+        cache = decode_pages(r, &a, s[1]);
+    } else {
+        a.sequence_stride = s[1] * a.g * a.d + 8;
+        cache = (a.n - 1) * a.sequence_stride + s[1] * a.g * a.d;
+    }
+    a.q = parity_input(r, a.n * a.h * a.d, DTYPE_F32, 2);
+    a.k_cache = parity_input(r, cache, r->t, 2);
+    a.v_cache = parity_input(r, cache, r->t, 1);
+    for (int64_t i = 0; i < a.n; i++)
+        length[i] = (int32_t)(s[1] - i * (s[1] / 8));
+    int32_t *on_device = parity_ids(r, a.n, 1);
+    dev_upload(r->d, on_device, length, (size_t)a.n * sizeof(*length));
+    a.length = on_device;
+    a.o = parity_space(r, a.n * a.h * a.d, DTYPE_F32);
+    r->ops->attention_decode(r->d, &a);
+    parity_output(r, a.o, a.n * a.h * a.d, DTYPE_F32, 1e-5);
 }
 
 /* shape: n, f; gate and up side by side in rows of 2 f */
 static struct op_swiglu swiglu_inputs(struct parity_run *r, const int64_t *s)
 {
-	struct op_swiglu a = {.n = s[0], .f = s[1], .ld = 2 * s[1], .t = r->t};
-	const char *both = parity_input(r, a.n * a.ld, r->t, 8);
-	a.gate = both;
-	a.up = both + dtype_bytes(r->t, a.f);
-	return a;
+    struct op_swiglu a = {.n = s[0], .f = s[1], .ld = 2 * s[1], .t = r->t};
+    const char *both = parity_input(r, a.n * a.ld, r->t, 8);
+    a.gate = both;
+    a.up = both + dtype_bytes(r->t, a.f);
+    return a;
 }
 
 static void case_swiglu(struct parity_run *r, const int64_t *s)
 {
-	struct op_swiglu a = swiglu_inputs(r, s);
-	a.y = parity_space(r, a.n * a.f, r->t);
-	r->ops->swiglu(r->d, &a);
-	parity_output(r, a.y, a.n * a.f, r->t, near_to(r->t, 2e-6));
+    struct op_swiglu a = swiglu_inputs(r, s);
+    a.y = parity_space(r, a.n * a.f, r->t);
+    r->ops->swiglu(r->d, &a);
+    parity_output(r, a.y, a.n * a.f, r->t, near_to(r->t, 2e-6));
 }
 
 static void case_swiglu_back(struct parity_run *r, const int64_t *s)
 {
-	struct op_swiglu a = swiglu_inputs(r, s);
-	char *both = parity_space(r, a.n * a.ld, r->t);
-	a.dy = parity_input(r, a.n * a.f, r->t, 1);
-	a.dgate = both;
-	a.dup = both + dtype_bytes(r->t, a.f);
-	r->ops->swiglu_back(r->d, &a);
-	parity_output(r, both, a.n * a.ld, r->t, near_to(r->t, 3e-6));
+    struct op_swiglu a = swiglu_inputs(r, s);
+    char *both = parity_space(r, a.n * a.ld, r->t);
+    a.dy = parity_input(r, a.n * a.f, r->t, 1);
+    a.dgate = both;
+    a.dup = both + dtype_bytes(r->t, a.f);
+    r->ops->swiglu_back(r->d, &a);
+    parity_output(r, both, a.n * a.ld, r->t, near_to(r->t, 3e-6));
 }
 
 /* Columns [from, from + c) of x (n, ld) t, rows one behind the other. */
 static void *columns(struct parity_run *r, enum dtype t, const void *x, int64_t n, int64_t ld,
-		     int64_t from, int64_t c)
+    int64_t from, int64_t c)
 {
-	size_t size = (size_t)dtype_bytes(t, 1);
-	char *out = parity_space(r, n * c, t);
-	for (int64_t i = 0; i < n; i++)
-		dev_copy(r->d, out + (size_t)(i * c) * size,
-			 (const char *)x + (size_t)(i * ld + from) * size, (size_t)c * size);
-	return out;
+    size_t size = (size_t)dtype_bytes(t, 1);
+    char *out = parity_space(r, n * c, t);
+    for (int64_t i = 0; i < n; i++)
+        dev_copy(r->d, out + (size_t)(i * c) * size,
+            (const char *)x + (size_t)(i * ld + from) * size, (size_t)c * size);
+    return out;
 }
 
 /* Logits (n, v) with rows ld apart; a logit of 1000 behind each row but the last, which ends the
    buffer. */
 static void *xent_logits(struct parity_run *r, const struct op_xent *a)
 {
-	int64_t count = (a->n - 1) * a->ld + a->v;
-	size_t size = (size_t)dtype_bytes(r->t, 1);
-	char *logits = parity_input(r, count, r->t, 10);
-	float high = 1000;
-	uint16_t high16 = f32_to_bf16(high);
-	for (int64_t i = 0; i + 1 < a->n; i++)
-		for (int64_t j = a->v; j < a->ld; j++)
-			dev_upload(r->d, logits + (size_t)(i * a->ld + j) * size,
-				   r->t == DTYPE_F32 ? (void *)&high : (void *)&high16, size);
-	return logits;
+    int64_t count = (a->n - 1) * a->ld + a->v;
+    size_t size = (size_t)dtype_bytes(r->t, 1);
+    char *logits = parity_input(r, count, r->t, 10);
+    float high = 1000;
+    uint16_t high16 = f32_to_bf16(high);
+    for (int64_t i = 0; i + 1 < a->n; i++)
+        for (int64_t j = a->v; j < a->ld; j++)
+            dev_upload(r->d, logits + (size_t)(i * a->ld + j) * size,
+                r->t == DTYPE_F32 ? (void *)&high : (void *)&high16, size);
+    return logits;
 }
 
 /* The logits, and bit for bit what stands between their rows. */
 static void xent_output(struct parity_run *r, const struct op_xent *a, double tolerance)
 {
-	if (a->gradient16) { /* and the logits as they were */
-		void *gradient = columns(r, DTYPE_BF16, a->gradient16, a->n, a->ld, 0, a->v);
-		parity_output(r, gradient, a->n * a->v, DTYPE_BF16, near_to(DTYPE_BF16, 0));
-		tolerance = 1e-30;
-	}
-	parity_output(r, columns(r, r->t, a->logits, a->n, a->ld, 0, a->v), a->n * a->v, r->t,
-		      tolerance);
-	if (a->ld > a->v)
-		parity_output(r, columns(r, r->t, a->logits, a->n - 1, a->ld, a->v, a->ld - a->v),
-			      (a->n - 1) * (a->ld - a->v), r->t, 1e-30);
+    if (a->gradient16) { /* and the logits as they were */
+        void *gradient = columns(r, DTYPE_BF16, a->gradient16, a->n, a->ld, 0, a->v);
+        parity_output(r, gradient, a->n * a->v, DTYPE_BF16, near_to(DTYPE_BF16, 0));
+        tolerance = 1e-30;
+    }
+    parity_output(
+        r, columns(r, r->t, a->logits, a->n, a->ld, 0, a->v), a->n * a->v, r->t, tolerance);
+    if (a->ld > a->v)
+        parity_output(r, columns(r, r->t, a->logits, a->n - 1, a->ld, a->v, a->ld - a->v),
+            (a->n - 1) * (a->ld - a->v), r->t, 1e-30);
 }
 
 /* shape: n, v, 1: backward (2: the gradient goes beside F32 logits, 3: and from an odd address),
@@ -400,70 +397,69 @@ static void xent_output(struct parity_run *r, const struct op_xent *a, double to
  */
 static void case_xent(struct parity_run *r, const int64_t *s)
 {
-	struct op_xent a = {.n = s[0], .v = s[1], .backward = s[2], .scale = 0.37f, .t = r->t};
-	a.first = s[3];
-	a.ld = a.v + s[4];
-	a.logits = xent_logits(r, &a);
-	int32_t *target = parity_ids(r, a.n, (int32_t)(a.v + 2 * a.first)), none = -1;
-	for (int64_t i = 2; i < a.n; i += 3)
-		dev_upload(r->d, target + i, &none, sizeof(none));
-	a.target = target;
-	a.loss = parity_space(r, a.n, DTYPE_F32);
-	if (a.first) {
-		float top = 20, sum = 3 * (float)a.v;
-		a.stage = OP_XENT_STATS;
-		a.top = parity_space(r, a.n, DTYPE_F32);
-		a.sum = parity_space(r, a.n, DTYPE_F32);
-		r->ops->xent(r->d, &a);
-		parity_output(r, a.top, a.n, DTYPE_F32, 1e-30);
-		parity_output(r, a.sum, a.n, DTYPE_F32, 3e-6);
-		xent_output(r, &a, 1e-30);
-		for (int64_t i = 0; i < a.n; i++) {
-			dev_upload(r->d, a.top + i, &top, sizeof(top));
-			dev_upload(r->d, a.sum + i, &sum, sizeof(sum));
-		}
-		a.stage = OP_XENT_FINISH;
-	}
-	if (s[2] >= 2 && r->t == DTYPE_F32) {
-		int64_t skip = s[2] - 2;
-		a.gradient16 = (uint16_t *)parity_space(r, a.n * a.ld + skip, DTYPE_BF16) + skip;
-	}
-	r->ops->xent(r->d, &a);
-	parity_output(r, a.loss, a.n, DTYPE_F32, 3e-6);
-	xent_output(r, &a, near_to(r->t, 5e-6));
+    struct op_xent a = {.n = s[0], .v = s[1], .backward = s[2], .scale = 0.37f, .t = r->t};
+    a.first = s[3];
+    a.ld = a.v + s[4];
+    a.logits = xent_logits(r, &a);
+    int32_t *target = parity_ids(r, a.n, (int32_t)(a.v + 2 * a.first)), none = -1;
+    for (int64_t i = 2; i < a.n; i += 3)
+        dev_upload(r->d, target + i, &none, sizeof(none));
+    a.target = target;
+    a.loss = parity_space(r, a.n, DTYPE_F32);
+    if (a.first) {
+        float top = 20, sum = 3 * (float)a.v;
+        a.stage = OP_XENT_STATS;
+        a.top = parity_space(r, a.n, DTYPE_F32);
+        a.sum = parity_space(r, a.n, DTYPE_F32);
+        r->ops->xent(r->d, &a);
+        parity_output(r, a.top, a.n, DTYPE_F32, 1e-30);
+        parity_output(r, a.sum, a.n, DTYPE_F32, 3e-6);
+        xent_output(r, &a, 1e-30);
+        for (int64_t i = 0; i < a.n; i++) {
+            dev_upload(r->d, a.top + i, &top, sizeof(top));
+            dev_upload(r->d, a.sum + i, &sum, sizeof(sum));
+        }
+        a.stage = OP_XENT_FINISH;
+    }
+    if (s[2] >= 2 && r->t == DTYPE_F32) {
+        int64_t skip = s[2] - 2;
+        a.gradient16 = (uint16_t *)parity_space(r, a.n * a.ld + skip, DTYPE_BF16) + skip;
+    }
+    r->ops->xent(r->d, &a);
+    parity_output(r, a.loss, a.n, DTYPE_F32, 3e-6);
+    xent_output(r, &a, near_to(r->t, 5e-6));
 }
 
 /* shape: count, type of x, type of y, 1: y is overwritten */
 static void case_axpby(struct parity_run *r, const int64_t *s)
 {
-	struct op_axpby a = {
-		.count = s[0], .x_type = (enum dtype)s[1], .y_type = (enum dtype)s[2], .a = 0.7f};
-	a.b = s[3] ? 0 : -1.3f;
-	a.x = parity_input(r, a.count, a.x_type, 2);
-	a.y = s[3] ? parity_space(r, a.count, a.y_type) : parity_input(r, a.count, a.y_type, 2);
-	r->ops->axpby(r->d, &a);
-	parity_output(r, a.y, a.count, a.y_type, near_to(a.y_type, 1e-6));
+    struct op_axpby a = {
+        .count = s[0], .x_type = (enum dtype)s[1], .y_type = (enum dtype)s[2], .a = 0.7f};
+    a.b = s[3] ? 0 : -1.3f;
+    a.x = parity_input(r, a.count, a.x_type, 2);
+    a.y = s[3] ? parity_space(r, a.count, a.y_type) : parity_input(r, a.count, a.y_type, 2);
+    r->ops->axpby(r->d, &a);
+    parity_output(r, a.y, a.count, a.y_type, near_to(a.y_type, 1e-6));
 }
 
 /* shape: count, type of x, type of y */
 static void case_convert(struct parity_run *r, const int64_t *s)
 {
-	struct op_convert a = {
-		.count = s[0], .x_type = (enum dtype)s[1], .y_type = (enum dtype)s[2]};
-	a.x = a.x_type == DTYPE_I32 ? parity_ids(r, a.count, INT32_MAX)
-				    : parity_blocks(r, a.count, a.x_type);
-	a.y = parity_space(r, a.count, a.y_type);
-	r->ops->convert(r->d, &a);
-	parity_output(r, a.y, a.count, a.y_type, 1e-30);
+    struct op_convert a = {.count = s[0], .x_type = (enum dtype)s[1], .y_type = (enum dtype)s[2]};
+    a.x = a.x_type == DTYPE_I32 ? parity_ids(r, a.count, INT32_MAX)
+                                : parity_blocks(r, a.count, a.x_type);
+    a.y = parity_space(r, a.count, a.y_type);
+    r->ops->convert(r->d, &a);
+    parity_output(r, a.y, a.count, a.y_type, 1e-30);
 }
 
 static void case_sumsq(struct parity_run *r, const int64_t *s)
 {
-	struct op_sumsq a = {.count = s[0]};
-	a.x = parity_input(r, a.count, DTYPE_F32, 1);
-	a.out = parity_input(r, 1, DTYPE_F32, 1);
-	r->ops->sumsq(r->d, &a);
-	parity_output(r, a.out, 1, DTYPE_F32, 1e-6);
+    struct op_sumsq a = {.count = s[0]};
+    a.x = parity_input(r, a.count, DTYPE_F32, 1);
+    a.out = parity_input(r, 1, DTYPE_F32, 1);
+    r->ops->sumsq(r->d, &a);
+    parity_output(r, a.out, 1, DTYPE_F32, 1e-6);
 }
 
 #define CLIPPED    1
@@ -476,386 +472,209 @@ static void case_sumsq(struct parity_run *r, const int64_t *s)
    everything as it was. */
 static void case_adamw(struct parity_run *r, const int64_t *s)
 {
-	struct op_adamw a = {
-		.count = s[0], .step = s[1], .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.95f};
-	a.eps = 1e-6f;
-	a.weight_decay = 0.1f;
-	a.grad_scale = 0.5f;
-	a.w = parity_input(r, a.count, DTYPE_F32, 1);
-	a.m = parity_input(r, a.count, DTYPE_F32, 0.01f);
-	a.v = parity_input(r, a.count, DTYPE_F32, 0); /* the first step */
-	a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
-	a.w16 = s[2] ? parity_input(r, a.count, DTYPE_BF16, 1) : NULL;
-	if (s[3] & ~STOCHASTIC) {
-		float *sumsq = parity_space(r, 1, DTYPE_F32);
-		float square = s[3] & INFINITE ? INFINITY : s[3] & NO_NUMBER ? NAN : 30;
-		dev_upload(r->d, sumsq, &square, sizeof(square));
-		a.sumsq = sumsq;
-		a.clip_norm = s[3] & CLIPPED ? 1 : 6;
-	}
-	if (s[3] & STOCHASTIC) {
-		a.stochastic = true;
-		a.seed = 12345;
-		a.lr = 0;
-	}
-	r->ops->adamw(r->d, &a);
-	a.step++;
-	r->ops->adamw(r->d, &a);
-	parity_output(r, a.w, a.count, DTYPE_F32, 2e-6);
-	parity_output(r, a.m, a.count, DTYPE_F32, 2e-6);
-	parity_output(r, a.v, a.count, DTYPE_F32, 2e-6);
-	if (a.w16)
-		parity_output(r, a.w16, a.count, DTYPE_BF16, a.stochastic ? 1e-30 : 0x1p-7);
+    struct op_adamw a = {.count = s[0], .step = s[1], .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.95f};
+    a.eps = 1e-6f;
+    a.weight_decay = 0.1f;
+    a.grad_scale = 0.5f;
+    a.w = parity_input(r, a.count, DTYPE_F32, 1);
+    a.m = parity_input(r, a.count, DTYPE_F32, 0.01f);
+    a.v = parity_input(r, a.count, DTYPE_F32, 0); /* the first step */
+    a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
+    a.w16 = s[2] ? parity_input(r, a.count, DTYPE_BF16, 1) : NULL;
+    if (s[3] & ~STOCHASTIC) {
+        float *sumsq = parity_space(r, 1, DTYPE_F32);
+        float square = s[3] & INFINITE ? INFINITY : s[3] & NO_NUMBER ? NAN : 30;
+        dev_upload(r->d, sumsq, &square, sizeof(square));
+        a.sumsq = sumsq;
+        a.clip_norm = s[3] & CLIPPED ? 1 : 6;
+    }
+    if (s[3] & STOCHASTIC) {
+        a.stochastic = true;
+        a.seed = 12345;
+        a.lr = 0;
+    }
+    r->ops->adamw(r->d, &a);
+    a.step++;
+    r->ops->adamw(r->d, &a);
+    parity_output(r, a.w, a.count, DTYPE_F32, 2e-6);
+    parity_output(r, a.m, a.count, DTYPE_F32, 2e-6);
+    parity_output(r, a.v, a.count, DTYPE_F32, 2e-6);
+    if (a.w16)
+        parity_output(r, a.w16, a.count, DTYPE_BF16, a.stochastic ? 1e-30 : 0x1p-7);
 }
 
 /* shape: n, v, 1: only 16 different logits, so that most are tied. Rows differ in their parameters.
  */
 static void case_sample(struct parity_run *r, const int64_t *s)
 {
-	static const float temperature[] = {0.7f, 0, 1.5f, 1, 0.1f, 30},
-			   top_p[] = {0.9f, 0.5f, 1, 0.3f, 0.999f};
-	struct op_sample a = {.n = s[0], .v = s[1]};
-	float *logits = parity_input(r, a.n * a.v, DTYPE_F32, 8),
-	      *t = parity_space(r, a.n, DTYPE_F32), *p = parity_space(r, a.n, DTYPE_F32);
-	for (int64_t i = 0; i < a.n; i++) {
-		dev_upload(r->d, t + i, &temperature[i % 6], sizeof(*t));
-		dev_upload(r->d, p + i, &top_p[i % 5], sizeof(*p));
-	}
-	if (s[2]) {
-		mem_autofree float *tied = mem_array((size_t)(a.n * a.v), sizeof(*tied));
-		for (int64_t i = 0; i < a.n * a.v; i++)
-			tied[i] = (float)(op_random(7, (uint64_t)i) % 16) / 4;
-		dev_upload(r->d, logits, tied, (size_t)(a.n * a.v) * sizeof(*tied));
-	}
-	a.logits = logits;
-	a.temperature = t;
-	a.top_p = p;
-	mem_autofree float *u = mem_array((size_t)a.n, sizeof(*u));
-	for (int64_t i = 0; i < a.n; i++)
-		u[i] = (float)(op_random(8, (uint64_t)i) >> 8) * 0x1p-24f;
-	float *on_device = parity_space(r, a.n, DTYPE_F32);
-	dev_upload(r->d, on_device, u, (size_t)a.n * sizeof(*u));
-	a.u = on_device;
-	a.token = parity_space(r, a.n, DTYPE_I32);
-	r->ops->sample(r->d, &a);
-	parity_output(r, a.token, a.n, DTYPE_I32, 1e-30);
+    static const float temperature[] = {0.7f, 0, 1.5f, 1, 0.1f, 30},
+                       top_p[] = {0.9f, 0.5f, 1, 0.3f, 0.999f};
+    struct op_sample a = {.n = s[0], .v = s[1]};
+    float *logits = parity_input(r, a.n * a.v, DTYPE_F32, 8), *t = parity_space(r, a.n, DTYPE_F32),
+          *p = parity_space(r, a.n, DTYPE_F32);
+    for (int64_t i = 0; i < a.n; i++) {
+        dev_upload(r->d, t + i, &temperature[i % 6], sizeof(*t));
+        dev_upload(r->d, p + i, &top_p[i % 5], sizeof(*p));
+    }
+    if (s[2]) {
+        mem_autofree float *tied = mem_array((size_t)(a.n * a.v), sizeof(*tied));
+        for (int64_t i = 0; i < a.n * a.v; i++)
+            tied[i] = (float)(op_random(7, (uint64_t)i) % 16) / 4;
+        dev_upload(r->d, logits, tied, (size_t)(a.n * a.v) * sizeof(*tied));
+    }
+    a.logits = logits;
+    a.temperature = t;
+    a.top_p = p;
+    mem_autofree float *u = mem_array((size_t)a.n, sizeof(*u));
+    for (int64_t i = 0; i < a.n; i++)
+        u[i] = (float)(op_random(8, (uint64_t)i) >> 8) * 0x1p-24f;
+    float *on_device = parity_space(r, a.n, DTYPE_F32);
+    dev_upload(r->d, on_device, u, (size_t)a.n * sizeof(*u));
+    a.u = on_device;
+    a.token = parity_space(r, a.n, DTYPE_I32);
+    r->ops->sample(r->d, &a);
+    parity_output(r, a.token, a.n, DTYPE_I32, 1e-30);
 }
 
 /* An entry a operation: a new operation without one does not compile. */
-#define ROWS_SHAPES                                                                                \
-	{1, 1}, {1, 5}, {3, 33}, {7, 64}, {130, 576}, {1025, 48},                                  \
-	{                                                                                          \
-		5, 2048                                                                            \
-	}
+#define ROWS_SHAPES \
+    {1, 1}, {1, 5}, {3, 33}, {7, 64}, {130, 576}, {1025, 48}, \
+    { \
+        5, 2048 \
+    }
 /* Beside 6144 and 8192, where norms' kernels on CUDA change. */
-#define LONG_ROWS_SHAPES                                                                           \
-	{5, 301}, {3, 6145}, {2, 6152}, {3, 8200},                                                 \
-	{                                                                                          \
-		2, 8201                                                                            \
-	}
-#define ATTENTION_SHAPES                                                                           \
-	{1, 1, 1, 1, 32}, {1, 3, 2, 1, 5, 3}, {2, 17, 4, 2, 32}, {1, 64, 3, 3, 64, 7},             \
-		{1, 65, 9, 3, 64}, {2, 130, 3, 1, 80, 16}, {1, 257, 2, 1, 128},                    \
-		{2, 63, 2, 1, 40, 8, 1, 1}, {2, 64, 3, 3, 64, 8, 1}, {3, 129, 4, 2, 64, 0, 1, 1},  \
-		{1, 300, 1, 1, 48, 0, 0, 1}, {1, 129, 1, 1, 128, 0, 0, 1},                         \
-		{1, 33, 2, 1, 96, 8, 1}, {2, 5, 2, 1, 112, 0, 1, 1}, {1, 1, 1, 1, 16, 0, 1, 1},    \
-		{1, 70, 2, 1, 24}, {1, 35, 2, 1, 200},                                             \
-	{                                                                                          \
-		2, 33, 1, 1, 132, 4, 1, 1                                                          \
-	}
+#define LONG_ROWS_SHAPES \
+    {5, 301}, {3, 6145}, {2, 6152}, {3, 8200}, \
+    { \
+        2, 8201 \
+    }
+#define ATTENTION_SHAPES \
+    {1, 1, 1, 1, 32}, {1, 3, 2, 1, 5, 3}, {2, 17, 4, 2, 32}, {1, 64, 3, 3, 64, 7}, \
+        {1, 65, 9, 3, 64}, {2, 130, 3, 1, 80, 16}, {1, 257, 2, 1, 128}, \
+        {2, 63, 2, 1, 40, 8, 1, 1}, {2, 64, 3, 3, 64, 8, 1}, {3, 129, 4, 2, 64, 0, 1, 1}, \
+        {1, 300, 1, 1, 48, 0, 0, 1}, {1, 129, 1, 1, 128, 0, 0, 1}, {1, 33, 2, 1, 96, 8, 1}, \
+        {2, 5, 2, 1, 112, 0, 1, 1}, {1, 1, 1, 1, 16, 0, 1, 1}, {1, 70, 2, 1, 24}, \
+        {1, 35, 2, 1, 200}, \
+    { \
+        2, 33, 1, 1, 132, 4, 1, 1 \
+    }
 /* What kernels/cuda/quant_matmul.cu has a kernel for: types, rows of x (12: 8 and 4), rows of W
    that begin at a multiple of 16 bytes or not; the longest do not fit its shared memory. */
-#define QUANT_SHAPES                                                                               \
-	{12, 5, 260, DTYPE_F32}, {10, 5, 260, DTYPE_F32}, {9, 5, 260, DTYPE_F32},                  \
-		{12, 5, 261, DTYPE_F32}, {10, 5, 261, DTYPE_F32}, {5, 9, 5632, DTYPE_BF16},        \
-		{4, 5, 520, DTYPE_BF16}, {2, 5, 520, DTYPE_BF16}, {12, 5, 515, DTYPE_BF16},        \
-		{1, 5, 515, DTYPE_BF16}, {12, 5, 520, DTYPE_F16}, {10, 5, 520, DTYPE_F16},         \
-		{9, 5, 520, DTYPE_F16}, {4, 5, 515, DTYPE_F16}, {2, 5, 515, DTYPE_F16},            \
-		{1, 5, 515, DTYPE_F16}, {3, 7, 5632, DTYPE_Q8_0}, {2, 5, 64, DTYPE_Q8_0},          \
-		{2, 5, 64, DTYPE_Q8_0, 1}, {8, 5, 64, DTYPE_Q4_0}, {2, 5, 64, DTYPE_Q4_0},         \
-		{9, 5, 64, DTYPE_Q4_0, 1}, {2, 5, 64, DTYPE_Q4_0, 1}, {4, 5, 64, DTYPE_Q4_1},      \
-		{2, 5, 64, DTYPE_Q4_1}, {4, 5, 64, DTYPE_Q4_1, 1}, {2, 5, 64, DTYPE_Q4_1, 1},      \
-		{1, 5, 64, DTYPE_Q4_1, 1}, {1, 5, 64, DTYPE_Q5_0}, {2, 5, 64, DTYPE_Q5_0},         \
-		{4, 5, 64, DTYPE_Q5_0}, {9, 5, 64, DTYPE_Q5_0, 1}, {2, 5, 64, DTYPE_Q5_0, 1},      \
-		{4, 5, 96, DTYPE_Q5_1}, {2, 5, 64, DTYPE_Q5_1}, {4, 5, 64, DTYPE_Q5_1, 1},         \
-		{2, 5, 64, DTYPE_Q5_1, 1}, {1, 5, 64, DTYPE_Q5_1, 1}, {8, 5, 256, DTYPE_Q4_K},     \
-		{4, 5, 256, DTYPE_Q4_K, 1}, {1, 5, 256, DTYPE_Q4_K, 1}, {4, 5, 256, DTYPE_Q6_K},   \
-		{2, 5, 256, DTYPE_Q6_K}, {4, 5, 256, DTYPE_Q6_K, 1},                               \
-	{                                                                                          \
-		2, 5, 256, DTYPE_Q6_K, 1                                                           \
-	}
+#define QUANT_SHAPES \
+    {12, 5, 260, DTYPE_F32}, {10, 5, 260, DTYPE_F32}, {9, 5, 260, DTYPE_F32}, \
+        {12, 5, 261, DTYPE_F32}, {10, 5, 261, DTYPE_F32}, {5, 9, 5632, DTYPE_BF16}, \
+        {4, 5, 520, DTYPE_BF16}, {2, 5, 520, DTYPE_BF16}, {12, 5, 515, DTYPE_BF16}, \
+        {1, 5, 515, DTYPE_BF16}, {12, 5, 520, DTYPE_F16}, {10, 5, 520, DTYPE_F16}, \
+        {9, 5, 520, DTYPE_F16}, {4, 5, 515, DTYPE_F16}, {2, 5, 515, DTYPE_F16}, \
+        {1, 5, 515, DTYPE_F16}, {3, 7, 5632, DTYPE_Q8_0}, {2, 5, 64, DTYPE_Q8_0}, \
+        {2, 5, 64, DTYPE_Q8_0, 1}, {8, 5, 64, DTYPE_Q4_0}, {2, 5, 64, DTYPE_Q4_0}, \
+        {9, 5, 64, DTYPE_Q4_0, 1}, {2, 5, 64, DTYPE_Q4_0, 1}, {4, 5, 64, DTYPE_Q4_1}, \
+        {2, 5, 64, DTYPE_Q4_1}, {4, 5, 64, DTYPE_Q4_1, 1}, {2, 5, 64, DTYPE_Q4_1, 1}, \
+        {1, 5, 64, DTYPE_Q4_1, 1}, {1, 5, 64, DTYPE_Q5_0}, {2, 5, 64, DTYPE_Q5_0}, \
+        {4, 5, 64, DTYPE_Q5_0}, {9, 5, 64, DTYPE_Q5_0, 1}, {2, 5, 64, DTYPE_Q5_0, 1}, \
+        {4, 5, 96, DTYPE_Q5_1}, {2, 5, 64, DTYPE_Q5_1}, {4, 5, 64, DTYPE_Q5_1, 1}, \
+        {2, 5, 64, DTYPE_Q5_1, 1}, {1, 5, 64, DTYPE_Q5_1, 1}, {8, 5, 256, DTYPE_Q4_K}, \
+        {4, 5, 256, DTYPE_Q4_K, 1}, {1, 5, 256, DTYPE_Q4_K, 1}, {4, 5, 256, DTYPE_Q6_K}, \
+        {2, 5, 256, DTYPE_Q6_K}, {4, 5, 256, DTYPE_Q6_K, 1}, \
+    { \
+        2, 5, 256, DTYPE_Q6_K, 1 \
+    }
 static const struct op_case case_table[] = {
-	[0] = {"matmul",
-	       case_matmul,
-	       DTYPE_F16,
-	       true,
-	       {{1, 1, 1},
-		{3, 5, 7, 0, 1, 1, 3},
-		{33, 65, 31, 1, 0, 1, 0},
-		{64, 576, 576, 0, 1, 0, 0, 1},
-		{256, 192, 576, 0, 1, 0, 64, 1},
-		{256, 576, 192, 0, 0, 0, 0, 1},
-		{192, 576, 256, 1, 0, 1},
-		{129, 100, 77, 1, 1, 1, 5},
-		{17, 8, 576, 0, 1, 0, 0, 1},
-		{1, 1, 1, 0, 0, 0, 0, 0, BIAS | GELU | PRE},
-		{3, 5, 7, 0, 1, 1, 3, 1, BIAS | GELU | PRE},
-		{33, 20, 40, 0, 0, 1, 0, 1, BIAS},
-		{65, 96, 33, 0, 1, 0, 8, 0, BIAS | GELU},
-		{9, 1000, 16, 0, 0, 0, 0, 1, GELU | PRE},
-		{64, 192, 48, 0, 1, 0, 0, 1, BIAS | GELU | PRE},
-		{5, 7, 9, 1, 1, 0, 1, 0, GELU},
-		{3, 12, 8, 0, 0, 0, 0, 1, BIAS | GELU | PRE},
-		{2, 49152, 64, 0, 1, 0, 0, 1},
-		{4, 64, 49152, 0, 0, 0, 0, 1},
-		{49152, 4, 33, 1, 0, 1},
-		{1, 1, 1, 0, 0, 0, 0, 2, BIAS | GELU | PRE},
-		{3, 5, 7, 0, 1, 1, 3, 3, BIAS | GELU | PRE},
-		{33, 64, 40, 1, 0, 1, 8, 2, GELU | PRE},
-		{129, 100, 77, 1, 1, 1, 5, 3, BIAS},
-		{3, 1500000, 1, 0, 0, 0, 0, 3, BIAS}}},
-	[1] = {"quant_matmul",
-	       case_quant_matmul,
-	       DTYPE_F32,
-	       false,
-	       {{1, 1, 256, DTYPE_Q4_K},
-		{1, 7, 512, DTYPE_Q6_K},
-		{1, 65, 32, DTYPE_Q8_0},
-		{3, 33, 96, DTYPE_Q4_0},
-		{16, 64, 576, DTYPE_Q4_1},
-		{4, 9, 1536, DTYPE_Q4_K},
-		{17, 10, 256, DTYPE_Q6_K},
-		{1, 5, 7, DTYPE_F32},
-		{2, 9, 33, DTYPE_BF16},
-		{5, 12, 100, DTYPE_F16},
-		{1, 49152, 64, DTYPE_Q4_1},
-		{8, 300, 576, DTYPE_Q8_0},
-		{1, 300, 1536, DTYPE_Q4_0},
-		{2, 100, 768, DTYPE_Q4_K},
-		{1, 576, 576, DTYPE_BF16},
-		{1, 3, 32, DTYPE_Q8_0, 1},
-		{3, 33, 96, DTYPE_Q4_0, 1},
-		{8, 300, 576, DTYPE_Q8_0, 1},
-		{2, 100, 768, DTYPE_Q4_K, 1},
-		{1, 7, 512, DTYPE_Q6_K, 1},
-		{16, 64, 576, DTYPE_Q4_1, 1},
-		{17, 10, 256, DTYPE_Q6_K, 1},
-		{5, 9, 4352, DTYPE_Q4_K, 1},
-		{2, 9, 33, DTYPE_BF16, 1},
-		{12, 300, 576, DTYPE_Q5_0},
-		{9, 33, 1504, DTYPE_Q5_1},
-		{17, 10, 256, DTYPE_Q5_0, 1},
-		{5, 9, 4352, DTYPE_Q5_1, 1},
-		{1, 65, 1536, DTYPE_Q5_1},
-		{4, 9, 96, DTYPE_Q5_0, 1},
-		QUANT_SHAPES}},
-	[2] = {"embed",
-	       case_embed,
-	       DTYPE_BF16,
-	       false,
-	       {{1, 1, 1},
-		{7, 33, 5},
-		{7, 33, 5, 1},
-		{65, 100, 9, 1},
-		{300, 576, 1000},
-		{1, 1, 1, 0, DTYPE_BF16},
-		{5, 40, 9, 1, DTYPE_BF16},
-		{3, 33, 7, 0, DTYPE_F16},
-		{9, 96, 5, 0, DTYPE_Q8_0},
-		{1, 32, 1, 0, DTYPE_Q4_0},
-		{17, 64, 33, 1, DTYPE_Q4_1},
-		{9, 96, 5, 1, DTYPE_Q5_0},
-		{5, 64, 33, 0, DTYPE_Q5_1},
-		{3, 32, 7, 1, DTYPE_F16},
-		{3, 512, 4, 0, DTYPE_Q4_K},
-		{2, 768, 3, 1, DTYPE_Q6_K}}},
-	[3] = {"embed_back",
-	       case_embed_back,
-	       DTYPE_BF16,
-	       false,
-	       {{1, 1, 1},
-		{7, 33, 5},
-		{300, 576, 100},
-		{2000, 70, 3},
-		{33, 8, 768},
-		{40, 5, 1500}}},
-	[4] = {"rmsnorm", case_rmsnorm, DTYPE_BF16, false, {ROWS_SHAPES, LONG_ROWS_SHAPES}},
-	[5] = {"rmsnorm_back",
-	       case_rmsnorm_back,
-	       DTYPE_BF16,
-	       false,
-	       {ROWS_SHAPES,
-		{9, 65, 1},
-		{130, 576, 1, 1},
-		{33, 100, 0, 1},
-		{5, 301},
-		{3, 6145, 0, 1},
-		{2, 6152},
-		{3, 8200, 1, 1},
-		{2, 8201}}},
-	[6] = {"rope",
-	       case_rope,
-	       DTYPE_BF16,
-	       false,
-	       {{1, 1, 2},
-		{5, 3, 6, 5, 10},
-		{65, 9, 64, 0, 2047},
-		{33, 3, 64, 7, 2047, 1},
-		{9, 2, 256, 0, 130000}}},
-	[7] = {"attention",
-	       case_attention,
-	       DTYPE_BF16,
-	       false,
-	       {ATTENTION_SHAPES, {1, 2048, 1, 1, 64}}},
-	[8] = {"attention_back",
-	       case_attention_back,
-	       DTYPE_BF16,
-	       false,
-	       {ATTENTION_SHAPES, {1, 1024, 1, 1, 64}}},
-	[9] = {"attention_decode",
-	       case_attention_decode,
-	       DTYPE_BF16,
-	       false,
-	       {{1, 1, 1, 1, 5},
-		{3, 70, 4, 2, 33},
-		{1, 2048, 9, 3, 64},
-		{8, 300, 6, 2, 128},
-		{3, 129, 8, 1, 64, 16},
-		{2, 65, 3, 3, 40, 64},
-		{2, 200, 12, 1, 80, 7},
-		{5, 17, 2, 2, 256, 1},
-		{2, 63, 4, 2, 36}}},
-	[10] = {"swiglu", case_swiglu, DTYPE_BF16, false, {ROWS_SHAPES, {65, 1536}}},
-	[11] = {"swiglu_back", case_swiglu_back, DTYPE_BF16, false, {ROWS_SHAPES, {65, 1536}}},
-	[12] = {"xent",
-		case_xent,
-		DTYPE_BF16,
-		false,
-		{{1, 1, 1},
-		 {3, 5, 1},
-		 {4, 33},
-		 {65, 100, 1},
-		 {9, 1000},
-		 {1, 1, 1, 1},
-		 {6, 33, 0, 5},
-		 {9, 65, 1, 64},
-		 {7, 1000, 1, 400},
-		 {5, 33, 1, 0, 31},
-		 {4, 61, 0, 0, 3},
-		 {6, 100, 1, 50, 28},
-		 {3, 50257, 1, 0, 47},
-		 {5, 49152, 2},
-		 {6, 65, 2},
-		 {7, 1001, 3, 400, 7},
-		 {3, 49152}}},
-	[13] = {"axpby",
-		case_axpby,
-		DTYPE_F32,
-		false,
-		{{1, DTYPE_F32, DTYPE_F32},
-		 {33, DTYPE_BF16, DTYPE_F32},
-		 {100, DTYPE_F32, DTYPE_BF16, 1},
-		 {5000, DTYPE_BF16, DTYPE_BF16},
-		 {40000, DTYPE_F16, DTYPE_F32, 1},
-		 {77, DTYPE_F32, DTYPE_F16},
-		 {99, DTYPE_F16, DTYPE_BF16},
-		 {77, DTYPE_F16, DTYPE_F16},
-		 {35, DTYPE_F16, DTYPE_F32},
-		 {35, DTYPE_F32, DTYPE_BF16},
-		 {77, DTYPE_BF16, DTYPE_F16},
-		 {77, DTYPE_BF16, DTYPE_BF16, 1},
-		 {70001, DTYPE_F32, DTYPE_F32}}},
-	[14] = {"convert",
-		case_convert,
-		DTYPE_F32,
-		false,
-		{{1, DTYPE_F32, DTYPE_BF16},
-		 {33, DTYPE_BF16, DTYPE_F32},
-		 {100, DTYPE_F32, DTYPE_F16},
-		 {5000, DTYPE_F16, DTYPE_F32},
-		 {101, DTYPE_F32, DTYPE_F16},
-		 {103, DTYPE_F16, DTYPE_F32},
-		 {103, DTYPE_I32, DTYPE_F32},
-		 {40001, DTYPE_F32, DTYPE_F32},
-		 {40000, DTYPE_F32, DTYPE_BF16},
-		 {9600, DTYPE_Q8_0, DTYPE_F32},
-		 {32, DTYPE_Q4_0, DTYPE_F32},
-		 {4128, DTYPE_Q4_1, DTYPE_F32},
-		 {96, DTYPE_Q5_0, DTYPE_F32},
-		 {9600, DTYPE_Q5_1, DTYPE_F32},
-		 {25600, DTYPE_Q4_K, DTYPE_F32},
-		 {4352, DTYPE_Q6_K, DTYPE_F32}}},
-	[15] = {"sumsq", case_sumsq, DTYPE_F32, false, {{1}, {4095}, {4097}, {100003}, {3000000}}},
-	[16] = {"adamw",
-		case_adamw,
-		DTYPE_F32,
-		false,
-		{{1, 1, 1},
-		 {33, 1, 1},
-		 {5000, 7},
-		 {77, 3, 0, CLIPPED},
-		 {1001, 2, 1, UNCLIPPED},
-		 {1, 1, 1, STOCHASTIC},
-		 {5001, 9, 1, CLIPPED | STOCHASTIC},
-		 {1001, 2, 1, UNCLIPPED | INFINITE},
-		 {77, 3, 1, CLIPPED | STOCHASTIC | NO_NUMBER},
-		 {100003, 1000, 1}}},
-	[17] = {"layernorm",
-		case_layernorm,
-		DTYPE_BF16,
-		false,
-		{{9, 65, 1}, {2, 16, 1}, {2, 8200, 1}, ROWS_SHAPES, LONG_ROWS_SHAPES}},
-	[18] = {"layernorm_back",
-		case_layernorm_back,
-		DTYPE_BF16,
-		false,
-		{{9, 65, 1},
-		 {33, 100, 0, 1},
-		 {33, 100, 1, 0, 1},
-		 {65, 32, 0, 1, 1},
-		 {3, 1000, 1, 1, 1},
-		 {5, 301},
-		 {3, 6145, 0, 1, 1},
-		 {2, 6152, 0, 1},
-		 {3, 8200},
-		 {2, 8201, 1, 1, 1},
-		 ROWS_SHAPES}},
-	[19] = {"bias_back",
-		case_bias_back,
-		DTYPE_BF16,
-		false,
-		{{9, 65, 3}, {100, 33, 1}, {600, 7, 9}, ROWS_SHAPES, {257, 3072, 0}}},
-	[20] = {"gelu_back",
-		case_gelu_back,
-		DTYPE_BF16,
-		false,
-		{{1}, {33, 1}, {4096}, {5001, 1}, {100003}}},
-	[21] = {"dropout",
-		case_dropout,
-		DTYPE_BF16,
-		false,
-		{{1, 0}, {33, 0}, {4097, 6}, {5001, 32}, {777, 63}, {100003, 1}}},
-	[22] = {"kv_store",
-		case_kv_store,
-		DTYPE_BF16,
-		false,
-		{{1, 1, 1, 1},
-		 {1, 70, 3, 64},
-		 {3, 5, 3, 5},
-		 {4, 33, 2, 8},
-		 {33, 40, 1, 36, 0, 1},
-		 {5, 21, 3, 16, 8},
-		 {7, 20, 1, 7, 3, 1},
-		 {256, 300, 2, 12, 16, 1}}},
-	[23] = {"sample",
-		case_sample,
-		DTYPE_F32,
-		false,
-		{{1, 1}, {2, 5}, {7, 33}, {6, 33, 1}, {6, 1000, 1}, {12, 1001}, {3, 49152}}},
+    [0] = {"matmul", case_matmul, DTYPE_F16, true,
+        {{1, 1, 1}, {3, 5, 7, 0, 1, 1, 3}, {33, 65, 31, 1, 0, 1, 0}, {64, 576, 576, 0, 1, 0, 0, 1},
+            {256, 192, 576, 0, 1, 0, 64, 1}, {256, 576, 192, 0, 0, 0, 0, 1},
+            {192, 576, 256, 1, 0, 1}, {129, 100, 77, 1, 1, 1, 5}, {17, 8, 576, 0, 1, 0, 0, 1},
+            {1, 1, 1, 0, 0, 0, 0, 0, BIAS | GELU | PRE},
+            {3, 5, 7, 0, 1, 1, 3, 1, BIAS | GELU | PRE}, {33, 20, 40, 0, 0, 1, 0, 1, BIAS},
+            {65, 96, 33, 0, 1, 0, 8, 0, BIAS | GELU}, {9, 1000, 16, 0, 0, 0, 0, 1, GELU | PRE},
+            {64, 192, 48, 0, 1, 0, 0, 1, BIAS | GELU | PRE}, {5, 7, 9, 1, 1, 0, 1, 0, GELU},
+            {3, 12, 8, 0, 0, 0, 0, 1, BIAS | GELU | PRE}, {2, 49152, 64, 0, 1, 0, 0, 1},
+            {4, 64, 49152, 0, 0, 0, 0, 1}, {49152, 4, 33, 1, 0, 1},
+            {1, 1, 1, 0, 0, 0, 0, 2, BIAS | GELU | PRE},
+            {3, 5, 7, 0, 1, 1, 3, 3, BIAS | GELU | PRE}, {33, 64, 40, 1, 0, 1, 8, 2, GELU | PRE},
+            {129, 100, 77, 1, 1, 1, 5, 3, BIAS}, {3, 1500000, 1, 0, 0, 0, 0, 3, BIAS}}},
+    [1] = {"quant_matmul", case_quant_matmul, DTYPE_F32, false,
+        {{1, 1, 256, DTYPE_Q4_K}, {1, 7, 512, DTYPE_Q6_K}, {1, 65, 32, DTYPE_Q8_0},
+            {3, 33, 96, DTYPE_Q4_0}, {16, 64, 576, DTYPE_Q4_1}, {4, 9, 1536, DTYPE_Q4_K},
+            {17, 10, 256, DTYPE_Q6_K}, {1, 5, 7, DTYPE_F32}, {2, 9, 33, DTYPE_BF16},
+            {5, 12, 100, DTYPE_F16}, {1, 49152, 64, DTYPE_Q4_1}, {8, 300, 576, DTYPE_Q8_0},
+            {1, 300, 1536, DTYPE_Q4_0}, {2, 100, 768, DTYPE_Q4_K}, {1, 576, 576, DTYPE_BF16},
+            {1, 3, 32, DTYPE_Q8_0, 1}, {3, 33, 96, DTYPE_Q4_0, 1}, {8, 300, 576, DTYPE_Q8_0, 1},
+            {2, 100, 768, DTYPE_Q4_K, 1}, {1, 7, 512, DTYPE_Q6_K, 1}, {16, 64, 576, DTYPE_Q4_1, 1},
+            {17, 10, 256, DTYPE_Q6_K, 1}, {5, 9, 4352, DTYPE_Q4_K, 1}, {2, 9, 33, DTYPE_BF16, 1},
+            {12, 300, 576, DTYPE_Q5_0}, {9, 33, 1504, DTYPE_Q5_1}, {17, 10, 256, DTYPE_Q5_0, 1},
+            {5, 9, 4352, DTYPE_Q5_1, 1}, {1, 65, 1536, DTYPE_Q5_1}, {4, 9, 96, DTYPE_Q5_0, 1},
+            QUANT_SHAPES}},
+    [2] = {"embed", case_embed, DTYPE_BF16, false,
+        {{1, 1, 1}, {7, 33, 5}, {7, 33, 5, 1}, {65, 100, 9, 1}, {300, 576, 1000},
+            {1, 1, 1, 0, DTYPE_BF16}, {5, 40, 9, 1, DTYPE_BF16}, {3, 33, 7, 0, DTYPE_F16},
+            {9, 96, 5, 0, DTYPE_Q8_0}, {1, 32, 1, 0, DTYPE_Q4_0}, {17, 64, 33, 1, DTYPE_Q4_1},
+            {9, 96, 5, 1, DTYPE_Q5_0}, {5, 64, 33, 0, DTYPE_Q5_1}, {3, 32, 7, 1, DTYPE_F16},
+            {3, 512, 4, 0, DTYPE_Q4_K}, {2, 768, 3, 1, DTYPE_Q6_K}}},
+    [3] = {"embed_back", case_embed_back, DTYPE_BF16, false,
+        {{1, 1, 1}, {7, 33, 5}, {300, 576, 100}, {2000, 70, 3}, {33, 8, 768}, {40, 5, 1500}}},
+    [4] = {"rmsnorm", case_rmsnorm, DTYPE_BF16, false, {ROWS_SHAPES, LONG_ROWS_SHAPES}},
+    [5] = {"rmsnorm_back", case_rmsnorm_back, DTYPE_BF16, false,
+        {ROWS_SHAPES, {9, 65, 1}, {130, 576, 1, 1}, {33, 100, 0, 1}, {5, 301}, {3, 6145, 0, 1},
+            {2, 6152}, {3, 8200, 1, 1}, {2, 8201}}},
+    [6] = {"rope", case_rope, DTYPE_BF16, false,
+        {{1, 1, 2}, {5, 3, 6, 5, 10}, {65, 9, 64, 0, 2047}, {33, 3, 64, 7, 2047, 1},
+            {9, 2, 256, 0, 130000}}},
+    [7] = {"attention", case_attention, DTYPE_BF16, false, {ATTENTION_SHAPES, {1, 2048, 1, 1, 64}}},
+    [8] = {"attention_back", case_attention_back, DTYPE_BF16, false,
+        {ATTENTION_SHAPES, {1, 1024, 1, 1, 64}}},
+    [9] = {"attention_decode", case_attention_decode, DTYPE_BF16, false,
+        {{1, 1, 1, 1, 5}, {3, 70, 4, 2, 33}, {1, 2048, 9, 3, 64}, {8, 300, 6, 2, 128},
+            {3, 129, 8, 1, 64, 16}, {2, 65, 3, 3, 40, 64}, {2, 200, 12, 1, 80, 7},
+            {5, 17, 2, 2, 256, 1}, {2, 63, 4, 2, 36}}},
+    [10] = {"swiglu", case_swiglu, DTYPE_BF16, false, {ROWS_SHAPES, {65, 1536}}},
+    [11] = {"swiglu_back", case_swiglu_back, DTYPE_BF16, false, {ROWS_SHAPES, {65, 1536}}},
+    [12] = {"xent", case_xent, DTYPE_BF16, false,
+        {{1, 1, 1}, {3, 5, 1}, {4, 33}, {65, 100, 1}, {9, 1000}, {1, 1, 1, 1}, {6, 33, 0, 5},
+            {9, 65, 1, 64}, {7, 1000, 1, 400}, {5, 33, 1, 0, 31}, {4, 61, 0, 0, 3},
+            {6, 100, 1, 50, 28}, {3, 50257, 1, 0, 47}, {5, 49152, 2}, {6, 65, 2},
+            {7, 1001, 3, 400, 7}, {3, 49152}}},
+    [13] = {"axpby", case_axpby, DTYPE_F32, false,
+        {{1, DTYPE_F32, DTYPE_F32}, {33, DTYPE_BF16, DTYPE_F32}, {100, DTYPE_F32, DTYPE_BF16, 1},
+            {5000, DTYPE_BF16, DTYPE_BF16}, {40000, DTYPE_F16, DTYPE_F32, 1},
+            {77, DTYPE_F32, DTYPE_F16}, {99, DTYPE_F16, DTYPE_BF16}, {77, DTYPE_F16, DTYPE_F16},
+            {35, DTYPE_F16, DTYPE_F32}, {35, DTYPE_F32, DTYPE_BF16}, {77, DTYPE_BF16, DTYPE_F16},
+            {77, DTYPE_BF16, DTYPE_BF16, 1}, {70001, DTYPE_F32, DTYPE_F32}}},
+    [14] = {"convert", case_convert, DTYPE_F32, false,
+        {{1, DTYPE_F32, DTYPE_BF16}, {33, DTYPE_BF16, DTYPE_F32}, {100, DTYPE_F32, DTYPE_F16},
+            {5000, DTYPE_F16, DTYPE_F32}, {101, DTYPE_F32, DTYPE_F16}, {103, DTYPE_F16, DTYPE_F32},
+            {103, DTYPE_I32, DTYPE_F32}, {40001, DTYPE_F32, DTYPE_F32},
+            {40000, DTYPE_F32, DTYPE_BF16}, {9600, DTYPE_Q8_0, DTYPE_F32},
+            {32, DTYPE_Q4_0, DTYPE_F32}, {4128, DTYPE_Q4_1, DTYPE_F32}, {96, DTYPE_Q5_0, DTYPE_F32},
+            {9600, DTYPE_Q5_1, DTYPE_F32}, {25600, DTYPE_Q4_K, DTYPE_F32},
+            {4352, DTYPE_Q6_K, DTYPE_F32}}},
+    [15] = {"sumsq", case_sumsq, DTYPE_F32, false, {{1}, {4095}, {4097}, {100003}, {3000000}}},
+    [16] = {"adamw", case_adamw, DTYPE_F32, false,
+        {{1, 1, 1}, {33, 1, 1}, {5000, 7}, {77, 3, 0, CLIPPED}, {1001, 2, 1, UNCLIPPED},
+            {1, 1, 1, STOCHASTIC}, {5001, 9, 1, CLIPPED | STOCHASTIC},
+            {1001, 2, 1, UNCLIPPED | INFINITE}, {77, 3, 1, CLIPPED | STOCHASTIC | NO_NUMBER},
+            {100003, 1000, 1}}},
+    [17] = {"layernorm", case_layernorm, DTYPE_BF16, false,
+        {{9, 65, 1}, {2, 16, 1}, {2, 8200, 1}, ROWS_SHAPES, LONG_ROWS_SHAPES}},
+    [18] = {"layernorm_back", case_layernorm_back, DTYPE_BF16, false,
+        {{9, 65, 1}, {33, 100, 0, 1}, {33, 100, 1, 0, 1}, {65, 32, 0, 1, 1}, {3, 1000, 1, 1, 1},
+            {5, 301}, {3, 6145, 0, 1, 1}, {2, 6152, 0, 1}, {3, 8200}, {2, 8201, 1, 1, 1},
+            ROWS_SHAPES}},
+    [19] = {"bias_back", case_bias_back, DTYPE_BF16, false,
+        {{9, 65, 3}, {100, 33, 1}, {600, 7, 9}, ROWS_SHAPES, {257, 3072, 0}}},
+    [20] = {"gelu_back", case_gelu_back, DTYPE_BF16, false,
+        {{1}, {33, 1}, {4096}, {5001, 1}, {100003}}},
+    [21] = {"dropout", case_dropout, DTYPE_BF16, false,
+        {{1, 0}, {33, 0}, {4097, 6}, {5001, 32}, {777, 63}, {100003, 1}}},
+    [22] = {"kv_store", case_kv_store, DTYPE_BF16, false,
+        {{1, 1, 1, 1}, {1, 70, 3, 64}, {3, 5, 3, 5}, {4, 33, 2, 8}, {33, 40, 1, 36, 0, 1},
+            {5, 21, 3, 16, 8}, {7, 20, 1, 7, 3, 1}, {256, 300, 2, 12, 16, 1}}},
+    [23] = {"sample", case_sample, DTYPE_F32, false,
+        {{1, 1}, {2, 5}, {7, 33}, {6, 33, 1}, {6, 1000, 1}, {12, 1001}, {3, 49152}}},
 };
 
 #define OP_COUNT(name, args) +1
 _Static_assert(sizeof(case_table) / sizeof(*case_table) == 0 LLMJOB_OPS(OP_COUNT),
-	       "a case for every operation");
+    "a case for every operation");
 const struct op_case *const op_cases = case_table;
 const int op_case_count = sizeof(case_table) / sizeof(*case_table);

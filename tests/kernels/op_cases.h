@@ -11,11 +11,11 @@
 #define OP_CASE_SHAPES 80
 
 struct op_case {
-	const char *name;
-	void (*run)(struct parity_run *r, const int64_t *shape);
-	enum dtype last;
-	bool by_threads;                    /* its sums may depend on the number of threads */
-	int64_t shapes[OP_CASE_SHAPES][10]; /* ends with a zero first entry */
+    const char *name;
+    void (*run)(struct parity_run *r, const int64_t *shape);
+    enum dtype last;
+    bool by_threads;                    /* its sums may depend on the number of threads */
+    int64_t shapes[OP_CASE_SHAPES][10]; /* ends with a zero first entry */
 };
 
 extern const struct op_case *const op_cases;

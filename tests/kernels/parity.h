@@ -12,17 +12,17 @@
 #define PARITY_BUFFERS 24
 
 struct parity_run {
-	struct dev *d;
-	const struct ops *ops;
-	enum dtype t;
-	uint64_t seed; /* advances */
-	int buffers, outputs;
-	void *buffer[PARITY_BUFFERS]; /* device */
-	struct parity_output {
-		float *value; /* host, F32 */
-		int64_t count;
-		double tolerance;
-	} output[PARITY_BUFFERS];
+    struct dev *d;
+    const struct ops *ops;
+    enum dtype t;
+    uint64_t seed; /* advances */
+    int buffers, outputs;
+    void *buffer[PARITY_BUFFERS]; /* device */
+    struct parity_output {
+        float *value; /* host, F32 */
+        int64_t count;
+        double tolerance;
+    } output[PARITY_BUFFERS];
 };
 
 void parity_begin(struct parity_run *r, struct dev *d, enum dtype t, uint64_t seed);
@@ -38,8 +38,8 @@ void *parity_blocks(struct parity_run *r, int64_t count, enum dtype t);
 void *parity_space(struct parity_run *r, int64_t count, enum dtype t);
 /* After the operation: keep p for the comparison. tolerance: of |a - b| / (|a| + root mean square
  * of a). */
-void parity_output(struct parity_run *r, const void *p, int64_t count, enum dtype t,
-		   double tolerance);
+void parity_output(
+    struct parity_run *r, const void *p, int64_t count, enum dtype t, double tolerance);
 
 /* Greatest error over tolerance of all outputs; above 1 they differ. Infinite when counts differ or
  * either has a NaN. */

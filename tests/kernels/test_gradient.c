@@ -16,161 +16,159 @@ static struct parity_run run;
 
 static void setup(void)
 {
-	struct err e = {0};
-	ck_assert_int_eq(dev_open("cpu-ref", 0, 1, &ref, &e), 0);
-	parity_begin(&run, ref, DTYPE_F32, SEED);
+    struct err e = {0};
+    ck_assert_int_eq(dev_open("cpu-ref", 0, 1, &ref, &e), 0);
+    parity_begin(&run, ref, DTYPE_F32, SEED);
 }
 
 static void teardown(void)
 {
-	parity_end(&run);
-	dev_close(ref);
+    parity_end(&run);
+    dev_close(ref);
 }
 
 /* A loss of the tensors that loss_fn knows: its forward operation, then a weighted sum. */
 typedef double loss_fn(void *user);
 
 /* Compares <gradient, u> with the difference along u of the input x (count). */
-static void check_gradient(const char *what, loss_fn *loss, void *user, float *x,
-			   const float *gradient, int64_t count)
+static void check_gradient(
+    const char *what, loss_fn *loss, void *user, float *x, const float *gradient, int64_t count)
 {
-	const float h = 1e-2f;
-	float *u = parity_input(&run, count, DTYPE_F32, 1),
-	      *was = parity_space(&run, count, DTYPE_F32);
-	double want = 0, size = 0, at[2];
-	memcpy(was, x, (size_t)count * sizeof(*x));
-	for (int side = 0; side < 2; side++) {
-		for (int64_t i = 0; i < count; i++)
-			x[i] = was[i] + (side ? -h : h) * u[i];
-		at[side] = loss(user);
-	}
-	memcpy(x, was, (size_t)count * sizeof(*x));
-	for (int64_t i = 0; i < count; i++) {
-		want += (double)gradient[i] * u[i];
-		size += pow((double)gradient[i] * u[i], 2);
-	}
-	double got = (at[0] - at[1]) / (2 * h), off = fabs(got - want) / (sqrt(size) + 1e-3);
-	ck_assert_msg(off < 1e-3, "%s: difference %g, gradient %g, off by %g, seed %d", what, got,
-		      want, off, SEED);
-	ck_assert_msg(size > 0, "%s: no gradient", what);
+    const float h = 1e-2f;
+    float *u = parity_input(&run, count, DTYPE_F32, 1), *was = parity_space(&run, count, DTYPE_F32);
+    double want = 0, size = 0, at[2];
+    memcpy(was, x, (size_t)count * sizeof(*x));
+    for (int side = 0; side < 2; side++) {
+        for (int64_t i = 0; i < count; i++)
+            x[i] = was[i] + (side ? -h : h) * u[i];
+        at[side] = loss(user);
+    }
+    memcpy(x, was, (size_t)count * sizeof(*x));
+    for (int64_t i = 0; i < count; i++) {
+        want += (double)gradient[i] * u[i];
+        size += pow((double)gradient[i] * u[i], 2);
+    }
+    double got = (at[0] - at[1]) / (2 * h), off = fabs(got - want) / (sqrt(size) + 1e-3);
+    ck_assert_msg(off < 1e-3, "%s: difference %g, gradient %g, off by %g, seed %d", what, got, want,
+        off, SEED);
+    ck_assert_msg(size > 0, "%s: no gradient", what);
 }
 
 static double weighted(const float *x, const float *w, int64_t count)
 {
-	double sum = 0;
-	for (int64_t i = 0; i < count; i++)
-		sum += (double)x[i] * w[i];
-	return sum;
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        sum += (double)x[i] * w[i];
+    return sum;
 }
 
 static double rmsnorm_loss(void *user)
 {
-	struct op_rmsnorm *a = user;
-	op_ref_rmsnorm(ref, a);
-	return weighted(a->y, a->dy, a->n * a->c);
+    struct op_rmsnorm *a = user;
+    op_ref_rmsnorm(ref, a);
+    return weighted(a->y, a->dy, a->n * a->c);
 }
 
 START_TEST(test_rmsnorm)
 {
-	struct op_rmsnorm a = {.n = 5, .c = 33, .eps = 1e-5f, .t = DTYPE_F32};
-	a.x = parity_input(&run, a.n * a.c, DTYPE_F32, 2);
-	a.w = parity_input(&run, a.c, DTYPE_F32, 2);
-	a.y = parity_space(&run, a.n * a.c, DTYPE_F32);
-	a.rstd = parity_space(&run, a.n, DTYPE_F32);
-	a.dy = parity_input(&run, a.n * a.c, DTYPE_F32, 1);
-	a.dx = parity_space(&run, a.n * a.c, DTYPE_F32);
-	a.dw = parity_input(&run, a.c, DTYPE_F32, 0);
-	op_ref_rmsnorm(ref, &a);
-	op_ref_rmsnorm_back(ref, &a);
-	check_gradient("dx", rmsnorm_loss, &a, (float *)(uintptr_t)a.x, a.dx, a.n * a.c);
-	check_gradient("dw", rmsnorm_loss, &a, (float *)(uintptr_t)a.w, a.dw, a.c);
+    struct op_rmsnorm a = {.n = 5, .c = 33, .eps = 1e-5f, .t = DTYPE_F32};
+    a.x = parity_input(&run, a.n * a.c, DTYPE_F32, 2);
+    a.w = parity_input(&run, a.c, DTYPE_F32, 2);
+    a.y = parity_space(&run, a.n * a.c, DTYPE_F32);
+    a.rstd = parity_space(&run, a.n, DTYPE_F32);
+    a.dy = parity_input(&run, a.n * a.c, DTYPE_F32, 1);
+    a.dx = parity_space(&run, a.n * a.c, DTYPE_F32);
+    a.dw = parity_input(&run, a.c, DTYPE_F32, 0);
+    op_ref_rmsnorm(ref, &a);
+    op_ref_rmsnorm_back(ref, &a);
+    check_gradient("dx", rmsnorm_loss, &a, (float *)(uintptr_t)a.x, a.dx, a.n * a.c);
+    check_gradient("dw", rmsnorm_loss, &a, (float *)(uintptr_t)a.w, a.dw, a.c);
 }
 END_TEST
 
 static double layernorm_loss(void *user)
 {
-	struct op_layernorm *a = user;
-	op_ref_layernorm(ref, a);
-	return weighted(a->y, a->dy, a->n * a->c);
+    struct op_layernorm *a = user;
+    op_ref_layernorm(ref, a);
+    return weighted(a->y, a->dy, a->n * a->c);
 }
 
 START_TEST(test_layernorm)
 {
-	struct op_layernorm a = {.n = 5, .c = 33, .eps = 1e-5f, .t = DTYPE_F32};
-	float *x = parity_input(&run, a.n * a.c, DTYPE_F32, 2);
-	for (int64_t i = 0; i < a.n * a.c; i++)
-		x[i] += 3; /* a mean that counts */
-	a.x = x;
-	a.w = parity_input(&run, a.c, DTYPE_F32, 2);
-	a.bias = parity_input(&run, a.c, DTYPE_F32, 1);
-	a.y = parity_space(&run, a.n * a.c, DTYPE_F32);
-	a.mean = parity_space(&run, a.n, DTYPE_F32);
-	a.rstd = parity_space(&run, a.n, DTYPE_F32);
-	a.dy = parity_input(&run, a.n * a.c, DTYPE_F32, 1);
-	a.dx = parity_space(&run, a.n * a.c, DTYPE_F32);
-	a.dw = parity_input(&run, a.c, DTYPE_F32, 0);
-	a.dbias = parity_input(&run, a.c, DTYPE_F32, 0);
-	op_ref_layernorm(ref, &a);
-	op_ref_layernorm_back(ref, &a);
-	check_gradient("dx", layernorm_loss, &a, x, a.dx, a.n * a.c);
-	check_gradient("dw", layernorm_loss, &a, (float *)(uintptr_t)a.w, a.dw, a.c);
-	check_gradient("dbias", layernorm_loss, &a, (float *)(uintptr_t)a.bias, a.dbias, a.c);
+    struct op_layernorm a = {.n = 5, .c = 33, .eps = 1e-5f, .t = DTYPE_F32};
+    float *x = parity_input(&run, a.n * a.c, DTYPE_F32, 2);
+    for (int64_t i = 0; i < a.n * a.c; i++)
+        x[i] += 3; /* a mean that counts */
+    a.x = x;
+    a.w = parity_input(&run, a.c, DTYPE_F32, 2);
+    a.bias = parity_input(&run, a.c, DTYPE_F32, 1);
+    a.y = parity_space(&run, a.n * a.c, DTYPE_F32);
+    a.mean = parity_space(&run, a.n, DTYPE_F32);
+    a.rstd = parity_space(&run, a.n, DTYPE_F32);
+    a.dy = parity_input(&run, a.n * a.c, DTYPE_F32, 1);
+    a.dx = parity_space(&run, a.n * a.c, DTYPE_F32);
+    a.dw = parity_input(&run, a.c, DTYPE_F32, 0);
+    a.dbias = parity_input(&run, a.c, DTYPE_F32, 0);
+    op_ref_layernorm(ref, &a);
+    op_ref_layernorm_back(ref, &a);
+    check_gradient("dx", layernorm_loss, &a, x, a.dx, a.n * a.c);
+    check_gradient("dw", layernorm_loss, &a, (float *)(uintptr_t)a.w, a.dw, a.c);
+    check_gradient("dbias", layernorm_loss, &a, (float *)(uintptr_t)a.bias, a.dbias, a.c);
 }
 END_TEST
 
 /* The product's bias and GELU, whose backward operations are bias_back and gelu_back. */
 struct dense {
-	struct op_matmul op;
-	const float *dy;
+    struct op_matmul op;
+    const float *dy;
 };
 
 static double dense_loss(void *user)
 {
-	struct dense *f = user;
-	op_ref_matmul(ref, &f->op);
-	return weighted(f->op.c, f->dy, f->op.m * f->op.n);
+    struct dense *f = user;
+    op_ref_matmul(ref, &f->op);
+    return weighted(f->op.c, f->dy, f->op.m * f->op.n);
 }
 
 START_TEST(test_bias_and_gelu)
 {
-	struct dense f = {.op = {.m = 6, .n = 11, .k = 4, .alpha = 1, .act = OP_ACT_GELU}};
-	int64_t count = f.op.m * f.op.n;
-	float *dpre = parity_space(&run, count, DTYPE_F32),
-	      *dbias = parity_input(&run, f.op.n, DTYPE_F32, 0);
-	float *one = parity_input(&run, f.op.m * f.op.m, DTYPE_F32, 0);
-	f.op.lda = f.op.k;
-	f.op.ldb = f.op.ldc = f.op.n;
-	f.op.a = parity_input(&run, f.op.m * f.op.k, DTYPE_F32, 1);
-	f.op.b = parity_input(&run, f.op.k * f.op.n, DTYPE_F32, 2);
-	f.op.bias = parity_input(&run, f.op.n, DTYPE_F32, 1);
-	f.op.c = parity_space(&run, count, DTYPE_F32);
-	f.op.pre = parity_space(&run, count, DTYPE_F32);
-	f.dy = parity_input(&run, count, DTYPE_F32, 1);
-	op_ref_matmul(ref, &f.op);
-	op_ref_gelu_back(
-		ref, &(struct op_gelu_back){.count = count, .x = f.op.pre, .dy = f.dy, .dx = dpre});
-	op_ref_bias_back(
-		ref, &(struct op_bias_back){
-			     .n = f.op.m, .c = f.op.n, .ld = f.op.n, .dy = dpre, .dbias = dbias});
-	check_gradient("dbias", dense_loss, &f, (float *)(uintptr_t)f.op.bias, dbias, f.op.n);
+    struct dense f = {.op = {.m = 6, .n = 11, .k = 4, .alpha = 1, .act = OP_ACT_GELU}};
+    int64_t count = f.op.m * f.op.n;
+    float *dpre = parity_space(&run, count, DTYPE_F32),
+          *dbias = parity_input(&run, f.op.n, DTYPE_F32, 0);
+    float *one = parity_input(&run, f.op.m * f.op.m, DTYPE_F32, 0);
+    f.op.lda = f.op.k;
+    f.op.ldb = f.op.ldc = f.op.n;
+    f.op.a = parity_input(&run, f.op.m * f.op.k, DTYPE_F32, 1);
+    f.op.b = parity_input(&run, f.op.k * f.op.n, DTYPE_F32, 2);
+    f.op.bias = parity_input(&run, f.op.n, DTYPE_F32, 1);
+    f.op.c = parity_space(&run, count, DTYPE_F32);
+    f.op.pre = parity_space(&run, count, DTYPE_F32);
+    f.dy = parity_input(&run, count, DTYPE_F32, 1);
+    op_ref_matmul(ref, &f.op);
+    op_ref_gelu_back(
+        ref, &(struct op_gelu_back){.count = count, .x = f.op.pre, .dy = f.dy, .dx = dpre});
+    op_ref_bias_back(ref,
+        &(struct op_bias_back){.n = f.op.m, .c = f.op.n, .ld = f.op.n, .dy = dpre, .dbias = dbias});
+    check_gradient("dbias", dense_loss, &f, (float *)(uintptr_t)f.op.bias, dbias, f.op.n);
 
-	/* GELU alone: of one times what it was applied to (which the differences have moved). */
-	op_ref_matmul(ref, &f.op);
-	for (int64_t i = 0; i < f.op.m; i++)
-		one[i * (f.op.m + 1)] = 1;
-	f.op.a = one;
-	f.op.lda = f.op.k = f.op.m;
-	f.op.b = f.op.pre;
-	f.op.bias = f.op.pre = NULL;
-	check_gradient("dx of gelu", dense_loss, &f, (float *)(uintptr_t)f.op.b, dpre, count);
+    /* GELU alone: of one times what it was applied to (which the differences have moved). */
+    op_ref_matmul(ref, &f.op);
+    for (int64_t i = 0; i < f.op.m; i++)
+        one[i * (f.op.m + 1)] = 1;
+    f.op.a = one;
+    f.op.lda = f.op.k = f.op.m;
+    f.op.b = f.op.pre;
+    f.op.bias = f.op.pre = NULL;
+    check_gradient("dx of gelu", dense_loss, &f, (float *)(uintptr_t)f.op.b, dpre, count);
 }
 END_TEST
 
 static double attention_loss(void *user)
 {
-	struct op_attention *a = user;
-	op_ref_attention(ref, a);
-	return weighted(a->o, a->dout, a->b * a->tokens * a->h * a->d);
+    struct op_attention *a = user;
+    op_ref_attention(ref, a);
+    return weighted(a->o, a->dout, a->b * a->tokens * a->h * a->d);
 }
 
 /* What stands after the end of a sequence must not count: it is no number where nothing may read
@@ -178,117 +176,117 @@ static double attention_loss(void *user)
  */
 static void past_end(const struct op_attention *a, const void *x, int64_t ld, float value)
 {
-	for (int64_t row = 0; a->length && row < a->b * a->tokens; row++)
-		for (int64_t c = 0; row % a->tokens >= a->length[row / a->tokens] && c < ld; c++)
-			((float *)(uintptr_t)x)[row * ld + c] = value;
+    for (int64_t row = 0; a->length && row < a->b * a->tokens; row++)
+        for (int64_t c = 0; row % a->tokens >= a->length[row / a->tokens] && c < ld; c++)
+            ((float *)(uintptr_t)x)[row * ld + c] = value;
 }
 
 static void check_attention(bool bidirectional, const int32_t *length)
 {
-	struct op_attention a = {
-		.b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
-	int64_t rows = a.b * a.tokens, q = rows * a.h * a.d, k = rows * a.g * a.d;
-	a.bidirectional = bidirectional;
-	a.length = length;
-	a.ldq = a.h * a.d;
-	a.ldk = a.ldv = a.g * a.d;
-	a.q = parity_input(&run, q, DTYPE_F32, 1);
-	a.k = parity_input(&run, k, DTYPE_F32, 1);
-	a.v = parity_input(&run, k, DTYPE_F32, 1);
-	a.o = parity_space(&run, q, DTYPE_F32);
-	a.lse = parity_space(&run, rows * a.h, DTYPE_F32);
-	a.dout = parity_input(&run, q, DTYPE_F32, 1);
-	a.dq = parity_space(&run, q, DTYPE_F32);
-	a.dk = parity_space(&run, k, DTYPE_F32);
-	a.dv = parity_space(&run, k, DTYPE_F32);
-	past_end(&a, a.k, a.ldk, NAN);
-	past_end(&a, a.v, a.ldv, NAN);
-	op_ref_attention(ref, &a);
-	op_ref_attention_back(ref, &a);
-	past_end(&a, a.k, a.ldk, 0.5f); /* so that it can be moved */
-	past_end(&a, a.v, a.ldv, 0.5f);
-	check_gradient("dq", attention_loss, &a, (float *)(uintptr_t)a.q, a.dq, q);
-	check_gradient("dk", attention_loss, &a, (float *)(uintptr_t)a.k, a.dk, k);
-	check_gradient("dv", attention_loss, &a, (float *)(uintptr_t)a.v, a.dv, k);
-	for (int64_t i = 0; length && i < q; i++) {
-		int64_t row = i / a.ldq;
-		if (row % a.tokens >= length[row / a.tokens])
-			ck_assert(((float *)a.o)[i] == 0 && ((float *)a.dq)[i] == 0);
-	}
+    struct op_attention a = {
+        .b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
+    int64_t rows = a.b * a.tokens, q = rows * a.h * a.d, k = rows * a.g * a.d;
+    a.bidirectional = bidirectional;
+    a.length = length;
+    a.ldq = a.h * a.d;
+    a.ldk = a.ldv = a.g * a.d;
+    a.q = parity_input(&run, q, DTYPE_F32, 1);
+    a.k = parity_input(&run, k, DTYPE_F32, 1);
+    a.v = parity_input(&run, k, DTYPE_F32, 1);
+    a.o = parity_space(&run, q, DTYPE_F32);
+    a.lse = parity_space(&run, rows * a.h, DTYPE_F32);
+    a.dout = parity_input(&run, q, DTYPE_F32, 1);
+    a.dq = parity_space(&run, q, DTYPE_F32);
+    a.dk = parity_space(&run, k, DTYPE_F32);
+    a.dv = parity_space(&run, k, DTYPE_F32);
+    past_end(&a, a.k, a.ldk, NAN);
+    past_end(&a, a.v, a.ldv, NAN);
+    op_ref_attention(ref, &a);
+    op_ref_attention_back(ref, &a);
+    past_end(&a, a.k, a.ldk, 0.5f); /* so that it can be moved */
+    past_end(&a, a.v, a.ldv, 0.5f);
+    check_gradient("dq", attention_loss, &a, (float *)(uintptr_t)a.q, a.dq, q);
+    check_gradient("dk", attention_loss, &a, (float *)(uintptr_t)a.k, a.dk, k);
+    check_gradient("dv", attention_loss, &a, (float *)(uintptr_t)a.v, a.dv, k);
+    for (int64_t i = 0; length && i < q; i++) {
+        int64_t row = i / a.ldq;
+        if (row % a.tokens >= length[row / a.tokens])
+            ck_assert(((float *)a.o)[i] == 0 && ((float *)a.dq)[i] == 0);
+    }
 }
 
 START_TEST(test_attention)
 {
-	check_attention(false, NULL);
+    check_attention(false, NULL);
 }
 END_TEST
 
 START_TEST(test_attention_lengths)
 {
-	check_attention(false, (const int32_t[]){4, 9});
+    check_attention(false, (const int32_t[]){4, 9});
 }
 END_TEST
 
 START_TEST(test_attention_bidirectional)
 {
-	check_attention(true, NULL);
+    check_attention(true, NULL);
 }
 END_TEST
 
 START_TEST(test_attention_bidirectional_lengths)
 {
-	check_attention(true, (const int32_t[]){9, 1});
+    check_attention(true, (const int32_t[]){9, 1});
 }
 END_TEST
 
 static double swiglu_loss(void *user)
 {
-	struct op_swiglu *a = user;
-	op_ref_swiglu(ref, a);
-	return weighted(a->y, a->dy, a->n * a->f);
+    struct op_swiglu *a = user;
+    op_ref_swiglu(ref, a);
+    return weighted(a->y, a->dy, a->n * a->f);
 }
 
 START_TEST(test_swiglu)
 {
-	struct op_swiglu a = {.n = 7, .f = 19, .ld = 19, .t = DTYPE_F32};
-	int64_t count = a.n * a.f;
-	a.gate = parity_input(&run, count, DTYPE_F32, 3);
-	a.up = parity_input(&run, count, DTYPE_F32, 2);
-	a.y = parity_space(&run, count, DTYPE_F32);
-	a.dy = parity_input(&run, count, DTYPE_F32, 1);
-	a.dgate = parity_space(&run, count, DTYPE_F32);
-	a.dup = parity_space(&run, count, DTYPE_F32);
-	op_ref_swiglu_back(ref, &a);
-	check_gradient("dgate", swiglu_loss, &a, (float *)(uintptr_t)a.gate, a.dgate, count);
-	check_gradient("dup", swiglu_loss, &a, (float *)(uintptr_t)a.up, a.dup, count);
+    struct op_swiglu a = {.n = 7, .f = 19, .ld = 19, .t = DTYPE_F32};
+    int64_t count = a.n * a.f;
+    a.gate = parity_input(&run, count, DTYPE_F32, 3);
+    a.up = parity_input(&run, count, DTYPE_F32, 2);
+    a.y = parity_space(&run, count, DTYPE_F32);
+    a.dy = parity_input(&run, count, DTYPE_F32, 1);
+    a.dgate = parity_space(&run, count, DTYPE_F32);
+    a.dup = parity_space(&run, count, DTYPE_F32);
+    op_ref_swiglu_back(ref, &a);
+    check_gradient("dgate", swiglu_loss, &a, (float *)(uintptr_t)a.gate, a.dgate, count);
+    check_gradient("dup", swiglu_loss, &a, (float *)(uintptr_t)a.up, a.dup, count);
 }
 END_TEST
 
 static double xent_loss(void *user)
 {
-	struct op_xent *a = user;
-	double sum = 0;
-	op_ref_xent(ref, a);
-	for (int64_t i = 0; i < a->n; i++)
-		sum += a->loss[i] * (double)a->scale;
-	return sum;
+    struct op_xent *a = user;
+    double sum = 0;
+    op_ref_xent(ref, a);
+    for (int64_t i = 0; i < a->n; i++)
+        sum += a->loss[i] * (double)a->scale;
+    return sum;
 }
 
 START_TEST(test_xent)
 {
-	struct op_xent a = {.n = 6, .v = 37, .ld = 37, .scale = 0.3f, .t = DTYPE_F32};
-	int32_t *target = parity_ids(&run, a.n, (int32_t)a.v);
-	float *gradient = parity_space(&run, a.n * a.v, DTYPE_F32);
-	target[2] = -1;
-	a.target = target;
-	a.logits = parity_input(&run, a.n * a.v, DTYPE_F32, 2);
-	a.loss = parity_space(&run, a.n, DTYPE_F32);
-	struct op_xent back = a;
-	back.logits = gradient;
-	back.backward = true;
-	memcpy(gradient, a.logits, (size_t)(a.n * a.v) * sizeof(float));
-	op_ref_xent(ref, &back);
-	check_gradient("dlogits", xent_loss, &a, a.logits, gradient, a.n * a.v);
+    struct op_xent a = {.n = 6, .v = 37, .ld = 37, .scale = 0.3f, .t = DTYPE_F32};
+    int32_t *target = parity_ids(&run, a.n, (int32_t)a.v);
+    float *gradient = parity_space(&run, a.n * a.v, DTYPE_F32);
+    target[2] = -1;
+    a.target = target;
+    a.logits = parity_input(&run, a.n * a.v, DTYPE_F32, 2);
+    a.loss = parity_space(&run, a.n, DTYPE_F32);
+    struct op_xent back = a;
+    back.logits = gradient;
+    back.backward = true;
+    memcpy(gradient, a.logits, (size_t)(a.n * a.v) * sizeof(float));
+    op_ref_xent(ref, &back);
+    check_gradient("dlogits", xent_loss, &a, a.logits, gradient, a.n * a.v);
 }
 END_TEST
 
@@ -296,105 +294,104 @@ END_TEST
  * it undoes itself. */
 START_TEST(test_rope)
 {
-	struct op_rope a = {.n = 6, .heads = 3, .d = 8, .ld = 26, .theta = 100, .t = DTYPE_F32};
-	int64_t count = a.n * a.ld;
-	float *x = parity_input(&run, count, DTYPE_F32, 1),
-	      *y = parity_input(&run, count, DTYPE_F32, 1);
-	float *x0 = parity_space(&run, count, DTYPE_F32),
-	      *y0 = parity_space(&run, count, DTYPE_F32);
-	memcpy(x0, x, (size_t)count * sizeof(float));
-	memcpy(y0, y, (size_t)count * sizeof(float));
-	a.position = parity_ids(&run, a.n, 500);
-	a.x = x;
-	op_ref_rope(ref, &a);
-	ck_assert_int_ne(memcmp(x, x0, (size_t)count * sizeof(float)), 0);
-	a.x = y;
-	a.inverse = true;
-	op_ref_rope(ref, &a);
-	ck_assert_double_eq_tol(weighted(x, y0, count), weighted(x0, y, count), 1e-5);
-	a.x = x;
-	op_ref_rope(ref, &a);
-	for (int64_t i = 0; i < count; i++)
-		ck_assert_float_eq_tol(x[i], x0[i], 1e-6f);
+    struct op_rope a = {.n = 6, .heads = 3, .d = 8, .ld = 26, .theta = 100, .t = DTYPE_F32};
+    int64_t count = a.n * a.ld;
+    float *x = parity_input(&run, count, DTYPE_F32, 1),
+          *y = parity_input(&run, count, DTYPE_F32, 1);
+    float *x0 = parity_space(&run, count, DTYPE_F32), *y0 = parity_space(&run, count, DTYPE_F32);
+    memcpy(x0, x, (size_t)count * sizeof(float));
+    memcpy(y0, y, (size_t)count * sizeof(float));
+    a.position = parity_ids(&run, a.n, 500);
+    a.x = x;
+    op_ref_rope(ref, &a);
+    ck_assert_int_ne(memcmp(x, x0, (size_t)count * sizeof(float)), 0);
+    a.x = y;
+    a.inverse = true;
+    op_ref_rope(ref, &a);
+    ck_assert_double_eq_tol(weighted(x, y0, count), weighted(x0, y, count), 1e-5);
+    a.x = x;
+    op_ref_rope(ref, &a);
+    for (int64_t i = 0; i < count; i++)
+        ck_assert_float_eq_tol(x[i], x0[i], 1e-6f);
 }
 END_TEST
 
 static double embed_loss(void *user)
 {
-	struct op_embed *a = user;
-	op_ref_embed(ref, a);
-	return weighted(a->out, a->dout, a->n * a->c);
+    struct op_embed *a = user;
+    op_ref_embed(ref, a);
+    return weighted(a->out, a->dout, a->n * a->c);
 }
 
 START_TEST(test_embed)
 {
-	struct op_embed a = {.n = 20, .c = 7, .v = 5, .t = DTYPE_F32};
-	a.ids = parity_ids(&run, a.n, (int32_t)a.v);
-	a.table_type = a.t;
-	a.table = parity_input(&run, a.v * a.c, DTYPE_F32, 1);
-	a.out = parity_space(&run, a.n * a.c, DTYPE_F32);
-	a.dout = parity_input(&run, a.n * a.c, DTYPE_F32, 1);
-	a.dtable = parity_input(&run, a.v * a.c, DTYPE_F32, 0);
-	op_ref_embed_back(ref, &a);
-	check_gradient("dtable", embed_loss, &a, (float *)(uintptr_t)a.table, a.dtable, a.v * a.c);
+    struct op_embed a = {.n = 20, .c = 7, .v = 5, .t = DTYPE_F32};
+    a.ids = parity_ids(&run, a.n, (int32_t)a.v);
+    a.table_type = a.t;
+    a.table = parity_input(&run, a.v * a.c, DTYPE_F32, 1);
+    a.out = parity_space(&run, a.n * a.c, DTYPE_F32);
+    a.dout = parity_input(&run, a.n * a.c, DTYPE_F32, 1);
+    a.dtable = parity_input(&run, a.v * a.c, DTYPE_F32, 0);
+    op_ref_embed_back(ref, &a);
+    check_gradient("dtable", embed_loss, &a, (float *)(uintptr_t)a.table, a.dtable, a.v * a.c);
 }
 END_TEST
 
 /* Decoding with a cache gives the last row of attention over the same tokens. */
 START_TEST(test_decode_is_attention)
 {
-	struct op_attention a = {
-		.b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
-	int64_t rows = a.b * a.tokens, width = a.h * a.d;
-	a.ldq = width;
-	a.ldk = a.ldv = a.g * a.d;
-	a.q = parity_input(&run, rows * width, DTYPE_F32, 1);
-	a.k = parity_input(&run, rows * a.ldk, DTYPE_F32, 1);
-	a.v = parity_input(&run, rows * a.ldv, DTYPE_F32, 1);
-	a.o = parity_space(&run, rows * width, DTYPE_F32);
-	a.lse = parity_space(&run, rows * a.h, DTYPE_F32);
-	op_ref_attention(ref, &a);
-	int32_t length[] = {9, 9};
-	float q[48], o[48];
-	struct op_attention_decode one = {
-		.n = 2, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .kv_type = DTYPE_F32};
-	for (int64_t i = 0; i < 2; i++)
-		memcpy(q + i * width, (const float *)a.q + (i * 9 + 8) * width,
-		       (size_t)width * sizeof(float));
-	one.q = q;
-	one.o = o;
-	one.k_cache = a.k;
-	one.v_cache = a.v;
-	one.sequence_stride = a.tokens * a.ldk;
-	one.length = length;
-	op_ref_attention_decode(ref, &one);
-	for (int64_t i = 0; i < 2 * width; i++)
-		ck_assert_float_eq_tol(
-			o[i], ((float *)a.o)[(i / width * 9 + 8) * width + i % width], 1e-6f);
+    struct op_attention a = {
+        .b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
+    int64_t rows = a.b * a.tokens, width = a.h * a.d;
+    a.ldq = width;
+    a.ldk = a.ldv = a.g * a.d;
+    a.q = parity_input(&run, rows * width, DTYPE_F32, 1);
+    a.k = parity_input(&run, rows * a.ldk, DTYPE_F32, 1);
+    a.v = parity_input(&run, rows * a.ldv, DTYPE_F32, 1);
+    a.o = parity_space(&run, rows * width, DTYPE_F32);
+    a.lse = parity_space(&run, rows * a.h, DTYPE_F32);
+    op_ref_attention(ref, &a);
+    int32_t length[] = {9, 9};
+    float q[48], o[48];
+    struct op_attention_decode one = {
+        .n = 2, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .kv_type = DTYPE_F32};
+    for (int64_t i = 0; i < 2; i++)
+        memcpy(
+            q + i * width, (const float *)a.q + (i * 9 + 8) * width, (size_t)width * sizeof(float));
+    one.q = q;
+    one.o = o;
+    one.k_cache = a.k;
+    one.v_cache = a.v;
+    one.sequence_stride = a.tokens * a.ldk;
+    one.length = length;
+    op_ref_attention_decode(ref, &one);
+    for (int64_t i = 0; i < 2 * width; i++)
+        ck_assert_float_eq_tol(
+            o[i], ((float *)a.o)[(i / width * 9 + 8) * width + i % width], 1e-6f);
 }
 END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("gradient");
-	TCase *t = tcase_create("gradient");
-	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_add_test(t, test_rmsnorm);
-	tcase_add_test(t, test_layernorm);
-	tcase_add_test(t, test_bias_and_gelu);
-	tcase_add_test(t, test_attention);
-	tcase_add_test(t, test_attention_lengths);
-	tcase_add_test(t, test_attention_bidirectional);
-	tcase_add_test(t, test_attention_bidirectional_lengths);
-	tcase_add_test(t, test_swiglu);
-	tcase_add_test(t, test_xent);
-	tcase_add_test(t, test_rope);
-	tcase_add_test(t, test_embed);
-	tcase_add_test(t, test_decode_is_attention);
-	suite_add_tcase(s, t);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+    Suite *s = suite_create("gradient");
+    TCase *t = tcase_create("gradient");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, test_rmsnorm);
+    tcase_add_test(t, test_layernorm);
+    tcase_add_test(t, test_bias_and_gelu);
+    tcase_add_test(t, test_attention);
+    tcase_add_test(t, test_attention_lengths);
+    tcase_add_test(t, test_attention_bidirectional);
+    tcase_add_test(t, test_attention_bidirectional_lengths);
+    tcase_add_test(t, test_swiglu);
+    tcase_add_test(t, test_xent);
+    tcase_add_test(t, test_rope);
+    tcase_add_test(t, test_embed);
+    tcase_add_test(t, test_decode_is_attention);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
 }

@@ -15,70 +15,69 @@
 
 static struct dev *open_dev(const char *kind, int threads)
 {
-	struct err e = {0};
-	struct dev *d = NULL;
-	ck_assert_msg(!dev_open(kind, 0, threads, &d, &e), "%s", e.text);
-	return d;
+    struct err e = {0};
+    struct dev *d = NULL;
+    ck_assert_msg(!dev_open(kind, 0, threads, &d, &e), "%s", e.text);
+    return d;
 }
 
 static void run_case(const struct op_case *c, const int64_t *shape, enum dtype t, struct dev *d,
-		     struct parity_run *out)
+    struct parity_run *out)
 {
-	parity_begin(out, d, t, SEED);
-	c->run(out, shape);
+    parity_begin(out, d, t, SEED);
+    c->run(out, shape);
 }
 
 static void compare(const struct op_case *c, const int64_t *shape, int s, enum dtype t,
-		    struct dev *ref, struct dev *fast)
+    struct dev *ref, struct dev *fast)
 {
-	struct parity_run want, got;
-	run_case(c, shape, t, ref, &want);
-	for (int i = 0; cpu_isa_usable(i); i++) {
-		cpu_isa_force(cpu_isa_usable(i));
-		run_case(c, shape, t, fast, &got);
-		double error = parity_error(&want, &got);
-		ck_assert_msg(error <= 1,
-			      "%s on %s, shape %d, %s, seed %d: error %g of the tolerance", c->name,
-			      cpu_isa_usable(i)->name, s, dtype_name(t), SEED, error);
-		parity_end(&got);
-	}
-	cpu_isa_force(NULL);
-	parity_end(&want);
+    struct parity_run want, got;
+    run_case(c, shape, t, ref, &want);
+    for (int i = 0; cpu_isa_usable(i); i++) {
+        cpu_isa_force(cpu_isa_usable(i));
+        run_case(c, shape, t, fast, &got);
+        double error = parity_error(&want, &got);
+        ck_assert_msg(error <= 1, "%s on %s, shape %d, %s, seed %d: error %g of the tolerance",
+            c->name, cpu_isa_usable(i)->name, s, dtype_name(t), SEED, error);
+        parity_end(&got);
+    }
+    cpu_isa_force(NULL);
+    parity_end(&want);
 }
 
 START_TEST(test_parity)
 {
-	const struct op_case *c = &op_cases[_i];
-	struct dev *ref = open_dev("cpu-ref", 1), *fast = open_dev("cpu", 2);
-	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
-		for (enum dtype t = DTYPE_F32; t <= c->last; t++)
-			compare(c, c->shapes[s], s, t, ref, fast);
-	dev_close(ref);
-	dev_close(fast);
+    const struct op_case *c = &op_cases[_i];
+    struct dev *ref = open_dev("cpu-ref", 1), *fast = open_dev("cpu", 2);
+    for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
+        for (enum dtype t = DTYPE_F32; t <= c->last; t++)
+            compare(c, c->shapes[s], s, t, ref, fast);
+    dev_close(ref);
+    dev_close(fast);
 }
 END_TEST
 
 START_TEST(test_repeatable)
 {
-	const struct op_case *c = &op_cases[_i];
-	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
-		for (enum dtype t = DTYPE_F32; t <= c->last; t++) {
-			static const int threads[] = {2, 2, 1, 3};
-			struct parity_run first, again;
-			struct dev *d = open_dev("cpu", 2);
-			run_case(c, c->shapes[s], t, d, &first);
-			for (int i = 1; i < (c->by_threads ? 2 : 4); i++) {
-				struct dev *other = open_dev("cpu", threads[i]);
-				run_case(c, c->shapes[s], t, other, &again);
-				ck_assert_msg(parity_equal(&first, &again),
-					      "%s, shape %d, %s, seed %d: %d threads differ",
-					      c->name, s, dtype_name(t), SEED, threads[i]);
-				parity_end(&again);
-				dev_close(other);
-			}
-			parity_end(&first);
-			dev_close(d);
-		}
+    const struct op_case *c = &op_cases[_i];
+    for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
+        for (enum dtype t = DTYPE_F32; t <= c->last; t++) {
+            static const int threads[] = {2, 2, 1, 3};
+            struct parity_run first, again;
+            struct dev *d = open_dev("cpu", 2);
+            run_case(c, c->shapes[s], t, d, &first);
+            for (int i = 1; i < (c->by_threads ? 2 : 4); i++) {
+                struct dev *other = open_dev("cpu", threads[i]);
+                run_case(c, c->shapes[s], t, other, &again);
+                ck_assert_msg(parity_equal(&first, &again),
+                    "%s, shape %d, %s, seed %d: %d threads differ", c->name, s, dtype_name(t), SEED,
+                    threads[i]);
+                parity_end(&again);
+                dev_close(other);
+            }
+            parity_end(&first);
+            dev_close(d);
+        }
 }
 END_TEST
 
@@ -87,21 +86,20 @@ END_TEST
    are cut. */
 START_TEST(test_widened)
 {
-	static const int64_t cut[][10] = {{257, 3, 33000, 0, 1, 1, 5, 2, 3},
-					  {3, 257, 33000, 1, 0, 1, 0, 3, 7},
-					  {2, 300, 33000, 0, 0, 0, 1, 0, 1}};
-	const struct op_case *c = &op_cases[0];
-	struct dev *ref = open_dev("cpu-ref", 1), *fast = open_dev("cpu", 2);
-	ck_assert_str_eq(c->name, "matmul");
-	matmul_force_wide(fast);
-	for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
-		for (enum dtype t = DTYPE_BF16; t <= c->last; t++)
-			compare(c, c->shapes[s], s, t, ref, fast);
-	for (int s = 0; s < 3; s++)
-		for (enum dtype t = DTYPE_F32; t <= c->last; t++)
-			compare(c, cut[s], OP_CASE_SHAPES + s, t, ref, fast);
-	dev_close(ref);
-	dev_close(fast);
+    static const int64_t cut[][10] = {{257, 3, 33000, 0, 1, 1, 5, 2, 3},
+        {3, 257, 33000, 1, 0, 1, 0, 3, 7}, {2, 300, 33000, 0, 0, 0, 1, 0, 1}};
+    const struct op_case *c = &op_cases[0];
+    struct dev *ref = open_dev("cpu-ref", 1), *fast = open_dev("cpu", 2);
+    ck_assert_str_eq(c->name, "matmul");
+    matmul_force_wide(fast);
+    for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
+        for (enum dtype t = DTYPE_BF16; t <= c->last; t++)
+            compare(c, c->shapes[s], s, t, ref, fast);
+    for (int s = 0; s < 3; s++)
+        for (enum dtype t = DTYPE_F32; t <= c->last; t++)
+            compare(c, cut[s], OP_CASE_SHAPES + s, t, ref, fast);
+    dev_close(ref);
+    dev_close(fast);
 }
 END_TEST
 
@@ -109,50 +107,42 @@ END_TEST
  */
 START_TEST(test_failure_sticks)
 {
-	struct dev *d = open_dev("cpu", 1);
-	float x[16] = {0};
-	struct op_matmul a = {.m = 2,
-			      .n = 2,
-			      .k = -1,
-			      .a = x,
-			      .b = x,
-			      .c = x,
-			      .lda = 2,
-			      .ldb = 2,
-			      .ldc = 2,
-			      .alpha = 1};
-	struct err e = {0};
-	dev_ops(d)->matmul(d, &a);
-	a.k = 2;
-	dev_ops(d)->matmul(d, &a);
-	ck_assert_int_eq(dev_sync(d, &e), -ERR_DEVICE);
-	ck_assert_ptr_nonnull(strstr(e.text, "2 x 2 x -1"));
-	ck_assert_int_eq(dev_sync(d, &e), 0);
-	dev_close(d);
+    struct dev *d = open_dev("cpu", 1);
+    float x[16] = {0};
+    struct op_matmul a = {
+        .m = 2, .n = 2, .k = -1, .a = x, .b = x, .c = x, .lda = 2, .ldb = 2, .ldc = 2, .alpha = 1};
+    struct err e = {0};
+    dev_ops(d)->matmul(d, &a);
+    a.k = 2;
+    dev_ops(d)->matmul(d, &a);
+    ck_assert_int_eq(dev_sync(d, &e), -ERR_DEVICE);
+    ck_assert_ptr_nonnull(strstr(e.text, "2 x 2 x -1"));
+    ck_assert_int_eq(dev_sync(d, &e), 0);
+    dev_close(d);
 }
 END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("ops");
-	TCase *parity = tcase_create("parity"), *repeat = tcase_create("repeatable"),
-	      *failure = tcase_create("failure");
-	tcase_set_timeout(parity, 300);
-	tcase_set_timeout(repeat, 300);
-	tcase_add_loop_test(parity, test_parity, 0, op_case_count);
-	tcase_add_test(parity, test_widened);
+    Suite *s = suite_create("ops");
+    TCase *parity = tcase_create("parity"), *repeat = tcase_create("repeatable"),
+          *failure = tcase_create("failure");
+    tcase_set_timeout(parity, 300);
+    tcase_set_timeout(repeat, 300);
+    tcase_add_loop_test(parity, test_parity, 0, op_case_count);
+    tcase_add_test(parity, test_widened);
 #ifndef __SANITIZE_ADDRESS__ /* it runs what parity ran, to compare bits */
-	tcase_add_loop_test(repeat, test_repeatable, 0, op_case_count);
+    tcase_add_loop_test(repeat, test_repeatable, 0, op_case_count);
 #else
-	(void)test_repeatable;
+    (void)test_repeatable;
 #endif
-	tcase_add_test(failure, test_failure_sticks);
-	suite_add_tcase(s, parity);
-	suite_add_tcase(s, repeat);
-	suite_add_tcase(s, failure);
-	SRunner *r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	int failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+    tcase_add_test(failure, test_failure_sticks);
+    suite_add_tcase(s, parity);
+    suite_add_tcase(s, repeat);
+    suite_add_tcase(s, failure);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
 }

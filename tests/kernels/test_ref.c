@@ -17,153 +17,152 @@ static struct parity_run run;
 
 static void begin(void)
 {
-	struct err e = {0};
-	ck_assert_int_eq(dev_open("cpu-ref", 0, 1, &ref, &e), 0);
-	parity_begin(&run, ref, DTYPE_F32, SEED);
+    struct err e = {0};
+    ck_assert_int_eq(dev_open("cpu-ref", 0, 1, &ref, &e), 0);
+    parity_begin(&run, ref, DTYPE_F32, SEED);
 }
 
 static void end(void)
 {
-	parity_end(&run);
-	dev_close(ref);
+    parity_end(&run);
+    dev_close(ref);
 }
 
 /* Columns [first, first + v) of x (n, total). */
 static float *columns(const float *x, int64_t n, int64_t total, int64_t first, int64_t v)
 {
-	float *out = parity_space(&run, n * v, DTYPE_F32);
-	for (int64_t i = 0; i < n; i++)
-		memcpy(out + i * v, x + i * total + first, (size_t)v * sizeof(*x));
-	return out;
+    float *out = parity_space(&run, n * v, DTYPE_F32);
+    for (int64_t i = 0; i < n; i++)
+        memcpy(out + i * v, x + i * total + first, (size_t)v * sizeof(*x));
+    return out;
 }
 
 /* The loss and gradient of three ranks that share the vocabulary are those of the whole. */
 START_TEST(vocabulary_in_parts)
 {
-	enum { N = 6, V = 37, RANKS = 3 };
-	static const int64_t first[RANKS + 1] = {0, 10, 11, V};
-	begin();
-	float *logits = parity_input(&run, N * V, DTYPE_F32, 5);
-	int32_t *target = parity_ids(&run, N, V);
-	float *loss = parity_space(&run, N, DTYPE_F32);
-	struct op_xent part[RANKS];
-	target[1] = -1;
-	target[2] = 10; /* the middle rank's only column */
-	for (int r = 0; r < RANKS; r++) {
-		int64_t v = first[r + 1] - first[r];
-		part[r] = (struct op_xent){.n = N,
-					   .v = v,
-					   .ld = v,
-					   .logits = columns(logits, N, V, first[r], v),
-					   .target = target,
-					   .loss = parity_space(&run, N, DTYPE_F32),
-					   .scale = 0.7f,
-					   .backward = true,
-					   .stage = OP_XENT_STATS,
-					   .first = first[r],
-					   .top = parity_space(&run, N, DTYPE_F32),
-					   .sum = parity_space(&run, N, DTYPE_F32)};
-		op_ref_xent(ref, &part[r]);
-	}
-	for (int i = 0; i < N; i++) { /* what the ranks exchange */
-		float top = fmaxf(part[0].top[i], fmaxf(part[1].top[i], part[2].top[i])), sum = 0;
-		for (int r = 0; r < RANKS; r++)
-			sum += part[r].sum[i] * expf(part[r].top[i] - top);
-		for (int r = 0; r < RANKS; r++) {
-			part[r].top[i] = top;
-			part[r].sum[i] = sum;
-		}
-	}
-	op_ref_xent(ref, &(struct op_xent){.n = N,
-					   .v = V,
-					   .ld = V,
-					   .logits = logits,
-					   .target = target,
-					   .loss = loss,
-					   .scale = 0.7f,
-					   .backward = true});
-	for (int r = 0; r < RANKS; r++) {
-		part[r].stage = OP_XENT_FINISH;
-		op_ref_xent(ref, &part[r]);
-		for (int64_t i = 0; i < N * part[r].v; i++) {
-			int64_t row = i / part[r].v, at = first[r] + i % part[r].v;
-			ck_assert_float_eq_tol(((float *)part[r].logits)[i], logits[row * V + at],
-					       1e-6f);
-		}
-	}
-	for (int i = 0; i < N; i++)
-		ck_assert_float_eq_tol(part[0].loss[i] + part[1].loss[i] + part[2].loss[i], loss[i],
-				       1e-5f);
-	ck_assert(loss[1] == 0 && loss[2] > 0);
-	end();
+    enum { N = 6, V = 37, RANKS = 3 };
+    static const int64_t first[RANKS + 1] = {0, 10, 11, V};
+    begin();
+    float *logits = parity_input(&run, N * V, DTYPE_F32, 5);
+    int32_t *target = parity_ids(&run, N, V);
+    float *loss = parity_space(&run, N, DTYPE_F32);
+    struct op_xent part[RANKS];
+    target[1] = -1;
+    target[2] = 10; /* the middle rank's only column */
+    for (int r = 0; r < RANKS; r++) {
+        int64_t v = first[r + 1] - first[r];
+        part[r] = (struct op_xent){.n = N,
+            .v = v,
+            .ld = v,
+            .logits = columns(logits, N, V, first[r], v),
+            .target = target,
+            .loss = parity_space(&run, N, DTYPE_F32),
+            .scale = 0.7f,
+            .backward = true,
+            .stage = OP_XENT_STATS,
+            .first = first[r],
+            .top = parity_space(&run, N, DTYPE_F32),
+            .sum = parity_space(&run, N, DTYPE_F32)};
+        op_ref_xent(ref, &part[r]);
+    }
+    for (int i = 0; i < N; i++) { /* what the ranks exchange */
+        float top = fmaxf(part[0].top[i], fmaxf(part[1].top[i], part[2].top[i])), sum = 0;
+        for (int r = 0; r < RANKS; r++)
+            sum += part[r].sum[i] * expf(part[r].top[i] - top);
+        for (int r = 0; r < RANKS; r++) {
+            part[r].top[i] = top;
+            part[r].sum[i] = sum;
+        }
+    }
+    op_ref_xent(ref,
+        &(struct op_xent){.n = N,
+            .v = V,
+            .ld = V,
+            .logits = logits,
+            .target = target,
+            .loss = loss,
+            .scale = 0.7f,
+            .backward = true});
+    for (int r = 0; r < RANKS; r++) {
+        part[r].stage = OP_XENT_FINISH;
+        op_ref_xent(ref, &part[r]);
+        for (int64_t i = 0; i < N * part[r].v; i++) {
+            int64_t row = i / part[r].v, at = first[r] + i % part[r].v;
+            ck_assert_float_eq_tol(((float *)part[r].logits)[i], logits[row * V + at], 1e-6f);
+        }
+    }
+    for (int i = 0; i < N; i++)
+        ck_assert_float_eq_tol(part[0].loss[i] + part[1].loss[i] + part[2].loss[i], loss[i], 1e-5f);
+    ck_assert(loss[1] == 0 && loss[2] > 0);
+    end();
 }
 END_TEST
 
 /* A cache cut into shuffled pages gives, bit for bit, what the same cache gives in one piece. */
 START_TEST(cache_in_pages)
 {
-	enum { N = 2, H = 4, G = 2, D = 6, PAGE = 3, PAGES = 4, CAPACITY = PAGE * PAGES };
-	static const int32_t length[N] = {11, 7},
-			     pages[N][PAGES + 1] = {{5, 0, 7, 2, -1}, {1, 6, 3, 4, -1}};
-	float paged[2][N * PAGES * PAGE * G * D], o[2][N * H * D];
-	begin();
-	struct op_attention_decode a = {.n = N, .h = H, .g = G, .d = D, .scale = 0.4f};
-	const float *k = parity_input(&run, N * CAPACITY * G * D, DTYPE_F32, 1),
-		    *v = parity_input(&run, N * CAPACITY * G * D, DTYPE_F32, 1);
-	for (int64_t i = 0; i < N * PAGES; i++) {
-		int64_t to = pages[i / PAGES][i % PAGES] * PAGE * G * D;
-		memcpy(paged[0] + to, k + i * PAGE * G * D, PAGE * G * D * sizeof(float));
-		memcpy(paged[1] + to, v + i * PAGE * G * D, PAGE * G * D * sizeof(float));
-	}
-	a.q = parity_input(&run, N * H * D, DTYPE_F32, 1);
-	a.k_cache = k;
-	a.v_cache = v;
-	a.sequence_stride = CAPACITY * G * D;
-	a.length = length;
-	a.o = o[0];
-	op_ref_attention_decode(ref, &a);
-	a.k_cache = paged[0];
-	a.v_cache = paged[1];
-	a.pages = pages[0];
-	a.pages_ld = PAGES + 1;
-	a.page_tokens = PAGE;
-	a.sequence_stride = -1;
-	a.o = o[1];
-	op_ref_attention_decode(ref, &a);
-	ck_assert_mem_eq(o[0], o[1], sizeof(o[0]));
-	end();
+    enum { N = 2, H = 4, G = 2, D = 6, PAGE = 3, PAGES = 4, CAPACITY = PAGE * PAGES };
+    static const int32_t length[N] = {11, 7},
+                         pages[N][PAGES + 1] = {{5, 0, 7, 2, -1}, {1, 6, 3, 4, -1}};
+    float paged[2][N * PAGES * PAGE * G * D], o[2][N * H * D];
+    begin();
+    struct op_attention_decode a = {.n = N, .h = H, .g = G, .d = D, .scale = 0.4f};
+    const float *k = parity_input(&run, N * CAPACITY * G * D, DTYPE_F32, 1),
+                *v = parity_input(&run, N * CAPACITY * G * D, DTYPE_F32, 1);
+    for (int64_t i = 0; i < N * PAGES; i++) {
+        int64_t to = pages[i / PAGES][i % PAGES] * PAGE * G * D;
+        memcpy(paged[0] + to, k + i * PAGE * G * D, PAGE * G * D * sizeof(float));
+        memcpy(paged[1] + to, v + i * PAGE * G * D, PAGE * G * D * sizeof(float));
+    }
+    a.q = parity_input(&run, N * H * D, DTYPE_F32, 1);
+    a.k_cache = k;
+    a.v_cache = v;
+    a.sequence_stride = CAPACITY * G * D;
+    a.length = length;
+    a.o = o[0];
+    op_ref_attention_decode(ref, &a);
+    a.k_cache = paged[0];
+    a.v_cache = paged[1];
+    a.pages = pages[0];
+    a.pages_ld = PAGES + 1;
+    a.page_tokens = PAGE;
+    a.sequence_stride = -1;
+    a.o = o[1];
+    op_ref_attention_decode(ref, &a);
+    ck_assert_mem_eq(o[0], o[1], sizeof(o[0]));
+    end();
 }
 END_TEST
 
 /* What dropout keeps, and what it gives, is right on average; the gradient drops the same ones. */
 START_TEST(dropout_keeps_the_mean)
 {
-	enum { COUNT = 100000 };
-	begin();
-	float *x = parity_space(&run, COUNT, DTYPE_F32), *y = parity_space(&run, COUNT, DTYPE_F32);
-	double kept = 0, sum = 0;
-	for (int i = 0; i < COUNT; i++) {
-		x[i] = 1;
-		y[i] = 2;
-	}
-	struct op_dropout a = {.count = COUNT, .x = x, .p = 0.3f, .seed = SEED};
-	op_ref_dropout(ref, &a);
-	a.x = y;
-	op_ref_dropout(ref, &a);
-	for (int i = 0; i < COUNT; i++) {
-		kept += x[i] != 0;
-		sum += x[i];
-		ck_assert(y[i] == 2 * x[i]);
-	}
-	ck_assert_double_eq_tol(kept / COUNT, 0.7, 5e-3); /* 3.5 standard deviations */
-	ck_assert_double_eq_tol(sum / COUNT, 1, 7e-3);
-	a.seed++;
-	op_ref_dropout(ref, &a);
-	double both = 0;
-	for (int i = 0; i < COUNT; i++)
-		both += y[i] != 0;
-	ck_assert_double_eq_tol(both / COUNT, 0.49, 6e-3); /* another seed: independent */
-	end();
+    enum { COUNT = 100000 };
+    begin();
+    float *x = parity_space(&run, COUNT, DTYPE_F32), *y = parity_space(&run, COUNT, DTYPE_F32);
+    double kept = 0, sum = 0;
+    for (int i = 0; i < COUNT; i++) {
+        x[i] = 1;
+        y[i] = 2;
+    }
+    struct op_dropout a = {.count = COUNT, .x = x, .p = 0.3f, .seed = SEED};
+    op_ref_dropout(ref, &a);
+    a.x = y;
+    op_ref_dropout(ref, &a);
+    for (int i = 0; i < COUNT; i++) {
+        kept += x[i] != 0;
+        sum += x[i];
+        ck_assert(y[i] == 2 * x[i]);
+    }
+    ck_assert_double_eq_tol(kept / COUNT, 0.7, 5e-3); /* 3.5 standard deviations */
+    ck_assert_double_eq_tol(sum / COUNT, 1, 7e-3);
+    a.seed++;
+    op_ref_dropout(ref, &a);
+    double both = 0;
+    for (int i = 0; i < COUNT; i++)
+        both += y[i] != 0;
+    ck_assert_double_eq_tol(both / COUNT, 0.49, 6e-3); /* another seed: independent */
+    end();
 }
 END_TEST
 
@@ -171,129 +170,127 @@ END_TEST
    no finite number stay what they are. */
 START_TEST(stochastic_rounding)
 {
-	enum { COUNT = 65536 };
-	begin();
-	float *w = parity_space(&run, COUNT, DTYPE_F32);
-	uint16_t *w16 = parity_space(&run, COUNT, DTYPE_BF16);
-	float *grad = parity_input(&run, COUNT, DTYPE_F32, 0);
-	const float cut = -1 - 0x1p-7f * 0.3f; /* three tenths of the way to the next */
-	double sum = 0;
-	for (int i = 0; i < COUNT; i++)
-		w[i] = cut;
-	w[0] = -3e38f; /* and a step that takes it beyond what is finite */
-	grad[0] = 1;
-	w[1] = NAN;
-	w[2] = -1.5f;
-	op_ref_adamw(ref, &(struct op_adamw){.count = COUNT,
-					     .w = w,
-					     .m = parity_input(&run, COUNT, DTYPE_F32, 0),
-					     .v = parity_input(&run, COUNT, DTYPE_F32, 0),
-					     .grad = grad,
-					     .w16 = w16,
-					     .lr = 3e38f,
-					     .grad_scale = 1,
-					     .eps = 1e-8f,
-					     .step = 1,
-					     .stochastic = true,
-					     .seed = SEED});
-	ck_assert(isinf(bf16_to_f32(w16[0])));
-	ck_assert(isnan(bf16_to_f32(w16[1])));
-	ck_assert(bf16_to_f32(w16[2]) == -1.5f);
-	for (int i = 3; i < COUNT; i++) {
-		float got = bf16_to_f32(w16[i]);
-		ck_assert(got == -1 || got == -1 - 0x1p-7f);
-		sum += got;
-	}
-	/* 4 standard deviations: 0.46 of a step over 256 */
-	ck_assert_double_eq_tol(sum / (COUNT - 3), cut, 0x1p-7 * 0.46 * 4 / 256);
-	end();
+    enum { COUNT = 65536 };
+    begin();
+    float *w = parity_space(&run, COUNT, DTYPE_F32);
+    uint16_t *w16 = parity_space(&run, COUNT, DTYPE_BF16);
+    float *grad = parity_input(&run, COUNT, DTYPE_F32, 0);
+    const float cut = -1 - 0x1p-7f * 0.3f; /* three tenths of the way to the next */
+    double sum = 0;
+    for (int i = 0; i < COUNT; i++)
+        w[i] = cut;
+    w[0] = -3e38f; /* and a step that takes it beyond what is finite */
+    grad[0] = 1;
+    w[1] = NAN;
+    w[2] = -1.5f;
+    op_ref_adamw(ref,
+        &(struct op_adamw){.count = COUNT,
+            .w = w,
+            .m = parity_input(&run, COUNT, DTYPE_F32, 0),
+            .v = parity_input(&run, COUNT, DTYPE_F32, 0),
+            .grad = grad,
+            .w16 = w16,
+            .lr = 3e38f,
+            .grad_scale = 1,
+            .eps = 1e-8f,
+            .step = 1,
+            .stochastic = true,
+            .seed = SEED});
+    ck_assert(isinf(bf16_to_f32(w16[0])));
+    ck_assert(isnan(bf16_to_f32(w16[1])));
+    ck_assert(bf16_to_f32(w16[2]) == -1.5f);
+    for (int i = 3; i < COUNT; i++) {
+        float got = bf16_to_f32(w16[i]);
+        ck_assert(got == -1 || got == -1 - 0x1p-7f);
+        sum += got;
+    }
+    /* 4 standard deviations: 0.46 of a step over 256 */
+    ck_assert_double_eq_tol(sum / (COUNT - 3), cut, 0x1p-7 * 0.46 * 4 / 256);
+    end();
 }
 END_TEST
 
 START_TEST(infinite_gradients_change_nothing)
 {
-	enum { COUNT = 5 };
-	const float sums[] = {INFINITY, NAN};
-	for (int i = 0; i < 2; i++) {
-		float w[COUNT] = {1, 2, 3, 4, 5}, m[COUNT] = {0.5f}, v[COUNT] = {0.25f};
-		float grad[COUNT] = {INFINITY, 1}, was[3][COUNT];
-		uint16_t w16[COUNT] = {9, 8, 7, 6, 5}, was16[COUNT];
-		memcpy(was[0], w, sizeof(w));
-		memcpy(was[1], m, sizeof(m));
-		memcpy(was[2], v, sizeof(v));
-		memcpy(was16, w16, sizeof(w16));
-		op_ref_adamw(ref, &(struct op_adamw){.count = COUNT,
-						     .w = w,
-						     .m = m,
-						     .v = v,
-						     .grad = grad,
-						     .w16 = w16,
-						     .lr = 1,
-						     .weight_decay = 1,
-						     .grad_scale = 1,
-						     .step = 1,
-						     .sumsq = &sums[i]});
-		ck_assert_mem_eq(was[0], w, sizeof(w));
-		ck_assert_mem_eq(was[1], m, sizeof(m));
-		ck_assert_mem_eq(was[2], v, sizeof(v));
-		ck_assert_mem_eq(was16, w16, sizeof(w16));
-	}
+    enum { COUNT = 5 };
+    const float sums[] = {INFINITY, NAN};
+    for (int i = 0; i < 2; i++) {
+        float w[COUNT] = {1, 2, 3, 4, 5}, m[COUNT] = {0.5f}, v[COUNT] = {0.25f};
+        float grad[COUNT] = {INFINITY, 1}, was[3][COUNT];
+        uint16_t w16[COUNT] = {9, 8, 7, 6, 5}, was16[COUNT];
+        memcpy(was[0], w, sizeof(w));
+        memcpy(was[1], m, sizeof(m));
+        memcpy(was[2], v, sizeof(v));
+        memcpy(was16, w16, sizeof(w16));
+        op_ref_adamw(ref,
+            &(struct op_adamw){.count = COUNT,
+                .w = w,
+                .m = m,
+                .v = v,
+                .grad = grad,
+                .w16 = w16,
+                .lr = 1,
+                .weight_decay = 1,
+                .grad_scale = 1,
+                .step = 1,
+                .sumsq = &sums[i]});
+        ck_assert_mem_eq(was[0], w, sizeof(w));
+        ck_assert_mem_eq(was[1], m, sizeof(m));
+        ck_assert_mem_eq(was[2], v, sizeof(v));
+        ck_assert_mem_eq(was16, w16, sizeof(w16));
+    }
 }
 END_TEST
 
 static int32_t draw(const float *logits, int64_t v, float temperature, float top_p, float u)
 {
-	int32_t token = -1;
-	op_ref_sample(ref, &(struct op_sample){.n = 1,
-					       .v = v,
-					       .logits = logits,
-					       .temperature = &temperature,
-					       .top_p = &top_p,
-					       .u = &u,
-					       .token = &token});
-	return token;
+    int32_t token = -1;
+    op_ref_sample(ref,
+        &(struct op_sample){.n = 1,
+            .v = v,
+            .logits = logits,
+            .temperature = &temperature,
+            .top_p = &top_p,
+            .u = &u,
+            .token = &token});
+    return token;
 }
 
 /* Probabilities 0.4, 0.3, 0.1, 0.1, 0.1 at temperature 1, stored as 1, 3, 0, 2, 4. */
 START_TEST(drawn_tokens)
 {
-	const float logits[] = {logf(0.1f), logf(0.4f), logf(0.1f), logf(0.3f), logf(0.1f)};
-	begin();
-	ck_assert_int_eq(draw(logits, 5, 0, 0.1f, 0.99f), 1); /* greedy */
-	/* The whole distribution, in the order of the index: 0.1, 0.5, 0.6, 0.9, 1. */
-	static const float whole[] = {0, 0.09f, 0.11f, 0.49f, 0.51f, 0.61f, 0.89f, 0.91f, 0.9999f};
-	static const int32_t whole_token[] = {0, 0, 1, 1, 2, 3, 3, 4, 4};
-	for (int i = 0; i < 9; i++)
-		ck_assert_int_eq(draw(logits, 5, 1, 1, whole[i]), whole_token[i]);
-	/* The nucleus of 0.75 is 1, 3 and the first of the equals: 0.4, 0.7, 0.8 of 0.8. */
-	static const float nucleus[] = {0, 0.49f, 0.51f, 0.87f, 0.88f, 0.9999f};
-	static const int32_t nucleus_token[] = {1, 1, 3, 3, 0, 0};
-	for (int i = 0; i < 6; i++)
-		ck_assert_int_eq(draw(logits, 5, 1, 0.75f, nucleus[i]), nucleus_token[i]);
-	ck_assert_int_eq(draw(logits, 5, 1, 0.01f, 0.9999f), 1);
-	/* At half the temperature probabilities go by their squares: 0.16, 0.09 and 0.01 of 0.28.
+    const float logits[] = {logf(0.1f), logf(0.4f), logf(0.1f), logf(0.3f), logf(0.1f)};
+    begin();
+    ck_assert_int_eq(draw(logits, 5, 0, 0.1f, 0.99f), 1); /* greedy */
+    /* The whole distribution, in the order of the index: 0.1, 0.5, 0.6, 0.9, 1. */
+    static const float whole[] = {0, 0.09f, 0.11f, 0.49f, 0.51f, 0.61f, 0.89f, 0.91f, 0.9999f};
+    static const int32_t whole_token[] = {0, 0, 1, 1, 2, 3, 3, 4, 4};
+    for (int i = 0; i < 9; i++)
+        ck_assert_int_eq(draw(logits, 5, 1, 1, whole[i]), whole_token[i]);
+    /* The nucleus of 0.75 is 1, 3 and the first of the equals: 0.4, 0.7, 0.8 of 0.8. */
+    static const float nucleus[] = {0, 0.49f, 0.51f, 0.87f, 0.88f, 0.9999f};
+    static const int32_t nucleus_token[] = {1, 1, 3, 3, 0, 0};
+    for (int i = 0; i < 6; i++)
+        ck_assert_int_eq(draw(logits, 5, 1, 0.75f, nucleus[i]), nucleus_token[i]);
+    ck_assert_int_eq(draw(logits, 5, 1, 0.01f, 0.9999f), 1);
+    /* At half the temperature probabilities go by their squares: 0.16, 0.09 and 0.01 of 0.28.
 	 */
-	ck_assert_int_eq(draw(logits, 5, 0.5f, 0.99f, 0.56f), 1);
-	ck_assert_int_eq(draw(logits, 5, 0.5f, 0.99f, 0.58f), 3);
-	/* No number: some token all the same. */
-	const float none[] = {1, NAN, 2}, all[] = {NAN, NAN, NAN};
-	for (int i = 0; i < 2; i++) {
-		int32_t a = draw(none, 3, 1, i ? 1 : 0.5f, 0.9f);
-		int32_t b = draw(all, 3, 1, i ? 1 : 0.5f, 0.9f);
-		ck_assert(a >= 0 && a < 3 && b >= 0 && b < 3);
-	}
-	end();
+    ck_assert_int_eq(draw(logits, 5, 0.5f, 0.99f, 0.56f), 1);
+    ck_assert_int_eq(draw(logits, 5, 0.5f, 0.99f, 0.58f), 3);
+    /* No number: some token all the same. */
+    const float none[] = {1, NAN, 2}, all[] = {NAN, NAN, NAN};
+    for (int i = 0; i < 2; i++) {
+        int32_t a = draw(none, 3, 1, i ? 1 : 0.5f, 0.9f);
+        int32_t b = draw(all, 3, 1, i ? 1 : 0.5f, 0.9f);
+        ck_assert(a >= 0 && a < 3 && b >= 0 && b < 3);
+    }
+    end();
 }
 END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = {vocabulary_in_parts,
-				      cache_in_pages,
-				      dropout_keeps_the_mean,
-				      stochastic_rounding,
-				      infinite_gradients_change_nothing,
-				      drawn_tokens,
-				      NULL};
-	return unit_run("ref", tests);
+    const TTest *const tests[] = {vocabulary_in_parts, cache_in_pages, dropout_keeps_the_mean,
+        stochastic_rounding, infinite_gradients_change_nothing, drawn_tokens, NULL};
+    return unit_run("ref", tests);
 }

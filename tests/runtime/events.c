@@ -13,129 +13,129 @@
 
 uint32_t events_crc32c(const uint8_t *p, size_t n)
 {
-	uint32_t c = ~0u;
-	for (size_t i = 0; i < n; i++) {
-		c ^= p[i];
-		for (int k = 0; k < 8; k++)
-			c = c >> 1 ^ (0x82f63b78u & -(c & 1));
-	}
-	return ~c;
+    uint32_t c = ~0u;
+    for (size_t i = 0; i < n; i++) {
+        c ^= p[i];
+        for (int k = 0; k < 8; k++)
+            c = c >> 1 ^ (0x82f63b78u & -(c & 1));
+    }
+    return ~c;
 }
 
 static uint32_t unmask(uint32_t m)
 {
-	m -= 0xa282ead8u;
-	return m >> 17 | m << 15;
+    m -= 0xa282ead8u;
+    return m >> 17 | m << 15;
 }
 
 static uint64_t varint(const uint8_t **p)
 {
-	uint64_t v = 0;
-	for (int shift = 0;; shift += 7) {
-		uint8_t b = *(*p)++;
-		v |= (uint64_t)(b & 0x7f) << shift;
-		if (b < 0x80)
-			return v;
-	}
+    uint64_t v = 0;
+    for (int shift = 0;; shift += 7) {
+        uint8_t b = *(*p)++;
+        v |= (uint64_t)(b & 0x7f) << shift;
+        if (b < 0x80)
+            return v;
+    }
 }
 
 /* Fields of Event, Summary and Value do not clash but in their numbers, so depth tells them apart.
  */
 static void decode(const uint8_t *p, const uint8_t *end, int depth, struct event *e)
 {
-	while (p < end) {
-		uint64_t tag = varint(&p), n;
-		switch (tag & 7) {
-		case 0:
-			n = varint(&p);
-			if (depth == 0)
-				e->step = n;
-			else
-				e->start = n == 1;
-			break;
-		case 1:
-			memcpy(&e->wall, p, 8);
-			p += 8;
-			break;
-		case 5:
-			memcpy(&e->value, p, 4);
-			p += 4;
-			break;
-		default:
-			n = varint(&p);
-			if (depth == 0 && tag >> 3 == 3)
-				memcpy(e->version, p, n);
-			else if (depth == 2 && tag >> 3 == 1)
-				memcpy(e->tag, p, n);
-			else
-				decode(p, p + n, depth + 1, e);
-			p += n;
-		}
-	}
-	ck_assert_ptr_eq(p, end);
+    while (p < end) {
+        uint64_t tag = varint(&p), n;
+        switch (tag & 7) {
+        case 0:
+            n = varint(&p);
+            if (depth == 0)
+                e->step = n;
+            else
+                e->start = n == 1;
+            break;
+        case 1:
+            memcpy(&e->wall, p, 8);
+            p += 8;
+            break;
+        case 5:
+            memcpy(&e->value, p, 4);
+            p += 4;
+            break;
+        default:
+            n = varint(&p);
+            if (depth == 0 && tag >> 3 == 3)
+                memcpy(e->version, p, n);
+            else if (depth == 2 && tag >> 3 == 1)
+                memcpy(e->tag, p, n);
+            else
+                decode(p, p + n, depth + 1, e);
+            p += n;
+        }
+    }
+    ck_assert_ptr_eq(p, end);
 }
 
 int events_read(const char *path, struct event *out, int room)
 {
-	struct io_map m;
-	struct err e = {0};
-	int count = 0;
-	ck_assert_int_eq(io_map(path, &m, &e), 0);
-	for (size_t at = 0; at < m.size; count++) {
-		uint64_t n;
-		uint32_t crc;
-		ck_assert_int_lt(count, room);
-		memcpy(&n, m.data + at, 8);
-		memcpy(&crc, m.data + at + 8, 4);
-		ck_assert_uint_eq(unmask(crc), events_crc32c(m.data + at, 8));
-		ck_assert_uint_le(at + 16 + n, m.size);
-		memcpy(&crc, m.data + at + 12 + n, 4);
-		ck_assert_uint_eq(unmask(crc), events_crc32c(m.data + at + 12, n));
-		out[count] = (struct event){0};
-		decode(m.data + at + 12, m.data + at + 12 + n, 0, &out[count]);
-		at += 16 + n;
-	}
-	io_unmap(&m);
-	return count;
+    struct io_map m;
+    struct err e = {0};
+    int count = 0;
+    ck_assert_int_eq(io_map(path, &m, &e), 0);
+    for (size_t at = 0; at < m.size; count++) {
+        uint64_t n;
+        uint32_t crc;
+        ck_assert_int_lt(count, room);
+        memcpy(&n, m.data + at, 8);
+        memcpy(&crc, m.data + at + 8, 4);
+        ck_assert_uint_eq(unmask(crc), events_crc32c(m.data + at, 8));
+        ck_assert_uint_le(at + 16 + n, m.size);
+        memcpy(&crc, m.data + at + 12 + n, 4);
+        ck_assert_uint_eq(unmask(crc), events_crc32c(m.data + at + 12, n));
+        out[count] = (struct event){0};
+        decode(m.data + at + 12, m.data + at + 12 + n, 0, &out[count]);
+        at += 16 + n;
+    }
+    io_unmap(&m);
+    return count;
 }
 
 static int only_events(const struct dirent *d)
 {
-	return strstr(d->d_name, ".tfevents.") != NULL;
+    return strstr(d->d_name, ".tfevents.") != NULL;
 }
 
 int events_shown(const char *folder, struct event *out, int room)
 {
-	static struct event file[4096];
-	struct dirent **names;
-	int files = scandir(folder, &names, only_events, alphasort), count = 0;
-	ck_assert_int_gt(files, 0);
-	for (int i = 0; i < files; i++) {
-		char path[512];
-		snprintf(path, sizeof path, "%s/%s", folder, names[i]->d_name);
-		int n = events_read(path, file, 4096);
-		for (int k = 0; k < n; k++) {
-			if (file[k].start) {
-				int kept = 0;
-				for (int j = 0; j < count; j++)
-					if (out[j].step < file[k].step)
-						out[kept++] = out[j];
-				count = kept;
-			} else if (*file[k].tag) {
-				ck_assert_int_lt(count, room);
-				out[count++] = file[k];
-			}
-		}
-		free(names[i]);
-	}
-	free(names);
-	return count;
+    static struct event file[4096];
+    struct dirent **names;
+    int files = scandir(folder, &names, only_events, alphasort), count = 0;
+    ck_assert_int_gt(files, 0);
+    for (int i = 0; i < files; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]->d_name);
+        int n = events_read(path, file, 4096);
+        for (int k = 0; k < n; k++) {
+            if (file[k].start) {
+                int kept = 0;
+                for (int j = 0; j < count; j++)
+                    if (out[j].step < file[k].step)
+                        out[kept++] = out[j];
+                count = kept;
+            } else if (*file[k].tag) {
+                ck_assert_int_lt(count, room);
+                out[count++] = file[k];
+            }
+        }
+        free(names[i]);
+    }
+    free(names);
+    return count;
 }
 
 int events_at(const struct event *events, int count, const char *tag, uint64_t step)
 {
-	int n = 0;
-	for (int i = 0; i < count; i++)
-		n += events[i].step == step && !strcmp(events[i].tag, tag);
-	return n;
+    int n = 0;
+    for (int i = 0; i < count; i++)
+        n += events[i].step == step && !strcmp(events[i].tag, tag);
+    return n;
 }

@@ -11,11 +11,11 @@
 #include <stdint.h>
 
 struct event {
-	double wall;
-	uint64_t step;
-	char version[32], tag[64];
-	bool start; /* of a session */
-	float value;
+    double wall;
+    uint64_t step;
+    char version[32], tag[64];
+    bool start; /* of a session */
+    float value;
 };
 
 uint32_t events_crc32c(const uint8_t *p, size_t n);

@@ -10,10 +10,10 @@
 #include <stdint.h>
 
 struct gguf_make {
-	struct buf keys, infos, data;
-	uint64_t key_count, tensor_count;
-	uint32_t version;
-	uint64_t alignment; /* 32; must agree with a general.alignment that was put */
+    struct buf keys, infos, data;
+    uint64_t key_count, tensor_count;
+    uint32_t version;
+    uint64_t alignment; /* 32; must agree with a general.alignment that was put */
 };
 void gguf_make_init(struct gguf_make *m);
 void gguf_make_done(struct gguf_make *m);
@@ -25,7 +25,7 @@ void gguf_make_strs(struct gguf_make *m, const char *key, const char *const *v, 
 void gguf_make_i32s(struct gguf_make *m, const char *key, const int32_t *v, uint64_t count);
 /* ne: the file's order, fastest first. offset -1: after what was put so far, aligned. */
 void gguf_make_tensor(struct gguf_make *m, const char *name, uint32_t type, uint32_t dims,
-		      const int64_t *ne, int64_t offset, const void *data, size_t bytes);
+    const int64_t *ne, int64_t offset, const void *data, size_t bytes);
 /* The whole file; limit of out must suffice. */
 void gguf_make_finish(const struct gguf_make *m, struct buf *out);
 

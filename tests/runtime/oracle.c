@@ -16,286 +16,282 @@ static struct err e;
 
 static double *widen(const float *from, int64_t n)
 {
-	double *to = mem_array((size_t)n, sizeof(*to));
+    double *to = mem_array((size_t)n, sizeof(*to));
 
-	ck_assert_ptr_nonnull(to);
-	for (int64_t i = 0; i < n; i++)
-		to[i] = (double)from[i];
-	return to;
+    ck_assert_ptr_nonnull(to);
+    for (int64_t i = 0; i < n; i++)
+        to[i] = (double)from[i];
+    return to;
 }
 
 void oracle_open(struct oracle *o, struct dev *d, struct model *m, const struct model_conf *c)
 {
-	const struct model_config *g = &c->config;
-	int64_t q = g->heads * g->head_dim, kv = g->kv_heads * g->head_dim;
+    const struct model_config *g = &c->config;
+    int64_t q = g->heads * g->head_dim, kv = g->kv_heads * g->head_dim;
 
-	*o = (struct oracle){.config = *g, .b = c->micro_sequences, .t = c->sequence_length};
-	ck_assert_msg(!parts_base(g, &o->base, &e), "%s", e.text);
-	mem_autofree float *w = mem_array((size_t)o->base.elements, sizeof(*w));
-	ck_assert_ptr_nonnull(w);
-	for (int i = 0; i < o->base.count; i++) {
-		const struct model_part *p = &o->base.at[i];
+    *o = (struct oracle){.config = *g, .b = c->micro_sequences, .t = c->sequence_length};
+    ck_assert_msg(!parts_base(g, &o->base, &e), "%s", e.text);
+    mem_autofree float *w = mem_array((size_t)o->base.elements, sizeof(*w));
+    ck_assert_ptr_nonnull(w);
+    for (int i = 0; i < o->base.count; i++) {
+        const struct model_part *p = &o->base.at[i];
 
-		ck_assert(!model_read(m, p->name, false, w + p->offset, p->count, &e));
-	}
-	o->w = widen(w, o->base.elements);
-	if (c->lora_rank) {
-		ck_assert(!lora_parts(c, &o->lora, &e));
-		mem_autofree float *f = mem_array((size_t)o->lora.elements, sizeof(*f));
-		dev_download(d, f, model_master(m), (size_t)o->lora.elements * 4);
-		o->factors = widen(f, o->lora.elements);
-		o->scale = (double)c->lora_alpha / c->lora_rank;
-		o->dropout = (double)c->lora_dropout;
-		o->seed = c->seed;
-	}
-	o->work = mem_array(
-		(size_t)(o->t * (3 * g->dim + 2 * q + 2 * kv + 2 * g->ffn_dim + o->t) + g->vocab),
-		sizeof(double));
-	o->dropped = mem_array((size_t)(o->t * (g->dim + q + g->ffn_dim)), sizeof(double));
-	ck_assert(o->work && o->dropped);
+        ck_assert(!model_read(m, p->name, false, w + p->offset, p->count, &e));
+    }
+    o->w = widen(w, o->base.elements);
+    if (c->lora_rank) {
+        ck_assert(!lora_parts(c, &o->lora, &e));
+        mem_autofree float *f = mem_array((size_t)o->lora.elements, sizeof(*f));
+        dev_download(d, f, model_master(m), (size_t)o->lora.elements * 4);
+        o->factors = widen(f, o->lora.elements);
+        o->scale = (double)c->lora_alpha / c->lora_rank;
+        o->dropout = (double)c->lora_dropout;
+        o->seed = c->seed;
+    }
+    o->work =
+        mem_array((size_t)(o->t * (3 * g->dim + 2 * q + 2 * kv + 2 * g->ffn_dim + o->t) + g->vocab),
+            sizeof(double));
+    o->dropped = mem_array((size_t)(o->t * (g->dim + q + g->ffn_dim)), sizeof(double));
+    ck_assert(o->work && o->dropped);
 }
 
 void oracle_close(struct oracle *o)
 {
-	parts_done(&o->base);
-	parts_done(&o->lora);
-	mem_free(o->w);
-	mem_free(o->factors);
-	mem_free(o->work);
-	mem_free(o->dropped);
+    parts_done(&o->base);
+    parts_done(&o->lora);
+    mem_free(o->w);
+    mem_free(o->factors);
+    mem_free(o->work);
+    mem_free(o->dropped);
 }
 
-static const double *named(const struct parts *p, const double *w, const char *stem,
-			   const char *suffix)
+static const double *named(
+    const struct parts *p, const double *w, const char *stem, const char *suffix)
 {
-	const struct model_part *part;
-	char name[192];
+    const struct model_part *part;
+    char name[192];
 
-	snprintf(name, sizeof(name), "%s.%s", stem, suffix);
-	part = parts_find(p, name);
-	return part ? w + part->offset : NULL;
+    snprintf(name, sizeof(name), "%s.%s", stem, suffix);
+    part = parts_find(p, name);
+    return part ? w + part->offset : NULL;
 }
 
 double *oracle_part(struct oracle *o, const char *name)
 {
-	const struct parts *p = o->factors ? &o->lora : &o->base;
-	const struct model_part *part = parts_find(p, name);
+    const struct parts *p = o->factors ? &o->lora : &o->base;
+    const struct model_part *part = parts_find(p, name);
 
-	ck_assert_msg(part != NULL, "%s", name);
-	return (o->factors ? o->factors : o->w) + part->offset;
+    ck_assert_msg(part != NULL, "%s", name);
+    return (o->factors ? o->factors : o->w) + part->offset;
 }
 
 /* -- formulas, over the t tokens of one sequence -- */
 
 static void norm(const struct oracle *o, const char *stem, const double *x, double *y)
 {
-	const double *w = named(&o->base, o->w, stem, "weight");
-	const double *bias = named(&o->base, o->w, stem, "bias");
-	int64_t c = o->config.dim;
+    const double *w = named(&o->base, o->w, stem, "weight");
+    const double *bias = named(&o->base, o->w, stem, "bias");
+    int64_t c = o->config.dim;
 
-	for (int64_t n = 0; n < o->t; n++, x += c, y += c) {
-		double mean = 0, var = 0;
+    for (int64_t n = 0; n < o->t; n++, x += c, y += c) {
+        double mean = 0, var = 0;
 
-		for (int64_t i = 0; i < c && o->config.norm == NORM_LAYER; i++)
-			mean += x[i] / (double)c;
-		for (int64_t i = 0; i < c; i++)
-			var += (x[i] - mean) * (x[i] - mean) / (double)c;
-		for (int64_t i = 0; i < c; i++)
-			y[i] = (x[i] - mean) / sqrt(var + (double)o->config.norm_eps) * w[i] +
-			       (bias ? bias[i] : 0);
-	}
+        for (int64_t i = 0; i < c && o->config.norm == NORM_LAYER; i++)
+            mean += x[i] / (double)c;
+        for (int64_t i = 0; i < c; i++)
+            var += (x[i] - mean) * (x[i] - mean) / (double)c;
+        for (int64_t i = 0; i < c; i++)
+            y[i] = (x[i] - mean) / sqrt(var + (double)o->config.norm_eps) * w[i] +
+                (bias ? bias[i] : 0);
+    }
 }
 
 static enum linear_kind kind_of(const char *piece)
 {
-	if (strstr(piece, "mlp"))
-		return strstr(piece, "down_proj") ? LINEAR_DOWN : LINEAR_GATE_UP;
-	return strstr(piece, "o_proj") ? LINEAR_O : LINEAR_QKV;
+    if (strstr(piece, "mlp"))
+        return strstr(piece, "down_proj") ? LINEAR_DOWN : LINEAR_GATE_UP;
+    return strstr(piece, "o_proj") ? LINEAR_O : LINEAR_QKV;
 }
 
 /* What dropout makes of the input (t, in) of a matrix's A. */
 static void drop(const struct oracle *o, int64_t layer, const char *piece, const double *x,
-		 int64_t in, double *to)
+    int64_t in, double *to)
 {
-	uint64_t seed = lora_seed(o->seed, layer, kind_of(piece));
+    uint64_t seed = lora_seed(o->seed, layer, kind_of(piece));
 
-	for (int64_t i = 0; i < o->t * in; i++) {
-		uint64_t at = (uint64_t)(o->place * o->t * in + i);
-		bool keep = op_random(seed, at) >= o->dropout * 0x1p32;
+    for (int64_t i = 0; i < o->t * in; i++) {
+        uint64_t at = (uint64_t)(o->place * o->t * in + i);
+        bool keep = op_random(seed, at) >= o->dropout * 0x1p32;
 
-		to[i] = keep ? x[i] / (1 - o->dropout) : 0;
-	}
+        to[i] = keep ? x[i] / (1 - o->dropout) : 0;
+    }
 }
 
 /* y (t, out) = x W^T + b + scale (dropout(x) A^T) B^T */
 static void linear(const struct oracle *o, int64_t layer, const char *piece, const double *x,
-		   int64_t in, double *y, int64_t out)
+    int64_t in, double *y, int64_t out)
 {
-	const double *w, *bias, *a = NULL, *b = NULL, *kept = x;
-	int64_t r = 0;
-	char stem[128];
+    const double *w, *bias, *a = NULL, *b = NULL, *kept = x;
+    int64_t r = 0;
+    char stem[128];
 
-	snprintf(stem, sizeof(stem), "model.layers.%lld.%s", (long long)layer, piece);
-	w = named(&o->base, o->w, stem, "weight");
-	bias = named(&o->base, o->w, stem, "bias");
-	if (o->factors) {
-		a = named(&o->lora, o->factors, stem, "lora_A.weight");
-		b = named(&o->lora, o->factors, stem, "lora_B.weight");
-		r = o->lora.at[0].shape[0];
-	}
-	if (a && o->dropout > 0) {
-		drop(o, layer, piece, x, in, o->dropped);
-		kept = o->dropped;
-	}
-	for (int64_t n = 0; n < o->t; n++, x += in, y += out) {
-		for (int64_t i = 0; i < out; i++) {
-			y[i] = bias ? bias[i] : 0;
-			for (int64_t k = 0; k < in; k++)
-				y[i] += w[i * in + k] * x[k];
-		}
-		for (int64_t j = 0; a && j < r; j++) {
-			double u = 0;
+    snprintf(stem, sizeof(stem), "model.layers.%lld.%s", (long long)layer, piece);
+    w = named(&o->base, o->w, stem, "weight");
+    bias = named(&o->base, o->w, stem, "bias");
+    if (o->factors) {
+        a = named(&o->lora, o->factors, stem, "lora_A.weight");
+        b = named(&o->lora, o->factors, stem, "lora_B.weight");
+        r = o->lora.at[0].shape[0];
+    }
+    if (a && o->dropout > 0) {
+        drop(o, layer, piece, x, in, o->dropped);
+        kept = o->dropped;
+    }
+    for (int64_t n = 0; n < o->t; n++, x += in, y += out) {
+        for (int64_t i = 0; i < out; i++) {
+            y[i] = bias ? bias[i] : 0;
+            for (int64_t k = 0; k < in; k++)
+                y[i] += w[i * in + k] * x[k];
+        }
+        for (int64_t j = 0; a && j < r; j++) {
+            double u = 0;
 
-			for (int64_t k = 0; k < in; k++)
-				u += a[j * in + k] * kept[n * in + k];
-			for (int64_t i = 0; i < out; i++)
-				y[i] += o->scale * u * b[i * r + j];
-		}
-	}
+            for (int64_t k = 0; k < in; k++)
+                u += a[j * in + k] * kept[n * in + k];
+            for (int64_t i = 0; i < out; i++)
+                y[i] += o->scale * u * b[i * r + j];
+        }
+    }
 }
 
 static void rotate(const struct oracle *o, double *x, int64_t heads)
 {
-	int64_t d = o->config.head_dim;
+    int64_t d = o->config.head_dim;
 
-	for (int64_t n = 0; n < o->t; n++)
-		for (int64_t h = 0; h < heads; h++, x += d)
-			for (int64_t i = 0; i < d / 2; i++) {
-				double turn = (double)n * pow((double)o->config.rope_theta,
-							      -2 * (double)i / (double)d);
-				double a = x[i], b = x[i + d / 2];
+    for (int64_t n = 0; n < o->t; n++)
+        for (int64_t h = 0; h < heads; h++, x += d)
+            for (int64_t i = 0; i < d / 2; i++) {
+                double turn =
+                    (double)n * pow((double)o->config.rope_theta, -2 * (double)i / (double)d);
+                double a = x[i], b = x[i + d / 2];
 
-				x[i] = a * cos(turn) - b * sin(turn);
-				x[i + d / 2] = b * cos(turn) + a * sin(turn);
-			}
+                x[i] = a * cos(turn) - b * sin(turn);
+                x[i + d / 2] = b * cos(turn) + a * sin(turn);
+            }
 }
 
 static void attend(const struct oracle *o, const double *q, const double *k, const double *v,
-		   double *out, double *p)
+    double *out, double *p)
 {
-	int64_t d = o->config.head_dim, heads = o->config.heads, group = heads / o->config.kv_heads;
-	int64_t ldq = heads * d, ldk = ldq / group;
+    int64_t d = o->config.head_dim, heads = o->config.heads, group = heads / o->config.kv_heads;
+    int64_t ldq = heads * d, ldk = ldq / group;
 
-	for (int64_t h = 0; h < heads; h++)
-		for (int64_t n = 0; n < o->t; n++) {
-			double sum = 0;
+    for (int64_t h = 0; h < heads; h++)
+        for (int64_t n = 0; n < o->t; n++) {
+            double sum = 0;
 
-			for (int64_t j = 0; j <= n; j++) {
-				double s = 0;
+            for (int64_t j = 0; j <= n; j++) {
+                double s = 0;
 
-				for (int64_t i = 0; i < d; i++)
-					s += q[n * ldq + h * d + i] *
-					     k[j * ldk + h / group * d + i];
-				p[j] = exp(s / sqrt((double)d));
-				sum += p[j];
-			}
-			for (int64_t i = 0; i < d; i++) {
-				double y = 0;
+                for (int64_t i = 0; i < d; i++)
+                    s += q[n * ldq + h * d + i] * k[j * ldk + h / group * d + i];
+                p[j] = exp(s / sqrt((double)d));
+                sum += p[j];
+            }
+            for (int64_t i = 0; i < d; i++) {
+                double y = 0;
 
-				for (int64_t j = 0; j <= n; j++)
-					y += p[j] / sum * v[j * ldk + h / group * d + i];
-				out[n * ldq + h * d + i] = y;
-			}
-		}
+                for (int64_t j = 0; j <= n; j++)
+                    y += p[j] / sum * v[j * ldk + h / group * d + i];
+                out[n * ldq + h * d + i] = y;
+            }
+        }
 }
 
-static void feed_forward(const struct oracle *o, int64_t layer, const double *h, double *gate,
-			 double *up, double *y)
+static void feed_forward(
+    const struct oracle *o, int64_t layer, const double *h, double *gate, double *up, double *y)
 {
-	int64_t c = o->config.dim, f = o->config.ffn_dim;
+    int64_t c = o->config.dim, f = o->config.ffn_dim;
 
-	linear(o, layer, "mlp.up_proj", h, c, up, f);
-	if (o->config.activation == ACTIVATION_SWIGLU)
-		linear(o, layer, "mlp.gate_proj", h, c, gate, f);
-	for (int64_t i = 0; i < o->t * f; i++)
-		if (o->config.activation == ACTIVATION_SWIGLU)
-			up[i] *= gate[i] / (1 + exp(-gate[i]));
-		else
-			up[i] *= 0.5 * (1 + tanh(sqrt(2 / M_PI) *
-						 (up[i] + 0.044715 * up[i] * up[i] * up[i])));
-	linear(o, layer, "mlp.down_proj", up, f, y, c);
+    linear(o, layer, "mlp.up_proj", h, c, up, f);
+    if (o->config.activation == ACTIVATION_SWIGLU)
+        linear(o, layer, "mlp.gate_proj", h, c, gate, f);
+    for (int64_t i = 0; i < o->t * f; i++)
+        if (o->config.activation == ACTIVATION_SWIGLU)
+            up[i] *= gate[i] / (1 + exp(-gate[i]));
+        else
+            up[i] *= 0.5 * (1 + tanh(sqrt(2 / M_PI) * (up[i] + 0.044715 * up[i] * up[i] * up[i])));
+    linear(o, layer, "mlp.down_proj", up, f, y, c);
 }
 
 static void add(double *x, const double *y, int64_t n)
 {
-	for (int64_t i = 0; i < n; i++)
-		x[i] += y[i];
+    for (int64_t i = 0; i < n; i++)
+        x[i] += y[i];
 }
 
-static void layer_of(const struct oracle *o, int64_t layer, double *x, double *h, double *y,
-		     double *rest)
+static void layer_of(
+    const struct oracle *o, int64_t layer, double *x, double *h, double *y, double *rest)
 {
-	int64_t c = o->config.dim, d = o->config.head_dim, n = o->t;
-	int64_t ldq = o->config.heads * d, ldk = o->config.kv_heads * d;
-	double *q = rest, *k = q + n * ldq, *v = k + n * ldk, *att = v + n * ldk;
-	double *gate = att + n * ldq, *up = gate + n * o->config.ffn_dim;
-	char stem[128];
+    int64_t c = o->config.dim, d = o->config.head_dim, n = o->t;
+    int64_t ldq = o->config.heads * d, ldk = o->config.kv_heads * d;
+    double *q = rest, *k = q + n * ldq, *v = k + n * ldk, *att = v + n * ldk;
+    double *gate = att + n * ldq, *up = gate + n * o->config.ffn_dim;
+    char stem[128];
 
-	snprintf(stem, sizeof(stem), "model.layers.%lld.input_layernorm", (long long)layer);
-	norm(o, stem, x, h);
-	linear(o, layer, "self_attn.q_proj", h, c, q, ldq);
-	linear(o, layer, "self_attn.k_proj", h, c, k, ldk);
-	linear(o, layer, "self_attn.v_proj", h, c, v, ldk);
-	if (o->config.positions == POSITIONS_ROTARY) {
-		rotate(o, q, o->config.heads);
-		rotate(o, k, o->config.kv_heads);
-	}
-	attend(o, q, k, v, att, up + n * o->config.ffn_dim);
-	linear(o, layer, "self_attn.o_proj", att, ldq, y, c);
-	add(x, y, n * c);
-	snprintf(stem, sizeof(stem), "model.layers.%lld.post_attention_layernorm",
-		 (long long)layer);
-	norm(o, stem, x, h);
-	feed_forward(o, layer, h, gate, up, y);
-	add(x, y, n * c);
+    snprintf(stem, sizeof(stem), "model.layers.%lld.input_layernorm", (long long)layer);
+    norm(o, stem, x, h);
+    linear(o, layer, "self_attn.q_proj", h, c, q, ldq);
+    linear(o, layer, "self_attn.k_proj", h, c, k, ldk);
+    linear(o, layer, "self_attn.v_proj", h, c, v, ldk);
+    if (o->config.positions == POSITIONS_ROTARY) {
+        rotate(o, q, o->config.heads);
+        rotate(o, k, o->config.kv_heads);
+    }
+    attend(o, q, k, v, att, up + n * o->config.ffn_dim);
+    linear(o, layer, "self_attn.o_proj", att, ldq, y, c);
+    add(x, y, n * c);
+    snprintf(stem, sizeof(stem), "model.layers.%lld.post_attention_layernorm", (long long)layer);
+    norm(o, stem, x, h);
+    feed_forward(o, layer, h, gate, up, y);
+    add(x, y, n * c);
 }
 
 static double cross_entropy(const struct oracle *o, const double *h, int32_t target, double *logits)
 {
-	const double *head = named(&o->base, o->w, "lm_head", "weight");
-	double sum = 0;
+    const double *head = named(&o->base, o->w, "lm_head", "weight");
+    double sum = 0;
 
-	if (target < 0)
-		return 0;
-	if (!head)
-		head = named(&o->base, o->w, "model.embed_tokens", "weight");
-	for (int64_t v = 0; v < o->config.vocab; v++) {
-		logits[v] = 0;
-		for (int64_t i = 0; i < o->config.dim; i++)
-			logits[v] += head[v * o->config.dim + i] * h[i];
-		sum += exp(logits[v]);
-	}
-	return log(sum) - logits[target];
+    if (target < 0)
+        return 0;
+    if (!head)
+        head = named(&o->base, o->w, "model.embed_tokens", "weight");
+    for (int64_t v = 0; v < o->config.vocab; v++) {
+        logits[v] = 0;
+        for (int64_t i = 0; i < o->config.dim; i++)
+            logits[v] += head[v * o->config.dim + i] * h[i];
+        sum += exp(logits[v]);
+    }
+    return log(sum) - logits[target];
 }
 
 double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets)
 {
-	const double *embed = named(&o->base, o->w, "model.embed_tokens", "weight");
-	const double *place = named(&o->base, o->w, "model.embed_positions", "weight");
-	int64_t c = o->config.dim;
-	double *x = o->work, *h = x + o->t * c, *y = h + o->t * c, *rest = y + o->t * c, loss = 0;
+    const double *embed = named(&o->base, o->w, "model.embed_tokens", "weight");
+    const double *place = named(&o->base, o->w, "model.embed_positions", "weight");
+    int64_t c = o->config.dim;
+    double *x = o->work, *h = x + o->t * c, *y = h + o->t * c, *rest = y + o->t * c, loss = 0;
 
-	for (int64_t s = 0; s < o->b; s++, o->place++, ids += o->t, targets += o->t) {
-		for (int64_t n = 0; n < o->t; n++)
-			for (int64_t i = 0; i < c; i++)
-				x[n * c + i] =
-					embed[ids[n] * c + i] + (place ? place[n * c + i] : 0);
-		for (int64_t l = 0; l < o->config.layers; l++)
-			layer_of(o, l, x, h, y, rest);
-		norm(o, "model.norm", x, h);
-		for (int64_t n = 0; n < o->t; n++)
-			loss += cross_entropy(o, h + n * c, targets[n], rest);
-	}
-	o->place -= o->b;
-	return loss;
+    for (int64_t s = 0; s < o->b; s++, o->place++, ids += o->t, targets += o->t) {
+        for (int64_t n = 0; n < o->t; n++)
+            for (int64_t i = 0; i < c; i++)
+                x[n * c + i] = embed[ids[n] * c + i] + (place ? place[n * c + i] : 0);
+        for (int64_t l = 0; l < o->config.layers; l++)
+            layer_of(o, l, x, h, y, rest);
+        norm(o, "model.norm", x, h);
+        for (int64_t n = 0; n < o->t; n++)
+            loss += cross_entropy(o, h + n * c, targets[n], rest);
+    }
+    o->place -= o->b;
+    return loss;
 }

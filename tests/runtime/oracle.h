@@ -10,15 +10,15 @@
 #include "runtime/parts.h"
 
 struct oracle {
-	struct model_config config;
-	struct parts base, lora; /* names and places of what follows */
-	double *w, *factors;     /* to be changed at will; factors NULL without LoRA */
-	double scale;            /* alpha / r */
-	double dropout;          /* of the input of A */
-	uint64_t seed;           /* of dropout */
-	int64_t place;           /* of the batch's first sequence in the order of training */
-	int64_t b, t;            /* sequences and their length */
-	double *work, *dropped;
+    struct model_config config;
+    struct parts base, lora; /* names and places of what follows */
+    double *w, *factors;     /* to be changed at will; factors NULL without LoRA */
+    double scale;            /* alpha / r */
+    double dropout;          /* of the input of A */
+    uint64_t seed;           /* of dropout */
+    int64_t place;           /* of the batch's first sequence in the order of training */
+    int64_t b, t;            /* sequences and their length */
+    double *work, *dropped;
 };
 
 /* The parameters that m has now, for batches of b sequences of t tokens. */

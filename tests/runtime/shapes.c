@@ -12,98 +12,97 @@
 #include <assert.h>
 #include <math.h>
 
-#define LLAMA                                                                                      \
-	.architecture = "llama", .norm_eps = 1e-5f, .rope_theta = 10000, .tied_embeddings = true,  \
-	.bos_id = -1, .eos_id = -1, .pad_id = -1
-#define GPT2                                                                                       \
-	.architecture = "gpt2", .norm_eps = 1e-5f, .norm = NORM_LAYER,                             \
-	.activation = ACTIVATION_GELU, .positions = POSITIONS_LEARNED, .qkv_bias = true,           \
-	.o_bias = true, .ffn_bias = true, .scaled_init = true, .tied_embeddings = true,            \
-	.bos_id = -1, .eos_id = -1, .pad_id = -1
-#define SIZES(v, c, l, h, kv, d, f, t)                                                             \
-	.vocab = v, .dim = c, .layers = l, .heads = h, .kv_heads = kv, .head_dim = d,              \
-	.ffn_dim = f, .context = t
+#define LLAMA \
+    .architecture = "llama", .norm_eps = 1e-5f, .rope_theta = 10000, .tied_embeddings = true, \
+    .bos_id = -1, .eos_id = -1, .pad_id = -1
+#define GPT2 \
+    .architecture = "gpt2", .norm_eps = 1e-5f, .norm = NORM_LAYER, .activation = ACTIVATION_GELU, \
+    .positions = POSITIONS_LEARNED, .qkv_bias = true, .o_bias = true, .ffn_bias = true, \
+    .scaled_init = true, .tied_embeddings = true, .bos_id = -1, .eos_id = -1, .pad_id = -1
+#define SIZES(v, c, l, h, kv, d, f, t) \
+    .vocab = v, .dim = c, .layers = l, .heads = h, .kv_heads = kv, .head_dim = d, .ffn_dim = f, \
+    .context = t
 
 static const struct {
-	const char *name;
-	struct model_config config;
+    const char *name;
+    struct model_config config;
 } shapes[] = {
-	{"tiny-llama", {LLAMA, SIZES(61, 24, 3, 6, 2, 8, 40, 64)}},
-	{"tiny-gpt2", {GPT2, SIZES(61, 21, 3, 3, 3, 7, 37, 17)}},
-	{"small-llama", {LLAMA, SIZES(320, 128, 2, 4, 2, 64, 192, 96)}},
-	{"small-gpt2", {GPT2, SIZES(320, 128, 2, 2, 2, 64, 512, 96)}},
-	/* padded to a multiple of 128, as is usual: GPT-2's own vocabulary has 50,257 */
-	{"gpt2-124m", {GPT2, SIZES(50304, 768, 12, 12, 12, 64, 3072, 1024)}},
-	{"smollm2-135m", {LLAMA, SIZES(49152, 576, 30, 9, 3, 64, 1536, 2048)}},
-	{"llama-1.1b", {LLAMA, SIZES(32000, 2048, 22, 32, 4, 64, 5632, 2048)}},
+    {"tiny-llama", {LLAMA, SIZES(61, 24, 3, 6, 2, 8, 40, 64)}},
+    {"tiny-gpt2", {GPT2, SIZES(61, 21, 3, 3, 3, 7, 37, 17)}},
+    {"small-llama", {LLAMA, SIZES(320, 128, 2, 4, 2, 64, 192, 96)}},
+    {"small-gpt2", {GPT2, SIZES(320, 128, 2, 2, 2, 64, 512, 96)}},
+    /* padded to a multiple of 128, as is usual: GPT-2's own vocabulary has 50,257 */
+    {"gpt2-124m", {GPT2, SIZES(50304, 768, 12, 12, 12, 64, 3072, 1024)}},
+    {"smollm2-135m", {LLAMA, SIZES(49152, 576, 30, 9, 3, 64, 1536, 2048)}},
+    {"llama-1.1b", {LLAMA, SIZES(32000, 2048, 22, 32, 4, 64, 5632, 2048)}},
 };
 #define SHAPES (sizeof(shapes) / sizeof(*shapes))
 
 int shape_find(const char *name, struct model_config *out, struct err *e)
 {
-	buf_auto struct buf known = {0};
+    buf_auto struct buf known = {0};
 
-	for (size_t i = 0; i < SHAPES; i++)
-		if (!strcmp(name, shapes[i].name)) {
-			*out = shapes[i].config;
-			return 0;
-		}
-	buf_init(&known, 1024);
-	for (size_t i = 0; i < SHAPES; i++)
-		buf_printf(&known, " %s", shapes[i].name);
-	return err_set(e, ERR_USER, "no shape %s; there are%s", name,
-		       known.data ? known.data : " none");
+    for (size_t i = 0; i < SHAPES; i++)
+        if (!strcmp(name, shapes[i].name)) {
+            *out = shapes[i].config;
+            return 0;
+        }
+    buf_init(&known, 1024);
+    for (size_t i = 0; i < SHAPES; i++)
+        buf_printf(&known, " %s", shapes[i].name);
+    return err_set(
+        e, ERR_USER, "no shape %s; there are%s", name, known.data ? known.data : " none");
 }
 
 struct model_config shape_of(const char *name)
 {
-	struct model_config c = {0};
-	int rc = shape_find(name, &c, NULL);
+    struct model_config c = {0};
+    int rc = shape_find(name, &c, NULL);
 
-	assert(!rc);
-	return c;
+    assert(!rc);
+    return c;
 }
 
 /* Matrices keep the variance of what they multiply; norms are near 1, biases near 0. */
 static void fill(const struct model_part *p, uint64_t seed, float *out)
 {
-	float range = p->dims == 2 ? sqrtf(3 / (float)p->shape[1]) : 0.1f;
-	float middle = p->dims == 1 && !strstr(p->name, ".bias") ? 1 : 0;
+    float range = p->dims == 2 ? sqrtf(3 / (float)p->shape[1]) : 0.1f;
+    float middle = p->dims == 1 && !strstr(p->name, ".bias") ? 1 : 0;
 
 #pragma omp parallel for schedule(static) if (p->count > 1 << 16)
-	for (int64_t i = 0; i < p->count; i++)
-		out[i] = middle + range * ((float)op_random(seed, (uint64_t)i) * 0x1p-31f - 1);
+    for (int64_t i = 0; i < p->count; i++)
+        out[i] = middle + range * ((float)op_random(seed, (uint64_t)i) * 0x1p-31f - 1);
 }
 
 static int write_parts(struct hf_writer *w, const struct parts *p, enum dtype store, struct err *e)
 {
-	int rc = 0;
+    int rc = 0;
 
-	for (int i = 0; i < p->count && !rc; i++) {
-		const struct model_part *part = &p->at[i];
-		mem_autofree float *host = mem_array((size_t)part->count, sizeof(float));
+    for (int i = 0; i < p->count && !rc; i++) {
+        const struct model_part *part = &p->at[i];
+        mem_autofree float *host = mem_array((size_t)part->count, sizeof(float));
 
-		if (!host)
-			return err_set(e, ERR_MEMORY, "no memory for %s", part->name);
-		fill(part, (uint64_t)i, host);
-		rc = hf_writer_tensor(w, part->name, part->dims, part->shape, host, store, e);
-	}
-	return rc;
+        if (!host)
+            return err_set(e, ERR_MEMORY, "no memory for %s", part->name);
+        fill(part, (uint64_t)i, host);
+        rc = hf_writer_tensor(w, part->name, part->dims, part->shape, host, store, e);
+    }
+    return rc;
 }
 
 int shape_write(const char *folder, const struct model_config *c, enum dtype store, struct err *e)
 {
-	struct parts p = {0};
-	struct hf_writer *w = NULL;
-	int rc = parts_base(c, &p, e);
+    struct parts p = {0};
+    struct hf_writer *w = NULL;
+    int rc = parts_base(c, &p, e);
 
-	if (!rc)
-		rc = hf_writer_create(folder, c, NULL, &w, e);
-	if (!rc)
-		rc = write_parts(w, &p, store, e);
-	if (!rc)
-		rc = hf_writer_finish(w, e);
-	hf_writer_destroy(w);
-	parts_done(&p);
-	return rc;
+    if (!rc)
+        rc = hf_writer_create(folder, c, NULL, &w, e);
+    if (!rc)
+        rc = write_parts(w, &p, store, e);
+    if (!rc)
+        rc = hf_writer_finish(w, e);
+    hf_writer_destroy(w);
+    parts_done(&p);
+    return rc;
 }

@@ -17,44 +17,44 @@
 
 static inline struct model_config tiny_config(bool tied)
 {
-	struct model_config c = shape_of("tiny-llama");
+    struct model_config c = shape_of("tiny-llama");
 
-	c.tied_embeddings = tied;
-	return c;
+    c.tied_embeddings = tied;
+    return c;
 }
 
 static inline struct model_config tiny_gpt2(void)
 {
-	return shape_of("tiny-gpt2");
+    return shape_of("tiny-gpt2");
 }
 
 static inline double tiny_random(uint64_t *state) /* (-1, 1) */
 {
-	*state = *state * 6364136223846793005u + 1442695040888963407u;
-	return (double)(int64_t)(*state >> 11) * 0x1p-52 - 1;
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (double)(int64_t)(*state >> 11) * 0x1p-52 - 1;
 }
 
 /* Replaces what model_init_random set: matrices and biases +-0.3, norms 1 +- 0.3; of the trained
    parts only. */
 static inline void tiny_fill(struct dev *d, struct model *m, uint64_t seed)
 {
-	for (int i = 0; i < model_part_count(m); i++) {
-		const struct model_part *p = model_part_at(m, i);
-		mem_autofree float *host = mem_array((size_t)p->count, sizeof(float));
+    for (int i = 0; i < model_part_count(m); i++) {
+        const struct model_part *p = model_part_at(m, i);
+        mem_autofree float *host = mem_array((size_t)p->count, sizeof(float));
 
-		ck_assert_ptr_nonnull(host);
-		bool weight = p->dims == 1 && !strstr(p->name, ".bias");
-		for (int64_t j = 0; j < p->count; j++)
-			host[j] = (float)((weight ? 1 : 0) + 0.3 * tiny_random(&seed));
-		dev_upload(d, model_master(m) + p->offset, host, (size_t)p->count * 4);
-	}
-	model_master_changed(m);
+        ck_assert_ptr_nonnull(host);
+        bool weight = p->dims == 1 && !strstr(p->name, ".bias");
+        for (int64_t j = 0; j < p->count; j++)
+            host[j] = (float)((weight ? 1 : 0) + 0.3 * tiny_random(&seed));
+        dev_upload(d, model_master(m) + p->offset, host, (size_t)p->count * 4);
+    }
+    model_master_changed(m);
 }
 
 static inline void tiny_ids(int32_t *ids, int64_t n, uint64_t seed)
 {
-	for (int64_t i = 0; i < n; i++)
-		ids[i] = (int32_t)((tiny_random(&seed) + 1) / 2 * 61) % 61;
+    for (int64_t i = 0; i < n; i++)
+        ids[i] = (int32_t)((tiny_random(&seed) + 1) / 2 * 61) % 61;
 }
 
 #endif

@@ -31,320 +31,315 @@ static struct err e;
 
 static void write_corpus(const char *path)
 {
-	buf_auto struct buf b;
-	uint32_t x = 12345;
+    buf_auto struct buf b;
+    uint32_t x = 12345;
 
-	buf_init(&b, 1 << 20);
-	while (b.len < 9000) { /* words from a small vocabulary: there is something to learn */
-		x = x * 1664525u + 1013904223u;
-		buf_printf(&b, "%s ",
-			   (const char *[]){"the", "light", "was", "good", "and", "day", "night",
-					    "waters"}[x >> 29]);
-	}
-	golden_write(path, b.data, b.len);
+    buf_init(&b, 1 << 20);
+    while (b.len < 9000) { /* words from a small vocabulary: there is something to learn */
+        x = x * 1664525u + 1013904223u;
+        buf_printf(&b, "%s ",
+            (const char *[]){
+                "the", "light", "was", "good", "and", "day", "night", "waters"}[x >> 29]);
+    }
+    golden_write(path, b.data, b.len);
 }
 
 const char *training_path(const char *name)
 {
-	static char path[8][256];
-	static int next;
-	char *p = path[next++ % 8];
+    static char path[8][256];
+    static int next;
+    char *p = path[next++ % 8];
 
-	snprintf(p, 256, "%s/%s", training_folder, name);
-	return p;
+    snprintf(p, 256, "%s/%s", training_folder, name);
+    return p;
 }
 
 static struct arena *strings; /* of the jobs of one test */
 
 void training_setup(void)
 {
-	strings = arena_create(1 << 20);
-	ck_assert_ptr_nonnull(strings);
-	golden_folder(training_folder);
-	bytes_model(training_folder);
-	write_corpus(training_path("corpus.txt"));
+    strings = arena_create(1 << 20);
+    ck_assert_ptr_nonnull(strings);
+    golden_folder(training_folder);
+    bytes_model(training_folder);
+    write_corpus(training_path("corpus.txt"));
 }
 
 void training_teardown(void)
 {
-	golden_remove(training_folder);
-	arena_destroy(strings);
+    golden_remove(training_folder);
+    arena_destroy(strings);
 }
 
 struct jobspec training_job(const char *run)
 {
-	struct jobspec s = {.name = "t",
-			    .namespace_ = "default",
-			    .task = TASK_TRAIN,
-			    .precision = PRECISION_FP32};
+    struct jobspec s = {
+        .name = "t", .namespace_ = "default", .task = TASK_TRAIN, .precision = PRECISION_FP32};
 
-	s.model.source = arena_strdup(strings, training_path("model"));
-	s.model.init = INIT_PRETRAINED;
-	s.checkpoint.path = arena_strdup(strings, training_path(run));
-	s.checkpoint.keep = 2;
-	s.train.data.train = arena_strdup(strings, training_path("corpus.txt"));
-	s.train.data.format = FORMAT_TEXT;
-	s.train.sequence_length = TRAINING_T;
-	s.train.batch_sequences = TRAINING_BATCH;
-	s.train.steps = TRAINING_STEPS;
-	s.train.seed = 42;
-	s.train.optimizer.learning_rate = 2e-3;
-	s.train.optimizer.schedule = SCHEDULE_COSINE;
-	s.train.optimizer.warmup_steps = 5;
-	s.train.optimizer.weight_decay = 0.1;
-	s.train.optimizer.beta1 = 0.9;
-	s.train.optimizer.beta2 = 0.95;
-	s.train.optimizer.epsilon = 1e-8;
-	s.train.optimizer.clip_norm = 1;
-	s.train.evaluate_every_steps = 20;
-	s.train.output = arena_strdup(strings, training_path("output"));
-	return s;
+    s.model.source = arena_strdup(strings, training_path("model"));
+    s.model.init = INIT_PRETRAINED;
+    s.checkpoint.path = arena_strdup(strings, training_path(run));
+    s.checkpoint.keep = 2;
+    s.train.data.train = arena_strdup(strings, training_path("corpus.txt"));
+    s.train.data.format = FORMAT_TEXT;
+    s.train.sequence_length = TRAINING_T;
+    s.train.batch_sequences = TRAINING_BATCH;
+    s.train.steps = TRAINING_STEPS;
+    s.train.seed = 42;
+    s.train.optimizer.learning_rate = 2e-3;
+    s.train.optimizer.schedule = SCHEDULE_COSINE;
+    s.train.optimizer.warmup_steps = 5;
+    s.train.optimizer.weight_decay = 0.1;
+    s.train.optimizer.beta1 = 0.9;
+    s.train.optimizer.beta2 = 0.95;
+    s.train.optimizer.epsilon = 1e-8;
+    s.train.optimizer.clip_norm = 1;
+    s.train.evaluate_every_steps = 20;
+    s.train.output = arena_strdup(strings, training_path("output"));
+    return s;
 }
 
 void training_lora(struct jobspec *s)
 {
-	s->train.method = METHOD_LORA;
-	s->train.lora.rank = 4;
-	s->train.lora.alpha = 8;
-	s->train.lora.target_count = 2;
-	s->train.lora.targets[0] = "q_proj";
-	s->train.lora.targets[1] = "down_proj";
+    s->train.method = METHOD_LORA;
+    s->train.lora.rank = 4;
+    s->train.lora.alpha = 8;
+    s->train.lora.target_count = 2;
+    s->train.lora.targets[0] = "q_proj";
+    s->train.lora.targets[1] = "down_proj";
 }
 
 /* -- ranks -- */
 
 struct world {
-	struct training conf;
-	int listen[TRAINING_WORLD];
-	struct coll_peer peers[TRAINING_WORLD];
-	pid_t pid[TRAINING_WORLD];
-	int64_t killed_ms;
-	struct rank *leader; /* in memory that this process shares with rank 0 */
+    struct training conf;
+    int listen[TRAINING_WORLD];
+    struct coll_peer peers[TRAINING_WORLD];
+    pid_t pid[TRAINING_WORLD];
+    int64_t killed_ms;
+    struct rank *leader; /* in memory that this process shares with rank 0 */
 };
 
 static int64_t end_ms;
 
 static void limit_end(void *rank, const struct err *why)
 {
-	rank_end_within(rank, end_ms, why);
+    rank_end_within(rank, end_ms, why);
 }
 
 static int rank_body(const struct world *w, int rank, int fd)
 {
-	struct rank mine, *r = rank ? &mine : w->leader;
-	struct coll_conf conf = {.rank = rank,
-				 .world = w->conf.size,
-				 .peers = w->peers,
-				 .listen_fd = w->listen[rank],
-				 .secret = "00112233445566778899aabbccddeeff",
-				 .incarnation = w->conf.incarnation,
-				 .timeout_ms = 20000,
-				 .staged = w->conf.staged,
-				 .failing_fn = limit_end,
-				 .failing_user = r};
-	const char *kind = w->conf.kind ? w->conf.kind : "cpu";
-	int local = w->peers[rank].local_rank, devices = w->conf.devices;
-	int device = strcmp(kind, "cpu") ? local % (devices ? devices : TRAINING_WORLD) : 0;
-	struct err why = {0};
-	struct coll *c = NULL;
-	int rc;
+    struct rank mine, *r = rank ? &mine : w->leader;
+    struct coll_conf conf = {.rank = rank,
+        .world = w->conf.size,
+        .peers = w->peers,
+        .listen_fd = w->listen[rank],
+        .secret = "00112233445566778899aabbccddeeff",
+        .incarnation = w->conf.incarnation,
+        .timeout_ms = 20000,
+        .staged = w->conf.staged,
+        .failing_fn = limit_end,
+        .failing_user = r};
+    const char *kind = w->conf.kind ? w->conf.kind : "cpu";
+    int local = w->peers[rank].local_rank, devices = w->conf.devices;
+    int device = strcmp(kind, "cpu") ? local % (devices ? devices : TRAINING_WORLD) : 0;
+    struct err why = {0};
+    struct coll *c = NULL;
+    int rc;
 
-	bool other = w->conf.last && rank == w->conf.size - 1;
-	*r = (struct rank){.spec = other ? w->conf.last : w->conf.spec,
-			   .rank = rank,
-			   .world = w->conf.size,
-			   .local_world = 1,
-			   .incarnation = w->conf.incarnation,
-			   .budget_bytes = w->conf.budget_bytes ? w->conf.budget_bytes : 1 << 30,
-			   .fd = rank ? -1 : fd};
-	pthread_mutex_init(&r->send_lock, NULL);
-	end_ms = w->conf.end_ms ? w->conf.end_ms : RANK_END_MS;
-	rc = dev_open(kind, device, 1, &r->dev, &why);
-	conf.dev = r->dev;
-	if (!rc)
-		rc = coll_create(&conf, &c, &why);
-	atomic_store(&r->coll, c);
-	if (!rc)
-		rc = train_run(r, &why);
-	if (rc && rc != -ERR_DRAINED)
-		rank_send_failed(r, &why);
-	coll_destroy(c);
-	dev_close(r->dev);
-	return (int)exit_class_of(rc ? why.code : ERR_NONE);
+    bool other = w->conf.last && rank == w->conf.size - 1;
+    *r = (struct rank){.spec = other ? w->conf.last : w->conf.spec,
+        .rank = rank,
+        .world = w->conf.size,
+        .local_world = 1,
+        .incarnation = w->conf.incarnation,
+        .budget_bytes = w->conf.budget_bytes ? w->conf.budget_bytes : 1 << 30,
+        .fd = rank ? -1 : fd};
+    pthread_mutex_init(&r->send_lock, NULL);
+    end_ms = w->conf.end_ms ? w->conf.end_ms : RANK_END_MS;
+    rc = dev_open(kind, device, 1, &r->dev, &why);
+    conf.dev = r->dev;
+    if (!rc)
+        rc = coll_create(&conf, &c, &why);
+    atomic_store(&r->coll, c);
+    if (!rc)
+        rc = train_run(r, &why);
+    if (rc && rc != -ERR_DRAINED)
+        rank_send_failed(r, &why);
+    coll_destroy(c);
+    dev_close(r->dev);
+    return (int)exit_class_of(rc ? why.code : ERR_NONE);
 }
 
 static void take_frame(struct world *w, const struct wire_frame *f, struct outcome *o)
 {
-	json_auto struct json *v = NULL;
-	int step;
+    json_auto struct json *v = NULL;
+    int step;
 
-	ck_assert_msg(!json_parse(f->data, f->len, &v, &e), "%s", e.text);
-	step = (int)json_int(v, "step", 0);
-	if (f->type == WIRE_STEP) {
-		ck_assert(step >= 1 && step <= TRAINING_STEPS && o->loss[step] == 0);
-		o->loss[step] = json_num(v, "loss", 0);
-		o->first = o->first ? o->first : step;
-		o->last = step;
-		if (w->conf.stop_after && step >= w->conf.stop_after)
-			atomic_store(&w->leader->stop, true);
-		if (step == w->conf.kill_after) {
-			kill(w->pid[w->conf.size - 1], SIGKILL);
-			w->killed_ms = clock_ms();
-		}
-	}
-	if (f->type == WIRE_EVALUATED) {
-		o->validation = json_num(v, "loss", 0);
-		o->first_validation = o->evaluations++ ? o->first_validation : o->validation;
-	}
-	if (f->type == WIRE_LOADED) {
-		o->memory_bytes = json_int(v, "memory_bytes", 0);
-		o->held_out = json_int(v, "held_out", -1);
-	}
-	o->saves += f->type == WIRE_SAVED;
-	o->done |= f->type == WIRE_DONE;
-	o->drained |= f->type == WIRE_DONE && json_bool(v, "drained", false);
-	if (f->type == WIRE_FAILED)
-		snprintf(o->message, sizeof(o->message), "%s", json_str(v, "message", ""));
+    ck_assert_msg(!json_parse(f->data, f->len, &v, &e), "%s", e.text);
+    step = (int)json_int(v, "step", 0);
+    if (f->type == WIRE_STEP) {
+        ck_assert(step >= 1 && step <= TRAINING_STEPS && o->loss[step] == 0);
+        o->loss[step] = json_num(v, "loss", 0);
+        o->first = o->first ? o->first : step;
+        o->last = step;
+        if (w->conf.stop_after && step >= w->conf.stop_after)
+            atomic_store(&w->leader->stop, true);
+        if (step == w->conf.kill_after) {
+            kill(w->pid[w->conf.size - 1], SIGKILL);
+            w->killed_ms = clock_ms();
+        }
+    }
+    if (f->type == WIRE_EVALUATED) {
+        o->validation = json_num(v, "loss", 0);
+        o->first_validation = o->evaluations++ ? o->first_validation : o->validation;
+    }
+    if (f->type == WIRE_LOADED) {
+        o->memory_bytes = json_int(v, "memory_bytes", 0);
+        o->held_out = json_int(v, "held_out", -1);
+    }
+    o->saves += f->type == WIRE_SAVED;
+    o->done |= f->type == WIRE_DONE;
+    o->drained |= f->type == WIRE_DONE && json_bool(v, "drained", false);
+    if (f->type == WIRE_FAILED)
+        snprintf(o->message, sizeof(o->message), "%s", json_str(v, "message", ""));
 }
 
 static void follow(struct world *w, int fd, struct outcome *o)
 {
-	struct wire_reader reader;
-	struct wire_frame f;
-	int rc;
+    struct wire_reader reader;
+    struct wire_frame f;
+    int rc;
 
-	wire_reader_init(&reader);
-	while ((rc = wire_wait(&reader, fd, clock_ms() + WAIT_MS, &f, &e)) >= 0)
-		take_frame(w, &f, o);
-	ck_assert_msg(rc == -ERR_PEER, "%s", e.text); /* the ranks ended and closed it */
-	wire_reader_done(&reader);
+    wire_reader_init(&reader);
+    while ((rc = wire_wait(&reader, fd, clock_ms() + WAIT_MS, &f, &e)) >= 0)
+        take_frame(w, &f, o);
+    ck_assert_msg(rc == -ERR_PEER, "%s", e.text); /* the ranks ended and closed it */
+    wire_reader_done(&reader);
 }
 
 static void listen_all(struct world *w)
 {
-	int pod = w->conf.pod ? w->conf.pod : 2;
+    int pod = w->conf.pod ? w->conf.pod : 2;
 
-	for (int i = 0; i < w->conf.size; i++) {
-		uint16_t port = 0;
+    for (int i = 0; i < w->conf.size; i++) {
+        uint16_t port = 0;
 
-		w->listen[i] = io_listen("127.0.0.1", 0, &port, &e);
-		ck_assert_msg(w->listen[i] >= 0, "%s", e.text);
-		w->peers[i] = (struct coll_peer){.rank = i, .replica = i / pod, .port = port};
-		w->peers[i].local_rank = i % pod;
-		snprintf(w->peers[i].host, sizeof(w->peers[i].host), "127.0.0.1");
-	}
+        w->listen[i] = io_listen("127.0.0.1", 0, &port, &e);
+        ck_assert_msg(w->listen[i] >= 0, "%s", e.text);
+        w->peers[i] = (struct coll_peer){.rank = i, .replica = i / pod, .port = port};
+        w->peers[i].local_rank = i % pod;
+        snprintf(w->peers[i].host, sizeof(w->peers[i].host), "127.0.0.1");
+    }
 }
 
 static void start_all(struct world *w, const int pair[2])
 {
-	for (int i = 0; i < w->conf.size; i++) {
-		w->pid[i] = fork();
-		ck_assert(w->pid[i] >= 0);
-		if (!w->pid[i]) {
-			close(pair[0]);
-			_exit(rank_body(w, i, pair[1]));
-		}
-	}
-	close(pair[1]);
-	for (int i = 0; i < w->conf.size; i++)
-		io_close(w->listen[i]);
+    for (int i = 0; i < w->conf.size; i++) {
+        w->pid[i] = fork();
+        ck_assert(w->pid[i] >= 0);
+        if (!w->pid[i]) {
+            close(pair[0]);
+            _exit(rank_body(w, i, pair[1]));
+        }
+    }
+    close(pair[1]);
+    for (int i = 0; i < w->conf.size; i++)
+        io_close(w->listen[i]);
 }
 
 static void collect(const struct world *w, struct outcome *o)
 {
-	for (int i = 0; i < w->conf.size; i++) {
-		bool killed = w->killed_ms && i == w->conf.size - 1;
-		int status;
+    for (int i = 0; i < w->conf.size; i++) {
+        bool killed = w->killed_ms && i == w->conf.size - 1;
+        int status;
 
-		ck_assert_int_eq(waitpid(w->pid[i], &status, 0), w->pid[i]);
-		ck_assert_msg(WIFEXITED(status) || killed, "rank %d: signal %d", i,
-			      WTERMSIG(status));
-		o->exit[i] = killed ? (enum exit_class) - 1 : (enum exit_class)WEXITSTATUS(status);
-	}
-	o->end_ms = w->killed_ms ? clock_ms() - w->killed_ms : 0;
+        ck_assert_int_eq(waitpid(w->pid[i], &status, 0), w->pid[i]);
+        ck_assert_msg(WIFEXITED(status) || killed, "rank %d: signal %d", i, WTERMSIG(status));
+        o->exit[i] = killed ? (enum exit_class) - 1 : (enum exit_class)WEXITSTATUS(status);
+    }
+    o->end_ms = w->killed_ms ? clock_ms() - w->killed_ms : 0;
 }
 
 struct outcome training_run(const struct training *t)
 {
-	struct world w = {.conf = *t};
-	struct outcome o = {0};
-	int pair[2], few = 1; /* frames that fit: rank 0 runs ahead of its reader by a few steps */
+    struct world w = {.conf = *t};
+    struct outcome o = {0};
+    int pair[2], few = 1; /* frames that fit: rank 0 runs ahead of its reader by a few steps */
 
-	w.leader = mmap(NULL, sizeof(*w.leader), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			-1, 0);
-	ck_assert(w.leader != MAP_FAILED);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	ck_assert(!setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &few, sizeof(few)));
-	listen_all(&w);
-	start_all(&w, pair);
-	follow(&w, pair[0], &o);
-	close(pair[0]);
-	collect(&w, &o);
-	munmap(w.leader, sizeof(*w.leader));
-	return o;
+    w.leader =
+        mmap(NULL, sizeof(*w.leader), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ck_assert(w.leader != MAP_FAILED);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    ck_assert(!setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &few, sizeof(few)));
+    listen_all(&w);
+    start_all(&w, pair);
+    follow(&w, pair[0], &o);
+    close(pair[0]);
+    collect(&w, &o);
+    munmap(w.leader, sizeof(*w.leader));
+    return o;
 }
 
 struct outcome training_run_whole(const struct jobspec *spec, int size)
 {
-	struct outcome o =
-		training_run(&(struct training){.spec = spec, .size = size, .incarnation = 1});
+    struct outcome o =
+        training_run(&(struct training){.spec = spec, .size = size, .incarnation = 1});
 
-	for (int i = 0; i < size; i++)
-		ck_assert_msg(o.exit[i] == EXIT_CLASS_DONE, "rank %d: class %d, %s", i, o.exit[i],
-			      o.message);
-	ck_assert_int_eq(o.first, 1);
-	ck_assert_int_eq(o.last, spec->train.steps);
-	ck_assert(o.done && !o.drained);
-	return o;
+    for (int i = 0; i < size; i++)
+        ck_assert_msg(
+            o.exit[i] == EXIT_CLASS_DONE, "rank %d: class %d, %s", i, o.exit[i], o.message);
+    ck_assert_int_eq(o.first, 1);
+    ck_assert_int_eq(o.last, spec->train.steps);
+    ck_assert(o.done && !o.drained);
+    return o;
 }
 
 /* -- what they left -- */
 
 void training_same_files(const char *a, const char *b)
 {
-	struct io_map x, y;
+    struct io_map x, y;
 
-	ck_assert_msg(!io_map(a, &x, &e), "%s", e.text);
-	ck_assert_msg(!io_map(b, &y, &e), "%s", e.text);
-	ck_assert_uint_eq(x.size, y.size);
-	ck_assert_msg(!memcmp(x.data, y.data, x.size), "%s and %s differ", a, b);
-	io_unmap(&x);
-	io_unmap(&y);
+    ck_assert_msg(!io_map(a, &x, &e), "%s", e.text);
+    ck_assert_msg(!io_map(b, &y, &e), "%s", e.text);
+    ck_assert_uint_eq(x.size, y.size);
+    ck_assert_msg(!memcmp(x.data, y.data, x.size), "%s and %s differ", a, b);
+    io_unmap(&x);
+    io_unmap(&y);
 }
 
 void training_same_checkpoints(const char *a, const char *b)
 {
-	const char *path[2] = {training_path(a), training_path(b)};
-	struct ckpt_reader *r[2];
-	struct ckpt_state st[2];
-	struct safetensors *names;
-	static float x[2][1 << 16];
+    const char *path[2] = {training_path(a), training_path(b)};
+    struct ckpt_reader *r[2];
+    struct ckpt_state st[2];
+    struct safetensors *names;
+    static float x[2][1 << 16];
 
-	for (int i = 0; i < 2; i++) {
-		ck_assert_msg(!ckpt_open_newest(path[i], INT64_MAX, &r[i], &st[i], &e), "%s",
-			      e.text);
-		ck_assert_msg(r[i] != NULL, "%s holds no checkpoint", path[i]);
-	}
-	ck_assert_int_eq(st[0].step, st[1].step);
-	ck_assert_int_eq(st[0].samples, st[1].samples);
-	ck_assert_int_eq(st[0].tokens, st[1].tokens);
-	ck_assert(st[0].loss == st[1].loss && st[0].first_loss == st[1].first_loss);
-	ck_assert(st[0].validation_loss == st[1].validation_loss);
-	ck_assert_msg(!safetensors_open(training_path("model/model.safetensors"), &names, &e), "%s",
-		      e.text);
-	for (int i = 0; i < safetensors_count(names) * 3; i++) {
-		const struct safetensors_tensor *t = safetensors_at(names, i / 3);
-		char name[256];
+    for (int i = 0; i < 2; i++) {
+        ck_assert_msg(!ckpt_open_newest(path[i], INT64_MAX, &r[i], &st[i], &e), "%s", e.text);
+        ck_assert_msg(r[i] != NULL, "%s holds no checkpoint", path[i]);
+    }
+    ck_assert_int_eq(st[0].step, st[1].step);
+    ck_assert_int_eq(st[0].samples, st[1].samples);
+    ck_assert_int_eq(st[0].tokens, st[1].tokens);
+    ck_assert(st[0].loss == st[1].loss && st[0].first_loss == st[1].first_loss);
+    ck_assert(st[0].validation_loss == st[1].validation_loss);
+    ck_assert_msg(
+        !safetensors_open(training_path("model/model.safetensors"), &names, &e), "%s", e.text);
+    for (int i = 0; i < safetensors_count(names) * 3; i++) {
+        const struct safetensors_tensor *t = safetensors_at(names, i / 3);
+        char name[256];
 
-		snprintf(name, sizeof(name), "%s%s", t->name,
-			 (const char *[]){"", ".exp_avg", ".exp_avg_sq"}[i % 3]);
-		for (int j = 0; j < 2; j++)
-			ck_assert_msg(!ckpt_get(r[j], name, t->bytes / 4, 0, t->bytes / 4,
-						DTYPE_F32, x[j], &e),
-				      "%s", e.text);
-		ck_assert_msg(!memcmp(x[0], x[1], (size_t)t->bytes), "%s differs", name);
-	}
-	safetensors_close(names);
-	ckpt_close(r[0]);
-	ckpt_close(r[1]);
+        snprintf(name, sizeof(name), "%s%s", t->name,
+            (const char *[]){"", ".exp_avg", ".exp_avg_sq"}[i % 3]);
+        for (int j = 0; j < 2; j++)
+            ck_assert_msg(!ckpt_get(r[j], name, t->bytes / 4, 0, t->bytes / 4, DTYPE_F32, x[j], &e),
+                "%s", e.text);
+        ck_assert_msg(!memcmp(x[0], x[1], (size_t)t->bytes), "%s differs", name);
+    }
+    safetensors_close(names);
+    ckpt_close(r[0]);
+    ckpt_close(r[1]);
 }

@@ -27,31 +27,31 @@ struct jobspec training_job(const char *run);
 /* Adapters of rank 4 on q_proj and down_proj, in place of full training. */
 void training_lora(struct jobspec *s);
 
-struct outcome {                         /* of a whole world, from rank 0's frames */
-	double loss[TRAINING_STEPS + 1]; /* by step; 0 where no step was reported */
-	int first, last;                 /* steps reported */
-	int evaluations, saves;
-	double first_validation, validation;
-	enum exit_class exit[TRAINING_WORLD]; /* -1: it was killed */
-	char message[256];
-	bool drained, done;
-	int64_t memory_bytes; /* of rank 0's plan */
-	int64_t held_out;
-	int64_t end_ms; /* from the kill, if there was one, to the last rank's end */
+struct outcome {                     /* of a whole world, from rank 0's frames */
+    double loss[TRAINING_STEPS + 1]; /* by step; 0 where no step was reported */
+    int first, last;                 /* steps reported */
+    int evaluations, saves;
+    double first_validation, validation;
+    enum exit_class exit[TRAINING_WORLD]; /* -1: it was killed */
+    char message[256];
+    bool drained, done;
+    int64_t memory_bytes; /* of rank 0's plan */
+    int64_t held_out;
+    int64_t end_ms; /* from the kill, if there was one, to the last rank's end */
 };
 
 struct training {
-	const struct jobspec *spec;
-	const struct jobspec *last; /* what the last rank sees in its place; NULL: the same */
-	int size, incarnation;
-	int stop_after;   /* from this step's report on rank 0 is asked to stop; 0: never */
-	int kill_after;   /* the same, and the last rank is killed */
-	const char *kind; /* of the devices; NULL: cpu */
-	int devices;      /* of a pod, which its ranks share when there are more; 0: enough */
-	bool staged;
-	int pod;              /* ranks a pod; 0: two */
-	int64_t budget_bytes; /* 0: 1 GiB */
-	int64_t end_ms;       /* for a rank to end in once its collectives failed; 0: RANK_END_MS */
+    const struct jobspec *spec;
+    const struct jobspec *last; /* what the last rank sees in its place; NULL: the same */
+    int size, incarnation;
+    int stop_after;   /* from this step's report on rank 0 is asked to stop; 0: never */
+    int kill_after;   /* the same, and the last rank is killed */
+    const char *kind; /* of the devices; NULL: cpu */
+    int devices;      /* of a pod, which its ranks share when there are more; 0: enough */
+    bool staged;
+    int pod;              /* ranks a pod; 0: two */
+    int64_t budget_bytes; /* 0: 1 GiB */
+    int64_t end_ms;       /* for a rank to end in once its collectives failed; 0: RANK_END_MS */
 };
 struct outcome training_run(const struct training *t);
 /* All ranks must end well, and all steps be there. */
