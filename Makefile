@@ -29,12 +29,22 @@ endif
 CFLAGS  ?=
 ALL_CFLAGS = $(CFLAGS_COMMON) $(OPT) $(CFLAGS) -MMD -MP
 
-ROOMS := base kernels runtime agent controller cli
+ROOMS := base api kernels runtime agent controller cli
 # The CUDA plugin's files that need its toolkit are kernels/cuda/targets.mk's.
 src    = $(filter-out $(addprefix kernels/cuda/,driver.c blas.c nccl.c),$(wildcard $(1)/*.c $(1)/*/*.c))
 obj    = $(patsubst %.c,$(O)/%.o,$(call src,$(1)))
 mains := agent/main.c controller/main.c cli/main.c runtime/main.c
 lib    = $(O)/lib$(1).a
+
+# What a room is made of, in the order of linking.
+needs_base       := base
+needs_api        := api base
+needs_kernels    := kernels base
+needs_runtime    := runtime kernels api base
+needs_agent      := agent api base
+needs_controller := controller api base
+needs_cli        := cli api base
+needed_libs = $(foreach l,$(needs_$(1)),$(call lib,$(l)))
 
 LIBS_base       := -lcurl -lwebsockets -lcjson -lyaml -lcrypto
 LIBS_kernels    := -ldnnl -fopenmp
@@ -75,44 +85,42 @@ $(call lib,kernels): $(KERNELS)
 endif
 
 link = $(Q)$(CC) $(OPT) $(CFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDFLAGS_COMMON)
-$(O)/llmjob-rank: $(O)/runtime/main.o $(call lib,runtime) $(call lib,kernels) $(call lib,base)
+$(O)/llmjob-rank: $(O)/runtime/main.o $(call needed_libs,runtime)
 	$(link) $(LIBS_runtime) $(LIBS_kernels) $(LIBS_base) -ldl -lm
-$(O)/llmjob-agent: $(O)/agent/main.o $(call lib,agent) $(call lib,base)
+$(O)/llmjob-agent: $(O)/agent/main.o $(call needed_libs,agent)
 	$(link) $(LIBS_base) -lm
-$(O)/llmjob-controller: $(O)/controller/main.o $(call lib,controller) $(call lib,base)
+$(O)/llmjob-controller: $(O)/controller/main.o $(call needed_libs,controller)
 	$(link) $(LIBS_base) -lm
-$(O)/llmjob: $(O)/cli/main.o $(call lib,cli) $(call lib,base)
+$(O)/llmjob: $(O)/cli/main.o $(call needed_libs,cli)
 	$(link) $(LIBS_base) -lm
 	@ln -sf llmjob $(O)/kubectl-llmjob
 
-# ---- tests: one program a file, tests/<room>/test_x.c or fuzz_x.c ------------------------------------------------
-# Other files of tests/<room>/ are fixtures: no main, linked into each of the room's tests.
+# ---- tests: one program a file, tests/<room>/test_x.c or fuzz_x.c, folders as in the room ------------------------
+# Other files of tests/<room>/ are fixtures: no main, an archive that the room's tests are linked with.
 LIBS_check := -lcheck -lsubunit -lrt
-needs_base       := base
-needs_kernels    := kernels base
-needs_runtime    := runtime kernels base
-needs_agent      := agent base
-needs_controller := controller base
-needs_cli        := cli base
-room_tests  = $(patsubst tests/%.c,$(O)/tests/%,$(wildcard tests/$(1)/test_*.c))
-fixtures    = $(filter-out tests/$(1)/test_%.c tests/$(1)/fuzz_%.c,$(wildcard tests/$(1)/*.c))
-room_fuzzers = $(patsubst tests/%.c,$(O)/tests/%,$(wildcard tests/$(1)/fuzz_*.c))
+test_files  = $(wildcard tests/$(1)/$(2)*.c tests/$(1)/*/$(2)*.c)
+programs_of = $(patsubst tests/%.c,$(O)/tests/%,$(call test_files,$(1),$(2)_))
+room_tests  = $(call programs_of,$(1),test)
+room_fuzzers = $(call programs_of,$(1),fuzz)
+fixtures    = $(patsubst %.c,$(O)/%.o,$(filter-out $(call test_files,$(1),test_) $(call test_files,$(1),fuzz_),$(call test_files,$(1),)))
+fixture_lib = $(if $(call fixtures,$(1)),$(O)/tests/$(1)/libfixtures.a)
 define room_test
-$(call room_tests,$(1)): %: %.o $(patsubst %.c,$(O)/%.o,$(call fixtures,$(1))) $(foreach l,$(needs_$(1)),$(call lib,$(l)))
+$(O)/tests/$(1)/libfixtures.a: $(call fixtures,$(1))
+	@rm -f $$@ && ar rcs $$@ $$^
+$(call room_tests,$(1)): %: %.o $(call fixture_lib,$(1)) $(call needed_libs,$(1))
 	$$(link) $(foreach l,$(needs_$(1)),$(LIBS_$(l))) $(LIBS_check) -ldl -lm
-$(call room_fuzzers,$(1)): %: %.o $(O)/tests/fuzz_main.o $(foreach l,$(needs_$(1)),$(call lib,$(l)))
+$(call room_fuzzers,$(1)): %: %.o $(O)/tests/fuzz_main.o $(call needed_libs,$(1))
 	$$(link) $(foreach l,$(needs_$(1)),$(LIBS_$(l))) -ldl -lm
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_test,$(r))))
 $(O)/tests/tidy: $(O)/tests/tidy.o
 	$(link)
 
-having = $(patsubst tests/%.c,$(O)/tests/%,$(shell grep -lE '$(1)' $(wildcard tests/*/test_*.c) /dev/null))
+# A test says what it needs in its comment: "needs: cuda faults gpu threads", any of them.
+needing = $(patsubst tests/%.c,$(O)/tests/%,$(shell grep -lE '^( \*|/\*) needs:.* $(1)\b' $(wildcard tests/*/test_*.c tests/*/*/test_*.c) /dev/null))
 UNIT_TESTS  := $(foreach r,$(ROOMS),$(call room_tests,$(r)))
-# Threads start in the test, in a fixture of it, or in what it tests.
-TSAN_TESTS  := $(call having,pthread_create|thrd_create|fakehttp.h|fakekube.h) \
-  $(addprefix $(O)/tests/,controller/test_dashboard runtime/test_rank)
-FAULT_TESTS := $(call having,fault_each|mem_fail_nth|io_fail_nth)
+TSAN_TESTS  := $(call needing,threads)
+FAULT_TESTS := $(call needing,faults)
 FUZZERS     := $(foreach r,$(ROOMS),$(call room_fuzzers,$(r)))
 
 # A size that no machine has is NULL under the sanitizers as in any other build.
@@ -155,9 +163,9 @@ tame := $(shell [ "`cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0`" -le 2
 # With the fault loops in it: what a failed call leaves behind is where leaks and overruns hide.
 asan: ## unit tests with AddressSanitizer and UndefinedBehaviourSanitizer, fault loops included
 	@+$(sub) ASAN=1 FAULT=1 O=$(O)-asan CUDASIM=$(CUDASIM) run-asan
-# The simulated GPU checks its kernels itself; and what test_model_backward differentiates runs in test_model and
+# The simulated GPU checks its kernels itself; and what model/test_backward differentiates runs in test_model and
 # test_train as well: a minute less.
-ASAN_TESTS := $(filter-out %/test_cuda %/test_model_backward,$(UNIT_TESTS))
+ASAN_TESTS := $(filter-out %/test_cuda %/model/test_backward,$(UNIT_TESTS))
 run-asan: $(ASAN_TESTS)
 	@OMP_NUM_THREADS=2 $(tame) $(RUN) -g asan $(PARALLEL) $(ASAN_TESTS)
 # OpenMP's threads are not this sanitizer's affair (it does not know their barriers): kernels as they are.
@@ -185,7 +193,7 @@ tidy: $(O)/tests/tidy ## the house rules, clang-format included
 clean: ## remove what the build made
 	rm -rf build build-asan build-tsan build-fault
 format: ## clang-format every source file
-	clang-format -i $(foreach r,$(ROOMS) tests,$(wildcard $(r)/*.[ch] $(r)/*/*.[ch] $(r)/*/*.cc $(r)/*/*.cu $(r)/*/*.cuh))
+	clang-format -i $(foreach r,$(ROOMS) tests,$(wildcard $(r)/*.[ch] $(r)/*/*.[ch] $(r)/*/*/*.[ch] $(r)/*/*.cc $(r)/*/*.cu $(r)/*/*.cuh))
 
 # Targets of the local cluster (cluster-up, cluster-down, e2e, image, demo) and of the benchmarks (bench).
 -include tests/cluster/targets.mk

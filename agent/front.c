@@ -10,7 +10,7 @@
 #include "agent/openai.h"
 #include "base/clock.h"
 #include "base/json.h"
-#include "base/limits.h"
+#include "api/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metric.h"
@@ -58,7 +58,7 @@ struct front {
     struct request *head; /* the oldest */
     uint64_t next_id;
     uint64_t at_rank; /* the request that the rank has not finished, 0: it is free; then nobody
-			     waits. Its client may be gone. */
+                         waits. Its client may be gone. */
     bool listening, ready, draining;
     uint16_t port;
     int64_t context_length;

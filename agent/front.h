@@ -14,7 +14,7 @@
 
 #include "base/err.h"
 #include "base/web.h"
-#include "base/wire.h"
+#include "api/wire.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -73,7 +73,7 @@ static int find_culprit(const struct health_rank *ranks, int count)
     if (!level)
         return best;
     /* All in the same one: follow who waits for whom; a rank that waits for none, or a ring's
-	 * end. */
+     * end. */
     int at = 0;
     for (int hops = 0; hops < count; hops++) {
         int next = ranks[at].waiting_for;

@@ -12,7 +12,7 @@
 #ifndef AGENT_HEALTH_H
 #define AGENT_HEALTH_H
 
-#include "base/wire.h"
+#include "api/wire.h"
 
 #include <stdbool.h>
 #include <stdint.h>

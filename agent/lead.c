@@ -8,7 +8,7 @@
 #include "agent/world.h"
 #include "base/clock.h"
 #include "base/io.h"
-#include "base/limits.h"
+#include "api/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 

@@ -10,8 +10,8 @@
 
 #include "agent/proof.h"
 #include "base/buf.h"
-#include "base/jobspec.h"
-#include "base/report.h"
+#include "api/jobspec.h"
+#include "api/report.h"
 #include "base/web.h"
 
 #include <stdbool.h>

@@ -10,7 +10,7 @@
 #include "agent/term.h"
 #include "base/clock.h"
 #include "base/io.h"
-#include "base/limits.h"
+#include "api/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -59,7 +59,7 @@ struct member {
     struct local local[LIMIT_RANKS_PER_REPLICA];
     int64_t beat_due_ms;
     int64_t drain_ms; /* a serving rank is told to stop when the front is idle, at the latest
-			     then */
+                         then */
     bool released;
     int64_t leave_ms; /* when patience with the coordinator ends, 0: not leaving */
 };
@@ -326,7 +326,7 @@ static void spawn_ranks(struct member *m)
     if (m->conf.front)
         front_set_rank(m->conf.front, send_to_rank, m);
     /* OpenMP threads that wait spin for milliseconds by default: ruinous where pods share
-	 * cores. What the pod's environment says wins. */
+     * cores. What the pod's environment says wins. */
     setenv("GOMP_SPINCOUNT", "2000", 0);
     for (int i = 0; i < m->ranks; i++) {
         struct err e = {0};

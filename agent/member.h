@@ -14,7 +14,7 @@
 #include "agent/front.h"
 #include "agent/gate.h"
 #include "agent/proc.h"
-#include "base/jobspec.h"
+#include "api/jobspec.h"
 #include "base/web.h"
 
 #include <stdbool.h>

@@ -30,11 +30,11 @@
 #include "agent/proof.h"
 #include "base/buf.h"
 #include "base/err.h"
-#include "base/exitcode.h"
+#include "api/exitcode.h"
 #include "base/json.h"
-#include "base/limits.h"
+#include "api/limits.h"
 #include "base/web.h"
-#include "base/wire.h"
+#include "api/wire.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -6,7 +6,7 @@
 #include "agent/openai.h"
 
 #include "base/json.h"
-#include "base/limits.h"
+#include "api/limits.h"
 
 #include <math.h>
 #include <stdarg.h>

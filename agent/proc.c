@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
-#include "base/limits.h"
+#include "api/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 

@@ -12,10 +12,10 @@
 #define AGENT_PROC_H
 
 #include "base/err.h"
-#include "base/exitcode.h"
-#include "base/limits.h"
+#include "api/exitcode.h"
+#include "api/limits.h"
 #include "base/web.h"
-#include "base/wire.h"
+#include "api/wire.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -8,8 +8,8 @@
 #define AGENT_PROGRESS_H
 
 #include "base/json.h"
-#include "base/limits.h"
-#include "base/report.h"
+#include "api/limits.h"
+#include "api/report.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -17,7 +17,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "base/limits.h"
+#include "api/limits.h"
 #include "base/secret.h"
 
 #include <stdint.h>

@@ -5,10 +5,10 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "base/limits.h"
+#include "api/limits.h"
 #include "base/mem.h"
 #include "base/metric.h"
-#include "base/report.h"
+#include "api/report.h"
 #include "base/secret.h"
 
 #include <string.h>

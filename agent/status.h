@@ -1,7 +1,7 @@
 /*
  * status: HTTP on the agent's port.
  *
- *   PUT /v1/desired   token; the coordinator's wish list (base/report.h); 204
+ *   PUT /v1/desired   token; the coordinator's wish list (api/report.h); 204
  *   GET /v1/job       token; the coordinator's report
  *   GET /healthz      the loop turns
  *   GET /readyz       this pod's ranks are in a world, or it serves

@@ -10,7 +10,7 @@
 #define AGENT_TERM_H
 
 #include "base/err.h"
-#include "base/limits.h"
+#include "api/limits.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -12,7 +12,7 @@
  * attempt has ended.
  */
 #include "agent/world_internal.h"
-#include "base/names.h"
+#include "api/names.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -301,7 +301,7 @@ void world_lost(struct world *w, int replica, struct world_now now)
         f.message, sizeof f.message, "the agent of replica %d (%.100s) is gone", replica, s->pod);
     if (w->phase == DRAINING && s->leaving) {
         /* As it had said. If its ranks did not get to the boundary, the others do not
-		 * either, and end for want of a peer. */
+         * either, and end for want of a peer. */
         if (!end_ranks_of(w, s))
             return;
         if (!w->fault.severity) {

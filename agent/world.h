@@ -23,9 +23,9 @@
 #include "agent/health.h"
 #include "agent/mesh.h"
 #include "agent/progress.h"
-#include "base/jobspec.h"
+#include "api/jobspec.h"
 #include "base/mem.h"
-#include "base/report.h"
+#include "api/report.h"
 
 #include <stdbool.h>
 #include <stdint.h>

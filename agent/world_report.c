@@ -3,7 +3,7 @@
  * takes from its last report. Called through world.h; decides nothing.
  */
 #include "agent/world_internal.h"
-#include "base/names.h"
+#include "api/names.h"
 
 #include <stdio.h>
 #include <string.h>

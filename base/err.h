@@ -3,7 +3,7 @@
  *
  * The caller owns a struct err and passes it last; it is untouched on success. A function returns
  * 0, or the negative code that err_set() returned. The code is the class by which the failure is
- * handled (see base/exitcode.h); the text is one sentence that names the field, file or line at
+ * handled (see api/exitcode.h); the text is one sentence that names the field, file or line at
  * fault. A function either logs an error or returns it, never both. Thread: no shared state.
  */
 #ifndef BASE_ERR_H

@@ -1,5 +1,5 @@
 /*
- * field: the table interpreter behind base/jobspec and base/report. Decoding walks the rows, not
+ * field: the table interpreter behind api/jobspec and api/report. Decoding walks the rows, not
  * the object, so the first error found is the first in the table's order; unknown members are
  * looked for afterwards. Everything from outside is checked here: type, integrality, bounds,
  * length, number of items; nothing a server or a file says may reach an assertion. Pure but for the

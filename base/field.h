@@ -1,6 +1,6 @@
 /*
  * field: a C struct described by a table, one row a JSON leaf; from the table come decoding (types,
- * bounds, defaults, an error that names the path) and encoding. base/jobspec and base/report are
+ * bounds, defaults, an error that names the path) and encoding. api/jobspec and api/report are
  * tables for this file.
  *
  * A row's path is dotted and relative to the object that the table describes; rows of one parent
@@ -33,7 +33,7 @@ enum field_kind {
     FIELD_INLINE,  /* structs [max] in the struct itself; info as FIELD_ITEMS */
     FIELD_CUSTOM,  /* info: struct field_custom */
     FIELD_GROUP,   /* an object that may be absent as a whole: then its rows are skipped; info:
-			  field_present_fn */
+                      field_present_fn */
 };
 
 extern const char field_none[]; /* def of a string that may be absent: NULL then */

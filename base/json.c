@@ -527,7 +527,7 @@ static void add_number(struct buf *out, double v)
         return;
     }
     /* Up to DBL_DIG digits a normal number survives the way to text and back, so fewer need no
-	 * trying. */
+     * trying. */
     char text[32];
     for (int digits = fabs(v) < DBL_MIN ? 1 : DBL_DIG; digits <= DBL_DECIMAL_DIG; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, v);

@@ -2,7 +2,7 @@
  * secret: proofs that somebody knows a secret, without telling it, in one place: HMAC-SHA-256 over
  * parts whose lengths are part of what is proved (so that no two lists of parts read alike), a
  * comparison in constant time, and the token of one pod. The handshakes of the mesh (agent/proof)
- * and of the ranks (runtime/coll_meet) are made of these. Stateless, any thread.
+ * and of the ranks (runtime/coll/meet) are made of these. Stateless, any thread.
  */
 #ifndef BASE_SECRET_H
 #define BASE_SECRET_H

@@ -6,7 +6,6 @@
  */
 #include "base/clock.h"
 #include "base/io.h"
-#include "base/limits.h"
 #include "base/mem.h"
 #include "base/web_internal.h"
 
@@ -89,7 +88,7 @@ int web_create(const struct web_conf *conf, struct web **out, struct err *e)
     }
     w->loop = loop;
     w->epoll = loop->epoll_dup = -1;
-    w->body_limit = conf && conf->body_limit ? conf->body_limit : LIMIT_REQUEST_BYTES;
+    w->body_limit = conf && conf->body_limit ? conf->body_limit : WEB_BODY_BYTES;
     w->max_connections = conf && conf->max_connections ? conf->max_connections : 1024;
     if (!create_context(w))
         w->epoll = epoll_create1(EPOLL_CLOEXEC);

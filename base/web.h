@@ -28,8 +28,10 @@ struct web;          /* loop and listeners */
 struct web_exchange; /* one request of a client */
 struct web_socket;   /* one WebSocket */
 
+#define WEB_BODY_BYTES (1 << 20)
+
 struct web_conf {
-    size_t body_limit;   /* of a request and of a WebSocket's message; 0: LIMIT_REQUEST_BYTES */
+    size_t body_limit;   /* of a request and of a WebSocket's message; 0: WEB_BODY_BYTES */
     int max_connections; /* WebSockets, and slots of a door that names none; 0: 1024 */
 };
 

@@ -5,7 +5,7 @@
  * docs/api.md.
  */
 #include "cli/api_doc.h"
-#include "base/names.h"
+#include "api/names.h"
 #include "base/yaml.h"
 #include "cli/command.h"
 

@@ -5,7 +5,7 @@
 #include "cli/command.h"
 
 #include "base/buf.h"
-#include "base/limits.h"
+#include "api/limits.h"
 #include "base/utf8.h"
 
 #include <stdarg.h>

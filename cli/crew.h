@@ -8,7 +8,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
-#include "base/report.h"
+#include "api/report.h"
 #include "cli/spawn.h"
 
 #include <stdbool.h>

@@ -5,7 +5,7 @@
  */
 #include "cli/fill.h"
 #include "base/clock.h"
-#include "base/names.h"
+#include "api/names.h"
 
 #include <math.h>
 

@@ -7,7 +7,7 @@
 #define CLI_LEASE_H
 
 #include "base/err.h"
-#include "base/limits.h"
+#include "api/limits.h"
 
 struct lease {
     int fd;                           /* -1: none */

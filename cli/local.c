@@ -1,11 +1,11 @@
 /*
- * local: storage entries to folders of this machine. The result is a spec that base/jobspec
+ * local: storage entries to folders of this machine. The result is a spec that api/jobspec
  * accepts, because its mountPaths are moved too. Called by the command run. Beyond making folders
  * it touches nothing.
  */
 #include "cli/local.h"
 #include "base/io.h"
-#include "base/jobpath.h"
+#include "api/jobpath.h"
 
 #include <limits.h>
 #include <sys/stat.h>

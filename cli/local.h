@@ -7,7 +7,7 @@
 #ifndef CLI_LOCAL_H
 #define CLI_LOCAL_H
 
-#include "base/jobspec.h"
+#include "api/jobspec.h"
 #include "base/mem.h"
 
 /* mapping: "data=/srv/x,scratch=y" or "". Folders are made when missing. The spec is changed in

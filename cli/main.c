@@ -1,9 +1,9 @@
 /*
  * llmjob, also installed as kubectl-llmjob: the command line. Owns the command table, and the one
- * place where an error becomes a message and an exit status (base/exitcode.h). Each command is one
+ * place where an error becomes a message and an exit status (api/exitcode.h). Each command is one
  * file.
  */
-#include "base/exitcode.h"
+#include "api/exitcode.h"
 #include "base/log.h"
 #include "cli/command.h"
 

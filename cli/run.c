@@ -7,10 +7,10 @@
  * training; all it does is what the coordinator's report asks for.
  */
 #include "base/clock.h"
-#include "base/exitcode.h"
+#include "api/exitcode.h"
 #include "base/http.h"
 #include "base/io.h"
-#include "base/names.h"
+#include "api/names.h"
 #include "base/secret.h"
 #include "cli/command.h"
 #include "cli/crew.h"

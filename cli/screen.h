@@ -10,8 +10,8 @@
 #define CLI_SCREEN_H
 
 #include "base/buf.h"
-#include "base/jobspec.h"
-#include "base/report.h"
+#include "api/jobspec.h"
+#include "api/report.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -7,7 +7,7 @@
  */
 #include "cli/spawn.h"
 #include "base/clock.h"
-#include "base/exitcode.h"
+#include "api/exitcode.h"
 #include "base/io.h"
 #include "base/mem.h"
 

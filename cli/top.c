@@ -5,9 +5,9 @@
  * those rows out and is no error. Ends when the job does, with the job's class as exit status.
  */
 #include "base/clock.h"
-#include "base/exitcode.h"
+#include "api/exitcode.h"
 #include "base/io.h"
-#include "base/names.h"
+#include "api/names.h"
 #include "cli/command.h"
 #include "cli/fill.h"
 #include "cli/spawn.h"

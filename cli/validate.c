@@ -2,7 +2,7 @@
  * validate: the command that checks job files as the API server would, without one. Prints a line a
  * file; the first file that is wrong decides the exit status, but every file is looked at.
  */
-#include "base/jobspec.h"
+#include "api/jobspec.h"
 #include "cli/command.h"
 
 #include <stddef.h>

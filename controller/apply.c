@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/metric.h"
-#include "base/names.h"
+#include "api/names.h"
 #include "controller/podspec.h"
 #include "controller/skim.h"
 

@@ -12,7 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/names.h"
+#include "api/names.h"
 #include "controller/skim.h"
 #include "controller/table.h"
 #include "controller/workq.h"

@@ -10,7 +10,7 @@
 #define CONTROLLER_COORDINATOR_H
 
 #include "base/err.h"
-#include "base/report.h"
+#include "api/report.h"
 #include "controller/kube.h"
 
 #include <stdbool.h>
@@ -27,7 +27,7 @@ struct coordinator_target { /* the live pod of replica 0 */
 
 struct coordinator_view {
     const struct report *report; /* newest of this pod without its ranks and history, or NULL;
-					valid until the next http_turn */
+                                    valid until the next http_turn */
     bool current;                /* asked after the last accepted desired state */
     int64_t unreachable_ms;      /* 0: it answers */
     bool unauthorized;           /* it refuses the token */

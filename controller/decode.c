@@ -1,13 +1,13 @@
 /*
  * decode: one function a kind. A pod, of which there may be 100,000, is one block: the struct, then
- * its strings. A job that base/jobspec refuses is kept with the sentence that says why, so that its
+ * its strings. A job that api/jobspec refuses is kept with the sentence that says why, so that its
  * status can say so too. Called by observe when an informer reports an object. No I/O, no decision.
  */
 #include "controller/decode.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/names.h"
+#include "api/names.h"
 
 #include <stddef.h>
 

@@ -9,7 +9,7 @@
 #define CONTROLLER_DECODE_H
 
 #include "base/err.h"
-#include "base/jobspec.h"
+#include "api/jobspec.h"
 #include "base/json.h"
 #include "controller/status.h"
 
@@ -19,7 +19,7 @@
 struct job {
     struct arena *arena;
     struct jobspec spec; /* valid: all of it; else name, namespace_, uid, generation,
-				managed_by, replicas */
+                            managed_by, replicas */
     bool valid;
     char problem[256]; /* why not */
     bool deleting;

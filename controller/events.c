@@ -8,11 +8,11 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "base/limits.h"
+#include "api/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metric.h"
-#include "base/names.h"
+#include "api/names.h"
 #include "controller/table.h"
 
 #include <inttypes.h>

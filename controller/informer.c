@@ -20,7 +20,7 @@
 #define WATCH_SECONDS 290 /* the server ends the stream after so long */
 #define WATCH_IDLE_MS \
     90000 /* bookmarks come about each minute: silence means a dead connection                 \
-	       */
+           */
 #define LIST_TIMEOUT_MS  60000
 #define OBJECT_LIMIT     ((size_t)4 << 20)
 #define BACKOFF_FIRST_MS 200
@@ -346,7 +346,7 @@ static void list_done(void *user, const struct http_response *r)
         rc = sweep(i, &e);
     if (rc) {
         /* A continue token that is too old (410) or any doubt: from the first page again.
-		 */
+         */
         mem_free(i->continue_);
         i->continue_ = NULL;
         err_wrap(&e, "list");

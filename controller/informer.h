@@ -30,7 +30,7 @@ struct informer_conf {
     const char *path;     /* "/api/v1/pods" */
     const char *selector; /* labelSelector, not encoded further, or NULL */
     /* key: "namespace/name", or "name". object NULL: removed. It lacks what skim_object
-	   leaves out. -ERR_DATA: the object is skipped; any other failure causes a relist. */
+       leaves out. -ERR_DATA: the object is skipped; any other failure causes a relist. */
     int (*changed_fn)(void *user, const char *key, const struct json *object, struct err *e);
     void *user;
     struct metric *skipped; /* counts what could not be taken, or NULL */

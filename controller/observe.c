@@ -7,7 +7,7 @@
 #include "controller/observe.h"
 
 #include "base/clock.h"
-#include "base/names.h"
+#include "api/names.h"
 #include "controller/table.h"
 
 #define KEY_BYTES          600

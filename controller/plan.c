@@ -7,7 +7,7 @@
  */
 #include "controller/plan.h"
 
-#include "base/names.h"
+#include "api/names.h"
 #include "controller/podspec.h"
 
 #include <stdarg.h>
@@ -25,7 +25,7 @@ struct action *plan_add(struct plan *p, enum action_kind kind, struct err *e)
         return NULL;
     }
     /* Kept sorted by kind, which is the order of the stages; equal kinds in order of arrival.
-	 */
+     */
     int at = p->count++;
     for (; at > 0 && p->actions[at - 1].kind > kind; at--)
         p->actions[at] = p->actions[at - 1];

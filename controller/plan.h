@@ -19,7 +19,7 @@
 
 enum action_kind {      /* in the order of the stages */
     ACTION_SECRET,      /* make sure of the Secret with the present job file; learn its
-				      token */
+                           token */
     ACTION_SERVICE,     /* create; body */
     ACTION_GANG,        /* create the PodGroup; body */
     ACTION_GANG_RESIZE, /* merge-patch it; body */

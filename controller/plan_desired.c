@@ -6,7 +6,7 @@
  */
 #include "controller/plan.h"
 
-#include "base/names.h"
+#include "api/names.h"
 
 static uint64_t hash_bytes(uint64_t h, const char *p, size_t n)
 {

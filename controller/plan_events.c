@@ -6,7 +6,7 @@
  */
 #include "controller/plan.h"
 
-#include "base/names.h"
+#include "api/names.h"
 
 static bool changed_to(
     const struct status *old, const struct status *next, const char *type, const char *status)

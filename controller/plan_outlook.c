@@ -7,8 +7,8 @@
  */
 #include "controller/plan.h"
 
-#include "base/exitcode.h"
-#include "base/names.h"
+#include "api/exitcode.h"
+#include "api/names.h"
 
 static const char *reason_of(enum err_code code)
 {

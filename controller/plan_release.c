@@ -6,7 +6,7 @@
  */
 #include "controller/plan.h"
 
-#include "base/names.h"
+#include "api/names.h"
 
 #define RELEASE_MS 60000 /* for agents to exit after the outcome was recorded */
 #define ORPHAN_MS  10000 /* the same, when the coordinator that tells them is gone already */

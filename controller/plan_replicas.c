@@ -7,7 +7,7 @@
  */
 #include "controller/plan.h"
 
-#include "base/names.h"
+#include "api/names.h"
 #include "controller/podspec.h"
 
 #define BACKOFF_FIRST_MS 1000

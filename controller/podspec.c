@@ -7,7 +7,7 @@
 #include "controller/podspec.h"
 
 #include "base/json.h"
-#include "base/names.h"
+#include "api/names.h"
 
 #define USER                 65532 /* "nonroot" of the usual base images */
 #define SHM_SIZE             "8Gi" /* a bound, not a reservation: gradients are exchanged here */

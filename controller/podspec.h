@@ -10,7 +10,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "base/jobspec.h"
+#include "api/jobspec.h"
 
 #include <stdbool.h>
 

@@ -10,7 +10,7 @@
 #define CONTROLLER_SKIM_H
 
 #include "base/buf.h"
-#include "base/limits.h"
+#include "api/limits.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -9,12 +9,12 @@
 
 #include "base/clock.h"
 #include "base/field.h"
-#include "base/names.h"
+#include "api/names.h"
 #include "controller/plan.h"
 
 #include <math.h>
 
-#define COUNT(a)   (sizeof(a) / sizeof *(a))
+#define COUNT(a)   (sizeof a / sizeof *(a))
 #define TEXT_BYTES 4096 /* more than is ever written: what is longer is not the controller's */
 
 /* -- encoding -- */

@@ -12,7 +12,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "base/report.h"
+#include "api/report.h"
 
 #include <stdbool.h>
 #include <stdint.h>

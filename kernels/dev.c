@@ -10,7 +10,7 @@
  */
 #include "kernels/dev.h"
 
-#include "base/names.h"
+#include "api/names.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/driver.h"
 #include "kernels/ops.h"
@@ -39,7 +39,7 @@ static bool dev_plugin_at(const char *folder, const char *kind, char *path, size
 static bool dev_plugin_find(const char *kind, char *path, size_t size)
 {
     char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     self[n > 0 ? n : 0] = 0;
     char *slash = strrchr(self, '/');
     if (slash) {
@@ -54,7 +54,7 @@ static int dev_open_plugin(
     const char *kind, int index, int threads, struct dev **out, struct err *e)
 {
     char path[PATH_MAX];
-    if (!dev_plugin_find(kind, path, sizeof(path)))
+    if (!dev_plugin_find(kind, path, sizeof path))
         return err_set(e, ERR_DEVICE,
             "device kind %s needs the plugin libllmjob-%s.so in " NAME_LIB_DIR
             " or beside the program: it is in neither",
@@ -90,11 +90,11 @@ int dev_open(const char *kind, int index, int threads, struct dev **out, struct 
 
     if (index < 0 || threads < 0)
         return err_set(e, ERR_USER, "device index %d, threads %d: negative", index, threads);
-    for (size_t i = 0; i < sizeof(linked) / sizeof(*linked) && rc < 0; i++)
+    for (size_t i = 0; i < sizeof linked / sizeof *linked && rc < 0; i++)
         if (!strcmp(kind, linked[i]->kind))
             if ((rc = linked[i]->open(index, threads, &d, e)))
                 return rc;
-    for (size_t i = 0; i < sizeof(plugins) / sizeof(*plugins) && rc < 0; i++)
+    for (size_t i = 0; i < sizeof plugins / sizeof *plugins && rc < 0; i++)
         if (!strcmp(kind, plugins[i]))
             if ((rc = dev_open_plugin(kind, index, threads, &d, e)))
                 return rc;

@@ -4,7 +4,7 @@
  * kernels/dev.c looks a driver up by its kind and forwards each dev_* call to it. The two CPU
  * drivers are linked in; another one comes as a plugin, lib`llmjob-<kind>.so`, that exports
  * driver_plugin_fn under DRIVER_PLUGIN_SYMBOL. A plugin carries its own copy of base and is refused
- * when its abi number differs. Only dev.c, drivers and runtime/coll_nccl.c (for the communicators)
+ * when its abi number differs. Only dev.c, drivers and runtime/coll/nccl.c (for the communicators)
  * include this.
  */
 #ifndef KERNELS_DRIVER_H
@@ -32,7 +32,7 @@ enum driver_reduce { DRIVER_SUM, DRIVER_MAX };
 struct driver_comms {
     int (*unique_id)(uint8_t id[DRIVER_COMM_ID_BYTES], struct err *e); /* on one rank */
     /* Collective; ERR_HANG after timeout_ms. After a failure *out, unless NULL, is there to be
-	   destroyed, which may wait: only the caller can say for how long. */
+       destroyed, which may wait: only the caller can say for how long. */
     int (*create)(struct dev *d, const uint8_t id[DRIVER_COMM_ID_BYTES], int rank, int world,
         int64_t timeout_ms, struct driver_comm **out, struct err *e);
     /* The ranks of equal colour, ordered by key: one communicator a layout axis. Collective. */
@@ -51,8 +51,8 @@ struct driver_comms {
     int (*poll)(struct driver_comm *c, struct err *e);
     void (*join)(struct driver_comm *c); /* the device's later work waits for it */
     /* What the network's own watch says about a wait that does not end, as a clause of one
-	   line;
-	   "": nothing. Takes a few seconds at most. */
+       line;
+       "": nothing. Takes a few seconds at most. */
     void (*explain)(char *out, size_t size);
 };
 
@@ -71,8 +71,8 @@ struct driver {
     void (*copy)(struct dev *d, void *dst, const void *src, size_t bytes);
     const struct driver_comms *comms; /* NULL: the kind has none */
     /* Work between begin and end is recorded instead of run, and replayed by each launch with
-	   the same pointers (decoding: one launch a token). NULL: the kind cannot, callers enqueue
-	   anew. */
+       the same pointers (decoding: one launch a token). NULL: the kind cannot, callers enqueue
+       anew. */
     int (*record_begin)(struct dev *d, struct err *e);
     int (*record_end)(struct dev *d, void **recording, struct err *e);
     void (*record_launch)(struct dev *d, void *recording);

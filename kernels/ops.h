@@ -271,7 +271,7 @@ struct op_adamw {
     uint64_t seed;
 };
 
-/* token[i] drawn from row i of logits (n, v) F32 as runtime/sample.c does: the greatest (the first
+/* token[i] drawn from row i of logits (n, v) F32 as serve/sample.c does: the greatest (the first
    of equals) at temperature 0; else softmax(logits / temperature), kept to the smallest set of most
    likely tokens (ties by index) that reaches top_p, and the token at which the running sum of
    these, likeliest first (by index when top_p is 1), passes u[i] of their total, u (n) in [0, 1). A

@@ -1,14 +1,14 @@
 /*
  * llmjob-rank: one rank of a world. Started by an agent with two inherited descriptors
- * (base/wire.h); takes no arguments. Says how it ended twice: by a last frame (WIRE_DONE,
+ * (api/wire.h); takes no arguments. Says how it ended twice: by a last frame (WIRE_DONE,
  * WIRE_FAILED) and by its exit class.
  */
-#include "base/exitcode.h"
+#include "api/exitcode.h"
 #include "base/log.h"
-#include "runtime/beat.h"
-#include "runtime/infer.h"
+#include "runtime/door/beat.h"
+#include "runtime/serve/infer.h"
 #include "runtime/rank.h"
-#include "runtime/train.h"
+#include "runtime/train/train.h"
 
 #include <signal.h>
 #include <sys/stat.h>
@@ -52,6 +52,6 @@ int main(void)
     }
     rank_close(&r);
     /* Not by return: the reader thread still looks at r, and libraries' exit handlers beside a
-	 * living thread have nothing to save here. */
+     * living thread have nothing to save here. */
     _exit((int)exit_class_of(rc ? e.code : ERR_NONE));
 }

@@ -1,16 +1,16 @@
 /*
- * rank: the rank's half of base/wire.h. Frames of the agent are trusted to be well formed (a breach
+ * rank: the rank's half of api/wire.h. Frames of the agent are trusted to be well formed (a breach
  * is a bug), but sizes and counts in them are still checked. Must not know what training or serving
  * do.
  */
 #include "runtime/rank.h"
 
 #include "base/clock.h"
-#include "base/exitcode.h"
+#include "api/exitcode.h"
 #include "base/io.h"
 #include "base/log.h"
-#include "base/names.h"
-#include "runtime/beat.h"
+#include "api/names.h"
+#include "runtime/door/beat.h"
 
 #include <errno.h>
 #include <math.h>
@@ -69,7 +69,7 @@ int rank_send_done(struct rank *r, int64_t step, const char *output, struct err 
             (struct rank_field[]){
                 {"step", (double)step, NULL}, {"output", 0, output}, {NULL, 0, NULL}},
             e);
-    snprintf(text, sizeof(text), "{\"step\":%lld,\"drained\":true}", (long long)step);
+    snprintf(text, sizeof text, "{\"step\":%lld,\"drained\":true}", (long long)step);
     return rank_send(r, WIRE_DONE, text, strlen(text), e);
 }
 
@@ -152,7 +152,7 @@ static int prepare(struct rank *r, struct err *e)
     r->local_rank = (int)json_int(v, "rank_local", 0);
     r->local_world = (int)json_int(v, "local_world", 1);
     r->replica = (int)json_int(v, "replica", 0);
-    snprintf(r->secret, sizeof(r->secret), "%s", json_str(v, "secret", ""));
+    snprintf(r->secret, sizeof r->secret, "%s", json_str(v, "secret", ""));
     if (r->local_world < 1 || r->local_world > LIMIT_RANKS_PER_REPLICA)
         return err_set(e, ERR_BUG, "a replica of %d ranks", r->local_world);
     r->listen_fd = io_listen(json_str(v, "bind_host", "0.0.0.0"), 0, &port, e);
@@ -168,7 +168,7 @@ static int take_peer(struct rank *r, const struct json *v, struct err *e)
     const char *host = json_str(v, "host", "");
     struct coll_peer *p;
 
-    if (rank < 0 || rank >= r->world || strlen(host) >= sizeof(p->host))
+    if (rank < 0 || rank >= r->world || strlen(host) >= sizeof p->host)
         return err_set(
             e, ERR_BUG, "a peer of rank %lld in a world of %d", (long long)rank, r->world);
     p = &r->peers[rank];
@@ -176,7 +176,7 @@ static int take_peer(struct rank *r, const struct json *v, struct err *e)
     p->replica = (int)json_int(v, "replica", 0);
     p->local_rank = (int)json_int(v, "local_rank", 0);
     p->port = (uint16_t)json_int(v, "port", 0);
-    snprintf(p->host, sizeof(p->host), "%s", host);
+    snprintf(p->host, sizeof p->host, "%s", host);
     return 0;
 }
 
@@ -192,7 +192,7 @@ static int start(struct rank *r, struct err *e)
     if (r->world < 1 || r->world > WORLD_MAX || r->rank < 0 || r->rank >= r->world ||
         json_count(json_get(v, "ranks")) != (size_t)r->world)
         return err_set(e, ERR_BUG, "rank %d in a world of %d", r->rank, r->world);
-    r->peers = arena_array(r->arena, (size_t)r->world, sizeof(*r->peers));
+    r->peers = arena_array(r->arena, (size_t)r->world, sizeof *r->peers);
     if (!r->peers)
         return err_set(e, ERR_MEMORY, "no memory for a world of %d", r->world);
     json_each (peer, json_get(v, "ranks")) {
@@ -280,7 +280,7 @@ static void *read_frames(void *arg)
     if (!atomic_load(&r->ending)) {
         log_error("the agent is gone", LOG_ERR(&e));
         /* The main thread may be stuck in a kernel or a driver: nothing to unwind is worth
-		 * the wait, not even a communicator, whose abort may wait itself. */
+         * the wait, not even a communicator, whose abort may wait itself. */
         _exit(EXIT_CLASS_PEER);
     }
     return NULL;
@@ -397,7 +397,7 @@ int rank_open(struct rank *r, int fd, struct wire_page *page, struct err *e)
 void rank_close(struct rank *r)
 {
     /* The reader thread lives as long as the process and uses fd, reader, send_lock and sched.
-	 */
+     */
     atomic_store(&r->ending, true);
     coll_destroy(atomic_exchange(&r->coll, NULL));
     dev_close(r->dev);

@@ -11,13 +11,13 @@
 #define RUNTIME_RANK_H
 
 #include "base/err.h"
-#include "base/jobspec.h"
+#include "api/jobspec.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "base/wire.h"
+#include "api/wire.h"
 #include "kernels/dev.h"
-#include "runtime/coll.h"
-#include "runtime/sched.h"
+#include "runtime/coll/coll.h"
+#include "runtime/serve/sched.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

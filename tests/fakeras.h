@@ -26,11 +26,11 @@ static inline int fakeras_answer(int listener, int timeout_s, const char *answer
     char ask[256] = "", want[64];
     size_t used = 0;
     io_auto_fd int fd = io_accept(listener, clock_ms() + FAKERAS_LATE_MS, NULL);
-    snprintf(want, sizeof(want), "CLIENT PROTOCOL 2\nTIMEOUT %d\nSTATUS\n", timeout_s);
-    while (fd >= 0 && used < sizeof(ask) - 1 && !strstr(ask, "STATUS\n")) {
+    snprintf(want, sizeof want, "CLIENT PROTOCOL 2\nTIMEOUT %d\nSTATUS\n", timeout_s);
+    while (fd >= 0 && used < sizeof ask - 1 && !strstr(ask, "STATUS\n")) {
         if (io_wait_readable(fd, clock_ms() + FAKERAS_LATE_MS, NULL))
             return 1;
-        int64_t n = io_recv_now(fd, ask + used, sizeof(ask) - 1 - used, NULL);
+        int64_t n = io_recv_now(fd, ask + used, sizeof ask - 1 - used, NULL);
         if (n < 0)
             return 2;
         used += (size_t)n;

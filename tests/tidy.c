@@ -44,30 +44,47 @@ static struct exception {
     const char *reason;
     bool used;
 } exceptions[] = {
+    {"runtime/train/train.h", RULE_LAYER, "runtime/rank.h", false},
+    {"runtime/train/resume.h", RULE_LAYER, "runtime/rank.h", false},
+    {"runtime/serve/infer.h", RULE_LAYER, "runtime/rank.h", false},
+    {"runtime/family/weights_write.c", RULE_LAYER, "runtime/text/tok_def.h", false},
     {"base/banned.h", RULE_DEAD, "the compiler includes it into every file", false},
     {"kernels/cpu/*.c", RULE_TEST, "twins of one table: test_ops runs each against the reference",
         false},
-    {"kernels/cuda/driver.c", RULE_TEST, "tests/kernels/test_cuda_driver.c", false},
-    {"kernels/cuda/nccl.c", RULE_TEST, "tests/kernels/test_cuda_nccl.c", false},
-    {"kernels/cuda/*.c", RULE_OWN_HEADER, "declared together in cuda.h", false},
     {"tests/cudasim/*.h", RULE_TYPEDEF, "the toolkit's own names", false},
     {"tests/cudasim/cuda_runtime.h", RULE_DEAD, "stands in for the toolkit's", false},
-    {"kernels/cpu/*.c", RULE_OWN_HEADER, "reached through the device table only", false},
     {"kernels/cpu/*_body.h", RULE_GUARD, "included once per instruction set", false},
     {"kernels/cpu/*_body.h", RULE_TYPEDEF, "a vector type has no tag to name it by", false},
     {"cli/*.c", RULE_OWN_HEADER, "one command a file, all declared in one header", false},
 };
 
-/* What a room may include; tests may include all, but only from their own room's reach. */
-static const struct {
-    const char *room, *may[4];
+/*
+ * The rooms, and the folders of those that have some. A room uses the rooms and single headers that
+ * it names; a folder uses all that its room uses, and the folders of its room that stand above it
+ * here. Files that stand in a room itself use all of its folders. Tests use what their room does.
+ */
+static const struct room {
+    const char *path, *uses;
 } rooms[] = {
-    {"base", {"base"}},
-    {"kernels", {"base", "kernels"}},
-    {"runtime", {"base", "kernels", "runtime"}},
-    {"agent", {"base", "agent"}},
-    {"controller", {"base", "controller"}},
-    {"cli", {"base", "cli"}},
+    {"base", ""},
+    {"api", "base"},
+    {"kernels", "base api/names.h"},
+    {"kernels/cpu", ""},
+    {"kernels/cuda", ""},
+    {"runtime/door", ""},
+    {"runtime/files", ""},
+    {"runtime/coll", ""},
+    {"runtime/family", ""},
+    {"runtime/text", ""},
+    {"runtime/model", ""},
+    {"runtime/ckpt", ""},
+    {"runtime/data", ""},
+    {"runtime/train", ""},
+    {"runtime/serve", ""},
+    {"runtime", "base api kernels"},
+    {"agent", "base api"},
+    {"controller", "base api"},
+    {"cli", "base api"},
 };
 #define ROOMS (sizeof rooms / sizeof *rooms)
 
@@ -82,8 +99,8 @@ static const struct library {
     {"yaml.h", "base/yaml.c", 1},
     {"dnnl", "kernels/cpu/*.c", 1},
     {"oneapi/dnnl", "kernels/cpu/*.c", 1},
-    {"pcre2.h", "runtime/tok_split.c", 1},
-    {"utf8proc.h", "runtime/tok_normal.c", 1},
+    {"pcre2.h", "runtime/text/tok_split.c", 1},
+    {"utf8proc.h", "runtime/text/tok_normal.c", 1},
     {"xxhash.h", "runtime/*.c", 1},
     {"zstd.h", "runtime/*.c", 1},
     {"omp.h", "kernels/*", 100},
@@ -102,8 +119,9 @@ static const struct library {
 
 struct source {
     char path[200];
-    char room[24]; /* "base", for tests/base/x.c too; "" in tests/ itself */
-    bool test;     /* below tests/ */
+    char room[24];   /* "base", for tests/base/x.c too; "" in tests/ itself */
+    char folder[48]; /* "runtime/coll", for tests/runtime/coll/x.c too */
+    bool test;       /* below tests/ */
     bool header;
     bool included; /* a header that somebody includes */
 };
@@ -182,17 +200,13 @@ static bool comment_line(const char *line)
 
 static void check_words(const struct source *s, int n, const char *line)
 {
-    static const char *const banned[] = {"TO"
-                                         "DO",
-        "FIX"
-        "ME",
-        "XX"
-        "X",
-        "HA"
-        "CK"};
-    for (size_t i = 0; i < sizeof banned / sizeof *banned; i++)
-        if (find_word(line, banned[i]))
-            complain(s->path, n, RULE_WORDS, "%s: finish it or file an issue", banned[i]);
+    static const char *const banned[][2] = {{"TO", "DO"}, {"FIX", "ME"}, {"XX", "X"}, {"HA", "CK"}};
+    for (size_t i = 0; i < sizeof banned / sizeof *banned; i++) {
+        char word[16];
+        snprintf(word, sizeof word, "%s%s", banned[i][0], banned[i][1]);
+        if (find_word(line, word))
+            complain(s->path, n, RULE_WORDS, "%s: finish it or file an issue", word);
+    }
     if (columns(line) > LINE_COLUMNS)
         complain(s->path, n, RULE_LENGTH, "%d columns, at most %d", columns(line), LINE_COLUMNS);
     if (comment_line(line))
@@ -205,18 +219,42 @@ static void check_words(const struct source *s, int n, const char *line)
         complain(s->path, n, RULE_EXIT, "a library returns its error instead of calling exit()");
 }
 
-static bool room_may(const char *room, const char *other)
+static const struct room *find_room(const char *path)
 {
     for (size_t i = 0; i < ROOMS; i++)
-        for (int k = 0; !strcmp(rooms[i].room, room) && k < 4 && rooms[i].may[k]; k++)
-            if (!strcmp(rooms[i].may[k], other))
-                return true;
-    return false;
+        if (!strcmp(rooms[i].path, path))
+            return &rooms[i];
+    return NULL;
 }
 
 static bool is_room(const char *name)
 {
-    return room_may(name, name);
+    return find_room(name) && !strchr(name, '/');
+}
+
+/* The folder of a path, if it is one of the table; else its room. */
+static const char *place_of(const char *path, char *out, size_t size)
+{
+    const char *room = path + strcspn(path, "/");
+    const char *end = *room ? room + 1 + strcspn(room + 1, "/") : room;
+    snprintf(out, size, "%.*s", (int)(end - path), path);
+    if (!*end || !find_room(out))
+        snprintf(out, size, "%.*s", (int)(room - path), path);
+    return out;
+}
+
+/* May a file of this place include that header? */
+static bool may_use(const struct source *s, const char *header)
+{
+    char place[48], room[24];
+    place_of(header, place, sizeof place);
+    snprintf(room, sizeof room, "%.*s", (int)strcspn(place, "/"), place);
+    if (strcmp(room, s->room) != 0) {
+        const struct room *own = find_room(s->room);
+        return own && (find_word(own->uses, room) || find_word(own->uses, header));
+    }
+    const struct room *from = find_room(s->folder), *to = find_room(place);
+    return s->test || from == to || from == find_room(s->room) || to <= from;
 }
 
 static void mark_included(const char *path)
@@ -228,7 +266,7 @@ static void mark_included(const char *path)
 
 static void check_own_include(const struct source *s, int n, const char *name)
 {
-    char room[24];
+    char room[24], place[48];
     snprintf(room, sizeof room, "%.*s", (int)strcspn(name, "/"), name);
     mark_included(name);
     if (strlen(name) > 2 && !strcmp(name + strlen(name) - 2, ".c"))
@@ -237,8 +275,9 @@ static void check_own_include(const struct source *s, int n, const char *name)
         complain(s->path, n, RULE_LAYER, "\"%s\" lacks its folder", name);
     else if (!exists(name))
         complain(s->path, n, RULE_LAYER, "there is no %s", name);
-    else if (is_room(room) && s->room[0] && !room_may(s->room, room))
-        complain(s->path, n, RULE_LAYER, "%s does not use %s", s->room, room);
+    else if (is_room(room) && s->room[0] && !may_use(s, name))
+        complain(s->path, n, RULE_LAYER, "%s does not use %s", s->folder,
+            find_word(name, "api/names.h") ? name : place_of(name, place, sizeof place));
     else if (!s->test && !is_room(room))
         complain(s->path, n, RULE_LAYER, "%s stands outside the rooms", name);
 }
@@ -259,7 +298,7 @@ static void check_library(const struct source *s, int n, const char *name)
         return;
     }
     /* A test may look at its subject through another library's eyes, but says so by including
-	 * it. */
+     * it. */
     if (known && !s->test)
         complain(s->path, n, RULE_LIBRARY, "<%s> belongs to %s", name, known->files);
 }
@@ -354,30 +393,7 @@ static const char *stem_of(const char *path, char *out, size_t size)
     return out;
 }
 
-/*
- * A module may span files: plan.c, plan_gang.c under plan.h, or coll_tcp.c under coll_internal.h.
- * Cuts stem down to the one whose header is there; false when there is none.
- */
-static bool find_module(const struct source *s, char *stem)
-{
-    char header[256];
-    const char *slash = strrchr(s->path, '/');
-    int folder = (int)(slash - s->path);
-    for (;;) {
-        static const char *const ends[] = {"", "_internal"};
-        for (int i = 0; i < 2; i++) {
-            snprintf(header, sizeof header, "%.*s/%s%s.h", folder, s->path, stem, ends[i]);
-            if (exists(header))
-                return true;
-        }
-        char *cut = strrchr(stem, '_');
-        if (!cut)
-            return false;
-        *cut = 0;
-    }
-}
-
-/* "cuda" of kernels/cuda/blas.c, whose test may need the folder's own way to be built. */
+/* "cuda" of kernels/cuda/blas.c */
 static const char *folder_of(const struct source *s, char *out, size_t size)
 {
     const char *end = strrchr(s->path, '/'), *begin = end;
@@ -385,6 +401,32 @@ static const char *folder_of(const struct source *s, char *out, size_t size)
         begin--;
     snprintf(out, size, "%.*s", (int)(end - begin), begin);
     return out;
+}
+
+/*
+ * A module may span files: plan.c, plan_gang.c under plan.h, or all of a folder under its name or
+ * internal.h, coll/tcp.c under coll/internal.h. Cuts stem down to the one whose header is there, or
+ * makes it the folder's; false when there is none.
+ */
+static bool find_module(const struct source *s, char *stem, size_t size)
+{
+    char header[256], folder[64];
+    const char *slash = strrchr(s->path, '/');
+    int length = (int)(slash - s->path);
+    for (char *cut = stem; cut; cut = strrchr(stem, '_'), cut ? (void)(*cut = 0) : (void)0) {
+        static const char *const ends[] = {"", "_internal"};
+        for (int i = 0; i < 2; i++) {
+            snprintf(header, sizeof header, "%.*s/%s%s.h", length, s->path, stem, ends[i]);
+            if (exists(header))
+                return true;
+        }
+    }
+    snprintf(stem, size, "%s", folder_of(s, folder, sizeof folder));
+    snprintf(header, sizeof header, "%.*s/%s.h", length, s->path, stem);
+    if (exists(header))
+        return true;
+    snprintf(header, sizeof header, "%.*s/internal.h", length, s->path);
+    return exists(header);
 }
 
 static bool has_test(const char *folder, const char *stem)
@@ -402,14 +444,15 @@ static void check_companions(const struct source *s)
         return;
     stem_of(s->path, stem, sizeof stem);
     snprintf(module, sizeof module, "%s", stem);
-    if (!find_module(s, module)) {
+    if (!find_module(s, module, sizeof module)) {
         complain(s->path, 1, RULE_OWN_HEADER, "there is no %s.h beside it", stem);
         snprintf(module, sizeof module, "%s", stem);
     }
-    if (has_test(s->room, stem) || has_test(folder_of(s, folder, sizeof folder), stem))
+    folder_of(s, folder, sizeof folder);
+    if (has_test(s->folder, stem) || has_test(s->room, stem) || has_test(folder, stem))
         return;
-    if (!has_test(s->room, module))
-        complain(s->path, 1, RULE_TEST, "there is no tests/%s/test_%s.c", s->room, module);
+    if (!has_test(s->folder, module) && !has_test(s->room, module) && !has_test(s->folder, folder))
+        complain(s->path, 1, RULE_TEST, "there is no tests/%s/test_%s.c", s->folder, module);
 }
 
 static void check_dead(const struct source *s)
@@ -423,9 +466,9 @@ static void check_room(const char *room)
     char path[64];
     int files = 0;
     for (int i = 0; i < source_count; i++)
-        files += !sources[i].test && !strcmp(sources[i].room, room);
+        files += !sources[i].test && !strcmp(sources[i].folder, room);
     snprintf(path, sizeof path, "%s/README.md", room);
-    if (!exists(path))
+    if (!strchr(room, '/') && !exists(path))
         complain(path, 1, RULE_README, "every room says in ten lines what it owns");
     if (!files)
         complain(room, 1, RULE_README, "an empty room");
@@ -449,6 +492,7 @@ static void add_source(const char *path, const char *room, bool test)
     struct source *s = &sources[source_count++];
     snprintf(s->path, sizeof s->path, "%s", path);
     snprintf(s->room, sizeof s->room, "%s", room);
+    place_of(test && room[0] ? path + strlen("tests/") : path, s->folder, sizeof s->folder);
     s->test = test;
     s->header = strchr(dot, 'h') != NULL;
 }
@@ -488,7 +532,8 @@ static void check_exceptions(void)
 int main(void)
 {
     for (size_t i = 0; i < ROOMS; i++)
-        walk(rooms[i].room, rooms[i].room, false);
+        if (!strchr(rooms[i].path, '/'))
+            walk(rooms[i].path, rooms[i].path, false);
     walk("tests", "", true);
     qsort(sources, (size_t)source_count, sizeof *sources, by_path);
     for (int i = 0; i < source_count; i++)
@@ -498,7 +543,7 @@ int main(void)
         check_dead(&sources[i]);
     }
     for (size_t i = 0; i < ROOMS; i++)
-        check_room(rooms[i].room);
+        check_room(rooms[i].path);
     check_exceptions();
     int broken = 0;
     for (int i = 0; i < RULES; i++)

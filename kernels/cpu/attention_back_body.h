@@ -43,7 +43,7 @@ static size_t attention_back_layout(
         {&own->delta, blocks * TILE}, {&own->k_rows, block}, {&own->k_columns, block},
         {&own->v_rows, block}, {&own->spare, block}, {&own->p, tile}, {&own->ds, tile},
         {&own->p_pairs, tile / 2}, {&own->ds_pairs, tile / 2}, {&own->ds_interleaved, tile / 2}};
-    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (memory)
             *(char **)parts[i].field = memory + at;
         at += parts[i].words * 4; /* each a multiple of 64 bytes: TILE is 64 */
@@ -96,8 +96,8 @@ ISA_INLINE void attention_back_row(bool pairs, float scale, const float *lse, co
         p[i] = e;
         ds[i] = e * (ds[i] - delta[i]) * scale;
     }
-    memset(p, 0, (size_t)masked * sizeof(*p));
-    memset(ds, 0, (size_t)masked * sizeof(*ds));
+    memset(p, 0, (size_t)masked * sizeof *p);
+    memset(ds, 0, (size_t)masked * sizeof *ds);
     if (pairs) {
         math_narrow(p, TILE, p16);
         math_narrow(ds, TILE, ds16);

@@ -94,7 +94,7 @@ static size_t attention_layout(
     } parts[] = {{&own->q, block}, {&own->spare, block}, {&own->p, TILE * TILE / 2},
         {&own->score, TILE * TILE}, {&own->o, TILE * (size_t)s->pad}, {&own->max, TILE},
         {&own->sum, TILE}, {&own->factor, TILE}};
-    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++) {
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (memory)
             *(char **)parts[i].field = memory + at;
         at += parts[i].words * 4;
@@ -112,7 +112,7 @@ ISA_INLINE void attention_softmax(
     for (int64_t j = diagonal ? 0 : valid; j < TILE; j++)
         for (int64_t i = 0; i < (diagonal ? j : TILE); i++)
             score[j * TILE + i] = -INFINITY;
-    memcpy(top, own->max, sizeof(top));
+    memcpy(top, own->max, sizeof top);
     for (int64_t j = 0; j < TILE; j++)
 #pragma omp simd
         for (int64_t i = 0; i < TILE; i++) {
@@ -131,7 +131,7 @@ ISA_INLINE void attention_softmax(
             score[j * TILE + i] = e;
             sum[i] += e;
         }
-    memcpy(own->max, top, sizeof(top));
+    memcpy(own->max, top, sizeof top);
 }
 
 ISA_INLINE void attention_keys(bool pairs, const struct attention_forward *f,

@@ -21,7 +21,7 @@ const float *cpu_rounded_x(struct dev *d, const struct op_quant_matmul *a)
 {
     if (!a->int8_x || dtype_block(a->w_type) == 1)
         return a->x;
-    float *x = cpu_scratch(d, CPU_SCRATCH_ROUNDED, (size_t)(a->m * a->k) * sizeof(*x));
+    float *x = cpu_scratch(d, CPU_SCRATCH_ROUNDED, (size_t)(a->m * a->k) * sizeof *x);
     if (x)
         quant_round_int8(a->x, a->m * a->k, x);
     return x;
@@ -32,7 +32,7 @@ void cpu_fail(struct dev *d, enum err_code code, const char *fmt, ...)
     struct err e = {.code = code};
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(e.text, sizeof(e.text), fmt, ap);
+    vsnprintf(e.text, sizeof e.text, fmt, ap);
     va_end(ap);
     dev_fail(d, &e);
 }
@@ -76,7 +76,7 @@ static int cpu_default_threads(void)
     cpu_set_t set;
     long long quota = -1, period = 100000;
     int n = 1;
-    if (!sched_getaffinity(0, sizeof(set), &set))
+    if (!sched_getaffinity(0, sizeof set, &set))
         n = CPU_COUNT(&set);
     cpu_read_numbers("/sys/fs/cgroup/cpu.max", &quota, &period);
     if (quota < 0) {
@@ -103,7 +103,7 @@ static void cpu_model_name(char *out, size_t size)
     char line[256];
     FILE *f = fopen("/proc/cpuinfo", "re");
     snprintf(out, size, "unknown processor");
-    while (f && fgets(line, sizeof(line), f)) {
+    while (f && fgets(line, sizeof line, f)) {
         char *colon = strchr(line, ':');
         if (strncmp(line, "model name", 10) || !colon || !colon[1])
             continue;
@@ -130,7 +130,7 @@ static int cpu_open_as(const struct driver *driver, const struct ops *ops, int i
     if (index != 0)
         return err_set(e, ERR_USER, "device %s:%d does not exist: there is one, number 0",
             driver->kind, index);
-    struct cpu_dev *c = mem_zalloc(sizeof(*c));
+    struct cpu_dev *c = mem_zalloc(sizeof *c);
     if (!c)
         return err_set(e, ERR_MEMORY, "no memory for a device");
     c->base.driver = driver;
@@ -162,8 +162,8 @@ static void cpu_describe(const struct dev *d, struct dev_info *out)
     *out = (struct dev_info){.threads = ((const struct cpu_dev *)d)->threads,
         .memory_bytes = cpu_memory_bytes(),
         .host_readable = true};
-    snprintf(out->kind, sizeof(out->kind), "%s", d->driver->kind);
-    cpu_model_name(out->name, sizeof(out->name));
+    snprintf(out->kind, sizeof out->kind, "%s", d->driver->kind);
+    cpu_model_name(out->name, sizeof out->name);
 }
 
 static int cpu_alloc(struct dev *d, size_t bytes, void **out, struct err *e)

@@ -34,7 +34,7 @@ ISA_INLINE void rows_layernorm(enum dtype t, const struct op_layernorm *a, int64
         if (a->bias)
             bias = math_span(t, a->bias, from, n, bs);
         else
-            memset(bs, 0, sizeof(bs));
+            memset(bs, 0, sizeof bs);
 #pragma omp simd
         for (int64_t j = 0; j < n; j++)
             y[j] = (x[j] - mean) * rstd * w[j] + bias[j];

@@ -133,7 +133,7 @@ static inline void math_narrow(const float *restrict x, int64_t n, uint16_t *res
 #if defined(__AVX512BF16__)
     for (; i + 16 <= n; i += 16) {
         __m256bh h = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i));
-        memcpy(out + i, &h, sizeof(h));
+        memcpy(out + i, &h, sizeof h);
     }
 #endif
 #pragma omp simd

@@ -24,7 +24,7 @@
 
 #define MATMUL_ENTRIES \
     256 /* a model's training step needs about 40 shapes; serving adds one set a prompt length \
-	     */
+         */
 
 struct matmul_key {
     int64_t m, n, k, lda, ldb, ldc;
@@ -64,7 +64,7 @@ static void matmul_entry_clear(struct matmul_entry *m)
     dnnl_memory_destroy(m->bias);
     dnnl_memory_destroy(m->scratch);
     dnnl_primitive_destroy(m->primitive);
-    memset(m, 0, sizeof(*m));
+    memset(m, 0, sizeof *m);
 }
 
 static dnnl_data_type_t matmul_type(uint8_t type)
@@ -173,7 +173,7 @@ static bool matmul_lacks(struct matmul_cache *c, enum dtype t)
 
 int matmul_cache_create(struct matmul_cache **out, struct err *e)
 {
-    struct matmul_cache *c = mem_zalloc(sizeof(*c));
+    struct matmul_cache *c = mem_zalloc(sizeof *c);
     if (!c)
         return err_set(e, ERR_MEMORY, "no memory for the table of matrix products");
     dnnl_status_t s = dnnl_engine_create(&c->engine, dnnl_cpu, 0);
@@ -201,7 +201,7 @@ static struct matmul_entry *matmul_find(struct dev *d, const struct matmul_key *
     struct matmul_entry *oldest = &c->entries[0];
     for (int i = 0; i < MATMUL_ENTRIES; i++) {
         struct matmul_entry *m = &c->entries[i];
-        if (m->used && !memcmp(&m->key, k, sizeof(*k))) {
+        if (m->used && !memcmp(&m->key, k, sizeof *k)) {
             m->used = ++c->clock;
             return m;
         }
@@ -291,7 +291,7 @@ static float *matmul_widened(struct dev *d, enum cpu_scratch which, enum dtype t
     int64_t ld, int64_t rows, int64_t cols)
 {
     int64_t count = rows > 0 && cols > 0 ? rows * cols : 1;
-    float *out = cpu_scratch(d, which, (size_t)count * sizeof(*out));
+    float *out = cpu_scratch(d, which, (size_t)count * sizeof *out);
     if (out && x)
         cpu_isa_chosen()->widen(t, x, ld, rows, cols, out);
     return out;

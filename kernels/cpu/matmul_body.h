@@ -20,7 +20,7 @@ struct matmul_finish {
 ISA_INLINE void matmul_put(enum dtype t, void *p, int64_t at, int64_t n, const float *x)
 {
     if (t == DTYPE_F32)
-        memcpy((float *)p + at, x, (size_t)n * sizeof(*x));
+        memcpy((float *)p + at, x, (size_t)n * sizeof *x);
     else if (t == DTYPE_BF16)
         math_narrow(x, n, (uint16_t *)p + at);
     else
@@ -39,7 +39,7 @@ ISA_INLINE void matmul_finish_row(enum dtype t, const struct matmul_finish *f, i
         const float *x =
             f->product ? f->product + i * a->n + from : math_span(t, a->c, at, n, sums);
         if (x != sums)
-            memcpy(sums, x, (size_t)n * sizeof(*sums));
+            memcpy(sums, x, (size_t)n * sizeof *sums);
         if (a->bias) {
             const float *bias = math_span(a->ab_type, a->bias, from, n, biases);
 #pragma omp simd

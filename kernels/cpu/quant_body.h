@@ -204,7 +204,7 @@ ISA_INLINE void quant_group(enum dtype t, const uint8_t *row, int64_t first, int
         else if (t == DTYPE_F16)
             w[i] = quant_from_f16(p + 2 * at);
         else
-            memcpy(&w[i], p + 4 * at, sizeof(w[i]));
+            memcpy(&w[i], p + 4 * at, sizeof w[i]);
     }
 }
 
@@ -220,7 +220,7 @@ ISA_INLINE void quant_add(enum dtype t, int rows, const uint8_t *w, const float 
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
         for (int v = 0; v < QUANT_VECS; v++) {
-            memcpy(&part, x + r * k + v * ISA_VECTOR, sizeof(part));
+            memcpy(&part, x + r * k + v * ISA_VECTOR, sizeof part);
             sum[r][v & 1] += weight[v] * part;
         }
 }

@@ -14,7 +14,7 @@
 void op_ref_embed(struct dev *d, const struct op_embed *a)
 {
     int64_t row_bytes = dtype_bytes(a->table_type, a->c);
-    float *row = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->c * sizeof(*row));
+    float *row = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->c * sizeof *row);
     for (int64_t i = 0; row && i < a->n; i++) {
         quant_decode(a->table_type, (const char *)a->table + a->ids[i] * row_bytes, a->c, row);
         for (int64_t j = 0; j < a->c; j++) {
@@ -300,7 +300,7 @@ static double ref_adamw_clip(const struct op_adamw *a)
 static uint16_t ref_round(const struct op_adamw *a, int64_t i, float w)
 {
     uint32_t bits;
-    memcpy(&bits, &w, sizeof(bits));
+    memcpy(&bits, &w, sizeof bits);
     if (!a->stochastic || !isfinite(w))
         return f32_to_bf16(w);
     return (uint16_t)((bits + (op_random(a->seed, (uint64_t)i) & 0xffff)) >> 16);

@@ -72,7 +72,7 @@ static void ref_attention_query(
 
 void op_ref_attention(struct dev *d, const struct op_attention *a)
 {
-    double *p = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->tokens * sizeof(*p));
+    double *p = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->tokens * sizeof *p);
     if (!p)
         return;
     for (int64_t b = 0; b < a->b; b++)
@@ -108,14 +108,14 @@ static void ref_attention_query_back(
 void op_ref_attention_back(struct dev *d, const struct op_attention *a)
 {
     int64_t group = a->h / a->g, span = a->tokens * a->d;
-    double *dk = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(2 * span + a->d) * sizeof(*dk)),
+    double *dk = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(2 * span + a->d) * sizeof *dk),
            *dv = dk + span, *dq = dv + span;
     if (!dk)
         return;
     for (int64_t b = 0; b < a->b; b++)
         for (int64_t g = 0; g < a->g; g++) {
             struct ref_head s = {b, g * group, g};
-            memset(dk, 0, (size_t)(2 * span) * sizeof(*dk));
+            memset(dk, 0, (size_t)(2 * span) * sizeof *dk);
             for (; s.h < (g + 1) * group; s.h++)
                 for (int64_t i = 0; i < a->tokens; i++)
                     ref_attention_query_back(a, s, i, dq, dk, dv);
@@ -183,7 +183,7 @@ void op_ref_attention_decode(struct dev *d, const struct op_attention_decode *a)
     int32_t longest = 0;
     for (int64_t i = 0; i < a->n; i++)
         longest = a->length[i] > longest ? a->length[i] : longest;
-    double *p = cpu_scratch(d, CPU_SCRATCH_OP, ((size_t)longest + 1) * sizeof(*p));
+    double *p = cpu_scratch(d, CPU_SCRATCH_OP, ((size_t)longest + 1) * sizeof *p);
     for (int64_t i = 0; p && i < a->n; i++)
         for (int64_t h = 0; h < a->h; h++)
             ref_decode_head(a, i, h, p);

@@ -1,5 +1,5 @@
 /*
- * ref_sample: the reference of drawing tokens (see ref.c), with the semantics of runtime/sample.c,
+ * ref_sample: the reference of drawing tokens (see ref.c), with the semantics of serve/sample.c,
  * so that a token drawn on the device is the one that the host would draw: probabilities relative
  * to the greatest, rounded to F32; their sum in double, before rounding. It serves the fast kind as
  * well: it runs once a token and sequence.
@@ -104,7 +104,7 @@ static int32_t ref_draw(const float *logits, int64_t v, double temperature, doub
 void op_ref_sample(struct dev *d, const struct op_sample *a)
 {
     struct ref_candidate *candidates =
-        cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->v * sizeof(*candidates));
+        cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->v * sizeof *candidates);
     for (int64_t i = 0; candidates && i < a->n; i++) {
         const float *logits = a->logits + i * a->v;
         a->token[i] = a->temperature[i] <= 0

@@ -5,7 +5,7 @@
  */
 #define ROWS_CHUNKS \
     64 /* partial sums of dw: enough for the threads of any processor, little beside the rows  \
-	    */
+        */
 
 static inline int64_t rows_of_chunk(int64_t n)
 {

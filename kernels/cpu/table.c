@@ -23,7 +23,7 @@ static _Atomic(const struct cpu_isa *) table_isa;
 
 const struct cpu_isa *cpu_isa_usable(int i)
 {
-    for (size_t n = 0; n < sizeof(table_isas) / sizeof(*table_isas); n++)
+    for (size_t n = 0; n < sizeof table_isas / sizeof *table_isas; n++)
         if (table_isas[n]->usable() && i-- == 0)
             return table_isas[n];
     return NULL;

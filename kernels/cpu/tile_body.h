@@ -16,7 +16,7 @@
 #define TILE_PAD 16 /* floats: the widest vector */
 #define TILE_MR \
     4 /* rows of a register block; with TILE_NV vectors it hides the latency of the            \
-	     multiply-add */
+         multiply-add */
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define TILE_NV 4
 #else
@@ -94,7 +94,7 @@ static inline int64_t tile_words(bool pairs, int64_t elements)
 ISA_INLINE void tile_rows(enum dtype t, bool pairs, const void *src, int64_t ld, int64_t valid,
     int64_t d, int64_t pad, uint32_t *restrict out)
 {
-    memset(out, 0, (size_t)(TILE * tile_words(pairs, pad)) * sizeof(*out));
+    memset(out, 0, (size_t)(TILE * tile_words(pairs, pad)) * sizeof *out);
     for (int64_t i = 0; i < valid; i++) {
         if (pairs) {
             memcpy((uint16_t *)out + i * pad, (const uint16_t *)src + i * ld, (size_t)d * 2);

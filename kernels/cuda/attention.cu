@@ -214,7 +214,7 @@ template <int D> static void forward_rows(struct dev *d, const struct op_attenti
     struct cuda_dev *c = (struct cuda_dev *)d;
     static_assert(forward_shared<D, 1>() <= SHARED_LEAST, "fits every device");
     /* Tiles of 128 rows read K and V half as often; of 64 fill the device with few heads, and
-	   fit where a block has less shared memory. */
+       fit where a block has less shared memory. */
     if (a->b * a->h * blocks_of(a->tokens, 128) < c->sm_count ||
         forward_shared<D, 2>() > c->shared_max)
         forward_launch<D, 1>(d, a);

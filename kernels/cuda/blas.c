@@ -13,7 +13,7 @@
 #include "kernels/cuda/cuda.h"
 
 #include "base/mem.h"
-#include "base/names.h"
+#include "api/names.h"
 
 #include <cublasLt.h>
 

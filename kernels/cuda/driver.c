@@ -434,7 +434,7 @@ static int cuda_start(struct cuda_dev *c, struct err *e)
     if (!r)
         r = cuda_error(c, cudaDeviceGetStreamPriorityRange(&least, &greatest), "opening it", e);
     if (!r) /* collectives come first: what waits for them is longer than they are
-		 */
+             */
         r = cuda_error(c, cudaStreamCreateWithPriority(&c->stream, cudaStreamNonBlocking, least),
             "a stream", e);
     if (!r)

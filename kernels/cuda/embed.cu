@@ -270,7 +270,7 @@ struct sum_job {
     const void *dout;
     float *dtable;
     float *part; /* (chunks, 2, c): of the run that enters the chunk; of the run that leaves it
-		      */
+                  */
 };
 
 /* W floats in accesses of up to 16 bytes. */

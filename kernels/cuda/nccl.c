@@ -14,7 +14,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/names.h"
+#include "api/names.h"
 #include "kernels/cuda/ras.h"
 
 #include <nccl.h>

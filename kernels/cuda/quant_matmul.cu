@@ -427,7 +427,7 @@ template <class S, int M> static void launch_rows(struct dev *d, quant_product a
     a.slice_chunks = slice < a.chunks ? slice : a.chunks;
     size_t x = sizeof(float) * M * (size_t)a.slice_chunks * S::columns / QUANT_GROUP * S::X::words;
     /* Fewer warps a block where the rows would not reach every multiprocessor, or the memory
-	   does not suffice. */
+       does not suffice. */
     while (warps > 1 &&
         (2 * blocks_of(a.n, warps * R) <= (unsigned)c->sm_count ||
             x + warps * ring > c->shared_max))

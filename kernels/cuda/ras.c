@@ -90,7 +90,7 @@ void ras_query(char *out, size_t size, int64_t timeout_ms)
     if (fd < 0)
         return;
     /* RAS gives up on silent processes after its own limit: half of ours, so that its answer
-	 * comes. */
+     * comes. */
     int n = snprintf(ask, sizeof(ask), "CLIENT PROTOCOL 2\nTIMEOUT %lld\nSTATUS\n",
         (long long)(timeout_ms / 2000 > 0 ? timeout_ms / 2000 : 1));
     if (io_send_full(fd, ask, (size_t)n, deadline_ms, NULL))

@@ -6,8 +6,8 @@
 #include "agent/openai.h"
 
 #include "base/json.h"
-#include "base/limits.h"
-#include "base/wire.h"
+#include "api/limits.h"
+#include "api/wire.h"
 
 #include <stdint.h>
 #include <stdlib.h>

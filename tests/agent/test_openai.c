@@ -4,12 +4,13 @@
  * refused by its name, and null is the same as absent. Method: pure; the rank's request is compared
  * as text, and every row of the table is tried with what it takes and with what it does not. The
  * document is made again from the table and compared.
+ * needs: faults
  */
 #include "agent/openai.h"
 
 #include "base/io.h"
 #include "base/json.h"
-#include "base/limits.h"
+#include "api/limits.h"
 #include "tests/unit.h"
 
 #include <string.h>

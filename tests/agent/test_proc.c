@@ -5,7 +5,7 @@
  */
 #include "agent/proc.h"
 #include "base/clock.h"
-#include "base/limits.h"
+#include "api/limits.h"
 #include "base/mem.h"
 
 #include <check.h>
@@ -149,7 +149,7 @@ START_TEST(the_doors)
 {
     begin();
     /* Answers with a frame of type 65 and "{}", tells what it sees of its page, and dies: all
-	 * of it arrives. */
+     * of it arrives. */
     spawn("head -c 10 <&3 >/dev/null; printf '\\002\\000\\000\\000\\101\\000\\000\\000{}' >&3; "
           "readlink /proc/self/fd/4 >&2; exit 0",
         true);

@@ -3,6 +3,7 @@
  * proved cannot be used for another job, pod, term, time or side. The kind: a secret, or a proof,
  * that whoever holds an address can use again. Method: both ends in memory; a table that changes
  * one thing at a time; the other side's, an earlier session's and garbled messages.
+ * needs: faults
  */
 #include "agent/proof.h"
 

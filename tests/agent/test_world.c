@@ -6,7 +6,7 @@
  * error never restarts; left alone, every world comes to run and to complete.
  */
 #include "agent/world.h"
-#include "base/names.h"
+#include "api/names.h"
 #include "tests/unit.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /*
- * testrank: a rank that computes nothing: it speaks base/wire.h as the real one does (handshake,
+ * testrank: a rank that computes nothing: it speaks api/wire.h as the real one does (handshake,
  * heartbeat page, frames, exit classes), keeps a checkpoint, and meets the other ranks at a barrier
  * over TCP every step, so that a dead or stuck rank holds up the others as a collective would.
  * Faults come from the environment:
@@ -15,12 +15,12 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/exitcode.h"
+#include "api/exitcode.h"
 #include "base/io.h"
-#include "base/jobspec.h"
+#include "api/jobspec.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "base/wire.h"
+#include "api/wire.h"
 
 #include <endian.h>
 #include <errno.h>

@@ -2,6 +2,7 @@
  * Goal: a buffer holds exactly what was added, never more than its limit, and a failure cannot go
  * unseen. Method: a random sequence of operations beside a plain array; the limit approached from
  * both sides; faults.
+ * needs: faults
  */
 #include "base/buf.h"
 

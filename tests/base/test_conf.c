@@ -2,6 +2,7 @@
  * Goal: the strongest source wins, bad values are refused with their source, and a failure changes
  * nothing. Method: one table of every kind; each source alone, all pairs of sources, each mistake;
  * faults.
+ * needs: faults
  */
 #include "base/conf.h"
 

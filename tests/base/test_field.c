@@ -1,7 +1,7 @@
 /*
  * Goal: base/field moves every kind of row between a struct and JSON, and refuses what a row does
  * not allow. Method: one struct with a row of each kind makes a round trip; defaults, absent
- * groups, nested parents and strict decoding are each shown on it. base/jobspec's and base/report's
+ * groups, nested parents and strict decoding are each shown on it. api/jobspec's and api/report's
  * tests cover bounds and messages at large.
  */
 #include "base/field.h"

@@ -3,6 +3,7 @@
  * arrive in pieces; deadlines, limits and cancelling hold; many requests are in flight at once.
  * Method: a real server on a loopback port that answers by path: echo, slow, cut, stream; the loop
  * turned by hand.
+ * needs: threads
  */
 #include "base/http.h"
 

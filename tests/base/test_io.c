@@ -3,6 +3,7 @@
  * carry the right class, and no failing system call goes unnoticed or leaks a descriptor. Method: a
  * folder under /tmp, socket pairs and loopback; each function under the fault loop, with the number
  * of open descriptors compared before and after.
+ * needs: faults threads
  */
 #include "base/io.h"
 
@@ -304,7 +305,7 @@ START_TEST(atomic_write_shows_old_or_new)
     make_folder();
     ck_assert_int_eq(io_write_file(in_folder("file"), "old", 3, 0600, NULL), 0);
     /* The body resets the counter, so the loop is spelled out: a write makes fewer than 20
-	 * calls. */
+     * calls. */
     int failures = 0;
     for (uint64_t n = 1; n < 20; n++) {
         io_fail_nth(n);

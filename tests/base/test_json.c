@@ -4,6 +4,7 @@
  * tables of good and bad texts (after the JSON Parsing Test Suite's cases), random trees and
  * numbers there and back, fault loops. cJSON must accept all that the checker passes: json_parse
  * would say ERR_MEMORY else.
+ * needs: faults
  */
 #include "base/json.h"
 

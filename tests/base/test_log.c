@@ -2,6 +2,7 @@
  * Goal: every line is whole, one line, valid in its form whatever the values hold, and below the
  * level silent. Method: stderr is a pipe; lines are compared as text, and parsed as JSON; threads
  * write at once; faults.
+ * needs: faults threads
  */
 #include "base/log.h"
 

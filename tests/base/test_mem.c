@@ -2,6 +2,7 @@
  * Goal: no overflow reaches the allocator, arenas keep their limit and alignment, and the fault
  * counter fails exactly the call it was told to, from any thread. Method: extremes, a random arena
  * workload compared byte by byte with its own record, and the counter counted.
+ * needs: faults threads
  */
 #include "base/mem.h"
 

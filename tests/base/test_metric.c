@@ -2,6 +2,7 @@
  * Goal: the page is Prometheus' text format to the letter, and no update of any thread is lost.
  * Method: one of each kind compared with the expected text; threads adding at once while another
  * prints.
+ * needs: faults threads
  */
 #include "base/metric.h"
 

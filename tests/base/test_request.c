@@ -3,6 +3,7 @@
  * refused with its status, what is plain is read whole, however the bytes arrive. The kind of
  * fault: a request hidden in another (smuggling), and a reader that never ends. Method: tables of
  * heads and of bodies, each fed whole and byte by byte.
+ * needs: faults
  */
 #include "base/request.h"
 #include "base/buf.h"

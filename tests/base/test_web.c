@@ -2,6 +2,7 @@
  * web: goal: the promises of base/web.h about WebSockets, descriptors and the loop hold on real
  * sockets. Method: both ends live in this process (tests/base/web_client.h). HTTP is
  * test_web_http's.
+ * needs: threads
  */
 #include "tests/base/web_client.h"
 

@@ -3,6 +3,7 @@
  * to one reader and another to the next); what a manifest does not need is refused by line. Method:
  * texts beside the JSON that sigs.k8s.io/yaml makes of them; every refusal with its line; each
  * prefix of a real manifest; faults.
+ * needs: faults
  */
 #include "base/yaml.h"
 

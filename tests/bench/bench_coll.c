@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/mem.h"
-#include "runtime/coll.h"
+#include "runtime/coll/coll.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -27,13 +27,13 @@ static void fill(struct bench *b, size_t bytes)
 {
     static uint16_t part[1 << 20];
     uint32_t x = 1;
-    for (size_t i = 0; i < sizeof(part) / 2; i++) {
+    for (size_t i = 0; i < sizeof part / 2; i++) {
         x = x * 1664525u + 1013904223u;
         part[i] = (uint16_t)(0x3c00u + ((x >> 16) & 0x81ffu));
     }
     for (int m = 0; m < 4; m++)
-        for (size_t at = 0; at + sizeof(part) <= bytes; at += sizeof(part))
-            dev_upload(b->d, b->memory[m] + at, part, sizeof(part));
+        for (size_t at = 0; at + sizeof part <= bytes; at += sizeof part)
+            dev_upload(b->d, b->memory[m] + at, part, sizeof part);
 }
 
 static void fail(const struct err *e)
@@ -91,13 +91,13 @@ static void matmuls(struct bench *b, enum dtype t)
         {"gate and up", 2 * FFN, DIM}, {"down", DIM, FFN}, {"logits", VOCAB, DIM},
         {"lora A (rank 16)", 16, DIM}, {"lora B (rank 16)", DIM, 16}};
     char name[64];
-    for (size_t i = 0; i < sizeof(layers) / sizeof(*layers); i++) {
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
         int64_t out = layers[i].out, in = layers[i].in;
-        snprintf(name, sizeof(name), "%s: y = x W^T", layers[i].name);
+        snprintf(name, sizeof name, "%s: y = x W^T", layers[i].name);
         matmul(b, name, t, b->rows, out, in, false, true);
-        snprintf(name, sizeof(name), "%s: dx = dy W", layers[i].name);
+        snprintf(name, sizeof name, "%s: dx = dy W", layers[i].name);
         matmul(b, name, t, b->rows, in, out, false, false);
-        snprintf(name, sizeof(name), "%s: dW += dy^T x", layers[i].name);
+        snprintf(name, sizeof name, "%s: dW += dy^T x", layers[i].name);
         matmul(b, name, t, out, in, b->rows, true, false);
     }
 }
@@ -207,13 +207,13 @@ static void decoding(struct bench *b)
     static const enum dtype types[] = {DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q4_K,
         DTYPE_Q6_K, DTYPE_Q8_0, DTYPE_F16, DTYPE_BF16, DTYPE_F32};
     char name[64];
-    for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++)
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         for (int64_t m = 1; m <= 16; m *= 4) {
             struct op_quant_matmul q = {.m = m, .n = VOCAB, .k = 768, .w_type = types[i]};
             q.x = (const float *)b->memory[2];
             q.w = b->memory[0];
             q.y = (float *)b->memory[1];
-            snprintf(name, sizeof(name), "quant_matmul m = %d", (int)m);
+            snprintf(name, sizeof name, "quant_matmul m = %d", (int)m);
             row(name, types[i], BEST(b, quant_matmul, &q), (double)dtype_bytes(types[i], q.n * q.k),
                 "GB/s of W");
         }
@@ -224,7 +224,7 @@ static void decoding(struct bench *b)
     a.v_cache = b->memory[1];
     a.length = b->ids;
     int32_t length = 2048;
-    dev_upload(b->d, b->ids, &length, sizeof(length));
+    dev_upload(b->d, b->ids, &length, sizeof length);
     row("attention_decode, 2048 tokens", DTYPE_BF16, BEST(b, attention_decode, &a),
         4.0 * 2048 * KV_HEADS * HEAD, "GB/s");
 }

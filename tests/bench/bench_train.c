@@ -11,8 +11,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "kernels/ops.h"
-#include "runtime/model.h"
-#include "runtime/optim.h"
+#include "runtime/model/model.h"
+#include "runtime/train/optim.h"
 #include "tests/runtime/shapes.h"
 
 #define SEQUENCES 4

@@ -2,7 +2,7 @@
 # machine that does nothing else meanwhile.
 BENCH_MODEL ?= $(shell tests/golden/fetch.sh smollm2)
 
-$(O)/tests/bench/bench_coll: $(O)/tests/bench/bench_coll.o $(call lib,runtime) $(call lib,kernels) $(call lib,base)
+$(O)/tests/bench/bench_coll: $(O)/tests/bench/bench_coll.o $(call needed_libs,runtime)
 	$(link) $(LIBS_runtime) $(LIBS_kernels) $(LIBS_base) -ldl -lm
 
 .PHONY: bench-coll bench-cluster bench-controlplane

@@ -1,7 +1,7 @@
 /*
  * Goal: a job of the cluster finds its files on this machine, and nothing is mapped by mistake.
  * Method: specs with storage are mapped in a temporary folder; every path of the result is
- * compared, and the result must be a spec that base/jobspec accepts.
+ * compared, and the result must be a spec that api/jobspec accepts.
  */
 #include "cli/local.h"
 #include "base/io.h"

@@ -7,11 +7,11 @@
  * environment names. The command runs as main calls it.
  */
 #include "base/clock.h"
-#include "base/exitcode.h"
+#include "api/exitcode.h"
 #include "base/io.h"
-#include "base/report.h"
+#include "api/report.h"
 #include "base/secret.h"
-#include "base/jobspec.h"
+#include "api/jobspec.h"
 #include "base/web.h"
 #include "cli/command.h"
 

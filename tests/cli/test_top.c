@@ -3,7 +3,7 @@
  * the job does. Method: a shell script stands for kubectl: it writes down how it was called and
  * answers from files; the object becomes Complete or Failed on its n-th look.
  */
-#include "base/exitcode.h"
+#include "api/exitcode.h"
 #include "base/io.h"
 #include "cli/command.h"
 

@@ -4,11 +4,12 @@
  * requests are under way. Method: a fake API server that refuses on order; plans made by hand; the
  * objects it holds afterwards. And the whole pass: informers, plan and apply together until quiet,
  * with every mutating request lost once in turn.
+ * needs: threads
  */
 #include "controller/apply.h"
 
 #include "base/clock.h"
-#include "base/names.h"
+#include "api/names.h"
 #include "controller/informer.h"
 #include "tests/controller/fakekube.h"
 
@@ -228,7 +229,7 @@ START_TEST(the_token_is_read_back_and_a_foreign_secret_refused)
     ck_assert_int_eq(b.rc, 0);
     ck_assert_str_eq(cluster_memory(b.c, "n/j")->token, "sesame");
     /* A new job has none, as a rule: it was created first. One that was seen before is looked
-	 * at. */
+     * at. */
     ck_assert_int_eq(atomic_load(&b.f->mutations), 1);
     fakekube_put(b.f, JOB, KNOWN_JOB_TEXT);
     sync_caches(&b);

@@ -3,6 +3,7 @@
  * measured; what is told arrives with the token; and an agent, which is a stranger, can neither
  * make the operator hold more than its job warrants nor delay another's. Method: a real server as
  * the agent, its answers set by the test, hung and huge ones among them; real time, short.
+ * needs: threads
  */
 #include "controller/coordinator.h"
 

@@ -3,6 +3,7 @@
  * paths are not there; and no stranger at that port keeps the probes from being answered (the kind:
  * one connection that stops a server). Method: the real server on any port, asked by base/http, and
  * by raw connections.
+ * needs: threads
  */
 #include "controller/dashboard.h"
 

@@ -2,10 +2,11 @@
  * Goal: the facts kept of an object are those in it, and nothing that an API server may send is
  * refused or crashes. Method: objects as API servers send them; objects with everything missing or
  * of the wrong type; allocation faults.
+ * needs: faults
  */
 #include "controller/decode.h"
 
-#include "base/names.h"
+#include "api/names.h"
 #include "tests/unit.h"
 
 #include <string.h>

@@ -2,6 +2,7 @@
  * Goal: Events reach the API server, what is said again is counted up, and one object's flood costs
  * nobody more than its bucket: who can stop the operator's Events for others. Method: a fake API
  * server and a fake clock; the requests it saw and the objects it holds.
+ * needs: threads
  */
 #include "controller/events.h"
 

@@ -4,6 +4,7 @@
  * that pages, cuts watches inside a line, forgets old versions, refuses and resets; the copy is
  * compared with the server's objects after each. Objects that no parser takes, in lists and
  * watches.
+ * needs: threads
  */
 #include "controller/informer.h"
 

@@ -2,6 +2,7 @@
  * Goal: the configuration is found and read as kubectl does, calls carry its credentials, a rotated
  * token is picked up, and answers mean what they say. Method: kubeconfig files of each form, right
  * and wrong; a server that shows what it received; a fake clock for the token's age.
+ * needs: threads
  */
 #include "controller/kube.h"
 

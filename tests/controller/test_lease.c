@@ -3,6 +3,7 @@
  * stops, lost when it cannot be renewed or another has it, handed over on release. Method: two
  * candidates on one fake API server, its clock stepped by hand; the Lease as stored; refused and
  * unanswered requests.
+ * needs: threads
  */
 #include "controller/lease.h"
 

@@ -2,6 +2,7 @@
  * Goal: the caches hold what was last seen, mark the right jobs, and forget what is gone. Method:
  * changes as an informer reports them, in every order of job and pod; the snapshot of each state;
  * failures counted.
+ * needs: faults
  */
 #include "controller/observe.h"
 

@@ -2,10 +2,11 @@
  * Goal: a pod holds exactly what the job asks for and passes the restricted profile; objects belong
  * to the job. Method: the JSON of jobs with every placement and storage field, parsed again and
  * looked at by path; the same bytes twice.
+ * needs: faults
  */
 #include "controller/podspec.h"
 
-#include "base/names.h"
+#include "api/names.h"
 #include "tests/controller/world.h"
 
 #define EVERYTHING \

@@ -2,6 +2,7 @@
  * Goal: the table holds exactly what was put, and walking survives removal of the present key.
  * Method: random operations beside a plain array, with a printed seed; a walk that removes;
  * allocation faults.
+ * needs: faults
  */
 #include "controller/table.h"
 

@@ -2,6 +2,7 @@
  * Goal: each key is handed out at most once at a time, at its time, in order; failures back off;
  * nobody's keys wait for all of another namespace's. Method: a fake clock stepped by hand; a random
  * sequence, seed printed, that checks order and loses no key; allocation faults.
+ * needs: faults
  */
 #include "controller/workq.h"
 

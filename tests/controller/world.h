@@ -6,8 +6,8 @@
 #define TESTS_CONTROLLER_WORLD_H
 
 #include "base/clock.h"
-#include "base/names.h"
-#include "base/report.h"
+#include "api/names.h"
+#include "api/report.h"
 #include "controller/plan.h"
 #include "tests/unit.h"
 

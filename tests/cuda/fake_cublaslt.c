@@ -136,10 +136,10 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     struct preference *p = (struct preference *)pref;
     switch (which) {
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
-        take(&p->workspace, sizeof(p->workspace), value, bytes);
+        take(&p->workspace, sizeof p->workspace, value, bytes);
         break;
     case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
-        take(&p->schemes, sizeof(p->schemes), value, bytes);
+        take(&p->schemes, sizeof p->schemes, value, bytes);
         break;
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
@@ -193,22 +193,22 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
     struct descriptor *d = (struct descriptor *)desc;
     switch (which) {
     case CUBLASLT_MATMUL_DESC_TRANSA:
-        take(&d->ta, sizeof(d->ta), value, bytes);
+        take(&d->ta, sizeof d->ta, value, bytes);
         break;
     case CUBLASLT_MATMUL_DESC_TRANSB:
-        take(&d->tb, sizeof(d->tb), value, bytes);
+        take(&d->tb, sizeof d->tb, value, bytes);
         break;
     case CUBLASLT_MATMUL_DESC_EPILOGUE:
-        take(&d->epilogue, sizeof(d->epilogue), value, bytes);
+        take(&d->epilogue, sizeof d->epilogue, value, bytes);
         break;
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
-        take(&d->bias, sizeof(d->bias), value, bytes);
+        take(&d->bias, sizeof d->bias, value, bytes);
         break;
     case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
-        take(&d->aux, sizeof(d->aux), value, bytes);
+        take(&d->aux, sizeof d->aux, value, bytes);
         break;
     case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
-        take(&d->aux_ld, sizeof(d->aux_ld), value, bytes);
+        take(&d->aux_ld, sizeof d->aux_ld, value, bytes);
         break;
     default:
         check(false, "an unknown attribute");
@@ -293,17 +293,17 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t h, cublasLtMatmul
         fake_cublaslt.none--;
         return s;
     }
-    _Static_assert(sizeof(struct algorithm) <= sizeof(cublasLtMatmulAlgo_t), "too large");
+    _Static_assert(sizeof(struct algorithm) <= sizeof cublasLtMatmulAlgo_t, "too large");
     for (; *count < most; ++*count) {
         struct algorithm found = {.of = identity(&p),
             .align_bias = alignment(p.d->bias),
             .align_aux = alignment(p.d->aux),
             .usable = *count >= fake_cublaslt.unusable,
             .workspace = want->workspace};
-        memcpy(found.align, want->align, sizeof(found.align));
+        memcpy(found.align, want->align, sizeof found.align);
         out[*count] = (cublasLtMatmulHeuristicResult_t){
             .state = found.usable ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED};
-        memcpy(&out[*count].algo, &found, sizeof(found));
+        memcpy(&out[*count].algo, &found, sizeof found);
     }
     return s;
 }
@@ -375,7 +375,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t desc, con
     const void *at[] = {a, b, c, d};
     struct algorithm by;
     cublasStatus_t s = answer();
-    memcpy(&by, algo, sizeof(by));
+    memcpy(&by, algo, sizeof by);
     check((void *)h == &handle && c == d && cl == dl && !stream, "a product");
     check_product(&p);
     check(by.usable, "an algorithm that is not runnable");

@@ -6,7 +6,7 @@
  * compared with the reference operation's, what lies between rows included.
  */
 #include "base/mem.h"
-#include "base/names.h"
+#include "api/names.h"
 #include "kernels/cuda/cuda.h"
 #include "tests/cuda/fake_cublaslt.h"
 #include "tests/unit.h"
@@ -51,7 +51,7 @@ void cuda_refuse(struct dev *d, const char *fmt, ...)
     struct err e = {.code = ERR_DEVICE};
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(e.text, sizeof(e.text), fmt, ap);
+    vsnprintf(e.text, sizeof e.text, fmt, ap);
     va_end(ap);
     dev_fail(d, &e);
 }
@@ -204,7 +204,7 @@ static void check_shape(int type, const int64_t *s, int variant, int extra)
     o.lda = (o.ta ? o.m : o.k) + s[3];
     o.ldb = (o.tb ? o.k : o.n) + s[3];
     o.ldc = o.n + s[3];
-    snprintf(what, sizeof(what), "%s -> %s, %lld x %lld x %lld, ta %d, tb %d, beta %g, extras %d",
+    snprintf(what, sizeof what, "%s -> %s, %lld x %lld x %lld, ta %d, tb %d, beta %g, extras %d",
         dtype_name(o.ab_type), dtype_name(o.c_type), (long long)o.m, (long long)o.n, (long long)o.k,
         o.ta, o.tb, (double)o.beta, extra);
     check_product(&o, what);
@@ -215,9 +215,9 @@ START_TEST(test_products)
 {
     fake_cublaslt.plain = _i ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS;
     for (int type = 0; type < TYPES; type++)
-        for (size_t s = 0; s < sizeof(shapes) / sizeof(*shapes); s++)
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
             for (int variant = 0; variant < 16; variant++)
-                for (size_t x = 0; x < sizeof(extras) / sizeof(*extras); x++)
+                for (size_t x = 0; x < sizeof extras / sizeof *extras; x++)
                     check_shape(type, shapes[s], variant, extras[x]);
     ck_assert_int_eq(narrowed, 0);
 }
@@ -248,7 +248,7 @@ START_TEST(test_epilogues)
         /* without GELU there is nothing before it */
         {PRE, 16, 0, DTYPE_F32, DTYPE_F32, CUBLASLT_EPILOGUE_DEFAULT, false},
     };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct op_matmul o = product(4, 16, 8, rows[i].ab, rows[i].c, rows[i].extras);
         finished = 0;
         o.ldc = rows[i].ldc;
@@ -376,7 +376,7 @@ START_TEST(test_what_is_another_product)
     for (int i = 0; i < DIFFERENCES; i++) {
         struct op_matmul o = first;
         differ(&o, i);
-        snprintf(what, sizeof(what), "difference %d", i);
+        snprintf(what, sizeof what, "difference %d", i);
         int64_t asked = fake_cublaslt.asked;
         check_product(&o, what);
         ck_assert_msg(fake_cublaslt.asked == asked + 1, "%s", what);

@@ -28,7 +28,7 @@ START_TEST(test_without_driver)
         ck_assert_int_lt(clock_ms() - start_ms, OPEN_MS);
         ck_assert_ptr_eq(d, &e); /* the output is unchanged */
         char says[64];
-        snprintf(says, sizeof(says), "cuda:%d: ", index);
+        snprintf(says, sizeof says, "cuda:%d: ", index);
         ck_assert_msg(!strncmp(e.text, says, strlen(says)), "%s", e.text);
         ck_assert_msg(strstr(e.text, "no NVIDIA driver"), "%s", e.text);
         ck_assert_ptr_null(strchr(e.text, '\n'));

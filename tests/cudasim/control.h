@@ -46,7 +46,7 @@ enum cudasim_fault {
 
 struct cudasim_control {
     /* 0: threads and blocks in order, 1: reversed, else shuffled by it. At first what
-	   LLMJOB_CUDASIM_SEED says, else 0. */
+       LLMJOB_CUDASIM_SEED says, else 0. */
     void (*order)(uint64_t seed);
     const char *(*failure)(void); /* of the last kernel that failed: kernel, block, thread, why */
     void (*forget)(void);         /* the failure, and work enqueued behind it */
@@ -59,11 +59,11 @@ struct cudasim_control {
     /* Products take bias and GELU along, or never, as a cuBLASLt without a kernel for it. */
     void (*epilogues)(bool on);
     /* How often the plugin's kernel `number` ran in this process and those that it forked since
-	   it loaded the plugin; name: the kernel's, with its template arguments. -1: there are not
-	   so many. */
+       it loaded the plugin; name: the kernel's, with its template arguments. -1: there are not
+       so many. */
     int64_t (*kernel)(int number, const char **name);
     /* Enqueues the kernel of a fault on d; room: CUDASIM_FAULT_FLOATS floats of device memory,
-	   an allocation of its own; host: as much memory of the host. */
+       an allocation of its own; host: as much memory of the host. */
     void (*fault)(struct dev *d, enum cudasim_fault f, float *room, float *host);
 };
 #define CUDASIM_FAULT_FLOATS 250 /* ends in the middle of 64 bytes */

@@ -93,8 +93,8 @@ struct sim_engine {
 	char *stacks;
 	size_t stacks_bytes;
 	/* For races: two accesses lie in one interval when no barrier, and for threads of one warp
-	   no
-	   __syncwarp, is between them. */
+    no
+    __syncwarp, is between them. */
 	uint32_t interval;
 	uint16_t warp_interval[SIM_THREADS / 32];
 };

@@ -43,17 +43,16 @@ $(CUDASIM)/$(1)/libllmjob-cuda.so: $(cudasim_kernels:%.cu=$(CUDASIM)/$(1)/%.o) $
 endef
 $(eval $(call cudasim_library,plain))
 $(eval $(call cudasim_library,checked))
-$(O)/tests/kernels/libllmjob-cuda.so: $(CUDASIM)/checked/libllmjob-cuda.so
-	@mkdir -p $(@D) && ln -f $< $@
-$(O)/tests/runtime/libllmjob-cuda.so: $(CUDASIM)/plain/libllmjob-cuda.so
-	@mkdir -p $(@D) && ln -f $< $@
-
-# Whoever opens "cuda" needs it beside himself.
-cudasim_users = $(patsubst %.c,$(O)/%,$(shell grep -l '"cuda"' tests/$(1)/test_*.c))
-$(call cudasim_users,kernels): $(O)/tests/kernels/libllmjob-cuda.so
-$(call cudasim_users,runtime): $(O)/tests/runtime/libllmjob-cuda.so
+# Whoever opens "cuda" needs it beside himself: kernels' tests the checked one, others the plain.
+cudasim_users := $(call needing,cuda)
+define cudasim_beside
+$(filter $(1)%,$(cudasim_users)): $(1)libllmjob-cuda.so
+$(1)libllmjob-cuda.so: $(CUDASIM)/$(if $(filter %/kernels/,$(1)),checked,plain)/libllmjob-cuda.so
+	@mkdir -p $$(@D) && ln -f $$< $$@
+endef
+$(foreach d,$(sort $(dir $(cudasim_users))),$(eval $(call cudasim_beside,$(d))))
 # Those that run on a GPU as well ask which it is.
-$(patsubst %.c,$(O)/%,$(shell grep -l 'tests/gpu/gpu.h' tests/*/test_*.c)): $(O)/tests/gpu/gpu.o
+$(call needing,gpu): $(O)/tests/gpu/gpu.o
 
 .PHONY: cudasim
-cudasim: $(O)/tests/kernels/libllmjob-cuda.so $(O)/tests/runtime/libllmjob-cuda.so ## the CUDA plugin for the host
+cudasim: $(addsuffix libllmjob-cuda.so,$(sort $(dir $(cudasim_users)))) ## the CUDA plugin for the host

@@ -24,7 +24,7 @@ static const char *writable(const char *folder)
     char path[512];
     int fd;
 
-    snprintf(path, sizeof(path), "%s/probe", folder);
+    snprintf(path, sizeof path, "%s/probe", folder);
     fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     if (fd < 0)
         return strerror(errno);
@@ -116,7 +116,7 @@ static int connect_to(const char *host, const char *port)
         perror(host);
         return 1;
     }
-    n = read(fd, answer, sizeof(answer));
+    n = read(fd, answer, sizeof answer);
     if (n <= 0)
         return 1;
     return fwrite(answer, 1, (size_t)n, stdout) != (size_t)n;

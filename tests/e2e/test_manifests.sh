@@ -2,7 +2,7 @@
 # Goal: a wrong manifest is refused by the API server with a sentence that names the field; the samples are accepted,
 # and what the API server makes of them is what llmjob reads from the file; once created, only some fields change.
 # Method: server-side dry runs against any cluster that has the CRD. Each file of bad-manifests/ holds one mistake and
-# says on its first line what the refusal must name. tests/base/test_jobspec reads the same files.
+# says on its first line what the refusal must name. tests/api/test_jobspec reads the same files.
 #
 #   KUBECTL="kubectl --kubeconfig ..." LLMJOB=build/llmjob tests/e2e/test_manifests.sh
 set -uo pipefail

@@ -19,9 +19,9 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "kernels/driver.h"
-#include "runtime/model.h"
-#include "runtime/optim.h"
-#include "runtime/planner.h"
+#include "runtime/model/model.h"
+#include "runtime/train/optim.h"
+#include "runtime/train/planner.h"
 #include "tests/runtime/shapes.h"
 
 #include <sched.h>

@@ -4,7 +4,7 @@
  */
 #include "tests/gpu/gpu.h"
 
-#include "base/names.h"
+#include "api/names.h"
 #include "kernels/driver.h"
 #include "tests/cudasim/control.h"
 
@@ -30,10 +30,10 @@ static void look(void)
         dev_describe(d, &info);
         found->gpu.simulated = dlsym(d->plugin, CUDASIM_CONTROL) != NULL;
         if (!found->gpu.devices++)
-            snprintf(found->gpu.name, sizeof(found->gpu.name), "%s", info.name);
+            snprintf(found->gpu.name, sizeof found->gpu.name, "%s", info.name);
         dev_close(d);
     }
-    snprintf(found->failure, sizeof(found->failure), "%s", e.text);
+    snprintf(found->failure, sizeof found->failure, "%s", e.text);
 }
 
 void gpu_open(void)
@@ -42,7 +42,7 @@ void gpu_open(void)
     pid_t child;
     int status = -1;
 
-    found = mmap(NULL, sizeof(*found), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    found = mmap(NULL, sizeof *found, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (found == MAP_FAILED)
         exit(1);
     fflush(stdout);
@@ -78,9 +78,9 @@ void gpu_show(int n)
     char count[16], list[64] = "";
     size_t len = 0;
 
-    for (int i = 0; i < n && len < sizeof(list); i++)
-        len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%d", i ? "," : "", i);
-    snprintf(count, sizeof(count), "%d", n);
+    for (int i = 0; i < n && len < sizeof list; i++)
+        len += (size_t)snprintf(list + len, sizeof list - len, "%s%d", i ? "," : "", i);
+    snprintf(count, sizeof count, "%d", n);
     setenv("LLMJOB_CUDASIM_DEVICES", count, 1);
     setenv("CUDA_VISIBLE_DEVICES", list, 1);
 }

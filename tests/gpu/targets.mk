@@ -3,16 +3,17 @@
 # The tests that run on both are the same programs: here they stand, by a second name, beside the real plugin.
 GPU := $(O)/tests/gpu
 GPU_PROGRAMS := $(GPU)/gpu_ops $(GPU)/bench_gpu
-GPU_TESTS    := $(patsubst %,$(GPU)/%,$(notdir $(basename $(shell grep -l 'tests/gpu/gpu.h' tests/*/test_*.c))))
+GPU_TESTS    := $(addprefix $(GPU)/,$(notdir $(call needing,gpu)))
 $(GPU)/%.o: ALL_CFLAGS += -fopenmp
-$(GPU)/gpu_ops: $(GPU)/gpu_ops.o $(GPU)/gpu.o $(O)/tests/kernels/op_cases.o $(O)/tests/kernels/parity.o $(call lib,kernels) $(call lib,base)
+$(GPU)/gpu_ops: $(GPU)/gpu_ops.o $(GPU)/gpu.o $(O)/tests/kernels/op_cases.o $(O)/tests/kernels/parity.o $(call needed_libs,kernels)
 	$(link) $(LIBS_kernels) $(LIBS_base) $(LIBS_check) -ldl -lm
-$(GPU)/bench_gpu: $(GPU)/bench_gpu.o $(O)/tests/runtime/shapes.o $(call lib,runtime) $(call lib,kernels) $(call lib,base)
+$(GPU)/bench_gpu: $(GPU)/bench_gpu.o $(O)/tests/runtime/shapes.o $(call needed_libs,runtime)
 	$(link) $(LIBS_runtime) $(LIBS_kernels) $(LIBS_base) -ldl -lm
-$(GPU)/test_%: $(O)/tests/kernels/test_%
-	@mkdir -p $(@D) && ln -f $< $@
-$(GPU)/test_%: $(O)/tests/runtime/test_%
-	@mkdir -p $(@D) && ln -f $< $@
+define gpu_test
+$(GPU)/$(notdir $(1)): $(1)
+	@mkdir -p $$(@D) && ln -f $$< $$@
+endef
+$(foreach t,$(call needing,gpu),$(eval $(call gpu_test,$(t))))
 $(GPU)/libllmjob-cuda.so: $(CUDA_PLUGIN)
 	@ln -sf ../../libllmjob-cuda.so $@
 

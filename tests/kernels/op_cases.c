@@ -191,7 +191,7 @@ static const int32_t *attention_lengths(struct parity_run *r, int64_t b, int64_t
     int32_t *length = parity_ids(r, b, 1);
     for (int64_t i = 0; i < b; i++) {
         int32_t n = (int32_t)(i % 2 ? t / 3 + 1 : t > 1 ? t - 1 : 1);
-        dev_upload(r->d, length + i, &n, sizeof(n));
+        dev_upload(r->d, length + i, &n, sizeof n);
     }
     return length;
 }
@@ -250,7 +250,7 @@ static int32_t *cache_pages(struct parity_run *r, int64_t n, int64_t each)
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j <= each; j++) {
             int32_t page = j < each ? (int32_t)(n * (each - j) - 1 - i) : -1000000;
-            dev_upload(r->d, pages + i * (each + 1) + j, &page, sizeof(page));
+            dev_upload(r->d, pages + i * (each + 1) + j, &page, sizeof page);
         }
     return pages;
 }
@@ -280,7 +280,7 @@ static void case_kv_store(struct parity_run *r, const int64_t *s)
     int32_t *position = parity_ids(r, a.n, (int32_t)s[1]);
     for (int64_t i = 0; s[5] && i < a.n; i++) {
         int32_t at = (int32_t)(s[1] - 1 - i);
-        dev_upload(r->d, position + i, &at, sizeof(at));
+        dev_upload(r->d, position + i, &at, sizeof at);
     }
     a.position = position;
     a.k = parity_input(r, a.n * width, DTYPE_F32, 2);
@@ -312,7 +312,7 @@ static void case_attention_decode(struct parity_run *r, const int64_t *s)
     for (int64_t i = 0; i < a.n; i++)
         length[i] = (int32_t)(s[1] - i * (s[1] / 8));
     int32_t *on_device = parity_ids(r, a.n, 1);
-    dev_upload(r->d, on_device, length, (size_t)a.n * sizeof(*length));
+    dev_upload(r->d, on_device, length, (size_t)a.n * sizeof *length);
     a.length = on_device;
     a.o = parity_space(r, a.n * a.h * a.d, DTYPE_F32);
     r->ops->attention_decode(r->d, &a);
@@ -403,7 +403,7 @@ static void case_xent(struct parity_run *r, const int64_t *s)
     a.logits = xent_logits(r, &a);
     int32_t *target = parity_ids(r, a.n, (int32_t)(a.v + 2 * a.first)), none = -1;
     for (int64_t i = 2; i < a.n; i += 3)
-        dev_upload(r->d, target + i, &none, sizeof(none));
+        dev_upload(r->d, target + i, &none, sizeof none);
     a.target = target;
     a.loss = parity_space(r, a.n, DTYPE_F32);
     if (a.first) {
@@ -416,8 +416,8 @@ static void case_xent(struct parity_run *r, const int64_t *s)
         parity_output(r, a.sum, a.n, DTYPE_F32, 3e-6);
         xent_output(r, &a, 1e-30);
         for (int64_t i = 0; i < a.n; i++) {
-            dev_upload(r->d, a.top + i, &top, sizeof(top));
-            dev_upload(r->d, a.sum + i, &sum, sizeof(sum));
+            dev_upload(r->d, a.top + i, &top, sizeof top);
+            dev_upload(r->d, a.sum + i, &sum, sizeof sum);
         }
         a.stage = OP_XENT_FINISH;
     }
@@ -484,7 +484,7 @@ static void case_adamw(struct parity_run *r, const int64_t *s)
     if (s[3] & ~STOCHASTIC) {
         float *sumsq = parity_space(r, 1, DTYPE_F32);
         float square = s[3] & INFINITE ? INFINITY : s[3] & NO_NUMBER ? NAN : 30;
-        dev_upload(r->d, sumsq, &square, sizeof(square));
+        dev_upload(r->d, sumsq, &square, sizeof square);
         a.sumsq = sumsq;
         a.clip_norm = s[3] & CLIPPED ? 1 : 6;
     }
@@ -513,23 +513,23 @@ static void case_sample(struct parity_run *r, const int64_t *s)
     float *logits = parity_input(r, a.n * a.v, DTYPE_F32, 8), *t = parity_space(r, a.n, DTYPE_F32),
           *p = parity_space(r, a.n, DTYPE_F32);
     for (int64_t i = 0; i < a.n; i++) {
-        dev_upload(r->d, t + i, &temperature[i % 6], sizeof(*t));
-        dev_upload(r->d, p + i, &top_p[i % 5], sizeof(*p));
+        dev_upload(r->d, t + i, &temperature[i % 6], sizeof *t);
+        dev_upload(r->d, p + i, &top_p[i % 5], sizeof *p);
     }
     if (s[2]) {
-        mem_autofree float *tied = mem_array((size_t)(a.n * a.v), sizeof(*tied));
+        mem_autofree float *tied = mem_array((size_t)(a.n * a.v), sizeof *tied);
         for (int64_t i = 0; i < a.n * a.v; i++)
             tied[i] = (float)(op_random(7, (uint64_t)i) % 16) / 4;
-        dev_upload(r->d, logits, tied, (size_t)(a.n * a.v) * sizeof(*tied));
+        dev_upload(r->d, logits, tied, (size_t)(a.n * a.v) * sizeof *tied);
     }
     a.logits = logits;
     a.temperature = t;
     a.top_p = p;
-    mem_autofree float *u = mem_array((size_t)a.n, sizeof(*u));
+    mem_autofree float *u = mem_array((size_t)a.n, sizeof *u);
     for (int64_t i = 0; i < a.n; i++)
         u[i] = (float)(op_random(8, (uint64_t)i) >> 8) * 0x1p-24f;
     float *on_device = parity_space(r, a.n, DTYPE_F32);
-    dev_upload(r->d, on_device, u, (size_t)a.n * sizeof(*u));
+    dev_upload(r->d, on_device, u, (size_t)a.n * sizeof *u);
     a.u = on_device;
     a.token = parity_space(r, a.n, DTYPE_I32);
     r->ops->sample(r->d, &a);
@@ -674,7 +674,7 @@ static const struct op_case case_table[] = {
 };
 
 #define OP_COUNT(name, args) +1
-_Static_assert(sizeof(case_table) / sizeof(*case_table) == 0 LLMJOB_OPS(OP_COUNT),
-    "a case for every operation");
+_Static_assert(
+    sizeof case_table / sizeof *case_table == 0 LLMJOB_OPS(OP_COUNT), "a case for every operation");
 const struct op_case *const op_cases = case_table;
-const int op_case_count = sizeof(case_table) / sizeof(*case_table);
+const int op_case_count = sizeof case_table / sizeof *case_table;

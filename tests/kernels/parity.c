@@ -62,7 +62,7 @@ void *parity_input(struct parity_run *r, int64_t count, enum dtype t, float rang
 
 int32_t *parity_ids(struct parity_run *r, int64_t count, int32_t below)
 {
-    mem_autofree int32_t *host = mem_array((size_t)count + 1, sizeof(*host));
+    mem_autofree int32_t *host = mem_array((size_t)count + 1, sizeof *host);
     for (int64_t i = 0; i < count; i++)
         host[i] = (int32_t)(parity_random(r) % (uint64_t)below);
     return parity_upload(r, host, count * 4);

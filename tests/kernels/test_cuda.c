@@ -8,6 +8,7 @@
  * tests/cudasim/faults.cu has a kernel for each thing that must be noticed.
  *
  * LLMJOB_CUDA_CASE=name runs one operation, LLMJOB_CUDASIM_SEED sets the shuffled order.
+ * needs: cuda
  */
 #include "tests/kernels/op_cases.h"
 
@@ -207,7 +208,7 @@ START_TEST(test_int8_not_finite)
     parity_begin(&r, d, DTYPE_F32, SEED);
     float *x = parity_input(&r, M * K, DTYPE_F32, 1);
     for (int i = 0; i < 2; i++)
-        dev_upload(d, x + i * K + 40, &none[i], sizeof(*none));
+        dev_upload(d, x + i * K + 40, &none[i], sizeof *none);
     a.x = x;
     a.w = parity_blocks(&r, N * K, a.w_type);
     a.y = parity_space(&r, M * N, DTYPE_F32);
@@ -245,7 +246,7 @@ static const struct fault_case {
     {CUDASIM_FAULT_STORE_ELSEWHERE, "store_pack: 0x"},
     {CUDASIM_FAULT_SHARED_ARRAYS, "49152 bytes of shared memory and 256 of __shared__ arrays"},
 };
-#define FAULT_CASES (sizeof(faults) / sizeof(*faults))
+#define FAULT_CASES (sizeof faults / sizeof *faults)
 
 /* Runs the kernel of a fault with an order; its memory comes back in values. text: how it failed.
  */
@@ -255,7 +256,7 @@ static int run_fault(
     struct err e = {0};
     void *room;
     float host[CUDASIM_FAULT_FLOATS];
-    const size_t bytes = sizeof(host);
+    const size_t bytes = sizeof host;
     for (int i = 0; i < CUDASIM_FAULT_FLOATS; i++)
         host[i] = (float)(1000 + i);
     ck_assert_msg(!dev_alloc(d, bytes, &room, &e), "%s", e.text);
@@ -351,10 +352,10 @@ START_TEST(test_orders_differ)
     for (int k = 0; k < 2; k++) {
         ck_assert_msg(!run_fault(d, kinds[k], 0, first, text), "%s", text);
         ck_assert_msg(!run_fault(d, kinds[k], 0, other, text), "%s", text);
-        ck_assert(!memcmp(first, other, sizeof(first)));
+        ck_assert(!memcmp(first, other, sizeof first));
         for (int i = 0; i < 2; i++) {
             ck_assert_msg(!run_fault(d, kinds[k], orders[i], other, text), "%s", text);
-            ck_assert(memcmp(first, other, sizeof(first)));
+            ck_assert(memcmp(first, other, sizeof first));
         }
     }
     dev_close(d);
@@ -440,8 +441,8 @@ int main(void)
     if (shuffle < 2)
         shuffle = 2;
     printf("LLMJOB_CUDASIM_SEED=%llu\n", (unsigned long long)shuffle);
-    in_one_order = mmap(
-        NULL, sizeof(*in_one_order), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    in_one_order =
+        mmap(NULL, sizeof *in_one_order, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (in_one_order == MAP_FAILED || !loads_plugin())
         return 1;
     Suite *s = suite_create("cuda");

@@ -5,6 +5,7 @@
  * plugin beside this program: a GPU's (make gpu-check), or that of tests/cudasim, whose driver
  * version and memory the environment sets, and which can be made to fault. Each test is a process
  * of its own (Check forks).
+ * needs: cuda gpu
  */
 #include "kernels/driver.h"
 
@@ -90,7 +91,7 @@ START_TEST(test_sizes)
     static const size_t sizes[] = {0, 1, 3, 63, 64, 65, 4095, 4097, PIECE - 1, PIECE, PIECE + 1,
         3 * PIECE + 7, STAGING - 1, STAGING, STAGING + 1, 2 * STAGING + PIECE + 5};
     struct dev *d = open_dev();
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         size_t n = sizes[i];
         char *host = noise(n + 1, i), *sent = mem_alloc(n + 1), *back = noise(n + 1, 99);
         char *p = alloc(d, n), *q = alloc(d, n + 3);
@@ -168,30 +169,30 @@ START_TEST(test_record)
     struct err e = {0};
     void *recording = NULL;
     float x[COUNT], y[COUNT];
-    float *dx = alloc(d, sizeof(x)), *dy = alloc(d, sizeof(y)), *copy = alloc(d, sizeof(y));
+    float *dx = alloc(d, sizeof x), *dy = alloc(d, sizeof y), *copy = alloc(d, sizeof y);
     for (int i = 0; i < COUNT; i++)
         x[i] = (float)i;
-    dev_upload(d, dx, x, sizeof(x));
+    dev_upload(d, dx, x, sizeof x);
     ck_assert(dev_can_record(d));
     ck_assert_int_eq(dev_record_end(d, &recording, &e), -ERR_BUG);
     ck_assert_int_eq(dev_record_begin(d, &e), 0);
     ck_assert_int_eq(dev_record_begin(d, &e), -ERR_BUG);
     add(d, dx, dy, COUNT);
-    dev_copy(d, copy, dy, sizeof(y));
+    dev_copy(d, copy, dy, sizeof y);
     ck_assert_msg(!dev_record_end(d, &recording, &e), "%s", e.text);
-    dev_download(d, y, copy, sizeof(y));
+    dev_download(d, y, copy, sizeof y);
     sync_ok(d);
-    ck_assert(zeros((const char *)y, sizeof(y))); /* recorded, not run */
+    ck_assert(zeros((const char *)y, sizeof y)); /* recorded, not run */
     for (int k = 0; k < TIMES; k++)
         dev_record_launch(d, recording);
     for (int i = 0; i < COUNT; i++)
         x[i] = -1;
-    dev_upload(d, dx, x, sizeof(x)); /* behind the launches, and read by the next */
-    dev_download(d, y, copy, sizeof(y));
+    dev_upload(d, dx, x, sizeof x); /* behind the launches, and read by the next */
+    dev_download(d, y, copy, sizeof y);
     for (int i = 0; i < COUNT; i++)
         ck_assert(y[i] == (float)(TIMES * i));
     dev_record_launch(d, recording);
-    dev_download(d, y, copy, sizeof(y));
+    dev_download(d, y, copy, sizeof y);
     sync_ok(d);
     for (int i = 0; i < COUNT; i++)
         ck_assert(y[i] == (float)(TIMES * i - 1));
@@ -259,9 +260,9 @@ START_TEST(test_no_memory)
     size_t room = (size_t)info.memory_bytes;
     ck_assert_int_eq(dev_alloc(d, room + 1, &p, &e), -ERR_MEMORY);
     char figures[96];
-    snprintf(figures, sizeof(figures), "%zu bytes on cuda:0 ", room + 1);
+    snprintf(figures, sizeof figures, "%zu bytes on cuda:0 ", room + 1);
     ck_assert_msg(strstr(e.text, figures), "%s", e.text);
-    snprintf(figures, sizeof(figures), "%zu of its %zu are free", room, 300 * MIB);
+    snprintf(figures, sizeof figures, "%zu of its %zu are free", room, 300 * MIB);
     ck_assert_msg(strstr(e.text, figures), "%s", e.text);
     ck_assert_ptr_null(p);
     ck_assert_int_eq(dev_alloc(d, SIZE_MAX - 5, &p, &e), -ERR_MEMORY);
@@ -351,7 +352,7 @@ START_TEST(test_fault)
 {
     struct dev *d = open_dev();
     struct err e = {0};
-    float host[CUDASIM_FAULT_FLOATS] = {0}, *room = alloc(d, sizeof(host));
+    float host[CUDASIM_FAULT_FLOATS] = {0}, *room = alloc(d, sizeof host);
     void *p = NULL;
     char back[5] = "5555";
     sync_ok(d);
@@ -359,12 +360,12 @@ START_TEST(test_fault)
     ck_assert_int_eq(dev_sync(d, &e), -ERR_DEVICE);
     ck_assert_msg(strstr(e.text, "cuda:0 (") && strstr(e.text, "GPU-6c6c6d6a-"), "%s", e.text);
     int64_t start_ms = clock_ms();
-    dev_upload(d, room, host, sizeof(host));
-    dev_zero(d, room, sizeof(host));
+    dev_upload(d, room, host, sizeof host);
+    dev_zero(d, room, sizeof host);
     add(d, room, room, CUDASIM_FAULT_FLOATS);
     sync_fails(d, ERR_DEVICE, "cuda:0 (");
-    dev_download(d, back, room, sizeof(back));
-    ck_assert(zeros(back, sizeof(back)));
+    dev_download(d, back, room, sizeof back);
+    ck_assert(zeros(back, sizeof back));
     sync_fails(d, ERR_DEVICE, "cuda:0 (");
     ck_assert_int_eq(dev_alloc(d, 64, &p, &e), -ERR_DEVICE);
     ck_assert_int_eq(dev_record_begin(d, &e), -ERR_DEVICE);

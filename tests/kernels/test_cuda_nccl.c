@@ -4,6 +4,7 @@
  * deadline while connecting, by abort() from another thread afterwards. Method: the plugin beside
  * this program: a GPU's (make gpu-check) with NCCL itself, or that of tests/cudasim, whose NCCL
  * connects processes of this machine; a rank is a process, its device the one of its number.
+ * needs: cuda gpu
  */
 #include "kernels/driver.h"
 
@@ -35,7 +36,7 @@ static struct shared *shared;
 
 static void setup(void)
 {
-    shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ck_assert_ptr_ne(shared, MAP_FAILED);
 }
 
@@ -148,18 +149,18 @@ static void sums(int rank, int world)
     struct err e = {0};
     float host[COUNT], back[COUNT];
     connect_ranks(&r, rank, world);
-    float *p = alloc(&r, sizeof(host));
-    dev_download(r.d, back, p, sizeof(back));
+    float *p = alloc(&r, sizeof host);
+    dev_download(r.d, back, p, sizeof back);
     for (int i = 0; i < COUNT; i++) {
         ck_assert(back[i] == 0);
         host[i] = (float)(i * (rank + 1));
     }
-    dev_upload(r.d, p, host, sizeof(host));
+    dev_upload(r.d, p, host, sizeof host);
     scale(&r, p, 2); /* the sum is behind it, and before the next */
     ck_assert_msg(!r.c->allreduce(r.comm, p, COUNT, DTYPE_F32, DRIVER_SUM, &e), "%s", e.text);
     r.c->join(r.comm);
     scale(&r, p, 0.5f);
-    dev_download(r.d, back, p, sizeof(back));
+    dev_download(r.d, back, p, sizeof back);
     ck_assert_msg(!dev_sync(r.d, &e), "%s", e.text);
     for (int i = 0; i < COUNT; i++)
         ck_assert(back[i] == (float)(i * (world * (world + 1) / 2)));
@@ -195,23 +196,23 @@ static void kinds(int rank, int world)
     uint16_t bf16[2] = {f32_to_bf16((float)rank), f32_to_bf16(-3)};
     connect_ranks(&r, rank, world);
     char *p = alloc(&r, 256);
-    dev_upload(r.d, p, i32, sizeof(i32));
-    dev_upload(r.d, p + 64, bf16, sizeof(bf16));
+    dev_upload(r.d, p, i32, sizeof i32);
+    dev_upload(r.d, p + 64, bf16, sizeof bf16);
     ck_assert(!r.c->allreduce(r.comm, p, 3, DTYPE_I32, DRIVER_MAX, &e));
     ck_assert(!r.c->allreduce(r.comm, p + 64, 2, DTYPE_BF16, DRIVER_SUM, &e));
     ck_assert_int_eq(r.c->allreduce(r.comm, p, 32, DTYPE_Q8_0, DRIVER_SUM, &e), -ERR_BUG);
     r.c->join(r.comm);
-    dev_download(r.d, all, p, sizeof(i32));
-    dev_download(r.d, bf16, p + 64, sizeof(bf16));
+    dev_download(r.d, all, p, sizeof i32);
+    dev_download(r.d, bf16, p + 64, sizeof bf16);
     ck_assert_msg(!dev_sync(r.d, &e), "%s", e.text);
     ck_assert(all[0] == world - 1 && all[1] == 0 && all[2] == 7);
     ck_assert(bf16_to_f32(bf16[0]) == (float)(world * (world - 1) / 2));
     ck_assert(bf16_to_f32(bf16[1]) == (float)(-3 * world));
-    dev_upload(r.d, p, i32, sizeof(i32));
-    ck_assert(!r.c->allgather(r.comm, p, p + 128, sizeof(i32), &e));
+    dev_upload(r.d, p, i32, sizeof i32);
+    ck_assert(!r.c->allgather(r.comm, p, p + 128, sizeof i32, &e));
     ck_assert(!r.c->broadcast(r.comm, p, 5, world - 1, &e));
     until_done(&r, r.comm);
-    dev_download(r.d, all, p + 128, sizeof(i32) * (size_t)world);
+    dev_download(r.d, all, p + 128, sizeof i32 * (size_t)world);
     dev_download(r.d, i32, p, 4);
     ck_assert_msg(!dev_sync(r.d, &e), "%s", e.text);
     for (int i = 0; i < world; i++)

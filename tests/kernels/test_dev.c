@@ -1,6 +1,7 @@
 /*
  * Goal: the registry opens what exists and says clearly what does not; element types, memory and
  * threads behave. Method: direct calls; tables for the element types.
+ * needs: cuda faults
  */
 #include "kernels/dev.h"
 
@@ -64,7 +65,7 @@ START_TEST(test_refusals)
         {"../cpu", 0, 0, ERR_USER, "unknown device kind"},
         {"cpu", 1, 0, ERR_USER, "does not exist"}, {"cpu", -1, 0, ERR_USER, "negative"},
         {"cpu", 0, -2, ERR_USER, "negative"}};
-    for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         struct err e = {0};
         struct dev *d = (struct dev *)&e;
         ck_assert_int_eq(
@@ -103,7 +104,7 @@ START_TEST(test_dtypes)
         {DTYPE_Q4_K, "q4_k", 512, 288}, {DTYPE_Q6_K, "q6_k", 256, 210},
         {DTYPE_Q8_0, "q8_0", 33, -1}, {DTYPE_Q4_K, "q4_k", 32, -1}, {DTYPE_F32, "f32", -1, -1},
         {DTYPE_F32, "f32", 0, 0}, {DTYPE_F32, "f32", INT64_MAX, -1}, {DTYPES, "?", 1, -1}};
-    for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         ck_assert_str_eq(dtype_name(table[i].t), table[i].name);
         ck_assert_int_eq(dtype_bytes(table[i].t, table[i].count), table[i].bytes);
     }
@@ -123,17 +124,17 @@ START_TEST(test_memory)
             ck_assert_int_eq(p[i], 0);
         dev_free(d, p);
     }
-    for (size_t i = 0; i < sizeof(host); i++)
+    for (size_t i = 0; i < sizeof host; i++)
         host[i] = (char)(i * 7);
-    ck_assert_int_eq(dev_alloc(d, sizeof(host), (void **)&p, &e), 0);
-    ck_assert_int_eq(dev_alloc(d, sizeof(host), (void **)&q, &e), 0);
-    dev_upload(d, p, host, sizeof(host));
-    dev_copy(d, q, p, sizeof(host));
-    dev_zero(d, p, sizeof(host));
-    dev_download(d, back, q, sizeof(host));
-    ck_assert_int_eq(memcmp(back, host, sizeof(host)), 0);
-    dev_download(d, back, p, sizeof(host));
-    for (size_t i = 0; i < sizeof(back); i++)
+    ck_assert_int_eq(dev_alloc(d, sizeof host, (void **)&p, &e), 0);
+    ck_assert_int_eq(dev_alloc(d, sizeof host, (void **)&q, &e), 0);
+    dev_upload(d, p, host, sizeof host);
+    dev_copy(d, q, p, sizeof host);
+    dev_zero(d, p, sizeof host);
+    dev_download(d, back, q, sizeof host);
+    ck_assert_int_eq(memcmp(back, host, sizeof host), 0);
+    dev_download(d, back, p, sizeof host);
+    for (size_t i = 0; i < sizeof back; i++)
         ck_assert_int_eq(back[i], 0);
     dev_free(d, p);
     dev_free(d, q);

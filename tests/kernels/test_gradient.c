@@ -37,13 +37,13 @@ static void check_gradient(
     const float h = 1e-2f;
     float *u = parity_input(&run, count, DTYPE_F32, 1), *was = parity_space(&run, count, DTYPE_F32);
     double want = 0, size = 0, at[2];
-    memcpy(was, x, (size_t)count * sizeof(*x));
+    memcpy(was, x, (size_t)count * sizeof *x);
     for (int side = 0; side < 2; side++) {
         for (int64_t i = 0; i < count; i++)
             x[i] = was[i] + (side ? -h : h) * u[i];
         at[side] = loss(user);
     }
-    memcpy(x, was, (size_t)count * sizeof(*x));
+    memcpy(x, was, (size_t)count * sizeof *x);
     for (int64_t i = 0; i < count; i++) {
         want += (double)gradient[i] * u[i];
         size += pow((double)gradient[i] * u[i], 2);

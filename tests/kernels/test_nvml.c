@@ -51,12 +51,12 @@ START_TEST(test_health)
     setenv("FAKE_NVML_BROKEN", healths[_i].broken, 1);
     struct nvml *n = nvml_open(BUS);
     ck_assert_ptr_nonnull(n);
-    nvml_health(n, text, sizeof(text));
+    nvml_health(n, text, sizeof text);
     ck_assert_str_eq(text, healths[_i].says);
     nvml_close(n);
     n = nvml_open(BUS);
-    nvml_health(n, cut, sizeof(cut));
-    ck_assert_int_eq(strncmp(cut, healths[_i].says, sizeof(cut) - 1), 0);
+    nvml_health(n, cut, sizeof cut);
+    ck_assert_int_eq(strncmp(cut, healths[_i].says, sizeof cut - 1), 0);
     nvml_close(n);
 }
 END_TEST
@@ -68,7 +68,7 @@ START_TEST(test_endless_events)
     setenv("FAKE_NVML_XIDS", "79", 1);
     setenv("FAKE_NVML_ENDLESS", "1", 1);
     struct nvml *n = nvml_open(BUS);
-    nvml_health(n, text, sizeof(text));
+    nvml_health(n, text, sizeof text);
     ck_assert_str_eq(text, "XID 79 (fallen off the bus)");
     nvml_close(n);
 }
@@ -84,7 +84,7 @@ START_TEST(test_nothing_known)
         setenv("FAKE_NVML_BROKEN", broken[i], 1);
         ck_assert_ptr_null(nvml_open(BUS));
     }
-    nvml_health(NULL, text, sizeof(text));
+    nvml_health(NULL, text, sizeof text);
     ck_assert_str_eq(text, "");
     nvml_close(NULL);
 }
@@ -94,13 +94,13 @@ START_TEST(test_driver_version)
 {
     char text[32] = "before";
     load_fake();
-    nvml_driver_version(text, sizeof(text));
+    nvml_driver_version(text, sizeof text);
     ck_assert_str_eq(text, "580.65.06");
     setenv("FAKE_NVML_BROKEN", "version", 1);
-    nvml_driver_version(text, sizeof(text));
+    nvml_driver_version(text, sizeof text);
     ck_assert_str_eq(text, "");
     setenv("FAKE_NVML_BROKEN", "init", 1);
-    nvml_driver_version(text, sizeof(text));
+    nvml_driver_version(text, sizeof text);
     ck_assert_str_eq(text, "");
 }
 END_TEST
@@ -109,7 +109,7 @@ int main(void)
 {
     Suite *s = suite_create("nvml");
     TCase *t = tcase_create("nvml");
-    tcase_add_loop_test(t, test_health, 0, sizeof(healths) / sizeof(*healths));
+    tcase_add_loop_test(t, test_health, 0, sizeof healths / sizeof *healths);
     tcase_add_test(t, test_endless_events);
     tcase_add_test(t, test_nothing_known);
     tcase_add_test(t, test_driver_version);

@@ -20,22 +20,22 @@ static const struct golden {
     size_t bytes;
     const uint32_t *bits;
 } golden[] = {
-    {DTYPE_Q8_0, quants_q8_0, sizeof(quants_q8_0), quants_q8_0_f32},
-    {DTYPE_Q4_0, quants_q4_0, sizeof(quants_q4_0), quants_q4_0_f32},
-    {DTYPE_Q4_1, quants_q4_1, sizeof(quants_q4_1), quants_q4_1_f32},
-    {DTYPE_Q5_0, quants_q5_0, sizeof(quants_q5_0), quants_q5_0_f32},
-    {DTYPE_Q5_1, quants_q5_1, sizeof(quants_q5_1), quants_q5_1_f32},
-    {DTYPE_Q4_K, quants_q4_k, sizeof(quants_q4_k), quants_q4_k_f32},
-    {DTYPE_Q6_K, quants_q6_k, sizeof(quants_q6_k), quants_q6_k_f32},
+    {DTYPE_Q8_0, quants_q8_0, sizeof quants_q8_0, quants_q8_0_f32},
+    {DTYPE_Q4_0, quants_q4_0, sizeof quants_q4_0, quants_q4_0_f32},
+    {DTYPE_Q4_1, quants_q4_1, sizeof quants_q4_1, quants_q4_1_f32},
+    {DTYPE_Q5_0, quants_q5_0, sizeof quants_q5_0, quants_q5_0_f32},
+    {DTYPE_Q5_1, quants_q5_1, sizeof quants_q5_1, quants_q5_1_f32},
+    {DTYPE_Q4_K, quants_q4_k, sizeof quants_q4_k, quants_q4_k_f32},
+    {DTYPE_Q6_K, quants_q6_k, sizeof quants_q6_k, quants_q6_k_f32},
 };
-enum { GOLDEN = sizeof(golden) / sizeof(*golden) };
+enum { GOLDEN = sizeof golden / sizeof *golden };
 
 /* A fused multiply-add may round differently: one part in 2^22 of the largest value that the
  * block's scales allow. */
 static void check_values(const struct golden *g, const float *got, const char *how)
 {
     float want[QUANTS_ELEMENTS], largest = 0;
-    memcpy(want, g->bits, sizeof(want));
+    memcpy(want, g->bits, sizeof want);
     for (int i = 0; i < QUANTS_ELEMENTS; i++)
         largest = fmaxf(largest, fabsf(want[i]));
     for (int i = 0; i < QUANTS_ELEMENTS; i++)
@@ -121,7 +121,7 @@ START_TEST(test_half_rounding)
         {65519.996f, 0x7bff, 0x4780}, {65520, 0x7c00, 0x4780}, {-1e30f, 0xfc00, 0xf14a},
         {0x1p-24f, 0x0001, 0x3380}, {0x1p-25f, 0x0000, 0x3300}, {3 * 0x1p-25f, 0x0002, 0x33c0},
         {-0x1p-14f, 0x8400, 0xb880}, {-0.0f, 0x8000, 0x8000}, {INFINITY, 0x7c00, 0x7f80}};
-    for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++) {
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         ck_assert_msg(f32_to_f16(table[i].in) == table[i].f16, "f16 of %g: %04x", table[i].in,
             f32_to_f16(table[i].in));
         ck_assert_msg(f32_to_bf16(table[i].in) == table[i].bf16, "bf16 of %g: %04x", table[i].in,

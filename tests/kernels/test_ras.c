@@ -47,13 +47,13 @@ START_TEST(test_answers)
     char address[32], line[160] = "before";
     int status = 0, listener = io_listen("127.0.0.1", 0, &port, &e);
     ck_assert_msg(listener >= 0, "%s", e.text);
-    snprintf(address, sizeof(address), _i % 2 ? "127.0.0.1:%u" : "localhost:%u", port);
+    snprintf(address, sizeof address, _i % 2 ? "127.0.0.1:%u" : "localhost:%u", port);
     setenv("NCCL_RAS_ADDR", address, 1);
     pid_t child = fork();
     if (!child)
         _exit(fakeras_answer(listener, LIMIT_MS / 2000, answers[_i].answer));
     int64_t start_ms = clock_ms();
-    ras_query(line, sizeof(line), LIMIT_MS);
+    ras_query(line, sizeof line, LIMIT_MS);
     ck_assert_str_eq(line, answers[_i].line);
     ck_assert_int_lt(clock_ms() - start_ms, FAKERAS_LATE_MS);
     if (!answers[_i].answer)
@@ -69,7 +69,7 @@ START_TEST(test_nobody_there)
 {
     char line[6] = "stale";
     setenv("NCCL_RAS_ADDR", "127.0.0.1:1", 1);
-    ras_query(line, sizeof(line), 1000);
+    ras_query(line, sizeof line, 1000);
     ck_assert_str_eq(line, "");
 }
 END_TEST
@@ -78,7 +78,7 @@ int main(void)
 {
     Suite *s = suite_create("ras");
     TCase *t = tcase_create("ras");
-    tcase_add_loop_test(t, test_answers, 0, sizeof(answers) / sizeof(*answers));
+    tcase_add_loop_test(t, test_answers, 0, sizeof answers / sizeof *answers);
     tcase_add_test(t, test_nobody_there);
     tcase_set_timeout(t, 60);
     suite_add_tcase(s, t);

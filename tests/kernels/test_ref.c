@@ -33,7 +33,7 @@ static float *columns(const float *x, int64_t n, int64_t total, int64_t first, i
 {
     float *out = parity_space(&run, n * v, DTYPE_F32);
     for (int64_t i = 0; i < n; i++)
-        memcpy(out + i * v, x + i * total + first, (size_t)v * sizeof(*x));
+        memcpy(out + i * v, x + i * total + first, (size_t)v * sizeof *x);
     return out;
 }
 
@@ -129,7 +129,7 @@ START_TEST(cache_in_pages)
     a.sequence_stride = -1;
     a.o = o[1];
     op_ref_attention_decode(ref, &a);
-    ck_assert_mem_eq(o[0], o[1], sizeof(o[0]));
+    ck_assert_mem_eq(o[0], o[1], sizeof o[0]);
     end();
 }
 END_TEST
@@ -218,10 +218,10 @@ START_TEST(infinite_gradients_change_nothing)
         float w[COUNT] = {1, 2, 3, 4, 5}, m[COUNT] = {0.5f}, v[COUNT] = {0.25f};
         float grad[COUNT] = {INFINITY, 1}, was[3][COUNT];
         uint16_t w16[COUNT] = {9, 8, 7, 6, 5}, was16[COUNT];
-        memcpy(was[0], w, sizeof(w));
-        memcpy(was[1], m, sizeof(m));
-        memcpy(was[2], v, sizeof(v));
-        memcpy(was16, w16, sizeof(w16));
+        memcpy(was[0], w, sizeof w);
+        memcpy(was[1], m, sizeof m);
+        memcpy(was[2], v, sizeof v);
+        memcpy(was16, w16, sizeof w16);
         op_ref_adamw(ref,
             &(struct op_adamw){.count = COUNT,
                 .w = w,
@@ -234,10 +234,10 @@ START_TEST(infinite_gradients_change_nothing)
                 .grad_scale = 1,
                 .step = 1,
                 .sumsq = &sums[i]});
-        ck_assert_mem_eq(was[0], w, sizeof(w));
-        ck_assert_mem_eq(was[1], m, sizeof(m));
-        ck_assert_mem_eq(was[2], v, sizeof(v));
-        ck_assert_mem_eq(was16, w16, sizeof(w16));
+        ck_assert_mem_eq(was[0], w, sizeof w);
+        ck_assert_mem_eq(was[1], m, sizeof m);
+        ck_assert_mem_eq(was[2], v, sizeof v);
+        ck_assert_mem_eq(was16, w16, sizeof w16);
     }
 }
 END_TEST
@@ -274,7 +274,7 @@ START_TEST(drawn_tokens)
         ck_assert_int_eq(draw(logits, 5, 1, 0.75f, nucleus[i]), nucleus_token[i]);
     ck_assert_int_eq(draw(logits, 5, 1, 0.01f, 0.9999f), 1);
     /* At half the temperature probabilities go by their squares: 0.16, 0.09 and 0.01 of 0.28.
-	 */
+     */
     ck_assert_int_eq(draw(logits, 5, 0.5f, 0.99f, 0.56f), 1);
     ck_assert_int_eq(draw(logits, 5, 0.5f, 0.99f, 0.58f), 3);
     /* No number: some token all the same. */

@@ -6,8 +6,8 @@
 #define TESTS_RUNTIME_AGENT_H
 
 #include "base/clock.h"
-#include "base/jobspec.h"
-#include "base/wire.h"
+#include "api/jobspec.h"
+#include "api/wire.h"
 #include "tests/runtime/golden.h"
 
 #include <check.h>
@@ -73,9 +73,9 @@ static inline int agent_prepare(struct agent *a, const struct jobspec *spec, con
 
     buf_init(&b, LIMIT_JOB_FILE_BYTES);
     ck_assert_msg(!jobspec_encode(spec, &b, &e), "%s", e.text);
-    snprintf(path, sizeof(path), "%s/job.json", folder);
+    snprintf(path, sizeof path, "%s/job.json", folder);
     golden_write(path, b.data, b.len);
-    snprintf(text, sizeof(text),
+    snprintf(text, sizeof text,
         "{\"job_file\":\"%s\",\"incarnation\":3,\"secret\":"
         "\"00112233445566778899aabbccddeeff\","
         "\"rank_local\":0,\"local_world\":1,\"replica\":0,\"bind_host\":\"127.0.0.1\"}",
@@ -94,7 +94,7 @@ static inline void agent_start(struct agent *a, const struct jobspec *spec, cons
     int port = agent_prepare(a, spec, folder);
     char text[512];
 
-    snprintf(text, sizeof(text),
+    snprintf(text, sizeof text,
         "{\"rank\":0,\"world\":1,\"ranks\":[{\"rank\":0,\"replica\":0,\"local_rank\":0,"
         "\"host\":\"127.0.0.1\",\"port\":%d,\"node\":\"n\"}],\"layout\":{\"data\":1}}",
         port);

@@ -70,17 +70,17 @@ static inline void bytes_model(const char *folder)
     char from[PATH_MAX + 64], to[1200];
     struct err e = {0};
 
-    snprintf(to, sizeof(to), "%s/model", folder);
+    snprintf(to, sizeof to, "%s/model", folder);
     ck_assert_msg(!io_mkdirs(to, 0755, &e), "%s", e.text);
     for (int i = 0; i < 2; i++) {
         char root[PATH_MAX];
 
         ck_assert_ptr_nonnull(realpath(GOLDEN "tiny-llama", root));
-        snprintf(from, sizeof(from), "%s/%s", root, files[i]);
-        snprintf(to, sizeof(to), "%s/model/%s", folder, files[i]);
+        snprintf(from, sizeof from, "%s/%s", root, files[i]);
+        snprintf(to, sizeof to, "%s/model/%s", folder, files[i]);
         ck_assert_int_eq(symlink(from, to), 0);
     }
-    snprintf(to, sizeof(to), "%s/model/tokenizer.json", folder);
+    snprintf(to, sizeof to, "%s/model/tokenizer.json", folder);
     bytes_tokenizer(to);
 }
 

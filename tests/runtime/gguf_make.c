@@ -6,8 +6,8 @@
 
 #include "base/mem.h"
 #include "kernels/dev.h"
-#include "runtime/safetensors.h"
-#include "runtime/tok_def.h"
+#include "runtime/files/safetensors.h"
+#include "runtime/text/tok_def.h"
 #include "tests/runtime/golden.h"
 
 #include <check.h>

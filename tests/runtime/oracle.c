@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 #include "kernels/ops.h"
-#include "runtime/lora.h"
+#include "runtime/model/lora.h"
 
 #include <check.h>
 #include <math.h>
@@ -16,7 +16,7 @@ static struct err e;
 
 static double *widen(const float *from, int64_t n)
 {
-    double *to = mem_array((size_t)n, sizeof(*to));
+    double *to = mem_array((size_t)n, sizeof *to);
 
     ck_assert_ptr_nonnull(to);
     for (int64_t i = 0; i < n; i++)
@@ -31,7 +31,7 @@ void oracle_open(struct oracle *o, struct dev *d, struct model *m, const struct 
 
     *o = (struct oracle){.config = *g, .b = c->micro_sequences, .t = c->sequence_length};
     ck_assert_msg(!parts_base(g, &o->base, &e), "%s", e.text);
-    mem_autofree float *w = mem_array((size_t)o->base.elements, sizeof(*w));
+    mem_autofree float *w = mem_array((size_t)o->base.elements, sizeof *w);
     ck_assert_ptr_nonnull(w);
     for (int i = 0; i < o->base.count; i++) {
         const struct model_part *p = &o->base.at[i];
@@ -41,7 +41,7 @@ void oracle_open(struct oracle *o, struct dev *d, struct model *m, const struct 
     o->w = widen(w, o->base.elements);
     if (c->lora_rank) {
         ck_assert(!lora_parts(c, &o->lora, &e));
-        mem_autofree float *f = mem_array((size_t)o->lora.elements, sizeof(*f));
+        mem_autofree float *f = mem_array((size_t)o->lora.elements, sizeof *f);
         dev_download(d, f, model_master(m), (size_t)o->lora.elements * 4);
         o->factors = widen(f, o->lora.elements);
         o->scale = (double)c->lora_alpha / c->lora_rank;
@@ -71,7 +71,7 @@ static const double *named(
     const struct model_part *part;
     char name[192];
 
-    snprintf(name, sizeof(name), "%s.%s", stem, suffix);
+    snprintf(name, sizeof name, "%s.%s", stem, suffix);
     part = parts_find(p, name);
     return part ? w + part->offset : NULL;
 }
@@ -135,7 +135,7 @@ static void linear(const struct oracle *o, int64_t layer, const char *piece, con
     int64_t r = 0;
     char stem[128];
 
-    snprintf(stem, sizeof(stem), "model.layers.%lld.%s", (long long)layer, piece);
+    snprintf(stem, sizeof stem, "model.layers.%lld.%s", (long long)layer, piece);
     w = named(&o->base, o->w, stem, "weight");
     bias = named(&o->base, o->w, stem, "bias");
     if (o->factors) {
@@ -239,7 +239,7 @@ static void layer_of(
     double *gate = att + n * ldq, *up = gate + n * o->config.ffn_dim;
     char stem[128];
 
-    snprintf(stem, sizeof(stem), "model.layers.%lld.input_layernorm", (long long)layer);
+    snprintf(stem, sizeof stem, "model.layers.%lld.input_layernorm", (long long)layer);
     norm(o, stem, x, h);
     linear(o, layer, "self_attn.q_proj", h, c, q, ldq);
     linear(o, layer, "self_attn.k_proj", h, c, k, ldk);
@@ -251,7 +251,7 @@ static void layer_of(
     attend(o, q, k, v, att, up + n * o->config.ffn_dim);
     linear(o, layer, "self_attn.o_proj", att, ldq, y, c);
     add(x, y, n * c);
-    snprintf(stem, sizeof(stem), "model.layers.%lld.post_attention_layernorm", (long long)layer);
+    snprintf(stem, sizeof stem, "model.layers.%lld.post_attention_layernorm", (long long)layer);
     norm(o, stem, x, h);
     feed_forward(o, layer, h, gate, up, y);
     add(x, y, n * c);

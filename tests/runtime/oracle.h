@@ -1,13 +1,13 @@
 /*
  * oracle: the loss of a model in double, by plain loops written from the formulas and from names
- * alone: no kernel, no joined matrix, no index of runtime/parts is used. It serves where F32 is too
+ * alone: no kernel, no joined matrix, no index of model/parts is used. It serves where F32 is too
  * coarse: differences of its losses give derivatives to ten digits.
  */
 #ifndef TESTS_RUNTIME_ORACLE_H
 #define TESTS_RUNTIME_ORACLE_H
 
-#include "runtime/model.h"
-#include "runtime/parts.h"
+#include "runtime/model/model.h"
+#include "runtime/model/parts.h"
 
 struct oracle {
     struct model_config config;

@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "kernels/ops.h"
-#include "runtime/parts.h"
+#include "runtime/model/parts.h"
 
 #include <assert.h>
 #include <math.h>
@@ -36,7 +36,7 @@ static const struct {
     {"smollm2-135m", {LLAMA, SIZES(49152, 576, 30, 9, 3, 64, 1536, 2048)}},
     {"llama-1.1b", {LLAMA, SIZES(32000, 2048, 22, 32, 4, 64, 5632, 2048)}},
 };
-#define SHAPES (sizeof(shapes) / sizeof(*shapes))
+#define SHAPES (sizeof shapes / sizeof *shapes)
 
 int shape_find(const char *name, struct model_config *out, struct err *e)
 {

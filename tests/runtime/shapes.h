@@ -6,7 +6,7 @@
 #ifndef TESTS_RUNTIME_SHAPES_H
 #define TESTS_RUNTIME_SHAPES_H
 
-#include "runtime/weights.h"
+#include "runtime/family/weights.h"
 
 /* ERR_USER with the names there are. */
 int shape_find(const char *name, struct model_config *out, struct err *e);

@@ -4,12 +4,13 @@
  * then too when its device or NCCL holds it. Requests that wait are text, bounded, and what exceeds
  * the bound is told at once (kind: what strangers make us hold). Method: the rank in a child
  * process, this test as its agent; the simulated NCCL's abort never comes back.
+ * needs: cuda threads
  */
 #include "runtime/rank.h"
 
-#include "base/exitcode.h"
-#include "base/names.h"
-#include "runtime/sched.h"
+#include "api/exitcode.h"
+#include "api/names.h"
+#include "runtime/serve/sched.h"
 #include "tests/runtime/agent.h"
 #include "tests/runtime/bytes.h"
 #include "tests/unit.h"
@@ -43,7 +44,7 @@ static void spec_of(struct jobspec *s, enum task task)
     struct err e = {0};
 
     arena = arena ? arena : arena_create(1 << 20);
-    snprintf(text, sizeof(text),
+    snprintf(text, sizeof text,
         "{\"apiVersion\":\"llmjob.dev/"
         "v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":\"j\","
         "\"namespace\":\"n\",\"uid\":\"u\",\"generation\":1},\"spec\":{"
@@ -134,7 +135,7 @@ static void log_to_file(void)
     char path[128];
     int fd;
 
-    snprintf(path, sizeof(path), "%s/log", folder);
+    snprintf(path, sizeof path, "%s/log", folder);
     fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (fd < 0 || dup2(fd, 2) < 0)
         _exit(99);
@@ -146,10 +147,10 @@ static void log_says(const char *word)
     size_t n;
     FILE *f;
 
-    snprintf(path, sizeof(path), "%s/log", folder);
+    snprintf(path, sizeof path, "%s/log", folder);
     f = fopen(path, "re");
     ck_assert_ptr_nonnull(f);
-    n = fread(text, 1, sizeof(text) - 1, f);
+    n = fread(text, 1, sizeof text - 1, f);
     text[n] = 0;
     fclose(f);
     ck_assert_msg(strstr(text, word) != NULL, "the log lacks \"%s\": %s", word, text);
@@ -234,7 +235,7 @@ START_TEST(requests_reach_the_queue)
     for (int i = 1; i <= 3; i++) {
         char text[64];
 
-        snprintf(text, sizeof(text), "{\"id\":%d,\"prompt\":\"x\"}", i);
+        snprintf(text, sizeof text, "{\"id\":%d,\"prompt\":\"x\"}", i);
         agent_send(&a, WIRE_REQUEST, text);
         v = agent_expect(&a, WIRE_FINISHED);
         ck_assert_int_eq(json_int(v, "id", 0), i);
@@ -255,10 +256,10 @@ static int64_t resident_kib(pid_t pid)
     int64_t kib = -1;
     FILE *f;
 
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
     f = fopen(path, "re");
     ck_assert_ptr_nonnull(f);
-    while (fgets(line, sizeof(line), f))
+    while (fgets(line, sizeof line, f))
         if (!strncmp(line, "VmRSS:", 6))
             kib = strtoll(line + 6, NULL, 10);
     fclose(f);
@@ -344,7 +345,7 @@ START_TEST(a_rank_held_while_connecting_ends_in_time)
         port[i] = agent_prepare(&both[i], &s, folder);
     }
     for (int i = 0; i < 2; i++) {
-        snprintf(text, sizeof(text),
+        snprintf(text, sizeof text,
             "{\"rank\":%d,\"world\":2,\"ranks\":["
             "{\"rank\":0,\"replica\":0,\"host\":\"127.0.0.1\",\"port\":%d},"
             "{\"rank\":1,\"replica\":1,\"host\":\"127.0.0.1\",\"port\":%d}]}",
@@ -394,12 +395,12 @@ START_TEST(devices_by_resource)
     struct err e = {0};
     int index;
 
-    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         ck_assert(!rank_device(rows[i].resource, rows[i].local, &kind, &index, &e));
         ck_assert_str_eq(kind, rows[i].kind);
         ck_assert_int_eq(index, rows[i].index);
     }
-    for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         ck_assert_int_eq(rank_device(others[i], 0, &kind, &index, &e), -ERR_USER);
         ck_assert_ptr_nonnull(strstr(e.text, "spec.device.resource"));
         ck_assert_ptr_nonnull(strstr(e.text, others[i]));

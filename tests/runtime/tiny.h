@@ -6,8 +6,8 @@
 #define TESTS_RUNTIME_TINY_H
 
 #include "base/mem.h"
-#include "runtime/model.h"
-#include "runtime/parts.h"
+#include "runtime/model/model.h"
+#include "runtime/model/parts.h"
 #include "tests/runtime/shapes.h"
 
 #include <check.h>

@@ -8,9 +8,9 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/mem.h"
-#include "runtime/ckpt.h"
-#include "runtime/safetensors.h"
-#include "runtime/train.h"
+#include "runtime/ckpt/ckpt.h"
+#include "runtime/files/safetensors.h"
+#include "runtime/train/train.h"
 #include "tests/runtime/bytes.h"
 #include "tests/runtime/golden.h"
 
@@ -202,7 +202,7 @@ static void take_frame(struct world *w, const struct wire_frame *f, struct outco
     o->done |= f->type == WIRE_DONE;
     o->drained |= f->type == WIRE_DONE && json_bool(v, "drained", false);
     if (f->type == WIRE_FAILED)
-        snprintf(o->message, sizeof(o->message), "%s", json_str(v, "message", ""));
+        snprintf(o->message, sizeof o->message, "%s", json_str(v, "message", ""));
 }
 
 static void follow(struct world *w, int fd, struct outcome *o)
@@ -229,7 +229,7 @@ static void listen_all(struct world *w)
         ck_assert_msg(w->listen[i] >= 0, "%s", e.text);
         w->peers[i] = (struct coll_peer){.rank = i, .replica = i / pod, .port = port};
         w->peers[i].local_rank = i % pod;
-        snprintf(w->peers[i].host, sizeof(w->peers[i].host), "127.0.0.1");
+        snprintf(w->peers[i].host, sizeof w->peers[i].host, "127.0.0.1");
     }
 }
 
@@ -268,16 +268,16 @@ struct outcome training_run(const struct training *t)
     int pair[2], few = 1; /* frames that fit: rank 0 runs ahead of its reader by a few steps */
 
     w.leader =
-        mmap(NULL, sizeof(*w.leader), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        mmap(NULL, sizeof *w.leader, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ck_assert(w.leader != MAP_FAILED);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-    ck_assert(!setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &few, sizeof(few)));
+    ck_assert(!setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &few, sizeof few));
     listen_all(&w);
     start_all(&w, pair);
     follow(&w, pair[0], &o);
     close(pair[0]);
     collect(&w, &o);
-    munmap(w.leader, sizeof(*w.leader));
+    munmap(w.leader, sizeof *w.leader);
     return o;
 }
 
@@ -332,7 +332,7 @@ void training_same_checkpoints(const char *a, const char *b)
         const struct safetensors_tensor *t = safetensors_at(names, i / 3);
         char name[256];
 
-        snprintf(name, sizeof(name), "%s%s", t->name,
+        snprintf(name, sizeof name, "%s%s", t->name,
             (const char *[]){"", ".exp_avg", ".exp_avg_sq"}[i % 3]);
         for (int j = 0; j < 2; j++)
             ck_assert_msg(!ckpt_get(r[j], name, t->bytes / 4, 0, t->bytes / 4, DTYPE_F32, x[j], &e),

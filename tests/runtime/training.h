@@ -5,8 +5,8 @@
 #ifndef TESTS_RUNTIME_TRAINING_H
 #define TESTS_RUNTIME_TRAINING_H
 
-#include "base/exitcode.h"
-#include "base/jobspec.h"
+#include "api/exitcode.h"
+#include "api/jobspec.h"
 
 #include <stdbool.h>
 

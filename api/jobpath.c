@@ -1,0 +1,103 @@
+/*
+ * jobpath: see jobpath.h. The rules are the CEL of manifests/crd.yaml in the same words. Called by
+ * jobspec when a spec is decoded, by the command line to move paths to this machine, and by the
+ * rank, which looks behind the names. It must not touch the file system.
+ */
+#include "api/jobpath.h"
+
+#define PATH(member) .offset = offsetof(struct jobspec, member)
+
+const struct jobpath jobpath_table[JOBPATH_COUNT] = {
+    {"model.source", PATH(model.source), .apart = true},
+    {"model.config", PATH(model.config), .apart = true},
+    {"checkpoint.path", PATH(checkpoint.path), .written = true, .apart = true},
+    {"train.data.train", PATH(train.data.train), .apart = true},
+    {"train.data.validation", PATH(train.data.validation), .apart = true},
+    {"train.tensorboard", PATH(train.tensorboard), .written = true, .apart = true},
+    {"train.output", PATH(train.output), .written = true},
+};
+
+const char *jobpath_of(const struct jobspec *spec, const struct jobpath *p)
+{
+    return *(const char *const *)(const void *)((const char *)spec + p->offset);
+}
+
+void jobpath_set(struct jobspec *spec, const struct jobpath *p, const char *path)
+{
+    *(const char **)(void *)((char *)spec + p->offset) = path;
+}
+
+/* The next component and its length, 0 at the end. */
+static const char *next_part(const char *s, size_t *len)
+{
+    for (;; s += *len) {
+        s += strspn(s, "/");
+        *len = strcspn(s, "/");
+        if (*len != 1 || *s != '.')
+            return s;
+    }
+}
+
+enum jobpath_relation jobpath_relate(const char *a, const char *b)
+{
+    for (;;) {
+        size_t n, m;
+        a = next_part(a, &n);
+        b = next_part(b, &m);
+        if (!n || !m)
+            return n ? JOBPATH_INSIDE : m ? JOBPATH_CONTAINS : JOBPATH_EQUAL;
+        if (n != m || memcmp(a, b, n) != 0)
+            return JOBPATH_APART;
+        a += n;
+        b += m;
+    }
+}
+
+static bool lies_in(const char *path, const char *folder)
+{
+    enum jobpath_relation r = jobpath_relate(path, folder);
+    return r == JOBPATH_INSIDE || r == JOBPATH_EQUAL;
+}
+
+static int check_on_storage(const struct field_source *s, const struct jobspec *spec,
+    const struct jobpath *p, struct err *e)
+{
+    const char *path = jobpath_of(spec, p);
+    bool read_only = false;
+    if (!path)
+        return 0;
+    for (int i = 0; i < spec->storage_count; i++) {
+        if (!lies_in(path, spec->storage[i].mount_path))
+            continue;
+        if (!p->written || !spec->storage[i].read_only)
+            return 0;
+        read_only = true;
+    }
+    return field_refuse(s, p->field, e, "must lie under the mountPath of a storage entry%s",
+        read_only ? " that is not readOnly" : "");
+}
+
+static int check_output(const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    const char *output = spec->train.output;
+    for (int i = 0; i < spec->storage_count; i++)
+        if (lies_in(spec->storage[i].mount_path, output))
+            return field_refuse(s, "train.output", e,
+                "must not be or contain the mountPath of a storage "
+                "entry");
+    for (int i = 0; i < JOBPATH_COUNT; i++) {
+        const char *other = jobpath_of(spec, &jobpath_table[i]);
+        if (jobpath_table[i].apart && other && jobpath_relate(output, other))
+            return field_refuse(s, "train.output", e,
+                "must neither equal, contain nor lie inside spec.%s", jobpath_table[i].field);
+    }
+    return 0;
+}
+
+int jobpath_check(const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    int r = 0;
+    for (int i = 0; i < JOBPATH_COUNT && !r; i++)
+        r = check_on_storage(s, spec, &jobpath_table[i], e);
+    return !r && spec->train.output ? check_output(s, spec, e) : r;
+}

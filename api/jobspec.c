@@ -1,0 +1,818 @@
+/*
+ * jobspec: the tables that describe an LLMJob's spec for base/field, the formats of its strings,
+ * and the rules that cross fields (the CEL of manifests/crd.yaml, in the same words). Decoding
+ * fills a temporary and copies it out at the end, so *out is unchanged on failure. Called by all
+ * four programs; it must not do I/O except in jobspec_read_file, and knows nothing of immutability,
+ * which only the API server can judge.
+ */
+#include "api/jobspec.h"
+#include "base/field.h"
+#include "base/io.h"
+#include "api/jobpath.h"
+#include "api/names.h"
+#include "base/yaml.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <float.h>
+
+#define INTEGER_MAX 9007199254740991.0 /* the greatest that JSON carries exactly */
+#define STEPS_MAX   1e9
+#define TEXT_BYTES  4096
+#define FIXED_BYTES 32768 /* of a job file: field names, numbers, brackets */
+
+static const char *const task_names[] = {"Train", "Serve", "Run", NULL};
+static const char *const precision_names[] = {"FP32", "BF16", NULL};
+static const char *const init_names[] = {"Pretrained", "Random", NULL};
+static const char *const method_names[] = {"Full", "LoRA", NULL};
+static const char *const format_names[] = {"Auto", "Text", "JSONL", NULL};
+static const char *const recompute_names[] = {"None", "Selective", "Full", NULL};
+static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", NULL};
+
+const char *task_name(enum task t)
+{
+    return task_names[t];
+}
+
+const char *device_kind(const char *resource)
+{
+    if (!strcmp(resource, "cpu"))
+        return "cpu";
+    if (!strcmp(resource, "nvidia.com/gpu") || !strncmp(resource, "nvidia.com/mig-", 15))
+        return "cuda";
+    return NULL;
+}
+
+const char *recompute_name(enum recompute r)
+{
+    return recompute_names[r];
+}
+
+/* ---- formats of strings, as the CRD's patterns ---- */
+
+/* Absolute, no empty part, and no part of dots alone, so that a path cannot climb out of its mount.
+ */
+static bool is_path(const char *s)
+{
+    while (*s == '/') {
+        size_t n = strcspn(++s, "/");
+        if (strspn(s, ".") == n)
+            return false;
+        s += n;
+    }
+    return !*s;
+}
+
+static bool is_lower_or_digit(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
+
+/* A DNS label of Kubernetes, up to s[n]. */
+static bool is_label_n(const char *s, size_t n)
+{
+    if (!n || !is_lower_or_digit(s[0]) || !is_lower_or_digit(s[n - 1]))
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (!is_lower_or_digit(s[i]) && s[i] != '-')
+            return false;
+    return true;
+}
+
+static bool is_label(const char *s)
+{
+    return is_label_n(s, strlen(s));
+}
+
+/* Also the first label of Service and pod host names: a letter first. */
+static bool is_job_name(const char *s)
+{
+    return is_label(s) && !(s[0] >= '0' && s[0] <= '9');
+}
+
+static bool is_subdomain_n(const char *s, size_t len)
+{
+    for (const char *end = s + len;; s++) {
+        const char *dot = memchr(s, '.', (size_t)(end - s));
+        if (!is_label_n(s, (size_t)((dot ? dot : end) - s)))
+            return false;
+        if (!dot)
+            return true;
+        s = dot;
+    }
+}
+
+static bool is_subdomain(const char *s)
+{
+    return is_subdomain_n(s, strlen(s));
+}
+
+static bool is_qualified_part(const char *s)
+{
+    size_t n = strlen(s);
+    if (!n || n > 63 || !isalnum((unsigned char)s[0]) || !isalnum((unsigned char)s[n - 1]))
+        return false;
+    for (; *s; s++)
+        if (!isalnum((unsigned char)*s) && !strchr("-_.", *s))
+            return false;
+    return true;
+}
+
+/* name or domain/name: keys of labels */
+static bool is_qualified(const char *s)
+{
+    const char *slash = strchr(s, '/');
+    return slash ? is_subdomain_n(s, (size_t)(slash - s)) && is_qualified_part(slash + 1)
+                 : is_qualified_part(s);
+}
+
+/* "cpu", or an extended resource, which always has a domain */
+static bool is_device(const char *s)
+{
+    return !strcmp(s, "cpu") || (strchr(s, '/') && is_qualified(s));
+}
+
+static bool is_manager(const char *s)
+{
+    return strchr(s, '/') && is_qualified(s);
+}
+
+static bool is_sha256(const char *s)
+{
+    return strlen(s) == 64 && strspn(s, "0123456789abcdef") == 64;
+}
+
+static bool is_environment_name(const char *s)
+{
+    if (!isalpha((unsigned char)*s) && *s != '_')
+        return false;
+    while (isalnum((unsigned char)*s) || *s == '_')
+        s++;
+    return !*s;
+}
+
+static bool is_module_name(const char *s)
+{
+    while (isalnum((unsigned char)*s) || *s == '_')
+        s++;
+    return !*s;
+}
+
+static bool is_model_name(const char *s)
+{
+    while (isalnum((unsigned char)*s) || (*s && strchr("-_.:/@", *s)))
+        s++;
+    return !*s;
+}
+
+static bool is_operator(const char *s)
+{
+    return !strcmp(s, "Exists") || !strcmp(s, "Equal");
+}
+
+static bool is_effect(const char *s)
+{
+    return !strcmp(s, "NoSchedule") || !strcmp(s, "PreferNoSchedule") || !strcmp(s, "NoExecute");
+}
+
+static const struct field_format path_format = {is_path, "an absolute path without . or .. parts"};
+static const struct field_format label_format = {is_label, "a DNS label"};
+static const struct field_format job_format = {
+    is_job_name, "a DNS label that begins with a letter"};
+static const struct field_format subdomain_format = {is_subdomain, "a DNS subdomain"};
+static const struct field_format qualified_format = {is_qualified, "a qualified name"};
+static const struct field_format device_format = {
+    is_device, "cpu or an extended resource such as nvidia.com/gpu"};
+static const struct field_format manager_format = {is_manager, "a name such as " NAME_CONTROLLER};
+static const struct field_format sha256_format = {is_sha256, "64 lower-case hexadecimal digits"};
+static const struct field_format module_format = {is_module_name, "a module name such as q_proj"};
+static const struct field_format operator_format = {is_operator, "Exists or Equal"};
+static const struct field_format effect_format = {
+    is_effect, "NoSchedule, PreferNoSchedule or NoExecute"};
+static const struct field_format model_format = {is_model_name, "a model name"};
+
+/* ---- quantities and maps ---- */
+
+/* A Kubernetes quantity that is not negative; *value in units, DBL_MAX at most. */
+static bool parse_quantity(const char *s, double *value)
+{
+    static const struct {
+        const char *suffix;
+        double factor;
+    } units[] = {
+        {"", 1},
+        {"n", 1e-9},
+        {"u", 1e-6},
+        {"m", 1e-3},
+        {"k", 1e3},
+        {"M", 1e6},
+        {"G", 1e9},
+        {"T", 1e12},
+        {"P", 1e15},
+        {"E", 1e18},
+        {"Ki", 0x1p10},
+        {"Mi", 0x1p20},
+        {"Gi", 0x1p30},
+        {"Ti", 0x1p40},
+        {"Pi", 0x1p50},
+        {"Ei", 0x1p60},
+    };
+    size_t digits = strspn(s, "0123456789"), n = digits;
+    if (!digits || digits > 15)
+        return false;
+    if (s[n] == '.') {
+        size_t decimals = strspn(s + n + 1, "0123456789");
+        if (!decimals || decimals > 9)
+            return false;
+        n += 1 + decimals;
+    }
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (!strcmp(s + n, units[i].suffix)) {
+            *value = strtod(s, NULL) * units[i].factor;
+            return true;
+        }
+    return false;
+}
+
+/* A size of at least 1 and less than 2^53 bytes, as the CRD's pattern. */
+static bool is_bytes(const char *s)
+{
+    size_t n = strspn(s, "0123456789");
+    const char *unit = s + n;
+    if (*s < '1' || *s > '9')
+        return false;
+    if (!strcmp(unit, "T") || !strcmp(unit, "Ti"))
+        return n <= 3;
+    return n <= (*unit ? 6 : 15) && !strchr(unit, 'P') && !strchr(unit, 'E') &&
+        !strpbrk(unit, ".num");
+}
+
+/* Text of a string, or of an integer, which Kubernetes allows in its place. */
+static int text_of(const struct json *v, bool integers, struct arena *a, const char **out)
+{
+    double n = json_number_value(v);
+    bool whole = json_is_number(v) && n >= 0 && n <= INTEGER_MAX && (double)(int64_t)n == n;
+    if (!json_is_string(v) && !(whole && integers))
+        return -ERR_USER;
+    *out = whole ? arena_printf(a, "%lld", (long long)n) : arena_strdup(a, json_string_value(v));
+    return *out ? 0 : -ERR_MEMORY;
+}
+
+/* A quantity of whole bytes, at least one. */
+static int bytes_decode(
+    const struct field_source *s, const char *path, const struct json *v, void *at, struct err *e)
+{
+    double value;
+    const char *text;
+    int r = text_of(v, true, s->arena, &text);
+    if (r == -ERR_MEMORY)
+        return err_set(e, ERR_MEMORY, "out of memory reading %s", path);
+    if (r || !is_bytes(text) || !parse_quantity(text, &value) || value > INTEGER_MAX)
+        return field_refuse(s, path, e, "must be a whole number of bytes such as 10Gi");
+    *(int64_t *)at = (int64_t)value;
+    return 0;
+}
+
+static void bytes_encode(struct jsonw *w, const char *key, const void *at)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long)*(const int64_t *)at);
+    jsonw_str(w, key, text);
+}
+
+static bool bytes_absent(const void *at)
+{
+    return !*(const int64_t *)at;
+}
+
+enum map_kind { MAP_QUANTITIES, MAP_LABELS, MAP_ENVIRONMENT };
+
+static bool map_entry_ok(enum map_kind kind, const char *key, const char *value)
+{
+    double unused;
+    switch (kind) {
+    case MAP_QUANTITIES:
+        return is_qualified(key) && parse_quantity(value, &unused);
+    case MAP_LABELS:
+        return is_qualified(key) && (!*value || is_qualified_part(value));
+    case MAP_ENVIRONMENT:
+        return is_environment_name(key) && strlen(value) <= TEXT_BYTES;
+    }
+    return false;
+}
+
+static int map_decode(const struct field_source *s, const char *path, const struct json *v,
+    struct jobspec_map *out, enum map_kind kind, struct err *e)
+{
+    static const char *const want[] = {"a quantity such as 500m or 2Gi", "a label value",
+        "an environment variable of at most 4096 bytes"};
+    if (!json_is_object(v))
+        return field_refuse(s, path, e, "must be a map");
+    size_t n = json_count(v);
+    if (n > JOBSPEC_MAP_ENTRIES)
+        return field_refuse(s, path, e, "more than %d entries", JOBSPEC_MAP_ENTRIES);
+    struct jobspec_map m = {arena_array(s->arena, n + 1, sizeof(char *)),
+        arena_array(s->arena, n + 1, sizeof(char *)), 0};
+    if (!m.keys || !m.values)
+        return err_set(e, ERR_MEMORY, "out of memory reading %s", path);
+    json_each (item, v) {
+        const char *key = json_key(item), *value;
+        int r = text_of(item, kind == MAP_QUANTITIES, s->arena, &value);
+        if (r == -ERR_USER || (!r && !map_entry_ok(kind, key, value)))
+            return field_refuse(s, path, e, "%.64s: must be %s", key, want[kind]);
+        m.keys[m.count] = arena_strdup(s->arena, key);
+        if (r || !m.keys[m.count])
+            return err_set(e, ERR_MEMORY, "out of memory reading %s", path);
+        m.values[m.count++] = value;
+    }
+    *out = m;
+    return 0;
+}
+
+static int quantities_decode(
+    const struct field_source *s, const char *path, const struct json *v, void *at, struct err *e)
+{
+    return map_decode(s, path, v, at, MAP_QUANTITIES, e);
+}
+
+static int labels_decode(
+    const struct field_source *s, const char *path, const struct json *v, void *at, struct err *e)
+{
+    return map_decode(s, path, v, at, MAP_LABELS, e);
+}
+
+static int environment_decode(
+    const struct field_source *s, const char *path, const struct json *v, void *at, struct err *e)
+{
+    return map_decode(s, path, v, at, MAP_ENVIRONMENT, e);
+}
+
+static void map_encode(struct jsonw *w, const char *key, const void *at)
+{
+    const struct jobspec_map *m = at;
+    jsonw_open(w, key, '{');
+    for (int i = 0; i < m->count; i++)
+        jsonw_str(w, m->keys[i], m->values[i]);
+    jsonw_close(w);
+}
+
+static bool map_absent(const void *at)
+{
+    return !((const struct jobspec_map *)at)->count;
+}
+
+static const struct field_custom bytes_field = {
+    bytes_decode, bytes_encode, bytes_absent, sizeof(int64_t)};
+static const struct field_custom quantities_field = {quantities_decode, map_encode, map_absent, 0};
+static const struct field_custom labels_field = {labels_decode, map_encode, map_absent, 0};
+static const struct field_custom environment_field = {
+    environment_decode, map_encode, map_absent, 0};
+
+/* ---- the spec, a row a leaf, in the CRD's order ---- */
+
+static bool has_topology(const void *spec)
+{
+    return ((const struct jobspec *)spec)->placement.topology_key;
+}
+
+static bool has_model(const void *spec)
+{
+    return ((const struct jobspec *)spec)->model.source;
+}
+
+static bool has_checkpoint(const void *spec)
+{
+    return ((const struct jobspec *)spec)->checkpoint.path;
+}
+
+static bool has_train(const void *spec)
+{
+    return ((const struct jobspec *)spec)->task == TASK_TRAIN;
+}
+
+static bool has_lora(const void *spec)
+{
+    return ((const struct jobspec *)spec)->train.method == METHOD_LORA;
+}
+
+static bool has_serve(const void *spec)
+{
+    return ((const struct jobspec *)spec)->task == TASK_SERVE;
+}
+
+static bool has_run(const void *spec)
+{
+    return ((const struct jobspec *)spec)->task == TASK_RUN;
+}
+
+#define COUNT(a) (sizeof a / sizeof *(a))
+
+#define ROW(path_, kind_, member, def_) \
+    .path = (path_), .kind = FIELD_##kind_, .offset = offsetof(TABLE, member), .def = (def_)
+#define RANGE(min_, max_)     .min = (min_), .max = (max_)
+#define GROUP(path_, present) .path = (path_), .kind = FIELD_GROUP, .def = "", .info = (present)
+#define PATH(path_, member, def_) \
+    ROW(path_, STR, member, def_), RANGE(1, LIMIT_PATH_BYTES - 1), .format = &path_format
+#define OBJECT_NAME(path_, member, def_) \
+    ROW(path_, STR, member, def_), RANGE(1, 253), .format = &subdomain_format
+#define COUNTED(member) .count_offset = offsetof(TABLE, member)
+
+#define TABLE struct jobspec_toleration
+static const struct field toleration_rows[] = {
+    {ROW("key", STR, key, field_none), RANGE(1, 317), .format = &qualified_format},
+    {ROW("operator", STR, operator_, "Equal"), RANGE(1, 16), .format = &operator_format},
+    {ROW("value", STR, value, field_none), RANGE(0, 63)},
+    {ROW("effect", STR, effect, field_none), RANGE(1, 16), .format = &effect_format},
+    {ROW("tolerationSeconds", I64, seconds, "-1"), RANGE(0, LIMIT_SECONDS)},
+};
+#undef TABLE
+static const struct field_table toleration_table = {
+    toleration_rows, COUNT(toleration_rows), sizeof(struct jobspec_toleration)};
+
+#define TABLE struct jobspec_storage
+static const struct field storage_rows[] = {
+    {ROW("name", STR, name, NULL), RANGE(1, 63), .format = &label_format},
+    {OBJECT_NAME("claimName", claim, field_none)},
+    {ROW("scratch", CUSTOM, scratch_bytes, ""), .info = &bytes_field},
+    {PATH("mountPath", mount_path, NULL)},
+    {ROW("readOnly", BOOL, read_only, "false")},
+};
+#undef TABLE
+static const struct field_table storage_table = {
+    storage_rows, COUNT(storage_rows), sizeof(struct jobspec_storage)};
+
+#define TABLE struct jobspec
+static const struct field spec_rows[] = {
+    {ROW("replicas", INT, replicas, "1"), RANGE(0, LIMIT_REPLICAS)},
+    {ROW("suspend", BOOL, suspend, "false")},
+    {ROW("managedBy", STR, managed_by, NAME_CONTROLLER), RANGE(1, 63), .format = &manager_format},
+    {ROW("image", STR, image, ""), RANGE(0, 512)},
+    {ROW("device.resource", STR, device.resource, "cpu"), RANGE(1, 253), .format = &device_format},
+    {ROW("device.perReplica", INT, device.per_replica, "1"), RANGE(1, LIMIT_RANKS_PER_REPLICA)},
+    {ROW("resources.requests", CUSTOM, requests, ""), .info = &quantities_field},
+    {ROW("resources.limits", CUSTOM, limits, ""), .info = &quantities_field},
+    {ROW("placement.nodeSelector", CUSTOM, placement.node_selector, ""), .info = &labels_field},
+    {ROW("placement.tolerations", INLINE, placement.tolerations, ""), RANGE(0, 16),
+        COUNTED(placement.toleration_count), .info = &toleration_table},
+    {OBJECT_NAME("placement.priorityClassName", placement.priority_class, field_none)},
+    {OBJECT_NAME("placement.runtimeClassName", placement.runtime_class, field_none)},
+    {GROUP("placement.topology", has_topology)},
+    {ROW("placement.topology.key", STR, placement.topology_key, NULL), RANGE(1, 317),
+        .format = &qualified_format},
+    {ROW("placement.topology.required", BOOL, placement.topology_required, "false")},
+    {ROW("storage", INLINE, storage, ""), RANGE(0, LIMIT_STORAGE), COUNTED(storage_count),
+        .info = &storage_table},
+    {GROUP("model", has_model)},
+    {PATH("model.source", model.source, NULL)},
+    {ROW("model.init", ENUM, model.init, "Pretrained"), .info = init_names},
+    {PATH("model.config", model.config, field_none)},
+    {ROW("model.sha256", STR, model.sha256, field_none), RANGE(64, 64), .format = &sha256_format},
+    {ROW("precision", ENUM, precision, "BF16"), .info = precision_names},
+    {ROW("elastic.minReplicas", INT, elastic.min_replicas, "1"), RANGE(1, LIMIT_REPLICAS)},
+    {ROW("elastic.waitSeconds", INT, elastic.wait_seconds, "60"), RANGE(0, LIMIT_WAIT_SECONDS)},
+    {GROUP("checkpoint", has_checkpoint)},
+    {PATH("checkpoint.path", checkpoint.path, NULL)},
+    {ROW("checkpoint.everySteps", I64, checkpoint.every_steps, "0"), RANGE(0, STEPS_MAX)},
+    {ROW("checkpoint.everySeconds", I64, checkpoint.every_seconds, "300"), RANGE(0, LIMIT_SECONDS)},
+    {ROW("checkpoint.keep", INT, checkpoint.keep, "2"), RANGE(2, 100)},
+    {ROW("restart.maxRestarts", INT, restart.max_restarts, "10"), RANGE(0, LIMIT_RESTARTS)},
+    {ROW("restart.windowSeconds", INT, restart.window_seconds, "3600"), RANGE(1, LIMIT_SECONDS)},
+    {ROW("health.hangSeconds", INT, health.hang_seconds, "0"), RANGE(0, LIMIT_WAIT_SECONDS)},
+    {ROW("health.stragglerFactor", NUM, health.straggler_factor, "2"), RANGE(1, 100),
+        .min_open = true},
+    {ROW("activeDeadlineSeconds", I64, active_deadline_seconds, "0"), RANGE(1, LIMIT_SECONDS)},
+    {ROW("ttlSecondsAfterFinished", I64, ttl_seconds_after_finished, "-1"),
+        RANGE(0, LIMIT_SECONDS)},
+
+    {GROUP("train", has_train)},
+    {ROW("train.method", ENUM, train.method, "Full"), .info = method_names},
+    {GROUP("train.lora", has_lora)},
+    {ROW("train.lora.rank", INT, train.lora.rank, NULL), RANGE(1, 1024)},
+    {ROW("train.lora.alpha", NUM, train.lora.alpha, "16"), RANGE(0, 10000)},
+    {ROW("train.lora.dropout", NUM, train.lora.dropout, "0"), RANGE(0, 1), .max_open = true},
+    {ROW("train.lora.targets", STRINGS, train.lora.targets, "q_proj,v_proj"),
+        RANGE(1, LIMIT_LORA_TARGETS), COUNTED(train.lora.target_count), .item_max = 63,
+        .format = &module_format},
+    {PATH("train.data.train", train.data.train, NULL)},
+    {PATH("train.data.validation", train.data.validation, field_none)},
+    {ROW("train.data.format", ENUM, train.data.format, "Auto"), .info = format_names},
+    {ROW("train.sequenceLength", INT, train.sequence_length, "512"), RANGE(1, 1048576)},
+    {ROW("train.batchSequences", INT, train.batch_sequences, "8"), RANGE(1, 1048576)},
+    {ROW("train.steps", I64, train.steps, "0"), RANGE(1, STEPS_MAX)},
+    {ROW("train.epochs", NUM, train.epochs, "0"), RANGE(0, 10000), .min_open = true},
+    {ROW("train.seed", I64, train.seed, "0"), RANGE(0, INTEGER_MAX)},
+    {ROW("train.optimizer.learningRate", NUM, train.optimizer.learning_rate, "0.0001"),
+        RANGE(0, 10)},
+    {ROW("train.optimizer.schedule", ENUM, train.optimizer.schedule, "Cosine"),
+        .info = schedule_names},
+    {ROW("train.optimizer.warmupSteps", I64, train.optimizer.warmup_steps, "0"),
+        RANGE(0, STEPS_MAX)},
+    {ROW("train.optimizer.weightDecay", NUM, train.optimizer.weight_decay, "0.01"), RANGE(0, 10)},
+    {ROW("train.optimizer.beta1", NUM, train.optimizer.beta1, "0.9"), RANGE(0, 1),
+        .max_open = true},
+    {ROW("train.optimizer.beta2", NUM, train.optimizer.beta2, "0.999"), RANGE(0, 1),
+        .max_open = true},
+    {ROW("train.optimizer.epsilon", NUM, train.optimizer.epsilon, "1e-8"), RANGE(0, 1),
+        .min_open = true},
+    {ROW("train.optimizer.clipNorm", NUM, train.optimizer.clip_norm, "1"), RANGE(0, 1e6)},
+    {ROW("train.recompute", ENUM, train.recompute, "None"), .info = recompute_names},
+    {ROW("train.evaluateEverySteps", I64, train.evaluate_every_steps, "0"), RANGE(0, STEPS_MAX)},
+    {PATH("train.tensorboard", train.tensorboard, field_none)},
+    {PATH("train.output", train.output, NULL)},
+
+    {GROUP("serve", has_serve)},
+    {ROW("serve.modelName", STR, serve.model_name, field_none), RANGE(1, 128),
+        .format = &model_format},
+    {ROW("serve.contextLength", INT, serve.context_length, "0"), RANGE(0, 1048576)},
+    {ROW("serve.maxQueue", INT, serve.max_queue, "64"), RANGE(1, LIMIT_QUEUE_REQUESTS)},
+    {ROW("serve.drainSeconds", INT, serve.drain_seconds, "30"), RANGE(0, 3600)},
+    {OBJECT_NAME("serve.apiKeySecret", serve.api_key_secret, field_none)},
+
+    {GROUP("run", has_run)},
+    {ROW("run.command", STRINGS, run.command, NULL), RANGE(1, LIMIT_RUN_ARGS),
+        COUNTED(run.command_count), .item_max = TEXT_BYTES},
+    {ROW("run.args", STRINGS, run.args, ""), RANGE(0, LIMIT_RUN_ARGS), COUNTED(run.arg_count),
+        .item_max = TEXT_BYTES},
+    {ROW("run.env", CUSTOM, run.env, ""), .info = &environment_field},
+};
+static const struct field_table spec_table = {spec_rows, COUNT(spec_rows), sizeof(struct jobspec)};
+
+/* A row for each of job.json's own members and for metadata; name up to 58 bytes: a pod adds
+ * "-4999". */
+static const struct field identity_rows[] = {
+    {ROW("name", STR, name, NULL), RANGE(1, 58), .format = &job_format},
+    {ROW("namespace", STR, namespace_, "default"), RANGE(1, 63), .format = &label_format},
+    {ROW("uid", STR, uid, ""), RANGE(0, 63)},
+    {ROW("generation", I64, generation, "1"), RANGE(0, INTEGER_MAX)},
+};
+static const struct field_table identity_table = {
+    identity_rows, COUNT(identity_rows), sizeof(struct jobspec)};
+static const struct field_table nameless_table = {
+    identity_rows + 1, COUNT(identity_rows) - 1, sizeof(struct jobspec)};
+
+/* ---- rules that cross fields ---- */
+
+struct rules {
+    const struct field_source *source;
+    const struct jobspec *spec;
+    struct err *e;
+};
+
+static bool under(const char *path, const char *folder)
+{
+    size_t n = strlen(folder);
+    return !strncmp(path, folder, n) && (!path[n] || path[n] == '/');
+}
+
+static int check_storage(const struct rules *r)
+{
+    static const char *const reserved[] = {
+        NAME_JOB_DIR, NAME_RUN_DIR, NAME_LIB_DIR, "/dev", "/proc", "/sys"};
+    for (int i = 0; i < r->spec->storage_count; i++) {
+        const struct jobspec_storage *s = &r->spec->storage[i];
+        char path[48];
+        snprintf(path, sizeof path, "storage[%d]", i);
+        if (!s->claim == !s->scratch_bytes)
+            return field_refuse(r->source, path, r->e, "set exactly one of claimName and scratch");
+        for (int j = 0; j < i; j++)
+            if (!strcmp(s->name, r->spec->storage[j].name) ||
+                !strcmp(s->mount_path, r->spec->storage[j].mount_path))
+                return field_refuse(
+                    r->source, path, r->e, "names and mountPaths must differ from one another");
+        snprintf(path, sizeof path, "storage[%d].mountPath", i);
+        for (size_t j = 0; j < COUNT(reserved); j++)
+            if (under(s->mount_path, reserved[j]) || under(reserved[j], s->mount_path))
+                return field_refuse(
+                    r->source, path, r->e, "must not cover or lie in %s", reserved[j]);
+    }
+    return 0;
+}
+
+static int check_tolerations(const struct rules *r)
+{
+    for (int i = 0; i < r->spec->placement.toleration_count; i++) {
+        const struct jobspec_toleration *t = &r->spec->placement.tolerations[i];
+        char path[48];
+        snprintf(path, sizeof path, "placement.tolerations[%d]", i);
+        if (!strcmp(t->operator_, "Exists") ? t->value && *t->value : !t->key)
+            return field_refuse(
+                r->source, path, r->e, "Exists takes no value, and Equal needs a key");
+        if (t->seconds >= 0 && (!t->effect || strcmp(t->effect, "NoExecute") != 0))
+            return field_refuse(r->source, path, r->e, "tolerationSeconds needs effect NoExecute");
+    }
+    return 0;
+}
+
+static int check_train(const struct rules *r, const struct json *spec)
+{
+    const struct jobspec *s = r->spec;
+    const struct jobspec_train *t = &s->train;
+    const struct json *lora = json_path(spec, "train.lora");
+    if (!s->checkpoint.path)
+        return field_refuse(r->source, "checkpoint", r->e, "required with train");
+    if ((t->steps > 0) == (t->epochs > 0))
+        return field_refuse(r->source, "train", r->e, "set exactly one of steps and epochs");
+    if ((t->method == METHOD_LORA) != (lora && !json_is_null(lora)))
+        return field_refuse(
+            r->source, "train.lora", r->e, "required with method LoRA, and only allowed there");
+    if (t->steps > 0 && t->optimizer.warmup_steps > t->steps)
+        return field_refuse(
+            r->source, "train.optimizer.warmupSteps", r->e, "must not exceed steps");
+    if ((int64_t)s->replicas * s->device.per_replica > t->batch_sequences)
+        return field_refuse(r->source, "train.batchSequences", r->e,
+            "must be at least replicas x device.perReplica");
+    return 0;
+}
+
+static int64_t characters(const char *s) /* as CEL counts them */
+{
+    int64_t n = 0;
+    for (; *s; s++)
+        n += ((unsigned char)*s & 0xc0) != 0x80;
+    return n;
+}
+
+static int check_run(const struct rules *r)
+{
+    const struct jobspec_run *run = &r->spec->run;
+    int64_t n = 0;
+    for (int i = 0; i < run->command_count; i++)
+        n += characters(run->command[i]);
+    for (int i = 0; i < run->arg_count; i++)
+        n += characters(run->args[i]);
+    for (int i = 0; i < run->env.count; i++)
+        n += characters(run->env.keys[i]) + characters(run->env.values[i]);
+    return n <= LIMIT_RUN_CHARACTERS
+        ? 0
+        : field_refuse(r->source, "run", r->e,
+              "command, args and env hold %lld characters together, and "
+              "%d are allowed",
+              (long long)n, LIMIT_RUN_CHARACTERS);
+}
+
+/* What all parts of a job read must hold it. Measured only where it could be too much: a byte is at
+ * most six in JSON, and all that is no text or name fits into FIXED_BYTES. */
+static int check_size(const struct rules *r, size_t used)
+{
+    struct buf b buf_auto;
+    buf_init(&b, used * 6 + FIXED_BYTES);
+    if (b.limit <= LIMIT_JOB_FILE_BYTES)
+        return 0;
+    int code = jobspec_encode(r->spec, &b, r->e);
+    if (code || b.len <= LIMIT_JOB_FILE_BYTES)
+        return code;
+    return field_refuse(r->source, "", r->e, "%zu bytes as " NAME_JOB_FILE ", and %d are allowed",
+        b.len, LIMIT_JOB_FILE_BYTES);
+}
+
+static int check(const struct rules *r, const struct json *spec)
+{
+    const struct jobspec *s = r->spec;
+    int code = check_storage(r);
+    if (!code)
+        code = check_tolerations(r);
+    if (!code && s->replicas && s->elastic.min_replicas > s->replicas)
+        code = field_refuse(r->source, "elastic.minReplicas", r->e, "must not exceed replicas");
+    if (!code && s->task == TASK_SERVE && s->replicas > 1)
+        code = field_refuse(r->source, "replicas", r->e, "a serving job has at most 1");
+    if (!code && s->task != TASK_RUN && !s->model.source)
+        code = field_refuse(r->source, "model", r->e, "required with train and serve");
+    if (!code && s->model.config && s->model.init != INIT_RANDOM)
+        code = field_refuse(r->source, "model.config", r->e, "only allowed with init Random");
+    if (!code && s->task == TASK_SERVE && s->model.init == INIT_RANDOM)
+        code = field_refuse(r->source, "model.init", r->e, "Random is only allowed with train");
+    if (!code && s->task == TASK_TRAIN)
+        code = check_train(r, spec);
+    if (!code && s->task == TASK_RUN)
+        code = check_run(r);
+    return code ? code : jobpath_check(r->source, s, r->e);
+}
+
+/* ---- decoding and encoding ---- */
+
+static int find_task(
+    const struct field_source *s, const struct json *spec, enum task *out, struct err *e)
+{
+    static const char *const keys[] = {"train", "serve", "run"};
+    int found = 0;
+    for (int i = 0; i < 3; i++) {
+        const struct json *v = json_get(spec, keys[i]);
+        if (v && !json_is_null(v)) {
+            *out = (enum task)i;
+            found++;
+        }
+    }
+    return found == 1 ? 0 : field_refuse(s, "", e, "set exactly one of train, serve and run");
+}
+
+/* As the API server makes a name of metadata.generateName, but always with the same five characters
+ * behind it, so that a job that is run here a second time is the same one. */
+static int decode_generated(
+    const struct field_source *s, const struct json *metadata, struct jobspec *out, struct err *e)
+{
+    int r = field_decode(&nameless_table, s, metadata, out, e);
+    if (r)
+        return r;
+    out->name = arena_printf(s->arena, "%.58sxxxxx", json_str(metadata, "generateName", ""));
+    if (!out->name)
+        return err_set(e, ERR_MEMORY, "out of memory reading metadata");
+    if (strlen(out->name) > 58 || !is_job_name(out->name))
+        return field_refuse(s, "generateName", e,
+            "with the five characters that are added to it, it must be a "
+            "DNS label that begins with a letter, of at most 58");
+    return 0;
+}
+
+static int decode_identity(
+    const struct json *object, bool kubernetes, struct arena *a, struct jobspec *out, struct err *e)
+{
+    struct field_source s = {kubernetes ? "metadata" : "", false, ERR_USER, a};
+    const char *version = json_str(object, "apiVersion", ""), *kind = json_str(object, "kind", "");
+    if (!kubernetes)
+        return field_decode(&identity_table, &s, object, out, e);
+    if (strcmp(version, NAME_API_VERSION) != 0)
+        return err_set(e, ERR_USER, "apiVersion: \"%.60s\" is not %s", version, NAME_API_VERSION);
+    if (strcmp(kind, NAME_KIND) != 0)
+        return err_set(e, ERR_USER, "kind: \"%.60s\" is not %s", kind, NAME_KIND);
+    const struct json *metadata = json_get(object, "metadata");
+    if (!json_is_object(metadata))
+        return err_set(e, ERR_USER, "metadata: required");
+    if (!*json_str(metadata, "name", "") && *json_str(metadata, "generateName", ""))
+        return decode_generated(&s, metadata, out, e);
+    return field_decode(&identity_table, &s, metadata, out, e);
+}
+
+static int decode(
+    const struct json *object, bool strict, struct arena *a, struct jobspec *out, struct err *e)
+{
+    struct field_source source = {"spec", strict, ERR_USER, a};
+    struct jobspec identity, spec;
+    size_t used = arena_used(a);
+    if (!json_is_object(object))
+        return err_set(e, ERR_USER, "an LLMJob must be an object");
+    int r = decode_identity(
+        object, json_get(object, "kind") || json_get(object, "metadata"), a, &identity, e);
+    if (r)
+        return r;
+    const struct json *body = json_get(object, "spec");
+    if (!json_is_object(body))
+        return err_set(e, ERR_USER, "spec: required");
+    enum task task = TASK_RUN;
+    if ((r = find_task(&source, body, &task, e)) ||
+        (r = field_decode(&spec_table, &source, body, &spec, e)))
+        return r;
+    spec.task = task;
+    spec.name = identity.name;
+    spec.namespace_ = identity.namespace_;
+    spec.uid = identity.uid;
+    spec.generation = identity.generation;
+    if (task == TASK_SERVE && !spec.serve.model_name)
+        spec.serve.model_name = spec.name;
+    const struct rules rules = {&source, &spec, e};
+    r = check(&rules, body);
+    if (!r)
+        r = check_size(&rules, arena_used(a) - used);
+    if (!r)
+        *out = spec;
+    return r;
+}
+
+int jobspec_decode(const struct json *object, struct arena *a, struct jobspec *out, struct err *e)
+{
+    return decode(object, false, a, out, e);
+}
+
+int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, struct err *e)
+{
+    json_auto struct json *documents = NULL;
+    int r = yaml_read_file(path, LIMIT_JOB_FILE_BYTES, &documents, e);
+    if (r)
+        return r;
+    const struct json *job = NULL;
+    json_each (document, documents) {
+        const char *kind = json_str(document, "kind", NULL);
+        bool ours = kind ? !strcmp(kind, NAME_KIND) : json_get(document, "spec") != NULL;
+        if (!ours)
+            continue;
+        if (job)
+            return err_set(e, ERR_USER, "%s: more than one " NAME_KIND, path);
+        job = document;
+    }
+    if (!job)
+        return err_set(e, ERR_USER, "%s: no " NAME_KIND " in it", path);
+    r = decode(job, true, a, out, e);
+    return r ? err_wrap(e, "%s", path) : 0;
+}
+
+int jobspec_encode(const struct jobspec *spec, struct buf *out, struct err *e)
+{
+    struct jsonw w;
+    jsonw_init(&w, out);
+    jsonw_open(&w, NULL, '{');
+    field_encode(&identity_table, spec, &w);
+    jsonw_open(&w, "spec", '{');
+    field_encode(&spec_table, spec, &w);
+    jsonw_close(&w);
+    jsonw_close(&w);
+    return jsonw_end(&w) ? err_set(e, ERR_MEMORY, "out of memory writing %s", NAME_JOB_FILE) : 0;
+}

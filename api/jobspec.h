@@ -1,0 +1,172 @@
+/*
+ * jobspec: the decoded LLMJob, used by all four programs. JSON ends here.
+ *
+ * jobspec_decode reads an object as the API server sends it (or the YAML a person wrote,
+ * standalone), checks what the CRD checks, fills the same defaults, and names the field at fault:
+ * "spec.train.data.train: ...". jobspec_encode writes job.json:
+ * {"name":..,"namespace":..,"uid":..,"generation":..,"spec":{..}} fully defaulted, which
+ * jobspec_decode reads back to an equal struct. Strings live in the arena or are literals.
+ * jobspec_decode ignores unknown members, so that an older program reads what a newer API server
+ * sends; jobspec_read_file refuses them, as kubectl does. The source of truth of fields, defaults
+ * and bounds is manifests/crd.yaml.
+ */
+#ifndef API_JOBSPEC_H
+#define API_JOBSPEC_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "api/limits.h"
+#include "base/mem.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum task { TASK_TRAIN, TASK_SERVE, TASK_RUN };
+enum precision { PRECISION_FP32, PRECISION_BF16 };
+enum init { INIT_PRETRAINED, INIT_RANDOM };
+enum train_method { METHOD_FULL, METHOD_LORA };
+enum data_format { FORMAT_AUTO, FORMAT_TEXT, FORMAT_JSONL };
+enum recompute { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL };
+enum lr_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT };
+
+struct jobspec_storage {
+    const char *name;
+    const char *claim;      /* PersistentVolumeClaim, or NULL for scratch */
+    int64_t scratch_bytes;  /* emptyDir size limit when claim is NULL */
+    const char *mount_path; /* absolute */
+    bool read_only;
+};
+
+#define JOBSPEC_MAP_ENTRIES 64
+
+struct jobspec_map { /* small string maps: nodeSelector, requests, limits, env */
+    const char **keys;
+    const char **values;
+    int count;
+};
+
+struct jobspec_toleration {
+    const char *key, *operator_, *value, *effect;
+    int64_t seconds; /* -1: none */
+};
+
+struct jobspec_train {
+    enum train_method method;
+    struct {
+        int rank;
+        double alpha, dropout;
+        const char *targets[LIMIT_LORA_TARGETS]; /* "q_proj", ... */
+        int target_count;
+    } lora;
+    struct {
+        const char *train, *validation; /* paths; validation may be NULL */
+        enum data_format format;
+    } data;
+    int sequence_length; /* tokens */
+    int batch_sequences; /* sequences of the global batch, whatever the world size */
+    int64_t steps;       /* > 0; epochs is 0 then */
+    double epochs;
+    uint64_t seed;
+    struct {
+        double learning_rate;
+        enum lr_schedule schedule;
+        int64_t warmup_steps;
+        double weight_decay, beta1, beta2, epsilon, clip_norm; /* clip_norm 0: off */
+    } optimizer;
+    enum recompute recompute;     /* of activations, in backward */
+    int64_t evaluate_every_steps; /* 0: only before the first and after the last step */
+    const char *tensorboard;      /* folder or NULL */
+    const char *output;           /* folder of the finished model, Hugging Face layout */
+};
+
+struct jobspec_serve {
+    const char *model_name;
+    int context_length; /* 0: the model's own */
+    int max_queue;      /* waiting requests, beyond it 429 */
+    int drain_seconds;
+    const char *api_key_secret; /* Secret with key "apiKey", or NULL */
+};
+
+struct jobspec_run {
+    const char *command[LIMIT_RUN_ARGS];
+    int command_count;
+    const char *args[LIMIT_RUN_ARGS];
+    int arg_count;
+    struct jobspec_map env;
+};
+
+/* What may change while the job runs, beside replicas, suspend and placement. */
+struct jobspec_elastic {
+    int min_replicas, wait_seconds;
+};
+struct jobspec_restart {
+    int max_restarts, window_seconds;
+};
+struct jobspec_health {
+    int hang_seconds; /* 0: max(10 s, five median steps); a minute until one was timed */
+    double straggler_factor;
+};
+
+struct jobspec {
+    const char *name, *namespace_, *uid;
+    int64_t generation;
+
+    int replicas;
+    bool suspend;
+    const char *managed_by;
+    const char *image; /* "" = the controller's own */
+    struct {
+        const char *resource; /* "cpu" or an extended resource */
+        int per_replica;      /* ranks a pod */
+    } device;
+    struct jobspec_map requests, limits;
+    struct {
+        struct jobspec_map node_selector;
+        struct jobspec_toleration tolerations[16];
+        int toleration_count;
+        const char *priority_class, *runtime_class; /* or NULL */
+        const char *topology_key;                   /* or NULL */
+        bool topology_required;
+    } placement;
+    struct jobspec_storage storage[LIMIT_STORAGE];
+    int storage_count;
+    struct {
+        const char *source; /* a GGUF file or Hugging Face folder; NULL for run */
+        enum init init;
+        const char *config; /* INIT_RANDOM: path of a config.json, or NULL: source's */
+        const char *sha256; /* of a GGUF file, or NULL */
+    } model;
+    enum precision precision;
+    struct jobspec_elastic elastic;
+    struct {
+        const char *path;                   /* folder */
+        int64_t every_steps, every_seconds; /* 0: off */
+        int keep;
+    } checkpoint;
+    struct jobspec_restart restart;
+    struct jobspec_health health;
+    int64_t active_deadline_seconds;    /* 0: none */
+    int64_t ttl_seconds_after_finished; /* -1: none */
+
+    enum task task;
+    struct jobspec_train train; /* the one that task names is set */
+    struct jobspec_serve serve;
+    struct jobspec_run run;
+};
+
+/* object: a whole LLMJob (apiVersion, kind, metadata, spec) or a job.json. ERR_USER names the
+ * field. */
+int jobspec_decode(const struct json *object, struct arena *a, struct jobspec *out, struct err *e);
+/* path: YAML or JSON by content; exactly one LLMJob document is expected (others are skipped when
+ * kind differs). */
+int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, struct err *e);
+int jobspec_encode(const struct jobspec *spec, struct buf *out, struct err *e);
+
+const char *task_name(enum task t);           /* "Train", "Serve", "Run" */
+const char *recompute_name(enum recompute r); /* "None", "Selective", "Full" */
+/* What computes on spec.device.resource: "cpu", "cuda" (nvidia.com/gpu, nvidia.com/mig-*), or NULL:
+ * only spec.run can use it. */
+const char *device_kind(const char *resource);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * limits: a bound on everything that has one, in one place. Units last in the name.
+ * The CRD's bounds (manifests/crd.yaml) are the same numbers; tests/api/test_jobspec.c compares
+ * them.
+ */
+#ifndef API_LIMITS_H
+#define API_LIMITS_H
+
+#define LIMIT_NAME_BYTES         64  /* a Kubernetes label or DNS label plus NUL */
+#define LIMIT_SUBDOMAIN_BYTES    254 /* object names plus NUL */
+#define LIMIT_PATH_BYTES         1024
+#define LIMIT_ADDRESS_BYTES      80   /* "[v6]:port" plus NUL */
+#define LIMIT_REPLICAS           5000 /* members dialled by one coordinator */
+#define LIMIT_RANKS_PER_REPLICA  64
+#define LIMIT_STORAGE            16
+#define LIMIT_SECONDS            31536000 /* a year; of what the user may set */
+#define LIMIT_WAIT_SECONDS       86400    /* a day */
+#define LIMIT_RESTARTS           1000
+#define LIMIT_ATTEMPTS           10     /* kept in status */
+#define LIMIT_RUN_CHARACTERS     200000 /* of a command, its arguments and environment together */
+#define LIMIT_LORA_TARGETS       16
+#define LIMIT_RUN_ARGS           64
+#define LIMIT_LOG_TAIL_BYTES     1024 /* of a failed rank, kept in an attempt */
+#define LIMIT_FRAME_BYTES        (4 << 20)
+#define LIMIT_FRAME_VALUES       ((size_t)1 << 20) /* of JSON among agents and ranks of a job */
+#define LIMIT_REPORT_BYTES       (4 << 20)
+#define LIMIT_REPORT_FACTS_BYTES (128 << 10) /* of a report beside its ranks */
+#define LIMIT_REPORT_VALUES      1024        /* of JSON, in those */
+#define LIMIT_REPORT_RANK_BYTES  512         /* of a report for each of its ranks */
+#define LIMIT_JOB_FILE_BYTES     (256 << 10)
+#define LIMIT_TENSORS            65536
+#define LIMIT_LOSS_HISTORY       64  /* points of the sparkline in a report */
+#define LIMIT_QUEUE_REQUESTS     256 /* of one serving pod, beyond it 429 */
+#define LIMIT_RANK_REQUESTS      1   /* of those, handed to a rank: it serves one at a time */
+#define LIMIT_QUEUE_BYTES        (16 << 20) /* of their bodies, likewise */
+#define LIMIT_REQUEST_BYTES      (1 << 20)
+#define LIMIT_STOP_STRINGS       4 /* of a request */
+#define LIMIT_STOP_BYTES         256
+
+#endif

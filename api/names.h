@@ -1,0 +1,98 @@
+/*
+ * names: every string that outsiders see: API group, labels, condition types, reasons, environment
+ * names, paths inside a pod, ports. A name stands here or it is private.
+ */
+#ifndef API_NAMES_H
+#define API_NAMES_H
+
+#define NAME_GROUP       "llmjob.dev"
+#define NAME_VERSION     "v1alpha1"
+#define NAME_API_VERSION NAME_GROUP "/" NAME_VERSION
+#define NAME_KIND        "LLMJob"
+#define NAME_PLURAL      "llmjobs"
+#define NAME_CONTROLLER  "llmjob.dev/controller" /* spec.managedBy */
+#define NAME_FIELD_OWNER "llmjob-controller"
+
+/* labels and annotations */
+#define NAME_LABEL_JOB      "llmjob.dev/job"
+#define NAME_LABEL_REPLICA  "llmjob.dev/replica"
+#define NAME_LABEL_APP      "app.kubernetes.io/name"       /* = llmjob */
+#define NAME_LABEL_INSTANCE "app.kubernetes.io/instance"   /* = the job */
+#define NAME_LABEL_MANAGED  "app.kubernetes.io/managed-by" /* = llmjob-controller */
+#define NAME_LABEL_API_KEY \
+    "llmjob.dev/api-key" /* "true": spec.serve.apiKeySecret may name this Secret */
+#define NAME_CONTAINER "llmjob"
+
+/* condition types */
+#define NAME_COND_READY       "Ready"
+#define NAME_COND_PROGRESSING "Progressing"
+#define NAME_COND_COMPLETE    "Complete"
+#define NAME_COND_FAILED      "Failed"
+#define NAME_COND_SUSPENDED   "Suspended"
+#define NAME_COND_HEALTHY     "Healthy"
+#define NAME_COND_RECONCILING "Reconciling"
+#define NAME_COND_STALLED     "Stalled"
+
+/* reasons of conditions and Events */
+#define NAME_REASON_PODS_PENDING   "PodsPending"
+#define NAME_REASON_UNSCHEDULABLE  "Unschedulable"
+#define NAME_REASON_IMAGE          "ImageUnavailable"
+#define NAME_REASON_FORMING_WORLD  "FormingWorld"
+#define NAME_REASON_TRAINING       "Training"
+#define NAME_REASON_SERVING        "Serving"
+#define NAME_REASON_RUNNING        "Running"
+#define NAME_REASON_COMPLETED      "Completed"
+#define NAME_REASON_SUSPENDED      "Suspended"
+#define NAME_REASON_SCALED_TO_ZERO "ScaledToZero"
+#define NAME_REASON_NOT_SUSPENDED  "NotSuspended"
+#define NAME_REASON_USER_ERROR     "UserError"
+#define NAME_REASON_BAD_DATA       "BadData"
+#define NAME_REASON_OUT_OF_MEMORY  "OutOfMemory"
+#define NAME_REASON_RESTARTS       "RestartsExhausted"
+#define NAME_REASON_DEADLINE       "DeadlineExceeded"
+#define NAME_REASON_HANG           "Hang"
+#define NAME_REASON_STRAGGLER      "Straggler"
+#define NAME_REASON_LOST_PEER      "LostPeer"
+#define NAME_REASON_BAD_DEVICE     "BadDevice"
+#define NAME_REASON_ALL_WELL       "AllRanksProgressing"
+#define NAME_REASON_NOT_STARTED    "NotStarted"
+#define NAME_REASON_COORDINATOR    "CoordinatorUnreachable"
+#define NAME_REASON_POD_CREATED    "PodCreated"
+#define NAME_REASON_POD_DELETED    "PodDeleted"
+#define NAME_REASON_SCALING        "Scaling"
+#define NAME_REASON_WORLD_FORMED   "WorldFormed"
+#define NAME_REASON_RANK_FAILED    "RankFailed"
+#define NAME_REASON_CHECKPOINT     "CheckpointSaved"
+#define NAME_REASON_SKIPPED        "ObjectSkipped" /* an object that the controller cannot read */
+
+/* environment of the agent's container (set by the controller) */
+#define NAME_ENV_JOB       "LLMJOB_JOB"
+#define NAME_ENV_NAMESPACE "LLMJOB_NAMESPACE"
+#define NAME_ENV_REPLICA   "LLMJOB_REPLICA"
+#define NAME_ENV_POD       "LLMJOB_POD"
+#define NAME_ENV_POD_UID   "LLMJOB_POD_UID"
+#define NAME_ENV_NODE      "LLMJOB_NODE"
+#define NAME_ENV_JOB_DIR   "LLMJOB_JOB_DIR"
+
+/* environment of a rank; "staged": device memory is reduced through the host, so that several ranks
+   may share a GPU (tests, trials) */
+#define NAME_ENV_COLL        "LLMJOB_COLL"
+#define NAME_ENV_COLL_STAGED "staged"
+/* "1": F32 matrix products on a GPU may round their inputs to TF32 (10 bits of mantissa) */
+#define NAME_ENV_TF32        "LLMJOB_TF32"
+/* "1": ranks of one GPU reach each other over the network, as if on several hosts (trials) */
+#define NAME_ENV_NCCL_SHARE  "LLMJOB_NCCL_SHARE"
+
+/* in the pod */
+#define NAME_JOB_DIR      "/etc/llmjob" /* the job Secret: job.json, token */
+#define NAME_JOB_FILE     "job.json"
+#define NAME_TOKEN_FILE   "token"
+#define NAME_API_KEY_FILE "apiKey" /* in the job folder, and the key of spec.serve.apiKeySecret */
+#define NAME_RUN_DIR      "/run/llmjob"     /* emptyDir, writable */
+#define NAME_LIB_DIR      "/usr/lib/llmjob" /* rank binary and plugins */
+#define NAME_PORT_AGENT   7070 /* control: /v1/desired, /v1/job, /v1/mesh, /healthz, /metrics */
+#define NAME_PORT_SERVE   8000 /* OpenAI API */
+#define NAME_HEADER_TOKEN \
+    "X-Llmjob-Token" /* as Authorization: Bearer, but survives the API server's proxy */
+
+#endif

@@ -1,0 +1,250 @@
+/*
+ * report: the tables that describe desired state and report for base/field. Every string is
+ * bounded, so that what a coordinator sends can be held in memory and in an object's status. Called
+ * by the agent (encodes the report, decodes the desired state), the controller and the standalone
+ * run (the reverse). No I/O.
+ */
+#include "api/report.h"
+#include "base/field.h"
+
+#include <math.h>
+
+#define COUNT(a)      (sizeof a / sizeof *(a))
+#define MESSAGE_BYTES 1024
+#define COUNTER_MAX   9007199254740991.0 /* the greatest integer that JSON carries exactly */
+
+#define ROW(path_, kind_, member, def_) \
+    .path = (path_), .kind = FIELD_##kind_, .offset = offsetof(TABLE, member), .def = (def_)
+#define RANGE(min_, max_)                .min = (min_), .max = (max_)
+#define TEXT(path_, member, max_)        ROW(path_, STR, member, ""), RANGE(0, max_)
+#define COUNTER(path_, member)           ROW(path_, I64, member, "0"), RANGE(0, COUNTER_MAX)
+#define SMALL(path_, member, min_, max_) ROW(path_, INT, member, #min_), RANGE(min_, max_)
+#define NUMBER(path_, member)            ROW(path_, NUM, member, "nan")
+#define TABLE_OF(rows_) \
+    { \
+        rows_, COUNT(rows_), sizeof(TABLE) \
+    }
+#define ITEMS(path_, member, n, max_, tb) \
+    ROW(path_, ITEMS, member, ""), RANGE(0, max_), COUNTED(n), .info = &(tb)
+#define COUNTED(member) .count_offset = offsetof(TABLE, member)
+#define RANKS_MAX       (LIMIT_REPLICAS * LIMIT_RANKS_PER_REPLICA)
+
+static const char *const state_names[] = {
+    "Waiting",
+    "Forming",
+    "Running",
+    "Serving",
+    "Stopping",
+    "Suspended",
+    "Complete",
+    "Failed",
+    NULL,
+};
+_Static_assert(COUNT(state_names) == JOB_STATES + 1, "a name for every job state");
+
+/* As err_code_name, which tests/api/test_report.c compares. */
+static const char *const class_names[] = {
+    "none",
+    "retry",
+    "user",
+    "data",
+    "corrupt",
+    "device",
+    "peer",
+    "hang",
+    "memory",
+    "drained",
+    "bug",
+    NULL,
+};
+_Static_assert(COUNT(class_names) == ERR_CODES + 1, "a name for every error code");
+
+const char *job_state_name(enum job_state s)
+{
+    return s < JOB_STATES ? state_names[s] : "Unknown";
+}
+
+#define TABLE struct member
+static const struct field member_rows[] = {
+    {ROW("replica", INT, replica, NULL), RANGE(0, LIMIT_REPLICAS - 1)},
+    {TEXT("pod", pod, 253)},
+    {TEXT("uid", uid, 63)},
+    {TEXT("node", node, 253)},
+    {TEXT("address", address, LIMIT_ADDRESS_BYTES - 1)},
+};
+static const struct field_table member_table = TABLE_OF(member_rows);
+#undef TABLE
+
+#define TABLE struct desired
+static const struct field desired_rows[] = {
+    {ROW("generation", I64, generation, NULL), RANGE(0, COUNTER_MAX)},
+    {ROW("term", I64, term, NULL), RANGE(1, COUNTER_MAX)},
+    {ROW("replicas", INT, replicas, NULL), RANGE(0, LIMIT_REPLICAS)},
+    {ROW("suspend", BOOL, suspend, "false")},
+    {ROW("release", BOOL, release, "false")},
+    {ROW("elastic.minReplicas", INT, elastic.min_replicas, "1"), RANGE(1, LIMIT_REPLICAS)},
+    {ROW("elastic.waitSeconds", INT, elastic.wait_seconds, "60"), RANGE(0, LIMIT_WAIT_SECONDS)},
+    {ROW("restart.maxRestarts", INT, restart.max_restarts, "10"), RANGE(0, LIMIT_RESTARTS)},
+    {ROW("restart.windowSeconds", INT, restart.window_seconds, "3600"), RANGE(1, LIMIT_SECONDS)},
+    {ROW("health.hangSeconds", INT, health.hang_seconds, "0"), RANGE(0, LIMIT_WAIT_SECONDS)},
+    {ROW("health.stragglerFactor", NUM, health.straggler_factor, "2"), RANGE(1, 100),
+        .min_open = true},
+    {ITEMS("members", members, member_count, LIMIT_REPLICAS, member_table)},
+};
+static const struct field_table desired_table = TABLE_OF(desired_rows);
+#undef TABLE
+
+#define TABLE struct attempt
+static const struct field attempt_rows[] = {
+    {COUNTER("number", number)},
+    {COUNTER("started", started_ms)},
+    {COUNTER("ended", ended_ms)},
+    {TEXT("cause", cause, 63)},
+    {SMALL("replica", replica, -1, LIMIT_REPLICAS)},
+    {SMALL("rank", rank, -1, RANKS_MAX)},
+    {TEXT("node", node, 253)},
+    {TEXT("exitClass", exit_class, 31)},
+    {COUNTER("step", step)},
+    {COUNTER("stepsLost", steps_lost)},
+    {TEXT("logTail", log_tail, LIMIT_LOG_TAIL_BYTES)},
+};
+static const struct field_table attempt_table = TABLE_OF(attempt_rows);
+#undef TABLE
+
+#define TABLE struct report_rank
+static const struct field rank_rows[] = {
+    {SMALL("rank", rank, 0, RANKS_MAX)},
+    {SMALL("replica", replica, 0, LIMIT_REPLICAS)},
+    {TEXT("node", node, 253)},
+    {TEXT("phase", phase, 63)},
+    {COUNTER("step", step)},
+    {COUNTER("silentMs", silent_ms)},
+};
+static const struct field_table rank_table = TABLE_OF(rank_rows);
+#undef TABLE
+
+#define TABLE struct report
+static const struct field report_rows[] = {
+    {COUNTER("generation", generation)},
+    {COUNTER("term", term)},
+    {COUNTER("incarnation", incarnation)},
+    {ROW("state", ENUM, state, NULL), .info = state_names},
+    {SMALL("worldReplicas", world_replicas, 0, LIMIT_REPLICAS)},
+    {SMALL("connected", connected, 0, LIMIT_REPLICAS)},
+    {SMALL("restarts", restarts, 0, INT32_MAX)},
+    {SMALL("layout.ranks", ranks, 0, RANKS_MAX)},
+    {SMALL("layout.data", data_parallel, 0, RANKS_MAX)},
+    {SMALL("layout.tensor", tensor, 0, RANKS_MAX)},
+    {SMALL("layout.pipeline", pipeline, 0, RANKS_MAX)},
+    {SMALL("layout.context", context, 0, RANKS_MAX)},
+    {COUNTER("layout.memoryPerRankBytes", memory_per_rank_bytes)},
+    {COUNTER("progress.step", step)},
+    {COUNTER("progress.steps", steps)},
+    {COUNTER("progress.tokens", tokens)},
+    {COUNTER("progress.heldOutSequences", held_out)},
+    {NUMBER("progress.loss", loss)},
+    {NUMBER("progress.firstLoss", first_loss)},
+    {NUMBER("progress.validationLoss", validation_loss)},
+    {NUMBER("progress.firstValidationLoss", first_validation_loss)},
+    {NUMBER("progress.tokensPerSecond", tokens_per_second)},
+    {COUNTER("progress.lastStepMs", last_step_ms)},
+    {ROW("progress.etaSeconds", I64, eta_seconds, "-1"), RANGE(0, COUNTER_MAX)},
+    {ROW("progress.lossHistory", NUMBERS, loss_history, ""), RANGE(0, LIMIT_LOSS_HISTORY),
+        COUNTED(loss_history_count)},
+    {ROW("checkpoint.step", I64, checkpoint_step, "-1"), RANGE(0, COUNTER_MAX)},
+    {COUNTER("checkpoint.ms", checkpoint_ms)},
+    {TEXT("checkpoint.path", checkpoint_path, LIMIT_PATH_BYTES - 1)},
+    {TEXT("verdict.kind", verdict.kind, 31)},
+    {SMALL("verdict.replica", verdict.replica, -1, LIMIT_REPLICAS)},
+    {SMALL("verdict.rank", verdict.rank, -1, RANKS_MAX)},
+    {TEXT("verdict.node", verdict.node, 253)},
+    {TEXT("verdict.operation", verdict.operation, 63)},
+    {TEXT("verdict.message", verdict.message, MESSAGE_BYTES)},
+    {COUNTER("verdict.sinceMs", verdict.since_ms)},
+    {ITEMS("attempts", attempts, attempt_count, LIMIT_ATTEMPTS, attempt_table)},
+    {ITEMS("ranks", rank_rows, rank_row_count, RANKS_MAX, rank_table)},
+    {ROW("failure.class", ENUM, failure, "none"), .info = class_names},
+    {TEXT("failure.reason", failure_reason, 63)},
+    {TEXT("failure.message", failure_message, MESSAGE_BYTES)},
+    {TEXT("serveAddress", serve_address, LIMIT_ADDRESS_BYTES - 1)},
+};
+static const struct field_table report_table = TABLE_OF(report_rows);
+#undef TABLE
+
+static int encode(const struct field_table *t, const void *in, struct buf *out, struct err *e)
+{
+    struct jsonw w;
+    jsonw_init(&w, out);
+    jsonw_open(&w, NULL, '{');
+    field_encode(t, in, &w);
+    jsonw_close(&w);
+    return jsonw_end(&w) ? err_set(e, ERR_MEMORY, "out of memory writing a report") : 0;
+}
+
+int desired_encode(const struct desired *d, struct buf *out, struct err *e)
+{
+    return encode(&desired_table, d, out, e);
+}
+
+uint64_t desired_hash(const struct desired *d)
+{
+    return field_hash(&desired_table, d);
+}
+
+int report_encode(const struct report *r, struct buf *out, struct err *e)
+{
+    return encode(&report_table, r, out, e);
+}
+
+int desired_decode(const struct json *v, struct arena *a, struct desired *out, struct err *e)
+{
+    const struct field_source s = {"", false, ERR_DATA, a};
+    struct desired d;
+    if (!json_is_object(v))
+        return err_set(e, ERR_DATA, "the desired state must be an object");
+    int r = field_decode(&desired_table, &s, v, &d, e);
+    if (r)
+        return r;
+    for (int i = 1; i < d.member_count; i++)
+        if (d.members[i].replica <= d.members[i - 1].replica)
+            return err_set(e, ERR_DATA, "members[%d]: not sorted by replica", i);
+    *out = d;
+    return 0;
+}
+
+int report_decode(const struct json *v, struct arena *a, struct report *out, struct err *e)
+{
+    const struct field_source s = {"", false, ERR_DATA, a};
+    struct report report;
+    if (!json_is_object(v))
+        return err_set(e, ERR_DATA, "a report must be an object");
+    int r = field_decode(&report_table, &s, v, &report, e);
+    if (!r)
+        *out = report;
+    return r;
+}
+
+size_t report_limit_bytes(int64_t ranks)
+{
+    int64_t n = LIMIT_REPORT_FACTS_BYTES + ranks * LIMIT_REPORT_RANK_BYTES;
+    return (size_t)(n < LIMIT_REPORT_BYTES ? n : LIMIT_REPORT_BYTES);
+}
+
+void report_init(struct report *r)
+{
+    *r = (struct report){
+        .loss = NAN,
+        .first_loss = NAN,
+        .validation_loss = NAN,
+        .first_validation_loss = NAN,
+        .tokens_per_second = 0,
+        .eta_seconds = -1,
+        .checkpoint_step = -1,
+        .checkpoint_path = "",
+        .verdict =
+            {.kind = "", .replica = -1, .rank = -1, .node = "", .operation = "", .message = ""},
+        .failure_reason = "",
+        .failure_message = "",
+        .serve_address = "",
+    };
+}

@@ -1,0 +1,184 @@
+/*
+ * wire: frames between an agent and its ranks. The reader keeps bytes in one buffer and hands out
+ * frames in place: the payload is shifted one byte down into its own header, so that the promised
+ * NUL behind it does not touch the next frame. A peer that breaks the format is a bug, never
+ * trusted further.
+ */
+#include "api/wire.h"
+
+#include "base/io.h"
+#include "api/limits.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <stdarg.h>
+#include <string.h>
+
+#define PIECE_BYTES (64 << 10)
+
+static const char *const phase_names[WIRE_PHASES] = {
+    [WIRE_PHASE_START] = "start",
+    [WIRE_PHASE_CONNECT] = "connect",
+    [WIRE_PHASE_LOAD] = "load",
+    [WIRE_PHASE_DATA] = "data",
+    [WIRE_PHASE_FORWARD] = "forward",
+    [WIRE_PHASE_BACKWARD] = "backward",
+    [WIRE_PHASE_COLLECTIVE] = "collective",
+    [WIRE_PHASE_OPTIMIZER] = "optimizer",
+    [WIRE_PHASE_EVALUATE] = "evaluate",
+    [WIRE_PHASE_CHECKPOINT] = "checkpoint",
+    [WIRE_PHASE_EXPORT] = "export",
+    [WIRE_PHASE_SERVE_IDLE] = "idle",
+    [WIRE_PHASE_SERVE_PREFILL] = "prefill",
+    [WIRE_PHASE_SERVE_DECODE] = "decode",
+    [WIRE_PHASE_SERVE_RENDER] = "render",
+};
+
+const char *wire_phase_name(enum wire_phase p)
+{
+    return p < WIRE_PHASES ? phase_names[p] : "unknown"; /* the page is another process's */
+}
+
+const char *wire_operation_name(uint32_t operation)
+{
+    static const char *const names[] = {"none", "allreduce", "allgather", "broadcast", "barrier"};
+    return operation < sizeof names / sizeof *names ? names[operation] : "unknown";
+}
+
+void wire_page_note(struct wire_page *p, const char *text)
+{
+    uint64_t words[WIRE_NOTE_BYTES / 8] = {0};
+    snprintf((char *)words, sizeof words, "%s", text);
+    atomic_fetch_add(&p->note_writes, 1);
+    for (size_t i = 0; i < WIRE_NOTE_BYTES / 8; i++)
+        atomic_store(&p->note[i], words[i]);
+    atomic_fetch_add(&p->note_writes, 1);
+}
+
+void wire_page_noted(const struct wire_page *p, char out[WIRE_NOTE_BYTES])
+{
+    uint32_t writes = atomic_load(&p->note_writes);
+    for (size_t i = 0; i < WIRE_NOTE_BYTES / 8; i++) {
+        uint64_t word = atomic_load(&p->note[i]);
+        memcpy(out + 8 * i, &word, 8);
+    }
+    out[WIRE_NOTE_BYTES - 1] = 0;
+    if (writes % 2 || atomic_load(&p->note_writes) != writes)
+        out[0] = 0;
+    for (char *c = out; *c; c++)
+        if (*c < ' ' || *c > '~')
+            *c = '?';
+}
+
+void wire_reader_init(struct wire_reader *r)
+{
+    buf_init(&r->in, WIRE_HEADER_BYTES + LIMIT_FRAME_BYTES + PIECE_BYTES);
+    r->used = 0;
+}
+
+void wire_reader_done(struct wire_reader *r)
+{
+    buf_done(&r->in);
+    r->used = 0;
+}
+
+int wire_read(struct wire_reader *r, int fd, struct err *e)
+{
+    char piece[PIECE_BYTES];
+    buf_drop(&r->in, r->used);
+    r->used = 0;
+    size_t room = r->in.limit - r->in.len;
+    if (!room)
+        return 1; /* whole frames wait for wire_next */
+    int64_t n = io_recv_now(fd, piece, room < sizeof piece ? room : sizeof piece, e);
+    if (n <= 0)
+        return (int)n;
+    if (buf_add(&r->in, piece, (size_t)n))
+        return err_set(e, ERR_MEMORY, "out of memory for a frame");
+    return 1;
+}
+
+int wire_next(struct wire_reader *r, struct wire_frame *out, struct err *e)
+{
+    size_t left = r->in.len - r->used;
+    if (left < WIRE_HEADER_BYTES)
+        return 0;
+    char *frame = r->in.data + r->used;
+    uint32_t len;
+    uint16_t type, zero;
+    memcpy(&len, frame, sizeof len);
+    memcpy(&type, frame + 4, sizeof type);
+    memcpy(&zero, frame + 6, sizeof zero);
+    len = le32toh(len);
+    type = le16toh(type);
+    if (zero || !type || len > LIMIT_FRAME_BYTES)
+        return err_set(e, ERR_BUG, "malformed frame: type %u, %u bytes", type, len);
+    if (left - WIRE_HEADER_BYTES < len)
+        return 0;
+    char *data = memmove(frame + WIRE_HEADER_BYTES - 1, frame + WIRE_HEADER_BYTES, len);
+    data[len] = 0;
+    r->used += WIRE_HEADER_BYTES + len;
+    *out = (struct wire_frame){.type = type, .data = data, .len = len};
+    return 1;
+}
+
+int wire_wait(
+    struct wire_reader *r, int fd, int64_t deadline_ms, struct wire_frame *out, struct err *e)
+{
+    for (;;) {
+        int rc = wire_next(r, out, e);
+        if (rc)
+            return rc < 0 ? rc : 0;
+        rc = io_wait_readable(fd, deadline_ms, e);
+        if (!rc)
+            rc = wire_read(r, fd, e);
+        if (rc < 0)
+            return rc;
+    }
+}
+
+void wire_header(enum wire_type type, uint32_t len, char out[WIRE_HEADER_BYTES])
+{
+    assert(len <= LIMIT_FRAME_BYTES && type > 0 && type <= UINT16_MAX);
+    uint32_t le_len = htole32(len);
+    uint16_t le_type = htole16((uint16_t)type);
+    memcpy(out, &le_len, sizeof le_len);
+    memcpy(out + 4, &le_type, sizeof le_type);
+    memset(out + 6, 0, 2);
+}
+
+uint64_t wire_request_id(const struct wire_frame *f)
+{
+    static const char start[] = "{\"id\":";
+    size_t n = sizeof start - 1;
+    return f->len > n && !memcmp(f->data, start, n) ? strtoull(f->data + n, NULL, 10) : 0;
+}
+
+int wire_send(
+    int fd, enum wire_type type, const void *data, uint32_t len, int64_t deadline_ms, struct err *e)
+{
+    char frame[4096]; /* small frames, tokens above all, go out in one system call */
+    wire_header(type, len, frame);
+    uint32_t first =
+        len < sizeof frame - WIRE_HEADER_BYTES ? len : sizeof frame - WIRE_HEADER_BYTES;
+    if (first)
+        memcpy(frame + WIRE_HEADER_BYTES, data, first);
+    int rc = io_send_full(fd, frame, WIRE_HEADER_BYTES + first, deadline_ms, e);
+    if (!rc && first < len)
+        rc = io_send_full(fd, (const char *)data + first, len - first, deadline_ms, e);
+    return rc;
+}
+
+int wire_sendf(
+    int fd, enum wire_type type, int64_t deadline_ms, struct err *e, const char *fmt, ...)
+{
+    buf_auto struct buf b;
+    buf_init(&b, LIMIT_FRAME_BYTES);
+    va_list ap;
+    va_start(ap, fmt);
+    int rc = buf_vprintf(&b, fmt, ap);
+    va_end(ap);
+    if (rc)
+        return err_set(e, ERR_MEMORY, "out of memory for a frame");
+    return wire_send(fd, type, buf_cstr(&b), (uint32_t)b.len, deadline_ms, e);
+}

@@ -1,0 +1,134 @@
+/*
+ * wire: the two narrow doors between an agent and its rank process.
+ *
+ * 1. Framed messages on an inherited SOCK_STREAM socket (fd WIRE_FD_SOCKET):
+ *        u32 length | u16 type | u16 zero | payload (length bytes), little endian, length <=
+ * LIMIT_FRAME_BYTES Payloads are JSON objects (fields listed per type) except WIRE_TOKEN, which is
+ * hot: u64 request | u32 tokens so far | u32 zero | UTF-8 text
+ * 2. The heartbeat page (fd WIRE_FD_PAGE, one page of a memfd): the rank stores, the agent only
+ * loads. It is readable even when the rank is stuck inside a collective or a driver; that is how a
+ * hang gets a name.
+ *
+ * wire_reader is incremental and never blocks by itself; wire_send blocks at most deadline_ms.
+ */
+#ifndef API_WIRE_H
+#define API_WIRE_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define WIRE_FD_SOCKET    3
+#define WIRE_FD_PAGE      4
+#define WIRE_HEADER_BYTES 8
+
+enum wire_type {
+    /* agent -> rank */
+    WIRE_PREPARE = 1, /* {job_file, incarnation, secret, rank_local, local_world, replica,
+                         bind_host}: the rank binds its listener and answers WIRE_READY */
+    WIRE_START,       /* {rank, world, ranks:[{rank, replica, local_rank, host, port, node}],
+                         layout:{data,..}} */
+    WIRE_STOP,        /* {}: finish the step, checkpoint, end with EXIT_CLASS_DRAINED */
+    WIRE_CHECKPOINT,  /* {}: checkpoint at the next step boundary and go on */
+    WIRE_REQUEST,     /* serving: {id, chat:bool, messages|prompt|prompt_ids, max_tokens,
+                         temperature, top_p, seed, stop:[]}; the id comes first, so that
+                         it can be read while the rest stays text */
+    WIRE_CANCEL,      /* {id} */
+    /* rank -> agent */
+    WIRE_READY = 64, /* {port}: its collective listener */
+    WIRE_LOADED,     /* {parameters, memory_bytes, resumed_step, steps, held_out, device} */
+    WIRE_STEP,       /* {step, loss, tokens, tokens_per_second, grad_norm, learning_rate, seconds};
+                        from rank 0, of a few steps at once where the device runs ahead */
+    WIRE_EVALUATED,  /* {step, loss}; from rank 0 */
+    WIRE_SAVED,      /* {step, path}; from rank 0, after the manifest is in place */
+    WIRE_DONE,     /* {step, output}: training complete, or stopped as asked {step, drained:true} */
+    WIRE_FAILED,   /* {class, message}: the last frame before a non-zero exit */
+    WIRE_SERVING,  /* {model, context_length}: ready for requests */
+    WIRE_TOKEN,    /* binary, see above */
+    WIRE_FINISHED, /* {id, reason:"stop"|"length"|"cancelled"|"error", message, prompt_tokens,
+                      completion_tokens} */
+};
+
+enum wire_phase { /* where a rank is; names by wire_phase_name() */
+    WIRE_PHASE_START,
+    WIRE_PHASE_CONNECT,
+    WIRE_PHASE_LOAD,
+    WIRE_PHASE_DATA,
+    WIRE_PHASE_FORWARD,
+    WIRE_PHASE_BACKWARD,
+    WIRE_PHASE_COLLECTIVE,
+    WIRE_PHASE_OPTIMIZER,
+    WIRE_PHASE_EVALUATE,
+    WIRE_PHASE_CHECKPOINT,
+    WIRE_PHASE_EXPORT,
+    WIRE_PHASE_SERVE_IDLE,
+    WIRE_PHASE_SERVE_PREFILL,
+    WIRE_PHASE_SERVE_DECODE,
+    WIRE_PHASE_SERVE_RENDER, /* from messages to tokens */
+    WIRE_PHASES
+};
+const char *wire_phase_name(enum wire_phase p);
+
+#define WIRE_NOTE_BYTES 160 /* of the page's note, its end included; a multiple of 8 */
+
+struct wire_page { /* one writer (the rank), many readers; every field is written with release order
+                    */
+    _Atomic uint32_t magic; /* WIRE_PAGE_MAGIC once the rank runs */
+    _Atomic uint32_t phase;
+    _Atomic int64_t step;
+    _Atomic uint64_t beats;      /* grows at every phase change, layer and collective segment */
+    _Atomic int64_t beat_ms;     /* CLOCK_MONOTONIC of the last beat */
+    _Atomic uint64_t collective; /* sequence number of the collective it is in or was in last */
+    _Atomic uint32_t in_collective;
+    _Atomic uint32_t operation; /* enum coll_op_kind of that collective: 1 allreduce, 2
+                                   allgather, 3 broadcast, 4 barrier */
+    _Atomic int64_t operation_bytes;
+    _Atomic int32_t waiting_for;  /* rank whose data it waits for, -1: none */
+    _Atomic uint32_t note_writes; /* odd while the note is written */
+    _Atomic uint64_t note[WIRE_NOTE_BYTES / 8];
+};
+#define WIRE_PAGE_MAGIC 0x6c6c6d6au
+/* The note: what is known of the wait that the rank is in, as a clause, "" for nothing. A longer
+   one is cut. Is no beat. */
+void wire_page_note(struct wire_page *p, const char *text);
+/* Another process's: printable ASCII, whatever it wrote; "" while it writes. */
+void wire_page_noted(const struct wire_page *p, char out[WIRE_NOTE_BYTES]);
+const char *wire_operation_name(uint32_t operation);
+
+struct wire_frame {
+    enum wire_type type;
+    const char *data; /* valid until the next wire_next or wire_read; not NUL-terminated by the
+                         sender, but the byte after the last one is always 0 */
+    uint32_t len;
+};
+
+struct wire_reader {
+    struct buf in;
+    uint32_t used; /* bytes of `in` already handed out */
+};
+void wire_reader_init(struct wire_reader *r);
+void wire_reader_done(struct wire_reader *r);
+/* Reads what the socket has now. 1: read something, 0: would block, -ERR_PEER: closed, other
+ * errors. */
+int wire_read(struct wire_reader *r, int fd, struct err *e);
+/* 1 and *out: a whole frame; 0: need more; -ERR_BUG: a malformed or oversized frame. */
+int wire_next(struct wire_reader *r, struct wire_frame *out, struct err *e);
+/* Waits until deadline_ms (of clock_ms) for one frame: 0 and *out, -ERR_HANG when none came. */
+int wire_wait(
+    struct wire_reader *r, int fd, int64_t deadline_ms, struct wire_frame *out, struct err *e);
+/* Frames of several threads on one fd need the callers' lock. After a failure the stream is broken:
+ * close it. */
+int wire_send(int fd, enum wire_type type, const void *data, uint32_t len, int64_t deadline_ms,
+    struct err *e);
+/* What stands before a payload, for who sends without waiting. */
+void wire_header(enum wire_type type, uint32_t len, char out[WIRE_HEADER_BYTES]);
+/* The id of a WIRE_REQUEST, 0: it does not begin with one. */
+uint64_t wire_request_id(const struct wire_frame *f);
+/* printf of a JSON payload */
+int wire_sendf(int fd, enum wire_type type, int64_t deadline_ms, struct err *e, const char *fmt,
+    ...) __attribute__((format(printf, 5, 6)));
+
+#endif

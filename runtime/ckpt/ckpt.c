@@ -1,0 +1,368 @@
+/*
+ * ckpt: the order of writing is the whole guarantee. A rank writes under a temporary name, fsyncs,
+ * hashes, and renames the file to a name that holds its hash; so no committed file is ever written
+ * again, though the same step may be saved twice. Rank 0 then writes the manifest, which alone
+ * makes a generation. Claim and commit hold <path>/lock, so an older incarnation cannot commit once
+ * a newer has claimed. What a crash leaves behind is removed by the next claim. Called by train.c,
+ * resume.c and shard.c at step boundaries.
+ */
+#include "runtime/ckpt/ckpt.h"
+
+#include "base/io.h"
+#include "api/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/number.h"
+#include "runtime/ckpt/folder.h"
+#include "runtime/files/hash.h"
+#include "runtime/files/safetensors.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#define HEADER_BYTES CKPT_HEADER_BYTES /* written last */
+#define WRITER_ARENA ((size_t)16 << 20)
+
+/* -- incarnations -- */
+
+/* 0 when nobody has claimed yet. */
+static int read_claim(const char *path, int64_t *out, struct err *e)
+{
+    char file[LIMIT_PATH_BYTES];
+    struct err why = {0};
+    buf_auto struct buf text;
+    buf_init(&text, 64);
+    int rc = ckpt_folder_path(file, e, "%s/incarnation", path);
+    if (rc)
+        return rc;
+    *out = 0;
+    rc = io_read_file(file, 63, &text, &why);
+    if (rc && why.sys == ENOENT)
+        return 0;
+    if (!rc && !number_file(buf_cstr(&text), text.len, out))
+        rc = err_set(&why, ERR_DATA,
+            "%s: holds no incarnation, a whole number from 1 to %" PRId64
+            "; remove it when nothing else uses the folder",
+            file, NUMBER_EXACT);
+    if (rc && e)
+        *e = why;
+    return rc;
+}
+
+/* Waits for whoever claims or commits just now; they hold it for milliseconds. */
+static int lock(const char *path, struct err *e)
+{
+    char file[LIMIT_PATH_BYTES];
+    int rc = ckpt_folder_path(file, e, "%s/lock", path);
+    if (rc)
+        return rc;
+    int fd = io_append(file, 0644, e);
+    if (fd >= 0 && flock(fd, LOCK_EX)) {
+        rc = err_sys(e, ERR_DATA, errno, "%s: cannot lock", file);
+        io_close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+/* "" where nobody said: a claim of an earlier version. */
+static int read_owner(const char *path, char out[65], struct err *e)
+{
+    char file[LIMIT_PATH_BYTES];
+    struct err why = {0};
+    buf_auto struct buf text;
+    buf_init(&text, 80);
+    int rc = ckpt_folder_path(file, e, "%s/" CKPT_FOLDER_OWNER, path);
+    if (rc)
+        return rc;
+    out[0] = 0;
+    rc = io_read_file(file, 64, &text, &why);
+    if (!rc)
+        snprintf(out, 65, "%s", buf_cstr(&text));
+    else if (why.sys == ENOENT)
+        rc = 0;
+    else if (e)
+        *e = why;
+    return rc;
+}
+
+static int refuse_older(const char *path, int64_t incarnation, const char *owner, struct err *e)
+{
+    char other[65];
+    int64_t newest;
+    int rc = read_claim(path, &newest, e);
+    if (!rc && newest > incarnation)
+        rc = err_set(e, ERR_DRAINED, "%s: incarnation %" PRId64 " has begun, this is %" PRId64,
+            path, newest, incarnation);
+    if (rc || newest < incarnation)
+        return rc;
+    rc = read_owner(path, other, e);
+    if (!rc && *other && strcmp(other, owner) != 0)
+        rc = err_set(
+            e, ERR_DRAINED, "%s: another incarnation %" PRId64 " has begun", path, incarnation);
+    return rc;
+}
+
+int ckpt_claim(const char *path, int64_t incarnation, const char *owner, struct err *e)
+{
+    char file[LIMIT_PATH_BYTES], owners[LIMIT_PATH_BYTES], text[32];
+    struct err why = {0};
+    int rc = ckpt_folder_path(file, e, "%s/incarnation", path);
+    if (!rc && (incarnation < 1 || incarnation > NUMBER_EXACT))
+        rc = err_set(
+            e, ERR_DATA, "%s: incarnation %" PRId64 " follows what it holds", file, incarnation);
+    if (!rc)
+        rc = io_mkdirs(path, 0755, e);
+    if (rc)
+        return rc;
+    io_auto_fd int locked = lock(path, e);
+    if (locked < 0)
+        return locked;
+    rc = refuse_older(path, incarnation, owner, e);
+    if (!rc)
+        rc = ckpt_folder_path(owners, e, "%s/" CKPT_FOLDER_OWNER, path);
+    if (!rc) /* first: without it the number would be anybody's */
+        rc = io_write_file(owners, owner, strlen(owner), 0644, e);
+    if (rc)
+        return rc;
+    int n = snprintf(text, sizeof text, "%" PRId64 "\n", incarnation);
+    rc = io_write_file(file, text, (size_t)n, 0644, e);
+    /* Whoever wrote them cannot commit them any more. They are in nobody's way but the disk's.
+     */
+    if (!rc && ckpt_folder_sweep(path, &why))
+        log_warn("leftovers stay", LOG_ERR(&why));
+    return rc;
+}
+
+/* -- writing -- */
+
+struct ckpt_writer {
+    char folder[LIMIT_PATH_BYTES], temporary[LIMIT_PATH_BYTES];
+    int rank, fd;
+    struct arena *arena; /* metadata strings */
+    struct safetensors_entry *entries;
+    const char **metadata; /* key and value of each entry, NULL-ended */
+    int count, room;
+    const char *last_name; /* of the newest entry, for joining slices */
+    int64_t last_end;
+};
+
+static int sync_folder(const char *path, struct err *e)
+{
+    io_auto_fd int fd = io_open_read(path, e);
+    return fd < 0 ? fd : io_fsync(fd, e);
+}
+
+static int begin(struct ckpt_writer *w, const char *path, int64_t step, struct err *e)
+{
+    uint32_t random;
+    int rc = ckpt_folder_step(path, step, w->folder, e);
+    if (!rc)
+        rc = io_random(&random, sizeof random, e);
+    if (!rc)
+        rc = ckpt_folder_path(w->temporary, e, "%s/.rank-%05d-%08x", w->folder, w->rank, random);
+    if (!rc)
+        rc = io_mkdirs(w->folder, 0755, e);
+    if (!rc)
+        rc = sync_folder(path, e);
+    if (rc)
+        return rc;
+    w->arena = arena_create(WRITER_ARENA);
+    if (!w->arena)
+        return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
+    w->fd = io_create(w->temporary, 0644, e);
+    if (w->fd < 0)
+        return w->fd;
+    if (lseek(w->fd, (off_t)HEADER_BYTES, SEEK_SET) < 0)
+        return err_sys(e, ERR_DATA, errno, "%s", w->temporary);
+    return 0;
+}
+
+int ckpt_begin(const char *path, int64_t step, int rank, struct ckpt_writer **out, struct err *e)
+{
+    struct ckpt_writer *w = mem_zalloc(sizeof *w);
+    if (!w)
+        return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
+    w->rank = rank;
+    w->fd = -1;
+    int rc = begin(w, path, step, e);
+    if (rc) {
+        ckpt_abandon(w);
+        return rc;
+    }
+    *out = w;
+    return 0;
+}
+
+static int grow(struct ckpt_writer *w, struct err *e)
+{
+    if (w->count < w->room)
+        return 0;
+    int room = w->room ? 2 * w->room : 64;
+    void *entries = mem_grow(w->entries, (size_t)room, sizeof *w->entries);
+    if (entries)
+        w->entries = entries;
+    void *metadata = mem_grow(w->metadata, 2 * (size_t)room + 1, sizeof *w->metadata);
+    if (metadata)
+        w->metadata = metadata;
+    if (!entries || !metadata)
+        return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
+    w->room = room;
+    return 0;
+}
+
+/* A slice is stored under "name@offset"; its metadata holds the tensor's total. */
+static int add_entry(struct ckpt_writer *w, const char *name, int64_t total, int64_t offset,
+    enum dtype t, struct err *e)
+{
+    int rc = grow(w, e);
+    if (rc)
+        return rc;
+    struct safetensors_entry *x = &w->entries[w->count];
+    *x = (struct safetensors_entry){.type = t, .dims = 1};
+    int n = snprintf(x->name, sizeof x->name, "%s@%" PRId64, name, offset);
+    if (n >= (int)sizeof x->name)
+        return err_set(e, ERR_BUG, "tensor name %.64s is too long", name);
+    const char *key = arena_strdup(w->arena, x->name);
+    const char *value = arena_printf(w->arena, "%" PRId64, total);
+    w->last_name = arena_strdup(w->arena, name);
+    if (!key || !value || !w->last_name)
+        return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
+    w->metadata[2 * w->count] = key;
+    w->metadata[2 * w->count + 1] = value;
+    w->count++;
+    w->last_end = offset;
+    return 0;
+}
+
+int ckpt_put(struct ckpt_writer *w, const char *name, int64_t total, int64_t offset, int64_t count,
+    enum dtype t, const void *data, struct err *e)
+{
+    int64_t bytes = dtype_bytes(t, count);
+    if (offset < 0 || count < 1 || offset > total - count || bytes < 0)
+        return err_set(e, ERR_BUG, "tensor %.64s: slice lies outside it", name);
+    bool joins = w->count && w->last_end == offset && w->entries[w->count - 1].type == t &&
+        !strcmp(w->last_name, name);
+    int rc = joins ? 0 : add_entry(w, name, total, offset, t, e);
+    if (!rc && io_write_full(w->fd, data, (size_t)bytes, e))
+        rc = err_wrap(e, "%s", w->temporary);
+    if (rc)
+        return rc;
+    w->entries[w->count - 1].bytes += bytes;
+    w->entries[w->count - 1].shape[0] += count;
+    w->last_end += count;
+    return 0;
+}
+
+/* As a reader will find it. */
+static int hash_written(const struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err *e)
+{
+    io_auto_fd int fd = io_open_read(w->temporary, e);
+    if (fd < 0)
+        return fd;
+    int64_t size = io_file_size(w->temporary, e);
+    if (size < 0)
+        return (int)size;
+    *bytes = size;
+    return hash_xxh3_file(fd, size, hash, e);
+}
+
+static int finish(struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err *e)
+{
+    buf_auto struct buf header;
+    buf_init(&header, HEADER_BYTES);
+    if (w->count) /* a rank with no slice writes an empty file */
+        w->metadata[2 * w->count] = NULL;
+    int rc = safetensors_header(w->entries, w->count, w->metadata, HEADER_BYTES, &header, e);
+    if (!rc && lseek(w->fd, 0, SEEK_SET) < 0)
+        rc = err_sys(e, ERR_DATA, errno, "%s", w->temporary);
+    if (!rc)
+        rc = io_write_full(w->fd, header.data, header.len, e);
+    if (!rc)
+        rc = io_fsync(w->fd, e);
+    if (!rc)
+        rc = hash_written(w, hash, bytes, e);
+    if (rc)
+        return rc;
+    char name[64], final[LIMIT_PATH_BYTES];
+    ckpt_file_name(w->rank, hash, name);
+    rc = ckpt_folder_path(final, e, "%s/%s", w->folder, name);
+    return rc ? rc : io_rename(w->temporary, final, e);
+}
+
+int ckpt_finish(struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err *e)
+{
+    char h[HASH_XXH3_HEX];
+    int64_t n;
+    int rc = finish(w, h, &n, e);
+    if (!rc) {
+        memcpy(hash, h, sizeof h);
+        *bytes = n;
+        w->temporary[0] = 0;
+    }
+    ckpt_abandon(w);
+    return rc;
+}
+
+void ckpt_abandon(struct ckpt_writer *w)
+{
+    if (!w)
+        return;
+    io_close(w->fd);
+    if (w->fd >= 0 && w->temporary[0])
+        unlink(w->temporary);
+    arena_destroy(w->arena);
+    mem_free(w->entries);
+    mem_free(w->metadata);
+    mem_free(w);
+}
+
+/* -- committing -- */
+
+/* Keeps the newest `keep` generations; what was never completed before `step` goes too. */
+static int prune(const char *path, int64_t step, int keep, struct err *e)
+{
+    mem_autofree int64_t *steps = NULL;
+    int count = 0, rc = ckpt_folder_list(path, &steps, &count, e);
+    int complete = 0;
+    for (int i = 0; i < count && !rc; i++) {
+        bool committed = false;
+        if (steps[i] > step)
+            continue;
+        rc = ckpt_folder_committed(path, steps[i], &committed, e);
+        if (!rc && (committed ? ++complete > keep : steps[i] < step))
+            rc = ckpt_folder_clear(path, steps[i], NULL, e);
+    }
+    return rc;
+}
+
+int ckpt_commit(const char *path, const struct ckpt_state *s, int files, const char (*hashes)[17],
+    const int64_t *bytes, int keep, struct err *e)
+{
+    char manifest[LIMIT_PATH_BYTES];
+    mem_autofree struct ckpt_file *list = mem_array((size_t)files, sizeof *list);
+    struct ckpt_manifest m = {.state = *s, .files = list, .file_count = files};
+    int rc = ckpt_folder_manifest(path, s->step, manifest, e);
+    if (!rc && !list)
+        rc = err_set(e, ERR_MEMORY, "no memory to commit a checkpoint");
+    if (rc)
+        return rc;
+    for (int i = 0; i < files; i++) {
+        memcpy(list[i].hash, hashes[i], 17);
+        list[i].bytes = bytes[i];
+        ckpt_file_name(i, hashes[i], list[i].name);
+    }
+    io_auto_fd int locked = lock(path, e);
+    if (locked < 0)
+        return locked;
+    rc = refuse_older(path, s->incarnation, s->owner, e);
+    if (!rc)
+        rc = ckpt_manifest_write(manifest, &m, e);
+    if (!rc)
+        rc = ckpt_folder_clear(path, s->step, &m, e);
+    if (rc)
+        return rc;
+    return prune(path, s->step, keep < 2 ? 2 : keep, e);
+}

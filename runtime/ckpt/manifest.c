@@ -1,0 +1,234 @@
+/*
+ * ckpt_manifest: the hash is the first field, computed over the text with zeros in its place.
+ * Numbers that may pass 2^53 (the seed) are written as hexadecimal text; a loss that is not known
+ * is null.
+ */
+#include "runtime/ckpt/manifest.h"
+
+#include "base/io.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/number.h"
+#include "runtime/files/hash.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+#define MANIFEST_LIMIT (16 << 20)
+#define FILES_LIMIT    65536
+#define VERSION        2 /* 1, of llmjob 0.1.0, had specHash in place of identity */
+
+static const char head[] = "{\"xxh3\":\"0000000000000000\",";
+#define HASH_AT 9 /* of the digits in head */
+
+void ckpt_file_name(int rank, const char hash[17], char out[64])
+{
+    snprintf(out, 64, "rank-%05d-%.16s.safetensors", rank, hash);
+}
+
+static void write_fields(struct jsonw *w, const struct ckpt_manifest *m)
+{
+    const struct ckpt_state *s = &m->state;
+    char seed[17];
+    snprintf(seed, sizeof seed, "%016" PRIx64, s->seed);
+    jsonw_str(w, "xxh3", "0000000000000000");
+    jsonw_int(w, "version", VERSION);
+    jsonw_int(w, "step", s->step);
+    jsonw_int(w, "samples", s->samples);
+    jsonw_int(w, "tokens", s->tokens);
+    jsonw_str(w, "seed", seed);
+    jsonw_int(w, "incarnation", s->incarnation);
+    jsonw_int(w, "world", s->world);
+    jsonw_num(w, "firstLoss", s->first_loss);
+    jsonw_num(w, "loss", s->loss);
+    jsonw_num(w, "firstValidationLoss", s->first_validation_loss);
+    jsonw_num(w, "validationLoss", s->validation_loss);
+    jsonw_raw(w, "identity", s->identity[0] ? s->identity : "{}");
+    jsonw_open(w, "files", '[');
+    for (int i = 0; i < m->file_count; i++) {
+        jsonw_open(w, NULL, '{');
+        jsonw_str(w, "name", m->files[i].name);
+        jsonw_int(w, "bytes", m->files[i].bytes);
+        jsonw_str(w, "xxh3", m->files[i].hash);
+        jsonw_close(w);
+    }
+    jsonw_close(w);
+}
+
+int ckpt_manifest_write(const char *path, const struct ckpt_manifest *m, struct err *e)
+{
+    buf_auto struct buf text;
+    buf_init(&text, MANIFEST_LIMIT);
+    struct jsonw w;
+    jsonw_init(&w, &text);
+    jsonw_open(&w, NULL, '{');
+    write_fields(&w, m);
+    jsonw_close(&w);
+    if (jsonw_end(&w))
+        return err_set(e, ERR_MEMORY, "%s: no memory to write it", path);
+    if (text.len < sizeof head || memcmp(text.data, head, sizeof head - 1))
+        return err_set(e, ERR_BUG, "%s: the writer's form has changed", path);
+    char hash[HASH_XXH3_HEX];
+    hash_xxh3_hex(text.data, text.len, hash);
+    memcpy(text.data + HASH_AT, hash, 16);
+    return io_write_file(path, text.data, text.len, 0644, e);
+}
+
+static int read_number(
+    const struct json *v, const char *key, int64_t low, int64_t high, int64_t *out, struct err *e)
+{
+    int64_t n = 0;
+    if (json_i64(v, key, &n, NULL) || n < low || n > high)
+        return err_set(e, ERR_CORRUPT, "%s is no whole number from %lld to %lld", key,
+            (long long)low, (long long)high);
+    *out = n;
+    return 0;
+}
+
+static int read_hex(const struct json *v, const char *key, char out[17], struct err *e)
+{
+    const char *text = json_str(v, key, "");
+    if (strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16)
+        return err_set(e, ERR_CORRUPT, "%s is not 16 hexadecimal digits", key);
+    memcpy(out, text, 17);
+    return 0;
+}
+
+static int read_file(const struct json *v, struct ckpt_file *f, struct err *e)
+{
+    const char *name = json_str(v, "name", "");
+    if (!*name || strchr(name, '/') || *name == '.' || strlen(name) >= sizeof f->name)
+        return err_set(e, ERR_CORRUPT, "name is no file's");
+    memcpy(f->name, name, strlen(name) + 1);
+    int rc = read_number(v, "bytes", 0, NUMBER_EXACT, &f->bytes, e);
+    return rc ? rc : read_hex(v, "xxh3", f->hash, e);
+}
+
+static int read_files(const struct json *list, struct ckpt_manifest *m, struct err *e)
+{
+    size_t count = json_count(list);
+    if (!json_is_array(list) || !count || count > FILES_LIMIT)
+        return err_set(e, ERR_CORRUPT, "files are no list of 1 to %d", FILES_LIMIT);
+    m->files = mem_array(count, sizeof *m->files);
+    if (!m->files)
+        return err_set(e, ERR_MEMORY, "no memory for %zu files", count);
+    json_each (v, list) {
+        if (read_file(v, &m->files[m->file_count], e))
+            return err_wrap(e, "file %d", m->file_count);
+        m->file_count++;
+    }
+    return 0;
+}
+
+static int read_numbers(const struct json *v, struct ckpt_state *s, struct err *e)
+{
+    const struct {
+        const char *key;
+        int64_t low, high, *to;
+    } numbers[] = {
+        {"step", 0, NUMBER_EXACT, &s->step},
+        {"samples", 0, NUMBER_EXACT, &s->samples},
+        {"tokens", 0, NUMBER_EXACT, &s->tokens},
+        {"incarnation", 1, NUMBER_EXACT, &s->incarnation},
+    };
+    int64_t world = 0;
+    int rc = read_number(v, "world", 1, INT32_MAX, &world, e);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !rc; i++)
+        rc = read_number(v, numbers[i].key, numbers[i].low, numbers[i].high, numbers[i].to, e);
+    s->world = (int)world;
+    return rc;
+}
+
+/* Kept as text, for runtime/train/identity.c to compare. */
+static int read_identity(const struct json *v, char out[CKPT_IDENTITY_BYTES], struct err *e)
+{
+    buf_auto struct buf text;
+    buf_init(&text, CKPT_IDENTITY_BYTES - 1);
+    bool strings = json_is_object(v);
+    json_each (member, v)
+        strings = strings && json_is_string(member);
+    if (!strings || json_print(v, &text))
+        return err_set(
+            e, ERR_CORRUPT, "identity is no list of up to %d bytes", CKPT_IDENTITY_BYTES);
+    memcpy(out, buf_cstr(&text), text.len + 1);
+    return 0;
+}
+
+static int read_training(const struct json *v, int64_t version, struct ckpt_state *s, struct err *e)
+{
+    const char *hash = json_str(v, "specHash", "");
+    if (version > 1)
+        return read_identity(json_get(v, "identity"), s->identity, e);
+    if (strlen(hash) >= sizeof s->spec_hash)
+        return err_set(e, ERR_CORRUPT, "specHash is too long");
+    memcpy(s->spec_hash, hash, strlen(hash) + 1);
+    return 0;
+}
+
+static int read_state(const struct json *v, struct ckpt_state *s, struct err *e)
+{
+    char seed[17];
+    int64_t version = 0;
+    int rc = read_number(v, "version", 1, NUMBER_EXACT, &version, e);
+    /* To go on from an older one would lose what the newer program did. */
+    if (!rc && version > VERSION)
+        return err_set(e, ERR_USER, "version %lld: a newer llmjob wrote it", (long long)version);
+    if (!rc)
+        rc = read_numbers(v, s, e);
+    if (!rc)
+        rc = read_hex(v, "seed", seed, e);
+    if (!rc)
+        rc = read_training(v, version, s, e);
+    if (rc)
+        return rc;
+    s->seed = strtoull(seed, NULL, 16);
+    s->first_loss = json_num(v, "firstLoss", NAN);
+    s->loss = json_num(v, "loss", NAN);
+    s->first_validation_loss = json_num(v, "firstValidationLoss", NAN);
+    s->validation_loss = json_num(v, "validationLoss", NAN);
+    return 0;
+}
+
+static int parse(struct buf *text, struct ckpt_manifest *m, struct err *e)
+{
+    char said[17] = "", hash[HASH_XXH3_HEX];
+    if (text->len < sizeof head)
+        return err_set(e, ERR_CORRUPT, "cut off");
+    memcpy(said, text->data + HASH_AT, 16);
+    memcpy(text->data + HASH_AT, head + HASH_AT, 16);
+    hash_xxh3_hex(text->data, text->len, hash);
+    if (memcmp(text->data, head, sizeof head - 1) || strcmp(said, hash))
+        return err_set(e, ERR_CORRUPT, "its hash does not match");
+    json_auto struct json *v = NULL;
+    int rc = json_parse_within(text->data, text->len, JSON_FILE_VALUES, &v, e);
+    if (rc == -ERR_MEMORY)
+        return rc;
+    if (rc)
+        return err_set(e, ERR_CORRUPT, "not JSON");
+    rc = read_state(v, &m->state, e);
+    return rc ? rc : read_files(json_get(v, "files"), m, e);
+}
+
+int ckpt_manifest_read(const char *path, struct ckpt_manifest *out, struct err *e)
+{
+    buf_auto struct buf text;
+    buf_init(&text, MANIFEST_LIMIT);
+    int rc = io_read_file(path, MANIFEST_LIMIT, &text, e);
+    if (rc)
+        return rc;
+    struct ckpt_manifest m = {0};
+    rc = parse(&text, &m, e);
+    if (rc) {
+        ckpt_manifest_done(&m);
+        return err_wrap(e, "%s", path);
+    }
+    *out = m;
+    return 0;
+}
+
+void ckpt_manifest_done(struct ckpt_manifest *m)
+{
+    mem_free(m->files);
+    m->files = NULL;
+    m->file_count = 0;
+}

@@ -1,0 +1,86 @@
+/*
+ * coll: collectives between the ranks of a world. One interface, several transports: coll_local
+ * (shared memory between ranks of one pod), coll_tcp (ring between pods). coll_create composes
+ * them: ranks of one replica reduce in shared memory, their leaders reduce over TCP, then spread.
+ *
+ * Host memory and device memory are apart: coll_allreduce and the like are for the host's,
+ * coll_reduce_start/join/wait for the device's. Where the host can read the device these are the
+ * same reduction; else NCCL (coll_nccl), or, where the device has no communicators or conf.staged
+ * says so, the host's transports by way of a staging buffer (coll_staged).
+ *
+ * Deterministic: the result of coll_allreduce depends on the world size only, never on timing, and
+ * is bitwise the same on every rank. Every wait has a deadline (timeout_ms): -ERR_HANG; a closed
+ * connection: -ERR_PEER. coll_abort may be called from another thread or a signal-free watcher:
+ * every wait ends with -ERR_DRAINED. After any failure the object may only be destroyed. One
+ * collective at a time. Authentication: a connection begins with an HMAC over both nonces with the
+ * incarnation's secret, checked before anything else is read.
+ */
+#ifndef RUNTIME_COLL_COLL_H
+#define RUNTIME_COLL_COLL_H
+
+#include "base/err.h"
+#include "api/wire.h"
+#include "kernels/dev.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct coll;
+
+struct coll_peer {
+    int rank, replica, local_rank;
+    char host[64];
+    uint16_t port;
+};
+
+struct coll_conf {
+    int rank, world;
+    const struct coll_peer *peers; /* world entries, by rank */
+    int listen_fd;                 /* of this rank; taken */
+    const char *secret;            /* hex, of the incarnation */
+    int64_t incarnation;
+    int64_t timeout_ms;     /* of one wait */
+    struct wire_page *page; /* told of every collective and beat; or NULL */
+    struct dev *dev;        /* whose memory is reduced; outlives the coll. NULL: the host's */
+    bool staged;            /* not NCCL: several ranks on one GPU */
+    /* Told why before a failed communicator is given up, which may take for ever; or NULL. */
+    void (*failing_fn)(void *user, const struct err *why);
+    void *failing_user;
+};
+
+/* wire_page.operation values */
+enum coll_op_kind { COLL_ALLREDUCE = 1, COLL_ALLGATHER, COLL_BROADCAST, COLL_BARRIER };
+enum coll_reduce { COLL_SUM, COLL_MAX };
+
+int coll_create(const struct coll_conf *conf, struct coll **out, struct err *e);
+void coll_destroy(struct coll *c);
+void coll_abort(struct coll *c);
+
+/* Memory for coll_reduce_start: of the device, which the network reaches directly where it can; of
+   the pod's shared mapping where the host reads the device's memory, so that nothing is copied
+   first. 64-byte aligned, zeroed. All ranks call in the same order with the same size. Freed by
+   coll_destroy. */
+int coll_alloc(struct coll *c, size_t bytes, void **out, struct err *e);
+
+/* In place over count elements of F32, BF16 or I32 (BF16 sums in F32), in host memory. */
+int coll_allreduce(
+    struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e);
+int coll_allgather(
+    struct coll *c, const void *mine, size_t bytes, void *all /* world * bytes */, struct err *e);
+int coll_broadcast(struct coll *c, void *data, size_t bytes, int root, struct err *e);
+int coll_barrier(struct coll *c, struct err *e);
+
+/* The same over device memory, in order with the device's operations: start reads what they have
+   written so far, and what is enqueued after join reads the result. Several may be started before
+   one join; all ranks start the same ones in the same order. Neither waits with NCCL, so before the
+   host waits for the device it must coll_reduce_wait: the only one with a deadline. */
+int coll_reduce_start(
+    struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e);
+void coll_reduce_join(struct coll *c);
+int coll_reduce_wait(struct coll *c, struct err *e);
+/* Whether the device computes on while what was started is under way. */
+bool coll_overlaps(const struct coll *c);
+const char *coll_transport(const struct coll *c); /* of device memory: "host", "staged", "nccl" */
+
+#endif

@@ -1,0 +1,153 @@
+/*
+ * coll_nccl: device memory reduced by the device's own communicators (kernels/driver.h). Their id
+ * is made by rank 0 and goes round by the host's transports, whose sockets stay open: a rank that
+ * died is seen there, often long before the network of the devices gives up. The host's one wait
+ * polls, so that a deadline, an abort and a closed socket end it like any other wait of coll; after
+ * that the communicator is aborted, or whoever waits for the device next would never come back. The
+ * abort itself may never come back either: conf.failing_fn is told before it.
+ *
+ * A communicator is the main thread's but for coll_nccl_abort.
+ */
+#include "base/clock.h"
+#include "base/log.h"
+#include "kernels/driver.h"
+#include "runtime/coll/internal.h"
+
+#include <time.h>
+
+#define POLL_US 50   /* far below a step; the update that follows the reduction hides it */
+#define ASK_MS  4000 /* of waiting; the agent waits for 10 s at least, or five steps */
+
+static const struct driver_comms *comms(const struct coll *c)
+{
+    return dev_comms(c->conf.dev);
+}
+
+bool coll_nccl_can(const struct coll *c)
+{
+    return comms(c) != NULL;
+}
+
+void coll_nccl_close(struct coll *c)
+{
+    struct driver_comm *comm = atomic_exchange(&c->comm, NULL);
+    if (comm)
+        comms(c)->destroy(comm);
+}
+
+void coll_nccl_abort(struct coll *c)
+{
+    struct driver_comm *comm = atomic_load(&c->comm);
+    if (comm)
+        comms(c)->abort(comm);
+}
+
+int coll_nccl_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
+{
+    return comms(c)->alloc(atomic_load(&c->comm), bytes, out, e);
+}
+
+/* Something failed: a rank that is gone explains it better than what the network says. */
+static int give_up(struct coll *c, const struct err *network, struct err *e)
+{
+    struct err why;
+    if (!coll_check_wait(c, clock_ms(), -1, &why) && !coll_check_ring(c, &why))
+        why = *network;
+    if (c->conf.failing_fn)
+        c->conf.failing_fn(c->conf.failing_user, &why);
+    coll_nccl_abort(c);
+    if (e)
+        *e = why;
+    return -(int)why.code;
+}
+
+int coll_nccl_start(
+    struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
+{
+    struct err why = {0};
+    int r = comms(c)->allreduce(
+        atomic_load(&c->comm), data, count, t, op == COLL_SUM ? DRIVER_SUM : DRIVER_MAX, &why);
+    return r ? give_up(c, &why, e) : 0;
+}
+
+void coll_nccl_join(struct coll *c)
+{
+    comms(c)->join(atomic_load(&c->comm));
+}
+
+/* The agent's verdict comes long before the deadline, and tells what stands on the page. */
+static void ask_network(struct coll *c)
+{
+    char known[WIRE_NOTE_BYTES];
+    comms(c)->explain(known, sizeof known);
+    if (!*known)
+        return;
+    log_warn("a collective does not end", LOG_I("rank", c->conf.rank),
+        LOG_I("collective", c->sequence), LOG_S("network", known));
+    if (c->conf.page)
+        wire_page_note(c->conf.page, known);
+}
+
+static int waited(struct coll *c, int64_t start_ms, bool asked)
+{
+    c->waited_ms = clock_ms() - start_ms;
+    if (asked && c->conf.page)
+        wire_page_note(c->conf.page, "");
+    return 0;
+}
+
+int coll_nccl_wait(struct coll *c, struct err *e)
+{
+    const struct timespec pause = {.tv_nsec = POLL_US * 1000};
+    int64_t start_ms = clock_ms(), looked_ms = start_ms;
+    int64_t ask_ms = 2 * c->waited_ms > ASK_MS ? 2 * c->waited_ms : ASK_MS;
+    struct err why = {0};
+    bool asked = false;
+    for (;;) {
+        int r = comms(c)->poll(atomic_load(&c->comm), &why);
+        if (!r)
+            return waited(c, start_ms, asked);
+        int64_t now_ms = clock_ms();
+        if (r > 0 && now_ms - looked_ms >= COLL_SLICE_MS) {
+            looked_ms = now_ms;
+            r = coll_check_wait(c, start_ms, -1, &why);
+            if (!r)
+                r = coll_check_ring(c, &why);
+            if (!r && !asked && now_ms - start_ms >= ask_ms) {
+                asked = true;
+                ask_network(c);
+            }
+        }
+        if (r < 0)
+            return give_up(c, &why, e);
+        nanosleep(&pause, NULL);
+    }
+}
+
+/* The first collective connects, which may take long and waits without a look at the sockets: here,
+ * where nothing else is under way yet and the agent expects it. */
+static int meet(struct coll *c, struct err *e)
+{
+    void *word = NULL;
+    struct err why = {0};
+    if (coll_nccl_alloc(c, sizeof(float), &word, &why))
+        return give_up(c, &why, e);
+    int r = coll_nccl_start(c, word, 1, DTYPE_F32, COLL_SUM, e);
+    return r ? r : coll_nccl_wait(c, e);
+}
+
+int coll_nccl_open(struct coll *c, struct err *e)
+{
+    uint8_t id[DRIVER_COMM_ID_BYTES] = {0};
+    struct driver_comm *comm = NULL;
+    struct err why = {0};
+    int r = c->conf.rank == 0 ? comms(c)->unique_id(id, e) : 0;
+    if (!r)
+        r = coll_broadcast(c, id, sizeof id, 0, e);
+    if (r)
+        return r;
+    r = comms(c)->create(
+        c->conf.dev, id, c->conf.rank, c->conf.world, c->conf.timeout_ms, &comm, &why);
+    atomic_store(&c->comm, comm);
+    return r ? give_up(c, &why, e) : meet(c, e);
+}

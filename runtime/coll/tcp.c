@@ -1,0 +1,142 @@
+/*
+ * coll_tcp: the ring all-reduce between the pods' leaders, over the sockets that coll_meet has
+ * opened.
+ *
+ * Ring (Patarasuk and Yuan, 2009): n-1 steps of reduce-scatter, n-1 of all-gather, sending and
+ * receiving at once. A chunk is summed along the ring in one fixed order, so the result is bitwise
+ * the same everywhere.
+ */
+#include "base/clock.h"
+#include "runtime/coll/internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+struct transfer { /* one step: bytes out to next, bytes in from prev */
+    const uint8_t *out;
+    size_t out_left;
+    uint8_t *in;
+    size_t in_left;
+    bool reduce; /* else store */
+    enum dtype t;
+    enum coll_reduce op;
+    size_t held; /* bytes in c->segment that are not a whole element yet */
+};
+
+static int closed(struct coll *c, int peer, struct err *e)
+{
+    if (atomic_load(&c->aborted))
+        return err_set(e, ERR_DRAINED, "collective aborted");
+    return err_set(e, ERR_PEER, "rank %d closed its connection", peer);
+}
+
+static int push(struct coll *c, struct transfer *t, struct err *e)
+{
+    ssize_t n = send(c->next, t->out, t->out_left, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR
+            ? 0
+            : closed(c, c->leaders[(c->leader_index + 1) % c->leader_count], e);
+    t->out += n;
+    t->out_left -= (size_t)n;
+    return n > 0;
+}
+
+static int pull(struct coll *c, struct transfer *t, struct err *e)
+{
+    uint8_t *to = t->reduce ? c->segment + t->held : t->in;
+    size_t room = t->reduce ? COLL_RING_SEGMENT - t->held : t->in_left;
+    size_t want = t->in_left - (t->reduce ? t->held : 0);
+    ssize_t n = recv(c->prev, to, want < room ? want : room, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (n <= 0)
+        return closed(c, c->leaders[(c->leader_index + c->leader_count - 1) % c->leader_count], e);
+    if (!t->reduce) {
+        t->in += n;
+        t->in_left -= (size_t)n;
+        return 1;
+    }
+    size_t element = coll_element(t->t), have = t->held + (size_t)n,
+           whole = have / element * element;
+    coll_reduce_pair(t->in, c->segment, (int64_t)(whole / element), t->t, t->op);
+    t->held = have - whole;
+    memmove(c->segment, c->segment + whole, t->held);
+    t->in += whole;
+    t->in_left -= whole;
+    return 1;
+}
+
+static int run_transfer(struct coll *c, struct transfer *t, struct err *e)
+{
+    int prev = c->leaders[(c->leader_index + c->leader_count - 1) % c->leader_count];
+    int64_t start_ms = clock_ms();
+    while (t->out_left || t->in_left) {
+        int moved = 0, r = t->out_left ? push(c, t, e) : 0;
+        if (r < 0)
+            return r;
+        moved += r;
+        r = t->in_left ? pull(c, t, e) : 0;
+        if (r < 0)
+            return r;
+        moved += r;
+        if (moved) {
+            coll_beat(c, prev);
+            start_ms = clock_ms();
+            continue;
+        }
+        struct pollfd p[3] = {{c->next, t->out_left ? POLLOUT : 0, 0},
+            {c->prev, t->in_left ? POLLIN : 0, 0}, {c->abort_fd, POLLIN, 0}};
+        poll(p, 3, COLL_SLICE_MS * 5);
+        r = coll_check_wait(c, start_ms, prev, e);
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+/* Both neighbours must be in the same collective: a mismatch would silently mix tensors. */
+static int agree(struct coll *c, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
+{
+    uint64_t mine[3] = {c->sequence, (uint64_t)count, (uint64_t)t << 8 | (uint64_t)op}, theirs[3];
+    struct transfer x = {.out = (const uint8_t *)mine,
+        .out_left = sizeof mine,
+        .in = (uint8_t *)theirs,
+        .in_left = sizeof theirs};
+    int r = run_transfer(c, &x, e);
+    if (r)
+        return r;
+    if (memcmp(mine, theirs, sizeof mine))
+        return err_set(e, ERR_BUG,
+            "ranks disagree: collective %llu of %lld elements here, %llu of %lld there",
+            (unsigned long long)mine[0], (long long)mine[1], (unsigned long long)theirs[0],
+            (long long)theirs[1]);
+    return 0;
+}
+
+int coll_tcp_allreduce(
+    struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
+{
+    int n = c->leader_count, me = c->leader_index;
+    size_t element = coll_element(t);
+    int r = agree(c, count, t, op, e);
+    for (int step = 0; !r && step < 2 * (n - 1); step++) {
+        bool reduce = step < n - 1;
+        int s = reduce ? step : step - (n - 1);
+        int out = reduce ? (me - s + 2 * n) % n : (me + 1 - s + 2 * n) % n, in = (out + n - 1) % n;
+        int64_t out_first = count * out / n, in_first = count * in / n;
+        struct transfer x = {
+            .out = (const uint8_t *)data + (size_t)out_first * element,
+            .out_left = (size_t)(count * (out + 1) / n - out_first) * element,
+            .in = (uint8_t *)data + (size_t)in_first * element,
+            .in_left = (size_t)(count * (in + 1) / n - in_first) * element,
+            .reduce = reduce,
+            .t = t,
+            .op = op,
+        };
+        r = run_transfer(c, &x, e);
+    }
+    return r;
+}

@@ -1,0 +1,516 @@
+/*
+ * weights: opens a model and holds one entry for each tensor that its configuration asks for, in
+ * family order; a file that lacks one, shapes one otherwise, or has one that the family does not
+ * know, is refused at open. A tensor of a file may hold several (GPT-2's q, k and v). Data stays in
+ * the file's mapping; rows are decoded when read, on all threads. Rotary rows of a GGUF file and
+ * transposed matrices are put into canonical order on the way.
+ * Called by model.c, tok.c, chat.c and main.c. Thread: weights_raw makes copies on first use, so
+ * one thread opens and reads.
+ */
+#include "runtime/family/weights.h"
+
+#include "base/io.h"
+#include "base/json.h"
+#include "api/limits.h"
+#include "base/mem.h"
+#include "kernels/quant.h"
+#include "runtime/family/family.h"
+#include "runtime/files/gguf.h"
+#include "runtime/files/hash.h"
+#include "runtime/files/safetensors.h"
+
+#include <errno.h>
+#include <omp.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#define FILES_LIMIT      1024
+#define INDEX_FILE_LIMIT (16 << 20)
+#define DECODE_ELEMENTS  1024 /* a multiple of every block; 4 KiB of stack */
+
+struct entry {
+    struct weights_tensor t;
+    struct family_place place;
+    const uint8_t *data; /* the file's tensor; NULL until found */
+    int64_t head_dim;
+    uint8_t *ordered; /* copy in canonical order, made by weights_raw */
+};
+
+struct weights {
+    char *path;
+    struct gguf *gguf;          /* or */
+    struct safetensors **files; /* of a folder */
+    int file_count;
+    struct model_config config;
+    struct model_config ends; /* only its eos: of generation_config.json, or the config's */
+    struct entry *entries;
+    int count;
+};
+
+static int64_t rows_of(const struct weights_tensor *t)
+{
+    return t->shape[0];
+}
+
+static int64_t cols_of(const struct weights_tensor *t)
+{
+    return t->dims == 1 ? 1 : t->shape[1];
+}
+
+/* -- opening -- */
+
+static int expect_tensors(struct weights *w, struct err *e)
+{
+    w->count = family_tensor_count(&w->config);
+    w->entries = mem_array((size_t)w->count, sizeof *w->entries);
+    if (!w->entries)
+        return err_set(e, ERR_MEMORY, "%s: no memory for the tensor list", w->path);
+    for (int i = 0; i < w->count; i++) {
+        struct entry *x = &w->entries[i];
+        struct family_tensor f;
+        family_tensor(&w->config, i, &f);
+        memcpy(x->t.name, f.name, sizeof x->t.name);
+        x->t.dims = f.dims;
+        x->t.shape[0] = f.shape[0];
+        x->t.shape[1] = f.shape[1];
+        x->head_dim = w->config.head_dim;
+        family_place(&w->config, i, w->gguf ? FAMILY_GGUF : FAMILY_HF, &x->place);
+    }
+    return 0;
+}
+
+static struct entry *find_entry(const struct weights *w, const char *name)
+{
+    for (int i = 0; i < w->count; i++)
+        if (!strcmp(w->entries[i].t.name, name))
+            return &w->entries[i];
+    return NULL;
+}
+
+struct found { /* a tensor of a file */
+    const char *name;
+    enum dtype type;
+    int dims;
+    const int64_t *shape;
+    const uint8_t *data;
+};
+
+static int check_found(
+    const struct weights *w, const struct entry *x, const struct found *f, struct err *e)
+{
+    const int64_t *want = x->place.shape;
+    if (x->data)
+        return err_set(e, ERR_DATA, "%s: tensor %s stands twice", w->path, f->name);
+    if (f->dims != x->place.dims || f->shape[0] != want[0] ||
+        (f->dims == 2 && f->shape[1] != want[1]))
+        return err_set(e, ERR_DATA, "%s: tensor %s has shape (%lld, %lld), expected (%lld, %lld)",
+            w->path, f->name, (long long)f->shape[0], (long long)(f->dims > 1 ? f->shape[1] : 1),
+            (long long)want[0], (long long)want[1]);
+    if (f->type == DTYPE_I32 ||
+        ((f->dims == 1 || x->place.transposed) && dtype_block(f->type) != 1))
+        return err_set(e, ERR_DATA, "%s: tensor %s of type %s is not supported", w->path, f->name,
+            dtype_name(f->type));
+    return 0;
+}
+
+/* Gives every entry that is a part of it its data. */
+static int fill_entries(struct weights *w, const struct found *f, struct err *e)
+{
+    bool known = false;
+    for (int i = 0; i < w->count; i++) {
+        struct entry *x = &w->entries[i];
+        if (!family_place_is(&x->place, f->name))
+            continue;
+        int rc = check_found(w, x, f, e);
+        if (rc)
+            return rc;
+        x->t.type = f->type;
+        x->t.bytes = dtype_bytes(f->type, rows_of(&x->t) * cols_of(&x->t));
+        x->data = f->data;
+        known = true;
+    }
+    return known ? 0
+                 : err_set(e, ERR_DATA, "%s: tensor %s is not known in a %s model", w->path,
+                       f->name, w->config.architecture);
+}
+
+static int check_complete(const struct weights *w, struct err *e)
+{
+    for (int i = 0; i < w->count; i++)
+        if (!w->entries[i].data)
+            return err_set(e, ERR_DATA, "%s: tensor %s is missing", w->path, w->entries[i].t.name);
+    return 0;
+}
+
+/* llama-gguf-split leaves parts, each a GGUF file, of which only all together are a model. */
+static int check_whole(const struct weights *w, struct err *e)
+{
+    int64_t count = 1, number = 0;
+    int rc = gguf_has(w->gguf, "split.count")
+        ? gguf_int(w->gguf, "split.count", 0, UINT16_MAX, &count, e)
+        : 0;
+    if (!rc && gguf_has(w->gguf, "split.no"))
+        rc = gguf_int(w->gguf, "split.no", 0, UINT16_MAX, &number, e);
+    if (rc || count <= 1)
+        return rc;
+    return err_set(e, ERR_DATA,
+        "%s: is part %lld of %lld of a split model: join them with llama-gguf-split "
+        "--merge",
+        w->path, (long long)number + 1, (long long)count);
+}
+
+static int open_gguf(struct weights *w, const char *sha256, struct err *e)
+{
+    int rc = gguf_open(w->path, &w->gguf, e);
+    if (rc)
+        return rc;
+    if (sha256) {
+        char hex[HASH_SHA256_HEX];
+        size_t size;
+        const void *bytes = gguf_bytes(w->gguf, &size);
+        rc = hash_sha256_hex(bytes, size, hex, e);
+        if (rc)
+            return rc;
+        if (strcasecmp(hex, sha256))
+            return err_set(e, ERR_DATA, "%s: sha256 is %s, expected %.64s", w->path, hex, sha256);
+    }
+    rc = check_whole(w, e);
+    if (!rc)
+        rc = family_config_gguf(w->gguf, &w->config, e);
+    if (!rc)
+        rc = expect_tensors(w, e);
+    for (int i = 0; !rc && i < gguf_tensor_count(w->gguf); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(w->gguf, i);
+        rc = fill_entries(w, &(struct found){t->name, t->type, t->dims, t->shape, t->data}, e);
+    }
+    return rc;
+}
+
+static bool ends(const char *name, const char *suffix)
+{
+    size_t n = strlen(name), k = strlen(suffix);
+    return n >= k && !strcmp(name + n - k, suffix);
+}
+
+/* Tensors that files carry though the model does not need them. */
+static bool superfluous(const struct weights *w, const char *name)
+{
+    bool gpt2 = !strcmp(w->config.architecture, "gpt2");
+    return ends(name, ".rotary_emb.inv_freq") ||
+        (gpt2 && (ends(name, ".attn.bias") || ends(name, ".attn.masked_bias"))) || /* masks */
+        (w->config.tied_embeddings && !strcmp(name, "lm_head.weight"));
+}
+
+static int open_safetensors(struct weights *w, const char *file, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES];
+    if (w->file_count == FILES_LIMIT)
+        return err_set(e, ERR_DATA, "%s: more than %d files", w->path, FILES_LIMIT);
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", w->path, file) >= sizeof path)
+        return err_set(e, ERR_DATA, "%s: path too long", w->path);
+    int rc = safetensors_open(path, &w->files[w->file_count], e);
+    if (rc)
+        return rc;
+    const struct safetensors *s = w->files[w->file_count++];
+    for (int i = 0; !rc && i < safetensors_count(s); i++) {
+        const struct safetensors_tensor *t = safetensors_at(s, i);
+        if (!superfluous(w, t->name))
+            rc = fill_entries(w, &(struct found){t->name, t->type, t->dims, t->shape, t->data}, e);
+    }
+    return rc;
+}
+
+static bool missing(const struct weights *w, const char *file)
+{
+    char path[LIMIT_PATH_BYTES];
+    return (size_t)snprintf(path, sizeof path, "%s/%s", w->path, file) < sizeof path &&
+        !io_exists(path);
+}
+
+/* The files that model.safetensors.index.json names, each once. */
+static int open_indexed(struct weights *w, const char *index_path, struct err *e)
+{
+    json_auto struct json *index = NULL;
+    int rc = json_read_file(index_path, INDEX_FILE_LIMIT, &index, e);
+    if (rc)
+        return rc;
+    const struct json *map = json_get(index, "weight_map");
+    const char *opened[FILES_LIMIT];
+    if (!json_is_object(map))
+        return err_set(e, ERR_DATA, "%s: weight_map is missing", index_path);
+    json_each (v, map) {
+        const char *file = json_string_value(v);
+        if (!file || !*file || strchr(file, '/') || *file == '.')
+            return err_set(
+                e, ERR_DATA, "%s: \"%.64s\" is no file name", index_path, file ? file : "");
+        int i = 0;
+        while (i < w->file_count && strcmp(opened[i], file))
+            i++;
+        if (i < w->file_count)
+            continue;
+        if (missing(w, file))
+            return err_set(e, ERR_DATA, "%s: names %.100s, which is missing", index_path, file);
+        rc = open_safetensors(w, file, e);
+        if (rc)
+            return rc;
+        opened[i] = file;
+    }
+    return 0;
+}
+
+/* As transformers' generate(): what generation_config.json says, the configuration where it does
+ * not. */
+static int open_ends(struct weights *w, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES];
+    json_auto struct json *generation = NULL;
+    int rc = 0;
+    w->ends = w->config;
+    if (w->gguf)
+        return 0;
+    if ((size_t)snprintf(path, sizeof path, "%s/generation_config.json", w->path) >= sizeof path)
+        return err_set(e, ERR_DATA, "%s: path too long", w->path);
+    if (!io_exists(path))
+        return 0;
+    rc = json_read_file(path, INDEX_FILE_LIMIT, &generation, e);
+    const struct json *eos = json_get(generation, "eos_token_id");
+    if (rc || !eos || json_is_null(eos))
+        return rc;
+    rc = family_eos_json(generation, path, &w->ends, e);
+    return !rc && model_config_check(&w->ends, e) ? err_wrap(e, "%s", path) : rc;
+}
+
+static int open_folder(struct weights *w, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES];
+    if ((size_t)snprintf(path, sizeof path, "%s/config.json", w->path) >= sizeof path)
+        return err_set(e, ERR_DATA, "%s: path too long", w->path);
+    int rc = model_config_read(path, &w->config, e);
+    if (!rc)
+        rc = expect_tensors(w, e);
+    if (rc)
+        return rc;
+    w->files = mem_array(FILES_LIMIT, sizeof *w->files);
+    if (!w->files)
+        return err_set(e, ERR_MEMORY, "%s: no memory to open it", w->path);
+    if ((size_t)snprintf(path, sizeof path, "%s/model.safetensors.index.json", w->path) >=
+        sizeof path)
+        return err_set(e, ERR_DATA, "%s: path too long", w->path);
+    return io_exists(path) ? open_indexed(w, path, e) : open_safetensors(w, "model.safetensors", e);
+}
+
+int weights_open(const char *path, const char *sha256, struct weights **out, struct err *e)
+{
+    struct stat st;
+    if (stat(path, &st))
+        return ends(path, "/") && errno == ENOTDIR
+            ? err_set(e, ERR_DATA, "%s: ends with a slash, but is a file", path)
+            : err_sys(e, ERR_DATA, errno, "%s", path);
+    bool folder = S_ISDIR(st.st_mode);
+    if (folder && sha256)
+        return err_set(e, ERR_USER, "%s: sha256 is for a GGUF file, this is a folder", path);
+    struct weights *w = mem_zalloc(sizeof *w);
+    if (!w || !(w->path = mem_strdup(path))) {
+        mem_free(w);
+        return err_set(e, ERR_MEMORY, "%s: no memory to open it", path);
+    }
+    int rc = folder ? open_folder(w, e) : open_gguf(w, sha256, e);
+    if (!rc)
+        rc = check_complete(w, e);
+    if (!rc)
+        rc = open_ends(w, e);
+    if (rc) {
+        weights_close(w);
+        return rc;
+    }
+    *out = w;
+    return 0;
+}
+
+void weights_close(struct weights *w)
+{
+    if (!w)
+        return;
+    for (int i = 0; w->entries && i < w->count; i++)
+        mem_free(w->entries[i].ordered);
+    for (int i = 0; i < w->file_count; i++)
+        safetensors_close(w->files[i]);
+    mem_free(w->files);
+    gguf_close(w->gguf);
+    mem_free(w->entries);
+    mem_free(w->path);
+    mem_free(w);
+}
+
+/* -- looking and reading -- */
+
+const struct model_config *weights_config(const struct weights *w)
+{
+    return &w->config;
+}
+
+bool weights_ends(const struct weights *w, int32_t id)
+{
+    return model_config_ends(&w->ends, id);
+}
+
+const struct gguf *weights_gguf(const struct weights *w)
+{
+    return w->gguf;
+}
+
+const char *weights_path(const struct weights *w)
+{
+    return w->path;
+}
+
+static uint64_t safetensors_digest(const struct safetensors *s)
+{
+    size_t size;
+    const void *bytes = safetensors_bytes(s, &size);
+    int64_t header = (int64_t)size;
+    for (int i = 0; i < safetensors_count(s); i++)
+        if (safetensors_at(s, i)->offset < header)
+            header = safetensors_at(s, i)->offset;
+    const uint64_t parts[] = {hash_xxh3(bytes, (size_t)header), hash_sample(bytes, size)};
+    return hash_xxh3(parts, sizeof parts);
+}
+
+static uint64_t gguf_digest(const struct gguf *g)
+{
+    size_t size;
+    const uint8_t *bytes = gguf_bytes(g, &size);
+    size_t header = gguf_tensor_count(g) ? (size_t)(gguf_tensor_at(g, 0)->data - bytes) : size;
+    const uint64_t parts[] = {hash_xxh3(bytes, header), hash_sample(bytes, size)};
+    return hash_xxh3(parts, sizeof parts);
+}
+
+uint64_t weights_digest(const struct weights *w)
+{
+    uint64_t h[2] = {0, 0};
+    if (w->gguf)
+        return gguf_digest(w->gguf);
+    for (int i = 0; i < w->file_count; i++) {
+        h[1] = safetensors_digest(w->files[i]);
+        h[0] = hash_xxh3(h, sizeof h);
+    }
+    return h[0];
+}
+
+int weights_count(const struct weights *w)
+{
+    return w->count;
+}
+
+const struct weights_tensor *weights_at(const struct weights *w, int i)
+{
+    return &w->entries[i].t;
+}
+
+const struct weights_tensor *weights_find(const struct weights *w, const char *name)
+{
+    const struct entry *x = find_entry(w, name);
+    return x ? &x->t : NULL;
+}
+
+static void decode(
+    const struct entry *x, const uint8_t *src, int64_t count, enum dtype want, void *dst)
+{
+    if (x->t.type == want) {
+        memcpy(dst, src, (size_t)dtype_bytes(want, count));
+        return;
+    }
+    if (want == DTYPE_F32) {
+        quant_decode(x->t.type, src, count, dst);
+        return;
+    }
+    float part[DECODE_ELEMENTS];
+    uint16_t *out = dst;
+    while (count > 0) {
+        int64_t n = count < DECODE_ELEMENTS ? count : DECODE_ELEMENTS;
+        quant_decode(x->t.type, src, n, part);
+        for (int64_t i = 0; i < n; i++)
+            out[i] = f32_to_bf16(part[i]);
+        src += dtype_bytes(x->t.type, n);
+        out += n;
+        count -= n;
+    }
+}
+
+/* Canonical row `row`, as the file has it; gathered into `part` (cols elements) when transposed. */
+static const uint8_t *stored_row(const struct entry *x, int64_t row, uint8_t *part)
+{
+    int64_t cols = cols_of(&x->t), size = dtype_block_bytes(x->t.type);
+    const struct family_place *p = &x->place;
+    if (!p->transposed) {
+        int64_t at = p->interleaved ? family_gguf_row(row, x->head_dim) : row;
+        return x->data + (p->first + at) * dtype_bytes(x->t.type, cols);
+    }
+    const uint8_t *from = x->data + (p->first + row) * size;
+    for (int64_t i = 0; i < cols; i++)
+        memcpy(part + i * size, from + i * p->shape[1] * size, (size_t)size);
+    return part;
+}
+
+/* For each thread's stored_row: what one may gather into; NULL where nothing is gathered. */
+static int row_part(const struct entry *x, uint8_t **out, struct err *e)
+{
+    *out = NULL;
+    if (!x->place.transposed)
+        return 0;
+    *out = mem_array((size_t)cols_of(&x->t) * (size_t)omp_get_max_threads(), 4);
+    return *out ? 0 : err_set(e, ERR_MEMORY, "no memory to read tensor %s", x->t.name);
+}
+
+int weights_read(struct weights *w, const char *name, int64_t expect_rows, int64_t expect_cols,
+    int64_t row, int64_t rows, enum dtype want, void *dst, struct err *e)
+{
+    const struct entry *x = find_entry(w, name);
+    if (!x)
+        return err_set(e, ERR_DATA, "%s: tensor %s is missing", w->path, name);
+    int64_t cols = cols_of(&x->t), have = rows_of(&x->t);
+    if (have != expect_rows || cols != expect_cols)
+        return err_set(e, ERR_DATA, "%s: tensor %s has shape (%lld, %lld), expected (%lld, %lld)",
+            w->path, name, (long long)have, (long long)cols, (long long)expect_rows,
+            (long long)expect_cols);
+    if (row < 0 || rows < 0 || row > have - rows || (want != DTYPE_F32 && want != DTYPE_BF16))
+        return err_set(e, ERR_BUG, "%s: tensor %s read beyond its rows", w->path, name);
+    if (x->t.dims == 1 && !x->place.interleaved) {
+        decode(x, stored_row(x, row, NULL), rows, want, dst);
+        return 0;
+    }
+    mem_autofree uint8_t *part = NULL;
+    int rc = row_part(x, &part, e);
+    if (rc)
+        return rc;
+    int64_t out_bytes = dtype_bytes(want, cols);
+#pragma omp parallel for schedule(static) if (rows * cols > 1 << 16)
+    for (int64_t r = 0; r < rows; r++) {
+        uint8_t *mine = part ? part + omp_get_thread_num() * cols * 4 : NULL;
+        decode(x, stored_row(x, row + r, mine), cols, want, (uint8_t *)dst + r * out_bytes);
+    }
+    return 0;
+}
+
+int weights_raw(
+    struct weights *w, const char *name, enum dtype *type, const void **data, struct err *e)
+{
+    struct entry *x = find_entry(w, name);
+    if (!x)
+        return err_set(e, ERR_DATA, "%s: tensor %s is missing", w->path, name);
+    if ((x->place.interleaved || x->place.transposed) && !x->ordered) {
+        int64_t rows = rows_of(&x->t), row_bytes = dtype_bytes(x->t.type, cols_of(&x->t));
+        x->ordered = mem_aligned(64, (size_t)x->t.bytes);
+        if (!x->ordered)
+            return err_set(e, ERR_MEMORY, "%s: no memory for tensor %s", w->path, name);
+        for (int64_t r = 0; r < rows; r++) {
+            uint8_t *to = x->ordered + r * row_bytes;
+            const uint8_t *from = stored_row(x, r, to);
+            if (from != to)
+                memcpy(to, from, (size_t)row_bytes);
+        }
+    }
+    *type = x->t.type;
+    *data = x->ordered ? x->ordered : stored_row(x, 0, NULL);
+    return 0;
+}

@@ -1,0 +1,103 @@
+/*
+ * weights: a model on disk, whatever its format. Opens a GGUF file or a Hugging Face folder
+ * (config.json,
+ * *.safetensors with or without an index, tokenizer.json), and gives its configuration, tensors by
+ * their canonical name, tokenizer and chat template.
+ *
+ * Canonical names and layouts are Hugging Face's for Llama
+ * ("model.layers.3.self_attn.q_proj.weight", (out, in), rotary "half" layout); learned positions
+ * are "model.embed_positions.weight". family.c maps others onto them (GGUF's permuted q and
+ * k rows, GPT-2's joined and transposed matrices). Sizes from the file are checked in 64 bits
+ * before use; errors are ERR_DATA and name the file.
+ */
+#ifndef RUNTIME_FAMILY_WEIGHTS_H
+#define RUNTIME_FAMILY_WEIGHTS_H
+
+#include "base/err.h"
+#include "kernels/dev.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum norm_kind { NORM_RMS, NORM_LAYER }; /* NORM_LAYER has a bias */
+enum activation_kind { ACTIVATION_SWIGLU, ACTIVATION_GELU /* tanh form; no gate */ };
+enum position_kind { POSITIONS_ROTARY, POSITIONS_LEARNED };
+
+#define MODEL_EOS_LIMIT 16 /* tokens that end a text */
+
+/* One transformer, described by data: pre-norm residuals around causal attention and a
+   feed-forward. Zeros in the fields behind `rope_theta` describe a Llama. */
+struct model_config {
+    char architecture[32]; /* whose names and config.json it goes by: "llama", "qwen2", "gpt2"
+                            */
+    int64_t vocab, dim, layers, heads, kv_heads, head_dim, ffn_dim, context;
+    float norm_eps, rope_theta; /* rope_theta 0 when positions are learned */
+    enum norm_kind norm;
+    enum activation_kind activation;
+    enum position_kind positions;
+    bool qkv_bias, o_bias, ffn_bias;
+    bool scaled_init; /* fresh projections into the residual are 1/sqrt(2 layers) as large */
+    bool tied_embeddings;
+    int32_t bos_id, eos_id, pad_id;        /* -1: none */
+    int32_t more_eos[MODEL_EOS_LIMIT - 1]; /* what else ends a text */
+    int more_eos_count;
+};
+int model_config_check(
+    const struct model_config *c, struct err *e); /* bounds, divisibility, overflow */
+
+bool model_config_ends(const struct model_config *c, int32_t id); /* is it one of its eos? */
+
+struct weights;
+struct weights_tensor {
+    char name[128]; /* canonical */
+    enum dtype type;
+    int dims;
+    int64_t shape[4]; /* row-major: shape[0] is the slowest */
+    int64_t bytes;
+};
+
+/* sha256: expected hex of a GGUF file, or NULL. */
+int weights_open(const char *path, const char *sha256, struct weights **out, struct err *e);
+void weights_close(struct weights *w);
+const struct model_config *weights_config(const struct weights *w);
+int weights_count(const struct weights *w);
+const struct weights_tensor *weights_at(const struct weights *w, int i);
+const struct weights_tensor *weights_find(const struct weights *w, const char *name); /* or NULL */
+
+/* Does the token end a text? By generation_config.json where that says, else by the configuration.
+ */
+bool weights_ends(const struct weights *w, int32_t id);
+
+/* Decodes rows [row, row + rows) of a tensor (a vector has one row a element) to F32 or BF16 in
+   host memory. ERR_DATA when absent, or when its shape is not (expect_rows, expect_cols);
+   expect_cols 1 for a vector. */
+int weights_read(struct weights *w, const char *name, int64_t expect_rows, int64_t expect_cols,
+    int64_t row, int64_t rows, enum dtype want, void *dst, struct err *e);
+/* The stored blocks of a whole tensor, canonical row order, borrowed until close; for quantised
+ * serving. */
+int weights_raw(
+    struct weights *w, const char *name, enum dtype *type, const void **data, struct err *e);
+
+/* What the tokenizer and the template are read from: the GGUF file, or NULL and the folder. */
+struct gguf;
+const struct gguf *weights_gguf(const struct weights *w);
+const char *weights_path(const struct weights *w);
+/* Tells these weights from others: of each file in order its header and a sample of all of it. */
+uint64_t weights_digest(const struct weights *w);
+
+/* Parses a config.json (for model.init: Random). */
+int model_config_read(const char *path, struct model_config *out, struct err *e);
+
+/* A Hugging Face folder under construction: config.json, tokenizer.json, tokenizer_config.json
+   (chat template), generation_config.json, model.safetensors; fsynced. The folder is made when
+   missing; what is in it after a failure is the caller's to remove. */
+struct hf_writer;
+int hf_writer_create(const char *folder, const struct model_config *c,
+    struct weights *tokenizer_from, struct hf_writer **out, struct err *e);
+/* host data of type F32, written as `store` (F32 or BF16) */
+int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int64_t *shape,
+    const float *data, enum dtype store, struct err *e);
+int hf_writer_finish(struct hf_writer *w, struct err *e);
+void hf_writer_destroy(struct hf_writer *w);
+
+#endif

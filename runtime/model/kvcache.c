@@ -1,0 +1,94 @@
+/*
+ * kvcache: storage only. What is valid is the caller's knowledge (infer keeps the ids whose keys
+ * stand here), so going back to a shorter prefix costs nothing. Must not allocate after
+ * kvcache_create.
+ */
+#include "runtime/model/kvcache.h"
+
+#include "base/mem.h"
+#include "kernels/ops.h"
+
+struct kvcache {
+    struct dev *dev;
+    char *block;
+    int64_t capacity, width;
+    int64_t half_bytes; /* the keys (or values) of one layer */
+    enum dtype t;
+};
+
+int kvcache_create(struct dev *d, int64_t layers, int64_t capacity, int64_t width, enum dtype t,
+    struct kvcache **out, struct err *e)
+{
+    struct kvcache *c = mem_zalloc(sizeof *c);
+    int64_t elements, half = 0, total;
+    void *block;
+    int rc;
+
+    if (!c)
+        return err_set(e, ERR_MEMORY, "no memory for a cache");
+    if (__builtin_mul_overflow(capacity, width, &elements) ||
+        (half = dtype_bytes(t, elements)) < 0 || __builtin_mul_overflow(half, 2 * layers, &total))
+        rc = err_set(e, ERR_MEMORY, "a cache of %lld tokens is too large", (long long)capacity);
+    else
+        rc = dev_alloc(d, (size_t)total, &block, e);
+    if (rc) {
+        mem_free(c);
+        return rc;
+    }
+    *c = (struct kvcache){d, block, capacity, width, half, t};
+    *out = c;
+    return 0;
+}
+
+void kvcache_destroy(struct kvcache *c)
+{
+    if (!c)
+        return;
+    dev_free(c->dev, c->block);
+    mem_free(c);
+}
+
+static void *keys(const struct kvcache *c, int64_t layer)
+{
+    return c->block + 2 * layer * c->half_bytes;
+}
+
+static void *values(const struct kvcache *c, int64_t layer)
+{
+    return c->block + (2 * layer + 1) * c->half_bytes;
+}
+
+const void *kvcache_keys(const struct kvcache *c, int64_t layer)
+{
+    return keys(c, layer);
+}
+
+const void *kvcache_values(const struct kvcache *c, int64_t layer)
+{
+    return values(c, layer);
+}
+
+enum dtype kvcache_type(const struct kvcache *c)
+{
+    return c->t;
+}
+
+int64_t kvcache_capacity(const struct kvcache *c)
+{
+    return c->capacity;
+}
+
+void kvcache_store(struct kvcache *c, int64_t layer, const int32_t *position, int64_t n,
+    const float *k, const float *v)
+{
+    dev_ops(c->dev)->kv_store(c->dev,
+        &(struct op_kv_store){.n = n,
+            .g = 1,
+            .d = c->width,
+            .k = k,
+            .v = v,
+            .k_cache = keys(c, layer),
+            .v_cache = values(c, layer),
+            .position = position,
+            .kv_type = c->t});
+}

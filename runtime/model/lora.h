@@ -1,0 +1,73 @@
+/*
+ * lora: low-rank adapters, as peft defines them (Hu et al. 2021): y = x W^T + (alpha / r) (x A^T)
+ * B^T, A (r, in) uniform in +-1/sqrt(in) (kaiming with a = sqrt 5), B (out, r) zero, W frozen.
+ *
+ * The adapters of matrices that share an input (q, k, v) have their A factors stacked, so x A^T is
+ * one product for all of them. Used by model only.
+ *
+ * Dropout is of A's input alone: x A^T becomes dropout(x) A^T, x W^T stays (peft's lora_dropout;
+ * here matrices that share an input share what is left out of it). What is left out of an element
+ * depends on the seed, the layer, the matrix and the place of its row in the order of training, and
+ * on nothing else: not on world, micro-batch or pass.
+ */
+#ifndef RUNTIME_MODEL_LORA_H
+#define RUNTIME_MODEL_LORA_H
+
+#include "base/err.h"
+#include "runtime/model/model.h"
+#include "runtime/model/parts.h"
+
+struct lora_factor {
+    int64_t row, rows; /* the rows of the joined matrix that it adapts */
+    const void *b;     /* (rows, r) t */
+    float *db;         /* (rows, r) F32 */
+};
+
+struct lora { /* the adapters of one joined matrix; count 0: none */
+    int count;
+    int64_t r, rank; /* rank = count * r */
+    float scale;     /* alpha / r */
+    float dropout;   /* of A's input */
+    uint64_t seed;   /* its own, of lora_seed */
+    const void *a;   /* (rank, in) t */
+    float *da;       /* (rank, in) F32 */
+    void *u;         /* (N, rank) t: x A^T, saved by forward */
+    struct lora_factor factor[LINEAR_PIECES];
+};
+
+/* One product y (n, out) = x (n, in) W^T and its gradients. */
+struct lora_io {
+    int64_t n, in, out;
+    enum dtype t;
+    const void *x;
+    void *y;        /* forward: += */
+    bool set;       /* forward: = instead (y is one piece) */
+    const void *dy; /* backward */
+    void *dx;       /* backward: +=, or NULL */
+    void *du;       /* (n, rank) t: scratch */
+    void *dropped;  /* (n, in) t: scratch of dropout; NULL: nothing is left out */
+    int64_t first;  /* rows before these in the order of training; dropout */
+};
+
+/* The table of factors for c's targets: per joined matrix its A's, then its B's. ERR_USER: a target
+ * no matrix has. */
+int lora_parts(const struct model_conf *c, struct parts *out, struct err *e);
+/* Is piece i of this joined matrix a target? */
+bool lora_targets(const struct model_conf *c, const struct linear_shape *s, int piece);
+/* Ranks of all adapters of one layer together. */
+int64_t lora_rank_sum(const struct model_conf *c);
+/* Columns of the widest input that dropout works on; 0 without. */
+int64_t lora_dropped_columns(const struct model_conf *c);
+/* The seed of dropout in one joined matrix. */
+uint64_t lora_seed(uint64_t seed, int64_t layer, enum linear_kind kind);
+
+/* x A^T alone, which is all that lora_backward needs of forward. */
+void lora_project(struct dev *d, const struct lora *l, const struct lora_io *io);
+void lora_forward(struct dev *d, const struct lora *l, const struct lora_io *io);
+void lora_backward(struct dev *d, const struct lora *l, const struct lora_io *io);
+
+/* w (out, in) += scale * B A, on the host (export). */
+void lora_merge(
+    float *w, const float *a, const float *b, int64_t out, int64_t in, int64_t r, float scale);
+
+#endif

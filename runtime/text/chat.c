@@ -1,0 +1,235 @@
+/*
+ * chat: one model's template, parsed once, and the rendering of a client's messages with it. What
+ * the client sent is checked here (ERR_USER), so that what a template complains of is the
+ * template's own. Called by infer.c. Each rendering has its own arena; a struct chat is read-only
+ * after opening.
+ */
+#include "runtime/text/chat.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "api/limits.h"
+#include "base/mem.h"
+#include "runtime/text/chat_ast.h"
+#include "runtime/files/gguf.h"
+#include "runtime/family/weights.h"
+
+#define TEMPLATE_LIMIT (1 << 20) /* bytes */
+#define CONFIG_LIMIT   (8 << 20) /* of tokenizer_config.json: at most 35 MiB when parsed */
+#define CONFIG_VALUES  ((size_t)256 << 10)
+#define PARSE_ARENA    ((size_t)64 << 20)
+
+struct chat {
+    struct arena *a;
+    struct chat_node *program;
+    const char *bos, *eos; /* or NULL */
+};
+
+int chat_parse(
+    const char *template_text, const char *bos, const char *eos, struct chat **out, struct err *e)
+{
+    if (strlen(template_text) > TEMPLATE_LIMIT)
+        return err_set(e, ERR_DATA, "chat template is longer than %d bytes", TEMPLATE_LIMIT);
+    struct chat *c = mem_zalloc(sizeof *c);
+    if (c)
+        c->a = arena_create(PARSE_ARENA);
+    if (!c || !c->a) {
+        chat_close(c);
+        return err_set(e, ERR_MEMORY, "no memory for a chat template");
+    }
+    c->bos = bos ? arena_strdup(c->a, bos) : NULL;
+    c->eos = eos ? arena_strdup(c->a, eos) : NULL;
+    if (chat_parse_template(template_text, c->a, &c->program, e)) {
+        chat_close(c);
+        return err_wrap(e, "chat template");
+    }
+    *out = c;
+    return 0;
+}
+
+void chat_close(struct chat *c)
+{
+    if (!c)
+        return;
+    arena_destroy(c->a);
+    mem_free(c);
+}
+
+/* -- from a model -- */
+
+static char *gguf_text(const struct gguf *g, const char *key)
+{
+    struct gguf_str s;
+    return gguf_string(g, key, &s, NULL) ? NULL : mem_strndup(s.s, s.len);
+}
+
+/* The text of a special token, for the template's bos_token and eos_token; NULL when there is none.
+ */
+static char *gguf_token(const struct gguf *g, int32_t id)
+{
+    mem_autofree struct gguf_str *tokens = NULL;
+    int64_t count;
+    if (id < 0 || gguf_strings(g, "tokenizer.ggml.tokens", &tokens, &count, NULL) || id >= count)
+        return NULL;
+    return mem_strndup(tokens[id].s, tokens[id].len);
+}
+
+static int open_gguf(const struct weights *w, struct chat **out, struct err *e)
+{
+    const struct gguf *g = weights_gguf(w);
+    mem_autofree char *text = gguf_text(g, "tokenizer.chat_template");
+    mem_autofree char *bos = gguf_token(g, weights_config(w)->bos_id);
+    mem_autofree char *eos = gguf_token(g, weights_config(w)->eos_id);
+    if (!text)
+        return err_set(e, ERR_DATA, "the model has no chat template");
+    return chat_parse(text, bos, eos, out, e);
+}
+
+/* A template, or the one named "default" of a list of them. */
+static const char *config_template(const struct json *config)
+{
+    const struct json *v = json_get(config, "chat_template");
+    json_each (item, json_is_array(v) ? v : NULL)
+        if (!strcmp(json_str(item, "name", ""), "default"))
+            return json_str(item, "template", NULL);
+    return json_string_value(v);
+}
+
+static const char *config_token(const struct json *config, const char *key)
+{
+    const struct json *v = json_get(config, key);
+    return json_is_object(v) ? json_str(v, "content", NULL) : json_string_value(v);
+}
+
+int chat_open_folder(const char *folder, struct chat **out, struct err *e)
+{
+    char config_path[LIMIT_PATH_BYTES], jinja_path[LIMIT_PATH_BYTES];
+    json_auto struct json *config = NULL;
+    buf_auto struct buf jinja;
+    buf_init(&jinja, TEMPLATE_LIMIT);
+    if (snprintf(config_path, LIMIT_PATH_BYTES, "%s/tokenizer_config.json", folder) >=
+            LIMIT_PATH_BYTES ||
+        snprintf(jinja_path, LIMIT_PATH_BYTES, "%s/chat_template.jinja", folder) >=
+            LIMIT_PATH_BYTES)
+        return err_set(e, ERR_DATA, "%s: path too long", folder);
+    int rc = 0;
+    if (io_exists(config_path))
+        rc = json_read_file_within(config_path, CONFIG_LIMIT, CONFIG_VALUES, &config, e);
+    const char *text = config_template(config);
+    if (!rc && io_exists(jinja_path)) {
+        rc = io_read_file(jinja_path, TEMPLATE_LIMIT, &jinja, e);
+        text = buf_cstr(&jinja);
+    }
+    if (rc)
+        return rc;
+    if (!text)
+        return err_set(e, ERR_DATA, "the model has no chat template");
+    return chat_parse(
+        text, config_token(config, "bos_token"), config_token(config, "eos_token"), out, e);
+}
+
+int chat_open(struct weights *w, struct chat **out, struct err *e)
+{
+    return weights_gguf(w) ? open_gguf(w, out, e) : chat_open_folder(weights_path(w), out, e);
+}
+
+/* -- rendering -- */
+
+/* Content is text, or a list of text parts, which are joined. What an assistant that called tools
+ * says may be null or absent, which is no text. */
+static int set_content(
+    struct chat_work *w, struct chat_map *message, const struct json *m, int i, struct err *e)
+{
+    const struct json *content = json_get(m, "content");
+    bool none = !content || json_is_null(content);
+    struct chat_value key = chat_constant("content"), v = chat_constant("");
+    if (json_is_array(content)) {
+        struct buf text;
+        buf_init(&text, LIMIT_REQUEST_BYTES);
+        json_each (part, content) {
+            const char *s = json_str(part, "text", NULL);
+            if (!s || strcmp(json_str(part, "type", ""), "text")) {
+                buf_done(&text);
+                return err_set(e, ERR_USER, "messages[%d].content: only text parts are served", i);
+            }
+            buf_str(&text, s);
+        }
+        v = chat_take(w, &text);
+    } else if (json_is_string(content)) {
+        v = chat_from_json(w, content);
+    } else if (!none || strcmp(json_str(m, "role", ""), "assistant") != 0) {
+        return err_set(e, ERR_USER, "messages[%d].content: not a string", i);
+    }
+    return w->rc ? w->rc : chat_map_put(w, message, &key, v);
+}
+
+static int set_messages(
+    struct chat_work *w, const struct json *messages, struct chat_value *out, struct err *e)
+{
+    if (!json_is_array(messages) || !json_count(messages))
+        return err_set(e, ERR_USER, "messages: not a list with at least one message");
+    *out = chat_list(w, (int64_t)json_count(messages));
+    int i = 0;
+    json_each (m, w->rc ? NULL : messages) {
+        if (!json_is_object(m))
+            return err_set(e, ERR_USER, "messages[%d]: not an object", i);
+        const char *role = json_str(m, "role", NULL);
+        if (!role || !*role)
+            return err_set(e, ERR_USER, "messages[%d].role: not a string", i);
+        struct chat_value v = chat_from_json(w, m);
+        int rc = w->rc ? w->rc : set_content(w, v.map, m, i, e);
+        if (rc)
+            return rc;
+        out->items[i++] = v;
+    }
+    return w->rc;
+}
+
+static int render(struct chat *c, const struct json *messages, bool add_generation_prompt,
+    struct chat_work *w, struct buf *out, struct err *e)
+{
+    struct chat_value list, globals = chat_new_map(w);
+    int rc = w->rc ? w->rc : set_messages(w, messages, &list, e);
+    if (rc)
+        return rc;
+    const struct {
+        const char *name;
+        struct chat_value v;
+    } variables[] = {
+        {"messages", list},
+        {"add_generation_prompt", chat_bool(add_generation_prompt)},
+        {"tools", chat_none()},
+        {"documents", chat_none()},
+        {"bos_token", c->bos ? chat_constant(c->bos) : (struct chat_value){0}},
+        {"eos_token", c->eos ? chat_constant(c->eos) : (struct chat_value){0}},
+    };
+    for (size_t i = 0; i < sizeof variables / sizeof *variables && !w->rc; i++) {
+        struct chat_value key = chat_constant(variables[i].name);
+        if (variables[i].v.kind != CHAT_UNDEFINED)
+            chat_map_put(w, globals.map, &key, variables[i].v);
+    }
+    return w->rc ? w->rc : chat_eval(c->program, globals.map, w, out);
+}
+
+int chat_render(struct chat *c, const struct json *messages, bool add_generation_prompt,
+    struct buf *out, struct err *e)
+{
+    struct err why = {0};
+    struct chat_work w = {.a = arena_create(CHAT_ARENA),
+        .e = &why,
+        .units = CHAT_UNITS,
+        .look_at = CHAT_UNITS,
+        .until_ms = clock_thread_ms() + CHAT_RENDER_MS};
+    if (!w.a)
+        return err_set(e, ERR_MEMORY, "no memory to render a conversation");
+    size_t before = out->len;
+    int rc = render(c, messages, add_generation_prompt, &w, out, &why);
+    if (rc == -ERR_DATA)
+        err_wrap(&why, "chat template");
+    arena_destroy(w.a);
+    if (rc && out->data && out->len > before)
+        out->data[out->len = before] = 0;
+    if (rc && e)
+        *e = why;
+    return rc;
+}

@@ -1,0 +1,51 @@
+/*
+ * tok: byte-level BPE tokenizers (GPT-2 family) as GGUF files and tokenizer.json describe them:
+ * normaliser none or NFC (tok_normal), pre-tokenizer by regular expressions (tok_split), merges,
+ * special tokens. Equal to the reference tokenizer's ids on any valid
+ * UTF-8. Thread: encode is reentrant.
+ */
+#ifndef RUNTIME_TEXT_TOK_H
+#define RUNTIME_TEXT_TOK_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct tok;
+struct weights;
+
+int tok_open(struct weights *w, struct tok **out, struct err *e); /* from the model's own files */
+void tok_close(struct tok *t);
+int32_t tok_vocab(const struct tok *t);
+int32_t tok_bos(const struct tok *t); /* -1: none */
+int32_t tok_eos(const struct tok *t); /* ends a turn; -1: none */
+
+struct tok_ids {
+    int32_t *id;
+    int64_t count, capacity;
+};
+int tok_ids_add(struct tok_ids *ids, int32_t id, struct err *e);
+void tok_ids_done(struct tok_ids *ids);
+
+/* Appends; text is checked: invalid UTF-8 is ERR_DATA with the byte offset. special: names of
+   special tokens in the text ("<|im_start|>") become those tokens, otherwise they are plain text;
+   added tokens that are not special always count. */
+int tok_encode(const struct tok *t, const char *text, int64_t len, bool special,
+    struct tok_ids *out, struct err *e);
+/* A whole text as transformers' tokenizer(text) has it: special tokens count, and what the
+   tokenizer puts before and behind (BOS, EOS) stands there. For training data and completions. */
+int tok_encode_document(
+    const struct tok *t, const char *text, int64_t len, struct tok_ids *out, struct err *e);
+/* For chats: tok_guard appends a client's text so marked that nothing in it is a special token for
+   tok_encode_guarded, whatever the template puts around it, and that takes the marks out. */
+int tok_guard(const struct tok *t, const char *text, size_t len, struct buf *out);
+int tok_encode_guarded(
+    const struct tok *t, const char *text, int64_t len, struct tok_ids *out, struct err *e);
+/* Appends the bytes of one token (may be part of a UTF-8 sequence). Special tokens give nothing
+ * when skip_special. */
+int tok_decode(const struct tok *t, int32_t id, bool skip_special, struct buf *out);
+bool tok_is_special(const struct tok *t, int32_t id);
+
+#endif

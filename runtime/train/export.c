@@ -1,0 +1,304 @@
+/*
+ * export: tensors leave the device one by one through one host buffer of the largest. The folder
+ * appears whole or not at all (output.c renames it into place), the adapter in it, by the names and
+ * shapes that peft uses. Where the family keeps several of our matrices in one
+ * module (GPT-2's q, k and v), their factors become one pair of as many times the rank: the A's one
+ * below the other, the B's as blocks on the diagonal.
+ */
+#include "runtime/train/export.h"
+
+#include "base/io.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "runtime/door/beat.h"
+#include "runtime/family/family.h"
+#include "runtime/train/output.h"
+#include "runtime/files/safetensors.h"
+
+static int64_t largest(struct model *m)
+{
+    int64_t most = 0;
+
+    for (int i = 0; i < model_base_count(m); i++)
+        if (model_base_at(m, i)->count > most)
+            most = model_base_at(m, i)->count;
+    return most;
+}
+
+static int write_merged(
+    struct model *m, struct hf_writer *w, enum dtype store, struct wire_page *page, struct err *e)
+{
+    mem_autofree float *host = mem_array((size_t)largest(m), sizeof(float));
+    int rc = 0;
+
+    if (!host)
+        return err_set(e, ERR_MEMORY, "no memory to export the model");
+    for (int i = 0; i < model_base_count(m) && !rc; i++) {
+        const struct model_part *p = model_base_at(m, i);
+
+        rc = model_read(m, p->name, true, host, p->count, e);
+        if (!rc)
+            rc = hf_writer_tensor(w, p->name, p->dims, p->shape, host, store, e);
+        beat(page);
+    }
+    return rc;
+}
+
+/* -- the adapter -- */
+
+struct module {       /* a matrix of the family that is adapted */
+    char name[128];   /* "model.layers.0.self_attn.q_proj" */
+    const char *leaf; /* the end of name */
+    int64_t in, out;
+    int pieces; /* of our matrices */
+};
+
+struct adapter {
+    struct model *m;
+    struct module *modules;
+    int count;
+    int *of;        /* (parts): the module of each */
+    int64_t *first; /* (parts): where an A's or a B's rows begin there */
+    int64_t rank;
+};
+
+/* Where the family keeps the matrix of which `factor` is an adapter. */
+static int find_place(
+    const struct model_config *c, const char *factor, struct family_place *out, struct err *e)
+{
+    struct family_tensor t;
+    char name[160];
+
+    snprintf(name, sizeof name, "%.*s.weight", (int)(strstr(factor, ".lora_") - factor), factor);
+    for (int i = 0; i < family_tensor_count(c); i++) {
+        family_tensor(c, i, &t);
+        if (!strcmp(t.name, name)) {
+            family_place(c, i, FAMILY_HF, out);
+            return 0;
+        }
+    }
+    return err_set(e, ERR_BUG, "%s adapts no matrix", factor);
+}
+
+static bool is_a(const struct model_part *p)
+{
+    return strstr(p->name, ".lora_A.");
+}
+
+/* What peft looks for at the end of a module's name: "q_proj"; two components where one is not
+   unique (GPT-2's "attn.c_proj" and "mlp.c_proj"). */
+static const char *leaf_of(const char *name, bool two)
+{
+    const char *dot = strrchr(name, '.');
+
+    while (two && dot > name && *--dot != '.')
+        ;
+    return dot + 1;
+}
+
+static struct module *module_of(struct adapter *a, const struct family_place *place, int64_t in)
+{
+    size_t n = strlen(place->name) - strlen(".weight");
+    struct module *x = a->modules;
+
+    for (; x < a->modules + a->count; x++)
+        if (strlen(x->name) == n && !strncmp(x->name, place->name, n))
+            return x;
+    a->count++;
+    snprintf(x->name, sizeof x->name, "%.*s", (int)n, place->name);
+    x->leaf = leaf_of(x->name, place->transposed);
+    x->in = in;
+    x->out = place->shape[place->transposed ? 1 : 0];
+    return x;
+}
+
+static int list_modules(struct adapter *a, const struct model_config *c, struct err *e)
+{
+    int n = model_part_count(a->m);
+
+    a->modules = mem_array((size_t)n, sizeof *a->modules);
+    a->of = mem_array((size_t)n, sizeof *a->of);
+    a->first = mem_array((size_t)n, sizeof *a->first);
+    if (!a->modules || !a->of || !a->first)
+        return err_set(e, ERR_MEMORY, "no memory to export the adapter");
+    for (int i = 0; i < n; i++) {
+        const struct model_part *p = model_part_at(a->m, i);
+        struct family_place place;
+        struct module *x;
+        int rc = find_place(c, p->name, &place, e);
+
+        if (rc)
+            return rc;
+        x = module_of(a, &place, p->shape[1]); /* an A comes before its B */
+        a->of[i] = (int)(x - a->modules);
+        a->first[i] = is_a(p) ? a->rank * x->pieces++ : place.first;
+    }
+    return 0;
+}
+
+static void write_pattern(const struct adapter *a, struct jsonw *w, const char *key, double each)
+{
+    jsonw_open(w, key, '{');
+    for (int i = 0; i < a->count; i++)
+        if (a->modules[i].pieces > 1)
+            jsonw_num(w, a->modules[i].leaf, each * a->modules[i].pieces);
+    jsonw_close(w);
+}
+
+/* Every layer has modules of the same names: is it the first of its own? */
+static bool first_of_leaf(const struct adapter *a, int module)
+{
+    for (int i = 0; i < module; i++)
+        if (!strcmp(a->modules[i].leaf, a->modules[module].leaf))
+            return false;
+    return true;
+}
+
+static int adapter_config(const struct adapter *a, const struct model_config *c,
+    const struct jobspec *spec, struct buf *out)
+{
+    const struct jobspec_train *t = &spec->train;
+    struct jsonw w;
+
+    jsonw_init(&w, out);
+    jsonw_open(&w, NULL, '{');
+    jsonw_str(&w, "peft_type", "LORA");
+    jsonw_str(&w, "task_type", "CAUSAL_LM");
+    jsonw_str(&w, "base_model_name_or_path", spec->model.source);
+    jsonw_int(&w, "r", t->lora.rank);
+    jsonw_num(&w, "lora_alpha", t->lora.alpha);
+    jsonw_num(&w, "lora_dropout", t->lora.dropout);
+    jsonw_str(&w, "bias", "none");
+    jsonw_bool(&w, "fan_in_fan_out", !strcmp(c->architecture, "gpt2")); /* stored (in, out) */
+    jsonw_bool(&w, "inference_mode", true);
+    jsonw_open(&w, "target_modules", '[');
+    for (int i = 0; i < a->count; i++)
+        if (first_of_leaf(a, i))
+            jsonw_str(&w, NULL, a->modules[i].leaf);
+    jsonw_close(&w);
+    write_pattern(a, &w, "rank_pattern", t->lora.rank);
+    write_pattern(a, &w, "alpha_pattern", t->lora.alpha);
+    jsonw_close(&w);
+    return jsonw_end(&w);
+}
+
+/* Part i of the model, put where it belongs in its module's A (rank, in) or B (out, rank). */
+static int read_factor(const struct adapter *a, int i, float *stage, float *to, struct err *e)
+{
+    const struct model_part *p = model_part_at(a->m, i);
+    int64_t width = a->rank * a->modules[a->of[i]].pieces, column = 0;
+    int rc = model_read(a->m, p->name, false, stage, p->count, e);
+
+    if (rc)
+        return rc;
+    if (is_a(p)) {
+        memcpy(to + a->first[i] * p->shape[1], stage, (size_t)p->count * 4);
+        return 0;
+    }
+    for (int k = 0; k < i; k++)
+        column += a->of[k] == a->of[i] && !is_a(model_part_at(a->m, k)) ? a->rank : 0;
+    for (int64_t r = 0; r < p->shape[0]; r++)
+        memcpy(to + (a->first[i] + r) * width + column, stage + r * a->rank, (size_t)a->rank * 4);
+    return 0;
+}
+
+static void describe(const struct adapter *a, int entry, struct safetensors_entry *out)
+{
+    const struct module *x = &a->modules[entry / 2];
+    int64_t rank = a->rank * x->pieces;
+    bool b = entry % 2;
+
+    out->type = DTYPE_F32;
+    out->dims = 2;
+    out->shape[0] = b ? x->out : rank;
+    out->shape[1] = b ? rank : x->in;
+    out->bytes = out->shape[0] * out->shape[1] * 4;
+    snprintf(
+        out->name, sizeof out->name, "base_model.model.%s.lora_%c.weight", x->name, b ? 'B' : 'A');
+}
+
+static int write_factors(const struct adapter *a, const char *path, struct err *e)
+{
+    int count = 2 * a->count, rc;
+    mem_autofree struct safetensors_entry *entry = mem_array((size_t)count, sizeof *entry);
+    mem_autofree float *stage = mem_array((size_t)model_trainable(a->m), sizeof(float));
+    buf_auto struct buf file;
+
+    buf_init(&file, SIZE_MAX / 2);
+    if (!entry || !stage)
+        return err_set(e, ERR_MEMORY, "no memory to export the adapter");
+    for (int i = 0; i < count; i++)
+        describe(a, i, &entry[i]);
+    rc = safetensors_header(entry, count, (const char *const[]){"format", "pt", NULL}, 0, &file, e);
+    for (int i = 0; i < count && !rc; i++) {
+        mem_autofree float *whole = mem_array((size_t)entry[i].bytes, 1);
+
+        if (!whole)
+            return err_set(e, ERR_MEMORY, "no memory to export the adapter");
+        for (int k = 0; k < model_part_count(a->m) && !rc; k++)
+            if (a->of[k] == i / 2 && is_a(model_part_at(a->m, k)) == !(i % 2))
+                rc = read_factor(a, k, stage, whole, e);
+        if (!rc && buf_add(&file, whole, (size_t)entry[i].bytes))
+            rc = err_set(e, ERR_MEMORY, "no memory to export the adapter");
+    }
+    return rc ? rc : io_write_new(path, file.data, file.len, 0644, e);
+}
+
+static int write_files(const struct adapter *a, const struct model_config *c,
+    const struct jobspec *spec, const char *folder, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES + 64];
+    buf_auto struct buf config;
+    int rc;
+
+    buf_init(&config, LIMIT_JOB_FILE_BYTES);
+    if (adapter_config(a, c, spec, &config))
+        return err_set(e, ERR_MEMORY, "no memory to export the adapter");
+    snprintf(path, sizeof path, "%s/adapter", folder);
+    rc = io_mkdirs(path, 0755, e);
+    if (!rc) {
+        snprintf(path, sizeof path, "%s/adapter/adapter_config.json", folder);
+        rc = io_write_new(path, config.data, config.len, 0644, e);
+    }
+    if (!rc) {
+        snprintf(path, sizeof path, "%s/adapter/adapter_model.safetensors", folder);
+        rc = write_factors(a, path, e);
+    }
+    return rc;
+}
+
+static int write_adapter(struct model *m, const struct model_config *c, const struct jobspec *spec,
+    const char *folder, struct err *e)
+{
+    struct adapter a = {.m = m, .rank = spec->train.lora.rank};
+    int rc = list_modules(&a, c, e);
+
+    if (!rc)
+        rc = write_files(&a, c, spec, folder, e);
+    mem_free(a.modules);
+    mem_free(a.of);
+    mem_free(a.first);
+    return rc;
+}
+
+int export_model(struct model *m, const struct model_config *c, struct weights *tokenizer_from,
+    const struct jobspec *spec, enum dtype store, struct wire_page *page, struct err *e)
+{
+    struct hf_writer *w = NULL;
+    struct output *o = NULL;
+    int rc = output_create(spec, &o, e);
+
+    if (!rc)
+        rc = hf_writer_create(output_folder(o), c, tokenizer_from, &w, e);
+    if (!rc)
+        rc = write_merged(m, w, store, page, e);
+    if (!rc)
+        rc = hf_writer_finish(w, e);
+    hf_writer_destroy(w);
+    if (!rc && spec->train.method == METHOD_LORA)
+        rc = write_adapter(m, c, spec, output_folder(o), e);
+    if (!rc)
+        rc = output_commit(o, e);
+    output_destroy(o);
+    return rc;
+}

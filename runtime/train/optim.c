@@ -1,0 +1,158 @@
+/*
+ * optim: the update of one step. The model's parts put matrices before norms, so decay is one run
+ * of the flat range and no decay another; gaps between parts hold zeros, which AdamW keeps.
+ * Allocates at create only.
+ */
+#include "runtime/train/optim.h"
+
+#include "base/mem.h"
+#include "kernels/ops.h"
+
+#include <math.h>
+
+struct optim {
+    struct dev *dev;
+    struct optim_conf conf;
+    struct model *model;
+    float *m, *v;
+    float *sum;      /* (MODEL_AHEAD), device: squares of the gradient, by step */
+    int64_t decayed; /* elements [0, decayed) decay */
+};
+
+double optim_rate(const struct optim_conf *c, int64_t step)
+{
+    double left;
+
+    if (step <= c->warmup_steps)
+        return c->learning_rate * (double)step / (double)c->warmup_steps;
+    if (c->schedule == SCHEDULE_CONSTANT || c->steps <= c->warmup_steps)
+        return c->learning_rate;
+    left = 1 - (double)(step - 1 - c->warmup_steps) / (double)(c->steps - c->warmup_steps);
+    left = left < 0 ? 0 : left;
+    return c->learning_rate *
+        (c->schedule == SCHEDULE_LINEAR ? left : 0.5 * (1 - cos(M_PI * left)));
+}
+
+static int find_decayed(struct optim *o, struct err *e)
+{
+    int count = model_part_count(o->model), i = 0;
+
+    for (; i < count && model_part_at(o->model, i)->decay; i++)
+        ;
+    o->decayed = i < count ? model_part_at(o->model, i)->offset : model_trainable(o->model);
+    for (; i < count; i++)
+        if (model_part_at(o->model, i)->decay)
+            return err_set(
+                e, ERR_BUG, "%s decays but stands behind a norm", model_part_at(o->model, i)->name);
+    return 0;
+}
+
+int optim_create(
+    struct dev *d, const struct optim_conf *c, struct model *m, struct optim **out, struct err *e)
+{
+    struct optim *o = mem_zalloc(sizeof *o);
+    size_t bytes = (size_t)model_trainable(m) * sizeof(float);
+    void *p[3] = {0};
+    int rc;
+
+    if (!o)
+        return err_set(e, ERR_MEMORY, "no memory for the optimizer");
+    *o = (struct optim){.dev = d, .conf = *c, .model = m};
+    rc = find_decayed(o, e);
+    for (int i = 0; i < 3 && !rc; i++)
+        rc = dev_alloc(d, i < 2 ? bytes : MODEL_AHEAD * sizeof(float), &p[i], e);
+    o->m = p[0];
+    o->v = p[1];
+    o->sum = p[2];
+    if (rc) {
+        optim_destroy(o);
+        return rc;
+    }
+    *out = o;
+    return 0;
+}
+
+void optim_destroy(struct optim *o)
+{
+    if (!o)
+        return;
+    dev_free(o->dev, o->m);
+    dev_free(o->dev, o->v);
+    dev_free(o->dev, o->sum);
+    mem_free(o);
+}
+
+static float *sum_of(const struct optim *o, int64_t step)
+{
+    return o->sum + step % MODEL_AHEAD;
+}
+
+int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e)
+{
+    float sum;
+    int rc;
+
+    dev_download(o->dev, &sum, sum_of(o, step), sizeof sum);
+    rc = dev_sync(o->dev, e);
+    if (rc)
+        return rc;
+    if (!isfinite(sum))
+        return err_set(e, ERR_USER,
+            "the gradient of step %lld is not finite: lower "
+            "spec.train.optimizer.learningRate or look at the data",
+            (long long)step);
+    *grad_norm = sqrt((double)sum);
+    return 0;
+}
+
+static void update(struct optim *o, int64_t from, int64_t to, int64_t step, double decay)
+{
+    uint16_t *copy = model_compute_copy(o->model);
+
+    if (from == to)
+        return;
+    dev_ops(o->dev)->adamw(o->dev,
+        &(struct op_adamw){.count = to - from,
+            .w = model_master(o->model) + from,
+            .m = o->m + from,
+            .v = o->v + from,
+            .grad = model_gradient(o->model) + from,
+            .w16 = copy ? copy + from : NULL,
+            .lr = (float)optim_rate(&o->conf, step),
+            .beta1 = (float)o->conf.beta1,
+            .beta2 = (float)o->conf.beta2,
+            .eps = (float)o->conf.epsilon,
+            .weight_decay = (float)decay,
+            .grad_scale = 1,
+            .step = step,
+            .sumsq = sum_of(o, step),
+            .clip_norm = (float)o->conf.clip_norm});
+}
+
+int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
+{
+    int rc = 0;
+
+    dev_zero(o->dev, sum_of(o, step), sizeof(float));
+    dev_ops(o->dev)->sumsq(o->dev,
+        &(struct op_sumsq){.count = model_trainable(o->model),
+            .x = model_gradient(o->model),
+            .out = sum_of(o, step)});
+    if (grad_norm)
+        rc = optim_norm(o, step, grad_norm, e);
+    if (rc)
+        return rc;
+    update(o, 0, o->decayed, step, o->conf.weight_decay);
+    update(o, o->decayed, model_trainable(o->model), step, 0);
+    return grad_norm ? dev_sync(o->dev, e) : 0;
+}
+
+float *optim_m(struct optim *o)
+{
+    return o->m;
+}
+
+float *optim_v(struct optim *o)
+{
+    return o->v;
+}

@@ -1,0 +1,62 @@
+/*
+ * planner: the largest micro-batch that fits and still pays. Beyond the device's rows (PLANNER_ROWS
+ * on a processor) a matrix product gains nothing and only costs memory. The losses of a step do not
+ * depend on the choice (they are normalised by the global batch).
+ */
+#include "runtime/train/planner.h"
+
+#define PLANNER_ROWS        2048
+/* Logits of one chunk on a device, where there is memory for them: each chunk reads and writes the
+   whole gradient of the head's weights. */
+#define PLANNER_LOGIT_ROWS  8192
+#define PLANNER_LOGIT_SHARE 16
+
+static int64_t logit_rows(const struct planner_input *in)
+{
+    int64_t share = in->budget_bytes / PLANNER_LOGIT_SHARE;
+    int64_t rows = share / memplan_logit_row_bytes(&in->model);
+
+    if (!in->rows)
+        return 0;
+    rows = rows < PLANNER_LOGIT_ROWS ? rows : PLANNER_LOGIT_ROWS;
+    return rows > 1 ? rows : 1;
+}
+
+/* Not even one sequence fits: says so, and which recomputation would do. */
+static int refuse(struct model_conf c, const struct memplan *p, int64_t budget_bytes, struct err *e)
+{
+    int rc = memplan_require(p, budget_bytes, e);
+
+    while (rc && c.recompute < RECOMPUTE_FULL) {
+        struct memplan less;
+
+        c.recompute++;
+        if (!memplan_model(&c, NULL, &less, NULL) && less.total <= budget_bytes)
+            return err_wrap(e, "spec.train.recompute: %s would fit", recompute_name(c.recompute));
+    }
+    return rc;
+}
+
+int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e)
+{
+    struct planner_plan p = {.layout = {in->world, 1, 1, 1, 1}};
+    struct model_conf c = in->model;
+    int64_t share = (in->batch_sequences + in->world - 1) / in->world;
+    int64_t rows = in->rows ? in->rows : PLANNER_ROWS;
+    int64_t micro = rows / (c.sequence_length > 0 ? c.sequence_length : 1);
+    int rc = layout_check(&p.layout, in->world, e);
+
+    c.logit_rows = p.logit_rows = logit_rows(in);
+    micro = micro < share ? micro : share;
+    for (micro = micro < 1 ? 1 : micro; !rc; micro--) {
+        c.micro_sequences = p.micro_sequences = micro;
+        rc = memplan_model(&c, NULL, &p.memory, e);
+        if (rc || p.memory.total <= in->budget_bytes)
+            break;
+        if (micro == 1)
+            rc = refuse(c, &p.memory, in->budget_bytes, e);
+    }
+    if (!rc)
+        *out = p;
+    return rc;
+}

@@ -1,0 +1,33 @@
+/*
+ * planner: picks layout and micro-batch from the model, the world and the memory a rank may use.
+ * Pure: same input, same plan; every rank computes it by itself and comes to the same result. Now:
+ * data parallel over the whole world.
+ */
+#ifndef RUNTIME_TRAIN_PLANNER_H
+#define RUNTIME_TRAIN_PLANNER_H
+
+#include "base/err.h"
+#include "runtime/coll/layout.h"
+#include "runtime/model/memplan.h"
+
+#include <stdint.h>
+
+struct planner_input {
+    struct model_conf model; /* micro_sequences and logit_rows are the planner's to choose */
+    int64_t batch_sequences; /* of the global batch */
+    int world;
+    int64_t budget_bytes; /* of one rank */
+    int64_t rows;         /* of a micro-batch, from which on more gain nothing; 0: a processor's */
+};
+
+struct planner_plan {
+    struct layout layout;
+    int64_t micro_sequences, logit_rows; /* as in model_conf */
+    struct memplan memory;
+};
+
+/* ERR_MEMORY with the figures, and the recomputation that would do if one does, when not even one
+ * sequence fits. */
+int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e);
+
+#endif

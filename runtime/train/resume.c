@@ -1,0 +1,183 @@
+/*
+ * resume: agree, look, claim, load. The look before the claim reads manifests only; once claimed,
+ * no older incarnation can commit, and only then is the newest generation fixed. A rank that cannot
+ * read a generation takes the one before, and the others follow it. It must not write to the folder
+ * before the look, nor return on one rank what another does not know.
+ */
+#include "runtime/train/resume.h"
+
+#include "base/log.h"
+#include "runtime/files/hash.h"
+#include "runtime/train/identity.h"
+#include "runtime/train/shard.h"
+
+static bool leader(const struct resume *c)
+{
+    return c->r->rank == 0;
+}
+
+static const char *folder(const struct resume *c)
+{
+    return c->r->spec->checkpoint.path;
+}
+
+/* -- the same files everywhere -- */
+
+/* Storage that shows one file late, or a path of the node's own. */
+static int agree_on_files(const struct resume *c, struct err *e)
+{
+    char first[CKPT_IDENTITY_BYTES];
+    struct identity_difference d = {.count = 0};
+    int world = c->r->world;
+    mem_autofree struct identity_difference *all = mem_array((size_t)world, sizeof *all);
+    if (!all)
+        return err_set(e, ERR_MEMORY, "no memory to compare %d ranks", world);
+    memcpy(first, c->identity, sizeof first);
+    int rc = coll_broadcast(c->coll, first, sizeof first, 0, e);
+    if (!rc)
+        rc = identity_compare(first, c->identity, &d, e);
+    if (!rc)
+        rc = coll_allgather(c->coll, &d, sizeof d, all, e);
+    for (int i = 0; i < world && !rc; i++)
+        if (all[i].count)
+            rc = err_set(e, ERR_DATA, "%s: rank %d reads another than rank 0: %s, rank 0: %s",
+                all[i].key, i, all[i].is, all[i].was);
+    return rc;
+}
+
+/* -- whose checkpoints -- */
+
+static int refuse_another(const struct resume *c, const struct ckpt_state *s, struct err *e)
+{
+    struct identity_difference d = {.count = 0};
+    if (!s->identity[0]) {
+        if (!strcmp(s->spec_hash, c->hash_v1))
+            return 0;
+        return err_set(e, ERR_USER,
+            "spec.checkpoint.path: %.120s holds the checkpoints of another training", folder(c));
+    }
+    int rc = identity_compare(s->identity, c->identity, &d, e);
+    if (rc || !d.count)
+        return rc;
+    char more[24] = "";
+    if (d.count > 1)
+        snprintf(more, sizeof more, ", and %d more", d.count - 1);
+    return err_set(e, ERR_USER,
+        "spec.checkpoint.path: %.60s is of another training: %s: %s in the "
+        "checkpoint, %s now%s",
+        folder(c), d.key, d.was, d.is, more);
+}
+
+static int check_state(const struct resume *c, const struct ckpt_state *s, struct err *e)
+{
+    int rc = refuse_another(c, s, e);
+    if (!rc && s->step > c->steps)
+        rc = err_set(e, ERR_USER,
+            "spec.train.steps: %lld, but the checkpoint is at step %lld already",
+            (long long)c->steps, (long long)s->step);
+    return rc;
+}
+
+/* Each world has a secret of its own, of which this tells nothing. */
+static int owner_of(const struct resume *c, char out[65], struct err *e)
+{
+    return hash_sha256_hex(c->r->secret, strlen(c->r->secret), out, e);
+}
+
+static int look_and_claim(const struct resume *c, struct err *e)
+{
+    struct ckpt_state s = {.step = -1};
+    char owner[65];
+    int rc = ckpt_peek(folder(c), &s, e);
+    if (!rc && s.step >= 0)
+        rc = check_state(c, &s, e);
+    if (!rc && s.step >= 0 && !s.identity[0])
+        log_warn("a checkpoint of version 0.1.0 says less of its training: weights and "
+                 "data were not compared");
+    if (!rc)
+        rc = owner_of(c, owner, e);
+    if (!rc)
+        rc = ckpt_claim(folder(c), c->r->incarnation, owner, e);
+    if (rc == -ERR_DRAINED) /* a newer world goes on without us: that is no orderly end */
+        rc = err_set(e, ERR_PEER, "%.120s: a newer incarnation has begun", folder(c));
+    return rc;
+}
+
+static int claim(const struct resume *c, struct err *e)
+{
+    struct err verdict = {0};
+    if (leader(c))
+        look_and_claim(c, &verdict);
+    int rc = coll_broadcast(c->coll, &verdict, sizeof verdict, 0, e);
+    if (!rc && verdict.code != ERR_NONE) {
+        *e = verdict;
+        rc = -(int)verdict.code;
+    }
+    return rc;
+}
+
+/* -- loading -- */
+
+/* This rank's newest, of a step up to `limit`; a generation that breaks while it is read is passed
+ * over like one that cannot be opened. */
+static int load_newest(
+    const struct resume *c, int64_t limit, struct ckpt_state *state, struct err *e)
+{
+    for (;;) {
+        struct ckpt_reader *reader = NULL;
+        struct ckpt_state s;
+        int rc = ckpt_open_newest(folder(c), limit, &reader, &s, e);
+        if (rc || !reader)
+            return rc;
+        rc = check_state(c, &s, e);
+        if (!rc)
+            rc = shard_read(reader, c->r->dev, c->model, c->optim, e);
+        ckpt_close(reader);
+        if (!rc)
+            *state = s;
+        if (rc != -ERR_CORRUPT)
+            return rc;
+        log_warn("checkpoint skipped", LOG_I("step", s.step), LOG_ERR(e));
+        limit = s.step - 1;
+    }
+}
+
+/* Until all hold the same generation: whoever has a newer one goes back to the oldest. */
+static int load(const struct resume *c, struct ckpt_state *state, struct err *e)
+{
+    int64_t limit = INT64_MAX;
+    for (;;) {
+        int rc = state->step <= limit && limit < INT64_MAX ? 0 : load_newest(c, limit, state, e);
+        int32_t step[2] = {(int32_t)state->step, -(int32_t)state->step};
+        if (!rc)
+            rc = coll_allreduce(c->coll, step, 2, DTYPE_I32, COLL_MAX, e);
+        if (rc || step[0] == -step[1])
+            return rc;
+        /* To begin anew because one rank sees nothing would lose what the others see. */
+        if (!step[1])
+            return err_set(e, ERR_CORRUPT,
+                "%.120s: a rank sees no checkpoint there, another step %d", folder(c), step[0]);
+        if (leader(c))
+            log_warn("not every rank can read the newest checkpoint", LOG_I("newest", step[0]),
+                LOG_I("common", -step[1]));
+        limit = -step[1];
+    }
+}
+
+int resume_run(const struct resume *c, struct ckpt_state *state, struct err *e)
+{
+    int rc = agree_on_files(c, e);
+    if (!rc)
+        rc = claim(c, e);
+    if (!rc)
+        rc = load(c, state, e);
+    if (!rc)
+        rc = owner_of(c, state->owner, e);
+    if (rc)
+        return rc;
+    state->incarnation = c->r->incarnation;
+    state->world = c->r->world;
+    state->spec_hash[0] = 0;
+    memcpy(state->identity, c->identity, sizeof state->identity);
+    return 0;
+}

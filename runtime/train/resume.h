@@ -1,0 +1,29 @@
+/*
+ * resume: how a world begins: all ranks find that they read the same model and data, rank 0 looks
+ * whether the checkpoints are this training's and claims their folder, and every rank loads the
+ * newest generation that all can read. Nothing in the folder is touched when it is refused. What
+ * one rank finds, all return: every decision goes through the collective. Called by train.c.
+ */
+#ifndef RUNTIME_TRAIN_RESUME_H
+#define RUNTIME_TRAIN_RESUME_H
+
+#include "runtime/ckpt/ckpt.h"
+#include "runtime/model/model.h"
+#include "runtime/train/optim.h"
+#include "runtime/rank.h"
+
+struct resume {
+    const struct rank *r;
+    struct coll *coll;
+    struct model *model;
+    struct optim *optim;
+    int64_t steps;
+    char identity[CKPT_IDENTITY_BYTES];
+    char hash_v1[65]; /* for checkpoints of version 1 */
+};
+
+/* *state: of a new training; it stays so when there is no checkpoint. ERR_USER: checkpoints of
+ * another training, with what differs. ERR_DATA: ranks that read different files. */
+int resume_run(const struct resume *c, struct ckpt_state *state, struct err *e);
+
+#endif

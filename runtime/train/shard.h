@@ -1,0 +1,24 @@
+/*
+ * shard: which slice of the training state a rank owns when it is written, and the way of that
+ * state to and from a checkpoint. With data parallelism every rank holds all of it, so each writes
+ * one contiguous slice of the flat ranges: the writing is shared. Tensors go by global name
+ * ("<name>", "<name>.exp_avg", "<name>.exp_avg_sq", F32), so any world reads what any other wrote.
+ */
+#ifndef RUNTIME_TRAIN_SHARD_H
+#define RUNTIME_TRAIN_SHARD_H
+
+#include "base/err.h"
+#include "runtime/ckpt/ckpt.h"
+#include "runtime/model/model.h"
+#include "runtime/train/optim.h"
+
+/* [*first, *first + *count) of a range of `total` elements; slices are disjoint and cover it. Pure.
+ */
+void shard_range(int64_t total, int world, int rank, int64_t *first, int64_t *count);
+
+int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct optim *o, int world,
+    int rank, struct err *e);
+int shard_read(
+    struct ckpt_reader *r, struct dev *d, struct model *m, struct optim *o, struct err *e);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * tensorboard: event files that TensorBoard reads (TFRecord framing with masked CRC-32C,
+ * hand-encoded Event protobufs; format: tensorflow/core/util/event.proto, record_writer). Scalars
+ * only. One writer, rank 0.
+ */
+#ifndef RUNTIME_TRAIN_TENSORBOARD_H
+#define RUNTIME_TRAIN_TENSORBOARD_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+struct tensorboard;
+/* A new file events.out.tfevents.<seconds>.<host>.<incarnation> in folder (made when absent), which
+ * readers take after all that are there. first_step: the first that this run makes; what an earlier
+ * one has said of it and later ones is shown no more. */
+int tensorboard_create(const char *folder, int64_t incarnation, int64_t first_step,
+    struct tensorboard **out, struct err *e);
+int tensorboard_scalar(
+    struct tensorboard *t, const char *tag, int64_t step, double value, struct err *e);
+int tensorboard_flush(struct tensorboard *t, struct err *e); /* for readers to see */
+int tensorboard_sync(struct tensorboard *t, struct err *e);  /* and to outlive the machine */
+void tensorboard_close(struct tensorboard *t);
+
+#endif

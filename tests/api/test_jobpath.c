@@ -1,0 +1,118 @@
+/*
+ * Goal: no job is accepted whose output would replace something else (kind: a folder that is
+ * removed or replaced as a whole holds nothing of another's). Method: pairs of paths beside their
+ * relation, both ways round; every field of the table put in, at and around the output.
+ */
+#include "api/jobpath.h"
+
+#include "tests/unit.h"
+
+static const struct {
+    const char *a, *b;
+    enum jobpath_relation expect;
+} pairs[] = {
+    {"/a", "/a", JOBPATH_EQUAL}, {"/a/b", "/a", JOBPATH_INSIDE}, {"/a/b/c", "/a", JOBPATH_INSIDE},
+    {"/a", "/ab", JOBPATH_APART}, {"/a/b", "/a/c", JOBPATH_APART}, {"/a/b", "/b", JOBPATH_APART},
+    {"/", "/", JOBPATH_EQUAL}, {"/a", "/", JOBPATH_INSIDE}, {"/a/", "/a", JOBPATH_EQUAL},
+    {"//a//b", "/a/b/", JOBPATH_EQUAL}, {"/a/./b", "/a/b/.", JOBPATH_EQUAL},
+    {"/./a", "/a/.b", JOBPATH_CONTAINS}, {"/a/.../b", "/a", JOBPATH_INSIDE},
+    {"/a/b", "/a/b/../c", JOBPATH_CONTAINS}, /* ".." is refused before */
+};
+
+START_TEST(paths_are_compared_by_component)
+{
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        enum jobpath_relation r = pairs[i].expect;
+        ck_assert_msg(
+            jobpath_relate(pairs[i].a, pairs[i].b) == r, "%s, %s", pairs[i].a, pairs[i].b);
+        r = r == JOBPATH_INSIDE ? JOBPATH_CONTAINS : r == JOBPATH_CONTAINS ? JOBPATH_INSIDE : r;
+        ck_assert_msg(
+            jobpath_relate(pairs[i].b, pairs[i].a) == r, "%s, %s", pairs[i].b, pairs[i].a);
+    }
+}
+END_TEST
+
+/* A train job on /d and, when it is not NULL, on a second volume; every path is its own folder. */
+static struct jobspec job(const char *second)
+{
+    static const char *const places[JOBPATH_COUNT] = {
+        "/d/m", "/d/c", "/d/k", "/d/t", "/d/v", "/d/b", "/d/o"};
+    struct jobspec s = {.task = TASK_TRAIN, .storage_count = second ? 2 : 1};
+    s.storage[0].mount_path = "/d";
+    s.storage[1].mount_path = second;
+    for (int i = 0; i < JOBPATH_COUNT; i++)
+        jobpath_set(&s, &jobpath_table[i], places[i]);
+    return s;
+}
+
+static const char *verdict(const struct jobspec *s)
+{
+    static struct err e;
+    const struct field_source source = {.prefix = "spec", .code = ERR_USER};
+    e = (struct err){.text = ""};
+    ck_assert_int_eq(jobpath_check(&source, s, &e), -(int)e.code);
+    return e.text;
+}
+
+START_TEST(the_output_keeps_away_from_every_other_path)
+{
+    static const char *const near[] = {"/d/o", "/d/o/x", "/d/o/x/y"};
+    struct jobspec s = job(NULL);
+    ck_assert_str_eq(verdict(&s), "");
+    for (int i = 0; i < JOBPATH_COUNT - 1; i++) {
+        char want[128];
+        snprintf(want, sizeof want,
+            "spec.train.output: must neither equal, contain nor lie inside spec.%s",
+            jobpath_table[i].field);
+        for (size_t k = 0; k < 3; k++) {
+            s = job(NULL);
+            jobpath_set(&s, &jobpath_table[i], near[k]);
+            ck_assert_str_eq(verdict(&s), want);
+        }
+        s = job(NULL);
+        jobpath_set(&s, &jobpath_table[i], "/d/o/x");
+        s.train.output = "/d/o/x/y/z";
+        ck_assert_str_eq(verdict(&s), want);
+        jobpath_set(&s, &jobpath_table[i], NULL);
+        ck_assert_str_eq(verdict(&s), "");
+    }
+}
+END_TEST
+
+START_TEST(the_output_is_no_mount_and_holds_none)
+{
+    static const char mount[] =
+        "spec.train.output: must not be or contain the mountPath of a storage entry";
+    struct jobspec s = job("/d/o/inner");
+    ck_assert_str_eq(verdict(&s), mount);
+    s = job("/d/o");
+    ck_assert_str_eq(verdict(&s), mount);
+    s = job(NULL);
+    s.train.output = "/d";
+    ck_assert_str_eq(verdict(&s), mount);
+    s = job("/e");
+    s.train.output = "/e/o";
+    ck_assert_str_eq(verdict(&s), "");
+}
+END_TEST
+
+START_TEST(paths_lie_on_storage_that_suits_them)
+{
+    for (int i = 0; i < JOBPATH_COUNT; i++) {
+        const struct jobpath *p = &jobpath_table[i];
+        char want[128];
+        struct jobspec s = job("/r");
+        s.storage[1].read_only = true;
+        jobpath_set(&s, p, "/dd/x");
+        snprintf(want, sizeof want, "spec.%s: must lie under the mountPath of a storage entry",
+            p->field);
+        ck_assert_str_eq(verdict(&s), want);
+        jobpath_set(&s, p, "/r/x");
+        snprintf(want + strlen(want), sizeof want - strlen(want), " that is not readOnly");
+        ck_assert_str_eq(verdict(&s), p->written ? want : "");
+    }
+}
+END_TEST
+
+UNIT_MAIN("jobpath", paths_are_compared_by_component, the_output_keeps_away_from_every_other_path,
+    the_output_is_no_mount_and_holds_none, paths_lie_on_storage_that_suits_them)

@@ -1,0 +1,947 @@
+/*
+ * Goal: api/jobspec reads exactly what manifests/crd.yaml describes, and names the field at fault.
+ * Method: the CRD's schema is walked leaf by leaf. Four documents below hold every leaf; for each
+ * leaf the test swaps in a value of a wrong type, at and beyond each bound, outside the enum, and
+ * strings on which the CRD's own pattern (run by regexec) must agree with the decoder. Defaults are
+ * compared by decoding the least documents. Then: rules that cross fields as a table, round trips
+ * of the samples, unknown fields, and, in FAULT=1 builds, each allocation failed in turn.
+ * needs: faults
+ */
+#include "base/io.h"
+#include "api/jobspec.h"
+#include "base/yaml.h"
+
+#include <check.h>
+#include <glob.h>
+#include <regex.h>
+
+#define CRD_FILE "manifests/crd.yaml"
+#define HEAD     "{apiVersion: llmjob.dev/v1alpha1, kind: LLMJob, metadata: {name: j}, spec: "
+#define STORAGE  "storage: [{name: d, claimName: c, mountPath: /data}]"
+
+/* Every leaf of the schema stands in one of these. */
+static const char full_train[] =
+    HEAD "{replicas: 2, suspend: true, managedBy: a.dev/b, image: i:1, device: {resource: "
+         "a.com/gpu, perReplica: 2}, "
+         "resources: {requests: {cpu: 1, memory: 2Gi}, limits: {a.com/gpu: '2', cpu: 1500m}}, "
+         "placement: {nodeSelector: {zone: a, empty: ''}, priorityClassName: p, "
+         "runtimeClassName: nvidia, "
+         "tolerations: [{key: k, operator: Equal, value: v, effect: NoExecute, "
+         "tolerationSeconds: 5}], "
+         "topology: {key: topology.kubernetes.io/zone, required: true}}, "
+         "storage: [{name: d, claimName: c, mountPath: /data, readOnly: false}, {name: s, "
+         "scratch: 10Gi, mountPath: /s}], "
+         "model: {source: /data/m, init: Random, config: /data/c.json, "
+         "sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}, "
+         "precision: FP32, "
+         "elastic: {minReplicas: 2, waitSeconds: 7}, "
+         "checkpoint: {path: /data/ckpt, everySteps: 5, everySeconds: 60, keep: 3}, "
+         "restart: {maxRestarts: 3, windowSeconds: 60}, "
+         "health: {hangSeconds: 20, stragglerFactor: 3}, "
+         "activeDeadlineSeconds: 1000, ttlSecondsAfterFinished: 0, "
+         "train: {method: LoRA, lora: {rank: 4, alpha: 8, dropout: 0.1, targets: [q_proj, "
+         "k_proj]}, "
+         "data: {train: /data/t.txt, validation: /data/v.txt, format: Text}, sequenceLength: "
+         "32, batchSequences: 12, "
+         "steps: 100, seed: 9007199254740991, optimizer: {learningRate: 0.5, schedule: Linear, "
+         "warmupSteps: 3, "
+         "weightDecay: 0, beta1: 0.8, beta2: 0.95, epsilon: 1e-6, clipNorm: 0}, "
+         "recompute: Selective, evaluateEverySteps: 4, "
+         "tensorboard: /data/tb, output: /data/out}}}";
+static const char full_epochs[] =
+    HEAD "{" STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
+         "train: {data: {train: /data/t}, epochs: 1.5, output: /data/o}}}";
+static const char full_serve[] =
+    HEAD "{" STORAGE ", model: {source: /data/m}, serve: {modelName: m, contextLength: 64, "
+         "maxQueue: 2, drainSeconds: 1, apiKeySecret: s}}}";
+static const char full_run[] = HEAD "{run: {command: [a, b], args: [c], env: {A: b}}}}";
+static const char *const full[] = {full_train, full_epochs, full_serve, full_run};
+
+static const char least_train[] =
+    HEAD "{" STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
+         "train: {method: LoRA, lora: {rank: 2}, data: {train: /data/t}, steps: 3, output: "
+         "/data/o}}}";
+static const char least_serve[] = HEAD "{" STORAGE ", model: {source: /data/m}, serve: {}}}";
+static const char least_run[] = HEAD "{run: {command: [a]}}}";
+static const char *const least[] = {least_train, least_serve, least_run};
+
+static struct json *crd_tree;
+static const struct json *schema; /* of spec */
+static struct arena *arena;
+
+static void setup(void)
+{
+    struct err e;
+    arena = arena_create(1 << 20);
+    ck_assert_ptr_nonnull(arena);
+    ck_assert_int_eq(yaml_read_file(CRD_FILE, 1 << 20, &crd_tree, &e), 0);
+    const struct json *version = json_first(json_path(json_first(crd_tree), "spec.versions"));
+    schema = json_path(version, "schema.openAPIV3Schema.properties.spec");
+    ck_assert_ptr_nonnull(schema);
+}
+
+static void teardown(void)
+{
+    json_destroy(crd_tree);
+    arena_destroy(arena);
+}
+
+static struct json *parse(const char *yaml)
+{
+    struct json *documents;
+    struct err e = {.text = ""};
+    ck_assert_msg(!yaml_parse(yaml, strlen(yaml), &documents, &e), "%s: %s", yaml, e.text);
+    return documents;
+}
+
+/* A copy of base, where what stands at `target` is replaced by (or, when absent, added as) value.
+ */
+static struct json *with(
+    const struct json *base, const char *at, const char *target, const char *value)
+{
+    struct json *copy, *documents;
+    if (!strcmp(at, target)) {
+        documents = parse(value);
+        copy = with(json_first(documents), "", "-", "");
+        json_destroy(documents);
+        return copy;
+    }
+    if (json_is_array(base) || json_is_object(base)) {
+        bool list = json_is_array(base), found = false;
+        int i = 0;
+        copy = list ? json_new_array() : json_new_object();
+        json_each (child, base) {
+            char path[256];
+            if (list)
+                snprintf(path, sizeof path, "%s[%d]", at, i++);
+            else
+                snprintf(path, sizeof path, "%s%s%s", at, *at ? "." : "", json_key(child));
+            found |= !strncmp(path, target, strlen(path));
+            struct json *c = with(child, path, target, value);
+            ck_assert_int_eq(list ? json_push(copy, c) : json_put(copy, json_key(child), c), 0);
+        }
+        const char *last = strrchr(target, '.');
+        size_t n = last ? (size_t)(last - target) : 0;
+        if (!list && !found && strlen(at) == n && !strncmp(at, target, n) && *target != '-')
+            json_put(copy, last ? last + 1 : target, with(NULL, target, target, value));
+        return copy;
+    }
+    if (json_is_string(base))
+        return json_new_string(json_string_value(base));
+    if (json_is_bool(base))
+        return json_new_bool(json_bool_value(base));
+    return json_is_number(base) ? json_new_number(json_number_value(base)) : json_new_null();
+}
+
+/* Decodes a document with one change; the error's text, or "" when it is accepted. Target is below
+ * spec. */
+static const char *verdict(const char *document, const char *target, const char *value)
+{
+    static struct err e;
+    struct json *documents = parse(document);
+    char path[256];
+    snprintf(path, sizeof path, "spec.%s", target);
+    struct json *changed = with(json_first(documents), "", path, value);
+    struct jobspec spec;
+    memset(&spec, 0x5a, sizeof spec);
+    struct jobspec before = spec;
+    e = (struct err){.text = ""};
+    int r = jobspec_decode(changed, arena, &spec, &e);
+    ck_assert_int_eq(r, -(int)e.code);
+    if (r) {
+        ck_assert_msg(e.code == ERR_USER, "%s: %s: class %s", path, value, err_code_name(e.code));
+        ck_assert_msg(!memcmp(&spec, &before, sizeof spec), "%s: output changed on failure", path);
+    }
+    json_destroy(changed);
+    json_destroy(documents);
+    arena_reset(arena);
+    return e.text;
+}
+
+static void refused(const char *document, const char *target, const char *value, const char *why)
+{
+    char path[256];
+    const char *text = verdict(document, target, value);
+    snprintf(path, sizeof path, "spec.%s", target);
+    ck_assert_msg(strstr(text, path) && strstr(text, why), "%s: %.40s gave \"%s\", not \"%s: %s\"",
+        target, value, text, path, why);
+}
+
+/* Accepted, or at least not refused for this reason (a rule that crosses fields may still object).
+ */
+static void not_refused(
+    const char *document, const char *target, const char *value, const char *why)
+{
+    const char *text = verdict(document, target, value);
+    ck_assert_msg(
+        !strstr(text, target) || !strstr(text, why), "%s: %.40s gave \"%s\"", target, value, text);
+}
+
+/* ---- walking the schema ---- */
+
+typedef void leaf_fn(const char *path, const struct json *leaf);
+
+static int walk(const struct json *node, const char *path, leaf_fn *fn)
+{
+    const struct json *properties = json_get(node, "properties");
+    const struct json *items = json_get(node, "items");
+    char below[256];
+    int leaves = 0;
+    if (json_get(items, "properties")) {
+        ck_assert_int_lt(snprintf(below, sizeof below, "%s[0]", path), (int)sizeof below);
+        fn(path, node); /* the list's own bounds */
+        return 1 + walk(items, below, fn);
+    }
+    if (!properties) {
+        fn(path, node);
+        return 1;
+    }
+    json_each (child, properties) {
+        int n = snprintf(below, sizeof below, "%s%s%s", path, *path ? "." : "", json_key(child));
+        ck_assert_int_lt(n, (int)sizeof below);
+        leaves += walk(child, below, fn);
+    }
+    return leaves;
+}
+
+static const struct json *find(const struct json *root, const char *path)
+{
+    while (root && *path) {
+        char key[128];
+        size_t n = strcspn(path, ".[");
+        memcpy(key, path, n);
+        key[n] = 0;
+        root = json_get(root, key);
+        path += n;
+        if (*path == '[') {
+            root = json_first(root);
+            path += 3;
+        }
+        path += *path == '.';
+    }
+    return root;
+}
+
+/* The document that holds this leaf. */
+static const char *document_of(const char **path_in_it, const char *path)
+{
+    static char other[256];
+    for (size_t i = 0; i < sizeof full / sizeof *full; i++) {
+        struct json *documents = parse(full[i]);
+        bool has = find(json_get(json_first(documents), "spec"), path);
+        json_destroy(documents);
+        *path_in_it = path;
+        if (has)
+            return full[i];
+    }
+    /* claimName and scratch exclude one another: the second entry has the other. */
+    if (!strcmp(path, "storage[0].scratch")) {
+        snprintf(other, sizeof other, "storage[1].scratch");
+        *path_in_it = other;
+        return full_train;
+    }
+    ck_abort_msg("the documents of this test lack %s", path);
+}
+
+static const char *repeat(char c, int n, char first)
+{
+    static char text[8192];
+    ck_assert_int_lt(n, (int)sizeof text - 4);
+    memset(text, c, (size_t)n + 2);
+    text[0] = text[n + 1] = '"';
+    text[1] = first;
+    text[n + 2] = 0;
+    return text;
+}
+
+static const char *list_of(const char *item, int n)
+{
+    static struct buf b;
+    buf_done(&b);
+    buf_init(&b, 1 << 20);
+    for (int i = 0; i < n; i++)
+        buf_printf(&b, "%s%s", i ? ", " : "[", item);
+    buf_str(&b, "]");
+    ck_assert(buf_ok(&b));
+    return b.data;
+}
+
+static const char *map_of(const char *value, int n)
+{
+    static struct buf b;
+    buf_done(&b);
+    buf_init(&b, 1 << 20);
+    for (int i = 0; i < n; i++)
+        buf_printf(&b, "%sk%d: %s", i ? ", " : "{", i, value);
+    buf_str(&b, "}");
+    ck_assert(buf_ok(&b));
+    return b.data;
+}
+
+static void check_type(const char *path, const struct json *leaf)
+{
+    const char *type = json_str(leaf, "type", "int-or-string");
+    const char *document = document_of(&path, path);
+    refused(document, path, !strcmp(type, "object") ? "7" : "{x: 1}", "must be");
+    if (!strcmp(type, "integer"))
+        refused(document, path, "1.5", "must be an integer");
+    if (!strcmp(type, "string"))
+        refused(document, path, "12", "must be a string");
+    if (!strcmp(type, "boolean"))
+        refused(document, path, "\"true\"", "must be true or false");
+}
+
+static void number_text(double v, char *out, size_t size)
+{
+    snprintf(out, size, "%.17g", v);
+}
+
+static void check_bounds(const char *path, const struct json *leaf)
+{
+    static const char entry[] = "{name: x, claimName: c, mountPath: /x}";
+    const char *type = json_str(leaf, "type", "int-or-string");
+    const char *document = document_of(&path, path);
+    bool whole = !strcmp(type, "integer");
+    char text[64];
+    if (whole || !strcmp(type, "number")) {
+        ck_assert_msg(
+            json_get(leaf, "minimum") && json_get(leaf, "maximum"), "%s: no bounds", path);
+        double min = json_num(leaf, "minimum", 0), max = json_num(leaf, "maximum", 0);
+        bool min_open = json_bool(leaf, "exclusiveMinimum", false);
+        bool max_open = json_bool(leaf, "exclusiveMaximum", false);
+        /* The API server cuts a fractional bound when the value is a whole number. */
+        ck_assert_msg(
+            (double)(int64_t)min == min && (double)(int64_t)max == max, "%s: bounds", path);
+        number_text(whole ? min - 1 : min_open ? min : min - 0.5, text, sizeof text);
+        refused(document, path, text, "outside");
+        number_text(whole ? max + 1 : max_open ? max : max * 1.01, text, sizeof text);
+        refused(document, path, text, max < 9e15 ? "outside" : "");
+        number_text(min_open ? min + 1e-7 : min, text, sizeof text);
+        not_refused(document, path, text, "outside");
+        number_text(max_open ? max - 1e-7 : max, text, sizeof text);
+        not_refused(document, path, text, "outside");
+    } else if (!strcmp(type, "string") && !json_get(leaf, "enum")) {
+        int max = (int)json_int(leaf, "maxLength", 0);
+        ck_assert_msg(max > 0, "%s: no maxLength", path);
+        refused(document, path, repeat('a', max + 1, '/'), "longer");
+        not_refused(document, path, repeat('a', max, '/'), "longer");
+        if (json_int(leaf, "minLength", 0) > 0)
+            refused(document, path, "\"\"", "empty");
+        else
+            not_refused(document, path, "\"\"", "empty");
+    } else if (!strcmp(type, "array")) {
+        int max = (int)json_int(leaf, "maxItems", 0), min = (int)json_int(leaf, "minItems", 0);
+        const char *item = json_path(leaf, "items.properties.mountPath") ? entry
+            : json_path(leaf, "items.properties")                        ? "{operator: Exists}"
+                                                                         : "x";
+        ck_assert_msg(max > 0, "%s: no maxItems", path);
+        refused(document, path, list_of(item, max + 1), "more than");
+        not_refused(document, path, list_of(item, max), "more than");
+        if (min)
+            refused(document, path, "[]", "at least");
+        int length = (int)json_int(json_get(leaf, "items"), "maxLength", 0);
+        if (length) {
+            snprintf(text, sizeof text, "%s[0]", path);
+            refused(document, text, repeat('a', length + 1, 'a'), "longer");
+            not_refused(document, text, repeat('a', length, 'a'), "longer");
+        }
+    } else if (!strcmp(type, "object")) {
+        int max = (int)json_int(leaf, "maxProperties", 0);
+        ck_assert_msg(max > 0, "%s: no maxProperties", path);
+        refused(document, path, map_of("'1'", max + 1), "more than");
+        not_refused(document, path, map_of("'1'", max), "more than");
+    }
+}
+
+static void check_enum(const char *path, const struct json *leaf)
+{
+    const struct json *values = json_get(leaf, "enum");
+    if (!values)
+        return;
+    const char *document = document_of(&path, path);
+    refused(document, path, "Nonsense", "is not");
+    json_each (v, values)
+        not_refused(document, path, json_string_value(v), "is not");
+}
+
+static const char *const awkward[] = {
+    "a",
+    "A",
+    "-",
+    "0",
+    "a-b",
+    "a.b",
+    "a..b",
+    "a/b",
+    "a/b/c",
+    "/a",
+    "/a/",
+    "//a",
+    "/a//b",
+    "/",
+    "/.",
+    "/..",
+    "/...",
+    "/a/..",
+    "/a/../b",
+    "/a/./b",
+    "/.a",
+    "/a b",
+    "/..a/b",
+    "-a",
+    "a-",
+    "a_b",
+    "A.B",
+    "1a",
+    "a1",
+    "a.b/c",
+    "a.b/C_d",
+    "a.b/-c",
+    "A.b/c",
+    "/c",
+    "a/",
+    "cpu",
+    "cpus",
+    "nvidia.com/gpu",
+    "nvidia.com/",
+    "x:y@z",
+    "a b",
+    "q_proj",
+    "q-proj",
+    "1",
+    "10Gi",
+    "0",
+    "01",
+    "1.5Gi",
+    "999999Gi",
+    "1000000Gi",
+    "999Ti",
+    "1000Ti",
+    "1Q",
+    "-1",
+    "1e3",
+    "500m",
+    "Gi",
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef",
+    "1234567890123456",
+    "0.1234567890",
+    "1.",
+};
+
+static void compare_pattern(const char *document, const char *path, const char *pattern, size_t max,
+    const char *field, const char *why)
+{
+    regex_t re;
+    ck_assert_msg(!regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB), "%s: %s", path, pattern);
+    for (size_t i = 0; i < sizeof awkward / sizeof *awkward; i++) {
+        char value[160];
+        snprintf(value, sizeof value, "\"%s\"", awkward[i]);
+        if (strlen(awkward[i]) > max)
+            continue;
+        bool match = !regexec(&re, awkward[i], 0, NULL, 0);
+        const char *text = verdict(document, path, value);
+        bool bad = strstr(text, field) && strstr(text, why);
+        ck_assert_msg(match != bad, "%s: %s: the CRD's pattern %s, the decoder says \"%s\"", path,
+            awkward[i], match ? "matches" : "does not match", text);
+    }
+    regfree(&re);
+}
+
+static void check_pattern(const char *path, const struct json *leaf)
+{
+    const struct json *holder = leaf;
+    const char *document = document_of(&path, path);
+    char target[256];
+    snprintf(target, sizeof target, "%s", path);
+    if (json_get(leaf, "additionalProperties")) {
+        holder = json_get(leaf, "additionalProperties");
+        snprintf(target, sizeof target, "%s.k", path);
+    } else if (json_get(leaf, "items")) {
+        holder = json_get(leaf, "items");
+        snprintf(target, sizeof target, "%s[0]", path);
+    }
+    const char *pattern = json_str(holder, "pattern", NULL);
+    if (!pattern)
+        return;
+    /* Of fixed length: the length is checked before the form. */
+    if (json_int(holder, "minLength", 0) == 64)
+        return;
+    const char *why =
+        json_get(leaf, "additionalProperties") || !json_get(leaf, "type") ? "must be a" : "is not";
+    compare_pattern(document, target, pattern, (size_t)json_int(holder, "maxLength", 0), path, why);
+}
+
+START_TEST(test_every_leaf_has_a_type)
+{
+    ck_assert_int_gt(walk(schema, "", check_type), 60);
+}
+END_TEST
+
+START_TEST(test_bounds_equal_the_crds)
+{
+    walk(schema, "", check_bounds);
+}
+END_TEST
+
+START_TEST(test_enums_equal_the_crds)
+{
+    walk(schema, "", check_enum);
+}
+END_TEST
+
+START_TEST(test_patterns_equal_the_crds)
+{
+    walk(schema, "", check_pattern);
+    refused(full_train, "model.sha256", "abc", "shorter");
+    refused(full_train, "model.sha256", repeat('G', 64, 'G'), "is not");
+}
+END_TEST
+
+/* ---- defaults ---- */
+
+static struct json *encoded(const char *document, struct jobspec *spec)
+{
+    struct err e = {.text = ""};
+    struct json *documents = parse(document), *out;
+    ck_assert_msg(!jobspec_decode(json_first(documents), arena, spec, &e), "%s", e.text);
+    struct buf b buf_auto;
+    buf_init(&b, LIMIT_JOB_FILE_BYTES);
+    ck_assert_int_eq(jobspec_encode(spec, &b, &e), 0);
+    ck_assert_int_eq(json_parse(b.data, b.len, &out, &e), 0);
+    json_destroy(documents);
+    return out;
+}
+
+static void assert_same(const char *path, const struct json *a, const struct json *b)
+{
+    struct buf x buf_auto, y buf_auto;
+    buf_init(&x, 1 << 16);
+    buf_init(&y, 1 << 16);
+    ck_assert(!json_print(a, &x) && !json_print(b, &y));
+    ck_assert_msg(
+        !strcmp(buf_cstr(&x), buf_cstr(&y)), "%s: %s, but %s", path, buf_cstr(&x), buf_cstr(&y));
+}
+
+static const struct json *given_spec, *decoded_spec; /* of the document in hand */
+
+static void check_default(const char *path, const struct json *leaf)
+{
+    const struct json *given = find(given_spec, path), *got = find(decoded_spec, path);
+    const struct json *def = json_get(leaf, "default");
+    char parent[256];
+    snprintf(parent, sizeof parent, "%s", path);
+    char *dot = strrchr(parent, '.');
+    if (dot)
+        *dot = 0;
+    if (given || !strcmp(path, "serve.modelName") || strchr(path, '['))
+        return;
+    if (!def || json_count(def) + (size_t)!json_is_array(def) == 0)
+        ck_assert_msg(!got, "%s: decoded to a value, but the CRD has no default", path);
+    else if (!dot || find(decoded_spec, parent))
+        assert_same(path, got ? got : json_new_null(), def);
+    if (got && dot && !find(given_spec, parent)) {
+        /* A default inside an absent object only works when the object has a default
+         * itself. */
+        char in_schema[512] = "";
+        for (const char *p = parent; p;) {
+            size_t n = strlen(in_schema), len = strcspn(p, ".");
+            snprintf(in_schema + n, sizeof in_schema - n, "%sproperties.%.*s", n ? "." : "",
+                (int)len, p);
+            p = p[len] ? p + len + 1 : NULL;
+        }
+        ck_assert_msg(
+            json_get(json_path(schema, in_schema), "default"), "%s: no default {}", parent);
+    }
+}
+
+START_TEST(test_defaults_equal_the_crds)
+{
+    struct json *documents = parse(least[_i]);
+    struct jobspec spec;
+    struct json *out = encoded(least[_i], &spec);
+    given_spec = json_get(json_first(documents), "spec");
+    decoded_spec = json_get(out, "spec");
+    walk(schema, "", check_default);
+    ck_assert_int_eq(spec.replicas, 1);
+    ck_assert_int_eq(spec.ttl_seconds_after_finished, -1);
+    ck_assert_str_eq(spec.namespace_, "default");
+    json_destroy(out);
+    json_destroy(documents);
+}
+END_TEST
+
+/* ---- whole documents ---- */
+
+static void round_trip(const struct json *document, const char *name)
+{
+    struct err e = {.text = ""};
+    struct jobspec a, b;
+    struct buf x buf_auto, y buf_auto;
+    buf_init(&x, LIMIT_JOB_FILE_BYTES);
+    buf_init(&y, LIMIT_JOB_FILE_BYTES);
+    ck_assert_msg(!jobspec_decode(document, arena, &a, &e), "%s: %s", name, e.text);
+    ck_assert_int_eq(jobspec_encode(&a, &x, &e), 0);
+    struct json *again;
+    ck_assert_int_eq(json_parse(x.data, x.len, &again, &e), 0);
+    ck_assert_msg(!jobspec_decode(again, arena, &b, &e), "%s: %s", name, e.text);
+    ck_assert_int_eq(jobspec_encode(&b, &y, &e), 0);
+    ck_assert_str_eq(x.data, y.data);
+    json_destroy(again);
+}
+
+START_TEST(test_round_trip)
+{
+    struct json *documents = parse(full[_i]);
+    round_trip(json_first(documents), full[_i]);
+    json_destroy(documents);
+}
+END_TEST
+
+START_TEST(test_full_document_field_by_field)
+{
+    struct jobspec s;
+    json_destroy(encoded(full_train, &s));
+    ck_assert_int_eq(s.task, TASK_TRAIN);
+    ck_assert_str_eq(task_name(s.task), "Train");
+    ck_assert_int_eq(s.replicas, 2);
+    ck_assert(s.suspend);
+    ck_assert_str_eq(s.device.resource, "a.com/gpu");
+    ck_assert_int_eq(s.requests.count, 2);
+    ck_assert_str_eq(s.requests.keys[0], "cpu");
+    ck_assert_str_eq(s.requests.values[0], "1");
+    ck_assert_str_eq(s.limits.values[1], "1500m");
+    ck_assert_int_eq(s.placement.tolerations[0].seconds, 5);
+    ck_assert(s.placement.topology_required);
+    ck_assert_int_eq(s.storage_count, 2);
+    ck_assert_int_eq(s.storage[1].scratch_bytes, 10ll << 30);
+    ck_assert_ptr_null(s.storage[1].claim);
+    ck_assert_int_eq(s.model.init, INIT_RANDOM);
+    ck_assert_int_eq(s.precision, PRECISION_FP32);
+    ck_assert_int_eq(s.checkpoint.every_steps, 5);
+    ck_assert_int_eq(s.ttl_seconds_after_finished, 0);
+    ck_assert_int_eq(s.train.method, METHOD_LORA);
+    ck_assert_int_eq(s.train.lora.target_count, 2);
+    ck_assert_str_eq(s.train.lora.targets[1], "k_proj");
+    ck_assert_double_eq(s.train.lora.dropout, 0.1);
+    ck_assert_uint_eq(s.train.seed, 9007199254740991u);
+    ck_assert_double_eq(s.train.optimizer.epsilon, 1e-6);
+    ck_assert_int_eq(s.train.optimizer.schedule, SCHEDULE_LINEAR);
+    ck_assert_int_eq(s.train.recompute, RECOMPUTE_SELECTIVE);
+    ck_assert_str_eq(recompute_name(s.train.recompute), "Selective");
+    json_destroy(encoded(full_serve, &s));
+    ck_assert_int_eq(s.task, TASK_SERVE);
+    ck_assert_str_eq(s.serve.api_key_secret, "s");
+    json_destroy(encoded(full_run, &s));
+    ck_assert_int_eq(s.task, TASK_RUN);
+    ck_assert_str_eq(s.run.command[1], "b");
+    ck_assert_str_eq(s.run.env.keys[0], "A");
+    json_destroy(encoded(least_serve, &s));
+    ck_assert_str_eq(s.serve.model_name, "j");
+}
+END_TEST
+
+static const struct {
+    const char *document, *target, *value, *expect;
+} rules[] = {
+    {full_run, "run", "null", "exactly one of train, serve and run"},
+    {full_run, "serve", "{}", "exactly one of train, serve and run"},
+    {full_train, "model", "null", "spec.model: required"},
+    {full_serve, "model", "null", "spec.model: required"},
+    {full_serve, "model.init", "Random", "spec.model.init"},
+    {full_train, "model.init", "Pretrained", "spec.model.config"},
+    {full_train, "model.source", "/elsewhere/m", "spec.model.source: must lie under"},
+    {full_train, "model.source", "/database/m", "spec.model.source: must lie under"},
+    {full_train, "model.config", "/c.json", "spec.model.config: must lie under"},
+    {full_train, "train.data.train", "/t", "spec.train.data.train: must lie under"},
+    {full_train, "train.data.validation", "/v", "spec.train.data.validation: must lie under"},
+    {full_train, "train.tensorboard", "/tb", "spec.train.tensorboard: must lie under"},
+    {full_train, "train.output", "/o", "spec.train.output: must lie under"},
+    {full_train, "checkpoint.path", "/c", "spec.checkpoint.path: must lie under"},
+    {full_train, "storage[0].readOnly", "true", "not readOnly"},
+    {full_train, "train.output", "/data", "spec.train.output: must not be or contain"},
+    {full_train, "train.output", "/data/m/a", "lie inside spec.model.source"},
+    {full_train, "train.output", "/data/ckpt", "lie inside spec.checkpoint.path"},
+    {full_train, "checkpoint.path", "/data/out/c", "lie inside spec.checkpoint.path"},
+    {full_train, "train.tensorboard", "/data/out/tb", "lie inside spec.train.tensorboard"},
+    {full_train, "train.data.validation", "/data/out/v", "inside spec.train.data.validation"},
+    {full_train, "checkpoint", "null", "spec.checkpoint: required"},
+    {full_train, "train.steps", "null", "exactly one of steps and epochs"},
+    {full_train, "train.epochs", "2", "exactly one of steps and epochs"},
+    {full_train, "train.lora", "null", "spec.train.lora: required with method LoRA"},
+    {full_train, "train.method", "Full", "spec.train.lora"},
+    {full_train, "train.lora.rank", "null", "spec.train.lora.rank: required"},
+    {full_train, "train.data", "null", "spec.train.data.train: required"},
+    {full_train, "train.output", "null", "spec.train.output: required"},
+    {full_train, "train.optimizer.warmupSteps", "101", "spec.train.optimizer.warmupSteps"},
+    {full_train, "train.batchSequences", "3", "spec.train.batchSequences"},
+    {full_train, "elastic.minReplicas", "3", "spec.elastic.minReplicas"},
+    {full_train, "storage[0].claimName", "null", "spec.storage[0]: set exactly one"},
+    {full_train, "storage[0].scratch", "1Gi", "spec.storage[0]: set exactly one"},
+    {full_train, "storage[1].name", "d", "spec.storage[1]: names"},
+    {full_train, "storage[1].mountPath", "/data", "spec.storage[1]: names"},
+    {full_train, "storage[1].mountPath", "/etc", "spec.storage[1].mountPath"},
+    {full_train, "storage[1].mountPath", "/dev/shm", "spec.storage[1].mountPath"},
+    {full_train, "storage[1].mountPath", "relative", "spec.storage[1].mountPath"},
+    {full_train, "placement.tolerations[0].operator", "Exists",
+        "spec.placement.tolerations[0]: Exists"},
+    {full_train, "placement.tolerations[0].key", "null", "spec.placement.tolerations[0]: Exists"},
+    {full_train, "placement.tolerations[0].effect", "null",
+        "spec.placement.tolerations[0]: tolerationSeconds"},
+    {full_train, "placement.topology.key", "null", "spec.placement.topology.key: required"},
+    {full_train, "device", "7", "spec.device: must be an object"},
+    {full_train, "train.optimizer", "[]", "spec.train.optimizer: must be an object"},
+    {full_train, "storage[0]", "7", "spec.storage[0]: must be an object"},
+    {full_run, "run.env", "{A-B: c}", "spec.run.env: A-B"},
+    {full_run, "run.env", "{A: 1}", "spec.run.env: A"},
+    {full_train, "resources.limits", "{'-': 1}", "spec.resources.limits: -"},
+    {full_train, "resources.limits", "{cpu: -1}", "spec.resources.limits: cpu"},
+    {full_train, "resources.limits", "{cpu: 0.5}", "spec.resources.limits: cpu"},
+};
+
+START_TEST(test_rules_that_cross_fields)
+{
+    const char *text = verdict(rules[_i].document, rules[_i].target, rules[_i].value);
+    ck_assert_msg(strstr(text, rules[_i].expect), "%s: %s gave \"%s\", not \"%s\"",
+        rules[_i].target, rules[_i].value, text, rules[_i].expect);
+}
+END_TEST
+
+static const char *const accepted[][2] = {
+    {"replicas", "0"},
+    {"elastic", "null"},
+    {"resources.limits", "{cpu: '0.5'}"},
+    {"checkpoint.path", "/s"},
+    {"checkpoint.path", "/data/output"},
+    {"train.tensorboard", "/data/ckpt/tb"},
+    {"model.source", "/s/m"},
+    {"placement.tolerations", "[{operator: Exists}]"},
+    {"newField", "{from: tomorrow}"},
+};
+
+START_TEST(test_accepted)
+{
+    ck_assert_str_eq(verdict(full_train, accepted[_i][0], accepted[_i][1]), "");
+}
+END_TEST
+
+/* ---- whole objects and files ---- */
+
+static const struct {
+    const char *yaml, *expect;
+} objects[] = {
+    {"[]", "must be an object"},
+    {"{kind: LLMJob, apiVersion: llmjob.dev/v9, metadata: {name: a}}",
+        "apiVersion: \"llmjob.dev/v9\""},
+    {"{kind: Pod, apiVersion: llmjob.dev/v1alpha1, metadata: {name: a}}", "kind: \"Pod\""},
+    {"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1}", "metadata: required"},
+    {"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {}}", "metadata.name: required"},
+    {"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {name: A}}",
+        "metadata.name: \"A\""},
+    {"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {name: 1a}}", "metadata.name"},
+    {"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {generateName: A-}}",
+        "metadata.generateName: with the five characters"},
+    {"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {generateName: "
+     "a23456789-123456789-123456789-123456789-123456789-1234}}",
+        "metadata.generateName: with the five characters"},
+    {"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {generateName: 7}}",
+        "metadata.name: required"},
+    {"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {generateName: a-, namespace: "
+     "B}}",
+        "metadata.namespace"},
+    {"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {name: a}}", "spec: required"},
+    {"{name: a, spec: 7}", "spec: required"},
+    {"{spec: {run: {command: [a]}}}", "name: required"},
+};
+
+START_TEST(test_objects)
+{
+    struct err e = {.text = ""};
+    struct jobspec spec;
+    struct json *documents = parse(objects[_i].yaml);
+    ck_assert_int_eq(jobspec_decode(json_first(documents), arena, &spec, &e), -ERR_USER);
+    ck_assert_msg(strstr(e.text, objects[_i].expect), "%s", e.text);
+    json_destroy(documents);
+}
+END_TEST
+
+static const struct {
+    const char *text, *expect; /* NULL: accepted */
+} files[] = {
+    {least_run, NULL},
+    {"{\"name\": \"a\", \"uid\": \"u\", \"generation\": 4, \"spec\": {\"run\": {\"command\": "
+     "[\"x\"]}}}",
+        NULL},
+    {"kind: ConfigMap\n---\n" HEAD "{run: {command: [a]}}}\n", NULL},
+    {HEAD "{run: {command: [a], shell: true}}}", "spec.run.shell: unknown field"},
+    {HEAD "{run: {command: [a]}, device: {count: 2}}}", "spec.device.count: unknown field"},
+    {HEAD "{storage: [{name: a, claimName: b, mountPath: /c, size: 1}], run: {command: [a]}}}",
+        "spec.storage[0].size: unknown field"},
+    {"kind: ConfigMap\n", "no LLMJob"},
+    {HEAD "{run: {command: [a]}}}\n---\n" HEAD "{run: {command: [a]}}}\n", "more than one"},
+};
+
+START_TEST(test_files)
+{
+    struct err e = {.text = ""};
+    struct jobspec spec;
+    char path[] = "/tmp/test_jobspec.XXXXXX";
+    int fd = mkstemp(path);
+    ck_assert_int_eq(io_write_full(fd, files[_i].text, strlen(files[_i].text), &e), 0);
+    io_close(fd);
+    int r = jobspec_read_file(path, arena, &spec, &e);
+    if (files[_i].expect) {
+        ck_assert_int_eq(r, -ERR_USER);
+        ck_assert_msg(strstr(e.text, files[_i].expect) && strstr(e.text, path), "%s", e.text);
+    } else {
+        ck_assert_msg(!r, "%s", e.text);
+        ck_assert_str_eq(spec.run.command[0], _i == 1 ? "x" : "a");
+    }
+    remove(path);
+}
+END_TEST
+
+/* What `kubectl create` takes: a name that the API server completes. */
+START_TEST(test_generated_name)
+{
+    static const char *const metadata[][2] = {
+        {"generateName: kjv-", "kjv-xxxxx"},
+        {"generateName: kjv-, name: ''", "kjv-xxxxx"},
+        {"generateName: kjv-, name: mine", "mine"},
+        {"generateName: a23456789-123456789-123456789-123456789-123456789-123",
+            "a23456789-123456789-123456789-123456789-123456789-123xxxxx"},
+    };
+    for (size_t i = 0; i < sizeof metadata / sizeof *metadata; i++) {
+        struct err e = {.text = ""};
+        struct jobspec spec;
+        char text[512];
+        snprintf(text, sizeof text,
+            "{apiVersion: llmjob.dev/v1alpha1, kind: LLMJob, metadata: {namespace: ns, "
+            "%s}, spec: {run: {command: [a]}}}",
+            metadata[i][0]);
+        struct json *documents = parse(text);
+        ck_assert_msg(!jobspec_decode(json_first(documents), arena, &spec, &e), "%s", e.text);
+        ck_assert_str_eq(spec.name, metadata[i][1]);
+        ck_assert_str_eq(spec.namespace_, "ns");
+        json_destroy(documents);
+    }
+}
+END_TEST
+
+static const char *const samples[] = {"finetune", "serve", "run", "train-from-scratch"};
+
+START_TEST(test_samples)
+{
+    struct err e = {.text = ""};
+    struct jobspec spec;
+    char path[128];
+    snprintf(path, sizeof path, "manifests/samples/%s.yaml", samples[_i]);
+    ck_assert_msg(!jobspec_read_file(path, arena, &spec, &e), "%s", e.text);
+    struct json *documents;
+    ck_assert_int_eq(yaml_read_file(path, LIMIT_JOB_FILE_BYTES, &documents, &e), 0);
+    round_trip(json_first(documents), path);
+    json_destroy(documents);
+}
+END_TEST
+
+/* Each file of bad-manifests/ is refused here as it is by the API server, naming the same field. */
+START_TEST(test_bad_manifests)
+{
+    glob_t g;
+    ck_assert_int_eq(glob("tests/e2e/bad-manifests/*.yaml", 0, NULL, &g), 0);
+    ck_assert_int_gt((int)g.gl_pathc, 100);
+    for (size_t i = 0; i < g.gl_pathc; i++) {
+        struct err e = {.text = ""};
+        struct jobspec spec;
+        struct buf b buf_auto;
+        buf_init(&b, LIMIT_JOB_FILE_BYTES);
+        ck_assert_int_eq(io_read_file(g.gl_pathv[i], LIMIT_JOB_FILE_BYTES, &b, &e), 0);
+        char *expect = b.data + strlen("# expect: ");
+        *strchr(expect, '\n') = 0;
+        int r = jobspec_read_file(g.gl_pathv[i], arena, &spec, &e);
+        ck_assert_msg(r == -ERR_USER && strstr(e.text, expect), "%s: wanted \"%s\", got \"%s\"",
+            g.gl_pathv[i], expect, r ? e.text : "accepted");
+    }
+    globfree(&g);
+}
+END_TEST
+
+#ifdef LLMJOB_FAULT
+/* The n-th allocation fails: the decode fails with ERR_MEMORY, until n is beyond the last. */
+START_TEST(test_allocation_failures)
+{
+    struct json *documents = parse(full_train);
+    struct err e;
+    bool passed = false;
+    for (uint64_t n = 1; !passed; n++) {
+        ck_assert_uint_lt(n, 10000);
+        struct jobspec spec;
+        struct buf b buf_auto;
+        buf_init(&b, LIMIT_JOB_FILE_BYTES);
+        mem_fail_nth(n);
+        struct arena *a = arena_create(1 << 20);
+        int r = a ? jobspec_decode(json_first(documents), a, &spec, &e) : -ERR_MEMORY;
+        if (!r)
+            r = jobspec_encode(&spec, &b, &e);
+        passed = mem_count() < n;
+        mem_fail_nth(0);
+        ck_assert_msg(r == (passed ? 0 : -ERR_MEMORY), "allocation %d: %d", (int)n, r);
+        arena_destroy(a);
+    }
+    json_destroy(documents);
+}
+END_TEST
+#endif
+
+/* An arena that is too small for the spec: refused as memory, at every size. */
+START_TEST(test_small_arena)
+{
+    struct json *documents = parse(full_train);
+    struct err e = {.text = ""};
+    struct jobspec spec;
+    int r = -ERR_MEMORY;
+    for (size_t size = 64; r; size += 64) {
+        struct arena *a = arena_create(size);
+        r = jobspec_decode(json_first(documents), a, &spec, &e);
+        ck_assert_msg(!r || r == -ERR_MEMORY, "%s", e.text);
+        ck_assert_uint_lt(size, 1 << 20);
+        arena_destroy(a);
+    }
+    ck_assert_int_eq(e.code, ERR_MEMORY);
+    json_destroy(documents);
+}
+END_TEST
+
+#define COUNT(a) (int)(sizeof a / sizeof *(a))
+
+int main(void)
+{
+    Suite *s = suite_create("jobspec");
+    TCase *t = tcase_create("jobspec");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, test_every_leaf_has_a_type);
+    tcase_add_test(t, test_bounds_equal_the_crds);
+    tcase_add_test(t, test_enums_equal_the_crds);
+    tcase_add_test(t, test_patterns_equal_the_crds);
+    tcase_add_loop_test(t, test_defaults_equal_the_crds, 0, COUNT(least));
+    tcase_add_loop_test(t, test_round_trip, 0, COUNT(full));
+    tcase_add_test(t, test_full_document_field_by_field);
+    tcase_add_loop_test(t, test_rules_that_cross_fields, 0, COUNT(rules));
+    tcase_add_loop_test(t, test_accepted, 0, COUNT(accepted));
+    tcase_add_loop_test(t, test_objects, 0, COUNT(objects));
+    tcase_add_loop_test(t, test_files, 0, COUNT(files));
+    tcase_add_loop_test(t, test_samples, 0, COUNT(samples));
+    tcase_add_test(t, test_generated_name);
+    tcase_add_test(t, test_bad_manifests);
+    tcase_add_test(t, test_small_arena);
+#ifdef LLMJOB_FAULT
+    tcase_add_test(t, test_allocation_failures);
+#endif
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,58 @@
+/*
+ * fuzz_jsonl: any bytes as a JSONL corpus, through a file in memory. Must refuse with the file's
+ * name or give samples whose ids are in the vocabulary.
+ */
+#include "base/io.h"
+#include "base/mem.h"
+#include "runtime/data/data.h"
+#include "runtime/text/tok_def.h"
+
+#include <sys/mman.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Ids are bytes. */
+static struct tok *byte_tokenizer(void)
+{
+    static struct tok *t;
+    static char text[256][2];
+    struct tok_text tokens[256];
+    uint8_t kinds[256];
+    struct err e = {0};
+    for (int b = 0; !t && b < 256; b++) {
+        uint32_t c = tok_byte_char((uint8_t)b);
+        text[b][0] = (char)(c < 0x80 ? c : 0xc0 | c >> 6);
+        text[b][1] = (char)(0x80 | (c & 0x3f));
+        tokens[b] = (struct tok_text){text[b], c < 0x80 ? 1 : 2};
+        kinds[b] = TOK_NORMAL;
+    }
+    struct tok_def d = {.vocab = 256, .tokens = tokens, .kinds = kinds, .bos = -1, .eos = 0};
+    if (!t && tok_create(&d, "bytes", &t, &e))
+        abort();
+    return t;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct data *d = NULL;
+    struct err e = {0};
+    char path[64];
+    int32_t in[4], out[4];
+    io_auto_fd int fd = memfd_create("corpus.jsonl", MFD_CLOEXEC);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    if (io_write_full(fd, data, size, &e))
+        abort();
+    if (data_open(path, FORMAT_JSONL, byte_tokenizer(), 4, &d, &e)) {
+        if (!strstr(e.text, path))
+            abort();
+        return 0;
+    }
+    for (int64_t i = 0; i < data_samples(d); i++) {
+        data_sample(d, i, in, out);
+        for (int k = 0; k < 4; k++)
+            if (in[k] < 0 || in[k] > 255 || out[k] < 0 || out[k] > 255)
+                abort();
+    }
+    data_close(d);
+    return 0;
+}

@@ -1,0 +1,52 @@
+/*
+ * Goal: what the rank stores in the heartbeat page is what a reader in another process sees, and a
+ * missing page is no fault. Method: a memfd mapped twice; every function once.
+ */
+#include "runtime/door/beat.h"
+
+#include "tests/unit.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+START_TEST(reader_sees_what_was_stored)
+{
+    int fd = memfd_create("page", MFD_CLOEXEC);
+    struct wire_page *mine;
+    const struct wire_page *seen;
+    struct err e = {0};
+    uint64_t beats;
+
+    ck_assert_int_eq(ftruncate(fd, 4096), 0);
+    seen = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    ck_assert(seen != MAP_FAILED);
+    ck_assert_uint_eq(seen->magic, 0);
+    ck_assert_msg(!beat_map(fd, &mine, &e), "%s", e.text);
+    ck_assert_uint_eq(seen->magic, WIRE_PAGE_MAGIC);
+    ck_assert_uint_eq(seen->phase, WIRE_PHASE_START);
+    ck_assert_int_eq(seen->waiting_for, -1);
+    beats = seen->beats;
+    ck_assert_int_gt(seen->beat_ms, 0);
+    beat_phase(mine, WIRE_PHASE_BACKWARD);
+    beat_step(mine, 77);
+    beat(mine);
+    ck_assert_uint_eq(seen->phase, WIRE_PHASE_BACKWARD);
+    ck_assert_int_eq(seen->step, 77);
+    ck_assert_uint_eq(seen->beats, beats + 3);
+    close(fd);
+}
+END_TEST
+
+START_TEST(no_page_is_no_fault)
+{
+    struct wire_page *p;
+    struct err e = {0};
+
+    beat(NULL);
+    beat_phase(NULL, WIRE_PHASE_LOAD);
+    beat_step(NULL, 1);
+    ck_assert_int_eq(beat_map(-1, &p, &e), -ERR_BUG);
+}
+END_TEST
+
+UNIT_MAIN("beat", reader_sees_what_was_stored, no_page_is_no_fault)

@@ -1,0 +1,357 @@
+/*
+ * Goal: names and configurations of both formats come out as the one canonical form; what is not
+ * known is refused. Method: tables; the golden config.json; a configuration written and read back.
+ */
+#include "runtime/family/family.h"
+
+#include "tests/runtime/golden.h"
+#include "tests/unit.h"
+
+static const struct model_config tiny = {
+    .architecture = "llama",
+    .vocab = 256,
+    .dim = 64,
+    .layers = 2,
+    .heads = 4,
+    .kv_heads = 2,
+    .head_dim = 16,
+    .ffn_dim = 128,
+    .context = 128,
+    .norm_eps = 1e-5f,
+    .rope_theta = 10000,
+    .tied_embeddings = true,
+    .bos_id = 1,
+    .eos_id = 2,
+    .pad_id = -1,
+};
+
+static const struct model_config gpt2 = {
+    .architecture = "gpt2",
+    .vocab = 131,
+    .dim = 32,
+    .layers = 2,
+    .heads = 4,
+    .kv_heads = 4,
+    .head_dim = 8,
+    .ffn_dim = 128,
+    .context = 48,
+    .norm_eps = 1e-5f,
+    .norm = NORM_LAYER,
+    .activation = ACTIVATION_GELU,
+    .positions = POSITIONS_LEARNED,
+    .qkv_bias = true,
+    .o_bias = true,
+    .ffn_bias = true,
+    .scaled_init = true,
+    .tied_embeddings = true,
+    .bos_id = 0,
+    .eos_id = 0,
+    .pad_id = -1,
+};
+
+static const struct model_config qwen2 = {
+    .architecture = "qwen2",
+    .vocab = 131,
+    .dim = 32,
+    .layers = 2,
+    .heads = 4,
+    .kv_heads = 2,
+    .head_dim = 8,
+    .ffn_dim = 48,
+    .context = 64,
+    .norm_eps = 1e-6f,
+    .rope_theta = 10000,
+    .qkv_bias = true,
+    .bos_id = 0,
+    .eos_id = 0,
+    .pad_id = -1,
+};
+
+static void check_equal(const struct model_config *a, const struct model_config *b)
+{
+    ck_assert_str_eq(a->architecture, b->architecture);
+    ck_assert(a->vocab == b->vocab && a->dim == b->dim && a->layers == b->layers);
+    ck_assert(a->heads == b->heads && a->kv_heads == b->kv_heads && a->head_dim == b->head_dim);
+    ck_assert(a->ffn_dim == b->ffn_dim && a->context == b->context);
+    ck_assert(a->norm_eps == b->norm_eps && a->rope_theta == b->rope_theta);
+    ck_assert(a->norm == b->norm && a->activation == b->activation);
+    ck_assert(a->positions == b->positions && a->qkv_bias == b->qkv_bias);
+    ck_assert(a->o_bias == b->o_bias && a->ffn_bias == b->ffn_bias);
+    ck_assert(a->scaled_init == b->scaled_init);
+    ck_assert(a->tied_embeddings == b->tied_embeddings);
+    ck_assert_int_eq(a->more_eos_count, b->more_eos_count);
+    ck_assert_mem_eq(a->more_eos, b->more_eos, sizeof a->more_eos);
+    ck_assert(a->bos_id == b->bos_id && a->eos_id == b->eos_id && a->pad_id == b->pad_id);
+}
+
+static void check_golden(const char *path, const struct model_config *want)
+{
+    struct model_config c;
+    struct err e = {0};
+    ck_assert_msg(model_config_read(path, &c, &e) == 0, "%s", e.text);
+    check_equal(&c, want);
+}
+
+START_TEST(the_golden_configs_are_read)
+{
+    struct model_config c;
+    struct err e = {0};
+    check_golden(GOLDEN "tiny-llama/config.json", &tiny);
+    check_golden(GOLDEN "tiny-gpt2/config.json", &gpt2);
+    check_golden(GOLDEN "tiny-qwen2/config.json", &qwen2);
+    ck_assert_int_eq(model_config_read("tests/none.json", &c, &e), -ERR_DATA);
+}
+END_TEST
+
+static void write_and_read(const struct model_config *c, const char *holds)
+{
+    struct model_config back;
+    buf_auto struct buf text;
+    buf_init(&text, 1 << 16);
+    struct jsonw w;
+    jsonw_init(&w, &text);
+    family_config_write(c, DTYPE_BF16, &w);
+    ck_assert_int_eq(jsonw_end(&w), 0);
+    ck_assert_msg(strstr(text.data, holds) != NULL, "%s", text.data);
+    json_auto struct json *v = NULL;
+    struct err e = {0};
+    ck_assert_int_eq(json_parse(text.data, text.len, &v, &e), 0);
+    ck_assert_msg(family_config_json(v, "config.json", &back, &e) == 0, "%s", e.text);
+    check_equal(c, &back);
+}
+
+START_TEST(a_config_survives_writing_and_reading)
+{
+    struct model_config c = tiny;
+    c.norm_eps = 9.999999747378752e-06f;
+    c.rope_theta = 130000;
+    c.tied_embeddings = false;
+    write_and_read(&c, "1e-05");
+    c.qkv_bias = c.o_bias = true;
+    write_and_read(&c, "attention_bias");
+    c.ffn_bias = true;
+    write_and_read(&c, "LlamaForCausalLM");
+    write_and_read(&gpt2, "GPT2LMHeadModel");
+    write_and_read(&qwen2, "Qwen2ForCausalLM");
+}
+END_TEST
+
+START_TEST(lists_of_end_tokens_survive)
+{
+    struct model_config c = tiny;
+    c.more_eos[0] = 0;
+    c.more_eos_count = 1;
+    write_and_read(&c, "\"eos_token_id\":[2,0]");
+    ck_assert(model_config_ends(&c, 2) && model_config_ends(&c, 0));
+    ck_assert(!model_config_ends(&c, 1) && !model_config_ends(&c, -1));
+    c.more_eos[0] = 256;
+    struct err e = {0};
+    ck_assert_int_eq(model_config_check(&c, &e), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "256"));
+}
+END_TEST
+
+/* What no config.json of the architecture can say is refused before it is written. */
+START_TEST(what_cannot_be_expressed_is_refused)
+{
+    struct err e = {0};
+    struct model_config c = tiny;
+    ck_assert_int_eq(family_config_expressible(&tiny, &e), 0);
+    ck_assert_int_eq(family_config_expressible(&gpt2, &e), 0);
+    ck_assert_int_eq(family_config_expressible(&qwen2, &e), 0);
+    c.qkv_bias = true; /* and no o_bias */
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    c = tiny;
+    c.norm = NORM_LAYER;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    c = qwen2;
+    c.qkv_bias = false;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    c = gpt2;
+    c.kv_heads = 2;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    c = gpt2;
+    c.positions = POSITIONS_ROTARY;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    snprintf(c.architecture, sizeof c.architecture, "bert");
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+}
+END_TEST
+
+#define BASE \
+    "\"vocab_size\":256,\"hidden_size\":64,\"num_hidden_layers\":2,\"intermediate_size\":128"
+START_TEST(what_is_not_known_is_refused)
+{
+    static const struct {
+        const char *config, *says;
+    } bad[] = {
+        {"[]", "not an object"},
+        {"{\"model_type\":\"bert\"}", "\"bert\""},
+        {"{\"model_type\":\"llama\"," BASE "}", "num_attention_heads"},
+        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":0}", "num_attention_heads"},
+        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":2.5}", "num_attention_heads"},
+        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"num_key_value_heads\":3}",
+            "no multiple"},
+        {"{\"model_type\":\"qwen2\"," BASE
+         ",\"num_attention_heads\":4,\"use_sliding_window\":true}",
+            "use_sliding_window = true"},
+        {"{\"model_type\":\"gpt2\",\"activation_function\":\"relu\"}", "relu"},
+        {"{\"model_type\":\"gpt2\",\"scale_attn_weights\":false}", "scale_attn_weights"},
+        {"{\"model_type\":\"gpt2\",\"scale_attn_by_inverse_layer_idx\":true}",
+            "scale_attn_by_inverse_layer_idx"},
+        {"{\"model_type\":\"gpt2\",\"add_cross_attention\":true}", "add_cross_attention"},
+        {"{\"model_type\":\"gpt2\",\"n_head\":7}", "hidden size"},
+        {"{\"model_type\":\"gpt2\",\"n_layer\":0}", "n_layer"},
+        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"hidden_act\":\"gelu\"}",
+            "gelu"},
+        {"{\"model_type\":\"llama\"," BASE
+         ",\"num_attention_heads\":4,\"rope_scaling\":{\"rope_type\":\"llama3\"}}",
+            "llama3"},
+        {"{\"model_type\":\"llama\"," BASE
+         ",\"num_attention_heads\":4,\"rope_parameters\":{\"rope_type\":\"yarn\"}}",
+            "yarn"},
+        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"eos_token_id\":256}",
+            "outside the vocabulary"},
+        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"rms_norm_eps\":0}",
+            "epsilon"},
+        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"head_dim\":15}", "odd"},
+        {"{\"model_type\":\"llama\"," BASE
+         ",\"num_attention_heads\":4,\"max_position_embeddings\":2147483647}",
+            "context"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        json_auto struct json *v = NULL;
+        struct model_config c = {.dim = 77};
+        struct err e = {0};
+        ck_assert_int_eq(json_parse(bad[i].config, strlen(bad[i].config), &v, &e), 0);
+        ck_assert_msg(family_config_json(v, "c.json", &c, &e) == -ERR_DATA, "%s", bad[i].config);
+        ck_assert_msg(strstr(e.text, bad[i].says) && !strncmp(e.text, "c.json", 6), "%s", e.text);
+        ck_assert_int_eq(c.dim, 77); /* unchanged on failure */
+    }
+}
+END_TEST
+
+/* The place of the canonical tensor `name`. */
+static struct family_place place_of(
+    const struct model_config *c, enum family_format f, const char *name)
+{
+    for (int i = 0; i < family_tensor_count(c); i++) {
+        struct family_tensor t;
+        struct family_place p;
+        family_tensor(c, i, &t);
+        family_place(c, i, f, &p);
+        if (!strcmp(t.name, name))
+            return p;
+    }
+    ck_abort_msg("%s", name);
+}
+
+START_TEST(names_of_files_are_known)
+{
+    static const struct {
+        const struct model_config *c;
+        enum family_format format;
+        const char *canonical, *file;
+    } rows[] = {
+        {&tiny, FAMILY_GGUF, "model.embed_tokens.weight", "token_embd.weight"},
+        {&qwen2, FAMILY_GGUF, "lm_head.weight", "output.weight"},
+        {&tiny, FAMILY_GGUF, "model.norm.weight", "output_norm.weight"},
+        {&tiny, FAMILY_GGUF, "model.layers.1.self_attn.q_proj.weight", "blk.1.attn_q.weight"},
+        {&tiny, FAMILY_GGUF, "model.layers.0.mlp.down_proj.weight", "blk.0.ffn_down.weight"},
+        {&tiny, FAMILY_GGUF, "model.layers.0.post_attention_layernorm.weight",
+            "blk.0.ffn_norm.weight"},
+        {&qwen2, FAMILY_GGUF, "model.layers.1.self_attn.k_proj.bias", "blk.1.attn_k.bias"},
+        {&tiny, FAMILY_HF, "model.layers.1.mlp.gate_proj.weight",
+            "model.layers.1.mlp.gate_proj.weight"},
+        {&gpt2, FAMILY_HF, "model.embed_positions.weight", "transformer.wpe.weight"},
+        {&gpt2, FAMILY_HF, "model.embed_positions.weight", "wpe.weight"},
+        {&gpt2, FAMILY_HF, "model.layers.1.self_attn.v_proj.bias", "h.1.attn.c_attn.bias"},
+        {&gpt2, FAMILY_HF, "model.layers.1.mlp.up_proj.weight", "transformer.h.1.mlp.c_fc.weight"},
+        {&gpt2, FAMILY_HF, "model.norm.bias", "ln_f.bias"},
+        {&gpt2, FAMILY_GGUF, "model.embed_positions.weight", "position_embd.weight"},
+        {&gpt2, FAMILY_GGUF, "model.layers.0.self_attn.k_proj.weight", "blk.0.attn_qkv.weight"},
+        {&gpt2, FAMILY_GGUF, "model.layers.0.input_layernorm.bias", "blk.0.attn_norm.bias"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct family_place p = place_of(rows[i].c, rows[i].format, rows[i].canonical);
+        ck_assert_msg(family_place_is(&p, rows[i].file), "%s, not %s", p.name, rows[i].file);
+        ck_assert(!family_place_is(&p, "attn_q.weight") && !family_place_is(&p, ""));
+    }
+}
+END_TEST
+
+/* GPT-2's (in, out) matrices, q, k and v in one; GGUF's rotary order is llama's alone. */
+START_TEST(places_say_how_a_file_keeps_a_tensor)
+{
+    struct family_place p = place_of(&gpt2, FAMILY_HF, "model.layers.1.self_attn.k_proj.weight");
+    ck_assert(p.dims == 2 && p.shape[0] == 32 && p.shape[1] == 96);
+    ck_assert(p.transposed && p.first == 32 && !p.interleaved);
+    p = place_of(&gpt2, FAMILY_GGUF, "model.layers.1.self_attn.v_proj.weight");
+    ck_assert(p.shape[0] == 96 && p.shape[1] == 32 && !p.transposed && p.first == 64);
+    p = place_of(&gpt2, FAMILY_HF, "model.layers.0.self_attn.v_proj.bias");
+    ck_assert(p.dims == 1 && p.shape[0] == 96 && p.first == 64 && !p.transposed);
+    p = place_of(&gpt2, FAMILY_HF, "model.layers.0.mlp.down_proj.weight");
+    ck_assert(p.shape[0] == 128 && p.shape[1] == 32 && p.transposed && p.first == 0);
+    p = place_of(&gpt2, FAMILY_HF, "model.embed_positions.weight");
+    ck_assert(p.shape[0] == 48 && p.shape[1] == 32 && !p.transposed);
+    p = place_of(&tiny, FAMILY_GGUF, "model.layers.0.self_attn.k_proj.weight");
+    ck_assert(p.interleaved && p.shape[0] == 32 && p.first == 0);
+    p = place_of(&qwen2, FAMILY_GGUF, "model.layers.0.self_attn.k_proj.weight");
+    ck_assert(!p.interleaved);
+    p = place_of(&tiny, FAMILY_HF, "model.layers.0.self_attn.k_proj.weight");
+    ck_assert(!p.interleaved);
+}
+END_TEST
+
+START_TEST(tensors_are_listed_with_their_shapes)
+{
+    struct family_tensor t;
+    ck_assert_int_eq(family_tensor_count(&tiny), 20);
+    int64_t elements = 0;
+    for (int i = 0; i < 20; i++) {
+        family_tensor(&tiny, i, &t);
+        elements += t.shape[0] * t.shape[1];
+    }
+    ck_assert_int_eq(elements, 90432);
+    family_tensor(&tiny, 12, &t);
+    ck_assert_str_eq(t.name, "model.layers.1.self_attn.k_proj.weight");
+    ck_assert(t.shape[0] == 32 && t.shape[1] == 64 && t.rotary_heads == 2);
+    family_tensor(&tiny, 13, &t);
+    ck_assert_int_eq(t.rotary_heads, 0);
+    struct model_config untied = tiny;
+    untied.tied_embeddings = false;
+    family_tensor(&untied, 20, &t);
+    ck_assert_str_eq(t.name, "lm_head.weight");
+    ck_assert_int_eq(family_tensor_count(&gpt2), 2 + 2 * 16 + 2);
+    elements = 0;
+    for (int i = 0; i < 36; i++) {
+        family_tensor(&gpt2, i, &t);
+        elements += t.shape[0] * t.shape[1];
+        ck_assert_int_eq(t.rotary_heads, 0);
+    }
+    ck_assert_int_eq(elements, 131 * 32 + 48 * 32 + 2 * (12 * 32 * 32 + 13 * 32) + 2 * 32);
+    family_tensor(&gpt2, 1, &t);
+    ck_assert_str_eq(t.name, "model.embed_positions.weight");
+    family_tensor(&gpt2, 3, &t);
+    ck_assert_str_eq(t.name, "model.layers.0.input_layernorm.bias");
+}
+END_TEST
+
+/* llama.cpp: reshape(heads, 2, half, cols).swapaxes(1, 2): our row s * half + j stands at 2 * j +
+ * s. */
+START_TEST(rotary_rows_are_found)
+{
+    bool seen[48] = {false};
+    for (int64_t row = 0; row < 48; row++) {
+        int64_t at = family_gguf_row(row, 16), head = row / 16, s = row % 16 / 8, j = row % 8;
+        ck_assert_int_eq(at, head * 16 + 2 * j + s);
+        ck_assert(!seen[at]);
+        seen[at] = true;
+    }
+}
+END_TEST
+
+UNIT_MAIN("family", the_golden_configs_are_read, a_config_survives_writing_and_reading,
+    lists_of_end_tokens_survive, what_cannot_be_expressed_is_refused, what_is_not_known_is_refused,
+    names_of_files_are_known, places_say_how_a_file_keeps_a_tensor,
+    tensors_are_listed_with_their_shapes, rotary_rows_are_found)

@@ -1,0 +1,525 @@
+/*
+ * Goal: the gradients are those of the loss, within 1e-4 relative, for full training and LoRA,
+ * every kind of norm, activation, positions and biases, tied and untied heads, whatever the
+ * micro-batch; and LoRA leaves what is frozen alone. Recomputation changes no bit of them, on the
+ * processor and on the simulated GPU. Method: differences of losses, of two kinds.
+ *
+ * The oracle's loss (double, tests/runtime/oracle.h), which is first shown to be the model's loss:
+ * along random directions that no cancellation makes flat, and along single elements. Nothing is
+ * allowed beside the relative tolerance.
+ *
+ * The model's own loss (reference kernels) along each tensor's gradient, whose slope must be the
+ * gradient's length. Losses of rows are F32, which leaves an error of about 1e-6 in their sum (160,
+ * added in double). So a step goes as far as the loss changes by a quarter (STEP_LOSS): the error
+ * is 1e-5 of that, and differences of eighth order leave less than that of how the loss bends on
+ * such a way. A tensor of which that would be too large a share (STEP_SHARE: the bend counts) is
+ * left to the oracle.
+ * needs: cuda
+ */
+#include "runtime/model/model.h"
+
+#include "tests/runtime/oracle.h"
+#include "tests/runtime/tiny.h"
+#include "tests/unit.h"
+
+#include <math.h>
+
+#define N          (TINY_B * TINY_T)
+#define PLACE      7 /* of the first sequence in the order of training: dropout */
+#define TOLERANCE  1e-4
+#define STEP_LOSS  0.25
+#define STEP_SHARE 0.06 /* of the tensor's length: no way is longer */
+
+static struct err e;
+static int32_t inputs[N], labels[N];
+
+struct subject {
+    struct dev *d;
+    struct model *m;
+    struct model_conf conf;
+    struct oracle o;
+    bool own_losses;
+    double total; /* length of the whole gradient */
+    double worst_own, worst_oracle;
+    int own, parts;
+};
+
+static struct model_conf conf_of(
+    struct model_config config, const char *const *targets, enum dtype t)
+{
+    return (struct model_conf){.config = config,
+        .t = t,
+        .train = true,
+        .micro_sequences = TINY_B,
+        .sequence_length = TINY_T,
+        .lora_rank = targets ? 4 : 0,
+        .lora_alpha = 12, /* products as large as full matrices */
+        .lora_targets = targets,
+        .seed = 3};
+}
+
+static struct model *open(struct dev *d, const struct model_conf *c)
+{
+    struct model *m;
+
+    ck_assert_msg(!model_create(d, c, &m, &e), "%s", e.text);
+    ck_assert_msg(!model_init_random(m, &e), "%s", e.text);
+    tiny_fill(d, m, 5);
+    tiny_ids(inputs, N, 7);
+    tiny_ids(labels, N, 8);
+    labels[4] = -1; /* a target that does not count */
+    return m;
+}
+
+static double loss_of(struct model *m)
+{
+    double sum;
+
+    ck_assert_msg(!model_step(m, TINY_B, inputs, labels, 1, false, &sum, &e), "%s", e.text);
+    return sum;
+}
+
+static double length_of(const float *g, int64_t n)
+{
+    double sum = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)g[i] * (double)g[i];
+    return sqrt(sum);
+}
+
+static double loss_at(const struct subject *s, const struct model_part *p, const float *w,
+    const float *u, double step)
+{
+    mem_autofree float *moved = mem_array((size_t)p->count, sizeof(float));
+
+    for (int64_t i = 0; i < p->count; i++)
+        moved[i] = (float)((double)w[i] + step * (double)u[i]);
+    dev_upload(s->d, model_master(s->m) + p->offset, moved, (size_t)p->count * 4);
+    return loss_of(s->m);
+}
+
+/* The model's slope along g / |g| by central differences of eighth order (Fornberg 1988). */
+static double own_slope(const struct subject *s, const struct model_part *p, const float *w,
+    const float *g, double length)
+{
+    static const double weights[] = {4 / 5.0, -1 / 5.0, 4 / 105.0, -1 / 280.0};
+    double h = STEP_LOSS / length, slope = 0;
+
+    for (int i = 0; i < 4; i++) {
+        double way = (i + 1) * h / length;
+
+        slope += weights[i] / h * (loss_at(s, p, w, g, way) - loss_at(s, p, w, g, -way));
+    }
+    dev_upload(s->d, model_master(s->m) + p->offset, w, (size_t)p->count * 4);
+    return slope;
+}
+
+/* The oracle's slope along u, of fourth order: its error is below 1e-8. */
+static double oracle_slope(struct subject *s, const struct model_part *p, const double *u)
+{
+    static const double ways[] = {1, -1, 2, -2}, weights[] = {8, -8, -1, 1};
+    mem_autofree double *w = mem_array((size_t)p->count, sizeof(double));
+    double *at = oracle_part(&s->o, p->name), h = 1e-3, slope = 0;
+
+    memcpy(w, at, (size_t)p->count * sizeof *w);
+    for (int k = 0; k < 4; k++) {
+        for (int64_t i = 0; i < p->count; i++)
+            at[i] = w[i] + ways[k] * h * u[i];
+        slope += weights[k] / (12 * h) * oracle_loss(&s->o, inputs, labels);
+    }
+    memcpy(at, w, (size_t)p->count * sizeof *w);
+    return slope;
+}
+
+/* Directions in which every element of g counts with its own sign. */
+static void check_directions(struct subject *s, const struct model_part *p, const float *g)
+{
+    mem_autofree double *u = mem_array((size_t)p->count, sizeof(double));
+    uint64_t seed = 11;
+
+    for (int k = 0; k < 2; k++) {
+        double want = 0, got, size = 0;
+
+        for (int64_t i = 0; i < p->count; i++) {
+            u[i] = copysign(fabs(tiny_random(&seed)), (double)g[i]);
+            size += u[i] * u[i];
+        }
+        for (int64_t i = 0; i < p->count; i++) {
+            u[i] /= sqrt(size);
+            want += u[i] * (double)g[i];
+        }
+        got = oracle_slope(s, p, u);
+        s->worst_oracle = fmax(s->worst_oracle, fabs(got / want - 1));
+        ck_assert_msg(fabs(got - want) <= TOLERANCE * want, "%s: %.9g, the oracle says %.9g",
+            p->name, want, got);
+    }
+}
+
+/* Some elements, each within 1e-4 of its own size and of the tensor's root mean square. */
+static void check_elements(
+    struct subject *s, const struct model_part *p, const float *g, double length)
+{
+    mem_autofree double *u = mem_array((size_t)p->count, sizeof(double));
+    double mean = length / sqrt((double)p->count);
+
+    for (int64_t i = p->count / 8; i < p->count; i += p->count / 4 + 1) {
+        double want = (double)g[i], got;
+
+        u[i] = 1;
+        got = oracle_slope(s, p, u);
+        u[i] = 0;
+        ck_assert_msg(fabs(got - want) <= TOLERANCE * fmax(fabs(want), mean),
+            "%s[%lld]: %.9g, the oracle says %.9g", p->name, (long long)i, want, got);
+    }
+}
+
+/* The bias of keys adds the same to every score of a query where nothing turns them: no gradient.
+ */
+static bool flat(const struct subject *s, const struct model_part *p)
+{
+    return s->conf.config.positions != POSITIONS_ROTARY && strstr(p->name, ".k_proj.bias");
+}
+
+static void check_part(struct subject *s, const struct model_part *p)
+{
+    mem_autofree float *g = mem_array((size_t)p->count, sizeof(float));
+    mem_autofree float *w = mem_array((size_t)p->count, sizeof(float));
+    double length, slope;
+
+    dev_download(s->d, g, model_gradient(s->m) + p->offset, (size_t)p->count * 4);
+    dev_download(s->d, w, model_master(s->m) + p->offset, (size_t)p->count * 4);
+    length = length_of(g, p->count);
+    if (flat(s, p)) {
+        mem_autofree double *u = mem_array((size_t)p->count, sizeof(double));
+
+        u[0] = 1;
+        ck_assert_double_le(length, 1e-6 * s->total);
+        ck_assert_double_le(fabs(oracle_slope(s, p, u)), 1e-8 * s->total);
+        return;
+    }
+    check_directions(s, p, g);
+    check_elements(s, p, g, length);
+    s->parts++;
+    if (!s->own_losses || STEP_LOSS / length > STEP_SHARE * length_of(w, p->count))
+        return;
+    slope = own_slope(s, p, w, g, length);
+    s->worst_own = fmax(s->worst_own, fabs(slope / length - 1));
+    s->own++;
+    ck_assert_msg(fabs(slope - length) <= TOLERANCE * length, "%s: length %.9g, slope %.9g",
+        p->name, length, slope);
+}
+
+static void check_conf(const char *kind, const struct model_conf *conf)
+{
+    const char *const *targets = conf->lora_targets;
+    struct subject s = {.conf = *conf, .own_losses = !strcmp(kind, "cpu-ref") && !targets};
+    double sum;
+
+    ck_assert_msg(!dev_open(kind, 0, 2, &s.d, &e), "%s", e.text);
+    s.m = open(s.d, &s.conf);
+    oracle_open(&s.o, s.d, s.m, &s.conf);
+    s.o.place = PLACE;
+    model_set_place(s.m, PLACE);
+    model_zero_gradient(s.m);
+    ck_assert(!model_step(s.m, TINY_B, inputs, labels, 1, true, &sum, &e));
+    if (conf->lora_dropout > 0) /* of training only */
+        ck_assert(fabs(sum / loss_of(s.m) - 1) > 1e-5);
+    else
+        ck_assert_double_eq_tol(sum, loss_of(s.m), 1e-12);
+    ck_assert_double_eq_tol(sum, oracle_loss(&s.o, inputs, labels), 1e-6 * sum);
+    mem_autofree float *g = mem_array((size_t)model_trainable(s.m), sizeof(float));
+    dev_download(s.d, g, model_gradient(s.m), (size_t)model_trainable(s.m) * 4);
+    s.total = length_of(g, model_trainable(s.m));
+    for (int i = 0; i < model_part_count(s.m); i++)
+        check_part(&s, model_part_at(s.m, i));
+    printf("%s, %s%s: %.1g off by the oracle's loss", kind, conf->config.architecture,
+        targets ? " with adapters" : "", s.worst_oracle);
+    if (s.own_losses) {
+        printf(", %.1g by its own (%d of %d tensors)", s.worst_own, s.own, s.parts);
+        ck_assert_int_ge(4 * s.own, 3 * s.parts);
+    }
+    printf("\n");
+    oracle_close(&s.o);
+    model_destroy(s.m);
+    dev_close(s.d);
+}
+
+static void check_model(const char *kind, struct model_config config, const char *const *targets)
+{
+    struct model_conf c = conf_of(config, targets, DTYPE_F32);
+
+    check_conf(kind, &c);
+}
+
+START_TEST(full_tied)
+{
+    check_model("cpu", tiny_config(true), NULL);
+}
+END_TEST
+
+START_TEST(full_untied)
+{
+    check_model("cpu", tiny_config(false), NULL);
+}
+END_TEST
+
+START_TEST(gpt2_tied)
+{
+    check_model("cpu", tiny_gpt2(), NULL);
+}
+END_TEST
+
+START_TEST(gpt2_untied)
+{
+    struct model_config untied = tiny_gpt2();
+
+    untied.tied_embeddings = false;
+    check_model("cpu", untied, NULL);
+}
+END_TEST
+
+START_TEST(rotary_with_gelu_layer_norm_and_biases)
+{
+    struct model_config c = tiny_config(false);
+
+    c.activation = ACTIVATION_GELU;
+    c.norm = NORM_LAYER;
+    c.qkv_bias = true;
+    check_model("cpu", c, NULL);
+}
+END_TEST
+
+START_TEST(learned_positions_with_swiglu_and_biases)
+{
+    struct model_config c = tiny_config(true);
+
+    c.positions = POSITIONS_LEARNED;
+    c.ffn_bias = c.o_bias = true;
+    check_model("cpu", c, NULL);
+}
+END_TEST
+
+START_TEST(reference_kernels)
+{
+    check_model("cpu-ref", tiny_config(true), NULL);
+}
+END_TEST
+
+START_TEST(reference_kernels_gpt2)
+{
+    check_model("cpu-ref", tiny_gpt2(), NULL);
+}
+END_TEST
+
+START_TEST(lora_everywhere)
+{
+    static const char *const all[] = {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", NULL};
+    static const char *const gateless[] = {
+        "q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", NULL};
+
+    check_model("cpu", tiny_config(true), all);
+    check_model("cpu", tiny_gpt2(), gateless);
+}
+END_TEST
+
+START_TEST(lora_on_some)
+{
+    static const char *const some[] = {"k_proj", "down_proj", NULL};
+    static const char *const one[] = {"up_proj", NULL};
+
+    check_model("cpu", tiny_config(true), some);
+    check_model("cpu", tiny_config(false), one);
+    check_model("cpu", tiny_gpt2(), one);
+}
+END_TEST
+
+/* A quarter of the adapters' input left out, the same in backward as in forward. */
+START_TEST(lora_with_dropout)
+{
+    static const char *const some[] = {"q_proj", "v_proj", "o_proj", "up_proj", "down_proj", NULL};
+    struct model_conf c = conf_of(tiny_config(true), some, DTYPE_F32);
+
+    c.lora_dropout = 0.25f;
+    check_conf("cpu", &c);
+    c.config = tiny_gpt2();
+    c.config.layers = 2;
+    check_conf("cuda", &c);
+}
+END_TEST
+
+/* Two micro-batches give the gradient of one: differences come from rounding only. */
+static void check_micro_batches(const char *const *targets, float dropout)
+{
+    struct dev *d;
+    struct model *m;
+    int64_t n;
+    double sum, parts;
+
+    ck_assert(!dev_open("cpu", 0, 2, &d, &e));
+    struct model_conf c = conf_of(tiny_config(true), targets, DTYPE_F32);
+    c.lora_dropout = dropout;
+    m = open(d, &c);
+    n = model_trainable(m);
+    mem_autofree float *whole = mem_array((size_t)n, 4);
+    mem_autofree float *added = mem_array((size_t)n, 4);
+    model_zero_gradient(m);
+    ck_assert(!model_step(m, TINY_B, inputs, labels, 0.5f, true, &sum, &e));
+    dev_download(d, whole, model_gradient(m), (size_t)n * 4);
+    model_zero_gradient(m);
+    ck_assert(!model_step(m, 2, inputs, labels, 0.5f, true, &parts, &e));
+    sum -= parts;
+    model_set_place(m, 2);
+    ck_assert(!model_step(m, 1, inputs + 2 * TINY_T, labels + 2 * TINY_T, 0.5f, true, &parts, &e));
+    ck_assert_double_eq_tol(sum, parts, 1e-4);
+    dev_download(d, added, model_gradient(m), (size_t)n * 4);
+    for (int64_t i = 0; i < n; i++)
+        ck_assert_float_eq_tol(whole[i], added[i], 1e-4f);
+    model_destroy(m);
+    dev_close(d);
+}
+
+START_TEST(micro_batches_add_up)
+{
+    static const char *const some[] = {"k_proj", "down_proj", NULL};
+
+    check_micro_batches(NULL, 0);
+    check_micro_batches(some, 0.5f);
+}
+END_TEST
+
+/* The loss (first) and the gradient of one step, to be freed. */
+static float *step_of(const char *kind, const struct model_conf *c, size_t *bytes)
+{
+    struct dev *d;
+    struct model *m;
+    double sum;
+    float *out;
+
+    ck_assert_msg(!dev_open(kind, 0, 2, &d, &e), "%s", e.text);
+    m = open(d, c);
+    *bytes = sizeof sum + (size_t)model_trainable(m) * 4;
+    out = mem_alloc(*bytes);
+    model_zero_gradient(m);
+    for (int i = 0; i < 2; i++) /* what the first leaves in shared blocks must not count */
+        ck_assert(!model_step(m, c->micro_sequences, inputs, labels, 1, true, &sum, &e));
+    memcpy(out, &sum, sizeof sum);
+    dev_download(d, out + 2, model_gradient(m), *bytes - sizeof sum);
+    ck_assert_msg(!dev_sync(d, &e), "%s", e.text);
+    model_destroy(m);
+    dev_close(d);
+    return out;
+}
+
+static void check_recomputation(const char *kind, struct model_config config)
+{
+    static const char *const some[] = {"k_proj", "o_proj", "up_proj", "down_proj", NULL};
+    const char *const *const adapters[] = {NULL, some};
+
+    for (int i = 0; i < 4; i++) {
+        struct model_conf c = conf_of(config, adapters[i / 2], i % 2 ? DTYPE_BF16 : DTYPE_F32);
+        size_t bytes;
+
+        c.config.layers = 2;
+        c.micro_sequences = 2;
+        c.sequence_length = 5;
+        c.lora_dropout = 0.25f;
+        mem_autofree float *kept = step_of(kind, &c, &bytes);
+
+        for (c.recompute = RECOMPUTE_SELECTIVE; c.recompute <= RECOMPUTE_FULL; c.recompute++) {
+            mem_autofree float *again = step_of(kind, &c, &bytes);
+
+            ck_assert_msg(!memcmp(kept, again, bytes), "%s, %s, %s%s: other bits with %s", kind,
+                config.architecture, dtype_name(c.t), adapters[i / 2] ? " with adapters" : "",
+                recompute_name(c.recompute));
+        }
+    }
+}
+
+START_TEST(recomputation_changes_no_bit)
+{
+    check_recomputation("cpu", tiny_config(true));
+    check_recomputation("cpu", tiny_gpt2());
+    check_recomputation("cuda", tiny_config(false));
+    check_recomputation("cuda", tiny_gpt2());
+}
+END_TEST
+
+/* BF16 keeps the direction: the angle between both gradients is small, the loss within a percent.
+ */
+static void check_bf16(struct model_config config, const char *const *targets)
+{
+    struct dev *d;
+    double loss[2], dot = 0, norm[2] = {0};
+    float *g[2];
+    int64_t n = 0;
+
+    ck_assert(!dev_open("cpu", 0, 2, &d, &e));
+    for (int k = 0; k < 2; k++) {
+        struct model_conf c = conf_of(config, targets, k ? DTYPE_BF16 : DTYPE_F32);
+        struct model *m = open(d, &c);
+
+        n = model_trainable(m);
+        g[k] = mem_array((size_t)n, 4);
+        model_zero_gradient(m);
+        ck_assert(!model_step(m, TINY_B, inputs, labels, 1, true, &loss[k], &e));
+        dev_download(d, g[k], model_gradient(m), (size_t)n * 4);
+        model_destroy(m);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        dot += (double)g[0][i] * (double)g[1][i];
+        norm[0] += (double)g[0][i] * (double)g[0][i];
+        norm[1] += (double)g[1][i] * (double)g[1][i];
+    }
+    ck_assert_double_eq_tol(loss[1] / loss[0], 1, 0.01);
+    ck_assert_double_ge(dot / sqrt(norm[0] * norm[1]), 0.999);
+    ck_assert_double_eq_tol(sqrt(norm[1] / norm[0]), 1, 0.02);
+    mem_free(g[0]);
+    mem_free(g[1]);
+    dev_close(d);
+}
+
+START_TEST(bf16_is_near)
+{
+    static const char *const up[] = {"up_proj", NULL};
+
+    check_bf16(tiny_config(true), NULL);
+    check_bf16(tiny_gpt2(), NULL);
+    check_bf16(tiny_gpt2(), up);
+}
+END_TEST
+
+/* GPT-2's own vocabulary, which is no multiple of anything. */
+START_TEST(vocabulary_of_50257)
+{
+    struct subject s = {.conf = conf_of(tiny_gpt2(), NULL, DTYPE_F32)};
+    double sum;
+
+    ck_assert(!dev_open("cpu", 0, 2, &s.d, &e));
+    s.conf.config.vocab = 50257;
+    s.conf.config.layers = 1;
+    s.m = open(s.d, &s.conf);
+    for (int i = 0; i < N; i += 2)
+        inputs[i] = labels[i] = 50256 - i;
+    oracle_open(&s.o, s.d, s.m, &s.conf);
+    model_zero_gradient(s.m);
+    ck_assert(!model_step(s.m, TINY_B, inputs, labels, 1, true, &sum, &e));
+    ck_assert_double_eq_tol(sum, oracle_loss(&s.o, inputs, labels), 1e-6 * sum);
+    for (int i = 0; i < 2; i++) {
+        const struct model_part *p = model_part_at(s.m, i);
+        mem_autofree float *g = mem_array((size_t)p->count, sizeof(float));
+
+        dev_download(s.d, g, model_gradient(s.m) + p->offset, (size_t)p->count * 4);
+        check_directions(&s, p, g);
+    }
+    oracle_close(&s.o);
+    model_destroy(s.m);
+    dev_close(s.d);
+}
+END_TEST
+
+UNIT_MAIN("model_backward", full_tied, full_untied, gpt2_tied, gpt2_untied,
+    rotary_with_gelu_layer_norm_and_biases, learned_positions_with_swiglu_and_biases,
+    reference_kernels, reference_kernels_gpt2, lora_everywhere, lora_on_some, lora_with_dropout,
+    micro_batches_add_up, recomputation_changes_no_bit, bf16_is_near, vocabulary_of_50257)

@@ -1,0 +1,228 @@
+/*
+ * Goal: a whole model computes on "cuda" what it computes on the processor: losses and gradients of
+ * a training step, full and with adapters, and the logits of serving, in F32 closely and in BF16 as
+ * near as its rounding lets. Method: the plugin beside this program, a GPU's or that of
+ * tests/cudasim; shapes with random weights, Llamas and GPT-2s, tiny with odd sizes and small ones
+ * that tensor cores take; serving in one call and then token by token.
+ *
+ * A tensor of a gradient differs by |a - b| / (|b| + FLAT |whole gradient|): what has no gradient
+ * but rounding (GPT-2's bias of keys) is measured against the whole. Logits: against their root
+ * mean square.
+ * needs: cuda gpu
+ */
+#include "runtime/model/model.h"
+
+#include "kernels/ops.h"
+#include "tests/gpu/gpu.h"
+#include "tests/runtime/golden.h"
+#include "tests/runtime/tiny.h"
+#include "tests/unit.h"
+
+#include <math.h>
+
+#define T      17
+#define B      2
+#define N      (B * T)
+#define PREFIX 12 /* of T: served at once */
+#define FLAT   1e-2
+
+static const char *const shapes[] = {"tiny-llama", "tiny-gpt2", "small-llama", "small-gpt2"};
+#define SHAPES ((int)(sizeof shapes / sizeof *shapes))
+static const char *const kinds[] = {"cpu", "cuda"};
+
+static const struct nearness {
+    enum dtype t;
+    double loss, gradient, logits; /* allowed */
+} precisions[] = {{DTYPE_F32, 5e-6, 5e-5, 5e-5}, {DTYPE_BF16, 5e-3, 5e-2, 2e-2}};
+#define PRECISIONS ((int)(sizeof precisions / sizeof *precisions))
+
+static struct err e;
+static int32_t ids[N + 1];
+
+static struct dev *open_dev(const char *kind)
+{
+    struct dev *d;
+
+    ck_assert_msg(!dev_open(kind, 0, 2, &d, &e), "%s", e.text);
+    return d;
+}
+
+static void fill_ids(int64_t vocab)
+{
+    for (int i = 0; i <= N; i++)
+        ids[i] = (int32_t)(op_random(3, (uint64_t)i) % (uint32_t)vocab);
+}
+
+static double length_of(const float *a, const float *minus, int64_t n)
+{
+    double sum = 0;
+
+    for (int64_t i = 0; i < n; i++) {
+        double x = (double)a[i] - (minus ? (double)minus[i] : 0);
+
+        sum += x * x;
+    }
+    return sqrt(sum);
+}
+
+/* -- a step of training -- */
+
+struct step {
+    struct dev *d;
+    struct model *m;
+    double loss;
+    float *gradient;
+    int64_t n;
+};
+
+static void take_step(const char *kind, const struct model_conf *c, struct step *s)
+{
+    s->d = open_dev(kind);
+    ck_assert_msg(!model_create(s->d, c, &s->m, &e), "%s", e.text);
+    ck_assert_msg(!model_init_random(s->m, &e), "%s", e.text);
+    tiny_fill(s->d, s->m, 5);
+    model_zero_gradient(s->m);
+    ck_assert_msg(!model_step(s->m, B, ids, ids + 1, 1, true, &s->loss, &e), "%s", e.text);
+    s->n = model_trainable(s->m);
+    s->gradient = mem_array((size_t)s->n, sizeof(float));
+    ck_assert_ptr_nonnull(s->gradient);
+    dev_download(s->d, s->gradient, model_gradient(s->m), (size_t)s->n * sizeof(float));
+    ck_assert_msg(!dev_sync(s->d, &e), "%s", e.text);
+}
+
+static void end_step(struct step *s)
+{
+    mem_free(s->gradient);
+    model_destroy(s->m);
+    dev_close(s->d);
+}
+
+static double worst_part(const struct step *want, const struct step *got, const char **name)
+{
+    double whole = length_of(want->gradient, NULL, want->n), worst = 0;
+
+    *name = "";
+    for (int i = 0; i < model_part_count(want->m); i++) {
+        const struct model_part *p = model_part_at(want->m, i);
+        const float *a = got->gradient + p->offset, *b = want->gradient + p->offset;
+        double far = length_of(a, b, p->count) / (length_of(b, NULL, p->count) + FLAT * whole);
+
+        if (!(far <= worst)) {
+            worst = far;
+            *name = p->name;
+        }
+    }
+    return worst;
+}
+
+static void compare_steps(const char *shape, const struct nearness *p, const char *const *targets)
+{
+    struct model_conf c = {.config = shape_of(shape),
+        .t = p->t,
+        .train = true,
+        .micro_sequences = B,
+        .sequence_length = T,
+        .lora_rank = targets ? 4 : 0,
+        .lora_alpha = 12,
+        .lora_targets = targets,
+        .seed = 3};
+    struct step step[2] = {0};
+    const char *name;
+    double loss, part;
+
+    fill_ids(c.config.vocab);
+    for (int k = 0; k < 2; k++)
+        take_step(kinds[k], &c, &step[k]);
+    loss = fabs(step[1].loss / step[0].loss - 1);
+    part = worst_part(&step[0], &step[1], &name);
+    printf("%s, %s, %s: loss off by %.1g (allowed %.1g), gradient by %.1g (%.1g), %s\n", shape,
+        dtype_name(p->t), targets ? "adapters" : "full", loss, p->loss, part, p->gradient, name);
+    ck_assert_double_le(loss, p->loss);
+    ck_assert_double_le(part, p->gradient);
+    end_step(&step[0]);
+    end_step(&step[1]);
+}
+
+START_TEST(gradients_are_those_of_the_cpu)
+{
+    for (int i = 0; i < SHAPES * PRECISIONS; i++)
+        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], NULL);
+}
+END_TEST
+
+START_TEST(gradients_of_adapters_are_those_of_the_cpu)
+{
+    static const char *const targets[] = {"q_proj", "v_proj", "down_proj", NULL};
+
+    for (int i = 0; i < SHAPES * PRECISIONS; i++)
+        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], targets);
+}
+END_TEST
+
+/* -- serving -- */
+
+static void serve(const char *kind, struct weights *w, enum dtype t, float *logits)
+{
+    struct model_conf c = {.config = *weights_config(w), .t = t, .kv_capacity = T};
+    struct dev *d = open_dev(kind);
+    struct model *m;
+
+    ck_assert_msg(!model_create(d, &c, &m, &e), "%s", e.text);
+    ck_assert_msg(!model_load(m, w, &e), "%s", e.text);
+    ck_assert_msg(!model_extend(m, ids, PREFIX, 0, true, logits, &e), "%s", e.text);
+    for (int64_t i = PREFIX; i < T; i++)
+        ck_assert_msg(
+            !model_extend(m, ids + i, 1, i, true, logits + i * c.config.vocab, &e), "%s", e.text);
+    model_destroy(m);
+    dev_close(d);
+}
+
+static void compare_logits(const char *shape, struct weights *w, const struct nearness *p)
+{
+    int64_t count = T * weights_config(w)->vocab;
+    mem_autofree float *want = mem_array((size_t)count, sizeof(float));
+    mem_autofree float *got = mem_array((size_t)count, sizeof(float));
+    double worst = 0, rms;
+
+    ck_assert(want && got);
+    serve("cpu", w, p->t, want);
+    serve("cuda", w, p->t, got);
+    rms = length_of(want, NULL, count) / sqrt((double)count);
+    for (int64_t i = 0; i < count; i++) {
+        ck_assert(isfinite(got[i]));
+        worst = fmax(worst, fabs((double)got[i] - (double)want[i]) / rms);
+    }
+    printf("%s, %s: logits off by %.1g of their size (allowed %.1g)\n", shape, dtype_name(p->t),
+        worst, p->logits);
+    ck_assert_double_le(worst, p->logits);
+}
+
+START_TEST(logits_are_those_of_the_cpu)
+{
+    for (int i = 0; i < SHAPES; i++) {
+        struct model_config c = shape_of(shapes[i]);
+        struct weights *w;
+        char folder[64], path[96];
+
+        fill_ids(c.vocab);
+        golden_folder(folder);
+        snprintf(path, sizeof path, "%s/model", folder);
+        for (int k = 0; k < PRECISIONS; k++) {
+            ck_assert_msg(!shape_write(path, &c, precisions[k].t, &e), "%s", e.text);
+            ck_assert_msg(!weights_open(path, NULL, &w, &e), "%s", e.text);
+            compare_logits(shapes[i], w, &precisions[k]);
+            weights_close(w);
+        }
+        golden_remove(folder);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    gpu_open();
+    return unit_run_with(&(struct unit){.name = "cuda_model", .timeout_s = 120},
+        GPU_TESTS(GPU_ANY(gradients_are_those_of_the_cpu),
+            GPU_ANY(gradients_of_adapters_are_those_of_the_cpu),
+            GPU_ANY(logits_are_those_of_the_cpu)));
+}

@@ -1,0 +1,511 @@
+/*
+ * Goal: the model computes what torch, transformers and peft compute. Method: golden files
+ * (tests/golden/README.md): loss and gradients of one batch of a Llama, a GPT-2 and a Qwen2,
+ * gradients of LoRA factors, fifty losses of AdamW under two schedules (twenty of GPT-2), and the
+ * logits of SmolLM2 on three prompts; and named tensors read back as they were loaded, with factors
+ * merged.
+ */
+#include "runtime/model/model.h"
+
+#include "base/mem.h"
+#include "runtime/train/optim.h"
+#include "runtime/files/safetensors.h"
+#include "tests/runtime/golden.h"
+#include "tests/unit.h"
+
+#include <limits.h>
+#include <math.h>
+#include <unistd.h>
+
+static const char *const targets[] = {"q_proj", "v_proj", NULL};
+static struct err e;
+
+struct tiny {
+    struct dev *d;
+    struct weights *w;
+    struct model *m;
+};
+
+static void tiny_open_from(
+    struct tiny *t, const char *folder, int64_t b, int64_t length, int lora_rank)
+{
+    struct model_conf c = {.t = DTYPE_F32,
+        .train = true,
+        .micro_sequences = b,
+        .sequence_length = length,
+        .lora_rank = lora_rank,
+        .lora_alpha = 8,
+        .lora_targets = targets,
+        .seed = 1};
+
+    ck_assert_msg(!dev_open("cpu", 0, 2, &t->d, &e), "%s", e.text);
+    ck_assert_msg(!weights_open(folder, NULL, &t->w, &e), "%s", e.text);
+    c.config = *weights_config(t->w);
+    ck_assert_msg(!model_create(t->d, &c, &t->m, &e), "%s", e.text);
+    ck_assert_msg(!model_load(t->m, t->w, &e), "%s", e.text);
+}
+
+static void tiny_open(struct tiny *t, int64_t b, int lora_rank)
+{
+    tiny_open_from(t, GOLDEN "tiny-llama", b, 32, lora_rank);
+}
+
+static void tiny_close(struct tiny *t)
+{
+    model_destroy(t->m);
+    weights_close(t->w);
+    dev_close(t->d);
+}
+
+static double norm_of(const float *a, int64_t n)
+{
+    double sum = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)a[i] * (double)a[i];
+    return sqrt(sum);
+}
+
+/* |a - b| / |b| over a tensor */
+static double distance(const float *a, const float *b, int64_t n)
+{
+    double diff = 0, norm = 0;
+
+    for (int64_t i = 0; i < n; i++) {
+        diff += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        norm += (double)b[i] * (double)b[i];
+    }
+    return sqrt(diff / norm);
+}
+
+/* One backward pass over the batch of a file, of two sequences; the mean loss. */
+static double step_of(struct tiny *t, const struct json *step)
+{
+    int64_t n, m;
+    mem_autofree int32_t *inputs = golden_ids(json_get(step, "inputs"), &n);
+    mem_autofree int32_t *labels = golden_ids(json_get(step, "targets"), &m);
+    double sum;
+
+    ck_assert_int_eq(n, 2 * json_int(step, "t", 0));
+    ck_assert_int_eq(m, n);
+    model_zero_gradient(t->m);
+    ck_assert_msg(!model_step(t->m, 2, inputs, labels, 1 / (float)n, true, &sum, &e), "%s", e.text);
+    return sum / (double)n;
+}
+
+static double golden_step(struct tiny *t)
+{
+    json_auto struct json *step = golden_json(GOLDEN "tiny_step.json");
+
+    return step_of(t, step);
+}
+
+/* Every part's gradient against the tensor <prefix><name> of the file. */
+static void compare_gradients(struct tiny *t, const char *path, const char *prefix)
+{
+    struct safetensors *s;
+    char name[192];
+
+    ck_assert_msg(!safetensors_open(path, &s, &e), "%s", e.text);
+    for (int i = 0; i < model_part_count(t->m); i++) {
+        const struct model_part *p = model_part_at(t->m, i);
+        mem_autofree float *g = mem_array((size_t)p->count, 4);
+        const struct safetensors_tensor *want;
+
+        snprintf(name, sizeof name, "%s%s", prefix, p->name);
+        want = safetensors_find(s, name);
+        ck_assert_msg(want && want->bytes == p->count * 4, "%s", name);
+        dev_download(t->d, g, model_gradient(t->m) + p->offset, (size_t)p->count * 4);
+        double far = distance(g, (const float *)want->data, p->count);
+        ck_assert_msg(far < 1e-4, "%s: %.3g", name, far);
+    }
+    safetensors_close(s);
+}
+
+START_TEST(gradients_equal_torch)
+{
+    json_auto struct json *step = golden_json(GOLDEN "tiny_step.json");
+    struct tiny t = {0};
+
+    tiny_open(&t, 2, 0);
+    ck_assert_double_eq_tol(golden_step(&t), json_num(step, "loss_mean", 0), 1e-5);
+    ck_assert_int_eq(model_part_count(t.m), 20);
+    compare_gradients(&t, GOLDEN "tiny_step.safetensors", "");
+    tiny_close(&t);
+}
+END_TEST
+
+/* The gradients of a file that is laid out as the model's own, as a model beside its config.json.
+ */
+static struct weights *open_gradients(const char *folder, const char *config, const char *file)
+{
+    const char *const from[] = {config, file}, *const to[] = {"config.json", "model.safetensors"};
+    struct weights *w;
+    char path[128], root[PATH_MAX];
+
+    for (int i = 0; i < 2; i++) {
+        ck_assert_ptr_nonnull(realpath(from[i], root));
+        snprintf(path, sizeof path, "%s/%s", folder, to[i]);
+        ck_assert_int_eq(symlink(root, path), 0);
+    }
+    ck_assert_msg(!weights_open(folder, NULL, &w, &e), "%s", e.text);
+    return w;
+}
+
+static bool has_suffix(const char *name, const char *suffix)
+{
+    size_t n = strlen(name), k = strlen(suffix);
+
+    return n >= k && !strcmp(name + n - k, suffix);
+}
+
+/* Relative per tensor; but GPT-2's bias of keys has no gradient (it adds the same to every score of
+   a query), so its rounding is measured against the bias of queries. */
+static void compare_with(struct tiny *t, struct weights *want)
+{
+    const struct model_config *c = weights_config(want);
+    double queries = 0;
+
+    ck_assert_int_eq(model_part_count(t->m), weights_count(want));
+    for (int i = 0; i < model_part_count(t->m); i++) {
+        const struct model_part *p = model_part_at(t->m, i);
+        mem_autofree float *g = mem_array((size_t)p->count, 4);
+        mem_autofree float *w = mem_array((size_t)p->count, 4);
+        int64_t cols = p->dims == 2 ? p->shape[1] : 1;
+
+        ck_assert_msg(
+            !weights_read(want, p->name, p->shape[0], cols, 0, p->shape[0], DTYPE_F32, w, &e), "%s",
+            e.text);
+        dev_download(t->d, g, model_gradient(t->m) + p->offset, (size_t)p->count * 4);
+        if (has_suffix(p->name, "q_proj.bias"))
+            queries = norm_of(w, p->count);
+        if (c->positions == POSITIONS_LEARNED && has_suffix(p->name, "k_proj.bias")) {
+            ck_assert_double_le(norm_of(g, p->count), 1e-4 * queries);
+            ck_assert_double_le(norm_of(w, p->count), 1e-4 * queries);
+            continue;
+        }
+        ck_assert_msg(
+            distance(g, w, p->count) < 1e-4, "%s: %.3g", p->name, distance(g, w, p->count));
+    }
+}
+
+static void check_family(const char *name, const char *prefix)
+{
+    char folder[64], model[96], config[128], gradients[96], path[96];
+    struct tiny t = {0};
+    struct weights *want;
+
+    snprintf(model, sizeof model, GOLDEN "tiny-%s", name);
+    snprintf(config, sizeof config, "%s/config.json", model);
+    snprintf(path, sizeof path, GOLDEN "%s_step.json", prefix);
+    snprintf(gradients, sizeof gradients, GOLDEN "%s_step.safetensors", prefix);
+    json_auto struct json *step = golden_json(path);
+    golden_folder(folder);
+    want = open_gradients(folder, config, gradients);
+    tiny_open_from(&t, model, 2, json_int(step, "t", 0), 0);
+    ck_assert_double_eq_tol(step_of(&t, step), json_num(step, "loss_mean", 0), 1e-5);
+    compare_with(&t, want);
+    tiny_close(&t);
+    weights_close(want);
+    golden_remove(folder);
+}
+
+START_TEST(every_familys_gradients_equal_torch)
+{
+    check_family("llama", "tiny");
+    check_family("gpt2", "tiny_gpt2");
+    check_family("qwen2", "tiny_qwen2");
+}
+END_TEST
+
+static void load_factors(struct tiny *t, struct safetensors *s)
+{
+    for (int i = 0; i < model_part_count(t->m); i++) {
+        const struct model_part *p = model_part_at(t->m, i);
+        const struct safetensors_tensor *from = safetensors_find(s, p->name);
+
+        ck_assert_msg(from && from->bytes == p->count * 4, "%s", p->name);
+        dev_upload(t->d, model_master(t->m) + p->offset, from->data, (size_t)from->bytes);
+    }
+    model_master_changed(t->m);
+}
+
+START_TEST(lora_gradients_equal_peft)
+{
+    struct tiny t = {0};
+    struct safetensors *s;
+
+    tiny_open(&t, 2, 4);
+    ck_assert_msg(!safetensors_open(GOLDEN "tiny_lora.safetensors", &s, &e), "%s", e.text);
+    ck_assert_int_eq(model_part_count(t.m), 8);
+    load_factors(&t, s);
+    ck_assert_double_eq_tol(
+        golden_step(&t), (double)*(const float *)safetensors_find(s, "loss_mean")->data, 1e-5);
+    compare_gradients(&t, GOLDEN "tiny_lora.safetensors", "grad.");
+    safetensors_close(s);
+    tiny_close(&t);
+}
+END_TEST
+
+/* Factors merged into the weights give the same loss as factors beside them. */
+START_TEST(merged_equals_beside)
+{
+    struct tiny beside = {0}, merged = {0};
+    struct safetensors *s;
+    double loss;
+
+    tiny_open(&beside, 2, 4);
+    tiny_open(&merged, 2, 0);
+    ck_assert_msg(!safetensors_open(GOLDEN "tiny_lora.safetensors", &s, &e), "%s", e.text);
+    load_factors(&beside, s);
+    for (int i = 0; i < model_part_count(merged.m); i++) {
+        const struct model_part *p = model_part_at(merged.m, i);
+        mem_autofree float *host = mem_array((size_t)p->count, 4);
+
+        ck_assert_msg(!model_read(beside.m, p->name, true, host, p->count, &e), "%s", e.text);
+        dev_upload(merged.d, model_master(merged.m) + p->offset, host, (size_t)p->count * 4);
+    }
+    loss = golden_step(&beside);
+    ck_assert_double_eq_tol(golden_step(&merged), loss, 1e-5);
+    ck_assert_double_eq_tol(
+        loss, (double)*(const float *)safetensors_find(s, "loss_mean")->data, 1e-5);
+    safetensors_close(s);
+    tiny_close(&beside);
+    tiny_close(&merged);
+}
+END_TEST
+
+static void follow_run(const char *folder, const struct json *train, const struct json *run)
+{
+    struct tiny t = {0};
+    struct optim *o;
+    struct optim_conf c = {.learning_rate = json_num(run, "learning_rate", 0),
+        .weight_decay = json_num(train, "weight_decay", 0),
+        .beta1 = json_num(train, "beta1", 0),
+        .beta2 = json_num(train, "beta2", 0),
+        .epsilon = json_num(train, "epsilon", 0),
+        .clip_norm = json_num(train, "clip_norm", 0),
+        .warmup_steps = json_int(run, "warmup_steps", 0),
+        .steps = json_int(train, "steps", 0)};
+    const struct json *batch = json_first(json_get(train, "ids"));
+    const struct json *rate = json_first(json_get(run, "rates"));
+    const struct json *loss = json_first(json_get(run, "losses"));
+    const struct json *norm = json_first(json_get(run, "gradient_norms"));
+    int64_t length = json_int(train, "t", 0), tokens = 4 * length;
+
+    c.schedule =
+        strcmp(json_str(run, "schedule", ""), "cosine") ? SCHEDULE_CONSTANT : SCHEDULE_COSINE;
+    tiny_open_from(&t, folder, 4, length, 0);
+    ck_assert_msg(!optim_create(t.d, &c, t.m, &o, &e), "%s", e.text);
+    for (int64_t step = 1; step <= c.steps; step++) {
+        int32_t inputs[128], labels[128];
+        int64_t n;
+        mem_autofree int32_t *ids = golden_ids(batch, &n);
+        double sum, grad_norm;
+
+        ck_assert(tokens <= 128 && n == 4 * (length + 1));
+        for (int i = 0; i < tokens; i++) {
+            inputs[i] = ids[i / length * (length + 1) + i % length];
+            labels[i] = ids[i / length * (length + 1) + i % length + 1];
+        }
+        model_zero_gradient(t.m);
+        ck_assert(!model_step(t.m, 4, inputs, labels, 1 / (float)tokens, true, &sum, &e));
+        ck_assert_msg(!optim_step(o, step, &grad_norm, &e), "%s", e.text);
+        ck_assert_double_eq_tol(optim_rate(&c, step), json_number_value(rate), 1e-9);
+        ck_assert_double_eq_tol(sum / (double)tokens, json_number_value(loss), 1e-3);
+        ck_assert_double_eq_tol(grad_norm, json_number_value(norm), 5e-3);
+        batch = json_next(batch);
+        rate = json_next(rate);
+        loss = json_next(loss);
+        norm = json_next(norm);
+    }
+    optim_destroy(o);
+    tiny_close(&t);
+}
+
+static int follow_runs(const char *folder, const char *file, int64_t steps)
+{
+    json_auto struct json *train = golden_json(file);
+    int runs = 0;
+
+    ck_assert_int_eq(json_int(train, "steps", 0), steps);
+    json_each (run, json_get(train, "runs")) {
+        follow_run(folder, train, run);
+        runs++;
+    }
+    return runs;
+}
+
+START_TEST(fifty_steps_follow_torch)
+{
+    ck_assert_int_eq(follow_runs(GOLDEN "tiny-llama", GOLDEN "tiny_train.json", 50), 2);
+}
+END_TEST
+
+START_TEST(twenty_steps_of_gpt2_follow_torch)
+{
+    ck_assert_int_eq(follow_runs(GOLDEN "tiny-gpt2", GOLDEN "tiny_gpt2_train.json", 20), 1);
+}
+END_TEST
+
+static void compare_prompt(
+    struct model *m, const struct json *prompt, int index, struct safetensors *s)
+{
+    int64_t n, k, v = 49152;
+    mem_autofree int32_t *ids = golden_ids(json_get(prompt, "ids"), &n);
+    mem_autofree int32_t *best = golden_ids(json_get(prompt, "argmax"), &k);
+    mem_autofree float *logits = mem_array((size_t)(n * v), 4);
+    const float *every64, *last;
+    char name[64];
+    double far = 0;
+
+    ck_assert_int_eq(n, k);
+    ck_assert_msg(!model_extend(m, ids, n, 0, true, logits, &e), "%s", e.text);
+    snprintf(name, sizeof name, "prompt%d.every64", index);
+    every64 = (const float *)safetensors_find(s, name)->data;
+    snprintf(name, sizeof name, "prompt%d.last", index);
+    last = (const float *)safetensors_find(s, name)->data;
+    for (int64_t i = 0; i < n * v / 64; i++)
+        far = fmax(far, fabs((double)logits[i * 64] - (double)every64[i]));
+    for (int64_t i = 0; i < v / 8; i++)
+        far = fmax(far, fabs((double)logits[(n - 1) * v + i * 8] - (double)last[i]));
+    printf("prompt %d: greatest distance %.2g\n", index, far);
+    ck_assert_msg(far < 2e-3, "prompt %d: logits are %.3g away", index, far);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t arg = 0;
+
+        for (int64_t j = 1; j < v; j++)
+            if (logits[i * v + j] > logits[i * v + arg])
+                arg = j;
+        ck_assert_int_eq(arg, best[i]);
+    }
+}
+
+START_TEST(smollm2_logits_equal_transformers)
+{
+    json_auto struct json *golden = golden_json(GOLDEN "smollm2_logits.json");
+    struct model_conf c = {.t = DTYPE_F32, .kv_capacity = 128};
+    struct safetensors *s;
+    struct weights *w;
+    struct model *m;
+    struct dev *d;
+    char path[1024];
+    int index = 0;
+
+    if (!golden_fetch("smollm2", path))
+        return;
+    ck_assert_msg(!dev_open("cpu", 0, 2, &d, &e), "%s", e.text);
+    ck_assert_msg(!weights_open(path, NULL, &w, &e), "%s", e.text);
+    ck_assert_msg(!safetensors_open(GOLDEN "smollm2_logits.safetensors", &s, &e), "%s", e.text);
+    c.config = *weights_config(w);
+    ck_assert_msg(!model_create(d, &c, &m, &e), "%s", e.text);
+    ck_assert_msg(!model_load(m, w, &e), "%s", e.text);
+    json_each (prompt, json_get(golden, "prompts"))
+        compare_prompt(m, prompt, index++, s);
+    ck_assert_int_eq(index, 3);
+    safetensors_close(s);
+    model_destroy(m);
+    weights_close(w);
+    dev_close(d);
+}
+END_TEST
+
+START_TEST(tensors_read_back)
+{
+    struct tiny t = {0};
+    float want[256], got[256];
+
+    tiny_open(&t, 2, 4);
+    ck_assert(!weights_read(t.w, "model.norm.weight", 64, 1, 0, 64, DTYPE_F32, want, &e));
+    ck_assert(!model_read(t.m, "model.norm.weight", true, got, 64, &e));
+    ck_assert_mem_eq(want, got, 64 * 4);
+    ck_assert(
+        !model_read(t.m, "model.layers.1.self_attn.v_proj.lora_B.weight", false, got, 32 * 4, &e));
+    for (int i = 0; i < 32 * 4; i++)
+        ck_assert(got[i] == 0);
+    ck_assert(
+        !model_read(t.m, "model.layers.1.self_attn.v_proj.lora_A.weight", false, got, 4 * 64, &e));
+    for (int i = 0; i < 4 * 64; i++)
+        ck_assert(fabsf(got[i]) <= 1 / 8.0f);
+    ck_assert_int_eq(model_read(t.m, "model.norm.weight", true, got, 63, &e), -ERR_BUG);
+    tiny_close(&t);
+}
+END_TEST
+
+/* The standard deviation of a fresh tensor, and its mean. */
+static double fresh_deviation(struct tiny *t, const char *name, double *mean)
+{
+    double sum = 0, squares = 0;
+
+    for (int i = 0; i < model_part_count(t->m); i++) {
+        const struct model_part *p = model_part_at(t->m, i);
+        mem_autofree float *x = mem_array((size_t)p->count, 4);
+
+        if (strcmp(p->name, name))
+            continue;
+        ck_assert(!model_read(t->m, name, false, x, p->count, &e));
+        for (int64_t k = 0; k < p->count; k++) {
+            sum += (double)x[k] / (double)p->count;
+            squares += (double)x[k] * (double)x[k] / (double)p->count;
+        }
+        *mean = sum;
+        return sqrt(fmax(0, squares - sum * sum));
+    }
+    ck_abort_msg("%s", name);
+}
+
+START_TEST(fresh_weights_are_as_the_family_has_them)
+{
+    static const struct {
+        const char *folder, *name;
+        double deviation, mean;
+    } rows[] = {
+        {GOLDEN "tiny-llama", "model.embed_tokens.weight", 0.02, 0},
+        {GOLDEN "tiny-llama", "model.layers.1.self_attn.o_proj.weight", 0.02, 0},
+        {GOLDEN "tiny-llama", "model.norm.weight", 0, 1},
+        {GOLDEN "tiny-gpt2", "model.embed_positions.weight", 0.02, 0},
+        {GOLDEN "tiny-gpt2", "model.layers.1.mlp.up_proj.weight", 0.02, 0},
+        {GOLDEN "tiny-gpt2", "model.layers.1.mlp.down_proj.weight", 0.01, 0}, /* 2 layers */
+        {GOLDEN "tiny-gpt2", "model.layers.0.self_attn.o_proj.weight", 0.01, 0},
+        {GOLDEN "tiny-gpt2", "model.layers.0.self_attn.o_proj.bias", 0, 0},
+        {GOLDEN "tiny-gpt2", "model.layers.0.input_layernorm.weight", 0, 1},
+        {GOLDEN "tiny-gpt2", "model.layers.0.input_layernorm.bias", 0, 0},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct tiny t = {0};
+        double mean, deviation;
+
+        tiny_open_from(&t, rows[i].folder, 2, 16, 0);
+        ck_assert_msg(!model_init_random(t.m, &e), "%s", e.text);
+        deviation = fresh_deviation(&t, rows[i].name, &mean);
+        ck_assert_msg(fabs(deviation - rows[i].deviation) <= 0.1 * rows[i].deviation,
+            "%s: deviation %g", rows[i].name, deviation);
+        ck_assert_double_eq_tol(mean, rows[i].mean, 0.002);
+        tiny_close(&t);
+    }
+}
+END_TEST
+
+START_TEST(bad_ids_are_refused)
+{
+    int32_t inputs[64] = {0}, labels[64] = {0};
+    struct tiny t = {0};
+    double sum;
+
+    tiny_open(&t, 2, 0);
+    inputs[63] = 256;
+    ck_assert_int_eq(model_step(t.m, 2, inputs, labels, 1, true, &sum, &e), -ERR_DATA);
+    inputs[63] = -1;
+    ck_assert_int_eq(model_step(t.m, 2, inputs, labels, 1, true, &sum, &e), -ERR_DATA);
+    inputs[63] = 0;
+    labels[0] = -1; /* not counted */
+    ck_assert_int_eq(model_step(t.m, 2, inputs, labels, 1, true, &sum, &e), 0);
+    tiny_close(&t);
+}
+END_TEST
+
+UNIT_MAIN("model", gradients_equal_torch, every_familys_gradients_equal_torch,
+    twenty_steps_of_gpt2_follow_torch, lora_gradients_equal_peft, merged_equals_beside,
+    fifty_steps_follow_torch, smollm2_logits_equal_transformers, tensors_read_back,
+    fresh_weights_are_as_the_family_has_them, bad_ids_are_refused)

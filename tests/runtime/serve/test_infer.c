@@ -1,0 +1,582 @@
+/*
+ * Goal: a serving rank gives the tokens the model gives, counts them rightly, stops where it must,
+ * and survives bad requests. Method: the rank in a child process, this test as its agent. On the
+ * tiny byte model greedy text is compared with model_extend called here; stop strings are cut out
+ * of that text; the same on the simulated GPU (tests/cudasim), whose memory the host cannot read,
+ * and whose text, greedy or drawn, must be the processor's.
+ * Cancelling and chat need a model that takes its time: SmolLM2. What cannot be done says its
+ * reason to the client (a chat template that does not compile: the line), and where a rank is shows
+ * in its heartbeat page whatever it does, rendering too.
+ */
+#include "runtime/serve/infer.h"
+
+#include "api/exitcode.h"
+#include "runtime/model/model.h"
+#include "tests/runtime/agent.h"
+#include "tests/runtime/bytes.h"
+#include "tests/unit.h"
+
+#include <ctype.h>
+#include <endian.h>
+#include <sys/mman.h>
+
+#define PROMPT "In the beginning "
+#define TOKENS 24
+
+static char folder[64];
+static struct agent a;
+static struct err e;
+static const char *const resources[] = {"cpu", "nvidia.com/gpu"};
+static int resource;           /* of the rank that serves */
+static struct wire_page *page; /* its heartbeat */
+
+static void setup(void)
+{
+    golden_folder(folder);
+    bytes_model(folder);
+    page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(page, MAP_FAILED);
+}
+
+static void teardown(void)
+{
+    golden_remove(folder);
+    munmap(page, sizeof *page);
+}
+
+static int body(int fd)
+{
+    static struct rank r;
+    struct err why = {0};
+    int rc = rank_open(&r, fd, page, &why);
+
+    if (!rc)
+        rc = infer_run(&r, &why);
+    if (rc && rc != -ERR_DRAINED)
+        rank_send_failed(&r, &why);
+    rank_close(&r);
+    return (int)exit_class_of(rc ? why.code : ERR_NONE);
+}
+
+/* A rank that serves the model under path in F32. */
+static void serve(const char *path, int context)
+{
+    static struct jobspec s;
+    static char text[2048];
+    struct arena *arena = arena_create(1 << 20);
+    json_auto struct json *v = NULL;
+
+    snprintf(text, sizeof text,
+        "{\"apiVersion\":\"llmjob.dev/"
+        "v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":\"j\","
+        "\"namespace\":\"n\",\"uid\":\"u\",\"generation\":1},\"spec\":{\"precision\":"
+        "\"FP32\",\"device\":{\"resource\":\"%s\"},"
+        "\"storage\":[{\"name\":\"s\",\"scratch\":\"1Gi\",\"mountPath\":\"/tmp\"}],"
+        "\"model\":{\"source\":\"%s\"},\"serve\":{\"modelName\":\"m\",\"contextLength\":%"
+        "d}}}",
+        resources[resource], path, context);
+    ck_assert_msg(!json_parse(text, strlen(text), &v, &e), "%s", e.text);
+    ck_assert_msg(!jobspec_decode(v, arena, &s, &e), "%s", e.text);
+    agent_spawn(&a, body);
+    agent_start(&a, &s, folder);
+    json_destroy(agent_expect(&a, WIRE_LOADED));
+    json_destroy(v);
+    v = agent_expect(&a, WIRE_SERVING);
+    ck_assert_int_eq(json_int(v, "context_length", 0), context);
+    arena_destroy(arena);
+}
+
+static void serve_bytes(void)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "%s/model", folder);
+    serve(path, 64);
+}
+
+static void stop_serving(void)
+{
+    agent_send(&a, WIRE_STOP, "{}");
+    json_destroy(agent_expect(&a, WIRE_DONE));
+    ck_assert_int_eq(agent_end(&a), EXIT_CLASS_DRAINED);
+}
+
+struct answer {
+    char text[8192];
+    size_t len;
+    char reason[16], message[256];
+    int prompt, completion, frames;
+};
+
+/* Frames of request `id` until it is finished; cancel_after: frames after which it is cancelled, 0:
+ * never. */
+static struct answer collect(int id, int cancel_after)
+{
+    struct answer o = {0};
+
+    for (;;) {
+        ck_assert_msg(
+            wire_wait(&a.reader, a.fd, clock_ms() + AGENT_MS, &a.frame, &e) >= 0, "%s", e.text);
+        if (a.frame.type != WIRE_TOKEN)
+            break;
+        uint64_t to;
+        uint32_t count;
+        memcpy(&to, a.frame.data, 8);
+        memcpy(&count, a.frame.data + 8, 4);
+        ck_assert_uint_eq(le64toh(to), (uint64_t)id);
+        ck_assert_uint_gt(le32toh(count), 0);
+        ck_assert_uint_lt(o.len + a.frame.len, sizeof o.text);
+        memcpy(o.text + o.len, a.frame.data + 16, a.frame.len - 16);
+        o.len += a.frame.len - 16;
+        if (++o.frames == cancel_after) {
+            char text[64];
+
+            snprintf(text, sizeof text, "{\"id\":%d}", id);
+            agent_send(&a, WIRE_CANCEL, text);
+        }
+    }
+    ck_assert_int_eq(a.frame.type, WIRE_FINISHED);
+    json_auto struct json *v = NULL;
+    ck_assert(!json_parse(a.frame.data, a.frame.len, &v, &e));
+    ck_assert_int_eq(json_int(v, "id", 0), id);
+    snprintf(o.reason, sizeof o.reason, "%s", json_str(v, "reason", ""));
+    snprintf(o.message, sizeof o.message, "%s", json_str(v, "message", ""));
+    o.prompt = (int)json_int(v, "prompt_tokens", -1);
+    o.completion = (int)json_int(v, "completion_tokens", -1);
+    return o;
+}
+
+static struct answer ask(int id, const char *rest)
+{
+    char text[1024];
+
+    snprintf(text, sizeof text, "{\"id\":%d,%s}", id, rest);
+    agent_send(&a, WIRE_REQUEST, text);
+    return collect(id, 0);
+}
+
+#define GREEDY "\"prompt\":\"" PROMPT "\",\"max_tokens\":24,\"temperature\":0"
+
+/* What the model says by itself. */
+static void greedy(char *out)
+{
+    struct model_conf c = {.t = DTYPE_F32, .kv_capacity = 64};
+    int32_t ids[sizeof(PROMPT)];
+    float logits[256];
+    struct weights *w;
+    struct model *m;
+    struct dev *d;
+    int n = 0;
+
+    ck_assert(!dev_open("cpu", 0, 1, &d, &e));
+    ck_assert_msg(!weights_open(GOLDEN "tiny-llama", NULL, &w, &e), "%s", e.text);
+    c.config = *weights_config(w);
+    ck_assert(!model_create(d, &c, &m, &e) && !model_load(m, w, &e));
+    for (const char *p = PROMPT; *p; p++)
+        ids[n++] = *p;
+    ck_assert(!model_extend(m, ids, n, 0, false, logits, &e));
+    for (int i = 0; i < TOKENS; i++) {
+        int32_t best = 0;
+
+        for (int j = 1; j < 256; j++)
+            best = logits[j] > logits[best] ? j : best;
+        out[i] = (char)best;
+        ck_assert(!model_extend(m, &best, 1, n + i, false, logits, &e));
+    }
+    model_destroy(m);
+    weights_close(w);
+    dev_close(d);
+}
+
+START_TEST(greedy_text_is_the_models)
+{
+    struct answer o, again;
+    char want[TOKENS];
+
+    resource = _i;
+    serve_bytes();
+    o = ask(1, GREEDY);
+    again = ask(2, GREEDY); /* now from the cache */
+    greedy(want);
+    ck_assert_str_eq(o.reason, "length");
+    ck_assert_int_eq(o.prompt, (int)strlen(PROMPT));
+    ck_assert_int_eq(o.completion, TOKENS);
+    ck_assert_uint_eq(o.len, TOKENS);
+    ck_assert_mem_eq(o.text, want, TOKENS);
+    ck_assert_mem_eq(again.text, want, TOKENS);
+    stop_serving();
+}
+END_TEST
+
+#define DRAWN "\"prompt\":\"ab\",\"max_tokens\":40,\"temperature\":1.5,\"seed\":5"
+
+/* Where two characters stand side by side that need no escape and come here first; -1: nowhere. */
+static int plain_pair(const char *text, int n)
+{
+    for (int i = 4; i + 1 < n; i++)
+        if (isalnum((unsigned char)text[i]) && isalnum((unsigned char)text[i + 1]) &&
+            !memmem(text, (size_t)i + 1, text + i, 2))
+            return i;
+    return -1;
+}
+
+START_TEST(stop_strings_end_and_are_not_sent)
+{
+    struct answer o, cut;
+    char rest[256];
+    int from;
+
+    resource = _i;
+    serve_bytes();
+    o = ask(1, DRAWN);
+    ck_assert_uint_eq(o.len, 40);
+    from = plain_pair(o.text, 40);
+    ck_assert_int_gt(from, 0);
+    snprintf(rest, sizeof rest, DRAWN ",\"stop\":[\"zzz\",\"%.2s\"]", o.text + from);
+    cut = ask(2, rest);
+    ck_assert_str_eq(cut.reason, "stop");
+    ck_assert_uint_eq(cut.len, (size_t)from);
+    ck_assert_mem_eq(cut.text, o.text, (size_t)from);
+    ck_assert_int_eq(cut.completion, from + 2);
+    stop_serving();
+}
+END_TEST
+
+#define NEGATIVE "\"prompt\":\"ab\",\"max_tokens\":40,\"temperature\":1.5,\"seed\":-"
+
+START_TEST(seeds_repeat)
+{
+    static const char other[] =
+        "\"prompt\":\"ab\",\"max_tokens\":40,\"temperature\":1.5,\"seed\":6";
+    struct answer x, y, z;
+
+    serve_bytes();
+    x = ask(1, DRAWN);
+    y = ask(2, DRAWN);
+    z = ask(3, other);
+    ck_assert_uint_eq(x.len, y.len);
+    ck_assert_mem_eq(x.text, y.text, x.len);
+    ck_assert(z.len != x.len || memcmp(x.text, z.text, x.len));
+    x = ask(4, NEGATIVE "5"); /* a seed like any other */
+    y = ask(5, NEGATIVE "5");
+    z = ask(6, NEGATIVE "6");
+    ck_assert_mem_eq(x.text, y.text, sizeof x.text);
+    ck_assert(memcmp(x.text, z.text, sizeof x.text));
+    stop_serving();
+}
+END_TEST
+
+START_TEST(no_nucleus_is_the_likeliest)
+{
+    struct answer o;
+    char want[TOKENS];
+
+    resource = _i;
+    serve_bytes();
+    o = ask(1, "\"prompt\":\"" PROMPT "\",\"max_tokens\":24,\"temperature\":1,\"top_p\":0");
+    greedy(want);
+    ck_assert_str_eq(o.reason, "length");
+    ck_assert_mem_eq(o.text, want, TOKENS);
+    stop_serving();
+}
+END_TEST
+
+START_TEST(ids_are_a_prompt)
+{
+    buf_auto struct buf rest;
+    struct answer o;
+    char want[TOKENS];
+
+    serve_bytes();
+    buf_init(&rest, 1 << 10);
+    buf_str(&rest, "\"max_tokens\":24,\"temperature\":0,\"prompt_ids\":[");
+    for (const char *p = PROMPT; *p; p++) /* ids are bytes here */
+        buf_printf(&rest, p[1] ? "%d," : "%d]", *p);
+    o = ask(1, buf_cstr(&rest));
+    greedy(want);
+    ck_assert_int_eq(o.prompt, (int)strlen(PROMPT));
+    ck_assert_mem_eq(o.text, want, TOKENS);
+    o = ask(2, "\"prompt_ids\":[97,256]");
+    ck_assert_str_eq(o.reason, "error");
+    ck_assert_ptr_nonnull(strstr(o.message, "256"));
+    o = ask(3, "\"prompt_ids\":[]");
+    ck_assert_str_eq(o.reason, "error");
+    stop_serving();
+}
+END_TEST
+
+/* Kind: a client ends the rank. What is too much for one request ends that one. */
+START_TEST(too_much_for_one_request_ends_alone)
+{
+    /* Some 2 GB of a conversation of 1 MB. */
+    static const char template[] =
+        "{% for m in messages %}{% for k in messages %}{% set x = m.content ~ k.content %}"
+        "{% endfor %}{% endfor %}{{ messages | length }}";
+    buf_auto struct buf text;
+    char path[128];
+    struct answer o;
+
+    snprintf(path, sizeof path, "%s/model/chat_template.jinja", folder);
+    golden_write(path, template, sizeof template - 1);
+    serve_bytes();
+    buf_init(&text, LIMIT_FRAME_BYTES);
+    buf_str(&text, "{\"id\":1,\"chat\":true,\"messages\":[");
+    for (int i = 0; i < 1000; i++)
+        buf_printf(&text, "%s{\"role\":\"user\",\"content\":\"%01000d\"}", i ? "," : "", i);
+    buf_str(&text, "]}");
+    agent_send(&a, WIRE_REQUEST, buf_cstr(&text));
+    o = collect(1, 0);
+    ck_assert_str_eq(o.reason, "error");
+    o = ask(2,
+        "\"chat\":true,\"max_tokens\":2,\"messages\":[{\"role\":\"user\","
+        "\"content\":\"x\"}]");
+    ck_assert_int_eq(o.prompt, 1);
+    ck_assert_int_eq(o.completion, 2);
+    stop_serving();
+}
+END_TEST
+
+/* Cold, then with the whole prompt in the cache. */
+START_TEST(a_gpu_gives_the_same_text)
+{
+    static const char *const requests[] = {GREEDY, DRAWN, DRAWN, DRAWN ",\"top_p\":0.7",
+        "\"prompt\":\"abc\",\"max_tokens\":40,\"temperature\":20,\"seed\":9"};
+    static struct answer of[2][5];
+
+    for (resource = 0; resource < 2; resource++) {
+        serve_bytes();
+        for (int i = 0; i < 5; i++)
+            of[resource][i] = ask(i + 1, requests[i]);
+        stop_serving();
+    }
+    for (int i = 0; i < 5; i++) {
+        ck_assert_str_eq(of[1][i].reason, of[0][i].reason);
+        ck_assert_int_eq(of[1][i].completion, of[0][i].completion);
+        ck_assert_uint_eq(of[1][i].len, of[0][i].len);
+        ck_assert_mem_eq(of[1][i].text, of[0][i].text, of[0][i].len);
+    }
+    ck_assert_mem_eq(of[0][1].text, of[0][2].text, of[0][1].len);
+    ck_assert(of[0][1].len != of[0][3].len || memcmp(of[0][1].text, of[0][3].text, of[0][1].len));
+}
+END_TEST
+
+/* Puts `text` into the model's folder, or, for tokenizer.json, at the beginning of what is there.
+ */
+static void model_file(const char *name, const char *text)
+{
+    char path[128];
+    buf_auto struct buf all;
+
+    buf_init(&all, 1 << 20);
+    snprintf(path, sizeof path, "%s/model/%s", folder, name);
+    if (!strcmp(name, "tokenizer.json"))
+        ck_assert_msg(!io_read_file(path, 1 << 20, &all, &e), "%s", e.text);
+    buf_auto struct buf out;
+    buf_init(&out, 1 << 20);
+    buf_printf(&out, "%s%s", text, all.len ? all.data + 1 : "");
+    golden_write(path, out.data, out.len);
+}
+
+/* Of the kind "meaning that changes silently": what a prompt is made of. */
+START_TEST(special_tokens_are_the_templates)
+{
+    struct answer o;
+
+    resource = 0;
+    model_file("tokenizer.json",
+        "{\"added_tokens\":[{\"id\":1,\"content\":\"<s>\",\"special\":true}],"
+        "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{"
+        "\"SpecialToken\":{\"id\":\"<s>\"}},{\"Sequence\":{\"id\":\"A\"}}],"
+        "\"special_tokens\":{\"<s>\":{\"ids\":[1]}}},");
+    model_file(
+        "chat_template.jinja", "{% for m in messages %}<s>{{ m.content | trim }}{% endfor %}");
+    serve_bytes();
+    o = ask(1, "\"prompt\":\"<s>a\",\"max_tokens\":1"); /* and one before the text */
+    ck_assert_int_eq(o.prompt, 3);
+    o = ask(2, "\"prompt\":\"\",\"max_tokens\":1");
+    ck_assert_int_eq(o.prompt, 1);
+    o = ask(3,
+        "\"chat\":true,\"max_tokens\":1,\"messages\":[{\"role\":\"user\",\"content\":"
+        "\"<s>a\"},{\"role\":\"user\",\"content\":\"b\"}]");
+    ck_assert_str_eq(o.message, "");
+    ck_assert_int_eq(o.prompt, 1 + 4 + 1 + 1);
+    o = ask(4,
+        "\"chat\":true,\"max_tokens\":1,\"messages\":[{\"role\":\"user\",\"content\":[{"
+        "\"type\":\"text\",\"text\":\" <\"},{\"type\":\"text\",\"text\":\"s>a \"}]}]");
+    ck_assert_str_eq(o.message, "");
+    ck_assert_int_eq(o.prompt, 1 + 4);
+    stop_serving();
+}
+END_TEST
+
+START_TEST(every_end_token_stops)
+{
+    char want[TOKENS], text[64];
+    struct answer o;
+
+    resource = 0;
+    greedy(want);
+    snprintf(text, sizeof text, "{\"eos_token_id\":[0,%d]}", (uint8_t)*want);
+    model_file("generation_config.json", text);
+    serve_bytes();
+    o = ask(1, GREEDY);
+    ck_assert_str_eq(o.reason, "stop");
+    ck_assert_int_eq(o.completion, 0);
+    ck_assert_uint_eq(o.len, 0);
+    stop_serving();
+}
+END_TEST
+
+START_TEST(bad_requests_end_alone)
+{
+    char want[TOKENS];
+    struct answer o;
+
+    resource = _i;
+    serve_bytes();
+    o = ask(1, "\"prompt\":\"\"");
+    ck_assert_str_eq(o.reason, "error");
+    o = ask(2, "\"chat\":true,\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]");
+    ck_assert_str_eq(o.reason, "error");
+    ck_assert_ptr_nonnull(strstr(o.message, "template"));
+    o = ask(3, "\"max_tokens\":3");
+    ck_assert_str_eq(o.reason, "error");
+    o = ask(4, "\"prompt\":\"0123456789012345678901234567890123456789012345678901234567890123\"");
+    ck_assert_str_eq(o.reason, "error");
+    ck_assert_ptr_nonnull(strstr(o.message, "context"));
+    o = ask(5, "\"prompt\":\"x\",\"temperature\":-1");
+    ck_assert_str_eq(o.reason, "error");
+    o = ask(6, "\"prompt\":\"x\",\"stop\":[\"\"]");
+    ck_assert_str_eq(o.reason, "error");
+    o = ask(7, "\"prompt\":\"x\",\"temperature\":0"); /* no max_tokens: to the end of the
+                                                         context */
+    ck_assert_str_eq(o.reason, "length");
+    ck_assert_int_eq(o.completion, 63);
+    o = ask(8, GREEDY);
+    greedy(want);
+    ck_assert_mem_eq(o.text, want, TOKENS);
+    stop_serving();
+}
+END_TEST
+
+static void write_template(const char *template)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "%s/model/chat_template.jinja", folder);
+    golden_write(path, template, strlen(template));
+}
+
+#define SAY_AB \
+    "\"chat\":true,\"max_tokens\":2,\"messages\":[{\"role\":\"user\",\"content\":\"ab\"}]"
+
+START_TEST(a_template_that_does_not_compile_says_why)
+{
+    struct answer o;
+
+    write_template("{{ messages[0].content }}\n{% import 'x' as y %}");
+    serve_bytes();
+    o = ask(1, SAY_AB);
+    ck_assert_str_eq(o.reason, "error");
+    ck_assert_msg(
+        strstr(o.message, "line 2: tag is not supported: \"import\"") != NULL, "%s", o.message);
+    o = ask(2, GREEDY); /* completions go on */
+    ck_assert_str_eq(o.reason, "length");
+    stop_serving();
+}
+END_TEST
+
+START_TEST(a_template_that_goes_too_far_ends_its_request_alone)
+{
+    struct answer o;
+
+    write_template("{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}"
+                   "{% endfor %}");
+    serve_bytes();
+    o = ask(1, SAY_AB);
+    ck_assert_str_eq(o.reason, "error");
+    ck_assert_msg(strstr(o.message, "chat template: line 1") != NULL, "%s", o.message);
+    o = ask(2, GREEDY);
+    ck_assert_str_eq(o.reason, "length");
+    stop_serving();
+}
+END_TEST
+
+/* Some 50 ms of rendering; the test may be asleep for as long, so it looks at several. */
+START_TEST(rendering_is_a_phase)
+{
+    char text[256];
+    bool seen = false;
+
+    write_template("{% for i in range(60000) %}{% set x = i %}{% endfor %}"
+                   "{{ messages[0].content }}");
+    serve_bytes();
+    snprintf(text, sizeof text, "{\"id\":1,%s}", SAY_AB);
+    for (int i = 0; i < 50 && !seen; i++) {
+        uint64_t before = atomic_load(&page->beats);
+        int64_t until = clock_ms() + AGENT_MS;
+
+        agent_send(&a, WIRE_REQUEST, text);
+        while (atomic_load(&page->beats) == before && clock_ms() < until)
+            usleep(100); /* the page has no event to wait for */
+        seen = atomic_load(&page->phase) == WIRE_PHASE_SERVE_RENDER;
+        ck_assert_str_eq(collect(1, 0).reason, "length");
+    }
+    ck_assert(seen);
+    stop_serving();
+}
+END_TEST
+
+START_TEST(smollm2_answers_and_is_cancelled)
+{
+    struct answer o;
+    char model[1024], path[128];
+
+    if (!golden_fetch("smollm2", model))
+        return;
+    snprintf(path, sizeof path, "%s/smollm2.gguf", folder);
+    ck_assert_int_eq(symlink(model, path), 0);
+    serve(path, 1024);
+    o = ask(1,
+        "\"chat\":true,\"temperature\":0,\"max_tokens\":40,\"messages\":"
+        "[{\"role\":\"user\",\"content\":\"What is the capital of France?\"}]");
+    ck_assert_str_eq(o.reason, "stop");
+    ck_assert_msg(strstr(o.text, "Paris") != NULL, "%s", o.text);
+    agent_send(&a, WIRE_REQUEST,
+        "{\"id\":2,\"prompt\":\"Once upon a time\",\"max_tokens\":900,\"temperature\":0}");
+    o = collect(2, 3);
+    ck_assert_str_eq(o.reason, "cancelled");
+    ck_assert_int_lt(o.completion, 100);
+    stop_serving();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("infer");
+    TCase *c = tcase_create("infer");
+    SRunner *r = srunner_create(s);
+    int failed;
+
+    tcase_set_timeout(c, 120);
+    tcase_add_checked_fixture(c, setup, teardown);
+    tcase_add_loop_test(c, greedy_text_is_the_models, 0, 2);
+    tcase_add_loop_test(c, stop_strings_end_and_are_not_sent, 0, 2);
+    tcase_add_test(c, seeds_repeat);
+    tcase_add_loop_test(c, no_nucleus_is_the_likeliest, 0, 2);
+    tcase_add_test(c, ids_are_a_prompt);
+    tcase_add_test(c, too_much_for_one_request_ends_alone);
+    tcase_add_test(c, a_gpu_gives_the_same_text);
+    tcase_add_loop_test(c, bad_requests_end_alone, 0, 2);
+    tcase_add_test(c, special_tokens_are_the_templates);
+    tcase_add_test(c, every_end_token_stops);
+    tcase_add_test(c, a_template_that_does_not_compile_says_why);
+    tcase_add_test(c, a_template_that_goes_too_far_ends_its_request_alone);
+    tcase_add_test(c, rendering_is_a_phase);
+    tcase_add_test(c, smollm2_answers_and_is_cancelled);
+    suite_add_tcase(s, c);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}

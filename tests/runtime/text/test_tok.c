@@ -1,0 +1,272 @@
+/*
+ * Goal: token ids equal the reference's on any text, and decode back to it. Method: 200 lines
+ * against the ids of the tokenizers package (golden) for the four published tokenizers; random byte
+ * soup decoded back; a long piece timed by its count of merges only (it must not take quadratic
+ * time); bad input.
+ */
+#include "runtime/text/tok.h"
+
+#include "base/clock.h"
+#include "runtime/text/tok_def.h"
+#include "runtime/family/weights.h"
+#include "tests/runtime/golden.h"
+#include "tests/unit.h"
+
+#include <time.h>
+
+struct model {
+    const char *fetch, *golden;
+};
+static const struct model smollm2 = {"smollm2", GOLDEN "tok_smollm2.json"};
+static const struct model qwen3 = {"tokenizer-qwen3", GOLDEN "tok_qwen3.json"};
+static const struct model gpt2 = {"tokenizer-gpt2", GOLDEN "tok_gpt2.json"};
+static const struct model llama3 = {"tokenizer-llama3", GOLDEN "tok_llama3.json"};
+
+/* GPT-2 was published as encoder.json and vocab.bpe: put together as the tokenizer.json that came
+ * later. */
+static struct tok *open_gpt2(const char *folder)
+{
+    char path[1100];
+    buf_auto struct buf vocab, merges, text;
+    struct err e = {0};
+    buf_init(&vocab, 1 << 24);
+    buf_init(&merges, 1 << 24);
+    buf_init(&text, 1 << 24);
+    snprintf(path, sizeof path, "%s/encoder.json", folder);
+    ck_assert_int_eq(io_read_file(path, 1 << 24, &vocab, &e), 0);
+    snprintf(path, sizeof path, "%s/vocab.bpe", folder);
+    ck_assert_int_eq(io_read_file(path, 1 << 24, &merges, &e), 0);
+    struct jsonw w;
+    jsonw_init(&w, &text);
+    jsonw_open(&w, NULL, '{');
+    jsonw_raw(
+        &w, "added_tokens", "[{\"id\":50256,\"content\":\"<|endoftext|>\",\"special\":true}]");
+    jsonw_raw(&w, "pre_tokenizer", "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}");
+    jsonw_open(&w, "model", '{');
+    jsonw_raw(&w, "vocab", vocab.data);
+    jsonw_open(&w, "merges", '[');
+    char *rest = strchr(merges.data, '\n'), *line; /* after "#version" */
+    for (; (line = strtok_r(rest, "\n", &rest));)
+        jsonw_str(&w, NULL, line);
+    jsonw_close(&w);
+    jsonw_close(&w);
+    jsonw_close(&w);
+    ck_assert_int_eq(jsonw_end(&w), 0);
+    json_auto struct json *root = NULL;
+    ck_assert_msg(
+        json_parse_within(text.data, text.len, JSON_FILE_VALUES, &root, &e) == 0, "%s", e.text);
+    struct arena *a = arena_create(TOK_ARENA_BYTES);
+    struct tok_def d;
+    struct tok *t = NULL;
+    ck_assert_msg(tok_def_json(root, NULL, folder, a, &d, &e) == 0, "%s", e.text);
+    ck_assert_msg(tok_create(&d, folder, &t, &e) == 0, "%s", e.text);
+    arena_destroy(a);
+    return t;
+}
+
+/* NULL when the model cannot be had. */
+static struct tok *open_model(const struct model *m)
+{
+    char path[1024];
+    if (!golden_fetch(m->fetch, path))
+        return NULL;
+    struct err e = {0};
+    struct tok *t = NULL;
+    if (m == &gpt2)
+        return open_gpt2(path);
+    if (m == &smollm2) {
+        struct weights *w = NULL;
+        ck_assert_msg(weights_open(path, NULL, &w, &e) == 0, "%s", e.text);
+        ck_assert_msg(tok_open(w, &t, &e) == 0, "%s", e.text);
+        weights_close(w); /* the tokenizer stands on its own */
+        return t;
+    }
+    ck_assert_msg(tok_open_folder(path, -1, -1, &t, &e) == 0, "%s", e.text);
+    return t;
+}
+
+static void check_ids(const struct tok *t, const char *text, bool special, const struct json *want)
+{
+    struct tok_ids got = {0};
+    struct err e = {0};
+    ck_assert_msg(
+        tok_encode(t, text, (int64_t)strlen(text), special, &got, &e) == 0, "%s: %s", text, e.text);
+    int64_t count;
+    mem_autofree int32_t *ids = golden_ids(want, &count);
+    bool same = got.count == count && (!count || !memcmp(ids, got.id, (size_t)count * sizeof *ids));
+    for (int64_t i = 0; !same && i < got.count && i < count; i++)
+        if (got.id[i] != ids[i]) {
+            printf(
+                "first difference at %lld: got %d, expected %d\n", (long long)i, got.id[i], ids[i]);
+            break;
+        }
+    ck_assert_msg(
+        same, "\"%s\": %lld ids, expected %lld", text, (long long)got.count, (long long)count);
+    tok_ids_done(&got);
+}
+
+static void check_document(const struct tok *t, const char *text, const struct json *want)
+{
+    struct tok_ids got = {0};
+    struct err e = {0};
+    int64_t count;
+    mem_autofree int32_t *ids = golden_ids(want, &count);
+    ck_assert_msg(
+        tok_encode_document(t, text, (int64_t)strlen(text), &got, &e) == 0, "%s: %s", text, e.text);
+    ck_assert_msg(got.count == count && !memcmp(ids, got.id, (size_t)count * sizeof *ids),
+        "\"%s\": %lld ids, expected %lld", text, (long long)got.count, (long long)count);
+    tok_ids_done(&got);
+}
+
+static void compare(const struct model *m)
+{
+    struct tok *t = open_model(m);
+    if (!t)
+        return;
+    json_auto struct json *lines = golden_json(GOLDEN "tok_lines.json");
+    json_auto struct json *golden = golden_json(m->golden);
+    ck_assert_uint_eq(json_count(lines), 200);
+    const struct json *ids = json_first(json_get(golden, "ids"));
+    json_each (line, lines) {
+        check_ids(t, json_string_value(line), false, ids);
+        ids = json_next(ids);
+    }
+    json_each (s, json_get(golden, "special"))
+        check_ids(t, json_str(s, "text", ""), true, json_get(s, "ids"));
+    ck_assert_uint_ge(json_count(json_get(golden, "document")), 6);
+    json_each (s, json_get(golden, "document"))
+        check_document(t, json_str(s, "text", ""), json_get(s, "ids"));
+    tok_close(t);
+}
+
+START_TEST(smollm2_ids_equal_the_reference)
+{
+    compare(&smollm2);
+}
+END_TEST
+
+START_TEST(qwen3_ids_equal_the_reference)
+{
+    compare(&qwen3);
+}
+END_TEST
+
+START_TEST(gpt2_ids_equal_the_reference)
+{
+    compare(&gpt2);
+}
+END_TEST
+
+START_TEST(llama3_ids_equal_the_reference)
+{
+    compare(&llama3);
+}
+END_TEST
+
+static void decode_all(const struct tok *t, const struct tok_ids *ids, bool skip, struct buf *out)
+{
+    buf_reset(out);
+    for (int64_t i = 0; i < ids->count; i++)
+        ck_assert_int_eq(tok_decode(t, ids->id[i], skip, out), 0);
+}
+
+START_TEST(text_survives_encoding_and_decoding)
+{
+    static const char *const pool[] = {"a", "the", " ", "\n", "é", "你", "😀", "̈", "\t", "12", "'s",
+        "<|", "|im_end|>", "\xe2\x80\xa8"};
+    struct tok *t = open_model(&smollm2);
+    if (!t)
+        return;
+    unsigned int seed = (unsigned int)time(NULL);
+    printf("seed %u\n", seed);
+    buf_auto struct buf text, back;
+    buf_init(&text, 1 << 20);
+    buf_init(&back, 1 << 20);
+    for (int round = 0; round < 300; round++) {
+        buf_reset(&text);
+        for (int n = rand_r(&seed) % 60; n >= 0; n--)
+            buf_str(&text, pool[(size_t)rand_r(&seed) % (sizeof pool / sizeof *pool)]);
+        struct tok_ids ids = {0};
+        struct err e = {0};
+        ck_assert_int_eq(tok_encode(t, text.data, (int64_t)text.len, round & 1, &ids, &e), 0);
+        decode_all(t, &ids, false, &back);
+        ck_assert_str_eq(buf_cstr(&back), text.data);
+        tok_ids_done(&ids);
+    }
+    tok_close(t);
+}
+END_TEST
+
+START_TEST(special_tokens_only_where_wanted)
+{
+    struct tok *t = open_model(&smollm2);
+    if (!t)
+        return;
+    const char *text = "<|im_start|>x<|im_end|>";
+    struct tok_ids ids = {0};
+    struct err e = {0};
+    ck_assert_int_eq(tok_encode(t, text, (int64_t)strlen(text), true, &ids, &e), 0);
+    ck_assert_int_eq(ids.count, 3);
+    ck_assert_int_eq(ids.id[0], tok_bos(t));
+    ck_assert_int_eq(ids.id[2], tok_eos(t));
+    ck_assert(tok_is_special(t, ids.id[0]) && !tok_is_special(t, ids.id[1]));
+    ck_assert(!tok_is_special(t, -1) && !tok_is_special(t, tok_vocab(t)));
+    buf_auto struct buf out;
+    buf_init(&out, 100);
+    decode_all(t, &ids, true, &out);
+    ck_assert_str_eq(buf_cstr(&out), "x");
+    decode_all(t, &ids, false, &out);
+    ck_assert_str_eq(buf_cstr(&out), text);
+
+    ids.count = 0;
+    ck_assert_int_eq(tok_encode(t, text, (int64_t)strlen(text), false, &ids, &e), 0);
+    for (int64_t i = 0; i < ids.count; i++)
+        ck_assert(!tok_is_special(t, ids.id[i]));
+    tok_ids_done(&ids);
+    tok_close(t);
+}
+END_TEST
+
+START_TEST(bad_text_is_refused_and_nothing_appended)
+{
+    struct tok *t = open_model(&smollm2);
+    if (!t)
+        return;
+    struct tok_ids ids = {0};
+    struct err e = {0};
+    ck_assert_int_eq(tok_encode(t, "fine", 4, false, &ids, &e), 0);
+    int64_t before = ids.count;
+    ck_assert_int_eq(tok_encode(t, "ab\xff", 3, false, &ids, &e), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "byte 2"));
+    ck_assert_int_eq(tok_encode(t, "\xed\xa0\x80", 3, false, &ids, &e), -ERR_DATA);
+    ck_assert_int_eq(ids.count, before);
+    tok_ids_done(&ids);
+    tok_close(t);
+}
+END_TEST
+
+/* A million bytes without a place to cut: minutes when quadratic, well under a second when not. */
+START_TEST(a_long_piece_is_not_slow)
+{
+    struct tok *t = open_model(&smollm2);
+    if (!t)
+        return;
+    size_t n = 1 << 20;
+    mem_autofree char *text = mem_alloc(n);
+    for (size_t i = 0; i < n; i++)
+        text[i] = (char)('a' + i * i % 7);
+    struct tok_ids ids = {0};
+    struct err e = {0};
+    ck_assert_int_eq(tok_encode(t, text, (int64_t)n, false, &ids, &e), 0);
+    ck_assert_int_gt(ids.count, 1000);
+    memset(text, ' ', n);
+    ck_assert_int_eq(tok_encode(t, text, (int64_t)n, false, &ids, &e), 0);
+    tok_ids_done(&ids);
+    tok_close(t);
+}
+END_TEST
+
+UNIT_MAIN("tok", smollm2_ids_equal_the_reference, qwen3_ids_equal_the_reference,
+    llama3_ids_equal_the_reference, gpt2_ids_equal_the_reference,
+    text_survives_encoding_and_decoding, special_tokens_only_where_wanted,
+    bad_text_is_refused_and_nothing_appended, a_long_piece_is_not_slow)

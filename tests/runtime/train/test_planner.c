@@ -1,0 +1,111 @@
+/*
+ * Goal: the planner takes the largest micro-batch that fits and pays, and says how much is missing
+ * when none fits. Method: the tiny model under shrinking budgets: the plan fits, and one sequence
+ * more would not; a device's chunk of logits by hand.
+ */
+#include "runtime/train/planner.h"
+
+#include "tests/runtime/tiny.h"
+#include "tests/unit.h"
+
+static struct err e;
+
+static struct planner_input input(int64_t batch, int world, int64_t budget)
+{
+    return (struct planner_input){
+        .model = {.config = tiny_config(true), .train = true, .sequence_length = 32},
+        .batch_sequences = batch,
+        .world = world,
+        .budget_bytes = budget};
+}
+
+START_TEST(budget_bounds_the_micro_batch)
+{
+    struct planner_input in = input(64, 1, INT64_MAX);
+    struct planner_plan p, less;
+    struct memplan more;
+
+    ck_assert_msg(!planner_plan(&in, &p, &e), "%s", e.text);
+    ck_assert_int_eq(p.micro_sequences, 64); /* 2048 rows */
+    while (p.micro_sequences > 1) {
+        in.budget_bytes = p.memory.total - 1;
+        ck_assert_msg(!planner_plan(&in, &less, &e), "%s", e.text);
+        ck_assert_int_eq(less.micro_sequences, p.micro_sequences - 1);
+        ck_assert_int_le(less.memory.total, in.budget_bytes);
+        in.model.micro_sequences = p.micro_sequences;
+        ck_assert(!memplan_model(&in.model, NULL, &more, &e));
+        ck_assert_int_eq(more.total, p.memory.total);
+        p = less;
+    }
+    in.budget_bytes = p.memory.total - 1;
+    ck_assert_int_eq(planner_plan(&in, &p, &e), -ERR_MEMORY);
+    ck_assert_ptr_nonnull(strstr(e.text, "MiB"));
+}
+END_TEST
+
+START_TEST(recomputation_is_hinted_at)
+{
+    struct planner_input in = input(64, 1, INT64_MAX);
+    int64_t total[3];
+    struct planner_plan p;
+
+    in.model.sequence_length = 2048; /* one sequence a micro-batch */
+    for (enum recompute r = 0; r < 3; r++) {
+        in.model.recompute = r;
+        ck_assert_msg(!planner_plan(&in, &p, &e), "%s", e.text);
+        total[r] = p.memory.total;
+    }
+    ck_assert(total[2] < total[1] && total[1] < total[0]);
+    in.model.recompute = RECOMPUTE_NONE;
+    in.budget_bytes = total[1];
+    ck_assert_int_eq(planner_plan(&in, &p, &e), -ERR_MEMORY);
+    ck_assert_ptr_nonnull(strstr(e.text, "spec.train.recompute: Selective would fit"));
+    in.budget_bytes = total[2];
+    ck_assert_int_eq(planner_plan(&in, &p, &e), -ERR_MEMORY);
+    ck_assert_ptr_nonnull(strstr(e.text, "spec.train.recompute: Full would fit"));
+    in.budget_bytes = total[2] - 1;
+    ck_assert_int_eq(planner_plan(&in, &p, &e), -ERR_MEMORY);
+    ck_assert_ptr_null(strstr(e.text, "recompute"));
+}
+END_TEST
+
+START_TEST(share_bounds_the_micro_batch)
+{
+    struct planner_input in = input(10, 4, INT64_MAX);
+    struct planner_plan p;
+
+    ck_assert(!planner_plan(&in, &p, &e));
+    ck_assert_int_eq(p.micro_sequences, 3);
+    ck_assert_int_eq(p.layout.dp, 4);
+    in.batch_sequences = 2; /* some ranks have nothing to do */
+    ck_assert(!planner_plan(&in, &p, &e));
+    ck_assert_int_eq(p.micro_sequences, 1);
+    in.model.sequence_length = 60000; /* long sequences still go one by one */
+    ck_assert(!planner_plan(&in, &p, &e));
+    ck_assert_int_eq(p.micro_sequences, 1);
+}
+END_TEST
+
+/* On a device logits may take a sixteenth of the memory, up to 8,192 rows. */
+START_TEST(devices_take_more_logits)
+{
+    struct planner_input in = input(4096, 1, INT64_MAX);
+    struct planner_plan p;
+
+    ck_assert(!planner_plan(&in, &p, &e));
+    ck_assert_int_eq(p.logit_rows, 0);
+    in.rows = 65536;
+    ck_assert(!planner_plan(&in, &p, &e));
+    ck_assert_int_eq(p.logit_rows, 8192);
+    ck_assert_int_eq(p.memory.logits, 8192 * 64 * 4 + 2 * 64);
+    in.budget_bytes = 16 << 20;
+    ck_assert(!planner_plan(&in, &p, &e));
+    ck_assert_int_eq(p.logit_rows, (1 << 20) / (64 * 4));
+    in.model.t = DTYPE_BF16;
+    ck_assert(!planner_plan(&in, &p, &e));
+    ck_assert_int_eq(p.logit_rows, (1 << 20) / (64 * 6));
+}
+END_TEST
+
+UNIT_MAIN("planner", budget_bounds_the_micro_batch, recomputation_is_hinted_at,
+    share_bounds_the_micro_batch, devices_take_more_logits)

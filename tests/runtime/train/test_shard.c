@@ -1,0 +1,131 @@
+/*
+ * Goal: slices cover every element once, and a state written by any world is read whole. Method:
+ * ranges for many totals and worlds; the tiny model's parameters and moments written by 3 ranks'
+ * slices, and by so many that some have nothing to write, and read into a fresh model.
+ */
+#include "runtime/train/shard.h"
+
+#include "tests/runtime/golden.h"
+#include "tests/runtime/tiny.h"
+#include "tests/unit.h"
+
+#define WORLD_MAX 64 /* more than the tiny model has blocks */
+
+static struct err e;
+
+START_TEST(ranges_cover_once)
+{
+    for (int64_t total = 0; total < 30000; total = total * 3 / 2 + 7)
+        for (int world = 1; world < 40; world++) {
+            int64_t next = 0, first, count;
+
+            for (int rank = 0; rank < world; rank++) {
+                shard_range(total, world, rank, &first, &count);
+                ck_assert_int_eq(first, next);
+                ck_assert_int_ge(count, 0);
+                ck_assert_int_le(count, total / world + 2048);
+                next += count;
+            }
+            ck_assert_int_eq(next, total);
+        }
+}
+END_TEST
+
+static struct model *open(struct dev *d, struct optim **o)
+{
+    struct model_conf c = {.config = tiny_config(false),
+        .t = DTYPE_BF16,
+        .train = true,
+        .micro_sequences = 1,
+        .sequence_length = 2};
+    struct optim_conf oc = {.learning_rate = 0.01, .beta1 = 0.9, .beta2 = 0.9, .epsilon = 1e-8};
+    struct model *m;
+
+    ck_assert_msg(!model_create(d, &c, &m, &e), "%s", e.text);
+    ck_assert(!model_init_random(m, &e));
+    ck_assert(!optim_create(d, &oc, m, o, &e));
+    return m;
+}
+
+static void write_all(
+    const char *folder, struct dev *d, struct model *m, struct optim *o, int world)
+{
+    struct ckpt_state st = {
+        .step = 7, .samples = 70, .incarnation = 1, .world = world, .owner = "a"};
+    char hashes[WORLD_MAX][17];
+    int64_t bytes[WORLD_MAX];
+
+    ck_assert_msg(!ckpt_claim(folder, 1, "a", &e), "%s", e.text);
+    for (int rank = 0; rank < world; rank++) {
+        struct ckpt_writer *w;
+
+        ck_assert_msg(!ckpt_begin(folder, 7, rank, &w, &e), "%s", e.text);
+        ck_assert_msg(!shard_write(w, d, m, o, world, rank, &e), "%s", e.text);
+        ck_assert_msg(!ckpt_finish(w, hashes[rank], &bytes[rank], &e), "%s", e.text);
+    }
+    ck_assert_msg(
+        !ckpt_commit(folder, &st, world, (const char(*)[17])hashes, bytes, 2, &e), "%s", e.text);
+}
+
+static void same(struct dev *d, const void *a, const void *b, size_t bytes)
+{
+    mem_autofree char *x = mem_alloc(bytes), *y = mem_alloc(bytes);
+
+    dev_download(d, x, a, bytes);
+    dev_download(d, y, b, bytes);
+    ck_assert(!memcmp(x, y, bytes));
+}
+
+static void goes_round(int world)
+{
+    struct ckpt_reader *r;
+    struct ckpt_state st;
+    struct optim *o[2];
+    struct model *m[2];
+    char folder[64];
+    double norm;
+    struct dev *d;
+    size_t n;
+
+    golden_folder(folder);
+    ck_assert(!dev_open("cpu", 0, 1, &d, &e));
+    m[0] = open(d, &o[0]);
+    m[1] = open(d, &o[1]);
+    tiny_fill(d, m[0], 3);
+    n = (size_t)model_trainable(m[0]) * 4;
+    for (int i = 0; i < model_part_count(m[0]); i++) { /* gaps between parts stay zero */
+        const struct model_part *p = model_part_at(m[0], i);
+
+        dev_copy(d, model_gradient(m[0]) + p->offset, model_master(m[0]) + p->offset,
+            (size_t)p->count * 4);
+    }
+    ck_assert(!optim_step(o[0], 1, &norm, &e));
+    write_all(folder, d, m[0], o[0], world);
+    ck_assert_msg(!ckpt_open_newest(folder, INT64_MAX, &r, &st, &e), "%s", e.text);
+    ck_assert_int_eq(st.step, 7);
+    ck_assert_msg(!shard_read(r, d, m[1], o[1], &e), "%s", e.text);
+    ckpt_close(r);
+    same(d, model_master(m[0]), model_master(m[1]), n);
+    same(d, optim_m(o[0]), optim_m(o[1]), n);
+    same(d, optim_v(o[0]), optim_v(o[1]), n);
+    same(d, model_compute_copy(m[0]), model_compute_copy(m[1]), n / 2);
+    for (int i = 0; i < 2; i++) {
+        optim_destroy(o[i]);
+        model_destroy(m[i]);
+    }
+    dev_close(d);
+    golden_remove(folder);
+}
+
+START_TEST(state_goes_round)
+{
+    int64_t first, count;
+
+    goes_round(3);
+    goes_round(WORLD_MAX);
+    shard_range(5000, WORLD_MAX, 0, &first, &count);
+    ck_assert_int_eq(count, 0);
+}
+END_TEST
+
+UNIT_MAIN("shard", ranges_cover_once, state_goes_round)

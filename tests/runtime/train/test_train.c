@@ -1,0 +1,390 @@
+/*
+ * Goal: a training's losses depend on neither the world nor the interruptions. Method: real ranks,
+ * one process each, on a tiny Llama with random weights and a byte tokenizer. Fifty steps at equal
+ * global batch with 1, 2 and 4 ranks; a stop on the way and a resume, with the same world (bitwise
+ * equal files and losses) and with another; every sample consumed exactly once a step, from the
+ * ranks' own logs; every point of TensorBoard exactly once though rank 0 was killed; LoRA to the
+ * exported folder; and inputs that must be refused.
+ */
+#include "runtime/train/train.h"
+
+#include "base/buf.h"
+#include "base/io.h"
+#include "runtime/data/data.h"
+#include "runtime/files/safetensors.h"
+#include "runtime/family/weights.h"
+#include "tests/runtime/events.h"
+#include "tests/runtime/golden.h"
+#include "tests/runtime/training.h"
+#include "tests/unit.h"
+
+#include <math.h>
+#include <unistd.h>
+
+#define STEPS TRAINING_STEPS
+#define BATCH TRAINING_BATCH
+
+static struct err e;
+
+static struct outcome run(const struct jobspec *spec, int size, int incarnation, int stop_after)
+{
+    return training_run(&(struct training){
+        .spec = spec, .size = size, .incarnation = incarnation, .stop_after = stop_after});
+}
+
+/* -- what they consumed -- */
+
+#define CORPUS_SAMPLES 562 /* 9,000 tokens and a few in samples of 16 */
+
+/* Adds what a log says to seen[step][position in the batch]. */
+static void read_log(const char *path, int64_t samples, int (*seen)[BATCH])
+{
+    FILE *f = fopen(path, "re");
+    long long step, first, count, sample;
+
+    ck_assert_msg(f != NULL, "%s", path);
+    while (fscanf(f, "%lld %lld %lld", &step, &first, &count) == 3) {
+        ck_assert(step >= 1 && step <= STEPS);
+        for (int64_t i = first; i < first + count; i++) {
+            ck_assert_int_eq(fscanf(f, "%lld", &sample), 1);
+            ck_assert_int_eq(sample, data_sample_at(samples, 42, i));
+            ck_assert_int_eq(i / BATCH, step - 1);
+            seen[step][i % BATCH]++;
+        }
+    }
+    ck_assert(feof(f));
+    fclose(f);
+}
+
+static void check_accounts(const char *name, const int *worlds, int incarnations)
+{
+    int seen[STEPS + 1][BATCH] = {{0}};
+    int64_t held = CORPUS_SAMPLES / 50;
+    char path[256];
+
+    for (int i = 0; i < incarnations; i++)
+        for (int rank = 0; rank < worlds[i]; rank++) {
+            snprintf(
+                path, sizeof path, "%s/%s/samples/%d-%d.log", training_folder, name, i + 1, rank);
+            read_log(path, CORPUS_SAMPLES - held, seen);
+        }
+    for (int s = 1; s <= STEPS; s++)
+        for (int i = 0; i < BATCH; i++)
+            ck_assert_msg(seen[s][i] == 1, "position %d of step %d: %d times", i, s, seen[s][i]);
+}
+
+/* -- the cases -- */
+
+START_TEST(losses_do_not_depend_on_the_world)
+{
+    static const int worlds[] = {1, 2, 4};
+    struct outcome o[3];
+    char name[16];
+
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "w%d", worlds[i]);
+        struct jobspec s = training_job(name);
+
+        o[i] = training_run_whole(&s, worlds[i]);
+        check_accounts(name, &worlds[i], 1);
+        ck_assert_int_eq(o[i].evaluations, 4); /* before, at 20 and 40, after */
+        ck_assert_int_eq(o[i].saves, 1);
+        ck_assert_double_lt(o[i].validation, 0.8 * o[i].first_validation);
+    }
+    ck_assert_double_lt(o[0].loss[STEPS], 0.7 * o[0].loss[1]);
+    for (int i = 1; i < 3; i++)
+        for (int k = 1; k <= STEPS; k++) {
+            double far = fabs(o[i].loss[k] / o[0].loss[k] - 1);
+
+            ck_assert_msg(far < 1e-5, "%d ranks, step %d: %.9g, one rank %.9g (%.2g)", worlds[i], k,
+                o[i].loss[k], o[0].loss[k], far);
+        }
+}
+END_TEST
+
+/* Stops near step 25 (the request meets the running step or the next), then goes on with `second`
+ * ranks. */
+static struct outcome interrupted(const struct jobspec *s, int first, int second)
+{
+    struct outcome a = run(s, first, 1, 24), b;
+
+    for (int i = 0; i < first; i++)
+        ck_assert_int_eq(a.exit[i], EXIT_CLASS_DRAINED);
+    ck_assert(a.drained && a.saves == 1 && a.last >= 25 && a.last < STEPS);
+    b = run(s, second, 2, 0);
+    for (int i = 0; i < second; i++)
+        ck_assert_msg(b.exit[i] == EXIT_CLASS_DONE, "%s", b.message);
+    ck_assert_int_eq(b.first, a.last + 1);
+    ck_assert_int_eq(b.last, STEPS);
+    for (int k = 1; k <= a.last; k++)
+        b.loss[k] = a.loss[k];
+    return b;
+}
+
+START_TEST(resume_is_bitwise_equal)
+{
+    struct jobspec straight = training_job("straight"), cut = training_job("cut");
+    struct outcome a = training_run_whole(&straight, 2), b;
+
+    ck_assert(
+        !io_rename(training_path("output/model.safetensors"), training_path("straight.out"), &e));
+    b = interrupted(&cut, 2, 2);
+    for (int k = 1; k <= STEPS; k++)
+        ck_assert_msg(
+            a.loss[k] == b.loss[k], "step %d: %.17g, resumed %.17g", k, a.loss[k], b.loss[k]);
+    training_same_checkpoints("straight", "cut");
+    training_same_files(training_path("straight.out"), training_path("output/model.safetensors"));
+    check_accounts("cut", (const int[]){2, 2}, 2);
+}
+END_TEST
+
+START_TEST(resume_with_another_world)
+{
+    struct jobspec straight = training_job("straight"), cut = training_job("cut");
+    struct outcome a = training_run_whole(&straight, 1), b = interrupted(&cut, 2, 3);
+
+    for (int k = 1; k <= STEPS; k++)
+        ck_assert_msg(fabs(a.loss[k] / b.loss[k] - 1) < 1e-5, "step %d: %.9g, resumed %.9g", k,
+            a.loss[k], b.loss[k]);
+    check_accounts("cut", (const int[]){2, 3}, 2);
+}
+END_TEST
+
+START_TEST(recomputation_is_the_same_training)
+{
+    struct jobspec kept = training_job("kept"), again = training_job("again");
+    struct outcome a = training_run_whole(&kept, 2), b;
+
+    again.train.recompute = RECOMPUTE_FULL;
+    b = training_run_whole(&again, 2);
+    for (int k = 1; k <= STEPS; k++)
+        ck_assert(a.loss[k] == b.loss[k]);
+    training_same_checkpoints("kept", "again");
+    ck_assert_int_lt(b.memory_bytes, a.memory_bytes);
+}
+END_TEST
+
+/* A run that is complete but for its export (or whose export is wanted again) only exports. */
+START_TEST(complete_is_complete)
+{
+    struct jobspec s = training_job("again");
+    struct outcome o;
+
+    training_run_whole(&s, 1);
+    o = run(&s, 1, 2, 0);
+    ck_assert_int_eq(o.exit[0], EXIT_CLASS_DONE);
+    ck_assert(o.done && !o.first && !o.saves);
+}
+END_TEST
+
+static struct jobspec lora_job(const char *name)
+{
+    struct jobspec s = training_job(name);
+
+    training_lora(&s);
+    s.train.optimizer.learning_rate = 1e-2;
+    return s;
+}
+
+START_TEST(lora_in_bf16_ends_in_a_folder)
+{
+    struct jobspec s = lora_job("lora");
+    struct safetensors *f;
+    struct weights *w;
+    struct outcome o;
+
+    s.precision = PRECISION_BF16;
+    s.train.tensorboard = training_path("board");
+    o = training_run_whole(&s, 2);
+    ck_assert_double_lt(o.loss[STEPS], 0.9 * o.loss[1]);
+    ck_assert_msg(!weights_open(s.train.output, NULL, &w, &e), "%s", e.text);
+    ck_assert_ptr_nonnull(weights_find(w, "model.layers.1.mlp.down_proj.weight"));
+    ck_assert_ptr_null(weights_find(w, "lm_head.weight"));
+    weights_close(w);
+    ck_assert_msg(
+        !safetensors_open(training_path("output/adapter/adapter_model.safetensors"), &f, &e), "%s",
+        e.text);
+    ck_assert_int_eq(safetensors_count(f), 8);
+    ck_assert_ptr_nonnull(
+        safetensors_find(f, "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"));
+    safetensors_close(f);
+    ck_assert(io_exists(training_path("output/adapter/adapter_config.json")));
+    ck_assert(io_exists(training_path("board")));
+}
+END_TEST
+
+/* What is left out is drawn by the sample's place: neither the world nor an interruption shows. */
+START_TEST(dropout_follows_the_samples)
+{
+    struct jobspec one = lora_job("one"), two = lora_job("two"), cut = lora_job("cut");
+    struct jobspec none = lora_job("none");
+    struct outcome a, b, c, d;
+
+    one.train.lora.dropout = two.train.lora.dropout = cut.train.lora.dropout = 0.2;
+    a = training_run_whole(&one, 1);
+    b = training_run_whole(&two, 2);
+    c = interrupted(&cut, 2, 2);
+    for (int k = 1; k <= STEPS; k++) {
+        ck_assert_msg(fabs(b.loss[k] / a.loss[k] - 1) < 1e-5,
+            "two ranks, step %d: %.9g, one rank %.9g", k, b.loss[k], a.loss[k]);
+        ck_assert_msg(
+            b.loss[k] == c.loss[k], "step %d: %.17g, resumed %.17g", k, b.loss[k], c.loss[k]);
+    }
+    d = training_run_whole(&none, 1);
+    ck_assert(d.loss[STEPS] != a.loss[STEPS]);
+    none.train.lora.dropout = 0.2;
+    d = run(&none, 1, 2, 0);
+    ck_assert_int_eq(d.exit[0], EXIT_CLASS_USER); /* that is another training */
+}
+END_TEST
+
+/* Every tag once at each step from 1 to last, and a validation loss where one is due. */
+static void check_points(const char *board, int last)
+{
+    static const char *const tags[] = {
+        "loss/train", "learning_rate", "gradient_norm", "tokens_per_second"};
+    static struct event events[8 * STEPS];
+    int n = events_shown(board, events, 8 * STEPS);
+
+    for (int i = 0; i < 4; i++)
+        for (int step = 1; step <= last; step++)
+            ck_assert_msg(events_at(events, n, tags[i], (uint64_t)step) == 1,
+                "%s at step %d: %d times", tags[i], step,
+                events_at(events, n, tags[i], (uint64_t)step));
+    /* a loss of validation follows its step's other points */
+    for (int step = 0; step < last || step == STEPS; step++)
+        ck_assert_int_eq(events_at(events, n, "loss/validation", (uint64_t)step),
+            step % 20 == 0 || step == STEPS);
+}
+
+/* Rank 0 is killed between two checkpoints: all that it had told is in its files, and when the
+ * training has gone on from the last checkpoint, nothing is there twice or missing. */
+START_TEST(points_outlive_a_killed_rank)
+{
+    struct jobspec s = training_job("killed");
+    struct outcome a, b;
+    char board[256];
+
+    snprintf(board, sizeof board, "%s/board", training_folder);
+    s.train.tensorboard = board;
+    s.checkpoint.every_steps = 10;
+    a = training_run(&(struct training){.spec = &s, .size = 1, .incarnation = 1, .kill_after = 25});
+    ck_assert(a.last >= 25 && a.last < STEPS && !a.done);
+    check_points(board, a.last);
+    b = run(&s, 1, 2, 0);
+    ck_assert_msg(b.exit[0] == EXIT_CLASS_DONE, "%s", b.message);
+    ck_assert(b.first > 20 && b.first <= a.last + 1 && b.first % 10 == 1);
+    check_points(board, STEPS);
+}
+END_TEST
+
+static void refused(const struct jobspec *s, enum exit_class class, const char *word)
+{
+    struct outcome o = run(s, 1, 9, 0);
+
+    ck_assert_msg(o.exit[0] == class, "class %d: %s", o.exit[0], o.message);
+    ck_assert_msg(strstr(o.message, word) != NULL, "%s", o.message);
+}
+
+START_TEST(what_is_refused)
+{
+    struct jobspec s = training_job("refused");
+
+    s.model.source = "/nowhere/model.gguf";
+    refused(&s, EXIT_CLASS_DATA, "/nowhere/model.gguf");
+    s = training_job("refused");
+    s.train.data.train = "/nowhere/corpus.txt";
+    refused(&s, EXIT_CLASS_DATA, "/nowhere/corpus.txt");
+    s = training_job("refused");
+    s.train.sequence_length = 256;
+    refused(&s, EXIT_CLASS_USER, "sequenceLength");
+    s = training_job("refused");
+    s.train.method = METHOD_LORA;
+    s.train.lora.rank = 4;
+    s.train.lora.alpha = 4;
+    s.train.lora.target_count = 1;
+    s.train.lora.targets[0] = "query";
+    refused(&s, EXIT_CLASS_USER, "query");
+    s = training_job("refused");
+    s.train.optimizer.learning_rate = 1e30;
+    s.train.optimizer.clip_norm = 0;
+    refused(&s, EXIT_CLASS_USER, "learningRate");
+    s = training_job("other");
+    training_run_whole(&s, 1);
+    s.train.seed = 43;
+    refused(&s, EXIT_CLASS_USER, "another training");
+}
+END_TEST
+
+/* Kind: files of the user that a job replaces. Found before the first step, not after the last. */
+START_TEST(what_is_in_the_way_of_the_output_stays)
+{
+    struct jobspec s = training_job("in-the-way");
+    struct outcome o;
+
+    ck_assert(!io_mkdirs(training_path("output"), 0755, &e));
+    ck_assert(!io_write_file(training_path("output/notes.md"), "mine", 4, 0644, &e));
+    o = run(&s, 1, 1, 0);
+    ck_assert_int_eq(o.exit[0], EXIT_CLASS_USER);
+    ck_assert_ptr_nonnull(strstr(o.message, "holds notes.md"));
+    ck_assert_int_eq(o.last, 0);
+    ck_assert(io_exists(training_path("output/notes.md")));
+    ck_assert(!io_exists(training_path("output/config.json")));
+    ck_assert_int_eq(unlink(training_path("output/notes.md")), 0);
+    training_run_whole(&s, 1);
+    ck_assert(io_exists(training_path("output/config.json")));
+}
+END_TEST
+
+/* A corpus of n sequences of TRAINING_T tokens. */
+static void shorten(struct jobspec *s, int n)
+{
+    buf_auto struct buf text;
+
+    buf_init(&text, 1 << 20);
+    ck_assert(!io_read_file(training_path("corpus.txt"), 1 << 20, &text, &e));
+    s->train.data.train = training_path("small.txt");
+    golden_write(s->train.data.train, text.data, (size_t)(n * TRAINING_T + 1));
+    s->train.steps = 0;
+    s->train.epochs = 1;
+}
+
+/* What a small file trains on is what its user thinks it is, or he is told the figures. */
+START_TEST(a_small_file_is_trained_on_or_refused)
+{
+    struct jobspec s = training_job("small");
+    struct outcome o;
+
+    shorten(&s, 5);
+    refused(&s, EXIT_CLASS_USER,
+        "spec.train.batchSequences: 8, but spec.train.data.train has only 5 sequences");
+    s.train.steps = 3; /* asked for */
+    s.train.epochs = 0;
+    s.train.optimizer.warmup_steps = 0;
+    o = training_run_whole(&s, 1);
+    ck_assert_int_eq(o.evaluations, 0); /* nothing is kept from so few */
+    s = training_job("medium");
+    s.train.optimizer.warmup_steps = 0;
+    shorten(&s, 16); /* one is held out, and 15 are no two batches */
+    o = run(&s, 1, 1, 0);
+    ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
+    ck_assert(o.last == 1 && o.evaluations == 2 && o.held_out == 1);
+    s = training_job("own");
+    s.train.optimizer.warmup_steps = 0;
+    shorten(&s, 16);
+    s.train.data.validation = training_path("corpus.txt");
+    o = run(&s, 1, 1, 0);
+    ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
+    ck_assert(o.last == 2 && o.evaluations == 2 && o.held_out == 0);
+}
+END_TEST
+
+int main(void)
+{
+    return unit_run_with(&(struct unit){"train", 120, training_setup, training_teardown},
+        (const TTest *const[]){losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
+            resume_with_another_world, recomputation_is_the_same_training, complete_is_complete,
+            lora_in_bf16_ends_in_a_folder, dropout_follows_the_samples,
+            points_outlive_a_killed_rank, what_is_refused, what_is_in_the_way_of_the_output_stays,
+            a_small_file_is_trained_on_or_refused, NULL});
+}
