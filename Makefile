@@ -113,7 +113,8 @@ $(call room_fuzzers,$(1)): %: %.o $(O)/tests/fuzz_main.o $(call needed_libs,$(1)
 	$$(link) $(foreach l,$(needs_$(1)),$(LIBS_$(l))) -ldl -lm
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_test,$(r))))
-$(O)/tests/tidy: $(O)/tests/tidy.o
+TIDY := $(addprefix $(O)/tests/,tidy tidy_names)
+$(TIDY): %: %.o
 	$(link)
 
 # A test says what it needs in its comment: "needs: cuda faults gpu threads", any of them.
@@ -187,8 +188,8 @@ sim: $(addprefix $(O)/tests/,controller/test_plan agent/test_world agent/test_te
 	@CK_FORK=no LLMJOB_SIM_ROUNDS=$(SIM_ROUNDS) $(RUN) -g sim -t 3600 $^
 models: ## fetch the models that tests read, once a machine
 	@$(RUN) -g models -t 3600 tests/golden/fetch_all.sh
-tidy: $(O)/tests/tidy ## the house rules, clang-format included
-	@$(RUN) -g tidy $(O)/tests/tidy tests/format.sh tests/test_run.sh tests/test_downloads.sh
+tidy: $(TIDY) ## the house rules, clang-format included
+	@$(RUN) -g tidy $(TIDY) tests/format.sh tests/test_run.sh tests/test_downloads.sh
 
 clean: ## remove what the build made
 	rm -rf build build-asan build-tsan build-fault

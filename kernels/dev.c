@@ -133,7 +133,7 @@ void dev_describe(const struct dev *d, struct dev_info *out)
     d->driver->describe(d, out);
 }
 
-/* ---- memory and order ---- */
+/* -- memory and order -- */
 int dev_alloc(struct dev *d, size_t bytes, void **out, struct err *e)
 {
     return d->driver->alloc(d, bytes, out, e);
@@ -169,7 +169,7 @@ void dev_copy(struct dev *d, void *dst, const void *src, size_t bytes)
         d->driver->copy(d, dst, src, bytes);
 }
 
-/* ---- recordings ---- */
+/* -- recordings -- */
 static int dev_no_recordings(const struct dev *d, struct err *e)
 {
     return err_set(e, ERR_BUG, "device kind %s records nothing", d->driver->kind);

@@ -69,8 +69,8 @@ struct dev_info {
     bool host_readable; /* device pointers may be dereferenced by the host */
 };
 
-/* index: which device of the kind; threads: 0 = those the process may use. Unknown kind: ERR_USER.
- */
+/* index: which device of the kind; threads: 0 = those the process may use. Unknown kind:
+   ERR_USER. */
 int dev_open(const char *kind, int index, int threads, struct dev **out, struct err *e);
 void dev_close(struct dev *d);
 const struct ops *dev_ops(const struct dev *d);

@@ -1,7 +1,8 @@
 /*
  * Goal: the house rules hold. Each complaint is "file:line: sentence", as compilers print it.
  * Method: all C and CUDA files of the rooms and of tests are read once; per-line rules look at each
- * line, per-file rules at the whole. Formatting itself is clang-format's affair (tests/format.sh).
+ * line, per-file rules at the whole. Names are looked at by tests/tidy_names.c, formatting by
+ * clang-format (tests/format.sh).
  * What deviates on purpose stands in `exceptions` with its reason, and an exception that is no
  * longer needed is a complaint too.
  */
@@ -16,7 +17,9 @@
 #include <sys/stat.h>
 
 #define LINE_COLUMNS   100
-#define FILE_LINES     1000
+#define FILE_LINES     800
+#define DEEP_COLUMN    40 /* lines that begin right of it are a column at the margin ... */
+#define DEEP_PERCENT   3  /* ... of which a folder may have so many */
 #define FUNCTION_LINES 70
 #define HEADER_MIN     3 /* lines of the opening comment, marks included */
 #define HEADER_MAX     25
@@ -31,6 +34,8 @@ enum rule {
     RULE_GUARD,
     RULE_DEAD,
     RULE_WORDS,
+    RULE_COMMENT,
+    RULE_DEEP,
     RULE_TYPEDEF,
     RULE_EXIT,
     RULE_README,
@@ -97,22 +102,16 @@ static const struct library {
     {"libwebsockets.h", "base/web*.c", 2},
     {"cjson/", "base/json.c", 1},
     {"yaml.h", "base/yaml.c", 1},
-    {"dnnl", "kernels/cpu/*.c", 1},
     {"oneapi/dnnl", "kernels/cpu/*.c", 1},
     {"pcre2.h", "runtime/text/tok_split.c", 1},
     {"utf8proc.h", "runtime/text/tok_normal.c", 1},
     {"xxhash.h", "runtime/*.c", 1},
-    {"zstd.h", "runtime/*.c", 1},
     {"omp.h", "kernels/*", 100},
     {"omp.h", "runtime/*.c", 100},
     {"openssl/", "base/*.c", 1},
     {"openssl/", "runtime/*.c", 1},
-    {"openssl/", "agent/*.c", 1},
-    {"openssl/", "controller/*.c", 1},
-    {"openssl/", "cli/*.c", 1},
     {"cublasLt.h", "kernels/cuda/blas.c", 1},
     {"nccl.h", "kernels/cuda/nccl.c", 1},
-    {"nvml.h", "kernels/cuda/nvml.c", 1},
     {"check.h", "tests/*", 1000},
 };
 #define LIBRARIES (sizeof libraries / sizeof *libraries)
@@ -312,6 +311,37 @@ static void check_include(const struct source *s, int n, const char *line)
         check_library(s, n, name);
 }
 
+/* -- rules about a folder -- */
+
+static struct {
+    int lines, deep;
+} depths[ROOMS];
+
+static void count_deep(const struct source *s, const char *line)
+{
+    const struct room *r = find_room(s->folder);
+    if (s->test || !r || comment_line(line))
+        return;
+    depths[r - rooms].lines++;
+    depths[r - rooms].deep += strspn(line, " ") >= DEEP_COLUMN;
+}
+
+static void check_depths(void)
+{
+    for (size_t i = 0; i < ROOMS; i++)
+        if (depths[i].deep * 100 > depths[i].lines * DEEP_PERCENT)
+            complain(rooms[i].path, 1, RULE_DEEP, "%d of %d lines begin right of column %d",
+                depths[i].deep, depths[i].lines, DEEP_COLUMN);
+}
+
+static void check_libraries(void)
+{
+    for (size_t i = 0; i < LIBRARIES; i++)
+        if (!library_users[i])
+            complain("tests/tidy.c", 1, RULE_LIBRARY, "no file of %s includes <%s>",
+                libraries[i].files, libraries[i].include);
+}
+
 /* -- rules about one file -- */
 
 struct scan {
@@ -319,6 +349,7 @@ struct scan {
     int comment_end;   /* last line of the opening comment, 0 while inside, -1: there is none */
     int function_line; /* of the opening brace, 0 outside */
     bool after_paren;  /* the line before ended with ')' */
+    int texts;         /* lines of a comment that have text, if it opened with one */
     bool guarded;
 };
 
@@ -335,6 +366,28 @@ static void scan_function(const struct source *s, struct scan *c, const char *li
         c->function_line = 0;
     }
     c->after_paren = n && line[n - 1] == ')';
+}
+
+/* Is there a ruler, three or more of a kind, in a comment's line? Sections are "-- name --". */
+static bool has_ruler(const char *line)
+{
+    const char *open = strstr(line, "/*");
+    const char *s = open ? open : comment_line(line) ? line : NULL;
+    return s && (strstr(s, "---") || strstr(s, "===") || strstr(s, "***"));
+}
+
+/* A comment of one line is closed in that line. */
+static void scan_ends(const struct source *s, struct scan *c, const char *line)
+{
+    const char *first = line + strspn(line, " \t"), *open = strstr(first, "/*");
+    if (has_ruler(line))
+        complain(s->path, c->line, RULE_COMMENT, "a ruler; sections are /* -- name -- */");
+    if (!strncmp(first, "*/", 2) && c->texts == 1)
+        complain(s->path, c->line, RULE_COMMENT, "the end of a short comment stands alone");
+    if (open && !strstr(open, "*/"))
+        c->texts = open[2] == '\n' ? -1000 : 1;
+    else
+        c->texts += !open;
 }
 
 static void scan_comment(struct scan *c, const char *line)
@@ -365,6 +418,8 @@ static void check_file(struct source *s)
     while (fgets(line, sizeof line, f)) {
         c.line++;
         scan_comment(&c, line);
+        scan_ends(s, &c, line);
+        count_deep(s, line);
         scan_function(s, &c, line);
         check_words(s, c.line, line);
         check_include(s, c.line, line);
@@ -544,6 +599,8 @@ int main(void)
     }
     for (size_t i = 0; i < ROOMS; i++)
         check_room(rooms[i].path);
+    check_libraries();
+    check_depths();
     check_exceptions();
     int broken = 0;
     for (int i = 0; i < RULES; i++)

@@ -32,8 +32,8 @@ static inline const void *attention_at(enum dtype t, const void *p, int64_t elem
     return (const char *)p + elements * (t == DTYPE_F32 ? 4 : 2);
 }
 
-/* The tokens of sequence b that exist; how many of them stand in a block; the blocks that have any.
- */
+/* The tokens of sequence b that exist; how many of them stand in a block; the blocks that have
+   any. */
 static inline int64_t attention_length(const struct op_attention *a, int64_t b)
 {
     return a->length ? a->length[b] : a->tokens;
@@ -239,7 +239,7 @@ static void isa_attention(struct dev *d, const struct op_attention *a)
     }
 }
 
-/* ---- decoding: one query of each sequence against its cache ---- */
+/* -- decoding: one query of each sequence against its cache -- */
 #define ATTENTION_SPAN 128 /* keys at a time */
 #define ATTENTION_HEAD 512 /* largest head size */
 

@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* ---- shared with the operations ---- */
+/* -- shared with the operations -- */
 const float *cpu_rounded_x(struct dev *d, const struct op_quant_matmul *a)
 {
     if (!a->int8_x || dtype_block(a->w_type) == 1)
@@ -54,9 +54,9 @@ void *cpu_scratch(struct dev *d, enum cpu_scratch which, size_t bytes)
     return p;
 }
 
-/* ---- what the machine has ---- */
-/* The first one or two numbers of a small file; missing ones stay as they are ("max" is missing).
- */
+/* -- what the machine has -- */
+/* The first one or two numbers of a small file; missing ones stay as they are ("max" is
+   missing). */
 static void cpu_read_numbers(const char *path, long long *first, long long *second)
 {
     FILE *f = fopen(path, "re");
@@ -114,7 +114,7 @@ static void cpu_model_name(char *out, size_t size)
         fclose(f);
 }
 
-/* ---- the drivers ---- */
+/* -- the drivers -- */
 static void cpu_close(struct dev *d)
 {
     struct cpu_dev *c = (struct cpu_dev *)d;

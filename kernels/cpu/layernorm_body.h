@@ -4,7 +4,7 @@
  * alone, and the chunks are added in order.
  */
 
-/* ---- layer norm ---- */
+/* -- layer norm -- */
 ISA_INLINE void rows_layernorm(enum dtype t, const struct op_layernorm *a, int64_t i)
 {
     float xs[MATH_SPAN], ws[MATH_SPAN], bs[MATH_SPAN], ys[MATH_SPAN], sum = 0, square = 0;
@@ -149,7 +149,7 @@ static void isa_layernorm_back(struct dev *d, const struct op_layernorm *a)
     rows_add_parts(a->dbias, b.parts + a->c, 2 * a->c, a->c, chunks);
 }
 
-/* ---- gradient of a bias ---- */
+/* -- gradient of a bias -- */
 struct rows_bias_back {
     struct op_bias_back op;
     float *parts; /* (chunks, c) */

@@ -122,8 +122,9 @@ ISA_INLINE void math_sincos(double angle, float *sine, float *cosine)
     *cosine = (quarter + 1) & 2 ? -swap_c : swap_c;
 }
 
-/* ---- spans ----
-   16 bits are widened to a buffer, computed as F32 and narrowed; F32 is used where it stands. */
+/* -- spans -- */
+
+/* 16 bits are widened to a buffer, computed as F32 and narrowed; F32 is used where it stands. */
 /* Elements: a few such buffers stay in an L1 cache, and their distance is no multiple of a page. */
 #define MATH_SPAN 976
 

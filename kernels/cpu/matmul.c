@@ -22,9 +22,8 @@
 
 #include <oneapi/dnnl/dnnl.h>
 
-#define MATMUL_ENTRIES \
-    256 /* a model's training step needs about 40 shapes; serving adds one set a prompt length \
-         */
+/* A model's training step needs about 40 shapes; serving adds one set a prompt length. */
+#define MATMUL_ENTRIES 256
 
 struct matmul_key {
     int64_t m, n, k, lda, ldb, ldc;
@@ -261,7 +260,7 @@ static int matmul_product(struct dev *d, const struct op_matmul *a, bool bias)
     return s ? -1 : 0;
 }
 
-/* ---- 16 bits where oneDNN has only F32 ---- */
+/* -- 16 bits where oneDNN has only F32 -- */
 #define MATMUL_WIDE_FLOATS ((int64_t)8 << 20) /* of one widened operand, about: 32 MiB */
 #define MATMUL_WIDE_LEAST  256                /* rows of a block: fewer waste the product */
 

@@ -16,7 +16,7 @@
 typedef uint32_t quant_words __attribute__((vector_size(4 * ISA_VECTOR)));
 typedef int32_t quant_ints __attribute__((vector_size(4 * ISA_VECTOR)));
 
-/* ---- ISA_VECTOR small numbers from memory, widened to 32 bits ---- */
+/* -- ISA_VECTOR small numbers from memory, widened to 32 bits -- */
 #if defined(__AVX512F__)
 #define QUANT_WIDEN(p, bytes, how) \
     ((quant_words)_mm512_##how(_mm_loadu_si128((const __m128i *)(p))))
@@ -90,7 +90,7 @@ ISA_INLINE float quant_scalar_f16(const uint8_t *p)
 #endif
 }
 
-/* ---- decoding a group ---- */
+/* -- decoding a group -- */
 /* The low four bits of each word, times scale, plus min. */
 ISA_INLINE isa_vec quant_nibbles(quant_words v, float scale, float min)
 {
@@ -158,8 +158,8 @@ ISA_INLINE void quant_group_q6_k(const uint8_t *p, int sub, isa_vec *w)
     }
 }
 
-/* Group number first + sub of a row; for super-blocks first is a multiple of 8 and sub a constant.
- */
+/* Group number first + sub of a row; for super-blocks first is a multiple of 8 and sub a
+   constant. */
 ISA_INLINE void quant_group(enum dtype t, const uint8_t *row, int64_t first, int sub, isa_vec *w)
 {
     const uint8_t *p = row;
@@ -208,7 +208,7 @@ ISA_INLINE void quant_group(enum dtype t, const uint8_t *row, int64_t first, int
     }
 }
 
-/* ---- products ---- */
+/* -- products -- */
 /* sum (rows, 2) += a group of a row of W times that of `rows` rows of x, k apart. */
 ISA_INLINE void quant_add(enum dtype t, int rows, const uint8_t *w, const float *x, int64_t k,
     int64_t first, int sub, isa_vec (*sum)[2])

@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-/* ---- embedding ---- */
+/* -- embedding -- */
 void op_ref_embed(struct dev *d, const struct op_embed *a)
 {
     int64_t row_bytes = dtype_bytes(a->table_type, a->c);
@@ -32,7 +32,7 @@ void op_ref_embed_back(struct dev *d, const struct op_embed *a)
             a->dtable[a->ids[i] * a->c + j] += ref_load(a->t, a->dout, i * a->c + j);
 }
 
-/* ---- root mean square norm ---- */
+/* -- root mean square norm -- */
 void op_ref_rmsnorm(struct dev *d, const struct op_rmsnorm *a)
 {
     (void)d;
@@ -77,7 +77,7 @@ void op_ref_rmsnorm_back(struct dev *d, const struct op_rmsnorm *a)
     }
 }
 
-/* ---- layer norm ---- */
+/* -- layer norm -- */
 void op_ref_layernorm(struct dev *d, const struct op_layernorm *a)
 {
     (void)d;
@@ -138,7 +138,7 @@ void op_ref_layernorm_back(struct dev *d, const struct op_layernorm *a)
     }
 }
 
-/* ---- bias, activation, dropout ---- */
+/* -- bias, activation, dropout -- */
 void op_ref_bias_back(struct dev *d, const struct op_bias_back *a)
 {
     (void)d;
@@ -171,7 +171,7 @@ void op_ref_dropout(struct dev *d, const struct op_dropout *a)
     }
 }
 
-/* ---- rotary positions ---- */
+/* -- rotary positions -- */
 void op_ref_rope(struct dev *d, const struct op_rope *a)
 {
     (void)d;
@@ -190,7 +190,7 @@ void op_ref_rope(struct dev *d, const struct op_rope *a)
     }
 }
 
-/* ---- gated feed-forward ---- */
+/* -- gated feed-forward -- */
 void op_ref_swiglu(struct dev *d, const struct op_swiglu *a)
 {
     (void)d;
@@ -215,7 +215,7 @@ void op_ref_swiglu_back(struct dev *d, const struct op_swiglu *a)
         }
 }
 
-/* ---- loss ---- */
+/* -- loss -- */
 /* The greatest logit of row i, and the sum of the exponentials relative to it. */
 static void ref_xent_stats(const struct op_xent *a, int64_t i, double *top, double *sum)
 {
@@ -260,7 +260,7 @@ void op_ref_xent(struct dev *d, const struct op_xent *a)
     }
 }
 
-/* ---- vectors ---- */
+/* -- vectors -- */
 void op_ref_axpby(struct dev *d, const struct op_axpby *a)
 {
     (void)d;

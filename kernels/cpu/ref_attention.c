@@ -127,7 +127,7 @@ void op_ref_attention_back(struct dev *d, const struct op_attention *a)
         }
 }
 
-/* ---- decoding ---- */
+/* -- decoding -- */
 /* Element of the caches where token j of sequence i begins. */
 static int64_t ref_cached(const struct op_attention_decode *a, int64_t i, int64_t j)
 {

@@ -60,8 +60,8 @@ static int64_t ref_candidates(const float *logits, int64_t v, double temperature
     return n;
 }
 
-/* Moves the nucleus, likeliest first, to the end of the n candidates, backwards; returns its size.
- */
+/* Moves the nucleus, likeliest first, to the end of the n candidates, backwards; returns its
+   size. */
 static int64_t ref_nucleus(struct ref_candidate *heap, int64_t n, double enough, double *kept)
 {
     int64_t left = n;

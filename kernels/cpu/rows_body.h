@@ -3,9 +3,8 @@
  * feed-forward, loss. Part of isa_body.h. A row is computed by one thread; sums over rows are cut
  * into chunks whose number depends on the number of rows alone and which are added in order.
  */
-#define ROWS_CHUNKS \
-    64 /* partial sums of dw: enough for the threads of any processor, little beside the rows  \
-        */
+/* Partial sums of dw: enough for the threads of any processor, little beside the rows. */
+#define ROWS_CHUNKS 64
 
 static inline int64_t rows_of_chunk(int64_t n)
 {
@@ -27,7 +26,7 @@ static inline int64_t rows_of_chunk(int64_t n)
         } \
     } while (0)
 
-/* ---- embedding ---- */
+/* -- embedding -- */
 #define ROWS_DECODED 256 /* weights at a time: whole blocks of every type */
 
 static void rows_embed_decoded(const struct op_embed *a, int64_t i)
@@ -97,7 +96,7 @@ static void isa_embed_back(struct dev *d, const struct op_embed *a)
     ROWS_RUN(rows_embed_back, a, slices, a->n * ROWS_SLICE);
 }
 
-/* ---- root mean square norm ---- */
+/* -- root mean square norm -- */
 /* for (spans of a row of `total` elements): from, n */
 #define ROWS_SPANS(from, n, total) \
     for (int64_t from = 0, n; \
@@ -210,7 +209,7 @@ static void isa_rmsnorm_back(struct dev *d, const struct op_rmsnorm *a)
             a->dw[j] += b.parts[chunk * a->c + j];
 }
 
-/* ---- rotary positions ---- */
+/* -- rotary positions -- */
 #define ROWS_ROPE_PAIRS 64 /* angles at a time, on the stack */
 
 struct rows_rope {
@@ -267,7 +266,7 @@ static void isa_rope(struct dev *d, const struct op_rope *a)
     }
 }
 
-/* ---- gated feed-forward ---- */
+/* -- gated feed-forward -- */
 ISA_INLINE void rows_swiglu(enum dtype t, const struct op_swiglu *a, int64_t i)
 {
     float gs[MATH_SPAN], us[MATH_SPAN], ys[MATH_SPAN];
@@ -318,7 +317,7 @@ static void isa_swiglu_back(struct dev *d, const struct op_swiglu *a)
     ROWS_RUN(rows_swiglu_back, a, a->n, a->f);
 }
 
-/* ---- loss ---- */
+/* -- loss -- */
 /* The greatest logit of a row, and the sum of the exponentials relative to it. */
 ISA_INLINE float rows_xent_stats(enum dtype t, const struct op_xent *a, int64_t row, float *total)
 {

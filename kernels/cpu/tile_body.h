@@ -7,16 +7,15 @@
  * it is packed). Blocks have TILE rows, the row length is padded with zeros to a multiple of
  * TILE_PAD, so loops have no remainders. All buffers are 64-byte aligned.
  *
- *   rows         (TILE, words)      as stored, A operand           words = padded d, or half of it
- * for pairs transposed   (words, TILE)      B operand, sums over d interleaved  (TILE words, pad)
- * B operand, sums over tokens: a word holds rows 2i and 2i + 1 columns      (pad, TILE words)  A
- * operand, sums over tokens
+ *   rows         (TILE, words)      A operand, as stored; words: padded d, or half of it for pairs
+ *   transposed   (words, TILE)      B operand, sums over d
+ *   interleaved  (TILE words, pad)  B operand, sums over tokens; a word holds rows 2i and 2i + 1
+ *   columns      (pad, TILE words)  A operand, sums over tokens
  */
 #define TILE     64 /* queries or keys of a block: their scores fill a third of an L1 cache */
 #define TILE_PAD 16 /* floats: the widest vector */
-#define TILE_MR \
-    4 /* rows of a register block; with TILE_NV vectors it hides the latency of the            \
-         multiply-add */
+/* Rows of a register block: with TILE_NV vectors it hides the latency of the multiply-add. */
+#define TILE_MR  4
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define TILE_NV 4
 #else
@@ -90,7 +89,7 @@ static inline int64_t tile_words(bool pairs, int64_t elements)
     return pairs ? elements / 2 : elements;
 }
 
-/* ---- packing; src has `valid` rows of d elements, type t, ld apart ---- */
+/* -- packing; src has `valid` rows of d elements, type t, ld apart -- */
 ISA_INLINE void tile_rows(enum dtype t, bool pairs, const void *src, int64_t ld, int64_t valid,
     int64_t d, int64_t pad, uint32_t *restrict out)
 {

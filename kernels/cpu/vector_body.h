@@ -21,7 +21,7 @@ ISA_INLINE int64_t vector_end(int64_t chunk, int64_t count)
     return end < count ? end : count;
 }
 
-/* ---- y = a x + b y ---- */
+/* -- y = a x + b y -- */
 ISA_INLINE void vector_axpby(
     enum dtype xt, enum dtype yt, const struct op_axpby *a, int64_t from, int64_t to)
 {
@@ -65,7 +65,7 @@ static void isa_axpby(struct dev *d, const struct op_axpby *a)
     VECTOR_RUN(vector_axpby_chunk, a, a->count);
 }
 
-/* ---- conversion ---- */
+/* -- conversion -- */
 ISA_INLINE void vector_convert(
     enum dtype xt, enum dtype yt, const struct op_convert *a, int64_t from, int64_t to)
 {
@@ -100,7 +100,7 @@ static void isa_convert(struct dev *d, const struct op_convert *a)
     VECTOR_RUN(vector_convert_chunk, a, a->count);
 }
 
-/* ---- gradient of GELU ---- */
+/* -- gradient of GELU -- */
 ISA_INLINE void vector_gelu_back(enum dtype t, const struct op_gelu_back *a, int64_t chunk)
 {
     int64_t to = vector_end(chunk, a->count);
@@ -121,7 +121,7 @@ static void isa_gelu_back(struct dev *d, const struct op_gelu_back *a)
         VECTOR_RUN(vector_gelu_back_bf16, a, a->count);
 }
 
-/* ---- dropout ---- */
+/* -- dropout -- */
 ISA_INLINE void vector_dropout(enum dtype t, const struct op_dropout *a, int64_t chunk)
 {
     int64_t to = vector_end(chunk, a->count);
@@ -144,7 +144,7 @@ static void isa_dropout(struct dev *d, const struct op_dropout *a)
         VECTOR_RUN(vector_dropout_bf16, a, a->count);
 }
 
-/* ---- sum of squares ---- */
+/* -- sum of squares -- */
 struct vector_sumsq {
     const struct op_sumsq *op;
     float *parts; /* (chunks) */
@@ -175,7 +175,7 @@ static void isa_sumsq(struct dev *d, const struct op_sumsq *a)
     *a->out += (float)total;
 }
 
-/* ---- AdamW ---- */
+/* -- AdamW -- */
 struct vector_adamw {
     const struct op_adamw *op;
     float lr, keep,

@@ -195,8 +195,8 @@ __device__ inline void tile_product_t(
     }
 }
 
-/* acc (MT * 16, D) += X (MT * 16, KT * 16), as tile_pack left it, * Y (KT * 16, D) in shared memory
- */
+/* acc (MT * 16, D) += X (MT * 16, KT * 16), as tile_pack left it, * Y (KT * 16, D) in shared
+   memory */
 template <int D, int MT, int KT>
 __device__ inline void tile_product(
     float (&acc)[MT][D / 8][4], const uint32_t (&x)[MT][KT][4], const bf16 *y)

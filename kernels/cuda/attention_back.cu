@@ -22,8 +22,8 @@ template <int MT> struct back_rows { /* [m][0, 1]: of rows 16m + lane / 4, and +
     float lse2[MT][2], delta[MT][2];
 };
 
-/* delta and lse of a warp's rows, kept for back_key too. The four lanes of a row share its columns.
- */
+/* delta and lse of a warp's rows, kept for back_key too. The four lanes of a row share its
+   columns. */
 template <int MT>
 __device__ inline void back_stats(
     const struct attention_job &j, struct back_rows<MT> &w, int row, int length)

@@ -54,8 +54,8 @@ int cuda_check(struct cuda_dev *c, cudaError_t status, const char *what);
 /* Whether a poll found work under way. The runtime keeps that as its last error, where whoever
    looks for one next would take it for a failure; it is cleared here. */
 bool cuda_busy(cudaError_t polled);
-/* A bad argument of an operation (an unsupported shape or type): ERR_DEVICE, sticks to the device.
- */
+/* A bad argument of an operation (an unsupported shape or type): ERR_DEVICE, sticks to the
+   device. */
 void cuda_refuse(struct dev *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #define OPS_DECLARE_CUDA(name, args) void op_cuda_##name(struct dev *, const args *);

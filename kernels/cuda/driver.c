@@ -38,7 +38,7 @@ struct cuda_staging {
     struct piece pieces[PIECES];
 };
 
-/* ---- errors ---- */
+/* -- errors -- */
 static enum err_code cuda_code(cudaError_t status)
 {
     switch (status) {
@@ -118,7 +118,7 @@ static bool cuda_recording(struct cuda_dev *c, const char *what)
     return true;
 }
 
-/* ---- waiting ---- */
+/* -- waiting -- */
 /* Until the event has passed, or, without one, until the stream is empty. */
 static cudaError_t cuda_until(cudaStream_t stream, cudaEvent_t event)
 {
@@ -140,7 +140,7 @@ static void cuda_wait(struct dev *d)
         cuda_check(c, cuda_until(c->stream, NULL), "an operation");
 }
 
-/* ---- staging ---- */
+/* -- staging -- */
 static void staging_destroy(struct cuda_staging *s)
 {
     if (!s)
@@ -256,7 +256,7 @@ static void cuda_download(struct dev *d, void *host, const void *src, size_t byt
     memset((char *)host + done, 0, bytes - done); /* after a failure: never somebody's old bytes */
 }
 
-/* ---- memory ---- */
+/* -- memory -- */
 static int cuda_alloc(struct dev *d, size_t bytes, void **out, struct err *e)
 {
     struct cuda_dev *c = (struct cuda_dev *)d;
@@ -304,7 +304,7 @@ static void cuda_copy(struct dev *d, void *dst, const void *src, size_t bytes)
     cuda_check(c, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, c->stream), "a copy");
 }
 
-/* ---- recordings: CUDA graphs ---- */
+/* -- recordings: CUDA graphs -- */
 /* What is recorded should have run before: a first launch loads code, which may be refused here. */
 static int cuda_record_begin(struct dev *d, struct err *e)
 {
@@ -361,7 +361,7 @@ static void cuda_record_free(struct dev *d, void *recording)
         cuda_check((struct cuda_dev *)d, cudaGraphExecDestroy(recording), "a recording");
 }
 
-/* ---- opening ---- */
+/* -- opening -- */
 static int cuda_no_driver(int index, cudaError_t status, struct err *e)
 {
     int have = 0, need = 0;
@@ -433,8 +433,7 @@ static int cuda_start(struct cuda_dev *c, struct err *e)
         r = cuda_error(c, cudaSetDevice(c->index), "opening it", e);
     if (!r)
         r = cuda_error(c, cudaDeviceGetStreamPriorityRange(&least, &greatest), "opening it", e);
-    if (!r) /* collectives come first: what waits for them is longer than they are
-             */
+    if (!r) /* collectives come first: what waits for them is longer than they are */
         r = cuda_error(c, cudaStreamCreateWithPriority(&c->stream, cudaStreamNonBlocking, least),
             "a stream", e);
     if (!r)

@@ -163,8 +163,8 @@ extern "C" void op_cuda_gelu_back(struct dev *d, const struct op_gelu_back *a)
     WITH_TYPE(a->t, T, gelu_back<T>(d, a));
 }
 
-/* -- what is left of a product: C (m, n) = act(x + C + bias), with pre; x is the product, or C --
- */
+/* -- what is left of a product: C (m, n) = act(x + C + bias), with pre; x is the product, or C
+   -- */
 template <class C, class B, class X> struct finish_op {
     static constexpr int width = pack_width<C, X>;
     const X *x;

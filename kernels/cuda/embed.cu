@@ -269,8 +269,7 @@ struct sum_job {
     int64_t c;
     const void *dout;
     float *dtable;
-    float *part; /* (chunks, 2, c): of the run that enters the chunk; of the run that leaves it
-                  */
+    float *part; /* (chunks, 2, c): of the run that enters the chunk, of the run that leaves it */
 };
 
 /* W floats in accesses of up to 16 bytes. */
@@ -351,8 +350,8 @@ template <class T, int W> __global__ void __launch_bounds__(SUM_THREADS) sum_ker
         sum_store<W>(part + (entered ? 0 : a.c), sum, none);
 }
 
-/* The warp of the chunk that a run leaves, having begun there, adds the run's parts to the table.
- */
+/* The warp of the chunk that a run leaves, having begun there, adds the run's parts to the
+   table. */
 template <int W> __global__ void __launch_bounds__(SUM_THREADS) join_kernel(sum_job a)
 {
     const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;

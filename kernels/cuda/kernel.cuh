@@ -165,8 +165,8 @@ template <class T> __device__ inline void store(T *p, int64_t i, float x)
     p[i] = from_float<T>(x);
 }
 
-/* W neighbouring elements, at most 16 bytes: one access of a global address aligned to their size.
- */
+/* W neighbouring elements, at most 16 bytes: one access of a global address aligned to their
+   size. */
 template <class T, int W> struct alignas(sizeof(T) * W) pack {
     T e[W];
 };

@@ -56,7 +56,7 @@ struct request {
     int root;
 };
 
-/* ---- failures ---- */
+/* -- failures -- */
 static enum err_code comm_code(ncclResult_t r)
 {
     switch (r) {
@@ -166,7 +166,7 @@ static int comm_settle(
     return comm_result(c, r, what, e);
 }
 
-/* ---- beginning and ending ---- */
+/* -- beginning and ending -- */
 /* NCCL reads its environment at its first call. */
 static void nccl_environment(void)
 {
@@ -337,7 +337,7 @@ static int comm_split(struct driver_comm *parent, int colour, int key, int64_t t
     return 0;
 }
 
-/* ---- memory ---- */
+/* -- memory -- */
 static int comm_alloc(struct driver_comm *c, size_t bytes, void **out, struct err *e)
 {
     const char *what = "memory of a communicator";
@@ -374,7 +374,7 @@ static int comm_alloc(struct driver_comm *c, size_t bytes, void **out, struct er
     return r;
 }
 
-/* ---- operations ---- */
+/* -- operations -- */
 static ncclResult_t comm_issue(struct driver_comm *c, const struct request *q)
 {
     switch (q->kind) {

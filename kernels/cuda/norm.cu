@@ -442,8 +442,7 @@ static void norm_back(struct dev *d, norm_job a, float *dw, float *dbias, enum d
     if (a.n <= 0)
         return;
     if (a.c <= NORM_ROW) {
-        /* at most 1024 threads a multiprocessor with 8 columns each: twice 32 KiB of sums
-         */
+        /* at most 1024 threads a multiprocessor with 8 columns each: twice 32 KiB of sums */
         a.part_w = dw ? part : NULL;
         a.part_bias = dbias ? part + (int64_t)blocks * a.c : NULL;
     } else {

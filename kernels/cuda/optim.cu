@@ -14,8 +14,8 @@
 /* -- sum of squares -- */
 #define SUMSQ_THREADS 512
 #define SUMSQ_BLOCKS  1024
-#define SUMSQ_EACH \
-    16384 /* least elements a block: below it, a second block costs more than it saves */
+/* Least elements a block: below it, a second block costs more than it saves. */
+#define SUMSQ_EACH    16384
 
 __device__ static inline float square_sum(const pack<float, 4> &p)
 {

@@ -191,8 +191,8 @@ template <> struct quant<DTYPE_Q6_K> : quant_format<256, 210, 32, 2, false> {
     }
 };
 
-/* The four numbers of a word less the bias, exact: a byte below the exponent of 2^23 is 2^23 + it.
- */
+/* The four numbers of a word less the bias, exact: a byte below the exponent of 2^23 is 2^23 +
+   it. */
 template <int bias> __device__ static inline void quant_numbers(uint32_t word, float out[4])
 {
 #pragma unroll

@@ -45,8 +45,8 @@ struct sample_row {
     }
 };
 
-/* f(logit, index) for a thread's part of a row, in the order of the indices; four loads under way.
- */
+/* f(logit, index) for a thread's part of a row, in the order of the indices; four loads under
+   way. */
 template <class F> __device__ static inline void sample_each(const sample_row &row, F f)
 {
     for (int i = threadIdx.x; i < row.v; i += 4 * SAMPLE_THREADS) {

@@ -98,8 +98,8 @@ static int read_jsonl(struct data *d, const char *path, const char *text, size_t
     return 0;
 }
 
-/* What Auto takes a file for by the end of its name. A .json may be anything: it is never guessed.
- */
+/* What Auto takes a file for by the end of its name. A .json may be anything: it is never
+   guessed. */
 static int format_of(const char *path, enum data_format *format, struct err *e)
 {
     static const struct {

@@ -34,8 +34,8 @@ uint64_t data_digest(const struct data *d); /* of every token: format and tokeni
 /* How many of the last samples are kept for a validation loss where no file is given for it: one of
  * fifty, but four at least, and never more than a tenth: none of fewer than ten. Pure. */
 int64_t data_held_out(int64_t samples);
-/* The sample (0 .. samples-1) that stands at `position` samples since the start of training. Pure.
- */
+/* The sample (0 .. samples-1) that stands at `position` samples since the start of training.
+   Pure. */
 int64_t data_sample_at(int64_t samples, uint64_t seed, int64_t position);
 /* Inputs and targets (sequence_length each; targets are inputs shifted by one). */
 void data_sample(const struct data *d, int64_t sample, int32_t *inputs, int32_t *targets);

@@ -63,8 +63,8 @@ static char *gguf_text(const struct gguf *g, const char *key)
     return gguf_string(g, key, &s, NULL) ? NULL : mem_strndup(s.s, s.len);
 }
 
-/* The text of a special token, for the template's bos_token and eos_token; NULL when there is none.
- */
+/* The text of a special token, for the template's bos_token and eos_token; NULL when there is
+   none. */
 static char *gguf_token(const struct gguf *g, int32_t id)
 {
     mem_autofree struct gguf_str *tokens = NULL;

@@ -133,8 +133,8 @@ static int do_removesuffix(const struct chat_call *c, struct chat_value *out)
 
 enum change { TO_UPPER, TO_LOWER, TO_CAPITALIZED, TO_TITLE };
 
-/* Of Jinja's title filter a word begins after these; of Python's str.title after what is no letter.
- */
+/* Of Jinja's title filter a word begins after these; of Python's str.title after what is no
+   letter. */
 static bool begins_word(uint32_t before, bool method)
 {
     if (method)

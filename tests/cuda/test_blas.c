@@ -514,8 +514,8 @@ START_TEST(test_open_failures)
 }
 END_TEST
 
-/* A failed call is the device's failure, or there is another way; either way nothing wrong is kept.
- */
+/* A failed call is the device's failure, or there is another way; either way nothing wrong is
+   kept. */
 START_TEST(test_product_failures)
 {
     struct op_matmul o = product(4, 16, 8, DTYPE_F32, DTYPE_F32, BIAS | GELU | PRE);

@@ -98,8 +98,8 @@ static void resume(unsigned position) /* from the scheduler */
     sim.running = false;
 }
 
-/* To the next thread that can go on, or to the scheduler at the end of a round; back when resumed.
- */
+/* To the next thread that can go on, or to the scheduler at the end of a round; back when
+   resumed. */
 static void leave(void)
 {
     struct sim_thread *t = sim.thread;

@@ -173,8 +173,8 @@ cudaError_t sim_enqueue(cudaStream_t s, std::function<cudaError_t()> w)
     return result(enqueue(s, std::move(w)));
 }
 
-/* A call that a capturing stream does not allow: in all of the process, as the global mode has it.
- */
+/* A call that a capturing stream does not allow: in all of the process, as the global mode has
+   it. */
 static bool capturing(void)
 {
     bool any = false;

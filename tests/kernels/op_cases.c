@@ -503,8 +503,8 @@ static void case_adamw(struct parity_run *r, const int64_t *s)
         parity_output(r, a.w16, a.count, DTYPE_BF16, a.stochastic ? 1e-30 : 0x1p-7);
 }
 
-/* shape: n, v, 1: only 16 different logits, so that most are tied. Rows differ in their parameters.
- */
+/* shape: n, v, 1: only 16 different logits, so that most are tied. Rows differ in their
+   parameters. */
 static void case_sample(struct parity_run *r, const int64_t *s)
 {
     static const float temperature[] = {0.7f, 0, 1.5f, 1, 0.1f, 30},

@@ -196,8 +196,8 @@ START_TEST(test_no_epilogues)
 }
 END_TEST
 
-/* What is no finite number shows in its row of a product with rounded activations, and only there.
- */
+/* What is no finite number shows in its row of a product with rounded activations, and only
+   there. */
 START_TEST(test_int8_not_finite)
 {
     enum { M = 3, N = 5, K = 64 };
@@ -248,8 +248,8 @@ static const struct fault_case {
 };
 #define FAULT_CASES (sizeof faults / sizeof *faults)
 
-/* Runs the kernel of a fault with an order; its memory comes back in values. text: how it failed.
- */
+/* Runs the kernel of a fault with an order; its memory comes back in values. text: how it
+   failed. */
 static int run_fault(
     struct dev *d, enum cudasim_fault f, uint64_t order, float *values, char text[512])
 {

@@ -122,8 +122,8 @@ START_TEST(test_sizes)
 }
 END_TEST
 
-/* More uploads than the ring has pieces and bytes, into one place from which each is copied away.
- */
+/* More uploads than the ring has pieces and bytes, into one place from which each is copied
+   away. */
 START_TEST(test_order)
 {
     enum { UPLOADS = 300 };

@@ -103,8 +103,8 @@ START_TEST(test_widened)
 }
 END_TEST
 
-/* An unusable product (rows that overlap) must come back from dev_sync as one error, and only once.
- */
+/* An unusable product (rows that overlap) must come back from dev_sync as one error, and only
+   once. */
 START_TEST(test_failure_sticks)
 {
     struct dev *d = open_dev("cpu", 1);

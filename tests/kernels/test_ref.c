@@ -273,8 +273,7 @@ START_TEST(drawn_tokens)
     for (int i = 0; i < 6; i++)
         ck_assert_int_eq(draw(logits, 5, 1, 0.75f, nucleus[i]), nucleus_token[i]);
     ck_assert_int_eq(draw(logits, 5, 1, 0.01f, 0.9999f), 1);
-    /* At half the temperature probabilities go by their squares: 0.16, 0.09 and 0.01 of 0.28.
-     */
+    /* At half the temperature probabilities go by their squares: 0.16, 0.09 and 0.01 of 0.28. */
     ck_assert_int_eq(draw(logits, 5, 0.5f, 0.99f, 0.56f), 1);
     ck_assert_int_eq(draw(logits, 5, 0.5f, 0.99f, 0.58f), 3);
     /* No number: some token all the same. */
