@@ -164,6 +164,11 @@ void arena_destroy(struct arena *a)
     mem_free(a);
 }
 
+void arena_destroy_at(void *pointer_to_pointer)
+{
+    arena_destroy(*(struct arena **)pointer_to_pointer);
+}
+
 void arena_reset(struct arena *a)
 {
     while (a->newest && a->newest->older) {

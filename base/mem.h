@@ -35,6 +35,8 @@ uint64_t mem_count(void); /* allocations since mem_fail_nth */
 struct arena;
 struct arena *arena_create(size_t limit_bytes);
 void arena_destroy(struct arena *a);
+#define arena_auto __attribute__((cleanup(arena_destroy_at)))
+void arena_destroy_at(void *pointer_to_pointer);
 void arena_reset(struct arena *a);               /* keeps its first block */
 void *arena_alloc(struct arena *a, size_t size); /* zeroed, 16-byte aligned; NULL at the limit */
 void *arena_array(struct arena *a, size_t count, size_t size);

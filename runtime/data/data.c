@@ -3,7 +3,7 @@
  * copied but the window. The order of an epoch is a permutation computed point by point: a Feistel
  * network over the next power of four, walked until it lands inside (Black and Rogaway, "Ciphers
  * with Arbitrary Finite Domains", 2002). It needs no memory and no state, so any rank at any world
- * size computes any position. Called by train.c. Thread: read-only after open.
+ * size computes any position. Thread: read-only after open.
  */
 #include "runtime/data/data.h"
 
@@ -147,39 +147,45 @@ static int data_create(int sequence_length, struct data **out, struct err *e)
     return 0;
 }
 
+static int read_corpus(struct data *d, const char *path, const struct io_map *map,
+    enum data_format format, const struct tok *t, struct err *e)
+{
+    const char *text = (const char *)map->data;
+    size_t size = map->size;
+    if (size >= BOM_BYTES && !memcmp(text, BOM, BOM_BYTES)) {
+        text += BOM_BYTES;
+        size -= BOM_BYTES;
+    }
+    if (!size)
+        return err_set(e, ERR_DATA, "%s: empty file", path);
+    int rc = check_utf8(path, text, size, e);
+    if (rc)
+        return rc;
+    if (format == FORMAT_JSONL)
+        rc = read_jsonl(d, path, text, size, t, e);
+    else if (tok_encode_document(t, text, (int64_t)size, &d->ids, e))
+        rc = err_wrap(e, "%s", path);
+    return rc ? rc : count_samples(d, path, e);
+}
+
 int data_open(const char *path, enum data_format format, const struct tok *t, int sequence_length,
     struct data **out, struct err *e)
 {
     struct io_map map = {0};
     struct data *d = NULL;
-    int rc = data_create(sequence_length, &d, e);
-    if (!rc && format == FORMAT_AUTO)
-        rc = format_of(path, &format, e);
-    if (!rc)
-        rc = io_map(path, &map, e);
-    const char *text = (const char *)map.data;
-    size_t size = map.size;
-    if (!rc && size >= BOM_BYTES && !memcmp(text, BOM, BOM_BYTES)) {
-        text += BOM_BYTES;
-        size -= BOM_BYTES;
-    }
-    if (!rc && !size)
-        rc = err_set(e, ERR_DATA, "%s: empty file", path);
-    if (!rc)
-        rc = check_utf8(path, text, size, e);
-    if (!rc && format == FORMAT_JSONL)
-        rc = read_jsonl(d, path, text, size, t, e);
-    else if (!rc && tok_encode_document(t, text, (int64_t)size, &d->ids, e))
-        rc = err_wrap(e, "%s", path);
-    if (!rc)
-        rc = count_samples(d, path, e);
-    io_unmap(&map);
-    if (rc) {
-        data_close(d);
+    int rc;
+    if ((format == FORMAT_AUTO && (rc = format_of(path, &format, e))) ||
+        (rc = data_create(sequence_length, &d, e)))
         return rc;
-    }
-    *out = d;
-    return 0;
+    rc = io_map(path, &map, e);
+    if (!rc)
+        rc = read_corpus(d, path, &map, format, t, e);
+    io_unmap(&map);
+    if (rc)
+        data_close(d);
+    else
+        *out = d;
+    return rc;
 }
 
 int data_from_ids(

@@ -1,8 +1,7 @@
 /*
  * chat: one model's template, parsed once, and the rendering of a client's messages with it. What
  * the client sent is checked here (ERR_USER), so that what a template complains of is the
- * template's own. Called by infer.c. Each rendering has its own arena; a struct chat is read-only
- * after opening.
+ * template's own. Each rendering has its own arena; a struct chat is read-only after opening.
  */
 #include "runtime/text/chat.h"
 

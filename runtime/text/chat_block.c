@@ -1,8 +1,7 @@
 /*
  * chat_block: text and statements. Whitespace rules: a newline after a block tag is dropped
  * (trim_blocks), blanks before a block tag that begins its line are dropped (lstrip_blocks), "-"
- * strips all, "+" keeps all, one newline at the very end is dropped. Called by chat.c once a model.
- * It must not evaluate anything.
+ * strips all, "+" keeps all, one newline at the very end is dropped. It must not evaluate anything.
  */
 #include "runtime/text/chat_parser.h"
 

@@ -1,7 +1,7 @@
 /*
  * chat_eval: runs statements: text, conditions, loops, assignments, macros and blocks. Work is
  * bounded by the budget in chat_work and by its arena, so no template or conversation runs for
- * long. Called by chat.c once a request.
+ * long.
  */
 #include "runtime/text/chat_run.h"
 

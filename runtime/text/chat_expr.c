@@ -1,6 +1,6 @@
 /*
  * chat_expr: evaluates expressions, with Python's arithmetic and Jinja2's undefined values. Every
- * evaluation counts its depth and spends one unit. Called by chat_eval.c. Must not write text.
+ * evaluation counts its depth and spends one unit. Must not write text.
  */
 #include "runtime/text/chat_run.h"
 

@@ -1,7 +1,7 @@
 /*
  * chat_filter: filters and methods of any value, of lists and of maps, tests, and the door to those
  * of strings (chat_text.c). Jinja2's and Python's names and arguments; what gives a generator there
- * gives a list that is marked lazy here. Called by chat_expr.c. Must not know nodes.
+ * gives a list that is marked lazy here. Must not know nodes.
  */
 #include "runtime/text/chat_ast.h"
 

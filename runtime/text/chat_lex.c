@@ -1,7 +1,7 @@
 /*
  * chat_lex: names, strings, numbers and operators, as Jinja2 cuts them. Strings have Python's
- * escapes; a half of a surrogate pair, which is no text, is refused. Called by chat_parse.c and
- * chat_block.c, once a model. It must not know what the tokens mean.
+ * escapes; a half of a surrogate pair, which is no text, is refused. It must not know what the
+ * tokens mean.
  */
 #include "runtime/text/chat_parser.h"
 

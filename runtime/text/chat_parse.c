@@ -1,8 +1,8 @@
 /*
  * chat_parse: expressions, by recursive descent with Jinja2's grammar and precedence. Two bounds
  * keep every text off the end of the stack: the depth of the parser, and the height of each tree,
- * for a chain of operators is as deep for the evaluator as it is long. Called by chat_block.c. It
- * must not evaluate anything.
+ * for a chain of operators is as deep for the evaluator as it is long. It must not evaluate
+ * anything.
  */
 #include "runtime/text/chat_parser.h"
 

@@ -1,7 +1,7 @@
 /*
  * chat_print: values as text: as {{ }} shows them (Python's str and, inside lists and maps, repr),
  * and as JSON as Python's json.dumps writes it. A value that contains itself, or one that is nested
- * beyond CHAT_DEPTH, is refused. Called by chat_expr.c and chat_filter.c. Must not change a value.
+ * beyond CHAT_DEPTH, is refused. Must not change a value.
  */
 #include "runtime/text/chat_ast.h"
 

@@ -2,7 +2,7 @@
  * chat_value: the values of a template, Python's str, list and dict as far as chat templates go:
  * making, comparing and looking into them. Values are immutable but for namespaces, through which
  * one may come to contain itself: so whatever walks a value counts its depth. All of it spends from
- * the rendering's budget. Called by everything that evaluates. Must not know filters or nodes.
+ * the rendering's budget. Must not know filters or nodes.
  */
 #include "runtime/text/chat_ast.h"
 

@@ -1,6 +1,6 @@
 /*
  * guard: a walk over a tree that json_parse has bounded in depth and size. Names inside objects are
- * guarded too: a template may print them. Called by infer.c.
+ * guarded too: a template may print them.
  */
 #include "runtime/text/guard.h"
 

@@ -2,7 +2,7 @@
  * tok: byte-level BPE. Text is cut at added tokens, then by the pre-tokenizer (tok_split), and each
  * piece is merged by a heap of candidate pairs, lowest rank first, leftmost among equals: O(n log
  * n) in the length of a piece, so no text is slow. After creation everything is read-only; an
- * encoding's scratch is its own. Called by data.c, infer.c and main.c; never sees a file.
+ * encoding's scratch is its own. Never sees a file.
  */
 #include "runtime/text/tok.h"
 
@@ -155,6 +155,20 @@ static int build_added(struct tok *t, const struct tok_def *d, const char *path,
     return rc ? err_wrap(e, "%s", path) : 0;
 }
 
+static int build(struct tok *t, const struct tok_def *d, const char *path, struct err *e)
+{
+    int rc;
+    if (!t->start || !t->kinds)
+        return err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
+    if ((rc = build_bytes(t, d, path, e)) || (rc = build_merges(t, d, path, e)) ||
+        (rc = build_added(t, d, path, e)) || (rc = tok_split_create(&t->split, e)))
+        return rc;
+    for (int i = 0; i < d->pattern_count; i++)
+        if (tok_split_add(t->split, d->patterns[i], e))
+            return err_wrap(e, "%s", path);
+    return 0;
+}
+
 int tok_create(const struct tok_def *d, const char *path, struct tok **out, struct err *e)
 {
     struct tok *t = mem_zalloc(sizeof *t);
@@ -169,24 +183,12 @@ int tok_create(const struct tok_def *d, const char *path, struct tok **out, stru
     t->suffix = d->suffix;
     t->start = mem_array((size_t)d->vocab + 1, sizeof *t->start);
     t->kinds = mem_array((size_t)d->vocab + 1, sizeof *t->kinds);
-    int rc =
-        t->start && t->kinds ? 0 : err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
-    if (!rc)
-        rc = build_bytes(t, d, path, e);
-    if (!rc)
-        rc = build_merges(t, d, path, e);
-    if (!rc)
-        rc = build_added(t, d, path, e);
-    if (!rc)
-        rc = tok_split_create(&t->split, e);
-    for (int i = 0; !rc && i < d->pattern_count; i++)
-        rc = tok_split_add(t->split, d->patterns[i], e) ? err_wrap(e, "%s", path) : 0;
-    if (rc) {
+    int rc = build(t, d, path, e);
+    if (rc)
         tok_close(t);
-        return rc;
-    }
-    *out = t;
-    return 0;
+    else
+        *out = t;
+    return rc;
 }
 
 void tok_close(struct tok *t)
@@ -377,10 +379,8 @@ static int encode_around(struct encoding *n, const struct tok_added *added, cons
     struct tok_match m;
     size_t at = 0;
     for (; tok_added_next(added, text, len, at, n->special, &m); at = m.to) {
-        int rc = between_fn(n, text + at, m.from - at, e);
-        if (!rc)
-            rc = tok_ids_add(n->out, m.id, e);
-        if (rc)
+        int rc;
+        if ((rc = between_fn(n, text + at, m.from - at, e)) || (rc = tok_ids_add(n->out, m.id, e)))
             return rc;
     }
     return between_fn(n, text + at, len - at, e);
@@ -429,12 +429,9 @@ int tok_encode_document(
     const struct tok *t, const char *text, int64_t len, struct tok_ids *out, struct err *e)
 {
     int64_t before_count = out->count;
-    int rc = add_affix(&t->prefix, out, e);
-    if (!rc)
-        rc = tok_encode(t, text, len, true, out, e);
-    if (!rc)
-        rc = add_affix(&t->suffix, out, e);
-    if (rc)
+    int rc;
+    if ((rc = add_affix(&t->prefix, out, e)) || (rc = tok_encode(t, text, len, true, out, e)) ||
+        (rc = add_affix(&t->suffix, out, e)))
         out->count = before_count;
     return rc;
 }

@@ -2,7 +2,7 @@
  * tok_added: one sorted list; a place costs a binary search, however many there are (some models
  * have tens of thousands, all beginning alike). The flags mean what tokenizers' AddedVocabulary
  * makes of them: `lstrip` and `rstrip` take the spaces beside the token along, `single_word` wants
- * no letter or digit there. Called by tok.c only.
+ * no letter or digit there.
  */
 #include "runtime/text/tok_added.h"
 

@@ -1,7 +1,7 @@
 /*
  * tok_gguf: the tokenizer inside a GGUF file. The file names its pre-tokenizer; the expressions
  * that the name stands for are known by convention (llama.cpp's llama-vocab.cpp) and stand in the
- * table here. Called by tok_open and weights_write.c.
+ * table here.
  */
 #include "runtime/text/tok_def.h"
 
@@ -35,10 +35,13 @@ static int read_pre(const struct gguf *g, struct tok_def *d, struct err *e)
 {
     struct gguf_str model, pre = {.s = "default", .len = 7};
     int rc = gguf_string(g, "tokenizer.ggml.model", &model, e);
-    if (!rc && !equals(model, "gpt2"))
-        rc = err_set(e, ERR_DATA, "%s: tokenizer model \"%.*s\"; what is read: gpt2 (BPE of bytes)",
-            gguf_path(g), (int)(model.len < 32 ? model.len : 32), model.s);
-    if (!rc && gguf_has(g, "tokenizer.ggml.pre"))
+    if (rc)
+        return rc;
+    if (!equals(model, "gpt2"))
+        return err_set(e, ERR_DATA,
+            "%s: tokenizer model \"%.*s\"; what is read: gpt2 (BPE of bytes)", gguf_path(g),
+            (int)(model.len < 32 ? model.len : 32), model.s);
+    if (gguf_has(g, "tokenizer.ggml.pre"))
         rc = gguf_string(g, "tokenizer.ggml.pre", &pre, e);
     if (rc)
         return rc;
@@ -146,20 +149,14 @@ static int read_affix(
 int tok_def_gguf(const struct gguf *g, struct arena *a, struct tok_def *out, struct err *e)
 {
     struct tok_def d = {0};
-    int rc = read_pre(g, &d, e);
-    if (!rc)
-        rc = read_tokens(g, a, &d, e);
-    if (!rc)
-        rc = read_merges(g, a, &d, e);
-    if (!rc)
-        rc = read_id(g, "tokenizer.ggml.bos_token_id", &d, &d.bos, e);
-    if (!rc)
-        rc = read_id(g, "tokenizer.ggml.eos_token_id", &d, &d.eos, e);
-    if (!rc)
-        rc = read_affix(g, "tokenizer.ggml.add_bos_token", d.bos, &d.prefix, e);
-    if (!rc)
-        rc = read_affix(g, "tokenizer.ggml.add_eos_token", d.eos, &d.suffix, e);
-    if (!rc)
-        *out = d;
-    return rc;
+    int rc;
+    if ((rc = read_pre(g, &d, e)) || (rc = read_tokens(g, a, &d, e)) ||
+        (rc = read_merges(g, a, &d, e)) ||
+        (rc = read_id(g, "tokenizer.ggml.bos_token_id", &d, &d.bos, e)) ||
+        (rc = read_id(g, "tokenizer.ggml.eos_token_id", &d, &d.eos, e)) ||
+        (rc = read_affix(g, "tokenizer.ggml.add_bos_token", d.bos, &d.prefix, e)) ||
+        (rc = read_affix(g, "tokenizer.ggml.add_eos_token", d.eos, &d.suffix, e)))
+        return rc;
+    *out = d;
+    return 0;
 }

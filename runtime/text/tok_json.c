@@ -2,8 +2,7 @@
  * tok_json: tokenizer.json of Hugging Face's tokenizers, read and written. Reading takes the
  * byte-level BPE family: model BPE, pre-tokenizers ByteLevel, Split (by expression, isolated),
  * Digits and sequences of them. Writing spells every stage as a Split, which the reference applies
- * to the same effect. Called by tok_open and weights_write.c. Strings of a definition live in the
- * tree it was read from.
+ * to the same effect. Strings of a definition live in the tree it was read from.
  */
 #include "runtime/text/tok_def.h"
 
@@ -347,20 +346,15 @@ int tok_def_json(const struct json *root, const struct json *config, const char 
     const struct json *model = json_get(root, "model"), *added = json_get(root, "added_tokens");
     if (!json_is_object(json_get(model, "vocab")))
         return err_set(e, ERR_DATA, "%s: model.vocab is missing", path);
-    int rc = check_model(&r, model, e);
-    if (!rc)
-        rc = read_normalizer(&r, json_get(root, "normalizer"), e);
-    if (!rc)
-        rc = read_stages(&r, json_get(root, "pre_tokenizer"), e);
-    if (!rc)
-        rc = read_vocab(&r, json_get(model, "vocab"), added, e);
-    if (!rc)
-        read_added(&r, added);
-    if (!rc)
-        rc = read_merges(&r, json_get(model, "merges"), e);
-    if (!rc)
-        rc = read_post(&r, json_get(root, "post_processor"), e);
-    if (rc)
+    int rc;
+    if ((rc = check_model(&r, model, e)) ||
+        (rc = read_normalizer(&r, json_get(root, "normalizer"), e)) ||
+        (rc = read_stages(&r, json_get(root, "pre_tokenizer"), e)) ||
+        (rc = read_vocab(&r, json_get(model, "vocab"), added, e)))
+        return rc;
+    read_added(&r, added);
+    if ((rc = read_merges(&r, json_get(model, "merges"), e)) ||
+        (rc = read_post(&r, json_get(root, "post_processor"), e)))
         return rc;
     read_config(&r.d, config);
     *out = r.d;
@@ -382,22 +376,30 @@ int tok_open_folder(const char *folder, int32_t bos, int32_t eos, struct tok **o
 {
     json_auto struct json *root = NULL, *config = NULL;
     char path[LIMIT_PATH_BYTES];
-    int rc = read_file(folder, "tokenizer_config.json", true, &config, path, e);
-    if (!rc)
-        rc = read_file(folder, "tokenizer.json", false, &root, path, e);
+    int rc;
+    if ((rc = read_file(folder, "tokenizer_config.json", true, &config, path, e)) ||
+        (rc = read_file(folder, "tokenizer.json", false, &root, path, e)))
+        return rc;
+    arena_auto struct arena *a = arena_create(TOK_ARENA_BYTES);
+    if (!a)
+        return err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
+    struct tok_def d;
+    rc = tok_def_json(root, config, path, a, &d, e);
     if (rc)
         return rc;
-    struct arena *a = arena_create(TOK_ARENA_BYTES);
+    d.bos = d.bos < 0 ? bos : d.bos;
+    d.eos = d.eos < 0 ? eos : d.eos;
+    return tok_create(&d, path, out, e);
+}
+
+static int open_gguf(const struct gguf *g, const char *path, struct tok **out, struct err *e)
+{
+    arena_auto struct arena *a = arena_create(TOK_ARENA_BYTES);
+    if (!a)
+        return err_set(e, ERR_MEMORY, "no memory for a vocabulary");
     struct tok_def d;
-    rc = a ? tok_def_json(root, config, path, a, &d, e)
-           : err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
-    if (!rc) {
-        d.bos = d.bos < 0 ? bos : d.bos;
-        d.eos = d.eos < 0 ? eos : d.eos;
-        rc = tok_create(&d, path, out, e);
-    }
-    arena_destroy(a);
-    return rc;
+    int rc = tok_def_gguf(g, a, &d, e);
+    return rc ? rc : tok_create(&d, path, out, e);
 }
 
 /* Ids that the model's embedding lacks are refused here. */
@@ -406,13 +408,7 @@ int tok_open(struct weights *w, struct tok **out, struct err *e)
     struct tok *t = NULL;
     int rc;
     if (weights_gguf(w)) {
-        struct arena *a = arena_create(TOK_ARENA_BYTES);
-        struct tok_def d;
-        rc = a ? tok_def_gguf(weights_gguf(w), a, &d, e)
-               : err_set(e, ERR_MEMORY, "no memory for a vocabulary");
-        if (!rc)
-            rc = tok_create(&d, weights_path(w), &t, e);
-        arena_destroy(a);
+        rc = open_gguf(weights_gguf(w), weights_path(w), &t, e);
     } else {
         rc = tok_open_folder(
             weights_path(w), weights_config(w)->bos_id, weights_config(w)->eos_id, &t, e);

@@ -1,7 +1,6 @@
 /*
  * tok_normal: decomposition into an array of code points, composed and written back as UTF-8 in
- * place by utf8proc. Called by tok.c for what lies between added tokens, and by tok_added.c,
- * chat_text.c and chat_print.c for single characters.
+ * place by utf8proc.
  */
 #include "runtime/text/tok_normal.h"
 

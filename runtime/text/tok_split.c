@@ -1,7 +1,7 @@
 /*
  * tok_split: compiles each stage once (UTF, UCP, JIT) and walks the stages depth first, so no list
  * of pieces is ever held. A piece is its own subject: look-ahead does not see beyond it, as in the
- * reference. Every run has its own match data, allocated through base/mem. Called by tok.c.
+ * reference. Every run has its own match data, allocated through base/mem.
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "runtime/text/tok_split.h"
@@ -135,10 +135,8 @@ static int run_stage(struct run *r, int stage, const char *text, size_t len, str
         if (rc < 0)
             return err_set(e, ERR_DATA, "pre-tokenizer gave up on its text (PCRE2 %d)", rc);
         size_t start = at[0], end = at[1];
-        rc = run_stage(r, stage + 1, text + done, start - done, e);
-        if (!rc)
-            rc = run_stage(r, stage + 1, text + start, end - start, e);
-        if (rc)
+        if ((rc = run_stage(r, stage + 1, text + done, start - done, e)) ||
+            (rc = run_stage(r, stage + 1, text + start, end - start, e)))
             return rc;
         done = end;
     }

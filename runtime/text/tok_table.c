@@ -1,6 +1,6 @@
 /*
  * tok_table: linear probing over a power of two of slots. Sizes come from counts that the readers
- * have bounded (TOK_VOCAB_LIMIT, TOK_MERGES_LIMIT), so a table never fills. Called by tok.c only.
+ * have bounded (TOK_VOCAB_LIMIT, TOK_MERGES_LIMIT), so a table never fills.
  */
 #include "runtime/text/tok_table.h"
 
