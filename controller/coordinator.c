@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "api/names.h"
 #include "controller/skim.h"
-#include "controller/table.h"
+#include "base/table.h"
 #include "controller/workq.h"
 
 #include <assert.h>

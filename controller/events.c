@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "base/metric.h"
 #include "api/names.h"
-#include "controller/table.h"
+#include "base/table.h"
 
 #include <inttypes.h>
 

@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "controller/split.h"
-#include "controller/table.h"
+#include "base/table.h"
 
 #include <inttypes.h>
 

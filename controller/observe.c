@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "api/names.h"
-#include "controller/table.h"
+#include "base/table.h"
 
 #define KEY_BYTES          600
 #define FAILURES_FORGET_MS 600000

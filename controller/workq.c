@@ -10,7 +10,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "controller/table.h"
+#include "base/table.h"
 
 #include <assert.h>
 #include <stdio.h>

@@ -9,7 +9,7 @@
 #include "controller/informer.h"
 
 #include "base/clock.h"
-#include "controller/table.h"
+#include "base/table.h"
 #include "tests/controller/fakekube.h"
 
 struct copy {

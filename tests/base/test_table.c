@@ -4,7 +4,7 @@
  * allocation faults.
  * needs: faults
  */
-#include "controller/table.h"
+#include "base/table.h"
 
 #include "tests/unit.h"
 

@@ -1,9 +1,9 @@
 /*
  * table: open addressing with linear probing; a removed key leaves a mark, so that removing while
- * walking is safe, and marks go when the table next grows. Kept at most three quarters full. Called
- * by every cache of the controller; knows nothing of what it holds.
+ * walking is safe, and marks go when the table next grows. Kept at most three quarters full. It
+ * must not look at the values.
  */
-#include "controller/table.h"
+#include "base/table.h"
 
 #include "base/mem.h"
 
@@ -19,7 +19,7 @@ static char removed_mark;
 #define REMOVED     (&removed_mark)
 #define FIRST_SLOTS 16
 
-/* FNV-1a: keys come from the API server, which bounds and checks names; flooding is no concern. */
+/* FNV-1a: keys are names that somebody has checked and counted: flooding is no concern. */
 static size_t hash_of(const char *key)
 {
     uint64_t h = 14695981039346656037u;
