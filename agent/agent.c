@@ -29,6 +29,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "api/names.h"
+#include "base/net.h"
 #include "base/number.h"
 #include "base/secret.h"
 #include "base/web.h"
@@ -76,11 +77,6 @@ static const struct conf_item items[] = {
     {0},
 };
 
-struct address {
-    char host[64];
-    uint16_t port;
-};
-
 struct agent {
     struct conf conf;
     struct arena *arena;
@@ -88,7 +84,7 @@ struct agent {
     char job_file[LIMIT_PATH_BYTES], rank_program[LIMIT_PATH_BYTES];
     char token[TOKEN_BYTES], api_key[TOKEN_BYTES];
     char pod_token[SECRET_TOKEN_BYTES]; /* what the controller presents */
-    struct address listen, serve;
+    struct net_address listen, serve;
     struct web *web;
     struct procs *procs;
     struct front *front;
@@ -104,21 +100,11 @@ struct agent {
 /* ---- configuration
  * --------------------------------------------------------------------------------------- */
 
-static int parse_address(const char *text, const char *flag, struct address *out, struct err *e)
+static int read_address(const char *text, const char *flag, struct net_address *out, struct err *e)
 {
-    const char *colon = strrchr(text, ':');
-    char *end = NULL;
-    long port = colon ? strtol(colon + 1, &end, 10) : -1;
-    size_t n = colon ? (size_t)(colon - text) : 0;
-    if (n >= 2 && text[0] == '[' && text[n - 1] == ']') {
-        text++;
-        n -= 2;
-    }
-    if (!n || n >= sizeof out->host || port < 0 || port > 65535 || *end)
-        return err_set(e, ERR_USER, "--%s: \"%s\" is no host:port", flag, text);
-    snprintf(out->host, sizeof out->host, "%.*s", (int)n, text);
-    out->port = (uint16_t)port;
-    return 0;
+    return net_parse(text, out) && *out->host
+        ? 0
+        : err_set(e, ERR_USER, "--%s: \"%s\" is no host:port", flag, text);
 }
 
 /* A short secret on one line. */
@@ -276,13 +262,12 @@ static int create_lead(struct agent *a, int64_t incarnation, struct err *e)
 {
     if (a->conf.replica != 0)
         return 0;
-    bool any = !strcmp(a->listen.host, "0.0.0.0") || !strcmp(a->listen.host, "::");
     struct lead_conf conf = {.web = a->web,
         .spec = &a->spec,
         .of = {a->token, a->spec.uid},
         .uid = a->conf.pod_uid,
         .run_dir = a->conf.run_dir,
-        .self_host = any ? "127.0.0.1" : a->listen.host,
+        .self_host = net_near(a->listen.host),
         .self_port = a->listen.port,
         .serve_port = a->serve.port,
         .incarnation = incarnation,
@@ -378,11 +363,9 @@ static int run(struct agent *a, struct err *e)
 
 static int print_report(const struct agent *a, struct err *e)
 {
-    char url[128];
-    bool any = !strcmp(a->listen.host, "0.0.0.0") || !strcmp(a->listen.host, "::");
-    snprintf(url, sizeof url,
-        strchr(a->listen.host, ':') && !any ? "http://[%s]:%u/v1/job" : "http://%s:%u/v1/job",
-        any ? "127.0.0.1" : a->listen.host, a->listen.port);
+    char address[NET_TEXT_BYTES], url[NET_TEXT_BYTES + 16];
+    net_write(net_near(a->listen.host), a->listen.port, address);
+    snprintf(url, sizeof url, "http://%s/v1/job", address);
     buf_auto struct buf out;
     buf_init(&out, LIMIT_REPORT_BYTES);
     struct http_request r = {
@@ -414,9 +397,9 @@ int agent_main(int argc, char **argv)
     if (rc == 0 && (!*a.conf.pod_uid || strlen(a.conf.pod_uid) >= LIMIT_NAME_BYTES))
         rc = err_set(&e, ERR_USER, "--pod-uid must have 1 to %d bytes", LIMIT_NAME_BYTES - 1);
     if (rc == 0)
-        rc = parse_address(a.conf.listen, "listen", &a.listen, &e);
+        rc = read_address(a.conf.listen, "listen", &a.listen, &e);
     if (rc == 0)
-        rc = parse_address(a.conf.serve_listen, "serve-listen", &a.serve, &e);
+        rc = read_address(a.conf.serve_listen, "serve-listen", &a.serve, &e);
     if (rc == 0)
         rc = read_secret(a.conf.job_dir, NAME_TOKEN_FILE, a.token, &e);
     if (rc == 0)

@@ -11,6 +11,7 @@
 #include "api/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/net.h"
 
 #include <string.h>
 
@@ -67,19 +68,9 @@ static void prepare(struct lead *l)
 }
 
 /* "10.0.0.7:7070" -> "10.0.0.7"; a member without address is this agent itself. */
-static void host_of(const struct lead *l, const char *address, char *out, size_t size)
+static const char *host_of(const struct lead *l, const char *address, struct net_address *out)
 {
-    const char *colon = strrchr(address, ':');
-    if (!colon) {
-        snprintf(out, size, "%s", l->conf.self_host);
-        return;
-    }
-    size_t n = (size_t)(colon - address);
-    if (n >= 2 && address[0] == '[') {
-        address++;
-        n -= 2;
-    }
-    snprintf(out, size, "%.*s", (int)n, address);
+    return net_parse(address, out) ? out->host : l->conf.self_host;
 }
 
 static void write_table(const struct lead *l, struct buf *out)
@@ -89,13 +80,12 @@ static void write_table(const struct lead *l, struct buf *out)
     jsonw_open(&w, NULL, '[');
     for (int i = 0; i < world_ranks(l->world); i++) {
         struct world_place p = world_place(l->world, i);
-        char host[LIMIT_ADDRESS_BYTES];
-        host_of(l, p.address, host, sizeof host);
+        struct net_address at;
         jsonw_open(&w, NULL, '{');
         jsonw_int(&w, "rank", i);
         jsonw_int(&w, "replica", p.replica);
         jsonw_int(&w, "local_rank", p.local);
-        jsonw_str(&w, "host", host);
+        jsonw_str(&w, "host", host_of(l, p.address, &at));
         jsonw_int(&w, "port", p.port);
         jsonw_str(&w, "node", p.node);
         jsonw_close(&w);
@@ -248,8 +238,8 @@ static void on_closed(void *user, int replica, const char *why)
 /* The pod's own member is reached by loopback, whatever address the pod has or will have. */
 static int keep_links(struct lead *l, const struct desired *d, struct err *e)
 {
-    char self[LIMIT_ADDRESS_BYTES];
-    snprintf(self, sizeof self, "%s:%u", l->conf.self_host, l->conf.self_port);
+    char self[NET_TEXT_BYTES];
+    net_write(l->conf.self_host, l->conf.self_port, self);
     for (int i = 0; i < l->kept_count; i++) {
         bool still = false;
         for (int k = 0; k < d->member_count && !still; k++)
@@ -396,10 +386,10 @@ int lead_report(const struct lead *l, struct arena *a, struct report *out, struc
     int rc = world_report(l->world, a, out, e);
     if (rc || out->state != JOB_SERVING || !world_ranks(l->world))
         return rc;
-    char host[LIMIT_ADDRESS_BYTES];
-    host_of(l, world_place(l->world, 0).address, host, sizeof host);
-    out->serve_address =
-        arena_printf(a, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, l->conf.serve_port);
+    struct net_address first;
+    char text[NET_TEXT_BYTES];
+    net_write(host_of(l, world_place(l->world, 0).address, &first), l->conf.serve_port, text);
+    out->serve_address = arena_strdup(a, text);
     return out->serve_address ? 0 : err_set(e, ERR_MEMORY, "out of memory for the report");
 }
 

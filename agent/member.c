@@ -13,6 +13,7 @@
 #include "api/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/net.h"
 
 #include <string.h>
 
@@ -401,7 +402,7 @@ static int run_environment(const struct member *m, const struct local *l,
     env_int(&env, "LOCAL_RANK", l->index);
     env_int(&env, "LOCAL_WORLD_SIZE", m->ranks);
     env_int(&env, "GROUP_RANK", m->conf.replica);
-    env_set(&env, "MASTER_ADDR", json_str(first, "host", "127.0.0.1"));
+    env_set(&env, "MASTER_ADDR", json_str(first, "host", NET_LOOPBACK));
     env_int(&env, "MASTER_PORT", json_int(first, "port", 0));
     for (int i = 0; i < run->env.count; i++) /* the user's win */
         env_set(&env, run->env.keys[i], run->env.values[i]);

@@ -8,13 +8,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/net.h"
 
 #include <string.h>
 
 #define DIALS_IN_FLIGHT 64
 #define BACKOFF_MIN_MS  250
 #define BACKOFF_MAX_MS  4000
-#define ADDRESS_HOST    64
 
 static const char *const type_names[MESH_TYPES] = {
     [MESH_HELLO] = "hello",
@@ -292,9 +292,8 @@ struct link {
     struct link *next;
     int replica;
     char uid[LIMIT_NAME_BYTES]; /* of the pod that is wanted there */
-    char host[ADDRESS_HOST];
-    uint16_t port;             /* 0: no address yet */
-    struct web_socket *socket; /* dialling, in the handshake or open */
+    struct net_address to;      /* port 0: no address yet */
+    struct web_socket *socket;  /* dialling, in the handshake or open */
     bool open, forgotten;
     bool unproved; /* said once, until it proves itself */
     struct proof proof;
@@ -387,7 +386,7 @@ static void link_challenged(struct link *l, struct web_socket *s, const char *te
     if (proof_answer(&l->proof, text, len, &answer, &e) || web_send(s, answer.data, answer.len)) {
         if (!l->unproved)
             log_warn("a member was not proved", LOG_I("replica", l->replica),
-                LOG_S("host", l->host), LOG_ERR(&e));
+                LOG_S("host", l->to.host), LOG_ERR(&e));
         l->unproved = true;
         web_close(s);
         return;
@@ -441,25 +440,6 @@ static void link_closed(void *user, struct web_socket *s, const char *why)
 
 static const struct web_socket_fns link_fns = {link_open, link_message, link_closed};
 
-static int parse_address(const char *address, char *host, uint16_t *port, struct err *e)
-{
-    const char *colon = strrchr(address, ':');
-    size_t n = colon ? (size_t)(colon - address) : 0;
-    const char *start = address;
-    if (n >= 2 && *start == '[' && start[n - 1] == ']') {
-        start++;
-        n -= 2;
-    }
-    char *end = NULL;
-    long p = colon ? strtol(colon + 1, &end, 10) : 0;
-    if (!n || n >= ADDRESS_HOST || p < 1 || p > 65535 || *end)
-        return err_set(e, ERR_USER, "\"%s\" is no host:port", address);
-    memcpy(host, start, n);
-    host[n] = '\0';
-    *port = (uint16_t)p;
-    return 0;
-}
-
 void mesh_term(struct mesh *m, int64_t term)
 {
     m->term = term;
@@ -467,13 +447,9 @@ void mesh_term(struct mesh *m, int64_t term)
 
 int mesh_keep(struct mesh *m, int replica, const char *uid, const char *address, struct err *e)
 {
-    char host[ADDRESS_HOST] = "";
-    uint16_t port = 0;
-    if (*address) {
-        int rc = parse_address(address, host, &port, e);
-        if (rc)
-            return rc;
-    }
+    struct net_address to = {0};
+    if (*address && (!net_parse(address, &to) || !*to.host || !to.port))
+        return err_set(e, ERR_USER, "\"%s\" is no host:port", address);
     struct link *l = find_link(m, replica);
     if (!l) {
         l = mem_zalloc(sizeof *l);
@@ -486,11 +462,10 @@ int mesh_keep(struct mesh *m, int replica, const char *uid, const char *address,
         l->next = *at;
         *at = l;
     }
-    if (l->port == port && !strcmp(l->host, host) && !strcmp(l->uid, uid))
+    if (l->to.port == to.port && !strcmp(l->to.host, to.host) && !strcmp(l->uid, uid))
         return 0;
     snprintf(l->uid, sizeof l->uid, "%s", uid);
-    snprintf(l->host, sizeof l->host, "%s", host);
-    l->port = port;
+    l->to = to;
     l->due_ms = 0;
     l->backoff_ms = BACKOFF_MIN_MS;
     if (l->socket)
@@ -532,11 +507,11 @@ void mesh_tick(struct mesh *m, int64_t now_ms)
             web_close(l->socket);
         }
     for (struct link *l = m->links; l && m->dialling < DIALS_IN_FLIGHT; l = l->next) {
-        if (l->socket || l->forgotten || !l->port || now_ms < l->due_ms)
+        if (l->socket || l->forgotten || !l->to.port || now_ms < l->due_ms)
             continue;
         struct err e = {0};
         m->dialling++;
-        if (web_dial(m->web, l->host, l->port, MESH_PATH, &link_fns, l, &l->socket, &e)) {
+        if (web_dial(m->web, l->to.host, l->to.port, MESH_PATH, &link_fns, l, &l->socket, &e)) {
             m->dialling--;
             l->socket = NULL;
             l->due_ms = now_ms + next_backoff(l);

@@ -8,11 +8,11 @@
 #include "cli/crew.h"
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/net.h"
 
 #include <signal.h>
 
 #define AGAIN_MS 1000
-#define HOST     "127.0.0.1"
 
 void crew_init(struct crew *c, const struct crew_conf *conf)
 {
@@ -42,9 +42,9 @@ static void let_go(struct held *h)
 static int find_port(struct held *h, uint16_t wanted, uint16_t *out, struct err *e)
 {
     struct err ignored;
-    int fd = wanted ? io_listen(HOST, wanted, out, &ignored) : -1;
+    int fd = wanted ? io_listen(NET_LOOPBACK, wanted, out, &ignored) : -1;
     if (fd < 0)
-        fd = io_listen(HOST, 0, out, e);
+        fd = io_listen(NET_LOOPBACK, 0, out, e);
     if (fd < 0)
         return fd;
     h->fds[h->count++] = fd;
@@ -98,8 +98,8 @@ static int start(struct crew *c, int replica, struct err *e)
         return r;
     io_hex(id, sizeof id, m->uid);
     snprintf(job, sizeof job, "%s/job", c->conf.folder);
-    snprintf(listen, sizeof listen, HOST ":%u", m->port);
-    snprintf(serve, sizeof serve, HOST ":%u", m->serve_port);
+    snprintf(listen, sizeof listen, NET_LOOPBACK ":%u", m->port);
+    snprintf(serve, sizeof serve, NET_LOOPBACK ":%u", m->serve_port);
     snprintf(number, sizeof number, "%d", replica);
     snprintf(pod, sizeof pod, "%s-%d", c->conf.job, replica);
     const char *argv[] = {
@@ -195,7 +195,7 @@ struct member *crew_members(const struct crew *c, struct arena *a)
             .pod = arena_printf(a, "%s-%d", c->conf.job, i),
             .uid = arena_strdup(a, m->uid),
             .node = "local",
-            .address = m->child.pid ? arena_printf(a, HOST ":%u", m->port) : "",
+            .address = m->child.pid ? arena_printf(a, NET_LOOPBACK ":%u", m->port) : "",
         };
         if (!out[i].pod || !out[i].uid || !out[i].address)
             return NULL;

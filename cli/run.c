@@ -10,6 +10,7 @@
 #include "api/exitcode.h"
 #include "base/http.h"
 #include "base/io.h"
+#include "base/net.h"
 #include "api/names.h"
 #include "base/secret.h"
 #include "cli/command.h"
@@ -344,7 +345,7 @@ static int request(struct run *r, const char *method, const char *path, const st
     struct buf *out, struct err *e)
 {
     char url[128], token[SECRET_TOKEN_BYTES];
-    snprintf(url, sizeof url, "http://127.0.0.1:%u%s", r->crew.members[0].port, path);
+    snprintf(url, sizeof url, "http://" NET_LOOPBACK ":%u%s", r->crew.members[0].port, path);
     int rc = secret_of_pod(r->token, r->crew.members[0].uid, token, e);
     if (rc)
         return rc;

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/net.h"
 #include "api/names.h"
 #include "controller/skim.h"
 #include "base/table.h"
@@ -115,10 +116,12 @@ static char *url_of(const struct coordinators *c, const struct coordinator_targe
 {
     struct buf url buf_auto;
     buf_init(&url, 2048);
+    char address[NET_TEXT_BYTES];
+    net_write(t->ip, (unsigned)c->port, address);
     if (c->proxy)
         buf_printf(&url, "/api/v1/namespaces/%s/pods/%s:%d/proxy", t->namespace_, t->pod, c->port);
     else
-        buf_printf(&url, strchr(t->ip, ':') ? "http://[%s]:%d" : "http://%s:%d", t->ip, c->port);
+        buf_printf(&url, "http://%s", address);
     return buf_take(&url);
 }
 

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metric.h"
+#include "base/net.h"
 #include "base/web.h"
 
 #include <pthread.h>
@@ -79,39 +80,24 @@ static void *serve(void *user)
     return NULL;
 }
 
-static int split_listen(const char *listen, char *host, size_t size, uint16_t *port, struct err *e)
-{
-    const char *colon = strrchr(listen, ':');
-    char *end;
-    long n = colon ? strtol(colon + 1, &end, 10) : -1;
-    if (!colon || !colon[1] || *end || n < 0 || n > 65535 || (size_t)(colon - listen) >= size)
-        return err_set(e, ERR_USER, "--listen: \"%.100s\" is not host:port", listen);
-    bool bracket = listen[0] == '[' && colon > listen && colon[-1] == ']';
-    snprintf(host, size, "%.*s", (int)(colon - listen) - 2 * bracket, listen + bracket);
-    *port = (uint16_t)n;
-    return 0;
-}
-
 int dashboard_start(const char *listen, struct dashboard **out, struct err *e)
 {
-    char host[256];
-    uint16_t port = 0;
-    int rc = split_listen(listen, host, sizeof host, &port, e);
-    if (rc)
-        return rc;
+    struct net_address at;
+    if (!net_parse(listen, &at))
+        return err_set(e, ERR_USER, "--listen: \"%.100s\" is not host:port", listen);
     struct dashboard *d = mem_zalloc(sizeof *d);
     if (!d)
         return err_set(e, ERR_MEMORY, "no memory for the dashboard");
     atomic_store(&d->beat_ms, clock_ms());
     const struct web_conf conf = {.max_connections = CONNECTIONS};
-    const struct web_door door = {.host = host,
-        .port = port,
+    const struct web_door door = {.host = at.host,
+        .port = at.port,
         .request_fn = request,
         .user = d,
         .plain = true,
         .body_limit = 4096,
         .memory = ANSWER_BYTES};
-    rc = web_create(&conf, &d->web, e);
+    int rc = web_create(&conf, &d->web, e);
     if (!rc)
         rc = web_open(d->web, &door, &d->port, e);
     /* Signals belong to the loop's signalfd. */

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/metric.h"
+#include "base/net.h"
 #include "base/yaml.h"
 
 #include <ctype.h>
@@ -174,8 +175,9 @@ static int read_in_cluster(struct arena *a, struct settings *s, struct err *e)
     const char *port = getenv("KUBERNETES_SERVICE_PORT");
     struct buf text buf_auto;
     buf_init(&text, 4096);
-    s->server = arena_printf(
-        a, strchr(host, ':') ? "https://[%s]:%s" : "https://%s:%s", host, port ? port : "443");
+    char address[NET_TEXT_BYTES];
+    net_write(host, port ? (unsigned)strtoul(port, NULL, 10) : 443, address);
+    s->server = arena_printf(a, "https://%s", address);
     s->token_file = SERVICE_ACCOUNT "/token";
     s->http.ca_file = SERVICE_ACCOUNT "/ca.crt";
     int rc = io_read_file(SERVICE_ACCOUNT "/namespace", 4096, &text, e);

@@ -7,6 +7,7 @@
 #include "controller/plan.h"
 
 #include "api/names.h"
+#include "base/net.h"
 
 static uint64_t hash_bytes(uint64_t h, const char *p, size_t n)
 {
@@ -19,7 +20,9 @@ static const char *address_of(const struct pod *p, struct arena *a)
 {
     if (!*p->ip)
         return "";
-    return arena_printf(a, strchr(p->ip, ':') ? "[%s]:%d" : "%s:%d", p->ip, NAME_PORT_AGENT);
+    char text[NET_TEXT_BYTES];
+    net_write(p->ip, NAME_PORT_AGENT, text);
+    return arena_strdup(a, text);
 }
 
 /* An ending pod stays a member until it is gone, so that it can leave in an orderly way. */

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/net.h"
 
 #include <ctype.h>
 #include <stdbool.h>
@@ -18,20 +19,16 @@
 #define RAS_PORT     28028
 #define ANSWER_BYTES 16384 /* of a status; errors of a large job may be cut */
 
-/* host:port of NCCL_RAS_ADDR, [host]:port for IPv6. */
-static void ras_address(char *host, size_t size, uint16_t *port)
+/* What NCCL_RAS_ADDR says; its host may be left out. */
+static struct net_address ras_address(void)
 {
     const char *given = getenv("NCCL_RAS_ADDR");
-    const char *colon = given ? strrchr(given, ':') : NULL;
-    long n = colon ? strtol(colon + 1, NULL, 10) : 0;
-    snprintf(host, size, "%s", RAS_HOST);
-    *port = RAS_PORT;
-    if (!colon || n < 1 || n > 65535)
-        return;
-    *port = (uint16_t)n;
-    bool bracket = given[0] == '[' && colon[-1] == ']';
-    if (colon > given)
-        snprintf(host, size, "%.*s", (int)(colon - given) - (bracket ? 2 : 0), given + bracket);
+    struct net_address to = {RAS_HOST, RAS_PORT}, own;
+    if (!given || !net_parse(given, &own) || !own.port)
+        return to;
+    if (!*own.host)
+        memcpy(own.host, RAS_HOST, sizeof RAS_HOST);
+    return own;
 }
 
 /* All that comes until the connection is closed, or as much as fits, ended with a zero. */
@@ -81,12 +78,11 @@ static bool ras_section(const char *text, const char *heading, char *out, size_t
 
 void ras_query(char *out, size_t size, int64_t timeout_ms)
 {
-    char host[128], ask[96], text[ANSWER_BYTES];
-    uint16_t port;
+    char ask[96], text[ANSWER_BYTES];
     int64_t deadline_ms = clock_ms() + timeout_ms;
     out[0] = 0;
-    ras_address(host, sizeof(host), &port);
-    io_auto_fd int fd = io_connect(host, port, deadline_ms, NULL);
+    struct net_address to = ras_address();
+    io_auto_fd int fd = io_connect(to.host, to.port, deadline_ms, NULL);
     if (fd < 0)
         return;
     /* RAS gives up on silent processes after its own limit: half of ours, so that its answer

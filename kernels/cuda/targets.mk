@@ -23,7 +23,7 @@ CUDA_PLUGIN  := $(O)/libllmjob-cuda.so
 CUDA_KERNELS := $(patsubst %.cu,$(O)/%.cu.o,$(wildcard kernels/cuda/*.cu))
 # Its own copies of what it needs of the house, position-independent.
 CUDA_HOST    := $(patsubst %.c,$(O)/cuda/%.o,$(wildcard kernels/cuda/*.c) kernels/dev_type.c \
-  base/err.c base/utf8.c base/mem.c base/clock.c base/buf.c base/io.c)
+  base/err.c base/utf8.c base/mem.c base/clock.c base/buf.c base/io.c base/net.c base/number.c)
 
 $(O)/kernels/cuda/%.cu.o: kernels/cuda/%.cu kernels/cuda/compile.sh kernels/cuda/targets.mk
 	$(Q)kernels/cuda/compile.sh $(cuda_home)/bin/nvcc $< $@ $(NVCCFLAGS)

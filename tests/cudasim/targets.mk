@@ -17,7 +17,7 @@ CUDASIM_CFLAGS := -std=gnu11 $(cudasim_common) -include base/banned.h $(cudasim_
 CUDASIM_CHECKS := -fsanitize=thread,alignment,bounds -fno-sanitize-recover=all --param tsan-instrument-func-entry-exit=0
 
 cudasim_kernels := $(wildcard kernels/cuda/*.cu) tests/cudasim/faults.cu
-cudasim_host    := $(filter-out kernels/cuda/blas.c,$(wildcard kernels/cuda/*.c)) kernels/dev_type.c $(addprefix base/,err.c utf8.c mem.c clock.c io.c buf.c)
+cudasim_host    := $(filter-out kernels/cuda/blas.c,$(wildcard kernels/cuda/*.c)) kernels/dev_type.c $(addprefix base/,err.c utf8.c mem.c clock.c io.c buf.c net.c number.c)
 cudasim_own     := $(wildcard tests/cudasim/*.cc)
 cudasim_objects := $(cudasim_host:%.c=$(CUDASIM)/host/%.o) $(cudasim_own:%.cc=$(CUDASIM)/host/%.o)
 
