@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/metric.h"
 #include "base/secret.h"
+#include "base/utf8.h"
 
 #include <endian.h>
 #include <stdlib.h>
@@ -242,22 +243,10 @@ static struct request *find(struct front *f, uint64_t id)
     return NULL;
 }
 
-/* Bytes of s that end at a character's boundary; a character cut short at the end waits. */
-static size_t whole_characters(const char *s, size_t n)
-{
-    size_t back = 0;
-    while (back < 3 && back < n && ((unsigned char)s[n - 1 - back] & 0xc0) == 0x80)
-        back++;
-    if (back >= n)
-        return back < 3 ? 0 : n; /* nothing but continuation bytes: no character to wait for */
-    unsigned char lead = (unsigned char)s[n - 1 - back];
-    size_t need = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
-    return need > back + 1 ? n - 1 - back : n;
-}
-
+/* A character cut short at the end waits for its rest. */
 static int pass_on(struct request *r, bool all)
 {
-    size_t n = all ? r->pending.len : whole_characters(buf_cstr(&r->pending), r->pending.len);
+    size_t n = all ? r->pending.len : utf8_whole(buf_cstr(&r->pending), r->pending.len);
     if (n == 0)
         return 0;
     int rc =

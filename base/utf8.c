@@ -43,6 +43,18 @@ size_t utf8_valid_prefix(const char *s, size_t n)
     return i;
 }
 
+size_t utf8_whole(const char *s, size_t n)
+{
+    for (size_t back = 1; back <= 3 && back <= n; back++) {
+        unsigned char c = (unsigned char)s[n - back];
+        if ((c & 0xc0) == 0x80)
+            continue;
+        size_t need = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+        return need > back ? n - back : n;
+    }
+    return n;
+}
+
 uint32_t utf8_decode(const char *s, size_t n)
 {
     static const unsigned char mask[] = {0, 0xff, 0x1f, 0x0f, 0x07};

@@ -15,6 +15,12 @@ size_t utf8_sequence(const char *s, size_t n);
 /* Bytes of the longest valid prefix: n when all is valid, else the offset of the first bad byte. */
 size_t utf8_valid_prefix(const char *s, size_t n);
 
+/*
+ * Bytes of the longest prefix of s[0..n) that ends on a whole character: fewer than n when the last
+ * character is cut short. Bytes that are no text end one each: there is nothing to wait for.
+ */
+size_t utf8_whole(const char *s, size_t n);
+
 /* The code point of the valid sequence of n bytes at s; of one other byte: that byte. */
 uint32_t utf8_decode(const char *s, size_t n);
 

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "api/limits.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "runtime/door/beat.h"
 #include "runtime/text/chat.h"
 #include "runtime/text/guard.h"
@@ -71,20 +72,6 @@ static int send_text(struct infer *s, struct turn *t, size_t n, struct err *e)
     return rank_send(s->r, WIRE_TOKEN, s->frame.data, s->frame.len, e);
 }
 
-/* Bytes of the longest prefix of p[0..n) that ends on a whole character. */
-static size_t whole_characters(const char *p, size_t n)
-{
-    for (size_t back = 1; back <= 3 && back <= n; back++) {
-        unsigned char c = (unsigned char)p[n - back];
-        size_t need = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
-
-        if ((c & 0xc0) == 0x80)
-            continue;
-        return need > back ? n - back : n;
-    }
-    return n;
-}
-
 /* Bytes at the end of p that could be the beginning of a stop string. */
 static size_t held_back(const struct turn *t, const char *p, size_t n)
 {
@@ -128,7 +115,7 @@ static int flush_text(struct infer *s, struct turn *t, bool last, struct err *e)
     }
     if (!last && n) {
         n -= held_back(t, t->pending.data, n);
-        n = whole_characters(t->pending.data, n);
+        n = utf8_whole(t->pending.data, n);
     }
     return send_text(s, t, n, e);
 }

@@ -79,6 +79,30 @@ START_TEST(prefix_ends_at_the_first_bad_byte)
 }
 END_TEST
 
+START_TEST(a_character_cut_short_waits)
+{
+    static const struct {
+        const char *text;
+        size_t whole;
+    } cases[] = {
+        {"", 0},
+        {"ab", 2},
+        {"ab\xc3", 2},
+        {"ab\xc3\xa9", 4},
+        {"\xe2\x82", 0},
+        {"\xe2\x82\xac", 3},
+        {"a\xf0\x9f\x98", 1},
+        {"\xf0\x9f\x98\x80", 4},
+        {"a\xff", 1}, /* could begin four bytes: utf8_sequence says later that it does not */
+        {"\x80", 1},  /* begins nothing */
+        {"\x80\x80\x80\x80", 4},
+        {"\xf0\x80\x80\x80\x80", 5},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        ck_assert_uint_eq(utf8_whole(cases[i].text, strlen(cases[i].text)), cases[i].whole);
+}
+END_TEST
+
 START_TEST(code_points_go_and_come)
 {
     for (uint32_t c = 0; c <= 0x10ffff; c++) {
@@ -115,5 +139,6 @@ START_TEST(what_acts_is_shown_escaped)
 }
 END_TEST
 
-UNIT_MAIN("utf8", what_acts_is_shown_escaped, code_points_go_and_come, every_code_point_passes,
-    every_short_string_agrees_with_the_reference, prefix_ends_at_the_first_bad_byte)
+UNIT_MAIN("utf8", a_character_cut_short_waits, what_acts_is_shown_escaped, code_points_go_and_come,
+    every_code_point_passes, every_short_string_agrees_with_the_reference,
+    prefix_ends_at_the_first_bad_byte)
