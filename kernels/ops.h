@@ -13,6 +13,7 @@
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
 
+#include "base/random.h"
 #include "kernels/dev.h"
 
 #ifdef __CUDACC__ /* device code draws from the same generator */
@@ -283,20 +284,17 @@ struct op_sample {
     int32_t *token;
 };
 
-/* The counter-based generator of dropout and stochastic rounding: the same bits on every device.
-   SplitMix64's finaliser (Steele, Lea, Flood 2014) over seed and index, upper half. */
+/* The counter-based generator of dropout and stochastic rounding: the same bits on every device,
+   the upper half of what base/random gives for seed and index. */
 OPS_INLINE uint32_t op_random(uint64_t seed, uint64_t index)
 {
-    uint64_t z = seed + (index + 1) * 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (uint32_t)((z ^ (z >> 31)) >> 32);
+    return (uint32_t)(random_mix(seed + index * RANDOM_STEP) >> 32);
 }
 
 /* The seed under which index i draws what `seed` draws at first + i. */
 OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
 {
-    return seed + first * 0x9e3779b97f4a7c15u;
+    return seed + first * RANDOM_STEP;
 }
 
 /* The step of 32 numbers that become integers in [-127, 127], whose greatest magnitude is top, and

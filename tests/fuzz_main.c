@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/random.h"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -38,14 +39,11 @@ static struct shared {
     uint8_t data[INPUT_BYTES];
 } * now;
 
-static uint64_t state; /* splitmix64 */
+static uint64_t state; /* of base/random */
 
 static uint64_t next(void)
 {
-    uint64_t z = state += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
+    return random_next(&state);
 }
 
 static size_t below(size_t n)

@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/random.h"
 #include "base/utf8.h"
 #include "runtime/files/hash.h"
 
@@ -246,19 +247,10 @@ int64_t data_held_out(int64_t samples)
     return held < samples / HELD_OUT_MOST ? held : samples / HELD_OUT_MOST;
 }
 
-/* The finalizer of splitmix64 (Steele, Lea and Flood, 2014). */
-static uint64_t mix(uint64_t x)
-{
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
-
 int64_t data_sample_at(int64_t samples, uint64_t seed, int64_t position)
 {
     assert(samples > 0 && position >= 0);
-    uint64_t n = (uint64_t)samples, key = mix(mix(seed) + (uint64_t)position / n);
+    uint64_t n = (uint64_t)samples, key = random_mix(random_mix(seed) + (uint64_t)position / n);
     int half = 1; /* bits; the domain is 4^half */
     while (half < 32 && (UINT64_C(1) << (2 * half)) < n)
         half++;
@@ -266,7 +258,7 @@ int64_t data_sample_at(int64_t samples, uint64_t seed, int64_t position)
     do {
         uint64_t left = x >> half, right = x & mask;
         for (uint64_t round = 0; round < FEISTEL_ROUNDS; round++) {
-            uint64_t next = left ^ (mix(key ^ mix(round << 32 ^ right)) & mask);
+            uint64_t next = left ^ (random_mix(key ^ random_mix(round << 32 ^ right)) & mask);
             left = right;
             right = next;
         }

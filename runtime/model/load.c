@@ -7,6 +7,7 @@
 #include "runtime/model/internal.h"
 
 #include "base/mem.h"
+#include "base/random.h"
 #include "runtime/door/beat.h"
 
 #include <math.h>
@@ -15,26 +16,18 @@
 
 /* -- filling -- */
 
-static uint64_t mix(uint64_t x) /* splitmix64 (Steele, Lea, Flood 2014) */
-{
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
 static uint64_t name_seed(uint64_t seed, const char *name)
 {
-    uint64_t h = 0xcbf29ce484222325u ^ mix(seed);
+    uint64_t h = 0xcbf29ce484222325u ^ random_mix(seed);
 
     for (; *name; name++)
         h = (h ^ (unsigned char)*name) * 0x100000001b3u;
-    return mix(h);
+    return random_mix(h);
 }
 
 static double uniform(uint64_t seed, int64_t i) /* (0, 1) */
 {
-    return ((double)(mix(seed + (uint64_t)i) >> 11) + 0.5) * 0x1p-53;
+    return ((double)(random_mix(seed + (uint64_t)i) >> 11) + 0.5) * 0x1p-53;
 }
 
 static float normal(uint64_t seed, int64_t i)

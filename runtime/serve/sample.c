@@ -6,6 +6,7 @@
 #include "runtime/serve/sample.h"
 
 #include "base/mem.h"
+#include "base/random.h"
 
 #include <math.h>
 
@@ -52,14 +53,10 @@ void sampler_start(struct sampler *s, double temperature, double top_p, uint64_t
     s->state = seed;
 }
 
-struct sample_draw sampler_draw(struct sampler *s) /* splitmix64 */
+struct sample_draw sampler_draw(struct sampler *s)
 {
-    uint64_t x = s->state += 0x9e3779b97f4a7c15u;
-
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return (struct sample_draw){
-        s->temperature, s->top_p, (float)((x ^ (x >> 31)) >> 40) * 0x1p-24f};
+        s->temperature, s->top_p, (float)(random_next(&s->state) >> 40) * 0x1p-24f};
 }
 
 static int32_t greatest(const float *logits, int64_t n)

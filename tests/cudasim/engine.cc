@@ -9,6 +9,8 @@
  */
 #include "tests/cudasim/sim.hh"
 
+#include "base/random.h"
+
 #include <csignal>
 #include <cstdarg>
 #include <cstdio>
@@ -74,14 +76,6 @@ __asm__(".text\n.hidden sim_switch\n.globl sim_switch\n.type sim_switch, %functi
 #else
 #error "cudasim knows how to switch fibres on x86-64 and aarch64"
 #endif
-
-static uint64_t random_next(void) /* SplitMix64 */
-{
-    uint64_t z = random_state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
 
 static void enter(unsigned position)
 {
@@ -262,7 +256,7 @@ static void order_threads(unsigned count)
     for (unsigned i = 0; sim_seed == 1 && i < count; i++)
         order[i] = count - 1 - i;
     for (unsigned i = count; sim_seed > 1 && i > 1; i--)
-        std::swap(order[i - 1], order[random_next() % i]);
+        std::swap(order[i - 1], order[random_next(&random_state) % i]);
 }
 
 /* -- barriers -- */
@@ -389,9 +383,9 @@ static void run_blocks(void)
         first = count - 1;
     } else if (sim_seed > 1) { /* visits each once: step and count have no common divisor */
         do
-            step = random_next() % (count < 1u << 31 ? count : 1u << 31) + 1;
+            step = random_next(&random_state) % (count < 1u << 31 ? count : 1u << 31) + 1;
         while (common_divisor(step, count) != 1);
-        first = random_next() % count;
+        first = random_next(&random_state) % count;
     }
     for (uint64_t i = 0; i < count && !sim.status; i++)
         run_block((uint64_t)((first + (unsigned __int128)i * step) % count));

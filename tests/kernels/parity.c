@@ -1,10 +1,11 @@
 /*
- * parity: see parity.h. Random numbers are splitmix64; the error of an element is relative to its
+ * parity: the error of an element is relative to its
  * size plus the root mean square of its tensor, so that small elements of a sum are not overrated.
  */
 #include "tests/kernels/parity.h"
 
 #include "base/mem.h"
+#include "base/random.h"
 
 #include <check.h>
 #include <math.h>
@@ -12,14 +13,6 @@
 /* Outputs that are zero but for rounding (the gradient of a softmax over one key) have no scale of
  * their own. */
 #define FLOOR 1e-2
-
-static uint64_t parity_random(struct parity_run *r) /* splitmix64 */
-{
-    uint64_t z = r->seed += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
 
 void parity_begin(struct parity_run *r, struct dev *d, enum dtype t, uint64_t seed)
 {
@@ -50,7 +43,7 @@ void *parity_input(struct parity_run *r, int64_t count, enum dtype t, float rang
     int64_t bytes = dtype_bytes(t, count);
     mem_autofree char *host = mem_alloc((size_t)bytes + 1);
     for (int64_t i = 0; i < count; i++) {
-        float v = range * ((float)(parity_random(r) >> 40) * 0x1p-23f - 1);
+        float v = range * ((float)(random_next(&r->seed) >> 40) * 0x1p-23f - 1);
         uint16_t h = t == DTYPE_BF16 ? f32_to_bf16(v) : f32_to_f16(v);
         if (t == DTYPE_F32)
             memcpy(host + 4 * i, &v, 4);
@@ -64,7 +57,7 @@ int32_t *parity_ids(struct parity_run *r, int64_t count, int32_t below)
 {
     mem_autofree int32_t *host = mem_array((size_t)count + 1, sizeof *host);
     for (int64_t i = 0; i < count; i++)
-        host[i] = (int32_t)(parity_random(r) % (uint64_t)below);
+        host[i] = (int32_t)(random_next(&r->seed) % (uint64_t)below);
     return parity_upload(r, host, count * 4);
 }
 
@@ -74,7 +67,7 @@ static void parity_fix_scales(struct parity_run *r, uint8_t *block, enum dtype t
     int at[2] = {
         t == DTYPE_Q6_K ? 208 : 0, t == DTYPE_Q4_1 || t == DTYPE_Q5_1 || t == DTYPE_Q4_K ? 2 : -1};
     for (int i = 0; i < 2; i++) {
-        uint16_t h = f32_to_f16(0.01f * ((float)(parity_random(r) >> 40) * 0x1p-23f - 1));
+        uint16_t h = f32_to_f16(0.01f * ((float)(random_next(&r->seed) >> 40) * 0x1p-23f - 1));
         if (at[i] >= 0)
             memcpy(block + at[i], &h, 2);
     }
@@ -87,7 +80,7 @@ void *parity_blocks(struct parity_run *r, int64_t count, enum dtype t)
     int64_t bytes = dtype_bytes(t, count), step = dtype_block_bytes(t);
     mem_autofree uint8_t *host = mem_alloc((size_t)bytes);
     for (int64_t i = 0; i < bytes; i++)
-        host[i] = (uint8_t)parity_random(r);
+        host[i] = (uint8_t)random_next(&r->seed);
     for (int64_t i = 0; i < bytes; i += step)
         parity_fix_scales(r, host + i, t);
     return parity_upload(r, host, bytes);
