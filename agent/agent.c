@@ -97,8 +97,7 @@ struct agent {
     int64_t flush_ms; /* when the loop may end, 0: not yet */
 };
 
-/* ---- configuration
- * --------------------------------------------------------------------------------------- */
+/* -- configuration -- */
 
 static int read_address(const char *text, const char *flag, struct net_address *out, struct err *e)
 {
@@ -178,8 +177,7 @@ static int64_t checkpoint_incarnation(const struct jobspec *spec)
     return n;
 }
 
-/* ---- signals
- * --------------------------------------------------------------------------------------------- */
+/* -- signals -- */
 
 static void on_signal(void *user, int fd)
 {
@@ -216,8 +214,7 @@ static int watch_signals(struct agent *a, struct err *e)
     return web_watch_fd(a->web, a->signals, on_signal, a, e);
 }
 
-/* ---- wiring
- * ---------------------------------------------------------------------------------------------- */
+/* -- wiring -- */
 
 static int no_rank(void *user, enum wire_type type, const char *json)
 {
@@ -330,8 +327,7 @@ static void destroy(struct agent *a)
     arena_destroy(a->arena);
 }
 
-/* ---- the loop
- * -------------------------------------------------------------------------------------------- */
+/* -- the loop -- */
 
 static bool may_end(const struct agent *a)
 {

@@ -1,5 +1,5 @@
 /*
- * front: see front.h. One struct request per exchange in flight, in the order they came, found by
+ * front: one struct request per exchange in flight, in the order they came, found by
  * id (what the rank says) or by the exchange (what the client does). The rank has one of them at a
  * time; the others wait as the text their client sent, which stays in its exchange, and are
  * translated a second time at their turn. Text from the rank waits in `pending` until it ends at a
@@ -116,8 +116,7 @@ void front_set_rank(
     f->conf.user = user;
 }
 
-/* ---- answers
- * --------------------------------------------------------------------------------------------- */
+/* -- answers -- */
 
 static void answer_json(struct web_exchange *x, int status, const struct buf *body)
 {
@@ -177,8 +176,7 @@ static void end_well(struct request *r, const char *finish, struct openai_usage 
     request_free(r);
 }
 
-/* ---- the rank's turn
- * -------------------------------------------------------------------------------------- */
+/* -- the rank's turn -- */
 
 static struct openai_conf api_of(const struct front *f)
 {
@@ -232,8 +230,7 @@ static void cancel(struct request *r)
     r->front->conf.send_fn(r->front->conf.user, WIRE_CANCEL, json);
 }
 
-/* ---- what the rank says
- * ---------------------------------------------------------------------------------- */
+/* -- what the rank says -- */
 
 static struct request *find(struct front *f, uint64_t id)
 {
@@ -310,8 +307,7 @@ void front_frame(struct front *f, const struct wire_frame *frame)
         on_finished(f, frame);
 }
 
-/* ---- what clients ask
- * ------------------------------------------------------------------------------------ */
+/* -- what clients ask -- */
 
 static void on_gone(void *user)
 {
@@ -469,8 +465,7 @@ static void on_request(void *user, struct web_exchange *x)
     }
 }
 
-/* ---- the rank's life
- * ------------------------------------------------------------------------------------- */
+/* -- the rank's life -- */
 
 int front_ready(struct front *f, int64_t context_length, struct err *e)
 {

@@ -1,6 +1,6 @@
 /*
- * gate: see gate.h. Callers stand in the order in which they came. A socket that is no caller has
- * proved itself. Created by agent.c; decides nothing about terms: that is the member's affair.
+ * gate: callers stand in the order in which they came. A socket that is no caller has proved itself.
+ * It decides nothing about terms: that is the member's affair.
  */
 #include "agent/gate.h"
 

@@ -1,6 +1,6 @@
 /*
- * health: see health.h. Called once a second by the coordinator with the members' last beats;
- * decides nothing: agent/world.c ends an incarnation that hangs.
+ * health: one pass over the rows for a hang, one for a straggler. It judges and does nothing: what
+ * ends an incarnation that hangs is agent/world.
  */
 #include "agent/health.h"
 

@@ -1,5 +1,5 @@
 /*
- * lead: see lead.h. Every fact is followed by settle(): decide until quiet, carry out, log a change
+ * lead: every fact is followed by settle(): decide until quiet, carry out, log a change
  * of state once. The secret of an incarnation is made here and never logged.
  */
 #include "agent/lead.h"
@@ -38,8 +38,7 @@ static struct world_now now_of(void)
     return (struct world_now){.ms = clock_ms(), .wall_ms = clock_wall_ms()};
 }
 
-/* ---- carrying out
- * --------------------------------------------------------------------------------------- */
+/* -- carrying out -- */
 
 static void prepare(struct lead *l)
 {
@@ -172,8 +171,7 @@ static void settle(struct lead *l)
     l->save_due_ms = 0;
 }
 
-/* ---- facts
- * ---------------------------------------------------------------------------------------------- */
+/* -- facts -- */
 
 static void superseded(struct lead *l, int replica, int64_t term)
 {

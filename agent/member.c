@@ -1,5 +1,5 @@
 /*
- * member: see member.h. A prepare that comes while older ranks live waits until the last of them is
+ * member: a prepare that comes while older ranks live waits until the last of them is
  * gone, so the coordinator may hurry without ever mixing incarnations in a pod. A run task has no
  * frames: its ranks are "prepared" as soon as a port is chosen, they start with torchrun's
  * variables, and their exit status is all that they say.
@@ -97,8 +97,7 @@ static void stop_ranks(struct member *m, int64_t grace_ms)
             proc_stop(m->local[i].proc, grace_ms);
 }
 
-/* ---- a rank's end
- * --------------------------------------------------------------------------------------- */
+/* -- a rank's end -- */
 
 static void all_gone(struct member *m)
 {
@@ -142,8 +141,7 @@ static void on_rank_exit(void *user, struct proc *p, const struct proc_exit *x)
         all_gone(m);
 }
 
-/* ---- a rank's frames
- * ------------------------------------------------------------------------------------ */
+/* -- a rank's frames -- */
 
 static void on_ready(struct member *m, struct local *l, const struct wire_frame *frame)
 {
@@ -242,8 +240,7 @@ static void on_rank_frame(void *user, struct proc *p, const struct wire_frame *f
     }
 }
 
-/* ---- starting ranks
- * ------------------------------------------------------------------------------------- */
+/* -- starting ranks -- */
 
 static void tell_not_started(struct member *m, struct local *l, const struct err *e)
 {
@@ -326,8 +323,8 @@ static void spawn_ranks(struct member *m)
     }
     if (m->conf.front)
         front_set_rank(m->conf.front, send_to_rank, m);
-    /* OpenMP threads that wait spin for milliseconds by default: ruinous where pods share
-     * cores. What the pod's environment says wins. */
+    /* OpenMP threads that wait spin for milliseconds by default: ruinous where pods share cores.
+     * What the pod's environment says wins. */
     setenv("GOMP_SPINCOUNT", "2000", 0);
     for (int i = 0; i < m->ranks; i++) {
         struct err e = {0};
@@ -350,8 +347,7 @@ static void adopt(struct member *m)
     spawn_ranks(m);
 }
 
-/* ---- run tasks
- * ------------------------------------------------------------------------------------------ */
+/* -- run tasks -- */
 
 struct env_list {
     char **at; /* room for all that run_environment sets */
@@ -433,8 +429,7 @@ static void run_rank(struct member *m, struct local *l, const struct mesh_msg *s
     arena_destroy(a);
 }
 
-/* ---- the coordinator's messages
- * ------------------------------------------------------------------------- */
+/* -- the coordinator's messages -- */
 
 static void refuse_term(const struct member *m, struct web_socket *s)
 {

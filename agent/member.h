@@ -3,10 +3,8 @@
  *
  * Invariants: ranks of one incarnation only live at a time; an incarnation not above the greatest
  * seen is refused, and so is a coordinator whose term is over (agent/term); when the link is closed
- * for MEMBER_ORPHAN_MS, or another coordinator's link opens, the ranks end and the member waits.
- * Called by agent/gate.c (links that proved themselves), agent.c (ticks) and agent/proc.c's
- * callbacks, all on the one loop. It decides nothing about the job: that is agent/world.c, at the
- * other end of the link.
+ * for MEMBER_ORPHAN_MS, or another coordinator's link opens, the ranks end and the member waits. It
+ * decides nothing about the job: that is agent/world.c, at the other end of the link.
  */
 #ifndef AGENT_MEMBER_H
 #define AGENT_MEMBER_H

@@ -1,5 +1,5 @@
 /*
- * mesh: see mesh.h. The codec trusts nobody: counts and ranges are checked here, so that
+ * mesh: the codec trusts nobody: counts and ranges are checked here, so that
  * agent/member.c and agent/lead.c may index by what a message says. Links are the coordinator's
  * only, and open when the pod has proved itself; a member's single link lives in member.c.
  */
@@ -33,8 +33,7 @@ static const char *const type_names[MESH_TYPES] = {
 static const char *const stop_names[] = {
     [MESH_DRAIN] = "drain", [MESH_TERM] = "term", [MESH_KILL] = "kill"};
 
-/* ---- writing
- * -------------------------------------------------------------------------------------------- */
+/* -- writing -- */
 
 static void write_beats(struct jsonw *w, const struct mesh_msg *m)
 {
@@ -135,8 +134,7 @@ void mesh_send(struct web_socket *s, const struct mesh_msg *m)
     }
 }
 
-/* ---- reading
- * -------------------------------------------------------------------------------------------- */
+/* -- reading -- */
 
 static int read_ports(const struct json *v, struct mesh_msg *m, struct err *e)
 {
@@ -284,8 +282,7 @@ int mesh_decode(const struct json *v, struct mesh_msg *out, struct err *e)
     return rc;
 }
 
-/* ---- links
- * ---------------------------------------------------------------------------------------------- */
+/* -- links -- */
 
 struct link {
     struct mesh *mesh;

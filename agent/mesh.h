@@ -97,12 +97,12 @@ int mesh_decode(const struct json *v, struct mesh_msg *out, struct err *e);
 /* Encodes and queues; a socket that takes no more is closed. */
 void mesh_send(struct web_socket *s, const struct mesh_msg *m);
 
-/* ---- the coordinator's links ---- */
+/* -- the coordinator's links -- */
 struct mesh;
 struct mesh_fns {
     void (*message_fn)(void *user, int replica, const struct mesh_msg *m);
-    void (*closed_fn)(
-        void *user, int replica, const char *why); /* was open; it is being redialled */
+    /* It was open, and is being redialled. */
+    void (*closed_fn)(void *user, int replica, const char *why);
 };
 /* of and uid (of this agent's pod) are borrowed. */
 int mesh_create(struct web *w, const struct proof_identity *of, const char *uid,

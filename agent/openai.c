@@ -1,5 +1,5 @@
 /*
- * openai: see openai.h. openai_read walks each object of a request once against the table
+ * openai: openai_read walks each object of a request once against the table
  * (check_fields), and only then reads what it uses: so nothing that a client says is passed over in
  * silence, and a reader may take a field's type for granted.
  */

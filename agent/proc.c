@@ -1,5 +1,5 @@
 /*
- * proc: see proc.h. The child is made with fork, because its death signal must be set between fork
+ * proc: the child is made with fork, because its death signal must be set between fork
  * and exec; the agent is small and single-threaded, so that is cheap and safe. A kill goes to the
  * whole process group: a rank may have children (run tasks do). Out-of-memory kills are told from
  * others by the cgroup's own counter. The loop tells only of what can be read: an epoll set is
@@ -59,8 +59,7 @@ struct procs {
     struct proc *head;
 };
 
-/* ---- the cgroup's out-of-memory counter
- * ---------------------------------------------------------------- */
+/* -- the cgroup's out-of-memory counter -- */
 
 static int64_t counter_in(const char *path, const char *key)
 {
@@ -79,8 +78,7 @@ static int64_t oom_kills(void)
     return n >= 0 ? n : counter_in("/sys/fs/cgroup/memory/memory.oom_control", "oom_kill ");
 }
 
-/* ---- stderr
- * --------------------------------------------------------------------------------------------- */
+/* -- stderr -- */
 
 static void flush_line(struct proc *p)
 {
@@ -135,8 +133,7 @@ static void on_errors(void *user, int fd)
         web_unwatch_fd(p->set->web, fd);
 }
 
-/* ---- frames
- * --------------------------------------------------------------------------------------------- */
+/* -- frames -- */
 
 /* all: until the socket is empty, for the last words of a dead rank; else one piece a turn. */
 static void read_frames(struct proc *p, bool all)
@@ -163,8 +160,7 @@ static void on_socket(void *user, int fd)
     read_frames(user, false);
 }
 
-/* ---- frames to the rank
- * --------------------------------------------------------------------------------- */
+/* -- frames to the rank -- */
 
 static void drop_first(struct proc *p)
 {
@@ -247,8 +243,7 @@ int proc_send(struct proc *p, enum wire_type type, const char *json, struct err 
     return rc || !p->first ? rc : watch_writable(p, e);
 }
 
-/* ---- death
- * ---------------------------------------------------------------------------------------------- */
+/* -- death -- */
 
 static void proc_free(struct proc *p)
 {
@@ -348,8 +343,7 @@ void procs_reap(struct procs *ps)
     }
 }
 
-/* ---- spawn
- * ---------------------------------------------------------------------------------------------- */
+/* -- spawn -- */
 
 /* Between fork and exec: only async-signal-safe calls. */
 static _Noreturn void become_rank(
@@ -465,8 +459,7 @@ int procs_spawn(struct procs *ps, const struct proc_conf *conf, struct proc **ou
     return 0;
 }
 
-/* ---- the set
- * -------------------------------------------------------------------------------------------- */
+/* -- the set -- */
 
 int procs_create(struct web *w, struct procs **out, struct err *e)
 {

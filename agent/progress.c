@@ -1,5 +1,5 @@
 /*
- * progress: see progress.h. After a restart steps repeat: the history forgets what lies beyond the
+ * progress: after a restart steps repeat: the history forgets what lies beyond the
  * checkpoint that the new incarnation resumed from, so the curve that a person sees is the curve of
  * the model that lives.
  */

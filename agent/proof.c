@@ -1,7 +1,6 @@
 /*
- * proof: see proof.h. What a stranger may send is parsed within a handful of values, and every
- * string's length is checked before use. Called by agent/mesh.c (coordinator) and agent/gate.c
- * (member).
+ * proof: what a stranger may send is parsed within a handful of values, and every
+ * string's length is checked before use.
  */
 #include "agent/proof.h"
 

@@ -1,5 +1,5 @@
 /*
- * status: see status.h. Routes and encodes; what it shows is decided elsewhere.
+ * status: routes and encodes; what it shows is decided elsewhere.
  */
 #include "agent/status.h"
 

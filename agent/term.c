@@ -1,6 +1,5 @@
 /*
- * term: see term.h. The file is one line, "number uid", written whole or not at all. Called by
- * agent/member.c, and by agent.c at start.
+ * term: the file is one line, "number uid", written whole or not at all.
  */
 #include "agent/term.h"
 

@@ -1,5 +1,5 @@
 /*
- * world: see world.h. Facts change seats (members) and ranks; world_decide looks at them and moves
+ * world: facts change seats (members) and ranks; world_decide looks at them and moves
  * the phase:
  *
  *   IDLE -> PREPARING -> LOADING -> RUNNING -> DRAINING -> ENDING -> IDLE
@@ -59,7 +59,7 @@ void world_destroy(struct world *w)
     mem_free(w);
 }
 
-/* ---- small questions ---- */
+/* -- small questions -- */
 
 static bool is_active(const struct world *w)
 {
@@ -106,7 +106,7 @@ static void emit(struct world_actions *out, struct world_action a)
         out->list[out->count++] = a;
 }
 
-/* ---- faults ---- */
+/* -- faults -- */
 
 static enum severity severity_of(enum exit_class c)
 {
@@ -179,7 +179,7 @@ static void blame(struct world *w, const char *kind, const struct fault *f, stru
     set_verdict(w, kind, &v, f->replica, now);
 }
 
-/* ---- facts ---- */
+/* -- facts -- */
 
 static void fill_seat(struct seat *s, const struct member *m)
 {
@@ -300,8 +300,8 @@ void world_lost(struct world *w, int replica, struct world_now now)
     snprintf(
         f.message, sizeof f.message, "the agent of replica %d (%.100s) is gone", replica, s->pod);
     if (w->phase == DRAINING && s->leaving) {
-        /* As it had said. If its ranks did not get to the boundary, the others do not
-         * either, and end for want of a peer. */
+        /* As it had said. If its ranks did not get to the boundary, the others do not either, and
+         * end for want of a peer. */
         if (!end_ranks_of(w, s))
             return;
         if (!w->fault.severity) {
@@ -490,7 +490,7 @@ void world_verdict(struct world *w, const struct health_verdict *v, struct world
     note_fault(w, &f);
 }
 
-/* ---- forming ---- */
+/* -- forming -- */
 
 /* Marks the members that a world formed now would have; false: wait. */
 static bool choose_target(struct world *w, struct world_now now)
@@ -556,7 +556,7 @@ static void form(struct world *w, struct world_now now, struct world_actions *ou
     emit(out, (struct world_action){.kind = WORLD_PREPARE, .incarnation = w->incarnation});
 }
 
-/* ---- ending ---- */
+/* -- ending -- */
 
 static void stop(struct world *w, enum mesh_stop mode, enum phase next, const char *cause,
     struct world_now now, struct world_actions *out)
@@ -660,7 +660,7 @@ static void decide_ending(struct world *w, struct world_now now, struct world_ac
         end_attempt(w, now);
 }
 
-/* ---- the world that lives ---- */
+/* -- the world that lives -- */
 
 /* Why this world must be left for another, or NULL. */
 static const char *retarget(struct world *w, struct world_now now)
@@ -781,7 +781,7 @@ void world_decide(struct world *w, struct world_now now, struct world_actions *o
         decide_active(w, now, out);
 }
 
-/* ---- what the caller asks ---- */
+/* -- what the caller asks -- */
 
 int64_t world_incarnation(const struct world *w)
 {

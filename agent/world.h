@@ -6,16 +6,16 @@
  *
  *  - The incarnation only grows: one more than any that it, a member or the checkpoint knows.
  *  - Ranks of a new incarnation are told to start only after every member of it reported that none
- * of its older ranks lives. A member whose link is lost counts as ended: it ends its ranks by
- * itself.
+ *    of its older ranks lives. A member whose link is lost counts as ended: it ends its ranks by
+ *    itself.
  *  - Failures of class user, data and memory end the job; others restart it, within the budget. So
  *    do out-of-memory kills, a server's want of memory, and whatever ends a server that serves.
  *  - A world is formed over all desired replicas; with fewer, only after elastic.waitSeconds and
- * never below minReplicas.
+ *    never below minReplicas.
  *  - Scaling and suspending a running world stop it at a step boundary first (drain).
  *  - Complete and Failed are final.
  *  - A coordinator that another has superseded (a member follows a greater term, or the checkpoint
- * a greater incarnation) ends its ranks, forms no world any more and takes no desired state.
+ *    a greater incarnation) ends its ranks, forms no world any more and takes no desired state.
  */
 #ifndef AGENT_WORLD_H
 #define AGENT_WORLD_H
@@ -66,8 +66,7 @@ struct world_actions {
 int world_create(const struct world_conf *conf, struct world **out, struct err *e);
 void world_destroy(struct world *w);
 
-/* ---- facts; a replica that is not known and an incarnation that is not the current one are
- * ignored ---- */
+/* -- facts; a replica that is not known and an incarnation that is not current are ignored -- */
 /* Copies. -ERR_USER for a term below the greatest known. */
 int world_desired(struct world *w, const struct desired *d, struct world_now now, struct err *e);
 void world_joined(
@@ -86,10 +85,10 @@ void world_exit(struct world *w, int replica, const struct mesh_msg *exit, struc
 void world_ended(struct world *w, int replica, int64_t incarnation);
 void world_verdict(struct world *w, const struct health_verdict *v, struct world_now now);
 
-/* ---- decisions ---- */
+/* -- decisions -- */
 void world_decide(struct world *w, struct world_now now, struct world_actions *out);
 
-/* ---- what the caller needs to carry actions out ---- */
+/* -- what the caller needs to carry actions out -- */
 struct world_place { /* a rank of the current world */
     int rank, replica, local;
     uint16_t port;
@@ -108,7 +107,7 @@ enum job_state world_state(const struct world *w);
 
 /* Borrowed pointers into w; rows and attempts in the arena. */
 int world_report(const struct world *w, struct arena *a, struct report *out, struct err *e);
-/* At start, from the report that the last run of this agent left: history, final state,
+/* At start, from the report that the last run of this agent left: history, final state and
  * incarnation. */
 void world_recover(struct world *w, const struct report *r);
 

@@ -1,6 +1,6 @@
 /*
  * world_internal: the state of a world, which world.c (facts and decisions) and world_report.c
- * (what is told of it, and how it comes back) share. Nobody else includes it.
+ * (what is told of it, and how it comes back) share.
  */
 #ifndef AGENT_WORLD_INTERNAL_H
 #define AGENT_WORLD_INTERNAL_H

@@ -1,6 +1,5 @@
 /*
- * exitcode: the one table between error codes and process exit statuses. Pure; called by every main
- * and by the agent when a rank ends.
+ * exitcode: the one table between error codes and process exit statuses. Pure.
  */
 #include "api/exitcode.h"
 

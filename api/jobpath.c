@@ -1,7 +1,6 @@
 /*
- * jobpath: see jobpath.h. The rules are the CEL of manifests/crd.yaml in the same words. Called by
- * jobspec when a spec is decoded, by the command line to move paths to this machine, and by the
- * rank, which looks behind the names. It must not touch the file system.
+ * jobpath: the rules are the CEL of manifests/crd.yaml in the same words. It must
+ * not touch the file system.
  */
 #include "api/jobpath.h"
 

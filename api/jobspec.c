@@ -1,9 +1,9 @@
 /*
  * jobspec: the tables that describe an LLMJob's spec for base/field, the formats of its strings,
  * and the rules that cross fields (the CEL of manifests/crd.yaml, in the same words). Decoding
- * fills a temporary and copies it out at the end, so *out is unchanged on failure. Called by all
- * four programs; it must not do I/O except in jobspec_read_file, and knows nothing of immutability,
- * which only the API server can judge.
+ * fills a temporary and copies it out at the end, so *out is unchanged on failure. It must not do
+ * I/O except in jobspec_read_file, and knows nothing of immutability, which only the API server can
+ * judge.
  */
 #include "api/jobspec.h"
 #include "base/field.h"
@@ -48,10 +48,10 @@ const char *recompute_name(enum recompute r)
     return recompute_names[r];
 }
 
-/* ---- formats of strings, as the CRD's patterns ---- */
+/* -- formats of strings, as the CRD's patterns -- */
 
-/* Absolute, no empty part, and no part of dots alone, so that a path cannot climb out of its mount.
- */
+/* Absolute, no empty part, and no part of dots alone, so that a path cannot climb out of its
+ * mount. */
 static bool is_path(const char *s)
 {
     while (*s == '/') {
@@ -191,7 +191,7 @@ static const struct field_format effect_format = {
     is_effect, "NoSchedule, PreferNoSchedule or NoExecute"};
 static const struct field_format model_format = {is_model_name, "a model name"};
 
-/* ---- quantities and maps ---- */
+/* -- quantities and maps -- */
 
 /* A Kubernetes quantity that is not negative; *value in units, DBL_MAX at most. */
 static bool parse_quantity(const char *s, double *value)
@@ -368,7 +368,7 @@ static const struct field_custom labels_field = {labels_decode, map_encode, map_
 static const struct field_custom environment_field = {
     environment_decode, map_encode, map_absent, 0};
 
-/* ---- the spec, a row a leaf, in the CRD's order ---- */
+/* -- the spec, a row a leaf, in the CRD's order -- */
 
 static bool has_topology(const void *spec)
 {
@@ -550,7 +550,7 @@ static const struct field_table identity_table = {
 static const struct field_table nameless_table = {
     identity_rows + 1, COUNT(identity_rows) - 1, sizeof(struct jobspec)};
 
-/* ---- rules that cross fields ---- */
+/* -- rules that cross fields -- */
 
 struct rules {
     const struct field_source *source;
@@ -688,7 +688,7 @@ static int check(const struct rules *r, const struct json *spec)
     return code ? code : jobpath_check(r->source, s, r->e);
 }
 
-/* ---- decoding and encoding ---- */
+/* -- decoding and encoding -- */
 
 static int find_task(
     const struct field_source *s, const struct json *spec, enum task *out, struct err *e)

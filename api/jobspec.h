@@ -1,5 +1,5 @@
 /*
- * jobspec: the decoded LLMJob, used by all four programs. JSON ends here.
+ * jobspec: the decoded LLMJob. JSON ends here.
  *
  * jobspec_decode reads an object as the API server sends it (or the YAML a person wrote,
  * standalone), checks what the CRD checks, fills the same defaults, and names the field at fault:

@@ -1,7 +1,6 @@
 /*
- * limits: a bound on everything that has one, in one place. Units last in the name.
- * The CRD's bounds (manifests/crd.yaml) are the same numbers; tests/api/test_jobspec.c compares
- * them.
+ * limits: a bound on everything that has one, in one place. Units last in the name. The CRD's
+ * bounds (manifests/crd.yaml) are the same numbers, which tests/api/test_jobspec.c compares.
  */
 #ifndef API_LIMITS_H
 #define API_LIMITS_H

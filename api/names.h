@@ -75,7 +75,7 @@
 #define NAME_ENV_JOB_DIR   "LLMJOB_JOB_DIR"
 
 /* environment of a rank; "staged": device memory is reduced through the host, so that several ranks
-   may share a GPU (tests, trials) */
+ * may share a GPU (tests, trials) */
 #define NAME_ENV_COLL        "LLMJOB_COLL"
 #define NAME_ENV_COLL_STAGED "staged"
 /* "1": F32 matrix products on a GPU may round their inputs to TF32 (10 bits of mantissa) */

@@ -1,8 +1,7 @@
 /*
  * report: the tables that describe desired state and report for base/field. Every string is
- * bounded, so that what a coordinator sends can be held in memory and in an object's status. Called
- * by the agent (encodes the report, decodes the desired state), the controller and the standalone
- * run (the reverse). No I/O.
+ * bounded, so that what a coordinator sends can be held in memory and in an object's status. No
+ * I/O.
  */
 #include "api/report.h"
 #include "base/field.h"

@@ -5,9 +5,8 @@
  *   GET /v1/job       struct report: from it; bounded facts, no history beyond `attempts`
  *
  * Both need "Authorization: Bearer <token of the pod>" (or NAME_HEADER_TOKEN; secret_of_pod of
- * base/secret.h) and answer JSON. A decoder
- * refuses what exceeds api/limits.h. Times are wall milliseconds. Decoded strings live in the
- * arena.
+ * base/secret.h) and answer JSON. A decoder refuses what exceeds api/limits.h. Times are wall
+ * milliseconds. Decoded strings live in the arena.
  */
 #ifndef API_REPORT_H
 #define API_REPORT_H

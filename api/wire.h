@@ -1,13 +1,17 @@
 /*
  * wire: the two narrow doors between an agent and its rank process.
  *
- * 1. Framed messages on an inherited SOCK_STREAM socket (fd WIRE_FD_SOCKET):
- *        u32 length | u16 type | u16 zero | payload (length bytes), little endian, length <=
- * LIMIT_FRAME_BYTES Payloads are JSON objects (fields listed per type) except WIRE_TOKEN, which is
- * hot: u64 request | u32 tokens so far | u32 zero | UTF-8 text
+ * 1. Framed messages on an inherited SOCK_STREAM socket (fd WIRE_FD_SOCKET), little endian:
+ *
+ *        u32 length | u16 type | u16 zero | payload (length bytes, at most LIMIT_FRAME_BYTES)
+ *
+ *    Payloads are JSON objects, fields listed per type, but for WIRE_TOKEN, which is hot:
+ *
+ *        u64 request | u32 tokens so far | u32 zero | UTF-8 text
+ *
  * 2. The heartbeat page (fd WIRE_FD_PAGE, one page of a memfd): the rank stores, the agent only
- * loads. It is readable even when the rank is stuck inside a collective or a driver; that is how a
- * hang gets a name.
+ *    loads. It is readable even when the rank is stuck inside a collective or a driver; that is how
+ *    a hang gets a name.
  *
  * wire_reader is incremental and never blocks by itself; wire_send blocks at most deadline_ms.
  */
@@ -44,12 +48,12 @@ enum wire_type {
                         from rank 0, of a few steps at once where the device runs ahead */
     WIRE_EVALUATED,  /* {step, loss}; from rank 0 */
     WIRE_SAVED,      /* {step, path}; from rank 0, after the manifest is in place */
-    WIRE_DONE,     /* {step, output}: training complete, or stopped as asked {step, drained:true} */
-    WIRE_FAILED,   /* {class, message}: the last frame before a non-zero exit */
-    WIRE_SERVING,  /* {model, context_length}: ready for requests */
-    WIRE_TOKEN,    /* binary, see above */
-    WIRE_FINISHED, /* {id, reason:"stop"|"length"|"cancelled"|"error", message, prompt_tokens,
-                      completion_tokens} */
+    WIRE_DONE,       /* {step, output}: training complete; {step, drained:true}: stopped as asked */
+    WIRE_FAILED,     /* {class, message}: the last frame before a non-zero exit */
+    WIRE_SERVING,    /* {model, context_length}: ready for requests */
+    WIRE_TOKEN,      /* binary, see above */
+    WIRE_FINISHED,   /* {id, reason:"stop"|"length"|"cancelled"|"error", message, prompt_tokens,
+                        completion_tokens} */
 };
 
 enum wire_phase { /* where a rank is; names by wire_phase_name() */
@@ -74,8 +78,8 @@ const char *wire_phase_name(enum wire_phase p);
 
 #define WIRE_NOTE_BYTES 160 /* of the page's note, its end included; a multiple of 8 */
 
-struct wire_page { /* one writer (the rank), many readers; every field is written with release order
-                    */
+/* One writer (the rank), many readers; every field is written with release order. */
+struct wire_page {
     _Atomic uint32_t magic; /* WIRE_PAGE_MAGIC once the rank runs */
     _Atomic uint32_t phase;
     _Atomic int64_t step;
@@ -83,8 +87,8 @@ struct wire_page { /* one writer (the rank), many readers; every field is writte
     _Atomic int64_t beat_ms;     /* CLOCK_MONOTONIC of the last beat */
     _Atomic uint64_t collective; /* sequence number of the collective it is in or was in last */
     _Atomic uint32_t in_collective;
-    _Atomic uint32_t operation; /* enum coll_op_kind of that collective: 1 allreduce, 2
-                                   allgather, 3 broadcast, 4 barrier */
+    _Atomic uint32_t operation; /* that collective: 1 allreduce, 2 allgather, 3 broadcast,
+                                   4 barrier */
     _Atomic int64_t operation_bytes;
     _Atomic int32_t waiting_for;  /* rank whose data it waits for, -1: none */
     _Atomic uint32_t note_writes; /* odd while the note is written */
@@ -92,7 +96,7 @@ struct wire_page { /* one writer (the rank), many readers; every field is writte
 };
 #define WIRE_PAGE_MAGIC 0x6c6c6d6au
 /* The note: what is known of the wait that the rank is in, as a clause, "" for nothing. A longer
-   one is cut. Is no beat. */
+ * one is cut. It is no beat. */
 void wire_page_note(struct wire_page *p, const char *text);
 /* Another process's: printable ASCII, whatever it wrote; "" while it writes. */
 void wire_page_noted(const struct wire_page *p, char out[WIRE_NOTE_BYTES]);

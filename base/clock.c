@@ -112,8 +112,8 @@ static int days_in(int year, int month)
     return days[month - 1] + (month == 2 && leap);
 }
 
-/* ".123456" as milliseconds (further digits are dropped), 0 when there is none; -1 when malformed.
- */
+/* ".123456" as milliseconds (further digits are dropped), 0 when there is none; -1 when
+ * malformed. */
 static int fraction_ms(const char **p)
 {
     if (!skip(p, '.'))

@@ -7,8 +7,7 @@
  *     {0}};
  *
  * `--name value`, `--name=value` and, for CONF_BOOL, bare `--name` are accepted; `--` ends the
- * flags;
- * `--help` prints the table. Thread: main's.
+ * flags; `--help` prints the table. Thread: main's.
  */
 #ifndef BASE_CONF_H
 #define BASE_CONF_H

@@ -1,7 +1,6 @@
 /*
  * err: fixed-size errors owned by the caller. Nothing here allocates or logs; a long text is cut,
- * never refused, so that reporting a failure cannot fail. Called by every file; calls nothing of
- * the house but utf8.
+ * never refused, so that reporting a failure cannot fail. Calls nothing of the house but utf8.
  */
 #include "base/err.h"
 

@@ -5,7 +5,7 @@
  * is calling back, so callbacks may start and cancel freely. Deadlines are kept here on clock_ms
  * (curl's own count from another clock and have no idle limit below a second). A streaming request
  * that ends in an error status gets its body in done_fn like any other, so that the server's reason
- * is not lost. Called by the controller, the command line and tests; knows nothing of Kubernetes.
+ * is not lost. Knows nothing of Kubernetes.
  */
 #include "base/http.h"
 
@@ -222,7 +222,7 @@ static int set_request(const struct http *h, struct transfer *t, const struct ht
     curl_easy_setopt(c, CURLOPT_HTTP_VERSION,
         h->http2 ? (long)CURL_HTTP_VERSION_2TLS : (long)CURL_HTTP_VERSION_1_1);
     /* Wait for the shared connection rather than open one more for each request of a burst;
-       without TLS there is no HTTP/2, and waiting would put the requests in a row. */
+     * without TLS there is no HTTP/2, and waiting would put the requests in a row. */
     bool share = h->http2 && !strncasecmp(r->url, "https:", 6);
     curl_easy_setopt(c, CURLOPT_PIPEWAIT, share ? 1L : 0L);
     curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -405,7 +405,7 @@ int http_turn(struct http *h, const int *extra_fds, int extra_count, int64_t wai
     bool any = false;
     int ready = 0, rc = promote(h, &any, e);
     /* curl looks at each request in flight, whichever has news: once a turn, after the wait, is
-       enough unless there is something to send. */
+     * enough unless there is something to send. */
     int running = h->running;
     if (!rc && any)
         rc = perform(h, e);
@@ -415,7 +415,7 @@ int http_turn(struct http *h, const int *extra_fds, int extra_count, int64_t wai
     if (next >= 0 && next - clock_ms() < wait_ms)
         wait_ms = next - clock_ms();
     /* A callback above may have started a request, or made room for one that waits: nothing
-       would wake us for it. */
+     * would wake us for it. */
     if (h->last_id != before || h->running < running)
         return 0;
     if (wait_ms < 0)

@@ -453,8 +453,8 @@ static int no_delay(int fd)
     return r && errno == EOPNOTSUPP ? 0 : r; /* a UNIX socket has nothing to delay */
 }
 
-/* A name query in flight, held by its thread and by the one that waits; the last of them frees it.
- */
+/* A name query in flight, held by its thread and by the one that waits; the last of them frees
+ * it. */
 struct lookup {
     _Atomic int holders;
     sem_t done;

@@ -48,8 +48,8 @@ struct io_map {
     const uint8_t *data; /* NULL for an empty file */
     size_t size;
 };
-int io_map(
-    const char *path, struct io_map *out, struct err *e); /* whole file, read-only, private */
+/* The whole file, read-only, private. */
+int io_map(const char *path, struct io_map *out, struct err *e);
 void io_unmap(struct io_map *m);
 
 /*
@@ -57,8 +57,8 @@ void io_unmap(struct io_map *m);
  * (clock_ms), also while a name is looked up. A peer that is not there yet is -ERR_RETRY, one that
  * closed or reset the connection -ERR_PEER, a deadline that passed -ERR_HANG.
  */
-int io_listen(const char *host, uint16_t port, uint16_t *bound_port,
-    struct err *e); /* port 0: any; host NULL or "": all addresses, IPv6 and IPv4 */
+/* port 0: any; host NULL or "": all addresses, IPv6 and IPv4 */
+int io_listen(const char *host, uint16_t port, uint16_t *bound_port, struct err *e);
 int io_accept(int fd, int64_t deadline_ms, struct err *e); /* a blocking fd, TCP_NODELAY set */
 int io_connect(const char *host, uint16_t port, int64_t deadline_ms, struct err *e); /* likewise */
 int io_recv_full(int fd, void *p, size_t n, int64_t deadline_ms, struct err *e);

@@ -94,15 +94,15 @@ void jsonw_init(struct jsonw *w, struct buf *out);
 void jsonw_open(struct jsonw *w, const char *key, char bracket); /* '{' or '[' */
 void jsonw_close(struct jsonw *w);
 void jsonw_str(struct jsonw *w, const char *key, const char *value); /* NULL value: null */
-void jsonw_strn(
-    struct jsonw *w, const char *key, const char *value, size_t len); /* bad UTF-8 -> U+FFFD */
+/* bad UTF-8 -> U+FFFD */
+void jsonw_strn(struct jsonw *w, const char *key, const char *value, size_t len);
 void jsonw_int(struct jsonw *w, const char *key, int64_t value);
-void jsonw_num(
-    struct jsonw *w, const char *key, double value); /* shortest that reads back; NaN: null */
+/* The shortest that reads back; NaN: null. */
+void jsonw_num(struct jsonw *w, const char *key, double value);
 void jsonw_bool(struct jsonw *w, const char *key, bool value);
 void jsonw_null(struct jsonw *w, const char *key);
-void jsonw_raw(
-    struct jsonw *w, const char *key, const char *json); /* already JSON, of our own making */
+/* json: already JSON, of our own making */
+void jsonw_raw(struct jsonw *w, const char *key, const char *json);
 int jsonw_end(struct jsonw *w); /* 0, or -ERR_MEMORY when the buffer failed; asserts depth 0 */
 
 #endif

@@ -41,8 +41,8 @@ void log_line(enum log_level level, const char *message, const struct log_field 
 #define log_warn(message, ...)  LOG_AT(LOG_WARN, message, ##__VA_ARGS__)
 #define log_error(message, ...) LOG_AT(LOG_ERROR, message, ##__VA_ARGS__)
 
-/* program: shown in every line; level: "debug", "info", "warn", "error"; json: one object a line.
- */
+/* program: shown in every line; level: "debug", "info", "warn", "error"; json: one object a
+ * line. */
 void log_setup(const char *program, enum log_level level, bool json);
 int log_level_parse(const char *name, enum log_level *out, struct err *e);
 

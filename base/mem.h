@@ -16,8 +16,8 @@ void *mem_alloc(size_t size);               /* not zeroed */
 void *mem_zalloc(size_t size);              /* zeroed */
 void *mem_array(size_t count, size_t size); /* zeroed; NULL when count * size overflows */
 void *mem_realloc(void *p, size_t size);    /* p stays valid on failure */
-void *mem_grow(
-    void *p, size_t count, size_t size);      /* realloc to count * size with overflow check */
+/* realloc to count * size with overflow check */
+void *mem_grow(void *p, size_t count, size_t size);
 void *mem_aligned(size_t align, size_t size); /* align: a power of two; free with mem_free */
 char *mem_strdup(const char *s);
 char *mem_strndup(const char *s, size_t n);

@@ -1,7 +1,7 @@
 /*
  * number: whole numbers in text that others may have written: files, names of files, metadata.
  * Digits and nothing else; no sign, no space, no saturation, and a greatest value that the caller
- * names. Pure. Called by agent and runtime for what a checkpoint's folder says.
+ * names. Pure.
  */
 #ifndef BASE_NUMBER_H
 #define BASE_NUMBER_H

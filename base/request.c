@@ -1,5 +1,5 @@
 /*
- * request: see request.h. A head is copied once and taken apart in place: what is written never
+ * request: a head is copied once and taken apart in place: what is written never
  * overtakes what is read, since "name: value CRLF" is longer than the two strings it becomes.
  */
 #include "base/request.h"
@@ -52,7 +52,7 @@ int request_find(const char *data, size_t len, size_t *at)
     return len < REQUEST_HEAD_BYTES ? 0 : -431;
 }
 
-/* ---- the request line ---- */
+/* -- the request line -- */
 
 static int read_method(struct request *r, char *word)
 {
@@ -138,7 +138,7 @@ static int read_first_line(struct request *r, char *line)
     return status ? status : read_target(r, target);
 }
 
-/* ---- headers ---- */
+/* -- headers -- */
 
 const char *request_header(const struct request *r, const char *lower_case_name)
 {
@@ -151,8 +151,8 @@ const char *request_header(const struct request *r, const char *lower_case_name)
     return NULL;
 }
 
-/* Moves "name: value" to `to` as two strings; returns the place behind them, NULL when malformed.
- */
+/* Moves "name: value" to `to` as two strings; returns the place behind them, NULL when
+ * malformed. */
 static char *read_header(char *line, char *to)
 {
     char *p = line;
@@ -293,7 +293,7 @@ void request_done(struct request *r)
     *r = (struct request){0};
 }
 
-/* ---- the body ---- */
+/* -- the body -- */
 
 enum {
     BODY_ENDED,

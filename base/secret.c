@@ -1,7 +1,6 @@
 /*
- * secret: see secret.h. OpenSSL's HMAC does the work; the parts are laid out here, each behind its
- * length as four bytes, and a list that does not fit is refused. Called by agents, ranks, the
- * controller and the standalone run; knows none of them.
+ * secret: OpenSSL's HMAC does the work; the parts are laid out here, each behind its
+ * length as four bytes, and a list that does not fit is refused. Knows none of them.
  */
 #include "base/secret.h"
 

@@ -1,7 +1,6 @@
 /*
  * utf8: validity by the table of well-formed byte sequences (Unicode Standard, table 3-7): the
- * range of the second byte depends on the first, all later bytes are 80..BF. Called by json, log,
- * data loaders and the front.
+ * range of the second byte depends on the first, all later bytes are 80..BF.
  */
 #include "base/utf8.h"
 

@@ -1,6 +1,6 @@
 /*
  * utf8: is this text? Strict UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing beyond
- * U+10FFFF. Pure; used wherever bytes from outside become text.
+ * U+10FFFF. Pure.
  */
 #ifndef BASE_UTF8_H
 #define BASE_UTF8_H

@@ -1,5 +1,5 @@
 /*
- * web: see web.h. This file owns the loop: libwebsockets' poll, in which our own descriptors are
+ * web: this file owns the loop: libwebsockets' poll, in which our own descriptors are
  * one: an epoll set that holds listeners, their connections and what callers adopted, so that a
  * hang-up never closes a descriptor behind its owner's back. What strangers send is read by
  * web_http.c; libwebsockets sees a client only after its upgrade was granted (web_socket.c).
@@ -48,8 +48,7 @@ static const struct lws_protocols protocols[] = {
     {0},
 };
 
-/* ---- life
- * -------------------------------------------------------------------------------------------- */
+/* -- life -- */
 
 static int create_context(struct web *w)
 {
@@ -133,8 +132,7 @@ void web_destroy(struct web *w)
     mem_free(w);
 }
 
-/* ---- watched descriptors
- * ----------------------------------------------------------------------------- */
+/* -- watched descriptors -- */
 
 int web_watch_add(struct web *w, struct watch *x, int fd, uint32_t events)
 {
@@ -219,8 +217,7 @@ static void run_watches(struct web *w)
     sweep_watches(w);
 }
 
-/* ---- the turn
- * ------------------------------------------------------------------------------------------ */
+/* -- the turn -- */
 
 static void timer_done(lws_sorted_usec_list_t *sul)
 {

@@ -77,8 +77,8 @@ void web_add_header(struct web_exchange *x, const char *line);
 void web_answer(struct web_exchange *x, int status, const char *content_type, const void *body,
     size_t len, const char *const *headers);
 void web_stream_begin(struct web_exchange *x, int status, const char *content_type);
-int web_stream_data(
-    struct web_exchange *x, const void *data, size_t len); /* queued, bounded 1 MiB: -ERR_MEMORY */
+/* Queued, bounded 1 MiB: -ERR_MEMORY. */
+int web_stream_data(struct web_exchange *x, const void *data, size_t len);
 void web_stream_end(struct web_exchange *x);
 
 /* WebSocket: whole text messages, bounded by body_limit; pings every 2 s; gone after 8 s of
@@ -86,11 +86,11 @@ void web_stream_end(struct web_exchange *x);
 struct web_socket_fns {
     void (*open_fn)(void *user, struct web_socket *s);
     void (*message_fn)(void *user, struct web_socket *s, const char *text, size_t len);
-    void (*closed_fn)(
-        void *user, struct web_socket *s, const char *why); /* s is invalid afterwards */
+    /* s is invalid afterwards. */
+    void (*closed_fn)(void *user, struct web_socket *s, const char *why);
 };
-/* Server side, at every door that is not plain: paths equal to `path` upgrade. user is the path's.
- */
+/* Server side, at every door that is not plain: paths equal to `path` upgrade. user is the
+ * path's. */
 int web_accept_sockets(
     struct web *w, const char *path, const struct web_socket_fns *fns, void *user, struct err *e);
 /* Client side; closed_fn is called when it cannot be opened. */

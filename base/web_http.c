@@ -71,8 +71,7 @@ enum step {
 
 static void on_event(struct watch *watch, uint32_t events);
 
-/* ---- what is held
- * ------------------------------------------------------------------------------------ */
+/* -- what is held -- */
 
 static void count_held(struct web_exchange *x)
 {
@@ -125,8 +124,7 @@ static bool has_output(const struct web_exchange *x)
     return x && x->out.len > x->sent;
 }
 
-/* ---- connections
- * ------------------------------------------------------------------------------------- */
+/* -- connections -- */
 
 static void enter(struct connection *c, enum phase phase, int64_t limit_ms)
 {
@@ -174,8 +172,7 @@ static void connection_done(struct watch *watch)
     buf_done(&c->in);
 }
 
-/* ---- reading
- * ----------------------------------------------------------------------------------------- */
+/* -- reading -- */
 
 /* An answer of our own; what follows on the connection is not read any more. */
 static enum step refuse(struct connection *c, int status)
@@ -446,8 +443,7 @@ static void on_event(struct watch *watch, uint32_t events)
         drive(c);
 }
 
-/* ---- listening
- * ---------------------------------------------------------------------------------------- */
+/* -- listening -- */
 
 /* How much would be lost: nothing of who has not brought a whole request, or was refused; a body,
  * or an answer that the client does not take; -1: the handler is at it. */
@@ -562,8 +558,7 @@ int web_listen(struct web *w, const char *host, uint16_t port, web_request_fn *f
         e);
 }
 
-/* ---- deadlines
- * ---------------------------------------------------------------------------------------- */
+/* -- deadlines -- */
 
 bool web_http_waits(const struct web *w)
 {
@@ -602,8 +597,7 @@ void web_http_tick(struct web *w, int64_t now_ms)
     }
 }
 
-/* ---- the request, to the handler
- * ---------------------------------------------------------------------- */
+/* -- the request, to the handler -- */
 
 const char *web_method(const struct web_exchange *x)
 {
@@ -637,8 +631,7 @@ void web_set_user(struct web_exchange *x, void *user, void (*gone_fn)(void *user
     x->gone_fn = gone_fn;
 }
 
-/* ---- answers
- * ----------------------------------------------------------------------------------------- */
+/* -- answers -- */
 
 static const char *reason_of(int status)
 {

@@ -68,8 +68,8 @@ void web_watch_drop(struct web *w, struct watch *x); /* dead; the descriptor sta
 /* web_http.c */
 bool web_http_waits(const struct web *w); /* something has a deadline */
 void web_http_tick(struct web *w, int64_t now_ms);
-/* Takes the descriptor of a client, as if it had come through l; closes it when there is no room.
- */
+/* Takes the descriptor of a client, as if it had come through l; closes it when there is no
+ * room. */
 void web_http_adopt(struct listener *l, int fd);
 /* An upgraded connection of l ended. */
 void web_http_left(struct listener *l);

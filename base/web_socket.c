@@ -58,8 +58,7 @@ static void socket_free(struct web_socket *s)
     mem_free(s);
 }
 
-/* ---- the server's side
- * ------------------------------------------------------------------------------- */
+/* -- the server's side -- */
 
 int web_accept_sockets(
     struct web *w, const char *path, const struct web_socket_fns *fns, void *user, struct err *e)
@@ -133,8 +132,7 @@ static int on_accepted(struct web_socket *s)
     return 0;
 }
 
-/* ---- the client's side
- * ------------------------------------------------------------------------------- */
+/* -- the client's side -- */
 
 int web_dial(struct web *w, const char *host, uint16_t port, const char *path,
     const struct web_socket_fns *fns, void *user, struct web_socket **out, struct err *e)
@@ -176,8 +174,7 @@ static int on_dialled(struct web_socket *s)
     return 0;
 }
 
-/* ---- both
- * -------------------------------------------------------------------------------------------- */
+/* -- both -- */
 
 int web_send(struct web_socket *s, const char *text, size_t len)
 {

@@ -1,7 +1,7 @@
 /*
- * yaml: the only file that includes libyaml. Gives a json tree; A quoted scalar is a
- * string; a plain one has the type that kubectl sees: yes, no, on, off, y and n are booleans too,
- * 0x1F, 0o17, 017, 0b101 and 1_000 numbers. Anchors and aliases are refused. Errors name the line.
+ * yaml: YAML text to a json tree, by libyaml. A quoted scalar is a string; a plain one has the type
+ * that kubectl sees: yes, no, on, off, y and n are booleans too, 0x1F, 0o17, 017, 0b101 and 1_000
+ * numbers. Anchors and aliases are refused. Errors name the line.
  */
 #ifndef BASE_YAML_H
 #define BASE_YAML_H

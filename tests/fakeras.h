@@ -19,7 +19,7 @@
 #define FAKERAS_LATE_MS 20000 /* of a machine that does ten things at once */
 
 /* Takes one connection, reads the question, which must allow RAS timeout_s, and answers in two
-   parts, so that reading one is not enough. NULL: says nothing for ever. 0, or which part failed.
+ * parts, so that reading one is not enough. NULL: says nothing for ever. 0, or which part failed.
  */
 static inline int fakeras_answer(int listener, int timeout_s, const char *answer)
 {

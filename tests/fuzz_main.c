@@ -2,8 +2,9 @@
  * fuzz_main: runs a fuzzer (LLVMFuzzerTestOneInput, so libFuzzer can drive it too) without
  * libFuzzer.
  *
- *   fuzz_x             the corpus tests/corpus/x, then random mutations of it for FUZZ_SECONDS (2)
- * from FUZZ_SEED fuzz_x file...     these inputs only, to look at a failure again
+ *   fuzz_x            the corpus tests/corpus/x, then for FUZZ_SECONDS (2) random mutations of it,
+ *                     from FUZZ_SEED
+ *   fuzz_x file...    these inputs only, to look at a failure again
  *
  * The fuzzer runs in a child whose current input stands in shared memory. When the child dies or
  * takes longer than ten seconds over one input, the parent writes that input beside the program and

@@ -38,8 +38,7 @@ static int lead; /* the agent that the controller takes for the coordinator, and
 static int64_t term;
 static struct err e;
 
-/* ---- the fixture
- * ------------------------------------------------------------------------------------------ */
+/* -- the fixture -- */
 
 /* Let go of when all are known: one that was let go of may come again. */
 static void find_ports(void)
@@ -140,8 +139,7 @@ static int wait_exit(int i)
     return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
 }
 
-/* ---- the controller's side
- * --------------------------------------------------------------------------------- */
+/* -- the controller's side -- */
 
 /* Of an agent's pod, as the controller makes it of the job's. */
 static const char *token_of(int i)
@@ -571,7 +569,7 @@ static int pidfd_in(const char *name)
 }
 
 /* Kind: processes that outlive those for whom they run. The agent's starter is gone: ranks end, and
-   what they began, at once. */
+ * what they began, at once. */
 START_TEST(a_starter_that_is_gone_takes_all_along)
 {
     setup_script("");
@@ -723,7 +721,7 @@ START_TEST(guards_its_doors)
 }
 END_TEST
 
-/* ---- strangers ---- */
+/* -- strangers -- */
 
 static int64_t resident_kib(pid_t pid)
 {

@@ -18,7 +18,7 @@ static struct err e;
 static uint16_t port;
 static const struct proof_identity of = {"token", "job"};
 
-/* ---- the member behind the gate ---- */
+/* -- the member behind the gate -- */
 static int opened, messages, closed;
 static int64_t term;
 
@@ -48,7 +48,7 @@ static void member_closed(void *user, struct web_socket *s, const char *why)
     closed++;
 }
 
-/* ---- those who call ---- */
+/* -- those who call -- */
 struct caller {
     struct web_socket *s;
     const struct proof_identity *of;

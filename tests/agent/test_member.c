@@ -289,8 +289,8 @@ START_TEST(refuses_a_coordinator_that_is_over)
 }
 END_TEST
 
-/* The same coordinator comes back at once, an older one not even to an agent that has started anew.
- */
+/* The same coordinator comes back at once, an older one not even to an agent that has started
+ * anew. */
 START_TEST(keeps_the_term_over_a_restart)
 {
     dial(&first, 2, "c0");

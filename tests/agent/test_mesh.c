@@ -127,7 +127,7 @@ START_TEST(garbage_is_refused)
 }
 END_TEST
 
-/* ---- links ---- */
+/* -- links -- */
 
 static struct web_socket *server;
 static int hellos, closes, released;
@@ -244,7 +244,7 @@ START_TEST(links_redial_until_forgotten)
 }
 END_TEST
 
-/* ---- a stranger who holds a member's address by now ---- */
+/* -- a stranger who holds a member's address by now -- */
 
 static int heard;
 static const char *lie;

@@ -148,8 +148,8 @@ END_TEST
 START_TEST(the_doors)
 {
     begin();
-    /* Answers with a frame of type 65 and "{}", tells what it sees of its page, and dies: all
-     * of it arrives. */
+    /* Answers with a frame of type 65 and "{}", tells what it sees of its page, and dies: all of it
+     * arrives. */
     spawn("head -c 10 <&3 >/dev/null; printf '\\002\\000\\000\\000\\101\\000\\000\\000{}' >&3; "
           "readlink /proc/self/fd/4 >&2; exit 0",
         true);

@@ -71,7 +71,7 @@ START_TEST(it_is_kept)
 }
 END_TEST
 
-/* ---- the simulation ---- */
+/* -- the simulation -- */
 
 struct pod { /* a member */
     struct term term;
@@ -398,8 +398,8 @@ START_TEST(an_old_one_that_returns_ends)
 }
 END_TEST
 
-/* Each reaches one of the two members: neither has a whole world; the newer one has it afterwards.
- */
+/* Each reaches one of the two members: neither has a whole world; the newer one has it
+ * afterwards. */
 START_TEST(two_halves_wait_for_each_other)
 {
     begin();
@@ -420,8 +420,8 @@ START_TEST(two_halves_wait_for_each_other)
 }
 END_TEST
 
-/* A status that was emptied gives an old term to a new agent: it is refused, and tells the greater.
- */
+/* A status that was emptied gives an old term to a new agent: it is refused, and tells the
+ * greater. */
 START_TEST(an_equal_term_of_another_pod_is_refused)
 {
     begin();

@@ -47,8 +47,7 @@ static uint64_t rnd(uint64_t n)
     return sim.random % n;
 }
 
-/* ---- the simulated pods
- * ------------------------------------------------------------------------------------ */
+/* -- the simulated pods -- */
 
 static bool in_world(int replica)
 {
@@ -308,8 +307,7 @@ static struct report report_now(void)
     return r;
 }
 
-/* ---- stories
- * ---------------------------------------------------------------------------------------------- */
+/* -- stories -- */
 
 START_TEST(forms_over_all_desired)
 {
@@ -790,8 +788,8 @@ START_TEST(a_hang_verdict_ends_the_incarnation)
 }
 END_TEST
 
-/* A member follows another's term: the ranks end, nothing is claimed any more, nothing comes back.
- */
+/* A member follows another's term: the ranks end, nothing is claimed any more, nothing comes
+ * back. */
 START_TEST(who_is_superseded_ends)
 {
     run_three();
@@ -866,8 +864,7 @@ START_TEST(remembers_what_it_reported)
 }
 END_TEST
 
-/* ---- random worlds
- * ---------------------------------------------------------------------------------------- */
+/* -- random worlds -- */
 
 static void random_event(void)
 {

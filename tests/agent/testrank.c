@@ -187,8 +187,7 @@ static void connect_world(const struct json *start)
         fail(ERR_PEER, "rank 0 does not accept");
 }
 
-/* ---- training
- * -------------------------------------------------------------------------------------------- */
+/* -- training -- */
 
 static void number_path(const char *name, char *out, size_t size)
 {
@@ -276,8 +275,7 @@ static _Noreturn void train(void)
     finish(step, false);
 }
 
-/* ---- serving
- * --------------------------------------------------------------------------------------------- */
+/* -- serving -- */
 
 static struct {
     uint64_t id;

@@ -94,8 +94,8 @@ static struct json *parse(const char *yaml)
     return documents;
 }
 
-/* A copy of base, where what stands at `target` is replaced by (or, when absent, added as) value.
- */
+/* A copy of base, where what stands at `target` is replaced by (or, when absent, added as)
+ * value. */
 static struct json *with(
     const struct json *base, const char *at, const char *target, const char *value)
 {
@@ -167,8 +167,8 @@ static void refused(const char *document, const char *target, const char *value,
         target, value, text, path, why);
 }
 
-/* Accepted, or at least not refused for this reason (a rule that crosses fields may still object).
- */
+/* Accepted, or at least not refused for this reason (a rule that crosses fields may still
+ * object). */
 static void not_refused(
     const char *document, const char *target, const char *value, const char *why)
 {
@@ -177,7 +177,7 @@ static void not_refused(
         !strstr(text, target) || !strstr(text, why), "%s: %.40s gave \"%s\"", target, value, text);
 }
 
-/* ---- walking the schema ---- */
+/* -- walking the schema -- */
 
 typedef void leaf_fn(const char *path, const struct json *leaf);
 
@@ -498,7 +498,7 @@ START_TEST(test_patterns_equal_the_crds)
 }
 END_TEST
 
-/* ---- defaults ---- */
+/* -- defaults -- */
 
 static struct json *encoded(const char *document, struct jobspec *spec)
 {
@@ -541,8 +541,7 @@ static void check_default(const char *path, const struct json *leaf)
     else if (!dot || find(decoded_spec, parent))
         assert_same(path, got ? got : json_new_null(), def);
     if (got && dot && !find(given_spec, parent)) {
-        /* A default inside an absent object only works when the object has a default
-         * itself. */
+        /* A default inside an absent object only works when the object has a default itself. */
         char in_schema[512] = "";
         for (const char *p = parent; p;) {
             size_t n = strlen(in_schema), len = strcspn(p, ".");
@@ -571,7 +570,7 @@ START_TEST(test_defaults_equal_the_crds)
 }
 END_TEST
 
-/* ---- whole documents ---- */
+/* -- whole documents -- */
 
 static void round_trip(const struct json *document, const char *name)
 {
@@ -725,7 +724,7 @@ START_TEST(test_accepted)
 }
 END_TEST
 
-/* ---- whole objects and files ---- */
+/* -- whole objects and files -- */
 
 static const struct {
     const char *yaml, *expect;

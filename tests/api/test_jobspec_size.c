@@ -31,8 +31,8 @@ static int decode_large(int count, const char *text, struct err *e)
     return r;
 }
 
-/* A job that its own parts could not read is refused before it is accepted, with the limit named.
- */
+/* A job that its own parts could not read is refused before it is accepted, with the limit
+ * named. */
 START_TEST(a_job_too_large_for_its_parts_is_refused)
 {
     struct err e = {.text = ""};

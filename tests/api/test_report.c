@@ -255,8 +255,8 @@ START_TEST(test_desired_round_trip)
 }
 END_TEST
 
-/* Every bound of report.h: LIMIT_REPLICAS members fit into a report's bytes, one more is refused.
- */
+/* Every bound of report.h: LIMIT_REPLICAS members fit into a report's bytes, one more is
+ * refused. */
 START_TEST(test_many_members)
 {
     struct err e = {.text = ""};

@@ -162,7 +162,7 @@ START_TEST(number_length_is_bounded)
 END_TEST
 
 /* A short text of many values takes many times its own size: the number is refused before any is
-   kept. */
+ * kept. */
 START_TEST(values_are_bounded)
 {
     static const char text[] = "[1,{\"a\":[]},null]"; /* 5 values */

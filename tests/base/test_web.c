@@ -36,7 +36,7 @@ START_TEST(a_taken_port_is_an_error)
 }
 END_TEST
 
-/* ---- WebSocket ---- */
+/* -- WebSocket -- */
 
 struct end {
     struct web_socket *s;
@@ -188,7 +188,7 @@ START_TEST(a_silent_peer_is_gone)
 }
 END_TEST
 
-/* ---- descriptors and time ---- */
+/* -- descriptors and time -- */
 
 static int reads;
 

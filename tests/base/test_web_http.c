@@ -273,7 +273,7 @@ START_TEST(head_has_no_body_and_old_clients_no_chunks)
 }
 END_TEST
 
-/* ---- strangers ---- */
+/* -- strangers -- */
 
 static int asked; /* how often admit ran */
 
@@ -411,7 +411,7 @@ START_TEST(doors_have_slots_of_their_own)
 }
 END_TEST
 
-/* ---- time ---- */
+/* -- time -- */
 
 static int64_t now_ms;
 
@@ -641,7 +641,7 @@ START_TEST(bounds_connections)
 }
 END_TEST
 
-/* ---- upgrades ---- */
+/* -- upgrades -- */
 
 static int upgraded;
 
