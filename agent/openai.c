@@ -388,9 +388,8 @@ static int read_stream(const struct json *v, struct openai_request *out, struct 
     if (!options)
         return 0;
     if (!json_is_object(options) || !out->stream)
-        return REFUSE(r, "stream_options",
-            "stream_options must be an object, beside "
-            "\"stream\": true");
+        return REFUSE(
+            r, "stream_options", "stream_options must be an object, beside \"stream\": true");
     return check_fields(options, OPENAI_STREAM, "stream_options.", r);
 }
 

@@ -81,9 +81,8 @@ static int check_output(const struct field_source *s, const struct jobspec *spec
     const char *output = spec->train.output;
     for (int i = 0; i < spec->storage_count; i++)
         if (lies_in(spec->storage[i].mount_path, output))
-            return field_refuse(s, "train.output", e,
-                "must not be or contain the mountPath of a storage "
-                "entry");
+            return field_refuse(
+                s, "train.output", e, "must not be or contain the mountPath of a storage entry");
     for (int i = 0; i < JOBPATH_COUNT; i++) {
         const char *other = jobpath_of(spec, &jobpath_table[i]);
         if (jobpath_table[i].apart && other && jobpath_relate(output, other))

@@ -645,8 +645,7 @@ static int check_run(const struct rules *r)
     return n <= LIMIT_RUN_CHARACTERS
         ? 0
         : field_refuse(r->source, "run", r->e,
-              "command, args and env hold %lld characters together, and "
-              "%d are allowed",
+              "command, args and env hold %lld characters together, and %d are allowed",
               (long long)n, LIMIT_RUN_CHARACTERS);
 }
 
@@ -718,8 +717,8 @@ static int decode_generated(
         return err_set(e, ERR_MEMORY, "out of memory reading metadata");
     if (strlen(out->name) > 58 || !is_job_name(out->name))
         return field_refuse(s, "generateName", e,
-            "with the five characters that are added to it, it must be a "
-            "DNS label that begins with a letter, of at most 58");
+            "with the five characters that are added to it, it must be a DNS label that begins "
+            "with a letter, of at most 58");
     return 0;
 }
 

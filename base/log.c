@@ -128,8 +128,7 @@ static void put_head(struct line *l, enum log_level level, const char *message)
     when[strlen(when) - 1] = 0; /* the Z comes after the milliseconds */
     char head[160];
     snprintf(head, sizeof head,
-        setup.json ? "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"program\":\"%s\","
-                     "\"message\":\""
+        setup.json ? "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"program\":\"%s\",\"message\":\""
                    : "%s.%03dZ %-5s %s: ",
         when, (int)(now % 1000), level_names[level], setup.program);
     put_str(l, head);

@@ -68,8 +68,7 @@ static void job(const char *task)
         "\"storage\":[{\"name\":\"d\",\"scratch\":\"1Gi\",\"mountPath\":\"/tmp\"}],"
         "%s\"elastic\":{\"minReplicas\":1,\"waitSeconds\":2},"
         "\"checkpoint\":{\"path\":\"%s/ckpt\",\"everySteps\":5},"
-        "\"restart\":{\"maxRestarts\":2,\"windowSeconds\":600},"
-        "\"health\":{\"hangSeconds\":2},%s}}",
+        "\"restart\":{\"maxRestarts\":2,\"windowSeconds\":600},\"health\":{\"hangSeconds\":2},%s}}",
         strstr(task, "serve") ? 1 : 3, strstr(task, "serve") ? 1 : 2,
         strstr(task, "run") ? "" : "\"model\":{\"source\":\"/tmp/model.gguf\"},", dir, task);
     write_text("job.json", text);

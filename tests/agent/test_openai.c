@@ -50,12 +50,10 @@ static const struct {
     {true, CHAT ",\"max_tokens\":9999}", CHAT_IS(USER_A, "\"max_tokens\":4096," SAME)},
     {false, TEXT ",\"seed\":-3,\"top_p\":0,\"temperature\":0,\"stop\":\"x\"}",
         TEXT_IS("\"prompt\":\"a\"",
-            "\"max_tokens\":16,\"temperature\":0,\"top_p\":0,"
-            "\"seed\":-3,\"stop\":[\"x\"]}")},
+            "\"max_tokens\":16,\"temperature\":0,\"top_p\":0,\"seed\":-3,\"stop\":[\"x\"]}")},
     {false, TEXT ",\"stop\":[\"x\",\"y\"],\"seed\":null}",
         TEXT_IS("\"prompt\":\"a\"",
-            "\"max_tokens\":16,\"temperature\":1,\"top_p\":1,"
-            "\"stop\":[\"x\",\"y\"]}")},
+            "\"max_tokens\":16,\"temperature\":1,\"top_p\":1,\"stop\":[\"x\",\"y\"]}")},
     /* prompts */
     {false, "{\"model\":\"m\",\"prompt\":[\"a\"]}",
         TEXT_IS("\"prompt\":\"a\"", "\"max_tokens\":16," SAME)},
@@ -71,8 +69,7 @@ static const struct {
         "\"refusal\":null,\"tool_calls\":[],\"annotations\":[],\"audio\":null}]}",
         CHAT_IS("{\"role\":\"assistant\",\"content\":\"\"}", "\"max_tokens\":512," SAME)},
     {true,
-        "{\"model\":\"m\",\"messages\":[{\"role\":\"developer\",\"name\":\"n\","
-        "\"content\":["
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"developer\",\"name\":\"n\",\"content\":["
         "{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]}]}",
         CHAT_IS(
             "{\"role\":\"system\",\"content\":\"ab\",\"name\":\"n\"}", "\"max_tokens\":512," SAME)},
@@ -86,9 +83,8 @@ START_TEST(what_is_taken)
         ck_assert_str_eq(frame.data, taken[i].frame);
     }
     ck_assert(!read_body(true, CHAT ",\"stream\":true}") && took.stream && !took.include_usage);
-    ck_assert(!read_body(true,
-                  CHAT ",\"stream\":true,\"stream_options\":{\"include_usage\":"
-                       "true}}") &&
+    ck_assert(
+        !read_body(true, CHAT ",\"stream\":true,\"stream_options\":{\"include_usage\":true}}") &&
         took.include_usage);
     ck_assert(!read_body(true, CHAT ",\"stream_options\":null}") && !took.stream);
 }
@@ -185,8 +181,7 @@ static int read_with(const struct openai_field *f, unsigned place, const char *v
         buf_printf(&body, "%s,\"%s\":%s}", place == OPENAI_CHAT ? CHAT : TEXT, f->name, value);
     else if (place == OPENAI_MESSAGE)
         buf_printf(&body,
-            "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\","
-            "\"%s\":%s}]}",
+            "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"%s\":%s}]}",
             f->name, value);
     else if (place == OPENAI_PART)
         buf_printf(&body,

@@ -72,9 +72,8 @@ static int ask(
 {
     char head[512];
     int n = snprintf(head, sizeof head,
-        "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s"
-        "Content-Length: %zu\r\n\r\n%s",
-        method, path, header, strlen(text) + claimed_bytes, text);
+        "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%sContent-Length: %zu\r\n\r\n%s", method,
+        path, header, strlen(text) + claimed_bytes, text);
     int fd = io_connect("127.0.0.1", port, clock_ms() + 5000, &e);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(io_send_full(fd, head, (size_t)n, clock_ms() + 5000, &e), 0);

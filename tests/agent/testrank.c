@@ -266,8 +266,7 @@ static _Noreturn void train(void)
         step++;
         if (rank == 0)
             wire_sendf(WIRE_FD_SOCKET, WIRE_STEP, clock_ms() + WAIT_MS, &e,
-                "{\"step\":%lld,\"loss\":%.3f,\"tokens\":%lld,"
-                "\"tokens_per_second\":100}",
+                "{\"step\":%lld,\"loss\":%.3f,\"tokens\":%lld,\"tokens_per_second\":100}",
                 (long long)step, 4.0 / (double)(step + 1), (long long)step * 100);
         if (step % script.every == 0)
             save(step);

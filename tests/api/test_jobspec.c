@@ -27,14 +27,12 @@ static const char full_train[] =
          "placement: {nodeSelector: {zone: a, empty: ''}, priorityClassName: p, "
          "runtimeClassName: nvidia, "
          "tolerations: [{key: k, operator: Equal, value: v, effect: NoExecute, "
-         "tolerationSeconds: 5}], "
-         "topology: {key: topology.kubernetes.io/zone, required: true}}, "
+         "tolerationSeconds: 5}], topology: {key: topology.kubernetes.io/zone, required: true}}, "
          "storage: [{name: d, claimName: c, mountPath: /data, readOnly: false}, {name: s, "
          "scratch: 10Gi, mountPath: /s}], "
          "model: {source: /data/m, init: Random, config: /data/c.json, "
          "sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}, "
-         "precision: FP32, "
-         "elastic: {minReplicas: 2, waitSeconds: 7}, "
+         "precision: FP32, elastic: {minReplicas: 2, waitSeconds: 7}, "
          "checkpoint: {path: /data/ckpt, everySteps: 5, everySeconds: 60, keep: 3}, "
          "restart: {maxRestarts: 3, windowSeconds: 60}, "
          "health: {hangSeconds: 20, stragglerFactor: 3}, "
@@ -44,10 +42,8 @@ static const char full_train[] =
          "data: {train: /data/t.txt, validation: /data/v.txt, format: Text}, sequenceLength: "
          "32, batchSequences: 12, "
          "steps: 100, seed: 9007199254740991, optimizer: {learningRate: 0.5, schedule: Linear, "
-         "warmupSteps: 3, "
-         "weightDecay: 0, beta1: 0.8, beta2: 0.95, epsilon: 1e-6, clipNorm: 0}, "
-         "recompute: Selective, evaluateEverySteps: 4, "
-         "tensorboard: /data/tb, output: /data/out}}}";
+         "warmupSteps: 3, weightDecay: 0, beta1: 0.8, beta2: 0.95, epsilon: 1e-6, clipNorm: 0}, "
+         "recompute: Selective, evaluateEverySteps: 4, tensorboard: /data/tb, output: /data/out}}}";
 static const char full_epochs[] =
     HEAD "{" STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
          "train: {data: {train: /data/t}, epochs: 1.5, output: /data/o}}}";
@@ -745,8 +741,7 @@ static const struct {
         "metadata.generateName: with the five characters"},
     {"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {generateName: 7}}",
         "metadata.name: required"},
-    {"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {generateName: a-, namespace: "
-     "B}}",
+    {"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {generateName: a-, namespace: B}}",
         "metadata.namespace"},
     {"{kind: LLMJob, apiVersion: llmjob.dev/v1alpha1, metadata: {name: a}}", "spec: required"},
     {"{name: a, spec: 7}", "spec: required"},

@@ -39,8 +39,7 @@ START_TEST(a_job_too_large_for_its_parts_is_refused)
     ck_assert_msg(!decode_large(48, "x", &e), "%s", e.text);
     ck_assert_int_eq(decode_large(49, "x", &e), -ERR_USER);
     ck_assert_str_eq(e.text,
-        "spec.run: command, args and env hold 200842 characters together, "
-        "and 200000 are allowed");
+        "spec.run: command, args and env hold 200842 characters together, and 200000 are allowed");
     /* Few characters may still be many bytes of JSON. */
     ck_assert_msg(!decode_large(30, "\\\"", &e), "%s", e.text);
     ck_assert_int_eq(decode_large(48, "\\\"", &e), -ERR_USER);

@@ -318,8 +318,7 @@ START_TEST(writer_output)
         "\"s\":\"a\\\"\\\\\\b\\f\\n\\r\\t\\u000b\\u001f\x7f/\xc3\xa9\",\"none\":null,"
         "\"bad\":\"\xef\xbf\xbd"
         "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\","
-        "\"nul\":\"a\\u0000b\",\"list\":[0.1,-0,1e+21,null,null,3,true,null,{}],\"raw\":[1]"
-        "}");
+        "\"nul\":\"a\\u0000b\",\"list\":[0.1,-0,1e+21,null,null,3,true,null,{}],\"raw\":[1]}");
 }
 END_TEST
 

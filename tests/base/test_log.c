@@ -46,8 +46,7 @@ START_TEST(text_form)
         LOG_S("plain", "x/y"));
     ck_assert_str_eq(captured(),
         "2024-02-29T12:34:56.007Z info  agent: world formed incarnation=3 "
-        "layout=\"data 2\" empty=\"\" null=\"\" loss=2.5 "
-        "quote=\"a\\\"b\\\\c\\nd\" plain=x/y\n");
+        "layout=\"data 2\" empty=\"\" null=\"\" loss=2.5 quote=\"a\\\"b\\\\c\\nd\" plain=x/y\n");
     struct err e;
     err_set(&e, ERR_DATA, "bad line");
     log_error("failed", LOG_ERR(&e));

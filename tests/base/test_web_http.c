@@ -688,8 +688,7 @@ START_TEST(upgrades_are_strict)
         {WS("/ws", "13", KEY, "Content-Length: 1\r\n") "x", "400"},
         {WS("/ws", "13", KEY, "") "\x81\x85????hello", "400"},
         /* not WebSocket, or no upgrade: an ordinary request */
-        {"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: "
-         "h2c\r\n"
+        {"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
          "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n",
             "200"},
         {"GET /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n", "200"},

@@ -56,8 +56,7 @@ START_TEST(documents)
         "[{\"apiVersion\":\"llmjob.dev/"
         "v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":\"finetune\"},"
         "\"spec\":{\"replicas\":2,\"storage\":[{\"name\":\"data\",\"claimName\":\"models\","
-        "\"mountPath\":\"/"
-        "models\",\"readOnly\":true},{\"name\":\"out\",\"scratch\":\"1Gi\"}],"
+        "\"mountPath\":\"/models\",\"readOnly\":true},{\"name\":\"out\",\"scratch\":\"1Gi\"}],"
         "\"train\":{\"optimizer\":{\"learningRate\":0.0002,\"beta2\":0.95},\"note\":"
         "\"two\\nlines\\n\"}}}]");
 }
