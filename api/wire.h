@@ -102,6 +102,12 @@ void wire_page_note(struct wire_page *p, const char *text);
 void wire_page_noted(const struct wire_page *p, char out[WIRE_NOTE_BYTES]);
 const char *wire_operation_name(uint32_t operation);
 
+struct wire_peer { /* an entry of WIRE_START's ranks */
+    int rank, replica, local_rank;
+    char host[64];
+    uint16_t port;
+};
+
 struct wire_frame {
     enum wire_type type;
     const char *data; /* valid until the next wire_next or wire_read; not NUL-terminated by the

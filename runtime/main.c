@@ -1,38 +1,80 @@
 /*
  * llmjob-rank: one rank of a world. Started by an agent with two inherited descriptors
  * (api/wire.h); takes no arguments. Says how it ended twice: by a last frame (WIRE_DONE,
- * WIRE_FAILED) and by its exit class.
+ * WIRE_FAILED) and by its exit class. What it composes stands in `struct program`; what training
+ * and serving are is not known here.
  */
 #include "api/exitcode.h"
+#include "api/limits.h"
 #include "base/log.h"
 #include "runtime/door/beat.h"
+#include "runtime/model/device.h"
 #include "runtime/serve/infer.h"
-#include "runtime/rank.h"
+#include "runtime/serve/requests.h"
 #include "runtime/train/train.h"
+#include "runtime/train/world.h"
 
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int run(struct rank *r, struct err *e)
+struct program {
+    struct door door;
+    struct orders orders;
+    struct requests requests;
+    struct dev *dev;
+    int64_t budget_bytes; /* memory this rank may use */
+    struct coll *coll;
+};
+
+static int train(struct program *p, struct err *e)
 {
-    switch (r->spec->task) {
+    int rc = world_connect(&p->orders, &p->door, p->dev, &p->coll, e);
+    if (rc)
+        return rc;
+    const struct train_conf conf = {&p->door, &p->orders, p->dev, p->budget_bytes, p->coll};
+    return train_run(&conf, e);
+}
+
+static int serve(struct program *p, struct err *e)
+{
+    const struct infer_conf conf = {
+        &p->door, p->orders.spec, p->dev, p->budget_bytes, p->requests.queue};
+    return infer_run(&conf, e);
+}
+
+static int run(struct program *p, struct err *e)
+{
+    int rc = orders_take(&p->orders, &p->door, e);
+    if (rc)
+        return rc;
+    const struct jobspec *spec = p->orders.spec;
+    p->requests.door = &p->door;
+    if (spec->task == TASK_SERVE)
+        rc = sched_create(LIMIT_RANK_REQUESTS, &p->requests.queue, e);
+    if (!rc)
+        rc = door_listen(&p->door, requests_take, &p->requests, e);
+    if (!rc)
+        rc = device_open(spec->device.resource, p->orders.local_rank, p->orders.local_world,
+            &p->dev, &p->budget_bytes, e);
+    if (rc)
+        return rc;
+    switch (spec->task) {
     case TASK_TRAIN:
-        return train_run(r, e);
+        return train(p, e);
     case TASK_SERVE:
-        return infer_run(r, e);
+        return serve(p, e);
     default:
-        return err_set(e, ERR_BUG, "a rank cannot do %s", task_name(r->spec->task));
+        return err_set(e, ERR_BUG, "a rank cannot do %s", task_name(spec->task));
     }
 }
 
 int main(void)
 {
+    struct program p = {.orders.listen_fd = -1};
     struct wire_page *page = NULL;
-    struct rank r = {.fd = WIRE_FD_SOCKET};
     struct err e = {0};
     struct stat st;
-    int rc;
 
     log_setup("llmjob-rank", LOG_INFO, false);
     if (fstat(WIRE_FD_SOCKET, &st) || fstat(WIRE_FD_PAGE, &st)) {
@@ -40,18 +82,19 @@ int main(void)
         return EXIT_CLASS_USER;
     }
     signal(SIGPIPE, SIG_IGN);
-    rc = beat_map(WIRE_FD_PAGE, &page, &e);
+    int rc = beat_map(WIRE_FD_PAGE, &page, &e);
+    door_init(&p.door, WIRE_FD_SOCKET, page);
     if (!rc)
-        rc = rank_open(&r, WIRE_FD_SOCKET, page, &e);
-    if (!rc)
-        rc = run(&r, &e);
+        rc = run(&p, &e);
     if (rc && e.code != ERR_DRAINED) {
-        log_error("rank failed", LOG_I("rank", r.rank), LOG_ERR(&e));
-        rank_send_failed(&r, &e);
-        rank_end_within(&r, RANK_END_MS, &e);
+        log_error("rank failed", LOG_I("rank", p.door.rank), LOG_ERR(&e));
+        door_send_failed(&p.door, &e);
+        door_end_within(&p.door, DOOR_END_MS, &e);
     }
-    rank_close(&r);
-    /* Not by return: the reader thread still looks at r, and libraries' exit handlers beside a
+    coll_destroy(p.coll);
+    dev_close(p.dev);
+    orders_done(&p.orders);
+    /* Not by return: the reader thread still looks at p, and libraries' exit handlers beside a
      * living thread have nothing to save here. */
     _exit((int)exit_class_of(rc ? e.code : ERR_NONE));
 }

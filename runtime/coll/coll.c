@@ -94,7 +94,7 @@ static int group(struct coll *c, struct err *e)
     int here = c->peers[c->conf.rank].replica, last = -1;
     c->leader_index = -1;
     for (int r = 0; r < c->conf.world; r++) {
-        const struct coll_peer *p = &c->peers[r];
+        const struct wire_peer *p = &c->peers[r];
         if (p->rank != r || p->replica < last)
             return err_set(e, ERR_BUG, "rank table: entry %d is rank %d of replica %d", r, p->rank,
                 p->replica);

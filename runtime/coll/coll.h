@@ -28,15 +28,9 @@
 
 struct coll;
 
-struct coll_peer {
-    int rank, replica, local_rank;
-    char host[64];
-    uint16_t port;
-};
-
 struct coll_conf {
     int rank, world;
-    const struct coll_peer *peers; /* world entries, by rank */
+    const struct wire_peer *peers; /* world entries, by rank */
     int listen_fd;                 /* of this rank; taken */
     const char *secret;            /* hex, of the incarnation */
     int64_t incarnation;

@@ -31,7 +31,7 @@ struct coll_region { /* one shared mapping: local_count parts of part_bytes each
 
 struct coll {
     struct coll_conf conf;
-    struct coll_peer *peers;   /* own copy, world entries */
+    struct wire_peer *peers;   /* own copy, world entries */
     int local[COLL_MAX_LOCAL]; /* ranks of this replica */
     int local_count, local_index;
     int *leaders;                   /* rank of each replica's leader, ring order */

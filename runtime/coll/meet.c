@@ -254,7 +254,7 @@ static int call_again(struct meeting *m, int rc)
 static int connect_call(struct meeting *m, struct err *e)
 {
     struct call *o = &m->call;
-    const struct coll_peer *p = &m->c->peers[o->to];
+    const struct wire_peer *p = &m->c->peers[o->to];
     int64_t now_ms = clock_ms(), until_ms = now_ms + o->patience_ms;
     if (now_ms < o->due_ms)
         return 0;

@@ -26,7 +26,7 @@
 #define AGENT_VALUES    64                 /* that the agent adds to a client's request */
 
 struct infer {
-    struct rank *r;
+    struct infer_conf conf;
     struct weights *weights;
     struct tok *tok;
     struct chat *chat; /* NULL: no_chat says why */
@@ -69,7 +69,7 @@ static int send_text(struct infer *s, struct turn *t, size_t n, struct err *e)
     if (buf_add(&s->frame, t->pending.data, n))
         return err_set(e, ERR_MEMORY, "no memory for a token");
     buf_drop(&t->pending, n);
-    return rank_send(s->r, WIRE_TOKEN, s->frame.data, s->frame.len, e);
+    return door_send(s->conf.door, WIRE_TOKEN, s->frame.data, s->frame.len, e);
 }
 
 /* Bytes at the end of p that could be the beginning of a stop string. */
@@ -185,7 +185,7 @@ static int read_request(struct infer *s, struct turn *t, struct err *e)
     int64_t room;
     int rc;
 
-    beat_phase(s->r->page, WIRE_PHASE_SERVE_RENDER);
+    beat_phase(s->conf.door->page, WIRE_PHASE_SERVE_RENDER);
     rc = encode_prompt(s, t, e);
     if (rc)
         return rc;
@@ -260,7 +260,7 @@ static int prefill(struct infer *s, struct turn *t, struct err *e)
     while (from < count && from < s->cached_count && s->cached[from] == ids[from])
         from++;
     s->cached_count = from;
-    beat_phase(s->r->page, WIRE_PHASE_SERVE_PREFILL);
+    beat_phase(s->conf.door->page, WIRE_PHASE_SERVE_PREFILL);
     for (; from < count && !rc && !atomic_load(&t->q->cancelled); from += n) {
         n = count - from < PREFILL_TOKENS ? count - from : PREFILL_TOKENS;
         rc = extend(s, ids + from, n, e);
@@ -278,14 +278,14 @@ static int decode(struct infer *s, struct turn *t, struct err *e)
     int32_t id = t->prompt.id[t->prompt.count - 1];
     int rc = 0;
 
-    beat_phase(s->r->page, WIRE_PHASE_SERVE_DECODE);
+    beat_phase(s->conf.door->page, WIRE_PHASE_SERVE_DECODE);
     while (!rc && !t->reason) {
         if (atomic_load(&t->q->cancelled)) {
             t->reason = "cancelled";
             break;
         }
         rc = next_token(s, id, &id, e);
-        beat(s->r->page);
+        beat(s->conf.door->page);
         if (!rc && ends_turn(s, id))
             t->reason = "stop";
         if (rc || t->reason)
@@ -303,8 +303,8 @@ static int decode(struct infer *s, struct turn *t, struct err *e)
 static int finish(
     struct infer *s, struct turn *t, const char *reason, const char *message, struct err *e)
 {
-    return rank_send_fields(s->r, WIRE_FINISHED,
-        (struct rank_field[]){{"id", (double)t->q->id, NULL}, {"reason", 0, reason},
+    return door_send_fields(s->conf.door, WIRE_FINISHED,
+        (struct door_field[]){{"id", (double)t->q->id, NULL}, {"reason", 0, reason},
             {"prompt_tokens", (double)t->prompt.count, NULL},
             {"completion_tokens", (double)t->produced, NULL}, {"message", 0, message},
             {NULL, 0, NULL}},
@@ -348,10 +348,10 @@ static int serve(struct infer *s, struct request *q, struct err *e)
 
 static int open_model(struct infer *s, struct err *e)
 {
-    const struct jobspec *spec = s->r->spec;
+    const struct jobspec *spec = s->conf.spec;
     struct model_conf c = {.config = *s->config,
         .t = spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
-        .page = s->r->page};
+        .page = s->conf.door->page};
     struct memplan plan;
     int rc;
 
@@ -365,9 +365,9 @@ static int open_model(struct infer *s, struct err *e)
     c.kv_capacity = s->context;
     rc = memplan_model(&c, s->weights, &plan, e);
     if (!rc)
-        rc = memplan_require(&plan, s->r->budget_bytes, e);
+        rc = memplan_require(&plan, s->conf.budget_bytes, e);
     if (!rc)
-        rc = model_create(s->r->dev, &c, &s->model, e);
+        rc = model_create(s->conf.dev, &c, &s->model, e);
     return rc ? rc : model_load(s->model, s->weights, e);
 }
 
@@ -383,11 +383,11 @@ static int open_text(struct infer *s, struct err *e)
 
 static int open_all(struct infer *s, struct err *e)
 {
-    const struct jobspec *spec = s->r->spec;
+    const struct jobspec *spec = s->conf.spec;
     struct dev_info info;
     int rc;
 
-    beat_phase(s->r->page, WIRE_PHASE_LOAD);
+    beat_phase(s->conf.door->page, WIRE_PHASE_LOAD);
     rc = weights_open(spec->model.source, spec->model.sha256, &s->weights, e);
     if (rc)
         return rc;
@@ -400,7 +400,7 @@ static int open_all(struct infer *s, struct err *e)
         rc = sampler_create(s->vocab, &s->sampler, e);
     if (rc)
         return rc;
-    dev_describe(s->r->dev, &info);
+    dev_describe(s->conf.dev, &info);
     s->host_draws = info.host_readable;
     if (s->host_draws)
         s->logits = mem_array((size_t)s->vocab, sizeof *s->logits);
@@ -408,15 +408,15 @@ static int open_all(struct infer *s, struct err *e)
     if ((s->host_draws && !s->logits) || !s->cached)
         return err_set(
             e, ERR_MEMORY, "no memory for a context of %lld tokens", (long long)s->context);
-    rc = rank_send_fields(s->r, WIRE_LOADED,
-        (struct rank_field[]){{"parameters", (double)model_parameters(s->model), NULL},
+    rc = door_send_fields(s->conf.door, WIRE_LOADED,
+        (struct door_field[]){{"parameters", (double)model_parameters(s->model), NULL},
             {"memory_bytes", (double)model_memory_bytes(s->model), NULL}, {"resumed_step", 0, NULL},
             {"steps", 0, NULL}, {"device", 0, info.name}, {NULL, 0, NULL}},
         e);
     if (rc)
         return rc;
-    return rank_send_fields(s->r, WIRE_SERVING,
-        (struct rank_field[]){{"model", 0, spec->serve.model_name},
+    return door_send_fields(s->conf.door, WIRE_SERVING,
+        (struct door_field[]){{"model", 0, spec->serve.model_name},
             {"context_length", (double)s->context, NULL}, {NULL, 0, NULL}},
         e);
 }
@@ -434,9 +434,9 @@ static void close_all(struct infer *s)
     buf_done(&s->frame);
 }
 
-int infer_run(struct rank *r, struct err *e)
+int infer_run(const struct infer_conf *c, struct err *e)
 {
-    struct infer s = {.r = r};
+    struct infer s = {.conf = *c};
     int rc;
 
     buf_init(&s.text, 4 * LIMIT_REQUEST_BYTES); /* with a guard behind every character */
@@ -445,17 +445,17 @@ int infer_run(struct rank *r, struct err *e)
     while (!rc) {
         struct request *q;
 
-        beat_phase(r->page, WIRE_PHASE_SERVE_IDLE);
-        q = sched_take(r->sched, IDLE_MS);
-        if (!q && atomic_load(&r->stop))
+        beat_phase(c->door->page, WIRE_PHASE_SERVE_IDLE);
+        q = sched_take(c->queue, IDLE_MS);
+        if (!q && atomic_load(&c->door->stop))
             rc = err_set(e, ERR_DRAINED, "stopped on request");
         if (!q)
             continue;
         rc = serve(&s, q, e);
-        sched_finish(r->sched, q);
+        sched_finish(c->queue, q);
     }
     if (rc == -ERR_DRAINED)
-        (void)rank_send_done(r, 0, NULL, NULL);
+        (void)door_send_done(c->door, 0, NULL, NULL);
     close_all(&s);
     return rc;
 }

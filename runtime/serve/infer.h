@@ -7,9 +7,21 @@
 #define RUNTIME_SERVE_INFER_H
 
 #include "base/err.h"
-#include "runtime/rank.h"
+#include "api/jobspec.h"
+#include "runtime/door/door.h"
+#include "runtime/serve/sched.h"
+
+struct dev;
+
+struct infer_conf { /* all borrowed */
+    struct door *door;
+    const struct jobspec *spec;
+    struct dev *dev;
+    int64_t budget_bytes; /* memory this rank may use */
+    struct sched *queue;
+};
 
 /* Serves until asked to stop and the queue is empty: -ERR_DRAINED then. */
-int infer_run(struct rank *r, struct err *e);
+int infer_run(const struct infer_conf *c, struct err *e);
 
 #endif

@@ -13,12 +13,12 @@
 
 static bool leader(const struct resume *c)
 {
-    return c->r->rank == 0;
+    return c->orders->rank == 0;
 }
 
 static const char *folder(const struct resume *c)
 {
-    return c->r->spec->checkpoint.path;
+    return c->orders->spec->checkpoint.path;
 }
 
 /* -- the same files everywhere -- */
@@ -28,7 +28,7 @@ static int agree_on_files(const struct resume *c, struct err *e)
 {
     char first[CKPT_IDENTITY_BYTES];
     struct identity_difference d = {.count = 0};
-    int world = c->r->world;
+    int world = c->orders->world;
     mem_autofree struct identity_difference *all = mem_array((size_t)world, sizeof *all);
     if (!all)
         return err_set(e, ERR_MEMORY, "no memory to compare %d ranks", world);
@@ -81,7 +81,7 @@ static int check_state(const struct resume *c, const struct ckpt_state *s, struc
 /* Each world has a secret of its own, of which this tells nothing. */
 static int owner_of(const struct resume *c, char out[65], struct err *e)
 {
-    return hash_sha256_hex(c->r->secret, strlen(c->r->secret), out, e);
+    return hash_sha256_hex(c->orders->secret, strlen(c->orders->secret), out, e);
 }
 
 static int look_and_claim(const struct resume *c, struct err *e)
@@ -97,7 +97,7 @@ static int look_and_claim(const struct resume *c, struct err *e)
     if (!rc)
         rc = owner_of(c, owner, e);
     if (!rc)
-        rc = ckpt_claim(folder(c), c->r->incarnation, owner, e);
+        rc = ckpt_claim(folder(c), c->orders->incarnation, owner, e);
     if (rc == -ERR_DRAINED) /* a newer world goes on without us: that is no orderly end */
         rc = err_set(e, ERR_PEER, "%.120s: a newer incarnation has begun", folder(c));
     return rc;
@@ -131,7 +131,7 @@ static int load_newest(
             return rc;
         rc = check_state(c, &s, e);
         if (!rc)
-            rc = shard_read(reader, c->r->dev, c->model, c->optim, e);
+            rc = shard_read(reader, c->dev, c->model, c->optim, e);
         ckpt_close(reader);
         if (!rc)
             *state = s;
@@ -175,8 +175,8 @@ int resume_run(const struct resume *c, struct ckpt_state *state, struct err *e)
         rc = owner_of(c, state->owner, e);
     if (rc)
         return rc;
-    state->incarnation = c->r->incarnation;
-    state->world = c->r->world;
+    state->incarnation = c->orders->incarnation;
+    state->world = c->orders->world;
     state->spec_hash[0] = 0;
     memcpy(state->identity, c->identity, sizeof state->identity);
     return 0;

@@ -8,12 +8,14 @@
 #define RUNTIME_TRAIN_RESUME_H
 
 #include "runtime/ckpt/ckpt.h"
+#include "runtime/coll/coll.h"
+#include "runtime/door/orders.h"
 #include "runtime/model/model.h"
 #include "runtime/train/optim.h"
-#include "runtime/rank.h"
 
 struct resume {
-    const struct rank *r;
+    const struct orders *orders;
+    struct dev *dev;
     struct coll *coll;
     struct model *model;
     struct optim *optim;

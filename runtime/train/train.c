@@ -45,8 +45,11 @@ struct lots { /* of one step's gradient: [low, open) is ready, [open, top) is on
 };
 
 struct train {
-    struct rank *r;
+    struct door *door;
+    const struct orders *orders;
+    struct dev *dev;
     const struct jobspec *spec;
+    int64_t budget_bytes;
     struct coll *coll;
     struct weights *weights;
     struct model_config config;
@@ -75,7 +78,7 @@ struct train {
 
 static bool leader(const struct train *t)
 {
-    return t->r->rank == 0;
+    return t->orders->rank == 0;
 }
 
 /* -- opening -- */
@@ -112,7 +115,7 @@ static int open_corpus(struct train *t, struct err *e)
     const struct jobspec_train *s = &t->spec->train;
     int rc;
 
-    beat_phase(t->r->page, WIRE_PHASE_LOAD);
+    beat_phase(t->door->page, WIRE_PHASE_LOAD);
     rc = tok_open(t->weights, &t->tok, e);
     if (!rc)
         rc = data_open(s->data.train, s->data.format, t->tok, s->sequence_length, &t->data, e);
@@ -132,7 +135,7 @@ static struct model_conf model_conf_of(struct train *t)
         .recompute = s->recompute,
         .seed = s->seed,
         .coll = t->coll,
-        .page = t->r->page};
+        .page = t->door->page};
 
     if (s->method == METHOD_LORA) {
         for (int i = 0; i < s->lora.target_count; i++)
@@ -151,18 +154,18 @@ static int open_model(struct train *t, struct err *e)
     struct dev_info info;
     struct planner_input in = {.model = model_conf_of(t),
         .batch_sequences = s->batch_sequences,
-        .world = t->r->world,
-        .budget_bytes = (int64_t)((double)t->r->budget_bytes * BUDGET_SHARE)};
+        .world = t->orders->world,
+        .budget_bytes = (int64_t)((double)t->budget_bytes * BUDGET_SHARE)};
     int rc;
 
-    dev_describe(t->r->dev, &info);
+    dev_describe(t->dev, &info);
     t->runs_ahead = !info.host_readable;
     in.rows = info.host_readable ? 0 : GPU_ROWS;
     rc = planner_plan(&in, &t->plan, e);
     if (rc)
         return rc;
     /* Every rank must start the same reductions: none may be without a micro-batch. */
-    t->lots_wanted = coll_overlaps(t->coll) && s->batch_sequences >= t->r->world;
+    t->lots_wanted = coll_overlaps(t->coll) && s->batch_sequences >= t->orders->world;
     if (leader(t))
         log_info("plan", LOG_I("data", t->plan.layout.dp),
             LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total));
@@ -177,19 +180,23 @@ static int open_model(struct train *t, struct err *e)
         .schedule = s->optimizer.schedule,
         .warmup_steps = s->optimizer.warmup_steps,
         .steps = t->steps};
-    rc = model_create(t->r->dev, &in.model, &t->model, e);
+    rc = model_create(t->dev, &in.model, &t->model, e);
     if (!rc)
         rc = t->spec->model.init == INIT_RANDOM ? model_init_random(t->model, e)
                                                 : model_load(t->model, t->weights, e);
     if (!rc)
-        rc = optim_create(t->r->dev, &t->optim_conf, t->model, &t->optim, e);
+        rc = optim_create(t->dev, &t->optim_conf, t->model, &t->optim, e);
     return rc;
 }
 
 static int resume(struct train *t, struct err *e)
 {
-    struct resume c = {
-        .r = t->r, .coll = t->coll, .model = t->model, .optim = t->optim, .steps = t->steps};
+    struct resume c = {.orders = t->orders,
+        .dev = t->dev,
+        .coll = t->coll,
+        .model = t->model,
+        .optim = t->optim,
+        .steps = t->steps};
     const struct identity_source source = {.spec = t->spec,
         .weights = t->weights,
         .data = t->data,
@@ -222,12 +229,12 @@ static int open_logs(struct train *t, struct err *e)
     if (rc)
         return rc;
     snprintf(path, sizeof path, "%s/samples/%lld-%d.log", t->spec->checkpoint.path,
-        (long long)t->r->incarnation, t->r->rank);
+        (long long)t->orders->incarnation, t->orders->rank);
     t->log_fd = io_append(path, 0644, e);
     if (t->log_fd < 0)
         return t->log_fd;
     if (leader(t) && t->spec->train.tensorboard)
-        rc = tensorboard_create(t->spec->train.tensorboard, t->r->incarnation,
+        rc = tensorboard_create(t->spec->train.tensorboard, t->orders->incarnation,
             t->state.step ? t->state.step + 1 : 0, &t->board, e);
     return rc;
 }
@@ -238,7 +245,7 @@ static int open_host(struct train *t, struct err *e)
 
     t->inputs = mem_array(n, sizeof *t->inputs);
     t->labels = mem_array(n, sizeof *t->labels);
-    t->files = mem_array((size_t)t->r->world, sizeof *t->files);
+    t->files = mem_array((size_t)t->orders->world, sizeof *t->files);
     if (!t->inputs || !t->labels || !t->files)
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
     return 0;
@@ -249,7 +256,7 @@ static int open_all(struct train *t, struct err *e)
     struct dev_info info;
     int rc;
 
-    beat_phase(t->r->page, WIRE_PHASE_LOAD);
+    beat_phase(t->door->page, WIRE_PHASE_LOAD);
     rc = leader(t) ? output_check(t->spec, e) : 0; /* rather than after the last step */
     if (rc)
         return rc;
@@ -261,7 +268,7 @@ static int open_all(struct train *t, struct err *e)
         rc = model_config_read(t->spec->model.config, &t->config, e);
     if (!rc)
         rc = open_corpus(t, e);
-    beat_phase(t->r->page, WIRE_PHASE_LOAD);
+    beat_phase(t->door->page, WIRE_PHASE_LOAD);
     if (!rc)
         rc = open_model(t, e);
     if (!rc)
@@ -272,10 +279,10 @@ static int open_all(struct train *t, struct err *e)
         rc = open_logs(t, e);
     if (rc)
         return rc;
-    dev_describe(t->r->dev, &info);
-    beat_step(t->r->page, t->state.step);
-    return rank_send_fields(t->r, WIRE_LOADED,
-        (struct rank_field[]){{"parameters", (double)model_parameters(t->model), NULL},
+    dev_describe(t->dev, &info);
+    beat_step(t->door->page, t->state.step);
+    return door_send_fields(t->door, WIRE_LOADED,
+        (struct door_field[]){{"parameters", (double)model_parameters(t->model), NULL},
             {"memory_bytes", (double)t->plan.memory.total, NULL},
             {"resumed_step", (double)t->state.step, NULL}, {"steps", (double)t->steps, NULL},
             {"held_out", (double)t->held_out, NULL}, {"device", 0, info.name}, {NULL, 0, NULL}},
@@ -308,11 +315,11 @@ static int scalar(struct train *t, const char *tag, int64_t step, double value, 
 /* To TensorBoard first: what the agent has heard of is there to be read, whatever ends this rank.
  */
 static int tell(
-    struct train *t, enum wire_type type, const struct rank_field *fields, struct err *e)
+    struct train *t, enum wire_type type, const struct door_field *fields, struct err *e)
 {
     int rc = t->board ? tensorboard_flush(t->board, e) : 0;
 
-    return rc ? rc : rank_send_fields(t->r, type, fields, e);
+    return rc ? rc : door_send_fields(t->door, type, fields, e);
 }
 
 /* -- evaluating -- */
@@ -331,8 +338,8 @@ static int evaluate(struct train *t, struct err *e)
     if (n < 1)
         return 0;
     length = t->spec->train.sequence_length;
-    beat_phase(t->r->page, WIRE_PHASE_EVALUATE);
-    data_share(n, t->r->world, t->r->rank, &first, &count);
+    beat_phase(t->door->page, WIRE_PHASE_EVALUATE);
+    data_share(n, t->orders->world, t->orders->rank, &first, &count);
     for (int64_t i = 0, b; i < count && !rc; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
         for (int64_t j = 0; j < b; j++)
@@ -355,7 +362,7 @@ static int evaluate(struct train *t, struct err *e)
     rc = scalar(t, "loss/validation", t->state.step, (double)total, e);
     if (!rc)
         rc = tell(t, WIRE_EVALUATED,
-            (struct rank_field[]){{"step", (double)t->state.step, NULL},
+            (struct door_field[]){{"step", (double)t->state.step, NULL},
                 {"loss", (double)total, NULL}, {NULL, 0, NULL}},
             e);
     return rc;
@@ -366,7 +373,7 @@ static int evaluate(struct train *t, struct err *e)
 static int commit(struct train *t, struct err *e)
 {
     const char *path = t->spec->checkpoint.path;
-    int world = t->r->world, rc;
+    int world = t->orders->world, rc;
     mem_autofree char(*hashes)[17] = mem_array((size_t)world, 17);
     mem_autofree int64_t *bytes = mem_array((size_t)world, sizeof *bytes);
 
@@ -382,8 +389,8 @@ static int commit(struct train *t, struct err *e)
         return err_set(e, ERR_PEER, "a newer incarnation has begun");
     if (rc)
         return rc;
-    return rank_send_fields(t->r, WIRE_SAVED,
-        (struct rank_field[]){
+    return door_send_fields(t->door, WIRE_SAVED,
+        (struct door_field[]){
             {"step", (double)t->state.step, NULL}, {"path", 0, path}, {NULL, 0, NULL}},
         e);
 }
@@ -391,11 +398,11 @@ static int commit(struct train *t, struct err *e)
 static int write_slice(struct train *t, struct save_file *mine, struct err *e)
 {
     struct ckpt_writer *w = NULL;
-    int rc = ckpt_begin(t->spec->checkpoint.path, t->state.step, t->r->rank, &w, e);
+    int rc = ckpt_begin(t->spec->checkpoint.path, t->state.step, t->orders->rank, &w, e);
 
     if (rc)
         return rc;
-    rc = shard_write(w, t->r->dev, t->model, t->optim, t->r->world, t->r->rank, e);
+    rc = shard_write(w, t->dev, t->model, t->optim, t->orders->world, t->orders->rank, e);
     if (rc)
         ckpt_abandon(w);
     else
@@ -419,7 +426,7 @@ static int save(struct train *t, struct err *e)
 
     if (t->saved_step == t->state.step)
         return 0;
-    beat_phase(t->r->page, WIRE_PHASE_CHECKPOINT);
+    beat_phase(t->door->page, WIRE_PHASE_CHECKPOINT);
     rc = sync_logs(t, e);
     if (!rc)
         rc = write_slice(t, &mine, e);
@@ -449,7 +456,7 @@ static void share_of(const struct train *t, int64_t step, int64_t *first, int64_
 {
     int64_t batch = t->spec->train.batch_sequences;
 
-    data_share(batch, t->r->world, t->r->rank, first, count);
+    data_share(batch, t->orders->world, t->orders->rank, first, count);
     *first += (step - 1) * batch;
 }
 
@@ -510,7 +517,7 @@ static int compute(struct train *t, int64_t first, int64_t count, struct err *e)
             data_sample(t->data,
                 data_sample_at(t->train_samples, t->spec->train.seed, first + i + j),
                 t->inputs + j * length, t->labels + j * length);
-        beat_phase(t->r->page, WIRE_PHASE_FORWARD);
+        beat_phase(t->door->page, WIRE_PHASE_FORWARD);
         model_watch_gradient(t->model, t->lots_wanted && i + b == count ? take_ready : NULL, t);
         model_set_place(t->model, first + i);
         rc = model_step(t->model, b, t->inputs, t->labels, scale, true, NULL, e);
@@ -524,7 +531,7 @@ static int reduce_gradient(struct train *t, struct err *e)
     struct lots *l = &t->lots;
     int rc = 0;
 
-    beat_phase(t->r->page, WIRE_PHASE_COLLECTIVE);
+    beat_phase(t->door->page, WIRE_PHASE_COLLECTIVE);
     if (l->failure.code != ERR_NONE) {
         *e = l->failure;
         return -(int)e->code;
@@ -541,7 +548,7 @@ static bool save_is_due(struct train *t)
 {
     int64_t seconds = t->spec->checkpoint.every_seconds;
 
-    return atomic_exchange(&t->r->checkpoint, false) ||
+    return atomic_exchange(&t->door->checkpoint, false) ||
         (leader(t) && seconds > 0 && clock_ms() - t->saved_ms >= seconds * 1000);
 }
 
@@ -556,7 +563,7 @@ static int enqueue_step(struct train *t, int64_t step, struct err *e)
         rc = reduce_gradient(t, e);
     if (rc)
         return rc;
-    beat_phase(t->r->page, WIRE_PHASE_OPTIMIZER);
+    beat_phase(t->door->page, WIRE_PHASE_OPTIMIZER);
     rc = optim_step(t->optim, step, NULL, e);
     /* Every step, for no other wait for the device has a deadline. The update is still to be
      * done then, and what comes next is enqueued meanwhile. A step later, launches and uploads
@@ -575,9 +582,9 @@ static int settle(
 
     for (int i = 0; i < n && !rc; i++)
         v[i] = (float)(sums[i] / (double)t->tokens_per_step);
-    v[n] = atomic_load(&t->r->stop) ? 1 : 0;
+    v[n] = atomic_load(&t->door->stop) ? 1 : 0;
     v[n + 1] = save_is_due(t) ? 1 : 0;
-    v[n + 2] = (float)((double)(clock_ns() - start_ns) * 1e-9 / n / t->r->world);
+    v[n + 2] = (float)((double)(clock_ns() - start_ns) * 1e-9 / n / t->orders->world);
     if (!rc)
         rc = coll_allreduce(t->coll, v, n + 3, DTYPE_F32, COLL_SUM, e);
     for (int i = 0; i < n && !rc; i++) {
@@ -611,7 +618,7 @@ static int report_step(struct train *t, const struct step *s, struct err *e)
     if (rc)
         return rc;
     return tell(t, WIRE_STEP,
-        (struct rank_field[]){{"step", (double)step, NULL}, {"loss", s->loss, NULL},
+        (struct door_field[]){{"step", (double)step, NULL}, {"loss", s->loss, NULL},
             {"tokens", (double)t->state.tokens, NULL}, {"tokens_per_second", speed, NULL},
             {"grad_norm", s->grad_norm, NULL}, {"learning_rate", rate, NULL},
             {"seconds", s->seconds, NULL}, {NULL, 0, NULL}},
@@ -634,7 +641,7 @@ static int account(struct train *t, struct step *s, struct err *e)
     t->state.loss = s->loss;
     if (step == 1)
         t->state.first_loss = s->loss;
-    beat_step(t->r->page, step);
+    beat_step(t->door->page, step);
     return report_step(t, s, e);
 }
 
@@ -706,9 +713,9 @@ static int finish(struct train *t, struct err *e)
 
     if (!rc)
         rc = save(t, e);
-    beat_phase(t->r->page, WIRE_PHASE_EXPORT);
+    beat_phase(t->door->page, WIRE_PHASE_EXPORT);
     if (!rc && leader(t))
-        rc = export_model(t->model, &t->config, t->weights, t->spec, store, t->r->page, e);
+        rc = export_model(t->model, &t->config, t->weights, t->spec, store, t->door->page, e);
     if (!rc)
         rc = coll_barrier(t->coll, e);
     return rc;
@@ -719,16 +726,22 @@ static void let_go(struct train *t, const struct err *why)
 {
     struct dev_info info;
 
-    dev_describe(t->r->dev, &info);
+    dev_describe(t->dev, &info);
     if (info.host_readable)
         return;
-    rank_end_within(t->r, RANK_END_MS, why);
+    door_end_within(t->door, DOOR_END_MS, why);
     coll_abort(t->coll);
 }
 
-int train_run(struct rank *r, struct err *e)
+int train_run(const struct train_conf *c, struct err *e)
 {
-    struct train t = {.r = r, .spec = r->spec, .coll = atomic_load(&r->coll), .log_fd = -1};
+    struct train t = {.door = c->door,
+        .orders = c->orders,
+        .dev = c->dev,
+        .budget_bytes = c->budget_bytes,
+        .spec = c->orders->spec,
+        .coll = c->coll,
+        .log_fd = -1};
     int rc;
 
     buf_init(&t.line, LIMIT_FRAME_BYTES);
@@ -740,9 +753,9 @@ int train_run(struct rank *r, struct err *e)
     if (!rc)
         rc = finish(&t, e);
     if (!rc)
-        rc = rank_send_done(r, t.state.step, t.spec->train.output, e);
+        rc = door_send_done(c->door, t.state.step, t.spec->train.output, e);
     else if (rc == -ERR_DRAINED)
-        (void)rank_send_done(r, t.state.step, NULL, NULL);
+        (void)door_send_done(c->door, t.state.step, NULL, NULL);
     if (rc && rc != -ERR_DRAINED)
         let_go(&t, e);
     close_all(&t);

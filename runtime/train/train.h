@@ -11,10 +11,21 @@
 #define RUNTIME_TRAIN_TRAIN_H
 
 #include "base/err.h"
-#include "runtime/rank.h"
+#include "runtime/door/orders.h"
+
+struct coll;
+struct dev;
+
+struct train_conf { /* all borrowed */
+    struct door *door;
+    const struct orders *orders;
+    struct dev *dev;
+    int64_t budget_bytes; /* memory this rank may use */
+    struct coll *coll;
+};
 
 /* 0: complete; -ERR_DRAINED: stopped as asked, checkpoint committed. WIRE_DONE has been sent in
  * both cases. */
-int train_run(struct rank *r, struct err *e);
+int train_run(const struct train_conf *c, struct err *e);
 
 #endif

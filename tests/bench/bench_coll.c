@@ -43,7 +43,7 @@ static int measure(struct coll *c, float *x, size_t bytes, bool print, struct er
     return 0;
 }
 
-static int run_rank(int rank, const struct coll_peer *peers, const int *listen_fd)
+static int run_rank(int rank, const struct wire_peer *peers, const int *listen_fd)
 {
     struct coll *c = NULL;
     struct err e = {0};
@@ -73,7 +73,7 @@ static int run_rank(int rank, const struct coll_peer *peers, const int *listen_f
 
 static int run_world(const char *title, int second_replica)
 {
-    struct coll_peer peers[2] = {{.rank = 0}, {.rank = 1, .replica = second_replica}};
+    struct wire_peer peers[2] = {{.rank = 0}, {.rank = 1, .replica = second_replica}};
     int listen_fd[2];
     struct err e = {0};
     for (int i = 0; i < 2; i++) {

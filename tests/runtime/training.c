@@ -9,6 +9,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "runtime/ckpt/ckpt.h"
+#include "runtime/coll/coll.h"
 #include "runtime/files/safetensors.h"
 #include "runtime/train/train.h"
 #include "tests/runtime/bytes.h"
@@ -114,22 +115,32 @@ void training_lora(struct jobspec *s)
 struct world {
     struct training conf;
     int listen[TRAINING_WORLD];
-    struct coll_peer peers[TRAINING_WORLD];
+    struct wire_peer peers[TRAINING_WORLD];
     pid_t pid[TRAINING_WORLD];
     int64_t killed_ms;
-    struct rank *leader; /* in memory that this process shares with rank 0 */
+    struct door *leader; /* in memory that this process shares with rank 0 */
 };
 
 static int64_t end_ms;
 
-static void limit_end(void *rank, const struct err *why)
+static void limit_end(void *door, const struct err *why)
 {
-    rank_end_within(rank, end_ms, why);
+    door_end_within(door, end_ms, why);
 }
 
 static int rank_body(const struct world *w, int rank, int fd)
 {
-    struct rank mine, *r = rank ? &mine : w->leader;
+    static struct door own;
+    struct door *d = rank ? &own : w->leader;
+    door_init(d, rank ? -1 : fd, NULL);
+    d->rank = rank;
+    end_ms = w->conf.end_ms ? w->conf.end_ms : DOOR_END_MS;
+    bool other = w->conf.last && rank == w->conf.size - 1;
+    const struct orders orders = {.spec = other ? w->conf.last : w->conf.spec,
+        .rank = rank,
+        .world = w->conf.size,
+        .local_world = 1,
+        .incarnation = w->conf.incarnation};
     struct coll_conf conf = {.rank = rank,
         .world = w->conf.size,
         .peers = w->peers,
@@ -139,35 +150,24 @@ static int rank_body(const struct world *w, int rank, int fd)
         .timeout_ms = 20000,
         .staged = w->conf.staged,
         .failing_fn = limit_end,
-        .failing_user = r};
+        .failing_user = d};
     const char *kind = w->conf.kind ? w->conf.kind : "cpu";
     int local = w->peers[rank].local_rank, devices = w->conf.devices;
     int device = strcmp(kind, "cpu") ? local % (devices ? devices : TRAINING_WORLD) : 0;
+    struct train_conf c = {.door = d,
+        .orders = &orders,
+        .budget_bytes = w->conf.budget_bytes ? w->conf.budget_bytes : 1 << 30};
     struct err why = {0};
-    struct coll *c = NULL;
-    int rc;
-
-    bool other = w->conf.last && rank == w->conf.size - 1;
-    *r = (struct rank){.spec = other ? w->conf.last : w->conf.spec,
-        .rank = rank,
-        .world = w->conf.size,
-        .local_world = 1,
-        .incarnation = w->conf.incarnation,
-        .budget_bytes = w->conf.budget_bytes ? w->conf.budget_bytes : 1 << 30,
-        .fd = rank ? -1 : fd};
-    pthread_mutex_init(&r->send_lock, NULL);
-    end_ms = w->conf.end_ms ? w->conf.end_ms : RANK_END_MS;
-    rc = dev_open(kind, device, 1, &r->dev, &why);
-    conf.dev = r->dev;
+    int rc = dev_open(kind, device, 1, &c.dev, &why);
+    conf.dev = c.dev;
     if (!rc)
-        rc = coll_create(&conf, &c, &why);
-    atomic_store(&r->coll, c);
+        rc = coll_create(&conf, &c.coll, &why);
     if (!rc)
-        rc = train_run(r, &why);
+        rc = train_run(&c, &why);
     if (rc && rc != -ERR_DRAINED)
-        rank_send_failed(r, &why);
-    coll_destroy(c);
-    dev_close(r->dev);
+        door_send_failed(d, &why);
+    coll_destroy(c.coll);
+    dev_close(c.dev);
     return (int)exit_class_of(rc ? why.code : ERR_NONE);
 }
 
@@ -227,7 +227,7 @@ static void listen_all(struct world *w)
 
         w->listen[i] = io_listen("127.0.0.1", 0, &port, &e);
         ck_assert_msg(w->listen[i] >= 0, "%s", e.text);
-        w->peers[i] = (struct coll_peer){.rank = i, .replica = i / pod, .port = port};
+        w->peers[i] = (struct wire_peer){.rank = i, .replica = i / pod, .port = port};
         w->peers[i].local_rank = i % pod;
         snprintf(w->peers[i].host, sizeof w->peers[i].host, "127.0.0.1");
     }

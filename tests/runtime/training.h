@@ -51,7 +51,7 @@ struct training {
     bool staged;
     int pod;              /* ranks a pod; 0: two */
     int64_t budget_bytes; /* 0: 1 GiB */
-    int64_t end_ms;       /* for a rank to end in once its collectives failed; 0: RANK_END_MS */
+    int64_t end_ms;       /* for a rank to end in once its collectives failed; 0: DOOR_END_MS */
 };
 struct outcome training_run(const struct training *t);
 /* All ranks must end well, and all steps be there. */

@@ -46,7 +46,7 @@ struct world {
     bool staged;
     int listen[MAX_WORLD];
     int ended[2]; /* a pipe whose writers are the ranks: end of file tells that they ended */
-    struct coll_peer peers[MAX_WORLD];
+    struct wire_peer peers[MAX_WORLD];
 };
 
 static struct wire_page page; /* of this process's rank */
@@ -62,7 +62,7 @@ static void world_open(struct world *w)
         uint16_t port = 0;
         w->listen[r] = io_listen("127.0.0.1", 0, &port, &e);
         ck_assert_msg(w->listen[r] >= 0, "%s", e.text);
-        w->peers[r] = (struct coll_peer){.rank = r, .replica = w->replica[r], .port = port};
+        w->peers[r] = (struct wire_peer){.rank = r, .replica = w->replica[r], .port = port};
         snprintf(w->peers[r].host, sizeof w->peers[r].host, "127.0.0.1");
     }
 }

@@ -7,11 +7,17 @@
  * Cancelling and chat need a model that takes its time: SmolLM2. What cannot be done says its
  * reason to the client (a chat template that does not compile: the line), and where a rank is shows
  * in its heartbeat page whatever it does, rendering too.
+ * needs: cuda
  */
 #include "runtime/serve/infer.h"
 
 #include "api/exitcode.h"
+#include "api/limits.h"
+#include "base/clock.h"
+#include "runtime/door/orders.h"
+#include "runtime/model/device.h"
 #include "runtime/model/model.h"
+#include "runtime/serve/requests.h"
 #include "tests/runtime/agent.h"
 #include "tests/runtime/bytes.h"
 #include "tests/unit.h"
@@ -46,15 +52,28 @@ static void teardown(void)
 
 static int body(int fd)
 {
-    static struct rank r;
+    static struct door door;
+    static struct requests requests = {.door = &door};
+    struct infer_conf c = {.door = &door};
+    struct orders orders;
     struct err why = {0};
-    int rc = rank_open(&r, fd, page, &why);
-
+    door_init(&door, fd, page);
+    int rc = orders_take(&orders, &door, &why);
     if (!rc)
-        rc = infer_run(&r, &why);
+        rc = sched_create(LIMIT_RANK_REQUESTS, &requests.queue, &why);
+    if (!rc)
+        rc = door_listen(&door, requests_take, &requests, &why);
+    if (!rc)
+        rc = device_open(orders.spec->device.resource, orders.local_rank, orders.local_world,
+            &c.dev, &c.budget_bytes, &why);
+    c.spec = orders.spec;
+    c.queue = requests.queue;
+    if (!rc)
+        rc = infer_run(&c, &why);
     if (rc && rc != -ERR_DRAINED)
-        rank_send_failed(&r, &why);
-    rank_close(&r);
+        door_send_failed(&door, &why);
+    dev_close(c.dev);
+    orders_done(&orders);
     return (int)exit_class_of(rc ? why.code : ERR_NONE);
 }
 
