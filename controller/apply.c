@@ -13,8 +13,8 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "api/names.h"
-#include "controller/podspec.h"
-#include "controller/skim.h"
+#include "controller/plan/podspec.h"
+#include "controller/kube/skim.h"
 
 #include <assert.h>
 

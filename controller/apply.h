@@ -12,9 +12,9 @@
 #include "base/mem.h"
 #include "controller/coordinator.h"
 #include "controller/events.h"
-#include "controller/kube.h"
+#include "controller/kube/kube.h"
 #include "controller/observe.h"
-#include "controller/plan.h"
+#include "controller/plan/plan.h"
 
 struct apply;
 

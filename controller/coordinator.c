@@ -14,9 +14,9 @@
 #include "base/mem.h"
 #include "base/net.h"
 #include "api/names.h"
-#include "controller/skim.h"
+#include "controller/kube/skim.h"
 #include "base/table.h"
-#include "controller/workq.h"
+#include "controller/kube/workq.h"
 
 #include <assert.h>
 #include <inttypes.h>

@@ -11,7 +11,7 @@
 
 #include "base/err.h"
 #include "api/report.h"
-#include "controller/kube.h"
+#include "controller/kube/kube.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -9,7 +9,7 @@
 #define CONTROLLER_EVENTS_H
 
 #include "base/err.h"
-#include "controller/kube.h"
+#include "controller/kube/kube.h"
 
 #include <stdbool.h>
 

@@ -19,12 +19,12 @@
 #include "controller/apply.h"
 #include "controller/coordinator.h"
 #include "controller/dashboard.h"
-#include "controller/informer.h"
-#include "controller/kube.h"
-#include "controller/lease.h"
+#include "controller/kube/informer.h"
+#include "controller/kube/kube.h"
+#include "controller/kube/lease.h"
 #include "controller/observe.h"
-#include "controller/plan.h"
-#include "controller/workq.h"
+#include "controller/plan/plan.h"
+#include "controller/kube/workq.h"
 
 #include <errno.h>
 #include <malloc.h>

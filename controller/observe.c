@@ -383,18 +383,3 @@ int cluster_observe(
     };
     return 1;
 }
-
-const struct observed_pod *observed_replica(const struct observed *o, int replica)
-{
-    for (int i = 0; i < o->pod_count; i++)
-        if (o->pods[i].ours && o->pods[i].pod->replica == replica)
-            return &o->pods[i];
-    return NULL;
-}
-
-const struct observed_pod *observed_coordinator(const struct observed *o)
-{
-    const struct observed_pod *p = observed_replica(o, 0);
-    bool live = p && p->pod->phase == POD_RUNNING && !p->node_lost && *p->pod->ip;
-    return live ? p : NULL;
-}

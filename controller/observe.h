@@ -1,10 +1,8 @@
 /*
- * observe: what the controller knows of the cluster, and the snapshot of one job that a pass
- * decides on.
+ * observe: what the controller knows of the cluster, and from it the snapshot of one job.
  *
- * The caches (jobs, pods by job, nodes, Services, PodGroups) are filled by informers; a change adds
- * the keys of the jobs concerned to the queue. struct observed is sorted, borrowed from the caches
- * for one pass, and holds no handle: everything that plan may look at, the time included.
+ * The caches (jobs, pods by job, nodes, Services, PodGroups) are filled by informers; each change
+ * names the jobs concerned, which need a pass. Thread: one.
  */
 #ifndef CONTROLLER_OBSERVE_H
 #define CONTROLLER_OBSERVE_H
@@ -12,42 +10,10 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "api/report.h"
-#include "controller/decode.h"
+#include "controller/plan/observed.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-struct observed_pod {
-    const struct pod *pod;
-    bool ours;      /* its controller is this very LLMJob */
-    bool node_lost; /* its node is not ready, or gone */
-};
-
-struct observed {
-    int64_t now_ms; /* wall */
-    const struct job *job;
-    const struct observed_pod *pods; /* sorted by replica, then name */
-    int pod_count;
-    const char *image; /* the controller's own, for jobs that name none */
-
-    bool gangs;                         /* the API server serves PodGroups */
-    const struct owned *service, *gang; /* named as the job; NULL: none */
-    int64_t secret_generation;          /* of the job file in the Secret; -1: not known to exist */
-    int64_t secret_age_ms;              /* since that was seen */
-
-    const struct report *report; /* newest of the coordinator pod that exists now, or NULL */
-    bool report_is_current;      /* fetched after the last desired state was accepted */
-    int64_t unreachable_ms;      /* how long that coordinator has not answered; 0: it does */
-    uint64_t desired_sent;       /* hash of the desired state that it is told; 0: none */
-
-    int failures;           /* pods that failed or vanished of late */
-    int64_t failure_age_ms; /* since the last of them */
-    int64_t status_age_ms;  /* since status was written; INT64_MAX: not by this process */
-    const char *trouble;    /* why the last pass could not be carried out, or "" */
-};
-
-/* -- caches -- */
 
 struct cluster;
 typedef void cluster_dirty_fn(void *user, const char *key); /* "namespace/name" needs a pass */
@@ -89,9 +55,5 @@ struct memory *cluster_memory(
  */
 int cluster_observe(
     struct cluster *c, const char *key, struct arena *a, struct observed *out, struct err *e);
-/* The live pod of replica 0, or NULL. */
-const struct observed_pod *observed_coordinator(const struct observed *o);
-const struct observed_pod *observed_replica(
-    const struct observed *o, int replica); /* ours, or NULL */
 
 #endif

@@ -8,7 +8,7 @@
 #define TESTS_CONTROLLER_FAKEKUBE_H
 
 #include "base/json.h"
-#include "controller/kube.h"
+#include "controller/kube/kube.h"
 #include "tests/fakehttp.h"
 #include "tests/unit.h"
 

@@ -10,7 +10,7 @@
 
 #include "base/clock.h"
 #include "api/names.h"
-#include "controller/informer.h"
+#include "controller/kube/informer.h"
 #include "tests/controller/fakekube.h"
 
 #define JOB "/apis/llmjob.dev/v1alpha1/namespaces/n/llmjobs/j"

@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "api/names.h"
 #include "api/report.h"
-#include "controller/plan.h"
+#include "controller/plan/plan.h"
 #include "tests/unit.h"
 
 #include <stdio.h>

@@ -1,0 +1,104 @@
+/*
+ * plan_events: what a person should be told, out of the step from the present status to the next.
+ * Because it is that step, an event is sent once, after the status is written, and a crash in
+ * between loses at most the event: it is never the only sign. Messages of recurring events are
+ * constant, so that the API aggregates them. Pure; called by plan.
+ */
+#include "controller/plan/plan.h"
+
+#include "api/names.h"
+
+static bool changed_to(
+    const struct status *old, const struct status *next, const char *type, const char *status)
+{
+    const struct condition *was = status_condition(old, type);
+    const struct condition *is = status_condition(next, type);
+    return is && !strcmp(is->status, status) && (!was || strcmp(was->status, status) != 0);
+}
+
+static int condition_events(
+    const struct status *old, const struct status *next, struct plan *p, struct err *e)
+{
+    static const struct {
+        const char *type, *status;
+        bool warning;
+    } told[] = {
+        {NAME_COND_READY, "True", false},
+        {NAME_COND_COMPLETE, "True", false},
+        {NAME_COND_FAILED, "True", true},
+        {NAME_COND_SUSPENDED, "True", false},
+        {NAME_COND_HEALTHY, "False", true},
+    };
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+        const struct condition *c = status_condition(next, told[i].type);
+        if (!changed_to(old, next, told[i].type, told[i].status))
+            continue;
+        int rc = plan_event(p, told[i].warning, c->reason, e, "%s", c->message);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* A job that cannot go on for a reason outside it. */
+static int trouble_event(
+    const struct status *old, const struct status *next, struct plan *p, struct err *e)
+{
+    static const char *const usual[] = {NAME_REASON_PODS_PENDING, NAME_REASON_FORMING_WORLD};
+    const struct condition *was = status_condition(old, NAME_COND_PROGRESSING);
+    const struct condition *is = status_condition(next, NAME_COND_PROGRESSING);
+    if (!is || strcmp(is->status, "True") != 0 || status_is_true(next, NAME_COND_READY) ||
+        (was && !strcmp(was->reason, is->reason)))
+        return 0;
+    for (int i = 0; i < 2; i++)
+        if (!strcmp(is->reason, usual[i]))
+            return 0;
+    return plan_event(p, true, is->reason, e, "%s", is->message);
+}
+
+static const struct attempt *find_attempt(const struct status *s, int64_t number)
+{
+    for (int i = 0; i < s->attempt_count; i++)
+        if (s->attempts[i].number == number)
+            return &s->attempts[i];
+    return NULL;
+}
+
+static int attempt_events(
+    const struct status *old, const struct status *next, struct plan *p, struct err *e)
+{
+    int rc = 0;
+    for (int i = 0; i < next->attempt_count && !rc; i++) {
+        const struct attempt *is = &next->attempts[i], *was = find_attempt(old, is->number);
+        bool bad = is->exit_class && strcmp(is->exit_class, "none") != 0 &&
+            strcmp(is->exit_class, "drained") != 0;
+        if (is->ended_ms && bad && (!was || !was->ended_ms))
+            rc = plan_event(p, true, NAME_REASON_RANK_FAILED, e,
+                "attempt %lld ended at step %lld: %s, replica %d rank %d "
+                "on %s (%s)",
+                (long long)is->number, (long long)is->step, is->cause ? is->cause : "unknown",
+                is->replica, is->rank, is->node ? is->node : "an unknown node", is->exit_class);
+        if (!rc && !was)
+            rc = plan_event(p, false, NAME_REASON_WORLD_FORMED, e, "attempt %lld has started",
+                (long long)is->number);
+    }
+    return rc;
+}
+
+int plan_events(const struct observed *o, const struct status *next, struct plan *p, struct err *e)
+{
+    const struct status *old = &o->job->status;
+    int rc = condition_events(old, next, p, e);
+    if (!rc)
+        rc = trouble_event(old, next, p, e);
+    if (!rc)
+        rc = attempt_events(old, next, p, e);
+    if (!rc && next->checkpoint.step > old->checkpoint.step)
+        rc = plan_event(p, false, NAME_REASON_CHECKPOINT, e, "checkpoint saved in %s",
+            next->checkpoint.path ? next->checkpoint.path : "storage");
+    if (!rc && old->generation > 0 && old->generation != next->generation && old->replicas > 0 &&
+        o->job->valid && old->replicas != o->job->spec.replicas)
+        rc = plan_event(p, false, NAME_REASON_SCALING, e, "from %d to %d replicas", old->replicas,
+            o->job->spec.replicas);
+    return rc;
+}

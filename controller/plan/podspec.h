@@ -1,0 +1,29 @@
+/*
+ * podspec: the objects of a job as JSON: pod, Service, PodGroup, Secret. Pure: the same spec gives
+ * the same bytes.
+ *
+ * A pod passes the restricted Pod Security profile; users choose only among the fields of LLMJob.
+ * Every object is owned by the LLMJob, so that deleting it removes them.
+ */
+#ifndef CONTROLLER_PLAN_PODSPEC_H
+#define CONTROLLER_PLAN_PODSPEC_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "api/jobspec.h"
+
+#include <stdbool.h>
+
+#define PODSPEC_GENERATION \
+    "llmjob.dev/generation"             /* annotation of the Secret: of the job file in it */
+#define PODSPEC_LIMIT ((size_t)1 << 20) /* bytes of any object */
+
+/* image: when the spec names none; gang: the pod belongs to the job's PodGroup. */
+int podspec_pod(const struct jobspec *s, int replica, const char *image, bool gang, struct buf *out,
+    struct err *e);
+int podspec_service(const struct jobspec *s, struct buf *out, struct err *e);
+int podspec_gang(const struct jobspec *s, int min_count, struct buf *out, struct err *e);
+/* token NULL: a merge-patch that renews the job file only. */
+int podspec_secret(const struct jobspec *s, const char *token, struct buf *out, struct err *e);
+
+#endif

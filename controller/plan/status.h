@@ -1,0 +1,71 @@
+/*
+ * status: the status of an LLMJob as a struct, its two encodings, and (with plan) the next one.
+ *
+ * Decoding is lenient: a status that someone else has damaged reads as empty and is written anew. A
+ * condition that is not the controller's is kept. Decoded strings live in the arena; optional
+ * strings are NULL when absent, numbers NaN or -1, times 0.
+ */
+#ifndef CONTROLLER_PLAN_STATUS_H
+#define CONTROLLER_PLAN_STATUS_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "api/report.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define STATUS_CONDITIONS 16
+
+struct condition {
+    const char *type, *status, *reason, *message;
+    int64_t generation, transition_ms;
+};
+
+struct status {
+    int64_t generation; /* observedGeneration */
+    const char *task, *state, *ready, *selector, *address;
+    int replicas, ready_replicas, restarts;
+    struct condition conditions[STATUS_CONDITIONS];
+    int condition_count;
+    struct {
+        const char *summary, *memory_per_rank;
+        int ranks, data, tensor, pipeline, context;
+    } layout;
+    struct {
+        int64_t step, steps, tokens, held_out, eta_ms, last_step_ms;
+        double loss, first_loss, validation_loss, first_validation_loss, tokens_per_second;
+    } progress;
+    struct {
+        int64_t step, ms;
+        const char *path;
+    } checkpoint;
+    struct {
+        int64_t term;
+        const char *pod_uid;
+        int restarts;
+    } coordinator; /* who has the term: plan_term.c */
+    struct verdict verdict;
+    struct attempt *attempts; /* oldest first */
+    int attempt_count;
+};
+
+void status_init(struct status *s); /* nothing known */
+void status_decode(const struct json *v, struct arena *a, struct status *out);
+int status_encode(const struct status *s, struct buf *out, struct err *e);
+uint64_t status_hash(const struct status *s); /* of what status_encode would write */
+
+const struct condition *status_condition(const struct status *s, const char *type); /* or NULL */
+bool status_is_true(const struct status *s, const char *type);
+/* Complete or Failed is True; *since_ms (or NULL) when it became so. */
+bool status_finished(const struct status *s, int64_t *since_ms);
+
+struct observed;
+struct outlook;
+/* What status should say now; strings live in the arena or in what is observed. */
+int status_next(const struct observed *o, const struct outlook *look, struct arena *a,
+    struct status *out, struct err *e);
+
+#endif
