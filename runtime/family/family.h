@@ -10,16 +10,8 @@
 
 #include "base/json.h"
 #include "runtime/files/gguf.h"
+#include "runtime/family/tensors.h"
 #include "runtime/family/weights.h"
-
-struct family_tensor {
-    char name[128]; /* canonical */
-    int dims;
-    int64_t shape[2];
-    int64_t rotary_heads; /* of rows that turn with positions; 0: none */
-};
-int family_tensor_count(const struct model_config *c);
-void family_tensor(const struct model_config *c, int i, struct family_tensor *out);
 
 enum family_format { FAMILY_HF, FAMILY_GGUF };
 struct family_place { /* where a file keeps a canonical tensor */
@@ -30,8 +22,8 @@ struct family_place { /* where a file keeps a canonical tensor */
     bool transposed;  /* the file has (in, out) */
     bool interleaved; /* rows are in the order of family_gguf_row */
 };
-void family_place(
-    const struct model_config *c, int i, enum family_format format, struct family_place *out);
+void family_place(const struct model_config *c, const struct tensor *t, enum family_format format,
+    struct family_place *out);
 /* Is that what a file calls it? GPT-2's names may lack their "transformer.". */
 bool family_place_is(const struct family_place *p, const char *name);
 /* The row of a GGUF file at which canonical row `row` of a rotary matrix stands: its converter

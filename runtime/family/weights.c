@@ -43,7 +43,8 @@ struct weights {
     int file_count;
     struct model_config config;
     struct model_config ends; /* only its eos: of generation_config.json, or the config's */
-    struct entry *entries;
+    struct tensors tensors;
+    struct entry *entries; /* in the order of computing */
     int count;
 };
 
@@ -61,30 +62,30 @@ static int64_t cols_of(const struct weights_tensor *t)
 
 static int expect_tensors(struct weights *w, struct err *e)
 {
-    w->count = family_tensor_count(&w->config);
+    int rc = tensors_create(&w->config, &w->tensors, e);
+    if (rc)
+        return err_wrap(e, "%s", w->path);
+    w->count = w->tensors.count;
     w->entries = mem_array((size_t)w->count, sizeof *w->entries);
     if (!w->entries)
         return err_set(e, ERR_MEMORY, "%s: no memory for the tensor list", w->path);
     for (int i = 0; i < w->count; i++) {
-        struct entry *x = &w->entries[i];
-        struct family_tensor f;
-        family_tensor(&w->config, i, &f);
-        memcpy(x->t.name, f.name, sizeof x->t.name);
-        x->t.dims = f.dims;
-        x->t.shape[0] = f.shape[0];
-        x->t.shape[1] = f.shape[1];
+        const struct tensor *t = &w->tensors.at[i];
+        struct entry *x = &w->entries[t->order];
+        memcpy(x->t.name, t->name, sizeof x->t.name);
+        x->t.dims = t->dims;
+        x->t.shape[0] = t->shape[0];
+        x->t.shape[1] = t->shape[1];
         x->head_dim = w->config.head_dim;
-        family_place(&w->config, i, w->gguf ? FAMILY_GGUF : FAMILY_HF, &x->place);
+        family_place(&w->config, t, w->gguf ? FAMILY_GGUF : FAMILY_HF, &x->place);
     }
     return 0;
 }
 
 static struct entry *find_entry(const struct weights *w, const char *name)
 {
-    for (int i = 0; i < w->count; i++)
-        if (!strcmp(w->entries[i].t.name, name))
-            return &w->entries[i];
-    return NULL;
+    const struct tensor *t = tensors_find(&w->tensors, name);
+    return t ? &w->entries[t->order] : NULL;
 }
 
 struct found { /* a tensor of a file */
@@ -338,6 +339,7 @@ void weights_close(struct weights *w)
     mem_free(w->files);
     gguf_close(w->gguf);
     mem_free(w->entries);
+    tensors_done(&w->tensors);
     mem_free(w->path);
     mem_free(w);
 }

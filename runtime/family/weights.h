@@ -15,37 +15,10 @@
 
 #include "base/err.h"
 #include "kernels/dev.h"
+#include "runtime/family/config.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-enum norm_kind { NORM_RMS, NORM_LAYER }; /* NORM_LAYER has a bias */
-enum activation_kind { ACTIVATION_SWIGLU, ACTIVATION_GELU /* tanh form; no gate */ };
-enum position_kind { POSITIONS_ROTARY, POSITIONS_LEARNED };
-
-#define MODEL_EOS_LIMIT 16 /* tokens that end a text */
-
-/* One transformer, described by data: pre-norm residuals around causal attention and a
-   feed-forward. Zeros in the fields behind `rope_theta` describe a Llama. */
-struct model_config {
-    char architecture[32]; /* whose names and config.json it goes by: "llama", "qwen2", "gpt2"
-                            */
-    int64_t vocab, dim, layers, heads, kv_heads, head_dim, ffn_dim, context;
-    float norm_eps, rope_theta; /* rope_theta 0 when positions are learned */
-    enum norm_kind norm;
-    enum activation_kind activation;
-    enum position_kind positions;
-    bool qkv_bias, o_bias, ffn_bias;
-    bool scaled_init; /* fresh projections into the residual are 1/sqrt(2 layers) as large */
-    bool tied_embeddings;
-    int32_t bos_id, eos_id, pad_id;        /* -1: none */
-    int32_t more_eos[MODEL_EOS_LIMIT - 1]; /* what else ends a text */
-    int more_eos_count;
-};
-int model_config_check(
-    const struct model_config *c, struct err *e); /* bounds, divisibility, overflow */
-
-bool model_config_ends(const struct model_config *c, int32_t id); /* is it one of its eos? */
 
 struct weights;
 struct weights_tensor {

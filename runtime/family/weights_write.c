@@ -23,7 +23,7 @@
 #define TOKENIZER_LIMIT ((size_t)256 << 20)
 
 struct written { /* a canonical tensor and where it goes */
-    struct family_tensor tensor;
+    const struct tensor *tensor;
     struct family_place place;
     int entry; /* the file's tensor that it is, or is a part of */
     bool done;
@@ -37,7 +37,8 @@ struct hf_writer {
     int64_t data_start;                /* 0 until the first tensor */
     struct safetensors_entry *entries; /* of the file, in the order of their first part */
     int entry_count;
-    struct written *tensors; /* family order */
+    struct tensors table;
+    struct written *tensors; /* in the order of computing */
     int count;
 };
 
@@ -153,15 +154,19 @@ static int entry_of(struct hf_writer *w, const struct family_place *p)
 
 static int list_tensors(struct hf_writer *w, struct err *e)
 {
-    w->count = family_tensor_count(&w->config);
+    int rc = tensors_create(&w->config, &w->table, e);
+    if (rc)
+        return rc;
+    w->count = w->table.count;
     w->entries = mem_array((size_t)w->count, sizeof *w->entries);
     w->tensors = mem_array((size_t)w->count, sizeof *w->tensors);
     if (!w->entries || !w->tensors)
         return err_set(e, ERR_MEMORY, "%s: no memory to write it", w->folder);
+    for (int i = 0; i < w->count; i++)
+        w->tensors[w->table.at[i].order].tensor = &w->table.at[i];
     for (int i = 0; i < w->count; i++) {
         struct written *t = &w->tensors[i];
-        family_tensor(&w->config, i, &t->tensor);
-        family_place(&w->config, i, FAMILY_HF, &t->place);
+        family_place(&w->config, t->tensor, FAMILY_HF, &t->place);
         t->entry = entry_of(w, &t->place);
     }
     return 0;
@@ -257,7 +262,7 @@ static int seek(const struct hf_writer *w, int64_t offset, struct err *e)
 static int write_transposed(
     struct hf_writer *w, const struct written *t, const float *data, int64_t start, struct err *e)
 {
-    int64_t out = t->tensor.shape[0], in = t->tensor.shape[1], width = t->place.shape[1];
+    int64_t out = t->tensor->shape[0], in = t->tensor->shape[1], width = t->place.shape[1];
     int64_t size = dtype_block_bytes(w->store), group = CHUNK / out ? CHUNK / out : 1;
     mem_autofree float *part = mem_array((size_t)(group * out), sizeof *part);
     if (!part)
@@ -280,19 +285,16 @@ static int write_transposed(
 int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int64_t *shape,
     const float *data, enum dtype store, struct err *e)
 {
-    int i = 0;
     if (store != DTYPE_F32 && store != DTYPE_BF16)
         return err_set(e, ERR_BUG, "tensor %s: stored as %s", name, dtype_name(store));
     int rc = w->data_start ? 0 : write_header(w, store, e);
     if (rc)
         return rc;
-    while (i < w->count && strcmp(w->tensors[i].tensor.name, name))
-        i++;
-    struct written *t = &w->tensors[i];
-    const struct family_tensor *f = &t->tensor;
-    if (i == w->count || store != w->store || dims != f->dims || shape[0] != f->shape[0] ||
+    const struct tensor *f = tensors_find(&w->table, name);
+    if (!f || store != w->store || dims != f->dims || shape[0] != f->shape[0] ||
         (dims == 2 && shape[1] != f->shape[1]))
         return err_set(e, ERR_BUG, "tensor %s does not belong to this model", name);
+    struct written *t = &w->tensors[f->order];
     int64_t start = w->data_start;
     for (int k = 0; k < t->entry; k++)
         start += w->entries[k].bytes;
@@ -337,7 +339,7 @@ int hf_writer_finish(struct hf_writer *w, struct err *e)
     for (int i = 0; i < w->count; i++)
         if (!w->tensors[i].done)
             return err_set(
-                e, ERR_BUG, "%s: tensor %s was not written", w->folder, w->tensors[i].tensor.name);
+                e, ERR_BUG, "%s: tensor %s was not written", w->folder, w->tensors[i].tensor->name);
     int rc = io_fsync(w->fd, e);
     return rc ? rc : write_configs(w, e);
 }
@@ -349,5 +351,6 @@ void hf_writer_destroy(struct hf_writer *w)
     io_close(w->fd);
     mem_free(w->entries);
     mem_free(w->tensors);
+    tensors_done(&w->table);
     mem_free(w);
 }

@@ -218,12 +218,10 @@ static void layer_backward(struct model *m, int64_t layer, const struct batch *s
 /* The matrices of a layer stand together; the small rest of it ends with the embedding. */
 static void tell_ready(struct model *m, int64_t layer)
 {
-    const struct model_part *p = m->base.at;
-    int first = parts_index_linear(&m->conf.config, layer, 0);
-    int next = parts_index_linear(&m->conf.config, layer + 1, 0);
-
+    const struct tensor *first = tensors_get(&m->base, TENSOR_Q, TENSOR_WEIGHT, layer, -1);
+    const struct tensor *last = tensors_get(&m->base, TENSOR_DOWN, TENSOR_WEIGHT, layer, -1);
     if (m->ready_fn && !m->conf.lora_rank)
-        m->ready_fn(m->ready_user, p[first].offset, p[next].offset - p[first].offset);
+        m->ready_fn(m->ready_user, first->offset, last[1].offset - first->offset);
 }
 
 static void embed_backward(struct model *m, int64_t n)

@@ -15,7 +15,6 @@
 #include "runtime/model/lora.h"
 #include "runtime/model/memplan.h"
 #include "runtime/model/model.h"
-#include "runtime/model/parts.h"
 
 struct stored { /* a matrix in the type it has on disk; serving */
     enum dtype type;
@@ -68,8 +67,8 @@ struct model {
     struct model_conf conf;
     enum dtype act;
     struct memplan plan;
-    struct parts base;                 /* every tensor of the model */
-    struct parts lora;                 /* the factors; empty without LoRA */
+    struct tensors base;               /* every tensor of the model */
+    struct tensors lora;               /* the factors; empty without LoRA */
     int64_t rows;                      /* N: the most rows of one forward */
     int64_t logit_rows, logit_columns; /* of a chunk, padding included */
 

@@ -38,13 +38,11 @@ static float normal(uint64_t seed, int64_t i)
 /* Elements [first, first + n) of a freshly initialised tensor. GPT-2 scales the projections that
    end in the residual, of which there are two a layer (Radford et al. 2019, 2.3). */
 static void fresh(
-    const struct model *m, const struct model_part *p, int64_t first, int64_t n, float *out)
+    const struct model *m, const struct tensor *p, int64_t first, int64_t n, float *out)
 {
     uint64_t seed = name_seed(m->conf.seed, p->name);
     const struct model_config *c = &m->conf.config;
-    bool a = strstr(p->name, ".lora_A."), b = strstr(p->name, ".lora_B.");
-    bool bias = strstr(p->name, ".bias"),
-         residual = strstr(p->name, ".o_proj.") || strstr(p->name, ".down_proj.");
+    bool residual = p->role == TENSOR_O || p->role == TENSOR_DOWN;
     float bound = p->dims == 2 ? 1 / sqrtf((float)p->shape[1]) : 0;
     float deviation = 0.02f;
 
@@ -54,16 +52,16 @@ static void fresh(
 #pragma omp parallel for schedule(static) if (n > 1 << 16)
     for (int64_t i = 0; i < n; i++)
         if (p->dims == 1)
-            out[i] = bias ? 0 : 1;
-        else if (a)
+            out[i] = p->part == TENSOR_BIAS ? 0 : 1;
+        else if (p->part == TENSOR_LORA_A)
             out[i] = bound * (float)(2 * uniform(seed, first + i) - 1);
         else
-            out[i] = b ? 0 : deviation * normal(seed, first + i);
+            out[i] = p->part == TENSOR_LORA_B ? 0 : deviation * normal(seed, first + i);
 }
 
 /* Host F32 values to where the part lives: the master, or the frozen weights in their type. */
-static void place(struct model *m, const struct model_part *p, bool trained, int64_t first,
-    int64_t n, float *stage)
+static void place(
+    struct model *m, const struct tensor *p, bool trained, int64_t first, int64_t n, float *stage)
 {
     int64_t at = p->offset + first;
 
@@ -81,7 +79,7 @@ static void place(struct model *m, const struct model_part *p, bool trained, int
         m->dev, at_element(m->frozen, at, m->act), stage, (size_t)(n * dtype_block_bytes(m->act)));
 }
 
-static int fill_part(struct model *m, struct weights *w, const struct model_part *p, bool trained,
+static int fill_part(struct model *m, struct weights *w, const struct tensor *p, bool trained,
     float *stage, struct err *e)
 {
     int64_t cols = p->dims == 2 ? p->shape[1] : 1, rows = p->shape[0];
@@ -135,8 +133,8 @@ static int64_t stored_size(const struct model *m, const struct weights_tensor *t
     return t->type == DTYPE_F32 && m->conf.t == DTYPE_BF16 ? t->bytes / 2 : t->bytes;
 }
 
-static int load_stored(struct model *m, struct weights *w, const struct model_part *p,
-    struct stored *out, struct err *e)
+static int load_stored(
+    struct model *m, struct weights *w, const struct tensor *p, struct stored *out, struct err *e)
 {
     const struct weights_tensor *t = weights_find(w, p->name);
     const void *raw;
@@ -175,9 +173,8 @@ static int load_stored(struct model *m, struct weights *w, const struct model_pa
 
 /* Norms, biases and learned positions: F32, whatever the file has. */
 static int load_plain(
-    struct model *m, struct weights *w, int index, const void **out, struct err *e)
+    struct model *m, struct weights *w, const struct tensor *p, const void **out, struct err *e)
 {
-    const struct model_part *p = &m->base.at[index];
     mem_autofree float *host = mem_array((size_t)p->count, sizeof(float));
     void *to = model_cut(&m->stored_arena, p->count * 4);
     int64_t cols = p->dims == 2 ? p->shape[1] : 1;
@@ -193,46 +190,51 @@ static int load_plain(
     return 0;
 }
 
-static int load_norm(struct model *m, struct weights *w, int index, struct norm *out, struct err *e)
+static int load_norm(struct model *m, struct weights *w, enum tensor_role role, int64_t layer,
+    struct norm *out, struct err *e)
 {
-    int rc = load_plain(m, w, index, &out->w, e);
+    const struct tensor *bias = tensors_get(&m->base, role, TENSOR_BIAS, layer, -1);
+    int rc = load_plain(m, w, tensors_get(&m->base, role, TENSOR_WEIGHT, layer, -1), &out->w, e);
+    return rc || !bias ? rc : load_plain(m, w, bias, &out->bias, e);
+}
 
-    if (!rc && m->conf.config.norm == NORM_LAYER)
-        rc = load_plain(m, w, index + 1, &out->bias, e);
-    return rc;
+static int load_linear(
+    struct model *m, struct weights *w, int64_t layer, struct linear *to, struct err *e)
+{
+    for (int j = 0; j < to->shape.pieces; j++) {
+        enum tensor_role role = to->shape.role[j];
+        const struct tensor *bias = tensors_get(&m->base, role, TENSOR_BIAS, layer, -1);
+        int rc = load_stored(
+            m, w, tensors_get(&m->base, role, TENSOR_WEIGHT, layer, -1), &to->stored[j], e);
+        if (!rc && bias)
+            rc = load_plain(m, w, bias, &to->bias[j], e);
+        if (rc)
+            return rc;
+    }
+    return 0;
 }
 
 static int load_layer(struct model *m, struct weights *w, int64_t i, struct err *e)
 {
-    const struct model_config *c = &m->conf.config;
     struct layer *l = &m->layers[i];
     int rc = 0;
-
-    for (enum linear_kind k = 0; k < LINEARS; k++) {
-        struct linear *to = &l->linear[k];
-
-        for (int j = 0; j < to->shape.pieces && !rc; j++) {
-            rc = load_stored(m, w, &m->base.at[parts_index_linear(c, i, k) + j], &to->stored[j], e);
-            if (!rc && to->shape.bias)
-                rc = load_plain(m, w, parts_index_bias(c, i, k) + j, &to->bias[j], e);
-        }
-    }
-    for (int j = 0; j < 2 && !rc; j++)
-        rc = load_norm(m, w, parts_index_norm(c, i, j), &l->norm[j], e);
+    for (enum linear_kind k = 0; k < LINEARS && !rc; k++)
+        rc = load_linear(m, w, i, &l->linear[k], e);
+    if (!rc)
+        rc = load_norm(m, w, TENSOR_NORM_ATTENTION, i, &l->norm[0], e);
+    if (!rc)
+        rc = load_norm(m, w, TENSOR_NORM_FFN, i, &l->norm[1], e);
     beat(m->conf.page);
     return rc;
 }
 
 static int64_t serving_bytes(const struct model *m, const struct weights *w)
 {
-    int positions = parts_index_positions(&m->conf.config);
     int64_t size = 0;
-
     for (int i = 0; i < m->base.count; i++) {
-        const struct model_part *p = &m->base.at[i];
+        const struct tensor *p = &m->base.at[i];
         const struct weights_tensor *t = weights_find(w, p->name);
-        bool plain = p->dims == 1 || i == positions;
-
+        bool plain = p->dims == 1 || p->role == TENSOR_POSITIONS;
         size = memplan_plus(size, plain ? p->count * 4 : t ? stored_size(m, t) : 0);
         size = memplan_plus(size, 64);
     }
@@ -241,23 +243,23 @@ static int64_t serving_bytes(const struct model *m, const struct weights *w)
 
 static int load_serving(struct model *m, struct weights *w, struct err *e)
 {
-    const struct model_config *c = &m->conf.config;
+    const struct tensor *embed = tensors_get(&m->base, TENSOR_EMBED, TENSOR_WEIGHT, -1, -1);
+    const struct tensor *positions = tensors_get(&m->base, TENSOR_POSITIONS, TENSOR_WEIGHT, -1, -1);
     int64_t size = serving_bytes(m, w);
     int rc = model_arena_open(m, &m->stored_arena, size, e);
-
     m->plan.total += size - m->plan.weights;
     m->plan.weights = size;
     if (!rc)
-        rc = load_stored(m, w, &m->base.at[0], &m->stored_embed, e);
+        rc = load_stored(m, w, embed, &m->stored_embed, e);
     m->stored_head = m->stored_embed;
-    if (!rc && !c->tied_embeddings)
-        rc = load_stored(m, w, &m->base.at[parts_index_head(c)], &m->stored_head, e);
-    if (!rc && c->positions == POSITIONS_LEARNED)
-        rc = load_plain(m, w, parts_index_positions(c), &m->positions, e);
-    for (int64_t i = 0; i < c->layers && !rc; i++)
+    if (!rc && tensors_head(&m->base) != embed)
+        rc = load_stored(m, w, tensors_head(&m->base), &m->stored_head, e);
+    if (!rc && positions)
+        rc = load_plain(m, w, positions, &m->positions, e);
+    for (int64_t i = 0; i < m->conf.config.layers && !rc; i++)
         rc = load_layer(m, w, i, e);
     if (!rc)
-        rc = load_norm(m, w, parts_index_final_norm(c), &m->final, e);
+        rc = load_norm(m, w, TENSOR_NORM_FINAL, -1, &m->final, e);
     return rc ? rc : model_decode_prepare(m, e);
 }
 

@@ -7,102 +7,103 @@
 
 #include "kernels/ops.h"
 
-bool lora_targets(const struct model_conf *c, const struct linear_shape *s, int piece)
+bool lora_targets(const struct model_conf *c, enum tensor_role role)
 {
-    const char *dot = strrchr(s->name[piece], '.');
-
     for (const char *const *t = c->lora_targets; t && *t; t++)
-        if (!strcmp(*t, dot + 1))
+        if (!strcmp(*t, tensor_short_name(role)))
             return true;
+    return false;
+}
+
+static bool names_matrix(const struct model_config *c, const char *target)
+{
+    for (enum linear_kind k = 0; k < LINEARS; k++) {
+        struct linear_shape s;
+        linear_shape(c, k, &s);
+        for (int i = 0; i < s.pieces; i++)
+            if (!strcmp(tensor_short_name(s.role[i]), target))
+                return true;
+    }
     return false;
 }
 
 static int check_targets(const struct model_conf *c, struct err *e)
 {
-    struct linear_shape s;
-
     if (!c->lora_targets || !*c->lora_targets)
         return err_set(e, ERR_USER, "spec.train.lora.targets: no matrix is named");
-    for (const char *const *t = c->lora_targets; *t; t++) {
-        bool known = false;
-
-        for (enum linear_kind k = 0; k < LINEARS; k++) {
-            parts_linear(&c->config, k, &s);
-            for (int i = 0; i < s.pieces; i++)
-                known |= !strcmp(strrchr(s.name[i], '.') + 1, *t);
-        }
-        if (!known)
+    for (const char *const *t = c->lora_targets; *t; t++)
+        if (!names_matrix(&c->config, *t))
             return err_set(e, ERR_USER,
-                "spec.train.lora.targets: %s is no matrix of this model (q_proj, "
-                "k_proj, v_proj, o_proj, %sup_proj, down_proj)",
+                "spec.train.lora.targets: %s is no matrix of this model (q_proj, k_proj, v_proj, "
+                "o_proj, %sup_proj, down_proj)",
                 *t, c->config.activation == ACTIVATION_SWIGLU ? "gate_proj, " : "");
+    return 0;
+}
+
+/* The A's (part) of one joined matrix, or its B's. */
+static int add_factors(struct tensors *t, const struct model_conf *c, enum tensor_part part,
+    int layer, enum linear_kind kind, struct err *e)
+{
+    struct linear_shape s;
+    linear_shape(&c->config, kind, &s);
+    bool joined = false;
+    for (int i = 0; i < s.pieces; i++) {
+        if (!lora_targets(c, s.role[i]))
+            continue;
+        struct tensor x = {
+            .role = s.role[i], .part = part, .layer = layer, .expert = -1, .dims = 2};
+        x.shape[0] = part == TENSOR_LORA_A ? c->lora_rank : s.rows[i];
+        x.shape[1] = part == TENSOR_LORA_A ? s.in : c->lora_rank;
+        int rc = tensors_add(t, &x, joined, e);
+        if (rc)
+            return rc;
+        joined = true;
     }
     return 0;
 }
 
-static int add_factors(struct parts *p, const struct model_conf *c, int64_t layer,
-    enum linear_kind kind, struct err *e)
+int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
 {
-    struct linear_shape s;
-    char name[128];
-    int rc = 0;
-
-    parts_linear(&c->config, kind, &s);
-    for (int factor = 0; factor < 2 && !rc; factor++) {
-        bool joined = false;
-
-        for (int i = 0; i < s.pieces && !rc; i++) {
-            if (!lora_targets(c, &s, i))
-                continue;
-            parts_name(name, layer, s.name[i], factor ? "lora_B.weight" : "lora_A.weight");
-            rc = factor ? parts_add(p, name, s.rows[i], c->lora_rank, joined, e)
-                        : parts_add(p, name, c->lora_rank, s.in, joined, e);
-            joined = true;
-        }
-    }
-    return rc;
-}
-
-int lora_parts(const struct model_conf *c, struct parts *out, struct err *e)
-{
-    struct parts p = {0};
+    struct tensors t = {0};
     int rc = check_targets(c, e);
-
-    for (int64_t l = 0; l < c->config.layers && !rc; l++)
-        for (enum linear_kind k = 0; k < LINEARS && !rc; k++)
-            rc = add_factors(&p, c, l, k, e);
+    for (int l = 0; l < c->config.layers && !rc; l++)
+        for (enum linear_kind k = 0; k < LINEARS && !rc; k++) {
+            rc = add_factors(&t, c, TENSOR_LORA_A, l, k, e);
+            if (!rc)
+                rc = add_factors(&t, c, TENSOR_LORA_B, l, k, e);
+        }
+    if (!rc)
+        rc = tensors_seal(&t, e);
     if (rc) {
-        parts_done(&p);
+        tensors_done(&t);
         return rc;
     }
-    *out = p;
+    *out = t;
     return 0;
 }
 
 int64_t lora_rank_sum(const struct model_conf *c)
 {
-    struct linear_shape s;
     int64_t sum = 0;
-
     for (enum linear_kind k = 0; k < LINEARS; k++) {
-        parts_linear(&c->config, k, &s);
+        struct linear_shape s;
+        linear_shape(&c->config, k, &s);
         for (int i = 0; i < s.pieces; i++)
-            sum += lora_targets(c, &s, i) ? c->lora_rank : 0;
+            sum += lora_targets(c, s.role[i]) ? c->lora_rank : 0;
     }
     return sum;
 }
 
 int64_t lora_dropped_columns(const struct model_conf *c)
 {
-    struct linear_shape s;
     int64_t columns = 0;
-
     if (!c->lora_rank || c->lora_dropout <= 0)
         return 0;
     for (enum linear_kind k = 0; k < LINEARS; k++) {
-        parts_linear(&c->config, k, &s);
+        struct linear_shape s;
+        linear_shape(&c->config, k, &s);
         for (int i = 0; i < s.pieces; i++)
-            if (lora_targets(c, &s, i) && s.in > columns)
+            if (lora_targets(c, s.role[i]) && s.in > columns)
                 columns = s.in;
     }
     return columns;

@@ -14,8 +14,8 @@
 #define RUNTIME_MODEL_LORA_H
 
 #include "base/err.h"
+#include "runtime/family/tensors.h"
 #include "runtime/model/model.h"
-#include "runtime/model/parts.h"
 
 struct lora_factor {
     int64_t row, rows; /* the rows of the joined matrix that it adapts */
@@ -51,9 +51,9 @@ struct lora_io {
 
 /* The table of factors for c's targets: per joined matrix its A's, then its B's. ERR_USER: a target
  * no matrix has. */
-int lora_parts(const struct model_conf *c, struct parts *out, struct err *e);
-/* Is piece i of this joined matrix a target? */
-bool lora_targets(const struct model_conf *c, const struct linear_shape *s, int piece);
+int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e);
+/* Is it a target? */
+bool lora_targets(const struct model_conf *c, enum tensor_role role);
 /* Ranks of all adapters of one layer together. */
 int64_t lora_rank_sum(const struct model_conf *c);
 /* Columns of the widest input that dropout works on; 0 without. */

@@ -5,7 +5,6 @@
 #include "runtime/model/memplan.h"
 
 #include "runtime/model/lora.h"
-#include "runtime/model/parts.h"
 
 /* Logits of one chunk on a processor: large enough that the head's weights are read seldom, small
    enough to stay a minor part of the memory (SmolLM2's 49,152 words: 512 rows, 96 MiB of F32). */
@@ -148,14 +147,14 @@ int memplan_model(
     const struct model_conf *c, const struct weights *w, struct memplan *out, struct err *e)
 {
     struct memplan p = {0};
-    struct parts base = {0}, lora = {0};
+    struct tensors base = {0}, lora = {0};
     int64_t t = bytes_of(c->t), trained = 0, frozen;
     int rc = model_config_check(&c->config, e);
 
     if (!rc)
-        rc = parts_base(&c->config, &base, e);
+        rc = tensors_create(&c->config, &base, e);
     if (!rc && c->train && c->lora_rank)
-        rc = lora_parts(c, &lora, e);
+        rc = lora_tensors(c, &lora, e);
     if (rc)
         goto out;
     frozen = base.elements;
@@ -175,8 +174,8 @@ int memplan_model(
         p.total = memplan_plus(p.total, *f);
     *out = p;
 out:
-    parts_done(&base);
-    parts_done(&lora);
+    tensors_done(&base);
+    tensors_done(&lora);
     return rc;
 }
 

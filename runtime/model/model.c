@@ -1,7 +1,7 @@
 /*
  * model: life, memory and named tensors of the transformer. Sizes come from memplan; every family
  * is one device block that is cut up here, and a block that is cut beyond its plan is a bug that
- * stops at start. Seen from outside by canonical names only (parts); the forward and backward
+ * stops at start. Seen from outside by canonical names only; the forward and backward
  * halves have files of their own.
  */
 #include "runtime/model/internal.h"
@@ -48,17 +48,11 @@ static void wire_factors(struct model *m, int64_t layer, enum linear_kind kind)
     struct linear *l = &m->layers[layer].linear[kind];
     const struct linear_shape *s = &l->shape;
     int64_t row = 0;
-    char name[128];
-
     for (int i = 0; i < s->pieces; row += s->rows[i++]) {
-        const struct model_part *a, *b;
-
-        if (!lora_targets(&m->conf, s, i))
+        const struct tensor *a = tensors_get(&m->lora, s->role[i], TENSOR_LORA_A, layer, -1);
+        const struct tensor *b = tensors_get(&m->lora, s->role[i], TENSOR_LORA_B, layer, -1);
+        if (!a)
             continue;
-        parts_name(name, layer, s->name[i], "lora_A.weight");
-        a = parts_find(&m->lora, name);
-        parts_name(name, layer, s->name[i], "lora_B.weight");
-        b = parts_find(&m->lora, name);
         if (!l->lora.count) {
             l->lora.a = weight_at(m, a->offset, true);
             l->lora.da = m->gradient + a->offset;
@@ -75,51 +69,50 @@ static void wire_factors(struct model *m, int64_t layer, enum linear_kind kind)
     l->lora.scale = l->lora.r ? m->conf.lora_alpha / (float)l->lora.r : 0;
 }
 
-/* Part `index` of the base, with its gradient when it is trained. */
-static const void *wire_part(const struct model *m, int index, float **gradient)
+/* A tensor of the base, with its gradient when it is trained. */
+static const void *wire_tensor(const struct model *m, const struct tensor *t, float **gradient)
 {
-    int64_t offset = m->base.at[index].offset;
     bool full = !m->conf.lora_rank;
-
     if (full)
-        *gradient = m->gradient + offset;
-    return weight_at(m, offset, full);
+        *gradient = m->gradient + t->offset;
+    return weight_at(m, t->offset, full);
 }
 
-static void wire_norm(const struct model *m, int index, struct norm *n)
+static void wire_norm(const struct model *m, enum tensor_role role, int64_t layer, struct norm *n)
 {
-    n->w = wire_part(m, index, &n->dw);
-    if (m->conf.config.norm == NORM_LAYER)
-        n->bias = wire_part(m, index + 1, &n->dbias);
+    const struct tensor *bias = tensors_get(&m->base, role, TENSOR_BIAS, layer, -1);
+    n->w = wire_tensor(m, tensors_get(&m->base, role, TENSOR_WEIGHT, layer, -1), &n->dw);
+    if (bias)
+        n->bias = wire_tensor(m, bias, &n->dbias);
 }
 
 static void wire_linear(struct model *m, int64_t layer, enum linear_kind kind)
 {
-    const struct model_config *c = &m->conf.config;
     struct linear *l = &m->layers[layer].linear[kind];
-
-    l->w = wire_part(m, parts_index_linear(c, layer, kind), &l->dw);
+    enum tensor_role first = l->shape.role[0];
+    l->w = wire_tensor(m, tensors_get(&m->base, first, TENSOR_WEIGHT, layer, -1), &l->dw);
     if (l->shape.bias)
-        l->bias[0] = wire_part(m, parts_index_bias(c, layer, kind), &l->dbias);
+        l->bias[0] =
+            wire_tensor(m, tensors_get(&m->base, first, TENSOR_BIAS, layer, -1), &l->dbias);
     if (m->conf.lora_rank)
         wire_factors(m, layer, kind);
 }
 
 static void wire_training(struct model *m)
 {
-    const struct model_config *c = &m->conf.config;
-
-    m->embed = wire_part(m, 0, &m->dembed);
-    m->head = wire_part(m, parts_index_head(c), &m->dhead);
-    if (c->positions == POSITIONS_LEARNED)
-        m->positions = wire_part(m, parts_index_positions(c), &m->dpositions);
-    for (int64_t i = 0; i < c->layers; i++) {
+    const struct tensor *positions = tensors_get(&m->base, TENSOR_POSITIONS, TENSOR_WEIGHT, -1, -1);
+    m->embed =
+        wire_tensor(m, tensors_get(&m->base, TENSOR_EMBED, TENSOR_WEIGHT, -1, -1), &m->dembed);
+    m->head = wire_tensor(m, tensors_head(&m->base), &m->dhead);
+    if (positions)
+        m->positions = wire_tensor(m, positions, &m->dpositions);
+    for (int64_t i = 0; i < m->conf.config.layers; i++) {
         for (enum linear_kind k = 0; k < LINEARS; k++)
             wire_linear(m, i, k);
-        for (int j = 0; j < 2; j++)
-            wire_norm(m, parts_index_norm(c, i, j), &m->layers[i].norm[j]);
+        wire_norm(m, TENSOR_NORM_ATTENTION, i, &m->layers[i].norm[0]);
+        wire_norm(m, TENSOR_NORM_FFN, i, &m->layers[i].norm[1]);
     }
-    wire_norm(m, parts_index_final_norm(c), &m->final);
+    wire_norm(m, TENSOR_NORM_FINAL, -1, &m->final);
 }
 
 /* -- activations -- */
@@ -295,7 +288,7 @@ static void upload_positions(struct model *m)
 
 static int create_training(struct model *m, struct err *e)
 {
-    int rc = m->conf.lora_rank ? lora_parts(&m->conf, &m->lora, e) : 0;
+    int rc = m->conf.lora_rank ? lora_tensors(&m->conf, &m->lora, e) : 0;
 
     if (!rc)
         rc = alloc_flat(m, e);
@@ -356,7 +349,7 @@ int model_create(struct dev *d, const struct model_conf *c, struct model **out, 
     if (!rc)
         rc = memplan_model(c, NULL, &m->plan, e);
     if (!rc)
-        rc = parts_base(&c->config, &m->base, e);
+        rc = tensors_create(&c->config, &m->base, e);
     if (rc)
         goto fail;
     m->layers = mem_array((size_t)c->config.layers, sizeof *m->layers);
@@ -367,7 +360,7 @@ int model_create(struct dev *d, const struct model_conf *c, struct model **out, 
     }
     for (int64_t i = 0; i < c->config.layers; i++)
         for (enum linear_kind k = 0; k < LINEARS; k++)
-            parts_linear(&c->config, k, &m->layers[i].linear[k].shape);
+            linear_shape(&c->config, k, &m->layers[i].linear[k].shape);
     rc = model_arena_open(m, &m->scratch, m->plan.scratch, e);
     if (!rc)
         rc = model_arena_open(m, &m->logits_arena, m->plan.logits, e);
@@ -399,8 +392,8 @@ void model_destroy(struct model *m)
     dev_free(m->dev, m->logits_arena.base);
     dev_free(m->dev, m->stored_arena.base);
     kvcache_destroy(m->cache);
-    parts_done(&m->base);
-    parts_done(&m->lora);
+    tensors_done(&m->base);
+    tensors_done(&m->lora);
     mem_free(m->layers);
     mem_free(m->host_loss);
     mem_free(m);
@@ -424,24 +417,19 @@ int64_t model_memory_bytes(const struct model *m)
     return m->plan.total;
 }
 
-static const struct parts *trained_parts(const struct model *m)
+const struct tensors *model_trained(const struct model *m)
 {
     return m->conf.lora_rank ? &m->lora : &m->base;
 }
 
-int model_part_count(const struct model *m)
+const struct tensors *model_base(const struct model *m)
 {
-    return trained_parts(m)->count;
-}
-
-const struct model_part *model_part_at(const struct model *m, int i)
-{
-    return &trained_parts(m)->at[i];
+    return &m->base;
 }
 
 int64_t model_trainable(const struct model *m)
 {
-    return trained_parts(m)->elements;
+    return model_trained(m)->elements;
 }
 
 float *model_master(struct model *m)
@@ -623,17 +611,11 @@ int model_extend(struct model *m, const int32_t *ids, int64_t count, int64_t pas
     return rc;
 }
 
-static int merge(struct model *m, const struct model_part *p, float *dst, struct err *e)
+static int merge(struct model *m, const struct tensor *p, float *dst, struct err *e)
 {
-    size_t stem = strlen(p->name) - strlen("weight");
-    const struct model_part *a, *b;
-    char name[160];
-
-    snprintf(name, sizeof name, "%.*slora_A.weight", (int)stem, p->name);
-    a = parts_find(&m->lora, name);
-    snprintf(name, sizeof name, "%.*slora_B.weight", (int)stem, p->name);
-    b = parts_find(&m->lora, name);
-    if (!a || !b)
+    const struct tensor *a = tensors_get(&m->lora, p->role, TENSOR_LORA_A, p->layer, p->expert);
+    const struct tensor *b = tensors_get(&m->lora, p->role, TENSOR_LORA_B, p->layer, p->expert);
+    if (p->part != TENSOR_WEIGHT || !a || !b)
         return 0;
     mem_autofree float *fa = mem_array((size_t)a->count, 4);
     mem_autofree float *fb = mem_array((size_t)b->count, 4);
@@ -649,11 +631,11 @@ static int merge(struct model *m, const struct model_part *p, float *dst, struct
 int model_read(
     struct model *m, const char *name, bool merged, float *dst, int64_t count, struct err *e)
 {
-    const struct model_part *p = parts_find(trained_parts(m), name);
+    const struct tensor *p = tensors_find(model_trained(m), name);
     bool frozen = !p && m->conf.train;
 
     if (frozen)
-        p = parts_find(&m->base, name);
+        p = tensors_find(&m->base, name);
     if (!p || p->count != count || !m->conf.train)
         return err_set(e, ERR_BUG, "no tensor %s of %lld numbers", name, (long long)count);
     if (!frozen) {
@@ -676,14 +658,4 @@ int model_read(
             return rc;
     }
     return dev_sync(m->dev, e);
-}
-
-int model_base_count(const struct model *m)
-{
-    return m->base.count;
-}
-
-const struct model_part *model_base_at(const struct model *m, int i)
-{
-    return &m->base.at[i];
 }

@@ -14,6 +14,7 @@
 #include "api/jobspec.h"
 #include "kernels/dev.h"
 #include "runtime/coll/coll.h"
+#include "runtime/family/tensors.h"
 #include "runtime/family/weights.h"
 
 #include <stdbool.h>
@@ -56,16 +57,8 @@ int model_init_random(struct model *m, struct err *e);
 int64_t model_parameters(const struct model *m);
 int64_t model_memory_bytes(const struct model *m);
 
-/* The trainable parameters: one flat F32 master and gradient range, and its named parts. */
-struct model_part {
-    char name[128]; /* canonical, or "model.layers.0.self_attn.q_proj.lora_A.weight" (peft's) */
-    int64_t offset, count; /* in elements, inside the flat ranges */
-    int dims;
-    int64_t shape[2];
-    bool decay; /* weight decay applies (matrices, not norms) */
-};
-int model_part_count(const struct model *m);
-const struct model_part *model_part_at(const struct model *m, int i);
+/* The trainable parameters: one flat F32 master and gradient range, and what stands in it. */
+const struct tensors *model_trained(const struct model *m);
 int64_t model_trainable(const struct model *m); /* elements of the flat ranges */
 float *model_master(struct model *m);           /* device F32 */
 float *model_gradient(struct model *m);         /* device F32, coll memory */
@@ -104,8 +97,7 @@ int model_next(struct model *m, int32_t id, int64_t past, const struct sample_dr
     int32_t *next, struct err *e);
 
 /* Every tensor of the model itself, trained or not (export); offsets are of no use to others. */
-int model_base_count(const struct model *m);
-const struct model_part *model_base_at(const struct model *m, int i);
+const struct tensors *model_base(const struct model *m);
 
 /* One named tensor as F32 on the host, LoRA merged in when merged (export). */
 int model_read(

@@ -17,11 +17,11 @@
 
 static int64_t largest(struct model *m)
 {
+    const struct tensors *base = model_base(m);
     int64_t most = 0;
-
-    for (int i = 0; i < model_base_count(m); i++)
-        if (model_base_at(m, i)->count > most)
-            most = model_base_at(m, i)->count;
+    for (int i = 0; i < base->count; i++)
+        if (base->at[i].count > most)
+            most = base->at[i].count;
     return most;
 }
 
@@ -33,9 +33,9 @@ static int write_merged(
 
     if (!host)
         return err_set(e, ERR_MEMORY, "no memory to export the model");
-    for (int i = 0; i < model_base_count(m) && !rc; i++) {
-        const struct model_part *p = model_base_at(m, i);
-
+    const struct tensors *base = model_base(m);
+    for (int i = 0; i < base->count && !rc; i++) {
+        const struct tensor *p = &base->at[i];
         rc = model_read(m, p->name, true, host, p->count, e);
         if (!rc)
             rc = hf_writer_tensor(w, p->name, p->dims, p->shape, host, store, e);
@@ -62,27 +62,9 @@ struct adapter {
     int64_t rank;
 };
 
-/* Where the family keeps the matrix of which `factor` is an adapter. */
-static int find_place(
-    const struct model_config *c, const char *factor, struct family_place *out, struct err *e)
+static bool is_a(const struct tensor *p)
 {
-    struct family_tensor t;
-    char name[160];
-
-    snprintf(name, sizeof name, "%.*s.weight", (int)(strstr(factor, ".lora_") - factor), factor);
-    for (int i = 0; i < family_tensor_count(c); i++) {
-        family_tensor(c, i, &t);
-        if (!strcmp(t.name, name)) {
-            family_place(c, i, FAMILY_HF, out);
-            return 0;
-        }
-    }
-    return err_set(e, ERR_BUG, "%s adapts no matrix", factor);
-}
-
-static bool is_a(const struct model_part *p)
-{
-    return strstr(p->name, ".lora_A.");
+    return p->part == TENSOR_LORA_A;
 }
 
 /* What peft looks for at the end of a module's name: "q_proj"; two components where one is not
@@ -114,7 +96,8 @@ static struct module *module_of(struct adapter *a, const struct family_place *pl
 
 static int list_modules(struct adapter *a, const struct model_config *c, struct err *e)
 {
-    int n = model_part_count(a->m);
+    const struct tensors *factors = model_trained(a->m);
+    int n = factors->count;
 
     a->modules = mem_array((size_t)n, sizeof *a->modules);
     a->of = mem_array((size_t)n, sizeof *a->of);
@@ -122,14 +105,11 @@ static int list_modules(struct adapter *a, const struct model_config *c, struct 
     if (!a->modules || !a->of || !a->first)
         return err_set(e, ERR_MEMORY, "no memory to export the adapter");
     for (int i = 0; i < n; i++) {
-        const struct model_part *p = model_part_at(a->m, i);
+        const struct tensor *p = &factors->at[i];
         struct family_place place;
-        struct module *x;
-        int rc = find_place(c, p->name, &place, e);
-
-        if (rc)
-            return rc;
-        x = module_of(a, &place, p->shape[1]); /* an A comes before its B */
+        family_place(c, tensors_get(model_base(a->m), p->role, TENSOR_WEIGHT, p->layer, p->expert),
+            FAMILY_HF, &place);
+        struct module *x = module_of(a, &place, p->shape[1]); /* an A comes before its B */
         a->of[i] = (int)(x - a->modules);
         a->first[i] = is_a(p) ? a->rank * x->pieces++ : place.first;
     }
@@ -185,7 +165,8 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
 /* Part i of the model, put where it belongs in its module's A (rank, in) or B (out, rank). */
 static int read_factor(const struct adapter *a, int i, float *stage, float *to, struct err *e)
 {
-    const struct model_part *p = model_part_at(a->m, i);
+    const struct tensors *factors = model_trained(a->m);
+    const struct tensor *p = &factors->at[i];
     int64_t width = a->rank * a->modules[a->of[i]].pieces, column = 0;
     int rc = model_read(a->m, p->name, false, stage, p->count, e);
 
@@ -196,7 +177,7 @@ static int read_factor(const struct adapter *a, int i, float *stage, float *to, 
         return 0;
     }
     for (int k = 0; k < i; k++)
-        column += a->of[k] == a->of[i] && !is_a(model_part_at(a->m, k)) ? a->rank : 0;
+        column += a->of[k] == a->of[i] && !is_a(&factors->at[k]) ? a->rank : 0;
     for (int64_t r = 0; r < p->shape[0]; r++)
         memcpy(to + (a->first[i] + r) * width + column, stage + r * a->rank, (size_t)a->rank * 4);
     return 0;
@@ -235,8 +216,9 @@ static int write_factors(const struct adapter *a, const char *path, struct err *
 
         if (!whole)
             return err_set(e, ERR_MEMORY, "no memory to export the adapter");
-        for (int k = 0; k < model_part_count(a->m) && !rc; k++)
-            if (a->of[k] == i / 2 && is_a(model_part_at(a->m, k)) == !(i % 2))
+        const struct tensors *factors = model_trained(a->m);
+        for (int k = 0; k < factors->count && !rc; k++)
+            if (a->of[k] == i / 2 && is_a(&factors->at[k]) == !(i % 2))
                 rc = read_factor(a, k, stage, whole, e);
         if (!rc && buf_add(&file, whole, (size_t)entry[i].bytes))
             rc = err_set(e, ERR_MEMORY, "no memory to export the adapter");

@@ -35,15 +35,14 @@ double optim_rate(const struct optim_conf *c, int64_t step)
 
 static int find_decayed(struct optim *o, struct err *e)
 {
-    int count = model_part_count(o->model), i = 0;
-
-    for (; i < count && model_part_at(o->model, i)->decay; i++)
+    const struct tensors *t = model_trained(o->model);
+    int i = 0;
+    for (; i < t->count && t->at[i].decay; i++)
         ;
-    o->decayed = i < count ? model_part_at(o->model, i)->offset : model_trainable(o->model);
-    for (; i < count; i++)
-        if (model_part_at(o->model, i)->decay)
-            return err_set(
-                e, ERR_BUG, "%s decays but stands behind a norm", model_part_at(o->model, i)->name);
+    o->decayed = i < t->count ? t->at[i].offset : t->elements;
+    for (; i < t->count; i++)
+        if (t->at[i].decay)
+            return err_set(e, ERR_BUG, "%s decays but stands behind a norm", t->at[i].name);
     return 0;
 }
 

@@ -27,8 +27,8 @@ static void ranges(struct model *m, struct optim *o, float *out[3])
     out[2] = optim_v(o);
 }
 
-static int write_part(struct ckpt_writer *w, struct dev *d, const struct model_part *p,
-    int64_t from, int64_t to, float *const range[3], float *stage, struct err *e)
+static int write_part(struct ckpt_writer *w, struct dev *d, const struct tensor *p, int64_t from,
+    int64_t to, float *const range[3], float *stage, struct err *e)
 {
     char name[160];
     int rc = 0;
@@ -56,8 +56,9 @@ int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct op
         return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
     ranges(m, o, range);
     shard_range(model_trainable(m), world, rank, &first, &count);
-    for (int i = 0; i < model_part_count(m) && !rc; i++) {
-        const struct model_part *p = model_part_at(m, i);
+    const struct tensors *t = model_trained(m);
+    for (int i = 0; i < t->count && !rc; i++) {
+        const struct tensor *p = &t->at[i];
         int64_t from = first - p->offset, to = first + count - p->offset;
 
         from = from > 0 ? from : 0;
@@ -68,7 +69,7 @@ int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct op
     return rc ? rc : dev_sync(d, e);
 }
 
-static int read_part(struct ckpt_reader *r, struct dev *d, const struct model_part *p,
+static int read_part(struct ckpt_reader *r, struct dev *d, const struct tensor *p,
     float *const range[3], float *stage, struct err *e)
 {
     char name[160];
@@ -96,8 +97,9 @@ int shard_read(
     if (!stage)
         return err_set(e, ERR_MEMORY, "no memory to read a checkpoint");
     ranges(m, o, range);
-    for (int i = 0; i < model_part_count(m) && !rc; i++)
-        rc = read_part(r, d, model_part_at(m, i), range, stage, e);
+    const struct tensors *t = model_trained(m);
+    for (int i = 0; i < t->count && !rc; i++)
+        rc = read_part(r, d, &t->at[i], range, stage, e);
     if (rc)
         return rc;
     model_master_changed(m);

@@ -30,17 +30,17 @@ void oracle_open(struct oracle *o, struct dev *d, struct model *m, const struct 
     int64_t q = g->heads * g->head_dim, kv = g->kv_heads * g->head_dim;
 
     *o = (struct oracle){.config = *g, .b = c->micro_sequences, .t = c->sequence_length};
-    ck_assert_msg(!parts_base(g, &o->base, &e), "%s", e.text);
+    ck_assert_msg(!tensors_create(g, &o->base, &e), "%s", e.text);
     mem_autofree float *w = mem_array((size_t)o->base.elements, sizeof *w);
     ck_assert_ptr_nonnull(w);
     for (int i = 0; i < o->base.count; i++) {
-        const struct model_part *p = &o->base.at[i];
+        const struct tensor *p = &o->base.at[i];
 
         ck_assert(!model_read(m, p->name, false, w + p->offset, p->count, &e));
     }
     o->w = widen(w, o->base.elements);
     if (c->lora_rank) {
-        ck_assert(!lora_parts(c, &o->lora, &e));
+        ck_assert(!lora_tensors(c, &o->lora, &e));
         mem_autofree float *f = mem_array((size_t)o->lora.elements, sizeof *f);
         dev_download(d, f, model_master(m), (size_t)o->lora.elements * 4);
         o->factors = widen(f, o->lora.elements);
@@ -57,8 +57,8 @@ void oracle_open(struct oracle *o, struct dev *d, struct model *m, const struct 
 
 void oracle_close(struct oracle *o)
 {
-    parts_done(&o->base);
-    parts_done(&o->lora);
+    tensors_done(&o->base);
+    tensors_done(&o->lora);
     mem_free(o->w);
     mem_free(o->factors);
     mem_free(o->work);
@@ -66,20 +66,20 @@ void oracle_close(struct oracle *o)
 }
 
 static const double *named(
-    const struct parts *p, const double *w, const char *stem, const char *suffix)
+    const struct tensors *p, const double *w, const char *stem, const char *suffix)
 {
-    const struct model_part *part;
+    const struct tensor *part;
     char name[192];
 
     snprintf(name, sizeof name, "%s.%s", stem, suffix);
-    part = parts_find(p, name);
+    part = tensors_find(p, name);
     return part ? w + part->offset : NULL;
 }
 
 double *oracle_part(struct oracle *o, const char *name)
 {
-    const struct parts *p = o->factors ? &o->lora : &o->base;
-    const struct model_part *part = parts_find(p, name);
+    const struct tensors *p = o->factors ? &o->lora : &o->base;
+    const struct tensor *part = tensors_find(p, name);
 
     ck_assert_msg(part != NULL, "%s", name);
     return (o->factors ? o->factors : o->w) + part->offset;

@@ -1,23 +1,23 @@
 /*
  * oracle: the loss of a model in double, by plain loops written from the formulas and from names
- * alone: no kernel, no joined matrix, no index of model/parts is used. It serves where F32 is too
+ * alone: no kernel, no joined matrix, no index of the table is used. It serves where F32 is too
  * coarse: differences of its losses give derivatives to ten digits.
  */
 #ifndef TESTS_RUNTIME_ORACLE_H
 #define TESTS_RUNTIME_ORACLE_H
 
 #include "runtime/model/model.h"
-#include "runtime/model/parts.h"
+#include "runtime/family/tensors.h"
 
 struct oracle {
     struct model_config config;
-    struct parts base, lora; /* names and places of what follows */
-    double *w, *factors;     /* to be changed at will; factors NULL without LoRA */
-    double scale;            /* alpha / r */
-    double dropout;          /* of the input of A */
-    uint64_t seed;           /* of dropout */
-    int64_t place;           /* of the batch's first sequence in the order of training */
-    int64_t b, t;            /* sequences and their length */
+    struct tensors base, lora; /* names and places of what follows */
+    double *w, *factors;       /* to be changed at will; factors NULL without LoRA */
+    double scale;              /* alpha / r */
+    double dropout;            /* of the input of A */
+    uint64_t seed;             /* of dropout */
+    int64_t place;             /* of the batch's first sequence in the order of training */
+    int64_t b, t;              /* sequences and their length */
     double *work, *dropped;
 };
 

@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "kernels/ops.h"
-#include "runtime/model/parts.h"
+#include "runtime/family/tensors.h"
 
 #include <assert.h>
 #include <math.h>
@@ -64,7 +64,7 @@ struct model_config shape_of(const char *name)
 }
 
 /* Matrices keep the variance of what they multiply; norms are near 1, biases near 0. */
-static void fill(const struct model_part *p, uint64_t seed, float *out)
+static void fill(const struct tensor *p, uint64_t seed, float *out)
 {
     float range = p->dims == 2 ? sqrtf(3 / (float)p->shape[1]) : 0.1f;
     float middle = p->dims == 1 && !strstr(p->name, ".bias") ? 1 : 0;
@@ -74,12 +74,13 @@ static void fill(const struct model_part *p, uint64_t seed, float *out)
         out[i] = middle + range * ((float)op_random(seed, (uint64_t)i) * 0x1p-31f - 1);
 }
 
-static int write_parts(struct hf_writer *w, const struct parts *p, enum dtype store, struct err *e)
+static int write_parts(
+    struct hf_writer *w, const struct tensors *p, enum dtype store, struct err *e)
 {
     int rc = 0;
 
     for (int i = 0; i < p->count && !rc; i++) {
-        const struct model_part *part = &p->at[i];
+        const struct tensor *part = &p->at[i];
         mem_autofree float *host = mem_array((size_t)part->count, sizeof(float));
 
         if (!host)
@@ -92,9 +93,9 @@ static int write_parts(struct hf_writer *w, const struct parts *p, enum dtype st
 
 int shape_write(const char *folder, const struct model_config *c, enum dtype store, struct err *e)
 {
-    struct parts p = {0};
+    struct tensors p = {0};
     struct hf_writer *w = NULL;
-    int rc = parts_base(c, &p, e);
+    int rc = tensors_create(c, &p, e);
 
     if (!rc)
         rc = hf_writer_create(folder, c, NULL, &w, e);
@@ -103,6 +104,6 @@ int shape_write(const char *folder, const struct model_config *c, enum dtype sto
     if (!rc)
         rc = hf_writer_finish(w, e);
     hf_writer_destroy(w);
-    parts_done(&p);
+    tensors_done(&p);
     return rc;
 }

@@ -7,7 +7,7 @@
 
 #include "base/mem.h"
 #include "runtime/model/model.h"
-#include "runtime/model/parts.h"
+#include "runtime/family/tensors.h"
 #include "tests/runtime/shapes.h"
 
 #include <check.h>
@@ -38,8 +38,8 @@ static inline double tiny_random(uint64_t *state) /* (-1, 1) */
    parts only. */
 static inline void tiny_fill(struct dev *d, struct model *m, uint64_t seed)
 {
-    for (int i = 0; i < model_part_count(m); i++) {
-        const struct model_part *p = model_part_at(m, i);
+    for (int i = 0; i < model_trained(m)->count; i++) {
+        const struct tensor *p = &model_trained(m)->at[i];
         mem_autofree float *host = mem_array((size_t)p->count, sizeof(float));
 
         ck_assert_ptr_nonnull(host);

@@ -88,8 +88,8 @@ static double length_of(const float *g, int64_t n)
     return sqrt(sum);
 }
 
-static double loss_at(const struct subject *s, const struct model_part *p, const float *w,
-    const float *u, double step)
+static double loss_at(
+    const struct subject *s, const struct tensor *p, const float *w, const float *u, double step)
 {
     mem_autofree float *moved = mem_array((size_t)p->count, sizeof(float));
 
@@ -100,8 +100,8 @@ static double loss_at(const struct subject *s, const struct model_part *p, const
 }
 
 /* The model's slope along g / |g| by central differences of eighth order (Fornberg 1988). */
-static double own_slope(const struct subject *s, const struct model_part *p, const float *w,
-    const float *g, double length)
+static double own_slope(
+    const struct subject *s, const struct tensor *p, const float *w, const float *g, double length)
 {
     static const double weights[] = {4 / 5.0, -1 / 5.0, 4 / 105.0, -1 / 280.0};
     double h = STEP_LOSS / length, slope = 0;
@@ -116,7 +116,7 @@ static double own_slope(const struct subject *s, const struct model_part *p, con
 }
 
 /* The oracle's slope along u, of fourth order: its error is below 1e-8. */
-static double oracle_slope(struct subject *s, const struct model_part *p, const double *u)
+static double oracle_slope(struct subject *s, const struct tensor *p, const double *u)
 {
     static const double ways[] = {1, -1, 2, -2}, weights[] = {8, -8, -1, 1};
     mem_autofree double *w = mem_array((size_t)p->count, sizeof(double));
@@ -133,7 +133,7 @@ static double oracle_slope(struct subject *s, const struct model_part *p, const 
 }
 
 /* Directions in which every element of g counts with its own sign. */
-static void check_directions(struct subject *s, const struct model_part *p, const float *g)
+static void check_directions(struct subject *s, const struct tensor *p, const float *g)
 {
     mem_autofree double *u = mem_array((size_t)p->count, sizeof(double));
     uint64_t seed = 11;
@@ -157,8 +157,7 @@ static void check_directions(struct subject *s, const struct model_part *p, cons
 }
 
 /* Some elements, each within 1e-4 of its own size and of the tensor's root mean square. */
-static void check_elements(
-    struct subject *s, const struct model_part *p, const float *g, double length)
+static void check_elements(struct subject *s, const struct tensor *p, const float *g, double length)
 {
     mem_autofree double *u = mem_array((size_t)p->count, sizeof(double));
     double mean = length / sqrt((double)p->count);
@@ -176,12 +175,12 @@ static void check_elements(
 
 /* The bias of keys adds the same to every score of a query where nothing turns them: no gradient.
  */
-static bool flat(const struct subject *s, const struct model_part *p)
+static bool flat(const struct subject *s, const struct tensor *p)
 {
     return s->conf.config.positions != POSITIONS_ROTARY && strstr(p->name, ".k_proj.bias");
 }
 
-static void check_part(struct subject *s, const struct model_part *p)
+static void check_part(struct subject *s, const struct tensor *p)
 {
     mem_autofree float *g = mem_array((size_t)p->count, sizeof(float));
     mem_autofree float *w = mem_array((size_t)p->count, sizeof(float));
@@ -231,8 +230,8 @@ static void check_conf(const char *kind, const struct model_conf *conf)
     mem_autofree float *g = mem_array((size_t)model_trainable(s.m), sizeof(float));
     dev_download(s.d, g, model_gradient(s.m), (size_t)model_trainable(s.m) * 4);
     s.total = length_of(g, model_trainable(s.m));
-    for (int i = 0; i < model_part_count(s.m); i++)
-        check_part(&s, model_part_at(s.m, i));
+    for (int i = 0; i < model_trained(s.m)->count; i++)
+        check_part(&s, &model_trained(s.m)->at[i]);
     printf("%s, %s%s: %.1g off by the oracle's loss", kind, conf->config.architecture,
         targets ? " with adapters" : "", s.worst_oracle);
     if (s.own_losses) {
@@ -507,7 +506,7 @@ START_TEST(vocabulary_of_50257)
     ck_assert(!model_step(s.m, TINY_B, inputs, labels, 1, true, &sum, &e));
     ck_assert_double_eq_tol(sum, oracle_loss(&s.o, inputs, labels), 1e-6 * sum);
     for (int i = 0; i < 2; i++) {
-        const struct model_part *p = model_part_at(s.m, i);
+        const struct tensor *p = &model_trained(s.m)->at[i];
         mem_autofree float *g = mem_array((size_t)p->count, sizeof(float));
 
         dev_download(s.d, g, model_gradient(s.m) + p->offset, (size_t)p->count * 4);

@@ -102,8 +102,8 @@ static double worst_part(const struct step *want, const struct step *got, const 
     double whole = length_of(want->gradient, NULL, want->n), worst = 0;
 
     *name = "";
-    for (int i = 0; i < model_part_count(want->m); i++) {
-        const struct model_part *p = model_part_at(want->m, i);
+    for (int i = 0; i < model_trained(want->m)->count; i++) {
+        const struct tensor *p = &model_trained(want->m)->at[i];
         const float *a = got->gradient + p->offset, *b = want->gradient + p->offset;
         double far = length_of(a, b, p->count) / (length_of(b, NULL, p->count) + FLAT * whole);
 

@@ -121,9 +121,9 @@ START_TEST(tables_join_what_shares_an_input)
 {
     static const char *const targets[] = {"v_proj", "q_proj", "o_proj", NULL};
     struct model_conf c = {.config = tiny_config(true), .lora_rank = 4, .lora_targets = targets};
-    struct parts p = {0};
+    struct tensors p = {0};
 
-    ck_assert_msg(!lora_parts(&c, &p, &e), "%s", e.text);
+    ck_assert_msg(!lora_tensors(&c, &p, &e), "%s", e.text);
     ck_assert_int_eq(p.count, 3 * 6);
     ck_assert_str_eq(p.at[0].name, "model.layers.0.self_attn.q_proj.lora_A.weight");
     ck_assert_str_eq(p.at[1].name, "model.layers.0.self_attn.v_proj.lora_A.weight");
@@ -134,7 +134,7 @@ START_TEST(tables_join_what_shares_an_input)
     ck_assert_int_eq(p.at[2].shape[0], 48);
     ck_assert_int_eq(p.at[2].shape[1], 4);
     ck_assert_int_eq(lora_rank_sum(&c), 12);
-    parts_done(&p);
+    tensors_done(&p);
 }
 END_TEST
 
@@ -142,14 +142,14 @@ START_TEST(unknown_targets_are_refused)
 {
     static const char *const wrong[] = {"q_proj", "query", NULL}, *const none[] = {NULL};
     struct model_conf c = {.config = tiny_config(true), .lora_rank = 4, .lora_targets = wrong};
-    struct parts p = {0};
+    struct tensors p = {0};
 
-    ck_assert_int_eq(lora_parts(&c, &p, &e), -ERR_USER);
+    ck_assert_int_eq(lora_tensors(&c, &p, &e), -ERR_USER);
     ck_assert_ptr_nonnull(strstr(e.text, "query"));
     c.lora_targets = none;
-    ck_assert_int_eq(lora_parts(&c, &p, &e), -ERR_USER);
+    ck_assert_int_eq(lora_tensors(&c, &p, &e), -ERR_USER);
     c.lora_targets = NULL;
-    ck_assert_int_eq(lora_parts(&c, &p, &e), -ERR_USER);
+    ck_assert_int_eq(lora_tensors(&c, &p, &e), -ERR_USER);
     ck_assert_ptr_null(p.at);
 }
 END_TEST

@@ -107,8 +107,8 @@ static void compare_gradients(struct tiny *t, const char *path, const char *pref
     char name[192];
 
     ck_assert_msg(!safetensors_open(path, &s, &e), "%s", e.text);
-    for (int i = 0; i < model_part_count(t->m); i++) {
-        const struct model_part *p = model_part_at(t->m, i);
+    for (int i = 0; i < model_trained(t->m)->count; i++) {
+        const struct tensor *p = &model_trained(t->m)->at[i];
         mem_autofree float *g = mem_array((size_t)p->count, 4);
         const struct safetensors_tensor *want;
 
@@ -129,7 +129,7 @@ START_TEST(gradients_equal_torch)
 
     tiny_open(&t, 2, 0);
     ck_assert_double_eq_tol(golden_step(&t), json_num(step, "loss_mean", 0), 1e-5);
-    ck_assert_int_eq(model_part_count(t.m), 20);
+    ck_assert_int_eq(model_trained(t.m)->count, 20);
     compare_gradients(&t, GOLDEN "tiny_step.safetensors", "");
     tiny_close(&t);
 }
@@ -166,9 +166,9 @@ static void compare_with(struct tiny *t, struct weights *want)
     const struct model_config *c = weights_config(want);
     double queries = 0;
 
-    ck_assert_int_eq(model_part_count(t->m), weights_count(want));
-    for (int i = 0; i < model_part_count(t->m); i++) {
-        const struct model_part *p = model_part_at(t->m, i);
+    ck_assert_int_eq(model_trained(t->m)->count, weights_count(want));
+    for (int i = 0; i < model_trained(t->m)->count; i++) {
+        const struct tensor *p = &model_trained(t->m)->at[i];
         mem_autofree float *g = mem_array((size_t)p->count, 4);
         mem_autofree float *w = mem_array((size_t)p->count, 4);
         int64_t cols = p->dims == 2 ? p->shape[1] : 1;
@@ -220,8 +220,8 @@ END_TEST
 
 static void load_factors(struct tiny *t, struct safetensors *s)
 {
-    for (int i = 0; i < model_part_count(t->m); i++) {
-        const struct model_part *p = model_part_at(t->m, i);
+    for (int i = 0; i < model_trained(t->m)->count; i++) {
+        const struct tensor *p = &model_trained(t->m)->at[i];
         const struct safetensors_tensor *from = safetensors_find(s, p->name);
 
         ck_assert_msg(from && from->bytes == p->count * 4, "%s", p->name);
@@ -237,7 +237,7 @@ START_TEST(lora_gradients_equal_peft)
 
     tiny_open(&t, 2, 4);
     ck_assert_msg(!safetensors_open(GOLDEN "tiny_lora.safetensors", &s, &e), "%s", e.text);
-    ck_assert_int_eq(model_part_count(t.m), 8);
+    ck_assert_int_eq(model_trained(t.m)->count, 8);
     load_factors(&t, s);
     ck_assert_double_eq_tol(
         golden_step(&t), (double)*(const float *)safetensors_find(s, "loss_mean")->data, 1e-5);
@@ -258,8 +258,8 @@ START_TEST(merged_equals_beside)
     tiny_open(&merged, 2, 0);
     ck_assert_msg(!safetensors_open(GOLDEN "tiny_lora.safetensors", &s, &e), "%s", e.text);
     load_factors(&beside, s);
-    for (int i = 0; i < model_part_count(merged.m); i++) {
-        const struct model_part *p = model_part_at(merged.m, i);
+    for (int i = 0; i < model_trained(merged.m)->count; i++) {
+        const struct tensor *p = &model_trained(merged.m)->at[i];
         mem_autofree float *host = mem_array((size_t)p->count, 4);
 
         ck_assert_msg(!model_read(beside.m, p->name, true, host, p->count, &e), "%s", e.text);
@@ -437,8 +437,8 @@ static double fresh_deviation(struct tiny *t, const char *name, double *mean)
 {
     double sum = 0, squares = 0;
 
-    for (int i = 0; i < model_part_count(t->m); i++) {
-        const struct model_part *p = model_part_at(t->m, i);
+    for (int i = 0; i < model_trained(t->m)->count; i++) {
+        const struct tensor *p = &model_trained(t->m)->at[i];
         mem_autofree float *x = mem_array((size_t)p->count, 4);
 
         if (strcmp(p->name, name))

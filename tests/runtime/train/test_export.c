@@ -17,8 +17,8 @@ static struct err e;
 
 static void load_factors(struct dev *d, struct model *m, struct safetensors *s)
 {
-    for (int i = 0; i < model_part_count(m); i++) {
-        const struct model_part *p = model_part_at(m, i);
+    for (int i = 0; i < model_trained(m)->count; i++) {
+        const struct tensor *p = &model_trained(m)->at[i];
         const struct safetensors_tensor *t = safetensors_find(s, p->name);
 
         ck_assert_ptr_nonnull(t);

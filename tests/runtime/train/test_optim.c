@@ -101,16 +101,16 @@ static void follow(struct dev *d, struct model *model, struct optim *o, enum dty
         dev_upload(d, model_gradient(model), g, (size_t)n * 4);
         ck_assert_msg(!optim_step(o, step, &norm, &e), "%s", e.text);
         ck_assert_double_eq_tol(norm / sqrt(sum), 1, 1e-5);
-        for (int i = 0; i < model_part_count(model); i++) {
-            const struct model_part *p = model_part_at(model, i);
+        for (int i = 0; i < model_trained(model)->count; i++) {
+            const struct tensor *p = &model_trained(model)->at[i];
 
             by_definition(w, m, v, g, p->offset, p->offset + p->count,
                 sqrt(sum) > 1 ? 1 / sqrt(sum) : 1, p->decay ? 0.1 : 0, step);
         }
     }
     dev_download(d, host, model_master(model), (size_t)n * 4);
-    for (int i = 0; i < model_part_count(model); i++) {
-        const struct model_part *p = model_part_at(model, i);
+    for (int i = 0; i < model_trained(model)->count; i++) {
+        const struct tensor *p = &model_trained(model)->at[i];
 
         for (int64_t k = p->offset; k < p->offset + p->count; k++)
             ck_assert_double_eq_tol((double)host[k], w[k], 2e-5);

@@ -93,8 +93,8 @@ static void goes_round(int world)
     m[1] = open(d, &o[1]);
     tiny_fill(d, m[0], 3);
     n = (size_t)model_trainable(m[0]) * 4;
-    for (int i = 0; i < model_part_count(m[0]); i++) { /* gaps between parts stay zero */
-        const struct model_part *p = model_part_at(m[0], i);
+    for (int i = 0; i < model_trained(m[0])->count; i++) { /* gaps between parts stay zero */
+        const struct tensor *p = &model_trained(m[0])->at[i];
 
         dev_copy(d, model_gradient(m[0]) + p->offset, model_master(m[0]) + p->offset,
             (size_t)p->count * 4);

@@ -1,0 +1,338 @@
+/*
+ * tensors: what each role is called and how large it is stands in one table; loops over it make the
+ * list of a configuration. Order of the flat range: the matrices, those before the layers, layer by
+ * layer, behind the layers; then the vectors likewise, of a layer its norms before its biases. The
+ * order is part of nothing that is looked up on disk: files and checkpoints go by name.
+ */
+#include "runtime/family/tensors.h"
+
+#include "api/limits.h"
+#include "base/mem.h"
+#include "runtime/files/hash.h"
+
+enum scope { BEFORE_LAYERS, IN_LAYER, BEHIND_LAYERS };
+enum extent {
+    EXTENT_ONE,
+    EXTENT_DIM,
+    EXTENT_Q,
+    EXTENT_KV,
+    EXTENT_FFN,
+    EXTENT_VOCAB,
+    EXTENT_CONTEXT
+};
+enum bias { BIAS_NONE, BIAS_NORM, BIAS_QKV, BIAS_O, BIAS_FFN };
+
+static const struct role {
+    const char *stem; /* of the name; within its layer */
+    enum scope scope;
+    enum extent rows, columns; /* EXTENT_ONE: a vector */
+    enum bias bias;
+    enum linear_kind linear; /* LINEARS: none */
+    enum tensor_axis axis;
+    bool rotary;
+} roles[TENSOR_ROLES] = {
+    [TENSOR_EMBED] = {"model.embed_tokens", BEFORE_LAYERS, EXTENT_VOCAB, EXTENT_DIM, BIAS_NONE,
+        LINEARS, AXIS_ROWS, false},
+    [TENSOR_POSITIONS] = {"model.embed_positions", BEFORE_LAYERS, EXTENT_CONTEXT, EXTENT_DIM,
+        BIAS_NONE, LINEARS, AXIS_NONE, false},
+    [TENSOR_NORM_ATTENTION] = {"input_layernorm", IN_LAYER, EXTENT_DIM, EXTENT_ONE, BIAS_NORM,
+        LINEARS, AXIS_NONE, false},
+    [TENSOR_Q] = {"self_attn.q_proj", IN_LAYER, EXTENT_Q, EXTENT_DIM, BIAS_QKV, LINEAR_QKV,
+        AXIS_ROWS, true},
+    [TENSOR_K] = {"self_attn.k_proj", IN_LAYER, EXTENT_KV, EXTENT_DIM, BIAS_QKV, LINEAR_QKV,
+        AXIS_ROWS, true},
+    [TENSOR_V] = {"self_attn.v_proj", IN_LAYER, EXTENT_KV, EXTENT_DIM, BIAS_QKV, LINEAR_QKV,
+        AXIS_ROWS, false},
+    [TENSOR_O] = {"self_attn.o_proj", IN_LAYER, EXTENT_DIM, EXTENT_Q, BIAS_O, LINEAR_O,
+        AXIS_COLUMNS, false},
+    [TENSOR_NORM_FFN] = {"post_attention_layernorm", IN_LAYER, EXTENT_DIM, EXTENT_ONE, BIAS_NORM,
+        LINEARS, AXIS_NONE, false},
+    [TENSOR_GATE] = {"mlp.gate_proj", IN_LAYER, EXTENT_FFN, EXTENT_DIM, BIAS_FFN, LINEAR_GATE_UP,
+        AXIS_ROWS, false},
+    [TENSOR_UP] = {"mlp.up_proj", IN_LAYER, EXTENT_FFN, EXTENT_DIM, BIAS_FFN, LINEAR_GATE_UP,
+        AXIS_ROWS, false},
+    [TENSOR_DOWN] = {"mlp.down_proj", IN_LAYER, EXTENT_DIM, EXTENT_FFN, BIAS_FFN, LINEAR_DOWN,
+        AXIS_COLUMNS, false},
+    [TENSOR_NORM_FINAL] = {"model.norm", BEHIND_LAYERS, EXTENT_DIM, EXTENT_ONE, BIAS_NORM, LINEARS,
+        AXIS_NONE, false},
+    [TENSOR_HEAD] = {"lm_head", BEHIND_LAYERS, EXTENT_VOCAB, EXTENT_DIM, BIAS_NONE, LINEARS,
+        AXIS_ROWS, false},
+};
+
+/* -- one role -- */
+
+static bool has_role(const struct model_config *c, enum tensor_role role)
+{
+    switch (role) {
+    case TENSOR_POSITIONS:
+        return c->positions == POSITIONS_LEARNED;
+    case TENSOR_GATE:
+        return c->activation == ACTIVATION_SWIGLU;
+    case TENSOR_HEAD:
+        return !c->tied_embeddings;
+    default:
+        return true;
+    }
+}
+
+static bool has_bias(const struct model_config *c, enum tensor_role role)
+{
+    switch (roles[role].bias) {
+    case BIAS_NORM:
+        return c->norm == NORM_LAYER;
+    case BIAS_QKV:
+        return c->qkv_bias;
+    case BIAS_O:
+        return c->o_bias;
+    case BIAS_FFN:
+        return c->ffn_bias;
+    default:
+        return false;
+    }
+}
+
+static int64_t extent_of(const struct model_config *c, enum extent x)
+{
+    switch (x) {
+    case EXTENT_DIM:
+        return c->dim;
+    case EXTENT_Q:
+        return c->heads * c->head_dim;
+    case EXTENT_KV:
+        return c->kv_heads * c->head_dim;
+    case EXTENT_FFN:
+        return c->ffn_dim;
+    case EXTENT_VOCAB:
+        return c->vocab;
+    case EXTENT_CONTEXT:
+        return c->context;
+    default:
+        return 1;
+    }
+}
+
+/* A bias and a B have a matrix' rows, an A has its columns. */
+static enum tensor_axis axis_of(enum tensor_role role, enum tensor_part part)
+{
+    enum tensor_axis without = part == TENSOR_LORA_A ? AXIS_ROWS
+        : part == TENSOR_WEIGHT                      ? AXIS_NONE
+                                                     : AXIS_COLUMNS;
+    return roles[role].axis == without ? AXIS_NONE : roles[role].axis;
+}
+
+const char *tensor_short_name(enum tensor_role role)
+{
+    const char *dot = strrchr(roles[role].stem, '.');
+    return dot ? dot + 1 : roles[role].stem;
+}
+
+void linear_shape(const struct model_config *c, enum linear_kind kind, struct linear_shape *out)
+{
+    struct linear_shape s = {0};
+    for (enum tensor_role r = 0; r < TENSOR_ROLES; r++) {
+        if (roles[r].linear != kind || !has_role(c, r))
+            continue;
+        s.role[s.pieces] = r;
+        s.rows[s.pieces] = extent_of(c, roles[r].rows);
+        s.out += s.rows[s.pieces++];
+        s.in = extent_of(c, roles[r].columns);
+        s.bias = has_bias(c, r);
+    }
+    *out = s;
+}
+
+/* -- making a table -- */
+
+static void name_tensor(struct tensor *t)
+{
+    static const char *const suffixes[TENSOR_PARTS] = {
+        "weight", "bias", "lora_A.weight", "lora_B.weight"};
+    const char *stem = roles[t->role].stem, *suffix = suffixes[t->part];
+    if (t->layer < 0)
+        snprintf(t->name, sizeof t->name, "%s.%s", stem, suffix);
+    else
+        snprintf(t->name, sizeof t->name, "model.layers.%d.%s.%s", t->layer, stem, suffix);
+}
+
+int tensors_add(struct tensors *t, const struct tensor *what, bool joined, struct err *e)
+{
+    struct tensor x = *what;
+    int64_t start = t->elements, end, bytes;
+    name_tensor(&x);
+    if (!joined)
+        start = (start + TENSORS_ALIGN - 1) / TENSORS_ALIGN * TENSORS_ALIGN;
+    if (x.shape[0] <= 0 || x.shape[1] <= 0 ||
+        __builtin_mul_overflow(x.shape[0], x.shape[1], &x.count) ||
+        __builtin_add_overflow(start, x.count, &end) || __builtin_mul_overflow(end, 16, &bytes))
+        return err_set(e, ERR_DATA, "%s: a tensor of %lld x %lld is too large", x.name,
+            (long long)x.shape[0], (long long)x.shape[1]);
+    if (t->count == t->capacity) {
+        int capacity = t->capacity ? 2 * t->capacity : 64;
+        void *grown =
+            capacity > 4 * LIMIT_TENSORS ? NULL : mem_grow(t->at, (size_t)capacity, sizeof *t->at);
+        if (!grown)
+            return err_set(e, ERR_MEMORY, "no memory for a table of %d tensors", capacity);
+        t->at = grown;
+        t->capacity = capacity;
+    }
+    x.offset = start;
+    x.order = t->count;
+    x.decay = x.dims == 2;
+    x.axis = axis_of(x.role, x.part);
+    t->elements = end;
+    t->at[t->count++] = x;
+    return 0;
+}
+
+static int add_role(struct tensors *t, const struct model_config *c, enum tensor_role role,
+    enum tensor_part part, int layer, struct err *e)
+{
+    const struct role *r = &roles[role];
+    bool vector = part == TENSOR_BIAS || r->columns == EXTENT_ONE;
+    struct tensor x = {.role = role, .part = part, .layer = layer, .expert = -1};
+    x.dims = vector ? 1 : 2;
+    x.shape[0] = extent_of(c, r->rows);
+    x.shape[1] = vector ? 1 : extent_of(c, r->columns);
+    if (r->rotary && c->positions == POSITIONS_ROTARY)
+        x.rotary_heads = x.shape[0] / c->head_dim;
+    const struct tensor *last = t->count ? &t->at[t->count - 1] : NULL;
+    bool joined = last && r->linear != LINEARS && roles[last->role].linear == r->linear &&
+        last->part == part && last->layer == layer;
+    return tensors_add(t, &x, joined, e);
+}
+
+enum pass { PASS_MATRICES, PASS_NORMS, PASS_BIASES };
+
+static int add_scope(struct tensors *t, const struct model_config *c, enum scope scope,
+    enum pass pass, int layer, struct err *e)
+{
+    for (enum tensor_role r = 0; r < TENSOR_ROLES; r++) {
+        bool vector = roles[r].columns == EXTENT_ONE;
+        if (roles[r].scope != scope || !has_role(c, r) || vector != (pass == PASS_NORMS))
+            continue;
+        int rc = pass == PASS_BIASES ? 0 : add_role(t, c, r, TENSOR_WEIGHT, layer, e);
+        if (!rc && pass != PASS_MATRICES && has_bias(c, r))
+            rc = add_role(t, c, r, TENSOR_BIAS, layer, e);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int add_vectors(
+    struct tensors *t, const struct model_config *c, enum scope scope, int layer, struct err *e)
+{
+    int rc = add_scope(t, c, scope, PASS_NORMS, layer, e);
+    return rc ? rc : add_scope(t, c, scope, PASS_BIASES, layer, e);
+}
+
+static int add_all(struct tensors *t, const struct model_config *c, struct err *e)
+{
+    int rc = add_scope(t, c, BEFORE_LAYERS, PASS_MATRICES, -1, e);
+    for (int l = 0; l < c->layers && !rc; l++)
+        rc = add_scope(t, c, IN_LAYER, PASS_MATRICES, l, e);
+    if (!rc)
+        rc = add_scope(t, c, BEHIND_LAYERS, PASS_MATRICES, -1, e);
+    if (!rc)
+        rc = add_vectors(t, c, BEFORE_LAYERS, -1, e);
+    for (int l = 0; l < c->layers && !rc; l++)
+        rc = add_vectors(t, c, IN_LAYER, l, e);
+    return rc ? rc : add_vectors(t, c, BEHIND_LAYERS, -1, e);
+}
+
+/* -- looking up -- */
+
+static size_t role_slot(
+    const struct tensors *t, enum tensor_role role, enum tensor_part part, int layer, int expert)
+{
+    size_t place = (size_t)(layer + 1) * (size_t)(t->experts + 1) + (size_t)(expert + 1);
+    return (place * TENSOR_ROLES + role) * TENSOR_PARTS + part;
+}
+
+/* Where the name is, or would be. */
+static size_t name_slot(const struct tensors *t, const char *name)
+{
+    size_t i = hash_xxh3(name, strlen(name)) & (t->names - 1);
+    while (t->by_name[i] && strcmp(t->at[t->by_name[i] - 1].name, name))
+        i = (i + 1) & (t->names - 1);
+    return i;
+}
+
+int tensors_seal(struct tensors *t, struct err *e)
+{
+    for (int i = 0; i < t->count; i++) {
+        t->layers = t->at[i].layer >= t->layers ? t->at[i].layer + 1 : t->layers;
+        t->experts = t->at[i].expert >= t->experts ? t->at[i].expert + 1 : t->experts;
+    }
+    for (t->names = 2; t->names < 2 * (size_t)t->count; t->names *= 2)
+        ;
+    t->by_name = mem_array(t->names, sizeof *t->by_name);
+    t->by_role = mem_array(role_slot(t, 0, 0, t->layers, -1), sizeof *t->by_role);
+    if (!t->by_name || !t->by_role)
+        return err_set(e, ERR_MEMORY, "no memory for a table of %d tensors", t->count);
+    for (int i = 0; i < t->count; i++) {
+        const struct tensor *x = &t->at[i];
+        t->by_name[name_slot(t, x->name)] = i + 1;
+        t->by_role[role_slot(t, x->role, x->part, x->layer, x->expert)] = i + 1;
+    }
+    return 0;
+}
+
+const struct tensor *tensors_get(const struct tensors *t, enum tensor_role role,
+    enum tensor_part part, int64_t layer, int64_t expert)
+{
+    if (!t->count || layer >= t->layers || expert >= t->experts)
+        return NULL;
+    int i = t->by_role[role_slot(t, role, part, (int)layer, (int)expert)];
+    return i ? &t->at[i - 1] : NULL;
+}
+
+const struct tensor *tensors_find(const struct tensors *t, const char *name)
+{
+    int i = t->count ? t->by_name[name_slot(t, name)] : 0;
+    return i ? &t->at[i - 1] : NULL;
+}
+
+const struct tensor *tensors_head(const struct tensors *t)
+{
+    const struct tensor *head = tensors_get(t, TENSOR_HEAD, TENSOR_WEIGHT, -1, -1);
+    return head ? head : tensors_get(t, TENSOR_EMBED, TENSOR_WEIGHT, -1, -1);
+}
+
+/* -- the model's own -- */
+
+static void number_scope(struct tensors *t, enum scope scope, int layer, int *next)
+{
+    for (enum tensor_role r = 0; r < TENSOR_ROLES; r++)
+        for (enum tensor_part p = TENSOR_WEIGHT; p <= TENSOR_BIAS && roles[r].scope == scope; p++) {
+            const struct tensor *x = tensors_get(t, r, p, layer, -1);
+            if (x)
+                t->at[x - t->at].order = (*next)++;
+        }
+}
+
+int tensors_create(const struct model_config *c, struct tensors *out, struct err *e)
+{
+    struct tensors t = {0};
+    int next = 0, rc = add_all(&t, c, e);
+    if (!rc)
+        rc = tensors_seal(&t, e);
+    if (rc) {
+        tensors_done(&t);
+        return rc;
+    }
+    number_scope(&t, BEFORE_LAYERS, -1, &next);
+    for (int l = 0; l < t.layers; l++)
+        number_scope(&t, IN_LAYER, l, &next);
+    number_scope(&t, BEHIND_LAYERS, -1, &next);
+    *out = t;
+    return 0;
+}
+
+void tensors_done(struct tensors *t)
+{
+    mem_free(t->at);
+    mem_free(t->by_role);
+    mem_free(t->by_name);
+    *t = (struct tensors){0};
+}

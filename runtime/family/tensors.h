@@ -1,0 +1,104 @@
+/*
+ * tensors: the one table of the tensors that a model has, by its configuration: the name, role,
+ * layer and shape of each, and where it stands in one flat range of elements. Pure.
+ *
+ * Names and layouts are Hugging Face's for Llama ("model.layers.3.self_attn.q_proj.weight", (out,
+ * in)), whatever the family; learned positions are "model.embed_positions.weight".
+ *
+ * The table is in the order of the flat range. Matrices that read the same input stand one behind
+ * the other (q, k, v; gate, up), so one product serves them while every name stays separate; so do
+ * their biases. Matrices come first and vectors (norms, biases) last: what weight decay applies to
+ * is one run. What is not joined begins at a multiple of TENSORS_ALIGN elements; the gaps hold
+ * zeros for ever. The factors of adapters are a table of the same kind. Sizes are checked in 64
+ * bits.
+ */
+#ifndef RUNTIME_FAMILY_TENSORS_H
+#define RUNTIME_FAMILY_TENSORS_H
+
+#include "base/err.h"
+#include "runtime/family/config.h"
+
+#define TENSORS_ALIGN 32
+
+enum tensor_role { /* in the order of computing */
+    TENSOR_EMBED,
+    TENSOR_POSITIONS,
+    TENSOR_NORM_ATTENTION,
+    TENSOR_Q,
+    TENSOR_K,
+    TENSOR_V,
+    TENSOR_O,
+    TENSOR_NORM_FFN,
+    TENSOR_GATE,
+    TENSOR_UP,
+    TENSOR_DOWN,
+    TENSOR_NORM_FINAL,
+    TENSOR_HEAD,
+    TENSOR_ROLES
+};
+
+enum tensor_part { TENSOR_WEIGHT, TENSOR_BIAS, TENSOR_LORA_A, TENSOR_LORA_B, TENSOR_PARTS };
+
+/* What tensor parallelism gives to each rank. */
+enum tensor_axis {
+    AXIS_NONE,    /* all of it */
+    AXIS_ROWS,    /* some of what it gives: q, k, v, gate, up, the vocabulary */
+    AXIS_COLUMNS, /* some of what it reads: o, down; the results are added up */
+};
+
+struct tensor {
+    char name[128]; /* canonical; of adapters peft's: "model.layers.0.mlp.up_proj.lora_A.weight" */
+    enum tensor_role role;
+    enum tensor_part part;
+    int layer, expert;     /* -1: of the whole model; of no expert */
+    int order;             /* its place in the order of computing: each bias behind its weight */
+    int dims;              /* 2, or 1: a vector */
+    int64_t shape[2];      /* (rows, columns); (rows, 1) */
+    int64_t offset, count; /* in elements, inside the flat range */
+    int64_t rotary_heads;  /* of rows that turn with positions; 0: none */
+    bool decay;            /* weight decay applies */
+    enum tensor_axis axis;
+};
+
+struct tensors {
+    struct tensor *at;
+    int count, capacity;
+    int64_t elements; /* of the flat range, gaps included */
+    int layers, experts;
+    int *by_role, *by_name; /* 1 + the index; 0: none */
+    size_t names;           /* of by_name: a power of two */
+};
+
+/* Every tensor of the model itself. */
+int tensors_create(const struct model_config *c, struct tensors *out, struct err *e);
+void tensors_done(struct tensors *t);
+/* NULL: there is none. */
+const struct tensor *tensors_get(const struct tensors *t, enum tensor_role role,
+    enum tensor_part part, int64_t layer, int64_t expert);
+const struct tensor *tensors_find(const struct tensors *t, const char *name);
+/* The matrix that gives the logits: the embedding, when tied. */
+const struct tensor *tensors_head(const struct tensors *t);
+
+/* To make a table: appends one by its role, part, layer, expert, dims and shape; joined: directly
+   behind the one before. Nothing is found in it before tensors_seal. */
+int tensors_add(struct tensors *t, const struct tensor *what, bool joined, struct err *e);
+int tensors_seal(struct tensors *t, struct err *e);
+
+/* Matrices that read the same input and stand as one. LINEAR_GATE_UP is up alone where the
+   activation has no gate. */
+enum linear_kind { LINEAR_QKV, LINEAR_O, LINEAR_GATE_UP, LINEAR_DOWN, LINEARS };
+#define LINEAR_PIECES 3
+
+struct linear_shape { /* (out, in): `pieces` matrices stacked by rows */
+    int64_t in, out;
+    int pieces;
+    int64_t rows[LINEAR_PIECES];
+    enum tensor_role role[LINEAR_PIECES];
+    bool bias;
+};
+void linear_shape(const struct model_config *c, enum linear_kind kind, struct linear_shape *out);
+
+/* "q_proj" */
+const char *tensor_short_name(enum tensor_role role);
+
+#endif

@@ -1,0 +1,321 @@
+/*
+ * Goal: the table of a model's tensors is complete, without overlap, and every tensor is found by
+ * its name and by what it is. Method: the tiny models, tied and untied, with and without biases:
+ * each entry against the sizes of the configuration and against both ways of looking it up; joined
+ * matrices; the order of computing; the axes; SmolLM2's and GPT-2's count of parameters; sizes that
+ * overflow.
+ * needs: faults
+ */
+#include "runtime/family/tensors.h"
+
+#include "base/mem.h"
+#include "tests/runtime/tiny.h"
+#include "tests/unit.h"
+
+static struct err e;
+
+static void make(const struct model_config *c, struct tensors *t)
+{
+    *t = (struct tensors){0};
+    ck_assert_msg(!tensors_create(c, t, &e), "%s", e.text);
+}
+
+static const struct tensor *get(
+    const struct tensors *t, enum tensor_role role, enum tensor_part part, int layer)
+{
+    return tensors_get(t, role, part, layer, -1);
+}
+
+/* The model's tensors that a layer has, of each weight and of each bias. */
+static void check_table(struct model_config c, int count)
+{
+    struct tensors t;
+    int64_t end = 0;
+    make(&c, &t);
+    ck_assert_int_eq(t.count, count);
+    mem_autofree bool *seen = mem_array((size_t)count, sizeof *seen);
+    bool vectors = false;
+    for (int i = 0; i < count; i++) {
+        const struct tensor *x = &t.at[i];
+        ck_assert_int_ge(x->offset, end);
+        ck_assert_int_lt(x->offset - end, TENSORS_ALIGN);
+        ck_assert_int_eq(x->count, x->shape[0] * x->shape[1]);
+        ck_assert(x->dims == 2 || x->shape[1] == 1);
+        ck_assert_int_eq(x->decay, x->dims == 2);
+        ck_assert(x->dims == 1 || !vectors); /* matrices first */
+        vectors = x->dims == 1;
+        ck_assert_ptr_eq(tensors_find(&t, x->name), x);
+        ck_assert_ptr_eq(tensors_get(&t, x->role, x->part, x->layer, x->expert), x);
+        ck_assert_msg(x->order >= 0 && x->order < count && !seen[x->order], "%s", x->name);
+        seen[x->order] = true;
+        end = x->offset + x->count;
+    }
+    ck_assert_int_eq(t.elements, end);
+    ck_assert_ptr_null(tensors_find(&t, "model.norm"));
+    ck_assert_ptr_null(tensors_find(&t, ""));
+    ck_assert_ptr_null(get(&t, TENSOR_Q, TENSOR_WEIGHT, (int)c.layers));
+    ck_assert_ptr_null(get(&t, TENSOR_Q, TENSOR_WEIGHT, -1));
+    ck_assert_ptr_null(get(&t, TENSOR_Q, TENSOR_LORA_A, 0));
+    ck_assert_ptr_null(get(&t, TENSOR_HEAD, TENSOR_WEIGHT, 0));
+    ck_assert_ptr_null(tensors_get(&t, TENSOR_DOWN, TENSOR_WEIGHT, 0, 0)); /* no expert */
+    tensors_done(&t);
+    ck_assert_ptr_null(tensors_find(&t, "lm_head.weight"));
+    ck_assert_ptr_null(get(&t, TENSOR_EMBED, TENSOR_WEIGHT, -1));
+}
+
+START_TEST(tables_are_whole)
+{
+    struct model_config c = tiny_config(true);
+    check_table(c, 1 + 3 * 9 + 1);
+    check_table(tiny_config(false), 1 + 3 * 9 + 2);
+    c.qkv_bias = true;
+    check_table(c, 1 + 3 * 12 + 1);
+    c.o_bias = c.ffn_bias = true;
+    check_table(c, 1 + 3 * 16 + 1);
+    check_table(tiny_gpt2(), 2 + 3 * 16 + 2);
+}
+END_TEST
+
+static void is(const struct tensor *x, const char *name, int64_t rows, int64_t columns)
+{
+    ck_assert_msg(x != NULL, "%s", name);
+    ck_assert_str_eq(x->name, name);
+    ck_assert_msg(x->shape[0] == rows && x->shape[1] == columns, "%s", name);
+}
+
+static void behind(const struct tensor *a, const struct tensor *b)
+{
+    ck_assert_int_eq(b->offset, a->offset + a->count);
+}
+
+START_TEST(tensors_are_found_by_role)
+{
+    struct model_config c = tiny_config(false); /* 61 words, 24, 6 heads on 2 of 8, 40 */
+    struct tensors t;
+    make(&c, &t);
+    const struct tensor *q = get(&t, TENSOR_Q, TENSOR_WEIGHT, 2);
+    is(q, "model.layers.2.self_attn.q_proj.weight", 48, 24);
+    is(get(&t, TENSOR_V, TENSOR_WEIGHT, 2), "model.layers.2.self_attn.v_proj.weight", 16, 24);
+    behind(q, get(&t, TENSOR_K, TENSOR_WEIGHT, 2));
+    behind(get(&t, TENSOR_K, TENSOR_WEIGHT, 2), get(&t, TENSOR_V, TENSOR_WEIGHT, 2));
+    ck_assert(q->rotary_heads == 6 && q[1].rotary_heads == 2 && q[2].rotary_heads == 0);
+    is(get(&t, TENSOR_O, TENSOR_WEIGHT, 0), "model.layers.0.self_attn.o_proj.weight", 24, 48);
+    const struct tensor *gate = get(&t, TENSOR_GATE, TENSOR_WEIGHT, 1);
+    is(gate, "model.layers.1.mlp.gate_proj.weight", 40, 24);
+    is(&gate[1], "model.layers.1.mlp.up_proj.weight", 40, 24);
+    behind(gate, &gate[1]);
+    is(get(&t, TENSOR_DOWN, TENSOR_WEIGHT, 1), "model.layers.1.mlp.down_proj.weight", 24, 40);
+    is(get(&t, TENSOR_NORM_FFN, TENSOR_WEIGHT, 1), "model.layers.1.post_attention_layernorm.weight",
+        24, 1);
+    is(get(&t, TENSOR_NORM_FINAL, TENSOR_WEIGHT, -1), "model.norm.weight", 24, 1);
+    is(tensors_head(&t), "lm_head.weight", 61, 24);
+    ck_assert_ptr_null(get(&t, TENSOR_POSITIONS, TENSOR_WEIGHT, -1));
+    ck_assert_ptr_null(get(&t, TENSOR_Q, TENSOR_BIAS, 0));
+    tensors_done(&t);
+    c.tied_embeddings = true;
+    make(&c, &t);
+    is(tensors_head(&t), "model.embed_tokens.weight", 61, 24);
+    tensors_done(&t);
+}
+END_TEST
+
+START_TEST(tensors_of_gpt2_are_found_by_role)
+{
+    struct model_config c = tiny_gpt2(); /* 21, 3 heads of 7, 37, 17 positions */
+    struct tensors t;
+    make(&c, &t);
+    is(get(&t, TENSOR_POSITIONS, TENSOR_WEIGHT, -1), "model.embed_positions.weight", 17, 21);
+    ck_assert(t.at[1].role == TENSOR_POSITIONS && t.at[1].decay);
+    ck_assert_ptr_null(get(&t, TENSOR_GATE, TENSOR_WEIGHT, 1));
+    is(get(&t, TENSOR_UP, TENSOR_WEIGHT, 1), "model.layers.1.mlp.up_proj.weight", 37, 21);
+    const struct tensor *q = get(&t, TENSOR_Q, TENSOR_BIAS, 2);
+    is(q, "model.layers.2.self_attn.q_proj.bias", 21, 1);
+    is(&q[2], "model.layers.2.self_attn.v_proj.bias", 21, 1);
+    behind(&q[0], &q[1]);
+    behind(&q[1], &q[2]);
+    ck_assert_int_eq(q->rotary_heads, 0);
+    is(get(&t, TENSOR_DOWN, TENSOR_BIAS, 0), "model.layers.0.mlp.down_proj.bias", 21, 1);
+    is(get(&t, TENSOR_NORM_FFN, TENSOR_BIAS, 1), "model.layers.1.post_attention_layernorm.bias", 21,
+        1);
+    is(get(&t, TENSOR_NORM_FINAL, TENSOR_BIAS, -1), "model.norm.bias", 21, 1);
+    tensors_done(&t);
+}
+END_TEST
+
+/* Embeddings, layers, the norm, the head; each bias behind its weight. */
+START_TEST(the_order_of_computing_is_known)
+{
+    static const char *const first[] = {"model.embed_tokens.weight", "model.embed_positions.weight",
+        "model.layers.0.input_layernorm.weight", "model.layers.0.input_layernorm.bias",
+        "model.layers.0.self_attn.q_proj.weight", "model.layers.0.self_attn.q_proj.bias",
+        "model.layers.0.self_attn.k_proj.weight"};
+    static const char *const last[] = {"model.layers.2.mlp.down_proj.weight",
+        "model.layers.2.mlp.down_proj.bias", "model.norm.weight", "model.norm.bias",
+        "lm_head.weight"};
+    struct model_config c = tiny_gpt2();
+    struct tensors t;
+    c.tied_embeddings = false;
+    make(&c, &t);
+    for (int i = 0; i < 7; i++)
+        ck_assert_int_eq(tensors_find(&t, first[i])->order, i);
+    for (int i = 0; i < 5; i++)
+        ck_assert_int_eq(tensors_find(&t, last[i])->order, t.count - 5 + i);
+    tensors_done(&t);
+}
+END_TEST
+
+/* The flat range, which optimizers and shards walk. */
+START_TEST(the_order_of_the_flat_range_is_known)
+{
+    static const enum tensor_role layer[] = {
+        TENSOR_Q, TENSOR_K, TENSOR_V, TENSOR_O, TENSOR_UP, TENSOR_DOWN};
+    static const struct {
+        enum tensor_role role;
+        enum tensor_part part;
+    } vectors[] = {{TENSOR_NORM_ATTENTION, TENSOR_WEIGHT}, {TENSOR_NORM_ATTENTION, TENSOR_BIAS},
+        {TENSOR_NORM_FFN, TENSOR_WEIGHT}, {TENSOR_NORM_FFN, TENSOR_BIAS}, {TENSOR_Q, TENSOR_BIAS},
+        {TENSOR_K, TENSOR_BIAS}, {TENSOR_V, TENSOR_BIAS}, {TENSOR_O, TENSOR_BIAS},
+        {TENSOR_UP, TENSOR_BIAS}, {TENSOR_DOWN, TENSOR_BIAS}};
+    struct model_config c = tiny_gpt2();
+    struct tensors t;
+    c.tied_embeddings = false;
+    make(&c, &t);
+    const struct tensor *x = t.at;
+    ck_assert(x++->role == TENSOR_EMBED && x++->role == TENSOR_POSITIONS);
+    for (int l = 0; l < 3; l++)
+        for (int i = 0; i < 6; i++, x++)
+            ck_assert(x->role == layer[i] && x->part == TENSOR_WEIGHT && x->layer == l);
+    ck_assert(x++->role == TENSOR_HEAD);
+    for (int l = 0; l < 3; l++)
+        for (int i = 0; i < 10; i++, x++)
+            ck_assert(x->role == vectors[i].role && x->part == vectors[i].part && x->layer == l);
+    ck_assert(x[0].role == TENSOR_NORM_FINAL && x[1].part == TENSOR_BIAS);
+    ck_assert_ptr_eq(x + 2, t.at + t.count);
+    tensors_done(&t);
+}
+END_TEST
+
+/* A matrix that is cut by rows gives its bias to those rows; one that is cut by columns has its
+   bias added once. */
+START_TEST(axes_fit_together)
+{
+    struct model_config c = tiny_config(false);
+    struct tensors t;
+    c.qkv_bias = c.o_bias = c.ffn_bias = true;
+    make(&c, &t);
+    for (int i = 0; i < t.count; i++) {
+        const struct tensor *x = &t.at[i];
+        bool bias = x->part == TENSOR_BIAS, norm = strstr(x->name, "norm") != NULL;
+        bool columns = x->role == TENSOR_O || x->role == TENSOR_DOWN;
+        enum tensor_axis want = norm || (columns && bias) ? AXIS_NONE
+            : columns                                     ? AXIS_COLUMNS
+                                                          : AXIS_ROWS;
+        ck_assert_msg(x->axis == want, "%s", x->name);
+    }
+    tensors_done(&t);
+}
+END_TEST
+
+START_TEST(linears_are_stacked_by_rows)
+{
+    struct model_config c = tiny_config(true);
+    struct linear_shape s;
+    c.qkv_bias = true;
+    linear_shape(&c, LINEAR_QKV, &s);
+    ck_assert(s.in == 24 && s.out == 48 + 2 * 16 && s.pieces == 3 && s.bias);
+    ck_assert(s.role[0] == TENSOR_Q && s.role[1] == TENSOR_K && s.role[2] == TENSOR_V);
+    ck_assert(s.rows[0] == 48 && s.rows[1] == 16 && s.rows[2] == 16);
+    linear_shape(&c, LINEAR_GATE_UP, &s);
+    ck_assert(s.in == 24 && s.out == 80 && s.pieces == 2 && s.role[1] == TENSOR_UP && !s.bias);
+    linear_shape(&c, LINEAR_DOWN, &s);
+    ck_assert(s.in == 40 && s.out == 24 && s.pieces == 1 && s.role[0] == TENSOR_DOWN);
+    c = tiny_gpt2();
+    linear_shape(&c, LINEAR_GATE_UP, &s);
+    ck_assert(s.out == 37 && s.pieces == 1 && s.role[0] == TENSOR_UP && s.bias);
+    ck_assert_str_eq(tensor_short_name(TENSOR_UP), "up_proj");
+    ck_assert_str_eq(tensor_short_name(TENSOR_HEAD), "lm_head");
+}
+END_TEST
+
+START_TEST(gpt2_has_124_439_808_parameters)
+{
+    struct model_config c = tiny_gpt2();
+    struct tensors p = {0};
+    int64_t sum = 0;
+    c.vocab = 50257;
+    c.dim = 768;
+    c.layers = c.heads = c.kv_heads = 12;
+    c.head_dim = 64;
+    c.ffn_dim = 3072;
+    c.context = 1024;
+    ck_assert(!tensors_create(&c, &p, &e));
+    for (int i = 0; i < p.count; i++)
+        sum += p.at[i].count;
+    ck_assert_int_eq(sum, 124439808);
+    tensors_done(&p);
+}
+END_TEST
+
+START_TEST(smollm2_has_134_515_008_parameters)
+{
+    struct model_config c = {.vocab = 49152,
+        .dim = 576,
+        .layers = 30,
+        .heads = 9,
+        .kv_heads = 3,
+        .head_dim = 64,
+        .ffn_dim = 1536,
+        .context = 2048,
+        .tied_embeddings = true};
+    struct tensors p = {0};
+    int64_t sum = 0;
+    ck_assert(!tensors_create(&c, &p, &e));
+    for (int i = 0; i < p.count; i++)
+        sum += p.at[i].count;
+    ck_assert_int_eq(sum, 134515008);
+    tensors_done(&p);
+}
+END_TEST
+
+static int add(struct tensors *t, int64_t rows, int64_t columns)
+{
+    struct tensor x = {.role = TENSOR_EMBED, .layer = -1, .expert = -1, .dims = 2};
+    x.shape[0] = rows;
+    x.shape[1] = columns;
+    return tensors_add(t, &x, false, &e);
+}
+
+START_TEST(absurd_sizes_are_refused)
+{
+    struct tensors t = {0};
+    ck_assert_int_eq(add(&t, INT64_MAX / 2, 4), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "model.embed_tokens.weight"));
+    ck_assert_int_eq(add(&t, INT64_MAX / 8, 1), -ERR_DATA);
+    ck_assert_int_eq(add(&t, 0, 4), -ERR_DATA);
+    ck_assert_int_eq(add(&t, 4, 0), -ERR_DATA);
+    ck_assert_int_eq(add(&t, -1, 4), -ERR_DATA);
+    ck_assert(!t.count && !t.elements);
+    tensors_done(&t);
+}
+END_TEST
+
+static int build(void *user)
+{
+    struct model_config c = tiny_gpt2();
+    struct tensors p = {0};
+    int rc = tensors_create(&c, &p, &e);
+    (void)user;
+    tensors_done(&p);
+    return rc;
+}
+
+START_TEST(allocation_failures_are_seen)
+{
+    fault_each(FAULT_MEM, build, NULL);
+}
+END_TEST
+
+UNIT_MAIN("tensors", tables_are_whole, tensors_are_found_by_role, tensors_of_gpt2_are_found_by_role,
+    the_order_of_computing_is_known, the_order_of_the_flat_range_is_known, axes_fit_together,
+    linears_are_stacked_by_rows, gpt2_has_124_439_808_parameters,
+    smollm2_has_134_515_008_parameters, absurd_sizes_are_refused, allocation_failures_are_seen)
