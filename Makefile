@@ -184,7 +184,7 @@ fuzz: ## the parsers under mutated input, FUZZ_SECONDS=60 each
 run-fuzz: $(FUZZERS)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(tame) $(RUN) -g fuzz $(PARALLEL) -t $$(($(FUZZ_SECONDS) + 60)) $(FUZZERS)
 SIM_ROUNDS ?= 5000
-sim: $(addprefix $(O)/tests/,controller/plan/test_plan agent/test_world agent/test_term) ## random worlds, SIM_ROUNDS=5000, for plan and coordinators
+sim: $(addprefix $(O)/tests/,controller/plan/test_plan_sim agent/test_world agent/test_term) ## random worlds, SIM_ROUNDS=5000, for plan and coordinators
 	@CK_FORK=no LLMJOB_SIM_ROUNDS=$(SIM_ROUNDS) $(RUN) -g sim -t 3600 $^
 models: ## fetch the models that tests read, once a machine
 	@$(RUN) -g models -t 3600 tests/golden/fetch_all.sh

@@ -33,6 +33,17 @@
 #define NAME_COND_RECONCILING "Reconciling"
 #define NAME_COND_STALLED     "Stalled"
 
+/* states, in status.state beside the reasons Training, Serving and Running */
+#define NAME_STATE_PENDING     "Pending"
+#define NAME_STATE_FORMING     "Forming"
+#define NAME_STATE_UNREACHABLE "Unreachable"
+#define NAME_STATE_BLOCKED     "Blocked"
+#define NAME_STATE_SUSPENDING  "Suspending"
+#define NAME_STATE_SUSPENDED   "Suspended"
+#define NAME_STATE_COMPLETE    "Complete"
+#define NAME_STATE_FAILED      "Failed"
+#define NAME_STATE_INVALID     "Invalid"
+
 /* reasons of conditions and Events */
 #define NAME_REASON_PODS_PENDING   "PodsPending"
 #define NAME_REASON_UNSCHEDULABLE  "Unschedulable"
@@ -64,6 +75,11 @@
 #define NAME_REASON_RANK_FAILED    "RankFailed"
 #define NAME_REASON_CHECKPOINT     "CheckpointSaved"
 #define NAME_REASON_SKIPPED        "ObjectSkipped" /* an object that the controller cannot read */
+#define NAME_REASON_REFUSED        "RequestRefused" /* what a pass asked of the API server */
+#define NAME_REASON_POD_FAILED     "PodFailed"      /* and Kubernetes gives no reason */
+
+/* causes of the end of an attempt that no agent could tell */
+#define NAME_CAUSE_COORDINATOR_LOST "CoordinatorLost"
 
 /* environment of the agent's container (set by the controller) */
 #define NAME_ENV_JOB       "LLMJOB_JOB"

@@ -5,6 +5,7 @@
  * docs/api.md.
  */
 #include "cli/api_doc.h"
+
 #include "api/names.h"
 #include "base/yaml.h"
 #include "cli/command.h"
@@ -186,7 +187,7 @@ int command_api_doc(int argc, char **argv, int *status, struct err *e)
     if (r <= 0)
         return r;
     json_auto struct json *documents = NULL;
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     buf_init(&out, 1 << 20);
     r = yaml_read_file(path, 1 << 20, &documents, e);
     if (!r)

@@ -4,8 +4,8 @@
  */
 #include "cli/command.h"
 
-#include "base/buf.h"
 #include "api/limits.h"
+#include "base/buf.h"
 #include "base/utf8.h"
 
 #include <stdarg.h>
@@ -36,7 +36,7 @@ int command_flags(const struct conf_item *items, const char *usage, const char *
 
 void command_print(FILE *to, const char *fmt, ...)
 {
-    struct buf text buf_auto;
+    buf_auto struct buf text;
     va_list ap;
     buf_init(&text, 2 * LIMIT_JOB_FILE_BYTES);
     va_start(ap, fmt);

@@ -6,6 +6,7 @@
  * there are.
  */
 #include "cli/crew.h"
+
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/net.h"

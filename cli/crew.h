@@ -6,9 +6,9 @@
 #ifndef CLI_CREW_H
 #define CLI_CREW_H
 
+#include "api/report.h"
 #include "base/err.h"
 #include "base/mem.h"
-#include "api/report.h"
 #include "cli/spawn.h"
 
 #include <stdbool.h>

@@ -4,8 +4,9 @@
  * object. Called by the commands run and top and their tests.
  */
 #include "cli/fill.h"
-#include "base/clock.h"
+
 #include "api/names.h"
+#include "base/clock.h"
 
 #include <math.h>
 

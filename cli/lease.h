@@ -6,8 +6,8 @@
 #ifndef CLI_LEASE_H
 #define CLI_LEASE_H
 
-#include "base/err.h"
 #include "api/limits.h"
+#include "base/err.h"
 
 struct lease {
     int fd;                           /* -1: none */

@@ -4,8 +4,9 @@
  * it touches nothing.
  */
 #include "cli/local.h"
-#include "base/io.h"
+
 #include "api/jobpath.h"
+#include "base/io.h"
 
 #include <limits.h>
 #include <sys/stat.h>

@@ -6,12 +6,12 @@
  * (checkpoint, then end), the second kills. The exit status is the job's class. It knows nothing of
  * training; all it does is what the coordinator's report asks for.
  */
-#include "base/clock.h"
 #include "api/exitcode.h"
+#include "api/names.h"
+#include "base/clock.h"
 #include "base/http.h"
 #include "base/io.h"
 #include "base/net.h"
-#include "api/names.h"
 #include "base/secret.h"
 #include "cli/command.h"
 #include "cli/crew.h"
@@ -143,7 +143,7 @@ static void find_programs(struct run *r)
 /* There is no Secret on one machine: the key comes from a file. */
 static int write_api_key(const struct run *r, struct err *e)
 {
-    struct buf key buf_auto;
+    buf_auto struct buf key;
     char path[320];
     buf_init(&key, 4096);
     if (!*r->conf.api_key_file)
@@ -160,7 +160,7 @@ static int write_api_key(const struct run *r, struct err *e)
 
 static int write_job(struct run *r, struct err *e)
 {
-    struct buf json buf_auto;
+    buf_auto struct buf json;
     uint8_t secret[32];
     char path[320];
     buf_init(&json, LIMIT_JOB_FILE_BYTES);
@@ -216,7 +216,7 @@ static int read_job(struct run *r, struct err *e)
 /* What an agent will read must be right: two entries may have got one folder. */
 static int check_mapped(struct run *r, struct err *e)
 {
-    struct buf json buf_auto;
+    buf_auto struct buf json;
     json_auto struct json *tree = NULL;
     struct jobspec spec;
     buf_init(&json, LIMIT_JOB_FILE_BYTES);
@@ -371,7 +371,7 @@ static int request(struct run *r, const char *method, const char *path, const st
 
 static int tell(struct run *r, struct err *e)
 {
-    struct buf body buf_auto, answer buf_auto;
+    buf_auto struct buf body, answer;
     buf_init(&body, LIMIT_REPORT_BYTES);
     buf_init(&answer, LIMIT_REPORT_BYTES);
     arena_reset(r->scratch);
@@ -391,7 +391,7 @@ static int tell(struct run *r, struct err *e)
 static int ask(struct run *r, struct err *e)
 {
     struct arena *next = r->reports[!r->current];
-    struct buf answer buf_auto;
+    buf_auto struct buf answer;
     json_auto struct json *tree = NULL;
     buf_init(&answer, LIMIT_REPORT_BYTES);
     arena_reset(next);

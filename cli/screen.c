@@ -6,6 +6,7 @@
  * the time: screen.now_ms is the time.
  */
 #include "cli/screen.h"
+
 #include "base/clock.h"
 #include "base/utf8.h"
 
@@ -197,7 +198,7 @@ static void draw_progress(struct canvas *c, const struct screen *s)
     }
     line(c);
     if (isfinite(r->loss)) {
-        struct buf spark buf_auto;
+        buf_auto struct buf spark;
         buf_init(&spark, 1024);
         screen_sparkline(r->loss_history, r->loss_history_count, &spark);
         putf(c, BOLD, "loss  %.4f", r->loss);

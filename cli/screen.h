@@ -9,9 +9,9 @@
 #ifndef CLI_SCREEN_H
 #define CLI_SCREEN_H
 
-#include "base/buf.h"
 #include "api/jobspec.h"
 #include "api/report.h"
+#include "base/buf.h"
 
 #include <stdbool.h>
 #include <stdint.h>

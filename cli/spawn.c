@@ -6,8 +6,9 @@
  * again.
  */
 #include "cli/spawn.h"
-#include "base/clock.h"
+
 #include "api/exitcode.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/mem.h"
 
@@ -215,7 +216,7 @@ static int open_pipes(int out[2], int said[2], struct err *e)
 int spawn_capture(const char *const *argv, int64_t timeout_ms, struct buf *out, struct err *e)
 {
     int out_pipe[2], said_pipe[2], status = 0;
-    struct buf said buf_auto;
+    buf_auto struct buf said;
     struct child c;
     buf_init(&said, 64 << 10);
     int r = open_pipes(out_pipe, said_pipe, e);

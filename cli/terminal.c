@@ -5,6 +5,7 @@
  * never changes its input mode.
  */
 #include "cli/terminal.h"
+
 #include "base/io.h"
 
 #include <sys/ioctl.h>
@@ -36,7 +37,7 @@ void terminal_init(struct terminal *t, int fd, bool plain)
 /* Each line cleared behind its text. */
 static int frame(struct terminal *t, const struct screen *s, struct buf *out)
 {
-    struct buf text buf_auto;
+    buf_auto struct buf text;
     buf_init(&text, 1 << 20);
     if (screen_draw(s, &t->style, &text))
         return -ERR_MEMORY;
@@ -52,7 +53,7 @@ static int frame(struct terminal *t, const struct screen *s, struct buf *out)
 
 int terminal_show(struct terminal *t, const struct screen *s, struct err *e)
 {
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     buf_init(&out, 2 << 20);
     int r = t->live ? frame(t, s, &out) : screen_tell(s, &t->told, &out);
     if (r)
@@ -63,7 +64,7 @@ int terminal_show(struct terminal *t, const struct screen *s, struct err *e)
 
 void terminal_leave(struct terminal *t, const struct screen *last)
 {
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     buf_init(&out, 2 << 20);
     if (!t->entered)
         return;

@@ -4,10 +4,10 @@
  * report by kubectl exec for what is fresher than status (a row a rank). A missing report leaves
  * those rows out and is no error. Ends when the job does, with the job's class as exit status.
  */
-#include "base/clock.h"
 #include "api/exitcode.h"
-#include "base/io.h"
 #include "api/names.h"
+#include "base/clock.h"
+#include "base/io.h"
 #include "cli/command.h"
 #include "cli/fill.h"
 #include "cli/spawn.h"
@@ -88,7 +88,7 @@ static int kubectl(const struct top *t, const char *const *rest, int64_t timeout
 static int fetch(const struct top *t, const char *const *rest, int64_t timeout_ms,
     struct json **tree, struct err *e)
 {
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     struct json *fresh;
     buf_init(&out, 16 << 20);
     int r = kubectl(t, rest, timeout_ms, &out, e);
@@ -221,7 +221,7 @@ int command_top(int argc, char **argv, int *status, struct err *e)
     if (!r) {
         terminal_init(&t.terminal, STDOUT_FILENO, t.conf.plain);
         if (t.conf.once) { /* a picture, not a redraw */
-            struct buf picture buf_auto;
+            buf_auto struct buf picture;
             buf_init(&picture, 1 << 20);
             r = look(&t, 0, e);
             if (!r)

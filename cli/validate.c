@@ -20,7 +20,7 @@ static const struct conf_item items[] = {
 static int validate_one(const char *path, bool print, struct err *e)
 {
     struct arena *a = arena_create(1 << 20);
-    struct buf json buf_auto;
+    buf_auto struct buf json;
     struct jobspec spec;
     buf_init(&json, LIMIT_JOB_FILE_BYTES);
     int r = a ? jobspec_read_file(path, a, &spec, e) : err_set(e, ERR_MEMORY, "out of memory");

@@ -7,14 +7,14 @@
  */
 #include "controller/apply.h"
 
+#include "api/names.h"
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/metric.h"
-#include "api/names.h"
-#include "controller/plan/podspec.h"
 #include "controller/kube/skim.h"
+#include "controller/plan/podspec.h"
 
 #include <assert.h>
 
@@ -175,7 +175,7 @@ static void secret_settled(struct run *run)
 /* A pod may be given any Secret of its namespace: only one that says so is meant for it. */
 static int check_api_key(const struct run *run, const struct http_response *r, struct err *e)
 {
-    struct json *v json_auto = NULL;
+    json_auto struct json *v = NULL;
     if (r->status == 404)
         return err_set(
             e, ERR_USER, "spec.serve.apiKeySecret: there is no Secret %s", run->api_key_secret);
@@ -241,8 +241,8 @@ static int learn_secret(
     struct request *q, const struct http_response *r, bool *current, struct err *e)
 {
     struct run *run = q->run;
-    struct json *v json_auto = NULL;
-    struct buf token buf_auto;
+    json_auto struct json *v = NULL;
+    buf_auto struct buf token;
     buf_init(&token, 4096);
     int rc = json_parse(r->body, r->len, &v, e);
     if (rc)
@@ -327,7 +327,7 @@ static int prepare_secret(struct run *r, const struct job *job, struct err *e)
 {
     unsigned char bytes[TOKEN_BYTES];
     char hex[2 * TOKEN_BYTES + 1];
-    struct buf new buf_auto, patch buf_auto;
+    buf_auto struct buf new, patch;
     buf_init(&new, PODSPEC_LIMIT);
     buf_init(&patch, PODSPEC_LIMIT);
     int rc = io_random(bytes, sizeof bytes, e);

@@ -8,14 +8,14 @@
  */
 #include "controller/coordinator.h"
 
+#include "api/names.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/net.h"
-#include "api/names.h"
-#include "controller/kube/skim.h"
 #include "base/table.h"
+#include "controller/kube/skim.h"
 #include "controller/kube/workq.h"
 
 #include <assert.h>
@@ -114,7 +114,7 @@ static void drop(struct coordinators *c, struct line *l)
 
 static char *url_of(const struct coordinators *c, const struct coordinator_target *t)
 {
-    struct buf url buf_auto;
+    buf_auto struct buf url;
     buf_init(&url, 2048);
     char address[NET_TEXT_BYTES];
     net_write(t->ip, (unsigned)c->port, address);
@@ -127,7 +127,7 @@ static char *url_of(const struct coordinators *c, const struct coordinator_targe
 
 static char *turn_of(const char *key, uint64_t number)
 {
-    struct buf turn buf_auto;
+    buf_auto struct buf turn;
     buf_init(&turn, 600);
     buf_printf(&turn, "%s#%" PRIu64, key, number);
     return buf_take(&turn);
@@ -225,7 +225,7 @@ int coordinator_desire(
 static int start(struct line *l, const char *method, const char *path, const char *body,
     void (*done_fn)(void *user, const struct http_response *r), struct err *e)
 {
-    struct buf url buf_auto, token buf_auto;
+    buf_auto struct buf url, token;
     buf_init(&url, 4096);
     buf_init(&token, 4096);
     buf_printf(&url, "%s%s", l->url, path);
@@ -268,8 +268,8 @@ static int64_t interval_ms(const struct coordinators *c)
 static int take_report(struct line *l, const struct http_response *r, struct err *e)
 {
     static const char *const left_out[] = {"ranks", NULL}; /* for the screen alone */
-    struct json *v json_auto = NULL;
-    struct buf text buf_auto;
+    json_auto struct json *v = NULL;
+    buf_auto struct buf text;
     struct report report;
     buf_init(&text, LIMIT_REPORT_FACTS_BYTES);
     if (skim_without(r->body, r->len, left_out, &text))

@@ -9,8 +9,8 @@
 #ifndef CONTROLLER_COORDINATOR_H
 #define CONTROLLER_COORDINATOR_H
 
-#include "base/err.h"
 #include "api/report.h"
+#include "base/err.h"
 #include "controller/kube/kube.h"
 
 #include <stdbool.h>

@@ -40,7 +40,7 @@ static void answer(struct web_exchange *x, int status, const char *text)
 
 static void answer_metrics(struct web_exchange *x)
 {
-    struct buf text buf_auto;
+    buf_auto struct buf text;
     buf_init(&text, METRICS_BYTES);
     metric_print(&text);
     if (buf_ok(&text))

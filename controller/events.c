@@ -6,13 +6,13 @@
  */
 #include "controller/events.h"
 
+#include "api/limits.h"
+#include "api/names.h"
 #include "base/clock.h"
 #include "base/json.h"
-#include "api/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metric.h"
-#include "api/names.h"
 #include "base/table.h"
 
 #include <inttypes.h>
@@ -226,7 +226,7 @@ static void posted(void *user, const struct http_response *r)
 static int post(struct letter *l, const struct events_about *o, bool warning, const char *reason,
     const char *message, struct err *e)
 {
-    struct buf body buf_auto, path buf_auto;
+    buf_auto struct buf body, path;
     struct jsonw w;
     char name[LIMIT_SUBDOMAIN_BYTES];
     buf_init(&body, BODY_BYTES);

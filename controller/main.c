@@ -7,14 +7,14 @@
  * Every replica keeps its caches warm; only the leader makes passes, and one that loses the lease
  * ends at once, so that two never write.
  */
+#include "api/exitcode.h"
+#include "api/names.h"
 #include "base/clock.h"
 #include "base/conf.h"
-#include "api/exitcode.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metric.h"
-#include "api/names.h"
 #include "base/secret.h"
 #include "controller/apply.h"
 #include "controller/coordinator.h"
@@ -22,9 +22,9 @@
 #include "controller/kube/informer.h"
 #include "controller/kube/kube.h"
 #include "controller/kube/lease.h"
+#include "controller/kube/workq.h"
 #include "controller/observe.h"
 #include "controller/plan/plan.h"
-#include "controller/kube/workq.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -401,7 +401,7 @@ struct discovery {
 static void discovered(void *user, const struct http_response *r)
 {
     struct discovery *d = user;
-    struct json *v json_auto = NULL;
+    json_auto struct json *v = NULL;
     d->done = true;
     if (r->status == 404)
         return;

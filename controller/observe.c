@@ -6,8 +6,8 @@
  */
 #include "controller/observe.h"
 
-#include "base/clock.h"
 #include "api/names.h"
+#include "base/clock.h"
 #include "base/table.h"
 
 #define KEY_BYTES          600

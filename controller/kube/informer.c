@@ -11,8 +11,8 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "controller/kube/split.h"
 #include "base/table.h"
+#include "controller/kube/split.h"
 
 #include <inttypes.h>
 
@@ -196,7 +196,7 @@ static int remove_key(struct informer *i, const char *key, struct err *e)
 static int take_object(
     struct informer *i, const struct skim *o, const char *text, size_t len, bool watch)
 {
-    struct json *v json_auto = NULL;
+    json_auto struct json *v = NULL;
     struct err why;
     int rc = *o->name ? json_parse(text, len, &v, &why)
                       : err_set(&why, ERR_DATA, "it has no usable name");
@@ -227,7 +227,7 @@ static int take_metadata(struct informer *i, const struct json *meta, struct err
 static int list_piece(void *user, enum split_piece kind, char *text, size_t len)
 {
     struct informer *i = user;
-    struct json *meta json_auto = NULL;
+    json_auto struct json *meta = NULL;
     struct skim o;
     if (kind == SPLIT_METADATA) {
         int rc = json_parse(text, len, &meta, &i->failure);
@@ -243,7 +243,7 @@ static int list_piece(void *user, enum split_piece kind, char *text, size_t len)
 
 static int watch_error(struct informer *i, const char *text, size_t len)
 {
-    struct json *event json_auto = NULL;
+    json_auto struct json *event = NULL;
     int rc = json_parse(text, len, &event, &i->failure);
     if (rc)
         return rc;
@@ -402,7 +402,7 @@ static void add_query(const struct informer *i, struct buf *path)
 
 static int start_list(struct informer *i, struct err *e)
 {
-    struct buf path buf_auto;
+    buf_auto struct buf path;
     buf_init(&path, 16 << 10);
     add_query(i, &path);
     buf_printf(&path, "limit=%d", PAGE);
@@ -428,7 +428,7 @@ static int start_list(struct informer *i, struct err *e)
 
 static int start_watch(struct informer *i, struct err *e)
 {
-    struct buf path buf_auto;
+    buf_auto struct buf path;
     buf_init(&path, 16 << 10);
     add_query(i, &path);
     buf_printf(&path, "watch=true&allowWatchBookmarks=true&timeoutSeconds=%d&resourceVersion=%s",

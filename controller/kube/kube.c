@@ -104,7 +104,7 @@ static int path_of(
 
 static int pem_of(struct arena *a, const char *base64, const char **out, struct err *e)
 {
-    struct buf text buf_auto;
+    buf_auto struct buf text;
     buf_init(&text, CONFIG_LIMIT);
     if (!base64 || !*base64)
         return 0;
@@ -144,7 +144,7 @@ static int read_user(
 
 static int read_kubeconfig(struct arena *a, const char *path, struct settings *s, struct err *e)
 {
-    struct json *documents json_auto = NULL;
+    json_auto struct json *documents = NULL;
     int rc = yaml_read_file(path, CONFIG_LIMIT, &documents, e);
     if (rc)
         return rc;
@@ -173,7 +173,7 @@ static int read_in_cluster(struct arena *a, struct settings *s, struct err *e)
 {
     const char *host = getenv("KUBERNETES_SERVICE_HOST");
     const char *port = getenv("KUBERNETES_SERVICE_PORT");
-    struct buf text buf_auto;
+    buf_auto struct buf text;
     buf_init(&text, 4096);
     char address[NET_TEXT_BYTES];
     net_write(host, port ? (unsigned)strtoul(port, NULL, 10) : 443, address);
@@ -207,7 +207,7 @@ static int find_settings(struct arena *a, const char *kubeconfig, struct setting
 
 static int read_token(struct kube *k, struct err *e)
 {
-    struct buf text buf_auto;
+    buf_auto struct buf text;
     buf_init(&text, TOKEN_LIMIT);
     k->token_read_ms = clock_ms();
     int rc = io_read_file(k->token_file, TOKEN_LIMIT, &text, e);
@@ -354,7 +354,7 @@ int kube_start(struct kube *k, const struct kube_call *call, struct err *e)
     struct err ignored;
     if (k->token_file && clock_ms() - k->token_read_ms >= TOKEN_EVERY_MS)
         read_token(k, &ignored); /* an unreadable file: the old token may still be good */
-    struct buf url buf_auto;
+    buf_auto struct buf url;
     buf_init(&url, 16 << 10);
     buf_printf(&url, "%s%s", k->server, call->path);
     struct running *c = mem_zalloc(sizeof *c);
@@ -394,7 +394,7 @@ int kube_start(struct kube *k, const struct kube_call *call, struct err *e)
 
 int kube_check(const struct http_response *r, struct err *e)
 {
-    struct json *status json_auto = NULL;
+    json_auto struct json *status = NULL;
     struct err ignored;
     if (r->error.code != ERR_NONE) {
         *e = r->error;

@@ -115,7 +115,7 @@ static void note_failure(struct lease *l, const struct err *e)
 static int send(struct lease *l, const char *method, const char *body,
     void (*done_fn)(void *user, const struct http_response *r), struct err *e)
 {
-    struct buf path buf_auto;
+    buf_auto struct buf path;
     bool create = !strcmp(method, "POST");
     buf_init(&path, 1024);
     buf_printf(&path, "/apis/coordination.k8s.io/v1/namespaces/%s/leases%s%s", l->namespace_,
@@ -142,7 +142,7 @@ static void write_now(struct lease *l, const char *method);
 
 static void note_version(struct lease *l, const struct http_response *r)
 {
-    struct json *v json_auto = NULL;
+    json_auto struct json *v = NULL;
     struct err ignored;
     if (json_parse(r->body, r->len, &v, &ignored))
         return;
@@ -183,7 +183,7 @@ static void written(void *user, const struct http_response *r)
 
 static void write_now(struct lease *l, const char *method)
 {
-    struct buf body buf_auto;
+    buf_auto struct buf body;
     struct err e = {0};
     buf_init(&body, 4096);
     l->released = l->releasing;
@@ -220,7 +220,7 @@ static void note_holder(struct lease *l, const struct json *spec)
 static void seen(void *user, const struct http_response *r)
 {
     struct lease *l = user;
-    struct json *v json_auto = NULL;
+    json_auto struct json *v = NULL;
     struct err e = {0};
     l->busy = false;
     l->due_ms = clock_ms() + EVERY_MS;

@@ -9,8 +9,8 @@
 #ifndef CONTROLLER_KUBE_SKIM_H
 #define CONTROLLER_KUBE_SKIM_H
 
-#include "base/buf.h"
 #include "api/limits.h"
+#include "base/buf.h"
 
 #include <stdbool.h>
 #include <stddef.h>

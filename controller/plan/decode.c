@@ -1,13 +1,13 @@
 /*
  * decode: one function a kind. A pod, of which there may be 100,000, is one block: the struct, then
  * its strings. A job that api/jobspec refuses is kept with the sentence that says why, so that its
- * status can say so too. Called by observe when an informer reports an object. No I/O, no decision.
+ * status can say so too. No I/O, no decision.
  */
 #include "controller/plan/decode.h"
 
+#include "api/names.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "api/names.h"
 
 #include <stddef.h>
 
@@ -235,7 +235,7 @@ int decode_pod(const struct json *object, struct pod **out, struct err *e)
             read_container(container, &p);
     }
     if (p.phase == POD_FAILED) {
-        p.blocked_reason = json_str(status, "reason", "PodFailed");
+        p.blocked_reason = json_str(status, "reason", NAME_REASON_POD_FAILED);
         p.blocked_message = json_str(status, "message", "");
     }
     *out = pod_pack(&p);

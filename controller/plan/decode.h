@@ -8,8 +8,8 @@
 #ifndef CONTROLLER_PLAN_DECODE_H
 #define CONTROLLER_PLAN_DECODE_H
 
-#include "base/err.h"
 #include "api/jobspec.h"
+#include "base/err.h"
 #include "base/json.h"
 #include "controller/plan/status.h"
 

@@ -18,8 +18,7 @@
 #include <stdint.h>
 
 enum action_kind {      /* in the order of the stages */
-    ACTION_SECRET,      /* make sure of the Secret with the present job file; learn its
-                           token */
+    ACTION_SECRET,      /* make sure of the Secret with the present job file; learn its token */
     ACTION_SERVICE,     /* create; body */
     ACTION_GANG,        /* create the PodGroup; body */
     ACTION_GANG_RESIZE, /* merge-patch it; body */
@@ -79,6 +78,14 @@ int plan_desired(
 /* The term of the agent that replica 0 has now, once status holds it; 0: none yet. */
 int64_t plan_term(const struct observed *o);
 void plan_term_next(const struct observed *o, struct status *next);
+/* Fills state and conditions of the next status, whose counts and verdict are there. */
+int plan_conditions(const struct observed *o, const struct outlook *look, struct arena *a,
+    struct status *next, struct err *e);
+/* What status should say now; strings live in the arena or in what is observed. */
+int plan_status_next(const struct observed *o, const struct outlook *look, struct arena *a,
+    struct status *out, struct err *e);
+int plan_status(
+    const struct observed *o, const struct outlook *look, struct plan *p, struct err *e);
 int plan_events(const struct observed *o, const struct status *next, struct plan *p, struct err *e);
 
 /* -- what they share -- */

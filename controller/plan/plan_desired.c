@@ -2,7 +2,7 @@
  * plan_desired: what the coordinator should know: generation, its term, replicas, suspend, release,
  * what else of the spec may change while it runs, and the members that exist. It is sent when it is
  * not what this very agent process accepted last (a hash over it, the pod and its restarts), or
- * when the agent's report follows another generation. Pure; called by plan.
+ * when the agent's report follows another generation. Pure.
  */
 #include "controller/plan/plan.h"
 
@@ -58,8 +58,6 @@ int plan_desired(
     int64_t term = plan_term(o);
     if (!coordinator || !term || (look->outcome != OUTCOME_NONE && !look->finished))
         return 0;
-    struct buf body buf_auto;
-    buf_init(&body, LIMIT_REPORT_BYTES);
     struct desired d = {
         .generation = s->generation,
         .term = term,
@@ -79,7 +77,10 @@ int plan_desired(
     bool follows = !o->report || !o->report_is_current || o->report->generation == s->generation;
     if (h == o->desired_sent && follows)
         return 0;
-    if ((rc = desired_encode(&d, &body, e)))
+    buf_auto struct buf body;
+    buf_init(&body, LIMIT_REPORT_BYTES);
+    rc = desired_encode(&d, &body, e);
+    if (rc)
         return rc;
     struct action *a = plan_add(p, ACTION_DESIRED, e);
     if (!a)

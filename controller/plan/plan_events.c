@@ -2,7 +2,7 @@
  * plan_events: what a person should be told, out of the step from the present status to the next.
  * Because it is that step, an event is sent once, after the status is written, and a crash in
  * between loses at most the event: it is never the only sign. Messages of recurring events are
- * constant, so that the API aggregates them. Pure; called by plan.
+ * constant, so that the API aggregates them. Pure.
  */
 #include "controller/plan/plan.h"
 
@@ -16,7 +16,7 @@ static bool changed_to(
     return is && !strcmp(is->status, status) && (!was || strcmp(was->status, status) != 0);
 }
 
-static int condition_events(
+static int add_condition_events(
     const struct status *old, const struct status *next, struct plan *p, struct err *e)
 {
     static const struct {
@@ -41,7 +41,7 @@ static int condition_events(
 }
 
 /* A job that cannot go on for a reason outside it. */
-static int trouble_event(
+static int add_trouble_event(
     const struct status *old, const struct status *next, struct plan *p, struct err *e)
 {
     static const char *const usual[] = {NAME_REASON_PODS_PENDING, NAME_REASON_FORMING_WORLD};
@@ -64,41 +64,61 @@ static const struct attempt *find_attempt(const struct status *s, int64_t number
     return NULL;
 }
 
-static int attempt_events(
+static bool ended_badly(const struct attempt *t)
+{
+    return t->ended_ms && t->exit_class && strcmp(t->exit_class, "none") != 0 &&
+        strcmp(t->exit_class, "drained") != 0;
+}
+
+static int add_attempt_events(
     const struct status *old, const struct status *next, struct plan *p, struct err *e)
 {
-    int rc = 0;
-    for (int i = 0; i < next->attempt_count && !rc; i++) {
+    for (int i = 0; i < next->attempt_count; i++) {
         const struct attempt *is = &next->attempts[i], *was = find_attempt(old, is->number);
-        bool bad = is->exit_class && strcmp(is->exit_class, "none") != 0 &&
-            strcmp(is->exit_class, "drained") != 0;
-        if (is->ended_ms && bad && (!was || !was->ended_ms))
+        int rc = 0;
+        if (ended_badly(is) && (!was || !was->ended_ms))
             rc = plan_event(p, true, NAME_REASON_RANK_FAILED, e,
-                "attempt %lld ended at step %lld: %s, replica %d rank %d "
-                "on %s (%s)",
+                "attempt %lld ended at step %lld: %s, replica %d rank %d on %s (%s)",
                 (long long)is->number, (long long)is->step, is->cause ? is->cause : "unknown",
                 is->replica, is->rank, is->node ? is->node : "an unknown node", is->exit_class);
         if (!rc && !was)
             rc = plan_event(p, false, NAME_REASON_WORLD_FORMED, e, "attempt %lld has started",
                 (long long)is->number);
+        if (rc)
+            return rc;
     }
-    return rc;
+    return 0;
+}
+
+static int add_checkpoint_event(
+    const struct status *old, const struct status *next, struct plan *p, struct err *e)
+{
+    if (next->checkpoint.step <= old->checkpoint.step)
+        return 0;
+    return plan_event(p, false, NAME_REASON_CHECKPOINT, e, "checkpoint saved in %s",
+        next->checkpoint.path ? next->checkpoint.path : "storage");
+}
+
+static int add_scaling_event(
+    const struct observed *o, const struct status *next, struct plan *p, struct err *e)
+{
+    const struct status *old = &o->job->status;
+    bool edited = old->generation > 0 && old->generation != next->generation && o->job->valid;
+    if (!edited || old->replicas <= 0 || old->replicas == o->job->spec.replicas)
+        return 0;
+    return plan_event(p, false, NAME_REASON_SCALING, e, "from %d to %d replicas", old->replicas,
+        o->job->spec.replicas);
 }
 
 int plan_events(const struct observed *o, const struct status *next, struct plan *p, struct err *e)
 {
-    const struct status *old = &o->job->status;
-    int rc = condition_events(old, next, p, e);
-    if (!rc)
-        rc = trouble_event(old, next, p, e);
-    if (!rc)
-        rc = attempt_events(old, next, p, e);
-    if (!rc && next->checkpoint.step > old->checkpoint.step)
-        rc = plan_event(p, false, NAME_REASON_CHECKPOINT, e, "checkpoint saved in %s",
-            next->checkpoint.path ? next->checkpoint.path : "storage");
-    if (!rc && old->generation > 0 && old->generation != next->generation && old->replicas > 0 &&
-        o->job->valid && old->replicas != o->job->spec.replicas)
-        rc = plan_event(p, false, NAME_REASON_SCALING, e, "from %d to %d replicas", old->replicas,
-            o->job->spec.replicas);
-    return rc;
+    static int (*const kinds[])(
+        const struct status *old, const struct status *next, struct plan *p, struct err *e) = {
+        add_condition_events, add_trouble_event, add_attempt_events, add_checkpoint_event};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        int rc = kinds[i](&o->job->status, next, p, e);
+        if (rc)
+            return rc;
+    }
+    return add_scaling_event(o, next, p, e);
 }

@@ -3,14 +3,14 @@
  * decided once. Then the coordinator's report, the deadline, and agents that cannot run at all.
  * Failures of the user, the data or memory are final: the same job would fail the same way again.
  * Not so where the kernel chose whom to kill for memory, or a server wanted it: those are restarts.
- * Pure; called by plan first of all.
+ * Pure.
  */
 #include "controller/plan/plan.h"
 
 #include "api/exitcode.h"
 #include "api/names.h"
 
-static const char *reason_of(enum err_code code)
+static const char *reason_of_code(enum err_code code)
 {
     switch (code) {
     case ERR_USER:
@@ -28,14 +28,14 @@ static const char *reason_of(enum err_code code)
     }
 }
 
-static void fail(struct outlook *look, const char *reason, const char *message)
+static void fail_job(struct outlook *look, const char *reason, const char *message)
 {
     look->outcome = OUTCOME_FAILED;
     look->reason = reason;
     look->message = message;
 }
 
-static void from_status(const struct observed *o, struct outlook *look)
+static void take_status(const struct observed *o, struct outlook *look)
 {
     const struct status *s = &o->job->status;
     bool complete = status_is_true(s, NAME_COND_COMPLETE);
@@ -47,7 +47,7 @@ static void from_status(const struct observed *o, struct outlook *look)
     look->message = c->message;
 }
 
-static void from_report(const struct observed *o, struct outlook *look)
+static void take_report(const struct observed *o, struct outlook *look)
 {
     const struct report *r = o->report;
     if (r->state == JOB_COMPLETE) {
@@ -55,18 +55,18 @@ static void from_report(const struct observed *o, struct outlook *look)
         look->reason = NAME_REASON_COMPLETED;
         look->message = "the last step is done and the result is written";
     } else if (r->state == JOB_FAILED) {
-        fail(look, *r->failure_reason ? r->failure_reason : reason_of(r->failure),
+        fail_job(look, *r->failure_reason ? r->failure_reason : reason_of_code(r->failure),
             r->failure_message);
     }
 }
 
 /* The clock runs while the job is not suspended, as for a batch Job. */
-static int check_deadline(
+static int fail_after_deadline(
     const struct observed *o, struct plan *p, struct outlook *look, struct err *e)
 {
     int64_t limit = o->job->spec.active_deadline_seconds;
     const struct condition *c = status_condition(&o->job->status, NAME_COND_SUSPENDED);
-    if (limit <= 0 || look->suspend || !c || strcmp(c->status, "False") != 0)
+    if (limit <= 0 || !c || strcmp(c->status, "False") != 0)
         return 0;
     int64_t left = c->transition_ms + limit * 1000 - o->now_ms;
     if (left > 0) {
@@ -76,12 +76,12 @@ static int check_deadline(
     const char *text = arena_printf(p->arena, "active for more than %lld s", (long long)limit);
     if (!text)
         return err_set(e, ERR_MEMORY, "no memory for a message");
-    fail(look, NAME_REASON_DEADLINE, text);
+    fail_job(look, NAME_REASON_DEADLINE, text);
     return 0;
 }
 
 /* An agent that ends with a final class, or ends again and again. */
-static int check_agents(
+static int fail_with_agents(
     const struct observed *o, struct plan *p, struct outlook *look, struct err *e)
 {
     for (int i = 0; i < o->pod_count; i++) {
@@ -102,7 +102,7 @@ static int check_agents(
             return err_set(e, ERR_MEMORY, "no memory for a message");
         if (killed)
             class = ERR_MEMORY;
-        fail(look, killed || final ? reason_of(class) : NAME_REASON_RESTARTS, text);
+        fail_job(look, killed || final ? reason_of_code(class) : NAME_REASON_RESTARTS, text);
         return 0;
     }
     return 0;
@@ -113,30 +113,27 @@ int plan_outlook(const struct observed *o, struct plan *p, struct outlook *look,
     const struct jobspec *s = &o->job->spec;
     *look = (struct outlook){.reason = "", .message = ""};
     if (status_finished(&o->job->status, NULL)) {
-        from_status(o, look);
+        take_status(o, look);
         return 0;
     }
     if (!o->job->valid)
         return 0;
     look->suspend = s->suspend || s->replicas == 0;
     if (o->report)
-        from_report(o, look);
+        take_report(o, look);
     if (look->outcome == OUTCOME_NONE && !look->suspend) {
-        int rc = check_agents(o, p, look, e);
+        int rc = fail_with_agents(o, p, look, e);
         if (!rc && look->outcome == OUTCOME_NONE)
-            rc = check_deadline(o, p, look, e);
+            rc = fail_after_deadline(o, p, look, e);
         if (rc)
             return rc;
     }
-    if (look->outcome != OUTCOME_NONE) {
+    if (look->outcome != OUTCOME_NONE)
         look->suspend = false;
+    if (!look->suspend)
         return 0;
-    }
-    if (look->suspend) {
-        bool stopped = o->report && o->report->state == JOB_SUSPENDED &&
-            o->report->generation == s->generation;
-        look->suspended =
-            !observed_coordinator(o) || stopped || o->unreachable_ms > PLAN_GIVE_UP_MS;
-    }
+    bool stopped =
+        o->report && o->report->state == JOB_SUSPENDED && o->report->generation == s->generation;
+    look->suspended = !observed_coordinator(o) || stopped || o->unreachable_ms > PLAN_GIVE_UP_MS;
     return 0;
 }

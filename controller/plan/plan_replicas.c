@@ -3,7 +3,7 @@
  * pod for a replica cannot even be asked for. A pod that ended is deleted first and made anew when
  * it is gone; a pod that ends on a node that is gone is removed at once, because nobody else will.
  * A surplus pod goes only when the running world does not need it any more. Suspending is the same
- * with no replicas at all. Pure; called by plan.
+ * with no replicas at all. Pure.
  */
 #include "controller/plan/plan.h"
 
@@ -14,20 +14,20 @@
 #define BACKOFF_LAST_MS  60000
 
 /* The first replacement is immediate; each further failure doubles the wait. */
-static int64_t replacement_delay(const struct observed *o)
+static int64_t replacement_delay_ms(const struct observed *o)
 {
     if (o->failures < 2)
         return 0;
     int shift = o->failures - 2 < 10 ? o->failures - 2 : 10;
-    int64_t delay = (int64_t)BACKOFF_FIRST_MS << shift;
-    if (delay > BACKOFF_LAST_MS)
-        delay = BACKOFF_LAST_MS;
-    return o->failure_age_ms >= delay ? 0 : delay - o->failure_age_ms;
+    int64_t delay_ms = (int64_t)BACKOFF_FIRST_MS << shift;
+    if (delay_ms > BACKOFF_LAST_MS)
+        delay_ms = BACKOFF_LAST_MS;
+    return o->failure_age_ms >= delay_ms ? 0 : delay_ms - o->failure_age_ms;
 }
 
 static int create_pod(const struct observed *o, int replica, struct plan *p, struct err *e)
 {
-    struct buf body buf_auto;
+    buf_auto struct buf body;
     buf_init(&body, PODSPEC_LIMIT);
     bool gang = o->gangs && o->job->spec.task != TASK_SERVE;
     int rc = podspec_pod(&o->job->spec, replica, o->image, gang, &body, e);
@@ -50,14 +50,14 @@ static int replace_pod(const struct observed_pod *pod, struct plan *p, struct er
     if (!d->deleting && !plan_pod_ended(d))
         return 0;
     int rc = plan_delete_pod(p, pod, e);
-    if (!rc && d->deleting)
-        rc = plan_event(p, true, NAME_REASON_POD_DELETED, e,
+    if (rc)
+        return rc;
+    if (d->deleting)
+        return plan_event(p, true, NAME_REASON_POD_DELETED, e,
             "removed pod %s: it was ending on node %s, which is lost", d->name, d->node);
-    else if (!rc)
-        rc = plan_event(p, true, NAME_REASON_POD_DELETED, e,
-            "deleted pod %s to make it anew: %s %s", d->name,
-            *d->blocked_reason ? d->blocked_reason : "it ended before the job", d->blocked_message);
-    return rc;
+    return plan_event(p, true, NAME_REASON_POD_DELETED, e, "deleted pod %s to make it anew: %s %s",
+        d->name, *d->blocked_reason ? d->blocked_reason : "it ended before the job",
+        d->blocked_message);
 }
 
 /* Whether the world can do without the replicas beyond the wanted ones. */
@@ -102,30 +102,45 @@ static bool name_taken(const struct observed *o, int replica)
     return false;
 }
 
+static int tell_created(
+    const struct observed *o, int first, int last, struct plan *p, struct err *e)
+{
+    const char *name = o->job->spec.name;
+    int created = plan_count(p, ACTION_CREATE_POD);
+    if (!created)
+        return 0;
+    if (created == 1)
+        return plan_event(p, false, NAME_REASON_POD_CREATED, e, "created pod %s-%d", name, first);
+    return plan_event(p, false, NAME_REASON_POD_CREATED, e, "created %d pods, %s-%d to %s-%d",
+        created, name, first, name, last);
+}
+
 int plan_replicas(const struct observed *o, struct plan *p, struct err *e)
 {
-    const struct jobspec *s = &o->job->spec;
-    int64_t delay = replacement_delay(o);
-    int rc = 0, first = -1, last = -1;
-    for (int replica = 0; replica < s->replicas && !rc; replica++) {
+    int64_t delay_ms = replacement_delay_ms(o);
+    int rc, first = -1, last = -1;
+    for (int replica = 0; replica < o->job->spec.replicas; replica++) {
         const struct observed_pod *pod = observed_replica(o, replica);
         if (pod) {
             rc = replace_pod(pod, p, e);
-        } else if (delay > 0) {
-            plan_again(p, delay);
-        } else if (plan_count(p, ACTION_CREATE_POD) < PLAN_PODS && !name_taken(o, replica)) {
-            /* A pod of an earlier job of this name must go first: its owner is gone. */
-            rc = create_pod(o, replica, p, e);
-            first = first < 0 ? replica : first;
-            last = replica;
+            if (rc)
+                return rc;
+            continue;
         }
+        if (delay_ms > 0) {
+            plan_again(p, delay_ms);
+            continue;
+        }
+        /* A pod of an earlier job of this name must go first: its owner is gone. */
+        if (plan_count(p, ACTION_CREATE_POD) >= PLAN_PODS || name_taken(o, replica))
+            continue;
+        rc = create_pod(o, replica, p, e);
+        if (rc)
+            return rc;
+        first = first < 0 ? replica : first;
+        last = replica;
     }
-    int created = plan_count(p, ACTION_CREATE_POD);
-    if (!rc && created == 1)
-        rc = plan_event(p, false, NAME_REASON_POD_CREATED, e, "created pod %s-%d", s->name, first);
-    else if (!rc && created)
-        rc = plan_event(p, false, NAME_REASON_POD_CREATED, e, "created %d pods, %s-%d to %s-%d",
-            created, s->name, first, s->name, last);
+    rc = tell_created(o, first, last, p, e);
     return rc ? rc : delete_surplus(o, p, e);
 }
 

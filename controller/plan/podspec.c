@@ -6,8 +6,8 @@
  */
 #include "controller/plan/podspec.h"
 
-#include "base/json.h"
 #include "api/names.h"
+#include "base/json.h"
 
 #define USER                 65532 /* "nonroot" of the usual base images */
 #define SHM_SIZE             "8Gi" /* a bound, not a reservation: gradients are exchanged here */
@@ -486,7 +486,7 @@ int podspec_gang(const struct jobspec *s, int min_count, struct buf *out, struct
 
 int podspec_secret(const struct jobspec *s, const char *token, struct buf *out, struct err *e)
 {
-    struct buf file buf_auto;
+    buf_auto struct buf file;
     struct jsonw w;
     char name[LIMIT_SUBDOMAIN_BYTES], generation[32];
     buf_init(&file, LIMIT_JOB_FILE_BYTES);

@@ -8,9 +8,9 @@
 #ifndef CONTROLLER_PLAN_PODSPEC_H
 #define CONTROLLER_PLAN_PODSPEC_H
 
+#include "api/jobspec.h"
 #include "base/buf.h"
 #include "base/err.h"
-#include "api/jobspec.h"
 
 #include <stdbool.h>
 

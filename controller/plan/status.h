@@ -1,5 +1,5 @@
 /*
- * status: the status of an LLMJob as a struct, its two encodings, and (with plan) the next one.
+ * status: the status of an LLMJob as a struct, and its encodings.
  *
  * Decoding is lenient: a status that someone else has damaged reads as empty and is written anew. A
  * condition that is not the controller's is kept. Decoded strings live in the arena; optional
@@ -8,11 +8,11 @@
 #ifndef CONTROLLER_PLAN_STATUS_H
 #define CONTROLLER_PLAN_STATUS_H
 
+#include "api/report.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "api/report.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -46,7 +46,7 @@ struct status {
         int64_t term;
         const char *pod_uid;
         int restarts;
-    } coordinator; /* who has the term: plan_term.c */
+    } coordinator; /* who has the term */
     struct verdict verdict;
     struct attempt *attempts; /* oldest first */
     int attempt_count;
@@ -61,11 +61,5 @@ const struct condition *status_condition(const struct status *s, const char *typ
 bool status_is_true(const struct status *s, const char *type);
 /* Complete or Failed is True; *since_ms (or NULL) when it became so. */
 bool status_finished(const struct status *s, int64_t *since_ms);
-
-struct observed;
-struct outlook;
-/* What status should say now; strings live in the arena or in what is observed. */
-int status_next(const struct observed *o, const struct outlook *look, struct arena *a,
-    struct status *out, struct err *e);
 
 #endif

@@ -3,9 +3,9 @@
  * Method: the document is made again and compared; small CRDs show what is refused and how a field
  * is shown.
  */
-#include "cli/api_doc.h"
 #include "base/io.h"
 #include "base/yaml.h"
+#include "cli/api_doc.h"
 
 #include <check.h>
 
@@ -20,7 +20,7 @@ static int render(const char *yaml, size_t len, struct buf *out, struct err *e)
 START_TEST(test_docs_are_current)
 {
     struct err e = {.text = ""};
-    struct buf crd buf_auto, doc buf_auto, made buf_auto;
+    buf_auto struct buf crd, doc, made;
     buf_init(&crd, 1 << 20);
     buf_init(&doc, 1 << 20);
     ck_assert_int_eq(io_read_file("manifests/crd.yaml", 1 << 20, &crd, &e), 0);
@@ -59,7 +59,7 @@ START_TEST(test_rows)
         "- `spec.d[]`: rule of d",
     };
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     ck_assert_msg(!render(crd, sizeof crd - 1, &out, &e), "%s", e.text);
     for (size_t i = 0; i < sizeof expect / sizeof *expect; i++)
         ck_assert_msg(strstr(out.data, expect[i]), "no '%s' in:\n%s", expect[i], out.data);
@@ -73,7 +73,7 @@ START_TEST(test_refused)
     static const char no_status[] = HEAD "{spec: {properties: {}}}" TAIL;
     static const char pod[] = "{kind: Pod}";
     struct err e = {.text = ""};
-    struct buf a buf_auto, b buf_auto, c buf_auto;
+    buf_auto struct buf a, b, c;
     ck_assert_int_eq(render(undescribed, sizeof undescribed - 1, &a, &e), -ERR_USER);
     ck_assert_str_eq(e.text, "spec.a: no description");
     ck_assert_int_eq(render(no_status, sizeof no_status - 1, &b, &e), -ERR_USER);

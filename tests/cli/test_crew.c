@@ -3,9 +3,9 @@
  * end, and ended. Method: a shell script stands for the agent: it writes its arguments to its log
  * and sleeps, or ends at once.
  */
-#include "cli/crew.h"
 #include "base/clock.h"
 #include "base/io.h"
+#include "cli/crew.h"
 
 #include <check.h>
 #include <poll.h>
@@ -71,7 +71,7 @@ static int wait_end(void)
 START_TEST(test_flags)
 {
     struct err e = {.text = ""};
-    struct buf log buf_auto;
+    buf_auto struct buf log;
     char expect[512];
     write_agent("echo \"$@\"; exec sleep 1000");
     ck_assert_msg(!crew_keep(&crew, 2, &e), "%s", e.text);
@@ -126,7 +126,7 @@ START_TEST(test_gpus)
     crew.conf.gpus = 2;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct err e = {.text = ""};
-        struct buf log buf_auto;
+        buf_auto struct buf log;
         char path[128];
         if (rows[i].visible)
             setenv("CUDA_VISIBLE_DEVICES", rows[i].visible, 1);

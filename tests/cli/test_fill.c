@@ -147,7 +147,7 @@ END_TEST
 
 START_TEST(test_events)
 {
-    struct buf b buf_auto;
+    buf_auto struct buf b;
     buf_init(&b, 1 << 20);
     buf_str(&b, "{\"items\": [");
     /* Newest first, more than there is room for. */

@@ -3,9 +3,9 @@
  * Method: specs with storage are mapped in a temporary folder; every path of the result is
  * compared, and the result must be a spec that api/jobspec accepts.
  */
-#include "cli/local.h"
 #include "base/io.h"
 #include "base/yaml.h"
+#include "cli/local.h"
 
 #include <check.h>
 #include <limits.h>
@@ -71,7 +71,7 @@ START_TEST(test_default_folders)
     assert_path(s.train.output, "llmjob-data/data/out");
     ck_assert(io_exists("llmjob-data/data") && io_exists("llmjob-data/ckpt"));
     /* An agent reads it from job.json and checks it again. */
-    struct buf b buf_auto;
+    buf_auto struct buf b;
     json_auto struct json *tree = NULL;
     buf_init(&b, LIMIT_JOB_FILE_BYTES);
     ck_assert_int_eq(jobspec_encode(&s, &b, &e), 0);

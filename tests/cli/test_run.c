@@ -6,12 +6,12 @@
  * it serves /v1/desired and /v1/job as a coordinator would, and plays the scenario that the
  * environment names. The command runs as main calls it.
  */
-#include "base/clock.h"
 #include "api/exitcode.h"
-#include "base/io.h"
-#include "api/report.h"
-#include "base/secret.h"
 #include "api/jobspec.h"
+#include "api/report.h"
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/secret.h"
 #include "base/web.h"
 #include "cli/command.h"
 
@@ -81,7 +81,7 @@ static void serve(void *user, struct web_exchange *x)
 {
     struct agent *a = user;
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     char bearer[96];
     const char *given = web_header(x, "authorization");
     snprintf(bearer, sizeof bearer, "Bearer %s", a->token);
@@ -118,7 +118,7 @@ static int agent_main(int argc, char **argv)
     struct agent a = {.scenario = getenv("TEST_RUN")};
     struct web *w = NULL;
     struct err e = {.text = ""};
-    struct buf b buf_auto;
+    buf_auto struct buf b;
     char path[256];
     uint16_t port = (uint16_t)strtol(strrchr(flag(argc, argv, "--listen"), ':') + 1, NULL, 10);
     buf_init(&b, 4096);
@@ -216,7 +216,7 @@ static void assert_has(const struct buf *out, const char *text)
 START_TEST(test_complete)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     int status = -1;
     ck_assert_msg(!run("complete", &status, &out, &e), "%s", e.text);
     ck_assert_int_eq(status, EXIT_CLASS_DONE);
@@ -231,7 +231,7 @@ END_TEST
 START_TEST(test_failed)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     int status = -1;
     ck_assert_msg(!run("failed", &status, &out, &e), "%s", e.text);
     ck_assert_int_eq(status, EXIT_CLASS_DATA);
@@ -242,7 +242,7 @@ END_TEST
 START_TEST(test_interrupt_suspends)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     int status = -1;
     ck_assert_msg(!run("suspend", &status, &out, &e), "%s", e.text);
     ck_assert_int_eq(status, EXIT_CLASS_DRAINED);
@@ -254,7 +254,7 @@ END_TEST
 START_TEST(test_editing_the_file_scales)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     int status = -1;
     ck_assert_msg(!run("scale", &status, &out, &e), "%s", e.text);
     ck_assert_int_eq(status, EXIT_CLASS_DONE);
@@ -267,7 +267,7 @@ END_TEST
 START_TEST(test_agent_that_never_comes_up)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     int status = -1;
     ck_assert_msg(run("crash", &status, &out, &e) == -ERR_DEVICE, "%s", e.text);
     ck_assert_ptr_nonnull(strstr(e.text, "ended 5 times with status 67"));
@@ -280,7 +280,7 @@ static int agent_pidfd(int replica)
 {
     char path[96];
     struct err e;
-    struct buf b buf_auto;
+    buf_auto struct buf b;
     int64_t until = clock_ms() + 20000;
     snprintf(path, sizeof path, "%s.%d", job, replica);
     while (!io_exists(path) && clock_ms() < until)
@@ -307,7 +307,7 @@ static pid_t run_aside(const char *scenario)
 static void edit_job(const char *from, const char *to)
 {
     struct err e;
-    struct buf b buf_auto;
+    buf_auto struct buf b;
     buf_init(&b, 4096);
     ck_assert_int_eq(io_read_file(job, 4096, &b, &e), 0);
     ck_assert_uint_eq(strlen(from), strlen(to));
@@ -318,7 +318,7 @@ static void edit_job(const char *from, const char *to)
 static void refused_for(const char *field, pid_t holder)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     char who[64];
     int status = -1;
     ck_assert_int_eq(run("complete", &status, &out, &e), -ERR_USER);
@@ -330,7 +330,7 @@ static void refused_for(const char *field, pid_t holder)
 START_TEST(test_second_run_is_refused_until_the_first_is_gone)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     int status = -1;
     pid_t first = run_aside("hold");
     int agents[2] = {agent_pidfd(0), agent_pidfd(1)};
@@ -361,7 +361,7 @@ END_TEST
 START_TEST(test_without_locks)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     char path[96], there[96];
     int status = -1;
     snprintf(path, sizeof path, "%s/data", folder);
@@ -399,7 +399,7 @@ END_TEST
 START_TEST(test_bad_file)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     int status = -1;
     ck_assert_int_eq(io_write_file(job, "kind: Pod\n", 10, 0600, &e), 0);
     ck_assert_int_eq(run("complete", &status, &out, &e), -ERR_USER);

@@ -193,7 +193,7 @@ START_TEST(test_control_characters)
     s.why = "bad\033[2J\ttext\x07\xc2\x9b\xe2\x80\xae\x9b end";
     ck_assert_ptr_nonnull(strstr(draw(&s, 90, 40, false), shown));
     struct screen_told told = {0};
-    struct buf lines buf_auto;
+    buf_auto struct buf lines;
     buf_init(&lines, 1 << 16);
     ck_assert_int_eq(screen_tell(&s, &told, &lines), 0);
     ck_assert_ptr_nonnull(strstr(buf_cstr(&lines), shown));
@@ -285,7 +285,7 @@ START_TEST(test_parts)
     r.context = 1;
     screen_layout(&r, text, sizeof text);
     ck_assert_str_eq(text, "dp2 x tp2 x pp2");
-    struct buf b buf_auto;
+    buf_auto struct buf b;
     buf_init(&b, 256);
     const double values[] = {1, NAN, 2, INFINITY, 1.5};
     screen_sparkline(values, 5, &b);

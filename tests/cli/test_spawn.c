@@ -3,9 +3,9 @@
  * Method: small shell programs as children; pids are looked for after the end; the one wait is for
  * a deadline.
  */
-#include "cli/spawn.h"
 #include "base/clock.h"
 #include "base/io.h"
+#include "cli/spawn.h"
 
 #include <check.h>
 #include <errno.h>
@@ -42,7 +42,7 @@ START_TEST(test_start_and_status)
 {
     struct err e = {.text = ""};
     struct child c;
-    struct buf b buf_auto;
+    buf_auto struct buf b;
     const char *const argv[] = {"sh", "-c", "echo out; echo err >&2; exit 7", NULL};
     ck_assert_msg(!spawn_start(argv, NULL, log_path, &c, &e), "%s", e.text);
     ck_assert_int_eq(wait_for(&c), 7);
@@ -92,7 +92,7 @@ START_TEST(test_end_reaches_the_group)
 {
     struct err e;
     struct child c;
-    struct buf b buf_auto;
+    buf_auto struct buf b;
     buf_init(&b, 100);
     const char *const argv[] = {"sh", "-c", "trap '' TERM; sleep 1000 & echo $!; wait", NULL};
     ck_assert_int_eq(spawn_start(argv, NULL, log_path, &c, &e), 0);
@@ -151,7 +151,7 @@ END_TEST
 START_TEST(test_closed_standard_descriptors)
 {
     struct err e;
-    struct buf b buf_auto;
+    buf_auto struct buf b;
     const char *const argv[] = {"sh", "-c", "cat; echo out; echo err >&2", NULL};
     pid_t middle = fork();
     if (!middle) {
@@ -176,7 +176,7 @@ END_TEST
 START_TEST(test_capture)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     buf_init(&out, 4 << 20);
     const char *const large[] = {
         "sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x; echo note >&2", NULL};
@@ -188,7 +188,7 @@ START_TEST(test_capture)
     ck_assert_str_eq(e.text, "sh: first reason");
     const char *const absent[] = {"no-such-program", NULL};
     ck_assert_int_eq(spawn_capture(absent, 10000, &out, &e), -ERR_USER);
-    struct buf small buf_auto;
+    buf_auto struct buf small;
     buf_init(&small, 10);
     ck_assert_int_eq(spawn_capture(large, 10000, &small, &e), -ERR_MEMORY);
 }
@@ -197,7 +197,7 @@ END_TEST
 START_TEST(test_capture_time_out)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     buf_init(&out, 1000);
     int64_t begun = clock_ms();
     const char *const argv[] = {"sh", "-c", "sleep 1000", NULL};

@@ -2,8 +2,8 @@
  * Goal: a terminal is redrawn in place and left as it was found; anything else gets plain lines.
  * Method: a pseudo terminal and a pipe stand for the two; what is written is compared.
  */
-#include "cli/terminal.h"
 #include "base/io.h"
+#include "cli/terminal.h"
 
 #include <check.h>
 #include <fcntl.h>

@@ -103,7 +103,7 @@ static void assert_has(const struct buf *out, const char *text)
 START_TEST(test_once)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto, calls buf_auto;
+    buf_auto struct buf out, calls;
     int status = -1;
     put_kubectl("cat running");
     const char *const args[] = {"--once", "-n", "lab", "--context", "c", NULL};
@@ -123,7 +123,7 @@ END_TEST
 START_TEST(test_until_complete)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     int status = -1;
     put_kubectl("if [ $n -lt 3 ]; then cat running; else cat complete; fi");
     ck_assert_msg(!top((const char *const[]){NULL}, &status, &out, &e), "%s", e.text);
@@ -136,7 +136,7 @@ END_TEST
 START_TEST(test_until_failed)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     int status = -1;
     put_kubectl("cat failed");
     ck_assert_int_eq(top((const char *const[]){NULL}, &status, &out, &e), 0);
@@ -149,7 +149,7 @@ END_TEST
 START_TEST(test_bears_failures)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     int status = -1;
     put_kubectl("case $n in 2|3) echo 'connection refused' >&2; exit 1;; 5) cat complete;; *) "
                 "cat running;; esac");
@@ -164,7 +164,7 @@ END_TEST
 START_TEST(test_gives_up)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto, again buf_auto;
+    buf_auto struct buf out, again;
     int status = -1;
     put_kubectl("echo 'llmjobs.llmjob.dev \"j\" not found' >&2; exit 1");
     ck_assert_int_eq(top((const char *const[]){NULL}, &status, &out, &e), -ERR_RETRY);

@@ -37,7 +37,7 @@ static int validate(const char *const *args, struct err *e, struct buf *out)
 START_TEST(test_good)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     const char *const args[] = {
         "manifests/samples/finetune.yaml", "manifests/samples/serve.yaml", NULL};
     ck_assert_msg(!validate(args, &e, &out), "%s", e.text);
@@ -50,7 +50,7 @@ END_TEST
 START_TEST(test_print)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     const char *const args[] = {"--print", "manifests/samples/run.yaml", NULL};
     ck_assert_int_eq(validate(args, &e, &out), 0);
     ck_assert_ptr_nonnull(strstr(out.data, "\"stragglerFactor\":2"));
@@ -67,7 +67,7 @@ START_TEST(test_what_kubectl_takes)
                                "  run: {command: [sh, 'on'], env: {WHEN: 'off'}}\n";
     char path[] = "/tmp/test_validate_job.XXXXXX";
     struct err e = {.text = ""};
-    struct buf out buf_auto;
+    buf_auto struct buf out;
     const char *const args[] = {"--print", path, NULL};
     int fd = mkstemp(path);
     ck_assert_int_eq(io_write_full(fd, text, sizeof text - 1, &e), 0);
@@ -84,7 +84,7 @@ END_TEST
 START_TEST(test_bad)
 {
     struct err e = {.text = ""};
-    struct buf out buf_auto, none buf_auto;
+    buf_auto struct buf out, none;
     const char *const args[] = {
         "tests/e2e/bad-manifests/precision.yaml", "manifests/samples/run.yaml", NULL};
     ck_assert_int_eq(validate(args, &e, &out), -ERR_USER);

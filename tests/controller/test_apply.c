@@ -8,8 +8,8 @@
  */
 #include "controller/apply.h"
 
-#include "base/clock.h"
 #include "api/names.h"
+#include "base/clock.h"
 #include "controller/kube/informer.h"
 #include "tests/controller/fakekube.h"
 

@@ -5,9 +5,9 @@
 #ifndef TESTS_CONTROLLER_WORLD_H
 #define TESTS_CONTROLLER_WORLD_H
 
-#include "base/clock.h"
 #include "api/names.h"
 #include "api/report.h"
+#include "base/clock.h"
 #include "controller/plan/plan.h"
 #include "tests/unit.h"
 
@@ -164,6 +164,14 @@ static inline const struct action *world_action(const struct plan *p, enum actio
     return NULL;
 }
 
+static inline bool world_told(const struct plan *p, const char *reason)
+{
+    for (int i = 0; i < p->count; i++)
+        if (p->actions[i].kind == ACTION_EVENT && !strcmp(p->actions[i].reason, reason))
+            return true;
+    return false;
+}
+
 /* Takes the status of a plan as the API server would store it and send it back. */
 static inline void world_store_status(struct world *w, const char *patch)
 {
@@ -216,6 +224,29 @@ static inline void world_apply(struct world *w, const struct action *a)
     default:
         break;
     }
+}
+
+/* Pods 0..n-1 running, the coordinator at work on all of them, everything written. */
+static inline void world_settle(struct world *w, int running)
+{
+    for (int i = 0; i < running; i++)
+        world_run_pod(world_add(w, i));
+    w->report.state = JOB_RUNNING;
+    w->report.world_replicas = running;
+    w->report.connected = w->report.ranks = w->report.data_parallel = running;
+    w->report.incarnation = 1;
+    w->report.generation = w->job->spec.generation;
+    w->o.report = &w->report;
+    w->o.report_is_current = true;
+    for (int i = 0; i < 5; i++) {
+        struct plan *p = world_plan(w);
+        for (int k = 0; k < p->count; k++)
+            world_apply(w, &p->actions[k]);
+        world_free(p);
+    }
+    struct plan *p = world_plan(w);
+    ck_assert_int_eq(p->count, 0);
+    world_free(p);
 }
 
 #endif
