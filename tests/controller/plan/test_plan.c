@@ -1,7 +1,7 @@
 /*
  * Goal: which branch of a job's life its snapshot takes, and that actions stand in the order of
- * their stages. Method: snapshots of one state each; what a policy does in its branch is the test of
- * that policy, and all together test_plan_sim's.
+ * their stages. Method: snapshots of one state each; what a policy does in its branch is shown by
+ * the test of that policy, and all of them together by test_plan_sim.
  */
 #include "tests/controller/world.h"
 
