@@ -1,12 +1,12 @@
 /*
- * member: a prepare that comes while older ranks live waits until the last of them is
- * gone, so the coordinator may hurry without ever mixing incarnations in a pod. A run task has no
- * frames: its ranks are "prepared" as soon as a port is chosen, they start with torchrun's
- * variables, and their exit status is all that they say.
+ * member: a prepare that comes while older ranks live waits until the last of them is gone, so the
+ * coordinator may hurry without ever mixing incarnations in a pod. A run task (agent/run_task) has
+ * no frames: its ranks are "prepared" as soon as a port is chosen and are started only then.
  */
 #include "agent/member.h"
 
 #include "agent/mesh.h"
+#include "agent/run_task.h"
 #include "agent/term.h"
 #include "base/clock.h"
 #include "base/io.h"
@@ -17,12 +17,10 @@
 
 #include <string.h>
 
-#define BEAT_MS            1000
-#define LEAVE_MS           25000 /* below the usual 30 s that a pod gets to end */
-#define RUN_DRAIN_MS       20000 /* SIGTERM to SIGKILL of a run task that is asked to stop */
-#define SECRET_BYTES       129
-#define TORCHRUN_VARIABLES 7
-#define ENVIRONMENT_BYTES  (2 << 20) /* of one rank; Linux takes a quarter of the stack's limit */
+#define BEAT_MS      1000
+#define LEAVE_MS     25000 /* below the usual 30 s that a pod gets to end */
+#define RUN_DRAIN_MS 20000 /* SIGTERM to SIGKILL of a run task that is asked to stop */
+#define SECRET_BYTES 129
 
 extern char **environ;
 
@@ -349,78 +347,22 @@ static void adopt(struct member *m)
 
 /* -- run tasks -- */
 
-struct env_list {
-    char **at; /* room for all that run_environment sets */
-    int count;
-    struct arena *arena;
-    bool failed;
-};
-
-static void env_set(struct env_list *env, const char *name, const char *value)
-{
-    size_t n = strlen(name);
-    char *text = arena_printf(env->arena, "%s=%s", name, value);
-    env->failed |= !text;
-    for (int i = 0; text && i < env->count; i++)
-        if (!strncmp(env->at[i], name, n) && env->at[i][n] == '=') {
-            env->at[i] = text;
-            return;
-        }
-    if (text)
-        env->at[env->count++] = text;
-}
-
-static void env_int(struct env_list *env, const char *name, int64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof text, "%lld", (long long)value);
-    env_set(env, name, text);
-}
-
-/* The whole environment of a rank, or an error: never a part of it. */
-static int run_environment(const struct member *m, const struct local *l,
-    const struct mesh_msg *start, struct arena *a, char ***out, struct err *e)
-{
-    const struct jobspec_run *run = &m->conf.spec->run;
-    const struct json *first = json_first(start->table);
-    size_t inherited = 0;
-    while (environ[inherited])
-        inherited++;
-    struct env_list env = {.arena = a};
-    env.at =
-        arena_array(a, inherited + TORCHRUN_VARIABLES + (size_t)run->env.count + 1, sizeof *env.at);
-    if (!env.at)
-        return err_set(e, ERR_MEMORY, "no memory for %zu variables", inherited);
-    memcpy(env.at, environ, inherited * sizeof *env.at);
-    env.count = (int)inherited;
-    env_int(&env, "RANK", m->first_rank + l->index);
-    env_int(&env, "WORLD_SIZE", start->world);
-    env_int(&env, "LOCAL_RANK", l->index);
-    env_int(&env, "LOCAL_WORLD_SIZE", m->ranks);
-    env_int(&env, "GROUP_RANK", m->conf.replica);
-    env_set(&env, "MASTER_ADDR", json_str(first, "host", NET_LOOPBACK));
-    env_int(&env, "MASTER_PORT", json_int(first, "port", 0));
-    for (int i = 0; i < run->env.count; i++) /* the user's win */
-        env_set(&env, run->env.keys[i], run->env.values[i]);
-    *out = env.at;
-    return env.failed
-        ? err_set(e, ERR_MEMORY, "the environment exceeds %d bytes", ENVIRONMENT_BYTES)
-        : 0;
-}
-
 static void run_rank(struct member *m, struct local *l, const struct mesh_msg *start)
 {
     const struct jobspec_run *run = &m->conf.spec->run;
-    char *argv[2 * LIMIT_RUN_ARGS + 1], **env = NULL;
+    const struct json *first = json_first(start->table);
+    const struct run_task_place place = {.rank = m->first_rank + l->index,
+        .world = start->world,
+        .local = l->index,
+        .local_world = m->ranks,
+        .replica = m->conf.replica,
+        .master = json_str(first, "host", NET_LOOPBACK),
+        .master_port = json_int(first, "port", 0)};
+    char *argv[RUN_TASK_ARGV], **env = NULL;
     struct err e = {0};
-    int n = 0;
-    for (int i = 0; i < run->command_count; i++)
-        argv[n++] = (char *)run->command[i];
-    for (int i = 0; i < run->arg_count; i++)
-        argv[n++] = (char *)run->args[i];
-    argv[n] = NULL;
-    struct arena *a = arena_create(ENVIRONMENT_BYTES);
-    int rc = a ? run_environment(m, l, start, a, &env, &e)
+    run_task_command(run, argv);
+    struct arena *a = arena_create(RUN_TASK_BYTES);
+    int rc = a ? run_task_environment(run, &place, environ, a, &env, &e)
                : err_set(&e, ERR_MEMORY, "no memory for an environment");
     if (!rc)
         rc = spawn_one(m, l, argv, env, &e);
