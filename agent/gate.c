@@ -1,6 +1,6 @@
 /*
- * gate: callers stand in the order in which they came. A socket that is no caller has proved itself.
- * It decides nothing about terms: that is the member's affair.
+ * gate: callers stand in the order in which they came. A socket that is no caller has proved
+ * itself. It decides nothing about terms: that is the member's affair.
  */
 #include "agent/gate.h"
 

@@ -271,9 +271,7 @@ int lead_desired(struct lead *l, const struct desired *d, struct err *e)
     return rc;
 }
 
-/* ---- time
- * -----------------------------------------------------------------------------------------------
- */
+/* -- time -- */
 
 static void check_health(struct lead *l)
 {
@@ -322,9 +320,7 @@ void lead_tick(struct lead *l, int64_t now_ms)
     }
 }
 
-/* ---- life
- * -----------------------------------------------------------------------------------------------
- */
+/* -- life -- */
 
 static void recover(struct lead *l)
 {

@@ -555,9 +555,7 @@ static void link_closed(void *user, struct web_socket *s, const char *why)
 
 const struct gate_fns member_link_fns = {link_open, link_message, link_closed};
 
-/* ---- time
- * -----------------------------------------------------------------------------------------------
- */
+/* -- time -- */
 
 static void read_page(struct local *l, struct health_rank *out, int64_t now_ms)
 {

@@ -94,8 +94,10 @@ static int check_output(const struct field_source *s, const struct jobspec *spec
 
 int jobpath_check(const struct field_source *s, const struct jobspec *spec, struct err *e)
 {
-    int r = 0;
-    for (int i = 0; i < JOBPATH_COUNT && !r; i++)
-        r = check_on_storage(s, spec, &jobpath_table[i], e);
-    return !r && spec->train.output ? check_output(s, spec, e) : r;
+    for (int i = 0; i < JOBPATH_COUNT; i++) {
+        int rc = check_on_storage(s, spec, &jobpath_table[i], e);
+        if (rc)
+            return rc;
+    }
+    return spec->train.output ? check_output(s, spec, e) : 0;
 }

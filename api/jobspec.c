@@ -1,15 +1,14 @@
 /*
- * jobspec: the tables that describe an LLMJob's spec for base/field, the formats of its strings,
- * and the rules that cross fields (the CEL of manifests/crd.yaml, in the same words). Decoding
- * fills a temporary and copies it out at the end, so *out is unchanged on failure. It must not do
- * I/O except in jobspec_read_file, and knows nothing of immutability, which only the API server can
- * judge.
+ * jobspec: the tables that describe an LLMJob's spec for base/field, and the formats of its
+ * strings; rules that cross fields are jobspec_check's. Decoding fills a temporary and copies it
+ * out at the end, so *out is unchanged on failure. It must not do I/O except in jobspec_read_file,
+ * and knows nothing of immutability, which only the API server can judge.
  */
 #include "api/jobspec.h"
-#include "base/field.h"
-#include "base/io.h"
-#include "api/jobpath.h"
+
+#include "api/jobspec_check.h"
 #include "api/names.h"
+#include "api/rows.h"
 #include "base/yaml.h"
 
 #include <ctype.h>
@@ -19,7 +18,6 @@
 #define INTEGER_MAX 9007199254740991.0 /* the greatest that JSON carries exactly */
 #define STEPS_MAX   1e9
 #define TEXT_BYTES  4096
-#define FIXED_BYTES 32768 /* of a job file: field names, numbers, brackets */
 
 static const char *const task_names[] = {"Train", "Serve", "Run", NULL};
 static const char *const precision_names[] = {"FP32", "BF16", NULL};
@@ -264,10 +262,10 @@ static int bytes_decode(
 {
     double value;
     const char *text;
-    int r = text_of(v, true, s->arena, &text);
-    if (r == -ERR_MEMORY)
+    int rc = text_of(v, true, s->arena, &text);
+    if (rc == -ERR_MEMORY)
         return err_set(e, ERR_MEMORY, "out of memory reading %s", path);
-    if (r || !is_bytes(text) || !parse_quantity(text, &value) || value > INTEGER_MAX)
+    if (rc || !is_bytes(text) || !parse_quantity(text, &value) || value > INTEGER_MAX)
         return field_refuse(s, path, e, "must be a whole number of bytes such as 10Gi");
     *(int64_t *)at = (int64_t)value;
     return 0;
@@ -317,11 +315,11 @@ static int map_decode(const struct field_source *s, const char *path, const stru
         return err_set(e, ERR_MEMORY, "out of memory reading %s", path);
     json_each (item, v) {
         const char *key = json_key(item), *value;
-        int r = text_of(item, kind == MAP_QUANTITIES, s->arena, &value);
-        if (r == -ERR_USER || (!r && !map_entry_ok(kind, key, value)))
+        int rc = text_of(item, kind == MAP_QUANTITIES, s->arena, &value);
+        if (rc == -ERR_USER || (!rc && !map_entry_ok(kind, key, value)))
             return field_refuse(s, path, e, "%.64s: must be %s", key, want[kind]);
         m.keys[m.count] = arena_strdup(s->arena, key);
-        if (r || !m.keys[m.count])
+        if (rc || !m.keys[m.count])
             return err_set(e, ERR_MEMORY, "out of memory reading %s", path);
         m.values[m.count++] = value;
     }
@@ -405,17 +403,11 @@ static bool has_run(const void *spec)
     return ((const struct jobspec *)spec)->task == TASK_RUN;
 }
 
-#define COUNT(a) (sizeof a / sizeof *(a))
-
-#define ROW(path_, kind_, member, def_) \
-    .path = (path_), .kind = FIELD_##kind_, .offset = offsetof(TABLE, member), .def = (def_)
-#define RANGE(min_, max_)     .min = (min_), .max = (max_)
 #define GROUP(path_, present) .path = (path_), .kind = FIELD_GROUP, .def = "", .info = (present)
 #define PATH(path_, member, def_) \
     ROW(path_, STR, member, def_), RANGE(1, LIMIT_PATH_BYTES - 1), .format = &path_format
 #define OBJECT_NAME(path_, member, def_) \
     ROW(path_, STR, member, def_), RANGE(1, 253), .format = &subdomain_format
-#define COUNTED(member) .count_offset = offsetof(TABLE, member)
 
 #define TABLE struct jobspec_toleration
 static const struct field toleration_rows[] = {
@@ -425,9 +417,8 @@ static const struct field toleration_rows[] = {
     {ROW("effect", STR, effect, field_none), RANGE(1, 16), .format = &effect_format},
     {ROW("tolerationSeconds", I64, seconds, "-1"), RANGE(0, LIMIT_SECONDS)},
 };
+static const struct field_table toleration_table = TABLE_OF(toleration_rows);
 #undef TABLE
-static const struct field_table toleration_table = {
-    toleration_rows, COUNT(toleration_rows), sizeof(struct jobspec_toleration)};
 
 #define TABLE struct jobspec_storage
 static const struct field storage_rows[] = {
@@ -437,9 +428,8 @@ static const struct field storage_rows[] = {
     {PATH("mountPath", mount_path, NULL)},
     {ROW("readOnly", BOOL, read_only, "false")},
 };
+static const struct field_table storage_table = TABLE_OF(storage_rows);
 #undef TABLE
-static const struct field_table storage_table = {
-    storage_rows, COUNT(storage_rows), sizeof(struct jobspec_storage)};
 
 #define TABLE struct jobspec
 static const struct field spec_rows[] = {
@@ -468,18 +458,17 @@ static const struct field spec_rows[] = {
     {PATH("model.config", model.config, field_none)},
     {ROW("model.sha256", STR, model.sha256, field_none), RANGE(64, 64), .format = &sha256_format},
     {ROW("precision", ENUM, precision, "BF16"), .info = precision_names},
-    {ROW("elastic.minReplicas", INT, elastic.min_replicas, "1"), RANGE(1, LIMIT_REPLICAS)},
-    {ROW("elastic.waitSeconds", INT, elastic.wait_seconds, "60"), RANGE(0, LIMIT_WAIT_SECONDS)},
+    {MIN_REPLICAS},
+    {WAIT_SECONDS},
     {GROUP("checkpoint", has_checkpoint)},
     {PATH("checkpoint.path", checkpoint.path, NULL)},
     {ROW("checkpoint.everySteps", I64, checkpoint.every_steps, "0"), RANGE(0, STEPS_MAX)},
     {ROW("checkpoint.everySeconds", I64, checkpoint.every_seconds, "300"), RANGE(0, LIMIT_SECONDS)},
     {ROW("checkpoint.keep", INT, checkpoint.keep, "2"), RANGE(2, 100)},
-    {ROW("restart.maxRestarts", INT, restart.max_restarts, "10"), RANGE(0, LIMIT_RESTARTS)},
-    {ROW("restart.windowSeconds", INT, restart.window_seconds, "3600"), RANGE(1, LIMIT_SECONDS)},
-    {ROW("health.hangSeconds", INT, health.hang_seconds, "0"), RANGE(0, LIMIT_WAIT_SECONDS)},
-    {ROW("health.stragglerFactor", NUM, health.straggler_factor, "2"), RANGE(1, 100),
-        .min_open = true},
+    {MAX_RESTARTS},
+    {WINDOW_SECONDS},
+    {HANG_SECONDS},
+    {STRAGGLER_FACTOR},
     {ROW("activeDeadlineSeconds", I64, active_deadline_seconds, "0"), RANGE(1, LIMIT_SECONDS)},
     {ROW("ttlSecondsAfterFinished", I64, ttl_seconds_after_finished, "-1"),
         RANGE(0, LIMIT_SECONDS)},
@@ -535,7 +524,7 @@ static const struct field spec_rows[] = {
         .item_max = TEXT_BYTES},
     {ROW("run.env", CUSTOM, run.env, ""), .info = &environment_field},
 };
-static const struct field_table spec_table = {spec_rows, COUNT(spec_rows), sizeof(struct jobspec)};
+static const struct field_table spec_table = TABLE_OF(spec_rows);
 
 /* A row for each of job.json's own members and for metadata; name up to 58 bytes: a pod adds
  * "-4999". */
@@ -545,147 +534,9 @@ static const struct field identity_rows[] = {
     {ROW("uid", STR, uid, ""), RANGE(0, 63)},
     {ROW("generation", I64, generation, "1"), RANGE(0, INTEGER_MAX)},
 };
-static const struct field_table identity_table = {
-    identity_rows, COUNT(identity_rows), sizeof(struct jobspec)};
+static const struct field_table identity_table = TABLE_OF(identity_rows);
 static const struct field_table nameless_table = {
     identity_rows + 1, COUNT(identity_rows) - 1, sizeof(struct jobspec)};
-
-/* -- rules that cross fields -- */
-
-struct rules {
-    const struct field_source *source;
-    const struct jobspec *spec;
-    struct err *e;
-};
-
-static bool under(const char *path, const char *folder)
-{
-    size_t n = strlen(folder);
-    return !strncmp(path, folder, n) && (!path[n] || path[n] == '/');
-}
-
-static int check_storage(const struct rules *r)
-{
-    static const char *const reserved[] = {
-        NAME_JOB_DIR, NAME_RUN_DIR, NAME_LIB_DIR, "/dev", "/proc", "/sys"};
-    for (int i = 0; i < r->spec->storage_count; i++) {
-        const struct jobspec_storage *s = &r->spec->storage[i];
-        char path[48];
-        snprintf(path, sizeof path, "storage[%d]", i);
-        if (!s->claim == !s->scratch_bytes)
-            return field_refuse(r->source, path, r->e, "set exactly one of claimName and scratch");
-        for (int j = 0; j < i; j++)
-            if (!strcmp(s->name, r->spec->storage[j].name) ||
-                !strcmp(s->mount_path, r->spec->storage[j].mount_path))
-                return field_refuse(
-                    r->source, path, r->e, "names and mountPaths must differ from one another");
-        snprintf(path, sizeof path, "storage[%d].mountPath", i);
-        for (size_t j = 0; j < COUNT(reserved); j++)
-            if (under(s->mount_path, reserved[j]) || under(reserved[j], s->mount_path))
-                return field_refuse(
-                    r->source, path, r->e, "must not cover or lie in %s", reserved[j]);
-    }
-    return 0;
-}
-
-static int check_tolerations(const struct rules *r)
-{
-    for (int i = 0; i < r->spec->placement.toleration_count; i++) {
-        const struct jobspec_toleration *t = &r->spec->placement.tolerations[i];
-        char path[48];
-        snprintf(path, sizeof path, "placement.tolerations[%d]", i);
-        if (!strcmp(t->operator_, "Exists") ? t->value && *t->value : !t->key)
-            return field_refuse(
-                r->source, path, r->e, "Exists takes no value, and Equal needs a key");
-        if (t->seconds >= 0 && (!t->effect || strcmp(t->effect, "NoExecute") != 0))
-            return field_refuse(r->source, path, r->e, "tolerationSeconds needs effect NoExecute");
-    }
-    return 0;
-}
-
-static int check_train(const struct rules *r, const struct json *spec)
-{
-    const struct jobspec *s = r->spec;
-    const struct jobspec_train *t = &s->train;
-    const struct json *lora = json_path(spec, "train.lora");
-    if (!s->checkpoint.path)
-        return field_refuse(r->source, "checkpoint", r->e, "required with train");
-    if ((t->steps > 0) == (t->epochs > 0))
-        return field_refuse(r->source, "train", r->e, "set exactly one of steps and epochs");
-    if ((t->method == METHOD_LORA) != (lora && !json_is_null(lora)))
-        return field_refuse(
-            r->source, "train.lora", r->e, "required with method LoRA, and only allowed there");
-    if (t->steps > 0 && t->optimizer.warmup_steps > t->steps)
-        return field_refuse(
-            r->source, "train.optimizer.warmupSteps", r->e, "must not exceed steps");
-    if ((int64_t)s->replicas * s->device.per_replica > t->batch_sequences)
-        return field_refuse(r->source, "train.batchSequences", r->e,
-            "must be at least replicas x device.perReplica");
-    return 0;
-}
-
-static int64_t characters(const char *s) /* as CEL counts them */
-{
-    int64_t n = 0;
-    for (; *s; s++)
-        n += ((unsigned char)*s & 0xc0) != 0x80;
-    return n;
-}
-
-static int check_run(const struct rules *r)
-{
-    const struct jobspec_run *run = &r->spec->run;
-    int64_t n = 0;
-    for (int i = 0; i < run->command_count; i++)
-        n += characters(run->command[i]);
-    for (int i = 0; i < run->arg_count; i++)
-        n += characters(run->args[i]);
-    for (int i = 0; i < run->env.count; i++)
-        n += characters(run->env.keys[i]) + characters(run->env.values[i]);
-    return n <= LIMIT_RUN_CHARACTERS
-        ? 0
-        : field_refuse(r->source, "run", r->e,
-              "command, args and env hold %lld characters together, and %d are allowed",
-              (long long)n, LIMIT_RUN_CHARACTERS);
-}
-
-/* What all parts of a job read must hold it. Measured only where it could be too much: a byte is at
- * most six in JSON, and all that is no text or name fits into FIXED_BYTES. */
-static int check_size(const struct rules *r, size_t used)
-{
-    struct buf b buf_auto;
-    buf_init(&b, used * 6 + FIXED_BYTES);
-    if (b.limit <= LIMIT_JOB_FILE_BYTES)
-        return 0;
-    int code = jobspec_encode(r->spec, &b, r->e);
-    if (code || b.len <= LIMIT_JOB_FILE_BYTES)
-        return code;
-    return field_refuse(r->source, "", r->e, "%zu bytes as " NAME_JOB_FILE ", and %d are allowed",
-        b.len, LIMIT_JOB_FILE_BYTES);
-}
-
-static int check(const struct rules *r, const struct json *spec)
-{
-    const struct jobspec *s = r->spec;
-    int code = check_storage(r);
-    if (!code)
-        code = check_tolerations(r);
-    if (!code && s->replicas && s->elastic.min_replicas > s->replicas)
-        code = field_refuse(r->source, "elastic.minReplicas", r->e, "must not exceed replicas");
-    if (!code && s->task == TASK_SERVE && s->replicas > 1)
-        code = field_refuse(r->source, "replicas", r->e, "a serving job has at most 1");
-    if (!code && s->task != TASK_RUN && !s->model.source)
-        code = field_refuse(r->source, "model", r->e, "required with train and serve");
-    if (!code && s->model.config && s->model.init != INIT_RANDOM)
-        code = field_refuse(r->source, "model.config", r->e, "only allowed with init Random");
-    if (!code && s->task == TASK_SERVE && s->model.init == INIT_RANDOM)
-        code = field_refuse(r->source, "model.init", r->e, "Random is only allowed with train");
-    if (!code && s->task == TASK_TRAIN)
-        code = check_train(r, spec);
-    if (!code && s->task == TASK_RUN)
-        code = check_run(r);
-    return code ? code : jobpath_check(r->source, s, r->e);
-}
 
 /* -- decoding and encoding -- */
 
@@ -709,9 +560,9 @@ static int find_task(
 static int decode_generated(
     const struct field_source *s, const struct json *metadata, struct jobspec *out, struct err *e)
 {
-    int r = field_decode(&nameless_table, s, metadata, out, e);
-    if (r)
-        return r;
+    int rc = field_decode(&nameless_table, s, metadata, out, e);
+    if (rc)
+        return rc;
     out->name = arena_printf(s->arena, "%.58sxxxxx", json_str(metadata, "generateName", ""));
     if (!out->name)
         return err_set(e, ERR_MEMORY, "out of memory reading metadata");
@@ -749,17 +600,17 @@ static int decode(
     size_t used = arena_used(a);
     if (!json_is_object(object))
         return err_set(e, ERR_USER, "an LLMJob must be an object");
-    int r = decode_identity(
+    int rc = decode_identity(
         object, json_get(object, "kind") || json_get(object, "metadata"), a, &identity, e);
-    if (r)
-        return r;
+    if (rc)
+        return rc;
     const struct json *body = json_get(object, "spec");
     if (!json_is_object(body))
         return err_set(e, ERR_USER, "spec: required");
     enum task task = TASK_RUN;
-    if ((r = find_task(&source, body, &task, e)) ||
-        (r = field_decode(&spec_table, &source, body, &spec, e)))
-        return r;
+    if ((rc = find_task(&source, body, &task, e)) ||
+        (rc = field_decode(&spec_table, &source, body, &spec, e)))
+        return rc;
     spec.task = task;
     spec.name = identity.name;
     spec.namespace_ = identity.namespace_;
@@ -767,13 +618,11 @@ static int decode(
     spec.generation = identity.generation;
     if (task == TASK_SERVE && !spec.serve.model_name)
         spec.serve.model_name = spec.name;
-    const struct rules rules = {&source, &spec, e};
-    r = check(&rules, body);
-    if (!r)
-        r = check_size(&rules, arena_used(a) - used);
-    if (!r)
-        *out = spec;
-    return r;
+    if ((rc = jobspec_check(&source, &spec, body, e)) ||
+        (rc = jobspec_check_size(&source, &spec, arena_used(a) - used, e)))
+        return rc;
+    *out = spec;
+    return 0;
 }
 
 int jobspec_decode(const struct json *object, struct arena *a, struct jobspec *out, struct err *e)
@@ -784,9 +633,9 @@ int jobspec_decode(const struct json *object, struct arena *a, struct jobspec *o
 int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, struct err *e)
 {
     json_auto struct json *documents = NULL;
-    int r = yaml_read_file(path, LIMIT_JOB_FILE_BYTES, &documents, e);
-    if (r)
-        return r;
+    int rc = yaml_read_file(path, LIMIT_JOB_FILE_BYTES, &documents, e);
+    if (rc)
+        return rc;
     const struct json *job = NULL;
     json_each (document, documents) {
         const char *kind = json_str(document, "kind", NULL);
@@ -799,8 +648,8 @@ int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, st
     }
     if (!job)
         return err_set(e, ERR_USER, "%s: no " NAME_KIND " in it", path);
-    r = decode(job, true, a, out, e);
-    return r ? err_wrap(e, "%s", path) : 0;
+    rc = decode(job, true, a, out, e);
+    return rc ? err_wrap(e, "%s", path) : 0;
 }
 
 int jobspec_encode(const struct jobspec *spec, struct buf *out, struct err *e)

@@ -4,29 +4,21 @@
  * I/O.
  */
 #include "api/report.h"
-#include "base/field.h"
+
+#include "api/rows.h"
 
 #include <math.h>
 
-#define COUNT(a)      (sizeof a / sizeof *(a))
 #define MESSAGE_BYTES 1024
 #define COUNTER_MAX   9007199254740991.0 /* the greatest integer that JSON carries exactly */
 
-#define ROW(path_, kind_, member, def_) \
-    .path = (path_), .kind = FIELD_##kind_, .offset = offsetof(TABLE, member), .def = (def_)
-#define RANGE(min_, max_)                .min = (min_), .max = (max_)
 #define TEXT(path_, member, max_)        ROW(path_, STR, member, ""), RANGE(0, max_)
 #define COUNTER(path_, member)           ROW(path_, I64, member, "0"), RANGE(0, COUNTER_MAX)
 #define SMALL(path_, member, min_, max_) ROW(path_, INT, member, #min_), RANGE(min_, max_)
 #define NUMBER(path_, member)            ROW(path_, NUM, member, "nan")
-#define TABLE_OF(rows_) \
-    { \
-        rows_, COUNT(rows_), sizeof(TABLE) \
-    }
 #define ITEMS(path_, member, n, max_, tb) \
     ROW(path_, ITEMS, member, ""), RANGE(0, max_), COUNTED(n), .info = &(tb)
-#define COUNTED(member) .count_offset = offsetof(TABLE, member)
-#define RANKS_MAX       (LIMIT_REPLICAS * LIMIT_RANKS_PER_REPLICA)
+#define RANKS_MAX (LIMIT_REPLICAS * LIMIT_RANKS_PER_REPLICA)
 
 static const char *const state_names[] = {
     "Waiting",
@@ -81,13 +73,12 @@ static const struct field desired_rows[] = {
     {ROW("replicas", INT, replicas, NULL), RANGE(0, LIMIT_REPLICAS)},
     {ROW("suspend", BOOL, suspend, "false")},
     {ROW("release", BOOL, release, "false")},
-    {ROW("elastic.minReplicas", INT, elastic.min_replicas, "1"), RANGE(1, LIMIT_REPLICAS)},
-    {ROW("elastic.waitSeconds", INT, elastic.wait_seconds, "60"), RANGE(0, LIMIT_WAIT_SECONDS)},
-    {ROW("restart.maxRestarts", INT, restart.max_restarts, "10"), RANGE(0, LIMIT_RESTARTS)},
-    {ROW("restart.windowSeconds", INT, restart.window_seconds, "3600"), RANGE(1, LIMIT_SECONDS)},
-    {ROW("health.hangSeconds", INT, health.hang_seconds, "0"), RANGE(0, LIMIT_WAIT_SECONDS)},
-    {ROW("health.stragglerFactor", NUM, health.straggler_factor, "2"), RANGE(1, 100),
-        .min_open = true},
+    {MIN_REPLICAS},
+    {WAIT_SECONDS},
+    {MAX_RESTARTS},
+    {WINDOW_SECONDS},
+    {HANG_SECONDS},
+    {STRAGGLER_FACTOR},
     {ITEMS("members", members, member_count, LIMIT_REPLICAS, member_table)},
 };
 static const struct field_table desired_table = TABLE_OF(desired_rows);
@@ -201,9 +192,9 @@ int desired_decode(const struct json *v, struct arena *a, struct desired *out, s
     struct desired d;
     if (!json_is_object(v))
         return err_set(e, ERR_DATA, "the desired state must be an object");
-    int r = field_decode(&desired_table, &s, v, &d, e);
-    if (r)
-        return r;
+    int rc = field_decode(&desired_table, &s, v, &d, e);
+    if (rc)
+        return rc;
     for (int i = 1; i < d.member_count; i++)
         if (d.members[i].replica <= d.members[i - 1].replica)
             return err_set(e, ERR_DATA, "members[%d]: not sorted by replica", i);
@@ -217,10 +208,11 @@ int report_decode(const struct json *v, struct arena *a, struct report *out, str
     struct report report;
     if (!json_is_object(v))
         return err_set(e, ERR_DATA, "a report must be an object");
-    int r = field_decode(&report_table, &s, v, &report, e);
-    if (!r)
-        *out = report;
-    return r;
+    int rc = field_decode(&report_table, &s, v, &report, e);
+    if (rc)
+        return rc;
+    *out = report;
+    return 0;
 }
 
 size_t report_limit_bytes(int64_t ranks)

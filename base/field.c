@@ -127,9 +127,9 @@ static int decode_string(const struct field_source *s, const struct field *f, co
     const char *text = json_string_value(v);
     if (!text)
         return field_refuse(s, f->path, e, "must be a string");
-    int r = check_text(s, f, f->path, text, f->min, f->max, e);
-    if (r)
-        return r;
+    int rc = check_text(s, f, f->path, text, f->min, f->max, e);
+    if (rc)
+        return rc;
     const char *copy = arena_strdup(s->arena, text);
     if (!copy)
         return err_set(e, ERR_MEMORY, "out of memory reading %s", f->path);
@@ -170,9 +170,9 @@ static int decode_element(const struct field_source *s, const struct field *f, c
         const char *text = json_string_value(v);
         if (!text)
             return field_refuse(s, path, e, "must be a string");
-        int r = check_text(s, f, path, text, 0, f->item_max, e);
-        if (r)
-            return r;
+        int rc = check_text(s, f, path, text, 0, f->item_max, e);
+        if (rc)
+            return rc;
         ((const char **)at)[i] = arena_strdup(s->arena, text);
         return ((const char **)at)[i] ? 0
                                       : err_set(e, ERR_MEMORY, "out of memory reading %s", path);
@@ -206,9 +206,9 @@ static int decode_list(const struct field_source *s, const struct field *f, cons
     }
     int i = 0;
     json_each (item, v) {
-        int r = decode_element(s, f, item, i, at, e);
-        if (r)
-            return r;
+        int rc = decode_element(s, f, item, i, at, e);
+        if (rc)
+            return rc;
         i++;
     }
     *(int *)((char *)base + f->count_offset) = i;
@@ -320,9 +320,9 @@ static int refuse_unknown(const struct field_table *t, const struct field_source
         }
         if (!leaf && !parent)
             return field_refuse(s, path, e, "unknown field");
-        int r = parent ? refuse_unknown(t, s, v, path, e) : 0;
-        if (r)
-            return r;
+        int rc = parent ? refuse_unknown(t, s, v, path, e) : 0;
+        if (rc)
+            return rc;
     }
     return 0;
 }
@@ -334,12 +334,12 @@ int field_decode(const struct field_table *t, const struct field_source *s,
     for (size_t i = 0; i < t->count; i++) {
         const struct field *f = &t->rows[i];
         const struct json *v;
-        int r = look_up(s, object, f->path, &v, e);
-        if (r)
-            return r;
-        r = absent(v) ? set_default(s, f, out, e) : decode_row(s, f, v, out, e);
-        if (r)
-            return r;
+        int rc = look_up(s, object, f->path, &v, e);
+        if (rc)
+            return rc;
+        rc = absent(v) ? set_default(s, f, out, e) : decode_row(s, f, v, out, e);
+        if (rc)
+            return rc;
         if (f->kind == FIELD_GROUP && absent(v))
             while (i + 1 < t->count && below(t->rows[i + 1].path, f->path))
                 i++;

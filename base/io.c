@@ -449,8 +449,8 @@ int io_wait_readable(int fd, int64_t deadline_ms, struct err *e)
 
 static int no_delay(int fd)
 {
-    int r = (int)SYS(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)));
-    return r && errno == EOPNOTSUPP ? 0 : r; /* a UNIX socket has nothing to delay */
+    int rc = (int)SYS(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)));
+    return rc && errno == EOPNOTSUPP ? 0 : rc; /* a UNIX socket has nothing to delay */
 }
 
 /* A name query in flight, held by its thread and by the one that waits; the last of them frees

@@ -54,6 +54,14 @@ size_t utf8_whole(const char *s, size_t n)
     return n;
 }
 
+size_t utf8_count(const char *s)
+{
+    size_t n = 0;
+    for (; *s; s++)
+        n += ((unsigned char)*s & 0xc0) != 0x80;
+    return n;
+}
+
 uint32_t utf8_decode(const char *s, size_t n)
 {
     static const unsigned char mask[] = {0, 0xff, 0x1f, 0x0f, 0x07};

@@ -21,6 +21,9 @@ size_t utf8_valid_prefix(const char *s, size_t n);
  */
 size_t utf8_whole(const char *s, size_t n);
 
+/* Characters of a text that is UTF-8. */
+size_t utf8_count(const char *s);
+
 /* The code point of the valid sequence of n bytes at s; of one other byte: that byte. */
 uint32_t utf8_decode(const char *s, size_t n);
 

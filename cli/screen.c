@@ -27,14 +27,6 @@ struct canvas {
     bool full; /* no further line fits */
 };
 
-static int columns_of(const char *shown)
-{
-    int n = 0;
-    for (; *shown; shown++)
-        n += ((unsigned char)*shown & 0xc0) != 0x80;
-    return n;
-}
-
 /* Appends text as far as the line goes; a cut line ends with an ellipsis. What comes from outside
  * must not move the cursor. */
 static void put(struct canvas *c, const char *colour, const char *text)
@@ -47,7 +39,7 @@ static void put(struct canvas *c, const char *colour, const char *text)
     for (const char *p = text; left && c->column < c->style->width;) {
         char shown[UTF8_SHOWN_BYTES] = " ";
         size_t n = strchr("\n\r\t", *p) ? 1 : utf8_show(p, left, shown);
-        int columns = columns_of(shown);
+        int columns = (int)utf8_count(shown);
         p += n;
         left -= n;
         if (c->column + columns + (left ? 1 : 0) > c->style->width) {

@@ -290,9 +290,7 @@ static void start_world(const char *script)
     ck_assert_int_eq(report.incarnation, 1);
 }
 
-/* ---- tests
- * ------------------------------------------------------------------------------------------------
- */
+/* -- tests -- */
 
 /* What no writer left in the checkpoint's folder starts no count: rank 0, which has to claim the
  * folder, says what is wrong with it (here it just writes its own). */

@@ -1,0 +1,133 @@
+/*
+ * jobspec_check: one function a part of the spec, in the CRD's order; the first rule that is broken
+ * is the one that is told. It must not change the spec.
+ */
+#include "api/jobspec_check.h"
+
+#include "api/jobpath.h"
+#include "api/limits.h"
+#include "api/names.h"
+#include "base/utf8.h"
+
+#include <string.h>
+
+#define FIXED_BYTES 32768 /* of a job file: field names, numbers, brackets */
+
+static bool under(const char *path, const char *folder)
+{
+    size_t n = strlen(folder);
+    return !strncmp(path, folder, n) && (!path[n] || path[n] == '/');
+}
+
+static int check_storage(const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    static const char *const reserved[] = {
+        NAME_JOB_DIR, NAME_RUN_DIR, NAME_LIB_DIR, "/dev", "/proc", "/sys"};
+    for (int i = 0; i < spec->storage_count; i++) {
+        const struct jobspec_storage *at = &spec->storage[i];
+        char path[48];
+        snprintf(path, sizeof path, "storage[%d]", i);
+        if (!at->claim == !at->scratch_bytes)
+            return field_refuse(s, path, e, "set exactly one of claimName and scratch");
+        for (int j = 0; j < i; j++)
+            if (!strcmp(at->name, spec->storage[j].name) ||
+                !strcmp(at->mount_path, spec->storage[j].mount_path))
+                return field_refuse(
+                    s, path, e, "names and mountPaths must differ from one another");
+        snprintf(path, sizeof path, "storage[%d].mountPath", i);
+        for (size_t j = 0; j < sizeof reserved / sizeof *reserved; j++)
+            if (under(at->mount_path, reserved[j]) || under(reserved[j], at->mount_path))
+                return field_refuse(s, path, e, "must not cover or lie in %s", reserved[j]);
+    }
+    return 0;
+}
+
+static int check_tolerations(
+    const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    for (int i = 0; i < spec->placement.toleration_count; i++) {
+        const struct jobspec_toleration *t = &spec->placement.tolerations[i];
+        char path[48];
+        snprintf(path, sizeof path, "placement.tolerations[%d]", i);
+        if (!strcmp(t->operator_, "Exists") ? t->value && *t->value : !t->key)
+            return field_refuse(s, path, e, "Exists takes no value, and Equal needs a key");
+        if (t->seconds >= 0 && (!t->effect || strcmp(t->effect, "NoExecute") != 0))
+            return field_refuse(s, path, e, "tolerationSeconds needs effect NoExecute");
+    }
+    return 0;
+}
+
+static int check_train(const struct field_source *s, const struct jobspec *spec,
+    const struct json *body, struct err *e)
+{
+    const struct jobspec_train *t = &spec->train;
+    const struct json *lora = json_path(body, "train.lora");
+    if (!spec->checkpoint.path)
+        return field_refuse(s, "checkpoint", e, "required with train");
+    if ((t->steps > 0) == (t->epochs > 0))
+        return field_refuse(s, "train", e, "set exactly one of steps and epochs");
+    if ((t->method == METHOD_LORA) != (lora && !json_is_null(lora)))
+        return field_refuse(
+            s, "train.lora", e, "required with method LoRA, and only allowed there");
+    if (t->steps > 0 && t->optimizer.warmup_steps > t->steps)
+        return field_refuse(s, "train.optimizer.warmupSteps", e, "must not exceed steps");
+    if ((int64_t)spec->replicas * spec->device.per_replica > t->batch_sequences)
+        return field_refuse(
+            s, "train.batchSequences", e, "must be at least replicas x device.perReplica");
+    return 0;
+}
+
+static int check_run(const struct field_source *s, const struct jobspec_run *run, struct err *e)
+{
+    size_t n = 0; /* as CEL counts: characters */
+    for (int i = 0; i < run->command_count; i++)
+        n += utf8_count(run->command[i]);
+    for (int i = 0; i < run->arg_count; i++)
+        n += utf8_count(run->args[i]);
+    for (int i = 0; i < run->env.count; i++)
+        n += utf8_count(run->env.keys[i]) + utf8_count(run->env.values[i]);
+    return n <= LIMIT_RUN_CHARACTERS
+        ? 0
+        : field_refuse(s, "run", e,
+              "command, args and env hold %zu characters together, and %d are allowed", n,
+              LIMIT_RUN_CHARACTERS);
+}
+
+int jobspec_check(const struct field_source *s, const struct jobspec *spec, const struct json *body,
+    struct err *e)
+{
+    int rc = check_storage(s, spec, e);
+    if (rc || (rc = check_tolerations(s, spec, e)))
+        return rc;
+    if (spec->replicas && spec->elastic.min_replicas > spec->replicas)
+        return field_refuse(s, "elastic.minReplicas", e, "must not exceed replicas");
+    if (spec->task == TASK_SERVE && spec->replicas > 1)
+        return field_refuse(s, "replicas", e, "a serving job has at most 1");
+    if (spec->task != TASK_RUN && !spec->model.source)
+        return field_refuse(s, "model", e, "required with train and serve");
+    if (spec->model.config && spec->model.init != INIT_RANDOM)
+        return field_refuse(s, "model.config", e, "only allowed with init Random");
+    if (spec->task == TASK_SERVE && spec->model.init == INIT_RANDOM)
+        return field_refuse(s, "model.init", e, "Random is only allowed with train");
+    if (spec->task == TASK_TRAIN)
+        rc = check_train(s, spec, body, e);
+    if (spec->task == TASK_RUN)
+        rc = check_run(s, &spec->run, e);
+    return rc ? rc : jobpath_check(s, spec, e);
+}
+
+/* Measured only where it could be too much: a byte is at most six in JSON, and all that is no text
+ * or name fits into FIXED_BYTES. */
+int jobspec_check_size(
+    const struct field_source *s, const struct jobspec *spec, size_t used, struct err *e)
+{
+    buf_auto struct buf b;
+    buf_init(&b, used * 6 + FIXED_BYTES);
+    if (b.limit <= LIMIT_JOB_FILE_BYTES)
+        return 0;
+    int rc = jobspec_encode(spec, &b, e);
+    if (rc || b.len <= LIMIT_JOB_FILE_BYTES)
+        return rc;
+    return field_refuse(s, "", e, "%zu bytes as " NAME_JOB_FILE ", and %d are allowed", b.len,
+        LIMIT_JOB_FILE_BYTES);
+}

@@ -1,0 +1,19 @@
+/*
+ * jobspec_check: the rules of an LLMJob that cross fields, the CEL of manifests/crd.yaml in the
+ * same words, and the size that all parts of a job can read. Pure; -ERR_USER names the field at
+ * fault.
+ */
+#ifndef API_JOBSPEC_CHECK_H
+#define API_JOBSPEC_CHECK_H
+
+#include "api/jobspec.h"
+#include "base/field.h"
+
+/* body: the JSON that spec was decoded from. */
+int jobspec_check(const struct field_source *s, const struct jobspec *spec, const struct json *body,
+    struct err *e);
+/* used: bytes of the spec in its arena. */
+int jobspec_check_size(
+    const struct field_source *s, const struct jobspec *spec, size_t used, struct err *e);
+
+#endif

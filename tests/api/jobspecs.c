@@ -1,0 +1,126 @@
+/*
+ * jobspecs: the documents, and one change to one of them: a copy of the tree in which one value is
+ * another.
+ */
+#include "tests/api/jobspecs.h"
+
+#include "api/jobspec.h"
+#include "base/yaml.h"
+
+#include <check.h>
+#include <string.h>
+
+struct arena *jobspecs_arena;
+
+const char jobspecs_train[] = JOBSPECS_HEAD
+    "{replicas: 2, suspend: true, managedBy: a.dev/b, image: i:1, device: {resource: "
+    "a.com/gpu, perReplica: 2}, "
+    "resources: {requests: {cpu: 1, memory: 2Gi}, limits: {a.com/gpu: '2', cpu: 1500m}}, "
+    "placement: {nodeSelector: {zone: a, empty: ''}, priorityClassName: p, "
+    "runtimeClassName: nvidia, "
+    "tolerations: [{key: k, operator: Equal, value: v, effect: NoExecute, "
+    "tolerationSeconds: 5}], topology: {key: topology.kubernetes.io/zone, required: true}}, "
+    "storage: [{name: d, claimName: c, mountPath: /data, readOnly: false}, {name: s, "
+    "scratch: 10Gi, mountPath: /s}], "
+    "model: {source: /data/m, init: Random, config: /data/c.json, "
+    "sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}, "
+    "precision: FP32, elastic: {minReplicas: 2, waitSeconds: 7}, "
+    "checkpoint: {path: /data/ckpt, everySteps: 5, everySeconds: 60, keep: 3}, "
+    "restart: {maxRestarts: 3, windowSeconds: 60}, "
+    "health: {hangSeconds: 20, stragglerFactor: 3}, "
+    "activeDeadlineSeconds: 1000, ttlSecondsAfterFinished: 0, "
+    "train: {method: LoRA, lora: {rank: 4, alpha: 8, dropout: 0.1, targets: [q_proj, "
+    "k_proj]}, "
+    "data: {train: /data/t.txt, validation: /data/v.txt, format: Text}, sequenceLength: "
+    "32, batchSequences: 12, "
+    "steps: 100, seed: 9007199254740991, optimizer: {learningRate: 0.5, schedule: Linear, "
+    "warmupSteps: 3, weightDecay: 0, beta1: 0.8, beta2: 0.95, epsilon: 1e-6, clipNorm: 0}, "
+    "recompute: Selective, evaluateEverySteps: 4, tensorboard: /data/tb, output: /data/out}}}";
+const char jobspecs_epochs[] =
+    JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
+                  "train: {data: {train: /data/t}, epochs: 1.5, output: /data/o}}}";
+const char jobspecs_serve[] = JOBSPECS_HEAD
+    "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, contextLength: 64, "
+    "maxQueue: 2, drainSeconds: 1, apiKeySecret: s}}}";
+const char jobspecs_run[] = JOBSPECS_HEAD "{run: {command: [a, b], args: [c], env: {A: b}}}}";
+
+void jobspecs_begin(void)
+{
+    jobspecs_arena = arena_create(1 << 20);
+    ck_assert_ptr_nonnull(jobspecs_arena);
+}
+
+void jobspecs_end(void)
+{
+    arena_destroy(jobspecs_arena);
+}
+
+struct json *jobspecs_parse(const char *yaml)
+{
+    struct json *documents;
+    struct err e = {.text = ""};
+    ck_assert_msg(!yaml_parse(yaml, strlen(yaml), &documents, &e), "%s: %s", yaml, e.text);
+    return documents;
+}
+
+/* A copy of base, where what stands at `target` is replaced by (or, when absent, added as)
+ * value. */
+static struct json *with(
+    const struct json *base, const char *at, const char *target, const char *value)
+{
+    struct json *copy, *documents;
+    if (!strcmp(at, target)) {
+        documents = jobspecs_parse(value);
+        copy = with(json_first(documents), "", "-", "");
+        json_destroy(documents);
+        return copy;
+    }
+    if (json_is_array(base) || json_is_object(base)) {
+        bool list = json_is_array(base), found = false;
+        int i = 0;
+        copy = list ? json_new_array() : json_new_object();
+        json_each (child, base) {
+            char path[256];
+            if (list)
+                snprintf(path, sizeof path, "%s[%d]", at, i++);
+            else
+                snprintf(path, sizeof path, "%s%s%s", at, *at ? "." : "", json_key(child));
+            found |= !strncmp(path, target, strlen(path));
+            struct json *c = with(child, path, target, value);
+            ck_assert_int_eq(list ? json_push(copy, c) : json_put(copy, json_key(child), c), 0);
+        }
+        const char *last = strrchr(target, '.');
+        size_t n = last ? (size_t)(last - target) : 0;
+        if (!list && !found && strlen(at) == n && !strncmp(at, target, n) && *target != '-')
+            json_put(copy, last ? last + 1 : target, with(NULL, target, target, value));
+        return copy;
+    }
+    if (json_is_string(base))
+        return json_new_string(json_string_value(base));
+    if (json_is_bool(base))
+        return json_new_bool(json_bool_value(base));
+    return json_is_number(base) ? json_new_number(json_number_value(base)) : json_new_null();
+}
+
+const char *jobspecs_verdict(const char *document, const char *target, const char *value)
+{
+    static struct err e;
+    struct json *documents = jobspecs_parse(document);
+    char path[256];
+    snprintf(path, sizeof path, "spec.%s", target);
+    struct json *changed = with(json_first(documents), "", path, value);
+    struct jobspec spec;
+    memset(&spec, 0x5a, sizeof spec);
+    struct jobspec before = spec;
+    e = (struct err){.text = ""};
+    int rc = jobspec_decode(changed, jobspecs_arena, &spec, &e);
+    ck_assert_int_eq(rc, -(int)e.code);
+    if (rc) {
+        ck_assert_msg(e.code == ERR_USER, "%s: %s: class %s", path, value, err_code_name(e.code));
+        ck_assert_msg(!memcmp(&spec, &before, sizeof spec), "%s: output changed on failure", path);
+    }
+    json_destroy(changed);
+    json_destroy(documents);
+    arena_reset(jobspecs_arena);
+    return e.text;
+}

@@ -1,0 +1,166 @@
+/*
+ * Goal: the rules that cross fields hold, each naming the field at fault, and a job that its own
+ * parts could not read is refused before it is accepted (kind: a limit met only after the job has
+ * begun).
+ * Method: a table of changes to documents that are right; environments at and beyond the limits,
+ * beside the rule of manifests/crd.yaml.
+ */
+#include "api/jobspec_check.h"
+
+#include "api/limits.h"
+#include "base/io.h"
+#include "tests/api/jobspecs.h"
+#include "tests/unit.h"
+
+#include <string.h>
+
+static const struct {
+    const char *document, *target, *value, *expect;
+} rules[] = {
+    {jobspecs_run, "run", "null", "exactly one of train, serve and run"},
+    {jobspecs_run, "serve", "{}", "exactly one of train, serve and run"},
+    {jobspecs_train, "model", "null", "spec.model: required"},
+    {jobspecs_serve, "model", "null", "spec.model: required"},
+    {jobspecs_serve, "model.init", "Random", "spec.model.init"},
+    {jobspecs_train, "model.init", "Pretrained", "spec.model.config"},
+    {jobspecs_train, "model.source", "/elsewhere/m", "spec.model.source: must lie under"},
+    {jobspecs_train, "model.source", "/database/m", "spec.model.source: must lie under"},
+    {jobspecs_train, "model.config", "/c.json", "spec.model.config: must lie under"},
+    {jobspecs_train, "train.data.train", "/t", "spec.train.data.train: must lie under"},
+    {jobspecs_train, "train.data.validation", "/v", "spec.train.data.validation: must lie under"},
+    {jobspecs_train, "train.tensorboard", "/tb", "spec.train.tensorboard: must lie under"},
+    {jobspecs_train, "train.output", "/o", "spec.train.output: must lie under"},
+    {jobspecs_train, "checkpoint.path", "/c", "spec.checkpoint.path: must lie under"},
+    {jobspecs_train, "storage[0].readOnly", "true", "not readOnly"},
+    {jobspecs_train, "train.output", "/data", "spec.train.output: must not be or contain"},
+    {jobspecs_train, "train.output", "/data/m/a", "lie inside spec.model.source"},
+    {jobspecs_train, "train.output", "/data/ckpt", "lie inside spec.checkpoint.path"},
+    {jobspecs_train, "checkpoint.path", "/data/out/c", "lie inside spec.checkpoint.path"},
+    {jobspecs_train, "train.tensorboard", "/data/out/tb", "lie inside spec.train.tensorboard"},
+    {jobspecs_train, "train.data.validation", "/data/out/v", "inside spec.train.data.validation"},
+    {jobspecs_train, "checkpoint", "null", "spec.checkpoint: required"},
+    {jobspecs_train, "train.steps", "null", "exactly one of steps and epochs"},
+    {jobspecs_train, "train.epochs", "2", "exactly one of steps and epochs"},
+    {jobspecs_train, "train.lora", "null", "spec.train.lora: required with method LoRA"},
+    {jobspecs_train, "train.method", "Full", "spec.train.lora"},
+    {jobspecs_train, "train.lora.rank", "null", "spec.train.lora.rank: required"},
+    {jobspecs_train, "train.data", "null", "spec.train.data.train: required"},
+    {jobspecs_train, "train.output", "null", "spec.train.output: required"},
+    {jobspecs_train, "train.optimizer.warmupSteps", "101", "spec.train.optimizer.warmupSteps"},
+    {jobspecs_train, "train.batchSequences", "3", "spec.train.batchSequences"},
+    {jobspecs_train, "elastic.minReplicas", "3", "spec.elastic.minReplicas"},
+    {jobspecs_train, "storage[0].claimName", "null", "spec.storage[0]: set exactly one"},
+    {jobspecs_train, "storage[0].scratch", "1Gi", "spec.storage[0]: set exactly one"},
+    {jobspecs_train, "storage[1].name", "d", "spec.storage[1]: names"},
+    {jobspecs_train, "storage[1].mountPath", "/data", "spec.storage[1]: names"},
+    {jobspecs_train, "storage[1].mountPath", "/etc", "spec.storage[1].mountPath"},
+    {jobspecs_train, "storage[1].mountPath", "/dev/shm", "spec.storage[1].mountPath"},
+    {jobspecs_train, "storage[1].mountPath", "relative", "spec.storage[1].mountPath"},
+    {jobspecs_train, "placement.tolerations[0].operator", "Exists",
+        "spec.placement.tolerations[0]: Exists"},
+    {jobspecs_train, "placement.tolerations[0].key", "null",
+        "spec.placement.tolerations[0]: Exists"},
+    {jobspecs_train, "placement.tolerations[0].effect", "null",
+        "spec.placement.tolerations[0]: tolerationSeconds"},
+    {jobspecs_train, "placement.topology.key", "null", "spec.placement.topology.key: required"},
+    {jobspecs_train, "device", "7", "spec.device: must be an object"},
+    {jobspecs_train, "train.optimizer", "[]", "spec.train.optimizer: must be an object"},
+    {jobspecs_train, "storage[0]", "7", "spec.storage[0]: must be an object"},
+    {jobspecs_run, "run.env", "{A-B: c}", "spec.run.env: A-B"},
+    {jobspecs_run, "run.env", "{A: 1}", "spec.run.env: A"},
+    {jobspecs_train, "resources.limits", "{'-': 1}", "spec.resources.limits: -"},
+    {jobspecs_train, "resources.limits", "{cpu: -1}", "spec.resources.limits: cpu"},
+    {jobspecs_train, "resources.limits", "{cpu: 0.5}", "spec.resources.limits: cpu"},
+};
+
+START_TEST(test_rules_that_cross_fields)
+{
+    const char *text = jobspecs_verdict(rules[_i].document, rules[_i].target, rules[_i].value);
+    ck_assert_msg(strstr(text, rules[_i].expect), "%s: %s gave \"%s\", not \"%s\"",
+        rules[_i].target, rules[_i].value, text, rules[_i].expect);
+}
+END_TEST
+
+static const char *const accepted[][2] = {
+    {"replicas", "0"},
+    {"elastic", "null"},
+    {"resources.limits", "{cpu: '0.5'}"},
+    {"checkpoint.path", "/s"},
+    {"checkpoint.path", "/data/output"},
+    {"train.tensorboard", "/data/ckpt/tb"},
+    {"model.source", "/s/m"},
+    {"placement.tolerations", "[{operator: Exists}]"},
+    {"newField", "{from: tomorrow}"},
+};
+
+START_TEST(test_accepted)
+{
+    ck_assert_str_eq(jobspecs_verdict(jobspecs_train, accepted[_i][0], accepted[_i][1]), "");
+}
+END_TEST
+
+/* `count` variables of 4096 times the byte that `text` is in JSON. */
+static int decode_large(int count, const char *text, struct err *e)
+{
+    buf_auto struct buf b;
+    json_auto struct json *v = NULL;
+    struct jobspec spec;
+    buf_init(&b, 4 << 20);
+    buf_str(&b, "{\"name\":\"a\",\"spec\":{\"replicas\":1,\"run\":{\"command\":[\"x\"],\"env\":{");
+    for (int i = 0; i < count; i++) {
+        buf_printf(&b, "%s\"E%d\":\"", i ? "," : "", i);
+        for (int n = 0; n < 4096; n++)
+            buf_str(&b, text);
+        buf_str(&b, "\"");
+    }
+    buf_str(&b, "}}}}");
+    ck_assert_int_eq(json_parse(b.data, b.len, &v, e), 0);
+    struct arena *a = arena_create(16 << 20);
+    int rc = jobspec_decode(v, a, &spec, e);
+    arena_destroy(a);
+    return rc;
+}
+
+/* A job that its own parts could not read is refused before it is accepted, with the limit
+ * named. */
+START_TEST(a_job_too_large_for_its_parts_is_refused)
+{
+    struct err e = {.text = ""};
+    ck_assert_msg(!decode_large(48, "x", &e), "%s", e.text);
+    ck_assert_int_eq(decode_large(49, "x", &e), -ERR_USER);
+    ck_assert_str_eq(e.text,
+        "spec.run: command, args and env hold 200842 characters together, and 200000 are allowed");
+    /* Few characters may still be many bytes of JSON. */
+    ck_assert_msg(!decode_large(30, "\\\"", &e), "%s", e.text);
+    ck_assert_int_eq(decode_large(48, "\\\"", &e), -ERR_USER);
+    ck_assert_msg(strstr(e.text, "spec: 39") && strstr(e.text, " bytes as job.json, and 262144"),
+        "%s", e.text);
+    ck_assert_int_eq(decode_large(11, "\\u0001", &e), -ERR_USER);
+    /* The API server bounds the same. */
+    char rule[32];
+    struct buf crd buf_auto;
+    buf_init(&crd, 1 << 20);
+    snprintf(rule, sizeof rule, ".sum() : 0) <= %d\"", LIMIT_RUN_CHARACTERS);
+    ck_assert_int_eq(io_read_file("manifests/crd.yaml", 1 << 20, &crd, &e), 0);
+    ck_assert_ptr_nonnull(strstr(crd.data, rule));
+}
+END_TEST
+
+#define COUNT(a) (int)(sizeof a / sizeof *(a))
+
+int main(void)
+{
+    Suite *s = suite_create("jobspec_check");
+    TCase *t = tcase_create("jobspec_check");
+    tcase_add_checked_fixture(t, jobspecs_begin, jobspecs_end);
+    tcase_set_timeout(t, 60);
+    tcase_add_loop_test(t, test_rules_that_cross_fields, 0, COUNT(rules));
+    tcase_add_loop_test(t, test_accepted, 0, COUNT(accepted));
+    tcase_add_test(t, a_job_too_large_for_its_parts_is_refused);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
