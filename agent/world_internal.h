@@ -1,6 +1,6 @@
 /*
- * world_internal: the state of a world, which world.c (facts and decisions) and world_report.c
- * (what is told of it, and how it comes back) share.
+ * world_internal: the state of a world, which world.c (decisions), world_facts.c (what it hears)
+ * and world_report.c (what is told of it, and how it comes back) share.
  */
 #ifndef AGENT_WORLD_INTERNAL_H
 #define AGENT_WORLD_INTERNAL_H
@@ -93,8 +93,15 @@ struct world {
     enum err_code failure;
 };
 
+#define WORLD_SYMPTOM_MS 2500 /* a busy node tells late what the others already suffer from */
+
 /* -- world.c -- */
 struct seat *world_seat(const struct world *w, int replica); /* or NULL */
 void world_fail(struct world *w, enum err_code class_, const char *reason, const char *message);
+
+/* -- world_facts.c -- */
+struct fault world_cause(
+    enum exit_class c, const char *cause, int replica, int rank, struct world_now now);
+bool world_note_fault(struct world *w, const struct fault *f); /* it is the one that decides now */
 
 #endif

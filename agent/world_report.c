@@ -1,6 +1,6 @@
 /*
  * world_report: what the controller is told of a world, and what a coordinator that comes back
- * takes from its last report. Called through world.h; decides nothing.
+ * takes from its last report. It decides nothing.
  */
 #include "agent/world_internal.h"
 #include "api/names.h"
