@@ -1,0 +1,78 @@
+/*
+ * train/gradient: a step's gradient on this rank, and its sum over all. Backward tells which parts
+ * are complete; these are sent off in lots while it goes on (Li et al., arXiv:2006.15704). Every
+ * rank starts the same reductions in the same order.
+ */
+#include "runtime/train/internal.h"
+
+/* Parts that are ready are sent off in lots of so many elements, or an eighth of the gradient:
+   large enough for the network's full speed, small enough that the first leaves early. */
+#define LOT (4 << 20)
+
+void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *count)
+{
+    int64_t batch = t->spec->train.batch_sequences;
+    data_share(batch, t->orders->world, t->orders->rank, first, count);
+    *first += (step - 1) * batch;
+}
+
+static int start_lot(struct train *t, int64_t first, int64_t end, struct err *e)
+{
+    return coll_reduce_start(
+        t->coll, model_gradient(t->model) + first, end - first, DTYPE_F32, COLL_SUM, e);
+}
+
+/* From backward: [first, first + count) of the gradient is complete, from the end downwards. */
+static void take_ready(void *user, int64_t first, int64_t count)
+{
+    struct train *t = user;
+    struct lots *l = &t->lots;
+    if (l->failure.code != ERR_NONE)
+        return;
+    if (l->top == model_trainable(t->model))
+        l->top = l->open = first + count;
+    l->low = first;
+    if (l->open - l->low < LOT && l->open - l->low < model_trainable(t->model) / 8)
+        return;
+    if (!start_lot(t, l->low, l->open, &l->failure))
+        l->open = l->low;
+}
+
+int train_compute(struct train *t, int64_t first, int64_t count, struct err *e)
+{
+    int64_t length = t->spec->train.sequence_length, end = model_trainable(t->model);
+    float scale = 1 / (float)t->labels_per_step;
+    model_zero_gradient(t->model);
+    t->lots = (struct lots){end, end, end, {0}};
+    for (int64_t i = 0, b; i < count; i += b) {
+        b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
+        for (int64_t j = 0; j < b; j++)
+            t->objective->batch_fn(t->data,
+                data_sample_at(t->train_samples, t->spec->train.seed, first + i + j),
+                t->inputs + j * length, t->labels + j * length);
+        beat_phase(t->door->page, WIRE_PHASE_FORWARD);
+        model_watch_gradient(t->model, t->lots_wanted && i + b == count ? take_ready : NULL, t);
+        model_set_place(t->model, first + i);
+        int rc = t->objective->loss_fn(t->model, b, t->inputs, t->labels, scale, true, e);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int train_reduce(struct train *t, struct err *e)
+{
+    struct lots *l = &t->lots;
+    int64_t end = model_trainable(t->model);
+    beat_phase(t->door->page, WIRE_PHASE_COLLECTIVE);
+    if (l->failure.code != ERR_NONE) {
+        *e = l->failure;
+        return -(int)e->code;
+    }
+    int rc = start_lot(t, 0, l->open, e);
+    if (!rc && l->top < end)
+        rc = start_lot(t, l->top, end, e);
+    if (!rc)
+        coll_reduce_join(t->coll);
+    return rc;
+}

@@ -1,0 +1,101 @@
+/*
+ * train/internal: one rank's training, as the files of this folder share it: train.c is the loop,
+ * open.c makes and unmakes it all, gradient.c computes and reduces a step's gradient, evaluate.c,
+ * save.c and tell.c are what their names say. Nobody else includes it.
+ */
+#ifndef RUNTIME_TRAIN_INTERNAL_H
+#define RUNTIME_TRAIN_INTERNAL_H
+
+#include "base/buf.h"
+#include "runtime/ckpt/ckpt.h"
+#include "runtime/coll/coll.h"
+#include "runtime/data/data.h"
+#include "runtime/door/beat.h"
+#include "runtime/text/tok.h"
+#include "runtime/train/objective.h"
+#include "runtime/train/optim.h"
+#include "runtime/train/planner.h"
+#include "runtime/train/tensorboard.h"
+#include "runtime/train/train.h"
+
+struct save_file { /* one rank's part of a checkpoint, as gathered */
+    int64_t bytes;
+    char hash[24]; /* 16 hex digits and NUL */
+};
+
+struct lots { /* of one step's gradient: [low, open) is ready, [open, top) is on its way */
+    int64_t low, open, top;
+    struct err failure;
+};
+
+struct step { /* what is known of a step once the host has looked; the same on every rank */
+    double loss, grad_norm, seconds;
+};
+
+struct train {
+    struct door *door;
+    const struct orders *orders;
+    struct dev *dev;
+    const struct jobspec *spec;
+    int64_t budget_bytes;
+    struct coll *coll;
+    const struct objective *objective;
+
+    struct weights *weights;
+    struct model_config config;
+    struct tok *tok;
+    struct data *data, *validation;
+    int64_t train_samples, held_out; /* of the training text */
+    int64_t steps;
+    int64_t tokens_per_step, labels_per_step; /* of the global batch */
+    struct planner_plan plan;
+    const char *targets[LIMIT_LORA_TARGETS + 1];
+    struct model *model;
+    struct optim *optim;
+    struct optim_conf optim_conf;
+
+    bool runs_ahead; /* of a device whose memory the host cannot read */
+    int64_t ahead;   /* steps that there is time for between two looks; the same on every rank */
+    int32_t *inputs, *labels; /* (micro, T), host */
+    bool lots_wanted;
+    struct lots lots;
+
+    struct ckpt_state state;
+    int64_t saved_step, saved_ms;
+    struct save_file *files; /* (world): what each rank wrote, while saving */
+    struct tensorboard *board;
+    struct buf line; /* of the sample log */
+    int log_fd;
+};
+
+static inline bool train_leads(const struct train *t)
+{
+    return t->orders->rank == 0;
+}
+
+/* Whatever train_open made, complete or not, is train_close's to free. */
+int train_open(struct train *t, struct err *e);
+void train_close(struct train *t);
+
+/* Which positions of the corpus order are this rank's in a step. */
+void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *count);
+/* This rank's share of the global batch, micro-batch by micro-batch: gradients and losses are added
+   up on the device, and what of the gradient is complete is sent off meanwhile. */
+int train_compute(struct train *t, int64_t first, int64_t count, struct err *e);
+/* Sends off the rest; what is enqueued next on the device runs behind the reduction. */
+int train_reduce(struct train *t, struct err *e);
+
+/* The loss of a fixed set of held-out sequences, on all ranks. */
+int train_evaluate(struct train *t, struct err *e);
+/* A checkpoint of state.step, unless that is saved already. */
+int train_save(struct train *t, struct err *e);
+
+/* Rank 0's: the step as frame and as TensorBoard's points. */
+int train_tell_step(struct train *t, const struct step *s, struct err *e);
+int train_tell_metric(struct train *t, const char *name, double value, struct err *e);
+int train_tell(
+    struct train *t, enum wire_type type, const struct door_field *fields, struct err *e);
+/* Every rank's: a line of the samples that a step consumed, when its update has been made. */
+int train_log_samples(struct train *t, int64_t step, struct err *e);
+
+#endif

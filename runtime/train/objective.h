@@ -1,0 +1,37 @@
+/*
+ * objective: what a training learns from its data: how a sample becomes inputs and labels, through
+ * which head the loss comes, by what number of labels sums are divided, and which metrics a sum of
+ * losses makes. The seam between data and loop: the loop knows no task, an objective knows no
+ * world, no step and no micro-batch. Sums are over labels, so what is learnt depends on neither.
+ */
+#ifndef RUNTIME_TRAIN_OBJECTIVE_H
+#define RUNTIME_TRAIN_OBJECTIVE_H
+
+#include "api/jobspec.h"
+#include "base/err.h"
+#include "runtime/data/data.h"
+#include "runtime/model/model.h"
+
+struct objective_metric {
+    const char *name;                /* TensorBoard's tag */
+    double (*value_fn)(double loss); /* from the mean loss of a label */
+};
+
+struct objective {
+    const char *name; /* "CausalLM" */
+    /* One sample as inputs and labels (sequence_length each); a label of -1 counts for nothing. */
+    void (*batch_fn)(const struct data *d, int64_t sample, int32_t *inputs, int32_t *labels);
+    /* Labels that count in so many sequences. */
+    int64_t (*labels_fn)(const struct jobspec_train *s, int64_t sequences);
+    /* Forward through the objective's head, and back when told so: model_step's contract. */
+    int (*loss_fn)(struct model *m, int64_t b, const int32_t *inputs, const int32_t *labels,
+        float scale, bool backward, struct err *e);
+    /* Of an evaluation; the first one is what status and samples call the loss. */
+    const struct objective_metric *metrics;
+    int metric_count;
+};
+
+/* What spec.train asks for. */
+const struct objective *objective_of(const struct jobspec_train *s);
+
+#endif

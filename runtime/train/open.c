@@ -1,0 +1,253 @@
+/*
+ * train/open: all that a training needs is made here, in the order in which a fault is cheapest:
+ * the output's place, the model's files, the corpus, the plan, the model on its device, the
+ * checkpoint that it goes on from. A step allocates nothing.
+ */
+#include "runtime/train/internal.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "runtime/train/identity.h"
+#include "runtime/train/output.h"
+#include "runtime/train/resume.h"
+
+#include <math.h>
+
+#define BUDGET_SHARE 0.9   /* of the memory: files, libraries and the tokenizer need some */
+#define GPU_ROWS     65536 /* of a micro-batch: enough that launches and tails do not count */
+
+/* Which samples are trained on and in how many steps. */
+static int share_out(struct train *t, struct err *e)
+{
+    const struct jobspec_train *s = &t->spec->train;
+    int64_t all = data_samples(t->data);
+    t->held_out = t->validation ? 0 : data_held_out(all);
+    t->train_samples = all - t->held_out;
+    if (!s->steps && t->train_samples < s->batch_sequences)
+        return err_set(e, ERR_USER,
+            "spec.train.batchSequences: %d, but spec.train.data.train has only %lld sequences of "
+            "%d tokens to train on; lower it, or set spec.train.steps to go round them",
+            s->batch_sequences, (long long)t->train_samples, s->sequence_length);
+    t->steps = s->steps > 0 ? s->steps
+                            : (int64_t)(s->epochs * (double)t->train_samples / s->batch_sequences);
+    t->steps = t->steps > 0 ? t->steps : 1;
+    t->tokens_per_step = (int64_t)s->batch_sequences * s->sequence_length;
+    t->labels_per_step = t->objective->labels_fn(s, s->batch_sequences);
+    if (!train_leads(t))
+        return 0;
+    log_info("data", LOG_I("sequences", t->train_samples), LOG_I("heldOut", t->held_out),
+        LOG_I("steps", t->steps));
+    if (!t->validation && !t->held_out)
+        log_warn("too few sequences to keep some for a validation loss", LOG_I("sequences", all));
+    return 0;
+}
+
+static int open_weights(struct train *t, struct err *e)
+{
+    const struct jobspec *s = t->spec;
+    int rc = weights_open(s->model.source, s->model.sha256, &t->weights, e);
+    if (rc)
+        return rc;
+    t->config = *weights_config(t->weights);
+    if (s->model.init != INIT_RANDOM || !s->model.config)
+        return 0;
+    return model_config_read(s->model.config, &t->config, e);
+}
+
+static int open_corpus(struct train *t, struct err *e)
+{
+    const struct jobspec_train *s = &t->spec->train;
+    beat_phase(t->door->page, WIRE_PHASE_LOAD);
+    int rc;
+    if ((rc = tok_open(t->weights, &t->tok, e)) ||
+        (rc = data_open(s->data.train, s->data.format, t->tok, s->sequence_length, &t->data, e)))
+        return rc;
+    if (s->data.validation)
+        rc = data_open(
+            s->data.validation, s->data.format, t->tok, s->sequence_length, &t->validation, e);
+    return rc ? rc : share_out(t, e);
+}
+
+static struct model_conf model_conf_of(struct train *t)
+{
+    const struct jobspec_train *s = &t->spec->train;
+    struct model_conf c = {
+        .config = t->config,
+        .t = t->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
+        .train = true,
+        .sequence_length = s->sequence_length,
+        .recompute = s->recompute,
+        .seed = s->seed,
+        .coll = t->coll,
+        .page = t->door->page,
+    };
+    if (s->method != METHOD_LORA)
+        return c;
+    for (int i = 0; i < s->lora.target_count; i++)
+        t->targets[i] = s->lora.targets[i];
+    c.lora_rank = s->lora.rank;
+    c.lora_alpha = (float)s->lora.alpha;
+    c.lora_dropout = (float)s->lora.dropout;
+    c.lora_targets = t->targets;
+    return c;
+}
+
+static struct optim_conf optim_conf_of(const struct train *t)
+{
+    const struct jobspec_train *s = &t->spec->train;
+    return (struct optim_conf){
+        .learning_rate = s->optimizer.learning_rate,
+        .weight_decay = s->optimizer.weight_decay,
+        .beta1 = s->optimizer.beta1,
+        .beta2 = s->optimizer.beta2,
+        .epsilon = s->optimizer.epsilon,
+        .clip_norm = s->optimizer.clip_norm,
+        .schedule = s->optimizer.schedule,
+        .warmup_steps = s->optimizer.warmup_steps,
+        .steps = t->steps,
+    };
+}
+
+/* How the model is laid out and cut up; *conf receives the plan's choices. */
+static int plan(struct train *t, struct model_conf *conf, struct err *e)
+{
+    struct dev_info info;
+    dev_describe(t->dev, &info);
+    t->runs_ahead = !info.host_readable;
+    const struct planner_input in = {
+        .model = *conf,
+        .batch_sequences = t->spec->train.batch_sequences,
+        .world = t->orders->world,
+        .budget_bytes = (int64_t)((double)t->budget_bytes * BUDGET_SHARE),
+        .rows = info.host_readable ? 0 : GPU_ROWS,
+    };
+    int rc = planner_plan(&in, &t->plan, e);
+    if (rc)
+        return rc;
+    /* Every rank must start the same reductions: none may be without a micro-batch. */
+    t->lots_wanted = coll_overlaps(t->coll) && t->spec->train.batch_sequences >= t->orders->world;
+    if (train_leads(t))
+        log_info("plan", LOG_I("data", t->plan.layout.dp),
+            LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total));
+    conf->micro_sequences = t->plan.micro_sequences;
+    conf->logit_rows = t->plan.logit_rows;
+    return 0;
+}
+
+static int open_model(struct train *t, struct err *e)
+{
+    struct model_conf conf = model_conf_of(t);
+    int rc;
+    if ((rc = plan(t, &conf, e)) || (rc = model_create(t->dev, &conf, &t->model, e)))
+        return rc;
+    rc = t->spec->model.init == INIT_RANDOM ? model_init_random(t->model, e)
+                                            : model_load(t->model, t->weights, e);
+    if (rc)
+        return rc;
+    t->optim_conf = optim_conf_of(t);
+    return optim_create(t->dev, &t->optim_conf, t->model, &t->optim, e);
+}
+
+static int open_host(struct train *t, struct err *e)
+{
+    size_t n = (size_t)(t->plan.micro_sequences * t->spec->train.sequence_length);
+    t->inputs = mem_array(n, sizeof *t->inputs);
+    t->labels = mem_array(n, sizeof *t->labels);
+    t->files = mem_array((size_t)t->orders->world, sizeof *t->files);
+    if (!t->inputs || !t->labels || !t->files)
+        return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
+    return 0;
+}
+
+static int resume(struct train *t, struct err *e)
+{
+    struct resume c = {.orders = t->orders,
+        .dev = t->dev,
+        .coll = t->coll,
+        .model = t->model,
+        .optim = t->optim,
+        .steps = t->steps};
+    const struct identity_source source = {.spec = t->spec,
+        .weights = t->weights,
+        .data = t->data,
+        .validation = t->validation,
+        .train_samples = t->train_samples,
+        .steps = t->steps};
+    t->state = (struct ckpt_state){.seed = t->spec->train.seed,
+        .first_loss = NAN,
+        .loss = NAN,
+        .first_validation_loss = NAN,
+        .validation_loss = NAN};
+    int rc;
+    if ((rc = identity_write(&source, c.identity, e)) ||
+        (rc = identity_hash_v1(&source, c.hash_v1, e)) || (rc = resume_run(&c, &t->state, e)))
+        return rc;
+    t->saved_step = t->state.step > 0 ? t->state.step : -1;
+    t->saved_ms = clock_ms();
+    return 0;
+}
+
+static int open_logs(struct train *t, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES + 64];
+    snprintf(path, sizeof path, "%s/samples", t->spec->checkpoint.path);
+    int rc = io_mkdirs(path, 0755, e);
+    if (rc)
+        return rc;
+    snprintf(path, sizeof path, "%s/samples/%lld-%d.log", t->spec->checkpoint.path,
+        (long long)t->orders->incarnation, t->orders->rank);
+    t->log_fd = io_append(path, 0644, e);
+    if (t->log_fd < 0)
+        return t->log_fd;
+    if (!train_leads(t) || !t->spec->train.tensorboard)
+        return 0;
+    return tensorboard_create(t->spec->train.tensorboard, t->orders->incarnation,
+        t->state.step ? t->state.step + 1 : 0, &t->board, e);
+}
+
+static int tell_loaded(struct train *t, struct err *e)
+{
+    struct dev_info info;
+    dev_describe(t->dev, &info);
+    beat_step(t->door->page, t->state.step);
+    return door_send_fields(t->door, WIRE_LOADED,
+        (struct door_field[]){{"parameters", (double)model_parameters(t->model), NULL},
+            {"memory_bytes", (double)t->plan.memory.total, NULL},
+            {"resumed_step", (double)t->state.step, NULL}, {"steps", (double)t->steps, NULL},
+            {"held_out", (double)t->held_out, NULL}, {"device", 0, info.name}, {NULL, 0, NULL}},
+        e);
+}
+
+int train_open(struct train *t, struct err *e)
+{
+    buf_init(&t->line, LIMIT_FRAME_BYTES);
+    t->objective = objective_of(&t->spec->train);
+    beat_phase(t->door->page, WIRE_PHASE_LOAD);
+    int rc;
+    if ((train_leads(t) && (rc = output_check(t->spec, e))) || /* not after the last step */
+        (rc = open_weights(t, e)) || (rc = open_corpus(t, e)))
+        return rc;
+    beat_phase(t->door->page, WIRE_PHASE_LOAD);
+    if ((rc = open_model(t, e)) || (rc = open_host(t, e)) || (rc = resume(t, e)) ||
+        (rc = open_logs(t, e)))
+        return rc;
+    return tell_loaded(t, e);
+}
+
+void train_close(struct train *t)
+{
+    tensorboard_close(t->board);
+    io_close(t->log_fd);
+    buf_done(&t->line);
+    mem_free(t->inputs);
+    mem_free(t->labels);
+    mem_free(t->files);
+    optim_destroy(t->optim);
+    model_destroy(t->model);
+    data_close(t->data);
+    data_close(t->validation);
+    tok_close(t->tok);
+    weights_close(t->weights);
+}

@@ -1,0 +1,71 @@
+/*
+ * train/save: one generation of a checkpoint: every rank writes its slice, rank 0 the manifest when
+ * all slices are there, and nobody goes on before it stands.
+ */
+#include "runtime/train/internal.h"
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "runtime/train/shard.h"
+
+static int commit(struct train *t, struct err *e)
+{
+    const char *path = t->spec->checkpoint.path;
+    int world = t->orders->world;
+    mem_autofree char(*hashes)[17] = mem_array((size_t)world, 17);
+    mem_autofree int64_t *bytes = mem_array((size_t)world, sizeof *bytes);
+    if (!hashes || !bytes)
+        return err_set(e, ERR_MEMORY, "no memory to commit a checkpoint");
+    for (int i = 0; i < world; i++) {
+        memcpy(hashes[i], t->files[i].hash, 17);
+        bytes[i] = t->files[i].bytes;
+    }
+    int rc = ckpt_commit(
+        path, &t->state, world, (const char(*)[17])hashes, bytes, t->spec->checkpoint.keep, e);
+    if (rc == -ERR_DRAINED) /* a newer world goes on without us: that is no orderly end */
+        return err_set(e, ERR_PEER, "a newer incarnation has begun");
+    if (rc)
+        return rc;
+    return door_send_fields(t->door, WIRE_SAVED,
+        (struct door_field[]){
+            {"step", (double)t->state.step, NULL}, {"path", 0, path}, {NULL, 0, NULL}},
+        e);
+}
+
+static int write_slice(struct train *t, struct save_file *mine, struct err *e)
+{
+    struct ckpt_writer *w = NULL;
+    int rc = ckpt_begin(t->spec->checkpoint.path, t->state.step, t->orders->rank, &w, e);
+    if (rc)
+        return rc;
+    rc = shard_write(w, t->dev, t->model, t->optim, t->orders->world, t->orders->rank, e);
+    if (!rc)
+        return ckpt_finish(w, mine->hash, &mine->bytes, e);
+    ckpt_abandon(w);
+    return rc;
+}
+
+/* No later run makes the points and lines of these steps again: they must last as the checkpoint
+   does, so they go first. */
+static int sync_logs(struct train *t, struct err *e)
+{
+    int rc = io_fsync(t->log_fd, e);
+    return rc || !t->board ? rc : tensorboard_sync(t->board, e);
+}
+
+int train_save(struct train *t, struct err *e)
+{
+    if (t->saved_step == t->state.step)
+        return 0;
+    beat_phase(t->door->page, WIRE_PHASE_CHECKPOINT);
+    struct save_file mine = {0};
+    int rc;
+    if ((rc = sync_logs(t, e)) || (rc = write_slice(t, &mine, e)) ||
+        (rc = coll_allgather(t->coll, &mine, sizeof mine, t->files, e)) ||
+        (train_leads(t) && (rc = commit(t, e))) || (rc = coll_barrier(t->coll, e)))
+        return rc;
+    t->saved_step = t->state.step;
+    t->saved_ms = clock_ms();
+    return 0;
+}

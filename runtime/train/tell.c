@@ -1,0 +1,56 @@
+/*
+ * train/tell: what a training tells: frames to the agent and points to TensorBoard from rank 0, and
+ * from every rank a line a step of the samples that it consumed (<checkpoint.path>/samples).
+ */
+#include "runtime/train/internal.h"
+
+#include "base/io.h"
+
+int train_tell_metric(struct train *t, const char *name, double value, struct err *e)
+{
+    return t->board ? tensorboard_scalar(t->board, name, t->state.step, value, e) : 0;
+}
+
+/* To TensorBoard first: what the agent has heard of is there to be read, whatever ends this
+   rank. */
+int train_tell(struct train *t, enum wire_type type, const struct door_field *fields, struct err *e)
+{
+    int rc = t->board ? tensorboard_flush(t->board, e) : 0;
+    return rc ? rc : door_send_fields(t->door, type, fields, e);
+}
+
+int train_tell_step(struct train *t, const struct step *s, struct err *e)
+{
+    if (!train_leads(t))
+        return 0;
+    double speed = (double)t->tokens_per_step / s->seconds;
+    double rate = optim_rate(&t->optim_conf, t->state.step);
+    int rc;
+    if ((rc = train_tell_metric(t, "loss/train", s->loss, e)) ||
+        (rc = train_tell_metric(t, "learning_rate", rate, e)) ||
+        (rc = train_tell_metric(t, "gradient_norm", s->grad_norm, e)) ||
+        (rc = train_tell_metric(t, "tokens_per_second", speed, e)))
+        return rc;
+    return train_tell(t, WIRE_STEP,
+        (struct door_field[]){{"step", (double)t->state.step, NULL}, {"loss", s->loss, NULL},
+            {"tokens", (double)t->state.tokens, NULL}, {"tokens_per_second", speed, NULL},
+            {"grad_norm", s->grad_norm, NULL}, {"learning_rate", rate, NULL},
+            {"seconds", s->seconds, NULL}, {NULL, 0, NULL}},
+        e);
+}
+
+/* "step first count s0 s1 ..." */
+int train_log_samples(struct train *t, int64_t step, struct err *e)
+{
+    int64_t first, count;
+    train_share(t, step, &first, &count);
+    buf_reset(&t->line);
+    buf_printf(&t->line, "%lld %lld %lld", (long long)step, (long long)first, (long long)count);
+    for (int64_t i = 0; i < count; i++)
+        buf_printf(&t->line, " %lld",
+            (long long)data_sample_at(t->train_samples, t->spec->train.seed, first + i));
+    buf_char(&t->line, '\n');
+    if (!buf_ok(&t->line))
+        return err_set(e, ERR_MEMORY, "no memory for the sample log");
+    return io_write_full(t->log_fd, t->line.data, t->line.len, e);
+}
