@@ -120,7 +120,7 @@ static const char *declared(const char *line, size_t *length)
     while (begin > line && is_name(begin[-1]))
         begin--;
     *length = (size_t)(end - begin);
-    return begin > line ? begin : NULL;
+    return begin > line && *length ? begin : NULL;
 }
 
 /* Does the text after a declaration's line go on to a body? */
@@ -150,10 +150,13 @@ static void read_tag(const char *path, int n, const char *line)
     if (!length || s[length + strspn(s + length, " ")] != '{')
         return;
     struct word *w = word_of(s, length);
-    if (w->tag)
-        complain(place(path, n), "is the tag of another struct, too", w->tag);
-    else
+    if (w->tag) {
+        char what[320];
+        snprintf(what, sizeof what, "is the tag of another struct, too: %s", w->tag);
+        complain(place(path, n), what, w->name);
+    } else {
         w->tag = place(path, n);
+    }
 }
 
 static void read_line(const char *path, int n, const char *line, size_t size, bool test)
@@ -259,7 +262,7 @@ static int check_tour(const char *tour)
         if (file)
             snprintf(path, sizeof path, "%s", f ? name : "");
         else if (function && path[0] && ++stops && !defines(path, name, length))
-            complain(where, path, name);
+            complain(where, "is no function of the file before it", name);
         free(where);
         s = end;
     }
