@@ -114,6 +114,7 @@ $(call room_fuzzers,$(1)): %: %.o $(O)/tests/fuzz_main.o $(call needed_libs,$(1)
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_test,$(r))))
 TIDY := $(addprefix $(O)/tests/,tidy tidy_names)
+$(TIDY:%=%.o): ALL_CFLAGS += -DLLMJOB_ALLOW_MALLOC # of no room
 $(TIDY): %: %.o
 	$(link)
 

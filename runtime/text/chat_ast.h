@@ -214,6 +214,14 @@ struct chat_json_style {
 void chat_to_json(struct chat_work *w, const struct chat_value *v, const struct chat_json_style *s,
     struct buf *out);
 
+enum chat_kinds { /* sets of kinds: a bit each */
+    OF_STRING = 1 << CHAT_STRING,
+    OF_LIST = 1 << CHAT_LIST,
+    OF_MAP = 1 << CHAT_MAP,
+    OF_ITEMS = OF_STRING | OF_LIST | OF_MAP | 1 << CHAT_UNDEFINED,
+    OF_ANY = 0xffff
+};
+
 /* A call's arguments: positional ones first, whose name is NULL. */
 struct chat_args {
     struct chat_value *values;
