@@ -47,7 +47,7 @@
 #define CONTROL_SLOTS 128
 #define CONTROL_BYTES (24 << 20) /* two desired states or reports at their limit */
 
-struct conf {
+struct agent_conf {
     const char *job_dir, *run_dir, *listen, *serve_listen, *pod, *pod_uid, *node, *rank_program;
     const char *log_level;
     bool log_json;
@@ -55,30 +55,30 @@ struct conf {
 };
 
 static const struct conf_item items[] = {
-    {"job-dir", CONF_STR, offsetof(struct conf, job_dir), NAME_ENV_JOB_DIR, NAME_JOB_DIR,
+    {"job-dir", CONF_STR, offsetof(struct agent_conf, job_dir), NAME_ENV_JOB_DIR, NAME_JOB_DIR,
         "folder with " NAME_JOB_FILE " and " NAME_TOKEN_FILE},
-    {"run-dir", CONF_STR, offsetof(struct conf, run_dir), "LLMJOB_RUN_DIR", NAME_RUN_DIR,
+    {"run-dir", CONF_STR, offsetof(struct agent_conf, run_dir), "LLMJOB_RUN_DIR", NAME_RUN_DIR,
         "writable folder for state that survives a restart of the container"},
-    {"listen", CONF_STR, offsetof(struct conf, listen), "LLMJOB_LISTEN", "0.0.0.0:7070",
+    {"listen", CONF_STR, offsetof(struct agent_conf, listen), "LLMJOB_LISTEN", "0.0.0.0:7070",
         "control address"},
-    {"serve-listen", CONF_STR, offsetof(struct conf, serve_listen), "LLMJOB_SERVE_LISTEN",
+    {"serve-listen", CONF_STR, offsetof(struct agent_conf, serve_listen), "LLMJOB_SERVE_LISTEN",
         "0.0.0.0:8000", "address of the OpenAI API"},
-    {"replica", CONF_INT, offsetof(struct conf, replica), NAME_ENV_REPLICA, "0",
+    {"replica", CONF_INT, offsetof(struct agent_conf, replica), NAME_ENV_REPLICA, "0",
         "index of this pod; 0 coordinates"},
-    {"pod", CONF_STR, offsetof(struct conf, pod), NAME_ENV_POD, "", "name of this pod"},
-    {"pod-uid", CONF_STR, offsetof(struct conf, pod_uid), NAME_ENV_POD_UID, "", "its UID"},
-    {"node", CONF_STR, offsetof(struct conf, node), NAME_ENV_NODE, "", "name of its node"},
-    {"rank-program", CONF_STR, offsetof(struct conf, rank_program), "LLMJOB_RANK_PROGRAM", "",
+    {"pod", CONF_STR, offsetof(struct agent_conf, pod), NAME_ENV_POD, "", "name of this pod"},
+    {"pod-uid", CONF_STR, offsetof(struct agent_conf, pod_uid), NAME_ENV_POD_UID, "", "its UID"},
+    {"node", CONF_STR, offsetof(struct agent_conf, node), NAME_ENV_NODE, "", "name of its node"},
+    {"rank-program", CONF_STR, offsetof(struct agent_conf, rank_program), "LLMJOB_RANK_PROGRAM", "",
         "the rank's program; default: llmjob-rank beside this one, else in " NAME_LIB_DIR},
-    {"log-level", CONF_STR, offsetof(struct conf, log_level), "LLMJOB_LOG_LEVEL", "info",
+    {"log-level", CONF_STR, offsetof(struct agent_conf, log_level), "LLMJOB_LOG_LEVEL", "info",
         "debug, info, warn or error"},
-    {"log-json", CONF_BOOL, offsetof(struct conf, log_json), "LLMJOB_LOG_JSON", NULL,
+    {"log-json", CONF_BOOL, offsetof(struct agent_conf, log_json), "LLMJOB_LOG_JSON", NULL,
         "one JSON object a line"},
     {0},
 };
 
 struct agent {
-    struct conf conf;
+    struct agent_conf conf;
     struct arena *arena;
     struct jobspec spec;
     char job_file[LIMIT_PATH_BYTES], rank_program[LIMIT_PATH_BYTES];
@@ -91,7 +91,7 @@ struct agent {
     struct member *member;
     struct gate *gate;
     struct lead *lead;
-    struct status status;
+    struct agent_status status;
     int signals;
     bool leaving;
     int64_t flush_ms; /* when the loop may end, 0: not yet */
@@ -309,7 +309,7 @@ static int create(struct agent *a, struct err *e)
         rc = open_control(a, e);
     if (rc == 0)
         rc = create_lead(a, incarnation, e);
-    a->status = (struct status){
+    a->status = (struct agent_status){
         .token = a->pod_token, .lead = a->lead, .front = a->front, .member = a->member};
     status_register();
     return rc;

@@ -1,5 +1,5 @@
 /*
- * front: one struct request per exchange in flight, in the order they came, found by
+ * front: one struct front_request per exchange in flight, in the order they came, found by
  * id (what the rank says) or by the exchange (what the client does). The rank has one of them at a
  * time; the others wait as the text their client sent, which stays in its exchange, and are
  * translated a second time at their turn. Text from the rank waits in `pending` until it ends at a
@@ -42,9 +42,9 @@ static struct metric in_flight = {.name = "llmjob_requests_in_flight",
     .help = "Requests waiting or generating",
     .kind = METRIC_GAUGE};
 
-struct request {
+struct front_request {
     struct front *front;
-    struct request *next;
+    struct front_request *next;
     struct web_exchange *x;
     struct openai_answer a;
     bool stream, begun;
@@ -56,7 +56,7 @@ struct request {
 
 struct front {
     struct front_conf conf;
-    struct request *head; /* the oldest */
+    struct front_request *head; /* the oldest */
     uint64_t next_id;
     uint64_t at_rank; /* the request that the rank has not finished, 0: it is free; then nobody
                          waits. Its client may be gone. */
@@ -84,10 +84,10 @@ int front_create(const struct front_conf *conf, struct front **out, struct err *
     return 0;
 }
 
-static void request_free(struct request *r)
+static void request_free(struct front_request *r)
 {
     struct front *f = r->front;
-    for (struct request **at = &f->head; *at; at = &(*at)->next)
+    for (struct front_request **at = &f->head; *at; at = &(*at)->next)
         if (*at == r) {
             *at = r->next;
             break;
@@ -135,7 +135,7 @@ static void answer_error(struct web_exchange *x, const struct openai_refusal *r)
 }
 
 /* text may be NULL; finish NULL while it goes on. */
-static int send_chunk(struct request *r, const char *text, size_t len, const char *finish)
+static int send_chunk(struct front_request *r, const char *text, size_t len, const char *finish)
 {
     buf_auto struct buf out;
     buf_init(&out, 2 * ANSWER_BYTES);
@@ -146,7 +146,7 @@ static int send_chunk(struct request *r, const char *text, size_t len, const cha
     return buf_ok(&out) ? web_stream_data(r->x, out.data, out.len) : -ERR_MEMORY;
 }
 
-static void end_with_error(struct request *r, const struct openai_refusal *why)
+static void end_with_error(struct front_request *r, const struct openai_refusal *why)
 {
     if (r->begun) {
         buf_auto struct buf out;
@@ -160,7 +160,7 @@ static void end_with_error(struct request *r, const struct openai_refusal *why)
     request_free(r);
 }
 
-static void end_well(struct request *r, const char *finish, struct openai_usage u)
+static void end_well(struct front_request *r, const char *finish, struct openai_usage u)
 {
     buf_auto struct buf out;
     buf_init(&out, 2 * ANSWER_BYTES);
@@ -184,7 +184,7 @@ static struct openai_conf api_of(const struct front *f)
 }
 
 static int translate(
-    const struct front *f, struct request *r, struct buf *frame, struct openai_refusal *why)
+    const struct front *f, struct front_request *r, struct buf *frame, struct openai_refusal *why)
 {
     struct openai_conf api = api_of(f);
     struct openai_request q;
@@ -197,8 +197,8 @@ static int translate(
     return 0;
 }
 
-static int hand_over(
-    struct front *f, const struct request *r, const struct buf *frame, struct openai_refusal *why)
+static int hand_over(struct front *f, const struct front_request *r, const struct buf *frame,
+    struct openai_refusal *why)
 {
     if (f->conf.send_fn(f->conf.user, WIRE_REQUEST, frame->data))
         return openai_refuse(why, 503, NULL, NULL, "the model does not answer");
@@ -211,7 +211,7 @@ static void next_turn(struct front *f)
 {
     f->at_rank = 0;
     while (f->head && !f->at_rank) {
-        struct request *r = f->head;
+        struct front_request *r = f->head;
         struct openai_refusal why;
         buf_auto struct buf frame;
         buf_init(&frame, LIMIT_FRAME_BYTES);
@@ -221,7 +221,7 @@ static void next_turn(struct front *f)
 }
 
 /* Its place here is free at once; the rank's when the rank says so. */
-static void cancel(struct request *r)
+static void cancel(struct front_request *r)
 {
     char json[48];
     if (r->a.id != r->front->at_rank)
@@ -232,16 +232,16 @@ static void cancel(struct request *r)
 
 /* -- what the rank says -- */
 
-static struct request *find(struct front *f, uint64_t id)
+static struct front_request *find(struct front *f, uint64_t id)
 {
-    for (struct request *r = f->head; r; r = r->next)
+    for (struct front_request *r = f->head; r; r = r->next)
         if (r->a.id == id)
             return r;
     return NULL;
 }
 
 /* A character cut short at the end waits for its rest. */
-static int pass_on(struct request *r, bool all)
+static int pass_on(struct front_request *r, bool all)
 {
     size_t n = all ? r->pending.len : utf8_whole(buf_cstr(&r->pending), r->pending.len);
     if (n == 0)
@@ -258,7 +258,7 @@ static void on_token(struct front *f, const struct wire_frame *frame)
         return;
     uint64_t id;
     memcpy(&id, frame->data, sizeof id);
-    struct request *r = find(f, le64toh(id));
+    struct front_request *r = find(f, le64toh(id));
     metric_add(&tokens_total, 1);
     if (!r)
         return; /* cancelled meanwhile */
@@ -283,7 +283,7 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
         return;
     }
     uint64_t id = (uint64_t)json_int(v, "id", 0);
-    struct request *r = find(f, id);
+    struct front_request *r = find(f, id);
     const char *reason = json_str(v, "reason", "error");
     struct openai_usage u = {json_int(v, "prompt_tokens", 0), json_int(v, "completion_tokens", 0)};
     if (r && !strcmp(reason, "error")) {
@@ -311,7 +311,7 @@ void front_frame(struct front *f, const struct wire_frame *frame)
 
 static void on_gone(void *user)
 {
-    struct request *r = user;
+    struct front_request *r = user;
     cancel(r);
     request_free(r);
 }
@@ -335,13 +335,13 @@ static int admit(const struct front *f, size_t body_len, struct openai_refusal *
     return 0;
 }
 
-static struct request *request_create(
+static struct front_request *request_create(
     struct front *f, struct web_exchange *x, bool chat, size_t body_len)
 {
-    struct request *r = mem_zalloc(sizeof *r), **at = &f->head;
+    struct front_request *r = mem_zalloc(sizeof *r), **at = &f->head;
     if (!r)
         return NULL;
-    *r = (struct request){.front = f,
+    *r = (struct front_request){.front = f,
         .x = x,
         .a = {.id = f->next_id++,
             .chat = chat,
@@ -362,7 +362,7 @@ static struct request *request_create(
 static void on_completion(struct front *f, struct web_exchange *x, bool chat)
 {
     struct openai_refusal why;
-    struct request *r = NULL;
+    struct front_request *r = NULL;
     buf_auto struct buf frame;
     size_t len;
     web_body(x, &len);

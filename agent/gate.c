@@ -13,7 +13,7 @@
 
 #define WARN_MS 60000 /* a stranger must not fill the log */
 
-struct caller {
+struct gate_caller {
     struct web_socket *socket;
     bool challenged;
     struct proof proof;
@@ -25,7 +25,7 @@ struct gate {
     const char *uid;
     struct gate_fns fns;
     void *user;
-    struct caller callers[GATE_CALLERS];
+    struct gate_caller callers[GATE_CALLERS];
     int count;
     int64_t warn_ms; /* when the next failed proof is worth a line */
 };
@@ -45,7 +45,7 @@ static void forget(struct gate *g, int i)
 }
 
 /* It stays a caller until it is closed, so that nothing of it gets through. */
-static void turn_away(struct caller *k, const char *why)
+static void turn_away(struct gate_caller *k, const char *why)
 {
     log_debug("a mesh link without proof was closed", LOG_S("why", why));
     web_close(k->socket);
@@ -60,12 +60,12 @@ static void socket_open(void *user, struct web_socket *s)
         forget(g, 0);
         web_close(oldest);
     }
-    g->callers[g->count++] = (struct caller){.socket = s, .until_ms = clock_ms() + PROOF_MS};
+    g->callers[g->count++] = (struct gate_caller){.socket = s, .until_ms = clock_ms() + PROOF_MS};
 }
 
 static void hear(struct gate *g, int i, const char *text, size_t len)
 {
-    struct caller *k = &g->callers[i];
+    struct gate_caller *k = &g->callers[i];
     buf_auto struct buf answer;
     struct err e = {0};
     buf_init(&answer, PROOF_BYTES);

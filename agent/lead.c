@@ -249,7 +249,7 @@ static int keep_links(struct lead *l, const struct desired *d, struct err *e)
     }
     l->kept_count = 0;
     for (int i = 0; i < d->member_count && i < LIMIT_REPLICAS; i++) {
-        const struct member *m = &d->members[i];
+        const struct desired_member *m = &d->members[i];
         int rc = mesh_keep(l->mesh, m->replica, m->uid, m->replica ? m->address : self, e);
         if (rc)
             return rc;

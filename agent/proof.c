@@ -13,10 +13,10 @@
 #define TERM_MAX 9007199254740991 /* the greatest integer that JSON carries exactly */
 #define HEX      (2 * SECRET_NONCE_BYTES)
 
-enum side { COORDINATOR, MEMBER };
+enum proof_side { COORDINATOR, MEMBER };
 
 static int mac_of(
-    const struct proof *p, enum side side, char out[2 * SECRET_MAC_BYTES + 1], struct err *e)
+    const struct proof *p, enum proof_side side, char out[2 * SECRET_MAC_BYTES + 1], struct err *e)
 {
     char term[24];
     uint8_t mac[SECRET_MAC_BYTES];
@@ -37,7 +37,7 @@ static int mac_of(
     return rc;
 }
 
-static int check_mac(const struct proof *p, enum side side, const char *mac, struct err *e)
+static int check_mac(const struct proof *p, enum proof_side side, const char *mac, struct err *e)
 {
     char want[2 * SECRET_MAC_BYTES + 1];
     int rc = mac_of(p, side, want, e);

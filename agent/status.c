@@ -40,14 +40,14 @@ static void answer_text(struct web_exchange *x, int code, const char *text)
     web_answer(x, code, "text/plain", text, strlen(text), NULL);
 }
 
-static bool authorized(const struct status *s, const struct web_exchange *x)
+static bool authorized(const struct agent_status *s, const struct web_exchange *x)
 {
     const char *token = web_header(x, "x-llmjob-token");
     return token ? secret_equal(token, s->token)
                  : secret_bearer(web_header(x, "authorization"), s->token);
 }
 
-static void put_desired(struct status *s, struct web_exchange *x)
+static void put_desired(struct agent_status *s, struct web_exchange *x)
 {
     json_auto struct json *v = NULL;
     struct desired d;
@@ -68,7 +68,7 @@ static void put_desired(struct status *s, struct web_exchange *x)
         answer_text(x, rc == -ERR_MEMORY ? 503 : 400, e.text);
 }
 
-static void get_job(const struct status *s, struct web_exchange *x)
+static void get_job(const struct agent_status *s, struct web_exchange *x)
 {
     buf_auto struct buf out;
     struct report r;
@@ -85,7 +85,7 @@ static void get_job(const struct status *s, struct web_exchange *x)
         answer_text(x, 503, e.text);
 }
 
-static void get_metrics(const struct status *s, struct web_exchange *x)
+static void get_metrics(const struct agent_status *s, struct web_exchange *x)
 {
     buf_auto struct buf out;
     buf_init(&out, 1 << 20);
@@ -104,7 +104,7 @@ static void get_metrics(const struct status *s, struct web_exchange *x)
     web_answer(x, 200, "text/plain; version=0.0.4", buf_cstr(&out), out.len, NULL);
 }
 
-bool status_ready(const struct status *s)
+bool status_ready(const struct agent_status *s)
 {
     return s->front ? front_serving(s->front) : member_in_world(s->member);
 }
@@ -121,7 +121,7 @@ static bool is_job(const struct web_exchange *x)
 
 bool status_admit(void *user, struct web_exchange *x)
 {
-    const struct status *s = user;
+    const struct agent_status *s = user;
     const char *path = web_path(x);
     bool open = !strcmp(path, "/healthz") || !strcmp(path, "/readyz") || !strcmp(path, "/metrics");
     if (!is_desired(x) && !is_job(x) && (!open || strcmp(web_method(x), "GET") != 0))
@@ -137,7 +137,7 @@ bool status_admit(void *user, struct web_exchange *x)
 
 void status_request(void *user, struct web_exchange *x)
 {
-    struct status *s = user;
+    struct agent_status *s = user;
     const char *path = web_path(x);
     if (!strcmp(path, "/healthz"))
         answer_text(x, 200, "ok\n");

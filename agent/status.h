@@ -18,7 +18,7 @@
 #include "agent/member.h"
 #include "base/web.h"
 
-struct status {
+struct agent_status {
     const char *token;
     struct lead *lead;   /* or NULL */
     struct front *front; /* or NULL */
@@ -26,9 +26,9 @@ struct status {
 };
 
 void status_register(void); /* metrics, once */
-/* For the door; user: struct status. A body is read only for who has the token. */
+/* For the door; user: struct agent_status. A body is read only for who has the token. */
 bool status_admit(void *user, struct web_exchange *x);
 void status_request(void *user, struct web_exchange *x); /* of what was admitted */
-bool status_ready(const struct status *s);
+bool status_ready(const struct agent_status *s);
 
 #endif

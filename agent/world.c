@@ -70,7 +70,7 @@ struct seat *world_seat(const struct world *w, int replica)
     return NULL;
 }
 
-static void set_phase(struct world *w, enum phase phase, struct world_now now)
+static void set_phase(struct world *w, enum world_phase phase, struct world_now now)
 {
     w->phase = phase;
     w->phase_ms = now.ms;
@@ -139,13 +139,13 @@ static void form(struct world *w, struct world_now now, struct world_actions *ou
         s->prepared = s->ended = false;
         s->first_rank = rank;
         for (int k = 0; s->in_world && k < w->conf.per_replica; k++, rank++) {
-            w->ranks[rank] = (struct rank){.seat = i, .local = k};
+            w->ranks[rank] = (struct world_rank){.seat = i, .local = k};
             w->rows[rank].waiting_for = -1;
         }
     }
     w->rank_count = (int)n;
     w->incarnation = ++w->greatest;
-    w->fault = w->left = (struct fault){0};
+    w->fault = w->left = (struct world_fault){0};
     w->stop_cause = NULL;
     progress_incarnation(&w->progress);
     begin_attempt(w, now);
@@ -155,7 +155,7 @@ static void form(struct world *w, struct world_now now, struct world_actions *ou
 
 /* -- ending -- */
 
-static void stop(struct world *w, enum mesh_stop mode, enum phase next, const char *cause,
+static void stop(struct world *w, enum mesh_stop mode, enum world_phase next, const char *cause,
     struct world_now now, struct world_actions *out)
 {
     w->stop_cause = cause;
@@ -182,7 +182,7 @@ static int restarts_in_window(const struct world *w, struct world_now now)
 
 static void judge_fault(struct world *w, struct world_now now)
 {
-    const struct fault *f = &w->fault;
+    const struct world_fault *f = &w->fault;
     enum err_code class_ = exit_class_code((int)f->class_);
     if (f->severity == FATAL) {
         world_fail(w, class_,
@@ -214,7 +214,7 @@ static void judge_fault(struct world *w, struct world_now now)
 static void end_attempt(struct world *w, struct world_now now)
 {
     struct past *p = current(w);
-    const struct fault *f = &w->fault;
+    const struct world_fault *f = &w->fault;
     bool failed = f->severity > NO_FAULT;
     if (p) {
         p->a.ended_ms = now.wall_ms;
@@ -235,7 +235,7 @@ static void end_attempt(struct world *w, struct world_now now)
     }
     if (failed && w->final == OPEN && !w->superseded)
         judge_fault(w, now);
-    w->fault = (struct fault){0};
+    w->fault = (struct world_fault){0};
     for (int i = 0; i < w->seat_count; i++)
         w->seats[i].in_world = false;
     free_ranks(w);
@@ -305,7 +305,7 @@ static void check_deadlines(struct world *w, struct world_now now)
         return;
     if (now.ms - w->phase_ms < limit)
         return;
-    struct fault f = world_cause(EXIT_CLASS_HANG, NAME_REASON_HANG, -1, -1, now);
+    struct world_fault f = world_cause(EXIT_CLASS_HANG, NAME_REASON_HANG, -1, -1, now);
     snprintf(f.message, sizeof f.message, "ranks did not %s within %lld s",
         w->phase == PREPARING ? "get ready" : "stop", (long long)(limit / 1000));
     world_note_fault(w, &f);
@@ -402,7 +402,7 @@ int world_ranks(const struct world *w)
 
 struct world_place world_place(const struct world *w, int rank)
 {
-    const struct rank *r = &w->ranks[rank];
+    const struct world_rank *r = &w->ranks[rank];
     const struct seat *s = &w->seats[r->seat];
     return (struct world_place){.rank = rank,
         .replica = s->replica,

@@ -60,7 +60,7 @@ static bool ends_the_job(const struct world *w, int rank, const struct mesh_msg 
 }
 
 /* Whether it is the one that decides now. */
-bool world_note_fault(struct world *w, const struct fault *f)
+bool world_note_fault(struct world *w, const struct world_fault *f)
 {
     /* After a stop of our own choice only what can never work is news: the rest is its echo. */
     if (w->phase == ENDING && !w->fault.severity && f->severity < FATAL)
@@ -82,14 +82,15 @@ static void set_verdict(struct world *w, const char *kind, const struct health_v
     w->verdict_replica = replica;
 }
 
-struct fault world_cause(
+struct world_fault world_cause(
     enum exit_class c, const char *cause, int replica, int rank, struct world_now now)
 {
-    return (struct fault){CAUSE, c, cause, replica, rank, now.ms, "", ""};
+    return (struct world_fault){CAUSE, c, cause, replica, rank, now.ms, "", ""};
 }
 
 /* Notes a fault that is a verdict on a node. */
-static void blame(struct world *w, const char *kind, const struct fault *f, struct world_now now)
+static void blame(
+    struct world *w, const char *kind, const struct world_fault *f, struct world_now now)
 {
     if (!world_note_fault(w, f))
         return;
@@ -101,7 +102,7 @@ static void blame(struct world *w, const char *kind, const struct fault *f, stru
 
 /* -- facts -- */
 
-static void fill_seat(struct seat *s, const struct member *m)
+static void fill_seat(struct seat *s, const struct desired_member *m)
 {
     snprintf(s->pod, sizeof s->pod, "%s", m->pod);
     snprintf(s->uid, sizeof s->uid, "%s", m->uid);
@@ -126,7 +127,7 @@ static int merge_seats(
     }
     int n = 0, i = 0, k = 0;
     while (i < w->seat_count || k < d->member_count) {
-        const struct member *m = k < d->member_count ? &d->members[k] : NULL;
+        const struct desired_member *m = k < d->member_count ? &d->members[k] : NULL;
         struct seat *s = i < w->seat_count ? &w->seats[i] : NULL;
         bool same = m && s && m->replica == s->replica;
         if (s && (same || !m || s->replica < m->replica)) {
@@ -216,7 +217,7 @@ void world_lost(struct world *w, int replica, struct world_now now)
     if (!s->in_world || s->ended)
         return;
     s->ended = true; /* it ends its ranks by itself: nobody can tell it to */
-    struct fault f = world_cause(EXIT_CLASS_PEER, NAME_REASON_LOST_PEER, replica, -1, now);
+    struct world_fault f = world_cause(EXIT_CLASS_PEER, NAME_REASON_LOST_PEER, replica, -1, now);
     snprintf(
         f.message, sizeof f.message, "the agent of replica %d (%.100s) is gone", replica, s->pod);
     if (w->phase == DRAINING && s->leaving) {
@@ -246,7 +247,8 @@ void world_refused(struct world *w, int64_t greatest)
     if (w->phase != PREPARING)
         return;
     /* Nothing better is to be waited for. */
-    struct fault f = {SYMPTOM, EXIT_CLASS_RETRY, "Refused", -1, -1, -WORLD_SYMPTOM_MS, "", ""};
+    struct world_fault f = {
+        SYMPTOM, EXIT_CLASS_RETRY, "Refused", -1, -1, -WORLD_SYMPTOM_MS, "", ""};
     snprintf(
         f.message, sizeof f.message, "a member has seen incarnation %lld", (long long)greatest);
     world_note_fault(w, &f);
@@ -347,7 +349,7 @@ void world_exit(struct world *w, int replica, const struct mesh_msg *x, struct w
     /* It can hold nobody up any more except by its absence. */
     w->rows[rank].in_collective = false;
     w->rows[rank].silent_ms = INT64_MAX / 2;
-    struct fault f = world_cause(x->class_, NAME_REASON_RANK_FAILED, replica, rank, now);
+    struct world_fault f = world_cause(x->class_, NAME_REASON_RANK_FAILED, replica, rank, now);
     f.severity = x->asked ? NO_FAULT : severity_of(x->class_);
     if (f.severity == FATAL && !ends_the_job(w, rank, x))
         f.severity = CAUSE;
@@ -405,7 +407,7 @@ void world_verdict(struct world *w, const struct health_verdict *v, struct world
     if (w->fault.severity && w->ranks[v->rank].exited)
         return;
     set_verdict(w, NAME_REASON_HANG, v, replica, now);
-    struct fault f = world_cause(EXIT_CLASS_HANG, NAME_REASON_HANG, replica, v->rank, now);
+    struct world_fault f = world_cause(EXIT_CLASS_HANG, NAME_REASON_HANG, replica, v->rank, now);
     snprintf(f.message, sizeof f.message, "%.255s", v->message);
     world_note_fault(w, &f);
 }

@@ -7,7 +7,7 @@
 
 #include "agent/world.h"
 
-enum phase { IDLE, PREPARING, LOADING, RUNNING, DRAINING, ENDING };
+enum world_phase { IDLE, PREPARING, LOADING, RUNNING, DRAINING, ENDING };
 enum final_state { OPEN, COMPLETE, FAILED };
 enum severity { NO_FAULT, SYMPTOM, CAUSE, FATAL };
 
@@ -24,13 +24,13 @@ struct seat { /* a member */
     uint16_t ports[LIMIT_RANKS_PER_REPLICA];
 };
 
-struct rank {
+struct world_rank {
     int seat, local;
     bool loaded, exited;
     enum exit_class class_;
 };
 
-struct fault {
+struct world_fault {
     enum severity severity;
     enum exit_class class_;
     const char *cause; /* of the attempt's end */
@@ -59,7 +59,7 @@ struct world {
     struct jobspec_elastic elastic;
     struct jobspec_restart restart;
 
-    enum phase phase;
+    enum world_phase phase;
     enum final_state final;
     int64_t greatest; /* incarnation, of anyone */
     int64_t incarnation;
@@ -67,10 +67,11 @@ struct world {
     int64_t missing_ms; /* since when members are missing, 0: none is */
     int64_t not_before_ms;
     const char *stop_cause;
-    struct fault fault;
-    struct fault left; /* a leaving member was lost with ranks: the cause if one misses them */
+    struct world_fault fault;
+    struct world_fault
+        left; /* a leaving member was lost with ranks: the cause if one misses them */
 
-    struct rank *ranks;
+    struct world_rank *ranks;
     struct health_rank *rows;
     struct health_busy *busy;
     int rank_count;
@@ -100,8 +101,9 @@ struct seat *world_seat(const struct world *w, int replica); /* or NULL */
 void world_fail(struct world *w, enum err_code class_, const char *reason, const char *message);
 
 /* -- world_facts.c -- */
-struct fault world_cause(
+struct world_fault world_cause(
     enum exit_class c, const char *cause, int replica, int rank, struct world_now now);
-bool world_note_fault(struct world *w, const struct fault *f); /* it is the one that decides now */
+bool world_note_fault(
+    struct world *w, const struct world_fault *f); /* it is the one that decides now */
 
 #endif

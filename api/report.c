@@ -55,7 +55,7 @@ const char *job_state_name(enum job_state s)
     return s < JOB_STATES ? state_names[s] : "Unknown";
 }
 
-#define TABLE struct member
+#define TABLE struct desired_member
 static const struct field member_rows[] = {
     {ROW("replica", INT, replica, NULL), RANGE(0, LIMIT_REPLICAS - 1)},
     {TEXT("pod", pod, 253)},

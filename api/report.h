@@ -21,7 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct member {
+struct desired_member {
     int replica;
     const char *pod, *uid, *node;
     const char *address; /* "host:port" of its agent; "" while the pod has none */
@@ -36,7 +36,7 @@ struct desired {
     struct jobspec_elastic elastic; /* of the spec as it stands now */
     struct jobspec_restart restart;
     struct jobspec_health health;
-    struct member *members; /* sorted by replica; those that exist now */
+    struct desired_member *members; /* sorted by replica; those that exist now */
     int member_count;
 };
 

@@ -23,8 +23,8 @@
 #define CA_CACHE_SECONDS  60 /* a rotated CA file is read again after so long */
 #define EXTRA_FDS_MAX     16
 
-struct transfer {
-    struct transfer *next;
+struct http_transfer {
+    struct http_transfer *next;
     uint64_t id;
     CURL *easy;
     struct curl_slist *headers;
@@ -40,7 +40,7 @@ struct transfer {
 
 struct http {
     CURLM *multi;
-    struct transfer *first, **tail; /* in the order of http_start */
+    struct http_transfer *first, **tail; /* in the order of http_start */
     int running, max_running, gather_ms;
     uint64_t last_id;
     char *strings[7]; /* copies of conf's */
@@ -50,7 +50,7 @@ struct http {
 
 enum { CA_FILE, CERT_FILE, KEY_FILE, CA_PEM, CERT_PEM, KEY_PEM };
 
-static void transfer_free(struct http *h, struct transfer *t)
+static void transfer_free(struct http *h, struct http_transfer *t)
 {
     if (t->added) {
         curl_multi_remove_handle(h->multi, t->easy);
@@ -62,9 +62,9 @@ static void transfer_free(struct http *h, struct transfer *t)
     mem_free(t);
 }
 
-static void unlink_transfer(struct http *h, struct transfer *t)
+static void unlink_transfer(struct http *h, struct http_transfer *t)
 {
-    struct transfer **at = &h->first;
+    struct http_transfer **at = &h->first;
     while (*at != t)
         at = &(*at)->next;
     *at = t->next;
@@ -109,7 +109,7 @@ void http_destroy(struct http *h)
     if (!h)
         return;
     while (h->first) {
-        struct transfer *t = h->first;
+        struct http_transfer *t = h->first;
         unlink_transfer(h, t);
         struct http_response r = {.body = "", .retry_after_ms = -1};
         err_set(&r.error, ERR_DRAINED, "the HTTP client is closing");
@@ -125,7 +125,7 @@ void http_destroy(struct http *h)
 
 static size_t write_body(char *data, size_t size, size_t count, void *user)
 {
-    struct transfer *t = user;
+    struct http_transfer *t = user;
     size_t len = size * count;
     long status = 0;
     t->last_byte_ms = clock_ms();
@@ -149,12 +149,12 @@ static size_t write_body(char *data, size_t size, size_t count, void *user)
 static size_t see_header(char *data, size_t size, size_t count, void *user)
 {
     (void)data;
-    struct transfer *t = user;
+    struct http_transfer *t = user;
     t->last_byte_ms = clock_ms();
     return size * count;
 }
 
-static int add_header(struct transfer *t, const char *line)
+static int add_header(struct http_transfer *t, const char *line)
 {
     struct curl_slist *l = curl_slist_append(t->headers, line);
     if (!l)
@@ -163,7 +163,7 @@ static int add_header(struct transfer *t, const char *line)
     return 0;
 }
 
-static int add_headers(struct transfer *t, const struct http_request *r)
+static int add_headers(struct http_transfer *t, const struct http_request *r)
 {
     struct buf line buf_auto;
     buf_init(&line, 64 << 10);
@@ -205,7 +205,7 @@ static void set_tls(const struct http *h, CURL *c)
     curl_easy_setopt(c, CURLOPT_CA_CACHE_TIMEOUT, (long)CA_CACHE_SECONDS);
 }
 
-static int set_request(const struct http *h, struct transfer *t, const struct http_request *r)
+static int set_request(const struct http *h, struct http_transfer *t, const struct http_request *r)
 {
     CURL *c = t->easy;
     if (add_headers(t, r) || curl_easy_setopt(c, CURLOPT_URL, r->url) ||
@@ -247,7 +247,7 @@ static int set_request(const struct http *h, struct transfer *t, const struct ht
 int http_start(struct http *h, const struct http_request *r, uint64_t *id, struct err *e)
 {
     assert(r->done_fn && (r->timeout_ms > 0 || r->idle_timeout_ms > 0));
-    struct transfer *t = mem_zalloc(sizeof *t);
+    struct http_transfer *t = mem_zalloc(sizeof *t);
     if (!t || !(t->easy = curl_easy_init())) {
         mem_free(t);
         return err_set(e, ERR_MEMORY, "no memory for a request");
@@ -274,7 +274,7 @@ int http_start(struct http *h, const struct http_request *r, uint64_t *id, struc
 
 void http_cancel(struct http *h, uint64_t id)
 {
-    for (struct transfer *t = h->first; t; t = t->next)
+    for (struct http_transfer *t = h->first; t; t = t->next)
         if (t->id == id)
             t->cancelled = true;
 }
@@ -282,12 +282,12 @@ void http_cancel(struct http *h, uint64_t id)
 int http_in_flight(const struct http *h)
 {
     int n = 0;
-    for (const struct transfer *t = h->first; t; t = t->next)
+    for (const struct http_transfer *t = h->first; t; t = t->next)
         n += !t->cancelled;
     return n;
 }
 
-static void describe_failure(const struct transfer *t, CURLcode code, struct err *e)
+static void describe_failure(const struct http_transfer *t, CURLcode code, struct err *e)
 {
     const char *url = "";
     curl_easy_getinfo(t->easy, CURLINFO_EFFECTIVE_URL, &url);
@@ -306,7 +306,7 @@ static void describe_failure(const struct transfer *t, CURLcode code, struct err
 }
 
 /* Takes t out of the list, tells its owner, frees it. */
-static void finish(struct http *h, struct transfer *t, const struct err *failure)
+static void finish(struct http *h, struct http_transfer *t, const struct err *failure)
 {
     struct http_response r = {.body = buf_cstr(&t->body), .len = t->body.len, .retry_after_ms = -1};
     unlink_transfer(h, t);
@@ -335,7 +335,7 @@ static void reap(struct http *h)
     while ((m = curl_multi_info_read(h->multi, &left))) {
         if (m->msg != CURLMSG_DONE)
             continue;
-        struct transfer *t = NULL;
+        struct http_transfer *t = NULL;
         CURLcode code = m->data.result;
         struct err failure;
         curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &t);
@@ -349,7 +349,7 @@ static void reap(struct http *h)
 static int64_t expire(struct http *h)
 {
     int64_t now = clock_ms(), next = -1;
-    for (struct transfer *t = h->first, *after; t; t = after) {
+    for (struct http_transfer *t = h->first, *after; t; t = after) {
         after = t->next;
         int64_t end = t->deadline_ms;
         if (t->idle_ms > 0 && (!end || t->last_byte_ms + t->idle_ms < end))
@@ -372,7 +372,7 @@ static int64_t expire(struct http *h)
 
 static int promote(struct http *h, bool *any, struct err *e)
 {
-    for (struct transfer *t = h->first; t && h->running < h->max_running; t = t->next) {
+    for (struct http_transfer *t = h->first; t && h->running < h->max_running; t = t->next) {
         if (t->added || t->cancelled)
             continue;
         CURLMcode m = curl_multi_add_handle(h->multi, t->easy);
@@ -433,7 +433,7 @@ int http_turn(struct http *h, const int *extra_fds, int extra_count, int64_t wai
     return rc;
 }
 
-struct once {
+struct http_alone {
     struct buf *out;
     struct err *e;
     int result;
@@ -442,7 +442,7 @@ struct once {
 
 static void once_done(void *user, const struct http_response *r)
 {
-    struct once *o = user;
+    struct http_alone *o = user;
     o->done = true;
     o->result = r->status;
     if (r->error.code != ERR_NONE) {
@@ -458,7 +458,7 @@ int http_once(
 {
     struct http *h = NULL;
     struct err error = {0};
-    struct once o = {.out = out, .e = &error};
+    struct http_alone o = {.out = out, .e = &error};
     struct http_request copy = *r;
     copy.done_fn = once_done;
     copy.user = &o;

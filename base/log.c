@@ -27,13 +27,13 @@ static struct {
     bool json;
 } setup = {"llmjob", LOG_INFO, false};
 
-struct line {
+struct log_line {
     char text[LINE_BYTES];
     size_t len;
     bool full;
 };
 
-static void put(struct line *l, const char *s, size_t n)
+static void put(struct log_line *l, const char *s, size_t n)
 {
     if (l->full || n > sizeof l->text - TAIL_BYTES - l->len) {
         l->full = true;
@@ -43,14 +43,14 @@ static void put(struct line *l, const char *s, size_t n)
     l->len += n;
 }
 
-static void put_str(struct line *l, const char *s)
+static void put_str(struct log_line *l, const char *s)
 {
     put(l, s, strlen(s));
 }
 
 /* The inside of a JSON string. Text lines quote the same way, so that no value acts on the terminal
  * that shows them. */
-static void put_escaped(struct line *l, const char *s)
+static void put_escaped(struct log_line *l, const char *s)
 {
     size_t left = strnlen(s, VALUE_BYTES);
     while (left) {
@@ -82,7 +82,7 @@ static bool plain(const char *s)
     return *s != 0;
 }
 
-static void put_value(struct line *l, const struct log_field *f)
+static void put_value(struct log_line *l, const struct log_field *f)
 {
     char num[32];
     switch (f->kind) {
@@ -109,7 +109,7 @@ static void put_value(struct line *l, const struct log_field *f)
 }
 
 /* A field is printed whole or not at all. */
-static void put_field(struct line *l, const struct log_field *f)
+static void put_field(struct log_line *l, const struct log_field *f)
 {
     size_t before = l->len;
     put_str(l, setup.json ? ",\"" : " ");
@@ -120,7 +120,7 @@ static void put_field(struct line *l, const struct log_field *f)
         l->len = before;
 }
 
-static void put_head(struct line *l, enum log_level level, const char *message)
+static void put_head(struct log_line *l, enum log_level level, const char *message)
 {
     int64_t now = clock_wall_ms();
     char when[32];
@@ -154,7 +154,7 @@ void log_line(enum log_level level, const char *message, const struct log_field 
 {
     if (level < setup.level)
         return;
-    struct line l;
+    struct log_line l;
     l.len = 0;
     l.full = false;
     put_head(&l, level, message);

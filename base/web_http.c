@@ -29,7 +29,7 @@
 #define LINGER_MS    2000 /* until the client has read why it was refused */
 #define KEY_BYTES    24   /* Sec-WebSocket-Key: 16 bytes in base64 */
 
-enum phase {
+enum web_phase {
     PHASE_HEAD,
     PHASE_BODY,
     PHASE_ASKED,  /* the handler's, until ended and written */
@@ -39,7 +39,7 @@ enum phase {
 struct connection {
     struct watch watch;
     struct listener *listener;
-    enum phase phase;
+    enum web_phase phase;
     bool begun;                    /* PHASE_HEAD: a byte of the request is here */
     bool eof;                      /* the client sends no more */
     bool closes;                   /* after this answer */
@@ -63,7 +63,7 @@ struct web_exchange {
     void (*gone_fn)(void *user);
 };
 
-enum step {
+enum web_step {
     STEP_GO,   /* once more, in the phase that it is in now */
     STEP_WAIT, /* for the client, the handler or a deadline */
     STEP_END,
@@ -126,7 +126,7 @@ static bool has_output(const struct web_exchange *x)
 
 /* -- connections -- */
 
-static void enter(struct connection *c, enum phase phase, int64_t limit_ms)
+static void enter(struct connection *c, enum web_phase phase, int64_t limit_ms)
 {
     c->phase = phase;
     c->since_ms = clock_ms();
@@ -175,7 +175,7 @@ static void connection_done(struct watch *watch)
 /* -- reading -- */
 
 /* An answer of our own; what follows on the connection is not read any more. */
-static enum step refuse(struct connection *c, int status)
+static enum web_step refuse(struct connection *c, int status)
 {
     static const struct {
         int status;
@@ -218,7 +218,7 @@ static bool is_key(const char *key)
         !strcmp(key + KEY_BYTES - 2, "==");
 }
 
-static enum step upgrade(struct connection *c)
+static enum web_step upgrade(struct connection *c)
 {
     struct listener *l = c->listener;
     const struct request *r = &c->x->request;
@@ -240,7 +240,7 @@ static enum step upgrade(struct connection *c)
     return STEP_END;
 }
 
-static enum step ask(struct connection *c)
+static enum web_step ask(struct connection *c)
 {
     const struct web_door *door = &c->listener->door;
     enter(c, PHASE_ASKED, 0);
@@ -270,7 +270,7 @@ static bool admitted(struct connection *c)
     return true;
 }
 
-static enum step read_request(struct connection *c, size_t n)
+static enum web_step read_request(struct connection *c, size_t n)
 {
     struct web_exchange *x = exchange_create(c);
     if (!x)
@@ -300,7 +300,7 @@ static enum step read_request(struct connection *c, size_t n)
     return STEP_GO;
 }
 
-static enum step step_head(struct connection *c)
+static enum web_step step_head(struct connection *c)
 {
     int n = request_find(c->in.data, c->in.len, &c->scanned);
     if (n == 0)
@@ -353,7 +353,7 @@ static int flush(struct connection *c)
     return 0;
 }
 
-static enum step step_body(struct connection *c)
+static enum web_step step_body(struct connection *c)
 {
     size_t used;
     if (flush(c)) /* the word that the client waits for */
@@ -367,7 +367,7 @@ static enum step step_body(struct connection *c)
     return c->eof ? STEP_END : STEP_WAIT;
 }
 
-static enum step step_asked(struct connection *c)
+static enum web_step step_asked(struct connection *c)
 {
     if (flush(c))
         return STEP_END;
@@ -388,7 +388,7 @@ static enum step step_asked(struct connection *c)
     return STEP_GO;
 }
 
-static enum step step_linger(struct connection *c)
+static enum web_step step_linger(struct connection *c)
 {
     buf_done(&c->in);
     return c->eof ? STEP_END : STEP_WAIT;
@@ -396,13 +396,13 @@ static enum step step_linger(struct connection *c)
 
 static void drive(struct connection *c)
 {
-    static enum step (*const steps[])(struct connection * c) = {
+    static enum web_step (*const steps[])(struct connection * c) = {
         [PHASE_HEAD] = step_head,
         [PHASE_BODY] = step_body,
         [PHASE_ASKED] = step_asked,
         [PHASE_LINGER] = step_linger,
     };
-    enum step step = STEP_GO;
+    enum web_step step = STEP_GO;
     c->driven = true;
     while (step == STEP_GO) /* ends: only what is in `in` is read */
         step = steps[c->phase](c);

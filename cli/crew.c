@@ -186,12 +186,12 @@ void crew_shrink(struct crew *c, int count, int64_t grace_ms)
         c->count = count;
 }
 
-struct member *crew_members(const struct crew *c, struct arena *a)
+struct desired_member *crew_members(const struct crew *c, struct arena *a)
 {
-    struct member *out = arena_array(a, CREW_MEMBERS, sizeof *out);
+    struct desired_member *out = arena_array(a, CREW_MEMBERS, sizeof *out);
     for (int i = 0; out && i < c->count; i++) {
         const struct crew_member *m = &c->members[i];
-        out[i] = (struct member){
+        out[i] = (struct desired_member){
             .replica = i,
             .pod = arena_printf(a, "%s-%d", c->conf.job, i),
             .uid = arena_strdup(a, m->uid),

@@ -48,7 +48,7 @@ int crew_reap(struct crew *c);
 /* Ends replicas count and above, or all when 0: SIGTERM to all, SIGKILL after grace_ms. */
 void crew_shrink(struct crew *c, int count, int64_t grace_ms);
 /* The members as the coordinator is told them; NULL when out of memory. */
-struct member *crew_members(const struct crew *c, struct arena *a);
+struct desired_member *crew_members(const struct crew *c, struct arena *a);
 /* Path of the log of a replica's agent and ranks. */
 const char *crew_log(const struct crew *c, int replica, char *out, size_t size);
 

@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct buf corpus[CORPUS_FILES];
 static int corpus_count;
 
-static struct shared {
+static struct fuzz_input {
     uint64_t runs;
     size_t size;
     uint8_t data[INPUT_BYTES];

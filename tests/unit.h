@@ -15,17 +15,17 @@
 #include <check.h>
 #include <stdint.h>
 
-struct fault {
+struct unit_fault {
     const char *what;
     void (*fail_nth)(uint64_t n);
     uint64_t (*count)(void);
 };
-#define FAULT_MEM (&(struct fault){"allocation", mem_fail_nth, mem_count})
-#define FAULT_IO  (&(struct fault){"system call", io_fail_nth, io_count})
+#define FAULT_MEM (&(struct unit_fault){"allocation", mem_fail_nth, mem_count})
+#define FAULT_IO  (&(struct unit_fault){"system call", io_fail_nth, io_count})
 #define FAULT_MAX 5000
 
 /* body: 0, or a negative code after which nothing is left behind. */
-static inline void fault_each(const struct fault *f, int (*body)(void *user), void *user)
+static inline void fault_each(const struct unit_fault *f, int (*body)(void *user), void *user)
 {
 #ifdef LLMJOB_FAULT
     for (uint64_t n = 1; n <= FAULT_MAX; n++) {

@@ -42,8 +42,8 @@ static int list_members(const struct observed *o, struct arena *a, struct desire
             continue;
         if (d->member_count && d->members[d->member_count - 1].replica == p->replica)
             continue; /* a label that somebody has forged */
-        struct member *m = &d->members[d->member_count++];
-        *m = (struct member){p->replica, p->name, p->uid, p->node, address_of(p, a)};
+        struct desired_member *m = &d->members[d->member_count++];
+        *m = (struct desired_member){p->replica, p->name, p->uid, p->node, address_of(p, a)};
         if (!m->address)
             return err_set(e, ERR_MEMORY, "no memory for the members");
     }

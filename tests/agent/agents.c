@@ -153,7 +153,7 @@ int agents_request(
 int agents_tell(struct agents_wish wish)
 {
     static int64_t generation = 1;
-    struct member members[AGENTS_COUNT];
+    struct desired_member members[AGENTS_COUNT];
     char pod[AGENTS_COUNT][16], uid[AGENTS_COUNT][16], node[AGENTS_COUNT][16],
         address[AGENTS_COUNT][32];
     for (int i = 0; i < wish.members; i++) {
@@ -161,7 +161,7 @@ int agents_tell(struct agents_wish wish)
         snprintf(uid[i], sizeof uid[i], "uid-%d", i ? i : agents.lead);
         snprintf(node[i], sizeof node[i], "node-%d", i);
         snprintf(address[i], sizeof address[i], "127.0.0.1:%u", agents.ports[i ? i : agents.lead]);
-        members[i] = (struct member){i, pod[i], uid[i], node[i], address[i]};
+        members[i] = (struct desired_member){i, pod[i], uid[i], node[i], address[i]};
     }
     struct desired d = {.generation = generation++,
         .term = agents.term,

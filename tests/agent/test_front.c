@@ -37,29 +37,29 @@ static int rank_takes(void *user, enum wire_type type, const char *json)
     return 0;
 }
 
-struct client {
+struct front_client {
     int fd;
     bool closed;
     struct buf in;
 };
 
-static void client_open(struct client *c)
+static void client_open(struct front_client *c)
 {
-    *c =
-        (struct client){.fd = io_connect("127.0.0.1", front_port(f), clock_ms() + DEADLINE_MS, &e)};
+    *c = (struct front_client){
+        .fd = io_connect("127.0.0.1", front_port(f), clock_ms() + DEADLINE_MS, &e)};
     ck_assert_msg(c->fd >= 0, "%s", e.text);
     ck_assert_int_eq(io_set_nonblocking(c->fd, true, &e), 0);
     buf_init(&c->in, 8 << 20);
 }
 
-static void client_close(struct client *c)
+static void client_close(struct front_client *c)
 {
     io_close(c->fd);
     c->fd = -1;
     buf_done(&c->in);
 }
 
-static void turn(struct client *c)
+static void turn(struct front_client *c)
 {
     ck_assert_int_eq(web_turn(w, 5, &e), 0);
     char piece[65536];
@@ -74,7 +74,7 @@ static void turn(struct client *c)
     }
 }
 
-static const char *c_in(struct client *c)
+static const char *c_in(struct front_client *c)
 {
     return c ? buf_cstr(&c->in) : "";
 }
@@ -88,12 +88,12 @@ static const char *c_in(struct client *c)
         } \
     } while (0)
 
-static bool has(struct client *c, const char *text)
+static bool has(struct front_client *c, const char *text)
 {
     return strstr(buf_cstr(&c->in), text) != NULL;
 }
 
-static void ask(struct client *c, const char *path, const char *body)
+static void ask(struct front_client *c, const char *path, const char *body)
 {
     buf_auto struct buf text;
     buf_init(&text, 4 << 20);
@@ -171,7 +171,7 @@ static void serve_again(const char *model, int max_queue)
     serve(model, max_queue);
 }
 
-static void send_head(struct client *c, const char *line, const char *header)
+static void send_head(struct front_client *c, const char *line, const char *header)
 {
     char text[512];
     int n = snprintf(text, sizeof text, "%s HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", line, header);
@@ -183,7 +183,7 @@ static void send_head(struct client *c, const char *line, const char *header)
 
 START_TEST(answers_a_chat_whole)
 {
-    struct client c;
+    struct front_client c;
     client_open(&c);
     ask(&c, "/v1/chat/completions",
         CHAT ",\"max_tokens\":5,\"temperature\":0,\"seed\":9,\"stop\":\"\\n\"}");
@@ -209,7 +209,7 @@ END_TEST
 
 START_TEST(streams_whole_characters)
 {
-    struct client c;
+    struct front_client c;
     client_open(&c);
     ask(&c, "/v1/chat/completions",
         CHAT ",\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
@@ -238,7 +238,7 @@ END_TEST
 
 START_TEST(completes_a_prompt)
 {
-    struct client c;
+    struct front_client c;
     client_open(&c);
     ask(&c, "/v1/completions", "{\"model\":\"tiny\",\"prompt\":\"In the\",\"stream\":true}");
     until(&c, sent == 1);
@@ -270,7 +270,7 @@ START_TEST(refuses_with_the_right_status)
         {"/v2", "{}", " 404 ", "error"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        struct client c;
+        struct front_client c;
         client_open(&c);
         ask(&c, table[i].path, table[i].body);
         until(&c, has(&c, "\"error\":{\"message\":"));
@@ -294,7 +294,7 @@ START_TEST(refuses_before_the_body)
         {"Content-Length: 1100000\r\nAuthorization: Bearer key", "too large\",\"type\""},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        struct client c;
+        struct front_client c;
         client_open(&c);
         send_head(&c, "POST /v1/completions", table[i].headers);
         until(&c, has(&c, table[i].want) && c.closed);
@@ -306,7 +306,7 @@ END_TEST
 
 START_TEST(needs_the_key_and_a_bounded_body)
 {
-    struct client c;
+    struct front_client c;
     client_open(&c);
     send_head(&c, "GET /v1/models", "Authorization: Bearer no");
     until(&c, has(&c, " 401 ") && has(&c, "invalid_api_key"));
@@ -325,7 +325,7 @@ END_TEST
 
 START_TEST(bounds_its_queue)
 {
-    struct client c[3];
+    struct front_client c[3];
     for (int i = 0; i < 3; i++) {
         client_open(&c[i]);
         ask(&c[i], "/v1/chat/completions", CHAT "}");
@@ -365,7 +365,7 @@ static int64_t resident_kib(void)
 START_TEST(bounds_its_queue_in_bytes)
 {
     static const char start[] = "{\"model\":\"tiny\",\"prompt\":\"";
-    static struct client c[MANY];
+    static struct front_client c[MANY];
     int taken = LIMIT_QUEUE_BYTES / LARGE, refused = 0;
     char *body = mem_alloc(LARGE + 1);
     serve_again("tiny", 256);
@@ -408,7 +408,7 @@ END_TEST
  * turn is when the rank says that it is free. */
 START_TEST(the_gone_free_their_places)
 {
-    struct client c[3];
+    struct front_client c[3];
     for (int i = 0; i < 3; i++)
         client_open(&c[i]);
     for (int i = 0; i < 2; i++) {
@@ -437,7 +437,7 @@ END_TEST
 /* _i: whether it is streamed, to a client that does not read. */
 START_TEST(an_answer_is_bounded)
 {
-    struct client c;
+    struct front_client c;
     char piece[1000];
     int said = 0;
     memset(piece, 'x', sizeof piece);
@@ -463,7 +463,7 @@ static int rank_refuses(void *user, enum wire_type type, const char *json)
 
 START_TEST(a_rank_that_takes_nothing)
 {
-    struct client c;
+    struct front_client c;
     client_open(&c);
     front_set_rank(f, rank_refuses, NULL);
     ask(&c, "/v1/chat/completions", CHAT "}");
@@ -476,7 +476,7 @@ END_TEST
 /* _i: 0 before the first token, 1 in the middle of a stream */
 START_TEST(a_client_that_goes_cancels)
 {
-    struct client c;
+    struct front_client c;
     client_open(&c);
     ask(&c, "/v1/chat/completions", _i ? CHAT ",\"stream\":true}" : CHAT "}");
     until(&c, sent == 1);
@@ -496,7 +496,7 @@ END_TEST
 
 START_TEST(drains_and_loses_its_rank)
 {
-    struct client a, b;
+    struct front_client a, b;
     client_open(&a);
     ask(&a, "/v1/chat/completions", CHAT ",\"stream\":true}");
     until(&a, sent == 1);
@@ -532,7 +532,7 @@ END_TEST
 
 START_TEST(a_rank_error_is_an_answer)
 {
-    struct client c;
+    struct front_client c;
     client_open(&c);
     ask(&c, "/v1/chat/completions", CHAT "}");
     until(&c, sent == 1);
@@ -561,7 +561,7 @@ START_TEST(tells_its_models_and_health)
     };
     serve_again("org/tiny", 2);
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        struct client c;
+        struct front_client c;
         client_open(&c);
         send_head(&c, table[i].line, table[i].header);
         until(&c, has(&c, "}"));
@@ -576,7 +576,7 @@ END_TEST
  * does not name its origin, streams and errors included. */
 START_TEST(pages_of_any_origin_may_ask)
 {
-    struct client c;
+    struct front_client c;
     client_open(&c);
     send_head(&c, "OPTIONS /v1/chat/completions",
         "Origin: https://x.example\r\nAccess-Control-Request-Method: POST\r\n"

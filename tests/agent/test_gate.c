@@ -49,7 +49,7 @@ static void member_closed(void *user, struct web_socket *s, const char *why)
 }
 
 /* -- those who call -- */
-struct caller {
+struct gate_visitor {
     struct web_socket *s;
     const struct proof_identity *of;
     struct proof proof;
@@ -58,7 +58,7 @@ struct caller {
 
 static void caller_open(void *user, struct web_socket *s)
 {
-    struct caller *c = user;
+    struct gate_visitor *c = user;
     buf_auto struct buf call;
     buf_init(&call, PROOF_BYTES);
     c->s = s;
@@ -70,7 +70,7 @@ static void caller_open(void *user, struct web_socket *s)
 
 static void caller_message(void *user, struct web_socket *s, const char *text, size_t len)
 {
-    struct caller *c = user;
+    struct gate_visitor *c = user;
     buf_auto struct buf answer;
     buf_init(&answer, PROOF_BYTES);
     c->challenged = true;
@@ -82,7 +82,7 @@ static void caller_message(void *user, struct web_socket *s, const char *text, s
 
 static void caller_closed(void *user, struct web_socket *s, const char *why)
 {
-    struct caller *c = user;
+    struct gate_visitor *c = user;
     (void)s;
     (void)why;
     c->ended = true;
@@ -109,11 +109,11 @@ static void turn(void)
         } \
     } while (0)
 
-static void dial(struct caller *c, const struct proof_identity *who)
+static void dial(struct gate_visitor *c, const struct proof_identity *who)
 {
     static const struct web_socket_fns fns = {caller_open, caller_message, caller_closed};
     struct web_socket *s;
-    *c = (struct caller){.of = who};
+    *c = (struct gate_visitor){.of = who};
     ck_assert_int_eq(web_dial(w, "127.0.0.1", port, MESH_PATH, &fns, c, &s, &e), 0);
 }
 
@@ -134,7 +134,7 @@ static void end(void)
 
 START_TEST(a_coordinator_gets_through)
 {
-    struct caller c;
+    struct gate_visitor c;
     begin();
     dial(&c, &of);
     until(messages == 1);
@@ -152,7 +152,7 @@ START_TEST(who_does_not_know_the_token_is_not_heard)
 {
     static const struct proof_identity other = {"guessed", "job"};
     static char big[4 * PROOF_BYTES];
-    struct caller c;
+    struct gate_visitor c;
     begin();
     dial(&c, &other);
     until(c.challenged);
@@ -174,7 +174,7 @@ END_TEST
 
 START_TEST(the_silent_are_closed_in_time)
 {
-    struct caller c;
+    struct gate_visitor c;
     begin();
     dial(&c, NULL);
     until(c.s);
@@ -191,8 +191,8 @@ END_TEST
 
 START_TEST(many_strangers_keep_nobody_out)
 {
-    static struct caller strangers[3 * GATE_CALLERS];
-    struct caller c;
+    static struct gate_visitor strangers[3 * GATE_CALLERS];
+    struct gate_visitor c;
     int n = (int)(sizeof strangers / sizeof *strangers), left = 0;
     begin();
     for (int i = 0; i < n; i++)

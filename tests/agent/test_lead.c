@@ -101,7 +101,7 @@ static void create_lead(void)
 
 static void want(bool suspend, bool release)
 {
-    struct member one = {0, "p", "u", "n", ""};
+    struct desired_member one = {0, "p", "u", "n", ""};
     struct desired d = {.generation = 1,
         .term = 2,
         .replicas = 1,

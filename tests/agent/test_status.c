@@ -19,7 +19,7 @@
 static struct web *w;
 static struct err e;
 static uint16_t port;
-static struct status status;
+static struct agent_status status;
 static struct procs *procs;
 static struct member *member;
 static struct lead *lead;
@@ -51,7 +51,7 @@ static void begin(bool coordinator)
     lead = NULL;
     if (coordinator)
         ck_assert_int_eq(lead_create(&lc, &lead, &e), 0);
-    status = (struct status){.token = "secret", .lead = lead, .member = member};
+    status = (struct agent_status){.token = "secret", .lead = lead, .member = member};
     status_register();
 }
 

@@ -73,7 +73,7 @@ END_TEST
 
 /* -- the simulation -- */
 
-struct pod { /* a member */
+struct term_pod { /* a member */
     struct term term;
     int lead;       /* whose link it follows, -1: none */
     int64_t live;   /* incarnation of its ranks, 0: none */
@@ -84,7 +84,7 @@ struct pod { /* a member */
 
 struct coordinator {
     struct world *world; /* NULL: not there */
-    struct pod own;      /* replica 0's member: in the same process */
+    struct term_pod own; /* replica 0's member: in the same process */
     char uid[16];
     bool linked[MEMBERS], cut[MEMBERS], over;
     int64_t lost_ms[MEMBERS]; /* since when a broken link has not been dialled again */
@@ -94,8 +94,8 @@ struct coordinator {
 static struct {
     struct coordinator leads[LEADS];
     int lead_count;
-    struct pod pods[MEMBERS]; /* [0] is unused: each coordinator has its own */
-    int64_t term;             /* of the controller: recorded before it is told */
+    struct term_pod pods[MEMBERS]; /* [0] is unused: each coordinator has its own */
+    int64_t term;                  /* of the controller: recorded before it is told */
     struct world_now now;
     int incarnations;
     uint64_t random;
@@ -109,14 +109,14 @@ static uint64_t rnd(uint64_t n)
     return sim.random % n;
 }
 
-static struct pod *pod_of(struct coordinator *c, int replica)
+static struct term_pod *pod_of(struct coordinator *c, int replica)
 {
     return replica ? &sim.pods[replica] : &c->own;
 }
 
 static bool follows(struct coordinator *c, int replica)
 {
-    const struct pod *p = pod_of(c, replica);
+    const struct term_pod *p = pod_of(c, replica);
     return p->lead >= 0 && &sim.leads[p->lead] == c;
 }
 
@@ -129,7 +129,7 @@ static void unlink_member(struct coordinator *c, int replica)
     world_lost(c->world, replica, sim.now);
 }
 
-static void ranks_end(struct pod *p)
+static void ranks_end(struct term_pod *p)
 {
     if (p->live && !p->end_ms)
         p->end_ms = sim.now.ms + 200;
@@ -138,7 +138,7 @@ static void ranks_end(struct pod *p)
 /* As agent/member.c: link_open. */
 static void link_member(struct coordinator *c, int replica)
 {
-    struct pod *p = pod_of(c, replica);
+    struct term_pod *p = pod_of(c, replica);
     char uid[16];
     if (!term_admits(&p->term, world_term(c->world), c->uid)) {
         world_superseded(c->world, p->term.number);
@@ -164,7 +164,7 @@ static void prepare(struct coordinator *c, int64_t incarnation)
 {
     static const uint16_t ports[1] = {1};
     for (int r = 0; r < MEMBERS; r++) {
-        struct pod *p = pod_of(c, r);
+        struct term_pod *p = pod_of(c, r);
         if (!c->linked[r] || c->cut[r])
             continue;
         if (incarnation <= p->greatest) {
@@ -184,7 +184,7 @@ static void start(struct coordinator *c, int64_t incarnation)
     json_auto struct json *v = NULL;
     ck_assert_int_eq(json_parse("{\"steps\":1000000}", 17, &v, &e), 0);
     for (int r = 0; r < MEMBERS; r++) {
-        struct pod *p = pod_of(c, r);
+        struct term_pod *p = pod_of(c, r);
         if (!c->linked[r] || c->cut[r] || p->live != incarnation)
             continue;
         p->started = true;
@@ -232,7 +232,7 @@ static void settle(struct coordinator *c)
 
 static void tell(struct coordinator *c, int64_t term)
 {
-    struct member members[MEMBERS] = {
+    struct desired_member members[MEMBERS] = {
         {0, "p", c->uid, "n", ""}, {1, "p", "m1", "n", "a:1"}, {2, "p", "m2", "n", "a:1"}};
     struct desired d = {.generation = 1,
         .term = term,
@@ -270,7 +270,7 @@ static struct coordinator *appoint(void)
 
 static void tick_pod(struct coordinator *c, int replica)
 {
-    struct pod *p = pod_of(c, replica);
+    struct term_pod *p = pod_of(c, replica);
     if (!p->live || !p->end_ms || sim.now.ms < p->end_ms)
         return;
     int64_t live = p->live;
@@ -306,7 +306,7 @@ static void check_progress(void)
         int64_t incarnation = world_incarnation(c->world);
         bool all = true;
         for (int r = 0; r < MEMBERS; r++) {
-            const struct pod *p = pod_of(c, r);
+            const struct term_pod *p = pod_of(c, r);
             all = all && p->started && !p->end_ms && p->live == incarnation;
         }
         c->steps += all;

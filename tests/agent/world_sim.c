@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-struct sim sim;
+struct world_sim sim;
 
 static struct err e;
 static struct arena *arena; /* of sim_report */
@@ -250,7 +250,7 @@ void sim_begin(enum task task)
     sim.last_incarnation = 6;
     ck_assert_int_eq(world_create(&conf, &sim.world, &e), 0);
     for (int i = 0; i < SIM_MEMBERS; i++)
-        sim.members[i] = (struct member){i, "pod", uids[i], "node", "10.0.0.1:7070"};
+        sim.members[i] = (struct desired_member){i, "pod", uids[i], "node", "10.0.0.1:7070"};
     sim.desired.term = 2;
     sim.desired.elastic = (struct jobspec_elastic){.min_replicas = 2, .wait_seconds = 5};
     sim.desired.restart = (struct jobspec_restart){.max_restarts = 3, .window_seconds = 3600};

@@ -21,11 +21,11 @@ struct sim_pod {
     bool drain;
 };
 
-extern struct sim {
+extern struct world_sim {
     struct world *world;
     struct sim_pod pods[SIM_MEMBERS];
     struct desired desired;
-    struct member members[SIM_MEMBERS];
+    struct desired_member members[SIM_MEMBERS];
     struct world_now now;
     int64_t last_incarnation, step, checkpoint;
     int starts, prepares, stops, releases;

@@ -31,7 +31,7 @@ static struct json *parse(const char *text)
     return v;
 }
 
-static struct member members[] = {
+static struct desired_member members[] = {
     {0, "j-0", "u0", "n0", "10.0.0.1:7070"},
     {1, "j-1", "u1", "n1", ""},
 };
@@ -260,9 +260,9 @@ END_TEST
 START_TEST(test_many_members)
 {
     struct err e = {.text = ""};
-    struct member *many = mem_array(LIMIT_REPLICAS + 1, sizeof *many);
+    struct desired_member *many = mem_array(LIMIT_REPLICAS + 1, sizeof *many);
     for (int i = 0; i <= LIMIT_REPLICAS; i++)
-        many[i] = (struct member){i < LIMIT_REPLICAS ? i : i - 1, "job-with-a-name-0000",
+        many[i] = (struct desired_member){i < LIMIT_REPLICAS ? i : i - 1, "job-with-a-name-0000",
             "0a0a0a0a-0a0a-0a0a-0a0a-0a0a0a0a0a0a", "node", "10.0.0.1:7070"};
     for (int extra = 0; extra <= 1; extra++) {
         struct desired in = {.term = 1,

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-struct conf {
+struct conf_sample {
     const char *listen;
     int64_t workers;
     double factor;
@@ -21,18 +21,18 @@ struct conf {
 };
 
 static const struct conf_item items[] = {
-    {"listen", CONF_STR, offsetof(struct conf, listen), "TEST_LISTEN", ":80", "address"},
-    {"workers", CONF_INT, offsetof(struct conf, workers), "TEST_WORKERS", "4", "how many"},
-    {"factor", CONF_NUM, offsetof(struct conf, factor), "TEST_FACTOR", "1.5", "how much"},
-    {"verbose", CONF_BOOL, offsetof(struct conf, verbose), "TEST_VERBOSE", NULL, "say more"},
-    {"none", CONF_STR, offsetof(struct conf, none), NULL, NULL, "no default"},
+    {"listen", CONF_STR, offsetof(struct conf_sample, listen), "TEST_LISTEN", ":80", "address"},
+    {"workers", CONF_INT, offsetof(struct conf_sample, workers), "TEST_WORKERS", "4", "how many"},
+    {"factor", CONF_NUM, offsetof(struct conf_sample, factor), "TEST_FACTOR", "1.5", "how much"},
+    {"verbose", CONF_BOOL, offsetof(struct conf_sample, verbose), "TEST_VERBOSE", NULL, "say more"},
+    {"none", CONF_STR, offsetof(struct conf_sample, none), NULL, NULL, "no default"},
     {0},
 };
 
 static char path[] = "/tmp/test_conf.XXXXXX";
 static struct err e;
 
-static int load(struct conf *out, const char *const *args)
+static int load(struct conf_sample *out, const char *const *args)
 {
     char *argv[16] = {"program"};
     int argc = 1;
@@ -53,7 +53,7 @@ static void with_file(const char *text)
 
 START_TEST(defaults)
 {
-    struct conf c;
+    struct conf_sample c;
     memset(&c, 0xff, sizeof c);
     ck_assert_int_eq(LOAD(&c), 1);
     ck_assert_str_eq(c.listen, ":80");
@@ -64,7 +64,7 @@ END_TEST
 
 START_TEST(flags)
 {
-    struct conf c;
+    struct conf_sample c;
     ck_assert_int_eq(
         LOAD(&c, "--listen", "a:1", "--workers=-7", "--verbose", "run", "--factor"), 5);
     ck_assert_str_eq(c.listen, "a:1");
@@ -84,7 +84,7 @@ START_TEST(strongest_source_wins)
 {
     with_file("workers: 1\nfactor: 0.25\nverbose: true\nnone: \"8\"\nlisten: null\n");
     setenv("TEST_WORKERS", "2", 1);
-    struct conf c;
+    struct conf_sample c;
     ck_assert_int_eq(LOAD(&c, "--config", path), 3);
     ck_assert_int_eq(c.workers, 2);
     ck_assert(c.factor == 0.25 && c.verbose);
@@ -122,7 +122,7 @@ START_TEST(mistakes_are_refused)
         {"--config", "/no/such", "/no/such: No such file or directory"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        struct conf c, before;
+        struct conf_sample c, before;
         memset(&c, 0x55, sizeof c);
         memset(&before, 0x55, sizeof before);
         ck_assert_int_eq(LOAD(&c, bad[i].arg, bad[i].value), -ERR_USER);
@@ -130,7 +130,7 @@ START_TEST(mistakes_are_refused)
         if (bad[i].text)
             ck_assert_str_eq(e.text, bad[i].text);
     }
-    struct conf c;
+    struct conf_sample c;
     setenv("TEST_FACTOR", "much", 1);
     ck_assert_int_eq(LOAD(&c), -ERR_USER);
     ck_assert_str_eq(e.text, "factor: \"much\" is not a number (from TEST_FACTOR)");
@@ -151,12 +151,12 @@ START_TEST(bad_files_are_refused)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         with_file(bad[i]);
-        struct conf c;
+        struct conf_sample c;
         ck_assert_msg(LOAD(&c, "--config", path) == -ERR_USER, "%s", bad[i]);
         ck_assert_ptr_nonnull(strstr(e.text, path));
     }
     with_file("");
-    struct conf c;
+    struct conf_sample c;
     ck_assert_int_eq(LOAD(&c, "--config", path), 3);
     conf_done();
     unlink(path);
@@ -169,7 +169,7 @@ START_TEST(help_lists_every_item)
     ck_assert_int_eq(pipe(fd), 0);
     fflush(stdout);
     dup2(fd[1], STDOUT_FILENO);
-    struct conf c;
+    struct conf_sample c;
     int rc = LOAD(&c, "--help", "--nonsense");
     fflush(stdout);
     dup2(keep, STDOUT_FILENO);
@@ -187,7 +187,7 @@ END_TEST
 
 static int load_file(void *user)
 {
-    struct conf c;
+    struct conf_sample c;
     int rc = LOAD(&c, "--config", user);
     if (rc > 0)
         ck_assert_str_eq(c.listen, "from a file");

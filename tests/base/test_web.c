@@ -175,7 +175,7 @@ END_TEST
 START_TEST(a_silent_peer_is_gone)
 {
     /* A raw client upgrades by hand and then never answers a ping. */
-    struct client c;
+    struct web_client c;
     client_open(&c);
     client_write(&c,
         "GET /v1/mesh HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

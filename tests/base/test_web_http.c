@@ -70,7 +70,7 @@ static void teardown(void)
 
 START_TEST(answers_and_keeps_the_connection)
 {
-    struct client c;
+    struct web_client c;
     client_open(&c);
     client_write(&c, "GET /ec%68o?a=1&b=2 HTTP/1.1\r\nHost: x\r\nX-Llmjob-Token: s3\r\n\r\n");
     until(&c, has(&c, "GET|a=1&b=2|s3|-|0|"));
@@ -95,7 +95,7 @@ START_TEST(answers_and_keeps_the_connection)
 }
 END_TEST
 
-static int count(struct client *c, const char *text)
+static int count(struct web_client *c, const char *text)
 {
     int n = 0;
     for (const char *p = buf_cstr(&c->in); (p = strstr(p, text)); p++)
@@ -131,7 +131,7 @@ START_TEST(requests_behind_each_other_are_answered_in_turn)
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         for (size_t piece = 1; piece < 1000; piece += 998) {
-            struct client c;
+            struct web_client c;
             client_open(&c);
             for (const char *p = table[i].text; piece == 1 && *p; p++) {
                 ck_assert_int_eq((int)send(c.fd, p, 1, MSG_NOSIGNAL), 1);
@@ -143,7 +143,7 @@ START_TEST(requests_behind_each_other_are_answered_in_turn)
             ck_assert_int_eq(count(&c, "HTTP/1.1 501"), table[i].bad);
             client_close(&c);
         }
-    struct client c; /* and it serves on, waiting in between */
+    struct web_client c; /* and it serves on, waiting in between */
     client_open(&c);
     client_write(&c, GET_X);
     until(&c, has(&c, "GET||"));
@@ -158,7 +158,7 @@ END_TEST
 /* Requests behind one that is answered later wait for it. */
 START_TEST(a_later_answer_keeps_the_order)
 {
-    struct client c;
+    struct web_client c;
     client_open(&c);
     client_write(&c, "POST /later HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx" GET_X);
     until(&c, held);
@@ -174,7 +174,7 @@ END_TEST
 
 START_TEST(a_client_that_sends_no_more_is_answered)
 {
-    struct client c;
+    struct web_client c;
     client_open(&c);
     client_write(&c, POST_X("hello", 5) GET_X);
     shutdown(c.fd, SHUT_WR);
@@ -208,7 +208,7 @@ START_TEST(refuses_and_closes)
         {"GET /echo HTTP/1.1\r\n\r\n", "400"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        struct client c;
+        struct web_client c;
         char line[32];
         client_open(&c);
         client_write(&c, table[i].request);
@@ -231,7 +231,7 @@ END_TEST
 
 START_TEST(takes_chunked_bodies_and_says_continue)
 {
-    struct client c;
+    struct web_client c;
     client_open(&c);
     client_write(&c,
         "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
@@ -250,7 +250,7 @@ END_TEST
 
 START_TEST(head_has_no_body_and_old_clients_no_chunks)
 {
-    struct client c;
+    struct web_client c;
     client_open(&c);
     client_write(&c, "HEAD /echo HTTP/1.1\r\nHost: x\r\n\r\n" GET_X);
     until(&c, has(&c, "GET||"));
@@ -302,7 +302,7 @@ static void open_door(const struct web_door *door)
 
 START_TEST(credentials_are_asked_for_before_the_body)
 {
-    struct client c;
+    struct web_client c;
     open_door(&(struct web_door){.admit_fn = admit});
     client_open(&c);
     client_write(&c,
@@ -327,7 +327,7 @@ START_TEST(bodies_share_the_doors_memory)
 {
     enum { CLIENTS = 8, HALF = 200 << 10 };
     static char half[HALF + 1];
-    struct client c[CLIENTS];
+    struct web_client c[CLIENTS];
     int full = 0;
     memset(half, 'x', HALF);
     open_door(&(struct web_door){.memory = 1 << 20});
@@ -364,7 +364,7 @@ START_TEST(strangers_keep_nobody_out)
 {
     static const char *const texts[] = {
         "", "GET / HT", GET_X, "GET /huge HTTP/1.1\r\nHost: x\r\n\r\n"};
-    struct client c[8], late, asking; /* _i: 1 when none of them reads */
+    struct web_client c[8], late, asking; /* _i: 1 when none of them reads */
     open_door(&(struct web_door){.memory = 256 << 20});
     client_open(&asking);
     client_write(&asking, "POST /later HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
@@ -391,7 +391,7 @@ END_TEST
 /* One door taken to the last slot by requests in flight says nothing about another. */
 START_TEST(doors_have_slots_of_their_own)
 {
-    struct client c[3], probe;
+    struct web_client c[3], probe;
     uint16_t other = port;
     open_door(&(struct web_door){.slots = 2});
     for (int i = 0; i < 3; i++) {
@@ -415,7 +415,7 @@ END_TEST
 
 static int64_t now_ms;
 
-static void pass(struct client *c, int64_t ms)
+static void pass(struct web_client *c, int64_t ms)
 {
     now_ms += ms;
     clock_set_fake(now_ms, 0);
@@ -426,7 +426,7 @@ static void pass(struct client *c, int64_t ms)
 /* Deadlines are absolute: a byte now and then moves none of them. */
 START_TEST(slow_clients_are_given_up)
 {
-    struct client c;
+    struct web_client c;
     now_ms = clock_ms();
     /* a head */
     client_open(&c);
@@ -475,7 +475,7 @@ END_TEST
 /* A client that does not read its answer, and one that is refused and does not go. */
 START_TEST(clients_that_do_not_read_are_given_up)
 {
-    struct client c;
+    struct web_client c;
     now_ms = clock_ms();
     client_open(&c);
     ck_assert_int_eq(setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &(int){4096}, sizeof(int)), 0);
@@ -503,7 +503,7 @@ END_TEST
 /* A handler may think as long as it likes. */
 START_TEST(thinking_has_no_deadline)
 {
-    struct client c;
+    struct web_client c;
     now_ms = clock_ms();
     client_open(&c);
     client_write(&c, "POST /later HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
@@ -520,7 +520,7 @@ END_TEST
 START_TEST(want_of_descriptors_is_waited_out)
 {
     struct rlimit was, none;
-    struct client c;
+    struct web_client c;
     ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &was), 0);
     client_open(&c);
     client_write(&c, GET_X);
@@ -543,7 +543,7 @@ END_TEST
 
 START_TEST(sends_large_answers_whole)
 {
-    struct client c;
+    struct web_client c;
     client_open(&c);
     client_write(&c, "GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
     until(&c, c.in.len > (3 << 20));
@@ -556,7 +556,7 @@ END_TEST
 
 START_TEST(streams_in_chunks)
 {
-    struct client c;
+    struct web_client c;
     client_open(&c);
     client_write(&c, "POST /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
     until(&c, held);
@@ -576,7 +576,7 @@ END_TEST
 
 START_TEST(a_stream_is_bounded)
 {
-    struct client c;
+    struct web_client c;
     client_open(&c);
     client_write(&c, "POST /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
     until(&c, held);
@@ -593,7 +593,7 @@ END_TEST
 /* _i: 0 while an answer is awaited, 1 while streaming */
 START_TEST(tells_when_the_client_goes)
 {
-    struct client c;
+    struct web_client c;
     client_open(&c);
     client_write(&c,
         _i ? "POST /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
@@ -610,7 +610,7 @@ END_TEST
 
 START_TEST(answers_later)
 {
-    struct client c;
+    struct web_client c;
     client_open(&c);
     client_write(&c, "POST /later HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
     until(&c, held);
@@ -625,7 +625,7 @@ END_TEST
 
 START_TEST(bounds_connections)
 {
-    struct client c[12];
+    struct web_client c[12];
     int closed = 0;
     for (int i = 0; i < 12; i++)
         client_open(&c[i]);
@@ -699,7 +699,7 @@ START_TEST(upgrades_are_strict)
     ck_assert_int_eq(web_accept_sockets(w, "/ws", &ws_fns, NULL, &e), 0);
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         for (int used = 0; used < 2; used++) {
-            struct client c;
+            struct web_client c;
             char line[16];
             client_open(&c);
             if (used) {

@@ -23,33 +23,33 @@ static struct web *w;
 static uint16_t port;
 static struct err e;
 
-struct client {
+struct web_client {
     int fd;
     bool closed;
     struct buf in;
 };
 
-static inline void client_open(struct client *c)
+static inline void client_open(struct web_client *c)
 {
-    *c = (struct client){.fd = io_connect("127.0.0.1", port, clock_ms() + DEADLINE_MS, &e)};
+    *c = (struct web_client){.fd = io_connect("127.0.0.1", port, clock_ms() + DEADLINE_MS, &e)};
     ck_assert_msg(c->fd >= 0, "%s", e.text);
     ck_assert_int_eq(io_set_nonblocking(c->fd, true, &e), 0);
     buf_init(&c->in, 8 << 20);
 }
 
-static inline void client_close(struct client *c)
+static inline void client_close(struct web_client *c)
 {
     io_close(c->fd);
     c->fd = -1;
     buf_done(&c->in);
 }
 
-static inline void client_write(struct client *c, const char *text)
+static inline void client_write(struct web_client *c, const char *text)
 {
     ck_assert_int_eq(io_send_full(c->fd, text, strlen(text), clock_ms() + DEADLINE_MS, &e), 0);
 }
 
-static inline void turn(struct client *c)
+static inline void turn(struct web_client *c)
 {
     ck_assert_int_eq(web_turn(w, 5, &e), 0);
     char piece[65536];
@@ -75,7 +75,7 @@ static inline void turn(struct client *c)
         } \
     } while (0)
 
-static inline bool has(struct client *c, const char *text)
+static inline bool has(struct web_client *c, const char *text)
 {
     return strstr(buf_cstr(&c->in), text) != NULL;
 }

@@ -85,7 +85,7 @@ START_TEST(test_flags)
         "--pod j-1 --pod-uid %s --node local --rank-program /r\n",
         folder, folder, m->port, m->serve_port, m->uid);
     ck_assert_str_eq(log.data, expect);
-    struct member *members = crew_members(&crew, arena);
+    struct desired_member *members = crew_members(&crew, arena);
     snprintf(expect, sizeof expect, "127.0.0.1:%u", m->port);
     ck_assert_str_eq(members[1].address, expect);
     ck_assert_str_eq(members[1].pod, "j-1");
