@@ -105,33 +105,31 @@ E
 wanted[${#jobs[@]}]=$bad/cut-late.gguf
 jobs+=(serve-cut)
 
-status_of() { kn get llmjob "$1" -o json | jq "$2"; }
+# All of them are asked for at once, and looked at one by one.
+kn wait llmjob --for=condition=Failed --timeout=180s "${jobs[@]}" >/dev/null 2>&1 || true
+kn get llmjobs -o json | jq 'reduce .items[] as $job ({}; .[$job.metadata.name] = $job.status)' >"$data/ends.json"
+status_of() { jq -er ".[\"$1\"] | $2" "$data/ends.json"; }
+has_failed() { status_of "$1" '.conditions[] | select(.type == "Failed" and .status == "True")'; }
+message_of() { status_of "$1" '.conditions[] | select(.type == "Failed") | "\(.reason): \(.message)"'; }
 says() { # job lines-of-text
 	local message line
-	message=$(kn get llmjob "$1" -o json |
-		jq -r '.status.conditions[] | select(.type == "Failed") | "\(.reason): \(.message)"')
-	echo "$message"
+	has_failed "$1" >/dev/null || { status_of "$1" .; return 1; }
+	message=$(message_of "$1")
 	while read -r line; do
-		grep -qF -- "$line" <<<"$message" || { echo "lacks: $line"; return 1; }
+		grep -qF -- "$line" <<<"$message" || { echo "lacks: $line"; echo "$message"; return 1; }
 	done <<<"$2"
 }
 # One attempt, ended by the rank's own verdict on its input: neither a signal nor a retry.
 tried_once() { # job
-	kn get llmjob "$1" -o json | jq -e '.status | .restarts == 0 and (.attempts | length) == 1
+	status_of "$1" '.restarts == 0 and (.attempts | length) == 1
 		and (.attempts[0].exitClass | . == "data" or . == "user" or . == "corrupt")
 		and (.conditions | map({(.type): .status}) | add
-			| .Complete == "False" and .Ready == "False")' >/dev/null ||
-		status_of "$1" .status || return 1
+			| .Complete == "False" and .Ready == "False")' >/dev/null || { status_of "$1" .; return 1; }
 }
 for ((i = 0; i < ${#jobs[@]}; i++)); do
-	name=${jobs[i]}
-	if ! output=$(wait_for 180 "llmjob/$name" condition=Failed 2>&1); then
-		check "$name fails" false "$output"
-		continue
-	fi
-	check "$name fails and says where" says "$name" "${wanted[$i]}"
-	check "$name is tried once" tried_once "$name"
-	echo "   $(says "$name" "")"
+	check "${jobs[i]} fails and says where" says "${jobs[i]}" "${wanted[$i]}"
+	check "${jobs[i]} is tried once" tried_once "${jobs[i]}"
+	echo "   $(message_of "${jobs[i]}")"
 done
 told() { [ -n "$1" ]; }
 check "a job that cannot be read is told of" \

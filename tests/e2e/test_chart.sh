@@ -31,6 +31,20 @@ check "and it must say which namespace" refuses "watchNamespace must name" own
 need_llmjob
 need_collector
 need_namespace
+job() { # name spec: on standard output
+	printf '{apiVersion: llmjob.dev/v1alpha1, kind: LLMJob, metadata: {name: %s}, spec: {%s}}' \
+		"$1" "$2"
+}
+# The controller looks at Secrets again within 30 s: what happens meanwhile is asked for below.
+kn create secret generic database --from-literal=apiKey=secret >/dev/null
+job keyed "storage: [{name: d, claimName: llmjob-data, mountPath: /data}], model: {source: /data/m},
+	serve: {modelName: m, apiKeySecret: database}" | kn create -f - >/dev/null
+stalled='jsonpath={.status.conditions[?(@.type=="Stalled")].message}'
+says_label() { grep -q "lacks the label llmjob.dev/api-key" <<<"$1"; }
+check "a Secret that was not meant for it is not mounted" \
+	watch 30 "the label is asked for" says_label get llmjob keyed -o "$stalled{\"\\n\"}"
+check "there is no pod" refuses NotFound kn get pod keyed-0
+kn label secret database llmjob.dev/api-key=true >/dev/null
 on_gpu() { # resource: the image that a job on it gets
 	kn apply -f - >/dev/null <<-E
 		apiVersion: llmjob.dev/v1alpha1
@@ -56,10 +70,6 @@ check "it may not list secrets" may no list secrets "$namespace"
 check "it may not change jobs" may no update llmjobs "$namespace"
 
 # ---- what a job may ask for ----------------------------------------------------------------------
-job() { # name spec: on standard output
-	printf '{apiVersion: llmjob.dev/v1alpha1, kind: LLMJob, metadata: {name: %s}, spec: {%s}}' \
-		"$1" "$2"
-}
 ask() { job asks "$1, run: {command: [/bin/true]}" | kn create --dry-run=server -f -; }
 placed() { ask "placement: {$1}"; }
 # A policy is known to the API server's admission a moment after it is made.
@@ -82,18 +92,6 @@ check "ours is not" ask "image: $image"
 check "edit does not reach LLMJobs by itself" equal "$(k get clusterrole \
 	-l rbac.authorization.k8s.io/aggregate-to-edit=true -o name | grep llmjob || true)" ""
 
-job keyed "storage: [{name: d, claimName: llmjob-data, mountPath: /data}], model: {source: /data/m},
-	serve: {modelName: m, apiKeySecret: database}" | kn create -f - >/dev/null
-kn create secret generic database --from-literal=apiKey=secret >/dev/null
-stalled='jsonpath={.status.conditions[?(@.type=="Stalled")].message}'
-says_label() { grep -q "lacks the label llmjob.dev/api-key" <<<"$1"; }
-check "a Secret that was not meant for it is not mounted" \
-	watch 30 "the label is asked for" says_label get llmjob keyed -o "$stalled{\"\\n\"}"
-check "there is no pod" refuses NotFound kn get pod keyed-0
-kn label secret database llmjob.dev/api-key=true >/dev/null
-check "labelled, it is" kn wait --for=create pod/keyed-0 --timeout=90s
-kn delete llmjob keyed --timeout=60s >/dev/null
-
 kn apply -f - >/dev/null <<-E
 	apiVersion: llmjob.dev/v1alpha1
 	kind: LLMJob
@@ -105,6 +103,8 @@ E
 check "with only the chart's rights it makes a job's pods" \
 	kn wait --for=create pod/probe-0 pod/probe-1 --timeout=30s
 check "and follows the job to its end" wait_for 90 llmjob/probe condition=Complete
+check "the Secret that was labelled is mounted" kn wait --for=create pod/keyed-0 --timeout=90s
+kn delete llmjob keyed --timeout=60s >/dev/null
 # "cannot": a right that is missing; a namespace that is ending forbids too, with other words.
 forbidden() { ! k -n "$1" logs deploy/"$2" --all-pods | grep -i 'forbidden.* cannot '; }
 check "nothing that it tried was forbidden" forbidden $system llmjob

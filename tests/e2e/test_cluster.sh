@@ -50,10 +50,6 @@ pod() { # name node [more of the spec] -- argument...
 says() { # pod text: it ends well, having said this
 	wait_for 30 "pod/$1" 'jsonpath={.status.phase}=Succeeded' && equal "$(kn logs "$1")" "$2"
 }
-ask() { # name node host: connects from a pod there
-	pod "$1" "$2" -- connect "$3" 7000
-	says "$1" hello
-}
 
 check "three nodes are Ready" equal "$(k get nodes --no-headers | grep -cw Ready)" 3
 check "a pod without the restricted profile is refused" \
@@ -83,10 +79,13 @@ for i in 0 1 2; do pod listen-$i node-$i -- listen 7000; done
 check "pods start on every node" wait_for 30 pod/listen-0 condition=Ready
 check "and become Ready" kn wait --for=condition=Ready pod/listen-1 pod/listen-2 --timeout=30s
 for i in 0 1 2; do
-	check "node-$(((i + 1) % 3)) reaches a pod of node-$i by its headless name" \
-		ask ask-$i node-$(((i + 1) % 3)) "listen-$i.probes.$namespace.svc.cluster.local"
+	pod ask-$i node-$(((i + 1) % 3)) -- connect "listen-$i.probes.$namespace.svc.cluster.local" 7000
 done
-check "a ClusterIP reaches a pod" ask ask-one node-1 one
+pod ask-one node-1 -- connect one 7000
+for i in 0 1 2; do
+	check "node-$(((i + 1) % 3)) reaches a pod of node-$i by its headless name" says ask-$i hello
+done
+check "a ClusterIP reaches a pod" says ask-one hello
 check "exec reaches a pod" \
 	equal "$(kn exec listen-2 -- /usr/bin/probe connect 127.0.0.1 7000)" hello
 

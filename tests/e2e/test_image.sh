@@ -36,7 +36,7 @@ no_stranger() { # is passed over
 	! image/sbom "$work/root" "$version" >/dev/null
 	rm "$work/root/usr/lib/libstranger.so"
 }
-runs() { # program phase
+start() { # program
 	kn apply -f - >/dev/null <<-E
 		apiVersion: v1
 		kind: Pod
@@ -57,18 +57,19 @@ runs() { # program phase
 		      readOnlyRootFilesystem: true
 		      capabilities: {drop: [ALL]}
 	E
-	wait_for 30 "pod/$1" "jsonpath={.status.phase}=$2"
 }
+ends() { wait_for 30 "pod/$1" "jsonpath={.status.phase}=$2"; }
 says() { kn logs "$1" | grep -F -- "$2"; } # pod text
 
+for program in llmjob llmjob-agent llmjob-controller llmjob-rank; do start $program; done
 check "packing again gives the same bytes" same_again
 check "it holds at most 32 MiB" small 32
 check "it holds the programs, their libraries, a shell, and nothing else" nothing_else
 check "the bill of materials names every file with its package" inventory
 check "and refuses a file that is of none" no_stranger
 for program in llmjob llmjob-agent llmjob-controller; do
-	check "$program starts" runs $program Succeeded
+	check "$program starts" ends $program Succeeded
 done
-check "llmjob-rank starts" runs llmjob-rank Failed
+check "llmjob-rank starts" ends llmjob-rank Failed
 check "and says that it is the agent's to start" says llmjob-rank "is started by llmjob-agent"
 finish
