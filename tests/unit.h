@@ -11,6 +11,7 @@
 
 #include "base/io.h"
 #include "base/mem.h"
+#include "tests/sample.h"
 
 #include <check.h>
 #include <stdint.h>
@@ -67,6 +68,22 @@ static inline int unit_run_with(const struct unit *u, const TTest *const *tests)
     int failed = srunner_ntests_failed(r);
     srunner_free(r);
     return failed != 0;
+}
+
+/* Tests that would take minutes under AddressSanitizer: there, those that tests/sample.h takes. */
+static inline int unit_run_sampled(const struct unit *u, const TTest *const *tests)
+{
+#ifdef __SANITIZE_ADDRESS__
+    const TTest *taken[64] = {NULL}; /* no list is half as long */
+    int count = 0;
+    sample_print();
+    for (int i = 0; tests[i]; i++)
+        if (sample_takes((uint64_t)i))
+            taken[count++] = tests[i];
+    return unit_run_with(u, taken);
+#else
+    return unit_run_with(u, tests);
+#endif
 }
 
 static inline int unit_run(const char *name, const TTest *const *tests)

@@ -3,19 +3,20 @@
 # 2 replicas, scale to 3, to 1, delete) is repeated, each time with a controller that gets SIGKILL
 # at its N-th mutating request, before it is sent or after it took effect and before its answer was
 # looked at, for N = 1, 2, ... until a whole life passes without it; then an unharmed one is
-# started, as a Deployment would. After each phase all that belongs to the job must be as in an
+# started, as a Deployment would. With LLMJOB_SAMPLE=n it is one in n of these N, chosen by
+# LLMJOB_SEED. After each phase all that belongs to the job must be as in an
 # undisturbed life. Watches over all lives show whether two live pods of one replica ever stood side
 # by side. The controllers run on this machine, with the chart's rights and no more.
 . "$(dirname "$0")/lib.sh"
 need_cluster
 lives=10 # at a time, each in a namespace of its own
-fault=$O-fault
+fault=$O/fault/llmjob-controller
 most=80 # mutating requests that a life may need
 work=$(mktemp -d)
 
 prepare() {
 	local slot
-	env -u MAKEFLAGS -u MAKELEVEL make -s FAULT=1 O="$fault" "$fault/llmjob-controller"
+	[ -n "${LLMJOB_E2E_SHARED:-}" ] || env -u MAKEFLAGS -u MAKELEVEL make -s O="$O" "$fault"
 	need_llmjob
 	need_collector
 	k -n $system scale deploy/llmjob --replicas=0 >/dev/null
@@ -66,7 +67,7 @@ trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 
 # ---- a life --------------------------------------------------------------------------------------
 controller() { # fault, "" for none: becomes the controller of $namespace
-	LLMJOB_FAULT_MUTATION=$1 exec "$fault/llmjob-controller" --kubeconfig "$work/kubeconfig" \
+	LLMJOB_FAULT_MUTATION=$1 exec "$fault" --kubeconfig "$work/kubeconfig" \
 		--namespace "$namespace" --leader-elect=false --listen 127.0.0.1:0 --image "$image"
 }
 # Keeps a controller going: one with the fault, and when that has killed it (noted in $dir/fired)
@@ -184,20 +185,30 @@ life() { # fault: prints what went wrong
 }
 
 # ---- all lives -----------------------------------------------------------------------------------
-next() { # the number of the next life; odd ones are killed before a request, even ones after it
+sample=${LLMJOB_SAMPLE:-1} seed=${LLMJOB_SEED:-$RANDOM}
+# A line for each life to try: killed before a request, then after it. Of each n neighbours it is one.
+plan() { # mutating requests of an undisturbed life
+	awk -v n="$sample" -v seed="$seed" -v requests="$([ "$sample" = 1 ] && echo $most || echo "$1")" 'BEGIN {
+		srand(seed)
+		for (i = 0; i + n <= 2 * requests; i += n) {
+			at = i + int(rand() * n)
+			print at % 2 ? "after" : "before", int(at / 2) + 1
+		}
+	}'
+}
+next() { # the next line of the plan, "" after the last
 	flock 9
-	number=$(($(cat "$work/number") + 1))
-	echo $number >"$work/number"
+	read -r mode at < <(head -n 1 "$work/plan") || mode=''
+	sed -i 1d "$work/plan"
 	flock -u 9
+	[ -n "$mode" ]
 }
 worker() { # slot
 	local mode at status
 	namespace=crash-$1
 	exec 9>"$work/lock"
-	while next && at=$(((number + 1) / 2)) && [ $at -le $most ]; do
-		mode=$([ $((number % 2)) = 1 ] && echo before || echo after)
-		[ ! -e "$work/whole-$mode" ] || [ ! -e "$work/whole-before" ] ||
-			[ ! -e "$work/whole-after" ] || break
+	while next; do
+		[ ! -e "$work/whole-before" ] || [ ! -e "$work/whole-after" ] || break
 		[ ! -e "$work/whole-$mode" ] || continue
 		status=0
 		life $mode:$at >"$work/result-$mode-$at.new" || status=$?
@@ -209,9 +220,20 @@ worker() { # slot
 verdict() { # mode n: what its life said
 	cat "$work/result-$1-$2" && [ "$(cat "$work/status-$1-$2")" = 0 ]
 }
-# The k-th request of every life up to the first that passed whole had its turn.
+# The k-th request of every life up to the first that passed whole had its turn. Of a sample, those that were chosen had;
+# a life may do with fewer requests than the undisturbed one.
 every_request() { # mode
-	local n
+	local n chosen=0 mode at
+	if [ "$sample" != 1 ]; then
+		while read -r mode at; do
+			[ "$mode" = "$1" ] && [ $((at * 4)) -le $((made * 3)) ] || continue
+			chosen=$((chosen + 1))
+			[ -e "$work/life-$mode:$at/fired" ] || { echo "request $at was not met"; return 1; }
+		done <"$work/planned"
+		echo "one in $sample, $chosen requests"
+		[ $chosen -gt 0 ]
+		return
+	fi
 	for ((n = 1; n < most; n++)); do
 		[ -e "$work/life-$1:$n/fired" ] || break
 	done
@@ -220,14 +242,17 @@ every_request() { # mode
 }
 
 prepare
-echo 0 >"$work/number"
 mkdir "$work/expect"
 namespace=crash-0 recording=1
 check "an undisturbed life" life ""
 check "makes what belongs to two replicas" equal "LLMJob Pod Pod PodGroup Secret Service" \
 	"$(jq -r '[.[].kind] | sort | join(" ")' "$work/expect/created")"
 check "leaves nothing" equal "$(jq -c . "$work/expect/deleted")" "[]"
-sed -n 's/^fault: mutations=/mutating requests of an undisturbed life: /p' "$work/life-/controller"
+made=$(sed -n 's/^fault: mutations=//p' "$work/life-/controller")
+check "it takes more than 20 requests" [ "${made:-0}" -gt 20 ]
+echo "mutating requests of an undisturbed life: $made; LLMJOB_SAMPLE=$sample LLMJOB_SEED=$seed"
+plan "$made" >"$work/planned"
+cp "$work/planned" "$work/plan"
 recording='' workers=()
 for ((slot = 0; slot < lives; slot++)); do
 	worker $slot &

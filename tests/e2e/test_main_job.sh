@@ -1,7 +1,8 @@
 #!/bin/bash
 # Goal: the main job, end to end: apply, train on two nodes, scale to three, lose a rank, lose a
 # pod, complete, serve; no sample of a committed step is lost or repeated, and no pod is replaced
-# that need not be. Method: manifests/samples/ with the real model and text on the real cluster. The
+# that need not be. Method: manifests/samples/ with the real model and text on the real cluster, as
+# they stand or, where LLMJOB_SAMPLE is more than 1, with sequences of half the length. The
 # disturbances are what a user or a fault does: kubectl scale, SIGKILL, a forced delete. The ranks'
 # sample logs are audited by samples.awk.
 . "$(dirname "$0")/lib.sh"
@@ -9,9 +10,13 @@ need_llmjob
 need_namespace
 need_material
 
-sample=manifests/samples/finetune.yaml
-steps=$(awk '$1 == "steps:" {print $2}' $sample)
-batch=$(awk '$1 == "batchSequences:" {print $2}' $sample)
+work=$(mktemp -d)
+trap 'rm -rf "$work"; at_exit' EXIT
+sample=$work/finetune.yaml
+cp manifests/samples/finetune.yaml "$sample"
+[ "${LLMJOB_SAMPLE:-1}" = 1 ] || sed -i -E 's/^( *sequenceLength:) 64$/\1 32/' "$sample"
+steps=$(awk '$1 == "steps:" {print $2}' "$sample")
+batch=$(awk '$1 == "batchSequences:" {print $2}' "$sample")
 logs=$data/ckpt/kjv/samples
 
 pods() { # field: of each pod of the job, a line each
@@ -39,7 +44,7 @@ attempt_ended() { # seconds incarnation "cause replica"...
 	poll "$1" "the end of attempt $2 by $3" ended_by "${@:2}" || ended_by "${@:2}"
 }
 
-kn apply -f $sample >/dev/null
+kn apply -f "$sample" >/dev/null
 check "status speaks within seconds" wait_for 15 llmjob/kjv 'jsonpath={.status.task}=Train'
 check "two ranks train" trains_with 2 90
 check "on two nodes" equal "$(pods '.spec.nodeName' | sort -u | wc -l)" 2
@@ -111,8 +116,6 @@ streamed() {
 		jq -rj '.choices[0].delta.content // empty' >"$work/text"
 	equal "$(cat "$work/text")" "$(jq -r '.choices[0].message.content' "$work/whole")"
 }
-work=$(mktemp -d)
-trap 'rm -rf "$work"; at_exit' EXIT
 models() { curl -sS --max-time 10 "$address/v1/models" | jq -r '.data[].id'; }
 check "it lists the model" equal "$(models || true)" kjv
 check "it answers a chat" whole

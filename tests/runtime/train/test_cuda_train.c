@@ -7,7 +7,7 @@
  * several, over NCCL (simulated: its host version) and staged; a stop and a resume on the other
  * device and on the same; the last rank killed, also
  * where NCCL cannot let go of it, and the training taken up again.
- * needs: cuda gpu
+ * needs: cuda gpu sample
  */
 #include "runtime/train/train.h"
 
@@ -371,7 +371,7 @@ END_TEST
 int main(void)
 {
     gpu_open();
-    return unit_run_with(&(struct unit){"cuda_train", 120, training_setup, training_teardown},
+    return unit_run_sampled(&(struct unit){"cuda_train", 120, training_setup, training_teardown},
         GPU_TESTS(GPU_ANY(fifty_losses_of_one_rank), GPU_RANKS(losses_of_two_ranks_over_nccl, 2),
             GPU_ANY(losses_of_two_pods_staged), GPU_ANY(micro_batches_add_up),
             GPU_ANY(checkpoints_change_the_device), GPU_ANY(exports_are_equal_to_the_bit),

@@ -5,6 +5,7 @@
  * equal files and losses) and with another; every sample consumed exactly once a step, from the
  * ranks' own logs; every point of TensorBoard exactly once though rank 0 was killed; LoRA to the
  * exported folder; and inputs that must be refused.
+ * needs: sample
  */
 #include "runtime/train/train.h"
 
@@ -381,7 +382,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"train", 120, training_setup, training_teardown},
+    return unit_run_sampled(&(struct unit){"train", 120, training_setup, training_teardown},
         (const TTest *const[]){losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
             resume_with_another_world, recomputation_is_the_same_training, complete_is_complete,
             lora_in_bf16_ends_in_a_folder, dropout_follows_the_samples,

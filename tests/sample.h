@@ -1,0 +1,35 @@
+/*
+ * sample: of what takes long a test tries a part, so that all tests end in time: of each
+ * LLMJOB_SAMPLE neighbours in a list (unset: 1, which is all) one, and LLMJOB_SEED says which. `make
+ * prove` tries all.
+ */
+#ifndef TESTS_SAMPLE_H
+#define TESTS_SAMPLE_H
+
+#include "base/random.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static inline uint64_t sample_setting(const char *name)
+{
+    const char *text = getenv(name);
+    uint64_t value = text ? strtoull(text, NULL, 10) : 0;
+    return value ? value : 1;
+}
+
+static inline bool sample_takes(uint64_t i)
+{
+    uint64_t n = sample_setting("LLMJOB_SAMPLE");
+    return random_mix(random_mix(sample_setting("LLMJOB_SEED")) + i / n) % n == i % n;
+}
+
+static inline void sample_print(void)
+{
+    printf("LLMJOB_SAMPLE=%llu LLMJOB_SEED=%llu\n",
+        (unsigned long long)sample_setting("LLMJOB_SAMPLE"),
+        (unsigned long long)sample_setting("LLMJOB_SEED"));
+}
+
+#endif
