@@ -118,7 +118,7 @@ $(TIDY:%=%.o): ALL_CFLAGS += -DLLMJOB_ALLOW_MALLOC # of no room
 $(TIDY): %: %.o
 	$(link)
 
-# A test says what it needs in its comment: "needs: cuda faults gpu threads", any of them.
+# A test says what it needs in its comment: "needs: cuda faults gpu sample threads", any of them.
 needing = $(patsubst tests/%.c,$(O)/tests/%,$(shell grep -lE '^( \*|/\*) needs:.* $(1)\b' $(wildcard tests/*/test_*.c tests/*/*/test_*.c) /dev/null))
 UNIT_TESTS  := $(foreach r,$(ROOMS),$(call room_tests,$(r)))
 TSAN_TESTS  := $(call needing,threads)
@@ -129,33 +129,60 @@ FUZZERS     := $(foreach r,$(ROOMS),$(call room_fuzzers,$(r)))
 export ASAN_OPTIONS ?= allocator_may_return_null=1
 export TSAN_OPTIONS ?= allocator_may_return_null=1
 
-# A group's counts go to the file R when it is set, else the group prints its own total.
+# Of what takes long one in LLMJOB_SAMPLE is tried, chosen by LLMJOB_SEED (tests/sample.h); `make prove` tries all.
+export LLMJOB_SAMPLE ?= 3
+ifndef LLMJOB_SEED
+LLMJOB_SEED := $(shell date +%s)
+endif
+export LLMJOB_SEED
+
+# A program's counts go to the file R when it is set, else the group prints its own total.
 R   ?=
 RUN := tests/run.sh $(if $(R),-r $(R))
-# Unit tests wait more than they compute: one a core at a time, and their threads sleep at barriers.
-PARALLEL := -j $(shell nproc)
+# Unit tests wait more than they compute: three on two cores, long ones first, and their threads sleep at barriers.
+PARALLEL := -j $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
+LONG := $(addprefix %/test_,cuda cuda_train backward run agent coll train ops infer)
+long_first = $(filter $(LONG),$(1)) $(filter-out $(LONG),$(1))
 export OMP_WAIT_POLICY
 run-asan run-tsan unit: OMP_WAIT_POLICY := passive
 sub = $(MAKE) --no-print-directory R=$(R)
 # All cores, unless the caller said how many.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
-GROUPS_ := models tidy unit cuda gpu asan tsan fuzz e2e
+# Shell commands that run a group for the results of all; one that leaves no counts has failed.
+group = $(sub) $(jobs) $(1) R=$(O)/results; grep -q "^$(1) " $(O)/results || \
+  { echo "$(1) did not run"; echo "$(1) lost 0 1 0 0" >>$(O)/results; };
+groups = $(foreach g,$(1),$(call group,$(g)))
+begin = mkdir -p $(O) && tests/run.sh -b $(O)/results
+seed = echo "LLMJOB_SAMPLE=$(LLMJOB_SAMPLE) LLMJOB_SEED=$(LLMJOB_SEED)"
+built = $(sub) $(jobs) $(1) || { echo "build lost 0 1 0 0" >>$(O)/results; tests/run.sh -s $(O)/results; exit 1; }
 
-.PHONY: test models unit asan tsan fault fuzz sim tidy e2e bench unit-programs clean format \
-  $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan tsan fault fuzz)
-test: ## everything: install, build, house rules, unit tests in four builds, fuzzers, end to end
+.PHONY: test check models unit asan tsan fault fuzz sim tidy short e2e bench beside unit-programs clean format \
+  $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan tsan fault fuzz) asan-programs tsan-programs \
+  $(addprefix whole-,unit asan e2e) run-whole-asan
+test: ## everything, in 20 minutes: install, build, house rules, unit tests in three builds, fuzzers, end to end
 	@tests/deps.sh
-	@mkdir -p $(O) && rm -f $(O)/results
-	@+$(sub) $(jobs) all unit-programs || \
-	  { echo "build 0 1 0" >$(O)/results; tests/run.sh -s $(O)/results; exit 1; }
-	@+for g in $(GROUPS_); do $(sub) $(jobs) $$g R=$(O)/results; \
-	  grep -q "^$$g " $(O)/results 2>/dev/null || { echo "$$g did not run"; echo "$$g 0 1 0" >>$(O)/results; }; \
-	done
-	@tests/run.sh -s $(O)/results
-
+	@$(begin) && $(seed)
+	@+$(call built,all unit-programs)
+	@+$(call groups,models tidy unit)
+	@+tests/idly $(sub) $(jobs) beside & trap "kill -- -$$!" INT TERM; \
+	  { $(call group,e2e-alone) } & { $(call group,e2e-cluster) } & wait
+	@+$(call groups,cuda gpu asan tsan fuzz)
+	@tests/run.sh -s $(O)/results 20
+# What runs on the cluster waits for much: beside it the other builds are made.
+beside:
+	@+$(sub) $(asan_build) asan-programs
+	@+$(sub) $(tsan_build) tsan-programs
+check: ## the inner loop, in 4 minutes and the build: house rules, unit tests, a short run of the programs
+	@$(begin)
+	@+$(call built,all unit-programs)
+	@$(begin) && $(seed)
+	@+$(call groups,tidy unit short)
+	@tests/run.sh -s $(O)/results 4
 unit-programs: $(UNIT_TESTS) $(GPU_PROGRAMS)
 unit: $(UNIT_TESTS) ## unit tests
-	@$(RUN) -g unit $(PARALLEL) $(UNIT_TESTS)
+	@$(RUN) -g unit $(PARALLEL) $(call long_first,$(UNIT_TESTS))
+short: all ## a job trained and served by the four programs, in seconds
+	@O=$(O) $(RUN) -g short tests/e2e/short_run.sh
 $(addprefix unit-,$(ROOMS)): unit-%:
 	@+$(sub) $(call room_tests,$*) && $(RUN) -g unit-$* $(call room_tests,$*)
 # The sanitizers' fixed address ranges collide with mappings randomised over more than 28 bits.
@@ -163,34 +190,47 @@ $(addprefix unit-,$(ROOMS)): unit-%:
 tame := $(shell [ "`cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0`" -le 28 ] || \
   { setarch -R true 2>/dev/null && echo setarch -R; })
 # With the fault loops in it: what a failed call leaves behind is where leaks and overruns hide.
+asan_build = ASAN=1 FAULT=1 O=$(O)-asan CUDASIM=$(CUDASIM)
 asan: ## unit tests with AddressSanitizer and UndefinedBehaviourSanitizer, fault loops included
-	@+$(sub) ASAN=1 FAULT=1 O=$(O)-asan CUDASIM=$(CUDASIM) run-asan
+	@+$(sub) $(asan_build) run-asan
 # The simulated GPU checks its kernels itself; and what model/test_backward differentiates runs in test_model and
 # test_train as well: a minute less.
 ASAN_TESTS := $(filter-out %/test_cuda %/model/test_backward,$(UNIT_TESTS))
+asan-programs: $(ASAN_TESTS) $(FUZZERS)
 run-asan: $(ASAN_TESTS)
-	@OMP_NUM_THREADS=2 $(tame) $(RUN) -g asan $(PARALLEL) $(ASAN_TESTS)
+	@OMP_NUM_THREADS=2 $(tame) $(RUN) -g asan $(PARALLEL) $(call long_first,$(ASAN_TESTS))
 # OpenMP's threads are not this sanitizer's affair (it does not know their barriers): kernels as they are.
+tsan_build = TSAN=1 O=$(O)-tsan CUDASIM=$(CUDASIM) KERNELS=$(call lib,kernels)
 tsan: $(call lib,kernels) ## the tests that start threads, with ThreadSanitizer
-	@+$(sub) TSAN=1 O=$(O)-tsan CUDASIM=$(CUDASIM) KERNELS=$(call lib,kernels) run-tsan
+	@+$(sub) $(tsan_build) run-tsan
+tsan-programs: $(TSAN_TESTS)
 run-tsan: $(TSAN_TESTS)
-	@OMP_NUM_THREADS=1 $(tame) $(RUN) -g tsan $(PARALLEL) $(TSAN_TESTS)
+	@OMP_NUM_THREADS=1 $(tame) $(RUN) -g tsan $(PARALLEL) $(call long_first,$(TSAN_TESTS))
 fault: ## the tests that fail the n-th allocation or system call, without sanitizers
 	@+$(sub) FAULT=1 O=$(O)-fault CUDASIM=$(CUDASIM) run-fault
 run-fault: $(FAULT_TESTS)
 	@$(RUN) -g fault $(FAULT_TESTS)
 FUZZ_SECONDS ?= $(if $(R),2,60)
 fuzz: ## the parsers under mutated input, FUZZ_SECONDS=60 each
-	@+$(sub) ASAN=1 FAULT=1 O=$(O)-asan FUZZ_SECONDS=$(FUZZ_SECONDS) run-fuzz
+	@+$(sub) $(asan_build) FUZZ_SECONDS=$(FUZZ_SECONDS) run-fuzz
 run-fuzz: $(FUZZERS)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(tame) $(RUN) -g fuzz $(PARALLEL) -t $$(($(FUZZ_SECONDS) + 60)) $(FUZZERS)
+# All of what tests/sample.h takes a part of.
+PROOFS  := tests/prove/whole.sh
+SAMPLED := $(call needing,sample)
+whole-unit: $(filter %/test_ops %/test_cuda,$(SAMPLED))
+	@$(RUN) -g whole-unit -t 1800 $^
+whole-asan:
+	@+$(sub) $(asan_build) run-whole-asan
+run-whole-asan: $(filter-out %/test_cuda,$(SAMPLED)) $(filter %/model/test_backward,$(UNIT_TESTS))
+	@OMP_NUM_THREADS=2 $(tame) $(RUN) -g whole-asan -t 1800 $(PARALLEL) $^
 SIM_ROUNDS ?= 5000
 sim: $(addprefix $(O)/tests/,controller/plan/test_plan_sim agent/test_world agent/test_term) ## random worlds, SIM_ROUNDS=5000, for plan and coordinators
 	@CK_FORK=no LLMJOB_SIM_ROUNDS=$(SIM_ROUNDS) $(RUN) -g sim -t 3600 $^
 models: ## fetch the models that tests read, once a machine
 	@$(RUN) -g models -t 3600 tests/golden/fetch_all.sh
 tidy: $(TIDY) ## the house rules, clang-format included
-	@$(RUN) -g tidy $(TIDY) tests/format.sh tests/test_run.sh tests/test_downloads.sh
+	@$(RUN) -g tidy $(PARALLEL) $(TIDY) tests/format.sh tests/test_run.sh tests/test_downloads.sh
 
 clean: ## remove what the build made
 	rm -rf build build-asan build-tsan build-fault

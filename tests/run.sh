@@ -2,21 +2,32 @@
 # run.sh: runs test programs, prints a line for each, adds up what they report, and shows the log of one that failed.
 #
 #   tests/run.sh [-g group] [-j jobs] [-t seconds] [-r results] [-v] program...
-#   tests/run.sh -s results          the total of all groups in a results file
+#   tests/run.sh -b results              begins a results file, and its time
+#   tests/run.sh -s results [minutes]    the slowest programs in it, the time since (of so many), the total
 #
 # A program's exit status is its verdict: 0 passed, 77 skipped, anything else failed. What it counts: Check's lines
 # ("Checks: N, Failures: N, Errors: N"), or its own "N passed, N failed, N skipped", else the program itself is one
 # test. Each line "SKIP: reason" is one skip, and shown; so is "NOTE: text", what one should know of a program that
-# passed. With -r the group's counts are appended to the file and no total is printed. The last line is the total; the
-# status is non-zero when something failed or nothing ran.
+# passed. With -r a line for each program is appended to the file, "group program passed failed skipped seconds", and
+# no total is printed. The last line is the total; the status is non-zero when something failed or nothing ran.
 set -u
 export LC_ALL=C.UTF-8 # EPOCHREALTIME has a point
 
 group=tests jobs=1 limit=${TEST_SECONDS:-300} results= verbose= only=
 
-total() { # reads "group passed failed skipped" lines
-	awk '{ p += $2; f += $3; s += $4 }
+total() { # results
+	awk 'NF == 6 { p += $3; f += $4; s += $5 }
 	     END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit !(f == 0 && p + s > 0) }' "$1"
+}
+
+slowest() { # results
+	echo "the slowest programs:"
+	awk 'NF == 6 { printf "%7.1f s  %s %s\n", $6, $1, $2 }' "$1" | sort -rn | head -n 10
+}
+
+took() { # results minutes
+	awk -v now="$EPOCHSECONDS" -v limit="${2:+ of $2}" '
+		$1 == "began" { printf "%d min %d s%s\n", int((now - $2) / 60), (now - $2) % 60, limit }' "$1"
 }
 
 show() { # of one program: verdict, name, counts, seconds
@@ -66,17 +77,20 @@ run_one() { # program
 		fi
 	} >"$log.show"
 	cat "$log.show"
-	echo "$name $passed $failed $skipped" >"$log.count"
+	echo "$RUN_GROUP $name $passed $failed $skipped $seconds" >"$log.count"
 }
 
-while getopts 'g:j:t:r:vs:o:' option; do
+while getopts 'g:j:t:r:vb:s:o:' option; do
 	case $option in
 	g) group=$OPTARG ;;
 	j) jobs=$OPTARG ;;
 	t) limit=$OPTARG ;;
 	r) results=$OPTARG ;;
 	v) verbose=1 ;;
+	b) echo "began $EPOCHSECONDS" >"$OPTARG"; exit ;;
 	s) [ -e "$OPTARG" ] || { echo "0 passed, 0 failed, 0 skipped"; exit 1; }
+	   slowest "$OPTARG"
+	   took "$OPTARG" "${!OPTIND:-}"
 	   total "$OPTARG"; exit ;;
 	o) only=$OPTARG ;; # one program, in the environment that the outer run.sh made
 	*) exit 2 ;;
@@ -90,7 +104,7 @@ fi
 
 RUN_TMP=$(mktemp -d)
 trap 'rm -rf "$RUN_TMP"' EXIT
-export RUN_TMP RUN_LIMIT=$limit RUN_VERBOSE=$verbose
+export RUN_TMP RUN_GROUP=$group RUN_LIMIT=$limit RUN_VERBOSE=$verbose
 # The limits in Check's suites are for an idle machine of today; this one may be slow or busy.
 export CK_TIMEOUT_MULTIPLIER=${CK_TIMEOUT_MULTIPLIER:-4}
 echo "== $group"
@@ -98,11 +112,10 @@ echo "== $group"
 cat "$RUN_TMP"/*.count >"$RUN_TMP/all" 2>/dev/null
 # A program without counts never came to its end.
 ran=$(wc -l <"$RUN_TMP/all")
-[ "$ran" -eq $# ] || echo "lost 0 $(($# - ran)) 0" >>"$RUN_TMP/all"
-[ $# -gt 0 ] || echo "nothing 0 1 0" >>"$RUN_TMP/all"
+[ "$ran" -eq $# ] || echo "$group lost 0 $(($# - ran)) 0 0" >>"$RUN_TMP/all"
+[ $# -gt 0 ] || echo "$group nothing 0 1 0 0" >>"$RUN_TMP/all"
 if [ -n "$results" ]; then
-	awk -v g="$group" '{ p += $2; f += $3; s += $4 } END { print g, p + 0, f + 0, s + 0 }' \
-		"$RUN_TMP/all" >>"$results"
+	cat "$RUN_TMP/all" >>"$results" # one write: groups may run side by side
 	total "$RUN_TMP/all" >/dev/null
 else
 	total "$RUN_TMP/all"

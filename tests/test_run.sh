@@ -37,6 +37,7 @@ program empty 'echo "100%: Checks: 0, Failures: 0, Errors: 0"'
 program noted 'echo "NOTE: on the host"; echo "SKIP: no model"; echo "note: NOTE: not this"'
 program own 'echo "7 passed, 0 failed, 2 skipped"'
 program slow 'sleep 20'
+program late 'sleep 1'
 program crash 'kill -SEGV $$'
 expect "a plain program counts as one" "1 passed, 0 failed, 0 skipped" 0 good
 expect "a failure fails" "1 passed, 1 failed, 0 skipped" 1 good bad
@@ -63,13 +64,20 @@ else
 	tests/run.sh "$tmp/noted" "$tmp/skip"
 fi
 
+# Groups add up; the slowest program comes first, then the time, in the end the total.
+tests/run.sh -b "$tmp/results"
+sed -i "s/.*/began $((EPOCHSECONDS - 100))/" "$tmp/results"
 tests/run.sh -g one -r "$tmp/results" "$tmp/check" >/dev/null
-tests/run.sh -g two -j 2 -r "$tmp/results" "$tmp/bad" "$tmp/skip" >/dev/null
-if [ "$(tests/run.sh -s "$tmp/results")" = "5 passed, 1 failed, 1 skipped" ]; then
+tests/run.sh -g two -j 2 -r "$tmp/results" "$tmp/bad" "$tmp/skip" "$tmp/late" >/dev/null
+got=$(tests/run.sh -s "$tmp/results" 20)
+if [ "$(tail -n 1 <<<"$got")" = "6 passed, 1 failed, 1 skipped" ] &&
+	grep -qx '1 min 4[0-9] s of 20' <<<"$got" &&
+	[[ $(sed -n 2p <<<"$got") =~ ^\ +1\.[0-9]\ s\ \ two\ .*/late$ ]]; then
 	passed=$((passed + 1))
 else
 	failed=$((failed + 1))
 	echo "groups do not add up:"
+	printf '%s\n' "$got"
 	cat "$tmp/results"
 fi
 echo "$passed passed, $failed failed, 0 skipped"

@@ -8,17 +8,28 @@ $(IMAGE): $(PROGRAMS) image/rootfs image/pack
 	image/pack $@ localhost/llmjob:$(VERSION) $(O)/rootfs /usr/bin/llmjob-agent
 
 # The tests that share one cluster: test_manifests before there is a controller that acts on what it
-# makes, test_teardown last.
-e2e_first := tests/e2e/test_manifests.sh
-e2e_last  := tests/e2e/test_teardown.sh
-e2e_all   := $(wildcard tests/e2e/test_*.sh)
-E2E_TESTS := $(e2e_first) $(filter-out $(e2e_first) $(e2e_last),$(e2e_all)) $(e2e_last)
+# makes, test_main_job when little else computes, test_teardown last. Some need no cluster.
+e2e_test  = $(1:%=tests/e2e/test_%.sh)
+E2E_ALONE   := $(call e2e_test,standalone openai samples)
+e2e_first   := $(call e2e_test,manifests)
+e2e_last    := $(call e2e_test,main_job teardown)
+E2E_CLUSTER := $(e2e_first) $(filter-out $(E2E_ALONE) $(e2e_first) $(e2e_last),$(wildcard tests/e2e/test_*.sh)) $(e2e_last)
+
+# The controller that test_controller_crash kills at a request: FAULT=1 changes few files.
+FAULTY := $(O)/fault/llmjob-controller
+faulty_objects := $(patsubst %.c,$(O)/fault/%.o,$(shell grep -rl --include=*.c LLMJOB_FAULT $(needs_controller)))
+$(O)/fault/base/mem.o: ALL_CFLAGS += -DLLMJOB_ALLOW_MALLOC
+$(O)/fault/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -DLLMJOB_FAULT=1 -c $< -o $@
+$(FAULTY): $(O)/controller/main.o $(faulty_objects) $(call needed_libs,controller)
+	$(link) $(LIBS_base) -lm
 
 SBOM := $(O)/llmjob-$(VERSION).cdx.json
 $(SBOM): $(IMAGE) image/sbom
 	image/sbom $(O)/rootfs $(VERSION) >$@.new && mv $@.new $@
 
-.PHONY: image sbom chart-crd cluster-binaries cluster-up cluster-down demo sample-data
+.PHONY: e2e-cluster e2e-alone image sbom chart-crd cluster-binaries cluster-up cluster-down demo sample-data
 image: $(IMAGE) ## the container image as an OCI archive, without Docker
 sbom: $(SBOM) ## every file of the image with its package and version, as CycloneDX JSON
 chart-crd: ## renew the chart's copy of manifests/crd.yaml
@@ -29,8 +40,15 @@ cluster-up: ## boot a Kubernetes of three nodes on this machine
 	@tests/cluster/up
 cluster-down: ## take it down, leaving nothing
 	@tests/cluster/down
-e2e: $(IMAGE) ## end-to-end tests on the local cluster
-	@O=$(O) tests/e2e/with_cluster $(RUN) -g e2e -t 900 $(E2E_TESTS)
+e2e e2e-cluster whole-e2e: $(IMAGE) $(FAULTY)
+e2e: ## end-to-end tests, most of them on the local cluster
+	@O=$(O) tests/e2e/with_cluster $(RUN) -g e2e -t 900 $(E2E_ALONE) $(E2E_CLUSTER)
+e2e-cluster:
+	@O=$(O) tests/e2e/with_cluster $(RUN) -g e2e-cluster -t 900 $(E2E_CLUSTER)
+e2e-alone: all
+	@O=$(O) $(RUN) -g e2e-alone -t 900 $(E2E_ALONE)
+whole-e2e:
+	@O=$(O) tests/e2e/with_cluster $(RUN) -g whole-e2e -t 1800 $(call e2e_test,controller_crash main_job)
 sample-data: ## the model and the text that the samples name, in build/sample-data
 	@tests/e2e/material $(O)/sample-data
 # A KUBECONFIG of the environment is somebody's work: only one given to make is taken.

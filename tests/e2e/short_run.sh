@@ -1,0 +1,88 @@
+#!/bin/bash
+# Goal: the four programs still do their work together, seen within seconds: a job file is checked, two ranks train, what
+# they wrote is served. Method: `llmjob run` of tests/golden's tiny Llama with a token for each byte, from a folder of its
+# own; the ranks' sample logs are audited by samples.awk. test_standalone.sh and test_openai.sh tell the whole stories.
+. "$(dirname "$0")/lib.sh"
+work=$(mktemp -d)
+steps=20 batch=4
+
+# GPT-2's printable stand-ins for bytes are the vocabulary.
+tokenizer() {
+	jq -n 'def plain: (. >= 33 and . <= 126) or (. >= 161 and . <= 172) or . >= 174;
+		{pre_tokenizer: {type: "ByteLevel", add_prefix_space: false, use_regex: true},
+		 model: {type: "BPE", merges: [], vocab: (reduce range(256) as $b ({others: 0, of: {}};
+			if $b | plain then .of[[$b] | implode] = $b
+			else .of[[256 + .others] | implode] = $b | .others += 1 end) | .of)}}'
+}
+write_job() { # name replicas model: the task's lines on standard input
+	cat <<-E
+		apiVersion: llmjob.dev/v1alpha1
+		kind: LLMJob
+		metadata: {name: $1}
+		spec:
+		  replicas: $2
+		  storage: [{name: data, claimName: data, mountPath: /data}]
+		  model: {source: /data/$3}
+	E
+	cat
+}
+prepare() {
+	mkdir -p "$work/bin" "$work/model"
+	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	cp tests/golden/tiny-llama/*.* "$work/model/"
+	tokenizer >"$work/model/tokenizer.json"
+	printf 'and there was evening, and there was morning\n%.0s' {1..400} >"$work/text.txt"
+	write_job tiny 2 model >"$work/train.yaml" <<-E
+		  precision: FP32
+		  checkpoint: {path: /data/ckpt}
+		  train:
+		    data: {train: /data/text.txt}
+		    sequenceLength: 16
+		    batchSequences: $batch
+		    steps: $steps
+		    optimizer: {learningRate: 0.01}
+		    output: /data/out
+	E
+	write_job chat 1 out >"$work/serve.yaml" <<-E
+		  serve: {modelName: tiny}
+	E
+}
+running() {
+	{ find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null || true; } | cut -d/ -f3
+}
+none_running() { [ -z "$(running)" ]; }
+explain() { tail -n 40 "$work/said" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
+clean_up() {
+	local pids
+	pids=$(running)
+	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
+	rm -rf "$work"
+}
+llmjob=(env "TMPDIR=$work" "$work/bin/llmjob")
+of_manifest() { jq -r ".$1" "$work/ckpt/step-$(printf %08d $steps)/manifest.json"; }
+serving() { sed -n 's|.* serving at \(http://[^ ]*\)/v1$|\1|p' "$work/said" | grep .; }
+answer() {
+	curl -sS --fail-with-body --max-time 10 "$(serving)/v1/completions" -H 'content-type: application/json' \
+		-d '{"model": "tiny", "prompt": "and there was ", "max_tokens": 8, "temperature": 0}' |
+		jq -e '.usage.completion_tokens == 8'
+}
+
+trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
+prepare
+check "the job is right" "${llmjob[@]}" validate "$work/train.yaml"
+check "two ranks train it to its end" timeout 60 "${llmjob[@]}" run "$work/train.yaml" \
+	--storage "data=$work" --plain
+check "every sample of every step was consumed once" \
+	awk -v batch=$batch -v steps=$steps -f tests/e2e/samples.awk "$work"/ckpt/samples/*.log
+check "the loss fell" jq -en "$(of_manifest validationLoss) < $(of_manifest firstValidationLoss) - 0.1"
+"${llmjob[@]}" run "$work/serve.yaml" --storage "data=$work" --plain --port 0 >"$work/said" 2>&1 &
+run=$!
+check "what they wrote is served" poll 30 "an address" serving
+check "and answers" answer
+kill -TERM $run
+status=0
+timeout 30 tail --pid=$run -f /dev/null || kill -9 $run
+wait $run || status=$?
+check "it ends, drained" equal $status 71
+check "nothing is left running" poll 5 "the end of all processes" none_running
+finish
