@@ -1,0 +1,208 @@
+#!/bin/bash
+# bits.sh [-q] BUILD_A BUILD_B: whether two builds compute the same to the bit.
+#
+# Goal: whatever the sources look like, what users get stays the same: the losses of every step (all bits that
+# TensorBoard's points have), the samples of every step, checkpoints, exported folders and the answers of a served
+# model, byte for byte; a checkpoint of A is resumed by B to the very end that A reaches; and no rank of B takes more
+# memory. Method: each case runs one job with A's programs, then with B's, by `llmjob run`, and compares what both left.
+# The first cases must be found to differ. -q leaves out most worlds of the tiny models and the training of SmolLM2.
+#
+# A line a case: `same` or `DIFFERS` and what, with the peaks of resident memory of each rank.
+. "$(dirname "$0")/lib.sh"
+
+quick=""
+[ "${1-}" != -q ] || { quick=1; shift; }
+[ $# -eq 2 ] || { sed -n '2s/^# //p' "$0"; exit 2; }
+A=$(realpath "$1") B=$(realpath "$2")
+slack_kib=4096 slack_percent=2
+
+fresh() { rm -rf "$work"/{A,B,run,points,answers}; } # before each case
+# ---- running -------------------------------------------------------------------------------------
+# What a run left goes to $work/SIDE: board as text, so that its times and the host's name are gone.
+train() { # side build
+    start "$2" "data=$work/data,run=$work/run" --rank-program "$work/rank"
+    ended || { explain "$name, $1"; return 1; }
+    facts points "$work/run/board" >"$work/run/points"
+    rm -rf "$work/run/board"
+    sort -n "$work/peaks" >"$work/run/peaks"
+    mv "$work/run" "$work/$1"
+}
+# Everything that a case compares was made, or it compares nothing.
+whole() { # side steps
+    [ "$(grep -c ' loss/train ' "$work/$1/points")" = "$2" ] &&
+        [ -n "$(find "$work/$1/ckpt" -path '*/step-*/rank-*.safetensors')" ] &&
+        [ -s "$work/$1/ckpt/samples/1-0.log" ] && [ -s "$work/$1/out/model.safetensors" ]
+}
+# ---- comparing -----------------------------------------------------------------------------------
+# Names of checkpoints' files hold hashes of their contents; manifests hold no times.
+checkpoint() { diff -rq -x samples -x .llmjob-owner -x lock "$work/A/ckpt" "$work/B/ckpt"; }
+samples() { diff -rq "$work/A/ckpt/samples" "$work/B/ckpt/samples"; }
+output() { diff -rq "$work/A/out" "$work/B/out"; }
+losses() { diff "$work/A/points" "$work/B/points" >"$work/diff" || { head -n 5 "$work/diff"; false; }; }
+answers() { diff "$work/A/answers" "$work/B/answers" >"$work/diff" || { head -n 5 "$work/diff"; false; }; }
+memory() {
+    [ "$(wc -l <"$work/A/peaks")" = "$(wc -l <"$work/B/peaks")" ] &&
+        paste "$work/A/peaks" "$work/B/peaks" | awk -v slack=$slack_kib -v percent=$slack_percent \
+            '$2 > $1 * (1 + percent / 100) + slack { print $1 " KiB, then " $2; bad = 1 } END { exit bad }'
+}
+differences() { # what...: those that differ; what they say goes to $work/said
+    local what
+    : >"$work/said"
+    for what in "$@"; do "$what" >>"$work/said" 2>&1 || printf ' %s' "$what"; done
+}
+peaks() { awk '{ printf "%s%.1f", (NR > 1) ? " " : "", $1 / 1024 }' "$1"; }
+report() { # what...
+    local differ
+    differ=$(differences "$@")
+    if [ -z "$differ" ]; then
+        pass
+        printf 'same     %-58s A %s | B %s MiB\n' "$name" "$(peaks "$work/A/peaks")" "$(peaks "$work/B/peaks")"
+    else
+        fail
+        printf 'DIFFERS  %s:%s\n' "$name" "$differ"
+        sed "s|$work/||g; s/^/  | /" "$work/said" | head -n 20
+    fi
+}
+short() { sed -E 's/(model|precision|method)=//g' <<<"$*"; }
+# ---- cases ---------------------------------------------------------------------------------------
+case_of() { # words: a training
+    local steps=50
+    name=$(short "$@")
+    write_training "$work/job.yaml" "$@"
+    fresh
+    train A "$A" && train B "$B" || { fail; return 0; }
+    whole A $steps && whole B $steps || { explain "$name: it did not leave all that is compared"; fail; return 0; }
+    report losses samples checkpoint output memory
+}
+must_differ() { # what command: after the command changed something of B
+    local differ
+    differ=$(differences losses samples checkpoint output memory)
+    if [ "$differ" = "$1" ]; then
+        pass
+        echo "differs, as it must: $name:$differ"
+    else
+        fail
+        echo "FAILED   $name: found to differ:${differ:- nothing}; wanted:$1"
+    fi
+}
+can_fail() {
+    name="A with another seed"
+    fresh
+    write_training "$work/job.yaml" model=llama
+    train A "$A" || { fail; return 0; }
+    write_training "$work/job.yaml" model=llama seed=8
+    train B "$A" || { fail; return 0; }
+    must_differ " losses samples checkpoint output"
+
+    name="a bit of the exported weights"
+    rm -rf "$work/B" && cp -r "$work/A" "$work/B"
+    printf '\001' | dd of="$work/B/out/model.safetensors" bs=1 conv=notrunc status=none \
+        seek=$(($(stat -c %s "$work/B/out/model.safetensors") - 1))
+    must_differ " output"
+
+    name="the last bit of one loss"
+    rm -rf "$work/B" && cp -r "$work/A" "$work/B"
+    awk '$1 == 50 && $2 == "loss/train" { last = substr($3, 8); $3 = substr($3, 1, 7) (last == "0" ? "1" : "0") } 1' \
+        "$work/A/points" >"$work/B/points"
+    must_differ " losses"
+
+    name="more memory"
+    awk '{ print int($1 * 1.02) + 4098 }' "$work/A/peaks" >"$work/B/peaks"
+    cp "$work/A/points" "$work/B/points"
+    must_differ " memory"
+}
+# A checkpoint of A at step 25, continued by B, against A's own end.
+resumes() { # words
+    name="resumed: $(short "$@")"
+    write_training "$work/job.yaml" "$@"
+    fresh
+    train A "$A" || { fail; return 0; }
+    whole A 50 || { explain "$name: it did not leave all that is compared"; fail; return 0; }
+    mkdir "$work/run" && cp -r "$work/A/ckpt" "$work/run"
+    rm -r "$work/run/ckpt/step-00000050"
+    train B "$B" || { fail; return 0; }
+    # The world's number is another, and both worlds' points and samples follow one another.
+    local side log
+    for side in A B; do
+        sed -i -E 's/"xxh3":"[0-9a-f]{16}","version"/"version"/; s/"incarnation":[0-9]+/"incarnation":0/' \
+            "$work/$side"/ckpt/step-*/manifest.json
+        rm -f "$work/$side/ckpt/incarnation"
+        awk '$1 > 25' "$work/$side/points" >"$work/$side/later"
+        mv "$work/$side/later" "$work/$side/points"
+    done
+    for log in "$work"/A/ckpt/samples/1-*.log; do
+        sed -i '/^2[6-9] /,$!d' "$log"
+        mv "$work/B/ckpt/samples/2-${log##*-}" "$work/B/ckpt/samples/1-${log##*-}" || true
+    done
+    whole A 25 && whole B 25 || { explain "$name: it did not leave all that is compared"; fail; return 0; }
+    report losses samples checkpoint output memory
+}
+ask() { # url endpoint body
+    curl -sS --fail-with-body --max-time 120 -H 'content-type: application/json' -d "$3" "$1/$2" |
+        jq -c 'del(.id, .created)'
+}
+questions() { # url model
+    local prompt i=0
+    for prompt in "In the beginning" "And God said, Let there be" "1 2 3 4" "Now the sons of Noah were three;"; do
+        i=$((i + 1))
+        ask "$1" completions "$(jq -nc --arg p "$prompt" '{model: "m", prompt: $p, max_tokens: 64, temperature: 0}')"
+        ask "$1" completions "$(jq -nc --arg p "$prompt" --argjson s $i \
+            '{model: "m", prompt: $p, max_tokens: 64, temperature: 1, top_p: 0.9, seed: $s}')"
+    done
+    [[ $2 != smollm2* ]] || ask "$1" chat/completions '{"model": "m", "max_tokens": 64, "temperature": 0,
+        "messages": [{"role": "user", "content": "Who made the heaven?"}]}'
+}
+serve() { # side build model
+    local url status=0
+    start "$2" "data=$work/data" --rank-program "$work/rank" --port 0
+    url=$(serving) && questions "$url" "$3" >"$work/answers" 2>&1 || { explain "$name, $1"; return 1; }
+    kill -TERM "$running"
+    ended || status=$?
+    [ $status = 71 ] || { explain "$name, $1: ended with $status"; return 1; } # drained
+    mkdir "$work/$1"
+    sort -n "$work/peaks" >"$work/$1/peaks"
+    mv "$work/answers" "$work/$1/"
+}
+serves() { # model precision
+    name="served: $1 $2"
+    write_serving "$work/job.yaml" "$@"
+    fresh
+    serve A "$A" "$1" && serve B "$B" "$1" || { fail; return 0; }
+    [ "$(grep -c completion_tokens "$work/A/answers")" -ge 8 ] || { explain "$name: no answers"; fail; return 0; }
+    report answers memory
+}
+
+tiny_cases() {
+    local models=(llama gpt2 qwen2) methods=(Full LoRA "LoRA dropout=0.1") worlds=(1 2 4)
+    local recompute=(None Selective Full) m p t w precision
+    for m in 0 1 2; do
+        for p in 0 1; do
+            for t in 0 1 2; do
+                for w in 0 1 2; do # the quick ones are a Latin square: each method meets each world and recomputation
+                    [ -z "$quick" ] || [ $w = $(((m + p + t) % 3)) ] || continue
+                    [ $p = 0 ] && precision=FP32 || precision=BF16
+                    case_of model=${models[m]} precision=$precision method=${methods[t]} ranks=${worlds[w]} \
+                        recompute=${recompute[(m + 2 * t + w) % 3]}
+                done
+            done
+        done
+    done
+    case_of model=llama precision=BF16 replicas=2 schedule=Linear
+    [ -n "$quick" ] || case_of model=llama precision=FP32 replicas=2 ranks=2 method=LoRA schedule=Constant
+    case_of model=llama init=Random data=lines.jsonl clip=0
+}
+
+begin
+add_texts
+add_tiny
+[ -n "$quick" ] && echo "quick: one world of each" || echo "all cases"
+started=$SECONDS
+can_fail
+tiny_cases
+resumes model=llama precision=BF16 method=LoRA dropout=0.1 ranks=2
+[ -n "$quick" ] || resumes model=gpt2 precision=FP32
+serves llama FP32
+serves gpt2 BF16
+[ -n "$quick" ] || { serves qwen2 FP32; serves qwen2 BF16; serves llama BF16; serves gpt2 FP32; }
+echo "all of it took $((SECONDS - started)) s"
+finished=1

@@ -1,0 +1,158 @@
+# lib.sh: runs jobs with the four programs of a build, through what users use. Sourced by bits.sh and pace.sh.
+#
+# A run has the folder $work/run, the same for both builds, since an export names its model's path; $work/data holds
+# models and texts, which nothing writes to. What runs is ended with the script, by its process id; $work is removed.
+set -euo pipefail
+export LC_ALL=C.UTF-8
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+python=$(python3 -c 'import sys; print(sys.executable)')
+passed=0 failed=0 skipped=0 running="" finished=""
+
+facts() { "$python" -IS "$top/tests/prove/facts.py" "$@"; }
+
+begin() { # work folder of this script; A and B are set by then
+    local side
+    for side in "$A" "$B"; do
+        [ -x "$side/llmjob" ] && [ -x "$side/llmjob-agent" ] && [ -x "$side/llmjob-rank" ] || {
+            echo "$side: no build with llmjob, llmjob-agent and llmjob-rank"
+            exit 2
+        }
+    done
+    mkdir -p "$top/build"
+    work=$(mktemp -d "$top/build/prove.XXXX")
+    trap end EXIT
+    trap 'exit 130' INT TERM HUP
+    mkdir -p "$work/data" "$work/tmp"
+    rank_wrapper "$work/rank"
+}
+end() {
+    local status=$?
+    trap - EXIT
+    if [ -n "$running" ] && kill "$running" 2>/dev/null; then wait "$running" || true; fi
+    rm -rf "$work"
+    [ -n "$finished" ] || failed=$((failed + 1))
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ $failed -eq 0 ] || [ $status -ne 0 ] || status=1
+    exit $status
+}
+pass() { passed=$((passed + 1)); }
+fail() { failed=$((failed + 1)); }
+
+# Stands in a rank's place and appends the greatest resident memory of the rank, in KiB, to $work/peaks.
+rank_wrapper() { # file
+    cat >"$1" <<-E
+	#!$python -IS
+	import os, signal, sys
+	signal.signal(signal.SIGTERM, signal.SIG_IGN)
+	rank = os.environ["PROVE_RANK"]
+	pid = os.posix_spawn(rank, [rank], os.environ, setsigdef=[signal.SIGTERM])
+	_, status, use = os.wait4(pid, 0)
+	with open("$work/peaks", "a") as f:
+	    f.write("%d\n" % use.ru_maxrss)
+	code = os.waitstatus_to_exitcode(status)
+	if code < 0:
+	    signal.signal(-code, signal.SIG_DFL) if code != -9 else None
+	    os.kill(os.getpid(), -code)
+	sys.exit(code)
+	E
+    chmod +x "$1"
+}
+
+# ---- materials -----------------------------------------------------------------------------------
+add_texts() {
+    "$top/tests/e2e/kjv" "$work/kjv"
+    head -c 40000 "$work/kjv" >"$work/data/text.txt"
+    head -n 400 "$work/kjv" | tail -n 60 | jq -Rc '{text: .}' >"$work/data/lines.jsonl"
+    rm "$work/kjv"
+}
+add_tiny() {
+    local name
+    for name in llama gpt2 qwen2; do
+        cp -r "$top/tests/golden/tiny-$name" "$work/data/$name"
+        facts tokenizer "$work/data/text.txt" "$(jq .vocab_size "$work/data/$name/config.json")" \
+            "$work/data/$name/tokenizer.json"
+    done
+}
+add_smollm2() { cp --reflink=auto "$("$top/tests/golden/fetch.sh" smollm2)" "$work/data/smollm2.gguf"; }
+
+# ---- jobs ----------------------------------------------------------------------------------------
+# A job from words key=value: what is not said has the value here; empty values are left out.
+write_training() { # file [key=value...]
+    local -A o=([model]=llama [init]=Pretrained [precision]=FP32 [method]=Full [dropout]=0 [replicas]=1 [ranks]=1
+        [targets]=q_proj,v_proj [data]=text.txt [length]=16 [batch]=4 [steps]=50 [save]=25 [evaluate]=10
+        [recompute]=None [schedule]=Cosine [rate]=0.001 [seed]=7 [clip]=1)
+    local word
+    for word in "${@:2}"; do
+        [ -n "${o[${word%%=*}]-}" ] || { echo "unknown: $word" >&2; return 1; }
+        o[${word%%=*}]=${word#*=}
+    done
+    cat >"$1" <<-E
+	apiVersion: llmjob.dev/v1alpha1
+	kind: LLMJob
+	metadata: {name: prove}
+	spec:
+	  replicas: ${o[replicas]}
+	  device: {perReplica: ${o[ranks]}}
+	  storage:
+	  - {name: data, claimName: data, mountPath: /data, readOnly: true}
+	  - {name: run, claimName: run, mountPath: /run-data}
+	  model: {source: /data/${o[model]}, init: ${o[init]}}
+	  precision: ${o[precision]}
+	  checkpoint: {path: /run-data/ckpt, everySteps: ${o[save]}}
+	  train:
+	    method: ${o[method]}
+	    data: {train: /data/${o[data]}}
+	    sequenceLength: ${o[length]}
+	    batchSequences: ${o[batch]}
+	    steps: ${o[steps]}
+	    seed: ${o[seed]}
+	    recompute: ${o[recompute]}
+	    evaluateEverySteps: ${o[evaluate]}
+	    optimizer: {learningRate: ${o[rate]}, schedule: ${o[schedule]}, warmupSteps: 5, clipNorm: ${o[clip]}}
+	    tensorboard: /run-data/board
+	    output: /run-data/out
+	E
+    [ "${o[method]}" != LoRA ] ||
+        echo "    lora: {rank: 4, alpha: 8, dropout: ${o[dropout]}, targets: [${o[targets]}]}" >>"$1"
+}
+write_serving() { # file model precision
+    cat >"$1" <<-E
+	apiVersion: llmjob.dev/v1alpha1
+	kind: LLMJob
+	metadata: {name: prove}
+	spec:
+	  storage:
+	  - {name: data, claimName: data, mountPath: /data, readOnly: true}
+	  model: {source: /data/$2}
+	  precision: $3
+	  serve: {modelName: m}
+	E
+}
+
+explain() { # what: the end of what the last run wrote
+    echo "FAILED   $1"
+    tail -n 40 "$work/log" "$work"/tmp/llmjob-*/agent-*.log 2>/dev/null | sed 's/^/  | /'
+}
+start() { # build storage [flags...]: the job $work/job.yaml
+    rm -rf "$work"/tmp/* "$work/peaks"
+    PROVE_RANK=$1/llmjob-rank TMPDIR=$work/tmp timeout -k 20 "${LIMIT:-600}" "$1/llmjob" run "$work/job.yaml" \
+        --storage "$2" --plain "${@:3}" >"$work/log" 2>&1 &
+    running=$!
+}
+# The job's exit status. What it made stays in $work/run.
+ended() {
+    local status=0
+    wait "$running" || status=$?
+    running=""
+    return $status
+}
+serving() { # url of what was started, once it takes requests
+    local i
+    for ((i = 0; i < 600; i++)); do
+        sed -n 's|.* serving at \(http://[^ ]*/v1\)$|\1|p' "$work/log" | grep . && return
+        kill -0 "$running" 2>/dev/null || return 1
+        sleep 0.1
+    done
+    return 1
+}
