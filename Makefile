@@ -244,6 +244,8 @@ format: ## clang-format every source file
 include kernels/cuda/targets.mk
 include tests/cudasim/targets.mk
 include tests/gpu/targets.mk
+# This build against another (bits, pace), and the longer proofs (prove).
+include tests/prove/targets.mk
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 .PRECIOUS: $(O)/%.o

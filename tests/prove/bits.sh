@@ -41,7 +41,7 @@ output() { diff -rq "$work/A/out" "$work/B/out"; }
 losses() { diff "$work/A/points" "$work/B/points" >"$work/diff" || { head -n 5 "$work/diff"; false; }; }
 answers() { diff "$work/A/answers" "$work/B/answers" >"$work/diff" || { head -n 5 "$work/diff"; false; }; }
 memory() {
-    [ "$(wc -l <"$work/A/peaks")" = "$(wc -l <"$work/B/peaks")" ] &&
+    [ -s "$work/A/peaks" ] && [ "$(wc -l <"$work/A/peaks")" = "$(wc -l <"$work/B/peaks")" ] &&
         paste "$work/A/peaks" "$work/B/peaks" | awk -v slack=$slack_kib -v percent=$slack_percent \
             '$2 > $1 * (1 + percent / 100) + slack { print $1 " KiB, then " $2; bad = 1 } END { exit bad }'
 }
@@ -149,19 +149,19 @@ questions() { # url model
         ask "$1" completions "$(jq -nc --arg p "$prompt" --argjson s $i \
             '{model: "m", prompt: $p, max_tokens: 64, temperature: 1, top_p: 0.9, seed: $s}')"
     done
-    [[ $2 != smollm2* ]] || ask "$1" chat/completions '{"model": "m", "max_tokens": 64, "temperature": 0,
+    [[ $2 != smollm2.gguf ]] || ask "$1" chat/completions '{"model": "m", "max_tokens": 64, "temperature": 0,
         "messages": [{"role": "user", "content": "Who made the heaven?"}]}'
 }
 serve() { # side build model
     local url status=0
     start "$2" "data=$work/data" --rank-program "$work/rank" --port 0
     url=$(serving) && questions "$url" "$3" >"$work/answers" 2>&1 || { explain "$name, $1"; return 1; }
+    awk '$1 == "VmHWM:" { print $2 }' "/proc/$(cat "$work/pids")/status" >"$work/peaks"
     kill -TERM "$running"
     ended || status=$?
     [ $status = 71 ] || { explain "$name, $1: ended with $status"; return 1; } # drained
     mkdir "$work/$1"
-    sort -n "$work/peaks" >"$work/$1/peaks"
-    mv "$work/answers" "$work/$1/"
+    mv "$work/answers" "$work/peaks" "$work/$1/"
 }
 serves() { # model precision
     name="served: $1 $2"
@@ -192,6 +192,16 @@ tiny_cases() {
     case_of model=llama init=Random data=lines.jsonl clip=0
 }
 
+smollm2_cases() {
+    local words ranks
+    for words in "precision=FP32 method=LoRA" "precision=BF16 method=LoRA dropout=0.05" "precision=BF16 method=Full"; do
+        for ranks in 1 2; do
+            case_of model=smollm2.gguf $words ranks=$ranks length=32 save=50 evaluate=25
+        done
+    done
+    mv "$work/A/out" "$work/data/trained" # weights in a Hugging Face folder
+}
+
 begin
 add_texts
 add_tiny
@@ -200,9 +210,20 @@ started=$SECONDS
 can_fail
 tiny_cases
 resumes model=llama precision=BF16 method=LoRA dropout=0.1 ranks=2
-[ -n "$quick" ] || resumes model=gpt2 precision=FP32
 serves llama FP32
 serves gpt2 BF16
-[ -n "$quick" ] || { serves qwen2 FP32; serves qwen2 BF16; serves llama BF16; serves gpt2 FP32; }
+if [ -z "$quick" ]; then
+    resumes model=gpt2 precision=FP32
+    serves llama BF16
+    serves gpt2 FP32
+    serves qwen2 FP32
+    serves qwen2 BF16
+    add_smollm2
+    smollm2_cases
+    for precision in FP32 BF16; do
+        serves smollm2.gguf $precision
+        serves trained $precision
+    done
+fi
 echo "all of it took $((SECONDS - started)) s"
 finished=1

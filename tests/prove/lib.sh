@@ -39,7 +39,8 @@ end() {
 pass() { passed=$((passed + 1)); }
 fail() { failed=$((failed + 1)); }
 
-# Stands in a rank's place and appends the greatest resident memory of the rank, in KiB, to $work/peaks.
+# Stands in a rank's place and appends its process id to $work/pids and, when it has ended, its greatest resident memory
+# in KiB to $work/peaks. An agent that ends before its rank, as serving ones do, ends this program first.
 rank_wrapper() { # file
     cat >"$1" <<-E
 	#!$python -IS
@@ -47,6 +48,8 @@ rank_wrapper() { # file
 	signal.signal(signal.SIGTERM, signal.SIG_IGN)
 	rank = os.environ["PROVE_RANK"]
 	pid = os.posix_spawn(rank, [rank], os.environ, setsigdef=[signal.SIGTERM])
+	with open("$work/pids", "a") as f:
+	    f.write("%d\n" % pid)
 	_, status, use = os.wait4(pid, 0)
 	with open("$work/peaks", "a") as f:
 	    f.write("%d\n" % use.ru_maxrss)
@@ -135,7 +138,7 @@ explain() { # what: the end of what the last run wrote
     tail -n 40 "$work/log" "$work"/tmp/llmjob-*/agent-*.log 2>/dev/null | sed 's/^/  | /'
 }
 start() { # build storage [flags...]: the job $work/job.yaml
-    rm -rf "$work"/tmp/* "$work/peaks"
+    rm -rf "$work"/tmp/* "$work/peaks" "$work/pids"
     PROVE_RANK=$1/llmjob-rank TMPDIR=$work/tmp timeout -k 20 "${LIMIT:-600}" "$1/llmjob" run "$work/job.yaml" \
         --storage "$2" --plain "${@:3}" >"$work/log" 2>&1 &
     running=$!

@@ -1,0 +1,12 @@
+# Proofs that take too long for `make test`. A proof is a program that tests/run.sh runs: PROOFS += its path.
+# BASE is the commit that the present build is compared with.
+BASE   ?= HEAD^
+PROOFS += tests/prove/quick.sh
+
+.PHONY: bits pace prove
+bits: all ## the same to the bit as BASE=HEAD^ : losses, checkpoints, exports, answers, memory
+	@O=$(O) tests/prove/against.sh $(BASE) tests/prove/bits.sh
+pace: all ## as fast as BASE=HEAD^ in training and serving, on a quiet machine
+	@O=$(O) tests/prove/against.sh $(BASE) tests/prove/pace.sh
+prove: all ## the longer proofs
+	@O=$(O) BASE=$(BASE) tests/run.sh -g prove -t 3600 $(PROOFS)
