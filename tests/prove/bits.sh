@@ -1,22 +1,35 @@
 #!/bin/bash
-# bits.sh [-q] BUILD_A BUILD_B: whether two builds compute the same to the bit.
+# bits.sh [-q] [-c PATTERN] BUILD_A BUILD_B: whether two builds compute the same to the bit.
 #
 # Goal: whatever the sources look like, what users get stays the same: the losses of every step (all bits that
 # TensorBoard's points have), the samples of every step, checkpoints, exported folders and the answers of a served
 # model, byte for byte; a checkpoint of A is resumed by B to the very end that A reaches; and no rank of B takes more
 # memory. Method: each case runs one job with A's programs, then with B's, by `llmjob run`, and compares what both left.
-# The first cases must be found to differ. -q leaves out most worlds of the tiny models and the training of SmolLM2.
+# The first cases must be found to differ. -q leaves out most worlds of the tiny models and the training of smollm2;
+# -c takes only the cases whose printed names match the shell pattern, as in -c '*smollm2*'.
 #
 # A line a case: `same` or `DIFFERS` and what, with the peaks of resident memory of each rank.
 . "$(dirname "$0")/lib.sh"
 
-quick=""
-[ "${1-}" != -q ] || { quick=1; shift; }
-[ $# -eq 2 ] || { sed -n '2s/^# //p' "$0"; exit 2; }
+usage() { sed -n '2s/^# //p' "$0"; exit 2; }
+quick="" only="*" cases=0
+while getopts qc: option; do
+    case $option in
+    q) quick=1 ;;
+    c) only=$OPTARG ;;
+    *) usage ;;
+    esac
+done
+shift $((OPTIND - 1))
+[ $# -eq 2 ] || usage
 A=$(realpath "$1") B=$(realpath "$2")
 slack_kib=4096 slack_percent=2
 
-fresh() { rm -rf "$work"/{A,B,run,points,answers}; } # before each case
+wanted() { # whether the case `name` is; then nothing is left of the former
+    [[ $name == $only ]] || return 1
+    cases=$((cases + 1))
+    rm -rf "$work"/{A,B,run,points,answers}
+}
 # ---- running -------------------------------------------------------------------------------------
 # What a run left goes to $work/SIDE: board as text, so that its times and the host's name are gone.
 train() { # side build
@@ -68,8 +81,8 @@ short() { sed -E 's/(model|precision|method)=//g' <<<"$*"; }
 case_of() { # words: a training
     local steps=50
     name=$(short "$@")
+    wanted || return 0
     write_training "$work/job.yaml" "$@"
-    fresh
     train A "$A" && train B "$B" || { fail; return 0; }
     whole A $steps && whole B $steps || { explain "$name: it did not leave all that is compared"; fail; return 0; }
     report losses samples checkpoint output memory
@@ -87,7 +100,6 @@ must_differ() { # what command: after the command changed something of B
 }
 can_fail() {
     name="A with another seed"
-    fresh
     write_training "$work/job.yaml" model=llama
     train A "$A" || { fail; return 0; }
     write_training "$work/job.yaml" model=llama seed=8
@@ -114,8 +126,8 @@ can_fail() {
 # A checkpoint of A at step 25, continued by B, against A's own end.
 resumes() { # words
     name="resumed: $(short "$@")"
+    wanted || return 0
     write_training "$work/job.yaml" "$@"
-    fresh
     train A "$A" || { fail; return 0; }
     whole A 50 || { explain "$name: it did not leave all that is compared"; fail; return 0; }
     mkdir "$work/run" && cp -r "$work/A/ckpt" "$work/run"
@@ -165,8 +177,8 @@ serve() { # side build model
 }
 serves() { # model precision
     name="served: $1 $2"
+    wanted || return 0
     write_serving "$work/job.yaml" "$@"
-    fresh
     serve A "$A" "$1" && serve B "$B" "$1" || { fail; return 0; }
     [ "$(grep -c completion_tokens "$work/A/answers")" -ge 8 ] || { explain "$name: no answers"; fail; return 0; }
     report answers memory
@@ -196,10 +208,10 @@ smollm2_cases() {
     local words ranks
     for words in "precision=FP32 method=LoRA" "precision=BF16 method=LoRA dropout=0.05" "precision=BF16 method=Full"; do
         for ranks in 1 2; do
-            case_of model=smollm2.gguf $words ranks=$ranks length=32 save=50 evaluate=25
+            case_of model=smollm2.gguf $words ranks=$ranks length=32 batch=2 save=50 evaluate=25
         done
     done
-    mv "$work/A/out" "$work/data/trained" # weights in a Hugging Face folder
+    [ ! -d "$work/A/out" ] || mv "$work/A/out" "$work/data/trained" # weights in a Hugging Face folder
 }
 
 begin
@@ -222,8 +234,9 @@ if [ -z "$quick" ]; then
     smollm2_cases
     for precision in FP32 BF16; do
         serves smollm2.gguf $precision
-        serves trained $precision
+        [ ! -d "$work/data/trained" ] || serves trained $precision
     done
 fi
+[ $cases -gt 0 ] || { echo "no case matches $only"; exit 1; }
 echo "all of it took $((SECONDS - started)) s"
 finished=1

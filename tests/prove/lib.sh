@@ -102,7 +102,7 @@ write_training() { # file [key=value...]
 	  - {name: run, claimName: run, mountPath: /run-data}
 	  model: {source: /data/${o[model]}, init: ${o[init]}}
 	  precision: ${o[precision]}
-	  checkpoint: {path: /run-data/ckpt, everySteps: ${o[save]}}
+	  checkpoint: {path: /run-data/ckpt, everySteps: ${o[save]}, everySeconds: 0}
 	  train:
 	    method: ${o[method]}
 	    data: {train: /data/${o[data]}}
@@ -139,7 +139,7 @@ explain() { # what: the end of what the last run wrote
 }
 start() { # build storage [flags...]: the job $work/job.yaml
     rm -rf "$work"/tmp/* "$work/peaks" "$work/pids"
-    PROVE_RANK=$1/llmjob-rank TMPDIR=$work/tmp timeout -k 20 "${LIMIT:-600}" "$1/llmjob" run "$work/job.yaml" \
+    PROVE_RANK=$1/llmjob-rank TMPDIR=$work/tmp timeout -k 20 "3600" "$1/llmjob" run "$work/job.yaml" \
         --storage "$2" --plain "${@:3}" >"$work/log" 2>&1 &
     running=$!
 }
