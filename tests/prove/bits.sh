@@ -28,7 +28,7 @@ slack_kib=4096 slack_percent=2
 wanted() { # whether the case `name` is; then nothing is left of the former
     [[ $name == $only ]] || return 1
     cases=$((cases + 1))
-    rm -rf "$work"/{A,B,run,points,answers}
+    rm -rf "$work"/{A,B,run,answers,resident}
 }
 # ---- running -------------------------------------------------------------------------------------
 # What a run left goes to $work/SIDE: board as text, so that its times and the host's name are gone.
@@ -168,12 +168,13 @@ serve() { # side build model
     local url status=0
     start "$2" "data=$work/data" --rank-program "$work/rank" --port 0
     url=$(serving) && questions "$url" "$3" >"$work/answers" 2>&1 || { explain "$name, $1"; return 1; }
-    awk '$1 == "VmHWM:" { print $2 }' "/proc/$(cat "$work/pids")/status" >"$work/peaks"
+    awk '$1 == "VmHWM:" { print $2 }' "/proc/$(cat "$work/pids")/status" >"$work/resident"
     kill -TERM "$running"
     ended || status=$?
     [ $status = 71 ] || { explain "$name, $1: ended with $status"; return 1; } # drained
     mkdir "$work/$1"
-    mv "$work/answers" "$work/peaks" "$work/$1/"
+    mv "$work/answers" "$work/$1/"
+    mv "$work/resident" "$work/$1/peaks"
 }
 serves() { # model precision
     name="served: $1 $2"
