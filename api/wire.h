@@ -76,6 +76,9 @@ enum wire_phase { /* where a rank is; names by wire_phase_name() */
 };
 const char *wire_phase_name(enum wire_phase p);
 
+enum wire_operation { WIRE_ALLREDUCE = 1, WIRE_ALLGATHER, WIRE_BROADCAST, WIRE_BARRIER };
+const char *wire_operation_name(uint32_t operation);
+
 #define WIRE_NOTE_BYTES 160 /* of the page's note, its end included; a multiple of 8 */
 
 /* One writer (the rank), many readers; every field is written with release order. */
@@ -87,8 +90,7 @@ struct wire_page {
     _Atomic int64_t beat_ms;     /* CLOCK_MONOTONIC of the last beat */
     _Atomic uint64_t collective; /* sequence number of the collective it is in or was in last */
     _Atomic uint32_t in_collective;
-    _Atomic uint32_t operation; /* that collective: 1 allreduce, 2 allgather, 3 broadcast,
-                                   4 barrier */
+    _Atomic uint32_t operation; /* enum wire_operation of that collective */
     _Atomic int64_t operation_bytes;
     _Atomic int32_t waiting_for;  /* rank whose data it waits for, -1: none */
     _Atomic uint32_t note_writes; /* odd while the note is written */
@@ -100,7 +102,6 @@ struct wire_page {
 void wire_page_note(struct wire_page *p, const char *text);
 /* Another process's: printable ASCII, whatever it wrote; "" while it writes. */
 void wire_page_noted(const struct wire_page *p, char out[WIRE_NOTE_BYTES]);
-const char *wire_operation_name(uint32_t operation);
 
 struct wire_peer { /* an entry of WIRE_START's ranks */
     int rank, replica, local_rank;

@@ -1,7 +1,7 @@
 /*
- * beat: stores into the heartbeat page. One writer at a time: the thread that owns the model, or
- * coll on its behalf. The time is stored before the count, so a reader that sees the count grow
- * also sees a time at least as new. Must not block, allocate or log: it runs inside the step.
+ * beat: stores into the heartbeat page. The time is stored before the count, so a reader that sees
+ * the count grow also sees a time at least as new; what a beat is about is stored before both. Must
+ * not block, allocate or log: it runs inside the step.
  */
 #include "runtime/door/beat.h"
 
@@ -10,16 +10,17 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#define STORE(field, value) atomic_store_explicit(&(field), value, memory_order_release)
+
 int beat_map(int fd, struct wire_page **out, struct err *e)
 {
     void *p = mmap(NULL, sizeof(struct wire_page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-
     if (p == MAP_FAILED)
         return err_sys(e, ERR_BUG, errno, "cannot map the heartbeat page");
     *out = p;
     atomic_store(&(*out)->waiting_for, -1);
     beat_phase(*out, WIRE_PHASE_START);
-    atomic_store_explicit(&(*out)->magic, WIRE_PAGE_MAGIC, memory_order_release);
+    STORE((*out)->magic, WIRE_PAGE_MAGIC);
     return 0;
 }
 
@@ -27,7 +28,7 @@ void beat(struct wire_page *p)
 {
     if (!p)
         return;
-    atomic_store_explicit(&p->beat_ms, clock_ms(), memory_order_release);
+    STORE(p->beat_ms, clock_ms());
     atomic_fetch_add_explicit(&p->beats, 1, memory_order_release);
 }
 
@@ -35,7 +36,7 @@ void beat_phase(struct wire_page *p, enum wire_phase phase)
 {
     if (!p)
         return;
-    atomic_store_explicit(&p->phase, (uint32_t)phase, memory_order_release);
+    STORE(p->phase, (uint32_t)phase);
     beat(p);
 }
 
@@ -43,6 +44,45 @@ void beat_step(struct wire_page *p, int64_t step)
 {
     if (!p)
         return;
-    atomic_store_explicit(&p->step, step, memory_order_release);
+    STORE(p->step, step);
     beat(p);
+}
+
+/* -- collectives -- */
+
+void beat_enter(struct wire_page *p, enum wire_operation operation, int64_t bytes)
+{
+    if (!p)
+        return;
+    STORE(p->operation, (uint32_t)operation);
+    STORE(p->operation_bytes, bytes);
+    atomic_fetch_add_explicit(&p->collective, 1, memory_order_release);
+    STORE(p->in_collective, 1);
+    beat_progress(p, -1);
+}
+
+void beat_progress(struct wire_page *p, int waiting_for)
+{
+    beat_wait(p, waiting_for);
+    beat(p);
+}
+
+void beat_leave(struct wire_page *p)
+{
+    if (!p)
+        return;
+    STORE(p->in_collective, 0);
+    beat_progress(p, -1);
+}
+
+void beat_wait(struct wire_page *p, int waiting_for)
+{
+    if (p)
+        STORE(p->waiting_for, waiting_for);
+}
+
+void beat_note(struct wire_page *p, const char *text)
+{
+    if (p)
+        wire_page_note(p, text);
 }

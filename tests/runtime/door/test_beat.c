@@ -37,6 +37,36 @@ START_TEST(reader_sees_what_was_stored)
 }
 END_TEST
 
+/* A collective that fails is never left. */
+START_TEST(a_collective_is_followed)
+{
+    struct wire_page p = {0};
+    char note[WIRE_NOTE_BYTES];
+    beat_enter(&p, WIRE_BROADCAST, 4096);
+    ck_assert_uint_eq(p.collective, 1);
+    ck_assert_uint_eq(p.operation, WIRE_BROADCAST);
+    ck_assert_int_eq(p.operation_bytes, 4096);
+    ck_assert_uint_eq(p.in_collective, 1);
+    ck_assert_int_eq(p.waiting_for, -1);
+    ck_assert_uint_eq(p.beats, 1);
+    beat_wait(&p, 3);
+    ck_assert_int_eq(p.waiting_for, 3);
+    beat_note(&p, "no answer");
+    wire_page_noted(&p, note);
+    ck_assert_str_eq(note, "no answer");
+    ck_assert_uint_eq(p.beats, 1); /* waiting is no beat */
+    beat_progress(&p, 2);
+    ck_assert_int_eq(p.waiting_for, 2);
+    ck_assert_uint_eq(p.beats, 2);
+    beat_leave(&p);
+    ck_assert_uint_eq(p.in_collective, 0);
+    ck_assert_int_eq(p.waiting_for, -1);
+    ck_assert_uint_eq(p.beats, 3);
+    beat_enter(&p, WIRE_BARRIER, 0);
+    ck_assert_uint_eq(p.collective, 2);
+}
+END_TEST
+
 START_TEST(no_page_is_no_fault)
 {
     struct wire_page *p;
@@ -45,8 +75,13 @@ START_TEST(no_page_is_no_fault)
     beat(NULL);
     beat_phase(NULL, WIRE_PHASE_LOAD);
     beat_step(NULL, 1);
+    beat_enter(NULL, WIRE_BARRIER, 0);
+    beat_progress(NULL, 1);
+    beat_wait(NULL, 1);
+    beat_note(NULL, "");
+    beat_leave(NULL);
     ck_assert_int_eq(beat_map(-1, &p, &e), -ERR_BUG);
 }
 END_TEST
 
-UNIT_MAIN("beat", reader_sees_what_was_stored, no_page_is_no_fault)
+UNIT_MAIN("beat", reader_sees_what_was_stored, a_collective_is_followed, no_page_is_no_fault)
