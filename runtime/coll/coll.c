@@ -1,12 +1,11 @@
 /*
- * coll: composes the transports into one world, and chooses how device memory is reduced, the same
- * way on every rank. Ranks of a replica meet in shared memory (coll_local), their leaders in a ring
- * over TCP (coll_tcp); the grouping is decided here, once, from the rank table. All-reduce is the
- * one primitive; barrier, broadcast and all-gather are all-reduces of zeros and words, exact
- * because integers add exactly: they run at start and at checkpoints, where brevity is worth more
- * than half the bytes.
+ * coll: makes a collective of transports, and offers its operations. Who is local to whom and who
+ * leads is decided here, once, from the rank table; so is what reduces device memory, the same way
+ * on every rank. All-reduce is the one primitive of host memory; barrier, broadcast and all-gather
+ * are all-reduces of zeros and words, exact because integers add exactly: they run at start and at
+ * checkpoints, where brevity is worth more than half the bytes.
  *
- * Called by the runtime's thread that owns the model; only coll_abort comes from elsewhere.
+ * Everything is the thread's that owns the model; only coll_abort comes from elsewhere.
  */
 #include "runtime/coll/coll.h"
 
@@ -14,45 +13,17 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "runtime/coll/internal.h"
+#include "runtime/door/beat.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-void coll_beat(struct coll *c, int waiting_for)
-{
-    struct wire_page *p = c->conf.page;
-    if (!p)
-        return;
-    atomic_store_explicit(&p->waiting_for, waiting_for, memory_order_release);
-    atomic_store_explicit(&p->beat_ms, clock_ms(), memory_order_release);
-    atomic_fetch_add_explicit(&p->beats, 1, memory_order_release);
-}
-
-static void enter(struct coll *c, enum coll_op_kind kind, int64_t bytes)
-{
-    c->sequence++;
-    struct wire_page *p = c->conf.page;
-    if (!p)
-        return;
-    atomic_store_explicit(&p->operation, (uint32_t)kind, memory_order_release);
-    atomic_store_explicit(&p->operation_bytes, bytes, memory_order_release);
-    atomic_store_explicit(&p->collective, c->sequence, memory_order_release);
-    atomic_store_explicit(&p->in_collective, 1, memory_order_release);
-    coll_beat(c, -1);
-}
-
-static int leave(struct coll *c, int r)
-{
-    if (!r && c->conf.page) { /* after a failure the page keeps what it was stuck in */
-        atomic_store_explicit(&c->conf.page->in_collective, 0, memory_order_release);
-        coll_beat(c, -1);
-    }
-    return r;
-}
+/* -- what a wait looks at -- */
 
 static int check_open(int fd, int rank, struct err *e)
 {
@@ -64,8 +35,7 @@ static int check_open(int fd, int rank, struct err *e)
 
 int coll_check_wait(struct coll *c, int64_t start_ms, int waiting_for, struct err *e)
 {
-    if (c->conf.page)
-        atomic_store_explicit(&c->conf.page->waiting_for, waiting_for, memory_order_release);
+    beat_wait(c->conf.page, waiting_for);
     if (atomic_load(&c->aborted))
         return err_set(e, ERR_DRAINED, "collective aborted");
     char whom[32] = "the other ranks"; /* the network knows for which */
@@ -74,10 +44,12 @@ int coll_check_wait(struct coll *c, int64_t start_ms, int waiting_for, struct er
     if (clock_ms() - start_ms > c->conf.timeout_ms)
         return err_set(e, ERR_HANG, "collective %llu waited %lld ms for %s",
             (unsigned long long)c->sequence, (long long)c->conf.timeout_ms, whom);
-    int r = 0;
-    for (int i = 0; !r && i < c->local_count; i++)
-        r = check_open(c->control[i], c->local_index == 0 ? c->local[i] : c->local[0], e);
-    return r;
+    for (int i = 0; i < c->local_count; i++) {
+        int rc = check_open(c->control[i], c->local_index == 0 ? c->local[i] : c->local[0], e);
+        if (rc)
+            return rc;
+    }
+    return 0;
 }
 
 int coll_check_ring(struct coll *c, struct err *e)
@@ -85,23 +57,27 @@ int coll_check_ring(struct coll *c, struct err *e)
     int n = c->leader_count, me = c->leader_index;
     if (me < 0)
         return 0;
-    int r = check_open(c->next, c->leaders[(me + 1) % n], e);
-    return r ? r : check_open(c->prev, c->leaders[(me + n - 1) % n], e);
+    int rc = check_open(c->next, c->leaders[(me + 1) % n], e);
+    return rc ? rc : check_open(c->prev, c->leaders[(me + n - 1) % n], e);
 }
 
-static int group(struct coll *c, struct err *e)
+/* -- making one -- */
+
+static int group_by_pod(struct coll *c, struct err *e)
 {
-    int here = c->peers[c->conf.rank].replica, last = -1;
+    const struct wire_peer *peers = c->conf.peers;
+    int here = peers[c->conf.rank].replica, last = -1;
     c->leader_index = -1;
-    for (int r = 0; r < c->conf.world; r++) {
-        const struct wire_peer *p = &c->peers[r];
-        if (p->rank != r || p->replica < last)
-            return err_set(e, ERR_BUG, "rank table: entry %d is rank %d of replica %d", r, p->rank,
-                p->replica);
+    for (int i = 0; i < c->size; i++) {
+        int rank = c->first + i * c->stride;
+        const struct wire_peer *p = &peers[rank];
+        if (p->rank != rank || p->replica < last)
+            return err_set(e, ERR_BUG, "rank table: entry %d is rank %d of replica %d", rank,
+                p->rank, p->replica);
         if (p->replica > last) {
-            if (r == c->conf.rank)
+            if (i == c->index)
                 c->leader_index = c->leader_count;
-            c->leaders[c->leader_count++] = r;
+            c->leaders[c->leader_count++] = rank;
         }
         last = p->replica;
         if (p->replica != here)
@@ -109,9 +85,9 @@ static int group(struct coll *c, struct err *e)
         if (c->local_count == COLL_MAX_LOCAL)
             return err_set(
                 e, ERR_BUG, "rank table: more than %d ranks in replica %d", COLL_MAX_LOCAL, here);
-        if (r == c->conf.rank)
+        if (i == c->index)
             c->local_index = c->local_count;
-        c->local[c->local_count++] = r;
+        c->local[c->local_count++] = rank;
     }
     return 0;
 }
@@ -120,57 +96,108 @@ static int group(struct coll *c, struct err *e)
 static int choose_device(struct coll *c, struct err *e)
 {
     struct dev_info info;
+    c->device = &coll_host;
     if (!c->conf.dev)
         return 0;
     dev_describe(c->conf.dev, &info);
     if (info.host_readable)
         return 0;
     int32_t lacks = c->conf.staged || !coll_nccl_can(c);
-    int r = coll_reduce_host(c, &lacks, 1, DTYPE_I32, COLL_MAX, e);
-    if (r)
-        return r;
-    c->device = lacks ? COLL_STAGED : COLL_NCCL;
-    if (c->conf.world == 1)
-        return 0;
-    return lacks ? coll_staged_open(c, e) : coll_nccl_open(c, e);
+    int rc = coll_host.all_reduce(c, &lacks, 1, DTYPE_I32, COLL_MAX, e);
+    if (rc)
+        return rc;
+    c->device = lacks ? &coll_staged : &coll_nccl;
+    return c->device->open(c, e);
 }
 
-int coll_create(const struct coll_conf *conf, struct coll **out, struct err *e)
+/* The caller's rank table and secret become its own. */
+static int copy_conf(struct coll *c, const struct coll_conf *conf, struct err *e)
 {
-    assert(conf->world >= 1 && conf->rank >= 0 && conf->rank < conf->world);
+    struct wire_peer *peers = mem_array((size_t)conf->world, sizeof *peers);
+    c->conf = *conf;
+    c->conf.peers = peers;
+    c->conf.secret = c->secret;
+    c->leaders = mem_array((size_t)c->size, sizeof *c->leaders);
+    c->abort_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (!peers || !c->leaders || c->abort_fd < 0)
+        return err_set(e, ERR_MEMORY, "no memory for a world of %d ranks", conf->world);
+    if (strlen(conf->secret) >= sizeof c->secret)
+        return err_set(e, ERR_BUG, "the incarnation's secret is too long");
+    memcpy(c->secret, conf->secret, strlen(conf->secret) + 1);
+    memcpy(peers, conf->peers, (size_t)conf->world * sizeof *peers);
+    return 0;
+}
+
+static int open_all(struct coll *c, struct err *e)
+{
+    int rc = group_by_pod(c, e);
+    if (!rc)
+        rc = coll_meet(c, e);
+    if (rc)
+        return rc;
+    c->within = c->local_count > 1 ? &coll_local : NULL;
+    c->between = c->leader_count > 1 ? &coll_tcp : NULL;
+    rc = c->within ? c->within->open(c, e) : 0;
+    if (!rc && c->between)
+        rc = c->between->open(c, e);
+    return rc ? rc : choose_device(c, e);
+}
+
+static int create(const struct coll_conf *conf, const struct layout_group *members,
+    struct coll **out, struct err *e)
+{
     struct coll *c = mem_zalloc(sizeof *c);
     if (!c) {
         io_close(conf->listen_fd);
         return err_set(e, ERR_MEMORY, "no memory for a world of %d ranks", conf->world);
     }
-    c->conf = *conf;
+    c->first = members->first;
+    c->stride = members->stride;
+    c->size = members->size;
+    c->index = members->index;
     c->next = c->prev = -1;
     for (int i = 0; i < COLL_MAX_LOCAL; i++)
         c->control[i] = -1;
-    c->abort_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    c->peers = mem_array((size_t)conf->world, sizeof *c->peers);
-    c->leaders = mem_array((size_t)conf->world, sizeof *c->leaders);
-    c->segment = mem_aligned(64, COLL_RING_SEGMENT);
-    int r = 0;
-    if (!c->peers || !c->leaders || !c->segment || c->abort_fd < 0)
-        r = err_set(e, ERR_MEMORY, "no memory for a world of %d ranks", conf->world);
-    if (!r) {
-        memcpy(c->peers, conf->peers, (size_t)conf->world * sizeof *c->peers);
-        c->conf.peers = c->peers;
-        r = group(c, e);
-    }
-    if (!r)
-        r = coll_meet(c, e);
-    if (!r && c->local_count > 1)
-        r = coll_local_region(c, COLL_REGION0_HEADER + COLL_STAGING, e);
-    if (!r)
-        r = choose_device(c, e);
-    if (r) {
+    int rc = copy_conf(c, conf, e);
+    if (!rc)
+        rc = open_all(c, e);
+    if (rc) {
         coll_destroy(c);
-        return r;
+        return rc;
     }
-    c->conf.secret = NULL; /* the caller's; not needed any more */
     *out = c;
+    return 0;
+}
+
+int coll_create(const struct coll_conf *conf, struct coll **out, struct err *e)
+{
+    assert(conf->world >= 1 && conf->rank >= 0 && conf->rank < conf->world);
+    return create(conf, &(struct layout_group){0, 1, conf->world, conf->rank}, out, e);
+}
+
+/* All ranks meet before and so none is called by one that forms another group still. */
+int coll_group(struct coll *c, const struct layout_group *members, struct coll **out, struct err *e)
+{
+    assert(members->first + members->index * members->stride == c->conf.rank);
+    assert(c->first == 0 && c->stride == 1 && c->size == c->conf.world);
+    if (members->size == c->size) {
+        *out = c;
+        return 0;
+    }
+    int rc = coll_barrier(c, e);
+    if (rc)
+        return rc;
+    struct coll_conf conf = c->conf;
+    conf.listen_fd = fcntl(c->conf.listen_fd, F_DUPFD_CLOEXEC, 0);
+    if (conf.listen_fd < 0)
+        return err_sys(e, ERR_MEMORY, errno, "no descriptor for a group");
+    struct coll *g = NULL;
+    rc = create(&conf, members, &g, e);
+    if (rc)
+        return rc;
+    g->sibling = atomic_load(&c->groups);
+    atomic_store(&c->groups, g);
+    *out = g;
     return 0;
 }
 
@@ -178,171 +205,102 @@ void coll_destroy(struct coll *c)
 {
     if (!c)
         return;
-    coll_nccl_close(c);
-    for (int i = 0; i < c->block_count; i++)
-        dev_free(c->conf.dev, c->block[i]);
-    coll_local_done(c);
+    for (struct coll *g = atomic_load(&c->groups), *next; g; g = next) {
+        next = g->sibling;
+        coll_destroy(g);
+    }
+    if (c->device && c->device->close)
+        c->device->close(c);
+    coll_tcp.close(c);
+    coll_local.close(c);
     for (int i = 0; i < COLL_MAX_LOCAL; i++)
         io_close(c->control[i]);
-    io_close(c->next);
-    io_close(c->prev);
     io_close(c->conf.listen_fd);
     io_close(c->abort_fd);
-    mem_free(c->peers);
+    mem_free((void *)c->conf.peers);
     mem_free(c->leaders);
-    mem_free(c->segment);
     mem_free(c);
 }
 
 void coll_abort(struct coll *c)
 {
+    for (struct coll *g = atomic_load(&c->groups); g; g = g->sibling)
+        coll_abort(g);
     atomic_store(&c->aborted, true);
     uint64_t one = 1;
     ssize_t n = write(c->abort_fd, &one, sizeof one);
     (void)n; /* the flag alone suffices after a slice */
-    coll_nccl_abort(c);
-}
-
-int coll_alloc_shared(struct coll *c, size_t bytes, void **out, struct err *e)
-{
-    if (c->local_count == 1 && c->region_count == 0) { /* region 0 is never the caller's */
-        int r = coll_local_region(c, COLL_REGION0_HEADER, e);
-        if (r)
-            return r;
-    }
-    int r = coll_local_region(c, bytes, e);
-    if (r)
-        return r;
-    struct coll_region *g = &c->region[c->region_count - 1];
-    *out = g->base + (size_t)c->local_index * g->part_bytes;
-    return 0;
+    if (c->device->abort)
+        c->device->abort(c);
 }
 
 int coll_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
 {
-    if (c->device == COLL_HOST)
-        return coll_alloc_shared(c, bytes, out, e);
-    if (atomic_load(&c->comm))
-        return coll_nccl_alloc(c, bytes, out, e);
-    if (c->block_count == COLL_MAX_REGIONS)
-        return err_set(e, ERR_BUG, "more than %d blocks", COLL_MAX_REGIONS);
-    int r = dev_alloc(c->conf.dev, bytes, out, e);
-    if (!r)
-        c->block[c->block_count++] = *out;
-    return r;
+    return c->device->alloc(c, bytes, out, e);
 }
 
-/* The region whose part of this rank holds [p, p + bytes), or -1. */
-static int find_region(const struct coll *c, const void *p, size_t bytes, size_t *offset)
+/* -- host memory -- */
+
+static void enter(struct coll *c, enum wire_operation operation, int64_t bytes)
 {
-    for (int i = 1; i < c->region_count; i++) {
-        const struct coll_region *g = &c->region[i];
-        const uint8_t *part = g->base + (size_t)c->local_index * g->part_bytes;
-        if ((const uint8_t *)p >= part && (const uint8_t *)p + bytes <= part + g->part_bytes) {
-            *offset = (size_t)((const uint8_t *)p - part);
-            return i;
-        }
-    }
-    return -1;
+    c->sequence++;
+    beat_enter(c->conf.page, operation, bytes);
 }
 
-/* data lies at `offset` of this rank's part of `region`. */
-static int reduce_shared(struct coll *c, int region, size_t offset, void *data, int64_t count,
-    enum dtype t, enum coll_reduce op, struct err *e)
+/* After a failure the page keeps what it was stuck in. */
+static int leave(struct coll *c, int rc)
 {
-    int r = coll_local_allreduce(c, region, offset, count, t, op, e);
-    if (r || c->leader_count == 1)
-        return r;
-    if (c->leader_index >= 0)
-        r = coll_tcp_allreduce(c, data, count, t, op, e);
-    return r ? r : coll_local_spread(c, region, offset, (size_t)count * coll_element(t), e);
-}
-
-/* One message that fits the transports as it is: shared memory inside the pod, then the ring. */
-static int reduce_piece(
-    struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
-{
-    if (c->local_count == 1)
-        return coll_tcp_allreduce(c, data, count, t, op, e);
-    size_t bytes = (size_t)count * coll_element(t), offset;
-    int region = find_region(c, data, bytes, &offset);
-    if (region > 0)
-        return reduce_shared(c, region, offset, data, count, t, op, e);
-    uint8_t *staging =
-        c->region[0].base + (size_t)c->local_index * c->region[0].part_bytes + COLL_REGION0_HEADER;
-    memcpy(staging, data, bytes);
-    int r = reduce_shared(c, 0, COLL_REGION0_HEADER, staging, count, t, op, e);
-    if (!r)
-        memcpy(data, staging, bytes);
-    return r;
-}
-
-/* Cuts what is not shared into pieces that the staging area holds; a rank alone in its pod cuts the
- * same way when others are not alone, because ring neighbours must agree on every message. */
-int coll_reduce_host(
-    struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
-{
-    size_t bytes = (size_t)count * coll_element(t), offset;
-    if (c->conf.world == 1 || count == 0)
-        return 0;
-    if (c->leader_count == c->conf.world || find_region(c, data, bytes, &offset) > 0)
-        return reduce_piece(c, data, count, t, op, e);
-    int64_t most = COLL_STAGING / (int64_t)coll_element(t);
-    for (int64_t done = 0; done < count; done += most) {
-        int64_t n = count - done < most ? count - done : most;
-        int r = reduce_piece(c, (uint8_t *)data + (size_t)done * coll_element(t), n, t, op, e);
-        if (r)
-            return r;
-    }
-    return 0;
+    if (!rc)
+        beat_leave(c->conf.page);
+    return rc;
 }
 
 int coll_allreduce(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
 {
     assert(count >= 0 && coll_element(t) && count <= INT64_MAX / 8);
-    enter(c, COLL_ALLREDUCE, count * (int64_t)coll_element(t));
-    return leave(c, coll_reduce_host(c, data, count, t, op, e));
+    enter(c, WIRE_ALLREDUCE, count * (int64_t)coll_element(t));
+    return leave(c, coll_host.all_reduce(c, data, count, t, op, e));
 }
 
 int coll_allgather(struct coll *c, const void *mine, size_t bytes, void *all, struct err *e)
 {
-    enter(c, COLL_ALLGATHER, (int64_t)bytes);
+    enter(c, WIRE_ALLGATHER, (int64_t)bytes);
     size_t words = (bytes + 3) / 4;
-    mem_autofree int32_t *w = mem_array(words * (size_t)c->conf.world, 4);
+    mem_autofree int32_t *w = mem_array(words * (size_t)c->size, 4);
     if (!w && words)
         return err_set(
-            e, ERR_MEMORY, "no memory to gather %zu bytes from %d ranks", bytes, c->conf.world);
+            e, ERR_MEMORY, "no memory to gather %zu bytes from %d ranks", bytes, c->size);
     if (bytes)
-        memcpy(w + words * (size_t)c->conf.rank, mine, bytes);
-    int r = coll_reduce_host(c, w, (int64_t)words * c->conf.world, DTYPE_I32, COLL_SUM, e);
-    for (int i = 0; !r && bytes && i < c->conf.world; i++)
+        memcpy(w + words * (size_t)c->index, mine, bytes);
+    int rc = coll_host.all_reduce(c, w, (int64_t)words * c->size, DTYPE_I32, COLL_SUM, e);
+    for (int i = 0; !rc && bytes && i < c->size; i++)
         memcpy((uint8_t *)all + bytes * (size_t)i, w + words * (size_t)i, bytes);
-    return leave(c, r);
+    return leave(c, rc);
 }
 
 int coll_broadcast(struct coll *c, void *data, size_t bytes, int root, struct err *e)
 {
-    enter(c, COLL_BROADCAST, (int64_t)bytes);
+    enter(c, WIRE_BROADCAST, (int64_t)bytes);
     int32_t piece[4096];
-    int r = 0;
-    for (size_t done = 0; !r && done < bytes; done += sizeof piece) {
+    for (size_t done = 0; done < bytes; done += sizeof piece) {
         size_t n = bytes - done < sizeof piece ? bytes - done : sizeof piece;
         memset(piece, 0, sizeof piece);
-        if (c->conf.rank == root)
+        if (c->index == root)
             memcpy(piece, (uint8_t *)data + done, n);
-        r = coll_reduce_host(c, piece, (int64_t)(n + 3) / 4, DTYPE_I32, COLL_SUM, e);
-        if (!r)
-            memcpy((uint8_t *)data + done, piece, n);
+        int rc = coll_host.all_reduce(c, piece, (int64_t)(n + 3) / 4, DTYPE_I32, COLL_SUM, e);
+        if (rc)
+            return leave(c, rc);
+        memcpy((uint8_t *)data + done, piece, n);
     }
-    return leave(c, r);
+    return leave(c, 0);
 }
 
 int coll_barrier(struct coll *c, struct err *e)
 {
-    enter(c, COLL_BARRIER, 0);
+    enter(c, WIRE_BARRIER, 0);
     int32_t one = 1;
-    return leave(c, coll_reduce_host(c, &one, 1, DTYPE_I32, COLL_SUM, e));
+    return leave(c, coll_host.all_reduce(c, &one, 1, DTYPE_I32, COLL_SUM, e));
 }
 
 /* -- device memory -- */
@@ -350,40 +308,37 @@ int coll_barrier(struct coll *c, struct err *e)
 int coll_reduce_start(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
 {
-    if (c->device == COLL_HOST)
-        return coll_allreduce(c, data, count, t, op, e);
     assert(count >= 0 && coll_element(t) && count <= INT64_MAX / 8);
     int64_t bytes = count * (int64_t)coll_element(t);
-    if (atomic_load(&c->comm)) { /* the page hears of it when the host waits */
+    if (coll_overlaps(c)) { /* the page hears of it when the host waits */
         c->started_bytes += bytes;
-        return count ? coll_nccl_start(c, data, count, t, op, e) : 0;
+        return count ? c->device->all_reduce(c, data, count, t, op, e) : 0;
     }
-    enter(c, COLL_ALLREDUCE, bytes);
-    return leave(c, c->conf.world == 1 ? 0 : coll_staged_allreduce(c, data, count, t, op, e));
+    enter(c, WIRE_ALLREDUCE, bytes);
+    return leave(c, c->size == 1 ? 0 : c->device->all_reduce(c, data, count, t, op, e));
 }
 
 void coll_reduce_join(struct coll *c)
 {
     if (c->started_bytes)
-        coll_nccl_join(c);
+        c->device->join(c);
 }
 
 int coll_reduce_wait(struct coll *c, struct err *e)
 {
     if (!c->started_bytes)
         return 0;
-    enter(c, COLL_ALLREDUCE, c->started_bytes);
+    enter(c, WIRE_ALLREDUCE, c->started_bytes);
     c->started_bytes = 0;
-    return leave(c, coll_nccl_wait(c, e));
+    return leave(c, c->device->wait(c, e));
 }
 
 bool coll_overlaps(const struct coll *c)
 {
-    return atomic_load(&c->comm) != NULL;
+    return c->device->overlaps && c->size > 1;
 }
 
 const char *coll_transport(const struct coll *c)
 {
-    static const char *const names[] = {"host", "staged", "nccl"};
-    return names[c->device];
+    return c->device->name;
 }

@@ -1,19 +1,18 @@
 /*
- * coll: collectives between the ranks of a world. One interface, several transports: coll_local
- * (shared memory between ranks of one pod), coll_tcp (ring between pods). coll_create composes
- * them: ranks of one replica reduce in shared memory, their leaders reduce over TCP, then spread.
+ * coll: collectives between the ranks of a world, or of a group of it. The ranks of one pod reduce
+ * in shared memory, their leaders over TCP.
  *
  * Host memory and device memory are apart: coll_allreduce and the like are for the host's,
  * coll_reduce_start/join/wait for the device's. Where the host can read the device these are the
- * same reduction; else NCCL (coll_nccl), or, where the device has no communicators or conf.staged
- * says so, the host's transports by way of a staging buffer (coll_staged).
+ * same reduction; else NCCL, or, where the device has no communicators or conf.staged says so, the
+ * host's transports by way of a staging buffer.
  *
- * Deterministic: the result of coll_allreduce depends on the world size only, never on timing, and
- * is bitwise the same on every rank. Every wait has a deadline (timeout_ms): -ERR_HANG; a closed
- * connection: -ERR_PEER. coll_abort may be called from another thread or a signal-free watcher:
- * every wait ends with -ERR_DRAINED. After any failure the object may only be destroyed. One
- * collective at a time. Authentication: a connection begins with an HMAC over both nonces with the
- * incarnation's secret, checked before anything else is read.
+ * Deterministic: the result of coll_allreduce depends on the number of ranks only, never on timing,
+ * and is bitwise the same on every rank. Every wait has a deadline (timeout_ms): -ERR_HANG; a
+ * closed connection: -ERR_PEER. coll_abort may be called from another thread or a signal-free
+ * watcher: every wait ends with -ERR_DRAINED. After any failure the object may only be destroyed.
+ * One collective at a time. Authentication: a connection begins with an HMAC over both nonces with
+ * the incarnation's secret, checked before anything else is read.
  */
 #ifndef RUNTIME_COLL_COLL_H
 #define RUNTIME_COLL_COLL_H
@@ -21,6 +20,7 @@
 #include "base/err.h"
 #include "api/wire.h"
 #include "kernels/dev.h"
+#include "runtime/coll/layout.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -43,11 +43,15 @@ struct coll_conf {
     void *failing_user;
 };
 
-/* wire_page.operation values */
-enum coll_op_kind { COLL_ALLREDUCE = 1, COLL_ALLGATHER, COLL_BROADCAST, COLL_BARRIER };
 enum coll_reduce { COLL_SUM, COLL_MAX };
 
 int coll_create(const struct coll_conf *conf, struct coll **out, struct err *e);
+/* The collective among these ranks of the world, of which this one is one: itself where they are
+ * all, else a new one, that is aborted and destroyed with it. All ranks of the world call at once,
+ * with groups of the same axis. Ranks are told, on the page and in errors, by their number in the
+ * world; coll_broadcast and coll_allgather count them by their index in the group. */
+int coll_group(
+    struct coll *world, const struct layout_group *members, struct coll **out, struct err *e);
 void coll_destroy(struct coll *c);
 void coll_abort(struct coll *c);
 
@@ -61,7 +65,7 @@ int coll_alloc(struct coll *c, size_t bytes, void **out, struct err *e);
 int coll_allreduce(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e);
 int coll_allgather(
-    struct coll *c, const void *mine, size_t bytes, void *all /* world * bytes */, struct err *e);
+    struct coll *c, const void *mine, size_t bytes, void *all /* size * bytes */, struct err *e);
 int coll_broadcast(struct coll *c, void *data, size_t bytes, int root, struct err *e);
 int coll_barrier(struct coll *c, struct err *e);
 

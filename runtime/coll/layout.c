@@ -1,23 +1,30 @@
 /*
- * layout: mixed-radix numbering of ranks. layout_rank is the inverse of layout_place. Called by
- * planner and train; knows nothing of models.
+ * layout: mixed-radix numbering of ranks. layout_rank is the inverse of layout_place. Must know
+ * nothing of models, nor of what a group is for.
  */
 #include "runtime/coll/layout.h"
 
 #include <stdint.h>
 
+/* Fastest axis first: by enum layout_axis. */
+struct sizes {
+    int of[LAYOUT_AXES];
+};
+
+static struct sizes sizes_of(const struct layout *l)
+{
+    return (struct sizes){{l->tp, l->cp, l->ep, l->dp, l->pp}};
+}
+
 int layout_check(const struct layout *l, int world, struct err *e)
 {
-    const int sizes[] = {l->dp, l->tp, l->pp, l->cp, l->ep};
+    struct sizes sizes = sizes_of(l);
     int64_t product = 1;
-
-    for (int i = 0; i < 5; i++) {
-        if (sizes[i] < 1 || sizes[i] > world)
-            return err_set(
-                e, ERR_USER, "an axis of the layout has size %d in a world of %d", sizes[i], world);
-        product *= sizes[i];
-        if (product > world)
-            break;
+    for (int i = 0; i < LAYOUT_AXES && product <= world; i++) {
+        if (sizes.of[i] < 1 || sizes.of[i] > world)
+            return err_set(e, ERR_USER, "an axis of the layout has size %d in a world of %d",
+                sizes.of[i], world);
+        product *= sizes.of[i];
     }
     if (product != world)
         return err_set(e, ERR_USER, "the layout %dx%dx%dx%dx%d does not fill a world of %d", l->dp,
@@ -27,20 +34,31 @@ int layout_check(const struct layout *l, int world, struct err *e)
 
 struct place layout_place(const struct layout *l, int rank)
 {
-    struct place p;
-
-    p.tp = rank % l->tp;
-    rank /= l->tp;
-    p.cp = rank % l->cp;
-    rank /= l->cp;
-    p.ep = rank % l->ep;
-    rank /= l->ep;
-    p.dp = rank % l->dp;
-    p.pp = rank / l->dp;
-    return p;
+    struct sizes sizes = sizes_of(l);
+    int at[LAYOUT_AXES];
+    for (int i = 0; i < LAYOUT_AXES; i++) {
+        at[i] = rank % sizes.of[i];
+        rank /= sizes.of[i];
+    }
+    return (struct place){.tp = at[LAYOUT_TENSOR],
+        .cp = at[LAYOUT_CONTEXT],
+        .ep = at[LAYOUT_EXPERT],
+        .dp = at[LAYOUT_DATA],
+        .pp = at[LAYOUT_PIPELINE]};
 }
 
 int layout_rank(const struct layout *l, const struct place *p)
 {
     return (((p->pp * l->dp + p->dp) * l->ep + p->ep) * l->cp + p->cp) * l->tp + p->tp;
+}
+
+struct layout_group layout_group(const struct layout *l, int rank, enum layout_axis axis)
+{
+    struct sizes sizes = sizes_of(l);
+    int stride = 1;
+    for (int i = 0; i < (int)axis; i++)
+        stride *= sizes.of[i];
+    int index = rank / stride % sizes.of[axis];
+    return (struct layout_group){
+        .first = rank - index * stride, .stride = stride, .size = sizes.of[axis], .index = index};
 }

@@ -1,8 +1,10 @@
 /*
- * layout: which place a rank has in the axes of parallelism. Pure arithmetic.
+ * layout: which place a rank has in the axes of parallelism, and with whom it shares an axis: the
+ * only place that knows who is where. Pure arithmetic.
  *
  * Ranks are numbered with tensor fastest, then context, expert, data, and pipeline slowest: ranks
- * that talk most are neighbours. Only the data axis is used now; the others have size 1.
+ * that talk most are neighbours. So the ranks that differ in one axis only are an arithmetic
+ * series.
  */
 #ifndef RUNTIME_COLL_LAYOUT_H
 #define RUNTIME_COLL_LAYOUT_H
@@ -16,9 +18,25 @@ struct place { /* 0 <= place.x < layout.x */
     int dp, tp, pp, cp, ep;
 };
 
-int layout_check(
-    const struct layout *l, int world, struct err *e); /* ERR_USER: sizes do not fill the world */
+enum layout_axis {
+    LAYOUT_TENSOR,
+    LAYOUT_CONTEXT,
+    LAYOUT_EXPERT,
+    LAYOUT_DATA,
+    LAYOUT_PIPELINE,
+    LAYOUT_AXES
+};
+
+struct layout_group { /* ranks first, first + stride, ...: size of them */
+    int first, stride, size;
+    int index; /* of the rank that asked */
+};
+
+/* ERR_USER: the sizes do not fill the world. */
+int layout_check(const struct layout *l, int world, struct err *e);
 struct place layout_place(const struct layout *l, int rank);
 int layout_rank(const struct layout *l, const struct place *p);
+/* The ranks that differ from this one in no axis but the given one. */
+struct layout_group layout_group(const struct layout *l, int rank, enum layout_axis axis);
 
 #endif

@@ -1,17 +1,19 @@
 /*
- * coll_local: collectives between the ranks of one pod through shared memory.
+ * coll_local: the ranks of one pod through shared memory.
  *
  * A region is one memfd that the leader makes; the others open it through /proc/<leader>/fd, so
  * nothing has a name that a crash could leave behind. Every rank owns one part of each region.
- * Region 0 holds each rank's barrier word and its staging area. Ranks meet at numbered phases: a
- * rank stores its own phase, then waits for the others' to reach it, spinning briefly, then by
- * futex in slices of COLL_SLICE_MS in which it also looks at the control sockets (a dead rank
- * closes them), at abort and at its deadline.
+ * Region 0 holds each rank's barrier word and its staging area, for memory that is not shared.
+ * Ranks meet at numbered phases: a rank stores its own phase, then waits for the others' to reach
+ * it, spinning briefly, then by futex in slices of COLL_SLICE_MS in which it also looks at the
+ * control sockets (a dead rank closes them), at abort and at its deadline.
  */
 #include "base/clock.h"
 #include "base/io.h"
 #include "runtime/coll/internal.h"
+#include "runtime/door/beat.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -22,15 +24,13 @@
 #include <time.h>
 #include <unistd.h>
 
-struct word { /* one rank's place in the barrier; the first bytes of its part of region 0 */
+#define SPINS        4000 /* about 20 us: longer than an uncontended phase, shorter than a quantum */
+#define HEADER_BYTES 128  /* of a rank's part of region 0: its word, and no other's cache lines */
+
+struct word { /* one rank's place in the barrier */
     _Atomic uint32_t phase;
     _Atomic uint32_t sleepers;
-    uint8_t pad[COLL_REGION0_HEADER - 8];
 };
-
-#define SPINS \
-    4000 /* about 20 us: longer than an uncontended phase, shorter than a scheduling quantum   \
-          */
 
 static uint8_t *part_of(const struct coll *c, int region, int local)
 {
@@ -63,30 +63,28 @@ static int wait_for_phase(struct coll *c, int local, uint32_t phase, struct err 
 #endif
             continue;
         }
-        int r = coll_check_wait(c, start_ms, c->local[local], e);
-        if (r)
-            return r;
+        int rc = coll_check_wait(c, start_ms, c->local[local], e);
+        if (rc)
+            return rc;
         atomic_fetch_add(&w->sleepers, 1);
         sleep_on(&w->phase, seen);
         atomic_fetch_sub(&w->sleepers, 1);
     }
 }
 
-int coll_local_barrier(struct coll *c, struct err *e)
+static int meet_locals(struct coll *c, struct err *e)
 {
-    if (c->local_count == 1)
-        return 0;
     uint32_t phase = ++c->phase;
     struct word *mine = (struct word *)(void *)part_of(c, 0, c->local_index);
     atomic_store(&mine->phase, phase);
     if (atomic_load(&mine->sleepers))
         wake_all(&mine->phase);
     for (int i = 0; i < c->local_count; i++) {
-        int r = i == c->local_index ? 0 : wait_for_phase(c, i, phase, e);
-        if (r)
-            return r;
+        int rc = i == c->local_index ? 0 : wait_for_phase(c, i, phase, e);
+        if (rc)
+            return rc;
     }
-    coll_beat(c, -1);
+    beat_progress(c->conf.page, -1);
     return 0;
 }
 
@@ -100,31 +98,88 @@ static void share(int64_t count, size_t element, int n, int i, int64_t *first, i
     *number = (to < count ? to : count) - from;
 }
 
-int coll_local_allreduce(struct coll *c, int region, size_t offset, int64_t count, enum dtype t,
-    enum coll_reduce op, struct err *e)
+/* The region whose part of this rank holds [p, p + bytes), or -1. */
+static int find_region(const struct coll *c, const void *p, size_t bytes, size_t *offset)
 {
-    int r = coll_local_barrier(c, e); /* every part is complete */
-    if (r)
-        return r;
-    int64_t first, number;
-    share(count, coll_element(t), c->local_count, c->local_index, &first, &number);
-    void *parts[COLL_MAX_LOCAL];
-    for (int i = 0; i < c->local_count; i++)
-        parts[i] = part_of(c, region, i) + offset + (size_t)first * coll_element(t);
-    if (number > 0)
-        coll_reduce_all(parts, c->local_count, number, t, op);
-    return coll_local_barrier(c, e); /* every share is reduced */
+    for (int i = 1; i < c->region_count; i++) {
+        const uint8_t *part = part_of(c, i, c->local_index);
+        if ((const uint8_t *)p >= part &&
+            (const uint8_t *)p + bytes <= part + c->region[i].part_bytes) {
+            *offset = (size_t)((const uint8_t *)p - part);
+            return i;
+        }
+    }
+    return -1;
 }
 
-int coll_local_spread(struct coll *c, int region, size_t offset, size_t bytes, struct err *e)
+bool coll_local_holds(const struct coll *c, const void *p, size_t bytes)
 {
-    int r = coll_local_barrier(c, e); /* the leader's part is complete */
-    if (r)
-        return r;
-    if (c->local_index > 0)
-        memcpy(part_of(c, region, c->local_index) + offset, part_of(c, region, 0) + offset, bytes);
-    return coll_local_barrier(c, e); /* nobody reads the leader's part any more */
+    size_t offset;
+    return find_region(c, p, bytes, &offset) > 0;
 }
+
+/* Where the pod's ranks find the same bytes of each other. */
+struct shared {
+    int region;
+    size_t offset;
+    uint8_t *mine;
+};
+
+static struct shared place_of(const struct coll *c, const void *data, size_t bytes)
+{
+    struct shared s;
+    s.region = find_region(c, data, bytes, &s.offset);
+    if (s.region < 0) {
+        assert(bytes <= COLL_STAGING);
+        s.region = 0;
+        s.offset = HEADER_BYTES;
+    }
+    s.mine = part_of(c, s.region, c->local_index) + s.offset;
+    return s;
+}
+
+static void copy_unless_same(void *to, const void *from, size_t bytes)
+{
+    if (to != from)
+        memcpy(to, from, bytes);
+}
+
+static int local_all_reduce(
+    struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
+{
+    size_t element = coll_element(t), bytes = (size_t)count * element;
+    struct shared s = place_of(c, data, bytes);
+    copy_unless_same(s.mine, data, bytes);
+    int rc = meet_locals(c, e); /* every part is complete */
+    if (rc)
+        return rc;
+    int64_t first, number;
+    share(count, element, c->local_count, c->local_index, &first, &number);
+    void *parts[COLL_MAX_LOCAL];
+    for (int i = 0; i < c->local_count; i++)
+        parts[i] = part_of(c, s.region, i) + s.offset + (size_t)first * element;
+    if (number > 0)
+        coll_reduce_all(parts, c->local_count, number, t, op);
+    rc = meet_locals(c, e); /* every share is reduced */
+    if (!rc)
+        copy_unless_same(data, s.mine, bytes);
+    return rc;
+}
+
+static int local_broadcast(struct coll *c, void *data, size_t bytes, struct err *e)
+{
+    struct shared s = place_of(c, data, bytes);
+    if (c->local_index == 0)
+        copy_unless_same(s.mine, data, bytes);
+    int rc = meet_locals(c, e); /* the leader's part is complete */
+    if (rc)
+        return rc;
+    if (c->local_index > 0)
+        memcpy(data, part_of(c, s.region, 0) + s.offset, bytes);
+    return meet_locals(c, e); /* nobody reads the leader's part any more */
+}
+
+/* -- regions -- */
 
 /* What the leader tells the others about a new region, and their acknowledgement (the same bytes).
  */
@@ -138,14 +193,14 @@ static int offer_region(struct coll *c, int fd, uint64_t bytes, struct err *e)
     struct offer o = {getpid(), fd, bytes}, back;
     int64_t deadline_ms = clock_ms() + c->conf.timeout_ms;
     for (int i = 1; i < c->local_count; i++) {
-        int r = io_send_full(c->control[i], &o, sizeof o, deadline_ms, e);
-        if (r)
-            return r;
+        int rc = io_send_full(c->control[i], &o, sizeof o, deadline_ms, e);
+        if (rc)
+            return rc;
     }
     for (int i = 1; i < c->local_count; i++) {
-        int r = io_recv_full(c->control[i], &back, sizeof back, deadline_ms, e);
-        if (r)
-            return r;
+        int rc = io_recv_full(c->control[i], &back, sizeof back, deadline_ms, e);
+        if (rc)
+            return rc;
         if (memcmp(&o, &back, sizeof o))
             return err_set(
                 e, ERR_BUG, "rank %d asked for a shared region of another size", c->local[i]);
@@ -169,17 +224,17 @@ static int make_region(struct coll *c, uint64_t bytes, size_t part_bytes, struct
     if (fd < 0 || ftruncate(fd, (off_t)bytes))
         return err_sys(
             e, ERR_MEMORY, errno, "make %llu bytes of shared memory", (unsigned long long)bytes);
-    int r = map_region(c, fd, bytes, part_bytes, e);
-    return r ? r : offer_region(c, fd, bytes, e);
+    int rc = map_region(c, fd, bytes, part_bytes, e);
+    return rc ? rc : offer_region(c, fd, bytes, e);
 }
 
 static int join_region(struct coll *c, uint64_t bytes, size_t part_bytes, struct err *e)
 {
     struct offer o;
     int64_t deadline_ms = clock_ms() + c->conf.timeout_ms;
-    int r = io_recv_full(c->control[0], &o, sizeof o, deadline_ms, e);
-    if (r)
-        return r;
+    int rc = io_recv_full(c->control[0], &o, sizeof o, deadline_ms, e);
+    if (rc)
+        return rc;
     char path[64];
     snprintf(path, sizeof path, "/proc/%lld/fd/%lld", (long long)o.pid, (long long)o.fd);
     io_auto_fd int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -187,15 +242,16 @@ static int join_region(struct coll *c, uint64_t bytes, size_t part_bytes, struct
         return err_sys(e, ERR_PEER, errno, "open the leader's shared memory %s", path);
     bool same = o.bytes == bytes;
     o.bytes = bytes;
-    r = same ? map_region(c, fd, bytes, part_bytes, e) : 0;
-    if (!r)
-        r = io_send_full(c->control[0], &o, sizeof o, deadline_ms, e);
-    if (!r && !same)
-        r = err_set(e, ERR_BUG, "the leader made a shared region of another size");
-    return r;
+    rc = same ? map_region(c, fd, bytes, part_bytes, e) : 0;
+    if (!rc)
+        rc = io_send_full(c->control[0], &o, sizeof o, deadline_ms, e);
+    if (!rc && !same)
+        rc = err_set(e, ERR_BUG, "the leader made a shared region of another size");
+    return rc;
 }
 
-int coll_local_region(struct coll *c, size_t part_bytes, struct err *e)
+/* One more region, of all local ranks. */
+static int add_region(struct coll *c, size_t part_bytes, struct err *e)
 {
     if (c->region_count == COLL_MAX_REGIONS)
         return err_set(e, ERR_BUG, "more than %d shared regions", COLL_MAX_REGIONS);
@@ -206,9 +262,33 @@ int coll_local_region(struct coll *c, size_t part_bytes, struct err *e)
     return c->local_index == 0 ? make_region(c, bytes, part, e) : join_region(c, bytes, part, e);
 }
 
-void coll_local_done(struct coll *c)
+static int local_open(struct coll *c, struct err *e)
+{
+    return add_region(c, HEADER_BYTES + COLL_STAGING, e);
+}
+
+static int local_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
+{
+    int rc = c->region_count ? 0 : add_region(c, HEADER_BYTES, e); /* 0 is never the caller's */
+    if (!rc)
+        rc = add_region(c, bytes, e);
+    if (!rc)
+        *out = part_of(c, c->region_count - 1, c->local_index);
+    return rc;
+}
+
+static void local_close(struct coll *c)
 {
     for (int i = 0; i < c->region_count; i++)
         munmap(c->region[i].base, c->region[i].part_bytes * (size_t)c->local_count);
     c->region_count = 0;
 }
+
+const struct coll_transport coll_local = {
+    .name = "local",
+    .open = local_open,
+    .alloc = local_alloc,
+    .all_reduce = local_all_reduce,
+    .broadcast = local_broadcast,
+    .close = local_close,
+};

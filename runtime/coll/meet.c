@@ -111,8 +111,8 @@ static int ring_before(const struct coll *c)
 
 static bool has_expected_address(const struct coll *c, int fd)
 {
-    return (c->leader_count > 1 && io_peer_is(fd, c->peers[ring_before(c)].host)) ||
-        (c->local_count > 1 && io_peer_is(fd, c->peers[c->conf.rank].host));
+    return (c->leader_count > 1 && io_peer_is(fd, c->conf.peers[ring_before(c)].host)) ||
+        (c->local_count > 1 && io_peer_is(fd, c->conf.peers[c->conf.rank].host));
 }
 
 /* The oldest stranger; of those that said a rank's hello the oldest when there is none. */
@@ -254,7 +254,7 @@ static int call_again(struct meeting *m, int rc)
 static int connect_call(struct meeting *m, struct err *e)
 {
     struct call *o = &m->call;
-    const struct wire_peer *p = &m->c->peers[o->to];
+    const struct wire_peer *p = &m->c->conf.peers[o->to];
     int64_t now_ms = clock_ms(), until_ms = now_ms + o->patience_ms;
     if (now_ms < o->due_ms)
         return 0;

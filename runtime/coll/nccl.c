@@ -6,12 +6,13 @@
  * that the communicator is aborted, or whoever waits for the device next would never come back. The
  * abort itself may never come back either: conf.failing_fn is told before it.
  *
- * A communicator is the main thread's but for coll_nccl_abort.
+ * A communicator is the main thread's but for nccl_abort.
  */
 #include "base/clock.h"
 #include "base/log.h"
 #include "kernels/driver.h"
 #include "runtime/coll/internal.h"
+#include "runtime/door/beat.h"
 
 #include <time.h>
 
@@ -28,23 +29,25 @@ bool coll_nccl_can(const struct coll *c)
     return comms(c) != NULL;
 }
 
-void coll_nccl_close(struct coll *c)
+static void nccl_close(struct coll *c)
 {
     struct driver_comm *comm = atomic_exchange(&c->comm, NULL);
     if (comm)
         comms(c)->destroy(comm);
+    coll_staged_free(c);
 }
 
-void coll_nccl_abort(struct coll *c)
+static void nccl_abort(struct coll *c)
 {
     struct driver_comm *comm = atomic_load(&c->comm);
     if (comm)
         comms(c)->abort(comm);
 }
 
-int coll_nccl_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
+static int nccl_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
 {
-    return comms(c)->alloc(atomic_load(&c->comm), bytes, out, e);
+    struct driver_comm *comm = atomic_load(&c->comm);
+    return comm ? comms(c)->alloc(comm, bytes, out, e) : coll_staged_alloc(c, bytes, out, e);
 }
 
 /* Something failed: a rank that is gone explains it better than what the network says. */
@@ -55,22 +58,22 @@ static int give_up(struct coll *c, const struct err *network, struct err *e)
         why = *network;
     if (c->conf.failing_fn)
         c->conf.failing_fn(c->conf.failing_user, &why);
-    coll_nccl_abort(c);
+    nccl_abort(c);
     if (e)
         *e = why;
     return -(int)why.code;
 }
 
-int coll_nccl_start(
+static int nccl_all_reduce(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
 {
     struct err why = {0};
-    int r = comms(c)->allreduce(
+    int rc = comms(c)->allreduce(
         atomic_load(&c->comm), data, count, t, op == COLL_SUM ? DRIVER_SUM : DRIVER_MAX, &why);
-    return r ? give_up(c, &why, e) : 0;
+    return rc ? give_up(c, &why, e) : 0;
 }
 
-void coll_nccl_join(struct coll *c)
+static void nccl_join(struct coll *c)
 {
     comms(c)->join(atomic_load(&c->comm));
 }
@@ -84,19 +87,18 @@ static void ask_network(struct coll *c)
         return;
     log_warn("a collective does not end", LOG_I("rank", c->conf.rank),
         LOG_I("collective", c->sequence), LOG_S("network", known));
-    if (c->conf.page)
-        wire_page_note(c->conf.page, known);
+    beat_note(c->conf.page, known);
 }
 
 static int waited(struct coll *c, int64_t start_ms, bool asked)
 {
     c->waited_ms = clock_ms() - start_ms;
-    if (asked && c->conf.page)
-        wire_page_note(c->conf.page, "");
+    if (asked)
+        beat_note(c->conf.page, "");
     return 0;
 }
 
-int coll_nccl_wait(struct coll *c, struct err *e)
+static int nccl_wait(struct coll *c, struct err *e)
 {
     const struct timespec pause = {.tv_nsec = POLL_US * 1000};
     int64_t start_ms = clock_ms(), looked_ms = start_ms;
@@ -104,21 +106,21 @@ int coll_nccl_wait(struct coll *c, struct err *e)
     struct err why = {0};
     bool asked = false;
     for (;;) {
-        int r = comms(c)->poll(atomic_load(&c->comm), &why);
-        if (!r)
+        int rc = comms(c)->poll(atomic_load(&c->comm), &why);
+        if (!rc)
             return waited(c, start_ms, asked);
         int64_t now_ms = clock_ms();
-        if (r > 0 && now_ms - looked_ms >= COLL_SLICE_MS) {
+        if (rc > 0 && now_ms - looked_ms >= COLL_SLICE_MS) {
             looked_ms = now_ms;
-            r = coll_check_wait(c, start_ms, -1, &why);
-            if (!r)
-                r = coll_check_ring(c, &why);
-            if (!r && !asked && now_ms - start_ms >= ask_ms) {
+            rc = coll_check_wait(c, start_ms, -1, &why);
+            if (!rc)
+                rc = coll_check_ring(c, &why);
+            if (!rc && !asked && now_ms - start_ms >= ask_ms) {
                 asked = true;
                 ask_network(c);
             }
         }
-        if (r < 0)
+        if (rc < 0)
             return give_up(c, &why, e);
         nanosleep(&pause, NULL);
     }
@@ -130,24 +132,37 @@ static int meet(struct coll *c, struct err *e)
 {
     void *word = NULL;
     struct err why = {0};
-    if (coll_nccl_alloc(c, sizeof(float), &word, &why))
+    if (nccl_alloc(c, sizeof(float), &word, &why))
         return give_up(c, &why, e);
-    int r = coll_nccl_start(c, word, 1, DTYPE_F32, COLL_SUM, e);
-    return r ? r : coll_nccl_wait(c, e);
+    int rc = nccl_all_reduce(c, word, 1, DTYPE_F32, COLL_SUM, e);
+    return rc ? rc : nccl_wait(c, e);
 }
 
-int coll_nccl_open(struct coll *c, struct err *e)
+static int nccl_open(struct coll *c, struct err *e)
 {
+    if (c->size == 1)
+        return 0;
     uint8_t id[DRIVER_COMM_ID_BYTES] = {0};
+    int rc = c->index == 0 ? comms(c)->unique_id(id, e) : 0;
+    if (!rc)
+        rc = coll_broadcast(c, id, sizeof id, 0, e);
+    if (rc)
+        return rc;
     struct driver_comm *comm = NULL;
     struct err why = {0};
-    int r = c->conf.rank == 0 ? comms(c)->unique_id(id, e) : 0;
-    if (!r)
-        r = coll_broadcast(c, id, sizeof id, 0, e);
-    if (r)
-        return r;
-    r = comms(c)->create(
-        c->conf.dev, id, c->conf.rank, c->conf.world, c->conf.timeout_ms, &comm, &why);
+    rc = comms(c)->create(c->conf.dev, id, c->index, c->size, c->conf.timeout_ms, &comm, &why);
     atomic_store(&c->comm, comm);
-    return r ? give_up(c, &why, e) : meet(c, e);
+    return rc ? give_up(c, &why, e) : meet(c, e);
 }
+
+const struct coll_transport coll_nccl = {
+    .name = "nccl",
+    .overlaps = true,
+    .open = nccl_open,
+    .alloc = nccl_alloc,
+    .all_reduce = nccl_all_reduce,
+    .join = nccl_join,
+    .wait = nccl_wait,
+    .abort = nccl_abort,
+    .close = nccl_close,
+};

@@ -6,32 +6,57 @@
  */
 #include "runtime/coll/internal.h"
 
-#define COLL_STAGE_BYTES (8 << 20)
+#define STAGE_BYTES (8 << 20)
 
-int coll_staged_open(struct coll *c, struct err *e)
+static int staged_open(struct coll *c, struct err *e)
 {
     void *p;
-    int r = coll_alloc_shared(c, COLL_STAGE_BYTES, &p, e);
-    if (!r)
+    int rc = c->size > 1 ? coll_host.alloc(c, STAGE_BYTES, &p, e) : 0;
+    if (!rc && c->size > 1)
         c->stage = p;
-    return r;
+    return rc;
 }
 
-int coll_staged_allreduce(
+int coll_staged_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
+{
+    if (c->block_count == COLL_MAX_REGIONS)
+        return err_set(e, ERR_BUG, "more than %d blocks", COLL_MAX_REGIONS);
+    int rc = dev_alloc(c->conf.dev, bytes, out, e);
+    if (!rc)
+        c->block[c->block_count++] = *out;
+    return rc;
+}
+
+void coll_staged_free(struct coll *c)
+{
+    for (int i = 0; i < c->block_count; i++)
+        dev_free(c->conf.dev, c->block[i]);
+    c->block_count = 0;
+}
+
+static int staged_all_reduce(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
 {
     size_t element = coll_element(t);
-    int64_t most = COLL_STAGE_BYTES / (int64_t)element;
+    int64_t most = STAGE_BYTES / (int64_t)element;
     for (int64_t done = 0, n; done < count; done += n) {
         uint8_t *at = (uint8_t *)data + (size_t)done * element;
         n = count - done < most ? count - done : most;
         dev_download(c->conf.dev, c->stage, at, (size_t)n * element);
-        int r = dev_sync(c->conf.dev, e); /* others must not sum what a failed device left */
-        if (!r)
-            r = coll_reduce_host(c, c->stage, n, t, op, e);
-        if (r)
-            return r;
+        int rc = dev_sync(c->conf.dev, e); /* others must not sum what a failed device left */
+        if (!rc)
+            rc = coll_host.all_reduce(c, c->stage, n, t, op, e);
+        if (rc)
+            return rc;
         dev_upload(c->conf.dev, at, c->stage, (size_t)n * element);
     }
     return 0;
 }
+
+const struct coll_transport coll_staged = {
+    .name = "staged",
+    .open = staged_open,
+    .alloc = coll_staged_alloc,
+    .all_reduce = staged_all_reduce,
+    .close = coll_staged_free,
+};

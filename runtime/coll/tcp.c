@@ -7,7 +7,10 @@
  * the same everywhere.
  */
 #include "base/clock.h"
+#include "base/io.h"
+#include "base/mem.h"
 #include "runtime/coll/internal.h"
+#include "runtime/door/beat.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -25,6 +28,16 @@ struct transfer { /* one step: bytes out to next, bytes in from prev */
     size_t held; /* bytes in c->segment that are not a whole element yet */
 };
 
+static int rank_before(const struct coll *c)
+{
+    return c->leaders[(c->leader_index + c->leader_count - 1) % c->leader_count];
+}
+
+static int rank_after(const struct coll *c)
+{
+    return c->leaders[(c->leader_index + 1) % c->leader_count];
+}
+
 static int closed(struct coll *c, int peer, struct err *e)
 {
     if (atomic_load(&c->aborted))
@@ -36,9 +49,7 @@ static int push(struct coll *c, struct transfer *t, struct err *e)
 {
     ssize_t n = send(c->next, t->out, t->out_left, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0)
-        return errno == EAGAIN || errno == EINTR
-            ? 0
-            : closed(c, c->leaders[(c->leader_index + 1) % c->leader_count], e);
+        return errno == EAGAIN || errno == EINTR ? 0 : closed(c, rank_after(c), e);
     t->out += n;
     t->out_left -= (size_t)n;
     return n > 0;
@@ -53,7 +64,7 @@ static int pull(struct coll *c, struct transfer *t, struct err *e)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
     if (n <= 0)
-        return closed(c, c->leaders[(c->leader_index + c->leader_count - 1) % c->leader_count], e);
+        return closed(c, rank_before(c), e);
     if (!t->reduce) {
         t->in += n;
         t->in_left -= (size_t)n;
@@ -71,28 +82,26 @@ static int pull(struct coll *c, struct transfer *t, struct err *e)
 
 static int run_transfer(struct coll *c, struct transfer *t, struct err *e)
 {
-    int prev = c->leaders[(c->leader_index + c->leader_count - 1) % c->leader_count];
+    int prev = rank_before(c);
     int64_t start_ms = clock_ms();
     while (t->out_left || t->in_left) {
-        int moved = 0, r = t->out_left ? push(c, t, e) : 0;
-        if (r < 0)
-            return r;
-        moved += r;
-        r = t->in_left ? pull(c, t, e) : 0;
-        if (r < 0)
-            return r;
-        moved += r;
-        if (moved) {
-            coll_beat(c, prev);
+        int pushed = t->out_left ? push(c, t, e) : 0;
+        if (pushed < 0)
+            return pushed;
+        int pulled = t->in_left ? pull(c, t, e) : 0;
+        if (pulled < 0)
+            return pulled;
+        if (pushed || pulled) {
+            beat_progress(c->conf.page, prev);
             start_ms = clock_ms();
             continue;
         }
         struct pollfd p[3] = {{c->next, t->out_left ? POLLOUT : 0, 0},
             {c->prev, t->in_left ? POLLIN : 0, 0}, {c->abort_fd, POLLIN, 0}};
         poll(p, 3, COLL_SLICE_MS * 5);
-        r = coll_check_wait(c, start_ms, prev, e);
-        if (r)
-            return r;
+        int rc = coll_check_wait(c, start_ms, prev, e);
+        if (rc)
+            return rc;
     }
     return 0;
 }
@@ -105,9 +114,9 @@ static int agree(struct coll *c, int64_t count, enum dtype t, enum coll_reduce o
         .out_left = sizeof mine,
         .in = (uint8_t *)theirs,
         .in_left = sizeof theirs};
-    int r = run_transfer(c, &x, e);
-    if (r)
-        return r;
+    int rc = run_transfer(c, &x, e);
+    if (rc)
+        return rc;
     if (memcmp(mine, theirs, sizeof mine))
         return err_set(e, ERR_BUG,
             "ranks disagree: collective %llu of %lld elements here, %llu of %lld there",
@@ -116,13 +125,13 @@ static int agree(struct coll *c, int64_t count, enum dtype t, enum coll_reduce o
     return 0;
 }
 
-int coll_tcp_allreduce(
+static int tcp_all_reduce(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
 {
     int n = c->leader_count, me = c->leader_index;
     size_t element = coll_element(t);
-    int r = agree(c, count, t, op, e);
-    for (int step = 0; !r && step < 2 * (n - 1); step++) {
+    int rc = agree(c, count, t, op, e);
+    for (int step = 0; !rc && step < 2 * (n - 1); step++) {
         bool reduce = step < n - 1;
         int s = reduce ? step : step - (n - 1);
         int out = reduce ? (me - s + 2 * n) % n : (me + 1 - s + 2 * n) % n, in = (out + n - 1) % n;
@@ -136,7 +145,29 @@ int coll_tcp_allreduce(
             .t = t,
             .op = op,
         };
-        r = run_transfer(c, &x, e);
+        rc = run_transfer(c, &x, e);
     }
-    return r;
+    return rc;
 }
+
+static int tcp_open(struct coll *c, struct err *e)
+{
+    c->segment = mem_aligned(64, COLL_RING_SEGMENT);
+    return c->segment ? 0 : err_set(e, ERR_MEMORY, "no memory for a ring of %d", c->leader_count);
+}
+
+static void tcp_close(struct coll *c)
+{
+    io_close(c->next);
+    io_close(c->prev);
+    c->next = c->prev = -1;
+    mem_free(c->segment);
+    c->segment = NULL;
+}
+
+const struct coll_transport coll_tcp = {
+    .name = "tcp",
+    .open = tcp_open,
+    .all_reduce = tcp_all_reduce,
+    .close = tcp_close,
+};

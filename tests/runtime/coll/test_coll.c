@@ -1,11 +1,11 @@
 /*
  * Goal: collectives give the right sums, bitwise the same on every rank, over every grouping of
- * ranks into pods, end with the right error when a peer dies, is silent, or does not know the
- * secret, and form whoever else knocks. Method: real processes. Each case binds one listener a
- * rank, forks the ranks, and each child runs a body that exits 0 or a step number; the parent
- * checks every status. Expected sums are computed in the body. Device memory: that of the plugin of
- * tests/cudasim, which the host cannot read, over the host version of NCCL and staged; and the
- * processor's by the same calls.
+ * ranks into pods and over groups of a world, end with the right error when a peer dies, is silent,
+ * or does not know the secret, and form whoever else knocks. Method: real processes. Each case
+ * binds one listener a rank, forks the ranks, and each child runs a body that exits 0 or a step
+ * number; the parent checks every status. Expected sums are computed in the body. Device memory:
+ * that of the plugin of tests/cudasim, which the host cannot read, over the host version of NCCL
+ * and staged; and the processor's by the same calls.
  * needs: cuda threads
  */
 #include "base/clock.h"
@@ -247,6 +247,114 @@ START_TEST(test_coll_others)
 }
 END_TEST
 
+/* -- groups -- */
+
+static int group_of(struct coll *c, const struct layout *l, int rank, enum layout_axis axis,
+    struct layout_group *g, struct coll **out)
+{
+    struct err e = {0};
+    *g = layout_group(l, rank, axis);
+    if (!coll_group(c, g, out, &e))
+        return 0;
+    fprintf(stderr, "rank %d, axis %d: %s\n", rank, (int)axis, e.text);
+    return 1;
+}
+
+/* Sums, and what every member says, among the members alone. */
+static int check_group(struct coll *c, const struct layout_group *g, int rank)
+{
+    static float x[5000];
+    struct err e;
+    for (int i = 0; i < 5000; i++)
+        x[i] = value_of(rank, i);
+    if (coll_allreduce(c, x, 5000, DTYPE_F32, COLL_SUM, &e))
+        return 1;
+    for (int i = 0; i < 5000; i++) {
+        double want = 0;
+        for (int k = 0; k < g->size; k++)
+            want += (double)value_of(g->first + k * g->stride, i);
+        if (fabs((double)x[i] - want) > 1e-5 * (fabs(want) + 1))
+            return 2;
+    }
+    int32_t all[MAX_WORLD], word = rank;
+    if (coll_allgather(c, &rank, sizeof rank, all, &e))
+        return 3;
+    for (int k = 0; k < g->size; k++)
+        if (all[k] != g->first + k * g->stride)
+            return 4;
+    if (coll_broadcast(c, &word, sizeof word, g->size - 1, &e))
+        return 5;
+    return word == g->first + (g->size - 1) * g->stride ? 0 : 6;
+}
+
+static const struct layout layouts[] = {
+    /* of six ranks */
+    {.dp = 6, .tp = 1, .pp = 1, .cp = 1, .ep = 1},
+    {.dp = 3, .tp = 2, .pp = 1, .cp = 1, .ep = 1},
+    {.dp = 2, .tp = 3, .pp = 1, .cp = 1, .ep = 1},
+    {.dp = 1, .tp = 1, .pp = 2, .cp = 3, .ep = 1},
+    {.dp = 1, .tp = 2, .pp = 1, .cp = 1, .ep = 3},
+};
+static const struct layout *layout; /* of the world that runs */
+
+/* All axes' groups exist beside each other and beside their world. */
+static int groups_body(struct coll *c, int rank, const struct world *w)
+{
+    struct coll *group[LAYOUT_AXES];
+    struct layout_group g[LAYOUT_AXES];
+    for (int axis = 0; axis < LAYOUT_AXES; axis++)
+        if (group_of(c, layout, rank, (enum layout_axis)axis, &g[axis], &group[axis]))
+            return 1;
+    for (int axis = 0; axis < LAYOUT_AXES; axis++) {
+        if ((group[axis] == c) != (g[axis].size == w->size))
+            return 2;
+        int wrong = check_group(group[axis], &g[axis], rank);
+        if (wrong)
+            return 10 + 10 * axis + wrong;
+    }
+    static float x[1000];
+    return check_f32(c, rank, w, x, 1000);
+}
+
+START_TEST(test_coll_groups)
+{
+    static const struct world pods[] = {
+        {.size = 6, .replica = {0, 0, 0, 0, 0, 0}},
+        {.size = 6, .replica = {0, 1, 2, 3, 4, 5}},
+        {.size = 6, .replica = {0, 1, 1, 2, 2, 2}},
+    };
+    layout = &layouts[_i / 3];
+    world_run(pods[_i % 3], groups_body);
+}
+END_TEST
+
+/* The last rank leaves. Those who share a group with it, of size two here, are told its number in
+ * the world, also by the page; the others' groups go on. */
+static int group_death_body(struct coll *c, int rank, const struct world *w)
+{
+    struct coll *pair;
+    struct layout_group g;
+    struct err e = {0};
+    float x[10] = {0};
+    if (group_of(c, layout, rank, LAYOUT_DATA, &g, &pair))
+        return 1;
+    if (rank == w->size - 1)
+        _exit(0);
+    int rc = coll_allreduce(pair, x, 10, DTYPE_F32, COLL_SUM, &e);
+    if (g.first + g.stride != w->size - 1)
+        return rc ? 2 : 0;
+    if (rc != -ERR_PEER || !strstr(e.text, "rank 5 closed its connection"))
+        return 3;
+    return atomic_load(&page.in_collective) ? 0 : 4;
+}
+
+START_TEST(test_coll_group_death)
+{
+    layout = &layouts[2];
+    world_run((struct world){.size = 6, .replica = {0, 1, 2, 3, 4, 5}}, group_death_body);
+}
+END_TEST
+
 /* The last rank leaves without a word; every other must fail with ERR_PEER (or be told by its
  * leader's end). */
 static int death_body(struct coll *c, int rank, const struct world *w)
@@ -266,8 +374,8 @@ static int death_body(struct coll *c, int rank, const struct world *w)
 
 START_TEST(test_coll_death)
 {
-    if (groupings[_i].size > 1)
-        world_run(groupings[_i], death_body);
+    ck_assert_int_gt(groupings[_i].size, 1);
+    world_run(groupings[_i], death_body);
 }
 END_TEST
 
@@ -290,7 +398,7 @@ static int silence_body(struct coll *c, int rank, const struct world *w)
     float x[10] = {0};
     if (coll_allreduce(c, x, 10, DTYPE_F32, COLL_SUM, &e) != -ERR_HANG)
         return 2;
-    if (!atomic_load(&page.in_collective) || atomic_load(&page.operation) != COLL_ALLREDUCE)
+    if (!atomic_load(&page.in_collective) || atomic_load(&page.operation) != WIRE_ALLREDUCE)
         return 3;
     return atomic_load(&page.waiting_for) == w->size - 1 ? 0 : 4;
 }
@@ -336,6 +444,36 @@ START_TEST(test_coll_abort)
 {
     struct world w = {.size = 2, .replica = {0, _i}};
     world_run(w, abort_body);
+}
+END_TEST
+
+/* Rank 0 waits for rank 1 in a group; aborting the world frees it. */
+static int group_abort_body(struct coll *c, int rank, const struct world *w)
+{
+    struct coll *pair;
+    struct layout_group g;
+    struct err e = {0};
+    float x[10] = {0};
+    pthread_t t;
+    if (group_of(c, layout, rank, LAYOUT_TENSOR, &g, &pair) || pair == c)
+        return 1;
+    if (rank) {
+        stay_silent(w);
+        return 0;
+    }
+    atomic_store(&page.in_collective, 0);
+    if (pthread_create(&t, NULL, abort_soon, c))
+        return 2;
+    int64_t begin_ms = clock_ms();
+    int rc = coll_allreduce(pair, x, 10, DTYPE_F32, COLL_SUM, &e);
+    pthread_join(t, NULL);
+    return rc == -ERR_DRAINED && clock_ms() - begin_ms < 10000 ? 0 : 3;
+}
+
+START_TEST(test_coll_group_abort)
+{
+    layout = &(struct layout){.dp = 2, .tp = 2, .pp = 1, .cp = 1, .ep = 1};
+    world_run((struct world){.size = 4, .replica = {0, 0, 1, 1}}, group_abort_body);
 }
 END_TEST
 
@@ -455,8 +593,8 @@ static int device_death_body(struct coll *c, int rank, const struct world *w)
 
 START_TEST(test_coll_device_death)
 {
-    if (devices[_i].size > 1)
-        world_run(devices[_i], device_death_body);
+    ck_assert_int_gt(devices[_i].size, 1);
+    world_run(devices[_i], device_death_body);
 }
 END_TEST
 
@@ -472,7 +610,7 @@ static int device_silence_body(struct coll *c, int rank, const struct world *w)
     }
     if (reduce_some(c, &e) != -ERR_HANG)
         return 2;
-    if (!atomic_load(&page.in_collective) || atomic_load(&page.operation) != COLL_ALLREDUCE)
+    if (!atomic_load(&page.in_collective) || atomic_load(&page.operation) != WIRE_ALLREDUCE)
         return 3;
     return dev_sync(device, &e) ? 5 : 0;
 }
@@ -732,7 +870,7 @@ START_TEST(test_coll_page)
     float x = 1;
     ck_assert_int_eq(coll_allreduce(c, &x, 1, DTYPE_F32, COLL_SUM, &e), 0);
     ck_assert_uint_eq(atomic_load(&page.collective), 1);
-    ck_assert_uint_eq(atomic_load(&page.operation), COLL_ALLREDUCE);
+    ck_assert_uint_eq(atomic_load(&page.operation), WIRE_ALLREDUCE);
     ck_assert_uint_eq(atomic_load(&page.in_collective), 0);
     ck_assert_int_eq(coll_barrier(c, &e), 0);
     ck_assert_uint_eq(atomic_load(&page.collective), 2);
@@ -749,12 +887,15 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, test_coll_sums, 0, n);
     tcase_add_loop_test(t, test_coll_others, 0, n);
-    tcase_add_loop_test(t, test_coll_death, 0, n);
+    tcase_add_loop_test(t, test_coll_death, 1, n);
+    tcase_add_loop_test(t, test_coll_groups, 0, 3 * (int)(sizeof layouts / sizeof *layouts));
+    tcase_add_test(t, test_coll_group_death);
+    tcase_add_test(t, test_coll_group_abort);
     tcase_add_loop_test(t, test_coll_silence, 0, 2);
     tcase_add_loop_test(t, test_coll_abort, 0, 2);
     n = sizeof devices / sizeof *devices;
     tcase_add_loop_test(t, test_coll_device_sums, 0, n);
-    tcase_add_loop_test(t, test_coll_device_death, 0, n);
+    tcase_add_loop_test(t, test_coll_device_death, 1, n);
     tcase_add_loop_test(t, test_coll_device_silence, 0, 2);
     tcase_add_loop_test(t, test_coll_device_abort, 0, 2);
     tcase_add_loop_test(t, test_coll_device_explained, 0, 2);

@@ -1,10 +1,31 @@
 /*
- * Goal: every rank has one place and every place one rank. Method: all layouts of worlds up to 24,
+ * Goal: every rank has one place and every place one rank, and a group is the ranks that differ in
+ * one axis only. Method: all layouts of worlds up to 24,
  * and sizes that do not fit.
  */
 #include "runtime/coll/layout.h"
 
 #include "tests/unit.h"
+
+static int *coordinate(struct place *p, enum layout_axis axis)
+{
+    int *const of[LAYOUT_AXES] = {&p->tp, &p->cp, &p->ep, &p->dp, &p->pp};
+    return of[axis];
+}
+
+/* Its members are the rank's place with each value of the one coordinate, in order. */
+static void check_group(const struct layout *l, int rank, enum layout_axis axis)
+{
+    struct place p = layout_place(l, rank);
+    struct layout_group g = layout_group(l, rank, axis);
+    struct place sizes = {l->dp, l->tp, l->pp, l->cp, l->ep};
+    ck_assert_int_eq(g.size, *coordinate(&sizes, axis));
+    ck_assert_int_eq(g.index, *coordinate(&p, axis));
+    for (int i = 0; i < g.size; i++) {
+        *coordinate(&p, axis) = i;
+        ck_assert_int_eq(layout_rank(l, &p), g.first + i * g.stride);
+    }
+}
 
 static int check_one(const struct layout *l, int world)
 {
@@ -20,6 +41,8 @@ static int check_one(const struct layout *l, int world)
         ck_assert(p.dp >= 0 && p.dp < l->dp && p.tp >= 0 && p.tp < l->tp && p.pp >= 0 &&
             p.pp < l->pp && p.cp >= 0 && p.cp < l->cp && p.ep >= 0 && p.ep < l->ep);
         ck_assert_int_eq(layout_rank(l, &p), rank);
+        for (int axis = 0; axis < LAYOUT_AXES; axis++)
+            check_group(l, rank, (enum layout_axis)axis);
     }
     return 1;
 }
