@@ -8,7 +8,6 @@
 
 #include "api/limits.h"
 #include "base/mem.h"
-#include "runtime/files/hash.h"
 
 enum scope { BEFORE_LAYERS, IN_LAYER, BEHIND_LAYERS };
 enum extent {
@@ -249,31 +248,21 @@ static size_t role_slot(
     return (place * TENSOR_ROLES + role) * TENSOR_PARTS + part;
 }
 
-/* Where the name is, or would be. */
-static size_t name_slot(const struct tensors *t, const char *name)
-{
-    size_t i = hash_xxh3(name, strlen(name)) & (t->names - 1);
-    while (t->by_name[i] && strcmp(t->at[t->by_name[i] - 1].name, name))
-        i = (i + 1) & (t->names - 1);
-    return i;
-}
-
 int tensors_seal(struct tensors *t, struct err *e)
 {
     for (int i = 0; i < t->count; i++) {
         t->layers = t->at[i].layer >= t->layers ? t->at[i].layer + 1 : t->layers;
         t->experts = t->at[i].expert >= t->experts ? t->at[i].expert + 1 : t->experts;
     }
-    for (t->names = 2; t->names < 2 * (size_t)t->count; t->names *= 2)
-        ;
-    t->by_name = mem_array(t->names, sizeof *t->by_name);
     t->by_role = mem_array(role_slot(t, 0, 0, t->layers, -1), sizeof *t->by_role);
-    if (!t->by_name || !t->by_role)
+    if (!t->by_role)
         return err_set(e, ERR_MEMORY, "no memory for a table of %d tensors", t->count);
     for (int i = 0; i < t->count; i++) {
-        const struct tensor *x = &t->at[i];
-        t->by_name[name_slot(t, x->name)] = i + 1;
+        struct tensor *x = &t->at[i];
         t->by_role[role_slot(t, x->role, x->part, x->layer, x->expert)] = i + 1;
+        int rc = table_put(&t->by_name, x->name, x, e);
+        if (rc)
+            return rc;
     }
     return 0;
 }
@@ -289,8 +278,7 @@ const struct tensor *tensors_get(const struct tensors *t, enum tensor_role role,
 
 const struct tensor *tensors_find(const struct tensors *t, const char *name)
 {
-    int i = t->count ? t->by_name[name_slot(t, name)] : 0;
-    return i ? &t->at[i - 1] : NULL;
+    return table_get(&t->by_name, name);
 }
 
 const struct tensor *tensors_head(const struct tensors *t)
@@ -331,8 +319,8 @@ int tensors_create(const struct model_config *c, struct tensors *out, struct err
 
 void tensors_done(struct tensors *t)
 {
-    mem_free(t->at);
+    table_done(&t->by_name);
     mem_free(t->by_role);
-    mem_free(t->by_name);
+    mem_free(t->at);
     *t = (struct tensors){0};
 }

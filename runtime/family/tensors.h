@@ -16,6 +16,7 @@
 #define RUNTIME_FAMILY_TENSORS_H
 
 #include "base/err.h"
+#include "base/table.h"
 #include "runtime/family/config.h"
 
 #define TENSORS_ALIGN 32
@@ -65,8 +66,8 @@ struct tensors {
     int count, capacity;
     int64_t elements; /* of the flat range, gaps included */
     int layers, experts;
-    int *by_role, *by_name; /* 1 + the index; 0: none */
-    size_t names;           /* of by_name: a power of two */
+    int *by_role; /* 1 + the index; 0: none */
+    struct table by_name;
 };
 
 /* Every tensor of the model itself. */
