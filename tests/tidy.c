@@ -49,7 +49,6 @@ static struct exception {
     const char *reason;
     bool used;
 } exceptions[] = {
-    {"runtime/family/weights_write.c", RULE_LAYER, "runtime/text/tok_def.h", false},
     {"base/banned.h", RULE_DEAD, "the compiler includes it into every file", false},
     {"kernels/cpu/*.c", RULE_TEST, "twins of one table: test_ops runs each against the reference",
         false},

@@ -33,6 +33,7 @@ struct model_config {
     int more_eos_count;
 };
 
+int model_config_read(const char *path, struct model_config *out, struct err *e); /* config.json */
 /* Bounds, divisibility, overflow; ERR_DATA. */
 int model_config_check(const struct model_config *c, struct err *e);
 bool model_config_ends(const struct model_config *c, int32_t id); /* is it one of its eos? */

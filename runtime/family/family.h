@@ -1,31 +1,64 @@
 /*
- * family: what the published formats call things. Maps a Hugging Face config.json or a GGUF file's
- * keys onto struct model_config (family/config.c), lists the tensors that a configuration must have
- * by their canonical names (weights.h), and says where a file of each format keeps them.
- * Architectures: "llama", "qwen2", "gpt2". What it does not know (another architecture, scaled
- * rotary positions, another activation) is refused, never ignored.
+ * family: what the published formats call things. A family of models is one file (llama.c, qwen2.c,
+ * gpt2.c) with one struct family: its config.json, the names that files give to the tensors of
+ * tensors.h, and how they keep them. Nobody else asks which family a model is of. What is not known
+ * (another architecture, scaled rotary positions, another activation) is refused, never ignored.
  */
 #ifndef RUNTIME_FAMILY_FAMILY_H
 #define RUNTIME_FAMILY_FAMILY_H
 
 #include "base/json.h"
-#include "runtime/files/gguf.h"
+#include "kernels/dev.h"
 #include "runtime/family/tensors.h"
-#include "runtime/family/weights.h"
+#include "runtime/files/gguf.h"
 
-enum family_format { FAMILY_HF, FAMILY_GGUF };
-struct family_place { /* where a file keeps a canonical tensor */
-    char name[128];   /* the file's tensor; several canonical ones may be parts of it */
+enum family_format { FAMILY_HF, FAMILY_GGUF, FAMILY_FORMATS };
+
+struct family {
+    const char *architecture;  /* GGUF's general.architecture, config.json's model_type */
+    const char *model_class;   /* "LlamaForCausalLM" */
+    struct model_config fixed; /* what the name alone says */
+
+    /* What config.json can say beyond that. */
+    bool free_biases;      /* whether attention has biases, and whether the feed-forward has */
+    bool free_heads;       /* key/value heads, and the size of a head */
+    bool window_by_switch; /* sliding_window counts only where use_sliding_window is true */
+    int (*json_read)(
+        const struct json *config, const char *path, struct model_config *c, struct err *e);
+    void (*json_write)(const struct model_config *c, struct jsonw *w);
+    void (*gguf_read)(const struct gguf *g, struct model_config *c); /* what no key says; or NULL */
+
+    /* Names of tensors, of a layer's within it, without ".weight"; NULL: the usual one. Roles that
+       have the same name are one tensor of the file, their rows in the order of roles. */
+    const char *names[FAMILY_FORMATS][TENSOR_ROLES];
+    const char *hf_layers;   /* before a layer's number, where names are not the usual ones */
+    const char *hf_optional; /* how names begin in some files and not in others; or NULL */
+    bool hf_transposed;      /* the matrices of layers are stored (in, out) */
+    bool gguf_interleaved;   /* rotary rows are in the order of family_gguf_row */
+    const char *const *superfluous; /* ends of names of what the model does not need; or NULL */
+};
+
+extern const struct family family_llama, family_qwen2, family_gpt2;
+
+const struct family *family_named(const char *architecture, size_t len); /* or NULL */
+const struct family *family_of(const struct model_config *c);            /* or NULL */
+/* "llama, qwen2, gpt2" */
+#define FAMILY_LIST_BYTES 128
+const char *family_list(char out[FAMILY_LIST_BYTES]);
+
+struct family_place { /* where a file keeps a tensor */
+    char name[128];   /* the file's tensor; several of ours may be parts of it */
+    int optional;     /* letters at the start of name that a file may leave out */
     int dims;         /* of the file's whole tensor */
     int64_t shape[2]; /* (rows, 1) for a vector */
     int64_t first;    /* the part begins at this row, or column when transposed */
     bool transposed;  /* the file has (in, out) */
     bool interleaved; /* rows are in the order of family_gguf_row */
 };
-void family_place(const struct model_config *c, const struct tensor *t, enum family_format format,
-    struct family_place *out);
-/* Is that what a file calls it? GPT-2's names may lack their "transformer.". */
-bool family_place_is(const struct family_place *p, const char *name);
+/* t: a weight or a bias of `all`, the model's own tensors. */
+void family_place(const struct model_config *c, const struct tensors *all, const struct tensor *t,
+    enum family_format format, struct family_place *out);
+bool family_place_is(const struct family_place *p, const char *name); /* what a file calls it */
 /* The row of a GGUF file at which canonical row `row` of a rotary matrix stands: its converter
    interleaves the two halves of each head. */
 int64_t family_gguf_row(int64_t row, int64_t head_dim);
@@ -37,7 +70,7 @@ int family_config_json(
 /* eos_token_id: a number, a list of them, or none. */
 int family_eos_json(
     const struct json *config, const char *path, struct model_config *out, struct err *e);
-/* ERR_DATA when the description is none that config.json can express for its architecture: what
+/* ERR_DATA when the description is none that config.json can express for its family: what
    family_config_write would lose. */
 int family_config_expressible(const struct model_config *c, struct err *e);
 /* bos_token_id, eos_token_id, pad_token_id; null, or nothing at all, where there is none. */

@@ -1,11 +1,13 @@
 /*
- * family_keys: two tables. Called by family/config.c after it has read what it knows. Sources:
- * llama.cpp's gguf-py/gguf/constants.py and llama-model.cpp; transformers' configurations.
+ * family_keys: two tables, one of the keys that are known and one of those that must be neutral.
+ * Sources: llama.cpp's gguf-py/gguf/constants.py and llama-model.cpp; transformers' configurations.
  */
 #include "runtime/family/keys.h"
 
+#include "runtime/family/family.h"
+
 enum rule {
-    KEY_KNOWN,   /* read by family/config.c, or nothing depends on it */
+    KEY_KNOWN,   /* read with the description, or nothing depends on it */
     KEY_NEUTRAL, /* has this value, which changes nothing */
     KEY_WINDOW,  /* 0, or no less than the context: all of it is seen */
 };
@@ -168,7 +170,7 @@ static int check_window(
     const struct json *config, const char *path, const struct model_config *c, struct err *e)
 {
     const struct json *window = json_get(config, "sliding_window");
-    bool may = json_get(config, "use_sliding_window") || !strcmp(c->architecture, "qwen2");
+    bool may = json_get(config, "use_sliding_window") || family_of(c)->window_by_switch;
     json_each (kind, json_get(config, "layer_types"))
         if (strcmp(json_string_value(kind) ? json_string_value(kind) : "", "full_attention"))
             return refuse(path, "layer_types other than full_attention", e);

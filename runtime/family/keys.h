@@ -8,8 +8,8 @@
 #define RUNTIME_FAMILY_KEYS_H
 
 #include "base/json.h"
+#include "runtime/family/config.h"
 #include "runtime/files/gguf.h"
-#include "runtime/family/weights.h"
 
 /* c: what was read. Of a GGUF file every key of its architecture must be known here. */
 int family_keys_gguf(const struct gguf *g, const struct model_config *c, struct err *e);

@@ -3,9 +3,8 @@
  * family order; a file that lacks one, shapes one otherwise, or has one that the family does not
  * know, is refused at open. A tensor of a file may hold several (GPT-2's q, k and v). Data stays in
  * the file's mapping; rows are decoded when read, on all threads. Rotary rows of a GGUF file and
- * transposed matrices are put into canonical order on the way.
- * Called by model.c, tok.c, chat.c and main.c. Thread: weights_raw makes copies on first use, so
- * one thread opens and reads.
+ * transposed matrices are put into canonical order on the way. Thread: weights_raw makes copies on
+ * first use, so one thread opens and reads.
  */
 #include "runtime/family/weights.h"
 
@@ -77,7 +76,7 @@ static int expect_tensors(struct weights *w, struct err *e)
         x->t.shape[0] = t->shape[0];
         x->t.shape[1] = t->shape[1];
         x->head_dim = w->config.head_dim;
-        family_place(&w->config, t, w->gguf ? FAMILY_GGUF : FAMILY_HF, &x->place);
+        family_place(&w->config, &w->tensors, t, w->gguf ? FAMILY_GGUF : FAMILY_HF, &x->place);
     }
     return 0;
 }
@@ -196,9 +195,11 @@ static bool ends(const char *name, const char *suffix)
 /* Tensors that files carry though the model does not need them. */
 static bool superfluous(const struct weights *w, const char *name)
 {
-    bool gpt2 = !strcmp(w->config.architecture, "gpt2");
+    const char *const *suffix = family_of(&w->config)->superfluous;
+    for (; suffix && *suffix; suffix++)
+        if (ends(name, *suffix))
+            return true;
     return ends(name, ".rotary_emb.inv_freq") ||
-        (gpt2 && (ends(name, ".attn.bias") || ends(name, ".attn.masked_bias"))) || /* masks */
         (w->config.tied_embeddings && !strcmp(name, "lm_head.weight"));
 }
 

@@ -1,14 +1,11 @@
 /*
  * weights: a model on disk, whatever its format. Opens a GGUF file or a Hugging Face folder
- * (config.json,
- * *.safetensors with or without an index, tokenizer.json), and gives its configuration, tensors by
- * their canonical name, tokenizer and chat template.
+ * (config.json, *.safetensors with or without an index), and gives its configuration, its tensors
+ * by the names of tensors.h, and what its tokenizer and chat template are read from.
  *
- * Canonical names and layouts are Hugging Face's for Llama
- * ("model.layers.3.self_attn.q_proj.weight", (out, in), rotary "half" layout); learned positions
- * are "model.embed_positions.weight". family.c maps others onto them (GGUF's permuted q and
- * k rows, GPT-2's joined and transposed matrices). Sizes from the file are checked in 64 bits
- * before use; errors are ERR_DATA and name the file.
+ * Layouts are canonical, too: a GGUF file's permuted q and k rows, joined and transposed matrices
+ * are put right on the way. Sizes from the file are checked in 64 bits before use; errors are
+ * ERR_DATA and name the file.
  */
 #ifndef RUNTIME_FAMILY_WEIGHTS_H
 #define RUNTIME_FAMILY_WEIGHTS_H
@@ -37,8 +34,8 @@ int weights_count(const struct weights *w);
 const struct weights_tensor *weights_at(const struct weights *w, int i);
 const struct weights_tensor *weights_find(const struct weights *w, const char *name); /* or NULL */
 
-/* Does the token end a text? By generation_config.json where that says, else by the configuration.
- */
+/* Does the token end a text? By generation_config.json where that says, else by the
+   configuration. */
 bool weights_ends(const struct weights *w, int32_t id);
 
 /* Decodes rows [row, row + rows) of a tensor (a vector has one row a element) to F32 or BF16 in
@@ -46,8 +43,7 @@ bool weights_ends(const struct weights *w, int32_t id);
    expect_cols 1 for a vector. */
 int weights_read(struct weights *w, const char *name, int64_t expect_rows, int64_t expect_cols,
     int64_t row, int64_t rows, enum dtype want, void *dst, struct err *e);
-/* The stored blocks of a whole tensor, canonical row order, borrowed until close; for quantised
- * serving. */
+/* The stored blocks of a whole tensor, canonical row order, borrowed until close. */
 int weights_raw(
     struct weights *w, const char *name, enum dtype *type, const void **data, struct err *e);
 
@@ -58,15 +54,12 @@ const char *weights_path(const struct weights *w);
 /* Tells these weights from others: of each file in order its header and a sample of all of it. */
 uint64_t weights_digest(const struct weights *w);
 
-/* Parses a config.json (for model.init: Random). */
-int model_config_read(const char *path, struct model_config *out, struct err *e);
-
-/* A Hugging Face folder under construction: config.json, tokenizer.json, tokenizer_config.json
-   (chat template), generation_config.json, model.safetensors; fsynced. The folder is made when
-   missing; what is in it after a failure is the caller's to remove. */
+/* A Hugging Face folder under construction: config.json, model.safetensors, and
+   generation_config.json where there is none; fsynced. The folder is made when missing; what is in
+   it after a failure is the caller's to remove. */
 struct hf_writer;
-int hf_writer_create(const char *folder, const struct model_config *c,
-    struct weights *tokenizer_from, struct hf_writer **out, struct err *e);
+int hf_writer_create(
+    const char *folder, const struct model_config *c, struct hf_writer **out, struct err *e);
 /* host data of type F32, written as `store` (F32 or BF16) */
 int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int64_t *shape,
     const float *data, enum dtype store, struct err *e);

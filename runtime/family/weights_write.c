@@ -1,10 +1,9 @@
 /*
- * weights_write: fills a folder as Hugging Face's libraries read it; who reads it sees it when it
- * is whole, which is output.c's affair. The family's list of tensors fixes the layout of
- * model.safetensors before the first tensor comes, so each is written once, at its place, in any
- * order, and finish knows what is missing. What the format keeps joined or transposed (GPT-2)
+ * weights_write: fills a folder as Hugging Face's libraries read it, but for the tokenizer; nobody
+ * must see the folder before it is whole, which is the caller's affair. The table of tensors fixes
+ * the layout of model.safetensors before the first tensor comes, so each is written once, at its
+ * place, in any order, and finish knows what is missing. What the family keeps joined or transposed
  * becomes so here. All tensors are stored in one type, the first one's. Declared in weights.h.
- * Called by export.c when a training has finished.
  */
 #include "runtime/family/weights.h"
 
@@ -14,13 +13,11 @@
 #include "base/mem.h"
 #include "runtime/family/family.h"
 #include "runtime/files/safetensors.h"
-#include "runtime/text/tok_def.h"
 
 #include <errno.h>
 #include <unistd.h>
 
-#define CHUNK           (64 << 10) /* elements converted or transposed at a time */
-#define TOKENIZER_LIMIT ((size_t)256 << 20)
+#define CHUNK (64 << 10) /* elements converted or transposed at a time */
 
 struct written { /* a canonical tensor and where it goes */
     const struct tensor *tensor;
@@ -59,81 +56,6 @@ static int write_text(
     return rc ? rc : io_write_new(path, text->data, text->len, 0644, e);
 }
 
-/* -- the tokenizer -- */
-
-/* Copies a file that the source folder may lack. */
-static int copy_file(const struct hf_writer *w, const char *from, const char *name, struct err *e)
-{
-    char path[LIMIT_PATH_BYTES];
-    buf_auto struct buf text;
-    buf_init(&text, TOKENIZER_LIMIT);
-    int rc = join(path, from, name, e);
-    if (rc || !io_exists(path))
-        return rc;
-    rc = io_read_file(path, TOKENIZER_LIMIT, &text, e);
-    return rc ? rc : write_text(w, name, &text, e);
-}
-
-static void write_token(struct jsonw *w, const char *key, const struct tok_def *d, int32_t id)
-{
-    if (id >= 0 && id < d->vocab)
-        jsonw_strn(w, key, d->tokens[id].s, d->tokens[id].len);
-    else
-        jsonw_null(w, key);
-}
-
-static int write_tokenizer_config(
-    const struct hf_writer *w, const struct gguf *g, const struct tok_def *d, struct err *e)
-{
-    struct gguf_str template;
-    struct jsonw j;
-    buf_auto struct buf text;
-    buf_init(&text, TOKENIZER_LIMIT);
-    jsonw_init(&j, &text);
-    jsonw_open(&j, NULL, '{');
-    jsonw_str(&j, "tokenizer_class", "PreTrainedTokenizerFast");
-    jsonw_int(&j, "model_max_length", w->config.context);
-    jsonw_bool(&j, "clean_up_tokenization_spaces", false);
-    write_token(&j, "bos_token", d, d->bos);
-    write_token(&j, "eos_token", d, d->eos);
-    write_token(&j, "pad_token", d, w->config.pad_id);
-    if (!gguf_string(g, "tokenizer.chat_template", &template, NULL))
-        jsonw_strn(&j, "chat_template", template.s, template.len);
-    jsonw_close(&j);
-    jsonw_end(&j);
-    return write_text(w, "tokenizer_config.json", &text, e);
-}
-
-static int convert_tokenizer(const struct hf_writer *w, const struct gguf *g, struct err *e)
-{
-    struct arena *a = arena_create(TOK_ARENA_BYTES);
-    struct tok_def d;
-    buf_auto struct buf text;
-    buf_init(&text, TOKENIZER_LIMIT);
-    int rc =
-        a ? tok_def_gguf(g, a, &d, e) : err_set(e, ERR_MEMORY, "no memory to write a tokenizer");
-    if (!rc)
-        rc = tok_def_write(&d, &text, e);
-    if (!rc)
-        rc = write_text(w, "tokenizer.json", &text, e);
-    if (!rc)
-        rc = write_tokenizer_config(w, g, &d, e);
-    arena_destroy(a);
-    return rc;
-}
-
-static int write_tokenizer(const struct hf_writer *w, const struct weights *from, struct err *e)
-{
-    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json",
-        "special_tokens_map.json", "chat_template.jinja", "generation_config.json"};
-    int rc = 0;
-    if (weights_gguf(from))
-        return convert_tokenizer(w, weights_gguf(from), e);
-    for (size_t i = 0; !rc && i < sizeof files / sizeof *files; i++)
-        rc = copy_file(w, weights_path(from), files[i], e);
-    return rc;
-}
-
 /* -- creating -- */
 
 /* The file's tensor of that place, added when it is new. */
@@ -166,14 +88,13 @@ static int list_tensors(struct hf_writer *w, struct err *e)
         w->tensors[w->table.at[i].order].tensor = &w->table.at[i];
     for (int i = 0; i < w->count; i++) {
         struct written *t = &w->tensors[i];
-        family_place(&w->config, t->tensor, FAMILY_HF, &t->place);
+        family_place(&w->config, &w->table, t->tensor, FAMILY_HF, &t->place);
         t->entry = entry_of(w, &t->place);
     }
     return 0;
 }
 
-static int create(
-    struct hf_writer *w, const char *folder, const struct weights *tokenizer_from, struct err *e)
+static int open_writer(struct hf_writer *w, const char *folder, struct err *e)
 {
     char path[LIMIT_PATH_BYTES];
     if (snprintf(w->folder, sizeof w->folder, "%s", folder) >= LIMIT_PATH_BYTES)
@@ -186,13 +107,11 @@ static int create(
     if (rc)
         return rc;
     w->fd = io_create(path, 0644, e);
-    if (w->fd < 0)
-        return w->fd;
-    return tokenizer_from ? write_tokenizer(w, tokenizer_from, e) : 0;
+    return w->fd < 0 ? w->fd : 0;
 }
 
-int hf_writer_create(const char *folder, const struct model_config *c,
-    struct weights *tokenizer_from, struct hf_writer **out, struct err *e)
+int hf_writer_create(
+    const char *folder, const struct model_config *c, struct hf_writer **out, struct err *e)
 {
     int rc = model_config_check(c, e);
     if (!rc)
@@ -204,7 +123,7 @@ int hf_writer_create(const char *folder, const struct model_config *c,
         return err_set(e, ERR_MEMORY, "%s: no memory to write it", folder);
     w->fd = -1;
     w->config = *c;
-    rc = create(w, folder, tokenizer_from, e);
+    rc = open_writer(w, folder, e);
     if (rc) {
         hf_writer_destroy(w);
         return rc;

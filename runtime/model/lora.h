@@ -3,7 +3,7 @@
  * B^T, A (r, in) uniform in +-1/sqrt(in) (kaiming with a = sqrt 5), B (out, r) zero, W frozen.
  *
  * The adapters of matrices that share an input (q, k, v) have their A factors stacked, so x A^T is
- * one product for all of them. Used by model only.
+ * one product for all of them.
  *
  * Dropout is of A's input alone: x A^T becomes dropout(x) A^T, x W^T stays (peft's lora_dropout;
  * here matrices that share an input share what is left out of it). What is left out of an element

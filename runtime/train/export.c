@@ -1,9 +1,9 @@
 /*
  * export: tensors leave the device one by one through one host buffer of the largest. The folder
- * appears whole or not at all (output.c renames it into place), the adapter in it, by the names and
- * shapes that peft uses. Where the family keeps several of our matrices in one
- * module (GPT-2's q, k and v), their factors become one pair of as many times the rank: the A's one
- * below the other, the B's as blocks on the diagonal.
+ * appears whole or not at all (output.h renames it into place), the adapter in it, by the names and
+ * shapes that peft uses. Where the family keeps several of our matrices in one module (GPT-2's q, k
+ * and v), their factors become one pair of as many times the rank: the A's one below the other, the
+ * B's as blocks on the diagonal.
  */
 #include "runtime/train/export.h"
 
@@ -12,8 +12,9 @@
 #include "base/mem.h"
 #include "runtime/door/beat.h"
 #include "runtime/family/family.h"
-#include "runtime/train/output.h"
 #include "runtime/files/safetensors.h"
+#include "runtime/text/tok_write.h"
+#include "runtime/train/output.h"
 
 static int64_t largest(struct model *m)
 {
@@ -28,20 +29,20 @@ static int64_t largest(struct model *m)
 static int write_merged(
     struct model *m, struct hf_writer *w, enum dtype store, struct wire_page *page, struct err *e)
 {
-    mem_autofree float *host = mem_array((size_t)largest(m), sizeof(float));
-    int rc = 0;
-
+    mem_autofree float *host = mem_array((size_t)largest(m), sizeof *host);
     if (!host)
         return err_set(e, ERR_MEMORY, "no memory to export the model");
     const struct tensors *base = model_base(m);
-    for (int i = 0; i < base->count && !rc; i++) {
+    for (int i = 0; i < base->count; i++) {
         const struct tensor *p = &base->at[i];
-        rc = model_read(m, p->name, true, host, p->count, e);
+        int rc = model_read(m, p->name, true, host, p->count, e);
         if (!rc)
             rc = hf_writer_tensor(w, p->name, p->dims, p->shape, host, store, e);
         beat(page);
+        if (rc)
+            return rc;
     }
-    return rc;
+    return 0;
 }
 
 /* -- the adapter -- */
@@ -57,8 +58,9 @@ struct adapter {
     struct model *m;
     struct module *modules;
     int count;
-    int *of;        /* (parts): the module of each */
-    int64_t *first; /* (parts): where an A's or a B's rows begin there */
+    const struct tensors *factors;
+    int *of;        /* (factors): the module of each */
+    int64_t *first; /* (factors): where an A's or a B's rows begin there */
     int64_t rank;
 };
 
@@ -72,7 +74,6 @@ static bool is_a(const struct tensor *p)
 static const char *leaf_of(const char *name, bool two)
 {
     const char *dot = strrchr(name, '.');
-
     while (two && dot > name && *--dot != '.')
         ;
     return dot + 1;
@@ -82,7 +83,6 @@ static struct module *module_of(struct adapter *a, const struct family_place *pl
 {
     size_t n = strlen(place->name) - strlen(".weight");
     struct module *x = a->modules;
-
     for (; x < a->modules + a->count; x++)
         if (strlen(x->name) == n && !strncmp(x->name, place->name, n))
             return x;
@@ -96,18 +96,17 @@ static struct module *module_of(struct adapter *a, const struct family_place *pl
 
 static int list_modules(struct adapter *a, const struct model_config *c, struct err *e)
 {
-    const struct tensors *factors = model_trained(a->m);
-    int n = factors->count;
-
+    const struct tensors *base = model_base(a->m);
+    int n = a->factors->count;
     a->modules = mem_array((size_t)n, sizeof *a->modules);
     a->of = mem_array((size_t)n, sizeof *a->of);
     a->first = mem_array((size_t)n, sizeof *a->first);
     if (!a->modules || !a->of || !a->first)
         return err_set(e, ERR_MEMORY, "no memory to export the adapter");
     for (int i = 0; i < n; i++) {
-        const struct tensor *p = &factors->at[i];
+        const struct tensor *p = &a->factors->at[i];
         struct family_place place;
-        family_place(c, tensors_get(model_base(a->m), p->role, TENSOR_WEIGHT, p->layer, p->expert),
+        family_place(c, base, tensors_get(base, p->role, TENSOR_WEIGHT, p->layer, p->expert),
             FAMILY_HF, &place);
         struct module *x = module_of(a, &place, p->shape[1]); /* an A comes before its B */
         a->of[i] = (int)(x - a->modules);
@@ -139,7 +138,6 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
 {
     const struct jobspec_train *t = &spec->train;
     struct jsonw w;
-
     jsonw_init(&w, out);
     jsonw_open(&w, NULL, '{');
     jsonw_str(&w, "peft_type", "LORA");
@@ -149,7 +147,7 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
     jsonw_num(&w, "lora_alpha", t->lora.alpha);
     jsonw_num(&w, "lora_dropout", t->lora.dropout);
     jsonw_str(&w, "bias", "none");
-    jsonw_bool(&w, "fan_in_fan_out", !strcmp(c->architecture, "gpt2")); /* stored (in, out) */
+    jsonw_bool(&w, "fan_in_fan_out", family_of(c)->hf_transposed);
     jsonw_bool(&w, "inference_mode", true);
     jsonw_open(&w, "target_modules", '[');
     for (int i = 0; i < a->count; i++)
@@ -162,14 +160,12 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
     return jsonw_end(&w);
 }
 
-/* Part i of the model, put where it belongs in its module's A (rank, in) or B (out, rank). */
+/* Factor i, put where it belongs in its module's A (rank, in) or B (out, rank). */
 static int read_factor(const struct adapter *a, int i, float *stage, float *to, struct err *e)
 {
-    const struct tensors *factors = model_trained(a->m);
-    const struct tensor *p = &factors->at[i];
+    const struct tensor *p = &a->factors->at[i];
     int64_t width = a->rank * a->modules[a->of[i]].pieces, column = 0;
     int rc = model_read(a->m, p->name, false, stage, p->count, e);
-
     if (rc)
         return rc;
     if (is_a(p)) {
@@ -177,7 +173,7 @@ static int read_factor(const struct adapter *a, int i, float *stage, float *to, 
         return 0;
     }
     for (int k = 0; k < i; k++)
-        column += a->of[k] == a->of[i] && !is_a(&factors->at[k]) ? a->rank : 0;
+        column += a->of[k] == a->of[i] && !is_a(&a->factors->at[k]) ? a->rank : 0;
     for (int64_t r = 0; r < p->shape[0]; r++)
         memcpy(to + (a->first[i] + r) * width + column, stage + r * a->rank, (size_t)a->rank * 4);
     return 0;
@@ -188,7 +184,6 @@ static void describe(const struct adapter *a, int entry, struct safetensors_entr
     const struct module *x = &a->modules[entry / 2];
     int64_t rank = a->rank * x->pieces;
     bool b = entry % 2;
-
     out->type = DTYPE_F32;
     out->dims = 2;
     out->shape[0] = b ? x->out : rank;
@@ -198,63 +193,68 @@ static void describe(const struct adapter *a, int entry, struct safetensors_entr
         out->name, sizeof out->name, "base_model.model.%s.lora_%c.weight", x->name, b ? 'B' : 'A');
 }
 
+/* Tensor `entry` of the file, appended to it. */
+static int add_factor(const struct adapter *a, int entry, const struct safetensors_entry *x,
+    float *stage, struct buf *file, struct err *e)
+{
+    mem_autofree float *whole = mem_array((size_t)x->bytes, 1);
+    if (!whole)
+        return err_set(e, ERR_MEMORY, "no memory to export the adapter");
+    for (int k = 0; k < a->factors->count; k++) {
+        if (a->of[k] != entry / 2 || is_a(&a->factors->at[k]) != !(entry % 2))
+            continue;
+        int rc = read_factor(a, k, stage, whole, e);
+        if (rc)
+            return rc;
+    }
+    if (buf_add(file, whole, (size_t)x->bytes))
+        return err_set(e, ERR_MEMORY, "no memory to export the adapter");
+    return 0;
+}
+
 static int write_factors(const struct adapter *a, const char *path, struct err *e)
 {
-    int count = 2 * a->count, rc;
+    int count = 2 * a->count;
     mem_autofree struct safetensors_entry *entry = mem_array((size_t)count, sizeof *entry);
-    mem_autofree float *stage = mem_array((size_t)model_trainable(a->m), sizeof(float));
-    buf_auto struct buf file;
-
-    buf_init(&file, SIZE_MAX / 2);
+    mem_autofree float *stage = mem_array((size_t)model_trainable(a->m), sizeof *stage);
     if (!entry || !stage)
         return err_set(e, ERR_MEMORY, "no memory to export the adapter");
     for (int i = 0; i < count; i++)
         describe(a, i, &entry[i]);
-    rc = safetensors_header(entry, count, (const char *const[]){"format", "pt", NULL}, 0, &file, e);
-    for (int i = 0; i < count && !rc; i++) {
-        mem_autofree float *whole = mem_array((size_t)entry[i].bytes, 1);
-
-        if (!whole)
-            return err_set(e, ERR_MEMORY, "no memory to export the adapter");
-        const struct tensors *factors = model_trained(a->m);
-        for (int k = 0; k < factors->count && !rc; k++)
-            if (a->of[k] == i / 2 && is_a(&factors->at[k]) == !(i % 2))
-                rc = read_factor(a, k, stage, whole, e);
-        if (!rc && buf_add(&file, whole, (size_t)entry[i].bytes))
-            rc = err_set(e, ERR_MEMORY, "no memory to export the adapter");
-    }
+    buf_auto struct buf file;
+    buf_init(&file, SIZE_MAX / 2);
+    int rc =
+        safetensors_header(entry, count, (const char *const[]){"format", "pt", NULL}, 0, &file, e);
+    for (int i = 0; i < count && !rc; i++)
+        rc = add_factor(a, i, &entry[i], stage, &file, e);
     return rc ? rc : io_write_new(path, file.data, file.len, 0644, e);
 }
 
 static int write_files(const struct adapter *a, const struct model_config *c,
     const struct jobspec *spec, const char *folder, struct err *e)
 {
-    char path[LIMIT_PATH_BYTES + 64];
     buf_auto struct buf config;
-    int rc;
-
     buf_init(&config, LIMIT_JOB_FILE_BYTES);
     if (adapter_config(a, c, spec, &config))
         return err_set(e, ERR_MEMORY, "no memory to export the adapter");
+    char path[LIMIT_PATH_BYTES + 64];
     snprintf(path, sizeof path, "%s/adapter", folder);
-    rc = io_mkdirs(path, 0755, e);
-    if (!rc) {
-        snprintf(path, sizeof path, "%s/adapter/adapter_config.json", folder);
-        rc = io_write_new(path, config.data, config.len, 0644, e);
-    }
-    if (!rc) {
-        snprintf(path, sizeof path, "%s/adapter/adapter_model.safetensors", folder);
-        rc = write_factors(a, path, e);
-    }
-    return rc;
+    int rc = io_mkdirs(path, 0755, e);
+    if (rc)
+        return rc;
+    snprintf(path, sizeof path, "%s/adapter/adapter_config.json", folder);
+    rc = io_write_new(path, config.data, config.len, 0644, e);
+    if (rc)
+        return rc;
+    snprintf(path, sizeof path, "%s/adapter/adapter_model.safetensors", folder);
+    return write_factors(a, path, e);
 }
 
 static int write_adapter(struct model *m, const struct model_config *c, const struct jobspec *spec,
     const char *folder, struct err *e)
 {
-    struct adapter a = {.m = m, .rank = spec->train.lora.rank};
+    struct adapter a = {.m = m, .factors = model_trained(m), .rank = spec->train.lora.rank};
     int rc = list_modules(&a, c, e);
-
     if (!rc)
         rc = write_files(&a, c, spec, folder, e);
     mem_free(a.modules);
@@ -263,20 +263,29 @@ static int write_adapter(struct model *m, const struct model_config *c, const st
     return rc;
 }
 
-int export_model(struct model *m, const struct model_config *c, struct weights *tokenizer_from,
-    const struct jobspec *spec, enum dtype store, struct wire_page *page, struct err *e)
+static int write_model(struct model *m, const struct model_config *c,
+    const struct weights *tokenizer_from, const char *folder, enum dtype store,
+    struct wire_page *page, struct err *e)
 {
     struct hf_writer *w = NULL;
-    struct output *o = NULL;
-    int rc = output_create(spec, &o, e);
-
-    if (!rc)
-        rc = hf_writer_create(output_folder(o), c, tokenizer_from, &w, e);
+    int rc = hf_writer_create(folder, c, &w, e);
+    if (!rc && tokenizer_from)
+        rc = tok_write(folder, tokenizer_from, c, e);
     if (!rc)
         rc = write_merged(m, w, store, page, e);
     if (!rc)
         rc = hf_writer_finish(w, e);
     hf_writer_destroy(w);
+    return rc;
+}
+
+int export_model(struct model *m, const struct model_config *c, struct weights *tokenizer_from,
+    const struct jobspec *spec, enum dtype store, struct wire_page *page, struct err *e)
+{
+    struct output *o = NULL;
+    int rc = output_create(spec, &o, e);
+    if (!rc)
+        rc = write_model(m, c, tokenizer_from, output_folder(o), store, page, e);
     if (!rc && spec->train.method == METHOD_LORA)
         rc = write_adapter(m, c, spec, output_folder(o), e);
     if (!rc)

@@ -1,6 +1,6 @@
 /*
- * optim: the update of one step. The model's parts put matrices before norms, so decay is one run
- * of the flat range and no decay another; gaps between parts hold zeros, which AdamW keeps.
+ * optim: the update of one step. The table of tensors puts matrices before vectors, so decay is one
+ * run of the flat range and no decay another; gaps between tensors hold zeros, which AdamW keeps.
  * Allocates at create only.
  */
 #include "runtime/train/optim.h"
@@ -21,13 +21,11 @@ struct optim {
 
 double optim_rate(const struct optim_conf *c, int64_t step)
 {
-    double left;
-
     if (step <= c->warmup_steps)
         return c->learning_rate * (double)step / (double)c->warmup_steps;
     if (c->schedule == SCHEDULE_CONSTANT || c->steps <= c->warmup_steps)
         return c->learning_rate;
-    left = 1 - (double)(step - 1 - c->warmup_steps) / (double)(c->steps - c->warmup_steps);
+    double left = 1 - (double)(step - 1 - c->warmup_steps) / (double)(c->steps - c->warmup_steps);
     left = left < 0 ? 0 : left;
     return c->learning_rate *
         (c->schedule == SCHEDULE_LINEAR ? left : 0.5 * (1 - cos(M_PI * left)));
@@ -50,14 +48,12 @@ int optim_create(
     struct dev *d, const struct optim_conf *c, struct model *m, struct optim **out, struct err *e)
 {
     struct optim *o = mem_zalloc(sizeof *o);
-    size_t bytes = (size_t)model_trainable(m) * sizeof(float);
-    void *p[3] = {0};
-    int rc;
-
     if (!o)
         return err_set(e, ERR_MEMORY, "no memory for the optimizer");
     *o = (struct optim){.dev = d, .conf = *c, .model = m};
-    rc = find_decayed(o, e);
+    size_t bytes = (size_t)model_trainable(m) * sizeof(float);
+    void *p[3] = {0};
+    int rc = find_decayed(o, e);
     for (int i = 0; i < 3 && !rc; i++)
         rc = dev_alloc(d, i < 2 ? bytes : MODEL_AHEAD * sizeof(float), &p[i], e);
     o->m = p[0];
@@ -89,16 +85,14 @@ static float *sum_of(const struct optim *o, int64_t step)
 int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 {
     float sum;
-    int rc;
-
     dev_download(o->dev, &sum, sum_of(o, step), sizeof sum);
-    rc = dev_sync(o->dev, e);
+    int rc = dev_sync(o->dev, e);
     if (rc)
         return rc;
     if (!isfinite(sum))
         return err_set(e, ERR_USER,
-            "the gradient of step %lld is not finite: lower "
-            "spec.train.optimizer.learningRate or look at the data",
+            "the gradient of step %lld is not finite: lower spec.train.optimizer.learningRate or "
+            "look at the data",
             (long long)step);
     *grad_norm = sqrt((double)sum);
     return 0;
@@ -106,10 +100,9 @@ int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 
 static void update(struct optim *o, int64_t from, int64_t to, int64_t step, double decay)
 {
-    uint16_t *copy = model_compute_copy(o->model);
-
     if (from == to)
         return;
+    uint16_t *copy = model_compute_copy(o->model);
     dev_ops(o->dev)->adamw(o->dev,
         &(struct op_adamw){.count = to - from,
             .w = model_master(o->model) + from,
@@ -130,15 +123,12 @@ static void update(struct optim *o, int64_t from, int64_t to, int64_t step, doub
 
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 {
-    int rc = 0;
-
     dev_zero(o->dev, sum_of(o, step), sizeof(float));
     dev_ops(o->dev)->sumsq(o->dev,
         &(struct op_sumsq){.count = model_trainable(o->model),
             .x = model_gradient(o->model),
             .out = sum_of(o, step)});
-    if (grad_norm)
-        rc = optim_norm(o, step, grad_norm, e);
+    int rc = grad_norm ? optim_norm(o, step, grad_norm, e) : 0;
     if (rc)
         return rc;
     update(o, 0, o->decayed, step, o->conf.weight_decay);

@@ -33,8 +33,7 @@ void optim_destroy(struct optim *o);
    the norm before (as optim_norm does; nothing is changed when it fails), and waits for the end. */
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e);
 /* Waits for the device; the norm that the update of `step`, one of the last MODEL_AHEAD, was made
-   with. ERR_USER when it is not
-   finite: then that update has changed nothing. */
+   with. ERR_USER when it is not finite: then that update has changed nothing. */
 int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e);
 float *optim_m(struct optim *o); /* device, model_trainable elements */
 float *optim_v(struct optim *o);

@@ -12,8 +12,8 @@
 #include "runtime/model/model.h"
 #include "runtime/train/optim.h"
 
-/* [*first, *first + *count) of a range of `total` elements; slices are disjoint and cover it. Pure.
- */
+/* [*first, *first + *count) of a range of `total` elements; slices are disjoint and cover it.
+   Pure. */
 void shard_range(int64_t total, int world, int rank, int64_t *first, int64_t *count);
 
 int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct optim *o, int world,

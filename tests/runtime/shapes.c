@@ -98,7 +98,7 @@ int shape_write(const char *folder, const struct model_config *c, enum dtype sto
     int rc = tensors_create(c, &p, e);
 
     if (!rc)
-        rc = hf_writer_create(folder, c, NULL, &w, e);
+        rc = hf_writer_create(folder, c, &w, e);
     if (!rc)
         rc = write_parts(w, &p, store, e);
     if (!rc)

@@ -240,7 +240,7 @@ static struct family_place place_of(
     struct err e;
     ck_assert(!tensors_create(c, &t, &e));
     ck_assert_msg(tensors_find(&t, name) != NULL, "%s", name);
-    family_place(c, tensors_find(&t, name), f, &p);
+    family_place(c, &t, tensors_find(&t, name), f, &p);
     tensors_done(&t);
     return p;
 }

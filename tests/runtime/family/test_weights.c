@@ -12,6 +12,7 @@
 #include "runtime/files/hash.h"
 #include "runtime/files/safetensors.h"
 #include "runtime/text/tok.h"
+#include "runtime/text/tok_write.h"
 #include "tests/runtime/gguf_make.h"
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
@@ -285,7 +286,9 @@ static int write_folder(
     struct weights *from, const char *to, enum dtype store, bool all, struct err *e)
 {
     struct hf_writer *h = NULL;
-    int rc = hf_writer_create(to, weights_config(from), from, &h, e);
+    int rc = hf_writer_create(to, weights_config(from), &h, e);
+    if (!rc)
+        rc = tok_write(to, from, weights_config(from), e);
     for (int i = weights_count(from) - 1; !rc && i >= !all; i--) { /* any order will do */
         const struct weights_tensor *t = weights_at(from, i);
         int64_t n;
@@ -573,7 +576,7 @@ START_TEST(what_cannot_be_expressed_is_not_written)
     golden_folder(folder);
     c = *weights_config(w);
     c.o_bias = false;
-    ck_assert_int_eq(hf_writer_create(folder, &c, NULL, &h, &e), -ERR_DATA);
+    ck_assert_int_eq(hf_writer_create(folder, &c, &h, &e), -ERR_DATA);
     ck_assert_ptr_null(h);
     weights_close(w);
     golden_remove(folder);
@@ -608,7 +611,7 @@ static int read_and_write_one(void *user)
     setup_path(out, "one");
     int rc = weights_read(user, name, 32, 32, 0, 32, DTYPE_F32, x, &e);
     if (!rc)
-        rc = hf_writer_create(out, weights_config(user), NULL, &h, &e);
+        rc = hf_writer_create(out, weights_config(user), &h, &e);
     if (!rc)
         rc = hf_writer_tensor(h, name, 2, (const int64_t[]){32, 32}, x, DTYPE_BF16, &e);
     hf_writer_destroy(h);

@@ -1,0 +1,284 @@
+/*
+ * family_describe: a model's description from a GGUF file's keys or a config.json, and back as a
+ * config.json that transformers reads: what all families have alike; the rest each reads and writes
+ * itself. Pure but for model_config_read. A key that would change what the model computes, and that
+ * is not known here or there, is refused with its name (keys.h). Dropout is no part of the
+ * description: nothing is dropped here, and what is written says so. Source: llama.cpp's
+ * gguf-py/gguf/constants.py.
+ */
+#include "runtime/family/family.h"
+
+#include "runtime/family/keys.h"
+#include "runtime/family/values.h"
+
+#define CONFIG_LIMIT (1 << 20) /* bytes of a config.json */
+
+int family_config_expressible(const struct model_config *c, struct err *e)
+{
+    const struct family *f = family_of(c);
+    if (!f)
+        return err_set(e, ERR_DATA, "architecture \"%s\" is not supported", c->architecture);
+    const struct model_config *x = &f->fixed;
+    bool biases = f->free_biases
+        ? c->o_bias == c->qkv_bias
+        : c->qkv_bias == x->qkv_bias && c->o_bias == x->o_bias && c->ffn_bias == x->ffn_bias;
+    if (c->norm != x->norm || c->activation != x->activation || c->positions != x->positions ||
+        !biases)
+        return err_set(
+            e, ERR_DATA, "no %s model has these norms, positions and biases", c->architecture);
+    if (!f->free_heads && (c->kv_heads != c->heads || c->heads * c->head_dim != c->dim))
+        return err_set(e, ERR_DATA, "%lld heads of %lld do not make up the hidden size %lld",
+            (long long)c->heads, (long long)c->head_dim, (long long)c->dim);
+    return 0;
+}
+
+static int check_read(const struct model_config *c, const char *path, struct err *e)
+{
+    if (model_config_check(c, e) || family_config_expressible(c, e))
+        return err_wrap(e, "%s", path);
+    return 0;
+}
+
+/* False: there is no room for it. */
+static bool add_eos(struct model_config *c, int32_t id)
+{
+    if (id < 0 || model_config_ends(c, id))
+        return true;
+    if (c->eos_id < 0)
+        c->eos_id = id;
+    else if (c->more_eos_count < MODEL_EOS_LIMIT - 1)
+        c->more_eos[c->more_eos_count++] = id;
+    else
+        return false;
+    return true;
+}
+
+/* -- GGUF -- */
+
+/* "llama.embedding_length" */
+static const char *architecture_key(const struct model_config *c, const char *name, char out[96])
+{
+    snprintf(out, 96, "%s.%s", c->architecture, name);
+    return out;
+}
+
+static int gguf_sizes(const struct gguf *g, struct model_config *c, struct err *e)
+{
+    const struct {
+        const char *key;
+        int64_t *out;
+    } required[] = {
+        {"embedding_length", &c->dim},
+        {"block_count", &c->layers},
+        {"attention.head_count", &c->heads},
+        {"feed_forward_length", &c->ffn_dim},
+        {"context_length", &c->context},
+    };
+    char key[96];
+    int rc = 0;
+    for (size_t i = 0; !rc && i < sizeof required / sizeof *required; i++)
+        rc = gguf_int(
+            g, architecture_key(c, required[i].key, key), 1, INT32_MAX, required[i].out, e);
+    if (rc)
+        return rc;
+    c->kv_heads = c->heads;
+    c->head_dim = c->dim / c->heads;
+    rc = values_gguf_int(g, architecture_key(c, "attention.head_count_kv", key), &c->kv_heads, e);
+    if (!rc)
+        rc = values_gguf_int(g, architecture_key(c, "attention.key_length", key), &c->head_dim, e);
+    int64_t value_dim = c->head_dim, rotary = c->head_dim;
+    if (!rc)
+        rc = values_gguf_int(g, architecture_key(c, "attention.value_length", key), &value_dim, e);
+    if (!rc && c->positions == POSITIONS_ROTARY)
+        rc = values_gguf_int(g, architecture_key(c, "rope.dimension_count", key), &rotary, e);
+    if (!rc && (value_dim != c->head_dim || rotary != c->head_dim))
+        rc = err_set(e, ERR_DATA,
+            "%s: heads whose values or rotary part differ in size are not supported", gguf_path(g));
+    return rc;
+}
+
+static int gguf_rotary(const struct gguf *g, struct model_config *c, struct err *e)
+{
+    double theta = 10000;
+    struct gguf_str scaling;
+    char key[96];
+    int rc =
+        gguf_has(g, architecture_key(c, "rope.freq_base", key)) ? gguf_num(g, key, &theta, e) : 0;
+    if (rc)
+        return rc;
+    if (gguf_has(g, architecture_key(c, "rope.scaling.type", key))) {
+        rc = gguf_string(g, key, &scaling, e);
+        if (rc)
+            return rc;
+        if (scaling.len != 4 || memcmp(scaling.s, "none", 4))
+            return err_set(e, ERR_DATA, "%s: rotary scaling \"%.*s\" is not supported",
+                gguf_path(g), (int)(scaling.len < 32 ? scaling.len : 32), scaling.s);
+    }
+    c->rope_theta = (float)theta;
+    return 0;
+}
+
+static int gguf_numbers(const struct gguf *g, struct model_config *c, struct err *e)
+{
+    double eps;
+    char key[96];
+    const char *name =
+        c->norm == NORM_LAYER ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+    int rc = gguf_num(g, architecture_key(c, name, key), &eps, e);
+    if (rc)
+        return rc;
+    c->norm_eps = (float)eps;
+    return c->positions == POSITIONS_ROTARY ? gguf_rotary(g, c, e) : 0;
+}
+
+/* The end of a text, of a turn, and of a message. */
+static int gguf_eos(const struct gguf *g, struct model_config *c, struct err *e)
+{
+    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+        "tokenizer.ggml.eom_token_id"};
+    c->eos_id = -1;
+    for (int i = 0; i < 3; i++) {
+        int32_t id;
+        int rc = values_gguf_id(g, keys[i], &id, e);
+        if (rc)
+            return rc;
+        add_eos(c, id);
+    }
+    return 0;
+}
+
+static int gguf_special(const struct gguf *g, struct model_config *c, struct err *e)
+{
+    int rc = values_gguf_id(g, "tokenizer.ggml.bos_token_id", &c->bos_id, e);
+    if (!rc)
+        rc = gguf_eos(g, c, e);
+    return rc ? rc : values_gguf_id(g, "tokenizer.ggml.padding_token_id", &c->pad_id, e);
+}
+
+int family_config_gguf(const struct gguf *g, struct model_config *out, struct err *e)
+{
+    struct gguf_str architecture;
+    char list[FAMILY_LIST_BYTES];
+    int rc = gguf_string(g, "general.architecture", &architecture, e);
+    if (rc)
+        return rc;
+    const struct family *f = family_named(architecture.s, architecture.len);
+    if (!f)
+        return err_set(e, ERR_DATA, "%s: architecture \"%.*s\"; what is read: %s", gguf_path(g),
+            (int)(architecture.len < 64 ? architecture.len : 64), architecture.s,
+            family_list(list));
+    struct model_config c = f->fixed;
+    const struct gguf_tensor *embedding = values_gguf_tensor(g, "token_embd.weight");
+    if (!embedding)
+        return err_set(e, ERR_DATA, "%s: tensor token_embd.weight is missing", gguf_path(g));
+    c.vocab = embedding->shape[0];
+    c.tied_embeddings = !values_gguf_tensor(g, "output.weight");
+    if (f->gguf_read)
+        f->gguf_read(g, &c);
+    rc = gguf_sizes(g, &c, e);
+    if (!rc)
+        rc = gguf_numbers(g, &c, e);
+    if (!rc)
+        rc = gguf_special(g, &c, e);
+    if (!rc)
+        rc = check_read(&c, gguf_path(g), e);
+    if (!rc)
+        rc = family_keys_gguf(g, &c, e);
+    if (!rc)
+        *out = c;
+    return rc;
+}
+
+/* -- config.json -- */
+
+int family_eos_json(
+    const struct json *config, const char *path, struct model_config *out, struct err *e)
+{
+    const struct json *v = json_get(config, "eos_token_id");
+    struct model_config c = *out;
+    c.eos_id = json_is_array(v) ? -1 : values_id(v);
+    c.more_eos_count = 0;
+    json_each (item, json_is_array(v) ? v : NULL) {
+        int32_t id = values_id(item);
+        if (id < 0)
+            return err_set(e, ERR_DATA, "%s: eos_token_id: not a list of token ids", path);
+        if (!add_eos(&c, id))
+            return err_set(
+                e, ERR_DATA, "%s: eos_token_id: more than %d tokens", path, MODEL_EOS_LIMIT);
+    }
+    *out = c;
+    return 0;
+}
+
+int family_config_json(
+    const struct json *config, const char *path, struct model_config *out, struct err *e)
+{
+    if (!json_is_object(config))
+        return err_set(e, ERR_DATA, "%s: not an object", path);
+    const char *type = json_str(config, "model_type", "");
+    const struct family *f = family_named(type, strlen(type));
+    char list[FAMILY_LIST_BYTES];
+    if (!f)
+        return err_set(e, ERR_DATA, "%s: model_type \"%.32s\"; what is read: %s", path, type,
+            family_list(list));
+    struct model_config c = f->fixed;
+    int rc = f->json_read(config, path, &c, e);
+    if (rc)
+        return rc;
+    c.bos_id = values_id(json_get(config, "bos_token_id"));
+    c.pad_id = values_id(json_get(config, "pad_token_id"));
+    rc = family_eos_json(config, path, &c, e);
+    if (!rc)
+        rc = check_read(&c, path, e);
+    if (!rc)
+        rc = family_keys_json(config, path, &c, e);
+    if (!rc)
+        *out = c;
+    return rc;
+}
+
+int model_config_read(const char *path, struct model_config *out, struct err *e)
+{
+    json_auto struct json *config = NULL;
+    int rc = json_read_file(path, CONFIG_LIMIT, &config, e);
+    return rc ? rc : family_config_json(config, path, out, e);
+}
+
+static void write_id(struct jsonw *w, const char *key, int32_t id, bool nulls)
+{
+    if (id >= 0)
+        jsonw_int(w, key, id);
+    else if (nulls)
+        jsonw_null(w, key);
+}
+
+void family_ids_write(const struct model_config *c, bool nulls, struct jsonw *w)
+{
+    write_id(w, "bos_token_id", c->bos_id, nulls);
+    if (c->more_eos_count) {
+        jsonw_open(w, "eos_token_id", '[');
+        jsonw_int(w, NULL, c->eos_id);
+        for (int i = 0; i < c->more_eos_count; i++)
+            jsonw_int(w, NULL, c->more_eos[i]);
+        jsonw_close(w);
+    } else {
+        write_id(w, "eos_token_id", c->eos_id, nulls);
+    }
+    write_id(w, "pad_token_id", c->pad_id, nulls);
+}
+
+void family_config_write(const struct model_config *c, enum dtype store, struct jsonw *w)
+{
+    const struct family *f = family_of(c);
+    jsonw_open(w, NULL, '{');
+    jsonw_open(w, "architectures", '[');
+    jsonw_str(w, NULL, f->model_class);
+    jsonw_close(w);
+    jsonw_str(w, "model_type", c->architecture);
+    jsonw_str(w, "torch_dtype", store == DTYPE_BF16 ? "bfloat16" : "float32");
+    jsonw_int(w, "vocab_size", c->vocab);
+    f->json_write(c, w);
+    jsonw_bool(w, "tie_word_embeddings", c->tied_embeddings);
+    family_ids_write(c, true, w);
+    jsonw_close(w);
+}

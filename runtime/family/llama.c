@@ -1,0 +1,112 @@
+/*
+ * llama: the family whose names are the canonical ones. In GGUF files the rows of q and k are
+ * interleaved, and only the tensors tell which biases there are. Sources: transformers' LlamaConfig
+ * and modeling_llama; llama.cpp's LlamaModel.permute.
+ */
+#include "runtime/family/llama.h"
+
+#include "runtime/family/values.h"
+
+static int read_rotary(
+    const struct json *config, const char *path, struct model_config *c, struct err *e)
+{
+    const struct json *rope = json_get(config, "rope_parameters");
+    const struct json *scaling = json_get(config, "rope_scaling");
+    const char *type = json_str(rope, "rope_type", "default");
+    if (json_is_object(scaling))
+        type = json_str(scaling, "rope_type", json_str(scaling, "type", "unnamed"));
+    if (strcmp(type, "default"))
+        return err_set(e, ERR_DATA, "%s: rotary scaling \"%.32s\" is not supported", path, type);
+    c->rope_theta = (float)json_num(rope, "rope_theta", json_num(config, "rope_theta", 10000));
+    return 0;
+}
+
+static int read_sizes(
+    const struct json *config, const char *path, struct model_config *c, struct err *e)
+{
+    int rc = values_sizes(config, path,
+        (const struct values_size[]){
+            {"vocab_size", 0, &c->vocab},
+            {"hidden_size", 0, &c->dim},
+            {"num_hidden_layers", 0, &c->layers},
+            {"num_attention_heads", 0, &c->heads},
+        },
+        4, e);
+    if (rc)
+        return rc;
+    return values_sizes(config, path,
+        (const struct values_size[]){
+            {"num_key_value_heads", c->heads, &c->kv_heads},
+            {"head_dim", c->dim / c->heads, &c->head_dim},
+            {"intermediate_size", 0, &c->ffn_dim},
+            {"max_position_embeddings", 2048, &c->context},
+        },
+        4, e);
+}
+
+int llama_json_read(
+    const struct json *config, const char *path, struct model_config *c, struct err *e)
+{
+    const char *activation = json_str(config, "hidden_act", "silu");
+    int rc = read_rotary(config, path, c, e);
+    if (rc)
+        return rc;
+    if (strcmp(activation, "silu"))
+        return err_set(e, ERR_DATA, "%s: hidden_act \"%.32s\" is not supported", path, activation);
+    rc = values_require(config, path, "use_sliding_window", false, e);
+    if (!rc)
+        rc = read_sizes(config, path, c, e);
+    if (rc)
+        return rc;
+    c->norm_eps = (float)json_num(config, "rms_norm_eps", 1e-6);
+    c->tied_embeddings = json_bool(config, "tie_word_embeddings", false);
+    return 0;
+}
+
+static int json_read(
+    const struct json *config, const char *path, struct model_config *c, struct err *e)
+{
+    c->qkv_bias = c->o_bias = json_bool(config, "attention_bias", false);
+    c->ffn_bias = json_bool(config, "mlp_bias", false);
+    return llama_json_read(config, path, c, e);
+}
+
+static void gguf_read(const struct gguf *g, struct model_config *c)
+{
+    c->qkv_bias = c->o_bias = values_gguf_tensor(g, "blk.0.attn_q.bias");
+    c->ffn_bias = values_gguf_tensor(g, "blk.0.ffn_up.bias");
+}
+
+void llama_json_write(const struct model_config *c, struct jsonw *w)
+{
+    jsonw_int(w, "hidden_size", c->dim);
+    jsonw_int(w, "intermediate_size", c->ffn_dim);
+    jsonw_int(w, "num_hidden_layers", c->layers);
+    jsonw_int(w, "num_attention_heads", c->heads);
+    jsonw_int(w, "num_key_value_heads", c->kv_heads);
+    jsonw_int(w, "head_dim", c->head_dim);
+    jsonw_int(w, "max_position_embeddings", c->context);
+    jsonw_str(w, "hidden_act", "silu");
+    jsonw_num(w, "rms_norm_eps", values_short(c->norm_eps));
+    jsonw_num(w, "rope_theta", values_short(c->rope_theta));
+    jsonw_num(w, "attention_dropout", 0);
+}
+
+static void json_write(const struct model_config *c, struct jsonw *w)
+{
+    llama_json_write(c, w);
+    jsonw_bool(w, "attention_bias", c->qkv_bias);
+    jsonw_bool(w, "mlp_bias", c->ffn_bias);
+}
+
+const struct family family_llama = {
+    .architecture = "llama",
+    .model_class = "LlamaForCausalLM",
+    .fixed = {.architecture = "llama"},
+    .free_biases = true,
+    .free_heads = true,
+    .json_read = json_read,
+    .json_write = json_write,
+    .gguf_read = gguf_read,
+    .gguf_interleaved = true,
+};

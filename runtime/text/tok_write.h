@@ -1,0 +1,16 @@
+/*
+ * tok_write: the files of a model's tokenizer and its chat template, for a folder as Hugging Face's
+ * libraries read it.
+ */
+#ifndef RUNTIME_TEXT_TOK_WRITE_H
+#define RUNTIME_TEXT_TOK_WRITE_H
+
+#include "runtime/family/weights.h"
+
+/* What the source says goes into the folder, which must be there: of a folder its files, unchanged
+   (generation_config.json among them); of a GGUF file tokenizer.json and tokenizer_config.json. c:
+   the model that the folder is of. */
+int tok_write(
+    const char *folder, const struct weights *from, const struct model_config *c, struct err *e);
+
+#endif

@@ -1,0 +1,139 @@
+/*
+ * Goal: a written folder has the tokenizer of its source. Method: from the golden folder, files
+ * byte by byte, and those that it lacks; from a GGUF file of the same tokenizer, opened again and
+ * compared id by id, and the configuration's fields; a path that is too long; failing calls.
+ * needs: faults
+ */
+#include "runtime/text/tok_write.h"
+
+#include "api/limits.h"
+#include "base/io.h"
+#include "base/json.h"
+#include "runtime/text/tok_def.h"
+#include "tests/runtime/gguf_make.h"
+#include "tests/runtime/golden.h"
+#include "tests/unit.h"
+
+#define SOURCE GOLDEN "tiny-llama"
+
+static char folder[64], out[128];
+static struct err e;
+
+static struct weights *open_gguf(void)
+{
+    char path[128];
+    struct weights *w = NULL;
+    buf_auto struct buf file;
+    buf_init(&file, 1 << 24);
+    gguf_make_tiny(&file);
+    snprintf(path, sizeof path, "%s/tiny.gguf", folder);
+    golden_write(path, file.data, file.len);
+    ck_assert_msg(!weights_open(path, NULL, &w, &e), "%s", e.text);
+    return w;
+}
+
+static void setup(void)
+{
+    golden_folder(folder);
+    snprintf(out, sizeof out, "%s/out", folder);
+    ck_assert(!io_mkdirs(out, 0755, &e));
+}
+
+static void read_file(const char *in, const char *name, struct buf *text)
+{
+    char path[192];
+    buf_init(text, 1 << 24);
+    snprintf(path, sizeof path, "%s/%s", in, name);
+    if (io_exists(path))
+        ck_assert_msg(!io_read_file(path, 1 << 24, text, &e), "%s", e.text);
+}
+
+/* The file in both folders: the same bytes, or in neither. */
+static void check_file(const char *name)
+{
+    buf_auto struct buf from = {0}, to = {0};
+    read_file(SOURCE, name, &from);
+    read_file(out, name, &to);
+    ck_assert_msg(from.len == to.len, "%s", name);
+    ck_assert_msg(!from.len || !memcmp(from.data, to.data, from.len), "%s", name);
+}
+
+START_TEST(files_of_a_folder_are_copied)
+{
+    struct weights *w = NULL;
+    setup();
+    ck_assert_msg(!weights_open(SOURCE, NULL, &w, &e), "%s", e.text);
+    ck_assert_msg(!tok_write(out, w, weights_config(w), &e), "%s", e.text);
+    check_file("tokenizer.json");
+    check_file("tokenizer_config.json");
+    check_file("special_tokens_map.json");
+    check_file("chat_template.jinja");
+    check_file("generation_config.json");
+    weights_close(w);
+    golden_remove(folder);
+}
+END_TEST
+
+START_TEST(a_gguf_files_tokenizer_is_converted)
+{
+    static const char text[] = "\xc3\xa9 a </s>";
+    char path[192];
+    struct tok *want = NULL, *got = NULL;
+    struct tok_ids a = {0}, b = {0};
+    setup();
+    struct weights *w = open_gguf();
+    ck_assert_msg(!tok_write(out, w, weights_config(w), &e), "%s", e.text);
+    ck_assert_msg(!tok_open(w, &want, &e), "%s", e.text);
+    ck_assert_msg(!tok_open_folder(out, -1, -1, &got, &e), "%s", e.text);
+    ck_assert_int_eq(tok_vocab(want), tok_vocab(got));
+    ck_assert(tok_bos(got) == tok_bos(want) && tok_eos(got) == tok_eos(want));
+    ck_assert(!tok_encode(want, text, sizeof text - 1, true, &a, &e));
+    ck_assert(!tok_encode(got, text, sizeof text - 1, true, &b, &e));
+    ck_assert_int_gt(a.count, 0);
+    ck_assert_int_eq(a.count, b.count);
+    ck_assert_mem_eq(a.id, b.id, (size_t)a.count * sizeof *a.id);
+    snprintf(path, sizeof path, "%s/tokenizer_config.json", out);
+    json_auto struct json *v = golden_json(path);
+    ck_assert_int_eq(json_int(v, "model_max_length", 0), weights_config(w)->context);
+    ck_assert_str_eq(json_str(v, "eos_token", ""), "</s>");
+    ck_assert(json_is_null(json_get(v, "pad_token")));
+    tok_ids_done(&a);
+    tok_ids_done(&b);
+    tok_close(want);
+    tok_close(got);
+    weights_close(w);
+    golden_remove(folder);
+}
+END_TEST
+
+START_TEST(a_path_that_is_too_long_is_refused)
+{
+    char path[LIMIT_PATH_BYTES];
+    setup();
+    struct weights *w = open_gguf();
+    memset(path, 'a', sizeof path);
+    path[sizeof path - 8] = 0;
+    ck_assert_int_eq(tok_write(path, w, weights_config(w), &e), -ERR_USER);
+    weights_close(w);
+    golden_remove(folder);
+}
+END_TEST
+
+static int write_one(void *user)
+{
+    return tok_write(out, user, weights_config(user), &(struct err){0});
+}
+
+START_TEST(failing_calls_are_reported)
+{
+    setup();
+    struct weights *w = open_gguf();
+    fault_each(FAULT_MEM, write_one, w);
+    fault_each(FAULT_IO, write_one, w);
+    weights_close(w);
+    golden_remove(folder);
+}
+END_TEST
+
+UNIT_MAIN("tok_write", files_of_a_folder_are_copied, a_gguf_files_tokenizer_is_converted,
+    a_path_that_is_too_long_is_refused, failing_calls_are_reported)
