@@ -1,6 +1,7 @@
 /*
- * names: every string that outsiders see: API group, labels, condition types, reasons, environment
- * names, paths inside a pod, ports. A name stands here or it is private.
+ * names: every string that outsiders see: API group, labels, condition types, states, reasons,
+ * environment names, paths inside a pod and of HTTP, ports, metrics. A name stands here or it is
+ * private.
  */
 #ifndef API_NAMES_H
 #define API_NAMES_H
@@ -21,7 +22,9 @@
 #define NAME_LABEL_MANAGED  "app.kubernetes.io/managed-by" /* = llmjob-controller */
 #define NAME_LABEL_API_KEY \
     "llmjob.dev/api-key" /* "true": spec.serve.apiKeySecret may name this Secret */
-#define NAME_CONTAINER "llmjob"
+#define NAME_ANNOTATION_GENERATION "llmjob.dev/generation" /* of the job file in a Secret */
+#define NAME_CONTAINER             "llmjob"
+#define NAME_SECRET_SUFFIX         "-job" /* the Secret of job j is j-job */
 
 /* condition types */
 #define NAME_COND_READY       "Ready"
@@ -43,6 +46,8 @@
 #define NAME_STATE_COMPLETE    "Complete"
 #define NAME_STATE_FAILED      "Failed"
 #define NAME_STATE_INVALID     "Invalid"
+#define NAME_STATE_STARTING    "Starting" /* no agent has answered yet */
+#define NAME_STATE_UNKNOWN     "Unknown"
 
 /* reasons of conditions and Events */
 #define NAME_REASON_PODS_PENDING   "PodsPending"
@@ -74,9 +79,17 @@
 #define NAME_REASON_WORLD_FORMED   "WorldFormed"
 #define NAME_REASON_RANK_FAILED    "RankFailed"
 #define NAME_REASON_CHECKPOINT     "CheckpointSaved"
-#define NAME_REASON_SKIPPED        "ObjectSkipped" /* an object that the controller cannot read */
+#define NAME_REASON_SKIPPED        "ObjectSkipped"  /* an object that the controller cannot read */
 #define NAME_REASON_REFUSED        "RequestRefused" /* what a pass asked of the API server */
 #define NAME_REASON_POD_FAILED     "PodFailed"      /* and Kubernetes gives no reason */
+
+/* and of events of `llmjob run` */
+#define NAME_REASON_NOT_LOCKED     "NotLocked" /* a second run on the same folder would go unnoticed */
+#define NAME_REASON_INTERRUPTED    "Interrupted"
+#define NAME_REASON_FILE_IGNORED   "FileIgnored"
+#define NAME_REASON_EDITED         "Edited"
+#define NAME_REASON_AGENT_ENDED    "AgentEnded"
+#define NAME_REASON_AGENTS_STARTED "AgentsStarted"
 
 /* causes of the end of an attempt that no agent could tell */
 #define NAME_CAUSE_COORDINATOR_LOST "CoordinatorLost"
@@ -90,6 +103,14 @@
 #define NAME_ENV_NODE      "LLMJOB_NODE"
 #define NAME_ENV_JOB_DIR   "LLMJOB_JOB_DIR"
 
+/* environment of programs in place of flags */
+#define NAME_ENV_LISTEN     "LLMJOB_LISTEN"
+#define NAME_ENV_LOG_LEVEL  "LLMJOB_LOG_LEVEL"
+#define NAME_ENV_LOG_FORMAT "LLMJOB_LOG_FORMAT"
+#define NAME_ENV_IMAGE      "LLMJOB_IMAGE"
+#define NAME_ENV_IMAGE_CUDA "LLMJOB_IMAGE_CUDA"
+#define NAME_ENV_KUBECTL    "LLMJOB_KUBECTL"
+
 /* environment of a rank; "staged": device memory is reduced through the host, so that several ranks
  * may share a GPU (tests, trials) */
 #define NAME_ENV_COLL        "LLMJOB_COLL"
@@ -100,15 +121,38 @@
 #define NAME_ENV_NCCL_SHARE  "LLMJOB_NCCL_SHARE"
 
 /* in the pod */
-#define NAME_JOB_DIR      "/etc/llmjob" /* the job Secret: job.json, token */
-#define NAME_JOB_FILE     "job.json"
-#define NAME_TOKEN_FILE   "token"
-#define NAME_API_KEY_FILE "apiKey" /* in the job folder, and the key of spec.serve.apiKeySecret */
-#define NAME_RUN_DIR      "/run/llmjob"     /* emptyDir, writable */
-#define NAME_LIB_DIR      "/usr/lib/llmjob" /* rank binary and plugins */
-#define NAME_PORT_AGENT   7070 /* control: /v1/desired, /v1/job, /v1/mesh, /healthz, /metrics */
-#define NAME_PORT_SERVE   8000 /* OpenAI API */
+#define NAME_JOB_DIR       "/etc/llmjob" /* the job Secret: job.json, token */
+#define NAME_JOB_FILE      "job.json"
+#define NAME_TOKEN_FILE    "token"
+#define NAME_API_KEY_FILE  "apiKey" /* in the job folder, and the key of spec.serve.apiKeySecret */
+#define NAME_RUN_DIR       "/run/llmjob"     /* emptyDir, writable */
+#define NAME_LIB_DIR       "/usr/lib/llmjob" /* rank binary and plugins */
+#define NAME_AGENT_PROGRAM "/usr/bin/llmjob-agent"
+
+/* ports, and their names in pods and Services */
+#define NAME_PORT_AGENT      7070 /* control */
+#define NAME_PORT_SERVE      8000 /* OpenAI API */
+#define NAME_PORT_AGENT_TEXT "agent"
+#define NAME_PORT_SERVE_TEXT "http"
+
+/* HTTP paths: of replica 0's agent, and of every agent and the controller */
+#define NAME_PATH_DESIRED "/v1/desired"
+#define NAME_PATH_JOB     "/v1/job"
+#define NAME_PATH_HEALTH  "/healthz"
+#define NAME_PATH_READY   "/readyz"
+#define NAME_PATH_METRICS "/metrics"
 #define NAME_HEADER_TOKEN \
     "X-Llmjob-Token" /* as Authorization: Bearer, but survives the API server's proxy */
+
+/* metrics of the controller */
+#define NAME_METRIC_JOBS            "llmjob_jobs"
+#define NAME_METRIC_QUEUE           "llmjob_queue_keys"
+#define NAME_METRIC_LEADER          "llmjob_leader"
+#define NAME_METRIC_PASS_SECONDS    "llmjob_pass_seconds"
+#define NAME_METRIC_SKIPPED         "llmjob_objects_skipped_total"
+#define NAME_METRIC_ACTIONS         "llmjob_actions_total"
+#define NAME_METRIC_ACTION_FAILURES "llmjob_action_failures_total"
+#define NAME_METRIC_EVENTS_DROPPED  "llmjob_events_dropped_total"
+#define NAME_METRIC_KUBE_REQUESTS   "llmjob_kube_requests_total"
 
 #endif

@@ -5,10 +5,12 @@
  */
 #include "base/table.h"
 
+#include "base/hash.h"
 #include "base/mem.h"
 
 #include <assert.h>
 #include <stdint.h>
+#include <string.h>
 
 struct table_slot {
     char *key; /* NULL: never used; REMOVED: was */
@@ -19,12 +21,10 @@ static char removed_mark;
 #define REMOVED     (&removed_mark)
 #define FIRST_SLOTS 16
 
-/* FNV-1a: keys are names that somebody has checked and counted: flooding is no concern. */
-static size_t hash_of(const char *key)
+/* Without a seed: whoever chooses the keys can make them collide. */
+static size_t hash_key(const char *key)
 {
-    uint64_t h = 14695981039346656037u;
-    for (; *key; key++)
-        h = (h ^ (unsigned char)*key) * 1099511628211u;
+    uint64_t h = hash_bytes(HASH_START, key, strlen(key));
     return (size_t)(h ^ h >> 32);
 }
 
@@ -32,7 +32,7 @@ static struct table_slot *find(const struct table *t, const char *key)
 {
     if (!t->cap)
         return NULL;
-    for (size_t i = hash_of(key);; i++) {
+    for (size_t i = hash_key(key);; i++) {
         struct table_slot *s = &t->slots[i & (t->cap - 1)];
         if (!s->key)
             return NULL;
@@ -43,7 +43,7 @@ static struct table_slot *find(const struct table *t, const char *key)
 
 static void insert(struct table *t, char *key, void *value)
 {
-    size_t i = hash_of(key);
+    size_t i = hash_key(key);
     while (t->slots[i & (t->cap - 1)].key)
         i++;
     t->slots[i & (t->cap - 1)] = (struct table_slot){key, value};

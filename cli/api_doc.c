@@ -1,5 +1,5 @@
 /*
- * api_doc: see api_doc.h, and the command that prints it:
+ * api_doc: a walk over the schema, and the command that prints what comes of it:
  *     llmjob api-doc manifests/crd.yaml >docs/api.md
  * Every field must have a description: one without is an error here, and so in the test of
  * docs/api.md.
@@ -15,8 +15,8 @@
 static const char *type_of(const struct json *node)
 {
     static char text[64];
-    const struct json *items = json_get(node, "items"),
-                      *values = json_get(node, "additionalProperties");
+    const struct json *items = json_get(node, "items");
+    const struct json *values = json_get(node, "additionalProperties");
     const char *type = json_str(node, "type", "integer or string");
     if (items)
         snprintf(text, sizeof text, "list of %ss", json_str(items, "type", "value"));
@@ -30,7 +30,7 @@ static const char *type_of(const struct json *node)
 }
 
 /* Text inside a table cell: a bar would end the cell. */
-static void cell(struct buf *out, const char *text)
+static void write_cell(struct buf *out, const char *text)
 {
     for (; *text; text++) {
         if (*text == '|')
@@ -39,14 +39,14 @@ static void cell(struct buf *out, const char *text)
     }
 }
 
-static void bound(
+static void write_bound(
     struct buf *out, const struct json *node, const char *low, const char *high, const char *unit)
 {
     const struct json *min = json_get(node, low), *max = json_get(node, high);
-    bool above = json_bool(node, "exclusiveMinimum", false),
-         below = json_bool(node, "exclusiveMaximum", false);
     if (!max)
         return;
+    bool above = json_bool(node, "exclusiveMinimum", false);
+    bool below = json_bool(node, "exclusiveMaximum", false);
     if (min)
         buf_printf(out, "%s%.10g to ", above ? "above " : "", json_number_value(min));
     else
@@ -54,21 +54,18 @@ static void bound(
     buf_printf(out, "%s%.16g%s", below ? "below " : "", json_number_value(max), unit);
 }
 
-static void bounds(struct buf *out, const struct json *node)
+static void write_bounds(struct buf *out, const struct json *node)
 {
     const struct json *values = json_get(node, "enum");
-    bool first = true;
-    json_each (v, values) {
-        buf_printf(out, "%s%s", first ? "" : ", ", json_string_value(v));
-        first = false;
-    }
+    json_each (v, values)
+        buf_printf(out, "%s%s", v == json_first(values) ? "" : ", ", json_string_value(v));
     if (values)
         return;
-    bound(out, node, "minimum", "maximum", "");
+    write_bound(out, node, "minimum", "maximum", "");
     if (!json_get(node, "minimum"))
-        bound(out, node, "minLength", "maxLength", " characters");
-    bound(out, node, "minItems", "maxItems", " items");
-    bound(out, node, "minProperties", "maxProperties", " entries");
+        write_bound(out, node, "minLength", "maxLength", " characters");
+    write_bound(out, node, "minItems", "maxItems", " items");
+    write_bound(out, node, "minProperties", "maxProperties", " entries");
 }
 
 static bool is_required(const struct json *parent, const char *name)
@@ -79,7 +76,7 @@ static bool is_required(const struct json *parent, const char *name)
     return false;
 }
 
-static void rules(struct buf *out, const struct json *node, const char *path)
+static void write_rules(struct buf *out, const struct json *node, const char *path)
 {
     const struct json *items = json_get(node, "items"), *parent = items ? items : node;
     char below[PATH_BYTES];
@@ -90,17 +87,17 @@ static void rules(struct buf *out, const struct json *node, const char *path)
         buf_printf(out, "- `%s[]`: %s\n", path, json_str(rule, "message", ""));
     json_each (child, json_get(parent, "properties")) {
         snprintf(below, sizeof below, "%s%s.%s", path, items ? "[]" : "", json_key(child));
-        rules(out, child, below);
+        write_rules(out, child, below);
     }
 }
 
-static int row(
+static int write_row(
     struct buf *out, const struct json *node, const char *path, bool required, struct err *e)
 {
     const char *description = json_str(node, "description", NULL);
-    const struct json *def = json_get(node, "default");
     if (!description)
         return err_set(e, ERR_USER, "%s: no description", path);
+    const struct json *def = json_get(node, "default");
     buf_printf(out, "| `%s` | %s | ", path, type_of(node));
     if (required)
         buf_str(out, "required");
@@ -110,43 +107,44 @@ static int row(
         buf_char(out, '`');
     }
     buf_str(out, " | ");
-    bounds(out, node);
+    write_bounds(out, node);
     buf_str(out, " | ");
-    cell(out, description);
+    write_cell(out, description);
     buf_str(out, " |\n");
     return 0;
 }
 
-static int table(struct buf *out, const struct json *node, const char *path, struct err *e)
+static int write_table(struct buf *out, const struct json *node, const char *path, struct err *e)
 {
-    int r = 0;
-    const struct json *parent = json_get(node, "items") ? json_get(node, "items") : node;
+    const struct json *items = json_get(node, "items"), *parent = items ? items : node;
     json_each (child, json_get(parent, "properties")) {
         char below[PATH_BYTES];
-        snprintf(
-            below, sizeof below, "%s%s%s", path, parent == node ? "." : "[].", json_key(child));
-        if (!r)
-            r = row(out, child, below, is_required(parent, json_key(child)), e);
-        if (!r)
-            r = table(out, child, below, e);
+        snprintf(below, sizeof below, "%s%s%s", path, items ? "[]." : ".", json_key(child));
+        int rc = write_row(out, child, below, is_required(parent, json_key(child)), e);
+        if (rc)
+            return rc;
+        rc = write_table(out, child, below, e);
+        if (rc)
+            return rc;
     }
-    return r;
+    return 0;
 }
 
-static int section(struct buf *out, const struct json *schema, const char *name, struct err *e)
+static int write_section(
+    struct buf *out, const struct json *schema, const char *name, struct err *e)
 {
     const struct json *node = json_get(json_get(schema, "properties"), name);
     if (!node)
         return err_set(e, ERR_USER, "the schema has no %s", name);
     buf_printf(out, "\n## %s\n\n%s\n\n", name, json_str(node, "description", ""));
     buf_str(out, "| field | type | default | bounds | meaning |\n|---|---|---|---|---|\n");
-    return table(out, node, name, e);
+    return write_table(out, node, name, e);
 }
 
 int api_doc_render(const struct json *crd, struct buf *out, struct err *e)
 {
-    const struct json *spec = json_get(crd, "spec"),
-                      *version = json_first(json_get(spec, "versions"));
+    const struct json *spec = json_get(crd, "spec");
+    const struct json *version = json_first(json_get(spec, "versions"));
     const struct json *schema = json_path(version, "schema.openAPIV3Schema");
     if (!schema)
         return err_set(e, ERR_USER, "not a CustomResourceDefinition with a schema");
@@ -162,17 +160,18 @@ int api_doc_render(const struct json *crd, struct buf *out, struct err *e)
             json_str(column, "name", ""), json_str(column, "jsonPath", ""),
             json_int(column, "priority", 0) ? ", wide" : "");
     buf_str(out, ".\n");
-    int r = section(out, schema, "spec", e);
-    if (r)
-        return r;
+    int rc = write_section(out, schema, "spec", e);
+    if (rc)
+        return rc;
     buf_str(out,
-        "\n### Rules that cross fields\n\nThe API server refuses what breaks one of "
-        "these.\n\n");
+        "\n### Rules that cross fields\n\nThe API server refuses what breaks one of these.\n\n");
     json_each (rule, json_get(schema, "x-kubernetes-validations"))
         buf_printf(out, "- %s\n", json_str(rule, "message", ""));
-    rules(out, json_path(schema, "properties.spec"), "spec");
-    r = section(out, schema, "status", e);
-    return r ? r : buf_ok(out) ? 0 : err_set(e, ERR_MEMORY, "out of memory");
+    write_rules(out, json_path(schema, "properties.spec"), "spec");
+    rc = write_section(out, schema, "status", e);
+    if (rc)
+        return rc;
+    return buf_ok(out) ? 0 : err_set(e, ERR_MEMORY, "out of memory");
 }
 
 int command_api_doc(int argc, char **argv, int *status, struct err *e)
@@ -180,19 +179,20 @@ int command_api_doc(int argc, char **argv, int *status, struct err *e)
     static const struct conf_item none[] = {{0}};
     static const char usage[] =
         "llmjob api-doc CRD.yaml\n\nPrints the reference of the CRD as Markdown.";
+    *status = 0;
     const char *path;
     char unused;
-    int r = command_flags(none, usage, "file", argc, argv, &unused, &path, e);
-    *status = 0;
-    if (r <= 0)
-        return r;
+    int rc = command_flags(none, usage, "file", argc, argv, &unused, &path, e);
+    if (rc <= 0)
+        return rc;
     json_auto struct json *documents = NULL;
+    rc = yaml_read_file(path, 1 << 20, &documents, e);
+    if (rc)
+        return rc;
     buf_auto struct buf out;
     buf_init(&out, 1 << 20);
-    r = yaml_read_file(path, 1 << 20, &documents, e);
-    if (!r)
-        r = api_doc_render(json_first(documents), &out, e);
-    if (!r)
+    rc = api_doc_render(json_first(documents), &out, e);
+    if (!rc)
         fputs(buf_cstr(&out), stdout);
-    return r;
+    return rc;
 }

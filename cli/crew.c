@@ -1,9 +1,8 @@
 /*
- * crew: see crew.h. A member that ended is started again after a second, with a new uid, as a new
- * pod would have. Ports are found by binding any port and letting go of it when all members that
- * start together have theirs. Another program may take it in between: the agent then fails to
- * listen, ends, and the next start asks again. Called by the command run; must not decide how many
- * there are.
+ * crew: a member that ended is started again after a second, with a new uid, as a new pod would
+ * have. Ports are found by binding any port and letting go of it when all members that start
+ * together have theirs. Another program may take it in between: the agent then fails to listen,
+ * ends, and the next start asks again. Must not decide how many there are.
  */
 #include "cli/crew.h"
 
@@ -55,16 +54,15 @@ static int find_port(struct held *h, uint16_t wanted, uint16_t *out, struct err 
 static int find_ports(struct crew *c, int replica, struct held *h, struct err *e)
 {
     struct crew_member *m = &c->members[replica];
-    int r = 0;
-    if (!m->port || m->ended)
-        r = find_port(h, m->port, &m->port, e);
-    if (!r && (!m->serve_port || m->ended))
-        r = find_port(h,
-            m->serve_port ? m->serve_port
-                : replica ? 0
-                          : c->conf.serve_port,
-            &m->serve_port, e);
-    return r;
+    if (!m->port || m->ended) {
+        int rc = find_port(h, m->port, &m->port, e);
+        if (rc)
+            return rc;
+    }
+    if (m->serve_port && !m->ended)
+        return 0;
+    uint16_t first = replica ? 0 : c->conf.serve_port;
+    return find_port(h, m->serve_port ? m->serve_port : first, &m->serve_port, e);
 }
 
 /* A member's GPUs, one behind another's, out of those that the user lets us see; none when they do
@@ -86,45 +84,28 @@ static const char *own_gpus(const struct crew *c, int replica, char *out, size_t
     return out;
 }
 
-static int start(struct crew *c, int replica, struct err *e)
+static int start_member(struct crew *c, int replica, struct err *e)
 {
     struct crew_member *m = &c->members[replica];
-    char log[512], run[512], job[512], listen[32], serve[32], number[16], pod[96], gpus[4096];
-    uint8_t id[16];
-    int r = io_random(id, sizeof id, e);
+    char run[512];
     snprintf(run, sizeof run, "%s/run-%d", c->conf.folder, replica);
-    if (!r)
-        r = io_mkdirs(run, 0700, e);
-    if (r)
-        return r;
+    int rc = io_mkdirs(run, 0700, e);
+    if (rc)
+        return rc;
+    uint8_t id[16];
+    rc = io_random(id, sizeof id, e);
+    if (rc)
+        return rc;
     io_hex(id, sizeof id, m->uid);
+    char log[512], job[512], listen[32], serve[32], number[16], pod[96], gpus[4096];
     snprintf(job, sizeof job, "%s/job", c->conf.folder);
     snprintf(listen, sizeof listen, NET_LOOPBACK ":%u", m->port);
     snprintf(serve, sizeof serve, NET_LOOPBACK ":%u", m->serve_port);
     snprintf(number, sizeof number, "%d", replica);
     snprintf(pod, sizeof pod, "%s-%d", c->conf.job, replica);
-    const char *argv[] = {
-        c->conf.agent,
-        "--job-dir",
-        job,
-        "--run-dir",
-        run,
-        "--listen",
-        listen,
-        "--serve-listen",
-        serve,
-        "--replica",
-        number,
-        "--pod",
-        pod,
-        "--pod-uid",
-        m->uid,
-        "--node",
-        "local",
-        "--rank-program",
-        c->conf.rank_program,
-        NULL,
-    };
+    const char *argv[] = {c->conf.agent, "--job-dir", job, "--run-dir", run, "--listen", listen,
+        "--serve-listen", serve, "--replica", number, "--pod", pod, "--pod-uid", m->uid, "--node",
+        "local", "--rank-program", c->conf.rank_program, NULL};
     return spawn_start(argv, c->conf.gpus ? own_gpus(c, replica, gpus, sizeof gpus) : NULL,
         crew_log(c, replica, log, sizeof log), &m->child, e);
 }
@@ -140,19 +121,19 @@ int crew_keep(struct crew *c, int count, struct err *e)
         return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
     int64_t now_ms = clock_ms();
     struct held held = {.count = 0};
-    int r = 0;
-    for (int i = 0; !r && i < count; i++)
+    int rc = 0;
+    for (int i = 0; !rc && i < count; i++)
         if (is_due(&c->members[i], now_ms))
-            r = find_ports(c, i, &held, e);
+            rc = find_ports(c, i, &held, e);
     let_go(&held);
-    if (r)
-        return r;
+    if (rc)
+        return rc;
     for (int i = 0; i < count; i++) {
         if (!is_due(&c->members[i], now_ms))
             continue;
-        r = start(c, i, e);
-        if (r)
-            return r;
+        rc = start_member(c, i, e);
+        if (rc)
+            return rc;
         c->starts++;
         if (i >= c->count)
             c->count = i + 1;

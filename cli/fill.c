@@ -1,7 +1,7 @@
 /*
  * fill: the reverse of the controller's status writer, for people. It is lenient: what is absent or
  * of another type stays unknown on the screen, since a newer or older controller may serve the
- * object. Called by the commands run and top and their tests.
+ * object.
  */
 #include "cli/fill.h"
 
@@ -15,7 +15,7 @@ void fill_init(struct screen *s, int64_t now_ms)
     *s = (struct screen){.name = "",
         .namespace_ = "",
         .task = "",
-        .state = "Unknown",
+        .state = NAME_STATE_UNKNOWN,
         .why = "",
         .layout = "",
         .hint = ""};
@@ -89,7 +89,7 @@ static int fill_attempts(struct report *r, const struct json *list, struct arena
 
 /* The sentence that says why: of Failed when it is true, else of the first condition that is not as
  * one wishes. */
-static const char *why(const struct json *conditions)
+static const char *explain_conditions(const struct json *conditions)
 {
     static const struct {
         const char *type, *status;
@@ -103,7 +103,7 @@ static const char *why(const struct json *conditions)
     return "";
 }
 
-static bool condition_true(const struct json *conditions, const char *type)
+static bool is_condition_true(const struct json *conditions, const char *type)
 {
     json_each (c, conditions)
         if (!strcmp(json_str(c, "type", ""), type))
@@ -111,7 +111,7 @@ static bool condition_true(const struct json *conditions, const char *type)
     return false;
 }
 
-static const char *task_of(const struct json *spec)
+static const char *task_of_spec(const struct json *spec)
 {
     return json_get(spec, "train") ? "Train" : json_get(spec, "serve") ? "Serve" : "Run";
 }
@@ -119,26 +119,26 @@ static const char *task_of(const struct json *spec)
 int fill_object(struct screen *s, const struct json *object, struct arena *a, struct err *e)
 {
     const struct json *spec = json_get(object, "spec"), *status = json_get(object, "status");
-    const struct json *metadata = json_get(object, "metadata"),
-                      *conditions = json_get(status, "conditions");
+    const struct json *metadata = json_get(object, "metadata");
+    const struct json *conditions = json_get(status, "conditions");
     const struct json *layout = json_get(status, "layout");
     struct report *r = &s->report;
     if (strcmp(json_str(object, "kind", ""), NAME_KIND) != 0)
         return err_set(e, ERR_DATA, "not an " NAME_KIND);
     s->name = json_str(metadata, "name", "");
     s->namespace_ = json_str(metadata, "namespace", "");
-    s->task = json_str(status, "task", task_of(spec));
-    s->state = json_str(status, "state", "Pending");
+    s->task = json_str(status, "task", task_of_spec(spec));
+    s->state = json_str(status, "state", NAME_STATE_PENDING);
     s->replicas = (int)json_int(spec, "replicas", 1);
     s->ready = (int)json_int(status, "readyReplicas", 0);
     s->layout = json_str(layout, "summary", "");
-    s->why = why(conditions);
+    s->why = explain_conditions(conditions);
     r->restarts = (int)json_int(status, "restarts", 0);
     r->ranks = (int)json_int(layout, "ranks", 0);
     r->serve_address = json_str(status, "address", "");
-    r->state = condition_true(conditions, NAME_COND_FAILED) ? JOB_FAILED
-        : condition_true(conditions, NAME_COND_COMPLETE)    ? JOB_COMPLETE
-                                                            : JOB_WAITING;
+    r->state = is_condition_true(conditions, NAME_COND_FAILED) ? JOB_FAILED
+        : is_condition_true(conditions, NAME_COND_COMPLETE)    ? JOB_COMPLETE
+                                                               : JOB_WAITING;
     fill_progress(r, status, s->now_ms);
     fill_verdict(&r->verdict, json_get(status, "verdict"));
     return fill_attempts(r, json_get(status, "attempts"), a, e);

@@ -1,7 +1,6 @@
 /*
- * lease: see lease.h. The holder removes the file before it lets go, so one who opened it before
- * that looks again whether what it has locked is still the file of that name. Called by the command
- * run, for the folders that a training writes. It must not wait.
+ * lease: the holder removes the file before it lets go, so one who opened it before that looks again
+ * whether what it has locked is still the file of that name. It must not wait.
  */
 #include "cli/lease.h"
 

@@ -15,7 +15,7 @@ struct lease {
 };
 
 /* 0: taken, with a line about this process, which ends with `what` ("/jobs/a.yaml"). -ERR_USER:
-   held, and the text says by whom. -ERR_RETRY: there can be no lock there, and why. */
+ * held, and the text says by whom. -ERR_RETRY: there can be no lock there, and why. */
 int lease_take(const char *path, const char *what, struct lease *out, struct err *e);
 void lease_drop(struct lease *l); /* and removes the file */
 

@@ -1,7 +1,6 @@
 /*
  * local: storage entries to folders of this machine. The result is a spec that api/jobspec
- * accepts, because its mountPaths are moved too. Called by the command run. Beyond making folders
- * it touches nothing.
+ * accepts, because its mountPaths are moved too. Beyond making folders it touches nothing.
  */
 #include "cli/local.h"
 
@@ -23,7 +22,7 @@ const char *local_move(const char *path, const char *from, const char *to, struc
 }
 
 /* The DIR of NAME in the mapping, or NULL with *found false. */
-static const char *mapped(const char *mapping, const char *name, struct arena *a, bool *found)
+static const char *find_mapped(const char *mapping, const char *name, struct arena *a, bool *found)
 {
     size_t n = strlen(name);
     for (const char *p = mapping; *p;) {
@@ -64,8 +63,7 @@ static int folder_of(const struct jobspec_storage *s, const char *mapping, struc
     const char **out, struct err *e)
 {
     bool given;
-    const char *dir = mapped(mapping, s->name, a, &given);
-    char real[PATH_MAX];
+    const char *dir = find_mapped(mapping, s->name, a, &given);
     if (!given && is_folder(s->mount_path)) {
         *out = s->mount_path;
         return 0;
@@ -74,40 +72,58 @@ static int folder_of(const struct jobspec_storage *s, const char *mapping, struc
         dir = arena_printf(a, DEFAULT_FOLDER "/%s", s->name);
     if (!dir)
         return err_set(e, ERR_MEMORY, "out of memory mapping storage %s", s->name);
-    int r = io_mkdirs(dir, 0755, e);
-    if (r)
+    if (io_mkdirs(dir, 0755, e))
         return err_wrap(e, "storage %s", s->name);
+    char real[PATH_MAX];
     if (!realpath(dir, real))
         return err_set(e, ERR_USER, "storage %s: no folder %s", s->name, dir);
     *out = arena_strdup(a, real);
     return *out ? 0 : err_set(e, ERR_MEMORY, "out of memory mapping storage %s", s->name);
 }
 
+/* Paths that lie under the entry's mountPath, but for those that a longer one has moved. */
+static int move_paths(struct jobspec *spec, const struct jobspec_storage *s, const char *to,
+    bool moved[JOBPATH_COUNT], struct arena *a, struct err *e)
+{
+    for (int i = 0; i < JOBPATH_COUNT; i++) {
+        const char *old = jobpath_of(spec, &jobpath_table[i]);
+        const char *path = moved[i] ? old : local_move(old, s->mount_path, to, a);
+        if (old && !path)
+            return err_set(e, ERR_MEMORY, "out of memory mapping storage %s", s->name);
+        if (path && strlen(path) >= LIMIT_PATH_BYTES)
+            return err_set(e, ERR_USER, "storage %s: %.60s...: path too long", s->name, path);
+        moved[i] |= path != old;
+        jobpath_set(spec, &jobpath_table[i], path);
+    }
+    return 0;
+}
+
+static struct jobspec_storage *longest_left(struct jobspec *spec, const bool done[LIMIT_STORAGE])
+{
+    struct jobspec_storage *s = NULL;
+    for (int i = 0; i < spec->storage_count; i++)
+        if (!done[i] && (!s || strlen(spec->storage[i].mount_path) > strlen(s->mount_path)))
+            s = &spec->storage[i];
+    return s;
+}
+
 int local_map(struct jobspec *spec, const char *mapping, struct arena *a, struct err *e)
 {
-    int r = check_names(spec, mapping, e);
+    int rc = check_names(spec, mapping, e);
+    if (rc)
+        return rc;
     /* The longest mountPath first: /data/models is not moved with /data. */
     bool done[LIMIT_STORAGE] = {false}, moved[JOBPATH_COUNT] = {false};
-    for (int round = 0; !r && round < spec->storage_count; round++) {
-        struct jobspec_storage *s = NULL;
-        for (int i = 0; i < spec->storage_count; i++)
-            if (!done[i] && (!s || strlen(spec->storage[i].mount_path) > strlen(s->mount_path)))
-                s = &spec->storage[i];
+    for (struct jobspec_storage *s; (s = longest_left(spec, done));) {
         done[s - spec->storage] = true;
         const char *to;
-        r = folder_of(s, mapping, a, &to, e);
-        for (int i = 0; !r && i < JOBPATH_COUNT; i++) {
-            const char *old = jobpath_of(spec, &jobpath_table[i]);
-            const char *path = moved[i] ? old : local_move(old, s->mount_path, to, a);
-            if (old && !path)
-                r = err_set(e, ERR_MEMORY, "out of memory mapping storage %s", s->name);
-            else if (path && strlen(path) >= LIMIT_PATH_BYTES)
-                r = err_set(e, ERR_USER, "storage %s: %.60s...: path too long", s->name, path);
-            moved[i] |= path != old;
-            jobpath_set(spec, &jobpath_table[i], path);
-        }
-        if (!r)
-            s->mount_path = to;
+        rc = folder_of(s, mapping, a, &to, e);
+        if (rc)
+            return rc;
+        rc = move_paths(spec, s, to, moved, a, e);
+        if (rc)
+            return rc;
+        s->mount_path = to;
     }
-    return r;
+    return 0;
 }

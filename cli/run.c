@@ -42,7 +42,7 @@ struct run_conf {
     bool plain, keep;
 };
 
-static const struct conf_item items[] = {
+static const struct conf_item run_items[] = {
     {"storage", CONF_STR, offsetof(struct run_conf, storage), NULL, "",
         "folders of storage entries, NAME=DIR,...; else the mountPath if it exists, else "
         "./llmjob-data/NAME"},
@@ -62,12 +62,11 @@ static const struct conf_item items[] = {
     {0},
 };
 
-static const char usage[] = "llmjob run FILE [flags]\n\n"
-                            "Runs the LLMJob of FILE on this machine alone, with the same agents "
-                            "and ranks as on a cluster.\n"
-                            "Editing replicas in FILE scales the running job. Ctrl-C saves a "
-                            "checkpoint and ends; running\n"
-                            "the file again goes on from there. A second Ctrl-C ends at once.";
+static const char run_usage[] =
+    "llmjob run FILE [flags]\n\n"
+    "Runs the LLMJob of FILE on this machine alone, with the same agents and ranks as on a cluster.\n"
+    "Editing replicas in FILE scales the running job. Ctrl-C saves a checkpoint and ends; running\n"
+    "the file again goes on from there. A second Ctrl-C ends at once.";
 
 struct event {
     int64_t ms;
@@ -98,10 +97,10 @@ struct run {
     struct terminal terminal;
 };
 
-static void note(struct run *r, bool warning, const char *reason, const char *fmt, ...)
+static void note_event(struct run *r, bool warning, const char *reason, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
-static void note(struct run *r, bool warning, const char *reason, const char *fmt, ...)
+static void note_event(struct run *r, bool warning, const char *reason, const char *fmt, ...)
 {
     if (r->event_count == EVENTS)
         memmove(r->events, r->events + 1, (size_t)--r->event_count * sizeof *r->events);
@@ -114,7 +113,7 @@ static void note(struct run *r, bool warning, const char *reason, const char *fm
     va_end(ap);
 }
 
-/* ---- before the first agent ---- */
+/* -- before the first agent -- */
 
 /* The given path; else NAME beside `beside`; else fallback. */
 static void find_program(const char *given, const char *beside, const char *name,
@@ -143,46 +142,65 @@ static void find_programs(struct run *r)
 /* There is no Secret on one machine: the key comes from a file. */
 static int write_api_key(const struct run *r, struct err *e)
 {
-    buf_auto struct buf key;
-    char path[320];
-    buf_init(&key, 4096);
     if (!*r->conf.api_key_file)
         return 0;
-    int code = io_read_file(r->conf.api_key_file, 4095, &key, e);
-    if (code)
-        return code;
+    buf_auto struct buf key;
+    buf_init(&key, 4096);
+    int rc = io_read_file(r->conf.api_key_file, 4095, &key, e);
+    if (rc)
+        return rc;
     size_t len = strcspn(buf_cstr(&key), "\r\n");
     if (len == 0)
         return err_set(e, ERR_USER, "%s: no API key", r->conf.api_key_file);
+    char path[320];
     snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_API_KEY_FILE);
     return io_write_file(path, buf_cstr(&key), len, 0600, e);
 }
 
-static int write_job(struct run *r, struct err *e)
+static int make_folder(struct run *r, struct err *e)
 {
-    buf_auto struct buf json;
-    uint8_t secret[32];
-    char path[320];
-    buf_init(&json, LIMIT_JOB_FILE_BYTES);
     const char *base = getenv("TMPDIR");
     snprintf(r->folder, sizeof r->folder, "%.128s/llmjob-%s-XXXXXX", base && *base ? base : "/tmp",
         r->spec.name);
     if (!mkdtemp(r->folder))
         return err_sys(e, ERR_USER, errno, "%s", r->folder);
-    int code = io_random(secret, sizeof secret, e);
-    io_hex(secret, sizeof secret, r->token);
+    char path[320];
     snprintf(path, sizeof path, "%s/job", r->folder);
-    if (!code)
-        code = io_mkdirs(path, 0700, e);
+    return io_mkdirs(path, 0700, e);
+}
+
+static int write_token(struct run *r, struct err *e)
+{
+    uint8_t secret[32];
+    int rc = io_random(secret, sizeof secret, e);
+    if (rc)
+        return rc;
+    io_hex(secret, sizeof secret, r->token);
+    char path[320];
     snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_TOKEN_FILE);
-    if (!code)
-        code = io_write_file(path, r->token, strlen(r->token), 0600, e);
-    if (!code)
-        code = write_api_key(r, e);
+    return io_write_file(path, r->token, strlen(r->token), 0600, e);
+}
+
+/* All that agents read: as the Secret of a job in a cluster. */
+static int write_job(struct run *r, struct err *e)
+{
+    int rc = make_folder(r, e);
+    if (rc)
+        return rc;
+    rc = write_token(r, e);
+    if (rc)
+        return rc;
+    rc = write_api_key(r, e);
+    if (rc)
+        return rc;
+    buf_auto struct buf json;
+    buf_init(&json, LIMIT_JOB_FILE_BYTES);
+    rc = jobspec_encode(&r->spec, &json, e);
+    if (rc)
+        return rc;
+    char path[320];
     snprintf(path, sizeof path, "%s/job/%s", r->folder, NAME_JOB_FILE);
-    if (!code)
-        code = jobspec_encode(&r->spec, &json, e);
-    return code ? code : io_write_file(path, json.data, json.len, 0600, e);
+    return io_write_file(path, json.data, json.len, 0600, e);
 }
 
 static int read_job(struct run *r, struct err *e)
@@ -191,42 +209,45 @@ static int read_job(struct run *r, struct err *e)
     if (stat(r->file, &st))
         return err_sys(e, ERR_USER, errno, "%s", r->file);
     r->changed = st.st_mtim;
-    int code = jobspec_read_file(r->file, r->job_arena, &r->spec, e);
-    if (code)
-        return code;
+    int rc = jobspec_read_file(r->file, r->job_arena, &r->spec, e);
+    if (rc)
+        return rc;
     if (r->conf.replicas >= 0)
         r->spec.replicas = (int)r->conf.replicas;
     if (r->conf.replicas > CREW_MEMBERS || r->spec.replicas > CREW_MEMBERS)
         return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
     if (r->spec.task == TASK_SERVE && r->spec.serve.api_key_secret && !*r->conf.api_key_file)
         return err_set(e, ERR_USER,
-            "%s: spec.serve.apiKeySecret: there are no Secrets here; give the "
-            "key by --api-key-file",
+            "%s: spec.serve.apiKeySecret: there are no Secrets here; give the key by --api-key-file",
             r->file);
-    code = local_map(&r->spec, r->conf.storage, r->job_arena, e);
+    rc = local_map(&r->spec, r->conf.storage, r->job_arena, e);
+    if (rc)
+        return rc;
     r->desired = (struct desired){.generation = 1,
         .replicas = r->spec.replicas,
         .suspend = r->spec.suspend,
         .elastic = r->spec.elastic,
         .restart = r->spec.restart,
         .health = r->spec.health};
-    return code;
+    return 0;
 }
 
 /* What an agent will read must be right: two entries may have got one folder. */
 static int check_mapped(struct run *r, struct err *e)
 {
     buf_auto struct buf json;
-    json_auto struct json *tree = NULL;
-    struct jobspec spec;
     buf_init(&json, LIMIT_JOB_FILE_BYTES);
+    int rc = jobspec_encode(&r->spec, &json, e);
+    if (rc)
+        return rc;
+    json_auto struct json *tree = NULL;
+    rc = json_parse(json.data, json.len, &tree, e);
+    if (rc)
+        return rc;
+    struct jobspec spec;
     arena_reset(r->scratch);
-    int code = jobspec_encode(&r->spec, &json, e);
-    if (!code)
-        code = json_parse(json.data, json.len, &tree, e);
-    if (!code && jobspec_decode(tree, r->scratch, &spec, e))
-        code = err_wrap(e, "%s: with its storage on this machine", r->file);
-    return code;
+    rc = jobspec_decode(tree, r->scratch, &spec, e);
+    return rc ? err_wrap(e, "%s: with its storage on this machine", r->file) : 0;
 }
 
 /* At most one process trains into a folder. Where there are no locks, a word of it must do. */
@@ -237,14 +258,14 @@ static int take_lease(struct run *r, struct lease *l, const char *field, const c
     struct err why = {.sys = 0};
     snprintf(path, sizeof path, "%s%s", folder, tail);
     snprintf(parent, sizeof parent, "%.*s", (int)(strrchr(path, '/') - path) + 1, path);
-    int code = io_mkdirs(parent, 0755, &why);
-    if (!code)
-        code = lease_take(path, realpath(r->file, file) ? file : r->file, l, &why);
-    if (code == -ERR_USER && !why.sys)
+    int rc = io_mkdirs(parent, 0755, &why);
+    if (!rc)
+        rc = lease_take(path, realpath(r->file, file) ? file : r->file, l, &why);
+    if (rc == -ERR_USER && !why.sys)
         return err_set(e, ERR_USER, "spec.%s: %s", field, why.text);
-    if (code)
-        note(r, true, "NotLocked", "spec.%s: a second run would not be noticed: %s", field,
-            why.text);
+    if (rc)
+        note_event(r, true, NAME_REASON_NOT_LOCKED,
+            "spec.%s: a second run would not be noticed: %s", field, why.text);
     return 0;
 }
 
@@ -252,11 +273,11 @@ static int take_leases(struct run *r, struct err *e)
 {
     if (r->spec.task != TASK_TRAIN)
         return 0;
-    int code = take_lease(
+    int rc = take_lease(
         r, &r->leases[0], "checkpoint.path", r->spec.checkpoint.path, "/.llmjob-lease", e);
-    return code
-        ? code
-        : take_lease(r, &r->leases[1], "train.output", r->spec.train.output, ".llmjob-lease", e);
+    if (rc)
+        return rc;
+    return take_lease(r, &r->leases[1], "train.output", r->spec.train.output, ".llmjob-lease", e);
 }
 
 static int catch_signals(struct run *r, struct err *e)
@@ -272,9 +293,9 @@ static int catch_signals(struct run *r, struct err *e)
     return r->signals < 0 ? err_sys(e, ERR_BUG, errno, "signalfd") : 0;
 }
 
-/* ---- a turn ---- */
+/* -- a turn -- */
 
-static void want(struct run *r, int replicas, bool suspend)
+static void desire(struct run *r, int replicas, bool suspend)
 {
     r->desired.replicas = replicas;
     r->desired.suspend = suspend;
@@ -289,59 +310,66 @@ static void take_signals(struct run *r)
         if (info.ssi_signo == SIGWINCH) {
             terminal_resize(&r->terminal);
         } else if (++r->interrupts == 1) {
-            note(r, true, "Interrupted",
+            note_event(r, true, NAME_REASON_INTERRUPTED,
                 "saving a checkpoint, then ending; Ctrl-C again ends at once");
-            want(r, r->desired.replicas, true);
+            desire(r, r->desired.replicas, true);
         }
     }
 }
 
-static bool same_policy(const struct desired *d, const struct jobspec *s)
+/* Of what may be edited, all but replicas and suspend. */
+static uint64_t hash_policy(const struct desired *d)
 {
-    return d->elastic.min_replicas == s->elastic.min_replicas &&
-        d->elastic.wait_seconds == s->elastic.wait_seconds &&
-        d->restart.max_restarts == s->restart.max_restarts &&
-        d->restart.window_seconds == s->restart.window_seconds &&
-        d->health.hang_seconds == s->health.hang_seconds &&
-        d->health.straggler_factor == s->health.straggler_factor;
+    const struct desired policy = {
+        .elastic = d->elastic, .restart = d->restart, .health = d->health};
+    return desired_hash(&policy);
+}
+
+static bool file_changed(struct run *r)
+{
+    struct stat st;
+    if (stat(r->file, &st) ||
+        (st.st_mtim.tv_sec == r->changed.tv_sec && st.st_mtim.tv_nsec == r->changed.tv_nsec))
+        return false;
+    r->changed = st.st_mtim;
+    return true;
 }
 
 /* Of a changed file that is taken which may change in a cluster too: replicas, suspend, elastic,
  * restart and health. A file in the middle of an edit is left alone. */
-static void reread(struct run *r)
+static void reread_file(struct run *r)
 {
-    struct stat st;
+    if (r->interrupts || !file_changed(r))
+        return;
     struct err e;
     struct jobspec now;
-    if (r->interrupts || stat(r->file, &st) ||
-        (st.st_mtim.tv_sec == r->changed.tv_sec && st.st_mtim.tv_nsec == r->changed.tv_nsec))
-        return;
-    r->changed = st.st_mtim;
     arena_reset(r->scratch);
     if (jobspec_read_file(r->file, r->scratch, &now, &e)) {
-        note(r, true, "FileIgnored", "%s", e.text);
+        note_event(r, true, NAME_REASON_FILE_IGNORED, "%s", e.text);
         return;
     }
     if (now.replicas > CREW_MEMBERS) {
-        note(r, true, "FileIgnored", "replicas: at most %d on one machine", CREW_MEMBERS);
+        note_event(
+            r, true, NAME_REASON_FILE_IGNORED, "replicas: at most %d on one machine", CREW_MEMBERS);
         return;
     }
-    bool policy = !same_policy(&r->desired, &now);
+    uint64_t policy = hash_policy(&r->desired);
     r->desired.elastic = now.elastic;
     r->desired.restart = now.restart;
     r->desired.health = now.health;
-    if (policy) {
-        note(r, false, "Edited", "elastic, restart and health as the file says now");
-        want(r, r->desired.replicas, r->desired.suspend);
+    if (hash_policy(&r->desired) != policy) {
+        note_event(
+            r, false, NAME_REASON_EDITED, "elastic, restart and health as the file says now");
+        desire(r, r->desired.replicas, r->desired.suspend);
     }
     if (now.replicas == r->desired.replicas && now.suspend == r->desired.suspend)
         return;
-    note(r, false, NAME_REASON_SCALING, "replicas %d, was %d%s", now.replicas, r->desired.replicas,
-        now.suspend ? ", suspended" : "");
-    want(r, now.replicas, now.suspend);
+    note_event(r, false, NAME_REASON_SCALING, "replicas %d, was %d%s", now.replicas,
+        r->desired.replicas, now.suspend ? ", suspended" : "");
+    desire(r, now.replicas, now.suspend);
 }
 
-static int request(struct run *r, const char *method, const char *path, const struct buf *body,
+static int send_request(struct run *r, const char *method, const char *path, const struct buf *body,
     struct buf *out, struct err *e)
 {
     char url[128], token[SECRET_TOKEN_BYTES];
@@ -369,71 +397,76 @@ static int request(struct run *r, const char *method, const char *path, const st
         path, status, buf_cstr(out));
 }
 
-static int tell(struct run *r, struct err *e)
+static int tell_coordinator(struct run *r, struct err *e)
 {
-    buf_auto struct buf body, answer;
-    buf_init(&body, LIMIT_REPORT_BYTES);
-    buf_init(&answer, LIMIT_REPORT_BYTES);
     arena_reset(r->scratch);
     r->desired.term = 1 + r->crew.members[0].ended; /* another agent, another term */
     r->desired.members = crew_members(&r->crew, r->scratch);
     r->desired.member_count = r->crew.count;
     if (!r->desired.members)
         return err_set(e, ERR_MEMORY, "out of memory");
-    int code = desired_encode(&r->desired, &body, e);
-    if (!code)
-        code = request(r, "PUT", "/v1/desired", &body, &answer, e);
-    if (!code)
-        r->told = true;
-    return code;
+    buf_auto struct buf body, answer;
+    buf_init(&body, LIMIT_REPORT_BYTES);
+    buf_init(&answer, LIMIT_REPORT_BYTES);
+    int rc = desired_encode(&r->desired, &body, e);
+    if (rc)
+        return rc;
+    rc = send_request(r, "PUT", NAME_PATH_DESIRED, &body, &answer, e);
+    if (rc)
+        return rc;
+    r->told = true;
+    return 0;
 }
 
-static int ask(struct run *r, struct err *e)
+static int ask_coordinator(struct run *r, struct err *e)
 {
-    struct arena *next = r->reports[!r->current];
     buf_auto struct buf answer;
-    json_auto struct json *tree = NULL;
     buf_init(&answer, LIMIT_REPORT_BYTES);
+    int rc = send_request(r, "GET", NAME_PATH_JOB, NULL, &answer, e);
+    if (rc)
+        return rc;
+    json_auto struct json *tree = NULL;
+    rc = json_parse(buf_cstr(&answer), answer.len, &tree, e);
+    if (rc)
+        return rc;
+    struct arena *next = r->reports[!r->current];
     arena_reset(next);
-    int code = request(r, "GET", "/v1/job", NULL, &answer, e);
-    if (!code)
-        code = json_parse(buf_cstr(&answer), answer.len, &tree, e);
-    if (!code)
-        code = report_decode(tree, next, &r->report, e);
-    if (!code) {
-        r->current = !r->current;
-        r->answered = true;
-    }
-    return code;
+    rc = report_decode(tree, next, &r->report, e);
+    if (rc)
+        return rc;
+    r->current = !r->current;
+    r->answered = true;
+    return 0;
 }
 
 static int watch_agents(struct run *r, struct err *e)
 {
-    char log[512];
     int keep = r->desired.replicas > 0 ? r->desired.replicas : 1;
     for (int i; (i = crew_reap(&r->crew)) >= 0;) {
         const struct crew_member *m = &r->crew.members[i];
-        note(r, true, "AgentEnded", "replica %d: status %d", i, m->status);
+        note_event(r, true, NAME_REASON_AGENT_ENDED, "replica %d: status %d", i, m->status);
         r->told = false;
-        if (!r->answered && m->ended >= GIVE_UP)
+        if (!r->answered && m->ended >= GIVE_UP) {
+            char log[512];
             return err_set(e, exit_class_code(m->status),
                 "%s ended %d times with status %d; see %s", r->agent, m->ended, m->status,
                 crew_log(&r->crew, i, log, sizeof log));
+        }
     }
     if (r->answered && r->crew.count > keep && r->report.generation == r->desired.generation &&
         r->report.world_replicas <= r->desired.replicas)
         crew_shrink(&r->crew, keep, GRACE_MS);
     /* While a smaller world forms, the surplus agents are kept too. */
-    int code = crew_keep(&r->crew, r->crew.count > keep ? r->crew.count : keep, e);
+    int rc = crew_keep(&r->crew, r->crew.count > keep ? r->crew.count : keep, e);
     if (r->crew.starts != r->starts) {
-        note(r, false, "AgentsStarted", "%u", r->crew.starts - r->starts);
+        note_event(r, false, NAME_REASON_AGENTS_STARTED, "%u", r->crew.starts - r->starts);
         r->starts = r->crew.starts;
         r->told = false;
     }
-    return code;
+    return rc;
 }
 
-static void fill(const struct run *r, struct screen *s)
+static void fill_screen(const struct run *r, struct screen *s)
 {
     static char layout[64];
     fill_init(s, clock_wall_ms());
@@ -441,7 +474,7 @@ static void fill(const struct run *r, struct screen *s)
     screen_layout(&r->report, layout, sizeof layout);
     s->name = r->spec.name;
     s->task = task_name(r->spec.task);
-    s->state = r->answered ? job_state_name(r->report.state) : "Starting";
+    s->state = r->answered ? job_state_name(r->report.state) : NAME_STATE_STARTING;
     s->why = r->report.failure_message;
     s->layout = layout;
     s->ready = r->report.connected;
@@ -456,7 +489,7 @@ static void fill(const struct run *r, struct screen *s)
     }
 }
 
-static bool finished(const struct run *r)
+static bool is_finished(const struct run *r)
 {
     if (!r->answered)
         return false;
@@ -465,7 +498,7 @@ static bool finished(const struct run *r)
     return s == JOB_COMPLETE || s == JOB_FAILED || (r->interrupts && current && s == JOB_SUSPENDED);
 }
 
-static void rest(struct run *r)
+static void wait_for_news(struct run *r)
 {
     struct pollfd p[CREW_MEMBERS + 1] = {{.fd = r->signals, .events = POLLIN}};
     for (int i = 0; i < r->crew.count; i++)
@@ -473,63 +506,71 @@ static void rest(struct run *r)
     poll(p, (nfds_t)r->crew.count + 1, TURN_MS);
 }
 
+/* Tells and asks. An agent that does not answer yet is no error, one of another version is. */
+static int talk_to_coordinator(struct run *r, struct err *e)
+{
+    struct err why = {.text = ""};
+    int rc = r->told ? 0 : tell_coordinator(r, &why);
+    if (!rc)
+        rc = ask_coordinator(r, &why);
+    if (!rc)
+        r->told = r->report.generation == r->desired.generation;
+    return rc == -ERR_BUG || rc == -ERR_DATA ? err_set(e, ERR_BUG, "%s", why.text) : 0;
+}
+
 /* Until the job is finished or killed. */
-static int loop(struct run *r, struct err *e)
+static int run_turns(struct run *r, struct err *e)
 {
     for (;;) {
-        struct screen s;
-        struct err why = {.text = ""};
         take_signals(r);
         if (r->interrupts > 1)
             return err_set(e, ERR_DRAINED, "killed; training goes on from the last checkpoint");
-        reread(r);
-        int code = watch_agents(r, e);
-        if (code)
-            return code;
-        code = r->told ? 0 : tell(r, &why);
-        if (!code)
-            code = ask(r, &why);
-        if (code == -ERR_BUG || code == -ERR_DATA) /* an agent of another version */
-            return err_set(e, ERR_BUG, "%s", why.text);
-        if (!code)
-            r->told = r->report.generation == r->desired.generation;
-        fill(r, &s);
-        code = terminal_show(&r->terminal, &s, e);
-        if (code)
-            return code;
-        if (finished(r))
+        reread_file(r);
+        int rc = watch_agents(r, e);
+        if (rc)
+            return rc;
+        rc = talk_to_coordinator(r, e);
+        if (rc)
+            return rc;
+        struct screen s;
+        fill_screen(r, &s);
+        rc = terminal_show(&r->terminal, &s, e);
+        if (rc)
+            return rc;
+        if (is_finished(r))
             return 0;
-        rest(r);
+        wait_for_news(r);
     }
 }
 
-/* ---- the end ---- */
+/* -- the end -- */
 
-static void release(struct run *r)
+static void release_agents(struct run *r)
 {
     struct err ignored;
     r->desired.release = true;
     r->desired.generation++;
-    int64_t deadline = clock_ms() + (tell(r, &ignored) ? 0 : GRACE_MS);
+    int64_t deadline = clock_ms() + (tell_coordinator(r, &ignored) ? 0 : GRACE_MS);
     for (bool running = true; running && clock_ms() < deadline;) {
         running = false;
-        for (int i; (i = crew_reap(&r->crew)) >= 0;)
-            if (i == 0 &&
-                deadline > clock_ms() + LEFT_MS) /* the others were told before it ended */
-                deadline = clock_ms() + LEFT_MS;
+        for (int i; (i = crew_reap(&r->crew)) >= 0;) {
+            int64_t others_ms = clock_ms() + LEFT_MS; /* who were told before the first ended */
+            if (i == 0 && deadline > others_ms)
+                deadline = others_ms;
+        }
         for (int i = 0; i < r->crew.count; i++)
             running |= r->crew.members[i].child.pid != 0;
         if (running)
-            rest(r);
+            wait_for_news(r);
     }
     crew_shrink(&r->crew, 0, GRACE_MS);
 }
 
-static void conclude(struct run *r, int *status)
+static void say_how_it_ended(struct run *r, int *status)
 {
     const struct report *p = &r->report;
     struct screen s;
-    fill(r, &s);
+    fill_screen(r, &s);
     s.hint = "";
     terminal_leave(&r->terminal, &s);
     if (p->state == JOB_FAILED) {
@@ -548,26 +589,26 @@ static void conclude(struct run *r, int *status)
     }
 }
 
-static int prepare(struct run *r, struct err *e)
+static int make_arenas(struct run *r, struct err *e)
 {
     r->job_arena = arena_create(1 << 20);
     r->scratch = arena_create(1 << 20);
     r->reports[0] = arena_create(8 << 20);
     r->reports[1] = arena_create(8 << 20);
-    if (!r->job_arena || !r->scratch || !r->reports[0] || !r->reports[1])
-        return err_set(e, ERR_MEMORY, "out of memory");
+    bool made = r->job_arena && r->scratch && r->reports[0] && r->reports[1];
+    return made ? 0 : err_set(e, ERR_MEMORY, "out of memory");
+}
+
+static int prepare_run(struct run *r, struct err *e)
+{
+    static int (*const steps[])(struct run * r, struct err * e) = {
+        make_arenas, read_job, check_mapped, take_leases, catch_signals, write_job};
     report_init(&r->report);
-    int code = read_job(r, e);
-    if (!code)
-        code = check_mapped(r, e);
-    if (!code)
-        code = take_leases(r, e);
-    if (!code)
-        code = catch_signals(r, e);
-    if (!code)
-        code = write_job(r, e);
-    if (code)
-        return code;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        int rc = steps[i](r, e);
+        if (rc)
+            return rc;
+    }
     find_programs(r);
     const char *kind = device_kind(r->spec.device.resource);
     const struct crew_conf conf = {.agent = r->agent,
@@ -581,36 +622,42 @@ static int prepare(struct run *r, struct err *e)
     return 0;
 }
 
+/* well: all went well; then the folder with the logs goes, unless it is to be kept. */
+static void clean_up(struct run *r, bool well)
+{
+    struct err ignored;
+    terminal_leave(&r->terminal, NULL);
+    for (int i = 0; i < r->crew.count; i++)
+        spawn_signal_group(&r->crew.members[i].child, SIGKILL);
+    crew_shrink(&r->crew, 0, 0);
+    if (*r->folder && !r->conf.keep && well)
+        io_remove_tree(r->folder, &ignored);
+    else if (*r->folder)
+        command_print(stderr, "llmjob run: logs are in %s", r->folder);
+    lease_drop(&r->leases[0]);
+    lease_drop(&r->leases[1]);
+    io_close(r->signals);
+    arena_destroy(r->reports[0]);
+    arena_destroy(r->reports[1]);
+    arena_destroy(r->scratch);
+    arena_destroy(r->job_arena);
+}
+
 int command_run(int argc, char **argv, int *status, struct err *e)
 {
     struct run r = {.signals = -1, .leases = {{.fd = -1}, {.fd = -1}}};
-    struct err ignored;
-    int code = command_flags(items, usage, "job file", argc, argv, &r.conf, &r.file, e);
-    if (code <= 0)
-        return code;
+    int rc = command_flags(run_items, run_usage, "job file", argc, argv, &r.conf, &r.file, e);
+    if (rc <= 0)
+        return rc;
     if (r.conf.port < 0 || r.conf.port > 65535)
         return err_set(e, ERR_USER, "port: %lld is outside 0..65535", (long long)r.conf.port);
-    code = prepare(&r, e);
-    if (!code)
-        code = loop(&r, e);
-    if (!code) {
-        conclude(&r, status);
-        release(&r);
+    rc = prepare_run(&r, e);
+    if (!rc)
+        rc = run_turns(&r, e);
+    if (!rc) {
+        say_how_it_ended(&r, status);
+        release_agents(&r);
     }
-    terminal_leave(&r.terminal, NULL);
-    for (int i = 0; i < r.crew.count; i++)
-        spawn_signal_group(&r.crew.members[i].child, SIGKILL);
-    crew_shrink(&r.crew, 0, 0);
-    if (*r.folder && !r.conf.keep && !code && !*status)
-        io_remove_tree(r.folder, &ignored);
-    else if (*r.folder)
-        command_print(stderr, "llmjob run: logs are in %s", r.folder);
-    lease_drop(&r.leases[0]);
-    lease_drop(&r.leases[1]);
-    io_close(r.signals);
-    arena_destroy(r.reports[0]);
-    arena_destroy(r.reports[1]);
-    arena_destroy(r.scratch);
-    arena_destroy(r.job_arena);
-    return code;
+    clean_up(&r, !rc && !*status);
+    return rc;
 }

@@ -2,12 +2,13 @@
  * screen: the live picture and the log lines of a job. A picture is built line by line into a
  * buffer that counts columns (UTF-8 aware, escape sequences not counted), so that nothing wraps
  * whatever the terminal's width, and stops at its height. What matters most stands first: state,
- * progress, verdict, ranks, then history. Called by the commands run and top. It must not ask for
- * the time: screen.now_ms is the time.
+ * progress, verdict, ranks, then history. It must not ask for the time: screen.now_ms is the time.
  */
 #include "cli/screen.h"
 
+#include "api/names.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/utf8.h"
 
 #include <math.h>
@@ -29,7 +30,7 @@ struct canvas {
 
 /* Appends text as far as the line goes; a cut line ends with an ellipsis. What comes from outside
  * must not move the cursor. */
-static void put(struct canvas *c, const char *colour, const char *text)
+static void put_text(struct canvas *c, const char *colour, const char *text)
 {
     if (c->full)
         return;
@@ -64,10 +65,10 @@ static void putf(struct canvas *c, const char *colour, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    put(c, colour, text);
+    put_text(c, colour, text);
 }
 
-static void line(struct canvas *c)
+static void end_line(struct canvas *c)
 {
     if (c->full)
         return;
@@ -126,11 +127,13 @@ int screen_sparkline(const double *values, int count, struct buf *out)
 
 static const char *state_colour(const char *state)
 {
-    if (!strcmp(state, "Failed"))
+    static const char *const good[] = {
+        NAME_STATE_COMPLETE, NAME_REASON_RUNNING, NAME_REASON_TRAINING, NAME_REASON_SERVING};
+    if (!strcmp(state, NAME_STATE_FAILED))
         return BOLD RED;
-    if (!strcmp(state, "Complete") || !strcmp(state, "Running") || !strcmp(state, "Training") ||
-        !strcmp(state, "Serving"))
-        return BOLD GREEN;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        if (!strcmp(state, good[i]))
+            return BOLD GREEN;
     return BOLD YELLOW;
 }
 
@@ -144,11 +147,11 @@ static void clock_of_day(int64_t wall_ms, char *out, size_t size)
 static void draw_head(struct canvas *c, const struct screen *s)
 {
     const struct report *r = &s->report;
-    put(c, BOLD CYAN, s->name);
+    put_text(c, BOLD CYAN, s->name);
     if (*s->namespace_)
         putf(c, DIM, " in %s", s->namespace_);
     putf(c, "", "  %s  ", s->task);
-    put(c, state_colour(s->state), s->state);
+    put_text(c, state_colour(s->state), s->state);
     putf(c, "", "  %d/%d ready", s->ready, s->replicas);
     if (*s->layout)
         putf(c, "", "  layout %s", s->layout);
@@ -156,14 +159,14 @@ static void draw_head(struct canvas *c, const struct screen *s)
         putf(c, DIM, "  %lld MiB a rank", (long long)(r->memory_per_rank_bytes >> 20));
     if (r->restarts)
         putf(c, YELLOW, "  %d restart%s", r->restarts, r->restarts == 1 ? "" : "s");
-    line(c);
+    end_line(c);
     if (*s->why) {
-        put(c, "", s->why);
-        line(c);
+        put_text(c, "", s->why);
+        end_line(c);
     }
     if (*r->serve_address) {
         putf(c, BOLD, "http://%s/v1", r->serve_address);
-        line(c);
+        end_line(c);
     }
 }
 
@@ -172,7 +175,7 @@ static void draw_bar(struct canvas *c, double part)
     int width = c->style->width / 3;
     int full = (int)(fmin(1, fmax(0, part)) * width);
     for (int i = 0; i < width; i++)
-        put(c, i < full ? GREEN : DIM, i < full ? "█" : "░");
+        put_text(c, i < full ? GREEN : DIM, i < full ? "█" : "░");
 }
 
 static void draw_progress(struct canvas *c, const struct screen *s)
@@ -188,7 +191,7 @@ static void draw_progress(struct canvas *c, const struct screen *s)
         screen_duration(r->eta_seconds * 1000, text, sizeof text);
         putf(c, DIM, "  %s left", text);
     }
-    line(c);
+    end_line(c);
     if (isfinite(r->loss)) {
         buf_auto struct buf spark;
         buf_init(&spark, 1024);
@@ -197,13 +200,13 @@ static void draw_progress(struct canvas *c, const struct screen *s)
         if (isfinite(r->first_loss))
             putf(c, DIM, "  from %.4f", r->first_loss);
         putf(c, CYAN, "  %s", buf_cstr(&spark));
-        line(c);
+        end_line(c);
     }
     if (isfinite(r->validation_loss)) {
         putf(c, "", "valid %.4f", r->validation_loss);
         if (isfinite(r->first_validation_loss))
             putf(c, DIM, "  from %.4f", r->first_validation_loss);
-        line(c);
+        end_line(c);
     }
     if (isfinite(r->tokens_per_second))
         putf(c, "", "rate  %.0f tokens/s  ", r->tokens_per_second);
@@ -212,7 +215,7 @@ static void draw_progress(struct canvas *c, const struct screen *s)
         screen_duration(s->now_ms - r->checkpoint_ms, text, sizeof text);
         putf(c, "", "checkpoint at step %lld, %s ago", (long long)r->checkpoint_step, text);
     }
-    line(c);
+    end_line(c);
 }
 
 static void draw_verdict(struct canvas *c, const struct screen *s)
@@ -223,7 +226,7 @@ static void draw_verdict(struct canvas *c, const struct screen *s)
         return;
     screen_duration(s->now_ms - v->since_ms, since, sizeof since);
     putf(c, BOLD RED, "%s for %s: %s", v->kind, since, v->message);
-    line(c);
+    end_line(c);
 }
 
 static void draw_ranks(struct canvas *c, const struct screen *s)
@@ -235,9 +238,9 @@ static void draw_ranks(struct canvas *c, const struct screen *s)
     int room = c->style->height - c->lines - 8, shown = r->rank_row_count;
     if (shown > room)
         shown = room > 1 ? room : 1;
-    line(c);
+    end_line(c);
     putf(c, DIM, "%5s %7s  %-20s %-12s %8s", "RANK", "REPLICA", "NODE", "PHASE", "STEP");
-    line(c);
+    end_line(c);
     for (int i = 0; i < shown; i++) {
         const struct report_rank *k = &r->rank_rows[i];
         putf(c, "", "%5d %7d  %-20.20s ", k->rank, k->replica, k->node);
@@ -245,11 +248,11 @@ static void draw_ranks(struct canvas *c, const struct screen *s)
         putf(c, "", " %8lld", (long long)k->step);
         if (k->silent_ms >= 5000)
             putf(c, YELLOW, "  silent for %ds", (int)(k->silent_ms / 1000));
-        line(c);
+        end_line(c);
     }
     if (shown < r->rank_row_count) {
         putf(c, DIM, "      and %d more", r->rank_row_count - shown);
-        line(c);
+        end_line(c);
     }
 }
 
@@ -275,16 +278,17 @@ static void draw_attempts(struct canvas *c, const struct screen *s)
     int first = r->attempt_count > 5 ? r->attempt_count - 5 : 0;
     if (!r->attempt_count)
         return;
-    line(c);
+    end_line(c);
     for (int i = first; i < r->attempt_count; i++) {
         const struct attempt *a = &r->attempts[i];
         char text[320], when[16];
         clock_of_day(a->ended_ms ? a->ended_ms : a->started_ms, when, sizeof when);
         describe_attempt(a, text, sizeof text);
         putf(c, DIM, "%s  ", when);
-        put(c, a->ended_ms && strcmp(a->exit_class, "none") != 0 && *a->exit_class ? YELLOW : "",
+        put_text(c,
+            a->ended_ms && strcmp(a->exit_class, "none") != 0 && *a->exit_class ? YELLOW : "",
             text);
-        line(c);
+        end_line(c);
     }
 }
 
@@ -294,17 +298,17 @@ static void draw_events(struct canvas *c, const struct screen *s)
     int first = s->event_count > room ? s->event_count - room : 0;
     if (!s->event_count || room <= 0)
         return;
-    line(c);
+    end_line(c);
     for (int i = first; i < s->event_count; i++) {
         const struct screen_event *v = &s->events[i];
         char when[16];
         clock_of_day(v->ms, when, sizeof when);
         putf(c, DIM, "%s  ", when);
         putf(c, v->warning ? YELLOW : GREEN, "%-16.40s ", v->reason);
-        put(c, "", v->message);
+        put_text(c, "", v->message);
         if (v->count > 1)
             putf(c, DIM, " (%d times)", v->count);
-        line(c);
+        end_line(c);
     }
 }
 
@@ -318,19 +322,19 @@ int screen_draw(const struct screen *s, const struct screen_style *style, struct
     draw_attempts(&c, s);
     draw_events(&c, s);
     if (*s->hint && !c.full) {
-        line(&c);
-        put(&c, DIM, s->hint);
-        line(&c);
+        end_line(&c);
+        put_text(&c, DIM, s->hint);
+        end_line(&c);
     }
     return buf_ok(out) ? 0 : -ERR_MEMORY;
 }
 
-/* ---- lines for a log ---- */
+/* -- lines for a log -- */
 
-static void tell(const struct screen *s, struct buf *out, const char *fmt, ...)
+static void tell_line(const struct screen *s, struct buf *out, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-static void tell(const struct screen *s, struct buf *out, const char *fmt, ...)
+static void tell_line(const struct screen *s, struct buf *out, const char *fmt, ...)
 {
     char when[16], text[1024];
     va_list ap;
@@ -347,7 +351,7 @@ static void tell(const struct screen *s, struct buf *out, const char *fmt, ...)
     buf_char(out, '\n');
 }
 
-static bool changed(char *told, size_t size, const char *now)
+static bool note_change(char *told, size_t size, const char *now)
 {
     if (!strncmp(told, now, size - 1))
         return false;
@@ -357,19 +361,19 @@ static bool changed(char *told, size_t size, const char *now)
 
 static void tell_state(const struct screen *s, struct screen_told *t, struct buf *out)
 {
-    bool state = changed(t->state, sizeof t->state, s->state);
-    bool why = changed(t->why, sizeof t->why, s->why);
-    bool layout = changed(t->layout, sizeof t->layout, s->layout);
+    bool state = note_change(t->state, sizeof t->state, s->state);
+    bool why = note_change(t->why, sizeof t->why, s->why);
+    bool layout = note_change(t->layout, sizeof t->layout, s->layout);
     bool pods = !t->began || t->ready != s->ready || t->replicas != s->replicas;
     t->ready = s->ready;
     t->replicas = s->replicas;
     if (state || layout || pods)
-        tell(s, out, "%s %s: %s, %d/%d ready%s%s", s->task, s->name, s->state, s->ready,
+        tell_line(s, out, "%s %s: %s, %d/%d ready%s%s", s->task, s->name, s->state, s->ready,
             s->replicas, *s->layout ? ", layout " : "", s->layout);
     if ((state || why) && *s->why)
-        tell(s, out, "%s", s->why);
-    if (changed(t->address, sizeof t->address, s->report.serve_address) && *t->address)
-        tell(s, out, "serving at http://%s/v1", t->address);
+        tell_line(s, out, "%s", s->why);
+    if (note_change(t->address, sizeof t->address, s->report.serve_address) && *t->address)
+        tell_line(s, out, "serving at http://%s/v1", t->address);
 }
 
 static void tell_attempts(const struct screen *s, struct screen_told *t, struct buf *out)
@@ -380,7 +384,7 @@ static void tell_attempts(const struct screen *s, struct screen_told *t, struct 
         char text[320];
         describe_attempt(a, text, sizeof text);
         if (begun || ended)
-            tell(s, out, "%s", text);
+            tell_line(s, out, "%s", text);
         t->attempt = begun ? a->number : t->attempt;
         t->ended = ended ? a->number : t->ended;
     }
@@ -396,17 +400,18 @@ static void tell_progress(const struct screen *s, struct screen_told *t, struct 
             snprintf(loss, sizeof loss, "  loss %.4f", r->loss);
         if (isfinite(r->tokens_per_second))
             snprintf(rate, sizeof rate, "  %.0f tokens/s", r->tokens_per_second);
-        tell(s, out, "step %lld/%lld%s%s", (long long)r->step, (long long)r->steps, loss, rate);
+        tell_line(
+            s, out, "step %lld/%lld%s%s", (long long)r->step, (long long)r->steps, loss, rate);
         t->step = r->step;
         t->step_ms = s->now_ms;
     }
     if (r->checkpoint_step > t->checkpoint_step) {
-        tell(s, out, "checkpoint at step %lld in %s", (long long)r->checkpoint_step,
+        tell_line(s, out, "checkpoint at step %lld in %s", (long long)r->checkpoint_step,
             r->checkpoint_path);
         t->checkpoint_step = r->checkpoint_step;
     }
     if (*r->verdict.kind && r->verdict.since_ms != t->verdict_ms) {
-        tell(s, out, "%s: %s", r->verdict.kind, r->verdict.message);
+        tell_line(s, out, "%s: %s", r->verdict.kind, r->verdict.message);
         t->verdict_ms = r->verdict.since_ms;
     }
 }
@@ -415,12 +420,9 @@ static void tell_progress(const struct screen *s, struct screen_told *t, struct 
  * hold. */
 static uint64_t event_hash(const struct screen_event *v)
 {
-    uint64_t h = 0xcbf29ce484222325 ^ (uint64_t)v->ms ^ (uint64_t)v->count << 48;
-    for (const char *p = v->reason; *p; p++)
-        h = (h ^ (unsigned char)*p) * 0x100000001b3;
-    for (const char *p = v->message; *p; p++)
-        h = (h ^ (unsigned char)*p) * 0x100000001b3;
-    return h;
+    uint64_t h = HASH_START ^ (uint64_t)v->ms ^ (uint64_t)v->count << 48;
+    h = hash_bytes(h, v->reason, strlen(v->reason));
+    return hash_bytes(h, v->message, strlen(v->message));
 }
 
 static void tell_events(const struct screen *s, struct screen_told *t, struct buf *out)
@@ -434,7 +436,7 @@ static void tell_events(const struct screen *s, struct screen_told *t, struct bu
             known = t->events[k] == hash;
         if (known)
             continue;
-        tell(s, out, "%s: %s", v->reason, v->message);
+        tell_line(s, out, "%s: %s", v->reason, v->message);
         t->events[t->event_next++ % size] = hash;
     }
 }

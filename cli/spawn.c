@@ -24,7 +24,7 @@
 extern char **environ;
 
 /* environ with `set` in it; the list is the caller's to free. */
-static const char **environment(const char *set)
+static const char **environment_with(const char *set)
 {
     size_t count = 0, kept = 0, name = strcspn(set, "=") + 1;
     while (environ[count])
@@ -71,7 +71,7 @@ static _Noreturn void become_child(const struct launch *l)
 }
 
 /* 0 when the child runs its program, else its errno. */
-static int launch(const struct launch *l, int told, pid_t *pid)
+static int launch_child(const struct launch *l, int told, pid_t *pid)
 {
     int sys = 0;
     *pid = fork();
@@ -86,14 +86,13 @@ static int launch(const struct launch *l, int told, pid_t *pid)
     return sys;
 }
 
-static int start(
+static int start_child(
     const char *const *argv, const char *set, int out, int err_out, struct child *c, struct err *e)
 {
-    mem_autofree const char **changed = set ? environment(set) : NULL;
-    int told[2];
-    pid_t pid;
+    mem_autofree const char **changed = set ? environment_with(set) : NULL;
     if (set && !changed)
         return err_set(e, ERR_MEMORY, "out of memory");
+    int told[2];
     if (pipe2(told, O_CLOEXEC))
         return err_sys(e, ERR_RETRY, errno, "pipe");
     const struct launch l = {.argv = (char *const *)argv,
@@ -102,7 +101,8 @@ static int start(
         .err_out = err_out,
         .failed = told[1],
         .parent = getpid()};
-    int sys = launch(&l, told[0], &pid);
+    pid_t pid;
+    int sys = launch_child(&l, told[0], &pid);
     io_close(told[0]);
     if (pid < 0)
         io_close(told[1]);
@@ -122,8 +122,8 @@ static int start(
 int spawn_start(
     const char *const *argv, const char *set, const char *log, struct child *out, struct err *e)
 {
-    int fd io_auto_fd = io_append(log, 0600, e);
-    return fd < 0 ? fd : start(argv, set, fd, fd, out, e);
+    io_auto_fd int fd = io_append(log, 0600, e);
+    return fd < 0 ? fd : start_child(argv, set, fd, fd, out, e);
 }
 
 bool spawn_ended(struct child *c, int *status)
@@ -164,9 +164,9 @@ static bool wait_end(struct child *c, int64_t deadline_ms, int *status)
 
 void spawn_end(struct child *c, int64_t deadline_ms)
 {
-    int status;
     if (!c->pid)
         return;
+    int status;
     spawn_signal(c, SIGTERM);
     if (wait_end(c, deadline_ms, &status))
         return;
@@ -213,32 +213,41 @@ static int open_pipes(int out[2], int said[2], struct err *e)
     return 0;
 }
 
+/* The rest of a child's life. */
+static int read_to_end(struct child *c, const char *name, int fds[2], struct buf *out,
+    int64_t timeout_ms, int64_t deadline_ms, struct err *e)
+{
+    buf_auto struct buf said;
+    buf_init(&said, 64 << 10);
+    struct buf *bufs[2] = {out, &said};
+    int status = 0;
+    if (read_both(fds, bufs, deadline_ms) || !wait_end(c, deadline_ms, &status)) {
+        spawn_signal_group(c, SIGKILL);
+        wait_end(c, INT64_MAX / 2, &status);
+        return err_set(e, ERR_HANG, "%s: no end within %d ms", name, (int)timeout_ms);
+    }
+    if (status) {
+        int line = (int)strcspn(buf_cstr(&said), "\n");
+        return err_set(e, ERR_RETRY, "%s: %.*s", name, line, buf_cstr(&said));
+    }
+    return buf_ok(out) ? 0 : err_set(e, ERR_MEMORY, "%s: too much output", name);
+}
+
 int spawn_capture(const char *const *argv, int64_t timeout_ms, struct buf *out, struct err *e)
 {
-    int out_pipe[2], said_pipe[2], status = 0;
-    buf_auto struct buf said;
+    int out_pipe[2], said_pipe[2];
+    int rc = open_pipes(out_pipe, said_pipe, e);
+    if (rc)
+        return rc;
     struct child c;
-    buf_init(&said, 64 << 10);
-    int r = open_pipes(out_pipe, said_pipe, e);
-    if (r)
-        return r;
     int fds[2] = {out_pipe[0], said_pipe[0]};
-    struct buf *bufs[2] = {out, &said};
-    int64_t deadline = clock_ms() + timeout_ms;
-    r = start(argv, NULL, out_pipe[1], said_pipe[1], &c, e);
+    int64_t deadline_ms = clock_ms() + timeout_ms;
+    rc = start_child(argv, NULL, out_pipe[1], said_pipe[1], &c, e);
     io_close(out_pipe[1]);
     io_close(said_pipe[1]);
-    if (!r && (read_both(fds, bufs, deadline) || !wait_end(&c, deadline, &status))) {
-        spawn_signal_group(&c, SIGKILL);
-        wait_end(&c, INT64_MAX / 2, &status);
-        r = err_set(e, ERR_HANG, "%s: no end within %d ms", argv[0], (int)timeout_ms);
-    } else if (!r && status) {
-        int line = (int)strcspn(buf_cstr(&said), "\n");
-        r = err_set(e, ERR_RETRY, "%s: %.*s", argv[0], line, buf_cstr(&said));
-    }
+    if (!rc)
+        rc = read_to_end(&c, argv[0], fds, out, timeout_ms, deadline_ms, e);
     io_close(fds[0]);
     io_close(fds[1]);
-    if (!r && !buf_ok(out))
-        r = err_set(e, ERR_MEMORY, "%s: too much output", argv[0]);
-    return r;
+    return rc;
 }

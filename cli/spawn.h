@@ -32,8 +32,8 @@ void spawn_signal_group(const struct child *c, int sig); /* and all that it bega
 void spawn_end(struct child *c, int64_t deadline_ms);
 
 /* Runs to its end, at most timeout_ms; stdout is appended to *out, the first line of stderr becomes
-   the error's text. 0 when it exits 0, -ERR_RETRY otherwise, -ERR_HANG on time-out (killed),
-   -ERR_USER when there is no such program. */
+ * the error's text. 0 when it exits 0, -ERR_RETRY otherwise, -ERR_HANG on time-out (killed),
+ * -ERR_USER when there is no such program. */
 int spawn_capture(const char *const *argv, int64_t timeout_ms, struct buf *out, struct err *e);
 
 #endif

@@ -35,7 +35,7 @@ void terminal_init(struct terminal *t, int fd, bool plain)
 }
 
 /* Each line cleared behind its text. */
-static int frame(struct terminal *t, const struct screen *s, struct buf *out)
+static int draw_frame(struct terminal *t, const struct screen *s, struct buf *out)
 {
     buf_auto struct buf text;
     buf_init(&text, 1 << 20);
@@ -55,8 +55,8 @@ int terminal_show(struct terminal *t, const struct screen *s, struct err *e)
 {
     buf_auto struct buf out;
     buf_init(&out, 2 << 20);
-    int r = t->live ? frame(t, s, &out) : screen_tell(s, &t->told, &out);
-    if (r)
+    int rc = t->live ? draw_frame(t, s, &out) : screen_tell(s, &t->told, &out);
+    if (rc)
         return err_set(e, ERR_MEMORY, "out of memory drawing");
     t->entered = t->live;
     return io_write_full(t->fd, buf_cstr(&out), out.len, e);
@@ -64,14 +64,14 @@ int terminal_show(struct terminal *t, const struct screen *s, struct err *e)
 
 void terminal_leave(struct terminal *t, const struct screen *last)
 {
-    buf_auto struct buf out;
-    buf_init(&out, 2 << 20);
     if (!t->entered)
         return;
     t->entered = false;
+    buf_auto struct buf out;
+    buf_init(&out, 2 << 20);
     buf_str(&out, LEAVE);
     if (last)
         screen_draw(last, &t->style, &out);
-    struct err e;
-    io_write_full(t->fd, buf_cstr(&out), out.len, &e);
+    struct err ignored;
+    io_write_full(t->fd, buf_cstr(&out), out.len, &ignored);
 }

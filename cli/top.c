@@ -32,13 +32,13 @@ struct top_conf {
     bool plain, once;
 };
 
-static const struct conf_item items[] = {
+static const struct conf_item top_items[] = {
     {"namespace", CONF_STR, offsetof(struct top_conf, namespace_), NULL, "",
         "namespace of the job"},
     {"context", CONF_STR, offsetof(struct top_conf, context), NULL, "",
         "context of the kubeconfig"},
     {"kubeconfig", CONF_STR, offsetof(struct top_conf, kubeconfig), NULL, "", "as kubectl's"},
-    {"kubectl", CONF_STR, offsetof(struct top_conf, kubectl), "LLMJOB_KUBECTL", "kubectl",
+    {"kubectl", CONF_STR, offsetof(struct top_conf, kubectl), NAME_ENV_KUBECTL, "kubectl",
         "kubectl to ask"},
     {"interval", CONF_NUM, offsetof(struct top_conf, interval), NULL, "1", "seconds between looks"},
     {"plain", CONF_BOOL, offsetof(struct top_conf, plain), NULL, NULL,
@@ -47,10 +47,9 @@ static const struct conf_item items[] = {
     {0},
 };
 
-static const char usage[] =
+static const char top_usage[] =
     "llmjob top JOB [-n NAMESPACE] [flags]\n\n"
-    "Shows a job of the cluster on one live screen, or as lines when the output is no "
-    "terminal:\n"
+    "Shows a job of the cluster on one live screen, or as lines when the output is no terminal:\n"
     "state, layout, progress, a row a rank, past worlds and why they ended, events.\n"
     "Ends when the job is complete or failed, or by Ctrl-C.";
 
@@ -65,7 +64,7 @@ struct top {
 };
 
 /* kubectl with the common flags, then rest up to its NULL. */
-static int kubectl(const struct top *t, const char *const *rest, int64_t timeout_ms,
+static int run_kubectl(const struct top *t, const char *const *rest, int64_t timeout_ms,
     struct buf *out, struct err *e)
 {
     const char *argv[ARGS] = {t->conf.kubectl};
@@ -85,17 +84,18 @@ static int kubectl(const struct top *t, const char *const *rest, int64_t timeout
 }
 
 /* kubectl's answer as a tree that takes the place of *tree; the old one stays on failure. */
-static int fetch(const struct top *t, const char *const *rest, int64_t timeout_ms,
+static int fetch_json(const struct top *t, const char *const *rest, int64_t timeout_ms,
     struct json **tree, struct err *e)
 {
     buf_auto struct buf out;
-    struct json *fresh;
     buf_init(&out, 16 << 20);
-    int r = kubectl(t, rest, timeout_ms, &out, e);
-    if (!r)
-        r = json_parse(buf_cstr(&out), out.len, &fresh, e);
-    if (r)
-        return r;
+    int rc = run_kubectl(t, rest, timeout_ms, &out, e);
+    if (rc)
+        return rc;
+    struct json *fresh;
+    rc = json_parse(buf_cstr(&out), out.len, &fresh, e);
+    if (rc)
+        return rc;
     json_destroy(*tree);
     *tree = fresh;
     return 0;
@@ -110,40 +110,46 @@ static void fetch_report(struct top *t)
         "exec", pod, "-c", NAME_CONTAINER, "--", "llmjob-agent", "report", NULL};
     json_destroy(t->report);
     t->report = NULL;
-    fetch(t, ask, REPORT_MS, &t->report, &ignored);
+    fetch_json(t, ask, REPORT_MS, &t->report, &ignored);
 }
 
-static int look(struct top *t, int turn, struct err *e)
+static void fetch_events(struct top *t)
 {
     char involved[96];
     struct err ignored;
-    struct report report;
     snprintf(involved, sizeof involved, "involvedObject.name=%s", t->job);
-    const char *const object[] = {"get", NAME_PLURAL "." NAME_GROUP, t->job, "-o", "json", NULL};
     const char *const events[] = {
         "get", "events", "--field-selector", involved, "-o", "json", NULL};
-    int r = fetch(t, object, KUBECTL_MS, &t->object, e);
-    if (r)
-        return r;
+    fetch_json(t, events, KUBECTL_MS, &t->events, &ignored);
+}
+
+static int look_at_job(struct top *t, int turn, struct err *e)
+{
+    const char *const object[] = {"get", NAME_PLURAL "." NAME_GROUP, t->job, "-o", "json", NULL};
+    int rc = fetch_json(t, object, KUBECTL_MS, &t->object, e);
+    if (rc)
+        return rc;
     if (json_int(json_get(t->object, "status"), "replicas", 0) > 0)
         fetch_report(t);
     if (turn % EVENT_TURNS == 0)
-        fetch(t, events, KUBECTL_MS, &t->events, &ignored);
+        fetch_events(t);
     arena_reset(t->arena);
     fill_init(&t->screen, clock_wall_ms());
-    r = fill_object(&t->screen, t->object, t->arena, e);
-    enum job_state state =
-        t->screen.report.state; /* the controller's word on the end, not the agent's */
-    if (!r && t->report && !report_decode(t->report, t->arena, &report, &ignored))
+    rc = fill_object(&t->screen, t->object, t->arena, e);
+    struct err ignored;
+    struct report report;
+    /* The controller's word on the end, not the agent's. */
+    enum job_state state = t->screen.report.state;
+    if (!rc && t->report && !report_decode(t->report, t->arena, &report, &ignored))
         fill_report(&t->screen, &report);
     t->screen.report.state = state;
     fill_events(&t->screen, t->events);
     t->screen.hint = t->conf.once ? "" : "Ctrl-C leaves; the job goes on";
-    return r;
+    return rc;
 }
 
 /* True when the user wants to leave; otherwise after the interval. */
-static bool rest(struct top *t)
+static bool wait_for_user(struct top *t)
 {
     int64_t until = clock_ms() + (int64_t)(t->conf.interval * 1000);
     for (;;) {
@@ -161,29 +167,49 @@ static bool rest(struct top *t)
     }
 }
 
-static int loop(struct top *t, int *status, struct err *e)
+static int class_of_job(const struct report *r)
+{
+    if (r->state != JOB_FAILED)
+        return EXIT_CLASS_DONE;
+    return (int)exit_class_of(r->failure ? r->failure : ERR_USER);
+}
+
+/* Until the job ends or the user leaves. */
+static int watch_job(struct top *t, int *status, struct err *e)
 {
     int failures = 0;
     for (int turn = 0;; turn++) {
         struct err why = {.text = ""};
-        int r = look(t, turn, &why);
-        failures = r ? failures + 1 : 0;
+        int rc = look_at_job(t, turn, &why);
+        failures = rc ? failures + 1 : 0;
         /* The first look must work: a job that is not there, or no cluster. */
-        if (r && (turn == 0 || failures == TRIES || r != -ERR_RETRY)) {
+        if (rc && (turn == 0 || failures == TRIES || rc != -ERR_RETRY)) {
             *e = why;
-            return r;
+            return rc;
         }
-        if (!r)
-            r = terminal_show(&t->terminal, &t->screen, e);
-        if (r && !failures)
-            return r;
+        if (!rc) {
+            rc = terminal_show(&t->terminal, &t->screen, e);
+            if (rc)
+                return rc;
+        }
         enum job_state state = t->screen.report.state;
-        *status = state == JOB_FAILED
-            ? (int)exit_class_of(t->screen.report.failure ? t->screen.report.failure : ERR_USER)
-            : EXIT_CLASS_DONE;
-        if (state == JOB_FAILED || state == JOB_COMPLETE || rest(t))
+        *status = class_of_job(&t->screen.report);
+        if (state == JOB_FAILED || state == JOB_COMPLETE || wait_for_user(t))
             return 0;
     }
+}
+
+/* A picture, not a redraw. */
+static int show_once(struct top *t, struct err *e)
+{
+    int rc = look_at_job(t, 0, e);
+    if (rc)
+        return rc;
+    buf_auto struct buf picture;
+    buf_init(&picture, 1 << 20);
+    rc = screen_draw(&t->screen, &t->terminal.style, &picture);
+    fputs(buf_cstr(&picture), stdout);
+    return rc;
 }
 
 static int catch_signals(struct top *t, struct err *e)
@@ -207,36 +233,32 @@ static void accept_n(int argc, char **argv)
             argv[i] = (char *)"--namespace";
 }
 
+static int run_top(struct top *t, int *status, struct err *e)
+{
+    t->arena = arena_create(8 << 20);
+    int rc = t->arena ? catch_signals(t, e) : err_set(e, ERR_MEMORY, "out of memory");
+    if (rc)
+        return rc;
+    terminal_init(&t->terminal, STDOUT_FILENO, t->conf.plain);
+    return t->conf.once ? show_once(t, e) : watch_job(t, status, e);
+}
+
 int command_top(int argc, char **argv, int *status, struct err *e)
 {
     struct top t = {.signals = -1};
     accept_n(argc, argv);
-    int r = command_flags(items, usage, "job", argc, argv, &t.conf, &t.job, e);
-    if (r <= 0)
-        return r;
+    int rc = command_flags(top_items, top_usage, "job", argc, argv, &t.conf, &t.job, e);
+    if (rc <= 0)
+        return rc;
     if (!(t.conf.interval >= 0.1 && t.conf.interval <= 3600))
         return err_set(e, ERR_USER, "interval: wanted 0.1 to 3600 seconds");
-    t.arena = arena_create(8 << 20);
-    r = t.arena ? catch_signals(&t, e) : err_set(e, ERR_MEMORY, "out of memory");
-    if (!r) {
-        terminal_init(&t.terminal, STDOUT_FILENO, t.conf.plain);
-        if (t.conf.once) { /* a picture, not a redraw */
-            buf_auto struct buf picture;
-            buf_init(&picture, 1 << 20);
-            r = look(&t, 0, e);
-            if (!r)
-                r = screen_draw(&t.screen, &t.terminal.style, &picture);
-            fputs(buf_cstr(&picture), stdout);
-        } else {
-            r = loop(&t, status, e);
-        }
-    }
+    rc = run_top(&t, status, e);
     t.screen.hint = "";
-    terminal_leave(&t.terminal, r ? NULL : &t.screen);
+    terminal_leave(&t.terminal, rc ? NULL : &t.screen);
     io_close(t.signals);
     json_destroy(t.object);
     json_destroy(t.report);
     json_destroy(t.events);
     arena_destroy(t.arena);
-    return r;
+    return rc;
 }

@@ -2,8 +2,8 @@
  * apply: a run is one plan under way. Its requests are prepared when it starts, while the snapshot
  * is still valid; later it holds nothing but its own arena and the job's names, and looks the job's
  * memory up by uid, for the job may be gone or another one by then. Idempotent by construction:
- * names are deterministic, deletes carry uids, the status replaces itself. Called by main; makes no
- * decision: what to do about a failure is the next plan's affair.
+ * names are deterministic, deletes carry uids, the status replaces itself. Makes no decision: what
+ * to do about a failure is the next plan's affair.
  */
 #include "controller/apply.h"
 
@@ -18,8 +18,8 @@
 
 #include <assert.h>
 
-#define WAIT_MS \
-    90000 /* for the caches to show what was just written: a bookmark comes each minute */
+/* For the caches to show what was just written: a bookmark comes each minute. */
+#define WAIT_MS        90000
 #define TOKEN_BYTES    32
 #define RUN_REQUESTS   8 /* of one run in flight */
 #define TROUBLE_PASSES 3 /* failures in a row that show in the status */
@@ -71,8 +71,8 @@ struct request { /* one action in flight */
 };
 
 static struct metric actions_total = {
-    .name = "llmjob_actions_total", .help = "Actions carried out.", .kind = METRIC_COUNTER};
-static struct metric failures_total = {.name = "llmjob_action_failures_total",
+    .name = NAME_METRIC_ACTIONS, .help = "Actions carried out.", .kind = METRIC_COUNTER};
+static struct metric failures_total = {.name = NAME_METRIC_ACTION_FAILURES,
     .help = "Actions that the API server refused or did not answer.",
     .kind = METRIC_COUNTER};
 
@@ -113,7 +113,7 @@ static struct memory *memory_of(const struct run *r)
     return j && !strcmp(j->spec.uid, r->uid) ? cluster_memory(c, r->key) : NULL;
 }
 
-static void advance(struct run *r);
+static void advance_run(struct run *r);
 
 static void note_failure(struct run *r, const struct err *e)
 {
@@ -130,10 +130,10 @@ static void finish_request(struct request *q, int rc, const struct err *e)
     if (rc)
         note_failure(r, e);
     r->pending--;
-    advance(r);
+    advance_run(r);
 }
 
-static int call(struct request *q, const char *method, const char *path, const char *body,
+static int send_request(struct request *q, const char *method, const char *path, const char *body,
     const char *type, void (*done_fn)(void *user, const struct http_response *r), struct err *e)
 {
     bool writes = body && strcmp(method, "DELETE") != 0;
@@ -152,7 +152,7 @@ static int call(struct request *q, const char *method, const char *path, const c
 }
 
 /* The next pass waits until the cache shows what was just written. */
-static void wait_for(struct memory *m, enum wait which, const struct http_response *r)
+static void expect_version(struct memory *m, enum wait which, const struct http_response *r)
 {
     uint64_t version = skim_version(r->body, r->len);
     if (version > m->wait[which])
@@ -163,7 +163,7 @@ static void wait_for(struct memory *m, enum wait which, const struct http_respon
 /* -- the Secret: look, then create or renew; of a new job create, then look -- */
 
 /* Pods may follow, unless the user's Secret is not there for this. */
-static void secret_settled(struct run *run)
+static void note_secret(struct run *run)
 {
     struct memory *m = memory_of(run);
     if (!m)
@@ -175,13 +175,14 @@ static void secret_settled(struct run *run)
 /* A pod may be given any Secret of its namespace: only one that says so is meant for it. */
 static int check_api_key(const struct run *run, const struct http_response *r, struct err *e)
 {
-    json_auto struct json *v = NULL;
     if (r->status == 404)
         return err_set(
             e, ERR_USER, "spec.serve.apiKeySecret: there is no Secret %s", run->api_key_secret);
     int rc = kube_check(r, e);
-    if (!rc)
-        rc = json_parse(r->body, r->len, &v, e);
+    if (rc)
+        return rc;
+    json_auto struct json *v = NULL;
+    rc = json_parse(r->body, r->len, &v, e);
     if (rc)
         return rc;
     const struct json *labels = json_get(json_get(v, "metadata"), "labels");
@@ -198,43 +199,46 @@ static void api_key_seen(void *user, const struct http_response *r)
     struct err e = {0};
     int rc = check_api_key(q->run, r, &e);
     if (!rc)
-        secret_settled(q->run);
+        note_secret(q->run);
     finish_request(q, rc, &e);
 }
 
-/* The job's own Secret is as it should be. */
-static void secret_ready(struct request *q)
+/* The job's own Secret is as it should be; now the user's, if there is one. */
+static void check_user_secret(struct request *q)
 {
     struct run *run = q->run;
     struct err e = {0};
     if (!run->api_key_secret) {
-        secret_settled(run);
+        note_secret(run);
         finish_request(q, 0, NULL);
         return;
     }
     const char *path = arena_printf(
         run->plan->arena, "/api/v1/namespaces/%s/secrets/%s", run->namespace_, run->api_key_secret);
-    int rc = call(q, "GET", path, NULL, NULL, api_key_seen, &e);
+    int rc = send_request(q, "GET", path, NULL, NULL, api_key_seen, &e);
     if (rc)
         finish_request(q, rc, &e);
+}
+
+static int keep_token(struct run *run, const struct http_response *r, struct err *e)
+{
+    struct memory *m = memory_of(run);
+    int rc = kube_check(r, e);
+    if (rc || !m || m->token)
+        return rc;
+    m->token = mem_strdup(run->token);
+    return m->token ? 0 : err_set(e, ERR_MEMORY, "no memory for a token");
 }
 
 static void secret_written(void *user, const struct http_response *r)
 {
     struct request *q = user;
-    struct run *run = q->run;
-    struct memory *m = memory_of(run);
     struct err e = {0};
-    int rc = kube_check(r, &e);
-    if (!rc && m && !m->token) {
-        m->token = mem_strdup(run->token);
-        if (!m->token)
-            rc = err_set(&e, ERR_MEMORY, "no memory for a token");
-    }
+    int rc = keep_token(q->run, r, &e);
     if (rc)
         finish_request(q, rc, &e);
     else
-        secret_ready(q);
+        check_user_secret(q);
 }
 
 static int learn_secret(
@@ -242,21 +246,23 @@ static int learn_secret(
 {
     struct run *run = q->run;
     json_auto struct json *v = NULL;
-    buf_auto struct buf token;
-    buf_init(&token, 4096);
     int rc = json_parse(r->body, r->len, &v, e);
     if (rc)
         return rc;
     const struct json *meta = json_get(v, "metadata");
     const char *owner = json_str(json_first(json_get(meta, "ownerReferences")), "uid", "");
     if (strcmp(owner, run->uid) != 0)
-        return err_set(e, ERR_RETRY, "Secret %s-job belongs to another owner", run->name);
+        return err_set(
+            e, ERR_RETRY, "Secret %s" NAME_SECRET_SUFFIX " belongs to another owner", run->name);
+    buf_auto struct buf token;
+    buf_init(&token, 4096);
     rc = kube_base64(json_str(json_get(v, "data"), NAME_TOKEN_FILE, ""), &token, e);
     if (rc)
         return rc;
     if (!token.len)
-        return err_set(e, ERR_RETRY, "Secret %s-job has no token", run->name);
-    const char *generation = json_str(json_get(meta, "annotations"), PODSPEC_GENERATION, "-1");
+        return err_set(e, ERR_RETRY, "Secret %s" NAME_SECRET_SUFFIX " has no token", run->name);
+    const char *generation =
+        json_str(json_get(meta, "annotations"), NAME_ANNOTATION_GENERATION, "-1");
     *current = strtoll(generation, NULL, 10) == run->generation;
     struct memory *m = memory_of(run);
     if (!m)
@@ -271,7 +277,7 @@ static void secret_seen(void *user, const struct http_response *r);
 static int look_for_secret(struct request *q, struct err *e)
 {
     q->looked = true;
-    return call(q, "GET", q->path, NULL, NULL, secret_seen, e);
+    return send_request(q, "GET", q->path, NULL, NULL, secret_seen, e);
 }
 
 static void secret_created(void *user, const struct http_response *r)
@@ -289,36 +295,42 @@ static int create_secret(struct request *q, struct err *e)
     const struct run *run = q->run;
     const char *all =
         arena_printf(run->plan->arena, "/api/v1/namespaces/%s/secrets", run->namespace_);
-    return call(q, "POST", all, run->secret_new, NULL, secret_created, e);
+    return send_request(q, "POST", all, run->secret_new, NULL, secret_created, e);
 }
 
 /* A job that nobody has looked at yet has none. */
 static int start_secret(struct request *q, struct err *e)
 {
     const struct run *run = q->run;
-    q->path = arena_printf(
-        run->plan->arena, "/api/v1/namespaces/%s/secrets/%s-job", run->namespace_, run->name);
+    q->path = arena_printf(run->plan->arena, "/api/v1/namespaces/%s/secrets/%s" NAME_SECRET_SUFFIX,
+        run->namespace_, run->name);
     return run->is_new ? create_secret(q, e) : look_for_secret(q, e);
+}
+
+/* What follows from the Secret that is there, or is not. */
+static int go_on_with_secret(struct request *q, const struct http_response *r, struct err *e)
+{
+    if (r->status == 404)
+        return create_secret(q, e);
+    int rc = kube_check(r, e);
+    if (rc)
+        return rc;
+    bool current = false;
+    rc = learn_secret(q, r, &current, e);
+    if (rc)
+        return rc;
+    if (!current)
+        return send_request(
+            q, "PATCH", q->path, q->run->secret_patch, KUBE_MERGE_PATCH, secret_written, e);
+    check_user_secret(q);
+    return 0;
 }
 
 static void secret_seen(void *user, const struct http_response *r)
 {
     struct request *q = user;
-    struct run *run = q->run;
     struct err e = {0};
-    bool current = false;
-    int rc;
-    if (r->status == 404) {
-        rc = create_secret(q, &e);
-    } else {
-        rc = kube_check(r, &e);
-        if (!rc)
-            rc = learn_secret(q, r, &current, &e);
-        if (!rc && current)
-            secret_ready(q);
-        else if (!rc)
-            rc = call(q, "PATCH", q->path, run->secret_patch, KUBE_MERGE_PATCH, secret_written, &e);
-    }
+    int rc = go_on_with_secret(q, r, &e);
     if (rc)
         finish_request(q, rc, &e);
 }
@@ -327,39 +339,39 @@ static int prepare_secret(struct run *r, const struct job *job, struct err *e)
 {
     unsigned char bytes[TOKEN_BYTES];
     char hex[2 * TOKEN_BYTES + 1];
-    buf_auto struct buf new, patch;
-    buf_init(&new, PODSPEC_LIMIT);
-    buf_init(&patch, PODSPEC_LIMIT);
     int rc = io_random(bytes, sizeof bytes, e);
     if (rc)
         return rc;
     io_hex(bytes, sizeof bytes, hex);
-    if ((rc = podspec_secret(&job->spec, hex, &new, e)) ||
-        (rc = podspec_secret(&job->spec, NULL, &patch, e)))
+    buf_auto struct buf new, patch;
+    buf_init(&new, PODSPEC_LIMIT);
+    buf_init(&patch, PODSPEC_LIMIT);
+    rc = podspec_secret(&job->spec, hex, &new, e);
+    if (rc)
         return rc;
-    r->token = arena_strdup(r->plan->arena, hex);
-    r->secret_new = arena_strdup(r->plan->arena, buf_cstr(&new));
-    r->secret_patch = arena_strdup(r->plan->arena, buf_cstr(&patch));
-    if (job->spec.task == TASK_SERVE && job->spec.serve.api_key_secret) {
-        r->api_key_secret = arena_strdup(r->plan->arena, job->spec.serve.api_key_secret);
-        if (!r->api_key_secret)
-            return err_set(e, ERR_MEMORY, "no memory for a Secret");
-    }
-    return r->token && r->secret_new && r->secret_patch
-        ? 0
-        : err_set(e, ERR_MEMORY, "no memory for a Secret");
+    rc = podspec_secret(&job->spec, NULL, &patch, e);
+    if (rc)
+        return rc;
+    struct arena *arena = r->plan->arena;
+    const char *users = job->spec.task == TASK_SERVE ? job->spec.serve.api_key_secret : NULL;
+    r->token = arena_strdup(arena, hex);
+    r->secret_new = arena_strdup(arena, buf_cstr(&new));
+    r->secret_patch = arena_strdup(arena, buf_cstr(&patch));
+    r->api_key_secret = users ? arena_strdup(arena, users) : NULL;
+    bool whole = r->token && r->secret_new && r->secret_patch && (!users || r->api_key_secret);
+    return whole ? 0 : err_set(e, ERR_MEMORY, "no memory for a Secret");
 }
 
 /* -- the other answers -- */
 
-static void object_done(void *user, const struct http_response *r)
+static void object_written(void *user, const struct http_response *r)
 {
     struct request *q = user;
     struct memory *m = memory_of(q->run);
     struct err e = {0};
     int rc = kube_check(r, &e);
     if (!rc && m)
-        wait_for(m, q->action->kind == ACTION_SERVICE ? WAIT_SERVICES : WAIT_GANGS, r);
+        expect_version(m, q->action->kind == ACTION_SERVICE ? WAIT_SERVICES : WAIT_GANGS, r);
     finish_request(q, rc, &e);
 }
 
@@ -370,7 +382,7 @@ static void pod_created(void *user, const struct http_response *r)
     struct err e = {0};
     int rc = kube_check(r, &e);
     if (!rc && m)
-        wait_for(m, WAIT_PODS, r);
+        expect_version(m, WAIT_PODS, r);
     if (!rc)
         log_info("pod created", LOG_S("job", q->run->key), LOG_S("pod", q->action->name));
     finish_request(q, rc, &e);
@@ -385,7 +397,7 @@ static void pod_deleted(void *user, const struct http_response *r)
     bool gone = r->status == 404 || r->status == 409;
     int rc = gone ? 0 : kube_check(r, &e);
     if (!rc && !gone && m)
-        wait_for(m, WAIT_PODS, r);
+        expect_version(m, WAIT_PODS, r);
     if (!rc)
         log_info("pod deleted", LOG_S("job", q->run->key), LOG_S("pod", q->action->name));
     finish_request(q, rc, &e);
@@ -399,7 +411,7 @@ static void status_written(void *user, const struct http_response *r)
     int rc = r->status == 404 ? 0 : kube_check(r, &e);
     if (r->status == 200 && m) {
         m->status_written_ms = clock_ms();
-        wait_for(m, WAIT_JOBS, r);
+        expect_version(m, WAIT_JOBS, r);
     }
     finish_request(q, rc, &e);
 }
@@ -439,7 +451,7 @@ static int start_delete_pod(struct request *q, struct err *e)
         "{\"apiVersion\":\"v1\",\"kind\":\"DeleteOptions\","
         "\"preconditions\":{\"uid\":\"%s\"}%s}",
         a->uid, grace);
-    return body ? call(q, "DELETE", path, body, NULL, pod_deleted, e)
+    return body ? send_request(q, "DELETE", path, body, NULL, pod_deleted, e)
                 : err_set(e, ERR_MEMORY, "no memory for a request");
 }
 
@@ -454,7 +466,7 @@ static int start_delete_job(struct request *q, struct err *e)
         "\"propagationPolicy\":\"Background\","
         "\"preconditions\":{\"uid\":\"%s\"}}",
         q->action->uid);
-    return body ? call(q, "DELETE", path, body, NULL, job_deleted, e)
+    return body ? send_request(q, "DELETE", path, body, NULL, job_deleted, e)
                 : err_set(e, ERR_MEMORY, "no memory for a request");
 }
 
@@ -468,26 +480,26 @@ static int start_request(struct request *q, struct err *e)
     case ACTION_SECRET:
         return start_secret(q, e);
     case ACTION_SERVICE:
-        return call(q, "POST", arena_printf(arena, "/api/v1/namespaces/%s/services", ns), a->body,
-            NULL, object_done, e);
+        return send_request(q, "POST", arena_printf(arena, "/api/v1/namespaces/%s/services", ns),
+            a->body, NULL, object_written, e);
     case ACTION_GANG:
-        q->path =
-            arena_printf(arena, "/apis/scheduling.k8s.io/v1beta1/namespaces/%s/podgroups", ns);
-        return call(q, "POST", q->path, a->body, NULL, object_done, e);
+        q->path = arena_printf(arena, "/apis/" PODSPEC_GANG_API "/namespaces/%s/podgroups", ns);
+        return send_request(q, "POST", q->path, a->body, NULL, object_written, e);
     case ACTION_GANG_RESIZE:
         q->path = arena_printf(
-            arena, "/apis/scheduling.k8s.io/v1beta1/namespaces/%s/podgroups/%s", ns, a->name);
-        return call(q, "PATCH", q->path, a->body, KUBE_MERGE_PATCH, object_done, e);
+            arena, "/apis/" PODSPEC_GANG_API "/namespaces/%s/podgroups/%s", ns, a->name);
+        return send_request(q, "PATCH", q->path, a->body, KUBE_MERGE_PATCH, object_written, e);
     case ACTION_CREATE_POD:
-        return call(q, "POST", arena_printf(arena, "/api/v1/namespaces/%s/pods", ns), a->body, NULL,
-            pod_created, e);
+        return send_request(q, "POST", arena_printf(arena, "/api/v1/namespaces/%s/pods", ns),
+            a->body, NULL, pod_created, e);
     case ACTION_DELETE_POD:
         return start_delete_pod(q, e);
     case ACTION_DESIRED:
     case ACTION_STATUS:
         q->path = arena_printf(arena,
             "/apis/" NAME_API_VERSION "/namespaces/%s/" NAME_PLURAL "/%s/status", ns, r->name);
-        return call(q, "PATCH", q->path, a->body, "application/json-patch+json", status_written, e);
+        return send_request(
+            q, "PATCH", q->path, a->body, "application/json-patch+json", status_written, e);
     case ACTION_DELETE_JOB:
         return start_delete_job(q, e);
     case ACTION_EVENT:
@@ -497,14 +509,14 @@ static int start_request(struct request *q, struct err *e)
     return err_set(e, ERR_BUG, "no such action");
 }
 
-static bool skipped(const struct run *r, const struct action *a)
+static bool is_skipped(const struct run *r, const struct action *a)
 {
     return r->failure.code != ERR_NONE && kinds[a->kind].stage > r->failed_stage &&
         a->kind != ACTION_STATUS;
 }
 
 /* Handed over, not waited for: an agent is no part of a pass. */
-static void desire(struct run *r, const struct action *a)
+static void hand_over_desired(struct run *r, const struct action *a)
 {
     struct err e = {0};
     if (!coordinator_desire(r->all->conf.coordinators, r->key, a->body, a->hash, &e))
@@ -515,21 +527,19 @@ static void desire(struct run *r, const struct action *a)
 
 static void start_action(struct run *r, const struct action *a)
 {
+    if (a->kind == ACTION_DESIRED) {
+        hand_over_desired(r, a);
+        return;
+    }
     struct err e = {0};
     struct request *q = arena_alloc(r->plan->arena, sizeof *q);
-    int rc = q ? 0 : err_set(&e, ERR_MEMORY, "no memory for a request");
-    if (q) {
+    if (q)
         *q = (struct request){.run = r, .action = a};
-        if (a->kind == ACTION_EVENT) {
-            r->pending += start_event(q);
-            return;
-        }
-        if (a->kind == ACTION_DESIRED) {
-            desire(r, a);
-            return;
-        }
-        rc = start_request(q, &e);
+    if (q && a->kind == ACTION_EVENT) {
+        r->pending += start_event(q);
+        return;
     }
+    int rc = q ? start_request(q, &e) : err_set(&e, ERR_MEMORY, "no memory for a request");
     if (!rc) {
         r->pending++;
         return;
@@ -538,7 +548,9 @@ static void start_action(struct run *r, const struct action *a)
     note_failure(r, &e);
 }
 
-static void end(struct run *r)
+/* -- the run -- */
+
+static void end_run(struct run *r)
 {
     struct apply *all = r->all;
     struct plan *p = r->plan;
@@ -558,7 +570,7 @@ static void end(struct run *r)
 
 /* Starts what may be: a stage begins when the one before is over, and a run has no more than its
  * share of requests in flight, for others wait behind them. */
-static void advance(struct run *r)
+static void advance_run(struct run *r)
 {
     const struct plan *p = r->plan;
     while (r->next < p->count && r->pending < RUN_REQUESTS) {
@@ -567,15 +579,15 @@ static void advance(struct run *r)
             break;
         r->stage = kinds[a->kind].stage;
         r->next++;
-        if (!skipped(r, a))
+        if (!is_skipped(r, a))
             start_action(r, a);
     }
     if (!r->pending)
-        end(r);
+        end_run(r);
 }
 
 /* Names may be borrowed from the snapshot, which does not outlive the start. */
-static int own_strings(struct plan *p, struct err *e)
+static int copy_names(struct plan *p, struct err *e)
 {
     for (int i = 0; i < p->count; i++) {
         struct action *a = &p->actions[i];
@@ -591,12 +603,26 @@ static int own_strings(struct plan *p, struct err *e)
     return 0;
 }
 
+static int prepare_run(struct run *r, const char *key, const struct job *job, struct err *e)
+{
+    struct arena *arena = r->plan->arena;
+    r->key = arena_strdup(arena, key);
+    r->namespace_ = arena_strdup(arena, job->spec.namespace_);
+    r->name = arena_strdup(arena, job->spec.name);
+    r->uid = arena_strdup(arena, job->spec.uid);
+    if (!r->key || !r->namespace_ || !r->name || !r->uid)
+        return err_set(e, ERR_MEMORY, "no memory for a pass");
+    int rc = copy_names(r->plan, e);
+    if (rc)
+        return rc;
+    return plan_count(r->plan, ACTION_SECRET) ? prepare_secret(r, job, e) : 0;
+}
+
 void apply_start(struct apply *a, const char *key, const struct job *job, struct plan *p)
 {
-    struct err e = {0};
     struct run *r = mem_zalloc(sizeof *r);
-    int rc = 0;
     if (!r) {
+        struct err e;
         err_set(&e, ERR_MEMORY, "no memory for a pass");
         a->conf.done_fn(a->conf.user, key, -(int)e.code, &e, -1);
         arena_destroy(p->arena);
@@ -608,20 +634,11 @@ void apply_start(struct apply *a, const char *key, const struct job *job, struct
         .generation = job->spec.generation,
         .is_new = job->status.generation < 0,
         .again_ms = p->again_ms};
-    r->key = arena_strdup(p->arena, key);
-    r->namespace_ = arena_strdup(p->arena, job->spec.namespace_);
-    r->name = arena_strdup(p->arena, job->spec.name);
-    r->uid = arena_strdup(p->arena, job->spec.uid);
-    if (!r->key || !r->namespace_ || !r->name || !r->uid)
-        rc = err_set(&r->failure, ERR_MEMORY, "no memory for a pass");
-    if (!rc)
-        rc = own_strings(p, &r->failure);
-    if (!rc && plan_count(p, ACTION_SECRET))
-        rc = prepare_secret(r, job, &r->failure);
-    if (rc)
-        r->next = p->count;
-    r->key = r->key ? r->key : key;
-    r->uid = r->uid ? r->uid : "";
+    if (prepare_run(r, key, job, &r->failure)) {
+        r->next = p->count; /* nothing is started */
+        r->key = r->key ? r->key : key;
+        r->uid = r->uid ? r->uid : "";
+    }
     a->running++;
-    advance(r);
+    advance_run(r);
 }

@@ -31,8 +31,8 @@ struct apply_conf {
 int apply_create(const struct apply_conf *conf, struct apply **out, struct err *e);
 void apply_destroy(struct apply *a); /* after kube_destroy, which ends all runs */
 
-/* Takes p and its arena, also on failure; done_fn is called later, or, when nothing is to do, at
- * once. */
+/* Takes p and its arena, also on failure; done_fn is called later, or at once when nothing is to do
+ * or nothing can be done. */
 void apply_start(struct apply *a, const char *key, const struct job *job, struct plan *p);
 int apply_running(const struct apply *a);
 

@@ -3,8 +3,7 @@
  * A work queue says whose turn it is: one request a line at a time, first what it has not accepted
  * yet, then the question. A line that is dropped while a request is in flight lives until the
  * answer. A pod that was replaced, or whose container restarted, gets a new line, so that no report
- * of an earlier agent can be taken for one of the present. Called by main (aim, look, turn) and
- * apply (desire); decides nothing.
+ * of an earlier agent can be taken for one of the present. Decides nothing.
  */
 #include "controller/coordinator.h"
 
@@ -102,7 +101,7 @@ void coordinators_destroy(struct coordinators *c)
     mem_free(c);
 }
 
-static void drop(struct coordinators *c, struct line *l)
+static void drop_line(struct coordinators *c, struct line *l)
 {
     table_remove(&c->lines, l->key);
     workq_remove(c->queue, l->turn);
@@ -112,7 +111,7 @@ static void drop(struct coordinators *c, struct line *l)
         line_free(l);
 }
 
-static char *url_of(const struct coordinators *c, const struct coordinator_target *t)
+static char *url_of_agent(const struct coordinators *c, const struct coordinator_target *t)
 {
     buf_auto struct buf url;
     buf_init(&url, 2048);
@@ -125,7 +124,7 @@ static char *url_of(const struct coordinators *c, const struct coordinator_targe
     return buf_take(&url);
 }
 
-static char *turn_of(const char *key, uint64_t number)
+static char *turn_of_line(const char *key, uint64_t number)
 {
     buf_auto struct buf turn;
     buf_init(&turn, 600);
@@ -154,8 +153,8 @@ static int add_line(
     l->key = mem_strdup(key);
     l->uid = mem_strdup(t->uid);
     l->token = mem_strdup(t->token);
-    l->url = url_of(c, t);
-    l->turn = turn_of(key, ++c->made);
+    l->url = url_of_agent(c, t);
+    l->turn = turn_of_line(key, ++c->made);
     if (!l->key || !l->uid || !l->token || !l->url || !l->turn || workq_add(c->queue, l->turn, e)) {
         line_free(l);
         return err_set(e, ERR_MEMORY, "no memory for a coordinator");
@@ -175,7 +174,7 @@ int coordinator_aim(
     bool same = l && t && !strcmp(l->uid, t->uid) && l->restarts == t->restarts &&
         !strcmp(l->token, t->token);
     if (l && !same)
-        drop(c, l);
+        drop_line(c, l);
     if (!t)
         return 0;
     if (!same)
@@ -222,7 +221,7 @@ int coordinator_desire(
 
 /* -- requests -- */
 
-static int start(struct line *l, const char *method, const char *path, const char *body,
+static int start_request(struct line *l, const char *method, const char *path, const char *body,
     void (*done_fn)(void *user, const struct http_response *r), struct err *e)
 {
     buf_auto struct buf url, token;
@@ -293,7 +292,7 @@ static int take_report(struct line *l, const struct http_response *r, struct err
 }
 
 /* What every answer means; 0 where it is 200 or 204. */
-static int check(struct line *l, const struct http_response *r, struct err *e)
+static int check_answer(struct line *l, const struct http_response *r, struct err *e)
 {
     l->unauthorized = r->status == 401 || r->status == 403;
     if (r->error.code != ERR_NONE) {
@@ -306,7 +305,7 @@ static int check(struct line *l, const struct http_response *r, struct err *e)
 }
 
 /* Ends a request. True: the line is still wanted. */
-static bool over(struct line *l, const struct http_response *r)
+static bool end_request(struct line *l, const struct http_response *r)
 {
     struct coordinators *c = l->all;
     c->in_flight--;
@@ -339,13 +338,13 @@ static bool next_turn(struct line *l, int rc, const struct err *why, int64_t del
     return true;
 }
 
-static void answered(void *user, const struct http_response *r)
+static void report_answered(void *user, const struct http_response *r)
 {
     struct line *l = user;
     struct err e = {0};
-    if (!over(l, r))
+    if (!end_request(l, r))
         return;
-    int rc = check(l, r, &e);
+    int rc = check_answer(l, r, &e);
     if (!rc)
         rc = take_report(l, r, &e);
     if (!rc)
@@ -354,13 +353,13 @@ static void answered(void *user, const struct http_response *r)
         l->all->fn(l->all->user, l->key);
 }
 
-static void told(void *user, const struct http_response *r)
+static void desired_answered(void *user, const struct http_response *r)
 {
     struct line *l = user;
     struct err e = {0};
-    if (!over(l, r))
+    if (!end_request(l, r))
         return;
-    int rc = check(l, r, &e);
+    int rc = check_answer(l, r, &e);
     l->refused = rc != 0;
     if (!rc && l->telling && l->telling == l->desired_hash) {
         l->accepted = l->telling;
@@ -373,14 +372,14 @@ static void told(void *user, const struct http_response *r)
         l->all->fn(l->all->user, l->key);
 }
 
-static void speak(struct line *l)
+static void speak_to_agent(struct line *l)
 {
     struct coordinators *c = l->all;
     struct err e = {0};
     bool tell = l->desired && l->accepted != l->desired_hash && !l->refused;
     l->limit = report_limit_bytes(l->ranks);
-    int rc = tell ? start(l, "PUT", "/v1/desired", l->desired, told, &e)
-                  : start(l, "GET", "/v1/job", NULL, answered, &e);
+    int rc = tell ? start_request(l, "PUT", NAME_PATH_DESIRED, l->desired, desired_answered, &e)
+                  : start_request(l, "GET", NAME_PATH_JOB, NULL, report_answered, &e);
     if (rc) {
         log_warn("cannot ask a coordinator", LOG_S("job", l->key), LOG_ERR(&e));
         workq_done(c->queue, l->turn, true);
@@ -402,7 +401,7 @@ int64_t coordinators_turn(struct coordinators *c)
         (turn = workq_take(c->queue))) {
         struct line *l = line_at(c, turn);
         assert(l && !l->busy);
-        speak(l);
+        speak_to_agent(l);
     }
     /* Full: an answer makes room, and ends the wait by itself. */
     bool full = c->in_flight >= IN_FLIGHT_MAX || c->answers >= ANSWERS_BYTES;

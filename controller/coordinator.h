@@ -1,10 +1,11 @@
 /*
  * coordinator: conversation with the agents of replica 0: tells each the desired state until it has
  * accepted it, and asks for its report about once a second. Directly by pod address, or through the
- * API server's pod proxy. Nobody waits for an agent here, and agents are strangers: a question has
- * a deadline, questions in flight are bounded and shared out by namespace, an agent that does not
- * answer is left alone for 1 s to 60 s, and a report is no larger than its job warrants. Thread:
- * one.
+ * API server's pod proxy.
+ *
+ * Nobody waits for an agent here, and agents are strangers: a question has a deadline, questions in
+ * flight are bounded and shared out by namespace, an agent that does not answer is left alone for 1
+ * s to 60 s, and a report is no larger than its job warrants. Thread: one.
  */
 #ifndef CONTROLLER_COORDINATOR_H
 #define CONTROLLER_COORDINATOR_H
@@ -26,12 +27,12 @@ struct coordinator_target { /* the live pod of replica 0 */
 };
 
 struct coordinator_view {
-    const struct report *report; /* newest of this pod without its ranks and history, or NULL;
-                                    valid until the next http_turn */
-    bool current;                /* asked after the last accepted desired state */
-    int64_t unreachable_ms;      /* 0: it answers */
-    bool unauthorized;           /* it refuses the token */
-    uint64_t desired;            /* hash of what it is told, or was; 0: nothing yet */
+    /* Newest of this pod without its ranks, or NULL; valid until the next http_turn. */
+    const struct report *report;
+    bool current;           /* asked after the last accepted desired state */
+    int64_t unreachable_ms; /* 0: it answers */
+    bool unauthorized;      /* it refuses the token */
+    uint64_t desired;       /* hash of what it is told, or was; 0: nothing yet */
 };
 
 typedef void coordinator_news_fn(void *user, const char *key);
@@ -46,8 +47,7 @@ int coordinator_aim(
     struct coordinators *c, const char *key, const struct coordinator_target *t, struct err *e);
 void coordinator_look(const struct coordinators *c, const char *key, struct coordinator_view *out);
 
-/* What to tell it from now on, until it has accepted that; hash: not 0. Without an agent: nothing.
- */
+/* What to tell it from now on, until it has accepted that; hash: not 0. No agent: nothing. */
 int coordinator_desire(
     struct coordinators *c, const char *key, const char *body, uint64_t hash, struct err *e);
 

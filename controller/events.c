@@ -2,13 +2,14 @@
  * events: an Event's name is made of the object's and a hash of what is said, so that a POST of
  * what was said before meets itself (409) and becomes a PATCH of its count. A letter is one Event
  * under way. Buckets that are full again are forgotten when their table is; while none is, nothing
- * is written for objects without one. Called by apply (jobs) and main (objects that were skipped).
+ * is written for objects without one.
  */
 #include "controller/events.h"
 
 #include "api/limits.h"
 #include "api/names.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -43,22 +44,23 @@ struct letter {
     char *path; /* of the event */
 };
 
-static struct metric dropped_total = {.name = "llmjob_events_dropped_total",
+static struct metric dropped_total = {.name = NAME_METRIC_EVENTS_DROPPED,
     .help = "Events beyond an object's share.",
     .kind = METRIC_COUNTER};
 
 int events_create(struct kube *k, const char *identity, struct events **out, struct err *e)
 {
-    static bool registered;
     struct events *ev = mem_zalloc(sizeof *ev);
-    if (!ev || !(ev->identity = mem_strdup(identity))) {
-        mem_free(ev);
+    if (ev)
+        *ev = (struct events){.kube = k, .identity = mem_strdup(identity)};
+    if (!ev || !ev->identity) {
+        events_destroy(ev);
         return err_set(e, ERR_MEMORY, "no memory for events");
     }
+    static bool registered;
     if (!registered)
         metric_register(&dropped_total);
     registered = true;
-    ev->kube = k;
     *out = ev;
     return 0;
 }
@@ -79,20 +81,20 @@ void events_destroy(struct events *ev)
 
 /* -- the bucket -- */
 
-static void refill(struct bucket *b, int64_t now_ms)
+static void refill_bucket(struct bucket *b, int64_t now_ms)
 {
     int64_t n = (now_ms - b->since_ms) / REFILL_MS;
     b->since_ms += n * REFILL_MS;
     b->left = n > BURST - b->left ? BURST : b->left + (int)n;
 }
 
-static void forget_full(struct events *ev, int64_t now_ms)
+static void forget_full_buckets(struct events *ev, int64_t now_ms)
 {
     const char *key;
     void *v;
     for (size_t at = 0; table_next(&ev->buckets, &at, &key, &v);) {
         struct bucket *b = v;
-        refill(b, now_ms);
+        refill_bucket(b, now_ms);
         if (b->left < BURST)
             continue;
         table_remove(&ev->buckets, key);
@@ -107,7 +109,7 @@ static struct bucket *bucket_of(struct events *ev, const char *uid, int64_t now_
     if (b)
         return b;
     if (ev->buckets.count >= OBJECTS_MAX)
-        forget_full(ev, now_ms);
+        forget_full_buckets(ev, now_ms);
     if (ev->buckets.count >= OBJECTS_MAX || !(b = mem_zalloc(sizeof *b)))
         return NULL;
     *b = (struct bucket){BURST, now_ms};
@@ -122,7 +124,7 @@ static bool take_token(struct events *ev, const char *uid)
     int64_t now_ms = clock_ms();
     struct bucket *b = bucket_of(ev, uid, now_ms);
     if (b)
-        refill(b, now_ms);
+        refill_bucket(b, now_ms);
     if (!b || !b->left)
         return false;
     b->left--;
@@ -131,13 +133,12 @@ static bool take_token(struct events *ev, const char *uid)
 
 /* -- the Event -- */
 
-static uint64_t hash_of(const char *uid, const char *reason, const char *message)
+static uint64_t hash_event(const char *uid, const char *reason, const char *message)
 {
     const char *const parts[] = {uid, reason, message};
-    uint64_t h = 14695981039346656037u;
+    uint64_t h = HASH_START;
     for (int i = 0; i < 3; i++)
-        for (const char *p = parts[i]; *p; p++)
-            h = (h ^ (unsigned char)*p) * 1099511628211u;
+        h = hash_bytes(h, parts[i], strlen(parts[i]));
     return h;
 }
 
@@ -175,7 +176,7 @@ static void write_event(struct jsonw *w, const struct events *ev, const struct e
     jsonw_close(w);
 }
 
-static void end(struct letter *l)
+static void end_letter(struct letter *l)
 {
     if (l->done_fn)
         l->done_fn(l->user);
@@ -183,23 +184,23 @@ static void end(struct letter *l)
     mem_free(l);
 }
 
-static void written(void *user, const struct http_response *r)
+static void letter_done(void *user, const struct http_response *r)
 {
     struct letter *l = user;
     struct err e = {0};
     if (kube_check(r, &e))
         log_debug("event not recorded", LOG_S("event", l->path), LOG_ERR(&e));
-    end(l);
+    end_letter(l);
 }
 
 /* POST found the event there already: count it up. */
-static void posted(void *user, const struct http_response *r)
+static void letter_posted(void *user, const struct http_response *r)
 {
     struct letter *l = user;
     struct table *counts = &l->all->counts;
     struct err e = {0};
     if (r->status != 409) {
-        written(user, r);
+        letter_done(user, r);
         return;
     }
     const char *name = strrchr(l->path, '/') + 1;
@@ -217,42 +218,47 @@ static void posted(void *user, const struct http_response *r)
         .body = body,
         .len = (size_t)len,
         .content_type = KUBE_MERGE_PATCH,
-        .done_fn = written,
+        .done_fn = letter_done,
         .user = l};
     if (kube_start(l->all->kube, &call, &e))
-        end(l);
+        end_letter(l);
 }
 
-static int post(struct letter *l, const struct events_about *o, bool warning, const char *reason,
-    const char *message, struct err *e)
+/* Where the Event of that name is, and where one is created. */
+static int name_paths(
+    struct letter *l, const char *namespace_, const char *name, struct buf *all, struct err *e)
 {
-    buf_auto struct buf body, path;
-    struct jsonw w;
+    buf_auto struct buf one;
+    buf_init(&one, 1024);
+    buf_printf(&one, "/api/v1/namespaces/%s/events/%s", namespace_, name);
+    buf_printf(all, "/api/v1/namespaces/%s/events" KUBE_UNCHECKED, namespace_);
+    l->path = buf_take(&one);
+    return l->path && buf_ok(all) ? 0 : err_set(e, ERR_MEMORY, "no memory for an event");
+}
+
+static int post_letter(struct letter *l, const struct events_about *o, bool warning,
+    const char *reason, const char *message, struct err *e)
+{
     char name[LIMIT_SUBDOMAIN_BYTES];
-    buf_init(&body, BODY_BYTES);
-    buf_init(&path, 1024);
     snprintf(name, sizeof name, "%.*s.%016" PRIx64, NAME_PART, o->name,
-        hash_of(o->uid, reason, message));
-    buf_printf(&path, "/api/v1/namespaces/%s/events", *o->namespace_ ? o->namespace_ : "default");
+        hash_event(o->uid, reason, message));
+    buf_auto struct buf path;
+    buf_init(&path, 1024);
+    int rc = name_paths(l, *o->namespace_ ? o->namespace_ : "default", name, &path, e);
+    if (rc)
+        return rc;
+    buf_auto struct buf body;
+    buf_init(&body, BODY_BYTES);
+    struct jsonw w;
     jsonw_init(&w, &body);
     write_event(&w, l->all, o, warning, reason, message, name);
-    if (jsonw_end(&w) || !buf_ok(&path))
-        return err_set(e, ERR_MEMORY, "no memory for an event");
-    size_t all = path.len;
-    buf_printf(&path, "/%s", name);
-    l->path = mem_strdup(buf_cstr(&path));
-    if (!l->path)
-        return err_set(e, ERR_MEMORY, "no memory for an event");
-    path.data[all] = 0;
-    path.len = all;
-    buf_str(&path, KUBE_UNCHECKED);
-    if (!buf_ok(&path))
+    if (jsonw_end(&w))
         return err_set(e, ERR_MEMORY, "no memory for an event");
     const struct kube_call call = {.method = "POST",
         .path = path.data,
         .body = body.data,
         .len = body.len,
-        .done_fn = posted,
+        .done_fn = letter_posted,
         .user = l};
     return kube_start(l->all->kube, &call, e);
 }
@@ -271,7 +277,7 @@ bool events_post(struct events *ev, const struct events_about *o, bool warning, 
     if (!l)
         return false;
     *l = (struct letter){.all = ev, .done_fn = done_fn, .user = user};
-    if (!post(l, o, warning, reason, message, &e))
+    if (!post_letter(l, o, warning, reason, message, &e))
         return true;
     log_debug("event not recorded", LOG_S("name", o->name), LOG_ERR(&e));
     mem_free(l->path);

@@ -25,6 +25,7 @@
 #include "controller/kube/workq.h"
 #include "controller/observe.h"
 #include "controller/plan/plan.h"
+#include "controller/plan/podspec.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -32,8 +33,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define IN_FLIGHT \
-    160 /* requests; API servers allow 250 streams a connection, some 100 and we queue */
+/* Requests; API servers allow 250 streams a connection, some 100 and we queue. */
+#define IN_FLIGHT   160
 #define PASSES      32 /* at a time */
 #define SHARE       4  /* of one namespace: its requests leave room for others' */
 #define PASS_BYTES  ((size_t)64 << 20)
@@ -46,18 +47,17 @@
 #define GOODBYE_MS  3000
 
 struct flags {
-    const char *listen, *image, *image_cuda, *kubeconfig, *namespace_, *lease_namespace,
-        *lease_name;
-    const char *log_format, *log_level, *pod_access;
+    const char *listen, *image, *image_cuda, *kubeconfig, *namespace_;
+    const char *lease_namespace, *lease_name, *log_format, *log_level, *pod_access;
     bool leader_elect, watch_nodes;
 };
 
-static const struct conf_item items[] = {
-    {"listen", CONF_STR, offsetof(struct flags, listen), "LLMJOB_LISTEN", "0.0.0.0:8080",
+static const struct conf_item flag_items[] = {
+    {"listen", CONF_STR, offsetof(struct flags, listen), NAME_ENV_LISTEN, "0.0.0.0:8080",
         "address of /healthz, /readyz and /metrics"},
-    {"image", CONF_STR, offsetof(struct flags, image), "LLMJOB_IMAGE", NULL,
+    {"image", CONF_STR, offsetof(struct flags, image), NAME_ENV_IMAGE, NULL,
         "image of jobs that name none: the controller's own"},
-    {"image-cuda", CONF_STR, offsetof(struct flags, image_cuda), "LLMJOB_IMAGE_CUDA", "",
+    {"image-cuda", CONF_STR, offsetof(struct flags, image_cuda), NAME_ENV_IMAGE_CUDA, "",
         "image of those on NVIDIA GPUs, with the CUDA plugin; default: --image"},
     {"kubeconfig", CONF_STR, offsetof(struct flags, kubeconfig), NULL, NULL,
         "kubeconfig file; default: $KUBECONFIG, else in-cluster, else ~/.kube/config"},
@@ -71,9 +71,9 @@ static const struct conf_item items[] = {
         "act only while holding the lease"},
     {"watch-nodes", CONF_BOOL, offsetof(struct flags, watch_nodes), NULL, "true",
         "false: without the right to watch nodes; pods on a lost one go when Kubernetes says so"},
-    {"log-format", CONF_STR, offsetof(struct flags, log_format), "LLMJOB_LOG_FORMAT", "text",
+    {"log-format", CONF_STR, offsetof(struct flags, log_format), NAME_ENV_LOG_FORMAT, "text",
         "text or json"},
-    {"log-level", CONF_STR, offsetof(struct flags, log_level), "LLMJOB_LOG_LEVEL", "info",
+    {"log-level", CONF_STR, offsetof(struct flags, log_level), NAME_ENV_LOG_LEVEL, "info",
         "debug, info, warn or error"},
     {"pod-access", CONF_STR, offsetof(struct flags, pod_access), NULL, "direct",
         "how agents are reached: direct, or proxy through the API server"},
@@ -92,13 +92,13 @@ static const struct {
     [NODES] = {"nodes", "v1", "Node", "nodes", NULL, cluster_node_changed, true},
     [SERVICES] = {"services", "v1", "Service", "services", NAME_LABEL_JOB, cluster_service_changed,
         false},
-    [GANGS] = {"podgroups", "scheduling.k8s.io/v1beta1", "PodGroup", "podgroups", NAME_LABEL_JOB,
+    [GANGS] = {"podgroups", PODSPEC_GANG_API, "PodGroup", "podgroups", NAME_LABEL_JOB,
         cluster_gang_changed, false},
 };
 
 #define SKIPPED(kind_) \
     { \
-        .name = "llmjob_objects_skipped_total", \
+        .name = NAME_METRIC_SKIPPED, \
         .help = "Objects that could not be read, each time they came.", .kind = METRIC_COUNTER, \
         .labels = "kind=\"" kind_ "\"" \
     }
@@ -110,7 +110,18 @@ static struct metric skipped_total[INFORMERS] = {
     [GANGS] = SKIPPED("PodGroup"),
 };
 
-static const struct workq_conf turns = {SHARE, 100, 60000};
+static struct metric jobs_gauge = {
+    .name = NAME_METRIC_JOBS, .help = "LLMJobs known.", .kind = METRIC_GAUGE};
+static struct metric queue_gauge = {
+    .name = NAME_METRIC_QUEUE, .help = "Jobs that wait for a pass.", .kind = METRIC_GAUGE};
+static struct metric leader_gauge = {
+    .name = NAME_METRIC_LEADER, .help = "1 while this process leads.", .kind = METRIC_GAUGE};
+static struct metric pass_seconds = {.name = NAME_METRIC_PASS_SECONDS,
+    .help = "Time to observe and plan one job.",
+    .kind = METRIC_HISTOGRAM};
+
+static const struct workq_conf pass_turns = {
+    .share = SHARE, .backoff_first_ms = 100, .backoff_last_ms = 60000};
 
 struct controller {
     struct flags flags;
@@ -128,17 +139,7 @@ struct controller {
     bool stop, trimmed;
 };
 
-static struct metric jobs_gauge = {
-    .name = "llmjob_jobs", .help = "LLMJobs known.", .kind = METRIC_GAUGE};
-static struct metric queue_gauge = {
-    .name = "llmjob_queue_keys", .help = "Jobs that wait for a pass.", .kind = METRIC_GAUGE};
-static struct metric leader_gauge = {
-    .name = "llmjob_leader", .help = "1 while this process leads.", .kind = METRIC_GAUGE};
-static struct metric pass_seconds = {.name = "llmjob_pass_seconds",
-    .help = "Time to observe and plan one job.",
-    .kind = METRIC_HISTOGRAM};
-
-static void enqueue(struct controller *c, const char *key, int64_t delay_ms)
+static void queue_pass(struct controller *c, const char *key, int64_t delay_ms)
 {
     struct err e;
     if (workq_add_after(c->queue, key, delay_ms, &e))
@@ -147,26 +148,29 @@ static void enqueue(struct controller *c, const char *key, int64_t delay_ms)
 
 static void mark_dirty(void *user, const char *key)
 {
-    enqueue(user, key, NEWS_MS);
+    queue_pass(user, key, NEWS_MS);
 }
 
 /* -- the pass -- */
+
+static void pass_failed(struct controller *c, const char *key, const struct err *e)
+{
+    char job[300]; /* the queue may drop its key */
+    snprintf(job, sizeof job, "%s", key);
+    int64_t backoff_ms = workq_done(c->queue, key, true);
+    if (e->code != ERR_DRAINED)
+        log_warn("pass failed", LOG_S("job", job), LOG_I("retry_ms", backoff_ms), LOG_ERR(e));
+}
 
 static void pass_done(void *user, const char *key, int rc, const struct err *e, int64_t again_ms)
 {
     struct controller *c = user;
     if (rc) {
-        char text[300];
-        snprintf(text, sizeof text, "%s", key);
-        int64_t backoff = workq_done(c->queue, text, true);
-        if (e->code != ERR_DRAINED)
-            log_warn("pass failed", LOG_S("job", text), LOG_I("retry_ms", backoff), LOG_ERR(e));
+        pass_failed(c, key, e);
         return;
     }
-    if (again_ms < 0 || again_ms > AGAIN_MS)
-        enqueue(c, key, AGAIN_MS);
-    else
-        enqueue(c, key, again_ms);
+    bool soon = again_ms >= 0 && again_ms < AGAIN_MS;
+    queue_pass(c, key, soon ? again_ms : AGAIN_MS);
     workq_done(c->queue, key, false);
 }
 
@@ -181,29 +185,35 @@ static bool caches_lag(const struct controller *c, const struct memory *m, int64
     return lag && *left_ms > 0;
 }
 
+static int aim_at_coordinator(
+    struct controller *c, const char *key, struct memory *m, struct observed *o, struct err *e)
+{
+    const struct observed_pod *pod = observed_coordinator(o);
+    if (!pod || !m->token)
+        return coordinator_aim(c->coordinators, key, NULL, e);
+    char token[SECRET_TOKEN_BYTES];
+    int rc = secret_of_pod(m->token, pod->pod->uid, token, e);
+    if (rc)
+        return rc;
+    const struct coordinator_target t = {.namespace_ = o->job->spec.namespace_,
+        .pod = pod->pod->name,
+        .uid = pod->pod->uid,
+        .ip = pod->pod->ip,
+        .token = token,
+        .restarts = pod->pod->restarts,
+        .ranks = o->pod_count * o->job->spec.device.per_replica,
+        .ready = pod->pod->ready};
+    return coordinator_aim(c->coordinators, key, &t, e);
+}
+
 /* Points the questions at the live pod of replica 0 and adds what it says to the snapshot. */
 static int ask_coordinator(
     struct controller *c, const char *key, struct memory *m, struct observed *o, struct err *e)
 {
-    const struct observed_pod *pod = observed_coordinator(o);
-    struct coordinator_view view;
-    char token[SECRET_TOKEN_BYTES];
-    struct coordinator_target t = {.token = token};
-    if (pod && m->token) {
-        int rc = secret_of_pod(m->token, pod->pod->uid, token, e);
-        if (rc)
-            return rc;
-        t.namespace_ = o->job->spec.namespace_;
-        t.pod = pod->pod->name;
-        t.uid = pod->pod->uid;
-        t.ip = pod->pod->ip;
-        t.restarts = pod->pod->restarts;
-        t.ranks = o->pod_count * o->job->spec.device.per_replica;
-        t.ready = pod->pod->ready;
-    }
-    int rc = coordinator_aim(c->coordinators, key, pod && m->token ? &t : NULL, e);
+    int rc = aim_at_coordinator(c, key, m, o, e);
     if (rc)
         return rc;
+    struct coordinator_view view;
     coordinator_look(c->coordinators, key, &view);
     o->report = view.report;
     o->report_is_current = view.current;
@@ -232,58 +242,67 @@ static void free_plan(struct plan *p)
 }
 
 /* Ends a key's turn without a run. */
-static void settle(struct controller *c, const char *key, int64_t again_ms)
+static void end_turn(struct controller *c, const char *key, int64_t again_ms)
 {
     if (again_ms >= 0)
-        enqueue(c, key, again_ms);
+        queue_pass(c, key, again_ms);
     workq_done(c->queue, key, false);
 }
 
 /* For a job that names none. */
-static const char *image_for(const struct flags *f, const struct jobspec *s)
+static const char *image_for_job(const struct flags *f, const struct jobspec *s)
 {
     const char *kind = device_kind(s->device.resource);
     return kind && !strcmp(kind, "cuda") && *f->image_cuda ? f->image_cuda : f->image;
 }
 
-static void pass(struct controller *c, const char *key)
+/* Observes and plans; *job is NULL when there is none of that key. */
+static int decide(struct controller *c, const char *key, struct memory *m, struct plan *p,
+    const struct job **job, struct err *e)
 {
-    struct memory *m = cluster_memory(c->cluster, key);
     struct observed o;
-    struct err e = {0};
-    int64_t left_ms, began = clock_ns();
-    if (!m) {
-        coordinator_aim(c->coordinators, key, NULL, &e);
-        settle(c, key, -1);
-        return;
-    }
-    if (caches_lag(c, m, &left_ms)) {
-        settle(c, key, left_ms < LOOK_MS ? left_ms : LOOK_MS);
-        return;
-    }
-    struct plan *p = new_plan(&e);
-    int rc = p ? cluster_observe(c->cluster, key, p->arena, &o, &e) : -(int)e.code;
-    if (rc > 0) {
-        o.image = image_for(&c->flags, &o.job->spec);
-        o.gangs = c->informers[GANGS] != NULL;
-        rc = ask_coordinator(c, key, m, &o, &e);
-        if (!rc)
-            rc = plan_llmjob(&o, p, &e);
-    }
-    metric_observe(&pass_seconds, (double)(clock_ns() - began) / 1e9);
-    if (rc) {
-        free_plan(p);
-        pass_done(c, key, rc, &e, -1);
-    } else if (!p->count) {
-        int64_t again_ms = p->again_ms;
-        free_plan(p);
-        settle(c, key, again_ms);
-    } else {
-        apply_start(c->apply, key, o.job, p);
-    }
+    int rc = cluster_observe(c->cluster, key, p->arena, &o, e);
+    if (rc <= 0)
+        return rc;
+    *job = o.job;
+    o.image = image_for_job(&c->flags, &o.job->spec);
+    o.gangs = c->informers[GANGS] != NULL;
+    rc = ask_coordinator(c, key, m, &o, e);
+    return rc ? rc : plan_llmjob(&o, p, e);
 }
 
-static bool synced(const struct controller *c)
+static void pass_over_job(struct controller *c, const char *key)
+{
+    struct memory *m = cluster_memory(c->cluster, key);
+    struct err e = {0};
+    if (!m) {
+        coordinator_aim(c->coordinators, key, NULL, &e);
+        end_turn(c, key, -1);
+        return;
+    }
+    int64_t left_ms;
+    if (caches_lag(c, m, &left_ms)) {
+        end_turn(c, key, left_ms < LOOK_MS ? left_ms : LOOK_MS);
+        return;
+    }
+    int64_t began_ns = clock_ns();
+    const struct job *job = NULL;
+    struct plan *p = new_plan(&e);
+    int rc = p ? decide(c, key, m, p, &job, &e) : -(int)e.code;
+    metric_observe(&pass_seconds, (double)(clock_ns() - began_ns) / 1e9);
+    if (!rc && p->count) {
+        apply_start(c->apply, key, job, p);
+        return;
+    }
+    int64_t again_ms = p ? p->again_ms : -1;
+    free_plan(p);
+    if (rc)
+        pass_failed(c, key, &e);
+    else
+        end_turn(c, key, again_ms);
+}
+
+static bool caches_synced(const struct controller *c)
 {
     for (int i = 0; i < INFORMERS; i++)
         if (c->informers[i] && !informer_synced(c->informers[i]))
@@ -291,7 +310,7 @@ static bool synced(const struct controller *c)
     return true;
 }
 
-static bool leads(const struct controller *c)
+static bool is_leader(const struct controller *c)
 {
     return !c->lease || lease_state(c->lease) == LEASE_HELD;
 }
@@ -299,14 +318,14 @@ static bool leads(const struct controller *c)
 static void make_passes(struct controller *c)
 {
     const char *key;
-    if (!synced(c) || !leads(c))
+    if (!caches_synced(c) || !is_leader(c))
         return;
     if (!c->trimmed) {
         malloc_trim(0); /* the first lists pass through memory that is not needed again */
         c->trimmed = true;
     }
     while (apply_running(c->apply) < PASSES && (key = workq_take(c->queue)))
-        pass(c, key);
+        pass_over_job(c, key);
 }
 
 /* -- the loop -- */
@@ -324,16 +343,14 @@ static void tell_skipped(struct controller *c)
             const struct events_about about = {
                 kinds[i].version, kinds[i].kind, o->namespace_, o->name, o->uid};
             snprintf(text, sizeof text,
-                "the llmjob controller cannot read this object and goes on without "
-                "it: %s",
-                s->why);
+                "the llmjob controller cannot read this object and goes on without it: %s", s->why);
             if (*o->name)
                 events_post(c->events, &about, true, NAME_REASON_SKIPPED, text, NULL, NULL);
         }
     }
 }
 
-static void sooner(int64_t *next_ms, int64_t due_ms)
+static void take_sooner(int64_t *next_ms, int64_t due_ms)
 {
     if (due_ms >= 0 && due_ms < *next_ms)
         *next_ms = due_ms;
@@ -348,37 +365,37 @@ static void read_signals(struct controller *c)
     }
 }
 
-static int turn(struct controller *c, struct err *e)
+static int turn_loop(struct controller *c, struct err *e)
 {
     int64_t next = clock_ms() + TURN_MS;
     for (int i = 0; i < INFORMERS; i++)
         if (c->informers[i])
-            sooner(&next, informer_turn(c->informers[i]));
+            take_sooner(&next, informer_turn(c->informers[i]));
     if (c->lease)
-        sooner(&next, lease_turn(c->lease));
+        take_sooner(&next, lease_turn(c->lease));
     if (c->lease && lease_state(c->lease) == LEASE_LOST)
         return err_set(e, ERR_PEER, "the lease is lost");
     make_passes(c);
-    if (leads(c)) {
+    if (is_leader(c)) {
         tell_skipped(c);
-        sooner(&next, coordinators_turn(c->coordinators));
-        if (synced(c) && apply_running(c->apply) < PASSES)
-            sooner(&next, workq_next_ms(c->queue));
+        take_sooner(&next, coordinators_turn(c->coordinators));
+        if (caches_synced(c) && apply_running(c->apply) < PASSES)
+            take_sooner(&next, workq_next_ms(c->queue));
     }
-    dashboard_beat(c->dashboard, synced(c));
+    dashboard_beat(c->dashboard, caches_synced(c));
     metric_set(&jobs_gauge, (double)informer_count(c->informers[JOBS]));
     metric_set(&queue_gauge, (double)workq_waiting(c->queue));
-    metric_set(&leader_gauge, leads(c));
+    metric_set(&leader_gauge, is_leader(c));
     int rc = http_turn(kube_http(c->kube), &c->signal_fd, 1, next - clock_ms(), e);
     read_signals(c);
     return rc;
 }
 
-static int run(struct controller *c, struct err *e)
+static int run_loop(struct controller *c, struct err *e)
 {
     int rc = 0;
     while (!c->stop && !rc)
-        rc = turn(c, e);
+        rc = turn_loop(c, e);
     if (rc || !c->lease || lease_state(c->lease) != LEASE_HELD)
         return rc;
     /* Let what is under way end and hand the lease over, but not for long. */
@@ -398,13 +415,13 @@ struct discovery {
     struct err error;
 };
 
-static void discovered(void *user, const struct http_response *r)
+static void gangs_discovered(void *user, const struct http_response *r)
 {
     struct discovery *d = user;
-    json_auto struct json *v = NULL;
     d->done = true;
     if (r->status == 404)
         return;
+    json_auto struct json *v = NULL;
     if (kube_check(r, &d->error) || json_parse(r->body, r->len, &v, &d->error))
         return;
     json_each (resource, json_get(v, "resources")) {
@@ -413,13 +430,13 @@ static void discovered(void *user, const struct http_response *r)
 }
 
 /* Does this API server know PodGroups? Asked until it answers, or a signal comes. */
-static int discover(struct controller *c, bool *gangs, struct err *e)
+static int discover_gangs(struct controller *c, bool *gangs, struct err *e)
 {
     while (!c->stop) {
         struct discovery d = {0};
         const struct kube_call call = {.method = "GET",
-            .path = "/apis/scheduling.k8s.io/v1beta1",
-            .done_fn = discovered,
+            .path = "/apis/" PODSPEC_GANG_API,
+            .done_fn = gangs_discovered,
             .user = &d};
         int rc = kube_start(c->kube, &call, e);
         while (!rc && !d.done)
@@ -441,21 +458,26 @@ static int discover(struct controller *c, bool *gangs, struct err *e)
     return err_set(e, ERR_DRAINED, "stopped while starting");
 }
 
+static void write_path(const struct controller *c, int kind, char *out, size_t size)
+{
+    const char *version = kinds[kind].version, *plural = kinds[kind].plural;
+    const char *root = strchr(version, '/') ? "/apis/" : "/api/";
+    const char *ns = c->flags.namespace_;
+    if (ns && *ns && !kinds[kind].cluster_wide)
+        snprintf(out, size, "%s%s/namespaces/%s/%s", root, version, ns, plural);
+    else
+        snprintf(out, size, "%s%s/%s", root, version, plural);
+}
+
 static int make_informers(struct controller *c, bool gangs, struct err *e)
 {
-    const char *ns = c->flags.namespace_;
     if (!c->flags.watch_nodes)
         cluster_without_nodes(c->cluster);
     for (int i = 0; i < INFORMERS; i++) {
-        char path[512];
         if ((i == GANGS && !gangs) || (i == NODES && !c->flags.watch_nodes))
             continue;
-        const char *root = strchr(kinds[i].version, '/') ? "/apis/" : "/api/";
-        if (ns && *ns && !kinds[i].cluster_wide)
-            snprintf(path, sizeof path, "%s%s/namespaces/%s/%s", root, kinds[i].version, ns,
-                kinds[i].plural);
-        else
-            snprintf(path, sizeof path, "%s%s/%s", root, kinds[i].version, kinds[i].plural);
+        char path[512];
+        write_path(c, i, path, sizeof path);
         const struct informer_conf conf = {.name = kinds[i].name,
             .path = path,
             .selector = kinds[i].selector,
@@ -511,27 +533,40 @@ static int make_signals(struct controller *c, struct err *e)
     return c->signal_fd < 0 ? err_sys(e, ERR_BUG, errno, "signalfd") : 0;
 }
 
-static int make(struct controller *c, struct err *e)
+/* Signals, probes, and the API server, whose first answer is awaited. */
+static int make_connections(struct controller *c, bool *gangs, struct err *e)
 {
-    bool gangs = false;
-    const struct flags *f = &c->flags;
-    struct metric *const metrics[] = {&jobs_gauge, &queue_gauge, &leader_gauge, &pass_seconds};
-    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
-        metric_register(metrics[i]);
     int rc = make_signals(c, e);
-    if (rc || (rc = make_identity(c, e)))
+    if (rc)
         return rc;
-    const struct kube_conf kube = {.kubeconfig = f->kubeconfig,
+    rc = make_identity(c, e);
+    if (rc)
+        return rc;
+    const struct kube_conf kube = {.kubeconfig = c->flags.kubeconfig,
         .max_in_flight = IN_FLIGHT,
         .gather_ms = GATHER_MS,
         .user_agent = "llmjob-controller/" LLMJOB_VERSION};
-    if ((rc = kube_create(&kube, &c->kube, e)) ||
-        (rc = dashboard_start(f->listen, &c->dashboard, e)) || (rc = discover(c, &gangs, e)) ||
-        (rc = workq_create(&turns, &c->queue, e)) ||
-        (rc = cluster_create(mark_dirty, c, &c->cluster, e)) ||
-        (rc = coordinators_create(c->kube, !strcmp(f->pod_access, "proxy"), NAME_PORT_AGENT,
-             mark_dirty, c, &c->coordinators, e)) ||
-        (rc = events_create(c->kube, c->identity, &c->events, e)))
+    rc = kube_create(&kube, &c->kube, e);
+    if (rc)
+        return rc;
+    rc = dashboard_start(c->flags.listen, &c->dashboard, e);
+    return rc ? rc : discover_gangs(c, gangs, e);
+}
+
+static int make_parts(struct controller *c, struct err *e)
+{
+    bool proxy = !strcmp(c->flags.pod_access, "proxy");
+    int rc = workq_create(&pass_turns, &c->queue, e);
+    if (rc)
+        return rc;
+    rc = cluster_create(mark_dirty, c, &c->cluster, e);
+    if (rc)
+        return rc;
+    rc = coordinators_create(c->kube, proxy, NAME_PORT_AGENT, mark_dirty, c, &c->coordinators, e);
+    if (rc)
+        return rc;
+    rc = events_create(c->kube, c->identity, &c->events, e);
+    if (rc)
         return rc;
     const struct apply_conf apply = {.kube = c->kube,
         .coordinators = c->coordinators,
@@ -539,19 +574,43 @@ static int make(struct controller *c, struct err *e)
         .events = c->events,
         .done_fn = pass_done,
         .user = c};
-    if ((rc = apply_create(&apply, &c->apply, e)) || (rc = make_informers(c, gangs, e)))
-        return rc;
-    const char *ns =
-        f->lease_namespace && *f->lease_namespace ? f->lease_namespace : kube_namespace(c->kube);
-    if (f->leader_elect)
-        rc = lease_create(c->kube, ns, f->lease_name, c->identity, &c->lease, e);
-    if (!rc)
-        log_info("started", LOG_S("version", LLMJOB_VERSION), LOG_S("server", kube_server(c->kube)),
-            LOG_I("gangs", gangs), LOG_S("pod_access", f->pod_access));
-    return rc;
+    return apply_create(&apply, &c->apply, e);
 }
 
-static void unmake(struct controller *c)
+static int make_lease(struct controller *c, struct err *e)
+{
+    const struct flags *f = &c->flags;
+    if (!f->leader_elect)
+        return 0;
+    bool named = f->lease_namespace && *f->lease_namespace;
+    const char *ns = named ? f->lease_namespace : kube_namespace(c->kube);
+    return lease_create(c->kube, ns, f->lease_name, c->identity, &c->lease, e);
+}
+
+static int make_controller(struct controller *c, struct err *e)
+{
+    struct metric *const metrics[] = {&jobs_gauge, &queue_gauge, &leader_gauge, &pass_seconds};
+    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
+        metric_register(metrics[i]);
+    bool gangs = false;
+    int rc = make_connections(c, &gangs, e);
+    if (rc)
+        return rc;
+    rc = make_parts(c, e);
+    if (rc)
+        return rc;
+    rc = make_informers(c, gangs, e);
+    if (rc)
+        return rc;
+    rc = make_lease(c, e);
+    if (rc)
+        return rc;
+    log_info("started", LOG_S("version", LLMJOB_VERSION), LOG_S("server", kube_server(c->kube)),
+        LOG_I("gangs", gangs), LOG_S("pod_access", c->flags.pod_access));
+    return 0;
+}
+
+static void destroy_controller(struct controller *c)
 {
     kube_destroy(c->kube); /* first: it ends every request, and with them the runs */
     for (int i = 0; i < INFORMERS; i++)
@@ -566,25 +625,29 @@ static void unmake(struct controller *c)
     io_close(c->signal_fd);
 }
 
+static int run_program(struct controller *c, struct err *e)
+{
+    int rc = check_flags(&c->flags, e);
+    if (rc)
+        return rc;
+    rc = make_controller(c, e);
+    return rc ? rc : run_loop(c, e);
+}
+
 int main(int argc, char **argv)
 {
     struct controller c = {.signal_fd = -1};
     struct err e = {0};
     log_setup("llmjob-controller", LOG_INFO, false);
-    int rc = conf_load(items, argc, argv, &c.flags, &e);
+    int rc = conf_load(flag_items, argc, argv, &c.flags, &e);
     if (rc == 0)
         return 0;
-    if (rc > 0 && rc < argc)
-        rc = err_set(&e, ERR_USER, "unexpected argument \"%s\"", argv[rc]);
-    else if (rc > 0)
-        rc = check_flags(&c.flags, &e);
-    if (!rc)
-        rc = make(&c, &e);
-    if (!rc)
-        rc = run(&c, &e);
+    if (rc > 0)
+        rc = rc < argc ? err_set(&e, ERR_USER, "unexpected argument \"%s\"", argv[rc])
+                       : run_program(&c, &e);
     if (rc && e.code != ERR_DRAINED)
         log_error("ended", LOG_ERR(&e));
-    unmake(&c);
+    destroy_controller(&c);
     conf_done();
     return rc ? (int)exit_class_of(e.code == ERR_DRAINED ? ERR_NONE : e.code) : 0;
 }

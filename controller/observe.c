@@ -1,8 +1,8 @@
 /*
  * observe: the caches behind the snapshot. Pods hang under the job that their label names, whether
- * or not that job is known yet; a place without job and pods is dropped. Counting lost pods happens
- * here, because only the step from one version of a pod to the next shows it. Called by informers
- * (changes) and main (snapshots); makes no request and decides nothing.
+ * or not that job is known yet; a place without job and pods is dropped. Lost pods are counted
+ * here, because only the step from one version of a pod to the next shows them. Makes no request
+ * and decides nothing.
  */
 #include "controller/observe.h"
 
@@ -46,7 +46,7 @@ void cluster_without_nodes(struct cluster *c)
     c->nodes_unknown = true;
 }
 
-static void forget(struct memory *m)
+static void forget_memory(struct memory *m)
 {
     mem_free(m->token);
     *m = (struct memory){.secret_generation = -1};
@@ -60,7 +60,7 @@ static void place_free(struct place *p)
     mem_free(p->pods);
     mem_free(p->service);
     mem_free(p->gang);
-    forget(&p->memory);
+    forget_memory(&p->memory);
     mem_free(p);
 }
 
@@ -92,7 +92,7 @@ static struct place *find_or_make(struct cluster *c, const char *key, struct err
         err_set(e, ERR_MEMORY, "no memory for a job");
         return NULL;
     }
-    forget(&p->memory);
+    forget_memory(&p->memory);
     if (table_put(&c->places, key, p, e)) {
         mem_free(p);
         return NULL;
@@ -127,7 +127,7 @@ int cluster_job_changed(void *user, const char *key, const struct json *object, 
     }
     /* Another object of the same name: what is remembered speaks of the old one. */
     if (!j || (p->job && strcmp(p->job->spec.uid, j->spec.uid) != 0))
-        forget(&p->memory);
+        forget_memory(&p->memory);
     job_free(p->job);
     p->job = j;
     c->dirty_fn(c->user, key);
@@ -159,7 +159,7 @@ static void count_failure(struct place *p, const struct pod *old, const struct p
     m->failure_ms = clock_ms();
 }
 
-static int insert_pod(struct place *p, struct pod *pod, struct err *e)
+static int add_pod(struct place *p, struct pod *pod, struct err *e)
 {
     if (p->count == p->cap) {
         int cap = p->cap ? p->cap * 2 : 4;
@@ -171,6 +171,20 @@ static int insert_pod(struct place *p, struct pod *pod, struct err *e)
     }
     p->pods[p->count++] = pod;
     return 0;
+}
+
+static int insert_pod(struct cluster *c, struct place *p, const char *key, const char *job_key,
+    struct pod *pod, struct err *e)
+{
+    mem_autofree char *copy = mem_strdup(job_key);
+    if (!copy || table_put(&c->pod_jobs, key, copy, e))
+        return err_set(e, ERR_MEMORY, "no memory for pods");
+    int rc = add_pod(p, pod, e);
+    if (rc)
+        table_remove(&c->pod_jobs, key);
+    else
+        copy = NULL;
+    return rc;
 }
 
 static void remove_pod(struct cluster *c, const char *key, const char *name)
@@ -193,12 +207,12 @@ static void remove_pod(struct cluster *c, const char *key, const char *name)
 int cluster_pod_changed(void *user, const char *key, const struct json *object, struct err *e)
 {
     struct cluster *c = user;
-    struct pod *pod = NULL;
-    const char *slash = strchr(key, '/');
     if (!object) {
+        const char *slash = strchr(key, '/');
         remove_pod(c, key, slash ? slash + 1 : key);
         return 0;
     }
+    struct pod *pod = NULL;
     int rc = decode_pod(object, &pod, e);
     if (rc)
         return rc;
@@ -209,21 +223,21 @@ int cluster_pod_changed(void *user, const char *key, const struct json *object, 
         remove_pod(c, key, pod->name);
     struct place *p = find_or_make(c, job_key, e);
     struct pod **at = find_pod(p, pod->name);
-    char *copy = p && !at ? mem_strdup(job_key) : NULL;
-    if (p && at && pod_same(*at, pod)) {
+    if (at && pod_same(*at, pod)) {
         pod_free(pod); /* nothing that a pass looks at */
         return 0;
     }
-    if (p && at) {
+    if (at) {
         count_failure(p, *at, strcmp((*at)->uid, pod->uid) ? NULL : pod);
         pod_free(*at);
         *at = pod;
-    } else if (!copy || table_put(&c->pod_jobs, key, copy, e) || insert_pod(p, pod, e)) {
-        if (table_get(&c->pod_jobs, key) == copy && copy)
-            table_remove(&c->pod_jobs, key);
-        mem_free(copy);
-        pod_free(pod);
-        return err_set(e, ERR_MEMORY, "no memory for pods");
+    } else {
+        rc = p ? insert_pod(c, p, key, job_key, pod, e)
+               : err_set(e, ERR_MEMORY, "no memory for pods");
+        if (rc) {
+            pod_free(pod);
+            return rc;
+        }
     }
     c->dirty_fn(c->user, job_key);
     return 0;
@@ -344,7 +358,7 @@ static bool node_lost(const struct cluster *c, const char *name)
     return !n || !n->ready;
 }
 
-static int64_t age(int64_t since_ms)
+static int64_t age_ms(int64_t since_ms)
 {
     return since_ms ? clock_ms() - since_ms : INT64_MAX;
 }
@@ -375,10 +389,10 @@ int cluster_observe(
         .service = p->service,
         .gang = p->gang,
         .secret_generation = m->secret_generation,
-        .secret_age_ms = age(m->secret_seen_ms),
-        .failures = age(m->failure_ms) > FAILURES_FORGET_MS ? 0 : m->failures,
-        .failure_age_ms = age(m->failure_ms),
-        .status_age_ms = age(m->status_written_ms),
+        .secret_age_ms = age_ms(m->secret_seen_ms),
+        .failures = age_ms(m->failure_ms) > FAILURES_FORGET_MS ? 0 : m->failures,
+        .failure_age_ms = age_ms(m->failure_ms),
+        .status_age_ms = age_ms(m->status_written_ms),
         .trouble = m->trouble,
     };
     return 1;

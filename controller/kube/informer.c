@@ -16,11 +16,9 @@
 
 #include <inttypes.h>
 
-#define PAGE          500
-#define WATCH_SECONDS 290 /* the server ends the stream after so long */
-#define WATCH_IDLE_MS \
-    90000 /* bookmarks come about each minute: silence means a dead connection                 \
-           */
+#define PAGE             500
+#define WATCH_SECONDS    290   /* the server ends the stream after so long */
+#define WATCH_IDLE_MS    90000 /* bookmarks come each minute: silence is a dead connection */
 #define LIST_TIMEOUT_MS  60000
 #define OBJECT_LIMIT     ((size_t)4 << 20)
 #define BACKOFF_FIRST_MS 200
@@ -116,7 +114,7 @@ size_t informer_count(const struct informer *i)
 
 /* -- objects -- */
 
-static void key_of(const struct skim *o, char *key, size_t size)
+static void write_key(const struct skim *o, char *key, size_t size)
 {
     snprintf(key, size, "%s%s%s", o->namespace_, *o->namespace_ ? "/" : "", o->name);
 }
@@ -127,11 +125,11 @@ static void forget_skipped(struct informer *i, const char *key)
 }
 
 /* An object that cannot be taken. One that is known stays as it was; nothing here can fail. */
-static void skip(struct informer *i, const struct skim *o, const char *why)
+static void skip_object(struct informer *i, const struct skim *o, const char *why)
 {
     char key[KEY_BYTES];
     struct err ignored;
-    key_of(o, key, sizeof key);
+    write_key(o, key, sizeof key);
     if (i->skipped_total)
         metric_add(i->skipped_total, 1);
     if (table_get(&i->seen, key))
@@ -168,10 +166,11 @@ const struct informer_skipped *informer_untold(struct informer *i)
     return NULL;
 }
 
-static int put(struct informer *i, const struct skim *o, const struct json *object, struct err *e)
+static int put_object(
+    struct informer *i, const struct skim *o, const struct json *object, struct err *e)
 {
     char key[KEY_BYTES];
-    key_of(o, key, sizeof key);
+    write_key(o, key, sizeof key);
     bool known = table_get(&i->seen, key) != NULL;
     /* First: what the owner has must be found again when it is gone. */
     int rc = table_put(&i->seen, key, (void *)i->round, e);
@@ -201,9 +200,9 @@ static int take_object(
     int rc = *o->name ? json_parse(text, len, &v, &why)
                       : err_set(&why, ERR_DATA, "it has no usable name");
     if (!rc)
-        rc = put(i, o, watch ? json_get(v, "object") : v, &why);
+        rc = put_object(i, o, watch ? json_get(v, "object") : v, &why);
     if (rc == -ERR_DATA) {
-        skip(i, o, why.text);
+        skip_object(i, o, why.text);
         return 0;
     }
     if (rc)
@@ -235,7 +234,7 @@ static int list_piece(void *user, enum split_piece kind, char *text, size_t len)
     }
     len = skim_object(text, len, false, &o);
     if (kind == SPLIT_HEAD) {
-        skip(i, &o, TOO_LARGE);
+        skip_object(i, &o, TOO_LARGE);
         return 0;
     }
     return take_object(i, &o, text, len, false);
@@ -263,10 +262,10 @@ static int watch_piece(void *user, enum split_piece kind, char *text, size_t len
         return watch_error(i, text, len);
     if (!strcmp(o.type, "DELETED") && *o.name) {
         char key[KEY_BYTES];
-        key_of(&o, key, sizeof key);
+        write_key(&o, key, sizeof key);
         rc = remove_key(i, key, &i->failure);
     } else if (kind == SPLIT_HEAD) {
-        skip(i, &o, TOO_LARGE);
+        skip_object(i, &o, TOO_LARGE);
     } else if (strcmp(o.type, "BOOKMARK") != 0) {
         rc = take_object(i, &o, text, len, true);
     }
@@ -279,14 +278,14 @@ static int watch_piece(void *user, enum split_piece kind, char *text, size_t len
     return 0;
 }
 
-static int data(void *user, const char *bytes, size_t len)
+static int feed_stream(void *user, const char *bytes, size_t len)
 {
     struct informer *i = user;
     return split_feed(&i->split, bytes, len, &i->failure);
 }
 
 /* What a complete list did not contain is gone. */
-static int sweep(struct informer *i, struct err *e)
+static int remove_unlisted(struct informer *i, struct err *e)
 {
     const char *key;
     void *v;
@@ -330,6 +329,25 @@ static void back_off(struct informer *i, const struct err *why)
         LOG_ERR(why));
 }
 
+/* What a stream failed with, in reading it or in the answer. */
+static int check_stream(const struct informer *i, const struct http_response *r, struct err *e)
+{
+    if (i->failure.code == ERR_NONE)
+        return kube_check(r, e);
+    *e = i->failure;
+    return -(int)e->code;
+}
+
+static int finish_page(struct informer *i, const struct http_response *r, struct err *e)
+{
+    int rc = check_stream(i, r, e);
+    if (rc)
+        return rc;
+    if (!split_at_end(&i->split))
+        return err_set(e, ERR_RETRY, "a list that ends in the middle");
+    return i->continue_ ? 0 : remove_unlisted(i, e);
+}
+
 static void list_done(void *user, const struct http_response *r)
 {
     struct informer *i = user;
@@ -337,16 +355,8 @@ static void list_done(void *user, const struct http_response *r)
     i->state = IDLE;
     if (r->error.code == ERR_DRAINED && i->failure.code == ERR_NONE)
         return;
-    int rc = i->failure.code != ERR_NONE ? -(int)i->failure.code : kube_check(r, &e);
-    if (i->failure.code != ERR_NONE)
-        e = i->failure;
-    if (!rc && !split_at_end(&i->split))
-        rc = err_set(&e, ERR_RETRY, "a list that ends in the middle");
-    if (!rc && !i->continue_)
-        rc = sweep(i, &e);
-    if (rc) {
-        /* A continue token that is too old (410) or any doubt: from the first page again.
-         */
+    if (finish_page(i, r, &e)) {
+        /* A continue token that is too old (410) or any doubt: from the first page again. */
         mem_free(i->continue_);
         i->continue_ = NULL;
         err_wrap(&e, "list");
@@ -373,15 +383,12 @@ static void watch_done(void *user, const struct http_response *r)
         return;
     if (r->status == 410)
         i->relist = true;
-    if (i->failure.code != ERR_NONE)
-        e = i->failure;
-    else if (!kube_check(r, &e))
-        e = (struct err){0};
+    int rc = check_stream(i, r, &e);
     /* What cannot be applied would be missed for ever after a resume. */
-    if (e.code == ERR_MEMORY || e.code == ERR_DATA)
+    if (rc == -ERR_MEMORY || rc == -ERR_DATA)
         i->relist = true;
     i->due_ms = clock_ms() + jitter_ms(100);
-    if (e.code != ERR_NONE)
+    if (rc)
         back_off(i, &e);
 }
 
@@ -420,7 +427,7 @@ static int start_list(struct informer *i, struct err *e)
     const struct kube_call call = {.method = "GET",
         .path = path.data,
         .timeout_ms = LIST_TIMEOUT_MS,
-        .data_fn = data,
+        .data_fn = feed_stream,
         .done_fn = list_done,
         .user = i};
     return kube_start(i->kube, &call, e);
@@ -441,7 +448,7 @@ static int start_watch(struct informer *i, struct err *e)
     const struct kube_call call = {.method = "GET",
         .path = path.data,
         .idle_timeout_ms = WATCH_IDLE_MS,
-        .data_fn = data,
+        .data_fn = feed_stream,
         .done_fn = watch_done,
         .user = i};
     return kube_start(i->kube, &call, e);

@@ -30,7 +30,7 @@ struct informer_conf {
     const char *path;     /* "/api/v1/pods" */
     const char *selector; /* labelSelector, not encoded further, or NULL */
     /* key: "namespace/name", or "name". object NULL: removed. It lacks what skim_object
-       leaves out. -ERR_DATA: the object is skipped; any other failure causes a relist. */
+     * leaves out. -ERR_DATA: the object is skipped; any other failure causes a relist. */
     int (*changed_fn)(void *user, const char *key, const struct json *object, struct err *e);
     void *user;
     struct metric *skipped; /* counts what could not be taken, or NULL */
@@ -45,8 +45,7 @@ int informer_create(
     struct kube *k, const struct informer_conf *conf, struct informer **out, struct err *e);
 void informer_destroy(struct informer *i); /* after kube_destroy, which ends its requests */
 
-/* Starts what is due. Returns clock_ms of the next thing it will start, or -1 while a request runs.
- */
+/* Starts what is due. Returns clock_ms of the next start, or -1 while a request runs. */
 int64_t informer_turn(struct informer *i);
 bool informer_synced(const struct informer *i);      /* the first list is complete */
 uint64_t informer_version(const struct informer *i); /* resourceVersion up to which all is seen */

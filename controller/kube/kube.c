@@ -1,11 +1,11 @@
 /*
  * kube: finds its configuration once, at create; afterwards only the token is read again (each
  * minute, and after a 401) and the CA file (by base/http). Credentials stay inside: they are never
- * logged, and errors name files, not contents. Called by informer, lease, apply, coordinator and
- * main; knows no kind of object.
+ * logged, and errors name files, not contents. Knows no kind of object.
  */
 #include "controller/kube/kube.h"
 
+#include "api/names.h"
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/json.h"
@@ -41,15 +41,15 @@ struct settings { /* what a configuration says, in the kube's arena */
     struct http_conf http;
 };
 
-static struct metric requests_ok = {.name = "llmjob_kube_requests_total",
+static struct metric requests_ok = {.name = NAME_METRIC_KUBE_REQUESTS,
     .help = "Requests to the API server by result.",
     .kind = METRIC_COUNTER,
     .labels = "result=\"ok\""};
-static struct metric requests_refused = {.name = "llmjob_kube_requests_total",
+static struct metric requests_refused = {.name = NAME_METRIC_KUBE_REQUESTS,
     .help = "Requests to the API server by result.",
     .kind = METRIC_COUNTER,
     .labels = "result=\"refused\""};
-static struct metric requests_failed = {.name = "llmjob_kube_requests_total",
+static struct metric requests_failed = {.name = NAME_METRIC_KUBE_REQUESTS,
     .help = "Requests to the API server by result.",
     .kind = METRIC_COUNTER,
     .labels = "result=\"failed\""};
@@ -79,7 +79,7 @@ int kube_base64(const char *text, struct buf *out, struct err *e)
 
 /* -- configuration -- */
 
-static const struct json *named(
+static const struct json *find_named(
     const struct json *config, const char *list, const char *name, const char *what)
 {
     json_each (item, json_get(config, list)) {
@@ -90,7 +90,7 @@ static const struct json *named(
 }
 
 /* A path relative to the kubeconfig's folder. */
-static int path_of(
+static int copy_path(
     struct arena *a, const char *config_path, const char *path, const char **out, struct err *e)
 {
     const char *slash = strrchr(config_path, '/');
@@ -102,12 +102,12 @@ static int path_of(
     return *out ? 0 : err_set(e, ERR_MEMORY, "no memory for a path");
 }
 
-static int pem_of(struct arena *a, const char *base64, const char **out, struct err *e)
+static int copy_pem(struct arena *a, const char *base64, const char **out, struct err *e)
 {
-    buf_auto struct buf text;
-    buf_init(&text, CONFIG_LIMIT);
     if (!base64 || !*base64)
         return 0;
+    buf_auto struct buf text;
+    buf_init(&text, CONFIG_LIMIT);
     int rc = kube_base64(base64, &text, e);
     if (rc)
         return rc;
@@ -128,16 +128,16 @@ static int copy_str(
 static int read_user(
     struct arena *a, const char *path, const struct json *user, struct settings *s, struct err *e)
 {
-    int rc;
     if (json_get(user, "exec") || json_get(user, "auth-provider"))
         return err_set(e, ERR_USER, "%s: users by exec or auth-provider are not supported", path);
+    int rc;
     if ((rc = copy_str(a, user, "token", &s->token, e)) ||
-        (rc = path_of(a, path, json_str(user, "tokenFile", NULL), &s->token_file, e)) ||
-        (rc = path_of(
+        (rc = copy_path(a, path, json_str(user, "tokenFile", NULL), &s->token_file, e)) ||
+        (rc = copy_path(
              a, path, json_str(user, "client-certificate", NULL), &s->http.cert_file, e)) ||
-        (rc = path_of(a, path, json_str(user, "client-key", NULL), &s->http.key_file, e)) ||
-        (rc = pem_of(a, json_str(user, "client-certificate-data", NULL), &s->http.cert_pem, e)) ||
-        (rc = pem_of(a, json_str(user, "client-key-data", NULL), &s->http.key_pem, e)))
+        (rc = copy_path(a, path, json_str(user, "client-key", NULL), &s->http.key_file, e)) ||
+        (rc = copy_pem(a, json_str(user, "client-certificate-data", NULL), &s->http.cert_pem, e)) ||
+        (rc = copy_pem(a, json_str(user, "client-key-data", NULL), &s->http.key_pem, e)))
         return rc;
     return 0;
 }
@@ -150,21 +150,22 @@ static int read_kubeconfig(struct arena *a, const char *path, struct settings *s
         return rc;
     const struct json *config = json_first(documents);
     const char *current = json_str(config, "current-context", "");
-    const struct json *context = named(config, "contexts", current, "context");
+    const struct json *context = find_named(config, "contexts", current, "context");
     if (!context)
         return err_set(e, ERR_USER, "%s: no context \"%s\"", path, current);
     const struct json *cluster =
-        named(config, "clusters", json_str(context, "cluster", ""), "cluster");
-    const struct json *user = named(config, "users", json_str(context, "user", ""), "user");
+        find_named(config, "clusters", json_str(context, "cluster", ""), "cluster");
+    const struct json *user = find_named(config, "users", json_str(context, "user", ""), "user");
     if (!json_str(cluster, "server", NULL))
         return err_set(
             e, ERR_USER, "%s: context \"%s\" names no cluster with a server", path, current);
     s->http.insecure = json_bool(cluster, "insecure-skip-tls-verify", false);
     if ((rc = copy_str(a, cluster, "server", &s->server, e)) ||
         (rc = copy_str(a, context, "namespace", &s->namespace_, e)) ||
-        (rc = path_of(
+        (rc = copy_path(
              a, path, json_str(cluster, "certificate-authority", NULL), &s->http.ca_file, e)) ||
-        (rc = pem_of(a, json_str(cluster, "certificate-authority-data", NULL), &s->http.ca_pem, e)))
+        (rc = copy_pem(
+             a, json_str(cluster, "certificate-authority-data", NULL), &s->http.ca_pem, e)))
         return rc;
     return read_user(a, path, user, s, e);
 }
@@ -173,13 +174,13 @@ static int read_in_cluster(struct arena *a, struct settings *s, struct err *e)
 {
     const char *host = getenv("KUBERNETES_SERVICE_HOST");
     const char *port = getenv("KUBERNETES_SERVICE_PORT");
-    buf_auto struct buf text;
-    buf_init(&text, 4096);
     char address[NET_TEXT_BYTES];
     net_write(host, port ? (unsigned)strtoul(port, NULL, 10) : 443, address);
     s->server = arena_printf(a, "https://%s", address);
     s->token_file = SERVICE_ACCOUNT "/token";
     s->http.ca_file = SERVICE_ACCOUNT "/ca.crt";
+    buf_auto struct buf text;
+    buf_init(&text, 4096);
     int rc = io_read_file(SERVICE_ACCOUNT "/namespace", 4096, &text, e);
     if (rc)
         return rc;
@@ -234,54 +235,66 @@ static void read_fault(struct kube *k)
 #endif
 }
 
-int kube_create(const struct kube_conf *conf, struct kube **out, struct err *e)
+static void register_metrics(void)
+{
+    static bool registered;
+    if (registered)
+        return;
+    metric_register(&requests_ok);
+    metric_register(&requests_refused);
+    metric_register(&requests_failed);
+    registered = true;
+}
+
+static int set_token(struct kube *k, const struct settings *s, struct err *e)
+{
+    if (!s->token_file)
+        return s->token && buf_str(&k->token, s->token)
+            ? err_set(e, ERR_MEMORY, "no memory for the token")
+            : 0;
+    k->token_file = arena_strdup(k->arena, s->token_file);
+    return k->token_file ? read_token(k, e) : err_set(e, ERR_MEMORY, "no memory");
+}
+
+static int configure_client(struct kube *k, const struct kube_conf *conf, struct err *e)
 {
     struct settings s = {.namespace_ = "default"};
-    struct kube *k = mem_zalloc(sizeof *k);
-    if (!k || !(k->arena = arena_create(CONFIG_LIMIT))) {
-        mem_free(k);
-        return err_set(e, ERR_MEMORY, "no memory for the API client");
-    }
-    buf_init(&k->token, TOKEN_LIMIT);
     int rc = find_settings(k->arena, conf->kubeconfig, &s, e);
     if (rc)
-        goto out;
+        return rc;
     k->server = arena_strdup(k->arena, s.server);
     k->namespace_ = arena_strdup(k->arena, s.namespace_);
-    if (!k->server || !k->namespace_) {
-        rc = err_set(e, ERR_MEMORY, "no memory for the API client");
-        goto out;
-    }
+    if (!k->server || !k->namespace_)
+        return err_set(e, ERR_MEMORY, "no memory for the API client");
     while (*k->server && k->server[strlen(k->server) - 1] == '/')
         k->server[strlen(k->server) - 1] = 0;
-    if (s.token_file) {
-        k->token_file = arena_strdup(k->arena, s.token_file);
-        rc = k->token_file ? read_token(k, e) : err_set(e, ERR_MEMORY, "no memory");
-    } else if (s.token && buf_str(&k->token, s.token)) {
-        rc = err_set(e, ERR_MEMORY, "no memory for the token");
-    }
+    rc = set_token(k, &s, e);
     if (rc)
-        goto out;
+        return rc;
     s.http.http2 = true;
     s.http.max_in_flight = conf->max_in_flight;
     s.http.gather_ms = conf->gather_ms;
     s.http.user_agent = conf->user_agent;
-    rc = http_create(&s.http, &k->http, e);
-    if (rc)
-        goto out;
-    static bool registered;
-    if (!registered) {
-        metric_register(&requests_ok);
-        metric_register(&requests_refused);
-        metric_register(&requests_failed);
-        registered = true;
+    return http_create(&s.http, &k->http, e);
+}
+
+int kube_create(const struct kube_conf *conf, struct kube **out, struct err *e)
+{
+    struct kube *k = mem_zalloc(sizeof *k);
+    if (!k)
+        return err_set(e, ERR_MEMORY, "no memory for the API client");
+    buf_init(&k->token, TOKEN_LIMIT);
+    k->arena = arena_create(CONFIG_LIMIT);
+    int rc = k->arena ? configure_client(k, conf, e)
+                      : err_set(e, ERR_MEMORY, "no memory for the API client");
+    if (rc) {
+        kube_destroy(k);
+        return rc;
     }
+    register_metrics();
     read_fault(k);
     *out = k;
     return 0;
-out:
-    kube_destroy(k);
-    return rc;
 }
 
 void kube_destroy(struct kube *k)
@@ -314,7 +327,7 @@ const char *kube_server(const struct kube *k)
 
 /* -- calls -- */
 
-struct running { /* stands between base/http and the caller */
+struct flight { /* stands between base/http and the caller */
     struct kube *k;
     int64_t mutation; /* its number; 0: none */
     int (*data_fn)(void *user, const char *data, size_t len);
@@ -324,13 +337,13 @@ struct running { /* stands between base/http and the caller */
 
 static int call_data(void *user, const char *data, size_t len)
 {
-    struct running *c = user;
+    struct flight *c = user;
     return c->data_fn(c->user, data, len);
 }
 
 static void call_done(void *user, const struct http_response *r)
 {
-    struct running *c = user;
+    struct flight *c = user;
     struct kube *k = c->k;
     if (c->mutation && c->mutation == k->die_after && r->status)
         raise(SIGKILL);
@@ -357,12 +370,12 @@ int kube_start(struct kube *k, const struct kube_call *call, struct err *e)
     buf_auto struct buf url;
     buf_init(&url, 16 << 10);
     buf_printf(&url, "%s%s", k->server, call->path);
-    struct running *c = mem_zalloc(sizeof *c);
+    struct flight *c = mem_zalloc(sizeof *c);
     if (!c || !buf_ok(&url)) {
         mem_free(c);
         return err_set(e, ERR_MEMORY, "no memory for a request");
     }
-    *c = (struct running){
+    *c = (struct flight){
         .k = k, .data_fn = call->data_fn, .done_fn = call->done_fn, .user = call->user};
     if (is_mutation(call)) {
         c->mutation = ++k->mutations;

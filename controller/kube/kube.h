@@ -48,10 +48,10 @@ struct kube_call {
 
 int kube_create(const struct kube_conf *conf, struct kube **out, struct err *e);
 void kube_destroy(struct kube *k);
-struct http *kube_http(
-    struct kube *k); /* the client that http_turn drives; also good for plain URLs */
-const char *kube_namespace(
-    const struct kube *k); /* of the kubeconfig's context or the pod; "default" */
+/* The client that http_turn drives; also good for plain URLs. */
+struct http *kube_http(struct kube *k);
+/* Of the kubeconfig's context or the pod; else "default". */
+const char *kube_namespace(const struct kube *k);
 const char *kube_server(const struct kube *k);
 int kube_start(struct kube *k, const struct kube_call *call, struct err *e);
 

@@ -1,6 +1,6 @@
 /*
  * lease: one request at a time: GET, then perhaps POST or PUT. The object is always written whole,
- * of our own fields. Called by main; knows nothing of what the leader does.
+ * of our own fields. Knows nothing of what the leader does.
  */
 #include "controller/kube/lease.h"
 
@@ -112,7 +112,7 @@ static void note_failure(struct lease *l, const struct err *e)
     l->last = *e;
 }
 
-static int send(struct lease *l, const char *method, const char *body,
+static int send_request(struct lease *l, const char *method, const char *body,
     void (*done_fn)(void *user, const struct http_response *r), struct err *e)
 {
     buf_auto struct buf path;
@@ -151,7 +151,7 @@ static void note_version(struct lease *l, const struct http_response *r)
         snprintf(l->version, sizeof l->version, "%s", version);
 }
 
-static void written(void *user, const struct http_response *r)
+static void lease_written(void *user, const struct http_response *r)
 {
     struct lease *l = user;
     struct err e = {0};
@@ -188,7 +188,7 @@ static void write_now(struct lease *l, const char *method)
     buf_init(&body, 4096);
     l->released = l->releasing;
     write_lease(l, &body);
-    int rc = buf_ok(&body) ? send(l, method, body.data, written, &e)
+    int rc = buf_ok(&body) ? send_request(l, method, body.data, lease_written, &e)
                            : err_set(&e, ERR_MEMORY, "no memory for a lease");
     if (rc) {
         note_failure(l, &e);
@@ -217,7 +217,7 @@ static void note_holder(struct lease *l, const struct json *spec)
     snprintf(l->acquired, sizeof l->acquired, "%s", json_str(spec, "acquireTime", ""));
 }
 
-static void seen(void *user, const struct http_response *r)
+static void lease_seen(void *user, const struct http_response *r)
 {
     struct lease *l = user;
     json_auto struct json *v = NULL;
@@ -270,7 +270,7 @@ int64_t lease_turn(struct lease *l)
         return l->busy ? -1 : l->due_ms;
     }
     struct err e;
-    if (send(l, "GET", NULL, seen, &e)) {
+    if (send_request(l, "GET", NULL, lease_seen, &e)) {
         note_failure(l, &e);
         l->due_ms = now + EVERY_MS;
         return l->due_ms;

@@ -22,8 +22,7 @@ int lease_create(struct kube *k, const char *namespace_, const char *name, const
 void lease_destroy(struct lease *l); /* after kube_destroy */
 int64_t lease_turn(struct lease *l); /* starts what is due; clock_ms of the next thing, or -1 */
 enum lease_state lease_state(const struct lease *l);
-/* Gives the lease up, so that another need not wait; lease_idle() then tells when that is answered.
- */
+/* Gives the lease up, so that another need not wait; lease_idle then says when that is answered. */
 void lease_release(struct lease *l);
 bool lease_idle(const struct lease *l);
 

@@ -2,8 +2,7 @@
  * skim: a walk over members by the rules of JSON's brackets and strings alone, with no stack: what
  * is looked at lies at most three objects deep, everything deeper is stepped over by counting. Cuts
  * are remembered and made at the end, from the front to the back. Values are copied as they are
- * written: what holds an escape or another character than names have is no name. Called by informer
- * (objects), apply (answers) and coordinator (reports).
+ * written: what holds an escape or another character than names have is no name.
  */
 #include "controller/kube/skim.h"
 
@@ -25,11 +24,11 @@ struct walk {
 /* The first of a key counts, as for the parser, whether or not it is of any use. */
 enum once { NAME = 1, NAMESPACE = 2, UID = 4, VERSION = 8, TYPE = 16, METADATA = 32, OBJECT = 64 };
 
-static bool first(struct walk *w, enum once what)
+static bool take_first(struct walk *w, enum once what)
 {
-    bool is_first = !(w->seen & what);
+    bool first = !(w->seen & what);
     w->seen |= what;
-    return is_first;
+    return first;
 }
 
 struct member { /* key without its quotes; value as written */
@@ -38,7 +37,7 @@ struct member { /* key without its quotes; value as written */
     char *value, *value_end;
 };
 
-static bool at(struct walk *w, char c)
+static bool skip_space_to(struct walk *w, char c)
 {
     while (w->p < w->end && isspace((unsigned char)*w->p))
         w->p++;
@@ -89,23 +88,23 @@ static bool step_over_value(struct walk *w)
  * value is not stepped over. */
 static bool next_member(struct walk *w, struct member *m)
 {
-    if (at(w, ','))
+    if (skip_space_to(w, ','))
         w->p++;
-    if (!at(w, '"'))
+    if (!skip_space_to(w, '"'))
         return false;
     m->key = w->p + 1;
     if (!step_over_string(w))
         return false;
     m->key_len = (size_t)(w->p - 1 - m->key);
-    if (!at(w, ':'))
+    if (!skip_space_to(w, ':'))
         return false;
     w->p++;
-    at(w, 0);
+    skip_space_to(w, 0);
     m->value = w->p;
     return w->p < w->end;
 }
 
-static bool is(const struct member *m, const char *key)
+static bool is_key(const struct member *m, const char *key)
 {
     return m->key_len == strlen(key) && !memcmp(m->key, key, m->key_len);
 }
@@ -115,7 +114,7 @@ static void keep_name(
     struct walk *w, enum once what, const struct member *m, char *out, size_t size)
 {
     size_t n = (size_t)(m->value_end - m->value);
-    if (!first(w, what) || n < 2 || *m->value != '"' || n - 2 >= size)
+    if (!take_first(w, what) || n < 2 || *m->value != '"' || n - 2 >= size)
         return;
     for (size_t i = 1; i + 1 < n; i++)
         if (!isalnum((unsigned char)m->value[i]) && !strchr("-_.:", m->value[i]))
@@ -124,7 +123,7 @@ static void keep_name(
     out[n - 2] = 0;
 }
 
-static void cut(struct walk *w, const struct member *m)
+static void cut_value(struct walk *w, const struct member *m)
 {
     if (w->cut_count == CUTS || m->value_end - m->value < 2)
         return;
@@ -156,18 +155,18 @@ static void skim_metadata(struct walk *w, struct skim *out)
         if (!step_over_value(w))
             return;
         m.value_end = w->p;
-        if (is(&m, "managedFields") || is(&m, "annotations"))
-            cut(w, &m);
-        else if (is(&m, "name"))
+        if (is_key(&m, "managedFields") || is_key(&m, "annotations"))
+            cut_value(w, &m);
+        else if (is_key(&m, "name"))
             keep_name(w, NAME, &m, out->name, sizeof out->name);
-        else if (is(&m, "namespace"))
+        else if (is_key(&m, "namespace"))
             keep_name(w, NAMESPACE, &m, out->namespace_, sizeof out->namespace_);
-        else if (is(&m, "uid"))
+        else if (is_key(&m, "uid"))
             keep_name(w, UID, &m, out->uid, sizeof out->uid);
-        else if (is(&m, "resourceVersion"))
+        else if (is_key(&m, "resourceVersion"))
             keep_name(w, VERSION, &m, out->version, sizeof out->version);
     }
-    if (at(w, '}'))
+    if (skip_space_to(w, '}'))
         w->p++;
 }
 
@@ -183,10 +182,10 @@ static void skim_section(struct walk *w)
             return;
         m.value_end = w->p;
         for (size_t i = 0; i < sizeof unneeded / sizeof *unneeded; i++)
-            if (is(&m, unneeded[i]))
-                cut(w, &m);
+            if (is_key(&m, unneeded[i]))
+                cut_value(w, &m);
     }
-    if (at(w, '}'))
+    if (skip_space_to(w, '}'))
         w->p++;
 }
 
@@ -194,26 +193,27 @@ static void skim_members(struct walk *w, bool watch, struct skim *out)
 {
     struct member m;
     const char *inner = watch ? "object" : "metadata";
-    if (!at(w, '{'))
+    if (!skip_space_to(w, '{'))
         return;
     w->p++;
     while (next_member(w, &m)) {
-        bool object = is(&m, inner) && first(w, watch ? OBJECT : METADATA) && *m.value == '{';
+        bool object =
+            is_key(&m, inner) && take_first(w, watch ? OBJECT : METADATA) && *m.value == '{';
         if (object && !watch) {
             skim_metadata(w, out);
         } else if (object) {
             skim_members(w, false, out); /* once: an object has no events in it */
-        } else if (!watch && *m.value == '{' && (is(&m, "spec") || is(&m, "status"))) {
+        } else if (!watch && *m.value == '{' && (is_key(&m, "spec") || is_key(&m, "status"))) {
             skim_section(w);
         } else {
             if (!step_over_value(w))
                 return;
             m.value_end = w->p;
-            if (watch && is(&m, "type"))
+            if (watch && is_key(&m, "type"))
                 keep_name(w, TYPE, &m, out->type, sizeof out->type);
         }
     }
-    if (at(w, '}'))
+    if (skip_space_to(w, '}'))
         w->p++;
 }
 
@@ -230,10 +230,10 @@ int skim_without(const char *text, size_t len, const char *const *names, struct 
     struct walk w = {.p = (char *)text, .end = (char *)text + len};
     struct member m;
     const char *from = text;
-    w.p += at(&w, '{');
+    w.p += skip_space_to(&w, '{');
     while (next_member(&w, &m) && step_over_value(&w))
         for (const char *const *name = names; *name; name++)
-            if (is(&m, *name)) {
+            if (is_key(&m, *name)) {
                 buf_add(out, from, (size_t)(m.value - from));
                 buf_str(out, "[]");
                 from = w.p;
@@ -245,18 +245,18 @@ uint64_t skim_version(const char *text, size_t len)
 {
     struct walk w = {.p = (char *)text, .end = (char *)text + len};
     struct member m, v;
-    if (!at(&w, '{'))
+    if (!skip_space_to(&w, '{'))
         return 0;
     w.p++;
     while (next_member(&w, &m)) {
-        if (!is(&m, "metadata") || *m.value != '{') {
+        if (!is_key(&m, "metadata") || *m.value != '{') {
             if (!step_over_value(&w))
                 return 0;
             continue;
         }
         w.p++;
         while (next_member(&w, &v) && step_over_value(&w))
-            if (is(&v, "resourceVersion") && *v.value == '"')
+            if (is_key(&v, "resourceVersion") && *v.value == '"')
                 return strtoull(v.value + 1, NULL, 10);
         return 0;
     }

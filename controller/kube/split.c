@@ -1,8 +1,7 @@
 /*
  * split: one pass over the bytes with a depth, a string flag and the root's present key. Bytes of a
  * piece are copied in runs. Malformed text either unbalances the depth, which is refused here, or
- * reaches the parser of the pieces, which refuses it there. Called by informer; never looks inside
- * a piece.
+ * reaches the parser of the pieces, which refuses it there. Never looks inside a piece.
  */
 #include "controller/kube/split.h"
 

@@ -3,8 +3,7 @@
  * then by arrival; for each namespace a list of those that are due, in that order; and a ring of
  * the namespaces that may hand one out, in turn. An item exists while it waits, runs, or has
  * failures to remember; a namespace while it has items. The back-off has no jitter: keys are
- * independent, and determinism is worth more to the tests. Called by main (passes) and coordinator
- * (questions); does not know what a key means.
+ * independent, and determinism is worth more to the tests. Does not know what a key means.
  */
 #include "controller/kube/workq.h"
 
@@ -76,7 +75,7 @@ void workq_destroy(struct workq *q)
 
 /* -- the heap -- */
 
-static bool earlier(const struct item *a, const struct item *b)
+static bool is_earlier(const struct item *a, const struct item *b)
 {
     return a->due_ms != b->due_ms ? a->due_ms < b->due_ms : a->order < b->order;
 }
@@ -90,7 +89,7 @@ static void put_at(struct workq *q, size_t place, struct item *it)
 static void sift_up(struct workq *q, size_t i)
 {
     struct item *it = q->heap[i];
-    for (; i > 1 && earlier(it, q->heap[i / 2]); i /= 2)
+    for (; i > 1 && is_earlier(it, q->heap[i / 2]); i /= 2)
         put_at(q, i, q->heap[i / 2]);
     put_at(q, i, it);
 }
@@ -102,9 +101,9 @@ static void sift_down(struct workq *q, size_t i)
         size_t child = i * 2;
         if (child > q->count)
             break;
-        if (child < q->count && earlier(q->heap[child + 1], q->heap[child]))
+        if (child < q->count && is_earlier(q->heap[child + 1], q->heap[child]))
             child++;
-        if (!earlier(q->heap[child], it))
+        if (!is_earlier(q->heap[child], it))
             break;
         put_at(q, i, q->heap[child]);
         i = child;
@@ -125,7 +124,7 @@ static void leave_heap(struct workq *q, struct item *it)
 }
 
 /* Room for one more waiting item is made when the item is, so that workq_done cannot fail. */
-static int reserve(struct workq *q, struct err *e)
+static int reserve_heap(struct workq *q, struct err *e)
 {
     if (q->items.count + 1 < q->cap)
         return 0;
@@ -229,7 +228,7 @@ static struct item *find_or_make(struct workq *q, const char *key, struct err *e
     struct item *it = table_get(&q->items, key);
     if (it)
         return it;
-    struct space *s = reserve(q, e) ? NULL : space_of(q, key, e);
+    struct space *s = reserve_heap(q, e) ? NULL : space_of(q, key, e);
     if (!s)
         return NULL;
     it = mem_zalloc(sizeof *it);

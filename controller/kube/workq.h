@@ -36,11 +36,11 @@ void workq_remove(struct workq *q, const char *key);
 /* The next key that is due, valid until workq_done; NULL when none is, or may run. */
 const char *workq_take(struct workq *q);
 /* Ends a take. failed: due again after the back-off, whose length is returned; else 0 and the count
-   of failures is forgotten. */
+ * of failures is forgotten. */
 int64_t workq_done(struct workq *q, const char *key, bool failed);
 
 /* clock_ms when the next is due; -1: none waits, or those that wait are due and a workq_done must
-   make room first. */
+ * make room first. */
 int64_t workq_next_ms(const struct workq *q);
 size_t workq_waiting(const struct workq *q);
 

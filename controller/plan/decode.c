@@ -6,7 +6,6 @@
 #include "controller/plan/decode.h"
 
 #include "api/names.h"
-#include "base/clock.h"
 #include "base/mem.h"
 
 #include <stddef.h>
@@ -56,29 +55,32 @@ static int keep_invalid(struct job *j, const struct json *object, struct err *e)
     return 0;
 }
 
+/* The spec, or why it is none. */
+static int read_spec(struct job *j, const struct json *object, struct err *e)
+{
+    struct err why = {0};
+    int rc = jobspec_decode(object, j->arena, &j->spec, &why);
+    j->valid = !rc;
+    if (!rc)
+        return 0;
+    snprintf(j->problem, sizeof j->problem, "%s", why.text);
+    return rc == -ERR_MEMORY ? err_set(e, ERR_MEMORY, "no memory for a job")
+                             : keep_invalid(j, object, e);
+}
+
 int decode_job(const struct json *object, struct job **out, struct err *e)
 {
     struct job *j = mem_zalloc(sizeof *j);
-    struct err why = {0};
-    const struct json *meta = json_get(object, "metadata");
     if (!j || !fresh_arena(j, JOB_BYTES)) {
         job_free(j);
         return err_set(e, ERR_MEMORY, "no memory for a job");
     }
-    int rc = jobspec_decode(object, j->arena, &j->spec, &why);
-    j->valid = !rc;
-    if (rc) {
-        snprintf(j->problem, sizeof j->problem, "%s", why.text);
-        rc = rc == -ERR_MEMORY ? err_set(e, ERR_MEMORY, "no memory for a job")
-                               : keep_invalid(j, object, e);
-    }
+    int rc = read_spec(j, object, e);
     if (rc) {
         job_free(j);
         return rc;
     }
-    j->deleting = json_get(meta, "deletionTimestamp") != NULL;
-    j->created_ms = clock_parse(json_str(meta, "creationTimestamp", ""));
-    j->version = strtoull(json_str(meta, "resourceVersion", "0"), NULL, 10);
+    j->deleting = json_path(object, "metadata.deletionTimestamp") != NULL;
     status_decode(json_get(object, "status"), j->arena, &j->status);
     *out = j;
     return 0;

@@ -2,8 +2,7 @@
  * decode: the few facts that the controller keeps of each object, out of the API server's JSON.
  *
  * Each kind decodes into one heap block (an LLMJob into an arena), freed by its _free. What is
- * absent reads as
- * "" or 0; nothing an API server sends can fail but for memory. JSON ends here.
+ * absent reads as "" or 0; nothing an API server sends can fail but for memory. JSON ends here.
  */
 #ifndef CONTROLLER_PLAN_DECODE_H
 #define CONTROLLER_PLAN_DECODE_H
@@ -18,13 +17,10 @@
 
 struct job {
     struct arena *arena;
-    struct jobspec spec; /* valid: all of it; else name, namespace_, uid, generation,
-                            managed_by, replicas */
-    bool valid;
+    bool valid; /* else spec has name, namespace_, uid, generation and managed_by alone */
+    struct jobspec spec;
     char problem[256]; /* why not */
     bool deleting;
-    int64_t created_ms;
-    uint64_t version;
     struct status status;
 };
 

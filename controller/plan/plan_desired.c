@@ -7,14 +7,8 @@
 #include "controller/plan/plan.h"
 
 #include "api/names.h"
+#include "base/hash.h"
 #include "base/net.h"
-
-static uint64_t hash_bytes(uint64_t h, const char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (unsigned char)p[i]) * 1099511628211u;
-    return h;
-}
 
 static const char *address_of(const struct pod *p, struct arena *a)
 {
@@ -73,7 +67,7 @@ int plan_desired(
         return rc;
     const struct pod *pod = coordinator->pod;
     uint64_t h = hash_bytes(desired_hash(&d), pod->uid, strlen(pod->uid));
-    h = hash_bytes(h, (const char *)&pod->restarts, sizeof pod->restarts);
+    h = hash_bytes(h, &pod->restarts, sizeof pod->restarts);
     bool follows = !o->report || !o->report_is_current || o->report->generation == s->generation;
     if (h == o->desired_sent && follows)
         return 0;

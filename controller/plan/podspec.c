@@ -1,8 +1,7 @@
 /*
  * podspec: nothing but writing. One function a part of the pod, in the order in which they appear
  * in it. What may be set by users comes from struct jobspec, everything else is fixed here, next to
- * the reason where it is not plain. Called by plan (pods, Service, PodGroup) and apply (Secret,
- * whose token plan must not see).
+ * the reason where it is not plain.
  */
 #include "controller/plan/podspec.h"
 
@@ -243,7 +242,7 @@ static void probe(
     jsonw_open(w, key, '{');
     jsonw_open(w, "httpGet", '{');
     jsonw_str(w, "path", path);
-    jsonw_str(w, "port", "agent");
+    jsonw_str(w, "port", NAME_PORT_AGENT_TEXT);
     jsonw_close(w);
     jsonw_int(w, "periodSeconds", period);
     jsonw_int(w, "failureThreshold", failures);
@@ -307,18 +306,18 @@ static void container(struct jsonw *w, const struct jobspec *s, int replica, con
     jsonw_str(w, "name", NAME_CONTAINER);
     jsonw_str(w, "image", s->image && *s->image ? s->image : image);
     jsonw_open(w, "command", '[');
-    jsonw_str(w, NULL, "/usr/bin/llmjob-agent");
+    jsonw_str(w, NULL, NAME_AGENT_PROGRAM);
     jsonw_close(w);
     env(w, s, replica);
     jsonw_open(w, "ports", '[');
-    port(w, "agent", NAME_PORT_AGENT);
+    port(w, NAME_PORT_AGENT_TEXT, NAME_PORT_AGENT);
     if (s->task == TASK_SERVE)
-        port(w, "http", NAME_PORT_SERVE);
+        port(w, NAME_PORT_SERVE_TEXT, NAME_PORT_SERVE);
     jsonw_close(w);
     resources(w, s);
-    probe(w, "startupProbe", "/healthz", 1, 120, 2);
-    probe(w, "livenessProbe", "/healthz", 10, 6, 5);
-    probe(w, "readinessProbe", "/readyz", 2, 2, 2);
+    probe(w, "startupProbe", NAME_PATH_HEALTH, 1, 120, 2);
+    probe(w, "livenessProbe", NAME_PATH_HEALTH, 10, 6, 5);
+    probe(w, "readinessProbe", NAME_PATH_READY, 2, 2, 2);
     container_security(w);
     mounts(w, s);
     /* The agent's last words, shown by kubectl describe when it dies early. */
@@ -380,7 +379,7 @@ static void secret_source(struct jsonw *w, const char *name, const char *only_ke
 static void job_volume(struct jsonw *w, const struct jobspec *s)
 {
     char secret[LIMIT_SUBDOMAIN_BYTES];
-    snprintf(secret, sizeof secret, "%s-job", s->name);
+    snprintf(secret, sizeof secret, "%s" NAME_SECRET_SUFFIX, s->name);
     jsonw_open(w, NULL, '{');
     jsonw_str(w, "name", "job");
     jsonw_open(w, "projected", '{');
@@ -446,6 +445,7 @@ int podspec_service(const struct jobspec *s, struct buf *out, struct err *e)
 {
     struct jsonw w;
     bool serve = s->task == TASK_SERVE;
+    const char *port_name = serve ? NAME_PORT_SERVE_TEXT : NAME_PORT_AGENT_TEXT;
     open_object(&w, out, "v1", "Service");
     metadata(&w, s, s->name, -1);
     jsonw_close(&w);
@@ -459,9 +459,9 @@ int podspec_service(const struct jobspec *s, struct buf *out, struct err *e)
     jsonw_close(&w);
     jsonw_open(&w, "ports", '[');
     jsonw_open(&w, NULL, '{');
-    jsonw_str(&w, "name", serve ? "http" : "agent");
+    jsonw_str(&w, "name", port_name);
     jsonw_int(&w, "port", serve ? NAME_PORT_SERVE : NAME_PORT_AGENT);
-    jsonw_str(&w, "targetPort", serve ? "http" : "agent");
+    jsonw_str(&w, "targetPort", port_name);
     jsonw_close(&w);
     jsonw_close(&w);
     jsonw_close(&w);
@@ -471,7 +471,7 @@ int podspec_service(const struct jobspec *s, struct buf *out, struct err *e)
 int podspec_gang(const struct jobspec *s, int min_count, struct buf *out, struct err *e)
 {
     struct jsonw w;
-    open_object(&w, out, "scheduling.k8s.io/v1beta1", "PodGroup");
+    open_object(&w, out, PODSPEC_GANG_API, "PodGroup");
     metadata(&w, s, s->name, -1);
     jsonw_close(&w);
     jsonw_open(&w, "spec", '{');
@@ -493,12 +493,12 @@ int podspec_secret(const struct jobspec *s, const char *token, struct buf *out, 
     int rc = jobspec_encode(s, &file, e);
     if (rc)
         return rc;
-    snprintf(name, sizeof name, "%s-job", s->name);
+    snprintf(name, sizeof name, "%s" NAME_SECRET_SUFFIX, s->name);
     snprintf(generation, sizeof generation, "%lld", (long long)s->generation);
     open_object(&w, out, "v1", "Secret");
     metadata(&w, s, name, -1);
     jsonw_open(&w, "annotations", '{');
-    jsonw_str(&w, PODSPEC_GENERATION, generation);
+    jsonw_str(&w, NAME_ANNOTATION_GENERATION, generation);
     jsonw_close(&w);
     jsonw_close(&w);
     jsonw_open(&w, "stringData", '{');

@@ -14,9 +14,8 @@
 
 #include <stdbool.h>
 
-#define PODSPEC_GENERATION \
-    "llmjob.dev/generation"             /* annotation of the Secret: of the job file in it */
-#define PODSPEC_LIMIT ((size_t)1 << 20) /* bytes of any object */
+#define PODSPEC_GANG_API "scheduling.k8s.io/v1beta1" /* of PodGroups */
+#define PODSPEC_LIMIT    ((size_t)1 << 20)           /* bytes of any object */
 
 /* image: when the spec names none; gang: the pod belongs to the job's PodGroup. */
 int podspec_pod(const struct jobspec *s, int replica, const char *image, bool gang, struct buf *out,

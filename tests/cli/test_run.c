@@ -24,7 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* ---- the agent ---- */
+/* -- the agent -- */
 
 struct agent {
     const char *scenario;
@@ -156,7 +156,7 @@ static int agent_main(int argc, char **argv)
     return 0;
 }
 
-/* ---- the tests ---- */
+/* -- the tests -- */
 
 static char folder[] = "/tmp/test_run.XXXXXX";
 static char job[64], out_path[64], self[256];

@@ -116,7 +116,7 @@ START_TEST(test_end_reaches_the_group)
 END_TEST
 
 /* Kind: processes that outlive those for whom they run. The middle process starts a child and is
-   killed; the child ends. */
+ * killed; the child ends. */
 START_TEST(test_killed_parent_takes_it_along)
 {
     int told[2];
