@@ -19,7 +19,7 @@ void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *c
 static int start_lot(struct train *t, int64_t first, int64_t end, struct err *e)
 {
     return coll_reduce_start(
-        t->coll, model_gradient(t->model) + first, end - first, DTYPE_F32, COLL_SUM, e);
+        t->replicas, model_gradient(t->model) + first, end - first, DTYPE_F32, COLL_SUM, e);
 }
 
 /* From backward: [first, first + count) of the gradient is complete, from the end downwards. */
@@ -73,6 +73,6 @@ int train_reduce(struct train *t, struct err *e)
     if (!rc && l->top < end)
         rc = start_lot(t, l->top, end, e);
     if (!rc)
-        coll_reduce_join(t->coll);
+        coll_reduce_join(t->replicas);
     return rc;
 }

@@ -38,7 +38,8 @@ struct train {
     struct dev *dev;
     const struct jobspec *spec;
     int64_t budget_bytes;
-    struct coll *coll;
+    struct coll *coll;     /* of the world */
+    struct coll *replicas; /* of the ranks whose gradients are added: the data axis */
     const struct objective *objective;
 
     struct weights *weights;

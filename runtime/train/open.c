@@ -12,6 +12,7 @@
 #include "runtime/train/identity.h"
 #include "runtime/train/output.h"
 #include "runtime/train/resume.h"
+#include "runtime/train/world.h"
 
 #include <math.h>
 
@@ -80,7 +81,6 @@ static struct model_conf model_conf_of(struct train *t)
         .sequence_length = s->sequence_length,
         .recompute = s->recompute,
         .seed = s->seed,
-        .coll = t->coll,
         .page = t->door->page,
     };
     if (s->method != METHOD_LORA)
@@ -123,11 +123,17 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
         .budget_bytes = (int64_t)((double)t->budget_bytes * BUDGET_SHARE),
         .rows = info.host_readable ? 0 : GPU_ROWS,
     };
-    int rc = planner_plan(&in, &t->plan, e);
+    int rank = t->orders->rank, rc = world_plan(t->coll, rank, &in, &t->plan, e);
     if (rc)
         return rc;
+    const struct layout_group replicas = layout_group(&t->plan.layout, rank, LAYOUT_DATA);
+    rc = coll_group(t->coll, &replicas, &t->replicas, e);
+    if (rc)
+        return rc;
+    conf->coll = t->replicas;
     /* Every rank must start the same reductions: none may be without a micro-batch. */
-    t->lots_wanted = coll_overlaps(t->coll) && t->spec->train.batch_sequences >= t->orders->world;
+    t->lots_wanted =
+        coll_overlaps(t->replicas) && t->spec->train.batch_sequences >= t->orders->world;
     if (train_leads(t))
         log_info("plan", LOG_I("data", t->plan.layout.dp),
             LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total));

@@ -15,7 +15,6 @@ static int64_t logit_rows(const struct planner_input *in)
 {
     int64_t share = in->budget_bytes / PLANNER_LOGIT_SHARE;
     int64_t rows = share / memplan_logit_row_bytes(&in->model);
-
     if (!in->rows)
         return 0;
     rows = rows < PLANNER_LOGIT_ROWS ? rows : PLANNER_LOGIT_ROWS;
@@ -26,10 +25,8 @@ static int64_t logit_rows(const struct planner_input *in)
 static int refuse(struct model_conf c, const struct memplan *p, int64_t budget_bytes, struct err *e)
 {
     int rc = memplan_require(p, budget_bytes, e);
-
     while (rc && c.recompute < RECOMPUTE_FULL) {
         struct memplan less;
-
         c.recompute++;
         if (!memplan_model(&c, NULL, &less, NULL) && less.total <= budget_bytes)
             return err_wrap(e, "spec.train.recompute: %s would fit", recompute_name(c.recompute));
@@ -45,18 +42,36 @@ int planner_plan(const struct planner_input *in, struct planner_plan *out, struc
     int64_t rows = in->rows ? in->rows : PLANNER_ROWS;
     int64_t micro = rows / (c.sequence_length > 0 ? c.sequence_length : 1);
     int rc = layout_check(&p.layout, in->world, e);
-
+    if (rc)
+        return rc;
     c.logit_rows = p.logit_rows = logit_rows(in);
     micro = micro < share ? micro : share;
-    for (micro = micro < 1 ? 1 : micro; !rc; micro--) {
+    for (micro = micro < 1 ? 1 : micro;; micro--) {
         c.micro_sequences = p.micro_sequences = micro;
         rc = memplan_model(&c, NULL, &p.memory, e);
-        if (rc || p.memory.total <= in->budget_bytes)
+        if (rc)
+            return rc;
+        if (p.memory.total <= in->budget_bytes)
             break;
         if (micro == 1)
-            rc = refuse(c, &p.memory, in->budget_bytes, e);
+            return refuse(c, &p.memory, in->budget_bytes, e);
     }
+    *out = p;
+    return 0;
+}
+
+int planner_measure(const struct planner_input *in, struct planner_plan *out, struct err *e)
+{
+    struct model_conf c = in->model;
+    struct memplan memory;
+    c.micro_sequences = out->micro_sequences;
+    c.logit_rows = out->logit_rows;
+    int rc = layout_check(&out->layout, in->world, e);
     if (!rc)
-        *out = p;
+        rc = memplan_model(&c, NULL, &memory, e);
+    if (!rc)
+        rc = memplan_require(&memory, in->budget_bytes, e);
+    if (!rc)
+        out->memory = memory;
     return rc;
 }

@@ -1,7 +1,6 @@
 /*
  * planner: picks layout and micro-batch from the model, the world and the memory a rank may use.
- * Pure: same input, same plan; every rank computes it by itself and comes to the same result. Now:
- * data parallel over the whole world.
+ * Pure: same input, same plan. Now: data parallel over the whole world.
  */
 #ifndef RUNTIME_TRAIN_PLANNER_H
 #define RUNTIME_TRAIN_PLANNER_H
@@ -29,5 +28,8 @@ struct planner_plan {
 /* ERR_MEMORY with the figures, and the recomputation that would do if one does, when not even one
  * sequence fits. */
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e);
+/* What a plan that is given takes of this rank's memory: sets out->memory. ERR_USER: its layout does
+ * not fill the world; ERR_MEMORY: it does not fit. */
+int planner_measure(const struct planner_input *in, struct planner_plan *out, struct err *e);
 
 #endif

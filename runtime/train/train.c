@@ -29,7 +29,7 @@ static int enqueue_step(struct train *t, int64_t step, struct err *e)
     /* Every step, for no other wait for the device has a deadline. The update is still to be done
        then, and what comes next is enqueued meanwhile. A step later, launches and uploads would
        stand behind a reduction that may never end, and wait for room among themselves. */
-    return rc ? rc : coll_reduce_wait(t->coll, e);
+    return rc ? rc : coll_reduce_wait(t->replicas, e);
 }
 
 static bool save_is_due(struct train *t)

@@ -1,11 +1,12 @@
 /*
- * world: from the agent's orders to a collective. Must not decide anything that ranks could decide
+ * world: from the agent's orders to a collective, and over it to one plan. Must not decide anything that ranks could decide
  * differently: all that is not in the orders comes from the environment that they share.
  */
 #include "runtime/train/world.h"
 
 #include "api/names.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "runtime/door/beat.h"
 
 #include <stdlib.h>
@@ -49,5 +50,57 @@ int world_connect(
     if (!rc && orders->rank == 0)
         log_info(
             "world", LOG_I("ranks", orders->world), LOG_S("collectives", coll_transport(*out)));
+    return rc;
+}
+
+/* -- the plan -- */
+
+struct told {           /* by rank 0 */
+    struct err refusal; /* ERR_NONE: the rest holds */
+    struct layout layout;
+    int64_t micro_sequences, logit_rows;
+};
+
+static int least_budget(struct coll *c, const struct planner_input *in, int64_t *out, struct err *e)
+{
+    mem_autofree int64_t *all = mem_array((size_t)in->world, sizeof *all);
+    if (!all)
+        return err_set(e, ERR_MEMORY, "no memory to compare %d ranks", in->world);
+    int rc = coll_allgather(c, &in->budget_bytes, sizeof in->budget_bytes, all, e);
+    if (rc)
+        return rc;
+    *out = in->budget_bytes;
+    for (int i = 0; i < in->world; i++)
+        *out = all[i] < *out ? all[i] : *out;
+    return 0;
+}
+
+int world_plan(struct coll *c, int rank, const struct planner_input *in, struct planner_plan *out,
+    struct err *e)
+{
+    struct planner_input least = *in;
+    int rc = least_budget(c, in, &least.budget_bytes, e);
+    if (rc)
+        return rc;
+    struct planner_plan p = {.micro_sequences = 0};
+    struct told told = {.refusal = {.code = ERR_NONE}};
+    if (rank == 0 && !planner_plan(&least, &p, &told.refusal)) {
+        told.layout = p.layout;
+        told.micro_sequences = p.micro_sequences;
+        told.logit_rows = p.logit_rows;
+    }
+    rc = coll_broadcast(c, &told, sizeof told, 0, e);
+    if (rc)
+        return rc;
+    if (told.refusal.code != ERR_NONE) {
+        *e = told.refusal;
+        return -(int)e->code;
+    }
+    p.layout = told.layout;
+    p.micro_sequences = told.micro_sequences;
+    p.logit_rows = told.logit_rows;
+    rc = planner_measure(in, &p, e);
+    if (!rc)
+        *out = p;
     return rc;
 }

@@ -1,5 +1,6 @@
 /*
- * world: how a rank joins the others of its world: the collective over them, on its device.
+ * world: how a rank joins the others of its world: the collective over them, on its device, and the
+ * plan that all follow.
  */
 #ifndef RUNTIME_TRAIN_WORLD_H
 #define RUNTIME_TRAIN_WORLD_H
@@ -7,10 +8,15 @@
 #include "kernels/dev.h"
 #include "runtime/coll/coll.h"
 #include "runtime/door/orders.h"
+#include "runtime/train/planner.h"
 
 /* Takes orders->listen_fd. A communicator that fails, and cannot be given up, ends the process
  * (door_end_within). ERR_USER: an environment that asks for an unknown kind of collectives. */
 int world_connect(
     struct orders *orders, struct door *d, struct dev *dev, struct coll **out, struct err *e);
+/* Rank 0 plans, for the least memory that a rank of the world may use; all take what it tells.
+ * out->memory is this rank's own: ERR_MEMORY where that does not fit. A refusal is everybody's. */
+int world_plan(struct coll *c, int rank, const struct planner_input *in, struct planner_plan *out,
+    struct err *e);
 
 #endif

@@ -69,6 +69,23 @@ START_TEST(recomputation_is_hinted_at)
 }
 END_TEST
 
+START_TEST(a_given_plan_is_measured)
+{
+    struct planner_input in = input(64, 2, INT64_MAX);
+    struct planner_plan p, given = {.layout = {2, 1, 1, 1, 1}};
+    ck_assert(!planner_plan(&in, &p, &e));
+    given.micro_sequences = p.micro_sequences;
+    given.logit_rows = p.logit_rows;
+    in.budget_bytes = p.memory.total;
+    ck_assert_msg(!planner_measure(&in, &given, &e), "%s", e.text);
+    ck_assert_int_eq(given.memory.total, p.memory.total);
+    in.budget_bytes--;
+    ck_assert_int_eq(planner_measure(&in, &given, &e), -ERR_MEMORY);
+    given.layout.dp = 3;
+    ck_assert_int_eq(planner_measure(&in, &given, &e), -ERR_USER);
+}
+END_TEST
+
 START_TEST(share_bounds_the_micro_batch)
 {
     struct planner_input in = input(10, 4, INT64_MAX);
@@ -108,4 +125,4 @@ START_TEST(devices_take_more_logits)
 END_TEST
 
 UNIT_MAIN("planner", budget_bounds_the_micro_batch, recomputation_is_hinted_at,
-    share_bounds_the_micro_batch, devices_take_more_logits)
+    a_given_plan_is_measured, share_bounds_the_micro_batch, devices_take_more_logits)

@@ -1,6 +1,6 @@
 /*
- * Goal: ranks that were told of each other find a collective, and one that cannot form ends all of
- * them in time, whatever holds them. Method: each rank in a child process, this test as the agent
+ * Goal: ranks that were told of each other find a collective and follow one plan, and a world that
+ * cannot form ends all of them in time, whatever holds them. Method: each rank in a child process, this test as the agent
  * of all; the simulated NCCL's abort never comes back.
  * needs: cuda threads
  */
@@ -12,6 +12,7 @@
 #include "runtime/model/device.h"
 #include "tests/runtime/agent.h"
 #include "tests/runtime/golden.h"
+#include "tests/runtime/tiny.h"
 #include "tests/unit.h"
 
 #define RANKS 2
@@ -47,6 +48,33 @@ static int count_ranks(struct coll *c, int rank, struct door *d, struct err *e)
         d, WIRE_STEP, (struct door_field[]){{"step", most, NULL}, {NULL, 0, NULL}}, e);
 }
 
+/* -- the plan -- */
+
+static int64_t budgets[RANKS]; /* 0: no plan is asked for */
+
+static struct planner_input input_of(int rank)
+{
+    return (struct planner_input){
+        .model = {.config = tiny_config(true), .train = true, .sequence_length = 32},
+        .batch_sequences = 64,
+        .world = RANKS,
+        .budget_bytes = budgets[rank]};
+}
+
+/* Tells micro-batch, data axis and memory of the plan. */
+static int tell_plan(struct coll *c, int rank, struct door *d, struct err *e)
+{
+    const struct planner_input in = input_of(rank);
+    struct planner_plan p;
+    int rc = world_plan(c, rank, &in, &p, e);
+    if (rc)
+        return rc;
+    return door_send_fields(d, WIRE_STEP,
+        (struct door_field[]){{"micro", (double)p.micro_sequences, NULL},
+            {"data", p.layout.dp, NULL}, {"memory", (double)p.memory.total, NULL}, {NULL, 0, NULL}},
+        e);
+}
+
 static int open_world(
     struct door *d, struct orders *o, struct dev **dev, struct coll **c, struct err *e)
 {
@@ -70,7 +98,7 @@ static int body(int fd)
     door_init(&d, fd, NULL);
     int rc = open_world(&d, &o, &dev, &c, &e);
     if (!rc)
-        rc = count_ranks(c, o.rank, &d, &e);
+        rc = budgets[0] ? tell_plan(c, o.rank, &d, &e) : count_ranks(c, o.rank, &d, &e);
     if (rc)
         door_send_failed(&d, &e);
     else
@@ -131,6 +159,43 @@ START_TEST(an_unknown_kind_is_refused)
 }
 END_TEST
 
+/* The least memory decides, wherever it is, and all take the same. */
+START_TEST(one_plan_for_all)
+{
+    for (int poor = 0; poor < RANKS; poor++) {
+        struct planner_plan rich, want;
+        struct err e = {0};
+        budgets[!poor] = 1 << 30;
+        struct planner_input in = input_of(!poor);
+        ck_assert_msg(!planner_plan(&in, &rich, &e), "%s", e.text);
+        budgets[poor] = in.budget_bytes = rich.memory.total - 1;
+        ck_assert_msg(!planner_plan(&in, &want, &e), "%s", e.text);
+        ck_assert_int_lt(want.micro_sequences, rich.micro_sequences);
+        start_all("cpu");
+        for (int i = 0; i < RANKS; i++) {
+            json_auto struct json *v = agent_expect(&agents[i], WIRE_STEP);
+            ck_assert_int_eq(json_int(v, "micro", 0), want.micro_sequences);
+            ck_assert_int_eq(json_int(v, "memory", 0), want.memory.total);
+            ck_assert_int_eq(json_int(v, "data", 0), RANKS);
+            json_destroy(agent_expect(&agents[i], WIRE_DONE));
+            ck_assert_int_eq(agent_end(&agents[i]), EXIT_CLASS_DONE);
+        }
+    }
+}
+END_TEST
+
+START_TEST(a_refusal_is_everybody_s)
+{
+    budgets[0] = 1 << 30;
+    budgets[1] = 1000;
+    start_all("cpu");
+    for (int i = 0; i < RANKS; i++) {
+        agent_expect_failed(&agents[i], "memory", "MiB");
+        ck_assert_int_eq(agent_end(&agents[i]), exit_class_of(ERR_MEMORY));
+    }
+}
+END_TEST
+
 /* The communicator does not form, and cannot be given up. */
 START_TEST(a_rank_held_while_connecting_ends_in_time)
 {
@@ -148,6 +213,6 @@ END_TEST
 int main(void)
 {
     return unit_run_with(&(struct unit){"world", 60, setup, teardown},
-        (const TTest *const[]){ranks_find_each_other, an_unknown_kind_is_refused,
-            a_rank_held_while_connecting_ends_in_time, NULL});
+        (const TTest *const[]){ranks_find_each_other, an_unknown_kind_is_refused, one_plan_for_all,
+            a_refusal_is_everybody_s, a_rank_held_while_connecting_ends_in_time, NULL});
 }
