@@ -555,6 +555,45 @@ START_TEST(test_coll_device_sums)
 }
 END_TEST
 
+/* Device memory of two axes' groups, each by a reduction of its own. */
+static int device_groups_body(struct coll *c, int rank, const struct world *w)
+{
+    static const enum layout_axis axes[] = {LAYOUT_TENSOR, LAYOUT_DATA};
+    static float host[1000];
+    struct err e = {0};
+    for (int k = 0; k < 2; k++) {
+        struct coll *group;
+        struct layout_group g;
+        void *x;
+        if (group_of(c, layout, rank, axes[k], &g, &group) || group == c || g.size != 2 ||
+            coll_alloc(group, sizeof host, &x, &e))
+            return 1;
+        if (strcmp(coll_transport(group), coll_transport(c)) != 0)
+            return 2;
+        for (int i = 0; i < 1000; i++)
+            host[i] = value_of(rank, i);
+        dev_upload(device, x, host, sizeof host);
+        if (coll_reduce_start(group, x, 1000, DTYPE_F32, COLL_SUM, &e))
+            return 3;
+        coll_reduce_join(group);
+        if (coll_reduce_wait(group, &e) || dev_sync(device, &e))
+            return 4;
+        dev_download(device, host, x, sizeof host);
+        for (int i = 0; i < 1000; i++)
+            if (host[i] != value_of(g.first, i) + value_of(g.first + g.stride, i))
+                return 10 + k;
+    }
+    return strcmp(coll_transport(c), w->staged ? "staged" : "nccl") ? 5 : 0;
+}
+
+START_TEST(test_coll_device_groups)
+{
+    layout = &(struct layout){.dp = 2, .tp = 2, .pp = 1, .cp = 1, .ep = 1};
+    world_run((struct world){.size = 4, .replica = {0, 0, 0, 1}, .kind = "cuda", .staged = _i},
+        device_groups_body);
+}
+END_TEST
+
 static int reduce(struct coll *c, void *x, struct err *e)
 {
     int r = coll_reduce_start(c, x, 1000, DTYPE_F32, COLL_SUM, e);
@@ -896,6 +935,7 @@ int main(void)
     n = sizeof devices / sizeof *devices;
     tcase_add_loop_test(t, test_coll_device_sums, 0, n);
     tcase_add_loop_test(t, test_coll_device_death, 1, n);
+    tcase_add_loop_test(t, test_coll_device_groups, 0, 2);
     tcase_add_loop_test(t, test_coll_device_silence, 0, 2);
     tcase_add_loop_test(t, test_coll_device_abort, 0, 2);
     tcase_add_loop_test(t, test_coll_device_explained, 0, 2);
