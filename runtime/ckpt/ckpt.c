@@ -3,8 +3,8 @@
  * hashes, and renames the file to a name that holds its hash; so no committed file is ever written
  * again, though the same step may be saved twice. Rank 0 then writes the manifest, which alone
  * makes a generation. Claim and commit hold <path>/lock, so an older incarnation cannot commit once
- * a newer has claimed. What a crash leaves behind is removed by the next claim. Called by train.c,
- * resume.c and shard.c at step boundaries.
+ * a newer has claimed. What a crash leaves behind is removed by the next claim. Must not look into
+ * a tensor, nor know what a model is.
  */
 #include "runtime/ckpt/ckpt.h"
 
@@ -52,7 +52,7 @@ static int read_claim(const char *path, int64_t *out, struct err *e)
 }
 
 /* Waits for whoever claims or commits just now; they hold it for milliseconds. */
-static int lock(const char *path, struct err *e)
+static int lock_folder(const char *path, struct err *e)
 {
     char file[LIMIT_PATH_BYTES];
     int rc = ckpt_folder_path(file, e, "%s/lock", path);
@@ -79,12 +79,12 @@ static int read_owner(const char *path, char out[65], struct err *e)
         return rc;
     out[0] = 0;
     rc = io_read_file(file, 64, &text, &why);
+    if (rc && why.sys == ENOENT)
+        return 0;
+    if (rc && e)
+        *e = why;
     if (!rc)
         snprintf(out, 65, "%s", buf_cstr(&text));
-    else if (why.sys == ENOENT)
-        rc = 0;
-    else if (e)
-        *e = why;
     return rc;
 }
 
@@ -93,16 +93,16 @@ static int refuse_older(const char *path, int64_t incarnation, const char *owner
     char other[65];
     int64_t newest;
     int rc = read_claim(path, &newest, e);
-    if (!rc && newest > incarnation)
-        rc = err_set(e, ERR_DRAINED, "%s: incarnation %" PRId64 " has begun, this is %" PRId64,
-            path, newest, incarnation);
     if (rc || newest < incarnation)
         return rc;
+    if (newest > incarnation)
+        return err_set(e, ERR_DRAINED, "%s: incarnation %" PRId64 " has begun, this is %" PRId64,
+            path, newest, incarnation);
     rc = read_owner(path, other, e);
-    if (!rc && *other && strcmp(other, owner) != 0)
-        rc = err_set(
-            e, ERR_DRAINED, "%s: another incarnation %" PRId64 " has begun", path, incarnation);
-    return rc;
+    if (rc || !*other || !strcmp(other, owner))
+        return rc;
+    return err_set(
+        e, ERR_DRAINED, "%s: another incarnation %" PRId64 " has begun", path, incarnation);
 }
 
 int ckpt_claim(const char *path, int64_t incarnation, const char *owner, struct err *e)
@@ -110,14 +110,15 @@ int ckpt_claim(const char *path, int64_t incarnation, const char *owner, struct 
     char file[LIMIT_PATH_BYTES], owners[LIMIT_PATH_BYTES], text[32];
     struct err why = {0};
     int rc = ckpt_folder_path(file, e, "%s/incarnation", path);
-    if (!rc && (incarnation < 1 || incarnation > NUMBER_EXACT))
-        rc = err_set(
-            e, ERR_DATA, "%s: incarnation %" PRId64 " follows what it holds", file, incarnation);
-    if (!rc)
-        rc = io_mkdirs(path, 0755, e);
     if (rc)
         return rc;
-    io_auto_fd int locked = lock(path, e);
+    if (incarnation < 1 || incarnation > NUMBER_EXACT)
+        return err_set(
+            e, ERR_DATA, "%s: incarnation %" PRId64 " follows what it holds", file, incarnation);
+    rc = io_mkdirs(path, 0755, e);
+    if (rc)
+        return rc;
+    io_auto_fd int locked = lock_folder(path, e);
     if (locked < 0)
         return locked;
     rc = refuse_older(path, incarnation, owner, e);
@@ -129,8 +130,7 @@ int ckpt_claim(const char *path, int64_t incarnation, const char *owner, struct 
         return rc;
     int n = snprintf(text, sizeof text, "%" PRId64 "\n", incarnation);
     rc = io_write_file(file, text, (size_t)n, 0644, e);
-    /* Whoever wrote them cannot commit them any more. They are in nobody's way but the disk's.
-     */
+    /* Whoever wrote them cannot commit them any more. They are in nobody's way but the disk's. */
     if (!rc && ckpt_folder_sweep(path, &why))
         log_warn("leftovers stay", LOG_ERR(&why));
     return rc;
@@ -155,7 +155,7 @@ static int sync_folder(const char *path, struct err *e)
     return fd < 0 ? fd : io_fsync(fd, e);
 }
 
-static int begin(struct ckpt_writer *w, const char *path, int64_t step, struct err *e)
+static int begin_file(struct ckpt_writer *w, const char *path, int64_t step, struct err *e)
 {
     uint32_t random;
     int rc = ckpt_folder_step(path, step, w->folder, e);
@@ -187,7 +187,7 @@ int ckpt_begin(const char *path, int64_t step, int rank, struct ckpt_writer **ou
         return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
     w->rank = rank;
     w->fd = -1;
-    int rc = begin(w, path, step, e);
+    int rc = begin_file(w, path, step, e);
     if (rc) {
         ckpt_abandon(w);
         return rc;
@@ -196,7 +196,7 @@ int ckpt_begin(const char *path, int64_t step, int rank, struct ckpt_writer **ou
     return 0;
 }
 
-static int grow(struct ckpt_writer *w, struct err *e)
+static int grow_entries(struct ckpt_writer *w, struct err *e)
 {
     if (w->count < w->room)
         return 0;
@@ -217,7 +217,7 @@ static int grow(struct ckpt_writer *w, struct err *e)
 static int add_entry(struct ckpt_writer *w, const char *name, int64_t total, int64_t offset,
     enum dtype t, struct err *e)
 {
-    int rc = grow(w, e);
+    int rc = grow_entries(w, e);
     if (rc)
         return rc;
     struct safetensors_entry *x = &w->entries[w->count];
@@ -269,7 +269,7 @@ static int hash_written(const struct ckpt_writer *w, char hash[17], int64_t *byt
     return hash_xxh3_file(fd, size, hash, e);
 }
 
-static int finish(struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err *e)
+static int finish_file(struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err *e)
 {
     buf_auto struct buf header;
     buf_init(&header, HEADER_BYTES);
@@ -296,11 +296,11 @@ int ckpt_finish(struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err
 {
     char h[HASH_XXH3_HEX];
     int64_t n;
-    int rc = finish(w, h, &n, e);
+    int rc = finish_file(w, h, &n, e);
     if (!rc) {
         memcpy(hash, h, sizeof h);
         *bytes = n;
-        w->temporary[0] = 0;
+        w->temporary[0] = 0; /* it has its name */
     }
     ckpt_abandon(w);
     return rc;
@@ -322,7 +322,7 @@ void ckpt_abandon(struct ckpt_writer *w)
 /* -- committing -- */
 
 /* Keeps the newest `keep` generations; what was never completed before `step` goes too. */
-static int prune(const char *path, int64_t step, int keep, struct err *e)
+static int prune_generations(const char *path, int64_t step, int keep, struct err *e)
 {
     mem_autofree int64_t *steps = NULL;
     int count = 0, rc = ckpt_folder_list(path, &steps, &count, e);
@@ -354,7 +354,7 @@ int ckpt_commit(const char *path, const struct ckpt_state *s, int files, const c
         list[i].bytes = bytes[i];
         ckpt_file_name(i, hashes[i], list[i].name);
     }
-    io_auto_fd int locked = lock(path, e);
+    io_auto_fd int locked = lock_folder(path, e);
     if (locked < 0)
         return locked;
     rc = refuse_older(path, s->incarnation, s->owner, e);
@@ -364,5 +364,5 @@ int ckpt_commit(const char *path, const struct ckpt_state *s, int files, const c
         rc = ckpt_folder_clear(path, s->step, &m, e);
     if (rc)
         return rc;
-    return prune(path, s->step, keep < 2 ? 2 : keep, e);
+    return prune_generations(path, s->step, keep < 2 ? 2 : keep, e);
 }

@@ -1,16 +1,18 @@
 /*
  * ckpt: checkpoints that any layout can read.
  *
- * <path>/step-00000025/           one folder a step
- *     rank-00000.safetensors       slices: each with its tensor's global name, shape and offset (in
- * __metadata__) manifest.json                written last, renamed into place: step, samples,
- * layout, seed, incarnation, and for every file its size and XXH3 hash A folder without
- * manifest.json is no checkpoint. Reading needs only the manifest: slices are gathered by global
- * offset, whatever layout wrote them. Writing: file, fsync, hash; barrier; rank 0 writes the
- * manifest. An older incarnation cannot commit: <path>/incarnation holds the greatest that began,
- * and commit checks it. The newest `keep` (at least 2) generations stay. A generation whose hash
- * does not match, or that cannot be read, is skipped for the one before it (logged). Files that
- * others put into the folder are left alone.
+ *     <path>/
+ *         incarnation                     the greatest that began; an older one cannot commit
+ *         .llmjob-owner                   of that incarnation
+ *         step-00000025/                  a folder a step
+ *             rank-00000-<hash>.safetensors   slices: each with its tensor's name, total and offset
+ *             manifest.json                   written last, renamed into place
+ *
+ * A folder without a manifest is no checkpoint. Reading needs only the manifest, which names the
+ * files with size and XXH3: slices are gathered by global offset, whatever layout wrote them.
+ * Writing: file, fsync, hash; barrier; rank 0 writes the manifest. The newest `keep` (at least 2)
+ * generations stay. One whose hash does not match, or that cannot be read, is skipped for the one
+ * before it (logged). Files that others put into the folder are left alone.
  */
 #ifndef RUNTIME_CKPT_CKPT_H
 #define RUNTIME_CKPT_CKPT_H
@@ -31,8 +33,7 @@ struct ckpt_state {  /* what a manifest says beside tensors */
     int64_t incarnation;
     int world;
     double first_loss, loss, first_validation_loss, validation_loss; /* NaN: none */
-    char identity[CKPT_IDENTITY_BYTES]; /* of the training (runtime/train/identity.h); "": version 1
-                                         */
+    char identity[CKPT_IDENTITY_BYTES]; /* of the training; "": version 1 */
     char spec_hash[65];                 /* version 1 only */
     char owner[65]; /* of the incarnation, as given to ckpt_claim; in no manifest */
 };

@@ -18,7 +18,7 @@
 #define STEPS_LIMIT 4096 /* folders; of generations there are at most `keep` */
 
 /* A bad device, the user's rights, or something that may pass. */
-static int fail(struct err *e, const char *path)
+static int fail_at(struct err *e, const char *path)
 {
     int sys = errno;
     bool rights = sys == EACCES || sys == EPERM || sys == EROFS || sys == ENOTDIR;
@@ -71,13 +71,13 @@ static int each_name(const char *folder, int (*fn)(void *user, const char *name,
 {
     DIR *d = opendir(folder);
     if (!d)
-        return errno == ENOENT ? 0 : fail(e, folder);
+        return errno == ENOENT ? 0 : fail_at(e, folder);
     int rc = 0;
     for (struct dirent *f; !rc && (errno = 0, f = readdir(d));)
         if (strcmp(f->d_name, ".") != 0 && strcmp(f->d_name, "..") != 0)
             rc = fn(user, f->d_name, e);
     if (!rc && errno)
-        rc = fail(e, folder);
+        rc = fail_at(e, folder);
     closedir(d);
     return rc;
 }
@@ -175,9 +175,9 @@ static int remove_file(const char *folder, const char *name, struct err *e)
 {
     char file[LIMIT_PATH_BYTES];
     int rc = ckpt_folder_path(file, e, "%s/%s", folder, name);
-    if (!rc && unlink(file) && errno != ENOENT)
-        rc = fail(e, file);
-    return rc;
+    if (rc)
+        return rc;
+    return unlink(file) && errno != ENOENT ? fail_at(e, file) : 0;
 }
 
 struct clearing {
@@ -204,7 +204,7 @@ int ckpt_folder_clear(
     if (rc || keep)
         return rc;
     if (rmdir(folder) && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST)
-        return fail(e, folder);
+        return fail_at(e, folder);
     return 0;
 }
 

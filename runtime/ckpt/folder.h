@@ -1,8 +1,8 @@
 /*
  * ckpt_folder: what stands in a checkpoint's folder, by name: a folder a step, in it a manifest and
  * a file a rank, the temporaries of both, and the claim beside them. Only what bears a name that
- * the writer gives is ever removed: the folder is the user's, and may hold files of his. ckpt.c and
- * ckpt/read.c are the only callers; whoever removes holds the folder's lock.
+ * the writer gives is ever removed: the folder is the user's, and may hold files of his. Whoever
+ * removes holds the folder's lock.
  */
 #ifndef RUNTIME_CKPT_FOLDER_H
 #define RUNTIME_CKPT_FOLDER_H

@@ -189,7 +189,7 @@ static int read_state(const struct json *v, struct ckpt_state *s, struct err *e)
     return 0;
 }
 
-static int parse(struct buf *text, struct ckpt_manifest *m, struct err *e)
+static int parse_manifest(struct buf *text, struct ckpt_manifest *m, struct err *e)
 {
     char said[17] = "", hash[HASH_XXH3_HEX];
     if (text->len < sizeof head)
@@ -217,7 +217,7 @@ int ckpt_manifest_read(const char *path, struct ckpt_manifest *out, struct err *
     if (rc)
         return rc;
     struct ckpt_manifest m = {0};
-    rc = parse(&text, &m, e);
+    rc = parse_manifest(&text, &m, e);
     if (rc) {
         ckpt_manifest_done(&m);
         return err_wrap(e, "%s", path);

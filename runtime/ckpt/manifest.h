@@ -1,7 +1,7 @@
 /*
  * ckpt_manifest: manifest.json of one generation: the training's state and the files that belong to
  * it. The text carries its own XXH3, so a damaged manifest is told from a good one. Pure but for
- * reading and writing the one file. ckpt.c is the only caller.
+ * reading and writing the one file.
  */
 #ifndef RUNTIME_CKPT_MANIFEST_H
 #define RUNTIME_CKPT_MANIFEST_H

@@ -2,8 +2,8 @@
  * gguf: the reader. One pass over keys, one over tensor infos, both by a cursor that cannot leave
  * the file; then tensors are sorted by offset so that overlap is a comparison of neighbours.
  * Nothing is read past what the pass has checked, so getters need no further checks but of type.
- * Little-endian hosts only (x86-64, aarch64), as the format is. Called by weights.c and the
- * tokenizer and template openers.
+ * Little-endian hosts only (x86-64, aarch64), as the format is. Must not know what a key or a
+ * tensor is for.
  */
 #include "runtime/files/gguf.h"
 
@@ -198,13 +198,13 @@ static int parse_array(struct gguf *g, struct cursor *c, struct gguf_key *k, str
     k->element = (enum gguf_type)element;
     k->count = (int64_t)count;
     k->value = c->p;
-    bool ok = true;
+    bool fits = true;
     if (types[element].bytes)
-        ok = skip(c, count * types[element].bytes);
+        fits = skip(c, count * types[element].bytes);
     else
-        for (uint64_t i = 0; ok && i < count; i++)
-            ok = skip_value(c, k->element);
-    if (!ok)
+        for (uint64_t i = 0; fits && i < count; i++)
+            fits = skip_value(c, k->element);
+    if (!fits)
         return err_set(e, ERR_DATA, "%s: key %.*s: array leaves the file", g->path, len, k->name.s);
     return 0;
 }

@@ -1,7 +1,6 @@
 /*
  * hash: XXH3 by xxHash; SHA-256 by OpenSSL's EVP interface, which takes the processor's SHA
- * instructions where there are some. Stateless, any thread. Called by ckpt (files), weights and
- * identity (what a training was made of).
+ * instructions where there are some. Stateless, any thread.
  */
 #include "runtime/files/hash.h"
 
@@ -40,14 +39,14 @@ uint64_t hash_sample(const void *data, size_t size)
 
 static int hash_pieces(int fd, int64_t size, XXH3_state_t *state, uint8_t *piece, struct err *e)
 {
-    int rc = 0;
-    for (int64_t at = 0, n; at < size && !rc; at += n) {
+    for (int64_t at = 0, n; at < size; at += n) {
         n = size - at < PIECE ? size - at : PIECE;
-        rc = io_pread_full(fd, piece, (size_t)n, at, e);
-        if (!rc)
-            XXH3_64bits_update(state, piece, (size_t)n);
+        int rc = io_pread_full(fd, piece, (size_t)n, at, e);
+        if (rc)
+            return rc;
+        XXH3_64bits_update(state, piece, (size_t)n);
     }
-    return rc;
+    return 0;
 }
 
 int hash_xxh3_file(int fd, int64_t size, char out[HASH_XXH3_HEX], struct err *e)

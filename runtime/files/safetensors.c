@@ -1,8 +1,8 @@
 /*
  * safetensors: the reader checks the header once and keeps entries sorted by name; tensor data
  * stays in the mapping. The writer only makes headers: data follows by whoever holds it. Entries
- * must fill the data section exactly, so a file that was cut or glued is refused at open. Called by
- * weights.c (models), weights_write.c and ckpt.c. Little-endian hosts only, as the format is.
+ * must fill the data section exactly, so a file that was cut or glued is refused at open.
+ * Little-endian hosts only, as the format is. Must not know what a tensor is for.
  */
 #include "runtime/files/safetensors.h"
 
