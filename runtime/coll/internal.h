@@ -32,7 +32,7 @@ struct driver_comm;
 struct coll_transport {
     const char *name;
     bool
-        overlaps; /* all_reduce only starts: the device computes on until join, the host until wait */
+        overlaps; /* all_reduce only starts: what follows join on the device waits, and wait does */
     int (*open)(struct coll *c, struct err *e);
     /* Memory that it reduces without a copy, zeroed, given back by close. */
     int (*alloc)(struct coll *c, size_t bytes, void **out, struct err *e);

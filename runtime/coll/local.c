@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SPINS        4000 /* about 20 us: longer than an uncontended phase, shorter than a quantum */
+#define SPINS        4000 /* about 20 us: longer than a phase that nobody delays */
 #define HEADER_BYTES 128  /* of a rank's part of region 0: its word, and no other's cache lines */
 
 struct word { /* one rank's place in the barrier */
@@ -181,8 +181,7 @@ static int local_broadcast(struct coll *c, void *data, size_t bytes, struct err 
 
 /* -- regions -- */
 
-/* What the leader tells the others about a new region, and their acknowledgement (the same bytes).
- */
+/* What the leader tells the others of a new region, and their acknowledgement: the same bytes. */
 struct offer {
     int64_t pid, fd;
     uint64_t bytes;

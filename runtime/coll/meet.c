@@ -20,12 +20,11 @@
 #include <poll.h>
 #include <string.h>
 
-#define HELLO_MS 5000 /* a rank on a busy machine may stall between connection and hello */
-#define CALLERS  64   /* without proof, side by side */
-#define ACCEPTS  256  /* a turn, so that those who speak get theirs */
-#define CONNECT_MS \
-    250 /* the first try: a queue full of strangers loses it, and is emptied meanwhile */
-#define CALL_AGAIN  10 /* times that a call is made again when it was let go without an answer */
+#define HELLO_MS    5000 /* a rank on a busy machine may stall between connection and hello */
+#define CALLERS     64   /* without proof, side by side */
+#define ACCEPTS     256  /* a turn, so that those who speak get theirs */
+#define CONNECT_MS  250  /* the first try: a queue full of strangers loses it, and is emptied */
+#define CALL_AGAIN  10   /* times that a call is made again when it was let go without an answer */
 #define CALL_GAP_MS 100
 
 struct hello {

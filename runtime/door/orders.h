@@ -23,8 +23,7 @@ struct orders {
     struct jobspec job;
 };
 
-/* Waits for both frames, and binds the listener between them. On failure orders_done is due, too.
- */
+/* Waits for both frames, and binds the listener between them. A failure needs orders_done, too. */
 int orders_take(struct orders *o, struct door *d, struct err *e);
 void orders_done(struct orders *o);
 

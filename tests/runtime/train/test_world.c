@@ -1,7 +1,7 @@
 /*
  * Goal: ranks that were told of each other find a collective and follow one plan, and a world that
- * cannot form ends all of them in time, whatever holds them. Method: each rank in a child process, this test as the agent
- * of all; the simulated NCCL's abort never comes back.
+ * cannot form ends all of them in time, whatever holds them. Method: each rank in a child process,
+ * this test as the agent of all; the simulated NCCL's abort never comes back.
  * needs: cuda threads
  */
 #include "runtime/train/world.h"

@@ -1,0 +1,52 @@
+/*
+ * ranks: worlds of real processes for tests of coll: one listener a rank is bound, the ranks are
+ * forked, and each child runs a body that exits 0 or a step number; the parent checks every status.
+ */
+#ifndef TESTS_RUNTIME_COLL_RANKS_H
+#define TESTS_RUNTIME_COLL_RANKS_H
+
+#include "runtime/coll/coll.h"
+
+#include <sys/types.h>
+
+#define RANKS_MAX    6
+#define RANKS_SECRET "5ec7e7"
+
+struct ranks {
+    int size;
+    int replica[RANKS_MAX]; /* of each rank */
+    int64_t timeout_ms;     /* 0: 20 s */
+    const char *kind;       /* of the devices; NULL: none */
+    bool staged;
+    int listen[RANKS_MAX];
+    int ended[2]; /* a pipe whose writers are the ranks: end of file tells that they ended */
+    struct wire_peer peers[RANKS_MAX];
+};
+
+extern struct wire_page ranks_page; /* of this process's rank */
+extern struct dev *ranks_device;    /* the same */
+
+typedef int ranks_body_fn(struct coll *c, int rank, const struct ranks *w);
+
+void ranks_open(struct ranks *w); /* the listeners */
+int ranks_create(
+    const struct ranks *w, int rank, const char *secret, struct coll **c, struct err *e);
+pid_t ranks_start(const struct ranks *w, int rank, ranks_body_fn *body);
+/* All of them, from open to end. */
+void ranks_run(struct ranks w, ranks_body_fn *body);
+
+/* -- in a body -- */
+
+float ranks_value(int rank, int64_t i); /* what a rank brings to a sum */
+/* Whether all ranks hold the same bytes. */
+int ranks_same(struct coll *c, const void *p, size_t bytes, const struct ranks *w);
+/* Sums n values in x and compares; 0: right, and the same everywhere. */
+int ranks_check(struct coll *c, int rank, const struct ranks *w, float *x, int64_t n);
+/* Broadcast, all-gather and barrier. */
+ranks_body_fn ranks_others_body;
+/* Stays connected without a word until every other rank has ended. */
+void ranks_stay_silent(const struct ranks *w);
+/* A thread that aborts c once the rank is in a collective, and a moment later. */
+void *ranks_abort_soon(void *c);
+
+#endif
