@@ -84,7 +84,7 @@
 #define NAME_REASON_POD_FAILED     "PodFailed"      /* and Kubernetes gives no reason */
 
 /* and of events of `llmjob run` */
-#define NAME_REASON_NOT_LOCKED     "NotLocked" /* a second run on the same folder would go unnoticed */
+#define NAME_REASON_NOT_LOCKED     "NotLocked" /* a second run here would go unnoticed */
 #define NAME_REASON_INTERRUPTED    "Interrupted"
 #define NAME_REASON_FILE_IGNORED   "FileIgnored"
 #define NAME_REASON_EDITED         "Edited"

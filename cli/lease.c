@@ -1,6 +1,6 @@
 /*
- * lease: the holder removes the file before it lets go, so one who opened it before that looks again
- * whether what it has locked is still the file of that name. It must not wait.
+ * lease: the holder removes the file before it lets go, so one who opened it before that looks
+ * again whether what it has locked is still the file of that name. It must not wait.
  */
 #include "cli/lease.h"
 
@@ -68,7 +68,7 @@ static bool is_file_at(int fd, const char *path)
         mine.st_ino == there.st_ino;
 }
 
-int lease_take(const char *path, const char *what, struct lease *out, struct err *e)
+int lease_take(const char *path, const char *what, struct folder_lease *out, struct err *e)
 {
     if (strlen(path) >= sizeof out->path)
         return err_set(e, ERR_RETRY, "%.80s...: path too long", path);
@@ -84,7 +84,7 @@ int lease_take(const char *path, const char *what, struct lease *out, struct err
         if (!is_lease(fd))
             return err_set(e, ERR_RETRY, "%s: it is no lease", path);
         write_holder(fd, what);
-        *out = (struct lease){.fd = fd};
+        *out = (struct folder_lease){.fd = fd};
         snprintf(out->path, sizeof out->path, "%s", path);
         fd = -1;
         return 0;
@@ -92,7 +92,7 @@ int lease_take(const char *path, const char *what, struct lease *out, struct err
     return err_set(e, ERR_RETRY, "%s: it comes and goes", path);
 }
 
-void lease_drop(struct lease *l)
+void lease_drop(struct folder_lease *l)
 {
     if (l->fd < 0)
         return;

@@ -64,7 +64,8 @@ static const struct conf_item run_items[] = {
 
 static const char run_usage[] =
     "llmjob run FILE [flags]\n\n"
-    "Runs the LLMJob of FILE on this machine alone, with the same agents and ranks as on a cluster.\n"
+    "Runs the LLMJob of FILE on this machine alone, with the same agents and ranks as on a "
+    "cluster.\n"
     "Editing replicas in FILE scales the running job. Ctrl-C saves a checkpoint and ends; running\n"
     "the file again goes on from there. A second Ctrl-C ends at once.";
 
@@ -74,7 +75,7 @@ struct event {
     char reason[32], message[160];
 };
 
-struct run {
+struct local_run {
     struct run_conf conf;
     const char *file;
     struct timespec changed; /* of file, when it was read */
@@ -84,8 +85,8 @@ struct run {
     struct jobspec spec;
     char folder[256], token[65], agent[512], rank[512];
     struct crew crew;
-    struct lease leases[2]; /* on the folders that a training writes */
-    int signals;            /* signalfd */
+    struct folder_lease leases[2]; /* on the folders that a training writes */
+    int signals;                   /* signalfd */
     int interrupts;
     struct desired desired;
     bool told; /* the coordinator has this desired state */
@@ -97,10 +98,10 @@ struct run {
     struct terminal terminal;
 };
 
-static void note_event(struct run *r, bool warning, const char *reason, const char *fmt, ...)
+static void note_event(struct local_run *r, bool warning, const char *reason, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
-static void note_event(struct run *r, bool warning, const char *reason, const char *fmt, ...)
+static void note_event(struct local_run *r, bool warning, const char *reason, const char *fmt, ...)
 {
     if (r->event_count == EVENTS)
         memmove(r->events, r->events + 1, (size_t)--r->event_count * sizeof *r->events);
@@ -129,7 +130,7 @@ static void find_program(const char *given, const char *beside, const char *name
         snprintf(out, size, "%s", fallback);
 }
 
-static void find_programs(struct run *r)
+static void find_programs(struct local_run *r)
 {
     char self[512] = "";
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -140,7 +141,7 @@ static void find_programs(struct run *r)
 }
 
 /* There is no Secret on one machine: the key comes from a file. */
-static int write_api_key(const struct run *r, struct err *e)
+static int write_api_key(const struct local_run *r, struct err *e)
 {
     if (!*r->conf.api_key_file)
         return 0;
@@ -157,7 +158,7 @@ static int write_api_key(const struct run *r, struct err *e)
     return io_write_file(path, buf_cstr(&key), len, 0600, e);
 }
 
-static int make_folder(struct run *r, struct err *e)
+static int make_folder(struct local_run *r, struct err *e)
 {
     const char *base = getenv("TMPDIR");
     snprintf(r->folder, sizeof r->folder, "%.128s/llmjob-%s-XXXXXX", base && *base ? base : "/tmp",
@@ -169,7 +170,7 @@ static int make_folder(struct run *r, struct err *e)
     return io_mkdirs(path, 0700, e);
 }
 
-static int write_token(struct run *r, struct err *e)
+static int write_token(struct local_run *r, struct err *e)
 {
     uint8_t secret[32];
     int rc = io_random(secret, sizeof secret, e);
@@ -182,7 +183,7 @@ static int write_token(struct run *r, struct err *e)
 }
 
 /* All that agents read: as the Secret of a job in a cluster. */
-static int write_job(struct run *r, struct err *e)
+static int write_job(struct local_run *r, struct err *e)
 {
     int rc = make_folder(r, e);
     if (rc)
@@ -203,7 +204,7 @@ static int write_job(struct run *r, struct err *e)
     return io_write_file(path, json.data, json.len, 0600, e);
 }
 
-static int read_job(struct run *r, struct err *e)
+static int read_job(struct local_run *r, struct err *e)
 {
     struct stat st;
     if (stat(r->file, &st))
@@ -218,7 +219,8 @@ static int read_job(struct run *r, struct err *e)
         return err_set(e, ERR_USER, "replicas: at most %d on one machine", CREW_MEMBERS);
     if (r->spec.task == TASK_SERVE && r->spec.serve.api_key_secret && !*r->conf.api_key_file)
         return err_set(e, ERR_USER,
-            "%s: spec.serve.apiKeySecret: there are no Secrets here; give the key by --api-key-file",
+            "%s: spec.serve.apiKeySecret: there are no Secrets here; "
+            "give the key by --api-key-file",
             r->file);
     rc = local_map(&r->spec, r->conf.storage, r->job_arena, e);
     if (rc)
@@ -233,7 +235,7 @@ static int read_job(struct run *r, struct err *e)
 }
 
 /* What an agent will read must be right: two entries may have got one folder. */
-static int check_mapped(struct run *r, struct err *e)
+static int check_mapped(struct local_run *r, struct err *e)
 {
     buf_auto struct buf json;
     buf_init(&json, LIMIT_JOB_FILE_BYTES);
@@ -251,8 +253,8 @@ static int check_mapped(struct run *r, struct err *e)
 }
 
 /* At most one process trains into a folder. Where there are no locks, a word of it must do. */
-static int take_lease(struct run *r, struct lease *l, const char *field, const char *folder,
-    const char *tail, struct err *e)
+static int take_lease(struct local_run *r, struct folder_lease *l, const char *field,
+    const char *folder, const char *tail, struct err *e)
 {
     char path[sizeof l->path], parent[sizeof l->path], file[PATH_MAX];
     struct err why = {.sys = 0};
@@ -269,7 +271,7 @@ static int take_lease(struct run *r, struct lease *l, const char *field, const c
     return 0;
 }
 
-static int take_leases(struct run *r, struct err *e)
+static int take_leases(struct local_run *r, struct err *e)
 {
     if (r->spec.task != TASK_TRAIN)
         return 0;
@@ -280,7 +282,7 @@ static int take_leases(struct run *r, struct err *e)
     return take_lease(r, &r->leases[1], "train.output", r->spec.train.output, ".llmjob-lease", e);
 }
 
-static int catch_signals(struct run *r, struct err *e)
+static int catch_signals(struct local_run *r, struct err *e)
 {
     sigset_t set;
     sigemptyset(&set);
@@ -295,7 +297,7 @@ static int catch_signals(struct run *r, struct err *e)
 
 /* -- a turn -- */
 
-static void desire(struct run *r, int replicas, bool suspend)
+static void desire(struct local_run *r, int replicas, bool suspend)
 {
     r->desired.replicas = replicas;
     r->desired.suspend = suspend;
@@ -303,7 +305,7 @@ static void desire(struct run *r, int replicas, bool suspend)
     r->told = false;
 }
 
-static void take_signals(struct run *r)
+static void take_signals(struct local_run *r)
 {
     struct signalfd_siginfo info;
     while (read(r->signals, &info, sizeof info) == (ssize_t)sizeof info) {
@@ -325,7 +327,7 @@ static uint64_t hash_policy(const struct desired *d)
     return desired_hash(&policy);
 }
 
-static bool file_changed(struct run *r)
+static bool file_changed(struct local_run *r)
 {
     struct stat st;
     if (stat(r->file, &st) ||
@@ -337,7 +339,7 @@ static bool file_changed(struct run *r)
 
 /* Of a changed file that is taken which may change in a cluster too: replicas, suspend, elastic,
  * restart and health. A file in the middle of an edit is left alone. */
-static void reread_file(struct run *r)
+static void reread_file(struct local_run *r)
 {
     if (r->interrupts || !file_changed(r))
         return;
@@ -369,8 +371,8 @@ static void reread_file(struct run *r)
     desire(r, now.replicas, now.suspend);
 }
 
-static int send_request(struct run *r, const char *method, const char *path, const struct buf *body,
-    struct buf *out, struct err *e)
+static int send_request(struct local_run *r, const char *method, const char *path,
+    const struct buf *body, struct buf *out, struct err *e)
 {
     char url[128], token[SECRET_TOKEN_BYTES];
     snprintf(url, sizeof url, "http://" NET_LOOPBACK ":%u%s", r->crew.members[0].port, path);
@@ -397,7 +399,7 @@ static int send_request(struct run *r, const char *method, const char *path, con
         path, status, buf_cstr(out));
 }
 
-static int tell_coordinator(struct run *r, struct err *e)
+static int tell_coordinator(struct local_run *r, struct err *e)
 {
     arena_reset(r->scratch);
     r->desired.term = 1 + r->crew.members[0].ended; /* another agent, another term */
@@ -418,7 +420,7 @@ static int tell_coordinator(struct run *r, struct err *e)
     return 0;
 }
 
-static int ask_coordinator(struct run *r, struct err *e)
+static int ask_coordinator(struct local_run *r, struct err *e)
 {
     buf_auto struct buf answer;
     buf_init(&answer, LIMIT_REPORT_BYTES);
@@ -439,7 +441,7 @@ static int ask_coordinator(struct run *r, struct err *e)
     return 0;
 }
 
-static int watch_agents(struct run *r, struct err *e)
+static int watch_agents(struct local_run *r, struct err *e)
 {
     int keep = r->desired.replicas > 0 ? r->desired.replicas : 1;
     for (int i; (i = crew_reap(&r->crew)) >= 0;) {
@@ -466,7 +468,7 @@ static int watch_agents(struct run *r, struct err *e)
     return rc;
 }
 
-static void fill_screen(const struct run *r, struct screen *s)
+static void fill_screen(const struct local_run *r, struct screen *s)
 {
     static char layout[64];
     fill_init(s, clock_wall_ms());
@@ -489,7 +491,7 @@ static void fill_screen(const struct run *r, struct screen *s)
     }
 }
 
-static bool is_finished(const struct run *r)
+static bool is_finished(const struct local_run *r)
 {
     if (!r->answered)
         return false;
@@ -498,7 +500,7 @@ static bool is_finished(const struct run *r)
     return s == JOB_COMPLETE || s == JOB_FAILED || (r->interrupts && current && s == JOB_SUSPENDED);
 }
 
-static void wait_for_news(struct run *r)
+static void wait_for_news(struct local_run *r)
 {
     struct pollfd p[CREW_MEMBERS + 1] = {{.fd = r->signals, .events = POLLIN}};
     for (int i = 0; i < r->crew.count; i++)
@@ -507,7 +509,7 @@ static void wait_for_news(struct run *r)
 }
 
 /* Tells and asks. An agent that does not answer yet is no error, one of another version is. */
-static int talk_to_coordinator(struct run *r, struct err *e)
+static int talk_to_coordinator(struct local_run *r, struct err *e)
 {
     struct err why = {.text = ""};
     int rc = r->told ? 0 : tell_coordinator(r, &why);
@@ -519,7 +521,7 @@ static int talk_to_coordinator(struct run *r, struct err *e)
 }
 
 /* Until the job is finished or killed. */
-static int run_turns(struct run *r, struct err *e)
+static int run_turns(struct local_run *r, struct err *e)
 {
     for (;;) {
         take_signals(r);
@@ -545,7 +547,7 @@ static int run_turns(struct run *r, struct err *e)
 
 /* -- the end -- */
 
-static void release_agents(struct run *r)
+static void release_agents(struct local_run *r)
 {
     struct err ignored;
     r->desired.release = true;
@@ -566,7 +568,7 @@ static void release_agents(struct run *r)
     crew_shrink(&r->crew, 0, GRACE_MS);
 }
 
-static void say_how_it_ended(struct run *r, int *status)
+static void say_how_it_ended(struct local_run *r, int *status)
 {
     const struct report *p = &r->report;
     struct screen s;
@@ -589,7 +591,7 @@ static void say_how_it_ended(struct run *r, int *status)
     }
 }
 
-static int make_arenas(struct run *r, struct err *e)
+static int make_arenas(struct local_run *r, struct err *e)
 {
     r->job_arena = arena_create(1 << 20);
     r->scratch = arena_create(1 << 20);
@@ -599,9 +601,9 @@ static int make_arenas(struct run *r, struct err *e)
     return made ? 0 : err_set(e, ERR_MEMORY, "out of memory");
 }
 
-static int prepare_run(struct run *r, struct err *e)
+static int prepare_run(struct local_run *r, struct err *e)
 {
-    static int (*const steps[])(struct run * r, struct err * e) = {
+    static int (*const steps[])(struct local_run * r, struct err * e) = {
         make_arenas, read_job, check_mapped, take_leases, catch_signals, write_job};
     report_init(&r->report);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
@@ -623,7 +625,7 @@ static int prepare_run(struct run *r, struct err *e)
 }
 
 /* well: all went well; then the folder with the logs goes, unless it is to be kept. */
-static void clean_up(struct run *r, bool well)
+static void clean_up(struct local_run *r, bool well)
 {
     struct err ignored;
     terminal_leave(&r->terminal, NULL);
@@ -645,7 +647,7 @@ static void clean_up(struct run *r, bool well)
 
 int command_run(int argc, char **argv, int *status, struct err *e)
 {
-    struct run r = {.signals = -1, .leases = {{.fd = -1}, {.fd = -1}}};
+    struct local_run r = {.signals = -1, .leases = {{.fd = -1}, {.fd = -1}}};
     int rc = command_flags(run_items, run_usage, "job file", argc, argv, &r.conf, &r.file, e);
     if (rc <= 0)
         return rc;

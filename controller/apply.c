@@ -47,7 +47,7 @@ struct apply {
     int running;
 };
 
-struct run {
+struct apply_run {
     struct apply *all;
     struct plan *plan;
     const char *key, *namespace_, *name, *uid;
@@ -63,8 +63,8 @@ struct run {
     int64_t again_ms;
 };
 
-struct request { /* one action in flight */
-    struct run *run;
+struct apply_request { /* one action in flight */
+    struct apply_run *run;
     const struct action *action;
     const char *path; /* of the object */
     bool looked;      /* for a Secret */
@@ -106,16 +106,16 @@ int apply_running(const struct apply *a)
 }
 
 /* NULL when the job that this run is about is not known any more. */
-static struct memory *memory_of(const struct run *r)
+static struct memory *memory_of(const struct apply_run *r)
 {
     struct cluster *c = r->all->conf.cluster;
     const struct job *j = cluster_job(c, r->key);
     return j && !strcmp(j->spec.uid, r->uid) ? cluster_memory(c, r->key) : NULL;
 }
 
-static void advance_run(struct run *r);
+static void advance_run(struct apply_run *r);
 
-static void note_failure(struct run *r, const struct err *e)
+static void note_failure(struct apply_run *r, const struct err *e)
 {
     if (r->failure.code != ERR_NONE)
         return;
@@ -123,9 +123,9 @@ static void note_failure(struct run *r, const struct err *e)
     r->failed_stage = r->stage;
 }
 
-static void finish_request(struct request *q, int rc, const struct err *e)
+static void finish_request(struct apply_request *q, int rc, const struct err *e)
 {
-    struct run *r = q->run;
+    struct apply_run *r = q->run;
     metric_add(rc ? &failures_total : &actions_total, 1);
     if (rc)
         note_failure(r, e);
@@ -133,8 +133,9 @@ static void finish_request(struct request *q, int rc, const struct err *e)
     advance_run(r);
 }
 
-static int send_request(struct request *q, const char *method, const char *path, const char *body,
-    const char *type, void (*done_fn)(void *user, const struct http_response *r), struct err *e)
+static int send_request(struct apply_request *q, const char *method, const char *path,
+    const char *body, const char *type, void (*done_fn)(void *user, const struct http_response *r),
+    struct err *e)
 {
     bool writes = body && strcmp(method, "DELETE") != 0;
     if (path && writes)
@@ -163,7 +164,7 @@ static void expect_version(struct memory *m, enum wait which, const struct http_
 /* -- the Secret: look, then create or renew; of a new job create, then look -- */
 
 /* Pods may follow, unless the user's Secret is not there for this. */
-static void note_secret(struct run *run)
+static void note_secret(struct apply_run *run)
 {
     struct memory *m = memory_of(run);
     if (!m)
@@ -173,7 +174,7 @@ static void note_secret(struct run *run)
 }
 
 /* A pod may be given any Secret of its namespace: only one that says so is meant for it. */
-static int check_api_key(const struct run *run, const struct http_response *r, struct err *e)
+static int check_api_key(const struct apply_run *run, const struct http_response *r, struct err *e)
 {
     if (r->status == 404)
         return err_set(
@@ -195,7 +196,7 @@ static int check_api_key(const struct run *run, const struct http_response *r, s
 
 static void api_key_seen(void *user, const struct http_response *r)
 {
-    struct request *q = user;
+    struct apply_request *q = user;
     struct err e = {0};
     int rc = check_api_key(q->run, r, &e);
     if (!rc)
@@ -204,9 +205,9 @@ static void api_key_seen(void *user, const struct http_response *r)
 }
 
 /* The job's own Secret is as it should be; now the user's, if there is one. */
-static void check_user_secret(struct request *q)
+static void check_user_secret(struct apply_request *q)
 {
-    struct run *run = q->run;
+    struct apply_run *run = q->run;
     struct err e = {0};
     if (!run->api_key_secret) {
         note_secret(run);
@@ -220,7 +221,7 @@ static void check_user_secret(struct request *q)
         finish_request(q, rc, &e);
 }
 
-static int keep_token(struct run *run, const struct http_response *r, struct err *e)
+static int keep_token(struct apply_run *run, const struct http_response *r, struct err *e)
 {
     struct memory *m = memory_of(run);
     int rc = kube_check(r, e);
@@ -232,7 +233,7 @@ static int keep_token(struct run *run, const struct http_response *r, struct err
 
 static void secret_written(void *user, const struct http_response *r)
 {
-    struct request *q = user;
+    struct apply_request *q = user;
     struct err e = {0};
     int rc = keep_token(q->run, r, &e);
     if (rc)
@@ -242,9 +243,9 @@ static void secret_written(void *user, const struct http_response *r)
 }
 
 static int learn_secret(
-    struct request *q, const struct http_response *r, bool *current, struct err *e)
+    struct apply_request *q, const struct http_response *r, bool *current, struct err *e)
 {
-    struct run *run = q->run;
+    struct apply_run *run = q->run;
     json_auto struct json *v = NULL;
     int rc = json_parse(r->body, r->len, &v, e);
     if (rc)
@@ -274,7 +275,7 @@ static int learn_secret(
 
 static void secret_seen(void *user, const struct http_response *r);
 
-static int look_for_secret(struct request *q, struct err *e)
+static int look_for_secret(struct apply_request *q, struct err *e)
 {
     q->looked = true;
     return send_request(q, "GET", q->path, NULL, NULL, secret_seen, e);
@@ -282,7 +283,7 @@ static int look_for_secret(struct request *q, struct err *e)
 
 static void secret_created(void *user, const struct http_response *r)
 {
-    struct request *q = user;
+    struct apply_request *q = user;
     struct err e = {0};
     if (r->status != 409 || q->looked)
         secret_written(user, r);
@@ -290,25 +291,25 @@ static void secret_created(void *user, const struct http_response *r)
         finish_request(q, -(int)e.code, &e);
 }
 
-static int create_secret(struct request *q, struct err *e)
+static int create_secret(struct apply_request *q, struct err *e)
 {
-    const struct run *run = q->run;
+    const struct apply_run *run = q->run;
     const char *all =
         arena_printf(run->plan->arena, "/api/v1/namespaces/%s/secrets", run->namespace_);
     return send_request(q, "POST", all, run->secret_new, NULL, secret_created, e);
 }
 
 /* A job that nobody has looked at yet has none. */
-static int start_secret(struct request *q, struct err *e)
+static int start_secret(struct apply_request *q, struct err *e)
 {
-    const struct run *run = q->run;
+    const struct apply_run *run = q->run;
     q->path = arena_printf(run->plan->arena, "/api/v1/namespaces/%s/secrets/%s" NAME_SECRET_SUFFIX,
         run->namespace_, run->name);
     return run->is_new ? create_secret(q, e) : look_for_secret(q, e);
 }
 
 /* What follows from the Secret that is there, or is not. */
-static int go_on_with_secret(struct request *q, const struct http_response *r, struct err *e)
+static int go_on_with_secret(struct apply_request *q, const struct http_response *r, struct err *e)
 {
     if (r->status == 404)
         return create_secret(q, e);
@@ -328,14 +329,14 @@ static int go_on_with_secret(struct request *q, const struct http_response *r, s
 
 static void secret_seen(void *user, const struct http_response *r)
 {
-    struct request *q = user;
+    struct apply_request *q = user;
     struct err e = {0};
     int rc = go_on_with_secret(q, r, &e);
     if (rc)
         finish_request(q, rc, &e);
 }
 
-static int prepare_secret(struct run *r, const struct job *job, struct err *e)
+static int prepare_secret(struct apply_run *r, const struct job *job, struct err *e)
 {
     unsigned char bytes[TOKEN_BYTES];
     char hex[2 * TOKEN_BYTES + 1];
@@ -366,7 +367,7 @@ static int prepare_secret(struct run *r, const struct job *job, struct err *e)
 
 static void object_written(void *user, const struct http_response *r)
 {
-    struct request *q = user;
+    struct apply_request *q = user;
     struct memory *m = memory_of(q->run);
     struct err e = {0};
     int rc = kube_check(r, &e);
@@ -377,7 +378,7 @@ static void object_written(void *user, const struct http_response *r)
 
 static void pod_created(void *user, const struct http_response *r)
 {
-    struct request *q = user;
+    struct apply_request *q = user;
     struct memory *m = memory_of(q->run);
     struct err e = {0};
     int rc = kube_check(r, &e);
@@ -390,7 +391,7 @@ static void pod_created(void *user, const struct http_response *r)
 
 static void pod_deleted(void *user, const struct http_response *r)
 {
-    struct request *q = user;
+    struct apply_request *q = user;
     struct memory *m = memory_of(q->run);
     struct err e = {0};
     /* 409: another pod has the name by now; the next pass sees it. */
@@ -405,7 +406,7 @@ static void pod_deleted(void *user, const struct http_response *r)
 
 static void status_written(void *user, const struct http_response *r)
 {
-    struct request *q = user;
+    struct apply_request *q = user;
     struct memory *m = memory_of(q->run);
     struct err e = {0};
     int rc = r->status == 404 ? 0 : kube_check(r, &e);
@@ -418,7 +419,7 @@ static void status_written(void *user, const struct http_response *r)
 
 static void job_deleted(void *user, const struct http_response *r)
 {
-    struct request *q = user;
+    struct apply_request *q = user;
     struct err e = {0};
     int rc = r->status == 404 || r->status == 409 ? 0 : kube_check(r, &e);
     finish_request(q, rc, &e);
@@ -430,9 +431,9 @@ static void event_over(void *user)
 }
 
 /* False: there is nothing to wait for. */
-static bool start_event(struct request *q)
+static bool start_event(struct apply_request *q)
 {
-    const struct run *r = q->run;
+    const struct apply_run *r = q->run;
     const struct action *a = q->action;
     const struct events_about o = {NAME_API_VERSION, NAME_KIND, r->namespace_, r->name, r->uid};
     return events_post(r->all->conf.events, &o, a->warning, a->reason, a->message, event_over, q);
@@ -440,7 +441,7 @@ static bool start_event(struct request *q)
 
 /* -- starting -- */
 
-static int start_delete_pod(struct request *q, struct err *e)
+static int start_delete_pod(struct apply_request *q, struct err *e)
 {
     const struct action *a = q->action;
     const char *grace = a->force ? ",\"gracePeriodSeconds\":0" : "";
@@ -455,7 +456,7 @@ static int start_delete_pod(struct request *q, struct err *e)
                 : err_set(e, ERR_MEMORY, "no memory for a request");
 }
 
-static int start_delete_job(struct request *q, struct err *e)
+static int start_delete_job(struct apply_request *q, struct err *e)
 {
     struct arena *arena = q->run->plan->arena;
     const char *path =
@@ -470,9 +471,9 @@ static int start_delete_job(struct request *q, struct err *e)
                 : err_set(e, ERR_MEMORY, "no memory for a request");
 }
 
-static int start_request(struct request *q, struct err *e)
+static int start_request(struct apply_request *q, struct err *e)
 {
-    const struct run *r = q->run;
+    const struct apply_run *r = q->run;
     const struct action *a = q->action;
     struct arena *arena = r->plan->arena;
     const char *ns = r->namespace_;
@@ -509,14 +510,14 @@ static int start_request(struct request *q, struct err *e)
     return err_set(e, ERR_BUG, "no such action");
 }
 
-static bool is_skipped(const struct run *r, const struct action *a)
+static bool is_skipped(const struct apply_run *r, const struct action *a)
 {
     return r->failure.code != ERR_NONE && kinds[a->kind].stage > r->failed_stage &&
         a->kind != ACTION_STATUS;
 }
 
 /* Handed over, not waited for: an agent is no part of a pass. */
-static void hand_over_desired(struct run *r, const struct action *a)
+static void hand_over_desired(struct apply_run *r, const struct action *a)
 {
     struct err e = {0};
     if (!coordinator_desire(r->all->conf.coordinators, r->key, a->body, a->hash, &e))
@@ -525,16 +526,16 @@ static void hand_over_desired(struct run *r, const struct action *a)
         note_failure(r, &e);
 }
 
-static void start_action(struct run *r, const struct action *a)
+static void start_action(struct apply_run *r, const struct action *a)
 {
     if (a->kind == ACTION_DESIRED) {
         hand_over_desired(r, a);
         return;
     }
     struct err e = {0};
-    struct request *q = arena_alloc(r->plan->arena, sizeof *q);
+    struct apply_request *q = arena_alloc(r->plan->arena, sizeof *q);
     if (q)
-        *q = (struct request){.run = r, .action = a};
+        *q = (struct apply_request){.run = r, .action = a};
     if (q && a->kind == ACTION_EVENT) {
         r->pending += start_event(q);
         return;
@@ -550,7 +551,7 @@ static void start_action(struct run *r, const struct action *a)
 
 /* -- the run -- */
 
-static void end_run(struct run *r)
+static void end_run(struct apply_run *r)
 {
     struct apply *all = r->all;
     struct plan *p = r->plan;
@@ -570,7 +571,7 @@ static void end_run(struct run *r)
 
 /* Starts what may be: a stage begins when the one before is over, and a run has no more than its
  * share of requests in flight, for others wait behind them. */
-static void advance_run(struct run *r)
+static void advance_run(struct apply_run *r)
 {
     const struct plan *p = r->plan;
     while (r->next < p->count && r->pending < RUN_REQUESTS) {
@@ -603,7 +604,7 @@ static int copy_names(struct plan *p, struct err *e)
     return 0;
 }
 
-static int prepare_run(struct run *r, const char *key, const struct job *job, struct err *e)
+static int prepare_run(struct apply_run *r, const char *key, const struct job *job, struct err *e)
 {
     struct arena *arena = r->plan->arena;
     r->key = arena_strdup(arena, key);
@@ -620,7 +621,7 @@ static int prepare_run(struct run *r, const char *key, const struct job *job, st
 
 void apply_start(struct apply *a, const char *key, const struct job *job, struct plan *p)
 {
-    struct run *r = mem_zalloc(sizeof *r);
+    struct apply_run *r = mem_zalloc(sizeof *r);
     if (!r) {
         struct err e;
         err_set(&e, ERR_MEMORY, "no memory for a pass");
@@ -629,7 +630,7 @@ void apply_start(struct apply *a, const char *key, const struct job *job, struct
         mem_free(p);
         return;
     }
-    *r = (struct run){.all = a,
+    *r = (struct apply_run){.all = a,
         .plan = p,
         .generation = job->spec.generation,
         .is_new = job->status.generation < 0,

@@ -13,8 +13,8 @@
 #define KEY_BYTES          600
 #define FAILURES_FORGET_MS 600000
 
-struct place {       /* one job's */
-    struct job *job; /* or NULL: pods of a job not seen yet, or gone */
+struct cluster_place { /* one job's */
+    struct job *job;   /* or NULL: pods of a job not seen yet, or gone */
     struct pod **pods;
     int count, cap;
     struct owned *service, *gang;
@@ -22,8 +22,8 @@ struct place {       /* one job's */
 };
 
 struct cluster {
-    struct table places;   /* "namespace/job" -> struct place */
-    struct table pod_jobs; /* "namespace/pod" -> struct place's key, owned */
+    struct table places;   /* "namespace/job" -> struct cluster_place */
+    struct table pod_jobs; /* "namespace/pod" -> struct cluster_place's key, owned */
     struct table nodes;    /* name -> struct node */
     bool nodes_unknown;    /* they are not watched: none is taken for lost */
     cluster_dirty_fn *dirty_fn;
@@ -52,7 +52,7 @@ static void forget_memory(struct memory *m)
     *m = (struct memory){.secret_generation = -1};
 }
 
-static void place_free(struct place *p)
+static void place_free(struct cluster_place *p)
 {
     job_free(p->job);
     for (int i = 0; i < p->count; i++)
@@ -82,9 +82,9 @@ void cluster_destroy(struct cluster *c)
     mem_free(c);
 }
 
-static struct place *find_or_make(struct cluster *c, const char *key, struct err *e)
+static struct cluster_place *find_or_make(struct cluster *c, const char *key, struct err *e)
 {
-    struct place *p = table_get(&c->places, key);
+    struct cluster_place *p = table_get(&c->places, key);
     if (p)
         return p;
     p = mem_zalloc(sizeof *p);
@@ -102,7 +102,7 @@ static struct place *find_or_make(struct cluster *c, const char *key, struct err
 
 static void drop_if_empty(struct cluster *c, const char *key)
 {
-    struct place *p = table_get(&c->places, key);
+    struct cluster_place *p = table_get(&c->places, key);
     if (!p || p->job || p->count || p->service || p->gang)
         return;
     table_remove(&c->places, key);
@@ -120,7 +120,7 @@ int cluster_job_changed(void *user, const char *key, const struct json *object, 
         if (rc)
             return rc;
     }
-    struct place *p = find_or_make(c, key, e);
+    struct cluster_place *p = find_or_make(c, key, e);
     if (!p) {
         job_free(j);
         return -(int)ERR_MEMORY;
@@ -135,7 +135,7 @@ int cluster_job_changed(void *user, const char *key, const struct json *object, 
     return 0;
 }
 
-static struct pod **find_pod(struct place *p, const char *name)
+static struct pod **find_pod(struct cluster_place *p, const char *name)
 {
     for (int i = 0; p && i < p->count; i++)
         if (!strcmp(p->pods[i]->name, name))
@@ -145,7 +145,7 @@ static struct pod **find_pod(struct place *p, const char *name)
 
 /* A pod that fails, or goes although nobody had asked it to, counts towards the back-off of
  * replacements. */
-static void count_failure(struct place *p, const struct pod *old, const struct pod *new)
+static void count_failure(struct cluster_place *p, const struct pod *old, const struct pod *new)
 {
     bool failed = new &&new->phase == POD_FAILED && old->phase != POD_FAILED;
     bool vanished =
@@ -159,7 +159,7 @@ static void count_failure(struct place *p, const struct pod *old, const struct p
     m->failure_ms = clock_ms();
 }
 
-static int add_pod(struct place *p, struct pod *pod, struct err *e)
+static int add_pod(struct cluster_place *p, struct pod *pod, struct err *e)
 {
     if (p->count == p->cap) {
         int cap = p->cap ? p->cap * 2 : 4;
@@ -173,8 +173,8 @@ static int add_pod(struct place *p, struct pod *pod, struct err *e)
     return 0;
 }
 
-static int insert_pod(struct cluster *c, struct place *p, const char *key, const char *job_key,
-    struct pod *pod, struct err *e)
+static int insert_pod(struct cluster *c, struct cluster_place *p, const char *key,
+    const char *job_key, struct pod *pod, struct err *e)
 {
     mem_autofree char *copy = mem_strdup(job_key);
     if (!copy || table_put(&c->pod_jobs, key, copy, e))
@@ -192,7 +192,7 @@ static void remove_pod(struct cluster *c, const char *key, const char *name)
     char *job_key = table_remove(&c->pod_jobs, key);
     if (!job_key)
         return;
-    struct place *p = table_get(&c->places, job_key);
+    struct cluster_place *p = table_get(&c->places, job_key);
     struct pod **at = find_pod(p, name);
     if (at) {
         count_failure(p, *at, NULL);
@@ -221,7 +221,7 @@ int cluster_pod_changed(void *user, const char *key, const struct json *object, 
     const char *before = table_get(&c->pod_jobs, key);
     if (before && strcmp(before, job_key) != 0)
         remove_pod(c, key, pod->name);
-    struct place *p = find_or_make(c, job_key, e);
+    struct cluster_place *p = find_or_make(c, job_key, e);
     struct pod **at = find_pod(p, pod->name);
     if (at && pod_same(*at, pod)) {
         pod_free(pod); /* nothing that a pass looks at */
@@ -248,7 +248,7 @@ static void mark_jobs_on(struct cluster *c, const char *node)
     const char *key;
     void *v;
     for (size_t at = 0; table_next(&c->places, &at, &key, &v);) {
-        const struct place *p = v;
+        const struct cluster_place *p = v;
         for (int i = 0; i < p->count; i++)
             if (!strcmp(p->pods[i]->node, node)) {
                 c->dirty_fn(c->user, key);
@@ -286,7 +286,7 @@ int cluster_node_changed(void *user, const char *key, const struct json *object,
 static int owned_changed(
     struct cluster *c, const char *key, const struct json *object, size_t offset, struct err *e)
 {
-    struct place *p = find_or_make(c, key, e);
+    struct cluster_place *p = find_or_make(c, key, e);
     struct owned *o = object ? mem_alloc(sizeof *o) : NULL;
     if (!p || (object && !o)) {
         mem_free(o);
@@ -304,41 +304,25 @@ static int owned_changed(
 
 int cluster_service_changed(void *user, const char *key, const struct json *object, struct err *e)
 {
-    return owned_changed(user, key, object, offsetof(struct place, service), e);
+    return owned_changed(user, key, object, offsetof(struct cluster_place, service), e);
 }
 
 int cluster_gang_changed(void *user, const char *key, const struct json *object, struct err *e)
 {
-    return owned_changed(user, key, object, offsetof(struct place, gang), e);
+    return owned_changed(user, key, object, offsetof(struct cluster_place, gang), e);
 }
 
 /* -- looking -- */
 
 const struct job *cluster_job(const struct cluster *c, const char *key)
 {
-    const struct place *p = table_get(&c->places, key);
+    const struct cluster_place *p = table_get(&c->places, key);
     return p ? p->job : NULL;
-}
-
-size_t cluster_jobs(const struct cluster *c)
-{
-    return c->places.count;
-}
-
-bool cluster_next_job(const struct cluster *c, size_t *at, const char **key, const struct job **job)
-{
-    void *v;
-    while (table_next(&c->places, at, key, &v)) {
-        *job = ((const struct place *)v)->job;
-        if (*job)
-            return true;
-    }
-    return false;
 }
 
 struct memory *cluster_memory(struct cluster *c, const char *key)
 {
-    struct place *p = table_get(&c->places, key);
+    struct cluster_place *p = table_get(&c->places, key);
     return p && p->job ? &p->memory : NULL;
 }
 
@@ -366,7 +350,7 @@ static int64_t age_ms(int64_t since_ms)
 int cluster_observe(
     struct cluster *c, const char *key, struct arena *a, struct observed *out, struct err *e)
 {
-    struct place *p = table_get(&c->places, key);
+    struct cluster_place *p = table_get(&c->places, key);
     if (!p || !p->job)
         return 0;
     const struct memory *m = &p->memory;

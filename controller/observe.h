@@ -30,9 +30,6 @@ int cluster_service_changed(void *user, const char *key, const struct json *obje
 int cluster_gang_changed(void *user, const char *key, const struct json *object, struct err *e);
 
 const struct job *cluster_job(const struct cluster *c, const char *key); /* or NULL */
-size_t cluster_jobs(const struct cluster *c);
-bool cluster_next_job(
-    const struct cluster *c, size_t *at, const char **key, const struct job **job);
 
 enum wait { WAIT_JOBS, WAIT_PODS, WAIT_SERVICES, WAIT_GANGS, WAITS };
 

@@ -31,7 +31,7 @@ static bool take_first(struct walk *w, enum once what)
     return first;
 }
 
-struct member { /* key without its quotes; value as written */
+struct skim_member { /* key without its quotes; value as written */
     const char *key;
     size_t key_len;
     char *value, *value_end;
@@ -86,7 +86,7 @@ static bool step_over_value(struct walk *w)
 
 /* The next member of the object that w stands in; false: none, or nothing that looks like one. The
  * value is not stepped over. */
-static bool next_member(struct walk *w, struct member *m)
+static bool next_member(struct walk *w, struct skim_member *m)
 {
     if (skip_space_to(w, ','))
         w->p++;
@@ -104,14 +104,14 @@ static bool next_member(struct walk *w, struct member *m)
     return w->p < w->end;
 }
 
-static bool is_key(const struct member *m, const char *key)
+static bool is_key(const struct skim_member *m, const char *key)
 {
     return m->key_len == strlen(key) && !memcmp(m->key, key, m->key_len);
 }
 
 /* The value, when it is a string that a name can be. */
 static void keep_name(
-    struct walk *w, enum once what, const struct member *m, char *out, size_t size)
+    struct walk *w, enum once what, const struct skim_member *m, char *out, size_t size)
 {
     size_t n = (size_t)(m->value_end - m->value);
     if (!take_first(w, what) || n < 2 || *m->value != '"' || n - 2 >= size)
@@ -123,7 +123,7 @@ static void keep_name(
     out[n - 2] = 0;
 }
 
-static void cut_value(struct walk *w, const struct member *m)
+static void cut_value(struct walk *w, const struct skim_member *m)
 {
     if (w->cut_count == CUTS || m->value_end - m->value < 2)
         return;
@@ -149,7 +149,7 @@ static size_t make_cuts(struct walk *w)
 
 static void skim_metadata(struct walk *w, struct skim *out)
 {
-    struct member m;
+    struct skim_member m;
     w->p++;
     while (next_member(w, &m)) {
         if (!step_over_value(w))
@@ -175,7 +175,7 @@ static void skim_section(struct walk *w)
 {
     static const char *const unneeded[] = {
         "containers", "initContainers", "volumes", "tolerations", "images"};
-    struct member m;
+    struct skim_member m;
     w->p++;
     while (next_member(w, &m)) {
         if (!step_over_value(w))
@@ -191,7 +191,7 @@ static void skim_section(struct walk *w)
 
 static void skim_members(struct walk *w, bool watch, struct skim *out)
 {
-    struct member m;
+    struct skim_member m;
     const char *inner = watch ? "object" : "metadata";
     if (!skip_space_to(w, '{'))
         return;
@@ -228,7 +228,7 @@ size_t skim_object(char *text, size_t len, bool watch, struct skim *out)
 int skim_without(const char *text, size_t len, const char *const *names, struct buf *out)
 {
     struct walk w = {.p = (char *)text, .end = (char *)text + len};
-    struct member m;
+    struct skim_member m;
     const char *from = text;
     w.p += skip_space_to(&w, '{');
     while (next_member(&w, &m) && step_over_value(&w))
@@ -244,7 +244,7 @@ int skim_without(const char *text, size_t len, const char *const *names, struct 
 uint64_t skim_version(const char *text, size_t len)
 {
     struct walk w = {.p = (char *)text, .end = (char *)text + len};
-    struct member m, v;
+    struct skim_member m, v;
     if (!skip_space_to(&w, '{'))
         return 0;
     w.p++;

@@ -31,7 +31,7 @@ static void teardown(void)
 START_TEST(the_second_is_refused_and_told)
 {
     struct err e = {.text = ""};
-    struct lease a, b = {.fd = -1};
+    struct folder_lease a, b = {.fd = -1};
     char pid[32], host[64] = "";
     ck_assert_msg(!lease_take(path, "/jobs/a.yaml", &a, &e), "%s", e.text);
     ck_assert_int_eq(lease_take(path, "/jobs/b.yaml", &b, &e), -ERR_USER);
@@ -54,7 +54,7 @@ END_TEST
 START_TEST(what_the_file_says_is_shown_as_text)
 {
     struct err e = {.text = ""};
-    struct lease a, b;
+    struct folder_lease a, b;
     char text[400];
     memset(text, 'x', sizeof text);
     memcpy(text, "\033[2Jme\xff", 7);
@@ -72,7 +72,7 @@ END_TEST
 START_TEST(a_killed_holder_holds_nothing)
 {
     struct err e = {.text = ""};
-    struct lease l;
+    struct folder_lease l;
     int told[2];
     char c;
     ck_assert_int_eq(pipe(told), 0);
@@ -105,7 +105,7 @@ START_TEST(never_two)
         if (pids[i])
             continue;
         for (int held = 0; held < 50;) {
-            struct lease l;
+            struct folder_lease l;
             if (lease_take(path, "w", &l, NULL))
                 continue;
             held++;
@@ -126,7 +126,7 @@ END_TEST
 START_TEST(where_no_lock_can_be)
 {
     struct err e = {.text = ""};
-    struct lease l;
+    struct folder_lease l;
     ck_assert_int_eq(lease_take("/proc/no-lease", "w", &l, &e), -ERR_RETRY);
     ck_assert_ptr_nonnull(strstr(e.text, "/proc/no-lease"));
     ck_assert_int_eq(io_write_new(path, "my own file", 11, 0644, &e), 0);

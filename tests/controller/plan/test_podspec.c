@@ -159,7 +159,8 @@ START_TEST(the_secret_holds_the_job_file_that_decodes_to_the_same_job)
     ck_assert_int_eq(podspec_secret(&j->spec, "sesame", &b, &e), 0);
     ck_assert_int_eq(json_parse(b.data, b.len, &v, &e), 0);
     ck_assert_str_eq(str(v, "stringData", NAME_TOKEN_FILE), "sesame");
-    ck_assert_str_eq(json_str(json_path(v, "metadata.annotations"), NAME_ANNOTATION_GENERATION, ""), "7");
+    const struct json *annotations = json_path(v, "metadata.annotations");
+    ck_assert_str_eq(json_str(annotations, NAME_ANNOTATION_GENERATION, ""), "7");
     const char *text = json_str(json_get(v, "stringData"), NAME_JOB_FILE, "");
     ck_assert_int_eq(json_parse(text, strlen(text), &file, &e), 0);
     ck_assert_msg(!jobspec_decode(file, j->arena, &spec, &e), "%s", e.text);
