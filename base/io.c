@@ -31,45 +31,9 @@
 
 #define TREE_DEPTH 64 /* of io_remove_tree, which holds a descriptor a level */
 
-#ifdef LLMJOB_FAULT
-static _Atomic uint64_t fail_at; /* 0: never */
-static _Atomic uint64_t calls;
+struct fault io_faults = {.what = "system call"};
 
-static bool injected(void)
-{
-    uint64_t n = atomic_fetch_add(&calls, 1) + 1;
-    return n == atomic_load(&fail_at);
-}
-
-void io_fail_nth(uint64_t n)
-{
-    atomic_store(&fail_at, 0);
-    atomic_store(&calls, 0);
-    atomic_store(&fail_at, n);
-}
-
-uint64_t io_count(void)
-{
-    return atomic_load(&calls);
-}
-#else
-static bool injected(void)
-{
-    return false;
-}
-
-void io_fail_nth(uint64_t n)
-{
-    (void)n;
-}
-
-uint64_t io_count(void)
-{
-    return 0;
-}
-#endif
-
-#define SYS(call) (injected() ? (errno = EIO, -1L) : TEMP_FAILURE_RETRY(call))
+#define SYS(call) (fault_strikes(&io_faults) ? (errno = EIO, -1L) : TEMP_FAILURE_RETRY(call))
 
 static enum err_code class_of(int sys, enum err_code path_class)
 {
@@ -152,14 +116,13 @@ void io_close_at(int *fd)
     io_close(*fd);
 }
 
-/* offset -1: at the descriptor's own place */
-static int read_full(int fd, void *p, size_t n, int64_t offset, struct err *e)
+int io_pread_full(int fd, void *p, size_t n, int64_t offset, struct err *e)
 {
+    if (offset < 0 || n > (uint64_t)(INT64_MAX - offset))
+        return err_set(e, ERR_DATA, "offset %lld is out of range", (long long)offset);
     char name[200];
     for (size_t done = 0; done < n;) {
-        char *at = (char *)p + done;
-        ssize_t r = offset < 0 ? SYS(read(fd, at, n - done))
-                               : SYS(pread(fd, at, n - done, offset + (int64_t)done));
+        ssize_t r = SYS(pread(fd, (char *)p + done, n - done, offset + (int64_t)done));
         if (r < 0)
             return fail_read(e, fd_path(fd, name));
         if (!r)
@@ -167,18 +130,6 @@ static int read_full(int fd, void *p, size_t n, int64_t offset, struct err *e)
         done += (size_t)r;
     }
     return 0;
-}
-
-int io_read_full(int fd, void *p, size_t n, struct err *e)
-{
-    return read_full(fd, p, n, -1, e);
-}
-
-int io_pread_full(int fd, void *p, size_t n, int64_t offset, struct err *e)
-{
-    if (offset < 0 || n > (uint64_t)(INT64_MAX - offset))
-        return err_set(e, ERR_DATA, "offset %lld is out of range", (long long)offset);
-    return read_full(fd, p, n, offset, e);
 }
 
 int io_write_full(int fd, const void *p, size_t n, struct err *e)
@@ -389,8 +340,8 @@ int io_map(const char *path, struct io_map *out, struct err *e)
         return err_set(e, ERR_DATA, "%s: no regular file", path);
     struct io_map m = {.size = (size_t)st.st_size};
     if (m.size) {
-        void *p = injected() ? (errno = ENOMEM, MAP_FAILED)
-                             : mmap(NULL, m.size, PROT_READ, MAP_PRIVATE, fd, 0);
+        void *p = fault_strikes(&io_faults) ? (errno = ENOMEM, MAP_FAILED)
+                                            : mmap(NULL, m.size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED)
             return fail_read(e, path);
         m.data = p;
@@ -432,7 +383,7 @@ static int wait_for(int fd, short events, int64_t deadline_ms, const char *what,
         int64_t left = deadline_ms - clock_ms();
         left = left < 0 ? 0 : left > INT_MAX ? INT_MAX : left;
         struct pollfd p = {.fd = fd, .events = events};
-        int r = injected() ? (errno = EIO, -1) : poll(&p, 1, (int)left);
+        int r = fault_strikes(&io_faults) ? (errno = EIO, -1) : poll(&p, 1, (int)left);
         if (r > 0)
             return 0;
         if (!r)

@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/fault.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,7 +22,7 @@ void io_close(int fd); /* negative is fine */
 #define io_auto_fd __attribute__((cleanup(io_close_at)))
 void io_close_at(int *fd);
 
-int io_read_full(int fd, void *p, size_t n, struct err *e); /* short is ERR_DATA */
+/* Short is ERR_DATA. */
 int io_pread_full(int fd, void *p, size_t n, int64_t offset, struct err *e);
 int io_write_full(int fd, const void *p, size_t n, struct err *e);
 int io_fsync(int fd, struct err *e);
@@ -75,7 +76,6 @@ bool io_peer_is(int fd, const char *host);
 int io_random(void *p, size_t n, struct err *e);
 void io_hex(const void *p, size_t n, char *out); /* out: 2n + 1 bytes */
 
-void io_fail_nth(uint64_t n); /* as mem_fail_nth, for the calls above */
-uint64_t io_count(void);
+extern struct fault io_faults; /* of the calls above */
 
 #endif

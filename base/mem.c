@@ -15,43 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef LLMJOB_FAULT
-static _Atomic uint64_t fail_at; /* 0: never */
-static _Atomic uint64_t calls;
-
-static bool injected(void)
-{
-    uint64_t n = atomic_fetch_add(&calls, 1) + 1;
-    return n == atomic_load(&fail_at);
-}
-
-void mem_fail_nth(uint64_t n)
-{
-    atomic_store(&fail_at, 0);
-    atomic_store(&calls, 0);
-    atomic_store(&fail_at, n);
-}
-
-uint64_t mem_count(void)
-{
-    return atomic_load(&calls);
-}
-#else
-static bool injected(void)
-{
-    return false;
-}
-
-void mem_fail_nth(uint64_t n)
-{
-    (void)n;
-}
-
-uint64_t mem_count(void)
-{
-    return 0;
-}
-#endif
+struct fault mem_faults = {.what = "allocation"};
 
 /* malloc(0) may be NULL, which would read as failure. */
 static size_t at_least_one(size_t size)
@@ -61,12 +25,12 @@ static size_t at_least_one(size_t size)
 
 void *mem_alloc(size_t size)
 {
-    return injected() ? NULL : malloc(at_least_one(size));
+    return fault_strikes(&mem_faults) ? NULL : malloc(at_least_one(size));
 }
 
 void *mem_zalloc(size_t size)
 {
-    return injected() ? NULL : calloc(1, at_least_one(size));
+    return fault_strikes(&mem_faults) ? NULL : calloc(1, at_least_one(size));
 }
 
 void *mem_array(size_t count, size_t size)
@@ -79,7 +43,7 @@ void *mem_array(size_t count, size_t size)
 
 void *mem_realloc(void *p, size_t size)
 {
-    return injected() ? NULL : realloc(p, at_least_one(size));
+    return fault_strikes(&mem_faults) ? NULL : realloc(p, at_least_one(size));
 }
 
 void *mem_grow(void *p, size_t count, size_t size)
@@ -95,7 +59,7 @@ void *mem_aligned(size_t align, size_t size)
     void *p;
     if (align < sizeof(void *))
         align = sizeof(void *);
-    if (injected() || posix_memalign(&p, align, at_least_one(size)))
+    if (fault_strikes(&mem_faults) || posix_memalign(&p, align, at_least_one(size)))
         return NULL;
     return p;
 }

@@ -9,6 +9,8 @@
 #ifndef BASE_MEM_H
 #define BASE_MEM_H
 
+#include "base/fault.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,9 +29,7 @@ void mem_free(void *p);
 #define mem_autofree __attribute__((cleanup(mem_free_at)))
 void mem_free_at(void *pointer_to_pointer);
 
-/* Fault injection (FAULT=1): the n-th allocation from now fails once; 0 switches off. */
-void mem_fail_nth(uint64_t n);
-uint64_t mem_count(void); /* allocations since mem_fail_nth */
+extern struct fault mem_faults; /* of the functions above */
 
 /* An arena: many small allocations with one life, bounded by limit_bytes. */
 struct arena;

@@ -23,9 +23,6 @@ static struct exception {
 } exceptions[] = {
     {"main", "the loader calls it", false},
     {"op_*", "reached through a device's table, made from kernels/ops.h", false},
-    {"*_fail_nth", "fails the n-th call: for fault loops", false},
-    {"mem_count", "how many calls a fault loop can fail", false},
-    {"io_count", "how many calls a fault loop can fail", false},
     {"clock_set_*", "a test's own time", false},
     {"cpu_isa_force", "every instruction set of this machine is compared", false},
     {"*_port", "the port of a listener that asked for any", false},

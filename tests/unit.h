@@ -16,24 +16,19 @@
 #include <check.h>
 #include <stdint.h>
 
-struct unit_fault {
-    const char *what;
-    void (*fail_nth)(uint64_t n);
-    uint64_t (*count)(void);
-};
-#define FAULT_MEM (&(struct unit_fault){"allocation", mem_fail_nth, mem_count})
-#define FAULT_IO  (&(struct unit_fault){"system call", io_fail_nth, io_count})
+#define FAULT_MEM (&mem_faults)
+#define FAULT_IO  (&io_faults)
 #define FAULT_MAX 5000
 
 /* body: 0, or a negative code after which nothing is left behind. */
-static inline void fault_each(const struct unit_fault *f, int (*body)(void *user), void *user)
+static inline void fault_each(struct fault *f, int (*body)(void *user), void *user)
 {
 #ifdef LLMJOB_FAULT
     for (uint64_t n = 1; n <= FAULT_MAX; n++) {
-        f->fail_nth(n);
+        fault_arm(f, n);
         int rc = body(user);
-        uint64_t calls = f->count();
-        f->fail_nth(0);
+        uint64_t calls = fault_calls(f);
+        fault_arm(f, 0);
         if (calls < n) {
             ck_assert_msg(rc == 0, "failed (%d) although no %s did", rc, f->what);
             ck_assert_msg(n > 1, "no %s was made", f->what);

@@ -7,7 +7,8 @@
  */
 #include "api/report.h"
 
-#include <check.h>
+#include "tests/unit.h"
+
 #include <math.h>
 
 static struct arena *arena;
@@ -365,33 +366,30 @@ START_TEST(test_long_text)
 }
 END_TEST
 
-#ifdef LLMJOB_FAULT
+static int there_and_back(void *user)
+{
+    struct report out;
+    struct err e;
+    buf_auto struct buf b;
+    json_auto struct json *v = NULL;
+    buf_init(&b, LIMIT_REPORT_BYTES);
+    struct arena *a = arena_create(1 << 20);
+    int rc = a ? report_encode(user, &b, &e) : -ERR_MEMORY;
+    if (!rc)
+        rc = json_parse(b.data, b.len, &v, &e);
+    if (!rc)
+        rc = report_decode(v, a, &out, &e);
+    ck_assert_msg(!rc || rc == -ERR_MEMORY, "%d: %s", rc, e.text);
+    arena_destroy(a);
+    return rc;
+}
+
 START_TEST(test_allocation_failures)
 {
-    struct report in = full_report(), out;
-    struct err e;
-    bool passed = false;
-    for (uint64_t n = 1; !passed; n++) {
-        ck_assert_uint_lt(n, 10000);
-        struct buf b buf_auto;
-        buf_init(&b, LIMIT_REPORT_BYTES);
-        struct json *v = NULL;
-        mem_fail_nth(n);
-        struct arena *a = arena_create(1 << 20);
-        int r = a ? report_encode(&in, &b, &e) : -ERR_MEMORY;
-        if (!r)
-            r = json_parse(b.data, b.len, &v, &e);
-        if (!r)
-            r = report_decode(v, a, &out, &e);
-        passed = mem_count() < n;
-        mem_fail_nth(0);
-        ck_assert_msg(r == (passed ? 0 : -ERR_MEMORY), "allocation %d: %d", (int)n, r);
-        json_destroy(v);
-        arena_destroy(a);
-    }
+    struct report in = full_report();
+    fault_each(FAULT_MEM, there_and_back, &in);
 }
 END_TEST
-#endif
 
 int main(void)
 {
@@ -406,9 +404,7 @@ int main(void)
     tcase_add_test(t, test_many_members);
     tcase_add_loop_test(t, test_bad, 0, (int)(sizeof bad / sizeof *bad));
     tcase_add_test(t, test_long_text);
-#ifdef LLMJOB_FAULT
     tcase_add_test(t, test_allocation_failures);
-#endif
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

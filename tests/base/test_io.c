@@ -109,7 +109,7 @@ START_TEST(descriptors)
     io_close(fd);
     fd = io_open_read(path, &e);
     char p[9] = "";
-    ck_assert_int_eq(io_read_full(fd, p, 8, &e), 0);
+    ck_assert_int_eq(io_pread_full(fd, p, 8, 0, &e), 0);
     ck_assert_str_eq(p, "abcdefgh");
     ck_assert_int_eq(io_pread_full(fd, p, 3, 2, &e), 0);
     ck_assert_int_eq(memcmp(p, "cde", 3), 0);
@@ -117,7 +117,7 @@ START_TEST(descriptors)
     ck_assert_ptr_nonnull(strstr(e.text, path));
     ck_assert_int_eq(io_pread_full(fd, p, 3, -1, &e), -ERR_DATA);
     ck_assert_int_eq(io_pread_full(fd, p, 3, INT64_MAX - 1, &e), -ERR_DATA);
-    ck_assert_int_eq(io_read_full(fd, p, 1, &e), -ERR_DATA);
+    ck_assert_int_eq(io_pread_full(fd, p, 1, 8, &e), -ERR_DATA);
     ck_assert_int_eq(io_write_full(fd, p, 1, &e), -ERR_RETRY); /* EBADF: opened for reading */
     io_close(fd);
     io_close(-1);
@@ -284,7 +284,7 @@ static int write_twice(void *user)
     int rc = io_write_file(path, "new content", 11, 0600, NULL);
     buf_auto struct buf b;
     buf_init(&b, 100);
-    io_fail_nth(0); /* look at the outcome undisturbed */
+    fault_arm(&io_faults, 0); /* look at the outcome undisturbed */
     ck_assert_int_eq(io_read_file(path, 100, &b, NULL), 0);
     ck_assert(!strcmp(buf_cstr(&b), "new content") || (rc && !strcmp(buf_cstr(&b), "old")));
     ck_assert_int_eq(entries(folder), 1);
@@ -308,7 +308,7 @@ START_TEST(atomic_write_shows_old_or_new)
      * calls. */
     int failures = 0;
     for (uint64_t n = 1; n < 20; n++) {
-        io_fail_nth(n);
+        fault_arm(&io_faults, n);
         failures += write_twice(NULL) != 0;
     }
 #ifdef LLMJOB_FAULT

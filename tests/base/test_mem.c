@@ -144,13 +144,13 @@ START_TEST(exactly_one_call_fails)
 {
     pthread_t thread[4];
     int failures = 0;
-    mem_fail_nth(1234);
+    fault_arm(&mem_faults, 1234);
     for (int i = 0; i < 4; i++)
         ck_assert_int_eq(pthread_create(&thread[i], NULL, allocate, &failures), 0);
     for (int i = 0; i < 4; i++)
         pthread_join(thread[i], NULL);
-    uint64_t calls = mem_count();
-    mem_fail_nth(0);
+    uint64_t calls = fault_calls(&mem_faults);
+    fault_arm(&mem_faults, 0);
 #ifdef LLMJOB_FAULT
     ck_assert_int_eq(failures, 1);
     ck_assert_uint_eq(calls, 4000);

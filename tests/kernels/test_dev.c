@@ -171,10 +171,10 @@ START_TEST(test_open_without_memory)
     for (uint64_t n = 1;; n++) {
         struct err e = {0};
         struct dev *d = NULL;
-        mem_fail_nth(n);
+        fault_arm(&mem_faults, n);
         int rc = dev_open("cpu", 0, 1, &d, &e);
-        uint64_t used = mem_count();
-        mem_fail_nth(0);
+        uint64_t used = fault_calls(&mem_faults);
+        fault_arm(&mem_faults, 0);
         if (!rc) {
             ck_assert_uint_lt(used, n);
             ck_assert_uint_gt(n, 1);

@@ -332,10 +332,10 @@ START_TEST(every_failed_call_leaves_a_generation)
         struct err e = {0};
         golden_folder(folder);
         ck_assert_int_eq(save(1, 2, 1, &e), 0);
-        io_fail_nth(n);
+        fault_arm(&io_faults, n);
         int rc = save(2, 2, 1, &e);
-        uint64_t calls = io_count();
-        io_fail_nth(0);
+        uint64_t calls = fault_calls(&io_faults);
+        fault_arm(&io_faults, 0);
         int64_t found = newest(2);
         /* committed, though clearing up failed, is fine; lost or half is not */
         ck_assert_msg(
@@ -403,10 +403,10 @@ START_TEST(a_disk_that_fails_leads_to_the_older_generation)
     for (uint64_t n = 1;; n++) {
         struct ckpt_reader *r = NULL;
         struct ckpt_state s = {0};
-        io_fail_nth(n);
+        fault_arm(&io_faults, n);
         int rc = ckpt_open_newest(folder, INT64_MAX, &r, &s, &e);
-        uint64_t calls = io_count();
-        io_fail_nth(0);
+        uint64_t calls = fault_calls(&io_faults);
+        fault_arm(&io_faults, 0);
         ck_assert_msg(!rc && r, "call %d: %s", (int)n, rc ? e.text : "no checkpoint");
         ckpt_close(r);
         older += s.step == 1;

@@ -422,10 +422,10 @@ START_TEST(the_old_or_the_new_stands_whole)
         must_write("old", true);
         ck_assert_msg(!output_create(&spec, &o, &e), "%s", e.text);
         fill(o, "new", false);
-        io_fail_nth(n);
+        fault_arm(&io_faults, n);
         int rc = output_commit(o, &e);
-        calls = io_count();
-        io_fail_nth(0);
+        calls = fault_calls(&io_faults);
+        fault_arm(&io_faults, 0);
         output_destroy(o);
         const char *text = rc ? "old" : "new";
         if (rc && holds(at("runs/out/config.json"), "new"))
