@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/conf.h"
 #include "api/exitcode.h"
+#include "api/incarnation.h"
 #include "base/http.h"
 #include "base/io.h"
 #include "api/jobspec.h"
@@ -30,7 +31,6 @@
 #include "base/mem.h"
 #include "api/names.h"
 #include "base/net.h"
-#include "base/number.h"
 #include "base/secret.h"
 #include "base/web.h"
 
@@ -57,22 +57,22 @@ struct agent_conf {
 static const struct conf_item items[] = {
     {"job-dir", CONF_STR, offsetof(struct agent_conf, job_dir), NAME_ENV_JOB_DIR, NAME_JOB_DIR,
         "folder with " NAME_JOB_FILE " and " NAME_TOKEN_FILE},
-    {"run-dir", CONF_STR, offsetof(struct agent_conf, run_dir), "LLMJOB_RUN_DIR", NAME_RUN_DIR,
+    {"run-dir", CONF_STR, offsetof(struct agent_conf, run_dir), NAME_ENV_RUN_DIR, NAME_RUN_DIR,
         "writable folder for state that survives a restart of the container"},
-    {"listen", CONF_STR, offsetof(struct agent_conf, listen), "LLMJOB_LISTEN", "0.0.0.0:7070",
+    {"listen", CONF_STR, offsetof(struct agent_conf, listen), NAME_ENV_LISTEN, "0.0.0.0:7070",
         "control address"},
-    {"serve-listen", CONF_STR, offsetof(struct agent_conf, serve_listen), "LLMJOB_SERVE_LISTEN",
+    {"serve-listen", CONF_STR, offsetof(struct agent_conf, serve_listen), NAME_ENV_SERVE_LISTEN,
         "0.0.0.0:8000", "address of the OpenAI API"},
     {"replica", CONF_INT, offsetof(struct agent_conf, replica), NAME_ENV_REPLICA, "0",
         "index of this pod; 0 coordinates"},
     {"pod", CONF_STR, offsetof(struct agent_conf, pod), NAME_ENV_POD, "", "name of this pod"},
     {"pod-uid", CONF_STR, offsetof(struct agent_conf, pod_uid), NAME_ENV_POD_UID, "", "its UID"},
     {"node", CONF_STR, offsetof(struct agent_conf, node), NAME_ENV_NODE, "", "name of its node"},
-    {"rank-program", CONF_STR, offsetof(struct agent_conf, rank_program), "LLMJOB_RANK_PROGRAM", "",
+    {"rank-program", CONF_STR, offsetof(struct agent_conf, rank_program), NAME_ENV_RANK_PROGRAM, "",
         "the rank's program; default: llmjob-rank beside this one, else in " NAME_LIB_DIR},
-    {"log-level", CONF_STR, offsetof(struct agent_conf, log_level), "LLMJOB_LOG_LEVEL", "info",
+    {"log-level", CONF_STR, offsetof(struct agent_conf, log_level), NAME_ENV_LOG_LEVEL, "info",
         "debug, info, warn or error"},
-    {"log-json", CONF_BOOL, offsetof(struct agent_conf, log_json), "LLMJOB_LOG_JSON", NULL,
+    {"log-json", CONF_BOOL, offsetof(struct agent_conf, log_json), NAME_ENV_LOG_JSON, NULL,
         "one JSON object a line"},
     {0},
 };
@@ -148,32 +148,23 @@ static int read_job(struct agent *a, struct err *e)
     if (!a->arena)
         return err_set(e, ERR_MEMORY, "out of memory");
     json_auto struct json *v = NULL;
-    int rc = json_read_file(a->job_file, LIMIT_JOB_FILE_BYTES, &v, e);
-    if (rc == 0)
-        rc = jobspec_decode(v, a->arena, &a->spec, e);
-    if (rc)
+    if (json_read_file(a->job_file, LIMIT_JOB_FILE_BYTES, &v, e) ||
+        jobspec_decode(v, a->arena, &a->spec, e))
         return err_wrap(e, "%s", a->job_file);
     if (a->spec.task == TASK_SERVE && a->spec.serve.api_key_secret)
-        rc = read_secret(a->conf.job_dir, NAME_API_KEY_FILE, a->api_key, e);
-    return rc;
+        return read_secret(a->conf.job_dir, NAME_API_KEY_FILE, a->api_key, e);
+    return 0;
 }
 
-/* What the checkpoint's writers left: a number as text. Absent: 0. So is what no writer left: rank
- * 0, which must claim the folder, refuses it, and its words reach the job's status. */
+/* 0: nobody has written there. So is what no writer left: rank 0, which must claim the folder,
+ * refuses it, and its words reach the job's status. */
 static int64_t checkpoint_incarnation(const struct jobspec *spec)
 {
-    char path[LIMIT_PATH_BYTES];
-    buf_auto struct buf text;
-    struct err ignored = {0};
+    char file[LIMIT_PATH_BYTES];
     int64_t n = 0;
-    buf_init(&text, 64);
-    if (!spec->checkpoint.path || !spec->checkpoint.path[0])
-        return 0;
-    snprintf(path, sizeof path, "%s/incarnation", spec->checkpoint.path);
-    if (!io_exists(path) || io_read_file(path, 63, &text, &ignored))
-        return 0;
-    if (!number_file(buf_cstr(&text), text.len, &n))
-        log_warn("no incarnation in it", LOG_S("file", path));
+    if (spec->checkpoint.path && !incarnation_path(spec->checkpoint.path, file, NULL) &&
+        incarnation_read(spec->checkpoint.path, &n, NULL))
+        log_warn("no incarnation in it", LOG_S("file", file));
     return n;
 }
 
@@ -291,28 +282,19 @@ static int create(struct agent *a, struct err *e)
     struct web_conf wc = {
         .body_limit = LIMIT_FRAME_BYTES, .max_connections = LIMIT_REPLICAS + 1024};
     int64_t incarnation = checkpoint_incarnation(&a->spec);
-    int rc = io_mkdirs(a->conf.run_dir, 0700, e);
-    if (rc == 0)
-        rc = web_create(&wc, &a->web, e);
-    if (rc == 0)
-        rc = procs_create(a->web, &a->procs, e);
-    if (rc == 0)
-        rc = watch_signals(a, e);
-    if (rc == 0)
-        rc = create_front(a, e);
-    if (rc == 0)
-        rc = create_member(a, incarnation, e);
-    if (rc == 0)
-        rc = gate_create(a->web, &(struct proof_identity){a->token, a->spec.uid}, a->conf.pod_uid,
-            &member_link_fns, a->member, &a->gate, e);
-    if (rc == 0)
-        rc = open_control(a, e);
-    if (rc == 0)
-        rc = create_lead(a, incarnation, e);
+    const struct proof_identity of = {a->token, a->spec.uid};
+    int rc;
+    if ((rc = io_mkdirs(a->conf.run_dir, 0700, e)) || (rc = web_create(&wc, &a->web, e)) ||
+        (rc = procs_create(a->web, &a->procs, e)) || (rc = watch_signals(a, e)) ||
+        (rc = create_front(a, e)) || (rc = create_member(a, incarnation, e)) ||
+        (rc = gate_create(
+             a->web, &of, a->conf.pod_uid, &member_link_fns, a->member, &a->gate, e)) ||
+        (rc = open_control(a, e)) || (rc = create_lead(a, incarnation, e)))
+        return rc;
     a->status = (struct agent_status){
         .token = a->pod_token, .lead = a->lead, .front = a->front, .member = a->member};
     status_register();
-    return rc;
+    return 0;
 }
 
 static void destroy(struct agent *a)
@@ -361,7 +343,7 @@ static int print_report(const struct agent *a, struct err *e)
 {
     char address[NET_TEXT_BYTES], url[NET_TEXT_BYTES + 16];
     net_write(net_near(a->listen.host), a->listen.port, address);
-    snprintf(url, sizeof url, "http://%s/v1/job", address);
+    snprintf(url, sizeof url, "http://%s" NAME_PATH_JOB, address);
     buf_auto struct buf out;
     buf_init(&out, LIMIT_REPORT_BYTES);
     struct http_request r = {
@@ -375,6 +357,39 @@ static int print_report(const struct agent *a, struct err *e)
     return 0;
 }
 
+/* What the flags say must hold before anything is read. */
+static int check_flags(struct agent *a, struct err *e)
+{
+    if (a->conf.replica < 0 || a->conf.replica >= LIMIT_REPLICAS)
+        return err_set(e, ERR_USER, "--replica is out of range");
+    if (!*a->conf.pod_uid || strlen(a->conf.pod_uid) >= LIMIT_NAME_BYTES)
+        return err_set(e, ERR_USER, "--pod-uid must have 1 to %d bytes", LIMIT_NAME_BYTES - 1);
+    int rc = read_address(a->conf.listen, "listen", &a->listen, e);
+    return rc ? rc : read_address(a->conf.serve_listen, "serve-listen", &a->serve, e);
+}
+
+/* rest: of the arguments, where the flags end, or a negative code. */
+static int act(struct agent *a, int argc, char **argv, int rest, struct err *e)
+{
+    enum log_level level = LOG_INFO;
+    int rc = rest < 0 ? rest : log_level_parse(a->conf.log_level, &level, e);
+    log_setup("llmjob-agent", level, a->conf.log_json);
+    if (rc)
+        return rc;
+    bool report = rest < argc && !strcmp(argv[rest], "report");
+    if (rest + report < argc)
+        return err_set(e, ERR_USER, "unknown argument \"%s\"", argv[rest + report]);
+    if ((rc = check_flags(a, e)) ||
+        (rc = read_secret(a->conf.job_dir, NAME_TOKEN_FILE, a->token, e)) ||
+        (rc = secret_of_pod(a->token, a->conf.pod_uid, a->pod_token, e)))
+        return rc;
+    if (report)
+        return print_report(a, e);
+    if ((rc = read_job(a, e)) || (rc = find_rank_program(a, e)) || (rc = create(a, e)))
+        return rc;
+    return run(a, e);
+}
+
 int agent_main(int argc, char **argv)
 {
     struct agent a = {.signals = -1};
@@ -382,29 +397,7 @@ int agent_main(int argc, char **argv)
     int rest = conf_load(items, argc, argv, &a.conf, &e);
     if (rest == 0)
         return EXIT_CLASS_DONE;
-    enum log_level level = LOG_INFO;
-    int rc = rest < 0 ? rest : log_level_parse(a.conf.log_level, &level, &e);
-    log_setup("llmjob-agent", level, a.conf.log_json);
-    bool report = rest > 0 && rest < argc && !strcmp(argv[rest], "report");
-    if (rc == 0 && rest < argc && (!report || rest + 1 < argc))
-        rc = err_set(&e, ERR_USER, "unknown argument \"%s\"", argv[report ? rest + 1 : rest]);
-    if (rc == 0 && (a.conf.replica < 0 || a.conf.replica >= LIMIT_REPLICAS))
-        rc = err_set(&e, ERR_USER, "--replica is out of range");
-    if (rc == 0 && (!*a.conf.pod_uid || strlen(a.conf.pod_uid) >= LIMIT_NAME_BYTES))
-        rc = err_set(&e, ERR_USER, "--pod-uid must have 1 to %d bytes", LIMIT_NAME_BYTES - 1);
-    if (rc == 0)
-        rc = read_address(a.conf.listen, "listen", &a.listen, &e);
-    if (rc == 0)
-        rc = read_address(a.conf.serve_listen, "serve-listen", &a.serve, &e);
-    if (rc == 0)
-        rc = read_secret(a.conf.job_dir, NAME_TOKEN_FILE, a.token, &e);
-    if (rc == 0)
-        rc = secret_of_pod(a.token, a.conf.pod_uid, a.pod_token, &e);
-    if (rc == 0 && report)
-        rc = print_report(&a, &e);
-    else if (rc == 0 && (rc = read_job(&a, &e)) == 0 && (rc = find_rank_program(&a, &e)) == 0 &&
-        (rc = create(&a, &e)) == 0)
-        rc = run(&a, &e);
+    int rc = act(&a, argc, argv, rest, &e);
     if (rc)
         log_error("the agent ends", LOG_ERR(&e));
     destroy(&a);

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "api/limits.h"
+#include "api/names.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/metric.h"
@@ -27,20 +28,19 @@
 #define API_SLOTS    (LIMIT_QUEUE_REQUESTS + 256) /* all that wait, and as many that ask */
 #define API_BYTES    (64 << 20) /* their bodies and what they have not read of their answers */
 
-static struct metric requests_total = {.name = "llmjob_requests_total",
+static struct metric requests_total = {.name = NAME_METRIC_REQUESTS,
     .help = "Requests to the OpenAI API that were accepted",
     .kind = METRIC_COUNTER};
-static struct metric refused_total = {.name = "llmjob_requests_refused_total",
+static struct metric refused_total = {.name = NAME_METRIC_REFUSED,
     .help = "Requests answered with an error status",
     .kind = METRIC_COUNTER};
 static struct metric tokens_total = {
-    .name = "llmjob_generated_tokens_total", .help = "Tokens generated", .kind = METRIC_COUNTER};
-static struct metric first_token = {.name = "llmjob_first_token_seconds",
+    .name = NAME_METRIC_TOKENS, .help = "Tokens generated", .kind = METRIC_COUNTER};
+static struct metric first_token = {.name = NAME_METRIC_FIRST_TOKEN,
     .help = "From request to first token",
     .kind = METRIC_HISTOGRAM};
-static struct metric in_flight = {.name = "llmjob_requests_in_flight",
-    .help = "Requests waiting or generating",
-    .kind = METRIC_GAUGE};
+static struct metric in_flight = {
+    .name = NAME_METRIC_IN_FLIGHT, .help = "Requests waiting or generating", .kind = METRIC_GAUGE};
 
 struct front_request {
     struct front *front;

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "api/limits.h"
+#include "api/names.h"
 #include "base/mem.h"
 #include "base/metric.h"
 #include "api/report.h"
@@ -13,18 +14,18 @@
 
 #include <string.h>
 
-static struct metric incarnation = {.name = "llmjob_incarnation",
+static struct metric incarnation = {.name = NAME_METRIC_INCARNATION,
     .help = "Greatest incarnation this agent has seen",
     .kind = METRIC_GAUGE};
-static struct metric in_world = {.name = "llmjob_in_world",
+static struct metric in_world = {.name = NAME_METRIC_IN_WORLD,
     .help = "1 while this pod's ranks are in a world",
     .kind = METRIC_GAUGE};
 static struct metric step = {
-    .name = "llmjob_step", .help = "Training step, on the coordinator", .kind = METRIC_GAUGE};
-static struct metric rate = {.name = "llmjob_tokens_per_second",
+    .name = NAME_METRIC_STEP, .help = "Training step, on the coordinator", .kind = METRIC_GAUGE};
+static struct metric rate = {.name = NAME_METRIC_RATE,
     .help = "Training rate of the world, on the coordinator",
     .kind = METRIC_GAUGE};
-static struct metric restarts = {.name = "llmjob_restarts",
+static struct metric restarts = {.name = NAME_METRIC_RESTARTS,
     .help = "Attempts that ended by failure, on the coordinator",
     .kind = METRIC_GAUGE};
 
@@ -104,26 +105,27 @@ static void get_metrics(const struct agent_status *s, struct web_exchange *x)
     web_answer(x, 200, "text/plain; version=0.0.4", buf_cstr(&out), out.len, NULL);
 }
 
-bool status_ready(const struct agent_status *s)
+static bool is_ready(const struct agent_status *s)
 {
     return s->front ? front_serving(s->front) : member_in_world(s->member);
 }
 
 static bool is_desired(const struct web_exchange *x)
 {
-    return !strcmp(web_path(x), "/v1/desired") && !strcmp(web_method(x), "PUT");
+    return !strcmp(web_path(x), NAME_PATH_DESIRED) && !strcmp(web_method(x), "PUT");
 }
 
 static bool is_job(const struct web_exchange *x)
 {
-    return !strcmp(web_path(x), "/v1/job") && !strcmp(web_method(x), "GET");
+    return !strcmp(web_path(x), NAME_PATH_JOB) && !strcmp(web_method(x), "GET");
 }
 
 bool status_admit(void *user, struct web_exchange *x)
 {
     const struct agent_status *s = user;
     const char *path = web_path(x);
-    bool open = !strcmp(path, "/healthz") || !strcmp(path, "/readyz") || !strcmp(path, "/metrics");
+    bool open = !strcmp(path, NAME_PATH_HEALTH) || !strcmp(path, NAME_PATH_READY) ||
+        !strcmp(path, NAME_PATH_METRICS);
     if (!is_desired(x) && !is_job(x) && (!open || strcmp(web_method(x), "GET") != 0))
         answer_text(x, 404, "not found\n");
     else if (!open && !authorized(s, x))
@@ -139,11 +141,11 @@ void status_request(void *user, struct web_exchange *x)
 {
     struct agent_status *s = user;
     const char *path = web_path(x);
-    if (!strcmp(path, "/healthz"))
+    if (!strcmp(path, NAME_PATH_HEALTH))
         answer_text(x, 200, "ok\n");
-    else if (!strcmp(path, "/readyz"))
-        answer_text(x, status_ready(s) ? 200 : 503, status_ready(s) ? "ok\n" : "not in a world\n");
-    else if (!strcmp(path, "/metrics"))
+    else if (!strcmp(path, NAME_PATH_READY))
+        answer_text(x, is_ready(s) ? 200 : 503, is_ready(s) ? "ok\n" : "not in a world\n");
+    else if (!strcmp(path, NAME_PATH_METRICS))
         get_metrics(s, x);
     else if (is_desired(x))
         put_desired(s, x);

@@ -222,7 +222,7 @@ static void end_attempt(struct world *w, struct world_now now)
         snprintf(p->cause, sizeof p->cause, "%s",
             failed              ? f->cause
                 : w->stop_cause ? w->stop_cause
-                                : "Drained");
+                                : NAME_CAUSE_DRAINED);
         p->a.replica = failed ? f->replica : -1;
         p->a.rank = failed ? f->rank : -1;
         const struct seat *s = failed ? world_seat(w, f->replica) : NULL;
@@ -263,14 +263,16 @@ static void decide_ending(struct world *w, struct world_now now, struct world_ac
 static const char *retarget(struct world *w, struct world_now now)
 {
     if (wants_stop(w))
-        return w->suspend ? "Suspended" : w->release ? "Released" : "Scaled";
+        return w->suspend ? NAME_REASON_SUSPENDED
+            : w->release  ? NAME_CAUSE_RELEASED
+                          : NAME_CAUSE_SCALED;
     bool ready = choose_target(w, now);
     for (int i = 0; i < w->seat_count; i++) {
         const struct seat *s = &w->seats[i];
         if (s->in_world && (!s->wanted || s->leaving))
-            return s->leaving ? "Leaving" : "Scaled";
+            return s->leaving ? NAME_CAUSE_LEAVING : NAME_CAUSE_SCALED;
         if (ready && s->target && !s->in_world)
-            return "Scaled";
+            return NAME_CAUSE_SCALED;
     }
     return NULL;
 }
@@ -314,7 +316,7 @@ static void check_deadlines(struct world *w, struct world_now now)
 static void decide_active(struct world *w, struct world_now now, struct world_actions *out)
 {
     if (w->superseded) {
-        stop(w, MESH_KILL, ENDING, "Superseded", now, out);
+        stop(w, MESH_KILL, ENDING, NAME_CAUSE_SUPERSEDED, now, out);
         return;
     }
     check_deadlines(w, now);

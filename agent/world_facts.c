@@ -248,7 +248,7 @@ void world_refused(struct world *w, int64_t greatest)
         return;
     /* Nothing better is to be waited for. */
     struct world_fault f = {
-        SYMPTOM, EXIT_CLASS_RETRY, "Refused", -1, -1, -WORLD_SYMPTOM_MS, "", ""};
+        SYMPTOM, EXIT_CLASS_RETRY, NAME_CAUSE_REFUSED, -1, -1, -WORLD_SYMPTOM_MS, "", ""};
     snprintf(
         f.message, sizeof f.message, "a member has seen incarnation %lld", (long long)greatest);
     world_note_fault(w, &f);

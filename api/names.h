@@ -91,8 +91,14 @@
 #define NAME_REASON_AGENT_ENDED    "AgentEnded"
 #define NAME_REASON_AGENTS_STARTED "AgentsStarted"
 
-/* causes of the end of an attempt that no agent could tell */
-#define NAME_CAUSE_COORDINATOR_LOST "CoordinatorLost"
+/* causes of the end of an attempt, beside some of these reasons */
+#define NAME_CAUSE_SCALED           "Scaled"
+#define NAME_CAUSE_LEAVING          "Leaving"
+#define NAME_CAUSE_RELEASED         "Released"
+#define NAME_CAUSE_REFUSED          "Refused"
+#define NAME_CAUSE_SUPERSEDED       "Superseded"
+#define NAME_CAUSE_DRAINED          "Drained"
+#define NAME_CAUSE_COORDINATOR_LOST "CoordinatorLost" /* no agent could tell */
 
 /* environment of the agent's container (set by the controller) */
 #define NAME_ENV_JOB       "LLMJOB_JOB"
@@ -110,6 +116,12 @@
 #define NAME_ENV_IMAGE      "LLMJOB_IMAGE"
 #define NAME_ENV_IMAGE_CUDA "LLMJOB_IMAGE_CUDA"
 #define NAME_ENV_KUBECTL    "LLMJOB_KUBECTL"
+
+/* likewise, of an agent */
+#define NAME_ENV_LOG_JSON     "LLMJOB_LOG_JSON"
+#define NAME_ENV_RUN_DIR      "LLMJOB_RUN_DIR"
+#define NAME_ENV_SERVE_LISTEN "LLMJOB_SERVE_LISTEN"
+#define NAME_ENV_RANK_PROGRAM "LLMJOB_RANK_PROGRAM"
 
 /* environment of a rank; "staged": device memory is reduced through the host, so that several ranks
  * may share a GPU (tests, trials) */
@@ -143,6 +155,18 @@
 #define NAME_PATH_METRICS "/metrics"
 #define NAME_HEADER_TOKEN \
     "X-Llmjob-Token" /* as Authorization: Bearer, but survives the API server's proxy */
+
+/* metrics of an agent */
+#define NAME_METRIC_INCARNATION "llmjob_incarnation"
+#define NAME_METRIC_IN_WORLD    "llmjob_in_world"
+#define NAME_METRIC_STEP        "llmjob_step"
+#define NAME_METRIC_RATE        "llmjob_tokens_per_second"
+#define NAME_METRIC_RESTARTS    "llmjob_restarts"
+#define NAME_METRIC_REQUESTS    "llmjob_requests_total"
+#define NAME_METRIC_REFUSED     "llmjob_requests_refused_total"
+#define NAME_METRIC_IN_FLIGHT   "llmjob_requests_in_flight"
+#define NAME_METRIC_TOKENS      "llmjob_generated_tokens_total"
+#define NAME_METRIC_FIRST_TOKEN "llmjob_first_token_seconds"
 
 /* metrics of the controller */
 #define NAME_METRIC_JOBS            "llmjob_jobs"

@@ -9,6 +9,7 @@
 #include "runtime/ckpt/ckpt.h"
 
 #include "base/io.h"
+#include "api/incarnation.h"
 #include "api/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -26,30 +27,6 @@
 #define WRITER_ARENA ((size_t)16 << 20)
 
 /* -- incarnations -- */
-
-/* 0 when nobody has claimed yet. */
-static int read_claim(const char *path, int64_t *out, struct err *e)
-{
-    char file[LIMIT_PATH_BYTES];
-    struct err why = {0};
-    buf_auto struct buf text;
-    buf_init(&text, 64);
-    int rc = ckpt_folder_path(file, e, "%s/incarnation", path);
-    if (rc)
-        return rc;
-    *out = 0;
-    rc = io_read_file(file, 63, &text, &why);
-    if (rc && why.sys == ENOENT)
-        return 0;
-    if (!rc && !number_file(buf_cstr(&text), text.len, out))
-        rc = err_set(&why, ERR_DATA,
-            "%s: holds no incarnation, a whole number from 1 to %" PRId64
-            "; remove it when nothing else uses the folder",
-            file, NUMBER_EXACT);
-    if (rc && e)
-        *e = why;
-    return rc;
-}
 
 /* Waits for whoever claims or commits just now; they hold it for milliseconds. */
 static int lock_folder(const char *path, struct err *e)
@@ -92,7 +69,7 @@ static int refuse_older(const char *path, int64_t incarnation, const char *owner
 {
     char other[65];
     int64_t newest;
-    int rc = read_claim(path, &newest, e);
+    int rc = incarnation_read(path, &newest, e);
     if (rc || newest < incarnation)
         return rc;
     if (newest > incarnation)
@@ -107,9 +84,9 @@ static int refuse_older(const char *path, int64_t incarnation, const char *owner
 
 int ckpt_claim(const char *path, int64_t incarnation, const char *owner, struct err *e)
 {
-    char file[LIMIT_PATH_BYTES], owners[LIMIT_PATH_BYTES], text[32];
+    char file[LIMIT_PATH_BYTES], owners[LIMIT_PATH_BYTES];
     struct err why = {0};
-    int rc = ckpt_folder_path(file, e, "%s/incarnation", path);
+    int rc = incarnation_path(path, file, e);
     if (rc)
         return rc;
     if (incarnation < 1 || incarnation > NUMBER_EXACT)
@@ -128,8 +105,7 @@ int ckpt_claim(const char *path, int64_t incarnation, const char *owner, struct 
         rc = io_write_file(owners, owner, strlen(owner), 0644, e);
     if (rc)
         return rc;
-    int n = snprintf(text, sizeof text, "%" PRId64 "\n", incarnation);
-    rc = io_write_file(file, text, (size_t)n, 0644, e);
+    rc = incarnation_write(path, incarnation, e);
     /* Whoever wrote them cannot commit them any more. They are in nobody's way but the disk's. */
     if (!rc && ckpt_folder_sweep(path, &why))
         log_warn("leftovers stay", LOG_ERR(&why));
