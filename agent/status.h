@@ -29,6 +29,5 @@ void status_register(void); /* metrics, once */
 /* For the door; user: struct agent_status. A body is read only for who has the token. */
 bool status_admit(void *user, struct web_exchange *x);
 void status_request(void *user, struct web_exchange *x); /* of what was admitted */
-bool status_ready(const struct agent_status *s);
 
 #endif

@@ -11,7 +11,6 @@
 
 #include <assert.h>
 #include <endian.h>
-#include <stdarg.h>
 #include <string.h>
 
 #define PIECE_BYTES (64 << 10)
@@ -167,18 +166,4 @@ int wire_send(
     if (!rc && first < len)
         rc = io_send_full(fd, (const char *)data + first, len - first, deadline_ms, e);
     return rc;
-}
-
-int wire_sendf(
-    int fd, enum wire_type type, int64_t deadline_ms, struct err *e, const char *fmt, ...)
-{
-    buf_auto struct buf b;
-    buf_init(&b, LIMIT_FRAME_BYTES);
-    va_list ap;
-    va_start(ap, fmt);
-    int rc = buf_vprintf(&b, fmt, ap);
-    va_end(ap);
-    if (rc)
-        return err_set(e, ERR_MEMORY, "out of memory for a frame");
-    return wire_send(fd, type, buf_cstr(&b), (uint32_t)b.len, deadline_ms, e);
 }

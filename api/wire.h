@@ -138,8 +138,5 @@ int wire_send(int fd, enum wire_type type, const void *data, uint32_t len, int64
 void wire_header(enum wire_type type, uint32_t len, char out[WIRE_HEADER_BYTES]);
 /* The id of a WIRE_REQUEST, 0: it does not begin with one. */
 uint64_t wire_request_id(const struct wire_frame *f);
-/* printf of a JSON payload */
-int wire_sendf(int fd, enum wire_type type, int64_t deadline_ms, struct err *e, const char *fmt,
-    ...) __attribute__((format(printf, 5, 6)));
 
 #endif

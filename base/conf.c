@@ -178,6 +178,22 @@ static void store(const struct load *l, void *out)
         memcpy((char *)out + l->items[i].offset, &l->choice[i].value, size[l->items[i].kind]);
 }
 
+static void print_help(const struct conf_item *items, const char *usage)
+{
+    static const char *const kinds[] = {" <text>", " <int>", " <number>", ""};
+    printf("Usage: %s\n\n", usage);
+    for (const struct conf_item *i = items; i->name; i++) {
+        int n = printf("  --%s%s", i->name, kinds[i->kind]);
+        printf("%*s%s", n < 30 ? 30 - n : 1, "", i->help);
+        if (i->env)
+            printf(" [%s]", i->env);
+        if (i->def && *i->def)
+            printf(" (default %s)", i->def);
+        printf("\n");
+    }
+    printf("  --config <file>             a YAML map of these names\n");
+}
+
 int conf_load(const struct conf_item *items, int argc, char **argv, void *out, struct err *e)
 {
     struct load l = {.items = items};
@@ -186,7 +202,7 @@ int conf_load(const struct conf_item *items, int argc, char **argv, void *out, s
     assert(l.count <= CONF_ITEMS);
     int at = take_flags(&l, argc, argv, e);
     if (!at)
-        conf_help(items, argv[0]);
+        print_help(items, argv[0]);
     if (at <= 0)
         return at;
     take_environment(&l);
@@ -207,20 +223,4 @@ void conf_done(void)
 {
     arena_destroy(kept);
     kept = NULL;
-}
-
-void conf_help(const struct conf_item *items, const char *usage)
-{
-    static const char *const kinds[] = {" <text>", " <int>", " <number>", ""};
-    printf("Usage: %s\n\n", usage);
-    for (const struct conf_item *i = items; i->name; i++) {
-        int n = printf("  --%s%s", i->name, kinds[i->kind]);
-        printf("%*s%s", n < 30 ? 30 - n : 1, "", i->help);
-        if (i->env)
-            printf(" [%s]", i->env);
-        if (i->def && *i->def)
-            printf(" (default %s)", i->def);
-        printf("\n");
-    }
-    printf("  --config <file>             a YAML map of these names\n");
 }

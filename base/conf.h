@@ -41,6 +41,5 @@ struct conf_item {
 int conf_load(const struct conf_item *items, int argc, char **argv, void *out, struct err *e);
 /* Strings taken from a file live until here: at the end of main, or of a test. */
 void conf_done(void);
-void conf_help(const struct conf_item *items, const char *usage);
 
 #endif

@@ -30,7 +30,7 @@ struct http_transfer {
     struct curl_slist *headers;
     struct buf body;
     int64_t deadline_ms, idle_ms, last_byte_ms; /* deadline 0: none */
-    bool added, cancelled;
+    bool added;
     enum { END_NONE, END_STOPPED, END_LIMIT } end; /* why write_body refused */
     int (*data_fn)(void *user, const char *data, size_t len);
     void (*done_fn)(void *user, const struct http_response *r);
@@ -42,7 +42,7 @@ struct http {
     CURLM *multi;
     struct http_transfer *first, **tail; /* in the order of http_start */
     int running, max_running, gather_ms;
-    uint64_t last_id;
+    uint64_t started;
     char *strings[7]; /* copies of conf's */
     char *user_agent;
     bool insecure, http2;
@@ -113,8 +113,7 @@ void http_destroy(struct http *h)
         unlink_transfer(h, t);
         struct http_response r = {.body = "", .retry_after_ms = -1};
         err_set(&r.error, ERR_DRAINED, "the HTTP client is closing");
-        if (!t->cancelled)
-            t->done_fn(t->user, &r);
+        t->done_fn(t->user, &r);
         transfer_free(h, t);
     }
     curl_multi_cleanup(h->multi);
@@ -129,8 +128,6 @@ static size_t write_body(char *data, size_t size, size_t count, void *user)
     size_t len = size * count;
     long status = 0;
     t->last_byte_ms = clock_ms();
-    if (t->cancelled)
-        return CURL_WRITEFUNC_ERROR;
     curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
     if (t->data_fn && status < 300) {
         if (t->data_fn(t->user, data, len)) {
@@ -244,7 +241,7 @@ static int set_request(const struct http *h, struct http_transfer *t, const stru
     return 0;
 }
 
-int http_start(struct http *h, const struct http_request *r, uint64_t *id, struct err *e)
+int http_start(struct http *h, const struct http_request *r, struct err *e)
 {
     assert(r->done_fn && (r->timeout_ms > 0 || r->idle_timeout_ms > 0));
     struct http_transfer *t = mem_zalloc(sizeof *t);
@@ -258,7 +255,7 @@ int http_start(struct http *h, const struct http_request *r, uint64_t *id, struc
         return err_set(e, ERR_USER, "cannot request %s %.150s", r->method, r->url);
     }
     int64_t now = clock_ms();
-    t->id = ++h->last_id;
+    h->started++;
     t->deadline_ms = r->timeout_ms > 0 ? now + r->timeout_ms : 0;
     t->idle_ms = r->idle_timeout_ms;
     t->last_byte_ms = now;
@@ -267,23 +264,14 @@ int http_start(struct http *h, const struct http_request *r, uint64_t *id, struc
     t->user = r->user;
     *h->tail = t;
     h->tail = &t->next;
-    if (id)
-        *id = t->id;
     return 0;
-}
-
-void http_cancel(struct http *h, uint64_t id)
-{
-    for (struct http_transfer *t = h->first; t; t = t->next)
-        if (t->id == id)
-            t->cancelled = true;
 }
 
 int http_in_flight(const struct http *h)
 {
     int n = 0;
     for (const struct http_transfer *t = h->first; t; t = t->next)
-        n += !t->cancelled;
+        n++;
     return n;
 }
 
@@ -323,8 +311,7 @@ static void finish(struct http *h, struct http_transfer *t, const struct err *fa
         if (seconds > 0 && seconds < 86400)
             r.retry_after_ms = seconds * 1000;
     }
-    if (!t->cancelled)
-        t->done_fn(t->user, &r);
+    t->done_fn(t->user, &r);
     transfer_free(h, t);
 }
 
@@ -345,7 +332,7 @@ static void reap(struct http *h)
     }
 }
 
-/* Drops what was cancelled, ends what is late. Returns the next deadline, or -1. */
+/* Ends what is late. Returns the next deadline, or -1. */
 static int64_t expire(struct http *h)
 {
     int64_t now = clock_ms(), next = -1;
@@ -354,9 +341,7 @@ static int64_t expire(struct http *h)
         int64_t end = t->deadline_ms;
         if (t->idle_ms > 0 && (!end || t->last_byte_ms + t->idle_ms < end))
             end = t->last_byte_ms + t->idle_ms;
-        if (t->cancelled) {
-            finish(h, t, &(struct err){.code = ERR_DRAINED});
-        } else if (now >= end) {
+        if (now >= end) {
             const char *url = "";
             struct err late;
             curl_easy_getinfo(t->easy, CURLINFO_EFFECTIVE_URL, &url);
@@ -373,7 +358,7 @@ static int64_t expire(struct http *h)
 static int promote(struct http *h, bool *any, struct err *e)
 {
     for (struct http_transfer *t = h->first; t && h->running < h->max_running; t = t->next) {
-        if (t->added || t->cancelled)
+        if (t->added)
             continue;
         CURLMcode m = curl_multi_add_handle(h->multi, t->easy);
         if (m)
@@ -401,7 +386,7 @@ int http_turn(struct http *h, const int *extra_fds, int extra_count, int64_t wai
     struct curl_waitfd extra[EXTRA_FDS_MAX];
     for (int i = 0; i < extra_count; i++)
         extra[i] = (struct curl_waitfd){.fd = extra_fds[i], .events = CURL_WAIT_POLLIN};
-    uint64_t before = h->last_id;
+    uint64_t before = h->started;
     bool any = false;
     int ready = 0, rc = promote(h, &any, e);
     /* curl looks at each request in flight, whichever has news: once a turn, after the wait, is
@@ -416,7 +401,7 @@ int http_turn(struct http *h, const int *extra_fds, int extra_count, int64_t wai
         wait_ms = next - clock_ms();
     /* A callback above may have started a request, or made room for one that waits: nothing
      * would wake us for it. */
-    if (h->last_id != before || h->running < running)
+    if (h->started != before || h->running < running)
         return 0;
     if (wait_ms < 0)
         wait_ms = 0;
@@ -464,7 +449,7 @@ int http_once(
     copy.user = &o;
     int rc = http_create(conf, &h, e);
     if (!rc)
-        rc = http_start(h, &copy, NULL, e);
+        rc = http_start(h, &copy, e);
     while (!rc && !o.done)
         rc = http_turn(h, NULL, 0, 1000, e);
     if (!rc) {

@@ -56,8 +56,7 @@ struct http_request {
 int http_create(const struct http_conf *conf, struct http **out, struct err *e);
 /* done_fn of every request in flight is called with ERR_DRAINED. */
 void http_destroy(struct http *h);
-int http_start(struct http *h, const struct http_request *r, uint64_t *id, struct err *e);
-void http_cancel(struct http *h, uint64_t id); /* done_fn is not called */
+int http_start(struct http *h, const struct http_request *r, struct err *e);
 int http_in_flight(const struct http *h);
 
 /* One turn: waits at most wait_ms for network activity or for extra_fds, runs callbacks. */

@@ -56,9 +56,6 @@ int web_create(const struct web_conf *conf, struct web **out, struct err *e);
 void web_destroy(struct web *w); /* calls nobody back */
 /* Listens; all requests that no WebSocket path takes go to the door's functions. */
 int web_open(struct web *w, const struct web_door *door, uint16_t *bound_port, struct err *e);
-/* A door with defaults. */
-int web_listen(struct web *w, const char *host, uint16_t port, web_request_fn *fn, void *user,
-    uint16_t *bound_port, struct err *e);
 /* One turn of the loop, at most wait_ms. */
 int web_turn(struct web *w, int64_t wait_ms, struct err *e);
 void web_wake(struct web *w); /* from another thread */
@@ -66,7 +63,6 @@ void web_wake(struct web *w); /* from another thread */
 /* exchange: valid from the request until answered or gone */
 const char *web_method(const struct web_exchange *x); /* HEAD is "GET": the answer is cut here */
 const char *web_path(const struct web_exchange *x);   /* decoded, no query */
-const char *web_query(const struct web_exchange *x);
 const char *web_header(const struct web_exchange *x, const char *lower_case_name); /* or NULL */
 const char *web_body(const struct web_exchange *x, size_t *len);
 /* gone_fn tells that the client went away before it was answered. */
@@ -100,7 +96,6 @@ int web_dial(struct web *w, const char *host, uint16_t port, const char *path,
 void web_socket_limit(struct web_socket *s, size_t bytes);
 int web_send(struct web_socket *s, const char *text, size_t len); /* queued, bounded: -ERR_MEMORY */
 void web_close(struct web_socket *s);
-void web_socket_set_user(struct web_socket *s, void *user);
 
 /* Adopt a descriptor: fn runs when it is readable. Not closed by web_destroy. */
 int web_watch_fd(struct web *w, int fd, void (*fn)(void *user, int fd), void *user, struct err *e);

@@ -550,14 +550,6 @@ int web_open(struct web *w, const struct web_door *door, uint16_t *bound_port, s
     return 0;
 }
 
-int web_listen(struct web *w, const char *host, uint16_t port, web_request_fn *fn, void *user,
-    uint16_t *bound_port, struct err *e)
-{
-    return web_open(w,
-        &(struct web_door){.host = host, .port = port, .request_fn = fn, .user = user}, bound_port,
-        e);
-}
-
 /* -- deadlines -- */
 
 bool web_http_waits(const struct web *w)
@@ -607,11 +599,6 @@ const char *web_method(const struct web_exchange *x)
 const char *web_path(const struct web_exchange *x)
 {
     return x->request.path;
-}
-
-const char *web_query(const struct web_exchange *x)
-{
-    return x->request.query;
 }
 
 const char *web_header(const struct web_exchange *x, const char *lower_case_name)

@@ -203,11 +203,6 @@ void web_close(struct web_socket *s)
         lws_set_timeout(s->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
 }
 
-void web_socket_set_user(struct web_socket *s, void *user)
-{
-    s->user = user;
-}
-
 void web_socket_limit(struct web_socket *s, size_t bytes)
 {
     s->in.limit = bytes;

@@ -255,7 +255,7 @@ static int start_request(struct line *l, const char *method, const char *path, c
         .limit = l->limit,
         .done_fn = done_fn,
         .user = l};
-    return http_start(kube_http(l->all->kube), &r, NULL, e);
+    return http_start(kube_http(l->all->kube), &r, e);
 }
 
 static int64_t interval_ms(const struct coordinators *c)

@@ -399,7 +399,7 @@ int kube_start(struct kube *k, const struct kube_call *call, struct err *e)
         .done_fn = call_done,
         .user = c,
     };
-    int rc = http_start(k->http, &r, NULL, e);
+    int rc = http_start(k->http, &r, e);
     if (rc)
         mem_free(c);
     return rc;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "tests/unit.h"
+#include "tests/web_listen.h"
 
 static struct web *w;
 static struct gate *gate;

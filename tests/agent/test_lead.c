@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "tests/unit.h"
+#include "tests/web_listen.h"
 
 static struct web *w;
 static struct lead *lead;

@@ -9,6 +9,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "tests/agent/testrank.h"
+#include "tests/web_listen.h"
 
 #include <check.h>
 #include <string.h>

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "tests/unit.h"
+#include "tests/web_listen.h"
 
 static struct err e;
 

@@ -26,6 +26,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -73,11 +75,21 @@ static void read_script(void)
             script.fault, sizeof script.fault, "%.*s", (int)strcspn(fault + 7, ","), fault + 7);
 }
 
+static void tell(enum wire_type type, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void tell(enum wire_type type, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    wire_send(WIRE_FD_SOCKET, type, text, (uint32_t)n, clock_ms() + WAIT_MS, &e);
+}
+
 static _Noreturn void fail(enum err_code code, const char *message)
 {
     fprintf(stderr, "rank %d: %s\n", rank, message);
-    wire_sendf(WIRE_FD_SOCKET, WIRE_FAILED, clock_ms() + 1000, &e,
-        "{\"class\":\"%s\",\"message\":\"%s\"}", err_code_name(code), message);
+    tell(WIRE_FAILED, "{\"class\":\"%s\",\"message\":\"%s\"}", err_code_name(code), message);
     _exit((int)exit_class_of(code));
 }
 
@@ -220,8 +232,7 @@ static void save(int64_t step)
     if (read_number("incarnation") > incarnation)
         fail(ERR_DRAINED, "a newer incarnation has begun");
     write_number("step", step);
-    wire_sendf(WIRE_FD_SOCKET, WIRE_SAVED, clock_ms() + WAIT_MS, &e,
-        "{\"step\":%lld,\"path\":\"%s\"}", (long long)step, spec.checkpoint.path);
+    tell(WIRE_SAVED, "{\"step\":%lld,\"path\":\"%s\"}", (long long)step, spec.checkpoint.path);
 }
 
 /* Takes what the agent sent meanwhile. */
@@ -239,8 +250,8 @@ static _Noreturn void finish(int64_t step, bool drained)
 {
     save(step);
     barrier(step, false);
-    wire_sendf(WIRE_FD_SOCKET, WIRE_DONE, clock_ms() + WAIT_MS, &e,
-        drained ? "{\"step\":%lld,\"drained\":true}" : "{\"step\":%lld}", (long long)step);
+    tell(WIRE_DONE, drained ? "{\"step\":%lld,\"drained\":true}" : "{\"step\":%lld}",
+        (long long)step);
     _exit(drained ? EXIT_CLASS_DRAINED : EXIT_CLASS_DONE);
 }
 
@@ -251,7 +262,7 @@ static _Noreturn void train(void)
         write_number("incarnation", incarnation);
     int64_t step = read_number("step");
     beat(WIRE_PHASE_LOAD, step);
-    wire_sendf(WIRE_FD_SOCKET, WIRE_LOADED, clock_ms() + WAIT_MS, &e,
+    tell(WIRE_LOADED,
         "{\"parameters\":1,\"memory_bytes\":1000,\"resumed_step\":%lld,\"steps\":%lld,"
         "\"device\":\"none\"}",
         (long long)step, (long long)script.steps);
@@ -265,7 +276,7 @@ static _Noreturn void train(void)
             finish(step, true);
         step++;
         if (rank == 0)
-            wire_sendf(WIRE_FD_SOCKET, WIRE_STEP, clock_ms() + WAIT_MS, &e,
+            tell(WIRE_STEP,
                 "{\"step\":%lld,\"loss\":%.3f,\"tokens\":%lld,\"tokens_per_second\":100}",
                 (long long)step, 4.0 / (double)(step + 1), (long long)step * 100);
         if (step % script.every == 0)
@@ -284,7 +295,7 @@ static int serving_count;
 
 static void end_request(int i, const char *reason)
 {
-    wire_sendf(WIRE_FD_SOCKET, WIRE_FINISHED, clock_ms() + WAIT_MS, &e,
+    tell(WIRE_FINISHED,
         "{\"id\":%llu,\"reason\":\"%s\",\"prompt_tokens\":7,\"completion_tokens\":%lld}",
         (unsigned long long)serving[i].id, reason, (long long)serving[i].made);
     fprintf(stderr, "request %llu %s after %lld\n", (unsigned long long)serving[i].id, reason,
@@ -375,7 +386,7 @@ int testrank_main(void)
     listener = io_listen(json_str(v, "bind_host", "127.0.0.1"), 0, &port, &e);
     if (listener < 0)
         fail(ERR_RETRY, e.text);
-    wire_sendf(WIRE_FD_SOCKET, WIRE_READY, clock_ms() + WAIT_MS, &e, "{\"port\":%u}", port);
+    tell(WIRE_READY, "{\"port\":%u}", port);
     json_destroy(v);
     beat(WIRE_PHASE_CONNECT, 0);
     v = expect(WIRE_START);

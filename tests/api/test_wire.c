@@ -82,7 +82,7 @@ START_TEST(bytes_on_the_wire)
 {
     int pair[2];
     make_pair(pair);
-    ck_assert_int_eq(wire_sendf(pair[0], WIRE_READY, soon(), NULL, "{\"port\":%d}", 80), 0);
+    ck_assert_int_eq(wire_send(pair[0], WIRE_READY, "{\"port\":80}", 11, soon(), NULL), 0);
     ck_assert_int_eq(wire_send(pair[0], WIRE_STOP, NULL, 0, soon(), NULL), 0);
     unsigned char got[100];
     ck_assert_int_eq(read(pair[1], got, sizeof got), 8 + 11 + 8);
@@ -295,7 +295,7 @@ static int one_message(void *user)
     struct wire_reader r;
     struct wire_frame f;
     wire_reader_init(&r);
-    int rc = wire_sendf(pair[0], WIRE_STEP, soon(), NULL, "{\"step\":%d}", 3);
+    int rc = wire_send(pair[0], WIRE_STEP, "{\"step\":3}", 10, soon(), NULL);
     rc = rc ? rc : wire_wait(&r, pair[1], soon(), &f, NULL);
     if (!rc)
         ck_assert_str_eq(f.data, "{\"step\":3}");

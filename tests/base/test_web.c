@@ -5,6 +5,7 @@
  * needs: threads
  */
 #include "tests/base/web_client.h"
+#include "tests/web_listen.h"
 
 #include <fcntl.h>
 #include <pthread.h>

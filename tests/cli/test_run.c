@@ -14,6 +14,7 @@
 #include "base/secret.h"
 #include "base/web.h"
 #include "cli/command.h"
+#include "tests/web_listen.h"
 
 #include <check.h>
 #include <fcntl.h>
