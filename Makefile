@@ -149,8 +149,9 @@ sub = $(MAKE) --no-print-directory R=$(R)
 # All cores, unless the caller said how many.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 # Shell commands that run a group for the results of all; one that leaves no counts has failed.
-group = $(sub) $(jobs) $(1) R=$(O)/results; grep -q "^$(1) " $(O)/results || \
-  { echo "$(1) did not run"; echo "$(1) lost 0 1 0 0" >>$(O)/results; };
+start = $(sub) $(jobs) $(1) R=$(O)/results
+told  = grep -q "^$(1) " $(O)/results || { echo "$(1) did not run"; echo "$(1) lost 0 1 0 0" >>$(O)/results; };
+group = $(start); $(told)
 groups = $(foreach g,$(1),$(call group,$(g)))
 begin = mkdir -p $(O) && tests/run.sh -b $(O)/results
 seed = echo "LLMJOB_SAMPLE=$(LLMJOB_SAMPLE) LLMJOB_SEED=$(LLMJOB_SEED)"
@@ -164,8 +165,8 @@ test: ## everything, in 20 minutes: install, build, house rules, unit tests in t
 	@$(begin) && $(seed)
 	@+$(call built,all unit-programs)
 	@+$(call groups,models tidy unit)
-	@+tests/idly $(sub) $(jobs) beside & trap "kill -- -$$!" INT TERM; \
-	  { $(call group,e2e-alone) } & { $(call group,e2e-cluster) } & wait
+	@+tests/idly $(sub) $(jobs) beside & builds=$$!; setsid $(call start,e2e-alone) & alone=$$!; \
+	  trap "kill -- -$$builds -$$alone" INT TERM; $(call group,e2e-cluster) wait; $(call told,e2e-alone)
 	@+$(call groups,cuda gpu asan tsan fuzz)
 	@tests/run.sh -s $(O)/results 20
 # What runs on the cluster waits for much: beside it the other builds are made.
