@@ -1,7 +1,7 @@
 #!/bin/bash
 # pace.sh [-n PAIRS] BUILD_A BUILD_B: whether a build is as fast as another.
 #
-# Goal: B trains and serves SmolLM2-135M at A's speed or above 98 % of it. Method: A and B take turns; a run's speed is the
+# Goal: B trains and serves SmolLM2-135M at A's speed or at least at 98 % of it. Method: A and B take turns; a run's speed is the
 # median over its steps of the tokens per second that the program itself reports, so that starting and saving are not
 # in it; of a served model it is the tokens of an answer by the time after its first one, and of a prompt by the time to
 # the first. The ratio is the median of the pairs' own. Below 98 % after PAIRS (5), as many pairs are added twice before
@@ -21,11 +21,12 @@ summary() { # file
 }
 slower() { awk -v ratio="$1" -v least=$least 'BEGIN { exit !(ratio < least) }'; }
 
+# Both leave what they measured in `speed`, in no subshell: what runs is then known to lib.sh.
 train() { # build: tokens per second
     rm -rf "$work/run"
     start "$1" "data=$work/data,run=$work/run"
-    ended || { explain "$name" >&2; return 1; }
-    facts rates "$work/run/board" 4
+    ended || { explain "$name"; return 1; }
+    speed=$(facts rates "$work/run/board" 4)
 }
 ask() { # url prompt tokens: tokens of prompt and answer, seconds
     local answer
@@ -50,11 +51,11 @@ serve() { # build: tokens per second of prompt and of answer
     local url status=0
     rm -f "$work/prefill" "$work/decode"
     start "$1" "data=$work/data" --port 0
-    url=$(serving) && measure "$url" >&2 || { explain "$name" >&2; return 1; }
+    url=$(serving) && measure "$url" || { explain "$name"; return 1; }
     kill -TERM "$running"
     ended || status=$?
-    [ $status = 71 ] || { explain "$name: ended with $status" >&2; return 1; }
-    echo "$(median <"$work/prefill") $(median <"$work/decode")"
+    [ $status = 71 ] || { explain "$name: ended with $status"; return 1; }
+    speed="$(median <"$work/prefill") $(median <"$work/decode")"
 }
 verdict() { # name file: whether more pairs could change it
     local a b ratio word=ok
@@ -72,29 +73,29 @@ needs_more() { # file...
     return 1
 }
 trains() { # words
-    local i round a b
+    local i round a
     name=$(sed -E 's/(precision|method)=//g' <<<"$*")
     write_training "$work/job.yaml" model=smollm2.gguf "$@" length=128 steps=20 save=1000 evaluate=0
     : >"$work/pairs"
     for ((round = 0; round < rounds; round++)); do
         for ((i = 0; i < pairs; i++)); do
-            a=$(train "$A") && b=$(train "$B") || { fail; return 0; }
-            echo "$a $b" >>"$work/pairs"
+            train "$A" && a=$speed && train "$B" || { fail; return 0; }
+            echo "$a $speed" >>"$work/pairs"
         done
         needs_more "$work/pairs" || break
     done
     verdict "train $name" "$work/pairs"
 }
 serves() { # precision
-    local i round a b
+    local i round a
     name="serve $1"
     write_serving "$work/job.yaml" smollm2.gguf "$1"
     : >"$work/pairs.prefill" && : >"$work/pairs.decode"
     for ((round = 0; round < rounds; round++)); do
         for ((i = 0; i < pairs; i++)); do
-            a=$(serve "$A") && b=$(serve "$B") || { fail; return 0; }
-            echo "${a% *} ${b% *}" >>"$work/pairs.prefill"
-            echo "${a#* } ${b#* }" >>"$work/pairs.decode"
+            serve "$A" && a=$speed && serve "$B" || { fail; return 0; }
+            echo "${a% *} ${speed% *}" >>"$work/pairs.prefill"
+            echo "${a#* } ${speed#* }" >>"$work/pairs.decode"
         done
         needs_more "$work/pairs.prefill" "$work/pairs.decode" || break
     done

@@ -1,11 +1,12 @@
 # Proofs that take too long for `make test`. A proof is a program that tests/run.sh runs: PROOFS += its path.
-# BASE is the commit that the present build is compared with.
+# BASE is the commit that the present build is compared with; BITS are flags of bits.sh.
 BASE   ?= HEAD^
+BITS   ?=
 PROOFS += tests/prove/quick.sh
 
 .PHONY: bits pace prove
 bits: all ## the same to the bit as BASE=HEAD^ : losses, checkpoints, exports, answers, memory
-	@O=$(O) tests/prove/against.sh $(BASE) tests/prove/bits.sh
+	@O=$(O) tests/prove/against.sh $(BASE) tests/prove/bits.sh $(BITS)
 pace: all ## as fast as BASE=HEAD^ in training and serving, on a quiet machine
 	@O=$(O) tests/prove/against.sh $(BASE) tests/prove/pace.sh
 prove: all ## the longer proofs
