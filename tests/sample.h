@@ -1,7 +1,7 @@
 /*
  * sample: of what takes long a test tries a part, so that all tests end in time: of each
- * LLMJOB_SAMPLE neighbours in a list (unset: 1, which is all) one, and LLMJOB_SEED says which. `make
- * prove` tries all.
+ * LLMJOB_SAMPLE neighbours in a list (unset: 1, which is all) one, and LLMJOB_SEED says which.
+ * `make prove` tries all.
  */
 #ifndef TESTS_SAMPLE_H
 #define TESTS_SAMPLE_H

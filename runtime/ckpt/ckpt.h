@@ -74,6 +74,5 @@ void ckpt_close(struct ckpt_reader *r);
  * type, or with gaps. */
 int ckpt_get(struct ckpt_reader *r, const char *name, int64_t total, int64_t offset, int64_t count,
     enum dtype t, void *data, struct err *e);
-bool ckpt_has(struct ckpt_reader *r, const char *name);
 
 #endif

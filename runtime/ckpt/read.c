@@ -258,11 +258,6 @@ static const struct slice *first_slice(const struct ckpt_reader *r, const char *
     return low < r->slice_count && !name_compare(s->name, s->name_len, name, len) ? s : NULL;
 }
 
-bool ckpt_has(struct ckpt_reader *r, const char *name)
-{
-    return first_slice(r, name) != NULL;
-}
-
 static int read_slice(struct ckpt_reader *r, const struct slice *s, int64_t skip, void *to,
     int64_t bytes, struct err *e)
 {

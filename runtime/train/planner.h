@@ -28,8 +28,8 @@ struct planner_plan {
 /* ERR_MEMORY with the figures, and the recomputation that would do if one does, when not even one
  * sequence fits. */
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e);
-/* What a plan that is given takes of this rank's memory: sets out->memory. ERR_USER: its layout does
- * not fill the world; ERR_MEMORY: it does not fit. */
+/* What a plan that is given takes of this rank's memory: sets out->memory. ERR_USER: its layout
+ * does not fill the world; ERR_MEMORY: it does not fit. */
 int planner_measure(const struct planner_input *in, struct planner_plan *out, struct err *e);
 
 #endif

@@ -379,8 +379,8 @@ START_TEST(a_gpu_gives_the_same_text)
 }
 END_TEST
 
-/* Puts `text` into the model's folder, or, for tokenizer.json, at the beginning of what is there.
- */
+/* Puts `text` into the model's folder, or, for tokenizer.json, at the beginning of what is
+   there. */
 static void model_file(const char *name, const char *text)
 {
     char path[128];
