@@ -46,7 +46,7 @@ struct driver_comm {
     struct comm_memory *memory;
 };
 
-struct request {
+struct comm_call {
     enum { ALLREDUCE, ALLGATHER, BROADCAST } kind;
     const void *in;
     void *out;
@@ -375,7 +375,7 @@ static int comm_alloc(struct driver_comm *c, size_t bytes, void **out, struct er
 }
 
 /* -- operations -- */
-static ncclResult_t comm_issue(struct driver_comm *c, const struct request *q)
+static ncclResult_t comm_issue(struct driver_comm *c, const struct comm_call *q)
 {
     switch (q->kind) {
     case ALLREDUCE:
@@ -387,7 +387,8 @@ static ncclResult_t comm_issue(struct driver_comm *c, const struct request *q)
     }
 }
 
-static int comm_run(struct driver_comm *c, const struct request *q, const char *what, struct err *e)
+static int comm_run(
+    struct driver_comm *c, const struct comm_call *q, const char *what, struct err *e)
 {
     ncclResult_t s = ncclInvalidUsage;
     int r = comm_refused(c, what, e);
@@ -409,7 +410,7 @@ static int comm_run(struct driver_comm *c, const struct request *q, const char *
 static int comm_allreduce(struct driver_comm *c, void *data, int64_t count, enum dtype t,
     enum driver_reduce op, struct err *e)
 {
-    struct request q = {.kind = ALLREDUCE,
+    struct comm_call q = {.kind = ALLREDUCE,
         .in = data,
         .out = data,
         .count = (size_t)count,
@@ -436,14 +437,14 @@ static int comm_allreduce(struct driver_comm *c, void *data, int64_t count, enum
 static int comm_allgather(
     struct driver_comm *c, const void *mine, void *all, size_t bytes, struct err *e)
 {
-    const struct request q = {
+    const struct comm_call q = {
         .kind = ALLGATHER, .in = mine, .out = all, .count = bytes, .type = ncclInt8};
     return comm_run(c, &q, "an all-gather", e);
 }
 
 static int comm_broadcast(struct driver_comm *c, void *data, size_t bytes, int root, struct err *e)
 {
-    const struct request q = {
+    const struct comm_call q = {
         .kind = BROADCAST, .in = data, .out = data, .count = bytes, .type = ncclInt8, .root = root};
     return comm_run(c, &q, "a broadcast", e);
 }

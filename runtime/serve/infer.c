@@ -44,7 +44,7 @@ struct infer {
 };
 
 struct turn { /* one request on its way */
-    struct request *q;
+    struct sched_request *q;
     struct json *body; /* its text, decoded */
     struct tok_ids prompt;
     const char *stop[LIMIT_STOP_STRINGS];
@@ -312,7 +312,7 @@ static int finish(
 }
 
 /* The request's own faults end the request; only the rank's faults are returned. */
-static int serve(struct infer *s, struct request *q, struct err *e)
+static int serve(struct infer *s, struct sched_request *q, struct err *e)
 {
     struct turn t = {.q = q};
     struct err fault = {0};
@@ -443,7 +443,7 @@ int infer_run(const struct infer_conf *c, struct err *e)
     buf_init(&s.frame, LIMIT_FRAME_BYTES);
     rc = open_all(&s, e);
     while (!rc) {
-        struct request *q;
+        struct sched_request *q;
 
         beat_phase(c->door->page, WIRE_PHASE_SERVE_IDLE);
         q = sched_take(c->queue, IDLE_MS);

@@ -12,8 +12,8 @@
 struct sched {
     pthread_mutex_t lock;
     pthread_cond_t more;
-    struct request *first, **end; /* waiting */
-    struct request *running;
+    struct sched_request *first, **end; /* waiting */
+    struct sched_request *running;
     int waiting, capacity;
     bool woken;
 };
@@ -36,7 +36,7 @@ int sched_create(int capacity, struct sched **out, struct err *e)
     return 0;
 }
 
-static void request_destroy(struct request *q)
+static void request_destroy(struct sched_request *q)
 {
     if (!q)
         return;
@@ -48,7 +48,7 @@ void sched_destroy(struct sched *s)
 {
     if (!s)
         return;
-    for (struct request *q = s->first, *next; q; q = next) {
+    for (struct sched_request *q = s->first, *next; q; q = next) {
         next = q->next;
         request_destroy(q);
     }
@@ -60,7 +60,7 @@ void sched_destroy(struct sched *s)
 
 int sched_push(struct sched *s, uint64_t id, const char *text, size_t len, struct err *e)
 {
-    struct request *q = mem_zalloc(sizeof *q);
+    struct sched_request *q = mem_zalloc(sizeof *q);
     bool full;
 
     if (q)
@@ -86,10 +86,10 @@ int sched_push(struct sched *s, uint64_t id, const char *text, size_t len, struc
     return err_set(e, ERR_RETRY, "%d requests are waiting already", s->capacity);
 }
 
-struct request *sched_take(struct sched *s, int64_t timeout_ms)
+struct sched_request *sched_take(struct sched *s, int64_t timeout_ms)
 {
     struct timespec until;
-    struct request *q;
+    struct sched_request *q;
     int rc = 0;
 
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -116,7 +116,7 @@ struct request *sched_take(struct sched *s, int64_t timeout_ms)
     return q;
 }
 
-void sched_finish(struct sched *s, struct request *q)
+void sched_finish(struct sched *s, struct sched_request *q)
 {
     pthread_mutex_lock(&s->lock);
     s->running = NULL;
@@ -129,7 +129,7 @@ void sched_cancel(struct sched *s, uint64_t id)
     pthread_mutex_lock(&s->lock);
     if (s->running && s->running->id == id)
         atomic_store(&s->running->cancelled, true);
-    for (struct request *q = s->first; q; q = q->next)
+    for (struct sched_request *q = s->first; q; q = q->next)
         if (q->id == id)
             atomic_store(&q->cancelled, true);
     pthread_mutex_unlock(&s->lock);

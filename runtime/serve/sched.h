@@ -15,12 +15,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct request {
+struct sched_request {
     uint64_t id;
     char *text; /* the WIRE_REQUEST payload, NUL-terminated */
     size_t len;
     _Atomic bool cancelled;
-    struct request *next; /* private to sched */
+    struct sched_request *next; /* private to sched */
 };
 
 struct sched;
@@ -31,8 +31,8 @@ void sched_destroy(struct sched *s);
 int sched_push(struct sched *s, uint64_t id, const char *text, size_t len, struct err *e);
 /* The next request, or NULL after timeout_ms or sched_wake. It stays reachable for sched_cancel
  * until finished. */
-struct request *sched_take(struct sched *s, int64_t timeout_ms);
-void sched_finish(struct sched *s, struct request *q);
+struct sched_request *sched_take(struct sched *s, int64_t timeout_ms);
+void sched_finish(struct sched *s, struct sched_request *q);
 void sched_cancel(
     struct sched *s, uint64_t id); /* unknown ids are ignored: the request has just ended */
 void sched_wake(struct sched *s);

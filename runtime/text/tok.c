@@ -212,7 +212,7 @@ struct symbol {
     int32_t id, prev, next; /* prev, next: positions or -1; id -1: merged into its left neighbour */
 };
 
-struct candidate {
+struct merge_at {
     int32_t rank, at, merged;
 };
 
@@ -220,7 +220,7 @@ struct encoding {
     const struct tok *tok;
     struct tok_ids *out;
     struct symbol *symbols;
-    struct candidate *heap;
+    struct merge_at *heap;
     int64_t room; /* symbols; the heap has three times as many */
     int64_t heap_count;
     bool special, guarded;
@@ -246,12 +246,12 @@ int tok_ids_add(struct tok_ids *out, int32_t id, struct err *e)
     return 0;
 }
 
-static bool before(const struct candidate *a, const struct candidate *b)
+static bool before(const struct merge_at *a, const struct merge_at *b)
 {
     return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
 }
 
-static void heap_push(struct encoding *n, struct candidate c)
+static void heap_push(struct encoding *n, struct merge_at c)
 {
     int64_t i = n->heap_count++;
     for (; i && before(&c, &n->heap[(i - 1) / 2]); i = (i - 1) / 2)
@@ -259,9 +259,9 @@ static void heap_push(struct encoding *n, struct candidate c)
     n->heap[i] = c;
 }
 
-static struct candidate heap_pop(struct encoding *n)
+static struct merge_at heap_pop(struct encoding *n)
 {
-    struct candidate top = n->heap[0], last = n->heap[--n->heap_count];
+    struct merge_at top = n->heap[0], last = n->heap[--n->heap_count];
     int64_t i = 0;
     for (int64_t child; (child = 2 * i + 1) < n->heap_count; i = child) {
         if (child + 1 < n->heap_count && before(&n->heap[child + 1], &n->heap[child]))
@@ -283,7 +283,7 @@ static void propose(struct encoding *n, int32_t at)
     const struct tok_pair *p =
         tok_pairs_find(&n->tok->pairs, n->symbols[at].id, n->symbols[next].id);
     if (p)
-        heap_push(n, (struct candidate){p->rank, at, p->merged});
+        heap_push(n, (struct merge_at){p->rank, at, p->merged});
 }
 
 static int reserve(struct encoding *n, size_t len, struct err *e)
@@ -294,7 +294,7 @@ static int reserve(struct encoding *n, size_t len, struct err *e)
     struct symbol *symbols = mem_grow(n->symbols, room, sizeof *symbols);
     if (symbols)
         n->symbols = symbols;
-    struct candidate *heap = symbols ? mem_grow(n->heap, 3 * room, sizeof *heap) : NULL;
+    struct merge_at *heap = symbols ? mem_grow(n->heap, 3 * room, sizeof *heap) : NULL;
     if (!heap)
         return err_set(e, ERR_MEMORY, "no memory to tokenise %zu bytes", len);
     n->heap = heap;
@@ -308,7 +308,7 @@ static int merge_piece(struct encoding *n, int32_t count, struct err *e)
     for (int32_t i = 0; i < count; i++)
         propose(n, i);
     while (n->heap_count) {
-        struct candidate c = heap_pop(n);
+        struct merge_at c = heap_pop(n);
         struct symbol *left = &n->symbols[c.at];
         if (left->id < 0 || left->next < 0)
             continue;

@@ -1,7 +1,7 @@
 /*
  * world: from the agent's orders to a collective, and over it to one plan. Must not decide anything
- * that ranks could decide differently: all that is not in the orders comes from the environment that
- * they share.
+ * that ranks could decide differently: all that is not in the orders comes from the environment
+ * that they share.
  */
 #include "runtime/train/world.h"
 

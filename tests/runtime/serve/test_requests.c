@@ -41,7 +41,7 @@ static int body_echoes(int fd)
     while (!atomic_load(&d.checkpoint))
         usleep(500);
     for (;;) {
-        struct request *q = sched_take(requests.queue, AGENT_MS);
+        struct sched_request *q = sched_take(requests.queue, AGENT_MS);
         if (!q)
             break;
         door_send_fields(&d, WIRE_FINISHED,

@@ -23,7 +23,7 @@ static int push(struct sched *s, uint64_t id)
 START_TEST(first_in_first_out)
 {
     struct sched *s;
-    struct request *q;
+    struct sched_request *q;
 
     ck_assert(!sched_create(3, &s, &e));
     for (uint64_t id = 1; id <= 3; id++)
@@ -46,7 +46,7 @@ END_TEST
 START_TEST(cancel_finds_waiting_and_running)
 {
     struct sched *s;
-    struct request *q;
+    struct sched_request *q;
 
     ck_assert(!sched_create(3, &s, &e));
     ck_assert(!push(s, 1) && !push(s, 2));
@@ -82,7 +82,7 @@ START_TEST(two_threads)
     ck_assert(!sched_create(8, &s, &e));
     ck_assert_int_eq(pthread_create(&thread, NULL, push_many, s), 0);
     for (uint64_t id = 1; id <= MANY; id++) {
-        struct request *q = sched_take(s, 10000);
+        struct sched_request *q = sched_take(s, 10000);
 
         ck_assert_ptr_nonnull(q);
         ck_assert_uint_eq(q->id, id);
