@@ -1,8 +1,8 @@
 /*
  * ops: the one list of operations. From LLMJOB_OPS come the function table of every device, the
- * declarations of the CPU reference (cpu/ref.c, op_ref_<name>) and of the fast CPU version
- * (op_cpu_<name>), and the parity test that runs each against the reference. An operation that a
- * device lacks makes dev_open fail.
+ * declarations of the CPU reference (op_ref_<name>), the tables of the fast CPU version and of CUDA,
+ * the macro OP that runs one, and the parity test that holds each against the reference. An
+ * operation that a device lacks makes dev_open fail.
  *
  * Conventions: row-major, contiguous unless a stride (ld, in elements) is given. B batch, T tokens
  * of a sequence, N = B*T rows, C channels, H query heads, G key/value heads, D head size, V
@@ -339,12 +339,20 @@ struct ops {
 #undef OPS_FIELD
 };
 
-/* The two CPU implementations; the fast one may leave an entry to the reference only in
- * cpu/table.c. */
-#define OPS_DECLARE(name, args) \
-    void op_ref_##name(struct dev *, const args *); \
-    void op_cpu_##name(struct dev *, const args *);
-LLMJOB_OPS(OPS_DECLARE)
-#undef OPS_DECLARE
+/* From an operation's name to the structure it takes. */
+union op_args {
+#define OPS_ARGS(name, args) args name;
+    LLMJOB_OPS(OPS_ARGS)
+#undef OPS_ARGS
+};
+
+/* Runs an operation on the device of o, anything with a member `dev`; what is not named is zero:
+   OP(o, swiglu, .n = n, .f = f, .ld = 2 * f, .gate = gate, .up = up, .y = y, .t = t); */
+#define OP(o, name, ...) \
+    dev_ops((o)->dev)->name((o)->dev, &(__typeof__(((union op_args *)0)->name)){__VA_ARGS__})
+
+#define OPS_DECLARE_REF(name, args) void op_ref_##name(struct dev *, const args *);
+LLMJOB_OPS(OPS_DECLARE_REF)
+#undef OPS_DECLARE_REF
 
 #endif

@@ -38,6 +38,8 @@ struct cpu_dev {
 
 extern const struct driver cpu_driver, cpu_ref_driver;
 
+/* matmul.c; the same for every instruction set. */
+void op_cpu_matmul(struct dev *d, const struct op_matmul *a);
 /* At least bytes of 64-byte aligned memory, valid until the next call for the same scratch; NULL
  * after dev_fail. */
 void *cpu_scratch(struct dev *d, enum cpu_scratch which, size_t bytes);
@@ -47,34 +49,8 @@ const float *cpu_rounded_x(struct dev *d, const struct op_quant_matmul *a);
 void cpu_fail(struct dev *d, enum err_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The operations of LLMJOB_OPS that are compiled per instruction set: all but matmul and what
- * table.c leaves to the reference. */
-#define CPU_ISA_OPS(X) \
-    X(quant_matmul, struct op_quant_matmul) \
-    X(embed, struct op_embed) \
-    X(embed_back, struct op_embed) \
-    X(rmsnorm, struct op_rmsnorm) \
-    X(rmsnorm_back, struct op_rmsnorm) \
-    X(layernorm, struct op_layernorm) \
-    X(layernorm_back, struct op_layernorm) \
-    X(bias_back, struct op_bias_back) \
-    X(gelu_back, struct op_gelu_back) \
-    X(dropout, struct op_dropout) \
-    X(rope, struct op_rope) \
-    X(attention, struct op_attention) \
-    X(attention_back, struct op_attention) \
-    X(kv_store, struct op_kv_store) \
-    X(attention_decode, struct op_attention_decode) \
-    X(swiglu, struct op_swiglu) \
-    X(swiglu_back, struct op_swiglu) \
-    X(xent, struct op_xent) \
-    X(axpby, struct op_axpby) \
-    X(convert, struct op_convert) \
-    X(sumsq, struct op_sumsq) \
-    X(adamw, struct op_adamw)
-
-/* One instruction set: the operations written in the files ending in _body.h; matmul stays NULL, it
- * is common to all. */
+/* One instruction set: the operations written in the files ending in _body.h, and those that are
+   common to all (isa_body.h says which). */
 struct cpu_isa {
     const char *name;
     bool (*usable)(void);

@@ -58,9 +58,14 @@ static bool isa_usable(void)
     return ISA_USABLE_EXPR;
 }
 
+/* Common to all: products are oneDNN's (matmul.c); sample, which runs once a token, is the
+   reference's. */
+#define isa_matmul op_cpu_matmul
+#define isa_sample op_ref_sample
+
 #define ISA_ENTRY(name, args) .name = isa_##name,
 const struct cpu_isa ISA_JOIN(cpu_isa_, ISA) = {.name = ISA_STRING(ISA),
     .usable = isa_usable,
-    .ops = {CPU_ISA_OPS(ISA_ENTRY)},
+    .ops = {LLMJOB_OPS(ISA_ENTRY)},
     .widen = matmul_widen,
     .finish = isa_matmul_finish};

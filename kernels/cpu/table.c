@@ -3,8 +3,7 @@
  * set.
  *
  * The choice is made at the first operation and holds for the process; it is the only global of the
- * room. An entry that the fast version leaves to the reference is listed here and nowhere else:
- * sample, which runs once a token.
+ * room.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -44,21 +43,15 @@ const struct cpu_isa *cpu_isa_chosen(void)
     return isa;
 }
 
-/* op_cpu_matmul stands in matmul.c; every other operation goes to the chosen instruction set. */
 #define TABLE_DISPATCH(name, args) \
-    void op_cpu_##name(struct dev *d, const args *a) \
+    static void table_##name(struct dev *d, const args *a) \
     { \
         cpu_isa_chosen()->ops.name(d, a); \
     }
-CPU_ISA_OPS(TABLE_DISPATCH)
+LLMJOB_OPS(TABLE_DISPATCH)
 #undef TABLE_DISPATCH
 
-void op_cpu_sample(struct dev *d, const struct op_sample *a)
-{
-    op_ref_sample(d, a);
-}
-
-#define TABLE_CPU(name, args) .name = op_cpu_##name,
+#define TABLE_CPU(name, args) .name = table_##name,
 #define TABLE_REF(name, args) .name = op_ref_##name,
 const struct ops cpu_ops = {LLMJOB_OPS(TABLE_CPU)};
 const struct ops cpu_ref_ops = {LLMJOB_OPS(TABLE_REF)};

@@ -81,14 +81,6 @@ int64_t kvcache_capacity(const struct kvcache *c)
 void kvcache_store(struct kvcache *c, int64_t layer, const int32_t *position, int64_t n,
     const float *k, const float *v)
 {
-    dev_ops(c->dev)->kv_store(c->dev,
-        &(struct op_kv_store){.n = n,
-            .g = 1,
-            .d = c->width,
-            .k = k,
-            .v = v,
-            .k_cache = keys(c, layer),
-            .v_cache = values(c, layer),
-            .position = position,
-            .kv_type = c->t});
+    OP(c, kv_store, .n = n, .g = 1, .d = c->width, .k = k, .v = v, .k_cache = keys(c, layer),
+        .v_cache = values(c, layer), .position = position, .kv_type = c->t);
 }

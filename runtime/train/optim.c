@@ -103,31 +103,19 @@ static void update(struct optim *o, int64_t from, int64_t to, int64_t step, doub
     if (from == to)
         return;
     uint16_t *copy = model_compute_copy(o->model);
-    dev_ops(o->dev)->adamw(o->dev,
-        &(struct op_adamw){.count = to - from,
-            .w = model_master(o->model) + from,
-            .m = o->m + from,
-            .v = o->v + from,
-            .grad = model_gradient(o->model) + from,
-            .w16 = copy ? copy + from : NULL,
-            .lr = (float)optim_rate(&o->conf, step),
-            .beta1 = (float)o->conf.beta1,
-            .beta2 = (float)o->conf.beta2,
-            .eps = (float)o->conf.epsilon,
-            .weight_decay = (float)decay,
-            .grad_scale = 1,
-            .step = step,
-            .sumsq = sum_of(o, step),
-            .clip_norm = (float)o->conf.clip_norm});
+    OP(o, adamw, .count = to - from, .w = model_master(o->model) + from, .m = o->m + from,
+        .v = o->v + from, .grad = model_gradient(o->model) + from, .w16 = copy ? copy + from : NULL,
+        .lr = (float)optim_rate(&o->conf, step), .beta1 = (float)o->conf.beta1,
+        .beta2 = (float)o->conf.beta2, .eps = (float)o->conf.epsilon, .weight_decay = (float)decay,
+        .grad_scale = 1, .step = step, .sumsq = sum_of(o, step),
+        .clip_norm = (float)o->conf.clip_norm);
 }
 
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 {
     dev_zero(o->dev, sum_of(o, step), sizeof(float));
-    dev_ops(o->dev)->sumsq(o->dev,
-        &(struct op_sumsq){.count = model_trainable(o->model),
-            .x = model_gradient(o->model),
-            .out = sum_of(o, step)});
+    OP(o, sumsq, .count = model_trainable(o->model), .x = model_gradient(o->model),
+        .out = sum_of(o, step));
     int rc = grad_norm ? optim_norm(o, step, grad_norm, e) : 0;
     if (rc)
         return rc;
