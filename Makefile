@@ -194,9 +194,9 @@ tame := $(shell [ "`cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0`" -le 2
 asan_build = ASAN=1 FAULT=1 O=$(O)-asan CUDASIM=$(CUDASIM)
 asan: ## unit tests with AddressSanitizer and UndefinedBehaviourSanitizer, fault loops included
 	@+$(sub) $(asan_build) run-asan
-# The simulated GPU checks its kernels itself; and what model/test_backward differentiates runs in test_model and
+# The simulated GPU checks its kernels itself; and what model/test_pass differentiates runs in test_model and
 # test_train as well: a minute less.
-ASAN_TESTS := $(filter-out %/test_cuda %/model/test_backward,$(UNIT_TESTS))
+ASAN_TESTS := $(filter-out %/test_cuda %/model/test_pass,$(UNIT_TESTS))
 asan-programs: $(ASAN_TESTS) $(FUZZERS)
 run-asan: $(ASAN_TESTS)
 	@OMP_NUM_THREADS=2 $(tame) $(RUN) -g asan $(PARALLEL) $(call long_first,$(ASAN_TESTS))
@@ -223,7 +223,7 @@ whole-unit: $(filter %/test_ops %/test_cuda,$(SAMPLED))
 	@$(RUN) -g whole-unit -t 1800 $^
 whole-asan:
 	@+$(sub) $(asan_build) run-whole-asan
-run-whole-asan: $(filter-out %/test_cuda,$(SAMPLED)) $(filter %/model/test_backward,$(UNIT_TESTS))
+run-whole-asan: $(filter-out %/test_cuda,$(SAMPLED)) $(filter %/model/test_pass,$(UNIT_TESTS))
 	@OMP_NUM_THREADS=2 $(tame) $(RUN) -g whole-asan -t 1800 $(PARALLEL) $^
 SIM_ROUNDS ?= 5000
 sim: $(addprefix $(O)/tests/,controller/plan/test_plan_sim agent/test_world agent/test_term) ## random worlds, SIM_ROUNDS=5000, for plan and coordinators

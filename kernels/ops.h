@@ -1,7 +1,7 @@
 /*
  * ops: the one list of operations. From LLMJOB_OPS come the function table of every device, the
- * declarations of the CPU reference (op_ref_<name>), the tables of the fast CPU version and of CUDA,
- * the macro OP that runs one, and the parity test that holds each against the reference. An
+ * declarations of the CPU reference (op_ref_<name>), the tables of the fast CPU version and of
+ * CUDA, the macro OP that runs one, and the parity test that holds each against the reference. An
  * operation that a device lacks makes dev_open fail.
  *
  * Conventions: row-major, contiguous unless a stride (ld, in elements) is given. B batch, T tokens

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "kernels/ops.h"
+#include "runtime/model/carve.h"
 
 struct kvcache {
     struct dev *dev;
@@ -16,26 +17,28 @@ struct kvcache {
     enum dtype t;
 };
 
+int64_t kvcache_bytes(int64_t layers, int64_t capacity, int64_t width, enum dtype t)
+{
+    int64_t half = carve_times(carve_times(capacity, width), dtype_block_bytes(t));
+    return carve_times(half, 2 * layers);
+}
+
 int kvcache_create(struct dev *d, int64_t layers, int64_t capacity, int64_t width, enum dtype t,
     struct kvcache **out, struct err *e)
 {
+    int64_t total = kvcache_bytes(layers, capacity, width, t);
+    if (total == INT64_MAX)
+        return err_set(e, ERR_MEMORY, "a cache of %lld tokens is too large", (long long)capacity);
     struct kvcache *c = mem_zalloc(sizeof *c);
-    int64_t elements, half = 0, total;
-    void *block;
-    int rc;
-
     if (!c)
         return err_set(e, ERR_MEMORY, "no memory for a cache");
-    if (__builtin_mul_overflow(capacity, width, &elements) ||
-        (half = dtype_bytes(t, elements)) < 0 || __builtin_mul_overflow(half, 2 * layers, &total))
-        rc = err_set(e, ERR_MEMORY, "a cache of %lld tokens is too large", (long long)capacity);
-    else
-        rc = dev_alloc(d, (size_t)total, &block, e);
+    void *block;
+    int rc = dev_alloc(d, (size_t)total, &block, e);
     if (rc) {
         mem_free(c);
         return rc;
     }
-    *c = (struct kvcache){d, block, capacity, width, half, t};
+    *c = (struct kvcache){d, block, capacity, width, dtype_bytes(t, capacity * width), t};
     *out = c;
     return 0;
 }

@@ -11,6 +11,8 @@
 
 struct kvcache;
 
+/* What a cache takes; INT64_MAX: more than there can be. */
+int64_t kvcache_bytes(int64_t layers, int64_t capacity, int64_t width, enum dtype t);
 int kvcache_create(struct dev *d, int64_t layers, int64_t capacity, int64_t width /* g * d */,
     enum dtype t, struct kvcache **out, struct err *e);
 void kvcache_destroy(struct kvcache *c);

@@ -5,9 +5,9 @@
  */
 #include "runtime/model/lora.h"
 
-#include "kernels/ops.h"
+#include "runtime/model/gemm.h"
 
-bool lora_targets(const struct model_conf *c, enum tensor_role role)
+static bool is_target(const struct model_conf *c, enum tensor_role role)
 {
     for (const char *const *t = c->lora_targets; t && *t; t++)
         if (!strcmp(*t, tensor_short_name(role)))
@@ -48,7 +48,7 @@ static int add_factors(struct tensors *t, const struct model_conf *c, enum tenso
     linear_shape(&c->config, kind, &s);
     bool joined = false;
     for (int i = 0; i < s.pieces; i++) {
-        if (!lora_targets(c, s.role[i]))
+        if (!is_target(c, s.role[i]))
             continue;
         struct tensor x = {
             .role = s.role[i], .part = part, .layer = layer, .expert = -1, .dims = 2};
@@ -82,33 +82,6 @@ int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
     return 0;
 }
 
-int64_t lora_rank_sum(const struct model_conf *c)
-{
-    int64_t sum = 0;
-    for (enum linear_kind k = 0; k < LINEARS; k++) {
-        struct linear_shape s;
-        linear_shape(&c->config, k, &s);
-        for (int i = 0; i < s.pieces; i++)
-            sum += lora_targets(c, s.role[i]) ? c->lora_rank : 0;
-    }
-    return sum;
-}
-
-int64_t lora_dropped_columns(const struct model_conf *c)
-{
-    int64_t columns = 0;
-    if (!c->lora_rank || c->lora_dropout <= 0)
-        return 0;
-    for (enum linear_kind k = 0; k < LINEARS; k++) {
-        struct linear_shape s;
-        linear_shape(&c->config, k, &s);
-        for (int i = 0; i < s.pieces; i++)
-            if (lora_targets(c, s.role[i]) && s.in > columns)
-                columns = s.in;
-    }
-    return columns;
-}
-
 uint64_t lora_seed(uint64_t seed, int64_t layer, enum linear_kind kind)
 {
     uint64_t i = 2 * ((uint64_t)layer * LINEARS + kind);
@@ -116,162 +89,109 @@ uint64_t lora_seed(uint64_t seed, int64_t layer, enum linear_kind kind)
     return (uint64_t)op_random(seed, i) << 32 | op_random(seed, i + 1);
 }
 
-static void *element(void *p, int64_t index, enum dtype t)
+void lora_carve(struct lora *l, const struct batch *s, struct carve *kept, struct carve *scratch)
 {
-    return (char *)p + index * dtype_block_bytes(t);
+    if (!l->count)
+        return;
+    l->u = carve_tensor(kept, s->n, l->rank, s->t);
+    l->du = carve_tensor(scratch, s->n, l->rank, s->t);
+    if (l->dropout > 0)
+        l->dropped = carve_tensor(scratch, s->n, l->in, s->t);
 }
 
-/* Leaves out of io->dropped (n, in) what is left out of these rows. */
-static void leave_out(struct dev *d, const struct lora *l, const struct lora_io *io)
-{
-    uint64_t seed = op_random_from(l->seed, (uint64_t)(io->first * io->in));
+/* -- products -- */
 
-    dev_ops(d)->dropout(d,
-        &(struct op_dropout){
-            .count = io->n * io->in, .x = io->dropped, .p = l->dropout, .seed = seed, .t = io->t});
+/* u (n, rank) = x (n, in) A^T */
+static struct gemm gemm_of_a(const struct batch *s, const struct lora *l)
+{
+    return (struct gemm){.n = s->n,
+        .in = l->in,
+        .out = l->rank,
+        .ldx = l->in,
+        .ldy = l->rank,
+        .t = s->t,
+        .y_type = s->t,
+        .scale = 1};
+}
+
+/* its rows of y (n, out) = scale * its columns of u (n, rank) B^T */
+static struct gemm gemm_of_b(
+    const struct batch *s, const struct lora *l, const struct lora_factor *f)
+{
+    return (struct gemm){.n = s->n,
+        .in = l->r,
+        .out = f->rows,
+        .ldx = l->rank,
+        .ldy = l->out,
+        .t = s->t,
+        .y_type = s->t,
+        .scale = l->scale};
+}
+
+static bool drops(const struct batch *s, const struct lora *l)
+{
+    return s->drops && l->dropout > 0;
+}
+
+/* Leaves out of l->dropped (n, in) what is left out of these rows. */
+static void leave_out(const struct batch *s, const struct lora *l)
+{
+    OP(s, dropout, .count = s->n * l->in, .x = l->dropped, .p = l->dropout,
+        .seed = op_random_from(l->seed, (uint64_t)(s->first * l->in)), .t = s->t);
 }
 
 /* What A multiplies: x, or what dropout leaves of it. */
-static const void *input(struct dev *d, const struct lora *l, const struct lora_io *io)
+static const void *input_of_a(const struct batch *s, const struct lora *l, const void *x)
 {
-    if (!io->dropped)
-        return io->x;
-    dev_copy(d, io->dropped, io->x, (size_t)(io->n * io->in * dtype_block_bytes(io->t)));
-    leave_out(d, l, io);
-    return io->dropped;
+    if (!drops(s, l))
+        return x;
+    dev_copy(s->dev, l->dropped, x, (size_t)(s->n * l->in * dtype_block_bytes(s->t)));
+    leave_out(s, l);
+    return l->dropped;
 }
 
-void lora_project(struct dev *d, const struct lora *l, const struct lora_io *io)
+void lora_project(const struct batch *s, const struct lora *l, const void *x)
 {
-    if (l->count)
-        dev_ops(d)->matmul(d,
-            &(struct op_matmul){.m = io->n,
-                .n = l->rank,
-                .k = io->in,
-                .a = input(d, l, io),
-                .b = l->a,
-                .c = l->u,
-                .lda = io->in,
-                .ldb = io->in,
-                .ldc = l->rank,
-                .tb = true,
-                .ab_type = io->t,
-                .c_type = io->t,
-                .alpha = 1});
+    if (!l->count)
+        return;
+    struct gemm a = gemm_of_a(s, l);
+    gemm_forward(s, &a, input_of_a(s, l, x), l->a, l->u);
 }
 
-void lora_forward(struct dev *d, const struct lora *l, const struct lora_io *io)
+void lora_forward(const struct batch *s, const struct lora *l, const void *x, void *y, bool set)
 {
-    const struct ops *ops = dev_ops(d);
-
-    lora_project(d, l, io);
+    lora_project(s, l, x);
     for (int i = 0; i < l->count; i++) {
         const struct lora_factor *f = &l->factor[i];
-
-        ops->matmul(d,
-            &(struct op_matmul){.m = io->n,
-                .n = f->rows,
-                .k = l->r,
-                .a = element(l->u, i * l->r, io->t),
-                .b = f->b,
-                .c = element(io->y, f->row, io->t),
-                .lda = l->rank,
-                .ldb = l->r,
-                .ldc = io->out,
-                .tb = true,
-                .ab_type = io->t,
-                .c_type = io->t,
-                .alpha = l->scale,
-                .beta = io->set ? 0 : 1});
+        struct gemm b = gemm_of_b(s, l, f);
+        b.add = !set;
+        gemm_forward(s, &b, at_element(l->u, i * l->r, s->t), f->b, at_element(y, f->row, s->t));
     }
 }
 
-static void backward_factor(struct dev *d, const struct lora *l, int i, const struct lora_io *io)
+void lora_backward(
+    const struct batch *s, const struct lora *l, const void *x, const void *dy, void *dx)
 {
-    const struct lora_factor *f = &l->factor[i];
-    const struct ops *ops = dev_ops(d);
-    struct op_matmul du = {.m = io->n,
-        .n = l->r,
-        .k = f->rows,
-        .a = element((void *)io->dy, f->row, io->t),
-        .b = f->b,
-        .c = element(io->du, i * l->r, io->t),
-        .lda = io->out,
-        .ldb = l->r,
-        .ldc = l->rank,
-        .ab_type = io->t,
-        .c_type = io->t,
-        .alpha = l->scale};
-    struct op_matmul db = {.m = f->rows,
-        .n = l->r,
-        .k = io->n,
-        .a = du.a,
-        .b = element(l->u, i * l->r, io->t),
-        .c = f->db,
-        .lda = io->out,
-        .ldb = l->rank,
-        .ldc = l->r,
-        .ta = true,
-        .ab_type = io->t,
-        .c_type = DTYPE_F32,
-        .alpha = l->scale,
-        .beta = 1};
-
-    ops->matmul(d, &du);
-    ops->matmul(d, &db);
-}
-
-void lora_backward(struct dev *d, const struct lora *l, const struct lora_io *io)
-{
-    const struct ops *ops = dev_ops(d);
-
     if (!l->count)
         return;
-    for (int i = 0; i < l->count; i++)
-        backward_factor(d, l, i, io);
-    ops->matmul(d,
-        &(struct op_matmul){.m = l->rank,
-            .n = io->in,
-            .k = io->n,
-            .a = io->du,
-            .b = input(d, l, io),
-            .c = l->da,
-            .lda = l->rank,
-            .ldb = io->in,
-            .ldc = io->in,
-            .ta = true,
-            .ab_type = io->t,
-            .c_type = DTYPE_F32,
-            .alpha = 1,
-            .beta = 1});
-    if (!io->dx)
+    for (int i = 0; i < l->count; i++) {
+        const struct lora_factor *f = &l->factor[i];
+        const void *dy_i = at_element(dy, f->row, s->t), *u_i = at_element(l->u, i * l->r, s->t);
+        struct gemm b = gemm_of_b(s, l, f);
+        gemm_dx(s, &b, dy_i, f->b, at_element(l->du, i * l->r, s->t));
+        gemm_dw(s, &b, dy_i, u_i, f->db);
+    }
+    struct gemm a = gemm_of_a(s, l);
+    gemm_dw(s, &a, l->du, input_of_a(s, l, x), l->da);
+    if (!dx)
         return;
-    /* dx through dropout: made where the dropped input was */
-    ops->matmul(d,
-        &(struct op_matmul){.m = io->n,
-            .n = io->in,
-            .k = l->rank,
-            .a = io->du,
-            .b = l->a,
-            .c = io->dropped ? io->dropped : io->dx,
-            .lda = l->rank,
-            .ldb = io->in,
-            .ldc = io->in,
-            .ab_type = io->t,
-            .c_type = io->t,
-            .alpha = 1,
-            .beta = io->dropped ? 0 : 1});
-    if (!io->dropped)
+    a.add = !drops(s, l);
+    gemm_dx(s, &a, l->du, l->a, a.add ? dx : l->dropped);
+    if (a.add)
         return;
-    leave_out(d, l, io);
-    ops->axpby(d,
-        &(struct op_axpby){.count = io->n * io->in,
-            .x = io->dropped,
-            .x_type = io->t,
-            .y = io->dx,
-            .y_type = io->t,
-            .a = 1,
-            .b = 1});
+    leave_out(s, l); /* the gradient passes where the input did */
+    OP(s, axpby, .count = s->n * l->in, .x = l->dropped, .x_type = s->t, .y = dx, .y_type = s->t,
+        .a = 1, .b = 1);
 }
 
 void lora_merge(

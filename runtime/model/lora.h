@@ -1,9 +1,8 @@
 /*
- * lora: low-rank adapters, as peft defines them (Hu et al. 2021): y = x W^T + (alpha / r) (x A^T)
- * B^T, A (r, in) uniform in +-1/sqrt(in) (kaiming with a = sqrt 5), B (out, r) zero, W frozen.
- *
- * The adapters of matrices that share an input (q, k, v) have their A factors stacked, so x A^T is
- * one product for all of them.
+ * lora: low-rank adapters, as peft defines them (Hu et al., arXiv:2106.09685): y = x W^T + (alpha /
+ * r) (x A^T) B^T, A (r, in) uniform in +-1/sqrt(in) (kaiming with a = sqrt 5), B (out, r) zero, W
+ * frozen. The adapters of matrices that share an input (q, k, v) have their A factors stacked, so x
+ * A^T is one product for all of them.
  *
  * Dropout is of A's input alone: x A^T becomes dropout(x) A^T, x W^T stays (peft's lora_dropout;
  * here matrices that share an input share what is left out of it). What is left out of an element
@@ -15,6 +14,8 @@
 
 #include "base/err.h"
 #include "runtime/family/tensors.h"
+#include "runtime/model/batch.h"
+#include "runtime/model/carve.h"
 #include "runtime/model/model.h"
 
 struct lora_factor {
@@ -23,48 +24,36 @@ struct lora_factor {
     float *db;         /* (rows, r) F32 */
 };
 
-struct lora { /* the adapters of one joined matrix; count 0: none */
+struct lora { /* the adapters of one joined matrix (out, in); count 0: none */
     int count;
-    int64_t r, rank; /* rank = count * r */
-    float scale;     /* alpha / r */
-    float dropout;   /* of A's input */
-    uint64_t seed;   /* its own, of lora_seed */
-    const void *a;   /* (rank, in) t */
-    float *da;       /* (rank, in) F32 */
-    void *u;         /* (N, rank) t: x A^T, saved by forward */
+    int64_t in, out, r, rank; /* rank = count * r */
+    float scale;              /* alpha / r */
+    float dropout;            /* of A's input */
+    uint64_t seed;            /* its own, of lora_seed */
+    const void *a;            /* (rank, in) t */
+    float *da;                /* (rank, in) F32 */
     struct lora_factor factor[LINEAR_PIECES];
-};
-
-/* One product y (n, out) = x (n, in) W^T and its gradients. */
-struct lora_io {
-    int64_t n, in, out;
-    enum dtype t;
-    const void *x;
-    void *y;        /* forward: += */
-    bool set;       /* forward: = instead (y is one piece) */
-    const void *dy; /* backward */
-    void *dx;       /* backward: +=, or NULL */
-    void *du;       /* (n, rank) t: scratch */
-    void *dropped;  /* (n, in) t: scratch of dropout; NULL: nothing is left out */
-    int64_t first;  /* rows before these in the order of training; dropout */
+    void *u;       /* (N, rank) t: x A^T, saved by forward */
+    void *du;      /* (N, rank) t: scratch */
+    void *dropped; /* (N, in) t: scratch; NULL: no dropout */
 };
 
 /* The table of factors for c's targets: per joined matrix its A's, then its B's. ERR_USER: a target
- * no matrix has. */
+   no matrix has. */
 int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e);
-/* Is it a target? */
-bool lora_targets(const struct model_conf *c, enum tensor_role role);
-/* Ranks of all adapters of one layer together. */
-int64_t lora_rank_sum(const struct model_conf *c);
-/* Columns of the widest input that dropout works on; 0 without. */
-int64_t lora_dropped_columns(const struct model_conf *c);
 /* The seed of dropout in one joined matrix. */
 uint64_t lora_seed(uint64_t seed, int64_t layer, enum linear_kind kind);
 
-/* x A^T alone, which is all that lora_backward needs of forward. */
-void lora_project(struct dev *d, const struct lora *l, const struct lora_io *io);
-void lora_forward(struct dev *d, const struct lora *l, const struct lora_io *io);
-void lora_backward(struct dev *d, const struct lora *l, const struct lora_io *io);
+/* u is kept from forward to backward. */
+void lora_carve(struct lora *l, const struct batch *s, struct carve *kept, struct carve *scratch);
+
+/* u = x A^T alone, which is all that lora_backward needs of forward */
+void lora_project(const struct batch *s, const struct lora *l, const void *x);
+/* y (n, out) += scale * x A^T B^T, or = (set; then y is one piece) */
+void lora_forward(const struct batch *s, const struct lora *l, const void *x, void *y, bool set);
+/* dA, dB, and dx +=, unless NULL, from dy (n, out) */
+void lora_backward(
+    const struct batch *s, const struct lora *l, const void *x, const void *dy, void *dx);
 
 /* w (out, in) += scale * B A, on the host (export). */
 void lora_merge(

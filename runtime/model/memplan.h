@@ -1,8 +1,8 @@
 /*
- * memplan: what a rank will allocate, family by family, before it allocates anything. Pure.
+ * memplan: what a rank will allocate, by kind, before it allocates anything. No device is needed.
  *
- * The same figures size the arenas of model and optim, so the prediction is the allocation. Every
- * product is saturating in 64 bits: a size from a hostile file becomes a refusal, never a small
+ * The figures come from the walks that later cut the same memory (carve), so the prediction is the
+ * allocation. They saturate in 64 bits: a size from a hostile file becomes a refusal, never a small
  * number.
  */
 #ifndef RUNTIME_MODEL_MEMPLAN_H
@@ -13,10 +13,8 @@
 
 #include <stdint.h>
 
-#define MEMPLAN_SERVE_ROWS 256 /* tokens of one prefill chunk */
-
 struct memplan {       /* bytes */
-    int64_t weights;   /* frozen or serving weights, in compute type or stored blocks */
+    int64_t weights;   /* frozen in the compute type; or served, as stored */
     int64_t master;    /* F32 masters of what is trained */
     int64_t copy;      /* their BF16 copy */
     int64_t gradient;  /* F32 */
@@ -28,20 +26,12 @@ struct memplan {       /* bytes */
     int64_t total;
 };
 
-/* w: the model on disk when serving (stored blocks are kept); may be NULL. */
+/* w: the model on disk when serving; NULL: as if it had the compute type. */
 int memplan_model(
     const struct model_conf *c, const struct weights *w, struct memplan *out, struct err *e);
+/* The same of a described model; forgets where its tensors are served from. */
+int memplan_of(struct model *m, const struct weights *w, struct memplan *out, struct err *e);
 /* ERR_MEMORY with both figures when the plan needs more than budget_bytes. */
 int memplan_require(const struct memplan *p, int64_t budget_bytes, struct err *e);
-
-/* Rows of logits that are in memory at once; elements from one to the next: in training a multiple
-   of 64, so that every row is aligned; bytes of a row, with its gradient's. */
-int64_t memplan_logit_rows(const struct model_conf *c);
-int64_t memplan_logit_columns(const struct model_conf *c);
-int64_t memplan_logit_row_bytes(const struct model_conf *c);
-
-/* Saturating arithmetic on sizes that are not negative. */
-int64_t memplan_times(int64_t a, int64_t b);
-int64_t memplan_plus(int64_t a, int64_t b);
 
 #endif

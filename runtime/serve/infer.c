@@ -13,17 +13,16 @@
 #include "runtime/door/beat.h"
 #include "runtime/text/chat.h"
 #include "runtime/text/guard.h"
-#include "runtime/model/memplan.h"
-#include "runtime/model/model.h"
+#include "runtime/model/engine.h"
 #include "runtime/serve/sample.h"
 #include "runtime/text/tok.h"
 
 #include <endian.h>
 
 #define IDLE_MS         1000
-#define PREFILL_TOKENS  MEMPLAN_SERVE_ROWS /* between two looks at `cancelled` */
-#define DEFAULT_CONTEXT 8192               /* of the cache, when the model would allow more */
-#define AGENT_VALUES    64                 /* that the agent adds to a client's request */
+#define PREFILL_TOKENS  ENGINE_ROWS /* between two looks at `cancelled` */
+#define DEFAULT_CONTEXT 8192        /* of the cache, when the model would allow more */
+#define AGENT_VALUES    64          /* that the agent adds to a client's request */
 
 struct infer {
     struct infer_conf conf;
@@ -32,6 +31,7 @@ struct infer {
     struct chat *chat; /* NULL: no_chat says why */
     struct err no_chat;
     struct model *model;
+    struct engine *engine;
     struct sampler *sampler;
     const struct model_config *config;
     int64_t context, vocab;
@@ -220,7 +220,7 @@ static int read_request(struct infer *s, struct turn *t, struct err *e)
 static int extend(struct infer *s, const int32_t *ids, int64_t count, struct err *e)
 {
     int64_t past = s->cached_count;
-    int rc = model_extend(s->model, ids, count, past, false, NULL, e);
+    int rc = engine_extend(s->engine, ids, count, past, false, NULL, e);
 
     s->cached_count = rc ? 0 : past + count;
     if (!rc)
@@ -235,13 +235,13 @@ static int next_token(struct infer *s, int32_t id, int32_t *next, struct err *e)
     int rc;
 
     if (s->host_draws) {
-        rc = model_extend(s->model, &id, 1, past, false, s->logits, e);
+        rc = engine_extend(s->engine, &id, 1, past, false, s->logits, e);
         if (!rc)
             *next = sampler_next(s->sampler, s->logits);
     } else {
         const struct sample_draw draw = sampler_draw(s->sampler);
 
-        rc = model_next(s->model, id, past, &draw, next, e);
+        rc = engine_next(s->engine, id, past, &draw, next, e);
     }
     s->cached_count = rc ? 0 : past + 1;
     if (!rc)
@@ -368,7 +368,9 @@ static int open_model(struct infer *s, struct err *e)
         rc = memplan_require(&plan, s->conf.budget_bytes, e);
     if (!rc)
         rc = model_create(s->conf.dev, &c, &s->model, e);
-    return rc ? rc : model_load(s->model, s->weights, e);
+    if (!rc)
+        rc = model_load(s->model, s->weights, e);
+    return rc ? rc : engine_create(s->model, &s->engine, e);
 }
 
 static int open_text(struct infer *s, struct err *e)
@@ -426,6 +428,7 @@ static void close_all(struct infer *s)
     mem_free(s->logits);
     mem_free(s->cached);
     sampler_destroy(s->sampler);
+    engine_destroy(s->engine);
     model_destroy(s->model);
     chat_close(s->chat);
     tok_close(s->tok);

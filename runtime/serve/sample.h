@@ -7,7 +7,7 @@
 #define RUNTIME_SERVE_SAMPLE_H
 
 #include "base/err.h"
-#include "runtime/model/model.h"
+#include "runtime/model/engine.h"
 
 #include <stdint.h>
 

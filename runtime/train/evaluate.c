@@ -19,11 +19,11 @@ static int add_losses(struct train *t, const struct data *from, int64_t start, i
         for (int64_t j = 0; j < b; j++)
             t->objective->batch_fn(from, start + (first + i + j) * have / n, t->inputs + j * length,
                 t->labels + j * length);
-        int rc = t->objective->loss_fn(t->model, b, t->inputs, t->labels, 0, false, e);
+        int rc = t->objective->loss_fn(t->pass, b, t->inputs, t->labels, 0, false, e);
         if (rc)
             return rc;
     }
-    return model_loss(t->model, sum, e);
+    return pass_loss(t->pass, sum, e);
 }
 
 static int tell(struct train *t, struct err *e)

@@ -19,7 +19,7 @@ void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *c
 static int start_lot(struct train *t, int64_t first, int64_t end, struct err *e)
 {
     return coll_reduce_start(
-        t->replicas, model_gradient(t->model) + first, end - first, DTYPE_F32, COLL_SUM, e);
+        t->replicas, pass_gradient(t->pass) + first, end - first, DTYPE_F32, COLL_SUM, e);
 }
 
 /* From backward: [first, first + count) of the gradient is complete, from the end downwards. */
@@ -42,7 +42,7 @@ int train_compute(struct train *t, int64_t first, int64_t count, struct err *e)
 {
     int64_t length = t->spec->train.sequence_length, end = model_trainable(t->model);
     float scale = 1 / (float)t->labels_per_step;
-    model_zero_gradient(t->model);
+    pass_zero_gradient(t->pass);
     t->lots = (struct lots){end, end, end, {0}};
     for (int64_t i = 0, b; i < count; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
@@ -51,9 +51,9 @@ int train_compute(struct train *t, int64_t first, int64_t count, struct err *e)
                 data_sample_at(t->train_samples, t->spec->train.seed, first + i + j),
                 t->inputs + j * length, t->labels + j * length);
         beat_phase(t->door->page, WIRE_PHASE_FORWARD);
-        model_watch_gradient(t->model, t->lots_wanted && i + b == count ? take_ready : NULL, t);
-        model_set_place(t->model, first + i);
-        int rc = t->objective->loss_fn(t->model, b, t->inputs, t->labels, scale, true, e);
+        pass_watch_gradient(t->pass, t->lots_wanted && i + b == count ? take_ready : NULL, t);
+        pass_set_place(t->pass, first + i);
+        int rc = t->objective->loss_fn(t->pass, b, t->inputs, t->labels, scale, true, e);
         if (rc)
             return rc;
     }

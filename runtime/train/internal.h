@@ -52,6 +52,7 @@ struct train {
     struct planner_plan plan;
     const char *targets[LIMIT_LORA_TARGETS + 1];
     struct model *model;
+    struct pass *pass;
     struct optim *optim;
     struct optim_conf optim_conf;
 

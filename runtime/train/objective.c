@@ -9,10 +9,10 @@ static int64_t causal_labels(const struct jobspec_train *s, int64_t sequences)
     return sequences * s->sequence_length;
 }
 
-static int causal_loss(struct model *m, int64_t b, const int32_t *inputs, const int32_t *labels,
+static int causal_loss(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *labels,
     float scale, bool backward, struct err *e)
 {
-    return model_step(m, b, inputs, labels, scale, backward, NULL, e);
+    return pass_step(p, b, inputs, labels, scale, backward, NULL, e);
 }
 
 static double loss_itself(double loss)

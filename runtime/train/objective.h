@@ -10,7 +10,7 @@
 #include "api/jobspec.h"
 #include "base/err.h"
 #include "runtime/data/data.h"
-#include "runtime/model/model.h"
+#include "runtime/model/pass.h"
 
 struct objective_metric {
     const char *name;                /* TensorBoard's tag */
@@ -23,8 +23,8 @@ struct objective {
     void (*batch_fn)(const struct data *d, int64_t sample, int32_t *inputs, int32_t *labels);
     /* Labels that count in so many sequences. */
     int64_t (*labels_fn)(const struct jobspec_train *s, int64_t sequences);
-    /* Forward through the objective's head, and back when told so: model_step's contract. */
-    int (*loss_fn)(struct model *m, int64_t b, const int32_t *inputs, const int32_t *labels,
+    /* Forward through the objective's head, and back when told so: pass_step's contract. */
+    int (*loss_fn)(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *labels,
         float scale, bool backward, struct err *e);
     /* Of an evaluation; the first one is what status and samples call the loss. */
     const struct objective_metric *metrics;

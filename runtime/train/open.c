@@ -146,14 +146,15 @@ static int open_model(struct train *t, struct err *e)
 {
     struct model_conf conf = model_conf_of(t);
     int rc;
-    if ((rc = plan(t, &conf, e)) || (rc = model_create(t->dev, &conf, &t->model, e)))
+    if ((rc = plan(t, &conf, e)) || (rc = model_create(t->dev, &conf, &t->model, e)) ||
+        (rc = pass_create(t->model, &t->pass, e)))
         return rc;
     rc = t->spec->model.init == INIT_RANDOM ? model_init_random(t->model, e)
                                             : model_load(t->model, t->weights, e);
     if (rc)
         return rc;
     t->optim_conf = optim_conf_of(t);
-    return optim_create(t->dev, &t->optim_conf, t->model, &t->optim, e);
+    return optim_create(t->dev, &t->optim_conf, t->pass, &t->optim, e);
 }
 
 static int open_host(struct train *t, struct err *e)
@@ -251,6 +252,7 @@ void train_close(struct train *t)
     mem_free(t->labels);
     mem_free(t->files);
     optim_destroy(t->optim);
+    pass_destroy(t->pass);
     model_destroy(t->model);
     data_close(t->data);
     data_close(t->validation);

@@ -13,9 +13,10 @@
 struct optim {
     struct dev *dev;
     struct optim_conf conf;
+    struct pass *pass;
     struct model *model;
     float *m, *v;
-    float *sum;      /* (MODEL_AHEAD), device: squares of the gradient, by step */
+    float *sum;      /* (PASS_AHEAD), device: squares of the gradient, by step */
     int64_t decayed; /* elements [0, decayed) decay */
 };
 
@@ -45,20 +46,21 @@ static int find_decayed(struct optim *o, struct err *e)
 }
 
 int optim_create(
-    struct dev *d, const struct optim_conf *c, struct model *m, struct optim **out, struct err *e)
+    struct dev *d, const struct optim_conf *c, struct pass *p, struct optim **out, struct err *e)
 {
+    struct model *m = pass_model(p);
+    size_t bytes = (size_t)model_trainable(m) * sizeof(float);
     struct optim *o = mem_zalloc(sizeof *o);
     if (!o)
         return err_set(e, ERR_MEMORY, "no memory for the optimizer");
-    *o = (struct optim){.dev = d, .conf = *c, .model = m};
-    size_t bytes = (size_t)model_trainable(m) * sizeof(float);
-    void *p[3] = {0};
+    *o = (struct optim){.dev = d, .conf = *c, .pass = p, .model = m};
+    void *at[3] = {0};
     int rc = find_decayed(o, e);
     for (int i = 0; i < 3 && !rc; i++)
-        rc = dev_alloc(d, i < 2 ? bytes : MODEL_AHEAD * sizeof(float), &p[i], e);
-    o->m = p[0];
-    o->v = p[1];
-    o->sum = p[2];
+        rc = dev_alloc(d, i < 2 ? bytes : PASS_AHEAD * sizeof(float), &at[i], e);
+    o->m = at[0];
+    o->v = at[1];
+    o->sum = at[2];
     if (rc) {
         optim_destroy(o);
         return rc;
@@ -79,7 +81,7 @@ void optim_destroy(struct optim *o)
 
 static float *sum_of(const struct optim *o, int64_t step)
 {
-    return o->sum + step % MODEL_AHEAD;
+    return o->sum + step % PASS_AHEAD;
 }
 
 int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e)
@@ -104,7 +106,7 @@ static void update(struct optim *o, int64_t from, int64_t to, int64_t step, doub
         return;
     uint16_t *copy = model_compute_copy(o->model);
     OP(o, adamw, .count = to - from, .w = model_master(o->model) + from, .m = o->m + from,
-        .v = o->v + from, .grad = model_gradient(o->model) + from, .w16 = copy ? copy + from : NULL,
+        .v = o->v + from, .grad = pass_gradient(o->pass) + from, .w16 = copy ? copy + from : NULL,
         .lr = (float)optim_rate(&o->conf, step), .beta1 = (float)o->conf.beta1,
         .beta2 = (float)o->conf.beta2, .eps = (float)o->conf.epsilon, .weight_decay = (float)decay,
         .grad_scale = 1, .step = step, .sumsq = sum_of(o, step),
@@ -114,7 +116,7 @@ static void update(struct optim *o, int64_t from, int64_t to, int64_t step, doub
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 {
     dev_zero(o->dev, sum_of(o, step), sizeof(float));
-    OP(o, sumsq, .count = model_trainable(o->model), .x = model_gradient(o->model),
+    OP(o, sumsq, .count = model_trainable(o->model), .x = pass_gradient(o->pass),
         .out = sum_of(o, step));
     int rc = grad_norm ? optim_norm(o, step, grad_norm, e) : 0;
     if (rc)

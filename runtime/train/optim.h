@@ -10,7 +10,7 @@
 
 #include "base/err.h"
 #include "api/jobspec.h"
-#include "runtime/model/model.h"
+#include "runtime/model/pass.h"
 
 #include <stdint.h>
 
@@ -27,12 +27,12 @@ double optim_rate(const struct optim_conf *c, int64_t step);
 
 struct optim;
 int optim_create(
-    struct dev *d, const struct optim_conf *c, struct model *m, struct optim **out, struct err *e);
+    struct dev *d, const struct optim_conf *c, struct pass *p, struct optim **out, struct err *e);
 void optim_destroy(struct optim *o);
 /* Enqueues one update from the model's gradient, which must be whole. grad_norm not NULL: looks at
    the norm before (as optim_norm does; nothing is changed when it fails), and waits for the end. */
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e);
-/* Waits for the device; the norm that the update of `step`, one of the last MODEL_AHEAD, was made
+/* Waits for the device; the norm that the update of `step`, one of the last PASS_AHEAD, was made
    with. ERR_USER when it is not finite: then that update has changed nothing. */
 int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e);
 float *optim_m(struct optim *o); /* device, model_trainable elements */

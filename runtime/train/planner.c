@@ -5,6 +5,8 @@
  */
 #include "runtime/train/planner.h"
 
+#include "runtime/model/head.h"
+
 #define PLANNER_ROWS        2048
 /* Logits of one chunk on a device, where there is memory for them: each chunk reads and writes the
    whole gradient of the head's weights. */
@@ -14,7 +16,7 @@
 static int64_t logit_rows(const struct planner_input *in)
 {
     int64_t share = in->budget_bytes / PLANNER_LOGIT_SHARE;
-    int64_t rows = share / memplan_logit_row_bytes(&in->model);
+    int64_t rows = share / head_row_bytes(&in->model);
     if (!in->rows)
         return 0;
     rows = rows < PLANNER_LOGIT_ROWS ? rows : PLANNER_LOGIT_ROWS;

@@ -44,9 +44,9 @@ static bool save_is_due(struct train *t)
 static int settle(
     struct train *t, int n, int64_t start_ns, struct step *s, struct wish *w, struct err *e)
 {
-    double sums[MODEL_AHEAD];
-    float v[MODEL_AHEAD + 3]; /* losses; stop, save; seconds a step */
-    int rc = model_loss(t->model, sums, e);
+    double sums[PASS_AHEAD];
+    float v[PASS_AHEAD + 3]; /* losses; stop, save; seconds a step */
+    int rc = pass_loss(t->pass, sums, e);
     if (rc)
         return rc;
     for (int i = 0; i < n; i++)
@@ -63,7 +63,7 @@ static int settle(
     }
     *w = (struct wish){v[n] > 0, v[n + 1] > 0};
     double seconds = (double)v[n + 2];
-    t->ahead = seconds * MODEL_AHEAD < AHEAD_S ? MODEL_AHEAD : (int64_t)(AHEAD_S / seconds);
+    t->ahead = seconds * PASS_AHEAD < AHEAD_S ? PASS_AHEAD : (int64_t)(AHEAD_S / seconds);
     return 0;
 }
 
@@ -102,10 +102,10 @@ static int take_steps(struct train *t, struct wish *w, struct err *e)
 {
     int64_t begun = t->state.step, last = last_ahead(t), start_ns = clock_ns();
     int n = (int)(last - begun), rc;
-    struct step s[MODEL_AHEAD];
+    struct step s[PASS_AHEAD];
     for (int i = 0; i < n; i++) {
         if (i > 0)
-            model_next_loss(t->model);
+            pass_next_loss(t->pass);
         rc = enqueue_step(t, begun + 1 + i, e);
         if (rc)
             return rc;

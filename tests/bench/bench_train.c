@@ -11,7 +11,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "kernels/ops.h"
-#include "runtime/model/model.h"
 #include "runtime/train/optim.h"
 #include "tests/runtime/shapes.h"
 
@@ -56,7 +55,7 @@ static double product_rate(struct dev *d, enum dtype t, struct err *e)
 }
 
 static int measure(
-    struct model *m, struct optim *o, int64_t vocab, double seconds, double *rate, struct err *e)
+    struct pass *pass, struct optim *o, int64_t vocab, double seconds, double *rate, struct err *e)
 {
     static int32_t ids[SEQUENCES * TOKENS + 1];
     double loss, norm, best = 0;
@@ -67,8 +66,8 @@ static int measure(
     for (int64_t step = 1; step < 4 || (double)(clock_ns() - begin) * 1e-9 < seconds; step++) {
         int64_t start = clock_ns();
 
-        model_zero_gradient(m);
-        if (model_step(m, SEQUENCES, ids, ids + 1, 1.0f / (SEQUENCES * TOKENS), true, &loss, e) ||
+        pass_zero_gradient(pass);
+        if (pass_step(pass, SEQUENCES, ids, ids + 1, 1.0f / (SEQUENCES * TOKENS), true, &loss, e) ||
             optim_step(o, step, &norm, e))
             return -1;
         double r = SEQUENCES * TOKENS / ((double)(clock_ns() - start) * 1e-9);
@@ -100,16 +99,19 @@ static int run(struct dev *d, struct weights *w, bool lora, enum dtype t, double
         .schedule = SCHEDULE_CONSTANT,
         .steps = 1000};
     struct model *m = NULL;
+    struct pass *pass = NULL;
     struct optim *o = NULL;
     double rate, ceiling, frozen, trained;
     int rc = model_create(d, &conf, &m, e);
 
     if (!rc)
+        rc = pass_create(m, &pass, e);
+    if (!rc)
         rc = w ? model_load(m, w, e) : model_init_random(m, e);
     if (!rc)
-        rc = optim_create(d, &oc, m, &o, e);
+        rc = optim_create(d, &oc, pass, &o, e);
     if (!rc)
-        rc = measure(m, o, conf.config.vocab, seconds, &rate, e);
+        rc = measure(pass, o, conf.config.vocab, seconds, &rate, e);
     if (!rc) {
         trained = (double)model_trainable(m);
         frozen = lora ? (double)model_parameters(m) - trained : 0;
@@ -121,6 +123,7 @@ static int run(struct dev *d, struct weights *w, bool lora, enum dtype t, double
         fflush(stdout);
     }
     optim_destroy(o);
+    pass_destroy(pass);
     model_destroy(m);
     return rc;
 }

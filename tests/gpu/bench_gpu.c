@@ -19,7 +19,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "kernels/driver.h"
-#include "runtime/model/model.h"
+#include "runtime/model/engine.h"
 #include "runtime/train/optim.h"
 #include "runtime/train/planner.h"
 #include "tests/runtime/shapes.h"
@@ -61,20 +61,20 @@ static bool more(int step, int64_t begin_ns, int64_t start_ns, double seconds)
 
 /* -- training -- */
 
-static int train_step(struct model *m, struct optim *o, const struct model_conf *c, int64_t batch,
+static int train_step(struct pass *pass, struct optim *o, const struct model_conf *c, int64_t batch,
     const int32_t *ids, int step, struct err *e)
 {
     int64_t tokens = c->sequence_length, micro = c->micro_sequences;
     double loss;
     int rc = 0;
 
-    model_zero_gradient(m);
+    pass_zero_gradient(pass);
     for (int64_t i = 0; i < batch && !rc; i += micro)
-        rc = model_step(m, micro, ids + i * tokens, ids + i * tokens + 1,
+        rc = pass_step(pass, micro, ids + i * tokens, ids + i * tokens + 1,
             1.0f / (float)(batch * tokens), true, NULL, e);
     if (!rc)
         rc = optim_step(o, step + 1, NULL, e);
-    return rc ? rc : model_loss(m, &loss, e);
+    return rc ? rc : pass_loss(pass, &loss, e);
 }
 
 /* Of a token: 6 N for N parameters, 6 L C T for causal attention over T tokens (its lower half),
@@ -104,6 +104,7 @@ static int train(struct dev *d, const struct model_config *shape, int64_t batch,
     int64_t count = batch * tokens + 1, begin = clock_ns(), start;
     int32_t *ids = mem_array((size_t)count, sizeof *ids);
     struct model *m = NULL;
+    struct pass *pass = NULL;
     struct optim *o = NULL;
     int step = 0, rc = ids ? 0 : err_set(e, ERR_MEMORY, "no memory for a batch");
 
@@ -120,15 +121,17 @@ static int train(struct dev *d, const struct model_config *shape, int64_t batch,
     if (!rc)
         rc = model_create(d, &c, &m, e);
     if (!rc)
+        rc = pass_create(m, &pass, e);
+    if (!rc)
         rc = model_init_random(m, e);
     if (!rc)
-        rc = optim_create(d, &oc, m, &o, e);
+        rc = optim_create(d, &oc, pass, &o, e);
     do {
         start = clock_ns();
         if (step == WARM_UP)
             begin = start;
         if (!rc)
-            rc = train_step(m, o, &c, batch, ids, step, e);
+            rc = train_step(pass, o, &c, batch, ids, step, e);
     } while (!rc && more(step++, begin, start, seconds));
     if (!rc) {
         double step_s = median(step - WARM_UP);
@@ -139,6 +142,7 @@ static int train(struct dev *d, const struct model_config *shape, int64_t batch,
             (long long)(model_memory_bytes(m) >> 20));
     }
     optim_destroy(o);
+    pass_destroy(pass);
     model_destroy(m);
     mem_free(ids);
     return rc;
@@ -166,6 +170,7 @@ static int decode(struct dev *d, const char *folder, int64_t context, double sec
     const struct sample_draw greedy = {.top_p = 1};
     struct weights *w = NULL;
     struct model *m = NULL;
+    struct engine *engine = NULL;
     int32_t id = 0;
     int64_t past = context / 2, begin = 0, start;
     int step = 0, rc = weights_open(folder, NULL, &w, e);
@@ -176,18 +181,21 @@ static int decode(struct dev *d, const char *folder, int64_t context, double sec
     }
     if (!rc)
         rc = model_load(m, w, e);
+    if (!rc)
+        rc = engine_create(m, &engine, e);
     do {
         start = clock_ns();
         if (step == WARM_UP)
             begin = start;
         if (!rc)
-            rc = model_next(m, id, past, &greedy, &id, e);
+            rc = engine_next(engine, id, past, &greedy, &id, e);
         past = past + 1 < context ? past + 1 : context / 2;
     } while (!rc && more(step++, begin, start, seconds));
     if (!rc) {
         double s = median(step - WARM_UP);
         printf("{\"rate\": %.2f, \"bytes\": %.6g}\n", 1 / s, read_of_token(w));
     }
+    engine_destroy(engine);
     model_destroy(m);
     weights_close(w);
     return rc;

@@ -6,8 +6,7 @@
 #define TESTS_RUNTIME_TINY_H
 
 #include "base/mem.h"
-#include "runtime/model/model.h"
-#include "runtime/family/tensors.h"
+#include "runtime/model/pass.h"
 #include "tests/runtime/shapes.h"
 
 #include <check.h>
@@ -32,6 +31,26 @@ static inline double tiny_random(uint64_t *state) /* (-1, 1) */
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
     return (double)(int64_t)(*state >> 11) * 0x1p-52 - 1;
+}
+
+/* A new model with fresh random weights, and a pass over it. */
+static inline struct pass *tiny_pass(struct dev *d, const struct model_conf *c)
+{
+    struct model *m;
+    struct pass *pass;
+    struct err e;
+    ck_assert_msg(!model_create(d, c, &m, &e), "%s", e.text);
+    ck_assert_msg(!pass_create(m, &pass, &e), "%s", e.text);
+    ck_assert_msg(!model_init_random(m, &e), "%s", e.text);
+    return pass;
+}
+
+/* With its model. */
+static inline void tiny_pass_close(struct pass *pass)
+{
+    struct model *m = pass_model(pass);
+    pass_destroy(pass);
+    model_destroy(m);
 }
 
 /* Replaces what model_init_random set: matrices and biases +-0.3, norms 1 +- 0.3; of the trained

@@ -10,7 +10,7 @@
  * mean square.
  * needs: cuda gpu
  */
-#include "runtime/model/model.h"
+#include "runtime/model/engine.h"
 
 #include "kernels/ops.h"
 #include "tests/gpu/gpu.h"
@@ -70,6 +70,7 @@ static double length_of(const float *a, const float *minus, int64_t n)
 struct step {
     struct dev *d;
     struct model *m;
+    struct pass *pass;
     double loss;
     float *gradient;
     int64_t n;
@@ -78,22 +79,22 @@ struct step {
 static void take_step(const char *kind, const struct model_conf *c, struct step *s)
 {
     s->d = open_dev(kind);
-    ck_assert_msg(!model_create(s->d, c, &s->m, &e), "%s", e.text);
-    ck_assert_msg(!model_init_random(s->m, &e), "%s", e.text);
+    s->pass = tiny_pass(s->d, c);
+    s->m = pass_model(s->pass);
     tiny_fill(s->d, s->m, 5);
-    model_zero_gradient(s->m);
-    ck_assert_msg(!model_step(s->m, B, ids, ids + 1, 1, true, &s->loss, &e), "%s", e.text);
+    pass_zero_gradient(s->pass);
+    ck_assert_msg(!pass_step(s->pass, B, ids, ids + 1, 1, true, &s->loss, &e), "%s", e.text);
     s->n = model_trainable(s->m);
     s->gradient = mem_array((size_t)s->n, sizeof(float));
     ck_assert_ptr_nonnull(s->gradient);
-    dev_download(s->d, s->gradient, model_gradient(s->m), (size_t)s->n * sizeof(float));
+    dev_download(s->d, s->gradient, pass_gradient(s->pass), (size_t)s->n * sizeof(float));
     ck_assert_msg(!dev_sync(s->d, &e), "%s", e.text);
 }
 
 static void end_step(struct step *s)
 {
     mem_free(s->gradient);
-    model_destroy(s->m);
+    tiny_pass_close(s->pass);
     dev_close(s->d);
 }
 
@@ -165,14 +166,17 @@ static void serve(const char *kind, struct weights *w, enum dtype t, float *logi
 {
     struct model_conf c = {.config = *weights_config(w), .t = t, .kv_capacity = T};
     struct dev *d = open_dev(kind);
+    struct engine *engine;
     struct model *m;
 
     ck_assert_msg(!model_create(d, &c, &m, &e), "%s", e.text);
     ck_assert_msg(!model_load(m, w, &e), "%s", e.text);
-    ck_assert_msg(!model_extend(m, ids, PREFIX, 0, true, logits, &e), "%s", e.text);
+    ck_assert_msg(!engine_create(m, &engine, &e), "%s", e.text);
+    ck_assert_msg(!engine_extend(engine, ids, PREFIX, 0, true, logits, &e), "%s", e.text);
     for (int64_t i = PREFIX; i < T; i++)
-        ck_assert_msg(
-            !model_extend(m, ids + i, 1, i, true, logits + i * c.config.vocab, &e), "%s", e.text);
+        ck_assert_msg(!engine_extend(engine, ids + i, 1, i, true, logits + i * c.config.vocab, &e),
+            "%s", e.text);
+    engine_destroy(engine);
     model_destroy(m);
     dev_close(d);
 }

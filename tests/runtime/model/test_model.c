@@ -8,6 +8,7 @@
 #include "runtime/model/model.h"
 
 #include "base/mem.h"
+#include "runtime/model/engine.h"
 #include "runtime/train/optim.h"
 #include "runtime/files/safetensors.h"
 #include "tests/runtime/golden.h"
@@ -24,6 +25,7 @@ struct tiny {
     struct dev *d;
     struct weights *w;
     struct model *m;
+    struct pass *pass;
 };
 
 static void tiny_open_from(
@@ -43,6 +45,7 @@ static void tiny_open_from(
     c.config = *weights_config(t->w);
     ck_assert_msg(!model_create(t->d, &c, &t->m, &e), "%s", e.text);
     ck_assert_msg(!model_load(t->m, t->w, &e), "%s", e.text);
+    ck_assert_msg(!pass_create(t->m, &t->pass, &e), "%s", e.text);
 }
 
 static void tiny_open(struct tiny *t, int64_t b, int lora_rank)
@@ -52,6 +55,7 @@ static void tiny_open(struct tiny *t, int64_t b, int lora_rank)
 
 static void tiny_close(struct tiny *t)
 {
+    pass_destroy(t->pass);
     model_destroy(t->m);
     weights_close(t->w);
     dev_close(t->d);
@@ -88,8 +92,9 @@ static double step_of(struct tiny *t, const struct json *step)
 
     ck_assert_int_eq(n, 2 * json_int(step, "t", 0));
     ck_assert_int_eq(m, n);
-    model_zero_gradient(t->m);
-    ck_assert_msg(!model_step(t->m, 2, inputs, labels, 1 / (float)n, true, &sum, &e), "%s", e.text);
+    pass_zero_gradient(t->pass);
+    ck_assert_msg(
+        !pass_step(t->pass, 2, inputs, labels, 1 / (float)n, true, &sum, &e), "%s", e.text);
     return sum / (double)n;
 }
 
@@ -115,7 +120,7 @@ static void compare_gradients(struct tiny *t, const char *path, const char *pref
         snprintf(name, sizeof name, "%s%s", prefix, p->name);
         want = safetensors_find(s, name);
         ck_assert_msg(want && want->bytes == p->count * 4, "%s", name);
-        dev_download(t->d, g, model_gradient(t->m) + p->offset, (size_t)p->count * 4);
+        dev_download(t->d, g, pass_gradient(t->pass) + p->offset, (size_t)p->count * 4);
         double far = distance(g, (const float *)want->data, p->count);
         ck_assert_msg(far < 1e-4, "%s: %.3g", name, far);
     }
@@ -135,8 +140,8 @@ START_TEST(gradients_equal_torch)
 }
 END_TEST
 
-/* The gradients of a file that is laid out as the model's own, as a model beside its config.json.
- */
+/* The gradients of a file that is laid out as the model's own, as a model beside its
+   config.json. */
 static struct weights *open_gradients(const char *folder, const char *config, const char *file)
 {
     const char *const from[] = {config, file}, *const to[] = {"config.json", "model.safetensors"};
@@ -176,7 +181,7 @@ static void compare_with(struct tiny *t, struct weights *want)
         ck_assert_msg(
             !weights_read(want, p->name, p->shape[0], cols, 0, p->shape[0], DTYPE_F32, w, &e), "%s",
             e.text);
-        dev_download(t->d, g, model_gradient(t->m) + p->offset, (size_t)p->count * 4);
+        dev_download(t->d, g, pass_gradient(t->pass) + p->offset, (size_t)p->count * 4);
         if (has_suffix(p->name, "q_proj.bias"))
             queries = norm_of(w, p->count);
         if (c->positions == POSITIONS_LEARNED && has_suffix(p->name, "k_proj.bias")) {
@@ -296,7 +301,7 @@ static void follow_run(const char *folder, const struct json *train, const struc
     c.schedule =
         strcmp(json_str(run, "schedule", ""), "cosine") ? SCHEDULE_CONSTANT : SCHEDULE_COSINE;
     tiny_open_from(&t, folder, 4, length, 0);
-    ck_assert_msg(!optim_create(t.d, &c, t.m, &o, &e), "%s", e.text);
+    ck_assert_msg(!optim_create(t.d, &c, t.pass, &o, &e), "%s", e.text);
     for (int64_t step = 1; step <= c.steps; step++) {
         int32_t inputs[128], labels[128];
         int64_t n;
@@ -308,8 +313,8 @@ static void follow_run(const char *folder, const struct json *train, const struc
             inputs[i] = ids[i / length * (length + 1) + i % length];
             labels[i] = ids[i / length * (length + 1) + i % length + 1];
         }
-        model_zero_gradient(t.m);
-        ck_assert(!model_step(t.m, 4, inputs, labels, 1 / (float)tokens, true, &sum, &e));
+        pass_zero_gradient(t.pass);
+        ck_assert(!pass_step(t.pass, 4, inputs, labels, 1 / (float)tokens, true, &sum, &e));
         ck_assert_msg(!optim_step(o, step, &grad_norm, &e), "%s", e.text);
         ck_assert_double_eq_tol(optim_rate(&c, step), json_number_value(rate), 1e-9);
         ck_assert_double_eq_tol(sum / (double)tokens, json_number_value(loss), 1e-3);
@@ -349,7 +354,7 @@ START_TEST(twenty_steps_of_gpt2_follow_torch)
 END_TEST
 
 static void compare_prompt(
-    struct model *m, const struct json *prompt, int index, struct safetensors *s)
+    struct engine *engine, const struct json *prompt, int index, struct safetensors *s)
 {
     int64_t n, k, v = 49152;
     mem_autofree int32_t *ids = golden_ids(json_get(prompt, "ids"), &n);
@@ -360,7 +365,7 @@ static void compare_prompt(
     double far = 0;
 
     ck_assert_int_eq(n, k);
-    ck_assert_msg(!model_extend(m, ids, n, 0, true, logits, &e), "%s", e.text);
+    ck_assert_msg(!engine_extend(engine, ids, n, 0, true, logits, &e), "%s", e.text);
     snprintf(name, sizeof name, "prompt%d.every64", index);
     every64 = (const float *)safetensors_find(s, name)->data;
     snprintf(name, sizeof name, "prompt%d.last", index);
@@ -387,6 +392,7 @@ START_TEST(smollm2_logits_equal_transformers)
     struct model_conf c = {.t = DTYPE_F32, .kv_capacity = 128};
     struct safetensors *s;
     struct weights *w;
+    struct engine *engine;
     struct model *m;
     struct dev *d;
     char path[1024];
@@ -400,10 +406,12 @@ START_TEST(smollm2_logits_equal_transformers)
     c.config = *weights_config(w);
     ck_assert_msg(!model_create(d, &c, &m, &e), "%s", e.text);
     ck_assert_msg(!model_load(m, w, &e), "%s", e.text);
+    ck_assert_msg(!engine_create(m, &engine, &e), "%s", e.text);
     json_each (prompt, json_get(golden, "prompts"))
-        compare_prompt(m, prompt, index++, s);
+        compare_prompt(engine, prompt, index++, s);
     ck_assert_int_eq(index, 3);
     safetensors_close(s);
+    engine_destroy(engine);
     model_destroy(m);
     weights_close(w);
     dev_close(d);
@@ -495,12 +503,12 @@ START_TEST(bad_ids_are_refused)
 
     tiny_open(&t, 2, 0);
     inputs[63] = 256;
-    ck_assert_int_eq(model_step(t.m, 2, inputs, labels, 1, true, &sum, &e), -ERR_DATA);
+    ck_assert_int_eq(pass_step(t.pass, 2, inputs, labels, 1, true, &sum, &e), -ERR_DATA);
     inputs[63] = -1;
-    ck_assert_int_eq(model_step(t.m, 2, inputs, labels, 1, true, &sum, &e), -ERR_DATA);
+    ck_assert_int_eq(pass_step(t.pass, 2, inputs, labels, 1, true, &sum, &e), -ERR_DATA);
     inputs[63] = 0;
     labels[0] = -1; /* not counted */
-    ck_assert_int_eq(model_step(t.m, 2, inputs, labels, 1, true, &sum, &e), 0);
+    ck_assert_int_eq(pass_step(t.pass, 2, inputs, labels, 1, true, &sum, &e), 0);
     tiny_close(&t);
 }
 END_TEST

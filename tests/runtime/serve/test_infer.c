@@ -1,7 +1,7 @@
 /*
  * Goal: a serving rank gives the tokens the model gives, counts them rightly, stops where it must,
  * and survives bad requests. Method: the rank in a child process, this test as its agent. On the
- * tiny byte model greedy text is compared with model_extend called here; stop strings are cut out
+ * tiny byte model greedy text is compared with engine_extend called here; stop strings are cut out
  * of that text; the same on the simulated GPU (tests/cudasim), whose memory the host cannot read,
  * and whose text, greedy or drawn, must be the processor's.
  * Cancelling and chat need a model that takes its time: SmolLM2. What cannot be done says its
@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "runtime/door/orders.h"
 #include "runtime/model/device.h"
-#include "runtime/model/model.h"
+#include "runtime/model/engine.h"
 #include "runtime/serve/requests.h"
 #include "tests/runtime/agent.h"
 #include "tests/runtime/bytes.h"
@@ -183,6 +183,7 @@ static void greedy(char *out)
     int32_t ids[sizeof(PROMPT)];
     float logits[256];
     struct weights *w;
+    struct engine *engine;
     struct model *m;
     struct dev *d;
     int n = 0;
@@ -190,18 +191,20 @@ static void greedy(char *out)
     ck_assert(!dev_open("cpu", 0, 1, &d, &e));
     ck_assert_msg(!weights_open(GOLDEN "tiny-llama", NULL, &w, &e), "%s", e.text);
     c.config = *weights_config(w);
-    ck_assert(!model_create(d, &c, &m, &e) && !model_load(m, w, &e));
+    ck_assert(
+        !model_create(d, &c, &m, &e) && !model_load(m, w, &e) && !engine_create(m, &engine, &e));
     for (const char *p = PROMPT; *p; p++)
         ids[n++] = *p;
-    ck_assert(!model_extend(m, ids, n, 0, false, logits, &e));
+    ck_assert(!engine_extend(engine, ids, n, 0, false, logits, &e));
     for (int i = 0; i < TOKENS; i++) {
         int32_t best = 0;
 
         for (int j = 1; j < 256; j++)
             best = logits[j] > logits[best] ? j : best;
         out[i] = (char)best;
-        ck_assert(!model_extend(m, &best, 1, n + i, false, logits, &e));
+        ck_assert(!engine_extend(engine, &best, 1, n + i, false, logits, &e));
     }
+    engine_destroy(engine);
     model_destroy(m);
     weights_close(w);
     dev_close(d);

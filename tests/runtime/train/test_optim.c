@@ -24,7 +24,7 @@ static const struct optim_conf plain = {.learning_rate = 0.01,
     .warmup_steps = 2,
     .steps = 10};
 
-static struct model *open(struct dev *d, enum dtype t)
+static struct pass *open(struct dev *d, enum dtype t)
 {
     struct model_conf c = {.config = tiny_config(true),
         .t = t,
@@ -32,12 +32,9 @@ static struct model *open(struct dev *d, enum dtype t)
         .micro_sequences = 1,
         .sequence_length = 2,
         .seed = 1};
-    struct model *m;
-
-    ck_assert_msg(!model_create(d, &c, &m, &e), "%s", e.text);
-    ck_assert(!model_init_random(m, &e));
-    tiny_fill(d, m, 1);
-    return m;
+    struct pass *pass = tiny_pass(d, &c);
+    tiny_fill(d, pass_model(pass), 1);
+    return pass;
 }
 
 START_TEST(rates)
@@ -80,8 +77,9 @@ static void by_definition(double *w, double *m, double *v, const float *g, int64
     }
 }
 
-static void follow(struct dev *d, struct model *model, struct optim *o, enum dtype t)
+static void follow(struct dev *d, struct pass *pass, struct optim *o, enum dtype t)
 {
+    struct model *model = pass_model(pass);
     int64_t n = model_trainable(model);
     mem_autofree float *host = mem_array((size_t)n, 4), *g = mem_array((size_t)n, 4);
     mem_autofree double *w = mem_array((size_t)n, 8), *m = mem_array((size_t)n, 8);
@@ -98,7 +96,7 @@ static void follow(struct dev *d, struct model *model, struct optim *o, enum dty
             g[i] = (float)(tiny_random(&seed) * (step == 4 ? 1e-4 : 1));
         for (int64_t i = 0; i < n; i++)
             sum += (double)g[i] * (double)g[i];
-        dev_upload(d, model_gradient(model), g, (size_t)n * 4);
+        dev_upload(d, pass_gradient(pass), g, (size_t)n * 4);
         ck_assert_msg(!optim_step(o, step, &norm, &e), "%s", e.text);
         ck_assert_double_eq_tol(norm / sqrt(sum), 1, 1e-5);
         for (int i = 0; i < model_trained(model)->count; i++) {
@@ -127,16 +125,15 @@ static void follow(struct dev *d, struct model *model, struct optim *o, enum dty
 static void check_type(enum dtype t)
 {
     struct dev *d;
-    struct model *m;
     struct optim *o;
 
     ck_assert(!dev_open("cpu", 0, 2, &d, &e));
-    m = open(d, t);
-    ck_assert_msg(!optim_create(d, &plain, m, &o, &e), "%s", e.text);
-    follow(d, m, o, t);
+    struct pass *pass = open(d, t);
+    ck_assert_msg(!optim_create(d, &plain, pass, &o, &e), "%s", e.text);
+    follow(d, pass, o, t);
     optim_destroy(o);
     optim_destroy(NULL);
-    model_destroy(m);
+    tiny_pass_close(pass);
     dev_close(d);
 }
 
@@ -167,22 +164,22 @@ static void check_refusal(const char *kind, enum dtype t, bool look)
     double norm = -1;
     float bad = NAN;
     struct dev *d;
-    struct model *m;
     struct optim *o;
 
     ck_assert_msg(!dev_open(kind, 0, 1, &d, &e), "%s", e.text);
-    m = open(d, t);
-    ck_assert(!optim_create(d, &plain, m, &o, &e));
+    struct pass *pass = open(d, t);
+    struct model *m = pass_model(pass);
+    ck_assert(!optim_create(d, &plain, pass, &o, &e));
     size_t bytes = (size_t)model_trainable(m) * 14;
     mem_autofree float *before = mem_zalloc(bytes), *after = mem_zalloc(bytes);
     for (int step = 1; step <= 2; step++) {
-        model_zero_gradient(m);
+        pass_zero_gradient(pass);
         if (step == 2) {
             dev_upload(d, model_master(m) + 3 * 24, &bad, sizeof bad);
             model_master_changed(m);
             state_of(d, m, o, before);
         }
-        ck_assert(!model_step(m, 1, ids, next, 1, true, NULL, &e));
+        ck_assert(!pass_step(pass, 1, ids, next, 1, true, NULL, &e));
         if (step == 1)
             ck_assert_msg(!optim_step(o, 1, &norm, &e), "%s", e.text);
     }
@@ -195,7 +192,7 @@ static void check_refusal(const char *kind, enum dtype t, bool look)
     state_of(d, m, o, after);
     ck_assert_mem_eq(before, after, bytes);
     optim_destroy(o);
-    model_destroy(m);
+    tiny_pass_close(pass);
     dev_close(d);
 }
 

@@ -1,13 +1,13 @@
 /*
  * Goal: a token that a device draws is the one that the host draws from logits, greedy or not, for
  * every family; on a device that can record, decoding a token is one launch; when recording fails,
- * loading the model says so. Method: prompts served on "cpu" by model_extend and sampler_next, the
- * definition; by model_next on "cpu", which records nothing, and on "cuda", the plugin beside this
- * program: a GPU's, or that of tests/cudasim, which counts what is launched and can be told to
+ * creating the engine says so. Method: prompts served on "cpu" by engine_extend and sampler_next,
+ * the definition; by engine_next on "cpu", which records nothing, and on "cuda", the plugin beside
+ * this program: a GPU's, or that of tests/cudasim, which counts what is launched and can be told to
  * refuse.
  * needs: cuda gpu
  */
-#include "runtime/model/model.h"
+#include "runtime/model/engine.h"
 
 #include "base/mem.h"
 #include "kernels/driver.h"
@@ -37,6 +37,7 @@ struct served {
     struct dev *d;
     struct weights *w;
     struct model *m;
+    struct engine *engine;
     struct sampler *sampler;
 };
 
@@ -49,12 +50,14 @@ static void open_served(struct served *s, const char *kind, int family, enum dty
     c.config = *weights_config(s->w);
     ck_assert_msg(!model_create(s->d, &c, &s->m, &e), "%s", e.text);
     ck_assert_msg(!model_load(s->m, s->w, &e), "%s", e.text);
+    ck_assert_msg(!engine_create(s->m, &s->engine, &e), "%s", e.text);
     ck_assert(!sampler_create(c.config.vocab, &s->sampler, &e));
 }
 
 static void close_served(struct served *s)
 {
     sampler_destroy(s->sampler);
+    engine_destroy(s->engine);
     model_destroy(s->m);
     weights_close(s->w);
     dev_close(s->d);
@@ -76,7 +79,7 @@ static int32_t prompt(struct served *s, int request)
 
     for (int i = 0; i < PROMPT; i++)
         ids[i] = (i * 37 + 11 + request) % vocab;
-    ck_assert_msg(!model_extend(s->m, ids, PROMPT - 1, 0, false, NULL, &e), "%s", e.text);
+    ck_assert_msg(!engine_extend(s->engine, ids, PROMPT - 1, 0, false, NULL, &e), "%s", e.text);
     sampler_start(
         s->sampler, requests[request].temperature, requests[request].top_p, requests[request].seed);
     return ids[PROMPT - 1];
@@ -88,7 +91,7 @@ static void by_host(struct served *s, int request, int32_t *out)
     mem_autofree float *logits = mem_array((size_t)weights_config(s->w)->vocab, sizeof *logits);
 
     for (int i = 0; i < TOKENS; i++) {
-        ck_assert(!model_extend(s->m, &id, 1, PROMPT - 1 + i, false, logits, &e));
+        ck_assert(!engine_extend(s->engine, &id, 1, PROMPT - 1 + i, false, logits, &e));
         out[i] = id = sampler_next(s->sampler, logits);
     }
 }
@@ -100,7 +103,7 @@ static void by_device(struct served *s, int request, int32_t *out)
     for (int i = 0; i < TOKENS; i++) {
         const struct sample_draw draw = sampler_draw(s->sampler);
 
-        ck_assert_msg(!model_next(s->m, id, PROMPT - 1 + i, &draw, &id, &e), "%s", e.text);
+        ck_assert_msg(!engine_next(s->engine, id, PROMPT - 1 + i, &draw, &id, &e), "%s", e.text);
         out[i] = id;
     }
 }
@@ -158,7 +161,7 @@ START_TEST(a_token_is_one_launch)
         int64_t launches = control->launches(), calls = control->calls(),
                 replays = control->replays();
 
-        ck_assert(!model_next(s.m, id, PROMPT - 1 + i, &draw, &id, &e));
+        ck_assert(!engine_next(s.engine, id, PROMPT - 1 + i, &draw, &id, &e));
         ck_assert_int_eq(control->replays() - replays, 1);
         ck_assert_int_eq(control->calls() - calls, 0);
         launches = control->launches() - launches;
@@ -181,7 +184,7 @@ START_TEST(a_shorter_past_is_as_good)
     open_served(&s, "cuda", 0, DTYPE_F32);
     by_device(&s, 0, first);
     for (int i = TOKENS - 2; i > 0; i -= 3) {
-        ck_assert(!model_next(s.m, first[i - 1], PROMPT - 1 + i, &greedy, &again, &e));
+        ck_assert(!engine_next(s.engine, first[i - 1], PROMPT - 1 + i, &greedy, &again, &e));
         ck_assert_int_eq(again, first[i]);
     }
     close_served(&s);
@@ -198,36 +201,36 @@ START_TEST(bad_tokens_are_refused)
         int32_t next = -7;
 
         open_served(&s, kinds[k], 0, DTYPE_F32);
-        ck_assert_int_eq(model_next(s.m, -1, 0, &greedy, &next, &e), -ERR_DATA);
-        ck_assert_int_eq(model_next(s.m, 1 << 20, 0, &greedy, &next, &e), -ERR_DATA);
-        ck_assert_int_eq(model_next(s.m, 1, CONTEXT, &greedy, &next, &e), -ERR_USER);
-        ck_assert_int_eq(model_next(s.m, 1, -1, &greedy, &next, &e), -ERR_USER);
+        ck_assert_int_eq(engine_next(s.engine, -1, 0, &greedy, &next, &e), -ERR_DATA);
+        ck_assert_int_eq(engine_next(s.engine, 1 << 20, 0, &greedy, &next, &e), -ERR_DATA);
+        ck_assert_int_eq(engine_next(s.engine, 1, CONTEXT, &greedy, &next, &e), -ERR_USER);
+        ck_assert_int_eq(engine_next(s.engine, 1, -1, &greedy, &next, &e), -ERR_USER);
         ck_assert_int_eq(next, -7);
-        ck_assert_msg(!model_next(s.m, 1, CONTEXT - 1, &greedy, &next, &e), "%s", e.text);
+        ck_assert_msg(!engine_next(s.engine, 1, CONTEXT - 1, &greedy, &next, &e), "%s", e.text);
         close_served(&s);
     }
 }
 END_TEST
 
-START_TEST(no_recording_no_model)
+START_TEST(no_recording_no_engine)
 {
     struct model_conf c = {.t = DTYPE_F32, .kv_capacity = CONTEXT};
     struct weights *w;
+    struct engine *engine;
     struct model *m;
     struct dev *d;
 
     ck_assert(!dev_open("cuda", 0, 1, &d, &e) && !weights_open(folders[0], NULL, &w, &e));
     c.config = *weights_config(w);
     control_of(d)->refuse(true);
-    ck_assert(!model_create(d, &c, &m, &e));
-    ck_assert_int_eq(model_load(m, w, &e), -ERR_MEMORY);
+    ck_assert(!model_create(d, &c, &m, &e) && !model_load(m, w, &e));
+    ck_assert_int_eq(engine_create(m, &engine, &e), -ERR_MEMORY);
     ck_assert_msg(
         strstr(e.text, "cuda:0 (") && strstr(e.text, "a recording: out of memory"), "%s", e.text);
-    model_destroy(m);
     ck_assert_msg(!dev_sync(d, &e), "%s", e.text); /* said once */
     control_of(d)->refuse(false);
-    ck_assert(!model_create(d, &c, &m, &e));
-    ck_assert_msg(!model_load(m, w, &e), "%s", e.text);
+    ck_assert_msg(!engine_create(m, &engine, &e), "%s", e.text);
+    engine_destroy(engine);
     model_destroy(m);
     weights_close(w);
     dev_close(d);
@@ -238,8 +241,8 @@ int main(void)
 {
     gpu_open();
     return unit_run_with(
-        &(struct unit){"model_decode", 120, NULL, NULL}, /* the simulator takes its time */
+        &(struct unit){"engine", 120, NULL, NULL}, /* the simulator takes its time */
         GPU_TESTS(GPU_ANY(the_device_draws_what_the_host_draws), GPU_ANY(from_a_bf16_cache_too),
             GPU_SIMULATED(a_token_is_one_launch), GPU_ANY(a_shorter_past_is_as_good),
-            GPU_ANY(bad_tokens_are_refused), GPU_SIMULATED(no_recording_no_model)));
+            GPU_ANY(bad_tokens_are_refused), GPU_SIMULATED(no_recording_no_engine)));
 }

@@ -16,7 +16,7 @@
  * left to the oracle.
  * needs: cuda
  */
-#include "runtime/model/model.h"
+#include "runtime/model/pass.h"
 
 #include "tests/runtime/oracle.h"
 #include "tests/runtime/tiny.h"
@@ -36,6 +36,7 @@ static int32_t inputs[N], labels[N];
 struct subject {
     struct dev *d;
     struct model *m;
+    struct pass *pass;
     struct model_conf conf;
     struct oracle o;
     bool own_losses;
@@ -58,24 +59,21 @@ static struct model_conf conf_of(
         .seed = 3};
 }
 
-static struct model *open(struct dev *d, const struct model_conf *c)
+static struct pass *open(struct dev *d, const struct model_conf *c)
 {
-    struct model *m;
-
-    ck_assert_msg(!model_create(d, c, &m, &e), "%s", e.text);
-    ck_assert_msg(!model_init_random(m, &e), "%s", e.text);
-    tiny_fill(d, m, 5);
+    struct pass *pass = tiny_pass(d, c);
+    tiny_fill(d, pass_model(pass), 5);
     tiny_ids(inputs, N, 7);
     tiny_ids(labels, N, 8);
     labels[4] = -1; /* a target that does not count */
-    return m;
+    return pass;
 }
 
-static double loss_of(struct model *m)
+static double loss_of(struct pass *pass)
 {
     double sum;
 
-    ck_assert_msg(!model_step(m, TINY_B, inputs, labels, 1, false, &sum, &e), "%s", e.text);
+    ck_assert_msg(!pass_step(pass, TINY_B, inputs, labels, 1, false, &sum, &e), "%s", e.text);
     return sum;
 }
 
@@ -96,7 +94,7 @@ static double loss_at(
     for (int64_t i = 0; i < p->count; i++)
         moved[i] = (float)((double)w[i] + step * (double)u[i]);
     dev_upload(s->d, model_master(s->m) + p->offset, moved, (size_t)p->count * 4);
-    return loss_of(s->m);
+    return loss_of(s->pass);
 }
 
 /* The model's slope along g / |g| by central differences of eighth order (Fornberg 1988). */
@@ -173,8 +171,8 @@ static void check_elements(struct subject *s, const struct tensor *p, const floa
     }
 }
 
-/* The bias of keys adds the same to every score of a query where nothing turns them: no gradient.
- */
+/* The bias of keys adds the same to every score of a query where nothing turns them: no
+   gradient. */
 static bool flat(const struct subject *s, const struct tensor *p)
 {
     return s->conf.config.positions != POSITIONS_ROTARY && strstr(p->name, ".k_proj.bias");
@@ -186,7 +184,7 @@ static void check_part(struct subject *s, const struct tensor *p)
     mem_autofree float *w = mem_array((size_t)p->count, sizeof(float));
     double length, slope;
 
-    dev_download(s->d, g, model_gradient(s->m) + p->offset, (size_t)p->count * 4);
+    dev_download(s->d, g, pass_gradient(s->pass) + p->offset, (size_t)p->count * 4);
     dev_download(s->d, w, model_master(s->m) + p->offset, (size_t)p->count * 4);
     length = length_of(g, p->count);
     if (flat(s, p)) {
@@ -216,19 +214,20 @@ static void check_conf(const char *kind, const struct model_conf *conf)
     double sum;
 
     ck_assert_msg(!dev_open(kind, 0, 2, &s.d, &e), "%s", e.text);
-    s.m = open(s.d, &s.conf);
+    s.pass = open(s.d, &s.conf);
+    s.m = pass_model(s.pass);
     oracle_open(&s.o, s.d, s.m, &s.conf);
     s.o.place = PLACE;
-    model_set_place(s.m, PLACE);
-    model_zero_gradient(s.m);
-    ck_assert(!model_step(s.m, TINY_B, inputs, labels, 1, true, &sum, &e));
+    pass_set_place(s.pass, PLACE);
+    pass_zero_gradient(s.pass);
+    ck_assert(!pass_step(s.pass, TINY_B, inputs, labels, 1, true, &sum, &e));
     if (conf->lora_dropout > 0) /* of training only */
-        ck_assert(fabs(sum / loss_of(s.m) - 1) > 1e-5);
+        ck_assert(fabs(sum / loss_of(s.pass) - 1) > 1e-5);
     else
-        ck_assert_double_eq_tol(sum, loss_of(s.m), 1e-12);
+        ck_assert_double_eq_tol(sum, loss_of(s.pass), 1e-12);
     ck_assert_double_eq_tol(sum, oracle_loss(&s.o, inputs, labels), 1e-6 * sum);
     mem_autofree float *g = mem_array((size_t)model_trainable(s.m), sizeof(float));
-    dev_download(s.d, g, model_gradient(s.m), (size_t)model_trainable(s.m) * 4);
+    dev_download(s.d, g, pass_gradient(s.pass), (size_t)model_trainable(s.m) * 4);
     s.total = length_of(g, model_trainable(s.m));
     for (int i = 0; i < model_trained(s.m)->count; i++)
         check_part(&s, &model_trained(s.m)->at[i]);
@@ -240,7 +239,7 @@ static void check_conf(const char *kind, const struct model_conf *conf)
     }
     printf("\n");
     oracle_close(&s.o);
-    model_destroy(s.m);
+    tiny_pass_close(s.pass);
     dev_close(s.d);
 }
 
@@ -352,30 +351,31 @@ END_TEST
 static void check_micro_batches(const char *const *targets, float dropout)
 {
     struct dev *d;
-    struct model *m;
+    struct pass *pass;
     int64_t n;
     double sum, parts;
 
     ck_assert(!dev_open("cpu", 0, 2, &d, &e));
     struct model_conf c = conf_of(tiny_config(true), targets, DTYPE_F32);
     c.lora_dropout = dropout;
-    m = open(d, &c);
-    n = model_trainable(m);
+    pass = open(d, &c);
+    n = model_trainable(pass_model(pass));
     mem_autofree float *whole = mem_array((size_t)n, 4);
     mem_autofree float *added = mem_array((size_t)n, 4);
-    model_zero_gradient(m);
-    ck_assert(!model_step(m, TINY_B, inputs, labels, 0.5f, true, &sum, &e));
-    dev_download(d, whole, model_gradient(m), (size_t)n * 4);
-    model_zero_gradient(m);
-    ck_assert(!model_step(m, 2, inputs, labels, 0.5f, true, &parts, &e));
+    pass_zero_gradient(pass);
+    ck_assert(!pass_step(pass, TINY_B, inputs, labels, 0.5f, true, &sum, &e));
+    dev_download(d, whole, pass_gradient(pass), (size_t)n * 4);
+    pass_zero_gradient(pass);
+    ck_assert(!pass_step(pass, 2, inputs, labels, 0.5f, true, &parts, &e));
     sum -= parts;
-    model_set_place(m, 2);
-    ck_assert(!model_step(m, 1, inputs + 2 * TINY_T, labels + 2 * TINY_T, 0.5f, true, &parts, &e));
+    pass_set_place(pass, 2);
+    ck_assert(
+        !pass_step(pass, 1, inputs + 2 * TINY_T, labels + 2 * TINY_T, 0.5f, true, &parts, &e));
     ck_assert_double_eq_tol(sum, parts, 1e-4);
-    dev_download(d, added, model_gradient(m), (size_t)n * 4);
+    dev_download(d, added, pass_gradient(pass), (size_t)n * 4);
     for (int64_t i = 0; i < n; i++)
         ck_assert_float_eq_tol(whole[i], added[i], 1e-4f);
-    model_destroy(m);
+    tiny_pass_close(pass);
     dev_close(d);
 }
 
@@ -392,21 +392,21 @@ END_TEST
 static float *step_of(const char *kind, const struct model_conf *c, size_t *bytes)
 {
     struct dev *d;
-    struct model *m;
+    struct pass *pass;
     double sum;
     float *out;
 
     ck_assert_msg(!dev_open(kind, 0, 2, &d, &e), "%s", e.text);
-    m = open(d, c);
-    *bytes = sizeof sum + (size_t)model_trainable(m) * 4;
+    pass = open(d, c);
+    *bytes = sizeof sum + (size_t)model_trainable(pass_model(pass)) * 4;
     out = mem_alloc(*bytes);
-    model_zero_gradient(m);
+    pass_zero_gradient(pass);
     for (int i = 0; i < 2; i++) /* what the first leaves in shared blocks must not count */
-        ck_assert(!model_step(m, c->micro_sequences, inputs, labels, 1, true, &sum, &e));
+        ck_assert(!pass_step(pass, c->micro_sequences, inputs, labels, 1, true, &sum, &e));
     memcpy(out, &sum, sizeof sum);
-    dev_download(d, out + 2, model_gradient(m), *bytes - sizeof sum);
+    dev_download(d, out + 2, pass_gradient(pass), *bytes - sizeof sum);
     ck_assert_msg(!dev_sync(d, &e), "%s", e.text);
-    model_destroy(m);
+    tiny_pass_close(pass);
     dev_close(d);
     return out;
 }
@@ -445,8 +445,8 @@ START_TEST(recomputation_changes_no_bit)
 }
 END_TEST
 
-/* BF16 keeps the direction: the angle between both gradients is small, the loss within a percent.
- */
+/* BF16 keeps the direction: the angle between both gradients is small, the loss within a
+   percent. */
 static void check_bf16(struct model_config config, const char *const *targets)
 {
     struct dev *d;
@@ -457,14 +457,14 @@ static void check_bf16(struct model_config config, const char *const *targets)
     ck_assert(!dev_open("cpu", 0, 2, &d, &e));
     for (int k = 0; k < 2; k++) {
         struct model_conf c = conf_of(config, targets, k ? DTYPE_BF16 : DTYPE_F32);
-        struct model *m = open(d, &c);
+        struct pass *pass = open(d, &c);
 
-        n = model_trainable(m);
+        n = model_trainable(pass_model(pass));
         g[k] = mem_array((size_t)n, 4);
-        model_zero_gradient(m);
-        ck_assert(!model_step(m, TINY_B, inputs, labels, 1, true, &loss[k], &e));
-        dev_download(d, g[k], model_gradient(m), (size_t)n * 4);
-        model_destroy(m);
+        pass_zero_gradient(pass);
+        ck_assert(!pass_step(pass, TINY_B, inputs, labels, 1, true, &loss[k], &e));
+        dev_download(d, g[k], pass_gradient(pass), (size_t)n * 4);
+        tiny_pass_close(pass);
     }
     for (int64_t i = 0; i < n; i++) {
         dot += (double)g[0][i] * (double)g[1][i];
@@ -498,27 +498,28 @@ START_TEST(vocabulary_of_50257)
     ck_assert(!dev_open("cpu", 0, 2, &s.d, &e));
     s.conf.config.vocab = 50257;
     s.conf.config.layers = 1;
-    s.m = open(s.d, &s.conf);
+    s.pass = open(s.d, &s.conf);
+    s.m = pass_model(s.pass);
     for (int i = 0; i < N; i += 2)
         inputs[i] = labels[i] = 50256 - i;
     oracle_open(&s.o, s.d, s.m, &s.conf);
-    model_zero_gradient(s.m);
-    ck_assert(!model_step(s.m, TINY_B, inputs, labels, 1, true, &sum, &e));
+    pass_zero_gradient(s.pass);
+    ck_assert(!pass_step(s.pass, TINY_B, inputs, labels, 1, true, &sum, &e));
     ck_assert_double_eq_tol(sum, oracle_loss(&s.o, inputs, labels), 1e-6 * sum);
     for (int i = 0; i < 2; i++) {
         const struct tensor *p = &model_trained(s.m)->at[i];
         mem_autofree float *g = mem_array((size_t)p->count, sizeof(float));
 
-        dev_download(s.d, g, model_gradient(s.m) + p->offset, (size_t)p->count * 4);
+        dev_download(s.d, g, pass_gradient(s.pass) + p->offset, (size_t)p->count * 4);
         check_directions(&s, p, g);
     }
     oracle_close(&s.o);
-    model_destroy(s.m);
+    tiny_pass_close(s.pass);
     dev_close(s.d);
 }
 END_TEST
 
-UNIT_MAIN("model_backward", full_tied, full_untied, gpt2_tied, gpt2_untied,
+UNIT_MAIN("pass", full_tied, full_untied, gpt2_tied, gpt2_untied,
     rotary_with_gelu_layer_norm_and_biases, learned_positions_with_swiglu_and_biases,
     reference_kernels, reference_kernels_gpt2, lora_everywhere, lora_on_some, lora_with_dropout,
     micro_batches_add_up, recomputation_changes_no_bit, bf16_is_near, vocabulary_of_50257)

@@ -5,10 +5,12 @@
  * losses against the training forward's, their logits against transformers'; and with a BF16 cache
  * and weights, near the F32 result.
  */
-#include "runtime/model/model.h"
+#include "runtime/model/net.h"
 
 #include "base/mem.h"
 #include "runtime/files/safetensors.h"
+#include "runtime/model/engine.h"
+#include "runtime/model/pass.h"
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
@@ -35,14 +37,30 @@ static void open_family(int i)
         ids[k] = (int32_t)((k * 37 + 11) % V);
 }
 
-static struct model *open(struct model_conf c)
-{
+/* A loaded model, and what computes with it. */
+struct opened {
     struct model *m;
+    struct engine *engine;
+    struct pass *pass;
+};
+
+static struct opened open(struct model_conf c)
+{
+    struct opened o = {0};
 
     c.config = *weights_config(w);
-    ck_assert_msg(!model_create(d, &c, &m, &e), "%s", e.text);
-    ck_assert_msg(!model_load(m, w, &e), "%s", e.text);
-    return m;
+    ck_assert_msg(!model_create(d, &c, &o.m, &e), "%s", e.text);
+    ck_assert_msg(!model_load(o.m, w, &e), "%s", e.text);
+    ck_assert_msg(!(c.train ? pass_create(o.m, &o.pass, &e) : engine_create(o.m, &o.engine, &e)),
+        "%s", e.text);
+    return o;
+}
+
+static void close_opened(struct opened *o)
+{
+    pass_destroy(o->pass);
+    engine_destroy(o->engine);
+    model_destroy(o->m);
 }
 
 static void for_each_family(void (*check)(void))
@@ -55,13 +73,13 @@ static void for_each_family(void (*check)(void))
     }
 }
 
-static void run(struct model *m, const int *cuts, float *logits)
+static void run(struct engine *engine, const int *cuts, float *logits)
 {
     int past = 0;
 
     for (; *cuts; past += *cuts++)
-        ck_assert_msg(
-            !model_extend(m, ids + past, *cuts, past, true, logits + past * V, &e), "%s", e.text);
+        ck_assert_msg(!engine_extend(engine, ids + past, *cuts, past, true, logits + past * V, &e),
+            "%s", e.text);
     ck_assert_int_eq(past, T);
 }
 
@@ -80,19 +98,19 @@ static void check_cuts(void)
         {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
             1, 1},
         {5, 1, 20, 6}, {9, 23}};
-    struct model *m = open((struct model_conf){.t = DTYPE_F32, .kv_capacity = T});
+    struct opened m = open((struct model_conf){.t = DTYPE_F32, .kv_capacity = T});
     static float whole[T * V_MAX], other[T * V_MAX], last[V_MAX];
 
-    run(m, cuts[0], whole);
+    run(m.engine, cuts[0], whole);
     for (int i = 1; i < 4; i++) {
-        run(m, cuts[i], other);
+        run(m.engine, cuts[i], other);
         ck_assert_double_le(farthest(whole, other, T * V), 1e-4);
     }
     /* the cache still holds the whole sequence: go back to 20 and on */
-    ck_assert(!model_extend(m, ids + 20, T - 20, 20, false, last, &e));
+    ck_assert(!engine_extend(m.engine, ids + 20, T - 20, 20, false, last, &e));
     ck_assert_double_le(farthest(whole + (T - 1) * V, last, V), 1e-4);
-    ck_assert_int_eq(model_extend(m, ids, 2, T - 1, false, last, &e), -ERR_USER);
-    model_destroy(m);
+    ck_assert_int_eq(engine_extend(m.engine, ids, 2, T - 1, false, last, &e), -ERR_USER);
+    close_opened(&m);
 }
 
 START_TEST(any_cut_gives_the_same_logits)
@@ -117,17 +135,17 @@ static double cross_entropy(const float *logits)
 
 static void check_training(void)
 {
-    struct model *serving = open((struct model_conf){.t = DTYPE_F32, .kv_capacity = T});
-    struct model *training = open((struct model_conf){
+    struct opened serving = open((struct model_conf){.t = DTYPE_F32, .kv_capacity = T});
+    struct opened training = open((struct model_conf){
         .t = DTYPE_F32, .train = true, .micro_sequences = 1, .sequence_length = T});
     static float logits[T * V_MAX];
     double loss;
 
-    run(serving, (const int[]){T, 0}, logits);
-    ck_assert(!model_step(training, 1, ids, ids + 1, 1, false, &loss, &e));
+    run(serving.engine, (const int[]){T, 0}, logits);
+    ck_assert(!pass_step(training.pass, 1, ids, ids + 1, 1, false, &loss, &e));
     ck_assert_double_eq_tol(cross_entropy(logits), loss, 1e-4 * loss);
-    model_destroy(serving);
-    model_destroy(training);
+    close_opened(&serving);
+    close_opened(&training);
 }
 
 START_TEST(serving_equals_training)
@@ -138,18 +156,18 @@ END_TEST
 
 static void check_bf16(void)
 {
-    struct model *m = open((struct model_conf){.t = DTYPE_F32, .kv_capacity = T});
-    struct model *narrow = open((struct model_conf){.t = DTYPE_BF16, .kv_capacity = T});
+    struct opened m = open((struct model_conf){.t = DTYPE_F32, .kv_capacity = T});
+    struct opened narrow = open((struct model_conf){.t = DTYPE_BF16, .kv_capacity = T});
     static float want[T * V_MAX], got[T * V_MAX];
 
-    run(m, (const int[]){T, 0}, want);
-    run(narrow, (const int[]){T, 0}, got);
+    run(m.engine, (const int[]){T, 0}, want);
+    run(narrow.engine, (const int[]){T, 0}, got);
     ck_assert_double_eq_tol(cross_entropy(got) / cross_entropy(want), 1, 0.01);
-    run(narrow, (const int[]){9, 1, 22, 0}, got);
+    run(narrow.engine, (const int[]){9, 1, 22, 0}, got);
     ck_assert_double_eq_tol(cross_entropy(got) / cross_entropy(want), 1, 0.01);
     ck_assert_double_ge(farthest(want, got, T * V), 1e-6); /* it did compute in BF16 */
-    model_destroy(m);
-    model_destroy(narrow);
+    close_opened(&m);
+    close_opened(&narrow);
 }
 
 START_TEST(bf16_serving_is_near)
@@ -163,13 +181,12 @@ static void check_golden(int family, const char *name)
 {
     static float logits[T * V_MAX];
     struct safetensors *golden;
-    struct model *m;
     char path[96];
     int64_t n, length;
     double far = 0;
 
     open_family(family);
-    m = open((struct model_conf){.t = DTYPE_F32, .kv_capacity = T});
+    struct opened m = open((struct model_conf){.t = DTYPE_F32, .kv_capacity = T});
     snprintf(path, sizeof path, GOLDEN "tiny_%s_step.json", name);
     json_auto struct json *step = golden_json(path);
     mem_autofree int32_t *all = golden_ids(json_get(step, "inputs"), &n);
@@ -184,13 +201,13 @@ static void check_golden(int family, const char *name)
 
         for (int64_t i = 0; i < length; i += cut)
             ck_assert_msg(
-                !model_extend(m, from + i, cut, i, true, logits + i * V, &e), "%s", e.text);
+                !engine_extend(m.engine, from + i, cut, i, true, logits + i * V, &e), "%s", e.text);
         far = fmax(far, farthest(want + k % 2 * length * V, logits, length * V));
     }
     printf("%s: logits at most %.2g away\n", name, far);
     ck_assert_double_le(far, 1e-4);
     safetensors_close(golden);
-    model_destroy(m);
+    close_opened(&m);
     weights_close(w);
     dev_close(d);
 }
@@ -212,12 +229,12 @@ START_TEST(positions_bound_the_context)
     ck_assert_int_eq(model_create(d, &c, &m, &e), -ERR_USER);
     ck_assert_ptr_nonnull(strstr(e.text, "48 learned positions"));
     c.kv_capacity = 48;
-    m = open(c);
-    model_destroy(m);
+    struct opened fits = open(c);
+    close_opened(&fits);
     weights_close(w);
     dev_close(d);
 }
 END_TEST
 
-UNIT_MAIN("model_forward", any_cut_gives_the_same_logits, serving_equals_training,
-    bf16_serving_is_near, logits_equal_transformers, positions_bound_the_context)
+UNIT_MAIN("net", any_cut_gives_the_same_logits, serving_equals_training, bf16_serving_is_near,
+    logits_equal_transformers, positions_bound_the_context)

@@ -1,0 +1,114 @@
+/*
+ * attention: the scores are never in memory (kernels/ops.h); backward makes them again from q, k
+ * and the log-sum-exp.
+ */
+#include "runtime/model/attention.h"
+
+#include "runtime/model/kvcache.h"
+#include "runtime/model/sublayer.h"
+
+#include <math.h>
+
+static void attention_bind(struct sublayer *u, const struct model *m, float *gradient)
+{
+    linear_bind(&u->attention.w_qkv, m, LINEAR_QKV, u->layer, gradient);
+    linear_bind(&u->attention.w_o, m, LINEAR_O, u->layer, gradient);
+}
+
+static void attention_carve(
+    struct sublayer *u, const struct batch *s, struct carve *kept, struct carve *scratch)
+{
+    struct attention *a = &u->attention;
+    a->qkv = carve_tensor(kept, s->n, a->w_qkv.shape.out, s->t);
+    a->att = carve_tensor(kept, s->n, a->w_o.shape.in, s->t);
+    a->lse = carve_tensor(kept, s->n, s->config->heads, DTYPE_F32);
+    if (s->train) {
+        a->datt = carve_tensor(scratch, s->n, a->w_o.shape.in, s->t);
+        a->dqkv = carve_tensor(scratch, s->n, a->w_qkv.shape.out, s->t);
+    }
+    linear_carve(&a->w_qkv, s, kept, scratch);
+    linear_carve(&a->w_o, s, kept, scratch);
+}
+
+/* Rotates q and k in place, or turns their gradients back. */
+static void rotate(const struct batch *s, struct columns q, struct columns k, bool inverse)
+{
+    const struct model_config *c = s->config;
+    if (c->positions != POSITIONS_ROTARY)
+        return;
+    OP(s, rope, .n = s->n, .heads = c->heads, .d = c->head_dim, .ld = q.ld, .x = q.at,
+        .position = s->position, .theta = c->rope_theta, .inverse = inverse, .t = s->t);
+    OP(s, rope, .n = s->n, .heads = c->kv_heads, .d = c->head_dim, .ld = k.ld, .x = k.at,
+        .position = s->position, .theta = c->rope_theta, .inverse = inverse, .t = s->t);
+}
+
+/* att (N, H D) = softmax(q k^T / sqrt(D)) v, by head, of the tokens up to each. */
+static void attend(const struct batch *s, const struct sublayer *u, struct columns q,
+    struct columns k, struct columns v)
+{
+    const struct model_config *c = s->config;
+    float scale = 1 / sqrtf((float)c->head_dim);
+    if (s->cached)
+        OP(s, attention_decode, .n = s->tokens, .h = c->heads, .g = c->kv_heads, .d = c->head_dim,
+            .scale = scale, .q = q.at, .k_cache = kvcache_keys(s->cache, u->layer),
+            .v_cache = kvcache_values(s->cache, u->layer), .length = s->length,
+            .o = u->attention.att, .kv_type = kvcache_type(s->cache));
+    else
+        OP(s, attention, .b = s->b, .tokens = s->tokens, .h = c->heads, .g = c->kv_heads,
+            .d = c->head_dim, .scale = scale, .q = q.at, .k = k.at, .v = v.at, .ldq = q.ld,
+            .ldk = k.ld, .ldv = v.ld, .o = u->attention.att, .lse = u->attention.lse, .t = s->t);
+}
+
+static void attention_forward(const struct batch *s, const struct sublayer *u, void *y)
+{
+    const struct attention *a = &u->attention;
+    struct columns q = linear_piece(s, &a->w_qkv, a->qkv, 0); /* (N, H D) */
+    struct columns k = linear_piece(s, &a->w_qkv, a->qkv, 1); /* (N, G D) */
+    struct columns v = linear_piece(s, &a->w_qkv, a->qkv, 2); /* (N, G D) */
+    linear_forward(s, &a->w_qkv, s->h, a->qkv);               /* (N, C) -> (N, (H + 2 G) D) */
+    rotate(s, q, k, false);
+    if (s->cache)
+        kvcache_store(s->cache, u->layer, s->position, s->n, k.at, v.at);
+    attend(s, u, q, k, v);
+    if (y)
+        linear_add(s, &a->w_o, a->att, y); /* (N, H D) -> (N, C) */
+    else
+        lora_project(s, &a->w_o.lora, a->att);
+}
+
+static void attention_backward(
+    const struct batch *s, const struct sublayer *u, bool again, bool below)
+{
+    const struct model_config *c = s->config;
+    const struct attention *a = &u->attention;
+    struct columns q = linear_piece(s, &a->w_qkv, a->qkv, 0);
+    struct columns k = linear_piece(s, &a->w_qkv, a->qkv, 1);
+    struct columns v = linear_piece(s, &a->w_qkv, a->qkv, 2);
+    struct columns dq = linear_piece(s, &a->w_qkv, a->dqkv, 0);
+    struct columns dk = linear_piece(s, &a->w_qkv, a->dqkv, 1);
+    struct columns dv = linear_piece(s, &a->w_qkv, a->dqkv, 2);
+    (void)again;                                         /* nothing of its forward is scratch */
+    linear_backward(s, &a->w_o, a->att, s->dx, a->datt); /* (N, C) -> (N, H D) */
+    if (!below && !linear_reads_input(&a->w_qkv))
+        return;
+    OP(s, attention_back, .b = s->b, .tokens = s->tokens, .h = c->heads, .g = c->kv_heads,
+        .d = c->head_dim, .scale = 1 / sqrtf((float)c->head_dim), .q = q.at, .k = k.at, .v = v.at,
+        .ldq = q.ld, .ldk = k.ld, .ldv = v.ld, .o = a->att, .lse = a->lse, .dout = a->datt,
+        .dq = dq.at, .dk = dk.at, .dv = dv.at, .t = s->t);
+    rotate(s, dq, dk, true);
+    linear_backward(s, &a->w_qkv, s->h, a->dqkv, below ? s->dh : NULL);
+}
+
+static bool attention_reads_input(const struct sublayer *u)
+{
+    return linear_reads_input(&u->attention.w_qkv);
+}
+
+const struct sublayer_kind attention_kind = {
+    .norm = TENSOR_NORM_ATTENTION,
+    .bind = attention_bind,
+    .carve = attention_carve,
+    .forward = attention_forward,
+    .backward = attention_backward,
+    .reads_input = attention_reads_input,
+};

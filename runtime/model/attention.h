@@ -1,0 +1,27 @@
+/*
+ * attention: f(h) = attention(h W_q, h W_k, h W_v) W_o, causal, with grouped heads
+ * (arXiv:2305.13245) and rotary positions where the model has them (RoFormer, arXiv:2104.09864;
+ * half layout). In serving keys and values go to the cache, and from its second chunk on a sequence
+ * reads them there.
+ */
+#ifndef RUNTIME_MODEL_ATTENTION_H
+#define RUNTIME_MODEL_ATTENTION_H
+
+#include "runtime/model/linear.h"
+
+struct attention {       /* H heads and G key/value heads of size D */
+    struct linear w_qkv; /* ((H + 2 G) D, C) */
+    struct linear w_o;   /* (C, H D) */
+    /* kept */
+    void *qkv;  /* (N, (H + 2 G) D), rotated */
+    void *att;  /* (N, H D) */
+    float *lse; /* (B, H, T) log-sum-exp of the scores */
+    /* scratch of backward */
+    void *datt; /* (N, H D) */
+    void *dqkv; /* (N, (H + 2 G) D) */
+};
+
+struct sublayer_kind;
+extern const struct sublayer_kind attention_kind;
+
+#endif

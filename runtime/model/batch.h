@@ -1,0 +1,45 @@
+/*
+ * batch: what forward and backward run over, as every sub-layer sees it: B sequences of T tokens on
+ * a device, and the few tensors that hand the numbers on. Plain data, borrowed for the call.
+ *
+ * Activations have type t: the compute type in training, F32 in serving. When memory is carved, n
+ * is the most rows that there will ever be.
+ */
+#ifndef RUNTIME_MODEL_BATCH_H
+#define RUNTIME_MODEL_BATCH_H
+
+#include "api/wire.h"
+#include "kernels/ops.h"
+#include "runtime/family/config.h"
+
+struct kvcache;
+
+struct batch {
+    struct dev *dev;
+    const struct model_config *config;
+    struct wire_page *page; /* a beat a layer; or NULL */
+    bool train;
+    enum dtype t, compute;         /* of activations; of large products */
+    int64_t b, tokens, n;          /* B, T, N = B * T */
+    const int32_t *ids, *position; /* (N) */
+
+    /* serving */
+    const int32_t *length; /* (N) the tokens up to this one */
+    struct kvcache *cache;
+    bool cached;  /* attention reads the cache, which has tokens before these */
+    float *zeros; /* (N or more): the operands of a product that only adds a bias */
+
+    /* training */
+    int64_t first; /* rows before these in the order of training */
+    bool drops;    /* LoRA's dropout leaves something out */
+
+    void *h;       /* (N, C) what a sub-layer reads: the norm of the residual */
+    void *dh, *dx; /* (N, C) the gradients of h and of the residual; training */
+};
+
+static inline void *at_element(const void *p, int64_t index, enum dtype t)
+{
+    return (char *)p + index * dtype_block_bytes(t);
+}
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * engine: a loaded model in serving: one sequence, its keys and values in a cache, a chunk of
+ * tokens at a time, or one. All memory is allocated at create.
+ *
+ * What is valid in the cache is the caller's knowledge: `past` tokens are, and going back to fewer
+ * costs nothing.
+ */
+#ifndef RUNTIME_MODEL_ENGINE_H
+#define RUNTIME_MODEL_ENGINE_H
+
+#include "base/err.h"
+#include "runtime/model/memplan.h"
+#include "runtime/model/model.h"
+
+#define ENGINE_ROWS 256 /* tokens of one chunk */
+
+struct engine;
+
+/* How the token that follows is drawn: at a temperature (0: greedy), from the nucleus of
+   probability top_p, by a number u of [0, 1). */
+struct sample_draw {
+    float temperature, top_p, u;
+};
+
+/* m is borrowed until destroy. */
+int engine_create(struct model *m, struct engine **out, struct err *e);
+void engine_destroy(struct engine *g);
+/* Adds its part of the plan. */
+int engine_plan(struct model *m, struct memplan *plan, struct err *e);
+
+/* Runs `count` tokens of a sequence after `past` cached ones; logits of the last (or of all) to the
+   host, F32; logits NULL: none are computed. */
+int engine_extend(struct engine *g, const int32_t *ids, int64_t count, int64_t past,
+    bool all_logits, float *logits, struct err *e);
+/* Runs the token `id` after `past` cached ones and draws the one that follows it. The logits stay
+   on the device; on one that can record, this is one launch. */
+int engine_next(struct engine *g, int32_t id, int64_t past, const struct sample_draw *draw,
+    int32_t *next, struct err *e);
+
+#endif

@@ -1,0 +1,33 @@
+/*
+ * head: logits = h W^T over the vocabulary, and in training the loss, chunk by chunk: no more than
+ * a chunk of logits is ever in memory. Logits are F32 whatever the compute type: the 8 bits of BF16
+ * would be lost in the loss. Only enqueues.
+ */
+#ifndef RUNTIME_MODEL_HEAD_H
+#define RUNTIME_MODEL_HEAD_H
+
+#include "runtime/model/batch.h"
+#include "runtime/model/carve.h"
+#include "runtime/model/internal.h"
+
+struct head {
+    struct stored w;   /* (V, C): the embedding's, when tied */
+    float *dw;         /* NULL when frozen */
+    int64_t rows;      /* R: of a chunk */
+    int64_t columns;   /* from row to row: V, in training padded */
+    float *logits;     /* (R, V) */
+    uint16_t *dlogits; /* (R, V) BF16; in F32 training the gradient takes the logits' place */
+};
+
+void head_bind(struct head *w, const struct model *m, float *gradient);
+void head_carve(struct head *w, const struct batch *s, struct carve *c);
+/* loss (N) = -log p(target); with backward also s->dh and W's gradient, times scale */
+void head_loss(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
+    float scale, bool backward);
+/* logits (n, V) of the rows of s->h from `row` on; n <= R. Serving. */
+void head_logits(const struct batch *s, const struct head *w, int64_t row, int64_t n);
+
+/* Bytes of a row of logits, with its gradient's. */
+int64_t head_row_bytes(const struct model_conf *c);
+
+#endif

@@ -1,0 +1,238 @@
+/*
+ * linear: products in training are three matrix products and those of the adapters; in serving a
+ * few rows are multiplied with the stored blocks themselves, many with the decoded matrix.
+ */
+#include "runtime/model/linear.h"
+
+#include "runtime/model/gemm.h"
+
+/* From this many rows on, decoding a matrix once and using the full product beats the row-wise
+   kernel. */
+#define DECODED_PRODUCT_ROWS 8
+
+/* -- tensors -- */
+
+static void bind_adapters(
+    struct linear *l, const struct model *m, enum linear_kind kind, int64_t layer, float *gradient)
+{
+    const struct linear_shape *s = &l->shape;
+    struct lora a = {.in = s->in, .out = s->out, .r = m->conf.lora_rank};
+    for (int64_t i = 0, row = 0; i < s->pieces; row += s->rows[i++]) {
+        if (!tensors_get(&m->lora, s->role[i], TENSOR_LORA_A, layer, -1))
+            continue;
+        if (!a.count) /* the others' stand behind it */
+            a.a = model_bind(m, s->role[i], TENSOR_LORA_A, layer, gradient, &a.da).data;
+        struct lora_factor *f = &a.factor[a.count++];
+        f->row = row;
+        f->rows = s->rows[i];
+        f->b = model_bind(m, s->role[i], TENSOR_LORA_B, layer, gradient, &f->db).data;
+    }
+    a.rank = a.r * a.count;
+    a.scale = m->conf.lora_alpha / (float)a.r;
+    a.dropout = m->conf.lora_dropout;
+    a.seed = lora_seed(m->conf.seed, layer, kind);
+    l->lora = a;
+}
+
+void linear_bind(
+    struct linear *l, const struct model *m, enum linear_kind kind, int64_t layer, float *gradient)
+{
+    struct linear_shape *s = &l->shape;
+    linear_shape(&m->conf.config, kind, s);
+    if (m->conf.train) { /* the pieces stand one behind the other */
+        l->w = model_bind(m, s->role[0], TENSOR_WEIGHT, layer, gradient, &l->dw).data;
+        l->bias = model_bind(m, s->role[0], TENSOR_BIAS, layer, gradient, &l->dbias).data;
+        if (m->conf.lora_rank)
+            bind_adapters(l, m, kind, layer, gradient);
+        return;
+    }
+    for (int i = 0; i < s->pieces; i++) {
+        l->piece[i].w = model_bind(m, s->role[i], TENSOR_WEIGHT, layer, NULL, NULL);
+        l->piece[i].bias = model_bind(m, s->role[i], TENSOR_BIAS, layer, NULL, NULL).data;
+    }
+}
+
+/* Scratch begins at the same place for each product of a sub-layer. */
+void linear_carve(
+    struct linear *l, const struct batch *s, struct carve *kept, struct carve *scratch)
+{
+    const struct linear_shape *shape = &l->shape;
+    int64_t mark = scratch->used, rows = 0;
+    lora_carve(&l->lora, s, kept, scratch);
+    for (int i = 0; i < shape->pieces; i++)
+        rows = shape->rows[i] > rows ? shape->rows[i] : rows;
+    if (!s->train) {
+        l->sum = carve_tensor(scratch, s->n, shape->out, DTYPE_F32);
+        l->decoded = carve_tensor(scratch, rows, shape->in, DTYPE_F32);
+    }
+    if (!s->train && s->compute == DTYPE_BF16) {
+        l->x16 = carve_tensor(scratch, s->n, shape->in, DTYPE_BF16);
+        l->decoded16 = carve_tensor(scratch, rows, shape->in, DTYPE_BF16);
+    }
+    scratch->used = mark;
+}
+
+struct columns linear_piece(const struct batch *s, const struct linear *l, void *y, int i)
+{
+    int64_t row = 0;
+    for (int j = 0; j < i; j++)
+        row += l->shape.rows[j];
+    if (s->train)
+        return (struct columns){at_element(y, row, s->t), l->shape.out};
+    return (struct columns){at_element(y, s->n * row, s->t), l->shape.rows[i]};
+}
+
+/* -- training -- */
+
+static struct gemm gemm_of(const struct batch *s, const struct linear *l)
+{
+    const struct linear_shape *w = &l->shape;
+    return (struct gemm){.n = s->n,
+        .in = w->in,
+        .out = w->out,
+        .ldx = w->in,
+        .ldy = w->out,
+        .t = s->t,
+        .y_type = s->t,
+        .scale = 1};
+}
+
+static void forward_joined(
+    const struct batch *s, const struct linear *l, const void *x, void *y, bool add)
+{
+    struct gemm g = gemm_of(s, l);
+    g.add = add;
+    g.bias = l->bias;
+    gemm_forward(s, &g, x, l->w, y);
+    lora_forward(s, &l->lora, x, y, false);
+}
+
+/* Adapters count before GELU, which comes with the matrix' product: theirs is the first. */
+static void gelu_joined(
+    const struct batch *s, const struct linear *l, const void *x, void *pre, void *y)
+{
+    struct gemm g = gemm_of(s, l);
+    lora_forward(s, &l->lora, x, y, true);
+    g.add = l->lora.count;
+    g.bias = l->bias;
+    g.gelu_of = pre;
+    gemm_forward(s, &g, x, l->w, y);
+}
+
+bool linear_reads_input(const struct linear *l)
+{
+    return l->dw || l->lora.count;
+}
+
+void linear_backward(
+    const struct batch *s, const struct linear *l, const void *x, const void *dy, void *dx)
+{
+    struct gemm g = gemm_of(s, l);
+    if (dx)
+        gemm_dx(s, &g, dy, l->w, dx);
+    if (l->dw)
+        gemm_dw(s, &g, dy, x, l->dw);
+    if (l->dbias)
+        OP(s, bias_back, .n = s->n, .c = l->shape.out, .ld = l->shape.out, .dy = dy,
+            .dbias = l->dbias, .t = s->t);
+    lora_backward(s, &l->lora, x, dy, dx);
+}
+
+/* -- serving -- */
+
+static void convert(
+    const struct batch *s, int64_t count, const void *x, enum dtype from, void *y, enum dtype to)
+{
+    OP(s, convert, .count = count, .x = x, .x_type = from, .y = y, .y_type = to);
+}
+
+/* The matrix (rows, in) in the type that products are computed in. */
+static const void *decode(const struct batch *s, const struct linear *l, int i)
+{
+    const struct stored *w = &l->piece[i].w;
+    int64_t count = l->shape.rows[i] * l->shape.in;
+    const void *f32 = w->data;
+    if (w->type == s->compute)
+        return w->data;
+    if (w->type != DTYPE_F32) {
+        convert(s, count, w->data, w->type, l->decoded, DTYPE_F32);
+        f32 = l->decoded;
+    }
+    if (s->compute == DTYPE_F32)
+        return f32;
+    convert(s, count, f32, DTYPE_F32, l->decoded16, DTYPE_BF16);
+    return l->decoded16;
+}
+
+/* y (n, rows) F32 = x (n, in) F32 times piece i */
+static void multiply_stored(
+    const struct batch *s, const struct linear *l, int i, const float *x, float *y)
+{
+    int64_t in = l->shape.in, rows = l->shape.rows[i];
+    if (s->n < DECODED_PRODUCT_ROWS) {
+        OP(s, quant_matmul, .m = s->n, .n = rows, .k = in, .x = x, .w = l->piece[i].w.data,
+            .w_type = l->piece[i].w.type, .y = y);
+        return;
+    }
+    struct gemm g = {.n = s->n,
+        .in = in,
+        .out = rows,
+        .ldx = in,
+        .ldy = rows,
+        .t = s->compute,
+        .y_type = DTYPE_F32,
+        .scale = 1};
+    const void *w = decode(s, l, i);
+    if (s->compute == DTYPE_BF16)
+        convert(s, s->n * in, x, DTYPE_F32, l->x16, DTYPE_BF16);
+    gemm_forward(s, &g, s->compute == DTYPE_BF16 ? (const void *)l->x16 : x, w, y);
+}
+
+/* y (n, rows) = act(y + bias): a product of nothing, for what has no epilogue of its own. */
+static void finish(
+    const struct batch *s, int64_t rows, const float *bias, enum op_act act, float *y)
+{
+    if (bias || act != OP_ACT_NONE)
+        OP(s, matmul, .m = s->n, .n = rows, .k = 1, .a = s->zeros, .b = s->zeros, .c = y, .lda = 1,
+            .ldb = rows, .ldc = rows, .ab_type = DTYPE_F32, .c_type = DTYPE_F32, .alpha = 1,
+            .beta = 1, .bias = bias, .act = act);
+}
+
+static void forward_stored(
+    const struct batch *s, const struct linear *l, const float *x, float *y, enum op_act act)
+{
+    for (int i = 0; i < l->shape.pieces; i++) {
+        float *piece = linear_piece(s, l, y, i).at;
+        multiply_stored(s, l, i, x, piece);
+        finish(s, l->shape.rows[i], l->piece[i].bias, act, piece);
+    }
+}
+
+/* -- both -- */
+
+void linear_forward(const struct batch *s, const struct linear *l, const void *x, void *y)
+{
+    if (s->train)
+        forward_joined(s, l, x, y, false);
+    else
+        forward_stored(s, l, x, y, OP_ACT_NONE);
+}
+
+void linear_add(const struct batch *s, const struct linear *l, const void *x, void *y)
+{
+    if (s->train) {
+        forward_joined(s, l, x, y, true);
+        return;
+    }
+    forward_stored(s, l, x, l->sum, OP_ACT_NONE);
+    OP(s, axpby, .count = s->n * l->shape.out, .x = l->sum, .x_type = DTYPE_F32, .y = y,
+        .y_type = DTYPE_F32, .a = 1, .b = 1);
+}
+
+void linear_gelu(const struct batch *s, const struct linear *l, const void *x, void *pre, void *y)
+{
+    if (s->train)
+        gelu_joined(s, l, x, pre, y);
+    else
+        forward_stored(s, l, x, y, OP_ACT_GELU);
+}

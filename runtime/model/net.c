@@ -1,0 +1,144 @@
+/*
+ * net: the walks. Nothing here knows what a sub-layer does.
+ */
+#include "runtime/model/net.h"
+
+#include "base/mem.h"
+#include "runtime/door/beat.h"
+
+/* The sub-layers of a layer, from its input on. */
+static const struct sublayer_kind *const decoder[] = {&attention_kind, &ffn_kind};
+#define DECODER_SUBLAYERS ((int)(sizeof decoder / sizeof *decoder))
+_Static_assert(DECODER_SUBLAYERS <= NET_SUBLAYERS, "a layer has room for its sub-layers");
+
+static bool is_kept(const struct model_conf *c, const struct sublayer_kind *kind)
+{
+    return c->train &&
+        (c->recompute == RECOMPUTE_NONE ||
+            (c->recompute == RECOMPUTE_SELECTIVE && !kind->selective));
+}
+
+int net_create(struct net *t, const struct model *m, struct err *e)
+{
+    int64_t layers = m->conf.config.layers;
+    *t = (struct net){.layers = mem_array((size_t)layers, sizeof *t->layers)};
+    if (!t->layers)
+        return err_set(e, ERR_MEMORY, "no memory for %lld layers", (long long)layers);
+    for (int64_t i = 0; i < layers; i++)
+        for (int j = 0; j < DECODER_SUBLAYERS; j++)
+            t->layers[i].sub[t->layers[i].count++] = (struct sublayer){
+                .kind = decoder[j], .layer = i, .kept = is_kept(&m->conf, decoder[j])};
+    return 0;
+}
+
+void net_done(struct net *t)
+{
+    mem_free(t->layers);
+    *t = (struct net){0};
+}
+
+void net_bind(struct net *t, const struct model *m, float *gradient)
+{
+    embed_bind(&t->embed, m, gradient);
+    for (int64_t i = 0; i < m->conf.config.layers; i++)
+        for (int j = 0; j < t->layers[i].count; j++)
+            sublayer_bind(&t->layers[i].sub[j], m, gradient);
+    norm_bind(&t->final, m, TENSOR_NORM_FINAL, -1, gradient);
+    head_bind(&t->head, m, gradient);
+}
+
+/* -- memory -- */
+
+int net_memory_open(struct net_memory *a, struct dev *d, struct err *e)
+{
+    int rc = carve_open(&a->scratch, d, e);
+    if (!rc)
+        rc = carve_open(&a->logits, d, e);
+    if (!rc)
+        rc = carve_open(&a->again, d, e);
+    return rc ? rc : carve_open(&a->saved, d, e);
+}
+
+void net_memory_close(struct net_memory *a, struct dev *d)
+{
+    carve_close(&a->saved, d);
+    carve_close(&a->again, d);
+    carve_close(&a->logits, d);
+    carve_close(&a->scratch, d);
+}
+
+static void *carve_residual(const struct batch *s, struct carve *c)
+{
+    return carve_tensor(c, s->n, s->config->dim, s->t);
+}
+
+/* An input is kept when what is below it is. Serving has one residual for all. */
+static void carve_layer(struct net *t, const struct batch *s, struct layer *l, struct net_memory *a)
+{
+    bool kept = true;
+    a->again.used = 0;
+    for (int j = 0; j < l->count; j++) {
+        struct sublayer *u = &l->sub[j];
+        u->x = s->train ? carve_residual(s, kept ? &a->saved : &a->again) : t->x;
+        kept = u->kept;
+        sublayer_carve(u, s, kept ? &a->saved : &a->again, &a->scratch);
+    }
+}
+
+void net_carve(struct net *t, struct batch *s, struct net_memory *a)
+{
+    t->x = carve_residual(s, &a->saved);
+    norm_carve(&t->final, s, &a->saved);
+    head_carve(&t->head, s, &a->logits);
+    s->h = carve_residual(s, &a->scratch);
+    if (s->train) {
+        s->dh = carve_residual(s, &a->scratch);
+        s->dx = carve_residual(s, &a->scratch);
+    }
+    for (int64_t i = 0; i < s->config->layers; i++)
+        carve_layer(t, s, &t->layers[i], a);
+}
+
+/* -- forward and backward -- */
+
+void net_forward(const struct batch *s, const struct net *t)
+{
+    int64_t layers = s->config->layers;
+    embed_forward(s, &t->embed, t->layers[0].sub[0].x); /* (N) -> (N, C) */
+    for (int64_t i = 0; i < layers; i++) {
+        const struct layer *l = &t->layers[i];
+        for (int j = 0; j + 1 < l->count; j++)
+            sublayer_forward(s, &l->sub[j], l->sub[j + 1].x);
+        sublayer_forward(s, &l->sub[l->count - 1], i + 1 < layers ? l[1].sub[0].x : t->x);
+        beat(s->page);
+    }
+    norm_forward(s, &t->final, t->x);
+}
+
+/* Makes again what forward did not keep of a layer. True: its last sub-layer was the last to run.
+   Of the last layer all still stands in the memory that the layers share. */
+static bool layer_again(const struct batch *s, const struct layer *l)
+{
+    if (l->sub[0].layer == s->config->layers - 1)
+        return false;
+    for (int j = 0; j < l->count; j++)
+        if (!l->sub[j].kept)
+            sublayer_forward(s, &l->sub[j], j + 1 < l->count ? l->sub[j + 1].x : NULL);
+    return !l->sub[l->count - 1].kept;
+}
+
+void net_backward(const struct batch *s, const struct net *t,
+    void (*layer_fn)(void *user, int64_t layer), void *user)
+{
+    norm_backward(s, &t->final, t->x, false);
+    for (int64_t i = s->config->layers - 1; i >= 0; i--) {
+        const struct layer *l = &t->layers[i];
+        bool again = layer_again(s, l);
+        for (int j = l->count - 1; j >= 0; j--, again = false)
+            sublayer_backward(s, &l->sub[j], again, i || j || t->embed.dtable);
+        if (layer_fn)
+            layer_fn(user, i);
+        beat(s->page);
+    }
+    embed_backward(s, &t->embed);
+}

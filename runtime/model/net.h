@@ -1,0 +1,56 @@
+/*
+ * net: a transformer as it computes: embedding, layers of sub-layers, the final norm, the head; and
+ * the walks over them: to bind tensors, to carve memory, forward, backward. What a layer consists
+ * of stands in one list (net.c).
+ *
+ * A sub-layer's activations are kept from forward to backward, or made again
+ * (spec.train.recompute): Selective makes the feed-forward's, Full all but a layer's input. What is
+ * made again stands in memory that all layers share, and so does everything in serving.
+ */
+#ifndef RUNTIME_MODEL_NET_H
+#define RUNTIME_MODEL_NET_H
+
+#include "runtime/model/embed.h"
+#include "runtime/model/head.h"
+#include "runtime/model/sublayer.h"
+
+#define NET_SUBLAYERS 2 /* of a layer, at most */
+
+struct layer {
+    int count;
+    struct sublayer sub[NET_SUBLAYERS];
+};
+
+struct net {
+    struct embed embed;
+    struct layer *layers; /* (L) */
+    struct norm final;
+    struct head head;
+    void *x; /* (N, C) the residual above the last layer */
+};
+
+struct net_memory {
+    struct carve saved;   /* from forward to backward */
+    struct carve again;   /* of one layer */
+    struct carve scratch; /* of one sub-layer, and what is in the batch */
+    struct carve logits;  /* of one chunk of rows */
+};
+int net_memory_open(struct net_memory *a, struct dev *d, struct err *e);
+void net_memory_close(struct net_memory *a, struct dev *d);
+
+/* Layers without tensors or memory. */
+int net_create(struct net *t, const struct model *m, struct err *e);
+void net_done(struct net *t);
+/* gradient: the flat range beside m's masters; NULL: nothing is trained */
+void net_bind(struct net *t, const struct model *m, float *gradient);
+/* Every activation, s->h, s->dh and s->dx included; s->n: the most rows. */
+void net_carve(struct net *t, struct batch *s, struct net_memory *a);
+
+/* s->ids to s->h = norm(x) */
+void net_forward(const struct batch *s, const struct net *t);
+/* From s->dh to every gradient. layer_fn is called whenever a layer is through, with its number;
+   NULL: no calls. */
+void net_backward(const struct batch *s, const struct net *t,
+    void (*layer_fn)(void *user, int64_t layer), void *user);
+
+#endif

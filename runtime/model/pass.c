@@ -1,0 +1,251 @@
+/*
+ * pass: ids and targets go up, the net runs, sums of losses come down when they are asked for.
+ */
+#include "runtime/model/pass.h"
+
+#include "base/mem.h"
+#include "runtime/door/beat.h"
+#include "runtime/model/internal.h"
+#include "runtime/model/net.h"
+
+#include <assert.h>
+
+struct pass {
+    struct model *model;
+    struct dev *dev;
+    struct net net;
+    struct net_memory memory;
+    struct batch batch; /* the largest */
+    float *gradient;
+    bool gradient_owned;
+    int32_t *ids, *targets, *position; /* (N) */
+    float *loss;                       /* (N) */
+    float *loss_total;                 /* (PASS_AHEAD, N): by row, since pass_loss */
+    int ahead;                         /* which of these is being added to */
+    float *host;                       /* (N), host */
+    void (*ready_fn)(void *user, int64_t first, int64_t count);
+    void *ready_user;
+};
+
+/* -- life -- */
+
+static struct batch largest_batch(const struct model *m)
+{
+    const struct model_conf *c = &m->conf;
+    return (struct batch){.dev = m->dev,
+        .config = &c->config,
+        .page = c->page,
+        .train = true,
+        .t = c->t,
+        .compute = c->t,
+        .b = c->micro_sequences,
+        .tokens = c->sequence_length,
+        .n = carve_times(c->micro_sequences, c->sequence_length)};
+}
+
+static void pass_carve(struct pass *p)
+{
+    int64_t n = p->batch.n;
+    struct carve *c = &p->memory.scratch;
+    p->loss = carve_tensor(c, n, 1, DTYPE_F32);
+    p->loss_total = carve_tensor(c, PASS_AHEAD, n, DTYPE_F32);
+    p->ids = carve_tensor(c, n, 1, DTYPE_I32);
+    p->targets = carve_tensor(c, n, 1, DTYPE_I32);
+    p->position = carve_tensor(c, n, 1, DTYPE_I32);
+    net_carve(&p->net, &p->batch, &p->memory);
+}
+
+/* Everything but memory; what it takes is counted. */
+static int pass_describe(struct pass *p, struct model *m, struct err *e)
+{
+    *p = (struct pass){.model = m, .dev = m->dev, .batch = largest_batch(m)};
+    int rc = net_create(&p->net, m, e);
+    if (rc)
+        return rc;
+    net_bind(&p->net, m, NULL);
+    pass_carve(p);
+    return 0;
+}
+
+int pass_plan(struct model *m, struct memplan *plan, struct err *e)
+{
+    struct pass p;
+    int rc = pass_describe(&p, m, e);
+    if (!rc) {
+        plan->saved = p.memory.saved.size;
+        plan->scratch = carve_plus(p.memory.scratch.size, p.memory.again.size);
+        plan->logits = p.memory.logits.size;
+    }
+    net_done(&p.net);
+    return rc;
+}
+
+static int alloc_gradient(struct pass *p, struct err *e)
+{
+    const struct model *m = p->model;
+    size_t bytes = (size_t)m->plan.gradient;
+    void *at;
+    int rc =
+        m->conf.coll ? coll_alloc(m->conf.coll, bytes, &at, e) : dev_alloc(m->dev, bytes, &at, e);
+    if (rc)
+        return rc;
+    p->gradient = at;
+    p->gradient_owned = !m->conf.coll;
+    return 0;
+}
+
+/* Every sequence begins at position 0. */
+static void upload_positions(struct pass *p)
+{
+    int32_t *stage = (int32_t *)p->host; /* both hold one 32-bit word a row */
+    for (int64_t i = 0; i < p->batch.n; i++)
+        stage[i] = (int32_t)(i % p->batch.tokens);
+    dev_upload(p->dev, p->position, stage, (size_t)p->batch.n * 4);
+}
+
+static int pass_open(struct pass *p, struct model *m, struct err *e)
+{
+    int rc = pass_describe(p, m, e);
+    if (!rc)
+        rc = alloc_gradient(p, e);
+    if (!rc)
+        rc = net_memory_open(&p->memory, p->dev, e);
+    if (rc)
+        return rc;
+    p->host = mem_array((size_t)p->batch.n, sizeof *p->host);
+    if (!p->host)
+        return err_set(e, ERR_MEMORY, "no memory for %lld rows", (long long)p->batch.n);
+    net_bind(&p->net, m, p->gradient);
+    pass_carve(p);
+    upload_positions(p);
+    return dev_sync(p->dev, e);
+}
+
+int pass_create(struct model *m, struct pass **out, struct err *e)
+{
+    struct pass *p = mem_zalloc(sizeof *p);
+    if (!p)
+        return err_set(e, ERR_MEMORY, "no memory for a pass");
+    assert(m->conf.train);
+    int rc = pass_open(p, m, e);
+    if (rc) {
+        pass_destroy(p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+void pass_destroy(struct pass *p)
+{
+    if (!p)
+        return;
+    if (p->gradient_owned)
+        dev_free(p->dev, p->gradient);
+    net_memory_close(&p->memory, p->dev);
+    net_done(&p->net);
+    mem_free(p->host);
+    mem_free(p);
+}
+
+struct model *pass_model(const struct pass *p)
+{
+    return p->model;
+}
+
+/* -- gradients -- */
+
+float *pass_gradient(const struct pass *p)
+{
+    return p->gradient;
+}
+
+void pass_zero_gradient(struct pass *p)
+{
+    dev_zero(p->dev, p->gradient, (size_t)model_trainable(p->model) * 4);
+}
+
+void pass_watch_gradient(
+    struct pass *p, void (*ready_fn)(void *user, int64_t first, int64_t count), void *user)
+{
+    p->ready_fn = ready_fn;
+    p->ready_user = user;
+}
+
+/* The matrices of a layer stand together; the small rest of it ends with the embedding. */
+static void tell_ready(void *user, int64_t layer)
+{
+    const struct pass *p = user;
+    const struct tensors *base = model_base(p->model);
+    const struct tensor *first = tensors_get(base, TENSOR_Q, TENSOR_WEIGHT, layer, -1);
+    const struct tensor *last = tensors_get(base, TENSOR_DOWN, TENSOR_WEIGHT, layer, -1);
+    if (p->ready_fn && !p->model->conf.lora_rank)
+        p->ready_fn(p->ready_user, first->offset, last[1].offset - first->offset);
+}
+
+/* -- steps -- */
+
+void pass_set_place(struct pass *p, int64_t first)
+{
+    p->batch.first = first * p->batch.tokens;
+}
+
+static int read_loss(struct pass *p, const float *loss, int64_t n, double *loss_sum, struct err *e)
+{
+    dev_download(p->dev, p->host, loss, (size_t)n * 4);
+    int rc = dev_sync(p->dev, e);
+    if (rc)
+        return rc;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)p->host[i];
+    *loss_sum = sum;
+    return 0;
+}
+
+int pass_step(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *targets, float scale,
+    bool backward, double *loss_sum, struct err *e)
+{
+    struct batch s = p->batch;
+    s.b = b;
+    s.n = b * s.tokens;
+    s.ids = p->ids;
+    s.position = p->position;
+    s.drops = backward;
+    assert(b >= 1 && s.n <= p->batch.n);
+    int rc = model_check_ids(p->model, inputs, s.n, 0, e);
+    if (!rc)
+        rc = model_check_ids(p->model, targets, s.n, -1, e);
+    if (rc)
+        return rc;
+    dev_upload(p->dev, p->ids, inputs, (size_t)s.n * 4);
+    dev_upload(p->dev, p->targets, targets, (size_t)s.n * 4);
+    net_forward(&s, &p->net);
+    head_loss(&s, &p->net.head, p->targets, p->loss, scale, backward);
+    if (backward) {
+        beat_phase(s.page, WIRE_PHASE_BACKWARD);
+        net_backward(&s, &p->net, tell_ready, p);
+    }
+    if (loss_sum)
+        return read_loss(p, p->loss, s.n, loss_sum, e);
+    OP(p, axpby, .count = s.n, .x = p->loss, .x_type = DTYPE_F32,
+        .y = p->loss_total + p->ahead * p->batch.n, .y_type = DTYPE_F32, .a = 1, .b = 1);
+    return 0;
+}
+
+void pass_next_loss(struct pass *p)
+{
+    assert(p->ahead < PASS_AHEAD - 1);
+    p->ahead++;
+}
+
+int pass_loss(struct pass *p, double *sums, struct err *e)
+{
+    int64_t n = p->batch.n;
+    int rc = 0;
+    for (int i = 0; i <= p->ahead && !rc; i++)
+        rc = read_loss(p, p->loss_total + i * n, n, &sums[i], e);
+    dev_zero(p->dev, p->loss_total, (size_t)(PASS_AHEAD * n) * 4);
+    p->ahead = 0;
+    return rc;
+}

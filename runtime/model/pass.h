@@ -1,0 +1,47 @@
+/*
+ * pass: a model in training: forward over a micro-batch, and backward to the gradient of what is
+ * trained. All memory is allocated at create; a step only enqueues, but where it says that it
+ * waits. The gradient is one flat F32 range beside the model's masters, in the memory of the
+ * collectives when the configuration names some.
+ */
+#ifndef RUNTIME_MODEL_PASS_H
+#define RUNTIME_MODEL_PASS_H
+
+#include "base/err.h"
+#include "runtime/model/memplan.h"
+#include "runtime/model/model.h"
+
+/* Steps whose losses (and, in optim, norms) the device keeps apart before the host looks. */
+#define PASS_AHEAD 4
+
+struct pass;
+
+/* m is borrowed until destroy. */
+int pass_create(struct model *m, struct pass **out, struct err *e);
+void pass_destroy(struct pass *p);
+struct model *pass_model(const struct pass *p);
+float *pass_gradient(const struct pass *p); /* device F32 */
+void pass_zero_gradient(struct pass *p);
+/* Adds its part of the plan. */
+int pass_plan(struct model *m, struct memplan *plan, struct err *e);
+
+/* Forward over (b, T) ids and targets (host; target -1: no loss), then, when backward, gradient +=
+   with dlogits scaled by `scale`. *loss_sum: sum over tokens of -log p; NULL: nothing is waited
+   for, and the sum is added on the device to what pass_loss tells. */
+int pass_step(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *targets, float scale,
+    bool backward, double *loss_sum, struct err *e);
+/* The place, in the order of training, of the first sequence of the next pass_step: LoRA's dropout
+   draws by it. It leaves out in steps with backward only. */
+void pass_set_place(struct pass *p, int64_t first);
+/* From now on such sums are added up apart from those so far; PASS_AHEAD - 1 times at most before
+   pass_loss. */
+void pass_next_loss(struct pass *p);
+/* Waits for the device: the sums since the last call, one more than calls of pass_next_loss. */
+int pass_loss(struct pass *p, double *sums, struct err *e);
+/* From now on backward calls ready_fn whenever no more will be added to a part of the gradient,
+   with the part's place in the flat range; such parts come from the end towards the start, and not
+   all of the gradient is told of. NULL: no calls. */
+void pass_watch_gradient(
+    struct pass *p, void (*ready_fn)(void *user, int64_t first, int64_t count), void *user);
+
+#endif
