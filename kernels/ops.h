@@ -42,19 +42,13 @@ struct op_matmul {
 };
 
 /* y (m, n) F32 = x (m, k) F32 * W^T, W (n, k) in GGUF blocks of w_type (or F32, BF16, F16); m
-   small: decoding.
-
-   int8_x: where W has blocks, x is first rounded to 8 bits, as ggml does, so that a device may
-   multiply integers: of every 32 columns of a row, x becomes q * step, q the integer nearest to
-   x * inverse (F32; ties to even), with step and inverse from op_int8_step of the greatest |x|. The
-   error of an element is at most half a step. */
+   small: decoding. */
 struct op_quant_matmul {
     int64_t m, n, k;
     const float *x;
     const void *w;
     enum dtype w_type;
     float *y;
-    bool int8_x;
 };
 
 /* out (n, c) = table[ids], or += when accumulate (a second table: learned positions); ids (n) I32
@@ -255,10 +249,8 @@ struct op_sumsq {
 /* AdamW with decoupled decay on F32 master weights; w16, if not NULL, receives the rounded copy.
    grad_scale multiplies the gradient first. step counts from 1. Without the host, by sumsq (1) F32,
    the sum of the gradient's squares, or NULL: when it is not finite nothing is written; and with
-   norm = sqrt(*sumsq) > clip_norm > 0 the gradient is also multiplied by clip_norm / (norm + 1e-6).
-   With stochastic, element i of w16 is w rounded up in magnitude with the probability of what is
-   cut off: (bits(w) + (op_random(seed, i) & 0xffff)) >> 16 (non-finite values are rounded to
-   nearest). */
+   norm = sqrt(*sumsq) > clip_norm > 0 the gradient is also multiplied by clip_norm / (norm +
+   1e-6). */
 struct op_adamw {
     int64_t count;
     float *w, *m, *v;
@@ -268,11 +260,9 @@ struct op_adamw {
     int64_t step;
     const float *sumsq;
     float clip_norm;
-    bool stochastic;
-    uint64_t seed;
 };
 
-/* token[i] drawn from row i of logits (n, v) F32 as serve/sample.c does: the greatest (the first
+/* token[i] drawn from row i of logits (n, v) F32: the greatest (the first
    of equals) at temperature 0; else softmax(logits / temperature), kept to the smallest set of most
    likely tokens (ties by index) that reaches top_p, and the token at which the running sum of
    these, likeliest first (by index when top_p is 1), passes u[i] of their total, u (n) in [0, 1). A
@@ -284,7 +274,7 @@ struct op_sample {
     int32_t *token;
 };
 
-/* The counter-based generator of dropout and stochastic rounding: the same bits on every device,
+/* The counter-based generator of dropout: the same bits on every device,
    the upper half of what base/random gives for seed and index. */
 OPS_INLINE uint32_t op_random(uint64_t seed, uint64_t index)
 {
@@ -295,16 +285,6 @@ OPS_INLINE uint32_t op_random(uint64_t seed, uint64_t index)
 OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
 {
     return seed + first * RANDOM_STEP;
-}
-
-/* The step of 32 numbers that become integers in [-127, 127], whose greatest magnitude is top, and
-   its inverse. Below 2^-100, where the inverse would overflow, both are 0: the numbers count as
-   zeros. A top that is not finite gives a step of NaN, and so results of NaN. */
-OPS_INLINE float op_int8_step(float top, float *inverse)
-{
-    bool finite = top <= 0x1.fffffep127f, zero = top < 0x1p-100f;
-    *inverse = finite && !zero ? 127 / top : 0;
-    return finite && !zero ? top / 127 : zero ? 0 : __builtin_nanf("");
 }
 
 #define LLMJOB_OPS(X) \

@@ -125,16 +125,3 @@ void quant_decode(enum dtype t, const void *src, int64_t count, float *out)
         }
     }
 }
-
-void quant_round_int8(const float *x, int64_t count, float *out)
-{
-    assert(count % 32 == 0);
-    for (const float *end = x + count; x < end; x += 32, out += 32) {
-        float top = 0, inverse;
-        for (int i = 0; i < 32; i++) /* a NaN stays */
-            top = fabsf(x[i]) <= top || isnan(top) ? top : fabsf(x[i]);
-        float step = op_int8_step(top, &inverse);
-        for (int i = 0; i < 32; i++)
-            out[i] = rintf(x[i] * inverse) * step;
-    }
-}

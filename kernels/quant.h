@@ -1,9 +1,8 @@
 /*
- * quant: decoding of GGUF weight blocks, one plain function a format, and the rounding of what they
- * are multiplied with (op_quant_matmul's int8_x). Formats: ggml's ggml-common.h and ggml-quants.c;
- * the golden test (tests/golden/make_quants.py) compares with the reference decoder of the gguf
- * package. The fast products (cpu/quant_body.h) decode in registers and are tested against this
- * file.
+ * quant: decoding of GGUF weight blocks, one plain function a format. Formats: ggml's ggml-common.h
+ * and ggml-quants.c; the golden test (tests/golden/make_quants.py) compares with the reference
+ * decoder of the gguf package. The fast products (cpu/quant_body.h) decode in registers and are
+ * tested against this file.
  */
 #ifndef KERNELS_QUANT_H
 #define KERNELS_QUANT_H
@@ -12,9 +11,6 @@
 
 /* out (count) F32 = the elements of src, of any type; count is a multiple of dtype_block(t). */
 void quant_decode(enum dtype t, const void *src, int64_t count, float *out);
-
-/* out (count) = x rounded as op_quant_matmul's int8_x says; count is a multiple of 32. */
-void quant_round_int8(const float *x, int64_t count, float *out);
 
 /* The 6-bit scale and minimum of sub-block j (0..7) of a Q4_K super-block, from its 12 packed
  * bytes. */

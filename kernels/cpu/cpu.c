@@ -17,16 +17,6 @@
 #include <unistd.h>
 
 /* -- shared with the operations -- */
-const float *cpu_rounded_x(struct dev *d, const struct op_quant_matmul *a)
-{
-    if (!a->int8_x || dtype_block(a->w_type) == 1)
-        return a->x;
-    float *x = cpu_scratch(d, CPU_SCRATCH_ROUNDED, (size_t)(a->m * a->k) * sizeof *x);
-    if (x)
-        quant_round_int8(a->x, a->m * a->k, x);
-    return x;
-}
-
 void cpu_fail(struct dev *d, enum err_code code, const char *fmt, ...)
 {
     struct err e = {.code = code};

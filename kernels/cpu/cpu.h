@@ -18,7 +18,6 @@ struct matmul_cache;
 /* The scratch memories of a device: an operation may call op_cpu_matmul while it uses its own. */
 enum cpu_scratch {
     CPU_SCRATCH_OP,
-    CPU_SCRATCH_ROUNDED, /* x of quant_matmul */
     CPU_SCRATCH_MATMUL,
     CPU_SCRATCH_MATMUL_A, /* widened operands and result */
     CPU_SCRATCH_MATMUL_B,
@@ -43,8 +42,6 @@ void op_cpu_matmul(struct dev *d, const struct op_matmul *a);
 /* At least bytes of 64-byte aligned memory, valid until the next call for the same scratch; NULL
  * after dev_fail. */
 void *cpu_scratch(struct dev *d, enum cpu_scratch which, size_t bytes);
-/* x of the product: a's own, or rounded to scratch as int8_x says; NULL after dev_fail. */
-const float *cpu_rounded_x(struct dev *d, const struct op_quant_matmul *a);
 /* Records a failure of an operation. */
 void cpu_fail(struct dev *d, enum err_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

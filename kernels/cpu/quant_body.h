@@ -324,12 +324,8 @@ static void quant_panel(
             .alpha = 1});
 }
 
-static void isa_quant_matmul(struct dev *d, const struct op_quant_matmul *given)
+static void isa_quant_matmul(struct dev *d, const struct op_quant_matmul *a)
 {
-    struct op_quant_matmul copy = *given, *a = &copy;
-    copy.x = cpu_rounded_x(d, given);
-    if (!copy.x)
-        return;
     if (a->m > QUANT_MANY) {
         int64_t rows = a->n < QUANT_PANEL ? a->n : QUANT_PANEL;
         float *panel = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(rows * a->k) * sizeof(float));

@@ -297,15 +297,6 @@ static double ref_adamw_clip(const struct op_adamw *a)
     return a->clip_norm > 0 && norm > a->clip_norm ? a->clip_norm / (norm + 1e-6) : 1;
 }
 
-static uint16_t ref_round(const struct op_adamw *a, int64_t i, float w)
-{
-    uint32_t bits;
-    memcpy(&bits, &w, sizeof bits);
-    if (!a->stochastic || !isfinite(w))
-        return f32_to_bf16(w);
-    return (uint16_t)((bits + (op_random(a->seed, (uint64_t)i) & 0xffff)) >> 16);
-}
-
 void op_ref_adamw(struct dev *d, const struct op_adamw *a)
 {
     (void)d;
@@ -320,6 +311,6 @@ void op_ref_adamw(struct dev *d, const struct op_adamw *a)
         double step = a->m[i] / fix1 / (sqrt(a->v[i] / fix2) + a->eps);
         a->w[i] = (float)(a->w[i] - a->lr * (step + a->weight_decay * a->w[i]));
         if (a->w16)
-            a->w16[i] = ref_round(a, i, a->w[i]);
+            a->w16[i] = f32_to_bf16(a->w[i]);
     }
 }

@@ -1,8 +1,7 @@
 /*
- * ref_sample: the reference of drawing tokens (see ref.c), with the semantics of serve/sample.c,
- * so that a token drawn on the device is the one that the host would draw: probabilities relative
- * to the greatest, rounded to F32; their sum in double, before rounding. It serves the fast kind as
- * well: it runs once a token and sequence.
+ * ref_sample: the reference of drawing tokens: probabilities relative to the greatest, rounded to
+ * F32; their sum in double, before rounding. It serves the fast kind as well: it runs once a token
+ * and sequence.
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/ref.h"

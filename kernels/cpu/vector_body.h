@@ -183,14 +183,6 @@ struct vector_adamw {
     float scale; /* of the gradient */
 };
 
-/* Rounds w up in magnitude with the probability of what is cut off. */
-ISA_INLINE uint16_t vector_round(float w, uint32_t random)
-{
-    union math_bits v = {.f = w};
-    uint16_t rounded = (uint16_t)((v.u + (random & 0xffffu)) >> 16);
-    return (v.u & 0x7f800000u) == 0x7f800000u ? math_to_bf16(w) : rounded;
-}
-
 static void vector_adamw_chunk(const struct vector_adamw *s, int64_t chunk)
 {
     const struct op_adamw a = *s->op;
@@ -208,15 +200,8 @@ static void vector_adamw_chunk(const struct vector_adamw *s, int64_t chunk)
 #pragma omp simd
     for (int64_t i = from; i < to; i++)
         a.w[i] = a.w[i] * keep - lr * (a.m[i] / (root[i - from] + a.eps));
-    if (!a.w16)
-        return;
-    if (!a.stochastic) {
+    if (a.w16)
         math_narrow(a.w + from, to - from, a.w16 + from);
-        return;
-    }
-#pragma omp simd
-    for (int64_t i = from; i < to; i++)
-        a.w16[i] = vector_round(a.w[i], op_random(a.seed, (uint64_t)i));
 }
 
 static void isa_adamw(struct dev *d, const struct op_adamw *a)

@@ -79,16 +79,6 @@ extern "C" void op_cuda_sumsq(struct dev *d, const struct op_sumsq *a)
 }
 
 /* -- AdamW -- */
-/* w (F32) as BF16: up in magnitude with the probability of what is cut off. */
-__device__ static inline bf16 round_stochastic(float w, uint32_t random)
-{
-    uint32_t bits = __float_as_uint(w);
-
-    if ((bits & 0x7f800000u) == 0x7f800000u)
-        return from_float<bf16>(w);
-    return bf16{(uint16_t)((bits + (random & 0xffff)) >> 16)};
-}
-
 struct adamw_op {
     static constexpr int width = 4;
     struct op_adamw a;
@@ -130,10 +120,7 @@ struct adamw_op {
             r.m.e[k] = m;
             r.v.e[k] = v;
             r.w.e[k] = w - a.lr * (step + a.weight_decay * w);
-            if (a.stochastic)
-                rounded.e[k] = round_stochastic(r.w.e[k], op_random(a.seed, (uint64_t)(i + k)));
-            else
-                rounded.e[k] = from_float<bf16>(r.w.e[k]);
+            rounded.e[k] = from_float<bf16>(r.w.e[k]);
         }
         store_pack<float, W>(a.w + i, r.w);
         store_pack<float, W>(a.m + i, r.m);

@@ -1,14 +1,13 @@
 /*
  * quant_matmul: y = x W^T for few rows of x: decoding. Bound by the memory that W comes from, so W
  * is read once for up to 8 rows of x, in 16-byte asynchronous copies that are several chunks ahead
- * of what is being multiplied. W is F32, BF16, F16 or GGUF blocks. x stays F32, or, with int8_x, is
- * rounded on its way to shared memory and multiplied as integers, four at a time; either way the
- * result is the reference's up to the order of sums, which is fixed.
+ * of what is being multiplied. W is F32, BF16, F16 or GGUF blocks. The result is the reference's up
+ * to the order of sums, which is fixed.
  *
  * A block walks over groups of rows of W; each of its warps owns R rows of a group and has its own
  * ring of STAGES chunks in shared memory, filled and emptied by that warp alone. x stands in shared
  * memory for the whole block: all of it where it fits, else a slice of its columns at a time, in
- * groups of 32 columns (x_floats, x_ints).
+ * groups of 32 columns (x_floats).
  */
 #include "kernels/cuda/quant.cuh"
 
@@ -81,87 +80,12 @@ struct x_floats {
     }
 };
 
-struct alignas(16) x_ints {
-    uint32_t q[8]; /* four signed bytes each */
-    float step;
-    int half[2]; /* the sums of q's halves */
-
-    static constexpr int words = 12;
-    __device__ static const x_ints *at(const float *group)
-    {
-        return reinterpret_cast<const x_ints *>(group);
-    }
-    template <bool SUMS>
-    __device__ static void store(float *group, int column, const pack<float, 4> &v)
-    {
-        x_ints *to = reinterpret_cast<x_ints *>(group);
-        uint32_t top = 0, four = 0; /* as bits a NaN is greater than any number */
-        float inverse;
-        int all = 0;
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            top = max(top, __float_as_uint(fabsf(v.e[i])));
-        for (int j = 4; j; j /= 2)
-            top = max(top, __shfl_xor_sync(FULL, top, j));
-        float each = op_int8_step(__uint_as_float(top), &inverse);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int n = __float2int_rn(v.e[i] * inverse);
-            four |= (uint32_t)(n & 255) << 8 * i;
-            all += n;
-        }
-        for (int j = 2; j; j /= 2)
-            all += __shfl_xor_sync(FULL, all, j);
-        to->q[column / 4] = four;
-        if (column % 16 == 0)
-            to->half[column / 16] = all;
-        if (column == 0)
-            to->step = each;
-    }
-    __device__ static float sum(const float *group)
-    {
-        const x_ints *x = at(group);
-        return x->step * (float)(x->half[0] + x->half[1]);
-    }
-    template <class Q, int M, int R>
-    __device__ static void dots(
-        const uint32_t word[R][Q::words], const float *x, int x_ld, int s, float dot[M][R])
-    {
-        /* Numbers of 8 bits become signed; smaller ones keep their bias. */
-        constexpr uint32_t flip = Q::bias == 128 ? 0x80808080u : 0;
-        constexpr int bias = Q::bias == 128 ? 0 : Q::bias;
-#pragma unroll
-        for (int m = 0; m < M; m++) {
-            const x_ints *g = at(x + m * x_ld);
-            int biased = bias * (Q::parts == 1 ? g->half[0] + g->half[1] : g->half[s]);
-            pack<uint32_t, 4> four;
-            int n[R];
-#pragma unroll
-            for (int r = 0; r < R; r++)
-                n[r] = -biased;
-#pragma unroll
-            for (int j = 0; j < Q::words; j++) {
-                if (j % 4 == 0)
-                    four = load_pack<uint32_t, 4>(g->q + Q::words * s + j);
-#pragma unroll
-                for (int r = 0; r < R; r++)
-                    n[r] = __dp4a((int)(word[r][j] ^ flip), (int)four.e[j % 4], n[r]);
-            }
-#pragma unroll
-            for (int r = 0; r < R; r++)
-                dot[m][r] = g->step * (float)n[r];
-        }
-    }
-};
-static_assert(sizeof(x_ints) == 4 * x_ints::words, "groups stand one behind the other");
-
 /* -- chunks of W: `add` multiplies the chunk of each of R rows, at p in shared memory, with M rows
    of x, x_ld apart; `left` columns of the row are valid. `whole`: every row of W begins at a
    multiple of 16 bytes and ends at one. -- */
 
 /* Elements without blocks. Lanes take four neighbouring columns at a time. */
 template <class T, bool WHOLE> struct quant_dense {
-    using X = x_floats;
     static constexpr bool whole = WHOLE;
     static constexpr int columns = 1024 / sizeof(T), bytes = 1024;
     static constexpr bool has_min = false;
@@ -190,7 +114,7 @@ template <class T, bool WHOLE> struct quant_dense {
 #pragma unroll
         for (int i = 0; i < columns / (4 * WARP); i++) {
             int column = 4 * WARP * i + 4 * (int)(threadIdx.x % WARP);
-            int at = column / QUANT_GROUP * X::words + column % QUANT_GROUP;
+            int at = column / QUANT_GROUP * x_floats::words + column % QUANT_GROUP;
             float w[R][4];
             if (column >= left)
                 return;
@@ -209,9 +133,8 @@ template <class T, bool WHOLE> struct quant_dense {
 };
 
 /* Blocks. A lane takes a group of 32 columns; the scale is applied to the group's sum. */
-template <enum dtype t, class X_> struct quant_blocks {
+template <enum dtype t> struct quant_blocks {
     using Q = quant<t>;
-    using X = X_;
     static constexpr int columns = QUANT_GROUP * WARP, bytes = columns / Q::columns * Q::bytes;
     static constexpr bool whole = false;
     static constexpr bool has_min = Q::has_min;
@@ -235,7 +158,7 @@ template <enum dtype t, class X_> struct quant_blocks {
             for (int j = 0; j < Q::words; j++)
                 word[r][j] = numbers.word(j);
         }
-        X::template dots<Q, M, R>(word, x, x_ld, s, dot);
+        x_floats::dots<Q, M, R>(word, x, x_ld, s, dot);
 #pragma unroll
         for (int r = 0; r < R; r++) {
             float scale = Q::scale(p[r] + at, sub, s);
@@ -253,7 +176,7 @@ template <enum dtype t, class X_> struct quant_blocks {
         int at = lane / groups * Q::bytes;
         if (QUANT_GROUP * lane >= left)
             return;
-        x += X::words * lane;
+        x += x_floats::words * lane;
 #pragma unroll
         for (int s = 0; s < Q::parts; s++)
             add_part<M, R>(p, at, sub, s, x, x_ld, sum);
@@ -262,7 +185,7 @@ template <enum dtype t, class X_> struct quant_blocks {
             float min = Q::min(p[r] + at, sub);
 #pragma unroll
             for (int m = 0; m < M; m++)
-                sum[m][r] = fmaf(min, X::sum(x + m * x_ld), sum[m][r]);
+                sum[m][r] = fmaf(min, x_floats::sum(x + m * x_ld), sum[m][r]);
         }
     }
 };
@@ -290,7 +213,7 @@ __device__ static void copy_x(
     for (int i = 4 * (int)threadIdx.x; i < M * columns; i += 4 * blockDim.x) {
         int m = i / columns, column = i % columns;
         float *row = x_room + m * x_ld;
-        S::X::template store<S::has_min>(row + column / QUANT_GROUP * S::X::words,
+        x_floats::store<S::has_min>(row + column / QUANT_GROUP * x_floats::words,
             column % QUANT_GROUP, load_x(a, m, from + column));
     }
 }
@@ -374,7 +297,7 @@ __global__ void __launch_bounds__(WARP *WARPS) quant_matmul_kernel(quant_product
     constexpr int stage_bytes = R * ROOM(S::bytes);
     SHARED(float, x_room);
     int warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
-    constexpr int x_chunk = S::columns / QUANT_GROUP * S::X::words;
+    constexpr int x_chunk = S::columns / QUANT_GROUP * x_floats::words;
     int x_ld = a.slice_chunks * x_chunk;
     uint8_t *ring = (uint8_t *)(x_room + M * x_ld) + warp * STAGES * stage_bytes;
     int block_rows = warps * R, rows = (int)gridDim.x * block_rows;
@@ -425,7 +348,8 @@ template <class S, int M> static void launch_rows(struct dev *d, quant_product a
     int slice = X_FLOATS / M / S::columns, warps = WARPS;
 
     a.slice_chunks = slice < a.chunks ? slice : a.chunks;
-    size_t x = sizeof(float) * M * (size_t)a.slice_chunks * S::columns / QUANT_GROUP * S::X::words;
+    size_t x =
+        sizeof(float) * M * (size_t)a.slice_chunks * S::columns / QUANT_GROUP * x_floats::words;
     /* Fewer warps a block where the rows would not reach every multiprocessor, or the memory
        does not suffice. */
     while (warps > 1 &&
@@ -476,10 +400,7 @@ template <class T> static void dense_matmul(struct dev *d, const struct op_quant
 
 template <enum dtype t> static void blocks_matmul(struct dev *d, const struct op_quant_matmul *a)
 {
-    if (a->int8_x)
-        quant_matmul<quant_blocks<t, x_ints>>(d, a);
-    else
-        quant_matmul<quant_blocks<t, x_floats>>(d, a);
+    quant_matmul<quant_blocks<t>>(d, a);
 }
 
 extern "C" void op_cuda_quant_matmul(struct dev *d, const struct op_quant_matmul *a)

@@ -76,11 +76,6 @@ enum dtype kvcache_type(const struct kvcache *c)
     return c->t;
 }
 
-int64_t kvcache_capacity(const struct kvcache *c)
-{
-    return c->capacity;
-}
-
 void kvcache_store(struct kvcache *c, int64_t layer, const int32_t *position, int64_t n,
     const float *k, const float *v)
 {

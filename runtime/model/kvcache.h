@@ -23,6 +23,5 @@ void kvcache_store(struct kvcache *c, int64_t layer, const int32_t *position, in
 const void *kvcache_keys(const struct kvcache *c, int64_t layer);
 const void *kvcache_values(const struct kvcache *c, int64_t layer);
 enum dtype kvcache_type(const struct kvcache *c);
-int64_t kvcache_capacity(const struct kvcache *c);
 
 #endif

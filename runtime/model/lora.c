@@ -85,7 +85,6 @@ int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
 uint64_t lora_seed(uint64_t seed, int64_t layer, enum linear_kind kind)
 {
     uint64_t i = 2 * ((uint64_t)layer * LINEARS + kind);
-
     return (uint64_t)op_random(seed, i) << 32 | op_random(seed, i + 1);
 }
 

@@ -32,11 +32,9 @@ struct infer {
     struct err no_chat;
     struct model *model;
     struct engine *engine;
-    struct sampler *sampler;
+    struct sampler sampler;
     const struct model_config *config;
     int64_t context, vocab;
-    bool host_draws; /* from logits; else the device, whose memory the host cannot read */
-    float *logits;   /* (V), host; NULL unless the host draws */
     int32_t *cached; /* (context): the tokens whose keys stand in the cache */
     int64_t cached_count;
     struct buf text; /* scratch of one request */
@@ -196,9 +194,9 @@ static int read_request(struct infer *s, struct turn *t, struct err *e)
     if (rc)
         return rc;
     if (top_p > 0)
-        sampler_start(s->sampler, temperature, top_p, drawn);
+        sampler_start(&s->sampler, temperature, top_p, drawn);
     else /* the likeliest token alone */
-        sampler_start(s->sampler, 0, 1, drawn);
+        sampler_start(&s->sampler, 0, 1, drawn);
     room = s->context - t->prompt.count;
     t->max_tokens = json_int(body, "max_tokens", 0);
     if (t->max_tokens <= 0 || t->max_tokens > room)
@@ -232,17 +230,8 @@ static int extend(struct infer *s, const int32_t *ids, int64_t count, struct err
 static int next_token(struct infer *s, int32_t id, int32_t *next, struct err *e)
 {
     int64_t past = s->cached_count;
-    int rc;
-
-    if (s->host_draws) {
-        rc = engine_extend(s->engine, &id, 1, past, false, s->logits, e);
-        if (!rc)
-            *next = sampler_next(s->sampler, s->logits);
-    } else {
-        const struct sample_draw draw = sampler_draw(s->sampler);
-
-        rc = engine_next(s->engine, id, past, &draw, next, e);
-    }
+    const struct sample_draw draw = sampler_draw(&s->sampler);
+    int rc = engine_next(s->engine, id, past, &draw, next, e);
     s->cached_count = rc ? 0 : past + 1;
     if (!rc)
         s->cached[past] = id;
@@ -398,16 +387,11 @@ static int open_all(struct infer *s, struct err *e)
     rc = open_text(s, e);
     if (!rc)
         rc = open_model(s, e);
-    if (!rc)
-        rc = sampler_create(s->vocab, &s->sampler, e);
     if (rc)
         return rc;
     dev_describe(s->conf.dev, &info);
-    s->host_draws = info.host_readable;
-    if (s->host_draws)
-        s->logits = mem_array((size_t)s->vocab, sizeof *s->logits);
     s->cached = mem_array((size_t)s->context, sizeof *s->cached);
-    if ((s->host_draws && !s->logits) || !s->cached)
+    if (!s->cached)
         return err_set(
             e, ERR_MEMORY, "no memory for a context of %lld tokens", (long long)s->context);
     rc = door_send_fields(s->conf.door, WIRE_LOADED,
@@ -425,9 +409,7 @@ static int open_all(struct infer *s, struct err *e)
 
 static void close_all(struct infer *s)
 {
-    mem_free(s->logits);
     mem_free(s->cached);
-    sampler_destroy(s->sampler);
     engine_destroy(s->engine);
     model_destroy(s->model);
     chat_close(s->chat);

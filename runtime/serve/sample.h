@@ -1,25 +1,24 @@
 /*
- * sample: the next token from logits: greedy (temperature 0), or drawn at a temperature from the
- * nucleus of probability top_p (Holtzman et al. 2020). Seeded: the same logits and seed give the
- * same tokens. Host only, pure but for the generator's state.
+ * sample: how the tokens of a request are drawn: at its temperature (0: greedy), from its nucleus
+ * (Holtzman et al., arXiv:1904.09751), by numbers of its own sequence. The same seed gives the same
+ * numbers; the operation `sample` (kernels/ops.h) draws with them. Pure but for the generator's
+ * state.
  */
 #ifndef RUNTIME_SERVE_SAMPLE_H
 #define RUNTIME_SERVE_SAMPLE_H
 
-#include "base/err.h"
 #include "runtime/model/engine.h"
 
 #include <stdint.h>
 
-struct sampler;
+struct sampler {
+    float temperature, top_p; /* as the device takes them */
+    uint64_t state;
+};
 
-int sampler_create(int64_t vocab, struct sampler **out, struct err *e);
-void sampler_destroy(struct sampler *s);
 /* At the start of a request. temperature >= 0; 0 < top_p <= 1; both are rounded to F32. */
 void sampler_start(struct sampler *s, double temperature, double top_p, uint64_t seed);
-int32_t sampler_next(struct sampler *s, const float *logits);
-/* In place of sampler_next where the logits are on a device: with these the operation `sample`
-   draws the same token. */
+/* For the next token. */
 struct sample_draw sampler_draw(struct sampler *s);
 
 #endif

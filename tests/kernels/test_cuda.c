@@ -200,31 +200,6 @@ START_TEST(test_no_epilogues)
 }
 END_TEST
 
-/* What is no finite number shows in its row of a product with rounded activations, and only
-   there. */
-START_TEST(test_int8_not_finite)
-{
-    enum { M = 3, N = 5, K = 64 };
-    const float none[] = {NAN, INFINITY};
-    struct op_quant_matmul a = {.m = M, .n = N, .k = K, .w_type = DTYPE_Q8_0, .int8_x = true};
-    struct parity_run r;
-    struct dev *d = open_dev("cuda");
-    parity_begin(&r, d, DTYPE_F32, SEED);
-    float *x = parity_input(&r, M * K, DTYPE_F32, 1);
-    for (int i = 0; i < 2; i++)
-        dev_upload(d, x + i * K + 40, &none[i], sizeof *none);
-    a.x = x;
-    a.w = parity_blocks(&r, N * K, a.w_type);
-    a.y = parity_space(&r, M * N, DTYPE_F32);
-    dev_ops(d)->quant_matmul(d, &a);
-    parity_output(&r, a.y, M * N, DTYPE_F32, 1);
-    for (int i = 0; i < M * N; i++)
-        ck_assert(!isnan(r.output[0].value[i]) == (i >= 2 * N));
-    parity_end(&r);
-    dev_close(d);
-}
-END_TEST
-
 /* -- what the simulator must notice -- */
 static const struct fault_case {
     enum cudasim_fault fault;
@@ -459,7 +434,6 @@ int main(void)
     tcase_add_loop_test(parity, test_less_shared, 0, LESS_CASES);
     tcase_add_test(parity, test_too_little_shared);
     tcase_add_test(parity, test_no_epilogues);
-    tcase_add_test(parity, test_int8_not_finite);
     tcase_add_loop_test(self, test_fault, 0, 3 * (int)FAULT_CASES);
     tcase_add_test(self, test_no_fault);
     tcase_add_test(self, test_shared_unasked);
