@@ -281,12 +281,6 @@ const struct tensor *tensors_find(const struct tensors *t, const char *name)
     return table_get(&t->by_name, name);
 }
 
-const struct tensor *tensors_head(const struct tensors *t)
-{
-    const struct tensor *head = tensors_get(t, TENSOR_HEAD, TENSOR_WEIGHT, -1, -1);
-    return head ? head : tensors_get(t, TENSOR_EMBED, TENSOR_WEIGHT, -1, -1);
-}
-
 /* -- the model's own -- */
 
 static void number_scope(struct tensors *t, enum scope scope, int layer, int *next)

@@ -77,8 +77,6 @@ void tensors_done(struct tensors *t);
 const struct tensor *tensors_get(const struct tensors *t, enum tensor_role role,
     enum tensor_part part, int64_t layer, int64_t expert);
 const struct tensor *tensors_find(const struct tensors *t, const char *name);
-/* The matrix that gives the logits: the embedding, when tied. */
-const struct tensor *tensors_head(const struct tensors *t);
 
 /* To make a table: appends one by its role, part, layer, expert, dims and shape; joined: directly
    behind the one before. Nothing is found in it before tensors_seal. */
