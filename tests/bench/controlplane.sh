@@ -40,7 +40,7 @@ boot() {
 	ip link add $void type bridge
 	ip link set $void up
 	ip route add 198.18.0.0/16 dev $void
-	"$(. tests/cluster/lib.sh && echo "$bin")/kwok" --kubeconfig "$state/kubeconfig/admin" \
+	"$(tests/cluster/binaries kwok)/kwok" --kubeconfig "$state/kubeconfig/admin" \
 		--config tests/bench/kwok.yaml --cidr 198.18.0.1/16 \
 		--manage-nodes-with-annotation-selector kwok.x-k8s.io/node=fake --v ERROR \
 		>"$work/kwok.log" 2>&1 &

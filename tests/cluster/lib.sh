@@ -53,8 +53,8 @@ quietly() {
 # ---- binaries: outside the repository, one folder for each set of pins ---------------------------
 pins_hash() {
 	{
-		echo $KUBERNETES $CONTAINERD $KWOK $HELM $RECIPE "$(uname -m)"
-		cat "$here"/pause.c "$here"/{kube,coredns}/{go.mod,go.sum,main.go}
+		echo $KUBERNETES $KWOK $RECIPE "$(uname -m)"
+		cat "$here"/{pause.c,go.mod,go.sum} "$here"/{kube,coredns}/main.go
 	} | sha256sum | cut -c1-12
 }
 cache=${LLMJOB_CACHE:-$HOME/.cache/llmjob}/cluster-$(pins_hash)

@@ -52,8 +52,6 @@ whole-e2e:
 sample-data: ## the model and the text that the samples name, in build/sample-data
 	@tests/e2e/material $(O)/sample-data
 # A KUBECONFIG of the environment is somebody's work: only one given to make is taken.
-demo: ## train, scale, recover, serve: on the local cluster, or on KUBECONFIG=...
-	@tests/deps.sh
-	@$(sub) $(jobs) image $(O)/llmjob
-	@O=$(O) DEMO_KUBECONFIG=$(if $(filter command,$(origin KUBECONFIG)),$(KUBECONFIG)) \
-	  tests/e2e/demo.sh
+demo: ## train, scale, recover, serve: on this machine, then on a local cluster, or on KUBECONFIG=...
+	+@O=$(O) DEMO_MAKE='$(sub) $(jobs)' \
+	  DEMO_KUBECONFIG=$(if $(filter command,$(origin KUBECONFIG)),$(KUBECONFIG)) tests/e2e/demo.sh

