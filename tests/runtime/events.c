@@ -39,8 +39,7 @@ static uint64_t varint(const uint8_t **p)
     }
 }
 
-/* Fields of Event, Summary and Value do not clash but in their numbers, so depth tells them
-   apart. */
+/* Fields of Event, Summary and Value clash in their numbers only, so depth tells them apart. */
 static void decode(const uint8_t *p, const uint8_t *end, int depth, struct event *e)
 {
     while (p < end) {

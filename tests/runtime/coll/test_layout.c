@@ -30,14 +30,12 @@ static void check_group(const struct layout *l, int rank, enum layout_axis axis)
 static int check_one(const struct layout *l, int world)
 {
     struct err e = {0};
-
     if (layout_check(l, world, &e)) {
         ck_assert_int_eq(e.code, ERR_USER);
         return 0;
     }
     for (int rank = 0; rank < world; rank++) {
         struct place p = layout_place(l, rank);
-
         ck_assert(p.dp >= 0 && p.dp < l->dp && p.tp >= 0 && p.tp < l->tp && p.pp >= 0 &&
             p.pp < l->pp && p.cp >= 0 && p.cp < l->cp && p.ep >= 0 && p.ep < l->ep);
         ck_assert_int_eq(layout_rank(l, &p), rank);
@@ -50,13 +48,11 @@ static int check_one(const struct layout *l, int world)
 START_TEST(place_and_rank_are_inverse)
 {
     int fitting = 0;
-
     for (int world = 1; world <= 24; world++)
         for (int code = 0; code < 4 * 4 * 4 * 4; code++)
             for (int dp = 1; dp <= world; dp++) {
                 struct layout l = {
                     dp, 1 + code % 4, 1 + code / 4 % 4, 1 + code / 16 % 4, 1 + code / 64};
-
                 fitting += check_one(&l, world);
             }
     ck_assert_int_gt(fitting, 300);
@@ -66,7 +62,6 @@ END_TEST
 START_TEST(tensor_ranks_are_neighbours)
 {
     struct layout l = {.dp = 2, .tp = 2, .pp = 2, .cp = 1, .ep = 1};
-
     ck_assert_int_eq(layout_rank(&l, &(struct place){.tp = 1}), 1);
     ck_assert_int_eq(layout_rank(&l, &(struct place){.dp = 1}), 2);
     ck_assert_int_eq(layout_rank(&l, &(struct place){.pp = 1}), 4);
@@ -76,7 +71,6 @@ END_TEST
 START_TEST(sizes_are_checked)
 {
     struct err e = {0};
-
     ck_assert_int_eq(layout_check(&(struct layout){0, 1, 1, 1, 1}, 1, &e), -ERR_USER);
     ck_assert_int_eq(layout_check(&(struct layout){-2, -1, 1, 1, 1}, 2, &e), -ERR_USER);
     ck_assert_int_eq(layout_check(&(struct layout){2, 2, 1, 1, 1}, 2, &e), -ERR_USER);

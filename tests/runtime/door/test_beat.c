@@ -11,21 +11,18 @@
 
 START_TEST(reader_sees_what_was_stored)
 {
-    int fd = memfd_create("page", MFD_CLOEXEC);
     struct wire_page *mine;
-    const struct wire_page *seen;
     struct err e = {0};
-    uint64_t beats;
-
+    int fd = memfd_create("page", MFD_CLOEXEC);
     ck_assert_int_eq(ftruncate(fd, 4096), 0);
-    seen = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    const struct wire_page *seen = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
     ck_assert(seen != MAP_FAILED);
     ck_assert_uint_eq(seen->magic, 0);
     ck_assert_msg(!beat_map(fd, &mine, &e), "%s", e.text);
     ck_assert_uint_eq(seen->magic, WIRE_PAGE_MAGIC);
     ck_assert_uint_eq(seen->phase, WIRE_PHASE_START);
     ck_assert_int_eq(seen->waiting_for, -1);
-    beats = seen->beats;
+    uint64_t beats = seen->beats;
     ck_assert_int_gt(seen->beat_ms, 0);
     beat_phase(mine, WIRE_PHASE_BACKWARD);
     beat_step(mine, 77);
@@ -71,7 +68,6 @@ START_TEST(no_page_is_no_fault)
 {
     struct wire_page *p;
     struct err e = {0};
-
     beat(NULL);
     beat_phase(NULL, WIRE_PHASE_LOAD);
     beat_step(NULL, 1);
