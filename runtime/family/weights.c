@@ -1,16 +1,16 @@
 /*
  * weights: opens a model and holds one entry for each tensor that its configuration asks for, in
- * family order; a file that lacks one, shapes one otherwise, or has one that the family does not
- * know, is refused at open. A tensor of a file may hold several (GPT-2's q, k and v). Data stays in
- * the file's mapping; rows are decoded when read, on all threads. Rotary rows of a GGUF file and
- * transposed matrices are put into canonical order on the way. Thread: weights_raw makes copies on
- * first use, so one thread opens and reads.
+ * the order of computing; a file that lacks one, shapes one otherwise, or has one that the family
+ * does not know, is refused at open. A tensor of a file may hold several (GPT-2's q, k and v). Data
+ * stays in the file's mapping; rows are decoded when read, on all threads. Rotary rows of a GGUF
+ * file and transposed matrices are put into canonical order on the way. Thread: weights_raw makes
+ * copies on first use, so one thread opens and reads.
  */
 #include "runtime/family/weights.h"
 
+#include "api/limits.h"
 #include "base/io.h"
 #include "base/json.h"
-#include "api/limits.h"
 #include "base/mem.h"
 #include "kernels/quant.h"
 #include "runtime/family/family.h"
@@ -129,9 +129,10 @@ static int fill_entries(struct weights *w, const struct found *f, struct err *e)
         x->data = f->data;
         known = true;
     }
-    return known ? 0
-                 : err_set(e, ERR_DATA, "%s: tensor %s is not known in a %s model", w->path,
-                       f->name, w->config.architecture);
+    if (known)
+        return 0;
+    return err_set(e, ERR_DATA, "%s: tensor %s is not known in a %s model", w->path, f->name,
+        w->config.architecture);
 }
 
 static int check_complete(const struct weights *w, struct err *e)
@@ -154,27 +155,30 @@ static int check_whole(const struct weights *w, struct err *e)
     if (rc || count <= 1)
         return rc;
     return err_set(e, ERR_DATA,
-        "%s: is part %lld of %lld of a split model: join them with llama-gguf-split "
-        "--merge",
+        "%s: is part %lld of %lld of a split model: join them with llama-gguf-split --merge",
         w->path, (long long)number + 1, (long long)count);
+}
+
+static int check_sha256(const struct weights *w, const char *want, struct err *e)
+{
+    char hex[HASH_SHA256_HEX];
+    size_t size;
+    const void *bytes = gguf_bytes(w->gguf, &size);
+    int rc = hash_sha256_hex(bytes, size, hex, e);
+    if (rc)
+        return rc;
+    if (strcasecmp(hex, want))
+        return err_set(e, ERR_DATA, "%s: sha256 is %s, expected %.64s", w->path, hex, want);
+    return 0;
 }
 
 static int open_gguf(struct weights *w, const char *sha256, struct err *e)
 {
     int rc = gguf_open(w->path, &w->gguf, e);
-    if (rc)
-        return rc;
-    if (sha256) {
-        char hex[HASH_SHA256_HEX];
-        size_t size;
-        const void *bytes = gguf_bytes(w->gguf, &size);
-        rc = hash_sha256_hex(bytes, size, hex, e);
-        if (rc)
-            return rc;
-        if (strcasecmp(hex, sha256))
-            return err_set(e, ERR_DATA, "%s: sha256 is %s, expected %.64s", w->path, hex, sha256);
-    }
-    rc = check_whole(w, e);
+    if (!rc && sha256)
+        rc = check_sha256(w, sha256, e);
+    if (!rc)
+        rc = check_whole(w, e);
     if (!rc)
         rc = family_config_gguf(w->gguf, &w->config, e);
     if (!rc)
@@ -261,12 +265,11 @@ static int open_indexed(struct weights *w, const char *index_path, struct err *e
 }
 
 /* As transformers' generate(): what generation_config.json says, the configuration where it does
- * not. */
+   not. */
 static int open_ends(struct weights *w, struct err *e)
 {
     char path[LIMIT_PATH_BYTES];
     json_auto struct json *generation = NULL;
-    int rc = 0;
     w->ends = w->config;
     if (w->gguf)
         return 0;
@@ -274,7 +277,7 @@ static int open_ends(struct weights *w, struct err *e)
         return err_set(e, ERR_DATA, "%s: path too long", w->path);
     if (!io_exists(path))
         return 0;
-    rc = json_read_file(path, INDEX_FILE_LIMIT, &generation, e);
+    int rc = json_read_file(path, INDEX_FILE_LIMIT, &generation, e);
     const struct json *eos = json_get(generation, "eos_token_id");
     if (rc || !eos || json_is_null(eos))
         return rc;

@@ -7,9 +7,9 @@
  */
 #include "runtime/family/weights.h"
 
+#include "api/limits.h"
 #include "base/io.h"
 #include "base/json.h"
-#include "api/limits.h"
 #include "base/mem.h"
 #include "runtime/family/family.h"
 #include "runtime/files/safetensors.h"
