@@ -108,13 +108,14 @@ START_TEST(tensors_are_found_by_role)
     is(get(&t, TENSOR_NORM_FFN, TENSOR_WEIGHT, 1), "model.layers.1.post_attention_layernorm.weight",
         24, 1);
     is(get(&t, TENSOR_NORM_FINAL, TENSOR_WEIGHT, -1), "model.norm.weight", 24, 1);
-    is(tensors_head(&t), "lm_head.weight", 61, 24);
+    is(get(&t, TENSOR_HEAD, TENSOR_WEIGHT, -1), "lm_head.weight", 61, 24);
     ck_assert_ptr_null(get(&t, TENSOR_POSITIONS, TENSOR_WEIGHT, -1));
     ck_assert_ptr_null(get(&t, TENSOR_Q, TENSOR_BIAS, 0));
     tensors_done(&t);
     c.tied_embeddings = true;
     make(&c, &t);
-    is(tensors_head(&t), "model.embed_tokens.weight", 61, 24);
+    ck_assert_ptr_null(get(&t, TENSOR_HEAD, TENSOR_WEIGHT, -1));
+    is(get(&t, TENSOR_EMBED, TENSOR_WEIGHT, -1), "model.embed_tokens.weight", 61, 24);
     tensors_done(&t);
 }
 END_TEST
