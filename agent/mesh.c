@@ -198,11 +198,9 @@ static int read_term(const struct json *v, int64_t min, struct mesh_msg *m, stru
 
 static int read_exit(const struct json *v, struct mesh_msg *m, struct err *e)
 {
-    int n = 0;
-    int rc = read_small(v, "local", 0, LIMIT_RANKS_PER_REPLICA - 1, &m->local, e);
-    if (rc == 0)
-        rc = read_small(v, "class", 0, 255, &n, e);
-    if (rc)
+    int n = 0, rc;
+    if ((rc = read_small(v, "local", 0, LIMIT_RANKS_PER_REPLICA - 1, &m->local, e)) ||
+        (rc = read_small(v, "class", 0, 255, &n, e)))
         return rc;
     m->class_ = exit_class_of(exit_class_code(n));
     m->signal = (int)json_int(v, "signal", 0);
@@ -225,22 +223,21 @@ static int read_fields(const struct json *v, struct mesh_msg *m, struct err *e)
         return read_ports(v, m, e);
     case MESH_FRAME:
         m->payload = json_get(v, "payload");
-        rc = read_small(v, "local", 0, LIMIT_RANKS_PER_REPLICA - 1, &m->local, e);
-        if (rc == 0)
-            rc = read_small(v, "type", WIRE_READY, WIRE_FINISHED, &n, e);
-        if (rc == 0)
-            m->frame = (enum wire_type)n;
-        return rc;
+        if ((rc = read_small(v, "local", 0, LIMIT_RANKS_PER_REPLICA - 1, &m->local, e)) ||
+            (rc = read_small(v, "type", WIRE_READY, WIRE_FINISHED, &n, e)))
+            return rc;
+        m->frame = (enum wire_type)n;
+        return 0;
     case MESH_EXIT:
         return read_exit(v, m, e);
     case MESH_BEAT:
         return read_beats(v, m, e);
     case MESH_PREPARE:
         m->secret = json_str(v, "secret", "");
-        rc = read_term(v, 1, m, e);
-        if (rc == 0)
-            rc = read_small(v, "ranks", 1, LIMIT_RANKS_PER_REPLICA, &m->ranks, e);
-        return rc ? rc : read_small(v, "firstRank", 0, INT32_MAX, &m->first_rank, e);
+        if ((rc = read_term(v, 1, m, e)) ||
+            (rc = read_small(v, "ranks", 1, LIMIT_RANKS_PER_REPLICA, &m->ranks, e)))
+            return rc;
+        return read_small(v, "firstRank", 0, INT32_MAX, &m->first_rank, e);
     case MESH_START:
         m->table = json_get(v, "ranks");
         m->layout = json_get(v, "layout");
@@ -277,9 +274,10 @@ int mesh_decode(const struct json *v, struct mesh_msg *out, struct err *e)
     if (m.incarnation < 0)
         return err_set(e, ERR_DATA, "mesh: a negative incarnation");
     int rc = read_fields(v, &m, e);
-    if (rc == 0)
-        *out = m;
-    return rc;
+    if (rc)
+        return rc;
+    *out = m;
+    return 0;
 }
 
 /* -- links -- */

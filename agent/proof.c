@@ -32,9 +32,10 @@ static int mac_of(
         SECRET_TEXT(p->nonces[MEMBER]),
     };
     int rc = secret_mac(p->of.token, parts, sizeof parts / sizeof *parts, mac, e);
-    if (rc == 0)
-        io_hex(mac, sizeof mac, out);
-    return rc;
+    if (rc)
+        return rc;
+    io_hex(mac, sizeof mac, out);
+    return 0;
 }
 
 static int check_mac(const struct proof *p, enum proof_side side, const char *mac, struct err *e)
@@ -54,9 +55,10 @@ static int make_nonce(char out[HEX + 1], struct err *e)
 {
     uint8_t raw[SECRET_NONCE_BYTES];
     int rc = io_random(raw, sizeof raw, e);
-    if (rc == 0)
-        io_hex(raw, sizeof raw, out);
-    return rc;
+    if (rc)
+        return rc;
+    io_hex(raw, sizeof raw, out);
+    return 0;
 }
 
 static int take_text(const struct json *v, const char *key, char *out, size_t size, struct err *e)

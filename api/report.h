@@ -64,8 +64,8 @@ struct report_rank {
 struct attempt {
     int64_t number;               /* = incarnation */
     int64_t started_ms, ended_ms; /* ended 0: the current one */
-    const char *cause; /* "Started", "RankFailed", "LostPeer", "Scaled", "Hang", "Resumed", ...
-                          of its END; "" while current */
+    const char *cause; /* of its end, a reason or cause of api/names.h: "RankFailed", "Scaled";
+                          "" while current */
     int replica, rank; /* at fault, -1: none */
     const char *node;
     const char *exit_class; /* err_code_name */

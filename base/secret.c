@@ -60,7 +60,8 @@ int secret_of_pod(
     const struct secret_part parts[] = {SECRET_TEXT("llmjob pod"), SECRET_TEXT(pod_uid)};
     uint8_t mac[SECRET_MAC_BYTES];
     int rc = secret_mac(token, parts, 2, mac, e);
-    if (rc == 0)
-        io_hex(mac, sizeof mac, out);
-    return rc;
+    if (rc)
+        return rc;
+    io_hex(mac, sizeof mac, out);
+    return 0;
 }
