@@ -7,6 +7,8 @@
  */
 #include "base/field.h"
 
+#include "base/hash.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdarg.h>
@@ -475,14 +477,6 @@ void field_encode(const struct field_table *t, const void *in, struct jsonw *w)
         jsonw_close(w);
 }
 
-static uint64_t hash_bytes(uint64_t h, const void *bytes, size_t n)
-{
-    const unsigned char *p = bytes;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ p[i]) * 1099511628211u;
-    return h;
-}
-
 static uint64_t hash_text(uint64_t h, const char *s)
 {
     return hash_bytes(h, s, strlen(s) + 1);
@@ -559,5 +553,5 @@ static uint64_t hash_table(const struct field_table *t, const void *in, uint64_t
 
 uint64_t field_hash(const struct field_table *t, const void *in)
 {
-    return hash_table(t, in, 14695981039346656037u);
+    return hash_table(t, in, HASH_START);
 }
