@@ -5,6 +5,6 @@ if ! command -v clang-format >/dev/null; then
 	echo "SKIP: clang-format is not installed"
 	exit 77
 fi
-find base kernels runtime agent controller cli tests \
+find base api kernels runtime agent controller cli tests \
 	\( -name '*.[ch]' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh' \) -print0 |
 	xargs -0 clang-format --dry-run -Werror
