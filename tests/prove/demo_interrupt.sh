@@ -20,7 +20,7 @@ trap 'exit 130' INT TERM HUP
 await() { # seconds command...
 	local deadline=$((SECONDS + $1))
 	shift
-	until "$@"; do [ $SECONDS -lt $deadline ] && sleep 0.2 || return 1; done
+	until "$@"; do [ $SECONDS -lt $deadline ] && sleep 1 || return 1; done
 }
 check() { # what command...
 	local what=$1
