@@ -54,7 +54,7 @@ ends() { # status: the demo did, and left nothing
 	check "no cluster is left" [ ! -e "/sys/fs/cgroup/llmjob-cluster" ]
 }
 none_demo() { ! kill -0 $demo 2>/dev/null; }
-packages() { cat "$root"/cache/cluster-*/work/packages 2>/dev/null | sort -u | wc -l; }
+packages() { sort -u "$root"/cache/cluster-*/work/packages 2>/dev/null | wc -l || true; }
 
 echo "-- SIGINT while packages are compiled"
 mkdir -p "$root/cache"
