@@ -26,7 +26,7 @@ show() {
 	printf '$ %s\n' "$*"
 	"$@"
 }
-# A signal is acted on at once, not when the command has ended.
+# A signal is acted on at once, not when the command has ended. A program, no function: its pid is killed.
 hold() {
 	"$@" &
 	wait $!
@@ -164,7 +164,7 @@ clean_up() {
 	trap '' INT TERM HUP
 	stop_compiling
 	# Two signals: after the first alone llmjob would save a checkpoint.
-	for pid in $(jobs -p); do kill -INT "$pid" && kill "$pid" || true; done 2>/dev/null
+	for pid in $(jobs -p); do kill -- -"$pid" || { kill -INT "$pid" && kill "$pid"; } || true; done 2>/dev/null
 	poll 15 "the end of all programs" programs_gone || kill -9 $(program '*') || true
 	if [ $status -ne 0 ] && [ $status -lt 128 ]; then
 		tail -n 40 "$work"/llmjob-*/agent-*.log 2>/dev/null || true
@@ -248,17 +248,19 @@ on_cluster() {
 	local disturb port
 	title "train on the cluster: manifests/samples/finetune.yaml, two pods"
 	show "$kubectl" -n $namespace apply -f manifests/samples/finetune.yaml
+	set -m # what it watches with ends with it
 	disturb >"$work/disturb" 2>&1 &
 	disturb=$!
-	[ -t 1 ] || tail -f --pid=$disturb "$work/disturb" &
+	set +m
+	if [ ! -t 1 ]; then tail -f --pid=$disturb "$work/disturb" & fi
 	hold env LLMJOB_KUBECTL="$kubectl" "$llmjob" top kjv --namespace $namespace
 	wait $disturb || { cat "$work/disturb"; exit 1; }
-	hold kn wait --for=condition=Complete llmjob/kjv --timeout=600s
+	hold "$kubectl" -n $namespace wait --for=condition=Complete llmjob/kjv --timeout=600s
 
 	title "serve on the cluster: manifests/samples/serve.yaml"
 	show "$kubectl" -n $namespace apply -f manifests/samples/serve.yaml
-	hold kn wait --for=condition=Ready llmjob/kjv-chat --timeout=120s
-	kn port-forward service/kjv-chat :8000 >"$work/forward" 2>&1 &
+	hold "$kubectl" -n $namespace wait --for=condition=Ready llmjob/kjv-chat --timeout=120s
+	"$kubectl" -n $namespace port-forward service/kjv-chat :8000 >"$work/forward" 2>&1 &
 	poll 15 "port-forward" grep -q Forwarding "$work/forward"
 	port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$work/forward")
 	ask "http://127.0.0.1:$port"

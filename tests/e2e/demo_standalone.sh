@@ -69,9 +69,12 @@ train_standalone() {
 	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
 	cp manifests/samples/finetune.yaml "$work/finetune.yaml"
 	: >"$work/told"
+	local disturber
+	set -m # what it waits with ends with it
 	disturb_run >"$work/disturb" 2>&1 &
-	local disturber=$!
-	[ -t 1 ] || tail -n +1 -f --pid=$disturber "$work/told" &
+	disturber=$!
+	set +m
+	if [ ! -t 1 ]; then tail -n +1 -f --pid=$disturber "$work/told" & fi
 	hold env TMPDIR="$work" "$work/bin/llmjob" run "$work/finetune.yaml" --storage "data=$data"
 	wait $disturber || { cat "$work/disturb"; exit 1; }
 	[ ! -t 1 ] || { echo "What was done to it:" && sed 's/^/  /' "$work/told"; }

@@ -13,7 +13,11 @@ root=$(mktemp -d) mark=LLMJOB_INTERRUPTED=$$ passed=0 failed=0 demo=''
 models=${LLMJOB_CACHE:-$HOME/.cache/llmjob}/models
 
 marked() { { grep -lzsxF "$mark" /proc/[0-9]*/environ || true; } | cut -d/ -f3; }
-none_marked() { [ -z "$(marked)" ]; }
+none_marked() {
+	local pids
+	pids=$(marked)
+	[ -z "$pids" ] || { ps -o pid,ppid,args -p ${pids//$'\n'/,}; return 1; }
+}
 trap 'kill -9 $(marked) 2>/dev/null || true; rm -rf "$root"' EXIT
 trap 'exit 130' INT TERM HUP
 
