@@ -1,9 +1,9 @@
 #!/bin/bash
 # pace.sh [-n PAIRS] BUILD_A BUILD_B: whether a build is as fast as another.
 #
-# Goal: B trains and serves SmolLM2-135M at A's speed or at least at 98 % of it. Method: A and B take turns; a run's speed is the
-# median over its steps of the tokens per second that the program itself reports, so that starting and saving are not
-# in it; of a served model it is the tokens of an answer by the time after its first one, and of a prompt by the time to
+# Goal: B trains and serves SmolLM2-135M at no less than 98 % of A's speed. Method: A and B take turns; a run's speed is
+# the median over its steps of the tokens per second that the program itself reports: starting and saving are not in
+# it; of a served model it is the tokens of an answer by the time after its first one, and of a prompt by the time to
 # the first. The ratio is the median of the pairs' own. Below 98 % after PAIRS (5), as many pairs are added twice before
 # it is called slower. On a machine that does other things, too, it says nothing.
 . "$(dirname "$0")/lib.sh"
