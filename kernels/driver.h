@@ -15,7 +15,7 @@
 #include "kernels/ops.h"
 
 /* To raise when a struct of this file, struct ops or an operation's arguments change. */
-#define DRIVER_ABI           6u
+#define DRIVER_ABI           7u
 #define DRIVER_PLUGIN_SYMBOL "llmjob_driver"
 
 /*
