@@ -1,5 +1,5 @@
 /*
- * sample: one token from each row of logits, as serve/sample.c draws it, without sorting a row
+ * sample: one token from each row of logits, as op_ref_sample draws it, without sorting a row
  * and without the host. One block a row.
  *
  * Likelihoods are exp((logit - greatest) / temperature) in F32, weighed as integers (units of
