@@ -110,16 +110,12 @@ static void start(struct lead *l)
     buf_init(&table, LIMIT_FRAME_BYTES);
     write_table(l, &table);
     int n = world_ranks(l->world);
-    char layout[128];
-    snprintf(layout, sizeof layout,
-        "{\"data\":%d,\"tensor\":1,\"pipeline\":1,\"context\":1,\"expert\":1}", n);
     log_info("world formed", LOG_I("incarnation", world_incarnation(l->world)), LOG_I("ranks", n));
     each_member(l,
         &(struct mesh_msg){.type = MESH_START,
             .incarnation = world_incarnation(l->world),
             .world = n,
-            .table_json = buf_cstr(&table),
-            .layout_json = layout});
+            .table_json = buf_cstr(&table)});
 }
 
 static void carry_out(struct lead *l, const struct world_action *a)

@@ -424,19 +424,16 @@ static void on_start(struct member *m, const struct mesh_msg *msg)
             all_gone(m);
         return;
     }
-    buf_auto struct buf tables;
+    buf_auto struct buf table;
     buf_auto struct buf frame;
-    buf_init(&tables, LIMIT_FRAME_BYTES);
+    buf_init(&table, LIMIT_FRAME_BYTES);
     buf_init(&frame, LIMIT_FRAME_BYTES);
-    buf_str(&tables, "\"ranks\":");
-    json_print(msg->table, &tables);
-    buf_str(&tables, ",\"layout\":");
-    json_print(msg->layout, &tables);
+    json_print(msg->table, &table);
     for (int i = 0; i < m->ranks; i++) {
         struct err e = {0};
         buf_reset(&frame);
-        buf_printf(&frame, "{\"rank\":%d,\"world\":%d,%s}", m->first_rank + i, msg->world,
-            buf_cstr(&tables));
+        buf_printf(&frame, "{\"rank\":%d,\"world\":%d,\"ranks\":%s}", m->first_rank + i, msg->world,
+            buf_cstr(&table));
         if (!m->local[i].proc)
             continue;
         if (!buf_ok(&frame) || proc_send(m->local[i].proc, WIRE_START, frame.data, &e))

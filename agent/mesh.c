@@ -98,7 +98,6 @@ static void write_fields(struct jsonw *w, const struct mesh_msg *m)
     case MESH_START:
         jsonw_int(w, "world", m->world);
         jsonw_raw(w, "ranks", m->table_json);
-        jsonw_raw(w, "layout", m->layout_json);
         break;
     case MESH_STOP:
         jsonw_str(w, "mode", stop_names[m->mode]);
@@ -240,9 +239,8 @@ static int read_fields(const struct json *v, struct mesh_msg *m, struct err *e)
         return read_small(v, "firstRank", 0, INT32_MAX, &m->first_rank, e);
     case MESH_START:
         m->table = json_get(v, "ranks");
-        m->layout = json_get(v, "layout");
-        if (!json_is_array(m->table) || !json_is_object(m->layout))
-            return err_set(e, ERR_DATA, "mesh: a start without its tables");
+        if (!json_is_array(m->table))
+            return err_set(e, ERR_DATA, "mesh: a start without its table");
         return read_small(v, "world", 1, INT32_MAX, &m->world, e);
     case MESH_STOP:
         for (int i = 0; i < 3; i++)

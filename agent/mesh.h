@@ -17,7 +17,7 @@
  *     leaving  {}: the pod was asked to go: drain, then let it go
  *   coordinator -> member
  *     prepare  {incarnation, term, secret, ranks, firstRank}: start that many ranks
- *     start    {incarnation, world, ranks:[..], layout:{..}}: the tables of WIRE_START
+ *     start    {incarnation, world, ranks:[..]}: the table of WIRE_START
  *     stop     {incarnation, mode}: "drain", "term" (SIGTERM, 2 s, SIGKILL) or "kill"
  *     release  {}: the outcome is recorded: exit 0
  *
@@ -71,10 +71,10 @@ struct mesh_msg {
     int ranks, first_rank;
     uint16_t ports[LIMIT_RANKS_PER_REPLICA];
     int port_count;
-    /* start: members of the message that hold the tables */
+    /* start */
     int world;
-    const char *table_json, *layout_json; /* encoding: given as text */
-    const struct json *table, *layout;    /* decoding: as trees */
+    const char *table_json;   /* encoding: given as text */
+    const struct json *table; /* decoding: as a tree */
     /* stop */
     enum mesh_stop mode;
     /* frame, exit */

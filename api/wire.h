@@ -33,8 +33,7 @@ enum wire_type {
     /* agent -> rank */
     WIRE_PREPARE = 1, /* {job_file, incarnation, secret, rank_local, local_world, replica,
                          bind_host}: the rank binds its listener and answers WIRE_READY */
-    WIRE_START,       /* {rank, world, ranks:[{rank, replica, local_rank, host, port, node}],
-                         layout:{data,..}} */
+    WIRE_START,       /* {rank, world, ranks:[{rank, replica, local_rank, host, port, node}]} */
     WIRE_STOP,        /* {}: finish the step, checkpoint, end with EXIT_CLASS_DRAINED */
     WIRE_CHECKPOINT,  /* {}: checkpoint at the next step boundary and go on */
     WIRE_REQUEST,     /* serving: {id, chat:bool, messages|prompt|prompt_ids, max_tokens,

@@ -144,11 +144,8 @@ static void start(struct side *side, int64_t incarnation)
     char table[128];
     snprintf(table, sizeof table, "[{\"rank\":0,\"host\":\"127.0.0.1\",\"port\":%u}]", side->port);
     mesh_send(side->s,
-        &(struct mesh_msg){.type = MESH_START,
-            .incarnation = incarnation,
-            .world = 1,
-            .table_json = table,
-            .layout_json = "{\"data\":1}"});
+        &(struct mesh_msg){
+            .type = MESH_START, .incarnation = incarnation, .world = 1, .table_json = table});
 }
 
 static void create_member(void)

@@ -71,13 +71,11 @@ START_TEST(messages_read_back)
     ck_assert_int_eq(m.beats[0].phase, WIRE_PHASE_BACKWARD);
     ck_assert_int_eq(m.beats[0].waiting_for, -1);
     ck_assert(m.beats[0].in_collective);
-    round_trip(&(struct mesh_msg){.type = MESH_START,
-                   .world = 2,
-                   .table_json = "[{\"rank\":0},{\"rank\":1}]",
-                   .layout_json = "{\"data\":2}"},
+    round_trip(
+        &(struct mesh_msg){
+            .type = MESH_START, .world = 2, .table_json = "[{\"rank\":0},{\"rank\":1}]"},
         &m, &start);
     ck_assert_uint_eq(json_count(m.table), 2);
-    ck_assert_int_eq(json_int(m.layout, "data", 0), 2);
     round_trip(
         &(struct mesh_msg){
             .type = MESH_FRAME, .local = 2, .frame = WIRE_STEP, .payload_json = "{\"step\":3}"},
@@ -108,7 +106,7 @@ START_TEST(garbage_is_refused)
         "{\"t\":\"refused\",\"term\":-1}",
         "{\"t\":\"prepared\",\"ports\":[70000]}",
         "{\"t\":\"start\",\"world\":1}",
-        "{\"t\":\"start\",\"world\":0,\"ranks\":[],\"layout\":{}}",
+        "{\"t\":\"start\",\"world\":0,\"ranks\":[]}",
         "{\"t\":\"stop\",\"mode\":\"gently\"}",
         "{\"t\":\"frame\",\"local\":64,\"type\":66}",
         "{\"t\":\"frame\",\"local\":0,\"type\":1}",
