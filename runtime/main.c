@@ -89,7 +89,7 @@ int main(void)
     if (rc && e.code != ERR_DRAINED) {
         log_error("rank failed", LOG_I("rank", p.door.rank), LOG_ERR(&e));
         door_send_failed(&p.door, &e);
-        door_end_within(&p.door, DOOR_END_MS, &e);
+        door_end_soon(&p.door, &e);
     }
     coll_destroy(p.coll);
     dev_close(p.dev);

@@ -20,7 +20,7 @@
 
 void door_init(struct door *d, int fd, struct wire_page *page)
 {
-    *d = (struct door){.page = page, .fd = fd};
+    *d = (struct door){.page = page, .fd = fd, .end_ms = DOOR_END_MS};
     pthread_mutex_init(&d->send_lock, NULL);
     wire_reader_init(&d->reader);
 }
@@ -98,12 +98,12 @@ static void *end_process(void *arg)
     _exit((int)exit_class_of(end->why.code));
 }
 
-void door_end_within(struct door *d, int64_t ms, const struct err *why)
+void door_end_soon(struct door *d, const struct err *why)
 {
     static struct ending end; /* the thread's, as long as the process lives */
     if (atomic_exchange(&d->limited, true))
         return;
-    end = (struct ending){d, ms, *why};
+    end = (struct ending){d, d->end_ms, *why};
     pthread_t thread;
     if (!pthread_create(&thread, NULL, end_process, &end))
         pthread_detach(thread);

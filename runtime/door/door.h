@@ -26,13 +26,14 @@ struct door {
     struct wire_page *page;        /* or NULL */
     _Atomic bool stop, checkpoint; /* asked by the agent */
     int rank;                      /* for the log */
+    int64_t end_ms;                /* what door_end_soon leaves; DOOR_END_MS */
 
     /* private to door.c */
     int fd;
     struct wire_reader reader;
     pthread_mutex_t send_lock;
     _Atomic bool ending;  /* the last frame is out: a closed socket is no loss */
-    _Atomic bool limited; /* by door_end_within */
+    _Atomic bool limited; /* by door_end_soon */
     door_frame_fn *frame_fn;
     void *user;
 };
@@ -59,9 +60,9 @@ int door_send_done(struct door *d, int64_t step, const char *output, struct err 
 /* WIRE_FAILED with class and message; its own failure is ignored: the process is about to end. */
 void door_send_failed(struct door *d, const struct err *why);
 /* For a failure that leaves the device busy, so that giving its memory or its communicator back may
-   wait for ever: tells it and ends the process after ms, unless that has ended before. The first
+   wait for ever: tells it and ends the process after end_ms, unless that has ended before. The first
    call counts. From any thread. */
 #define DOOR_END_MS 10000
-void door_end_within(struct door *d, int64_t ms, const struct err *why);
+void door_end_soon(struct door *d, const struct err *why);
 
 #endif

@@ -160,7 +160,7 @@ static void let_go(struct train *t, const struct err *why)
     dev_describe(t->dev, &info);
     if (info.host_readable)
         return;
-    door_end_within(t->door, DOOR_END_MS, why);
+    door_end_soon(t->door, why);
     coll_abort(t->coll);
 }
 

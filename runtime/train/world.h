@@ -11,7 +11,7 @@
 #include "runtime/train/planner.h"
 
 /* Takes orders->listen_fd. A communicator that fails, and cannot be given up, ends the process
- * (door_end_within). ERR_USER: an environment that asks for an unknown kind of collectives. */
+ * (door_end_soon). ERR_USER: an environment that asks for an unknown kind of collectives. */
 int world_connect(
     struct orders *orders, struct door *d, struct dev *dev, struct coll **out, struct err *e);
 /* Rank 0 plans, for the least memory that a rank of the world may use; all take what it tells.

@@ -5,6 +5,7 @@
  */
 #include "tests/runtime/training.h"
 
+#include "api/names.h"
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/mem.h"
@@ -12,6 +13,7 @@
 #include "runtime/coll/coll.h"
 #include "runtime/files/safetensors.h"
 #include "runtime/train/train.h"
+#include "runtime/train/world.h"
 #include "tests/runtime/bytes.h"
 #include "tests/runtime/golden.h"
 
@@ -121,36 +123,23 @@ struct world {
     struct door *leader; /* in memory that this process shares with rank 0 */
 };
 
-static int64_t end_ms;
-
-static void limit_end(void *door, const struct err *why)
-{
-    door_end_within(door, end_ms, why);
-}
-
+/* As the program does it, from orders to train_run; only the device is the test's choice. */
 static int rank_body(const struct world *w, int rank, int fd)
 {
     static struct door own;
     struct door *d = rank ? &own : w->leader;
     door_init(d, rank ? -1 : fd, NULL);
     d->rank = rank;
-    end_ms = w->conf.end_ms ? w->conf.end_ms : DOOR_END_MS;
+    d->end_ms = w->conf.end_ms ? w->conf.end_ms : DOOR_END_MS;
     bool other = w->conf.last && rank == w->conf.size - 1;
-    const struct orders orders = {.spec = other ? w->conf.last : w->conf.spec,
+    struct orders orders = {.spec = other ? w->conf.last : w->conf.spec,
         .rank = rank,
         .world = w->conf.size,
         .local_world = 1,
-        .incarnation = w->conf.incarnation};
-    struct coll_conf conf = {.rank = rank,
-        .world = w->conf.size,
-        .peers = w->peers,
-        .listen_fd = w->listen[rank],
-        .secret = "00112233445566778899aabbccddeeff",
         .incarnation = w->conf.incarnation,
-        .timeout_ms = 20000,
-        .staged = w->conf.staged,
-        .failing_fn = limit_end,
-        .failing_user = d};
+        .secret = "00112233445566778899aabbccddeeff",
+        .peers = (struct wire_peer *)w->peers,
+        .listen_fd = w->listen[rank]};
     const char *kind = w->conf.kind ? w->conf.kind : "cpu";
     int local = w->peers[rank].local_rank, devices = w->conf.devices;
     int device = strcmp(kind, "cpu") ? local % (devices ? devices : TRAINING_WORLD) : 0;
@@ -158,10 +147,10 @@ static int rank_body(const struct world *w, int rank, int fd)
         .orders = &orders,
         .budget_bytes = w->conf.budget_bytes ? w->conf.budget_bytes : 1 << 30};
     struct err why = {0};
+    setenv(NAME_ENV_COLL, w->conf.staged ? NAME_ENV_COLL_STAGED : "", 1);
     int rc = dev_open(kind, device, 1, &c.dev, &why);
-    conf.dev = c.dev;
     if (!rc)
-        rc = coll_create(&conf, &c.coll, &why);
+        rc = world_connect(&orders, d, c.dev, &c.coll, &why);
     if (!rc)
         rc = train_run(&c, &why);
     if (rc && rc != -ERR_DRAINED)

@@ -116,9 +116,11 @@ static int body_held(int fd)
     log_to_file();
     listen_as(fd, 3);
     err_set(&e, ERR_DEVICE, "the first reason");
-    door_end_within(&d, 300, &e);
+    d.end_ms = 300;
+    door_end_soon(&d, &e);
     err_set(&e, ERR_PEER, "the second reason");
-    door_end_within(&d, 1, &e);
+    d.end_ms = 1;
+    door_end_soon(&d, &e);
     pause();
     return 99; /* never: it is ended */
 }
