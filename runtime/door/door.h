@@ -60,8 +60,8 @@ int door_send_done(struct door *d, int64_t step, const char *output, struct err 
 /* WIRE_FAILED with class and message; its own failure is ignored: the process is about to end. */
 void door_send_failed(struct door *d, const struct err *why);
 /* For a failure that leaves the device busy, so that giving its memory or its communicator back may
-   wait for ever: tells it and ends the process after end_ms, unless that has ended before. The first
-   call counts. From any thread. */
+   wait for ever: tells it and ends the process after end_ms, unless that has ended before. The
+   first call counts. From any thread. */
 #define DOOR_END_MS 10000
 void door_end_soon(struct door *d, const struct err *why);
 
