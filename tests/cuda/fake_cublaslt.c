@@ -293,7 +293,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t h, cublasLtMatmul
         fake_cublaslt.none--;
         return s;
     }
-    _Static_assert(sizeof(struct algorithm) <= sizeof cublasLtMatmulAlgo_t, "too large");
+    _Static_assert(sizeof(struct algorithm) <= sizeof(cublasLtMatmulAlgo_t), "too large");
     for (; *count < most; ++*count) {
         struct algorithm found = {.of = identity(&p),
             .align_bias = alignment(p.d->bias),
