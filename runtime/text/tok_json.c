@@ -484,11 +484,19 @@ static void write_template(
     jsonw_close(w);
 }
 
+/* A token's text as a key. No memory for it fails the whole text: no token may stand by another
+   name. */
+static const char *key_of(const struct tok_def *d, int32_t id, struct jsonw *w, struct arena *a)
+{
+    const char *key = arena_printf(a, "%.*s", (int)d->tokens[id].len, d->tokens[id].s);
+    w->out->failed = w->out->failed || !key;
+    return key ? key : "";
+}
+
 static void write_special(const struct tok_def *d, int32_t id, struct jsonw *w, struct arena *a)
 {
     struct tok_text t = d->tokens[id];
-    const char *name = arena_printf(a, "%.*s", (int)t.len, t.s);
-    jsonw_open(w, name ? name : "", '{');
+    jsonw_open(w, key_of(d, id, w, a), '{');
     jsonw_strn(w, "id", t.s, t.len);
     jsonw_open(w, "ids", '[');
     jsonw_int(w, NULL, id);
@@ -559,8 +567,7 @@ static void write_model(const struct tok_def *d, struct jsonw *w, struct arena *
     for (int32_t i = 0; i < d->vocab; i++) {
         if (d->kinds[i] == TOK_UNUSED)
             continue;
-        const char *key = arena_printf(a, "%.*s", (int)d->tokens[i].len, d->tokens[i].s);
-        jsonw_int(w, key ? key : "", i);
+        jsonw_int(w, key_of(d, i, w, a), i);
     }
     jsonw_close(w);
     jsonw_open(w, "merges", '[');
