@@ -3,7 +3,7 @@
 #
 #   tests/run.sh [-g group] [-j jobs] [-t seconds] [-r results] [-v] program...
 #   tests/run.sh -b results              begins a results file, and its time
-#   tests/run.sh -s results [minutes]    the slowest programs in it, the time since (of so many), the total
+#   tests/run.sh -s results [minutes]    the slowest programs in it, what failed, the time since (of so many), the total
 #
 # A program's exit status is its verdict: 0 passed, 77 skipped, anything else failed. What it counts: Check's lines
 # ("Checks: N, Failures: N, Errors: N"), or its own "N passed, N failed, N skipped", else the program itself is one
@@ -23,6 +23,11 @@ total() { # results
 slowest() { # results
 	echo "the slowest programs:"
 	awk 'NF == 6 { printf "%7.1f s  %s %s\n", $6, $1, $2 }' "$1" | sort -rn | head -n 10
+}
+
+failures() { # of one program: name, log; the lines that say what failed, or the last one
+	{ grep -E '^FAILED: |^FAIL: |:[FE]:|: error: |^==[0-9]+==ERROR' "$2" || tail -n 1 "$2"; } |
+		head -n 20 | cut -c 1-300 | sed "s|^|$1: |"
 }
 
 took() { # results minutes
@@ -71,6 +76,7 @@ run_one() { # program
 		show "$verdict" "$name" "$passed" "$failed" "$skipped" "$seconds"
 		grep -E '^(SKIP|NOTE): ' "$log" | sed 's/^/      /'
 		if [ "$verdict" = FAIL ]; then
+			failures "$RUN_GROUP $name" "$log" >"$log.failed"
 			[ "$status" -ge 124 ] && [ "$status" -le 137 ] && [ "$status" -ne 134 ] &&
 				echo "      ended with status $status (limit $RUN_LIMIT s)"
 			[ -n "$RUN_VERBOSE" ] || tail -n 200 "$log" | sed 's/^/      | /'
@@ -87,9 +93,11 @@ while getopts 'g:j:t:r:vb:s:o:' option; do
 	t) limit=$OPTARG ;;
 	r) results=$OPTARG ;;
 	v) verbose=1 ;;
-	b) echo "began $EPOCHSECONDS" >"$OPTARG"; exit ;;
+	b) rm -f "$OPTARG.failed"
+	   echo "began $EPOCHSECONDS" >"$OPTARG"; exit ;;
 	s) [ -e "$OPTARG" ] || { echo "0 passed, 0 failed, 0 skipped"; exit 1; }
 	   slowest "$OPTARG"
+	   [ ! -s "$OPTARG.failed" ] || { echo "what failed:" && sed 's/^/  /' "$OPTARG.failed"; }
 	   took "$OPTARG" "${!OPTIND:-}"
 	   total "$OPTARG"; exit ;;
 	o) only=$OPTARG ;; # one program, in the environment that the outer run.sh made
@@ -116,6 +124,7 @@ ran=$(wc -l <"$RUN_TMP/all")
 [ $# -gt 0 ] || echo "$group nothing 0 1 0 0" >>"$RUN_TMP/all"
 if [ -n "$results" ]; then
 	cat "$RUN_TMP/all" >>"$results" # one write: groups may run side by side
+	cat "$RUN_TMP"/*.failed >>"$results.failed" 2>/dev/null
 	total "$RUN_TMP/all" >/dev/null
 else
 	total "$RUN_TMP/all"

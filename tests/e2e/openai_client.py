@@ -287,11 +287,12 @@ def drain(url, metrics, pid):
 
 
 def unavailable(c):
+    """What a server that is going says. One that hasn't heard of it yet lets the request wait."""
     try:
-        chat(c, max_tokens=1)
+        chat(c, max_tokens=1, timeout=1)
     except openai.InternalServerError as e:
         return e
-    except openai.RateLimitError:
+    except (openai.APITimeoutError, openai.RateLimitError):
         pass
     return None
 

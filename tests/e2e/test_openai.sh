@@ -114,6 +114,7 @@ write_job "$work/keyed.yaml" chat-key
 check "a Secret's name alone is refused here" refuses "spec.serve.apiKeySecret" \
 	timeout 30 "$work/bin/llmjob" run "$work/keyed.yaml" --plain
 echo sk-right >"$work/key"
+: >"$out" # the background's own truncation may come after the first look for an address
 TMPDIR=$work "$work/bin/llmjob" run "$work/keyed.yaml" --plain --port 0 \
 	--api-key-file "$work/key" >"$out" 2>&1 &
 run=$!
