@@ -98,18 +98,16 @@ int ckpt_claim(const char *path, int64_t incarnation, const char *owner, struct 
     io_auto_fd int locked = lock_folder(path, e);
     if (locked < 0)
         return locked;
-    rc = refuse_older(path, incarnation, owner, e);
-    if (!rc)
-        rc = ckpt_folder_path(owners, e, "%s/" CKPT_FOLDER_OWNER, path);
-    if (!rc) /* first: without it the number would be anybody's */
-        rc = io_write_file(owners, owner, strlen(owner), 0644, e);
-    if (rc)
+    if ((rc = refuse_older(path, incarnation, owner, e)) ||
+        (rc = ckpt_folder_path(owners, e, "%s/" CKPT_FOLDER_OWNER, path)) ||
+        /* first: without it the number would be anybody's */
+        (rc = io_write_file(owners, owner, strlen(owner), 0644, e)) ||
+        (rc = incarnation_write(path, incarnation, e)))
         return rc;
-    rc = incarnation_write(path, incarnation, e);
     /* Whoever wrote them cannot commit them any more. They are in nobody's way but the disk's. */
-    if (!rc && ckpt_folder_sweep(path, &why))
+    if (ckpt_folder_sweep(path, &why))
         log_warn("leftovers stay", LOG_ERR(&why));
-    return rc;
+    return 0;
 }
 
 /* -- writing -- */
@@ -135,15 +133,10 @@ static int begin_file(struct ckpt_writer *w, const char *path, int64_t step, str
 {
     uint32_t random;
     int rc = ckpt_folder_step(path, step, w->folder, e);
-    if (!rc)
-        rc = io_random(&random, sizeof random, e);
-    if (!rc)
-        rc = ckpt_folder_path(w->temporary, e, "%s/.rank-%05d-%08x", w->folder, w->rank, random);
-    if (!rc)
-        rc = io_mkdirs(w->folder, 0755, e);
-    if (!rc)
-        rc = sync_folder(path, e);
-    if (rc)
+    if (rc || (rc = io_random(&random, sizeof random, e)))
+        return rc;
+    rc = ckpt_folder_path(w->temporary, e, "%s/.rank-%05d-%08x", w->folder, w->rank, random);
+    if (rc || (rc = io_mkdirs(w->folder, 0755, e)) || (rc = sync_folder(path, e)))
         return rc;
     w->arena = arena_create(WRITER_ARENA);
     if (!w->arena)
@@ -222,10 +215,10 @@ int ckpt_put(struct ckpt_writer *w, const char *name, int64_t total, int64_t off
     bool joins = w->count && w->last_end == offset && w->entries[w->count - 1].type == t &&
         !strcmp(w->last_name, name);
     int rc = joins ? 0 : add_entry(w, name, total, offset, t, e);
-    if (!rc && io_write_full(w->fd, data, (size_t)bytes, e))
-        rc = err_wrap(e, "%s", w->temporary);
     if (rc)
         return rc;
+    if (io_write_full(w->fd, data, (size_t)bytes, e))
+        return err_wrap(e, "%s", w->temporary);
     w->entries[w->count - 1].bytes += bytes;
     w->entries[w->count - 1].shape[0] += count;
     w->last_end += count;
@@ -252,15 +245,12 @@ static int finish_file(struct ckpt_writer *w, char hash[17], int64_t *bytes, str
     if (w->count) /* a rank with no slice writes an empty file */
         w->metadata[2 * w->count] = NULL;
     int rc = safetensors_header(w->entries, w->count, w->metadata, HEADER_BYTES, &header, e);
-    if (!rc && lseek(w->fd, 0, SEEK_SET) < 0)
-        rc = err_sys(e, ERR_DATA, errno, "%s", w->temporary);
-    if (!rc)
-        rc = io_write_full(w->fd, header.data, header.len, e);
-    if (!rc)
-        rc = io_fsync(w->fd, e);
-    if (!rc)
-        rc = hash_written(w, hash, bytes, e);
     if (rc)
+        return rc;
+    if (lseek(w->fd, 0, SEEK_SET) < 0)
+        return err_sys(e, ERR_DATA, errno, "%s", w->temporary);
+    if ((rc = io_write_full(w->fd, header.data, header.len, e)) || (rc = io_fsync(w->fd, e)) ||
+        (rc = hash_written(w, hash, bytes, e)))
         return rc;
     char name[64], final[LIMIT_PATH_BYTES];
     ckpt_file_name(w->rank, hash, name);
@@ -321,10 +311,10 @@ int ckpt_commit(const char *path, const struct ckpt_state *s, int files, const c
     mem_autofree struct ckpt_file *list = mem_array((size_t)files, sizeof *list);
     struct ckpt_manifest m = {.state = *s, .files = list, .file_count = files};
     int rc = ckpt_folder_manifest(path, s->step, manifest, e);
-    if (!rc && !list)
-        rc = err_set(e, ERR_MEMORY, "no memory to commit a checkpoint");
     if (rc)
         return rc;
+    if (!list)
+        return err_set(e, ERR_MEMORY, "no memory to commit a checkpoint");
     for (int i = 0; i < files; i++) {
         memcpy(list[i].hash, hashes[i], 17);
         list[i].bytes = bytes[i];
@@ -333,12 +323,9 @@ int ckpt_commit(const char *path, const struct ckpt_state *s, int files, const c
     io_auto_fd int locked = lock_folder(path, e);
     if (locked < 0)
         return locked;
-    rc = refuse_older(path, s->incarnation, s->owner, e);
-    if (!rc)
-        rc = ckpt_manifest_write(manifest, &m, e);
-    if (!rc)
-        rc = ckpt_folder_clear(path, s->step, &m, e);
-    if (rc)
+    if ((rc = refuse_older(path, s->incarnation, s->owner, e)) ||
+        (rc = ckpt_manifest_write(manifest, &m, e)) ||
+        (rc = ckpt_folder_clear(path, s->step, &m, e)))
         return rc;
     return prune_generations(path, s->step, keep < 2 ? 2 : keep, e);
 }

@@ -196,12 +196,11 @@ int ckpt_folder_clear(
 {
     char folder[LIMIT_PATH_BYTES];
     const struct clearing c = {folder, keep};
-    int rc = ckpt_folder_step(path, step, folder, e);
-    if (!rc && !keep) /* from here on it is no generation */
-        rc = remove_file(folder, "manifest.json", e);
-    if (!rc)
-        rc = each_name(folder, clear_one, (void *)&c, e);
-    if (rc || keep)
+    int rc;
+    if ((rc = ckpt_folder_step(path, step, folder, e)) ||
+        /* from here on it is no generation */
+        (!keep && (rc = remove_file(folder, "manifest.json", e))) ||
+        (rc = each_name(folder, clear_one, (void *)&c, e)) || keep)
         return rc;
     if (rmdir(folder) && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST)
         return fail_at(e, folder);
@@ -220,10 +219,9 @@ static int sweep_step(const char *path, int64_t step, struct err *e)
     struct ckpt_manifest m;
     bool committed = false;
     int rc = ckpt_folder_committed(path, step, &committed, e);
-    if (!rc && !committed)
-        return ckpt_folder_clear(path, step, NULL, e);
-    if (!rc)
-        rc = ckpt_folder_manifest(path, step, manifest, e);
+    if (rc || !committed)
+        return rc ? rc : ckpt_folder_clear(path, step, NULL, e);
+    rc = ckpt_folder_manifest(path, step, manifest, e);
     if (rc || ckpt_manifest_read(manifest, &m, NULL))
         return rc;
     rc = ckpt_folder_clear(path, step, &m, e);
@@ -235,9 +233,10 @@ int ckpt_folder_sweep(const char *path, struct err *e)
 {
     mem_autofree int64_t *steps = NULL;
     int count = 0, rc = ckpt_folder_list(path, &steps, &count, e);
-    if (!rc)
-        rc = each_name(path, sweep_claims, (void *)path, e);
-    for (int i = 0; i < count && !rc; i++)
-        rc = sweep_step(path, steps[i], e);
-    return rc;
+    if (rc || (rc = each_name(path, sweep_claims, (void *)path, e)))
+        return rc;
+    for (int i = 0; i < count; i++)
+        if ((rc = sweep_step(path, steps[i], e)))
+            return rc;
+    return 0;
 }

@@ -170,16 +170,13 @@ static int read_state(const struct json *v, struct ckpt_state *s, struct err *e)
     char seed[17];
     int64_t version = 0;
     int rc = read_number(v, "version", 1, NUMBER_EXACT, &version, e);
-    /* To go on from an older one would lose what the newer program did. */
-    if (!rc && version > VERSION)
-        return err_set(e, ERR_USER, "version %lld: a newer llmjob wrote it", (long long)version);
-    if (!rc)
-        rc = read_numbers(v, s, e);
-    if (!rc)
-        rc = read_hex(v, "seed", seed, e);
-    if (!rc)
-        rc = read_training(v, version, s, e);
     if (rc)
+        return rc;
+    /* To go on from an older one would lose what the newer program did. */
+    if (version > VERSION)
+        return err_set(e, ERR_USER, "version %lld: a newer llmjob wrote it", (long long)version);
+    if ((rc = read_numbers(v, s, e)) || (rc = read_hex(v, "seed", seed, e)) ||
+        (rc = read_training(v, version, s, e)))
         return rc;
     s->seed = strtoull(seed, NULL, 16);
     s->first_loss = json_num(v, "firstLoss", NAN);

@@ -155,20 +155,20 @@ static int open_generation(const char *path, int64_t step, struct ckpt_reader **
     if (!r)
         return err_set(e, ERR_MEMORY, "no memory to read a checkpoint");
     r->fd = -1;
-    int rc = ckpt_folder_step(path, step, r->folder, e);
-    if (!rc)
-        rc = ckpt_folder_manifest(path, step, manifest, e);
-    if (!rc)
-        rc = ckpt_manifest_read(manifest, &r->manifest, e);
-    if (!rc && out)
-        rc = open_all(r, step, e);
-    if (!rc)
-        *state = r->manifest.state;
-    if (!rc && out)
+    int rc;
+    if ((rc = ckpt_folder_step(path, step, r->folder, e)) ||
+        (rc = ckpt_folder_manifest(path, step, manifest, e)) ||
+        (rc = ckpt_manifest_read(manifest, &r->manifest, e)) ||
+        (out && (rc = open_all(r, step, e)))) {
+        ckpt_close(r);
+        return rc;
+    }
+    *state = r->manifest.state;
+    if (out)
         *out = r;
     else
         ckpt_close(r);
-    return rc;
+    return 0;
 }
 
 /* A failure that an older generation may not have. */
@@ -189,11 +189,9 @@ static int try_all(const char *path, int64_t limit, struct ckpt_reader **out,
         struct err why = {0};
         rc = ckpt_folder_committed(path, steps[i], &committed, &why);
         *found += committed;
-        if (!rc && committed && steps[i] <= limit) {
-            rc = open_generation(path, steps[i], out, state, &why);
-            if (!rc)
-                return 0;
-        }
+        if (!rc && committed && steps[i] <= limit &&
+            !(rc = open_generation(path, steps[i], out, state, &why)))
+            return 0;
         if (is_damage(rc)) {
             if (out)
                 log_warn("checkpoint skipped", LOG_I("step", steps[i]), LOG_ERR(&why));
@@ -216,14 +214,15 @@ int ckpt_open_newest(const char *path, int64_t limit, struct ckpt_reader **out,
 {
     struct ckpt_reader *r = NULL;
     int found = 0, rc = try_all(path, limit, &r, state, &found, e);
-    if (!rc && !r && found)
-        rc = err_set(e, ERR_CORRUPT,
+    if (rc)
+        return rc;
+    if (!r && found)
+        return err_set(e, ERR_CORRUPT,
             "%s: none of its %d checkpoints can be read; see the log for each, and "
             "remove them to begin anew",
             path, found);
-    if (!rc)
-        *out = r;
-    return rc;
+    *out = r;
+    return 0;
 }
 
 void ckpt_close(struct ckpt_reader *r)
