@@ -196,9 +196,7 @@ int data_from_ids(
     int rc = data_create(sequence_length, &d, e);
     for (int64_t i = 0; !rc && i < count; i++)
         rc = tok_ids_add(&d->ids, ids[i], e);
-    if (!rc)
-        rc = count_samples(d, "ids", e);
-    if (rc) {
+    if (rc || (rc = count_samples(d, "ids", e))) {
         data_close(d);
         return rc;
     }
