@@ -127,11 +127,9 @@ static int encode_chat(struct infer *s, struct turn *t, struct err *e)
     int rc = guard_json(s->tok, json_get(t->body, "messages"), &messages, e);
 
     buf_reset(&s->text);
-    if (!rc)
-        rc = chat_render(s->chat, messages, true, &s->text, e);
-    if (!rc)
-        rc = tok_encode_guarded(s->tok, buf_cstr(&s->text), (int64_t)s->text.len, &t->prompt, e);
-    return rc;
+    if (rc || (rc = chat_render(s->chat, messages, true, &s->text, e)))
+        return rc;
+    return tok_encode_guarded(s->tok, buf_cstr(&s->text), (int64_t)s->text.len, &t->prompt, e);
 }
 
 static int take_ids(struct infer *s, const struct json *ids, struct tok_ids *out, struct err *e)
@@ -167,12 +165,14 @@ static int encode_prompt(struct infer *s, struct turn *t, struct err *e)
         rc = err_set(e, ERR_USER, "the request has neither messages nor a prompt");
     else
         rc = tok_encode_document(s->tok, prompt, (int64_t)strlen(prompt), &t->prompt, e);
-    if (!rc && t->prompt.count == 0)
-        rc = err_set(e, ERR_USER, "the prompt is empty");
-    if (!rc && t->prompt.count >= s->context)
-        rc = err_set(e, ERR_USER, "the prompt has %lld tokens, the context %lld",
+    if (rc)
+        return rc;
+    if (t->prompt.count == 0)
+        return err_set(e, ERR_USER, "the prompt is empty");
+    if (t->prompt.count >= s->context)
+        return err_set(e, ERR_USER, "the prompt has %lld tokens, the context %lld",
             (long long)t->prompt.count, (long long)s->context);
-    return rc;
+    return 0;
 }
 
 static int read_request(struct infer *s, struct turn *t, struct err *e)
@@ -265,28 +265,31 @@ static bool ends_turn(const struct infer *s, int32_t id)
 static int decode(struct infer *s, struct turn *t, struct err *e)
 {
     int32_t id = t->prompt.id[t->prompt.count - 1];
-    int rc = 0;
 
     beat_phase(s->conf.door->page, WIRE_PHASE_SERVE_DECODE);
-    while (!rc && !t->reason) {
+    while (!t->reason) {
         if (atomic_load(&t->q->cancelled)) {
             t->reason = "cancelled";
             break;
         }
-        rc = next_token(s, id, &id, e);
+        int rc = next_token(s, id, &id, e);
         beat(s->conf.door->page);
-        if (!rc && ends_turn(s, id))
+        if (rc)
+            return rc;
+        if (ends_turn(s, id)) {
             t->reason = "stop";
-        if (rc || t->reason)
             break;
+        }
         t->produced++;
         if (tok_decode(s->tok, id, true, &t->pending))
             return err_set(e, ERR_MEMORY, "no memory for a token");
         rc = flush_text(s, t, false, e);
-        if (!rc && !t->reason && t->produced >= t->max_tokens)
+        if (rc)
+            return rc;
+        if (!t->reason && t->produced >= t->max_tokens)
             t->reason = "length";
     }
-    return rc;
+    return 0;
 }
 
 static int finish(
@@ -300,6 +303,21 @@ static int finish(
         e);
 }
 
+static int answer_request(struct infer *s, struct turn *t, struct err *e)
+{
+    int rc;
+
+    if ((rc = json_parse_within(t->q->text, t->q->len, JSON_VALUES + AGENT_VALUES, &t->body, e)) ||
+        (rc = read_request(s, t, e))) {
+        if (rc == -ERR_MEMORY) /* of what one request asks for: no reason to end for */
+            return err_set(e, ERR_USER, "the request needs more memory than one may have");
+        return rc;
+    }
+    if ((rc = prefill(s, t, e)) || (rc = decode(s, t, e)))
+        return rc;
+    return strcmp(t->reason, "cancelled") != 0 && !find_stop(t) ? flush_text(s, t, true, e) : 0;
+}
+
 /* The request's own faults end the request; only the rank's faults are returned. */
 static int serve(struct infer *s, struct sched_request *q, struct err *e)
 {
@@ -310,17 +328,7 @@ static int serve(struct infer *s, struct sched_request *q, struct err *e)
     if (atomic_load(&q->cancelled)) /* while it waited */
         return finish(s, &t, "cancelled", "", e);
     buf_init(&t.pending, LIMIT_REQUEST_BYTES);
-    rc = json_parse_within(q->text, q->len, JSON_VALUES + AGENT_VALUES, &t.body, &fault);
-    if (!rc)
-        rc = read_request(s, &t, &fault);
-    if (rc == -ERR_MEMORY) /* of what one request asks for: no reason to end for */
-        rc = err_set(&fault, ERR_USER, "the request needs more memory than one may have");
-    if (!rc)
-        rc = prefill(s, &t, &fault);
-    if (!rc)
-        rc = decode(s, &t, &fault);
-    if (!rc && strcmp(t.reason, "cancelled") != 0 && !find_stop(&t))
-        rc = flush_text(s, &t, true, &fault);
+    rc = answer_request(s, &t, &fault);
     if (!rc)
         rc = finish(s, &t, t.reason, "", &fault);
     else if (fault.code == ERR_USER || fault.code == ERR_DATA)
@@ -352,14 +360,12 @@ static int open_model(struct infer *s, struct err *e)
     if (spec->serve.context_length)
         s->context = spec->serve.context_length;
     c.kv_capacity = s->context;
-    rc = memplan_model(&c, s->weights, &plan, e);
-    if (!rc)
-        rc = memplan_require(&plan, s->conf.budget_bytes, e);
-    if (!rc)
-        rc = model_create(s->conf.dev, &c, &s->model, e);
-    if (!rc)
-        rc = model_load(s->model, s->weights, e);
-    return rc ? rc : engine_create(s->model, &s->engine, e);
+    if ((rc = memplan_model(&c, s->weights, &plan, e)) ||
+        (rc = memplan_require(&plan, s->conf.budget_bytes, e)) ||
+        (rc = model_create(s->conf.dev, &c, &s->model, e)) ||
+        (rc = model_load(s->model, s->weights, e)))
+        return rc;
+    return engine_create(s->model, &s->engine, e);
 }
 
 static int open_text(struct infer *s, struct err *e)
@@ -384,10 +390,7 @@ static int open_all(struct infer *s, struct err *e)
         return rc;
     s->config = weights_config(s->weights);
     s->vocab = s->config->vocab;
-    rc = open_text(s, e);
-    if (!rc)
-        rc = open_model(s, e);
-    if (rc)
+    if ((rc = open_text(s, e)) || (rc = open_model(s, e)))
         return rc;
     dev_describe(s->conf.dev, &info);
     s->cached = mem_array((size_t)s->context, sizeof *s->cached);
