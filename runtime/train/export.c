@@ -269,11 +269,10 @@ static int write_model(struct model *m, const struct model_config *c,
 {
     struct hf_writer *w = NULL;
     int rc = hf_writer_create(folder, c, &w, e);
-    if (!rc && tokenizer_from)
-        rc = tok_write(folder, tokenizer_from, c, e);
-    if (!rc)
-        rc = write_merged(m, w, store, page, e);
-    if (!rc)
+    if (rc)
+        return rc;
+    rc = tokenizer_from ? tok_write(folder, tokenizer_from, c, e) : 0;
+    if (!rc && !(rc = write_merged(m, w, store, page, e)))
         rc = hf_writer_finish(w, e);
     hf_writer_destroy(w);
     return rc;
@@ -282,14 +281,12 @@ static int write_model(struct model *m, const struct model_config *c,
 int export_model(struct model *m, const struct model_config *c, struct weights *tokenizer_from,
     const struct jobspec *spec, enum dtype store, struct wire_page *page, struct err *e)
 {
-    struct output *o = NULL;
-    int rc = output_create(spec, &o, e);
-    if (!rc)
-        rc = write_model(m, c, tokenizer_from, output_folder(o), store, page, e);
-    if (!rc && spec->train.method == METHOD_LORA)
-        rc = write_adapter(m, c, spec, output_folder(o), e);
-    if (!rc)
-        rc = output_commit(o, e);
-    output_destroy(o);
-    return rc;
+    output_auto struct output *o = NULL;
+    int rc;
+    if ((rc = output_create(spec, &o, e)) ||
+        (rc = write_model(m, c, tokenizer_from, output_folder(o), store, page, e)) ||
+        (spec->train.method == METHOD_LORA &&
+            (rc = write_adapter(m, c, spec, output_folder(o), e))))
+        return rc;
+    return output_commit(o, e);
 }

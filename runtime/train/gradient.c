@@ -70,9 +70,8 @@ int train_reduce(struct train *t, struct err *e)
         return -(int)e->code;
     }
     int rc = start_lot(t, 0, l->open, e);
-    if (!rc && l->top < end)
-        rc = start_lot(t, l->top, end, e);
-    if (!rc)
-        coll_reduce_join(t->replicas);
-    return rc;
+    if (rc || (l->top < end && (rc = start_lot(t, l->top, end, e))))
+        return rc;
+    coll_reduce_join(t->replicas);
+    return 0;
 }

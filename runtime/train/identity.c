@@ -74,16 +74,16 @@ static int write_spec(struct jsonw *w, const struct jobspec *spec, struct err *e
     json_auto struct json *job = NULL;
     buf_init(&text, LIMIT_JOB_FILE_BYTES);
     int rc = jobspec_encode(spec, &text, e);
-    if (!rc)
-        rc = json_parse(buf_cstr(&text), text.len, &job, e);
-    for (size_t i = 0; i < sizeof counted / sizeof *counted && !rc; i++) {
+    if (rc || (rc = json_parse(buf_cstr(&text), text.len, &job, e)))
+        return rc;
+    for (size_t i = 0; i < sizeof counted / sizeof *counted; i++) {
         char name[32];
         const struct json *v = json_get(json_get(job, "spec"), counted[i]);
         snprintf(name, sizeof name, "spec.%s", counted[i]);
-        if (v)
-            rc = write_fields(w, name, v, e);
+        if (v && (rc = write_fields(w, name, v, e)))
+            return rc;
     }
-    return rc;
+    return 0;
 }
 
 static void write_digest(struct jsonw *w, const char *name, uint64_t digest)
@@ -139,15 +139,14 @@ int identity_write(const struct identity_source *s, char out[CKPT_IDENTITY_BYTES
     buf_init(&text, CKPT_IDENTITY_BYTES - 1);
     jsonw_init(&w, &text);
     jsonw_open(&w, NULL, '{');
-    int rc = write_spec(&w, s->spec, e);
-    if (!rc)
-        rc = write_contents(&w, s, e);
+    int rc;
+    if ((rc = write_spec(&w, s->spec, e)) || (rc = write_contents(&w, s, e)))
+        return rc;
     jsonw_close(&w);
-    if (jsonw_end(&w) && !rc)
-        rc = err_set(e, ERR_MEMORY, "no memory to describe the job");
-    if (!rc)
-        memcpy(out, text.data, text.len + 1);
-    return rc;
+    if (jsonw_end(&w))
+        return err_set(e, ERR_MEMORY, "no memory to describe the job");
+    memcpy(out, text.data, text.len + 1);
+    return 0;
 }
 
 /* -- comparing -- */
@@ -162,27 +161,24 @@ static int read_defaults(struct json **out, struct err *e)
         "s/c\"},"
         "\"train\":{\"data\":{\"train\":\"/s/d\"},\"steps\":1,\"output\":\"/s/o\"}}}";
     json_auto struct json *job = NULL;
+    int rc = json_parse(least, sizeof least - 1, &job, e);
+    if (rc)
+        return rc;
+    arena_auto struct arena *a = arena_create(DEFAULTS_ARENA);
+    if (!a)
+        return err_set(e, ERR_MEMORY, "no memory to compare two jobs");
     buf_auto struct buf text;
     struct jobspec spec;
     struct jsonw w;
-    int rc = json_parse(least, sizeof least - 1, &job, e);
-    struct arena *a = rc ? NULL : arena_create(DEFAULTS_ARENA);
-    if (!rc && !a)
-        rc = err_set(e, ERR_MEMORY, "no memory to compare two jobs");
-    if (!rc)
-        rc = jobspec_decode(job, a, &spec, e);
     buf_init(&text, CKPT_IDENTITY_BYTES);
     jsonw_init(&w, &text);
     jsonw_open(&w, NULL, '{');
-    if (!rc)
-        rc = write_spec(&w, &spec, e);
+    if ((rc = jobspec_decode(job, a, &spec, e)) || (rc = write_spec(&w, &spec, e)))
+        return rc;
     jsonw_close(&w);
-    if (jsonw_end(&w) && !rc)
-        rc = err_set(e, ERR_MEMORY, "no memory to compare two jobs");
-    if (!rc)
-        rc = json_parse(text.data, text.len, out, e);
-    arena_destroy(a);
-    return rc;
+    if (jsonw_end(&w))
+        return err_set(e, ERR_MEMORY, "no memory to compare two jobs");
+    return json_parse(text.data, text.len, out, e);
 }
 
 static void add_difference(
@@ -200,12 +196,9 @@ int identity_compare(
 {
     json_auto struct json *a = NULL, *b = NULL, *defaults = NULL;
     struct identity_difference d = {.count = 0};
-    int rc = json_parse(was, strlen(was), &a, e);
-    if (!rc)
-        rc = json_parse(is, strlen(is), &b, e);
-    if (!rc)
-        rc = read_defaults(&defaults, e);
-    if (rc)
+    int rc;
+    if ((rc = json_parse(was, strlen(was), &a, e)) || (rc = json_parse(is, strlen(is), &b, e)) ||
+        (rc = read_defaults(&defaults, e)))
         return rc;
     json_each (v, b) {
         const char *key = json_key(v);

@@ -230,13 +230,12 @@ static int remove_ours(const char *folder, struct err *e)
 {
     static const char *const last[] = {FOLDER, OUTPUT_MARK};
     char path[LIMIT_PATH_BYTES];
-    int rc = 0;
-    for (int i = 0; i < FILES + 2 && !rc; i++) {
-        rc = join(path, folder, i < FILES ? files[i] : last[i - FILES], e);
-        if (!rc)
-            rc = io_remove(path, e);
+    for (int i = 0; i < FILES + 2; i++) {
+        int rc = join(path, folder, i < FILES ? files[i] : last[i - FILES], e);
+        if (rc || (rc = io_remove(path, e)))
+            return rc;
     }
-    return rc ? rc : io_remove(folder, e);
+    return io_remove(folder, e);
 }
 
 /* -- links and mounts -- */
@@ -374,12 +373,9 @@ static int init(struct output *o, const struct jobspec *spec, struct err *e)
 static int make_temporary(struct output *o, struct err *e)
 {
     char path[LIMIT_PATH_BYTES], line[OWNER_BYTES + 32];
-    int rc = beside(o, "partial", o->temporary, e);
-    if (!rc)
-        rc = io_mkdirs(o->temporary, 0755, e);
-    if (!rc)
-        rc = join(path, o->temporary, OUTPUT_MARK, e);
-    if (rc)
+    int rc;
+    if ((rc = beside(o, "partial", o->temporary, e)) || (rc = io_mkdirs(o->temporary, 0755, e)) ||
+        (rc = join(path, o->temporary, OUTPUT_MARK, e)))
         return rc;
     o->mark = io_create(path, 0644, e);
     if (o->mark < 0)
@@ -394,10 +390,8 @@ int output_create(const struct jobspec *spec, struct output **out, struct err *e
     struct output *o = mem_zalloc(sizeof *o);
     if (!o)
         return err_set(e, ERR_MEMORY, "%s: no memory to write it", spec->train.output);
-    int rc = init(o, spec, e);
-    if (!rc)
-        rc = make_temporary(o, e);
-    if (rc) {
+    int rc;
+    if ((rc = init(o, spec, e)) || (rc = make_temporary(o, e))) {
         output_destroy(o);
         return rc;
     }
@@ -420,34 +414,35 @@ void output_destroy(struct output *o)
     mem_free(o);
 }
 
+void output_destroy_at(struct output **o)
+{
+    output_destroy(*o);
+}
+
 int output_check(const struct jobspec *spec, struct err *e)
 {
-    struct output o, *probe = NULL;
+    struct output o;
+    output_auto struct output *probe = NULL;
     int rc = init(&o, spec, e);
-    for (int i = 0; i < JOBPATH_COUNT && !rc; i++) {
-        const char *path = jobpath_of(spec, &jobpath_table[i]);
-        if (jobpath_table[i].written && jobpath_table[i].apart && path)
-            rc = io_mkdirs(path, 0755, e);
-    }
     if (rc)
         return rc;
+    for (int i = 0; i < JOBPATH_COUNT; i++) {
+        const char *path = jobpath_of(spec, &jobpath_table[i]);
+        if (jobpath_table[i].written && jobpath_table[i].apart && path &&
+            (rc = io_mkdirs(path, 0755, e)))
+            return rc;
+    }
     char parent[LIMIT_PATH_BYTES];
     parent_of(&o, parent);
-    rc = io_mkdirs(parent, 0755, e);
-    if (rc)
+    if (io_mkdirs(parent, 0755, e))
         return err_wrap(e, "spec.train.output");
     clean_leftovers(&o, parent);
-    rc = check_apart(spec, o.folder, e);
-    if (!rc)
-        rc = check_standing(o.folder, o.owner, e);
-    if (!rc)
-        rc = output_create(spec, &probe, e); /* can its parent be written? */
-    if (!rc)
-        rc = remove_ours(probe->temporary, e);
-    if (!rc)
-        probe->temporary[0] = 0;
-    output_destroy(probe);
-    return rc ? err_wrap(e, "spec.train.output") : 0;
+    if (check_apart(spec, o.folder, e) || check_standing(o.folder, o.owner, e) ||
+        output_create(spec, &probe, e) || /* can its parent be written? */
+        remove_ours(probe->temporary, e))
+        return err_wrap(e, "spec.train.output");
+    probe->temporary[0] = 0;
+    return 0;
 }
 
 /* -- putting it in place -- */
@@ -512,15 +507,12 @@ int output_commit(struct output *o, struct err *e)
 {
     char old[LIMIT_PATH_BYTES] = "";
     struct err why;
-    int rc = check_written(o, e);
-    if (!rc)
-        rc = finish_mark(o, e);
-    if (!rc)
-        rc = sync_folders(o, e);
-    if (!rc && check_standing(o->folder, o->owner, e))
-        rc = err_wrap(e, "spec.train.output");
-    if (!rc)
-        rc = put_in_place(o, old, e);
+    int rc;
+    if ((rc = check_written(o, e)) || (rc = finish_mark(o, e)) || (rc = sync_folders(o, e)))
+        return rc;
+    if (check_standing(o->folder, o->owner, e))
+        return err_wrap(e, "spec.train.output");
+    rc = put_in_place(o, old, e);
     if (rc)
         return rc;
     o->temporary[0] = 0;

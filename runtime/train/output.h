@@ -26,5 +26,7 @@ const char *output_folder(const struct output *o);
 /* Puts it in place; on failure what stood there stands there still. */
 int output_commit(struct output *o, struct err *e);
 void output_destroy(struct output *o); /* NULL is fine; removes what was not put in place */
+#define output_auto __attribute__((cleanup(output_destroy_at)))
+void output_destroy_at(struct output **o);
 
 #endif

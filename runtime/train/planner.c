@@ -68,12 +68,11 @@ int planner_measure(const struct planner_input *in, struct planner_plan *out, st
     struct memplan memory;
     c.micro_sequences = out->micro_sequences;
     c.logit_rows = out->logit_rows;
-    int rc = layout_check(&out->layout, in->world, e);
-    if (!rc)
-        rc = memplan_model(&c, NULL, &memory, e);
-    if (!rc)
-        rc = memplan_require(&memory, in->budget_bytes, e);
-    if (!rc)
-        out->memory = memory;
-    return rc;
+    int rc;
+    if ((rc = layout_check(&out->layout, in->world, e)) ||
+        (rc = memplan_model(&c, NULL, &memory, e)) ||
+        (rc = memplan_require(&memory, in->budget_bytes, e)))
+        return rc;
+    out->memory = memory;
+    return 0;
 }

@@ -33,16 +33,16 @@ static int agree_on_files(const struct resume *c, struct err *e)
     if (!all)
         return err_set(e, ERR_MEMORY, "no memory to compare %d ranks", world);
     memcpy(first, c->identity, sizeof first);
-    int rc = coll_broadcast(c->coll, first, sizeof first, 0, e);
-    if (!rc)
-        rc = identity_compare(first, c->identity, &d, e);
-    if (!rc)
-        rc = coll_allgather(c->coll, &d, sizeof d, all, e);
-    for (int i = 0; i < world && !rc; i++)
+    int rc;
+    if ((rc = coll_broadcast(c->coll, first, sizeof first, 0, e)) ||
+        (rc = identity_compare(first, c->identity, &d, e)) ||
+        (rc = coll_allgather(c->coll, &d, sizeof d, all, e)))
+        return rc;
+    for (int i = 0; i < world; i++)
         if (all[i].count)
-            rc = err_set(e, ERR_DATA, "%s: rank %d reads another than rank 0: %s, rank 0: %s",
+            return err_set(e, ERR_DATA, "%s: rank %d reads another than rank 0: %s, rank 0: %s",
                 all[i].key, i, all[i].is, all[i].was);
-    return rc;
+    return 0;
 }
 
 /* -- whose checkpoints -- */
@@ -89,17 +89,15 @@ static int look_and_claim(const struct resume *c, struct err *e)
     struct ckpt_state s = {.step = -1};
     char owner[65];
     int rc = ckpt_peek(folder(c), &s, e);
-    if (!rc && s.step >= 0)
-        rc = check_state(c, &s, e);
-    if (!rc && s.step >= 0 && !s.identity[0])
+    if (rc || (s.step >= 0 && (rc = check_state(c, &s, e))))
+        return rc;
+    if (s.step >= 0 && !s.identity[0])
         log_warn("a checkpoint of version 0.1.0 says less of its training: weights and "
                  "data were not compared");
-    if (!rc)
-        rc = owner_of(c, owner, e);
-    if (!rc)
-        rc = ckpt_claim(folder(c), c->orders->incarnation, owner, e);
+    rc = owner_of(c, owner, e);
+    rc = rc ? rc : ckpt_claim(folder(c), c->orders->incarnation, owner, e);
     if (rc == -ERR_DRAINED) /* a newer world goes on without us: that is no orderly end */
-        rc = err_set(e, ERR_PEER, "%.120s: a newer incarnation has begun", folder(c));
+        return err_set(e, ERR_PEER, "%.120s: a newer incarnation has begun", folder(c));
     return rc;
 }
 
@@ -130,8 +128,7 @@ static int load_newest(
         if (rc || !reader)
             return rc;
         rc = check_state(c, &s, e);
-        if (!rc)
-            rc = shard_read(reader, c->dev, c->model, c->optim, e);
+        rc = rc ? rc : shard_read(reader, c->dev, c->model, c->optim, e);
         ckpt_close(reader);
         if (!rc)
             *state = s;
@@ -166,14 +163,9 @@ static int load(const struct resume *c, struct ckpt_state *state, struct err *e)
 
 int resume_run(const struct resume *c, struct ckpt_state *state, struct err *e)
 {
-    int rc = agree_on_files(c, e);
-    if (!rc)
-        rc = claim(c, e);
-    if (!rc)
-        rc = load(c, state, e);
-    if (!rc)
-        rc = owner_of(c, state->owner, e);
-    if (rc)
+    int rc;
+    if ((rc = agree_on_files(c, e)) || (rc = claim(c, e)) || (rc = load(c, state, e)) ||
+        (rc = owner_of(c, state->owner, e)))
         return rc;
     state->incarnation = c->orders->incarnation;
     state->world = c->orders->world;

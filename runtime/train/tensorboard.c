@@ -159,12 +159,9 @@ int tensorboard_create(const char *folder, int64_t incarnation, int64_t first_st
     t->fd = -1;
     buf_init(&t->pending, PENDING_LIMIT);
     make_crc_table(t->crc);
-    int rc = open_file(t, folder, incarnation, e);
-    if (!rc)
-        rc = put_start(t, first_step, e);
-    if (!rc)
-        rc = tensorboard_flush(t, e);
-    if (rc) {
+    int rc;
+    if ((rc = open_file(t, folder, incarnation, e)) || (rc = put_start(t, first_step, e)) ||
+        (rc = tensorboard_flush(t, e))) {
         tensorboard_close(t);
         return rc;
     }

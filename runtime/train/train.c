@@ -166,10 +166,9 @@ static void let_go(struct train *t, const struct err *why)
 
 static int run(struct train *t, struct err *e)
 {
-    int rc = train_open(t, e);
-    if (!rc && t->state.step == 0)
-        rc = train_evaluate(t, e);
-    if (rc || (rc = run_steps(t, e)))
+    int rc;
+    if ((rc = train_open(t, e)) || (t->state.step == 0 && (rc = train_evaluate(t, e))) ||
+        (rc = run_steps(t, e)))
         return rc;
     return finish(t, e);
 }
