@@ -101,15 +101,13 @@ int buf_vprintf(struct buf *b, const char *fmt, va_list ap)
     va_copy(again, ap);
     size_t room = b->cap ? b->cap - b->len : 0;
     int n = vsnprintf(room ? b->data + b->len : NULL, room, fmt, ap);
-    int rc = n < 0 ? fail(b) : 0;
-    if (!rc && (size_t)n >= room) {
-        rc = reserve(b, (size_t)n);
-        if (!rc)
+    int rc = n < 0 ? fail(b) : (size_t)n >= room ? reserve(b, (size_t)n) : 0;
+    if (!rc) {
+        if ((size_t)n >= room)
             vsnprintf(b->data + b->len, (size_t)n + 1, fmt, again);
+        b->len += (size_t)n;
     }
     va_end(again);
-    if (!rc)
-        b->len += (size_t)n;
     return rc;
 }
 

@@ -392,9 +392,7 @@ int http_turn(struct http *h, const int *extra_fds, int extra_count, int64_t wai
     /* curl looks at each request in flight, whichever has news: once a turn, after the wait, is
      * enough unless there is something to send. */
     int running = h->running;
-    if (!rc && any)
-        rc = perform(h, e);
-    if (rc)
+    if (rc || (any && (rc = perform(h, e))))
         return rc;
     int64_t next = expire(h);
     if (next >= 0 && next - clock_ms() < wait_ms)
@@ -452,11 +450,8 @@ int http_once(
         rc = http_start(h, &copy, e);
     while (!rc && !o.done)
         rc = http_turn(h, NULL, 0, 1000, e);
-    if (!rc) {
-        rc = o.result;
-        if (rc < 0 && e)
-            *e = error;
-    }
+    if (!rc && (rc = o.result) < 0 && e)
+        *e = error;
     http_destroy(h);
     return rc;
 }

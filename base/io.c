@@ -582,9 +582,7 @@ static int connect_to(
                                   : err_sys(e, class_of(errno, ERR_RETRY), errno, "%s", host);
     if (!rc && no_delay(fd))
         rc = fail_socket(e, host);
-    if (!rc)
-        rc = io_set_nonblocking(fd, false, e);
-    if (rc)
+    if (rc || (rc = io_set_nonblocking(fd, false, e)))
         return rc;
     int connected = fd;
     fd = -1;
