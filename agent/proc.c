@@ -417,13 +417,9 @@ static int launch(struct proc *p, const int theirs[3], struct err *e)
         become_rank(&p->conf, parent, theirs[0], theirs[1], theirs[2]);
     p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
     int rc = p->pidfd < 0 ? err_sys(e, ERR_RETRY, errno, "opening a pidfd") : 0;
-    if (rc == 0)
-        rc = web_watch_fd(p->set->web, p->pidfd, on_death, p, e);
-    if (rc == 0)
-        rc = web_watch_fd(p->set->web, p->errors, on_errors, p, e);
-    if (rc == 0 && p->conf.wire)
-        rc = web_watch_fd(p->set->web, p->socket, on_socket, p, e);
-    if (rc) {
+    if (rc || (rc = web_watch_fd(p->set->web, p->pidfd, on_death, p, e)) ||
+        (rc = web_watch_fd(p->set->web, p->errors, on_errors, p, e)) ||
+        (p->conf.wire && (rc = web_watch_fd(p->set->web, p->socket, on_socket, p, e)))) {
         kill(p->pid, SIGKILL);
         waitpid(p->pid, NULL, 0);
     }

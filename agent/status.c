@@ -55,18 +55,13 @@ static void put_desired(struct agent_status *s, struct web_exchange *x)
     struct err e = {0};
     size_t len;
     const char *body = web_body(x, &len);
-    struct arena *a = arena_create(LIMIT_REPORT_BYTES);
+    arena_auto struct arena *a = arena_create(LIMIT_REPORT_BYTES);
     int rc = a ? json_parse_within(body, len, LIMIT_FRAME_VALUES, &v, &e)
                : err_set(&e, ERR_MEMORY, "out of memory");
-    if (rc == 0)
-        rc = desired_decode(v, a, &d, &e);
-    if (rc == 0)
-        rc = lead_desired(s->lead, &d, &e);
-    arena_destroy(a);
-    if (rc == 0)
-        web_answer(x, 204, "text/plain", "", 0, NULL);
-    else
+    if (rc || (rc = desired_decode(v, a, &d, &e)) || (rc = lead_desired(s->lead, &d, &e)))
         answer_text(x, rc == -ERR_MEMORY ? 503 : 400, e.text);
+    else
+        web_answer(x, 204, "text/plain", "", 0, NULL);
 }
 
 static void get_job(const struct agent_status *s, struct web_exchange *x)
@@ -75,15 +70,12 @@ static void get_job(const struct agent_status *s, struct web_exchange *x)
     struct report r;
     struct err e = {0};
     buf_init(&out, LIMIT_REPORT_BYTES);
-    struct arena *a = arena_create(2 * LIMIT_REPORT_BYTES);
+    arena_auto struct arena *a = arena_create(2 * LIMIT_REPORT_BYTES);
     int rc = a ? lead_report(s->lead, a, &r, &e) : err_set(&e, ERR_MEMORY, "out of memory");
-    if (rc == 0)
-        rc = report_encode(&r, &out, &e);
-    arena_destroy(a);
-    if (rc == 0)
-        web_answer(x, 200, "application/json", out.data, out.len, NULL);
-    else
+    if (rc || (rc = report_encode(&r, &out, &e)))
         answer_text(x, 503, e.text);
+    else
+        web_answer(x, 200, "application/json", out.data, out.len, NULL);
 }
 
 static void get_metrics(const struct agent_status *s, struct web_exchange *x)
