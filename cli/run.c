@@ -513,9 +513,7 @@ static int talk_to_coordinator(struct local_run *r, struct err *e)
 {
     struct err why = {.text = ""};
     int rc = r->told ? 0 : tell_coordinator(r, &why);
-    if (!rc)
-        rc = ask_coordinator(r, &why);
-    if (!rc)
+    if (!rc && !(rc = ask_coordinator(r, &why)))
         r->told = r->report.generation == r->desired.generation;
     return rc == -ERR_BUG || rc == -ERR_DATA ? err_set(e, ERR_BUG, "%s", why.text) : 0;
 }
@@ -653,10 +651,7 @@ int command_run(int argc, char **argv, int *status, struct err *e)
         return rc;
     if (r.conf.port < 0 || r.conf.port > 65535)
         return err_set(e, ERR_USER, "port: %lld is outside 0..65535", (long long)r.conf.port);
-    rc = prepare_run(&r, e);
-    if (!rc)
-        rc = run_turns(&r, e);
-    if (!rc) {
+    if (!(rc = prepare_run(&r, e)) && !(rc = run_turns(&r, e))) {
         say_how_it_ended(&r, status);
         release_agents(&r);
     }
