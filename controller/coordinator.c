@@ -345,9 +345,7 @@ static void report_answered(void *user, const struct http_response *r)
     if (!end_request(l, r))
         return;
     int rc = check_answer(l, r, &e);
-    if (!rc)
-        rc = take_report(l, r, &e);
-    if (!rc)
+    if (!rc && !(rc = take_report(l, r, &e)))
         l->current = l->fresh;
     if (next_turn(l, rc, &e, l->asked_ms + interval_ms(l->all) - clock_ms()) || r->status)
         l->all->fn(l->all->user, l->key);
