@@ -336,9 +336,7 @@ static int cuda_record_end(struct dev *d, void **recording, struct err *e)
             *e = d->failure;
         r = -(int)d->failure.code;
     }
-    if (!r)
-        r = cuda_error(c, cudaGraphInstantiate(&exec, graph, 0), "a recording", e);
-    if (!r)
+    if (!r && !(r = cuda_error(c, cudaGraphInstantiate(&exec, graph, 0), "a recording", e)))
         r = cuda_error(c, cudaGraphUpload(exec, c->stream), "a recording", e);
     if (graph)
         cudaGraphDestroy(graph);
@@ -428,24 +426,21 @@ static int cuda_start(struct cuda_dev *c, struct err *e)
 {
     size_t room = 0, total = 0;
     int least = 0, greatest = 0;
-    int r = cuda_limits(c, e);
-    if (!r) /* makes the context: a broken or taken GPU fails here */
-        r = cuda_error(c, cudaSetDevice(c->index), "opening it", e);
-    if (!r)
-        r = cuda_error(c, cudaDeviceGetStreamPriorityRange(&least, &greatest), "opening it", e);
-    if (!r) /* collectives come first: what waits for them is longer than they are */
-        r = cuda_error(c, cudaStreamCreateWithPriority(&c->stream, cudaStreamNonBlocking, least),
-            "a stream", e);
-    if (!r)
-        r = staging_create(c, e);
-    if (!r)
-        r = cuda_alloc(&c->base, CUDA_SCRATCH_BYTES, &c->scratch, e);
-    if (!r)
-        r = blas_create(c, &c->blas, e);
-    if (!r)
-        r = cuda_error(c, cudaMemGetInfo(&room, &total), "its memory", e);
+    int r;
+    if ((r = cuda_limits(c, e)) ||
+        /* makes the context: a broken or taken GPU fails here */
+        (r = cuda_error(c, cudaSetDevice(c->index), "opening it", e)) ||
+        (r = cuda_error(c, cudaDeviceGetStreamPriorityRange(&least, &greatest), "opening it", e)) ||
+        /* collectives come first: what waits for them is longer than they are */
+        (r = cuda_error(c, cudaStreamCreateWithPriority(&c->stream, cudaStreamNonBlocking, least),
+             "a stream", e)) ||
+        (r = staging_create(c, e)) ||
+        (r = cuda_alloc(&c->base, CUDA_SCRATCH_BYTES, &c->scratch, e)) ||
+        (r = blas_create(c, &c->blas, e)) ||
+        (r = cuda_error(c, cudaMemGetInfo(&room, &total), "its memory", e)))
+        return r;
     c->memory_bytes = (int64_t)room;
-    return r;
+    return 0;
 }
 
 static void cuda_close(struct dev *d)

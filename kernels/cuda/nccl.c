@@ -272,17 +272,14 @@ static int comm_new(
     c->dev = dev;
     c->timeout_ms = timeout_ms;
     pthread_mutex_init(&c->lock, NULL);
-    int r = comm_cuda(c, cudaDeviceGetStreamPriorityRange(&least, &greatest), "a stream", e);
-    if (!r)
-        r = comm_cuda(c, cudaStreamCreateWithPriority(&c->stream, cudaStreamNonBlocking, greatest),
-            "a stream", e);
-    if (!r)
-        r = comm_cuda(
-            c, cudaEventCreateWithFlags(&c->before, cudaEventDisableTiming), "an event", e);
-    if (!r)
-        r = comm_cuda(
-            c, cudaEventCreateWithFlags(&c->after, cudaEventDisableTiming), "an event", e);
-    if (r) {
+    int r;
+    if ((r = comm_cuda(c, cudaDeviceGetStreamPriorityRange(&least, &greatest), "a stream", e)) ||
+        (r = comm_cuda(c, cudaStreamCreateWithPriority(&c->stream, cudaStreamNonBlocking, greatest),
+             "a stream", e)) ||
+        (r = comm_cuda(
+             c, cudaEventCreateWithFlags(&c->before, cudaEventDisableTiming), "an event", e)) ||
+        (r = comm_cuda(
+             c, cudaEventCreateWithFlags(&c->after, cudaEventDisableTiming), "an event", e))) {
         comm_destroy(c);
         return r;
     }
@@ -315,10 +312,8 @@ static int comm_split(struct driver_comm *parent, int colour, int key, int64_t t
     ncclResult_t s = ncclInvalidUsage;
     struct driver_comm *c = NULL;
     config.blocking = 0;
-    int r = comm_refused(parent, what, e);
-    if (!r)
-        r = comm_new(parent->dev, timeout_ms, &c, e);
-    if (r)
+    int r;
+    if ((r = comm_refused(parent, what, e)) || (r = comm_new(parent->dev, timeout_ms, &c, e)))
         return r;
     pthread_mutex_lock(&parent->lock);
     if (parent->comm)
@@ -326,9 +321,7 @@ static int comm_split(struct driver_comm *parent, int colour, int key, int64_t t
     pthread_mutex_unlock(&parent->lock);
     /* The parent says when the child is there. */
     r = comm_settle(parent, s, what, timeout_ms, e);
-    if (!r)
-        r = comm_settle(c, ncclInProgress, what, timeout_ms, e);
-    if (r) {
+    if (r || (r = comm_settle(c, ncclInProgress, what, timeout_ms, e))) {
         comm_abort(parent); /* ends what would still write to the child */
         comm_destroy(c);
         return r;
@@ -391,12 +384,10 @@ static int comm_run(
     struct driver_comm *c, const struct comm_call *q, const char *what, struct err *e)
 {
     ncclResult_t s = ncclInvalidUsage;
-    int r = comm_refused(c, what, e);
-    if (!r)
-        r = comm_cuda(c, cudaEventRecord(c->before, c->dev->stream), what, e);
-    if (!r)
-        r = comm_cuda(c, cudaStreamWaitEvent(c->stream, c->before, 0), what, e);
-    if (r)
+    int r;
+    if ((r = comm_refused(c, what, e)) ||
+        (r = comm_cuda(c, cudaEventRecord(c->before, c->dev->stream), what, e)) ||
+        (r = comm_cuda(c, cudaStreamWaitEvent(c->stream, c->before, 0), what, e)))
         return r;
     pthread_mutex_lock(&c->lock);
     if (c->comm)
