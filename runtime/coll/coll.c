@@ -130,10 +130,8 @@ static int copy_conf(struct coll *c, const struct coll_conf *conf, struct err *e
 
 static int open_all(struct coll *c, struct err *e)
 {
-    int rc = group_by_pod(c, e);
-    if (!rc)
-        rc = coll_meet(c, e);
-    if (rc)
+    int rc;
+    if ((rc = group_by_pod(c, e)) || (rc = coll_meet(c, e)))
         return rc;
     c->within = c->local_count > 1 ? &coll_local : NULL;
     c->between = c->leader_count > 1 ? &coll_tcp : NULL;

@@ -241,12 +241,10 @@ static int join_region(struct coll *c, uint64_t bytes, size_t part_bytes, struct
         return err_sys(e, ERR_PEER, errno, "open the leader's shared memory %s", path);
     bool same = o.bytes == bytes;
     o.bytes = bytes;
-    rc = same ? map_region(c, fd, bytes, part_bytes, e) : 0;
-    if (!rc)
-        rc = io_send_full(c->control[0], &o, sizeof o, deadline_ms, e);
-    if (!rc && !same)
-        rc = err_set(e, ERR_BUG, "the leader made a shared region of another size");
-    return rc;
+    if ((same && (rc = map_region(c, fd, bytes, part_bytes, e))) ||
+        (rc = io_send_full(c->control[0], &o, sizeof o, deadline_ms, e)))
+        return rc;
+    return same ? 0 : err_set(e, ERR_BUG, "the leader made a shared region of another size");
 }
 
 /* One more region, of all local ranks. */
@@ -269,11 +267,10 @@ static int local_open(struct coll *c, struct err *e)
 static int local_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
 {
     int rc = c->region_count ? 0 : add_region(c, HEADER_BYTES, e); /* 0 is never the caller's */
-    if (!rc)
-        rc = add_region(c, bytes, e);
-    if (!rc)
-        *out = part_of(c, c->region_count - 1, c->local_index);
-    return rc;
+    if (rc || (rc = add_region(c, bytes, e)))
+        return rc;
+    *out = part_of(c, c->region_count - 1, c->local_index);
+    return 0;
 }
 
 static void local_close(struct coll *c)

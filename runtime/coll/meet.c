@@ -281,14 +281,15 @@ static int answer_challenge(struct meeting *m, struct err *e)
     if (o->have < sizeof *ch)
         return 0;
     int rc = mac_of_challenge(m->c, &o->hello, ch, mac, e);
-    if (!rc && !secret_same(mac, ch->mac, sizeof mac))
-        rc = err_set(e, ERR_PEER, "rank %d does not know the incarnation's secret", o->to);
-    if (!rc)
-        rc = mac_of_proof(m->c, &o->hello, ch, mac, e);
-    if (!rc)
-        rc = io_send_full(o->fd, mac, sizeof mac, m->deadline_ms, e);
-    o->done = !rc;
-    return rc;
+    if (rc)
+        return rc;
+    if (!secret_same(mac, ch->mac, sizeof mac))
+        return err_set(e, ERR_PEER, "rank %d does not know the incarnation's secret", o->to);
+    if ((rc = mac_of_proof(m->c, &o->hello, ch, mac, e)) ||
+        (rc = io_send_full(o->fd, mac, sizeof mac, m->deadline_ms, e)))
+        return rc;
+    o->done = true;
+    return 0;
 }
 
 static int tend_call(struct meeting *m, struct err *e)
@@ -330,10 +331,9 @@ static int hold(struct meeting *m, struct err *e)
 {
     int rc = 0;
     while (!rc && (m->got < m->expected || !m->call.done)) {
-        rc = tend_call(m, e);
-        if (!rc)
-            rc = hear_callers(m, e);
-        if (!rc && (m->got < m->expected || !m->call.done))
+        if ((rc = tend_call(m, e)) || (rc = hear_callers(m, e)))
+            break;
+        if (m->got < m->expected || !m->call.done)
             rc = await_any(m, e);
     }
     while (m->count)

@@ -113,9 +113,7 @@ static int nccl_wait(struct coll *c, struct err *e)
         if (rc > 0 && now_ms - looked_ms >= COLL_SLICE_MS) {
             looked_ms = now_ms;
             rc = coll_check_wait(c, start_ms, -1, &why);
-            if (!rc)
-                rc = coll_check_ring(c, &why);
-            if (!rc && !asked && now_ms - start_ms >= ask_ms) {
+            if (!rc && !(rc = coll_check_ring(c, &why)) && !asked && now_ms - start_ms >= ask_ms) {
                 asked = true;
                 ask_network(c);
             }
