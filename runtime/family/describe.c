@@ -86,15 +86,16 @@ static int gguf_sizes(const struct gguf *g, struct model_config *c, struct err *
     rc = values_gguf_int(g, architecture_key(c, "attention.head_count_kv", key), &c->kv_heads, e);
     if (!rc)
         rc = values_gguf_int(g, architecture_key(c, "attention.key_length", key), &c->head_dim, e);
+    if (rc)
+        return rc;
     int64_t value_dim = c->head_dim, rotary = c->head_dim;
-    if (!rc)
-        rc = values_gguf_int(g, architecture_key(c, "attention.value_length", key), &value_dim, e);
+    rc = values_gguf_int(g, architecture_key(c, "attention.value_length", key), &value_dim, e);
     if (!rc && c->positions == POSITIONS_ROTARY)
         rc = values_gguf_int(g, architecture_key(c, "rope.dimension_count", key), &rotary, e);
-    if (!rc && (value_dim != c->head_dim || rotary != c->head_dim))
-        rc = err_set(e, ERR_DATA,
-            "%s: heads whose values or rotary part differ in size are not supported", gguf_path(g));
-    return rc;
+    if (rc || (value_dim == c->head_dim && rotary == c->head_dim))
+        return rc;
+    return err_set(e, ERR_DATA,
+        "%s: heads whose values or rotary part differ in size are not supported", gguf_path(g));
 }
 
 static int gguf_rotary(const struct gguf *g, struct model_config *c, struct err *e)
@@ -175,18 +176,12 @@ int family_config_gguf(const struct gguf *g, struct model_config *out, struct er
     c.tied_embeddings = !values_gguf_tensor(g, "output.weight");
     if (f->gguf_read)
         f->gguf_read(g, &c);
-    rc = gguf_sizes(g, &c, e);
-    if (!rc)
-        rc = gguf_numbers(g, &c, e);
-    if (!rc)
-        rc = gguf_special(g, &c, e);
-    if (!rc)
-        rc = check_read(&c, gguf_path(g), e);
-    if (!rc)
-        rc = family_keys_gguf(g, &c, e);
-    if (!rc)
-        *out = c;
-    return rc;
+    if ((rc = gguf_sizes(g, &c, e)) || (rc = gguf_numbers(g, &c, e)) ||
+        (rc = gguf_special(g, &c, e)) || (rc = check_read(&c, gguf_path(g), e)) ||
+        (rc = family_keys_gguf(g, &c, e)))
+        return rc;
+    *out = c;
+    return 0;
 }
 
 /* -- config.json -- */
@@ -227,14 +222,11 @@ int family_config_json(
         return rc;
     c.bos_id = values_id(json_get(config, "bos_token_id"));
     c.pad_id = values_id(json_get(config, "pad_token_id"));
-    rc = family_eos_json(config, path, &c, e);
-    if (!rc)
-        rc = check_read(&c, path, e);
-    if (!rc)
-        rc = family_keys_json(config, path, &c, e);
-    if (!rc)
-        *out = c;
-    return rc;
+    if ((rc = family_eos_json(config, path, &c, e)) || (rc = check_read(&c, path, e)) ||
+        (rc = family_keys_json(config, path, &c, e)))
+        return rc;
+    *out = c;
+    return 0;
 }
 
 int model_config_read(const char *path, struct model_config *out, struct err *e)

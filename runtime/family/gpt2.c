@@ -35,14 +35,11 @@ static int json_read(
     if (strcmp(activation, "gelu_new") && strcmp(activation, "gelu_pytorch_tanh"))
         return err_set(
             e, ERR_DATA, "%s: activation_function \"%.32s\" is not supported", path, activation);
-    int rc = values_require(config, path, "scale_attn_weights", true, e);
-    if (!rc)
-        rc = values_require(config, path, "scale_attn_by_inverse_layer_idx", false, e);
-    if (!rc)
-        rc = values_require(config, path, "add_cross_attention", false, e);
-    if (!rc)
-        rc = read_sizes(config, path, c, e);
-    if (rc)
+    int rc;
+    if ((rc = values_require(config, path, "scale_attn_weights", true, e)) ||
+        (rc = values_require(config, path, "scale_attn_by_inverse_layer_idx", false, e)) ||
+        (rc = values_require(config, path, "add_cross_attention", false, e)) ||
+        (rc = read_sizes(config, path, c, e)))
         return rc;
     c->kv_heads = c->heads;
     c->head_dim = c->dim / c->heads;

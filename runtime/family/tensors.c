@@ -230,13 +230,13 @@ static int add_all(struct tensors *t, const struct model_config *c, struct err *
     int rc = add_scope(t, c, BEFORE_LAYERS, PASS_MATRICES, -1, e);
     for (int l = 0; l < c->layers && !rc; l++)
         rc = add_scope(t, c, IN_LAYER, PASS_MATRICES, l, e);
-    if (!rc)
-        rc = add_scope(t, c, BEHIND_LAYERS, PASS_MATRICES, -1, e);
-    if (!rc)
-        rc = add_vectors(t, c, BEFORE_LAYERS, -1, e);
-    for (int l = 0; l < c->layers && !rc; l++)
-        rc = add_vectors(t, c, IN_LAYER, l, e);
-    return rc ? rc : add_vectors(t, c, BEHIND_LAYERS, -1, e);
+    if (rc || (rc = add_scope(t, c, BEHIND_LAYERS, PASS_MATRICES, -1, e)) ||
+        (rc = add_vectors(t, c, BEFORE_LAYERS, -1, e)))
+        return rc;
+    for (int l = 0; l < c->layers; l++)
+        if ((rc = add_vectors(t, c, IN_LAYER, l, e)))
+            return rc;
+    return add_vectors(t, c, BEHIND_LAYERS, -1, e);
 }
 
 /* -- looking up -- */

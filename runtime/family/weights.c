@@ -174,20 +174,18 @@ static int check_sha256(const struct weights *w, const char *want, struct err *e
 
 static int open_gguf(struct weights *w, const char *sha256, struct err *e)
 {
-    int rc = gguf_open(w->path, &w->gguf, e);
-    if (!rc && sha256)
-        rc = check_sha256(w, sha256, e);
-    if (!rc)
-        rc = check_whole(w, e);
-    if (!rc)
-        rc = family_config_gguf(w->gguf, &w->config, e);
-    if (!rc)
-        rc = expect_tensors(w, e);
-    for (int i = 0; !rc && i < gguf_tensor_count(w->gguf); i++) {
+    int rc;
+    if ((rc = gguf_open(w->path, &w->gguf, e)) || (sha256 && (rc = check_sha256(w, sha256, e))) ||
+        (rc = check_whole(w, e)) || (rc = family_config_gguf(w->gguf, &w->config, e)) ||
+        (rc = expect_tensors(w, e)))
+        return rc;
+    for (int i = 0; i < gguf_tensor_count(w->gguf); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(w->gguf, i);
-        rc = fill_entries(w, &(struct found){t->name, t->type, t->dims, t->shape, t->data}, e);
+        struct found f = {t->name, t->type, t->dims, t->shape, t->data};
+        if ((rc = fill_entries(w, &f, e)))
+            return rc;
     }
-    return rc;
+    return 0;
 }
 
 static bool ends(const char *name, const char *suffix)
@@ -320,11 +318,7 @@ int weights_open(const char *path, const char *sha256, struct weights **out, str
         return err_set(e, ERR_MEMORY, "%s: no memory to open it", path);
     }
     int rc = folder ? open_folder(w, e) : open_gguf(w, sha256, e);
-    if (!rc)
-        rc = check_complete(w, e);
-    if (!rc)
-        rc = open_ends(w, e);
-    if (rc) {
+    if (rc || (rc = check_complete(w, e)) || (rc = open_ends(w, e))) {
         weights_close(w);
         return rc;
     }

@@ -99,12 +99,9 @@ static int open_writer(struct hf_writer *w, const char *folder, struct err *e)
     char path[LIMIT_PATH_BYTES];
     if (snprintf(w->folder, sizeof w->folder, "%s", folder) >= LIMIT_PATH_BYTES)
         return err_set(e, ERR_USER, "%s: path too long", folder);
-    int rc = list_tensors(w, e);
-    if (!rc)
-        rc = io_mkdirs(w->folder, 0755, e);
-    if (!rc)
-        rc = join(path, w->folder, "model.safetensors", e);
-    if (rc)
+    int rc;
+    if ((rc = list_tensors(w, e)) || (rc = io_mkdirs(w->folder, 0755, e)) ||
+        (rc = join(path, w->folder, "model.safetensors", e)))
         return rc;
     w->fd = io_create(path, 0644, e);
     return w->fd < 0 ? w->fd : 0;
@@ -186,19 +183,18 @@ static int write_transposed(
     mem_autofree float *part = mem_array((size_t)(group * out), sizeof *part);
     if (!part)
         return err_set(e, ERR_MEMORY, "no memory to transpose a tensor");
-    int rc = 0;
-    for (int64_t at = 0, n; at < in && !rc; at += n) {
+    int rc;
+    for (int64_t at = 0, n; at < in; at += n) {
         n = in - at < group ? in - at : group;
         for (int64_t o = 0; o < out; o++)
             for (int64_t i = 0; i < n; i++)
                 part[i * out + o] = data[o * in + at + i];
-        for (int64_t i = 0; i < n && !rc; i++) {
-            rc = seek(w, start + ((at + i) * width + t->place.first) * size, e);
-            if (!rc)
-                rc = write_data(w, part + i * out, out, e);
-        }
+        for (int64_t i = 0; i < n; i++)
+            if ((rc = seek(w, start + ((at + i) * width + t->place.first) * size, e)) ||
+                (rc = write_data(w, part + i * out, out, e)))
+                return rc;
     }
-    return rc;
+    return 0;
 }
 
 int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int64_t *shape,
