@@ -53,11 +53,9 @@ int hash_xxh3_file(int fd, int64_t size, char out[HASH_XXH3_HEX], struct err *e)
 {
     XXH3_state_t *state = XXH3_createState();
     mem_autofree uint8_t *piece = mem_alloc(PIECE);
-    int rc = 0;
-    if (!state || !piece || XXH3_64bits_reset(state) != XXH_OK)
-        rc = err_set(e, ERR_MEMORY, "no memory to hash a file");
-    if (!rc)
-        rc = hash_pieces(fd, size, state, piece, e);
+    int rc = !state || !piece || XXH3_64bits_reset(state) != XXH_OK
+        ? err_set(e, ERR_MEMORY, "no memory to hash a file")
+        : hash_pieces(fd, size, state, piece, e);
     if (!rc)
         snprintf(out, HASH_XXH3_HEX, "%016llx", (unsigned long long)XXH3_64bits_digest(state));
     XXH3_freeState(state);
