@@ -132,13 +132,10 @@ static int record_token(struct engine *g, struct err *e)
 static int engine_open(struct engine *g, struct model *m, struct err *e)
 {
     const struct model_config *c = &m->conf.config;
-    int rc = engine_describe(g, m, e);
-    if (!rc)
-        rc = net_memory_open(&g->memory, g->dev, e);
-    if (!rc)
-        rc = kvcache_create(g->dev, c->layers, m->conf.kv_capacity, c->kv_heads * c->head_dim,
-            m->conf.t, &g->cache, e);
-    if (rc)
+    int rc;
+    if ((rc = engine_describe(g, m, e)) || (rc = net_memory_open(&g->memory, g->dev, e)) ||
+        (rc = kvcache_create(g->dev, c->layers, m->conf.kv_capacity, c->kv_heads * c->head_dim,
+             m->conf.t, &g->cache, e)))
         return rc;
     g->batch.cache = g->cache;
     engine_carve(g);

@@ -67,14 +67,11 @@ int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
     struct tensors t = {0};
     int rc = check_targets(c, e);
     for (int l = 0; l < c->config.layers && !rc; l++)
-        for (enum linear_kind k = 0; k < LINEARS && !rc; k++) {
-            rc = add_factors(&t, c, TENSOR_LORA_A, l, k, e);
-            if (!rc)
-                rc = add_factors(&t, c, TENSOR_LORA_B, l, k, e);
-        }
-    if (!rc)
-        rc = tensors_seal(&t, e);
-    if (rc) {
+        for (enum linear_kind k = 0; k < LINEARS; k++)
+            if ((rc = add_factors(&t, c, TENSOR_LORA_A, l, k, e)) ||
+                (rc = add_factors(&t, c, TENSOR_LORA_B, l, k, e)))
+                break;
+    if (rc || (rc = tensors_seal(&t, e))) {
         tensors_done(&t);
         return rc;
     }

@@ -62,13 +62,13 @@ static int check_conf(const struct model_conf *c, struct err *e)
 int model_describe(struct model *m, const struct model_conf *c, struct err *e)
 {
     m->conf = *c;
-    int rc = model_config_check(&c->config, e);
-    if (!rc)
-        rc = tensors_create(&c->config, &m->base, e);
-    if (!rc && c->train && c->lora_rank)
-        rc = lora_tensors(c, &m->lora, e);
-    if (rc || c->train)
+    int rc;
+    if ((rc = model_config_check(&c->config, e)) ||
+        (rc = tensors_create(&c->config, &m->base, e)) ||
+        (c->train && c->lora_rank && (rc = lora_tensors(c, &m->lora, e))))
         return rc;
+    if (c->train)
+        return 0;
     m->stored = mem_array((size_t)m->base.count, sizeof *m->stored);
     return m->stored ? 0 : err_set(e, ERR_MEMORY, "no memory for %d tensors", m->base.count);
 }
@@ -102,15 +102,10 @@ int model_create(struct dev *d, const struct model_conf *c, struct model **out, 
     struct model *m = mem_zalloc(sizeof *m);
     if (!m)
         return err_set(e, ERR_MEMORY, "no memory for a model");
-    int rc = check_conf(c, e);
-    if (!rc)
-        rc = model_describe(m, c, e);
-    if (!rc)
-        rc = memplan_of(m, NULL, &m->plan, e);
     m->dev = d;
-    if (!rc && c->train)
-        rc = alloc_training(m, e);
-    if (rc) {
+    int rc;
+    if ((rc = check_conf(c, e)) || (rc = model_describe(m, c, e)) ||
+        (rc = memplan_of(m, NULL, &m->plan, e)) || (c->train && (rc = alloc_training(m, e)))) {
         model_destroy(m);
         return rc;
     }

@@ -51,12 +51,11 @@ void net_bind(struct net *t, const struct model *m, float *gradient)
 
 int net_memory_open(struct net_memory *a, struct dev *d, struct err *e)
 {
-    int rc = carve_open(&a->scratch, d, e);
-    if (!rc)
-        rc = carve_open(&a->logits, d, e);
-    if (!rc)
-        rc = carve_open(&a->again, d, e);
-    return rc ? rc : carve_open(&a->saved, d, e);
+    int rc;
+    if ((rc = carve_open(&a->scratch, d, e)) || (rc = carve_open(&a->logits, d, e)) ||
+        (rc = carve_open(&a->again, d, e)))
+        return rc;
+    return carve_open(&a->saved, d, e);
 }
 
 void net_memory_close(struct net_memory *a, struct dev *d)

@@ -105,12 +105,9 @@ static void upload_positions(struct pass *p)
 
 static int pass_open(struct pass *p, struct model *m, struct err *e)
 {
-    int rc = pass_describe(p, m, e);
-    if (!rc)
-        rc = alloc_gradient(p, e);
-    if (!rc)
-        rc = net_memory_open(&p->memory, p->dev, e);
-    if (rc)
+    int rc;
+    if ((rc = pass_describe(p, m, e)) || (rc = alloc_gradient(p, e)) ||
+        (rc = net_memory_open(&p->memory, p->dev, e)))
         return rc;
     p->host = mem_array((size_t)p->batch.n, sizeof *p->host);
     if (!p->host)
