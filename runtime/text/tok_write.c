@@ -74,20 +74,16 @@ static int write_config(const char *folder, const struct gguf *g, const struct t
 static int convert(
     const char *folder, const struct gguf *g, const struct model_config *c, struct err *e)
 {
-    struct arena *a = arena_create(TOK_ARENA_BYTES);
+    arena_auto struct arena *a = arena_create(TOK_ARENA_BYTES);
     struct tok_def d;
     buf_auto struct buf text;
     buf_init(&text, TOKENIZER_LIMIT);
     int rc =
         a ? tok_def_gguf(g, a, &d, e) : err_set(e, ERR_MEMORY, "no memory to write a tokenizer");
-    if (!rc)
-        rc = tok_def_write(&d, &text, e);
-    if (!rc)
-        rc = write_text(folder, "tokenizer.json", &text, e);
-    if (!rc)
-        rc = write_config(folder, g, &d, c, e);
-    arena_destroy(a);
-    return rc;
+    if (rc || (rc = tok_def_write(&d, &text, e)) ||
+        (rc = write_text(folder, "tokenizer.json", &text, e)))
+        return rc;
+    return write_config(folder, g, &d, c, e);
 }
 
 int tok_write(
