@@ -50,14 +50,11 @@ static int run(struct program *p, struct err *e)
         return rc;
     const struct jobspec *spec = p->orders.spec;
     p->requests.door = &p->door;
-    if (spec->task == TASK_SERVE)
-        rc = sched_create(LIMIT_RANK_REQUESTS, &p->requests.queue, e);
-    if (!rc)
-        rc = door_listen(&p->door, requests_take, &p->requests, e);
-    if (!rc)
-        rc = device_open(spec->device.resource, p->orders.local_rank, p->orders.local_world,
-            &p->dev, &p->budget_bytes, e);
-    if (rc)
+    if ((spec->task == TASK_SERVE &&
+            (rc = sched_create(LIMIT_RANK_REQUESTS, &p->requests.queue, e))) ||
+        (rc = door_listen(&p->door, requests_take, &p->requests, e)) ||
+        (rc = device_open(spec->device.resource, p->orders.local_rank, p->orders.local_world,
+             &p->dev, &p->budget_bytes, e)))
         return rc;
     switch (spec->task) {
     case TASK_TRAIN:
