@@ -134,12 +134,12 @@ static int whole_handshake(void *user)
     buf_init(&a, PROOF_BYTES);
     buf_init(&b, PROOF_BYTES);
     buf_init(&c, PROOF_BYTES);
-    int rc = proof_call(&coordinator, &good, "c0", "m1", 4, &a, &e);
-    if (!rc)
-        rc = proof_challenge(&member, &good, "m1", a.data, a.len, &b, &e);
-    if (!rc)
-        rc = proof_answer(&coordinator, b.data, b.len, &c, &e);
-    return rc ? rc : proof_check(&member, c.data, c.len, &e);
+    int rc;
+    if ((rc = proof_call(&coordinator, &good, "c0", "m1", 4, &a, &e)) ||
+        (rc = proof_challenge(&member, &good, "m1", a.data, a.len, &b, &e)) ||
+        (rc = proof_answer(&coordinator, b.data, b.len, &c, &e)))
+        return rc;
+    return proof_check(&member, c.data, c.len, &e);
 }
 
 START_TEST(what_fails_proves_nothing)

@@ -375,9 +375,7 @@ static int there_and_back(void *user)
     buf_init(&b, LIMIT_REPORT_BYTES);
     struct arena *a = arena_create(1 << 20);
     int rc = a ? report_encode(user, &b, &e) : -ERR_MEMORY;
-    if (!rc)
-        rc = json_parse(b.data, b.len, &v, &e);
-    if (!rc)
+    if (!rc && !(rc = json_parse(b.data, b.len, &v, &e)))
         rc = report_decode(v, a, &out, &e);
     ck_assert_msg(!rc || rc == -ERR_MEMORY, "%d: %s", rc, e.text);
     arena_destroy(a);

@@ -417,14 +417,14 @@ static int build_and_print(void *user)
 {
     (void)user;
     json_auto struct json *v = json_new_object();
-    int rc = json_put(v, "a", json_new_array());
-    if (!rc)
-        rc = json_push(json_get(v, "a"), json_new_string("x"));
-    if (!rc)
-        rc = json_put(v, "n", json_new_number(3));
+    int rc;
+    if ((rc = json_put(v, "a", json_new_array())) ||
+        (rc = json_push(json_get(v, "a"), json_new_string("x"))) ||
+        (rc = json_put(v, "n", json_new_number(3))))
+        return rc;
     buf_auto struct buf b;
     buf_init(&b, 1000);
-    return rc ? rc : json_print(v, &b);
+    return json_print(v, &b);
 }
 
 START_TEST(failed_allocations)

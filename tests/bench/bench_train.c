@@ -102,17 +102,11 @@ static int run(struct dev *d, struct weights *w, bool lora, enum dtype t, double
     struct pass *pass = NULL;
     struct optim *o = NULL;
     double rate, ceiling, frozen, trained;
-    int rc = model_create(d, &conf, &m, e);
-
-    if (!rc)
-        rc = pass_create(m, &pass, e);
-    if (!rc)
-        rc = w ? model_load(m, w, e) : model_init_random(m, e);
-    if (!rc)
-        rc = optim_create(d, &oc, pass, &o, e);
-    if (!rc)
-        rc = measure(pass, o, conf.config.vocab, seconds, &rate, e);
-    if (!rc) {
+    int rc;
+    if (!(rc = model_create(d, &conf, &m, e)) && !(rc = pass_create(m, &pass, e)) &&
+        !(rc = w ? model_load(m, w, e) : model_init_random(m, e)) &&
+        !(rc = optim_create(d, &oc, pass, &o, e)) &&
+        !(rc = measure(pass, o, conf.config.vocab, seconds, &rate, e))) {
         trained = (double)model_trainable(m);
         frozen = lora ? (double)model_parameters(m) - trained : 0;
         ceiling = gflops * 1e9 / (6 * trained + 4 * frozen);

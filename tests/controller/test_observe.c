@@ -184,14 +184,11 @@ static int fill(void *user)
     const char *text = "{\"metadata\":{\"name\":\"a-0\",\"namespace\":\"n\",\"labels\":{"
                        "\"llmjob.dev/job\":\"a\"}}}";
     (void)user;
-    int rc = json_parse(text, strlen(text), &v, &e);
-    if (!rc)
-        rc = cluster_create(note, NULL, &c, &e);
-    if (!rc)
-        rc = cluster_pod_changed(c, "n/a-0", v, &e);
-    if (!rc)
-        rc = cluster_service_changed(c, "n/a", v, &e);
-    if (!rc)
+    int rc;
+    if (!(rc = json_parse(text, strlen(text), &v, &e)) &&
+        !(rc = cluster_create(note, NULL, &c, &e)) &&
+        !(rc = cluster_pod_changed(c, "n/a-0", v, &e)) &&
+        !(rc = cluster_service_changed(c, "n/a", v, &e)))
         rc = cluster_node_changed(c, "k", v, &e);
     cluster_destroy(c);
     return rc;

@@ -102,37 +102,31 @@ static int train(struct dev *d, const struct model_config *shape, int64_t batch,
         .schedule = SCHEDULE_CONSTANT,
         .steps = 1 << 30};
     int64_t count = batch * tokens + 1, begin = clock_ns(), start;
-    int32_t *ids = mem_array((size_t)count, sizeof *ids);
+    mem_autofree int32_t *ids = mem_array((size_t)count, sizeof *ids);
     struct model *m = NULL;
     struct pass *pass = NULL;
     struct optim *o = NULL;
-    int step = 0, rc = ids ? 0 : err_set(e, ERR_MEMORY, "no memory for a batch");
+    int step = 0;
 
+    if (!ids)
+        return err_set(e, ERR_MEMORY, "no memory for a batch");
     dev_describe(d, &info);
     plan.budget_bytes = (int64_t)(0.9 * (double)info.memory_bytes);
-    if (!rc)
-        rc = planner_plan(&plan, &planned, e);
-    if (!rc) {
-        c.micro_sequences = planned.micro_sequences;
-        c.logit_rows = planned.logit_rows;
-    }
-    for (int64_t i = 0; i < count && !rc; i++)
+    int rc = planner_plan(&plan, &planned, e);
+    if (rc)
+        return rc;
+    c.micro_sequences = planned.micro_sequences;
+    c.logit_rows = planned.logit_rows;
+    for (int64_t i = 0; i < count; i++)
         ids[i] = (int32_t)(op_random(1, (uint64_t)i) % (uint32_t)c.config.vocab);
-    if (!rc)
-        rc = model_create(d, &c, &m, e);
-    if (!rc)
-        rc = pass_create(m, &pass, e);
-    if (!rc)
-        rc = model_init_random(m, e);
-    if (!rc)
-        rc = optim_create(d, &oc, pass, &o, e);
-    do {
-        start = clock_ns();
-        if (step == WARM_UP)
-            begin = start;
-        if (!rc)
+    if (!(rc = model_create(d, &c, &m, e)) && !(rc = pass_create(m, &pass, e)) &&
+        !(rc = model_init_random(m, e)) && !(rc = optim_create(d, &oc, pass, &o, e)))
+        do {
+            start = clock_ns();
+            if (step == WARM_UP)
+                begin = start;
             rc = train_step(pass, o, &c, batch, ids, step, e);
-    } while (!rc && more(step++, begin, start, seconds));
+        } while (!rc && more(step++, begin, start, seconds));
     if (!rc) {
         double step_s = median(step - WARM_UP);
         printf("{\"rate\": %.1f, \"step_ms\": %.3f, \"flops\": %.6g, \"memory_mib\": "
@@ -144,7 +138,6 @@ static int train(struct dev *d, const struct model_config *shape, int64_t batch,
     optim_destroy(o);
     pass_destroy(pass);
     model_destroy(m);
-    mem_free(ids);
     return rc;
 }
 
@@ -175,22 +168,18 @@ static int decode(struct dev *d, const char *folder, int64_t context, double sec
     int64_t past = context / 2, begin = 0, start;
     int step = 0, rc = weights_open(folder, NULL, &w, e);
 
-    if (!rc) {
-        c.config = *weights_config(w);
-        rc = model_create(d, &c, &m, e);
-    }
-    if (!rc)
-        rc = model_load(m, w, e);
-    if (!rc)
-        rc = engine_create(m, &engine, e);
-    do {
-        start = clock_ns();
-        if (step == WARM_UP)
-            begin = start;
-        if (!rc)
+    if (rc)
+        return rc;
+    c.config = *weights_config(w);
+    if (!(rc = model_create(d, &c, &m, e)) && !(rc = model_load(m, w, e)) &&
+        !(rc = engine_create(m, &engine, e)))
+        do {
+            start = clock_ns();
+            if (step == WARM_UP)
+                begin = start;
             rc = engine_next(engine, id, past, &greedy, &id, e);
-        past = past + 1 < context ? past + 1 : context / 2;
-    } while (!rc && more(step++, begin, start, seconds));
+            past = past + 1 < context ? past + 1 : context / 2;
+        } while (!rc && more(step++, begin, start, seconds));
     if (!rc) {
         double s = median(step - WARM_UP);
         printf("{\"rate\": %.2f, \"bytes\": %.6g}\n", 1 / s, read_of_token(w));
@@ -210,17 +199,14 @@ static int bandwidth(struct dev *d, size_t bytes, double seconds, struct err *e)
     int64_t begin = 0, start;
     int step = 0, rc = dev_alloc(d, bytes, &from, e);
 
-    if (!rc)
-        rc = dev_alloc(d, bytes, &to, e);
-    do {
-        start = clock_ns();
-        if (step == WARM_UP)
-            begin = start;
-        if (!rc) {
+    if (!rc && !(rc = dev_alloc(d, bytes, &to, e)))
+        do {
+            start = clock_ns();
+            if (step == WARM_UP)
+                begin = start;
             dev_copy(d, to, from, bytes);
             rc = dev_sync(d, e);
-        }
-    } while (!rc && more(step++, begin, start, seconds));
+        } while (!rc && more(step++, begin, start, seconds));
     if (!rc)
         printf("{\"bytes_per_s\": %.6g}\n", 2.0 * (double)bytes / median(step - WARM_UP));
     dev_free(d, from);
@@ -257,9 +243,7 @@ static int allreduce_rank(struct meeting *at, int rank, int world, int64_t bytes
     }
     while (!rc && !atomic_load(&at->ready))
         sched_yield();
-    if (!rc)
-        rc = dev_comms(d)->create(d, at->id, rank, world, 60000, &c, e);
-    if (!rc)
+    if (!rc && !(rc = dev_comms(d)->create(d, at->id, rank, world, 60000, &c, e)))
         rc = dev_comms(d)->alloc(c, (size_t)bytes, &data, e);
     for (int i = 0; i < WARM_UP + SUMS && !rc; i++) {
         int64_t start = clock_ns();

@@ -95,13 +95,9 @@ int shape_write(const char *folder, const struct model_config *c, enum dtype sto
 {
     struct tensors p = {0};
     struct hf_writer *w = NULL;
-    int rc = tensors_create(c, &p, e);
-
-    if (!rc)
-        rc = hf_writer_create(folder, c, &w, e);
-    if (!rc)
-        rc = write_parts(w, &p, store, e);
-    if (!rc)
+    int rc;
+    if (!(rc = tensors_create(c, &p, e)) && !(rc = hf_writer_create(folder, c, &w, e)) &&
+        !(rc = write_parts(w, &p, store, e)))
         rc = hf_writer_finish(w, e);
     hf_writer_destroy(w);
     tensors_done(&p);

@@ -149,9 +149,7 @@ static int rank_body(const struct world *w, int rank, int fd)
     struct err why = {0};
     setenv(NAME_ENV_COLL, w->conf.staged ? NAME_ENV_COLL_STAGED : "", 1);
     int rc = dev_open(kind, device, 1, &c.dev, &why);
-    if (!rc)
-        rc = world_connect(&orders, d, c.dev, &c.coll, &why);
-    if (!rc)
+    if (!rc && !(rc = world_connect(&orders, d, c.dev, &c.coll, &why)))
         rc = train_run(&c, &why);
     if (rc && rc != -ERR_DRAINED)
         door_send_failed(d, &why);

@@ -175,9 +175,7 @@ static int both(void *user)
                        "\"metadata\":{\"name\":\"a\",\"namespace\":\"n\",\"uid\":\"u\","
                        "\"generation\":1},\"spec\":{\"run\":{\"command\":[\"x\"]}}}";
     int rc = json_parse(text, strlen(text), &v, &e);
-    if (!rc)
-        rc = decode_pod(v, &p, &e);
-    if (!rc)
+    if (!rc && !(rc = decode_pod(v, &p, &e)))
         rc = decode_job(v, &j, &e);
     pod_free(p);
     job_free(j);

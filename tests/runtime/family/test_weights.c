@@ -610,9 +610,7 @@ static int read_and_write_one(void *user)
     char out[128];
     setup_path(out, "one");
     int rc = weights_read(user, name, 32, 32, 0, 32, DTYPE_F32, x, &e);
-    if (!rc)
-        rc = hf_writer_create(out, weights_config(user), &h, &e);
-    if (!rc)
+    if (!rc && !(rc = hf_writer_create(out, weights_config(user), &h, &e)))
         rc = hf_writer_tensor(h, name, 2, (const int64_t[]){32, 32}, x, DTYPE_BF16, &e);
     hf_writer_destroy(h);
     return rc;

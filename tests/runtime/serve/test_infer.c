@@ -58,18 +58,16 @@ static int body(int fd)
     struct orders orders;
     struct err why = {0};
     door_init(&door, fd, page);
-    int rc = orders_take(&orders, &door, &why);
-    if (!rc)
-        rc = sched_create(LIMIT_RANK_REQUESTS, &requests.queue, &why);
-    if (!rc)
-        rc = door_listen(&door, requests_take, &requests, &why);
-    if (!rc)
-        rc = device_open(orders.spec->device.resource, orders.local_rank, orders.local_world,
-            &c.dev, &c.budget_bytes, &why);
-    c.spec = orders.spec;
-    c.queue = requests.queue;
-    if (!rc)
+    int rc;
+    if (!(rc = orders_take(&orders, &door, &why)) &&
+        !(rc = sched_create(LIMIT_RANK_REQUESTS, &requests.queue, &why)) &&
+        !(rc = door_listen(&door, requests_take, &requests, &why)) &&
+        !(rc = device_open(orders.spec->device.resource, orders.local_rank, orders.local_world,
+              &c.dev, &c.budget_bytes, &why))) {
+        c.spec = orders.spec;
+        c.queue = requests.queue;
         rc = infer_run(&c, &why);
+    }
     if (rc && rc != -ERR_DRAINED)
         door_send_failed(&door, &why);
     dev_close(c.dev);

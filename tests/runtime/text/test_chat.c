@@ -85,9 +85,7 @@ static int render_text(const char *template, const char *messages, struct buf *o
     struct chat *c = NULL;
     struct json *m = NULL;
     int rc = chat_parse(template, NULL, NULL, &c, e);
-    if (!rc)
-        rc = json_parse(messages, strlen(messages), &m, e);
-    if (!rc)
+    if (!rc && !(rc = json_parse(messages, strlen(messages), &m, e)))
         rc = chat_render(c, m, true, out, e);
     json_destroy(m);
     chat_close(c);

@@ -101,13 +101,11 @@ static void fill(struct output *o, const char *text, bool adapter)
 static int write_output(const char *text, bool adapter)
 {
     struct output *o = NULL;
-    int rc = output_check(&spec, &e);
-    if (!rc)
-        rc = output_create(&spec, &o, &e);
-    if (!rc)
+    int rc;
+    if (!(rc = output_check(&spec, &e)) && !(rc = output_create(&spec, &o, &e))) {
         fill(o, text, adapter);
-    if (!rc)
         rc = output_commit(o, &e);
+    }
     output_destroy(o);
     return rc;
 }
@@ -450,9 +448,9 @@ static int whole(void *user)
     char output[256];
     snprintf(output, sizeof output, "%s/runs/out-%d", folder, round++);
     job.train.output = output;
-    int rc = output_check(&job, &why);
-    if (!rc)
-        rc = output_create(&job, &o, &why);
+    int rc;
+    if ((rc = output_check(&job, &why)) || (rc = output_create(&job, &o, &why)))
+        return rc;
     for (int i = 0; i < 2 && !rc; i++) {
         snprintf(output, sizeof output, "%s/%s", output_folder(o),
             i ? "config.json" : "model.safetensors");

@@ -105,9 +105,7 @@ static int write_one(void *user)
     struct tensorboard *t = NULL;
     struct err e = {0};
     int rc = tensorboard_create(user, 1, 0, &t, &e);
-    if (!rc)
-        rc = tensorboard_scalar(t, "loss", 1, 2, &e);
-    if (!rc)
+    if (!rc && !(rc = tensorboard_scalar(t, "loss", 1, 2, &e)))
         rc = tensorboard_sync(t, &e);
     tensorboard_close(t);
     return rc;

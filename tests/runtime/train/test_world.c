@@ -79,12 +79,11 @@ static int open_world(
     struct door *d, struct orders *o, struct dev **dev, struct coll **c, struct err *e)
 {
     int64_t budget;
-    int rc = orders_take(o, d, e);
-    if (!rc)
-        rc = door_listen(d, take_none, NULL, e);
-    if (!rc)
-        rc = device_open(o->spec->device.resource, o->replica, 1, dev, &budget, e);
-    return rc ? rc : world_connect(o, d, *dev, c, e);
+    int rc;
+    if ((rc = orders_take(o, d, e)) || (rc = door_listen(d, take_none, NULL, e)) ||
+        (rc = device_open(o->spec->device.resource, o->replica, 1, dev, &budget, e)))
+        return rc;
+    return world_connect(o, d, *dev, c, e);
 }
 
 /* As the program does it, which gives back what it has. */
