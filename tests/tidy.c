@@ -21,6 +21,7 @@
 #define DEEP_COLUMN    40 /* lines that begin right of it are a column at the margin ... */
 #define DEEP_PERCENT   3  /* ... of which a folder may have so many */
 #define FUNCTION_LINES 70
+#define LADDER_RUNGS   3 /* lines "if (!rc)" in a function that make a ladder */
 #define HEADER_MIN     3 /* lines of the opening comment, marks included */
 #define HEADER_MAX     25
 
@@ -28,6 +29,7 @@ enum rule {
     RULE_LAYER,
     RULE_LIBRARY,
     RULE_LENGTH,
+    RULE_LADDER,
     RULE_HEADER_COMMENT,
     RULE_TEST,
     RULE_OWN_HEADER,
@@ -350,16 +352,29 @@ struct scan {
     int line;
     int comment_end;   /* last line of the opening comment, 0 while inside, -1: there is none */
     int function_line; /* of the opening brace, 0 outside */
+    int rungs;         /* lines of the function that are "if (!rc)" */
     bool after_paren;  /* the line before ended with ')' */
     int texts;         /* lines of a comment that have text, if it opened with one */
     bool guarded;
 };
 
+/* "if (!rc)", a brace behind it or not */
+static bool is_rung(const char *line)
+{
+    line += strspn(line, " ");
+    return !strcmp(line, "if (!rc)\n") || !strcmp(line, "if (!rc) {\n");
+}
+
 static void scan_function(const struct source *s, struct scan *c, const char *line)
 {
     size_t n = strcspn(line, "\n");
-    if (line[0] == '{' && n == 1 && c->after_paren)
+    if (line[0] == '{' && n == 1 && c->after_paren) {
         c->function_line = c->line;
+        c->rungs = 0;
+    }
+    if (c->function_line && is_rung(line) && ++c->rungs == LADDER_RUNGS)
+        complain(s->path, c->line, RULE_LADDER,
+            "a ladder of if (!rc); a chain of steps, or an early return");
     if (line[0] == '}' && c->function_line) {
         int length = c->line - c->function_line - 1;
         if (length > FUNCTION_LINES)
