@@ -25,9 +25,10 @@
 /* C (m, n) = act(alpha * op(A) (m, k) * op(B) (k, n) + bias + beta * C); ta: A is stored (k, m);
    tb: B is stored (n, k). ab_type, of both operands, is F32, BF16 or F16; c_type F32 or ab_type, or
    any of the three where ab_type is F32. What an F16 result cannot hold (beyond 65504) is infinite.
-   bias (n) of ab_type is added to every row, NULL: none. GELU is its tanh form (arXiv:1606.08415);
-   pre (m, n) of c_type with ld = ldc, if not NULL, receives what GELU was applied to. */
-enum op_act { OP_ACT_NONE, OP_ACT_GELU };
+   bias (n) of ab_type is added to every row, NULL: none. GELU is its tanh form, GELU_ERF x Phi(x)
+   itself (arXiv:1606.08415); pre (m, n) of c_type with ld = ldc, if not NULL, receives what they
+   were applied to. */
+enum op_act { OP_ACT_NONE, OP_ACT_GELU, OP_ACT_GELU_ERF };
 struct op_matmul {
     int64_t m, n, k;
     const void *a, *b;
@@ -95,11 +96,12 @@ struct op_layernorm {
     enum dtype t;
 };
 
-/* dx = dy * gelu'(x) over count elements, tanh form; dx may be dy */
+/* dx = dy * gelu'(x) over count elements; dx may be dy */
 struct op_gelu_back {
     int64_t count;
     const void *x, *dy;
     void *dx;
+    bool erf; /* of x Phi(x); else of the tanh form */
     enum dtype t;
 };
 

@@ -52,6 +52,10 @@ ISA_INLINE void matmul_finish_row(enum dtype t, const struct matmul_finish *f, i
 #pragma omp simd
             for (int64_t j = 0; j < n; j++)
                 sums[j] = math_gelu(sums[j]);
+        } else if (a->act == OP_ACT_GELU_ERF) {
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++)
+                sums[j] = math_gelu_erf(sums[j]);
         }
         matmul_put(t, a->c, at, n, sums);
     }

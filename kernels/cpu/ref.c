@@ -150,13 +150,23 @@ void op_ref_bias_back(struct dev *d, const struct op_bias_back *a)
     }
 }
 
+static double ref_gelu_slope(double x)
+{
+    double gate = ref_gelu_gate(x);
+    return gate + x * gate * (1 - gate) * 2 * sqrt(2 / M_PI) * (1 + 3 * 0.044715 * x * x);
+}
+
+static double ref_gelu_erf_slope(double x)
+{
+    return ref_phi(x) + x * exp(-0.5 * x * x) / sqrt(2 * M_PI);
+}
+
 void op_ref_gelu_back(struct dev *d, const struct op_gelu_back *a)
 {
     (void)d;
     for (int64_t i = 0; i < a->count; i++) {
-        double x = ref_load(a->t, a->x, i), gate = ref_gelu_gate(x);
-        double slope =
-            gate + x * gate * (1 - gate) * 2 * sqrt(2 / M_PI) * (1 + 3 * 0.044715 * x * x);
+        double x = ref_load(a->t, a->x, i);
+        double slope = a->erf ? ref_gelu_erf_slope(x) : ref_gelu_slope(x);
         ref_store(a->t, a->dx, i, (float)(ref_load(a->t, a->dy, i) * slope));
     }
 }

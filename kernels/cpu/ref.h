@@ -32,4 +32,10 @@ static inline double ref_gelu_gate(double x)
     return 0.5 * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
 }
 
+/* Exact: x * ref_phi(x), by the distribution function of the normal distribution. */
+static inline double ref_phi(double x)
+{
+    return 0.5 * erfc(-x * M_SQRT1_2);
+}
+
 #endif

@@ -26,6 +26,8 @@ void op_ref_matmul(struct dev *d, const struct op_matmul *a)
                 ref_store(a->c_type, a->pre, at, (float)x);
             if (a->act == OP_ACT_GELU)
                 x *= ref_gelu_gate(x);
+            else if (a->act == OP_ACT_GELU_ERF)
+                x *= ref_phi(x);
             ref_store(a->c_type, a->c, at, (float)x);
         }
 }

@@ -104,6 +104,14 @@ static void isa_convert(struct dev *d, const struct op_convert *a)
 ISA_INLINE void vector_gelu_back(enum dtype t, const struct op_gelu_back *a, int64_t chunk)
 {
     int64_t to = vector_end(chunk, a->count);
+    if (a->erf) {
+#pragma omp simd
+        for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++) {
+            float slope = math_gelu_erf_slope(math_load(t, a->x, i));
+            math_store(t, a->dx, i, math_load(t, a->dy, i) * slope);
+        }
+        return;
+    }
 #pragma omp simd
     for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++) {
         float slope = math_gelu_slope(math_load(t, a->x, i));

@@ -5,10 +5,11 @@
  * operands change places and nothing is copied. Which of its kernels suits a product is asked once
  * for each shape, types, strides, alignments and epilogue, and kept in a bounded table; the least
  * recently used entry gives way. Bias and GELU go along as an epilogue where cuBLASLt has a kernel
- * for the combination (a bias must be of C's type), else cuda_matmul_finish follows; it has no F32
- * product with a result of 16 bits: cuda_matmul_narrow. Partial sums are added in F32 and a fixed
- * order: bitwise repeatable. F32 is exact unless NAME_ENV_TF32 allows tensor cores to round its
- * inputs. The workspace is taken at open. Thread: with its device, one.
+ * for the combination (a bias must be of C's type; of the exact GELU it has none), else
+ * cuda_matmul_finish follows; it has no F32 product with a result of 16 bits: cuda_matmul_narrow.
+ * Partial sums are added in F32 and a fixed order: bitwise repeatable. F32 is exact unless
+ * NAME_ENV_TF32 allows tensor cores to round its inputs. The workspace is taken at open. Thread:
+ * with its device, one.
  */
 #include "kernels/cuda/cuda.h"
 
@@ -323,8 +324,13 @@ void op_cuda_matmul(struct dev *d, const struct op_matmul *a)
     cublasStatus_t s =
         cublasLtMatmul(c->blas->handle, m->product, &a->alpha, a->b, m->b, a->a, m->a, &a->beta,
             a->c, m->c, a->c, m->c, &m->algo, c->blas->workspace, BLAS_WORKSPACE, c->stream);
-    if (s)
+    if (s) {
         blas_fail(c, a, s);
-    else if (m->follow)
-        cuda_matmul_finish(d, a);
+        return;
+    }
+    if (!m->follow && a->act != OP_ACT_GELU_ERF)
+        return;
+    struct op_matmul rest = *a;
+    rest.bias = m->follow ? a->bias : NULL;
+    cuda_matmul_finish(d, &rest);
 }

@@ -24,6 +24,10 @@
 
 /* For results of type T. For those of 16 bits the fast exponential and division (error 2^-20) do:
    with the exact ones these kernels would be bound by instructions. */
+template <class T> __device__ static inline float exponential(float x)
+{
+    return sizeof(T) == 4 ? expf(x) : __expf(x);
+}
 template <class T> __device__ static inline float sigmoid(float x)
 {
     if (sizeof(T) == 4)
@@ -130,7 +134,17 @@ template <class T> __device__ static inline float gelu_slope(float x)
     return s + x * s * (1 - s) * GELU_TWICE * (1 + 3 * GELU_CUBIC * x * x);
 }
 
-template <class T> struct gelu_back_op {
+/* -- GELU, exact: x Phi(x), Phi the normal distribution function, Phi' its density -- */
+__device__ static inline float phi(float x)
+{
+    return 0.5f * (1 + erff(0.7071067811865476f * x));
+}
+template <class T> __device__ static inline float gelu_erf_slope(float x)
+{
+    return phi(x) + x * exponential<T>(-0.5f * x * x) * 0.3989422804014327f;
+}
+
+template <class T, bool ERF> struct gelu_back_op {
     static constexpr int width = pack_width<T>;
     const T *x, *dy;
     T *dx;
@@ -146,21 +160,26 @@ template <class T> struct gelu_back_op {
     template <int W> __device__ void write(regs<W> &r, int64_t i) const
     {
 #pragma unroll
-        for (int k = 0; k < W; k++)
-            r.dy.e[k] = from_float<T>(to_float(r.dy.e[k]) * gelu_slope<T>(to_float(r.x.e[k])));
+        for (int k = 0; k < W; k++) {
+            float v = to_float(r.x.e[k]), slope = ERF ? gelu_erf_slope<T>(v) : gelu_slope<T>(v);
+            r.dy.e[k] = from_float<T>(to_float(r.dy.e[k]) * slope);
+        }
         store_pack<T, W>(dx + i, r.dy);
     }
 };
 
-template <class T> static void gelu_back(struct dev *d, const struct op_gelu_back *a)
+template <class T, bool ERF> static void gelu_back(struct dev *d, const struct op_gelu_back *a)
 {
-    gelu_back_op<T> op = {(const T *)a->x, (const T *)a->dy, (T *)a->dx};
+    gelu_back_op<T, ERF> op = {(const T *)a->x, (const T *)a->dy, (T *)a->dx};
     each(d, op, a->count, aligned16(a->x) && aligned16(a->dy) && aligned16(a->dx));
 }
 
 extern "C" void op_cuda_gelu_back(struct dev *d, const struct op_gelu_back *a)
 {
-    WITH_TYPE(a->t, T, gelu_back<T>(d, a));
+    if (a->erf)
+        WITH_TYPE(a->t, T, gelu_back<T, true>(d, a));
+    else
+        WITH_TYPE(a->t, T, gelu_back<T, false>(d, a));
 }
 
 /* -- what is left of a product: C (m, n) = act(x + C + bias), with pre; x is the product, or C
@@ -171,7 +190,8 @@ template <class C, class B, class X> struct finish_op {
     C *c, *pre;
     const B *bias;
     int64_t n, ldx, ldc;
-    bool adds, gelu_on; /* adds: C, which is read for nothing else */
+    bool adds; /* C, which is read for nothing else */
+    enum op_act act;
 
     template <int W> struct regs {
         pack<X, W> x;
@@ -207,7 +227,8 @@ template <class C, class B, class X> struct finish_op {
         for (int k = 0; k < W; k++) {
             float v = to_float(r.x.e[k]) + to_float(r.c.e[k]) + b[k];
             before.e[k] = from_float<C>(v);
-            r.c.e[k] = from_float<C>(gelu_on ? gelu<C>(v) : v);
+            float y = act == OP_ACT_GELU_ERF ? v * phi(v) : act == OP_ACT_GELU ? gelu<C>(v) : v;
+            r.c.e[k] = from_float<C>(y);
         }
         if (pre)
             store_pack<C, W>(pre + at, before);
@@ -218,8 +239,8 @@ template <class C, class B, class X> struct finish_op {
 template <class C, class B, class X>
 static void finish(struct dev *d, const struct op_matmul *a, const X *x, int64_t ldx, bool adds)
 {
-    finish_op<C, B, X> op = {x, (C *)a->c, (C *)a->pre, (const B *)a->bias, a->n, ldx, a->ldc, adds,
-        a->act == OP_ACT_GELU};
+    finish_op<C, B, X> op = {
+        x, (C *)a->c, (C *)a->pre, (const B *)a->bias, a->n, ldx, a->ldc, adds, a->act};
     each(d, op, a->m * a->n,
         a->n % op.width == 0 && ldx % op.width == 0 && a->ldc % op.width == 0 && aligned16(x) &&
             aligned16(a->c) && aligned16(a->pre) && aligned16(a->bias));

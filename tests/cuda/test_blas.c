@@ -85,6 +85,8 @@ void cuda_matmul_finish(struct dev *d, const struct op_matmul *o)
                 store(o->c_type, o->pre, at, x);
             if (o->act == OP_ACT_GELU)
                 x *= 0.5f * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
+            else if (o->act == OP_ACT_GELU_ERF)
+                x *= 0.5f * (1 + erff(0.7071067812f * x));
             store(o->c_type, o->c, at, x);
         }
 }
@@ -124,7 +126,7 @@ static void fill(struct room *r, enum dtype t, uint32_t seed)
 }
 
 /* With bias, act and pre by bits. */
-enum { BIAS = 1, GELU = 2, PRE = 4 };
+enum { BIAS = 1, GELU = 2, PRE = 4, ERF = 8 };
 static struct op_matmul product(
     int64_t m, int64_t n, int64_t k, enum dtype ab, enum dtype to, int extras)
 {
@@ -141,7 +143,9 @@ static struct op_matmul product(
         .c_type = to,
         .alpha = 1,
         .bias = extras & BIAS ? bias.bytes : NULL,
-        .act = extras & GELU ? OP_ACT_GELU : OP_ACT_NONE,
+        .act = extras & ERF ? OP_ACT_GELU_ERF
+            : extras & GELU ? OP_ACT_GELU
+                            : OP_ACT_NONE,
         .pre = extras & PRE ? pre.bytes : NULL};
 }
 
@@ -189,7 +193,8 @@ static const struct {
 } types[] = {{DTYPE_F32, DTYPE_F32}, {DTYPE_BF16, DTYPE_BF16}, {DTYPE_F16, DTYPE_F16},
     {DTYPE_BF16, DTYPE_F32}, {DTYPE_F16, DTYPE_F32}};
 #define TYPES 5
-static const int extras[] = {0, BIAS, GELU, BIAS | GELU, GELU | PRE, BIAS | GELU | PRE};
+static const int extras[] = {
+    0, BIAS, GELU, BIAS | GELU, GELU | PRE, BIAS | GELU | PRE, ERF, BIAS | ERF | PRE};
 static const int64_t shapes[][4] = {/* m, n, k, and how much longer rows are */
     {5, 7, 11, 3}, {6, 16, 9, 8}, {1, 24, 5, 0}, {9, 1, 1, 7}};
 
@@ -245,6 +250,10 @@ START_TEST(test_epilogues)
         /* a bias is of the operands' type, an epilogue's of the result's */
         {BIAS, 16, 0, DTYPE_BF16, DTYPE_F32, CUBLASLT_EPILOGUE_DEFAULT, true},
         {GELU, 16, 0, DTYPE_F16, DTYPE_F32, CUBLASLT_EPILOGUE_DEFAULT, true},
+        /* the exact GELU has no epilogue; what stands before it, the bias included, is the product's */
+        {ERF | PRE, 16, 0, DTYPE_F32, DTYPE_F32, CUBLASLT_EPILOGUE_DEFAULT, true},
+        {BIAS | ERF | PRE, 20, 1, DTYPE_BF16, DTYPE_BF16, CUBLASLT_EPILOGUE_BIAS, true},
+        {BIAS | ERF | PRE, 16, 0, DTYPE_BF16, DTYPE_F32, CUBLASLT_EPILOGUE_DEFAULT, true},
         /* without GELU there is nothing before it */
         {PRE, 16, 0, DTYPE_F32, DTYPE_F32, CUBLASLT_EPILOGUE_DEFAULT, false},
     };

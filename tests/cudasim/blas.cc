@@ -134,6 +134,7 @@ void op_cuda_matmul(struct dev *d, const struct op_matmul *given)
     bool fused = sim_epilogues && o.c_type == o.ab_type && (!o.pre || o.ldc % 8 == 0) &&
         aligned(o.c, o.ldc, o.c_type) && aligned(o.bias, 0, o.ab_type) &&
         aligned(o.pre, 0, o.c_type);
+    bool later = o.act == OP_ACT_GELU_ERF; /* no epilogue of cuBLASLt */
     if (o.m < 0 || o.n < 0 || o.k < 0 || dtype_block(o.ab_type) != 1 ||
         dtype_block(o.c_type) != 1) {
         cuda_refuse(d, "a matrix product %lld x %lld x %lld of %s and %s", (long long)o.m,
@@ -146,10 +147,17 @@ void op_cuda_matmul(struct dev *d, const struct op_matmul *given)
         cuda_matmul_narrow(d, &o);
         return;
     }
+    struct op_matmul product = o, rest = o;
+    if (later) {
+        product.act = OP_ACT_NONE;
+        product.pre = NULL;
+    }
+    if (fused)
+        rest.bias = NULL;
     if (!cuda_check(
-            c, sim_enqueue(c->stream, [=] { return run(&o, fused); }), "a matrix product") &&
-        epilogue && !fused)
-        cuda_matmul_finish(d, &o);
+            c, sim_enqueue(c->stream, [=] { return run(&product, fused); }), "a matrix product") &&
+        epilogue && (later || !fused))
+        cuda_matmul_finish(d, &rest);
 }
 
 int blas_create(struct cuda_dev *, struct blas **out, struct err *)

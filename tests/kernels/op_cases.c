@@ -17,6 +17,7 @@ static double near_to(enum dtype t, double f32)
 #define BIAS 1
 #define GELU 2
 #define PRE  4
+#define ERF  8 /* the exact GELU */
 /* shape: m, n, k, ta, tb, beta, padding of each leading dimension, result (0: F32; 1: of the
    operands' type; 2, 3: likewise, but BF16, F16 of F32), what follows */
 static void case_matmul(struct parity_run *r, const int64_t *s)
@@ -36,7 +37,7 @@ static void case_matmul(struct parity_run *r, const int64_t *s)
         a.bias = parity_input(r, a.n, r->t, 3);
     if (s[8] & PRE)
         a.pre = parity_input(r, a.m * a.ldc, a.c_type, 1);
-    a.act = s[8] & GELU ? OP_ACT_GELU : OP_ACT_NONE;
+    a.act = s[8] & ERF ? OP_ACT_GELU_ERF : s[8] & GELU ? OP_ACT_GELU : OP_ACT_NONE;
     r->ops->matmul(r->d, &a);
     parity_output(r, a.c, a.m * a.ldc, a.c_type, near_to(a.c_type, 2e-5));
     if (a.pre)
@@ -151,10 +152,10 @@ static void case_bias_back(struct parity_run *r, const int64_t *s)
     parity_output(r, a.dbias, a.c, DTYPE_F32, 1e-5);
 }
 
-/* shape: count, 1: in place */
+/* shape: count, 1: in place, 1: the exact form */
 static void case_gelu_back(struct parity_run *r, const int64_t *s)
 {
-    struct op_gelu_back a = {.count = s[0], .t = r->t};
+    struct op_gelu_back a = {.count = s[0], .erf = s[2], .t = r->t};
     void *dy = parity_input(r, a.count, r->t, 1);
     a.x = parity_input(r, a.count, r->t, 12);
     a.dy = dy;
@@ -584,7 +585,11 @@ static const struct op_case case_table[] = {
             {4, 64, 49152, 0, 0, 0, 0, 1}, {49152, 4, 33, 1, 0, 1},
             {1, 1, 1, 0, 0, 0, 0, 2, BIAS | GELU | PRE},
             {3, 5, 7, 0, 1, 1, 3, 3, BIAS | GELU | PRE}, {33, 64, 40, 1, 0, 1, 8, 2, GELU | PRE},
-            {129, 100, 77, 1, 1, 1, 5, 3, BIAS}, {3, 1500000, 1, 0, 0, 0, 0, 3, BIAS}}},
+            {129, 100, 77, 1, 1, 1, 5, 3, BIAS}, {3, 1500000, 1, 0, 0, 0, 0, 3, BIAS},
+            {3, 5, 7, 0, 1, 1, 3, 1, BIAS | ERF | PRE},
+            {33, 96, 48, 0, 1, 0, 0, 1, BIAS | ERF | PRE}, {5, 7, 9, 1, 1, 0, 1, 0, ERF},
+            {9, 1000, 16, 0, 0, 0, 0, 1, ERF | PRE}, {9, 64, 40, 1, 0, 1, 8, 2, ERF | PRE},
+            {3, 5, 7, 0, 1, 1, 3, 3, BIAS | ERF}}},
     [1] = {"quant_matmul", case_quant_matmul, DTYPE_F32, false,
         {{1, 1, 256, DTYPE_Q4_K}, {1, 7, 512, DTYPE_Q6_K}, {1, 65, 32, DTYPE_Q8_0},
             {3, 33, 96, DTYPE_Q4_0}, {16, 64, 576, DTYPE_Q4_1}, {4, 9, 1536, DTYPE_Q4_K},
@@ -651,7 +656,8 @@ static const struct op_case case_table[] = {
     [19] = {"bias_back", case_bias_back, DTYPE_BF16, false,
         {{9, 65, 3}, {100, 33, 1}, {600, 7, 9}, ROWS_SHAPES, {257, 3072, 0}}},
     [20] = {"gelu_back", case_gelu_back, DTYPE_BF16, false,
-        {{1}, {33, 1}, {4096}, {5001, 1}, {100003}}},
+        {{1}, {33, 1}, {4096}, {5001, 1}, {100003}, {1, 0, 1}, {35, 1, 1}, {5001, 0, 1},
+            {20001, 1, 1}}},
     [21] = {"dropout", case_dropout, DTYPE_BF16, false,
         {{1, 0}, {33, 0}, {4097, 6}, {5001, 32}, {777, 63}, {100003, 1}}},
     [22] = {"kv_store", case_kv_store, DTYPE_BF16, false,

@@ -117,7 +117,8 @@ START_TEST(test_layernorm)
 }
 END_TEST
 
-/* The product's bias and GELU, whose backward operations are bias_back and gelu_back. */
+/* The product's bias and GELU (either form), whose backward operations are bias_back and
+   gelu_back. */
 struct dense {
     struct op_matmul op;
     const float *dy;
@@ -133,6 +134,8 @@ static double dense_loss(void *user)
 START_TEST(test_bias_and_gelu)
 {
     struct dense f = {.op = {.m = 6, .n = 11, .k = 4, .alpha = 1, .act = OP_ACT_GELU}};
+    if (_i)
+        f.op.act = OP_ACT_GELU_ERF;
     int64_t count = f.op.m * f.op.n;
     float *dpre = parity_space(&run, count, DTYPE_F32),
           *dbias = parity_input(&run, f.op.n, DTYPE_F32, 0);
@@ -146,8 +149,8 @@ START_TEST(test_bias_and_gelu)
     f.op.pre = parity_space(&run, count, DTYPE_F32);
     f.dy = parity_input(&run, count, DTYPE_F32, 1);
     op_ref_matmul(ref, &f.op);
-    op_ref_gelu_back(
-        ref, &(struct op_gelu_back){.count = count, .x = f.op.pre, .dy = f.dy, .dx = dpre});
+    op_ref_gelu_back(ref,
+        &(struct op_gelu_back){.count = count, .x = f.op.pre, .dy = f.dy, .dx = dpre, .erf = _i});
     op_ref_bias_back(ref,
         &(struct op_bias_back){.n = f.op.m, .c = f.op.n, .ld = f.op.n, .dy = dpre, .dbias = dbias});
     check_gradient("dbias", dense_loss, &f, (float *)(uintptr_t)f.op.bias, dbias, f.op.n);
@@ -378,7 +381,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, test_rmsnorm);
     tcase_add_test(t, test_layernorm);
-    tcase_add_test(t, test_bias_and_gelu);
+    tcase_add_loop_test(t, test_bias_and_gelu, 0, 2);
     tcase_add_test(t, test_attention);
     tcase_add_test(t, test_attention_lengths);
     tcase_add_test(t, test_attention_bidirectional);

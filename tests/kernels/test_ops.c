@@ -5,7 +5,7 @@
  * compares two runs, and runs with 1, 2 and 3 threads, of those types of a shape that
  * tests/sample.h takes. Under AddressSanitizer they would only repeat the accesses of parity, which
  * is sampled there. That the reference itself is right is shown by test_gradient.c (finite
- * differences) and test_quant.c (golden values).
+ * differences), test_ref.c and test_quant.c (golden values).
  * needs: sample
  */
 #include "tests/kernels/op_cases.h"
@@ -14,6 +14,7 @@
 #include "tests/sample.h"
 
 #include <check.h>
+#include <math.h>
 
 #define SEED 20260
 
@@ -121,6 +122,46 @@ START_TEST(test_widened)
 }
 END_TEST
 
+/* The exact GELU and its derivative where parity, whose tolerance goes by all elements together,
+   sees little: small results, and the left tail, which keeps its precision. */
+START_TEST(test_exact_gelu)
+{
+    enum { COUNT = 1 << 16 };
+    static float x[COUNT], y[COUNT], ones[COUNT], slope[COUNT];
+    struct dev *d = open_dev("cpu", 2);
+    for (int i = 0; i < COUNT; i++) {
+        x[i] = (float)(i - COUNT / 2) * (28.0f / COUNT);
+        ones[i] = 1;
+    }
+    const struct op_matmul product = {.m = 1,
+        .n = COUNT,
+        .k = 1,
+        .a = ones,
+        .b = x,
+        .c = y,
+        .lda = 1,
+        .ldb = COUNT,
+        .ldc = COUNT,
+        .alpha = 1,
+        .act = OP_ACT_GELU_ERF};
+    const struct op_gelu_back back = {.count = COUNT, .x = x, .dy = ones, .dx = slope, .erf = true};
+    for (int k = 0; cpu_isa_usable(k); k++) {
+        cpu_isa_force(cpu_isa_usable(k));
+        dev_ops(d)->matmul(d, &product);
+        dev_ops(d)->gelu_back(d, &back);
+        for (int i = 0; i < COUNT; i++) {
+            double u = (double)x[i], phi = 0.5 * erfc(-u * M_SQRT1_2);
+            double near = fmin(3e-7 * fabs(u), u > -12 ? 1e-5 * fabs(u * phi) : 1) + 1e-40;
+            double bell = u * exp(-0.5 * u * u) / sqrt(2 * M_PI);
+            ck_assert_double_eq_tol((double)y[i], u * phi, near);
+            ck_assert_double_eq_tol((double)slope[i], phi + bell, 4e-7);
+        }
+    }
+    cpu_isa_force(NULL);
+    dev_close(d);
+}
+END_TEST
+
 /* An unusable product (rows that overlap) must come back from dev_sync as one error, and only
    once. */
 START_TEST(test_failure_sticks)
@@ -150,6 +191,7 @@ int main(void)
     tcase_set_timeout(repeat, 300);
     tcase_add_loop_test(parity, test_parity, 0, op_case_count);
     tcase_add_test(parity, test_widened);
+    tcase_add_test(parity, test_exact_gelu);
     if (!sanitized)
         tcase_add_loop_test(repeat, test_repeatable, 0, op_case_count);
     tcase_add_test(failure, test_failure_sticks);

@@ -1,8 +1,8 @@
 /*
  * Goal: the reference means what kernels/ops.h says, where neither derivatives (test_gradient.c)
- * nor another implementation can show it: parts of a vocabulary, pages of a cache, and whatever is
- * drawn by chance. Method: equality with a plainer operation, and frequencies against
- * probabilities.
+ * nor another implementation can show it: parts of a vocabulary, pages of a cache, which GELU
+ * is which, and whatever is drawn by chance. Method: equality with a plainer operation or torch's
+ * numbers, and frequencies against probabilities.
  */
 #include "tests/kernels/parity.h"
 
@@ -134,6 +134,38 @@ START_TEST(cache_in_pages)
 }
 END_TEST
 
+/* torch.nn.functional.gelu(x, approximate="tanh"), and without it, in double. */
+START_TEST(both_gelus)
+{
+    enum { COUNT = 5 };
+    const float x[COUNT] = {-3, -1, 0, 0.5f, 2}, one = 1;
+    static const double want[2][COUNT] = {
+        {-0.0036373920817729943, -0.15880800939172324, 0, 0.34571400982514394, 1.954597694087775},
+        {-0.004049694094890283, -0.15865525393145707, 0, 0.34573123063700656, 1.9544997361036416}};
+    begin();
+    for (int i = 0; i < 2; i++) {
+        float y[COUNT], pre[COUNT];
+        op_ref_matmul(ref,
+            &(struct op_matmul){.m = 1,
+                .n = COUNT,
+                .k = 1,
+                .a = &one,
+                .b = x,
+                .c = y,
+                .lda = 1,
+                .ldb = COUNT,
+                .ldc = COUNT,
+                .alpha = 1,
+                .pre = pre,
+                .act = i ? OP_ACT_GELU_ERF : OP_ACT_GELU});
+        ck_assert_mem_eq(pre, x, sizeof x);
+        for (int k = 0; k < COUNT; k++)
+            ck_assert_double_eq_tol((double)y[k], want[i][k], 1e-7);
+    }
+    end();
+}
+END_TEST
+
 /* What dropout keeps, and what it gives, is right on average; the gradient drops the same ones. */
 START_TEST(dropout_keeps_the_mean)
 {
@@ -245,7 +277,7 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {vocabulary_in_parts, cache_in_pages, dropout_keeps_the_mean,
-        infinite_gradients_change_nothing, drawn_tokens, NULL};
+    const TTest *const tests[] = {vocabulary_in_parts, cache_in_pages, both_gelus,
+        dropout_keeps_the_mean, infinite_gradients_change_nothing, drawn_tokens, NULL};
     return unit_run("ref", tests);
 }
