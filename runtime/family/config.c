@@ -34,6 +34,8 @@ int model_config_check(const struct model_config *c, struct err *e)
         {"head size", c->head_dim, 2, 1024},
         {"feed-forward size", c->ffn_dim, 1, 1 << 20},
         {"context", c->context, 1, 1 << 24},
+        {"token types", c->types, 0, 1 << 16},
+        {"labels", c->labels, 0, 1 << 16},
     };
     if (!family_of(c))
         return err_set(e, ERR_DATA, "architecture \"%s\" is not supported", c->architecture);
@@ -44,7 +46,8 @@ int model_config_check(const struct model_config *c, struct err *e)
     if (c->heads % c->kv_heads)
         return err_set(e, ERR_DATA, "%lld attention heads are no multiple of %lld key/value heads",
             (long long)c->heads, (long long)c->kv_heads);
-    if (c->norm > NORM_LAYER || c->activation > ACTIVATION_GELU || c->positions > POSITIONS_LEARNED)
+    if (c->norm > NORM_LAYER || c->activation > ACTIVATION_GELU_ERF ||
+        c->positions > POSITIONS_LEARNED)
         return err_set(e, ERR_DATA, "a norm, activation or positions of no known kind");
     if (c->positions == POSITIONS_ROTARY && c->head_dim % 2)
         return err_set(e, ERR_DATA, "head size %lld is odd", (long long)c->head_dim);

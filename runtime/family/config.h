@@ -1,7 +1,7 @@
 /*
- * config: one transformer, described by data: pre-norm residuals around causal attention and a
- * feed-forward. The description is all that is computed by; which family it came from only says
- * what files call things.
+ * config: one transformer, described by data: residuals around attention and a feed-forward, and
+ * above them a head over the vocabulary or over labels. The description is all that is computed by;
+ * which family it came from only says what files call things.
  */
 #ifndef RUNTIME_FAMILY_CONFIG_H
 #define RUNTIME_FAMILY_CONFIG_H
@@ -12,7 +12,11 @@
 #include <stdint.h>
 
 enum norm_kind { NORM_RMS, NORM_LAYER }; /* NORM_LAYER has a bias */
-enum activation_kind { ACTIVATION_SWIGLU, ACTIVATION_GELU /* tanh form; no gate */ };
+enum activation_kind {                   /* GELU has no gate */
+    ACTIVATION_SWIGLU,
+    ACTIVATION_GELU, /* tanh form */
+    ACTIVATION_GELU_ERF,
+};
 enum position_kind { POSITIONS_ROTARY, POSITIONS_LEARNED };
 
 #define MODEL_EOS_LIMIT 16 /* tokens that end a text */
@@ -28,6 +32,11 @@ struct model_config {
     bool qkv_bias, o_bias, ffn_bias;
     bool scaled_init; /* fresh projections into the residual are 1/sqrt(2 layers) as large */
     bool tied_embeddings;
+    bool post_norm;     /* y = norm(x + f(x)), no final norm; else y = x + f(norm(x)) */
+    bool bidirectional; /* attention sees the whole sequence; else the tokens up to each */
+    int64_t types;      /* rows of the token type table; 0: none. All tokens are of type 0 */
+    bool embed_norm;    /* a norm above the embeddings */
+    int64_t labels;     /* > 0: a classifier (labels, dim) with bias instead of a vocabulary head */
     int32_t bos_id, eos_id, pad_id;        /* -1: none */
     int32_t more_eos[MODEL_EOS_LIMIT - 1]; /* what else ends a text */
     int more_eos_count;

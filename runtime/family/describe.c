@@ -26,6 +26,13 @@ int family_config_expressible(const struct model_config *c, struct err *e)
         !biases)
         return err_set(
             e, ERR_DATA, "no %s model has these norms, positions and biases", c->architecture);
+    if (c->post_norm != x->post_norm || c->bidirectional != x->bidirectional ||
+        c->embed_norm != x->embed_norm || (!f->free_types && c->types) ||
+        (!f->body_class && c->labels))
+        return err_set(e, ERR_DATA,
+            "no %s model has this order of norms, attention, token types "
+            "and labels",
+            c->architecture);
     if (!f->free_heads && (c->kv_heads != c->heads || c->heads * c->head_dim != c->dim))
         return err_set(e, ERR_DATA, "%lld heads of %lld do not make up the hidden size %lld",
             (long long)c->heads, (long long)c->head_dim, (long long)c->dim);
@@ -168,6 +175,9 @@ int family_config_gguf(const struct gguf *g, struct model_config *out, struct er
         return err_set(e, ERR_DATA, "%s: architecture \"%.*s\"; what is read: %s", gguf_path(g),
             (int)(architecture.len < 64 ? architecture.len : 64), architecture.s,
             family_list(list));
+    if (f->hf_only)
+        return err_set(e, ERR_DATA, "%s: a %s model is read from a Hugging Face folder only",
+            gguf_path(g), f->architecture);
     struct model_config c = f->fixed;
     const struct gguf_tensor *embedding = values_gguf_tensor(g, "token_embd.weight");
     if (!embedding)
@@ -259,18 +269,44 @@ void family_ids_write(const struct model_config *c, bool nulls, struct jsonw *w)
     write_id(w, "pad_token_id", c->pad_id, nulls);
 }
 
-void family_config_write(const struct model_config *c, enum dtype store, struct jsonw *w)
+static const char *label_name(const char *const *labels, int64_t i, char out[32])
+{
+    if (labels)
+        return labels[i];
+    snprintf(out, 32, "LABEL_%lld", (long long)i);
+    return out;
+}
+
+static void write_labels(const struct model_config *c, const char *const *labels, struct jsonw *w)
+{
+    char key[32], name[32];
+    jsonw_open(w, "id2label", '{');
+    for (int64_t i = 0; i < c->labels; i++) {
+        snprintf(key, sizeof key, "%lld", (long long)i);
+        jsonw_str(w, key, label_name(labels, i, name));
+    }
+    jsonw_close(w);
+    jsonw_open(w, "label2id", '{');
+    for (int64_t i = 0; i < c->labels; i++)
+        jsonw_int(w, label_name(labels, i, name), i);
+    jsonw_close(w);
+}
+
+void family_config_write(
+    const struct model_config *c, const char *const *labels, enum dtype store, struct jsonw *w)
 {
     const struct family *f = family_of(c);
     jsonw_open(w, NULL, '{');
     jsonw_open(w, "architectures", '[');
-    jsonw_str(w, NULL, f->model_class);
+    jsonw_str(w, NULL, f->body_class && !c->labels ? f->body_class : f->model_class);
     jsonw_close(w);
     jsonw_str(w, "model_type", c->architecture);
     jsonw_str(w, "torch_dtype", store == DTYPE_BF16 ? "bfloat16" : "float32");
     jsonw_int(w, "vocab_size", c->vocab);
     f->json_write(c, w);
     jsonw_bool(w, "tie_word_embeddings", c->tied_embeddings);
+    if (c->labels)
+        write_labels(c, labels, w);
     family_ids_write(c, true, w);
     jsonw_close(w);
 }

@@ -6,7 +6,8 @@
  */
 #include "runtime/family/family.h"
 
-static const struct family *const families[] = {&family_llama, &family_qwen2, &family_gpt2};
+static const struct family *const families[] = {
+    &family_llama, &family_qwen2, &family_gpt2, &family_bert};
 #define FAMILIES (sizeof families / sizeof *families)
 
 const struct family *family_named(const char *architecture, size_t len)

@@ -1,8 +1,9 @@
 /*
  * family: what the published formats call things. A family of models is one file (llama.c, qwen2.c,
- * gpt2.c) with one struct family: its config.json, the names that files give to the tensors of
- * tensors.h, and how they keep them. Nobody else asks which family a model is of. What is not known
- * (another architecture, scaled rotary positions, another activation) is refused, never ignored.
+ * gpt2.c, bert.c) with one struct family: its config.json, the names that files give to the tensors
+ * of tensors.h, and how they keep them. Nobody else asks which family a model is of. What is not
+ * known (another architecture, scaled rotary positions, another activation) is refused, never
+ * ignored.
  */
 #ifndef RUNTIME_FAMILY_FAMILY_H
 #define RUNTIME_FAMILY_FAMILY_H
@@ -17,16 +18,19 @@ enum family_format { FAMILY_HF, FAMILY_GGUF, FAMILY_FORMATS };
 struct family {
     const char *architecture;  /* GGUF's general.architecture, config.json's model_type */
     const char *model_class;   /* "LlamaForCausalLM" */
+    const char *body_class;    /* of a model without labels, where model_class has them; or NULL */
     struct model_config fixed; /* what the name alone says */
 
     /* What config.json can say beyond that. */
     bool free_biases;      /* whether attention has biases, and whether the feed-forward has */
     bool free_heads;       /* key/value heads, and the size of a head */
+    bool free_types;       /* how many types of tokens there are */
     bool window_by_switch; /* sliding_window counts only where use_sliding_window is true */
     int (*json_read)(
         const struct json *config, const char *path, struct model_config *c, struct err *e);
     void (*json_write)(const struct model_config *c, struct jsonw *w);
     void (*gguf_read)(const struct gguf *g, struct model_config *c); /* what no key says; or NULL */
+    bool hf_only; /* its GGUF files are not read */
 
     /* Names of tensors, of a layer's within it, without ".weight"; NULL: the usual one. Roles that
        have the same name are one tensor of the file, their rows in the order of roles. */
@@ -38,11 +42,11 @@ struct family {
     const char *const *superfluous; /* ends of names of what the model does not need; or NULL */
 };
 
-extern const struct family family_llama, family_qwen2, family_gpt2;
+extern const struct family family_llama, family_qwen2, family_gpt2, family_bert;
 
 const struct family *family_named(const char *architecture, size_t len); /* or NULL */
 const struct family *family_of(const struct model_config *c);            /* or NULL */
-/* "llama, qwen2, gpt2" */
+/* "llama, qwen2, gpt2, bert" */
 #define FAMILY_LIST_BYTES 128
 const char *family_list(char out[FAMILY_LIST_BYTES]);
 
@@ -75,6 +79,8 @@ int family_eos_json(
 int family_config_expressible(const struct model_config *c, struct err *e);
 /* bos_token_id, eos_token_id, pad_token_id; null, or nothing at all, where there is none. */
 void family_ids_write(const struct model_config *c, bool nulls, struct jsonw *w);
-void family_config_write(const struct model_config *c, enum dtype store, struct jsonw *w);
+/* labels: the names of c's labels; NULL: "LABEL_0" and so on. */
+void family_config_write(
+    const struct model_config *c, const char *const *labels, enum dtype store, struct jsonw *w);
 
 #endif

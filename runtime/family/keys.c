@@ -94,6 +94,7 @@ int family_keys_gguf(const struct gguf *g, const struct model_config *c, struct 
 /* -- config.json -- */
 
 #define NOTHING (-1) /* no number is neutral, only null or an empty list or object */
+#define CAUSAL  (-2) /* whether attention sees no later tokens, as the family has it */
 
 static const struct {
     const char *name;
@@ -106,7 +107,7 @@ static const struct {
     {"dim_model_base", NOTHING},
     {"embedding_multiplier", 1},
     {"final_logit_softcapping", 0},
-    {"is_causal", 1},
+    {"is_causal", CAUSAL},
     {"key_multiplier", 1},
     {"lm_head_multiplier", 1},
     {"logit_scale", 1},
@@ -182,9 +183,12 @@ static int check_window(
 int family_keys_json(
     const struct json *config, const char *path, const struct model_config *c, struct err *e)
 {
-    for (size_t i = 0; i < sizeof json_keys / sizeof *json_keys; i++)
-        if (!is_neutral(json_get(config, json_keys[i].name), json_keys[i].neutral))
+    for (size_t i = 0; i < sizeof json_keys / sizeof *json_keys; i++) {
+        double neutral = json_keys[i].neutral;
+        neutral = neutral == CAUSAL ? !c->bidirectional : neutral;
+        if (!is_neutral(json_get(config, json_keys[i].name), neutral))
             return refuse(path, json_keys[i].name, e);
+    }
     int rc = check_rotary(config, path, e);
     return rc ? rc : check_window(config, path, c, e);
 }

@@ -17,9 +17,11 @@ enum extent {
     EXTENT_KV,
     EXTENT_FFN,
     EXTENT_VOCAB,
-    EXTENT_CONTEXT
+    EXTENT_CONTEXT,
+    EXTENT_TYPES,
+    EXTENT_LABELS
 };
-enum bias { BIAS_NONE, BIAS_NORM, BIAS_QKV, BIAS_O, BIAS_FFN };
+enum bias { BIAS_NONE, BIAS_NORM, BIAS_QKV, BIAS_O, BIAS_FFN, BIAS_ALWAYS };
 
 static const struct role {
     const char *stem; /* of the name; within its layer */
@@ -34,6 +36,10 @@ static const struct role {
         LINEARS, AXIS_ROWS, false},
     [TENSOR_POSITIONS] = {"model.embed_positions", BEFORE_LAYERS, EXTENT_CONTEXT, EXTENT_DIM,
         BIAS_NONE, LINEARS, AXIS_NONE, false},
+    [TENSOR_TYPES] = {"model.embed_types", BEFORE_LAYERS, EXTENT_TYPES, EXTENT_DIM, BIAS_NONE,
+        LINEARS, AXIS_NONE, false},
+    [TENSOR_NORM_EMBED] = {"model.embed_norm", BEFORE_LAYERS, EXTENT_DIM, EXTENT_ONE, BIAS_NORM,
+        LINEARS, AXIS_NONE, false},
     [TENSOR_NORM_ATTENTION] = {"input_layernorm", IN_LAYER, EXTENT_DIM, EXTENT_ONE, BIAS_NORM,
         LINEARS, AXIS_NONE, false},
     [TENSOR_Q] = {"self_attn.q_proj", IN_LAYER, EXTENT_Q, EXTENT_DIM, BIAS_QKV, LINEAR_QKV,
@@ -56,6 +62,8 @@ static const struct role {
         AXIS_NONE, false},
     [TENSOR_HEAD] = {"lm_head", BEHIND_LAYERS, EXTENT_VOCAB, EXTENT_DIM, BIAS_NONE, LINEARS,
         AXIS_ROWS, false},
+    [TENSOR_CLASSIFIER] = {"classifier", BEHIND_LAYERS, EXTENT_LABELS, EXTENT_DIM, BIAS_ALWAYS,
+        LINEARS, AXIS_NONE, false},
 };
 
 /* -- one role -- */
@@ -65,10 +73,18 @@ static bool has_role(const struct model_config *c, enum tensor_role role)
     switch (role) {
     case TENSOR_POSITIONS:
         return c->positions == POSITIONS_LEARNED;
+    case TENSOR_TYPES:
+        return c->types;
+    case TENSOR_NORM_EMBED:
+        return c->embed_norm;
     case TENSOR_GATE:
         return c->activation == ACTIVATION_SWIGLU;
+    case TENSOR_NORM_FINAL:
+        return !c->post_norm;
     case TENSOR_HEAD:
-        return !c->tied_embeddings;
+        return !c->tied_embeddings && !c->labels;
+    case TENSOR_CLASSIFIER:
+        return c->labels;
     default:
         return true;
     }
@@ -86,7 +102,7 @@ static bool has_bias(const struct model_config *c, enum tensor_role role)
     case BIAS_FFN:
         return c->ffn_bias;
     default:
-        return false;
+        return roles[role].bias == BIAS_ALWAYS;
     }
 }
 
@@ -105,6 +121,10 @@ static int64_t extent_of(const struct model_config *c, enum extent x)
         return c->vocab;
     case EXTENT_CONTEXT:
         return c->context;
+    case EXTENT_TYPES:
+        return c->types;
+    case EXTENT_LABELS:
+        return c->labels;
     default:
         return 1;
     }

@@ -3,7 +3,8 @@
  * layer and shape of each, and where it stands in one flat range of elements. Pure.
  *
  * Names and layouts are Hugging Face's for Llama ("model.layers.3.self_attn.q_proj.weight", (out,
- * in)), whatever the family; learned positions are "model.embed_positions.weight".
+ * in)), whatever the family; learned positions are "model.embed_positions.weight", token types
+ * "model.embed_types.weight", the norm above both "model.embed_norm", labels have a "classifier".
  *
  * The table is in the order of the flat range. Matrices that read the same input stand one behind
  * the other (q, k, v; gate, up), so one product serves them while every name stays separate; so do
@@ -24,6 +25,8 @@
 enum tensor_role { /* in the order of computing */
     TENSOR_EMBED,
     TENSOR_POSITIONS,
+    TENSOR_TYPES,
+    TENSOR_NORM_EMBED,
     TENSOR_NORM_ATTENTION,
     TENSOR_Q,
     TENSOR_K,
@@ -35,6 +38,7 @@ enum tensor_role { /* in the order of computing */
     TENSOR_DOWN,
     TENSOR_NORM_FINAL,
     TENSOR_HEAD,
+    TENSOR_CLASSIFIER,
     TENSOR_ROLES
 };
 

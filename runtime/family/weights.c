@@ -84,7 +84,7 @@ static int expect_tensors(struct weights *w, struct err *e)
 static struct entry *find_entry(const struct weights *w, const char *name)
 {
     const struct tensor *t = tensors_find(&w->tensors, name);
-    return t ? &w->entries[t->order] : NULL;
+    return t && t->order < w->count ? &w->entries[t->order] : NULL;
 }
 
 struct found { /* a tensor of a file */
@@ -133,6 +133,17 @@ static int fill_entries(struct weights *w, const struct found *f, struct err *e)
         return 0;
     return err_set(e, ERR_DATA, "%s: tensor %s is not known in a %s model", w->path, f->name,
         w->config.architecture);
+}
+
+/* A classifier that is announced and not there at all is one that training begins with. Its two
+   tensors are the last. */
+static void forget_classifier(struct weights *w)
+{
+    int first = w->count - 2;
+    if (!w->config.labels || w->entries[first].data || w->entries[first + 1].data)
+        return;
+    w->config.labels = 0;
+    w->count = first;
 }
 
 static int check_complete(const struct weights *w, struct err *e)
@@ -202,7 +213,30 @@ static bool superfluous(const struct weights *w, const char *name)
         if (ends(name, *suffix))
             return true;
     return ends(name, ".rotary_emb.inv_freq") ||
+        (!w->config.labels && !strncmp(name, "classifier.", strlen("classifier."))) ||
         (w->config.tied_embeddings && !strcmp(name, "lm_head.weight"));
+}
+
+/* Files converted from TensorFlow's say gamma and beta of a layer norm. */
+static void name_norm(char name[SAFETENSORS_NAME_BYTES])
+{
+    static const char *const old[] = {".LayerNorm.gamma", ".LayerNorm.beta"};
+    static const char *const now[] = {"weight", "bias"};
+    for (int i = 0; i < 2; i++)
+        if (ends(name, old[i])) {
+            size_t at = (size_t)(strrchr(name, '.') + 1 - name);
+            snprintf(name + at, SAFETENSORS_NAME_BYTES - at, "%s", now[i]);
+        }
+}
+
+static int take_tensor(struct weights *w, const struct safetensors_tensor *t, struct err *e)
+{
+    char name[SAFETENSORS_NAME_BYTES];
+    snprintf(name, sizeof name, "%s", t->name);
+    name_norm(name);
+    if (superfluous(w, name))
+        return 0;
+    return fill_entries(w, &(struct found){name, t->type, t->dims, t->shape, t->data}, e);
 }
 
 static int open_safetensors(struct weights *w, const char *file, struct err *e)
@@ -216,11 +250,8 @@ static int open_safetensors(struct weights *w, const char *file, struct err *e)
     if (rc)
         return rc;
     const struct safetensors *s = w->files[w->file_count++];
-    for (int i = 0; !rc && i < safetensors_count(s); i++) {
-        const struct safetensors_tensor *t = safetensors_at(s, i);
-        if (!superfluous(w, t->name))
-            rc = fill_entries(w, &(struct found){t->name, t->type, t->dims, t->shape, t->data}, e);
-    }
+    for (int i = 0; !rc && i < safetensors_count(s); i++)
+        rc = take_tensor(w, safetensors_at(s, i), e);
     return rc;
 }
 
@@ -318,6 +349,8 @@ int weights_open(const char *path, const char *sha256, struct weights **out, str
         return err_set(e, ERR_MEMORY, "%s: no memory to open it", path);
     }
     int rc = folder ? open_folder(w, e) : open_gguf(w, sha256, e);
+    if (!rc)
+        forget_classifier(w);
     if (rc || (rc = check_complete(w, e)) || (rc = open_ends(w, e))) {
         weights_close(w);
         return rc;

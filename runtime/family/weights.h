@@ -1,7 +1,8 @@
 /*
  * weights: a model on disk, whatever its format. Opens a GGUF file or a Hugging Face folder
  * (config.json, *.safetensors with or without an index), and gives its configuration, its tensors
- * by the names of tensors.h, and what its tokenizer and chat template are read from.
+ * by the names of tensors.h, and what its tokenizer and chat template are read from. A classifier
+ * that the files lack is none: the configuration has no labels then.
  *
  * Layouts are canonical, too: a GGUF file's permuted q and k rows, joined and transposed matrices
  * are put right on the way. Sizes from the file are checked in 64 bits before use; errors are
@@ -55,11 +56,12 @@ const char *weights_path(const struct weights *w);
 uint64_t weights_digest(const struct weights *w);
 
 /* A Hugging Face folder under construction: config.json, model.safetensors, and
-   generation_config.json where there is none; fsynced. The folder is made when missing; what is in
-   it after a failure is the caller's to remove. */
+   generation_config.json where there is none and the model generates; fsynced. The folder is made
+   when missing; what is in it after a failure is the caller's to remove. labels: the names of c's
+   labels, borrowed until destroy; NULL: "LABEL_0" and so on. */
 struct hf_writer;
-int hf_writer_create(
-    const char *folder, const struct model_config *c, struct hf_writer **out, struct err *e);
+int hf_writer_create(const char *folder, const struct model_config *c, const char *const *labels,
+    struct hf_writer **out, struct err *e);
 /* host data of type F32, written as `store` (F32 or BF16) */
 int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int64_t *shape,
     const float *data, enum dtype store, struct err *e);

@@ -17,7 +17,8 @@
 #include <errno.h>
 #include <unistd.h>
 
-#define CHUNK (64 << 10) /* elements converted or transposed at a time */
+#define CHUNK        (64 << 10) /* elements converted or transposed at a time */
+#define CONFIG_LIMIT (1 << 20)  /* bytes of a config.json, as when it is read */
 
 struct written { /* a canonical tensor and where it goes */
     const struct tensor *tensor;
@@ -29,7 +30,8 @@ struct written { /* a canonical tensor and where it goes */
 struct hf_writer {
     char folder[LIMIT_PATH_BYTES];
     struct model_config config;
-    int fd; /* model.safetensors */
+    const char *const *labels; /* borrowed; or NULL */
+    int fd;                    /* model.safetensors */
     enum dtype store;
     int64_t data_start;                /* 0 until the first tensor */
     struct safetensors_entry *entries; /* of the file, in the order of their first part */
@@ -107,8 +109,8 @@ static int open_writer(struct hf_writer *w, const char *folder, struct err *e)
     return w->fd < 0 ? w->fd : 0;
 }
 
-int hf_writer_create(
-    const char *folder, const struct model_config *c, struct hf_writer **out, struct err *e)
+int hf_writer_create(const char *folder, const struct model_config *c, const char *const *labels,
+    struct hf_writer **out, struct err *e)
 {
     int rc = model_config_check(c, e);
     if (!rc)
@@ -120,6 +122,7 @@ int hf_writer_create(
         return err_set(e, ERR_MEMORY, "%s: no memory to write it", folder);
     w->fd = -1;
     w->config = *c;
+    w->labels = labels;
     rc = open_writer(w, folder, e);
     if (rc) {
         hf_writer_destroy(w);
@@ -233,10 +236,10 @@ static int write_configs(const struct hf_writer *w, struct err *e)
     char generation_path[LIMIT_PATH_BYTES];
     struct jsonw j;
     buf_auto struct buf config, generation;
-    buf_init(&config, 1 << 16);
+    buf_init(&config, CONFIG_LIMIT);
     buf_init(&generation, 1 << 16);
     jsonw_init(&j, &config);
-    family_config_write(&w->config, w->store, &j);
+    family_config_write(&w->config, w->labels, w->store, &j);
     jsonw_end(&j);
     jsonw_init(&j, &generation);
     jsonw_open(&j, NULL, '{');
@@ -244,7 +247,8 @@ static int write_configs(const struct hf_writer *w, struct err *e)
     jsonw_close(&j);
     jsonw_end(&j);
     int rc = join(generation_path, w->folder, "generation_config.json", e);
-    if (!rc && !io_exists(generation_path)) /* else the source's own */
+    bool generates = !w->config.bidirectional && !w->config.labels;
+    if (!rc && generates && !io_exists(generation_path)) /* else the source's own */
         rc = write_text(w, "generation_config.json", &generation, e);
     return rc ? rc : write_text(w, "config.json", &config, e);
 }

@@ -3,7 +3,7 @@
  * appears whole or not at all (output.h renames it into place), the adapter in it, by the names and
  * shapes that peft uses. Where the family keeps several of our matrices in one module (GPT-2's q, k
  * and v), their factors become one pair of as many times the rank: the A's one below the other, the
- * B's as blocks on the diagonal.
+ * B's as blocks on the diagonal. A classifier that was trained beside them is in the adapter too.
  */
 #include "runtime/train/export.h"
 
@@ -58,9 +58,10 @@ struct adapter {
     struct model *m;
     struct module *modules;
     int count;
-    const struct tensors *factors;
-    int *of;        /* (factors): the module of each */
-    int64_t *first; /* (factors): where an A's or a B's rows begin there */
+    const struct tensors *factors; /* and behind them a classifier */
+    int n;                         /* factors */
+    int *of;                       /* (factors): the module of each */
+    int64_t *first;                /* (factors): where an A's or a B's rows begin there */
     int64_t rank;
 };
 
@@ -69,9 +70,13 @@ static bool is_a(const struct tensor *p)
     return p->part == TENSOR_LORA_A;
 }
 
-/* What peft looks for at the end of a module's name: "q_proj"; two components where one is not
-   unique (GPT-2's "attn.c_proj" and "mlp.c_proj"). */
-static const char *leaf_of(const char *name, bool two)
+static bool is_factor(const struct tensor *p)
+{
+    return p->part >= TENSOR_LORA_A;
+}
+
+/* The last components of a module's name, one or two. */
+static const char *end_of(const char *name, bool two)
 {
     const char *dot = strrchr(name, '.');
     while (two && dot > name && *--dot != '.')
@@ -79,7 +84,36 @@ static const char *leaf_of(const char *name, bool two)
     return dot + 1;
 }
 
-static struct module *module_of(struct adapter *a, const struct family_place *place, int64_t in)
+/* Do matrices of other roles end in it? */
+static bool is_shared(const struct tensors *base, const struct model_config *c,
+    enum tensor_role role, const char *end)
+{
+    for (int i = 0; i < base->count; i++) {
+        const struct tensor *p = &base->at[i];
+        struct family_place place;
+        if (p->layer < 0 || p->part != TENSOR_WEIGHT || p->dims != 2 || p->role == role)
+            continue;
+        family_place(c, base, p, FAMILY_HF, &place);
+        place.name[strlen(place.name) - strlen(".weight")] = 0;
+        if (!strcmp(end_of(place.name, false), end))
+            return true;
+    }
+    return false;
+}
+
+/* What peft looks for at the end of a module's name: "q_proj"; two components where one is not
+   unique (GPT-2's "attn.c_proj", "mlp.c_proj"), all where two are not (BERT's "output.dense"). */
+static const char *leaf_of(const struct tensors *base, const struct model_config *c,
+    enum tensor_role role, const char *name)
+{
+    if (family_of(c)->hf_transposed)
+        return end_of(name, true);
+    const char *end = end_of(name, false);
+    return is_shared(base, c, role, end) ? name : end;
+}
+
+static struct module *module_of(struct adapter *a, const struct model_config *c,
+    const struct family_place *place, enum tensor_role role, int64_t in)
 {
     size_t n = strlen(place->name) - strlen(".weight");
     struct module *x = a->modules;
@@ -88,7 +122,7 @@ static struct module *module_of(struct adapter *a, const struct family_place *pl
             return x;
     a->count++;
     snprintf(x->name, sizeof x->name, "%.*s", (int)n, place->name);
-    x->leaf = leaf_of(x->name, place->transposed);
+    x->leaf = leaf_of(model_base(a->m), c, role, x->name);
     x->in = in;
     x->out = place->shape[place->transposed ? 1 : 0];
     return x;
@@ -97,7 +131,10 @@ static struct module *module_of(struct adapter *a, const struct family_place *pl
 static int list_modules(struct adapter *a, const struct model_config *c, struct err *e)
 {
     const struct tensors *base = model_base(a->m);
-    int n = a->factors->count;
+    int n = 0;
+    while (n < a->factors->count && is_factor(&a->factors->at[n]))
+        n++;
+    a->n = n;
     a->modules = mem_array((size_t)n, sizeof *a->modules);
     a->of = mem_array((size_t)n, sizeof *a->of);
     a->first = mem_array((size_t)n, sizeof *a->first);
@@ -108,7 +145,7 @@ static int list_modules(struct adapter *a, const struct model_config *c, struct 
         struct family_place place;
         family_place(c, base, tensors_get(base, p->role, TENSOR_WEIGHT, p->layer, p->expert),
             FAMILY_HF, &place);
-        struct module *x = module_of(a, &place, p->shape[1]); /* an A comes before its B */
+        struct module *x = module_of(a, c, &place, p->role, p->shape[1]); /* A before B */
         a->of[i] = (int)(x - a->modules);
         a->first[i] = is_a(p) ? a->rank * x->pieces++ : place.first;
     }
@@ -141,7 +178,7 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
     jsonw_init(&w, out);
     jsonw_open(&w, NULL, '{');
     jsonw_str(&w, "peft_type", "LORA");
-    jsonw_str(&w, "task_type", "CAUSAL_LM");
+    jsonw_str(&w, "task_type", c->labels ? "TOKEN_CLS" : "CAUSAL_LM");
     jsonw_str(&w, "base_model_name_or_path", spec->model.source);
     jsonw_int(&w, "r", t->lora.rank);
     jsonw_num(&w, "lora_alpha", t->lora.alpha);
@@ -154,6 +191,11 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
         if (first_of_leaf(a, i))
             jsonw_str(&w, NULL, a->modules[i].leaf);
     jsonw_close(&w);
+    if (c->labels) {
+        jsonw_open(&w, "modules_to_save", '[');
+        jsonw_str(&w, NULL, "classifier");
+        jsonw_close(&w);
+    }
     write_pattern(a, &w, "rank_pattern", t->lora.rank);
     write_pattern(a, &w, "alpha_pattern", t->lora.alpha);
     jsonw_close(&w);
@@ -179,8 +221,23 @@ static int read_factor(const struct adapter *a, int i, float *stage, float *to, 
     return 0;
 }
 
+/* A tensor behind the factors, as it is. */
+static void describe_saved(const struct tensor *p, struct safetensors_entry *out)
+{
+    out->type = DTYPE_F32;
+    out->dims = p->dims;
+    out->shape[0] = p->shape[0];
+    out->shape[1] = p->shape[1];
+    out->bytes = p->count * 4;
+    snprintf(out->name, sizeof out->name, "base_model.model.%s", p->name);
+}
+
 static void describe(const struct adapter *a, int entry, struct safetensors_entry *out)
 {
+    if (entry >= 2 * a->count) {
+        describe_saved(&a->factors->at[a->n + entry - 2 * a->count], out);
+        return;
+    }
     const struct module *x = &a->modules[entry / 2];
     int64_t rank = a->rank * x->pieces;
     bool b = entry % 2;
@@ -200,7 +257,13 @@ static int add_factor(const struct adapter *a, int entry, const struct safetenso
     mem_autofree float *whole = mem_array((size_t)x->bytes, 1);
     if (!whole)
         return err_set(e, ERR_MEMORY, "no memory to export the adapter");
-    for (int k = 0; k < a->factors->count; k++) {
+    if (entry >= 2 * a->count) {
+        const struct tensor *p = &a->factors->at[a->n + entry - 2 * a->count];
+        int rc = model_read(a->m, p->name, false, whole, p->count, e);
+        if (rc)
+            return rc;
+    }
+    for (int k = 0; k < a->n; k++) {
         if (a->of[k] != entry / 2 || is_a(&a->factors->at[k]) != !(entry % 2))
             continue;
         int rc = read_factor(a, k, stage, whole, e);
@@ -214,7 +277,7 @@ static int add_factor(const struct adapter *a, int entry, const struct safetenso
 
 static int write_factors(const struct adapter *a, const char *path, struct err *e)
 {
-    int count = 2 * a->count;
+    int count = 2 * a->count + a->factors->count - a->n;
     mem_autofree struct safetensors_entry *entry = mem_array((size_t)count, sizeof *entry);
     mem_autofree float *stage = mem_array((size_t)model_trainable(a->m), sizeof *stage);
     if (!entry || !stage)
@@ -263,12 +326,12 @@ static int write_adapter(struct model *m, const struct model_config *c, const st
     return rc;
 }
 
-static int write_model(struct model *m, const struct model_config *c,
+static int write_model(struct model *m, const struct model_config *c, const char *const *labels,
     const struct weights *tokenizer_from, const char *folder, enum dtype store,
     struct wire_page *page, struct err *e)
 {
     struct hf_writer *w = NULL;
-    int rc = hf_writer_create(folder, c, &w, e);
+    int rc = hf_writer_create(folder, c, labels, &w, e);
     if (rc)
         return rc;
     rc = tokenizer_from ? tok_write(folder, tokenizer_from, c, e) : 0;
@@ -278,13 +341,14 @@ static int write_model(struct model *m, const struct model_config *c,
     return rc;
 }
 
-int export_model(struct model *m, const struct model_config *c, struct weights *tokenizer_from,
-    const struct jobspec *spec, enum dtype store, struct wire_page *page, struct err *e)
+int export_model(struct model *m, const struct model_config *c, const char *const *labels,
+    struct weights *tokenizer_from, const struct jobspec *spec, enum dtype store,
+    struct wire_page *page, struct err *e)
 {
     output_auto struct output *o = NULL;
     int rc;
     if ((rc = output_create(spec, &o, e)) ||
-        (rc = write_model(m, c, tokenizer_from, output_folder(o), store, page, e)) ||
+        (rc = write_model(m, c, labels, tokenizer_from, output_folder(o), store, page, e)) ||
         (spec->train.method == METHOD_LORA &&
             (rc = write_adapter(m, c, spec, output_folder(o), e))))
         return rc;

@@ -11,8 +11,10 @@
 #include "runtime/family/weights.h"
 #include "runtime/model/model.h"
 
-/* tokenizer_from: the model that training began with. store: F32 or BF16. */
-int export_model(struct model *m, const struct model_config *c, struct weights *tokenizer_from,
-    const struct jobspec *spec, enum dtype store, struct wire_page *page, struct err *e);
+/* labels: the names of c's labels, or NULL (hf_writer_create). tokenizer_from: the model that
+   training began with. store: F32 or BF16. */
+int export_model(struct model *m, const struct model_config *c, const char *const *labels,
+    struct weights *tokenizer_from, const struct jobspec *spec, enum dtype store,
+    struct wire_page *page, struct err *e);
 
 #endif

@@ -149,7 +149,7 @@ static int finish(struct train *t, struct err *e)
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_EXPORT);
     if (train_leads(t))
-        rc = export_model(t->model, &t->config, t->weights, t->spec, store, t->door->page, e);
+        rc = export_model(t->model, &t->config, NULL, t->weights, t->spec, store, t->door->page, e);
     return rc ? rc : coll_barrier(t->coll, e);
 }
 

@@ -19,6 +19,11 @@
     .architecture = "gpt2", .norm_eps = 1e-5f, .norm = NORM_LAYER, .activation = ACTIVATION_GELU, \
     .positions = POSITIONS_LEARNED, .qkv_bias = true, .o_bias = true, .ffn_bias = true, \
     .scaled_init = true, .tied_embeddings = true, .bos_id = -1, .eos_id = -1, .pad_id = -1
+#define BERT \
+    .architecture = "bert", .norm_eps = 1e-12f, .norm = NORM_LAYER, \
+    .activation = ACTIVATION_GELU_ERF, .positions = POSITIONS_LEARNED, .qkv_bias = true, \
+    .o_bias = true, .ffn_bias = true, .tied_embeddings = true, .post_norm = true, \
+    .bidirectional = true, .embed_norm = true, .types = 2, .bos_id = -1, .eos_id = -1, .pad_id = 0
 #define SIZES(v, c, l, h, kv, d, f, t) \
     .vocab = v, .dim = c, .layers = l, .heads = h, .kv_heads = kv, .head_dim = d, .ffn_dim = f, \
     .context = t
@@ -29,8 +34,10 @@ static const struct {
 } shapes[] = {
     {"tiny-llama", {LLAMA, SIZES(61, 24, 3, 6, 2, 8, 40, 64)}},
     {"tiny-gpt2", {GPT2, SIZES(61, 21, 3, 3, 3, 7, 37, 17)}},
+    {"tiny-bert", {BERT, SIZES(61, 21, 3, 3, 3, 7, 37, 17), .labels = 5}},
     {"small-llama", {LLAMA, SIZES(320, 128, 2, 4, 2, 64, 192, 96)}},
     {"small-gpt2", {GPT2, SIZES(320, 128, 2, 2, 2, 64, 512, 96)}},
+    {"small-bert", {BERT, SIZES(320, 128, 2, 2, 2, 64, 512, 96), .labels = 9}},
     /* padded to a multiple of 128, as is usual: GPT-2's own vocabulary has 50,257 */
     {"gpt2-124m", {GPT2, SIZES(50304, 768, 12, 12, 12, 64, 3072, 1024)}},
     {"smollm2-135m", {LLAMA, SIZES(49152, 576, 30, 9, 3, 64, 1536, 2048)}},
@@ -96,7 +103,7 @@ int shape_write(const char *folder, const struct model_config *c, enum dtype sto
     struct tensors p = {0};
     struct hf_writer *w = NULL;
     int rc;
-    if (!(rc = tensors_create(c, &p, e)) && !(rc = hf_writer_create(folder, c, &w, e)) &&
+    if (!(rc = tensors_create(c, &p, e)) && !(rc = hf_writer_create(folder, c, NULL, &w, e)) &&
         !(rc = write_parts(w, &p, store, e)))
         rc = hf_writer_finish(w, e);
     hf_writer_destroy(w);

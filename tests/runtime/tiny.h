@@ -27,6 +27,11 @@ static inline struct model_config tiny_gpt2(void)
     return shape_of("tiny-gpt2");
 }
 
+static inline struct model_config tiny_bert(void)
+{
+    return shape_of("tiny-bert");
+}
+
 static inline double tiny_random(uint64_t *state) /* (-1, 1) */
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u;

@@ -67,6 +67,34 @@ static const struct model_config qwen2 = {
     .pad_id = -1,
 };
 
+static const struct model_config bert = {
+    .architecture = "bert",
+    .vocab = 96,
+    .dim = 32,
+    .layers = 2,
+    .heads = 4,
+    .kv_heads = 4,
+    .head_dim = 8,
+    .ffn_dim = 64,
+    .context = 48,
+    .norm_eps = 1e-12f,
+    .norm = NORM_LAYER,
+    .activation = ACTIVATION_GELU_ERF,
+    .positions = POSITIONS_LEARNED,
+    .qkv_bias = true,
+    .o_bias = true,
+    .ffn_bias = true,
+    .tied_embeddings = true,
+    .post_norm = true,
+    .bidirectional = true,
+    .embed_norm = true,
+    .types = 2,
+    .labels = 5,
+    .bos_id = -1,
+    .eos_id = -1,
+    .pad_id = 0,
+};
+
 static void check_equal(const struct model_config *a, const struct model_config *b)
 {
     ck_assert_str_eq(a->architecture, b->architecture);
@@ -79,6 +107,8 @@ static void check_equal(const struct model_config *a, const struct model_config 
     ck_assert(a->o_bias == b->o_bias && a->ffn_bias == b->ffn_bias);
     ck_assert(a->scaled_init == b->scaled_init);
     ck_assert(a->tied_embeddings == b->tied_embeddings);
+    ck_assert(a->post_norm == b->post_norm && a->bidirectional == b->bidirectional);
+    ck_assert(a->embed_norm == b->embed_norm && a->types == b->types && a->labels == b->labels);
     ck_assert_int_eq(a->more_eos_count, b->more_eos_count);
     ck_assert_mem_eq(a->more_eos, b->more_eos, sizeof a->more_eos);
     ck_assert(a->bos_id == b->bos_id && a->eos_id == b->eos_id && a->pad_id == b->pad_id);
@@ -99,6 +129,7 @@ START_TEST(the_golden_configs_are_read)
     check_golden(GOLDEN "tiny-llama/config.json", &tiny);
     check_golden(GOLDEN "tiny-gpt2/config.json", &gpt2);
     check_golden(GOLDEN "tiny-qwen2/config.json", &qwen2);
+    check_golden(GOLDEN "tiny-bert/config.json", &bert);
     ck_assert_int_eq(model_config_read("tests/none.json", &c, &e), -ERR_DATA);
 }
 END_TEST
@@ -110,7 +141,7 @@ static void write_and_read(const struct model_config *c, const char *holds)
     buf_init(&text, 1 << 16);
     struct jsonw w;
     jsonw_init(&w, &text);
-    family_config_write(c, DTYPE_BF16, &w);
+    family_config_write(c, NULL, DTYPE_BF16, &w);
     ck_assert_int_eq(jsonw_end(&w), 0);
     ck_assert_msg(strstr(text.data, holds) != NULL, "%s", text.data);
     json_auto struct json *v = NULL;
@@ -133,6 +164,57 @@ START_TEST(a_config_survives_writing_and_reading)
     write_and_read(&c, "LlamaForCausalLM");
     write_and_read(&gpt2, "GPT2LMHeadModel");
     write_and_read(&qwen2, "Qwen2ForCausalLM");
+    write_and_read(&bert, "BertForTokenClassification");
+    write_and_read(&bert, "\"id2label\":{\"0\":\"LABEL_0\",");
+    c = bert;
+    c.labels = 0;
+    c.types = 1;
+    write_and_read(&c, "[\"BertModel\"]");
+}
+END_TEST
+
+START_TEST(labels_go_by_their_names)
+{
+    static const char *const names[] = {"B-\"X\"", "I-\xc3\xa9", "O"};
+    struct model_config c = bert;
+    buf_auto struct buf text;
+    struct jsonw w;
+    buf_init(&text, 1 << 16);
+    c.labels = 3;
+    jsonw_init(&w, &text);
+    family_config_write(&c, names, DTYPE_F32, &w);
+    ck_assert_int_eq(jsonw_end(&w), 0);
+    json_auto struct json *v = NULL;
+    struct err e = {0};
+    ck_assert_int_eq(json_parse(text.data, text.len, &v, &e), 0);
+    for (int i = 0; i < 3; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "%d", i);
+        ck_assert_str_eq(json_str(json_get(v, "id2label"), key, ""), names[i]);
+        ck_assert_int_eq(json_int(json_get(v, "label2id"), names[i], -1), i);
+    }
+    ck_assert_int_eq((int)json_count(json_get(v, "label2id")), 3);
+    /* a file counts by id2label, by num_labels, or has transformers' two */
+    static const struct {
+        const char *more;
+        int64_t labels;
+    } rows[] = {
+        {"\"architectures\":[\"BertForTokenClassification\"]", 2},
+        {"\"architectures\":[\"BertForTokenClassification\"],\"num_labels\":7", 7},
+        {"\"architectures\":[\"BertForTokenClassification\"],\"id2label\":{\"0\":\"O\"}", 1},
+        {"\"architectures\":[\"BertForSequenceClassification\"],\"num_labels\":7", 0},
+        {"\"architectures\":[\"BertForMaskedLM\"],\"id2label\":{\"0\":\"O\"}", 0},
+        {"\"architectures\":null", 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        json_auto struct json *config = NULL;
+        char short_config[256];
+        int n = snprintf(
+            short_config, sizeof short_config, "{\"model_type\":\"bert\",%s}", rows[i].more);
+        ck_assert_int_eq(json_parse(short_config, (size_t)n, &config, &e), 0);
+        ck_assert_msg(!family_config_json(config, "c.json", &c, &e), "%s", e.text);
+        ck_assert_msg(c.labels == rows[i].labels && c.vocab == 30522, "%s", rows[i].more);
+    }
 }
 END_TEST
 
@@ -173,7 +255,23 @@ START_TEST(what_cannot_be_expressed_is_refused)
     c = gpt2;
     c.positions = POSITIONS_ROTARY;
     ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
-    snprintf(c.architecture, sizeof c.architecture, "bert");
+    c = gpt2;
+    c.labels = 5;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    c = gpt2;
+    c.types = 2;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    c = tiny;
+    c.bidirectional = true;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    c = bert;
+    ck_assert_int_eq(family_config_expressible(&c, &e), 0);
+    c.activation = ACTIVATION_GELU;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    c = bert;
+    c.post_norm = false;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    snprintf(c.architecture, sizeof c.architecture, "t5");
     ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
 }
 END_TEST
@@ -186,7 +284,21 @@ START_TEST(what_is_not_known_is_refused)
         const char *config, *says;
     } bad[] = {
         {"[]", "not an object"},
-        {"{\"model_type\":\"bert\"}", "\"bert\""},
+        {"{\"model_type\":\"t5\"}", "\"t5\"; what is read: llama, qwen2, gpt2, bert"},
+        {"{\"model_type\":\"bert\",\"hidden_act\":\"relu\"}", "hidden_act \"relu\""},
+        {"{\"model_type\":\"bert\",\"position_embedding_type\":\"relative_key\"}",
+            "position_embedding_type \"relative_key\""},
+        {"{\"model_type\":\"bert\",\"is_decoder\":true}", "is_decoder"},
+        {"{\"model_type\":\"bert\",\"add_cross_attention\":true}", "add_cross_attention"},
+        {"{\"model_type\":\"bert\",\"type_vocab_size\":0}", "type_vocab_size"},
+        {"{\"model_type\":\"bert\",\"type_vocab_size\":70000}", "token types"},
+        {"{\"model_type\":\"bert\",\"num_attention_heads\":7}", "hidden size"},
+        {"{\"model_type\":\"bert\",\"architectures\":[\"BertForTokenClassification\"],"
+         "\"id2label\":{}}",
+            "id2label"},
+        {"{\"model_type\":\"bert\",\"architectures\":[\"BertForTokenClassification\"],"
+         "\"num_labels\":70000}",
+            "labels"},
         {"{\"model_type\":\"llama\"," BASE "}", "num_attention_heads"},
         {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":0}", "num_attention_heads"},
         {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":2.5}", "num_attention_heads"},
@@ -267,6 +379,16 @@ START_TEST(names_of_files_are_known)
         {&gpt2, FAMILY_HF, "model.layers.1.self_attn.v_proj.bias", "h.1.attn.c_attn.bias"},
         {&gpt2, FAMILY_HF, "model.layers.1.mlp.up_proj.weight", "transformer.h.1.mlp.c_fc.weight"},
         {&gpt2, FAMILY_HF, "model.norm.bias", "ln_f.bias"},
+        {&bert, FAMILY_HF, "model.embed_types.weight",
+            "bert.embeddings.token_type_embeddings.weight"},
+        {&bert, FAMILY_HF, "model.embed_norm.bias", "embeddings.LayerNorm.bias"},
+        {&bert, FAMILY_HF, "model.layers.1.input_layernorm.weight",
+            "bert.encoder.layer.1.attention.output.LayerNorm.weight"},
+        {&bert, FAMILY_HF, "model.layers.0.post_attention_layernorm.bias",
+            "encoder.layer.0.output.LayerNorm.bias"},
+        {&bert, FAMILY_HF, "model.layers.1.mlp.down_proj.weight",
+            "encoder.layer.1.output.dense.weight"},
+        {&bert, FAMILY_HF, "classifier.weight", "classifier.weight"},
         {&gpt2, FAMILY_GGUF, "model.embed_positions.weight", "position_embd.weight"},
         {&gpt2, FAMILY_GGUF, "model.layers.0.self_attn.k_proj.weight", "blk.0.attn_qkv.weight"},
         {&gpt2, FAMILY_GGUF, "model.layers.0.input_layernorm.bias", "blk.0.attn_norm.bias"},
@@ -317,5 +439,6 @@ START_TEST(rotary_rows_are_found)
 END_TEST
 
 UNIT_MAIN("family", the_golden_configs_are_read, a_config_survives_writing_and_reading,
-    lists_of_end_tokens_survive, what_cannot_be_expressed_is_refused, what_is_not_known_is_refused,
-    names_of_files_are_known, places_say_how_a_file_keeps_a_tensor, rotary_rows_are_found)
+    labels_go_by_their_names, lists_of_end_tokens_survive, what_cannot_be_expressed_is_refused,
+    what_is_not_known_is_refused, names_of_files_are_known, places_say_how_a_file_keeps_a_tensor,
+    rotary_rows_are_found)

@@ -81,6 +81,28 @@ START_TEST(keys_of_gguf_files_are_known_or_refused)
 }
 END_TEST
 
+START_TEST(families_without_gguf_files_are_refused)
+{
+    struct gguf_make m;
+    struct gguf *g = NULL;
+    struct model_config c;
+    struct err e = {0};
+    buf_auto struct buf file;
+    const float row[16] = {0};
+    buf_init(&file, 1 << 16);
+    gguf_make_init(&m);
+    gguf_make_str(&m, "general.architecture", "bert");
+    gguf_make_tensor(&m, "token_embd.weight", 0, 2, (const int64_t[]){16, 1}, -1, row, sizeof row);
+    gguf_make_finish(&m, &file);
+    ck_assert_msg(gguf_parse(file.data, file.len, "made.gguf", &g, &e) == 0, "%s", e.text);
+    ck_assert_int_eq(family_config_gguf(g, &c, &e), -ERR_DATA);
+    ck_assert_ptr_nonnull(
+        strstr(e.text, "made.gguf: a bert model is read from a Hugging Face folder only"));
+    gguf_close(g);
+    gguf_make_done(&m);
+}
+END_TEST
+
 START_TEST(keys_of_configs_that_matter_are_refused)
 {
     static const struct {
@@ -110,6 +132,9 @@ START_TEST(keys_of_configs_that_matter_are_refused)
         {"llama", "\"use_qk_norm\":true", "use_qk_norm"},
         {"llama", "\"query_pre_attn_scalar\":256", "query_pre_attn_scalar"},
         {"llama", "\"is_causal\":false", "is_causal"},
+        {"bert", "\"is_causal\":false", NULL},
+        {"bert", "\"is_causal\":true", "is_causal"},
+        {"bert", "\"gradient_checkpointing\":false,\"classifier_dropout\":null", NULL},
         {"llama", "\"pruned_heads\":{}", NULL},
         {"llama", "\"pruned_heads\":{\"0\":[1]}", "pruned_heads"},
     };
@@ -134,5 +159,5 @@ START_TEST(keys_of_configs_that_matter_are_refused)
 }
 END_TEST
 
-UNIT_MAIN(
-    "family_keys", keys_of_gguf_files_are_known_or_refused, keys_of_configs_that_matter_are_refused)
+UNIT_MAIN("family_keys", keys_of_gguf_files_are_known_or_refused,
+    families_without_gguf_files_are_refused, keys_of_configs_that_matter_are_refused)

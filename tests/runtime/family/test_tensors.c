@@ -73,6 +73,7 @@ START_TEST(tables_are_whole)
     c.o_bias = c.ffn_bias = true;
     check_table(c, 1 + 3 * 16 + 1);
     check_table(tiny_gpt2(), 2 + 3 * 16 + 2);
+    check_table(tiny_bert(), 3 + 2 + 3 * 16 + 2);
 }
 END_TEST
 
@@ -139,6 +140,32 @@ START_TEST(tensors_of_gpt2_are_found_by_role)
     is(get(&t, TENSOR_NORM_FFN, TENSOR_BIAS, 1), "model.layers.1.post_attention_layernorm.bias", 21,
         1);
     is(get(&t, TENSOR_NORM_FINAL, TENSOR_BIAS, -1), "model.norm.bias", 21, 1);
+    tensors_done(&t);
+}
+END_TEST
+
+/* No final norm, and labels instead of a vocabulary. */
+START_TEST(tensors_of_bert_are_found_by_role)
+{
+    struct model_config c = tiny_bert();
+    struct tensors t;
+    make(&c, &t);
+    is(get(&t, TENSOR_TYPES, TENSOR_WEIGHT, -1), "model.embed_types.weight", 2, 21);
+    is(get(&t, TENSOR_NORM_EMBED, TENSOR_WEIGHT, -1), "model.embed_norm.weight", 21, 1);
+    is(get(&t, TENSOR_NORM_EMBED, TENSOR_BIAS, -1), "model.embed_norm.bias", 21, 1);
+    is(get(&t, TENSOR_CLASSIFIER, TENSOR_WEIGHT, -1), "classifier.weight", 5, 21);
+    is(get(&t, TENSOR_CLASSIFIER, TENSOR_BIAS, -1), "classifier.bias", 5, 1);
+    ck_assert_ptr_null(get(&t, TENSOR_NORM_FINAL, TENSOR_WEIGHT, -1));
+    ck_assert_ptr_null(get(&t, TENSOR_HEAD, TENSOR_WEIGHT, -1));
+    ck_assert_int_eq(tensors_find(&t, "model.embed_types.weight")->order, 2);
+    ck_assert_int_eq(tensors_find(&t, "model.embed_norm.bias")->order, 4);
+    ck_assert_int_eq(tensors_find(&t, "classifier.weight")->order, t.count - 2);
+    ck_assert_ptr_eq(&t.at[t.count - 1], tensors_find(&t, "classifier.bias"));
+    ck_assert(!tensors_find(&t, "classifier.bias")->decay);
+    tensors_done(&t);
+    c.tied_embeddings = false;
+    make(&c, &t);
+    ck_assert_ptr_null(get(&t, TENSOR_HEAD, TENSOR_WEIGHT, -1));
     tensors_done(&t);
 }
 END_TEST
@@ -317,6 +344,7 @@ START_TEST(allocation_failures_are_seen)
 END_TEST
 
 UNIT_MAIN("tensors", tables_are_whole, tensors_are_found_by_role, tensors_of_gpt2_are_found_by_role,
-    the_order_of_computing_is_known, the_order_of_the_flat_range_is_known, axes_fit_together,
-    linears_are_stacked_by_rows, gpt2_has_124_439_808_parameters,
-    smollm2_has_134_515_008_parameters, absurd_sizes_are_refused, allocation_failures_are_seen)
+    tensors_of_bert_are_found_by_role, the_order_of_computing_is_known,
+    the_order_of_the_flat_range_is_known, axes_fit_together, linears_are_stacked_by_rows,
+    gpt2_has_124_439_808_parameters, smollm2_has_134_515_008_parameters, absurd_sizes_are_refused,
+    allocation_failures_are_seen)

@@ -125,7 +125,8 @@ START_TEST(folder_holds_the_merged_model_and_the_adapter)
     ck_assert(!model_load(m, before, &e));
     ck_assert_msg(!safetensors_open(GOLDEN "tiny_lora.safetensors", &s, &e), "%s", e.text);
     load_factors(d, m, s);
-    ck_assert_msg(!export_model(m, &c.config, before, &spec, DTYPE_F32, NULL, &e), "%s", e.text);
+    ck_assert_msg(
+        !export_model(m, &c.config, NULL, before, &spec, DTYPE_F32, NULL, &e), "%s", e.text);
     ck_assert_msg(!weights_open(output, NULL, &after, &e), "%s", e.text);
     ck_assert_int_eq(weights_config(after)->dim, 64);
     check_merged(before, after, s);
@@ -139,9 +140,9 @@ START_TEST(folder_holds_the_merged_model_and_the_adapter)
 }
 END_TEST
 
-/* -- GPT-2 -- */
+/* -- other families -- */
 
-struct gpt2 {
+struct subject {
     struct dev *d;
     struct weights *before;
     struct model *m;
@@ -149,7 +150,7 @@ struct gpt2 {
     char folder[64], output[128];
 };
 
-static void gpt2_open(struct gpt2 *g, const char *const *targets)
+static void subject_open(struct subject *g, const char *model, const char *const *targets)
 {
     g->c = (struct model_conf){.t = DTYPE_F32,
         .train = true,
@@ -162,13 +163,13 @@ static void gpt2_open(struct gpt2 *g, const char *const *targets)
     golden_folder(g->folder);
     snprintf(g->output, sizeof g->output, "%s/output", g->folder);
     ck_assert(!dev_open("cpu", 0, 1, &g->d, &e));
-    ck_assert_msg(!weights_open(GOLDEN "tiny-gpt2", NULL, &g->before, &e), "%s", e.text);
+    ck_assert_msg(!weights_open(model, NULL, &g->before, &e), "%s", e.text);
     g->c.config = *weights_config(g->before);
     ck_assert_msg(!model_create(g->d, &g->c, &g->m, &e), "%s", e.text);
     ck_assert_msg(!model_load(g->m, g->before, &e), "%s", e.text);
 }
 
-static void gpt2_close(struct gpt2 *g)
+static void subject_close(struct subject *g)
 {
     weights_close(g->before);
     model_destroy(g->m);
@@ -190,13 +191,13 @@ START_TEST(gpt2_is_exported_as_it_came)
 {
     struct jobspec spec = {.name = "t", .namespace_ = "default", .train = {.method = METHOD_FULL}};
     struct safetensors *from, *to;
-    struct gpt2 g;
+    struct subject g;
 
-    gpt2_open(&g, NULL);
+    subject_open(&g, GOLDEN "tiny-gpt2", NULL);
     spec.model.source = GOLDEN "tiny-gpt2";
     spec.train.output = g.output;
     ck_assert_msg(
-        !export_model(g.m, &g.c.config, g.before, &spec, DTYPE_F32, NULL, &e), "%s", e.text);
+        !export_model(g.m, &g.c.config, NULL, g.before, &spec, DTYPE_F32, NULL, &e), "%s", e.text);
     from = open_file(GOLDEN "tiny-gpt2", "model.safetensors");
     to = open_file(g.output, "model.safetensors");
     ck_assert_int_eq(safetensors_count(from), safetensors_count(to));
@@ -209,7 +210,7 @@ START_TEST(gpt2_is_exported_as_it_came)
     }
     safetensors_close(from);
     safetensors_close(to);
-    gpt2_close(&g);
+    subject_close(&g);
 }
 END_TEST
 
@@ -218,23 +219,23 @@ START_TEST(a_folder_that_holds_something_else_is_not_replaced)
 {
     struct jobspec spec = {.name = "t", .namespace_ = "default", .train = {.method = METHOD_FULL}};
     char path[256];
-    struct gpt2 g;
+    struct subject g;
 
-    gpt2_open(&g, NULL);
+    subject_open(&g, GOLDEN "tiny-gpt2", NULL);
     spec.model.source = GOLDEN "tiny-gpt2";
     spec.train.output = g.output;
     snprintf(path, sizeof path, "%s/checkpoints", g.output);
     ck_assert(!io_mkdirs(path, 0755, &e));
     ck_assert_int_eq(
-        export_model(g.m, &g.c.config, g.before, &spec, DTYPE_F32, NULL, &e), -ERR_USER);
+        export_model(g.m, &g.c.config, NULL, g.before, &spec, DTYPE_F32, NULL, &e), -ERR_USER);
     ck_assert_ptr_nonnull(strstr(e.text, "holds checkpoints"));
     ck_assert(io_exists(path));
-    gpt2_close(&g);
+    subject_close(&g);
 }
 END_TEST
 
 /* B's of this size, so that the adapter does something. */
-static void fill_factors(struct gpt2 *g)
+static void fill_factors(struct subject *g)
 {
     int64_t n = model_trainable(g->m);
     mem_autofree float *x = mem_array((size_t)n, sizeof(float));
@@ -245,7 +246,7 @@ static void fill_factors(struct gpt2 *g)
 }
 
 /* W (in, out) + alpha/r (B A)^T, as peft merges a Conv1D, is what the folder holds. */
-static void check_module(struct gpt2 *g, struct safetensors *adapter, struct safetensors *merged,
+static void check_module(struct subject *g, struct safetensors *adapter, struct safetensors *merged,
     const char *module, int64_t rank)
 {
     struct safetensors *original = open_file(GOLDEN "tiny-gpt2", "model.safetensors");
@@ -284,14 +285,14 @@ START_TEST(adapters_of_gpt2_go_by_its_modules)
         .train = {.method = METHOD_LORA, .lora = {2, 3, 0, {"q_proj", "v_proj", "down_proj"}, 3}}};
     struct safetensors *adapter, *merged;
     char path[256];
-    struct gpt2 g;
+    struct subject g;
 
-    gpt2_open(&g, targets);
+    subject_open(&g, GOLDEN "tiny-gpt2", targets);
     fill_factors(&g);
     spec.model.source = GOLDEN "tiny-gpt2";
     spec.train.output = g.output;
     ck_assert_msg(
-        !export_model(g.m, &g.c.config, g.before, &spec, DTYPE_F32, NULL, &e), "%s", e.text);
+        !export_model(g.m, &g.c.config, NULL, g.before, &spec, DTYPE_F32, NULL, &e), "%s", e.text);
     adapter = open_file(g.output, "adapter/adapter_model.safetensors");
     merged = open_file(g.output, "model.safetensors");
     ck_assert_int_eq(safetensors_count(adapter), 2 * 2 * 2);
@@ -308,9 +309,58 @@ START_TEST(adapters_of_gpt2_go_by_its_modules)
     ck_assert_int_eq(json_int(json_get(v, "alpha_pattern"), "attn.c_attn", 0), 6);
     safetensors_close(adapter);
     safetensors_close(merged);
-    gpt2_close(&g);
+    subject_close(&g);
+}
+END_TEST
+
+/* "dense" ends the names of three modules of a layer, "output.dense" of two: those that are adapted
+   are named in full. The classifier is peft's module to save. */
+START_TEST(adapters_of_bert_go_by_its_modules)
+{
+    static const char *const targets[] = {"q_proj", "down_proj", NULL};
+    static const char *const labels[] = {"B-A", "B-B", "I-A", "I-B", "O"};
+    static const char *const modules[] = {
+        "query", "bert.encoder.layer.0.output.dense", "bert.encoder.layer.1.output.dense"};
+    struct jobspec spec = {.name = "t",
+        .namespace_ = "default",
+        .train = {.method = METHOD_LORA, .lora = {2, 3, 0, {"q_proj", "down_proj"}, 2}}};
+    char path[256];
+    struct subject g;
+    int i = 0;
+
+    subject_open(&g, GOLDEN "tiny-bert", targets);
+    fill_factors(&g);
+    spec.model.source = GOLDEN "tiny-bert";
+    spec.train.output = g.output;
+    ck_assert_msg(
+        !export_model(g.m, &g.c.config, labels, NULL, &spec, DTYPE_F32, NULL, &e), "%s", e.text);
+    struct safetensors *adapter = open_file(g.output, "adapter/adapter_model.safetensors");
+    struct safetensors *merged = open_file(g.output, "model.safetensors");
+    ck_assert_int_eq(safetensors_count(adapter), 2 * 2 * 2 + 2);
+    ck_assert_ptr_nonnull(safetensors_find(
+        adapter, "base_model.model.bert.encoder.layer.1.attention.self.query.lora_A.weight"));
+    const struct safetensors_tensor *saved =
+        safetensors_find(adapter, "base_model.model.classifier.weight");
+    const struct safetensors_tensor *whole = safetensors_find(merged, "classifier.weight");
+    ck_assert(saved && whole && saved->bytes == 5 * 32 * 4 && whole->bytes == saved->bytes);
+    ck_assert_mem_eq(saved->data, whole->data, (size_t)saved->bytes);
+    ck_assert_ptr_nonnull(safetensors_find(adapter, "base_model.model.classifier.bias"));
+    snprintf(path, sizeof path, "%s/adapter/adapter_config.json", g.output);
+    json_auto struct json *v = golden_json(path);
+    ck_assert_str_eq(json_str(v, "task_type", ""), "TOKEN_CLS");
+    ck_assert_str_eq(json_string_value(json_first(json_get(v, "modules_to_save"))), "classifier");
+    json_each (name, json_get(v, "target_modules"))
+        ck_assert_str_eq(json_string_value(name), modules[i++]);
+    ck_assert_int_eq(i, 3);
+    snprintf(path, sizeof path, "%s/config.json", g.output);
+    json_auto struct json *config = golden_json(path);
+    ck_assert_str_eq(json_str(json_get(config, "id2label"), "1", ""), "B-B");
+    safetensors_close(adapter);
+    safetensors_close(merged);
+    subject_close(&g);
 }
 END_TEST
 
 UNIT_MAIN("export", folder_holds_the_merged_model_and_the_adapter, gpt2_is_exported_as_it_came,
-    a_folder_that_holds_something_else_is_not_replaced, adapters_of_gpt2_go_by_its_modules)
+    a_folder_that_holds_something_else_is_not_replaced, adapters_of_gpt2_go_by_its_modules,
+    adapters_of_bert_go_by_its_modules)
