@@ -42,7 +42,7 @@ static void rotate(const struct batch *s, struct columns q, struct columns k, bo
         .position = s->position, .theta = c->rope_theta, .inverse = inverse, .t = s->t);
 }
 
-/* att (N, H D) = softmax(q k^T / sqrt(D)) v, by head, of the tokens up to each. */
+/* att (N, H D) = softmax(q k^T / sqrt(D)) v, by head, of the tokens that each sees. */
 static void attend(const struct batch *s, const struct sublayer *u, struct columns q,
     struct columns k, struct columns v)
 {
@@ -56,7 +56,8 @@ static void attend(const struct batch *s, const struct sublayer *u, struct colum
     else
         OP(s, attention, .b = s->b, .tokens = s->tokens, .h = c->heads, .g = c->kv_heads,
             .d = c->head_dim, .scale = scale, .q = q.at, .k = k.at, .v = v.at, .ldq = q.ld,
-            .ldk = k.ld, .ldv = v.ld, .o = u->attention.att, .lse = u->attention.lse, .t = s->t);
+            .ldk = k.ld, .ldv = v.ld, .o = u->attention.att, .lse = u->attention.lse,
+            .bidirectional = c->bidirectional, .length = s->lengths, .t = s->t);
 }
 
 static void attention_forward(const struct batch *s, const struct sublayer *u, void *y)
@@ -94,7 +95,8 @@ static void attention_backward(
     OP(s, attention_back, .b = s->b, .tokens = s->tokens, .h = c->heads, .g = c->kv_heads,
         .d = c->head_dim, .scale = 1 / sqrtf((float)c->head_dim), .q = q.at, .k = k.at, .v = v.at,
         .ldq = q.ld, .ldk = k.ld, .ldv = v.ld, .o = a->att, .lse = a->lse, .dout = a->datt,
-        .dq = dq.at, .dk = dk.at, .dv = dv.at, .t = s->t);
+        .dq = dq.at, .dk = dk.at, .dv = dv.at, .bidirectional = c->bidirectional,
+        .length = s->lengths, .t = s->t);
     rotate(s, dq, dk, true);
     linear_backward(s, &a->w_qkv, s->h, a->dqkv, below ? s->dh : NULL);
 }

@@ -1,8 +1,8 @@
 /*
- * attention: f(h) = attention(h W_q, h W_k, h W_v) W_o, causal, with grouped heads
- * (arXiv:2305.13245) and rotary positions where the model has them (RoFormer, arXiv:2104.09864;
- * half layout). In serving keys and values go to the cache, and from its second chunk on a sequence
- * reads them there.
+ * attention: f(h) = attention(h W_q, h W_k, h W_v) W_o, causal unless the model is bidirectional,
+ * over the tokens of a sequence that exist, with grouped heads (arXiv:2305.13245) and rotary
+ * positions where the model has them (RoFormer, arXiv:2104.09864; half layout). In serving keys and
+ * values go to the cache, and from its second chunk on a sequence reads them there.
  */
 #ifndef RUNTIME_MODEL_ATTENTION_H
 #define RUNTIME_MODEL_ATTENTION_H

@@ -1,5 +1,5 @@
 /*
- * embed: one operation a table; the second adds to the first.
+ * embed: one operation a table; each adds to those before it.
  */
 #include "runtime/model/embed.h"
 
@@ -7,26 +7,57 @@ void embed_bind(struct embed *w, const struct model *m, float *gradient)
 {
     w->table = model_bind(m, TENSOR_EMBED, TENSOR_WEIGHT, -1, gradient, &w->dtable);
     w->positions = model_bind(m, TENSOR_POSITIONS, TENSOR_WEIGHT, -1, gradient, &w->dpositions);
+    w->types = model_bind(m, TENSOR_TYPES, TENSOR_WEIGHT, -1, gradient, &w->dtypes);
+    norm_bind(&w->norm, m, TENSOR_NORM_EMBED, -1, gradient);
+}
+
+void embed_carve(struct embed *w, const struct batch *s, struct carve *kept)
+{
+    if (!s->config->embed_norm)
+        return;
+    w->sum = carve_tensor(kept, s->n, s->config->dim, s->t);
+    norm_carve(&w->norm, s, kept);
+}
+
+/* x (N, C) += the rows of a table of v rows */
+static void add_rows(const struct batch *s, const struct stored *table, int64_t v,
+    const int32_t *ids, bool add, void *x)
+{
+    if (table->data)
+        OP(s, embed, .n = s->n, .c = s->config->dim, .v = v, .ids = ids, .table = table->data,
+            .table_type = table->type, .out = x, .accumulate = add, .t = s->t);
 }
 
 void embed_forward(const struct batch *s, const struct embed *w, void *x)
 {
     const struct model_config *c = s->config;
-    OP(s, embed, .n = s->n, .c = c->dim, .v = c->vocab, .ids = s->ids, .table = w->table.data,
-        .table_type = w->table.type, .out = x, .t = s->t);
-    if (w->positions.data)
-        OP(s, embed, .n = s->n, .c = c->dim, .v = c->context, .ids = s->position,
-            .table = w->positions.data, .table_type = w->positions.type, .out = x,
-            .accumulate = true, .t = s->t);
+    void *sum = c->embed_norm ? w->sum : x;
+    add_rows(s, &w->table, c->vocab, s->ids, false, sum);
+    add_rows(s, &w->positions, c->context, s->position, true, sum);
+    add_rows(s, &w->types, c->types, s->types, true, sum);
+    if (c->embed_norm)
+        norm_forward(s, &w->norm, sum, x);
+}
+
+static void rows_back(
+    const struct batch *s, float *dtable, int64_t v, const int32_t *ids, const void *dout)
+{
+    if (dtable)
+        OP(s, embed_back, .n = s->n, .c = s->config->dim, .v = v, .ids = ids, .dout = dout,
+            .dtable = dtable, .t = s->t);
 }
 
 void embed_backward(const struct batch *s, const struct embed *w)
 {
     const struct model_config *c = s->config;
-    if (w->dtable)
-        OP(s, embed_back, .n = s->n, .c = c->dim, .v = c->vocab, .ids = s->ids, .dout = s->dx,
-            .dtable = w->dtable, .t = s->t);
-    if (w->dpositions)
-        OP(s, embed_back, .n = s->n, .c = c->dim, .v = c->context, .ids = s->position,
-            .dout = s->dx, .dtable = w->dpositions, .t = s->t);
+    void *dsum = s->dx;
+    if (c->embed_norm && w->dtable) {
+        dsum = s->dh;
+        norm_backward(s, &w->norm, w->sum, s->dx, dsum, false);
+    }
+    rows_back(s, w->dtable, c->vocab, s->ids, dsum);
+    rows_back(s, w->dpositions, c->context, s->position, dsum);
+    if (w->dtypes) /* of the one row that counts */
+        OP(s, bias_back, .n = s->n, .c = c->dim, .ld = c->dim, .dy = dsum, .dbias = w->dtypes,
+            .t = s->t);
 }

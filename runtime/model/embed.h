@@ -1,23 +1,29 @@
 /*
- * embed: ids to the residual: a row of the table each and, where positions are learned, a row of
- * theirs. Only enqueues.
+ * embed: ids to the residual: a row of the table each, where positions are learned a row of theirs,
+ * where tokens have types the row of type 0; and a norm above, where there is one (BERT,
+ * arXiv:1810.04805). Only enqueues.
  */
 #ifndef RUNTIME_MODEL_EMBED_H
 #define RUNTIME_MODEL_EMBED_H
 
 #include "runtime/model/batch.h"
 #include "runtime/model/internal.h"
+#include "runtime/model/norm.h"
 
 struct embed {
-    struct stored table;        /* (V, C) */
-    struct stored positions;    /* (context, C) t; {0}: rotary */
-    float *dtable, *dpositions; /* NULL when frozen */
+    struct stored table;                 /* (V, C) */
+    struct stored positions;             /* (context, C) t; {0}: rotary */
+    struct stored types;                 /* (types, C) t; {0}: none */
+    float *dtable, *dpositions, *dtypes; /* NULL when frozen */
+    struct norm norm;
+    void *sum; /* (N, C) what the norm is of, kept; NULL: no norm */
 };
 
 void embed_bind(struct embed *w, const struct model *m, float *gradient);
+void embed_carve(struct embed *w, const struct batch *s, struct carve *kept);
 /* x (N, C) */
 void embed_forward(const struct batch *s, const struct embed *w, void *x);
-/* From s->dx. */
+/* From s->dx; s->dh is of no more use. */
 void embed_backward(const struct batch *s, const struct embed *w);
 
 #endif

@@ -78,7 +78,7 @@ static void ffn_backward(const struct batch *s, const struct sublayer *u, bool a
         gate_up_backward(s, f); /* (N, F) -> (N, 2 F) */
     else
         OP(s, gelu_back, .count = s->n * s->config->ffn_dim, .x = f->up, .dy = f->dactivated,
-            .dx = f->dup, .t = s->t);
+            .dx = f->dup, .erf = s->config->activation == ACTIVATION_GELU_ERF, .t = s->t);
     linear_backward(s, &f->w_up, s->h, f->dup, below ? s->dh : NULL); /* -> (N, C) */
 }
 

@@ -1,7 +1,7 @@
 /*
  * ffn: the feed-forward of a layer. SwiGLU (arXiv:2002.05202, as in Llama): f(h) = (silu(h W_gate)
- * * (h W_up)) W_down. GELU (GPT-2): f(h) = gelu(h W_up) W_down, tanh form, an epilogue of the
- * first product.
+ * * (h W_up)) W_down. GELU: f(h) = gelu(h W_up) W_down, in its tanh form (GPT-2) or by erf (BERT),
+ * an epilogue of the first product.
  */
 #ifndef RUNTIME_MODEL_FFN_H
 #define RUNTIME_MODEL_FFN_H

@@ -9,8 +9,7 @@ void gemm_forward(
 {
     OP(s, matmul, .m = g->n, .n = g->out, .k = g->in, .a = x, .b = w, .c = y, .lda = g->ldx,
         .ldb = g->in, .ldc = g->ldy, .tb = true, .ab_type = g->t, .c_type = g->y_type,
-        .alpha = g->scale, .beta = g->add, .bias = g->bias,
-        .act = g->gelu_of ? OP_ACT_GELU : OP_ACT_NONE, .pre = g->gelu_of);
+        .alpha = g->scale, .beta = g->add, .bias = g->bias, .act = g->act, .pre = g->pre);
 }
 
 void gemm_dx(const struct batch *s, const struct gemm *g, const void *dy, const void *w, void *dx)

@@ -14,7 +14,8 @@ struct gemm {
     float scale;          /* of every result */
     bool add;             /* y or dx: += */
     const void *bias;     /* (out), forward: + bias; or NULL */
-    void *gelu_of;        /* (n, out) as y; not NULL: receives y, and y becomes GELU(y) */
+    enum op_act act;      /* forward: y becomes act(y) */
+    void *pre;            /* (n, out) as y: receives what act is applied to; or NULL */
 };
 
 /* y = scale * x W^T + bias */

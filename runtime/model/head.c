@@ -14,8 +14,16 @@
 /* In training rows are padded to a multiple of this, so that each is aligned. */
 #define LOGIT_ALIGN    64
 
+/* V: what there is a logit for. */
+static int64_t width(const struct model_config *c)
+{
+    return c->labels ? c->labels : c->vocab;
+}
+
 static int64_t chunk_rows(const struct model_conf *c)
 {
+    if (c->config.labels)
+        return INT64_MAX;
     int64_t rows = LOGIT_BYTES / carve_times(c->config.vocab, 4);
     rows = rows > LOGIT_ROWS_MAX ? LOGIT_ROWS_MAX : rows;
     rows = c->logit_rows ? c->logit_rows : rows;
@@ -24,7 +32,7 @@ static int64_t chunk_rows(const struct model_conf *c)
 
 static int64_t chunk_columns(const struct model_conf *c)
 {
-    int64_t v = c->config.vocab;
+    int64_t v = width(&c->config);
     return c->train ? carve_times((v - 1) / LOGIT_ALIGN + 1, LOGIT_ALIGN) : v;
 }
 
@@ -35,7 +43,10 @@ int64_t head_row_bytes(const struct model_conf *c)
 
 void head_bind(struct head *w, const struct model *m, float *gradient)
 {
-    enum tensor_role role = m->conf.config.tied_embeddings ? TENSOR_EMBED : TENSOR_HEAD;
+    const struct model_config *c = &m->conf.config;
+    enum tensor_role role = c->tied_embeddings ? TENSOR_EMBED : TENSOR_HEAD;
+    role = c->labels ? TENSOR_CLASSIFIER : role;
+    w->bias = model_bind(m, role, TENSOR_BIAS, -1, gradient, &w->dbias).data;
     w->w = model_bind(m, role, TENSOR_WEIGHT, -1, gradient, &w->dw);
     w->rows = chunk_rows(&m->conf);
     w->columns = chunk_columns(&m->conf);
@@ -57,14 +68,15 @@ static void chunk_loss(const struct batch *s, const struct head *w, int64_t row,
     const void *h = at_element(s->h, row * c->dim, s->t);
     struct gemm g = {.n = n,
         .in = c->dim,
-        .out = c->vocab,
+        .out = width(c),
+        .bias = w->bias,
         .ldx = c->dim,
         .ldy = w->columns,
         .t = s->t,
         .y_type = DTYPE_F32,
         .scale = 1};
     gemm_forward(s, &g, h, w->w.data, w->logits); /* (n, C) -> (n, V) */
-    OP(s, xent, .n = n, .v = c->vocab, .ld = w->columns, .logits = w->logits,
+    OP(s, xent, .n = n, .v = width(c), .ld = w->columns, .logits = w->logits,
         .target = targets + row, .loss = loss + row, .scale = scale, .backward = backward,
         .gradient16 = w->dlogits, .t = DTYPE_F32);
     if (!backward)
@@ -73,6 +85,9 @@ static void chunk_loss(const struct batch *s, const struct head *w, int64_t row,
     gemm_dx(s, &g, dlogits, w->w.data, at_element(s->dh, row * c->dim, s->t));
     if (w->dw)
         gemm_dw(s, &g, dlogits, h, w->dw);
+    if (w->dbias)
+        OP(s, bias_back, .n = n, .c = width(c), .ld = w->columns, .dy = dlogits, .dbias = w->dbias,
+            .t = w->dlogits ? DTYPE_BF16 : DTYPE_F32);
 }
 
 void head_loss(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,

@@ -1,7 +1,8 @@
 /*
  * head: logits = h W^T over the vocabulary, and in training the loss, chunk by chunk: no more than
- * a chunk of logits is ever in memory. Logits are F32 whatever the compute type: the 8 bits of BF16
- * would be lost in the loss. Only enqueues.
+ * a chunk of logits is ever in memory. Or logits = h W^T + bias over the labels of a classifier, of
+ * which there are few: all rows are one chunk. Logits are F32 whatever the compute type: the 8 bits
+ * of BF16 would be lost in the loss. Only enqueues.
  */
 #ifndef RUNTIME_MODEL_HEAD_H
 #define RUNTIME_MODEL_HEAD_H
@@ -11,11 +12,12 @@
 #include "runtime/model/internal.h"
 
 struct head {
-    struct stored w;   /* (V, C): the embedding's, when tied */
-    float *dw;         /* NULL when frozen */
+    struct stored w;   /* (V, C): the embedding's, when tied; V is the labels of a classifier */
+    const void *bias;  /* (V) t, of a classifier; or NULL */
+    float *dw, *dbias; /* NULL when frozen or absent */
     int64_t rows;      /* R: of a chunk */
     int64_t columns;   /* from row to row: V, in training padded */
-    float *logits;     /* (R, V) */
+    float *logits;     /* (R, V); with backward overwritten, in F32 training */
     uint16_t *dlogits; /* (R, V) BF16; in F32 training the gradient takes the logits' place */
 };
 

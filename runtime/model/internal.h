@@ -24,7 +24,7 @@ struct model {
     struct model_conf conf;
     struct memplan plan;
     struct tensors base; /* every tensor of the model */
-    struct tensors lora; /* the factors; empty without LoRA */
+    struct tensors lora; /* the factors, and a classifier; empty without LoRA */
     /* training: flat ranges */
     char *frozen;   /* base tensors in the compute type; NULL when all are trained */
     float *master;  /* trainable */

@@ -107,6 +107,11 @@ static void forward_joined(
     lora_forward(s, &l->lora, x, y, false);
 }
 
+static enum op_act gelu_of(const struct batch *s)
+{
+    return s->config->activation == ACTIVATION_GELU_ERF ? OP_ACT_GELU_ERF : OP_ACT_GELU;
+}
+
 /* Adapters count before GELU, which comes with the matrix' product: theirs is the first. */
 static void gelu_joined(
     const struct batch *s, const struct linear *l, const void *x, void *pre, void *y)
@@ -115,7 +120,8 @@ static void gelu_joined(
     lora_forward(s, &l->lora, x, y, true);
     g.add = l->lora.count;
     g.bias = l->bias;
-    g.gelu_of = pre;
+    g.act = gelu_of(s);
+    g.pre = pre;
     gemm_forward(s, &g, x, l->w, y);
 }
 
@@ -234,5 +240,5 @@ void linear_gelu(const struct batch *s, const struct linear *l, const void *x, v
     if (s->train)
         gelu_joined(s, l, x, pre, y);
     else
-        forward_stored(s, l, x, y, OP_ACT_GELU);
+        forward_stored(s, l, x, y, gelu_of(s));
 }

@@ -45,7 +45,8 @@ void linear_carve(
 void linear_forward(const struct batch *s, const struct linear *l, const void *x, void *y);
 /* y += x W^T + bias */
 void linear_add(const struct batch *s, const struct linear *l, const void *x, void *y);
-/* y = GELU(x W^T + bias); in training pre (n, out) receives what GELU is applied to */
+/* y = GELU(x W^T + bias), in the model's form; in training pre (n, out) receives what it is applied
+   to */
 void linear_gelu(const struct batch *s, const struct linear *l, const void *x, void *pre, void *y);
 /* dx = dy W, unless NULL; dW += dy^T x; dbias += dy's sums; and the adapters' */
 void linear_backward(

@@ -74,13 +74,20 @@ static void place_rows(
         (size_t)(n * dtype_block_bytes(m->conf.t)));
 }
 
+/* Is the tensor as w has it? Else it is drawn. */
+static bool is_loaded(const struct model *m, const struct weights *w, const struct tensor *p)
+{
+    return w &&
+        (p->role != TENSOR_CLASSIFIER || weights_config(w)->labels == m->conf.config.labels);
+}
+
 static int fill_tensor(struct model *m, struct weights *w, const struct tensor *p, bool trained,
     float *stage, struct err *e)
 {
     int64_t rows = p->shape[0], cols = p->shape[1], chunk = STAGE_ELEMENTS / cols;
     for (int64_t row = 0, n; row < rows; row += n) {
         n = rows - row < chunk ? rows - row : chunk;
-        if (w) {
+        if (is_loaded(m, w, p)) {
             int rc = weights_read(w, p->name, rows, cols, row, n, DTYPE_F32, stage, e);
             if (rc)
                 return rc;
@@ -102,8 +109,10 @@ static int fill_all(struct model *m, struct weights *w, struct err *e)
     int rc = 0;
     for (int i = 0; i < m->base.count && !rc; i++)
         rc = fill_tensor(m, w, &m->base.at[i], full, stage, e);
-    for (int i = 0; i < m->lora.count && !rc; i++)
-        rc = fill_tensor(m, NULL, &m->lora.at[i], true, stage, e);
+    for (int i = 0; i < m->lora.count && !rc; i++) {
+        const struct tensor *p = &m->lora.at[i];
+        rc = fill_tensor(m, p->part < TENSOR_LORA_A ? w : NULL, p, true, stage, e);
+    }
     if (rc)
         return rc;
     model_master_changed(m);

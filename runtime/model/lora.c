@@ -62,6 +62,24 @@ static int add_factors(struct tensors *t, const struct model_conf *c, enum tenso
     return 0;
 }
 
+/* A classifier begins as nothing that adapters could adapt: it is trained itself, as peft does
+   (modules_to_save). */
+static int add_classifier(struct tensors *t, const struct model_config *c, struct err *e)
+{
+    struct tensor x = {.role = TENSOR_CLASSIFIER, .layer = -1, .expert = -1};
+    if (!c->labels)
+        return 0;
+    x.part = TENSOR_WEIGHT;
+    x.dims = 2;
+    x.shape[0] = c->labels;
+    x.shape[1] = c->dim;
+    int rc = tensors_add(t, &x, false, e);
+    x.part = TENSOR_BIAS;
+    x.dims = 1;
+    x.shape[1] = 1;
+    return rc ? rc : tensors_add(t, &x, false, e);
+}
+
 int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
 {
     struct tensors t = {0};
@@ -71,7 +89,7 @@ int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
             if ((rc = add_factors(&t, c, TENSOR_LORA_A, l, k, e)) ||
                 (rc = add_factors(&t, c, TENSOR_LORA_B, l, k, e)))
                 break;
-    if (rc || (rc = tensors_seal(&t, e))) {
+    if (rc || (rc = add_classifier(&t, &c->config, e)) || (rc = tensors_seal(&t, e))) {
         tensors_done(&t);
         return rc;
     }

@@ -38,8 +38,8 @@ struct lora { /* the adapters of one joined matrix (out, in); count 0: none */
     void *dropped; /* (N, in) t: scratch; NULL: no dropout */
 };
 
-/* The table of factors for c's targets: per joined matrix its A's, then its B's. ERR_USER: a target
-   no matrix has. */
+/* What is trained: the factors for c's targets, per joined matrix its A's, then its B's; behind
+   them a classifier. ERR_USER: a target no matrix has. */
 int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e);
 /* The seed of dropout in one joined matrix. */
 uint64_t lora_seed(uint64_t seed, int64_t layer, enum linear_kind kind);

@@ -12,11 +12,6 @@
 
 /* -- where tensors stand -- */
 
-static bool is_trained(const struct model *m, const struct tensor *p)
-{
-    return m->conf.train && (!m->conf.lora_rank || p->part >= TENSOR_LORA_A);
-}
-
 /* NULL stays NULL: a model that is only planned has no memory. */
 static void *at_offset(const void *range, int64_t offset, enum dtype t)
 {
@@ -26,14 +21,14 @@ static void *at_offset(const void *range, int64_t offset, enum dtype t)
 struct stored model_bind(const struct model *m, enum tensor_role role, enum tensor_part part,
     int64_t layer, float *gradient, float **dw)
 {
-    const struct tensors *table = part >= TENSOR_LORA_A ? &m->lora : &m->base;
-    const struct tensor *p = tensors_get(table, role, part, layer, -1);
+    const struct tensor *trained = tensors_get(model_trained(m), role, part, layer, -1);
+    const struct tensor *p = trained ? trained : tensors_get(&m->base, role, part, layer, -1);
     enum dtype t = m->conf.t;
     if (!p)
         return (struct stored){0};
     if (!m->conf.train)
         return m->stored[p - m->base.at];
-    if (!is_trained(m, p))
+    if (!trained)
         return (struct stored){t, at_offset(m->frozen, p->offset, t)};
     *dw = at_offset(gradient, p->offset, DTYPE_F32);
     return (struct stored){t, at_offset(m->copy ? (void *)m->copy : m->master, p->offset, t)};
@@ -45,6 +40,15 @@ static int check_conf(const struct model_conf *c, struct err *e)
 {
     if (c->t != DTYPE_F32 && c->t != DTYPE_BF16)
         return err_set(e, ERR_BUG, "compute type %s", dtype_name(c->t));
+    if (!c->train && (c->config.bidirectional || c->config.labels))
+        return err_set(e, ERR_USER,
+            "a %s model that %s predicts no next token and cannot be served",
+            c->config.architecture, c->config.labels ? "classifies tokens" : "sees the whole text");
+    if (c->config.bidirectional && !c->config.labels)
+        return err_set(e, ERR_USER,
+            "spec.train.objective: a %s model predicts no next token; it can be trained with "
+            "TokenClassification",
+            c->config.architecture);
     if (c->train && (c->micro_sequences < 1 || c->sequence_length < 1))
         return err_set(e, ERR_USER, "a micro-batch needs at least one sequence of one token");
     if (c->train && c->sequence_length > c->config.context)
@@ -135,7 +139,8 @@ int64_t model_parameters(const struct model *m)
     for (int i = 0; i < m->base.count; i++)
         sum += m->base.at[i].count;
     for (int i = 0; i < m->lora.count; i++)
-        sum += m->lora.at[i].count;
+        if (m->lora.at[i].part >= TENSOR_LORA_A)
+            sum += m->lora.at[i].count;
     return sum;
 }
 

@@ -4,7 +4,7 @@
  * dereferenced by the host, and go by name (runtime/family/tensors.h).
  *
  * Training: parameters in compute type t (F32 or BF16) with F32 masters for what is trainable:
- * everything, or the LoRA factors only. Serving: as stored on disk.
+ * everything, or the LoRA factors and a classifier. Serving: as stored on disk.
  */
 #ifndef RUNTIME_MODEL_MODEL_H
 #define RUNTIME_MODEL_MODEL_H
@@ -40,7 +40,8 @@ struct model_conf {
 
 int model_create(struct dev *d, const struct model_conf *c, struct model **out, struct err *e);
 void model_destroy(struct model *m);
-/* Once, before anything is computed. */
+/* Once, before anything is computed. A classifier that w has not, or has for another number of
+   labels, is fresh as in model_init_random. */
 int model_load(struct model *m, struct weights *w, struct err *e);
 /* normal(0, 0.02), less for projections into the residual where the configuration says so; norms 1,
    biases 0; depends on seed, name and the configuration only */

@@ -86,8 +86,11 @@ static void carve_layer(struct net *t, const struct batch *s, struct layer *l, s
 
 void net_carve(struct net *t, struct batch *s, struct net_memory *a)
 {
-    t->x = carve_residual(s, &a->saved);
-    norm_carve(&t->final, s, &a->saved);
+    if (!s->config->post_norm) {
+        t->x = carve_residual(s, &a->saved);
+        norm_carve(&t->final, s, &a->saved);
+    }
+    embed_carve(&t->embed, s, &a->saved);
     head_carve(&t->head, s, &a->logits);
     s->h = carve_residual(s, &a->scratch);
     if (s->train) {
@@ -103,15 +106,17 @@ void net_carve(struct net *t, struct batch *s, struct net_memory *a)
 void net_forward(const struct batch *s, const struct net *t)
 {
     int64_t layers = s->config->layers;
+    void *top = s->config->post_norm ? s->h : t->x;
     embed_forward(s, &t->embed, t->layers[0].sub[0].x); /* (N) -> (N, C) */
     for (int64_t i = 0; i < layers; i++) {
         const struct layer *l = &t->layers[i];
         for (int j = 0; j + 1 < l->count; j++)
             sublayer_forward(s, &l->sub[j], l->sub[j + 1].x);
-        sublayer_forward(s, &l->sub[l->count - 1], i + 1 < layers ? l[1].sub[0].x : t->x);
+        sublayer_forward(s, &l->sub[l->count - 1], i + 1 < layers ? l[1].sub[0].x : top);
         beat(s->page);
     }
-    norm_forward(s, &t->final, t->x);
+    if (!s->config->post_norm)
+        norm_forward(s, &t->final, t->x, s->h);
 }
 
 /* Makes again what forward did not keep of a layer. True: its last sub-layer was the last to run.
@@ -126,10 +131,20 @@ static bool layer_again(const struct batch *s, const struct layer *l)
     return !l->sub[l->count - 1].kept;
 }
 
+/* s->dh to s->dx, the gradient of what the last layer gives. */
+static void backward_top(const struct batch *s, const struct net *t)
+{
+    size_t bytes = (size_t)(s->n * s->config->dim * dtype_block_bytes(s->t));
+    if (s->config->post_norm)
+        dev_copy(s->dev, s->dx, s->dh, bytes);
+    else
+        norm_backward(s, &t->final, t->x, s->dh, s->dx, false);
+}
+
 void net_backward(const struct batch *s, const struct net *t,
     void (*layer_fn)(void *user, int64_t layer), void *user)
 {
-    norm_backward(s, &t->final, t->x, false);
+    backward_top(s, t);
     for (int64_t i = s->config->layers - 1; i >= 0; i--) {
         const struct layer *l = &t->layers[i];
         bool again = layer_again(s, l);

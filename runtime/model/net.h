@@ -1,5 +1,5 @@
 /*
- * net: a transformer as it computes: embedding, layers of sub-layers, the final norm, the head; and
+ * net: a transformer as it computes: embedding, layers of sub-layers, a final norm, the head; and
  * the walks over them: to bind tensors, to carve memory, forward, backward. What a layer consists
  * of stands in one list (net.c).
  *
@@ -26,7 +26,7 @@ struct net {
     struct layer *layers; /* (L) */
     struct norm final;
     struct head head;
-    void *x; /* (N, C) the residual above the last layer */
+    void *x; /* (N, C) the residual above the last layer; none where norms are behind residuals */
 };
 
 struct net_memory {
@@ -46,7 +46,7 @@ void net_bind(struct net *t, const struct model *m, float *gradient);
 /* Every activation, s->h, s->dh and s->dx included; s->n: the most rows. */
 void net_carve(struct net *t, struct batch *s, struct net_memory *a);
 
-/* s->ids to s->h = norm(x) */
+/* s->ids to s->h, what the head reads */
 void net_forward(const struct batch *s, const struct net *t);
 /* From s->dh to every gradient. layer_fn is called whenever a layer is through, with its number;
    NULL: no calls. */

@@ -18,25 +18,26 @@ void norm_carve(struct norm *w, const struct batch *s, struct carve *kept)
         w->mean = carve_tensor(kept, s->n, 1, DTYPE_F32);
 }
 
-void norm_forward(const struct batch *s, const struct norm *w, const void *x)
+void norm_forward(const struct batch *s, const struct norm *w, const void *x, void *y)
 {
     const struct model_config *c = s->config;
     if (c->norm == NORM_RMS)
-        OP(s, rmsnorm, .n = s->n, .c = c->dim, .eps = c->norm_eps, .x = x, .w = w->w, .y = s->h,
+        OP(s, rmsnorm, .n = s->n, .c = c->dim, .eps = c->norm_eps, .x = x, .w = w->w, .y = y,
             .rstd = w->rstd, .t = s->t);
     else
         OP(s, layernorm, .n = s->n, .c = c->dim, .eps = c->norm_eps, .x = x, .w = w->w,
-            .bias = w->bias, .y = s->h, .mean = w->mean, .rstd = w->rstd, .t = s->t);
+            .bias = w->bias, .y = y, .mean = w->mean, .rstd = w->rstd, .t = s->t);
 }
 
-void norm_backward(const struct batch *s, const struct norm *w, const void *x, bool add)
+void norm_backward(
+    const struct batch *s, const struct norm *w, const void *x, const void *dy, void *dx, bool add)
 {
     const struct model_config *c = s->config;
     if (c->norm == NORM_RMS)
         OP(s, rmsnorm_back, .n = s->n, .c = c->dim, .eps = c->norm_eps, .x = x, .w = w->w,
-            .rstd = w->rstd, .dy = s->dh, .dx = s->dx, .dw = w->dw, .accumulate = add, .t = s->t);
+            .rstd = w->rstd, .dy = dy, .dx = dx, .dw = w->dw, .accumulate = add, .t = s->t);
     else
         OP(s, layernorm_back, .n = s->n, .c = c->dim, .eps = c->norm_eps, .x = x, .w = w->w,
-            .bias = w->bias, .mean = w->mean, .rstd = w->rstd, .dy = s->dh, .dx = s->dx,
-            .dw = w->dw, .dbias = w->dbias, .accumulate = add, .t = s->t);
+            .bias = w->bias, .mean = w->mean, .rstd = w->rstd, .dy = dy, .dx = dx, .dw = w->dw,
+            .dbias = w->dbias, .accumulate = add, .t = s->t);
 }

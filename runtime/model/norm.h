@@ -18,9 +18,10 @@ struct norm {
 void norm_bind(
     struct norm *w, const struct model *m, enum tensor_role role, int64_t layer, float *gradient);
 void norm_carve(struct norm *w, const struct batch *s, struct carve *kept);
-/* s->h = norm(x), x (n, C) */
-void norm_forward(const struct batch *s, const struct norm *w, const void *x);
-/* s->dx = or += (add) the gradient of x, from s->dh */
-void norm_backward(const struct batch *s, const struct norm *w, const void *x, bool add);
+/* y = norm(x), both (n, C) */
+void norm_forward(const struct batch *s, const struct norm *w, const void *x, void *y);
+/* dx = or += (add) the gradient of x, from dy */
+void norm_backward(
+    const struct batch *s, const struct norm *w, const void *x, const void *dy, void *dx, bool add);
 
 #endif

@@ -19,10 +19,12 @@ struct pass {
     float *gradient;
     bool gradient_owned;
     int32_t *ids, *targets, *position; /* (N) */
+    int32_t *types;                    /* (N) zeros; NULL: no types */
+    int32_t *lengths;                  /* (B) */
     float *loss;                       /* (N) */
     float *loss_total;                 /* (PASS_AHEAD, N): by row, since pass_loss */
     int ahead;                         /* which of these is being added to */
-    float *host;                       /* (N), host */
+    float *host;                       /* (N), or the logits of all labels; host */
     void (*ready_fn)(void *user, int64_t first, int64_t count);
     void *ready_user;
 };
@@ -52,6 +54,9 @@ static void pass_carve(struct pass *p)
     p->ids = carve_tensor(c, n, 1, DTYPE_I32);
     p->targets = carve_tensor(c, n, 1, DTYPE_I32);
     p->position = carve_tensor(c, n, 1, DTYPE_I32);
+    p->lengths = carve_tensor(c, p->batch.b, 1, DTYPE_I32);
+    if (p->batch.config->types)
+        p->types = carve_tensor(c, n, 1, DTYPE_I32);
     net_carve(&p->net, &p->batch, &p->memory);
 }
 
@@ -109,7 +114,8 @@ static int pass_open(struct pass *p, struct model *m, struct err *e)
     if ((rc = pass_describe(p, m, e)) || (rc = alloc_gradient(p, e)) ||
         (rc = net_memory_open(&p->memory, p->dev, e)))
         return rc;
-    p->host = mem_array((size_t)p->batch.n, sizeof *p->host);
+    int64_t columns = m->conf.config.labels ? p->net.head.columns : 1;
+    p->host = mem_array((size_t)p->batch.n, (size_t)columns * sizeof *p->host);
     if (!p->host)
         return err_set(e, ERR_MEMORY, "no memory for %lld rows", (long long)p->batch.n);
     net_bind(&p->net, m, p->gradient);
@@ -200,21 +206,45 @@ static int read_loss(struct pass *p, const float *loss, int64_t n, double *loss_
     return 0;
 }
 
-int pass_step(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *targets, float scale,
-    bool backward, double *loss_sum, struct err *e)
+static int check_targets(const struct pass *p, const int32_t *targets, int64_t n, struct err *e)
+{
+    int64_t labels = p->batch.config->labels;
+    if (!labels)
+        return model_check_ids(p->model, targets, n, -1, e);
+    for (int64_t i = 0; i < n; i++)
+        if (targets[i] < -1 || targets[i] >= labels)
+            return err_set(
+                e, ERR_DATA, "label %d is none of the %lld", targets[i], (long long)labels);
+    return 0;
+}
+
+static int check_lengths(const struct pass *p, int64_t b, const int32_t *lengths, struct err *e)
+{
+    for (int64_t i = 0; lengths && i < b; i++)
+        if (lengths[i] < 1 || lengths[i] > p->batch.tokens)
+            return err_set(e, ERR_DATA, "a sequence of %d tokens in a batch of %lld each",
+                lengths[i], (long long)p->batch.tokens);
+    return 0;
+}
+
+int pass_step(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *lengths,
+    const int32_t *targets, float scale, bool backward, double *loss_sum, struct err *e)
 {
     struct batch s = p->batch;
     s.b = b;
     s.n = b * s.tokens;
     s.ids = p->ids;
     s.position = p->position;
+    s.types = p->types;
+    s.lengths = lengths ? p->lengths : NULL;
     s.drops = backward;
     assert(b >= 1 && s.n <= p->batch.n);
-    int rc = model_check_ids(p->model, inputs, s.n, 0, e);
-    if (!rc)
-        rc = model_check_ids(p->model, targets, s.n, -1, e);
-    if (rc)
+    int rc;
+    if ((rc = model_check_ids(p->model, inputs, s.n, 0, e)) ||
+        (rc = check_targets(p, targets, s.n, e)) || (rc = check_lengths(p, b, lengths, e)))
         return rc;
+    if (lengths)
+        dev_upload(p->dev, p->lengths, lengths, (size_t)b * 4);
     dev_upload(p->dev, p->ids, inputs, (size_t)s.n * 4);
     dev_upload(p->dev, p->targets, targets, (size_t)s.n * 4);
     net_forward(&s, &p->net);
@@ -227,6 +257,20 @@ int pass_step(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *t
         return read_loss(p, p->loss, s.n, loss_sum, e);
     OP(p, axpby, .count = s.n, .x = p->loss, .x_type = DTYPE_F32,
         .y = p->loss_total + p->ahead * p->batch.n, .y_type = DTYPE_F32, .a = 1, .b = 1);
+    return 0;
+}
+
+int pass_label_logits(struct pass *p, int64_t b, float *logits, struct err *e)
+{
+    int64_t n = b * p->batch.tokens, labels = p->batch.config->labels;
+    const struct head *head = &p->net.head;
+    assert(labels && n <= p->batch.n);
+    dev_download(p->dev, p->host, head->logits, (size_t)(n * head->columns) * 4);
+    int rc = dev_sync(p->dev, e);
+    if (rc)
+        return rc;
+    for (int64_t i = 0; i < n; i++)
+        memcpy(logits + i * labels, p->host + i * head->columns, (size_t)labels * 4);
     return 0;
 }
 

@@ -26,10 +26,15 @@ void pass_zero_gradient(struct pass *p);
 int pass_plan(struct model *m, struct memplan *plan, struct err *e);
 
 /* Forward over (b, T) ids and targets (host; target -1: no loss), then, when backward, gradient +=
-   with dlogits scaled by `scale`. *loss_sum: sum over tokens of -log p; NULL: nothing is waited
-   for, and the sum is added on the device to what pass_loss tells. */
-int pass_step(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *targets, float scale,
-    bool backward, double *loss_sum, struct err *e);
+   with dlogits scaled by `scale`. lengths (b), host: only so many tokens of each sequence exist;
+   NULL: all T. Targets are tokens, or labels where the model has them. *loss_sum: sum over tokens
+   of -log p; NULL: nothing is waited for, and the sum is added on the device to what pass_loss
+   tells. */
+int pass_step(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *lengths,
+    const int32_t *targets, float scale, bool backward, double *loss_sum, struct err *e);
+/* Logits (b * T, labels), host F32, of the last pass_step, which was without backward; those of
+   tokens that do not exist mean nothing. Waits for the device. Only of a model with labels. */
+int pass_label_logits(struct pass *p, int64_t b, float *logits, struct err *e);
 /* The place, in the order of training, of the first sequence of the next pass_step: LoRA's dropout
    draws by it. It leaves out in steps with backward only. */
 void pass_set_place(struct pass *p, int64_t first);

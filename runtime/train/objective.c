@@ -12,7 +12,7 @@ static int64_t causal_labels(const struct jobspec_train *s, int64_t sequences)
 static int causal_loss(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *labels,
     float scale, bool backward, struct err *e)
 {
-    return pass_step(p, b, inputs, labels, scale, backward, NULL, e);
+    return pass_step(p, b, inputs, NULL, labels, scale, backward, NULL, e);
 }
 
 static double loss_itself(double loss)

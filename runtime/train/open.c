@@ -142,6 +142,13 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     return 0;
 }
 
+/* As model_load does. */
+static bool loads_classifier(const struct train *t)
+{
+    return t->spec->model.init != INIT_RANDOM &&
+        weights_config(t->weights)->labels == t->config.labels;
+}
+
 static int open_model(struct train *t, struct err *e)
 {
     struct model_conf conf = model_conf_of(t);
@@ -153,6 +160,8 @@ static int open_model(struct train *t, struct err *e)
                                             : model_load(t->model, t->weights, e);
     if (rc)
         return rc;
+    if (train_leads(t) && conf.config.labels && !loads_classifier(t))
+        log_info("the classifier is fresh", LOG_I("labels", conf.config.labels));
     t->optim_conf = optim_conf_of(t);
     return optim_create(t->dev, &t->optim_conf, t->pass, &t->optim, e);
 }

@@ -67,7 +67,8 @@ static int measure(
         int64_t start = clock_ns();
 
         pass_zero_gradient(pass);
-        if (pass_step(pass, SEQUENCES, ids, ids + 1, 1.0f / (SEQUENCES * TOKENS), true, &loss, e) ||
+        if (pass_step(
+                pass, SEQUENCES, ids, NULL, ids + 1, 1.0f / (SEQUENCES * TOKENS), true, &loss, e) ||
             optim_step(o, step, &norm, e))
             return -1;
         double r = SEQUENCES * TOKENS / ((double)(clock_ns() - start) * 1e-9);

@@ -70,7 +70,7 @@ static int train_step(struct pass *pass, struct optim *o, const struct model_con
 
     pass_zero_gradient(pass);
     for (int64_t i = 0; i < batch && !rc; i += micro)
-        rc = pass_step(pass, micro, ids + i * tokens, ids + i * tokens + 1,
+        rc = pass_step(pass, micro, ids + i * tokens, NULL, ids + i * tokens + 1,
             1.0f / (float)(batch * tokens), true, NULL, e);
     if (!rc)
         rc = optim_step(o, step + 1, NULL, e);

@@ -100,7 +100,7 @@ static void norm(const struct oracle *o, const char *stem, const double *x, doub
             mean += x[i] / (double)c;
         for (int64_t i = 0; i < c; i++)
             var += (x[i] - mean) * (x[i] - mean) / (double)c;
-        for (int64_t i = 0; i < c; i++)
+        for (int64_t i = 0; i < c; i++) /* y may be x */
             y[i] = (x[i] - mean) / sqrt(var + (double)o->config.norm_eps) * w[i] +
                 (bias ? bias[i] : 0);
     }
@@ -188,9 +188,11 @@ static void attend(const struct oracle *o, const double *q, const double *k, con
 
     for (int64_t h = 0; h < heads; h++)
         for (int64_t n = 0; n < o->t; n++) {
+            int64_t seen = o->config.bidirectional ? o->there : n + 1;
             double sum = 0;
 
-            for (int64_t j = 0; j <= n; j++) {
+            seen = n < o->there ? seen : 0;
+            for (int64_t j = 0; j < seen; j++) {
                 double s = 0;
 
                 for (int64_t i = 0; i < d; i++)
@@ -201,7 +203,7 @@ static void attend(const struct oracle *o, const double *q, const double *k, con
             for (int64_t i = 0; i < d; i++) {
                 double y = 0;
 
-                for (int64_t j = 0; j <= n; j++)
+                for (int64_t j = 0; j < seen; j++)
                     y += p[j] / sum * v[j * ldk + h / group * d + i];
                 out[n * ldq + h * d + i] = y;
             }
@@ -219,6 +221,8 @@ static void feed_forward(
     for (int64_t i = 0; i < o->t * f; i++)
         if (o->config.activation == ACTIVATION_SWIGLU)
             up[i] *= gate[i] / (1 + exp(-gate[i]));
+        else if (o->config.activation == ACTIVATION_GELU_ERF)
+            up[i] *= 0.5 * (1 + erf(up[i] / M_SQRT2));
         else
             up[i] *= 0.5 * (1 + tanh(sqrt(2 / M_PI) * (up[i] + 0.044715 * up[i] * up[i] * up[i])));
     linear(o, layer, "mlp.down_proj", up, f, y, c);
@@ -230,8 +234,25 @@ static void add(double *x, const double *y, int64_t n)
         x[i] += y[i];
 }
 
+/* x becomes x + y; and, where norms are behind residuals, its norm. */
+static void join(const struct oracle *o, const char *stem, double *x, const double *y)
+{
+    add(x, y, o->t * o->config.dim);
+    if (o->config.post_norm)
+        norm(o, stem, x, x);
+}
+
+/* What a sub-layer reads. */
+static const double *input(const struct oracle *o, const char *stem, const double *x, double *h)
+{
+    if (o->config.post_norm)
+        return x;
+    norm(o, stem, x, h);
+    return h;
+}
+
 static void layer_of(
-    const struct oracle *o, int64_t layer, double *x, double *h, double *y, double *rest)
+    const struct oracle *o, int64_t layer, double *x, double *room, double *y, double *rest)
 {
     int64_t c = o->config.dim, d = o->config.head_dim, n = o->t;
     int64_t ldq = o->config.heads * d, ldk = o->config.kv_heads * d;
@@ -240,7 +261,7 @@ static void layer_of(
     char stem[128];
 
     snprintf(stem, sizeof stem, "model.layers.%lld.input_layernorm", (long long)layer);
-    norm(o, stem, x, h);
+    const double *h = input(o, stem, x, room);
     linear(o, layer, "self_attn.q_proj", h, c, q, ldq);
     linear(o, layer, "self_attn.k_proj", h, c, k, ldk);
     linear(o, layer, "self_attn.v_proj", h, c, v, ldk);
@@ -250,24 +271,31 @@ static void layer_of(
     }
     attend(o, q, k, v, att, up + n * o->config.ffn_dim);
     linear(o, layer, "self_attn.o_proj", att, ldq, y, c);
-    add(x, y, n * c);
+    join(o, stem, x, y);
     snprintf(stem, sizeof stem, "model.layers.%lld.post_attention_layernorm", (long long)layer);
-    norm(o, stem, x, h);
+    h = input(o, stem, x, room);
     feed_forward(o, layer, h, gate, up, y);
-    add(x, y, n * c);
+    join(o, stem, x, y);
 }
 
 static double cross_entropy(const struct oracle *o, const double *h, int32_t target, double *logits)
 {
-    const double *head = named(&o->base, o->w, "lm_head", "weight");
+    const struct tensors *p = o->factors ? &o->lora : &o->base;
+    const double *w = o->factors ? o->factors : o->w; /* a classifier is trained, always */
+    const double *head = named(&o->base, o->w, "lm_head", "weight"), *bias = NULL;
+    int64_t count = o->config.labels ? o->config.labels : o->config.vocab;
     double sum = 0;
 
     if (target < 0)
         return 0;
-    if (!head)
+    if (o->config.labels) {
+        head = named(p, w, "classifier", "weight");
+        bias = named(p, w, "classifier", "bias");
+    } else if (!head) {
         head = named(&o->base, o->w, "model.embed_tokens", "weight");
-    for (int64_t v = 0; v < o->config.vocab; v++) {
-        logits[v] = 0;
+    }
+    for (int64_t v = 0; v < count; v++) {
+        logits[v] = bias ? bias[v] : 0;
         for (int64_t i = 0; i < o->config.dim; i++)
             logits[v] += head[v * o->config.dim + i] * h[i];
         sum += exp(logits[v]);
@@ -279,18 +307,23 @@ double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets)
 {
     const double *embed = named(&o->base, o->w, "model.embed_tokens", "weight");
     const double *place = named(&o->base, o->w, "model.embed_positions", "weight");
+    const double *type = named(&o->base, o->w, "model.embed_types", "weight");
     int64_t c = o->config.dim;
     double *x = o->work, *h = x + o->t * c, *y = h + o->t * c, *rest = y + o->t * c, loss = 0;
 
     for (int64_t s = 0; s < o->b; s++, o->place++, ids += o->t, targets += o->t) {
+        o->there = o->lengths ? o->lengths[s] : o->t;
         for (int64_t n = 0; n < o->t; n++)
             for (int64_t i = 0; i < c; i++)
-                x[n * c + i] = embed[ids[n] * c + i] + (place ? place[n * c + i] : 0);
+                x[n * c + i] =
+                    embed[ids[n] * c + i] + (place ? place[n * c + i] : 0) + (type ? type[i] : 0);
+        if (o->config.embed_norm)
+            norm(o, "model.embed_norm", x, x);
         for (int64_t l = 0; l < o->config.layers; l++)
             layer_of(o, l, x, h, y, rest);
-        norm(o, "model.norm", x, h);
+        const double *top = input(o, "model.norm", x, h);
         for (int64_t n = 0; n < o->t; n++)
-            loss += cross_entropy(o, h + n * c, targets[n], rest);
+            loss += cross_entropy(o, top + n * c, targets[n], rest);
     }
     o->place -= o->b;
     return loss;

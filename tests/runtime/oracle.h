@@ -18,6 +18,8 @@ struct oracle {
     uint64_t seed;             /* of dropout */
     int64_t place;             /* of the batch's first sequence in the order of training */
     int64_t b, t;              /* sequences and their length */
+    const int32_t *lengths;    /* (b) how much of each exists; NULL: all */
+    int64_t there;             /* of the sequence in work */
     double *work, *dropped;
 };
 
@@ -26,7 +28,7 @@ void oracle_open(struct oracle *o, struct dev *d, struct model *m, const struct 
 void oracle_close(struct oracle *o);
 /* Where the trained part `name` stands. */
 double *oracle_part(struct oracle *o, const char *name);
-/* The sum of -log p over the targets that are not negative. */
+/* The sum of -log p over the targets that are not negative: tokens, or labels. */
 double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets);
 
 #endif

@@ -2,8 +2,8 @@
  * Goal: a whole model computes on "cuda" what it computes on the processor: losses and gradients of
  * a training step, full and with adapters, and the logits of serving, in F32 closely and in BF16 as
  * near as its rounding lets. Method: the plugin beside this program, a GPU's or that of
- * tests/cudasim; shapes with random weights, Llamas and GPT-2s, tiny with odd sizes and small ones
- * that tensor cores take; serving in one call and then token by token.
+ * tests/cudasim; shapes with random weights, Llamas, GPT-2s and BERTs, tiny with odd sizes and
+ * small ones that tensor cores take; serving in one call and then token by token.
  *
  * A tensor of a gradient differs by |a - b| / (|b| + FLAT |whole gradient|): what has no gradient
  * but rounding (GPT-2's bias of keys) is measured against the whole. Logits: against their root
@@ -26,8 +26,10 @@
 #define PREFIX 12 /* of T: served at once */
 #define FLAT   1e-2
 
-static const char *const shapes[] = {"tiny-llama", "tiny-gpt2", "small-llama", "small-gpt2"};
+static const char *const shapes[] = {
+    "tiny-llama", "tiny-gpt2", "small-llama", "small-gpt2", "tiny-bert", "small-bert"};
 #define SHAPES ((int)(sizeof shapes / sizeof *shapes))
+#define SERVED 4 /* the first of them */
 static const char *const kinds[] = {"cpu", "cuda"};
 
 static const struct nearness {
@@ -76,14 +78,22 @@ struct step {
     int64_t n;
 };
 
+/* A BERT has labels for targets, and sequences of unlike lengths. */
 static void take_step(const char *kind, const struct model_conf *c, struct step *s)
 {
+    static const int32_t lengths[B] = {T, T - 6};
+    int64_t labels = c->config.labels;
+    int32_t targets[N];
     s->d = open_dev(kind);
     s->pass = tiny_pass(s->d, c);
     s->m = pass_model(s->pass);
     tiny_fill(s->d, s->m, 5);
     pass_zero_gradient(s->pass);
-    ck_assert_msg(!pass_step(s->pass, B, ids, ids + 1, 1, true, &s->loss, &e), "%s", e.text);
+    for (int i = 0; i < N; i++)
+        targets[i] = !labels ? ids[i + 1] : i % T < lengths[i / T] ? ids[i] % (int)labels : -1;
+    ck_assert_msg(
+        !pass_step(s->pass, B, ids, labels ? lengths : NULL, targets, 1, true, &s->loss, &e), "%s",
+        e.text);
     s->n = model_trainable(s->m);
     s->gradient = mem_array((size_t)s->n, sizeof(float));
     ck_assert_ptr_nonnull(s->gradient);
@@ -203,7 +213,7 @@ static void compare_logits(const char *shape, struct weights *w, const struct ne
 
 START_TEST(logits_are_those_of_the_cpu)
 {
-    for (int i = 0; i < SHAPES; i++) {
+    for (int i = 0; i < SERVED; i++) {
         struct model_config c = shape_of(shapes[i]);
         struct weights *w;
         char folder[64], path[96];

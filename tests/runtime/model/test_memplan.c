@@ -98,8 +98,9 @@ START_TEST(training_takes_its_plan)
 {
     struct dev *d = open_counting();
     for (int i = 0; i < 48; i++) {
-        const struct model_config configs[] = {tiny_config(true), tiny_config(false), tiny_gpt2()};
-        for (int k = 0; k < 3; k++) {
+        const struct model_config configs[] = {
+            tiny_config(true), tiny_config(false), tiny_gpt2(), tiny_bert()};
+        for (int k = 0; k < 4; k++) {
             struct model_conf c = training(configs[k], i);
             check_training(d, &c);
         }
@@ -146,6 +147,12 @@ static struct model_config random_config(uint64_t *seed)
     c.activation = below(seed, 2) > 1 ? ACTIVATION_GELU : ACTIVATION_SWIGLU;
     c.qkv_bias = below(seed, 2) > 1;
     c.ffn_bias = below(seed, 2) > 1;
+    c.post_norm = below(seed, 2) > 1;
+    c.embed_norm = below(seed, 2) > 1;
+    c.types = below(seed, 3) - 1;
+    c.labels = below(seed, 100) - 50;
+    c.labels = c.labels < 0 ? 0 : c.labels;
+    c.bidirectional = c.labels && below(seed, 2) > 1;
     return c;
 }
 

@@ -1,9 +1,9 @@
 /*
  * Goal: the model computes what torch, transformers and peft compute. Method: golden files
- * (tests/golden/README.md): loss and gradients of one batch of a Llama, a GPT-2 and a Qwen2,
- * gradients of LoRA factors, fifty losses of AdamW under two schedules (twenty of GPT-2), and the
- * logits of SmolLM2 on three prompts; and named tensors read back as they were loaded, with factors
- * merged.
+ * (tests/golden/README.md): loss and gradients of one batch of a Llama, a GPT-2, a Qwen2 and a
+ * BERT, gradients of LoRA factors, fifty losses of AdamW under two schedules (twenty of GPT-2), the
+ * logits of SmolLM2 on three prompts and of the BERT's labels, what MiniLM hands to its head; and
+ * named tensors read back as they were loaded, with factors merged.
  */
 #include "runtime/model/model.h"
 
@@ -82,20 +82,30 @@ static double distance(const float *a, const float *b, int64_t n)
     return sqrt(diff / norm);
 }
 
-/* One backward pass over the batch of a file, of two sequences; the mean loss. */
-static double step_of(struct tiny *t, const struct json *step)
+/* A pass over the batch of a file; the mean loss of the targets that count. */
+static double pass_of(struct tiny *t, const struct json *step, bool backward)
 {
-    int64_t n, m;
+    const struct json *given = json_get(step, "lengths");
+    int64_t n, m, b = json_int(step, "b", 0), counted = 0;
     mem_autofree int32_t *inputs = golden_ids(json_get(step, "inputs"), &n);
     mem_autofree int32_t *labels = golden_ids(json_get(step, "targets"), &m);
+    mem_autofree int32_t *lengths = given ? golden_ids(given, &b) : NULL;
     double sum;
 
-    ck_assert_int_eq(n, 2 * json_int(step, "t", 0));
+    ck_assert_int_eq(n, b * json_int(step, "t", 0));
     ck_assert_int_eq(m, n);
+    for (int64_t i = 0; i < n; i++)
+        counted += labels[i] >= 0;
     pass_zero_gradient(t->pass);
     ck_assert_msg(
-        !pass_step(t->pass, 2, inputs, labels, 1 / (float)n, true, &sum, &e), "%s", e.text);
-    return sum / (double)n;
+        !pass_step(t->pass, b, inputs, lengths, labels, 1 / (float)counted, backward, &sum, &e),
+        "%s", e.text);
+    return sum / (double)counted;
+}
+
+static double step_of(struct tiny *t, const struct json *step)
+{
+    return pass_of(t, step, true);
 }
 
 static double golden_step(struct tiny *t)
@@ -207,7 +217,7 @@ static void check_family(const char *name, const char *prefix)
     json_auto struct json *step = golden_json(path);
     golden_folder(folder);
     want = open_gradients(folder, config, gradients);
-    tiny_open_from(&t, model, 2, json_int(step, "t", 0), 0);
+    tiny_open_from(&t, model, json_int(step, "b", 0), json_int(step, "t", 0), 0);
     ck_assert_double_eq_tol(step_of(&t, step), json_num(step, "loss_mean", 0), 1e-5);
     compare_with(&t, want);
     tiny_close(&t);
@@ -220,8 +230,232 @@ START_TEST(every_familys_gradients_equal_torch)
     check_family("llama", "tiny");
     check_family("gpt2", "tiny_gpt2");
     check_family("qwen2", "tiny_qwen2");
+    check_family("bert", "tiny_bert");
 }
 END_TEST
+
+/* -- BERT -- */
+
+static void bert_open(struct tiny *t, const struct json *step, int lora_rank)
+{
+    tiny_open_from(
+        t, GOLDEN "tiny-bert", json_int(step, "b", 0), json_int(step, "t", 0), lora_rank);
+}
+
+/* Of tokens that exist: the others of the file are zeros. */
+START_TEST(logits_of_labels_equal_transformers)
+{
+    json_auto struct json *step = golden_json(GOLDEN "tiny_bert_step.json");
+    struct safetensors *golden;
+    struct tiny t = {0};
+    float logits[3 * 16 * 5];
+    double far = 0;
+    int64_t b;
+    mem_autofree int32_t *lengths = golden_ids(json_get(step, "lengths"), &b);
+
+    bert_open(&t, step, 0);
+    ck_assert(b == 3 && json_int(step, "t", 0) == 16 && weights_config(t.w)->labels == 5);
+    pass_of(&t, step, false);
+    ck_assert_msg(!pass_label_logits(t.pass, b, logits, &e), "%s", e.text);
+    ck_assert_msg(
+        !safetensors_open(GOLDEN "tiny_bert_logits.safetensors", &golden, &e), "%s", e.text);
+    const float *want = (const float *)safetensors_at(golden, 0)->data;
+    ck_assert_int_eq(safetensors_at(golden, 0)->bytes, (int64_t)sizeof logits);
+    for (int64_t i = 0; i < b; i++)
+        for (int64_t j = 0; j < lengths[i] * 5; j++)
+            far = fmax(far, fabs((double)logits[i * 80 + j] - (double)want[i * 80 + j]));
+    printf("bert: logits at most %.2g away\n", far);
+    ck_assert_double_le(far, 1e-4);
+    safetensors_close(golden);
+    tiny_close(&t);
+}
+END_TEST
+
+/* What stands behind the end of a sequence is nobody's affair. */
+START_TEST(padding_changes_no_bit)
+{
+    json_auto struct json *step = golden_json(GOLDEN "tiny_bert_step.json");
+    int64_t n, b;
+    mem_autofree int32_t *inputs = golden_ids(json_get(step, "inputs"), &n);
+    mem_autofree int32_t *labels = golden_ids(json_get(step, "targets"), &n);
+    mem_autofree int32_t *lengths = golden_ids(json_get(step, "lengths"), &b);
+    struct tiny t = {0};
+    double loss[2];
+
+    bert_open(&t, step, 0);
+    for (int k = 0; k < 2; k++) {
+        ck_assert(!pass_step(t.pass, b, inputs, lengths, labels, 1, false, &loss[k], &e));
+        for (int64_t i = 0; i < n; i++)
+            if (i % 16 >= lengths[i / 16])
+                inputs[i] = (int32_t)(i % 96);
+    }
+    ck_assert(loss[0] == loss[1]);
+    ck_assert(!pass_step(t.pass, b, inputs, NULL, labels, 1, false, &loss[1], &e));
+    ck_assert(loss[0] != loss[1]);
+    lengths[1] = 0;
+    ck_assert_int_eq(
+        pass_step(t.pass, b, inputs, lengths, labels, 1, false, &loss[1], &e), -ERR_DATA);
+    lengths[1] = 17;
+    ck_assert_int_eq(
+        pass_step(t.pass, b, inputs, lengths, labels, 1, false, &loss[1], &e), -ERR_DATA);
+    lengths[1] = 16;
+    labels[3] = 5;
+    ck_assert_int_eq(
+        pass_step(t.pass, b, inputs, lengths, labels, 1, false, &loss[1], &e), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "label 5 is none of the 5"));
+    tiny_close(&t);
+}
+END_TEST
+
+/* With fresh adapters, which change nothing, its gradient is full training's. */
+START_TEST(a_classifier_is_trained_beside_adapters)
+{
+    json_auto struct json *step = golden_json(GOLDEN "tiny_bert_step.json");
+    struct safetensors *golden;
+    struct tiny t = {0};
+
+    bert_open(&t, step, 4);
+    ck_assert_int_eq(model_trained(t.m)->count, 2 * 2 * 2 + 2);
+    ck_assert_double_eq_tol(step_of(&t, step), json_num(step, "loss_mean", 0), 1e-5);
+    ck_assert_msg(
+        !safetensors_open(GOLDEN "tiny_bert_step.safetensors", &golden, &e), "%s", e.text);
+    for (int i = 8; i < 10; i++) {
+        const struct tensor *p = &model_trained(t.m)->at[i];
+        const struct safetensors_tensor *want = safetensors_find(golden, p->name);
+        mem_autofree float *g = mem_array((size_t)p->count, 4);
+
+        ck_assert_msg(want && want->bytes == p->count * 4, "%s", p->name);
+        dev_download(t.d, g, pass_gradient(t.pass) + p->offset, (size_t)p->count * 4);
+        ck_assert_double_le(distance(g, (const float *)want->data, p->count), 1e-4);
+    }
+    safetensors_close(golden);
+    tiny_close(&t);
+}
+END_TEST
+
+static struct model_conf bert_conf(struct weights *w, int64_t labels)
+{
+    struct model_conf c = {.config = *weights_config(w),
+        .t = DTYPE_F32,
+        .train = true,
+        .micro_sequences = 1,
+        .sequence_length = 16,
+        .seed = 1};
+    c.config.labels = labels;
+    return c;
+}
+
+/* One of another number of labels than the file has; the rest is loaded. */
+START_TEST(a_classifier_of_other_labels_is_fresh)
+{
+    struct tiny t = {0};
+    float got[5 * 32], want[5 * 32], sum = 0;
+
+    ck_assert(!dev_open("cpu", 0, 2, &t.d, &e));
+    ck_assert_msg(!weights_open(GOLDEN "tiny-bert", NULL, &t.w, &e), "%s", e.text);
+    for (int64_t labels = 4; labels <= 5; labels++) {
+        int64_t n = labels * 32;
+        struct model_conf c = bert_conf(t.w, labels);
+
+        ck_assert_msg(!model_create(t.d, &c, &t.m, &e), "%s", e.text);
+        ck_assert_msg(!model_load(t.m, t.w, &e), "%s", e.text);
+        ck_assert(!weights_read(t.w, "classifier.weight", 5, 32, 0, 5, DTYPE_F32, want, &e));
+        ck_assert(!model_read(t.m, "classifier.weight", false, got, n, &e));
+        ck_assert_int_eq(!memcmp(got, want, (size_t)n * 4), labels == 5);
+        for (int64_t i = 0; labels == 4 && i < n; i++)
+            sum += got[i] * got[i] / (float)n;
+        ck_assert_float_eq_tol(sqrtf(sum), 0.02f, 0.004f);
+        ck_assert(!model_read(t.m, "classifier.bias", false, got, labels, &e));
+        for (int64_t i = 0; labels == 4 && i < labels; i++)
+            ck_assert(got[i] == 0);
+        ck_assert(!weights_read(t.w, "model.embed_types.weight", 2, 32, 0, 2, DTYPE_F32, want, &e));
+        ck_assert(!model_read(t.m, "model.embed_types.weight", false, got, 64, &e));
+        ck_assert_mem_eq(got, want, 64 * 4);
+        model_destroy(t.m);
+    }
+    weights_close(t.w);
+    dev_close(t.d);
+}
+END_TEST
+
+START_TEST(what_predicts_no_next_token_is_refused)
+{
+    struct tiny t = {0};
+
+    ck_assert(!dev_open("cpu", 0, 2, &t.d, &e));
+    ck_assert_msg(!weights_open(GOLDEN "tiny-bert", NULL, &t.w, &e), "%s", e.text);
+    struct model_conf c = bert_conf(t.w, 0);
+    ck_assert_int_eq(model_create(t.d, &c, &t.m, &e), -ERR_USER);
+    ck_assert(strstr(e.text, "spec.train.objective") && strstr(e.text, "bert"));
+    c = (struct model_conf){.config = *weights_config(t.w), .t = DTYPE_F32, .kv_capacity = 16};
+    ck_assert_int_eq(model_create(t.d, &c, &t.m, &e), -ERR_USER);
+    ck_assert(strstr(e.text, "cannot be served") && strstr(e.text, "bert"));
+    weights_close(t.w);
+    dev_close(t.d);
+}
+END_TEST
+
+/* Through a classifier that hands on what it is given. */
+static void hidden_of(struct tiny *t, const struct json *sentence, const float *want, int64_t count)
+{
+    int64_t n, c = weights_config(t->w)->dim;
+    mem_autofree int32_t *ids = golden_ids(json_get(sentence, "ids"), &n);
+    int32_t inputs[16] = {0}, labels[16], length = (int32_t)n;
+    mem_autofree float *hidden = mem_array((size_t)(16 * c), 4);
+    double far = 0, loss;
+
+    ck_assert(hidden && n <= 16 && count == n * (c / 24));
+    for (int i = 0; i < 16; i++)
+        labels[i] = -1;
+    memcpy(inputs, ids, (size_t)n * 4);
+    ck_assert_msg(
+        !pass_step(t->pass, 1, inputs, &length, labels, 1, false, &loss, &e), "%s", e.text);
+    ck_assert(!pass_label_logits(t->pass, 1, hidden, &e));
+    for (int64_t i = 0; i < count; i++) {
+        int64_t at = i / (c / 24) * c + i % (c / 24) * 24;
+        far = fmax(far, fabs((double)hidden[at] - (double)want[i]));
+    }
+    printf("minilm, \"%s\": at most %.2g away\n", json_str(sentence, "text", ""), far);
+    ck_assert_double_le(far, 1e-3);
+}
+
+START_TEST(minilm_computes_what_transformers_computes)
+{
+    json_auto struct json *golden = golden_json(GOLDEN "minilm_hidden.json");
+    struct safetensors *s;
+    struct tiny t = {0};
+    char path[1024], name[64];
+    int i = 0;
+
+    if (!golden_fetch("minilm", path))
+        return;
+    ck_assert(!dev_open("cpu", 0, 2, &t.d, &e));
+    ck_assert_msg(!weights_open(path, NULL, &t.w, &e), "%s", e.text);
+    ck_assert_int_eq(weights_config(t.w)->labels, 0);
+    struct model_conf c = bert_conf(t.w, weights_config(t.w)->dim);
+    ck_assert_msg(!model_create(t.d, &c, &t.m, &e), "%s", e.text);
+    ck_assert_msg(!model_load(t.m, t.w, &e), "%s", e.text);
+    ck_assert_msg(!pass_create(t.m, &t.pass, &e), "%s", e.text);
+    const struct tensor *p = tensors_find(model_trained(t.m), "classifier.weight");
+    mem_autofree float *one = mem_array((size_t)p->count, 4);
+    memset(one, 0, (size_t)p->count * 4);
+    for (int64_t k = 0; k < p->shape[0]; k++)
+        one[k * p->shape[1] + k] = 1;
+    dev_upload(t.d, model_master(t.m) + p->offset, one, (size_t)p->count * 4);
+    ck_assert_msg(!safetensors_open(GOLDEN "minilm_hidden.safetensors", &s, &e), "%s", e.text);
+    json_each (sentence, json_get(golden, "sentences")) {
+        snprintf(name, sizeof name, "sentence%d.every24", i++);
+        const struct safetensors_tensor *want = safetensors_find(s, name);
+        ck_assert_ptr_nonnull(want);
+        hidden_of(&t, sentence, (const float *)want->data, want->bytes / 4);
+    }
+    ck_assert_int_eq(i, 3);
+    safetensors_close(s);
+    tiny_close(&t);
+}
+END_TEST
+
+/* -- adapters -- */
 
 static void load_factors(struct tiny *t, struct safetensors *s)
 {
@@ -314,7 +548,7 @@ static void follow_run(const char *folder, const struct json *train, const struc
             labels[i] = ids[i / length * (length + 1) + i % length + 1];
         }
         pass_zero_gradient(t.pass);
-        ck_assert(!pass_step(t.pass, 4, inputs, labels, 1 / (float)tokens, true, &sum, &e));
+        ck_assert(!pass_step(t.pass, 4, inputs, NULL, labels, 1 / (float)tokens, true, &sum, &e));
         ck_assert_msg(!optim_step(o, step, &grad_norm, &e), "%s", e.text);
         ck_assert_double_eq_tol(optim_rate(&c, step), json_number_value(rate), 1e-9);
         ck_assert_double_eq_tol(sum / (double)tokens, json_number_value(loss), 1e-3);
@@ -478,6 +712,10 @@ START_TEST(fresh_weights_are_as_the_family_has_them)
         {GOLDEN "tiny-gpt2", "model.layers.0.self_attn.o_proj.bias", 0, 0},
         {GOLDEN "tiny-gpt2", "model.layers.0.input_layernorm.weight", 0, 1},
         {GOLDEN "tiny-gpt2", "model.layers.0.input_layernorm.bias", 0, 0},
+        {GOLDEN "tiny-bert", "model.layers.1.mlp.down_proj.weight", 0.02, 0},
+        {GOLDEN "tiny-bert", "model.embed_norm.weight", 0, 1},
+        {GOLDEN "tiny-bert", "model.embed_norm.bias", 0, 0},
+        {GOLDEN "tiny-bert", "classifier.bias", 0, 0},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -503,17 +741,20 @@ START_TEST(bad_ids_are_refused)
 
     tiny_open(&t, 2, 0);
     inputs[63] = 256;
-    ck_assert_int_eq(pass_step(t.pass, 2, inputs, labels, 1, true, &sum, &e), -ERR_DATA);
+    ck_assert_int_eq(pass_step(t.pass, 2, inputs, NULL, labels, 1, true, &sum, &e), -ERR_DATA);
     inputs[63] = -1;
-    ck_assert_int_eq(pass_step(t.pass, 2, inputs, labels, 1, true, &sum, &e), -ERR_DATA);
+    ck_assert_int_eq(pass_step(t.pass, 2, inputs, NULL, labels, 1, true, &sum, &e), -ERR_DATA);
     inputs[63] = 0;
     labels[0] = -1; /* not counted */
-    ck_assert_int_eq(pass_step(t.pass, 2, inputs, labels, 1, true, &sum, &e), 0);
+    ck_assert_int_eq(pass_step(t.pass, 2, inputs, NULL, labels, 1, true, &sum, &e), 0);
     tiny_close(&t);
 }
 END_TEST
 
 UNIT_MAIN("model", gradients_equal_torch, every_familys_gradients_equal_torch,
+    logits_of_labels_equal_transformers, padding_changes_no_bit,
+    a_classifier_is_trained_beside_adapters, a_classifier_of_other_labels_is_fresh,
+    what_predicts_no_next_token_is_refused, minilm_computes_what_transformers_computes,
     twenty_steps_of_gpt2_follow_torch, lora_gradients_equal_peft, merged_equals_beside,
     fifty_steps_follow_torch, smollm2_logits_equal_transformers, tensors_read_back,
     fresh_weights_are_as_the_family_has_them, bad_ids_are_refused)

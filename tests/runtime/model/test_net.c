@@ -142,7 +142,7 @@ static void check_training(void)
     double loss;
 
     run(serving.engine, (const int[]){T, 0}, logits);
-    ck_assert(!pass_step(training.pass, 1, ids, ids + 1, 1, false, &loss, &e));
+    ck_assert(!pass_step(training.pass, 1, ids, NULL, ids + 1, 1, false, &loss, &e));
     ck_assert_double_eq_tol(cross_entropy(logits), loss, 1e-4 * loss);
     close_opened(&serving);
     close_opened(&training);

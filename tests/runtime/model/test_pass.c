@@ -1,6 +1,7 @@
 /*
  * Goal: the gradients are those of the loss, within 1e-4 relative, for full training and LoRA,
- * every kind of norm, activation, positions and biases, tied and untied heads, whatever the
+ * every kind of norm, activation, positions and biases, tied and untied heads, norms behind the
+ * residuals, attention both ways over sequences of unlike lengths, labels, whatever the
  * micro-batch; and LoRA leaves what is frozen alone. Recomputation changes no bit of them, on the
  * processor and on the simulated GPU. Method: differences of losses, of two kinds.
  *
@@ -31,7 +32,7 @@
 #define STEP_SHARE 0.06 /* of the tensor's length: no way is longer */
 
 static struct err e;
-static int32_t inputs[N], labels[N];
+static int32_t inputs[N], labels[N], lengths[TINY_B];
 
 struct subject {
     struct dev *d;
@@ -66,14 +67,27 @@ static struct pass *open(struct dev *d, const struct model_conf *c)
     tiny_ids(inputs, N, 7);
     tiny_ids(labels, N, 8);
     labels[4] = -1; /* a target that does not count */
+    for (int64_t i = 0; c->config.labels && i < c->micro_sequences; i++)
+        for (int64_t j = 0, t = c->sequence_length; j < t; j++) {
+            lengths[i] = (int32_t)(t - i * t / 3);
+            labels[i * t + j] = j < lengths[i] ? labels[i * t + j] % (int)c->config.labels : -1;
+        }
     return pass;
 }
 
-static double loss_of(struct pass *pass)
+/* Sequences of labels are of unlike lengths, others whole. */
+static const int32_t *lengths_of(const struct model_config *c)
+{
+    return c->labels ? lengths : NULL;
+}
+
+static double loss_of(struct pass *pass, const struct model_conf *c)
 {
     double sum;
 
-    ck_assert_msg(!pass_step(pass, TINY_B, inputs, labels, 1, false, &sum, &e), "%s", e.text);
+    ck_assert_msg(
+        !pass_step(pass, TINY_B, inputs, lengths_of(&c->config), labels, 1, false, &sum, &e), "%s",
+        e.text);
     return sum;
 }
 
@@ -94,7 +108,7 @@ static double loss_at(
     for (int64_t i = 0; i < p->count; i++)
         moved[i] = (float)((double)w[i] + step * (double)u[i]);
     dev_upload(s->d, model_master(s->m) + p->offset, moved, (size_t)p->count * 4);
-    return loss_of(s->pass);
+    return loss_of(s->pass, &s->conf);
 }
 
 /* The model's slope along g / |g| by central differences of eighth order (Fornberg 1988). */
@@ -218,13 +232,14 @@ static void check_conf(const char *kind, const struct model_conf *conf)
     s.m = pass_model(s.pass);
     oracle_open(&s.o, s.d, s.m, &s.conf);
     s.o.place = PLACE;
+    s.o.lengths = lengths_of(&conf->config);
     pass_set_place(s.pass, PLACE);
     pass_zero_gradient(s.pass);
-    ck_assert(!pass_step(s.pass, TINY_B, inputs, labels, 1, true, &sum, &e));
+    ck_assert(!pass_step(s.pass, TINY_B, inputs, s.o.lengths, labels, 1, true, &sum, &e));
     if (conf->lora_dropout > 0) /* of training only */
-        ck_assert(fabs(sum / loss_of(s.pass) - 1) > 1e-5);
+        ck_assert(fabs(sum / loss_of(s.pass, conf) - 1) > 1e-5);
     else
-        ck_assert_double_eq_tol(sum, loss_of(s.pass), 1e-12);
+        ck_assert_double_eq_tol(sum, loss_of(s.pass, conf), 1e-12);
     ck_assert_double_eq_tol(sum, oracle_loss(&s.o, inputs, labels), 1e-6 * sum);
     mem_autofree float *g = mem_array((size_t)model_trainable(s.m), sizeof(float));
     dev_download(s.d, g, pass_gradient(s.pass), (size_t)model_trainable(s.m) * 4);
@@ -298,6 +313,34 @@ START_TEST(learned_positions_with_swiglu_and_biases)
 }
 END_TEST
 
+START_TEST(bert)
+{
+    struct model_config c = tiny_bert();
+
+    check_model("cpu", c, NULL);
+    c.types = 0;
+    c.embed_norm = false;
+    c.norm = NORM_RMS;
+    c.activation = ACTIVATION_SWIGLU;
+    c.positions = POSITIONS_ROTARY;
+    c.rope_theta = 10000;
+    c.head_dim = 8;
+    check_model("cpu", c, NULL);
+}
+END_TEST
+
+/* The norm's place, the sight of attention and the head are one's own choice each. */
+START_TEST(labels_above_a_causal_model)
+{
+    struct model_config c = tiny_config(false);
+
+    c.labels = 4;
+    check_model("cpu", c, NULL);
+    c.post_norm = true;
+    check_model("cpu", c, NULL);
+}
+END_TEST
+
 START_TEST(reference_kernels)
 {
     check_model("cpu-ref", tiny_config(true), NULL);
@@ -319,6 +362,7 @@ START_TEST(lora_everywhere)
 
     check_model("cpu", tiny_config(true), all);
     check_model("cpu", tiny_gpt2(), gateless);
+    check_model("cpu", tiny_bert(), gateless);
 }
 END_TEST
 
@@ -330,6 +374,7 @@ START_TEST(lora_on_some)
     check_model("cpu", tiny_config(true), some);
     check_model("cpu", tiny_config(false), one);
     check_model("cpu", tiny_gpt2(), one);
+    check_model("cpu", tiny_bert(), some);
 }
 END_TEST
 
@@ -348,29 +393,31 @@ START_TEST(lora_with_dropout)
 END_TEST
 
 /* Two micro-batches give the gradient of one: differences come from rounding only. */
-static void check_micro_batches(const char *const *targets, float dropout)
+static void check_micro_batches(
+    struct model_config config, const char *const *targets, float dropout)
 {
+    const int32_t *there = lengths_of(&config);
     struct dev *d;
     struct pass *pass;
     int64_t n;
     double sum, parts;
 
     ck_assert(!dev_open("cpu", 0, 2, &d, &e));
-    struct model_conf c = conf_of(tiny_config(true), targets, DTYPE_F32);
+    struct model_conf c = conf_of(config, targets, DTYPE_F32);
     c.lora_dropout = dropout;
     pass = open(d, &c);
     n = model_trainable(pass_model(pass));
     mem_autofree float *whole = mem_array((size_t)n, 4);
     mem_autofree float *added = mem_array((size_t)n, 4);
     pass_zero_gradient(pass);
-    ck_assert(!pass_step(pass, TINY_B, inputs, labels, 0.5f, true, &sum, &e));
+    ck_assert(!pass_step(pass, TINY_B, inputs, there, labels, 0.5f, true, &sum, &e));
     dev_download(d, whole, pass_gradient(pass), (size_t)n * 4);
     pass_zero_gradient(pass);
-    ck_assert(!pass_step(pass, 2, inputs, labels, 0.5f, true, &parts, &e));
+    ck_assert(!pass_step(pass, 2, inputs, there, labels, 0.5f, true, &parts, &e));
     sum -= parts;
     pass_set_place(pass, 2);
-    ck_assert(
-        !pass_step(pass, 1, inputs + 2 * TINY_T, labels + 2 * TINY_T, 0.5f, true, &parts, &e));
+    ck_assert(!pass_step(pass, 1, inputs + 2 * TINY_T, there ? there + 2 : NULL,
+        labels + 2 * TINY_T, 0.5f, true, &parts, &e));
     ck_assert_double_eq_tol(sum, parts, 1e-4);
     dev_download(d, added, pass_gradient(pass), (size_t)n * 4);
     for (int64_t i = 0; i < n; i++)
@@ -383,8 +430,9 @@ START_TEST(micro_batches_add_up)
 {
     static const char *const some[] = {"k_proj", "down_proj", NULL};
 
-    check_micro_batches(NULL, 0);
-    check_micro_batches(some, 0.5f);
+    check_micro_batches(tiny_config(true), NULL, 0);
+    check_micro_batches(tiny_config(true), some, 0.5f);
+    check_micro_batches(tiny_bert(), NULL, 0);
 }
 END_TEST
 
@@ -402,7 +450,8 @@ static float *step_of(const char *kind, const struct model_conf *c, size_t *byte
     out = mem_alloc(*bytes);
     pass_zero_gradient(pass);
     for (int i = 0; i < 2; i++) /* what the first leaves in shared blocks must not count */
-        ck_assert(!pass_step(pass, c->micro_sequences, inputs, labels, 1, true, &sum, &e));
+        ck_assert(!pass_step(
+            pass, c->micro_sequences, inputs, lengths_of(&c->config), labels, 1, true, &sum, &e));
     memcpy(out, &sum, sizeof sum);
     dev_download(d, out + 2, pass_gradient(pass), *bytes - sizeof sum);
     ck_assert_msg(!dev_sync(d, &e), "%s", e.text);
@@ -440,8 +489,10 @@ START_TEST(recomputation_changes_no_bit)
 {
     check_recomputation("cpu", tiny_config(true));
     check_recomputation("cpu", tiny_gpt2());
+    check_recomputation("cpu", tiny_bert());
     check_recomputation("cuda", tiny_config(false));
     check_recomputation("cuda", tiny_gpt2());
+    check_recomputation("cuda", tiny_bert());
 }
 END_TEST
 
@@ -462,7 +513,8 @@ static void check_bf16(struct model_config config, const char *const *targets)
         n = model_trainable(pass_model(pass));
         g[k] = mem_array((size_t)n, 4);
         pass_zero_gradient(pass);
-        ck_assert(!pass_step(pass, TINY_B, inputs, labels, 1, true, &loss[k], &e));
+        ck_assert(
+            !pass_step(pass, TINY_B, inputs, lengths_of(&config), labels, 1, true, &loss[k], &e));
         dev_download(d, g[k], pass_gradient(pass), (size_t)n * 4);
         tiny_pass_close(pass);
     }
@@ -486,6 +538,7 @@ START_TEST(bf16_is_near)
     check_bf16(tiny_config(true), NULL);
     check_bf16(tiny_gpt2(), NULL);
     check_bf16(tiny_gpt2(), up);
+    check_bf16(tiny_bert(), NULL);
 }
 END_TEST
 
@@ -504,7 +557,7 @@ START_TEST(vocabulary_of_50257)
         inputs[i] = labels[i] = 50256 - i;
     oracle_open(&s.o, s.d, s.m, &s.conf);
     pass_zero_gradient(s.pass);
-    ck_assert(!pass_step(s.pass, TINY_B, inputs, labels, 1, true, &sum, &e));
+    ck_assert(!pass_step(s.pass, TINY_B, inputs, s.o.lengths, labels, 1, true, &sum, &e));
     ck_assert_double_eq_tol(sum, oracle_loss(&s.o, inputs, labels), 1e-6 * sum);
     for (int i = 0; i < 2; i++) {
         const struct tensor *p = &model_trained(s.m)->at[i];
@@ -520,6 +573,7 @@ START_TEST(vocabulary_of_50257)
 END_TEST
 
 UNIT_MAIN("pass", full_tied, full_untied, gpt2_tied, gpt2_untied,
-    rotary_with_gelu_layer_norm_and_biases, learned_positions_with_swiglu_and_biases,
-    reference_kernels, reference_kernels_gpt2, lora_everywhere, lora_on_some, lora_with_dropout,
-    micro_batches_add_up, recomputation_changes_no_bit, bf16_is_near, vocabulary_of_50257)
+    rotary_with_gelu_layer_norm_and_biases, learned_positions_with_swiglu_and_biases, bert,
+    labels_above_a_causal_model, reference_kernels, reference_kernels_gpt2, lora_everywhere,
+    lora_on_some, lora_with_dropout, micro_batches_add_up, recomputation_changes_no_bit,
+    bf16_is_near, vocabulary_of_50257)

@@ -179,7 +179,7 @@ static void check_refusal(const char *kind, enum dtype t, bool look)
             model_master_changed(m);
             state_of(d, m, o, before);
         }
-        ck_assert(!pass_step(pass, 1, ids, next, 1, true, NULL, &e));
+        ck_assert(!pass_step(pass, 1, ids, NULL, next, 1, true, NULL, &e));
         if (step == 1)
             ck_assert_msg(!optim_step(o, 1, &norm, &e), "%s", e.text);
     }

@@ -124,5 +124,23 @@ START_TEST(devices_take_more_logits)
 }
 END_TEST
 
+/* There are few labels: logits of all rows are kept, padded to 64 columns. */
+START_TEST(logits_of_labels_are_all_there)
+{
+    struct planner_input in = input(4096, 1, INT64_MAX);
+    struct planner_plan p;
+
+    in.model.config = tiny_bert();
+    in.model.sequence_length = 16;
+    ck_assert(!planner_plan(&in, &p, &e));
+    ck_assert_int_eq(p.micro_sequences, 128);
+    ck_assert_int_eq(p.memory.logits, 2048 * 64 * 4);
+    in.rows = 65536;
+    ck_assert(!planner_plan(&in, &p, &e));
+    ck_assert_int_eq(p.memory.logits, 65536 * 64 * 4);
+}
+END_TEST
+
 UNIT_MAIN("planner", budget_bounds_the_micro_batch, recomputation_is_hinted_at,
-    a_given_plan_is_measured, share_bounds_the_micro_batch, devices_take_more_logits)
+    a_given_plan_is_measured, share_bounds_the_micro_batch, devices_take_more_logits,
+    logits_of_labels_are_all_there)
