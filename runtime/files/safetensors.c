@@ -19,6 +19,7 @@ static const struct {
     {"BF16", DTYPE_BF16},
     {"F16", DTYPE_F16},
     {"I32", DTYPE_I32},
+    {"I64", SAFETENSORS_UNREAD},
 };
 
 struct safetensors {
@@ -54,6 +55,15 @@ static int bad(const struct safetensors *s, const char *name, const char *what, 
     return err_set(e, ERR_DATA, "%s: tensor %.100s: %s", s->path, name, what);
 }
 
+/* -1: too many */
+static int64_t bytes_of(enum dtype t, int64_t elements)
+{
+    int64_t bytes;
+    if (t != SAFETENSORS_UNREAD)
+        return dtype_bytes(t, elements);
+    return __builtin_mul_overflow(elements, 8, &bytes) ? -1 : bytes;
+}
+
 /* begin is relative to the data section, which starts at `start` of the file. */
 static int parse_entry(struct safetensors *s, const struct json *v, size_t start, int64_t *begin,
     struct safetensors_tensor *t, struct err *e)
@@ -86,7 +96,7 @@ static int parse_entry(struct safetensors *s, const struct json *v, size_t start
     if (!json_is_array(at) || json_count(at) != 2 || !whole(json_first(at), begin) ||
         !whole(json_next(json_first(at)), &end) || *begin > end)
         return bad(s, name, "data_offsets is no ascending pair", e);
-    t->bytes = dtype_bytes(t->type, elements);
+    t->bytes = bytes_of(t->type, elements);
     if (t->bytes < 0 || t->bytes != end - *begin)
         return bad(s, name, "data_offsets do not agree with dtype and shape", e);
     if ((uint64_t)end > s->size - start)

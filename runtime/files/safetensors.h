@@ -21,11 +21,15 @@
 #define SAFETENSORS_HEADER_LIMIT  (16 << 20)
 #define SAFETENSORS_HEADER_VALUES ((size_t)1 << 20)
 
+/* The type of 64-bit whole numbers, which models carry along and do not compute with: such a tensor
+   has its place in the file, and no reader. */
+#define SAFETENSORS_UNREAD DTYPES
+
 struct safetensors;
 
 struct safetensors_tensor {
     char name[SAFETENSORS_NAME_BYTES];
-    enum dtype type; /* F32, BF16, F16 or I32 */
+    enum dtype type; /* F32, BF16, F16, I32, or SAFETENSORS_UNREAD */
     int dims;        /* 0 to 4 */
     int64_t shape[4];
     const uint8_t *data; /* NULL where only the header was read */

@@ -103,6 +103,8 @@ START_TEST(broken_headers_are_named)
         {"{\"w\":{}}", "dtype"},
         {T("F8", "[2]", "[0,8]"), "dtype F8; what is read: F32, BF16, F16"},
         {T("F32", "[2]", "[0,4]"), "agree"},
+        {T("I64", "[2]", "[0,8]"), "agree"},
+        {T("I64", "[4503599627370496,512]", "[0,8]"), "agree"},
         {T("F32", "[2]", "[8,0]"), "ascending"},
         {T("F32", "[2]", "[0]"), "ascending"},
         {T("F32", "[2]", "[4,12]"), "beyond"},
@@ -132,6 +134,27 @@ START_TEST(broken_headers_are_named)
         ck_assert_msg(strstr(e.text, bad[i].says) && !strncmp(e.text, "bad", 3), "%s: %s",
             bad[i].header, e.text);
     }
+}
+END_TEST
+
+START_TEST(what_is_not_read_has_its_place)
+{
+    static const char header[] =
+        "{\"p\":{\"dtype\":\"I64\",\"shape\":[1,2],\"data_offsets\":[0,16]},"
+        "\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[16,20]}}";
+    buf_auto struct buf file;
+    struct safetensors *s = NULL;
+    struct err e = {0};
+    uint64_t n = strlen(header);
+    buf_init(&file, 1 << 16);
+    buf_add(&file, &n, 8);
+    buf_str(&file, header);
+    buf_add(&file, "0123456789abcdefwxyz", 20);
+    ck_assert_msg(!safetensors_parse(file.data, file.len, "mine", &s, &e), "%s", e.text);
+    const struct safetensors_tensor *p = safetensors_find(s, "p"), *w = safetensors_find(s, "w");
+    ck_assert(p && p->type == SAFETENSORS_UNREAD && p->dims == 2 && p->bytes == 16);
+    ck_assert(w && w->type == DTYPE_F32 && !memcmp(w->data, "wxyz", 4));
+    safetensors_close(s);
 }
 END_TEST
 
@@ -214,5 +237,5 @@ START_TEST(failed_calls_are_reported)
 END_TEST
 
 UNIT_MAIN("safetensors", a_golden_file_is_read, what_was_written_is_read, a_header_is_enough,
-    broken_headers_are_named, a_header_costs_no_more_than_is_stated,
+    broken_headers_are_named, what_is_not_read_has_its_place, a_header_costs_no_more_than_is_stated,
     truncation_and_damage_are_survived, failed_calls_are_reported)
