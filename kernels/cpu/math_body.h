@@ -110,7 +110,7 @@ ISA_INLINE float math_bell(float x)
     return math_exp(-0.5f * x * x);
 }
 
-/* Its distribution function Phi(x) = erfc(-x / sqrt(2)) / 2, given math_bell(x), within 1.5e-7. For
+/* Its distribution function Phi(x) = erfc(-x / sqrt(2)) / 2, given math_bell(x), within 2e-7. For
    u = |x|, Phi(-u) = bell t P(t), t = 1 / (1 + 0.305 u): the form of Abramowitz and Stegun 7.1.26,
    with a minimax polynomial of degree 7 (Remez; relative error below 1e-7 for u <= 14). */
 ISA_INLINE float math_phi(float x, float bell)

@@ -250,7 +250,7 @@ START_TEST(test_epilogues)
         /* a bias is of the operands' type, an epilogue's of the result's */
         {BIAS, 16, 0, DTYPE_BF16, DTYPE_F32, CUBLASLT_EPILOGUE_DEFAULT, true},
         {GELU, 16, 0, DTYPE_F16, DTYPE_F32, CUBLASLT_EPILOGUE_DEFAULT, true},
-        /* the exact GELU has no epilogue; what stands before it, the bias included, is the product's */
+        /* the exact GELU has no epilogue; the bias before it goes along all the same */
         {ERF | PRE, 16, 0, DTYPE_F32, DTYPE_F32, CUBLASLT_EPILOGUE_DEFAULT, true},
         {BIAS | ERF | PRE, 20, 1, DTYPE_BF16, DTYPE_BF16, CUBLASLT_EPILOGUE_BIAS, true},
         {BIAS | ERF | PRE, 16, 0, DTYPE_BF16, DTYPE_F32, CUBLASLT_EPILOGUE_DEFAULT, true},
