@@ -1,7 +1,7 @@
 /*
- * tok: byte-level BPE. Text is cut at added tokens, then by the pre-tokenizer (tok_split), and each
- * piece is merged by a heap of candidate pairs, lowest rank first, leftmost among equals: O(n log
- * n) in the length of a piece, so no text is slow. After creation everything is read-only; an
+ * tok: text is cut at added tokens that are looked for as it is written; the normaliser makes
+ * another text of what lies between, which is cut at the other added tokens, then by the
+ * pre-tokenizer; and the model makes ids of each piece. After creation everything is read-only; an
  * encoding's scratch is its own. Never sees a file.
  */
 #include "runtime/text/tok.h"
@@ -9,86 +9,59 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "runtime/text/tok_added.h"
+#include "runtime/text/tok_bpe.h"
 #include "runtime/text/tok_def.h"
-#include "runtime/text/tok_normal.h"
 #include "runtime/text/tok_table.h"
+#include "runtime/text/tok_wordpiece.h"
 
-#define TEXT_LIMIT INT32_MAX /* bytes of one piece, all tokens, ... */
+#define TEXT_LIMIT INT32_MAX /* bytes of all tokens, of a text between added ones, ... */
 
 struct tok {
-    int32_t vocab, bos, eos;
-    bool ignore_merges, nfc;
+    enum tok_model model;
+    int32_t vocab, bos, eos, pad;
     uint8_t *kinds;
     char *bytes;            /* of all tokens, decoded */
     uint32_t *start;        /* vocab + 1 */
+    char *normal_bytes;     /* of added tokens that are looked for in normalised text */
+    uint32_t *normal_start; /* vocab + 1; NULL: they are as they are written */
     struct tok_names names; /* normal tokens only */
-    struct tok_pairs pairs;
-    int32_t byte_id[256]; /* -1: the vocabulary lacks it */
+    struct tok_bpe bpe;
+    struct tok_wordpiece wordpiece;
+    struct tok_steps steps;
+    char *step_texts; /* what the steps point to */
     struct tok_split *split;
-    struct tok_added added[2]; /* looked for in text as it is, and in normalised text */
+    struct tok_added added[TOK_ADDED_LISTS];
     struct tok_affix prefix, suffix;
 };
 
-/* -- GPT-2's byte alphabet -- */
-
-static bool printable(int b)
-{
-    return (b >= '!' && b <= '~') || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
-}
-
-uint32_t tok_byte_char(uint8_t byte)
-{
-    if (printable(byte))
-        return byte;
-    uint32_t n = 0;
-    for (int b = 0; b < byte; b++)
-        n += !printable(b);
-    return 256 + n;
-}
-
-/* The byte of a character, or -1. */
-static int char_byte(uint32_t c)
-{
-    if (c < 256)
-        return printable((int)c) ? (int)c : -1;
-    for (int b = 0; c < 256 + 68 && b < 256; b++)
-        if (!printable(b) && c-- == 256)
-            return b;
-    return -1;
-}
-
-bool tok_bytes(struct tok_text text, struct buf *out)
-{
-    size_t before = out->len;
-    for (size_t i = 0; i < text.len;) {
-        size_t n = utf8_sequence(text.s + i, text.len - i);
-        const uint8_t *p = (const uint8_t *)text.s + i;
-        int byte = n == 1 ? char_byte(p[0])
-            : n == 2      ? char_byte((p[0] & 0x1fu) << 6 | (p[1] & 0x3fu))
-                          : -1;
-        if (byte < 0) {
-            if (out->len > before)
-                out->data[out->len = before] = 0;
-            return false;
-        }
-        buf_char(out, (char)byte);
-        i += n;
-    }
-    return true;
-}
-
 /* -- building -- */
+
+static int build_names(struct tok *t, struct err *e)
+{
+    int rc = tok_names_init(&t->names, t->vocab, t->bytes, t->start, e);
+    if (rc)
+        return rc;
+    /* Of equal lines of a vocab.txt the last counts, of equal tokens of a BPE the first. */
+    bool last = t->model == TOK_WORDPIECE;
+    for (int32_t i = 0; i < t->vocab; i++) {
+        int32_t id = last ? t->vocab - 1 - i : i;
+        if (t->kinds[id] == TOK_NORMAL)
+            tok_names_add(&t->names, id);
+    }
+    return 0;
+}
 
 static int build_bytes(struct tok *t, const struct tok_def *d, const char *path, struct err *e)
 {
+    bool alphabet = d->model == TOK_BPE;
     buf_auto struct buf all;
     buf_init(&all, TEXT_LIMIT);
     for (int32_t i = 0; i < d->vocab; i++) {
         t->start[i] = (uint32_t)all.len;
         t->kinds[i] = d->kinds[i];
-        if (d->kinds[i] == TOK_NORMAL && tok_bytes(d->tokens[i], &all))
+        if (alphabet && d->kinds[i] == TOK_NORMAL && tok_bytes(d->tokens[i], &all))
             continue;
-        if (d->kinds[i] == TOK_NORMAL) /* cannot come from bytes, so never from text */
+        if (alphabet && d->kinds[i] == TOK_NORMAL) /* cannot come from bytes, so never from text */
             t->kinds[i] = TOK_UNUSED;
         buf_add(&all, d->tokens[i].s, d->tokens[i].len);
     }
@@ -96,63 +69,77 @@ static int build_bytes(struct tok *t, const struct tok_def *d, const char *path,
     t->bytes = buf_take(&all);
     if (!t->bytes)
         return err_set(e, ERR_DATA, "%s: the vocabulary is empty or does not fit", path);
-    int rc = tok_names_init(&t->names, d->vocab, t->bytes, t->start, e);
-    for (int32_t i = 0; !rc && i < d->vocab; i++)
-        if (t->kinds[i] == TOK_NORMAL)
-            tok_names_add(&t->names, i);
-    for (int b = 0; !rc && b < 256; b++)
-        t->byte_id[b] = tok_names_find(&t->names, (const char[]){(char)b}, 1);
-    return rc;
+    return build_names(t, e);
 }
 
-static int build_merges(struct tok *t, const struct tok_def *d, const char *path, struct err *e)
+static char *copy_text(struct tok_text *text, char *to)
 {
-    int rc = tok_pairs_init(&t->pairs, d->merge_count, e);
-    if (rc)
-        return rc;
-    buf_auto struct buf b;
-    buf_init(&b, TEXT_LIMIT);
-    for (int64_t i = 0; i < d->merge_count; i++) {
-        buf_reset(&b);
-        bool ok = tok_bytes(d->merges[i][0], &b);
-        size_t left = b.len;
-        ok = ok && tok_bytes(d->merges[i][1], &b) && left && b.len > left && buf_ok(&b);
-        struct tok_pair p = {.rank = (int32_t)i, .left = -1, .right = -1, .merged = -1};
-        if (ok) {
-            p.left = tok_names_find(&t->names, b.data, left);
-            p.right = tok_names_find(&t->names, b.data + left, b.len - left);
-            p.merged = tok_names_find(&t->names, b.data, b.len);
-        }
-        if (p.left < 0 || p.right < 0 || p.merged < 0)
-            return err_set(e, ERR_DATA, "%s: merge %lld is not of tokens in the vocabulary", path,
-                (long long)i);
-        tok_pairs_put(&t->pairs, p);
-    }
+    if (text->len)
+        memcpy(to, text->s, text->len);
+    text->s = to;
+    return to + text->len;
+}
+
+static int copy_steps(struct tok *t, const struct tok_def *d, struct err *e)
+{
+    size_t size = 1;
+    t->steps = d->steps;
+    for (int i = 0; i < t->steps.count; i++)
+        size += t->steps.list[i].from.len + t->steps.list[i].to.len;
+    char *to = t->step_texts = mem_alloc(size);
+    if (!to)
+        return err_set(e, ERR_MEMORY, "no memory for a tokenizer's normaliser");
+    for (int i = 0; i < t->steps.count; i++)
+        to = copy_text(&t->steps.list[i].to, copy_text(&t->steps.list[i].from, to));
     return 0;
 }
 
-static size_t token_len(const struct tok *t, int32_t id)
+/* What added tokens are in normalised text. */
+static int normalize_added(struct tok *t, const struct tok_def *d, struct err *e)
 {
-    return t->start[id + 1] - t->start[id];
-}
-
-static int build_added(struct tok *t, const struct tok_def *d, const char *path, struct err *e)
-{
-    int rc = 0;
-    for (int k = 0; !rc && k < 2; k++)
-        rc = tok_added_init(&t->added[k], d, t->bytes, t->start, k, e);
-    for (int32_t i = 0; !rc && t->nfc && i < t->added[1].count; i++) {
-        const struct tok_added_one *one = &t->added[1].list[i];
+    if (!t->steps.count || !d->flags)
+        return 0;
+    buf_auto struct buf all;
+    buf_init(&all, TEXT_LIMIT);
+    t->normal_start = mem_array((size_t)d->vocab + 1, sizeof *t->normal_start);
+    if (!t->normal_start)
+        return err_set(e, ERR_MEMORY, "no memory for the added tokens");
+    for (int32_t i = 0; i < d->vocab; i++) {
+        t->normal_start[i] = (uint32_t)all.len;
+        if (!(d->flags[i] & TOK_NORMALIZED))
+            continue;
         const char *normal;
         size_t len;
         void *owned;
-        rc = tok_normal_nfc(one->text, one->len, &normal, &len, &owned, e);
-        if (!rc && (len != one->len || memcmp(normal, one->text, len)))
-            rc = err_set(e, ERR_DATA, "added token \"%.*s\" is not in its normal form",
-                (int)(one->len < 40 ? one->len : 40), one->text);
+        int rc =
+            tok_steps_run(&t->steps, d->tokens[i].s, d->tokens[i].len, &normal, &len, &owned, e);
+        if (rc)
+            return rc;
+        buf_add(&all, normal, len);
         mem_free(owned);
     }
-    return rc ? err_wrap(e, "%s", path) : 0;
+    t->normal_start[d->vocab] = (uint32_t)all.len;
+    t->normal_bytes = buf_take(&all);
+    return t->normal_bytes ? 0 : err_set(e, ERR_MEMORY, "no memory for the added tokens");
+}
+
+static int build_added(struct tok *t, const struct tok_def *d, struct err *e)
+{
+    int rc = normalize_added(t, d, e);
+    for (int k = 0; !rc && k < TOK_ADDED_LISTS; k++) {
+        bool normal = k == TOK_ADDED_NORMALIZED && t->normal_start;
+        rc = tok_added_init(&t->added[k], d, normal ? t->normal_bytes : t->bytes,
+            normal ? t->normal_start : t->start, (enum tok_added_list)k, e);
+    }
+    return rc;
+}
+
+static int build_split(struct tok *t, const struct tok_def *d, struct err *e)
+{
+    int rc = tok_split_create(&t->split, e);
+    for (int i = 0; !rc && i < d->stage_count; i++)
+        rc = tok_split_add(t->split, d->stages[i].pattern, d->stages[i].drop, e);
+    return rc;
 }
 
 static int build(struct tok *t, const struct tok_def *d, const char *path, struct err *e)
@@ -160,12 +147,16 @@ static int build(struct tok *t, const struct tok_def *d, const char *path, struc
     int rc;
     if (!t->start || !t->kinds)
         return err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
-    if ((rc = build_bytes(t, d, path, e)) || (rc = build_merges(t, d, path, e)) ||
-        (rc = build_added(t, d, path, e)) || (rc = tok_split_create(&t->split, e)))
+    if ((rc = build_bytes(t, d, path, e)))
         return rc;
-    for (int i = 0; i < d->pattern_count; i++)
-        if (tok_split_add(t->split, d->patterns[i], e))
-            return err_wrap(e, "%s", path);
+    if (d->model == TOK_WORDPIECE)
+        rc = tok_wordpiece_init(&t->wordpiece, d, &t->names, e);
+    else
+        rc = tok_bpe_init(&t->bpe, d, &t->names, path, e);
+    if (rc)
+        return rc;
+    if ((rc = copy_steps(t, d, e)) || (rc = build_added(t, d, e)) || (rc = build_split(t, d, e)))
+        return err_wrap(e, "%s", path);
     return 0;
 }
 
@@ -174,11 +165,11 @@ int tok_create(const struct tok_def *d, const char *path, struct tok **out, stru
     struct tok *t = mem_zalloc(sizeof *t);
     if (!t)
         return err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
+    t->model = d->model;
     t->vocab = d->vocab;
     t->bos = d->bos;
     t->eos = d->eos;
-    t->ignore_merges = d->ignore_merges;
-    t->nfc = d->nfc;
+    t->pad = d->pad;
     t->prefix = d->prefix;
     t->suffix = d->suffix;
     t->start = mem_array((size_t)d->vocab + 1, sizeof *t->start);
@@ -197,9 +188,13 @@ void tok_close(struct tok *t)
         return;
     tok_split_destroy(t->split);
     tok_names_done(&t->names);
-    tok_pairs_done(&t->pairs);
-    for (int k = 0; k < 2; k++)
+    tok_bpe_done(&t->bpe);
+    tok_wordpiece_done(&t->wordpiece);
+    for (int k = 0; k < TOK_ADDED_LISTS; k++)
         tok_added_done(&t->added[k]);
+    mem_free(t->step_texts);
+    mem_free(t->normal_bytes);
+    mem_free(t->normal_start);
     mem_free(t->kinds);
     mem_free(t->start);
     mem_free(t->bytes);
@@ -208,21 +203,10 @@ void tok_close(struct tok *t)
 
 /* -- encoding -- */
 
-struct symbol {
-    int32_t id, prev, next; /* prev, next: positions or -1; id -1: merged into its left neighbour */
-};
-
-struct merge_at {
-    int32_t rank, at, merged;
-};
-
 struct encoding {
     const struct tok *tok;
     struct tok_ids *out;
-    struct symbol *symbols;
-    struct merge_at *heap;
-    int64_t room; /* symbols; the heap has three times as many */
-    int64_t heap_count;
+    struct tok_bpe_work work;
     bool special, guarded;
 };
 
@@ -246,119 +230,37 @@ int tok_ids_add(struct tok_ids *out, int32_t id, struct err *e)
     return 0;
 }
 
-static bool before(const struct merge_at *a, const struct merge_at *b)
-{
-    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
-}
-
-static void heap_push(struct encoding *n, struct merge_at c)
-{
-    int64_t i = n->heap_count++;
-    for (; i && before(&c, &n->heap[(i - 1) / 2]); i = (i - 1) / 2)
-        n->heap[i] = n->heap[(i - 1) / 2];
-    n->heap[i] = c;
-}
-
-static struct merge_at heap_pop(struct encoding *n)
-{
-    struct merge_at top = n->heap[0], last = n->heap[--n->heap_count];
-    int64_t i = 0;
-    for (int64_t child; (child = 2 * i + 1) < n->heap_count; i = child) {
-        if (child + 1 < n->heap_count && before(&n->heap[child + 1], &n->heap[child]))
-            child++;
-        if (!before(&n->heap[child], &last))
-            break;
-        n->heap[i] = n->heap[child];
-    }
-    n->heap[i] = last;
-    return top;
-}
-
-/* The pair that begins at symbol `at`, if it can merge, becomes a candidate. */
-static void propose(struct encoding *n, int32_t at)
-{
-    int32_t next = at < 0 ? -1 : n->symbols[at].next;
-    if (next < 0)
-        return;
-    const struct tok_pair *p =
-        tok_pairs_find(&n->tok->pairs, n->symbols[at].id, n->symbols[next].id);
-    if (p)
-        heap_push(n, (struct merge_at){p->rank, at, p->merged});
-}
-
-static int reserve(struct encoding *n, size_t len, struct err *e)
-{
-    if ((int64_t)len <= n->room)
-        return 0;
-    size_t room = len < 256 ? 256 : 2 * len;
-    struct symbol *symbols = mem_grow(n->symbols, room, sizeof *symbols);
-    if (symbols)
-        n->symbols = symbols;
-    struct merge_at *heap = symbols ? mem_grow(n->heap, 3 * room, sizeof *heap) : NULL;
-    if (!heap)
-        return err_set(e, ERR_MEMORY, "no memory to tokenise %zu bytes", len);
-    n->heap = heap;
-    n->room = (int64_t)room;
-    return 0;
-}
-
-static int merge_piece(struct encoding *n, int32_t count, struct err *e)
-{
-    n->heap_count = 0;
-    for (int32_t i = 0; i < count; i++)
-        propose(n, i);
-    while (n->heap_count) {
-        struct merge_at c = heap_pop(n);
-        struct symbol *left = &n->symbols[c.at];
-        if (left->id < 0 || left->next < 0)
-            continue;
-        struct symbol *right = &n->symbols[left->next];
-        const struct tok_pair *p = tok_pairs_find(&n->tok->pairs, left->id, right->id);
-        if (!p || p->merged != c.merged) /* one of the two has merged since */
-            continue;
-        left->id = c.merged;
-        right->id = -1;
-        left->next = right->next;
-        if (right->next >= 0)
-            n->symbols[right->next].prev = c.at;
-        propose(n, left->prev);
-        propose(n, c.at);
-    }
-    int rc = 0;
-    for (int32_t i = 0; !rc && i >= 0 && i < count; i = n->symbols[i].next)
-        rc = tok_ids_add(n->out, n->symbols[i].id, e);
-    return rc;
-}
-
 static int encode_piece(void *context, const char *piece, size_t len, struct err *e)
 {
     struct encoding *n = context;
-    const struct tok *t = n->tok;
-    if (t->ignore_merges) {
-        int32_t id = tok_names_find(&t->names, piece, len);
-        if (id >= 0)
-            return tok_ids_add(n->out, id, e);
-    }
-    if (len > TEXT_LIMIT / 2)
-        return err_set(e, ERR_DATA, "%zu bytes without a place to cut cannot be tokenised", len);
-    int rc = reserve(n, len, e);
-    if (rc)
-        return rc;
-    int32_t count = 0;
-    for (size_t i = 0; i < len; i++) {
-        int32_t id = t->byte_id[(uint8_t)piece[i]];
-        if (id < 0) /* the reference drops such bytes too */
-            continue;
-        n->symbols[count] = (struct symbol){id, count - 1, count + 1};
-        count++;
-    }
-    if (count)
-        n->symbols[count - 1].next = -1;
-    return merge_piece(n, count, e);
+    if (n->tok->model == TOK_WORDPIECE)
+        return tok_wordpiece_encode(&n->tok->wordpiece, piece, len, n->out, e);
+    return tok_bpe_encode(&n->tok->bpe, &n->work, piece, len, n->out, e);
 }
 
 /* What lies between added tokens. */
 static int encode_words(struct encoding *n, const char *text, size_t len, struct err *e)
+{
+    return tok_split_run(n->tok->split, text, len, encode_piece, n, e);
+}
+
+/* text between tokens of `added` by between_fn. */
+static int encode_around(struct encoding *n, enum tok_added_list list, bool special,
+    const char *text, size_t len,
+    int (*between_fn)(struct encoding *, const char *, size_t, struct err *), struct err *e)
+{
+    struct tok_match m;
+    size_t at = 0;
+    for (; tok_added_next(&n->tok->added[list], text, len, at, special, &m); at = m.to) {
+        int rc;
+        if ((rc = between_fn(n, text + at, m.from - at, e)) || (rc = tok_ids_add(n->out, m.id, e)))
+            return rc;
+    }
+    return between_fn(n, text + at, len - at, e);
+}
+
+/* Of a guarded text all special tokens have been found by now: none may come from normalising. */
+static int encode_plain(struct encoding *n, const char *text, size_t len, struct err *e)
 {
     buf_auto struct buf clean;
     buf_init(&clean, TEXT_LIMIT);
@@ -368,30 +270,11 @@ static int encode_words(struct encoding *n, const char *text, size_t len, struct
         text = buf_cstr(&clean);
         len = clean.len;
     }
-    return tok_split_run(n->tok->split, text, len, encode_piece, n, e);
-}
-
-/* text between tokens of `added` by between_fn. */
-static int encode_around(struct encoding *n, const struct tok_added *added, const char *text,
-    size_t len, int (*between_fn)(struct encoding *, const char *, size_t, struct err *),
-    struct err *e)
-{
-    struct tok_match m;
-    size_t at = 0;
-    for (; tok_added_next(added, text, len, at, n->special, &m); at = m.to) {
-        int rc;
-        if ((rc = between_fn(n, text + at, m.from - at, e)) || (rc = tok_ids_add(n->out, m.id, e)))
-            return rc;
-    }
-    return between_fn(n, text + at, len - at, e);
-}
-
-static int encode_plain(struct encoding *n, const char *text, size_t len, struct err *e)
-{
     void *owned = NULL;
-    int rc = n->tok->nfc ? tok_normal_nfc(text, len, &text, &len, &owned, e) : 0;
+    int rc = tok_steps_run(&n->tok->steps, text, len, &text, &len, &owned, e);
     if (!rc)
-        rc = encode_around(n, &n->tok->added[1], text, len, encode_words, e);
+        rc = encode_around(
+            n, TOK_ADDED_NORMALIZED, n->special && !n->guarded, text, len, encode_words, e);
     mem_free(owned);
     return rc;
 }
@@ -403,9 +286,9 @@ static int encode(struct encoding *n, const char *text, int64_t len, struct err 
     if (valid < size)
         return err_set(e, ERR_DATA, "invalid UTF-8 at byte %zu", valid);
     int64_t before_count = n->out->count;
-    int rc = encode_around(n, &n->tok->added[0], text, size, encode_plain, e);
-    mem_free(n->symbols);
-    mem_free(n->heap);
+    int rc = encode_around(n, n->guarded ? TOK_ADDED_GUARDED : TOK_ADDED_AS_IS, n->special, text,
+        size, encode_plain, e);
+    tok_bpe_work_done(&n->work);
     if (rc)
         n->out->count = before_count;
     return rc;
@@ -436,9 +319,15 @@ int tok_encode_document(
     return rc;
 }
 
+int tok_encode_word(
+    const struct tok *t, const char *word, int64_t len, struct tok_ids *out, struct err *e)
+{
+    return tok_encode(t, word, len, true, out, e);
+}
+
 int tok_guard(const struct tok *t, const char *text, size_t len, struct buf *out)
 {
-    return tok_added_guard(t->added, 2, text, len, out);
+    return tok_added_guard(&t->added[TOK_ADDED_GUARDED], text, len, out);
 }
 
 int tok_encode_guarded(
@@ -454,7 +343,11 @@ int tok_decode(const struct tok *t, int32_t id, bool skip_special, struct buf *o
 {
     if (id < 0 || id >= t->vocab || (skip_special && t->kinds[id] == TOK_SPECIAL))
         return 0;
-    return buf_add(out, t->bytes + t->start[id], token_len(t, id));
+    const char *token = t->bytes + t->start[id];
+    size_t len = t->start[id + 1] - t->start[id];
+    if (t->model == TOK_WORDPIECE && t->kinds[id] != TOK_UNUSED)
+        return tok_wordpiece_decode(&t->wordpiece, token, len, out);
+    return buf_add(out, token, len);
 }
 
 bool tok_is_special(const struct tok *t, int32_t id)
@@ -475,4 +368,19 @@ int32_t tok_bos(const struct tok *t)
 int32_t tok_eos(const struct tok *t)
 {
     return t->eos;
+}
+
+int32_t tok_pad(const struct tok *t)
+{
+    return t->pad;
+}
+
+const struct tok_affix *tok_prefix(const struct tok *t)
+{
+    return &t->prefix;
+}
+
+const struct tok_affix *tok_suffix(const struct tok *t)
+{
+    return &t->suffix;
 }

@@ -1,8 +1,9 @@
 /*
- * tok: byte-level BPE tokenizers (GPT-2 family) as GGUF files and tokenizer.json describe them:
- * normaliser none or NFC (tok_normal), pre-tokenizer by regular expressions (tok_split), merges,
- * special tokens. Equal to the reference tokenizer's ids on any valid
- * UTF-8. Thread: encode is reentrant.
+ * tok: a tokenizer, as GGUF files, tokenizer.json and vocab.txt describe them: added and special
+ * tokens (tok_added), then a normaliser (tok_steps), a pre-tokenizer by regular expressions
+ * (tok_split), a model, BPE of bytes (tok_bpe) or WordPiece (tok_wordpiece), and what a
+ * post-processor puts around a text. Ids are equal to the reference tokenizer's on any valid UTF-8.
+ * Thread: encode is reentrant.
  */
 #ifndef RUNTIME_TEXT_TOK_H
 #define RUNTIME_TEXT_TOK_H
@@ -21,6 +22,15 @@ void tok_close(struct tok *t);
 int32_t tok_vocab(const struct tok *t);
 int32_t tok_bos(const struct tok *t); /* -1: none */
 int32_t tok_eos(const struct tok *t); /* ends a turn; -1: none */
+int32_t tok_pad(const struct tok *t); /* -1: none */
+
+#define TOK_AFFIX_LIMIT 8
+struct tok_affix { /* ids that the post-processor puts before or behind a text */
+    int32_t id[TOK_AFFIX_LIMIT];
+    int count;
+};
+const struct tok_affix *tok_prefix(const struct tok *t);
+const struct tok_affix *tok_suffix(const struct tok *t);
 
 struct tok_ids {
     int32_t *id;
@@ -38,13 +48,18 @@ int tok_encode(const struct tok *t, const char *text, int64_t len, bool special,
    tokenizer puts before and behind (BOS, EOS) stands there. For training data and completions. */
 int tok_encode_document(
     const struct tok *t, const char *text, int64_t len, struct tok_ids *out, struct err *e);
+/* Appends the ids of one word of a text that was split into words before, as transformers has it
+   with is_split_into_words: special tokens count, nothing is put around it. None, when the
+   normaliser leaves nothing of the word. */
+int tok_encode_word(
+    const struct tok *t, const char *word, int64_t len, struct tok_ids *out, struct err *e);
 /* For chats: tok_guard appends a client's text so marked that nothing in it is a special token for
    tok_encode_guarded, whatever the template puts around it, and that takes the marks out. */
 int tok_guard(const struct tok *t, const char *text, size_t len, struct buf *out);
 int tok_encode_guarded(
     const struct tok *t, const char *text, int64_t len, struct tok_ids *out, struct err *e);
-/* Appends the bytes of one token (may be part of a UTF-8 sequence). Special tokens give nothing
- * when skip_special. */
+/* Appends the bytes of one token (may be part of a UTF-8 sequence), of WordPiece with the space that
+ * stands before it unless it begins the text. Special tokens give nothing when skip_special. */
 int tok_decode(const struct tok *t, int32_t id, bool skip_special, struct buf *out);
 bool tok_is_special(const struct tok *t, int32_t id);
 

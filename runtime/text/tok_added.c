@@ -45,23 +45,28 @@ static void link_list(struct tok_added *a)
     a->count = n;
 }
 
-static bool is_added(const struct tok_def *d, int32_t i, bool normalized)
+static bool is_listed(const struct tok_def *d, int32_t i, enum tok_added_list list)
 {
-    return (d->kinds[i] == TOK_ADDED || d->kinds[i] == TOK_SPECIAL) &&
-        (d->flags && d->flags[i] & TOK_NORMALIZED) == normalized;
+    bool special = d->kinds[i] == TOK_SPECIAL;
+    bool normalized = d->flags && d->flags[i] & TOK_NORMALIZED;
+    if (!special && d->kinds[i] != TOK_ADDED)
+        return false;
+    if (list == TOK_ADDED_GUARDED && special)
+        return true;
+    return normalized == (list == TOK_ADDED_NORMALIZED);
 }
 
 int tok_added_init(struct tok_added *a, const struct tok_def *d, const char *bytes,
-    const uint32_t *start, bool normalized, struct err *e)
+    const uint32_t *start, enum tok_added_list list, struct err *e)
 {
     size_t most = 1;
     for (int32_t i = 0; i < d->vocab; i++)
-        most += is_added(d, i, normalized);
+        most += is_listed(d, i, list);
     a->list = mem_array(most, sizeof *a->list);
     if (!a->list)
         return err_set(e, ERR_MEMORY, "no memory for the vocabulary");
     for (int32_t i = 0; i < d->vocab; i++)
-        if (is_added(d, i, normalized) && start[i + 1] > start[i])
+        if (is_listed(d, i, list) && start[i + 1] > start[i])
             a->list[a->count++] = (struct tok_added_one){bytes + start[i], start[i + 1] - start[i],
                 i, d->flags ? d->flags[i] : 0, d->kinds[i] == TOK_SPECIAL, -1};
     qsort(a->list, (size_t)a->count, sizeof *a->list, by_text);
@@ -190,7 +195,7 @@ int tok_added_unguard(const char *text, size_t len, struct buf *out)
 }
 
 int tok_added_guard(
-    const struct tok_added *lists, int count, const char *given, size_t given_len, struct buf *out)
+    const struct tok_added *a, const char *given, size_t given_len, struct buf *out)
 {
     buf_auto struct buf clean; /* of guards: without them there may be other tokens */
     buf_init(&clean, given_len + 1);
@@ -198,16 +203,11 @@ int tok_added_guard(
         return -ERR_MEMORY;
     const char *text = buf_cstr(&clean);
     for (size_t i = 0, n; i < clean.len; i += n) {
-        bool inside = false, before = false;
         n = utf8_sequence(text + i, clean.len - i);
         n = n ? n : 1;
-        for (int k = 0; k < count; k++) {
-            inside = inside || looks_special(&lists[k], text + i, clean.len - i);
-            before = before || begins_special(&lists[k], text + i, n);
-        }
-        buf_str(out, before ? TOK_GUARD : "");
+        buf_str(out, begins_special(a, text + i, n) ? TOK_GUARD : "");
         buf_add(out, text + i, n);
-        buf_str(out, inside ? TOK_GUARD : "");
+        buf_str(out, looks_special(a, text + i, clean.len - i) ? TOK_GUARD : "");
     }
     return buf_ok(out) ? 0 : -ERR_MEMORY;
 }

@@ -10,7 +10,7 @@
 #include "runtime/text/tok_def.h"
 
 struct tok_added_one {
-    const char *text; /* in the vocabulary's bytes */
+    const char *text; /* in the caller's bytes */
     size_t len;
     int32_t id;
     uint8_t flags;
@@ -24,10 +24,16 @@ struct tok_added {
     int32_t from[257]; /* those of byte b: list[from[b] .. from[b + 1]) */
 };
 
-/* bytes, start: of all tokens (token i is bytes[start[i] .. start[i + 1])); they outlive it.
-   normalized: of the tokens with that flag, or of those without. */
+enum tok_added_list {
+    TOK_ADDED_AS_IS,      /* those looked for in text as it is */
+    TOK_ADDED_NORMALIZED, /* those looked for in normalised text */
+    TOK_ADDED_GUARDED,    /* the former, and all that are special, as they are written */
+    TOK_ADDED_LISTS
+};
+
+/* bytes, start: of all tokens (token i is bytes[start[i] .. start[i + 1])); they outlive it. */
 int tok_added_init(struct tok_added *a, const struct tok_def *d, const char *bytes,
-    const uint32_t *start, bool normalized, struct err *e);
+    const uint32_t *start, enum tok_added_list list, struct err *e);
 void tok_added_done(struct tok_added *a);
 
 struct tok_match {
@@ -47,8 +53,7 @@ bool tok_added_next(const struct tok_added *a, const char *text, size_t len, siz
  */
 #define TOK_GUARD       "\xef\xb7\x90"
 #define TOK_GUARD_BYTES 3
-int tok_added_guard(
-    const struct tok_added *lists, int count, const char *text, size_t len, struct buf *out);
+int tok_added_guard(const struct tok_added *a, const char *text, size_t len, struct buf *out);
 int tok_added_unguard(const char *text, size_t len, struct buf *out);
 
 #endif

@@ -1,9 +1,9 @@
 /*
- * tok_def: a tokenizer as a file describes it, before tok.c turns it into tables: read from a GGUF
- * file (tok_gguf.c) or tokenizer.json (tok_json.c), and written as tokenizer.json (tok_json.c).
- * Texts live in the arena or in the source, which must outlive the definition. Everything is
- * checked against bounds; what the house does not implement (another model than byte-level BPE,
- * dropout, prefix spaces) is ERR_DATA that names it.
+ * tok_def: a tokenizer as a file describes it, before it is turned into tables: read from a GGUF
+ * file (tok_gguf.c), tokenizer.json (tok_json.c) or vocab.txt (tok_vocab.c), and written as
+ * tokenizer.json (tok_def.c). Texts live in the arena or in the source, which must outlive the
+ * definition. Everything is checked against bounds; what the house does not implement (another
+ * model than BPE of bytes and WordPiece, dropout, prefix spaces) is ERR_DATA that names it.
  */
 #ifndef RUNTIME_TEXT_TOK_DEF_H
 #define RUNTIME_TEXT_TOK_DEF_H
@@ -14,15 +14,17 @@
 #include "runtime/files/gguf.h"
 #include "runtime/text/tok.h"
 #include "runtime/text/tok_split.h"
+#include "runtime/text/tok_steps.h"
 
 #define TOK_VOCAB_LIMIT  (1 << 22)
 #define TOK_MERGES_LIMIT (1 << 23)
-#define TOK_AFFIX_LIMIT  8
 #define TOK_ARENA_BYTES  ((size_t)1 << 30)
+
+enum tok_model { TOK_BPE, TOK_WORDPIECE };
 
 enum tok_kind {
     TOK_UNUSED,  /* an id without text */
-    TOK_NORMAL,  /* of the merges; text in GPT-2's byte alphabet */
+    TOK_NORMAL,  /* of the model; of BPE its text is in GPT-2's byte alphabet */
     TOK_ADDED,   /* plain text, always recognised */
     TOK_SPECIAL, /* plain text, recognised only where special tokens are wanted */
 };
@@ -34,28 +36,32 @@ enum tok_flag { /* of added tokens */
     TOK_NORMALIZED = 8, /* looked for in the normalised text, after the others */
 };
 
-struct tok_affix { /* ids that the post-processor puts before or behind a text */
-    int32_t id[TOK_AFFIX_LIMIT];
-    int count;
+struct tok_stage { /* of the pre-tokenizer */
+    const char *pattern;
+    enum tok_split_drop drop;
 };
 
-struct tok_text {
-    const char *s;
-    size_t len;
+struct tok_wordpiece_def {
+    struct tok_text prefix; /* of what continues a word: "##" */
+    int32_t unknown;        /* the token of a word that no tokens make; -1: there is none */
+    int64_t word_limit;     /* characters; a longer word is unknown */
+    bool cleanup;           /* decoding leaves out spaces before punctuation */
 };
 
 struct tok_def {
+    enum tok_model model;
     int32_t vocab;
     struct tok_text *tokens; /* vocab */
     uint8_t *kinds;          /* vocab */
     uint8_t *flags;          /* vocab, of enum tok_flag; NULL: none */
     int64_t merge_count;
     struct tok_text (*merges)[2]; /* best first */
-    const char *patterns[TOK_SPLIT_STAGES];
-    int pattern_count;
-    bool ignore_merges; /* a piece that is a token is that token */
-    bool nfc;           /* text is to be normalised first */
-    int32_t bos, eos;
+    bool ignore_merges;           /* a piece that is a token is that token */
+    struct tok_wordpiece_def wordpiece;
+    struct tok_steps steps; /* the normaliser's */
+    struct tok_stage stages[TOK_SPLIT_STAGES];
+    int stage_count;
+    int32_t bos, eos, pad; /* -1: none */
     struct tok_affix prefix, suffix;
 };
 
@@ -63,11 +69,20 @@ int tok_def_gguf(const struct gguf *g, struct arena *a, struct tok_def *out, str
 /* root: tokenizer.json; config: tokenizer_config.json or NULL. path is only for messages. */
 int tok_def_json(const struct json *root, const struct json *config, const char *path,
     struct arena *a, struct tok_def *out, struct err *e);
-int tok_def_write(const struct tok_def *d, struct buf *out, struct err *e); /* as tokenizer.json */
+/* text: vocab.txt, a token a line, of a WordPiece; config: as above. */
+int tok_def_vocab(const char *text, size_t len, const struct json *config, const char *path,
+    struct arena *a, struct tok_def *out, struct err *e);
+/* As tokenizer.json. ERR_DATA: of a model that no GGUF file has (it has files of its own). */
+int tok_def_write(const struct tok_def *d, struct buf *out, struct err *e);
+
+/* What tokenizer_config.json, which may be NULL, says of d's tokens. */
+void tok_def_config(struct tok_def *d, const struct json *config);
+/* The token of that text; -1: none. */
+int32_t tok_def_find(const struct tok_def *d, struct tok_text text);
 
 int tok_create(const struct tok_def *d, const char *path, struct tok **out, struct err *e);
-/* tokenizer.json and, where it is, tokenizer_config.json of a folder. bos, eos: used where the
-   latter names none; -1: none. */
+/* tokenizer.json, or vocab.txt where there is none, and, where it is, tokenizer_config.json of a
+   folder. bos, eos: used where the latter names none; -1: none. */
 int tok_open_folder(const char *folder, int32_t bos, int32_t eos, struct tok **out, struct err *e);
 
 /* GPT-2's alphabet: every byte as a printable character. */

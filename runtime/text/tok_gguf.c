@@ -49,9 +49,9 @@ static int read_pre(const struct gguf *g, struct tok_def *d, struct err *e)
         if (!equals(pre, pre_tokenizers[i].name))
             continue;
         for (int k = 0; k < 2 && pre_tokenizers[i].patterns[k]; k++)
-            d->patterns[d->pattern_count++] = pre_tokenizers[i].patterns[k];
+            d->stages[d->stage_count++].pattern = pre_tokenizers[i].patterns[k];
         d->ignore_merges = pre_tokenizers[i].ignore_merges;
-        d->nfc = pre_tokenizers[i].nfc;
+        d->steps = (struct tok_steps){{{.kind = TOK_STEP_NFC}}, pre_tokenizers[i].nfc};
         d->prefix.count = pre_tokenizers[i].bos;
         return 0;
     }
@@ -154,6 +154,7 @@ int tok_def_gguf(const struct gguf *g, struct arena *a, struct tok_def *out, str
         (rc = read_merges(g, a, &d, e)) ||
         (rc = read_id(g, "tokenizer.ggml.bos_token_id", &d, &d.bos, e)) ||
         (rc = read_id(g, "tokenizer.ggml.eos_token_id", &d, &d.eos, e)) ||
+        (rc = read_id(g, "tokenizer.ggml.padding_token_id", &d, &d.pad, e)) ||
         (rc = read_affix(g, "tokenizer.ggml.add_bos_token", d.bos, &d.prefix, e)) ||
         (rc = read_affix(g, "tokenizer.ggml.add_eos_token", d.eos, &d.suffix, e)))
         return rc;

@@ -1,6 +1,6 @@
 /*
- * tok_normal: decomposition into an array of code points, composed and written back as UTF-8 in
- * place by utf8proc.
+ * tok_normal: decomposition into an array of code points, composed where the form asks for it, and
+ * written back as UTF-8 in place by utf8proc.
  */
 #include "runtime/text/tok_normal.h"
 
@@ -10,7 +10,12 @@
 #include <stdint.h>
 #include <utf8proc.h>
 
-#define NFC (UTF8PROC_STABLE | UTF8PROC_COMPOSE)
+static const int options[] = {
+    [TOK_NORMAL_NFC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE,
+    [TOK_NORMAL_NFD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
+    [TOK_NORMAL_NFKC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
+    [TOK_NORMAL_NFKD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT,
+};
 
 static bool ascii(const char *text, size_t len)
 {
@@ -20,9 +25,10 @@ static bool ascii(const char *text, size_t len)
     return true;
 }
 
-int tok_normal_nfc(
-    const char *text, size_t len, const char **out, size_t *out_len, void **owned, struct err *e)
+int tok_normal_to(enum tok_normal_form form, const char *text, size_t len, const char **out,
+    size_t *out_len, void **owned, struct err *e)
 {
+    utf8proc_option_t how = (utf8proc_option_t)options[form];
     const uint8_t *in = (const uint8_t *)text;
     utf8proc_ssize_t points, bytes;
     int32_t *work;
@@ -32,14 +38,14 @@ int tok_normal_nfc(
     *out_len = len;
     if (ascii(text, len))
         return 0;
-    points = utf8proc_decompose(in, (utf8proc_ssize_t)len, NULL, 0, NFC);
+    points = utf8proc_decompose(in, (utf8proc_ssize_t)len, NULL, 0, how);
     if (points < 0)
         return err_set(e, ERR_DATA, "text cannot be normalised: %s", utf8proc_errmsg(points));
     work = mem_array((size_t)points + 1, sizeof *work); /* and the NUL that reencode adds */
     if (!work)
         return err_set(e, ERR_MEMORY, "no memory to normalise %zu bytes", len);
-    utf8proc_decompose(in, (utf8proc_ssize_t)len, work, points, NFC);
-    bytes = utf8proc_reencode(work, points, NFC);
+    utf8proc_decompose(in, (utf8proc_ssize_t)len, work, points, how);
+    bytes = utf8proc_reencode(work, points, how);
     if (bytes < 0) {
         mem_free(work);
         return err_set(e, ERR_DATA, "text cannot be normalised: %s", utf8proc_errmsg(bytes));
@@ -80,8 +86,29 @@ bool tok_normal_is_word(uint32_t c)
     case UTF8PROC_CATEGORY_PC:
         return true;
     default:
-        return c == 0x200c || c == 0x200d || (c >= 0x24b6 && c <= 0x24e9);
+        return c == 0x200c || c == 0x200d || (c >= 0x24b6 && c <= 0x24e9) ||
+            (c >= 0x1f130 && c <= 0x1f149) || (c >= 0x1f150 && c <= 0x1f169) ||
+            (c >= 0x1f170 && c <= 0x1f189);
     }
+}
+
+bool tok_normal_is_mark(uint32_t c)
+{
+    utf8proc_category_t kind = utf8proc_category((utf8proc_int32_t)c);
+    return kind == UTF8PROC_CATEGORY_MN || kind == UTF8PROC_CATEGORY_MC ||
+        kind == UTF8PROC_CATEGORY_ME;
+}
+
+bool tok_normal_is_nonspacing(uint32_t c)
+{
+    return utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_MN;
+}
+
+bool tok_normal_is_control(uint32_t c)
+{
+    utf8proc_category_t kind = utf8proc_category((utf8proc_int32_t)c);
+    return kind == UTF8PROC_CATEGORY_CC || kind == UTF8PROC_CATEGORY_CF ||
+        kind == UTF8PROC_CATEGORY_CO;
 }
 
 uint32_t tok_normal_upper(uint32_t c)

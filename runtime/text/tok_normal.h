@@ -1,5 +1,5 @@
 /*
- * tok_normal: Unicode normalisation form C (UAX #15), which some tokenizers apply to text before
+ * tok_normal: Unicode's normalisation forms (UAX #15), which some tokenizers apply to text before
  * they cut it, and what kind of character one is. The only file that includes utf8proc. Thread:
  * reentrant.
  */
@@ -12,15 +12,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* text: valid UTF-8. *out is the normal form, *out_len bytes: text itself when it is ASCII, else
+enum tok_normal_form { TOK_NORMAL_NFC, TOK_NORMAL_NFD, TOK_NORMAL_NFKC, TOK_NORMAL_NFKD };
+/* text: valid UTF-8. *out is its normal form, *out_len bytes: text itself when it is ASCII, else
    memory that the caller frees with mem_free (*owned, NULL otherwise). */
-int tok_normal_nfc(
-    const char *text, size_t len, const char **out, size_t *out_len, void **owned, struct err *e);
+int tok_normal_to(enum tok_normal_form form, const char *text, size_t len, const char **out,
+    size_t *out_len, void **owned, struct err *e);
 
 /* The character that n bytes (of a valid sequence) are. */
 uint32_t tok_normal_char(const char *s, size_t n);
 bool tok_normal_is_space(uint32_t c); /* Unicode's White_Space */
 bool tok_normal_is_word(uint32_t c);  /* letters, marks, decimal digits, connectors: \w */
+bool tok_normal_is_mark(uint32_t c);  /* of any kind */
+bool tok_normal_is_nonspacing(uint32_t c);
+bool tok_normal_is_control(uint32_t c); /* control, format, private use */
 /* One code point's simple case mapping: itself when it has none. */
 uint32_t tok_normal_upper(uint32_t c);
 uint32_t tok_normal_lower(uint32_t c);

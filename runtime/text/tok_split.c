@@ -21,6 +21,7 @@ static const char white_space[] = "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\
 struct tok_split {
     pcre2_general_context *general;
     pcre2_code *stages[TOK_SPLIT_STAGES];
+    enum tok_split_drop drops[TOK_SPLIT_STAGES];
     int count;
 };
 
@@ -89,7 +90,8 @@ static void translate(const char *p, struct buf *out)
     }
 }
 
-int tok_split_add(struct tok_split *s, const char *pattern, struct err *e)
+int tok_split_add(
+    struct tok_split *s, const char *pattern, enum tok_split_drop drop, struct err *e)
 {
     if (s->count == TOK_SPLIT_STAGES)
         return err_set(e, ERR_DATA, "more than %d pre-tokenizer stages", TOK_SPLIT_STAGES);
@@ -115,8 +117,20 @@ int tok_split_add(struct tok_split *s, const char *pattern, struct err *e)
     }
     /* Where the JIT cannot (a pod may forbid executable memory), the interpreter runs it. */
     pcre2_jit_compile(stage, PCRE2_JIT_COMPLETE);
+    s->drops[s->count] = drop;
     s->stages[s->count++] = stage;
     return 0;
+}
+
+static int run_stage(struct run *r, int stage, const char *text, size_t len, struct err *e);
+
+/* What lies between matches, or is one. */
+static int pass_on(
+    struct run *r, int stage, bool matched, const char *text, size_t len, struct err *e)
+{
+    if (r->split->drops[stage] == (matched ? TOK_SPLIT_DROP_MATCHES : TOK_SPLIT_DROP_REST))
+        return 0;
+    return run_stage(r, stage + 1, text, len, e);
 }
 
 static int run_stage(struct run *r, int stage, const char *text, size_t len, struct err *e)
@@ -135,12 +149,12 @@ static int run_stage(struct run *r, int stage, const char *text, size_t len, str
         if (rc < 0)
             return err_set(e, ERR_DATA, "pre-tokenizer gave up on its text (PCRE2 %d)", rc);
         size_t start = at[0], end = at[1];
-        if ((rc = run_stage(r, stage + 1, text + done, start - done, e)) ||
-            (rc = run_stage(r, stage + 1, text + start, end - start, e)))
+        if ((rc = pass_on(r, stage, false, text + done, start - done, e)) ||
+            (rc = pass_on(r, stage, true, text + start, end - start, e)))
             return rc;
         done = end;
     }
-    return run_stage(r, stage + 1, text + done, len - done, e);
+    return pass_on(r, stage, false, text + done, len - done, e);
 }
 
 int tok_split_run(const struct tok_split *s, const char *text, size_t len,

@@ -1,7 +1,8 @@
 /*
- * tok_split: cuts text into the pieces within which merges happen: a list of regular expressions,
+ * tok_split: cuts text into the pieces that a model makes tokens of: a list of regular expressions,
  * each applied to the pieces of the one before; what an expression matches and what lies between
- * matches are pieces alike ("Isolated" in tokenizer.json). The only file that includes PCRE2.
+ * matches are pieces alike ("Isolated" in tokenizer.json), unless one of the two is dropped. The
+ * only file that includes PCRE2.
  *
  * Patterns are written for Oniguruma, whose \s is Unicode's White_Space; PCRE2's also holds U+180E,
  * so \s and \S are spelled out before compiling. Thread: running is reentrant, adding is not.
@@ -15,12 +16,14 @@
 
 #define TOK_SPLIT_STAGES 8
 
+enum tok_split_drop { TOK_SPLIT_DROP_NONE, TOK_SPLIT_DROP_MATCHES, TOK_SPLIT_DROP_REST };
+
 struct tok_split;
 
 int tok_split_create(struct tok_split **out, struct err *e);
 void tok_split_destroy(struct tok_split *s);
-int tok_split_add(
-    struct tok_split *s, const char *pattern, struct err *e); /* ERR_DATA: bad pattern */
+int tok_split_add(struct tok_split *s, const char *pattern, enum tok_split_drop drop,
+    struct err *e); /* ERR_DATA: bad pattern */
 /* text: valid UTF-8. piece_fn is given the pieces in order; its failure ends the run and is
  * returned. */
 int tok_split_run(const struct tok_split *s, const char *text, size_t len,

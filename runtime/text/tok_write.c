@@ -89,7 +89,7 @@ static int convert(
 int tok_write(
     const char *folder, const struct weights *from, const struct model_config *c, struct err *e)
 {
-    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json",
+    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "vocab.txt",
         "special_tokens_map.json", "chat_template.jinja", "generation_config.json"};
     if (weights_gguf(from))
         return convert(folder, weights_gguf(from), c, e);

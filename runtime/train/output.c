@@ -34,6 +34,7 @@ static const char *const files[] = {
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "vocab.txt",
     "special_tokens_map.json",
     "chat_template.jinja",
     "adapter/adapter_config.json",

@@ -187,7 +187,7 @@ START_TEST(the_longest_is_found_among_many)
         buf_add(&all, text[i], n);
         start[i + 1] = (uint32_t)all.len;
     }
-    ck_assert_int_eq(tok_added_init(&a, &d, all.data, start, false, &e), 0);
+    ck_assert_int_eq(tok_added_init(&a, &d, all.data, start, TOK_ADDED_AS_IS, &e), 0);
     for (int round = 0; round < 20000; round++) {
         char s[10];
         size_t len = 1 + (size_t)rand_r(&seed) % 10;

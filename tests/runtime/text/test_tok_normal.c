@@ -1,7 +1,7 @@
 /*
- * Goal: text reaches normal form C exactly as UAX #15 has it, and nothing else is touched. Method:
- * composition, canonical order, singletons, Hangul and text that must stay; ASCII is given back as
- * it is; the fault loop. That whole tokenizers agree with the reference is test_tok's affair.
+ * Goal: text reaches its normal form exactly as UAX #15 has it, and nothing else is touched. Method:
+ * composition, canonical order, singletons, Hangul and text that must stay; the other three forms;
+ * ASCII is given back as it is; the fault loop. That whole tokenizers agree with the reference is test_tok's affair.
  * needs: faults
  */
 #include "runtime/text/tok_normal.h"
@@ -27,7 +27,7 @@ static int normalise(void *user)
     size_t len;
     void *owned;
     struct err e = {0};
-    int rc = tok_normal_nfc(c[0], strlen(c[0]), &out, &len, &owned, &e);
+    int rc = tok_normal_to(TOK_NORMAL_NFC, c[0], strlen(c[0]), &out, &len, &owned, &e);
 
     if (rc)
         return rc;
@@ -44,6 +44,29 @@ START_TEST(form_c)
 }
 END_TEST
 
+START_TEST(other_forms)
+{
+    static const struct {
+        enum tok_normal_form form;
+        const char *text;
+    } forms[] = {{TOK_NORMAL_NFC, "\u00e9\ufb01\u1e9b\u0323"},
+        {TOK_NORMAL_NFD, "e\u0301\ufb01\u017f\u0323\u0307"},
+        {TOK_NORMAL_NFKC, "\u00e9fi\u1e69"}, {TOK_NORMAL_NFKD, "e\u0301fis\u0323\u0307"}};
+    static const char text[] = "\u00e9\ufb01\u1e9b\u0323";
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        const char *out;
+        size_t len;
+        void *owned;
+        struct err e = {0};
+        ck_assert_int_eq(
+            tok_normal_to(forms[i].form, text, sizeof text - 1, &out, &len, &owned, &e), 0);
+        ck_assert_msg(len == strlen(forms[i].text) && !memcmp(out, forms[i].text, len),
+            "%zu: \"%.*s\"", i, (int)len, out);
+        mem_free(owned);
+    }
+}
+END_TEST
+
 START_TEST(ascii_is_borrowed)
 {
     const char *text = "abc", *out;
@@ -51,7 +74,7 @@ START_TEST(ascii_is_borrowed)
     void *owned;
     struct err e = {0};
 
-    ck_assert_int_eq(tok_normal_nfc(text, 3, &out, &len, &owned, &e), 0);
+    ck_assert_int_eq(tok_normal_to(TOK_NORMAL_NFC, text, 3, &out, &len, &owned, &e), 0);
     ck_assert_ptr_eq(out, text);
     ck_assert_ptr_null(owned);
 }
@@ -73,6 +96,12 @@ START_TEST(characters)
     ck_assert_int_eq(tok_normal_class(0x0664), TOK_NORMAL_DIGIT);
     ck_assert_int_eq(tok_normal_class('+'), TOK_NORMAL_OTHER);
     ck_assert_int_eq(tok_normal_class(0x200b), TOK_NORMAL_INVISIBLE);
+    ck_assert(tok_normal_is_mark(0x903) && !tok_normal_is_nonspacing(0x903));
+    ck_assert(tok_normal_is_mark(0x301) && tok_normal_is_nonspacing(0x301));
+    ck_assert(tok_normal_is_mark(0x20dd) && !tok_normal_is_mark('a'));
+    ck_assert(tok_normal_is_control(0x85) && tok_normal_is_control(0x200b));
+    ck_assert(tok_normal_is_control(0xe000) && !tok_normal_is_control(0x378)); /* unassigned */
+    ck_assert(tok_normal_is_word(0x1f170) && !tok_normal_is_word(0x1f600));
     ck_assert(tok_normal_printable(' ') && !tok_normal_printable(0xa0));
 }
 END_TEST
@@ -80,5 +109,5 @@ END_TEST
 int main(void)
 {
     return unit_run("tok_normal",
-        (const TTest *const[]){form_c, characters, ascii_is_borrowed, memory_faults, NULL});
+        (const TTest *const[]){form_c, other_forms, characters, ascii_is_borrowed, memory_faults, NULL});
 }

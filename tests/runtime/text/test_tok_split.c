@@ -29,7 +29,7 @@ static void check(const char *const *patterns, const char *text, const char *pie
     buf_init(&out, 4096);
     ck_assert_int_eq(tok_split_create(&s, &e), 0);
     for (; *patterns; patterns++)
-        ck_assert_msg(tok_split_add(s, *patterns, &e) == 0, "%s", e.text);
+        ck_assert_msg(tok_split_add(s, *patterns, TOK_SPLIT_DROP_NONE, &e) == 0, "%s", e.text);
     ck_assert_msg(tok_split_run(s, text, strlen(text), collect, &out, &e) == 0, "%s", e.text);
     ck_assert_str_eq(buf_cstr(&out), pieces);
     tok_split_destroy(s);
@@ -49,17 +49,40 @@ START_TEST(pieces_are_the_references)
 }
 END_TEST
 
+/* What is dropped is no piece for what follows either. */
+START_TEST(pieces_are_dropped_where_wanted)
+{
+    static const struct {
+        enum tok_split_drop drop;
+        const char *pieces;
+    } cases[] = {{TOK_SPLIT_DROP_NONE, " |a|--|b| |c|"}, {TOK_SPLIT_DROP_MATCHES, "a|--|b|c|"},
+        {TOK_SPLIT_DROP_REST, " | |"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tok_split *s = NULL;
+        struct err e = {0};
+        buf_auto struct buf out;
+        buf_init(&out, 4096);
+        ck_assert_int_eq(tok_split_create(&s, &e), 0);
+        ck_assert_int_eq(tok_split_add(s, "\\s", cases[i].drop, &e), 0);
+        ck_assert_int_eq(tok_split_add(s, "-+", TOK_SPLIT_DROP_NONE, &e), 0);
+        ck_assert_int_eq(tok_split_run(s, " a--b c", 7, collect, &out, &e), 0);
+        ck_assert_str_eq(buf_cstr(&out), cases[i].pieces);
+        tok_split_destroy(s);
+    }
+}
+END_TEST
+
 START_TEST(bad_expressions_are_refused)
 {
     struct tok_split *s = NULL;
     struct err e = {0};
     ck_assert_int_eq(tok_split_create(&s, &e), 0);
-    ck_assert_int_eq(tok_split_add(s, "(unclosed", &e), -ERR_DATA);
+    ck_assert_int_eq(tok_split_add(s, "(unclosed", TOK_SPLIT_DROP_NONE, &e), -ERR_DATA);
     ck_assert_ptr_nonnull(strstr(e.text, "(unclosed"));
-    ck_assert_int_eq(tok_split_add(s, "\\C", &e), -ERR_DATA);
+    ck_assert_int_eq(tok_split_add(s, "\\C", TOK_SPLIT_DROP_NONE, &e), -ERR_DATA);
     for (int i = 0; i < TOK_SPLIT_STAGES; i++)
-        ck_assert_int_eq(tok_split_add(s, "x", &e), 0);
-    ck_assert_int_eq(tok_split_add(s, "x", &e), -ERR_DATA);
+        ck_assert_int_eq(tok_split_add(s, "x", TOK_SPLIT_DROP_NONE, &e), 0);
+    ck_assert_int_eq(tok_split_add(s, "x", TOK_SPLIT_DROP_NONE, &e), -ERR_DATA);
     tok_split_destroy(s);
     tok_split_destroy(NULL);
 }
@@ -79,7 +102,7 @@ START_TEST(a_callbacks_failure_ends_the_run)
     struct err e = {0};
     int calls = 0;
     ck_assert_int_eq(tok_split_create(&s, &e), 0);
-    ck_assert_int_eq(tok_split_add(s, " ", &e), 0);
+    ck_assert_int_eq(tok_split_add(s, " ", TOK_SPLIT_DROP_NONE, &e), 0);
     ck_assert_int_eq(tok_split_run(s, "a b c", 5, refuse, &calls, &e), -ERR_USER);
     ck_assert_int_eq(calls, 1);
     tok_split_destroy(s);
@@ -101,9 +124,9 @@ START_TEST(nothing_is_lost)
     struct tok_split *s = NULL;
     struct err e = {0};
     ck_assert_int_eq(tok_split_create(&s, &e), 0);
-    ck_assert_int_eq(tok_split_add(s, "\\p{N}{1,3}", &e), 0);
-    ck_assert_int_eq(tok_split_add(s, "x*", &e), 0); /* may match nothing: must still end */
-    ck_assert_int_eq(tok_split_add(s, GPT2, &e), 0);
+    ck_assert_int_eq(tok_split_add(s, "\\p{N}{1,3}", TOK_SPLIT_DROP_NONE, &e), 0);
+    ck_assert_int_eq(tok_split_add(s, "x*", TOK_SPLIT_DROP_NONE, &e), 0); /* may match nothing: must still end */
+    ck_assert_int_eq(tok_split_add(s, GPT2, TOK_SPLIT_DROP_NONE, &e), 0);
     buf_auto struct buf text, out;
     buf_init(&text, 1 << 16);
     buf_init(&out, 1 << 16);
@@ -144,11 +167,11 @@ START_TEST(failed_allocations_are_reported)
     struct err e = {0};
     fault_each(FAULT_MEM, create_only, NULL);
     ck_assert_int_eq(tok_split_create(&s, &e), 0);
-    ck_assert_int_eq(tok_split_add(s, "\\s+", &e), 0);
+    ck_assert_int_eq(tok_split_add(s, "\\s+", TOK_SPLIT_DROP_NONE, &e), 0);
     fault_each(FAULT_MEM, run_only, s);
     tok_split_destroy(s);
 }
 END_TEST
 
-UNIT_MAIN("tok_split", pieces_are_the_references, bad_expressions_are_refused,
-    a_callbacks_failure_ends_the_run, nothing_is_lost, failed_allocations_are_reported)
+UNIT_MAIN("tok_split", pieces_are_the_references, pieces_are_dropped_where_wanted,
+    bad_expressions_are_refused, a_callbacks_failure_ends_the_run, nothing_is_lost, failed_allocations_are_reported)

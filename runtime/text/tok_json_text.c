@@ -1,0 +1,214 @@
+/*
+ * tok_json_text: the normalizer and the pre-tokenizer of tokenizer.json, taken apart into steps
+ * (tok_steps) and stages (tok_split). Stages are expressions; what the reference decides by a
+ * character's kind is spelled as a class.
+ */
+#include "runtime/text/tok_json_internal.h"
+
+#define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+/* Punctuation is what ASCII or Unicode calls so. */
+#define PUNCTUATION "[!-/:-@\\[-`{-~\\p{P}]"
+/* The inside of a class: what Rust's expressions call \w. */
+#define WORD \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200c}\\x{200d}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}" \
+    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+
+/* -- the normalizer -- */
+
+static int add_step(struct tok_json *r, struct tok_step step, struct err *e)
+{
+    struct tok_steps *s = &r->d.steps;
+    if (s->count == TOK_STEPS_LIMIT)
+        return err_set(
+            e, ERR_DATA, "%s: normalizer: more than %d steps", r->path, TOK_STEPS_LIMIT);
+    s->list[s->count++] = step;
+    return 0;
+}
+
+static int add_kind(struct tok_json *r, enum tok_step_kind kind, bool wanted, struct err *e)
+{
+    return wanted ? add_step(r, (struct tok_step){.kind = kind}, e) : 0;
+}
+
+int tok_json_bert_normalizer(struct tok_json *r, struct tok_json_bert how, struct err *e)
+{
+    bool lower = json_bool(how.object, how.lower, true);
+    bool accents = json_bool(how.object, "strip_accents", lower); /* null: as lower */
+    int rc;
+    if ((rc = add_kind(r, TOK_STEP_CLEAN, json_bool(how.object, "clean_text", true), e)) ||
+        (rc = add_kind(r, TOK_STEP_SPACE_HAN, json_bool(how.object, how.han, true), e)) ||
+        (rc = add_kind(r, TOK_STEP_NFD, accents, e)) ||
+        (rc = add_kind(r, TOK_STEP_STRIP_NONSPACING, accents, e)))
+        return rc;
+    return add_kind(r, TOK_STEP_LOWER, lower, e);
+}
+
+static int read_replace(struct tok_json *r, const struct json *v, struct err *e)
+{
+    const char *from = json_str(json_get(v, "pattern"), "String", NULL);
+    const char *to = json_str(v, "content", NULL);
+    if (!from || !*from || !to)
+        return tok_json_unsupported(r, "normalizer Replace of", from ? from : "Regex", e);
+    struct tok_text from_text = {from, strlen(from)}, to_text = {to, strlen(to)};
+    return add_step(r, (struct tok_step){TOK_STEP_REPLACE, from_text, to_text}, e);
+}
+
+static int read_prepend(struct tok_json *r, const struct json *v, struct err *e)
+{
+    const char *text = json_str(v, "prepend", NULL);
+    if (!text)
+        return tok_json_unsupported(r, "normalizer Prepend of", text, e);
+    struct tok_step step = {.kind = TOK_STEP_PREPEND, .to = {text, strlen(text)}};
+    return add_step(r, step, e);
+}
+
+static int read_strip(struct tok_json *r, const struct json *v, struct err *e)
+{
+    int rc = add_kind(r, TOK_STEP_TRIM_LEFT, json_bool(v, "strip_left", false), e);
+    return rc ? rc : add_kind(r, TOK_STEP_TRIM_RIGHT, json_bool(v, "strip_right", false), e);
+}
+
+int tok_json_normalizer(struct tok_json *r, const struct json *v, struct err *e)
+{
+    static const struct {
+        const char *type;
+        enum tok_step_kind kind;
+    } simple[] = {{"NFC", TOK_STEP_NFC}, {"NFD", TOK_STEP_NFD}, {"NFKC", TOK_STEP_NFKC},
+        {"NFKD", TOK_STEP_NFKD}, {"Lowercase", TOK_STEP_LOWER},
+        {"StripAccents", TOK_STEP_STRIP_MARKS}};
+    const char *type = json_str(v, "type", "?");
+    if (!v || json_is_null(v))
+        return 0;
+    for (size_t i = 0; i < sizeof simple / sizeof *simple; i++)
+        if (!strcmp(type, simple[i].type))
+            return add_kind(r, simple[i].kind, true, e);
+    if (!strcmp(type, "BertNormalizer"))
+        return tok_json_bert_normalizer(
+            r, (struct tok_json_bert){v, "handle_chinese_chars", "lowercase"}, e);
+    if (!strcmp(type, "Replace"))
+        return read_replace(r, v, e);
+    if (!strcmp(type, "Prepend"))
+        return read_prepend(r, v, e);
+    if (!strcmp(type, "Strip"))
+        return read_strip(r, v, e);
+    if (strcmp(type, "Sequence"))
+        return tok_json_unsupported(r, "normalizer", type, e);
+    json_each (step, json_get(v, "normalizers")) {
+        int rc = tok_json_normalizer(r, step, e);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* -- the pre-tokenizer -- */
+
+static int add_stage(
+    struct tok_json *r, const char *pattern, enum tok_split_drop drop, struct err *e)
+{
+    if (r->d.stage_count == TOK_SPLIT_STAGES)
+        return err_set(
+            e, ERR_DATA, "%s: more than %d pre-tokenizer stages", r->path, TOK_SPLIT_STAGES);
+    r->d.stages[r->d.stage_count++] = (struct tok_stage){pattern, drop};
+    return 0;
+}
+
+/* An expression that matches text and nothing else. */
+static const char *quote(struct tok_json *r, const char *text)
+{
+    buf_auto struct buf out;
+    buf_init(&out, 2 * strlen(text));
+    for (; *text; text++) {
+        if (!((unsigned char)*text >= 0x80 || (*text >= '0' && *text <= '9') ||
+                (*text >= 'A' && *text <= 'Z') || (*text >= 'a' && *text <= 'z')))
+            buf_char(&out, '\\');
+        buf_char(&out, *text);
+    }
+    return buf_ok(&out) ? arena_strdup(r->a, buf_cstr(&out)) : NULL;
+}
+
+static int read_split(struct tok_json *r, const struct json *v, struct err *e)
+{
+    const struct json *by = json_get(v, "pattern");
+    const char *pattern = json_str(by, "Regex", NULL), *text = json_str(by, "String", "");
+    const char *behavior = json_str(v, "behavior", "");
+    enum tok_split_drop drop =
+        json_bool(v, "invert", false) ? TOK_SPLIT_DROP_REST : TOK_SPLIT_DROP_MATCHES;
+    if (!pattern && !*text)
+        return tok_json_unsupported(r, "pre-tokenizer Split by", text, e);
+    if (!pattern && !(pattern = quote(r, text)))
+        return tok_json_no_memory(r, e);
+    if (!strcmp(behavior, "Isolated"))
+        return add_stage(r, pattern, TOK_SPLIT_DROP_NONE, e);
+    if (!strcmp(behavior, "Removed"))
+        return add_stage(r, pattern, drop, e);
+    return tok_json_unsupported(r, "pre-tokenizer Split with behavior", behavior, e);
+}
+
+static int read_punctuation(struct tok_json *r, const struct json *v, struct err *e)
+{
+    const char *behavior = json_str(v, "behavior", "Isolated");
+    if (!strcmp(behavior, "Isolated"))
+        return add_stage(r, PUNCTUATION, TOK_SPLIT_DROP_NONE, e);
+    if (!strcmp(behavior, "Contiguous"))
+        return add_stage(r, PUNCTUATION "+", TOK_SPLIT_DROP_NONE, e);
+    if (!strcmp(behavior, "Removed"))
+        return add_stage(r, PUNCTUATION, TOK_SPLIT_DROP_MATCHES, e);
+    return tok_json_unsupported(r, "pre-tokenizer Punctuation with behavior", behavior, e);
+}
+
+static int read_byte_level(struct tok_json *r, const struct json *v, struct err *e)
+{
+    if (r->d.model != TOK_BPE)
+        return tok_json_unsupported(r, "pre-tokenizer of a WordPiece:", "ByteLevel", e);
+    if (json_bool(v, "add_prefix_space", true))
+        return tok_json_unsupported(r, "pre-tokenizer ByteLevel with", "add_prefix_space", e);
+    r->byte_level = true;
+    return json_bool(v, "use_regex", true) ? add_stage(r, GPT2, TOK_SPLIT_DROP_NONE, e) : 0;
+}
+
+int tok_json_bert_pre_tokenizer(struct tok_json *r, struct err *e)
+{
+    int rc = add_stage(r, "\\s+", TOK_SPLIT_DROP_MATCHES, e);
+    return rc ? rc : add_stage(r, PUNCTUATION, TOK_SPLIT_DROP_NONE, e);
+}
+
+static int read_stage(struct tok_json *r, const struct json *v, struct err *e)
+{
+    const char *type = json_str(v, "type", "none");
+    if (r->byte_level)
+        return tok_json_unsupported(r, "pre-tokenizer after ByteLevel:", type, e);
+    if (!strcmp(type, "ByteLevel"))
+        return read_byte_level(r, v, e);
+    if (!strcmp(type, "Split"))
+        return read_split(r, v, e);
+    if (!strcmp(type, "Digits"))
+        return add_stage(r, json_bool(v, "individual_digits", false) ? "\\p{N}" : "\\p{N}+",
+            TOK_SPLIT_DROP_NONE, e);
+    if (!strcmp(type, "BertPreTokenizer"))
+        return tok_json_bert_pre_tokenizer(r, e);
+    if (!strcmp(type, "Whitespace"))
+        return add_stage(r, "[" WORD "]+|[^" WORD "\\s]+", TOK_SPLIT_DROP_REST, e);
+    if (!strcmp(type, "WhitespaceSplit"))
+        return add_stage(r, "\\s+", TOK_SPLIT_DROP_MATCHES, e);
+    if (!strcmp(type, "Punctuation"))
+        return read_punctuation(r, v, e);
+    return tok_json_unsupported(r, "pre-tokenizer", type, e);
+}
+
+int tok_json_pre_tokenizer(struct tok_json *r, const struct json *v, struct err *e)
+{
+    int rc = 0;
+    if (!strcmp(json_str(v, "type", ""), "Sequence")) {
+        json_each (stage, json_get(v, "pretokenizers")) {
+            rc = read_stage(r, stage, e);
+            if (rc)
+                return rc;
+        }
+    } else if ((v && !json_is_null(v)) || r->d.model == TOK_BPE) {
+        rc = read_stage(r, v, e);
+    }
+    if (!rc && r->d.model == TOK_BPE && !r->byte_level)
+        rc = tok_json_unsupported(r, "tokenizer that is not", "ByteLevel", e);
+    return rc;
+}

@@ -1,0 +1,97 @@
+/*
+ * tok_open: the tokenizer of a model's own files, each read within its bounds.
+ */
+#include "runtime/text/tok_def.h"
+
+#include "api/limits.h"
+#include "base/io.h"
+#include "runtime/family/weights.h"
+
+/* The largest published ones have 33 MB and 1.9 million values, of which each costs 100 bytes: so
+ * reading takes at most 260 MiB, which are free again when the tables are made. */
+#define TOKENIZER_FILE_LIMIT  (48 << 20)
+#define TOKENIZER_FILE_VALUES ((size_t)2 << 20)
+
+/* Reads folder/name; absent and optional: *out stays NULL. */
+static int read_file(const char *folder, const char *name, bool optional, struct json **out,
+    char path[LIMIT_PATH_BYTES], struct err *e)
+{
+    if (snprintf(path, LIMIT_PATH_BYTES, "%s/%s", folder, name) >= LIMIT_PATH_BYTES)
+        return err_set(e, ERR_DATA, "%s: path too long", folder);
+    if (optional && !io_exists(path))
+        return 0;
+    return json_read_file_within(path, TOKENIZER_FILE_LIMIT, TOKENIZER_FILE_VALUES, out, e);
+}
+
+static bool has_vocab(const char *folder)
+{
+    char path[LIMIT_PATH_BYTES];
+    int n = snprintf(path, sizeof path, "%s/vocab.txt", folder);
+    return n < LIMIT_PATH_BYTES && io_exists(path);
+}
+
+/* vocab.txt into text, its path into path. */
+static int read_vocab(
+    const char *folder, struct buf *text, char path[LIMIT_PATH_BYTES], struct err *e)
+{
+    if (snprintf(path, LIMIT_PATH_BYTES, "%s/vocab.txt", folder) >= LIMIT_PATH_BYTES)
+        return err_set(e, ERR_DATA, "%s: path too long", folder);
+    return io_read_file(path, TOKENIZER_FILE_LIMIT, text, e);
+}
+
+int tok_open_folder(const char *folder, int32_t bos, int32_t eos, struct tok **out, struct err *e)
+{
+    json_auto struct json *root = NULL, *config = NULL;
+    buf_auto struct buf vocab;
+    char path[LIMIT_PATH_BYTES];
+    struct tok_def d;
+    int rc;
+    buf_init(&vocab, TOKENIZER_FILE_LIMIT);
+    if ((rc = read_file(folder, "tokenizer_config.json", true, &config, path, e)) ||
+        (rc = read_file(folder, "tokenizer.json", has_vocab(folder), &root, path, e)) ||
+        (!root && (rc = read_vocab(folder, &vocab, path, e))))
+        return rc;
+    arena_auto struct arena *a = arena_create(TOK_ARENA_BYTES);
+    if (!a)
+        return err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
+    rc = root ? tok_def_json(root, config, path, a, &d, e)
+              : tok_def_vocab(buf_cstr(&vocab), vocab.len, config, path, a, &d, e);
+    if (rc)
+        return rc;
+    d.bos = d.bos < 0 ? bos : d.bos;
+    d.eos = d.eos < 0 ? eos : d.eos;
+    return tok_create(&d, path, out, e);
+}
+
+static int open_gguf(const struct gguf *g, const char *path, struct tok **out, struct err *e)
+{
+    arena_auto struct arena *a = arena_create(TOK_ARENA_BYTES);
+    if (!a)
+        return err_set(e, ERR_MEMORY, "no memory for a vocabulary");
+    struct tok_def d;
+    int rc = tok_def_gguf(g, a, &d, e);
+    return rc ? rc : tok_create(&d, path, out, e);
+}
+
+/* Ids that the model's embedding lacks are refused here. */
+int tok_open(struct weights *w, struct tok **out, struct err *e)
+{
+    struct tok *t = NULL;
+    int rc;
+    if (weights_gguf(w)) {
+        rc = open_gguf(weights_gguf(w), weights_path(w), &t, e);
+    } else {
+        rc = tok_open_folder(
+            weights_path(w), weights_config(w)->bos_id, weights_config(w)->eos_id, &t, e);
+    }
+    if (rc)
+        return rc;
+    if (tok_vocab(t) > weights_config(w)->vocab) {
+        rc = err_set(e, ERR_DATA, "%s: tokenizer has %d tokens, the model %lld", weights_path(w),
+            tok_vocab(t), (long long)weights_config(w)->vocab);
+        tok_close(t);
+        return rc;
+    }
+    *out = t;
+    return 0;
+}
