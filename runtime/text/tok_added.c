@@ -194,8 +194,7 @@ int tok_added_unguard(const char *text, size_t len, struct buf *out)
     return buf_ok(out) ? 0 : -ERR_MEMORY;
 }
 
-int tok_added_guard(
-    const struct tok_added *a, const char *given, size_t given_len, struct buf *out)
+int tok_added_guard(const struct tok_added *a, const char *given, size_t given_len, struct buf *out)
 {
     buf_auto struct buf clean; /* of guards: without them there may be other tokens */
     buf_init(&clean, given_len + 1);

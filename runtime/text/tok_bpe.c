@@ -68,8 +68,7 @@ bool tok_bytes(struct tok_text text, struct buf *out)
 
 /* -- building -- */
 
-static int build_merges(
-    struct tok_bpe *m, const struct tok_def *d, const char *path, struct err *e)
+static int build_merges(struct tok_bpe *m, const struct tok_def *d, const char *path, struct err *e)
 {
     int rc = tok_pairs_init(&m->pairs, d->merge_count, e);
     if (rc)

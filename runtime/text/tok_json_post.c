@@ -4,7 +4,8 @@
  */
 #include "runtime/text/tok_json_internal.h"
 
-static int add_affix(struct tok_json *r, struct tok_affix *to, const struct json *ids, struct err *e)
+static int add_affix(
+    struct tok_json *r, struct tok_affix *to, const struct json *ids, struct err *e)
 {
     json_each (v, ids) {
         int32_t id;
@@ -39,7 +40,8 @@ static int read_template(struct tok_json *r, const struct json *v, struct err *e
 }
 
 /* Of Bert and Roberta: ["</s>", 2]. */
-static int read_pair(struct tok_json *r, struct tok_affix *to, const struct json *pair, struct err *e)
+static int read_pair(
+    struct tok_json *r, struct tok_affix *to, const struct json *pair, struct err *e)
 {
     const struct json *id = json_next(json_first(pair));
     int32_t unused;

@@ -5,7 +5,7 @@
  */
 #include "runtime/text/tok_json_internal.h"
 
-#define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define GPT2        "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 /* Punctuation is what ASCII or Unicode calls so. */
 #define PUNCTUATION "[!-/:-@\\[-`{-~\\p{P}]"
 /* The inside of a class: what Rust's expressions call \w. */
@@ -19,8 +19,7 @@ static int add_step(struct tok_json *r, struct tok_step step, struct err *e)
 {
     struct tok_steps *s = &r->d.steps;
     if (s->count == TOK_STEPS_LIMIT)
-        return err_set(
-            e, ERR_DATA, "%s: normalizer: more than %d steps", r->path, TOK_STEPS_LIMIT);
+        return err_set(e, ERR_DATA, "%s: normalizer: more than %d steps", r->path, TOK_STEPS_LIMIT);
     s->list[s->count++] = step;
     return 0;
 }

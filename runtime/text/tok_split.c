@@ -90,8 +90,7 @@ static void translate(const char *p, struct buf *out)
     }
 }
 
-int tok_split_add(
-    struct tok_split *s, const char *pattern, enum tok_split_drop drop, struct err *e)
+int tok_split_add(struct tok_split *s, const char *pattern, enum tok_split_drop drop, struct err *e)
 {
     if (s->count == TOK_SPLIT_STAGES)
         return err_set(e, ERR_DATA, "more than %d pre-tokenizer stages", TOK_SPLIT_STAGES);

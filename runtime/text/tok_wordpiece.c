@@ -7,8 +7,8 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
-int tok_wordpiece_init(struct tok_wordpiece *m, const struct tok_def *d,
-    const struct tok_names *names, struct err *e)
+int tok_wordpiece_init(
+    struct tok_wordpiece *m, const struct tok_def *d, const struct tok_names *names, struct err *e)
 {
     m->names = names;
     m->prefix_len = d->wordpiece.prefix.len;
@@ -58,8 +58,8 @@ static int32_t longest_token(
 }
 
 /* text: the word, with room for the prefix before it. */
-static int cut_word(const struct tok_wordpiece *m, char *text, size_t len, struct tok_ids *out,
-    struct err *e)
+static int cut_word(
+    const struct tok_wordpiece *m, char *text, size_t len, struct tok_ids *out, struct err *e)
 {
     int64_t before = out->count;
     size_t prefix = m->prefix_len;
@@ -80,8 +80,8 @@ static int cut_word(const struct tok_wordpiece *m, char *text, size_t len, struc
     return 0;
 }
 
-int tok_wordpiece_encode(const struct tok_wordpiece *m, const char *word, size_t len,
-    struct tok_ids *out, struct err *e)
+int tok_wordpiece_encode(
+    const struct tok_wordpiece *m, const char *word, size_t len, struct tok_ids *out, struct err *e)
 {
     char small[512], *text = small;
     mem_autofree char *large = NULL;

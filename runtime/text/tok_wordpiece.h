@@ -20,8 +20,8 @@ struct tok_wordpiece {
 };
 
 /* names: of the normal tokens, as they are written. */
-int tok_wordpiece_init(struct tok_wordpiece *m, const struct tok_def *d,
-    const struct tok_names *names, struct err *e);
+int tok_wordpiece_init(
+    struct tok_wordpiece *m, const struct tok_def *d, const struct tok_names *names, struct err *e);
 void tok_wordpiece_done(struct tok_wordpiece *m);
 int tok_wordpiece_encode(const struct tok_wordpiece *m, const char *word, size_t len,
     struct tok_ids *out, struct err *e);

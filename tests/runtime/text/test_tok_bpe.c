@@ -11,7 +11,10 @@
 #include "base/utf8.h"
 #include "tests/unit.h"
 
-#define TEXT(s) {s, sizeof s - 1}
+#define TEXT(s) \
+    { \
+        s, sizeof s - 1 \
+    }
 
 static struct tok_text tokens[] = {TEXT("a"), TEXT("b"), TEXT("ab"), TEXT("ba"), TEXT("abab"),
     TEXT("bab"), TEXT("\u0120"), TEXT("aa"), TEXT("aaaa")};

@@ -50,8 +50,8 @@ START_TEST(other_forms)
         enum tok_normal_form form;
         const char *text;
     } forms[] = {{TOK_NORMAL_NFC, "\u00e9\ufb01\u1e9b\u0323"},
-        {TOK_NORMAL_NFD, "e\u0301\ufb01\u017f\u0323\u0307"},
-        {TOK_NORMAL_NFKC, "\u00e9fi\u1e69"}, {TOK_NORMAL_NFKD, "e\u0301fis\u0323\u0307"}};
+        {TOK_NORMAL_NFD, "e\u0301\ufb01\u017f\u0323\u0307"}, {TOK_NORMAL_NFKC, "\u00e9fi\u1e69"},
+        {TOK_NORMAL_NFKD, "e\u0301fis\u0323\u0307"}};
     static const char text[] = "\u00e9\ufb01\u1e9b\u0323";
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         const char *out;
@@ -109,5 +109,6 @@ END_TEST
 int main(void)
 {
     return unit_run("tok_normal",
-        (const TTest *const[]){form_c, other_forms, characters, ascii_is_borrowed, memory_faults, NULL});
+        (const TTest *const[]){
+            form_c, other_forms, characters, ascii_is_borrowed, memory_faults, NULL});
 }

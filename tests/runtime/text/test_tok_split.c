@@ -125,7 +125,8 @@ START_TEST(nothing_is_lost)
     struct err e = {0};
     ck_assert_int_eq(tok_split_create(&s, &e), 0);
     ck_assert_int_eq(tok_split_add(s, "\\p{N}{1,3}", TOK_SPLIT_DROP_NONE, &e), 0);
-    ck_assert_int_eq(tok_split_add(s, "x*", TOK_SPLIT_DROP_NONE, &e), 0); /* may match nothing: must still end */
+    ck_assert_int_eq(
+        tok_split_add(s, "x*", TOK_SPLIT_DROP_NONE, &e), 0); /* may match nothing: must still end */
     ck_assert_int_eq(tok_split_add(s, GPT2, TOK_SPLIT_DROP_NONE, &e), 0);
     buf_auto struct buf text, out;
     buf_init(&text, 1 << 16);
@@ -174,4 +175,5 @@ START_TEST(failed_allocations_are_reported)
 END_TEST
 
 UNIT_MAIN("tok_split", pieces_are_the_references, pieces_are_dropped_where_wanted,
-    bad_expressions_are_refused, a_callbacks_failure_ends_the_run, nothing_is_lost, failed_allocations_are_reported)
+    bad_expressions_are_refused, a_callbacks_failure_ends_the_run, nothing_is_lost,
+    failed_allocations_are_reported)

@@ -9,7 +9,10 @@
 #include "base/mem.h"
 #include "tests/unit.h"
 
-#define TEXT(s) {s, sizeof s - 1}
+#define TEXT(s) \
+    { \
+        s, sizeof s - 1 \
+    }
 
 static const struct {
     struct tok_steps steps;
@@ -91,5 +94,5 @@ START_TEST(failing_calls_are_reported)
 }
 END_TEST
 
-UNIT_MAIN("tok_steps", steps_are_the_references, no_text_grows_beyond_measure,
-    failing_calls_are_reported)
+UNIT_MAIN(
+    "tok_steps", steps_are_the_references, no_text_grows_beyond_measure, failing_calls_are_reported)

@@ -86,8 +86,8 @@ static void add_fixed(uint64_t *x, struct buf *out)
 static void make_line(uint64_t i, struct buf *out)
 {
     static const uint32_t single[] = {' ', ' ', '\t', '\n', '\r', 0xa0, 0x200b, 0x200d, 0xfeff, 0,
-        1, 0x7f, 0x85, 0xad, 0x2028, 0x3000, 0xfffd, 0xfdd0, 0xe000, 0xe001, 0x10ffff, 0x130,
-        0x3a3, 0x1e9e, 0xfb01, 0x131};
+        1, 0x7f, 0x85, 0xad, 0x2028, 0x3000, 0xfffd, 0xfdd0, 0xe000, 0xe001, 0x10ffff, 0x130, 0x3a3,
+        0x1e9e, 0xfb01, 0x131};
     uint64_t x = i * 0x9e3779b97f4a7c15u + 1;
     buf_reset(out);
     for (int n = 1 + (int)throw_dice(&x, 12); n > 0; n--) {
@@ -381,8 +381,9 @@ END_TEST
 /* A normaliser may make a special token of what a client wrote; in a chat it must not. */
 START_TEST(no_special_token_comes_from_normalising)
 {
-    struct tok *t = open_small(SMALL("") ",\"normalizer\":{\"type\":\"Lowercase\"},"
-        "\"added_tokens\":[{\"id\":9,\"content\":\"<S>\",\"special\":true,\"normalized\":true}]}");
+    struct tok *t = open_small(SMALL(
+        "") ",\"normalizer\":{\"type\":\"Lowercase\"},"
+            "\"added_tokens\":[{\"id\":9,\"content\":\"<S>\",\"special\":true,\"normalized\":true}]}");
     struct tok_ids ids = {0};
     struct err e = {0};
     buf_auto struct buf text;
@@ -495,8 +496,9 @@ static int use_small(void *user)
 
 START_TEST(failing_calls_are_reported)
 {
-    static const char text[] = SMALL("") ",\"normalizer\":{\"type\":\"BertNormalizer\"},"
-        "\"added_tokens\":[{\"id\":9,\"content\":\"<S>\",\"normalized\":true}]}";
+    static const char text[] =
+        SMALL("") ",\"normalizer\":{\"type\":\"BertNormalizer\"},"
+                  "\"added_tokens\":[{\"id\":9,\"content\":\"<S>\",\"normalized\":true}]}";
     struct err e = {0};
     json_auto struct json *root = NULL;
     ck_assert_msg(!json_parse(text, sizeof text - 1, &root, &e), "%s", e.text);
