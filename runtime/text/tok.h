@@ -58,8 +58,8 @@ int tok_encode_word(
 int tok_guard(const struct tok *t, const char *text, size_t len, struct buf *out);
 int tok_encode_guarded(
     const struct tok *t, const char *text, int64_t len, struct tok_ids *out, struct err *e);
-/* Appends the bytes of one token (may be part of a UTF-8 sequence), of WordPiece with the space that
- * stands before it unless it begins the text. Special tokens give nothing when skip_special. */
+/* Appends the bytes of one token (may be part of a UTF-8 sequence); of a WordPiece with the space
+ * before it, unless *out is empty. Special tokens give nothing when skip_special. */
 int tok_decode(const struct tok *t, int32_t id, bool skip_special, struct buf *out);
 bool tok_is_special(const struct tok *t, int32_t id);
 

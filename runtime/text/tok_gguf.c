@@ -7,7 +7,6 @@
 
 #include "base/utf8.h"
 
-#define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 #define CL100K(digits) \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits \
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
@@ -17,9 +16,9 @@ static const struct {
     const char *patterns[2];
     bool ignore_merges, nfc, bos; /* bos: before each text, where no key says */
 } pre_tokenizers[] = {
-    {"gpt-2", {GPT2}, false, false, false},
-    {"default", {GPT2}, false, false, false},
-    {"smollm", {"\\p{N}", GPT2}, false, false, false},
+    {"gpt-2", {TOK_SPLIT_GPT2}, false, false, false},
+    {"default", {TOK_SPLIT_GPT2}, false, false, false},
+    {"smollm", {"\\p{N}", TOK_SPLIT_GPT2}, false, false, false},
     {"qwen2", {CL100K("\\p{N}")}, false, true, false},
     {"llama-bpe", {CL100K("\\p{N}{1,3}")}, true, false, true},
     {"llama3", {CL100K("\\p{N}{1,3}")}, true, false, true},

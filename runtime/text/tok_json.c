@@ -143,7 +143,7 @@ static int read_wordpiece(
         return tok_json_unsupported(r, "decoder of a WordPiece:", type, e);
     w->prefix = (struct tok_text){prefix, strlen(prefix)};
     w->cleanup = json_bool(decoder, "cleanup", true);
-    w->word_limit = json_int(model, "max_input_chars_per_word", 100);
+    w->word_limit = json_int(model, "max_input_chars_per_word", TOK_JSON_WORD_LIMIT);
     w->unknown = tok_def_find(&r->d, (struct tok_text){unknown, strlen(unknown)});
     if (w->word_limit < 0)
         return tok_json_unsupported(r, "model with a negative", "max_input_chars_per_word", e);
@@ -210,6 +210,24 @@ void tok_def_config(struct tok_def *d, const struct json *config)
     d->pad = pad >= 0 ? pad : d->pad;
 }
 
+/* transformers makes a BERT's tokenizer, by its class, of the vocabulary and the configuration
+   alone: what tokenizer.json says of normalising and cutting does not count. */
+static int read_class(struct tok_json *r, const struct json *config, struct err *e)
+{
+    static const char *const berts[] = {"BertTokenizer", "BertTokenizerFast", "ElectraTokenizer",
+        "ElectraTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast"};
+    const char *class = json_str(config, "tokenizer_class", "");
+    size_t i = 0;
+    while (i < sizeof berts / sizeof *berts && strcmp(class, berts[i]))
+        i++;
+    if (i == sizeof berts / sizeof *berts || r->d.model != TOK_WORDPIECE)
+        return 0;
+    r->d.steps.count = r->d.stage_count = 0;
+    r->d.wordpiece.prefix = (struct tok_text){"##", 2};
+    r->d.wordpiece.word_limit = TOK_JSON_WORD_LIMIT;
+    return tok_json_bert(r, config, e);
+}
+
 int tok_def_json(const struct json *root, const struct json *config, const char *path,
     struct arena *a, struct tok_def *out, struct err *e)
 {
@@ -228,6 +246,8 @@ int tok_def_json(const struct json *root, const struct json *config, const char 
         return rc;
     if (!tok_json_id(json_path(root, "padding.pad_id"), &r.d.pad) || r.d.pad >= r.d.vocab)
         r.d.pad = -1;
+    if ((rc = read_class(&r, config, e)))
+        return rc;
     tok_def_config(&r.d, config);
     *out = r.d;
     return 0;

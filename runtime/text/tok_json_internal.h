@@ -24,14 +24,9 @@ bool tok_json_id(const struct json *v, int32_t *out);
 
 int tok_json_normalizer(struct tok_json *r, const struct json *v, struct err *e);
 int tok_json_pre_tokenizer(struct tok_json *r, const struct json *v, struct err *e);
-/* BertNormalizer and BertPreTokenizer; object: what says otherwise than their defaults, by these
-   names; may be NULL. */
-struct tok_json_bert {
-    const struct json *object;
-    const char *han, *lower; /* names of two of its keys */
-};
-int tok_json_bert_normalizer(struct tok_json *r, struct tok_json_bert how, struct err *e);
-int tok_json_bert_pre_tokenizer(struct tok_json *r, struct err *e);
+/* BertTokenizer's normalizer and pre-tokenizer; config: tokenizer_config.json, or NULL. */
+int tok_json_bert(struct tok_json *r, const struct json *config, struct err *e);
+#define TOK_JSON_WORD_LIMIT 100 /* max_input_chars_per_word, where nothing else is said */
 
 /* -- tok_json_post.c -- */
 

@@ -5,7 +5,6 @@
  */
 #include "runtime/text/tok_json_internal.h"
 
-#define GPT2        "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 /* Punctuation is what ASCII or Unicode calls so. */
 #define PUNCTUATION "[!-/:-@\\[-`{-~\\p{P}]"
 /* The inside of a class: what Rust's expressions call \w. */
@@ -29,17 +28,20 @@ static int add_kind(struct tok_json *r, enum tok_step_kind kind, bool wanted, st
     return wanted ? add_step(r, (struct tok_step){.kind = kind}, e) : 0;
 }
 
-int tok_json_bert_normalizer(struct tok_json *r, struct tok_json_bert how, struct err *e)
+/* v: an object that says otherwise than the defaults, or NULL; han, lower: names of two of its
+   keys. */
+static int add_bert(
+    struct tok_json *r, const struct json *v, const char *han, const char *lower, struct err *e)
 {
-    bool lower = json_bool(how.object, how.lower, true);
-    bool accents = json_bool(how.object, "strip_accents", lower); /* null: as lower */
+    bool lowered = json_bool(v, lower, true);
+    bool accents = json_bool(v, "strip_accents", lowered); /* null: as lowered */
     int rc;
-    if ((rc = add_kind(r, TOK_STEP_CLEAN, json_bool(how.object, "clean_text", true), e)) ||
-        (rc = add_kind(r, TOK_STEP_SPACE_HAN, json_bool(how.object, how.han, true), e)) ||
+    if ((rc = add_kind(r, TOK_STEP_CLEAN, json_bool(v, "clean_text", true), e)) ||
+        (rc = add_kind(r, TOK_STEP_SPACE_HAN, json_bool(v, han, true), e)) ||
         (rc = add_kind(r, TOK_STEP_NFD, accents, e)) ||
         (rc = add_kind(r, TOK_STEP_STRIP_NONSPACING, accents, e)))
         return rc;
-    return add_kind(r, TOK_STEP_LOWER, lower, e);
+    return add_kind(r, TOK_STEP_LOWER, lowered, e);
 }
 
 static int read_replace(struct tok_json *r, const struct json *v, struct err *e)
@@ -82,8 +84,7 @@ int tok_json_normalizer(struct tok_json *r, const struct json *v, struct err *e)
         if (!strcmp(type, simple[i].type))
             return add_kind(r, simple[i].kind, true, e);
     if (!strcmp(type, "BertNormalizer"))
-        return tok_json_bert_normalizer(
-            r, (struct tok_json_bert){v, "handle_chinese_chars", "lowercase"}, e);
+        return add_bert(r, v, "handle_chinese_chars", "lowercase", e);
     if (!strcmp(type, "Replace"))
         return read_replace(r, v, e);
     if (!strcmp(type, "Prepend"))
@@ -163,10 +164,11 @@ static int read_byte_level(struct tok_json *r, const struct json *v, struct err 
     if (json_bool(v, "add_prefix_space", true))
         return tok_json_unsupported(r, "pre-tokenizer ByteLevel with", "add_prefix_space", e);
     r->byte_level = true;
-    return json_bool(v, "use_regex", true) ? add_stage(r, GPT2, TOK_SPLIT_DROP_NONE, e) : 0;
+    return json_bool(v, "use_regex", true) ? add_stage(r, TOK_SPLIT_GPT2, TOK_SPLIT_DROP_NONE, e)
+                                           : 0;
 }
 
-int tok_json_bert_pre_tokenizer(struct tok_json *r, struct err *e)
+static int add_bert_stages(struct tok_json *r, struct err *e)
 {
     int rc = add_stage(r, "\\s+", TOK_SPLIT_DROP_MATCHES, e);
     return rc ? rc : add_stage(r, PUNCTUATION, TOK_SPLIT_DROP_NONE, e);
@@ -185,7 +187,7 @@ static int read_stage(struct tok_json *r, const struct json *v, struct err *e)
         return add_stage(r, json_bool(v, "individual_digits", false) ? "\\p{N}" : "\\p{N}+",
             TOK_SPLIT_DROP_NONE, e);
     if (!strcmp(type, "BertPreTokenizer"))
-        return tok_json_bert_pre_tokenizer(r, e);
+        return add_bert_stages(r, e);
     if (!strcmp(type, "Whitespace"))
         return add_stage(r, "[" WORD "]+|[^" WORD "\\s]+", TOK_SPLIT_DROP_REST, e);
     if (!strcmp(type, "WhitespaceSplit"))
@@ -210,4 +212,10 @@ int tok_json_pre_tokenizer(struct tok_json *r, const struct json *v, struct err 
     if (!rc && r->d.model == TOK_BPE && !r->byte_level)
         rc = tok_json_unsupported(r, "tokenizer that is not", "ByteLevel", e);
     return rc;
+}
+
+int tok_json_bert(struct tok_json *r, const struct json *config, struct err *e)
+{
+    int rc = add_bert(r, config, "tokenize_chinese_chars", "do_lower_case", e);
+    return rc ? rc : add_bert_stages(r, e);
 }

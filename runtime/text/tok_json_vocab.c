@@ -71,8 +71,10 @@ static int name_tokens(struct tok_json *r, const struct json *config, struct err
     r->d.prefix = (struct tok_affix){.id = {ids[CLS]}, .count = 1};
     r->d.suffix = (struct tok_affix){.id = {ids[SEP]}, .count = 1};
     r->d.pad = ids[PAD];
-    r->d.wordpiece = (struct tok_wordpiece_def){
-        .prefix = {"##", 2}, .unknown = ids[UNK], .word_limit = 100, .cleanup = true};
+    r->d.wordpiece = (struct tok_wordpiece_def){.prefix = {"##", 2},
+        .unknown = ids[UNK],
+        .word_limit = TOK_JSON_WORD_LIMIT,
+        .cleanup = true};
     return 0;
 }
 
@@ -80,10 +82,9 @@ int tok_def_vocab(const char *text, size_t len, const struct json *config, const
     struct arena *a, struct tok_def *out, struct err *e)
 {
     struct tok_json r = {.path = path, .a = a, .d = {.model = TOK_WORDPIECE}};
-    struct tok_json_bert how = {config, "tokenize_chinese_chars", "do_lower_case"};
     int rc;
     if ((rc = read_lines(&r, text, len, e)) || (rc = name_tokens(&r, config, e)) ||
-        (rc = tok_json_bert_normalizer(&r, how, e)) || (rc = tok_json_bert_pre_tokenizer(&r, e)))
+        (rc = tok_json_bert(&r, config, e)))
         return rc;
     tok_def_config(&r.d, config);
     *out = r.d;

@@ -15,6 +15,10 @@
 #include <stddef.h>
 
 #define TOK_SPLIT_STAGES 8
+/* GPT-2's expression, which most after it contain. */
+#define TOK_SPLIT_GPT2 \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+" \
+    "|\\s+(?!\\S)|\\s+"
 
 enum tok_split_drop { TOK_SPLIT_DROP_NONE, TOK_SPLIT_DROP_MATCHES, TOK_SPLIT_DROP_REST };
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Makes tok_wordpiece.json beside this file: what the `tokenizers` package makes of random lines with MiniLM's WordPiece and with
-variants of it, and what transformers' BertTokenizer makes of them with its vocab.txt alone; as 16 bits of a hash a line. The lines are
-made here and in the test by the same rule, of the vocabulary and of characters of many scripts (line_of)."""
+variants of it, and what transformers makes of them with its vocab.txt alone, or by a class that tokenizer_config.json names; as 16 bits
+of a hash a line. The lines are made here and in the test by the same rule, of the vocabulary and of characters of many scripts (line_of)."""
 import json
 import pathlib
 import subprocess
 import tempfile
 
 from tokenizers import Tokenizer
-from transformers import BertTokenizer
+from transformers import AutoTokenizer, BertTokenizer
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODEL = pathlib.Path(subprocess.check_output([HERE / "fetch.sh", "minilm"], text=True).strip())
@@ -124,6 +124,25 @@ def vocab_txt(config):
         return "".join(of_ids(t(line_of(i))["input_ids"]) for i in range(FEWER))
 
 
+def by_class(config, normalizer, pre):
+    """What AutoTokenizer makes of a tokenizer.json beside a tokenizer_config.json with a class."""
+    with tempfile.TemporaryDirectory() as folder:
+        j = json.loads((MODEL / "tokenizer.json").read_text())
+        j.update(normalizer=normalizer, pre_tokenizer=pre, truncation=None, padding=None)
+        (pathlib.Path(folder) / "tokenizer.json").write_text(json.dumps(j))
+        (pathlib.Path(folder) / "tokenizer_config.json").write_text(json.dumps(config))
+        t = AutoTokenizer.from_pretrained(folder)
+        return "".join(of_ids(t(line_of(i))["input_ids"]) for i in range(FEWER))
+
+
+CLASSES = [
+    (dict(tokenizer_class="BertTokenizer"), bert(lowercase=False), PRE),
+    (dict(tokenizer_class="BertTokenizerFast", do_lower_case=False), bert(), PRE),
+    (dict(tokenizer_class="DistilBertTokenizer", strip_accents=False), {"type": "Lowercase"}, {"type": "WhitespaceSplit"}),
+    (dict(tokenizer_class="PreTrainedTokenizerFast", do_lower_case=False), bert(), PRE),
+]
+
+
 def main():
     base = json.loads((MODEL / "tokenizer.json").read_text())
     base.update(padding=None, truncation=None)
@@ -138,6 +157,9 @@ def main():
             v["text"] = "".join(bits(t.decode(ids, skip_special_tokens=i % 2 == 0).encode())
                                 for i, ids in enumerate(document[:FEWER]))
         out["variants"].append(v)
+    for config, normalizer, pre in CLASSES:
+        out["variants"].append(dict(name=f"class {config['tokenizer_class']}", lines=FEWER, normalizer=normalizer, pre_tokenizer=pre,
+                                    config=config, ids=by_class(config, normalizer, pre)))
     for config in [{}, dict(do_lower_case=False), dict(strip_accents=False, tokenize_chinese_chars=False),
                    dict(do_lower_case=False, strip_accents=True, sep_token="[MASK]", pad_token="[unused0]")]:
         out["vocab"].append(dict(config=config, lines=FEWER, ids=vocab_txt(config)))

@@ -1,7 +1,8 @@
 /*
- * Goal: text reaches its normal form exactly as UAX #15 has it, and nothing else is touched. Method:
- * composition, canonical order, singletons, Hangul and text that must stay; the other three forms;
- * ASCII is given back as it is; the fault loop. That whole tokenizers agree with the reference is test_tok's affair.
+ * Goal: text reaches its normal form exactly as UAX #15 has it, and nothing else is touched.
+ * Method: composition, canonical order, singletons, Hangul and text that must stay; the other three
+ * forms; ASCII is given back as it is; the fault loop. That whole tokenizers agree with the
+ * reference is test_tok's affair.
  * needs: faults
  */
 #include "runtime/text/tok_normal.h"

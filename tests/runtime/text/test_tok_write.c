@@ -74,6 +74,40 @@ START_TEST(files_of_a_folder_are_copied)
 }
 END_TEST
 
+/* A folder of the time before tokenizer.json. */
+START_TEST(a_vocabulary_is_copied)
+{
+    static const char *const files[] = {"config.json", "model.safetensors"};
+    static const char vocab[] = "[UNK]\n[CLS]\n[SEP]\na\n";
+    char source[128], path[192];
+    struct weights *w = NULL;
+    struct tok *t = NULL;
+    struct tok_ids ids = {0};
+    setup();
+    snprintf(source, sizeof source, "%s/source", folder);
+    ck_assert(!io_mkdirs(source, 0755, &e));
+    for (int i = 0; i < 2; i++) {
+        buf_auto struct buf text = {0};
+        read_file(SOURCE, files[i], &text);
+        snprintf(path, sizeof path, "%s/%s", source, files[i]);
+        golden_write(path, text.data, text.len);
+    }
+    snprintf(path, sizeof path, "%s/vocab.txt", source);
+    golden_write(path, vocab, sizeof vocab - 1);
+    ck_assert_msg(!weights_open(source, NULL, &w, &e), "%s", e.text);
+    ck_assert_msg(!tok_write(out, w, weights_config(w), &e), "%s", e.text);
+    ck_assert_msg(!tok_open_folder(out, -1, -1, &t, &e), "%s", e.text);
+    ck_assert(!tok_encode_document(t, "A b", 3, &ids, &e));
+    ck_assert(ids.count == 4 && ids.id[1] == 3 && ids.id[2] == 0);
+    tok_ids_done(&ids);
+    tok_close(t);
+    ck_assert_msg(!tok_open(w, &t, &e), "%s", e.text);
+    tok_close(t);
+    weights_close(w);
+    golden_remove(folder);
+}
+END_TEST
+
 START_TEST(a_gguf_files_tokenizer_is_converted)
 {
     static const char text[] = "\xc3\xa9 a </s>";
@@ -135,5 +169,6 @@ START_TEST(failing_calls_are_reported)
 }
 END_TEST
 
-UNIT_MAIN("tok_write", files_of_a_folder_are_copied, a_gguf_files_tokenizer_is_converted,
-    a_path_that_is_too_long_is_refused, failing_calls_are_reported)
+UNIT_MAIN("tok_write", files_of_a_folder_are_copied, a_vocabulary_is_copied,
+    a_gguf_files_tokenizer_is_converted, a_path_that_is_too_long_is_refused,
+    failing_calls_are_reported)
