@@ -24,7 +24,7 @@ struct tok {
     uint32_t *start;        /* vocab + 1 */
     char *normal_bytes;     /* of added tokens that are looked for in normalised text */
     uint32_t *normal_start; /* vocab + 1; NULL: they are as they are written */
-    struct tok_names names; /* normal tokens only */
+    struct tok_names names; /* of the model's tokens that are not special */
     struct tok_bpe bpe;
     struct tok_wordpiece wordpiece;
     struct tok_steps steps;
@@ -36,7 +36,7 @@ struct tok {
 
 /* -- building -- */
 
-static int build_names(struct tok *t, struct err *e)
+static int build_names(struct tok *t, const struct tok_def *d, struct err *e)
 {
     int rc = tok_names_init(&t->names, t->vocab, t->bytes, t->start, e);
     if (rc)
@@ -45,7 +45,9 @@ static int build_names(struct tok *t, struct err *e)
     bool last = t->model == TOK_WORDPIECE;
     for (int32_t i = 0; i < t->vocab; i++) {
         int32_t id = last ? t->vocab - 1 - i : i;
-        if (t->kinds[id] == TOK_NORMAL)
+        bool added = t->model != TOK_BPE && t->kinds[id] == TOK_ADDED && d->flags &&
+            d->flags[id] & TOK_OF_MODEL;
+        if (t->kinds[id] == TOK_NORMAL || added)
             tok_names_add(&t->names, id);
     }
     return 0;
@@ -69,7 +71,7 @@ static int build_bytes(struct tok *t, const struct tok_def *d, const char *path,
     t->bytes = buf_take(&all);
     if (!t->bytes)
         return err_set(e, ERR_DATA, "%s: the vocabulary is empty or does not fit", path);
-    return build_names(t, e);
+    return build_names(t, d, e);
 }
 
 static char *copy_text(struct tok_text *text, char *to)
@@ -347,7 +349,7 @@ int tok_decode(const struct tok *t, int32_t id, bool skip_special, struct buf *o
     size_t len = t->start[id + 1] - t->start[id];
     if (t->model == TOK_WORDPIECE && t->kinds[id] != TOK_UNUSED)
         return tok_wordpiece_decode(&t->wordpiece, token, len, out);
-    return buf_add(out, token, len);
+    return tok_bpe_decode(&t->bpe, token, len, out);
 }
 
 bool tok_is_special(const struct tok *t, int32_t id)

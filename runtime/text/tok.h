@@ -1,9 +1,9 @@
 /*
  * tok: a tokenizer, as GGUF files, tokenizer.json and vocab.txt describe them: added and special
  * tokens (tok_added), then a normaliser (tok_steps), a pre-tokenizer by regular expressions
- * (tok_split), a model, BPE of bytes (tok_bpe) or WordPiece (tok_wordpiece), and what a
- * post-processor puts around a text. Ids are equal to the reference tokenizer's on any valid UTF-8.
- * Thread: encode is reentrant.
+ * (tok_split), a model, BPE (tok_bpe) or WordPiece (tok_wordpiece), and what a post-processor puts
+ * around a text. Ids are equal to the reference tokenizer's on any valid UTF-8. Thread: encode is
+ * reentrant.
  */
 #ifndef RUNTIME_TEXT_TOK_H
 #define RUNTIME_TEXT_TOK_H

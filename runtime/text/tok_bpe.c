@@ -68,6 +68,12 @@ bool tok_bytes(struct tok_text text, struct buf *out)
 
 /* -- building -- */
 
+/* Appends the bytes of a half of a merge; false: it has none. */
+static bool add_half(const struct tok_bpe *m, struct tok_text half, struct buf *out)
+{
+    return m->of_chars ? !buf_add(out, half.s, half.len) : tok_bytes(half, out);
+}
+
 static int build_merges(struct tok_bpe *m, const struct tok_def *d, const char *path, struct err *e)
 {
     int rc = tok_pairs_init(&m->pairs, d->merge_count, e);
@@ -77,9 +83,9 @@ static int build_merges(struct tok_bpe *m, const struct tok_def *d, const char *
     buf_init(&b, TEXT_LIMIT);
     for (int64_t i = 0; i < d->merge_count; i++) {
         buf_reset(&b);
-        bool ok = tok_bytes(d->merges[i][0], &b);
+        bool ok = add_half(m, d->merges[i][0], &b);
         size_t left = b.len;
-        ok = ok && tok_bytes(d->merges[i][1], &b) && left && b.len > left && buf_ok(&b);
+        ok = ok && add_half(m, d->merges[i][1], &b) && left && b.len > left && buf_ok(&b);
         struct tok_pair p = {.rank = (int32_t)i, .left = -1, .right = -1, .merged = -1};
         if (ok) {
             p.left = tok_names_find(m->names, b.data, left);
@@ -99,8 +105,14 @@ int tok_bpe_init(struct tok_bpe *m, const struct tok_def *d, const struct tok_na
 {
     m->names = names;
     m->ignore_merges = d->ignore_merges;
-    for (int b = 0; b < 256; b++)
-        m->byte_id[b] = tok_names_find(names, (const char[]){(char)b}, 1);
+    m->of_chars = d->model == TOK_BPE_CHARS;
+    m->chars = d->chars;
+    for (int b = 0; b < 256; b++) {
+        char name[8] = {(char)b};
+        if (m->of_chars)
+            snprintf(name, sizeof name, "<0x%02X>", (unsigned int)b);
+        m->byte_id[b] = tok_names_find(names, name, m->of_chars ? 6 : 1);
+    }
     return build_merges(m, d, path, e);
 }
 
@@ -195,6 +207,57 @@ static int merge_piece(const struct tok_bpe *m, struct tok_bpe_work *w, int32_t 
     return rc;
 }
 
+static void add_symbol(struct tok_bpe_work *w, int32_t *count, int32_t id)
+{
+    w->symbols[*count] = (struct tok_symbol){id, *count - 1, *count + 1};
+    ++*count;
+}
+
+/* The bytes of a piece; the reference drops those that the vocabulary lacks, too. */
+static int32_t fill_bytes(
+    const struct tok_bpe *m, struct tok_bpe_work *w, const char *piece, size_t len)
+{
+    int32_t count = 0;
+    for (size_t i = 0; i < len; i++)
+        if (m->byte_id[(uint8_t)piece[i]] >= 0)
+            add_symbol(w, &count, m->byte_id[(uint8_t)piece[i]]);
+    return count;
+}
+
+static bool has_bytes(const struct tok_bpe *m, const char *s, size_t n)
+{
+    bool all = m->chars.byte_fallback;
+    for (size_t i = 0; i < n; i++)
+        all = all && m->byte_id[(uint8_t)s[i]] >= 0;
+    return all;
+}
+
+/* The characters of a piece. An unknown one is put down when the next known one comes, as in the
+   reference. */
+static int32_t fill_chars(
+    const struct tok_bpe *m, struct tok_bpe_work *w, const char *piece, size_t len)
+{
+    int32_t count = 0;
+    bool waiting = false;
+    for (size_t i = 0, n; i < len; i += n) {
+        n = utf8_sequence(piece + i, len - i);
+        int32_t id = tok_names_find(m->names, piece + i, n);
+        if (id < 0 && has_bytes(m, piece + i, n)) {
+            for (size_t k = 0; k < n; k++)
+                add_symbol(w, &count, m->byte_id[(uint8_t)piece[i + k]]);
+            continue;
+        }
+        if (waiting && (id >= 0 || !m->chars.fuse))
+            add_symbol(w, &count, m->chars.unknown);
+        if (id >= 0)
+            add_symbol(w, &count, id);
+        waiting = id < 0 && m->chars.unknown >= 0;
+    }
+    if (waiting)
+        add_symbol(w, &count, m->chars.unknown);
+    return count;
+}
+
 int tok_bpe_encode(const struct tok_bpe *m, struct tok_bpe_work *w, const char *piece, size_t len,
     struct tok_ids *out, struct err *e)
 {
@@ -208,14 +271,7 @@ int tok_bpe_encode(const struct tok_bpe *m, struct tok_bpe_work *w, const char *
     int rc = reserve(w, len, e);
     if (rc)
         return rc;
-    int32_t count = 0;
-    for (size_t i = 0; i < len; i++) {
-        int32_t id = m->byte_id[(uint8_t)piece[i]];
-        if (id < 0) /* the reference drops such bytes too */
-            continue;
-        w->symbols[count] = (struct tok_symbol){id, count - 1, count + 1};
-        count++;
-    }
+    int32_t count = m->of_chars ? fill_chars(m, w, piece, len) : fill_bytes(m, w, piece, len);
     if (count)
         w->symbols[count - 1].next = -1;
     return merge_piece(m, w, count, out, e);
@@ -225,4 +281,23 @@ void tok_bpe_work_done(struct tok_bpe_work *w)
 {
     mem_free(w->symbols);
     mem_free(w->heap);
+}
+
+#define SPACE "\u2581"
+
+int tok_bpe_decode(const struct tok_bpe *m, const char *token, size_t len, struct buf *out)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    if (m->chars.byte_fallback && len == 6 && !memcmp(token, "<0x", 3) && token[5] == '>') {
+        const char *high = memchr(digits, token[3], 16), *low = memchr(digits, token[4], 16);
+        if (high && low)
+            return buf_char(out, (char)((high - digits) << 4 | (low - digits)));
+    }
+    const char *end = token + len, *at;
+    while (m->of_chars && (at = memmem(token, (size_t)(end - token), SPACE, strlen(SPACE)))) {
+        buf_add(out, token, (size_t)(at - token));
+        buf_char(out, ' ');
+        token = at + strlen(SPACE);
+    }
+    return buf_add(out, token, (size_t)(end - token));
 }

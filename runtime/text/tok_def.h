@@ -3,7 +3,7 @@
  * file (tok_gguf.c), tokenizer.json (tok_json.c) or vocab.txt (tok_vocab.c), and written as
  * tokenizer.json (tok_def.c). Texts live in the arena or in the source, which must outlive the
  * definition. Everything is checked against bounds; what the house does not implement (another
- * model than BPE of bytes and WordPiece, dropout, prefix spaces) is ERR_DATA that names it.
+ * model than BPE and WordPiece, dropout, prefix spaces) is ERR_DATA that names it.
  */
 #ifndef RUNTIME_TEXT_TOK_DEF_H
 #define RUNTIME_TEXT_TOK_DEF_H
@@ -20,7 +20,11 @@
 #define TOK_MERGES_LIMIT (1 << 23)
 #define TOK_ARENA_BYTES  ((size_t)1 << 30)
 
-enum tok_model { TOK_BPE, TOK_WORDPIECE };
+enum tok_model {
+    TOK_BPE,       /* of bytes */
+    TOK_BPE_CHARS, /* of characters, as SentencePiece has it */
+    TOK_WORDPIECE,
+};
 
 enum tok_kind {
     TOK_UNUSED,  /* an id without text */
@@ -34,11 +38,18 @@ enum tok_flag { /* of added tokens */
     TOK_RSTRIP = 2,
     TOK_SINGLE_WORD = 4,
     TOK_NORMALIZED = 8, /* looked for in the normalised text, after the others */
+    TOK_OF_MODEL = 16,  /* the model makes it of text, too */
 };
 
 struct tok_stage { /* of the pre-tokenizer */
     const char *pattern;
     enum tok_split_drop drop;
+};
+
+struct tok_chars_def {
+    int32_t unknown;    /* the token of a character that is none; -1: such ones are dropped */
+    bool fuse;          /* several of them are one */
+    bool byte_fallback; /* or a character becomes its bytes, "<0xE2>", where they are tokens */
 };
 
 struct tok_wordpiece_def {
@@ -57,6 +68,7 @@ struct tok_def {
     int64_t merge_count;
     struct tok_text (*merges)[2]; /* best first */
     bool ignore_merges;           /* a piece that is a token is that token */
+    struct tok_chars_def chars;
     struct tok_wordpiece_def wordpiece;
     struct tok_steps steps; /* the normaliser's */
     struct tok_stage stages[TOK_SPLIT_STAGES];

@@ -1,6 +1,6 @@
 /*
  * tok_json: tokenizer.json of Hugging Face's tokenizers: the document, its vocabulary and added
- * tokens, the models BPE (of bytes) and WordPiece, and what tokenizer_config.json says of tokens.
+ * tokens, the models BPE and WordPiece, and what tokenizer_config.json says of tokens.
  * Strings of a definition live in the tree it was read from.
  */
 #include "runtime/text/tok_json_internal.h"
@@ -61,6 +61,7 @@ static int read_vocab(
             return err_set(e, ERR_DATA, "%s: id %d stands twice", r->path, id);
         d->tokens[id] = (struct tok_text){json_key(v), strlen(json_key(v))};
         d->kinds[id] = TOK_NORMAL;
+        d->flags[id] = TOK_OF_MODEL;
     }
     return 0;
 }
@@ -71,7 +72,7 @@ static void set_added(struct tok_def *d, int32_t id, const struct json *v)
     const char *content = json_str(v, "content", "");
     d->tokens[id] = (struct tok_text){content, strlen(content)};
     d->kinds[id] = json_bool(v, "special", false) ? TOK_SPECIAL : TOK_ADDED;
-    d->flags[id] = 0;
+    d->flags[id] &= TOK_OF_MODEL;
     for (int i = 0; i < 4; i++)
         if (json_bool(v, names[i], false))
             d->flags[id] |= (uint8_t)(1 << i); /* as enum tok_flag counts them */
@@ -119,12 +120,50 @@ static int read_merges(struct tok_json *r, const struct json *merges, struct err
     return 0;
 }
 
-static int read_bpe(struct tok_json *r, const struct json *model, struct err *e)
+/* What SentencePiece's decoder is made of. */
+static int check_decoder(struct tok_json *r, const struct json *decoder, struct err *e)
 {
+    static const char *const parts[] = {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"};
+    const char *type = json_str(decoder, "type", "Fuse");
+    if (!strcmp(type, "Sequence")) {
+        int rc = 0;
+        json_each (part, json_get(decoder, "decoders"))
+            rc = rc ? rc : check_decoder(r, part, e);
+        return rc;
+    }
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!strcmp(type, parts[i]))
+            return 0;
+    return tok_json_unsupported(r, "decoder of a BPE that is not of bytes:", type, e);
+}
+
+static int read_chars(struct tok_json *r, const struct json *model, struct err *e)
+{
+    struct tok_chars_def *c = &r->d.chars;
+    const char *unknown = json_str(model, "unk_token", NULL);
+    c->fuse = json_bool(model, "fuse_unk", false);
+    c->byte_fallback = json_bool(model, "byte_fallback", false);
+    c->unknown = -1;
+    if (!unknown)
+        return 0;
+    c->unknown = tok_def_find(&r->d, (struct tok_text){unknown, strlen(unknown)});
+    if (c->unknown < 0)
+        return err_set(e, ERR_DATA, "%s: model.unk_token \"%.40s\" is no token of the vocabulary",
+            r->path, unknown);
+    return 0;
+}
+
+static int read_bpe(
+    struct tok_json *r, const struct json *model, const struct json *decoder, struct err *e)
+{
+    int rc;
+    if (r->d.model == TOK_BPE_CHARS &&
+        ((rc = check_decoder(r, decoder, e)) || (rc = read_chars(r, model, e))))
+        return rc;
     if (json_num(model, "dropout", 0) != 0)
         return tok_json_unsupported(r, "model with", "dropout", e);
-    if (json_bool(model, "byte_fallback", false))
-        return tok_json_unsupported(r, "model with", "byte_fallback", e);
+    if (json_bool(model, "byte_fallback", false) && r->d.model == TOK_BPE)
+        return tok_json_unsupported(r, "model of bytes with", "byte_fallback", e);
     if (*json_str(model, "continuing_subword_prefix", "") ||
         *json_str(model, "end_of_word_suffix", ""))
         return tok_json_unsupported(r, "model with", "prefix or suffix", e);
@@ -153,16 +192,27 @@ static int read_wordpiece(
     return 0;
 }
 
+static bool is_byte_level(const struct json *pre_tokenizer)
+{
+    json_each (stage, json_get(pre_tokenizer, "pretokenizers"))
+        if (!strcmp(json_str(stage, "type", ""), "ByteLevel"))
+            return true;
+    return !strcmp(json_str(pre_tokenizer, "type", ""), "ByteLevel");
+}
+
 /* What decides how the rest is read. */
-static int check_model(struct tok_json *r, const struct json *model, struct err *e)
+static int check_model(
+    struct tok_json *r, const struct json *model, const struct json *cutter, struct err *e)
 {
     const char *type = json_str(model, "type", "BPE");
     if (strcmp(type, "BPE") && strcmp(type, "WordPiece"))
-        return err_set(e, ERR_DATA, "%s: model \"%.40s\"; what is read: BPE of bytes, WordPiece",
-            r->path, type);
+        return err_set(
+            e, ERR_DATA, "%s: model \"%.40s\"; what is read: BPE, WordPiece", r->path, type);
     if (!json_is_object(json_get(model, "vocab")))
         return err_set(e, ERR_DATA, "%s: model.vocab is missing", r->path);
-    r->d.model = strcmp(type, "WordPiece") ? TOK_BPE : TOK_WORDPIECE;
+    r->d.model = !strcmp(type, "WordPiece") ? TOK_WORDPIECE
+        : is_byte_level(cutter)             ? TOK_BPE
+                                            : TOK_BPE_CHARS;
     return 0;
 }
 
@@ -234,14 +284,15 @@ int tok_def_json(const struct json *root, const struct json *config, const char 
     struct tok_json r = {.path = path, .a = a};
     const struct json *model = json_get(root, "model"), *added = json_get(root, "added_tokens");
     int rc;
-    if ((rc = check_model(&r, model, e)) ||
+    if ((rc = check_model(&r, model, json_get(root, "pre_tokenizer"), e)) ||
         (rc = tok_json_normalizer(&r, json_get(root, "normalizer"), e)) ||
         (rc = tok_json_pre_tokenizer(&r, json_get(root, "pre_tokenizer"), e)) ||
         (rc = read_vocab(&r, json_get(model, "vocab"), added, e)))
         return rc;
     read_added(&r, added);
-    rc = r.d.model == TOK_WORDPIECE ? read_wordpiece(&r, model, json_get(root, "decoder"), e)
-                                    : read_bpe(&r, model, e);
+    const struct json *decoder = json_get(root, "decoder");
+    rc = r.d.model == TOK_WORDPIECE ? read_wordpiece(&r, model, decoder, e)
+                                    : read_bpe(&r, model, decoder, e);
     if (rc || (rc = tok_json_post_processor(&r, json_get(root, "post_processor"), e)))
         return rc;
     if (!tok_json_id(json_path(root, "padding.pad_id"), &r.d.pad) || r.d.pad >= r.d.vocab)

@@ -142,6 +142,11 @@ static int read_split(struct tok_json *r, const struct json *v, struct err *e)
         return add_stage(r, pattern, TOK_SPLIT_DROP_NONE, e);
     if (!strcmp(behavior, "Removed"))
         return add_stage(r, pattern, drop, e);
+    if (!strcmp(behavior, "MergedWithPrevious") && *text && !json_bool(v, "invert", false)) {
+        /* each from where the last one ended: else a text without would cost its square */
+        pattern = arena_printf(r->a, "\\G(?s:.*?)%s", pattern);
+        return pattern ? add_stage(r, pattern, TOK_SPLIT_DROP_NONE, e) : tok_json_no_memory(r, e);
+    }
     return tok_json_unsupported(r, "pre-tokenizer Split with behavior", behavior, e);
 }
 
@@ -206,11 +211,9 @@ int tok_json_pre_tokenizer(struct tok_json *r, const struct json *v, struct err 
             if (rc)
                 return rc;
         }
-    } else if ((v && !json_is_null(v)) || r->d.model == TOK_BPE) {
+    } else if (v && !json_is_null(v)) {
         rc = read_stage(r, v, e);
     }
-    if (!rc && r->d.model == TOK_BPE && !r->byte_level)
-        rc = tok_json_unsupported(r, "tokenizer that is not", "ByteLevel", e);
     return rc;
 }
 

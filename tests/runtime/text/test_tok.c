@@ -1,6 +1,6 @@
 /*
  * Goal: token ids equal the reference's on any text, and decode back to it. Method: 200 lines
- * against the ids of the tokenizers package (golden) for the four published tokenizers; random byte
+ * against the ids of the tokenizers package (golden) for the five published tokenizers; random byte
  * soup decoded back; bad input.
  */
 #include "runtime/text/tok.h"
@@ -20,6 +20,7 @@ static const struct model smollm2 = {"smollm2", GOLDEN "tok_smollm2.json"};
 static const struct model qwen3 = {"tokenizer-qwen3", GOLDEN "tok_qwen3.json"};
 static const struct model gpt2 = {"tokenizer-gpt2", GOLDEN "tok_gpt2.json"};
 static const struct model llama3 = {"tokenizer-llama3", GOLDEN "tok_llama3.json"};
+static const struct model gemma3 = {"tokenizer-gemma3", GOLDEN "tok_gemma3.json"};
 
 /* GPT-2 was published as encoder.json and vocab.bpe: put together as the tokenizer.json that came
  * later. */
@@ -117,6 +118,24 @@ static void check_document(const struct tok *t, const char *text, const struct j
     tok_ids_done(&got);
 }
 
+static void decode_all(const struct tok *t, const struct tok_ids *ids, bool skip, struct buf *out)
+{
+    buf_reset(out);
+    for (int64_t i = 0; i < ids->count; i++)
+        ck_assert_int_eq(tok_decode(t, ids->id[i], skip, out), 0);
+}
+
+static void check_text(const struct tok *t, const struct json *list, const char *want)
+{
+    struct tok_ids ids = {0};
+    buf_auto struct buf text;
+    buf_init(&text, 1 << 20);
+    ids.id = golden_ids(list, &ids.count);
+    decode_all(t, &ids, false, &text);
+    ck_assert_str_eq(buf_cstr(&text), want);
+    tok_ids_done(&ids);
+}
+
 static void compare(const struct model *m)
 {
     struct tok *t = open_model(m);
@@ -128,6 +147,11 @@ static void compare(const struct model *m)
     const struct json *ids = json_first(json_get(golden, "ids"));
     json_each (line, lines) {
         check_ids(t, json_string_value(line), false, ids);
+        ids = json_next(ids);
+    }
+    ids = json_first(json_get(golden, "ids"));
+    json_each (text, json_get(golden, "text")) {
+        check_text(t, ids, json_string_value(text));
         ids = json_next(ids);
     }
     json_each (s, json_get(golden, "special"))
@@ -162,12 +186,11 @@ START_TEST(llama3_ids_equal_the_reference)
 }
 END_TEST
 
-static void decode_all(const struct tok *t, const struct tok_ids *ids, bool skip, struct buf *out)
+START_TEST(gemma3_ids_equal_the_reference)
 {
-    buf_reset(out);
-    for (int64_t i = 0; i < ids->count; i++)
-        ck_assert_int_eq(tok_decode(t, ids->id[i], skip, out), 0);
+    compare(&gemma3);
 }
+END_TEST
 
 START_TEST(text_survives_encoding_and_decoding)
 {
@@ -245,6 +268,6 @@ START_TEST(bad_text_is_refused_and_nothing_appended)
 END_TEST
 
 UNIT_MAIN("tok", smollm2_ids_equal_the_reference, qwen3_ids_equal_the_reference,
-    llama3_ids_equal_the_reference, gpt2_ids_equal_the_reference,
+    llama3_ids_equal_the_reference, gpt2_ids_equal_the_reference, gemma3_ids_equal_the_reference,
     text_survives_encoding_and_decoding, special_tokens_only_where_wanted,
     bad_text_is_refused_and_nothing_appended)

@@ -1,14 +1,16 @@
 /*
  * Goal: pairs merge by rank, then from the left, whatever the piece's length, and bytes are spelled
- * as GPT-2 spelled them. Method: a small vocabulary by hand; all bytes there and back; a long piece
- * (it must not take quadratic time); merges that are wrong; failing calls. That whole tokenizers
- * agree with the reference is test_tok's affair.
+ * as GPT-2 spelled them. Method: a small vocabulary by hand, and small ones of characters against
+ * the tokenizers package (golden); all bytes there and back; a long piece (it must not take
+ * quadratic time); merges that are wrong; failing calls. That whole tokenizers agree with the
+ * reference is test_tok's affair.
  * needs: faults
  */
 #include "runtime/text/tok_bpe.h"
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
 #define TEXT(s) \
@@ -71,6 +73,57 @@ START_TEST(the_lowest_rank_merges_first)
     check(t, "bab", "5");
     check(t, "abab", "4");
     check(t, "babb", "311");
+    tok_close(t);
+}
+END_TEST
+
+/* A BPE of characters: spaces, characters that fall back to bytes, and those that are unknown. */
+START_TEST(characters_are_the_references)
+{
+    json_auto struct json *golden = golden_json(GOLDEN "tok_chars.json");
+    ck_assert_uint_ge(json_count(golden), 8);
+    json_each (v, golden) {
+        struct arena *a = arena_create(1 << 20);
+        struct tok_def d;
+        struct err e = {0};
+        ck_assert_msg(!tok_def_json(json_get(v, "tokenizer"), NULL, "small", a, &d, &e), "%s: %s",
+            json_str(v, "name", ""), e.text);
+        struct tok *t = create(&d);
+        json_each (c, json_get(v, "cases")) {
+            const char *text = json_str(c, "text", NULL);
+            struct tok_ids got = {0};
+            int64_t count;
+            mem_autofree int32_t *ids = golden_ids(json_get(c, "ids"), &count);
+            ck_assert(!tok_encode_document(t, text, (int64_t)strlen(text), &got, &e));
+            ck_assert_msg(
+                got.count == count && (!count || !memcmp(ids, got.id, (size_t)count * sizeof *ids)),
+                "%s, \"%s\": %lld ids, expected %lld", json_str(v, "name", ""), text,
+                (long long)got.count, (long long)count);
+            tok_ids_done(&got);
+        }
+        tok_close(t);
+        arena_destroy(a);
+    }
+}
+END_TEST
+
+START_TEST(tokens_of_characters_are_decoded)
+{
+    static struct tok_text text[] = {TEXT("\u2581a"), TEXT("<0xE2>"), TEXT("<0x82>"),
+        TEXT("<0xAC>"), TEXT("\u2581\u2581"), TEXT("<0xxx>")};
+    struct tok_def d = definition();
+    struct buf out;
+    d.model = TOK_BPE_CHARS;
+    d.tokens = text;
+    d.vocab = sizeof text / sizeof *text;
+    d.chars = (struct tok_chars_def){.unknown = -1, .byte_fallback = true};
+    d.merge_count = 0;
+    struct tok *t = create(&d);
+    buf_init(&out, 100);
+    for (int32_t i = 0; i < d.vocab; i++)
+        ck_assert(!tok_decode(t, i, false, &out));
+    ck_assert_str_eq(buf_cstr(&out), " a\u20ac  <0xxx>");
+    buf_done(&out);
     tok_close(t);
 }
 END_TEST
@@ -152,5 +205,6 @@ START_TEST(failing_calls_are_reported)
 }
 END_TEST
 
-UNIT_MAIN("tok_bpe", the_lowest_rank_merges_first, every_byte_has_its_character,
-    wrong_merges_are_refused, a_long_piece_is_not_slow, failing_calls_are_reported)
+UNIT_MAIN("tok_bpe", the_lowest_rank_merges_first, characters_are_the_references,
+    tokens_of_characters_are_decoded, every_byte_has_its_character, wrong_merges_are_refused,
+    a_long_piece_is_not_slow, failing_calls_are_reported)
