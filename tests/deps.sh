@@ -3,7 +3,7 @@
 packages='gcc g++ libc6-dev make procps pkg-config libcurl4-openssl-dev libcjson-dev libwebsockets-dev check libsubunit-dev libssl-dev
 	libyaml-dev libpcre2-dev libutf8proc-dev libxxhash-dev libdnnl-dev clang-format runc
 	containernetworking-plugins nftables iproute2 bible-kjv-text bible-kjv python3-venv
-	python3-pip jq curl openssl binutils ca-certificates'
+	python3-pip wordnet-base jq curl openssl binutils ca-certificates'
 
 if ! command -v dpkg-query >/dev/null; then
 	echo "deps: no Debian here; install the equivalents of:" $packages >&2

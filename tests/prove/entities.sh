@@ -1,0 +1,68 @@
+#!/bin/bash
+# entities.sh [-q] BUILD: does our training of a classifier of words learn as much as transformers'? The published MiniLM on the
+# silver corpus (tests/e2e/entities), the sample's settings, three seeds each; dev F1 of each epoch and test F1 of both, and
+# their means, which may differ by 0.02. An hour and more on two cores; -q: one seed and epoch of 160 verses, which proves
+# that both run and no more. python with torch and seqeval comes from tests/golden/requirements.txt, once a machine, or from PYTHON.
+quick=
+[ "${1-}" != -q ] || { quick=1; shift; }
+A=$(realpath "$1") B=$A
+. "$(dirname "$0")/lib.sh"
+requirements=$top/tests/golden/requirements.txt
+theirs=${PYTHON:-${LLMJOB_CACHE:-$HOME/.cache/llmjob}/venv-golden-$(sha256sum <"$requirements" | cut -c 1-12)/bin/python}
+seeds="1 2 3" epochs=5 verses="3000 600 600" tolerance=0.02
+[ -z "$quick" ] || { seeds=1 epochs=1 verses="160 40 40" tolerance=1; }
+
+need_python() { # an environment that is there is whole
+    local venv=${theirs%/bin/python}
+    [ ! -x "$theirs" ] || return 0
+    (
+        flock 9
+        [ ! -x "$theirs" ] || exit 0
+        rm -rf "$venv.new"
+        python3 -m venv "$venv.new"
+        "$venv.new/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$requirements"
+        mv "$venv.new" "$venv"
+    ) 9>"$venv.lock"
+}
+write_job() { # seed
+    cat >"$work/job.yaml" <<-E
+	apiVersion: llmjob.dev/v1alpha1
+	kind: LLMJob
+	metadata: {name: prove}
+	spec:
+	  replicas: 2
+	  storage:
+	  - {name: data, claimName: data, mountPath: /data, readOnly: true}
+	  - {name: run, claimName: run, mountPath: /run-data}
+	  model: {source: /data/minilm}
+	  precision: FP32
+	  checkpoint: {path: /run-data/ckpt}
+	  train:
+	    objective: TokenClassification
+	    data: {train: /data/train.conll, validation: /data/dev.conll, test: /data/test.conll}
+	    sequenceLength: 128
+	    batchSequences: 16
+	    epochs: $epochs
+	    seed: $1
+	    optimizer: {learningRate: 0.00002, schedule: Linear}
+	    tensorboard: /run-data/board
+	    output: /run-data/out
+	E
+}
+
+begin
+need_python
+cp -r "$("$top/tests/golden/fetch.sh" minilm)" "$work/data/minilm"
+# shellcheck disable=SC2086 # three numbers
+"$top/tests/e2e/entities/corpus" "$work/data" $verses
+for seed in $seeds; do
+    write_job "$seed"
+    rm -rf "$work/run"
+    mkdir "$work/run"
+    start "$A" "data=$work/data" --storage "run=$work/run"
+    ended || { explain "our training with seed $seed"; fail; continue; }
+    "$theirs" "$top/tests/prove/entities.py" ours "$work/run/out" "$work/run/board" | tee -a "$work/figures"
+    "$theirs" "$top/tests/prove/entities.py" theirs "$work/data/minilm" "$work/data" "$seed" --epochs $epochs | tee -a "$work/figures"
+done
+if "$theirs" "$top/tests/prove/entities.py" compare "$work/figures" $tolerance; then pass; else fail; fi
+finished=1
