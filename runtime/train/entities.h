@@ -1,19 +1,19 @@
 /*
- * entities: how well entities were found, as seqeval 1.2.2 reports it: its classification_report and
- * accuracy_score to the last digit. Labels are a prefix and a type ("B-PER"); an entity is right
- * when its type and both its ends are.
+ * entities: how well entities were found, as seqeval 1.2.2 reports it: its classification_report
+ * and accuracy_score to the last digit. Labels are a prefix and a type ("B-PER"); an entity is
+ * right when its type and both its ends are.
  *
  * Lenient is seqeval's default, after conlleval: what does not follow its scheme still makes
  * entities, and a label that is no label of a scheme ("X") has a type too. Strict is mode='strict':
  * only what IOB2 or IOBES allows is an entity. The scheme is IOBES where a label begins with E or
- * S, else IOB2 where one begins with B; there is none, and so no strict report, where a label begins
- * with anything else, for seqeval refuses those.
+ * S, else IOB2 where one begins with B; there is none, and so no strict report, where a label
+ * begins with anything else, for seqeval refuses those.
  *
- * Counts are whole numbers that add up over sentences and ranks. For that each sentence counts as it
- * does alone; seqeval carries where an entity began over from one sentence to the next, but only a
- * label of one strange character, before its sentence's first entity, shows it. Where 0 is divided
- * by 0 the result is 0, and where there is no entity at all, which seqeval refuses, there are averages
- * only. Pure; nothing is allocated after entities_create.
+ * Counts are whole numbers that add up over sentences and ranks. For that each sentence counts as
+ * it does alone; seqeval carries where an entity began over from one sentence to the next, but only
+ * a label of one strange character, before its sentence's first entity, shows it. Where 0 is
+ * divided by 0 the result is 0, and where there is no entity at all, which seqeval refuses, there
+ * are averages only. Pure; nothing is allocated after entities_create.
  */
 #ifndef RUNTIME_TRAIN_ENTITIES_H
 #define RUNTIME_TRAIN_ENTITIES_H

@@ -94,7 +94,8 @@ def by_hand():
     yield "strange from the beginning", odd, [["X", "X", "B-PER", "X", "I"]], [["X", "X", "I-PER", "X", "I"]]
     yield "points", ["O", "B-PER", ".-LOC", "X-LOC"], [["B-PER", ".-LOC", "X-LOC", "B-PER", ".-LOC", "X-LOC"]], [
         ["B-PER", "X-LOC", "X-LOC", "B-PER", ".-LOC", ".-LOC"]]
-    yield "hyphens", ["O", "B-A-", "I-A", "B--A", "I-A--"], [["B-A-", "I-A", "O", "B--A", "I-A--"]], [["B--A", "I-A", "O", "B-A-", "I-A"]]
+    yield "hyphens", ["O", "B-A-", "I-A", "B--A", "I-A--"], [
+        ["B-A-", "I-A", "O", "B--A", "I-A--"]], [["B--A", "I-A", "O", "B-A-", "I-A"]]
     yield "nothing right", labels_of("BI", ["A", "B"]), [["B-A", "I-A", "O"]], [["B-B", "I-B", "O"]]
     yield "nothing true", labels_of("BI", ["A", "B"]), [["O", "O", "O"]], [["B-B", "I-B", "O"]]
     yield "nothing guessed", labels_of("BI", ["A", "B"]), [["B-A", "I-A", "O"]], [["O", "O", "O"]]

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """entities.py: the training of a classifier of words as transformers does it, beside ours.
 
-    entities.py theirs MODEL DATA SEED [--epochs 5] [--batch 16] [--length 128] [--rate 2e-5] [--schedule linear|constant] [--dropout 0]
+    entities.py theirs MODEL DATA SEED [--epochs 5] [--batch 16] [--length 128] [--rate 2e-5]
+                       [--schedule linear|constant] [--dropout 0]
     entities.py ours OUT TENSORBOARD       of a finished job: its report.json and what it told TensorBoard
-    entities.py compare FILE TOLERANCE     lines of both, as they print them: means over seeds; fails when test F1 differs by more
+    entities.py compare FILE TOLERANCE     lines of both, as they print them: means over seeds; fails when
+                                           the means of the test F1 differ by more
 
-The first two print a line: who, the dev F1 of each epoch, the test F1, all by seqeval's default mode. DATA holds train.conll, dev.conll
-and test.conll. The loop is plain torch with the model, tokenizer and label alignment of transformers: AdamW on all weights
-with decay 0.01 of matrices, clipped at norm 1, the mean loss of a batch's labels, the first piece of a word speaks for it. Dropout is 0
-as in ours, which has none; 0.1 is what the published configuration says.
+The first two print a line: who, the dev F1 of each epoch, the test F1, all by seqeval's default mode. DATA holds
+train.conll, dev.conll and test.conll. The loop is plain torch with the model, tokenizer and label alignment of
+transformers: AdamW on all weights with decay 0.01 of matrices, clipped at norm 1, the mean loss of a batch's labels;
+the first piece of a word speaks for it. Dropout is 0 as in ours, which has none; 0.1 is what the published
+configuration says.
 """
 import argparse
 import json
@@ -72,7 +75,8 @@ def optimizer_of(model, rate, schedule, steps):
     import torch
     matrices = [p for p in model.parameters() if p.dim() > 1]
     others = [p for p in model.parameters() if p.dim() <= 1]
-    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}], lr=rate)
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}], lr=rate)
     left = (lambda s: max(0.0, 1 - s / steps)) if schedule == "linear" else (lambda s: 1.0)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, left)
 
@@ -108,7 +112,8 @@ def theirs(a):
 
 def ours(a):
     import facts
-    dev = {step: struct.unpack("<f", bits)[0] for step, tag, bits in facts.points(a.tensorboard) if tag == "f1/validation"}
+    dev = {step: struct.unpack("<f", bits)[0]
+           for step, tag, bits in facts.points(a.tensorboard) if tag == "f1/validation"}
     report = json.loads((pathlib.Path(a.out) / "report.json").read_text())
     tell("ours", [dev[step] for step in sorted(dev)], report["test"]["entities"]["lenient"]["micro avg"]["f1-score"])
 
