@@ -127,6 +127,9 @@ def compare(a):
     for line in pathlib.Path(a.file).read_text().splitlines():
         words = line.split()
         rows[words[0]].append([float(w) for w in words[2:-2] + words[-1:]])
+    if not all(rows.values()):
+        print("there are no figures of", " and ".join(who for who in rows if not rows[who]))
+        return 1
     means = {}
     for who, figures in rows.items():
         means[who] = [statistics.mean(column) for column in zip(*figures)]

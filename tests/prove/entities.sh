@@ -1,8 +1,9 @@
 #!/bin/bash
-# entities.sh [-q] BUILD: does our training of a classifier of words learn as much as transformers'? The published MiniLM on the
-# silver corpus (tests/e2e/entities), the sample's settings, three seeds each; dev F1 of each epoch and test F1 of both, and
-# their means, which may differ by 0.02. An hour and more on two cores; -q: one seed and epoch of 160 verses, which proves
-# that both run and no more. python with torch and seqeval comes from tests/golden/requirements.txt, once a machine, or from PYTHON.
+# entities.sh [-q] BUILD: does our training of a classifier of words learn as much as transformers'? The published MiniLM on
+# the silver corpus (tests/e2e/entities), the sample's settings, three seeds each; dev F1 of each epoch and test F1 of both,
+# and their means, which may differ by 0.02. It takes an hour and more on two cores; -q: one seed and epoch of 160
+# verses, which proves that both run and no more. A python with torch and seqeval comes from tests/golden/requirements.txt,
+# once a machine, or is PYTHON.
 quick=
 [ "${1-}" != -q ] || { quick=1; shift; }
 A=$(realpath "$1") B=$A
@@ -50,8 +51,12 @@ write_job() { # seed
 	E
 }
 
+entities() { "$theirs" "$top/tests/prove/entities.py" "$@"; }
+figures() { entities "$@" | tee -a "$work/figures"; }
+
 begin
 need_python
+: >"$work/figures"
 cp -r "$("$top/tests/golden/fetch.sh" minilm)" "$work/data/minilm"
 # shellcheck disable=SC2086 # three numbers
 "$top/tests/e2e/entities/corpus" "$work/data" $verses
@@ -61,8 +66,8 @@ for seed in $seeds; do
     mkdir "$work/run"
     start "$A" "data=$work/data" --storage "run=$work/run"
     ended || { explain "our training with seed $seed"; fail; continue; }
-    "$theirs" "$top/tests/prove/entities.py" ours "$work/run/out" "$work/run/board" | tee -a "$work/figures"
-    "$theirs" "$top/tests/prove/entities.py" theirs "$work/data/minilm" "$work/data" "$seed" --epochs $epochs | tee -a "$work/figures"
+    figures ours "$work/run/out" "$work/run/board"
+    figures theirs "$work/data/minilm" "$work/data" "$seed" --epochs $epochs
 done
-if "$theirs" "$top/tests/prove/entities.py" compare "$work/figures" $tolerance; then pass; else fail; fi
+if entities compare "$work/figures" $tolerance; then pass; else fail; fi
 finished=1

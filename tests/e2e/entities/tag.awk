@@ -2,10 +2,10 @@
 #
 #   awk -v name=train -v books="Genesis,Mark" -v verses=N -f tag.awk TEXT names.txt data.noun TEXT
 #
-# TEXT is read twice, first for the words that it writes in lower case: those are no names at the head of a sentence either, unless
-# names.txt says so. Of data.noun (WordNet 3.0) a capitalised noun is a person, place or group when it is an instance of something
-# below one of `roots`; a capitalised noun that is a kind of person ("Philistine") names a group, in its plural too, and so does any word
-# in -ite. What is of two types is of none, unless names.txt says which.
+# TEXT is read twice, first for the words that it writes in lower case: those are no names at the head of a sentence
+# either, unless names.txt says so. Of data.noun (WordNet 3.0) a capitalised noun is a person, place or group when it is an
+# instance of something below one of `roots`; a capitalised noun that is a kind of person ("Philistine") names a group,
+# in its plural too, and so does any word in -ite. What is of two types is of none, unless names.txt says which.
 # Neighbours of one type are one entity. N verses are taken, evenly spread; 0: all. The summary goes to stderr.
 
 BEGIN {
