@@ -12,6 +12,7 @@ const struct jobpath jobpath_table[JOBPATH_COUNT] = {
     {"checkpoint.path", PATH(checkpoint.path), .written = true, .apart = true},
     {"train.data.train", PATH(train.data.train), .apart = true},
     {"train.data.validation", PATH(train.data.validation), .apart = true},
+    {"train.data.test", PATH(train.data.test), .apart = true},
     {"train.tensorboard", PATH(train.tensorboard), .written = true, .apart = true},
     {"train.output", PATH(train.output), .written = true},
 };

@@ -21,7 +21,7 @@ struct jobpath {
     bool apart;        /* from train.output */
 };
 
-#define JOBPATH_COUNT 7
+#define JOBPATH_COUNT 8
 extern const struct jobpath jobpath_table[JOBPATH_COUNT];
 
 const char *jobpath_of(const struct jobspec *spec, const struct jobpath *p);

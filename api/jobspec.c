@@ -23,7 +23,8 @@ static const char *const task_names[] = {"Train", "Serve", "Run", NULL};
 static const char *const precision_names[] = {"FP32", "BF16", NULL};
 static const char *const init_names[] = {"Pretrained", "Random", NULL};
 static const char *const method_names[] = {"Full", "LoRA", NULL};
-static const char *const format_names[] = {"Auto", "Text", "JSONL", NULL};
+static const char *const objective_names[] = {"CausalLM", "TokenClassification", NULL};
+static const char *const format_names[] = {"Auto", "Text", "JSONL", "CoNLL", NULL};
 static const char *const recompute_names[] = {"None", "Selective", "Full", NULL};
 static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", NULL};
 
@@ -474,6 +475,7 @@ static const struct field spec_rows[] = {
         RANGE(0, LIMIT_SECONDS)},
 
     {GROUP("train", has_train)},
+    {ROW("train.objective", ENUM, train.objective, "CausalLM"), .info = objective_names},
     {ROW("train.method", ENUM, train.method, "Full"), .info = method_names},
     {GROUP("train.lora", has_lora)},
     {ROW("train.lora.rank", INT, train.lora.rank, NULL), RANGE(1, 1024)},
@@ -484,6 +486,7 @@ static const struct field spec_rows[] = {
         .format = &module_format},
     {PATH("train.data.train", train.data.train, NULL)},
     {PATH("train.data.validation", train.data.validation, field_none)},
+    {PATH("train.data.test", train.data.test, field_none)},
     {ROW("train.data.format", ENUM, train.data.format, "Auto"), .info = format_names},
     {ROW("train.sequenceLength", INT, train.sequence_length, "512"), RANGE(1, 1048576)},
     {ROW("train.batchSequences", INT, train.batch_sequences, "8"), RANGE(1, 1048576)},

@@ -26,7 +26,8 @@ enum task { TASK_TRAIN, TASK_SERVE, TASK_RUN };
 enum precision { PRECISION_FP32, PRECISION_BF16 };
 enum init { INIT_PRETRAINED, INIT_RANDOM };
 enum train_method { METHOD_FULL, METHOD_LORA };
-enum data_format { FORMAT_AUTO, FORMAT_TEXT, FORMAT_JSONL };
+enum objective_kind { OBJECTIVE_CAUSAL_LM, OBJECTIVE_TOKEN_CLASSIFICATION };
+enum data_format { FORMAT_AUTO, FORMAT_TEXT, FORMAT_JSONL, FORMAT_CONLL };
 enum recompute { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL };
 enum lr_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT };
 
@@ -52,6 +53,7 @@ struct jobspec_toleration {
 };
 
 struct jobspec_train {
+    enum objective_kind objective;
     enum train_method method;
     struct {
         int rank;
@@ -60,7 +62,7 @@ struct jobspec_train {
         int target_count;
     } lora;
     struct {
-        const char *train, *validation; /* paths; validation may be NULL */
+        const char *train, *validation, *test; /* paths; all but train may be NULL */
         enum data_format format;
     } data;
     int sequence_length; /* tokens */
@@ -74,10 +76,12 @@ struct jobspec_train {
         int64_t warmup_steps;
         double weight_decay, beta1, beta2, epsilon, clip_norm; /* clip_norm 0: off */
     } optimizer;
-    enum recompute recompute;     /* of activations, in backward */
-    int64_t evaluate_every_steps; /* 0: only before the first and after the last step */
-    const char *tensorboard;      /* folder or NULL */
-    const char *output;           /* folder of the finished model, Hugging Face layout */
+    enum recompute recompute; /* of activations, in backward */
+    /* 0: only before the first and after the last step, and for TokenClassification with epochs at
+       the end of each. */
+    int64_t evaluate_every_steps;
+    const char *tensorboard; /* folder or NULL */
+    const char *output;      /* folder of the finished model, Hugging Face layout */
 };
 
 struct jobspec_serve {

@@ -10,6 +10,7 @@
 #include "base/utf8.h"
 
 #include <string.h>
+#include <strings.h>
 
 #define FIXED_BYTES 32768 /* of a job file: field names, numbers, brackets */
 
@@ -57,6 +58,34 @@ static int check_tolerations(
     return 0;
 }
 
+/* A .conll file, of whatever case; absent: nothing to object to. */
+static bool ends_in_conll(const char *path)
+{
+    static const char ending[] = ".conll";
+    size_t n = path ? strlen(path) : 0, k = sizeof ending - 1;
+    return !path || (n >= k && !strcasecmp(path + n - k, ending));
+}
+
+static int check_objective(
+    const struct field_source *s, const struct jobspec_train *t, struct err *e)
+{
+    if (t->objective == OBJECTIVE_CAUSAL_LM) {
+        if (t->data.test)
+            return field_refuse(
+                s, "train.data.test", e, "only allowed with objective TokenClassification");
+        if (t->data.format == FORMAT_CONLL)
+            return field_refuse(
+                s, "train.data.format", e, "CoNLL is only allowed with TokenClassification");
+        return 0;
+    }
+    bool named = ends_in_conll(t->data.train) && ends_in_conll(t->data.validation) &&
+        ends_in_conll(t->data.test);
+    if (t->data.format != FORMAT_CONLL && !(t->data.format == FORMAT_AUTO && named))
+        return field_refuse(s, "train.data.format", e,
+            "must be CoNLL with TokenClassification, or Auto with files that end in .conll");
+    return 0;
+}
+
 static int check_train(const struct field_source *s, const struct jobspec *spec,
     const struct json *body, struct err *e)
 {
@@ -69,6 +98,9 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     if ((t->method == METHOD_LORA) != (lora && !json_is_null(lora)))
         return field_refuse(
             s, "train.lora", e, "required with method LoRA, and only allowed there");
+    int rc = check_objective(s, t, e);
+    if (rc)
+        return rc;
     if (t->steps > 0 && t->optimizer.warmup_steps > t->steps)
         return field_refuse(s, "train.optimizer.warmupSteps", e, "must not exceed steps");
     if ((int64_t)spec->replicas * spec->device.per_replica > t->batch_sequences)

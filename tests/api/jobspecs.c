@@ -38,7 +38,8 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "recompute: Selective, evaluateEverySteps: 4, tensorboard: /data/tb, output: /data/out}}}";
 const char jobspecs_epochs[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
-                  "train: {data: {train: /data/t}, epochs: 1.5, output: /data/o}}}";
+                  "train: {objective: TokenClassification, data: {train: /data/t.CoNLL, test: "
+                  "/data/s.conll}, epochs: 1.5, output: /data/o}}}";
 const char jobspecs_serve[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, contextLength: 64, "
     "maxQueue: 2, drainSeconds: 1, apiKeySecret: s}}}";

@@ -36,7 +36,7 @@ END_TEST
 static struct jobspec job(const char *second)
 {
     static const char *const places[JOBPATH_COUNT] = {
-        "/d/m", "/d/c", "/d/k", "/d/t", "/d/v", "/d/b", "/d/o"};
+        "/d/m", "/d/c", "/d/k", "/d/t", "/d/v", "/d/s", "/d/b", "/d/o"};
     struct jobspec s = {.task = TASK_TRAIN, .storage_count = second ? 2 : 1};
     s.storage[0].mount_path = "/d";
     s.storage[1].mount_path = second;

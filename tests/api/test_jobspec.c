@@ -637,7 +637,8 @@ START_TEST(test_generated_name)
 }
 END_TEST
 
-static const char *const samples[] = {"finetune", "serve", "run", "train-from-scratch"};
+static const char *const samples[] = {
+    "finetune", "serve", "run", "train-from-scratch", "token-classification"};
 
 START_TEST(test_samples)
 {

@@ -28,6 +28,7 @@ static const struct {
     {jobspecs_train, "model.config", "/c.json", "spec.model.config: must lie under"},
     {jobspecs_train, "train.data.train", "/t", "spec.train.data.train: must lie under"},
     {jobspecs_train, "train.data.validation", "/v", "spec.train.data.validation: must lie under"},
+    {jobspecs_epochs, "train.data.test", "/s.conll", "spec.train.data.test: must lie under"},
     {jobspecs_train, "train.tensorboard", "/tb", "spec.train.tensorboard: must lie under"},
     {jobspecs_train, "train.output", "/o", "spec.train.output: must lie under"},
     {jobspecs_train, "checkpoint.path", "/c", "spec.checkpoint.path: must lie under"},
@@ -38,6 +39,18 @@ static const struct {
     {jobspecs_train, "checkpoint.path", "/data/out/c", "lie inside spec.checkpoint.path"},
     {jobspecs_train, "train.tensorboard", "/data/out/tb", "lie inside spec.train.tensorboard"},
     {jobspecs_train, "train.data.validation", "/data/out/v", "inside spec.train.data.validation"},
+    {jobspecs_epochs, "train.output", "/data/s.conll/o", "inside spec.train.data.test"},
+    {jobspecs_train, "train.data.test", "/data/s.conll", "spec.train.data.test: only allowed"},
+    {jobspecs_train, "train.data.format", "CoNLL", "spec.train.data.format: CoNLL is only allowed"},
+    {jobspecs_epochs, "train.objective", "CausalLM", "spec.train.data.test: only allowed"},
+    {jobspecs_epochs, "train.data.format", "JSONL", "spec.train.data.format: must be CoNLL"},
+    {jobspecs_epochs, "train.data.train", "/data/t.txt", "spec.train.data.format: must be CoNLL"},
+    {jobspecs_epochs, "train.data.train", "/data/conll", "spec.train.data.format: must be CoNLL"},
+    {jobspecs_epochs, "train.data.test", "/data/s", "spec.train.data.format: must be CoNLL"},
+    {jobspecs_epochs, "train.data.validation", "/data/v", "spec.train.data.format: must be CoNLL"},
+    {jobspecs_epochs, "train.method", "LoRA", "spec.train.lora: required"},
+    {jobspecs_train, "train.objective", "TokenClassification",
+        "spec.train.data.format: must be CoNLL"},
     {jobspecs_train, "checkpoint", "null", "spec.checkpoint: required"},
     {jobspecs_train, "train.steps", "null", "exactly one of steps and epochs"},
     {jobspecs_train, "train.epochs", "2", "exactly one of steps and epochs"},
@@ -78,6 +91,20 @@ START_TEST(test_rules_that_cross_fields)
     const char *text = jobspecs_verdict(rules[_i].document, rules[_i].target, rules[_i].value);
     ck_assert_msg(strstr(text, rules[_i].expect), "%s: %s gave \"%s\", not \"%s\"",
         rules[_i].target, rules[_i].value, text, rules[_i].expect);
+}
+END_TEST
+
+static const char *const accepted_epochs[][2] = {
+    {"train.data.format", "CoNLL"},
+    {"train.data.validation", "/data/v.conll"},
+    {"train.data.test", "null"},
+    {"train.objective", "TokenClassification"},
+};
+
+START_TEST(test_accepted_of_another_objective)
+{
+    ck_assert_str_eq(
+        jobspecs_verdict(jobspecs_epochs, accepted_epochs[_i][0], accepted_epochs[_i][1]), "");
 }
 END_TEST
 
@@ -156,6 +183,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, test_rules_that_cross_fields, 0, COUNT(rules));
     tcase_add_loop_test(t, test_accepted, 0, COUNT(accepted));
+    tcase_add_loop_test(t, test_accepted_of_another_objective, 0, COUNT(accepted_epochs));
     tcase_add_test(t, a_job_too_large_for_its_parts_is_refused);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
