@@ -5,9 +5,8 @@
  * with Arbitrary Finite Domains", 2002). It needs no memory and no state, so any rank at any world
  * size computes any position. Thread: read-only after open.
  */
-#include "runtime/data/data.h"
+#include "runtime/data/internal.h"
 
-#include "base/io.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/random.h"
@@ -24,12 +23,6 @@
 #define HELD_OUT_SHARE 50 /* one sample of so many */
 #define HELD_OUT_MIN   4
 #define HELD_OUT_MOST  10 /* the same, and never more */
-
-struct data {
-    struct tok_ids ids;
-    int sequence_length;
-    int64_t samples;
-};
 
 static int64_t line_of(const char *text, size_t offset)
 {
@@ -112,6 +105,7 @@ static int format_of(const char *path, enum data_format *format, struct err *e)
         {".md", FORMAT_TEXT},
         {".jsonl", FORMAT_JSONL},
         {".ndjson", FORMAT_JSONL},
+        {".conll", FORMAT_CONLL},
     };
     size_t n = strlen(path);
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
@@ -136,7 +130,7 @@ static int count_samples(struct data *d, const char *path, struct err *e)
         d->sequence_length + 1);
 }
 
-static int data_create(int sequence_length, struct data **out, struct err *e)
+int data_create(int sequence_length, struct data **out, struct err *e)
 {
     if (sequence_length < 1)
         return err_set(e, ERR_USER, "sequence length %d is not positive", sequence_length);
@@ -148,18 +142,31 @@ static int data_create(int sequence_length, struct data **out, struct err *e)
     return 0;
 }
 
+int data_text(
+    const char *path, const struct io_map *map, const char **text, size_t *size, struct err *e)
+{
+    const char *at = (const char *)map->data;
+    size_t n = map->size;
+    if (n >= BOM_BYTES && !memcmp(at, BOM, BOM_BYTES)) {
+        at += BOM_BYTES;
+        n -= BOM_BYTES;
+    }
+    if (!n)
+        return err_set(e, ERR_DATA, "%s: empty file", path);
+    int rc = check_utf8(path, at, n, e);
+    if (rc)
+        return rc;
+    *text = at;
+    *size = n;
+    return 0;
+}
+
 static int read_corpus(struct data *d, const char *path, const struct io_map *map,
     enum data_format format, const struct tok *t, struct err *e)
 {
-    const char *text = (const char *)map->data;
-    size_t size = map->size;
-    if (size >= BOM_BYTES && !memcmp(text, BOM, BOM_BYTES)) {
-        text += BOM_BYTES;
-        size -= BOM_BYTES;
-    }
-    if (!size)
-        return err_set(e, ERR_DATA, "%s: empty file", path);
-    int rc = check_utf8(path, text, size, e);
+    const char *text;
+    size_t size;
+    int rc = data_text(path, map, &text, &size, e);
     if (rc)
         return rc;
     if (format == FORMAT_JSONL)
@@ -175,8 +182,13 @@ int data_open(const char *path, enum data_format format, const struct tok *t, in
     struct io_map map = {0};
     struct data *d = NULL;
     int rc;
-    if ((format == FORMAT_AUTO && (rc = format_of(path, &format, e))) ||
-        (rc = data_create(sequence_length, &d, e)))
+    if (format == FORMAT_AUTO && (rc = format_of(path, &format, e)))
+        return rc;
+    if (format == FORMAT_CONLL)
+        return err_set(e, ERR_USER,
+            "%s: sentences with labels are for spec.train.objective TokenClassification", path);
+    rc = data_create(sequence_length, &d, e);
+    if (rc)
         return rc;
     rc = io_map(path, &map, e);
     if (!rc)
@@ -209,6 +221,8 @@ void data_close(struct data *d)
     if (!d)
         return;
     tok_ids_done(&d->ids);
+    tok_ids_done(&d->tags);
+    mem_free(d->first);
     mem_free(d);
 }
 
@@ -224,7 +238,12 @@ int64_t data_tokens(const struct data *d)
 
 uint64_t data_digest(const struct data *d)
 {
-    return hash_xxh3(d->ids.id, (size_t)d->ids.count * sizeof *d->ids.id);
+    uint64_t ids = hash_xxh3(d->ids.id, (size_t)d->ids.count * sizeof *d->ids.id);
+    if (!d->first)
+        return ids;
+    const uint64_t all[] = {ids, hash_xxh3(d->tags.id, (size_t)d->tags.count * sizeof *d->tags.id),
+        hash_xxh3(d->first, (size_t)(d->samples + 1) * sizeof *d->first), d->names};
+    return hash_xxh3(all, sizeof all);
 }
 
 void data_sample(const struct data *d, int64_t sample, int32_t *inputs, int32_t *targets)

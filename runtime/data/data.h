@@ -1,6 +1,6 @@
 /*
- * data: a text corpus as fixed-length training samples, in an order that does not depend on the
- * world.
+ * data: a corpus as training samples, of running text or of tagged sentences, in an order that does
+ * not depend on the world.
  *
  * Text: the whole file is one document. JSONL: one document a line, field "text". A document is
  * what tok_encode_document makes of it, in JSONL followed by eos unless it ends with one. Auto goes
@@ -9,6 +9,9 @@
  * one is dropped). Sample k of epoch e is permutation(seed, e)[k], a pure function; the data
  * position is one number: samples consumed since the start. Invalid UTF-8 or JSON, an empty file,
  * or fewer tokens than one sample: ERR_DATA naming file and line.
+ *
+ * Tagged sentences (runtime/data/conll.h): a sample is a sentence, word by word through the
+ * tokenizer.
  */
 #ifndef RUNTIME_DATA_DATA_H
 #define RUNTIME_DATA_DATA_H
@@ -29,7 +32,8 @@ int data_from_ids(
 void data_close(struct data *d);
 int64_t data_samples(const struct data *d); /* of one epoch */
 int64_t data_tokens(const struct data *d);
-uint64_t data_digest(const struct data *d); /* of every token: format and tokenizer count too */
+/* Of every token, and of every label: format, tokenizer and the labels' names count too. */
+uint64_t data_digest(const struct data *d);
 
 /* How many of the last samples are kept for a validation loss where no file is given for it: one of
  * fifty, but four at least, and never more than a tenth: none of fewer than ten. Pure. */
@@ -39,6 +43,30 @@ int64_t data_held_out(int64_t samples);
 int64_t data_sample_at(int64_t samples, uint64_t seed, int64_t position);
 /* Inputs and targets (sequence_length each; targets are inputs shifted by one). */
 void data_sample(const struct data *d, int64_t sample, int32_t *inputs, int32_t *targets);
+
+/* -- tagged sentences -- */
+
+#define DATA_LABELS 1024 /* of a file, at most */
+
+struct data_labels { /* zeroes: none yet */
+    char **names;    /* sorted bytewise; a label is its index */
+    int count, capacity;
+};
+void data_labels_done(struct data_labels *l);
+
+/* A CoNLL file. learn: its labels' names are collected into *labels, which is empty; else a name
+ * that is not there is ERR_DATA. A sentence of no token at all is no sample; ERR_USER: the sequence
+ * length has no room for a token between those that stand around a text. */
+int data_open_tagged(const char *path, const struct tok *t, int sequence_length,
+    struct data_labels *labels, bool learn, struct data **out, struct err *e);
+int64_t data_tagged_truncated(const struct data *d); /* sentences that were cut */
+/* What the tokenizer puts before a text; of each word its tokens, the first with its label and the
+ * others with -1, as many as fit; what the tokenizer puts behind. The rest of both
+ * (sequence_length) is padded. *length: tokens, padding not counted. */
+void data_tagged_sample(
+    const struct data *d, int64_t sample, int32_t *inputs, int32_t *labels, int32_t *length);
+int64_t data_tagged_length(const struct data *d, int64_t sample);
+int64_t data_tagged_labels(const struct data *d, int64_t sample); /* that count; at least one */
 
 /* Which positions of a step's global batch belong to this rank: [*first, *first + *count),
    contiguous, sizes differ by at most one, union over ranks = [0, batch). Pure. */

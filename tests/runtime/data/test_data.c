@@ -168,6 +168,8 @@ START_TEST(formats_are_not_guessed)
         {"txt", "abcdef", FORMAT_AUTO, 0, "spec.train.data.format"},
         {"a.csv", "abcdef", FORMAT_AUTO, 0, "spec.train.data.format"},
         {"a.csv", "abcdef", FORMAT_TEXT, 6, NULL},
+        {"a.conll", "abcdef O", FORMAT_AUTO, 0, "spec.train.objective TokenClassification"},
+        {"a.txt", "abcdef O", FORMAT_CONLL, 0, "spec.train.objective TokenClassification"},
         {"a.json", "{\"text\":\"abcdef\"}", FORMAT_JSONL, 7, NULL},
         {"a.json", "\n [{\"text\":\"abcdef\"}]", FORMAT_JSONL, 0, "a JSON array, not JSONL"},
         {"a.jsonl", "[\n{\"text\":\"abcdef\"}]", FORMAT_AUTO, 0, "a JSON array, not JSONL"},

@@ -70,6 +70,7 @@ START_TEST(what_changes_the_arithmetic_counts)
 {
     CHANGE("spec.precision", s.precision = PRECISION_BF16);
     CHANGE("spec.model.init", s.model.init = INIT_RANDOM);
+    CHANGE("spec.train.objective", s.train.objective = OBJECTIVE_TOKEN_CLASSIFICATION);
     CHANGE("spec.train.method", s.train.method = METHOD_FULL);
     CHANGE("spec.train.lora.rank", s.train.lora.rank = 5);
     CHANGE("spec.train.lora.alpha", s.train.lora.alpha = 4);
@@ -167,7 +168,8 @@ START_TEST(what_changes_no_bit_is_free)
     s.train.evaluate_every_steps = 7;
     s.train.recompute = RECOMPUTE_FULL;
     s.train.data.train = "/another/path";
-    s.train.data.format = FORMAT_AUTO; /* what it leads to is compared */
+    s.train.data.test = "/another/path"; /* of which nothing is learnt */
+    s.train.data.format = FORMAT_AUTO;   /* what it leads to is compared */
     s.checkpoint.keep = 9;
     s.checkpoint.every_steps = 3;
     s.model.source = "/another/path";
@@ -187,7 +189,7 @@ static int check_leaves(const struct json *v, const char *name, const struct jso
     static const char *const free_leaves[] = {"spec.model.source", "spec.train.data.train",
         "spec.train.data.format", "spec.train.steps", "spec.train.output",
         "spec.train.evaluateEverySteps", "spec.train.recompute", "spec.train.tensorboard",
-        "spec.train.data.validation"};
+        "spec.train.data.validation", "spec.train.data.test"};
     int n = 0;
     if (json_is_object(v)) {
         json_each (m, v) {
@@ -214,7 +216,7 @@ START_TEST(every_field_counts_by_default)
     int n = 0;
 
     s.train.tensorboard = "/t";
-    s.train.data.validation = "/v";
+    s.train.data.validation = s.train.data.test = "/v";
     buf_init(&text, 1 << 20);
     ck_assert(!jobspec_encode(&s, &text, &e));
     ck_assert(!json_parse(text.data, text.len, &job, &e));
