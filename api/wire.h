@@ -45,7 +45,7 @@ enum wire_type {
     WIRE_LOADED,     /* {parameters, memory_bytes, resumed_step, steps, held_out, device} */
     WIRE_STEP,       /* {step, loss, tokens, tokens_per_second, grad_norm, learning_rate, seconds};
                         from rank 0, of a few steps at once where the device runs ahead */
-    WIRE_EVALUATED,  /* {step, loss}; from rank 0 */
+    WIRE_EVALUATED,  /* {step, loss, f1}; from rank 0; f1 where entities are found */
     WIRE_SAVED,      /* {step, path}; from rank 0, after the manifest is in place */
     WIRE_DONE,       /* {step, output}: training complete; {step, drained:true}: stopped as asked */
     WIRE_FAILED,     /* {class, message}: the last frame before a non-zero exit */

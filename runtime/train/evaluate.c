@@ -1,65 +1,135 @@
 /*
- * train/evaluate: the objective's metrics over a fixed set of sequences, spread evenly over the
- * validation samples and shared over the ranks. Changes nothing that is trained.
+ * train/evaluate: the objective's metrics over a fixed set of sequences, spread evenly over those
+ * that are held for it and shared over the ranks. Changes nothing that is trained. What is told is
+ * the same on every rank, and rank 0 tells it.
  */
 #include "runtime/train/internal.h"
 
+#include "base/log.h"
+
 #include <math.h>
 
-#define EVALUATE_SEQUENCES 16
+struct kept { /* sequences that are kept for one purpose */
+    const char *name;
+    const struct data *from;
+    int64_t start, have; /* which of `from` */
+    int64_t n;           /* of them, that are looked at */
+};
 
-/* This rank's part of n sequences out of the `have` that begin at `start`; *sum: of its losses. */
-static int add_losses(struct train *t, const struct data *from, int64_t start, int64_t have,
-    int64_t n, double *sum, struct err *e)
+static struct kept keep(
+    const struct train *t, const char *name, const struct data *from, int64_t start)
+{
+    struct kept h = {.name = name, .from = from, .start = start};
+    int64_t most = t->objective->evaluated;
+    h.have = data_samples(from) - start;
+    h.n = most && most < h.have ? most : h.have;
+    return h;
+}
+
+static int64_t sequence_at(const struct kept *h, int64_t i)
+{
+    return h->start + i * h->have / h->n;
+}
+
+static int64_t count_labels(const struct train *t, const struct kept *h)
+{
+    int64_t sum = 0;
+    if (!t->objective->labels_fn)
+        return h->n * t->spec->train.sequence_length;
+    for (int64_t i = 0; i < h->n; i++)
+        sum += t->objective->labels_fn(h->from, sequence_at(h, i));
+    return sum;
+}
+
+/* This rank's part; *sum: of its losses. */
+static int add_losses(struct train *t, const struct kept *h, double *sum, struct err *e)
 {
     int64_t length = t->spec->train.sequence_length, first, count;
-    data_share(n, t->orders->world, t->orders->rank, &first, &count);
+    data_share(h->n, t->orders->world, t->orders->rank, &first, &count);
     for (int64_t i = 0, b; i < count; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
         for (int64_t j = 0; j < b; j++)
-            t->objective->batch_fn(from, start + (first + i + j) * have / n, t->inputs + j * length,
-                t->labels + j * length);
-        int rc = t->objective->loss_fn(t->pass, b, t->inputs, t->labels, 0, false, e);
-        if (rc)
+            t->objective->batch_fn(h->from, sequence_at(h, first + i + j), t->inputs + j * length,
+                t->labels + j * length, t->lengths + j);
+        int rc = t->objective->loss_fn(t->pass, b, t->inputs, t->lengths, t->labels, 0, false, e);
+        if (rc || (t->found && (rc = train_judge(t, b, e))))
             return rc;
     }
     return pass_loss(t->pass, sum, e);
 }
 
-static int tell(struct train *t, struct err *e)
+/* *loss: the mean of a label; t->found: what was found. Both of the world. */
+static int look(struct train *t, const struct kept *h, double *loss, struct err *e)
+{
+    beat_phase(t->door->page, WIRE_PHASE_EVALUATE);
+    double sum = 0;
+    if (t->found)
+        entities_clear(t->found);
+    int rc = add_losses(t, h, &sum, e);
+    if (rc)
+        return rc;
+    float total = (float)(sum / (double)count_labels(t, h));
+    if ((rc = coll_allreduce(t->coll, &total, 1, DTYPE_F32, COLL_SUM, e)) ||
+        (t->found && (rc = train_judge_all(t, e))))
+        return rc;
+    *loss = (double)total;
+    return 0;
+}
+
+/* To TensorBoard. */
+static int tell_points(struct train *t, const struct kept *h, double loss, struct err *e)
 {
     const struct objective *o = t->objective;
     for (int i = 0; i < o->metric_count; i++) {
-        double value = o->metrics[i].value_fn(t->state.validation_loss);
-        int rc = train_tell_metric(t, o->metrics[i].name, value, e);
+        char tag[64];
+        snprintf(tag, sizeof tag, "%s/%s", o->metrics[i].name, h->name);
+        int rc = train_tell_metric(t, tag, o->metrics[i].value_fn(loss), e);
         if (rc)
             return rc;
     }
-    return train_tell(t, WIRE_EVALUATED,
-        (struct door_field[]){{"step", (double)t->state.step, NULL},
-            {"loss", t->state.validation_loss, NULL}, {NULL, 0, NULL}},
-        e);
+    return t->found ? train_tell_found(t, h->name, e) : 0;
+}
+
+static int tell(struct train *t, const struct kept *h, struct err *e)
+{
+    double loss = t->state.validation_loss;
+    struct door_field fields[4] = {{"step", (double)t->state.step, NULL}, {"loss", loss, NULL}};
+    int rc = tell_points(t, h, loss, e);
+    if (rc)
+        return rc;
+    if (t->found) {
+        fields[2] = (struct door_field){"f1", train_f1(t), NULL};
+        train_log_found(t, h->name, loss);
+    }
+    return train_tell(t, WIRE_EVALUATED, fields, e);
 }
 
 int train_evaluate(struct train *t, struct err *e)
 {
-    const struct data *from = t->validation ? t->validation : t->data;
-    int64_t start = t->validation ? 0 : t->train_samples;
-    int64_t have = data_samples(from) - start;
-    int64_t n = have < EVALUATE_SEQUENCES ? have : EVALUATE_SEQUENCES;
-    if (n < 1)
+    const struct kept h = keep(t, "validation", t->validation ? t->validation : t->data,
+        t->validation ? 0 : t->train_samples);
+    if (h.n < 1)
         return 0;
-    beat_phase(t->door->page, WIRE_PHASE_EVALUATE);
-    double sum = 0;
-    int rc = add_losses(t, from, start, have, n, &sum, e);
+    int rc = look(t, &h, &t->state.validation_loss, e);
     if (rc)
         return rc;
-    float total = (float)(sum / (double)t->objective->labels_fn(&t->spec->train, n));
-    rc = coll_allreduce(t->coll, &total, 1, DTYPE_F32, COLL_SUM, e);
-    if (rc)
-        return rc;
-    t->state.validation_loss = (double)total;
     if (isnan(t->state.first_validation_loss))
-        t->state.first_validation_loss = (double)total;
-    return train_leads(t) ? tell(t, e) : 0;
+        t->state.first_validation_loss = t->state.validation_loss;
+    return train_leads(t) ? tell(t, &h, e) : 0;
+}
+
+int train_test(struct train *t, struct err *e)
+{
+    if (!t->test)
+        return 0;
+    const struct kept h = keep(t, "test", t->test, 0);
+    double loss;
+    int rc = look(t, &h, &loss, e);
+    if (rc || !train_leads(t))
+        return rc;
+    /* What stands in a checkpoint has had its points already. */
+    if (t->saved_step != t->state.step && (rc = tell_points(t, &h, loss, e)))
+        return rc;
+    train_log_found(t, h.name, loss);
+    return train_write_found(t, h.name, loss, h.n, e);
 }

@@ -16,6 +16,29 @@ void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *c
     *first += (step - 1) * batch;
 }
 
+/* Over the global batch; fn NULL: each sequence is full. */
+static int64_t add_up(
+    const struct train *t, int64_t step, int64_t (*fn)(const struct data *d, int64_t sample))
+{
+    const struct jobspec_train *s = &t->spec->train;
+    int64_t batch = s->batch_sequences, sum = 0;
+    if (!fn)
+        return batch * s->sequence_length;
+    for (int64_t i = (step - 1) * batch; i < step * batch; i++)
+        sum += fn(t->data, data_sample_at(t->train_samples, s->seed, i));
+    return sum;
+}
+
+int64_t train_labels(const struct train *t, int64_t step)
+{
+    return add_up(t, step, t->objective->labels_fn);
+}
+
+int64_t train_tokens(const struct train *t, int64_t step)
+{
+    return add_up(t, step, t->objective->tokens_fn);
+}
+
 static int start_lot(struct train *t, int64_t first, int64_t end, struct err *e)
 {
     return coll_reduce_start(
@@ -38,10 +61,11 @@ static void take_ready(void *user, int64_t first, int64_t count)
         l->open = l->low;
 }
 
-int train_compute(struct train *t, int64_t first, int64_t count, struct err *e)
+int train_compute(struct train *t, int64_t step, struct err *e)
 {
-    int64_t length = t->spec->train.sequence_length, end = model_trainable(t->model);
-    float scale = 1 / (float)t->labels_per_step;
+    int64_t length = t->spec->train.sequence_length, end = model_trainable(t->model), first, count;
+    float scale = 1 / (float)train_labels(t, step);
+    train_share(t, step, &first, &count);
     pass_zero_gradient(t->pass);
     t->lots = (struct lots){end, end, end, {0}};
     for (int64_t i = 0, b; i < count; i += b) {
@@ -49,11 +73,12 @@ int train_compute(struct train *t, int64_t first, int64_t count, struct err *e)
         for (int64_t j = 0; j < b; j++)
             t->objective->batch_fn(t->data,
                 data_sample_at(t->train_samples, t->spec->train.seed, first + i + j),
-                t->inputs + j * length, t->labels + j * length);
+                t->inputs + j * length, t->labels + j * length, t->lengths + j);
         beat_phase(t->door->page, WIRE_PHASE_FORWARD);
         pass_watch_gradient(t->pass, t->lots_wanted && i + b == count ? take_ready : NULL, t);
         pass_set_place(t->pass, first + i);
-        int rc = t->objective->loss_fn(t->pass, b, t->inputs, t->labels, scale, true, e);
+        int rc =
+            t->objective->loss_fn(t->pass, b, t->inputs, t->lengths, t->labels, scale, true, e);
         if (rc)
             return rc;
     }

@@ -1,7 +1,8 @@
 /*
  * train/internal: one rank's training, as the files of this folder share it: train.c is the loop,
- * open.c makes and unmakes it all, gradient.c computes and reduces a step's gradient, evaluate.c,
- * save.c and tell.c are what their names say. Nobody else includes it.
+ * open.c makes and unmakes it all, gradient.c computes and reduces a step's gradient, evaluate.c
+ * looks at what is held out, classify.c at the entities found in it, save.c and tell.c are what
+ * their names say. Nobody else includes it.
  */
 #ifndef RUNTIME_TRAIN_INTERNAL_H
 #define RUNTIME_TRAIN_INTERNAL_H
@@ -12,6 +13,7 @@
 #include "runtime/data/data.h"
 #include "runtime/door/beat.h"
 #include "runtime/text/tok.h"
+#include "runtime/train/entities.h"
 #include "runtime/train/objective.h"
 #include "runtime/train/optim.h"
 #include "runtime/train/planner.h"
@@ -45,10 +47,10 @@ struct train {
     struct weights *weights;
     struct model_config config;
     struct tok *tok;
-    struct data *data, *validation;
-    int64_t train_samples, held_out; /* of the training text */
+    struct data *data, *validation, *test;
+    struct data_labels names;        /* of the training file; of tagged sentences */
+    int64_t train_samples, held_out; /* of the training data */
     int64_t steps;
-    int64_t tokens_per_step, labels_per_step; /* of the global batch */
     struct planner_plan plan;
     const char *targets[LIMIT_LORA_TARGETS + 1];
     struct model *model;
@@ -59,6 +61,10 @@ struct train {
     bool runs_ahead; /* of a device whose memory the host cannot read */
     int64_t ahead;   /* steps that there is time for between two looks; the same on every rank */
     int32_t *inputs, *labels; /* (micro, T), host */
+    int32_t *lengths;         /* (micro), host */
+    float *logits;            /* (micro, T, L), host; L labels of tagged sentences, else NULL */
+    struct entities *found;   /* in what was looked at last; NULL: the objective has none */
+    struct buf report;        /* of the test, JSON; empty: none. Rank 0 */
     bool lots_wanted;
     struct lots lots;
 
@@ -81,14 +87,31 @@ void train_close(struct train *t);
 
 /* Which positions of the corpus order are this rank's in a step. */
 void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *count);
+/* Of the global batch of a step, so the same on every rank: labels that count, and tokens. */
+int64_t train_labels(const struct train *t, int64_t step);
+int64_t train_tokens(const struct train *t, int64_t step);
 /* This rank's share of the global batch, micro-batch by micro-batch: gradients and losses are added
    up on the device, and what of the gradient is complete is sent off meanwhile. */
-int train_compute(struct train *t, int64_t first, int64_t count, struct err *e);
+int train_compute(struct train *t, int64_t step, struct err *e);
 /* Sends off the rest; what is enqueued next on the device runs behind the reduction. */
 int train_reduce(struct train *t, struct err *e);
 
-/* The loss of a fixed set of held-out sequences, on all ranks. */
+/* The loss of a fixed set of held-out sequences, on all ranks; and, where entities are found, the
+   report. */
 int train_evaluate(struct train *t, struct err *e);
+/* The same of the test's sequences, if there are any, when all is trained; makes t->report. */
+int train_test(struct train *t, struct err *e);
+
+/* What is found. judge: in the micro-batch of b sentences that went forward last, whose labels
+   t->labels still holds; both it and t->inputs are used up. judge_all: makes it the world's. The
+   others are rank 0's. `of`: "validation" or "test". */
+int train_judge(struct train *t, int64_t b, struct err *e);
+int train_judge_all(struct train *t, struct err *e);
+double train_f1(const struct train *t);
+int train_tell_found(struct train *t, const char *of, struct err *e);
+void train_log_found(const struct train *t, const char *of, double loss);
+int train_write_found(
+    struct train *t, const char *of, double loss, int64_t sentences, struct err *e);
 /* A checkpoint of state.step, unless that is saved already. */
 int train_save(struct train *t, struct err *e);
 

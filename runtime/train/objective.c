@@ -1,38 +1,59 @@
 /*
  * objective: CausalLM predicts each token from those before it: labels are the inputs shifted by
  * one, all of them count, the loss is the mean of -log p over them (Radford et al. 2018, L1).
+ * TokenClassification predicts the label of each word at its first token (Devlin et al. 2019, 5.3);
+ * padding is not attended to.
  */
 #include "runtime/train/objective.h"
 
-static int64_t causal_labels(const struct jobspec_train *s, int64_t sequences)
-{
-    return sequences * s->sequence_length;
-}
-
-static int causal_loss(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *labels,
-    float scale, bool backward, struct err *e)
-{
-    return pass_step(p, b, inputs, NULL, labels, scale, backward, NULL, e);
-}
+#define CAUSAL_EVALUATED 16
 
 static double loss_itself(double loss)
 {
     return loss;
 }
 
-static const struct objective_metric causal_metrics[] = {{"loss/validation", loss_itself}};
+static const struct objective_metric metrics[] = {{"loss", loss_itself}};
 
-static const struct objective causal = {
-    .name = "CausalLM",
-    .batch_fn = data_sample,
-    .labels_fn = causal_labels,
-    .loss_fn = causal_loss,
-    .metrics = causal_metrics,
-    .metric_count = sizeof causal_metrics / sizeof *causal_metrics,
+/* Every sequence is full. */
+static void causal_batch(
+    const struct data *d, int64_t sample, int32_t *inputs, int32_t *labels, int32_t *length)
+{
+    (void)length;
+    data_sample(d, sample, inputs, labels);
+}
+
+static int causal_loss(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *lengths,
+    const int32_t *labels, float scale, bool backward, struct err *e)
+{
+    (void)lengths;
+    return pass_step(p, b, inputs, NULL, labels, scale, backward, NULL, e);
+}
+
+static int tagged_loss(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *lengths,
+    const int32_t *labels, float scale, bool backward, struct err *e)
+{
+    return pass_step(p, b, inputs, lengths, labels, scale, backward, NULL, e);
+}
+
+static const struct objective objectives[] = {
+    [OBJECTIVE_CAUSAL_LM] = {.name = "CausalLM",
+        .evaluated = CAUSAL_EVALUATED,
+        .batch_fn = causal_batch,
+        .loss_fn = causal_loss,
+        .metrics = metrics,
+        .metric_count = 1},
+    [OBJECTIVE_TOKEN_CLASSIFICATION] = {.name = "TokenClassification",
+        .tagged = true,
+        .batch_fn = data_tagged_sample,
+        .labels_fn = data_tagged_labels,
+        .tokens_fn = data_tagged_length,
+        .loss_fn = tagged_loss,
+        .metrics = metrics,
+        .metric_count = 1},
 };
 
 const struct objective *objective_of(const struct jobspec_train *s)
 {
-    (void)s; /* the one that there is */
-    return &causal;
+    return &objectives[s->objective];
 }

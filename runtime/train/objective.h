@@ -13,19 +13,27 @@
 #include "runtime/model/pass.h"
 
 struct objective_metric {
-    const char *name;                /* TensorBoard's tag */
+    const char *name;                /* TensorBoard's tag, but for "/validation" or "/test" */
     double (*value_fn)(double loss); /* from the mean loss of a label */
 };
 
 struct objective {
     const char *name; /* "CausalLM" */
-    /* One sample as inputs and labels (sequence_length each); a label of -1 counts for nothing. */
-    void (*batch_fn)(const struct data *d, int64_t sample, int32_t *inputs, int32_t *labels);
-    /* Labels that count in so many sequences. */
-    int64_t (*labels_fn)(const struct jobspec_train *s, int64_t sequences);
+    /* Learns from tagged sentences, of lengths of their own, by a model that sees all of one; and
+       is evaluated, each epoch too, by the entities that it finds. Else from running text, by a
+       model that sees what came before. */
+    bool tagged;
+    int evaluated; /* sequences that an evaluation looks at, at most; 0: all there are */
+    /* One sample as inputs and labels (sequence_length each); a label of -1 counts for nothing.
+       *length: its tokens. */
+    void (*batch_fn)(
+        const struct data *d, int64_t sample, int32_t *inputs, int32_t *labels, int32_t *length);
+    /* Labels that count in a sample, and its tokens; NULL: sequence_length of either. */
+    int64_t (*labels_fn)(const struct data *d, int64_t sample);
+    int64_t (*tokens_fn)(const struct data *d, int64_t sample);
     /* Forward through the objective's head, and back when told so: pass_step's contract. */
-    int (*loss_fn)(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *labels,
-        float scale, bool backward, struct err *e);
+    int (*loss_fn)(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *lengths,
+        const int32_t *labels, float scale, bool backward, struct err *e);
     /* Of an evaluation; the first one is what status and samples call the loss. */
     const struct objective_metric *metrics;
     int metric_count;

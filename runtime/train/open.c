@@ -19,6 +19,18 @@
 #define BUDGET_SHARE 0.9   /* of the memory: files, libraries and the tokenizer need some */
 #define GPU_ROWS     65536 /* of a micro-batch: enough that launches and tails do not count */
 
+static int refuse_few(const struct train *t, struct err *e)
+{
+    const struct jobspec_train *s = &t->spec->train;
+    char of[48] = "sentences";
+    if (!t->objective->tagged)
+        snprintf(of, sizeof of, "sequences of %d tokens", s->sequence_length);
+    return err_set(e, ERR_USER,
+        "spec.train.batchSequences: %d, but spec.train.data.train has only %lld %s to train on; "
+        "lower it, or set spec.train.steps to go round them",
+        s->batch_sequences, (long long)t->train_samples, of);
+}
+
 /* Which samples are trained on and in how many steps. */
 static int share_out(struct train *t, struct err *e)
 {
@@ -27,15 +39,10 @@ static int share_out(struct train *t, struct err *e)
     t->held_out = t->validation ? 0 : data_held_out(all);
     t->train_samples = all - t->held_out;
     if (!s->steps && t->train_samples < s->batch_sequences)
-        return err_set(e, ERR_USER,
-            "spec.train.batchSequences: %d, but spec.train.data.train has only %lld sequences of "
-            "%d tokens to train on; lower it, or set spec.train.steps to go round them",
-            s->batch_sequences, (long long)t->train_samples, s->sequence_length);
+        return refuse_few(t, e);
     t->steps = s->steps > 0 ? s->steps
                             : (int64_t)(s->epochs * (double)t->train_samples / s->batch_sequences);
     t->steps = t->steps > 0 ? t->steps : 1;
-    t->tokens_per_step = (int64_t)s->batch_sequences * s->sequence_length;
-    t->labels_per_step = t->objective->labels_fn(s, s->batch_sequences);
     if (!train_leads(t))
         return 0;
     log_info("data", LOG_I("sequences", t->train_samples), LOG_I("heldOut", t->held_out),
@@ -57,18 +64,51 @@ static int open_weights(struct train *t, struct err *e)
     return model_config_read(s->model.config, &t->config, e);
 }
 
+/* What the model sees must be what the objective shows it. */
+static int check_objective(const struct train *t, struct err *e)
+{
+    bool tagged = t->objective->tagged;
+    if (tagged == t->config.bidirectional)
+        return 0;
+    return err_set(e, ERR_USER, "spec.train.objective: %s needs a %s, and spec.model is a %s",
+        t->objective->name,
+        tagged ? "model that sees whole sentences, a bert" : "model that goes from left to right",
+        t->config.architecture);
+}
+
+/* path NULL: there is none. */
+static int open_data(
+    struct train *t, const char *path, bool learn, struct data **out, struct err *e)
+{
+    const struct jobspec_train *s = &t->spec->train;
+    if (!path)
+        return 0;
+    if (!t->objective->tagged)
+        return data_open(path, s->data.format, t->tok, s->sequence_length, out, e);
+    int rc = data_open_tagged(path, t->tok, s->sequence_length, &t->names, learn, out, e);
+    if (rc)
+        return rc;
+    int64_t truncated = data_tagged_truncated(*out);
+    if (truncated && train_leads(t))
+        log_warn("sentences are longer than spec.train.sequenceLength: what is beyond is left out, "
+                 "with its labels",
+            LOG_S("file", path), LOG_I("sentences", truncated), LOG_I("of", data_samples(*out)));
+    return 0;
+}
+
 static int open_corpus(struct train *t, struct err *e)
 {
     const struct jobspec_train *s = &t->spec->train;
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     int rc;
-    if ((rc = tok_open(t->weights, &t->tok, e)) ||
-        (rc = data_open(s->data.train, s->data.format, t->tok, s->sequence_length, &t->data, e)))
+    if ((rc = check_objective(t, e)) || (rc = tok_open(t->weights, &t->tok, e)) ||
+        (rc = open_data(t, s->data.train, true, &t->data, e)) ||
+        (rc = open_data(t, s->data.validation, false, &t->validation, e)) ||
+        (rc = open_data(t, s->data.test, false, &t->test, e)))
         return rc;
-    if (s->data.validation)
-        rc = data_open(
-            s->data.validation, s->data.format, t->tok, s->sequence_length, &t->validation, e);
-    return rc ? rc : share_out(t, e);
+    if (t->objective->tagged)
+        t->config.labels = t->names.count;
+    return share_out(t, e);
 }
 
 static struct model_conf model_conf_of(struct train *t)
@@ -171,10 +211,16 @@ static int open_host(struct train *t, struct err *e)
     size_t n = (size_t)(t->plan.micro_sequences * t->spec->train.sequence_length);
     t->inputs = mem_array(n, sizeof *t->inputs);
     t->labels = mem_array(n, sizeof *t->labels);
+    t->lengths = mem_array((size_t)t->plan.micro_sequences, sizeof *t->lengths);
     t->files = mem_array((size_t)t->orders->world, sizeof *t->files);
-    if (!t->inputs || !t->labels || !t->files)
+    if (!t->inputs || !t->labels || !t->lengths || !t->files)
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
-    return 0;
+    if (!t->objective->tagged)
+        return 0;
+    t->logits = mem_array(n * (size_t)t->config.labels, sizeof *t->logits);
+    if (!t->logits)
+        return err_set(e, ERR_MEMORY, "no memory for the labels of a micro-batch");
+    return entities_create((const char *const *)t->names.names, t->names.count, &t->found, e);
 }
 
 static int resume(struct train *t, struct err *e)
@@ -239,6 +285,7 @@ static int tell_loaded(struct train *t, struct err *e)
 int train_open(struct train *t, struct err *e)
 {
     buf_init(&t->line, LIMIT_FRAME_BYTES);
+    buf_init(&t->report, LIMIT_FRAME_BYTES);
     t->objective = objective_of(&t->spec->train);
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     int rc;
@@ -257,14 +304,20 @@ void train_close(struct train *t)
     tensorboard_close(t->board);
     io_close(t->log_fd);
     buf_done(&t->line);
+    buf_done(&t->report);
     mem_free(t->inputs);
     mem_free(t->labels);
+    mem_free(t->lengths);
+    mem_free(t->logits);
+    entities_destroy(t->found);
     mem_free(t->files);
     optim_destroy(t->optim);
     pass_destroy(t->pass);
     model_destroy(t->model);
     data_close(t->data);
     data_close(t->validation);
+    data_close(t->test);
+    data_labels_done(&t->names);
     tok_close(t->tok);
     weights_close(t->weights);
 }

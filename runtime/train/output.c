@@ -37,6 +37,7 @@ static const char *const files[] = {
     "vocab.txt",
     "special_tokens_map.json",
     "chat_template.jinja",
+    "report.json",
     "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
 };

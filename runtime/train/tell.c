@@ -23,7 +23,7 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
 {
     if (!train_leads(t))
         return 0;
-    double speed = (double)t->tokens_per_step / s->seconds;
+    double speed = (double)train_tokens(t, t->state.step) / s->seconds;
     double rate = optim_rate(&t->optim_conf, t->state.step);
     int rc;
     if ((rc = train_tell_metric(t, "loss/train", s->loss, e)) ||

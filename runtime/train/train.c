@@ -19,10 +19,8 @@ struct wish { /* of any rank; the same on every rank */
 
 static int enqueue_step(struct train *t, int64_t step, struct err *e)
 {
-    int64_t first, count;
-    train_share(t, step, &first, &count);
     int rc;
-    if ((rc = train_compute(t, first, count, e)) || (rc = train_reduce(t, e)))
+    if ((rc = train_compute(t, step, e)) || (rc = train_reduce(t, e)))
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_OPTIMIZER);
     rc = optim_step(t->optim, step, NULL, e);
@@ -50,7 +48,7 @@ static int settle(
     if (rc)
         return rc;
     for (int i = 0; i < n; i++)
-        v[i] = (float)(sums[i] / (double)t->labels_per_step);
+        v[i] = (float)(sums[i] / (double)train_labels(t, t->state.step + 1 + i));
     v[n] = atomic_load(&t->door->stop) ? 1 : 0;
     v[n + 1] = save_is_due(t) ? 1 : 0;
     v[n + 2] = (float)((double)(clock_ns() - start_ns) * 1e-9 / n / t->orders->world);
@@ -76,7 +74,7 @@ static int account(struct train *t, struct step *s, struct err *e)
         return rc;
     t->state.step = step;
     t->state.samples = step * t->spec->train.batch_sequences;
-    t->state.tokens += t->tokens_per_step;
+    t->state.tokens += train_tokens(t, step);
     t->state.loss = s->loss;
     if (step == 1)
         t->state.first_loss = s->loss;
@@ -84,16 +82,35 @@ static int account(struct train *t, struct step *s, struct err *e)
     return train_tell_step(t, s, e);
 }
 
+/* The next step at whose end an epoch's last whole batch has been taken. */
+static int64_t next_epoch(const struct train *t)
+{
+    int64_t batch = t->spec->train.batch_sequences, samples = t->train_samples;
+    int64_t epoch = t->state.step * batch / samples;
+    while (epoch * samples / batch <= t->state.step)
+        epoch++;
+    return epoch * samples / batch;
+}
+
+/* The next step after which one evaluates; the last one is finish's affair. */
+static int64_t next_evaluation(const struct train *t)
+{
+    int64_t every = t->spec->train.evaluate_every_steps;
+    if (every)
+        return (t->state.step / every + 1) * every;
+    return t->objective->tagged && !t->spec->train.steps ? next_epoch(t) : t->steps;
+}
+
 /* The last step that may be enqueued before the host looks: one after which something else is due
    ends the run. */
 static int64_t last_ahead(const struct train *t)
 {
-    const int64_t every[] = {t->spec->checkpoint.every_steps, t->spec->train.evaluate_every_steps};
+    int64_t save_every = t->spec->checkpoint.every_steps;
     int64_t last = t->state.step + (t->runs_ahead && t->ahead > 1 ? t->ahead : 1);
-    for (int i = 0; i < 2; i++) {
-        int64_t due = every[i] ? (t->state.step / every[i] + 1) * every[i] : last;
-        last = due < last ? due : last;
-    }
+    int64_t save = save_every ? (t->state.step / save_every + 1) * save_every : last;
+    int64_t evaluation = next_evaluation(t);
+    last = save < last ? save : last;
+    last = evaluation < last ? evaluation : last;
     return last < t->steps ? last : t->steps;
 }
 
@@ -120,14 +137,14 @@ static int take_steps(struct train *t, struct wish *w, struct err *e)
 static int run_steps(struct train *t, struct err *e)
 {
     int64_t save_every = t->spec->checkpoint.every_steps;
-    int64_t evaluate_every = t->spec->train.evaluate_every_steps;
     while (t->state.step < t->steps) {
         struct wish w = {0};
+        int64_t evaluation = next_evaluation(t);
         int rc = take_steps(t, &w, e);
         int64_t step = t->state.step;
         if (rc || step == t->steps)
             return rc;
-        if (evaluate_every && step % evaluate_every == 0)
+        if (step == evaluation)
             rc = train_evaluate(t, e);
         if (!rc && (w.save || w.stop || (save_every && step % save_every == 0)))
             rc = train_save(t, e);
@@ -145,7 +162,8 @@ static int finish(struct train *t, struct err *e)
 {
     enum dtype store = t->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16;
     int rc;
-    if ((t->saved_step != t->state.step && (rc = train_evaluate(t, e))) || (rc = train_save(t, e)))
+    if ((t->saved_step != t->state.step && (rc = train_evaluate(t, e))) ||
+        (rc = train_test(t, e)) || (rc = train_save(t, e)))
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_EXPORT);
     if (train_leads(t))

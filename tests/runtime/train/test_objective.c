@@ -2,7 +2,8 @@
  * Goal: an objective makes of a sample what its field means by it.
  * Method: CausalLM over a corpus of known ids: each label is the input that follows, the last one
  * the first input of the next sample; every label counts; the first metric is the loss that
- * status shows. That its loss is the model's is what test_train's losses show.
+ * status shows. TokenClassification is the corpus's own samples, and counts what is labelled. That
+ * the losses are the model's is what test_train and test_classify show.
  */
 #include "runtime/train/objective.h"
 #include "tests/unit.h"
@@ -10,11 +11,16 @@
 #define LENGTH  7
 #define SAMPLES 5
 
+static const struct objective *objective(enum objective_kind kind)
+{
+    const struct jobspec_train s = {.objective = kind};
+    return objective_of(&s);
+}
+
 START_TEST(causal_labels_are_the_inputs_that_follow)
 {
-    const struct jobspec_train s = {.sequence_length = LENGTH, .batch_sequences = 3};
-    const struct objective *o = objective_of(&s);
-    int32_t ids[LENGTH * SAMPLES + 1], inputs[LENGTH], labels[LENGTH];
+    const struct objective *o = objective(OBJECTIVE_CAUSAL_LM);
+    int32_t ids[LENGTH * SAMPLES + 1], inputs[LENGTH], labels[LENGTH], length;
     struct data *d;
     struct err e;
     for (int i = 0; i <= LENGTH * SAMPLES; i++)
@@ -22,7 +28,7 @@ START_TEST(causal_labels_are_the_inputs_that_follow)
     ck_assert_msg(!data_from_ids(ids, LENGTH * SAMPLES + 1, LENGTH, &d, &e), "%s", e.text);
     ck_assert_int_eq(data_samples(d), SAMPLES);
     for (int64_t k = 0; k < SAMPLES; k++) {
-        o->batch_fn(d, k, inputs, labels);
+        o->batch_fn(d, k, inputs, labels, &length);
         for (int i = 0; i < LENGTH; i++) {
             ck_assert_int_eq(inputs[i], ids[k * LENGTH + i]);
             ck_assert_int_eq(labels[i], ids[k * LENGTH + i + 1]);
@@ -34,14 +40,27 @@ END_TEST
 
 START_TEST(every_causal_label_counts)
 {
-    const struct jobspec_train s = {.sequence_length = LENGTH, .batch_sequences = 3};
-    const struct objective *o = objective_of(&s);
+    const struct objective *o = objective(OBJECTIVE_CAUSAL_LM);
     ck_assert_str_eq(o->name, "CausalLM");
-    ck_assert_int_eq(o->labels_fn(&s, s.batch_sequences), 3 * LENGTH);
+    ck_assert(!o->tagged && !o->labels_fn && !o->tokens_fn);
+    ck_assert_int_gt(o->evaluated, 0);
     ck_assert_int_ge(o->metric_count, 1);
-    ck_assert_str_eq(o->metrics[0].name, "loss/validation");
+    ck_assert_str_eq(o->metrics[0].name, "loss");
     ck_assert_double_eq(o->metrics[0].value_fn(2.25), 2.25);
 }
 END_TEST
 
-UNIT_MAIN("objective", causal_labels_are_the_inputs_that_follow, every_causal_label_counts)
+START_TEST(classification_counts_what_is_labelled)
+{
+    const struct objective *o = objective(OBJECTIVE_TOKEN_CLASSIFICATION);
+    ck_assert_str_eq(o->name, "TokenClassification");
+    ck_assert(o->tagged && o->labels_fn == data_tagged_labels);
+    ck_assert(o->batch_fn == data_tagged_sample && o->tokens_fn == data_tagged_length);
+    ck_assert_int_eq(o->evaluated, 0); /* all */
+    ck_assert_str_eq(o->metrics[0].name, "loss");
+    ck_assert_double_eq(o->metrics[0].value_fn(2.25), 2.25);
+}
+END_TEST
+
+UNIT_MAIN("objective", causal_labels_are_the_inputs_that_follow, every_causal_label_counts,
+    classification_counts_what_is_labelled)

@@ -1,0 +1,291 @@
+/*
+ * Goal: a BERT learns to label words, and what is reported of it is the same for every world and
+ * for a training that was interrupted. Method: real ranks, one process each, on the tiny BERT of
+ * tests/golden and sentences made here, with names of persons and places: three epochs
+ * with 1, 2 and 3 ranks; a stop and a resume; the reports of validation and test by frames,
+ * TensorBoard's points and report.json; the exported folder; and inputs that must be refused. That
+ * the report's numbers are seqeval's is what test_entities shows.
+ * needs: sample
+ */
+#include "base/buf.h"
+#include "base/io.h"
+#include "runtime/family/weights.h"
+#include "tests/runtime/events.h"
+#include "tests/runtime/golden.h"
+#include "tests/runtime/training.h"
+#include "tests/unit.h"
+
+#include <math.h>
+
+#define MODEL     GOLDEN "tiny-bert"
+#define SENTENCES 64
+#define BATCH     4
+#define EPOCH     (SENTENCES / BATCH) /* steps */
+#define EPOCHS    3
+#define LAST      (EPOCH * EPOCHS)
+
+static struct err e;
+static uint32_t random_state;
+
+static const char *pick(const char *const *words, uint32_t n)
+{
+    random_state = random_state * 1664525u + 1013904223u;
+    return words[(random_state >> 16) % n];
+}
+
+/* Of one word or two. */
+static void add_name(struct buf *b, bool person)
+{
+    static const char *const words[2][3] = {{"berlin", "ion", "as"}, {"anna", "ed", "lia"}};
+    const char *type = person ? "PER" : "LOC";
+    buf_printf(b, "%s x O\n%s x B-%s\n", person ? "by" : "in", pick(words[person], 3), type);
+    if (pick((const char *const[]){"", "y", ""}, 3)[0])
+        buf_printf(b, "%s x I-%s\n", pick(words[person], 3), type);
+}
+
+/* Sentences of unlike lengths, different ones by seed. */
+static void write_sentences(const char *name, int count, uint32_t seed)
+{
+    static const char *const words[] = {"the", "of", "and", "was", "-"};
+    buf_auto struct buf b;
+    buf_init(&b, 1 << 20);
+    random_state = seed;
+    buf_str(&b, "-DOCSTART- -X- O\n\n");
+    for (int i = 0; i < count; i++) {
+        for (int k = 0; k < 1 + i % 3; k++)
+            buf_printf(&b, "%s x O\n", pick(words, 5));
+        add_name(&b, i % 2);
+        if (i % 4 < 2)
+            add_name(&b, !(i % 2));
+        buf_str(&b, ". x O\n\n");
+    }
+    golden_write(training_path(name), b.data, b.len);
+}
+
+static char train_path[256], dev_path[256], test_path[256];
+
+static void setup(void)
+{
+    training_setup();
+    write_sentences("train.conll", SENTENCES, 1);
+    write_sentences("dev.conll", 13, 2);
+    write_sentences("test.conll", 11, 3);
+    snprintf(train_path, sizeof train_path, "%s", training_path("train.conll"));
+    snprintf(dev_path, sizeof dev_path, "%s", training_path("dev.conll"));
+    snprintf(test_path, sizeof test_path, "%s", training_path("test.conll"));
+}
+
+static struct jobspec job(const char *run)
+{
+    struct jobspec s = training_job(run);
+    s.model.source = MODEL;
+    s.train.objective = OBJECTIVE_TOKEN_CLASSIFICATION;
+    s.train.data.format = FORMAT_CONLL;
+    s.train.data.train = train_path;
+    s.train.data.validation = dev_path;
+    s.train.data.test = test_path;
+    s.train.sequence_length = 32;
+    s.train.batch_sequences = BATCH;
+    s.train.steps = 0;
+    s.train.epochs = EPOCHS;
+    s.train.evaluate_every_steps = 0;
+    s.train.optimizer.warmup_steps = 0;
+    s.train.optimizer.learning_rate = 1e-2;
+    return s;
+}
+
+static struct outcome run(const struct jobspec *s, int size, int incarnation, int stop_after)
+{
+    return training_run(&(struct training){
+        .spec = s, .size = size, .incarnation = incarnation, .stop_after = stop_after});
+}
+
+static struct outcome run_whole(const struct jobspec *s, int size)
+{
+    struct outcome o = run(s, size, 1, 0);
+    for (int i = 0; i < size; i++)
+        ck_assert_msg(o.exit[i] == EXIT_CLASS_DONE, "rank %d: %s", i, o.message);
+    ck_assert(o.done && o.first == 1 && o.last == LAST);
+    return o;
+}
+
+/* What report.json says of the test. */
+static double reported_f1(void)
+{
+    json_auto struct json *v = golden_json(training_path("output/report.json"));
+    const struct json *test = json_get(v, "test");
+    const struct json *micro = json_path(test, "entities.lenient.micro avg");
+    ck_assert_str_eq(json_str(v, "objective", ""), "TokenClassification");
+    ck_assert_int_eq(json_int(v, "step", 0), LAST);
+    ck_assert_int_eq(json_int(test, "sentences", 0), 11);
+    ck_assert_double_gt(json_num(test, "loss", -1), 0);
+    ck_assert_ptr_nonnull(json_path(test, "entities.lenient.PER"));
+    ck_assert_ptr_nonnull(json_path(test, "entities.strict.LOC"));
+    ck_assert_double_eq(json_num(micro, "support", 0), 17);
+    return json_num(micro, "f1-score", -1);
+}
+
+START_TEST(sentences_are_learnt_alike_in_any_world)
+{
+    struct outcome o[3];
+    double test_f1 = 0;
+    for (int i = 0; i < 3; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "w%d", i + 1);
+        struct jobspec s = job(name);
+        o[i] = run_whole(&s, i + 1);
+        ck_assert_int_eq(o[i].evaluations, 1 + EPOCHS); /* before, and at each epoch's end */
+        ck_assert_double_lt(o[i].validation, 0.5 * o[i].first_validation);
+        ck_assert_double_gt(o[i].f1, 0.5);
+        ck_assert(i == 0 || reported_f1() == test_f1);
+        test_f1 = reported_f1();
+        ck_assert_double_gt(test_f1, 0.5);
+    }
+    ck_assert_double_lt(o[0].loss[LAST], 0.5 * o[0].loss[1]);
+    for (int i = 1; i < 3; i++) {
+        ck_assert(o[i].f1 == o[0].f1);
+        ck_assert_double_lt(fabs(o[i].validation / o[0].validation - 1), 1e-4);
+        for (int k = 1; k <= LAST; k++) {
+            double far = fabs(o[i].loss[k] / o[0].loss[k] - 1);
+            ck_assert_msg(far < 1e-4, "%d ranks, step %d: %.9g, one rank %.9g (%.2g)", i + 1, k,
+                o[i].loss[k], o[0].loss[k], far);
+        }
+    }
+}
+END_TEST
+
+START_TEST(the_folder_has_the_labels)
+{
+    static const char *const names[] = {"B-LOC", "B-PER", "I-LOC", "I-PER", "O"};
+    struct jobspec s = job("labels");
+    struct weights *w;
+    s.precision = PRECISION_BF16;
+    s.train.epochs = 1;
+    struct outcome o = run(&s, 2, 1, 0);
+    ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
+    ck_assert_int_eq(o.last, EPOCH);
+    json_auto struct json *config = golden_json(training_path("output/config.json"));
+    const struct json *id2label = json_get(config, "id2label");
+    ck_assert_str_eq(json_string_value(json_first(json_get(config, "architectures"))),
+        "BertForTokenClassification");
+    ck_assert_uint_eq(json_count(id2label), 5);
+    for (int i = 0; i < 5; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "%d", i);
+        ck_assert_str_eq(json_str(id2label, key, ""), names[i]);
+        ck_assert_int_eq(json_int(json_get(config, "label2id"), names[i], -1), i);
+    }
+    ck_assert_msg(!weights_open(s.train.output, NULL, &w, &e), "%s", e.text);
+    ck_assert_int_eq(weights_config(w)->labels, 5);
+    weights_close(w);
+}
+END_TEST
+
+static void check_points(const char *board, int last)
+{
+    static const char *const tags[] = {"loss", "f1", "precision", "recall", "accuracy", "f1_strict"};
+    static struct event events[20 * LAST];
+    char tag[64];
+    int n = events_shown(board, events, 20 * LAST);
+    for (int i = 0; i < 6; i++)
+        for (int step = 0; step <= LAST; step++) {
+            snprintf(tag, sizeof tag, "%s/validation", tags[i]);
+            ck_assert_msg(
+                events_at(events, n, tag, (uint64_t)step) == (step % EPOCH == 0 && step <= last),
+                "%s at %d", tag, step);
+            snprintf(tag, sizeof tag, "%s/test", tags[i]);
+            ck_assert_msg(
+                events_at(events, n, tag, (uint64_t)step) == (step == LAST && step <= last),
+                "%s at %d", tag, step);
+        }
+}
+
+START_TEST(an_interruption_does_not_show)
+{
+    struct jobspec straight = job("straight"), cut = job("cut");
+    char board[256];
+    snprintf(board, sizeof board, "%s/board", training_folder);
+    struct outcome a = run_whole(&straight, 2), b;
+    double f1 = reported_f1();
+    cut.train.tensorboard = board;
+    b = run(&cut, 2, 1, EPOCH + 2);
+    ck_assert(b.drained && b.last > EPOCH && b.last < LAST);
+    check_points(board, b.last);
+    b = run(&cut, 2, 2, 0);
+    ck_assert_msg(b.exit[0] == EXIT_CLASS_DONE && b.last == LAST, "%s", b.message);
+    ck_assert(b.loss[LAST] == a.loss[LAST] && b.validation == a.validation && b.f1 == a.f1);
+    ck_assert(reported_f1() == f1);
+    check_points(board, LAST);
+    /* Complete is complete: exported again, with the report, and nothing is told twice. */
+    b = run(&cut, 1, 3, 0);
+    ck_assert_msg(b.exit[0] == EXIT_CLASS_DONE && !b.first && !b.evaluations, "%s", b.message);
+    ck_assert(reported_f1() == f1);
+    check_points(board, LAST);
+}
+END_TEST
+
+START_TEST(sentences_are_held_out_where_no_file_is_given)
+{
+    struct jobspec s = job("held");
+    s.train.data.validation = s.train.data.test = NULL;
+    s.train.evaluate_every_steps = 5;
+    s.train.epochs = 1;
+    struct outcome o = run(&s, 1, 1, 0);
+    ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
+    ck_assert_int_eq(o.held_out, 4);
+    ck_assert_int_eq(o.last, 15);
+    ck_assert_int_eq(o.evaluations, 4);
+    ck_assert(o.f1 >= 0 && o.f1 <= 1);
+    ck_assert(!io_exists(training_path("output/report.json")));
+}
+END_TEST
+
+static void refused(const struct jobspec *s, enum exit_class class, const char *word)
+{
+    struct outcome o = run(s, 1, 9, 0);
+    ck_assert_msg(o.exit[0] == class, "class %d: %s", o.exit[0], o.message);
+    ck_assert_msg(strstr(o.message, word) != NULL, "%s", o.message);
+}
+
+START_TEST(what_is_refused)
+{
+    struct jobspec s = job("refused");
+    s.model.source = training_path("model");
+    refused(&s, EXIT_CLASS_USER, "spec.train.objective: TokenClassification needs");
+    s = training_job("refused");
+    s.model.source = MODEL;
+    refused(&s, EXIT_CLASS_USER, "spec.train.objective: CausalLM needs");
+    s = job("refused");
+    s.train.batch_sequences = SENTENCES + 1;
+    refused(&s, EXIT_CLASS_USER, "has only 64 sentences to train on");
+    s = job("refused");
+    s.train.data.validation = training_path("other.conll");
+    golden_write(s.train.data.validation, "anna x B-ORG\n", 13);
+    refused(&s, EXIT_CLASS_DATA, "other.conll: line 1: label \"B-ORG\" does not occur");
+}
+END_TEST
+
+/* The same words with other labels are another training. */
+START_TEST(labels_are_part_of_a_training)
+{
+    struct jobspec s = job("labels");
+    s.train.epochs = 1;
+    ck_assert_int_eq(run(&s, 1, 1, 0).exit[0], EXIT_CLASS_DONE);
+    buf_auto struct buf text;
+    buf_init(&text, 1 << 20);
+    ck_assert(!io_read_file(train_path, 1 << 20, &text, &e));
+    for (char *p = text.data; (p = strstr(p, "-PER"));)
+        memcpy(p, "-ORG", 4);
+    golden_write(train_path, text.data, text.len);
+    s.train.data.validation = s.train.data.test = NULL;
+    refused(&s, EXIT_CLASS_USER, "is of another training: spec.train.data.train: content");
+}
+END_TEST
+
+int main(void)
+{
+    return unit_run_sampled(&(struct unit){"classify", 120, setup, training_teardown},
+        (const TTest *const[]){sentences_are_learnt_alike_in_any_world, the_folder_has_the_labels,
+            an_interruption_does_not_show, sentences_are_held_out_where_no_file_is_given,
+            what_is_refused, labels_are_part_of_a_training, NULL});
+}
