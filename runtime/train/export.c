@@ -326,31 +326,36 @@ static int write_adapter(struct model *m, const struct model_config *c, const st
     return rc;
 }
 
-static int write_model(struct model *m, const struct model_config *c, const char *const *labels,
-    const struct weights *tokenizer_from, const char *folder, enum dtype store,
-    struct wire_page *page, struct err *e)
+static int write_model(const struct export *x, const char *folder, struct err *e)
 {
     struct hf_writer *w = NULL;
-    int rc = hf_writer_create(folder, c, labels, &w, e);
+    int rc = hf_writer_create(folder, x->config, x->labels, &w, e);
     if (rc)
         return rc;
-    rc = tokenizer_from ? tok_write(folder, tokenizer_from, c, e) : 0;
-    if (!rc && !(rc = write_merged(m, w, store, page, e)))
+    rc = x->tokenizer_from ? tok_write(folder, x->tokenizer_from, x->config, e) : 0;
+    if (!rc && !(rc = write_merged(x->model, w, x->store, x->page, e)))
         rc = hf_writer_finish(w, e);
     hf_writer_destroy(w);
     return rc;
 }
 
-int export_model(struct model *m, const struct model_config *c, const char *const *labels,
-    struct weights *tokenizer_from, const struct jobspec *spec, enum dtype store,
-    struct wire_page *page, struct err *e)
+static int write_report(const struct buf *report, const char *folder, struct err *e)
+{
+    if (!report || !report->len)
+        return 0;
+    char path[LIMIT_PATH_BYTES + 64];
+    snprintf(path, sizeof path, "%s/report.json", folder);
+    return io_write_new(path, report->data, report->len, 0644, e);
+}
+
+int export_model(const struct export *x, struct err *e)
 {
     output_auto struct output *o = NULL;
     int rc;
-    if ((rc = output_create(spec, &o, e)) ||
-        (rc = write_model(m, c, labels, tokenizer_from, output_folder(o), store, page, e)) ||
-        (spec->train.method == METHOD_LORA &&
-            (rc = write_adapter(m, c, spec, output_folder(o), e))))
+    if ((rc = output_create(x->spec, &o, e)) || (rc = write_model(x, output_folder(o), e)) ||
+        (rc = write_report(x->report, output_folder(o), e)) ||
+        (x->spec->train.method == METHOD_LORA &&
+            (rc = write_adapter(x->model, x->config, x->spec, output_folder(o), e))))
         return rc;
     return output_commit(o, e);
 }

@@ -11,10 +11,17 @@
 #include "runtime/family/weights.h"
 #include "runtime/model/model.h"
 
-/* labels: the names of c's labels, or NULL (hf_writer_create). tokenizer_from: the model that
-   training began with. store: F32 or BF16. */
-int export_model(struct model *m, const struct model_config *c, const char *const *labels,
-    struct weights *tokenizer_from, const struct jobspec *spec, enum dtype store,
-    struct wire_page *page, struct err *e);
+struct export
+{
+    struct model *model;
+    const struct model_config *config;
+    const char *const *labels;      /* of the configuration, by name, or NULL (hf_writer_create) */
+    struct weights *tokenizer_from; /* the model that training began with; or NULL */
+    const struct jobspec *spec;
+    enum dtype store; /* F32 or BF16 */
+    struct wire_page *page;
+    const struct buf *report; /* for report.json; NULL or empty: there is none */
+};
+int export_model(const struct export *x, struct err *e);
 
 #endif

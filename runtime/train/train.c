@@ -160,14 +160,21 @@ static int run_steps(struct train *t, struct err *e)
 
 static int finish(struct train *t, struct err *e)
 {
-    enum dtype store = t->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16;
     int rc;
     if ((t->saved_step != t->state.step && (rc = train_evaluate(t, e))) ||
         (rc = train_test(t, e)) || (rc = train_save(t, e)))
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_EXPORT);
+    const struct export x = {.model = t->model,
+        .config = &t->config,
+        .labels = (const char *const *)t->names.names,
+        .tokenizer_from = t->weights,
+        .spec = t->spec,
+        .store = t->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
+        .page = t->door->page,
+        .report = &t->report};
     if (train_leads(t))
-        rc = export_model(t->model, &t->config, NULL, t->weights, t->spec, store, t->door->page, e);
+        rc = export_model(&x, e);
     return rc ? rc : coll_barrier(t->coll, e);
 }
 

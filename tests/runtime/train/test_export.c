@@ -93,6 +93,18 @@ static void check_adapter(const char *folder, struct safetensors *s)
     ck_assert(!json_bool(v, "fan_in_fan_out", true));
 }
 
+static int export_all(struct model *m, const struct model_config *c, const char *const *labels,
+    struct weights *from, const struct jobspec *spec)
+{
+    const struct export x = {.model = m,
+        .config = c,
+        .labels = labels,
+        .tokenizer_from = from,
+        .spec = spec,
+        .store = DTYPE_F32};
+    return export_model(&x, &e);
+}
+
 START_TEST(folder_holds_the_merged_model_and_the_adapter)
 {
     static const char *const targets[] = {"q_proj", "v_proj", NULL};
@@ -125,8 +137,7 @@ START_TEST(folder_holds_the_merged_model_and_the_adapter)
     ck_assert(!model_load(m, before, &e));
     ck_assert_msg(!safetensors_open(GOLDEN "tiny_lora.safetensors", &s, &e), "%s", e.text);
     load_factors(d, m, s);
-    ck_assert_msg(
-        !export_model(m, &c.config, NULL, before, &spec, DTYPE_F32, NULL, &e), "%s", e.text);
+    ck_assert_msg(!export_all(m, &c.config, NULL, before, &spec), "%s", e.text);
     ck_assert_msg(!weights_open(output, NULL, &after, &e), "%s", e.text);
     ck_assert_int_eq(weights_config(after)->dim, 64);
     check_merged(before, after, s);
@@ -196,8 +207,7 @@ START_TEST(gpt2_is_exported_as_it_came)
     subject_open(&g, GOLDEN "tiny-gpt2", NULL);
     spec.model.source = GOLDEN "tiny-gpt2";
     spec.train.output = g.output;
-    ck_assert_msg(
-        !export_model(g.m, &g.c.config, NULL, g.before, &spec, DTYPE_F32, NULL, &e), "%s", e.text);
+    ck_assert_msg(!export_all(g.m, &g.c.config, NULL, g.before, &spec), "%s", e.text);
     from = open_file(GOLDEN "tiny-gpt2", "model.safetensors");
     to = open_file(g.output, "model.safetensors");
     ck_assert_int_eq(safetensors_count(from), safetensors_count(to));
@@ -226,8 +236,7 @@ START_TEST(a_folder_that_holds_something_else_is_not_replaced)
     spec.train.output = g.output;
     snprintf(path, sizeof path, "%s/checkpoints", g.output);
     ck_assert(!io_mkdirs(path, 0755, &e));
-    ck_assert_int_eq(
-        export_model(g.m, &g.c.config, NULL, g.before, &spec, DTYPE_F32, NULL, &e), -ERR_USER);
+    ck_assert_int_eq(export_all(g.m, &g.c.config, NULL, g.before, &spec), -ERR_USER);
     ck_assert_ptr_nonnull(strstr(e.text, "holds checkpoints"));
     ck_assert(io_exists(path));
     subject_close(&g);
@@ -291,8 +300,7 @@ START_TEST(adapters_of_gpt2_go_by_its_modules)
     fill_factors(&g);
     spec.model.source = GOLDEN "tiny-gpt2";
     spec.train.output = g.output;
-    ck_assert_msg(
-        !export_model(g.m, &g.c.config, NULL, g.before, &spec, DTYPE_F32, NULL, &e), "%s", e.text);
+    ck_assert_msg(!export_all(g.m, &g.c.config, NULL, g.before, &spec), "%s", e.text);
     adapter = open_file(g.output, "adapter/adapter_model.safetensors");
     merged = open_file(g.output, "model.safetensors");
     ck_assert_int_eq(safetensors_count(adapter), 2 * 2 * 2);
@@ -332,8 +340,7 @@ START_TEST(adapters_of_bert_go_by_its_modules)
     fill_factors(&g);
     spec.model.source = GOLDEN "tiny-bert";
     spec.train.output = g.output;
-    ck_assert_msg(
-        !export_model(g.m, &g.c.config, labels, NULL, &spec, DTYPE_F32, NULL, &e), "%s", e.text);
+    ck_assert_msg(!export_all(g.m, &g.c.config, labels, NULL, &spec), "%s", e.text);
     struct safetensors *adapter = open_file(g.output, "adapter/adapter_model.safetensors");
     struct safetensors *merged = open_file(g.output, "model.safetensors");
     ck_assert_int_eq(safetensors_count(adapter), 2 * 2 * 2 + 2);
