@@ -181,9 +181,35 @@ START_TEST(the_folder_has_the_labels)
 }
 END_TEST
 
+/* The files' labels decide, not those that the model was made for; adapters train beside them. */
+START_TEST(a_fresh_classifier_learns_beside_adapters)
+{
+    struct jobspec s = job("fresh");
+    buf_auto struct buf text;
+    struct weights *w;
+    buf_init(&text, 1 << 20);
+    ck_assert(!io_read_file(train_path, 1 << 20, &text, &e));
+    for (char *p = text.data; (p = strstr(p, "-LOC"));)
+        memcpy(p, "-PER", 4);
+    golden_write(train_path, text.data, text.len);
+    s.train.data.validation = s.train.data.test = NULL;
+    training_lora(&s);
+    struct outcome o = run(&s, 2, 1, 0);
+    ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
+    ck_assert_double_lt(o.loss[o.last], 0.7 * o.loss[1]);
+    ck_assert_msg(!weights_open(s.train.output, NULL, &w, &e), "%s", e.text);
+    ck_assert_int_eq(weights_config(w)->labels, 3);
+    weights_close(w);
+    json_auto struct json *config = golden_json(training_path("output/config.json"));
+    ck_assert_str_eq(json_str(json_get(config, "id2label"), "2", ""), "O");
+    ck_assert(io_exists(training_path("output/adapter/adapter_model.safetensors")));
+}
+END_TEST
+
 static void check_points(const char *board, int last)
 {
-    static const char *const tags[] = {"loss", "f1", "precision", "recall", "accuracy", "f1_strict"};
+    static const char *const tags[] = {
+        "loss", "f1", "precision", "recall", "accuracy", "f1_strict"};
     static struct event events[20 * LAST];
     char tag[64];
     int n = events_shown(board, events, 20 * LAST);
@@ -286,6 +312,7 @@ int main(void)
 {
     return unit_run_sampled(&(struct unit){"classify", 120, setup, training_teardown},
         (const TTest *const[]){sentences_are_learnt_alike_in_any_world, the_folder_has_the_labels,
-            an_interruption_does_not_show, sentences_are_held_out_where_no_file_is_given,
-            what_is_refused, labels_are_part_of_a_training, NULL});
+            a_fresh_classifier_learns_beside_adapters, an_interruption_does_not_show,
+            sentences_are_held_out_where_no_file_is_given, what_is_refused,
+            labels_are_part_of_a_training, NULL});
 }
