@@ -16,6 +16,7 @@ struct pass {
     struct net net;
     struct net_memory memory;
     struct batch batch; /* the largest */
+    int64_t tokens;     /* of a sequence, now */
     float *gradient;
     bool gradient_owned;
     int32_t *ids, *targets, *position; /* (N) */
@@ -64,6 +65,7 @@ static void pass_carve(struct pass *p)
 static int pass_describe(struct pass *p, struct model *m, struct err *e)
 {
     *p = (struct pass){.model = m, .dev = m->dev, .batch = largest_batch(m)};
+    p->tokens = p->batch.tokens;
     int rc = net_create(&p->net, m, e);
     if (rc)
         return rc;
@@ -104,7 +106,7 @@ static void upload_positions(struct pass *p)
 {
     int32_t *stage = (int32_t *)p->host; /* both hold one 32-bit word a row */
     for (int64_t i = 0; i < p->batch.n; i++)
-        stage[i] = (int32_t)(i % p->batch.tokens);
+        stage[i] = (int32_t)(i % p->tokens);
     dev_upload(p->dev, p->position, stage, (size_t)p->batch.n * 4);
 }
 
@@ -188,9 +190,18 @@ static void tell_ready(void *user, int64_t layer)
 
 /* -- steps -- */
 
+void pass_set_tokens(struct pass *p, int64_t tokens)
+{
+    assert(tokens >= 1 && tokens <= p->batch.tokens);
+    if (tokens == p->tokens)
+        return;
+    p->tokens = tokens;
+    upload_positions(p);
+}
+
 void pass_set_place(struct pass *p, int64_t first)
 {
-    p->batch.first = first * p->batch.tokens;
+    p->batch.first = first * p->tokens;
 }
 
 static int read_loss(struct pass *p, const float *loss, int64_t n, double *loss_sum, struct err *e)
@@ -221,9 +232,9 @@ static int check_targets(const struct pass *p, const int32_t *targets, int64_t n
 static int check_lengths(const struct pass *p, int64_t b, const int32_t *lengths, struct err *e)
 {
     for (int64_t i = 0; lengths && i < b; i++)
-        if (lengths[i] < 1 || lengths[i] > p->batch.tokens)
+        if (lengths[i] < 1 || lengths[i] > p->tokens)
             return err_set(e, ERR_DATA, "a sequence of %d tokens in a batch of %lld each",
-                lengths[i], (long long)p->batch.tokens);
+                lengths[i], (long long)p->tokens);
     return 0;
 }
 
@@ -232,6 +243,7 @@ int pass_step(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *l
 {
     struct batch s = p->batch;
     s.b = b;
+    s.tokens = p->tokens;
     s.n = b * s.tokens;
     s.ids = p->ids;
     s.position = p->position;
@@ -262,7 +274,7 @@ int pass_step(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *l
 
 int pass_label_logits(struct pass *p, int64_t b, float *logits, struct err *e)
 {
-    int64_t n = b * p->batch.tokens, labels = p->batch.config->labels;
+    int64_t n = b * p->tokens, labels = p->batch.config->labels;
     const struct head *head = &p->net.head;
     assert(labels && n <= p->batch.n);
     dev_download(p->dev, p->host, head->logits, (size_t)(n * head->columns) * 4);

@@ -35,6 +35,9 @@ int pass_step(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *l
 /* Logits (b * T, labels), host F32, of the last pass_step, which was without backward; those of
    tokens that do not exist mean nothing. Waits for the device. Only of a model with labels. */
 int pass_label_logits(struct pass *p, int64_t b, float *logits, struct err *e);
+/* From now on a sequence has so many tokens, T at most: what inputs, targets and logits have a row
+   of. Before the place is told. */
+void pass_set_tokens(struct pass *p, int64_t tokens);
 /* The place, in the order of training, of the first sequence of the next pass_step: LoRA's dropout
    draws by it. It leaves out in steps with backward only. */
 void pass_set_place(struct pass *p, int64_t first);

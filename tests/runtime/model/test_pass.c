@@ -572,8 +572,72 @@ START_TEST(vocabulary_of_50257)
 }
 END_TEST
 
+/* Loss, gradient and logits of the sequences in `tokens` a row; those that there are fit. */
+static double rows_of(
+    struct dev *d, struct pass *pass, int64_t tokens, float *gradient, float *logits)
+{
+    int64_t n = model_trainable(pass_model(pass));
+    int32_t in[N], out[N];
+    double sum;
+
+    for (int64_t i = 0; i < TINY_B * tokens; i++) {
+        in[i] = inputs[i / tokens * TINY_T + i % tokens];
+        out[i] = labels[i / tokens * TINY_T + i % tokens];
+    }
+    pass_set_tokens(pass, tokens);
+    ck_assert(!pass_step(pass, TINY_B, in, lengths, out, 1, false, &sum, &e));
+    ck_assert(!pass_label_logits(pass, TINY_B, logits, &e));
+    pass_zero_gradient(pass);
+    ck_assert(!pass_step(pass, TINY_B, in, lengths, out, 1, true, &sum, &e));
+    dev_download(d, gradient, pass_gradient(pass), (size_t)n * 4);
+    ck_assert(!dev_sync(d, &e));
+    return sum;
+}
+
+/* Padding is not seen: fewer tokens a row are the same step. */
+START_TEST(shorter_rows_are_the_same_step)
+{
+    struct model_config config = tiny_bert();
+    struct model_conf c = conf_of(config, NULL, DTYPE_F32);
+    struct dev *d;
+
+    ck_assert(!dev_open("cpu", 0, 2, &d, &e));
+    struct pass *pass = open(d, &c);
+    int64_t n = model_trainable(pass_model(pass)), k = config.labels, fewer = TINY_T - 4;
+    float *g[3], *logits[3];
+    double sum[3];
+    for (int i = 0; i < TINY_B; i++) {
+        lengths[i] = lengths[i] < fewer ? lengths[i] : (int32_t)fewer;
+        for (int j = lengths[i]; j < TINY_T; j++)
+            labels[i * TINY_T + j] = -1;
+    }
+    for (int i = 0; i < 3; i++) {
+        g[i] = mem_array((size_t)n, sizeof(float));
+        logits[i] = mem_array((size_t)(N * k), sizeof(float));
+        sum[i] = rows_of(d, pass, i == 1 ? fewer : TINY_T, g[i], logits[i]);
+    }
+    ck_assert_double_eq_tol(sum[1] / sum[0], 1, 1e-6);
+    for (int64_t i = 0; i < TINY_B; i++)
+        for (int64_t j = 0; j < lengths[i] * k; j++)
+            ck_assert_float_eq_tol(
+                logits[1][i * fewer * k + j], logits[0][i * TINY_T * k + j], 1e-5f);
+    ck_assert(sum[2] == sum[0] && !memcmp(g[2], g[0], (size_t)n * 4)); /* and back */
+    double length = length_of(g[0], n);
+    for (int64_t i = 0; i < n; i++)
+        g[1][i] -= g[0][i];
+    ck_assert_double_lt(length_of(g[1], n), 1e-5 * length);
+    ck_assert_double_gt(length, 0.1);
+    for (int i = 0; i < 3; i++) {
+        mem_free(g[i]);
+        mem_free(logits[i]);
+    }
+    tiny_pass_close(pass);
+    dev_close(d);
+}
+END_TEST
+
 UNIT_MAIN("pass", full_tied, full_untied, gpt2_tied, gpt2_untied,
     rotary_with_gelu_layer_norm_and_biases, learned_positions_with_swiglu_and_biases, bert,
     labels_above_a_causal_model, reference_kernels, reference_kernels_gpt2, lora_everywhere,
     lora_on_some, lora_with_dropout, micro_batches_add_up, recomputation_changes_no_bit,
-    bf16_is_near, vocabulary_of_50257)
+    bf16_is_near, shorter_rows_are_the_same_step, vocabulary_of_50257)
