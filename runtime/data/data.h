@@ -61,10 +61,10 @@ int data_open_tagged(const char *path, const struct tok *t, int sequence_length,
     struct data_labels *labels, bool learn, struct data **out, struct err *e);
 int64_t data_tagged_truncated(const struct data *d); /* sentences that were cut */
 /* What the tokenizer puts before a text; of each word its tokens, the first with its label and the
- * others with -1, as many as fit; what the tokenizer puts behind. The rest of both
- * (sequence_length) is padded. *length: tokens, padding not counted. */
-void data_tagged_sample(
-    const struct data *d, int64_t sample, int32_t *inputs, int32_t *labels, int32_t *length);
+ * others with -1, as many as fit; what the tokenizer puts behind. The rest of both (room, no less
+ * than the tokens) is padded. *length: tokens, padding not counted. */
+void data_tagged_sample(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
+    int32_t *labels, int32_t *length);
 int64_t data_tagged_length(const struct data *d, int64_t sample);
 int64_t data_tagged_labels(const struct data *d, int64_t sample); /* that count; at least one */
 

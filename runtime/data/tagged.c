@@ -266,13 +266,14 @@ int64_t data_tagged_labels(const struct data *d, int64_t sample)
     return labels;
 }
 
-void data_tagged_sample(
-    const struct data *d, int64_t sample, int32_t *inputs, int32_t *labels, int32_t *length)
+void data_tagged_sample(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
+    int32_t *labels, int32_t *length)
 {
     int64_t n = data_tagged_length(d, sample);
+    assert(n <= room);
     memcpy(inputs, d->ids.id + d->first[sample], (size_t)n * sizeof *inputs);
     memcpy(labels, d->tags.id + d->first[sample], (size_t)n * sizeof *labels);
-    for (int64_t i = n; i < d->sequence_length; i++) {
+    for (int64_t i = n; i < room; i++) {
         inputs[i] = d->pad;
         labels[i] = -1;
     }

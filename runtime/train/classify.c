@@ -19,8 +19,8 @@ static int32_t greatest(const float *logits, int64_t n)
 static int judge_sentence(struct train *t, int32_t *truth, int32_t *guess,
     const float *logits /* (T, L) */, struct err *e)
 {
-    int64_t length = t->spec->train.sequence_length, n = 0;
-    for (int64_t i = 0; i < length; i++) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < t->length; i++) {
         if (truth[i] < 0)
             continue;
         truth[n] = truth[i];
@@ -31,7 +31,7 @@ static int judge_sentence(struct train *t, int32_t *truth, int32_t *guess,
 
 int train_judge(struct train *t, int64_t b, struct err *e)
 {
-    int64_t length = t->spec->train.sequence_length;
+    int64_t length = t->length;
     int rc = pass_label_logits(t->pass, b, t->logits, e);
     for (int64_t j = 0; j < b && !rc; j++)
         rc = judge_sentence(t, t->labels + j * length, t->inputs + j * length,

@@ -41,16 +41,29 @@ static int64_t count_labels(const struct train *t, const struct kept *h)
     return sum;
 }
 
+static int64_t longest(const struct train *t, const struct kept *h, int64_t first, int64_t count)
+{
+    int64_t most = 0;
+    if (!t->objective->tokens_fn)
+        return t->spec->train.sequence_length;
+    for (int64_t i = first; i < first + count; i++) {
+        int64_t n = t->objective->tokens_fn(h->from, sequence_at(h, i));
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
 /* This rank's part; *sum: of its losses. */
 static int add_losses(struct train *t, const struct kept *h, double *sum, struct err *e)
 {
-    int64_t length = t->spec->train.sequence_length, first, count;
+    int64_t first, count;
     data_share(h->n, t->orders->world, t->orders->rank, &first, &count);
     for (int64_t i = 0, b; i < count; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
+        train_set_length(t, longest(t, h, first + i, b));
         for (int64_t j = 0; j < b; j++)
-            t->objective->batch_fn(h->from, sequence_at(h, first + i + j), t->inputs + j * length,
-                t->labels + j * length, t->lengths + j);
+            t->objective->batch_fn(h->from, sequence_at(h, first + i + j), t->length,
+                t->inputs + j * t->length, t->labels + j * t->length, t->lengths + j);
         int rc = t->objective->loss_fn(t->pass, b, t->inputs, t->lengths, t->labels, 0, false, e);
         if (rc || (t->found && (rc = train_judge(t, b, e))))
             return rc;

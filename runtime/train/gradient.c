@@ -9,6 +9,9 @@
    large enough for the network's full speed, small enough that the first leaves early. */
 #define LOT (4 << 20)
 
+/* Tokens of a row come to a multiple of so many, where there is room. */
+#define LENGTH_STEP 8
+
 void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *count)
 {
     int64_t batch = t->spec->train.batch_sequences;
@@ -39,6 +42,29 @@ int64_t train_tokens(const struct train *t, int64_t step)
     return add_up(t, step, t->objective->tokens_fn);
 }
 
+void train_set_length(struct train *t, int64_t longest)
+{
+    int64_t most = t->spec->train.sequence_length;
+    int64_t length = (longest + LENGTH_STEP - 1) / LENGTH_STEP * LENGTH_STEP;
+    t->length = length < most ? length : most;
+    pass_set_tokens(t->pass, t->length);
+}
+
+/* Of the global batch, so that no rank's part of it decides. */
+static int64_t longest(const struct train *t, int64_t step)
+{
+    const struct jobspec_train *s = &t->spec->train;
+    int64_t batch = s->batch_sequences, most = 0;
+    if (!t->objective->tokens_fn)
+        return s->sequence_length;
+    for (int64_t i = (step - 1) * batch; i < step * batch; i++) {
+        int64_t sample = data_sample_at(t->train_samples, s->seed, i);
+        int64_t n = t->objective->tokens_fn(t->data, sample);
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
 static int start_lot(struct train *t, int64_t first, int64_t end, struct err *e)
 {
     return coll_reduce_start(
@@ -63,17 +89,18 @@ static void take_ready(void *user, int64_t first, int64_t count)
 
 int train_compute(struct train *t, int64_t step, struct err *e)
 {
-    int64_t length = t->spec->train.sequence_length, end = model_trainable(t->model), first, count;
+    int64_t end = model_trainable(t->model), first, count;
     float scale = 1 / (float)train_labels(t, step);
     train_share(t, step, &first, &count);
+    train_set_length(t, longest(t, step));
     pass_zero_gradient(t->pass);
     t->lots = (struct lots){end, end, end, {0}};
     for (int64_t i = 0, b; i < count; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
         for (int64_t j = 0; j < b; j++)
             t->objective->batch_fn(t->data,
-                data_sample_at(t->train_samples, t->spec->train.seed, first + i + j),
-                t->inputs + j * length, t->labels + j * length, t->lengths + j);
+                data_sample_at(t->train_samples, t->spec->train.seed, first + i + j), t->length,
+                t->inputs + j * t->length, t->labels + j * t->length, t->lengths + j);
         beat_phase(t->door->page, WIRE_PHASE_FORWARD);
         pass_watch_gradient(t->pass, t->lots_wanted && i + b == count ? take_ready : NULL, t);
         pass_set_place(t->pass, first + i);

@@ -60,6 +60,7 @@ struct train {
 
     bool runs_ahead; /* of a device whose memory the host cannot read */
     int64_t ahead;   /* steps that there is time for between two looks; the same on every rank */
+    int64_t length;  /* T of the micro-batch in hand */
     int32_t *inputs, *labels; /* (micro, T), host */
     int32_t *lengths;         /* (micro), host */
     float *logits;            /* (micro, T, L), host; L labels of tagged sentences, else NULL */
@@ -90,6 +91,8 @@ void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *c
 /* Of the global batch of a step, so the same on every rank: labels that count, and tokens. */
 int64_t train_labels(const struct train *t, int64_t step);
 int64_t train_tokens(const struct train *t, int64_t step);
+/* Makes the next micro-batches as long as the longest of their sequences needs. */
+void train_set_length(struct train *t, int64_t longest);
 /* This rank's share of the global batch, micro-batch by micro-batch: gradients and losses are added
    up on the device, and what of the gradient is complete is sent off meanwhile. */
 int train_compute(struct train *t, int64_t step, struct err *e);

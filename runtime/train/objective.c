@@ -16,9 +16,10 @@ static double loss_itself(double loss)
 static const struct objective_metric metrics[] = {{"loss", loss_itself}};
 
 /* Every sequence is full. */
-static void causal_batch(
-    const struct data *d, int64_t sample, int32_t *inputs, int32_t *labels, int32_t *length)
+static void causal_batch(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
+    int32_t *labels, int32_t *length)
 {
+    (void)room;
     (void)length;
     data_sample(d, sample, inputs, labels);
 }

@@ -24,10 +24,10 @@ struct objective {
        model that sees what came before. */
     bool tagged;
     int evaluated; /* sequences that an evaluation looks at, at most; 0: all there are */
-    /* One sample as inputs and labels (sequence_length each); a label of -1 counts for nothing.
-       *length: its tokens. */
-    void (*batch_fn)(
-        const struct data *d, int64_t sample, int32_t *inputs, int32_t *labels, int32_t *length);
+    /* One sample as inputs and labels (room each: all of its tokens at least); a label of -1 counts
+       for nothing. *length: its tokens. */
+    void (*batch_fn)(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
+        int32_t *labels, int32_t *length);
     /* Labels that count in a sample, and its tokens; NULL: sequence_length of either. */
     int64_t (*labels_fn)(const struct data *d, int64_t sample);
     int64_t (*tokens_fn)(const struct data *d, int64_t sample);

@@ -53,7 +53,7 @@ static void check(
     const struct data *d, int64_t sample, int n, const int32_t *ids, const int32_t *tags)
 {
     int32_t inputs[T], labels[T], length, counted = 0;
-    data_tagged_sample(d, sample, inputs, labels, &length);
+    data_tagged_sample(d, sample, T, inputs, labels, &length);
     ck_assert_int_eq(length, n);
     ck_assert_int_eq(data_tagged_length(d, sample), n);
     for (int i = 0; i < T; i++) {

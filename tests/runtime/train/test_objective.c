@@ -28,7 +28,7 @@ START_TEST(causal_labels_are_the_inputs_that_follow)
     ck_assert_msg(!data_from_ids(ids, LENGTH * SAMPLES + 1, LENGTH, &d, &e), "%s", e.text);
     ck_assert_int_eq(data_samples(d), SAMPLES);
     for (int64_t k = 0; k < SAMPLES; k++) {
-        o->batch_fn(d, k, inputs, labels, &length);
+        o->batch_fn(d, k, LENGTH, inputs, labels, &length);
         for (int i = 0; i < LENGTH; i++) {
             ck_assert_int_eq(inputs[i], ids[k * LENGTH + i]);
             ck_assert_int_eq(labels[i], ids[k * LENGTH + i + 1]);
