@@ -566,6 +566,27 @@ static void release_agents(struct local_run *r)
     crew_shrink(&r->crew, 0, GRACE_MS);
 }
 
+/* What the report of a test comes to, where there is one. */
+static void say_what_was_found(const struct jobspec *spec)
+{
+    json_auto struct json *report = NULL;
+    buf_auto struct buf text;
+    struct err ignored;
+    char path[LIMIT_PATH_BYTES + 16];
+    if (spec->task != TASK_TRAIN || !spec->train.data.test)
+        return;
+    buf_init(&text, LIMIT_FRAME_BYTES);
+    snprintf(path, sizeof path, "%s/report.json", spec->train.output);
+    if (io_read_file(path, LIMIT_FRAME_BYTES, &text, &ignored) ||
+        json_parse(buf_cstr(&text), text.len, &report, &ignored))
+        return;
+    const struct json *all = json_path(report, "test.entities.lenient.micro avg");
+    if (all)
+        command_print(stdout, "test: f1 %.4f  precision %.4f  recall %.4f  of %.0f entities, by %s",
+            json_num(all, "f1-score", 0), json_num(all, "precision", 0), json_num(all, "recall", 0),
+            json_num(all, "support", 0), path);
+}
+
 static void say_how_it_ended(struct local_run *r, int *status)
 {
     const struct report *p = &r->report;
@@ -582,6 +603,7 @@ static void say_how_it_ended(struct local_run *r, int *status)
         command_print(stdout, "%s is complete%s%s", r->spec.name,
             r->spec.task == TASK_TRAIN ? ": " : "",
             r->spec.task == TASK_TRAIN ? r->spec.train.output : "");
+        say_what_was_found(&r->spec);
     } else {
         *status = EXIT_CLASS_DRAINED;
         command_print(stdout, "%s is suspended at step %lld; run it again to go on", r->spec.name,
