@@ -133,6 +133,15 @@ static int read_id(
     return rc;
 }
 
+/* Some files name one that is no token: no text needs it. */
+static int32_t read_pad(const struct gguf *g, const struct tok_def *d)
+{
+    int64_t id = -1;
+    bool known = gguf_has(g, "tokenizer.ggml.padding_token_id") &&
+        !gguf_int(g, "tokenizer.ggml.padding_token_id", 0, d->vocab - 1, &id, NULL);
+    return known ? (int32_t)id : -1;
+}
+
 /* Whether `id` is to stand before, or behind, each text: by its key, else as *to has it. */
 static int read_affix(
     const struct gguf *g, const char *key, int32_t id, struct tok_affix *to, struct err *e)
@@ -153,10 +162,10 @@ int tok_def_gguf(const struct gguf *g, struct arena *a, struct tok_def *out, str
         (rc = read_merges(g, a, &d, e)) ||
         (rc = read_id(g, "tokenizer.ggml.bos_token_id", &d, &d.bos, e)) ||
         (rc = read_id(g, "tokenizer.ggml.eos_token_id", &d, &d.eos, e)) ||
-        (rc = read_id(g, "tokenizer.ggml.padding_token_id", &d, &d.pad, e)) ||
         (rc = read_affix(g, "tokenizer.ggml.add_bos_token", d.bos, &d.prefix, e)) ||
         (rc = read_affix(g, "tokenizer.ggml.add_eos_token", d.eos, &d.suffix, e)))
         return rc;
+    d.pad = read_pad(g, &d);
     *out = d;
     return 0;
 }

@@ -235,7 +235,7 @@ START_TEST(special_tokens_beside_guarded_text_count)
 END_TEST
 
 /* The ids of "a" by a file with these keys; -1: the key is absent. */
-static void check_gguf(const char *pre, int add_bos, int add_eos, const char *want)
+static void check_gguf(const char *pre, int add_bos, int add_eos, int pad, const char *want)
 {
     static const char *const tokens[] = {"a", "<s>", "</s>"};
     static const int32_t types[] = {1, 3, 3};
@@ -261,6 +261,8 @@ static void check_gguf(const char *pre, int add_bos, int add_eos, const char *wa
         gguf_make_raw(&m, "tokenizer.ggml.add_bos_token", 7, &(uint8_t){(uint8_t)add_bos}, 1);
     if (add_eos >= 0)
         gguf_make_raw(&m, "tokenizer.ggml.add_eos_token", 7, &(uint8_t){(uint8_t)add_eos}, 1);
+    if (pad >= 0)
+        gguf_make_u32(&m, "tokenizer.ggml.padding_token_id", (uint32_t)pad);
     gguf_make_finish(&m, &file);
     ck_assert_msg(gguf_parse(file.data, file.len, "made", &g, &e) == 0, "%s", e.text);
     ck_assert_msg(tok_def_gguf(g, a, &d, &e) == 0, "%s", e.text);
@@ -269,6 +271,7 @@ static void check_gguf(const char *pre, int add_bos, int add_eos, const char *wa
     for (int64_t i = 0; i < ids.count; i++)
         tok_decode(t, ids.id[i], false, &got);
     ck_assert_str_eq(buf_cstr(&got), want);
+    ck_assert_int_eq(tok_pad(t), pad < 3 ? pad : -1);
     tok_ids_done(&ids);
     tok_close(t);
     arena_destroy(a);
@@ -278,12 +281,12 @@ static void check_gguf(const char *pre, int add_bos, int add_eos, const char *wa
 
 START_TEST(keys_of_gguf_files_are_heeded)
 {
-    check_gguf("gpt-2", -1, -1, "a");
-    check_gguf("gpt-2", 1, 0, "<s>a");
-    check_gguf("gpt-2", 1, 1, "<s>a</s>");
-    check_gguf("gpt-2", -1, 1, "a</s>");
-    check_gguf("llama-bpe", -1, -1, "<s>a"); /* as llama.cpp has it for this name */
-    check_gguf("llama-bpe", 0, -1, "a");
+    check_gguf("gpt-2", -1, -1, -1, "a");
+    check_gguf("gpt-2", 1, 0, 0, "<s>a");
+    check_gguf("gpt-2", 1, 1, 2, "<s>a</s>");
+    check_gguf("gpt-2", -1, 1, 3, "a</s>");
+    check_gguf("llama-bpe", -1, -1, -1, "<s>a"); /* as llama.cpp has it for this name */
+    check_gguf("llama-bpe", 0, -1, -1, "a");
 }
 END_TEST
 
