@@ -113,7 +113,7 @@ def theirs(a):
 def ours(a):
     import facts
     dev = {step: struct.unpack("<f", bits)[0]
-           for step, tag, bits in facts.points(a.tensorboard) if tag == "f1/validation"}
+           for step, tag, bits in facts.points(a.tensorboard) if tag == "f1/validation" and step > 0}
     report = json.loads((pathlib.Path(a.out) / "report.json").read_text())
     tell("ours", [dev[step] for step in sorted(dev)], report["test"]["entities"]["lenient"]["micro avg"]["f1-score"])
 
