@@ -16,6 +16,7 @@ void progress_init(struct progress *p)
         .first_loss = NAN,
         .validation_loss = NAN,
         .first_validation_loss = NAN,
+        .validation_f1 = NAN,
         .history_stride = 1,
         .checkpoint_step = -1,
         .resumed_step = 0};
@@ -81,6 +82,7 @@ void progress_step(struct progress *p, const struct json *payload, int64_t now_m
 void progress_evaluated(struct progress *p, const struct json *payload)
 {
     p->validation_loss = json_num(payload, "loss", NAN);
+    p->validation_f1 = json_num(payload, "f1", NAN);
     if (isnan(p->first_validation_loss))
         p->first_validation_loss = p->validation_loss;
 }
@@ -120,6 +122,7 @@ void progress_report(const struct progress *p, struct report *r)
     r->first_loss = p->first_loss;
     r->validation_loss = p->validation_loss;
     r->first_validation_loss = p->first_validation_loss;
+    r->validation_f1 = p->validation_f1;
     r->tokens_per_second = p->tokens_per_second;
     r->last_step_ms = p->last_step_wall_ms;
     r->eta_seconds = median_ms && p->steps > p->step ? (p->steps - p->step) * median_ms / 1000 : -1;
@@ -141,6 +144,7 @@ void progress_recover(struct progress *p, const struct report *r)
     p->first_loss = r->first_loss;
     p->validation_loss = r->validation_loss;
     p->first_validation_loss = r->first_validation_loss;
+    p->validation_f1 = r->validation_f1;
     p->last_step_wall_ms = r->last_step_ms;
     p->checkpoint_step = r->checkpoint_step;
     p->checkpoint_wall_ms = r->checkpoint_ms;

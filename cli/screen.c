@@ -206,6 +206,8 @@ static void draw_progress(struct canvas *c, const struct screen *s)
         putf(c, "", "valid %.4f", r->validation_loss);
         if (isfinite(r->first_validation_loss))
             putf(c, DIM, "  from %.4f", r->first_validation_loss);
+        if (isfinite(r->validation_f1))
+            putf(c, BOLD, "  f1 %.4f", r->validation_f1);
         end_line(c);
     }
     if (isfinite(r->tokens_per_second))
@@ -404,6 +406,13 @@ static void tell_progress(const struct screen *s, struct screen_told *t, struct 
             s, out, "step %lld/%lld%s%s", (long long)r->step, (long long)r->steps, loss, rate);
         t->step = r->step;
         t->step_ms = s->now_ms;
+    }
+    if (isfinite(r->validation_loss) && r->validation_loss != t->validation_loss) {
+        char f1[48] = "";
+        if (isfinite(r->validation_f1))
+            snprintf(f1, sizeof f1, "  f1 %.4f", r->validation_f1);
+        tell_line(s, out, "validation loss %.4f%s", r->validation_loss, f1);
+        t->validation_loss = r->validation_loss;
     }
     if (r->checkpoint_step > t->checkpoint_step) {
         tell_line(s, out, "checkpoint at step %lld in %s", (long long)r->checkpoint_step,

@@ -51,6 +51,7 @@ struct screen_told {
     char state[64], why[256], layout[64];
     int ready, replicas;
     int64_t step, step_ms, checkpoint_step;
+    double validation_loss;
     int64_t attempt, ended; /* greatest attempt, and greatest attempt whose end was told */
     int64_t verdict_ms;
     uint64_t events[2 * SCREEN_EVENTS]; /* hashes of the newest told, a ring */

@@ -36,7 +36,8 @@ struct status {
     } layout;
     struct {
         int64_t step, steps, tokens, held_out, eta_ms, last_step_ms;
-        double loss, first_loss, validation_loss, first_validation_loss, tokens_per_second;
+        double loss, first_loss, validation_loss, first_validation_loss, validation_f1;
+        double tokens_per_second;
     } progress;
     struct {
         int64_t step, ms;

@@ -49,16 +49,18 @@ void data_sample(const struct data *d, int64_t sample, int32_t *inputs, int32_t 
 #define DATA_LABELS 1024 /* of a file, at most */
 
 struct data_labels { /* zeroes: none yet */
-    char **names;    /* sorted bytewise; a label is its index */
+    char **names;    /* sorted bytewise; a label is its index, once all files are learnt */
     int count, capacity;
 };
+/* Adds the names that a CoNLL file has, the training file's first: one alone is ERR_DATA. What was
+ * added before a failure stays. */
+int data_labels_learn(struct data_labels *l, const char *path, struct err *e);
 void data_labels_done(struct data_labels *l);
 
-/* A CoNLL file. learn: its labels' names are collected into *labels, which is empty; else a name
- * that is not there is ERR_DATA. A sentence of no token at all is no sample; ERR_USER: the sequence
- * length has no room for a token between those that stand around a text. */
+/* A CoNLL file, each of whose labels is among those. A sentence of no token at all is no sample;
+ * ERR_USER: the sequence length has no room for a token between those that stand around a text. */
 int data_open_tagged(const char *path, const struct tok *t, int sequence_length,
-    struct data_labels *labels, bool learn, struct data **out, struct err *e);
+    const struct data_labels *labels, struct data **out, struct err *e);
 int64_t data_tagged_truncated(const struct data *d); /* sentences that were cut */
 /* What the tokenizer puts before a text; of each word its tokens, the first with its label and the
  * others with -1, as many as fit; what the tokenizer puts behind. The rest of both (room, no less

@@ -1,8 +1,8 @@
 /*
- * data/tagged: a CoNLL file as tokens with labels. The file is read twice where its labels are
- * learnt: their numbers are known when all names are. Sentences stand one behind another as they go
- * to the model, special tokens included, and are cut to the sequence length when they are read. A
- * word that the tokenizer makes nothing of takes its label with it.
+ * data/tagged: a CoNLL file as tokens with labels. Labels are learnt in a reading of their own:
+ * their numbers are known when all names are, of all files. Sentences stand one behind another as
+ * they go to the model, special tokens included, and are cut to the sequence length when they are
+ * read. A word that the tokenizer makes nothing of takes its label with it.
  */
 #include "runtime/data/internal.h"
 
@@ -69,7 +69,7 @@ static int add_label(
     return 0;
 }
 
-static int learn_labels(
+static int add_labels(
     struct data_labels *l, const char *path, const char *text, size_t size, struct err *e)
 {
     struct conll c;
@@ -87,6 +87,20 @@ static int learn_labels(
         return err_set(e, ERR_DATA, "%s: each word has the label \"%s\": there is nothing to learn",
             path, l->names[0]);
     return 0;
+}
+
+int data_labels_learn(struct data_labels *l, const char *path, struct err *e)
+{
+    struct io_map map;
+    const char *text;
+    size_t size;
+    int rc = io_map(path, &map, e);
+    if (rc)
+        return rc;
+    rc = data_text(path, &map, &text, &size, e);
+    rc = rc ? rc : add_labels(l, path, text, size, e);
+    io_unmap(&map);
+    return rc;
 }
 
 static uint64_t digest_labels(const struct data_labels *l)
@@ -132,8 +146,7 @@ static int add_word(struct sentences *s, const struct conll_word *w, struct err 
 {
     int label;
     if (!find_label(s->labels, w, &label))
-        return err_set(e, ERR_DATA,
-            "%s: line %lld: label \"%.*s\" does not occur in the training file", s->path,
+        return err_set(e, ERR_DATA, "%s: line %lld: label \"%.*s\" was not learnt", s->path,
             (long long)w->line, w->label_bytes < 40 ? w->label_bytes : 40, w->label);
     if (tok_encode_word(s->t, w->word, w->word_bytes, &s->d->ids, e))
         return err_wrap(e, "%s: line %lld", s->path, (long long)w->line);
@@ -198,14 +211,12 @@ static int read_sentences(struct sentences *s, const char *text, size_t size, st
     return 0;
 }
 
-static int read_tagged(struct sentences *s, const struct io_map *map, struct data_labels *learnt,
-    bool learn, struct err *e)
+static int read_tagged(struct sentences *s, const struct io_map *map, struct err *e)
 {
     const char *text;
     size_t size;
     int rc = data_text(s->path, map, &text, &size, e);
-    if (rc || (learn && (rc = learn_labels(learnt, s->path, text, size, e))) ||
-        (rc = read_sentences(s, text, size, e)))
+    if (rc || (rc = read_sentences(s, text, size, e)))
         return rc;
     s->d->names = digest_labels(s->labels);
     s->d->pad = tok_pad(s->t) >= 0 ? tok_pad(s->t) : 0;
@@ -213,12 +224,10 @@ static int read_tagged(struct sentences *s, const struct io_map *map, struct dat
 }
 
 int data_open_tagged(const char *path, const struct tok *t, int sequence_length,
-    struct data_labels *labels, bool learn, struct data **out, struct err *e)
+    const struct data_labels *labels, struct data **out, struct err *e)
 {
-    struct data_labels learnt = {.names = NULL};
     struct io_map map = {0};
     struct data *d = NULL;
-    assert(!learn || !labels->count);
     int around = tok_prefix(t)->count + tok_suffix(t)->count;
     if (sequence_length <= around)
         return err_set(e, ERR_USER,
@@ -228,18 +237,15 @@ int data_open_tagged(const char *path, const struct tok *t, int sequence_length,
     int rc = data_create(sequence_length, &d, e);
     if (rc)
         return rc;
-    struct sentences s = {.d = d, .t = t, .labels = learn ? &learnt : labels, .path = path};
+    struct sentences s = {.d = d, .t = t, .labels = labels, .path = path};
     rc = io_map(path, &map, e);
     if (!rc)
-        rc = read_tagged(&s, &map, &learnt, learn, e);
+        rc = read_tagged(&s, &map, e);
     io_unmap(&map);
     if (rc) {
-        data_labels_done(&learnt);
         data_close(d);
         return rc;
     }
-    if (learn)
-        *labels = learnt;
     *out = d;
     return 0;
 }

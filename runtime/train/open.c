@@ -77,15 +77,14 @@ static int check_objective(const struct train *t, struct err *e)
 }
 
 /* path NULL: there is none. */
-static int open_data(
-    struct train *t, const char *path, bool learn, struct data **out, struct err *e)
+static int open_data(struct train *t, const char *path, struct data **out, struct err *e)
 {
     const struct jobspec_train *s = &t->spec->train;
     if (!path)
         return 0;
     if (!t->objective->tagged)
         return data_open(path, s->data.format, t->tok, s->sequence_length, out, e);
-    int rc = data_open_tagged(path, t->tok, s->sequence_length, &t->names, learn, out, e);
+    int rc = data_open_tagged(path, t->tok, s->sequence_length, &t->names, out, e);
     if (rc)
         return rc;
     int64_t truncated = data_tagged_truncated(*out);
@@ -96,18 +95,36 @@ static int open_data(
     return 0;
 }
 
+/* Of all files: what stands in a later one alone has a number, too, though nothing learns it. */
+static int learn_labels(struct train *t, struct err *e)
+{
+    const struct jobspec_train *s = &t->spec->train;
+    const char *const files[] = {s->data.train, s->data.validation, s->data.test};
+    int trained = 0;
+    for (int i = 0; i < 3; i++) {
+        int rc = files[i] ? data_labels_learn(&t->names, files[i], e) : 0;
+        if (rc)
+            return rc;
+        trained = i ? trained : t->names.count;
+    }
+    if (t->names.count > trained && train_leads(t))
+        log_warn("some labels stand in no sentence that is trained on",
+            LOG_I("labels", t->names.count - trained), LOG_I("of", t->names.count));
+    t->config.labels = t->names.count;
+    return 0;
+}
+
 static int open_corpus(struct train *t, struct err *e)
 {
     const struct jobspec_train *s = &t->spec->train;
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     int rc;
     if ((rc = check_objective(t, e)) || (rc = tok_open(t->weights, &t->tok, e)) ||
-        (rc = open_data(t, s->data.train, true, &t->data, e)) ||
-        (rc = open_data(t, s->data.validation, false, &t->validation, e)) ||
-        (rc = open_data(t, s->data.test, false, &t->test, e)))
+        (t->objective->tagged && (rc = learn_labels(t, e))) ||
+        (rc = open_data(t, s->data.train, &t->data, e)) ||
+        (rc = open_data(t, s->data.validation, &t->validation, e)) ||
+        (rc = open_data(t, s->data.test, &t->test, e)))
         return rc;
-    if (t->objective->tagged)
-        t->config.labels = t->names.count;
     return share_out(t, e);
 }
 

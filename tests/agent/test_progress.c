@@ -125,9 +125,10 @@ START_TEST(saves_and_evaluations)
     progress_init(&p);
     json_auto struct json *saved = parse("{\"step\":25,\"path\":\"/c/step-00000025\"}");
     json_auto struct json *first = parse("{\"step\":0,\"loss\":4}");
-    json_auto struct json *later = parse("{\"step\":25,\"loss\":2}");
+    json_auto struct json *later = parse("{\"step\":25,\"loss\":2,\"f1\":0.75}");
     progress_saved(&p, saved, 99);
     progress_evaluated(&p, first);
+    ck_assert(isnan(p.validation_f1));
     progress_evaluated(&p, later);
     report_init(&r);
     progress_report(&p, &r);
@@ -135,6 +136,7 @@ START_TEST(saves_and_evaluations)
     ck_assert_str_eq(r.checkpoint_path, "/c/step-00000025");
     ck_assert_double_eq(r.first_validation_loss, 4);
     ck_assert_double_eq(r.validation_loss, 2);
+    ck_assert_double_eq(r.validation_f1, 0.75);
     struct progress q;
     progress_init(&q);
     progress_recover(&q, &r);

@@ -264,6 +264,22 @@ START_TEST(test_lines)
 }
 END_TEST
 
+START_TEST(test_evaluations)
+{
+    struct screen s = training();
+    struct screen_told told = {0};
+    tell(&s, &told);
+    s.report.validation_loss = s.report.first_validation_loss = 3.5;
+    ck_assert_str_eq(tell(&s, &told), "14:13:20  validation loss 3.5000\n");
+    s.report.validation_loss = 3.25;
+    s.report.validation_f1 = 0.8125;
+    ck_assert_str_eq(tell(&s, &told), "14:13:20  validation loss 3.2500  f1 0.8125\n");
+    ck_assert_str_eq(tell(&s, &told), "");
+    ck_assert_ptr_nonnull(
+        strstr(draw(&s, 90, 40, false), "\nvalid 3.2500  from 3.5000  f1 0.8125\n"));
+}
+END_TEST
+
 START_TEST(test_parts)
 {
     char text[64];
@@ -308,6 +324,7 @@ int main(void)
     tcase_add_test(t, test_control_characters);
     tcase_add_test(t, test_colours);
     tcase_add_test(t, test_lines);
+    tcase_add_test(t, test_evaluations);
     tcase_add_test(t, test_parts);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -39,12 +39,18 @@ static void end(void)
     golden_remove(folder);
 }
 
-/* With the labels that it has itself. */
+/* With the labels that the file has itself. */
+static int learn_and_open(int length, struct data_labels *labels, struct data **out)
+{
+    int rc = data_labels_learn(labels, path, &e);
+    return rc ? rc : data_open_tagged(path, tok, length, labels, out, &e);
+}
+
 static struct data *open_text(const char *text, struct data_labels *labels)
 {
     struct data *d = NULL;
     golden_write(path, text, strlen(text));
-    int rc = data_open_tagged(path, tok, T, labels, true, &d, &e);
+    int rc = learn_and_open(T, labels, &d);
     ck_assert_msg(!rc, "%s", e.text);
     return d;
 }
@@ -103,18 +109,24 @@ START_TEST(what_does_not_fit_is_left_out_and_counted)
 END_TEST
 
 /* A file for evaluation is numbered as the training file, though it lacks some. */
-START_TEST(labels_are_those_of_the_training_file)
+START_TEST(labels_are_those_of_all_files)
 {
     struct data_labels labels = {.names = NULL};
     struct data *d = open_text(two, &labels), *v = NULL;
     golden_write(path, "runs O\n", 7);
-    ck_assert_msg(!data_open_tagged(path, tok, T, &labels, false, &v, &e), "%s", e.text);
+    ck_assert_msg(!data_open_tagged(path, tok, T, &labels, &v, &e), "%s", e.text);
     check(v, 0, 3, (const int32_t[]){CLS, RUNS, SEP}, (const int32_t[]){-1, 3, -1});
     data_close(v);
     golden_write(path, "runs O\n\nParis B-LO\n", 19);
-    ck_assert_int_eq(data_open_tagged(path, tok, T, &labels, false, &v, &e), -ERR_DATA);
-    ck_assert_ptr_nonnull(strstr(e.text, "a.conll: line 3: label \"B-LO\" does not occur in the"));
-    ck_assert_int_eq(labels.count, 4);
+    ck_assert_int_eq(data_open_tagged(path, tok, T, &labels, &v, &e), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "a.conll: line 3: label \"B-LO\" was not learnt"));
+    /* Learnt as well, it moves those behind it. */
+    ck_assert(!data_labels_learn(&labels, path, &e));
+    ck_assert_int_eq(labels.count, 5);
+    ck_assert_msg(!data_open_tagged(path, tok, T, &labels, &v, &e), "%s", e.text);
+    check(v, 0, 3, (const int32_t[]){CLS, RUNS, SEP}, (const int32_t[]){-1, 4, -1});
+    check(v, 1, 3, (const int32_t[]){CLS, PARIS, SEP}, (const int32_t[]){-1, 0, -1});
+    data_close(v);
     data_close(d);
     data_labels_done(&labels);
 }
@@ -132,7 +144,7 @@ START_TEST(a_digest_is_of_ids_labels_names_and_sentences)
         struct data_labels labels = {.names = NULL};
         struct data *d = open_text(texts[i], &labels), *again = NULL;
         digests[i] = data_digest(d);
-        ck_assert(!data_open_tagged(path, tok, T, &labels, false, &again, &e));
+        ck_assert(!data_open_tagged(path, tok, T, &labels, &again, &e));
         ck_assert(data_digest(again) == digests[i]);
         for (int k = 0; k < i; k++)
             ck_assert_msg(digests[k] != digests[i], "%d and %d", k, i);
@@ -158,16 +170,19 @@ START_TEST(bad_files_are_refused)
         struct data_labels labels = {.names = NULL};
         struct data *d = NULL;
         golden_write(path, rows[i][0], strlen(rows[i][0]));
-        ck_assert_int_eq(data_open_tagged(path, tok, T, &labels, true, &d, &e), -ERR_DATA);
+        ck_assert_int_eq(learn_and_open(T, &labels, &d), -ERR_DATA);
         ck_assert_msg(strstr(e.text, rows[i][1]) != NULL, "%s", e.text);
-        ck_assert(!d && !labels.count && !labels.names);
+        ck_assert(!d);
+        data_labels_done(&labels);
     }
     struct data_labels labels = {.names = NULL};
     struct data *d = NULL;
     golden_write(path, two, sizeof two - 1);
-    ck_assert_int_eq(data_open_tagged(path, tok, 2, &labels, true, &d, &e), -ERR_USER);
+    ck_assert_int_eq(learn_and_open(2, &labels, &d), -ERR_USER);
     ck_assert_ptr_nonnull(strstr(e.text, "spec.train.sequenceLength: 2"));
-    ck_assert_int_eq(data_open_tagged("/nowhere.conll", tok, T, &labels, true, &d, &e), -ERR_DATA);
+    data_labels_done(&labels);
+    ck_assert_int_eq(data_labels_learn(&labels, "/nowhere.conll", &e), -ERR_DATA);
+    ck_assert_int_eq(data_open_tagged("/nowhere.conll", tok, T, &labels, &d, &e), -ERR_DATA);
 }
 END_TEST
 
@@ -186,8 +201,9 @@ START_TEST(labels_have_a_bound)
     buf_str(&text, "runs O\n");
     golden_write(path, text.data, text.len);
     struct data *d = NULL;
-    ck_assert_int_eq(data_open_tagged(path, tok, T, &labels, true, &d, &e), -ERR_DATA);
+    ck_assert_int_eq(learn_and_open(T, &labels, &d), -ERR_DATA);
     ck_assert_ptr_nonnull(strstr(e.text, "line 1025: more than 1024 different labels"));
+    data_labels_done(&labels);
 }
 END_TEST
 
@@ -197,8 +213,9 @@ static int open_once(void *user)
     struct data_labels labels = {.names = NULL};
     struct data *d = NULL;
     struct err why = {0};
-    int rc = data_open_tagged(path, tok, T, &labels, true, &d, &why);
-    ck_assert(!rc || (!labels.names && !d));
+    int rc = data_labels_learn(&labels, path, &why);
+    rc = rc ? rc : data_open_tagged(path, tok, T, &labels, &d, &why);
+    ck_assert(!rc || !d);
     data_close(d);
     data_labels_done(&labels);
     return rc;
@@ -216,7 +233,7 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"tagged", 30, begin, end},
         (const TTest *const[]){the_first_token_of_a_word_has_its_label,
-            what_does_not_fit_is_left_out_and_counted, labels_are_those_of_the_training_file,
+            what_does_not_fit_is_left_out_and_counted, labels_are_those_of_all_files,
             a_digest_is_of_ids_labels_names_and_sentences, bad_files_are_refused,
             labels_have_a_bound, failed_calls_are_reported, NULL});
 }

@@ -286,8 +286,24 @@ START_TEST(what_is_refused)
     refused(&s, EXIT_CLASS_USER, "has only 64 sentences to train on");
     s = job("refused");
     s.train.data.validation = training_path("other.conll");
+    golden_write(s.train.data.validation, "anna x ORG\n", 11);
+    refused(&s, EXIT_CLASS_DATA, "other.conll: line 1: ");
+}
+END_TEST
+
+/* Nothing learns it, but it can be found wanting. */
+START_TEST(a_label_of_the_validation_file_alone_has_a_number)
+{
+    struct jobspec s = job("alone");
+    s.train.epochs = 1;
+    s.train.data.validation = training_path("other.conll");
     golden_write(s.train.data.validation, "anna x B-ORG\n", 13);
-    refused(&s, EXIT_CLASS_DATA, "other.conll: line 1: label \"B-ORG\" does not occur");
+    struct outcome o = run(&s, 2, 1, 0);
+    ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
+    json_auto struct json *config = golden_json(training_path("output/config.json"));
+    const struct json *id2label = json_get(config, "id2label");
+    ck_assert_uint_eq(json_count(id2label), 6);
+    ck_assert_str_eq(json_str(id2label, "1", ""), "B-ORG");
 }
 END_TEST
 
@@ -314,5 +330,6 @@ int main(void)
         (const TTest *const[]){sentences_are_learnt_alike_in_any_world, the_folder_has_the_labels,
             a_fresh_classifier_learns_beside_adapters, an_interruption_does_not_show,
             sentences_are_held_out_where_no_file_is_given, what_is_refused,
-            labels_are_part_of_a_training, NULL});
+            a_label_of_the_validation_file_alone_has_a_number, labels_are_part_of_a_training,
+            NULL});
 }

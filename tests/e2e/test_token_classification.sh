@@ -1,0 +1,72 @@
+#!/bin/bash
+# Goal: manifests/samples/token-classification.yaml keeps its word: a published BERT learns names from CoNLL files on two
+# ranks, is scaled to three while it trains, says after each epoch how well it does, and leaves a report, TensorBoard's
+# points and a folder that names its labels. Method: `llmjob run` with the real MiniLM and the silver corpus
+# (tests/e2e/entities), fewer sentences and epochs at a higher rate. What the report is compared with needs no model:
+# words that carried a name in training, looked up.
+. "$(dirname "$0")/lib.sh"
+work=$(mktemp -d)
+data=$work/data out=$work/out logs=$work/data/ckpt/ner/samples
+sentences=320 epochs=3
+
+prepare() {
+	mkdir -p "$work/bin" "$data/models"
+	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	tests/e2e/entities/corpus "$data/ner" $sentences 80 80 >/dev/null
+	tests/e2e/material "$data" names
+	sed -E "s/^( *epochs:).*/\1 $epochs/; s/^( *learningRate:).*/\1 0.0005/" \
+		manifests/samples/token-classification.yaml >"$work/job.yaml"
+}
+explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
+clean_up() {
+	local pids
+	pids=$(find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null | cut -d/ -f3 || true)
+	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
+	rm -rf "$work"
+}
+world() { find "$logs" -name '*.log' -printf '%f\n' 2>/dev/null | sort -n | tail -n 1 | cut -d- -f1; }
+past() { [ "$(tail -qn 1 "$logs/$(world)"-0.log 2>/dev/null | awk '{n = $1} END {print n + 0}')" -ge "$1" ]; }
+three_step() { [ "$(find "$logs" -name "$(world)-*.log" -size +0 | wc -l)" = 3 ]; }
+# F1 of the test's names when a word is what it most often was in training.
+looked_up() {
+	awk '
+		FILENAME != last { file++; last = FILENAME }
+		NF != 2 || $1 == "-DOCSTART-" { next }
+		file == 1 { if (++n[$1, $2] > most[$1]) { most[$1] = n[$1, $2]; label[$1] = $2 } next }
+		{ guess = ($1 in label) ? label[$1] : "O"; named += $2 ~ /^B-/; found += guess ~ /^B-/; right += $2 ~ /^B-/ && guess == $2 }
+		END { printf "%.4f\n", 2 * right / (named + found) }' "$data/ner/train.conll" "$data/ner/test.conll"
+}
+
+trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
+prepare
+TMPDIR=$work "$work/bin/llmjob" run "$work/job.yaml" --storage "data=$data" --plain >"$out" 2>&1 &
+run=$!
+check "two ranks train" poll 90 "step 3" past 3
+sed -E 's/^( *replicas:).*/\1 3/' "$work/job.yaml" >"$work/job.new"
+mv "$work/job.new" "$work/job.yaml"
+check "replicas 2 -> 3 in the file: three ranks train" poll 90 "a world of three" three_step
+status=0
+timeout 200 tail --pid=$run -f /dev/null || kill -9 $run
+wait $run || status=$?
+check "it completes" equal $status 0
+check "every sentence of every step was learnt once" \
+	awk -v batch=16 -v steps=$((sentences * epochs / 16)) -f tests/e2e/samples.awk "$logs"/*.log
+reports=$(grep -cE 'validation loss [0-9.]+  f1 [0-9.]+$' "$out" || true)
+echo "$(grep 'validation loss' "$out" || true)"
+check "each epoch and the start have a report" [ "$reports" -ge $((epochs + 1)) ]
+
+report=$data/out/ner/report.json
+score() { jq "$1" "$report"; }
+f1=$(score '.test.entities.lenient["micro avg"]."f1-score"') baseline=$(looked_up)
+echo "test f1 $f1; words looked up in the training file: $baseline"
+check "the test has a report by type" jq -e '.test.entities.lenient | has("PER") and has("LOC") and has("GRP")' "$report"
+check "its support is what the file holds" equal "$(score '.test.entities.lenient["micro avg"].support')" \
+	"$(grep -c ' B-' "$data/ner/test.conll")"
+check "more than by looking words up" jq -en "$f1 > $baseline"
+check "the run ends with the figure" grep -qF "test: f1 $(printf %.4f "$f1")" "$out"
+check "the output is a BERT that classifies tokens" jq -e '.architectures == ["BertForTokenClassification"]' "$data/out/ner/config.json"
+check "with the labels of the files" equal "$(jq -r '.id2label | to_entries | sort_by(.key | tonumber) | .[].value' "$data/out/ner/config.json")" \
+	"$(cat "$data"/ner/*.conll | awk 'NF == 2 && $1 != "-DOCSTART-" {print $2}' | LC_ALL=C sort -u)"
+check "and its tokenizer" test -s "$data/out/ner/tokenizer.json"
+check "TensorBoard has F1" grep -qa 'f1/validation' "$(find "$data/tensorboard/ner" -name 'events.*' | head -n 1)"
+finish
