@@ -134,7 +134,7 @@ export ASAN_OPTIONS ?= allocator_may_return_null=1
 export TSAN_OPTIONS ?= allocator_may_return_null=1
 
 # Of what takes long one in LLMJOB_SAMPLE is tried, chosen by LLMJOB_SEED (tests/sample.h); `make prove` tries all.
-export LLMJOB_SAMPLE ?= 3
+export LLMJOB_SAMPLE ?= 4
 ifndef LLMJOB_SEED
 LLMJOB_SEED := $(shell date +%s)
 endif
