@@ -70,6 +70,10 @@ $(foreach r,$(ROOMS),$(O)/tests/$(r)/%.o): ALL_CFLAGS += -O1 -fno-var-tracking -
 # slowest, which no AVX2 machine runs, so is the choice of induction variables.
 $(O)/kernels/cpu/isa_%.o: ALL_CFLAGS += -fno-var-tracking
 $(O)/kernels/cpu/isa_base.o: ALL_CFLAGS += -fno-ivopts
+# Instrumented, each takes half a minute. Under AddressSanitizer two of the four are, which are of the same text; what
+# ThreadSanitizer looks for is between threads, not inside these loops.
+uninstrumented := $(if $(TSAN),isa_base isa_avx2) $(if $(ASAN)$(TSAN),isa_avx512 isa_avx512bf16)
+$(uninstrumented:%=$(O)/kernels/cpu/%.o): ALL_CFLAGS += -fno-sanitize=all
 # OpenMP only where ranks compute.
 $(O)/kernels/%.o $(O)/runtime/%.o $(O)/tests/kernels/%.o $(O)/tests/runtime/%.o: ALL_CFLAGS += -fopenmp
 # One word a file, or the whole command with V=1.
