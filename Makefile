@@ -158,12 +158,12 @@ sub = $(MAKE) --no-print-directory R=$(R)
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 # Shell commands that run a group for the results of all; one that leaves no counts has failed.
 start = $(sub) $(jobs) $(1) R=$(O)/results
-told  = grep -q "^$(1) " $(O)/results || { echo "$(1) did not run"; echo "$(1) lost 0 1 0 0" >>$(O)/results; };
+told  = grep -q "^$(1) " $(O)/results || { echo "$(1) did not run"; echo "$(1) lost 0 1 0 0 0" >>$(O)/results; };
 group = $(start); $(told)
 groups = $(foreach g,$(1),$(call group,$(g)))
 begin = mkdir -p $(O) && tests/run.sh -b $(O)/results
 seed = echo "LLMJOB_SAMPLE=$(LLMJOB_SAMPLE) LLMJOB_SEED=$(LLMJOB_SEED)"
-built = $(sub) $(jobs) $(1) || { echo "build lost 0 1 0 0" >>$(O)/results; tests/run.sh -s $(O)/results; exit 1; }
+built = $(sub) $(jobs) $(1) || { echo "build lost 0 1 0 0 0" >>$(O)/results; tests/run.sh -s $(O)/results; exit 1; }
 
 .PHONY: test check models unit asan tsan fault fuzz sim tidy short e2e bench beside unit-programs clean format \
   $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan tsan fault fuzz) asan-programs tsan-programs \

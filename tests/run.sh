@@ -8,21 +8,22 @@
 # A program's exit status is its verdict: 0 passed, 77 skipped, anything else failed. What it counts: Check's lines
 # ("Checks: N, Failures: N, Errors: N"), or its own "N passed, N failed, N skipped", else the program itself is one
 # test. Each line "SKIP: reason" is one skip, and shown; so is "NOTE: text", what one should know of a program that
-# passed. With -r a line for each program is appended to the file, "group program passed failed skipped seconds", and
-# no total is printed. The last line is the total; the status is non-zero when something failed or nothing ran.
+# passed. With -r a line for each program is appended to the file, "group program passed failed skipped seconds cpu",
+# the last the CPU seconds of it and of all that it waited for, and no total is printed. The last line is the total; the status is non-zero when something failed or nothing ran.
 set -u
 export LC_ALL=C.UTF-8 # EPOCHREALTIME has a point
 
 group=tests jobs=1 limit=${TEST_SECONDS:-300} results= verbose= only=
 
 total() { # results
-	awk 'NF == 6 { p += $3; f += $4; s += $5 }
+	awk 'NF == 7 { p += $3; f += $4; s += $5 }
 	     END { printf "%d passed, %d failed, %d skipped\n", p, f, s; exit !(f == 0 && p + s > 0) }' "$1"
 }
 
 slowest() { # results
-	echo "the slowest programs:"
-	awk 'NF == 6 { printf "%7.1f s  %s %s\n", $6, $1, $2 }' "$1" | sort -rn | head -n 10
+	echo "the slowest programs, and their CPU seconds:"
+	awk 'NF == 7 { printf "%7.1f s %7.1f  %s %s\n", $6, $7, $1, $2 }' "$1" | sort -rn | head -n 10
+	awk 'NF == 7 { sum[$1] += $7 } END { for (g in sum) printf "%7.1f  all of %s\n", sum[g], g }' "$1" | sort -rn
 }
 
 failures() { # of one program: name, log; the lines that say what failed, or the last one
@@ -68,8 +69,9 @@ run_one() { # program
 		status=$?
 	fi
 	read -r passed failed skipped < <(count "$log" "$status")
-	local seconds verdict=ok
+	local seconds cpu verdict=ok
 	seconds=$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+	cpu=$(times | awk 'NR == 2 { split($1, u, "[ms]"); split($2, k, "[ms]"); printf "%.1f", u[1] * 60 + u[2] + k[1] * 60 + k[2] }')
 	[ "$passed" -eq 0 ] && verdict=skip
 	[ "$failed" -gt 0 ] && verdict=FAIL
 	{
@@ -83,7 +85,7 @@ run_one() { # program
 		fi
 	} >"$log.show"
 	cat "$log.show"
-	echo "$RUN_GROUP $name $passed $failed $skipped $seconds" >"$log.count"
+	echo "$RUN_GROUP $name $passed $failed $skipped $seconds $cpu" >"$log.count"
 }
 
 while getopts 'g:j:t:r:vb:s:o:' option; do
@@ -120,8 +122,8 @@ echo "== $group"
 cat "$RUN_TMP"/*.count >"$RUN_TMP/all" 2>/dev/null
 # A program without counts never came to its end.
 ran=$(wc -l <"$RUN_TMP/all")
-[ "$ran" -eq $# ] || echo "$group lost 0 $(($# - ran)) 0 0" >>"$RUN_TMP/all"
-[ $# -gt 0 ] || echo "$group nothing 0 1 0 0" >>"$RUN_TMP/all"
+[ "$ran" -eq $# ] || echo "$group lost 0 $(($# - ran)) 0 0 0" >>"$RUN_TMP/all"
+[ $# -gt 0 ] || echo "$group nothing 0 1 0 0 0" >>"$RUN_TMP/all"
 if [ -n "$results" ]; then
 	cat "$RUN_TMP/all" >>"$results" # one write: groups may run side by side
 	cat "$RUN_TMP"/*.failed >>"$results.failed" 2>/dev/null

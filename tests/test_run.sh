@@ -72,7 +72,7 @@ tests/run.sh -g two -j 2 -r "$tmp/results" "$tmp/bad" "$tmp/skip" "$tmp/late" >/
 got=$(tests/run.sh -s "$tmp/results" 20)
 if [ "$(tail -n 1 <<<"$got")" = "6 passed, 1 failed, 1 skipped" ] &&
 	grep -qx '1 min 4[0-9] s of 20' <<<"$got" &&
-	[[ $(sed -n 2p <<<"$got") =~ ^\ +1\.[0-9]\ s\ \ two\ .*/late$ ]]; then
+	[[ $(sed -n 2p <<<"$got") =~ ^\ +1\.[0-9]\ s\ +0\.[0-9]\ \ two\ .*/late$ ]]; then
 	passed=$((passed + 1))
 else
 	failed=$((failed + 1))

@@ -1,8 +1,8 @@
 #!/bin/bash
 # demo: what a person does with llmjob, and sees: fine-tune a real model on two replicas, scale it to
 # three while it trains, lose a rank, lose a replica, complete, serve, ask. First on this machine
-# alone (demo_standalone.sh), within three minutes, and meanwhile the local cluster's programs are
-# compiled at the lowest priority; then the same file on the cluster, which goes afterwards. With
+# alone (demo_standalone.sh), within three minutes; while that is built, and after it, the local cluster's
+# programs are compiled at the lowest priority; then the same file on the cluster, which goes afterwards. With
 # DEMO_KUBECONFIG (make demo KUBECONFIG=...) at once on a cluster that is there; see `other_cluster`
 # for what that needs. Ends non-zero when anything did; a signal at any time leaves nothing behind.
 began=$EPOCHSECONDS
@@ -37,8 +37,8 @@ build() { # program...
 }
 
 # ---- the cluster's programs, compiled beside all else ----------------------------------------------
-compiler='' compiled_at=''
-compile_progress() { [ -z "$compiler" ] || tests/cluster/binaries --progress; }
+compiler='' compiled_at='' paused=''
+compile_progress() { [ -z "$compiler" ] || [ -n "$paused" ] || tests/cluster/binaries --progress; }
 # In a process group of its own: what it starts ends with it.
 start_compiling() {
 	local idle=(nice -n 19)
@@ -50,9 +50,13 @@ start_compiling() {
 	compiler=$!
 	set +m
 }
+# Even the lowest priority takes caches and memory from what is shown: a step of training half as long again.
+pause_compiling() { [ -z "$compiler" ] || ! kill -STOP -- -"$compiler" 2>/dev/null || paused=1; }
+resume_compiling() { [ -z "$paused" ] || ! kill -CONT -- -"$compiler" 2>/dev/null || paused=''; }
 stop_compiling() {
 	[ -n "$compiler" ] || return 0
 	kill -- -"$compiler" 2>/dev/null || return 0
+	resume_compiling # a stopped process does not hear a signal
 	poll 10 "the end of the compiler" compiler_gone || kill -9 -- -"$compiler" || true
 }
 compiler_gone() { ! kill -0 -- -"$compiler"; }

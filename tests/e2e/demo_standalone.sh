@@ -92,6 +92,8 @@ serve_standalone() {
 	echo "serving at $(serving_at)/v1"
 	ask "$(serving_at)"
 	now_s >"$work/answered"
+	echo "(the answer, $(duration "$(cat "$work/answered")") after the start; the limit is 3 min)"
+	resume_compiling
 	kill -INT $server
 	wait $server || [ $? = 71 ] # drained
 }
@@ -106,6 +108,7 @@ before_and_after() {
 standalone() {
 	build llmjob llmjob-agent llmjob-rank
 	wait $material
+	pause_compiling
 	train_standalone
 	serve_standalone
 	before_and_after
