@@ -152,7 +152,7 @@ PARALLEL := -j $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
 LONG := $(addprefix %/test_,cuda cuda_train backward run agent coll train ops infer)
 long_first = $(filter $(LONG),$(1)) $(filter-out $(LONG),$(1))
 export OMP_WAIT_POLICY
-run-asan run-tsan unit: OMP_WAIT_POLICY := passive
+run-asan run-tsan unit computing: OMP_WAIT_POLICY := passive
 sub = $(MAKE) --no-print-directory R=$(R)
 # All cores, unless the caller said how many.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -165,14 +165,14 @@ begin = mkdir -p $(O) && tests/run.sh -b $(O)/results
 seed = echo "LLMJOB_SAMPLE=$(LLMJOB_SAMPLE) LLMJOB_SEED=$(LLMJOB_SEED)"
 built = $(sub) $(jobs) $(1) || { echo "build lost 0 1 0 0 0" >>$(O)/results; tests/run.sh -s $(O)/results; exit 1; }
 
-.PHONY: test check models unit asan tsan fault fuzz sim tidy short e2e bench beside unit-programs clean format \
+.PHONY: test check models unit computing computing-programs asan tsan fault fuzz sim tidy short e2e bench beside unit-programs clean format \
   $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan tsan fault fuzz) asan-programs tsan-programs \
   $(addprefix whole-,unit asan e2e) run-whole-asan
 test: ## everything, in 20 minutes: install, build, house rules, unit tests in three builds, fuzzers, end to end
 	@tests/deps.sh
 	@$(begin) && $(seed)
-	@+$(call built,all unit-programs)
-	@+$(call groups,models tidy unit)
+	@+$(call built,all computing-programs)
+	@+$(call groups,models tidy computing)
 	@+tests/idly $(sub) $(jobs) beside & builds=$$!; setsid $(call start,e2e-alone) & alone=$$!; \
 	  trap "kill -- -$$builds -$$alone" INT TERM; $(call group,e2e-cluster) wait; $(call told,e2e-alone)
 	@+$(call groups,cuda gpu asan tsan fuzz)
@@ -190,6 +190,12 @@ check: ## the inner loop, in 4 minutes and the build: house rules, unit tests, a
 unit-programs: $(UNIT_TESTS) $(GPU_PROGRAMS)
 unit: $(UNIT_TESTS) ## unit tests
 	@$(RUN) -g unit $(PARALLEL) $(call long_first,$(UNIT_TESTS))
+# `make test` runs all of them with AddressSanitizer, and as they are only those that compute: at -O3 the instructions, and
+# so the numbers, are others. The rest of the optimised code is what the end-to-end tests run.
+COMPUTING := $(call room_tests,kernels) $(filter $(addprefix $(O)/tests/runtime/,model/% train/%),$(UNIT_TESTS))
+computing-programs: $(COMPUTING) $(GPU_PROGRAMS)
+computing: $(COMPUTING)
+	@$(RUN) -g computing $(PARALLEL) $(call long_first,$(COMPUTING))
 short: all ## a job trained and served by the four programs, in seconds
 	@O=$(O) $(RUN) -g short tests/e2e/short_run.sh
 $(addprefix unit-,$(ROOMS)): unit-%:
