@@ -152,6 +152,8 @@ static bool is_environment_name(const char *s)
 
 static bool is_module_name(const char *s)
 {
+    if (!strcmp(s, "all-linear"))
+        return true;
     while (isalnum((unsigned char)*s) || *s == '_')
         s++;
     return !*s;
@@ -480,6 +482,7 @@ static const struct field spec_rows[] = {
     {GROUP("train.lora", has_lora)},
     {ROW("train.lora.rank", INT, train.lora.rank, NULL), RANGE(1, 1024)},
     {ROW("train.lora.alpha", NUM, train.lora.alpha, "16"), RANGE(0, 10000)},
+    {ROW("train.lora.rankStabilized", BOOL, train.lora.rank_stabilized, "false")},
     {ROW("train.lora.dropout", NUM, train.lora.dropout, "0"), RANGE(0, 1), .max_open = true},
     {ROW("train.lora.targets", STRINGS, train.lora.targets, "q_proj,v_proj"),
         RANGE(1, LIMIT_LORA_TARGETS), COUNTED(train.lora.target_count), .item_max = 63,

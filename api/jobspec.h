@@ -60,6 +60,7 @@ struct jobspec_train {
         double alpha, dropout;
         const char *targets[LIMIT_LORA_TARGETS]; /* "q_proj", ... */
         int target_count;
+        bool rank_stabilized; /* scaled by alpha / sqrt(rank), not alpha / rank */
     } lora;
     struct {
         const char *train, *validation, *test; /* paths; all but train may be NULL */

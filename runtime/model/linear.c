@@ -28,7 +28,7 @@ static void bind_adapters(
         f->b = model_bind(m, s->role[i], TENSOR_LORA_B, layer, gradient, &f->db).data;
     }
     a.rank = a.r * a.count;
-    a.scale = m->conf.lora_alpha / (float)a.r;
+    a.scale = lora_scale(&m->conf);
     a.dropout = m->conf.lora_dropout;
     a.seed = lora_seed(m->conf.seed, layer, kind);
     l->lora = a;

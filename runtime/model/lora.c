@@ -7,16 +7,22 @@
 
 #include "runtime/model/gemm.h"
 
+#include <math.h>
+
+#define ALL_LINEAR "all-linear" /* peft's word for every matrix of the layers */
+
 static bool is_target(const struct model_conf *c, enum tensor_role role)
 {
     for (const char *const *t = c->lora_targets; t && *t; t++)
-        if (!strcmp(*t, tensor_short_name(role)))
+        if (!strcmp(*t, tensor_short_name(role)) || !strcmp(*t, ALL_LINEAR))
             return true;
     return false;
 }
 
 static bool names_matrix(const struct model_config *c, const char *target)
 {
+    if (!strcmp(target, ALL_LINEAR))
+        return true;
     for (enum linear_kind k = 0; k < LINEARS; k++) {
         struct linear_shape s;
         linear_shape(c, k, &s);
@@ -95,6 +101,12 @@ int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
     }
     *out = t;
     return 0;
+}
+
+float lora_scale(const struct model_conf *c)
+{
+    float r = (float)c->lora_rank;
+    return c->lora_alpha / (c->lora_rank_stabilized ? sqrtf(r) : r);
 }
 
 uint64_t lora_seed(uint64_t seed, int64_t layer, enum linear_kind kind)

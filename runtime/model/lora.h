@@ -27,7 +27,7 @@ struct lora_factor {
 struct lora { /* the adapters of one joined matrix (out, in); count 0: none */
     int count;
     int64_t in, out, r, rank; /* rank = count * r */
-    float scale;              /* alpha / r */
+    float scale;              /* of lora_scale */
     float dropout;            /* of A's input */
     uint64_t seed;            /* its own, of lora_seed */
     const void *a;            /* (rank, in) t */
@@ -41,6 +41,9 @@ struct lora { /* the adapters of one joined matrix (out, in); count 0: none */
 /* What is trained: the factors for c's targets, per joined matrix its A's, then its B's; behind
    them a classifier. ERR_USER: a target no matrix has. */
 int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e);
+/* What B A is multiplied with: alpha / r, or alpha / sqrt(r) when rank-stabilized (Kalajdzievski,
+   arXiv:2312.03732). */
+float lora_scale(const struct model_conf *c);
 /* The seed of dropout in one joined matrix. */
 uint64_t lora_seed(uint64_t seed, int64_t layer, enum linear_kind kind);
 

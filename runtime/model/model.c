@@ -205,8 +205,7 @@ static int merge_adapters(struct model *m, const struct tensor *p, float *dst, s
         return err_set(e, ERR_MEMORY, "no memory to merge %s", p->name);
     dev_download(m->dev, fa, m->master + a->offset, (size_t)a->count * 4);
     dev_download(m->dev, fb, m->master + b->offset, (size_t)b->count * 4);
-    lora_merge(dst, fa, fb, p->shape[0], p->shape[1], m->conf.lora_rank,
-        m->conf.lora_alpha / (float)m->conf.lora_rank);
+    lora_merge(dst, fa, fb, p->shape[0], p->shape[1], m->conf.lora_rank, lora_scale(&m->conf));
     return 0;
 }
 

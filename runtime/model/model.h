@@ -29,6 +29,7 @@ struct model_conf {
     int64_t sequence_length; /* T, training */
     int lora_rank;           /* 0: full training */
     float lora_alpha, lora_dropout;
+    bool lora_rank_stabilized;
     const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
     uint64_t seed;                   /* of random weights, LoRA's A and dropout */
     enum recompute recompute;        /* what of a layer backward makes again: model/net.h */

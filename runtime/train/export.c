@@ -16,6 +16,8 @@
 #include "runtime/text/tok_write.h"
 #include "runtime/train/output.h"
 
+#include <math.h>
+
 static int64_t largest(struct model *m)
 {
     const struct tensors *base = model_base(m);
@@ -152,12 +154,15 @@ static int list_modules(struct adapter *a, const struct model_config *c, struct 
     return 0;
 }
 
-static void write_pattern(const struct adapter *a, struct jsonw *w, const char *key, double each)
+/* Of modules of several pieces: as many times `each`, or the root of that. */
+static void write_pattern(
+    const struct adapter *a, struct jsonw *w, const char *key, double each, bool root)
 {
     jsonw_open(w, key, '{');
     for (int i = 0; i < a->count; i++)
         if (a->modules[i].pieces > 1)
-            jsonw_num(w, a->modules[i].leaf, each * a->modules[i].pieces);
+            jsonw_num(w, a->modules[i].leaf,
+                each * (root ? sqrt(a->modules[i].pieces) : a->modules[i].pieces));
     jsonw_close(w);
 }
 
@@ -183,6 +188,8 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
     jsonw_int(&w, "r", t->lora.rank);
     jsonw_num(&w, "lora_alpha", t->lora.alpha);
     jsonw_num(&w, "lora_dropout", t->lora.dropout);
+    if (t->lora.rank_stabilized)
+        jsonw_bool(&w, "use_rslora", true);
     jsonw_str(&w, "bias", "none");
     jsonw_bool(&w, "fan_in_fan_out", family_of(c)->hf_transposed);
     jsonw_bool(&w, "inference_mode", true);
@@ -196,8 +203,8 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
         jsonw_str(&w, NULL, "classifier");
         jsonw_close(&w);
     }
-    write_pattern(a, &w, "rank_pattern", t->lora.rank);
-    write_pattern(a, &w, "alpha_pattern", t->lora.alpha);
+    write_pattern(a, &w, "rank_pattern", t->lora.rank, false);
+    write_pattern(a, &w, "alpha_pattern", t->lora.alpha, t->lora.rank_stabilized);
     jsonw_close(&w);
     return jsonw_end(&w);
 }

@@ -153,15 +153,17 @@ int identity_write(const struct identity_source *s, char out[CKPT_IDENTITY_BYTES
 
 /* -- comparing -- */
 
-/* Fields by their defaults, as of a job that says no more than it must. A checkpoint that does not
- * know a field was made before there was one: its default is then what it was made with. */
+/* Fields by their defaults, as of a job with LoRA that says no more than it must. A checkpoint that
+ * does not know a field was made before there was one: its default is then what it was made
+ * with. */
 static int read_defaults(struct json **out, struct err *e)
 {
     static const char least[] =
         "{\"name\":\"j\",\"spec\":{\"storage\":[{\"name\":\"s\",\"mountPath\":\"/s\","
         "\"scratch\":\"1Mi\"}],\"model\":{\"source\":\"/s/m\"},\"checkpoint\":{\"path\":\"/"
         "s/c\"},"
-        "\"train\":{\"data\":{\"train\":\"/s/d\"},\"steps\":1,\"output\":\"/s/o\"}}}";
+        "\"train\":{\"method\":\"LoRA\",\"lora\":{\"rank\":1},"
+        "\"data\":{\"train\":\"/s/d\"},\"steps\":1,\"output\":\"/s/o\"}}}";
     json_auto struct json *job = NULL;
     int rc = json_parse(least, sizeof least - 1, &job, e);
     if (rc)

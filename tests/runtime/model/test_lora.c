@@ -132,6 +132,22 @@ START_TEST(tables_join_what_shares_an_input)
 }
 END_TEST
 
+START_TEST(all_linear_is_every_matrix_of_a_layer)
+{
+    static const char *const all[] = {"all-linear", NULL};
+    struct model_conf c = {.config = tiny_config(true), .lora_rank = 4, .lora_targets = all};
+    struct tensors p = {0};
+
+    ck_assert_msg(!lora_tensors(&c, &p, &e), "%s", e.text);
+    ck_assert_int_eq(p.count, c.config.layers * 7 * 2);
+    tensors_done(&p);
+    c.config.activation = ACTIVATION_GELU; /* has no gate */
+    ck_assert_msg(!lora_tensors(&c, &p, &e), "%s", e.text);
+    ck_assert_int_eq(p.count, c.config.layers * 6 * 2);
+    tensors_done(&p);
+}
+END_TEST
+
 START_TEST(unknown_targets_are_refused)
 {
     static const char *const wrong[] = {"q_proj", "query", NULL}, *const none[] = {NULL};
@@ -149,4 +165,5 @@ START_TEST(unknown_targets_are_refused)
 END_TEST
 
 UNIT_MAIN("lora", products_follow_the_definition, merged_is_the_same_product,
-    tables_join_what_shares_an_input, unknown_targets_are_refused)
+    tables_join_what_shares_an_input, all_linear_is_every_matrix_of_a_layer,
+    unknown_targets_are_refused)

@@ -10,8 +10,11 @@
 
 #include "base/mem.h"
 #include "runtime/files/safetensors.h"
+#include "runtime/model/lora.h"
 #include "tests/runtime/bytes.h"
 #include "tests/unit.h"
+
+#include <math.h>
 
 static struct err e;
 
@@ -161,7 +164,8 @@ struct subject {
     char folder[64], output[128];
 };
 
-static void subject_open(struct subject *g, const char *model, const char *const *targets)
+static void subject_open(
+    struct subject *g, const char *model, const char *const *targets, bool stabilized)
 {
     g->c = (struct model_conf){.t = DTYPE_F32,
         .train = true,
@@ -169,6 +173,7 @@ static void subject_open(struct subject *g, const char *model, const char *const
         .sequence_length = 4,
         .lora_rank = targets ? 2 : 0,
         .lora_alpha = 3,
+        .lora_rank_stabilized = stabilized,
         .lora_targets = targets,
         .seed = 5};
     golden_folder(g->folder);
@@ -204,7 +209,7 @@ START_TEST(gpt2_is_exported_as_it_came)
     struct safetensors *from, *to;
     struct subject g;
 
-    subject_open(&g, GOLDEN "tiny-gpt2", NULL);
+    subject_open(&g, GOLDEN "tiny-gpt2", NULL, false);
     spec.model.source = GOLDEN "tiny-gpt2";
     spec.train.output = g.output;
     ck_assert_msg(!export_all(g.m, &g.c.config, NULL, g.before, &spec), "%s", e.text);
@@ -231,7 +236,7 @@ START_TEST(a_folder_that_holds_something_else_is_not_replaced)
     char path[256];
     struct subject g;
 
-    subject_open(&g, GOLDEN "tiny-gpt2", NULL);
+    subject_open(&g, GOLDEN "tiny-gpt2", NULL, false);
     spec.model.source = GOLDEN "tiny-gpt2";
     spec.train.output = g.output;
     snprintf(path, sizeof path, "%s/checkpoints", g.output);
@@ -277,8 +282,7 @@ static void check_module(struct subject *g, struct safetensors *adapter, struct 
             double want = (double)((const float *)w->data)[i * w->shape[1] + o];
 
             for (int64_t r = 0; r < rank; r++)
-                want += (double)g->c.lora_alpha / g->c.lora_rank *
-                    (double)((const float *)b->data)[o * rank + r] *
+                want += (double)lora_scale(&g->c) * (double)((const float *)b->data)[o * rank + r] *
                     (double)((const float *)a->data)[r * a->shape[1] + i];
             ck_assert_double_eq_tol(
                 (double)((const float *)got->data)[i * w->shape[1] + o], want, 1e-6);
@@ -286,17 +290,20 @@ static void check_module(struct subject *g, struct safetensors *adapter, struct 
     safetensors_close(original);
 }
 
-START_TEST(adapters_of_gpt2_go_by_its_modules)
+/* Scaled by alpha / rank, or by alpha / sqrt(rank), which peft takes from a pattern's numbers. */
+static void check_adapters_of_gpt2(bool stabilized)
 {
     static const char *const targets[] = {"q_proj", "v_proj", "down_proj", NULL};
     struct jobspec spec = {.name = "t",
         .namespace_ = "default",
-        .train = {.method = METHOD_LORA, .lora = {2, 3, 0, {"q_proj", "v_proj", "down_proj"}, 3}}};
+        .train = {.method = METHOD_LORA,
+            .lora = {2, 3, 0, {"q_proj", "v_proj", "down_proj"}, 3, stabilized}}};
     struct safetensors *adapter, *merged;
     char path[256];
     struct subject g;
 
-    subject_open(&g, GOLDEN "tiny-gpt2", targets);
+    subject_open(&g, GOLDEN "tiny-gpt2", targets, stabilized);
+    ck_assert_double_eq_tol((double)lora_scale(&g.c), stabilized ? 3 / sqrt(2) : 1.5, 1e-6);
     fill_factors(&g);
     spec.model.source = GOLDEN "tiny-gpt2";
     spec.train.output = g.output;
@@ -314,10 +321,19 @@ START_TEST(adapters_of_gpt2_go_by_its_modules)
     ck_assert_str_eq(json_string_value(json_next(json_first(list))), "mlp.c_proj");
     ck_assert(json_bool(v, "fan_in_fan_out", false));
     ck_assert_int_eq(json_int(json_get(v, "rank_pattern"), "attn.c_attn", 0), 4);
-    ck_assert_int_eq(json_int(json_get(v, "alpha_pattern"), "attn.c_attn", 0), 6);
+    double alpha = json_num(json_get(v, "alpha_pattern"), "attn.c_attn", 0);
+    ck_assert_double_eq_tol(
+        stabilized ? alpha / sqrt(4) : alpha / 4, (double)lora_scale(&g.c), 1e-6);
+    ck_assert(json_bool(v, "use_rslora", false) == stabilized);
     safetensors_close(adapter);
     safetensors_close(merged);
     subject_close(&g);
+}
+
+START_TEST(adapters_of_gpt2_go_by_its_modules)
+{
+    check_adapters_of_gpt2(false);
+    check_adapters_of_gpt2(true);
 }
 END_TEST
 
@@ -336,7 +352,7 @@ START_TEST(adapters_of_bert_go_by_its_modules)
     struct subject g;
     int i = 0;
 
-    subject_open(&g, GOLDEN "tiny-bert", targets);
+    subject_open(&g, GOLDEN "tiny-bert", targets, false);
     fill_factors(&g);
     spec.model.source = GOLDEN "tiny-bert";
     spec.train.output = g.output;

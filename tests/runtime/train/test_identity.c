@@ -75,6 +75,7 @@ START_TEST(what_changes_the_arithmetic_counts)
     CHANGE("spec.train.lora.rank", s.train.lora.rank = 5);
     CHANGE("spec.train.lora.alpha", s.train.lora.alpha = 4);
     CHANGE("spec.train.lora.dropout", s.train.lora.dropout = 0.1);
+    CHANGE("spec.train.lora.rankStabilized", s.train.lora.rank_stabilized = true);
     CHANGE("spec.train.lora.targets", s.train.lora.targets[1] = "v_proj");
     CHANGE("spec.train.sequenceLength", s.train.sequence_length++);
     CHANGE("spec.train.batchSequences", s.train.batch_sequences++);
@@ -258,6 +259,16 @@ START_TEST(a_field_that_is_newer_had_its_default)
     ck_assert(!identity_compare(x, y, &d, &e));
     ck_assert(d.count == 1 && !strcmp(d.key, "spec.train.optimizer.beta2"));
     ck_assert(!strcmp(d.was, "0.999") && !strcmp(d.is, "0.99"));
+    s.train.lora.rank_stabilized = true; /* of a group that not every job has */
+    s.train.optimizer.beta2 = 0.999;
+    ck_assert(!identity_write(&a, y, &e));
+    forget(x, "spec.train.lora.rankStabilized");
+    ck_assert(!identity_compare(x, y, &d, &e));
+    ck_assert(d.count == 1 && !strcmp(d.key, "spec.train.lora.rankStabilized"));
+    ck_assert(!strcmp(d.was, "false") && !strcmp(d.is, "true"));
+    s.train.lora.rank_stabilized = false;
+    s.train.optimizer.beta2 = 0.99;
+    ck_assert(!identity_write(&a, y, &e));
     forget(y, "spec.train.seed"); /* and what is known no more is a difference */
     ck_assert(!identity_compare(x, y, &d, &e));
     ck_assert_int_eq(d.count, 2);
