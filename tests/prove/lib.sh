@@ -29,7 +29,7 @@ begin() { # work folder of this script; A and B are set by then
 end() {
     local status=$?
     trap - EXIT
-    if [ -n "$running" ] && kill "$running" 2>/dev/null; then wait "$running" || true; fi
+    if [ -n "$running" ] && kill $running 2>/dev/null; then wait $running || true; fi
     rm -rf "$work"
     [ -n "$finished" ] || failed=$((failed + 1))
     echo "$passed passed, $failed failed, $skipped skipped"
