@@ -144,6 +144,18 @@ int io_write_full(int fd, const void *p, size_t n, struct err *e)
     return 0;
 }
 
+int io_pwrite_full(int fd, const void *p, size_t n, int64_t offset, struct err *e)
+{
+    char name[200];
+    for (size_t done = 0; done < n;) {
+        ssize_t w = SYS(pwrite(fd, (const char *)p + done, n - done, offset + (int64_t)done));
+        if (w < 0)
+            return fail_write(e, fd_path(fd, name));
+        done += (size_t)w;
+    }
+    return 0;
+}
+
 int io_fsync(int fd, struct err *e)
 {
     char name[200];
@@ -356,6 +368,18 @@ void io_unmap(struct io_map *m)
         munmap((void *)m->data, m->size);
     if (m)
         *m = (struct io_map){0};
+}
+
+void io_map_forget(const struct io_map *m, size_t from, size_t to)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    from = (from + page - 1) / page * page;
+    to = to / page * page;
+    if (!m->data || to <= from)
+        return;
+    /* The kernel's cache counts as in use while it was read more than once. */
+    madvise((void *)(m->data + from), to - from, MADV_COLD);
+    madvise((void *)(m->data + from), to - from, MADV_DONTNEED);
 }
 
 /* -- sockets -- */

@@ -25,6 +25,7 @@ void io_close_at(int *fd);
 /* Short is ERR_DATA. */
 int io_pread_full(int fd, void *p, size_t n, int64_t offset, struct err *e);
 int io_write_full(int fd, const void *p, size_t n, struct err *e);
+int io_pwrite_full(int fd, const void *p, size_t n, int64_t offset, struct err *e);
 int io_fsync(int fd, struct err *e);
 int io_read_file(const char *path, size_t limit, struct buf *out, struct err *e);
 /* Writes path atomically: temporary beside it, fsync, rename, fsync of the folder. */
@@ -52,6 +53,8 @@ struct io_map {
 /* The whole file, read-only, private. */
 int io_map(const char *path, struct io_map *out, struct err *e);
 void io_unmap(struct io_map *m);
+/* [from, to) of it has been read and need not stay in memory; it can be read again. */
+void io_map_forget(const struct io_map *m, size_t from, size_t to);
 
 /*
  * Stream sockets. host is a numeric address or a name; all block at most until deadline_ms

@@ -1,5 +1,5 @@
 /*
- * data: the corpus is tokenised once into one array; a sample is a window of it, so nothing is
+ * data: the corpus is one array of ids, mapped; a sample is a window of it, so nothing is
  * copied but the window. The order of an epoch is a permutation computed point by point: a Feistel
  * network over the next power of four, walked until it lands inside (Black and Rogaway, "Ciphers
  * with Arbitrary Finite Domains", 2002). It needs no memory and no state, so any rank at any world
@@ -7,16 +7,13 @@
  */
 #include "runtime/data/internal.h"
 
-#include "base/json.h"
 #include "base/mem.h"
 #include "base/random.h"
 #include "base/utf8.h"
 #include "runtime/files/hash.h"
 
 #include <assert.h>
-#include <strings.h>
 
-#define LINE_LIMIT     (64 << 20) /* bytes of one JSONL line */
 #define FEISTEL_ROUNDS 6
 #define BOM            "\xef\xbb\xbf" /* a byte order mark, which some editors put before text */
 #define BOM_BYTES      3
@@ -41,92 +38,13 @@ static int check_utf8(const char *path, const char *text, size_t size, struct er
         e, ERR_DATA, "%s: line %lld: invalid UTF-8", path, (long long)line_of(text, valid));
 }
 
-static int add_document(
-    struct data *d, const struct tok *t, const char *line, size_t len, struct err *e)
-{
-    json_auto struct json *v = NULL;
-    int rc = json_parse(line, len, &v, e);
-    if (rc)
-        return rc;
-    const char *text = json_str(v, "text", NULL);
-    if (!text)
-        return err_set(e, ERR_DATA, "no object with a string \"text\"");
-    int64_t before = d->ids.count;
-    rc = tok_encode_document(t, text, (int64_t)strlen(text), &d->ids, e);
-    bool ended = d->ids.count > before && d->ids.id[d->ids.count - 1] == tok_eos(t);
-    if (!rc && tok_eos(t) >= 0 && !ended)
-        rc = tok_ids_add(&d->ids, tok_eos(t), e);
-    return rc;
-}
-
-static bool blank(const char *s, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        if (s[i] != ' ' && s[i] != '\t' && s[i] != '\r')
-            return false;
-    return true;
-}
-
-static int read_jsonl(struct data *d, const char *path, const char *text, size_t size,
-    const struct tok *t, struct err *e)
-{
-    int64_t line = 1;
-    size_t first = 0;
-    while (first < size && strchr(" \t\r\n", text[first]))
-        first++;
-    if (first < size && text[first] == '[')
-        return err_set(e, ERR_DATA,
-            "%s: a JSON array, not JSONL: put each document on a line of its "
-            "own, {\"text\": \"...\"}",
-            path);
-    for (size_t at = 0; at < size; line++) {
-        const char *end = memchr(text + at, '\n', size - at);
-        size_t len = end ? (size_t)(end - text) - at : size - at;
-        if (len > LINE_LIMIT)
-            return err_set(e, ERR_DATA, "%s: line %lld: longer than %d bytes", path,
-                (long long)line, LINE_LIMIT);
-        if (!blank(text + at, len) && add_document(d, t, text + at, len, e))
-            return err_wrap(e, "%s: line %lld", path, (long long)line);
-        at += len + 1;
-    }
-    return 0;
-}
-
-/* What Auto takes a file for by the end of its name. A .json may be anything: it is never
-   guessed. */
-static int format_of(const char *path, enum data_format *format, struct err *e)
-{
-    static const struct {
-        const char *ending;
-        enum data_format format;
-    } endings[] = {
-        {".txt", FORMAT_TEXT},
-        {".text", FORMAT_TEXT},
-        {".md", FORMAT_TEXT},
-        {".jsonl", FORMAT_JSONL},
-        {".ndjson", FORMAT_JSONL},
-        {".conll", FORMAT_CONLL},
-    };
-    size_t n = strlen(path);
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        size_t k = strlen(endings[i].ending);
-        if (n <= k || strcasecmp(path + n - k, endings[i].ending))
-            continue;
-        *format = endings[i].format;
-        return 0;
-    }
-    return err_set(e, ERR_USER,
-        "%s: format Auto knows .txt, .text, .md, .jsonl and .ndjson: set "
-        "spec.train.data.format to Text or JSONL",
-        path);
-}
-
 static int count_samples(struct data *d, const char *path, struct err *e)
 {
-    d->samples = d->ids.count > 0 ? (d->ids.count - 1) / d->sequence_length : 0;
+    int64_t count = data_tokens(d);
+    d->samples = count > 0 ? (count - 1) / d->sequence_length : 0;
     if (d->samples > 0)
         return 0;
-    return err_set(e, ERR_DATA, "%s: %lld tokens, a sample needs %d", path, (long long)d->ids.count,
+    return err_set(e, ERR_DATA, "%s: %lld tokens, a sample needs %d", path, (long long)count,
         d->sequence_length + 1);
 }
 
@@ -142,15 +60,20 @@ int data_create(int sequence_length, struct data **out, struct err *e)
     return 0;
 }
 
+void data_skip_mark(const struct io_map *map, const char **text, size_t *size)
+{
+    const char *at = (const char *)map->data;
+    bool marked = map->size >= BOM_BYTES && !memcmp(at, BOM, BOM_BYTES);
+    *text = marked ? at + BOM_BYTES : at;
+    *size = marked ? map->size - BOM_BYTES : map->size;
+}
+
 int data_text(
     const char *path, const struct io_map *map, const char **text, size_t *size, struct err *e)
 {
-    const char *at = (const char *)map->data;
-    size_t n = map->size;
-    if (n >= BOM_BYTES && !memcmp(at, BOM, BOM_BYTES)) {
-        at += BOM_BYTES;
-        n -= BOM_BYTES;
-    }
+    const char *at;
+    size_t n;
+    data_skip_mark(map, &at, &n);
     if (!n)
         return err_set(e, ERR_DATA, "%s: empty file", path);
     int rc = check_utf8(path, at, n, e);
@@ -161,39 +84,15 @@ int data_text(
     return 0;
 }
 
-static int read_corpus(struct data *d, const char *path, const struct io_map *map,
-    enum data_format format, const struct tok *t, struct err *e)
+int data_open(
+    const char *path, const char *tokens, int sequence_length, struct data **out, struct err *e)
 {
-    const char *text;
-    size_t size;
-    int rc = data_text(path, map, &text, &size, e);
-    if (rc)
-        return rc;
-    if (format == FORMAT_JSONL)
-        rc = read_jsonl(d, path, text, size, t, e);
-    else if (tok_encode_document(t, text, (int64_t)size, &d->ids, e))
-        rc = err_wrap(e, "%s", path);
-    return rc ? rc : count_samples(d, path, e);
-}
-
-int data_open(const char *path, enum data_format format, const struct tok *t, int sequence_length,
-    struct data **out, struct err *e)
-{
-    struct io_map map = {0};
     struct data *d = NULL;
-    int rc;
-    if (format == FORMAT_AUTO && (rc = format_of(path, &format, e)))
-        return rc;
-    if (format == FORMAT_CONLL)
-        return err_set(e, ERR_USER,
-            "%s: sentences with labels are for spec.train.objective TokenClassification", path);
-    rc = data_create(sequence_length, &d, e);
+    int rc = data_create(sequence_length, &d, e);
     if (rc)
         return rc;
-    rc = io_map(path, &map, e);
-    if (!rc)
-        rc = read_corpus(d, path, &map, format, t, e);
-    io_unmap(&map);
+    rc = tokens_open(tokens, &d->tokens, e);
+    rc = rc ? rc : count_samples(d, path, e);
     if (rc)
         data_close(d);
     else
@@ -220,6 +119,7 @@ void data_close(struct data *d)
 {
     if (!d)
         return;
+    tokens_close(&d->tokens);
     tok_ids_done(&d->ids);
     tok_ids_done(&d->tags);
     mem_free(d->first);
@@ -233,11 +133,13 @@ int64_t data_samples(const struct data *d)
 
 int64_t data_tokens(const struct data *d)
 {
-    return d->ids.count;
+    return d->tokens.ids ? d->tokens.header.ids : d->ids.count;
 }
 
 uint64_t data_digest(const struct data *d)
 {
+    if (d->tokens.ids)
+        return d->tokens.header.ids_digest;
     uint64_t ids = hash_xxh3(d->ids.id, (size_t)d->ids.count * sizeof *d->ids.id);
     if (!d->first)
         return ids;
@@ -249,7 +151,8 @@ uint64_t data_digest(const struct data *d)
 void data_sample(const struct data *d, int64_t sample, int32_t *inputs, int32_t *targets)
 {
     assert(sample >= 0 && sample < d->samples);
-    const int32_t *from = d->ids.id + sample * d->sequence_length;
+    const int32_t *ids = d->tokens.ids ? d->tokens.ids : d->ids.id;
+    const int32_t *from = ids + sample * d->sequence_length;
     size_t bytes = (size_t)d->sequence_length * sizeof *from;
     memcpy(inputs, from, bytes);
     memcpy(targets, from + 1, bytes);

@@ -2,13 +2,10 @@
  * data: a corpus as training samples, of running text or of tagged sentences, in an order that does
  * not depend on the world.
  *
- * Text: the whole file is one document. JSONL: one document a line, field "text". A document is
- * what tok_encode_document makes of it, in JSONL followed by eos unless it ends with one. Auto goes
- * by the end of the file's name and refuses those it does not know. The stream is tokenised once,
- * and cut into samples of sequence_length + 1 tokens with stride sequence_length (the last partial
- * one is dropped). Sample k of epoch e is permutation(seed, e)[k], a pure function; the data
- * position is one number: samples consumed since the start. Invalid UTF-8 or JSON, an empty file,
- * or fewer tokens than one sample: ERR_DATA naming file and line.
+ * Running text is tokenised once, into a file (runtime/data/corpus.h), and cut into samples of
+ * sequence_length + 1 tokens with stride sequence_length (the last partial one is dropped). Sample
+ * k of epoch e is permutation(seed, e)[k], a pure function; the data position is one number:
+ * samples consumed since the start.
  *
  * Tagged sentences (runtime/data/conll.h): a sample is a sentence, word by word through the
  * tokenizer.
@@ -17,15 +14,16 @@
 #define RUNTIME_DATA_DATA_H
 
 #include "base/err.h"
-#include "api/jobspec.h"
 #include "runtime/text/tok.h"
 
 #include <stdint.h>
 
 struct data;
 
-int data_open(const char *path, enum data_format format, const struct tok *t, int sequence_length,
-    struct data **out, struct err *e);
+/* tokens: a file that corpus_tokenize made of path, which is for messages. ERR_DATA: it has fewer
+ * than one sample needs. */
+int data_open(
+    const char *path, const char *tokens, int sequence_length, struct data **out, struct err *e);
 /* A corpus given as ids, for tests and synthetic runs; ids are copied. */
 int data_from_ids(
     const int32_t *ids, int64_t count, int sequence_length, struct data **out, struct err *e);

@@ -7,8 +7,10 @@
 
 #include "base/io.h"
 #include "runtime/data/data.h"
+#include "runtime/data/tokens.h"
 
 struct data {
+    struct tokens tokens; /* of a corpus that was tokenised into a file; else `ids` */
     struct tok_ids ids;
     int sequence_length;
     int64_t samples;
@@ -22,7 +24,9 @@ struct data {
 };
 
 int data_create(int sequence_length, struct data **out, struct err *e);
-/* A file's text without its byte order mark; ERR_DATA: it is empty or no UTF-8. */
+/* A file's text without its byte order mark. */
+void data_skip_mark(const struct io_map *map, const char **text, size_t *size);
+/* The same; ERR_DATA: it is empty or no UTF-8. */
 int data_text(
     const char *path, const struct io_map *map, const char **text, size_t *size, struct err *e);
 

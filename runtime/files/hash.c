@@ -25,6 +25,41 @@ void hash_xxh3_hex(const void *data, size_t size, char out[HASH_XXH3_HEX])
     snprintf(out, HASH_XXH3_HEX, "%016llx", (unsigned long long)hash_xxh3(data, size));
 }
 
+struct hash_stream { /* XXH3's own state stands behind a name of the house */
+    XXH3_state_t *state;
+};
+
+int hash_stream_create(struct hash_stream **out, struct err *e)
+{
+    struct hash_stream *s = mem_zalloc(sizeof *s);
+    if (s)
+        s->state = XXH3_createState();
+    if (!s || !s->state || XXH3_64bits_reset(s->state) != XXH_OK) {
+        hash_stream_destroy(s);
+        return err_set(e, ERR_MEMORY, "no memory to hash a file");
+    }
+    *out = s;
+    return 0;
+}
+
+void hash_stream_add(struct hash_stream *s, const void *data, size_t size)
+{
+    XXH3_64bits_update(s->state, data, size);
+}
+
+uint64_t hash_stream_xxh3(const struct hash_stream *s)
+{
+    return XXH3_64bits_digest(s->state);
+}
+
+void hash_stream_destroy(struct hash_stream *s)
+{
+    if (!s)
+        return;
+    XXH3_freeState(s->state);
+    mem_free(s);
+}
+
 uint64_t hash_sample(const void *data, size_t size)
 {
     const uint8_t *bytes = data;

@@ -32,6 +32,9 @@ struct tok {
     struct tok_split *split;
     struct tok_added added[TOK_ADDED_LISTS];
     struct tok_affix prefix, suffix;
+    bool ends_lines;   /* of BPE: no token goes on behind a newline with anything else */
+    bool lines_divide; /* the normaliser makes of two lines what it makes of each */
+    uint64_t digest;
 };
 
 /* -- building -- */
@@ -144,6 +147,47 @@ static int build_split(struct tok *t, const struct tok_def *d, struct err *e)
     return rc;
 }
 
+#define NEWLINE_BYTE "<0x0A>" /* a token of its own */
+
+/* A newline, then another character. */
+static bool goes_on(const char *s, size_t len)
+{
+    const char *end = s + len;
+    for (const char *at = s; (at = memchr(at, '\n', (size_t)(end - at))); at++)
+        if (at + 1 < end && at[1] != '\n')
+            return true;
+    return len > strlen(NEWLINE_BYTE) && memmem(s, len, NEWLINE_BYTE, strlen(NEWLINE_BYTE));
+}
+
+/* An unknown newline might become one with unknown characters beside it. */
+static bool ends_lines(const struct tok *t)
+{
+    bool known = !t->bpe.of_chars || t->bpe.chars.byte_fallback;
+    if (t->model == TOK_WORDPIECE || t->bpe.ignore_merges ||
+        (!(known && t->bpe.byte_id['\n'] >= 0) && tok_names_find(&t->names, "\n", 1) < 0))
+        return false;
+    for (int32_t i = 0; i < t->vocab; i++)
+        if (t->kinds[i] != TOK_UNUSED &&
+            goes_on(t->bytes + t->start[i], t->start[i + 1] - t->start[i]))
+            return false;
+    return true;
+}
+
+/* Each step goes character by character and leaves a newline one; and nothing is looked for in what
+   they make. */
+static bool lines_divide(const struct tok *t)
+{
+    for (int i = 0; i < t->steps.count; i++) {
+        const struct tok_step *s = &t->steps.list[i];
+        bool one = s->from.len && utf8_sequence(s->from.s, s->from.len) == s->from.len;
+        if (s->kind == TOK_STEP_CLEAN || s->kind == TOK_STEP_TRIM_LEFT ||
+            s->kind == TOK_STEP_TRIM_RIGHT ||
+            (s->kind == TOK_STEP_REPLACE && (!one || *s->from.s == '\n')))
+            return false;
+    }
+    return !t->added[TOK_ADDED_NORMALIZED].count;
+}
+
 static int build(struct tok *t, const struct tok_def *d, const char *path, struct err *e)
 {
     int rc;
@@ -159,6 +203,9 @@ static int build(struct tok *t, const struct tok_def *d, const char *path, struc
         return rc;
     if ((rc = copy_steps(t, d, e)) || (rc = build_added(t, d, e)) || (rc = build_split(t, d, e)))
         return err_wrap(e, "%s", path);
+    t->ends_lines = ends_lines(t);
+    t->lines_divide = lines_divide(t);
+    t->digest = tok_def_digest(d);
     return 0;
 }
 
@@ -210,6 +257,10 @@ struct encoding {
     struct tok_ids *out;
     struct tok_bpe_work work;
     bool special, guarded;
+    size_t part; /* bytes of a text that is taken in parts; 0: whole */
+    int (*part_fn)(void *context, const char *at, struct err *e);
+    void *context;
+    const char *raw; /* the text that is used up when its normal form is; NULL: it has none */
 };
 
 void tok_ids_done(struct tok_ids *ids)
@@ -240,10 +291,106 @@ static int encode_piece(void *context, const char *piece, size_t len, struct err
     return tok_bpe_encode(&n->tok->bpe, &n->work, piece, len, n->out, e);
 }
 
+/* Text is used up, as far as `at`. */
+static int end_part(struct encoding *n, const char *at, struct err *e)
+{
+    return n->part_fn(n->context, n->raw ? n->raw : at, e);
+}
+
+/* Behind the last newline that something else follows; at: there is none. */
+static size_t last_line(const char *text, size_t at, size_t len)
+{
+    for (size_t i = len; i > at + 1; i--)
+        if (text[i - 2] == '\n' && text[i - 1] != '\n')
+            return i - 1;
+    return at;
+}
+
+/* Tokens of text[at .. len), which goes on behind len, as far as that cannot change them; *done:
+   where they end. */
+static int encode_some(
+    struct encoding *n, const char *text, size_t at, size_t len, size_t *done, struct err *e)
+{
+    if (tok_split_any(n->tok->split))
+        return tok_split_some(n->tok->split, text, at, len, done, encode_piece, n, e);
+    *done = n->tok->ends_lines ? last_line(text, at, len) : at;
+    return *done > at ? encode_piece(n, text + at, *done - at, e) : 0;
+}
+
+/* What of len bytes, behind which text goes on, is whole characters. */
+static size_t whole_chars(const char *text, size_t len)
+{
+    while (len && ((uint8_t)text[len] & 0xc0) == 0x80)
+        len--;
+    return len;
+}
+
+static int encode_long_words(struct encoding *n, const char *text, size_t len, struct err *e)
+{
+    size_t at = 0, part = n->part;
+    while (len - at > part) {
+        size_t done;
+        int rc = encode_some(n, text, at, whole_chars(text, at + part), &done, e);
+        if (rc || (done > at && (rc = end_part(n, text + done, e))))
+            return rc;
+        part = done > at ? n->part : 2 * part;
+        at = done;
+    }
+    return tok_split_rest(n->tok->split, text, at, len, encode_piece, n, e);
+}
+
 /* What lies between added tokens. */
 static int encode_words(struct encoding *n, const char *text, size_t len, struct err *e)
 {
+    if (n->part && len > n->part)
+        return encode_long_words(n, text, len, e);
     return tok_split_run(n->tok->split, text, len, encode_piece, n, e);
+}
+
+/* Appends the normal form of a part of a text. *begins: nothing has come of the parts before it, so
+   that what the normaliser puts before a text still has its place. */
+static int add_normal(
+    struct encoding *n, const char *text, size_t len, bool *begins, struct buf *out, struct err *e)
+{
+    struct tok_steps steps = {.count = 0};
+    void *owned = NULL;
+    for (int i = 0; i < n->tok->steps.count; i++)
+        if (*begins || n->tok->steps.list[i].kind != TOK_STEP_PREPEND)
+            steps.list[steps.count++] = n->tok->steps.list[i];
+    int rc = tok_steps_run(&steps, text, len, &text, &len, &owned, e);
+    if (!rc && buf_add(out, text, len))
+        rc = err_set(e, ERR_MEMORY, "no memory to normalise %zu bytes", len);
+    *begins = *begins && !len;
+    mem_free(owned);
+    return rc;
+}
+
+/* A text whose lines may be normalised one by one. */
+static int encode_long_plain(struct encoding *n, const char *text, size_t len, struct err *e)
+{
+    size_t behind = tok_split_behind(n->tok->split), from = 0, part = n->part;
+    bool begins = true;
+    buf_auto struct buf normal; /* from `from` on still to be tokenised */
+    buf_init(&normal, TEXT_LIMIT);
+    for (size_t at = 0, to, done; at < len; at = to) {
+        to = len - at > part ? last_line(text, at, at + part) : len;
+        part = to > at ? n->part : 2 * part;
+        if (to == at)
+            continue;
+        int rc = add_normal(n, text + at, to - at, &begins, &normal, e);
+        if (rc)
+            return rc;
+        const char *s = buf_cstr(&normal);
+        if (to == len)
+            return tok_split_rest(n->tok->split, s, from, normal.len, encode_piece, n, e);
+        if ((rc = encode_some(n, s, from, normal.len, &done, e)) ||
+            (rc = n->part_fn(n->context, text + to, e)))
+            return rc;
+        size_t keep = done > behind ? whole_chars(s, done - behind) : 0;
+        buf_drop(&normal, keep);
+        from = done - keep;
+    }
+    return 0;
 }
 
 /* text between tokens of `added` by between_fn. */
@@ -257,6 +404,8 @@ static int encode_around(struct encoding *n, enum tok_added_list list, bool spec
         int rc;
         if ((rc = between_fn(n, text + at, m.from - at, e)) || (rc = tok_ids_add(n->out, m.id, e)))
             return rc;
+        if (n->part && n->out->count > (int64_t)n->part && (rc = end_part(n, text + m.to, e)))
+            return rc;
     }
     return between_fn(n, text + at, len - at, e);
 }
@@ -264,6 +413,9 @@ static int encode_around(struct encoding *n, enum tok_added_list list, bool spec
 /* Of a guarded text all special tokens have been found by now: none may come from normalising. */
 static int encode_plain(struct encoding *n, const char *text, size_t len, struct err *e)
 {
+    if (n->part && len > n->part && n->tok->steps.count && n->tok->lines_divide)
+        return encode_long_plain(n, text, len, e);
+    const char *raw = text;
     buf_auto struct buf clean;
     buf_init(&clean, TEXT_LIMIT);
     if (n->guarded) {
@@ -274,9 +426,11 @@ static int encode_plain(struct encoding *n, const char *text, size_t len, struct
     }
     void *owned = NULL;
     int rc = tok_steps_run(&n->tok->steps, text, len, &text, &len, &owned, e);
+    n->raw = owned ? raw : NULL;
     if (!rc)
         rc = encode_around(
             n, TOK_ADDED_NORMALIZED, n->special && !n->guarded, text, len, encode_words, e);
+    n->raw = NULL;
     mem_free(owned);
     return rc;
 }
@@ -284,14 +438,14 @@ static int encode_plain(struct encoding *n, const char *text, size_t len, struct
 static int encode(struct encoding *n, const char *text, int64_t len, struct err *e)
 {
     size_t size = (size_t)len;
-    size_t valid = utf8_valid_prefix(text, size);
+    size_t valid = n->part ? size : utf8_valid_prefix(text, size); /* in parts: it was checked */
     if (valid < size)
         return err_set(e, ERR_DATA, "invalid UTF-8 at byte %zu", valid);
     int64_t before_count = n->out->count;
     int rc = encode_around(n, n->guarded ? TOK_ADDED_GUARDED : TOK_ADDED_AS_IS, n->special, text,
         size, encode_plain, e);
     tok_bpe_work_done(&n->work);
-    if (rc)
+    if (rc && !n->part)
         n->out->count = before_count;
     return rc;
 }
@@ -319,6 +473,22 @@ int tok_encode_document(
         (rc = add_affix(&t->suffix, out, e)))
         out->count = before_count;
     return rc;
+}
+
+int tok_encode_parts(const struct tok *t, const char *text, int64_t len, size_t part,
+    struct tok_ids *out, int (*part_fn)(void *context, const char *at, struct err *e),
+    void *context, struct err *e)
+{
+    struct encoding n = {.tok = t,
+        .out = out,
+        .special = true,
+        .part = part,
+        .part_fn = part_fn,
+        .context = context};
+    int rc;
+    if ((rc = add_affix(&t->prefix, out, e)) || (rc = encode(&n, text, len, e)))
+        return rc;
+    return add_affix(&t->suffix, out, e);
 }
 
 int tok_encode_word(
@@ -370,6 +540,11 @@ int32_t tok_bos(const struct tok *t)
 int32_t tok_eos(const struct tok *t)
 {
     return t->eos;
+}
+
+uint64_t tok_digest(const struct tok *t)
+{
+    return t->digest;
 }
 
 int32_t tok_pad(const struct tok *t)

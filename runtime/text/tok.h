@@ -48,6 +48,15 @@ int tok_encode(const struct tok *t, const char *text, int64_t len, bool special,
    tokenizer puts before and behind (BOS, EOS) stands there. For training data and completions. */
 int tok_encode_document(
     const struct tok *t, const char *text, int64_t len, struct tok_ids *out, struct err *e);
+/* The same for a text of any length, valid UTF-8, in memory that does not grow with it: each time
+   that about `part` bytes (a megabyte is well) are used up, part_fn is told how far, takes the ids
+   out of *out and sets its count to 0; what is left at the end stays there. The ids are those of
+   the whole: of a text between two added tokens, pieces of the pre-tokenizer that what follows
+   cannot change are taken one after another. Where there is no such piece, or a normaliser looks
+   at more than a line, the text is taken as far as it goes. After a failure *out is undefined. */
+int tok_encode_parts(const struct tok *t, const char *text, int64_t len, size_t part,
+    struct tok_ids *out, int (*part_fn)(void *context, const char *at, struct err *e),
+    void *context, struct err *e);
 /* Appends the ids of one word of a text that was split into words before, as transformers has it
    with is_split_into_words: special tokens count, nothing is put around it. None, when the
    normaliser leaves nothing of the word. */
@@ -62,5 +71,7 @@ int tok_encode_guarded(
  * before it, unless *out is empty. Special tokens give nothing when skip_special. */
 int tok_decode(const struct tok *t, int32_t id, bool skip_special, struct buf *out);
 bool tok_is_special(const struct tok *t, int32_t id);
+/* Of the definition: the same for the same tokenizer, from whichever of its files it was read. */
+uint64_t tok_digest(const struct tok *t);
 
 #endif

@@ -97,6 +97,9 @@ int tok_create(const struct tok_def *d, const char *path, struct tok **out, stru
    folder. bos, eos: used where the latter names none; -1: none. */
 int tok_open_folder(const char *folder, int32_t bos, int32_t eos, struct tok **out, struct err *e);
 
+/* Of all that decides what ids a text has. */
+uint64_t tok_def_digest(const struct tok_def *d);
+
 /* GPT-2's alphabet: every byte as a printable character. */
 uint32_t tok_byte_char(uint8_t byte);
 /* Appends the bytes that text in that alphabet stands for; false (and nothing appended) when text

@@ -115,13 +115,15 @@ int tok_split_add(struct tok_split *s, const char *pattern, enum tok_split_drop 
             e, ERR_DATA, "pre-tokenizer expression \"%.80s\": %s at %zu", pattern, why, at);
     }
     /* Where the JIT cannot (a pod may forbid executable memory), the interpreter runs it. */
-    pcre2_jit_compile(stage, PCRE2_JIT_COMPLETE);
+    pcre2_jit_compile(stage, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);
     s->drops[s->count] = drop;
     s->stages[s->count++] = stage;
     return 0;
 }
 
 static int run_stage(struct run *r, int stage, const char *text, size_t len, struct err *e);
+static int run_from(struct run *r, int stage, const char *text, size_t from, size_t len,
+    size_t *until, struct err *e);
 
 /* What lies between matches, or is one. */
 static int pass_on(
@@ -132,18 +134,28 @@ static int pass_on(
     return run_stage(r, stage + 1, text, len, e);
 }
 
+/* Of a piece, pieces by this stage and those behind it. */
 static int run_stage(struct run *r, int stage, const char *text, size_t len, struct err *e)
 {
     if (!len)
         return 0;
     if (stage == r->split->count)
         return r->piece_fn(r->context, text, len, e);
+    return run_from(r, stage, text, 0, len, NULL, e);
+}
+
+/* The same from the end of a piece on, by a stage that there is; `until`: that text goes on, and
+   this becomes the end of the last piece that does not depend on how. */
+static int run_from(struct run *r, int stage, const char *text, size_t from, size_t len,
+    size_t *until, struct err *e)
+{
     const PCRE2_SIZE *at = pcre2_get_ovector_pointer(r->match[stage]);
-    size_t done = 0;
+    uint32_t how = PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY | (until ? PCRE2_PARTIAL_HARD : 0);
+    size_t done = from;
     while (done < len) {
-        int rc = pcre2_match(r->split->stages[stage], (PCRE2_SPTR)text, len, done,
-            PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, r->match[stage], NULL);
-        if (rc == PCRE2_ERROR_NOMATCH)
+        int rc = pcre2_match(
+            r->split->stages[stage], (PCRE2_SPTR)text, len, done, how, r->match[stage], NULL);
+        if (rc == PCRE2_ERROR_NOMATCH || rc == PCRE2_ERROR_PARTIAL)
             break;
         if (rc < 0)
             return err_set(e, ERR_DATA, "pre-tokenizer gave up on its text (PCRE2 %d)", rc);
@@ -153,11 +165,14 @@ static int run_stage(struct run *r, int stage, const char *text, size_t len, str
             return rc;
         done = end;
     }
-    return pass_on(r, stage, false, text + done, len - done, e);
+    if (!until)
+        return pass_on(r, stage, false, text + done, len - done, e);
+    *until = done;
+    return 0;
 }
 
-int tok_split_run(const struct tok_split *s, const char *text, size_t len,
-    int (*piece_fn)(void *context, const char *piece, size_t len, struct err *e), void *context,
+static int run_all(const struct tok_split *s, const char *text, size_t from, size_t len,
+    size_t *until, int (*piece_fn)(void *, const char *, size_t, struct err *), void *context,
     struct err *e)
 {
     struct run r = {.split = s, .piece_fn = piece_fn, .context = context};
@@ -165,9 +180,45 @@ int tok_split_run(const struct tok_split *s, const char *text, size_t len,
     for (int i = 0; i < s->count && !rc; i++)
         if (!(r.match[i] = pcre2_match_data_create(1, s->general)))
             rc = err_set(e, ERR_MEMORY, "no memory to tokenise");
-    if (!rc)
-        rc = run_stage(&r, 0, text, len, e);
+    if (!rc && from < len)
+        rc = s->count ? run_from(&r, 0, text, from, len, until, e)
+                      : run_stage(&r, 0, text + from, len - from, e);
     for (int i = 0; i < s->count; i++)
         pcre2_match_data_free(r.match[i]);
     return rc;
+}
+
+int tok_split_run(const struct tok_split *s, const char *text, size_t len,
+    int (*piece_fn)(void *context, const char *piece, size_t len, struct err *e), void *context,
+    struct err *e)
+{
+    return run_all(s, text, 0, len, NULL, piece_fn, context, e);
+}
+
+int tok_split_some(const struct tok_split *s, const char *text, size_t from, size_t len,
+    size_t *done, int (*piece_fn)(void *context, const char *piece, size_t len, struct err *e),
+    void *context, struct err *e)
+{
+    *done = from;
+    return s->count ? run_all(s, text, from, len, done, piece_fn, context, e) : 0;
+}
+
+int tok_split_rest(const struct tok_split *s, const char *text, size_t from, size_t len,
+    int (*piece_fn)(void *context, const char *piece, size_t len, struct err *e), void *context,
+    struct err *e)
+{
+    return run_all(s, text, from, len, NULL, piece_fn, context, e);
+}
+
+bool tok_split_any(const struct tok_split *s)
+{
+    return s->count > 0;
+}
+
+size_t tok_split_behind(const struct tok_split *s)
+{
+    uint32_t characters = 0;
+    if (s->count)
+        pcre2_pattern_info(s->stages[0], PCRE2_INFO_MAXLOOKBEHIND, &characters);
+    return 4 * ((size_t)characters + 1);
 }

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define TOK_SPLIT_STAGES 8
@@ -33,5 +34,18 @@ int tok_split_add(struct tok_split *s, const char *pattern, enum tok_split_drop 
 int tok_split_run(const struct tok_split *s, const char *text, size_t len,
     int (*piece_fn)(void *context, const char *piece, size_t len, struct err *e), void *context,
     struct err *e);
+/* The same of text[from .. len), where `from` is the end of a piece of text, of which more follows
+ * behind len: only those pieces that it cannot change, whatever it is. *done: where they end; from,
+ * when there are none. Without a stage there are none. */
+int tok_split_some(const struct tok_split *s, const char *text, size_t from, size_t len,
+    size_t *done, int (*piece_fn)(void *context, const char *piece, size_t len, struct err *e),
+    void *context, struct err *e);
+/* The same of what is left at the end of text. */
+int tok_split_rest(const struct tok_split *s, const char *text, size_t from, size_t len,
+    int (*piece_fn)(void *context, const char *piece, size_t len, struct err *e), void *context,
+    struct err *e);
+bool tok_split_any(const struct tok_split *s); /* a stage */
+/* Bytes before `from` that count, at most. */
+size_t tok_split_behind(const struct tok_split *s);
 
 #endif

@@ -1,6 +1,7 @@
 /*
  * train/internal: one rank's training, as the files of this folder share it: train.c is the loop,
- * open.c makes and unmakes it all, gradient.c computes and reduces a step's gradient, evaluate.c
+ * open.c makes and unmakes it all, corpus.c has the text tokenised once for all ranks, gradient.c
+ * computes and reduces a step's gradient, evaluate.c
  * looks at what is held out, classify.c at the entities found in it, save.c and tell.c are what
  * their names say. Nobody else includes it.
  */
@@ -48,6 +49,8 @@ struct train {
     struct model_config config;
     struct tok *tok;
     struct data *data, *validation, *test;
+    uint64_t tokens[3]; /* keys of their files of tokens */
+    int tokens_count;
     struct data_labels names;        /* of the training file; of tagged sentences */
     int64_t train_samples, held_out; /* of the training data */
     int64_t steps;
@@ -85,6 +88,11 @@ static inline bool train_leads(const struct train *t)
 /* Whatever train_open made, complete or not, is train_close's to free. */
 int train_open(struct train *t, struct err *e);
 void train_close(struct train *t);
+
+/* Of running text or documents, path being a file of the user's; all ranks call. */
+int train_open_corpus(struct train *t, const char *path, struct data **out, struct err *e);
+/* Rank 0's: files of tokens go that none of what is open was made of. */
+void train_sweep_corpus(const struct train *t);
 
 /* Which positions of the corpus order are this rank's in a step. */
 void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *count);

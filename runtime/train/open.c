@@ -76,15 +76,9 @@ static int check_objective(const struct train *t, struct err *e)
         t->config.architecture);
 }
 
-/* path NULL: there is none. */
-static int open_data(struct train *t, const char *path, struct data **out, struct err *e)
+static int open_tagged(struct train *t, const char *path, struct data **out, struct err *e)
 {
-    const struct jobspec_train *s = &t->spec->train;
-    if (!path)
-        return 0;
-    if (!t->objective->tagged)
-        return data_open(path, s->data.format, t->tok, s->sequence_length, out, e);
-    int rc = data_open_tagged(path, t->tok, s->sequence_length, &t->names, out, e);
+    int rc = data_open_tagged(path, t->tok, t->spec->train.sequence_length, &t->names, out, e);
     if (rc)
         return rc;
     int64_t truncated = data_tagged_truncated(*out);
@@ -114,16 +108,26 @@ static int learn_labels(struct train *t, struct err *e)
     return 0;
 }
 
-static int open_corpus(struct train *t, struct err *e)
+static int open_files(struct train *t, struct err *e)
 {
     const struct jobspec_train *s = &t->spec->train;
+    const char *const paths[] = {s->data.train, s->data.validation, s->data.test};
+    struct data **const files[] = {&t->data, &t->validation, &t->test};
+    int rc = 0;
+    for (int i = 0; i < 3 && !rc; i++) {
+        if (paths[i])
+            rc = t->objective->tagged ? open_tagged(t, paths[i], files[i], e)
+                                      : train_open_corpus(t, paths[i], files[i], e);
+    }
+    return rc;
+}
+
+static int open_corpus(struct train *t, struct err *e)
+{
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     int rc;
     if ((rc = check_objective(t, e)) || (rc = tok_open(t->weights, &t->tok, e)) ||
-        (t->objective->tagged && (rc = learn_labels(t, e))) ||
-        (rc = open_data(t, s->data.train, &t->data, e)) ||
-        (rc = open_data(t, s->data.validation, &t->validation, e)) ||
-        (rc = open_data(t, s->data.test, &t->test, e)))
+        (t->objective->tagged && (rc = learn_labels(t, e))) || (rc = open_files(t, e)))
         return rc;
     return share_out(t, e);
 }
@@ -314,6 +318,8 @@ int train_open(struct train *t, struct err *e)
     if ((rc = open_model(t, e)) || (rc = open_host(t, e)) || (rc = resume(t, e)) ||
         (rc = open_logs(t, e)))
         return rc;
+    if (train_leads(t))
+        train_sweep_corpus(t); /* of a training that is refused nothing goes */
     return tell_loaded(t, e);
 }
 

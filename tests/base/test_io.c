@@ -93,6 +93,34 @@ START_TEST(write_then_read)
 }
 END_TEST
 
+/* What is forgotten is read again, and stays what it is; a page that is not whole is left alone. */
+START_TEST(written_in_place_and_forgotten)
+{
+    enum { SIZE = 100000 };
+    static char bytes[SIZE];
+    struct io_map m;
+    struct err e = {0};
+    make_folder();
+    for (int i = 0; i < SIZE; i++)
+        bytes[i] = (char)(i % 251);
+    const char *path = in_folder("map");
+    int fd = io_create(path, 0600, &e);
+    ck_assert(fd >= 0 && !io_write_full(fd, bytes, SIZE, &e));
+    memcpy(bytes + 5000, "other", 5);
+    ck_assert(!io_pwrite_full(fd, "other", 5, 5000, &e));
+    close(fd);
+    ck_assert_int_lt(io_pwrite_full(fd, "other", 5, 0, &e), 0);
+    ck_assert(!io_map(path, &m, &e));
+    io_map_forget(&m, 0, SIZE);
+    io_map_forget(&m, 1, 2);
+    io_map_forget(&m, 4095, 8193);
+    io_map_forget(&(struct io_map){0}, 0, 0);
+    ck_assert(m.size == SIZE && !memcmp(m.data, bytes, SIZE));
+    io_unmap(&m);
+    remove_folder();
+}
+END_TEST
+
 START_TEST(descriptors)
 {
     make_folder();
@@ -482,7 +510,7 @@ START_TEST(random_and_hex)
 }
 END_TEST
 
-UNIT_MAIN("io", write_then_read, descriptors, classes_of_failure, folders,
-    exchanged_and_removed_one_by_one, no_tree_is_removed_across_a_mount, file_faults,
+UNIT_MAIN("io", write_then_read, written_in_place_and_forgotten, descriptors, classes_of_failure,
+    folders, exchanged_and_removed_one_by_one, no_tree_is_removed_across_a_mount, file_faults,
     atomic_write_shows_old_or_new, bytes_through_loopback, deadlines_hold, socket_faults,
     random_and_hex)

@@ -21,6 +21,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -147,6 +148,8 @@ static int rank_body(const struct world *w, int rank, int fd)
         .orders = &orders,
         .budget_bytes = w->conf.budget_bytes ? w->conf.budget_bytes : 1 << 30};
     struct err why = {0};
+    const struct rlimit data = {(rlim_t)w->conf.data_bytes, (rlim_t)w->conf.data_bytes};
+    ck_assert(!w->conf.data_bytes || !setrlimit(RLIMIT_DATA, &data));
     setenv(NAME_ENV_COLL, w->conf.staged ? NAME_ENV_COLL_STAGED : "", 1);
     int rc = dev_open(kind, device, 1, &c.dev, &why);
     if (!rc && !(rc = world_connect(&orders, d, c.dev, &c.coll, &why)))

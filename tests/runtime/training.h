@@ -51,6 +51,7 @@ struct training {
     bool staged;
     int pod;              /* ranks a pod; 0: two */
     int64_t budget_bytes; /* 0: 1 GiB */
+    int64_t data_bytes;   /* private memory that a rank may have; 0: any */
     int64_t end_ms;       /* for a rank to end in once its collectives failed; 0: DOOR_END_MS */
 };
 struct outcome training_run(const struct training *t);

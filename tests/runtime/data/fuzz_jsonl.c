@@ -1,13 +1,17 @@
 /*
  * fuzz_jsonl: any bytes as a JSONL corpus, through a file in memory. Must refuse with the file's
- * name or give samples whose ids are in the vocabulary.
+ * name or give samples whose ids are in the vocabulary, and leave one whole file of tokens or none.
  */
 #include "base/io.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "runtime/data/corpus.h"
 #include "runtime/data/data.h"
 #include "runtime/text/tok_def.h"
 
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -27,32 +31,59 @@ static struct tok *byte_tokenizer(void)
         kinds[b] = TOK_NORMAL;
     }
     struct tok_def d = {.vocab = 256, .tokens = tokens, .kinds = kinds, .bos = -1, .eos = 0};
-    if (!t && tok_create(&d, "bytes", &t, &e))
+    if (t)
+        return t;
+    if (tok_create(&d, "bytes", &t, &e))
         abort();
     return t;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void check_samples(const struct data *d)
 {
-    struct data *d = NULL;
-    struct err e = {0};
-    char path[64];
     int32_t in[4], out[4];
-    io_auto_fd int fd = memfd_create("corpus.jsonl", MFD_CLOEXEC);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    if (io_write_full(fd, data, size, &e))
-        abort();
-    if (data_open(path, FORMAT_JSONL, byte_tokenizer(), 4, &d, &e)) {
-        if (!strstr(e.text, path))
-            abort();
-        return 0;
-    }
     for (int64_t i = 0; i < data_samples(d); i++) {
         data_sample(d, i, in, out);
         for (int k = 0; k < 4; k++)
             if (in[k] < 0 || in[k] > 255 || out[k] < 0 || out[k] > 255)
                 abort();
     }
+}
+
+static void try_corpus(const struct corpus *c)
+{
+    struct data *d = NULL;
+    struct err e = {0};
+    char tokens[LIMIT_PATH_BYTES];
+    uint64_t key;
+    if (corpus_tokenize(c, &key, &e)) {
+        if (!strstr(e.text, c->path))
+            abort();
+        return;
+    }
+    if (tokens_path(c->folder, key, tokens, &e))
+        abort();
+    if (!data_open(c->path, tokens, 4, &d, &e))
+        check_samples(d);
+    else if (!strstr(e.text, c->path))
+        abort();
     data_close(d);
+    if (unlink(tokens))
+        abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char path[64], folder[] = "/dev/shm/llmjob-fuzz-XXXXXX"; /* where fsync costs nothing */
+    struct err e = {0};
+    io_auto_fd int fd = memfd_create("corpus.jsonl", MFD_CLOEXEC);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    log_setup("fuzz", LOG_ERROR, false);
+    if (io_write_full(fd, data, size, &e) || !mkdtemp(folder))
+        abort();
+    const struct corpus c = {
+        .path = path, .format = FORMAT_JSONL, .tok = byte_tokenizer(), .folder = folder};
+    try_corpus(&c);
+    if (rmdir(folder))
+        abort();
     return 0;
 }

@@ -1,220 +1,42 @@
 /*
- * Goal: a corpus becomes the same samples in the same order for every world, and bad files are
- * refused with their line. Method: the tiny model's byte tokenizer on small files; permutations
- * checked to be permutations; shares checked to cover the batch; a table of bad files.
- * needs: faults
+ * Goal: a corpus becomes the same samples in the same order for every world. Method: files of
+ * tokens written here; permutations checked to be permutations; shares checked to cover the batch.
  */
 #include "runtime/data/data.h"
 
-#include "runtime/text/tok_def.h"
-#include "tests/runtime/gguf_make.h"
+#include "base/mem.h"
+#include "runtime/data/tokens.h"
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
-static char folder[64], path[100];
-static struct tok *tok;
-
-/* A tokenizer whose ids are bytes, but for 1 and 2: <s> and </s>. */
-static void setup(const char *name, const char *text, size_t size)
+START_TEST(a_file_of_tokens_is_cut_into_samples)
 {
-    buf_auto struct buf file;
-    struct gguf *g = NULL;
-    struct tok_def d;
+    static const int32_t ids[] = {10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21};
+    char folder[64], path[LIMIT_PATH_BYTES];
+    int32_t in[4], out[4];
+    struct tokens_writer *w = NULL;
+    struct data *d = NULL, *same = NULL;
     struct err e = {0};
-    struct arena *a = arena_create(1 << 24);
-    buf_init(&file, 1 << 24);
-    gguf_make_tiny(&file);
-    ck_assert_int_eq(gguf_parse(file.data, file.len, "tiny", &g, &e), 0);
-    ck_assert_int_eq(tok_def_gguf(g, a, &d, &e), 0);
-    ck_assert_int_eq(tok_create(&d, "tiny", &tok, &e), 0);
-    arena_destroy(a);
-    gguf_close(g);
     golden_folder(folder);
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    golden_write(path, text, size);
-}
-
-static void teardown(void)
-{
-    tok_close(tok);
-    golden_remove(folder);
-}
-
-static void check_sample(const struct data *d, int64_t sample, const char *text)
-{
-    int32_t in[8], out[8];
-    size_t n = strlen(text) - 1;
-    data_sample(d, sample, in, out);
-    for (size_t i = 0; i < n; i++) {
-        ck_assert_int_eq(in[i], (uint8_t)text[i]);
-        ck_assert_int_eq(out[i], (uint8_t)text[i + 1]);
-    }
-}
-
-START_TEST(text_is_cut_into_samples)
-{
-    setup("a.txt", "abcdefghijkl", 12);
-    struct data *d = NULL;
-    struct err e = {0};
-    ck_assert_msg(data_open(path, FORMAT_AUTO, tok, 4, &d, &e) == 0, "%s", e.text);
+    ck_assert(!tokens_create(folder, 7, &w, &e) && !tokens_add(w, ids, 12, &e));
+    ck_assert(!tokens_commit(w, 0, &e) && !tokens_path(folder, 7, path, &e));
+    ck_assert_msg(!data_open("a.txt", path, 4, &d, &e), "%s", e.text);
     ck_assert_int_eq(data_tokens(d), 12);
     ck_assert_int_eq(data_samples(d), 2); /* the third would need a thirteenth token */
-    check_sample(d, 0, "abcde");
-    check_sample(d, 1, "efghi");
+    for (int k = 0; k < 2; k++) {
+        data_sample(d, k, in, out);
+        ck_assert_mem_eq(in, ids + 4 * k, sizeof in);
+        ck_assert_mem_eq(out, ids + 4 * k + 1, sizeof out);
+    }
+    ck_assert(!data_from_ids(ids, 12, 4, &same, &e));
+    ck_assert_uint_eq(data_digest(d), data_digest(same)); /* what checkpoints were made with */
+    data_close(same);
     data_close(d);
     data_close(NULL);
-    teardown();
-}
-END_TEST
-
-START_TEST(documents_are_separated)
-{
-    const char *text =
-        "{\"text\":\"ab\"}\n\n  \t\r\n{\"text\":\"c\\n\",\"id\":7}\r\n{\"text\":\"d\"}";
-    setup("a.jsonl", text, strlen(text));
-    struct data *d = NULL;
-    struct err e = {0};
-    ck_assert_msg(data_open(path, FORMAT_AUTO, tok, 6, &d, &e) == 0, "%s", e.text);
-    ck_assert_int_eq(data_tokens(d), 8);
-    check_sample(d, 0, "ab\2c\n\2d");
-    data_close(d);
     d = NULL;
-    /* the same file as plain text is another corpus */
-    ck_assert_int_eq(data_open(path, FORMAT_TEXT, tok, 6, &d, &e), 0);
-    ck_assert_int_eq(data_tokens(d), (int64_t)strlen(text));
-    data_close(d);
-    teardown();
-}
-END_TEST
-
-/* Of the kind "meaning that changes silently": what is written as a special token is one, and a
-   document that ends with eos does not get another. */
-START_TEST(special_tokens_in_text_count)
-{
-    const char *text = "{\"text\":\"<s>a</s>\"}\n{\"text\":\"</s>b\"}\n{\"text\":\"\"}\n";
-    setup("a.jsonl", text, strlen(text));
-    struct data *d = NULL;
-    struct err e = {0};
-    ck_assert_int_eq(data_open(path, FORMAT_AUTO, tok, 6, &d, &e), 0);
-    check_sample(d, 0, "\1a\2\2b\2\2");
-    ck_assert_int_eq(data_tokens(d), 7);
-    data_close(d);
-    golden_write(path, "<s>ab</s>", 9);
-    ck_assert_int_eq(data_open(path, FORMAT_TEXT, tok, 3, &d, &e), 0);
-    check_sample(d, 0, "\1ab\2");
-    data_close(d);
-    teardown();
-}
-END_TEST
-
-/* Of the same kind: a text begins, and ends, as the tokenizer asks. */
-START_TEST(documents_begin_and_end_as_the_tokenizer_asks)
-{
-    static const char text[] = "{\"text\":\"a\"}\n{\"text\":\"b\"}";
-    struct tok_def def = {.vocab = 4, .bos = 2, .eos = 3};
-    struct tok_text tokens[] = {{"a", 1}, {"b", 1}, {"<s>", 3}, {"</s>", 4}};
-    uint8_t kinds[] = {TOK_NORMAL, TOK_NORMAL, TOK_SPECIAL, TOK_SPECIAL};
-    static const int32_t want[2][6] = {{2, 0, 3, 2, 1, 3}, {2, 0, 3, 2, 1, 3}};
-    def.tokens = tokens;
-    def.kinds = kinds;
-    def.prefix = (struct tok_affix){{2}, 1};
-    for (int i = 0; i < 2; i++) {
-        struct data *d = NULL;
-        struct err e = {0};
-        int32_t in[5], out[5];
-        setup("a.jsonl", text, sizeof text - 1);
-        tok_close(tok);
-        def.suffix = (struct tok_affix){{3}, i}; /* eos by the tokenizer, or by us */
-        ck_assert_int_eq(tok_create(&def, "made", &tok, &e), 0);
-        ck_assert_int_eq(data_open(path, FORMAT_AUTO, tok, 5, &d, &e), 0);
-        ck_assert_int_eq(data_tokens(d), 6);
-        data_sample(d, 0, in, out);
-        ck_assert_mem_eq(in, want[i], sizeof in);
-        ck_assert_int_eq(out[4], want[i][5]);
-        data_close(d);
-        d = NULL;
-        golden_write(path, "ab", 2); /* one stream */
-        ck_assert_int_eq(data_open(path, FORMAT_TEXT, tok, 2, &d, &e), 0);
-        ck_assert_int_eq(data_tokens(d), 3 + i);
-        data_close(d);
-        teardown();
-    }
-}
-END_TEST
-
-/* Of the kind "files read as what they are not". */
-START_TEST(formats_are_not_guessed)
-{
-    static const struct {
-        const char *name, *text;
-        enum data_format format;
-        int64_t tokens; /* 0: refused */
-        const char *says;
-    } rows[] = {
-        {"a.txt", "abcdef", FORMAT_AUTO, 6, NULL},
-        {"a.TXT", "abcdef", FORMAT_AUTO, 6, NULL},
-        {"a.text", "[bcdef", FORMAT_AUTO, 6, NULL},
-        {"a.md", "abcdef", FORMAT_AUTO, 6, NULL},
-        {"a.txt",
-            "\xef\xbb\xbf"
-            "abcdef",
-            FORMAT_AUTO, 6, NULL},
-        {"a.jsonl", "\xef\xbb\xbf{\"text\":\"abcdef\"}", FORMAT_AUTO, 7, NULL},
-        {"a.ndjson", "{\"text\":\"abcdef\"}", FORMAT_AUTO, 7, NULL},
-        {"a.txt", "\xef\xbb\xbf", FORMAT_AUTO, 0, "empty file"},
-        {"a.json", "[{\"text\":\"abcdef\"}]", FORMAT_AUTO, 0, "spec.train.data.format"},
-        {"a.json", "{\"text\":\"abcdef\"}", FORMAT_AUTO, 0, "spec.train.data.format"},
-        {"a", "abcdef", FORMAT_AUTO, 0, "spec.train.data.format"},
-        {"txt", "abcdef", FORMAT_AUTO, 0, "spec.train.data.format"},
-        {"a.csv", "abcdef", FORMAT_AUTO, 0, "spec.train.data.format"},
-        {"a.csv", "abcdef", FORMAT_TEXT, 6, NULL},
-        {"a.conll", "abcdef O", FORMAT_AUTO, 0, "spec.train.objective TokenClassification"},
-        {"a.txt", "abcdef O", FORMAT_CONLL, 0, "spec.train.objective TokenClassification"},
-        {"a.json", "{\"text\":\"abcdef\"}", FORMAT_JSONL, 7, NULL},
-        {"a.json", "\n [{\"text\":\"abcdef\"}]", FORMAT_JSONL, 0, "a JSON array, not JSONL"},
-        {"a.jsonl", "[\n{\"text\":\"abcdef\"}]", FORMAT_AUTO, 0, "a JSON array, not JSONL"},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct data *d = NULL;
-        struct err e = {0};
-        setup(rows[i].name, rows[i].text, strlen(rows[i].text));
-        int rc = data_open(path, rows[i].format, tok, 4, &d, &e);
-        if (rows[i].tokens)
-            ck_assert_msg(!rc && data_tokens(d) == rows[i].tokens, "%zu: %s", i, e.text);
-        else
-            ck_assert_msg(
-                rc && strstr(e.text, rows[i].says) && strstr(e.text, path), "%zu: %s", i, e.text);
-        data_close(d);
-        teardown();
-    }
-}
-END_TEST
-
-START_TEST(bad_files_are_refused_with_their_line)
-{
-    static const struct {
-        const char *name, *text, *says;
-    } bad[] = {
-        {"empty.txt", "", "empty file"},
-        {"short.txt", "abcd", "4 tokens, a sample needs 5"},
-        {"latin.txt", "fine\nfine\ncaf\xe9 au lait", "line 3: invalid UTF-8"},
-        {"surrogate.jsonl", "{\"text\":\"fine\"}\n{\"text\":\"\xed\xa0\x80\"}",
-            "line 2: invalid UTF-8"},
-        {"a.jsonl", "{\"text\":\"fine\"}\n{\"text\":\"cut", "line 2"},
-        {"b.jsonl", "{\"text\":\"fine\"}\n\n{\"texts\":\"x\"}", "line 3: no object with a string"},
-        {"c.jsonl", "{\"text\":\"fine\"}\n[1]", "line 2: no object with a string"},
-        {"d.jsonl", "{\"text\":5}", "line 1"},
-        {"e.jsonl", "\n \n", "0 tokens"},
-    };
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        setup(bad[i].name, bad[i].text, strlen(bad[i].text));
-        struct data *d = NULL;
-        struct err e = {0};
-        ck_assert_msg(data_open(path, FORMAT_AUTO, tok, 4, &d, &e) == -ERR_DATA, "%s", bad[i].name);
-        ck_assert_msg(strstr(e.text, bad[i].says) && strstr(e.text, path), "%s", e.text);
-        ck_assert_int_eq(data_open("/nonexistent.txt", FORMAT_AUTO, tok, 4, &d, &e), -ERR_DATA);
-        teardown();
-    }
+    ck_assert_int_eq(data_open("a.txt", path, 12, &d, &e), -ERR_DATA);
+    ck_assert_str_eq(e.text, "a.txt: 12 tokens, a sample needs 13");
+    golden_remove(folder);
 }
 END_TEST
 
@@ -336,29 +158,6 @@ START_TEST(ids_make_a_corpus)
 }
 END_TEST
 
-static int open_jsonl(void *user)
-{
-    (void)user;
-    struct data *d = NULL;
-    struct err e = {0};
-    int rc = data_open(path, FORMAT_AUTO, tok, 2, &d, &e);
-    data_close(d);
-    return rc;
-}
-
-START_TEST(failed_calls_are_reported)
-{
-    const char *text = "{\"text\":\"abc\"}\n{\"text\":\"defg\"}\n";
-    setup("a.jsonl", text, strlen(text));
-    fault_each(FAULT_MEM, open_jsonl, NULL);
-    fault_each(FAULT_IO, open_jsonl, NULL);
-    teardown();
-}
-END_TEST
-
-UNIT_MAIN("data", text_is_cut_into_samples, documents_are_separated, special_tokens_in_text_count,
-    documents_begin_and_end_as_the_tokenizer_asks, formats_are_not_guessed,
-    bad_files_are_refused_with_their_line, an_epoch_is_a_permutation,
+UNIT_MAIN("data", a_file_of_tokens_is_cut_into_samples, an_epoch_is_a_permutation,
     orders_differ_by_seed_and_epoch, order_is_fixed_for_good, shares_cover_the_batch,
-    a_tenth_at_most_is_held_out, a_digest_is_of_every_token, ids_make_a_corpus,
-    failed_calls_are_reported)
+    a_tenth_at_most_is_held_out, a_digest_is_of_every_token, ids_make_a_corpus)

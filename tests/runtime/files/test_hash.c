@@ -53,6 +53,25 @@ START_TEST(a_file_is_hashed_as_its_bytes)
 }
 END_TEST
 
+START_TEST(pieces_are_hashed_as_the_whole)
+{
+    uint8_t bytes[5000];
+    struct hash_stream *s = NULL;
+    struct err e = {0};
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * i >> 3);
+    ck_assert_msg(!hash_stream_create(&s, &e), "%s", e.text);
+    ck_assert_uint_eq(hash_stream_xxh3(s), hash_xxh3("", 0));
+    for (size_t at = 0, n = 0; at < sizeof bytes; at += n, n = n % 700 + 13) {
+        n = n < sizeof bytes - at ? n : sizeof bytes - at;
+        hash_stream_add(s, bytes + at, n);
+        ck_assert_uint_eq(hash_stream_xxh3(s), hash_xxh3(bytes, at + n));
+    }
+    hash_stream_destroy(s);
+    hash_stream_destroy(NULL);
+}
+END_TEST
+
 /* Of a large file a sample counts, which meets its ends and whatever is as large as a matrix. */
 START_TEST(a_sample_sees_what_is_large)
 {
@@ -80,4 +99,4 @@ START_TEST(a_sample_sees_what_is_large)
 END_TEST
 
 UNIT_MAIN("hash", sha256_of_the_standard, xxh3_of_nothing, a_file_is_hashed_as_its_bytes,
-    a_sample_sees_what_is_large)
+    pieces_are_hashed_as_the_whole, a_sample_sees_what_is_large)

@@ -267,7 +267,163 @@ START_TEST(bad_text_is_refused_and_nothing_appended)
 }
 END_TEST
 
+/* -- in parts -- */
+
+struct taken {
+    struct tok_ids *from, all;
+    const char *at;
+    int parts;
+};
+
+static int take_part(void *context, const char *at, struct err *e)
+{
+    struct taken *t = context;
+    ck_assert(at >= t->at);
+    t->at = at;
+    t->parts++;
+    for (int64_t i = 0; i < t->from->count; i++)
+        ck_assert(!tok_ids_add(&t->all, t->from->id[i], e));
+    t->from->count = 0;
+    return 0;
+}
+
+static void check_parts(const struct tok *t, const struct buf *text, size_t part, int least)
+{
+    struct tok_ids whole = {0}, rest = {0};
+    struct taken taken = {.from = &rest};
+    struct err e = {0};
+    int64_t len = (int64_t)text->len;
+    ck_assert_msg(!tok_encode_document(t, text->data, len, &whole, &e), "%s", e.text);
+    ck_assert_msg(
+        !tok_encode_parts(t, text->data, len, part, &rest, take_part, &taken, &e), "%s", e.text);
+    ck_assert_int_ge(taken.parts, least);
+    take_part(&taken, text->data + len, &e);
+    ck_assert_int_eq(taken.all.count, whole.count);
+    ck_assert_mem_eq(taken.all.id, whole.id, (size_t)whole.count * sizeof *whole.id);
+    tok_ids_done(&whole);
+    tok_ids_done(&rest);
+    tok_ids_done(&taken.all);
+}
+
+/* Words, runs of white space, marks that compose, names of tokens: whatever may stand where a text
+   is cut. */
+static void write_soup(struct buf *out, unsigned int *seed, int words)
+{
+    static const char *const pool[] = {"the", " light", "\n", "\n", "\n\n", " ", "  ", "\t", "1999",
+        "e", "\u0301", "\u0308", "\u00e9t\u00e9", "\u4f60\u597d", "\U0001f600", "'ll", "...", ",",
+        "\r\n", "\u1100", "\u1161", "<|endoftext|>", "<|im_end|>", "\u00a0", "\u3000", "if(x){",
+        "<s>", "</s>"};
+    buf_reset(out);
+    for (int i = 0; i < words; i++)
+        buf_str(out, pool[(size_t)rand_r(seed) % (sizeof pool / sizeof *pool)]);
+}
+
+/* Of the kind "another split, other ids". `least`: of lines that a text may be cut into, so many
+   parts at least are taken. */
+START_TEST(ids_of_parts_are_those_of_the_whole)
+{
+    const struct model *const models[] = {&smollm2, &qwen3, &gpt2, &llama3, &gemma3};
+    unsigned int seed = (unsigned int)time(NULL);
+    printf("seed %u\n", seed);
+    buf_auto struct buf text;
+    buf_init(&text, 1 << 20);
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        struct tok *t = open_model(models[i]);
+        for (int round = 0; t && round < 8; round++) {
+            write_soup(&text, &seed, 2000);
+            check_parts(t, &text, 16 + (size_t)rand_r(&seed) % 400, 5);
+        }
+        tok_close(t);
+    }
+}
+END_TEST
+
+/* SentencePiece's way: nothing cuts a text but its lines, and something is put before it once. */
+START_TEST(a_text_that_nothing_cuts_is_taken_by_lines)
+{
+    struct tok_text tokens[] = {{"a", 1}, {"b", 1}, {"\n", 1}, {"ab", 2}, {"\n\n", 2},
+        {"\u2581", 3}, {"\u2581a", 4}, {"b\n", 2}};
+    uint8_t kinds[8] = {0};
+    struct tok_text merges[][2] = {{{"a", 1}, {"b", 1}}, {{"\n", 1}, {"\n", 1}},
+        {{"\u2581", 3}, {"a", 1}}, {{"b", 1}, {"\n", 1}}};
+    struct tok_def d = {.model = TOK_BPE_CHARS,
+        .vocab = 8,
+        .tokens = tokens,
+        .kinds = kinds,
+        .merge_count = 4,
+        .merges = merges,
+        .chars = {.unknown = -1},
+        .steps = {.list = {{TOK_STEP_PREPEND, {0}, {"\u2581", 3}},
+                      {TOK_STEP_REPLACE, {" ", 1}, {"\u2581", 3}}},
+            .count = 2},
+        .bos = -1,
+        .eos = -1,
+        .pad = -1};
+    struct tok *t = NULL;
+    struct err e = {0};
+    unsigned int seed = (unsigned int)time(NULL);
+    printf("seed %u\n", seed);
+    memset(kinds, TOK_NORMAL, sizeof kinds);
+    ck_assert_msg(!tok_create(&d, "made", &t, &e), "%s", e.text);
+    buf_auto struct buf text;
+    buf_init(&text, 1 << 16);
+    for (int round = 0; round < 200; round++) {
+        buf_reset(&text);
+        for (int i = 0; i < 400; i++)
+            buf_char(&text, "ab \n"[rand_r(&seed) % 4]);
+        check_parts(t, &text, 8 + (size_t)rand_r(&seed) % 60, 2);
+    }
+    tok_close(t);
+    /* A token that goes on behind a newline, and the text stays whole. */
+    tokens[7] = (struct tok_text){"\na", 2};
+    merges[3][0] = (struct tok_text){"\n", 1};
+    merges[3][1] = (struct tok_text){"a", 1};
+    ck_assert_msg(!tok_create(&d, "made", &t, &e), "%s", e.text);
+    check_parts(t, &text, 8, 0);
+    tok_close(t);
+}
+END_TEST
+
+/* -- digests -- */
+
+START_TEST(a_digest_is_of_all_that_decides)
+{
+    static const char *const texts[] = {"a", "b", "ab", "<s>"};
+    struct tok_text tokens[4], merges[1][2] = {{{"a", 1}, {"b", 1}}};
+    uint8_t kinds[] = {TOK_NORMAL, TOK_NORMAL, TOK_NORMAL, TOK_SPECIAL}, flags[4] = {0};
+    struct tok_def d = {.vocab = 4, .merge_count = 1, .eos = 3, .stage_count = 1};
+    for (int i = 0; i < 4; i++)
+        tokens[i] = (struct tok_text){texts[i], strlen(texts[i])};
+    d.tokens = tokens;
+    d.kinds = kinds;
+    d.flags = flags;
+    d.merges = merges;
+    d.stages[0].pattern = "a+";
+    uint64_t same = tok_def_digest(&d);
+    ck_assert_uint_eq(tok_def_digest(&d), same);
+#define DIFFERS(change, back) \
+    do { \
+        change; \
+        ck_assert_uint_ne(tok_def_digest(&d), same); \
+        back; \
+        ck_assert_uint_eq(tok_def_digest(&d), same); \
+    } while (0)
+    DIFFERS(tokens[0].s = "b", tokens[0].s = "a");
+    DIFFERS(kinds[3] = TOK_ADDED, kinds[3] = TOK_SPECIAL);
+    DIFFERS(flags[3] = TOK_RSTRIP, flags[3] = 0);
+    DIFFERS(d.merge_count = 0, d.merge_count = 1);
+    DIFFERS(d.eos = 2, d.eos = 3);
+    DIFFERS(d.ignore_merges = true, d.ignore_merges = false);
+    DIFFERS(d.stages[0].pattern = "b+", d.stages[0].pattern = "a+");
+    DIFFERS(d.stages[0].drop = TOK_SPLIT_DROP_REST, d.stages[0].drop = TOK_SPLIT_DROP_NONE);
+    DIFFERS(d.steps.count = 1, d.steps.count = 0);
+    DIFFERS(d.prefix.count = 1, d.prefix.count = 0);
+#undef DIFFERS
+}
+END_TEST
+
 UNIT_MAIN("tok", smollm2_ids_equal_the_reference, qwen3_ids_equal_the_reference,
     llama3_ids_equal_the_reference, gpt2_ids_equal_the_reference, gemma3_ids_equal_the_reference,
     text_survives_encoding_and_decoding, special_tokens_only_where_wanted,
-    bad_text_is_refused_and_nothing_appended)
+    bad_text_is_refused_and_nothing_appended, ids_of_parts_are_those_of_the_whole,
+    a_text_that_nothing_cuts_is_taken_by_lines, a_digest_is_of_all_that_decides)

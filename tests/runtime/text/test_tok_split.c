@@ -143,6 +143,58 @@ START_TEST(nothing_is_lost)
 }
 END_TEST
 
+/* Taken from where the last piece ended, to a place that knows nothing of what follows. */
+static void split_in_parts(
+    const struct tok_split *s, const struct buf *text, size_t part, struct buf *out)
+{
+    struct err e = {0};
+    size_t from = 0, done, room = part;
+    for (; text->len - from > room; from = done) {
+        size_t to = from + room;
+        while (((unsigned char)text->data[to] & 0xc0) == 0x80)
+            to--;
+        ck_assert_int_eq(tok_split_some(s, text->data, from, to, &done, collect, out, &e), 0);
+        ck_assert(done >= from && done <= to);
+        room = done > from ? part : 2 * room;
+    }
+    ck_assert_int_eq(tok_split_rest(s, text->data, from, text->len, collect, out, &e), 0);
+}
+
+/* Expressions that look ahead, look back, take newlines along or match rarely. */
+START_TEST(pieces_of_parts_are_those_of_the_whole)
+{
+    static const char *const patterns[] = {GPT2,
+        "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+"
+        "|\\s+(?!\\S)|\\s+",
+        "(?<=\\n)a|\\bll|^.|.$", "\\s+$|\\n", "ll1"};
+    static const char *const pool[] = {" ", "a", "1", "\n", "é", "你", "😀", "'", "ll", "\t", "."};
+    unsigned int seed = (unsigned int)time(NULL);
+    printf("seed %u\n", seed);
+    buf_auto struct buf text, whole, parts;
+    buf_init(&text, 1 << 16);
+    buf_init(&whole, 1 << 16);
+    buf_init(&parts, 1 << 16);
+    for (int round = 0; round < 500; round++) {
+        struct tok_split *s = NULL;
+        struct err e = {0};
+        ck_assert_int_eq(tok_split_create(&s, &e), 0);
+        const char *pattern = patterns[(size_t)round % (sizeof patterns / sizeof *patterns)];
+        ck_assert_msg(!tok_split_add(s, pattern, TOK_SPLIT_DROP_NONE, &e), "%s", e.text);
+        if (round % 2)
+            ck_assert_int_eq(tok_split_add(s, "\\p{N}", TOK_SPLIT_DROP_NONE, &e), 0);
+        buf_reset(&text);
+        buf_reset(&whole);
+        buf_reset(&parts);
+        for (int n = rand_r(&seed) % 300; n >= 0; n--)
+            buf_str(&text, pool[(size_t)rand_r(&seed) % (sizeof pool / sizeof *pool)]);
+        ck_assert_int_eq(tok_split_run(s, text.data, text.len, collect, &whole, &e), 0);
+        split_in_parts(s, &text, 4 + (size_t)rand_r(&seed) % 60, &parts);
+        ck_assert_str_eq(buf_cstr(&parts), buf_cstr(&whole));
+        tok_split_destroy(s);
+    }
+}
+END_TEST
+
 static int create_only(void *user)
 {
     (void)user;
@@ -176,4 +228,4 @@ END_TEST
 
 UNIT_MAIN("tok_split", pieces_are_the_references, pieces_are_dropped_where_wanted,
     bad_expressions_are_refused, a_callbacks_failure_ends_the_run, nothing_is_lost,
-    failed_allocations_are_reported)
+    pieces_of_parts_are_those_of_the_whole, failed_allocations_are_reported)

@@ -1,0 +1,274 @@
+/*
+ * corpus: the key is a digest of the content, so a file that was changed, or a tokenizer that was,
+ * makes another file of tokens, and the same content under another name does not. A file that is
+ * found damaged is made anew. What was read of the text is given back page by page.
+ */
+#include "runtime/data/corpus.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/utf8.h"
+#include "runtime/data/internal.h"
+#include "runtime/files/hash.h"
+
+#include <string.h>
+#include <strings.h>
+
+#define LINE_LIMIT (64 << 20)         /* bytes of one JSONL line */
+#define PART       ((size_t)1 << 20)  /* bytes of text that are tokenised at once */
+#define PIECE      ((size_t)16 << 20) /* bytes read between two signs of life */
+/* Raised when the same text and tokenizer make other ids than before. */
+#define MAKE       1
+
+struct making {
+    const struct corpus *c;
+    const struct io_map *map;
+    const char *text; /* without a byte order mark */
+    size_t size;
+    struct tokens_writer *out;
+    struct tok_ids ids; /* not yet given to it */
+    size_t forgotten;   /* bytes of the map */
+};
+
+/* -- what there is -- */
+
+/* What Auto takes a file for by the end of its name. A .json may be anything: it is never
+   guessed. */
+static int format_of(const char *path, enum data_format *format, struct err *e)
+{
+    static const struct {
+        const char *ending;
+        enum data_format format;
+    } endings[] = {
+        {".txt", FORMAT_TEXT},
+        {".text", FORMAT_TEXT},
+        {".md", FORMAT_TEXT},
+        {".jsonl", FORMAT_JSONL},
+        {".ndjson", FORMAT_JSONL},
+        {".conll", FORMAT_CONLL},
+    };
+    size_t n = strlen(path);
+    for (size_t i = 0; *format == FORMAT_AUTO && i < sizeof endings / sizeof *endings; i++) {
+        size_t k = strlen(endings[i].ending);
+        if (n > k && !strcasecmp(path + n - k, endings[i].ending))
+            *format = endings[i].format;
+    }
+    if (*format == FORMAT_AUTO)
+        return err_set(e, ERR_USER,
+            "%s: format Auto knows .txt, .text, .md, .jsonl and .ndjson: set "
+            "spec.train.data.format to Text or JSONL",
+            path);
+    if (*format == FORMAT_CONLL)
+        return err_set(e, ERR_USER,
+            "%s: sentences with labels are for spec.train.objective TokenClassification", path);
+    return 0;
+}
+
+static int digest_content(
+    const struct corpus *c, const struct io_map *map, uint64_t *out, struct err *e)
+{
+    struct hash_stream *s = NULL;
+    int rc = hash_stream_create(&s, e);
+    for (size_t at = 0, n; !rc && at < map->size; at += n) {
+        n = map->size - at < PIECE ? map->size - at : PIECE;
+        hash_stream_add(s, map->data + at, n);
+        io_map_forget(map, at, at + n);
+        rc = tokens_go_on(&c->progress, e);
+    }
+    if (!rc)
+        *out = hash_stream_xxh3(s);
+    hash_stream_destroy(s);
+    return rc;
+}
+
+static int find_key(const struct corpus *c, const struct io_map *map, enum data_format format,
+    uint64_t *key, struct err *e)
+{
+    uint64_t of[] = {MAKE, format, tok_digest(c->tok), map->size, 0};
+    int rc = digest_content(c, map, &of[4], e);
+    if (!rc)
+        *key = hash_xxh3(of, sizeof of);
+    return rc;
+}
+
+/* 1: it stands there whole; 0: not, or no longer. */
+static int find_tokens(const struct corpus *c, uint64_t key, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES];
+    struct tokens t;
+    struct err why = {0};
+    int rc = tokens_path(c->folder, key, path, e);
+    if (rc || !io_exists(path))
+        return rc;
+    rc = tokens_open(path, &t, &why);
+    if (!rc) {
+        rc = t.header.key == key ? tokens_verify(&t, tok_vocab(c->tok), &c->progress, &why)
+                                 : err_set(&why, ERR_CORRUPT, "made of something else");
+        tokens_close(&t);
+    }
+    if (rc == -ERR_CORRUPT) {
+        log_warn("tokens are made anew", LOG_S("file", path), LOG_ERR(&why));
+        return 0;
+    }
+    if (rc && e)
+        *e = why;
+    return rc ? rc : 1;
+}
+
+/* -- making -- */
+
+static int64_t line_of(const char *text, size_t offset)
+{
+    int64_t line = 1;
+    for (const char *p = text, *end = text + offset; (p = memchr(p, '\n', (size_t)(end - p))); p++)
+        line++;
+    return line;
+}
+
+/* What was tokenised goes to the file, and text before `at` is not looked at again. */
+static int end_part(void *context, const char *at, struct err *e)
+{
+    struct making *m = context;
+    size_t used = (size_t)(at - (const char *)m->map->data);
+    int rc = tokens_add(m->out, m->ids.id, m->ids.count, e);
+    m->ids.count = 0;
+    if (rc || used < m->forgotten + PART / 2)
+        return rc;
+    io_map_forget(m->map, m->forgotten, used);
+    m->forgotten = used;
+    return tokens_go_on(&m->c->progress, e);
+}
+
+static int check_text(struct making *m, struct err *e)
+{
+    for (size_t at = 0, n; at < m->size; at += n) {
+        size_t have = m->size - at < PIECE ? m->size - at : PIECE;
+        n = utf8_valid_prefix(m->text + at, have);
+        /* the last character of a piece may go on behind it */
+        if (n < have && (at + have == m->size || have - n > 3))
+            return err_set(e, ERR_DATA, "%s: line %lld: invalid UTF-8", m->c->path,
+                (long long)line_of(m->text, at + n));
+        io_map_forget(m->map, at, at + n);
+        int rc = tokens_go_on(&m->c->progress, e);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int make_text(struct making *m, struct err *e)
+{
+    int rc = check_text(m, e);
+    if (rc)
+        return rc;
+    if (tok_encode_parts(m->c->tok, m->text, (int64_t)m->size, PART, &m->ids, end_part, m, e))
+        return err_wrap(e, "%s", m->c->path);
+    return end_part(m, m->text + m->size, e);
+}
+
+static int add_document(struct making *m, const char *line, size_t len, struct err *e)
+{
+    if (utf8_valid_prefix(line, len) < len)
+        return err_set(e, ERR_DATA, "invalid UTF-8");
+    json_auto struct json *v = NULL;
+    int rc = json_parse(line, len, &v, e);
+    if (rc)
+        return rc;
+    const char *text = json_str(v, "text", NULL);
+    if (!text)
+        return err_set(e, ERR_DATA, "no object with a string \"text\"");
+    rc = tok_encode_document(m->c->tok, text, (int64_t)strlen(text), &m->ids, e);
+    int32_t eos = tok_eos(m->c->tok);
+    bool ended = m->ids.count && m->ids.id[m->ids.count - 1] == eos;
+    return rc || eos < 0 || ended ? rc : tok_ids_add(&m->ids, eos, e);
+}
+
+static bool blank(const char *s, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (s[i] != ' ' && s[i] != '\t' && s[i] != '\r')
+            return false;
+    return true;
+}
+
+static int make_jsonl(struct making *m, struct err *e)
+{
+    const char *path = m->c->path, *text = m->text;
+    int64_t line = 1;
+    size_t first = 0;
+    while (first < m->size && strchr(" \t\r\n", text[first]))
+        first++;
+    if (first < m->size && text[first] == '[')
+        return err_set(e, ERR_DATA,
+            "%s: a JSON array, not JSONL: put each document on a line of its "
+            "own, {\"text\": \"...\"}",
+            path);
+    for (size_t at = 0; at < m->size; line++) {
+        const char *end = memchr(text + at, '\n', m->size - at);
+        size_t len = end ? (size_t)(end - text) - at : m->size - at;
+        if (len > LINE_LIMIT)
+            return err_set(e, ERR_DATA, "%s: line %lld: longer than %d bytes", path,
+                (long long)line, LINE_LIMIT);
+        if (!blank(text + at, len) && add_document(m, text + at, len, e))
+            return err_wrap(e, "%s: line %lld", path, (long long)line);
+        int rc = end_part(m, text + at + len, e);
+        if (rc)
+            return rc;
+        at += len + 1;
+    }
+    return 0;
+}
+
+static int make_tokens(const struct corpus *c, const struct io_map *map, enum data_format format,
+    uint64_t key, struct err *e)
+{
+    struct making m = {.c = c, .map = map};
+    int64_t start_ms = clock_ms(), count = 0;
+    int rc = tokens_create(c->folder, key, &m.out, e);
+    if (rc)
+        return rc;
+    data_skip_mark(map, &m.text, &m.size);
+    rc = format == FORMAT_JSONL ? make_jsonl(&m, e) : make_text(&m, e);
+    tok_ids_done(&m.ids);
+    count = tokens_written(m.out);
+    if (rc) {
+        tokens_abandon(m.out);
+        return rc;
+    }
+    rc = tokens_commit(m.out, 0, e);
+    if (!rc)
+        log_info("tokenised", LOG_S("file", c->path), LOG_I("bytes", map->size),
+            LOG_I("tokens", count), LOG_F("seconds", (double)(clock_ms() - start_ms) * 1e-3));
+    return rc;
+}
+
+static int tokenize(const struct corpus *c, const struct io_map *map, enum data_format format,
+    uint64_t *out, struct err *e)
+{
+    uint64_t key;
+    const char *text;
+    size_t size;
+    data_skip_mark(map, &text, &size);
+    if (!size)
+        return err_set(e, ERR_DATA, "%s: empty file", c->path);
+    int rc = find_key(c, map, format, &key, e);
+    if (rc || (rc = find_tokens(c, key, e)) < 0)
+        return rc;
+    if (!rc && (rc = make_tokens(c, map, format, key, e)))
+        return rc;
+    *out = key;
+    return 0;
+}
+
+int corpus_tokenize(const struct corpus *c, uint64_t *key, struct err *e)
+{
+    enum data_format format = c->format;
+    struct io_map map;
+    int rc = format_of(c->path, &format, e);
+    if (rc || (rc = io_map(c->path, &map, e)))
+        return rc;
+    rc = tokenize(c, &map, format, key, e);
+    io_unmap(&map);
+    return rc;
+}

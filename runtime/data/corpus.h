@@ -1,0 +1,28 @@
+/*
+ * corpus: from a user's text to a file of tokens (runtime/data/tokens.h), or to one that was made
+ * of the same content by the same tokenizer before. Memory does not grow with the corpus.
+ *
+ * Text: the whole file is one document. JSONL: one document a line, field "text". A document is
+ * what tok_encode_document makes of it, in JSONL followed by eos unless it ends with one. Auto goes
+ * by the end of the file's name and refuses those it does not know. Invalid UTF-8 or JSON, or an
+ * empty file: ERR_DATA naming file and line.
+ */
+#ifndef RUNTIME_DATA_CORPUS_H
+#define RUNTIME_DATA_CORPUS_H
+
+#include "api/jobspec.h"
+#include "runtime/data/tokens.h"
+#include "runtime/text/tok.h"
+
+struct corpus {
+    const char *path;
+    enum data_format format;
+    const struct tok *tok;
+    const char *folder; /* of files of tokens */
+    struct tokens_progress progress;
+};
+
+/* *key: of the file, which then stands in the folder and is whole. */
+int corpus_tokenize(const struct corpus *c, uint64_t *key, struct err *e);
+
+#endif
