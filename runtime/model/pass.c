@@ -238,8 +238,8 @@ static int check_lengths(const struct pass *p, int64_t b, const int32_t *lengths
     return 0;
 }
 
-int pass_step(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *lengths,
-    const int32_t *targets, float scale, bool backward, double *loss_sum, struct err *e)
+int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scale, bool backward,
+    double *loss_sum, struct err *e)
 {
     struct batch s = p->batch;
     s.b = b;
@@ -248,17 +248,17 @@ int pass_step(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *l
     s.ids = p->ids;
     s.position = p->position;
     s.types = p->types;
-    s.lengths = lengths ? p->lengths : NULL;
+    s.lengths = in->lengths ? p->lengths : NULL;
     s.drops = backward;
-    assert(b >= 1 && s.n <= p->batch.n);
+    assert(b >= 1 && s.n <= p->batch.n && !in->first);
     int rc;
-    if ((rc = model_check_ids(p->model, inputs, s.n, 0, e)) ||
-        (rc = check_targets(p, targets, s.n, e)) || (rc = check_lengths(p, b, lengths, e)))
+    if ((rc = model_check_ids(p->model, in->ids, s.n, 0, e)) ||
+        (rc = check_targets(p, in->targets, s.n, e)) || (rc = check_lengths(p, b, in->lengths, e)))
         return rc;
-    if (lengths)
-        dev_upload(p->dev, p->lengths, lengths, (size_t)b * 4);
-    dev_upload(p->dev, p->ids, inputs, (size_t)s.n * 4);
-    dev_upload(p->dev, p->targets, targets, (size_t)s.n * 4);
+    if (in->lengths)
+        dev_upload(p->dev, p->lengths, in->lengths, (size_t)b * 4);
+    dev_upload(p->dev, p->ids, in->ids, (size_t)s.n * 4);
+    dev_upload(p->dev, p->targets, in->targets, (size_t)s.n * 4);
     net_forward(&s, &p->net);
     head_loss(&s, &p->net.head, p->targets, p->loss, scale, backward);
     if (backward) {

@@ -25,13 +25,18 @@ void pass_zero_gradient(struct pass *p);
 /* Adds its part of the plan. */
 int pass_plan(struct model *m, struct memplan *plan, struct err *e);
 
-/* Forward over (b, T) ids and targets (host; target -1: no loss), then, when backward, gradient +=
-   with dlogits scaled by `scale`. lengths (b), host: only so many tokens of each sequence exist;
-   NULL: all T. Targets are tokens, or labels where the model has them. *loss_sum: sum over tokens
-   of -log p; NULL: nothing is waited for, and the sum is added on the device to what pass_loss
-   tells. */
-int pass_step(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *lengths,
-    const int32_t *targets, float scale, bool backward, double *loss_sum, struct err *e);
+struct pass_input {         /* host */
+    const int32_t *ids;     /* (b, T) */
+    const int32_t *lengths; /* (b) only so many tokens of each sequence exist; NULL: all T */
+    const int32_t *first;   /* (b, T) where in its row the document of each token begins; NULL: at 0 */
+    const int32_t *targets; /* (b, T) tokens, or labels where the model has them; -1: no loss */
+};
+
+/* Forward over b sequences, then, when backward, gradient += with dlogits scaled by `scale`.
+   *loss_sum: sum over tokens of -log p; NULL: nothing is waited for, and the sum is added on the
+   device to what pass_loss tells. */
+int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scale, bool backward,
+    double *loss_sum, struct err *e);
 /* Logits (b * T, labels), host F32, of the last pass_step, which was without backward; those of
    tokens that do not exist mean nothing. Waits for the device. Only of a model with labels. */
 int pass_label_logits(struct pass *p, int64_t b, float *logits, struct err *e);

@@ -90,6 +90,7 @@ static void take_ready(void *user, int64_t first, int64_t count)
 int train_compute(struct train *t, int64_t step, struct err *e)
 {
     int64_t end = model_trainable(t->model), first, count;
+    const struct pass_input in = {.ids = t->inputs, .lengths = t->lengths, .targets = t->labels};
     float scale = 1 / (float)train_labels(t, step);
     train_share(t, step, &first, &count);
     train_set_length(t, longest(t, step));
@@ -104,8 +105,7 @@ int train_compute(struct train *t, int64_t step, struct err *e)
         beat_phase(t->door->page, WIRE_PHASE_FORWARD);
         pass_watch_gradient(t->pass, t->lots_wanted && i + b == count ? take_ready : NULL, t);
         pass_set_place(t->pass, first + i);
-        int rc =
-            t->objective->loss_fn(t->pass, b, t->inputs, t->lengths, t->labels, scale, true, e);
+        int rc = t->objective->loss_fn(t->pass, b, &in, scale, true, e);
         if (rc)
             return rc;
     }

@@ -24,17 +24,18 @@ static void causal_batch(const struct data *d, int64_t sample, int64_t room, int
     data_sample(d, sample, inputs, labels);
 }
 
-static int causal_loss(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *lengths,
-    const int32_t *labels, float scale, bool backward, struct err *e)
+static int causal_loss(struct pass *p, int64_t b, const struct pass_input *in, float scale,
+    bool backward, struct err *e)
 {
-    (void)lengths;
-    return pass_step(p, b, inputs, NULL, labels, scale, backward, NULL, e);
+    struct pass_input whole = *in;
+    whole.lengths = NULL;
+    return pass_step(p, b, &whole, scale, backward, NULL, e);
 }
 
-static int tagged_loss(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *lengths,
-    const int32_t *labels, float scale, bool backward, struct err *e)
+static int tagged_loss(struct pass *p, int64_t b, const struct pass_input *in, float scale,
+    bool backward, struct err *e)
 {
-    return pass_step(p, b, inputs, lengths, labels, scale, backward, NULL, e);
+    return pass_step(p, b, in, scale, backward, NULL, e);
 }
 
 static const struct objective objectives[] = {

@@ -32,8 +32,8 @@ struct objective {
     int64_t (*labels_fn)(const struct data *d, int64_t sample);
     int64_t (*tokens_fn)(const struct data *d, int64_t sample);
     /* Forward through the objective's head, and back when told so: pass_step's contract. */
-    int (*loss_fn)(struct pass *p, int64_t b, const int32_t *inputs, const int32_t *lengths,
-        const int32_t *labels, float scale, bool backward, struct err *e);
+    int (*loss_fn)(struct pass *p, int64_t b, const struct pass_input *in, float scale,
+        bool backward, struct err *e);
     /* Of an evaluation; the first one is what status and samples call the loss. */
     const struct objective_metric *metrics;
     int metric_count;

@@ -58,6 +58,7 @@ static int measure(
     struct pass *pass, struct optim *o, int64_t vocab, double seconds, double *rate, struct err *e)
 {
     static int32_t ids[SEQUENCES * TOKENS + 1];
+    const struct pass_input in = {.ids = ids, .targets = ids + 1};
     double loss, norm, best = 0;
     int64_t begin = clock_ns();
 
@@ -67,8 +68,7 @@ static int measure(
         int64_t start = clock_ns();
 
         pass_zero_gradient(pass);
-        if (pass_step(
-                pass, SEQUENCES, ids, NULL, ids + 1, 1.0f / (SEQUENCES * TOKENS), true, &loss, e) ||
+        if (pass_step(pass, SEQUENCES, &in, 1.0f / (SEQUENCES * TOKENS), true, &loss, e) ||
             optim_step(o, step, &norm, e))
             return -1;
         double r = SEQUENCES * TOKENS / ((double)(clock_ns() - start) * 1e-9);

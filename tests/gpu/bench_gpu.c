@@ -69,9 +69,10 @@ static int train_step(struct pass *pass, struct optim *o, const struct model_con
     int rc = 0;
 
     pass_zero_gradient(pass);
-    for (int64_t i = 0; i < batch && !rc; i += micro)
-        rc = pass_step(pass, micro, ids + i * tokens, NULL, ids + i * tokens + 1,
-            1.0f / (float)(batch * tokens), true, NULL, e);
+    for (int64_t i = 0; i < batch && !rc; i += micro) {
+        const struct pass_input in = {.ids = ids + i * tokens, .targets = ids + i * tokens + 1};
+        rc = pass_step(pass, micro, &in, 1.0f / (float)(batch * tokens), true, NULL, e);
+    }
     if (!rc)
         rc = optim_step(o, step + 1, NULL, e);
     return rc ? rc : pass_loss(pass, &loss, e);

@@ -91,9 +91,9 @@ static void take_step(const char *kind, const struct model_conf *c, struct step 
     pass_zero_gradient(s->pass);
     for (int i = 0; i < N; i++)
         targets[i] = !labels ? ids[i + 1] : i % T < lengths[i / T] ? ids[i] % (int)labels : -1;
-    ck_assert_msg(
-        !pass_step(s->pass, B, ids, labels ? lengths : NULL, targets, 1, true, &s->loss, &e), "%s",
-        e.text);
+    const struct pass_input in = {
+        .ids = ids, .lengths = labels ? lengths : NULL, .targets = targets};
+    ck_assert_msg(!pass_step(s->pass, B, &in, 1, true, &s->loss, &e), "%s", e.text);
     s->n = model_trainable(s->m);
     s->gradient = mem_array((size_t)s->n, sizeof(float));
     ck_assert_ptr_nonnull(s->gradient);

@@ -96,10 +96,10 @@ static double pass_of(struct tiny *t, const struct json *step, bool backward)
     ck_assert_int_eq(m, n);
     for (int64_t i = 0; i < n; i++)
         counted += labels[i] >= 0;
+    const struct pass_input in = {.ids = inputs, .lengths = lengths, .targets = labels};
     pass_zero_gradient(t->pass);
     ck_assert_msg(
-        !pass_step(t->pass, b, inputs, lengths, labels, 1 / (float)counted, backward, &sum, &e),
-        "%s", e.text);
+        !pass_step(t->pass, b, &in, 1 / (float)counted, backward, &sum, &e), "%s", e.text);
     return sum / (double)counted;
 }
 
@@ -279,29 +279,28 @@ START_TEST(padding_changes_no_bit)
     mem_autofree int32_t *inputs = golden_ids(json_get(step, "inputs"), &n);
     mem_autofree int32_t *labels = golden_ids(json_get(step, "targets"), &n);
     mem_autofree int32_t *lengths = golden_ids(json_get(step, "lengths"), &b);
+    const struct pass_input in = {.ids = inputs, .lengths = lengths, .targets = labels};
+    const struct pass_input whole = {.ids = inputs, .targets = labels};
     struct tiny t = {0};
     double loss[2];
 
     bert_open(&t, step, 0);
     for (int k = 0; k < 2; k++) {
-        ck_assert(!pass_step(t.pass, b, inputs, lengths, labels, 1, false, &loss[k], &e));
+        ck_assert(!pass_step(t.pass, b, &in, 1, false, &loss[k], &e));
         for (int64_t i = 0; i < n; i++)
             if (i % 16 >= lengths[i / 16])
                 inputs[i] = (int32_t)(i % 96);
     }
     ck_assert(loss[0] == loss[1]);
-    ck_assert(!pass_step(t.pass, b, inputs, NULL, labels, 1, false, &loss[1], &e));
+    ck_assert(!pass_step(t.pass, b, &whole, 1, false, &loss[1], &e));
     ck_assert(loss[0] != loss[1]);
     lengths[1] = 0;
-    ck_assert_int_eq(
-        pass_step(t.pass, b, inputs, lengths, labels, 1, false, &loss[1], &e), -ERR_DATA);
+    ck_assert_int_eq(pass_step(t.pass, b, &in, 1, false, &loss[1], &e), -ERR_DATA);
     lengths[1] = 17;
-    ck_assert_int_eq(
-        pass_step(t.pass, b, inputs, lengths, labels, 1, false, &loss[1], &e), -ERR_DATA);
+    ck_assert_int_eq(pass_step(t.pass, b, &in, 1, false, &loss[1], &e), -ERR_DATA);
     lengths[1] = 16;
     labels[3] = 5;
-    ck_assert_int_eq(
-        pass_step(t.pass, b, inputs, lengths, labels, 1, false, &loss[1], &e), -ERR_DATA);
+    ck_assert_int_eq(pass_step(t.pass, b, &in, 1, false, &loss[1], &e), -ERR_DATA);
     ck_assert_ptr_nonnull(strstr(e.text, "label 5 is none of the 5"));
     tiny_close(&t);
 }
@@ -401,6 +400,7 @@ static void hidden_of(struct tiny *t, const struct json *sentence, const float *
     int64_t n, c = weights_config(t->w)->dim;
     mem_autofree int32_t *ids = golden_ids(json_get(sentence, "ids"), &n);
     int32_t inputs[16] = {0}, labels[16], length = (int32_t)n;
+    const struct pass_input in = {.ids = inputs, .lengths = &length, .targets = labels};
     mem_autofree float *hidden = mem_array((size_t)(16 * c), 4);
     double far = 0, loss;
 
@@ -408,8 +408,7 @@ static void hidden_of(struct tiny *t, const struct json *sentence, const float *
     for (int i = 0; i < 16; i++)
         labels[i] = -1;
     memcpy(inputs, ids, (size_t)n * 4);
-    ck_assert_msg(
-        !pass_step(t->pass, 1, inputs, &length, labels, 1, false, &loss, &e), "%s", e.text);
+    ck_assert_msg(!pass_step(t->pass, 1, &in, 1, false, &loss, &e), "%s", e.text);
     ck_assert(!pass_label_logits(t->pass, 1, hidden, &e));
     for (int64_t i = 0; i < count; i++) {
         int64_t at = i / (c / 24) * c + i % (c / 24) * 24;
@@ -538,6 +537,7 @@ static void follow_run(const char *folder, const struct json *train, const struc
     ck_assert_msg(!optim_create(t.d, &c, t.pass, &o, &e), "%s", e.text);
     for (int64_t step = 1; step <= c.steps; step++) {
         int32_t inputs[128], labels[128];
+        const struct pass_input in = {.ids = inputs, .targets = labels};
         int64_t n;
         mem_autofree int32_t *ids = golden_ids(batch, &n);
         double sum, grad_norm;
@@ -548,7 +548,7 @@ static void follow_run(const char *folder, const struct json *train, const struc
             labels[i] = ids[i / length * (length + 1) + i % length + 1];
         }
         pass_zero_gradient(t.pass);
-        ck_assert(!pass_step(t.pass, 4, inputs, NULL, labels, 1 / (float)tokens, true, &sum, &e));
+        ck_assert(!pass_step(t.pass, 4, &in, 1 / (float)tokens, true, &sum, &e));
         ck_assert_msg(!optim_step(o, step, &grad_norm, &e), "%s", e.text);
         ck_assert_double_eq_tol(optim_rate(&c, step), json_number_value(rate), 1e-9);
         ck_assert_double_eq_tol(sum / (double)tokens, json_number_value(loss), 1e-3);
@@ -736,17 +736,18 @@ END_TEST
 START_TEST(bad_ids_are_refused)
 {
     int32_t inputs[64] = {0}, labels[64] = {0};
+    const struct pass_input in = {.ids = inputs, .targets = labels};
     struct tiny t = {0};
     double sum;
 
     tiny_open(&t, 2, 0);
     inputs[63] = 256;
-    ck_assert_int_eq(pass_step(t.pass, 2, inputs, NULL, labels, 1, true, &sum, &e), -ERR_DATA);
+    ck_assert_int_eq(pass_step(t.pass, 2, &in, 1, true, &sum, &e), -ERR_DATA);
     inputs[63] = -1;
-    ck_assert_int_eq(pass_step(t.pass, 2, inputs, NULL, labels, 1, true, &sum, &e), -ERR_DATA);
+    ck_assert_int_eq(pass_step(t.pass, 2, &in, 1, true, &sum, &e), -ERR_DATA);
     inputs[63] = 0;
     labels[0] = -1; /* not counted */
-    ck_assert_int_eq(pass_step(t.pass, 2, inputs, NULL, labels, 1, true, &sum, &e), 0);
+    ck_assert_int_eq(pass_step(t.pass, 2, &in, 1, true, &sum, &e), 0);
     tiny_close(&t);
 }
 END_TEST

@@ -139,10 +139,11 @@ static void check_training(void)
     struct opened training = open((struct model_conf){
         .t = DTYPE_F32, .train = true, .micro_sequences = 1, .sequence_length = T});
     static float logits[T * V_MAX];
+    const struct pass_input in = {.ids = ids, .targets = ids + 1};
     double loss;
 
     run(serving.engine, (const int[]){T, 0}, logits);
-    ck_assert(!pass_step(training.pass, 1, ids, NULL, ids + 1, 1, false, &loss, &e));
+    ck_assert(!pass_step(training.pass, 1, &in, 1, false, &loss, &e));
     ck_assert_double_eq_tol(cross_entropy(logits), loss, 1e-4 * loss);
     close_opened(&serving);
     close_opened(&training);

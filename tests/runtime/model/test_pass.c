@@ -76,18 +76,18 @@ static struct pass *open(struct dev *d, const struct model_conf *c)
 }
 
 /* Sequences of labels are of unlike lengths, others whole. */
-static const int32_t *lengths_of(const struct model_config *c)
+static struct pass_input input_of(const struct model_config *c)
 {
-    return c->labels ? lengths : NULL;
+    return (struct pass_input){
+        .ids = inputs, .lengths = c->labels ? lengths : NULL, .targets = labels};
 }
 
 static double loss_of(struct pass *pass, const struct model_conf *c)
 {
+    const struct pass_input in = input_of(&c->config);
     double sum;
 
-    ck_assert_msg(
-        !pass_step(pass, TINY_B, inputs, lengths_of(&c->config), labels, 1, false, &sum, &e), "%s",
-        e.text);
+    ck_assert_msg(!pass_step(pass, TINY_B, &in, 1, false, &sum, &e), "%s", e.text);
     return sum;
 }
 
@@ -225,6 +225,7 @@ static void check_conf(const char *kind, const struct model_conf *conf)
 {
     const char *const *targets = conf->lora_targets;
     struct subject s = {.conf = *conf, .own_losses = !strcmp(kind, "cpu-ref") && !targets};
+    const struct pass_input in = input_of(&conf->config);
     double sum;
 
     ck_assert_msg(!dev_open(kind, 0, 2, &s.d, &e), "%s", e.text);
@@ -232,10 +233,10 @@ static void check_conf(const char *kind, const struct model_conf *conf)
     s.m = pass_model(s.pass);
     oracle_open(&s.o, s.d, s.m, &s.conf);
     s.o.place = PLACE;
-    s.o.lengths = lengths_of(&conf->config);
+    s.o.lengths = in.lengths;
     pass_set_place(s.pass, PLACE);
     pass_zero_gradient(s.pass);
-    ck_assert(!pass_step(s.pass, TINY_B, inputs, s.o.lengths, labels, 1, true, &sum, &e));
+    ck_assert(!pass_step(s.pass, TINY_B, &in, 1, true, &sum, &e));
     if (conf->lora_dropout > 0) /* of training only */
         ck_assert(fabs(sum / loss_of(s.pass, conf) - 1) > 1e-5);
     else
@@ -396,7 +397,7 @@ END_TEST
 static void check_micro_batches(
     struct model_config config, const char *const *targets, float dropout)
 {
-    const int32_t *there = lengths_of(&config);
+    struct pass_input in = input_of(&config);
     struct dev *d;
     struct pass *pass;
     int64_t n;
@@ -410,14 +411,17 @@ static void check_micro_batches(
     mem_autofree float *whole = mem_array((size_t)n, 4);
     mem_autofree float *added = mem_array((size_t)n, 4);
     pass_zero_gradient(pass);
-    ck_assert(!pass_step(pass, TINY_B, inputs, there, labels, 0.5f, true, &sum, &e));
+    ck_assert(!pass_step(pass, TINY_B, &in, 0.5f, true, &sum, &e));
     dev_download(d, whole, pass_gradient(pass), (size_t)n * 4);
     pass_zero_gradient(pass);
-    ck_assert(!pass_step(pass, 2, inputs, there, labels, 0.5f, true, &parts, &e));
+    ck_assert(!pass_step(pass, 2, &in, 0.5f, true, &parts, &e));
     sum -= parts;
     pass_set_place(pass, 2);
-    ck_assert(!pass_step(pass, 1, inputs + 2 * TINY_T, there ? there + 2 : NULL,
-        labels + 2 * TINY_T, 0.5f, true, &parts, &e));
+    in.ids += 2 * TINY_T;
+    in.targets += 2 * TINY_T;
+    if (in.lengths)
+        in.lengths += 2;
+    ck_assert(!pass_step(pass, 1, &in, 0.5f, true, &parts, &e));
     ck_assert_double_eq_tol(sum, parts, 1e-4);
     dev_download(d, added, pass_gradient(pass), (size_t)n * 4);
     for (int64_t i = 0; i < n; i++)
@@ -439,6 +443,7 @@ END_TEST
 /* The loss (first) and the gradient of one step, to be freed. */
 static float *step_of(const char *kind, const struct model_conf *c, size_t *bytes)
 {
+    const struct pass_input in = input_of(&c->config);
     struct dev *d;
     struct pass *pass;
     double sum;
@@ -450,8 +455,7 @@ static float *step_of(const char *kind, const struct model_conf *c, size_t *byte
     out = mem_alloc(*bytes);
     pass_zero_gradient(pass);
     for (int i = 0; i < 2; i++) /* what the first leaves in shared blocks must not count */
-        ck_assert(!pass_step(
-            pass, c->micro_sequences, inputs, lengths_of(&c->config), labels, 1, true, &sum, &e));
+        ck_assert(!pass_step(pass, c->micro_sequences, &in, 1, true, &sum, &e));
     memcpy(out, &sum, sizeof sum);
     dev_download(d, out + 2, pass_gradient(pass), *bytes - sizeof sum);
     ck_assert_msg(!dev_sync(d, &e), "%s", e.text);
@@ -499,6 +503,7 @@ END_TEST
    percent. */
 static void check_bf16(struct model_config config, const char *const *targets)
 {
+    const struct pass_input in = input_of(&config);
     struct dev *d;
     double loss[2], dot = 0, norm[2] = {0};
     float *g[2];
@@ -512,8 +517,7 @@ static void check_bf16(struct model_config config, const char *const *targets)
         n = model_trainable(pass_model(pass));
         g[k] = mem_array((size_t)n, 4);
         pass_zero_gradient(pass);
-        ck_assert(
-            !pass_step(pass, TINY_B, inputs, lengths_of(&config), labels, 1, true, &loss[k], &e));
+        ck_assert(!pass_step(pass, TINY_B, &in, 1, true, &loss[k], &e));
         dev_download(d, g[k], pass_gradient(pass), (size_t)n * 4);
         tiny_pass_close(pass);
     }
@@ -545,6 +549,7 @@ END_TEST
 START_TEST(vocabulary_of_50257)
 {
     struct subject s = {.conf = conf_of(tiny_gpt2(), NULL, DTYPE_F32)};
+    const struct pass_input in = {.ids = inputs, .targets = labels};
     double sum;
 
     ck_assert(!dev_open("cpu", 0, 2, &s.d, &e));
@@ -556,7 +561,7 @@ START_TEST(vocabulary_of_50257)
         inputs[i] = labels[i] = 50256 - i;
     oracle_open(&s.o, s.d, s.m, &s.conf);
     pass_zero_gradient(s.pass);
-    ck_assert(!pass_step(s.pass, TINY_B, inputs, s.o.lengths, labels, 1, true, &sum, &e));
+    ck_assert(!pass_step(s.pass, TINY_B, &in, 1, true, &sum, &e));
     ck_assert_double_eq_tol(sum, oracle_loss(&s.o, inputs, labels), 1e-6 * sum);
     for (int i = 0; i < 2; i++) {
         const struct tensor *p = &model_trained(s.m)->at[i];
@@ -576,18 +581,19 @@ static double rows_of(
     struct dev *d, struct pass *pass, int64_t tokens, float *gradient, float *logits)
 {
     int64_t n = model_trainable(pass_model(pass));
-    int32_t in[N], out[N];
+    int32_t ids[N], out[N];
+    const struct pass_input in = {.ids = ids, .lengths = lengths, .targets = out};
     double sum;
 
     for (int64_t i = 0; i < TINY_B * tokens; i++) {
-        in[i] = inputs[i / tokens * TINY_T + i % tokens];
+        ids[i] = inputs[i / tokens * TINY_T + i % tokens];
         out[i] = labels[i / tokens * TINY_T + i % tokens];
     }
     pass_set_tokens(pass, tokens);
-    ck_assert(!pass_step(pass, TINY_B, in, lengths, out, 1, false, &sum, &e));
+    ck_assert(!pass_step(pass, TINY_B, &in, 1, false, &sum, &e));
     ck_assert(!pass_label_logits(pass, TINY_B, logits, &e));
     pass_zero_gradient(pass);
-    ck_assert(!pass_step(pass, TINY_B, in, lengths, out, 1, true, &sum, &e));
+    ck_assert(!pass_step(pass, TINY_B, &in, 1, true, &sum, &e));
     dev_download(d, gradient, pass_gradient(pass), (size_t)n * 4);
     ck_assert(!dev_sync(d, &e));
     return sum;

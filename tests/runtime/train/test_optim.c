@@ -161,6 +161,7 @@ static void state_of(struct dev *d, struct model *m, struct optim *o, float *to)
 static void check_refusal(const char *kind, enum dtype t, bool look)
 {
     const int32_t ids[2] = {3, 7}, next[2] = {7, 1};
+    const struct pass_input in = {.ids = ids, .targets = next};
     double norm = -1;
     float bad = NAN;
     struct dev *d;
@@ -179,7 +180,7 @@ static void check_refusal(const char *kind, enum dtype t, bool look)
             model_master_changed(m);
             state_of(d, m, o, before);
         }
-        ck_assert(!pass_step(pass, 1, ids, NULL, next, 1, true, NULL, &e));
+        ck_assert(!pass_step(pass, 1, &in, 1, true, NULL, &e));
         if (step == 1)
             ck_assert_msg(!optim_step(o, 1, &norm, &e), "%s", e.text);
     }
