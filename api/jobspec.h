@@ -65,6 +65,7 @@ struct jobspec_train {
     struct {
         const char *train, *validation, *test; /* paths; all but train may be NULL */
         enum data_format format;
+        int64_t skip_bad_records; /* of JSONL, at most so many of a file */
     } data;
     int sequence_length; /* tokens */
     int batch_sequences; /* sequences of the global batch, whatever the world size */

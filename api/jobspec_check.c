@@ -83,6 +83,9 @@ static int check_objective(
     if (t->data.format != FORMAT_CONLL && !(t->data.format == FORMAT_AUTO && named))
         return field_refuse(s, "train.data.format", e,
             "must be CoNLL with TokenClassification, or Auto with files that end in .conll");
+    if (t->data.skip_bad_records)
+        return field_refuse(
+            s, "train.data.skipBadRecords", e, "only allowed with objective CausalLM");
     return 0;
 }
 

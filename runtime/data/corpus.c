@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/utf8.h"
+#include "runtime/data/dialogue.h"
 #include "runtime/data/internal.h"
 #include "runtime/files/hash.h"
 
@@ -18,11 +19,16 @@
 #define LINE_LIMIT (64 << 20)         /* bytes of one JSONL line */
 #define PART       ((size_t)1 << 20)  /* bytes of text that are tokenised at once */
 #define PIECE      ((size_t)16 << 20) /* bytes read between two signs of life */
+#define TOLD       10                 /* records that are left out with their reason in the log */
 /* Raised when the same text and tokenizer make other ids than before. */
 #define MAKE       1
 
+enum record { RECORD_NONE, RECORD_TEXT, RECORD_MESSAGES, RECORD_COMPLETION };
+
 struct making {
     const struct corpus *c;
+    enum record kind; /* of all records; NONE: none was read */
+    int64_t skipped;
     const struct io_map *map;
     const char *text; /* without a byte order mark */
     size_t size;
@@ -65,6 +71,15 @@ static int format_of(const char *path, enum data_format *format, struct err *e)
     return 0;
 }
 
+/* What is no record cannot be left out. */
+static int check_skip(const struct corpus *c, enum data_format format, struct err *e)
+{
+    return !c->skip || format == FORMAT_JSONL
+        ? 0
+        : err_set(e, ERR_USER,
+              "%s: spec.train.data.skipBadRecords: text is one stream, without records", c->path);
+}
+
 static int digest_content(
     const struct corpus *c, const struct io_map *map, uint64_t *out, struct err *e)
 {
@@ -85,7 +100,8 @@ static int digest_content(
 static int find_key(const struct corpus *c, const struct io_map *map, enum data_format format,
     uint64_t *key, struct err *e)
 {
-    uint64_t of[] = {MAKE, format, tok_digest(c->tok), map->size, 0};
+    uint64_t chat = format == FORMAT_JSONL && c->chat ? chat_digest(c->chat) : 0;
+    uint64_t of[] = {MAKE, format, tok_digest(c->tok), map->size, 0, chat};
     int rc = digest_content(c, map, &of[4], e);
     if (!rc)
         *key = hash_xxh3(of, sizeof of);
@@ -103,9 +119,12 @@ static int find_tokens(const struct corpus *c, uint64_t key, struct err *e)
         return rc;
     rc = tokens_open(path, &t, &why);
     if (!rc) {
-        rc = t.header.key == key ? tokens_verify(&t, tok_vocab(c->tok), &c->progress, &why)
-                                 : err_set(&why, ERR_CORRUPT, "made of something else");
+        bool ours = t.header.key == key, fewer = t.header.skipped <= c->skip;
+        rc = ours ? tokens_verify(&t, tok_vocab(c->tok), &c->progress, &why)
+                  : err_set(&why, ERR_CORRUPT, "made of something else");
         tokens_close(&t);
+        if (!rc && !fewer) /* reading it again tells which record is bad */
+            return 0;
     }
     if (rc == -ERR_CORRUPT) {
         log_warn("tokens are made anew", LOG_S("file", path), LOG_ERR(&why));
@@ -167,7 +186,51 @@ static int make_text(struct making *m, struct err *e)
     return end_part(m, m->text + m->size, e);
 }
 
-static int add_document(struct making *m, const char *line, size_t len, struct err *e)
+static const char *const record_names[] = {
+    [RECORD_TEXT] = "\"text\"",
+    [RECORD_MESSAGES] = "\"messages\"",
+    [RECORD_COMPLETION] = "\"prompt\" and \"completion\"",
+};
+
+static enum record kind_of(const struct json *v)
+{
+    if (json_str(v, "text", NULL))
+        return RECORD_TEXT;
+    if (json_get(v, "messages"))
+        return RECORD_MESSAGES;
+    return json_str(v, "prompt", NULL) && json_str(v, "completion", NULL) ? RECORD_COMPLETION
+                                                                          : RECORD_NONE;
+}
+
+static int add_text(struct making *m, const char *text, struct err *e)
+{
+    int rc = tok_encode_document(m->c->tok, text, (int64_t)strlen(text), &m->ids, e);
+    int32_t eos = tok_eos(m->c->tok);
+    bool ended = m->ids.count && m->ids.id[m->ids.count - 1] == eos;
+    return rc || eos < 0 || ended ? rc : tok_ids_add(&m->ids, eos, e);
+}
+
+/* A document with a row of its own. */
+static int add_row(struct making *m, enum record kind, const struct json *v, struct err *e)
+{
+    const struct corpus *c = m->c;
+    int64_t learnt = 0;
+    int rc;
+    if (kind == RECORD_MESSAGES && !c->chat)
+        rc = err_set(e, ERR_USER, "\"messages\" need a chat template: %s", c->chat_missing);
+    else if (kind == RECORD_MESSAGES)
+        rc = dialogue_messages(c->tok, c->chat, json_get(v, "messages"), &m->ids, &learnt, e);
+    else
+        rc = dialogue_completion(
+            c->tok, json_str(v, "prompt", ""), json_str(v, "completion", ""), &m->ids, &learnt, e);
+    if (rc)
+        return rc;
+    rc = tokens_add(m->out, m->ids.id, m->ids.count, e);
+    m->ids.count = 0;
+    return rc ? rc : tokens_end_row(m->out, learnt, e);
+}
+
+static int add_record(struct making *m, const char *line, size_t len, struct err *e)
 {
     if (utf8_valid_prefix(line, len) < len)
         return err_set(e, ERR_DATA, "invalid UTF-8");
@@ -175,13 +238,35 @@ static int add_document(struct making *m, const char *line, size_t len, struct e
     int rc = json_parse(line, len, &v, e);
     if (rc)
         return rc;
-    const char *text = json_str(v, "text", NULL);
-    if (!text)
-        return err_set(e, ERR_DATA, "no object with a string \"text\"");
-    rc = tok_encode_document(m->c->tok, text, (int64_t)strlen(text), &m->ids, e);
-    int32_t eos = tok_eos(m->c->tok);
-    bool ended = m->ids.count && m->ids.id[m->ids.count - 1] == eos;
-    return rc || eos < 0 || ended ? rc : tok_ids_add(&m->ids, eos, e);
+    enum record kind = kind_of(v);
+    if (kind == RECORD_NONE)
+        return err_set(e, ERR_DATA,
+            "no object with a string \"text\", with \"messages\", or with strings \"prompt\" and "
+            "\"completion\"");
+    if (m->kind != RECORD_NONE && kind != m->kind)
+        return err_set(e, ERR_DATA, "has %s, but lines before it %s: a corpus has one of them",
+            record_names[kind], record_names[m->kind]);
+    m->kind = kind;
+    return kind == RECORD_TEXT ? add_text(m, json_str(v, "text", ""), e) : add_row(m, kind, v, e);
+}
+
+/* A bad record counts against what may be left out. */
+static int take_line(struct making *m, const char *text, size_t len, int64_t line, struct err *e)
+{
+    struct err why = {0};
+    int rc = add_record(m, text, len, &why);
+    if (!rc)
+        return 0;
+    err_wrap(&why, "%s: line %lld", m->c->path, (long long)line);
+    m->ids.count = 0;
+    if (rc == -ERR_DATA && m->skipped < m->c->skip) {
+        if (m->skipped++ < TOLD)
+            log_warn("a record is left out", LOG_ERR(&why));
+        return 0;
+    }
+    if (e)
+        *e = why;
+    return rc;
 }
 
 static bool blank(const char *s, size_t len)
@@ -210,10 +295,8 @@ static int make_jsonl(struct making *m, struct err *e)
         if (len > LINE_LIMIT)
             return err_set(e, ERR_DATA, "%s: line %lld: longer than %d bytes", path,
                 (long long)line, LINE_LIMIT);
-        if (!blank(text + at, len) && add_document(m, text + at, len, e))
-            return err_wrap(e, "%s: line %lld", path, (long long)line);
-        int rc = end_part(m, text + at + len, e);
-        if (rc)
+        int rc = blank(text + at, len) ? 0 : take_line(m, text + at, len, line, e);
+        if (rc || (rc = end_part(m, text + at + len, e)))
             return rc;
         at += len + 1;
     }
@@ -236,11 +319,15 @@ static int make_tokens(const struct corpus *c, const struct io_map *map, enum da
         tokens_abandon(m.out);
         return rc;
     }
-    rc = tokens_commit(m.out, 0, e);
-    if (!rc)
-        log_info("tokenised", LOG_S("file", c->path), LOG_I("bytes", map->size),
-            LOG_I("tokens", count), LOG_F("seconds", (double)(clock_ms() - start_ms) * 1e-3));
-    return rc;
+    rc = tokens_commit(m.out, m.skipped, e);
+    if (rc)
+        return rc;
+    log_info("tokenised", LOG_S("file", c->path), LOG_I("bytes", map->size), LOG_I("tokens", count),
+        LOG_F("seconds", (double)(clock_ms() - start_ms) * 1e-3));
+    if (m.skipped)
+        log_warn("bad records are left out", LOG_S("file", c->path), LOG_I("records", m.skipped),
+            LOG_I("allowed", c->skip));
+    return 0;
 }
 
 static int tokenize(const struct corpus *c, const struct io_map *map, enum data_format format,
@@ -265,8 +352,9 @@ int corpus_tokenize(const struct corpus *c, uint64_t *key, struct err *e)
 {
     enum data_format format = c->format;
     struct io_map map;
-    int rc = format_of(c->path, &format, e);
-    if (rc || (rc = io_map(c->path, &map, e)))
+    int rc;
+    if ((rc = format_of(c->path, &format, e)) || (rc = check_skip(c, format, e)) ||
+        (rc = io_map(c->path, &map, e)))
         return rc;
     rc = tokenize(c, &map, format, key, e);
     io_unmap(&map);

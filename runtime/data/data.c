@@ -38,8 +38,45 @@ static int check_utf8(const char *path, const char *text, size_t size, struct er
         e, ERR_DATA, "%s: line %lld: invalid UTF-8", path, (long long)line_of(text, valid));
 }
 
+/* Of a row's tokens those that are looked at: one more than there are inputs. */
+static int64_t row_tokens(const struct data *d, int64_t row)
+{
+    const struct tokens *t = &d->tokens;
+    int64_t end = row + 1 < t->header.rows ? t->rows[row + 1].first : t->header.ids;
+    int64_t n = end - t->rows[row].first;
+    return n <= d->sequence_length ? n : d->sequence_length + 1;
+}
+
+/* Rows that are longer are cut, and one of which nothing that is learnt is left is no sample. */
+static int choose_rows(struct data *d, const char *path, struct err *e)
+{
+    const struct tokens *t = &d->tokens;
+    int64_t most = d->sequence_length;
+    for (int64_t i = 0; i < t->header.rows; i++) {
+        int64_t end = i + 1 < t->header.rows ? t->rows[i + 1].first : t->header.ids;
+        d->truncated += end - t->rows[i].first > most + 1;
+        d->samples += t->rows[i].learnt <= most;
+    }
+    if (!d->samples)
+        return err_set(e, ERR_DATA,
+            "%s: spec.train.sequenceLength: within %d tokens of a document nothing is learnt", path,
+            d->sequence_length);
+    d->dropped = t->header.rows - d->samples;
+    if (!d->dropped)
+        return 0;
+    d->chosen = mem_array((size_t)d->samples, sizeof *d->chosen);
+    if (!d->chosen)
+        return err_set(e, ERR_MEMORY, "no memory for %lld documents", (long long)d->samples);
+    for (int64_t i = 0, n = 0; i < t->header.rows; i++)
+        if (t->rows[i].learnt <= most)
+            d->chosen[n++] = i;
+    return 0;
+}
+
 static int count_samples(struct data *d, const char *path, struct err *e)
 {
+    if (d->tokens.rows)
+        return choose_rows(d, path, e);
     int64_t count = data_tokens(d);
     d->samples = count > 0 ? (count - 1) / d->sequence_length : 0;
     if (d->samples > 0)
@@ -123,6 +160,7 @@ void data_close(struct data *d)
     tok_ids_done(&d->ids);
     tok_ids_done(&d->tags);
     mem_free(d->first);
+    mem_free(d->chosen);
     mem_free(d);
 }
 
@@ -138,8 +176,10 @@ int64_t data_tokens(const struct data *d)
 
 uint64_t data_digest(const struct data *d)
 {
+    const struct tokens_header *h = &d->tokens.header;
+    const uint64_t both[] = {h->ids_digest, h->rows_digest};
     if (d->tokens.ids)
-        return d->tokens.header.ids_digest;
+        return d->tokens.rows ? hash_xxh3(both, sizeof both) : h->ids_digest;
     uint64_t ids = hash_xxh3(d->ids.id, (size_t)d->ids.count * sizeof *d->ids.id);
     if (!d->first)
         return ids;
@@ -148,14 +188,66 @@ uint64_t data_digest(const struct data *d)
     return hash_xxh3(all, sizeof all);
 }
 
-void data_sample(const struct data *d, int64_t sample, int32_t *inputs, int32_t *targets)
+int64_t data_truncated(const struct data *d)
+{
+    return d->truncated;
+}
+
+int64_t data_dropped(const struct data *d)
+{
+    return d->dropped;
+}
+
+static int64_t row_of(const struct data *d, int64_t sample)
 {
     assert(sample >= 0 && sample < d->samples);
+    return d->chosen ? d->chosen[sample] : sample;
+}
+
+int64_t data_length(const struct data *d, int64_t sample)
+{
+    return d->tokens.rows ? row_tokens(d, row_of(d, sample)) - 1 : d->sequence_length;
+}
+
+int64_t data_learnt(const struct data *d, int64_t sample)
+{
+    if (!d->tokens.rows)
+        return d->sequence_length;
+    int64_t row = row_of(d, sample), n = row_tokens(d, row), count = 0;
+    const int32_t *ids = d->tokens.ids + d->tokens.rows[row].first;
+    for (int64_t i = 1; i < n; i++)
+        count += ids[i] >= 0;
+    return count;
+}
+
+static void fill_row(const struct data *d, int64_t row, int64_t room, int32_t *inputs,
+    int32_t *targets, int32_t *length)
+{
+    const int32_t *ids = d->tokens.ids + d->tokens.rows[row].first;
+    int64_t n = row_tokens(d, row) - 1;
+    assert(n <= room);
+    for (int64_t i = 0; i < room; i++) {
+        inputs[i] = i >= n ? 0 : ids[i] < 0 ? ~ids[i] : ids[i];
+        targets[i] = i >= n || ids[i + 1] < 0 ? -1 : ids[i + 1];
+    }
+    *length = (int32_t)n;
+}
+
+void data_sample(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
+    int32_t *targets, int32_t *length)
+{
+    assert(sample >= 0 && sample < d->samples);
+    if (d->tokens.rows) {
+        fill_row(d, row_of(d, sample), room, inputs, targets, length);
+        return;
+    }
     const int32_t *ids = d->tokens.ids ? d->tokens.ids : d->ids.id;
     const int32_t *from = ids + sample * d->sequence_length;
     size_t bytes = (size_t)d->sequence_length * sizeof *from;
+    assert(room >= d->sequence_length);
     memcpy(inputs, from, bytes);
     memcpy(targets, from + 1, bytes);
+    *length = d->sequence_length;
 }
 
 /* -- order: pure -- */

@@ -5,7 +5,8 @@
  * Running text is tokenised once, into a file (runtime/data/corpus.h), and cut into samples of
  * sequence_length + 1 tokens with stride sequence_length (the last partial one is dropped). Sample
  * k of epoch e is permutation(seed, e)[k], a pure function; the data position is one number:
- * samples consumed since the start.
+ * samples consumed since the start. Of a conversation, or a prompt with its completion, one is a
+ * sample.
  *
  * Tagged sentences (runtime/data/conll.h): a sample is a sentence, word by word through the
  * tokenizer.
@@ -39,8 +40,18 @@ int64_t data_held_out(int64_t samples);
 /* The sample (0 .. samples-1) that stands at `position` samples since the start of training.
    Pure. */
 int64_t data_sample_at(int64_t samples, uint64_t seed, int64_t position);
-/* Inputs and targets (sequence_length each; targets are inputs shifted by one). */
-void data_sample(const struct data *d, int64_t sample, int32_t *inputs, int32_t *targets);
+/* Inputs and targets (room each, no less than the sample's length): targets are inputs shifted by
+ * one, -1 where nothing is learnt. Running text has sequence_length of either, all learnt; of a
+ * document in a row of its own there is what it has, padded. *length: inputs, padding not
+ * counted. */
+void data_sample(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
+    int32_t *targets, int32_t *length);
+int64_t data_length(const struct data *d, int64_t sample);
+int64_t data_learnt(const struct data *d, int64_t sample); /* targets; at least one */
+/* Documents in rows of their own that are longer than a sample and were cut; and those of which
+ * nothing that is learnt was left, which are no samples. */
+int64_t data_truncated(const struct data *d);
+int64_t data_dropped(const struct data *d);
 
 /* -- tagged sentences -- */
 

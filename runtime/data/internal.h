@@ -14,11 +14,13 @@ struct data {
     struct tok_ids ids;
     int sequence_length;
     int64_t samples;
+    int64_t truncated, dropped; /* documents that were cut; that are no samples */
+    int64_t *chosen;            /* (samples) which rows are samples; NULL: all */
 
     /* of tagged sentences */
     struct tok_ids tags; /* beside ids: the label of each, -1: none */
     int64_t *first;      /* (samples + 1) where each sentence begins in ids; NULL: running text */
-    int64_t first_capacity, truncated;
+    int64_t first_capacity;
     uint64_t names; /* a digest */
     int32_t pad;
 };

@@ -211,6 +211,22 @@ int64_t tokens_written(const struct tokens_writer *w)
     return w->header.ids;
 }
 
+int tokens_end_row(struct tokens_writer *w, int64_t learnt, struct err *e)
+{
+    w->header.rows = w->header.rows < 0 ? 0 : w->header.rows;
+    if (w->header.rows == w->row_capacity) {
+        int64_t capacity = w->row_capacity ? 2 * w->row_capacity : 1024;
+        struct tokens_row *rows = mem_grow(w->rows, (size_t)capacity, sizeof *rows);
+        if (!rows)
+            return err_set(e, ERR_MEMORY, "no memory for %lld documents", (long long)capacity);
+        w->rows = rows;
+        w->row_capacity = capacity;
+    }
+    w->rows[w->header.rows++] = (struct tokens_row){w->row_first, learnt};
+    w->row_first = w->header.ids;
+    return 0;
+}
+
 static int finish(struct tokens_writer *w, struct err *e)
 {
     static const char zeros[8];

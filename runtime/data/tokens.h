@@ -61,6 +61,8 @@ struct tokens_writer;
 /* Makes the folder, too. */
 int tokens_create(const char *folder, uint64_t key, struct tokens_writer **out, struct err *e);
 int tokens_add(struct tokens_writer *w, const int32_t *ids, int64_t count, struct err *e);
+/* The ids since the row before are a row. Either all ids are of rows or none. */
+int tokens_end_row(struct tokens_writer *w, int64_t learnt, struct err *e);
 int64_t tokens_written(const struct tokens_writer *w); /* ids */
 /* The file appears; either frees the writer. */
 int tokens_commit(struct tokens_writer *w, int64_t skipped, struct err *e);

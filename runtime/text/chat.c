@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "runtime/text/chat_ast.h"
 #include "runtime/files/gguf.h"
+#include "runtime/files/hash.h"
 #include "runtime/family/weights.h"
 
 #define TEMPLATE_LIMIT (1 << 20) /* bytes */
@@ -22,7 +23,14 @@ struct chat {
     struct arena *a;
     struct chat_node *program;
     const char *bos, *eos; /* or NULL */
+    bool marks;
+    uint64_t digest;
 };
+
+static uint64_t digest_text(const char *s)
+{
+    return s ? hash_xxh3(s, strlen(s)) : 0;
+}
 
 int chat_parse(
     const char *template_text, const char *bos, const char *eos, struct chat **out, struct err *e)
@@ -38,7 +46,9 @@ int chat_parse(
     }
     c->bos = bos ? arena_strdup(c->a, bos) : NULL;
     c->eos = eos ? arena_strdup(c->a, eos) : NULL;
-    if (chat_parse_template(template_text, c->a, &c->program, e)) {
+    const uint64_t of[] = {digest_text(template_text), digest_text(bos), digest_text(eos)};
+    c->digest = hash_xxh3(of, sizeof of);
+    if (chat_parse_template(template_text, c->a, &c->program, &c->marks, e)) {
         chat_close(c);
         return err_wrap(e, "chat template");
     }
@@ -132,6 +142,16 @@ int chat_open(struct weights *w, struct chat **out, struct err *e)
     return weights_gguf(w) ? open_gguf(w, out, e) : chat_open_folder(weights_path(w), out, e);
 }
 
+bool chat_marks(const struct chat *c)
+{
+    return c->marks;
+}
+
+uint64_t chat_digest(const struct chat *c)
+{
+    return c->digest;
+}
+
 /* -- rendering -- */
 
 /* Content is text, or a list of text parts, which are joined. What an assistant that called tools
@@ -210,12 +230,14 @@ static int render(struct chat *c, const struct json *messages, bool add_generati
     return w->rc ? w->rc : chat_eval(c->program, globals.map, w, out);
 }
 
-int chat_render(struct chat *c, const struct json *messages, bool add_generation_prompt,
-    struct buf *out, struct err *e)
+static int render_within(struct chat *c, const struct json *messages, bool add_generation_prompt,
+    struct chat_spans *spans, struct buf *out, struct err *e)
 {
     struct err why = {0};
     struct chat_work w = {.a = arena_create(CHAT_ARENA),
         .e = &why,
+        .spans = spans,
+        .text = out,
         .units = CHAT_UNITS,
         .look_at = CHAT_UNITS,
         .until_ms = clock_thread_ms() + CHAT_RENDER_MS};
@@ -231,4 +253,17 @@ int chat_render(struct chat *c, const struct json *messages, bool add_generation
     if (rc && e)
         *e = why;
     return rc;
+}
+
+int chat_render(struct chat *c, const struct json *messages, bool add_generation_prompt,
+    struct buf *out, struct err *e)
+{
+    return render_within(c, messages, add_generation_prompt, NULL, out, e);
+}
+
+int chat_render_marked(struct chat *c, const struct json *messages, struct chat_spans *spans,
+    struct buf *out, struct err *e)
+{
+    spans->count = 0;
+    return render_within(c, messages, false, spans, out, e);
 }

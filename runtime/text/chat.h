@@ -17,6 +17,15 @@
 #define CHAT_UNITS     5000000 /* evaluations, and pieces of 64 bytes; a long chat needs a tenth */
 #define CHAT_RENDER_MS 1000    /* for machines that take more than 200 ns for a unit */
 
+#define CHAT_SPANS 1024
+
+struct chat_spans { /* bytes [from, to) of a rendering that the assistant says */
+    struct chat_span {
+        size_t from, to;
+    } list[CHAT_SPANS];
+    int count;
+};
+
 struct chat;
 struct weights;
 
@@ -30,5 +39,11 @@ void chat_close(struct chat *c);
 /* messages: [{role, content}, ...] of a client (ERR_USER when malformed) */
 int chat_render(struct chat *c, const struct json *messages, bool add_generation_prompt,
     struct buf *out, struct err *e);
+/* Without a prompt; *spans: what stands between {% generation %} and {% endgeneration %}, and is
+   not empty. Only of a template that has them. */
+int chat_render_marked(struct chat *c, const struct json *messages, struct chat_spans *spans,
+    struct buf *out, struct err *e);
+bool chat_marks(const struct chat *c);
+uint64_t chat_digest(const struct chat *c); /* of all that decides what is rendered */
 
 #endif

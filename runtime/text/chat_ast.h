@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "runtime/text/chat.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -98,6 +99,7 @@ enum chat_node_kind {
     CHAT_DEFINE,      /* macro name(args): b */
     CHAT_CALL_BLOCK,  /* call(args) a: b is what caller() gives */
     CHAT_WITH,        /* args: keywords; b */
+    CHAT_GENERATION,  /* b: what the assistant says */
     CHAT_BREAK,
     CHAT_CONTINUE,
 };
@@ -136,8 +138,10 @@ struct chat_node {
     struct chat_node *next;    /* the next statement or argument */
 };
 
-/* *out: the first statement, NULL for an empty template. ERR_DATA: "line 3: ...". */
-int chat_parse_template(const char *text, struct arena *a, struct chat_node **out, struct err *e);
+/* *out: the first statement, NULL for an empty template; *marks: it marks what the assistant says.
+   ERR_DATA: "line 3: ...". */
+int chat_parse_template(
+    const char *text, struct arena *a, struct chat_node **out, bool *marks, struct err *e);
 
 /*
  * What one rendering may use. A unit is one evaluation, or CHAT_UNIT_BYTES copied or looked at; all
@@ -152,11 +156,13 @@ struct chat_work {
     struct arena *a;
     struct err *e;
     int rc;
-    int line;         /* being evaluated; 0: none yet */
-    int depth;        /* see CHAT_DEPTH */
-    int64_t units;    /* left */
-    int64_t look_at;  /* at so many left the thread's clock is looked at */
-    int64_t until_ms; /* of clock_thread_ms */
+    int line;                 /* being evaluated; 0: none yet */
+    int depth;                /* see CHAT_DEPTH */
+    int64_t units;            /* left */
+    int64_t look_at;          /* at so many left the thread's clock is looked at */
+    int64_t until_ms;         /* of clock_thread_ms */
+    struct chat_spans *spans; /* where in the text the assistant speaks; NULL: nobody asks */
+    const struct buf *text;   /* of the rendering itself, not of a block that is captured */
 };
 int chat_spend(struct chat_work *w, int64_t units);
 int chat_spend_bytes(struct chat_work *w, size_t bytes);

@@ -200,6 +200,14 @@ static struct chat_node *parse_with(struct chat_parser *p, int line)
     return n;
 }
 
+static struct chat_node *parse_generation(struct chat_parser *p, int line)
+{
+    struct chat_node *n = chat_parse_node(p, CHAT_GENERATION, line);
+    p->marks = true;
+    parse_inside(p, n, "endgeneration");
+    return n;
+}
+
 static struct chat_node *parse_jump(struct chat_parser *p, enum chat_node_kind kind, int line)
 {
     if (!p->loops)
@@ -314,6 +322,7 @@ static struct chat_node *parse_block(
         {"call", parse_call_block},
         {"filter", parse_filter_block},
         {"with", parse_with},
+        {"generation", parse_generation},
     };
     int line = p->line;
     open_tag(p, "%}");
@@ -330,10 +339,6 @@ static struct chat_node *parse_block(
         return parse_jump(p, CHAT_BREAK, line);
     if (chat_lex_word(p, "continue"))
         return parse_jump(p, CHAT_CONTINUE, line);
-    if (chat_lex_word(p, "generation") || chat_lex_word(p, "endgeneration")) {
-        chat_lex_expect_end(p); /* marks what to train on; renders nothing */
-        return NULL;
-    }
     chat_lex_fail(p, line, "tag is not supported:", p->t.kind == CHAT_TOKEN_NAME ? p->t.v.s : "?");
     return NULL;
 }
@@ -394,7 +399,8 @@ static char *normalise(const char *text, struct arena *a)
     return out;
 }
 
-int chat_parse_template(const char *text, struct arena *a, struct chat_node **out, struct err *e)
+int chat_parse_template(
+    const char *text, struct arena *a, struct chat_node **out, bool *marks, struct err *e)
 {
     static const char *const no_ends[] = {NULL};
     struct chat_parser p = {.line = 1, .a = a, .e = e, .close = "%}", .line_starts = true};
@@ -403,7 +409,9 @@ int chat_parse_template(const char *text, struct arena *a, struct chat_node **ou
     if (!p.p)
         return err_set(e, ERR_MEMORY, "no memory for a chat template");
     struct chat_node *first = parse_body(&p, no_ends, &end);
-    if (!p.rc)
-        *out = first;
-    return p.rc;
+    if (p.rc)
+        return p.rc;
+    *out = first;
+    *marks = p.marks;
+    return 0;
 }

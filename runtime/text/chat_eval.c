@@ -268,6 +268,22 @@ static int run_with(struct chat_run *r, const struct chat_node *n)
     return r->w->rc;
 }
 
+/* Of text that goes into a value first nobody knows where it will stand. */
+static int run_generation(struct chat_run *r, const struct chat_node *n)
+{
+    struct chat_spans *spans = r->w->spans;
+    size_t from = r->out->len;
+    if (run_list(r, n->b) || !spans)
+        return r->w->rc;
+    if (r->out != r->w->text)
+        return chat_fail(r->w, "generation inside of a block that is captured");
+    if (spans->count == CHAT_SPANS)
+        return chat_fail(r->w, "more than %d times generation", CHAT_SPANS);
+    if (r->out->len > from)
+        spans->list[spans->count++] = (struct chat_span){from, r->out->len};
+    return 0;
+}
+
 static int run_one(struct chat_run *r, const struct chat_node *n)
 {
     struct chat_value v;
@@ -294,6 +310,8 @@ static int run_one(struct chat_run *r, const struct chat_node *n)
         return run_call_block(r, n);
     case CHAT_WITH:
         return run_with(r, n);
+    case CHAT_GENERATION:
+        return run_generation(r, n);
     default: /* CHAT_BREAK, CHAT_CONTINUE */
         r->jump = n->kind;
         return 0;

@@ -35,6 +35,7 @@ struct chat_parser {
     const char *close;           /* the tag's end: "%}" or "}}" */
     bool trim_newline, strip;    /* what the last tag asks of the text that follows */
     bool after_tag, line_starts; /* a tag has just ended; the text begins a line */
+    bool marks;                  /* {% generation %} was there */
     struct chat_token t;         /* look-ahead inside a tag */
     struct arena *a;
     struct err *e;

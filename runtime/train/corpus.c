@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "runtime/data/corpus.h"
+#include "runtime/text/chat.h"
 
 #include <errno.h>
 #include <time.h>
@@ -45,21 +46,31 @@ static int tell_working(void *user, struct err *e)
     return rc;
 }
 
+static void find_tokens(const struct corpus *c, struct corpus_told *told)
+{
+    if (!corpus_tokenize(c, &told->key, &told->refusal))
+        tokens_path(c->folder, told->key, told->path, &told->refusal);
+}
+
 static int tokenize(struct train *t, const char *path, struct corpus_told *told, struct err *e)
 {
     char folder[LIMIT_PATH_BYTES];
     struct telling w = {.t = t, .told_ms = clock_ms()};
-    const struct corpus c = {.path = path,
+    struct err *why = &told->refusal, no_chat = {.text = ""};
+    struct corpus c = {.path = path,
         .format = t->spec->train.data.format,
         .tok = t->tok,
+        .chat_missing = no_chat.text,
+        .skip = t->spec->train.data.skip_bad_records,
         .folder = folder,
         .progress = {tell_working, &w}};
-    struct err *why = &told->refusal;
+    chat_open(t->weights, &c.chat, &no_chat); /* of text nobody needs it */
     int n = snprintf(folder, sizeof folder, "%s/" FOLDER, t->spec->checkpoint.path);
-    if (n >= (int)sizeof folder)
+    if (n < (int)sizeof folder)
+        find_tokens(&c, told);
+    else
         err_set(why, ERR_USER, "spec.checkpoint.path: path too long");
-    else if (!corpus_tokenize(&c, &told->key, why))
-        tokens_path(folder, told->key, told->path, why);
+    chat_close(c.chat);
     if (!w.lost)
         return coll_broadcast(t->coll, told, sizeof *told, 0, e);
     *e = *why;
@@ -75,6 +86,19 @@ static int hear(struct train *t, struct corpus_told *told, struct err *e)
     return rc;
 }
 
+static void warn_of_rows(const char *path, const struct data *d)
+{
+    if (data_truncated(d))
+        log_warn("documents are longer than spec.train.sequenceLength: what is beyond is left out",
+            LOG_S("file", path), LOG_I("documents", data_truncated(d)),
+            LOG_I("of", data_samples(d) + data_dropped(d)));
+    if (data_dropped(d))
+        log_warn("of some documents nothing that is learnt lies within spec.train.sequenceLength: "
+                 "they are left out",
+            LOG_S("file", path), LOG_I("documents", data_dropped(d)),
+            LOG_I("of", data_samples(d) + data_dropped(d)));
+}
+
 static int open_tokens(struct train *t, const char *path, const struct corpus_told *told,
     struct data **out, struct err *e)
 {
@@ -84,6 +108,8 @@ static int open_tokens(struct train *t, const char *path, const struct corpus_to
         int rc = data_open(path, told->path, t->spec->train.sequence_length, out, &why);
         if (rc && e)
             *e = why;
+        if (!rc && train_leads(t))
+            warn_of_rows(path, *out);
         if (!rc || why.sys != ENOENT || clock_ms() > until)
             return rc;
         beat(t->door->page);

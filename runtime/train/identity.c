@@ -22,7 +22,8 @@ static const char *const counted[] = {"model", "train", "precision"};
 static const char *const ignored[] = {
     /* what they lead to counts */
     "spec.model.source", "spec.model.config", "spec.train.data.train", "spec.train.data.validation",
-    "spec.train.data.format", "spec.train.steps", "spec.train.epochs",
+    "spec.train.data.format", "spec.train.data.skipBadRecords", "spec.train.steps",
+    "spec.train.epochs",
     /* looked at when all is done */
     "spec.train.data.test",
     /* where results go, how often one looks, and memory for time: no bit changes */

@@ -1,6 +1,8 @@
 /*
  * objective: CausalLM predicts each token from those before it: labels are the inputs shifted by
- * one, all of them count, the loss is the mean of -log p over them (Radford et al. 2018, L1).
+ * one, those of running text all count, of a conversation what the assistant says, and the loss is
+ * the mean of -log p over them (Radford et al. 2018, L1). What follows does not reach back, so
+ * padding behind a sequence needs no mask.
  * TokenClassification predicts the label of each word at its first token (Devlin et al. 2019, 5.3);
  * padding is not attended to.
  */
@@ -14,15 +16,6 @@ static double loss_itself(double loss)
 }
 
 static const struct objective_metric metrics[] = {{"loss", loss_itself}};
-
-/* Every sequence is full. */
-static void causal_batch(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
-    int32_t *labels, int32_t *length)
-{
-    (void)room;
-    (void)length;
-    data_sample(d, sample, inputs, labels);
-}
 
 static int causal_loss(struct pass *p, int64_t b, const struct pass_input *in, float scale,
     bool backward, struct err *e)
@@ -41,7 +34,9 @@ static int tagged_loss(struct pass *p, int64_t b, const struct pass_input *in, f
 static const struct objective objectives[] = {
     [OBJECTIVE_CAUSAL_LM] = {.name = "CausalLM",
         .evaluated = CAUSAL_EVALUATED,
-        .batch_fn = causal_batch,
+        .batch_fn = data_sample,
+        .labels_fn = data_learnt,
+        .tokens_fn = data_length,
         .loss_fn = causal_loss,
         .metrics = metrics,
         .metric_count = 1},

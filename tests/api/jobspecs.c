@@ -31,8 +31,8 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "activeDeadlineSeconds: 1000, ttlSecondsAfterFinished: 0, "
     "train: {method: LoRA, lora: {rank: 4, alpha: 8, dropout: 0.1, rankStabilized: true, "
     "targets: [q_proj, k_proj]}, "
-    "data: {train: /data/t.txt, validation: /data/v.txt, format: Text}, sequenceLength: "
-    "32, batchSequences: 12, "
+    "data: {train: /data/t.txt, validation: /data/v.txt, format: Text, skipBadRecords: 3}, "
+    "sequenceLength: 32, batchSequences: 12, "
     "steps: 100, seed: 9007199254740991, optimizer: {learningRate: 0.5, schedule: Linear, "
     "warmupSteps: 3, weightDecay: 0, beta1: 0.8, beta2: 0.95, epsilon: 1e-6, clipNorm: 0}, "
     "recompute: Selective, evaluateEverySteps: 4, tensorboard: /data/tb, output: /data/out}}}";

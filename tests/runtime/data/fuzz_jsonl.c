@@ -15,6 +15,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static const char template[] = "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}"
+                               "{% if add_generation_prompt %}assistant:{% endif %}";
+
 /* Ids are bytes. */
 static struct tok *byte_tokenizer(void)
 {
@@ -40,11 +43,11 @@ static struct tok *byte_tokenizer(void)
 
 static void check_samples(const struct data *d)
 {
-    int32_t in[4], out[4];
+    int32_t in[4], out[4], length;
     for (int64_t i = 0; i < data_samples(d); i++) {
-        data_sample(d, i, in, out);
+        data_sample(d, i, 4, in, out, &length);
         for (int k = 0; k < 4; k++)
-            if (in[k] < 0 || in[k] > 255 || out[k] < 0 || out[k] > 255)
+            if (in[k] < 0 || in[k] > 255 || out[k] < -1 || out[k] > 255)
                 abort();
     }
 }
@@ -80,9 +83,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     log_setup("fuzz", LOG_ERROR, false);
     if (io_write_full(fd, data, size, &e) || !mkdtemp(folder))
         abort();
-    const struct corpus c = {
+    struct corpus c = {
         .path = path, .format = FORMAT_JSONL, .tok = byte_tokenizer(), .folder = folder};
+    c.skip = size % 3;
+    if (chat_parse(template, NULL, NULL, &c.chat, &e))
+        abort();
     try_corpus(&c);
+    chat_close(c.chat);
     if (rmdir(folder))
         abort();
     return 0;

@@ -61,9 +61,9 @@ static int open_corpus(
 
 static void check_sample(const struct data *d, int64_t sample, const char *text)
 {
-    int32_t in[8], out[8];
+    int32_t in[8], out[8], length;
     size_t n = strlen(text) - 1;
-    data_sample(d, sample, in, out);
+    data_sample(d, sample, 8, in, out, &length);
     for (size_t i = 0; i < n; i++) {
         ck_assert_int_eq(in[i], (uint8_t)text[i]);
         ck_assert_int_eq(out[i], (uint8_t)text[i + 1]);
@@ -124,14 +124,14 @@ START_TEST(documents_begin_and_end_as_the_tokenizer_asks)
     for (int i = 0; i < 2; i++) {
         struct data *d = NULL;
         struct err e = {0};
-        int32_t in[5], out[5];
+        int32_t in[5], out[5], length;
         setup("a.jsonl", text, sizeof text - 1);
         tok_close(tok);
         def.suffix = (struct tok_affix){{3}, i}; /* eos by the tokenizer, or by us */
         ck_assert_int_eq(tok_create(&def, "made", &tok, &e), 0);
         ck_assert_int_eq(open_corpus(path, FORMAT_AUTO, 5, &d, &e), 0);
         ck_assert_int_eq(data_tokens(d), 6);
-        data_sample(d, 0, in, out);
+        data_sample(d, 0, 5, in, out, &length);
         ck_assert_mem_eq(in, want[i], sizeof in);
         ck_assert_int_eq(out[4], want[i][5]);
         data_close(d);
@@ -346,6 +346,124 @@ START_TEST(a_long_text_is_taken_in_parts)
 }
 END_TEST
 
+/* -- rows -- */
+
+static const char *told_of(
+    const char *name, const char *text, int64_t skip, int length, struct data **out)
+{
+    static struct err e;
+    char tokens[LIMIT_PATH_BYTES];
+    e = (struct err){0};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    golden_write(path, text, strlen(text));
+    const struct corpus c = {.path = path,
+        .format = FORMAT_AUTO,
+        .tok = tok,
+        .chat_missing = "it has none",
+        .skip = skip,
+        .folder = cache};
+    if (!corpus_tokenize(&c, &key, &e) && !tokens_path(cache, key, tokens, &e))
+        data_open(path, tokens, length, out, &e);
+    return e.text;
+}
+
+/* Inputs, a bar, and targets with "." where nothing is learnt; padding is not written. */
+static const char *row(const struct data *d, int64_t sample)
+{
+    static char text[100];
+    int32_t in[16], out[16], length;
+    char *at = text;
+    data_sample(d, sample, 16, in, out, &length);
+    ck_assert_int_eq(length, data_length(d, sample));
+    int64_t learnt = 0;
+    for (int i = 0; i < 16; i++) {
+        learnt += out[i] >= 0;
+        ck_assert(i < length || (out[i] == -1 && in[i] == 0));
+    }
+    ck_assert_int_eq(learnt, data_learnt(d, sample));
+    for (int i = 0; i < length; i++)
+        *at++ = in[i] == 2 ? '$' : (char)in[i];
+    *at++ = '|';
+    for (int i = 0; i < length; i++)
+        *at++ = out[i] < 0 ? '.' : out[i] == 2 ? '$' : (char)out[i];
+    *at = 0;
+    return text;
+}
+
+START_TEST(completions_are_samples_of_their_own)
+{
+    static const char text[] = "{\"prompt\":\"ab\",\"completion\":\"cd\"}\n"
+                               "{\"prompt\":\"abcdefgh\",\"completion\":\"ij\"}\n"
+                               "{\"prompt\":\"x\",\"completion\":\"12345678\"}\n";
+    struct data *d = NULL;
+    setup("unused.txt", "x", 1);
+    ck_assert_str_eq(told_of("a.jsonl", text, 0, 16, &d), "");
+    ck_assert_int_eq(data_samples(d), 3);
+    ck_assert_str_eq(row(d, 0), "abcd|.cd$");
+    ck_assert_str_eq(row(d, 1), "abcdefghij|.......ij$");
+    ck_assert_str_eq(row(d, 2), "x12345678|12345678$");
+    ck_assert(data_truncated(d) == 0 && data_dropped(d) == 0 && data_tokens(d) == 26);
+    uint64_t whole = data_digest(d);
+    data_close(d);
+    d = NULL;
+    /* cut to six inputs: of the second nothing that is learnt is left */
+    ck_assert_str_eq(told_of("a.jsonl", text, 0, 6, &d), "");
+    ck_assert_int_eq(data_samples(d), 2);
+    ck_assert_str_eq(row(d, 0), "abcd|.cd$");
+    ck_assert_str_eq(row(d, 1), "x12345|123456");
+    ck_assert(data_truncated(d) == 2 && data_dropped(d) == 1);
+    ck_assert_uint_eq(data_digest(d), whole);
+    data_close(d);
+    d = NULL;
+    ck_assert_ptr_nonnull(
+        strstr(told_of("b.jsonl", "{\"prompt\":\"abcdefgh\",\"completion\":\"ij\"}", 0, 6, &d),
+            "spec.train.sequenceLength: within 6 tokens"));
+    /* the same tokens, other marks */
+    ck_assert_str_eq(told_of("b.jsonl", "{\"prompt\":\"abc\",\"completion\":\"d\"}", 0, 6, &d), "");
+    uint64_t one = data_digest(d);
+    data_close(d);
+    ck_assert_str_eq(told_of("b.jsonl", "{\"prompt\":\"ab\",\"completion\":\"cd\"}", 0, 6, &d), "");
+    ck_assert_uint_ne(data_digest(d), one);
+    data_close(d);
+    teardown();
+}
+END_TEST
+
+#define GOOD "{\"text\":\"abcdef\"}\n"
+#define BAD  "{\"text\":7}\n"
+
+START_TEST(bad_records_are_left_out_as_far_as_allowed)
+{
+    static const struct {
+        const char *name, *text;
+        int64_t skip;
+        const char *says; /* "": accepted */
+    } rows[] = {
+        {"a.jsonl", GOOD BAD GOOD, 0, "a.jsonl: line 2: no object with a string"},
+        {"a.jsonl", GOOD BAD GOOD, 1, ""},
+        {"a.jsonl", GOOD BAD GOOD, 0, "a.jsonl: line 2: no object with a string"},
+        {"a.jsonl", GOOD BAD GOOD BAD, 1, "a.jsonl: line 4: no object with a string"},
+        {"a.jsonl", GOOD "{\"text\":\"\xff\"}\n{\"text\n\n" GOOD, 2, ""},
+        {"a.jsonl", GOOD "{\"prompt\":\"a\",\"completion\":\"b\"}\n", 0,
+            "line 2: has \"prompt\" and \"completion\", but lines before it \"text\""},
+        {"a.jsonl", GOOD "{\"prompt\":\"a\",\"completion\":\"b\"}\n", 1, ""},
+        {"a.jsonl", "{\"messages\":[]}\n", 0, "line 1: \"messages\" need a chat template: it has"},
+        {"a.jsonl", "{\"messages\":[]}\n" GOOD, 1, "\"messages\" need a chat template: it has"},
+        {"a.txt", "abcdef", 1, "spec.train.data.skipBadRecords: text is one stream"},
+    };
+    setup("unused.txt", "x", 1);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct data *d = NULL;
+        const char *told = told_of(rows[i].name, rows[i].text, rows[i].skip, 4, &d);
+        ck_assert_msg(
+            *rows[i].says ? strstr(told, rows[i].says) != NULL : !*told, "%zu: %s", i, told);
+        ck_assert(*rows[i].says || (data_tokens(d) - 7) % 7 == 0);
+        data_close(d);
+    }
+    teardown();
+}
+END_TEST
+
 static int open_jsonl(void *user)
 {
     (void)user;
@@ -371,4 +489,6 @@ END_TEST
 UNIT_MAIN("corpus", documents_are_separated, special_tokens_in_text_count,
     documents_begin_and_end_as_the_tokenizer_asks, formats_are_not_guessed,
     bad_files_are_refused_with_their_line, what_was_tokenised_is_found_again,
-    damaged_tokens_are_made_anew, a_long_text_is_taken_in_parts, failed_calls_are_reported)
+    damaged_tokens_are_made_anew, a_long_text_is_taken_in_parts,
+    completions_are_samples_of_their_own, bad_records_are_left_out_as_far_as_allowed,
+    failed_calls_are_reported)

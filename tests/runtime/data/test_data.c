@@ -13,7 +13,7 @@ START_TEST(a_file_of_tokens_is_cut_into_samples)
 {
     static const int32_t ids[] = {10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21};
     char folder[64], path[LIMIT_PATH_BYTES];
-    int32_t in[4], out[4];
+    int32_t in[4], out[4], length;
     struct tokens_writer *w = NULL;
     struct data *d = NULL, *same = NULL;
     struct err e = {0};
@@ -24,7 +24,7 @@ START_TEST(a_file_of_tokens_is_cut_into_samples)
     ck_assert_int_eq(data_tokens(d), 12);
     ck_assert_int_eq(data_samples(d), 2); /* the third would need a thirteenth token */
     for (int k = 0; k < 2; k++) {
-        data_sample(d, k, in, out);
+        data_sample(d, k, 4, in, out, &length);
         ck_assert_mem_eq(in, ids + 4 * k, sizeof in);
         ck_assert_mem_eq(out, ids + 4 * k + 1, sizeof out);
     }
@@ -145,12 +145,12 @@ END_TEST
 START_TEST(ids_make_a_corpus)
 {
     const int32_t ids[] = {5, 6, 7, 8, 9, 10, 11};
-    int32_t in[3], out[3];
+    int32_t in[3], out[3], length;
     struct data *d = NULL;
     struct err e = {0};
     ck_assert_int_eq(data_from_ids(ids, 7, 3, &d, &e), 0);
     ck_assert_int_eq(data_samples(d), 2);
-    data_sample(d, 1, in, out);
+    data_sample(d, 1, 3, in, out, &length);
     ck_assert(in[0] == 8 && in[2] == 10 && out[2] == 11);
     data_close(d);
     ck_assert_int_eq(data_from_ids(ids, 3, 3, &d, &e), -ERR_DATA);

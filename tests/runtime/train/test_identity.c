@@ -171,6 +171,7 @@ START_TEST(what_changes_no_bit_is_free)
     s.train.data.train = "/another/path";
     s.train.data.test = "/another/path"; /* of which nothing is learnt */
     s.train.data.format = FORMAT_AUTO;   /* what it leads to is compared */
+    s.train.data.skip_bad_records = 3;
     s.checkpoint.keep = 9;
     s.checkpoint.every_steps = 3;
     s.model.source = "/another/path";
@@ -188,9 +189,9 @@ END_TEST
 static int check_leaves(const struct json *v, const char *name, const struct json *identity)
 {
     static const char *const free_leaves[] = {"spec.model.source", "spec.train.data.train",
-        "spec.train.data.format", "spec.train.steps", "spec.train.output",
-        "spec.train.evaluateEverySteps", "spec.train.recompute", "spec.train.tensorboard",
-        "spec.train.data.validation", "spec.train.data.test"};
+        "spec.train.data.format", "spec.train.data.skipBadRecords", "spec.train.steps",
+        "spec.train.output", "spec.train.evaluateEverySteps", "spec.train.recompute",
+        "spec.train.tensorboard", "spec.train.data.validation", "spec.train.data.test"};
     int n = 0;
     if (json_is_object(v)) {
         json_each (m, v) {

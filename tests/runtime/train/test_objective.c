@@ -1,7 +1,7 @@
 /*
  * Goal: an objective makes of a sample what its field means by it.
  * Method: CausalLM over a corpus of known ids: each label is the input that follows, the last one
- * the first input of the next sample; every label counts; the first metric is the loss that
+ * the first input of the next sample; every label of it counts; the first metric is the loss that
  * status shows. TokenClassification is the corpus's own samples, and counts what is labelled. That
  * the losses are the model's is what test_train and test_classify show.
  */
@@ -34,15 +34,16 @@ START_TEST(causal_labels_are_the_inputs_that_follow)
             ck_assert_int_eq(labels[i], ids[k * LENGTH + i + 1]);
         }
     }
+    ck_assert(o->labels_fn(d, 0) == LENGTH && o->tokens_fn(d, 0) == LENGTH);
     data_close(d);
 }
 END_TEST
 
-START_TEST(every_causal_label_counts)
+START_TEST(causal_samples_are_the_corpus_own)
 {
     const struct objective *o = objective(OBJECTIVE_CAUSAL_LM);
     ck_assert_str_eq(o->name, "CausalLM");
-    ck_assert(!o->tagged && !o->labels_fn && !o->tokens_fn);
+    ck_assert(!o->tagged && o->labels_fn == data_learnt && o->tokens_fn == data_length);
     ck_assert_int_gt(o->evaluated, 0);
     ck_assert_int_ge(o->metric_count, 1);
     ck_assert_str_eq(o->metrics[0].name, "loss");
@@ -62,5 +63,5 @@ START_TEST(classification_counts_what_is_labelled)
 }
 END_TEST
 
-UNIT_MAIN("objective", causal_labels_are_the_inputs_that_follow, every_causal_label_counts,
+UNIT_MAIN("objective", causal_labels_are_the_inputs_that_follow, causal_samples_are_the_corpus_own,
     classification_counts_what_is_labelled)
