@@ -48,7 +48,7 @@ needed_libs = $(foreach l,$(needs_$(1)),$(call lib,$(l)))
 
 LIBS_base       := -lcurl -lwebsockets -lcjson -lyaml -lcrypto
 LIBS_kernels    := -ldnnl -fopenmp
-LIBS_runtime    := -lpcre2-8 -lutf8proc -lxxhash -lcrypto
+LIBS_runtime    := -lpcre2-8 -lutf8proc -lxxhash -lcrypto -lz -lzstd
 PROGRAMS := $(O)/llmjob-rank $(O)/llmjob-agent $(O)/llmjob-controller $(O)/llmjob
 
 .PHONY: all help deps

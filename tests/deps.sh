@@ -1,7 +1,7 @@
 #!/bin/sh
 # deps.sh: the Debian packages that the build and the tests need. Installs what is missing; silent when nothing is.
 packages='gcc g++ libc6-dev make procps pkg-config libcurl4-openssl-dev libcjson-dev libwebsockets-dev check libsubunit-dev libssl-dev
-	libyaml-dev libpcre2-dev libutf8proc-dev libxxhash-dev libdnnl-dev clang-format runc
+	libyaml-dev libpcre2-dev libutf8proc-dev libxxhash-dev zlib1g-dev libzstd-dev libdnnl-dev clang-format runc
 	containernetworking-plugins nftables iproute2 bible-kjv-text bible-kjv python3-venv
 	python3-pip wordnet-base jq curl openssl binutils ca-certificates'
 

@@ -109,6 +109,8 @@ static const struct library {
     {"pcre2.h", "runtime/text/tok_split.c", 1},
     {"utf8proc.h", "runtime/text/tok_normal.c", 1},
     {"xxhash.h", "runtime/*.c", 1},
+    {"zlib.h", "runtime/data/source.c", 1},
+    {"zstd.h", "runtime/data/source.c", 1},
     {"omp.h", "kernels/*", 100},
     {"omp.h", "runtime/*.c", 100},
     {"openssl/", "base/*.c", 1},

@@ -11,6 +11,7 @@
 #include "base/utf8.h"
 #include "runtime/data/dialogue.h"
 #include "runtime/data/internal.h"
+#include "runtime/data/source.h"
 #include "runtime/files/hash.h"
 
 #include <string.h>
@@ -27,14 +28,16 @@ enum record { RECORD_NONE, RECORD_TEXT, RECORD_MESSAGES, RECORD_COMPLETION };
 
 struct making {
     const struct corpus *c;
+    enum data_format format;
     enum record kind; /* of all records; NONE: none was read */
-    int64_t skipped;
-    const struct io_map *map;
-    const char *text; /* without a byte order mark */
-    size_t size;
+    int64_t skipped, bytes;
     struct tokens_writer *out;
     struct tok_ids ids; /* not yet given to it */
-    size_t forgotten;   /* bytes of the map */
+    /* of the file in hand */
+    const char *path;
+    const struct io_map *map;
+    const char *text;       /* without a byte order mark */
+    size_t size, forgotten; /* forgotten: bytes of the map */
 };
 
 /* -- what there is -- */
@@ -54,16 +57,16 @@ static int format_of(const char *path, enum data_format *format, struct err *e)
         {".ndjson", FORMAT_JSONL},
         {".conll", FORMAT_CONLL},
     };
-    size_t n = strlen(path);
+    size_t n = source_stem(path);
     for (size_t i = 0; *format == FORMAT_AUTO && i < sizeof endings / sizeof *endings; i++) {
         size_t k = strlen(endings[i].ending);
-        if (n > k && !strcasecmp(path + n - k, endings[i].ending))
+        if (n > k && !strncasecmp(path + n - k, endings[i].ending, k))
             *format = endings[i].format;
     }
     if (*format == FORMAT_AUTO)
         return err_set(e, ERR_USER,
-            "%s: format Auto knows .txt, .text, .md, .jsonl and .ndjson: set "
-            "spec.train.data.format to Text or JSONL",
+            "%s: format Auto knows .txt, .text, .md, .jsonl and .ndjson, also with .gz or .zst: "
+            "set spec.train.data.format to Text or JSONL",
             path);
     if (*format == FORMAT_CONLL)
         return err_set(e, ERR_USER,
@@ -71,40 +74,63 @@ static int format_of(const char *path, enum data_format *format, struct err *e)
     return 0;
 }
 
-/* What is no record cannot be left out. */
-static int check_skip(const struct corpus *c, enum data_format format, struct err *e)
+/* Of all files, which are of one format. */
+static int find_format(
+    const struct corpus *c, const struct source *s, enum data_format *format, struct err *e)
 {
-    return !c->skip || format == FORMAT_JSONL
-        ? 0
-        : err_set(e, ERR_USER,
-              "%s: spec.train.data.skipBadRecords: text is one stream, without records", c->path);
-}
-
-static int digest_content(
-    const struct corpus *c, const struct io_map *map, uint64_t *out, struct err *e)
-{
-    struct hash_stream *s = NULL;
-    int rc = hash_stream_create(&s, e);
-    for (size_t at = 0, n; !rc && at < map->size; at += n) {
-        n = map->size - at < PIECE ? map->size - at : PIECE;
-        hash_stream_add(s, map->data + at, n);
-        io_map_forget(map, at, at + n);
-        rc = tokens_go_on(&c->progress, e);
+    *format = c->format;
+    int rc = format_of(s->paths[0], format, e);
+    for (int i = 1; !rc && i < s->count; i++) {
+        enum data_format other = c->format;
+        rc = format_of(s->paths[i], &other, e);
+        if (!rc && other != *format)
+            rc = err_set(e, ERR_USER, "%s: not of the same format as %s, which a corpus has",
+                s->paths[i], s->paths[0]);
     }
-    if (!rc)
-        *out = hash_stream_xxh3(s);
-    hash_stream_destroy(s);
+    if (!rc && c->skip && *format != FORMAT_JSONL)
+        rc = err_set(e, ERR_USER,
+            "%s: spec.train.data.skipBadRecords: text is one stream, without records", c->path);
     return rc;
 }
 
-static int find_key(const struct corpus *c, const struct io_map *map, enum data_format format,
+/* As it stands on storage, packed or not. */
+static int add_content(
+    const struct corpus *c, const char *path, struct hash_stream *s, struct err *e)
+{
+    struct io_map map;
+    int rc = io_map(path, &map, e);
+    if (rc)
+        return rc;
+    uint64_t size = map.size;
+    hash_stream_add(s, &size, sizeof size);
+    for (size_t at = 0, n; !rc && at < map.size; at += n) {
+        n = map.size - at < PIECE ? map.size - at : PIECE;
+        hash_stream_add(s, map.data + at, n);
+        io_map_forget(&map, at, at + n);
+        rc = tokens_go_on(&c->progress, e);
+    }
+    io_unmap(&map);
+    return rc;
+}
+
+static int find_key(const struct corpus *c, const struct source *files, enum data_format format,
     uint64_t *key, struct err *e)
 {
     uint64_t chat = format == FORMAT_JSONL && c->chat ? chat_digest(c->chat) : 0;
-    uint64_t of[] = {MAKE, format, tok_digest(c->tok), map->size, 0, chat};
-    int rc = digest_content(c, map, &of[4], e);
+    const uint64_t how[] = {MAKE, format, tok_digest(c->tok), chat};
+    struct hash_stream *s = NULL;
+    int rc = hash_stream_create(&s, e);
+    if (rc)
+        return rc;
+    hash_stream_add(s, how, sizeof how);
+    for (int i = 0; i < files->count && !rc; i++) {
+        size_t stem = source_stem(files->paths[i]);
+        hash_stream_add(s, files->paths[i] + stem, strlen(files->paths[i] + stem) + 1);
+        rc = add_content(c, files->paths[i], s, e);
+    }
     if (!rc)
-        *key = hash_xxh3(of, sizeof of);
+        *key = hash_stream_xxh3(s);
+    hash_stream_destroy(s);
     return rc;
 }
 
@@ -166,7 +192,7 @@ static int check_text(struct making *m, struct err *e)
         n = utf8_valid_prefix(m->text + at, have);
         /* the last character of a piece may go on behind it */
         if (n < have && (at + have == m->size || have - n > 3))
-            return err_set(e, ERR_DATA, "%s: line %lld: invalid UTF-8", m->c->path,
+            return err_set(e, ERR_DATA, "%s: line %lld: invalid UTF-8", m->path,
                 (long long)line_of(m->text, at + n));
         io_map_forget(m->map, at, at + n);
         int rc = tokens_go_on(&m->c->progress, e);
@@ -176,14 +202,23 @@ static int check_text(struct making *m, struct err *e)
     return 0;
 }
 
-static int make_text(struct making *m, struct err *e)
+/* Between two documents of a stream. */
+static int add_eos(struct making *m, struct err *e)
+{
+    int32_t eos = tok_eos(m->c->tok);
+    bool ended = m->ids.count && m->ids.id[m->ids.count - 1] == eos;
+    return eos < 0 || ended ? 0 : tok_ids_add(&m->ids, eos, e);
+}
+
+static int make_text(struct making *m, bool alone, struct err *e)
 {
     int rc = check_text(m, e);
     if (rc)
         return rc;
     if (tok_encode_parts(m->c->tok, m->text, (int64_t)m->size, PART, &m->ids, end_part, m, e))
-        return err_wrap(e, "%s", m->c->path);
-    return end_part(m, m->text + m->size, e);
+        return err_wrap(e, "%s", m->path);
+    rc = alone ? 0 : add_eos(m, e);
+    return rc ? rc : end_part(m, m->text + m->size, e);
 }
 
 static const char *const record_names[] = {
@@ -205,9 +240,7 @@ static enum record kind_of(const struct json *v)
 static int add_text(struct making *m, const char *text, struct err *e)
 {
     int rc = tok_encode_document(m->c->tok, text, (int64_t)strlen(text), &m->ids, e);
-    int32_t eos = tok_eos(m->c->tok);
-    bool ended = m->ids.count && m->ids.id[m->ids.count - 1] == eos;
-    return rc || eos < 0 || ended ? rc : tok_ids_add(&m->ids, eos, e);
+    return rc ? rc : add_eos(m, e);
 }
 
 /* A document with a row of its own. */
@@ -257,7 +290,7 @@ static int take_line(struct making *m, const char *text, size_t len, int64_t lin
     int rc = add_record(m, text, len, &why);
     if (!rc)
         return 0;
-    err_wrap(&why, "%s: line %lld", m->c->path, (long long)line);
+    err_wrap(&why, "%s: line %lld", m->path, (long long)line);
     m->ids.count = 0;
     if (rc == -ERR_DATA && m->skipped < m->c->skip) {
         if (m->skipped++ < TOLD)
@@ -279,7 +312,7 @@ static bool blank(const char *s, size_t len)
 
 static int make_jsonl(struct making *m, struct err *e)
 {
-    const char *path = m->c->path, *text = m->text;
+    const char *path = m->path, *text = m->text;
     int64_t line = 1;
     size_t first = 0;
     while (first < m->size && strchr(" \t\r\n", text[first]))
@@ -303,16 +336,34 @@ static int make_jsonl(struct making *m, struct err *e)
     return 0;
 }
 
-static int make_tokens(const struct corpus *c, const struct io_map *map, enum data_format format,
+static int make_file(struct making *m, const char *path, bool alone, struct err *e)
+{
+    struct io_map map;
+    int rc = source_map(path, m->c->folder, &m->c->progress, &map, e);
+    if (rc)
+        return rc;
+    m->path = path;
+    m->map = &map;
+    m->forgotten = 0;
+    m->bytes += (int64_t)map.size;
+    data_skip_mark(&map, &m->text, &m->size);
+    rc = !m->size                   ? err_set(e, ERR_DATA, "%s: empty file", path)
+        : m->format == FORMAT_JSONL ? make_jsonl(m, e)
+                                    : make_text(m, alone, e);
+    io_unmap(&map);
+    return rc;
+}
+
+static int make_tokens(const struct corpus *c, const struct source *files, enum data_format format,
     uint64_t key, struct err *e)
 {
-    struct making m = {.c = c, .map = map};
-    int64_t start_ms = clock_ms(), count = 0;
+    struct making m = {.c = c, .format = format};
+    int64_t start_ms = clock_ms(), count;
     int rc = tokens_create(c->folder, key, &m.out, e);
     if (rc)
         return rc;
-    data_skip_mark(map, &m.text, &m.size);
-    rc = format == FORMAT_JSONL ? make_jsonl(&m, e) : make_text(&m, e);
+    for (int i = 0; i < files->count && !rc; i++)
+        rc = make_file(&m, files->paths[i], files->count == 1, e);
     tok_ids_done(&m.ids);
     count = tokens_written(m.out);
     if (rc) {
@@ -322,27 +373,25 @@ static int make_tokens(const struct corpus *c, const struct io_map *map, enum da
     rc = tokens_commit(m.out, m.skipped, e);
     if (rc)
         return rc;
-    log_info("tokenised", LOG_S("file", c->path), LOG_I("bytes", map->size), LOG_I("tokens", count),
+    log_info("tokenised", LOG_S("path", c->path), LOG_I("files", files->count),
+        LOG_I("bytes", m.bytes), LOG_I("tokens", count),
         LOG_F("seconds", (double)(clock_ms() - start_ms) * 1e-3));
     if (m.skipped)
-        log_warn("bad records are left out", LOG_S("file", c->path), LOG_I("records", m.skipped),
+        log_warn("bad records are left out", LOG_S("path", c->path), LOG_I("records", m.skipped),
             LOG_I("allowed", c->skip));
     return 0;
 }
 
-static int tokenize(const struct corpus *c, const struct io_map *map, enum data_format format,
-    uint64_t *out, struct err *e)
+static int tokenize(
+    const struct corpus *c, const struct source *files, uint64_t *out, struct err *e)
 {
+    enum data_format format;
     uint64_t key;
-    const char *text;
-    size_t size;
-    data_skip_mark(map, &text, &size);
-    if (!size)
-        return err_set(e, ERR_DATA, "%s: empty file", c->path);
-    int rc = find_key(c, map, format, &key, e);
-    if (rc || (rc = find_tokens(c, key, e)) < 0)
+    int rc;
+    if ((rc = find_format(c, files, &format, e)) || (rc = find_key(c, files, format, &key, e)) ||
+        (rc = find_tokens(c, key, e)) < 0)
         return rc;
-    if (!rc && (rc = make_tokens(c, map, format, key, e)))
+    if (!rc && (rc = make_tokens(c, files, format, key, e)))
         return rc;
     *out = key;
     return 0;
@@ -350,13 +399,11 @@ static int tokenize(const struct corpus *c, const struct io_map *map, enum data_
 
 int corpus_tokenize(const struct corpus *c, uint64_t *key, struct err *e)
 {
-    enum data_format format = c->format;
-    struct io_map map;
-    int rc;
-    if ((rc = format_of(c->path, &format, e)) || (rc = check_skip(c, format, e)) ||
-        (rc = io_map(c->path, &map, e)))
+    struct source files;
+    int rc = source_list(c->path, &files, e);
+    if (rc)
         return rc;
-    rc = tokenize(c, &map, format, key, e);
-    io_unmap(&map);
+    rc = tokenize(c, &files, key, e);
+    source_done(&files);
     return rc;
 }

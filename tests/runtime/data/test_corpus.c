@@ -464,6 +464,37 @@ START_TEST(bad_records_are_left_out_as_far_as_allowed)
 }
 END_TEST
 
+/* -- several files -- */
+
+START_TEST(a_folder_is_one_corpus)
+{
+    struct data *d = NULL;
+    struct err e = {0};
+    char in[200];
+    setup("unused.txt", "x", 1);
+    snprintf(in, sizeof in, "%s/in", folder);
+    ck_assert(!io_mkdirs(in, 0755, &e));
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%d.txt", in, 2 - i);
+        golden_write(path, i ? "abc" : "def", 3);
+    }
+    ck_assert_msg(!open_corpus(in, FORMAT_AUTO, 7, &d, &e), "%s", e.text);
+    ck_assert_int_eq(data_tokens(d), 8);
+    check_sample(d, 0, "abc\2def\2"); /* one behind another, each with eos */
+    data_close(d);
+    golden_write(path, "caf\xe9", 4);
+    ck_assert_int_eq(open_corpus(in, FORMAT_AUTO, 7, &d, &e), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "in/1.txt: line 1: invalid UTF-8"));
+    snprintf(path, sizeof path, "%s/3.jsonl", in);
+    golden_write(path, GOOD, sizeof GOOD - 1);
+    ck_assert_int_eq(open_corpus(in, FORMAT_AUTO, 7, &d, &e), -ERR_USER);
+    ck_assert_ptr_nonnull(strstr(e.text, "3.jsonl: not of the same format as"));
+    snprintf(in, sizeof in, "%s/in/[12].txt", folder);
+    ck_assert_int_eq(open_corpus(in, FORMAT_AUTO, 7, &d, &e), -ERR_DATA);
+    teardown();
+}
+END_TEST
+
 static int open_jsonl(void *user)
 {
     (void)user;
@@ -491,4 +522,4 @@ UNIT_MAIN("corpus", documents_are_separated, special_tokens_in_text_count,
     bad_files_are_refused_with_their_line, what_was_tokenised_is_found_again,
     damaged_tokens_are_made_anew, a_long_text_is_taken_in_parts,
     completions_are_samples_of_their_own, bad_records_are_left_out_as_far_as_allowed,
-    failed_calls_are_reported)
+    a_folder_is_one_corpus, failed_calls_are_reported)
