@@ -105,6 +105,13 @@ struct op_gelu_back {
     enum dtype t;
 };
 
+/* x (count) = tanh(x), in place. Backward, dy *= 1 - x^2 in place, with x as forward left it. */
+struct op_tanh {
+    int64_t count;
+    void *x, *dy; /* dy: backward */
+    enum dtype t;
+};
+
 /* dbias (c) F32 += the column sums of dy (n, c), rows ld apart */
 struct op_bias_back {
     int64_t n, c, ld;
@@ -300,6 +307,8 @@ OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
     X(layernorm_back, struct op_layernorm) \
     X(bias_back, struct op_bias_back) \
     X(gelu_back, struct op_gelu_back) \
+    X(tanh, struct op_tanh) \
+    X(tanh_back, struct op_tanh) \
     X(dropout, struct op_dropout) \
     X(rope, struct op_rope) \
     X(attention, struct op_attention) \

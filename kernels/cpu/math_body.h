@@ -1,6 +1,6 @@
 /*
  * math_body: single elements, written so that the compiler vectorises them inside loops: loads and
- * stores by type, exp, GELU, sine and cosine. Part of isa_body.h.
+ * stores by type, exp, GELU, tanh, sine and cosine. Part of isa_body.h.
  */
 #ifndef KERNELS_CPU_MATH_BODY_H
 #define KERNELS_CPU_MATH_BODY_H
@@ -102,6 +102,11 @@ ISA_INLINE float math_gelu_slope(float x)
 {
     float gate = math_gelu_gate(x);
     return gate + x * gate * (1 - gate) * (1.59576912f + 0.214064449f * x * x);
+}
+
+ISA_INLINE float math_tanh(float x)
+{
+    return 1 - 2 / (1 + math_exp(2 * x));
 }
 
 /* e^(-x^2 / 2): the normal distribution's density but for 1 / sqrt(2 pi). */

@@ -171,6 +171,22 @@ void op_ref_gelu_back(struct dev *d, const struct op_gelu_back *a)
     }
 }
 
+void op_ref_tanh(struct dev *d, const struct op_tanh *a)
+{
+    (void)d;
+    for (int64_t i = 0; i < a->count; i++)
+        ref_store(a->t, a->x, i, (float)tanh(ref_load(a->t, a->x, i)));
+}
+
+void op_ref_tanh_back(struct dev *d, const struct op_tanh *a)
+{
+    (void)d;
+    for (int64_t i = 0; i < a->count; i++) {
+        double y = ref_load(a->t, a->x, i);
+        ref_store(a->t, a->dy, i, (float)(ref_load(a->t, a->dy, i) * (1 - y * y)));
+    }
+}
+
 void op_ref_dropout(struct dev *d, const struct op_dropout *a)
 {
     (void)d;

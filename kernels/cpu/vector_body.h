@@ -129,6 +129,45 @@ static void isa_gelu_back(struct dev *d, const struct op_gelu_back *a)
         VECTOR_RUN(vector_gelu_back_bf16, a, a->count);
 }
 
+/* -- tanh and its gradient -- */
+ISA_INLINE void vector_tanh(enum dtype t, const struct op_tanh *a, int64_t chunk)
+{
+    int64_t to = vector_end(chunk, a->count);
+#pragma omp simd
+    for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++)
+        math_store(t, a->x, i, math_tanh(math_load(t, a->x, i)));
+}
+ISA_LEAVES(vector_tanh, struct op_tanh)
+
+static void isa_tanh(struct dev *d, const struct op_tanh *a)
+{
+    (void)d;
+    if (a->t == DTYPE_F32)
+        VECTOR_RUN(vector_tanh_f32, a, a->count);
+    else
+        VECTOR_RUN(vector_tanh_bf16, a, a->count);
+}
+
+ISA_INLINE void vector_tanh_back(enum dtype t, const struct op_tanh *a, int64_t chunk)
+{
+    int64_t to = vector_end(chunk, a->count);
+#pragma omp simd
+    for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++) {
+        float y = math_load(t, a->x, i);
+        math_store(t, a->dy, i, math_load(t, a->dy, i) * (1 - y * y));
+    }
+}
+ISA_LEAVES(vector_tanh_back, struct op_tanh)
+
+static void isa_tanh_back(struct dev *d, const struct op_tanh *a)
+{
+    (void)d;
+    if (a->t == DTYPE_F32)
+        VECTOR_RUN(vector_tanh_back_f32, a, a->count);
+    else
+        VECTOR_RUN(vector_tanh_back_bf16, a, a->count);
+}
+
 /* -- dropout -- */
 ISA_INLINE void vector_dropout(enum dtype t, const struct op_dropout *a, int64_t chunk)
 {

@@ -1,8 +1,8 @@
 /*
  * elementwise: operations whose elements do not depend on each other: SwiGLU and its gradient, the
- * gradient of GELU, dropout, axpby, rotary positions, and what cuBLASLt leaves of a product. All
- * but rope are structures for each.cuh, which reads and writes 16 bytes a thread; they are bound by
- * memory.
+ * gradient of GELU, tanh, dropout, axpby, rotary positions, and what cuBLASLt leaves of a product.
+ * All but rope are structures for each.cuh, which reads and writes 16 bytes a thread; they are
+ * bound by memory.
  */
 #include "kernels/cuda/each.cuh"
 
@@ -180,6 +180,49 @@ extern "C" void op_cuda_gelu_back(struct dev *d, const struct op_gelu_back *a)
         WITH_TYPE(a->t, T, gelu_back<T, true>(d, a));
     else
         WITH_TYPE(a->t, T, gelu_back<T, false>(d, a));
+}
+
+/* -- tanh and its gradient, in place: dy *= 1 - y^2 -- */
+template <class T, bool BACK> struct tanh_op {
+    static constexpr int width = pack_width<T>;
+    T *x, *dy;
+
+    template <int W> struct regs {
+        pack<T, W> x, dy;
+    };
+    template <int W> __device__ void read(regs<W> &r, int64_t i) const
+    {
+        r.x = load_pack<T, W>(x + i);
+        if (BACK)
+            r.dy = load_pack<T, W>(dy + i);
+    }
+    template <int W> __device__ void write(regs<W> &r, int64_t i) const
+    {
+#pragma unroll
+        for (int k = 0; k < W; k++) {
+            float v = to_float(r.x.e[k]);
+            if (BACK)
+                r.dy.e[k] = from_float<T>(to_float(r.dy.e[k]) * (1 - v * v));
+            else
+                r.x.e[k] = from_float<T>(tanhf(v));
+        }
+        store_pack<T, W>((BACK ? dy : x) + i, BACK ? r.dy : r.x);
+    }
+};
+
+template <class T, bool BACK> static void run_tanh(struct dev *d, const struct op_tanh *a)
+{
+    tanh_op<T, BACK> op = {(T *)a->x, (T *)a->dy};
+    each(d, op, a->count, aligned16(a->x) && (!BACK || aligned16(a->dy)));
+}
+
+extern "C" void op_cuda_tanh(struct dev *d, const struct op_tanh *a)
+{
+    WITH_TYPE(a->t, T, run_tanh<T, false>(d, a));
+}
+extern "C" void op_cuda_tanh_back(struct dev *d, const struct op_tanh *a)
+{
+    WITH_TYPE(a->t, T, run_tanh<T, true>(d, a));
 }
 
 /* -- what is left of a product: C (m, n) = act(x + C + bias), with pre; x is the product, or C

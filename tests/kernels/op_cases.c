@@ -164,6 +164,25 @@ static void case_gelu_back(struct parity_run *r, const int64_t *s)
     parity_output(r, a.dx, a.count, r->t, near_to(r->t, 5e-6));
 }
 
+/* shape: count */
+static void case_tanh(struct parity_run *r, const int64_t *s)
+{
+    struct op_tanh a = {.count = s[0], .t = r->t};
+    a.x = parity_input(r, a.count, r->t, 12);
+    r->ops->tanh(r->d, &a);
+    parity_output(r, a.x, a.count, r->t, near_to(r->t, 1e-6));
+}
+
+/* shape: count */
+static void case_tanh_back(struct parity_run *r, const int64_t *s)
+{
+    struct op_tanh a = {.count = s[0], .t = r->t};
+    a.x = parity_input(r, a.count, r->t, 1);
+    a.dy = parity_input(r, a.count, r->t, 2);
+    r->ops->tanh_back(r->d, &a);
+    parity_output(r, a.dy, a.count, r->t, near_to(r->t, 1e-6));
+}
+
 /* shape: count, p in 64ths */
 static void case_dropout(struct parity_run *r, const int64_t *s)
 {
@@ -665,6 +684,8 @@ static const struct op_case case_table[] = {
             {5, 21, 3, 16, 8}, {7, 20, 1, 7, 3, 1}, {256, 300, 2, 12, 16, 1}}},
     [23] = {"sample", case_sample, DTYPE_F32, false,
         {{1, 1}, {2, 5}, {7, 33}, {6, 33, 1}, {6, 1000, 1}, {12, 1001}, {3, 49152}}},
+    [24] = {"tanh", case_tanh, DTYPE_BF16, false, {{1}, {33}, {4097}, {100003}}},
+    [25] = {"tanh_back", case_tanh_back, DTYPE_BF16, false, {{1}, {33}, {4097}, {100003}}},
 };
 
 #define OP_COUNT(name, args) +1

@@ -167,6 +167,36 @@ START_TEST(test_bias_and_gelu)
 }
 END_TEST
 
+struct tanh_of {
+    int64_t count;
+    const float *x, *dy;
+    float *y;
+};
+
+static double tanh_loss(void *user)
+{
+    const struct tanh_of *f = user;
+    memcpy(f->y, f->x, (size_t)f->count * sizeof *f->y);
+    op_ref_tanh(ref, &(struct op_tanh){.count = f->count, .x = f->y});
+    return weighted(f->y, f->dy, f->count);
+}
+
+START_TEST(test_tanh)
+{
+    struct tanh_of f = {.count = 33};
+    float *x = parity_input(&run, f.count, DTYPE_F32, 2);
+    float *dy = parity_input(&run, f.count, DTYPE_F32, 1);
+    float *dx = parity_space(&run, f.count, DTYPE_F32);
+    f.x = x;
+    f.dy = dy;
+    f.y = parity_space(&run, f.count, DTYPE_F32);
+    tanh_loss(&f);
+    memcpy(dx, dy, (size_t)f.count * sizeof *dx);
+    op_ref_tanh_back(ref, &(struct op_tanh){.count = f.count, .x = f.y, .dy = dx});
+    check_gradient("dx", tanh_loss, &f, x, dx, f.count);
+}
+END_TEST
+
 static double attention_loss(void *user)
 {
     struct op_attention *a = user;
@@ -382,6 +412,7 @@ int main(void)
     tcase_add_test(t, test_rmsnorm);
     tcase_add_test(t, test_layernorm);
     tcase_add_loop_test(t, test_bias_and_gelu, 0, 2);
+    tcase_add_test(t, test_tanh);
     tcase_add_test(t, test_attention);
     tcase_add_test(t, test_attention_lengths);
     tcase_add_test(t, test_attention_bidirectional);
