@@ -1,9 +1,9 @@
 /*
  * bert: layer norms behind the residuals and above the embeddings, biases everywhere, learned
  * positions, token types, attention over the whole sequence, GELU by erf. What a file has above the
- * last layer counts only where it is a classifier of tokens: pooler, masked words, the next
- * sentence, answers and classes of whole texts do not. Sources: Devlin et al., arXiv:1810.04805;
- * transformers' BertConfig and modeling_bert.
+ * last layer counts only where it is a classifier of tokens or of texts, or the pooler below the
+ * latter: masked words, the next sentence and answers do not. Sources: Devlin et al.,
+ * arXiv:1810.04805; transformers' BertConfig and modeling_bert.
  */
 #include "runtime/family/family.h"
 
@@ -25,13 +25,16 @@ static int read_sizes(
         7, e);
 }
 
-/* As transformers counts them: by id2label, else num_labels, else two. */
+/* As transformers counts them: by id2label, else num_labels, else two. A pooler may be missing
+   where no labels of texts stand on it. */
 static int read_labels(
     const struct json *config, const char *path, struct model_config *c, struct err *e)
 {
     const struct json *names = json_get(config, "id2label");
     const char *class = json_string_value(json_first(json_get(config, "architectures")));
-    if (!class || strcmp(class, family_bert.model_class))
+    bool words = class && !strcmp(class, family_bert.model_class);
+    c->pooled = !words;
+    if (!words && (!class || strcmp(class, family_bert.text_class)))
         return 0;
     if (!json_is_object(names))
         return values_sizes(
@@ -80,7 +83,8 @@ static void json_write(const struct model_config *c, struct jsonw *w)
     jsonw_num(w, "hidden_dropout_prob", 0);
 }
 
-/* Of pre-training's two heads, of answers, and of texts; a file's older parts are named by ends. */
+/* Of pre-training's two heads, of answers, a pooler below labels of words; a file's older parts are
+   named by ends. */
 static const char *const heads[] = {"pooler.dense.weight", "pooler.dense.bias",
     "embeddings.position_ids", "cls.predictions.bias", "cls.predictions.decoder.weight",
     "cls.predictions.decoder.bias", "cls.predictions.transform.dense.weight",
@@ -91,6 +95,7 @@ static const char *const heads[] = {"pooler.dense.weight", "pooler.dense.bias",
 const struct family family_bert = {
     .architecture = "bert",
     .model_class = "BertForTokenClassification",
+    .text_class = "BertForSequenceClassification",
     .body_class = "BertModel",
     .fixed = {.architecture = "bert",
         .norm = NORM_LAYER,
@@ -123,6 +128,7 @@ const struct family family_bert = {
                     [TENSOR_NORM_FFN] = "output.LayerNorm",
                     [TENSOR_UP] = "intermediate.dense",
                     [TENSOR_DOWN] = "output.dense",
+                    [TENSOR_POOLER] = "bert.pooler.dense",
                 },
         },
     .hf_layers = "bert.encoder.layer",

@@ -28,7 +28,7 @@ int family_config_expressible(const struct model_config *c, struct err *e)
             e, ERR_DATA, "no %s model has these norms, positions and biases", c->architecture);
     if (c->post_norm != x->post_norm || c->bidirectional != x->bidirectional ||
         c->embed_norm != x->embed_norm || (!f->free_types && c->types) ||
-        (!f->body_class && c->labels))
+        (!f->body_class && c->labels) || (!f->text_class && c->pooled))
         return err_set(e, ERR_DATA,
             "no %s model has this order of norms, attention, token types "
             "and labels",
@@ -292,13 +292,20 @@ static void write_labels(const struct model_config *c, const char *const *labels
     jsonw_close(w);
 }
 
+static const char *class_of(const struct family *f, const struct model_config *c)
+{
+    if (!c->labels)
+        return f->body_class ? f->body_class : f->model_class;
+    return c->pooled ? f->text_class : f->model_class;
+}
+
 void family_config_write(
     const struct model_config *c, const char *const *labels, enum dtype store, struct jsonw *w)
 {
     const struct family *f = family_of(c);
     jsonw_open(w, NULL, '{');
     jsonw_open(w, "architectures", '[');
-    jsonw_str(w, NULL, f->body_class && !c->labels ? f->body_class : f->model_class);
+    jsonw_str(w, NULL, class_of(f, c));
     jsonw_close(w);
     jsonw_str(w, "model_type", c->architecture);
     jsonw_str(w, "torch_dtype", store == DTYPE_BF16 ? "bfloat16" : "float32");

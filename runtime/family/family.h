@@ -18,6 +18,7 @@ enum family_format { FAMILY_HF, FAMILY_GGUF, FAMILY_FORMATS };
 struct family {
     const char *architecture;  /* GGUF's general.architecture, config.json's model_type */
     const char *model_class;   /* "LlamaForCausalLM" */
+    const char *text_class;    /* of a model with labels of whole texts; or NULL */
     const char *body_class;    /* of a model without labels, where model_class has them; or NULL */
     struct model_config fixed; /* what the name alone says */
 

@@ -62,6 +62,8 @@ static const struct role {
         AXIS_NONE, false},
     [TENSOR_HEAD] = {"lm_head", BEHIND_LAYERS, EXTENT_VOCAB, EXTENT_DIM, BIAS_NONE, LINEARS,
         AXIS_ROWS, false},
+    [TENSOR_POOLER] = {"model.pooler", BEHIND_LAYERS, EXTENT_DIM, EXTENT_DIM, BIAS_ALWAYS, LINEARS,
+        AXIS_NONE, false},
     [TENSOR_CLASSIFIER] = {"classifier", BEHIND_LAYERS, EXTENT_LABELS, EXTENT_DIM, BIAS_ALWAYS,
         LINEARS, AXIS_NONE, false},
 };
@@ -83,6 +85,8 @@ static bool has_role(const struct model_config *c, enum tensor_role role)
         return !c->post_norm;
     case TENSOR_HEAD:
         return !c->tied_embeddings && !c->labels;
+    case TENSOR_POOLER:
+        return c->pooled;
     case TENSOR_CLASSIFIER:
         return c->labels;
     default:

@@ -4,7 +4,8 @@
  *
  * Names and layouts are Hugging Face's for Llama ("model.layers.3.self_attn.q_proj.weight", (out,
  * in)), whatever the family; learned positions are "model.embed_positions.weight", token types
- * "model.embed_types.weight", the norm above both "model.embed_norm", labels have a "classifier".
+ * "model.embed_types.weight", the norm above both "model.embed_norm", labels have a "classifier",
+ * below which, where they are of whole texts, stands "model.pooler".
  *
  * The table is in the order of the flat range. Matrices that read the same input stand one behind
  * the other (q, k, v; gate, up), so one product serves them while every name stays separate; so do
@@ -38,6 +39,7 @@ enum tensor_role { /* in the order of computing */
     TENSOR_DOWN,
     TENSOR_NORM_FINAL,
     TENSOR_HEAD,
+    TENSOR_POOLER,
     TENSOR_CLASSIFIER,
     TENSOR_ROLES
 };

@@ -41,6 +41,7 @@ struct weights {
     struct safetensors **files; /* of a folder */
     int file_count;
     struct model_config config;
+    char **labels;            /* (config.labels) names; NULL: there are none */
     struct model_config ends; /* only its eos: of generation_config.json, or the config's */
     struct tensors tensors;
     struct entry *entries; /* in the order of computing */
@@ -135,15 +136,24 @@ static int fill_entries(struct weights *w, const struct found *f, struct err *e)
         w->config.architecture);
 }
 
-/* A classifier that is announced and not there at all is one that training begins with. Its two
-   tensors are the last. */
-static void forget_classifier(struct weights *w)
+/* The last two tensors, where neither was found. */
+static bool forget_pair(struct weights *w)
 {
     int first = w->count - 2;
-    if (!w->config.labels || w->entries[first].data || w->entries[first + 1].data)
-        return;
-    w->config.labels = 0;
+    if (w->entries[first].data || w->entries[first + 1].data)
+        return false;
     w->count = first;
+    return true;
+}
+
+/* A classifier that is announced and not there at all is one that training begins with; a pooler
+   below it that is not there either, likewise. */
+static void forget_heads(struct weights *w)
+{
+    if (w->config.labels && forget_pair(w))
+        w->config.labels = 0;
+    if (w->config.pooled && !w->config.labels && forget_pair(w))
+        w->config.pooled = false;
 }
 
 static int check_complete(const struct weights *w, struct err *e)
@@ -205,6 +215,14 @@ static bool ends(const char *name, const char *suffix)
     return n >= k && !strcmp(name + n - k, suffix);
 }
 
+static bool is_expected(const struct weights *w, const char *name)
+{
+    for (int i = 0; i < w->count; i++)
+        if (family_place_is(&w->entries[i].place, name))
+            return true;
+    return false;
+}
+
 /* Tensors that files carry though the model does not need them. */
 static bool superfluous(const struct weights *w, const char *name)
 {
@@ -234,7 +252,7 @@ static int take_tensor(struct weights *w, const struct safetensors_tensor *t, st
     char name[SAFETENSORS_NAME_BYTES];
     snprintf(name, sizeof name, "%s", t->name);
     name_norm(name);
-    if (superfluous(w, name))
+    if (!is_expected(w, name) && superfluous(w, name))
         return 0;
     if (t->type == SAFETENSORS_UNREAD)
         return err_set(e, ERR_DATA, "%s: tensor %s of 64-bit whole numbers is not supported",
@@ -317,15 +335,35 @@ static int open_ends(struct weights *w, struct err *e)
     return !rc && model_config_check(&w->ends, e) ? err_wrap(e, "%s", path) : rc;
 }
 
+/* id2label, where it is whole; what it is not, is no name. */
+static int read_labels(struct weights *w, const char *path, struct err *e)
+{
+    json_auto struct json *config = NULL;
+    int rc = w->config.labels ? json_read_file(path, INDEX_FILE_LIMIT, &config, e) : 0;
+    const struct json *names = json_get(config, "id2label");
+    if (rc || !names || (int64_t)json_count(names) != w->config.labels)
+        return rc;
+    w->labels = mem_array((size_t)w->config.labels + 1, sizeof *w->labels);
+    if (!w->labels)
+        return err_set(e, ERR_MEMORY, "%s: no memory for its labels", w->path);
+    for (int64_t i = 0; i < w->config.labels; i++) {
+        char key[24];
+        snprintf(key, sizeof key, "%lld", (long long)i);
+        w->labels[i] = mem_strdup(json_str(names, key, ""));
+        if (!w->labels[i])
+            return err_set(e, ERR_MEMORY, "%s: no memory for its labels", w->path);
+    }
+    return 0;
+}
+
 static int open_folder(struct weights *w, struct err *e)
 {
     char path[LIMIT_PATH_BYTES];
     if ((size_t)snprintf(path, sizeof path, "%s/config.json", w->path) >= sizeof path)
         return err_set(e, ERR_DATA, "%s: path too long", w->path);
-    int rc = model_config_read(path, &w->config, e);
-    if (!rc)
-        rc = expect_tensors(w, e);
-    if (rc)
+    int rc;
+    if ((rc = model_config_read(path, &w->config, e)) || (rc = read_labels(w, path, e)) ||
+        (rc = expect_tensors(w, e)))
         return rc;
     w->files = mem_array(FILES_LIMIT, sizeof *w->files);
     if (!w->files)
@@ -353,7 +391,7 @@ int weights_open(const char *path, const char *sha256, struct weights **out, str
     }
     int rc = folder ? open_folder(w, e) : open_gguf(w, sha256, e);
     if (!rc)
-        forget_classifier(w);
+        forget_heads(w);
     if (rc || (rc = check_complete(w, e)) || (rc = open_ends(w, e))) {
         weights_close(w);
         return rc;
@@ -370,6 +408,9 @@ void weights_close(struct weights *w)
         mem_free(w->entries[i].ordered);
     for (int i = 0; i < w->file_count; i++)
         safetensors_close(w->files[i]);
+    for (char **name = w->labels; name && *name; name++)
+        mem_free(*name);
+    mem_free(w->labels);
     mem_free(w->files);
     gguf_close(w->gguf);
     mem_free(w->entries);
@@ -388,6 +429,11 @@ const struct model_config *weights_config(const struct weights *w)
 bool weights_ends(const struct weights *w, int32_t id)
 {
     return model_config_ends(&w->ends, id);
+}
+
+const char *const *weights_labels(const struct weights *w)
+{
+    return w->config.labels ? (const char *const *)w->labels : NULL;
 }
 
 const struct gguf *weights_gguf(const struct weights *w)

@@ -2,7 +2,7 @@
  * weights: a model on disk, whatever its format. Opens a GGUF file or a Hugging Face folder
  * (config.json, *.safetensors with or without an index), and gives its configuration, its tensors
  * by the names of tensors.h, and what its tokenizer and chat template are read from. A classifier
- * that the files lack is none: the configuration has no labels then.
+ * or a pooler that the files lack is none: the configuration says so then.
  *
  * Layouts are canonical, too: a GGUF file's permuted q and k rows, joined and transposed matrices
  * are put right on the way. Sizes from the file are checked in 64 bits before use; errors are
@@ -35,6 +35,8 @@ int weights_count(const struct weights *w);
 const struct weights_tensor *weights_at(const struct weights *w, int i);
 const struct weights_tensor *weights_find(const struct weights *w, const char *name); /* or NULL */
 
+/* Names of the configuration's labels; NULL: the files give none. */
+const char *const *weights_labels(const struct weights *w);
 /* Does the token end a text? By generation_config.json where that says, else by the
    configuration. */
 bool weights_ends(const struct weights *w, int32_t id);

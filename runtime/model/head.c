@@ -48,24 +48,30 @@ void head_bind(struct head *w, const struct model *m, float *gradient)
     role = c->labels ? TENSOR_CLASSIFIER : role;
     w->bias = model_bind(m, role, TENSOR_BIAS, -1, gradient, &w->dbias).data;
     w->w = model_bind(m, role, TENSOR_WEIGHT, -1, gradient, &w->dw);
+    w->pooler = model_bind(m, TENSOR_POOLER, TENSOR_WEIGHT, -1, gradient, &w->dpooler);
+    w->pooler_bias = model_bind(m, TENSOR_POOLER, TENSOR_BIAS, -1, gradient, &w->dpooler_bias).data;
     w->rows = chunk_rows(&m->conf);
     w->columns = chunk_columns(&m->conf);
 }
 
 void head_carve(struct head *w, const struct batch *s, struct carve *c)
 {
-    w->rows = w->rows < s->n ? w->rows : s->n;
+    int64_t rows = s->config->pooled ? s->b : s->n;
+    w->rows = w->rows < rows ? w->rows : rows;
     w->logits = carve_tensor(c, w->rows, w->columns, DTYPE_F32);
     if (s->train && s->t == DTYPE_BF16)
         w->dlogits = carve_tensor(c, w->rows, w->columns, DTYPE_BF16);
+    if (!s->config->pooled)
+        return;
+    w->pooled = carve_tensor(c, rows, s->config->dim, s->t);
+    w->dpooled = carve_tensor(c, rows, s->config->dim, s->t);
 }
 
-/* The next rows of h: their logits, losses and gradients. */
-static void chunk_loss(const struct batch *s, const struct head *w, int64_t row, int64_t n,
-    const int32_t *targets, float *loss, float scale, bool backward)
+/* Logits, losses and gradients of n rows h (n, C); dh (n, C). */
+static void rows_loss(const struct batch *s, const struct head *w, int64_t n, const void *h,
+    void *dh, const int32_t *targets, float *loss, float scale, bool backward)
 {
     const struct model_config *c = s->config;
-    const void *h = at_element(s->h, row * c->dim, s->t);
     struct gemm g = {.n = n,
         .in = c->dim,
         .out = width(c),
@@ -76,13 +82,13 @@ static void chunk_loss(const struct batch *s, const struct head *w, int64_t row,
         .y_type = DTYPE_F32,
         .scale = 1};
     gemm_forward(s, &g, h, w->w.data, w->logits); /* (n, C) -> (n, V) */
-    OP(s, xent, .n = n, .v = width(c), .ld = w->columns, .logits = w->logits,
-        .target = targets + row, .loss = loss + row, .scale = scale, .backward = backward,
-        .gradient16 = w->dlogits, .t = DTYPE_F32);
+    OP(s, xent, .n = n, .v = width(c), .ld = w->columns, .logits = w->logits, .target = targets,
+        .loss = loss, .scale = scale, .backward = backward, .gradient16 = w->dlogits,
+        .t = DTYPE_F32);
     if (!backward)
         return;
     const void *dlogits = w->dlogits ? (const void *)w->dlogits : w->logits;
-    gemm_dx(s, &g, dlogits, w->w.data, at_element(s->dh, row * c->dim, s->t));
+    gemm_dx(s, &g, dlogits, w->w.data, dh);
     if (w->dw)
         gemm_dw(s, &g, dlogits, h, w->dw);
     if (w->dbias)
@@ -90,12 +96,48 @@ static void chunk_loss(const struct batch *s, const struct head *w, int64_t row,
             .t = w->dlogits ? DTYPE_BF16 : DTYPE_F32);
 }
 
+/* Of each sequence (T, C) the first row is read: rows of h and dh are T * C apart. */
+static void texts_loss(const struct batch *s, const struct head *w, const int32_t *targets,
+    float *loss, float scale, bool backward)
+{
+    int64_t b = s->b, dim = s->config->dim;
+    struct gemm g = {.n = b,
+        .in = dim,
+        .out = dim,
+        .bias = w->pooler_bias,
+        .ldx = s->tokens * dim,
+        .ldy = dim,
+        .t = s->t,
+        .y_type = s->t,
+        .scale = 1};
+    gemm_forward(s, &g, s->h, w->pooler.data, w->pooled); /* (B, C) */
+    OP(s, tanh, .count = b * dim, .x = w->pooled, .t = s->t);
+    rows_loss(s, w, b, w->pooled, w->dpooled, targets, loss, scale, backward);
+    if (!backward)
+        return;
+    OP(s, tanh_back, .count = b * dim, .x = w->pooled, .dy = w->dpooled, .t = s->t);
+    dev_zero(s->dev, s->dh, (size_t)(s->n * dim * dtype_block_bytes(s->t)));
+    gemm_dx(s, &g, w->dpooled, w->pooler.data, s->dh);
+    if (w->dpooler)
+        gemm_dw(s, &g, w->dpooled, s->h, w->dpooler);
+    if (w->dpooler_bias)
+        OP(s, bias_back, .n = b, .c = dim, .ld = dim, .dy = w->dpooled, .dbias = w->dpooler_bias,
+            .t = s->t);
+}
+
 void head_loss(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
     float scale, bool backward)
 {
+    int64_t dim = s->config->dim;
+    if (s->config->pooled) {
+        texts_loss(s, w, targets, loss, scale, backward);
+        return;
+    }
     for (int64_t row = 0, n; row < s->n; row += n) {
         n = s->n - row < w->rows ? s->n - row : w->rows;
-        chunk_loss(s, w, row, n, targets, loss, scale, backward);
+        rows_loss(s, w, n, at_element(s->h, row * dim, s->t),
+            backward ? at_element(s->dh, row * dim, s->t) : NULL, targets + row, loss + row, scale,
+            backward);
         beat(s->page);
     }
 }

@@ -1,7 +1,9 @@
 /*
  * head: logits = h W^T over the vocabulary, and in training the loss, chunk by chunk: no more than
  * a chunk of logits is ever in memory. Or logits = h W^T + bias over the labels of a classifier, of
- * which there are few: all rows are one chunk. Logits are F32 whatever the compute type: the 8 bits
+ * which there are few: all rows are one chunk. Where labels are of whole texts there is one row for
+ * each sequence, what a pooler makes of its first token: tanh(h P^T + b) (Devlin et al. 2019; the
+ * pooler of transformers' BertModel). Logits are F32 whatever the compute type: the 8 bits
  * of BF16 would be lost in the loss. Only enqueues.
  */
 #ifndef RUNTIME_MODEL_HEAD_H
@@ -19,11 +21,17 @@ struct head {
     int64_t columns;   /* from row to row: V, in training padded */
     float *logits;     /* (R, V); with backward overwritten, in F32 training */
     uint16_t *dlogits; /* (R, V) BF16; in F32 training the gradient takes the logits' place */
+    /* of labels of whole texts */
+    struct stored pooler;          /* (C, C) */
+    const void *pooler_bias;       /* (C) t */
+    float *dpooler, *dpooler_bias; /* NULL when frozen */
+    void *pooled, *dpooled;        /* (B, C) t */
 };
 
 void head_bind(struct head *w, const struct model *m, float *gradient);
 void head_carve(struct head *w, const struct batch *s, struct carve *c);
-/* loss (N) = -log p(target); with backward also s->dh and W's gradient, times scale */
+/* loss (N), of labels of whole texts (B), = -log p(target); with backward also s->dh and the
+   gradients, times scale */
 void head_loss(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
     float scale, bool backward);
 /* logits (n, V) of the rows of s->h from `row` on; n <= R. Serving. */

@@ -77,8 +77,26 @@ static void place_rows(
 /* Is the tensor as w has it? Else it is drawn. */
 static bool is_loaded(const struct model *m, const struct weights *w, const struct tensor *p)
 {
-    return w &&
-        (p->role != TENSOR_CLASSIFIER || weights_config(w)->labels == m->conf.config.labels);
+    const struct model_config *is = &m->conf.config, *has = w ? weights_config(w) : NULL;
+    if (!has)
+        return false;
+    if (p->role == TENSOR_POOLER)
+        return has->pooled;
+    return p->role != TENSOR_CLASSIFIER ||
+        (!m->conf.fresh_labels && has->labels == is->labels && has->pooled == is->pooled);
+}
+
+static int read_rows(struct model *m, struct weights *w, const struct tensor *p, int64_t row,
+    int64_t n, float *out, struct err *e)
+{
+    int64_t rows = p->shape[0], cols = p->shape[1];
+    const int32_t *from = p->role == TENSOR_CLASSIFIER ? m->conf.label_from : NULL;
+    if (!from)
+        return weights_read(w, p->name, rows, cols, row, n, DTYPE_F32, out, e);
+    int rc = 0;
+    for (int64_t i = 0; i < n && !rc; i++)
+        rc = weights_read(w, p->name, rows, cols, from[row + i], 1, DTYPE_F32, out + i * cols, e);
+    return rc;
 }
 
 static int fill_tensor(struct model *m, struct weights *w, const struct tensor *p, bool trained,
@@ -88,7 +106,7 @@ static int fill_tensor(struct model *m, struct weights *w, const struct tensor *
     for (int64_t row = 0, n; row < rows; row += n) {
         n = rows - row < chunk ? rows - row : chunk;
         if (is_loaded(m, w, p)) {
-            int rc = weights_read(w, p->name, rows, cols, row, n, DTYPE_F32, stage, e);
+            int rc = read_rows(m, w, p, row, n, stage, e);
             if (rc)
                 return rc;
         } else {

@@ -36,6 +36,13 @@ struct stored model_bind(const struct model *m, enum tensor_role role, enum tens
 
 /* -- life -- */
 
+static const char *what_it_does(const struct model_config *c)
+{
+    if (!c->labels)
+        return "sees the whole text";
+    return c->pooled ? "classifies texts" : "classifies tokens";
+}
+
 static int check_conf(const struct model_conf *c, struct err *e)
 {
     if (c->t != DTYPE_F32 && c->t != DTYPE_BF16)
@@ -43,11 +50,11 @@ static int check_conf(const struct model_conf *c, struct err *e)
     if (!c->train && (c->config.bidirectional || c->config.labels))
         return err_set(e, ERR_USER,
             "a %s model that %s predicts no next token and cannot be served",
-            c->config.architecture, c->config.labels ? "classifies tokens" : "sees the whole text");
+            c->config.architecture, what_it_does(&c->config));
     if (c->config.bidirectional && !c->config.labels)
         return err_set(e, ERR_USER,
             "spec.train.objective: a %s model predicts no next token; it can be trained with "
-            "TokenClassification",
+            "TokenClassification or SequenceClassification",
             c->config.architecture);
     if (c->train && (c->micro_sequences < 1 || c->sequence_length < 1))
         return err_set(e, ERR_USER, "a micro-batch needs at least one sequence of one token");

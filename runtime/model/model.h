@@ -35,14 +35,16 @@ struct model_conf {
     enum recompute recompute;        /* what of a layer backward makes again: model/net.h */
     int64_t logit_rows;              /* at once, at most; 0: as many as suit a processor */
     int64_t kv_capacity;             /* tokens, serving */
+    bool fresh_labels;               /* the classifier is drawn, whatever there is to load */
+    const int32_t *label_from;       /* (labels) the row of each in that to load; NULL: the same */
     struct coll *coll;               /* gradients are placed in its memory when not NULL */
     struct wire_page *page;          /* a beat a layer; or NULL */
 };
 
 int model_create(struct dev *d, const struct model_conf *c, struct model **out, struct err *e);
 void model_destroy(struct model *m);
-/* Once, before anything is computed. A classifier that w has not, or has for another number of
-   labels, is fresh as in model_init_random. */
+/* Once, before anything is computed. A pooler that w has not, and a classifier that it has not or
+   has for another number or kind of labels, are fresh as in model_init_random. */
 int model_load(struct model *m, struct weights *w, struct err *e);
 /* normal(0, 0.02), less for projections into the residual where the configuration says so; norms 1,
    biases 0; depends on seed, name and the configuration only */

@@ -229,6 +229,24 @@ static int check_targets(const struct pass *p, const int32_t *targets, int64_t n
     return 0;
 }
 
+/* Rows of targets, losses and logits: a token each, or a text each. */
+static int64_t rows_of(const struct pass *p, int64_t b)
+{
+    return p->batch.config->pooled ? b : b * p->tokens;
+}
+
+/* Of a text its first token has the label. */
+static void upload_targets(struct pass *p, const int32_t *targets, int64_t b)
+{
+    int32_t *stage = (int32_t *)p->host;
+    if (p->batch.config->pooled) {
+        for (int64_t i = 0; i < b; i++)
+            stage[i] = targets[i * p->tokens];
+        targets = stage;
+    }
+    dev_upload(p->dev, p->targets, targets, (size_t)rows_of(p, b) * 4);
+}
+
 static int check_lengths(const struct pass *p, int64_t b, const int32_t *lengths, struct err *e)
 {
     for (int64_t i = 0; lengths && i < b; i++)
@@ -258,23 +276,24 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
     if (in->lengths)
         dev_upload(p->dev, p->lengths, in->lengths, (size_t)b * 4);
     dev_upload(p->dev, p->ids, in->ids, (size_t)s.n * 4);
-    dev_upload(p->dev, p->targets, in->targets, (size_t)s.n * 4);
+    upload_targets(p, in->targets, b);
     net_forward(&s, &p->net);
     head_loss(&s, &p->net.head, p->targets, p->loss, scale, backward);
     if (backward) {
         beat_phase(s.page, WIRE_PHASE_BACKWARD);
         net_backward(&s, &p->net, tell_ready, p);
     }
+    int64_t rows = rows_of(p, b);
     if (loss_sum)
-        return read_loss(p, p->loss, s.n, loss_sum, e);
-    OP(p, axpby, .count = s.n, .x = p->loss, .x_type = DTYPE_F32,
+        return read_loss(p, p->loss, rows, loss_sum, e);
+    OP(p, axpby, .count = rows, .x = p->loss, .x_type = DTYPE_F32,
         .y = p->loss_total + p->ahead * p->batch.n, .y_type = DTYPE_F32, .a = 1, .b = 1);
     return 0;
 }
 
 int pass_label_logits(struct pass *p, int64_t b, float *logits, struct err *e)
 {
-    int64_t n = b * p->tokens, labels = p->batch.config->labels;
+    int64_t n = rows_of(p, b), labels = p->batch.config->labels;
     const struct head *head = &p->net.head;
     assert(labels && n <= p->batch.n);
     dev_download(p->dev, p->host, head->logits, (size_t)(n * head->columns) * 4);

@@ -28,8 +28,9 @@ int pass_plan(struct model *m, struct memplan *plan, struct err *e);
 struct pass_input {         /* host */
     const int32_t *ids;     /* (b, T) */
     const int32_t *lengths; /* (b) only so many tokens of each sequence exist; NULL: all T */
-    const int32_t *first;   /* (b, T) where in its row the document of each token begins; NULL: at 0 */
-    const int32_t *targets; /* (b, T) tokens, or labels where the model has them; -1: no loss */
+    const int32_t *first;   /* (b, T) where in its row the document of each token begins; else 0 */
+    const int32_t *targets; /* (b, T) tokens, or labels where the model has them (of a text at
+                               its first token); -1: no loss */
 };
 
 /* Forward over b sequences, then, when backward, gradient += with dlogits scaled by `scale`.
@@ -37,8 +38,9 @@ struct pass_input {         /* host */
    device to what pass_loss tells. */
 int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scale, bool backward,
     double *loss_sum, struct err *e);
-/* Logits (b * T, labels), host F32, of the last pass_step, which was without backward; those of
-   tokens that do not exist mean nothing. Waits for the device. Only of a model with labels. */
+/* Logits (b * T, labels), of whole texts (b, labels), host F32, of the last pass_step, which was
+   without backward; those of tokens that do not exist mean nothing. Waits for the device. Only of a
+   model with labels. */
 int pass_label_logits(struct pass *p, int64_t b, float *logits, struct err *e);
 /* From now on a sequence has so many tokens, T at most: what inputs, targets and logits have a row
    of. Before the place is told. */

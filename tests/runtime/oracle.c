@@ -303,6 +303,20 @@ static double cross_entropy(const struct oracle *o, const double *h, int32_t tar
     return log(sum) - logits[target];
 }
 
+/* y (C) = tanh(P h + b) */
+static void pool(const struct oracle *o, const double *h, double *y)
+{
+    const double *w = named(&o->base, o->w, "model.pooler", "weight");
+    const double *bias = named(&o->base, o->w, "model.pooler", "bias");
+    int64_t c = o->config.dim;
+    for (int64_t i = 0; i < c; i++) {
+        y[i] = bias[i];
+        for (int64_t j = 0; j < c; j++)
+            y[i] += w[i * c + j] * h[j];
+        y[i] = tanh(y[i]);
+    }
+}
+
 double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets)
 {
     const double *embed = named(&o->base, o->w, "model.embed_tokens", "weight");
@@ -322,8 +336,10 @@ double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets)
         for (int64_t l = 0; l < o->config.layers; l++)
             layer_of(o, l, x, h, y, rest);
         const double *top = input(o, "model.norm", x, h);
-        for (int64_t n = 0; n < o->t; n++)
-            loss += cross_entropy(o, top + n * c, targets[n], rest);
+        if (o->config.pooled)
+            pool(o, top, y);
+        for (int64_t n = 0; n < (o->config.pooled ? 1 : o->t); n++)
+            loss += cross_entropy(o, o->config.pooled ? y : top + n * c, targets[n], rest);
     }
     o->place -= o->b;
     return loss;

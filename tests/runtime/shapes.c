@@ -35,9 +35,11 @@ static const struct {
     {"tiny-llama", {LLAMA, SIZES(61, 24, 3, 6, 2, 8, 40, 64)}},
     {"tiny-gpt2", {GPT2, SIZES(61, 21, 3, 3, 3, 7, 37, 17)}},
     {"tiny-bert", {BERT, SIZES(61, 21, 3, 3, 3, 7, 37, 17), .labels = 5}},
+    {"tiny-texts", {BERT, SIZES(61, 21, 3, 3, 3, 7, 37, 17), .labels = 5, .pooled = true}},
     {"small-llama", {LLAMA, SIZES(320, 128, 2, 4, 2, 64, 192, 96)}},
     {"small-gpt2", {GPT2, SIZES(320, 128, 2, 2, 2, 64, 512, 96)}},
     {"small-bert", {BERT, SIZES(320, 128, 2, 2, 2, 64, 512, 96), .labels = 9}},
+    {"small-texts", {BERT, SIZES(320, 128, 2, 2, 2, 64, 512, 96), .labels = 9, .pooled = true}},
     /* padded to a multiple of 128, as is usual: GPT-2's own vocabulary has 50,257 */
     {"gpt2-124m", {GPT2, SIZES(50304, 768, 12, 12, 12, 64, 3072, 1024)}},
     {"smollm2-135m", {LLAMA, SIZES(49152, 576, 30, 9, 3, 64, 1536, 2048)}},

@@ -32,6 +32,11 @@ static inline struct model_config tiny_bert(void)
     return shape_of("tiny-bert");
 }
 
+static inline struct model_config tiny_texts(void) /* a BERT with labels of whole texts */
+{
+    return shape_of("tiny-texts");
+}
+
 static inline double tiny_random(uint64_t *state) /* (-1, 1) */
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u;

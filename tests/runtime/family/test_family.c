@@ -109,6 +109,7 @@ static void check_equal(const struct model_config *a, const struct model_config 
     ck_assert(a->tied_embeddings == b->tied_embeddings);
     ck_assert(a->post_norm == b->post_norm && a->bidirectional == b->bidirectional);
     ck_assert(a->embed_norm == b->embed_norm && a->types == b->types && a->labels == b->labels);
+    ck_assert(!a->labels || a->pooled == b->pooled);
     ck_assert_int_eq(a->more_eos_count, b->more_eos_count);
     ck_assert_mem_eq(a->more_eos, b->more_eos, sizeof a->more_eos);
     ck_assert(a->bos_id == b->bos_id && a->eos_id == b->eos_id && a->pad_id == b->pad_id);
@@ -130,6 +131,10 @@ START_TEST(the_golden_configs_are_read)
     check_golden(GOLDEN "tiny-gpt2/config.json", &gpt2);
     check_golden(GOLDEN "tiny-qwen2/config.json", &qwen2);
     check_golden(GOLDEN "tiny-bert/config.json", &bert);
+    c = bert;
+    c.labels = 3;
+    c.pooled = true;
+    check_golden(GOLDEN "tiny-bert-texts/config.json", &c);
     ck_assert_int_eq(model_config_read("tests/none.json", &c, &e), -ERR_DATA);
 }
 END_TEST
@@ -167,6 +172,9 @@ START_TEST(a_config_survives_writing_and_reading)
     write_and_read(&bert, "BertForTokenClassification");
     write_and_read(&bert, "\"id2label\":{\"0\":\"LABEL_0\",");
     c = bert;
+    c.pooled = true;
+    write_and_read(&c, "[\"BertForSequenceClassification\"]");
+    c = bert;
     c.labels = 0;
     c.types = 1;
     write_and_read(&c, "[\"BertModel\"]");
@@ -198,13 +206,14 @@ START_TEST(labels_go_by_their_names)
     static const struct {
         const char *more;
         int64_t labels;
+        bool pooled; /* if the file has one */
     } rows[] = {
-        {"\"architectures\":[\"BertForTokenClassification\"]", 2},
-        {"\"architectures\":[\"BertForTokenClassification\"],\"num_labels\":7", 7},
-        {"\"architectures\":[\"BertForTokenClassification\"],\"id2label\":{\"0\":\"O\"}", 1},
-        {"\"architectures\":[\"BertForSequenceClassification\"],\"num_labels\":7", 0},
-        {"\"architectures\":[\"BertForMaskedLM\"],\"id2label\":{\"0\":\"O\"}", 0},
-        {"\"architectures\":null", 0},
+        {"\"architectures\":[\"BertForTokenClassification\"]", 2, false},
+        {"\"architectures\":[\"BertForTokenClassification\"],\"num_labels\":7", 7, false},
+        {"\"architectures\":[\"BertForTokenClassification\"],\"id2label\":{\"0\":\"O\"}", 1, false},
+        {"\"architectures\":[\"BertForSequenceClassification\"],\"num_labels\":7", 7, true},
+        {"\"architectures\":[\"BertForMaskedLM\"],\"id2label\":{\"0\":\"O\"}", 0, true},
+        {"\"architectures\":null", 0, true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         json_auto struct json *config = NULL;
@@ -214,6 +223,7 @@ START_TEST(labels_go_by_their_names)
         ck_assert_int_eq(json_parse(short_config, (size_t)n, &config, &e), 0);
         ck_assert_msg(!family_config_json(config, "c.json", &c, &e), "%s", e.text);
         ck_assert_msg(c.labels == rows[i].labels && c.vocab == 30522, "%s", rows[i].more);
+        ck_assert_msg(c.pooled == rows[i].pooled, "%s", rows[i].more);
     }
 }
 END_TEST
@@ -257,6 +267,9 @@ START_TEST(what_cannot_be_expressed_is_refused)
     ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
     c = gpt2;
     c.labels = 5;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    c = gpt2;
+    c.pooled = true;
     ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
     c = gpt2;
     c.types = 2;

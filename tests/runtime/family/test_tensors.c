@@ -74,6 +74,7 @@ START_TEST(tables_are_whole)
     check_table(c, 1 + 3 * 16 + 1);
     check_table(tiny_gpt2(), 2 + 3 * 16 + 2);
     check_table(tiny_bert(), 3 + 2 + 3 * 16 + 2);
+    check_table(tiny_texts(), 3 + 2 + 3 * 16 + 4);
 }
 END_TEST
 
@@ -163,6 +164,15 @@ START_TEST(tensors_of_bert_are_found_by_role)
     ck_assert_ptr_eq(&t.at[t.count - 1], tensors_find(&t, "classifier.bias"));
     ck_assert(!tensors_find(&t, "classifier.bias")->decay);
     tensors_done(&t);
+    c.pooled = true;
+    make(&c, &t);
+    is(get(&t, TENSOR_POOLER, TENSOR_WEIGHT, -1), "model.pooler.weight", 21, 21);
+    is(get(&t, TENSOR_POOLER, TENSOR_BIAS, -1), "model.pooler.bias", 21, 1);
+    ck_assert(tensors_find(&t, "model.pooler.weight")->decay);
+    ck_assert_int_eq(tensors_find(&t, "model.pooler.weight")->order, t.count - 4);
+    ck_assert_int_eq(tensors_find(&t, "classifier.weight")->order, t.count - 2);
+    tensors_done(&t);
+    c.pooled = false;
     c.tied_embeddings = false;
     make(&c, &t);
     ck_assert_ptr_null(get(&t, TENSOR_HEAD, TENSOR_WEIGHT, -1));

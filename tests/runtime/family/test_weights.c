@@ -526,157 +526,6 @@ START_TEST(gpt2_in_gguf_gives_the_same_tensors)
 }
 END_TEST
 
-/* -- BERT -- */
-
-/* Names as files have them that others than transformers' BertForTokenClassification wrote. */
-enum dialect { BARE, OLD, NO_CLASSIFIER, HALF_CLASSIFIER, WHOLE_NUMBERS };
-
-static bool rename_bert(enum dialect d, const char *from, char to[SAFETENSORS_NAME_BYTES])
-{
-    const char *end = strstr(from, ".LayerNorm.");
-    if (d == NO_CLASSIFIER && !strncmp(from, "classifier.", 11))
-        return false;
-    if (d == HALF_CLASSIFIER && !strcmp(from, "classifier.bias"))
-        return false;
-    if (d == BARE && !strncmp(from, "bert.", 5))
-        from += 5;
-    snprintf(to, SAFETENSORS_NAME_BYTES, "%s", from);
-    if (d == OLD && end)
-        snprintf(to + (end - from), 32, ".LayerNorm.%s", strstr(end, "bias") ? "beta" : "gamma");
-    return true;
-}
-
-/* tiny-bert's files into the folder; and some of what the model does not need. */
-static void write_dialect(enum dialect d)
-{
-    static const char *const more[] = {"bert.embeddings.position_ids", "pooler.dense.weight",
-        "bert.pooler.dense.bias", "cls.predictions.bias", "cls.seq_relationship.weight",
-        "cls.predictions.transform.LayerNorm.gamma", "cls.predictions.decoder.weight"};
-    static const char nothing[40], *const none[] = {NULL};
-    struct safetensors_entry entries[64];
-    struct safetensors *s = NULL;
-    struct err e = {0};
-    char path[128];
-    buf_auto struct buf file, data;
-    int n = 0;
-    buf_init(&file, 1 << 20);
-    buf_init(&data, 1 << 20);
-    ck_assert(!safetensors_open(GOLDEN "tiny-bert/model.safetensors", &s, &e));
-    for (int i = 0; i < safetensors_count(s); i++) {
-        const struct safetensors_tensor *t = safetensors_at(s, i);
-        struct safetensors_entry *x = &entries[n];
-        *x = (struct safetensors_entry){.dims = t->dims};
-        memcpy(x->shape, t->shape, sizeof x->shape);
-        if (!rename_bert(d, t->name, x->name))
-            continue;
-        bool whole = d == WHOLE_NUMBERS && !strcmp(t->name, "classifier.bias");
-        x->type = whole ? SAFETENSORS_UNREAD : t->type;
-        x->bytes = whole ? (int64_t)sizeof nothing : t->bytes;
-        buf_add(&data, whole ? (const void *)nothing : t->data, (size_t)x->bytes);
-        n++;
-    }
-    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
-        struct safetensors_entry *x = &entries[n++];
-        *x = (struct safetensors_entry){.type = DTYPE_F32, .dims = 1, .shape = {2}, .bytes = 8};
-        x->type = i ? DTYPE_F32 : SAFETENSORS_UNREAD; /* as positions are */
-        x->bytes = i ? 8 : 16;
-        snprintf(x->name, sizeof x->name, "%s", more[i]);
-        buf_add(&data, nothing, (size_t)x->bytes);
-    }
-    ck_assert_int_eq(safetensors_header(entries, n, none, 0, &file, &e), 0);
-    buf_add(&file, data.data, data.len);
-    setup_path(path, "model.safetensors");
-    golden_write(path, file.data, file.len);
-    safetensors_close(s);
-}
-
-START_TEST(berts_are_read_by_all_their_names)
-{
-    struct weights *want = open_ok(GOLDEN "tiny-bert"), *w;
-    struct err e = {0};
-    golden_folder(folder);
-    copy(GOLDEN "tiny-bert/config.json", "config.json");
-    ck_assert_int_eq(weights_config(want)->labels, 5);
-    for (enum dialect d = BARE; d <= OLD; d++) {
-        write_dialect(d);
-        w = open_ok(folder);
-        compare(want, w, 0);
-        weights_close(w);
-    }
-    /* announced, and not there: training begins with a fresh one */
-    write_dialect(NO_CLASSIFIER);
-    w = open_ok(folder);
-    ck_assert_int_eq(weights_config(w)->labels, 0);
-    ck_assert_int_eq(weights_count(w), weights_count(want) - 2);
-    ck_assert_ptr_null(weights_find(w, "classifier.weight"));
-    float bias[5];
-    ck_assert(weights_read(w, "classifier.bias", 5, 1, 0, 5, DTYPE_F32, bias, &e) == -ERR_DATA);
-    weights_close(w);
-    write_dialect(HALF_CLASSIFIER);
-    ck_assert_int_eq(weights_open(folder, NULL, &w, &e), -ERR_DATA);
-    ck_assert_ptr_nonnull(strstr(e.text, "classifier.bias is missing"));
-    write_dialect(WHOLE_NUMBERS);
-    ck_assert_int_eq(weights_open(folder, NULL, &w, &e), -ERR_DATA);
-    ck_assert_ptr_nonnull(strstr(e.text, "classifier.bias of 64-bit whole numbers"));
-    weights_close(want);
-    golden_remove(folder);
-}
-END_TEST
-
-/* A classifier of whole texts is none of tokens. */
-START_TEST(other_classifiers_are_superfluous)
-{
-    char path[128];
-    golden_folder(folder);
-    write_dialect(BARE);
-    setup_path(path, "config.json");
-    write_text(path,
-        "{\"model_type\":\"bert\",\"architectures\":[\"BertForSequenceClassification\"],"
-        "\"vocab_size\":96,\"hidden_size\":32,\"num_hidden_layers\":2,"
-        "\"num_attention_heads\":4,\"intermediate_size\":64,\"max_position_embeddings\":48,"
-        "\"layer_norm_eps\":1e-12}");
-    struct weights *w = open_ok(folder);
-    ck_assert_int_eq(weights_config(w)->labels, 0);
-    ck_assert_ptr_null(weights_find(w, "classifier.weight"));
-    weights_close(w);
-    golden_remove(folder);
-}
-END_TEST
-
-/* Nothing that generates: no generation_config.json. */
-START_TEST(labels_are_written_beside_the_weights)
-{
-    static const char *const labels[] = {"B-A", "B-B", "I-A", "I-B", "O"};
-    char out[128], path[192];
-    struct err e = {0};
-    struct hf_writer *h = NULL;
-    golden_folder(folder);
-    setup_path(out, "out");
-    struct weights *w = open_ok(GOLDEN "tiny-bert");
-    ck_assert_msg(!hf_writer_create(out, weights_config(w), labels, &h, &e), "%s", e.text);
-    for (int i = 0; i < weights_count(w); i++) {
-        const struct weights_tensor *t = weights_at(w, i);
-        int64_t n;
-        mem_autofree float *x = read_all(w, t->name, &n);
-        ck_assert(!hf_writer_tensor(h, t->name, t->dims, t->shape, x, DTYPE_F32, &e));
-    }
-    ck_assert_msg(!hf_writer_finish(h, &e), "%s", e.text);
-    hf_writer_destroy(h);
-    struct weights *back = open_ok(out);
-    ck_assert_int_eq(weights_config(back)->labels, 5);
-    compare(w, back, 0);
-    snprintf(path, sizeof path, "%s/config.json", out);
-    json_auto struct json *config = golden_json(path);
-    ck_assert_str_eq(json_str(json_get(config, "id2label"), "3", ""), "I-B");
-    ck_assert_int_eq(json_int(json_get(config, "label2id"), "O", 0), 4);
-    snprintf(path, sizeof path, "%s/generation_config.json", out);
-    ck_assert(!io_exists(path));
-    weights_close(back);
-    weights_close(w);
-    golden_remove(folder);
-}
-END_TEST
-
 /* -- writing again -- */
 
 /* Written again, a model is tensor by tensor what transformers had written, names and all. */
@@ -718,6 +567,7 @@ START_TEST(what_is_written_is_what_transformers_wrote)
     check_rewritten(GOLDEN "tiny-gpt2", DTYPE_BF16);
     check_rewritten(GOLDEN "tiny-qwen2", DTYPE_F32);
     check_rewritten(GOLDEN "tiny-bert", DTYPE_F32);
+    check_rewritten(GOLDEN "tiny-bert-texts", DTYPE_F32);
 }
 END_TEST
 
@@ -794,7 +644,5 @@ UNIT_MAIN("weights", both_formats_give_the_same_tensors, rows_and_types_are_as_a
     a_pinned_file_must_match, broken_models_are_refused_with_their_reason,
     broken_gguf_models_are_refused, part_of_a_split_model_is_refused, a_byte_order_mark_is_dropped,
     gpt2_is_split_and_transposed, old_gpt2_names_are_known, gpt2_in_gguf_gives_the_same_tensors,
-    berts_are_read_by_all_their_names, other_classifiers_are_superfluous,
-    labels_are_written_beside_the_weights, what_is_written_is_what_transformers_wrote,
-    what_cannot_be_expressed_is_not_written, a_written_folder_reads_back, end_tokens_are_kept,
-    failed_calls_are_reported)
+    what_is_written_is_what_transformers_wrote, what_cannot_be_expressed_is_not_written,
+    a_written_folder_reads_back, end_tokens_are_kept, failed_calls_are_reported)

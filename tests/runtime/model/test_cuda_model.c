@@ -26,8 +26,8 @@
 #define PREFIX 12 /* of T: served at once */
 #define FLAT   1e-2
 
-static const char *const shapes[] = {
-    "tiny-llama", "tiny-gpt2", "small-llama", "small-gpt2", "tiny-bert", "small-bert"};
+static const char *const shapes[] = {"tiny-llama", "tiny-gpt2", "small-llama", "small-gpt2",
+    "tiny-bert", "small-bert", "tiny-texts", "small-texts"};
 #define SHAPES ((int)(sizeof shapes / sizeof *shapes))
 #define SERVED 4 /* the first of them */
 static const char *const kinds[] = {"cpu", "cuda"};

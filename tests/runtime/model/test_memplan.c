@@ -99,7 +99,7 @@ START_TEST(training_takes_its_plan)
     struct dev *d = open_counting();
     for (int i = 0; i < 48; i++) {
         const struct model_config configs[] = {
-            tiny_config(true), tiny_config(false), tiny_gpt2(), tiny_bert()};
+            tiny_config(true), tiny_config(false), tiny_gpt2(), tiny_bert(), tiny_texts()};
         for (int k = 0; k < 4; k++) {
             struct model_conf c = training(configs[k], i);
             check_training(d, &c);
@@ -153,6 +153,7 @@ static struct model_config random_config(uint64_t *seed)
     c.labels = below(seed, 100) - 50;
     c.labels = c.labels < 0 ? 0 : c.labels;
     c.bidirectional = c.labels && below(seed, 2) > 1;
+    c.pooled = c.bidirectional && below(seed, 2) > 1;
     return c;
 }
 

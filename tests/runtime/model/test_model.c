@@ -231,6 +231,7 @@ START_TEST(every_familys_gradients_equal_torch)
     check_family("gpt2", "tiny_gpt2");
     check_family("qwen2", "tiny_qwen2");
     check_family("bert", "tiny_bert");
+    check_family("bert-texts", "tiny_bert_texts");
 }
 END_TEST
 
@@ -341,6 +342,7 @@ static struct model_conf bert_conf(struct weights *w, int64_t labels)
         .sequence_length = 16,
         .seed = 1};
     c.config.labels = labels;
+    c.config.pooled = false;
     return c;
 }
 

@@ -318,6 +318,7 @@ START_TEST(bert)
 {
     struct model_config c = tiny_bert();
 
+    check_model("cpu", tiny_texts(), NULL);
     check_model("cpu", c, NULL);
     c.types = 0;
     c.embed_norm = false;
@@ -376,6 +377,7 @@ START_TEST(lora_on_some)
     check_model("cpu", tiny_config(false), one);
     check_model("cpu", tiny_gpt2(), one);
     check_model("cpu", tiny_bert(), some);
+    check_model("cpu", tiny_texts(), some);
 }
 END_TEST
 
@@ -437,6 +439,7 @@ START_TEST(micro_batches_add_up)
     check_micro_batches(tiny_config(true), NULL, 0);
     check_micro_batches(tiny_config(true), some, 0.5f);
     check_micro_batches(tiny_bert(), NULL, 0);
+    check_micro_batches(tiny_texts(), NULL, 0);
 }
 END_TEST
 
@@ -496,6 +499,7 @@ START_TEST(recomputation_changes_no_bit)
     check_recomputation("cpu", tiny_bert());
     check_recomputation("cuda", tiny_config(false));
     check_recomputation("cuda", tiny_bert());
+    check_recomputation("cuda", tiny_texts());
 }
 END_TEST
 
@@ -542,6 +546,7 @@ START_TEST(bf16_is_near)
     check_bf16(tiny_gpt2(), NULL);
     check_bf16(tiny_gpt2(), up);
     check_bf16(tiny_bert(), NULL);
+    check_bf16(tiny_texts(), NULL);
 }
 END_TEST
 

@@ -1,0 +1,207 @@
+/*
+ * Goal: labels of whole texts are told as transformers' BertForSequenceClassification tells them,
+ * learnt as torch and peft learn them, and their classifier is the files' own, in whatever order
+ * its labels stand, or a fresh one. Method: golden files of a tiny BERT with a pooler
+ * (tests/golden/README.md): logits, gradients with LoRA; full gradients are test_model's; rows of
+ * the classifier read back. That the vocabulary's head is right is what test_model and test_pass
+ * show.
+ */
+#include "runtime/model/head.h"
+
+#include "base/mem.h"
+#include "runtime/files/safetensors.h"
+#include "runtime/model/pass.h"
+#include "tests/runtime/golden.h"
+#include "tests/unit.h"
+
+#include <math.h>
+
+#define FOLDER GOLDEN "tiny-bert-texts"
+#define B      3
+#define T      16
+#define LABELS 3
+#define DIM    32
+
+static struct err e;
+static struct dev *d;
+static struct weights *w;
+static struct model *m;
+static struct pass *pass;
+
+static struct model_conf conf_of(const char *folder, int lora_rank)
+{
+    static const char *const targets[] = {"q_proj", "v_proj", NULL};
+    ck_assert_msg(!dev_open("cpu", 0, 2, &d, &e), "%s", e.text);
+    ck_assert_msg(!weights_open(folder, NULL, &w, &e), "%s", e.text);
+    return (struct model_conf){.config = *weights_config(w),
+        .t = DTYPE_F32,
+        .train = true,
+        .micro_sequences = B,
+        .sequence_length = T,
+        .lora_rank = lora_rank,
+        .lora_alpha = 8,
+        .lora_targets = targets,
+        .seed = 1};
+}
+
+static void open(const struct model_conf *c)
+{
+    ck_assert_msg(!model_create(d, c, &m, &e), "%s", e.text);
+    ck_assert_msg(!model_load(m, w, &e), "%s", e.text);
+    ck_assert_msg(!pass_create(m, &pass, &e), "%s", e.text);
+}
+
+static void close_all(void)
+{
+    pass_destroy(pass);
+    model_destroy(m);
+    weights_close(w);
+    dev_close(d);
+}
+
+/* The mean loss of the golden batch. */
+static double step_of(bool backward)
+{
+    json_auto struct json *step = golden_json(GOLDEN "tiny_bert_texts_step.json");
+    int64_t n, k, b;
+    mem_autofree int32_t *inputs = golden_ids(json_get(step, "inputs"), &n);
+    mem_autofree int32_t *labels = golden_ids(json_get(step, "targets"), &k);
+    mem_autofree int32_t *lengths = golden_ids(json_get(step, "lengths"), &b);
+    const struct pass_input in = {.ids = inputs, .lengths = lengths, .targets = labels};
+    double sum;
+    ck_assert(b == B && n == B * T && k == n);
+    pass_zero_gradient(pass);
+    ck_assert_msg(!pass_step(pass, B, &in, 1.0f / B, backward, &sum, &e), "%s", e.text);
+    return sum / B;
+}
+
+START_TEST(logits_of_texts_equal_transformers)
+{
+    struct safetensors *golden;
+    float logits[B * LABELS];
+    double far = 0;
+    const struct model_conf c = conf_of(FOLDER, 0);
+    ck_assert(c.config.labels == LABELS && c.config.pooled);
+    open(&c);
+    step_of(false);
+    ck_assert_msg(!pass_label_logits(pass, B, logits, &e), "%s", e.text);
+    ck_assert_msg(
+        !safetensors_open(GOLDEN "tiny_bert_texts_logits.safetensors", &golden, &e), "%s", e.text);
+    ck_assert_int_eq(safetensors_at(golden, 0)->bytes, (int64_t)sizeof logits);
+    for (int i = 0; i < B * LABELS; i++)
+        far = fmax(far,
+            fabs((double)logits[i] - (double)((const float *)safetensors_at(golden, 0)->data)[i]));
+    printf("texts: logits at most %.2g away\n", far);
+    ck_assert_double_le(far, 1e-5);
+    safetensors_close(golden);
+    close_all();
+}
+END_TEST
+
+static double distance(const float *a, const float *b, int64_t n)
+{
+    double apart = 0, norm = 0;
+    for (int64_t i = 0; i < n; i++) {
+        apart += pow((double)a[i] - (double)b[i], 2);
+        norm += pow((double)b[i], 2);
+    }
+    return sqrt(apart / norm);
+}
+
+static const float *golden_part(
+    const struct safetensors *s, const char *prefix, const char *name, int64_t count)
+{
+    char full[192];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    const struct safetensors_tensor *t = safetensors_find(s, full);
+    ck_assert_msg(t && t->bytes == count * 4, "%s", full);
+    return (const float *)t->data;
+}
+
+/* Of factors and classifier, and of nothing else: the pooler is frozen, as peft has it. */
+START_TEST(adapters_below_a_pooler_equal_peft)
+{
+    struct safetensors *golden;
+    const struct model_conf c = conf_of(FOLDER, 4);
+    ck_assert_msg(
+        !safetensors_open(GOLDEN "tiny_bert_texts_lora.safetensors", &golden, &e), "%s", e.text);
+    open(&c);
+    const struct tensors *trained = model_trained(m);
+    ck_assert_int_eq(trained->count, 8 + 2);
+    ck_assert_int_eq(safetensors_count(golden), 1 + 8 + trained->count);
+    for (int i = 0; i < 8; i++)
+        dev_upload(d, model_master(m) + trained->at[i].offset,
+            golden_part(golden, "", trained->at[i].name, trained->at[i].count),
+            (size_t)trained->at[i].count * 4);
+    model_master_changed(m);
+    double loss = (double)*golden_part(golden, "", "loss_mean", 1);
+    ck_assert_double_eq_tol(step_of(true), loss, 1e-5);
+    for (int i = 0; i < trained->count; i++) {
+        const struct tensor *p = &trained->at[i];
+        mem_autofree float *g = mem_array((size_t)p->count, 4);
+        dev_download(d, g, pass_gradient(pass) + p->offset, (size_t)p->count * 4);
+        double far = distance(g, golden_part(golden, "grad.", p->name, p->count), p->count);
+        ck_assert_msg(far < 1e-4, "%s: %.3g", p->name, far);
+    }
+    safetensors_close(golden);
+    close_all();
+}
+END_TEST
+
+static void read_part(const char *name, float *out, int64_t n)
+{
+    ck_assert_msg(!model_read(m, name, false, out, n, &e), "%s", e.text);
+}
+
+/* Rows by the names of labels, not by where they stand. */
+START_TEST(labels_in_another_order_keep_their_rows)
+{
+    static const int32_t from[LABELS] = {2, 0, 1};
+    float was[LABELS * DIM], is[LABELS * DIM], bias[2][LABELS];
+    struct model_conf c = conf_of(FOLDER, 0);
+    ck_assert(!weights_read(w, "classifier.weight", LABELS, DIM, 0, LABELS, DTYPE_F32, was, &e));
+    ck_assert(!weights_read(w, "classifier.bias", LABELS, 1, 0, LABELS, DTYPE_F32, bias[0], &e));
+    c.label_from = from;
+    open(&c);
+    read_part("classifier.weight", is, LABELS * DIM);
+    read_part("classifier.bias", bias[1], LABELS);
+    for (int i = 0; i < LABELS; i++) {
+        ck_assert_mem_eq(is + i * DIM, was + from[i] * DIM, DIM * 4);
+        ck_assert(bias[1][i] == bias[0][from[i]]);
+    }
+    close_all();
+}
+END_TEST
+
+/* A classifier that is not wanted, one of words, and a pooler that no file has. */
+START_TEST(what_is_fresh_is_drawn)
+{
+    float was[DIM * DIM], is[DIM * DIM];
+    struct model_conf c = conf_of(FOLDER, 0);
+    c.fresh_labels = true;
+    open(&c);
+    ck_assert(!weights_read(w, "model.pooler.weight", DIM, DIM, 0, DIM, DTYPE_F32, was, &e));
+    read_part("model.pooler.weight", is, DIM * DIM);
+    ck_assert_mem_eq(is, was, sizeof is);
+    read_part("classifier.bias", is, LABELS);
+    ck_assert(is[0] == 0 && is[1] == 0 && is[2] == 0);
+    close_all();
+    c = conf_of(GOLDEN "tiny-bert", 0);
+    ck_assert(!c.config.pooled && c.config.labels == 5);
+    c.config.pooled = true;
+    open(&c);
+    read_part("classifier.bias", is, 5);
+    ck_assert(is[0] == 0 && is[4] == 0);
+    read_part("model.pooler.bias", is, DIM);
+    ck_assert(is[0] == 0 && is[DIM - 1] == 0);
+    read_part("model.pooler.weight", is, DIM * DIM);
+    double sum = 0;
+    for (int i = 0; i < DIM * DIM; i++)
+        sum += (double)is[i] * (double)is[i];
+    ck_assert_double_eq_tol(sqrt(sum / (DIM * DIM)), 0.02, 0.002);
+    close_all();
+}
+END_TEST
+
+UNIT_MAIN("head", logits_of_texts_equal_transformers, adapters_below_a_pooler_equal_peft,
+    labels_in_another_order_keep_their_rows, what_is_fresh_is_drawn)
