@@ -23,8 +23,9 @@ static const char *const task_names[] = {"Train", "Serve", "Run", NULL};
 static const char *const precision_names[] = {"FP32", "BF16", NULL};
 static const char *const init_names[] = {"Pretrained", "Random", NULL};
 static const char *const method_names[] = {"Full", "LoRA", NULL};
-static const char *const objective_names[] = {"CausalLM", "TokenClassification", NULL};
-static const char *const format_names[] = {"Auto", "Text", "JSONL", "CoNLL", NULL};
+static const char *const objective_names[] = {
+    "CausalLM", "TokenClassification", "SequenceClassification", NULL};
+static const char *const format_names[] = {"Auto", "Text", "JSONL", "CoNLL", "CSV", "TSV", NULL};
 static const char *const recompute_names[] = {"None", "Selective", "Full", NULL};
 static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", NULL};
 

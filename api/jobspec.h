@@ -26,8 +26,12 @@ enum task { TASK_TRAIN, TASK_SERVE, TASK_RUN };
 enum precision { PRECISION_FP32, PRECISION_BF16 };
 enum init { INIT_PRETRAINED, INIT_RANDOM };
 enum train_method { METHOD_FULL, METHOD_LORA };
-enum objective_kind { OBJECTIVE_CAUSAL_LM, OBJECTIVE_TOKEN_CLASSIFICATION };
-enum data_format { FORMAT_AUTO, FORMAT_TEXT, FORMAT_JSONL, FORMAT_CONLL };
+enum objective_kind {
+    OBJECTIVE_CAUSAL_LM,
+    OBJECTIVE_TOKEN_CLASSIFICATION,
+    OBJECTIVE_SEQUENCE_CLASSIFICATION
+};
+enum data_format { FORMAT_AUTO, FORMAT_TEXT, FORMAT_JSONL, FORMAT_CONLL, FORMAT_CSV, FORMAT_TSV };
 enum recompute { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL };
 enum lr_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT };
 
@@ -79,8 +83,8 @@ struct jobspec_train {
         double weight_decay, beta1, beta2, epsilon, clip_norm; /* clip_norm 0: off */
     } optimizer;
     enum recompute recompute; /* of activations, in backward */
-    /* 0: only before the first and after the last step, and for TokenClassification with epochs at
-       the end of each. */
+    /* 0: only before the first and after the last step, and for classification with epochs at the
+       end of each. */
     int64_t evaluate_every_steps;
     const char *tensorboard; /* folder or NULL */
     const char *output;      /* folder of the finished model, Hugging Face layout */

@@ -58,34 +58,48 @@ static int check_tolerations(
     return 0;
 }
 
-/* A .conll file, of whatever case; absent: nothing to object to. */
-static bool ends_in_conll(const char *path)
+/* Do all files that are there end in one of these, of whatever case? */
+static bool files_end_in(const struct jobspec_train *t, const char *const *endings)
 {
-    static const char ending[] = ".conll";
-    size_t n = path ? strlen(path) : 0, k = sizeof ending - 1;
-    return !path || (n >= k && !strcasecmp(path + n - k, ending));
+    const char *const files[] = {t->data.train, t->data.validation, t->data.test};
+    for (int i = 0; i < 3; i++) {
+        size_t n = files[i] ? strlen(files[i]) : 0;
+        bool found = !files[i];
+        for (const char *const *x = endings; *x && !found; x++)
+            found = n >= strlen(*x) && !strcasecmp(files[i] + n - strlen(*x), *x);
+        if (!found)
+            return false;
+    }
+    return true;
 }
 
 static int check_objective(
     const struct field_source *s, const struct jobspec_train *t, struct err *e)
 {
-    if (t->objective == OBJECTIVE_CAUSAL_LM) {
-        if (t->data.test)
-            return field_refuse(
-                s, "train.data.test", e, "only allowed with objective TokenClassification");
-        if (t->data.format == FORMAT_CONLL)
-            return field_refuse(
-                s, "train.data.format", e, "CoNLL is only allowed with TokenClassification");
-        return 0;
-    }
-    bool named = ends_in_conll(t->data.train) && ends_in_conll(t->data.validation) &&
-        ends_in_conll(t->data.test);
-    if (t->data.format != FORMAT_CONLL && !(t->data.format == FORMAT_AUTO && named))
+    static const char *const words[] = {".conll", NULL};
+    static const char *const texts[] = {".jsonl", ".ndjson", ".csv", ".tsv", NULL};
+    enum data_format f = t->data.format;
+    if (t->objective == OBJECTIVE_CAUSAL_LM && t->data.test)
+        return field_refuse(s, "train.data.test", e,
+            "only allowed with objective TokenClassification or SequenceClassification");
+    if (t->objective != OBJECTIVE_TOKEN_CLASSIFICATION && f == FORMAT_CONLL)
+        return field_refuse(
+            s, "train.data.format", e, "CoNLL is only allowed with TokenClassification");
+    if (t->objective == OBJECTIVE_TOKEN_CLASSIFICATION && f != FORMAT_CONLL &&
+        !(f == FORMAT_AUTO && files_end_in(t, words)))
         return field_refuse(s, "train.data.format", e,
             "must be CoNLL with TokenClassification, or Auto with files that end in .conll");
     if (t->data.skip_bad_records)
         return field_refuse(
             s, "train.data.skipBadRecords", e, "only allowed with objective CausalLM");
+    if (t->objective != OBJECTIVE_SEQUENCE_CLASSIFICATION && (f == FORMAT_CSV || f == FORMAT_TSV))
+        return field_refuse(
+            s, "train.data.format", e, "CSV and TSV are only allowed with SequenceClassification");
+    if (t->objective == OBJECTIVE_SEQUENCE_CLASSIFICATION && f != FORMAT_JSONL && f != FORMAT_CSV &&
+        f != FORMAT_TSV && !(f == FORMAT_AUTO && files_end_in(t, texts)))
+        return field_refuse(s, "train.data.format", e,
+            "must be JSONL, CSV or TSV with SequenceClassification, or Auto with files that end in "
+            ".jsonl, .ndjson, .csv or .tsv");
     return 0;
 }
 

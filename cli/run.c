@@ -566,14 +566,26 @@ static void release_agents(struct local_run *r)
     crew_shrink(&r->crew, 0, GRACE_MS);
 }
 
-/* What the report of a test comes to, where there is one. */
+static void say_epochs(const struct json *epochs)
+{
+    json_each (x, epochs) {
+        char validation[64] = "";
+        if (json_is_number(json_get(x, "validationLoss")))
+            snprintf(validation, sizeof validation, "  validation loss %.4f  f1 %.4f",
+                json_num(x, "validationLoss", 0), json_num(x, "validationF1", 0));
+        command_print(stdout, "epoch %.0f: train loss %.4f%s", json_num(x, "epoch", 0),
+            json_num(x, "trainLoss", 0), validation);
+    }
+}
+
+/* What the report of a classifier comes to, where there is one. */
 static void say_what_was_found(const struct jobspec *spec)
 {
     json_auto struct json *report = NULL;
     buf_auto struct buf text;
     struct err ignored;
     char path[LIMIT_PATH_BYTES + 16];
-    if (spec->task != TASK_TRAIN || !spec->train.data.test)
+    if (spec->task != TASK_TRAIN || spec->train.objective == OBJECTIVE_CAUSAL_LM)
         return;
     buf_init(&text, LIMIT_FRAME_BYTES);
     snprintf(path, sizeof path, "%s/report.json", spec->train.output);
@@ -581,10 +593,17 @@ static void say_what_was_found(const struct jobspec *spec)
         json_parse(buf_cstr(&text), text.len, &report, &ignored))
         return;
     const struct json *all = json_path(report, "test.entities.lenient.micro avg");
+    const struct json *classes = json_path(report, "test.classes");
+    say_epochs(json_get(report, "epochs"));
     if (all)
         command_print(stdout, "test: f1 %.4f  precision %.4f  recall %.4f  of %.0f entities, by %s",
             json_num(all, "f1-score", 0), json_num(all, "precision", 0), json_num(all, "recall", 0),
             json_num(all, "support", 0), path);
+    if (classes)
+        command_print(stdout, "test: accuracy %.4f  macro f1 %.4f  of %.0f labels, by %s",
+            json_num(classes, "accuracy", 0),
+            json_num(json_get(classes, "macro avg"), "f1-score", 0),
+            json_num(classes, "support", 0), path);
 }
 
 static void say_how_it_ended(struct local_run *r, int *status)

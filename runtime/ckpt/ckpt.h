@@ -25,6 +25,13 @@
 
 #define CKPT_IDENTITY_BYTES 8192
 
+/* An epoch that was whole; NaN: not looked at. */
+struct ckpt_epoch {
+    int64_t epoch, step;
+    double loss, validation_loss, f1;
+};
+#define CKPT_EPOCHS 256 /* the newest are kept */
+
 struct ckpt_state {  /* what a manifest says beside tensors */
     int64_t step;    /* steps completed */
     int64_t samples; /* data position: samples consumed */
@@ -33,6 +40,10 @@ struct ckpt_state {  /* what a manifest says beside tensors */
     int64_t incarnation;
     int world;
     double first_loss, loss, first_validation_loss, validation_loss; /* NaN: none */
+    double epoch_loss; /* of the labels of the epoch that has begun, added up */
+    int64_t epoch_labels;
+    struct ckpt_epoch epochs[CKPT_EPOCHS];
+    int epoch_count;
     char identity[CKPT_IDENTITY_BYTES]; /* of the training; "": version 1 */
     char spec_hash[65];                 /* version 1 only */
     char owner[65]; /* of the incarnation, as given to ckpt_claim; in no manifest */

@@ -26,6 +26,23 @@ void ckpt_file_name(int rank, const char hash[17], char out[64])
     snprintf(out, 64, "rank-%05d-%.16s.safetensors", rank, hash);
 }
 
+static void write_epochs(struct jsonw *w, const struct ckpt_state *s)
+{
+    jsonw_num(w, "epochLoss", s->epoch_loss);
+    jsonw_int(w, "epochLabels", s->epoch_labels);
+    jsonw_open(w, "epochs", '[');
+    for (int i = 0; i < s->epoch_count; i++) {
+        jsonw_open(w, NULL, '{');
+        jsonw_int(w, "epoch", s->epochs[i].epoch);
+        jsonw_int(w, "step", s->epochs[i].step);
+        jsonw_num(w, "loss", s->epochs[i].loss);
+        jsonw_num(w, "validationLoss", s->epochs[i].validation_loss);
+        jsonw_num(w, "f1", s->epochs[i].f1);
+        jsonw_close(w);
+    }
+    jsonw_close(w);
+}
+
 static void write_fields(struct jsonw *w, const struct ckpt_manifest *m)
 {
     const struct ckpt_state *s = &m->state;
@@ -43,6 +60,7 @@ static void write_fields(struct jsonw *w, const struct ckpt_manifest *m)
     jsonw_num(w, "loss", s->loss);
     jsonw_num(w, "firstValidationLoss", s->first_validation_loss);
     jsonw_num(w, "validationLoss", s->validation_loss);
+    write_epochs(w, s);
     jsonw_raw(w, "identity", s->identity[0] ? s->identity : "{}");
     jsonw_open(w, "files", '[');
     for (int i = 0; i < m->file_count; i++) {
@@ -165,6 +183,28 @@ static int read_training(const struct json *v, int64_t version, struct ckpt_stat
     return 0;
 }
 
+/* Older manifests have none. */
+static int read_epochs(const struct json *v, struct ckpt_state *s, struct err *e)
+{
+    const struct json *list = json_get(v, "epochs");
+    if (!list)
+        return 0;
+    if (!json_is_array(list) || json_count(list) > CKPT_EPOCHS)
+        return err_set(e, ERR_CORRUPT, "epochs are no list of up to %d", CKPT_EPOCHS);
+    int rc = read_number(v, "epochLabels", 0, NUMBER_EXACT, &s->epoch_labels, e);
+    s->epoch_loss = json_num(v, "epochLoss", 0);
+    json_each (item, list) {
+        struct ckpt_epoch *x = &s->epochs[s->epoch_count++];
+        if (rc || (rc = read_number(item, "epoch", 0, NUMBER_EXACT, &x->epoch, e)) ||
+            (rc = read_number(item, "step", 0, NUMBER_EXACT, &x->step, e)))
+            return rc;
+        x->loss = json_num(item, "loss", NAN);
+        x->validation_loss = json_num(item, "validationLoss", NAN);
+        x->f1 = json_num(item, "f1", NAN);
+    }
+    return rc;
+}
+
 static int read_state(const struct json *v, struct ckpt_state *s, struct err *e)
 {
     char seed[17];
@@ -176,7 +216,7 @@ static int read_state(const struct json *v, struct ckpt_state *s, struct err *e)
     if (version > VERSION)
         return err_set(e, ERR_USER, "version %lld: a newer llmjob wrote it", (long long)version);
     if ((rc = read_numbers(v, s, e)) || (rc = read_hex(v, "seed", seed, e)) ||
-        (rc = read_training(v, version, s, e)))
+        (rc = read_training(v, version, s, e)) || (rc = read_epochs(v, s, e)))
         return rc;
     s->seed = strtoull(seed, NULL, 16);
     s->first_loss = json_num(v, "firstLoss", NAN);

@@ -44,19 +44,6 @@ static int split_line(
     return n;
 }
 
-static bool is_label(const struct column *x)
-{
-    if (x->len == 1)
-        return *x->s == 'O';
-    return x->len > 2 && x->s[1] == '-' && memchr("BIES", x->s[0], 4);
-}
-
-/* As much of a column as a message bears; UTF-8 may be cut, which err_set mends. */
-static int shown(const struct column *x)
-{
-    return x->len < 40 ? (int)x->len : 40;
-}
-
 static int check_columns(const struct conll *c, const struct column *x, int n, struct err *e)
 {
     const struct column *label = &x[n - 1];
@@ -74,10 +61,6 @@ static int check_columns(const struct conll *c, const struct column *x, int n, s
             c->path, line, x->len, label->len, CONLL_WORD_BYTES, CONLL_LABEL_BYTES);
     if (memchr(x->s, 0, x->len) || memchr(label->s, 0, label->len))
         return err_set(e, ERR_DATA, "%s: line %lld: a NUL byte", c->path, line);
-    if (!is_label(label))
-        return err_set(e, ERR_DATA,
-            "%s: line %lld: label \"%.*s\" is none of O, B-, I-, E- and S- with a type", c->path,
-            line, shown(label), label->s);
     return 0;
 }
 

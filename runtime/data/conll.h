@@ -2,7 +2,7 @@
  * conll: files of labelled words as the shared tasks of CoNLL have them: a word a line, its columns
  * apart by blanks or tabs, the word first, its label last, two to four of them and in a file as
  * many on every line; sentences apart by blank lines; "-DOCSTART-" lines, which part documents, are
- * skipped. A label is O or, of IOB, IOB2 and BIOES, one of B-, I-, E-, S- and a type of entity.
+ * skipped. What labels mean is not looked at.
  *
  * A reader over text in memory, a word at a time; pure. The text is borrowed and must be UTF-8, and
  * words are pieces of it. Errors are ERR_DATA and name file and line.

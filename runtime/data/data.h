@@ -9,11 +9,13 @@
  * sample.
  *
  * Tagged sentences (runtime/data/conll.h): a sample is a sentence, word by word through the
- * tokenizer.
+ * tokenizer. Texts with a label each (runtime/data/labelled.h): a sample is a text, whose
+ * first token has the label.
  */
 #ifndef RUNTIME_DATA_DATA_H
 #define RUNTIME_DATA_DATA_H
 
+#include "api/jobspec.h"
 #include "base/err.h"
 #include "runtime/text/tok.h"
 
@@ -53,27 +55,41 @@ int64_t data_learnt(const struct data *d, int64_t sample); /* targets; at least 
 int64_t data_truncated(const struct data *d);
 int64_t data_dropped(const struct data *d);
 
-/* -- tagged sentences -- */
+/* -- what has labels -- */
 
 #define DATA_LABELS 1024 /* of a file, at most */
 
+enum data_scheme {        /* of the labels of words, but for O */
+    DATA_SCHEME_OPEN,     /* there are none */
+    DATA_SCHEME_ENTITIES, /* of IOB, IOB2 and BIOES: one of B-, I-, E-, S- and a type of entity */
+    DATA_SCHEME_PLAIN,    /* none is such */
+};
 struct data_labels { /* zeroes: none yet */
     char **names;    /* sorted bytewise; a label is its index, once all files are learnt */
     int count, capacity;
+    enum data_scheme scheme;
 };
-/* Adds the names that a CoNLL file has, the training file's first: one alone is ERR_DATA. What was
- * added before a failure stays. */
-int data_labels_learn(struct data_labels *l, const char *path, struct err *e);
+/* Adds the names that a file has, the training file's first: one alone is ERR_DATA, and so are
+ * labels of words of both schemes. What was added before a failure stays. */
+int data_labels_learn_words(struct data_labels *l, const char *path, struct err *e); /* CoNLL */
+/* JSONL, CSV or TSV; Auto: by the end of path. */
+int data_labels_learn_texts(
+    struct data_labels *l, const char *path, enum data_format format, struct err *e);
+uint64_t data_labels_digest(const struct data_labels *l); /* of the names */
 void data_labels_done(struct data_labels *l);
 
 /* A CoNLL file, each of whose labels is among those. A sentence of no token at all is no sample;
  * ERR_USER: the sequence length has no room for a token between those that stand around a text. */
 int data_open_tagged(const char *path, const struct tok *t, int sequence_length,
     const struct data_labels *labels, struct data **out, struct err *e);
-int64_t data_tagged_truncated(const struct data *d); /* sentences that were cut */
+/* Texts with labels, likewise. */
+int data_open_texts(const char *path, enum data_format format, const struct tok *t,
+    int sequence_length, const struct data_labels *labels, struct data **out, struct err *e);
+int64_t data_tagged_truncated(const struct data *d); /* sentences or texts that were cut */
 /* What the tokenizer puts before a text; of each word its tokens, the first with its label and the
- * others with -1, as many as fit; what the tokenizer puts behind. The rest of both (room, no less
- * than the tokens) is padded. *length: tokens, padding not counted. */
+ * others with -1, as many as fit; what the tokenizer puts behind. Of a text its tokens
+ * likewise, the first of all with its label. The rest of both (room, no less than the tokens) is
+ * padded. *length: tokens, padding not counted. */
 void data_tagged_sample(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
     int32_t *labels, int32_t *length);
 int64_t data_tagged_length(const struct data *d, int64_t sample);

@@ -1,6 +1,7 @@
 /*
  * data/internal: a corpus, as the files of this folder share it: data.c has running text and the
- * order of samples, tagged.c sentences with labels. Nobody else includes it.
+ * order of samples, labels.c names, tagged.c sentences and texts.c texts with labels. Nobody else
+ * includes it.
  */
 #ifndef RUNTIME_DATA_INTERNAL_H
 #define RUNTIME_DATA_INTERNAL_H
@@ -31,5 +32,17 @@ void data_skip_mark(const struct io_map *map, const char **text, size_t *size);
 /* The same; ERR_DATA: it is empty or no UTF-8. */
 int data_text(
     const char *path, const struct io_map *map, const char **text, size_t *size, struct err *e);
+
+/* A corpus of what has labels; ERR_USER where a sequence has no room for a token. */
+int data_create_tagged(int sequence_length, const struct tok *t, struct data **out, struct err *e);
+/* A sample that begins at ids[first]; d->samples is the caller's to count, with first[samples]. */
+int data_begin_sample(struct data *d, int64_t first, struct err *e);
+/* The ids behind the last one that has its place among the tags get theirs: the first `tag`, the
+   others -1. */
+int data_add_tags(struct data *d, int32_t tag, struct err *e);
+/* When all is read. */
+void data_seal_tagged(struct data *d, const struct data_labels *labels, const struct tok *t);
+/* Where the label stands, or where it belongs; no NUL ends name. */
+bool data_labels_find(const struct data_labels *l, const char *name, int bytes, int *at);
 
 #endif

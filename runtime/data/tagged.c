@@ -1,6 +1,5 @@
 /*
- * data/tagged: a CoNLL file as tokens with labels. Labels are learnt in a reading of their own:
- * their numbers are known when all names are, of all files. Sentences stand one behind another as
+ * data/tagged: a CoNLL file as tokens with labels. Sentences stand one behind another as
  * they go to the model, special tokens included, and are cut to the sequence length when they are
  * read. A word that the tokenizer makes nothing of takes its label with it.
  */
@@ -8,110 +7,8 @@
 
 #include "base/mem.h"
 #include "runtime/data/conll.h"
-#include "runtime/files/hash.h"
 
 #include <assert.h>
-
-/* -- names of labels -- */
-
-void data_labels_done(struct data_labels *l)
-{
-    for (int i = 0; i < l->count; i++)
-        mem_free(l->names[i]);
-    mem_free(l->names);
-    *l = (struct data_labels){.names = NULL};
-}
-
-/* Where the label stands, or where it belongs. */
-static bool find_label(const struct data_labels *l, const struct conll_word *w, int *at)
-{
-    int low = 0, high = l->count;
-    while (low < high) {
-        int middle = (low + high) / 2;
-        const char *name = l->names[middle];
-        int d = strncmp(name, w->label, (size_t)w->label_bytes);
-        if (!d && !name[w->label_bytes]) {
-            *at = middle;
-            return true;
-        }
-        if (d < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    *at = low;
-    return false;
-}
-
-static int add_label(
-    struct data_labels *l, const struct conll_word *w, const char *path, struct err *e)
-{
-    int at;
-    if (find_label(l, w, &at))
-        return 0;
-    if (l->count == DATA_LABELS)
-        return err_set(e, ERR_DATA, "%s: line %lld: more than %d different labels", path,
-            (long long)w->line, DATA_LABELS);
-    if (l->count == l->capacity) {
-        int capacity = l->capacity ? 2 * l->capacity : 16;
-        char **names = mem_grow(l->names, (size_t)capacity, sizeof *names);
-        if (!names)
-            return err_set(e, ERR_MEMORY, "no memory for labels");
-        l->names = names;
-        l->capacity = capacity;
-    }
-    char *name = mem_strndup(w->label, (size_t)w->label_bytes);
-    if (!name)
-        return err_set(e, ERR_MEMORY, "no memory for labels");
-    memmove(l->names + at + 1, l->names + at, (size_t)(l->count - at) * sizeof *l->names);
-    l->names[at] = name;
-    l->count++;
-    return 0;
-}
-
-static int add_labels(
-    struct data_labels *l, const char *path, const char *text, size_t size, struct err *e)
-{
-    struct conll c;
-    struct conll_word w;
-    int event;
-    conll_begin(&c, path, text, size);
-    while ((event = conll_next(&c, &w, e)) > CONLL_END) {
-        int rc = event == CONLL_WORD ? add_label(l, &w, path, e) : 0;
-        if (rc)
-            return rc;
-    }
-    if (event)
-        return event;
-    if (l->count == 1)
-        return err_set(e, ERR_DATA, "%s: each word has the label \"%s\": there is nothing to learn",
-            path, l->names[0]);
-    return 0;
-}
-
-int data_labels_learn(struct data_labels *l, const char *path, struct err *e)
-{
-    struct io_map map;
-    const char *text;
-    size_t size;
-    int rc = io_map(path, &map, e);
-    if (rc)
-        return rc;
-    rc = data_text(path, &map, &text, &size, e);
-    rc = rc ? rc : add_labels(l, path, text, size, e);
-    io_unmap(&map);
-    return rc;
-}
-
-static uint64_t digest_labels(const struct data_labels *l)
-{
-    uint64_t digest = 0;
-    for (int i = 0; i < l->count; i++) {
-        uint64_t both[] = {digest, hash_xxh3(l->names[i], strlen(l->names[i]))};
-        digest = hash_xxh3(both, sizeof both);
-    }
-    return digest;
-}
 
 /* -- sentences -- */
 
@@ -123,8 +20,7 @@ struct sentences { /* while they are read */
     int64_t begin; /* of this one in d->ids, behind what stands before a text */
 };
 
-/* The tokens behind the last one that has its place among the labels: the first gets one. */
-static int add_tags(struct data *d, int32_t first, struct err *e)
+int data_add_tags(struct data *d, int32_t first, struct err *e)
 {
     int rc = 0;
     for (int32_t tag = first; d->tags.count < d->ids.count && !rc; tag = -1)
@@ -139,33 +35,39 @@ static int add_affix(struct data *d, const struct tok_affix *x, struct err *e)
         if (rc)
             return rc;
     }
-    return add_tags(d, -1, e);
+    return data_add_tags(d, -1, e);
 }
 
 static int add_word(struct sentences *s, const struct conll_word *w, struct err *e)
 {
     int label;
-    if (!find_label(s->labels, w, &label))
+    if (!data_labels_find(s->labels, w->label, w->label_bytes, &label))
         return err_set(e, ERR_DATA, "%s: line %lld: label \"%.*s\" was not learnt", s->path,
             (long long)w->line, w->label_bytes < 40 ? w->label_bytes : 40, w->label);
     if (tok_encode_word(s->t, w->word, w->word_bytes, &s->d->ids, e))
         return err_wrap(e, "%s: line %lld", s->path, (long long)w->line);
-    return add_tags(s->d, label, e);
+    return data_add_tags(s->d, label, e);
+}
+
+int data_begin_sample(struct data *d, int64_t first, struct err *e)
+{
+    if (d->samples + 1 >= d->first_capacity) {
+        int64_t capacity = d->first_capacity ? 2 * d->first_capacity : 1024;
+        int64_t *grown = mem_grow(d->first, (size_t)capacity, sizeof *grown);
+        if (!grown)
+            return err_set(e, ERR_MEMORY, "no memory for a corpus");
+        d->first = grown;
+        d->first_capacity = capacity;
+    }
+    d->first[d->samples] = first;
+    return 0;
 }
 
 static int begin_sentence(struct sentences *s, struct err *e)
 {
     struct data *d = s->d;
-    if (d->samples + 1 >= d->first_capacity) {
-        int64_t capacity = d->first_capacity ? 2 * d->first_capacity : 1024;
-        int64_t *first = mem_grow(d->first, (size_t)capacity, sizeof *first);
-        if (!first)
-            return err_set(e, ERR_MEMORY, "no memory for a corpus");
-        d->first = first;
-        d->first_capacity = capacity;
-    }
-    d->first[d->samples] = d->ids.count;
-    int rc = add_affix(d, tok_prefix(s->t), e);
+    int rc = data_begin_sample(d, d->ids.count, e);
+    rc = rc ? rc : add_affix(d, tok_prefix(s->t), e);
     s->begin = d->ids.count;
     return rc;
 }
@@ -218,9 +120,25 @@ static int read_tagged(struct sentences *s, const struct io_map *map, struct err
     int rc = data_text(s->path, map, &text, &size, e);
     if (rc || (rc = read_sentences(s, text, size, e)))
         return rc;
-    s->d->names = digest_labels(s->labels);
-    s->d->pad = tok_pad(s->t) >= 0 ? tok_pad(s->t) : 0;
+    data_seal_tagged(s->d, s->labels, s->t);
     return 0;
+}
+
+int data_create_tagged(int sequence_length, const struct tok *t, struct data **out, struct err *e)
+{
+    int around = tok_prefix(t)->count + tok_suffix(t)->count;
+    if (sequence_length <= around)
+        return err_set(e, ERR_USER,
+            "spec.train.sequenceLength: %d has no room for a word: the tokenizer puts %d tokens "
+            "around each text",
+            sequence_length, around);
+    return data_create(sequence_length, out, e);
+}
+
+void data_seal_tagged(struct data *d, const struct data_labels *labels, const struct tok *t)
+{
+    d->names = data_labels_digest(labels);
+    d->pad = tok_pad(t) >= 0 ? tok_pad(t) : 0;
 }
 
 int data_open_tagged(const char *path, const struct tok *t, int sequence_length,
@@ -228,13 +146,7 @@ int data_open_tagged(const char *path, const struct tok *t, int sequence_length,
 {
     struct io_map map = {0};
     struct data *d = NULL;
-    int around = tok_prefix(t)->count + tok_suffix(t)->count;
-    if (sequence_length <= around)
-        return err_set(e, ERR_USER,
-            "spec.train.sequenceLength: %d has no room for a word: the tokenizer puts %d tokens "
-            "around each text",
-            sequence_length, around);
-    int rc = data_create(sequence_length, &d, e);
+    int rc = data_create_tagged(sequence_length, t, &d, e);
     if (rc)
         return rc;
     struct sentences s = {.d = d, .t = t, .labels = labels, .path = path};

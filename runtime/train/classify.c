@@ -1,11 +1,14 @@
 /*
- * train/classify: what a classifier of words finds, as entities: the greatest logit at the first
- * token of each word is its label, a sentence is judged by its words, and counts are whole numbers
- * that are added up over the ranks. Then the report, to the log, to TensorBoard and as JSON.
+ * train/classify: what a classifier finds: the greatest logit at the first token of each word, or
+ * of a text, is its label. Where labels are of entities these are counted, sentence by sentence,
+ * else the labels themselves; counts are whole numbers that are added up over the ranks. Then the
+ * report, to the log, to TensorBoard and as JSON.
  */
 #include "runtime/train/internal.h"
 
 #include "base/log.h"
+
+#include <math.h>
 
 static int32_t greatest(const float *logits, int64_t n)
 {
@@ -13,6 +16,35 @@ static int32_t greatest(const float *logits, int64_t n)
     for (int32_t i = 1; i < n; i++)
         best = logits[i] > logits[best] ? i : best;
     return best;
+}
+
+/* -- counting -- */
+
+int train_found_open(struct train *t, int64_t most, struct err *e)
+{
+    const char *const *names = (const char *const *)t->names.names;
+    bool texts = t->objective->labels == OBJECTIVE_LABELS_TEXTS;
+    if (!texts && t->names.scheme != DATA_SCHEME_PLAIN)
+        return entities_create(names, t->names.count, &t->entities, e);
+    if (!texts && train_leads(t))
+        log_info("labels have no B-, I-, E- or S-: they are reported themselves, not as entities",
+            LOG_I("labels", t->names.count));
+    return classes_create(
+        names, t->names.count, texts && t->names.count == 2 ? most : 0, &t->classes, e);
+}
+
+void train_found_close(struct train *t)
+{
+    entities_destroy(t->entities);
+    classes_destroy(t->classes);
+}
+
+void train_found_clear(struct train *t)
+{
+    if (t->entities)
+        entities_clear(t->entities);
+    else
+        classes_clear(t->classes);
 }
 
 /* Of one sentence; its labels are moved together, its ids, which are on the device, overwritten. */
@@ -26,44 +58,74 @@ static int judge_sentence(struct train *t, int32_t *truth, int32_t *guess,
         truth[n] = truth[i];
         guess[n++] = greatest(logits + i * t->config.labels, t->config.labels);
     }
-    return entities_add(t->found, truth, guess, n, e);
+    return t->entities ? entities_add(t->entities, truth, guess, n, e)
+                       : classes_add(t->classes, truth, guess, n, e);
 }
 
-int train_judge(struct train *t, int64_t b, struct err *e)
+static int judge_text(
+    struct train *t, int64_t at, int32_t truth, const float *logits /* (L) */, struct err *e)
 {
-    int64_t length = t->length;
+    int32_t guess = greatest(logits, t->config.labels);
+    classes_score(t->classes, at, truth, logits[1] - logits[0]);
+    return classes_add(t->classes, &truth, &guess, 1, e);
+}
+
+int train_judge(struct train *t, int64_t first, int64_t b, struct err *e)
+{
+    int64_t length = t->length, labels = t->config.labels;
     int rc = pass_label_logits(t->pass, b, t->logits, e);
     for (int64_t j = 0; j < b && !rc; j++)
-        rc = judge_sentence(t, t->labels + j * length, t->inputs + j * length,
-            t->logits + j * length * t->config.labels, e);
+        rc = t->objective->labels == OBJECTIVE_LABELS_TEXTS
+            ? judge_text(t, first + j, t->labels[j * length], t->logits + j * labels, e)
+            : judge_sentence(t, t->labels + j * length, t->inputs + j * length,
+                  t->logits + j * length * labels, e);
     return rc;
 }
 
 int train_judge_all(struct train *t, struct err *e)
 {
     int64_t n;
-    int32_t *counts = entities_counts(t->found, &n);
-    return coll_allreduce(t->coll, counts, n, DTYPE_I32, COLL_SUM, e);
+    int32_t *counts =
+        t->entities ? entities_counts(t->entities, &n) : classes_counts(t->classes, &n);
+    int rc = coll_allreduce(t->coll, counts, n, DTYPE_I32, COLL_SUM, e);
+    if (rc || t->entities)
+        return rc;
+    float *scores = classes_scores(t->classes, &n);
+    return n ? coll_allreduce(t->coll, scores, n, DTYPE_F32, COLL_SUM, e) : 0;
+}
+
+/* -- reporting -- */
+
+static struct score all_of(const struct train *t)
+{
+    return t->entities ? entities_micro(t->entities, ENTITIES_LENIENT) : classes_macro(t->classes);
+}
+
+static double accuracy_of(const struct train *t)
+{
+    return t->entities ? entities_accuracy(t->entities) : classes_accuracy(t->classes);
 }
 
 double train_f1(const struct train *t)
 {
-    return entities_micro(t->found, ENTITIES_LENIENT).f1;
+    return all_of(t).f1;
 }
 
 int train_tell_found(struct train *t, const char *of, struct err *e)
 {
-    struct entities_score s = entities_micro(t->found, ENTITIES_LENIENT);
+    struct score s = all_of(t);
+    bool strict = t->entities && entities_has_strict(t->entities);
     const struct {
         const char *name;
-        double value;
+        double value; /* NaN: none */
     } points[] = {{"f1", s.f1}, {"precision", s.precision}, {"recall", s.recall},
-        {"accuracy", entities_accuracy(t->found)},
-        {"f1_strict", entities_micro(t->found, ENTITIES_STRICT).f1}};
-    for (int i = 0; i < (entities_has_strict(t->found) ? 5 : 4); i++) {
+        {"accuracy", accuracy_of(t)},
+        {"f1_strict", strict ? entities_micro(t->entities, ENTITIES_STRICT).f1 : NAN},
+        {"roc_auc", t->classes ? classes_auc(t->classes) : NAN}};
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
         char tag[64];
         snprintf(tag, sizeof tag, "%s/%s", points[i].name, of);
-        int rc = train_tell_metric(t, tag, points[i].value, e);
+        int rc = isnan(points[i].value) ? 0 : train_tell_metric(t, tag, points[i].value, e);
         if (rc)
             return rc;
     }
@@ -82,30 +144,28 @@ static void log_lines(char *at)
 
 void train_log_found(const struct train *t, const char *of, double loss)
 {
-    struct entities_score s = entities_micro(t->found, ENTITIES_LENIENT);
-    log_info("entities", LOG_S("of", of), LOG_I("step", t->state.step), LOG_F("loss", loss),
-        LOG_F("f1", s.f1), LOG_F("accuracy", entities_accuracy(t->found)));
     buf_auto struct buf table;
     buf_init(&table, LIMIT_FRAME_BYTES);
-    entities_table(t->found, ENTITIES_LENIENT, &table);
+    if (t->entities) {
+        log_info("entities", LOG_S("of", of), LOG_I("step", t->state.step), LOG_F("loss", loss),
+            LOG_F("f1", train_f1(t)), LOG_F("accuracy", accuracy_of(t)));
+        entities_table(t->entities, ENTITIES_LENIENT, &table);
+    } else {
+        log_info("labels", LOG_S("of", of), LOG_I("step", t->state.step), LOG_F("loss", loss),
+            LOG_F("macroF1", train_f1(t)), LOG_F("accuracy", accuracy_of(t)));
+        double auc = classes_auc(t->classes);
+        if (!isnan(auc))
+            log_info("area under the ROC curve", LOG_S("of", of), LOG_F("rocAuc", auc));
+        classes_table(t->classes, &table);
+    }
     if (buf_ok(&table) && table.len)
         log_lines(table.data);
 }
 
-int train_write_found(
-    struct train *t, const char *of, double loss, int64_t sentences, struct err *e)
+void train_write_found(const struct train *t, struct jsonw *w)
 {
-    struct jsonw w;
-    buf_reset(&t->report);
-    jsonw_init(&w, &t->report);
-    jsonw_open(&w, NULL, '{');
-    jsonw_str(&w, "objective", t->objective->name);
-    jsonw_int(&w, "step", t->state.step);
-    jsonw_open(&w, of, '{');
-    jsonw_num(&w, "loss", loss);
-    jsonw_int(&w, "sentences", sentences);
-    entities_json(t->found, &w, "entities");
-    jsonw_close(&w);
-    jsonw_close(&w);
-    return jsonw_end(&w) ? err_set(e, ERR_MEMORY, "no memory for a report") : 0;
+    if (t->entities)
+        entities_json(t->entities, w, "entities");
+    else
+        classes_json(t->classes, w, "classes");
 }

@@ -1,8 +1,7 @@
 /*
  * entities: truth and guess are walked side by side, and an entity is compared where it ends, so
  * nothing is kept of a sentence but where either side's present entity began. A mode sees labels in
- * its own way (it cuts types differently), so each has its table of types. Averages are summed in
- * numpy's order, for the last bit decides how a tie is printed.
+ * its own way (it cuts types differently), so each has its table of types.
  */
 #include "runtime/train/entities.h"
 
@@ -33,11 +32,11 @@ struct entities_sight { /* of one mode */
 struct entities {
     int64_t label_count, count;
     struct entities_sight
-        sights[ENTITIES_MODES];  /* strict without types where there is no scheme */
-    const char *scheme;          /* of strict; or NULL */
-    int32_t *counts;             /* (count): TOTALS, then each sight's */
-    struct entities_score *rows; /* (the most types), while a report is made */
-    double *column;              /* (the most types), likewise */
+        sights[ENTITIES_MODES]; /* strict without types where there is no scheme */
+    const char *scheme;         /* of strict; or NULL */
+    int32_t *counts;            /* (count): TOTALS, then each sight's */
+    struct score *rows;         /* (the most types), while a report is made */
+    double *column;             /* (the most types), likewise */
 };
 
 /* -- labels -- */
@@ -295,82 +294,25 @@ void entities_clear(struct entities *t)
 
 /* -- scores -- */
 
-static double divide(double a, double b)
+static struct score score_of(int64_t truth, int64_t guessed, int64_t right)
 {
-    return b > 0 ? a / b : 0;
-}
-
-static struct entities_score score_of(int64_t truth, int64_t guessed, int64_t right)
-{
-    struct entities_score s = {
-        divide((double)right, (double)guessed), divide((double)right, (double)truth), 0, truth};
-    s.f1 = divide(2 * s.precision * s.recall, s.precision + s.recall);
+    struct score s = {scores_divide((double)right, (double)guessed),
+        scores_divide((double)right, (double)truth), 0, truth};
+    s.f1 = scores_divide(2 * s.precision * s.recall, s.precision + s.recall);
     return s;
 }
 
 /* Counts of a type; all 0 where neither truth nor guess has one. */
-static struct entities_score type_score(const struct entities_sight *s, int64_t type, bool *met)
+static struct score type_score(const struct entities_sight *s, int64_t type, bool *met)
 {
     const int32_t *c = s->counts + type * KINDS;
     *met = c[KIND_TRUE] || c[KIND_GUESSED];
     return score_of(c[KIND_TRUE], c[KIND_GUESSED], c[KIND_RIGHT]);
 }
 
-/* numpy's pairwise summation (PW_BLOCKSIZE). */
-#define SUM_LANES 8
-#define SUM_BLOCK 128
-
-static double sum(const double *x, int64_t n)
+static struct score average_score(const struct entities *t, int64_t n, bool weighted)
 {
-    if (n > SUM_BLOCK) {
-        int64_t half = n / 2;
-        half -= half % SUM_LANES;
-        return sum(x, half) + sum(x + half, n - half);
-    }
-    double total = 0, lane[SUM_LANES];
-    int64_t i = 0;
-    if (n >= SUM_LANES) {
-        memcpy(lane, x, sizeof lane);
-        for (i = SUM_LANES; i < n - n % SUM_LANES; i++)
-            lane[i % SUM_LANES] += x[i];
-        total = ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
-            ((lane[4] + lane[5]) + (lane[6] + lane[7]));
-    }
-    for (; i < n; i++)
-        total += x[i];
-    return total;
-}
-
-enum part { PART_PRECISION, PART_RECALL, PART_F1 };
-
-static double part_of(const struct entities_score *s, enum part part)
-{
-    return part == PART_PRECISION ? s->precision : part == PART_RECALL ? s->recall : s->f1;
-}
-
-/* Mean of a part over the rows, by support when told so. */
-static double average(const struct entities *t, int64_t n, enum part part, bool weighted)
-{
-    double weights = (double)n;
-    if (weighted) {
-        for (int64_t i = 0; i < n; i++)
-            t->column[i] = (double)t->rows[i].support;
-        weights = sum(t->column, n);
-    }
-    for (int64_t i = 0; i < n; i++) {
-        double value = part_of(&t->rows[i], part);
-        t->column[i] = weighted ? value * (double)t->rows[i].support : value;
-    }
-    return divide(sum(t->column, n), weights);
-}
-
-static struct entities_score average_score(const struct entities *t, int64_t n, bool weighted)
-{
-    struct entities_score s = {average(t, n, PART_PRECISION, weighted),
-        average(t, n, PART_RECALL, weighted), average(t, n, PART_F1, weighted), 0};
-    for (int64_t i = 0; i < n; i++)
-        s.support += t->rows[i].support;
-    return s;
+    return scores_average(t->rows, n, weighted, t->column);
 }
 
 bool entities_has_strict(const struct entities *t)
@@ -380,10 +322,10 @@ bool entities_has_strict(const struct entities *t)
 
 double entities_accuracy(const struct entities *t)
 {
-    return divide((double)t->counts[TOTAL_RIGHT], (double)t->counts[TOTAL_TOKENS]);
+    return scores_divide((double)t->counts[TOTAL_RIGHT], (double)t->counts[TOTAL_TOKENS]);
 }
 
-struct entities_score entities_micro(const struct entities *t, enum entities_mode m)
+struct score entities_micro(const struct entities *t, enum entities_mode m)
 {
     const struct entities_sight *s = &t->sights[m];
     int64_t sums[KINDS] = {0};
@@ -395,7 +337,7 @@ struct entities_score entities_micro(const struct entities *t, enum entities_mod
 /* -- reports -- */
 
 /* Each row of a report in turn: the types that were met, then three averages. */
-typedef void row_fn(void *user, const char *name, const struct entities_score *s, bool is_average);
+typedef void row_fn(void *user, const char *name, const struct score *s, bool is_average);
 
 static void each_row(const struct entities *t, enum entities_mode m, row_fn *fn, void *user)
 {
@@ -407,8 +349,8 @@ static void each_row(const struct entities *t, enum entities_mode m, row_fn *fn,
         if (met)
             fn(user, s->types[i], &t->rows[n++], false);
     }
-    struct entities_score micro = entities_micro(t, m), macro = average_score(t, n, false),
-                          weighted = average_score(t, n, true);
+    struct score micro = entities_micro(t, m), macro = average_score(t, n, false),
+                 weighted = average_score(t, n, true);
     fn(user, "micro avg", &micro, true);
     fn(user, "macro avg", &macro, true);
     fn(user, "weighted avg", &weighted, true);
@@ -420,7 +362,7 @@ struct entities_print {
     bool averages; /* have begun */
 };
 
-static void widen(void *user, const char *name, const struct entities_score *s, bool is_average)
+static void widen(void *user, const char *name, const struct score *s, bool is_average)
 {
     struct entities_print *p = user;
     size_t n = utf8_count(name);
@@ -428,38 +370,27 @@ static void widen(void *user, const char *name, const struct entities_score *s, 
     p->width = n > p->width ? n : p->width;
 }
 
-static void print_row(void *user, const char *name, const struct entities_score *s, bool is_average)
+static void print_row(void *user, const char *name, const struct score *s, bool is_average)
 {
     struct entities_print *p = user;
     if (is_average && !p->averages)
         buf_char(p->out, '\n');
     p->averages = is_average;
-    for (size_t n = utf8_count(name); n < p->width; n++)
-        buf_char(p->out, ' ');
-    buf_printf(p->out, "%s  %9.4f %9.4f %9.4f %9lld\n", name, s->precision, s->recall, s->f1,
-        (long long)s->support);
+    scores_print(p->out, p->width, name, s);
 }
 
 void entities_table(const struct entities *t, enum entities_mode m, struct buf *out)
 {
     struct entities_print p = {.out = out};
     each_row(t, m, widen, &p);
-    for (size_t n = 0; n < p.width; n++)
-        buf_char(out, ' ');
-    buf_printf(out, "  %9s %9s %9s %9s\n\n", "precision", "recall", "f1-score", "support");
+    scores_print_head(out, p.width);
     each_row(t, m, print_row, &p);
 }
 
-static void write_row(void *user, const char *name, const struct entities_score *s, bool is_average)
+static void write_row(void *user, const char *name, const struct score *s, bool is_average)
 {
-    struct jsonw *w = user;
     (void)is_average;
-    jsonw_open(w, name, '{');
-    jsonw_num(w, "precision", s->precision);
-    jsonw_num(w, "recall", s->recall);
-    jsonw_num(w, "f1-score", s->f1);
-    jsonw_int(w, "support", s->support);
-    jsonw_close(w);
+    scores_json(user, name, s);
 }
 
 void entities_json(const struct entities *t, struct jsonw *w, const char *key)

@@ -20,6 +20,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
+#include "runtime/train/scores.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -40,15 +41,10 @@ int entities_add(
 int32_t *entities_counts(struct entities *t, int64_t *n);
 void entities_clear(struct entities *t);
 
-struct entities_score { /* of a type, or an average */
-    double precision, recall, f1;
-    int64_t support;
-};
-
 bool entities_has_strict(const struct entities *t);
 double entities_accuracy(const struct entities *t); /* of tokens; 0 of none */
 /* The micro average. Strict where there is none: zeros. */
-struct entities_score entities_micro(const struct entities *t, enum entities_mode m);
+struct score entities_micro(const struct entities *t, enum entities_mode m);
 /* classification_report(digits=4): several lines, the last with its newline; names as they are. */
 void entities_table(const struct entities *t, enum entities_mode m, struct buf *out);
 /* {"accuracy", "tokens", "scheme", "lenient", "strict"}: the last two as classification_report's

@@ -16,6 +16,11 @@ struct kept { /* sequences that are kept for one purpose */
     int64_t n;           /* of them, that are looked at */
 };
 
+static bool has_labels(const struct train *t)
+{
+    return t->objective->labels != OBJECTIVE_LABELS_NONE;
+}
+
 static struct kept keep(
     const struct train *t, const char *name, const struct data *from, int64_t start)
 {
@@ -66,25 +71,25 @@ static int add_losses(struct train *t, const struct kept *h, double *sum, struct
             t->objective->batch_fn(h->from, sequence_at(h, first + i + j), t->length,
                 t->inputs + j * t->length, t->labels + j * t->length, t->lengths + j);
         int rc = t->objective->loss_fn(t->pass, b, &in, 0, false, e);
-        if (rc || (t->found && (rc = train_judge(t, b, e))))
+        if (rc || (has_labels(t) && (rc = train_judge(t, first + i, b, e))))
             return rc;
     }
     return pass_loss(t->pass, sum, e);
 }
 
-/* *loss: the mean of a label; t->found: what was found. Both of the world. */
+/* *loss: the mean of a label; and what was found. Both of the world. */
 static int look(struct train *t, const struct kept *h, double *loss, struct err *e)
 {
     beat_phase(t->door->page, WIRE_PHASE_EVALUATE);
     double sum = 0;
-    if (t->found)
-        entities_clear(t->found);
+    if (has_labels(t))
+        train_found_clear(t);
     int rc = add_losses(t, h, &sum, e);
     if (rc)
         return rc;
     float total = (float)(sum / (double)count_labels(t, h));
     if ((rc = coll_allreduce(t->coll, &total, 1, DTYPE_F32, COLL_SUM, e)) ||
-        (t->found && (rc = train_judge_all(t, e))))
+        (has_labels(t) && (rc = train_judge_all(t, e))))
         return rc;
     *loss = (double)total;
     return 0;
@@ -101,7 +106,7 @@ static int tell_points(struct train *t, const struct kept *h, double loss, struc
         if (rc)
             return rc;
     }
-    return t->found ? train_tell_found(t, h->name, e) : 0;
+    return has_labels(t) ? train_tell_found(t, h->name, e) : 0;
 }
 
 static int tell(struct train *t, const struct kept *h, struct err *e)
@@ -111,11 +116,22 @@ static int tell(struct train *t, const struct kept *h, struct err *e)
     int rc = tell_points(t, h, loss, e);
     if (rc)
         return rc;
-    if (t->found) {
+    if (has_labels(t)) {
         fields[2] = (struct door_field){"f1", train_f1(t), NULL};
         train_log_found(t, h->name, loss);
     }
     return train_tell(t, WIRE_EVALUATED, fields, e);
+}
+
+/* What was looked at stands beside what the epoch that ends here was learnt with. */
+static void note_epoch(struct train *t)
+{
+    struct ckpt_state *s = &t->state;
+    struct ckpt_epoch *last = s->epochs + s->epoch_count - 1;
+    if (!s->epoch_count || last->step != s->step)
+        return;
+    last->validation_loss = s->validation_loss;
+    last->f1 = train_f1(t);
 }
 
 int train_evaluate(struct train *t, struct err *e)
@@ -129,13 +145,53 @@ int train_evaluate(struct train *t, struct err *e)
         return rc;
     if (isnan(t->state.first_validation_loss))
         t->state.first_validation_loss = t->state.validation_loss;
+    note_epoch(t);
     return train_leads(t) ? tell(t, &h, e) : 0;
+}
+
+static void write_epochs(const struct train *t, struct jsonw *w)
+{
+    jsonw_open(w, "epochs", '[');
+    for (int i = 0; i < t->state.epoch_count; i++) {
+        const struct ckpt_epoch *x = &t->state.epochs[i];
+        jsonw_open(w, NULL, '{');
+        jsonw_int(w, "epoch", x->epoch);
+        jsonw_int(w, "step", x->step);
+        jsonw_num(w, "trainLoss", x->loss);
+        jsonw_num(w, "validationLoss", x->validation_loss);
+        jsonw_num(w, "validationF1", x->f1);
+        jsonw_close(w);
+    }
+    jsonw_close(w);
+}
+
+/* h: what was looked at; NULL: there is no test. */
+static int write_report(struct train *t, const struct kept *h, double loss, struct err *e)
+{
+    struct jsonw w;
+    buf_reset(&t->report);
+    jsonw_init(&w, &t->report);
+    jsonw_open(&w, NULL, '{');
+    jsonw_str(&w, "objective", t->objective->name);
+    jsonw_int(&w, "step", t->state.step);
+    write_epochs(t, &w);
+    if (h) {
+        jsonw_open(&w, h->name, '{');
+        jsonw_num(&w, "loss", loss);
+        jsonw_int(&w, t->objective->labels == OBJECTIVE_LABELS_TEXTS ? "texts" : "sentences", h->n);
+        train_write_found(t, &w);
+        jsonw_close(&w);
+    }
+    jsonw_close(&w);
+    return jsonw_end(&w) ? err_set(e, ERR_MEMORY, "no memory for a report") : 0;
 }
 
 int train_test(struct train *t, struct err *e)
 {
-    if (!t->test)
+    if (!has_labels(t))
         return 0;
+    if (!t->test)
+        return train_leads(t) ? write_report(t, NULL, 0, e) : 0;
     const struct kept h = keep(t, "test", t->test, 0);
     double loss;
     int rc = look(t, &h, &loss, e);
@@ -145,5 +201,5 @@ int train_test(struct train *t, struct err *e)
     if (t->saved_step != t->state.step && (rc = tell_points(t, &h, loss, e)))
         return rc;
     train_log_found(t, h.name, loss);
-    return train_write_found(t, h.name, loss, h.n, e);
+    return write_report(t, &h, loss, e);
 }

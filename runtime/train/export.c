@@ -175,6 +175,13 @@ static bool first_of_leaf(const struct adapter *a, int module)
     return true;
 }
 
+static const char *task_of(const struct model_config *c)
+{
+    if (!c->labels)
+        return "CAUSAL_LM";
+    return c->pooled ? "SEQ_CLS" : "TOKEN_CLS";
+}
+
 static int adapter_config(const struct adapter *a, const struct model_config *c,
     const struct jobspec *spec, struct buf *out)
 {
@@ -183,7 +190,7 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
     jsonw_init(&w, out);
     jsonw_open(&w, NULL, '{');
     jsonw_str(&w, "peft_type", "LORA");
-    jsonw_str(&w, "task_type", c->labels ? "TOKEN_CLS" : "CAUSAL_LM");
+    jsonw_str(&w, "task_type", task_of(c));
     jsonw_str(&w, "base_model_name_or_path", spec->model.source);
     jsonw_int(&w, "r", t->lora.rank);
     jsonw_num(&w, "lora_alpha", t->lora.alpha);
@@ -201,6 +208,8 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
     if (c->labels) {
         jsonw_open(&w, "modules_to_save", '[');
         jsonw_str(&w, NULL, "classifier");
+        if (c->pooled)
+            jsonw_str(&w, NULL, "score"); /* as peft has it, for models that call it so */
         jsonw_close(&w);
     }
     write_pattern(a, &w, "rank_pattern", t->lora.rank, false);

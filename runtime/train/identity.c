@@ -30,15 +30,28 @@ static const char *const ignored[] = {
     "spec.train.output", "spec.train.tensorboard", "spec.train.evaluateEverySteps",
     "spec.train.recompute"};
 
-/* The file was checked against it when it was opened: giving it later is no change. */
-static const char pinned[] = "spec.model.sha256";
+#define LABELS_OF_ALL "labels of spec.train.data (train, validation, test)"
+
+/* No change where only one side says it: the file was checked against its hash when it was opened,
+   and older checkpoints have labels in the digest of the data alone. */
+static const char *const pinned[] = {"spec.model.sha256", LABELS_OF_ALL};
+
+static bool is_one_of(const char *const *names, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(names[i], name))
+            return true;
+    return false;
+}
 
 static bool is_ignored(const char *name)
 {
-    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
-        if (!strcmp(ignored[i], name))
-            return true;
-    return false;
+    return is_one_of(ignored, sizeof ignored / sizeof *ignored, name);
+}
+
+static bool is_pinned(const char *name)
+{
+    return is_one_of(pinned, sizeof pinned / sizeof *pinned, name);
 }
 
 /* -- writing -- */
@@ -113,6 +126,14 @@ static void write_number(struct jsonw *w, const char *name, int64_t n)
     jsonw_str(w, name, text);
 }
 
+/* Before the data, whose digests a name that is new, or gone, changes as well. */
+static void write_labels(struct jsonw *w, const struct data_labels *l)
+{
+    char text[48];
+    snprintf(text, sizeof text, "%d, content %016" PRIx64, l->count, data_labels_digest(l));
+    jsonw_str(w, LABELS_OF_ALL, text);
+}
+
 static int write_contents(struct jsonw *w, const struct identity_source *s, struct err *e)
 {
     const struct jobspec *spec = s->spec;
@@ -125,6 +146,8 @@ static int write_contents(struct jsonw *w, const struct identity_source *s, stru
     }
     if (!rc && spec->model.config)
         rc = write_file_digest(w, "spec.model.config", spec->model.config, e);
+    if (s->labels)
+        write_labels(w, s->labels);
     write_digest(w, "spec.train.data.train", data_digest(s->data));
     if (s->validation)
         write_digest(w, "spec.train.data.validation", data_digest(s->validation));
@@ -209,11 +232,11 @@ int identity_compare(
         const char *key = json_key(v);
         const char *then = json_str(a, key, json_str(defaults, key, NULL));
         const char *now = json_string_value(v);
-        if (then ? strcmp(then, now) != 0 : strcmp(key, pinned) != 0)
+        if (then ? strcmp(then, now) != 0 : !is_pinned(key))
             add_difference(&d, key, then, now);
     }
     json_each (v, a)
-        if (!json_get(b, json_key(v)) && strcmp(json_key(v), pinned) != 0)
+        if (!json_get(b, json_key(v)) && !is_pinned(json_key(v)))
             add_difference(&d, json_key(v), json_string_value(v), NULL);
     *out = d;
     return 0;

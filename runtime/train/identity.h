@@ -20,6 +20,7 @@ struct identity_source {
     const struct jobspec *spec;
     const struct weights *weights;
     const struct data *data, *validation; /* validation: or NULL */
+    const struct data_labels *labels;     /* of all files; NULL: there are none */
     int64_t train_samples, steps;
 };
 

@@ -1,8 +1,8 @@
 /*
  * train/internal: one rank's training, as the files of this folder share it: train.c is the loop,
  * open.c makes and unmakes it all, corpus.c has the text tokenised once for all ranks, gradient.c
- * computes and reduces a step's gradient, evaluate.c
- * looks at what is held out, classify.c at the entities found in it, save.c and tell.c are what
+ * computes and reduces a step's gradient, evaluate.c looks at what is held out, classify.c at the
+ * labels found in it, save.c and tell.c are what
  * their names say. Nobody else includes it.
  */
 #ifndef RUNTIME_TRAIN_INTERNAL_H
@@ -14,6 +14,7 @@
 #include "runtime/data/data.h"
 #include "runtime/door/beat.h"
 #include "runtime/text/tok.h"
+#include "runtime/train/classes.h"
 #include "runtime/train/entities.h"
 #include "runtime/train/objective.h"
 #include "runtime/train/optim.h"
@@ -51,7 +52,8 @@ struct train {
     struct data *data, *validation, *test;
     uint64_t tokens[3]; /* keys of their files of tokens */
     int tokens_count;
-    struct data_labels names;        /* of the training file; of tagged sentences */
+    struct data_labels names;        /* of all files, of what has labels */
+    int32_t *label_from;             /* (labels) the row of each in spec.model's; NULL: none */
     int64_t train_samples, held_out; /* of the training data */
     int64_t steps;
     struct planner_plan plan;
@@ -66,9 +68,11 @@ struct train {
     int64_t length;  /* T of the micro-batch in hand */
     int32_t *inputs, *labels; /* (micro, T), host */
     int32_t *lengths;         /* (micro), host */
-    float *logits;            /* (micro, T, L), host; L labels of tagged sentences, else NULL */
-    struct entities *found;   /* in what was looked at last; NULL: the objective has none */
-    struct buf report;        /* of the test, JSON; empty: none. Rank 0 */
+    float *logits;            /* (micro, T, L), of texts (micro, L), host; L labels, else NULL */
+    /* What was found in what was looked at last: one of them, or, without labels, none. */
+    struct entities *entities;
+    struct classes *classes;
+    struct buf report; /* JSON; empty: none. Rank 0 */
     bool lots_wanted;
     struct lots lots;
 
@@ -110,19 +114,23 @@ int train_reduce(struct train *t, struct err *e);
 /* The loss of a fixed set of held-out sequences, on all ranks; and, where entities are found, the
    report. */
 int train_evaluate(struct train *t, struct err *e);
-/* The same of the test's sequences, if there are any, when all is trained; makes t->report. */
+/* The same of the test's sequences, if there are any, when all is trained; makes t->report, with
+   what the epochs came to. */
 int train_test(struct train *t, struct err *e);
 
-/* What is found. judge: in the micro-batch of b sentences that went forward last, whose labels
+/* What is found. open: `most` sequences are looked at, at most. judge: in the micro-batch of b
+   sequences, from `first` on of those that are looked at, that went forward last, whose labels
    t->labels still holds; both it and t->inputs are used up. judge_all: makes it the world's. The
    others are rank 0's. `of`: "validation" or "test". */
-int train_judge(struct train *t, int64_t b, struct err *e);
+int train_found_open(struct train *t, int64_t most, struct err *e);
+void train_found_close(struct train *t);
+void train_found_clear(struct train *t);
+int train_judge(struct train *t, int64_t first, int64_t b, struct err *e);
 int train_judge_all(struct train *t, struct err *e);
 double train_f1(const struct train *t);
 int train_tell_found(struct train *t, const char *of, struct err *e);
 void train_log_found(const struct train *t, const char *of, double loss);
-int train_write_found(
-    struct train *t, const char *of, double loss, int64_t sentences, struct err *e);
+void train_write_found(const struct train *t, struct jsonw *w);
 /* A checkpoint of state.step, unless that is saved already. */
 int train_save(struct train *t, struct err *e);
 

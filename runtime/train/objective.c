@@ -3,7 +3,8 @@
  * one, those of running text all count, of a conversation what the assistant says, and the loss is
  * the mean of -log p over them (Radford et al. 2018, L1). What follows does not reach back, so
  * padding behind a sequence needs no mask.
- * TokenClassification predicts the label of each word at its first token (Devlin et al. 2019, 5.3);
+ * TokenClassification predicts the label of each word at its first token (Devlin et al. 2019, 5.3),
+ * SequenceClassification that of a text at its first token, [CLS], through the pooler (4.1);
  * padding is not attended to.
  */
 #include "runtime/train/objective.h"
@@ -25,11 +26,16 @@ static int causal_loss(struct pass *p, int64_t b, const struct pass_input *in, f
     return pass_step(p, b, &whole, scale, backward, NULL, e);
 }
 
-static int tagged_loss(struct pass *p, int64_t b, const struct pass_input *in, float scale,
+static int labels_loss(struct pass *p, int64_t b, const struct pass_input *in, float scale,
     bool backward, struct err *e)
 {
     return pass_step(p, b, in, scale, backward, NULL, e);
 }
+
+/* Samples of labelled words and texts are of one form. */
+#define LABELLED \
+    .batch_fn = data_tagged_sample, .labels_fn = data_tagged_labels, \
+    .tokens_fn = data_tagged_length, .loss_fn = labels_loss, .metrics = metrics, .metric_count = 1
 
 static const struct objective objectives[] = {
     [OBJECTIVE_CAUSAL_LM] = {.name = "CausalLM",
@@ -41,13 +47,13 @@ static const struct objective objectives[] = {
         .metrics = metrics,
         .metric_count = 1},
     [OBJECTIVE_TOKEN_CLASSIFICATION] = {.name = "TokenClassification",
-        .tagged = true,
-        .batch_fn = data_tagged_sample,
-        .labels_fn = data_tagged_labels,
-        .tokens_fn = data_tagged_length,
-        .loss_fn = tagged_loss,
-        .metrics = metrics,
-        .metric_count = 1},
+        .bidirectional = true,
+        .labels = OBJECTIVE_LABELS_WORDS,
+        LABELLED},
+    [OBJECTIVE_SEQUENCE_CLASSIFICATION] = {.name = "SequenceClassification",
+        .bidirectional = true,
+        .labels = OBJECTIVE_LABELS_TEXTS,
+        LABELLED},
 };
 
 const struct objective *objective_of(const struct jobspec_train *s)

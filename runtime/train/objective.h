@@ -18,11 +18,14 @@ struct objective_metric {
 };
 
 struct objective {
-    const char *name; /* "CausalLM" */
-    /* Learns from tagged sentences, of lengths of their own, by a model that sees all of one; and
-       is evaluated, each epoch too, by the entities that it finds. Else from running text, by a
-       model that sees what came before. */
-    bool tagged;
+    const char *name;   /* "CausalLM" */
+    bool bidirectional; /* needs a model that sees the whole of a text; else what came before */
+    /* What has the labels that a classifier learns; each epoch is evaluated by what it finds. */
+    enum objective_labels {
+        OBJECTIVE_LABELS_NONE,
+        OBJECTIVE_LABELS_WORDS,
+        OBJECTIVE_LABELS_TEXTS
+    } labels;
     int evaluated; /* sequences that an evaluation looks at, at most; 0: all there are */
     /* One sample as inputs and labels (room each: all of its tokens at least); a label of -1 counts
        for nothing. *length: its tokens. */

@@ -16,14 +16,21 @@
 
 #include <math.h>
 
+#define TRUNCATED_TEXTS \
+    "texts are longer than spec.train.sequenceLength: what is beyond is left out"
+#define TRUNCATED_SENTENCES \
+    "sentences are longer than spec.train.sequenceLength: what is beyond is left out, with its " \
+    "labels"
 #define BUDGET_SHARE 0.9   /* of the memory: files, libraries and the tokenizer need some */
 #define GPU_ROWS     65536 /* of a micro-batch: enough that launches and tails do not count */
 
 static int refuse_few(const struct train *t, struct err *e)
 {
     const struct jobspec_train *s = &t->spec->train;
-    char of[48] = "sentences";
-    if (!t->objective->tagged)
+    bool texts = t->objective->labels == OBJECTIVE_LABELS_TEXTS;
+    char of[48];
+    snprintf(of, sizeof of, "%s", texts ? "texts" : "sentences");
+    if (!t->objective->labels)
         snprintf(of, sizeof of, "sequences of %d tokens", s->sequence_length);
     return err_set(e, ERR_USER,
         "spec.train.batchSequences: %d, but spec.train.data.train has only %lld %s to train on; "
@@ -67,25 +74,56 @@ static int open_weights(struct train *t, struct err *e)
 /* What the model sees must be what the objective shows it. */
 static int check_objective(const struct train *t, struct err *e)
 {
-    bool tagged = t->objective->tagged;
-    if (tagged == t->config.bidirectional)
+    bool whole = t->objective->bidirectional;
+    if (whole == t->config.bidirectional)
         return 0;
     return err_set(e, ERR_USER, "spec.train.objective: %s needs a %s, and spec.model is a %s",
         t->objective->name,
-        tagged ? "model that sees whole sentences, a bert" : "model that goes from left to right",
+        whole ? "model that sees whole sentences, a bert" : "model that goes from left to right",
         t->config.architecture);
 }
 
-static int open_tagged(struct train *t, const char *path, struct data **out, struct err *e)
+static int open_labelled(struct train *t, const char *path, struct data **out, struct err *e)
 {
-    int rc = data_open_tagged(path, t->tok, t->spec->train.sequence_length, &t->names, out, e);
+    const struct jobspec_train *s = &t->spec->train;
+    bool texts = t->objective->labels == OBJECTIVE_LABELS_TEXTS;
+    int rc = texts
+        ? data_open_texts(path, s->data.format, t->tok, s->sequence_length, &t->names, out, e)
+        : data_open_tagged(path, t->tok, s->sequence_length, &t->names, out, e);
     if (rc)
         return rc;
-    int64_t truncated = data_tagged_truncated(*out);
-    if (truncated && train_leads(t))
-        log_warn("sentences are longer than spec.train.sequenceLength: what is beyond is left out, "
-                 "with its labels",
-            LOG_S("file", path), LOG_I("sentences", truncated), LOG_I("of", data_samples(*out)));
+    if (data_tagged_truncated(*out) && train_leads(t))
+        log_warn(texts ? TRUNCATED_TEXTS : TRUNCATED_SENTENCES, LOG_S("file", path),
+            LOG_I(texts ? "texts" : "sentences", data_tagged_truncated(*out)),
+            LOG_I("of", data_samples(*out)));
+    return 0;
+}
+
+static int row_of(const char *const *labels, int64_t count, const char *name)
+{
+    for (int i = 0; i < count; i++)
+        if (!strcmp(labels[i], name))
+            return i;
+    return -1;
+}
+
+/* A classifier of the same names is gone on with, whatever their order; one of others means
+   something else. */
+static int match_labels(struct train *t, struct err *e)
+{
+    const struct model_config *has = weights_config(t->weights);
+    const char *const *labels = weights_labels(t->weights);
+    int n = t->names.count;
+    if (!labels || has->labels != n || has->pooled != t->config.pooled)
+        return 0;
+    mem_autofree int32_t *from = mem_array((size_t)n, sizeof *from);
+    if (!from)
+        return err_set(e, ERR_MEMORY, "no memory for %d labels", n);
+    for (int i = 0; i < n; i++)
+        if ((from[i] = row_of(labels, n, t->names.names[i])) < 0)
+            return 0;
+    t->label_from = from;
+    from = NULL;
     return 0;
 }
 
@@ -94,18 +132,22 @@ static int learn_labels(struct train *t, struct err *e)
 {
     const struct jobspec_train *s = &t->spec->train;
     const char *const files[] = {s->data.train, s->data.validation, s->data.test};
+    bool texts = t->objective->labels == OBJECTIVE_LABELS_TEXTS;
     int trained = 0;
     for (int i = 0; i < 3; i++) {
-        int rc = files[i] ? data_labels_learn(&t->names, files[i], e) : 0;
+        int rc = !files[i] ? 0
+            : texts        ? data_labels_learn_texts(&t->names, files[i], s->data.format, e)
+                           : data_labels_learn_words(&t->names, files[i], e);
         if (rc)
             return rc;
         trained = i ? trained : t->names.count;
     }
     if (t->names.count > trained && train_leads(t))
-        log_warn("some labels stand in no sentence that is trained on",
+        log_warn("some labels stand in no text that is trained on",
             LOG_I("labels", t->names.count - trained), LOG_I("of", t->names.count));
     t->config.labels = t->names.count;
-    return 0;
+    t->config.pooled = texts;
+    return match_labels(t, e);
 }
 
 static int open_files(struct train *t, struct err *e)
@@ -116,7 +158,7 @@ static int open_files(struct train *t, struct err *e)
     int rc = 0;
     for (int i = 0; i < 3 && !rc; i++) {
         if (paths[i])
-            rc = t->objective->tagged ? open_tagged(t, paths[i], files[i], e)
+            rc = t->objective->labels ? open_labelled(t, paths[i], files[i], e)
                                       : train_open_corpus(t, paths[i], files[i], e);
     }
     return rc;
@@ -127,7 +169,7 @@ static int open_corpus(struct train *t, struct err *e)
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     int rc;
     if ((rc = check_objective(t, e)) || (rc = tok_open(t->weights, &t->tok, e)) ||
-        (t->objective->tagged && (rc = learn_labels(t, e))) || (rc = open_files(t, e)))
+        (t->objective->labels && (rc = learn_labels(t, e))) || (rc = open_files(t, e)))
         return rc;
     return share_out(t, e);
 }
@@ -143,6 +185,8 @@ static struct model_conf model_conf_of(struct train *t)
         .recompute = s->recompute,
         .seed = s->seed,
         .page = t->door->page,
+        .fresh_labels = !t->label_from,
+        .label_from = t->label_from,
     };
     if (s->method != METHOD_LORA)
         return c;
@@ -205,27 +249,55 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
 }
 
 /* As model_load does. */
-static bool loads_classifier(const struct train *t)
+static void say_what_is_fresh(const struct train *t)
 {
-    return t->spec->model.init != INIT_RANDOM &&
-        weights_config(t->weights)->labels == t->config.labels;
+    const struct model_config *has = weights_config(t->weights);
+    bool loads = t->spec->model.init != INIT_RANDOM;
+    if (!train_leads(t) || !t->config.labels)
+        return;
+    if (t->config.pooled && !(loads && has->pooled))
+        log_info("the pooler is fresh");
+    if (loads && t->label_from)
+        log_info("the classifier of spec.model is gone on with", LOG_I("labels", t->config.labels));
+    else if (loads && has->labels && has->pooled == t->config.pooled)
+        log_info("the classifier is fresh: that of spec.model has other labels",
+            LOG_I("labels", t->config.labels), LOG_I("itsLabels", has->labels));
+    else
+        log_info("the classifier is fresh", LOG_I("labels", t->config.labels));
+}
+
+/* peft leaves a pooler as it is: one that was drawn would be neither learnt nor in the adapter. */
+static int check_pooler(const struct train *t, struct err *e)
+{
+    bool has = t->spec->model.init != INIT_RANDOM && weights_config(t->weights)->pooled;
+    if (!t->config.pooled || has || t->spec->train.method != METHOD_LORA)
+        return 0;
+    return err_set(e, ERR_USER,
+        "spec.train.method: LoRA trains no pooler, and spec.model has none to load; use Full");
 }
 
 static int open_model(struct train *t, struct err *e)
 {
     struct model_conf conf = model_conf_of(t);
     int rc;
-    if ((rc = plan(t, &conf, e)) || (rc = model_create(t->dev, &conf, &t->model, e)) ||
+    if ((rc = check_pooler(t, e)) || (rc = plan(t, &conf, e)) ||
+        (rc = model_create(t->dev, &conf, &t->model, e)) ||
         (rc = pass_create(t->model, &t->pass, e)))
         return rc;
     rc = t->spec->model.init == INIT_RANDOM ? model_init_random(t->model, e)
                                             : model_load(t->model, t->weights, e);
     if (rc)
         return rc;
-    if (train_leads(t) && conf.config.labels && !loads_classifier(t))
-        log_info("the classifier is fresh", LOG_I("labels", conf.config.labels));
+    say_what_is_fresh(t);
     t->optim_conf = optim_conf_of(t);
     return optim_create(t->dev, &t->optim_conf, t->pass, &t->optim, e);
+}
+
+static int64_t most_looked_at(const struct train *t)
+{
+    int64_t validation = t->validation ? data_samples(t->validation) : t->held_out;
+    int64_t test = t->test ? data_samples(t->test) : 0;
+    return validation > test ? validation : test;
 }
 
 static int open_host(struct train *t, struct err *e)
@@ -237,12 +309,13 @@ static int open_host(struct train *t, struct err *e)
     t->files = mem_array((size_t)t->orders->world, sizeof *t->files);
     if (!t->inputs || !t->labels || !t->lengths || !t->files)
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
-    if (!t->objective->tagged)
+    if (!t->objective->labels)
         return 0;
+    n = t->config.pooled ? (size_t)t->plan.micro_sequences : n;
     t->logits = mem_array(n * (size_t)t->config.labels, sizeof *t->logits);
     if (!t->logits)
         return err_set(e, ERR_MEMORY, "no memory for the labels of a micro-batch");
-    return entities_create((const char *const *)t->names.names, t->names.count, &t->found, e);
+    return train_found_open(t, most_looked_at(t), e);
 }
 
 static int resume(struct train *t, struct err *e)
@@ -257,6 +330,7 @@ static int resume(struct train *t, struct err *e)
         .weights = t->weights,
         .data = t->data,
         .validation = t->validation,
+        .labels = t->objective->labels ? &t->names : NULL,
         .train_samples = t->train_samples,
         .steps = t->steps};
     t->state = (struct ckpt_state){.seed = t->spec->train.seed,
@@ -333,7 +407,7 @@ void train_close(struct train *t)
     mem_free(t->labels);
     mem_free(t->lengths);
     mem_free(t->logits);
-    entities_destroy(t->found);
+    train_found_close(t);
     mem_free(t->files);
     optim_destroy(t->optim);
     pass_destroy(t->pass);
@@ -342,6 +416,7 @@ void train_close(struct train *t)
     data_close(t->validation);
     data_close(t->test);
     data_labels_done(&t->names);
+    mem_free(t->label_from);
     tok_close(t->tok);
     weights_close(t->weights);
 }

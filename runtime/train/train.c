@@ -6,8 +6,11 @@
 #include "runtime/train/train.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "runtime/train/export.h"
 #include "runtime/train/internal.h"
+
+#include <math.h>
 
 #define AHEAD_S 1.0 /* between two looks at the device, for requests to be heard */
 
@@ -65,6 +68,43 @@ static int settle(
     return 0;
 }
 
+/* The epoch whose last whole batch is taken next behind `step`, and the step at whose end it is. */
+static int64_t next_epoch(const struct train *t, int64_t step, int64_t *end)
+{
+    int64_t batch = t->spec->train.batch_sequences, samples = t->train_samples;
+    int64_t epoch = step * batch / samples;
+    while (epoch * samples / batch <= step)
+        epoch++;
+    *end = epoch * samples / batch;
+    return epoch;
+}
+
+/* The mean loss of an epoch's labels, as it went; at its end it is kept, of the newest epochs. */
+static void add_to_epoch(struct train *t, double loss)
+{
+    struct ckpt_state *s = &t->state;
+    if (!t->objective->labels)
+        return;
+    int64_t labels = train_labels(t, s->step), end, epoch = next_epoch(t, s->step - 1, &end);
+    s->epoch_loss += loss * (double)labels;
+    s->epoch_labels += labels;
+    if (end != s->step)
+        return;
+    if (s->epoch_count == CKPT_EPOCHS)
+        memmove(s->epochs, s->epochs + 1, (size_t)--s->epoch_count * sizeof *s->epochs);
+    struct ckpt_epoch *x = &s->epochs[s->epoch_count++];
+    *x = (struct ckpt_epoch){.epoch = epoch,
+        .step = s->step,
+        .loss = s->epoch_loss / (double)s->epoch_labels,
+        .validation_loss = NAN,
+        .f1 = NAN};
+    s->epoch_loss = 0;
+    s->epoch_labels = 0;
+    if (train_leads(t))
+        log_info(
+            "epoch", LOG_I("epoch", x->epoch), LOG_I("step", x->step), LOG_F("trainLoss", x->loss));
+}
+
 /* A step becomes the training's last one, unless its gradient was not finite. */
 static int account(struct train *t, struct step *s, struct err *e)
 {
@@ -78,18 +118,9 @@ static int account(struct train *t, struct step *s, struct err *e)
     t->state.loss = s->loss;
     if (step == 1)
         t->state.first_loss = s->loss;
+    add_to_epoch(t, s->loss);
     beat_step(t->door->page, step);
     return train_tell_step(t, s, e);
-}
-
-/* The next step at whose end an epoch's last whole batch has been taken. */
-static int64_t next_epoch(const struct train *t)
-{
-    int64_t batch = t->spec->train.batch_sequences, samples = t->train_samples;
-    int64_t epoch = t->state.step * batch / samples;
-    while (epoch * samples / batch <= t->state.step)
-        epoch++;
-    return epoch * samples / batch;
 }
 
 /* The next step after which one evaluates; the last one is finish's affair. */
@@ -98,7 +129,10 @@ static int64_t next_evaluation(const struct train *t)
     int64_t every = t->spec->train.evaluate_every_steps;
     if (every)
         return (t->state.step / every + 1) * every;
-    return t->objective->tagged && !t->spec->train.steps ? next_epoch(t) : t->steps;
+    int64_t end = t->steps;
+    if (t->objective->labels && !t->spec->train.steps)
+        (void)next_epoch(t, t->state.step, &end);
+    return end;
 }
 
 /* The last step that may be enqueued before the host looks: one after which something else is due

@@ -40,6 +40,10 @@ const char jobspecs_epochs[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
                   "train: {objective: TokenClassification, data: {train: /data/t.CoNLL, test: "
                   "/data/s.conll}, epochs: 1.5, output: /data/o}}}";
+const char jobspecs_texts[] =
+    JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
+                  "train: {objective: SequenceClassification, data: {train: /data/t.JSONL, test: "
+                  "/data/s.csv}, epochs: 1.5, output: /data/o}}}";
 const char jobspecs_serve[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, contextLength: 64, "
     "maxQueue: 2, drainSeconds: 1, apiKeySecret: s}}}";

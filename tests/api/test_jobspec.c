@@ -19,7 +19,8 @@
 
 #define CRD_FILE "manifests/crd.yaml"
 
-static const char *const full[] = {jobspecs_train, jobspecs_epochs, jobspecs_serve, jobspecs_run};
+static const char *const full[] = {
+    jobspecs_train, jobspecs_epochs, jobspecs_texts, jobspecs_serve, jobspecs_run};
 
 static const char least_train[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
@@ -637,8 +638,8 @@ START_TEST(test_generated_name)
 }
 END_TEST
 
-static const char *const samples[] = {
-    "finetune", "serve", "run", "train-from-scratch", "token-classification"};
+static const char *const samples[] = {"finetune", "serve", "run", "train-from-scratch",
+    "token-classification", "sequence-classification"};
 
 START_TEST(test_samples)
 {

@@ -53,6 +53,15 @@ static const struct {
     {jobspecs_epochs, "train.method", "LoRA", "spec.train.lora: required"},
     {jobspecs_train, "train.objective", "TokenClassification",
         "spec.train.data.format: must be CoNLL"},
+    {jobspecs_epochs, "train.data.format", "CSV", "spec.train.data.format: must be CoNLL"},
+    {jobspecs_train, "train.data.format", "TSV", "CSV and TSV are only allowed with Sequence"},
+    {jobspecs_texts, "train.objective", "CausalLM", "spec.train.data.test: only allowed"},
+    {jobspecs_texts, "train.objective", "TokenClassification", "data.format: must be CoNLL"},
+    {jobspecs_texts, "train.data.format", "CoNLL", "CoNLL is only allowed with TokenClass"},
+    {jobspecs_texts, "train.data.format", "Text", "data.format: must be JSONL, CSV or TSV"},
+    {jobspecs_texts, "train.data.train", "/data/t.txt", "data.format: must be JSONL, CSV or TSV"},
+    {jobspecs_texts, "train.data.test", "/data/tcsv", "data.format: must be JSONL, CSV or TSV"},
+    {jobspecs_texts, "train.data.validation", "/data/v.conll", "must be JSONL, CSV or TSV"},
     {jobspecs_train, "checkpoint", "null", "spec.checkpoint: required"},
     {jobspecs_train, "train.steps", "null", "exactly one of steps and epochs"},
     {jobspecs_train, "train.epochs", "2", "exactly one of steps and epochs"},
@@ -96,17 +105,23 @@ START_TEST(test_rules_that_cross_fields)
 }
 END_TEST
 
-static const char *const accepted_epochs[][2] = {
-    {"train.data.format", "CoNLL"},
-    {"train.data.validation", "/data/v.conll"},
-    {"train.data.test", "null"},
-    {"train.objective", "TokenClassification"},
+static const char *const accepted_objectives[][3] = {
+    {jobspecs_epochs, "train.data.format", "CoNLL"},
+    {jobspecs_epochs, "train.data.validation", "/data/v.conll"},
+    {jobspecs_epochs, "train.data.test", "null"},
+    {jobspecs_epochs, "train.objective", "TokenClassification"},
+    {jobspecs_texts, "train.data.format", "CSV"},
+    {jobspecs_texts, "train.data.format", "TSV"},
+    {jobspecs_texts, "train.data.format", "JSONL"},
+    {jobspecs_texts, "train.data.validation", "/data/v.tsv"},
+    {jobspecs_texts, "train.data.validation", "/data/v.ndjson"},
+    {jobspecs_texts, "train.data.test", "null"},
 };
 
 START_TEST(test_accepted_of_another_objective)
 {
-    ck_assert_str_eq(
-        jobspecs_verdict(jobspecs_epochs, accepted_epochs[_i][0], accepted_epochs[_i][1]), "");
+    const char *const *x = accepted_objectives[_i];
+    ck_assert_str_eq(jobspecs_verdict(x[0], x[1], x[2]), "");
 }
 END_TEST
 
@@ -185,7 +200,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, test_rules_that_cross_fields, 0, COUNT(rules));
     tcase_add_loop_test(t, test_accepted, 0, COUNT(accepted));
-    tcase_add_loop_test(t, test_accepted_of_another_objective, 0, COUNT(accepted_epochs));
+    tcase_add_loop_test(t, test_accepted_of_another_objective, 0, COUNT(accepted_objectives));
     tcase_add_test(t, a_job_too_large_for_its_parts_is_refused);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

@@ -42,7 +42,7 @@ static void end(void)
 /* With the labels that the file has itself. */
 static int learn_and_open(int length, struct data_labels *labels, struct data **out)
 {
-    int rc = data_labels_learn(labels, path, &e);
+    int rc = data_labels_learn_words(labels, path, &e);
     return rc ? rc : data_open_tagged(path, tok, length, labels, out, &e);
 }
 
@@ -121,7 +121,7 @@ START_TEST(labels_are_those_of_all_files)
     ck_assert_int_eq(data_open_tagged(path, tok, T, &labels, &v, &e), -ERR_DATA);
     ck_assert_ptr_nonnull(strstr(e.text, "a.conll: line 3: label \"B-LO\" was not learnt"));
     /* Learnt as well, it moves those behind it. */
-    ck_assert(!data_labels_learn(&labels, path, &e));
+    ck_assert(!data_labels_learn_words(&labels, path, &e));
     ck_assert_int_eq(labels.count, 5);
     ck_assert_msg(!data_open_tagged(path, tok, T, &labels, &v, &e), "%s", e.text);
     check(v, 0, 3, (const int32_t[]){CLS, RUNS, SEP}, (const int32_t[]){-1, 4, -1});
@@ -181,8 +181,21 @@ START_TEST(bad_files_are_refused)
     ck_assert_int_eq(learn_and_open(2, &labels, &d), -ERR_USER);
     ck_assert_ptr_nonnull(strstr(e.text, "spec.train.sequenceLength: 2"));
     data_labels_done(&labels);
-    ck_assert_int_eq(data_labels_learn(&labels, "/nowhere.conll", &e), -ERR_DATA);
+    ck_assert_int_eq(data_labels_learn_words(&labels, "/nowhere.conll", &e), -ERR_DATA);
     ck_assert_int_eq(data_open_tagged("/nowhere.conll", tok, T, &labels, &d, &e), -ERR_DATA);
+}
+END_TEST
+
+/* Of words that are no entities, such as parts of speech. */
+START_TEST(plain_labels_are_labels_as_well)
+{
+    struct data_labels labels = {.names = NULL};
+    struct data *d = open_text("unaffable NN\nruns VB\n. O\n", &labels);
+    ck_assert_int_eq(labels.scheme, DATA_SCHEME_PLAIN);
+    check(d, 0, 7, (const int32_t[]){CLS, UN, AFF, ABLE, RUNS, DOT, SEP},
+        (const int32_t[]){-1, 0, -1, -1, 2, 1, -1});
+    data_close(d);
+    data_labels_done(&labels);
 }
 END_TEST
 
@@ -213,7 +226,7 @@ static int open_once(void *user)
     struct data_labels labels = {.names = NULL};
     struct data *d = NULL;
     struct err why = {0};
-    int rc = data_labels_learn(&labels, path, &why);
+    int rc = data_labels_learn_words(&labels, path, &why);
     rc = rc ? rc : data_open_tagged(path, tok, T, &labels, &d, &why);
     ck_assert(!rc || !d);
     data_close(d);
@@ -235,5 +248,5 @@ int main(void)
         (const TTest *const[]){the_first_token_of_a_word_has_its_label,
             what_does_not_fit_is_left_out_and_counted, labels_are_those_of_all_files,
             a_digest_is_of_ids_labels_names_and_sentences, bad_files_are_refused,
-            labels_have_a_bound, failed_calls_are_reported, NULL});
+            plain_labels_are_labels_as_well, labels_have_a_bound, failed_calls_are_reported, NULL});
 }

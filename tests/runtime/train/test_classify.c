@@ -1,10 +1,11 @@
 /*
- * Goal: a BERT learns to label words, and what is reported of it is the same for every world and
- * for a training that was interrupted. Method: real ranks, one process each, on the tiny BERT of
- * tests/golden and sentences made here, with names of persons and places: three epochs
- * with 1, 2 and 3 ranks; a stop and a resume; the reports of validation and test by frames,
- * TensorBoard's points and report.json; the exported folder; and inputs that must be refused. That
- * the report's numbers are seqeval's is what test_entities shows.
+ * Goal: a BERT learns to label words or whole texts, and what is reported of it is the same for
+ * every world and for a training that was interrupted. Method: real ranks, one process each, on the
+ * tiny BERTs of tests/golden and sentences made here, with names of persons and places: three
+ * epochs with 1, 2 and 3 ranks; texts that a word tells apart; a stop and a resume; the reports of
+ * validation and test by frames, TensorBoard's points and report.json; the exported folder; and
+ * inputs that must be refused. That the numbers are seqeval's and scikit-learn's is what
+ * test_entities and test_classes show.
  * needs: sample
  */
 #include "base/buf.h"
@@ -109,6 +110,23 @@ static struct outcome run_whole(const struct jobspec *s, int size)
     return o;
 }
 
+/* Each with the loss it was learnt with, and what was found at its end. */
+static void check_epochs(const struct json *report)
+{
+    int n = 0;
+    double before = INFINITY;
+    json_each (epoch, json_get(report, "epochs")) {
+        n++;
+        ck_assert_int_eq(json_int(epoch, "epoch", 0), n);
+        ck_assert_int_eq(json_int(epoch, "step", 0), n * EPOCH);
+        ck_assert_double_lt(json_num(epoch, "trainLoss", NAN), before);
+        ck_assert_double_gt(json_num(epoch, "validationLoss", NAN), 0);
+        ck_assert_double_ge(json_num(epoch, "validationF1", NAN), 0);
+        before = json_num(epoch, "trainLoss", NAN);
+    }
+    ck_assert_int_eq(n, EPOCHS);
+}
+
 /* What report.json says of the test. */
 static double reported_f1(void)
 {
@@ -122,6 +140,7 @@ static double reported_f1(void)
     ck_assert_ptr_nonnull(json_path(test, "entities.lenient.PER"));
     ck_assert_ptr_nonnull(json_path(test, "entities.strict.LOC"));
     ck_assert_double_eq(json_num(micro, "support", 0), 17);
+    check_epochs(v);
     return json_num(micro, "f1-score", -1);
 }
 
@@ -206,6 +225,14 @@ START_TEST(a_fresh_classifier_learns_beside_adapters)
 }
 END_TEST
 
+static struct buf report_text(void)
+{
+    struct buf text;
+    buf_init(&text, 1 << 20);
+    ck_assert(!io_read_file(training_path("output/report.json"), 1 << 20, &text, &e));
+    return text;
+}
+
 static void check_points(const char *board, int last)
 {
     static const char *const tags[] = {
@@ -237,9 +264,12 @@ START_TEST(an_interruption_does_not_show)
     b = run(&cut, 2, 1, EPOCH + 2);
     ck_assert(b.drained && b.last > EPOCH && b.last < LAST);
     check_points(board, b.last);
+    buf_auto struct buf straight_report = report_text();
     b = run(&cut, 2, 2, 0);
     ck_assert_msg(b.exit[0] == EXIT_CLASS_DONE && b.last == LAST, "%s", b.message);
     ck_assert(b.loss[LAST] == a.loss[LAST] && b.validation == a.validation && b.f1 == a.f1);
+    buf_auto struct buf cut_report = report_text();
+    ck_assert_str_eq(buf_cstr(&cut_report), buf_cstr(&straight_report)); /* its epochs too */
     ck_assert(reported_f1() == f1);
     check_points(board, LAST);
     /* Complete is complete: exported again, with the report, and nothing is told twice. */
@@ -262,7 +292,9 @@ START_TEST(sentences_are_held_out_where_no_file_is_given)
     ck_assert_int_eq(o.last, 15);
     ck_assert_int_eq(o.evaluations, 4);
     ck_assert(o.f1 >= 0 && o.f1 <= 1);
-    ck_assert(!io_exists(training_path("output/report.json")));
+    json_auto struct json *report = golden_json(training_path("output/report.json"));
+    ck_assert(!json_get(report, "test"));
+    ck_assert_uint_eq(json_count(json_get(report, "epochs")), 1);
 }
 END_TEST
 
@@ -320,7 +352,152 @@ START_TEST(labels_are_part_of_a_training)
         memcpy(p, "-ORG", 4);
     golden_write(train_path, text.data, text.len);
     s.train.data.validation = s.train.data.test = NULL;
-    refused(&s, EXIT_CLASS_USER, "is of another training: spec.train.data.train: content");
+    refused(&s, EXIT_CLASS_USER,
+        "is of another training: labels of spec.train.data (train, validation, test): 5, content");
+}
+END_TEST
+
+/* One that only a new test file has is no affair of the training file, and it is not blamed. */
+START_TEST(a_label_of_a_new_test_file_is_named_so)
+{
+    struct jobspec s = job("new");
+    s.train.epochs = 1;
+    ck_assert_int_eq(run(&s, 1, 1, 0).exit[0], EXIT_CLASS_DONE);
+    s.train.data.test = training_path("other.conll");
+    golden_write(s.train.data.test, "anna x B-ORG\n", 13);
+    refused(&s, EXIT_CLASS_USER, "labels of spec.train.data (train, validation, test): 5, content");
+}
+END_TEST
+
+/* Parts of speech and their like: reported one by one. */
+START_TEST(plain_labels_are_reported_themselves)
+{
+    struct jobspec s = job("plain");
+    buf_auto struct buf text;
+    buf_init(&text, 1 << 20);
+    const char *const files[] = {train_path, dev_path, test_path};
+    for (int i = 0; i < 3; i++) {
+        buf_reset(&text);
+        ck_assert(!io_read_file(files[i], 1 << 20, &text, &e));
+        for (char *p = text.data; (p = strstr(p, " x ")); p++)
+            if (p[4] == '-')
+                p[4] = '_';
+        golden_write(files[i], text.data, text.len);
+    }
+    struct outcome o = run_whole(&s, 2);
+    json_auto struct json *v = golden_json(training_path("output/report.json"));
+    const struct json *classes = json_path(v, "test.classes");
+    ck_assert_ptr_null(json_path(v, "test.entities"));
+    ck_assert_ptr_nonnull(json_path(classes, "labels.B_PER"));
+    ck_assert_double_gt(json_num(classes, "accuracy", 0), 0.7);
+    ck_assert(json_is_null(json_get(classes, "rocAuc")));
+    ck_assert(o.f1 > 0.3 && o.f1 <= 1);
+    check_epochs(v);
+}
+END_TEST
+
+/* -- whole texts -- */
+
+enum { OF_JSONL, OF_CSV, OF_TSV };
+
+/* Of words that say nothing, and one that decides. */
+static void write_texts(const char *name, int count, uint32_t seed, int form)
+{
+    static const char *const words[] = {"the", "of", "and", "was", "in"};
+    static const char *const deciding[2][3] = {{"anna", "ed", "lia"}, {"berlin", "ion", "as"}};
+    static const char *const labels[] = {"ham", "spam"};
+    buf_auto struct buf b;
+    buf_init(&b, 1 << 20);
+    random_state = seed;
+    if (form != OF_JSONL)
+        buf_str(&b, form == OF_CSV ? "label,text\n" : "text\tlabel\n");
+    for (int i = 0; i < count; i++) {
+        char text[128];
+        int n = 0;
+        for (int k = 0; k < 2 + i % 4; k++)
+            n += snprintf(text + n, sizeof text - (size_t)n, "%s ",
+                k == i / 2 % 2 ? pick(deciding[i % 2], 3) : pick(words, 5));
+        if (form == OF_JSONL)
+            buf_printf(&b, "{\"text\": \"%s\", \"label\": \"%s\"}\n", text, labels[i % 2]);
+        else if (form == OF_CSV)
+            buf_printf(&b, "%s,\"%s\"\n", labels[i % 2], text);
+        else
+            buf_printf(&b, "%s\t%s\n", text, labels[i % 2]);
+    }
+    golden_write(training_path(name), b.data, b.len);
+}
+
+static struct jobspec texts_job(const char *run)
+{
+    static char train[256], dev[256], test[256];
+    struct jobspec s = job(run);
+    write_texts("train.jsonl", SENTENCES, 1, OF_JSONL);
+    write_texts("dev.csv", 13, 2, OF_CSV);
+    write_texts("test.tsv", 11, 3, OF_TSV);
+    snprintf(train, sizeof train, "%s", training_path("train.jsonl"));
+    snprintf(dev, sizeof dev, "%s", training_path("dev.csv"));
+    snprintf(test, sizeof test, "%s", training_path("test.tsv"));
+    s.model.source = GOLDEN "tiny-bert-texts";
+    s.train.objective = OBJECTIVE_SEQUENCE_CLASSIFICATION;
+    s.train.data.format = FORMAT_AUTO;
+    s.train.data.train = train;
+    s.train.data.validation = dev;
+    s.train.data.test = test;
+    return s;
+}
+
+START_TEST(texts_are_learnt_alike_in_any_world)
+{
+    char board[256];
+    static struct event events[20 * LAST];
+    struct outcome o[2];
+    snprintf(board, sizeof board, "%s/board", training_folder);
+    for (int i = 0; i < 2; i++) {
+        struct jobspec s = texts_job(i ? "texts2" : "texts1");
+        s.train.tensorboard = i ? board : NULL;
+        o[i] = run_whole(&s, i + 1);
+        json_auto struct json *v = golden_json(training_path("output/report.json"));
+        const struct json *test = json_get(v, "test"), *classes = json_get(test, "classes");
+        ck_assert_str_eq(json_str(v, "objective", ""), "SequenceClassification");
+        ck_assert_int_eq(json_int(test, "texts", 0), 11);
+        ck_assert_int_eq(json_int(classes, "support", 0), 11);
+        ck_assert_int_eq(json_int(json_path(classes, "labels.spam"), "support", 0), 5);
+        ck_assert_double_gt(json_num(classes, "accuracy", 0), 0.8);
+        ck_assert_double_gt(json_num(classes, "rocAuc", 0), 0.8);
+        ck_assert_double_gt(o[i].f1, 0.8);
+        check_epochs(v);
+    }
+    ck_assert(o[1].f1 == o[0].f1);
+    for (int k = 1; k <= LAST; k++)
+        ck_assert_double_lt(fabs(o[1].loss[k] / o[0].loss[k] - 1), 1e-3);
+    int n = events_shown(board, events, 20 * LAST);
+    ck_assert(events_at(events, n, "roc_auc/test", LAST));
+    ck_assert(events_at(events, n, "f1/validation", EPOCH));
+    ck_assert(!events_at(events, n, "f1_strict/test", LAST));
+    struct weights *w;
+    ck_assert_msg(!weights_open(training_path("output"), NULL, &w, &e), "%s", e.text);
+    ck_assert(weights_config(w)->labels == 2 && weights_config(w)->pooled);
+    ck_assert_str_eq(weights_labels(w)[1], "spam");
+    weights_close(w);
+}
+END_TEST
+
+START_TEST(adapters_learn_texts_below_a_pooler_that_is_there)
+{
+    struct jobspec s = texts_job("lora");
+    s.train.data.validation = s.train.data.test = NULL;
+    training_lora(&s);
+    struct outcome o = run(&s, 2, 1, 0);
+    ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
+    ck_assert_double_lt(o.loss[o.last], 0.8 * o.loss[1]);
+    s.model.source = MODEL; /* has none */
+    refused(&s, EXIT_CLASS_USER, "spec.train.method: LoRA trains no pooler");
+    s = texts_job("refused");
+    s.model.source = training_path("model");
+    refused(&s, EXIT_CLASS_USER, "spec.train.objective: SequenceClassification needs");
+    s = texts_job("refused");
+    golden_write(s.train.data.test, "text\tlabel\na\n", 13);
+    refused(&s, EXIT_CLASS_DATA, "test.tsv: line 2: 1 columns");
 }
 END_TEST
 
@@ -331,5 +508,7 @@ int main(void)
             a_fresh_classifier_learns_beside_adapters, an_interruption_does_not_show,
             sentences_are_held_out_where_no_file_is_given, what_is_refused,
             a_label_of_the_validation_file_alone_has_a_number, labels_are_part_of_a_training,
+            a_label_of_a_new_test_file_is_named_so, plain_labels_are_reported_themselves,
+            texts_are_learnt_alike_in_any_world, adapters_learn_texts_below_a_pooler_that_is_there,
             NULL});
 }

@@ -108,7 +108,7 @@ START_TEST(reports_are_seqevals)
                 continue;
             equal_table(t, m, want, name);
             equal_numbers(json_get(report, modes[m]), json_get(want, "rows"), name);
-            struct entities_score micro = entities_micro(t, m);
+            struct score micro = entities_micro(t, m);
             const struct json *average = json_path(want, "rows.micro avg");
             ck_assert(micro.precision == json_number_value(json_first(average)));
             ck_assert(micro.f1 == json_number_value(json_next(json_next(json_first(average)))));

@@ -384,6 +384,45 @@ START_TEST(adapters_of_bert_go_by_its_modules)
 }
 END_TEST
 
+/* The pooler is in the model, and, frozen, in no adapter. */
+START_TEST(adapters_below_labels_of_texts_are_pefts)
+{
+    static const char *const targets[] = {"q_proj", NULL};
+    static const char *const labels[] = {"bad", "fair", "good"},
+                             *const saved[] = {"classifier", "score"};
+    struct jobspec spec = {.name = "t",
+        .namespace_ = "default",
+        .train = {.method = METHOD_LORA, .lora = {2, 3, 0, {"q_proj"}, 1}}};
+    char path[256];
+    struct subject g;
+    int i = 0;
+    subject_open(&g, GOLDEN "tiny-bert-texts", targets);
+    fill_factors(&g);
+    spec.model.source = GOLDEN "tiny-bert-texts";
+    spec.train.output = g.output;
+    ck_assert_msg(!export_all(g.m, &g.c.config, labels, NULL, &spec), "%s", e.text);
+    struct safetensors *adapter = open_file(g.output, "adapter/adapter_model.safetensors");
+    struct safetensors *merged = open_file(g.output, "model.safetensors");
+    ck_assert_int_eq(safetensors_count(adapter), 2 * 2 + 2);
+    ck_assert_ptr_nonnull(safetensors_find(adapter, "base_model.model.classifier.bias"));
+    ck_assert_ptr_nonnull(safetensors_find(merged, "bert.pooler.dense.weight"));
+    snprintf(path, sizeof path, "%s/adapter/adapter_config.json", g.output);
+    json_auto struct json *v = golden_json(path);
+    ck_assert_str_eq(json_str(v, "task_type", ""), "SEQ_CLS");
+    json_each (name, json_get(v, "modules_to_save"))
+        ck_assert_str_eq(json_string_value(name), saved[i++]);
+    ck_assert_int_eq(i, 2);
+    snprintf(path, sizeof path, "%s/config.json", g.output);
+    json_auto struct json *config = golden_json(path);
+    ck_assert_str_eq(json_string_value(json_first(json_get(config, "architectures"))),
+        "BertForSequenceClassification");
+    ck_assert_str_eq(json_str(json_get(config, "id2label"), "1", ""), "fair");
+    safetensors_close(adapter);
+    safetensors_close(merged);
+    subject_close(&g);
+}
+END_TEST
+
 UNIT_MAIN("export", folder_holds_the_merged_model_and_the_adapter, gpt2_is_exported_as_it_came,
     a_folder_that_holds_something_else_is_not_replaced, adapters_of_gpt2_go_by_its_modules,
-    adapters_of_bert_go_by_its_modules)
+    adapters_of_bert_go_by_its_modules, adapters_below_labels_of_texts_are_pefts)

@@ -119,6 +119,26 @@ START_TEST(what_is_read_counts)
 }
 END_TEST
 
+/* Named as what they are of, though the data's digest has changed with them; a checkpoint that says
+   nothing of them goes on. */
+START_TEST(labels_are_of_all_files)
+{
+    char *names[] = {(char[]){"a"}, (char[]){"b"}, (char[]){"c"}};
+    const struct data_labels two = {.names = names, .count = 2},
+                             three = {.names = names, .count = 3};
+    struct identity_source a = source(), b = a, none = a;
+    a.labels = &two;
+    b.labels = &three;
+    struct identity_difference d = difference(&a, &b, &s);
+    ck_assert(d.count == 1 && !strncmp(d.key, "labels of spec.train.data (train, ", 34));
+    ck_assert(!strncmp(d.was, "2, content ", 11) && !strncmp(d.is, "3, content ", 11));
+    b.train_samples++; /* and whatever else is different */
+    ck_assert(!strncmp(difference(&a, &b, &s).key, "labels of ", 10));
+    ck_assert_int_eq(difference(&none, &a, &s).count, 0);
+    ck_assert_int_eq(difference(&a, &a, &s).count, 0);
+}
+END_TEST
+
 /* One byte of one file of a model, among the header's, the weights' or the configuration's. */
 START_TEST(which_model_it_is_counts)
 {
@@ -297,6 +317,7 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"identity", 60, setup, teardown},
         (const TTest *const[]){what_changes_the_arithmetic_counts, what_is_read_counts,
-            which_model_it_is_counts, what_changes_no_bit_is_free, every_field_counts_by_default,
-            a_field_that_is_newer_had_its_default, failed_calls_are_reported, NULL});
+            labels_are_of_all_files, which_model_it_is_counts, what_changes_no_bit_is_free,
+            every_field_counts_by_default, a_field_that_is_newer_had_its_default,
+            failed_calls_are_reported, NULL});
 }

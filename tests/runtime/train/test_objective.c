@@ -2,7 +2,7 @@
  * Goal: an objective makes of a sample what its field means by it.
  * Method: CausalLM over a corpus of known ids: each label is the input that follows, the last one
  * the first input of the next sample; every label of it counts; the first metric is the loss that
- * status shows. TokenClassification is the corpus's own samples, and counts what is labelled. That
+ * status shows. Classification is the corpus's own samples, and counts what is labelled. That
  * the losses are the model's is what test_train and test_classify show.
  */
 #include "runtime/train/objective.h"
@@ -43,7 +43,8 @@ START_TEST(causal_samples_are_the_corpus_own)
 {
     const struct objective *o = objective(OBJECTIVE_CAUSAL_LM);
     ck_assert_str_eq(o->name, "CausalLM");
-    ck_assert(!o->tagged && o->labels_fn == data_learnt && o->tokens_fn == data_length);
+    ck_assert(!o->bidirectional && !o->labels);
+    ck_assert(o->labels_fn == data_learnt && o->tokens_fn == data_length);
     ck_assert_int_gt(o->evaluated, 0);
     ck_assert_int_ge(o->metric_count, 1);
     ck_assert_str_eq(o->metrics[0].name, "loss");
@@ -51,15 +52,22 @@ START_TEST(causal_samples_are_the_corpus_own)
 }
 END_TEST
 
-START_TEST(classification_counts_what_is_labelled)
+static void check_labels(const struct objective *o, const char *name, enum objective_labels of)
 {
-    const struct objective *o = objective(OBJECTIVE_TOKEN_CLASSIFICATION);
-    ck_assert_str_eq(o->name, "TokenClassification");
-    ck_assert(o->tagged && o->labels_fn == data_tagged_labels);
+    ck_assert_str_eq(o->name, name);
+    ck_assert(o->bidirectional && o->labels == of && o->labels_fn == data_tagged_labels);
     ck_assert(o->batch_fn == data_tagged_sample && o->tokens_fn == data_tagged_length);
     ck_assert_int_eq(o->evaluated, 0); /* all */
     ck_assert_str_eq(o->metrics[0].name, "loss");
     ck_assert_double_eq(o->metrics[0].value_fn(2.25), 2.25);
+}
+
+START_TEST(classification_counts_what_is_labelled)
+{
+    check_labels(
+        objective(OBJECTIVE_TOKEN_CLASSIFICATION), "TokenClassification", OBJECTIVE_LABELS_WORDS);
+    check_labels(objective(OBJECTIVE_SEQUENCE_CLASSIFICATION), "SequenceClassification",
+        OBJECTIVE_LABELS_TEXTS);
 }
 END_TEST
 

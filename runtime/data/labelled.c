@@ -1,0 +1,283 @@
+/*
+ * labelled: a line of JSONL is parsed by itself; a record of a table is read field by field, and
+ * only of the two columns that count, or of the first record, is anything kept.
+ */
+#include "runtime/data/labelled.h"
+
+#include <string.h>
+#include <strings.h>
+
+static int format_of(const char *path, enum data_format *format, struct err *e)
+{
+    static const struct {
+        const char *ending;
+        enum data_format format;
+    } endings[] = {{".jsonl", FORMAT_JSONL}, {".ndjson", FORMAT_JSONL}, {".csv", FORMAT_CSV},
+        {".tsv", FORMAT_TSV}};
+    size_t n = strlen(path);
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        size_t k = strlen(endings[i].ending);
+        if (n <= k || strcasecmp(path + n - k, endings[i].ending))
+            continue;
+        *format = endings[i].format;
+        return 0;
+    }
+    return err_set(e, ERR_USER,
+        "%s: of texts with labels format Auto knows .jsonl, .ndjson, .csv and .tsv: set "
+        "spec.train.data.format to JSONL, CSV or TSV",
+        path);
+}
+
+static int check_label(
+    const struct labelled *l, int64_t line, const char *label, size_t n, struct err *e)
+{
+    if (n < 1 || n > LABELLED_LABEL_BYTES)
+        return err_set(e, ERR_DATA, "%s: line %lld: a label of %zu bytes, and 1 to %d are allowed",
+            l->path, (long long)line, n, LABELLED_LABEL_BYTES);
+    if (memchr(label, 0, n))
+        return err_set(
+            e, ERR_DATA, "%s: line %lld: a NUL byte in a label", l->path, (long long)line);
+    return 0;
+}
+
+/* -- tables -- */
+
+struct labelled_field {
+    size_t from, len; /* in row */
+    bool last;        /* of its record */
+};
+
+/* The bytes [from, to) as a part of a field that is kept. */
+static int keep_bytes(
+    struct labelled *l, bool kept, const char *from, const char *to, struct err *e)
+{
+    size_t n = (size_t)(to - from);
+    if (kept && n > LABELLED_BYTES - l->row.len)
+        return err_set(e, ERR_DATA, "%s: line %lld: a record of more than %d bytes", l->path,
+            (long long)l->line, LABELLED_BYTES);
+    if (kept && buf_add(&l->row, from, n))
+        return err_set(e, ERR_MEMORY, "no memory for a record");
+    return 0;
+}
+
+/* From behind its opening quote to behind its closing one. */
+static int read_quoted(struct labelled *l, bool kept, struct err *e)
+{
+    int64_t begun = l->line;
+    for (;;) {
+        const char *quote = memchr(l->at, '"', (size_t)(l->end - l->at));
+        if (!quote)
+            return err_set(e, ERR_DATA, "%s: line %lld: a quote that nothing closes", l->path,
+                (long long)begun);
+        bool doubled = quote + 1 < l->end && quote[1] == '"';
+        int rc = keep_bytes(l, kept, l->at, quote + doubled, e);
+        if (rc)
+            return rc;
+        for (const char *p = l->at; p < quote; p++)
+            l->line += *p == '\n';
+        l->at = quote + 1 + doubled;
+        if (!doubled)
+            return 0;
+    }
+}
+
+static int read_plain(struct labelled *l, bool kept, struct err *e)
+{
+    const char *from = l->at;
+    while (l->at < l->end && *l->at != l->separator && *l->at != '\n')
+        l->at++;
+    const char *to = l->at;
+    if (to > from && to[-1] == '\r' && (to == l->end || *to == '\n'))
+        to--;
+    return keep_bytes(l, kept, from, to, e);
+}
+
+/* The next field and what parts it from another. */
+static int read_field(struct labelled *l, bool kept, struct labelled_field *out, struct err *e)
+{
+    struct labelled_field f = {.from = l->row.len};
+    bool quoted = l->at < l->end && *l->at == '"';
+    l->at += quoted;
+    int rc = quoted ? read_quoted(l, kept, e) : read_plain(l, kept, e);
+    if (rc)
+        return rc;
+    if (quoted && l->at < l->end && *l->at == '\r' && (l->at + 1 == l->end || l->at[1] == '\n'))
+        l->at++;
+    f.len = l->row.len - f.from;
+    f.last = l->at == l->end || *l->at == '\n';
+    if (!f.last && *l->at != l->separator)
+        return err_set(
+            e, ERR_DATA, "%s: line %lld: text behind a closing quote", l->path, (long long)l->line);
+    l->line += f.last && l->at < l->end;
+    l->at += l->at < l->end;
+    *out = f;
+    return 0;
+}
+
+static bool is_field(const struct labelled *l, const struct labelled_field *f, const char *name)
+{
+    return f->len == strlen(name) && !memcmp(buf_cstr(&l->row) + f->from, name, f->len);
+}
+
+static int name_column(const struct labelled *l, const struct labelled_field *f, int column,
+    struct err *e, int *text, int *label)
+{
+    int *at = is_field(l, f, "text") ? text : is_field(l, f, "label") ? label : NULL;
+    if (is_field(l, f, "text_pair"))
+        return err_set(
+            e, ERR_DATA, "%s: a column \"text_pair\": pairs of texts are not supported", l->path);
+    if (at && *at >= 0)
+        return err_set(
+            e, ERR_DATA, "%s: two columns \"%s\"", l->path, at == text ? "text" : "label");
+    if (at)
+        *at = column;
+    return 0;
+}
+
+/* The first record. */
+static int read_names(struct labelled *l, struct err *e)
+{
+    struct labelled_field f = {.last = false};
+    int text = -1, label = -1;
+    for (l->columns = 0; !f.last; l->columns++) {
+        if (l->columns == LABELLED_COLUMNS)
+            return err_set(
+                e, ERR_DATA, "%s: line 1: more than %d columns", l->path, LABELLED_COLUMNS);
+        int rc = read_field(l, true, &f, e);
+        if (rc || (rc = name_column(l, &f, l->columns, e, &text, &label)))
+            return rc;
+    }
+    l->text = text;
+    l->label = label;
+    if (text >= 0 && label >= 0)
+        return 0;
+    return err_set(
+        e, ERR_DATA, "%s: line 1: names no column \"%s\"", l->path, text < 0 ? "text" : "label");
+}
+
+static int next_record(struct labelled *l, struct labelled_text *out, struct err *e)
+{
+    struct labelled_field f = {.last = false}, text = {0}, label = {0};
+    int64_t line = l->line;
+    int n = 0;
+    buf_reset(&l->row);
+    for (; !f.last; n++) {
+        int rc = read_field(l, n == l->text || n == l->label, &f, e);
+        if (rc)
+            return rc;
+        text = n == l->text ? f : text;
+        label = n == l->label ? f : label;
+    }
+    if (n != l->columns)
+        return err_set(e, ERR_DATA, "%s: line %lld: %d columns, but the first line names %d",
+            l->path, (long long)line, n, l->columns);
+    const char *row = buf_cstr(&l->row);
+    *out = (struct labelled_text){
+        row + text.from, row + label.from, (int64_t)text.len, (int)label.len, line};
+    int rc = check_label(l, line, out->label, label.len, e);
+    return rc ? rc : 1;
+}
+
+/* -- lines of JSON -- */
+
+static int take_label(struct labelled *l, struct labelled_text *out, struct err *e)
+{
+    int64_t n;
+    out->label = json_str(l->object, "label", NULL);
+    if (!out->label && !json_i64(l->object, "label", &n, NULL)) {
+        snprintf(l->number, sizeof l->number, "%lld", (long long)n);
+        out->label = l->number;
+    }
+    if (!out->label)
+        return err_set(e, ERR_DATA,
+            "%s: line %lld: no \"label\" that is a string or a whole number", l->path,
+            (long long)out->line);
+    out->label_bytes = (int)strnlen(out->label, LABELLED_LABEL_BYTES + 1);
+    return check_label(l, out->line, out->label, strlen(out->label), e);
+}
+
+static int take_object(struct labelled *l, int64_t line, struct labelled_text *out, struct err *e)
+{
+    struct labelled_text t = {.line = line, .text = json_str(l->object, "text", NULL)};
+    if (!t.text)
+        return err_set(e, ERR_DATA, "%s: line %lld: no object with a string \"text\"", l->path,
+            (long long)line);
+    if (json_get(l->object, "text_pair"))
+        return err_set(e, ERR_DATA,
+            "%s: line %lld: \"text_pair\": pairs of texts are not supported", l->path,
+            (long long)line);
+    t.text_bytes = (int64_t)strlen(t.text);
+    int rc = take_label(l, &t, e);
+    if (rc)
+        return rc;
+    *out = t;
+    return 1;
+}
+
+static int next_object(struct labelled *l, struct labelled_text *out, struct err *e)
+{
+    const char *newline = memchr(l->at, '\n', (size_t)(l->end - l->at));
+    const char *from = l->at, *to = newline ? newline : l->end;
+    int64_t line = l->line++;
+    l->at = newline ? newline + 1 : l->end;
+    if (to - from > LABELLED_BYTES)
+        return err_set(e, ERR_DATA, "%s: line %lld: longer than %d bytes", l->path, (long long)line,
+            LABELLED_BYTES);
+    json_destroy(l->object);
+    l->object = NULL;
+    if (json_parse(from, (size_t)(to - from), &l->object, e))
+        return err_wrap(e, "%s: line %lld", l->path, (long long)line);
+    return take_object(l, line, out, e);
+}
+
+/* -- both -- */
+
+/* Lines without anything; of JSON also those of blanks. */
+static void skip_empty(struct labelled *l)
+{
+    const char *blanks = l->separator ? "\r" : " \t\r";
+    while (l->at < l->end) {
+        const char *p = l->at;
+        while (p < l->end && *p && strchr(blanks, *p))
+            p++;
+        if (p < l->end && *p != '\n')
+            return;
+        l->line += p < l->end;
+        l->at = p + (p < l->end);
+    }
+}
+
+int labelled_begin(struct labelled *l, const char *path, enum data_format format, const char *text,
+    size_t size, struct err *e)
+{
+    *l = (struct labelled){.path = path, .at = text, .end = text + size, .line = 1};
+    buf_init(&l->row, LABELLED_BYTES);
+    int rc = format == FORMAT_AUTO ? format_of(path, &format, e) : 0;
+    if (rc)
+        return rc;
+    l->separator = format == FORMAT_CSV ? ',' : format == FORMAT_TSV ? '\t' : 0;
+    skip_empty(l);
+    if (l->separator)
+        return read_names(l, e);
+    if (l->at < l->end && *l->at == '[')
+        return err_set(e, ERR_DATA,
+            "%s: a JSON array, not JSONL: put each text on a line of its own, "
+            "{\"text\": \"...\", \"label\": \"...\"}",
+            path);
+    return 0;
+}
+
+int labelled_next(struct labelled *l, struct labelled_text *out, struct err *e)
+{
+    skip_empty(l);
+    if (l->at == l->end)
+        return 0;
+    return l->separator ? next_record(l, out, e) : next_object(l, out, e);
+}
+
+void labelled_done(struct labelled *l)
+{
+    buf_done(&l->row);
+    json_destroy(l->object);
+    l->object = NULL;
+}

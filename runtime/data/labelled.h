@@ -1,0 +1,50 @@
+/*
+ * labelled: files of texts with a label each. JSONL: an object a line, its members "text" and
+ * "label", the latter a string or a whole number. CSV and TSV: records as RFC 4180 has them, fields
+ * apart by commas or tabs, those in quotes may hold either, line ends and doubled quotes; the first
+ * record names the columns, "text" and "label" among them, and all others have as many fields.
+ * Empty lines are skipped.
+ *
+ * A reader over text in memory, a text at a time; the text is borrowed and must be UTF-8. Errors
+ * are ERR_DATA and name file and line.
+ */
+#ifndef RUNTIME_DATA_LABELLED_H
+#define RUNTIME_DATA_LABELLED_H
+
+#include "api/jobspec.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/json.h"
+
+#include <stdint.h>
+
+#define LABELLED_BYTES       (64 << 20) /* of a line or record */
+#define LABELLED_LABEL_BYTES 128
+#define LABELLED_COLUMNS     256
+
+struct labelled {
+    const char *path, *at, *end;
+    int64_t line;             /* of what stands at `at`, from 1 */
+    char separator;           /* of fields; 0: JSONL */
+    int columns, text, label; /* how many, and which; of a table */
+    struct buf row;           /* the fields of a record that are read */
+    struct json *object;      /* of a line */
+    char number[24];          /* a label that is one */
+};
+
+struct labelled_text { /* good until the next call */
+    const char *text, *label;
+    int64_t text_bytes;
+    int label_bytes;
+    int64_t line;
+};
+
+/* path: for messages; borrowed. format: JSONL, CSV or TSV, or Auto: by the end of path. Whatever it
+   returns, labelled_done frees. */
+int labelled_begin(struct labelled *l, const char *path, enum data_format format, const char *text,
+    size_t size, struct err *e);
+/* 1 and *out, 0 at the end, or -code. */
+int labelled_next(struct labelled *l, struct labelled_text *out, struct err *e);
+void labelled_done(struct labelled *l);
+
+#endif

@@ -1,0 +1,176 @@
+/*
+ * data/labels: the names of labels, of all files of a training, and whether they are labels of
+ * entities. They are learnt in a reading of their own: their numbers are known when all names are.
+ */
+#include "runtime/data/internal.h"
+
+#include "base/mem.h"
+#include "runtime/data/conll.h"
+#include "runtime/data/labelled.h"
+#include "runtime/files/hash.h"
+
+struct label_found {  /* a label in a file */
+    const char *name; /* no NUL ends it */
+    int bytes;
+    const char *path;
+    int64_t line;
+};
+
+void data_labels_done(struct data_labels *l)
+{
+    for (int i = 0; i < l->count; i++)
+        mem_free(l->names[i]);
+    mem_free(l->names);
+    *l = (struct data_labels){.names = NULL};
+}
+
+bool data_labels_find(const struct data_labels *l, const char *name, int bytes, int *at)
+{
+    int low = 0, high = l->count;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        int d = strncmp(l->names[middle], name, (size_t)bytes);
+        if (!d && !l->names[middle][bytes]) {
+            *at = middle;
+            return true;
+        }
+        if (d < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *at = low;
+    return false;
+}
+
+uint64_t data_labels_digest(const struct data_labels *l)
+{
+    uint64_t digest = 0;
+    for (int i = 0; i < l->count; i++) {
+        uint64_t both[] = {digest, hash_xxh3(l->names[i], strlen(l->names[i]))};
+        digest = hash_xxh3(both, sizeof both);
+    }
+    return digest;
+}
+
+static enum data_scheme scheme_of(const struct label_found *f)
+{
+    if (f->bytes == 1 && *f->name == 'O')
+        return DATA_SCHEME_OPEN;
+    bool prefixed = f->bytes > 2 && f->name[1] == '-' && memchr("BIES", f->name[0], 4);
+    return prefixed ? DATA_SCHEME_ENTITIES : DATA_SCHEME_PLAIN;
+}
+
+/* A label of another kind than those before it is a slip, and would change what is reported. */
+static int check_scheme(struct data_labels *l, const struct label_found *f, struct err *e)
+{
+    enum data_scheme is = scheme_of(f);
+    if (is == DATA_SCHEME_OPEN || is == l->scheme)
+        return 0;
+    if (l->scheme != DATA_SCHEME_OPEN)
+        return err_set(e, ERR_DATA, "%s: line %lld: label \"%.*s\" is %s", f->path,
+            (long long)f->line, f->bytes < 40 ? f->bytes : 40, f->name,
+            is == DATA_SCHEME_PLAIN
+                ? "none of O, B-, I-, E- and S- with a type, as those before it are"
+                : "one of B-, I-, E- and S- with a type, and those before it are not");
+    l->scheme = is;
+    return 0;
+}
+
+static int add_label(struct data_labels *l, const struct label_found *f, bool words, struct err *e)
+{
+    int at, rc;
+    if (data_labels_find(l, f->name, f->bytes, &at))
+        return 0;
+    if (words && (rc = check_scheme(l, f, e)))
+        return rc;
+    if (l->count == DATA_LABELS)
+        return err_set(e, ERR_DATA, "%s: line %lld: more than %d different labels", f->path,
+            (long long)f->line, DATA_LABELS);
+    if (l->count == l->capacity) {
+        int capacity = l->capacity ? 2 * l->capacity : 16;
+        char **names = mem_grow(l->names, (size_t)capacity, sizeof *names);
+        if (!names)
+            return err_set(e, ERR_MEMORY, "no memory for labels");
+        l->names = names;
+        l->capacity = capacity;
+    }
+    char *name = mem_strndup(f->name, (size_t)f->bytes);
+    if (!name)
+        return err_set(e, ERR_MEMORY, "no memory for labels");
+    memmove(l->names + at + 1, l->names + at, (size_t)(l->count - at) * sizeof *l->names);
+    l->names[at] = name;
+    l->count++;
+    return 0;
+}
+
+static int refuse_one(const struct data_labels *l, const char *path, const char *of, struct err *e)
+{
+    if (l->count != 1)
+        return 0;
+    return err_set(e, ERR_DATA, "%s: each %s has the label \"%s\": there is nothing to learn", path,
+        of, l->names[0]);
+}
+
+static int add_of_words(
+    struct data_labels *l, const char *path, const char *text, size_t size, struct err *e)
+{
+    struct conll c;
+    struct conll_word w;
+    int event;
+    conll_begin(&c, path, text, size);
+    while ((event = conll_next(&c, &w, e)) > CONLL_END) {
+        const struct label_found f = {w.label, w.label_bytes, path, w.line};
+        int rc = event == CONLL_WORD ? add_label(l, &f, true, e) : 0;
+        if (rc)
+            return rc;
+    }
+    return event ? event : refuse_one(l, path, "word", e);
+}
+
+static int add_of_texts(struct data_labels *l, struct labelled *from, struct err *e)
+{
+    struct labelled_text t;
+    int more;
+    while ((more = labelled_next(from, &t, e)) > 0) {
+        const struct label_found f = {t.label, t.label_bytes, from->path, t.line};
+        int rc = add_label(l, &f, false, e);
+        if (rc)
+            return rc;
+    }
+    return more ? more : refuse_one(l, from->path, "text", e);
+}
+
+int data_labels_learn_words(struct data_labels *l, const char *path, struct err *e)
+{
+    struct io_map map;
+    const char *text;
+    size_t size;
+    int rc = io_map(path, &map, e);
+    if (rc)
+        return rc;
+    rc = data_text(path, &map, &text, &size, e);
+    rc = rc ? rc : add_of_words(l, path, text, size, e);
+    io_unmap(&map);
+    return rc;
+}
+
+int data_labels_learn_texts(
+    struct data_labels *l, const char *path, enum data_format format, struct err *e)
+{
+    struct io_map map;
+    struct labelled from;
+    const char *text;
+    size_t size;
+    int rc = io_map(path, &map, e);
+    if (rc)
+        return rc;
+    rc = data_text(path, &map, &text, &size, e);
+    if (!rc) {
+        rc = labelled_begin(&from, path, format, text, size, e);
+        rc = rc ? rc : add_of_texts(l, &from, e);
+        labelled_done(&from);
+    }
+    io_unmap(&map);
+    return rc;
+}

@@ -1,0 +1,99 @@
+/*
+ * data/texts: texts with a label each, as tokens. A sample is a text as the tokenizer makes it,
+ * special tokens included, cut to the sequence length when it is read; the label stands beside its
+ * first token, so that a sample is what it is of sentences with labels (tagged.c).
+ */
+#include "runtime/data/internal.h"
+
+#include "runtime/data/labelled.h"
+
+struct texts { /* while they are read */
+    struct data *d;
+    const struct tok *t;
+    const struct data_labels *labels;
+    struct labelled from;
+};
+
+/* What the tokenizer puts behind a text stays when the text is cut. */
+static int cut_text(struct texts *x, int64_t first, struct err *e)
+{
+    struct data *d = x->d;
+    const struct tok_affix *suffix = tok_suffix(x->t);
+    if (d->ids.count - first <= d->sequence_length)
+        return 0;
+    d->truncated++;
+    d->ids.count = first + d->sequence_length - suffix->count;
+    int rc = 0;
+    for (int i = 0; i < suffix->count && !rc; i++)
+        rc = tok_ids_add(&d->ids, suffix->id[i], e);
+    return rc;
+}
+
+static int add_text(struct texts *x, const struct labelled_text *t, struct err *e)
+{
+    struct data *d = x->d;
+    int64_t first = d->ids.count;
+    int label, rc;
+    if (!data_labels_find(x->labels, t->label, t->label_bytes, &label))
+        return err_set(e, ERR_DATA, "%s: line %lld: label \"%.*s\" was not learnt", x->from.path,
+            (long long)t->line, t->label_bytes < 40 ? t->label_bytes : 40, t->label);
+    if (tok_encode_document(x->t, t->text, t->text_bytes, &d->ids, e))
+        return err_wrap(e, "%s: line %lld", x->from.path, (long long)t->line);
+    if (d->ids.count == first) /* nothing of it is left */
+        return 0;
+    if ((rc = cut_text(x, first, e)) || (rc = data_begin_sample(d, first, e)) ||
+        (rc = data_add_tags(d, label, e)))
+        return rc;
+    d->first[++d->samples] = d->ids.count;
+    return 0;
+}
+
+static int add_texts(struct texts *x, struct err *e)
+{
+    struct labelled_text t;
+    int more;
+    while ((more = labelled_next(&x->from, &t, e)) > 0) {
+        int rc = add_text(x, &t, e);
+        if (rc)
+            return rc;
+    }
+    if (more)
+        return more;
+    return x->d->samples ? 0 : err_set(e, ERR_DATA, "%s: no text in it", x->from.path);
+}
+
+static int read_texts(struct texts *x, const char *path, const struct io_map *map,
+    enum data_format format, struct err *e)
+{
+    const char *text;
+    size_t size;
+    int rc = data_text(path, map, &text, &size, e);
+    if (rc)
+        return rc;
+    rc = labelled_begin(&x->from, path, format, text, size, e);
+    rc = rc ? rc : add_texts(x, e);
+    labelled_done(&x->from);
+    if (!rc)
+        data_seal_tagged(x->d, x->labels, x->t);
+    return rc;
+}
+
+int data_open_texts(const char *path, enum data_format format, const struct tok *t,
+    int sequence_length, const struct data_labels *labels, struct data **out, struct err *e)
+{
+    struct io_map map = {0};
+    struct texts x = {.t = t, .labels = labels};
+    int rc = data_create_tagged(sequence_length, t, &x.d, e);
+    if (rc)
+        return rc;
+    rc = io_map(path, &map, e);
+    if (!rc)
+        rc = read_texts(&x, path, &map, format, e);
+    io_unmap(&map);
+    if (rc) {
+        data_close(x.d);
+        return rc;
+    }
+    *out = x.d;
+    return 0;
+}

@@ -1,0 +1,41 @@
+/*
+ * fuzz_labelled: any bytes as a file of texts with labels; the first chooses the format. Must
+ * refuse with the file's name, or give texts with a label each, line by line, and end.
+ */
+#include "runtime/data/labelled.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_text(const struct labelled_text *t, int64_t last)
+{
+    if (t->line <= last || t->text_bytes < 0 || t->label_bytes < 1 ||
+        t->label_bytes > LABELLED_LABEL_BYTES || memchr(t->label, 0, (size_t)t->label_bytes))
+        abort();
+    for (volatile int64_t i = 0; i < t->text_bytes; i++)
+        (void)((volatile const char *)t->text)[i];
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const enum data_format formats[] = {FORMAT_JSONL, FORMAT_CSV, FORMAT_TSV};
+    struct labelled l;
+    struct labelled_text t;
+    struct err e = {0};
+    int64_t line = 0;
+    if (!size)
+        return 0;
+    int more =
+        labelled_begin(&l, "f.csv", formats[data[0] % 3], (const char *)data + 1, size - 1, &e);
+    more = more ? more : 1;
+    while (more > 0 && (more = labelled_next(&l, &t, &e)) > 0) {
+        check_text(&t, line);
+        line = t.line;
+    }
+    if (more < 0 && !strstr(e.text, "f.csv: "))
+        abort();
+    labelled_done(&l);
+    return 0;
+}

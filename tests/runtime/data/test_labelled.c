@@ -1,0 +1,167 @@
+/*
+ * Goal: texts and their labels are read from JSONL, CSV and TSV as RFC 8259 and RFC 4180 have them,
+ * whatever editor wrote them, and what is none is refused with its line. Method: files beside what
+ * they are written out as, a text "text=label"; a table of bad ones.
+ * needs: faults
+ */
+#include "runtime/data/labelled.h"
+
+#include "tests/unit.h"
+
+static struct buf out;
+
+static int write_out(
+    const char *path, enum data_format format, const char *text, size_t size, struct err *e)
+{
+    struct labelled l;
+    struct labelled_text t;
+    int more = labelled_begin(&l, path, format, text, size, e);
+    more = more ? more : 1;
+    while (more > 0 && (more = labelled_next(&l, &t, e)) > 0)
+        buf_printf(&out, "%lld:%.*s=%.*s|", (long long)t.line, (int)t.text_bytes, t.text,
+            t.label_bytes, t.label);
+    if (!more)
+        ck_assert_int_eq(labelled_next(&l, &t, e), 0); /* and it stays the end */
+    labelled_done(&l);
+    return more;
+}
+
+static const char *written(const char *path, const char *text, size_t size)
+{
+    struct err e = {.text = ""};
+    buf_done(&out);
+    buf_init(&out, 1 << 20);
+    if (!write_out(path, FORMAT_AUTO, text, size, &e))
+        return buf_cstr(&out);
+    buf_reset(&out);
+    buf_str(&out, e.text);
+    return buf_cstr(&out);
+}
+
+START_TEST(texts_and_labels)
+{
+    static const char *const rows[][3] = {
+        {"a.jsonl", "{\"text\": \"a b\", \"label\": \"x\"}\n{\"label\": 7, \"text\": \"\"}",
+            "1:a b=x|2:=7|"},
+        {"a.NDJSON",
+            "\n \t\r\n{\"text\":\"\\u00e4\\n\",\"label\":-3,\"id\":[1]}\r\n\n"
+            "{\"text\":\"b\",\"label\":\"Sci/Tech\"}\n\n",
+            "3:\xc3\xa4\n=-3|5:b=Sci/Tech|"},
+        {"a.csv", "text,label\na b,x\nc,7\n", "2:a b=x|3:c=7|"},
+        {"a.csv", "id,label,text\r\n1,x,a b\r\n2,y,\r\n", "2:a b=x|3:=y|"},
+        {"a.csv", "\"label\",\"text\"\n\"x\",\"a, \"\"b\"\"\nc\"\n\r\ny, d \n",
+            "2:a, \"b\"\nc=x|5: d =y|"},
+        {"a.csv", "text,label\n\"\",x\n\"a\"\"\",y", "2:=x|3:a\"=y|"},
+        {"a.csv", "text,label\na \"b\" c,x\n", "2:a \"b\" c=x|"},
+        {"a.csv", "text,label\na\tb,x\r\n", "2:a\tb=x|"},
+        {"a.csv", "text,label\n\"a\r\nb\",\"x\"\r\n", "2:a\r\nb=x|"},
+        {"a.csv", "\n\ntext,label\na,x", "4:a=x|"},
+        {"a.tsv", "text\tlabel\na, b\tx\n\"c\td\"\ty\n", "2:a, b=x|3:c\td=y|"},
+        {"a.csv", "text,label\n", ""},
+        {"a.jsonl", "", ""},
+        {"a.jsonl", "\n", ""},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        ck_assert_str_eq(written(rows[i][0], rows[i][1], strlen(rows[i][1])), rows[i][2]);
+}
+END_TEST
+
+START_TEST(what_is_no_such_file_is_refused_with_its_line)
+{
+    static const char *const rows[][3] = {
+        {"a.json", "{}", "a.json: of texts with labels format Auto knows .jsonl, .ndjson, .csv"},
+        {".csv", "text,label\n", ".csv: of texts with labels"},
+        {"a.jsonl", "[{\"text\":\"a\",\"label\":\"x\"}]", "a.jsonl: a JSON array, not JSONL"},
+        {"a.jsonl", "{\"text\":\"a\",\"label\":\"x\"}\n{\"text\":\"a\"", "a.jsonl: line 2"},
+        {"a.jsonl", "{\"text\":3,\"label\":\"x\"}", "line 1: no object with a string \"text\""},
+        {"a.jsonl", "\n3\n", "line 2: no object with a string \"text\""},
+        {"a.jsonl", "{\"text\":\"a\"}", "line 1: no \"label\" that is a string or a whole number"},
+        {"a.jsonl", "{\"text\":\"a\",\"label\":1.5}", "line 1: no \"label\" that is"},
+        {"a.jsonl", "{\"text\":\"a\",\"label\":true}", "line 1: no \"label\" that is"},
+        {"a.jsonl", "{\"text\":\"a\",\"label\":[\"x\"]}", "line 1: no \"label\" that is"},
+        {"a.jsonl", "{\"text\":\"a\",\"label\":\"\"}", "line 1: a label of 0 bytes"},
+        {"a.jsonl", "{\"text\":\"a\",\"text_pair\":\"b\",\"label\":\"x\"}",
+            "line 1: \"text_pair\": pairs of texts are not supported"},
+        {"a.csv", "text,label,text_pair\n", "a column \"text_pair\": pairs of texts are not"},
+        {"a.csv", "Text,label\na,b\n", "a.csv: line 1: names no column \"text\""},
+        {"a.csv", "text\na\n", "a.csv: line 1: names no column \"label\""},
+        {"a.csv", "text;label\na;x\n", "a.csv: line 1: names no column \"text\""},
+        {"a.csv", "text,label,text\n", "a.csv: two columns \"text\""},
+        {"a.csv", "text,label,label\n", "a.csv: two columns \"label\""},
+        {"a.csv", "text,label\na,x\nb\n", "line 3: 1 columns, but the first line names 2"},
+        {"a.csv", "text,label\n\"a\nb\",x\nc,d,e\n", "line 4: 3 columns, but the first line"},
+        {"a.csv", "text,label\na,x\n\"b,x\nc,y\n", "line 3: a quote that nothing closes"},
+        {"a.csv", "text,label\n\"a\" b,x\n", "line 2: text behind a closing quote"},
+        {"a.csv", "text,label\n\"a\nb\" c,x\n", "line 3: text behind a closing quote"},
+        {"a.csv", "text,label\na,\n", "line 2: a label of 0 bytes, and 1 to 128 are allowed"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *text = written(rows[i][0], rows[i][1], strlen(rows[i][1]));
+        ck_assert_msg(strstr(text, rows[i][2]) != NULL, "%s: %s", rows[i][1], text);
+    }
+    ck_assert_ptr_nonnull(
+        strstr(written("a.csv", "text,label\na,x\0y\n", 17), "line 2: a NUL byte in a label"));
+}
+END_TEST
+
+START_TEST(labels_and_columns_have_bounds)
+{
+    char label[LABELLED_LABEL_BYTES + 2];
+    buf_auto struct buf text;
+    buf_init(&text, 1 << 20);
+    memset(label, 'l', sizeof label - 1);
+    for (int n = LABELLED_LABEL_BYTES; n <= LABELLED_LABEL_BYTES + 1; n++) {
+        bool fits = n == LABELLED_LABEL_BYTES;
+        label[n] = 0;
+        buf_reset(&text);
+        buf_printf(&text, "text,label\na,%s\n", label);
+        ck_assert(!strstr(written("a.csv", text.data, text.len), "129 bytes") == fits);
+        buf_reset(&text);
+        buf_printf(&text, "{\"text\":\"a\",\"label\":\"%s\"}", label);
+        ck_assert(!strstr(written("a.jsonl", text.data, text.len), "129 bytes") == fits);
+        label[n] = 'l';
+    }
+    buf_reset(&text);
+    buf_str(&text, "text,label");
+    for (int i = 2; i <= LABELLED_COLUMNS; i++)
+        buf_char(&text, ',');
+    ck_assert_ptr_nonnull(
+        strstr(written("a.csv", text.data, text.len), "line 1: more than 256 columns"));
+    ck_assert_str_eq(written("a.csv", text.data, text.len - 1), "");
+}
+END_TEST
+
+START_TEST(a_format_that_is_given_counts)
+{
+    static const char text[] = "text\tlabel\na, b\tx\n";
+    struct err e = {.text = ""};
+    buf_done(&out);
+    buf_init(&out, 1 << 20);
+    ck_assert_int_eq(write_out("a.csv", FORMAT_TSV, text, sizeof text - 1, &e), 0);
+    ck_assert_str_eq(buf_cstr(&out), "2:a, b=x|");
+}
+END_TEST
+
+static int read_once(void *user)
+{
+    (void)user;
+    static const char *const texts[] = {
+        "{\"text\": \"a b\", \"label\": \"x\"}\n", "text,label\n\"a\"\"b\",x\n"};
+    struct err e = {.text = ""};
+    int rc = 0;
+    buf_done(&out);
+    buf_init(&out, 1 << 20);
+    for (int i = 0; i < 2 && !rc; i++)
+        rc = write_out(i ? "a.csv" : "a.jsonl", FORMAT_AUTO, texts[i], strlen(texts[i]), &e);
+    rc = rc ? rc : buf_ok(&out) ? 0 : -ERR_MEMORY;
+    return rc;
+}
+
+START_TEST(failed_calls_are_reported)
+{
+    fault_each(FAULT_MEM, read_once, NULL);
+}
+END_TEST
+
+UNIT_MAIN("labelled", texts_and_labels, what_is_no_such_file_is_refused_with_its_line,
+    labels_and_columns_have_bounds, a_format_that_is_given_counts, failed_calls_are_reported)

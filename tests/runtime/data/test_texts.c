@@ -1,0 +1,159 @@
+/*
+ * Goal: texts with labels become the samples that transformers' sequence classification makes of
+ * them: the whole text, special tokens around it, one label. Method: a WordPiece of eleven tokens,
+ * whose ids are written out by hand; texts that are too long, empty, or of labels nobody learnt.
+ * needs: faults
+ */
+#include "runtime/data/data.h"
+
+#include "runtime/text/tok_def.h"
+#include "tests/runtime/golden.h"
+#include "tests/unit.h"
+
+#define T 6
+
+enum { PAD, UNK, CLS, SEP, MASK, UN, AFF, ABLE, RUNS, PARIS, DOT };
+
+static const char vocab[] =
+    "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nun\n##aff\n##able\nruns\nparis\n.\n";
+static const char three[] = "text,label\nunaffable.,good\n,bad\n\"Paris, runs\",good\n";
+
+static char folder[64], path[100];
+static struct tok *tok;
+static struct err e;
+
+static void begin(void)
+{
+    char file[100];
+    golden_folder(folder);
+    snprintf(file, sizeof file, "%s/vocab.txt", folder);
+    golden_write(file, vocab, sizeof vocab - 1);
+    ck_assert_msg(!tok_open_folder(folder, -1, -1, &tok, &e), "%s", e.text);
+    snprintf(path, sizeof path, "%s/a.csv", folder);
+}
+
+static void end(void)
+{
+    tok_close(tok);
+    golden_remove(folder);
+}
+
+static int learn_and_open(const char *text, int length, struct data_labels *l, struct data **out)
+{
+    golden_write(path, text, strlen(text));
+    int rc = data_labels_learn_texts(l, path, FORMAT_AUTO, &e);
+    return rc ? rc : data_open_texts(path, FORMAT_AUTO, tok, length, l, out, &e);
+}
+
+static void check(const struct data *d, int64_t sample, int n, const int32_t *ids, int32_t label)
+{
+    int32_t inputs[T + 2], labels[T + 2], length;
+    data_tagged_sample(d, sample, T + 2, inputs, labels, &length);
+    ck_assert_int_eq(length, n);
+    ck_assert_int_eq(data_tagged_length(d, sample), n);
+    ck_assert_int_eq(data_tagged_labels(d, sample), 1);
+    for (int i = 0; i < T + 2; i++) {
+        ck_assert_int_eq(inputs[i], i < n ? ids[i] : PAD);
+        ck_assert_int_eq(labels[i], i ? -1 : label);
+    }
+}
+
+START_TEST(a_text_is_a_sample_with_its_label)
+{
+    struct data_labels labels = {.names = NULL};
+    struct data *d = NULL;
+    ck_assert_msg(!learn_and_open(three, T, &labels, &d), "%s", e.text);
+    ck_assert_int_eq(data_samples(d), 3);
+    ck_assert_int_eq(data_tagged_truncated(d), 0);
+    check(d, 0, 6, (const int32_t[]){CLS, UN, AFF, ABLE, DOT, SEP}, 1);
+    check(d, 1, 2, (const int32_t[]){CLS, SEP}, 0);
+    check(d, 2, 5, (const int32_t[]){CLS, PARIS, UNK, RUNS, SEP}, 1);
+    data_close(d);
+    data_labels_done(&labels);
+}
+END_TEST
+
+START_TEST(what_does_not_fit_is_cut_and_counted)
+{
+    struct data_labels labels = {.names = NULL};
+    struct data *d = NULL;
+    ck_assert(!learn_and_open(
+        "text,label\nruns runs runs runs,x\nruns runs unaffable runs,y\n", T, &labels, &d));
+    ck_assert_int_eq(data_samples(d), 2);
+    ck_assert_int_eq(data_tagged_truncated(d), 1);
+    check(d, 0, 6, (const int32_t[]){CLS, RUNS, RUNS, RUNS, RUNS, SEP}, 0);
+    check(d, 1, 6, (const int32_t[]){CLS, RUNS, RUNS, UN, AFF, SEP}, 1);
+    data_close(d);
+    data_labels_done(&labels);
+}
+END_TEST
+
+START_TEST(a_digest_is_of_ids_labels_and_names)
+{
+    static const char *const texts[] = {three,
+        "text,label\nunaffable.,good\n,good\n\"Paris, runs\",bad\n",
+        "text,label\nunaffable.,good\n,bad\n\"Paris runs\",good\n",
+        "text,label\nunaffable.,good\n,worse\n\"Paris, runs\",good\n"};
+    uint64_t digests[4];
+    for (int i = 0; i < 4; i++) {
+        struct data_labels labels = {.names = NULL};
+        struct data *d = NULL;
+        ck_assert_msg(!learn_and_open(texts[i], T, &labels, &d), "%s", e.text);
+        digests[i] = data_digest(d);
+        for (int k = 0; k < i; k++)
+            ck_assert_msg(digests[k] != digests[i], "%d and %d", k, i);
+        data_close(d);
+        data_labels_done(&labels);
+    }
+}
+END_TEST
+
+START_TEST(bad_files_are_refused)
+{
+    struct data_labels labels = {.names = NULL};
+    struct data *d = NULL;
+    ck_assert_int_eq(learn_and_open("text,label\n", T, &labels, &d), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "a.csv: no text in it"));
+    ck_assert(!learn_and_open(three, T, &labels, &d));
+    data_close(d);
+    d = NULL;
+    golden_write(path, "text,label\na,good\nb,better\n", 28);
+    ck_assert_int_eq(data_open_texts(path, FORMAT_AUTO, tok, T, &labels, &d, &e), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "a.csv: line 3: label \"better\" was not learnt"));
+    ck_assert_int_eq(data_open_texts(path, FORMAT_AUTO, tok, 2, &labels, &d, &e), -ERR_USER);
+    ck_assert_ptr_nonnull(strstr(e.text, "spec.train.sequenceLength: 2"));
+    ck_assert_int_eq(
+        data_open_texts("/nowhere.csv", FORMAT_AUTO, tok, T, &labels, &d, &e), -ERR_DATA);
+    ck_assert(!d);
+    data_labels_done(&labels);
+}
+END_TEST
+
+static int open_once(void *user)
+{
+    (void)user;
+    struct data_labels labels = {.names = NULL};
+    struct data *d = NULL;
+    int rc = data_labels_learn_texts(&labels, path, FORMAT_AUTO, &e);
+    rc = rc ? rc : data_open_texts(path, FORMAT_AUTO, tok, T, &labels, &d, &e);
+    ck_assert(!rc || !d);
+    data_close(d);
+    data_labels_done(&labels);
+    return rc;
+}
+
+START_TEST(failed_calls_are_reported)
+{
+    golden_write(path, three, sizeof three - 1);
+    fault_each(FAULT_MEM, open_once, NULL);
+    fault_each(FAULT_IO, open_once, NULL);
+}
+END_TEST
+
+int main(void)
+{
+    return unit_run_with(&(struct unit){"texts", 30, begin, end},
+        (const TTest *const[]){a_text_is_a_sample_with_its_label,
+            what_does_not_fit_is_cut_and_counted, a_digest_is_of_ids_labels_and_names,
+            bad_files_are_refused, failed_calls_are_reported, NULL});
+}
