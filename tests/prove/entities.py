@@ -5,7 +5,7 @@
                        [--schedule linear|constant] [--dropout 0]
     entities.py ours OUT TENSORBOARD       of a finished job: its report.json and what it told TensorBoard
     entities.py compare FILE TOLERANCE     lines of both, as they print them: means over seeds; fails when
-                                           the means of the test F1 differ by more
+                                           the mean of our test F1 is less by more
 
 The first two print a line: who, the dev F1 of each epoch, the test F1, all by seqeval's default mode. DATA holds
 train.conll, dev.conll and test.conll. The loop is plain torch with the model, tokenizer and label alignment of
@@ -135,9 +135,9 @@ def compare(a):
         means[who] = [statistics.mean(column) for column in zip(*figures)]
         print("%-6s of %d seeds: dev" % (who, len(figures)), *("%.4f" % f for f in means[who][:-1]),
               "test %.4f (%.4f to %.4f)" % (means[who][-1], min(f[-1] for f in figures), max(f[-1] for f in figures)))
-    apart = abs(means["ours"][-1] - means["theirs"][-1])
-    print("test F1 differs by %.4f, %.4f may be" % (apart, a.tolerance))
-    return apart > a.tolerance
+    ahead = means["ours"][-1] - means["theirs"][-1]
+    print("ours is %.4f %s; it may be %.4f behind" % (abs(ahead), "ahead" if ahead >= 0 else "behind", a.tolerance))
+    return ahead < -a.tolerance
 
 
 def main():

@@ -1,7 +1,7 @@
 #!/bin/bash
 # entities.sh [-q] BUILD: does our training of a classifier of words learn as much as transformers'? The published MiniLM on
 # the silver corpus (tests/e2e/entities), the sample's settings, three seeds each; dev F1 of each epoch and test F1 of both,
-# and their means, which may differ by 0.02. It takes an hour and more on two cores; -q: one seed, two epochs of 160
+# and their means, of which ours may be 0.02 less. It takes an hour and more on two cores; -q: one seed, two epochs of 160
 # verses at fifty times the rate, which proves that both run and little more. A python with torch and seqeval comes from
 # tests/golden/requirements.txt, once a machine, or is PYTHON.
 quick=

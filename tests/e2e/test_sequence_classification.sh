@@ -1,0 +1,53 @@
+#!/bin/bash
+# Goal: manifests/samples/sequence-classification.yaml keeps its word: a published BERT learns to tell unwanted mails from
+# others on two ranks, says after each epoch how well it does, and leaves a report, TensorBoard's points and a folder that
+# names its labels. Method: `llmjob run` with the real MiniLM and the SpamAssassin corpus (tests/e2e/mails), fewer and shorter
+# texts at a higher rate. What the report is compared with needs no model: the most frequent label, and words counted.
+. "$(dirname "$0")/lib.sh"
+work=$(mktemp -d)
+data=$work/data out=$work/out logs=$work/data/ckpt/mails/samples
+texts=256 epochs=2
+
+prepare() {
+	mkdir -p "$work/bin" "$data/models"
+	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	tests/e2e/mails "$(tests/golden/fetch.sh mails)" "$data/mails" $texts 64 128
+	tests/e2e/material "$data" mails
+	sed -E "s/^( *epochs:).*/\1 $epochs/; s/^( *learningRate:).*/\1 0.0005/; s/^( *sequenceLength:).*/\1 48/" \
+		manifests/samples/sequence-classification.yaml >"$work/job.yaml"
+}
+explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
+clean_up() {
+	local pids
+	pids=$(find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null | cut -d/ -f3 || true)
+	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
+	rm -rf "$work"
+}
+
+trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
+prepare
+status=0
+TMPDIR=$work timeout 200 "$work/bin/llmjob" run "$work/job.yaml" --storage "data=$data" --plain >"$out" 2>&1 || status=$?
+check "it completes" equal $status 0
+check "every text of every step was learnt once" \
+	awk -v batch=16 -v steps=$((texts * epochs / 16)) -f tests/e2e/samples.awk "$logs"/*.log
+echo "$(grep -E 'validation loss|^epoch' "$out" || true)"
+check "each epoch says its train loss and what it comes to" equal \
+	"$(grep -cE '^epoch [0-9]+: train loss [0-9.]+  validation loss [0-9.]+  f1 [0-9.]+$' "$out")" $epochs
+
+report=$data/out/mails/report.json
+score() { jq "$1" "$report"; }
+baseline=$(tests/e2e/mails baseline "$data/mails")
+accuracy=$(score .test.classes.accuracy) f1=$(score '.test.classes["macro avg"]."f1-score"')
+echo "test accuracy $accuracy, macro f1 $f1, roc auc $(score .test.classes.rocAuc); without a model: $baseline"
+check "the test has a report by label" jq -e '.test.classes.labels | has("ham") and has("spam")' "$report"
+check "its support is what the file holds" equal "$(score .test.classes.labels.spam.support)" \
+	"$(grep -c '"label": "spam"' "$data/mails/test.jsonl")"
+check "more than the most frequent label" jq -en "$accuracy > ($baseline).majority"
+check "more than by counting words" jq -en "$accuracy > ($baseline).words"
+check "the run ends with the figure" grep -qF "test: accuracy $(printf %.4f "$accuracy")" "$out"
+check "the output is a BERT that classifies texts" jq -e '.architectures == ["BertForSequenceClassification"]' "$data/out/mails/config.json"
+check "with the labels of the files" equal "$(jq -c .id2label "$data/out/mails/config.json")" '{"0":"ham","1":"spam"}'
+check "and its tokenizer" test -s "$data/out/mails/tokenizer.json"
+check "TensorBoard has the curve's area" grep -qa 'roc_auc/test' "$(find "$data/tensorboard/mails" -name 'events.*' | head -n 1)"
+finish
