@@ -1,7 +1,7 @@
 /*
  * dialogue: a text with its spans becomes ids with marks. Cut at the spans' ends and tokenised
  * piece by piece it mostly has the ids of the whole, and then their places are known; else each is
- * found as how far the ids of the text up to it agree with those of the whole.
+ * found as how far the ids of the text up to it, or behind it, agree with those of the whole.
  */
 #include "runtime/data/dialogue.h"
 
@@ -56,17 +56,28 @@ static int find_by_pieces(const struct marked_text *m, const struct tok_ids *who
     return rc;
 }
 
-/* A token that lies across a border is the span's. */
-static int find_by_beginning(
+/* As many tokens as two texts have in common, from the beginning or from the end. */
+static int64_t common(const struct tok_ids *a, const struct tok_ids *b, bool from_end)
+{
+    int64_t n = 0, most = a->count < b->count ? a->count : b->count;
+    while (n < most &&
+        (from_end ? a->id[a->count - 1 - n] == b->id[b->count - 1 - n] : a->id[n] == b->id[n]))
+        n++;
+    return n;
+}
+
+/* Where learning begins is the end of what the text before it has in common with the whole, and
+   where it ends the beginning of what the text behind it has: a token across a border is learnt. */
+static int find_by_agreement(
     const struct marked_text *m, const struct tok_ids *whole, int64_t *places, struct err *e)
 {
     for (int i = 0; i < 2 * m->spans->count; i++) {
         struct tok_ids part = {0};
-        int rc = encode(m, 0, border_at(m, i), &part, e);
-        int64_t n = 0;
-        while (n < part.count && n < whole->count && part.id[n] == whole->id[n])
-            n++;
-        places[i] = i % 2 && n < part.count && n < whole->count ? n + 1 : n;
+        bool ends = i % 2;
+        size_t border = border_at(m, i);
+        int rc = ends ? encode(m, border, m->len, &part, e) : encode(m, 0, border, &part, e);
+        int64_t n = common(&part, whole, ends);
+        places[i] = ends ? whole->count - n : n;
         tok_ids_done(&part);
         if (rc)
             return rc;
@@ -99,7 +110,7 @@ static int add_marked(const struct marked_text *m, struct tok_ids *out, struct e
     int rc = encode(m, 0, m->len, &whole, e);
     rc = rc ? rc : find_by_pieces(m, &whole, places, &same, e);
     if (!rc && !same)
-        rc = find_by_beginning(m, &whole, places, e);
+        rc = find_by_agreement(m, &whole, places, e);
     rc = rc ? rc : append_marked(m, &whole, places, out, e);
     tok_ids_done(&whole);
     return rc;
@@ -184,10 +195,11 @@ static int render_turns(const struct tok *tok, struct chat *c, const struct json
     buf_init(&last, TEXT_LIMIT);
     json_each (message, messages) {
         struct json *guarded = NULL;
+        buf_reset(&last);
+        if (!rc && buf_add(&last, buf_cstr(&t.all), t.all.len))
+            rc = err_set(e, ERR_MEMORY, "no memory for a conversation");
         if (rc || (rc = guard_json(tok, message, &guarded, e)))
             break;
-        buf_reset(&last);
-        buf_add(&last, buf_cstr(&t.all), t.all.len);
         rc = add_turn(&t, guarded, i++, e);
         if (!rc && !begins_with(&t.all, &last))
             rc = err_set(e, ERR_DATA,

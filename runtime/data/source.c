@@ -233,8 +233,11 @@ static int unpack(const char *path, const char *folder, const struct io_map *pac
         return fd;
     struct unpacking u = {path, packed, p, fd, piece};
     snprintf(open_file, sizeof open_file, "/proc/self/fd/%d", fd);
-    if ((rc = io_remove(name, e)) ||
-        (rc = ends_in(path, ".gz") ? unpack_gzip(&u, e) : unpack_zstd(&u, e)))
+    if ((rc = io_remove(name, e))) {
+        io_remove(name, NULL);
+        return rc;
+    }
+    if ((rc = ends_in(path, ".gz") ? unpack_gzip(&u, e) : unpack_zstd(&u, e)))
         return rc;
     return io_map(open_file, out, e);
 }

@@ -2,7 +2,7 @@
  * Goal: of a conversation what the assistant says is learnt, of a prompt its completion, and what
  * cannot be told apart is refused. Method: a tokenizer of bytes with three special tokens; what is
  * learnt is written out as text beside what is not, in brackets; templates with marks, without, and
- * such as render earlier turns otherwise later on.
+ * such as render earlier turns otherwise later on; 80 conversations as transformers marks them.
  * needs: faults
  */
 #include "runtime/data/dialogue.h"
@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "runtime/text/tok_def.h"
+#include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
 #define CHATML \
@@ -179,6 +180,37 @@ START_TEST(completions_are_learnt)
 }
 END_TEST
 
+/* Against transformers' assistant_masks, also where no special token stands at a border. */
+START_TEST(marks_are_the_references)
+{
+    char path[1024];
+    int64_t count, marks, rows = 0, learnt;
+    struct tok *t = NULL;
+    if (!golden_fetch("tokenizer-qwen3", path))
+        return;
+    ck_assert_msg(!tok_open_folder(path, -1, -1, &t, &e), "%s", e.text);
+    json_auto struct json *all = golden_json(GOLDEN "dialogue.json");
+    json_each (row, all) {
+        struct chat *c = NULL;
+        struct tok_ids got = {0};
+        const struct json *messages = json_get(row, "messages");
+        mem_autofree int32_t *ids = golden_ids(json_get(row, "ids"), &count);
+        mem_autofree int32_t *mask = golden_ids(json_get(row, "learnt"), &marks);
+        ck_assert(!chat_parse(json_str(row, "template", ""), NULL, NULL, &c, &e));
+        ck_assert_msg(!dialogue_messages(t, c, messages, &got, &learnt, &e), "%s", e.text);
+        ck_assert(got.count == count && marks == count);
+        for (int64_t i = 0; i < count; i++)
+            ck_assert_msg(got.id[i] == (mask[i] ? ids[i] : ~ids[i]), "row %lld, token %lld",
+                (long long)rows, (long long)i);
+        rows++;
+        tok_ids_done(&got);
+        chat_close(c);
+    }
+    ck_assert_int_eq(rows, 80);
+    tok_close(t);
+}
+END_TEST
+
 struct parts {
     struct tok *tok;
     struct chat *chat;
@@ -211,4 +243,4 @@ START_TEST(failed_allocations_are_reported)
 END_TEST
 
 UNIT_MAIN("dialogue", what_the_assistant_says_is_learnt, what_cannot_be_told_apart_is_refused,
-    completions_are_learnt, failed_allocations_are_reported)
+    completions_are_learnt, marks_are_the_references, failed_allocations_are_reported)

@@ -91,9 +91,9 @@ START_TEST(damage_is_found)
         ck_assert(!io_read_file(path, 1 << 16, &whole, &e));
         size_t ids_end = sizeof(struct tokens_header) + (rows ? 7 : 2) * sizeof(int32_t);
         for (size_t i = 0; i < whole.len; i++) {
-            whole.data[i] ^= 1 << i % 8;
+            whole.data[i] = (char)(whole.data[i] ^ 1 << i % 8);
             golden_write(path, whole.data, whole.len);
-            whole.data[i] ^= 1 << i % 8;
+            whole.data[i] = (char)(whole.data[i] ^ 1 << i % 8);
             bool fill = i >= ids_end && i < (ids_end + 7) / 8 * 8;
             ck_assert_msg(check(VOCAB) == (fill ? 0 : -ERR_CORRUPT), "byte %zu", i);
             golden_write(path, whole.data, i);
