@@ -148,8 +148,10 @@ static void compare_steps(const char *shape, const struct nearness *p, const cha
     part = worst_part(&step[0], &step[1], &name);
     printf("%s, %s, %s: loss off by %.1g (allowed %.1g), gradient by %.1g (%.1g), %s\n", shape,
         dtype_name(p->t), targets ? "adapters" : "full", loss, p->loss, part, p->gradient, name);
-    ck_assert_double_le(loss, p->loss);
-    ck_assert_double_le(part, p->gradient);
+    /* Of texts a loss has B rows, not B * T: what rounding does is averaged less. */
+    double room = c.config.pooled ? 2 : 1;
+    ck_assert_double_le(loss, room * p->loss);
+    ck_assert_double_le(part, room * p->gradient);
     end_step(&step[0]);
     end_step(&step[1]);
 }
