@@ -1,17 +1,21 @@
 #!/bin/bash
-# entities.sh [-q] BUILD: does our training of a classifier of words learn as much as transformers'? The published MiniLM on
+# entities.sh [-q | -m] BUILD: does our training of a classifier of words learn as much as transformers'? The published MiniLM on
 # the silver corpus (tests/e2e/entities), the sample's settings, three seeds each; dev F1 of each epoch and test F1 of both,
 # and their means, of which ours may be 0.02 less. It takes an hour and more on two cores; -q: one seed, two epochs of 160
-# verses at fifty times the rate, which proves that both run and little more. A python with torch and seqeval comes from
-# tests/golden/requirements.txt, once a machine, or is PYTHON.
-quick=
-[ "${1-}" != -q ] || { quick=1; shift; }
+# verses at fifty times the rate, which proves that both run and little more; -m: three seeds, three epochs of 480 verses at
+# the rate of the end-to-end test. A python with torch and seqeval comes from tests/golden/requirements.txt, once a machine, or is
+# PYTHON.
+size=
+case ${1-} in -q | -m) size=$1 && shift ;; esac
 A=$(realpath "$1") B=$A
 . "$(dirname "$0")/lib.sh"
 requirements=$top/tests/golden/requirements.txt
 theirs=${PYTHON:-${LLMJOB_CACHE:-$HOME/.cache/llmjob}/venv-golden-$(sha256sum <"$requirements" | cut -c 1-12)/bin/python}
 seeds="1 2 3" epochs=5 verses="3000 600 600" rate=0.00002 tolerance=0.02
-[ -z "$quick" ] || { seeds=1 epochs=2 verses="160 40 40" rate=0.001 tolerance=0.2; }
+case $size in
+-q) seeds=1 epochs=2 verses="160 40 40" rate=0.001 tolerance=0.2 ;;
+-m) epochs=3 verses="480 120 120" rate=0.0005 ;;
+esac
 
 need_python() { # an environment that is there is whole
     local venv=${theirs%/bin/python}
