@@ -67,9 +67,12 @@ struct op_embed {
     enum dtype t;
 };
 
-/* y (n, c) = x * rstd * w, rstd (n) = 1/sqrt(mean(x^2) + eps) */
+/* y (n, c) = x * rstd * w, rstd (n) = 1/sqrt(mean(x^2) + eps). group > 0: rows stand in groups of
+   so many, contiguous, groups of x and dx ldx elements apart, of y and dy ldy (the heads of a
+   token); 0: all are contiguous. */
 struct op_rmsnorm {
     int64_t n, c;
+    int64_t group, ldx, ldy;
     float eps;
     const void *x, *w; /* (n, c), (c) */
     void *y;
@@ -130,13 +133,26 @@ struct op_dropout {
     enum dtype t;
 };
 
-/* Rotary positions in place on x (n, heads, d), "half" layout: pairs (i, i + d/2). ld: elements a
-   row. position (n) I32; inverse: rotate by the negative angle (backward). */
+/* How the frequencies of rotary positions are changed for contexts longer than those of a first
+   training. LINEAR: divided by factor (arXiv:2306.15595). LLAMA3 (transformers' "llama3"): by
+   factor where fewer than `low` waves fit the first `context`, not at all where more than `high`
+   do, in between by a mixture of both. */
+enum op_rope_kind { OP_ROPE_PLAIN, OP_ROPE_LINEAR, OP_ROPE_LLAMA3 };
+struct op_rope_scaling {
+    enum op_rope_kind kind;
+    float factor, low, high;
+    int64_t context;
+};
+
+/* Rotary positions in place on x (n, heads, d), "half" layout: pairs (i, i + d/2), of frequency
+   theta^(-2i/d), scaled. ld: elements a row. position (n) I32; inverse: rotate by the negative
+   angle (backward). */
 struct op_rope {
     int64_t n, heads, d, ld;
     void *x;
     const int32_t *position;
     float theta;
+    struct op_rope_scaling scaling;
     bool inverse;
     enum dtype t;
 };
@@ -145,7 +161,9 @@ struct op_rope {
    from one token to the next), causal unless bidirectional; o (b, t, h, d) contiguous; lse (b, h,
    t) F32; scale usually 1/sqrt(d). No (t, t) matrix in memory. length (b) I32 in [1, t], or NULL:
    only the first length[i] tokens of sequence i exist; the rows of the others get o = 0, lse = 0
-   and zero gradients. Backward writes dq, dk, dv with the strides of q, k, v. */
+   and zero gradients. first (b, t) I32, or NULL, where causal: query i of a sequence sees keys from
+   first[i] on; 0 <= first[i] <= i, and it never falls along a sequence (the caller sees to it).
+   Backward writes dq, dk, dv with the strides of q, k, v. */
 struct op_attention {
     int64_t b, tokens, h, g, d;
     float scale;
@@ -156,7 +174,7 @@ struct op_attention {
     const void *dout; /* (b, t, h, d); backward */
     void *dq, *dk, *dv;
     bool bidirectional;
-    const int32_t *length;
+    const int32_t *length, *first;
     enum dtype t;
 };
 
@@ -176,9 +194,10 @@ struct op_kv_store {
 
 /* Decoding: q (n, h, d) F32, one new token each of n sequences; k_cache, v_cache of sequence i:
    (capacity, g, d) of kv_type at k_cache + i * sequence_stride elements; length[i] tokens are valid
-   (the new one included); o (n, h, d) F32. Paged when pages is not NULL: token j of sequence i
-   stands in page pages[i * pages_ld + j / page_tokens], and page p is (page_tokens, g, d) at
-   k_cache + p * page_tokens * g * d (arXiv:2309.06180); sequence_stride is not used then. */
+   (the new one included), of which the last `window` are seen where that is not 0; o (n, h, d) F32.
+   Paged when pages is not NULL: token j of sequence i stands in page pages[i * pages_ld + j /
+   page_tokens], and page p is (page_tokens, g, d) at k_cache + p * page_tokens * g * d
+   (arXiv:2309.06180); sequence_stride is not used then. */
 struct op_attention_decode {
     int64_t n, h, g, d;
     float scale;
@@ -186,6 +205,7 @@ struct op_attention_decode {
     const void *k_cache, *v_cache;
     int64_t sequence_stride;
     const int32_t *length;
+    int64_t window;
     float *o;
     const int32_t *pages; /* I32, or NULL */
     int64_t pages_ld, page_tokens;
@@ -288,6 +308,24 @@ struct op_sample {
 OPS_INLINE uint32_t op_random(uint64_t seed, uint64_t index)
 {
     return (uint32_t)(random_mix(seed + index * RANDOM_STEP) >> 32);
+}
+
+/* Of rows in groups: where row i begins. */
+OPS_INLINE int64_t op_row_at(int64_t i, int64_t c, int64_t group, int64_t ld)
+{
+    return group ? i / group * ld + i % group * c : i * c;
+}
+
+/* What becomes of a frequency, in radians a position. */
+OPS_INLINE double op_rope_scaled(const struct op_rope_scaling *s, double frequency)
+{
+    if (s->kind == OP_ROPE_PLAIN)
+        return frequency;
+    double kept = 0, waves = (double)s->context * frequency / 6.283185307179586;
+    if (s->kind == OP_ROPE_LLAMA3)
+        kept = (waves - (double)s->low) / ((double)s->high - (double)s->low);
+    kept = kept < 0 ? 0 : kept > 1 ? 1 : kept;
+    return kept * frequency + (1 - kept) * frequency / (double)s->factor;
 }
 
 /* The seed under which index i draws what `seed` draws at first + i. */

@@ -85,10 +85,10 @@ ISA_INLINE void attention_back_queries(enum dtype t, bool pairs, const struct at
     }
 }
 
-/* Row j of the tile: p and ds in place of the products, and as BF16 when pairs. Masked: the
- * first queries, which do not see key j. */
+/* Row j of the tile: p and ds in place of the products, and as BF16 when pairs. Only queries [from,
+ * end) see key j. */
 ISA_INLINE void attention_back_row(bool pairs, float scale, const float *lse, const float *delta,
-    int64_t masked, float *p, float *ds, uint16_t *p16, uint16_t *ds16)
+    int64_t from, int64_t end, float *p, float *ds, uint16_t *p16, uint16_t *ds16)
 {
 #pragma omp simd
     for (int64_t i = 0; i < TILE; i++) {
@@ -96,18 +96,19 @@ ISA_INLINE void attention_back_row(bool pairs, float scale, const float *lse, co
         p[i] = e;
         ds[i] = e * (ds[i] - delta[i]) * scale;
     }
-    memset(p, 0, (size_t)masked * sizeof *p);
-    memset(ds, 0, (size_t)masked * sizeof *ds);
+    memset(p, 0, (size_t)from * sizeof *p);
+    memset(ds, 0, (size_t)from * sizeof *ds);
+    memset(p + end, 0, (size_t)(TILE - end) * sizeof *p);
+    memset(ds + end, 0, (size_t)(TILE - end) * sizeof *ds);
     if (pairs) {
         math_narrow(p, TILE, p16);
         math_narrow(ds, TILE, ds16);
     }
 }
 
-/* Keys of one block, of which `valid` exist, against queries of block i; dk, dv (TILE, pad) of the
- * key block. */
+/* Keys of one block against queries of block i; dk, dv (TILE, pad) of the key block. */
 ISA_INLINE void attention_back_tile(bool pairs, const struct attention_back *w,
-    const struct attention_back_own *own, int64_t i, bool diagonal, int64_t valid, float *dk,
+    const struct attention_back_own *own, int64_t i, const struct attention_seen *seen, float *dk,
     float *dv)
 {
     int64_t at = i * w->s.block_words, words = w->s.words, pad = w->s.pad,
@@ -116,13 +117,14 @@ ISA_INLINE void attention_back_tile(bool pairs, const struct attention_back *w,
         own->p, TILE);
     tile_product(pairs, false, TILE, TILE, words, own->v_rows, words, own->do_transposed + at, TILE,
         own->ds, TILE);
-    for (int64_t j = 0; j < TILE; j++)
+    for (int64_t j = 0, end = seen->first ? 0 : TILE; j < TILE; j++) {
+        int64_t from = seen->diagonal ? j : j < seen->valid ? 0 : TILE;
+        while (seen->first && end < seen->queries && seen->first[end] <= seen->key + j)
+            end++;
         attention_back_row(pairs, w->op.scale, own->lse + i * TILE, own->delta + i * TILE,
-            diagonal        ? j
-                : j < valid ? 0
-                            : TILE,
-            own->p + j * TILE, own->ds + j * TILE, (uint16_t *)own->p_pairs + j * TILE,
-            (uint16_t *)own->ds_pairs + j * TILE);
+            from < end ? from : end, end, own->p + j * TILE, own->ds + j * TILE,
+            (uint16_t *)own->p_pairs + j * TILE, (uint16_t *)own->ds_pairs + j * TILE);
+    }
     const uint32_t *p = pairs ? own->p_pairs : (uint32_t *)own->p;
     const uint32_t *ds = pairs ? own->ds_pairs : (uint32_t *)own->ds, *ds_b = ds;
     if (pairs) {
@@ -158,8 +160,12 @@ ISA_INLINE void attention_back_head(
         tile_rows(t, pairs, attention_at(t, a->v, token * a->ldv + g * a->d), a->ldv, valid, a->d,
             pad, own.v_rows);
         int64_t end = valid ? attention_blocks(a, b) : 0;
-        for (int64_t q = a->bidirectional ? 0 : block; q < end; q++)
-            attention_back_tile(pairs, w, &own, q, !a->bidirectional && q == block, valid, dk, dv);
+        for (int64_t q = a->bidirectional ? 0 : block; q < end; q++) {
+            const struct attention_seen seen = attention_seen(a, b, q, block);
+            if (a->first && a->first[b * a->tokens + q * TILE] >= (block + 1) * TILE)
+                break; /* nor do those behind it see any of the keys */
+            attention_back_tile(pairs, w, &own, q, &seen, dk, dv);
+        }
     }
     for (int64_t token = 0; token < a->tokens; token++) {
         const float *dq = own.dq + token / TILE * pad * TILE + token % TILE;

@@ -102,16 +102,45 @@ static size_t attention_layout(
     return at;
 }
 
+/* What the queries of a tile see of its keys. */
+struct attention_seen {
+    bool diagonal;        /* none after the query itself */
+    int64_t valid;        /* keys that exist */
+    int64_t key, queries; /* the first key; queries that exist */
+    const int32_t *first; /* (queries) the first key that each sees; NULL: no later than `key` */
+};
+
+/* Of query block `block` against key block k, of sequence b. */
+static inline struct attention_seen attention_seen(
+    const struct op_attention *a, int64_t b, int64_t block, int64_t k)
+{
+    struct attention_seen s = {.diagonal = !a->bidirectional && k == block,
+        .valid = attention_valid(a, b, k),
+        .key = k * TILE,
+        .queries = attention_valid(a, b, block)};
+    const int32_t *first = a->first ? a->first + b * a->tokens + block * TILE : NULL;
+    if (first && s.queries && first[s.queries - 1] > s.key)
+        s.first = first;
+    return s;
+}
+
+/* No score where a key is not seen. */
+static inline void attention_mask(const struct attention_seen *s, float *restrict score)
+{
+    for (int64_t j = s->diagonal ? 0 : s->valid; j < TILE; j++)
+        for (int64_t i = 0; i < (s->diagonal ? j : TILE); i++)
+            score[j * TILE + i] = -INFINITY;
+    for (int64_t i = 0; s->first && i < s->queries; i++)
+        for (int64_t j = 0; j < TILE && s->key + j < s->first[i]; j++)
+            score[j * TILE + i] = -INFINITY;
+}
+
 /* Scores become exponentials relative to the running maximum of each query; factor is for what was
- * summed before. Keys from `valid` on do not exist; on the diagonal a query sees none after itself.
- */
-ISA_INLINE void attention_softmax(
-    const struct attention_own *own, float scale, bool diagonal, int64_t valid)
+ * summed before. What a query adds up before it has met a key that it sees, factor makes nothing
+ * of. */
+ISA_INLINE void attention_softmax(const struct attention_own *own, float scale)
 {
     float top[TILE], *restrict score = own->score, *restrict sum = own->sum;
-    for (int64_t j = diagonal ? 0 : valid; j < TILE; j++)
-        for (int64_t i = 0; i < (diagonal ? j : TILE); i++)
-            score[j * TILE + i] = -INFINITY;
     memcpy(top, own->max, sizeof top);
     for (int64_t j = 0; j < TILE; j++)
 #pragma omp simd
@@ -135,13 +164,14 @@ ISA_INLINE void attention_softmax(
 }
 
 ISA_INLINE void attention_keys(bool pairs, const struct attention_forward *f,
-    const struct attention_own *own, const uint32_t *keys, const uint32_t *values, bool diagonal,
-    int64_t valid)
+    const struct attention_own *own, const uint32_t *keys, const uint32_t *values,
+    const struct attention_seen *seen)
 {
     int64_t pad = f->s.pad, tile = tile_words(pairs, TILE);
     tile_product(
         pairs, false, TILE, TILE, f->s.words, keys, f->s.words, own->q, TILE, own->score, TILE);
-    attention_softmax(own, f->op.scale, diagonal, valid);
+    attention_mask(seen, own->score);
+    attention_softmax(own, f->op.scale);
     for (int64_t c = 0; c < pad; c++)
 #pragma omp simd
         for (int64_t i = 0; i < TILE; i++)
@@ -174,7 +204,7 @@ ISA_INLINE void attention_queries(
     const struct op_attention *a = &f->op;
     int64_t h = i % a->h, b = i / a->h % a->b, block = f->s.blocks - 1 - i / a->h / a->b;
     int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, b, block);
-    int64_t first = (b * a->g + h / f->s.groups) * f->s.blocks * f->s.block_words;
+    int64_t head = (b * a->g + h / f->s.groups) * f->s.blocks * f->s.block_words;
     int64_t end = !valid ? 0 : a->bidirectional ? attention_blocks(a, b) : block + 1;
     struct attention_own own;
 
@@ -187,9 +217,11 @@ ISA_INLINE void attention_queries(
         own.max[r] = -FLT_MAX;
         own.sum[r] = 0;
     }
-    for (int64_t k = 0; k < end; k++, first += f->s.block_words)
-        attention_keys(pairs, f, &own, f->keys + first, f->values + first,
-            !a->bidirectional && k == block, attention_valid(a, b, k));
+    for (int64_t k = a->first && valid ? a->first[token] / TILE : 0; k < end; k++) {
+        const struct attention_seen seen = attention_seen(a, b, block, k);
+        int64_t at = head + k * f->s.block_words;
+        attention_keys(pairs, f, &own, f->keys + at, f->values + at, &seen);
+    }
     attention_store(t, a, &own, b, h, block, valid);
 }
 
@@ -292,7 +324,8 @@ ISA_INLINE void attention_decode_head(enum dtype t, const struct op_attention_de
     int64_t n = i / a->h, g = i % a->h / (a->h / a->g), dim = a->d, length = a->length[n];
     int64_t at[ATTENTION_SPAN];
     const float *q = a->q + i * dim;
-    for (int64_t from = 0; from < length; from += ATTENTION_SPAN) {
+    int64_t first = a->window && length > a->window ? length - a->window : 0;
+    for (int64_t from = first; from < length; from += ATTENTION_SPAN) {
         int64_t span = length - from < ATTENTION_SPAN ? length - from : ATTENTION_SPAN;
         float top = max;
         attention_cached(a, n, g, from, span, at);
@@ -304,7 +337,7 @@ ISA_INLINE void attention_decode_head(enum dtype t, const struct op_attention_de
             score[j] = dot * a->scale;
             top = score[j] > top ? score[j] : top;
         }
-        float factor = from ? math_exp(max - top) : 0, total = 0;
+        float factor = from > first ? math_exp(max - top) : 0, total = 0;
 #pragma omp simd reduction(+ : total)
         for (int64_t j = 0; j < span; j++)
             total += score[j] = math_exp(score[j] - top);

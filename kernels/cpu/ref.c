@@ -38,15 +38,17 @@ void op_ref_rmsnorm(struct dev *d, const struct op_rmsnorm *a)
     (void)d;
     for (int64_t i = 0; i < a->n; i++) {
         double sum = 0;
+        int64_t from = op_row_at(i, a->c, a->group, a->ldx);
+        int64_t to = op_row_at(i, a->c, a->group, a->ldy);
         for (int64_t j = 0; j < a->c; j++) {
-            double x = ref_load(a->t, a->x, i * a->c + j);
+            double x = ref_load(a->t, a->x, from + j);
             sum += x * x;
         }
         float rstd = (float)(1 / sqrt(sum / (double)a->c + a->eps));
         a->rstd[i] = rstd;
         for (int64_t j = 0; j < a->c; j++)
-            ref_store(a->t, a->y, i * a->c + j,
-                ref_load(a->t, a->x, i * a->c + j) * rstd * ref_load(a->t, a->w, j));
+            ref_store(a->t, a->y, to + j,
+                ref_load(a->t, a->x, from + j) * rstd * ref_load(a->t, a->w, j));
     }
 }
 
@@ -57,22 +59,24 @@ void op_ref_rmsnorm_back(struct dev *d, const struct op_rmsnorm *a)
     (void)d;
     for (int64_t i = 0; i < a->n; i++) {
         double mean = 0, rstd = a->rstd[i];
+        int64_t x = op_row_at(i, a->c, a->group, a->ldx);
+        int64_t dy = op_row_at(i, a->c, a->group, a->ldy);
         for (int64_t j = 0; j < a->c; j++)
-            mean += (double)ref_load(a->t, a->dy, i * a->c + j) * ref_load(a->t, a->w, j) *
-                ref_load(a->t, a->x, i * a->c + j) * rstd;
+            mean += (double)ref_load(a->t, a->dy, dy + j) * ref_load(a->t, a->w, j) *
+                ref_load(a->t, a->x, x + j) * rstd;
         mean /= (double)a->c;
         for (int64_t j = 0; j < a->c; j++) {
-            int64_t at = i * a->c + j;
-            double g = (double)ref_load(a->t, a->dy, at) * ref_load(a->t, a->w, j);
-            double dx = rstd * (g - ref_load(a->t, a->x, at) * rstd * mean);
-            ref_store(a->t, a->dx, at, (float)dx + (a->accumulate ? ref_load(a->t, a->dx, at) : 0));
+            double g = (double)ref_load(a->t, a->dy, dy + j) * ref_load(a->t, a->w, j);
+            double dx = rstd * (g - ref_load(a->t, a->x, x + j) * rstd * mean);
+            ref_store(
+                a->t, a->dx, x + j, (float)dx + (a->accumulate ? ref_load(a->t, a->dx, x + j) : 0));
         }
     }
     for (int64_t j = 0; a->dw && j < a->c; j++) {
         double sum = 0;
         for (int64_t i = 0; i < a->n; i++)
-            sum += (double)ref_load(a->t, a->dy, i * a->c + j) *
-                ref_load(a->t, a->x, i * a->c + j) * a->rstd[i];
+            sum += (double)ref_load(a->t, a->dy, op_row_at(i, a->c, a->group, a->ldy) + j) *
+                ref_load(a->t, a->x, op_row_at(i, a->c, a->group, a->ldx) + j) * a->rstd[i];
         a->dw[j] += (float)sum;
     }
 }
@@ -204,7 +208,8 @@ void op_ref_rope(struct dev *d, const struct op_rope *a)
     int64_t half = a->d / 2;
     for (int64_t i = 0; i < a->n; i++) {
         for (int64_t p = 0; p < half; p++) {
-            double angle = a->position[i] * pow(a->theta, -2.0 * (double)p / (double)a->d);
+            double frequency = pow(a->theta, -2.0 * (double)p / (double)a->d);
+            double angle = a->position[i] * op_rope_scaled(&a->scaling, frequency);
             double c = cos(angle), s = a->inverse ? -sin(angle) : sin(angle);
             for (int64_t h = 0; h < a->heads; h++) {
                 int64_t lo = i * a->ld + h * a->d + p, hi = lo + half;

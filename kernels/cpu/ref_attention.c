@@ -39,12 +39,16 @@ static double ref_dot(
     return sum;
 }
 
-/* The tokens of sequence b that exist, and the keys that its query i sees. */
+/* The tokens of sequence b that exist, and the keys that its query i sees: [first, end). */
 static int64_t ref_length(const struct op_attention *a, int64_t b)
 {
     return a->length ? a->length[b] : a->tokens;
 }
-static int64_t ref_seen(const struct op_attention *a, int64_t b, int64_t i)
+static int64_t ref_first(const struct op_attention *a, int64_t b, int64_t i)
+{
+    return a->first ? a->first[b * a->tokens + i] : 0;
+}
+static int64_t ref_end(const struct op_attention *a, int64_t b, int64_t i)
 {
     int64_t length = ref_length(a, b);
     return i >= length ? 0 : a->bidirectional ? length : i + 1;
@@ -54,19 +58,19 @@ static void ref_attention_query(
     const struct op_attention *a, struct ref_head s, int64_t i, double *p)
 {
     double max = -INFINITY, sum = 0;
-    int64_t seen = ref_seen(a, s.b, i);
-    for (int64_t j = 0; j < seen; j++) {
+    int64_t first = ref_first(a, s.b, i), end = ref_end(a, s.b, i);
+    for (int64_t j = first; j < end; j++) {
         p[j] = a->scale * ref_dot(a, a->q, ref_q(a, s, i), a->k, ref_k(a, s, j));
         max = fmax(max, p[j]);
     }
-    for (int64_t j = 0; j < seen; j++)
+    for (int64_t j = first; j < end; j++)
         sum += p[j] = exp(p[j] - max);
-    a->lse[(s.b * a->h + s.h) * a->tokens + i] = seen ? (float)(max + log(sum)) : 0;
+    a->lse[(s.b * a->h + s.h) * a->tokens + i] = end ? (float)(max + log(sum)) : 0;
     for (int64_t c = 0; c < a->d; c++) {
         double o = 0;
-        for (int64_t j = 0; j < seen; j++)
+        for (int64_t j = first; j < end; j++)
             o += p[j] * ref_load(a->t, a->v, ref_v(a, s, j) + c);
-        ref_store(a->t, a->o, ref_o(a, s, i) + c, seen ? (float)(o / sum) : 0);
+        ref_store(a->t, a->o, ref_o(a, s, i) + c, end ? (float)(o / sum) : 0);
     }
 }
 
@@ -88,10 +92,10 @@ static void ref_attention_query_back(
 {
     double lse = a->lse[(s.b * a->h + s.h) * a->tokens + i];
     double delta = ref_dot(a, a->dout, ref_o(a, s, i), a->o, ref_o(a, s, i));
-    int64_t seen = ref_seen(a, s.b, i);
+    int64_t end = ref_end(a, s.b, i);
     for (int64_t c = 0; c < a->d; c++)
         dq[c] = 0;
-    for (int64_t j = 0; j < seen; j++) {
+    for (int64_t j = ref_first(a, s.b, i); j < end; j++) {
         double p = exp(a->scale * ref_dot(a, a->q, ref_q(a, s, i), a->k, ref_k(a, s, j)) - lse);
         double dp = ref_dot(a, a->dout, ref_o(a, s, i), a->v, ref_v(a, s, j));
         double ds = p * (dp - delta) * a->scale;
@@ -161,18 +165,19 @@ static void ref_decode_head(const struct op_attention_decode *a, int64_t i, int6
     float *o = a->o + (i * a->h + h) * a->d;
     int64_t head = h / (a->h / a->g) * a->d;
     double max = -INFINITY, sum = 0;
-    for (int64_t j = 0; j < a->length[i]; j++) {
+    int64_t end = a->length[i], first = a->window && end > a->window ? end - a->window : 0;
+    for (int64_t j = first; j < end; j++) {
         int64_t at = ref_cached(a, i, j) + head;
         p[j] = 0;
         for (int64_t c = 0; c < a->d; c++)
             p[j] += (double)q[c] * ref_load(a->kv_type, a->k_cache, at + c);
         max = fmax(max, p[j] *= a->scale);
     }
-    for (int64_t j = 0; j < a->length[i]; j++)
+    for (int64_t j = first; j < end; j++)
         sum += p[j] = exp(p[j] - max);
     for (int64_t c = 0; c < a->d; c++) {
         double v = 0;
-        for (int64_t j = 0; j < a->length[i]; j++)
+        for (int64_t j = first; j < end; j++)
             v += p[j] * ref_load(a->kv_type, a->v_cache, ref_cached(a, i, j) + head + c);
         o[c] = (float)(v / sum);
     }

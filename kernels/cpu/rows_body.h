@@ -106,9 +106,10 @@ static void isa_embed_back(struct dev *d, const struct op_embed *a)
 ISA_INLINE void rows_rmsnorm(enum dtype t, const struct op_rmsnorm *a, int64_t i)
 {
     float xs[MATH_SPAN], ws[MATH_SPAN], ys[MATH_SPAN], sum = 0;
+    int64_t row = op_row_at(i, a->c, a->group, a->ldx), to = op_row_at(i, a->c, a->group, a->ldy);
     ROWS_SPANS(from, n, a->c)
     {
-        const float *x = math_span(t, a->x, i * a->c + from, n, xs);
+        const float *x = math_span(t, a->x, row + from, n, xs);
 #pragma omp simd reduction(+ : sum)
         for (int64_t j = 0; j < n; j++)
             sum += x[j] * x[j];
@@ -117,13 +118,13 @@ ISA_INLINE void rows_rmsnorm(enum dtype t, const struct op_rmsnorm *a, int64_t i
     a->rstd[i] = rstd;
     ROWS_SPANS(from, n, a->c)
     {
-        const float *x = math_span(t, a->x, i * a->c + from, n, xs);
+        const float *x = math_span(t, a->x, row + from, n, xs);
         const float *w = math_span(t, a->w, from, n, ws);
-        float *y = math_out(t, a->y, i * a->c + from, ys);
+        float *y = math_out(t, a->y, to + from, ys);
 #pragma omp simd
         for (int64_t j = 0; j < n; j++)
             y[j] = x[j] * rstd * w[j];
-        math_put(t, a->y, i * a->c + from, n, y);
+        math_put(t, a->y, to + from, n, y);
     }
 }
 ISA_LEAVES(rows_rmsnorm, struct op_rmsnorm)
@@ -145,11 +146,13 @@ ISA_INLINE void rows_rmsnorm_back_row(
     enum dtype t, const struct op_rmsnorm *a, int64_t i, float *dw)
 {
     float xs[MATH_SPAN], ws[MATH_SPAN], dys[MATH_SPAN], dxs[MATH_SPAN], rstd = a->rstd[i], dot = 0;
+    int64_t row = op_row_at(i, a->c, a->group, a->ldx);
+    int64_t dy_row = op_row_at(i, a->c, a->group, a->ldy);
     ROWS_SPANS(from, n, a->c)
     {
-        const float *x = math_span(t, a->x, i * a->c + from, n, xs);
+        const float *x = math_span(t, a->x, row + from, n, xs);
         const float *w = math_span(t, a->w, from, n, ws),
-                    *dy = math_span(t, a->dy, i * a->c + from, n, dys);
+                    *dy = math_span(t, a->dy, dy_row + from, n, dys);
 #pragma omp simd reduction(+ : dot)
         for (int64_t j = 0; j < n; j++)
             dot += dy[j] * w[j] * x[j];
@@ -159,12 +162,12 @@ ISA_INLINE void rows_rmsnorm_back_row(
     float fix = dot * rstd * rstd / (float)a->c;
     ROWS_SPANS(from, n, a->c)
     {
-        const float *x = math_span(t, a->x, i * a->c + from, n, xs);
+        const float *x = math_span(t, a->x, row + from, n, xs);
         const float *w = math_span(t, a->w, from, n, ws),
-                    *dy = math_span(t, a->dy, i * a->c + from, n, dys);
-        float *dx = math_out(t, a->dx, i * a->c + from, dxs);
+                    *dy = math_span(t, a->dy, dy_row + from, n, dys);
+        float *dx = math_out(t, a->dx, row + from, dxs);
         if (a->accumulate) {
-            math_span(t, a->dx, i * a->c + from, n, dxs);
+            math_span(t, a->dx, row + from, n, dxs);
 #pragma omp simd
             for (int64_t j = 0; j < n; j++)
                 dx[j] += rstd * (dy[j] * w[j] - x[j] * fix);
@@ -173,7 +176,7 @@ ISA_INLINE void rows_rmsnorm_back_row(
             for (int64_t j = 0; j < n; j++)
                 dx[j] = rstd * (dy[j] * w[j] - x[j] * fix);
         }
-        math_put(t, a->dx, i * a->c + from, n, dx);
+        math_put(t, a->dx, row + from, n, dx);
     }
 }
 
@@ -256,7 +259,8 @@ static void isa_rope(struct dev *d, const struct op_rope *a)
     if (!r.frequency)
         return;
     for (int64_t p = 0; p < half; p++)
-        r.frequency[p] = pow(a->theta, -2.0 * (double)p / (double)a->d);
+        r.frequency[p] =
+            op_rope_scaled(&a->scaling, pow(a->theta, -2.0 * (double)p / (double)a->d));
 #pragma omp parallel for schedule(static) if (a->n * a->heads * a->d * 2 > ISA_PARALLEL_BYTES)
     for (int64_t i = 0; i < a->n; i++) {
         if (a->t == DTYPE_F32)

@@ -14,35 +14,39 @@ template <int D, int MT> struct forward_state {
     float top[MT][2], sum[MT][2]; /* of scores; this lane's part of the sum */
 };
 
-/* The rows [row, row + MT * 16) of a warp against the keys [key, key + 64) */
+/* The rows [row, row + MT * 16) of a warp against the keys [key, key + 64) of sequence b */
 struct forward_span {
-    int row, key, keys; /* the first ones; keys that exist */
+    int b, row, key, keys; /* the first ones; keys that exist */
     bool causal;
 };
 
 template <int MT>
-__device__ inline void forward_mask(float (&s)[MT][KEYS / 8][4], const struct forward_span &at)
+__device__ inline void forward_mask(
+    const struct op_attention &a, float (&s)[MT][KEYS / 8][4], const struct forward_span &at)
 {
     int lane = threadIdx.x % WARP;
     int left = at.keys - at.key;
     int ahead = at.row - at.key; /* key c is seen by row r when c <= r + ahead */
     UNROLL
     for (int m = 0; m < MT; m++) {
+        int row = m * 16 + lane / 4;
+        int first[2] = {attention_first(a, at.b, at.row + row) - at.key,
+            attention_first(a, at.b, at.row + row + 8) - at.key};
         UNROLL
         for (int n = 0; n < KEYS / 8; n++) {
             UNROLL
             for (int i = 0; i < 4; i++) {
-                int row = m * 16 + lane / 4 + i / 2 * 8;
                 int column = n * 8 + lane % 4 * 2 + i % 2;
-                if (column >= left || (at.causal && column > row + ahead))
+                if (column >= left || column < first[i / 2] ||
+                    (at.causal && column > row + i / 2 * 8 + ahead))
                     s[m][n][i] = -INFINITY;
             }
         }
     }
 }
 
-/* Scores become probabilities relative to the greatest score so far. Key 0 is seen by every row and
-   comes first, so that this is finite. */
+/* Scores become probabilities relative to the greatest score so far, which is -infinity until a row
+   has met a key that it sees. */
 template <int D, int MT>
 __device__ inline void forward_softmax(
     struct forward_state<D, MT> &w, float (&s)[MT][KEYS / 8][4], float scale2)
@@ -55,7 +59,8 @@ __device__ inline void forward_softmax(
         for (int n = 0; n < KEYS / 8; n++)
             top = fmaxf(top, fmaxf(s[m][n][h], s[m][n][h + 1]));
         top = quad_max(top);
-        float keep = exp2_fast((w.top[m][i % 2] - top) * scale2), shift = top * scale2;
+        float base = top == -INFINITY ? 0 : top;
+        float keep = exp2_fast((w.top[m][i % 2] - base) * scale2), shift = base * scale2;
         float sum = w.sum[m][i % 2] * keep;
         UNROLL
         for (int n = 0; n < KEYS / 8; n++) {
@@ -74,18 +79,20 @@ __device__ inline void forward_softmax(
 }
 
 template <int D, int MT, bool KEEP>
-__device__ inline void forward_step(struct forward_state<D, MT> &w, const tile_rows<D, MT, KEEP> &q,
-    const bf16 *k, const bf16 *v, const struct forward_span &at, float scale2)
+__device__ inline void forward_step(const struct attention_job &j, struct forward_state<D, MT> &w,
+    const tile_rows<D, MT, KEEP> &q, const bf16 *k, const bf16 *v, const struct forward_span &at)
 {
     float s[MT][KEYS / 8][4];
     uint32_t p[MT][KEYS / 16][4];
 
-    if (at.causal && at.key > at.row + MT * 16 - 1)
+    if ((at.causal && at.key > at.row + MT * 16 - 1) ||
+        at.key + KEYS <= attention_first(j.a, at.b, at.row))
         return; /* not seen by any of the warp's rows */
     tile_product_t<D, MT, KEYS / 8, KEEP>(s, q, k);
-    if (at.key + KEYS > at.keys || (at.causal && at.key + KEYS - 1 > at.row))
-        forward_mask<MT>(s, at);
-    forward_softmax<D, MT>(w, s, scale2);
+    if (at.key + KEYS > at.keys || (at.causal && at.key + KEYS - 1 > at.row) ||
+        at.key < attention_first(j.a, at.b, at.row + MT * 16 - 1))
+        forward_mask<MT>(j.a, s, at);
+    forward_softmax<D, MT>(w, s, j.scale2);
     tile_pack<MT, KEYS / 8>(p, s);
     tile_product<D, MT, KEYS / 16>(w.o, p, v);
 }
@@ -126,11 +133,12 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_forward(struct
     int head = attention_head(j), b = head / (int)a.h, h = head % (int)a.h;
     int g = h / (int)(a.h / a.g);
     int row = attention_tile(!a.bidirectional) * ROWS, length = attention_length(a, b);
-    const bf16 *k = (const bf16 *)a.k + b * a.tokens * a.ldk + g * a.d;
-    const bf16 *v = (const bf16 *)a.v + b * a.tokens * a.ldv + g * a.d;
+    int begin = attention_first(a, b, row) / KEYS * KEYS;
+    const bf16 *k = (const bf16 *)a.k + (b * a.tokens + begin) * a.ldk + g * a.d;
+    const bf16 *v = (const bf16 *)a.v + (b * a.tokens + begin) * a.ldv + g * a.d;
     int keys = row >= length ? 0 : a.bidirectional ? length : min(length, row + ROWS);
     int warp_row = (int)threadIdx.x / WARP * MT * 16;
-    tile_rows<D, MT, KEEP> q;
+    tile_rows<D, MT, KEEP> q = {};
     struct forward_state<D, MT> w;
 
     tile_zero(w.o);
@@ -140,14 +148,14 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_forward(struct
     }
     tile_copy<D, ROWS>(shared, (const bf16 *)a.q + (b * a.tokens + row) * a.ldq + h * a.d, a.ldq,
         length - row, a.d);
-    tile_copy<D, KEYS>(kv, k, a.ldk, keys, a.d);
-    tile_copy<D, KEYS>(kv + KEYS * LD, v, a.ldv, keys, a.d);
+    tile_copy<D, KEYS>(kv + (begin & KEYS) * 2 * LD, k, a.ldk, keys - begin, a.d);
+    tile_copy<D, KEYS>(kv + ((begin & KEYS) * 2 + KEYS) * LD, v, a.ldv, keys - begin, a.d);
     copy_async_commit();
-    for (int key = 0; key < keys; key += KEYS) {
+    for (int key = begin; key < keys; key += KEYS) {
         bf16 *now = kv + (key & KEYS) * 2 * LD;
         copy_async_wait<0>();
         __syncthreads(); /* the tile is here, and nobody reads the one before */
-        if (key == 0)
+        if (key == begin)
             q.set(shared + warp_row * LD);
         if (key + KEYS < keys) {
             bf16 *next = kv + (~key & KEYS) * 2 * LD;
@@ -158,7 +166,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_forward(struct
         }
         copy_async_commit();
         forward_step<D, MT, KEEP>(
-            w, q, now, now + KEYS * LD, {row + warp_row, key, keys, !a.bidirectional}, j.scale2);
+            j, w, q, now, now + KEYS * LD, {b, row + warp_row, key, keys, !a.bidirectional});
     }
     copy_async_wait<0>();
     __syncthreads(); /* where there was no tile, the copies of other threads still land */

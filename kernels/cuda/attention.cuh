@@ -72,6 +72,27 @@ __device__ inline int attention_length(const struct op_attention &a, int64_t b)
     return n < 0 ? 0 : n < a.tokens ? n : (int)a.tokens;
 }
 
+/* The first key that query `row` of sequence b sees, or would see behind the end. */
+__device__ inline int attention_first(const struct op_attention &a, int64_t b, int row)
+{
+    return a.first ? a.first[b * a.tokens + min(row, (int)a.tokens - 1)] : 0;
+}
+
+/* Behind the last of the first `length` queries that see any key up to `key`: they are one run. */
+__device__ inline int attention_queries_end(
+    const struct op_attention &a, int64_t b, int length, int key)
+{
+    int low = min(key, length), high = length; /* a query sees itself */
+    while (a.first && low < high) {
+        int middle = low + (high - low) / 2;
+        if (attention_first(a, b, middle) <= key)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return high;
+}
+
 #ifdef LLMJOB_CUDASIM
 __device__ inline float exp2_fast(float x)
 {

@@ -69,21 +69,29 @@ __device__ inline void back_query_p(
     }
 }
 
-/* No probability where column c, of `left` keys, is not seen by row r: c > r + ahead. Called where
-   a tile has such columns: most have none. */
+/* The rows from `row` of a warp against a slab of keys from `key`, of sequence b. */
+struct back_span {
+    int b, row, key, keys; /* keys that exist */
+};
+
+/* No probability where a key is not seen by a row. Called where a slab has such keys: most have
+   none. */
 template <int MT, int NT>
-__device__ inline void back_query_mask(float (&p)[MT][NT][4], int left, int ahead)
+__device__ inline void back_query_mask(
+    const struct op_attention &a, float (&p)[MT][NT][4], const struct back_span &at, int ahead)
 {
-    int lane = threadIdx.x % WARP;
+    int lane = threadIdx.x % WARP, left = at.keys - at.key;
     UNROLL
     for (int m = 0; m < MT; m++) {
+        int r = m * 16 + lane / 4;
+        int first[2] = {attention_first(a, at.b, at.row + r) - at.key,
+            attention_first(a, at.b, at.row + r + 8) - at.key};
         UNROLL
         for (int n = 0; n < NT; n++) {
             UNROLL
             for (int i = 0; i < 4; i++) {
-                int r = m * 16 + lane / 4 + i / 2 * 8;
                 int c = n * 8 + lane % 4 * 2 + i % 2;
-                if (c >= left || c > r + ahead)
+                if (c >= left || c < first[i / 2] || c > r + i / 2 * 8 + ahead)
                     p[m][n][i] = 0;
             }
         }
@@ -91,19 +99,20 @@ __device__ inline void back_query_mask(float (&p)[MT][NT][4], int left, int ahea
 }
 
 template <int D, int MT, bool KEEP, bool KEEP_DOUT>
-__device__ inline void back_query_slab(float (&dq)[MT][D / 8][4], const tile_rows<D, MT, KEEP> &q,
-    const tile_rows<D, MT, KEEP_DOUT> &dout, const bf16 *k, const bf16 *v,
-    const struct back_rows<MT> &w, int row, int key, int keys, bool causal, float scale2)
+__device__ inline void back_query_slab(const struct attention_job &j, float (&dq)[MT][D / 8][4],
+    const tile_rows<D, MT, KEEP> &q, const tile_rows<D, MT, KEEP_DOUT> &dout, const bf16 *k,
+    const bf16 *v, const struct back_rows<MT> &w, const struct back_span &at)
 {
     constexpr int NT = 4;
     float p[MT][NT][4], dp[MT][NT][4];
     uint32_t ds[MT][NT / 2][4];
-    int ahead = causal ? row - key : INT32_MAX / 2;
+    int ahead = j.a.bidirectional ? INT32_MAX / 2 : at.row - at.key;
 
     tile_product_t<D, MT, NT, KEEP>(p, q, k);
-    back_query_p<MT, NT>(p, w, scale2);
-    if (keys - key < NT * 8 || NT * 8 - 1 > ahead)
-        back_query_mask<MT, NT>(p, keys - key, ahead);
+    back_query_p<MT, NT>(p, w, j.scale2);
+    if (at.keys - at.key < NT * 8 || NT * 8 - 1 > ahead ||
+        at.key < attention_first(j.a, at.b, at.row + MT * 16 - 1))
+        back_query_mask<MT, NT>(j.a, p, at, ahead);
     tile_product_t<D, MT, NT, KEEP_DOUT>(dp, dout, v);
     UNROLL
     for (int m = 0; m < MT; m++) {
@@ -142,10 +151,11 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_query(struct attent
     int row = attention_tile(!a.bidirectional) * ROWS, length = attention_length(a, b);
     int keys = row >= length ? 0 : a.bidirectional ? length : min(length, row + ROWS);
     int first = (int)threadIdx.x / WARP * MT * 16;
-    const bf16 *k = (const bf16 *)a.k + (b * a.tokens) * a.ldk + g * a.d;
-    const bf16 *v = (const bf16 *)a.v + (b * a.tokens) * a.ldv + g * a.d;
-    tile_rows<D, MT, KEEP> q;
-    tile_rows<D, MT, KEEP_DOUT> dout;
+    int begin = attention_first(a, b, row) / KEYS * KEYS;
+    const bf16 *k = (const bf16 *)a.k + (b * a.tokens + begin) * a.ldk + g * a.d;
+    const bf16 *v = (const bf16 *)a.v + (b * a.tokens + begin) * a.ldv + g * a.d;
+    tile_rows<D, MT, KEEP> q = {};
+    tile_rows<D, MT, KEEP_DOUT> dout = {};
     float dq[MT][D / 8][4], factor[MT][2];
     struct back_rows<MT> w;
 
@@ -154,16 +164,16 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_query(struct attent
     tile_copy<D, ROWS>(shared + ROWS * LD,
         (const bf16 *)a.dout + back_at(a, head, (int)a.h, row, a.h * a.d), a.h * a.d, length - row,
         a.d);
-    tile_copy<D, KEYS>(kv, k, a.ldk, keys, a.d);
-    tile_copy<D, KEYS>(kv + KEYS * LD, v, a.ldv, keys, a.d);
+    tile_copy<D, KEYS>(kv + (begin & KEYS) * 2 * LD, k, a.ldk, keys - begin, a.d);
+    tile_copy<D, KEYS>(kv + ((begin & KEYS) * 2 + KEYS) * LD, v, a.ldv, keys - begin, a.d);
     copy_async_commit();
     back_stats<MT>(j, w, row + first, length);
     tile_zero(dq);
-    for (int key = 0; key < keys; key += KEYS) {
+    for (int key = begin; key < keys; key += KEYS) {
         bf16 *now = kv + (key & KEYS) * 2 * LD;
         copy_async_wait<0>();
         __syncthreads();
-        if (key == 0) {
+        if (key == begin) {
             q.set(shared + first * LD);
             dout.set(shared + (ROWS + first) * LD);
         }
@@ -176,10 +186,10 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_query(struct attent
         }
         copy_async_commit();
         for (int i = 0; i < KEYS; i += SLAB)
-            if (key + i < keys && (a.bidirectional || key + i <= row + first + MT * 16 - 1))
-                back_query_slab<D, MT, KEEP, KEEP_DOUT>(dq, q, dout, now + i * LD,
-                    now + (KEYS + i) * LD, w, row + first, key + i, keys, !a.bidirectional,
-                    j.scale2);
+            if (key + i < keys && (a.bidirectional || key + i <= row + first + MT * 16 - 1) &&
+                key + i + SLAB > attention_first(a, b, row + first))
+                back_query_slab<D, MT, KEEP, KEEP_DOUT>(j, dq, q, dout, now + i * LD,
+                    now + (KEYS + i) * LD, w, {b, row + first, key + i, keys});
     }
     copy_async_wait<0>();
     __syncthreads(); /* where there was no tile, the copies of other threads still land */
@@ -209,29 +219,38 @@ __device__ inline void back_key_p(
     }
 }
 
-/* No probability where row r, a key, is not seen by column c: r > c + ahead. */
-template <int MT, int NT> __device__ inline void back_key_mask(float (&p)[MT][NT][4], int ahead)
+/* The keys from `key` of a warp, as rows, against a slab of queries from `row`, of sequence b. */
+struct back_key_span {
+    int b, key, row;
+};
+
+/* No probability where row r, a key, is not seen by column c. */
+template <int MT, int NT>
+__device__ inline void back_key_mask(
+    const struct op_attention &a, float (&p)[MT][NT][4], const struct back_key_span &at)
 {
-    int lane = threadIdx.x % WARP;
+    int lane = threadIdx.x % WARP, ahead = at.row - at.key;
     UNROLL
-    for (int m = 0; m < MT; m++) {
+    for (int n = 0; n < NT; n++) {
         UNROLL
-        for (int n = 0; n < NT; n++) {
+        for (int i = 0; i < 2; i++) {
+            int c = n * 8 + lane % 4 * 2 + i;
+            int first = attention_first(a, at.b, at.row + c) - at.key;
             UNROLL
-            for (int i = 0; i < 4; i++) {
-                int r = m * 16 + lane / 4 + i / 2 * 8;
-                int c = n * 8 + lane % 4 * 2 + i % 2;
-                if (r > c + ahead)
-                    p[m][n][i] = 0;
+            for (int h = 0; h < MT * 2; h++) {
+                int r = h * 8 + lane / 4;
+                if (r > c + ahead || r < first)
+                    p[h / 2][n][h % 2 * 2 + i] = 0;
             }
         }
     }
 }
 
 template <int D, int MT>
-__device__ inline void back_key_slab(float (&dk)[MT][D / 8][4], float (&dv)[MT][D / 8][4],
-    const tile_rows<D, MT, false> &k, const tile_rows<D, MT, false> &v, const bf16 *q,
-    const bf16 *dout, const struct attention_stat *stats, int ahead, bool causal, float scale2)
+__device__ inline void back_key_slab(const struct attention_job &j, float (&dk)[MT][D / 8][4],
+    float (&dv)[MT][D / 8][4], const tile_rows<D, MT, false> &k, const tile_rows<D, MT, false> &v,
+    const bf16 *q, const bf16 *dout, const struct attention_stat *stats,
+    const struct back_key_span &at)
 {
     constexpr int NT = 4;
     int lane = threadIdx.x % WARP;
@@ -239,9 +258,10 @@ __device__ inline void back_key_slab(float (&dk)[MT][D / 8][4], float (&dv)[MT][
     uint32_t x[MT][NT / 2][4];
 
     tile_product_t<D, MT, NT, false>(p, k, q);
-    back_key_p<MT, NT>(p, stats, scale2);
-    if (causal && MT * 16 - 1 > ahead)
-        back_key_mask<MT, NT>(p, ahead);
+    back_key_p<MT, NT>(p, stats, j.scale2);
+    if (!j.a.bidirectional &&
+        (MT * 16 - 1 > at.row - at.key || attention_first(j.a, at.b, at.row + NT * 8 - 1) > at.key))
+        back_key_mask<MT, NT>(j.a, p, at);
     tile_pack<MT, NT>(x, p);
     tile_product<D, MT, NT / 2>(dv, x, dout);
     tile_product_t<D, MT, NT, false>(dp, v, dout);
@@ -273,10 +293,10 @@ template <int D, int QUERIES> static constexpr size_t back_key_shared(int rows)
 struct back_key_tile {
     int head, row;
 
-    template <int QUERIES> __device__ inline struct back_key_tile next(int from, int length) const
+    template <int QUERIES> __device__ inline struct back_key_tile next(int from, int end) const
     {
-        return row + QUERIES < length ? back_key_tile{head, row + QUERIES}
-                                      : back_key_tile{head + 1, from};
+        return row + QUERIES < end ? back_key_tile{head, row + QUERIES}
+                                   : back_key_tile{head + 1, from};
     }
 };
 
@@ -311,6 +331,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attentio
     int row = attention_tile(false) * ROWS, length = attention_length(a, b);
     int from = a.bidirectional ? 0 : row / QUERIES * QUERIES, last = (head + 1) * group;
     int key = (int)threadIdx.x / WARP * MT * 16, stage = 0;
+    int end = attention_queries_end(a, b, length, row + ROWS - 1);
     struct back_key_tile at = {row < length ? head * group : last, from};
     tile_rows<D, MT, false> k, v;
     float dk[MT][D / 8][4], dv[MT][D / 8][4], factor[MT][2], one[MT][2];
@@ -329,7 +350,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attentio
     key += row;
     for (; at.head < last; stage ^= 1) {
         bf16 *now = tiles + stage * 2 * QUERIES * LD;
-        struct back_key_tile next = at.next<QUERIES>(from, length);
+        struct back_key_tile next = at.next<QUERIES>(from, end);
         copy_async_wait<0>();
         __syncthreads();
         if (next.head < last)
@@ -337,9 +358,9 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attentio
                 stats + (stage ^ 1) * QUERIES);
         copy_async_commit();
         for (int s = 0; s < QUERIES; s += SLAB)
-            if (at.row + s < length && (a.bidirectional || key < at.row + s + SLAB))
-                back_key_slab<D, MT>(dk, dv, k, v, now + s * LD, now + (QUERIES + s) * LD,
-                    stats + stage * QUERIES + s, at.row + s - key, !a.bidirectional, j.scale2);
+            if (at.row + s < end && (a.bidirectional || key < at.row + s + SLAB))
+                back_key_slab<D, MT>(j, dk, dv, k, v, now + s * LD, now + (QUERIES + s) * LD,
+                    stats + stage * QUERIES + s, {b, key, at.row + s});
         at = next;
     }
     copy_async_wait<0>();

@@ -29,7 +29,13 @@ struct decode_job {
     float *stats;              /* (n, h, splits, 2): the top score (base 2) and the sum */
 };
 
-/* The tokens of one split: [s * this, (s + 1) * this). */
+/* The first token that is seen. */
+__device__ inline int decode_first(const struct op_attention_decode &a, int length)
+{
+    return a.window && length > a.window ? length - (int)a.window : 0;
+}
+
+/* The tokens of one split, of `length` that are seen: [s * this, (s + 1) * this). */
 __device__ inline int decode_share(int length, int splits)
 {
     int chunks = (length + CHUNK - 1) / CHUNK;
@@ -246,8 +252,9 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) decode_part(struct decode_j
     int split = blockIdx.x, g = (int)blockIdx.y / j.chunks, sequence = blockIdx.z;
     int group = (int)(a.h / a.g), from = (int)blockIdx.y % j.chunks * R;
     int heads = min(R, group - from), lane = (int)threadIdx.x & (j.lanes - 1);
-    int length = a.length[sequence], share = decode_share(length, j.splits);
-    int begin = split * share, end = min(length, begin + share);
+    int length = a.length[sequence], first = decode_first(a, length);
+    int share = decode_share(length - first, j.splits);
+    int begin = first + split * share, end = min(length, begin + share);
     int64_t head = sequence * a.h + g * group + from;
     struct decode_state<R> w;
 
@@ -278,8 +285,9 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) decode_join(struct decode_j
 {
     const struct op_attention_decode &a = j.a;
     int64_t head = blockIdx.x;
-    int length = a.length[head / a.h], share = decode_share(length, j.splits);
-    int used = length > 0 ? (length + share - 1) / share : 0, d = (int)a.d;
+    int length = a.length[head / a.h], seen = length - decode_first(a, length);
+    int share = decode_share(seen, j.splits);
+    int used = seen > 0 ? (seen + share - 1) / share : 0, d = (int)a.d;
     const float *stats = j.stats + head * j.splits * 2, *o = j.o + head * j.splits * d;
     float top = -INFINITY, sum = 0;
 
@@ -305,6 +313,8 @@ static int decode_splits(struct cuda_dev *c, const struct op_attention_decode *a
     int64_t row = (a->d + 2) * (int64_t)sizeof(float), room = (int64_t)CUDA_SCRATCH_BYTES;
     int64_t capacity = a->pages ? a->pages_ld * a->page_tokens : a->sequence_stride / (a->g * a->d);
 
+    if (a->window && (capacity <= 0 || capacity > a->window))
+        capacity = a->window; /* of which more is never seen */
     want = want < capacity / SPLIT_LONG ? capacity / SPLIT_LONG : want;
     if (capacity > 0 && most > (capacity + CHUNK - 1) / CHUNK)
         most = (capacity + CHUNK - 1) / CHUNK;

@@ -146,26 +146,27 @@ template <int D, int R> struct plain_state {
    probabilities go to shared memory. */
 template <int D, int R>
 __device__ inline void plain_softmax(const struct attention_job &j, struct plain_state<D, R> &w,
-    float (&s)[R][SIDE / 8], int row, int key, int keys, float *p)
+    float (&s)[R][SIDE / 8], int b, int row, int key, int keys, float *p)
 {
     struct plain_thread t = plain_thread();
     UNROLL
     for (int i = 0; i < R; i++) {
-        int r = row + t.r + 16 * i;
+        int r = row + t.r + 16 * i, first = attention_first(j.a, b, r);
         float top = w.top[i];
         UNROLL
         for (int e = 0; e < SIDE / 8; e++) {
             int c = key + t.c + 8 * e;
-            if (c >= keys || (!j.a.bidirectional && c > r))
+            if (c >= keys || c < first || (!j.a.bidirectional && c > r))
                 s[i][e] = -INFINITY;
             top = fmaxf(top, s[i][e]);
         }
         top = row_max(top);
-        float keep = exp2_fast((w.top[i] - top) * j.scale2);
+        float base = top == -INFINITY ? 0 : top; /* no key yet that the row sees */
+        float keep = exp2_fast((w.top[i] - base) * j.scale2);
         w.sum[i] *= keep;
         UNROLL
         for (int e = 0; e < SIDE / 8; e++) {
-            float x = exp2_fast((s[i][e] - top) * j.scale2);
+            float x = exp2_fast((s[i][e] - base) * j.scale2);
             w.sum[i] += x;
             p[(t.r + 16 * i) * (SIDE + PAD) + t.c + 8 * e] = x;
         }
@@ -213,7 +214,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_forward(struct attent
         w.sum[i] = 0;
     }
     plain_copy<D>(a, q, ROWS, a.q, plain_at(a, head, (int)a.h, row, a.ldq), a.ldq, length - row);
-    for (int key = 0; key < keys; key += SIDE) {
+    for (int key = attention_first(a, b, row) / SIDE * SIDE; key < keys; key += SIDE) {
         float s[R][SIDE / 8];
         __syncthreads();
         plain_copy<D>(
@@ -222,7 +223,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_forward(struct attent
             a, v, SIDE, a.v, plain_at(a, head / group, (int)a.g, key, a.ldv), a.ldv, keys - key);
         __syncthreads();
         plain_product_t<D, R, SIDE / 8>(s, q, k);
-        plain_softmax<D, R>(j, w, s, row, key, keys, p);
+        plain_softmax<D, R>(j, w, s, b, row, key, keys, p);
         __syncwarp(); /* the rows of p that a warp reads are its own */
         plain_product<D, R, SIDE>(w.o, p, v);
     }
@@ -269,8 +270,8 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_query(struct att
     const struct op_attention &a = j.a;
     struct plain_thread t = plain_thread();
     int head = attention_head(j), heads = (int)a.h, kv = head / (int)(a.h / a.g);
-    int row = attention_tile(!a.bidirectional) * S;
-    int length = attention_length(a, head / heads);
+    int row = attention_tile(!a.bidirectional) * S, b = head / heads;
+    int length = attention_length(a, b);
     int keys = row >= length ? 0 : a.bidirectional ? length : min(length, row + S);
     float dq[R][D / 8], factor[R];
     struct attention_stat w[R];
@@ -282,7 +283,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_query(struct att
     plain_copy<D>(a, q, S, a.q, plain_at(a, head, heads, row, a.ldq), a.ldq, length - row);
     plain_copy<D>(
         a, dout, S, a.dout, plain_at(a, head, heads, row, a.h * a.d), a.h * a.d, length - row);
-    for (int key = 0; key < keys; key += S) {
+    for (int key = attention_first(a, b, row) / S * S; key < keys; key += S) {
         float s[R][C], dp[R][C];
         __syncthreads();
         plain_copy<D>(a, k, S, a.k, plain_at(a, kv, (int)a.g, key, a.ldk), a.ldk, keys - key);
@@ -292,7 +293,8 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_query(struct att
         plain_product_t<D, R, C>(dp, dout, v);
         for (int i = 0; i < R * C; i++) {
             int r = t.r + i / C * 16, c = t.c + i % C * 8;
-            bool seen = key + c < keys && (a.bidirectional || key + c <= row + r);
+            bool seen = key + c < keys && key + c >= attention_first(a, b, row + r) &&
+                (a.bidirectional || key + c <= row + r);
             float p = exp2_fast(s[i / C][i % C] * j.scale2 - w[i / C].lse2);
             ds[r * (S + PAD) + c] = seen ? p * (dp[i / C][i % C] - w[i / C].delta) : 0;
         }
@@ -306,8 +308,8 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_query(struct att
 /* p and ds of a block's keys, as rows, against S queries from `row`, as columns */
 template <int D, int S>
 __device__ inline void plain_back_scores(const struct attention_job &j, const float *k,
-    const float *v, const float *q, const float *dout, const struct attention_stat *stats, int key,
-    int row, float *p, float *ds)
+    const float *v, const float *q, const float *dout, const struct attention_stat *stats, int b,
+    int key, int row, float *p, float *ds)
 {
     constexpr int R = S / 16, C = S / 8;
     struct plain_thread t = plain_thread();
@@ -318,7 +320,7 @@ __device__ inline void plain_back_scores(const struct attention_job &j, const fl
         int r = t.r + i / C * 16, c = t.c + i % C * 8;
         struct attention_stat w = stats[row + c];
         float x = exp2_fast(s[i / C][i % C] * j.scale2 - w.lse2);
-        if (!j.a.bidirectional && key + r > row + c)
+        if ((!j.a.bidirectional && key + r > row + c) || key + r < attention_first(j.a, b, row + c))
             x = 0;
         p[r * (S + PAD) + c] = x;
         ds[r * (S + PAD) + c] = x * (dp[i / C][i % C] - w.delta);
@@ -337,7 +339,8 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_key(struct atten
     const struct op_attention &a = j.a;
     int head = attention_head(j), group = (int)(a.h / a.g), heads = (int)a.g;
     int key = attention_tile(false) * S, length = attention_length(a, head / heads);
-    int from = a.bidirectional ? 0 : key;
+    int from = a.bidirectional ? 0 : key, b = head / heads;
+    int end = attention_queries_end(a, b, length, key + S - 1);
     float dk[R][D / 8], dv[R][D / 8], factor[R], one[R];
 
     plain_zero(dk);
@@ -350,13 +353,13 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_key(struct atten
     plain_copy<D>(a, v, S, a.v, plain_at(a, head, heads, key, a.ldv), a.ldv, length - key);
     for (int h = head * group; key < length && h < (head + 1) * group; h++) {
         const struct attention_stat *stats = j.stats + (h - j.first * group) * j.stats_rows;
-        for (int row = from; row < length; row += S) {
+        for (int row = from; row < end; row += S) {
             __syncthreads();
             plain_copy<D>(a, q, S, a.q, plain_at(a, h, (int)a.h, row, a.ldq), a.ldq, length - row);
             plain_copy<D>(a, dout, S, a.dout, plain_at(a, h, (int)a.h, row, a.h * a.d), a.h * a.d,
                 length - row);
             __syncthreads();
-            plain_back_scores<D, S>(j, k, v, q, dout, stats, key, row, p, ds);
+            plain_back_scores<D, S>(j, k, v, q, dout, stats, b, key, row, p, ds);
             __syncwarp();
             plain_product<D, R, S>(dv, p, dout);
             plain_product<D, R, S>(dk, ds, q);

@@ -505,14 +505,16 @@ __global__ void __launch_bounds__(ROPE_THREADS, 2) rope_kernel(rope_job a, rope_
         }
 }
 
-/* The turns of pairs [first, first + pairs): theta^(-2p/d) / 2 pi. One pow and a running product:
-   at most 2^-44 off, where a pow a pair would cost more than the launch. */
+/* The turns of pairs [first, first + pairs): theta^(-2p/d) / 2 pi, scaled. One pow and a running
+   product: at most 2^-44 off, where a pow a pair would cost more than the launch. */
 static void rope_fill(struct rope_turns *out, const struct op_rope *a, int64_t first, int64_t pairs)
 {
-    double turn = pow(a->theta, -2.0 * (double)first / (double)a->d) / (2 * M_PI);
+    double frequency = pow(a->theta, -2.0 * (double)first / (double)a->d);
     double ratio = pow(a->theta, -2.0 / (double)a->d);
-    for (int64_t i = 0; i < pairs; i++, turn *= ratio)
+    for (int64_t i = 0; i < pairs; i++, frequency *= ratio) {
+        double turn = op_rope_scaled(&a->scaling, frequency) / (2 * M_PI);
         out->step[i] = (uint64_t)((turn - floor(turn)) * 0x1p64);
+    }
 }
 
 template <class T> static void rope(struct dev *d, const struct op_rope *a)

@@ -23,6 +23,7 @@
 
 struct norm_job {
     int64_t n, c;
+    int64_t group, ldx, ldy; /* of x and dx; of y and dy */
     float eps;
     const void *x, *w, *bias, *dy; /* bias may be NULL */
     void *out;                     /* y, or dx */
@@ -62,12 +63,12 @@ template <int W> __device__ static inline int norm_column(const norm_seat &s, in
     return (k / W * s.team + s.lane) * W + k % W;
 }
 
-/* Row `row` of x, zeros beyond the row's end and beyond row n. */
+/* Row `row` of x, zeros beyond the row's end and beyond row n. ld: of its groups. */
 template <class T, int W>
-__device__ static inline void norm_read(
-    norm_packs<T, W> &v, const void *x, int64_t row, const norm_job &a, const norm_seat &s)
+__device__ static inline void norm_read(norm_packs<T, W> &v, const void *x, int64_t row, int64_t ld,
+    const norm_job &a, const norm_seat &s)
 {
-    const T *from = (const T *)x + row * a.c;
+    const T *from = (const T *)x + op_row_at(row, a.c, a.group, ld);
 #pragma unroll
     for (int p = 0; p < NORM_EACH / W; p++) {
         int at = norm_column<W>(s, p * W);
@@ -78,10 +79,10 @@ __device__ static inline void norm_read(
 }
 
 template <class T, int W>
-__device__ static inline void norm_write(
-    void *y, const float (&v)[NORM_EACH], int64_t row, const norm_job &a, const norm_seat &s)
+__device__ static inline void norm_write(void *y, const float (&v)[NORM_EACH], int64_t row,
+    int64_t ld, const norm_job &a, const norm_seat &s)
 {
-    T *to = (T *)y + row * a.c;
+    T *to = (T *)y + op_row_at(row, a.c, a.group, ld);
 #pragma unroll
     for (int p = 0; p < NORM_EACH / W; p++) {
         int at = norm_column<W>(s, p * W);
@@ -138,17 +139,17 @@ __global__ void __launch_bounds__(NORM_BLOCK) norm_kernel(norm_job a)
     const int64_t step = (int64_t)gridDim.x * s.rows;
     const float inverse = 1 / (float)a.c;
     norm_packs<T, W> next, w, bias;
-    norm_read<T, W>(next, a.x, (int64_t)blockIdx.x * s.rows + s.row, a, s);
-    norm_read<T, W>(w, a.w, 0, a, s);
+    norm_read<T, W>(next, a.x, (int64_t)blockIdx.x * s.rows + s.row, a.ldx, a, s);
+    norm_read<T, W>(w, a.w, 0, 0, a, s);
     if (layer)
-        norm_read<T, W>(bias, a.bias, 0, a, s);
+        norm_read<T, W>(bias, a.bias, 0, 0, a, s);
     for (int64_t first = (int64_t)blockIdx.x * s.rows; first < a.n; first += step) {
         const int64_t row = first + s.row;
         float x[NORM_EACH], sum = 0, mean = 0;
 #pragma unroll
         for (int k = 0; k < NORM_EACH; k++)
             x[k] = next[k];
-        norm_read<T, W>(next, a.x, row + step, a, s);
+        norm_read<T, W>(next, a.x, row + step, a.ldx, a, s);
         if (layer) {
 #pragma unroll
             for (int k = 0; k < NORM_EACH; k++)
@@ -169,7 +170,7 @@ __global__ void __launch_bounds__(NORM_BLOCK) norm_kernel(norm_job a)
             if (layer)
                 x[k] += bias[k];
         }
-        norm_write<T, W>(a.out, x, row, a, s);
+        norm_write<T, W>(a.out, x, row, a.ldy, a, s);
         if (s.lane == 0 && row < a.n) {
             a.rstd[row] = rstd;
             if (layer)
@@ -190,8 +191,8 @@ template <class T, int W, bool layer>
 __device__ static inline void norm_read_row(
     norm_row<T, W> &r, int64_t row, const norm_job &a, const norm_seat &s)
 {
-    norm_read<T, W>(r.x, a.x, row, a, s);
-    norm_read<T, W>(r.dy, a.dy, row, a, s);
+    norm_read<T, W>(r.x, a.x, row, a.ldx, a, s);
+    norm_read<T, W>(r.dy, a.dy, row, a.ldy, a, s);
     r.rstd = row < a.n ? a.rstd[row] : 0;
     r.mean = layer && row < a.n ? a.mean[row] : 0;
 }
@@ -244,13 +245,13 @@ __global__ void __launch_bounds__(most, most < NORM_BACK ? NORM_BACK / most : 1)
     norm_packs<T, W> w, old = {};
     norm_row<T, W> next;
     norm_read_row<T, W, layer>(next, (int64_t)blockIdx.x * s.rows + s.row, a, s);
-    norm_read<T, W>(w, a.w, 0, a, s);
+    norm_read<T, W>(w, a.w, 0, 0, a, s);
     for (int64_t first = (int64_t)blockIdx.x * s.rows; first < a.n; first += step) {
         const int64_t row = first + s.row;
         const float rstd = next.rstd;
         float h[NORM_EACH], g[NORM_EACH], sum = 0, product = 0;
         if (a.accumulate)
-            norm_read<T, W>(old, a.out, row, a, s);
+            norm_read<T, W>(old, a.out, row, a.ldx, a, s);
 #pragma unroll
         for (int k = 0; k < NORM_EACH; k++) {
             h[k] = (next.x[k] - next.mean) * rstd;
@@ -272,7 +273,7 @@ __global__ void __launch_bounds__(most, most < NORM_BACK ? NORM_BACK / most : 1)
 #pragma unroll
         for (int k = 0; k < NORM_EACH; k++)
             g[k] = rstd * (g[k] - sum - h[k] * product) + old[k];
-        norm_write<T, W>(a.out, g, row, a, s);
+        norm_write<T, W>(a.out, g, row, a.ldx, a, s);
     }
     if (a.part_w)
         norm_slice<W, narrow>(a.part_w, dw, a, s, room);
@@ -407,7 +408,8 @@ template <class T, bool layer> static void norm(struct dev *d, norm_job a)
     unsigned threads, blocks = norm_plan(d, a, NORM_FORWARD, 1, &threads);
     if (a.n <= 0)
         return;
-    if (a.c % W == 0 && aligned16(a.x) && aligned16(a.w) && aligned16(a.bias) && aligned16(a.out))
+    if ((a.c | a.ldx | a.ldy) % W == 0 && aligned16(a.x) && aligned16(a.w) && aligned16(a.bias) &&
+        aligned16(a.out))
         norm_forward<T, W, layer>(d, a, blocks, threads);
     else
         norm_forward<T, 1, layer>(d, a, blocks, threads);
@@ -449,7 +451,8 @@ static void norm_back(struct dev *d, norm_job a, float *dw, float *dbias, enum d
         /* before dx, which may stand where dy does */
         norm_long_columns(d, a, dw, dbias, t);
     }
-    if (a.c % W == 0 && aligned16(a.x) && aligned16(a.w) && aligned16(a.dy) && aligned16(a.out))
+    if ((a.c | a.ldx | a.ldy) % W == 0 && aligned16(a.x) && aligned16(a.w) && aligned16(a.dy) &&
+        aligned16(a.out))
         norm_backward<T, W, layer>(d, a, blocks, threads);
     else
         norm_backward<T, 1, layer>(d, a, blocks, threads);
@@ -475,16 +478,29 @@ template <class A> static norm_job norm_job_of(const A *a, void *out)
     return job;
 }
 
+/* False: rows in groups that are too long. */
+static bool norm_groups(struct dev *d, const struct op_rmsnorm *a, norm_job &job)
+{
+    job.group = a->group;
+    job.ldx = a->group ? a->ldx : 0;
+    job.ldy = a->group ? a->ldy : 0;
+    if (a->group && a->c > NORM_ROW)
+        cuda_refuse(d, "rmsnorm: rows of %lld in groups (up to %d)", (long long)a->c, NORM_ROW);
+    return !a->group || a->c <= NORM_ROW;
+}
+
 extern "C" void op_cuda_rmsnorm(struct dev *d, const struct op_rmsnorm *a)
 {
     norm_job job = norm_job_of(a, a->y);
-    WITH_TYPE(a->t, T, norm<T, false>(d, job));
+    if (norm_groups(d, a, job))
+        WITH_TYPE(a->t, T, norm<T, false>(d, job));
 }
 
 extern "C" void op_cuda_rmsnorm_back(struct dev *d, const struct op_rmsnorm *a)
 {
     norm_job job = norm_job_of(a, a->dx);
-    WITH_TYPE(a->t, T, norm_back<T, false>(d, job, a->dw, NULL, a->t));
+    if (norm_groups(d, a, job))
+        WITH_TYPE(a->t, T, norm_back<T, false>(d, job, a->dw, NULL, a->t));
 }
 
 extern "C" void op_cuda_layernorm(struct dev *d, const struct op_layernorm *a)

@@ -78,30 +78,45 @@ static void case_embed_back(struct parity_run *r, const int64_t *s)
     parity_output(r, a.dtable, a.v * a.c, DTYPE_F32, 1e-6);
 }
 
-/* shape: n, c, 1: dx accumulates, 1: w is frozen */
+/* shape: n, c, 1: dx accumulates, 1: w is frozen, rows of a group or 0, padding of a group. What is
+   between groups keeps its values. */
+static struct op_rmsnorm rmsnorm_of(
+    struct parity_run *r, const int64_t *s, int64_t *in, int64_t *out)
+{
+    struct op_rmsnorm a = {.n = s[0], .c = s[1], .eps = 1e-5f, .group = s[4], .t = r->t};
+    a.ldx = a.group ? a.group * a.c + s[5] : 0;
+    a.ldy = a.group ? a.group * a.c + 2 * s[5] : 0;
+    *in = a.group ? a.n / a.group * a.ldx : a.n * a.c;
+    *out = a.group ? a.n / a.group * a.ldy : a.n * a.c;
+    return a;
+}
+
 static void case_rmsnorm(struct parity_run *r, const int64_t *s)
 {
-    struct op_rmsnorm a = {.n = s[0], .c = s[1], .eps = 1e-5f, .t = r->t};
-    a.x = parity_input(r, a.n * a.c, r->t, 3);
+    int64_t in, out;
+    struct op_rmsnorm a = rmsnorm_of(r, s, &in, &out);
+    a.x = parity_input(r, in, r->t, 3);
     a.w = parity_input(r, a.c, r->t, 2);
-    a.y = parity_space(r, a.n * a.c, r->t);
+    a.y = a.group ? parity_input(r, out, r->t, 1) : parity_space(r, out, r->t);
     a.rstd = parity_space(r, a.n, DTYPE_F32);
     r->ops->rmsnorm(r->d, &a);
-    parity_output(r, a.y, a.n * a.c, r->t, near_to(r->t, 2e-6));
+    parity_output(r, a.y, out, r->t, near_to(r->t, 2e-6));
     parity_output(r, a.rstd, a.n, DTYPE_F32, 2e-6);
 }
 
 static void case_rmsnorm_back(struct parity_run *r, const int64_t *s)
 {
-    struct op_rmsnorm a = {.n = s[0], .c = s[1], .eps = 1e-5f, .accumulate = s[2], .t = r->t};
-    a.x = parity_input(r, a.n * a.c, r->t, 3);
+    int64_t in, out;
+    struct op_rmsnorm a = rmsnorm_of(r, s, &in, &out);
+    a.accumulate = s[2];
+    a.x = parity_input(r, in, r->t, 3);
     a.w = parity_input(r, a.c, r->t, 2);
     a.rstd = parity_input(r, a.n, DTYPE_F32, 1);
-    a.dy = parity_input(r, a.n * a.c, r->t, 1);
-    a.dx = s[2] ? parity_input(r, a.n * a.c, r->t, 1) : parity_space(r, a.n * a.c, r->t);
+    a.dy = parity_input(r, out, r->t, 1);
+    a.dx = s[2] || a.group ? parity_input(r, in, r->t, 1) : parity_space(r, in, r->t);
     a.dw = s[3] ? NULL : parity_input(r, a.c, DTYPE_F32, 1);
     r->ops->rmsnorm_back(r->d, &a);
-    parity_output(r, a.dx, a.n * a.c, r->t, near_to(r->t, 1e-5));
+    parity_output(r, a.dx, in, r->t, near_to(r->t, 1e-5));
     if (a.dw)
         parity_output(r, a.dw, a.c, DTYPE_F32, 1e-5);
 }
@@ -192,11 +207,12 @@ static void case_dropout(struct parity_run *r, const int64_t *s)
     parity_output(r, a.x, a.count, r->t, near_to(r->t, 1e-6));
 }
 
-/* shape: n, heads, d, padding of a row, greatest position, 1: inverse */
+/* shape: n, heads, d, padding of a row, greatest position, 1: inverse, kind of scaling */
 static void case_rope(struct parity_run *r, const int64_t *s)
 {
     struct op_rope a = {.n = s[0], .heads = s[1], .d = s[2], .ld = s[1] * s[2] + s[3], .t = r->t};
     a.theta = 1e5f;
+    a.scaling = (struct op_rope_scaling){(enum op_rope_kind)s[6], 8, 1, 4, 256};
     a.inverse = s[5];
     a.x = parity_input(r, a.n * a.ld, r->t, 2);
     a.position = parity_ids(r, a.n, (int32_t)s[4] + 1);
@@ -215,7 +231,25 @@ static const int32_t *attention_lengths(struct parity_run *r, int64_t b, int64_t
     return length;
 }
 
-/* shape: b, t, h, g, d, padding of a row, 1: bidirectional, 1: with lengths */
+/* What each of t tokens sees from: a window, and in every second sequence (or, without one, in all)
+   documents of a third, and less and less of what is left. */
+static const int32_t *attention_firsts(struct parity_run *r, int64_t b, int64_t t, int64_t window)
+{
+    int32_t *first = parity_ids(r, b * t, 1);
+    for (int64_t i = 0; i < b; i++)
+        for (int64_t j = 0, begin = 0, end = t / 3 + 1; j < t; j++) {
+            if (j == end && (window < 0 || i % 2)) {
+                begin = j;
+                end = j + (t - j) / 3 + 1;
+            }
+            int64_t from = window > 0 && j - window + 1 > begin ? j - window + 1 : begin;
+            dev_upload(r->d, first + i * t + j, &(int32_t){(int32_t)from}, sizeof *first);
+        }
+    return first;
+}
+
+/* shape: b, t, h, g, d, padding of a row, 1: bidirectional, 1: with lengths, a window (-1: none,
+   but documents) */
 static struct op_attention attention_inputs(struct parity_run *r, const int64_t *s)
 {
     struct op_attention a = {.b = s[0], .tokens = s[1], .h = s[2], .g = s[3], .d = s[4], .t = r->t};
@@ -226,6 +260,7 @@ static struct op_attention attention_inputs(struct parity_run *r, const int64_t 
     a.ldv = a.g * a.d + 2 * s[5];
     a.bidirectional = s[6];
     a.length = s[7] ? attention_lengths(r, a.b, a.tokens) : NULL;
+    a.first = s[8] ? attention_firsts(r, a.b, a.tokens, s[8]) : NULL;
     a.q = parity_input(r, rows * a.ldq, r->t, 2);
     a.k = parity_input(r, rows * a.ldk, r->t, 2);
     a.v = parity_input(r, rows * a.ldv, r->t, 1);
@@ -311,11 +346,12 @@ static void case_kv_store(struct parity_run *r, const int64_t *s)
     parity_output(r, a.v_cache, sequences * each * width, r->t, 1e-30);
 }
 
-/* shape: n, capacity, h, g, d, tokens a page or 0 */
+/* shape: n, capacity, h, g, d, tokens a page or 0, window or 0 */
 static void case_attention_decode(struct parity_run *r, const int64_t *s)
 {
     struct op_attention_decode a = {
         .n = s[0], .h = s[2], .g = s[3], .d = s[4], .page_tokens = s[5], .kv_type = r->t};
+    a.window = s[6];
     int32_t length[8];
     int64_t cache;
     a.scale = 0.2f;
@@ -566,9 +602,12 @@ static void case_sample(struct parity_run *r, const int64_t *s)
         {2, 63, 2, 1, 40, 8, 1, 1}, {2, 64, 3, 3, 64, 8, 1}, {3, 129, 4, 2, 64, 0, 1, 1}, \
         {1, 300, 1, 1, 48, 0, 0, 1}, {1, 129, 1, 1, 128, 0, 0, 1}, {1, 33, 2, 1, 96, 8, 1}, \
         {2, 5, 2, 1, 112, 0, 1, 1}, {1, 1, 1, 1, 16, 0, 1, 1}, {1, 70, 2, 1, 24}, \
-        {1, 35, 2, 1, 200}, \
+        {1, 35, 2, 1, 200}, {2, 33, 1, 1, 132, 4, 1, 1}, {1, 300, 1, 1, 32, 0, 0, 0, 5}, \
+        {2, 200, 2, 1, 64, 8, 0, 1, 70}, {1, 129, 1, 1, 128, 0, 0, 0, 65}, \
+        {1, 200, 3, 1, 40, 0, 0, 0, -1}, {1, 70, 1, 1, 8, 0, 0, 0, 1}, \
+        {2, 100, 2, 1, 33, 3, 0, 1, -1}, \
     { \
-        2, 33, 1, 1, 132, 4, 1, 1 \
+        2, 90, 2, 1, 96, 0, 0, 1, 64 \
     }
 /* What kernels/cuda/quant_matmul.cu has a kernel for: types, rows of x (12: 8 and 4), rows of W
    that begin at a multiple of 16 bytes or not; the longest do not fit its shared memory. */
@@ -626,20 +665,25 @@ static const struct op_case case_table[] = {
             {3, 512, 4, 0, DTYPE_Q4_K}, {2, 768, 3, 1, DTYPE_Q6_K}}},
     [3] = {"embed_back", case_embed_back, DTYPE_BF16, false,
         {{1, 1, 1}, {7, 33, 5}, {300, 576, 100}, {2000, 70, 3}, {33, 8, 768}, {40, 5, 1500}}},
-    [4] = {"rmsnorm", case_rmsnorm, DTYPE_BF16, false, {ROWS_SHAPES, LONG_ROWS_SHAPES}},
+    [4] = {"rmsnorm", case_rmsnorm, DTYPE_BF16, false,
+        {ROWS_SHAPES, LONG_ROWS_SHAPES, {6, 8, 0, 0, 3, 5}, {70, 128, 0, 0, 7, 8},
+            {8, 300, 0, 0, 2, 4}}},
     [5] = {"rmsnorm_back", case_rmsnorm_back, DTYPE_BF16, false,
         {ROWS_SHAPES, {9, 65, 1}, {130, 576, 1, 1}, {33, 100, 0, 1}, {5, 301}, {3, 6145, 0, 1},
-            {2, 6152}, {3, 8200, 1, 1}, {2, 8201}}},
+            {2, 6152}, {3, 8200, 1, 1}, {2, 8201}, {6, 8, 0, 0, 3, 5}, {70, 128, 1, 0, 7, 8},
+            {8, 300, 0, 1, 2, 4}}},
     [6] = {"rope", case_rope, DTYPE_BF16, false,
         {{1, 1, 2}, {5, 3, 6, 5, 10}, {65, 9, 64, 0, 2047}, {33, 3, 64, 7, 2047, 1},
-            {9, 2, 256, 0, 130000}}},
+            {9, 2, 256, 0, 130000}, {9, 3, 64, 8, 2047, 0, OP_ROPE_LINEAR},
+            {9, 3, 64, 0, 2047, 0, OP_ROPE_LLAMA3}, {7, 2, 40, 0, 300, 1, OP_ROPE_LLAMA3}}},
     [7] = {"attention", case_attention, DTYPE_BF16, false, {ATTENTION_SHAPES, {1, 2048, 1, 1, 64}}},
     [8] = {"attention_back", case_attention_back, DTYPE_BF16, false,
         {ATTENTION_SHAPES, {1, 1024, 1, 1, 64}}},
     [9] = {"attention_decode", case_attention_decode, DTYPE_BF16, false,
         {{1, 1, 1, 1, 5}, {3, 70, 4, 2, 33}, {1, 2048, 9, 3, 64}, {8, 300, 6, 2, 128},
             {3, 129, 8, 1, 64, 16}, {2, 65, 3, 3, 40, 64}, {2, 200, 12, 1, 80, 7},
-            {5, 17, 2, 2, 256, 1}, {2, 63, 4, 2, 36}}},
+            {5, 17, 2, 2, 256, 1}, {2, 63, 4, 2, 36}, {3, 700, 4, 2, 64, 0, 300},
+            {2, 200, 2, 1, 40, 16, 7}, {1, 65, 2, 2, 32, 0, 1}, {2, 90, 2, 1, 64, 0, 90}}},
     [10] = {"swiglu", case_swiglu, DTYPE_BF16, false, {ROWS_SHAPES, {65, 1536}}},
     [11] = {"swiglu_back", case_swiglu_back, DTYPE_BF16, false, {ROWS_SHAPES, {65, 1536}}},
     [12] = {"xent", case_xent, DTYPE_BF16, false,

@@ -214,13 +214,14 @@ static void past_end(const struct op_attention *a, const void *x, int64_t ld, fl
             ((float *)(uintptr_t)x)[row * ld + c] = value;
 }
 
-static void check_attention(bool bidirectional, const int32_t *length)
+static void check_attention(bool bidirectional, const int32_t *length, const int32_t *first)
 {
     struct op_attention a = {
         .b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
     int64_t rows = a.b * a.tokens, q = rows * a.h * a.d, k = rows * a.g * a.d;
     a.bidirectional = bidirectional;
     a.length = length;
+    a.first = first;
     a.ldq = a.h * a.d;
     a.ldk = a.ldv = a.g * a.d;
     a.q = parity_input(&run, q, DTYPE_F32, 1);
@@ -250,25 +251,77 @@ static void check_attention(bool bidirectional, const int32_t *length)
 
 START_TEST(test_attention)
 {
-    check_attention(false, NULL);
+    check_attention(false, NULL, NULL);
 }
 END_TEST
 
 START_TEST(test_attention_lengths)
 {
-    check_attention(false, (const int32_t[]){4, 9});
+    check_attention(false, (const int32_t[]){4, 9}, NULL);
 }
 END_TEST
 
 START_TEST(test_attention_bidirectional)
 {
-    check_attention(true, NULL);
+    check_attention(true, NULL, NULL);
 }
 END_TEST
 
 START_TEST(test_attention_bidirectional_lengths)
 {
-    check_attention(true, (const int32_t[]){9, 1});
+    check_attention(true, (const int32_t[]){9, 1}, NULL);
+}
+END_TEST
+
+/* A window of three; documents of 1, 4 and 4 tokens, of which five exist. */
+static const int32_t firsts[2][9] = {{0, 0, 0, 1, 2, 3, 4, 5, 6}, {0, 1, 1, 1, 1, 5, 5, 5, 5}};
+
+START_TEST(test_attention_first)
+{
+    check_attention(false, NULL, firsts[0]);
+}
+END_TEST
+
+START_TEST(test_attention_first_lengths)
+{
+    check_attention(false, (const int32_t[]){9, 6}, firsts[0]);
+}
+END_TEST
+
+/* What is not seen moves nothing: a row is that of its own keys alone. */
+START_TEST(test_first_is_attention_of_fewer)
+{
+    struct op_attention a = {
+        .b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
+    int64_t rows = a.b * a.tokens, width = a.h * a.d;
+    a.ldq = width;
+    a.ldk = a.ldv = a.g * a.d;
+    a.q = parity_input(&run, rows * a.ldq, DTYPE_F32, 1);
+    a.k = parity_input(&run, rows * a.ldk, DTYPE_F32, 1);
+    a.v = parity_input(&run, rows * a.ldv, DTYPE_F32, 1);
+    a.o = parity_space(&run, rows * width, DTYPE_F32);
+    a.lse = parity_space(&run, rows * a.h, DTYPE_F32);
+    a.first = firsts[0];
+    op_ref_attention(ref, &a);
+    const float *o = a.o;
+    float *own_o = parity_space(&run, a.tokens * width, DTYPE_F32);
+    float *own_lse = parity_space(&run, a.tokens * a.h, DTYPE_F32);
+    for (int64_t row = 0; row < rows; row++) { /* one row each, from its first key on */
+        int64_t b = row / a.tokens, from = firsts[b][row % a.tokens], at = b * a.tokens + from;
+        struct op_attention own = a;
+        own.first = NULL;
+        own.b = 1;
+        own.tokens = row - at + 1;
+        own.q = (const float *)a.q + at * a.ldq;
+        own.k = (const float *)a.k + at * a.ldk;
+        own.v = (const float *)a.v + at * a.ldv;
+        own.o = own_o;
+        own.lse = own_lse;
+        op_ref_attention(ref, &own);
+        const float *last = own_o + (own.tokens - 1) * width;
+        for (int64_t i = 0; i < width; i++)
+            ck_assert_float_eq_tol(o[row * width + i], last[i], 1e-6f);
+    }
 }
 END_TEST
 
@@ -370,9 +423,11 @@ START_TEST(test_embed)
 }
 END_TEST
 
-/* Decoding with a cache gives the last row of attention over the same tokens. */
+/* Decoding with a cache gives the last row of attention over the same tokens: all, or a window. */
 START_TEST(test_decode_is_attention)
 {
+    static const int32_t window_of_four[18] = {
+        0, 0, 0, 0, 1, 2, 3, 4, 5, 0, 0, 0, 0, 1, 2, 3, 4, 5};
     struct op_attention a = {
         .b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
     int64_t rows = a.b * a.tokens, width = a.h * a.d;
@@ -383,6 +438,7 @@ START_TEST(test_decode_is_attention)
     a.v = parity_input(&run, rows * a.ldv, DTYPE_F32, 1);
     a.o = parity_space(&run, rows * width, DTYPE_F32);
     a.lse = parity_space(&run, rows * a.h, DTYPE_F32);
+    a.first = _i ? window_of_four : NULL;
     op_ref_attention(ref, &a);
     int32_t length[] = {9, 9};
     float q[48], o[48];
@@ -397,6 +453,7 @@ START_TEST(test_decode_is_attention)
     one.v_cache = a.v;
     one.sequence_stride = a.tokens * a.ldk;
     one.length = length;
+    one.window = _i ? 4 : 0;
     op_ref_attention_decode(ref, &one);
     for (int64_t i = 0; i < 2 * width; i++)
         ck_assert_float_eq_tol(
@@ -417,11 +474,14 @@ int main(void)
     tcase_add_test(t, test_attention_lengths);
     tcase_add_test(t, test_attention_bidirectional);
     tcase_add_test(t, test_attention_bidirectional_lengths);
+    tcase_add_test(t, test_attention_first);
+    tcase_add_test(t, test_attention_first_lengths);
+    tcase_add_test(t, test_first_is_attention_of_fewer);
     tcase_add_test(t, test_swiglu);
     tcase_add_test(t, test_xent);
     tcase_add_test(t, test_rope);
     tcase_add_test(t, test_embed);
-    tcase_add_test(t, test_decode_is_attention);
+    tcase_add_loop_test(t, test_decode_is_attention, 0, 2);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -1,8 +1,8 @@
 /*
  * Goal: the reference means what kernels/ops.h says, where neither derivatives (test_gradient.c)
- * nor another implementation can show it: parts of a vocabulary, pages of a cache, which GELU
- * is which, and whatever is drawn by chance. Method: equality with a plainer operation or torch's
- * numbers, and frequencies against probabilities.
+ * nor another implementation can show it: parts of a vocabulary, pages of a cache, rows in groups,
+ * scaled frequencies, which GELU is which, and whatever is drawn by chance. Method: equality with a
+ * plainer operation or torch's numbers, and frequencies against probabilities.
  */
 #include "tests/kernels/parity.h"
 
@@ -131,6 +131,71 @@ START_TEST(cache_in_pages)
     op_ref_attention_decode(ref, &a);
     ck_assert_mem_eq(o[0], o[1], sizeof o[0]);
     end();
+}
+END_TEST
+
+/* Rows in groups are the rows they are when they stand alone, forward and back. */
+START_TEST(rows_in_groups)
+{
+    enum { N = 6, C = 5, GROUP = 3, LDX = 19, LDY = 22 };
+    float x[N * C], dy[N * C], y[N * C], dx[N * C], rstd[2][N];
+    begin();
+    struct op_rmsnorm a = {.n = N, .c = C, .eps = 1e-5f, .t = DTYPE_F32};
+    const float *xs = parity_input(&run, N / GROUP * LDX, DTYPE_F32, 2);
+    const float *dys = parity_input(&run, N / GROUP * LDY, DTYPE_F32, 1);
+    float *ys = parity_input(&run, N / GROUP * LDY, DTYPE_F32, 1);
+    float *dxs = parity_input(&run, N / GROUP * LDX, DTYPE_F32, 1);
+    float *dw[2] = {parity_input(&run, C, DTYPE_F32, 0), parity_input(&run, C, DTYPE_F32, 0)};
+    float behind = ys[GROUP * C], behind_dx = dxs[GROUP * C];
+    for (int i = 0; i < N; i++) {
+        memcpy(x + i * C, xs + i / GROUP * LDX + i % GROUP * C, C * sizeof *x);
+        memcpy(dy + i * C, dys + i / GROUP * LDY + i % GROUP * C, C * sizeof *dy);
+    }
+    a.w = parity_input(&run, C, DTYPE_F32, 2);
+    a.x = x;
+    a.y = y;
+    a.dy = dy;
+    a.dx = dx;
+    a.dw = dw[0];
+    a.rstd = rstd[0];
+    op_ref_rmsnorm(ref, &a);
+    op_ref_rmsnorm_back(ref, &a);
+    a.group = GROUP;
+    a.ldx = LDX;
+    a.ldy = LDY;
+    a.x = xs;
+    a.y = ys;
+    a.dy = dys;
+    a.dx = dxs;
+    a.dw = dw[1];
+    a.rstd = rstd[1];
+    op_ref_rmsnorm(ref, &a);
+    op_ref_rmsnorm_back(ref, &a);
+    for (int i = 0; i < N; i++) {
+        ck_assert_mem_eq(y + i * C, ys + i / GROUP * LDY + i % GROUP * C, C * sizeof *y);
+        ck_assert_mem_eq(dx + i * C, dxs + i / GROUP * LDX + i % GROUP * C, C * sizeof *dx);
+    }
+    ck_assert_mem_eq(rstd[0], rstd[1], sizeof rstd[0]);
+    ck_assert_mem_eq(dw[0], dw[1], C * sizeof *dw[0]);
+    ck_assert(ys[GROUP * C] == behind && dxs[GROUP * C] == behind_dx);
+    end();
+}
+END_TEST
+
+/* transformers' _compute_llama3_parameters: factor 8, 1, 4, 8192, base 500000, heads of 16. */
+START_TEST(frequencies_are_scaled)
+{
+    static const double kept[] = {1, 0.19392276, 0.03760603, 0.007292664}; /* of 8 frequencies */
+    static const double scaled[] = {0.00052484602, 3.4281021e-05, 6.6478669e-06, 1.2891732e-06};
+    const struct op_rope_scaling llama3 = {OP_ROPE_LLAMA3, 8, 1, 4, 8192};
+    for (int i = 0; i < 8; i++) {
+        double f = pow(500000, -i / 8.0), got = op_rope_scaled(&llama3, f);
+        double want = i < 4 ? kept[i] : scaled[i - 4];
+        ck_assert_msg(fabs(got / want - 1) < 2e-6, "%d: %.9g, not %.9g", i, got, want);
+        const struct op_rope_scaling linear = {.kind = OP_ROPE_LINEAR, .factor = 4};
+        ck_assert_double_eq(op_rope_scaled(&linear, f), f / 4);
+        ck_assert_double_eq(op_rope_scaled(&(struct op_rope_scaling){0}, f), f);
+    }
 }
 END_TEST
 
@@ -277,7 +342,8 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {vocabulary_in_parts, cache_in_pages, both_gelus,
-        dropout_keeps_the_mean, infinite_gradients_change_nothing, drawn_tokens, NULL};
+    const TTest *const tests[] = {vocabulary_in_parts, cache_in_pages, rows_in_groups,
+        frequencies_are_scaled, both_gelus, dropout_keeps_the_mean,
+        infinite_gradients_change_nothing, drawn_tokens, NULL};
     return unit_run("ref", tests);
 }
