@@ -6,6 +6,7 @@
 #include "runtime/family/config.h"
 
 #include "runtime/family/family.h"
+#include "runtime/family/rotary.h"
 
 static int check_ids(const struct model_config *c, struct err *e)
 {
@@ -36,6 +37,7 @@ int model_config_check(const struct model_config *c, struct err *e)
         {"context", c->context, 1, 1 << 24},
         {"token types", c->types, 0, 1 << 16},
         {"labels", c->labels, 0, 1 << 16},
+        {"attention window", c->window, 0, INT32_MAX},
     };
     if (!family_of(c))
         return err_set(e, ERR_DATA, "architecture \"%s\" is not supported", c->architecture);
@@ -55,6 +57,10 @@ int model_config_check(const struct model_config *c, struct err *e)
         return err_set(e, ERR_DATA, "norm epsilon %g is not in (0, 1)", (double)c->norm_eps);
     if (c->positions == POSITIONS_ROTARY && !(c->rope_theta >= 1 && c->rope_theta <= 1e12f))
         return err_set(e, ERR_DATA, "rotary base %g is not in [1, 1e12]", (double)c->rope_theta);
+    if (!rotary_scaling_ok(&c->rope_scaling))
+        return err_set(e, ERR_DATA, "a rotary scaling that cannot be");
+    if (c->window && c->bidirectional)
+        return err_set(e, ERR_DATA, "a window of attention that sees the whole sequence");
     return check_ids(c, e);
 }
 

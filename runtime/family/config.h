@@ -7,6 +7,7 @@
 #define RUNTIME_FAMILY_CONFIG_H
 
 #include "base/err.h"
+#include "kernels/ops.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -41,6 +42,9 @@ struct model_config {
     int32_t bos_id, eos_id, pad_id;        /* -1: none */
     int32_t more_eos[MODEL_EOS_LIMIT - 1]; /* what else ends a text */
     int more_eos_count;
+    int64_t window; /* > 0: attention sees so many tokens, the last one included; 0: all */
+    bool qk_norm;   /* an RMS norm of each head of q and of k, before positions turn them */
+    struct op_rope_scaling rope_scaling;
 };
 
 int model_config_read(const char *path, struct model_config *out, struct err *e); /* config.json */

@@ -9,6 +9,7 @@
 #include "runtime/family/family.h"
 
 #include "runtime/family/keys.h"
+#include "runtime/family/rotary.h"
 #include "runtime/family/values.h"
 
 #define CONFIG_LIMIT (1 << 20) /* bytes of a config.json */
@@ -32,6 +33,10 @@ int family_config_expressible(const struct model_config *c, struct err *e)
         return err_set(e, ERR_DATA,
             "no %s model has this order of norms, attention, token types "
             "and labels",
+            c->architecture);
+    if (c->qk_norm != x->qk_norm || (!f->free_window && c->window) ||
+        (c->positions != POSITIONS_ROTARY && c->rope_scaling.kind != OP_ROPE_PLAIN))
+        return err_set(e, ERR_DATA, "no %s model has these norms of heads, window and scaling",
             c->architecture);
     if (!f->free_heads && (c->kv_heads != c->heads || c->heads * c->head_dim != c->dim))
         return err_set(e, ERR_DATA, "%lld heads of %lld do not make up the hidden size %lld",
@@ -65,7 +70,7 @@ static bool add_eos(struct model_config *c, int32_t id)
 /* "llama.embedding_length" */
 static const char *architecture_key(const struct model_config *c, const char *name, char out[96])
 {
-    snprintf(out, 96, "%s.%s", c->architecture, name);
+    snprintf(out, 96, "%s.%s", family_gguf_architecture(c), name);
     return out;
 }
 
@@ -105,27 +110,6 @@ static int gguf_sizes(const struct gguf *g, struct model_config *c, struct err *
         "%s: heads whose values or rotary part differ in size are not supported", gguf_path(g));
 }
 
-static int gguf_rotary(const struct gguf *g, struct model_config *c, struct err *e)
-{
-    double theta = 10000;
-    struct gguf_str scaling;
-    char key[96];
-    int rc =
-        gguf_has(g, architecture_key(c, "rope.freq_base", key)) ? gguf_num(g, key, &theta, e) : 0;
-    if (rc)
-        return rc;
-    if (gguf_has(g, architecture_key(c, "rope.scaling.type", key))) {
-        rc = gguf_string(g, key, &scaling, e);
-        if (rc)
-            return rc;
-        if (scaling.len != 4 || memcmp(scaling.s, "none", 4))
-            return err_set(e, ERR_DATA, "%s: rotary scaling \"%.*s\" is not supported",
-                gguf_path(g), (int)(scaling.len < 32 ? scaling.len : 32), scaling.s);
-    }
-    c->rope_theta = (float)theta;
-    return 0;
-}
-
 static int gguf_numbers(const struct gguf *g, struct model_config *c, struct err *e)
 {
     double eps;
@@ -136,7 +120,8 @@ static int gguf_numbers(const struct gguf *g, struct model_config *c, struct err
     if (rc)
         return rc;
     c->norm_eps = (float)eps;
-    return c->positions == POSITIONS_ROTARY ? gguf_rotary(g, c, e) : 0;
+    return c->positions == POSITIONS_ROTARY ? rotary_gguf_read(g, family_gguf_architecture(c), c, e)
+                                            : 0;
 }
 
 /* The end of a text, of a turn, and of a message. */
@@ -163,6 +148,24 @@ static int gguf_special(const struct gguf *g, struct model_config *c, struct err
     return rc ? rc : values_gguf_id(g, "tokenizer.ggml.padding_token_id", &c->pad_id, e);
 }
 
+/* A window counts where it is shorter than the context. Of llamas only Mistral's have one. */
+static int gguf_window(const struct gguf *g, struct model_config *c, struct err *e)
+{
+    int64_t window = 0;
+    char key[96];
+    int rc = values_gguf_int(g, architecture_key(c, "attention.sliding_window", key), &window, e);
+    if (rc || window < 1 || window >= c->context)
+        return rc;
+    if (family_of(c) == &family_llama && !c->qkv_bias && !c->o_bias && !c->ffn_bias)
+        memcpy(c->architecture, "mistral", sizeof "mistral");
+    if (!family_of(c)->free_window)
+        return err_set(e, ERR_DATA,
+            "%s: key %s would change what the model computes and is not supported", gguf_path(g),
+            key);
+    c->window = window;
+    return 0;
+}
+
 int family_config_gguf(const struct gguf *g, struct model_config *out, struct err *e)
 {
     struct gguf_str architecture;
@@ -171,7 +174,7 @@ int family_config_gguf(const struct gguf *g, struct model_config *out, struct er
     if (rc)
         return rc;
     const struct family *f = family_named(architecture.s, architecture.len);
-    if (!f)
+    if (!f || f->gguf_architecture)
         return err_set(e, ERR_DATA, "%s: architecture \"%.*s\"; what is read: %s", gguf_path(g),
             (int)(architecture.len < 64 ? architecture.len : 64), architecture.s,
             family_list(list));
@@ -187,8 +190,8 @@ int family_config_gguf(const struct gguf *g, struct model_config *out, struct er
     if (f->gguf_read)
         f->gguf_read(g, &c);
     if ((rc = gguf_sizes(g, &c, e)) || (rc = gguf_numbers(g, &c, e)) ||
-        (rc = gguf_special(g, &c, e)) || (rc = check_read(&c, gguf_path(g), e)) ||
-        (rc = family_keys_gguf(g, &c, e)))
+        (rc = gguf_window(g, &c, e)) || (rc = gguf_special(g, &c, e)) ||
+        (rc = check_read(&c, gguf_path(g), e)) || (rc = family_keys_gguf(g, &c, e)))
         return rc;
     *out = c;
     return 0;

@@ -7,7 +7,7 @@
 #include "runtime/family/family.h"
 
 static const struct family *const families[] = {
-    &family_llama, &family_qwen2, &family_gpt2, &family_bert};
+    &family_llama, &family_qwen2, &family_qwen3, &family_mistral, &family_gpt2, &family_bert};
 #define FAMILIES (sizeof families / sizeof *families)
 
 const struct family *family_named(const char *architecture, size_t len)
@@ -22,6 +22,12 @@ const struct family *family_named(const char *architecture, size_t len)
 const struct family *family_of(const struct model_config *c)
 {
     return family_named(c->architecture, strlen(c->architecture));
+}
+
+const char *family_gguf_architecture(const struct model_config *c)
+{
+    const struct family *f = family_of(c);
+    return f->gguf_architecture ? f->gguf_architecture : f->architecture;
 }
 
 const char *family_list(char out[FAMILY_LIST_BYTES])
@@ -42,6 +48,8 @@ static const char *const gguf_names[TENSOR_ROLES] = {
     [TENSOR_Q] = "attn_q",
     [TENSOR_K] = "attn_k",
     [TENSOR_V] = "attn_v",
+    [TENSOR_NORM_Q] = "attn_q_norm",
+    [TENSOR_NORM_K] = "attn_k_norm",
     [TENSOR_O] = "attn_output",
     [TENSOR_NORM_FFN] = "ffn_norm",
     [TENSOR_GATE] = "ffn_gate",

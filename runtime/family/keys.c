@@ -9,7 +9,6 @@
 enum rule {
     KEY_KNOWN,   /* read with the description, or nothing depends on it */
     KEY_NEUTRAL, /* has this value, which changes nothing */
-    KEY_WINDOW,  /* 0, or no less than the context: all of it is seen */
 };
 
 static const struct {
@@ -34,10 +33,10 @@ static const struct {
     {"rope.scaling.type", KEY_KNOWN, 0},
     {"rope.scaling.original_context_length", KEY_KNOWN, 0},
     {"rope.scaling.finetuned", KEY_KNOWN, 0},
-    {"rope.scaling.factor", KEY_NEUTRAL, 1},
+    {"rope.scaling.factor", KEY_KNOWN, 0},
     {"rope.scaling.attn_factor", KEY_NEUTRAL, 1},
     {"rope.scale_linear", KEY_NEUTRAL, 1},
-    {"attention.sliding_window", KEY_WINDOW, 0},
+    {"attention.sliding_window", KEY_KNOWN, 0},
     {"attention.causal", KEY_NEUTRAL, 1},
     {"attention.clamp_kqv", KEY_NEUTRAL, 0},
     {"attention.max_alibi_bias", KEY_NEUTRAL, 0},
@@ -56,12 +55,6 @@ static const struct {
     {"pooling_type", KEY_NEUTRAL, 0},
 };
 
-static bool holds(enum rule rule, double neutral, double value, const struct model_config *c)
-{
-    return rule == KEY_KNOWN || value == neutral ||
-        (rule == KEY_WINDOW && value >= (double)c->context);
-}
-
 static int check_gguf(const struct gguf *g, int64_t key, const char *name, size_t len,
     const struct model_config *c, struct err *e)
 {
@@ -69,20 +62,22 @@ static int check_gguf(const struct gguf *g, int64_t key, const char *name, size_
     double value = 0;
     while (i < known && (strlen(gguf_keys[i].name) != len || memcmp(gguf_keys[i].name, name, len)))
         i++;
-    if (i < known && (gguf_keys[i].rule == KEY_KNOWN || gguf_key_number(g, key, &value)) &&
-        holds(gguf_keys[i].rule, gguf_keys[i].neutral, value, c))
+    if (i < known &&
+        (gguf_keys[i].rule == KEY_KNOWN ||
+            (gguf_key_number(g, key, &value) && value == gguf_keys[i].neutral)))
         return 0;
     return err_set(e, ERR_DATA,
         "%s: key %s.%.*s would change what the model computes and is not supported", gguf_path(g),
-        c->architecture, (int)(len < 80 ? len : 80), name);
+        family_gguf_architecture(c), (int)(len < 80 ? len : 80), name);
 }
 
 int family_keys_gguf(const struct gguf *g, const struct model_config *c, struct err *e)
 {
-    size_t prefix = strlen(c->architecture);
+    const char *architecture = family_gguf_architecture(c);
+    size_t prefix = strlen(architecture);
     for (int64_t i = 0; i < gguf_key_count(g); i++) {
         struct gguf_str key = gguf_key_name(g, i);
-        if (key.len <= prefix || memcmp(key.s, c->architecture, prefix) || key.s[prefix] != '.')
+        if (key.len <= prefix || memcmp(key.s, architecture, prefix) || key.s[prefix] != '.')
             continue;
         int rc = check_gguf(g, i, key.s + prefix + 1, key.len - prefix - 1, c, e);
         if (rc)
@@ -166,15 +161,20 @@ static int check_rotary(const struct json *config, const char *path, struct err 
     return 0;
 }
 
-/* transformers looks at sliding_window where use_sliding_window, if it is there, is true. */
+/* One window for all layers, of families that have any; transformers looks at sliding_window where
+   use_sliding_window, if it is there, is true. */
 static int check_window(
     const struct json *config, const char *path, const struct model_config *c, struct err *e)
 {
     const struct json *window = json_get(config, "sliding_window");
-    bool may = json_get(config, "use_sliding_window") || family_of(c)->window_by_switch;
+    const char *all = c->window ? "sliding_attention" : "full_attention";
+    bool may = json_get(config, "use_sliding_window") || family_of(c)->free_window;
     json_each (kind, json_get(config, "layer_types"))
-        if (strcmp(json_string_value(kind) ? json_string_value(kind) : "", "full_attention"))
-            return refuse(path, "layer_types other than full_attention", e);
+        if (strcmp(json_string_value(kind) ? json_string_value(kind) : "", all)) {
+            char name[64];
+            snprintf(name, sizeof name, "layer_types other than %s", all);
+            return refuse(path, name, e);
+        }
     if (may || is_neutral(window, 0) || json_number_value(window) >= (double)c->context)
         return 0;
     return refuse(path, "sliding_window", e);

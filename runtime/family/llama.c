@@ -5,21 +5,8 @@
  */
 #include "runtime/family/llama.h"
 
+#include "runtime/family/rotary.h"
 #include "runtime/family/values.h"
-
-static int read_rotary(
-    const struct json *config, const char *path, struct model_config *c, struct err *e)
-{
-    const struct json *rope = json_get(config, "rope_parameters");
-    const struct json *scaling = json_get(config, "rope_scaling");
-    const char *type = json_str(rope, "rope_type", "default");
-    if (json_is_object(scaling))
-        type = json_str(scaling, "rope_type", json_str(scaling, "type", "unnamed"));
-    if (strcmp(type, "default"))
-        return err_set(e, ERR_DATA, "%s: rotary scaling \"%.32s\" is not supported", path, type);
-    c->rope_theta = (float)json_num(rope, "rope_theta", json_num(config, "rope_theta", 10000));
-    return 0;
-}
 
 static int read_sizes(
     const struct json *config, const char *path, struct model_config *c, struct err *e)
@@ -36,10 +23,10 @@ static int read_sizes(
         return rc;
     return values_sizes(config, path,
         (const struct values_size[]){
-            {"num_key_value_heads", c->heads, &c->kv_heads},
-            {"head_dim", c->dim / c->heads, &c->head_dim},
+            {"num_key_value_heads", c->kv_heads ? c->kv_heads : c->heads, &c->kv_heads},
+            {"head_dim", c->head_dim ? c->head_dim : c->dim / c->heads, &c->head_dim},
             {"intermediate_size", 0, &c->ffn_dim},
-            {"max_position_embeddings", 2048, &c->context},
+            {"max_position_embeddings", c->context ? c->context : 2048, &c->context},
         },
         4, e);
 }
@@ -48,24 +35,54 @@ int llama_json_read(
     const struct json *config, const char *path, struct model_config *c, struct err *e)
 {
     const char *activation = json_str(config, "hidden_act", "silu");
-    int rc = read_rotary(config, path, c, e);
+    int rc = rotary_json_read(config, path, c, e);
     if (rc)
         return rc;
     if (strcmp(activation, "silu"))
         return err_set(e, ERR_DATA, "%s: hidden_act \"%.32s\" is not supported", path, activation);
-    rc = values_require(config, path, "use_sliding_window", false, e);
-    if (!rc)
-        rc = read_sizes(config, path, c, e);
-    if (rc)
+    if ((rc = read_sizes(config, path, c, e)))
         return rc;
     c->norm_eps = (float)json_num(config, "rms_norm_eps", 1e-6);
     c->tied_embeddings = json_bool(config, "tie_word_embeddings", false);
     return 0;
 }
 
+/* Layers below max_window_layers see all, but where layer_types says of each what it does. */
+int llama_window_by_switch(
+    const struct json *config, const char *path, struct model_config *c, struct err *e)
+{
+    const struct json *first = json_first(json_get(config, "layer_types"));
+    const char *kind = json_string_value(first);
+    const struct json *window = json_get(config, "sliding_window");
+    double below = json_num(config, "max_window_layers", 28);
+    if (!json_bool(config, "use_sliding_window", false) || (window && json_is_null(window)))
+        return 0;
+    if (first ? !kind || strcmp(kind, "sliding_attention") != 0 : below >= (double)c->layers)
+        return 0;
+    if (!first && below > 0)
+        return err_set(e, ERR_DATA,
+            "%s: max_window_layers = %g of %lld layers: layers with and without a window are not "
+            "supported",
+            path, below, (long long)c->layers);
+    return values_sizes(
+        config, path, (const struct values_size[]){{"sliding_window", 4096, &c->window}}, 1, e);
+}
+
+void llama_write_switch(const struct model_config *c, struct jsonw *w)
+{
+    jsonw_bool(w, "use_sliding_window", c->window);
+    if (!c->window)
+        return;
+    jsonw_int(w, "sliding_window", c->window);
+    jsonw_int(w, "max_window_layers", 0);
+}
+
 static int json_read(
     const struct json *config, const char *path, struct model_config *c, struct err *e)
 {
+    int rc = values_require(config, path, "use_sliding_window", false, e);
+    if (rc)
+        return rc;
     c->qkv_bias = c->o_bias = json_bool(config, "attention_bias", false);
     c->ffn_bias = json_bool(config, "mlp_bias", false);
     return llama_json_read(config, path, c, e);
@@ -88,7 +105,7 @@ void llama_json_write(const struct model_config *c, struct jsonw *w)
     jsonw_int(w, "max_position_embeddings", c->context);
     jsonw_str(w, "hidden_act", "silu");
     jsonw_num(w, "rms_norm_eps", values_short(c->norm_eps));
-    jsonw_num(w, "rope_theta", values_short(c->rope_theta));
+    rotary_json_write(c, w);
     jsonw_num(w, "attention_dropout", 0);
 }
 

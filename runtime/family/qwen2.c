@@ -4,10 +4,17 @@
  */
 #include "runtime/family/llama.h"
 
+static int json_read(
+    const struct json *config, const char *path, struct model_config *c, struct err *e)
+{
+    int rc = llama_json_read(config, path, c, e);
+    return rc ? rc : llama_window_by_switch(config, path, c, e);
+}
+
 static void json_write(const struct model_config *c, struct jsonw *w)
 {
     llama_json_write(c, w);
-    jsonw_bool(w, "use_sliding_window", false);
+    llama_write_switch(c, w);
 }
 
 const struct family family_qwen2 = {
@@ -15,7 +22,7 @@ const struct family family_qwen2 = {
     .model_class = "Qwen2ForCausalLM",
     .fixed = {.architecture = "qwen2", .qkv_bias = true},
     .free_heads = true,
-    .window_by_switch = true,
-    .json_read = llama_json_read,
+    .free_window = true,
+    .json_read = json_read,
     .json_write = json_write,
 };

@@ -15,6 +15,7 @@ enum extent {
     EXTENT_DIM,
     EXTENT_Q,
     EXTENT_KV,
+    EXTENT_HEAD,
     EXTENT_FFN,
     EXTENT_VOCAB,
     EXTENT_CONTEXT,
@@ -48,6 +49,10 @@ static const struct role {
         AXIS_ROWS, true},
     [TENSOR_V] = {"self_attn.v_proj", IN_LAYER, EXTENT_KV, EXTENT_DIM, BIAS_QKV, LINEAR_QKV,
         AXIS_ROWS, false},
+    [TENSOR_NORM_Q] = {"self_attn.q_norm", IN_LAYER, EXTENT_HEAD, EXTENT_ONE, BIAS_NONE, LINEARS,
+        AXIS_NONE, false},
+    [TENSOR_NORM_K] = {"self_attn.k_norm", IN_LAYER, EXTENT_HEAD, EXTENT_ONE, BIAS_NONE, LINEARS,
+        AXIS_NONE, false},
     [TENSOR_O] = {"self_attn.o_proj", IN_LAYER, EXTENT_DIM, EXTENT_Q, BIAS_O, LINEAR_O,
         AXIS_COLUMNS, false},
     [TENSOR_NORM_FFN] = {"post_attention_layernorm", IN_LAYER, EXTENT_DIM, EXTENT_ONE, BIAS_NORM,
@@ -79,6 +84,9 @@ static bool has_role(const struct model_config *c, enum tensor_role role)
         return c->types;
     case TENSOR_NORM_EMBED:
         return c->embed_norm;
+    case TENSOR_NORM_Q:
+    case TENSOR_NORM_K:
+        return c->qk_norm;
     case TENSOR_GATE:
         return c->activation == ACTIVATION_SWIGLU;
     case TENSOR_NORM_FINAL:
@@ -119,6 +127,8 @@ static int64_t extent_of(const struct model_config *c, enum extent x)
         return c->heads * c->head_dim;
     case EXTENT_KV:
         return c->kv_heads * c->head_dim;
+    case EXTENT_HEAD:
+        return c->head_dim;
     case EXTENT_FFN:
         return c->ffn_dim;
     case EXTENT_VOCAB:

@@ -32,6 +32,8 @@ enum tensor_role { /* in the order of computing */
     TENSOR_Q,
     TENSOR_K,
     TENSOR_V,
+    TENSOR_NORM_Q,
+    TENSOR_NORM_K,
     TENSOR_O,
     TENSOR_NORM_FFN,
     TENSOR_GATE,

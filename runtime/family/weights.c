@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "kernels/quant.h"
 #include "runtime/family/family.h"
+#include "runtime/family/rotary.h"
 #include "runtime/files/gguf.h"
 #include "runtime/files/hash.h"
 #include "runtime/files/safetensors.h"
@@ -203,6 +204,8 @@ static int open_gguf(struct weights *w, const char *sha256, struct err *e)
     for (int i = 0; i < gguf_tensor_count(w->gguf); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(w->gguf, i);
         struct found f = {t->name, t->type, t->dims, t->shape, t->data};
+        if (!strcmp(t->name, ROTARY_GGUF_FACTORS) && w->config.positions == POSITIONS_ROTARY)
+            continue; /* read with the description */
         if ((rc = fill_entries(w, &f, e)))
             return rc;
     }

@@ -13,21 +13,46 @@ static void attention_bind(struct sublayer *u, const struct model *m, float *gra
 {
     linear_bind(&u->attention.w_qkv, m, LINEAR_QKV, u->layer, gradient);
     linear_bind(&u->attention.w_o, m, LINEAR_O, u->layer, gradient);
+    norm_bind(&u->attention.norm_q, m, TENSOR_NORM_Q, u->layer, gradient);
+    norm_bind(&u->attention.norm_k, m, TENSOR_NORM_K, u->layer, gradient);
 }
 
 static void attention_carve(
     struct sublayer *u, const struct batch *s, struct carve *kept, struct carve *scratch)
 {
     struct attention *a = &u->attention;
+    const struct model_config *c = s->config;
+    int64_t qk = (c->heads + c->kv_heads) * c->head_dim;
     a->qkv = carve_tensor(kept, s->n, a->w_qkv.shape.out, s->t);
+    if (c->qk_norm) {
+        a->qk = carve_tensor(kept, s->n, qk, s->t);
+        norm_carve_heads(&a->norm_q, s, c->heads, kept);
+        norm_carve_heads(&a->norm_k, s, c->kv_heads, kept);
+    }
     a->att = carve_tensor(kept, s->n, a->w_o.shape.in, s->t);
-    a->lse = carve_tensor(kept, s->n, s->config->heads, DTYPE_F32);
+    a->lse = carve_tensor(kept, s->n, c->heads, DTYPE_F32);
     if (s->train) {
         a->datt = carve_tensor(scratch, s->n, a->w_o.shape.in, s->t);
         a->dqkv = carve_tensor(scratch, s->n, a->w_qkv.shape.out, s->t);
+        if (c->qk_norm)
+            a->dqk = carve_tensor(scratch, s->n, qk, s->t);
     }
     linear_carve(&a->w_qkv, s, kept, scratch);
     linear_carve(&a->w_o, s, kept, scratch);
+}
+
+/* q (0), k (1) or v (2) as attention reads them, or their gradients: in a product of w_qkv, or q
+   and k in what stands behind their norms. */
+static struct columns piece_of(
+    const struct batch *s, const struct attention *a, void *qkv, void *qk, int i)
+{
+    int64_t q = s->config->heads * s->config->head_dim;
+    int64_t k = s->config->kv_heads * s->config->head_dim;
+    if (!qk || i == 2)
+        return linear_piece(s, &a->w_qkv, qkv, i);
+    if (s->train)
+        return (struct columns){at_element(qk, i ? q : 0, s->t), q + k};
+    return (struct columns){at_element(qk, i ? s->n * q : 0, s->t), i ? k : q};
 }
 
 /* Rotates q and k in place, or turns their gradients back. */
@@ -37,9 +62,11 @@ static void rotate(const struct batch *s, struct columns q, struct columns k, bo
     if (c->positions != POSITIONS_ROTARY)
         return;
     OP(s, rope, .n = s->n, .heads = c->heads, .d = c->head_dim, .ld = q.ld, .x = q.at,
-        .position = s->position, .theta = c->rope_theta, .inverse = inverse, .t = s->t);
+        .position = s->position, .theta = c->rope_theta, .scaling = c->rope_scaling,
+        .inverse = inverse, .t = s->t);
     OP(s, rope, .n = s->n, .heads = c->kv_heads, .d = c->head_dim, .ld = k.ld, .x = k.at,
-        .position = s->position, .theta = c->rope_theta, .inverse = inverse, .t = s->t);
+        .position = s->position, .theta = c->rope_theta, .scaling = c->rope_scaling,
+        .inverse = inverse, .t = s->t);
 }
 
 /* att (N, H D) = softmax(q k^T / sqrt(D)) v, by head, of the tokens that each sees. */
@@ -51,22 +78,35 @@ static void attend(const struct batch *s, const struct sublayer *u, struct colum
     if (s->cached)
         OP(s, attention_decode, .n = s->tokens, .h = c->heads, .g = c->kv_heads, .d = c->head_dim,
             .scale = scale, .q = q.at, .k_cache = kvcache_keys(s->cache, u->layer),
-            .v_cache = kvcache_values(s->cache, u->layer), .length = s->length,
+            .v_cache = kvcache_values(s->cache, u->layer), .length = s->length, .window = c->window,
             .o = u->attention.att, .kv_type = kvcache_type(s->cache));
     else
         OP(s, attention, .b = s->b, .tokens = s->tokens, .h = c->heads, .g = c->kv_heads,
             .d = c->head_dim, .scale = scale, .q = q.at, .k = k.at, .v = v.at, .ldq = q.ld,
             .ldk = k.ld, .ldv = v.ld, .o = u->attention.att, .lse = u->attention.lse,
-            .bidirectional = c->bidirectional, .length = s->lengths, .t = s->t);
+            .bidirectional = c->bidirectional, .length = s->lengths, .first = s->sees_from,
+            .t = s->t);
+}
+
+/* From qkv to qk, through the norms of heads. */
+static void heads_forward(const struct batch *s, const struct attention *a)
+{
+    const struct norm *norms[] = {&a->norm_q, &a->norm_k};
+    const int64_t heads[] = {s->config->heads, s->config->kv_heads};
+    for (int i = 0; i < 2; i++)
+        norm_forward_heads(s, norms[i], heads[i], linear_piece(s, &a->w_qkv, a->qkv, i),
+            piece_of(s, a, a->qkv, a->qk, i));
 }
 
 static void attention_forward(const struct batch *s, const struct sublayer *u, void *y)
 {
     const struct attention *a = &u->attention;
-    struct columns q = linear_piece(s, &a->w_qkv, a->qkv, 0); /* (N, H D) */
-    struct columns k = linear_piece(s, &a->w_qkv, a->qkv, 1); /* (N, G D) */
-    struct columns v = linear_piece(s, &a->w_qkv, a->qkv, 2); /* (N, G D) */
-    linear_forward(s, &a->w_qkv, s->h, a->qkv);               /* (N, C) -> (N, (H + 2 G) D) */
+    struct columns q = piece_of(s, a, a->qkv, a->qk, 0); /* (N, H D) */
+    struct columns k = piece_of(s, a, a->qkv, a->qk, 1); /* (N, G D) */
+    struct columns v = piece_of(s, a, a->qkv, a->qk, 2); /* (N, G D) */
+    linear_forward(s, &a->w_qkv, s->h, a->qkv);          /* (N, C) -> (N, (H + 2 G) D) */
+    if (a->qk)
+        heads_forward(s, a);
     rotate(s, q, k, false);
     if (s->cache)
         kvcache_store(s->cache, u->layer, s->position, s->n, k.at, v.at);
@@ -77,17 +117,27 @@ static void attention_forward(const struct batch *s, const struct sublayer *u, v
         lora_project(s, &a->w_o.lora, a->att);
 }
 
+/* From dqk to dqkv, through the norms of heads. */
+static void heads_backward(const struct batch *s, const struct attention *a)
+{
+    const struct norm *norms[] = {&a->norm_q, &a->norm_k};
+    const int64_t heads[] = {s->config->heads, s->config->kv_heads};
+    for (int i = 0; i < 2; i++)
+        norm_backward_heads(s, norms[i], heads[i], linear_piece(s, &a->w_qkv, a->qkv, i),
+            piece_of(s, a, a->dqkv, a->dqk, i), linear_piece(s, &a->w_qkv, a->dqkv, i));
+}
+
 static void attention_backward(
     const struct batch *s, const struct sublayer *u, bool again, bool below)
 {
     const struct model_config *c = s->config;
     const struct attention *a = &u->attention;
-    struct columns q = linear_piece(s, &a->w_qkv, a->qkv, 0);
-    struct columns k = linear_piece(s, &a->w_qkv, a->qkv, 1);
-    struct columns v = linear_piece(s, &a->w_qkv, a->qkv, 2);
-    struct columns dq = linear_piece(s, &a->w_qkv, a->dqkv, 0);
-    struct columns dk = linear_piece(s, &a->w_qkv, a->dqkv, 1);
-    struct columns dv = linear_piece(s, &a->w_qkv, a->dqkv, 2);
+    struct columns q = piece_of(s, a, a->qkv, a->qk, 0);
+    struct columns k = piece_of(s, a, a->qkv, a->qk, 1);
+    struct columns v = piece_of(s, a, a->qkv, a->qk, 2);
+    struct columns dq = piece_of(s, a, a->dqkv, a->dqk, 0);
+    struct columns dk = piece_of(s, a, a->dqkv, a->dqk, 1);
+    struct columns dv = piece_of(s, a, a->dqkv, a->dqk, 2);
     (void)again;                                         /* nothing of its forward is scratch */
     linear_backward(s, &a->w_o, a->att, s->dx, a->datt); /* (N, C) -> (N, H D) */
     if (!below && !linear_reads_input(&a->w_qkv))
@@ -96,8 +146,10 @@ static void attention_backward(
         .d = c->head_dim, .scale = 1 / sqrtf((float)c->head_dim), .q = q.at, .k = k.at, .v = v.at,
         .ldq = q.ld, .ldk = k.ld, .ldv = v.ld, .o = a->att, .lse = a->lse, .dout = a->datt,
         .dq = dq.at, .dk = dk.at, .dv = dv.at, .bidirectional = c->bidirectional,
-        .length = s->lengths, .t = s->t);
+        .length = s->lengths, .first = s->sees_from, .t = s->t);
     rotate(s, dq, dk, true);
+    if (a->qk)
+        heads_backward(s, a);
     linear_backward(s, &a->w_qkv, s->h, a->dqkv, below ? s->dh : NULL);
 }
 

@@ -24,6 +24,7 @@ struct batch {
     const int32_t *ids, *position; /* (N) */
     const int32_t *types;          /* (N) zeros: all tokens are of type 0; NULL: there are none */
     const int32_t *lengths;        /* (B) tokens of each sequence that exist; NULL: all of them */
+    const int32_t *sees_from;      /* (N) of its sequence, the first that each sees; NULL: all */
 
     /* serving */
     const int32_t *length; /* (N) the tokens up to this one */
@@ -37,6 +38,12 @@ struct batch {
 
     void *h;       /* (N, C) what a sub-layer reads: the norm of the residual */
     void *dh, *dx; /* (N, C) the gradients of h and of the residual; training */
+};
+
+/* Some columns of a matrix: where they begin, and the elements from row to row. */
+struct columns {
+    void *at;
+    int64_t ld;
 };
 
 static inline void *at_element(const void *p, int64_t index, enum dtype t)

@@ -192,7 +192,8 @@ static int extend_chunk(struct engine *g, const int32_t *ids, int64_t n, int64_t
     const struct head *head = &g->net.head;
     int32_t stage[ENGINE_ROWS];
     s.tokens = s.n = n;
-    s.cached = past || n == 1;
+    int64_t window = s.config->window; /* what the cache alone is read through */
+    s.cached = past || n == 1 || (window && n > window);
     s.ids = g->ids;
     s.position = g->position;
     s.length = g->length;

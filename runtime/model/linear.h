@@ -54,11 +54,7 @@ void linear_backward(
 /* Does linear_backward read x? */
 bool linear_reads_input(const struct linear *l);
 
-/* Where piece i of a product y of n rows begins, and its elements from row to row. */
-struct columns {
-    void *at;
-    int64_t ld;
-};
+/* Piece i of a product y of n rows. */
 struct columns linear_piece(const struct batch *s, const struct linear *l, void *y, int i);
 
 #endif

@@ -34,6 +34,7 @@ struct model_conf {
     uint64_t seed;                   /* of random weights, LoRA's A and dropout */
     enum recompute recompute;        /* what of a layer backward makes again: model/net.h */
     int64_t logit_rows;              /* at once, at most; 0: as many as suit a processor */
+    bool packed;                     /* rows may hold several documents, training */
     int64_t kv_capacity;             /* tokens, serving */
     bool fresh_labels;               /* the classifier is drawn, whatever there is to load */
     const int32_t *label_from;       /* (labels) the row of each in that to load; NULL: the same */

@@ -41,3 +41,25 @@ void norm_backward(
             .bias = w->bias, .mean = w->mean, .rstd = w->rstd, .dy = dy, .dx = dx, .dw = w->dw,
             .dbias = w->dbias, .accumulate = add, .t = s->t);
 }
+
+void norm_carve_heads(struct norm *w, const struct batch *s, int64_t heads, struct carve *kept)
+{
+    w->rstd = carve_tensor(kept, s->n, heads, DTYPE_F32);
+}
+
+void norm_forward_heads(
+    const struct batch *s, const struct norm *w, int64_t heads, struct columns x, struct columns y)
+{
+    const struct model_config *c = s->config;
+    OP(s, rmsnorm, .n = s->n * heads, .c = c->head_dim, .group = heads, .ldx = x.ld, .ldy = y.ld,
+        .eps = c->norm_eps, .x = x.at, .w = w->w, .y = y.at, .rstd = w->rstd, .t = s->t);
+}
+
+void norm_backward_heads(const struct batch *s, const struct norm *w, int64_t heads,
+    struct columns x, struct columns dy, struct columns dx)
+{
+    const struct model_config *c = s->config;
+    OP(s, rmsnorm_back, .n = s->n * heads, .c = c->head_dim, .group = heads, .ldx = x.ld,
+        .ldy = dy.ld, .eps = c->norm_eps, .x = x.at, .w = w->w, .rstd = w->rstd, .dy = dy.at,
+        .dx = dx.at, .dw = w->dw, .t = s->t);
+}

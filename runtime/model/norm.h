@@ -24,4 +24,12 @@ void norm_forward(const struct batch *s, const struct norm *w, const void *x, vo
 void norm_backward(
     const struct batch *s, const struct norm *w, const void *x, const void *dy, void *dx, bool add);
 
+/* The same of heads, by root mean square: w is of (head_dim), rows of `heads` heads are columns of
+   x and y, and what is saved is of (N heads). */
+void norm_carve_heads(struct norm *w, const struct batch *s, int64_t heads, struct carve *kept);
+void norm_forward_heads(
+    const struct batch *s, const struct norm *w, int64_t heads, struct columns x, struct columns y);
+void norm_backward_heads(const struct batch *s, const struct norm *w, int64_t heads,
+    struct columns x, struct columns dy, struct columns dx);
+
 #endif

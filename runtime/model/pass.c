@@ -22,6 +22,8 @@ struct pass {
     int32_t *ids, *targets, *position; /* (N) */
     int32_t *types;                    /* (N) zeros; NULL: no types */
     int32_t *lengths;                  /* (B) */
+    int32_t *sees_from;                /* (N); NULL: neither a window nor documents */
+    bool documents;                    /* position and sees_from are of the last step's */
     float *loss;                       /* (N) */
     float *loss_total;                 /* (PASS_AHEAD, N): by row, since pass_loss */
     int ahead;                         /* which of these is being added to */
@@ -58,6 +60,8 @@ static void pass_carve(struct pass *p)
     p->lengths = carve_tensor(c, p->batch.b, 1, DTYPE_I32);
     if (p->batch.config->types)
         p->types = carve_tensor(c, n, 1, DTYPE_I32);
+    if (p->batch.config->window || p->model->conf.packed)
+        p->sees_from = carve_tensor(c, n, 1, DTYPE_I32);
     net_carve(&p->net, &p->batch, &p->memory);
 }
 
@@ -101,13 +105,23 @@ static int alloc_gradient(struct pass *p, struct err *e)
     return 0;
 }
 
-/* Every sequence begins at position 0. */
-static void upload_positions(struct pass *p)
+/* Where every token of n rows stands, and what it sees from: the beginning of its document (first;
+   NULL: of its row) or of the window. */
+static void upload_places(struct pass *p, const int32_t *first, int64_t n)
 {
     int32_t *stage = (int32_t *)p->host; /* both hold one 32-bit word a row */
-    for (int64_t i = 0; i < p->batch.n; i++)
-        stage[i] = (int32_t)(i % p->tokens);
-    dev_upload(p->dev, p->position, stage, (size_t)p->batch.n * 4);
+    int64_t window = p->batch.config->window;
+    for (int64_t i = 0; i < n; i++)
+        stage[i] = (int32_t)(i % p->tokens) - (first ? first[i] : 0);
+    dev_upload(p->dev, p->position, stage, (size_t)n * 4);
+    p->documents = first;
+    if (!p->sees_from)
+        return;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t from = window ? i % p->tokens - window + 1 : 0, begin = first ? first[i] : 0;
+        stage[i] = (int32_t)(from > begin ? from : begin);
+    }
+    dev_upload(p->dev, p->sees_from, stage, (size_t)n * 4);
 }
 
 static int pass_open(struct pass *p, struct model *m, struct err *e)
@@ -122,7 +136,7 @@ static int pass_open(struct pass *p, struct model *m, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for %lld rows", (long long)p->batch.n);
     net_bind(&p->net, m, p->gradient);
     pass_carve(p);
-    upload_positions(p);
+    upload_places(p, NULL, p->batch.n);
     return dev_sync(p->dev, e);
 }
 
@@ -196,7 +210,7 @@ void pass_set_tokens(struct pass *p, int64_t tokens)
     if (tokens == p->tokens)
         return;
     p->tokens = tokens;
-    upload_positions(p);
+    upload_places(p, NULL, p->batch.n);
 }
 
 void pass_set_place(struct pass *p, int64_t first)
@@ -256,6 +270,18 @@ static int check_lengths(const struct pass *p, int64_t b, const int32_t *lengths
     return 0;
 }
 
+static int check_first(const struct pass *p, int64_t n, const int32_t *first, struct err *e)
+{
+    for (int64_t i = 0; first && i < n; i++) {
+        int64_t at = i % p->tokens;
+        if (first[i] < (at ? first[i - 1] : 0) || first[i] > at)
+            return err_set(e, ERR_DATA,
+                "token %lld of a row cannot belong to a document from %d on", (long long)at,
+                first[i]);
+    }
+    return 0;
+}
+
 int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scale, bool backward,
     double *loss_sum, struct err *e)
 {
@@ -268,11 +294,16 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
     s.types = p->types;
     s.lengths = in->lengths ? p->lengths : NULL;
     s.drops = backward;
-    assert(b >= 1 && s.n <= p->batch.n && !in->first);
+    s.sees_from = p->batch.config->window || in->first ? p->sees_from : NULL;
+    assert(b >= 1 && s.n <= p->batch.n);
+    assert(!in->first || (p->model->conf.packed && !s.config->bidirectional));
     int rc;
     if ((rc = model_check_ids(p->model, in->ids, s.n, 0, e)) ||
-        (rc = check_targets(p, in->targets, s.n, e)) || (rc = check_lengths(p, b, in->lengths, e)))
+        (rc = check_targets(p, in->targets, s.n, e)) ||
+        (rc = check_lengths(p, b, in->lengths, e)) || (rc = check_first(p, s.n, in->first, e)))
         return rc;
+    if (in->first || p->documents)
+        upload_places(p, in->first, in->first ? s.n : p->batch.n);
     if (in->lengths)
         dev_upload(p->dev, p->lengths, in->lengths, (size_t)b * 4);
     dev_upload(p->dev, p->ids, in->ids, (size_t)s.n * 4);

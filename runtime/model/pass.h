@@ -28,12 +28,14 @@ int pass_plan(struct model *m, struct memplan *plan, struct err *e);
 struct pass_input {         /* host */
     const int32_t *ids;     /* (b, T) */
     const int32_t *lengths; /* (b) only so many tokens of each sequence exist; NULL: all T */
-    const int32_t *first;   /* (b, T) where in its row the document of each token begins; else 0 */
+    const int32_t *first;   /* (b, T) where in its row the document of each token begins; NULL: at
+                               0. Of models that see what came before, and are packed */
     const int32_t *targets; /* (b, T) tokens, or labels where the model has them (of a text at
                                its first token); -1: no loss */
 };
 
 /* Forward over b sequences, then, when backward, gradient += with dlogits scaled by `scale`.
+   Documents see nothing of each other, and their positions begin at 0.
    *loss_sum: sum over tokens of -log p; NULL: nothing is waited for, and the sum is added on the
    device to what pass_loss tells. */
 int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scale, bool backward,

@@ -13,7 +13,7 @@ done
 strip -o "$folder/tests/gpu/libllmjob-cuda.so" "$plugin"
 cp tests/run.sh "$folder/tests/"
 cp tests/gpu/{run.sh,bench.py,torch_peer.py} "$folder/tests/gpu/"
-cp -r tests/golden/tiny-{llama,gpt2,qwen2} "$folder/tests/golden/"
+cp -r tests/golden/tiny-{llama,gpt2,qwen2,qwen3,mistral} "$folder/tests/golden/"
 ln -s tests/gpu/run.sh "$folder/run.sh"
 git describe --always --dirty >"$folder/commit" 2>/dev/null || true
 ldd "$@" | grep -o '/[^ ]*\.so[^ ]*' | sort -u | while read -r library; do

@@ -152,7 +152,9 @@ static void put_tensor(struct gguf_make *m, const struct safetensors_tensor *t, 
     buf_done(&data);
 }
 
-static void put_tensors(struct gguf_make *m, const struct safetensors *s)
+/* head_dim: of interleaved rows; 0: none are. Of tensors, those that there are. */
+static void put_tensors(
+    struct gguf_make *m, const struct safetensors *s, int64_t head_dim, bool quantised)
 {
     static const char *const parts[][2] = {
         {"input_layernorm", "attn_norm"},
@@ -164,16 +166,21 @@ static void put_tensors(struct gguf_make *m, const struct safetensors *s)
         {"mlp.gate_proj", "ffn_gate"},
         {"mlp.up_proj", "ffn_up"},
         {"mlp.down_proj", "ffn_down"},
+        {"self_attn.q_norm", "attn_q_norm"},
+        {"self_attn.k_norm", "attn_k_norm"},
     };
     char name[128], theirs[128];
     put_tensor(m, safetensors_find(s, "model.embed_tokens.weight"), "token_embd.weight", 0, false);
     put_tensor(m, safetensors_find(s, "model.norm.weight"), "output_norm.weight", 0, false);
+    if (safetensors_find(s, "lm_head.weight"))
+        put_tensor(m, safetensors_find(s, "lm_head.weight"), "output.weight", 0, false);
     for (int l = 0; l < 2; l++)
-        for (int i = 0; i < 9; i++) {
+        for (int i = 0; i < 11; i++) {
             snprintf(name, sizeof name, "model.layers.%d.%s.weight", l, parts[i][0]);
             snprintf(theirs, sizeof theirs, "blk.%d.%s.weight", l, parts[i][1]);
-            put_tensor(
-                m, safetensors_find(s, name), theirs, i == 2 || i == 3 ? 16 : 0, l == 1 && i == 8);
+            if (i < 9 || safetensors_find(s, name))
+                put_tensor(m, safetensors_find(s, name), theirs, i == 2 || i == 3 ? head_dim : 0,
+                    quantised && l == 1 && i == 8);
         }
 }
 
@@ -222,7 +229,7 @@ void gguf_make_tiny(struct buf *out)
     gguf_make_f32(&m, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
     gguf_make_f32(&m, "llama.rope.freq_base", 10000);
     put_tokenizer(&m);
-    put_tensors(&m, s);
+    put_tensors(&m, s, 16, true);
     gguf_make_finish(&m, out);
     gguf_make_done(&m);
     safetensors_close(s);
@@ -298,6 +305,63 @@ void gguf_make_gpt2(struct buf *out)
         put_gpt2_layer(&m, s, l);
     put_gpt2(&m, s, "ln_f.weight", "output_norm.weight", false, false);
     put_gpt2(&m, s, "ln_f.bias", "output_norm.bias", false, false);
+    gguf_make_finish(&m, out);
+    gguf_make_done(&m);
+    safetensors_close(s);
+}
+
+/* By what llama.cpp divides a frequency: its converter's generate_extra_tensors. */
+static float llama3_factor(double frequency)
+{
+    double wavelength = 2 * M_PI / frequency, context = 32, smooth;
+    if (wavelength < context / 4)
+        return 1;
+    if (wavelength > context / 1)
+        return 8;
+    smooth = (context / wavelength - 1) / (4 - 1);
+    return (float)(1 / ((1 - smooth) / 8 + smooth));
+}
+
+static void put_llama3(struct gguf_make *m)
+{
+    float factors[8];
+    for (int i = 0; i < 8; i++)
+        factors[i] = llama3_factor(1 / pow(10000, (double)i / 8));
+    gguf_make_u32(m, "llama.rope.scaling.original_context_length", 32);
+    gguf_make_tensor(
+        m, "rope_freqs.weight", 0, 1, (const int64_t[]){8, 1}, -1, factors, sizeof factors);
+}
+
+void gguf_make_family(const char *name, struct buf *out)
+{
+    bool qwen3 = !strcmp(name, "qwen3"), mistral = !strcmp(name, "mistral");
+    uint32_t head_dim = qwen3 ? 12 : mistral ? 8 : 16;
+    struct safetensors *s = NULL;
+    struct gguf_make m;
+    struct err e = {0};
+    char text[96];
+    snprintf(text, sizeof text, GOLDEN "tiny-%s/model.safetensors", name);
+    ck_assert_msg(!safetensors_open(text, &s, &e), "%s", e.text);
+    gguf_make_init(&m);
+    gguf_make_str(&m, "general.architecture", qwen3 ? "qwen3" : "llama");
+#define KEY(key) (snprintf(text, sizeof text, "%s.%s", qwen3 ? "qwen3" : "llama", key), text)
+    gguf_make_u32(&m, KEY("embedding_length"), 32);
+    gguf_make_u32(&m, KEY("block_count"), 2);
+    gguf_make_u32(&m, KEY("attention.head_count"), 4);
+    gguf_make_u32(&m, KEY("attention.head_count_kv"), 2);
+    gguf_make_u32(&m, KEY("attention.key_length"), head_dim);
+    gguf_make_u32(&m, KEY("attention.value_length"), head_dim);
+    gguf_make_u32(&m, KEY("rope.dimension_count"), head_dim);
+    gguf_make_u32(&m, KEY("feed_forward_length"), 48);
+    gguf_make_u32(&m, KEY("context_length"), 64);
+    gguf_make_f32(&m, KEY("attention.layer_norm_rms_epsilon"), qwen3 ? 1e-6f : 1e-5f);
+    gguf_make_f32(&m, KEY("rope.freq_base"), qwen3 ? 1e6f : 1e4f);
+    if (mistral)
+        gguf_make_u32(&m, KEY("attention.sliding_window"), 7);
+#undef KEY
+    if (!qwen3 && !mistral)
+        put_llama3(&m);
+    put_tensors(&m, s, qwen3 ? 0 : head_dim, false);
     gguf_make_finish(&m, out);
     gguf_make_done(&m);
     safetensors_close(s);

@@ -35,5 +35,8 @@ void gguf_make_tiny(struct buf *out);
 /* tests/golden/tiny-gpt2 as GGUF, q, k and v joined, all in F32 but the last layer's attn_qkv and
    ffn_down, which are Q8_0. No tokenizer. */
 void gguf_make_gpt2(struct buf *out);
+/* tests/golden/tiny-<name> as GGUF, as llama.cpp's converter does: "qwen3", "mistral" (a llama
+   there) and "llama3" (with the factors of its frequencies). All in F32; no tokenizer. */
+void gguf_make_family(const char *name, struct buf *out);
 
 #endif

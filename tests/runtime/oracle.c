@@ -106,6 +106,25 @@ static void norm(const struct oracle *o, const char *stem, const double *x, doub
     }
 }
 
+/* Each head of x (t, heads, head_dim), by root mean square. */
+static void norm_heads(
+    const struct oracle *o, int64_t layer, const char *which, double *x, int64_t heads)
+{
+    char stem[128];
+    int64_t d = o->config.head_dim;
+
+    snprintf(stem, sizeof stem, "model.layers.%lld.self_attn.%s", (long long)layer, which);
+    const double *w = named(&o->base, o->w, stem, "weight");
+    for (int64_t n = 0; n < o->t * heads; n++, x += d) {
+        double square = 0;
+
+        for (int64_t i = 0; i < d; i++)
+            square += x[i] * x[i] / (double)d;
+        for (int64_t i = 0; i < d; i++)
+            x[i] *= w[i] / sqrt(square + (double)o->config.norm_eps);
+    }
+}
+
 static enum linear_kind kind_of(const char *piece)
 {
     if (strstr(piece, "mlp"))
@@ -164,6 +183,25 @@ static void linear(const struct oracle *o, int64_t layer, const char *piece, con
     }
 }
 
+/* By wavelengths, as Llama 3 has it: long ones are stretched, short ones are not. */
+static double scaled(const struct op_rope_scaling *s, double frequency)
+{
+    double length = 2 * M_PI / frequency, context = (double)s->context;
+    double low = (double)s->low, high = (double)s->high, factor = (double)s->factor;
+
+    if (s->kind == OP_ROPE_LINEAR || (s->kind == OP_ROPE_LLAMA3 && length > context / low))
+        return frequency / factor;
+    if (s->kind == OP_ROPE_PLAIN || length < context / high)
+        return frequency;
+    double smooth = (context / length - low) / (high - low);
+    return (1 - smooth) * frequency / factor + smooth * frequency;
+}
+
+static int64_t begin_of(const struct oracle *o, int64_t n)
+{
+    return o->begins ? o->begins[n] : 0;
+}
+
 static void rotate(const struct oracle *o, double *x, int64_t heads)
 {
     int64_t d = o->config.head_dim;
@@ -171,8 +209,9 @@ static void rotate(const struct oracle *o, double *x, int64_t heads)
     for (int64_t n = 0; n < o->t; n++)
         for (int64_t h = 0; h < heads; h++, x += d)
             for (int64_t i = 0; i < d / 2; i++) {
-                double turn =
-                    (double)n * pow((double)o->config.rope_theta, -2 * (double)i / (double)d);
+                double turn = (double)(n - begin_of(o, n)) *
+                    scaled(&o->config.rope_scaling,
+                        pow((double)o->config.rope_theta, -2 * (double)i / (double)d));
                 double a = x[i], b = x[i + d / 2];
 
                 x[i] = a * cos(turn) - b * sin(turn);
@@ -189,10 +228,13 @@ static void attend(const struct oracle *o, const double *q, const double *k, con
     for (int64_t h = 0; h < heads; h++)
         for (int64_t n = 0; n < o->t; n++) {
             int64_t seen = o->config.bidirectional ? o->there : n + 1;
+            int64_t from = begin_of(o, n), window = o->config.window;
             double sum = 0;
 
+            if (window && n - from >= window)
+                from = n - window + 1;
             seen = n < o->there ? seen : 0;
-            for (int64_t j = 0; j < seen; j++) {
+            for (int64_t j = from; j < seen; j++) {
                 double s = 0;
 
                 for (int64_t i = 0; i < d; i++)
@@ -203,7 +245,7 @@ static void attend(const struct oracle *o, const double *q, const double *k, con
             for (int64_t i = 0; i < d; i++) {
                 double y = 0;
 
-                for (int64_t j = 0; j < seen; j++)
+                for (int64_t j = from; j < seen; j++)
                     y += p[j] / sum * v[j * ldk + h / group * d + i];
                 out[n * ldq + h * d + i] = y;
             }
@@ -265,6 +307,10 @@ static void layer_of(
     linear(o, layer, "self_attn.q_proj", h, c, q, ldq);
     linear(o, layer, "self_attn.k_proj", h, c, k, ldk);
     linear(o, layer, "self_attn.v_proj", h, c, v, ldk);
+    if (o->config.qk_norm) {
+        norm_heads(o, layer, "q_norm", q, o->config.heads);
+        norm_heads(o, layer, "k_norm", k, o->config.kv_heads);
+    }
     if (o->config.positions == POSITIONS_ROTARY) {
         rotate(o, q, o->config.heads);
         rotate(o, k, o->config.kv_heads);
@@ -327,10 +373,11 @@ double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets)
 
     for (int64_t s = 0; s < o->b; s++, o->place++, ids += o->t, targets += o->t) {
         o->there = o->lengths ? o->lengths[s] : o->t;
+        o->begins = o->first ? o->first + s * o->t : NULL;
         for (int64_t n = 0; n < o->t; n++)
             for (int64_t i = 0; i < c; i++)
-                x[n * c + i] =
-                    embed[ids[n] * c + i] + (place ? place[n * c + i] : 0) + (type ? type[i] : 0);
+                x[n * c + i] = embed[ids[n] * c + i] +
+                    (place ? place[(n - begin_of(o, n)) * c + i] : 0) + (type ? type[i] : 0);
         if (o->config.embed_norm)
             norm(o, "model.embed_norm", x, x);
         for (int64_t l = 0; l < o->config.layers; l++)

@@ -19,6 +19,8 @@ struct oracle {
     int64_t place;             /* of the batch's first sequence in the order of training */
     int64_t b, t;              /* sequences and their length */
     const int32_t *lengths;    /* (b) how much of each exists; NULL: all */
+    const int32_t *first;      /* (b, t) where documents begin; NULL: at 0 */
+    const int32_t *begins;     /* (t) of the sequence in work; or NULL */
     int64_t there;             /* of the sequence in work */
     double *work, *dropped;
 };

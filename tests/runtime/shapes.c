@@ -24,6 +24,12 @@
     .activation = ACTIVATION_GELU_ERF, .positions = POSITIONS_LEARNED, .qkv_bias = true, \
     .o_bias = true, .ffn_bias = true, .tied_embeddings = true, .post_norm = true, \
     .bidirectional = true, .embed_norm = true, .types = 2, .bos_id = -1, .eos_id = -1, .pad_id = 0
+#define QWEN3 \
+    .architecture = "qwen3", .norm_eps = 1e-6f, .rope_theta = 1000000, .qk_norm = true, \
+    .bos_id = -1, .eos_id = -1, .pad_id = -1
+#define MISTRAL \
+    .architecture = "mistral", .norm_eps = 1e-5f, .rope_theta = 10000, .bos_id = -1, .eos_id = -1, \
+    .pad_id = -1
 #define SIZES(v, c, l, h, kv, d, f, t) \
     .vocab = v, .dim = c, .layers = l, .heads = h, .kv_heads = kv, .head_dim = d, .ffn_dim = f, \
     .context = t
@@ -36,10 +42,17 @@ static const struct {
     {"tiny-gpt2", {GPT2, SIZES(61, 21, 3, 3, 3, 7, 37, 17)}},
     {"tiny-bert", {BERT, SIZES(61, 21, 3, 3, 3, 7, 37, 17), .labels = 5}},
     {"tiny-texts", {BERT, SIZES(61, 21, 3, 3, 3, 7, 37, 17), .labels = 5, .pooled = true}},
+    {"tiny-qwen3", {QWEN3, SIZES(61, 24, 3, 6, 2, 10, 40, 64)}},
+    {"tiny-mistral", {MISTRAL, SIZES(61, 24, 3, 6, 2, 8, 40, 64), .window = 5}},
+    /* of its four frequencies one is kept, one mixed, two are divided */
+    {"tiny-llama3",
+        {LLAMA, SIZES(61, 24, 3, 6, 2, 8, 40, 64), .rope_scaling = {OP_ROPE_LLAMA3, 8, 1, 4, 96}}},
     {"small-llama", {LLAMA, SIZES(320, 128, 2, 4, 2, 64, 192, 96)}},
     {"small-gpt2", {GPT2, SIZES(320, 128, 2, 2, 2, 64, 512, 96)}},
     {"small-bert", {BERT, SIZES(320, 128, 2, 2, 2, 64, 512, 96), .labels = 9}},
     {"small-texts", {BERT, SIZES(320, 128, 2, 2, 2, 64, 512, 96), .labels = 9, .pooled = true}},
+    {"small-qwen3", {QWEN3, SIZES(320, 128, 2, 4, 2, 64, 192, 96)}},
+    {"small-mistral", {MISTRAL, SIZES(320, 128, 2, 4, 2, 64, 192, 96), .window = 9}},
     /* padded to a multiple of 128, as is usual: GPT-2's own vocabulary has 50,257 */
     {"gpt2-124m", {GPT2, SIZES(50304, 768, 12, 12, 12, 64, 3072, 1024)}},
     {"smollm2-135m", {LLAMA, SIZES(49152, 576, 30, 9, 3, 64, 1536, 2048)}},

@@ -67,6 +67,61 @@ static const struct model_config qwen2 = {
     .pad_id = -1,
 };
 
+static const struct model_config qwen3 = {
+    .architecture = "qwen3",
+    .vocab = 131,
+    .dim = 32,
+    .layers = 2,
+    .heads = 4,
+    .kv_heads = 2,
+    .head_dim = 12,
+    .ffn_dim = 48,
+    .context = 64,
+    .norm_eps = 1e-6f,
+    .rope_theta = 1000000,
+    .bos_id = 0,
+    .eos_id = 0,
+    .pad_id = -1,
+    .qk_norm = true,
+};
+
+static const struct model_config mistral = {
+    .architecture = "mistral",
+    .vocab = 131,
+    .dim = 32,
+    .layers = 2,
+    .heads = 4,
+    .kv_heads = 2,
+    .head_dim = 8,
+    .ffn_dim = 48,
+    .context = 64,
+    .norm_eps = 1e-5f,
+    .rope_theta = 10000,
+    .bos_id = 0,
+    .eos_id = 0,
+    .pad_id = -1,
+    .window = 7,
+};
+
+static const struct model_config llama3 = {
+    .architecture = "llama",
+    .vocab = 131,
+    .dim = 32,
+    .layers = 2,
+    .heads = 4,
+    .kv_heads = 2,
+    .head_dim = 16,
+    .ffn_dim = 48,
+    .context = 64,
+    .norm_eps = 1e-5f,
+    .rope_theta = 10000,
+    .tied_embeddings = true,
+    .bos_id = 0,
+    .eos_id = 0,
+    .pad_id = -1,
+    .rope_scaling = {OP_ROPE_LLAMA3, 8, 1, 4, 32},
+};
+
 static const struct model_config bert = {
     .architecture = "bert",
     .vocab = 96,
@@ -113,6 +168,8 @@ static void check_equal(const struct model_config *a, const struct model_config 
     ck_assert_int_eq(a->more_eos_count, b->more_eos_count);
     ck_assert_mem_eq(a->more_eos, b->more_eos, sizeof a->more_eos);
     ck_assert(a->bos_id == b->bos_id && a->eos_id == b->eos_id && a->pad_id == b->pad_id);
+    ck_assert(a->window == b->window && a->qk_norm == b->qk_norm);
+    ck_assert_mem_eq(&a->rope_scaling, &b->rope_scaling, sizeof a->rope_scaling);
 }
 
 static void check_golden(const char *path, const struct model_config *want)
@@ -135,6 +192,9 @@ START_TEST(the_golden_configs_are_read)
     c.labels = 3;
     c.pooled = true;
     check_golden(GOLDEN "tiny-bert-texts/config.json", &c);
+    check_golden(GOLDEN "tiny-qwen3/config.json", &qwen3);
+    check_golden(GOLDEN "tiny-mistral/config.json", &mistral);
+    check_golden(GOLDEN "tiny-llama3/config.json", &llama3);
     ck_assert_int_eq(model_config_read("tests/none.json", &c, &e), -ERR_DATA);
 }
 END_TEST
@@ -170,6 +230,19 @@ START_TEST(a_config_survives_writing_and_reading)
     write_and_read(&gpt2, "GPT2LMHeadModel");
     write_and_read(&qwen2, "Qwen2ForCausalLM");
     write_and_read(&bert, "BertForTokenClassification");
+    write_and_read(&qwen3, "Qwen3ForCausalLM");
+    write_and_read(&mistral, "\"sliding_window\":7");
+    write_and_read(&llama3, "\"original_max_position_embeddings\":32");
+    c = mistral;
+    c.window = 0;
+    write_and_read(&c, "\"sliding_window\":null");
+    c = qwen3;
+    c.window = 9;
+    write_and_read(&c, "\"use_sliding_window\":true");
+    c = qwen2;
+    c.window = 9;
+    c.rope_scaling = (struct op_rope_scaling){.kind = OP_ROPE_LINEAR, .factor = 2.5f};
+    write_and_read(&c, "\"rope_type\":\"linear\"");
     write_and_read(&bert, "\"id2label\":{\"0\":\"LABEL_0\",");
     c = bert;
     c.pooled = true;
@@ -251,6 +324,20 @@ START_TEST(what_cannot_be_expressed_is_refused)
     ck_assert_int_eq(family_config_expressible(&tiny, &e), 0);
     ck_assert_int_eq(family_config_expressible(&gpt2, &e), 0);
     ck_assert_int_eq(family_config_expressible(&qwen2, &e), 0);
+    ck_assert_int_eq(family_config_expressible(&qwen3, &e), 0);
+    ck_assert_int_eq(family_config_expressible(&mistral, &e), 0);
+    c.window = 9;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    c = qwen3;
+    c.qk_norm = false;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    c = mistral;
+    c.qk_norm = true;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    c = gpt2;
+    c.rope_scaling = llama3.rope_scaling;
+    ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+    c = tiny;
     c.qkv_bias = true; /* and no o_bias */
     ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
     c = tiny;
@@ -291,59 +378,130 @@ END_TEST
 
 #define BASE \
     "\"vocab_size\":256,\"hidden_size\":64,\"num_hidden_layers\":2,\"intermediate_size\":128"
-START_TEST(what_is_not_known_is_refused)
+/* Where a config.json is silent transformers' defaults hold; and both of its ways to say how
+   frequencies are scaled are read. */
+START_TEST(silence_and_other_ways_to_say_it)
 {
     static const struct {
-        const char *config, *says;
-    } bad[] = {
-        {"[]", "not an object"},
-        {"{\"model_type\":\"t5\"}", "\"t5\"; what is read: llama, qwen2, gpt2, bert"},
-        {"{\"model_type\":\"bert\",\"hidden_act\":\"relu\"}", "hidden_act \"relu\""},
-        {"{\"model_type\":\"bert\",\"position_embedding_type\":\"relative_key\"}",
-            "position_embedding_type \"relative_key\""},
-        {"{\"model_type\":\"bert\",\"is_decoder\":true}", "is_decoder"},
-        {"{\"model_type\":\"bert\",\"add_cross_attention\":true}", "add_cross_attention"},
-        {"{\"model_type\":\"bert\",\"type_vocab_size\":0}", "type_vocab_size"},
-        {"{\"model_type\":\"bert\",\"type_vocab_size\":70000}", "token types"},
-        {"{\"model_type\":\"bert\",\"num_attention_heads\":7}", "hidden size"},
-        {"{\"model_type\":\"bert\",\"architectures\":[\"BertForTokenClassification\"],"
-         "\"id2label\":{}}",
-            "id2label"},
-        {"{\"model_type\":\"bert\",\"architectures\":[\"BertForTokenClassification\"],"
-         "\"num_labels\":70000}",
-            "labels"},
-        {"{\"model_type\":\"llama\"," BASE "}", "num_attention_heads"},
-        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":0}", "num_attention_heads"},
-        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":2.5}", "num_attention_heads"},
-        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"num_key_value_heads\":3}",
-            "no multiple"},
-        {"{\"model_type\":\"qwen2\"," BASE
-         ",\"num_attention_heads\":4,\"use_sliding_window\":true}",
-            "use_sliding_window = true"},
-        {"{\"model_type\":\"gpt2\",\"activation_function\":\"relu\"}", "relu"},
-        {"{\"model_type\":\"gpt2\",\"scale_attn_weights\":false}", "scale_attn_weights"},
-        {"{\"model_type\":\"gpt2\",\"scale_attn_by_inverse_layer_idx\":true}",
-            "scale_attn_by_inverse_layer_idx"},
-        {"{\"model_type\":\"gpt2\",\"add_cross_attention\":true}", "add_cross_attention"},
-        {"{\"model_type\":\"gpt2\",\"n_head\":7}", "hidden size"},
-        {"{\"model_type\":\"gpt2\",\"n_layer\":0}", "n_layer"},
-        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"hidden_act\":\"gelu\"}",
-            "gelu"},
-        {"{\"model_type\":\"llama\"," BASE
-         ",\"num_attention_heads\":4,\"rope_scaling\":{\"rope_type\":\"llama3\"}}",
-            "llama3"},
-        {"{\"model_type\":\"llama\"," BASE
-         ",\"num_attention_heads\":4,\"rope_parameters\":{\"rope_type\":\"yarn\"}}",
-            "yarn"},
-        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"eos_token_id\":256}",
-            "outside the vocabulary"},
-        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"rms_norm_eps\":0}",
-            "epsilon"},
-        {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"head_dim\":15}", "odd"},
-        {"{\"model_type\":\"llama\"," BASE
-         ",\"num_attention_heads\":4,\"max_position_embeddings\":2147483647}",
-            "context"},
+        const char *config;
+        int64_t head_dim, kv_heads, context, window;
+        struct op_rope_scaling scaling;
+    } rows[] = {
+        {"\"model_type\":\"llama\"", 2, 32, 2048, 0, {0}},
+        {"\"model_type\":\"qwen3\"", 128, 32, 32768, 0, {0}},
+        {"\"model_type\":\"mistral\"", 2, 8, 131072, 4096, {0}},
+        {"\"model_type\":\"mistral\",\"sliding_window\":null", 2, 8, 131072, 0, {0}},
+        {"\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"max_window_layers\":2", 2, 32,
+            2048, 0, {0}},
+        {"\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"max_window_layers\":0,"
+         "\"sliding_window\":5",
+            2, 32, 2048, 5, {0}},
+        {"\"model_type\":\"qwen3\",\"use_sliding_window\":true,\"sliding_window\":5,"
+         "\"layer_types\":[\"sliding_attention\",\"sliding_attention\"]",
+            128, 32, 32768, 5, {0}},
+        {"\"model_type\":\"qwen2\",\"use_sliding_window\":false,\"sliding_window\":5", 2, 32, 2048,
+            0, {0}},
+        {"\"model_type\":\"llama\",\"rope_scaling\":{\"type\":\"linear\",\"factor\":4.0}", 2, 32,
+            2048, 0, {.kind = OP_ROPE_LINEAR, .factor = 4}},
+        {"\"model_type\":\"llama\",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":32.0,"
+         "\"low_freq_factor\":1.0,\"high_freq_factor\":4.0,"
+         "\"original_max_position_embeddings\":8192}",
+            2, 32, 2048, 0, {OP_ROPE_LLAMA3, 32, 1, 4, 8192}},
+        {"\"model_type\":\"llama\",\"rope_parameters\":{\"rope_type\":\"llama3\",\"factor\":32,"
+         "\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":8192,"
+         "\"rope_theta\":500000.0}",
+            2, 32, 2048, 0, {OP_ROPE_LLAMA3, 32, 1, 4, 8192}},
     };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        json_auto struct json *v = NULL;
+        struct model_config c;
+        struct err e = {0};
+        char text[1024];
+        int n =
+            snprintf(text, sizeof text, "{%s," BASE ",\"num_attention_heads\":32}", rows[i].config);
+        ck_assert_int_eq(json_parse(text, (size_t)n, &v, &e), 0);
+        ck_assert_msg(!family_config_json(v, "c.json", &c, &e), "%s", e.text);
+        ck_assert_msg(c.head_dim == rows[i].head_dim && c.kv_heads == rows[i].kv_heads &&
+                c.context == rows[i].context && c.window == rows[i].window,
+            "%s", rows[i].config);
+        ck_assert_mem_eq(&c.rope_scaling, &rows[i].scaling, sizeof c.rope_scaling);
+    }
+}
+END_TEST
+
+static const struct {
+    const char *config, *says;
+} bad[] = {
+    {"[]", "not an object"},
+    {"{\"model_type\":\"t5\"}", "\"t5\"; what is read: llama, qwen2, qwen3, mistral, gpt2, bert"},
+    {"{\"model_type\":\"bert\",\"hidden_act\":\"relu\"}", "hidden_act \"relu\""},
+    {"{\"model_type\":\"bert\",\"position_embedding_type\":\"relative_key\"}",
+        "position_embedding_type \"relative_key\""},
+    {"{\"model_type\":\"bert\",\"is_decoder\":true}", "is_decoder"},
+    {"{\"model_type\":\"bert\",\"add_cross_attention\":true}", "add_cross_attention"},
+    {"{\"model_type\":\"bert\",\"type_vocab_size\":0}", "type_vocab_size"},
+    {"{\"model_type\":\"bert\",\"type_vocab_size\":70000}", "token types"},
+    {"{\"model_type\":\"bert\",\"num_attention_heads\":7}", "hidden size"},
+    {"{\"model_type\":\"bert\",\"architectures\":[\"BertForTokenClassification\"],"
+     "\"id2label\":{}}",
+        "id2label"},
+    {"{\"model_type\":\"bert\",\"architectures\":[\"BertForTokenClassification\"],"
+     "\"num_labels\":70000}",
+        "labels"},
+    {"{\"model_type\":\"llama\"," BASE "}", "num_attention_heads"},
+    {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":0}", "num_attention_heads"},
+    {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":2.5}", "num_attention_heads"},
+    {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"num_key_value_heads\":3}",
+        "no multiple"},
+    {"{\"model_type\":\"qwen2\"," BASE
+     ",\"num_attention_heads\":4,\"use_sliding_window\":true,\"max_window_layers\":1}",
+        "max_window_layers = 1 of 2 layers"},
+    {"{\"model_type\":\"qwen2\"," BASE
+     ",\"num_attention_heads\":4,\"use_sliding_window\":true,\"layer_types\":"
+     "[\"sliding_attention\",\"full_attention\"]}",
+        "layer_types other than sliding_attention"},
+    {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"use_sliding_window\":true}",
+        "use_sliding_window = true"},
+    {"{\"model_type\":\"mistral\"," BASE ",\"num_attention_heads\":4,\"num_key_value_heads\":4,"
+     "\"sliding_window\":0}",
+        "sliding_window"},
+    {"{\"model_type\":\"qwen3\"," BASE ",\"num_attention_heads\":32,\"attention_bias\":true}",
+        "attention_bias = true"},
+    {"{\"model_type\":\"llama\"," BASE
+     ",\"num_attention_heads\":4,\"rope_scaling\":{\"type\":\"linear\",\"factor\":0.5}}",
+        "rotary scaling \"linear\" lacks a number"},
+    {"{\"model_type\":\"llama\"," BASE
+     ",\"num_attention_heads\":4,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,"
+     "\"low_freq_factor\":4,\"high_freq_factor\":4,\"original_max_position_embeddings\":9}}",
+        "rotary scaling \"llama3\" lacks a number"},
+    {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"rope_scaling\":{}}",
+        "rotary scaling \"unnamed\""},
+    {"{\"model_type\":\"gpt2\",\"activation_function\":\"relu\"}", "relu"},
+    {"{\"model_type\":\"gpt2\",\"scale_attn_weights\":false}", "scale_attn_weights"},
+    {"{\"model_type\":\"gpt2\",\"scale_attn_by_inverse_layer_idx\":true}",
+        "scale_attn_by_inverse_layer_idx"},
+    {"{\"model_type\":\"gpt2\",\"add_cross_attention\":true}", "add_cross_attention"},
+    {"{\"model_type\":\"gpt2\",\"n_head\":7}", "hidden size"},
+    {"{\"model_type\":\"gpt2\",\"n_layer\":0}", "n_layer"},
+    {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"hidden_act\":\"gelu\"}",
+        "gelu"},
+    {"{\"model_type\":\"llama\"," BASE
+     ",\"num_attention_heads\":4,\"rope_scaling\":{\"rope_type\":\"llama3\"}}",
+        "llama3"},
+    {"{\"model_type\":\"llama\"," BASE
+     ",\"num_attention_heads\":4,\"rope_parameters\":{\"rope_type\":\"yarn\"}}",
+        "yarn"},
+    {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"eos_token_id\":256}",
+        "outside the vocabulary"},
+    {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"rms_norm_eps\":0}", "epsilon"},
+    {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"head_dim\":15}", "odd"},
+    {"{\"model_type\":\"llama\"," BASE
+     ",\"num_attention_heads\":4,\"max_position_embeddings\":2147483647}",
+        "context"},
+};
+
+START_TEST(what_is_not_known_is_refused)
+{
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         json_auto struct json *v = NULL;
         struct model_config c = {.dim = 77};
@@ -403,6 +561,10 @@ START_TEST(names_of_files_are_known)
             "encoder.layer.1.output.dense.weight"},
         {&bert, FAMILY_HF, "classifier.weight", "classifier.weight"},
         {&gpt2, FAMILY_GGUF, "model.embed_positions.weight", "position_embd.weight"},
+        {&qwen3, FAMILY_GGUF, "model.layers.1.self_attn.q_norm.weight", "blk.1.attn_q_norm.weight"},
+        {&qwen3, FAMILY_HF, "model.layers.0.self_attn.k_norm.weight",
+            "model.layers.0.self_attn.k_norm.weight"},
+        {&mistral, FAMILY_GGUF, "lm_head.weight", "output.weight"},
         {&gpt2, FAMILY_GGUF, "model.layers.0.self_attn.k_proj.weight", "blk.0.attn_qkv.weight"},
         {&gpt2, FAMILY_GGUF, "model.layers.0.input_layernorm.bias", "blk.0.attn_norm.bias"},
     };
@@ -414,7 +576,7 @@ START_TEST(names_of_files_are_known)
 }
 END_TEST
 
-/* GPT-2's (in, out) matrices, q, k and v in one; GGUF's rotary order is llama's alone. */
+/* GPT-2's (in, out) matrices, q, k and v in one; GGUF's rotary order is llama's and mistral's. */
 START_TEST(places_say_how_a_file_keeps_a_tensor)
 {
     struct family_place p = place_of(&gpt2, FAMILY_HF, "model.layers.1.self_attn.k_proj.weight");
@@ -430,6 +592,10 @@ START_TEST(places_say_how_a_file_keeps_a_tensor)
     ck_assert(p.shape[0] == 48 && p.shape[1] == 32 && !p.transposed);
     p = place_of(&tiny, FAMILY_GGUF, "model.layers.0.self_attn.k_proj.weight");
     ck_assert(p.interleaved && p.shape[0] == 32 && p.first == 0);
+    p = place_of(&mistral, FAMILY_GGUF, "model.layers.0.self_attn.q_proj.weight");
+    ck_assert(p.interleaved && p.shape[0] == 32);
+    p = place_of(&qwen3, FAMILY_GGUF, "model.layers.0.self_attn.q_norm.weight");
+    ck_assert(!p.interleaved && p.dims == 1 && p.shape[0] == 12);
     p = place_of(&qwen2, FAMILY_GGUF, "model.layers.0.self_attn.k_proj.weight");
     ck_assert(!p.interleaved);
     p = place_of(&tiny, FAMILY_HF, "model.layers.0.self_attn.k_proj.weight");
@@ -453,5 +619,5 @@ END_TEST
 
 UNIT_MAIN("family", the_golden_configs_are_read, a_config_survives_writing_and_reading,
     labels_go_by_their_names, lists_of_end_tokens_survive, what_cannot_be_expressed_is_refused,
-    what_is_not_known_is_refused, names_of_files_are_known, places_say_how_a_file_keeps_a_tensor,
-    rotary_rows_are_found)
+    silence_and_other_ways_to_say_it, what_is_not_known_is_refused, names_of_files_are_known,
+    places_say_how_a_file_keeps_a_tensor, rotary_rows_are_found)

@@ -39,6 +39,11 @@ static int read_gguf(const char *key, uint32_t type, double value, struct err *e
     gguf_make_finish(&m, &file);
     ck_assert_msg(gguf_parse(file.data, file.len, "made.gguf", &g, e) == 0, "%s", e->text);
     int rc = family_config_gguf(g, &c, e);
+    if (!rc && strstr(key, "sliding_window")) /* of which llamas are Mistral's */
+        ck_assert(c.window == (value < 128 ? value : 0) &&
+            !strcmp(c.architecture, c.window ? "mistral" : "llama"));
+    if (!rc && strstr(key, "scaling.factor"))
+        ck_assert(c.rope_scaling.kind == (value > 1 ? OP_ROPE_LINEAR : OP_ROPE_PLAIN));
     gguf_close(g);
     gguf_make_done(&m);
     return rc;
@@ -55,11 +60,12 @@ START_TEST(keys_of_gguf_files_are_known_or_refused)
         {"llama.vocab_size", 4, 1, false},
         {"llama.rope.scaling.type", 8, 0, false},
         {"llama.rope.scaling.factor", 6, 1, false},
-        {"llama.rope.scaling.factor", 6, 4, true},
+        {"llama.rope.scaling.factor", 6, 4, false}, /* linear, as llama.cpp takes it */
+        {"llama.rope.scaling.factor", 6, 0.5, true},
         {"llama.rope.scaling.yarn_log_multiplier", 6, 0.1, true},
         {"llama.attention.sliding_window", 4, 0, false},
         {"llama.attention.sliding_window", 4, 128, false},
-        {"llama.attention.sliding_window", 4, 127, true},
+        {"llama.attention.sliding_window", 4, 127, false},
         {"llama.attention.causal", 7, 1, false},
         {"llama.attention.causal", 7, 0, true},
         {"llama.expert_count", 4, 0, false},
@@ -117,6 +123,10 @@ START_TEST(keys_of_configs_that_matter_are_refused)
         {"qwen2", "\"sliding_window\":64", NULL},
         {"qwen2", "\"layer_types\":[\"full_attention\"]", NULL},
         {"qwen2", "\"layer_types\":[\"sliding_attention\"]", "layer_types"},
+        {"mistral", "\"num_key_value_heads\":1,\"sliding_window\":64", NULL},
+        {"mistral", "\"num_key_value_heads\":1,\"layer_types\":[\"full_attention\"]",
+            "layer_types"},
+        {"gpt2", "\"n_head\":1,\"n_embd\":16,\"sliding_window\":64", "sliding_window"},
         {"llama", "\"rope_scaling\":{\"rope_type\":\"llama3\"}", "llama3"},
         {"llama", "\"rope_scaling\":\"yarn\"", "rope_scaling"},
         {"llama", "\"rope_parameters\":{\"rope_type\":\"default\",\"partial_rotary_factor\":0.5}",

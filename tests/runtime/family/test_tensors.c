@@ -75,6 +75,7 @@ START_TEST(tables_are_whole)
     check_table(tiny_gpt2(), 2 + 3 * 16 + 2);
     check_table(tiny_bert(), 3 + 2 + 3 * 16 + 2);
     check_table(tiny_texts(), 3 + 2 + 3 * 16 + 4);
+    check_table(shape_of("tiny-qwen3"), 1 + 3 * 11 + 2);
 }
 END_TEST
 
@@ -118,6 +119,21 @@ START_TEST(tensors_are_found_by_role)
     make(&c, &t);
     ck_assert_ptr_null(get(&t, TENSOR_HEAD, TENSOR_WEIGHT, -1));
     is(get(&t, TENSOR_EMBED, TENSOR_WEIGHT, -1), "model.embed_tokens.weight", 61, 24);
+    tensors_done(&t);
+}
+END_TEST
+
+START_TEST(norms_of_heads_are_found_by_role)
+{
+    struct model_config c = shape_of("tiny-qwen3"); /* 6 heads on 2 of 10 */
+    struct tensors t;
+    make(&c, &t);
+    const struct tensor *norm = get(&t, TENSOR_NORM_Q, TENSOR_WEIGHT, 1);
+    is(norm, "model.layers.1.self_attn.q_norm.weight", 10, 1);
+    is(get(&t, TENSOR_NORM_K, TENSOR_WEIGHT, 2), "model.layers.2.self_attn.k_norm.weight", 10, 1);
+    ck_assert(norm->axis == AXIS_NONE && !norm->decay && !norm->rotary_heads);
+    ck_assert_int_eq(norm->order, get(&t, TENSOR_V, TENSOR_WEIGHT, 1)->order + 1);
+    is(get(&t, TENSOR_Q, TENSOR_WEIGHT, 0), "model.layers.0.self_attn.q_proj.weight", 60, 24);
     tensors_done(&t);
 }
 END_TEST
@@ -353,8 +369,8 @@ START_TEST(allocation_failures_are_seen)
 }
 END_TEST
 
-UNIT_MAIN("tensors", tables_are_whole, tensors_are_found_by_role, tensors_of_gpt2_are_found_by_role,
-    tensors_of_bert_are_found_by_role, the_order_of_computing_is_known,
-    the_order_of_the_flat_range_is_known, axes_fit_together, linears_are_stacked_by_rows,
-    gpt2_has_124_439_808_parameters, smollm2_has_134_515_008_parameters, absurd_sizes_are_refused,
-    allocation_failures_are_seen)
+UNIT_MAIN("tensors", tables_are_whole, tensors_are_found_by_role, norms_of_heads_are_found_by_role,
+    tensors_of_gpt2_are_found_by_role, tensors_of_bert_are_found_by_role,
+    the_order_of_computing_is_known, the_order_of_the_flat_range_is_known, axes_fit_together,
+    linears_are_stacked_by_rows, gpt2_has_124_439_808_parameters,
+    smollm2_has_134_515_008_parameters, absurd_sizes_are_refused, allocation_failures_are_seen)

@@ -2,7 +2,7 @@
  * Goal: a whole model computes on "cuda" what it computes on the processor: losses and gradients of
  * a training step, full and with adapters, and the logits of serving, in F32 closely and in BF16 as
  * near as its rounding lets. Method: the plugin beside this program, a GPU's or that of
- * tests/cudasim; shapes with random weights, Llamas, GPT-2s and BERTs, tiny with odd sizes and
+ * tests/cudasim; shapes with random weights of every family, tiny with odd sizes and
  * small ones that tensor cores take; serving in one call and then token by token.
  *
  * A tensor of a gradient differs by |a - b| / (|b| + FLAT |whole gradient|): what has no gradient
@@ -27,9 +27,10 @@
 #define FLAT   1e-2
 
 static const char *const shapes[] = {"tiny-llama", "tiny-gpt2", "small-llama", "small-gpt2",
-    "tiny-bert", "small-bert", "tiny-texts", "small-texts"};
+    "tiny-qwen3", "small-qwen3", "small-mistral", "tiny-bert", "small-bert", "tiny-texts",
+    "small-texts"};
 #define SHAPES ((int)(sizeof shapes / sizeof *shapes))
-#define SERVED 4 /* the first of them */
+#define SERVED 7 /* the first of them */
 static const char *const kinds[] = {"cpu", "cuda"};
 
 static const struct nearness {

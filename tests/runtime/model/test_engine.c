@@ -24,7 +24,8 @@
 #define TOKENS  16
 
 static struct err e;
-static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2", GOLDEN "tiny-qwen2"};
+static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2", GOLDEN "tiny-qwen2",
+    GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral"};
 #define FAMILIES ((int)(sizeof folders / sizeof *folders))
 
 static const struct {

@@ -98,9 +98,9 @@ START_TEST(training_takes_its_plan)
 {
     struct dev *d = open_counting();
     for (int i = 0; i < 48; i++) {
-        const struct model_config configs[] = {
-            tiny_config(true), tiny_config(false), tiny_gpt2(), tiny_bert(), tiny_texts()};
-        for (int k = 0; k < 4; k++) {
+        const struct model_config configs[] = {tiny_config(true), tiny_config(false), tiny_gpt2(),
+            tiny_bert(), tiny_texts(), shape_of("tiny-qwen3"), shape_of("tiny-mistral")};
+        for (size_t k = 0; k < sizeof configs / sizeof *configs; k++) {
             struct model_conf c = training(configs[k], i);
             check_training(d, &c);
         }
@@ -111,10 +111,10 @@ END_TEST
 
 START_TEST(serving_takes_its_plan)
 {
-    static const char *const folders[] = {
-        GOLDEN "tiny-llama", GOLDEN "tiny-gpt2", GOLDEN "tiny-qwen2"};
+    static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2",
+        GOLDEN "tiny-qwen2", GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral"};
     struct dev *d = open_counting();
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 10; i++) {
         struct weights *w;
         ck_assert_msg(!weights_open(folders[i / 2], NULL, &w, &e), "%s", e.text);
         check_serving(d, w,
@@ -154,6 +154,8 @@ static struct model_config random_config(uint64_t *seed)
     c.labels = c.labels < 0 ? 0 : c.labels;
     c.bidirectional = c.labels && below(seed, 2) > 1;
     c.pooled = c.bidirectional && below(seed, 2) > 1;
+    c.qk_norm = below(seed, 2) > 1;
+    c.window = c.bidirectional ? 0 : below(seed, 20) - 1;
     return c;
 }
 
@@ -166,6 +168,7 @@ START_TEST(random_shapes_take_their_plan)
         struct model_conf c = training(random_config(&state), (int)below(&state, 48));
         c.sequence_length = below(&state, c.config.context);
         c.logit_rows = below(&state, 3) > 1 ? 0 : below(&state, 40);
+        c.packed = !c.config.bidirectional && below(&state, 2) > 1;
         check_training(d, &c);
     }
     dev_close(d);

@@ -1,7 +1,7 @@
 /*
  * Goal: the model computes what torch, transformers and peft compute. Method: golden files
- * (tests/golden/README.md): loss and gradients of one batch of a Llama, a GPT-2, a Qwen2 and a
- * BERT, gradients of LoRA factors, fifty losses of AdamW under two schedules (twenty of GPT-2), the
+ * (tests/golden/README.md): loss and gradients of one batch of a model of every family, gradients
+ * of LoRA factors, fifty losses of AdamW under two schedules (twenty of GPT-2), the
  * logits of SmolLM2 on three prompts and of the BERT's labels, what MiniLM hands to its head; and
  * named tensors read back as they were loaded, with factors merged.
  */
@@ -230,6 +230,9 @@ START_TEST(every_familys_gradients_equal_torch)
     check_family("llama", "tiny");
     check_family("gpt2", "tiny_gpt2");
     check_family("qwen2", "tiny_qwen2");
+    check_family("qwen3", "tiny_qwen3");
+    check_family("mistral", "tiny_mistral");
+    check_family("llama3", "tiny_llama3");
     check_family("bert", "tiny_bert");
     check_family("bert-texts", "tiny_bert_texts");
 }
@@ -470,20 +473,33 @@ static void load_factors(struct tiny *t, struct safetensors *s)
     model_master_changed(t->m);
 }
 
-START_TEST(lora_gradients_equal_peft)
+static void check_adapters(const char *name, const char *prefix)
 {
-    struct tiny t = {0};
+    char model[96], path[96], factors[96];
     struct safetensors *s;
+    struct tiny t = {0};
 
-    tiny_open(&t, 2, 4);
-    ck_assert_msg(!safetensors_open(GOLDEN "tiny_lora.safetensors", &s, &e), "%s", e.text);
+    snprintf(model, sizeof model, GOLDEN "tiny-%s", name);
+    snprintf(path, sizeof path, GOLDEN "%s_step.json", prefix);
+    snprintf(factors, sizeof factors, GOLDEN "%s_lora.safetensors", prefix);
+    json_auto struct json *step = golden_json(path);
+    ck_assert_msg(!safetensors_open(factors, &s, &e), "%s", e.text);
+    tiny_open_from(&t, model, json_int(step, "b", 0), json_int(step, "t", 0), 4);
     ck_assert_int_eq(model_trained(t.m)->count, 8);
     load_factors(&t, s);
     ck_assert_double_eq_tol(
-        golden_step(&t), (double)*(const float *)safetensors_find(s, "loss_mean")->data, 1e-5);
-    compare_gradients(&t, GOLDEN "tiny_lora.safetensors", "grad.");
+        step_of(&t, step), (double)*(const float *)safetensors_find(s, "loss_mean")->data, 1e-5);
+    compare_gradients(&t, factors, "grad.");
     safetensors_close(s);
     tiny_close(&t);
+}
+
+START_TEST(lora_gradients_equal_peft)
+{
+    check_adapters("llama", "tiny");
+    check_adapters("qwen3", "tiny_qwen3");
+    check_adapters("mistral", "tiny_mistral");
+    check_adapters("llama3", "tiny_llama3");
 }
 END_TEST
 

@@ -1,6 +1,6 @@
 /*
  * Goal: serving computes what training computes and what torch computes, however a sequence is cut
- * into calls, from stored blocks too, for every family. Method: the tiny Llama, GPT-2 and Qwen2 of
+ * into calls, from stored blocks too, for every family. Method: the tiny models of
  * tests/golden served token by token, in chunks, at once and again from a shorter prefix; their
  * losses against the training forward's, their logits against transformers'; and with a BF16 cache
  * and weights, near the F32 result.
@@ -25,7 +25,8 @@ static struct weights *w;
 static int32_t ids[T + 1];
 static int64_t V;
 
-static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2", GOLDEN "tiny-qwen2"};
+static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2", GOLDEN "tiny-qwen2",
+    GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral", GOLDEN "tiny-llama3"};
 #define FAMILIES ((int)(sizeof folders / sizeof *folders))
 
 static void open_family(int i)
@@ -217,6 +218,9 @@ START_TEST(logits_equal_transformers)
 {
     check_golden(1, "gpt2");
     check_golden(2, "qwen2");
+    check_golden(3, "qwen3");
+    check_golden(4, "mistral");
+    check_golden(5, "llama3");
 }
 END_TEST
 

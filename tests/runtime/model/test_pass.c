@@ -1,9 +1,10 @@
 /*
  * Goal: the gradients are those of the loss, within 1e-4 relative, for full training and LoRA,
  * every kind of norm, activation, positions and biases, tied and untied heads, norms behind the
- * residuals, attention both ways over sequences of unlike lengths, labels, whatever the
- * micro-batch; and LoRA leaves what is frozen alone. Recomputation changes no bit of them, on the
- * processor and on the simulated GPU. Method: differences of losses, of two kinds.
+ * residuals and of heads, attention both ways over sequences of unlike lengths, through a window
+ * and within documents, labels, whatever the micro-batch; and LoRA leaves what is frozen alone.
+ * Recomputation changes no bit of them, on the processor and on the simulated GPU. Method:
+ * differences of losses, of two kinds.
  *
  * The oracle's loss (double, tests/runtime/oracle.h), which is first shown to be the model's loss:
  * along random directions that no cancellation makes flat, and along single elements. Nothing is
@@ -33,6 +34,7 @@
 
 static struct err e;
 static int32_t inputs[N], labels[N], lengths[TINY_B];
+static const int32_t *documents; /* (N) where each token's begins; NULL: rows are whole */
 
 struct subject {
     struct dev *d;
@@ -57,6 +59,7 @@ static struct model_conf conf_of(
         .lora_rank = targets ? 4 : 0,
         .lora_alpha = 12, /* products as large as full matrices */
         .lora_targets = targets,
+        .packed = documents,
         .seed = 3};
 }
 
@@ -78,8 +81,10 @@ static struct pass *open(struct dev *d, const struct model_conf *c)
 /* Sequences of labels are of unlike lengths, others whole. */
 static struct pass_input input_of(const struct model_config *c)
 {
-    return (struct pass_input){
-        .ids = inputs, .lengths = c->labels ? lengths : NULL, .targets = labels};
+    return (struct pass_input){.ids = inputs,
+        .lengths = c->labels ? lengths : NULL,
+        .first = documents,
+        .targets = labels};
 }
 
 static double loss_of(struct pass *pass, const struct model_conf *c)
@@ -234,6 +239,7 @@ static void check_conf(const char *kind, const struct model_conf *conf)
     oracle_open(&s.o, s.d, s.m, &s.conf);
     s.o.place = PLACE;
     s.o.lengths = in.lengths;
+    s.o.first = in.first;
     pass_set_place(s.pass, PLACE);
     pass_zero_gradient(s.pass);
     ck_assert(!pass_step(s.pass, TINY_B, &in, 1, true, &sum, &e));
@@ -343,55 +349,25 @@ START_TEST(labels_above_a_causal_model)
 }
 END_TEST
 
-START_TEST(reference_kernels)
+START_TEST(norms_of_heads)
 {
-    check_model("cpu-ref", tiny_config(true), NULL);
+    check_model("cpu", shape_of("tiny-qwen3"), NULL);
 }
 END_TEST
 
-START_TEST(reference_kernels_gpt2)
+START_TEST(window)
 {
-    check_model("cpu-ref", tiny_gpt2(), NULL);
+    check_model("cpu", shape_of("tiny-mistral"), NULL);
 }
 END_TEST
 
-START_TEST(lora_everywhere)
+START_TEST(scaled_frequencies)
 {
-    static const char *const all[] = {
-        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", NULL};
-    static const char *const gateless[] = {
-        "q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", NULL};
+    struct model_config c = shape_of("tiny-llama3");
 
-    check_model("cpu", tiny_config(true), all);
-    check_model("cpu", tiny_gpt2(), gateless);
-    check_model("cpu", tiny_bert(), gateless);
-}
-END_TEST
-
-START_TEST(lora_on_some)
-{
-    static const char *const some[] = {"k_proj", "down_proj", NULL};
-    static const char *const one[] = {"up_proj", NULL};
-
-    check_model("cpu", tiny_config(true), some);
-    check_model("cpu", tiny_config(false), one);
-    check_model("cpu", tiny_gpt2(), one);
-    check_model("cpu", tiny_bert(), some);
-    check_model("cpu", tiny_texts(), some);
-}
-END_TEST
-
-/* A quarter of the adapters' input left out, the same in backward as in forward. */
-START_TEST(lora_with_dropout)
-{
-    static const char *const some[] = {"q_proj", "v_proj", "o_proj", "up_proj", "down_proj", NULL};
-    struct model_conf c = conf_of(tiny_config(true), some, DTYPE_F32);
-
-    c.lora_dropout = 0.25f;
-    check_conf("cpu", &c);
-    c.config = tiny_gpt2();
-    c.config.layers = 2;
-    check_conf("cuda", &c);
+    check_model("cpu", c, NULL);
+    c.rope_scaling = (struct op_rope_scaling){.kind = OP_ROPE_LINEAR, .factor = 2};
+    check_model("cpu", c, NULL);
 }
 END_TEST
 
@@ -421,6 +397,8 @@ static void check_micro_batches(
     pass_set_place(pass, 2);
     in.ids += 2 * TINY_T;
     in.targets += 2 * TINY_T;
+    if (in.first)
+        in.first += 2 * TINY_T;
     if (in.lengths)
         in.lengths += 2;
     ck_assert(!pass_step(pass, 1, &in, 0.5f, true, &parts, &e));
@@ -431,6 +409,110 @@ static void check_micro_batches(
     tiny_pass_close(pass);
     dev_close(d);
 }
+
+/* Rows of two or three documents, the last of one token, one or four. */
+static const int32_t some_documents[N] = {0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 4, 4, 12, /**/
+    0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 12,                                       /**/
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 9, 9, 9};
+
+START_TEST(documents_see_nothing_of_each_other)
+{
+    static const char *const some[] = {"k_proj", "v_proj", "o_proj", NULL};
+
+    documents = some_documents;
+    check_model("cpu", tiny_config(true), NULL);
+    check_model("cpu", shape_of("tiny-mistral"), some);
+    check_model("cpu", tiny_gpt2(), NULL);
+    check_micro_batches(tiny_config(true), NULL, 0);
+    documents = NULL;
+}
+END_TEST
+
+/* Whole rows after rows of documents are what they were before; what is no row of documents is
+   refused. */
+START_TEST(documents_of_one_step_are_not_those_of_the_next)
+{
+    static const int32_t bad[][3] = {{0, 0, 3}, {0, 1, 0}, {0, -1, 0}, {1, 1, 1}};
+    struct dev *d;
+    double loss[3];
+
+    documents = some_documents;
+    struct model_conf c = conf_of(shape_of("tiny-mistral"), NULL, DTYPE_F32);
+    ck_assert(!dev_open("cpu", 0, 2, &d, &e));
+    struct pass *pass = open(d, &c);
+    struct pass_input in = {.ids = inputs, .targets = labels};
+    for (int k = 0; k < 3; k++) {
+        in.first = k == 1 ? documents : NULL;
+        ck_assert(!pass_step(pass, TINY_B, &in, 1, false, &loss[k], &e));
+    }
+    ck_assert(loss[0] == loss[2] && loss[0] != loss[1]);
+    for (int k = 0; k < 4; k++) {
+        int32_t first[N] = {0};
+
+        memcpy(first + TINY_T, bad[k], sizeof bad[k]);
+        in.first = first;
+        ck_assert_int_eq(pass_step(pass, TINY_B, &in, 1, false, &loss[1], &e), -ERR_DATA);
+    }
+    tiny_pass_close(pass);
+    dev_close(d);
+    documents = NULL;
+}
+END_TEST
+
+START_TEST(reference_kernels)
+{
+    check_model("cpu-ref", tiny_config(true), NULL);
+}
+END_TEST
+
+START_TEST(reference_kernels_gpt2)
+{
+    check_model("cpu-ref", tiny_gpt2(), NULL);
+}
+END_TEST
+
+START_TEST(lora_everywhere)
+{
+    static const char *const all[] = {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", NULL};
+    static const char *const gateless[] = {
+        "q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", NULL};
+
+    check_model("cpu", tiny_config(true), all);
+    check_model("cpu", tiny_gpt2(), gateless);
+    check_model("cpu", tiny_bert(), gateless);
+}
+END_TEST
+
+START_TEST(lora_on_some)
+{
+    static const char *const some[] = {"k_proj", "down_proj", NULL};
+    static const char *const one[] = {"up_proj", NULL}, *const two[] = {"q_proj", "k_proj", NULL};
+    struct model_config qwen3 = shape_of("tiny-qwen3");
+
+    qwen3.norm_eps = 0.01f; /* short keys turn so fast that no difference would be a slope */
+    check_model("cpu", qwen3, two);
+    check_model("cpu", tiny_config(true), some);
+    check_model("cpu", tiny_config(false), one);
+    check_model("cpu", tiny_gpt2(), one);
+    check_model("cpu", tiny_bert(), some);
+    check_model("cpu", tiny_texts(), some);
+}
+END_TEST
+
+/* A quarter of the adapters' input left out, the same in backward as in forward. */
+START_TEST(lora_with_dropout)
+{
+    static const char *const some[] = {"q_proj", "v_proj", "o_proj", "up_proj", "down_proj", NULL};
+    struct model_conf c = conf_of(tiny_config(true), some, DTYPE_F32);
+
+    c.lora_dropout = 0.25f;
+    check_conf("cpu", &c);
+    c.config = tiny_gpt2();
+    c.config.layers = 2;
+    check_conf("cuda", &c);
+}
+END_TEST
 
 START_TEST(micro_batches_add_up)
 {
@@ -497,6 +579,7 @@ START_TEST(recomputation_changes_no_bit)
     check_recomputation("cpu", tiny_config(true));
     check_recomputation("cpu", tiny_gpt2());
     check_recomputation("cpu", tiny_bert());
+    check_recomputation("cpu", shape_of("tiny-qwen3"));
     check_recomputation("cuda", tiny_config(false));
     check_recomputation("cuda", tiny_bert());
     check_recomputation("cuda", tiny_texts());
@@ -648,6 +731,8 @@ END_TEST
 
 UNIT_MAIN("pass", full_tied, full_untied, gpt2_tied, gpt2_untied,
     rotary_with_gelu_layer_norm_and_biases, learned_positions_with_swiglu_and_biases, bert,
-    labels_above_a_causal_model, reference_kernels, reference_kernels_gpt2, lora_everywhere,
-    lora_on_some, lora_with_dropout, micro_batches_add_up, recomputation_changes_no_bit,
-    bf16_is_near, shorter_rows_are_the_same_step, vocabulary_of_50257)
+    labels_above_a_causal_model, norms_of_heads, window, scaled_frequencies,
+    documents_see_nothing_of_each_other, documents_of_one_step_are_not_those_of_the_next,
+    reference_kernels, reference_kernels_gpt2, lora_everywhere, lora_on_some, lora_with_dropout,
+    micro_batches_add_up, recomputation_changes_no_bit, bf16_is_near,
+    shorter_rows_are_the_same_step, vocabulary_of_50257)

@@ -203,17 +203,22 @@ static struct safetensors *open_file(const char *folder, const char *name)
     return s;
 }
 
-START_TEST(gpt2_is_exported_as_it_came)
+/* The tensors to the bit under their names; and a description of the same model. */
+static void check_export(const char *model)
 {
     struct jobspec spec = {.name = "t", .namespace_ = "default", .train = {.method = METHOD_FULL}};
     struct safetensors *from, *to;
+    struct weights *after;
     struct subject g;
 
-    subject_open(&g, GOLDEN "tiny-gpt2", NULL, false);
-    spec.model.source = GOLDEN "tiny-gpt2";
+    subject_open(&g, model, NULL, false);
+    spec.model.source = model;
     spec.train.output = g.output;
     ck_assert_msg(!export_all(g.m, &g.c.config, NULL, g.before, &spec), "%s", e.text);
-    from = open_file(GOLDEN "tiny-gpt2", "model.safetensors");
+    ck_assert_msg(!weights_open(g.output, NULL, &after, &e), "%s", e.text);
+    ck_assert_mem_eq(weights_config(after), &g.c.config, sizeof g.c.config);
+    weights_close(after);
+    from = open_file(model, "model.safetensors");
     to = open_file(g.output, "model.safetensors");
     ck_assert_int_eq(safetensors_count(from), safetensors_count(to));
     for (int i = 0; i < safetensors_count(from); i++) {
@@ -226,6 +231,15 @@ START_TEST(gpt2_is_exported_as_it_came)
     safetensors_close(from);
     safetensors_close(to);
     subject_close(&g);
+}
+
+START_TEST(families_are_exported_as_they_came)
+{
+    check_export(GOLDEN "tiny-gpt2");
+    check_export(GOLDEN "tiny-qwen2");
+    check_export(GOLDEN "tiny-qwen3");
+    check_export(GOLDEN "tiny-mistral");
+    check_export(GOLDEN "tiny-llama3");
 }
 END_TEST
 
@@ -396,7 +410,7 @@ START_TEST(adapters_below_labels_of_texts_are_pefts)
     char path[256];
     struct subject g;
     int i = 0;
-    subject_open(&g, GOLDEN "tiny-bert-texts", targets);
+    subject_open(&g, GOLDEN "tiny-bert-texts", targets, false);
     fill_factors(&g);
     spec.model.source = GOLDEN "tiny-bert-texts";
     spec.train.output = g.output;
@@ -423,6 +437,7 @@ START_TEST(adapters_below_labels_of_texts_are_pefts)
 }
 END_TEST
 
-UNIT_MAIN("export", folder_holds_the_merged_model_and_the_adapter, gpt2_is_exported_as_it_came,
-    a_folder_that_holds_something_else_is_not_replaced, adapters_of_gpt2_go_by_its_modules,
-    adapters_of_bert_go_by_its_modules, adapters_below_labels_of_texts_are_pefts)
+UNIT_MAIN("export", folder_holds_the_merged_model_and_the_adapter,
+    families_are_exported_as_they_came, a_folder_that_holds_something_else_is_not_replaced,
+    adapters_of_gpt2_go_by_its_modules, adapters_of_bert_go_by_its_modules,
+    adapters_below_labels_of_texts_are_pefts)
