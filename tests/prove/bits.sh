@@ -48,7 +48,7 @@ whole() { # side steps
 }
 # ---- comparing -----------------------------------------------------------------------------------
 # Names of checkpoints' files hold hashes of their contents; manifests hold no times.
-checkpoint() { diff -rq -x samples -x .llmjob-owner -x lock "$work/A/ckpt" "$work/B/ckpt"; }
+checkpoint() { diff -rq -x samples -x tokens -x .llmjob-owner -x lock "$work/A/ckpt" "$work/B/ckpt"; }
 samples() { diff -rq "$work/A/ckpt/samples" "$work/B/ckpt/samples"; }
 output() { diff -rq "$work/A/out" "$work/B/out"; }
 losses() { diff "$work/A/points" "$work/B/points" >"$work/diff" || { head -n 5 "$work/diff"; false; }; }

@@ -329,7 +329,7 @@ START_TEST(ids_of_parts_are_those_of_the_whole)
     buf_init(&text, 1 << 20);
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         struct tok *t = open_model(models[i]);
-        for (int round = 0; t && round < 8; round++) {
+        for (int round = 0; t && round < 4; round++) {
             write_soup(&text, &seed, 2000);
             check_parts(t, &text, 16 + (size_t)rand_r(&seed) % 400, 5);
         }
