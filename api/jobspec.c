@@ -493,6 +493,7 @@ static const struct field spec_rows[] = {
     {PATH("train.data.test", train.data.test, field_none)},
     {ROW("train.data.format", ENUM, train.data.format, "Auto"), .info = format_names},
     {ROW("train.data.skipBadRecords", I64, train.data.skip_bad_records, "0"), RANGE(0, STEPS_MAX)},
+    {ROW("train.data.packing", BOOL, train.data.packing, "false")},
     {ROW("train.sequenceLength", INT, train.sequence_length, "512"), RANGE(1, 1048576)},
     {ROW("train.batchSequences", INT, train.batch_sequences, "8"), RANGE(1, 1048576)},
     {ROW("train.steps", I64, train.steps, "0"), RANGE(1, STEPS_MAX)},

@@ -70,6 +70,7 @@ struct jobspec_train {
         const char *train, *validation, *test; /* paths; all but train may be NULL */
         enum data_format format;
         int64_t skip_bad_records; /* of JSONL, at most so many of a file */
+        bool packing;             /* of documents, several in a sequence */
     } data;
     int sequence_length; /* tokens */
     int batch_sequences; /* sequences of the global batch, whatever the world size */

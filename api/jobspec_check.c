@@ -89,7 +89,8 @@ static int check_objective(
         !(f == FORMAT_AUTO && files_end_in(t, words)))
         return field_refuse(s, "train.data.format", e,
             "must be CoNLL with TokenClassification, or Auto with files that end in .conll");
-    if (t->data.skip_bad_records)
+    bool causal = t->objective == OBJECTIVE_CAUSAL_LM;
+    if (!causal && t->data.skip_bad_records)
         return field_refuse(
             s, "train.data.skipBadRecords", e, "only allowed with objective CausalLM");
     if (t->objective != OBJECTIVE_SEQUENCE_CLASSIFICATION && (f == FORMAT_CSV || f == FORMAT_TSV))
@@ -100,6 +101,8 @@ static int check_objective(
         return field_refuse(s, "train.data.format", e,
             "must be JSONL, CSV or TSV with SequenceClassification, or Auto with files that end in "
             ".jsonl, .ndjson, .csv or .tsv");
+    if (!causal && t->data.packing)
+        return field_refuse(s, "train.data.packing", e, "only allowed with objective CausalLM");
     return 0;
 }
 

@@ -47,6 +47,20 @@ static int64_t row_tokens(const struct data *d, int64_t row)
     return n <= d->sequence_length ? n : d->sequence_length + 1;
 }
 
+static int pack_rows(struct data *d, struct err *e)
+{
+    const struct tokens *t = &d->tokens;
+    mem_autofree int32_t *sizes = mem_array((size_t)t->header.rows, sizeof *sizes);
+    if (!sizes)
+        return err_set(e, ERR_MEMORY, "no memory for %lld documents", (long long)t->header.rows);
+    for (int64_t i = 0; i < t->header.rows; i++)
+        sizes[i] = t->rows[i].learnt <= d->sequence_length ? (int32_t)(row_tokens(d, i) - 1) : -1;
+    int rc = packing_create(sizes, t->header.rows, d->sequence_length, &d->packing, e);
+    if (!rc)
+        d->samples = d->packing.samples;
+    return rc;
+}
+
 /* Rows that are longer are cut, and one of which nothing that is learnt is left is no sample. */
 static int choose_rows(struct data *d, const char *path, struct err *e)
 {
@@ -62,6 +76,8 @@ static int choose_rows(struct data *d, const char *path, struct err *e)
             "%s: spec.train.sequenceLength: within %d tokens of a document nothing is learnt", path,
             d->sequence_length);
     d->dropped = t->header.rows - d->samples;
+    if (d->packed)
+        return pack_rows(d, e);
     if (!d->dropped)
         return 0;
     d->chosen = mem_array((size_t)d->samples, sizeof *d->chosen);
@@ -77,6 +93,11 @@ static int count_samples(struct data *d, const char *path, struct err *e)
 {
     if (d->tokens.rows)
         return choose_rows(d, path, e);
+    if (d->packed)
+        return err_set(e, ERR_USER,
+            "%s: spec.train.data.packing: only allowed with conversations and completions; running "
+            "text fills every sequence",
+            path);
     int64_t count = data_tokens(d);
     d->samples = count > 0 ? (count - 1) / d->sequence_length : 0;
     if (d->samples > 0)
@@ -121,13 +142,14 @@ int data_text(
     return 0;
 }
 
-int data_open(
-    const char *path, const char *tokens, int sequence_length, struct data **out, struct err *e)
+int data_open(const char *path, const char *tokens, int sequence_length, bool packed,
+    struct data **out, struct err *e)
 {
     struct data *d = NULL;
     int rc = data_create(sequence_length, &d, e);
     if (rc)
         return rc;
+    d->packed = packed;
     rc = tokens_open(tokens, &d->tokens, e);
     rc = rc ? rc : count_samples(d, path, e);
     if (rc)
@@ -161,6 +183,7 @@ void data_close(struct data *d)
     tok_ids_done(&d->tags);
     mem_free(d->first);
     mem_free(d->chosen);
+    packing_done(&d->packing);
     mem_free(d);
 }
 
@@ -198,39 +221,90 @@ int64_t data_dropped(const struct data *d)
     return d->dropped;
 }
 
-static int64_t row_of(const struct data *d, int64_t sample)
+/* How many rows a sample has; the i-th is row_at. */
+static int64_t rows_of(const struct data *d, int64_t sample)
 {
     assert(sample >= 0 && sample < d->samples);
+    return d->packed ? d->packing.begin[sample + 1] - d->packing.begin[sample] : 1;
+}
+
+static int64_t row_at(const struct data *d, int64_t sample, int64_t i)
+{
+    if (d->packed)
+        return d->packing.rows[d->packing.begin[sample] + i];
     return d->chosen ? d->chosen[sample] : sample;
 }
 
 int64_t data_length(const struct data *d, int64_t sample)
 {
-    return d->tokens.rows ? row_tokens(d, row_of(d, sample)) - 1 : d->sequence_length;
+    if (!d->tokens.rows)
+        return d->sequence_length;
+    int64_t sum = 0, n = rows_of(d, sample);
+    for (int64_t i = 0; i < n; i++)
+        sum += row_tokens(d, row_at(d, sample, i)) - 1;
+    return sum;
+}
+
+static int64_t row_learnt(const struct data *d, int64_t row)
+{
+    const int32_t *ids = d->tokens.ids + d->tokens.rows[row].first;
+    int64_t n = row_tokens(d, row), count = 0;
+    for (int64_t i = 1; i < n; i++)
+        count += ids[i] >= 0;
+    return count;
 }
 
 int64_t data_learnt(const struct data *d, int64_t sample)
 {
     if (!d->tokens.rows)
         return d->sequence_length;
-    int64_t row = row_of(d, sample), n = row_tokens(d, row), count = 0;
-    const int32_t *ids = d->tokens.ids + d->tokens.rows[row].first;
-    for (int64_t i = 1; i < n; i++)
-        count += ids[i] >= 0;
-    return count;
+    int64_t sum = 0, n = rows_of(d, sample);
+    for (int64_t i = 0; i < n; i++)
+        sum += row_learnt(d, row_at(d, sample, i));
+    return sum;
 }
 
-static void fill_row(const struct data *d, int64_t row, int64_t room, int32_t *inputs,
-    int32_t *targets, int32_t *length)
+/* Returns how many. */
+static int64_t fill_row(const struct data *d, int64_t row, int32_t *inputs, int32_t *targets)
 {
     const int32_t *ids = d->tokens.ids + d->tokens.rows[row].first;
     int64_t n = row_tokens(d, row) - 1;
-    assert(n <= room);
-    for (int64_t i = 0; i < room; i++) {
-        inputs[i] = i >= n ? 0 : ids[i] < 0 ? ~ids[i] : ids[i];
-        targets[i] = i >= n || ids[i + 1] < 0 ? -1 : ids[i + 1];
+    for (int64_t i = 0; i < n; i++) {
+        inputs[i] = ids[i] < 0 ? ~ids[i] : ids[i];
+        targets[i] = ids[i + 1] < 0 ? -1 : ids[i + 1];
     }
-    *length = (int32_t)n;
+    return n;
+}
+
+static void fill_rows(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
+    int32_t *targets, int32_t *length)
+{
+    int64_t at = 0, n = rows_of(d, sample);
+    assert(data_length(d, sample) <= room);
+    for (int64_t i = 0; i < n; i++)
+        at += fill_row(d, row_at(d, sample, i), inputs + at, targets + at);
+    *length = (int32_t)at;
+    for (; at < room; at++) {
+        inputs[at] = 0;
+        targets[at] = -1;
+    }
+}
+
+bool data_packed(const struct data *d)
+{
+    return d->packed;
+}
+
+void data_first(const struct data *d, int64_t sample, int64_t room, int32_t *first)
+{
+    int64_t at = 0, n = rows_of(d, sample);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t begin = at, end = at + row_tokens(d, row_at(d, sample, i)) - 1;
+        while (at < end)
+            first[at++] = (int32_t)begin;
+    }
+    for (int64_t end = at; at < room; at++)
+        first[at] = (int32_t)end;
 }
 
 void data_sample(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
@@ -238,7 +312,7 @@ void data_sample(const struct data *d, int64_t sample, int64_t room, int32_t *in
 {
     assert(sample >= 0 && sample < d->samples);
     if (d->tokens.rows) {
-        fill_row(d, row_of(d, sample), room, inputs, targets, length);
+        fill_rows(d, sample, room, inputs, targets, length);
         return;
     }
     const int32_t *ids = d->tokens.ids ? d->tokens.ids : d->ids.id;

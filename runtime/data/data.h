@@ -5,8 +5,8 @@
  * Running text is tokenised once, into a file (runtime/data/corpus.h), and cut into samples of
  * sequence_length + 1 tokens with stride sequence_length (the last partial one is dropped). Sample
  * k of epoch e is permutation(seed, e)[k], a pure function; the data position is one number:
- * samples consumed since the start. Of a conversation, or a prompt with its completion, one is a
- * sample.
+ * samples consumed since the start. Of conversations, or prompts with their completions, one is a
+ * sample, or as many as fit.
  *
  * Tagged sentences (runtime/data/conll.h): a sample is a sentence, word by word through the
  * tokenizer. Texts with a label each (runtime/data/labelled.h): a sample is a text, whose
@@ -19,14 +19,17 @@
 #include "base/err.h"
 #include "runtime/text/tok.h"
 
+#include <stdbool.h>
+
 #include <stdint.h>
 
 struct data;
 
-/* tokens: a file that corpus_tokenize made of path, which is for messages. ERR_DATA: it has fewer
- * than one sample needs. */
-int data_open(
-    const char *path, const char *tokens, int sequence_length, struct data **out, struct err *e);
+/* tokens: a file that corpus_tokenize made of path, which is for messages. packed: a sample has as
+ * many documents as fit (runtime/data/packing.h). ERR_DATA: it has fewer than one sample needs;
+ * ERR_USER: running text is to be packed. */
+int data_open(const char *path, const char *tokens, int sequence_length, bool packed,
+    struct data **out, struct err *e);
 /* A corpus given as ids, for tests and synthetic runs; ids are copied. */
 int data_from_ids(
     const int32_t *ids, int64_t count, int sequence_length, struct data **out, struct err *e);
@@ -48,6 +51,10 @@ int64_t data_sample_at(int64_t samples, uint64_t seed, int64_t position);
  * counted. */
 void data_sample(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
     int32_t *targets, int32_t *length);
+/* Of a packed corpus: where the document of each token begins, what is padding as one more
+ * (struct pass_input's first). */
+void data_first(const struct data *d, int64_t sample, int64_t room, int32_t *first);
+bool data_packed(const struct data *d);
 int64_t data_length(const struct data *d, int64_t sample);
 int64_t data_learnt(const struct data *d, int64_t sample); /* targets; at least one */
 /* Documents in rows of their own that are longer than a sample and were cut; and those of which

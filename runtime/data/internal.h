@@ -8,7 +8,10 @@
 
 #include "base/io.h"
 #include "runtime/data/data.h"
+#include "runtime/data/packing.h"
 #include "runtime/data/tokens.h"
+
+#include <stdbool.h>
 
 struct data {
     struct tokens tokens; /* of a corpus that was tokenised into a file; else `ids` */
@@ -17,6 +20,8 @@ struct data {
     int64_t samples;
     int64_t truncated, dropped; /* documents that were cut; that are no samples */
     int64_t *chosen;            /* (samples) which rows are samples; NULL: all */
+    bool packed;
+    struct packing packing;
 
     /* of tagged sentences */
     struct tok_ids tags; /* beside ids: the label of each, -1: none */

@@ -105,7 +105,8 @@ static int open_tokens(struct train *t, const char *path, const struct corpus_to
     int64_t until = clock_ms() + APPEAR_MS;
     for (;;) {
         struct err why = {0};
-        int rc = data_open(path, told->path, t->spec->train.sequence_length, out, &why);
+        const struct jobspec_train *s = &t->spec->train;
+        int rc = data_open(path, told->path, s->sequence_length, s->data.packing, out, &why);
         if (rc && e)
             *e = why;
         if (!rc && train_leads(t))

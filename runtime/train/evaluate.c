@@ -62,14 +62,14 @@ static int64_t longest(const struct train *t, const struct kept *h, int64_t firs
 static int add_losses(struct train *t, const struct kept *h, double *sum, struct err *e)
 {
     int64_t first, count;
-    const struct pass_input in = {.ids = t->inputs, .lengths = t->lengths, .targets = t->labels};
+    const struct pass_input in = {
+        .ids = t->inputs, .lengths = t->lengths, .first = t->first, .targets = t->labels};
     data_share(h->n, t->orders->world, t->orders->rank, &first, &count);
     for (int64_t i = 0, b; i < count; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
         train_set_length(t, longest(t, h, first + i, b));
         for (int64_t j = 0; j < b; j++)
-            t->objective->batch_fn(h->from, sequence_at(h, first + i + j), t->length,
-                t->inputs + j * t->length, t->labels + j * t->length, t->lengths + j);
+            train_fill(t, h->from, sequence_at(h, first + i + j), j);
         int rc = t->objective->loss_fn(t->pass, b, &in, 0, false, e);
         if (rc || (has_labels(t) && (rc = train_judge(t, first + i, b, e))))
             return rc;

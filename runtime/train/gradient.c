@@ -50,6 +50,14 @@ void train_set_length(struct train *t, int64_t longest)
     pass_set_tokens(t->pass, t->length);
 }
 
+void train_fill(struct train *t, const struct data *d, int64_t sample, int64_t j)
+{
+    int64_t at = j * t->length;
+    t->objective->batch_fn(d, sample, t->length, t->inputs + at, t->labels + at, t->lengths + j);
+    if (t->first)
+        data_first(d, sample, t->length, t->first + at);
+}
+
 /* Of the global batch, so that no rank's part of it decides. */
 static int64_t longest(const struct train *t, int64_t step)
 {
@@ -90,7 +98,8 @@ static void take_ready(void *user, int64_t first, int64_t count)
 int train_compute(struct train *t, int64_t step, struct err *e)
 {
     int64_t end = model_trainable(t->model), first, count;
-    const struct pass_input in = {.ids = t->inputs, .lengths = t->lengths, .targets = t->labels};
+    const struct pass_input in = {
+        .ids = t->inputs, .lengths = t->lengths, .first = t->first, .targets = t->labels};
     float scale = 1 / (float)train_labels(t, step);
     train_share(t, step, &first, &count);
     train_set_length(t, longest(t, step));
@@ -99,9 +108,8 @@ int train_compute(struct train *t, int64_t step, struct err *e)
     for (int64_t i = 0, b; i < count; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
         for (int64_t j = 0; j < b; j++)
-            t->objective->batch_fn(t->data,
-                data_sample_at(t->train_samples, t->spec->train.seed, first + i + j), t->length,
-                t->inputs + j * t->length, t->labels + j * t->length, t->lengths + j);
+            train_fill(t, t->data,
+                data_sample_at(t->train_samples, t->spec->train.seed, first + i + j), j);
         beat_phase(t->door->page, WIRE_PHASE_FORWARD);
         pass_watch_gradient(t->pass, t->lots_wanted && i + b == count ? take_ready : NULL, t);
         pass_set_place(t->pass, first + i);

@@ -68,6 +68,7 @@ struct train {
     int64_t length;  /* T of the micro-batch in hand */
     int32_t *inputs, *labels; /* (micro, T), host */
     int32_t *lengths;         /* (micro), host */
+    int32_t *first;           /* (micro, T), host; of packed documents, else NULL */
     float *logits;            /* (micro, T, L), of texts (micro, L), host; L labels, else NULL */
     /* What was found in what was looked at last: one of them, or, without labels, none. */
     struct entities *entities;
@@ -105,6 +106,8 @@ int64_t train_labels(const struct train *t, int64_t step);
 int64_t train_tokens(const struct train *t, int64_t step);
 /* Makes the next micro-batches as long as the longest of their sequences needs. */
 void train_set_length(struct train *t, int64_t longest);
+/* A sample becomes row j of the micro-batch in hand. */
+void train_fill(struct train *t, const struct data *d, int64_t sample, int64_t j);
 /* This rank's share of the global batch, micro-batch by micro-batch: gradients and losses are added
    up on the device, and what of the gradient is complete is sent off meanwhile. */
 int train_compute(struct train *t, int64_t step, struct err *e);

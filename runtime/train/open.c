@@ -187,6 +187,7 @@ static struct model_conf model_conf_of(struct train *t)
         .page = t->door->page,
         .fresh_labels = !t->label_from,
         .label_from = t->label_from,
+        .packed = data_packed(t->data),
     };
     if (s->method != METHOD_LORA)
         return c;
@@ -307,7 +308,9 @@ static int open_host(struct train *t, struct err *e)
     t->labels = mem_array(n, sizeof *t->labels);
     t->lengths = mem_array((size_t)t->plan.micro_sequences, sizeof *t->lengths);
     t->files = mem_array((size_t)t->orders->world, sizeof *t->files);
-    if (!t->inputs || !t->labels || !t->lengths || !t->files)
+    bool packed = data_packed(t->data);
+    t->first = packed ? mem_array(n, sizeof *t->first) : NULL;
+    if (!t->inputs || !t->labels || !t->lengths || !t->files || (packed && !t->first))
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
     if (!t->objective->labels)
         return 0;
@@ -406,6 +409,7 @@ void train_close(struct train *t)
     mem_free(t->inputs);
     mem_free(t->labels);
     mem_free(t->lengths);
+    mem_free(t->first);
     mem_free(t->logits);
     train_found_close(t);
     mem_free(t->files);

@@ -49,6 +49,8 @@ static const struct {
     {jobspecs_epochs, "train.data.test", "/data/s", "spec.train.data.format: must be CoNLL"},
     {jobspecs_epochs, "train.data.skipBadRecords", "7",
         "spec.train.data.skipBadRecords: only allowed with objective CausalLM"},
+    {jobspecs_epochs, "train.data.packing", "true",
+        "spec.train.data.packing: only allowed with objective CausalLM"},
     {jobspecs_epochs, "train.data.validation", "/data/v", "spec.train.data.format: must be CoNLL"},
     {jobspecs_epochs, "train.method", "LoRA", "spec.train.lora: required"},
     {jobspecs_train, "train.objective", "TokenClassification",

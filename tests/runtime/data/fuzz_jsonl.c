@@ -43,9 +43,14 @@ static struct tok *byte_tokenizer(void)
 
 static void check_samples(const struct data *d)
 {
-    int32_t in[4], out[4], length;
+    int32_t in[4], out[4], first[4], length;
     for (int64_t i = 0; i < data_samples(d); i++) {
         data_sample(d, i, 4, in, out, &length);
+        if (data_packed(d))
+            data_first(d, i, 4, first);
+        for (int k = 0; k < 4 && data_packed(d); k++)
+            if (first[k] < 0 || first[k] > k || (k && first[k] < first[k - 1]))
+                abort();
         for (int k = 0; k < 4; k++)
             if (in[k] < 0 || in[k] > 255 || out[k] < -1 || out[k] > 255)
                 abort();
@@ -65,7 +70,7 @@ static void try_corpus(const struct corpus *c)
     }
     if (tokens_path(c->folder, key, tokens, &e))
         abort();
-    if (!data_open(c->path, tokens, 4, &d, &e))
+    if (!data_open(c->path, tokens, 4, c->skip == 1, &d, &e))
         check_samples(d);
     else if (!strstr(e.text, c->path))
         abort();

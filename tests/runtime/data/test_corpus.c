@@ -56,7 +56,7 @@ static int open_corpus(
     const struct corpus c = {.path = from, .format = format, .tok = tok, .folder = cache};
     int rc = corpus_tokenize(&c, &key, e);
     rc = rc ? rc : tokens_path(cache, key, tokens, e);
-    return rc ? rc : data_open(from, tokens, length, out, e);
+    return rc ? rc : data_open(from, tokens, length, false, out, e);
 }
 
 static void check_sample(const struct data *d, int64_t sample, const char *text)
@@ -334,7 +334,7 @@ START_TEST(a_long_text_is_taken_in_parts)
         .path = path, .format = FORMAT_AUTO, .tok = tok, .folder = cache, .progress = {sign, &s}};
     ck_assert_msg(!corpus_tokenize(&c, &key, &e), "%s", e.text);
     ck_assert_int_ge(s.count, 7);
-    ck_assert(!tokens_path(cache, key, tokens, &e) && !data_open(path, tokens, 7, &d, &e));
+    ck_assert(!tokens_path(cache, key, tokens, &e) && !data_open(path, tokens, 7, false, &d, &e));
     ck_assert_int_eq(data_tokens(d), (int64_t)size);
     check_sample(d, 2, "light an"); /* at 14 */
     data_close(d);
@@ -347,6 +347,8 @@ START_TEST(a_long_text_is_taken_in_parts)
 END_TEST
 
 /* -- rows -- */
+
+static bool packed; /* as told_of opens it */
 
 static const char *told_of(
     const char *name, const char *text, int64_t skip, int length, struct data **out)
@@ -363,7 +365,7 @@ static const char *told_of(
         .skip = skip,
         .folder = cache};
     if (!corpus_tokenize(&c, &key, &e) && !tokens_path(cache, key, tokens, &e))
-        data_open(path, tokens, length, out, &e);
+        data_open(path, tokens, length, packed, out, &e);
     return e.text;
 }
 
@@ -495,6 +497,34 @@ START_TEST(a_folder_is_one_corpus)
 }
 END_TEST
 
+START_TEST(documents_are_packed_whole)
+{
+    static const char text[] = "{\"prompt\":\"ab\",\"completion\":\"cd\"}\n"
+                               "{\"prompt\":\"x\",\"completion\":\"12345\"}\n"
+                               "{\"prompt\":\"abcdefghijklm\",\"completion\":\"n\"}\n"
+                               "{\"prompt\":\"y\",\"completion\":\"z\"}\n";
+    static const int32_t want[] = {0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 10, 10};
+    struct data *d = NULL;
+    int32_t first[12];
+    setup("unused.txt", "x", 1);
+    packed = true;
+    ck_assert_str_eq(told_of("a.jsonl", text, 0, 12, &d), "");
+    ck_assert(data_packed(d) && data_samples(d) == 1 && data_dropped(d) == 1);
+    ck_assert_str_eq(row(d, 0), "abcdx12345yz|.cd$12345$z$");
+    data_first(d, 0, 12, first);
+    ck_assert_mem_eq(first, want, sizeof want);
+    data_close(d);
+    d = NULL;
+    ck_assert_str_eq(told_of("a.jsonl", text, 0, 14, &d), "");
+    ck_assert_int_eq(data_samples(d), 2); /* the third fits, alone */
+    ck_assert_str_eq(row(d, 1), "abcdefghijklmn|............n$");
+    data_close(d);
+    d = NULL;
+    ck_assert_ptr_nonnull(strstr(told_of("b.jsonl", GOOD, 0, 4, &d), "spec.train.data.packing"));
+    teardown();
+}
+END_TEST
+
 static int open_jsonl(void *user)
 {
     (void)user;
@@ -522,4 +552,4 @@ UNIT_MAIN("corpus", documents_are_separated, special_tokens_in_text_count,
     bad_files_are_refused_with_their_line, what_was_tokenised_is_found_again,
     damaged_tokens_are_made_anew, a_long_text_is_taken_in_parts,
     completions_are_samples_of_their_own, bad_records_are_left_out_as_far_as_allowed,
-    a_folder_is_one_corpus, failed_calls_are_reported)
+    a_folder_is_one_corpus, documents_are_packed_whole, failed_calls_are_reported)

@@ -20,7 +20,7 @@ START_TEST(a_file_of_tokens_is_cut_into_samples)
     golden_folder(folder);
     ck_assert(!tokens_create(folder, 7, &w, &e) && !tokens_add(w, ids, 12, &e));
     ck_assert(!tokens_commit(w, 0, &e) && !tokens_path(folder, 7, path, &e));
-    ck_assert_msg(!data_open("a.txt", path, 4, &d, &e), "%s", e.text);
+    ck_assert_msg(!data_open("a.txt", path, 4, false, &d, &e), "%s", e.text);
     ck_assert_int_eq(data_tokens(d), 12);
     ck_assert_int_eq(data_samples(d), 2); /* the third would need a thirteenth token */
     for (int k = 0; k < 2; k++) {
@@ -34,7 +34,7 @@ START_TEST(a_file_of_tokens_is_cut_into_samples)
     data_close(d);
     data_close(NULL);
     d = NULL;
-    ck_assert_int_eq(data_open("a.txt", path, 12, &d, &e), -ERR_DATA);
+    ck_assert_int_eq(data_open("a.txt", path, 12, false, &d, &e), -ERR_DATA);
     ck_assert_str_eq(e.text, "a.txt: 12 tokens, a sample needs 13");
     golden_remove(folder);
 }

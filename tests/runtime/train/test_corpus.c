@@ -15,6 +15,7 @@
 #include "tests/unit.h"
 
 #include <dirent.h>
+#include <math.h>
 #include <sys/stat.h>
 
 #define STEPS 4
@@ -96,6 +97,49 @@ START_TEST(what_is_wrong_with_it_all_return)
 }
 END_TEST
 
+/* -- packing -- */
+
+/* Completions of seven and of eight inputs, so that two are a sequence of fifteen; each begins as
+   the others do, and says something else, which what stood before would give away. */
+static void write_completions(const char *path, int count)
+{
+    buf_auto struct buf b;
+    buf_init(&b, 1 << 20);
+    for (int i = 0; i < count; i++)
+        buf_printf(&b, "{\"prompt\": \"say\", \"completion\": \"%.*s%d%d\"}\n", 2 + i % 2,
+            (const char *[]){"good", "days", "wate", "nigh"}[i / 2 % 4], i % 7, i % 5);
+    golden_write(path, b.data, b.len);
+}
+
+static struct outcome pack(struct jobspec s, bool packing, int batch)
+{
+    s.checkpoint.path = training_path(packing ? "packed" : "apart");
+    s.train.output = training_path(packing ? "packed-out" : "apart-out");
+    s.train.data.packing = packing;
+    s.train.batch_sequences = batch;
+    return training_run_whole(&s, 2);
+}
+
+/* All documents are in each step, so the samples' order does not count. */
+START_TEST(packed_documents_are_learnt_as_if_alone)
+{
+    struct jobspec s = short_job("any");
+    s.train.data.format = FORMAT_JSONL;
+    s.train.data.train = training_path("train.jsonl");
+    s.train.data.validation = training_path("held.jsonl");
+    s.train.steps = 12;
+    write_completions(s.train.data.train, 16);
+    write_completions(s.train.data.validation, 14);
+    struct outcome apart = pack(s, false, 16), packed = pack(s, true, 8);
+    for (int i = 1; i <= 12; i++)
+        ck_assert_msg(fabs(packed.loss[i] / apart.loss[i] - 1) < 1e-5, "step %d: %.9g, %.9g", i,
+            packed.loss[i], apart.loss[i]);
+    ck_assert_double_lt(fabs(packed.first_validation / apart.first_validation - 1), 1e-5);
+    ck_assert_double_lt(fabs(packed.validation / apart.validation - 1), 1e-4);
+    ck_assert_double_lt(packed.loss[12], packed.loss[1]);
+}
+END_TEST
+
 #define CORPUS_BYTES ((size_t)48 << 20)
 #define RANK_BYTES   (CORPUS_BYTES * 5 / 2) /* its ids have four bytes each */
 
@@ -133,5 +177,5 @@ int main(void)
     static const struct unit u = {"corpus", 120, training_setup, training_teardown};
     return unit_run_with(&u,
         (const TTest *const[]){one_rank_reads_the_corpus_for_all, what_is_wrong_with_it_all_return,
-            memory_does_not_grow_with_the_corpus, NULL});
+            packed_documents_are_learnt_as_if_alone, memory_does_not_grow_with_the_corpus, NULL});
 }
