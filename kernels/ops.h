@@ -248,7 +248,8 @@ struct op_xent {
     enum dtype t;
 };
 
-/* y = a * x + b * y over count elements (types independent) */
+/* y = a * x + b * y over count elements (types independent); sumsq (1) F32, if not NULL: a is
+   divided by max(sqrt(*sumsq), 1e-7), without the host */
 struct op_axpby {
     int64_t count;
     const void *x;
@@ -256,6 +257,7 @@ struct op_axpby {
     void *y;
     enum dtype y_type;
     float a, b;
+    const float *sumsq;
 };
 
 /* out F32 = x of any dtype (blocks decoded); or F32 -> BF16/F16 */
@@ -286,6 +288,51 @@ struct op_adamw {
     const float *grad;
     uint16_t *w16; /* BF16 or NULL */
     float lr, beta1, beta2, eps, weight_decay, grad_scale;
+    int64_t step;
+    const float *sumsq;
+    float clip_norm;
+};
+
+/* As op_adamw of what both have. g = gradient + weight_decay * w; m = momentum * m + g, and w -= lr
+   * m; m NULL: w -= lr * g. */
+struct op_sgd {
+    int64_t count;
+    float *w, *m;
+    const float *grad;
+    uint16_t *w16;
+    float lr, momentum, weight_decay, grad_scale;
+    const float *sumsq;
+    float clip_norm;
+};
+
+/* As op_adamw of what both have. c = beta1 * m + (1 - beta1) * gradient; m = beta2 * m + (1 -
+   beta2) * gradient; w = (1 - lr * weight_decay) * w - lr * sign(c) (Chen et al.,
+   arXiv:2302.06675). blend not NULL: it receives c, and w is neither read nor written. */
+struct op_lion {
+    int64_t count;
+    float *w, *m;
+    const float *grad;
+    uint16_t *w16;
+    float lr, beta1, beta2, weight_decay, grad_scale;
+    const float *sumsq;
+    float clip_norm;
+    float *blend; /* F32 or NULL */
+};
+
+/* As op_adamw of what both have, over one matrix (rows, cols) (Shazeer, Stern, arXiv:1804.04235; in
+   the form of torch.optim.Adafactor). row (rows) and col (cols) are running means of the gradient's
+   squares, g, along rows and columns: row += step^-0.8 * (mean of g - row); the estimate is v = row
+   * col / max(mean of row, EPS1). row NULL: a vector, rows is 1, and v = col. u = gradient /
+   sqrt(max(v, EPS1^2)); w = (1 - lr * weight_decay) * w - min(lr, 1 / sqrt(step)) * max(EPS2, rms
+   of w) / max(1, rms of u) * u. */
+#define OP_ADAFACTOR_EPS1 0x1p-23f
+#define OP_ADAFACTOR_EPS2 1e-3f
+struct op_adafactor {
+    int64_t rows, cols;
+    float *w, *row, *col;
+    const float *grad;
+    uint16_t *w16;
+    float lr, weight_decay, grad_scale;
     int64_t step;
     const float *sumsq;
     float clip_norm;
@@ -360,6 +407,9 @@ OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
     X(convert, struct op_convert) \
     X(sumsq, struct op_sumsq) \
     X(adamw, struct op_adamw) \
+    X(sgd, struct op_sgd) \
+    X(lion, struct op_lion) \
+    X(adafactor, struct op_adafactor) \
     X(sample, struct op_sample)
 
 struct ops {

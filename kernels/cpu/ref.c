@@ -295,9 +295,10 @@ void op_ref_xent(struct dev *d, const struct op_xent *a)
 void op_ref_axpby(struct dev *d, const struct op_axpby *a)
 {
     (void)d;
+    double by = a->sumsq ? a->a / fmax(sqrt(*a->sumsq), 1e-7) : a->a;
     for (int64_t i = 0; i < a->count; i++) {
         float old = a->b != 0 ? a->b * ref_load(a->y_type, a->y, i) : 0;
-        ref_store(a->y_type, a->y, i, a->a * ref_load(a->x_type, a->x, i) + old);
+        ref_store(a->y_type, a->y, i, (float)by * ref_load(a->x_type, a->x, i) + old);
     }
 }
 
@@ -321,18 +322,20 @@ void op_ref_sumsq(struct dev *d, const struct op_sumsq *a)
     *a->out += (float)sum;
 }
 
-/* Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2. */
-static double ref_adamw_clip(const struct op_adamw *a)
+/* What a gradient is multiplied with. */
+static float ref_grad_scale(float grad_scale, const float *sumsq, float clip_norm)
 {
-    double norm = a->sumsq ? sqrt(*a->sumsq) : 0;
-    return a->clip_norm > 0 && norm > a->clip_norm ? a->clip_norm / (norm + 1e-6) : 1;
+    double norm = sumsq ? sqrt(*sumsq) : 0;
+    double clip = clip_norm > 0 && norm > clip_norm ? clip_norm / (norm + 1e-6) : 1;
+    return (float)(grad_scale * clip);
 }
 
+/* Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2. */
 void op_ref_adamw(struct dev *d, const struct op_adamw *a)
 {
     (void)d;
     double fix1 = 1 - pow(a->beta1, (double)a->step), fix2 = 1 - pow(a->beta2, (double)a->step);
-    float scale = (float)(a->grad_scale * ref_adamw_clip(a));
+    float scale = ref_grad_scale(a->grad_scale, a->sumsq, a->clip_norm);
     if (a->sumsq && !isfinite(*a->sumsq))
         return;
     for (int64_t i = 0; i < a->count; i++) {
@@ -344,4 +347,93 @@ void op_ref_adamw(struct dev *d, const struct op_adamw *a)
         if (a->w16)
             a->w16[i] = f32_to_bf16(a->w[i]);
     }
+}
+
+void op_ref_sgd(struct dev *d, const struct op_sgd *a)
+{
+    (void)d;
+    float scale = ref_grad_scale(a->grad_scale, a->sumsq, a->clip_norm);
+    if (a->sumsq && !isfinite(*a->sumsq))
+        return;
+    for (int64_t i = 0; i < a->count; i++) {
+        float g = a->grad[i] * scale + a->weight_decay * a->w[i];
+        if (a->m)
+            a->m[i] = g = a->momentum * a->m[i] + g;
+        a->w[i] -= a->lr * g;
+        if (a->w16)
+            a->w16[i] = f32_to_bf16(a->w[i]);
+    }
+}
+
+void op_ref_lion(struct dev *d, const struct op_lion *a)
+{
+    (void)d;
+    float scale = ref_grad_scale(a->grad_scale, a->sumsq, a->clip_norm);
+    if (a->sumsq && !isfinite(*a->sumsq))
+        return;
+    for (int64_t i = 0; i < a->count; i++) {
+        float g = a->grad[i] * scale, c = a->beta1 * a->m[i] + (1 - a->beta1) * g;
+        a->m[i] = a->beta2 * a->m[i] + (1 - a->beta2) * g;
+        if (a->blend) {
+            a->blend[i] = c;
+            continue;
+        }
+        a->w[i] = a->w[i] * (1 - a->lr * a->weight_decay) - a->lr * (float)((c > 0) - (c < 0));
+        if (a->w16)
+            a->w16[i] = f32_to_bf16(a->w[i]);
+    }
+}
+
+/* The running means of the squares of the gradient, along rows and columns. */
+static void ref_factor_means(const struct op_adafactor *a, double scale)
+{
+    double share = pow((double)a->step, -0.8);
+    for (int64_t i = 0; i < a->rows && a->row; i++) {
+        double sum = 0;
+        for (int64_t j = 0; j < a->cols; j++)
+            sum += pow(scale * a->grad[i * a->cols + j], 2);
+        a->row[i] += (float)(share * (sum / (double)a->cols - a->row[i]));
+    }
+    for (int64_t j = 0; j < a->cols; j++) {
+        double sum = 0;
+        for (int64_t i = 0; i < a->rows; i++)
+            sum += pow(scale * a->grad[i * a->cols + j], 2);
+        a->col[j] += (float)(share * (sum / (double)a->rows - a->col[j]));
+    }
+}
+
+/* u at (i, j); mean: of row */
+static double ref_factor_update(
+    const struct op_adafactor *a, double scale, double mean, int64_t i, int64_t j)
+{
+    double v = a->row ? a->row[i] / fmax(mean, OP_ADAFACTOR_EPS1) * a->col[j] : a->col[j];
+    double least = (double)OP_ADAFACTOR_EPS1 * OP_ADAFACTOR_EPS1;
+    return scale * a->grad[i * a->cols + j] / sqrt(fmax(v, least));
+}
+
+void op_ref_adafactor(struct dev *d, const struct op_adafactor *a)
+{
+    (void)d;
+    double scale = ref_grad_scale(a->grad_scale, a->sumsq, a->clip_norm);
+    double mean = 0, sum_w = 0, sum_u = 0, count = (double)a->rows * (double)a->cols;
+    if (a->sumsq && !isfinite(*a->sumsq))
+        return;
+    ref_factor_means(a, scale);
+    for (int64_t i = 0; i < a->rows && a->row; i++)
+        mean += a->row[i] / (double)a->rows;
+    for (int64_t i = 0; i < a->rows; i++)
+        for (int64_t j = 0; j < a->cols; j++) {
+            sum_w += pow(a->w[i * a->cols + j], 2);
+            sum_u += pow(ref_factor_update(a, scale, mean, i, j), 2);
+        }
+    double step = fmin(a->lr, 1 / sqrt((double)a->step)) *
+        fmax(OP_ADAFACTOR_EPS2, sqrt(sum_w / count)) / fmax(1, sqrt(sum_u / count));
+    for (int64_t i = 0; i < a->rows; i++)
+        for (int64_t j = 0; j < a->cols; j++) {
+            int64_t at = i * a->cols + j;
+            double keep = 1 - (double)a->lr * a->weight_decay;
+            a->w[at] = (float)(a->w[at] * keep - step * ref_factor_update(a, scale, mean, i, j));
+            if (a->w16)
+                a->w16[at] = f32_to_bf16(a->w[at]);
+        }
 }

@@ -25,7 +25,7 @@ ISA_INLINE int64_t vector_end(int64_t chunk, int64_t count)
 ISA_INLINE void vector_axpby(
     enum dtype xt, enum dtype yt, const struct op_axpby *a, int64_t from, int64_t to)
 {
-    float fx = a->a, fy = a->b;
+    float fy = a->b, fx = a->sumsq ? a->a / fmaxf(sqrtf(*a->sumsq), 1e-7f) : a->a;
     if (fy == 0) { /* y may be uninitialised */
 #pragma omp simd
         for (int64_t i = from; i < to; i++)
@@ -222,6 +222,14 @@ static void isa_sumsq(struct dev *d, const struct op_sumsq *a)
     *a->out += (float)total;
 }
 
+/* What a gradient is multiplied with: grad_scale, less where its norm is above clip_norm. */
+ISA_INLINE float vector_grad_scale(float grad_scale, const float *sumsq, float clip_norm)
+{
+    double norm = sumsq ? sqrt(*sumsq) : 0;
+    double clip = clip_norm > 0 && norm > clip_norm ? clip_norm / (norm + 1e-6) : 1;
+    return (float)(grad_scale * clip);
+}
+
 /* -- AdamW -- */
 struct vector_adamw {
     const struct op_adamw *op;
@@ -255,10 +263,8 @@ static void isa_adamw(struct dev *d, const struct op_adamw *a)
 {
     (void)d;
     double fix1 = 1 - pow(a->beta1, (double)a->step), fix2 = 1 - pow(a->beta2, (double)a->step);
-    double norm = a->sumsq ? sqrt(*a->sumsq) : 0;
-    double clip = a->clip_norm > 0 && norm > a->clip_norm ? a->clip_norm / (norm + 1e-6) : 1;
     struct vector_adamw s = {.op = a,
-        .scale = (float)(a->grad_scale * clip),
+        .scale = vector_grad_scale(a->grad_scale, a->sumsq, a->clip_norm),
         .lr = (float)(a->lr / fix1),
         .keep = 1 - a->lr * a->weight_decay,
         .fix2 = (float)(1 / fix2)};

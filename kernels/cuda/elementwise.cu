@@ -381,6 +381,7 @@ template <class X, class Y> struct axpby_op {
     const X *x;
     Y *y;
     float a, b;
+    const float *sumsq;
 
     template <int W> struct regs {
         pack<X, W> x;
@@ -394,10 +395,11 @@ template <class X, class Y> struct axpby_op {
     }
     template <int W> __device__ void write(regs<W> &r, int64_t i) const
     {
+        float by = sumsq ? a / fmaxf(sqrtf(*sumsq), 1e-7f) : a;
 #pragma unroll
         for (int k = 0; k < W; k++) {
             float old = b != 0 ? b * to_float(r.y.e[k]) : 0;
-            r.y.e[k] = from_float<Y>(a * to_float(r.x.e[k]) + old);
+            r.y.e[k] = from_float<Y>(by * to_float(r.x.e[k]) + old);
         }
         store_pack<Y, W>(y + i, r.y);
     }
@@ -405,7 +407,7 @@ template <class X, class Y> struct axpby_op {
 
 template <class X, class Y> static void axpby(struct dev *d, const struct op_axpby *a)
 {
-    axpby_op<X, Y> op = {(const X *)a->x, (Y *)a->y, a->a, a->b};
+    axpby_op<X, Y> op = {(const X *)a->x, (Y *)a->y, a->a, a->b, a->sumsq};
     each(d, op, a->count, aligned16(a->x) && aligned16(a->y));
 }
 

@@ -1,7 +1,7 @@
 /*
- * optim: the optimizer's two operations, bound by memory: the sum of squares for the gradient's
- * norm, and AdamW, which reads that sum on the device, so that clipping and refusing a gradient
- * that is not finite need no host.
+ * optim: the optimizers' operations, bound by memory: the sum of squares for the gradient's
+ * norm, and the updates, which read that sum on the device, so that clipping and refusing what
+ * is not finite need no host.
  *
  * The sum of squares: SUMSQ_BLOCKS blocks (fewer for short vectors, never by the size of the GPU)
  * sum their elements into scratch, then one block adds these up: the same bits every time.
@@ -78,10 +78,48 @@ extern "C" void op_cuda_sumsq(struct dev *d, const struct op_sumsq *a)
         launch<sumsq_finish_kernel>(d, dim3(1), SUMSQ_BLOCKS, 0, part, (int)blocks, a->out);
 }
 
+/* -- what the updates share -- */
+struct grad_gate {
+    const float *sumsq;
+    float grad_scale, clip_norm;
+
+    __device__ bool refuses() const
+    {
+        return sumsq && !isfinite(*sumsq);
+    }
+    __device__ float scale() const
+    {
+        if (!sumsq || clip_norm <= 0)
+            return grad_scale;
+        float norm = sqrtf(*sumsq);
+        return norm > clip_norm ? grad_scale * (clip_norm / (norm + 1e-6f)) : grad_scale;
+    }
+};
+
+/* Weights and, where there is one, their copy of 16 bits. */
+template <int W>
+__device__ static inline void store_weights(
+    float *w, uint16_t *w16, int64_t i, const pack<float, W> &value)
+{
+    pack<bf16, W> rounded;
+#pragma unroll
+    for (int k = 0; k < W; k++)
+        rounded.e[k] = from_float<bf16>(value.e[k]);
+    store_pack<float, W>(w + i, value);
+    if (w16)
+        store_pack<bf16, W>((bf16 *)w16 + i, rounded);
+}
+
+static bool packs_weights(const float *w, const float *grad, const uint16_t *w16)
+{
+    return aligned16(w) && aligned16(grad) && (uintptr_t)w16 % 8 == 0;
+}
+
 /* -- AdamW -- */
 struct adamw_op {
     static constexpr int width = 4;
     struct op_adamw a;
+    grad_gate gate;
     float fix1, fix2; /* inverses of the corrections of the bias */
 
     template <int W> struct regs {
@@ -94,23 +132,11 @@ struct adamw_op {
         r.v = load_pack<float, W>(a.v + i);
         r.grad = load_pack<float, W>(a.grad + i);
     }
-    __device__ bool refuses() const
-    {
-        return a.sumsq && !isfinite(*a.sumsq);
-    }
-    __device__ float scale() const
-    {
-        if (!a.sumsq || a.clip_norm <= 0)
-            return a.grad_scale;
-        float norm = sqrtf(*a.sumsq);
-        return norm > a.clip_norm ? a.grad_scale * (a.clip_norm / (norm + 1e-6f)) : a.grad_scale;
-    }
     template <int W> __device__ void write(regs<W> &r, int64_t i) const
     {
-        if (refuses())
+        if (gate.refuses())
             return;
-        float by = scale();
-        pack<bf16, W> rounded;
+        float by = gate.scale();
 #pragma unroll
         for (int k = 0; k < W; k++) {
             float g = r.grad.e[k] * by, w = r.w.e[k];
@@ -120,22 +146,269 @@ struct adamw_op {
             r.m.e[k] = m;
             r.v.e[k] = v;
             r.w.e[k] = w - a.lr * (step + a.weight_decay * w);
-            rounded.e[k] = from_float<bf16>(r.w.e[k]);
         }
-        store_pack<float, W>(a.w + i, r.w);
         store_pack<float, W>(a.m + i, r.m);
         store_pack<float, W>(a.v + i, r.v);
-        if (a.w16)
-            store_pack<bf16, W>((bf16 *)a.w16 + i, rounded);
+        store_weights<W>(a.w, a.w16, i, r.w);
     }
 };
 
 extern "C" void op_cuda_adamw(struct dev *d, const struct op_adamw *a)
 {
-    adamw_op op = {*a, (float)(1 / (1 - pow((double)a->beta1, (double)a->step))),
+    adamw_op op = {*a, {a->sumsq, a->grad_scale, a->clip_norm},
+        (float)(1 / (1 - pow((double)a->beta1, (double)a->step))),
         (float)(1 / (1 - pow((double)a->beta2, (double)a->step)))};
-    bool packed = aligned16(a->w) && aligned16(a->m) && aligned16(a->v) && aligned16(a->grad) &&
-        (uintptr_t)a->w16 % 8 == 0;
+    each(d, op, a->count,
+        packs_weights(a->w, a->grad, a->w16) && aligned16(a->m) && aligned16(a->v));
+}
 
-    each(d, op, a->count, packed);
+/* -- SGD -- */
+template <bool momentum> struct sgd_op {
+    static constexpr int width = 4;
+    struct op_sgd a;
+    grad_gate gate;
+
+    template <int W> struct regs {
+        pack<float, W> w, m, grad;
+    };
+    template <int W> __device__ void read(regs<W> &r, int64_t i) const
+    {
+        r.w = load_pack<float, W>(a.w + i);
+        if (momentum)
+            r.m = load_pack<float, W>(a.m + i);
+        r.grad = load_pack<float, W>(a.grad + i);
+    }
+    template <int W> __device__ void write(regs<W> &r, int64_t i) const
+    {
+        if (gate.refuses())
+            return;
+        float by = gate.scale();
+#pragma unroll
+        for (int k = 0; k < W; k++) {
+            float g = r.grad.e[k] * by + a.weight_decay * r.w.e[k];
+            if (momentum)
+                r.m.e[k] = g = a.momentum * r.m.e[k] + g;
+            r.w.e[k] -= a.lr * g;
+        }
+        if (momentum)
+            store_pack<float, W>(a.m + i, r.m);
+        store_weights<W>(a.w, a.w16, i, r.w);
+    }
+};
+
+extern "C" void op_cuda_sgd(struct dev *d, const struct op_sgd *a)
+{
+    const grad_gate gate = {a->sumsq, a->grad_scale, a->clip_norm};
+    bool packed = packs_weights(a->w, a->grad, a->w16) && aligned16(a->m);
+    if (a->m)
+        each(d, sgd_op<true>{*a, gate}, a->count, packed);
+    else
+        each(d, sgd_op<false>{*a, gate}, a->count, packed);
+}
+
+/* -- Lion -- */
+template <bool blends> struct lion_op {
+    static constexpr int width = 4;
+    struct op_lion a;
+    grad_gate gate;
+
+    template <int W> struct regs {
+        pack<float, W> w, m, grad;
+    };
+    template <int W> __device__ void read(regs<W> &r, int64_t i) const
+    {
+        if (!blends)
+            r.w = load_pack<float, W>(a.w + i);
+        r.m = load_pack<float, W>(a.m + i);
+        r.grad = load_pack<float, W>(a.grad + i);
+    }
+    template <int W> __device__ void write(regs<W> &r, int64_t i) const
+    {
+        if (gate.refuses())
+            return;
+        float by = gate.scale(), keep = 1 - a.lr * a.weight_decay;
+#pragma unroll
+        for (int k = 0; k < W; k++) {
+            float g = r.grad.e[k] * by, c = a.beta1 * r.m.e[k] + (1 - a.beta1) * g;
+            r.m.e[k] = a.beta2 * r.m.e[k] + (1 - a.beta2) * g;
+            if (blends)
+                r.w.e[k] = c;
+            else
+                r.w.e[k] = r.w.e[k] * keep - a.lr * (float)((c > 0) - (c < 0));
+        }
+        store_pack<float, W>(a.m + i, r.m);
+        if (blends)
+            store_pack<float, W>(a.blend + i, r.w);
+        else
+            store_weights<W>(a.w, a.w16, i, r.w);
+    }
+};
+
+extern "C" void op_cuda_lion(struct dev *d, const struct op_lion *a)
+{
+    const grad_gate gate = {a->sumsq, a->grad_scale, a->clip_norm};
+    bool packed = aligned16(a->m) && aligned16(a->grad);
+    if (a->blend)
+        each(d, lion_op<true>{*a, gate}, a->count, packed && aligned16(a->blend));
+    else
+        each(d, lion_op<false>{*a, gate}, a->count, packed && packs_weights(a->w, a->grad, a->w16));
+}
+
+/* -- Adafactor: means of rows and columns, what follows of both as a whole, then the update -- */
+#define FACTOR_THREADS 256
+#define FACTOR_WARPS   (FACTOR_THREADS / WARP)
+#define FACTOR_BLOCKS  1024
+
+struct factor {
+    struct op_adafactor a;
+    grad_gate gate;
+    float share; /* of what is new in a mean */
+    float *mean; /* (1): of row, EPS1 at least */
+    float *step; /* (1): what u is multiplied with */
+    float *part; /* (2, FACTOR_BLOCKS): squares of w and of u */
+
+    __device__ float square(int64_t i, float by) const
+    {
+        float g = a.grad[i] * by;
+        return g * g;
+    }
+    /* at row i, column j */
+    __device__ float update(float grad, int64_t i, int64_t j) const
+    {
+        float v = a.row ? a.row[i] / *mean * a.col[j] : a.col[j];
+        return grad / sqrtf(fmaxf(v, OP_ADAFACTOR_EPS1 * OP_ADAFACTOR_EPS1));
+    }
+};
+
+/* A block a row. */
+__global__ void __launch_bounds__(FACTOR_THREADS) factor_rows_kernel(factor f)
+{
+    __shared__ float room[WARP];
+    if (f.gate.refuses())
+        return;
+    float by = f.gate.scale(), sum = 0;
+    for (int64_t j = threadIdx.x; j < f.a.cols; j += FACTOR_THREADS)
+        sum += f.square((int64_t)blockIdx.x * f.a.cols + j, by);
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0) {
+        float *row = f.a.row + blockIdx.x;
+        *row += f.share * (sum / (float)f.a.cols - *row);
+    }
+}
+
+/* A lane a column; the warps take rows in turn, and their sums are added in order. */
+__global__ void __launch_bounds__(FACTOR_THREADS) factor_columns_kernel(factor f)
+{
+    __shared__ float room[FACTOR_WARPS][WARP];
+    const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;
+    const int64_t j = (int64_t)blockIdx.x * WARP + lane;
+    if (f.gate.refuses())
+        return;
+    float by = f.gate.scale(), sum = 0;
+    if (j < f.a.cols)
+        for (int64_t i = warp; i < f.a.rows; i += FACTOR_WARPS)
+            sum += f.square(i * f.a.cols + j, by);
+    room[warp][lane] = sum;
+    __syncthreads();
+    if (warp || j >= f.a.cols)
+        return;
+    sum = 0;
+    for (int w = 0; w < FACTOR_WARPS; w++)
+        sum += room[w][lane];
+    f.a.col[j] += f.share * (sum / (float)f.a.rows - f.a.col[j]);
+}
+
+/* One block. */
+__global__ void __launch_bounds__(FACTOR_BLOCKS) factor_mean_kernel(factor f)
+{
+    __shared__ float room[WARP];
+    float sum = 0;
+    for (int64_t i = threadIdx.x; i < f.a.rows; i += FACTOR_BLOCKS)
+        sum += f.a.row[i];
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0)
+        *f.mean = fmaxf(sum / (float)f.a.rows, OP_ADAFACTOR_EPS1);
+}
+
+__global__ void __launch_bounds__(FACTOR_THREADS) factor_sums_kernel(factor f)
+{
+    __shared__ float room[WARP];
+    int64_t count = f.a.rows * f.a.cols, step = (int64_t)gridDim.x * FACTOR_THREADS;
+    if (f.gate.refuses())
+        return;
+    float by = f.gate.scale(), sum_w = 0, sum_u = 0;
+    for (int64_t i = (int64_t)blockIdx.x * FACTOR_THREADS + threadIdx.x; i < count; i += step) {
+        int64_t row = divide(i, f.a.cols);
+        float w = f.a.w[i], u = f.update(f.a.grad[i] * by, row, i - row * f.a.cols);
+        sum_w += w * w;
+        sum_u += u * u;
+    }
+    sum_w = block_sum(sum_w, room);
+    sum_u = block_sum(sum_u, room);
+    if (threadIdx.x == 0) {
+        f.part[blockIdx.x] = sum_w;
+        f.part[FACTOR_BLOCKS + blockIdx.x] = sum_u;
+    }
+}
+
+/* One block adds up n blocks' sums. */
+__global__ void __launch_bounds__(FACTOR_BLOCKS) factor_step_kernel(factor f, int n, float rate)
+{
+    __shared__ float room[WARP];
+    if (f.gate.refuses())
+        return;
+    bool counts = (int)threadIdx.x < n;
+    float sum_w = block_sum(counts ? f.part[threadIdx.x] : 0, room);
+    float sum_u = block_sum(counts ? f.part[FACTOR_BLOCKS + threadIdx.x] : 0, room);
+    float count = (float)(f.a.rows * f.a.cols);
+    if (threadIdx.x == 0)
+        *f.step =
+            rate * fmaxf(OP_ADAFACTOR_EPS2, sqrtf(sum_w / count)) / fmaxf(1, sqrtf(sum_u / count));
+}
+
+struct factor_op {
+    static constexpr int width = 4;
+    factor f;
+
+    template <int W> struct regs {
+        pack<float, W> w, grad;
+    };
+    template <int W> __device__ void read(regs<W> &r, int64_t i) const
+    {
+        r.w = load_pack<float, W>(f.a.w + i);
+        r.grad = load_pack<float, W>(f.a.grad + i);
+    }
+    template <int W> __device__ void write(regs<W> &r, int64_t i) const
+    {
+        if (f.gate.refuses())
+            return;
+        float by = f.gate.scale(), step = *f.step, keep = 1 - f.a.lr * f.a.weight_decay;
+        int64_t row = divide(i, f.a.cols);
+#pragma unroll
+        for (int k = 0; k < W; k++)
+            r.w.e[k] =
+                r.w.e[k] * keep - step * f.update(r.grad.e[k] * by, row, i + k - row * f.a.cols);
+        store_weights<W>(f.a.w, f.a.w16, i, r.w);
+    }
+};
+
+extern "C" void op_cuda_adafactor(struct dev *d, const struct op_adafactor *a)
+{
+    float *scratch = (float *)((struct cuda_dev *)d)->scratch;
+    int64_t count = a->rows * a->cols, blocks = (count + SUMSQ_EACH - 1) / SUMSQ_EACH;
+    const factor f = {*a, {a->sumsq, a->grad_scale, a->clip_norm},
+        (float)pow((double)a->step, -0.8), scratch, scratch + 1, scratch + 2};
+    float rate = (float)fmin((double)a->lr, 1 / sqrt((double)a->step));
+
+    if (count <= 0)
+        return;
+    blocks = blocks < FACTOR_BLOCKS ? blocks : FACTOR_BLOCKS;
+    if (a->row) {
+        launch<factor_rows_kernel>(d, dim3((unsigned)a->rows), FACTOR_THREADS, 0, f);
+        launch<factor_mean_kernel>(d, dim3(1), FACTOR_BLOCKS, 0, f);
+    }
+    launch<factor_columns_kernel>(d, dim3(blocks_of(a->cols, WARP)), FACTOR_THREADS, 0, f);
+    launch<factor_sums_kernel>(d, dim3((unsigned)blocks), FACTOR_THREADS, 0, f);
+    launch<factor_step_kernel>(d, dim3(1), FACTOR_BLOCKS, 0, f, (int)blocks, rate);
+    each(d, factor_op{f}, count, a->cols % 4 == 0 && packs_weights(a->w, a->grad, a->w16));
 }

@@ -485,7 +485,23 @@ static void case_xent(struct parity_run *r, const int64_t *s)
     xent_output(r, &a, near_to(r->t, 5e-6));
 }
 
-/* shape: count, type of x, type of y, 1: y is overwritten */
+#define CLIPPED   1
+#define UNCLIPPED 2
+#define INFINITE  8
+#define NO_NUMBER 16
+/* The sum of a gradient's squares, on the device; *clip_norm as `what` asks. */
+static const float *gradient_sum(struct parity_run *r, int64_t what, float *clip_norm)
+{
+    if (!what)
+        return NULL;
+    float *sumsq = parity_space(r, 1, DTYPE_F32);
+    float square = what & INFINITE ? INFINITY : what & NO_NUMBER ? NAN : 30;
+    dev_upload(r->d, sumsq, &square, sizeof square);
+    *clip_norm = what & CLIPPED ? 1 : 6;
+    return sumsq;
+}
+
+/* shape: count, type of x, type of y, 1: y is overwritten, 1: divided by the root of a sum */
 static void case_axpby(struct parity_run *r, const int64_t *s)
 {
     struct op_axpby a = {
@@ -493,6 +509,8 @@ static void case_axpby(struct parity_run *r, const int64_t *s)
     a.b = s[3] ? 0 : -1.3f;
     a.x = parity_input(r, a.count, a.x_type, 2);
     a.y = s[3] ? parity_space(r, a.count, a.y_type) : parity_input(r, a.count, a.y_type, 2);
+    float none = 0;
+    a.sumsq = s[4] ? gradient_sum(r, UNCLIPPED, &none) : NULL;
     r->ops->axpby(r->d, &a);
     parity_output(r, a.y, a.count, a.y_type, near_to(a.y_type, 1e-6));
 }
@@ -517,10 +535,6 @@ static void case_sumsq(struct parity_run *r, const int64_t *s)
     parity_output(r, a.out, 1, DTYPE_F32, 1e-6);
 }
 
-#define CLIPPED   1
-#define UNCLIPPED 2
-#define INFINITE  8
-#define NO_NUMBER 16
 /* shape: count, step, 1: with the BF16 copy, what else. INFINITE and NO_NUMBER are sums that leave
    everything as it was. */
 static void case_adamw(struct parity_run *r, const int64_t *s)
@@ -534,13 +548,7 @@ static void case_adamw(struct parity_run *r, const int64_t *s)
     a.v = parity_input(r, a.count, DTYPE_F32, 0); /* the first step */
     a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
     a.w16 = s[2] ? parity_input(r, a.count, DTYPE_BF16, 1) : NULL;
-    if (s[3]) {
-        float *sumsq = parity_space(r, 1, DTYPE_F32);
-        float square = s[3] & INFINITE ? INFINITY : s[3] & NO_NUMBER ? NAN : 30;
-        dev_upload(r->d, sumsq, &square, sizeof square);
-        a.sumsq = sumsq;
-        a.clip_norm = s[3] & CLIPPED ? 1 : 6;
-    }
+    a.sumsq = gradient_sum(r, s[3], &a.clip_norm);
     r->ops->adamw(r->d, &a);
     a.step++;
     r->ops->adamw(r->d, &a);
@@ -549,6 +557,73 @@ static void case_adamw(struct parity_run *r, const int64_t *s)
     parity_output(r, a.v, a.count, DTYPE_F32, 2e-6);
     if (a.w16)
         parity_output(r, a.w16, a.count, DTYPE_BF16, 0x1p-7);
+}
+
+/* shape: count, 1: with the BF16 copy, what else, 1: with momentum */
+static void case_sgd(struct parity_run *r, const int64_t *s)
+{
+    struct op_sgd a = {.count = s[0], .lr = 0.1f, .momentum = 0.9f, .weight_decay = 0.1f};
+    a.grad_scale = 0.5f;
+    a.w = parity_input(r, a.count, DTYPE_F32, 1);
+    a.m = s[3] ? parity_input(r, a.count, DTYPE_F32, 0.1f) : NULL;
+    a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
+    a.w16 = s[1] ? parity_input(r, a.count, DTYPE_BF16, 1) : NULL;
+    a.sumsq = gradient_sum(r, s[2], &a.clip_norm);
+    r->ops->sgd(r->d, &a);
+    r->ops->sgd(r->d, &a);
+    parity_output(r, a.w, a.count, DTYPE_F32, 2e-6);
+    if (a.m)
+        parity_output(r, a.m, a.count, DTYPE_F32, 2e-6);
+    if (a.w16)
+        parity_output(r, a.w16, a.count, DTYPE_BF16, 0x1p-7);
+}
+
+/* shape: count, 1: with the BF16 copy, what else, 1: the blend only. Where rounding decides a sign,
+   a weight may differ by twice the rate. */
+static void case_lion(struct parity_run *r, const int64_t *s)
+{
+    struct op_lion a = {.count = s[0], .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.99f};
+    a.weight_decay = 0.1f;
+    a.grad_scale = 0.5f;
+    a.w = s[3] ? NULL : parity_input(r, a.count, DTYPE_F32, 1);
+    a.m = parity_input(r, a.count, DTYPE_F32, 0.01f);
+    a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
+    a.w16 = s[1] ? parity_input(r, a.count, DTYPE_BF16, 1) : NULL;
+    a.blend = s[3] ? parity_input(r, a.count, DTYPE_F32, 1) : NULL;
+    a.sumsq = gradient_sum(r, s[2], &a.clip_norm);
+    r->ops->lion(r->d, &a);
+    r->ops->lion(r->d, &a);
+    parity_output(r, a.m, a.count, DTYPE_F32, 2e-6);
+    if (a.blend)
+        parity_output(r, a.blend, a.count, DTYPE_F32, 2e-6);
+    if (a.w)
+        parity_output(r, a.w, a.count, DTYPE_F32, 2e-6);
+    if (a.w16)
+        parity_output(r, a.w16, a.count, DTYPE_BF16, 0x1p-7);
+}
+
+/* shape: rows, cols, step, 1: with the BF16 copy, what else, 1: a vector */
+static void case_adafactor(struct parity_run *r, const int64_t *s)
+{
+    struct op_adafactor a = {.rows = s[0], .cols = s[1], .step = s[2], .lr = 0.02f};
+    int64_t count = a.rows * a.cols;
+    a.weight_decay = 0.1f;
+    a.grad_scale = 0.5f;
+    a.w = parity_input(r, count, DTYPE_F32, 1);
+    a.row = s[5] ? NULL : parity_input(r, a.rows, DTYPE_F32, 0); /* the first step */
+    a.col = parity_input(r, a.cols, DTYPE_F32, 0);
+    a.grad = parity_input(r, count, DTYPE_F32, 0.1f);
+    a.w16 = s[3] ? parity_input(r, count, DTYPE_BF16, 1) : NULL;
+    a.sumsq = gradient_sum(r, s[4], &a.clip_norm);
+    r->ops->adafactor(r->d, &a);
+    a.step++;
+    r->ops->adafactor(r->d, &a);
+    parity_output(r, a.w, count, DTYPE_F32, 5e-6);
+    parity_output(r, a.col, a.cols, DTYPE_F32, 5e-6);
+    if (a.row)
+        parity_output(r, a.row, a.rows, DTYPE_F32, 5e-6);
+    if (a.w16)
+        parity_output(r, a.w16, count, DTYPE_BF16, 0x1p-7);
 }
 
 /* shape: n, v, 1: only 16 different logits, so that most are tied. Rows differ in their
@@ -696,7 +771,8 @@ static const struct op_case case_table[] = {
             {5000, DTYPE_BF16, DTYPE_BF16}, {40000, DTYPE_F16, DTYPE_F32, 1},
             {77, DTYPE_F32, DTYPE_F16}, {99, DTYPE_F16, DTYPE_BF16}, {77, DTYPE_F16, DTYPE_F16},
             {35, DTYPE_F16, DTYPE_F32}, {35, DTYPE_F32, DTYPE_BF16}, {77, DTYPE_BF16, DTYPE_F16},
-            {77, DTYPE_BF16, DTYPE_BF16, 1}, {70001, DTYPE_F32, DTYPE_F32}}},
+            {77, DTYPE_BF16, DTYPE_BF16, 1}, {70001, DTYPE_F32, DTYPE_F32},
+            {1001, DTYPE_F32, DTYPE_BF16, 1, 1}, {77, DTYPE_F32, DTYPE_F32, 0, 1}}},
     [14] = {"convert", case_convert, DTYPE_F32, false,
         {{1, DTYPE_F32, DTYPE_BF16}, {33, DTYPE_BF16, DTYPE_F32}, {100, DTYPE_F32, DTYPE_F16},
             {5000, DTYPE_F16, DTYPE_F32}, {101, DTYPE_F32, DTYPE_F16}, {103, DTYPE_F16, DTYPE_F32},
@@ -730,6 +806,18 @@ static const struct op_case case_table[] = {
         {{1, 1}, {2, 5}, {7, 33}, {6, 33, 1}, {6, 1000, 1}, {12, 1001}, {3, 49152}}},
     [24] = {"tanh", case_tanh, DTYPE_BF16, false, {{1}, {33}, {4097}, {100003}}},
     [25] = {"tanh_back", case_tanh_back, DTYPE_BF16, false, {{1}, {33}, {4097}, {100003}}},
+    [26] = {"sgd", case_sgd, DTYPE_F32, false,
+        {{1, 1}, {33, 1, 0, 1}, {5000, 0, CLIPPED, 1}, {1001, 1, UNCLIPPED}, {5001, 1, CLIPPED, 1},
+            {1001, 1, UNCLIPPED | INFINITE, 1}, {77, 1, CLIPPED | NO_NUMBER}, {100003, 1, 0, 1}}},
+    [27] = {"lion", case_lion, DTYPE_F32, false,
+        {{1, 1}, {33, 1}, {5000, 0, CLIPPED}, {1001, 1, UNCLIPPED}, {5001, 0, CLIPPED, 1},
+            {1001, 1, UNCLIPPED | INFINITE}, {77, 0, CLIPPED | NO_NUMBER, 1}, {100003, 0, 0, 1},
+            {20001, 1}}},
+    [28] = {"adafactor", case_adafactor, DTYPE_F32, false,
+        {{1, 1, 1}, {1, 33, 1, 1, 0, 1}, {3, 5, 7}, {33, 1, 2, 1, CLIPPED}, {130, 576, 1, 1},
+            {1, 5001, 9, 1, CLIPPED, 1}, {257, 300, 3, 0, UNCLIPPED}, {5, 9000, 2, 1},
+            {1025, 48, 1000, 1, CLIPPED}, {33, 40, 2, 1, UNCLIPPED | INFINITE},
+            {1, 77, 3, 1, CLIPPED | NO_NUMBER, 1}}},
 };
 
 #define OP_COUNT(name, args) +1

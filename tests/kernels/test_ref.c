@@ -295,6 +295,114 @@ START_TEST(infinite_gradients_change_nothing)
 }
 END_TEST
 
+START_TEST(infinite_gradients_leave_the_others_alone)
+{
+    const float bad = INFINITY, grad[6] = {INFINITY, 1};
+    float x[5][6] = {{1, 2, 3, 4, 5, 6}, {1}, {2, 3}, {4, 5, 6}, {7}}, was[5][6];
+    uint16_t w16[6] = {9, 8, 7, 6, 5, 4}, was16[6];
+    memcpy(was, x, sizeof x);
+    memcpy(was16, w16, sizeof w16);
+    op_ref_sgd(ref,
+        &(struct op_sgd){.count = 6,
+            .w = x[0],
+            .m = x[1],
+            .grad = grad,
+            .w16 = w16,
+            .lr = 1,
+            .momentum = 0.5f,
+            .weight_decay = 1,
+            .grad_scale = 1,
+            .sumsq = &bad});
+    op_ref_lion(ref,
+        &(struct op_lion){.count = 6,
+            .w = x[0],
+            .m = x[1],
+            .grad = grad,
+            .w16 = w16,
+            .lr = 1,
+            .beta1 = 0.5f,
+            .beta2 = 0.5f,
+            .weight_decay = 1,
+            .grad_scale = 1,
+            .sumsq = &bad});
+    op_ref_lion(ref,
+        &(struct op_lion){.count = 6,
+            .m = x[1],
+            .grad = grad,
+            .beta1 = 0.5f,
+            .beta2 = 0.5f,
+            .grad_scale = 1,
+            .sumsq = &bad,
+            .blend = x[4]});
+    op_ref_adafactor(ref,
+        &(struct op_adafactor){.rows = 2,
+            .cols = 3,
+            .w = x[0],
+            .row = x[2],
+            .col = x[3],
+            .grad = grad,
+            .w16 = w16,
+            .lr = 1,
+            .weight_decay = 1,
+            .grad_scale = 1,
+            .step = 1,
+            .sumsq = &bad});
+    ck_assert_mem_eq(was, x, sizeof x);
+    ck_assert_mem_eq(was16, w16, sizeof w16);
+}
+END_TEST
+
+/* Adafactor's first step of a matrix of rank one, by hand: the factors give the squares themselves,
+   so u is the sign, its root mean square 1, and a weight moves by rate * max(EPS2, rms of w). */
+START_TEST(adafactor_of_rank_one)
+{
+    const float grad[6] = {1, 2, -4, 0.5f, 1, -2};
+    float w[6] = {3, 3, 3, 3, 3, 3}, row[2] = {0}, col[3] = {0};
+    op_ref_adafactor(ref,
+        &(struct op_adafactor){.rows = 2,
+            .cols = 3,
+            .w = w,
+            .row = row,
+            .col = col,
+            .grad = grad,
+            .lr = 0.1f,
+            .weight_decay = 0.5f,
+            .grad_scale = 1,
+            .step = 1});
+    ck_assert_double_eq_tol((double)row[0], 7, 1e-5);
+    ck_assert_double_eq_tol((double)row[1], 1.75, 1e-5);
+    ck_assert_double_eq_tol((double)col[2], 10, 1e-5);
+    for (int i = 0; i < 6; i++)
+        ck_assert_double_eq_tol((double)w[i], 2.85 - (grad[i] > 0 ? 0.3 : -0.3), 1e-5);
+    /* Without the gradient the means shrink by 2^-0.8, and nothing moves but by decay. */
+    op_ref_adafactor(ref,
+        &(struct op_adafactor){.rows = 2,
+            .cols = 3,
+            .w = w,
+            .row = row,
+            .col = col,
+            .grad = (const float[6]){0},
+            .lr = 0.1f,
+            .grad_scale = 1,
+            .step = 2});
+    ck_assert_double_eq_tol((double)row[0], 7 * (1 - pow(2, -0.8)), 1e-5);
+    ck_assert_double_eq_tol((double)w[0], 2.55, 1e-5);
+    /* From step 100 on the rate of 0.1 is 1 / sqrt(step). */
+    float v[3] = {3, 3, 3}, squares[3] = {1, 1, 1};
+    op_ref_adafactor(ref,
+        &(struct op_adafactor){.rows = 1,
+            .cols = 3,
+            .w = v,
+            .col = squares,
+            .grad = (const float[3]){1, 1, -1},
+            .lr = 0.1f,
+            .grad_scale = 1,
+            .step = 400});
+    ck_assert_double_eq_tol((double)v[0], 2.85, 1e-5);
+    ck_assert_double_eq_tol((double)v[2], 3.15, 1e-5);
+}
+END_TEST
+
 static int32_t draw(const float *logits, int64_t v, float temperature, float top_p, float u)
 {
     int32_t token = -1;
@@ -344,6 +452,7 @@ int main(void)
 {
     const TTest *const tests[] = {vocabulary_in_parts, cache_in_pages, rows_in_groups,
         frequencies_are_scaled, both_gelus, dropout_keeps_the_mean,
-        infinite_gradients_change_nothing, drawn_tokens, NULL};
+        infinite_gradients_change_nothing, infinite_gradients_leave_the_others_alone,
+        adafactor_of_rank_one, drawn_tokens, NULL};
     return unit_run("ref", tests);
 }
