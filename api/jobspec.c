@@ -27,7 +27,8 @@ static const char *const objective_names[] = {
     "CausalLM", "TokenClassification", "SequenceClassification", NULL};
 static const char *const format_names[] = {"Auto", "Text", "JSONL", "CoNLL", "CSV", "TSV", NULL};
 static const char *const recompute_names[] = {"None", "Selective", "Full", NULL};
-static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", NULL};
+static const char *const optimizer_names[] = {"AdamW", "SGD", "Lion", "Adafactor", "Muon", NULL};
+static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", "WSD", NULL};
 
 const char *task_name(enum task t)
 {
@@ -499,18 +500,24 @@ static const struct field spec_rows[] = {
     {ROW("train.steps", I64, train.steps, "0"), RANGE(1, STEPS_MAX)},
     {ROW("train.epochs", NUM, train.epochs, "0"), RANGE(0, 10000), .min_open = true},
     {ROW("train.seed", I64, train.seed, "0"), RANGE(0, INTEGER_MAX)},
+    {ROW("train.optimizer.name", ENUM, train.optimizer.name, "AdamW"), .info = optimizer_names},
     {ROW("train.optimizer.learningRate", NUM, train.optimizer.learning_rate, "0.0001"),
         RANGE(0, 10)},
     {ROW("train.optimizer.schedule", ENUM, train.optimizer.schedule, "Cosine"),
         .info = schedule_names},
+    {ROW("train.optimizer.minLearningRate", NUM, train.optimizer.min_learning_rate, "0"),
+        RANGE(0, 10)},
     {ROW("train.optimizer.warmupSteps", I64, train.optimizer.warmup_steps, "0"),
         RANGE(0, STEPS_MAX)},
+    {ROW("train.optimizer.decaySteps", I64, train.optimizer.decay_steps, "0"), RANGE(1, STEPS_MAX)},
+    {ROW("train.optimizer.layerDecay", NUM, train.optimizer.layer_decay, "1"), RANGE(0, 1),
+        .min_open = true},
     {ROW("train.optimizer.weightDecay", NUM, train.optimizer.weight_decay, "0.01"), RANGE(0, 10)},
-    {ROW("train.optimizer.beta1", NUM, train.optimizer.beta1, "0.9"), RANGE(0, 1),
+    {ROW("train.optimizer.momentum", NUM, train.optimizer.momentum, "-1"), RANGE(0, 1),
         .max_open = true},
-    {ROW("train.optimizer.beta2", NUM, train.optimizer.beta2, "0.999"), RANGE(0, 1),
-        .max_open = true},
-    {ROW("train.optimizer.epsilon", NUM, train.optimizer.epsilon, "1e-8"), RANGE(0, 1),
+    {ROW("train.optimizer.beta1", NUM, train.optimizer.beta1, "-1"), RANGE(0, 1), .max_open = true},
+    {ROW("train.optimizer.beta2", NUM, train.optimizer.beta2, "-1"), RANGE(0, 1), .max_open = true},
+    {ROW("train.optimizer.epsilon", NUM, train.optimizer.epsilon, "-1"), RANGE(0, 1),
         .min_open = true},
     {ROW("train.optimizer.clipNorm", NUM, train.optimizer.clip_norm, "1"), RANGE(0, 1e6)},
     {ROW("train.recompute", ENUM, train.recompute, "None"), .info = recompute_names},
@@ -601,6 +608,27 @@ static int decode_identity(
     return field_decode(&identity_table, &s, metadata, out, e);
 }
 
+/* What is not given is the optimizer's own, as its authors have it; -1: it has none. */
+static void fill_optimizer(struct jobspec_train *t)
+{
+    static const struct {
+        double momentum, beta1, beta2, epsilon;
+    } own[] = {
+        [OPTIMIZER_ADAMW] = {-1, 0.9, 0.999, 1e-8},
+        [OPTIMIZER_SGD] = {0.9, -1, -1, -1},
+        [OPTIMIZER_LION] = {-1, 0.9, 0.99, -1},
+        [OPTIMIZER_ADAFACTOR] = {-1, -1, -1, -1},
+        [OPTIMIZER_MUON] = {0.95, 0.9, 0.999, 1e-8},
+    };
+    enum optimizer_name name = t->optimizer.name;
+    double *const fields[] = {
+        &t->optimizer.momentum, &t->optimizer.beta1, &t->optimizer.beta2, &t->optimizer.epsilon};
+    const double values[] = {
+        own[name].momentum, own[name].beta1, own[name].beta2, own[name].epsilon};
+    for (size_t i = 0; i < COUNT(fields); i++)
+        *fields[i] = *fields[i] < 0 ? values[i] : *fields[i];
+}
+
 static int decode(
     const struct json *object, bool strict, struct arena *a, struct jobspec *out, struct err *e)
 {
@@ -625,6 +653,8 @@ static int decode(
     spec.namespace_ = identity.namespace_;
     spec.uid = identity.uid;
     spec.generation = identity.generation;
+    if (task == TASK_TRAIN)
+        fill_optimizer(&spec.train);
     if (task == TASK_SERVE && !spec.serve.model_name)
         spec.serve.model_name = spec.name;
     if ((rc = jobspec_check(&source, &spec, body, e)) ||

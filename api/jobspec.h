@@ -33,7 +33,14 @@ enum objective_kind {
 };
 enum data_format { FORMAT_AUTO, FORMAT_TEXT, FORMAT_JSONL, FORMAT_CONLL, FORMAT_CSV, FORMAT_TSV };
 enum recompute { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL };
-enum lr_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT };
+enum optimizer_name {
+    OPTIMIZER_ADAMW,
+    OPTIMIZER_SGD,
+    OPTIMIZER_LION,
+    OPTIMIZER_ADAFACTOR,
+    OPTIMIZER_MUON
+};
+enum lr_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
 
 struct jobspec_storage {
     const char *name;
@@ -78,10 +85,14 @@ struct jobspec_train {
     double epochs;
     uint64_t seed;
     struct {
+        enum optimizer_name name;
         double learning_rate;
         enum lr_schedule schedule;
-        int64_t warmup_steps;
-        double weight_decay, beta1, beta2, epsilon, clip_norm; /* clip_norm 0: off */
+        double min_learning_rate;
+        int64_t warmup_steps, decay_steps;      /* decay_steps 0: a tenth of all */
+        double layer_decay;                     /* 1: off */
+        double weight_decay, clip_norm;         /* clip_norm 0: off */
+        double momentum, beta1, beta2, epsilon; /* -1 where the optimizer has none */
     } optimizer;
     enum recompute recompute; /* of activations, in backward */
     /* 0: only before the first and after the last step, and for classification with epochs at the

@@ -106,6 +106,39 @@ static int check_objective(
     return 0;
 }
 
+static int check_optimizer(
+    const struct field_source *s, const struct jobspec_train *t, struct err *e)
+{
+    enum optimizer_name name = t->optimizer.name;
+    bool adamw = name == OPTIMIZER_ADAMW || name == OPTIMIZER_MUON;
+    if (name == OPTIMIZER_MUON && t->method != METHOD_FULL)
+        return field_refuse(s, "train.optimizer.name", e, "Muon is only allowed with method Full");
+    if (t->optimizer.momentum >= 0 && name != OPTIMIZER_SGD && name != OPTIMIZER_MUON)
+        return field_refuse(s, "train.optimizer.momentum", e, "only allowed with SGD and Muon");
+    if (t->optimizer.beta1 >= 0 && !adamw && name != OPTIMIZER_LION)
+        return field_refuse(
+            s, "train.optimizer.beta1", e, "only allowed with AdamW, Lion and Muon");
+    if (t->optimizer.beta2 >= 0 && !adamw && name != OPTIMIZER_LION)
+        return field_refuse(
+            s, "train.optimizer.beta2", e, "only allowed with AdamW, Lion and Muon");
+    if (t->optimizer.epsilon >= 0 && !adamw)
+        return field_refuse(s, "train.optimizer.epsilon", e, "only allowed with AdamW and Muon");
+    if (t->optimizer.min_learning_rate > 0 && t->optimizer.schedule == SCHEDULE_CONSTANT)
+        return field_refuse(
+            s, "train.optimizer.minLearningRate", e, "not allowed with schedule Constant");
+    if (t->optimizer.min_learning_rate > t->optimizer.learning_rate)
+        return field_refuse(
+            s, "train.optimizer.minLearningRate", e, "must not exceed learningRate");
+    if (t->optimizer.decay_steps && t->optimizer.schedule != SCHEDULE_WSD)
+        return field_refuse(s, "train.optimizer.decaySteps", e, "only allowed with schedule WSD");
+    if (t->steps > 0 && t->optimizer.warmup_steps > t->steps)
+        return field_refuse(s, "train.optimizer.warmupSteps", e, "must not exceed steps");
+    if (t->steps > 0 && t->optimizer.warmup_steps + t->optimizer.decay_steps > t->steps)
+        return field_refuse(
+            s, "train.optimizer.decaySteps", e, "must not exceed steps, together with warmupSteps");
+    return 0;
+}
+
 static int check_train(const struct field_source *s, const struct jobspec *spec,
     const struct json *body, struct err *e)
 {
@@ -118,11 +151,9 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     if ((t->method == METHOD_LORA) != (lora && !json_is_null(lora)))
         return field_refuse(
             s, "train.lora", e, "required with method LoRA, and only allowed there");
-    int rc = check_objective(s, t, e);
-    if (rc)
+    int rc;
+    if ((rc = check_objective(s, t, e)) || (rc = check_optimizer(s, t, e)))
         return rc;
-    if (t->steps > 0 && t->optimizer.warmup_steps > t->steps)
-        return field_refuse(s, "train.optimizer.warmupSteps", e, "must not exceed steps");
     if ((int64_t)spec->replicas * spec->device.per_replica > t->batch_sequences)
         return field_refuse(
             s, "train.batchSequences", e, "must be at least replicas x device.perReplica");

@@ -9,13 +9,14 @@
 
 static int plan_training(struct model *m, struct memplan *p, struct err *e)
 {
-    int64_t trained = m->conf.lora_rank ? m->lora.elements : m->base.elements;
+    const struct tensors *t = m->conf.lora_rank ? &m->lora : &m->base;
     if (m->conf.lora_rank)
         p->weights = carve_times(m->base.elements, dtype_block_bytes(m->conf.t));
-    p->master = p->gradient = carve_times(trained, 4);
-    p->optimizer = carve_times(trained, 8);
+    p->master = p->gradient = carve_times(t->elements, 4);
+    p->optimizer = m->conf.optimizer_fn ? m->conf.optimizer_fn(m->conf.optimizer, t, m->conf.t)
+                                        : carve_times(t->elements, 8);
     if (m->conf.t == DTYPE_BF16)
-        p->copy = carve_times(trained, 2);
+        p->copy = carve_times(t->elements, 2);
     return pass_plan(m, p, e);
 }
 

@@ -18,7 +18,7 @@ struct memplan {       /* bytes */
     int64_t master;    /* F32 masters of what is trained */
     int64_t copy;      /* their BF16 copy */
     int64_t gradient;  /* F32 */
-    int64_t optimizer; /* AdamW's m and v */
+    int64_t optimizer; /* its state and scratch */
     int64_t saved;     /* activations kept from forward to backward */
     int64_t scratch;   /* activations of one layer, both directions */
     int64_t logits;    /* of one chunk of rows */

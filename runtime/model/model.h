@@ -38,8 +38,11 @@ struct model_conf {
     int64_t kv_capacity;             /* tokens, serving */
     bool fresh_labels;               /* the classifier is drawn, whatever there is to load */
     const int32_t *label_from;       /* (labels) the row of each in that to load; NULL: the same */
-    struct coll *coll;               /* gradients are placed in its memory when not NULL */
-    struct wire_page *page;          /* a beat a layer; or NULL */
+    /* Bytes that the optimizer will take beside, of what is trained; NULL: AdamW's. */
+    int64_t (*optimizer_fn)(const void *optimizer, const struct tensors *trained, enum dtype t);
+    const void *optimizer;
+    struct coll *coll;      /* gradients are placed in its memory when not NULL */
+    struct wire_page *page; /* a beat a layer; or NULL */
 };
 
 int model_create(struct dev *d, const struct model_conf *c, struct model **out, struct err *e);

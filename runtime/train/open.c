@@ -59,6 +59,19 @@ static int share_out(struct train *t, struct err *e)
     return 0;
 }
 
+/* With steps given the API has refused that; with epochs the steps are known only now. */
+static int check_schedule(const struct train *t, struct err *e)
+{
+    const struct jobspec_train *s = &t->spec->train;
+    int64_t together = s->optimizer.warmup_steps + s->optimizer.decay_steps;
+    if (!s->optimizer.decay_steps || together <= t->steps)
+        return 0;
+    return err_set(e, ERR_USER,
+        "spec.train.optimizer.decaySteps: %lld, together with warmupSteps %lld, but the training "
+        "has %lld steps",
+        (long long)s->optimizer.decay_steps, (long long)together, (long long)t->steps);
+}
+
 static int open_weights(struct train *t, struct err *e)
 {
     const struct jobspec *s = t->spec;
@@ -171,7 +184,7 @@ static int open_corpus(struct train *t, struct err *e)
     if ((rc = check_objective(t, e)) || (rc = tok_open(t->weights, &t->tok, e)) ||
         (t->objective->labels && (rc = learn_labels(t, e))) || (rc = open_files(t, e)))
         return rc;
-    return share_out(t, e);
+    return (rc = share_out(t, e)) ? rc : check_schedule(t, e);
 }
 
 static struct model_conf model_conf_of(struct train *t)
@@ -188,6 +201,8 @@ static struct model_conf model_conf_of(struct train *t)
         .fresh_labels = !t->label_from,
         .label_from = t->label_from,
         .packed = data_packed(t->data),
+        .optimizer_fn = optim_bytes,
+        .optimizer = &t->optim_conf,
     };
     if (s->method != METHOD_LORA)
         return c;
@@ -205,14 +220,19 @@ static struct optim_conf optim_conf_of(const struct train *t)
 {
     const struct jobspec_train *s = &t->spec->train;
     return (struct optim_conf){
+        .name = s->optimizer.name,
         .learning_rate = s->optimizer.learning_rate,
+        .min_learning_rate = s->optimizer.min_learning_rate,
         .weight_decay = s->optimizer.weight_decay,
         .beta1 = s->optimizer.beta1,
         .beta2 = s->optimizer.beta2,
         .epsilon = s->optimizer.epsilon,
+        .momentum = s->optimizer.momentum,
         .clip_norm = s->optimizer.clip_norm,
         .schedule = s->optimizer.schedule,
         .warmup_steps = s->optimizer.warmup_steps,
+        .decay_steps = s->optimizer.decay_steps,
+        .layer_decay = s->optimizer.layer_decay,
         .steps = t->steps,
     };
 }
@@ -279,6 +299,7 @@ static int check_pooler(const struct train *t, struct err *e)
 
 static int open_model(struct train *t, struct err *e)
 {
+    t->optim_conf = optim_conf_of(t);
     struct model_conf conf = model_conf_of(t);
     int rc;
     if ((rc = check_pooler(t, e)) || (rc = plan(t, &conf, e)) ||
@@ -290,7 +311,6 @@ static int open_model(struct train *t, struct err *e)
     if (rc)
         return rc;
     say_what_is_fresh(t);
-    t->optim_conf = optim_conf_of(t);
     return optim_create(t->dev, &t->optim_conf, t->pass, &t->optim, e);
 }
 

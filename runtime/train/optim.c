@@ -1,47 +1,203 @@
 /*
- * optim: the update of one step. The table of tensors puts matrices before vectors, so decay is one
- * run of the flat range and no decay another; gaps between tensors hold zeros, which AdamW keeps.
- * Allocates at create only.
+ * optim: the update of one step. The table of trained tensors is cut into runs, neighbours that are
+ * treated alike: matrices stand before vectors, so AdamW has two, with decay and without. Where an
+ * update needs the shape, a tensor is a run. Gaps between tensors hold zeros, which every rule
+ * keeps. The walk over the runs that counts memory is the one that later cuts it. Allocates at
+ * create only.
  */
 #include "runtime/train/optim.h"
 
 #include "base/mem.h"
 #include "kernels/ops.h"
+#include "runtime/train/muon.h"
 
 #include <math.h>
+
+struct optim_run {
+    enum optimizer_name rule;
+    int first, end;                 /* of the table: [first, end) */
+    int64_t from, to;               /* elements of the flat range */
+    bool decay;                     /* weight decay applies */
+    double rate;                    /* times the schedule's */
+    int64_t elements[OPTIM_STATES]; /* of state */
+    float *state[OPTIM_STATES];
+};
 
 struct optim {
     struct dev *dev;
     struct optim_conf conf;
     struct pass *pass;
     struct model *model;
-    float *m, *v;
-    float *sum;      /* (PASS_AHEAD), device: squares of the gradient, by step */
-    int64_t decayed; /* elements [0, decayed) decay */
+    struct optim_run *runs;
+    int run_count;
+    float *state[OPTIM_STATES]; /* of all runs */
+    struct muon muon;
+    struct carve scratch; /* of Muon */
+    float *sum;           /* (PASS_AHEAD), device: squares of the gradient, by step */
+    int64_t last;         /* the step whose gradient the model holds */
 };
+
+/* -- the rate -- */
+
+/* What is left of the rate above its least, 1 .. 0. */
+static double left_of(const struct optim_conf *c, int64_t step)
+{
+    if (c->schedule == SCHEDULE_CONSTANT || c->steps <= c->warmup_steps)
+        return 1;
+    int64_t falling = c->steps - c->warmup_steps;
+    if (c->schedule == SCHEDULE_WSD) {
+        int64_t decay = c->decay_steps ? c->decay_steps : (c->steps + 9) / 10;
+        falling = decay < falling ? decay : falling;
+    }
+    double left = 1 - (double)(step - 1 - (c->steps - falling)) / (double)falling;
+    left = left < 0 ? 0 : left > 1 ? 1 : left;
+    if (c->schedule == SCHEDULE_WSD)
+        return 1 - sqrt(1 - left);
+    return c->schedule == SCHEDULE_LINEAR ? left : 0.5 * (1 - cos(M_PI * left));
+}
 
 double optim_rate(const struct optim_conf *c, int64_t step)
 {
     if (step <= c->warmup_steps)
         return c->learning_rate * (double)step / (double)c->warmup_steps;
-    if (c->schedule == SCHEDULE_CONSTANT || c->steps <= c->warmup_steps)
-        return c->learning_rate;
-    double left = 1 - (double)(step - 1 - c->warmup_steps) / (double)(c->steps - c->warmup_steps);
-    left = left < 0 ? 0 : left;
-    return c->learning_rate *
-        (c->schedule == SCHEDULE_LINEAR ? left : 0.5 * (1 - cos(M_PI * left)));
+    return c->min_learning_rate + (c->learning_rate - c->min_learning_rate) * left_of(c, step);
 }
 
-static int find_decayed(struct optim *o, struct err *e)
+/* Of a tensor: layer_decay to the power of its distance from what stands behind the layers (Bao et
+   al., arXiv:2106.08254). */
+static double layer_rate(
+    const struct optim_conf *c, const struct tensors *t, const struct tensor *x)
+{
+    int depth = x->layer >= 0 ? x->layer + 1 : x->role <= TENSOR_NORM_EMBED ? 0 : t->layers + 1;
+    return c->layer_decay > 0 ? pow(c->layer_decay, t->layers + 1 - depth) : 1;
+}
+
+/* -- runs -- */
+
+static enum optimizer_name rule_of(const struct optim_conf *c, const struct tensor *x)
+{
+    bool hidden = x->layer >= 0 && x->dims == 2;
+    return c->name == OPTIMIZER_MUON && !hidden ? OPTIMIZER_ADAMW : c->name;
+}
+
+static bool by_tensor(enum optimizer_name rule)
+{
+    return rule == OPTIMIZER_ADAFACTOR || rule == OPTIMIZER_MUON;
+}
+
+static void count_state(const struct optim_conf *c, const struct tensor *x, struct optim_run *r)
+{
+    int64_t all = r->to - r->from;
+    switch (r->rule) {
+    case OPTIMIZER_ADAMW:
+        r->elements[0] = r->elements[1] = all;
+        break;
+    case OPTIMIZER_SGD:
+        r->elements[0] = c->momentum > 0 ? all : 0;
+        break;
+    case OPTIMIZER_ADAFACTOR:
+        r->elements[0] = x->dims == 2 ? x->shape[0] : 0;
+        r->elements[1] = x->dims == 2 ? x->shape[1] : x->count;
+        break;
+    default:
+        r->elements[0] = all;
+    }
+}
+
+/* The run that begins with tensor `first`. */
+static struct optim_run next_run(const struct optim_conf *c, const struct tensors *t, int first)
+{
+    const struct tensor *x = &t->at[first];
+    struct optim_run r = {.rule = rule_of(c, x),
+        .first = first,
+        .end = first + 1,
+        .from = x->offset,
+        .decay = x->decay,
+        .rate = layer_rate(c, t, x)};
+    for (; r.end < t->count && !by_tensor(r.rule); r.end++) {
+        const struct tensor *y = &t->at[r.end];
+        if (rule_of(c, y) != r.rule || y->decay != r.decay || layer_rate(c, t, y) != r.rate)
+            break;
+    }
+    r.to = r.end < t->count ? t->at[r.end].offset : t->elements;
+    count_state(c, x, &r);
+    return r;
+}
+
+static int64_t aligned(int64_t elements)
+{
+    return (elements + TENSORS_ALIGN - 1) / TENSORS_ALIGN * TENSORS_ALIGN;
+}
+
+/* Counts what all runs keep, and admits Muon's matrices; runs, if not NULL, receives them. Returns
+   how many there are. */
+static int walk_runs(const struct optim_conf *c, const struct tensors *t, struct optim_run *runs,
+    int64_t elements[OPTIM_STATES], struct muon *muon)
+{
+    int count = 0;
+    for (int i = 0; i < t->count; count++) {
+        struct optim_run r = next_run(c, t, i);
+        for (int k = 0; k < OPTIM_STATES; k++)
+            if (r.elements[k])
+                elements[k] = aligned(elements[k]) + r.elements[k];
+        if (r.rule == OPTIMIZER_MUON)
+            muon_admit(muon, t->at[i].shape[0], t->at[i].shape[1]);
+        if (runs)
+            runs[count] = r;
+        i = r.end;
+    }
+    return count;
+}
+
+int64_t optim_bytes(const void *c, const struct tensors *t, enum dtype type)
+{
+    int64_t elements[OPTIM_STATES] = {0}, bytes = 0;
+    struct muon muon = {.t = type};
+    struct carve scratch = {0};
+    walk_runs(c, t, NULL, elements, &muon);
+    muon_carve(&muon, &scratch);
+    for (int k = 0; k < OPTIM_STATES; k++)
+        bytes = carve_plus(bytes, carve_times(elements[k], sizeof(float)));
+    return carve_plus(bytes, scratch.size);
+}
+
+/* -- life -- */
+
+static void place_states(struct optim *o)
+{
+    int64_t used[OPTIM_STATES] = {0};
+    for (int i = 0; i < o->run_count; i++)
+        for (int k = 0; k < OPTIM_STATES; k++) {
+            struct optim_run *r = &o->runs[i];
+            if (!r->elements[k])
+                continue;
+            r->state[k] = o->state[k] + aligned(used[k]);
+            used[k] = aligned(used[k]) + r->elements[k];
+        }
+}
+
+static int alloc_all(struct optim *o, struct err *e)
 {
     const struct tensors *t = model_trained(o->model);
-    int i = 0;
-    for (; i < t->count && t->at[i].decay; i++)
-        ;
-    o->decayed = i < t->count ? t->at[i].offset : t->elements;
-    for (; i < t->count; i++)
-        if (t->at[i].decay)
-            return err_set(e, ERR_BUG, "%s decays but stands behind a norm", t->at[i].name);
+    int64_t elements[OPTIM_STATES] = {0};
+    o->runs = mem_array((size_t)t->count, sizeof *o->runs);
+    if (!o->runs)
+        return err_set(e, ERR_MEMORY, "no memory for the optimizer");
+    o->run_count = walk_runs(&o->conf, t, o->runs, elements, &o->muon);
+    void *sum = NULL;
+    int rc = dev_alloc(o->dev, PASS_AHEAD * sizeof(float), &sum, e);
+    o->sum = sum;
+    for (int k = 0; k < OPTIM_STATES && !rc; k++) {
+        void *state = NULL;
+        if (elements[k])
+            rc = dev_alloc(o->dev, (size_t)elements[k] * sizeof(float), &state, e);
+        o->state[k] = state;
+    }
+    muon_carve(&o->muon, &o->scratch);
+    if (rc || (rc = carve_open(&o->scratch, o->dev, e)))
+        return rc;
+    muon_carve(&o->muon, &o->scratch);
+    place_states(o);
     return 0;
 }
 
@@ -49,18 +205,12 @@ int optim_create(
     struct dev *d, const struct optim_conf *c, struct pass *p, struct optim **out, struct err *e)
 {
     struct model *m = pass_model(p);
-    size_t bytes = (size_t)model_trainable(m) * sizeof(float);
     struct optim *o = mem_zalloc(sizeof *o);
     if (!o)
         return err_set(e, ERR_MEMORY, "no memory for the optimizer");
-    *o = (struct optim){.dev = d, .conf = *c, .pass = p, .model = m};
-    void *at[3] = {0};
-    int rc = find_decayed(o, e);
-    for (int i = 0; i < 3 && !rc; i++)
-        rc = dev_alloc(d, i < 2 ? bytes : PASS_AHEAD * sizeof(float), &at[i], e);
-    o->m = at[0];
-    o->v = at[1];
-    o->sum = at[2];
+    enum dtype t = model_compute_copy(m) ? DTYPE_BF16 : DTYPE_F32;
+    *o = (struct optim){.dev = d, .conf = *c, .pass = p, .model = m, .muon = {.dev = d, .t = t}};
+    int rc = alloc_all(o, e);
     if (rc) {
         optim_destroy(o);
         return rc;
@@ -73,15 +223,81 @@ void optim_destroy(struct optim *o)
 {
     if (!o)
         return;
-    dev_free(o->dev, o->m);
-    dev_free(o->dev, o->v);
+    for (int k = 0; k < OPTIM_STATES; k++)
+        dev_free(o->dev, o->state[k]);
+    carve_close(&o->scratch, o->dev);
     dev_free(o->dev, o->sum);
+    mem_free(o->runs);
     mem_free(o);
 }
+
+struct optim_state optim_state(const struct optim *o, int i, int k)
+{
+    static const char *const suffixes[][OPTIM_STATES] = {
+        [OPTIMIZER_ADAMW] = {".exp_avg", ".exp_avg_sq"},
+        [OPTIMIZER_SGD] = {".momentum_buffer", ""},
+        [OPTIMIZER_LION] = {".exp_avg", ""},
+        [OPTIMIZER_ADAFACTOR] = {".exp_avg_sq_row", ".exp_avg_sq_col"},
+        [OPTIMIZER_MUON] = {".momentum_buffer", ""}};
+    const struct tensor *x = &model_trained(o->model)->at[i];
+    const struct optim_run *r = o->runs;
+    while (i >= r->end)
+        r++;
+    struct optim_state s = {.suffix = suffixes[r->rule][k]};
+    if (!r->state[k])
+        return s;
+    s.at = r->state[k];
+    s.count = r->elements[k];
+    if (r->rule != OPTIMIZER_ADAFACTOR) {
+        s.at += x->offset - r->from;
+        s.count = x->count;
+    } else if (x->dims == 1) {
+        s.suffix = ".exp_avg_sq";
+    }
+    return s;
+}
+
+/* -- the norm -- */
 
 static float *sum_of(const struct optim *o, int64_t step)
 {
     return o->sum + step % PASS_AHEAD;
+}
+
+/* Squares of one tensor's gradient; the place is the one of the step that follows. */
+static int tensor_sum(struct optim *o, const struct tensor *x, float *sum, struct err *e)
+{
+    float *at = sum_of(o, o->last + 1);
+    dev_zero(o->dev, at, sizeof *at);
+    OP(o, sumsq, .count = x->count, .x = pass_gradient(o->pass) + x->offset, .out = at);
+    dev_download(o->dev, sum, at, sizeof *sum);
+    return dev_sync(o->dev, e);
+}
+
+/* The last in the order of computing, so the first that backward made; NULL: none. */
+static const struct tensor *find_infinite(struct optim *o)
+{
+    const struct tensors *t = model_trained(o->model);
+    const struct tensor *found = NULL;
+    for (int i = 0; i < t->count; i++) {
+        const struct tensor *x = &t->at[i];
+        float sum = 0;
+        if (found && found->order > x->order)
+            continue;
+        if (tensor_sum(o, x, &sum, NULL))
+            return NULL;
+        found = isfinite(sum) ? found : x;
+    }
+    return found;
+}
+
+static int refuse_infinite(struct optim *o, int64_t step, struct err *e)
+{
+    const struct tensor *x = step == o->last ? find_infinite(o) : NULL;
+    return err_set(e, ERR_USER,
+        "the gradient of step %lld is not finite%s%.100s: lower "
+        "spec.train.optimizer.learningRate or look at the data",
+        (long long)step, x ? ", in backward from " : "", x ? x->name : "");
 }
 
 int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e)
@@ -92,46 +308,105 @@ int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e)
     if (rc)
         return rc;
     if (!isfinite(sum))
-        return err_set(e, ERR_USER,
-            "the gradient of step %lld is not finite: lower spec.train.optimizer.learningRate or "
-            "look at the data",
-            (long long)step);
+        return refuse_infinite(o, step, e);
     *grad_norm = sqrt((double)sum);
     return 0;
 }
 
-static void update(struct optim *o, int64_t from, int64_t to, int64_t step, double decay)
+/* -- the update -- */
+
+struct optim_update { /* of a run */
+    const struct optim_run *run;
+    int64_t count; /* elements */
+    float *w;
+    uint16_t *w16;
+    const float *grad, *sumsq;
+    float lr, decay, clip;
+    int64_t step;
+};
+
+static void update_adamw(struct optim *o, const struct optim_update *u)
 {
-    if (from == to)
-        return;
+    const struct optim_conf *c = &o->conf;
+    OP(o, adamw, .count = u->count, .w = u->w, .m = u->run->state[0], .v = u->run->state[1],
+        .grad = u->grad, .w16 = u->w16, .lr = u->lr, .beta1 = (float)c->beta1,
+        .beta2 = (float)c->beta2, .eps = (float)c->epsilon, .weight_decay = u->decay,
+        .grad_scale = 1, .step = u->step, .sumsq = u->sumsq, .clip_norm = u->clip);
+}
+
+static void update_sgd(struct optim *o, const struct optim_update *u)
+{
+    OP(o, sgd, .count = u->count, .w = u->w, .m = u->run->state[0], .grad = u->grad, .w16 = u->w16,
+        .lr = u->lr, .momentum = (float)o->conf.momentum, .weight_decay = u->decay, .grad_scale = 1,
+        .sumsq = u->sumsq, .clip_norm = u->clip);
+}
+
+static void update_lion(struct optim *o, const struct optim_update *u)
+{
+    OP(o, lion, .count = u->count, .w = u->w, .m = u->run->state[0], .grad = u->grad, .w16 = u->w16,
+        .lr = u->lr, .beta1 = (float)o->conf.beta1, .beta2 = (float)o->conf.beta2,
+        .weight_decay = u->decay, .grad_scale = 1, .sumsq = u->sumsq, .clip_norm = u->clip);
+}
+
+static void update_adafactor(struct optim *o, const struct optim_update *u)
+{
+    const struct tensor *x = &model_trained(o->model)->at[u->run->first];
+    bool matrix = x->dims == 2;
+    OP(o, adafactor, .rows = matrix ? x->shape[0] : 1, .cols = matrix ? x->shape[1] : x->count,
+        .w = u->w, .row = u->run->state[0], .col = u->run->state[1], .grad = u->grad, .w16 = u->w16,
+        .lr = u->lr, .weight_decay = u->decay, .grad_scale = 1, .step = u->step, .sumsq = u->sumsq,
+        .clip_norm = u->clip);
+}
+
+/* Nesterov's momentum, m = mu m + (1 - mu) g and then mu m + (1 - mu) g of the new m, is Lion's two
+   blends with mu^2 and mu. */
+static void update_muon(struct optim *o, const struct optim_update *u)
+{
+    const struct tensor *x = &model_trained(o->model)->at[u->run->first];
+    int64_t longer = x->shape[0] > x->shape[1] ? x->shape[0] : x->shape[1];
+    double mu = o->conf.momentum;
+    float adjusted = (float)(0.2 * sqrt((double)longer));
+    OP(o, lion, .count = x->count, .m = u->run->state[0], .grad = u->grad,
+        .beta1 = (float)(mu * mu), .beta2 = (float)mu, .grad_scale = 1, .sumsq = u->sumsq,
+        .clip_norm = u->clip, .blend = o->muon.direction);
+    muon_orthogonalise(&o->muon, x->shape[0], x->shape[1]);
+    OP(o, sgd, .count = x->count, .w = u->w, .grad = o->muon.direction, .w16 = u->w16,
+        .lr = u->lr * adjusted, .weight_decay = u->decay / adjusted, .grad_scale = 1,
+        .sumsq = u->sumsq);
+}
+
+static void update_run(struct optim *o, const struct optim_run *r, int64_t step)
+{
+    static void (*const rules[])(struct optim *, const struct optim_update *) = {
+        [OPTIMIZER_ADAMW] = update_adamw,
+        [OPTIMIZER_SGD] = update_sgd,
+        [OPTIMIZER_LION] = update_lion,
+        [OPTIMIZER_ADAFACTOR] = update_adafactor,
+        [OPTIMIZER_MUON] = update_muon};
     uint16_t *copy = model_compute_copy(o->model);
-    OP(o, adamw, .count = to - from, .w = model_master(o->model) + from, .m = o->m + from,
-        .v = o->v + from, .grad = pass_gradient(o->pass) + from, .w16 = copy ? copy + from : NULL,
-        .lr = (float)optim_rate(&o->conf, step), .beta1 = (float)o->conf.beta1,
-        .beta2 = (float)o->conf.beta2, .eps = (float)o->conf.epsilon, .weight_decay = (float)decay,
-        .grad_scale = 1, .step = step, .sumsq = sum_of(o, step),
-        .clip_norm = (float)o->conf.clip_norm);
+    const struct optim_update u = {.run = r,
+        .count = r->to - r->from,
+        .w = model_master(o->model) + r->from,
+        .w16 = copy ? copy + r->from : NULL,
+        .grad = pass_gradient(o->pass) + r->from,
+        .sumsq = sum_of(o, step),
+        .lr = (float)(optim_rate(&o->conf, step) * r->rate),
+        .decay = r->decay ? (float)o->conf.weight_decay : 0,
+        .clip = (float)o->conf.clip_norm,
+        .step = step};
+    rules[r->rule](o, &u);
 }
 
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 {
+    o->last = step;
     dev_zero(o->dev, sum_of(o, step), sizeof(float));
     OP(o, sumsq, .count = model_trainable(o->model), .x = pass_gradient(o->pass),
         .out = sum_of(o, step));
     int rc = grad_norm ? optim_norm(o, step, grad_norm, e) : 0;
     if (rc)
         return rc;
-    update(o, 0, o->decayed, step, o->conf.weight_decay);
-    update(o, o->decayed, model_trainable(o->model), step, 0);
+    for (int i = 0; i < o->run_count; i++)
+        update_run(o, &o->runs[i], step);
     return grad_norm ? dev_sync(o->dev, e) : 0;
-}
-
-float *optim_m(struct optim *o)
-{
-    return o->m;
-}
-
-float *optim_v(struct optim *o)
-{
-    return o->v;
 }

@@ -1,9 +1,19 @@
 /*
- * optim: AdamW (Loshchilov, Hutter 2019) over the model's flat ranges, with the learning-rate
- * schedule and clipping by the global norm of the gradient, which stays on the device: a step waits
- * for nothing. Decay applies to matrices, not to norms. m and v are device memory of this module,
- * as long as the ranges of the model; a checkpoint reads and writes them through optim_m and
- * optim_v.
+ * optim: the update of the weights in one step, with the learning-rate schedule and clipping by the
+ * global norm of the gradient, which stays on the device: a step waits for nothing. Decay applies
+ * to matrices, not to norms and biases. The optimizers:
+ *
+ *     AdamW      Loshchilov, Hutter, arXiv:1711.05101, as torch.optim.AdamW
+ *     SGD        with heavy-ball momentum, as torch.optim.SGD: decay is added to the gradient
+ *     Lion       Chen et al., arXiv:2302.06675
+ *     Adafactor  Shazeer, Stern, arXiv:1804.04235, as torch.optim.Adafactor: the rate is
+ *                min(learning rate, 1 / sqrt(step)) times the weights' root mean square
+ *     Muon       of the matrices inside layers, as torch.optim.Muon (runtime/train/muon.h); its
+ *                rate is 0.2 sqrt(max(rows, columns)) times the learning rate, so that its updates
+ *                are as large as AdamW's (arXiv:2502.16982), by which all else is trained
+ *
+ * State is device memory of this module, and goes by tensor: optim_state is what a checkpoint
+ * reads and writes.
  */
 #ifndef RUNTIME_TRAIN_OPTIM_H
 #define RUNTIME_TRAIN_OPTIM_H
@@ -15,15 +25,25 @@
 #include <stdint.h>
 
 struct optim_conf {
+    enum optimizer_name name;
     double learning_rate, weight_decay, beta1, beta2, epsilon;
+    double momentum;  /* of SGD, 0: none; and of Muon */
     double clip_norm; /* 0: off */
     enum lr_schedule schedule;
+    double min_learning_rate; /* of Cosine, Linear and WSD */
     int64_t warmup_steps, steps;
+    int64_t decay_steps; /* of WSD; 0: a tenth of all */
+    double layer_decay;  /* 1 or 0: off */
 };
 
-/* The rate of step s = 1 .. steps: linear warm-up to learning_rate over warmup_steps, then down to
-   0 after the last step by a cosine or a line, or constant. Pure. */
+/* The rate of step s = 1 .. steps: linear warm-up to learning_rate over warmup_steps, then the
+   same, or down to min_learning_rate after the last step: by a cosine, a line, or, WSD, over the
+   last decay_steps by 1 - sqrt (Haegele et al., arXiv:2405.18392). Pure. */
 double optim_rate(const struct optim_conf *c, int64_t step);
+
+/* What an optimizer of c will take beside a model whose trained tensors are t, in bytes; a
+   model_conf's optimizer_fn. `type`: the model computes in it. */
+int64_t optim_bytes(const void *c, const struct tensors *t, enum dtype type);
 
 struct optim;
 int optim_create(
@@ -33,9 +53,17 @@ void optim_destroy(struct optim *o);
    the norm before (as optim_norm does; nothing is changed when it fails), and waits for the end. */
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e);
 /* Waits for the device; the norm that the update of `step`, one of the last PASS_AHEAD, was made
-   with. ERR_USER when it is not finite: then that update has changed nothing. */
+   with. ERR_USER when it is not finite: then that update has changed nothing. The tensor where
+   backward met that first is named where the gradient still stands: `step` is the last one. */
 int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e);
-float *optim_m(struct optim *o); /* device, model_trainable elements */
-float *optim_v(struct optim *o);
+
+#define OPTIM_STATES 2
+struct optim_state {    /* F32 */
+    const char *suffix; /* behind the tensor's name: ".exp_avg" */
+    float *at;          /* device */
+    int64_t count;      /* 0: none */
+};
+/* The k-th, 0 .. OPTIM_STATES - 1, of the i-th tensor of model_trained. */
+struct optim_state optim_state(const struct optim *o, int i, int k);
 
 #endif

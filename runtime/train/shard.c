@@ -1,5 +1,6 @@
 /*
- * shard: slices by arithmetic; tensors are cut where a slice begins or ends inside them. Device
+ * shard: slices by arithmetic; tensors are cut where a slice begins or ends inside them. State that
+ * is smaller than its tensor is written whole, by the rank that has the tensor's beginning. Device
  * memory is moved through one bounded host buffer. Must not be called within a step: what is read
  * would belong to none.
  */
@@ -18,28 +19,39 @@ void shard_range(int64_t total, int world, int rank, int64_t *first, int64_t *co
     *count = (to < total ? to : total) - *first;
 }
 
-static const char *const suffixes[3] = {"", ".exp_avg", ".exp_avg_sq"};
+struct shard_part { /* what goes by one name */
+    char name[160];
+    float *at;     /* device */
+    int64_t total; /* 0: there is none */
+};
 
-static void ranges(struct model *m, struct optim *o, float *out[3])
+#define PARTS (1 + OPTIM_STATES)
+
+/* The i-th trained tensor itself, then the state that the optimizer keeps of it. */
+static void list_parts(
+    struct model *m, const struct optim *o, int i, struct shard_part parts[PARTS])
 {
-    out[0] = model_master(m);
-    out[1] = optim_m(o);
-    out[2] = optim_v(o);
+    const struct tensor *p = &model_trained(m)->at[i];
+    for (int k = 0; k < PARTS; k++) {
+        struct shard_part *x = &parts[k];
+        struct optim_state s = {"", model_master(m) + p->offset, p->count};
+        if (k)
+            s = optim_state(o, i, k - 1);
+        x->at = s.at;
+        x->total = s.count;
+        snprintf(x->name, sizeof x->name, "%s%s", p->name, s.suffix);
+    }
 }
 
-static int write_tensor(struct ckpt_writer *w, struct dev *d, const struct tensor *p, int64_t from,
-    int64_t to, float *const range[3], float *stage, struct err *e)
+static int write_part(struct ckpt_writer *w, struct dev *d, const struct shard_part *p,
+    int64_t from, int64_t to, float *stage, struct err *e)
 {
-    for (int i = 0; i < 3; i++) {
-        char name[160];
-        snprintf(name, sizeof name, "%s%s", p->name, suffixes[i]);
-        for (int64_t at = from, n; at < to; at += n) {
-            n = to - at < STAGE_ELEMENTS ? to - at : STAGE_ELEMENTS;
-            dev_download(d, stage, range[i] + p->offset + at, (size_t)n * 4);
-            int rc = ckpt_put(w, name, p->count, at, n, DTYPE_F32, stage, e);
-            if (rc)
-                return rc;
-        }
+    for (int64_t at = from, n; at < to; at += n) {
+        n = to - at < STAGE_ELEMENTS ? to - at : STAGE_ELEMENTS;
+        dev_download(d, stage, p->at + at, (size_t)n * 4);
+        int rc = ckpt_put(w, p->name, p->total, at, n, DTYPE_F32, stage, e);
+        if (rc)
+            return rc;
     }
     return 0;
 }
@@ -52,34 +64,36 @@ int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct op
         return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
     const struct tensors *t = model_trained(m);
     int64_t first, count;
-    float *range[3];
-    ranges(m, o, range);
     shard_range(model_trainable(m), world, rank, &first, &count);
     for (int i = 0; i < t->count; i++) {
         const struct tensor *p = &t->at[i];
+        struct shard_part parts[PARTS];
         int64_t from = first - p->offset, to = first + count - p->offset;
+        bool begins = from <= 0 && to > 0;
         from = from > 0 ? from : 0;
         to = to < p->count ? to : p->count;
-        int rc = from < to ? write_tensor(w, d, p, from, to, range, stage, e) : 0;
-        if (rc)
-            return rc;
+        list_parts(m, o, i, parts);
+        for (int k = 0; k < PARTS; k++) {
+            const struct shard_part *x = &parts[k];
+            bool sliced = x->total == p->count;
+            int64_t end = sliced ? to : begins ? x->total : 0;
+            int rc = write_part(w, d, x, sliced ? from : 0, end, stage, e);
+            if (rc)
+                return rc;
+        }
     }
     return dev_sync(d, e);
 }
 
-static int read_tensor(struct ckpt_reader *r, struct dev *d, const struct tensor *p,
-    float *const range[3], float *stage, struct err *e)
+static int read_part(
+    struct ckpt_reader *r, struct dev *d, const struct shard_part *p, float *stage, struct err *e)
 {
-    for (int i = 0; i < 3; i++) {
-        char name[160];
-        snprintf(name, sizeof name, "%s%s", p->name, suffixes[i]);
-        for (int64_t at = 0, n; at < p->count; at += n) {
-            n = p->count - at < STAGE_ELEMENTS ? p->count - at : STAGE_ELEMENTS;
-            int rc = ckpt_get(r, name, p->count, at, n, DTYPE_F32, stage, e);
-            if (rc)
-                return rc;
-            dev_upload(d, range[i] + p->offset + at, stage, (size_t)n * 4);
-        }
+    for (int64_t at = 0, n; at < p->total; at += n) {
+        n = p->total - at < STAGE_ELEMENTS ? p->total - at : STAGE_ELEMENTS;
+        int rc = ckpt_get(r, p->name, p->total, at, n, DTYPE_F32, stage, e);
+        if (rc)
+            return rc;
+        dev_upload(d, p->at + at, stage, (size_t)n * 4);
     }
     return 0;
 }
@@ -90,13 +104,14 @@ int shard_read(
     mem_autofree float *stage = mem_array(STAGE_ELEMENTS, sizeof *stage);
     if (!stage)
         return err_set(e, ERR_MEMORY, "no memory to read a checkpoint");
-    const struct tensors *t = model_trained(m);
-    float *range[3];
-    ranges(m, o, range);
-    for (int i = 0; i < t->count; i++) {
-        int rc = read_tensor(r, d, &t->at[i], range, stage, e);
-        if (rc)
-            return rc;
+    for (int i = 0; i < model_trained(m)->count; i++) {
+        struct shard_part parts[PARTS];
+        list_parts(m, o, i, parts);
+        for (int k = 0; k < PARTS; k++) {
+            int rc = read_part(r, d, &parts[k], stage, e);
+            if (rc)
+                return rc;
+        }
     }
     model_master_changed(m);
     return dev_sync(d, e);

@@ -34,13 +34,15 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "data: {train: /data/t.txt, validation: /data/v.txt, format: Text, skipBadRecords: 3, "
     "packing: true}, "
     "sequenceLength: 32, batchSequences: 12, "
-    "steps: 100, seed: 9007199254740991, optimizer: {learningRate: 0.5, schedule: Linear, "
-    "warmupSteps: 3, weightDecay: 0, beta1: 0.8, beta2: 0.95, epsilon: 1e-6, clipNorm: 0}, "
+    "steps: 100, seed: 9007199254740991, optimizer: {name: AdamW, learningRate: 0.5, schedule: "
+    "Linear, minLearningRate: 0.25, warmupSteps: 3, layerDecay: 0.75, weightDecay: 0, "
+    "beta1: 0.8, beta2: 0.95, epsilon: 1e-6, clipNorm: 0}, "
     "recompute: Selective, evaluateEverySteps: 4, tensorboard: /data/tb, output: /data/out}}}";
 const char jobspecs_epochs[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
                   "train: {objective: TokenClassification, data: {train: /data/t.CoNLL, test: "
-                  "/data/s.conll}, epochs: 1.5, output: /data/o}}}";
+                  "/data/s.conll}, epochs: 1.5, optimizer: {name: SGD, momentum: 0.5, schedule: "
+                  "WSD, decaySteps: 7}, output: /data/o}}}";
 const char jobspecs_texts[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
                   "train: {objective: SequenceClassification, data: {train: /data/t.JSONL, test: "

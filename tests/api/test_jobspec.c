@@ -417,6 +417,17 @@ static void assert_same(const char *path, const struct json *a, const struct jso
 
 static const struct json *given_spec, *decoded_spec; /* of the document in hand */
 
+/* Whose default depends on another field. */
+static bool depends(const char *path)
+{
+    static const char *const paths[] = {"serve.modelName", "train.optimizer.beta1",
+        "train.optimizer.beta2", "train.optimizer.epsilon"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        if (!strcmp(path, paths[i]))
+            return true;
+    return false;
+}
+
 static void check_default(const char *path, const struct json *leaf)
 {
     const struct json *given = find(given_spec, path), *got = find(decoded_spec, path);
@@ -426,7 +437,7 @@ static void check_default(const char *path, const struct json *leaf)
     char *dot = strrchr(parent, '.');
     if (dot)
         *dot = 0;
-    if (given || !strcmp(path, "serve.modelName") || strchr(path, '['))
+    if (given || depends(path) || strchr(path, '['))
         return;
     if (!def || json_count(def) + (size_t)!json_is_array(def) == 0)
         ck_assert_msg(!got, "%s: decoded to a value, but the CRD has no default", path);
@@ -518,6 +529,9 @@ START_TEST(test_full_document_field_by_field)
     ck_assert_uint_eq(s.train.seed, 9007199254740991u);
     ck_assert_double_eq(s.train.optimizer.epsilon, 1e-6);
     ck_assert_int_eq(s.train.optimizer.schedule, SCHEDULE_LINEAR);
+    ck_assert_double_eq(s.train.optimizer.min_learning_rate, 0.25);
+    ck_assert_double_eq(s.train.optimizer.layer_decay, 0.75);
+    ck_assert_double_eq(s.train.optimizer.momentum, -1);
     ck_assert_int_eq(s.train.recompute, RECOMPUTE_SELECTIVE);
     ck_assert_str_eq(recompute_name(s.train.recompute), "Selective");
     json_destroy(encoded(jobspecs_serve, &s));
@@ -529,6 +543,35 @@ START_TEST(test_full_document_field_by_field)
     ck_assert_str_eq(s.run.env.keys[0], "A");
     json_destroy(encoded(least_serve, &s));
     ck_assert_str_eq(s.serve.model_name, "j");
+}
+END_TEST
+
+/* Each as its authors have it: torch.optim's AdamW and Muon, and Lion's paper. */
+START_TEST(test_optimizers_have_their_own_defaults)
+{
+    static const struct {
+        const char *name;
+        double momentum, beta1, beta2, epsilon;
+    } own[] = {{"AdamW", -1, 0.9, 0.999, 1e-8}, {"SGD", 0.9, -1, -1, -1},
+        {"Lion", -1, 0.9, 0.99, -1}, {"Adafactor", -1, -1, -1, -1},
+        {"Muon", 0.95, 0.9, 0.999, 1e-8}};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        struct jobspec s;
+        char document[600];
+        snprintf(document, sizeof document,
+            JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: "
+                          "/data/c}, train: {data: {train: /data/t}, steps: 3, output: /data/o, "
+                          "optimizer: {name: %s}}}}",
+            own[i].name);
+        json_destroy(encoded(document, &s));
+        ck_assert_int_eq(s.train.optimizer.name, i);
+        ck_assert_double_eq(s.train.optimizer.momentum, own[i].momentum);
+        ck_assert_double_eq(s.train.optimizer.beta1, own[i].beta1);
+        ck_assert_double_eq(s.train.optimizer.beta2, own[i].beta2);
+        ck_assert_double_eq(s.train.optimizer.epsilon, own[i].epsilon);
+        ck_assert_double_eq(s.train.optimizer.layer_decay, 1);
+        ck_assert_int_eq(s.train.optimizer.decay_steps, 0);
+    }
 }
 END_TEST
 
@@ -734,6 +777,7 @@ int main(void)
     tcase_add_loop_test(t, test_defaults_equal_the_crds, 0, COUNT(least));
     tcase_add_loop_test(t, test_round_trip, 0, COUNT(full));
     tcase_add_test(t, test_full_document_field_by_field);
+    tcase_add_test(t, test_optimizers_have_their_own_defaults);
     tcase_add_loop_test(t, test_objects, 0, COUNT(objects));
     tcase_add_loop_test(t, test_files, 0, COUNT(files));
     tcase_add_loop_test(t, test_samples, 0, COUNT(samples));

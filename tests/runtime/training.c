@@ -94,6 +94,8 @@ struct jobspec training_job(const char *run)
     s.train.optimizer.schedule = SCHEDULE_COSINE;
     s.train.optimizer.warmup_steps = 5;
     s.train.optimizer.weight_decay = 0.1;
+    s.train.optimizer.layer_decay = 1;
+    s.train.optimizer.momentum = -1;
     s.train.optimizer.beta1 = 0.9;
     s.train.optimizer.beta2 = 0.95;
     s.train.optimizer.epsilon = 1e-8;

@@ -44,15 +44,14 @@ static struct dev *open_counting(void)
 /* -- what is asked for -- */
 
 /* The optimizer's sums of squares, one number a step, are in no plan. */
-static void check_training(struct dev *d, const struct model_conf *c)
+static void check_training(struct dev *d, const struct model_conf *c, const struct optim_conf *oc)
 {
-    static const struct optim_conf oc = {.steps = 1};
     struct memplan p;
     struct optim *o;
     ck_assert_msg(!memplan_model(c, NULL, &p, &e), "%s", e.text);
     asked = 0;
     struct pass *pass = tiny_pass(d, c);
-    ck_assert_msg(!optim_create(d, &oc, pass, &o, &e), "%s", e.text);
+    ck_assert_msg(!optim_create(d, oc, pass, &o, &e), "%s", e.text);
     ck_assert_int_eq(asked - PASS_AHEAD * (int64_t)sizeof(float), p.total);
     ck_assert_int_eq(model_memory_bytes(pass_model(pass)), p.total);
     ck_assert_int_eq(p.master, model_trainable(pass_model(pass)) * 4);
@@ -102,7 +101,11 @@ START_TEST(training_takes_its_plan)
             tiny_bert(), tiny_texts(), shape_of("tiny-qwen3"), shape_of("tiny-mistral")};
         for (size_t k = 0; k < sizeof configs / sizeof *configs; k++) {
             struct model_conf c = training(configs[k], i);
-            check_training(d, &c);
+            struct optim_conf oc = {.steps = 1, .name = (enum optimizer_name)((i + k) % 5)};
+            oc.momentum = i % 3 ? 0.9 : 0;
+            c.optimizer_fn = oc.name == OPTIMIZER_ADAMW ? NULL : optim_bytes;
+            c.optimizer = &oc;
+            check_training(d, &c, &oc);
         }
     }
     dev_close(d);
@@ -169,7 +172,7 @@ START_TEST(random_shapes_take_their_plan)
         c.sequence_length = below(&state, c.config.context);
         c.logit_rows = below(&state, 3) > 1 ? 0 : below(&state, 40);
         c.packed = !c.config.bidirectional && below(&state, 2) > 1;
-        check_training(d, &c);
+        check_training(d, &c, &(struct optim_conf){.steps = 1});
     }
     dev_close(d);
 }

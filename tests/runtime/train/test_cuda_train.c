@@ -5,7 +5,7 @@
  * tests/cudasim, whose device memory the host cannot read: any access outside of the device table
  * ends the rank by a signal. Fifty steps with one rank, twenty with ranks of one pod and of
  * several, over NCCL (simulated: its host version) and staged; a stop and a resume on the other
- * device and on the same; the last rank killed, also
+ * device and on the same; every optimizer; the last rank killed, also
  * where NCCL cannot let go of it, and the training taken up again.
  * needs: cuda gpu sample
  */
@@ -268,6 +268,27 @@ START_TEST(dropout_is_the_cpus)
 }
 END_TEST
 
+START_TEST(other_optimizers)
+{
+    static const double momentum[] = {-1, 0.9, -1, -1, 0.95};
+
+    for (enum optimizer_name name = OPTIMIZER_SGD; name <= OPTIMIZER_MUON; name++) {
+        struct jobspec cpu = job("cpu", 6), cuda = job("cuda", 6);
+        char what[40];
+
+        cpu.train.optimizer.name = cuda.train.optimizer.name = name;
+        cpu.train.optimizer.momentum = cuda.train.optimizer.momentum = momentum[name];
+        struct outcome want = whole_on_cpu(&cpu), got = whole(on_device(&cuda, 1, 1));
+
+        ck_assert_double_lt(want.validation, want.first_validation);
+        snprintf(what, sizeof what, "optimizer %d", name);
+        same_losses(&want, &got, NEAR, what);
+        training_teardown();
+        training_setup();
+    }
+}
+END_TEST
+
 /* The others hear of it by the closed socket, whatever NCCL says, and can let go of the device. */
 static struct outcome kill_the_last(struct training t)
 {
@@ -376,7 +397,7 @@ int main(void)
             GPU_ANY(losses_of_two_pods_staged), GPU_ANY(micro_batches_add_up),
             GPU_ANY(checkpoints_change_the_device), GPU_ANY(exports_are_equal_to_the_bit),
             GPU_ANY(a_resume_is_bitwise_equal), GPU_ANY(lora_in_bf16), GPU_ANY(dropout_is_the_cpus),
-            GPU_RANKS(a_killed_rank_ends_its_peer_over_nccl, 2),
+            GPU_ANY(other_optimizers), GPU_RANKS(a_killed_rank_ends_its_peer_over_nccl, 2),
             GPU_RANKS(a_killed_rank_ends_its_peers_over_nccl, 3),
             GPU_SIMULATED(a_stuck_abort_does_not_keep_a_rank),
             GPU_ANY(a_killed_training_is_taken_up_again), GPU_ANY(what_is_refused)));

@@ -88,6 +88,11 @@ START_TEST(what_changes_the_arithmetic_counts)
     CHANGE("spec.train.optimizer.beta2", s.train.optimizer.beta2 = 0.8);
     CHANGE("spec.train.optimizer.epsilon", s.train.optimizer.epsilon = 1e-6);
     CHANGE("spec.train.optimizer.clipNorm", s.train.optimizer.clip_norm = 0);
+    CHANGE("spec.train.optimizer.name", s.train.optimizer.name = OPTIMIZER_LION);
+    CHANGE("spec.train.optimizer.momentum", s.train.optimizer.momentum = 0.5);
+    CHANGE("spec.train.optimizer.minLearningRate", s.train.optimizer.min_learning_rate = 1e-5);
+    CHANGE("spec.train.optimizer.decaySteps", s.train.optimizer.decay_steps = 7);
+    CHANGE("spec.train.optimizer.layerDecay", s.train.optimizer.layer_decay = 0.5);
 }
 END_TEST
 
@@ -273,6 +278,12 @@ START_TEST(a_field_that_is_newer_had_its_default)
     ck_assert(!identity_write(&a, y, &e));
     memcpy(x, y, sizeof x);
     forget(x, "spec.train.optimizer.beta2");
+    static const char *const newer[] = {"name", "minLearningRate", "layerDecay"}; /* than 0.1.0 */
+    for (size_t i = 0; i < sizeof newer / sizeof *newer; i++) {
+        char key[64];
+        snprintf(key, sizeof key, "spec.train.optimizer.%s", newer[i]);
+        forget(x, key);
+    }
     ck_assert(!identity_compare(x, y, &d, &e));
     ck_assert_int_eq(d.count, 0);
     s.train.optimizer.beta2 = 0.99;

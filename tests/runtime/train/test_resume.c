@@ -2,8 +2,9 @@
  * Goal: a checkpoint goes on only as the training that wrote it, and nothing is lost on the way
  * there: what differs is named and the folder left as it was; ranks that read different files find
  * it before they train; a generation that one rank cannot read is passed over by all; checkpoints
- * of version 0.1.0 resume. Method: whole trainings of eight steps on real ranks, run again with
- * one thing changed; the last rank given other files than the others.
+ * of version 0.1.0 resume; the state of every optimizer comes back, with another world too. Method:
+ * whole trainings of eight steps on real ranks, run again with one thing changed; the last rank
+ * given other files than the others.
  */
 #include "runtime/train/resume.h"
 
@@ -15,6 +16,7 @@
 #include "tests/unit.h"
 
 #include <dirent.h>
+#include <math.h>
 #include <unistd.h>
 
 #define STEPS 8
@@ -172,6 +174,58 @@ START_TEST(a_constant_rate_may_go_on_longer)
     s = short_job("short"); /* but what was done is not undone */
     s.train.optimizer.schedule = SCHEDULE_CONSTANT;
     refused(&s, "spec.train.steps: 8, but the checkpoint is at step 12 already");
+}
+END_TEST
+
+/* -- every optimizer's state -- */
+
+static struct jobspec job_of(enum optimizer_name name, const char *run)
+{
+    static const double momentum[] = {-1, 0.9, -1, -1, 0.95};
+    struct jobspec s = short_job(run);
+
+    s.train.optimizer.name = name;
+    s.train.optimizer.momentum = momentum[name];
+    s.checkpoint.every_steps = 0;
+    return s;
+}
+
+/* Two ranks that are stopped, and `second` that go on to the end. */
+static struct outcome cut_and_resumed(const struct jobspec *s, int second)
+{
+    struct outcome a =
+        training_run(&(struct training){.spec = s, .size = 2, .incarnation = 1, .stop_after = 2});
+    ck_assert_msg(a.drained && a.last < STEPS - 2, "%d: %s", a.last, a.message);
+    struct outcome b = run(s, second, 2);
+
+    ck_assert_msg(b.done && b.first == a.last + 1 && b.last == STEPS, "%s", b.message);
+    for (int k = 1; k <= a.last; k++)
+        b.loss[k] = a.loss[k];
+    return b;
+}
+
+START_TEST(every_optimizer_goes_on)
+{
+    for (enum optimizer_name name = OPTIMIZER_SGD; name <= OPTIMIZER_MUON; name++) {
+        struct jobspec straight = job_of(name, "straight"), same = job_of(name, "same");
+        struct jobspec other = job_of(name, "other");
+        struct outcome want = training_run_whole(&straight, 2), got = cut_and_resumed(&same, 2);
+
+        for (int k = 1; k <= STEPS; k++)
+            ck_assert_msg(want.loss[k] == got.loss[k], "optimizer %d, step %d: %.9g, resumed %.9g",
+                name, k, want.loss[k], got.loss[k]);
+        got = cut_and_resumed(&other, 3);
+        for (int k = 1; k <= STEPS; k++)
+            ck_assert_msg(fabs(want.loss[k] / got.loss[k] - 1) < 1e-5,
+                "optimizer %d, step %d: %.9g, with three ranks %.9g", name, k, want.loss[k],
+                got.loss[k]);
+        ck_assert_double_lt(want.validation, want.first_validation);
+        straight.train.optimizer.name = OPTIMIZER_ADAMW;
+        straight.train.optimizer.momentum = -1;
+        refused(&straight, "spec.train.optimizer.name: ");
+        training_teardown();
+        training_setup();
+    }
 }
 END_TEST
 
@@ -335,7 +389,7 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"resume", 120, training_setup, training_teardown},
         (const TTest *const[]){another_training_is_refused_by_name,
-            a_constant_rate_may_go_on_longer, an_absurd_claim_ends_in_a_verdict,
-            checkpoints_of_version_1_resume, ranks_that_read_different_files_find_it,
-            all_go_back_to_what_all_can_read, NULL});
+            a_constant_rate_may_go_on_longer, every_optimizer_goes_on,
+            an_absurd_claim_ends_in_a_verdict, checkpoints_of_version_1_resume,
+            ranks_that_read_different_files_find_it, all_go_back_to_what_all_can_read, NULL});
 }

@@ -310,6 +310,13 @@ START_TEST(what_is_refused)
     s.train.optimizer.learning_rate = 1e30;
     s.train.optimizer.clip_norm = 0;
     refused(&s, EXIT_CLASS_USER, "learningRate");
+    s = training_job("refused");
+    s.train.steps = 0;
+    s.train.epochs = 1;
+    s.train.optimizer.schedule = SCHEDULE_WSD;
+    s.train.optimizer.decay_steps = 1000;
+    refused(&s, EXIT_CLASS_USER,
+        "decaySteps: 1000, together with warmupSteps 1005, but the training has");
     s = training_job("other");
     training_run_whole(&s, 1);
     s.train.seed = 43;
