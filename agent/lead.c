@@ -344,7 +344,7 @@ int lead_create(const struct lead_conf *conf, struct lead **out, struct err *e)
     const struct jobspec *s = conf->spec;
     struct world_conf wc = {
         .task = s->task,
-        .per_replica = s->task == TASK_SERVE ? 1 : s->device.per_replica,
+        .per_replica = s->task == TASK_SERVE || s->task == TASK_CONVERT ? 1 : s->device.per_replica,
         .incarnation = conf->incarnation,
         .term = conf->term,
     };

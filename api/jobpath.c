@@ -14,7 +14,11 @@ const struct jobpath jobpath_table[JOBPATH_COUNT] = {
     {"train.data.validation", PATH(train.data.validation), .apart = true},
     {"train.data.test", PATH(train.data.test), .apart = true},
     {"train.tensorboard", PATH(train.tensorboard), .written = true, .apart = true},
-    {"train.output", PATH(train.output), .written = true},
+    {"train.output", PATH(train.output), .written = true, .output = true},
+    {"convert.mergeAdapter", PATH(convert.merge_adapter), .apart = true},
+    {"convert.calibration", PATH(convert.calibration), .apart = true},
+    {"convert.evaluate.data", PATH(convert.evaluate.data), .apart = true},
+    {"convert.output", PATH(convert.output), .written = true, .output = true},
 };
 
 const char *jobpath_of(const struct jobspec *spec, const struct jobpath *p)
@@ -25,6 +29,14 @@ const char *jobpath_of(const struct jobspec *spec, const struct jobpath *p)
 void jobpath_set(struct jobspec *spec, const struct jobpath *p, const char *path)
 {
     *(const char **)(void *)((char *)spec + p->offset) = path;
+}
+
+const struct jobpath *jobpath_output(const struct jobspec *spec)
+{
+    for (int i = 0; i < JOBPATH_COUNT; i++)
+        if (jobpath_table[i].output && jobpath_of(spec, &jobpath_table[i]))
+            return &jobpath_table[i];
+    return NULL;
 }
 
 /* The next component and its length, 0 at the end. */
@@ -77,17 +89,18 @@ static int check_on_storage(const struct field_source *s, const struct jobspec *
         read_only ? " that is not readOnly" : "");
 }
 
-static int check_output(const struct field_source *s, const struct jobspec *spec, struct err *e)
+static int check_output(const struct field_source *s, const struct jobspec *spec,
+    const struct jobpath *p, struct err *e)
 {
-    const char *output = spec->train.output;
+    const char *output = jobpath_of(spec, p);
     for (int i = 0; i < spec->storage_count; i++)
         if (lies_in(spec->storage[i].mount_path, output))
             return field_refuse(
-                s, "train.output", e, "must not be or contain the mountPath of a storage entry");
+                s, p->field, e, "must not be or contain the mountPath of a storage entry");
     for (int i = 0; i < JOBPATH_COUNT; i++) {
         const char *other = jobpath_of(spec, &jobpath_table[i]);
         if (jobpath_table[i].apart && other && jobpath_relate(output, other))
-            return field_refuse(s, "train.output", e,
+            return field_refuse(s, p->field, e,
                 "must neither equal, contain nor lie inside spec.%s", jobpath_table[i].field);
     }
     return 0;
@@ -100,5 +113,6 @@ int jobpath_check(const struct field_source *s, const struct jobspec *spec, stru
         if (rc)
             return rc;
     }
-    return spec->train.output ? check_output(s, spec, e) : 0;
+    const struct jobpath *output = jobpath_output(spec);
+    return output ? check_output(s, spec, output, e) : 0;
 }

@@ -18,13 +18,16 @@ struct jobpath {
     const char *field; /* below spec: "train.output" */
     size_t offset;     /* of a const char * in struct jobspec, NULL when absent */
     bool written;      /* not on storage that is readOnly */
-    bool apart;        /* from train.output */
+    bool apart;        /* from the output */
+    bool output;       /* the folder that is replaced as a whole */
 };
 
-#define JOBPATH_COUNT 8
+#define JOBPATH_COUNT 12
 extern const struct jobpath jobpath_table[JOBPATH_COUNT];
 
 const char *jobpath_of(const struct jobspec *spec, const struct jobpath *p);
+/* Of a job: its output; NULL: it has none. */
+const struct jobpath *jobpath_output(const struct jobspec *spec);
 void jobpath_set(struct jobspec *spec, const struct jobpath *p, const char *path);
 
 enum jobpath_relation {

@@ -19,16 +19,20 @@
 #define STEPS_MAX   1e9
 #define TEXT_BYTES  4096
 
-static const char *const task_names[] = {"Train", "Serve", "Run", NULL};
+static const char *const task_names[] = {"Train", "Serve", "Run", "Convert", NULL};
 static const char *const precision_names[] = {"FP32", "BF16", NULL};
 static const char *const init_names[] = {"Pretrained", "Random", NULL};
 static const char *const method_names[] = {"Full", "LoRA", NULL};
 static const char *const objective_names[] = {
     "CausalLM", "TokenClassification", "SequenceClassification", NULL};
 static const char *const format_names[] = {"Auto", "Text", "JSONL", "CoNLL", "CSV", "TSV", NULL};
+static const char *const text_format_names[] = {"Auto", "Text", "JSONL", NULL};
 static const char *const recompute_names[] = {"None", "Selective", "Full", NULL};
 static const char *const optimizer_names[] = {"AdamW", "SGD", "Lion", "Adafactor", "Muon", NULL};
 static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", "WSD", NULL};
+static const char *const convert_format_names[] = {"GGUF", "HuggingFace", NULL};
+static const char *const quantize_names[] = {
+    "None", "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M", NULL};
 
 const char *task_name(enum task t)
 {
@@ -47,6 +51,16 @@ const char *device_kind(const char *resource)
 const char *recompute_name(enum recompute r)
 {
     return recompute_names[r];
+}
+
+const char *convert_format_name(enum convert_format f)
+{
+    return convert_format_names[f];
+}
+
+const char *quantize_name(enum quantize q)
+{
+    return quantize_names[q];
 }
 
 /* -- formats of strings, as the CRD's patterns -- */
@@ -408,6 +422,16 @@ static bool has_run(const void *spec)
     return ((const struct jobspec *)spec)->task == TASK_RUN;
 }
 
+static bool has_convert(const void *spec)
+{
+    return ((const struct jobspec *)spec)->task == TASK_CONVERT;
+}
+
+static bool has_evaluation(const void *spec)
+{
+    return ((const struct jobspec *)spec)->convert.evaluate.data;
+}
+
 #define GROUP(path_, present) .path = (path_), .kind = FIELD_GROUP, .def = "", .info = (present)
 #define PATH(path_, member, def_) \
     ROW(path_, STR, member, def_), RANGE(1, LIMIT_PATH_BYTES - 1), .format = &path_format
@@ -539,6 +563,20 @@ static const struct field spec_rows[] = {
     {ROW("run.args", STRINGS, run.args, ""), RANGE(0, LIMIT_RUN_ARGS), COUNTED(run.arg_count),
         .item_max = TEXT_BYTES},
     {ROW("run.env", CUSTOM, run.env, ""), .info = &environment_field},
+
+    {GROUP("convert", has_convert)},
+    {ROW("convert.format", ENUM, convert.format, "GGUF"), .info = convert_format_names},
+    {ROW("convert.quantize", ENUM, convert.quantize, "None"), .info = quantize_names},
+    {PATH("convert.mergeAdapter", convert.merge_adapter, field_none)},
+    {PATH("convert.calibration", convert.calibration, field_none)},
+    {GROUP("convert.evaluate", has_evaluation)},
+    {PATH("convert.evaluate.data", convert.evaluate.data, NULL)},
+    {ROW("convert.evaluate.format", ENUM, convert.evaluate.format, "Auto"),
+        .info = text_format_names},
+    {ROW("convert.evaluate.sequenceLength", INT, convert.evaluate.sequence_length, "512"),
+        RANGE(1, 1048576)},
+    {ROW("convert.evaluate.sequences", INT, convert.evaluate.sequences, "16"), RANGE(1, 1048576)},
+    {PATH("convert.output", convert.output, NULL)},
 };
 static const struct field_table spec_table = TABLE_OF(spec_rows);
 
@@ -559,16 +597,17 @@ static const struct field_table nameless_table = {
 static int find_task(
     const struct field_source *s, const struct json *spec, enum task *out, struct err *e)
 {
-    static const char *const keys[] = {"train", "serve", "run"};
+    static const char *const keys[] = {"train", "serve", "run", "convert"};
     int found = 0;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < (int)COUNT(keys); i++) {
         const struct json *v = json_get(spec, keys[i]);
         if (v && !json_is_null(v)) {
             *out = (enum task)i;
             found++;
         }
     }
-    return found == 1 ? 0 : field_refuse(s, "", e, "set exactly one of train, serve and run");
+    return found == 1 ? 0
+                      : field_refuse(s, "", e, "set exactly one of train, convert, serve and run");
 }
 
 /* As the API server makes a name of metadata.generateName, but always with the same five characters

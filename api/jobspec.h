@@ -22,7 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum task { TASK_TRAIN, TASK_SERVE, TASK_RUN };
+enum task { TASK_TRAIN, TASK_SERVE, TASK_RUN, TASK_CONVERT };
 enum precision { PRECISION_FP32, PRECISION_BF16 };
 enum init { INIT_PRETRAINED, INIT_RANDOM };
 enum train_method { METHOD_FULL, METHOD_LORA };
@@ -41,6 +41,16 @@ enum optimizer_name {
     OPTIMIZER_MUON
 };
 enum lr_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
+enum convert_format { CONVERT_GGUF, CONVERT_HUGGING_FACE };
+enum quantize {
+    QUANTIZE_NONE,
+    QUANTIZE_F32,
+    QUANTIZE_F16,
+    QUANTIZE_BF16,
+    QUANTIZE_Q8_0,
+    QUANTIZE_Q4_0,
+    QUANTIZE_Q4_K_M
+};
 
 struct jobspec_storage {
     const char *name;
@@ -118,6 +128,20 @@ struct jobspec_run {
     struct jobspec_map env;
 };
 
+struct jobspec_convert {
+    enum convert_format format;
+    enum quantize quantize;
+    const char *merge_adapter; /* folder of an adapter in peft's format, or NULL */
+    const char *calibration;   /* text that tells which columns count more, or NULL */
+    struct {
+        const char *data; /* text, or NULL: nothing is evaluated */
+        enum data_format format;
+        int sequence_length; /* tokens of a window */
+        int sequences;       /* windows, at most */
+    } evaluate;
+    const char *output; /* folder */
+};
+
 /* What may change while the job runs, beside replicas, suspend and placement. */
 struct jobspec_elastic {
     int min_replicas, wait_seconds;
@@ -175,6 +199,7 @@ struct jobspec {
     struct jobspec_train train; /* the one that task names is set */
     struct jobspec_serve serve;
     struct jobspec_run run;
+    struct jobspec_convert convert;
 };
 
 /* object: a whole LLMJob (apiVersion, kind, metadata, spec) or a job.json. ERR_USER names the
@@ -185,8 +210,10 @@ int jobspec_decode(const struct json *object, struct arena *a, struct jobspec *o
 int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, struct err *e);
 int jobspec_encode(const struct jobspec *spec, struct buf *out, struct err *e);
 
-const char *task_name(enum task t);           /* "Train", "Serve", "Run" */
-const char *recompute_name(enum recompute r); /* "None", "Selective", "Full" */
+const char *task_name(enum task t);                     /* "Train", "Serve", "Run", "Convert" */
+const char *recompute_name(enum recompute r);           /* "None", "Selective", "Full" */
+const char *convert_format_name(enum convert_format f); /* "GGUF", "HuggingFace" */
+const char *quantize_name(enum quantize q);             /* "None", "F32", ... */
 /* What computes on spec.device.resource: "cpu", "cuda" (nvidia.com/gpu, nvidia.com/mig-*), or NULL:
  * only spec.run can use it. */
 const char *device_kind(const char *resource);

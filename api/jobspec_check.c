@@ -160,6 +160,18 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     return 0;
 }
 
+static int check_convert(
+    const struct field_source *s, const struct jobspec_convert *c, struct err *e)
+{
+    if (c->format == CONVERT_HUGGING_FACE && c->quantize > QUANTIZE_BF16)
+        return field_refuse(
+            s, "convert.quantize", e, "only None, F32, F16 and BF16 with format HuggingFace");
+    if (c->calibration && c->quantize != QUANTIZE_Q4_0 && c->quantize != QUANTIZE_Q4_K_M)
+        return field_refuse(
+            s, "convert.calibration", e, "only allowed with quantize Q4_0 and Q4_K_M");
+    return 0;
+}
+
 static int check_run(const struct field_source *s, const struct jobspec_run *run, struct err *e)
 {
     size_t n = 0; /* as CEL counts: characters */
@@ -186,14 +198,19 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
         return field_refuse(s, "elastic.minReplicas", e, "must not exceed replicas");
     if (spec->task == TASK_SERVE && spec->replicas > 1)
         return field_refuse(s, "replicas", e, "a serving job has at most 1");
+    if (spec->task == TASK_CONVERT && spec->replicas > 1)
+        return field_refuse(s, "replicas", e, "a converting job has at most 1");
     if (spec->task != TASK_RUN && !spec->model.source)
-        return field_refuse(s, "model", e, "required with train and serve");
+        return field_refuse(s, "model", e, "required with train, convert and serve");
     if (spec->model.config && spec->model.init != INIT_RANDOM)
         return field_refuse(s, "model.config", e, "only allowed with init Random");
-    if (spec->task == TASK_SERVE && spec->model.init == INIT_RANDOM)
+    bool read = spec->task == TASK_SERVE || spec->task == TASK_CONVERT;
+    if (read && spec->model.init == INIT_RANDOM)
         return field_refuse(s, "model.init", e, "Random is only allowed with train");
     if (spec->task == TASK_TRAIN)
         rc = check_train(s, spec, body, e);
+    if (spec->task == TASK_CONVERT)
+        rc = check_convert(s, &spec->convert, e);
     if (spec->task == TASK_RUN)
         rc = check_run(s, &spec->run, e);
     return rc ? rc : jobpath_check(s, spec, e);

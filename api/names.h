@@ -36,7 +36,7 @@
 #define NAME_COND_RECONCILING "Reconciling"
 #define NAME_COND_STALLED     "Stalled"
 
-/* states, in status.state beside the reasons Training, Serving and Running */
+/* states, in status.state beside the reasons Training, Serving, Converting and Running */
 #define NAME_STATE_PENDING     "Pending"
 #define NAME_STATE_FORMING     "Forming"
 #define NAME_STATE_UNREACHABLE "Unreachable"
@@ -56,6 +56,7 @@
 #define NAME_REASON_FORMING_WORLD  "FormingWorld"
 #define NAME_REASON_TRAINING       "Training"
 #define NAME_REASON_SERVING        "Serving"
+#define NAME_REASON_CONVERTING     "Converting"
 #define NAME_REASON_RUNNING        "Running"
 #define NAME_REASON_COMPLETED      "Completed"
 #define NAME_REASON_SUSPENDED      "Suspended"

@@ -7,6 +7,7 @@
  * training; all it does is what the coordinator's report asks for.
  */
 #include "api/exitcode.h"
+#include "api/jobpath.h"
 #include "api/names.h"
 #include "base/clock.h"
 #include "base/http.h"
@@ -273,13 +274,16 @@ static int take_lease(struct local_run *r, struct folder_lease *l, const char *f
 
 static int take_leases(struct local_run *r, struct err *e)
 {
-    if (r->spec.task != TASK_TRAIN)
+    const struct jobpath *output = jobpath_output(&r->spec);
+    int rc = 0;
+    if (!output)
         return 0;
-    int rc = take_lease(
-        r, &r->leases[0], "checkpoint.path", r->spec.checkpoint.path, "/.llmjob-lease", e);
-    if (rc)
-        return rc;
-    return take_lease(r, &r->leases[1], "train.output", r->spec.train.output, ".llmjob-lease", e);
+    if (r->spec.task == TASK_TRAIN)
+        rc = take_lease(
+            r, &r->leases[0], "checkpoint.path", r->spec.checkpoint.path, "/.llmjob-lease", e);
+    return rc ? rc
+              : take_lease(r, &r->leases[1], output->field, jobpath_of(&r->spec, output),
+                    ".llmjob-lease", e);
 }
 
 static int catch_signals(struct local_run *r, struct err *e)
@@ -578,20 +582,28 @@ static void say_epochs(const struct json *epochs)
     }
 }
 
-/* What the report of a classifier comes to, where there is one. */
-static void say_what_was_found(const struct jobspec *spec)
+/* A model's row of the table; a column without figures stays empty. */
+static void say_model(const struct json *report, const char *key)
 {
-    json_auto struct json *report = NULL;
-    buf_auto struct buf text;
-    struct err ignored;
-    char path[LIMIT_PATH_BYTES + 16];
-    if (spec->task != TASK_TRAIN || spec->train.objective == OBJECTIVE_CAUSAL_LM)
-        return;
-    buf_init(&text, LIMIT_FRAME_BYTES);
-    snprintf(path, sizeof path, "%s/report.json", spec->train.output);
-    if (io_read_file(path, LIMIT_FRAME_BYTES, &text, &ignored) ||
-        json_parse(buf_cstr(&text), text.len, &report, &ignored))
-        return;
+    const struct json *m = json_get(report, key);
+    char perplexity[32] = "", speed[32] = "";
+    if (json_get(m, "perplexity"))
+        snprintf(perplexity, sizeof perplexity, "%.4f", json_num(m, "perplexity", 0));
+    if (json_get(m, "tokensPerSecond"))
+        snprintf(speed, sizeof speed, "%.1f", json_num(m, "tokensPerSecond", 0));
+    command_print(stdout, "%-8s %10.1f %12s %10s", key, json_num(m, "bytes", 0) / (1 << 20),
+        perplexity, speed);
+}
+
+static void say_what_was_converted(const struct json *report)
+{
+    command_print(stdout, "%-8s %10s %12s %10s", "", "MiB", "perplexity", "tokens/s");
+    say_model(report, "source");
+    say_model(report, "output");
+}
+
+static void say_what_was_tested(const struct json *report, const char *path)
+{
     const struct json *all = json_path(report, "test.entities.lenient.micro avg");
     const struct json *classes = json_path(report, "test.classes");
     say_epochs(json_get(report, "epochs"));
@@ -604,6 +616,27 @@ static void say_what_was_found(const struct jobspec *spec)
             json_num(classes, "accuracy", 0),
             json_num(json_get(classes, "macro avg"), "f1-score", 0),
             json_num(classes, "support", 0), path);
+}
+
+/* What the report in the output comes to, where there is one. */
+static void say_what_was_found(const struct jobspec *spec)
+{
+    json_auto struct json *report = NULL;
+    buf_auto struct buf text;
+    struct err ignored;
+    char path[LIMIT_PATH_BYTES + 16];
+    const struct jobpath *output = jobpath_output(spec);
+    if (!output || (spec->task == TASK_TRAIN && spec->train.objective == OBJECTIVE_CAUSAL_LM))
+        return;
+    buf_init(&text, LIMIT_FRAME_BYTES);
+    snprintf(path, sizeof path, "%s/report.json", jobpath_of(spec, output));
+    if (io_read_file(path, LIMIT_FRAME_BYTES, &text, &ignored) ||
+        json_parse(buf_cstr(&text), text.len, &report, &ignored))
+        return;
+    if (spec->task == TASK_CONVERT)
+        say_what_was_converted(report);
+    else
+        say_what_was_tested(report, path);
 }
 
 static void say_how_it_ended(struct local_run *r, int *status)
@@ -619,9 +652,9 @@ static void say_how_it_ended(struct local_run *r, int *status)
             p->failure_message);
     } else if (p->state == JOB_COMPLETE) {
         *status = EXIT_CLASS_DONE;
-        command_print(stdout, "%s is complete%s%s", r->spec.name,
-            r->spec.task == TASK_TRAIN ? ": " : "",
-            r->spec.task == TASK_TRAIN ? r->spec.train.output : "");
+        const struct jobpath *output = jobpath_output(&r->spec);
+        command_print(stdout, "%s is complete%s%s", r->spec.name, output ? ": " : "",
+            output ? jobpath_of(&r->spec, output) : "");
         say_what_was_found(&r->spec);
     } else {
         *status = EXIT_CLASS_DRAINED;

@@ -127,8 +127,8 @@ int screen_sparkline(const double *values, int count, struct buf *out)
 
 static const char *state_colour(const char *state)
 {
-    static const char *const good[] = {
-        NAME_STATE_COMPLETE, NAME_REASON_RUNNING, NAME_REASON_TRAINING, NAME_REASON_SERVING};
+    static const char *const good[] = {NAME_STATE_COMPLETE, NAME_REASON_RUNNING,
+        NAME_REASON_TRAINING, NAME_REASON_SERVING, NAME_REASON_CONVERTING};
     if (!strcmp(state, NAME_STATE_FAILED))
         return BOLD RED;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
@@ -210,9 +210,10 @@ static void draw_progress(struct canvas *c, const struct screen *s)
             putf(c, BOLD, "  f1 %.4f", r->validation_f1);
         end_line(c);
     }
-    if (isfinite(r->tokens_per_second))
+    if (r->tokens_per_second > 0)
         putf(c, "", "rate  %.0f tokens/s  ", r->tokens_per_second);
-    putf(c, DIM, "%lld tokens  ", (long long)r->tokens);
+    if (r->tokens > 0)
+        putf(c, DIM, "%lld tokens  ", (long long)r->tokens);
     if (r->checkpoint_step >= 0) {
         screen_duration(s->now_ms - r->checkpoint_ms, text, sizeof text);
         putf(c, "", "checkpoint at step %lld, %s ago", (long long)r->checkpoint_step, text);
@@ -400,7 +401,7 @@ static void tell_progress(const struct screen *s, struct screen_told *t, struct 
     if (r->steps > 0 && r->step != t->step && (last || s->now_ms - t->step_ms >= 2000)) {
         if (isfinite(r->loss))
             snprintf(loss, sizeof loss, "  loss %.4f", r->loss);
-        if (isfinite(r->tokens_per_second))
+        if (r->tokens_per_second > 0)
             snprintf(rate, sizeof rate, "  %.0f tokens/s", r->tokens_per_second);
         tell_line(
             s, out, "step %lld/%lld%s%s", (long long)r->step, (long long)r->steps, loss, rate);

@@ -1,12 +1,13 @@
 /*
  * llmjob-rank: one rank of a world. Started by an agent with two inherited descriptors
  * (api/wire.h); takes no arguments. Says how it ended twice: by a last frame (WIRE_DONE,
- * WIRE_FAILED) and by its exit class. What it composes stands in `struct program`; what training
- * and serving are is not known here.
+ * WIRE_FAILED) and by its exit class. What it composes stands in `struct program`; what
+ * training, serving and converting are is not known here.
  */
 #include "api/exitcode.h"
 #include "api/limits.h"
 #include "base/log.h"
+#include "runtime/convert/convert.h"
 #include "runtime/door/beat.h"
 #include "runtime/model/device.h"
 #include "runtime/serve/infer.h"
@@ -43,6 +44,12 @@ static int serve(struct program *p, struct err *e)
     return infer_run(&conf, e);
 }
 
+static int convert(struct program *p, struct err *e)
+{
+    const struct convert_conf conf = {&p->door, &p->orders, p->dev, p->budget_bytes};
+    return convert_run(&conf, e);
+}
+
 static int run(struct program *p, struct err *e)
 {
     int rc = orders_take(&p->orders, &p->door, e);
@@ -61,6 +68,8 @@ static int run(struct program *p, struct err *e)
         return train(p, e);
     case TASK_SERVE:
         return serve(p, e);
+    case TASK_CONVERT:
+        return convert(p, e);
     default:
         return err_set(e, ERR_BUG, "a rank cannot do %s", task_name(spec->task));
     }

@@ -86,6 +86,7 @@ static const struct room {
     {"runtime/ckpt", ""},
     {"runtime/data", ""},
     {"runtime/train", ""},
+    {"runtime/convert", ""},
     {"runtime/serve", ""},
     {"runtime", "base api kernels"},
     {"agent", "base api"},

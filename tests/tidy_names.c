@@ -34,7 +34,6 @@ static struct exception {
     {"tok_is_special", "what no client's text may become", false},
     {"tok_b*", "what published tokenizers are compared by", false},
     {"safetensors_find", "golden files are read by name", false},
-    {"weights_*", "what a file holds is compared with what it should", false},
     {"sched_destroy", "the program's queue lives as long as its reader thread", false},
     {"proc_pid", "a test looks at the process itself", false},
     {"procs_count", "no process is left", false},

@@ -23,10 +23,11 @@ static int plan_secret(const struct observed *o, struct plan *p, struct err *e)
 }
 
 /* Clients find a serving job by it, and programs of the user the pods: <job>-0.<job>. Training uses
- * addresses alone. */
+ * addresses alone, a conversion has one pod. */
 static int plan_service(const struct observed *o, struct plan *p, struct err *e)
 {
-    if (o->service || o->job->spec.task == TASK_TRAIN)
+    enum task task = o->job->spec.task;
+    if (o->service || task == TASK_TRAIN || task == TASK_CONVERT)
         return 0;
     buf_auto struct buf body;
     buf_init(&body, PODSPEC_LIMIT);

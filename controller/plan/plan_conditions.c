@@ -47,6 +47,7 @@ static void describe_running(const struct observed *o, struct arena *a, struct a
         r->generation == o->job->spec.generation && r->world_replicas == o->job->spec.replicas;
     act->reason = task == TASK_TRAIN ? NAME_REASON_TRAINING
         : task == TASK_SERVE         ? NAME_REASON_SERVING
+        : task == TASK_CONVERT       ? NAME_REASON_CONVERTING
                                      : NAME_REASON_RUNNING;
     act->state = act->reason;
     act->message = arena_printf(a, "%d ranks on %d of %d replicas, incarnation %lld", r->ranks,

@@ -197,6 +197,49 @@ int family_config_gguf(const struct gguf *g, struct model_config *out, struct er
     return 0;
 }
 
+static void write_u32(
+    const struct model_config *c, struct gguf_writer *w, const char *name, int64_t v)
+{
+    char key[96];
+    gguf_write_u32(w, architecture_key(c, name, key), (uint32_t)v);
+}
+
+static void write_f32(
+    const struct model_config *c, struct gguf_writer *w, const char *name, float v)
+{
+    char key[96];
+    gguf_write_f32(w, architecture_key(c, name, key), v);
+}
+
+int family_gguf_write(const struct model_config *c, struct gguf_writer *w, struct err *e)
+{
+    const struct family *f = family_of(c);
+    int rc = family_config_expressible(c, e);
+    if (rc)
+        return rc;
+    if (f->hf_only)
+        return err_set(
+            e, ERR_DATA, "a %s model is written as a Hugging Face folder only", f->architecture);
+    gguf_write_str(w, "general.architecture", c->architecture, strlen(c->architecture));
+    write_u32(c, w, "context_length", c->context);
+    write_u32(c, w, "embedding_length", c->dim);
+    write_u32(c, w, "block_count", c->layers);
+    write_u32(c, w, "feed_forward_length", c->ffn_dim);
+    write_u32(c, w, "attention.head_count", c->heads);
+    write_u32(c, w, "attention.head_count_kv", c->kv_heads);
+    write_f32(c, w,
+        c->norm == NORM_LAYER ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+        c->norm_eps);
+    if (c->positions != POSITIONS_ROTARY)
+        return 0;
+    write_u32(c, w, "attention.key_length", c->head_dim);
+    write_u32(c, w, "attention.value_length", c->head_dim);
+    write_u32(c, w, "rope.dimension_count", c->head_dim);
+    write_f32(c, w, "rope.freq_base", c->rope_theta);
+    write_u32(c, w, "vocab_size", c->vocab);
+    return 0;
+}
+
 /* -- config.json -- */
 
 int family_eos_json(
@@ -311,7 +354,10 @@ void family_config_write(
     jsonw_str(w, NULL, class_of(f, c));
     jsonw_close(w);
     jsonw_str(w, "model_type", c->architecture);
-    jsonw_str(w, "torch_dtype", store == DTYPE_BF16 ? "bfloat16" : "float32");
+    jsonw_str(w, "torch_dtype",
+        store == DTYPE_BF16      ? "bfloat16"
+            : store == DTYPE_F16 ? "float16"
+                                 : "float32");
     jsonw_int(w, "vocab_size", c->vocab);
     f->json_write(c, w);
     jsonw_bool(w, "tie_word_embeddings", c->tied_embeddings);

@@ -12,6 +12,7 @@
 #include "kernels/dev.h"
 #include "runtime/family/tensors.h"
 #include "runtime/files/gguf.h"
+#include "runtime/files/gguf_write.h"
 
 enum family_format { FAMILY_HF, FAMILY_GGUF, FAMILY_FORMATS };
 
@@ -73,6 +74,8 @@ bool family_place_is(const struct family_place *p, const char *name); /* what a 
 int64_t family_gguf_row(int64_t row, int64_t head_dim);
 
 int family_config_gguf(const struct gguf *g, struct model_config *out, struct err *e);
+/* The keys of c's architecture and its name; ERR_DATA: its family has no GGUF files. */
+int family_gguf_write(const struct model_config *c, struct gguf_writer *w, struct err *e);
 /* path is only for messages. */
 int family_config_json(
     const struct json *config, const char *path, struct model_config *out, struct err *e);

@@ -64,7 +64,7 @@ uint64_t weights_digest(const struct weights *w);
 struct hf_writer;
 int hf_writer_create(const char *folder, const struct model_config *c, const char *const *labels,
     struct hf_writer **out, struct err *e);
-/* host data of type F32, written as `store` (F32 or BF16) */
+/* host data of type F32, written as `store` (F32, BF16 or F16) */
 int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int64_t *shape,
     const float *data, enum dtype store, struct err *e);
 int hf_writer_finish(struct hf_writer *w, struct err *e);

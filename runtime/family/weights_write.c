@@ -165,7 +165,7 @@ static int write_data(struct hf_writer *w, const float *data, int64_t count, str
     for (int64_t at = 0, n; at < count && !rc; at += n) {
         n = count - at < CHUNK ? count - at : CHUNK;
         for (int64_t i = 0; i < n; i++)
-            part[i] = f32_to_bf16(data[at + i]);
+            part[i] = w->store == DTYPE_F16 ? f32_to_f16(data[at + i]) : f32_to_bf16(data[at + i]);
         rc = io_write_full(w->fd, part, (size_t)n * sizeof *part, e);
     }
     return rc;
@@ -203,7 +203,7 @@ static int write_transposed(
 int hf_writer_tensor(struct hf_writer *w, const char *name, int dims, const int64_t *shape,
     const float *data, enum dtype store, struct err *e)
 {
-    if (store != DTYPE_F32 && store != DTYPE_BF16)
+    if (store != DTYPE_F32 && store != DTYPE_BF16 && store != DTYPE_F16)
         return err_set(e, ERR_BUG, "tensor %s: stored as %s", name, dtype_name(store));
     int rc = w->data_start ? 0 : write_header(w, store, e);
     if (rc)

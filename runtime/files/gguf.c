@@ -16,23 +16,6 @@
 #define ARRAY_LIMIT     (INT64_C(1) << 28) /* elements; vocabularies have under 2^19 */
 #define ALIGNMENT_LIMIT 65536
 
-enum gguf_type {
-    GGUF_U8,
-    GGUF_I8,
-    GGUF_U16,
-    GGUF_I16,
-    GGUF_U32,
-    GGUF_I32,
-    GGUF_F32,
-    GGUF_BOOL,
-    GGUF_STRING,
-    GGUF_ARRAY,
-    GGUF_U64,
-    GGUF_I64,
-    GGUF_F64,
-    GGUF_TYPES
-};
-
 static const struct {
     const char *name;
     uint8_t bytes; /* 0: has no fixed size */
@@ -100,11 +83,21 @@ static const struct {
     {"MXFP4", DTYPES},
 };
 
+int gguf_tensor_type(enum dtype t)
+{
+    int known = (int)(sizeof tensor_types / sizeof *tensor_types);
+    for (int i = 0; i < known; i++)
+        if (tensor_types[i].type == t)
+            return i;
+    return -1;
+}
+
 struct gguf_key {
     struct gguf_str name;
     enum gguf_type type, element; /* element: of an array */
     int64_t count;                /* of an array */
     const uint8_t *value;         /* first byte of a scalar, string length or array element */
+    const uint8_t *begin, *end;   /* all of it: an array with what its elements are */
 };
 
 struct gguf {
@@ -222,7 +215,7 @@ static int parse_keys(struct gguf *g, struct cursor *c, struct err *e)
             return err_set(
                 e, ERR_DATA, "%s: key %.*s has unknown type %u", g->path, len, k->name.s, type);
         k->type = (enum gguf_type)type;
-        k->value = c->p;
+        k->value = k->begin = c->p;
         if (k->type == GGUF_ARRAY) {
             int rc = parse_array(g, c, k, e);
             if (rc)
@@ -231,6 +224,7 @@ static int parse_keys(struct gguf *g, struct cursor *c, struct err *e)
             return err_set(
                 e, ERR_DATA, "%s: key %.*s: value leaves the file", g->path, len, k->name.s);
         }
+        k->end = c->p;
     }
     if (g->key_count)
         qsort(g->keys, (size_t)g->key_count, sizeof *g->keys, key_compare);
@@ -471,6 +465,14 @@ int64_t gguf_key_count(const struct gguf *g)
 struct gguf_str gguf_key_name(const struct gguf *g, int64_t i)
 {
     return g->keys[i].name;
+}
+
+void gguf_key_value(
+    const struct gguf *g, int64_t i, enum gguf_type *type, const void **value, size_t *bytes)
+{
+    *type = g->keys[i].type;
+    *value = g->keys[i].begin;
+    *bytes = (size_t)(g->keys[i].end - g->keys[i].begin);
 }
 
 bool gguf_has(const struct gguf *g, const char *key)

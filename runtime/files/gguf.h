@@ -19,6 +19,23 @@
 
 struct gguf;
 
+enum gguf_type { /* of values */
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64,
+    GGUF_TYPES
+};
+
 struct gguf_str {
     const char *s;
     size_t len;
@@ -33,6 +50,9 @@ struct gguf_tensor {
     int64_t bytes;
 };
 
+/* The number by which files know a type of tensors; -1: they do not. */
+int gguf_tensor_type(enum dtype t);
+
 int gguf_open(const char *path, struct gguf **out, struct err *e);
 /* From memory that outlives the object; path is only for messages. */
 int gguf_parse(const void *data, size_t size, const char *path, struct gguf **out, struct err *e);
@@ -46,6 +66,9 @@ const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, int i); /* by off
 int64_t gguf_key_count(const struct gguf *g);
 struct gguf_str gguf_key_name(const struct gguf *g, int64_t i);     /* by name */
 bool gguf_key_number(const struct gguf *g, int64_t i, double *out); /* or truth value; else false */
+/* Its value as the file has it, of an array element type and count too. */
+void gguf_key_value(
+    const struct gguf *g, int64_t i, enum gguf_type *type, const void **value, size_t *bytes);
 bool gguf_has(const struct gguf *g, const char *key);
 /* Checked getters: ERR_DATA when absent, of another type, or out of [low, high]. */
 int gguf_int(

@@ -10,9 +10,13 @@
 
 #include "api/wire.h"
 #include "kernels/ops.h"
-#include "runtime/family/config.h"
+#include "runtime/family/tensors.h"
 
 struct kvcache;
+
+/* x (n, in) F32, on the device: what the product of that kind and layer reads. */
+typedef void batch_watch_fn(void *watcher, struct dev *dev, enum linear_kind kind, int64_t layer,
+    const float *x, int64_t n);
 
 struct batch {
     struct dev *dev;
@@ -29,8 +33,10 @@ struct batch {
     /* serving */
     const int32_t *length; /* (N) the tokens up to this one */
     struct kvcache *cache;
-    bool cached;  /* attention reads the cache, which has tokens before these */
-    float *zeros; /* (N or more): the operands of a product that only adds a bias */
+    bool cached;              /* attention reads the cache, which has tokens before these */
+    float *zeros;             /* (N or more): the operands of a product that only adds a bias */
+    batch_watch_fn *watch_fn; /* sees what each product reads; or NULL */
+    void *watcher;
 
     /* training */
     int64_t first; /* rows before these in the order of training */

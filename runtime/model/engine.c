@@ -168,6 +168,12 @@ void engine_destroy(struct engine *g)
     mem_free(g);
 }
 
+void engine_watch(struct engine *g, batch_watch_fn *watch_fn, void *watcher)
+{
+    g->batch.watch_fn = watch_fn;
+    g->batch.watcher = watcher;
+}
+
 /* -- tokens -- */
 
 static int check_tokens(

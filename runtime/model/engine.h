@@ -9,6 +9,7 @@
 #define RUNTIME_MODEL_ENGINE_H
 
 #include "base/err.h"
+#include "runtime/model/batch.h"
 #include "runtime/model/memplan.h"
 #include "runtime/model/model.h"
 
@@ -27,6 +28,8 @@ int engine_create(struct model *m, struct engine **out, struct err *e);
 void engine_destroy(struct engine *g);
 /* Adds its part of the plan. */
 int engine_plan(struct model *m, struct memplan *plan, struct err *e);
+/* From now on watch_fn sees what each product of the layers reads (batch.h). */
+void engine_watch(struct engine *g, batch_watch_fn *watch_fn, void *watcher);
 
 /* Runs `count` tokens of a sequence after `past` cached ones; logits of the last (or of all) to the
    host, F32; logits NULL: none are computed. */

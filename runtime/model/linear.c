@@ -39,6 +39,8 @@ void linear_bind(
 {
     struct linear_shape *s = &l->shape;
     linear_shape(&m->conf.config, kind, s);
+    l->kind = kind;
+    l->layer = layer;
     if (m->conf.train) { /* the pieces stand one behind the other */
         l->w = model_bind(m, s->role[0], TENSOR_WEIGHT, layer, gradient, &l->dw).data;
         l->bias = model_bind(m, s->role[0], TENSOR_BIAS, layer, gradient, &l->dbias).data;
@@ -207,6 +209,8 @@ static void finish(
 static void forward_stored(
     const struct batch *s, const struct linear *l, const float *x, float *y, enum op_act act)
 {
+    if (s->watch_fn)
+        s->watch_fn(s->watcher, s->dev, l->kind, l->layer, x, s->n);
     for (int i = 0; i < l->shape.pieces; i++) {
         float *piece = linear_piece(s, l, y, i).at;
         multiply_stored(s, l, i, x, piece);

@@ -17,6 +17,8 @@
 
 struct linear {
     struct linear_shape shape;
+    enum linear_kind kind;
+    int64_t layer;
     /* training */
     const void *w;    /* (out, in) t */
     float *dw;        /* (out, in); NULL when frozen */

@@ -110,12 +110,24 @@ static const char *config_token(const struct json *config, const char *key)
     return json_is_object(v) ? json_str(v, "content", NULL) : json_string_value(v);
 }
 
-int chat_open_folder(const char *folder, struct chat **out, struct err *e)
+struct chat_files { /* of a folder */
+    struct json *config;
+    struct buf jinja;
+    const char *text; /* the template, in one of them; NULL: there is none */
+};
+
+static void close_files(struct chat_files *f)
+{
+    json_destroy(f->config);
+    buf_done(&f->jinja);
+}
+
+/* A failure needs close_files, too. */
+static int open_files(const char *folder, struct chat_files *f, struct err *e)
 {
     char config_path[LIMIT_PATH_BYTES], jinja_path[LIMIT_PATH_BYTES];
-    json_auto struct json *config = NULL;
-    buf_auto struct buf jinja;
-    buf_init(&jinja, TEMPLATE_LIMIT);
+    *f = (struct chat_files){0};
+    buf_init(&f->jinja, TEMPLATE_LIMIT);
     if (snprintf(config_path, LIMIT_PATH_BYTES, "%s/tokenizer_config.json", folder) >=
             LIMIT_PATH_BYTES ||
         snprintf(jinja_path, LIMIT_PATH_BYTES, "%s/chat_template.jinja", folder) >=
@@ -123,18 +135,39 @@ int chat_open_folder(const char *folder, struct chat **out, struct err *e)
         return err_set(e, ERR_DATA, "%s: path too long", folder);
     int rc = 0;
     if (io_exists(config_path))
-        rc = json_read_file_within(config_path, CONFIG_LIMIT, CONFIG_VALUES, &config, e);
-    const char *text = config_template(config);
+        rc = json_read_file_within(config_path, CONFIG_LIMIT, CONFIG_VALUES, &f->config, e);
+    f->text = config_template(f->config);
     if (!rc && io_exists(jinja_path)) {
-        rc = io_read_file(jinja_path, TEMPLATE_LIMIT, &jinja, e);
-        text = buf_cstr(&jinja);
+        rc = io_read_file(jinja_path, TEMPLATE_LIMIT, &f->jinja, e);
+        f->text = buf_cstr(&f->jinja);
     }
-    if (rc)
-        return rc;
-    if (!text)
-        return err_set(e, ERR_DATA, "the model has no chat template");
-    return chat_parse(
-        text, config_token(config, "bos_token"), config_token(config, "eos_token"), out, e);
+    return rc;
+}
+
+int chat_open_folder(const char *folder, struct chat **out, struct err *e)
+{
+    struct chat_files f;
+    int rc = open_files(folder, &f, e);
+    if (!rc && !f.text)
+        rc = err_set(e, ERR_DATA, "the model has no chat template");
+    if (!rc)
+        rc = chat_parse(f.text, config_token(f.config, "bos_token"),
+            config_token(f.config, "eos_token"), out, e);
+    close_files(&f);
+    return rc;
+}
+
+int chat_template_folder(const char *folder, char **out, struct err *e)
+{
+    struct chat_files f;
+    int rc = open_files(folder, &f, e);
+    char *text = !rc && f.text ? mem_strdup(f.text) : NULL;
+    if (!rc && f.text && !text)
+        rc = err_set(e, ERR_MEMORY, "no memory for a chat template");
+    close_files(&f);
+    if (!rc)
+        *out = text;
+    return rc;
 }
 
 int chat_open(struct weights *w, struct chat **out, struct err *e)

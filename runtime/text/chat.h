@@ -33,6 +33,8 @@ int chat_open(struct weights *w, struct chat **out,
     struct err *e); /* ERR_DATA when the model has no template */
 /* chat_template.jinja, or tokenizer_config.json's chat_template, of a folder */
 int chat_open_folder(const char *folder, struct chat **out, struct err *e);
+/* Its text, for the caller to free; NULL: there is none. */
+int chat_template_folder(const char *folder, char **out, struct err *e);
 int chat_parse(
     const char *template_text, const char *bos, const char *eos, struct chat **out, struct err *e);
 void chat_close(struct chat *c);

@@ -93,12 +93,19 @@ void tok_def_config(struct tok_def *d, const struct json *config);
 int32_t tok_def_find(const struct tok_def *d, struct tok_text text);
 
 int tok_create(const struct tok_def *d, const char *path, struct tok **out, struct err *e);
+/* A folder's tokenizer, for as long as use_fn runs: what of it lives in its files does not outlive
+   that. Its failure is returned. */
+int tok_def_folder(const char *folder,
+    int (*use_fn)(void *user, const struct tok_def *d, const char *path, struct err *e), void *user,
+    struct err *e);
 /* tokenizer.json, or vocab.txt where there is none, and, where it is, tokenizer_config.json of a
    folder. bos, eos: used where the latter names none; -1: none. */
 int tok_open_folder(const char *folder, int32_t bos, int32_t eos, struct tok **out, struct err *e);
 
 /* Of all that decides what ids a text has. */
 uint64_t tok_def_digest(const struct tok_def *d);
+/* The name by which GGUF files know d's normaliser and pre-tokenizer; NULL: they do not. */
+const char *tok_gguf_pre(const struct tok_def *d);
 
 /* GPT-2's alphabet: every byte as a printable character. */
 uint32_t tok_byte_char(uint8_t byte);

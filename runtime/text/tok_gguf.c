@@ -25,6 +25,28 @@ static const struct {
     {"llama-v3", {CL100K("\\p{N}{1,3}")}, true, false, true},
 };
 
+static bool has_patterns(const struct tok_def *d, const char *const patterns[2])
+{
+    int n = 0;
+    for (; n < 2 && patterns[n]; n++)
+        if (n >= d->stage_count || d->stages[n].drop ||
+            strcmp(d->stages[n].pattern, patterns[n]) != 0)
+            return false;
+    return n == d->stage_count;
+}
+
+const char *tok_gguf_pre(const struct tok_def *d)
+{
+    bool nfc = d->steps.count == 1 && d->steps.list[0].kind == TOK_STEP_NFC;
+    if (d->model != TOK_BPE || (d->steps.count && !nfc))
+        return NULL;
+    for (size_t i = 0; i < sizeof pre_tokenizers / sizeof *pre_tokenizers; i++)
+        if (pre_tokenizers[i].nfc == nfc && pre_tokenizers[i].ignore_merges == d->ignore_merges &&
+            has_patterns(d, pre_tokenizers[i].patterns))
+            return pre_tokenizers[i].name;
+    return NULL;
+}
+
 static bool equals(struct gguf_str s, const char *text)
 {
     return s.len == strlen(text) && !memcmp(s.s, text, s.len);

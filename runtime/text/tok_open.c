@@ -39,7 +39,9 @@ static int read_vocab(
     return io_read_file(path, TOKENIZER_FILE_LIMIT, text, e);
 }
 
-int tok_open_folder(const char *folder, int32_t bos, int32_t eos, struct tok **out, struct err *e)
+int tok_def_folder(const char *folder,
+    int (*use_fn)(void *user, const struct tok_def *d, const char *path, struct err *e), void *user,
+    struct err *e)
 {
     json_auto struct json *root = NULL, *config = NULL;
     buf_auto struct buf vocab;
@@ -56,11 +58,27 @@ int tok_open_folder(const char *folder, int32_t bos, int32_t eos, struct tok **o
         return err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
     rc = root ? tok_def_json(root, config, path, a, &d, e)
               : tok_def_vocab(buf_cstr(&vocab), vocab.len, config, path, a, &d, e);
-    if (rc)
-        return rc;
-    d.bos = d.bos < 0 ? bos : d.bos;
-    d.eos = d.eos < 0 ? eos : d.eos;
-    return tok_create(&d, path, out, e);
+    return rc ? rc : use_fn(user, &d, path, e);
+}
+
+struct opening {
+    int32_t bos, eos;
+    struct tok **out;
+};
+
+static int create_tok(void *user, const struct tok_def *def, const char *path, struct err *e)
+{
+    const struct opening *o = user;
+    struct tok_def d = *def;
+    d.bos = d.bos < 0 ? o->bos : d.bos;
+    d.eos = d.eos < 0 ? o->eos : d.eos;
+    return tok_create(&d, path, o->out, e);
+}
+
+int tok_open_folder(const char *folder, int32_t bos, int32_t eos, struct tok **out, struct err *e)
+{
+    struct opening o = {bos, eos, out};
+    return tok_def_folder(folder, create_tok, &o, e);
 }
 
 static int open_gguf(const struct gguf *g, const char *path, struct tok **out, struct err *e)

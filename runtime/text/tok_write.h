@@ -6,11 +6,16 @@
 #define RUNTIME_TEXT_TOK_WRITE_H
 
 #include "runtime/family/weights.h"
+#include "runtime/files/gguf_write.h"
 
 /* What the source says goes into the folder, which must be there: of a folder its files, unchanged
    (generation_config.json among them); of a GGUF file tokenizer.json and tokenizer_config.json. c:
    the model that the folder is of. */
 int tok_write(
     const char *folder, const struct weights *from, const struct model_config *c, struct err *e);
+
+/* A folder's tokenizer and chat template as keys of a GGUF file. ERR_DATA names what those cannot
+   say of it: another model than a BPE of bytes, a pre-tokenizer without a name there. */
+int tok_gguf_write(const struct weights *from, struct gguf_writer *to, struct err *e);
 
 #endif

@@ -4,7 +4,7 @@
  * keeps its folder from being replaced, and at worst from being removed. Where a file system cannot
  * exchange two folders, the old one waits under <output>.<random>.old for the new one, and a start
  * that finds it without the other puts it back. A folder that is being written is locked by its
- * mark. Called by train.c at start and by export.c at the end, on rank 0.
+ * mark. Called at the start of a job and at its end, on rank 0.
  */
 #include "runtime/train/output.h"
 
@@ -31,6 +31,7 @@
 static const char *const files[] = {
     "model.safetensors",
     "config.json",
+    "model.gguf",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -43,9 +44,11 @@ static const char *const files[] = {
 };
 #define FILES  ((int)(sizeof files / sizeof *files))
 #define FOLDER "adapter"
-#define NEEDED 2 /* of them, from the first, no output is without */
+#define NEEDED 2 /* of them, from the first, no output is without that has no model.gguf */
+#define GGUF   2
 
 struct output {
+    const char *field;       /* of the spec that names it: "train.output" */
     char owner[OWNER_BYTES]; /* "namespace/name" of the job */
     char folder[LIMIT_PATH_BYTES], temporary[LIMIT_PATH_BYTES];
     int mark; /* of the temporary folder, locked */
@@ -124,6 +127,8 @@ static int finish_mark(const struct output *o, struct err *e)
 {
     buf_auto struct buf text;
     buf_init(&text, MARK_BYTES);
+    char file[LIMIT_PATH_BYTES];
+    bool gguf = !join(file, o->temporary, files[GGUF], NULL) && io_exists(file);
     for (int i = 0; i < FILES; i++) {
         char path[LIMIT_PATH_BYTES];
         struct stat st;
@@ -132,7 +137,7 @@ static int finish_mark(const struct output *o, struct err *e)
             return rc;
         if (!lstat(path, &st))
             buf_printf(&text, "%lld %s\n", (long long)st.st_size, files[i]);
-        else if (i < NEEDED || (errno != ENOENT && errno != ENOTDIR))
+        else if ((i < NEEDED && !gguf) || (errno != ENOENT && errno != ENOTDIR))
             return err_sys(e, ERR_RETRY, errno, "%s", path);
     }
     buf_str(&text, MARK_END);
@@ -359,15 +364,17 @@ static int beside(
 
 static int init(struct output *o, const struct jobspec *spec, struct err *e)
 {
-    size_t n = strlen(spec->train.output);
-    *o = (struct output){.mark = -1};
-    while (n > 1 && spec->train.output[n - 1] == '/')
+    const struct jobpath *p = jobpath_output(spec);
+    const char *path = jobpath_of(spec, p);
+    size_t n = strlen(path);
+    *o = (struct output){.mark = -1, .field = p->field};
+    while (n > 1 && path[n - 1] == '/')
         n--;
-    if (*spec->train.output != '/' || n < 2)
-        return err_set(e, ERR_USER, "%s is no absolute path", spec->train.output);
+    if (*path != '/' || n < 2)
+        return err_set(e, ERR_USER, "%s is no absolute path", path);
     if (n >= sizeof o->folder)
-        return err_set(e, ERR_USER, "%.100s...: path too long", spec->train.output);
-    snprintf(o->folder, sizeof o->folder, "%.*s", (int)n, spec->train.output);
+        return err_set(e, ERR_USER, "%.100s...: path too long", path);
+    snprintf(o->folder, sizeof o->folder, "%.*s", (int)n, path);
     snprintf(o->owner, sizeof o->owner, "%s/%s", spec->namespace_, spec->name);
     return 0;
 }
@@ -391,7 +398,7 @@ int output_create(const struct jobspec *spec, struct output **out, struct err *e
 {
     struct output *o = mem_zalloc(sizeof *o);
     if (!o)
-        return err_set(e, ERR_MEMORY, "%s: no memory to write it", spec->train.output);
+        return err_set(e, ERR_MEMORY, "no memory to write an output");
     int rc;
     if ((rc = init(o, spec, e)) || (rc = make_temporary(o, e))) {
         output_destroy(o);
@@ -437,12 +444,12 @@ int output_check(const struct jobspec *spec, struct err *e)
     char parent[LIMIT_PATH_BYTES];
     parent_of(&o, parent);
     if (io_mkdirs(parent, 0755, e))
-        return err_wrap(e, "spec.train.output");
+        return err_wrap(e, "spec.%s", o.field);
     clean_leftovers(&o, parent);
     if (check_apart(spec, o.folder, e) || check_standing(o.folder, o.owner, e) ||
         output_create(spec, &probe, e) || /* can its parent be written? */
         remove_ours(probe->temporary, e))
-        return err_wrap(e, "spec.train.output");
+        return err_wrap(e, "spec.%s", o.field);
     probe->temporary[0] = 0;
     return 0;
 }
@@ -513,7 +520,7 @@ int output_commit(struct output *o, struct err *e)
     if ((rc = check_written(o, e)) || (rc = finish_mark(o, e)) || (rc = sync_folders(o, e)))
         return rc;
     if (check_standing(o->folder, o->owner, e))
-        return err_wrap(e, "spec.train.output");
+        return err_wrap(e, "spec.%s", o->field);
     rc = put_in_place(o, old, e);
     if (rc)
         return rc;

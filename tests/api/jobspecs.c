@@ -51,6 +51,11 @@ const char jobspecs_serve[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, contextLength: 64, "
     "maxQueue: 2, drainSeconds: 1, apiKeySecret: s}}}";
 const char jobspecs_run[] = JOBSPECS_HEAD "{run: {command: [a, b], args: [c], env: {A: b}}}}";
+const char jobspecs_convert[] = JOBSPECS_HEAD
+    "{" JOBSPECS_STORAGE ", model: {source: /data/m}, convert: {format: GGUF, quantize: "
+    "Q4_K_M, mergeAdapter: /data/a, calibration: /data/k, "
+    "evaluate: {data: /data/t.txt, format: Text, "
+    "sequenceLength: 64, sequences: 4}, output: /data/o}}}";
 
 void jobspecs_begin(void)
 {

@@ -32,15 +32,18 @@ START_TEST(paths_are_compared_by_component)
 }
 END_TEST
 
+/* The first paths of the table are a training's, the last a conversion's own. */
+#define TRAIN_PATHS 8
+
 /* A train job on /d and, when it is not NULL, on a second volume; every path is its own folder. */
 static struct jobspec job(const char *second)
 {
-    static const char *const places[JOBPATH_COUNT] = {
+    static const char *const places[TRAIN_PATHS] = {
         "/d/m", "/d/c", "/d/k", "/d/t", "/d/v", "/d/s", "/d/b", "/d/o"};
     struct jobspec s = {.task = TASK_TRAIN, .storage_count = second ? 2 : 1};
     s.storage[0].mount_path = "/d";
     s.storage[1].mount_path = second;
-    for (int i = 0; i < JOBPATH_COUNT; i++)
+    for (int i = 0; i < TRAIN_PATHS; i++)
         jobpath_set(&s, &jobpath_table[i], places[i]);
     return s;
 }
@@ -59,7 +62,7 @@ START_TEST(the_output_keeps_away_from_every_other_path)
     static const char *const near[] = {"/d/o", "/d/o/x", "/d/o/x/y"};
     struct jobspec s = job(NULL);
     ck_assert_str_eq(verdict(&s), "");
-    for (int i = 0; i < JOBPATH_COUNT - 1; i++) {
+    for (int i = 0; i < TRAIN_PATHS - 1; i++) {
         char want[128];
         snprintf(want, sizeof want,
             "spec.train.output: must neither equal, contain nor lie inside spec.%s",
@@ -76,6 +79,34 @@ START_TEST(the_output_keeps_away_from_every_other_path)
         jobpath_set(&s, &jobpath_table[i], NULL);
         ck_assert_str_eq(verdict(&s), "");
     }
+}
+END_TEST
+
+START_TEST(a_conversions_output_keeps_away_too)
+{
+    struct jobspec s = {.task = TASK_CONVERT,
+        .storage_count = 1,
+        .storage[0].mount_path = "/d",
+        .model.source = "/d/m",
+        .convert = {.merge_adapter = "/d/a",
+            .calibration = "/d/k",
+            .evaluate.data = "/d/t",
+            .output = "/d/o"}};
+    ck_assert_str_eq(jobpath_output(&s)->field, "convert.output");
+    ck_assert_str_eq(verdict(&s), "");
+    for (int i = 0; i < JOBPATH_COUNT; i++) {
+        const char *path = jobpath_of(&s, &jobpath_table[i]);
+        char want[128];
+        if (!path || !jobpath_table[i].apart)
+            continue;
+        snprintf(want, sizeof want,
+            "spec.convert.output: must neither equal, contain nor lie inside spec.%s",
+            jobpath_table[i].field);
+        s.convert.output = path;
+        ck_assert_str_eq(verdict(&s), want);
+    }
+    s = (struct jobspec){.task = TASK_SERVE, .model.source = "/d/m"};
+    ck_assert_ptr_null(jobpath_output(&s));
 }
 END_TEST
 
@@ -98,7 +129,7 @@ END_TEST
 
 START_TEST(paths_lie_on_storage_that_suits_them)
 {
-    for (int i = 0; i < JOBPATH_COUNT; i++) {
+    for (int i = 0; i < TRAIN_PATHS; i++) {
         const struct jobpath *p = &jobpath_table[i];
         char want[128];
         struct jobspec s = job("/r");
@@ -115,4 +146,5 @@ START_TEST(paths_lie_on_storage_that_suits_them)
 END_TEST
 
 UNIT_MAIN("jobpath", paths_are_compared_by_component, the_output_keeps_away_from_every_other_path,
-    the_output_is_no_mount_and_holds_none, paths_lie_on_storage_that_suits_them)
+    a_conversions_output_keeps_away_too, the_output_is_no_mount_and_holds_none,
+    paths_lie_on_storage_that_suits_them)

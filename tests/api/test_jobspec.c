@@ -20,7 +20,7 @@
 #define CRD_FILE "manifests/crd.yaml"
 
 static const char *const full[] = {
-    jobspecs_train, jobspecs_epochs, jobspecs_texts, jobspecs_serve, jobspecs_run};
+    jobspecs_train, jobspecs_epochs, jobspecs_texts, jobspecs_serve, jobspecs_run, jobspecs_convert};
 
 static const char least_train[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
@@ -29,7 +29,10 @@ static const char least_train[] = JOBSPECS_HEAD
 static const char least_serve[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {}}}";
 static const char least_run[] = JOBSPECS_HEAD "{run: {command: [a]}}}";
-static const char *const least[] = {least_train, least_serve, least_run};
+static const char least_convert[] =
+    JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, convert: {evaluate: {data: "
+                  "/data/t}, output: /data/o}}}";
+static const char *const least[] = {least_train, least_serve, least_run, least_convert};
 
 static struct json *crd_tree;
 static const struct json *schema; /* of spec */
@@ -537,6 +540,13 @@ START_TEST(test_full_document_field_by_field)
     json_destroy(encoded(jobspecs_serve, &s));
     ck_assert_int_eq(s.task, TASK_SERVE);
     ck_assert_str_eq(s.serve.api_key_secret, "s");
+    json_destroy(encoded(jobspecs_convert, &s));
+    ck_assert_int_eq(s.task, TASK_CONVERT);
+    ck_assert_str_eq(task_name(s.task), "Convert");
+    ck_assert_str_eq(quantize_name(s.convert.quantize), "Q4_K_M");
+    ck_assert_str_eq(convert_format_name(s.convert.format), "GGUF");
+    ck_assert_str_eq(s.convert.merge_adapter, "/data/a");
+    ck_assert_int_eq(s.convert.evaluate.sequences, 4);
     json_destroy(encoded(jobspecs_run, &s));
     ck_assert_int_eq(s.task, TASK_RUN);
     ck_assert_str_eq(s.run.command[1], "b");
@@ -682,7 +692,7 @@ START_TEST(test_generated_name)
 END_TEST
 
 static const char *const samples[] = {"finetune", "serve", "run", "train-from-scratch",
-    "token-classification", "sequence-classification"};
+    "token-classification", "sequence-classification", "chat", "convert"};
 
 START_TEST(test_samples)
 {

@@ -74,6 +74,25 @@ START_TEST(a_status_survives_its_encoding_and_stays_the_same)
 }
 END_TEST
 
+START_TEST(a_conversion_is_told_as_one)
+{
+    struct world w;
+    struct status s;
+    world_init(&w, 1, "");
+    job_free(w.job);
+    w.job =
+        world_job(1, 1, "\"model\":{\"source\":\"/d/m.gguf\"},\"convert\":{\"output\":\"/d/o\"}",
+            ",\"storage\":[{\"name\":\"d\",\"claimName\":\"c\",\"mountPath\":\"/d\"}]", "{}");
+    work(&w);
+    w.report.ranks = w.report.data_parallel = w.report.world_replicas = 1;
+    w.pods[1].exists = false;
+    next(&w, &s);
+    ck_assert_str_eq(s.task, "Convert");
+    ck_assert_str_eq(s.state, NAME_REASON_CONVERTING);
+    world_done(&w);
+}
+END_TEST
+
 START_TEST(what_nobody_reports_is_kept)
 {
     struct world w;
@@ -270,7 +289,7 @@ START_TEST(a_job_that_starts_is_written_twice)
 END_TEST
 
 UNIT_MAIN("plan_status", a_status_survives_its_encoding_and_stays_the_same,
-    what_nobody_reports_is_kept, conditions_of_others_are_kept,
+    a_conversion_is_told_as_one, what_nobody_reports_is_kept, conditions_of_others_are_kept,
     attempts_are_merged_by_number_and_bounded, a_verdict_makes_the_job_unhealthy_until_it_is_gone,
     trouble_with_the_api_is_told, numbers_alone_are_written_now_and_then,
     a_job_that_starts_is_written_twice)

@@ -1,7 +1,9 @@
 /*
  * Goal: a written folder has the tokenizer of its source. Method: from the golden folder, files
  * byte by byte, and those that it lacks; from a GGUF file of the same tokenizer, opened again and
- * compared id by id, and the configuration's fields; a path that is too long; failing calls.
+ * compared id by id, and the configuration's fields; a path that is too long; failing
+ * calls; and a folder made of it as keys again, which are the file's own; published tokenizers by
+ * the names that GGUF files have for them.
  * needs: faults
  */
 #include "runtime/text/tok_write.h"
@@ -169,6 +171,99 @@ START_TEST(failing_calls_are_reported)
 }
 END_TEST
 
+/* Key i of `got` says what the other file's does. */
+static void same_key(const struct gguf *want, const struct gguf *got, int64_t i)
+{
+    struct gguf_str name = gguf_key_name(got, i), other = {"", 0};
+    enum gguf_type a, b;
+    const void *x, *y;
+    size_t n, m;
+    int64_t k = 0;
+    for (; k < gguf_key_count(want); k++) {
+        other = gguf_key_name(want, k);
+        if (other.len == name.len && !memcmp(other.s, name.s, name.len))
+            break;
+    }
+    ck_assert_msg(k < gguf_key_count(want), "%.*s", (int)name.len, name.s);
+    gguf_key_value(got, i, &a, &x, &n);
+    gguf_key_value(want, k, &b, &y, &m);
+    ck_assert_msg(a == b && n == m && !memcmp(x, y, n), "%.*s", (int)name.len, name.s);
+}
+
+/* What a GGUF file says of a tokenizer is what it says again, after a folder was made of it. */
+START_TEST(a_folders_tokenizer_becomes_keys)
+{
+    static const char *const files[] = {
+        "config.json", "generation_config.json", "model.safetensors"};
+    static const char *const keys[] = {"tokenizer.ggml.model", "tokenizer.ggml.pre",
+        "tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.merges",
+        "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.chat_template"};
+    char path[192];
+    struct gguf_writer *to = NULL;
+    struct gguf *got = NULL;
+    struct weights *w = NULL;
+    int found = 0;
+    setup();
+    struct weights *from = open_gguf();
+    ck_assert_msg(!tok_write(out, from, weights_config(from), &e), "%s", e.text);
+    for (int i = 0; i < 3; i++) {
+        buf_auto struct buf text = {0};
+        read_file(SOURCE, files[i], &text);
+        snprintf(path, sizeof path, "%s/%s", out, files[i]);
+        golden_write(path, text.data, text.len);
+    }
+    ck_assert_msg(!weights_open(out, NULL, &w, &e), "%s", e.text);
+    snprintf(path, sizeof path, "%s/keys.gguf", folder);
+    ck_assert(!gguf_writer_create(path, &to, &e));
+    ck_assert_msg(!tok_gguf_write(w, to, &e), "%s", e.text);
+    ck_assert(!gguf_write_tensor(to, "x", DTYPE_F32, 1, (const int64_t[]){1}, &e));
+    ck_assert(!gguf_write_data(to, &(float){1}, 4, &e) && !gguf_write_finish(to, &e));
+    gguf_writer_destroy(to);
+    ck_assert_msg(!gguf_open(path, &got, &e), "%s", e.text);
+    for (int64_t i = 0; i < gguf_key_count(got); i++)
+        for (int k = 0; k < 8; k++) {
+            struct gguf_str name = gguf_key_name(got, i);
+            if (name.len != strlen(keys[k]) || memcmp(name.s, keys[k], name.len))
+                continue;
+            found++;
+            same_key(weights_gguf(from), got, i);
+        }
+    ck_assert_int_eq(found, 8);
+    gguf_close(got);
+    weights_close(w);
+    weights_close(from);
+    golden_remove(folder);
+}
+END_TEST
+
+static int take_name(void *user, const struct tok_def *d, const char *path, struct err *why)
+{
+    *(const char **)user = tok_gguf_pre(d);
+    (void)path;
+    (void)why;
+    return 0;
+}
+
+START_TEST(published_tokenizers_have_their_names_or_none)
+{
+    static const char *const models[][2] = {{"tokenizer-qwen3", "qwen2"},
+        {"tokenizer-llama3", "llama-bpe"}, {"tokenizer-llama3-1", "llama-bpe"},
+        {"tokenizer-gemma3", NULL}, {"tokenizer-deepseek-v3", NULL}};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        char path[1024];
+        const char *name = "";
+        if (!golden_fetch(models[i][0], path))
+            continue;
+        ck_assert_msg(!tok_def_folder(path, take_name, &name, &e), "%s", e.text);
+        if (models[i][1])
+            ck_assert_str_eq(name ? name : "none", models[i][1]);
+        else
+            ck_assert_ptr_null(name);
+    }
+}
+END_TEST
+
 UNIT_MAIN("tok_write", files_of_a_folder_are_copied, a_vocabulary_is_copied,
     a_gguf_files_tokenizer_is_converted, a_path_that_is_too_long_is_refused,
-    failing_calls_are_reported)
+    failing_calls_are_reported, a_folders_tokenizer_becomes_keys,
+    published_tokenizers_have_their_names_or_none)

@@ -1,0 +1,231 @@
+/*
+ * merge: the factors are decoded to F32 once; they are small. Each of the adapter's tensors belongs
+ * to one matrix of the family, several of ours where the family joins them (GPT-2's q, k and v):
+ * those share A, and each has its rows of B.
+ */
+#include "runtime/convert/merge.h"
+
+#include "api/limits.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "kernels/quant.h"
+#include "runtime/files/safetensors.h"
+
+#include <math.h>
+
+#define CONFIG_LIMIT (1 << 20)
+#define PREFIX       "base_model.model."
+
+struct merged { /* of a tensor of ours, by its order */
+    float *a;   /* (rank, columns) */
+    float *b;   /* (rows, rank); NULL: it is not changed */
+    int64_t rank;
+    float scale;
+};
+
+struct merge {
+    char folder[LIMIT_PATH_BYTES];
+    struct json *config;
+    struct safetensors *file;
+    const struct tensors *all;
+    struct merged *tensors; /* (all->count), by order */
+    bool *used;             /* of the file's tensors */
+};
+
+/* -- adapter_config.json -- */
+
+static bool says_something(const struct json *v)
+{
+    const char *text = json_string_value(v);
+    return v && !json_is_null(v) && !(json_is_bool(v) && !json_bool_value(v)) &&
+        !((json_is_array(v) || json_is_object(v)) && !json_count(v)) &&
+        !(text && (!*text || !strcmp(text, "none")));
+}
+
+static int check_config(const struct merge *m, struct err *e)
+{
+    static const char *const refused[] = {"use_dora", "lora_bias", "bias", "modules_to_save",
+        "layer_replication", "use_qalora", "alora_invocation_tokens", "target_parameters",
+        "trainable_token_indices", "megatron_config", "use_bdlora", "arrow_config"};
+    const char *type = json_str(m->config, "peft_type", "");
+    if (strcmp(type, "LORA"))
+        return err_set(
+            e, ERR_DATA, "%s: peft_type \"%.40s\"; what is merged: LORA", m->folder, type);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        if (says_something(json_get(m->config, refused[i])))
+            return err_set(
+                e, ERR_DATA, "%s: an adapter with %s is not merged", m->folder, refused[i]);
+    json_each (v, json_get(m->config, "alpha_pattern"))
+        if (json_key(v)[strspn(
+                json_key(v), "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.")])
+            return err_set(e, ERR_DATA,
+                "%s: alpha_pattern \"%.60s\": expressions are not supported", m->folder,
+                json_key(v));
+    return 0;
+}
+
+/* A pattern names the end of a module's name, whole components of it. */
+static double alpha_of(const struct merge *m, const char *module)
+{
+    size_t n = strlen(module);
+    json_each (v, json_get(m->config, "alpha_pattern")) {
+        size_t k = strlen(json_key(v));
+        if (n >= k && !strcmp(module + n - k, json_key(v)) && (n == k || module[n - k - 1] == '.'))
+            return json_number_value(v);
+    }
+    return json_num(m->config, "lora_alpha", 8);
+}
+
+/* -- factors -- */
+
+/* The file's tensor "base_model.model.<module>.lora_<which>.weight"; -1: there is none. */
+static int find_factor(const struct merge *m, const struct family_place *p, char which)
+{
+    char name[2 * SAFETENSORS_NAME_BYTES];
+    for (int skip = 0; skip <= p->optional; skip += p->optional ? p->optional : 1) {
+        int n = (int)(strlen(p->name + skip) - strlen(".weight"));
+        snprintf(name, sizeof name, PREFIX "%.*s.lora_%c.weight", n, p->name + skip, which);
+        for (int i = 0; i < safetensors_count(m->file); i++)
+            if (!strcmp(safetensors_at(m->file, i)->name, name))
+                return i;
+    }
+    return -1;
+}
+
+static int check_shape(const struct merge *m, const struct safetensors_tensor *t, int64_t rows,
+    int64_t columns, struct err *e)
+{
+    bool typed = t->type == DTYPE_F32 || t->type == DTYPE_F16 || t->type == DTYPE_BF16;
+    if (typed && t->dims == 2 && t->shape[0] == rows && t->shape[1] == columns)
+        return 0;
+    return err_set(e, ERR_DATA, "%s: tensor %.150s does not fit the model", m->folder, t->name);
+}
+
+static float *decoded(const struct safetensors_tensor *t, int64_t first, int64_t count)
+{
+    float *out = mem_array((size_t)count, sizeof *out);
+    if (out)
+        quant_decode(t->type, t->data + first * dtype_block_bytes(t->type), count, out);
+    return out;
+}
+
+static int take_factors(struct merge *m, const struct tensor *t, const struct family_place *p,
+    int at_a, int at_b, struct err *e)
+{
+    const struct safetensors_tensor *a = safetensors_at(m->file, at_a);
+    const struct safetensors_tensor *b = safetensors_at(m->file, at_b);
+    struct merged *x = &m->tensors[t->order];
+    int64_t out = p->shape[p->transposed ? 1 : 0], rank = a->dims == 2 ? a->shape[0] : 0;
+    char module[sizeof p->name];
+    int rc;
+    if (rank < 1 || rank > INT32_MAX)
+        return err_set(e, ERR_DATA, "%s: tensor %.150s does not fit the model", m->folder, a->name);
+    if ((rc = check_shape(m, a, rank, t->shape[1], e)) || (rc = check_shape(m, b, out, rank, e)))
+        return rc;
+    snprintf(module, sizeof module, "%.*s", (int)(strlen(p->name) - strlen(".weight")), p->name);
+    double root = json_bool(m->config, "use_rslora", false) ? sqrt((double)rank) : (double)rank;
+    x->scale = (float)(alpha_of(m, module) / root);
+    x->rank = rank;
+    x->a = decoded(a, 0, rank * t->shape[1]);
+    x->b = decoded(b, p->first * rank, t->shape[0] * rank);
+    m->used[at_a] = m->used[at_b] = true;
+    return x->a && x->b ? 0 : err_set(e, ERR_MEMORY, "%s: no memory to merge it", m->folder);
+}
+
+static int take_tensors(struct merge *m, const struct model_config *c, struct err *e)
+{
+    for (int i = 0; i < m->all->count; i++) {
+        const struct tensor *t = &m->all->at[i];
+        struct family_place p;
+        if (t->part != TENSOR_WEIGHT || t->dims != 2 || t->layer < 0)
+            continue;
+        family_place(c, m->all, t, FAMILY_HF, &p);
+        int a = find_factor(m, &p, 'A'), b = find_factor(m, &p, 'B');
+        int rc = a >= 0 && b >= 0 ? take_factors(m, t, &p, a, b, e) : 0;
+        if (rc)
+            return rc;
+    }
+    for (int i = 0; i < safetensors_count(m->file); i++)
+        if (!m->used[i])
+            return err_set(e, ERR_DATA, "%s: tensor %.100s belongs to no matrix of this %s model",
+                m->folder, safetensors_at(m->file, i)->name, c->architecture);
+    return 0;
+}
+
+/* -- life -- */
+
+static int open_files(struct merge *m, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES + 32];
+    snprintf(path, sizeof path, "%s/adapter_config.json", m->folder);
+    int rc = json_read_file(path, CONFIG_LIMIT, &m->config, e);
+    if (rc || (rc = check_config(m, e)))
+        return rc;
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", m->folder);
+    return safetensors_open(path, &m->file, e);
+}
+
+static int open_all(struct merge *m, const struct model_config *c, struct err *e)
+{
+    int rc = open_files(m, e);
+    if (rc)
+        return rc;
+    m->tensors = mem_array((size_t)m->all->count, sizeof *m->tensors);
+    m->used = mem_array((size_t)safetensors_count(m->file) + 1, sizeof *m->used);
+    if (!m->tensors || !m->used)
+        return err_set(e, ERR_MEMORY, "%s: no memory to merge it", m->folder);
+    return take_tensors(m, c, e);
+}
+
+int merge_open(const char *folder, const struct model_config *c, const struct tensors *all,
+    struct merge **out, struct err *e)
+{
+    struct merge *m = mem_zalloc(sizeof *m);
+    if (!m)
+        return err_set(e, ERR_MEMORY, "%s: no memory to merge it", folder);
+    snprintf(m->folder, sizeof m->folder, "%s", folder);
+    m->all = all;
+    int rc = open_all(m, c, e);
+    if (rc) {
+        merge_close(m);
+        return rc;
+    }
+    *out = m;
+    return 0;
+}
+
+void merge_close(struct merge *m)
+{
+    if (!m)
+        return;
+    for (int i = 0; m->tensors && i < m->all->count; i++) {
+        mem_free(m->tensors[i].a);
+        mem_free(m->tensors[i].b);
+    }
+    mem_free(m->tensors);
+    mem_free(m->used);
+    safetensors_close(m->file);
+    json_destroy(m->config);
+    mem_free(m);
+}
+
+bool merge_changes(const struct merge *m, const struct tensor *t)
+{
+    return m && m->tensors[t->order].b;
+}
+
+void merge_add(const struct merge *m, const struct tensor *t, int64_t row, int64_t rows, float *w)
+{
+    const struct merged *x = &m->tensors[t->order];
+    int64_t columns = t->shape[1];
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < rows; r++) {
+        float *to = w + r * columns;
+        for (int64_t k = 0; k < x->rank; k++) {
+            float by = x->scale * x->b[(row + r) * x->rank + k];
+            const float *a = x->a + k * columns;
+            for (int64_t i = 0; i < columns; i++)
+                to[i] += by * a[i];
+        }
+    }
+}

@@ -1,0 +1,24 @@
+/*
+ * merge: a LoRA adapter in peft's format (adapter_config.json, adapter_model.safetensors) that is
+ * added to the matrices of its base model: W + s B A, with s = alpha / r, or alpha / sqrt(r) where
+ * use_rslora says so, as peft's merge_and_unload. What else an adapter can hold (DoRA, biases,
+ * modules_to_save, embeddings) is ERR_DATA that names it, and so is one of another model.
+ */
+#ifndef RUNTIME_CONVERT_MERGE_H
+#define RUNTIME_CONVERT_MERGE_H
+
+#include "runtime/family/family.h"
+#include "runtime/family/weights.h"
+
+struct merge;
+
+/* all: the model's own tensors, borrowed until close. */
+int merge_open(const char *folder, const struct model_config *c, const struct tensors *all,
+    struct merge **out, struct err *e);
+void merge_close(struct merge *m); /* NULL is fine */
+/* Whether it changes the tensor; a NULL merge changes none. */
+bool merge_changes(const struct merge *m, const struct tensor *t);
+/* Adds its part to rows [row, row + rows) of the tensor, w (rows, columns). */
+void merge_add(const struct merge *m, const struct tensor *t, int64_t row, int64_t rows, float *w);
+
+#endif

@@ -1,0 +1,160 @@
+/*
+ * tok_gguf_write: a folder's tokenizer as the keys of a GGUF file, as llama.cpp's converter writes
+ * them. What those keys cannot say of a tokenizer is refused by its name. Sources: llama.cpp's
+ * convert_hf_to_gguf.py and gguf-py/gguf/vocab.py. Declared in tok_write.h.
+ */
+#include "runtime/text/tok_write.h"
+
+#include "runtime/text/chat.h"
+#include "runtime/text/tok_def.h"
+
+#define ENDS_LIMIT 3 /* tokens that end a text which the keys can name */
+
+enum { TYPE_NORMAL = 1, TYPE_CONTROL = 3, TYPE_USER_DEFINED = 4, TYPE_UNUSED = 5 };
+
+struct keys {
+    const struct weights *from;
+    struct gguf_writer *to;
+    int64_t vocab; /* rows of the embedding: there are as many tokens */
+};
+
+static int check_kind(const struct tok_def *d, const char *path, struct err *e)
+{
+    if (d->model != TOK_BPE)
+        return err_set(e, ERR_DATA,
+            "%s: a GGUF file is written with a BPE of bytes only, and this is a %s", path,
+            d->model == TOK_WORDPIECE ? "WordPiece" : "BPE of characters");
+    if (!tok_gguf_pre(d))
+        return err_set(e, ERR_DATA,
+            "%s: its normalizer and pre-tokenizer are none that GGUF files have a name for "
+            "(GPT-2's, SmolLM's, Qwen2's, Llama 3's)",
+            path);
+    for (int32_t i = 0; i < d->vocab; i++)
+        if (d->flags && (d->flags[i] & (TOK_LSTRIP | TOK_RSTRIP | TOK_SINGLE_WORD)))
+            return err_set(e, ERR_DATA,
+                "%s: token \"%.*s\": lstrip, rstrip and single_word have no place in a GGUF file",
+                path, (int)(d->tokens[i].len < 40 ? d->tokens[i].len : 40), d->tokens[i].s);
+    return 0;
+}
+
+/* One token at most, and it is this one. */
+static int check_affix(
+    const struct tok_affix *a, int32_t id, const char *what, const char *path, struct err *e)
+{
+    if (!a->count || (a->count == 1 && a->id[0] == id))
+        return 0;
+    return err_set(e, ERR_DATA,
+        "%s: what the post-processor puts %s a text has no place in a GGUF file", path, what);
+}
+
+static int32_t type_of(const struct tok_def *d, int64_t id)
+{
+    uint8_t kind = id < d->vocab ? d->kinds[id] : TOK_UNUSED;
+    return kind == TOK_SPECIAL ? TYPE_CONTROL
+        : kind == TOK_ADDED    ? TYPE_USER_DEFINED
+        : kind == TOK_UNUSED   ? TYPE_UNUSED
+                               : TYPE_NORMAL;
+}
+
+static int write_tokens(const struct keys *k, const struct tok_def *d, struct err *e)
+{
+    arena_auto struct arena *a = arena_create(TOK_ARENA_BYTES);
+    mem_autofree struct gguf_str *tokens = mem_array((size_t)k->vocab, sizeof *tokens);
+    mem_autofree int32_t *types = mem_array((size_t)k->vocab, sizeof *types);
+    if (!a || !tokens || !types)
+        return err_set(e, ERR_MEMORY, "no memory to write a tokenizer");
+    for (int64_t i = 0; i < k->vocab; i++) {
+        types[i] = type_of(d, i);
+        const char *pad = types[i] == TYPE_UNUSED ? arena_printf(a, "[PAD%lld]", (long long)i) : "";
+        if (!pad)
+            return err_set(e, ERR_MEMORY, "no memory to write a tokenizer");
+        if (types[i] == TYPE_UNUSED)
+            tokens[i] = (struct gguf_str){pad, strlen(pad)};
+        else
+            tokens[i] = (struct gguf_str){d->tokens[i].s, d->tokens[i].len};
+    }
+    gguf_write_strs(k->to, "tokenizer.ggml.tokens", tokens, k->vocab);
+    gguf_write_i32s(k->to, "tokenizer.ggml.token_type", types, k->vocab);
+    return 0;
+}
+
+static int write_merges(const struct keys *k, const struct tok_def *d, struct err *e)
+{
+    arena_auto struct arena *a = arena_create(TOK_ARENA_BYTES);
+    size_t count = (size_t)d->merge_count;
+    mem_autofree struct gguf_str *merges = mem_array(count + 1, sizeof *merges);
+    if (!a || !merges)
+        return err_set(e, ERR_MEMORY, "no memory to write a tokenizer");
+    for (size_t i = 0; i < count; i++) {
+        const struct tok_text *pair = d->merges[i];
+        const char *text =
+            arena_printf(a, "%.*s %.*s", (int)pair[0].len, pair[0].s, (int)pair[1].len, pair[1].s);
+        if (!text)
+            return err_set(e, ERR_MEMORY, "no memory to write a tokenizer");
+        merges[i] = (struct gguf_str){text, pair[0].len + 1 + pair[1].len};
+    }
+    gguf_write_strs(k->to, "tokenizer.ggml.merges", merges, d->merge_count);
+    return 0;
+}
+
+/* The end of a text, and what else ends one: of a turn, of a message. */
+static int write_ends(const struct keys *k, int32_t eos, struct err *e)
+{
+    static const char *const names[ENDS_LIMIT] = {"tokenizer.ggml.eos_token_id",
+        "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    const struct model_config *c = weights_config(k->from);
+    int n = 0;
+    eos = eos >= 0 ? eos : c->eos_id;
+    if (eos >= 0)
+        gguf_write_u32(k->to, names[n++], (uint32_t)eos);
+    for (int32_t id = 0; id < (int32_t)k->vocab; id++) {
+        if (id == eos || !(weights_ends(k->from, id) || model_config_ends(c, id)))
+            continue;
+        if (n == ENDS_LIMIT)
+            return err_set(e, ERR_DATA,
+                "%s: more than %d tokens end a text, and a GGUF file can name no more",
+                weights_path(k->from), ENDS_LIMIT);
+        gguf_write_u32(k->to, names[n++], (uint32_t)id);
+    }
+    return 0;
+}
+
+static int write_keys(void *user, const struct tok_def *d, const char *path, struct err *e)
+{
+    const struct keys *k = user;
+    const struct model_config *c = weights_config(k->from);
+    int32_t bos = d->bos >= 0 ? d->bos : c->bos_id, eos = d->eos >= 0 ? d->eos : c->eos_id;
+    int32_t pad = d->pad >= 0 ? d->pad : c->pad_id;
+    int rc;
+    if (d->vocab > k->vocab)
+        return err_set(e, ERR_DATA, "%s: tokenizer has %d tokens, the model %lld", path, d->vocab,
+            (long long)k->vocab);
+    if ((rc = check_kind(d, path, e)) || (rc = check_affix(&d->prefix, bos, "before", path, e)) ||
+        (rc = check_affix(&d->suffix, eos, "behind", path, e)))
+        return rc;
+    const char *pre = tok_gguf_pre(d);
+    gguf_write_str(k->to, "tokenizer.ggml.model", "gpt2", 4);
+    gguf_write_str(k->to, "tokenizer.ggml.pre", pre, strlen(pre));
+    if ((rc = write_tokens(k, d, e)) || (rc = write_merges(k, d, e)) ||
+        (rc = write_ends(k, d->eos, e)))
+        return rc;
+    if (bos >= 0)
+        gguf_write_u32(k->to, "tokenizer.ggml.bos_token_id", (uint32_t)bos);
+    if (pad >= 0 && pad < k->vocab)
+        gguf_write_u32(k->to, "tokenizer.ggml.padding_token_id", (uint32_t)pad);
+    gguf_write_bool(k->to, "tokenizer.ggml.add_bos_token", d->prefix.count);
+    gguf_write_bool(k->to, "tokenizer.ggml.add_eos_token", d->suffix.count);
+    return 0;
+}
+
+int tok_gguf_write(const struct weights *from, struct gguf_writer *to, struct err *e)
+{
+    struct keys k = {from, to, weights_config(from)->vocab};
+    mem_autofree char *template = NULL;
+    int rc = tok_def_folder(weights_path(from), write_keys, &k, e);
+    if (rc || (rc = chat_template_folder(weights_path(from), &template, e)))
+        return rc;
+    if (template)
+        gguf_write_str(to, "tokenizer.chat_template", template, strlen(template));
+    return 0;
+}

@@ -1,0 +1,80 @@
+#!/bin/bash
+# Goal: manifests/samples/convert.yaml keeps its word on a real model: a Hugging Face folder becomes a GGUF file in 4 to 6 bits
+# and in 8, the table says what that costs, and it is little; one without rounding answers as the folder does. Method: `llmjob
+# run` with SmolLM2-135M and the King James text, few windows of it; the folder is made by a conversion, too. What is served
+# is asked for the likeliest text.
+. "$(dirname "$0")/lib.sh"
+work=$(mktemp -d)
+data=$work/data out=$work/out
+
+prepare() {
+	mkdir -p "$work/bin"
+	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	need_material
+	write_job dense models/SmolLM2-135M-Instruct.Q4_1.gguf \
+		'convert: {format: HuggingFace, quantize: BF16, output: /data/out/kjv}'
+	write_job exact out/kjv 'convert: {format: GGUF, output: /data/out/exact}'
+	sed -E 's/^( *sequenceLength:).*/\1 128/; s/^( *sequences:).*/\1 4/' manifests/samples/convert.yaml >"$work/kjv-q4.yaml"
+	sed -E 's/kjv-q4/kjv-q8/; s/Q4_K_M/Q8_0/' "$work/kjv-q4.yaml" >"$work/kjv-q8.yaml"
+	for model in kjv exact/model.gguf; do
+		write_job "serve-${model%%/*}" "out/$model" 'serve: {modelName: m, contextLength: 128}'
+	done
+}
+write_job() { # name source task
+	cat >"$work/$1.yaml" <<-E
+		apiVersion: llmjob.dev/v1alpha1
+		kind: LLMJob
+		metadata: {name: $1}
+		spec:
+		  storage: [{name: data, claimName: llmjob-data, mountPath: /data}]
+		  model: {source: /data/$2}
+		  $3
+	E
+}
+explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
+running() { find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null | cut -d/ -f3 || true; }
+clean_up() {
+	local pids
+	pids=$(running)
+	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
+	rm -rf "$work"
+}
+llmjob() { # name [flags...]
+	env "TMPDIR=$work" timeout 200 "$work/bin/llmjob" run "$work/$1.yaml" --storage "data=$data" --plain "${@:2}"
+}
+runs() { llmjob "$1" >"$out" 2>&1; }
+served() { sed -n 's|.* serving at \(http://[^ ]*\)/v1$|\1|p' "$out" | grep .; }
+# What the model goes on with, at temperature 0.
+answer() { # name
+	llmjob "$1" --port 0 >"$out" 2>&1 &
+	local run=$!
+	poll 60 "an address" served >&2
+	curl -sS --fail-with-body --max-time 60 "$(served)/v1/completions" -H 'content-type: application/json' \
+		-d '{"model": "m", "prompt": "In the beginning God", "max_tokens": 32, "temperature": 0}' | jq -r '.choices[0].text'
+	kill -TERM $(pgrep -P $run) 2>/dev/null || true
+	wait $run || true
+}
+figure() { jq "$2" "$data/out/$1/report.json"; }
+more() { jq -n "$(figure "$1" .output.perplexity) / $(figure "$1" .source.perplexity) - 1"; }
+
+trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
+prepare
+check "a GGUF file becomes a folder" runs dense
+check "it is what transformers reads" jq -e '.architectures == ["LlamaForCausalLM"] and .torch_dtype == "bfloat16"' \
+	"$data/out/kjv/config.json"
+check "the sample makes a file in 4 to 6 bits of it" runs kjv-q4
+sed -n '/perplexity/,$p' "$out"
+check "its table is told" grep -qE '^output +[0-9.]+ +[0-9.]+ +[0-9.]+$' "$out"
+check "perplexity grows by 4 % at most" jq -en "$(more kjv-q4) < 0.04"
+check "less than half of the bytes" jq -en "$(figure kjv-q4 .output.bytes) < $(figure kjv-q4 .source.bytes) * 0.45"
+check "another in 8 bits" runs kjv-q8
+sed -n '/perplexity/,$p' "$out"
+check "perplexity grows by 0.5 % at most" jq -en "$(more kjv-q8) < 0.005"
+check "half of the bytes" jq -en "$(figure kjv-q8 .output.bytes) < $(figure kjv-q8 .source.bytes) * 0.54"
+check "one as it is" runs exact
+folder=$(answer serve-kjv) file=$(answer serve-exact)
+echo "answers:$file"
+check "folder and file give the same text" equal "$file" "$folder"
+check "which is one" test ${#file} -gt 20
+check "nothing is left beside the outputs" equal "$(find "$data/out" -mindepth 1 -maxdepth 1 | wc -l)" 4
+finish

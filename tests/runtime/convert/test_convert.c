@@ -1,0 +1,418 @@
+/*
+ * Goal: a converted model is the same model. Method: the tiny golden models, with a tokenizer of
+ * their vocabularies, to GGUF and back: tensors to the bit, configuration, tokens; blocks against
+ * their encoder; losses of source and output, which are equal where nothing is rounded; an
+ * adapter's sum; the report; what is refused, a stop, and that nothing is left behind then.
+ */
+#include "runtime/convert/convert.h"
+
+#include "base/io.h"
+#include "kernels/quant_encode.h"
+#include "runtime/family/weights.h"
+#include "runtime/text/tok.h"
+#include "tests/runtime/bytes.h"
+#include "tests/unit.h"
+
+#include <dirent.h>
+#include <math.h>
+
+static char folder[64];
+static struct err e;
+static struct door door;
+
+static void setup(void)
+{
+    golden_folder(folder);
+}
+
+static void teardown(void)
+{
+    golden_remove(folder);
+}
+
+/* GPT-2's stand-ins for the first `count` bytes, and an end of text. */
+static void write_tokenizer(const char *path, int count)
+{
+    char symbol[4];
+    struct jsonw w;
+    buf_auto struct buf b;
+    buf_init(&b, 1 << 20);
+    jsonw_init(&w, &b);
+    jsonw_open(&w, NULL, '{');
+    jsonw_open(&w, "pre_tokenizer", '{');
+    jsonw_str(&w, "type", "ByteLevel");
+    jsonw_bool(&w, "add_prefix_space", false);
+    jsonw_close(&w);
+    jsonw_open(&w, "added_tokens", '[');
+    jsonw_open(&w, NULL, '{');
+    jsonw_int(&w, "id", count - 1);
+    jsonw_str(&w, "content", "<|end|>");
+    jsonw_bool(&w, "special", true);
+    jsonw_close(&w);
+    jsonw_close(&w);
+    jsonw_open(&w, "model", '{');
+    jsonw_str(&w, "type", "BPE");
+    jsonw_open(&w, "vocab", '{');
+    for (int i = 0; i < count - 1; i++) {
+        bytes_symbol(i, symbol);
+        jsonw_int(&w, symbol, i);
+    }
+    jsonw_close(&w);
+    jsonw_open(&w, "merges", '[');
+    jsonw_close(&w);
+    jsonw_close(&w);
+    jsonw_close(&w);
+    ck_assert(!jsonw_end(&w));
+    golden_write(path, b.data, b.len);
+}
+
+/* <folder>/<name>: the golden model with a tokenizer. */
+static void make_model(const char *name, int vocab)
+{
+    static const char *const files[] = {
+        "config.json", "generation_config.json", "model.safetensors"};
+    char from[256], to[256];
+    snprintf(to, sizeof to, "%s/%s", folder, name);
+    ck_assert(!io_mkdirs(to, 0755, &e));
+    for (int i = 0; i < 3; i++) {
+        buf_auto struct buf text;
+        buf_init(&text, 1 << 24);
+        snprintf(from, sizeof from, GOLDEN "%s/%s", name, files[i]);
+        snprintf(to, sizeof to, "%s/%s/%s", folder, name, files[i]);
+        ck_assert_msg(!io_read_file(from, 1 << 24, &text, &e), "%s", e.text);
+        golden_write(to, text.data, text.len);
+    }
+    snprintf(to, sizeof to, "%s/%s/tokenizer.json", folder, name);
+    write_tokenizer(to, vocab);
+    snprintf(to, sizeof to, "%s/%s/tokenizer_config.json", folder, name);
+    static const char config[] = "{\"eos_token\":\"<|end|>\",\"chat_template\":\"{{ messages }}\"}";
+    golden_write(to, config, strlen(config));
+    snprintf(to, sizeof to, "%s/text.txt", folder);
+    buf_auto struct buf text;
+    buf_init(&text, 1 << 16);
+    for (int i = 0; i < 200; i++)
+        buf_printf(&text, "%d!", i * 7919 % 1000);
+    golden_write(to, text.data, text.len);
+}
+
+static int convert(const char *from, const char *to, const char *how)
+{
+    static struct orders orders;
+    struct jobspec spec;
+    char text[1024];
+    json_auto struct json *v = NULL;
+    struct arena *arena = arena_create(1 << 20);
+    struct convert_conf c = {.door = &door, .orders = &orders};
+    e = (struct err){0};
+    snprintf(text, sizeof text,
+        "{\"name\":\"j\",\"namespace\":\"n\",\"spec\":{\"precision\":\"FP32\","
+        "\"storage\":[{\"name\":\"s\",\"scratch\":\"1Gi\",\"mountPath\":\"/tmp\"}],"
+        "\"model\":{\"source\":\"%s/%s\"},\"convert\":{\"output\":\"%s/%s\",%s}}}",
+        folder, from, folder, to, how);
+    ck_assert_msg(!json_parse(text, strlen(text), &v, &e), "%s", e.text);
+    ck_assert_msg(!jobspec_decode(v, arena, &spec, &e), "%s", e.text);
+    orders.spec = &spec;
+    ck_assert_int_eq(dev_open("cpu", 0, 1, &c.dev, &e), 0);
+    c.budget_bytes = 1 << 30;
+    int rc = convert_run(&c, &e);
+    dev_close(c.dev);
+    arena_destroy(arena);
+    return rc;
+}
+
+static void convert_ok(const char *from, const char *to, const char *how)
+{
+    door_init(&door, -1, NULL);
+    int rc = convert(from, to, how);
+    ck_assert_msg(!rc, "%s to %s: %s", from, to, e.text);
+}
+
+static struct weights *open_model(const char *name)
+{
+    struct weights *w = NULL;
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    ck_assert_msg(!weights_open(path, NULL, &w, &e), "%s", e.text);
+    return w;
+}
+
+static float *read_tensor(struct weights *w, const struct weights_tensor *t, int64_t *count)
+{
+    int64_t rows = t->shape[0], columns = t->dims > 1 ? t->shape[1] : 1;
+    float *x = mem_array((size_t)(rows * columns), sizeof *x);
+    ck_assert_msg(
+        !weights_read(w, t->name, rows, columns, 0, rows, DTYPE_F32, x, &e), "%s", e.text);
+    *count = rows * columns;
+    return x;
+}
+
+static void same_tensors(const char *a, const char *b)
+{
+    struct weights *x = open_model(a), *y = open_model(b);
+    ck_assert_int_eq(weights_count(x), weights_count(y));
+    for (int i = 0; i < weights_count(x); i++) {
+        int64_t n, m;
+        const struct weights_tensor *t = weights_at(x, i);
+        mem_autofree float *p = read_tensor(x, t, &n);
+        mem_autofree float *q = read_tensor(y, weights_find(y, t->name), &m);
+        ck_assert_int_eq(n, m);
+        ck_assert_msg(!memcmp(p, q, (size_t)n * 4), "%s and %s: %s differs", a, b, t->name);
+    }
+    weights_close(x);
+    weights_close(y);
+}
+
+/* All that is computed by, and what ends a text. */
+static void same_config(const char *a, const char *b)
+{
+    struct weights *x = open_model(a), *y = open_model(b);
+    struct model_config p = *weights_config(x), q = *weights_config(y);
+    for (int32_t id = 0; id < (int32_t)p.vocab; id++)
+        ck_assert_msg(model_config_ends(&q, id) >= weights_ends(x, id), "%s: %d", b, id);
+    p.bos_id = q.bos_id;
+    p.eos_id = q.eos_id;
+    p.pad_id = q.pad_id;
+    memcpy(p.more_eos, q.more_eos, sizeof p.more_eos);
+    p.more_eos_count = q.more_eos_count;
+    ck_assert_mem_eq(&p, &q, sizeof p);
+    weights_close(x);
+    weights_close(y);
+}
+
+static void same_tokens(const char *a, const char *b)
+{
+    static const char text[] = "1001 nights<|end|>, \"and\" one";
+    struct weights *w[2] = {open_model(a), open_model(b)};
+    struct tok_ids ids[2] = {{0}};
+    for (int i = 0; i < 2; i++) {
+        struct tok *t = NULL;
+        ck_assert_msg(!tok_open(w[i], &t, &e), "%s", e.text);
+        ck_assert(!tok_encode(t, text, sizeof text - 1, true, &ids[i], &e));
+        tok_close(t);
+        weights_close(w[i]);
+    }
+    ck_assert_int_gt(ids[0].count, 10);
+    ck_assert_int_eq(ids[0].count, ids[1].count);
+    ck_assert_mem_eq(ids[0].id, ids[1].id, (size_t)ids[0].count * sizeof *ids[0].id);
+    tok_ids_done(&ids[0]);
+    tok_ids_done(&ids[1]);
+}
+
+static const struct {
+    const char *name;
+    int vocab;
+} models[] = {{"tiny-llama", 256}, {"tiny-qwen2", 131}, {"tiny-gpt2", 131}};
+
+START_TEST(there_and_back_it_is_the_same_model)
+{
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        const char *name = models[i].name;
+        make_model(name, models[i].vocab);
+        convert_ok(name, "g", "\"format\":\"GGUF\"");
+        same_tensors(name, "g/model.gguf");
+        same_config(name, "g/model.gguf");
+        same_tokens(name, "g/model.gguf");
+        convert_ok("g/model.gguf", "h", "\"format\":\"HuggingFace\"");
+        same_tensors(name, "h");
+        same_config("g/model.gguf", "h");
+        same_tokens(name, "h");
+        convert_ok("g/model.gguf", "k", "\"format\":\"GGUF\"");
+        same_tensors(name, "k/model.gguf");
+        same_config("g/model.gguf", "k/model.gguf");
+        same_tokens(name, "k/model.gguf");
+    }
+}
+END_TEST
+
+START_TEST(halves_survive_the_way_to_the_bit)
+{
+    static const char *const types[] = {"BF16", "F16"};
+    make_model("tiny-llama", 256);
+    for (int i = 0; i < 2; i++) {
+        char how[64];
+        snprintf(how, sizeof how, "\"format\":\"HuggingFace\",\"quantize\":\"%s\"", types[i]);
+        convert_ok("tiny-llama", "half", how);
+        convert_ok("half", "g", "\"format\":\"GGUF\"");
+        convert_ok("g/model.gguf", "h", "\"format\":\"HuggingFace\"");
+        same_tensors("half", "h");
+        struct weights *w = open_model("h");
+        ck_assert_int_eq(weights_find(w, "model.layers.0.self_attn.q_proj.weight")->type,
+            i ? DTYPE_F16 : DTYPE_BF16);
+        weights_close(w);
+    }
+}
+END_TEST
+
+/* Each matrix is what its encoder makes of the source's rows, rotary ones in their order too. */
+START_TEST(blocks_are_their_encoders)
+{
+    static const char *const names[] = {"model.layers.1.self_attn.q_proj.weight",
+        "model.layers.0.mlp.down_proj.weight", "model.embed_tokens.weight"};
+    make_model("tiny-llama", 256);
+    convert_ok("tiny-llama", "g", "\"quantize\":\"Q8_0\"");
+    struct weights *x = open_model("tiny-llama"), *y = open_model("g/model.gguf");
+    for (int i = 0; i < 3; i++) {
+        int64_t n;
+        enum dtype type;
+        const void *raw;
+        mem_autofree float *rows = read_tensor(x, weights_find(x, names[i]), &n);
+        mem_autofree uint8_t *want = mem_array((size_t)dtype_bytes(DTYPE_Q8_0, n), 1);
+        ck_assert(!weights_raw(y, names[i], &type, &raw, &e));
+        ck_assert_int_eq(type, DTYPE_Q8_0);
+        quant_encode(type, rows, n, NULL, want);
+        ck_assert_mem_eq(raw, want, (size_t)dtype_bytes(type, n));
+    }
+    weights_close(x);
+    weights_close(y);
+    convert_ok("g/model.gguf", "k", "\"quantize\":\"None\"");
+    same_tensors("g/model.gguf", "k/model.gguf");
+    convert_ok("g/model.gguf", "h", "\"format\":\"HuggingFace\"");
+    same_tensors("g/model.gguf", "h");
+}
+END_TEST
+
+static struct json *report_of(const char *output)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s/report.json", folder, output);
+    return golden_json(path);
+}
+
+START_TEST(the_report_says_what_it_cost)
+{
+    char how[512];
+    make_model("tiny-llama", 256);
+    snprintf(how, sizeof how,
+        "\"evaluate\":{\"data\":\"%s/text.txt\",\"sequenceLength\":48,\"sequences\":3}", folder);
+    convert_ok("tiny-llama", "g", how);
+    json_auto struct json *same = report_of("g");
+    const struct json *before = json_get(same, "source"), *after = json_get(same, "output");
+    ck_assert_int_eq(json_int(json_get(same, "evaluated"), "tokens", 0), 3 * 48);
+    ck_assert_double_eq(json_num(before, "loss", 0), json_num(after, "loss", 1));
+    ck_assert_double_eq_tol(
+        json_num(before, "perplexity", 0), exp(json_num(before, "loss", 0)), 1e-9);
+    ck_assert_double_gt(json_num(after, "tokensPerSecond", 0), 0);
+    ck_assert_int_eq(json_int(before, "bytes", 0), 90432 * 4);
+    snprintf(how, sizeof how,
+        "\"evaluate\":{\"data\":\"%s/text.txt\",\"sequenceLength\":48,\"sequences\":3},"
+        "\"quantize\":\"Q4_0\"",
+        folder);
+    convert_ok("tiny-llama", "g", how);
+    json_auto struct json *less = report_of("g");
+    after = json_get(less, "output");
+    ck_assert_str_eq(json_str(less, "quantize", ""), "Q4_0");
+    ck_assert_double_ne(json_num(after, "loss", 0), json_num(before, "loss", 0));
+    ck_assert_double_eq_tol(json_num(after, "loss", 0), json_num(before, "loss", 0), 0.2);
+    ck_assert_int_lt(json_int(after, "bytes", 0), 90432);
+}
+END_TEST
+
+/* What the run left in the folder beside the models. */
+static int count_entries(void)
+{
+    int n = 0;
+    DIR *d = opendir(folder);
+    ck_assert_ptr_nonnull(d);
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+static void refuse(const char *from, const char *to, const char *how, int code, const char *says)
+{
+    int entries = count_entries();
+    door_init(&door, -1, NULL);
+    int rc = convert(from, to, how);
+    ck_assert_msg(rc == -code && strstr(e.text, says), "%d: %s", rc, e.text);
+    ck_assert_int_eq(count_entries(), entries);
+}
+
+START_TEST(what_cannot_be_is_refused_and_leaves_nothing)
+{
+    char path[256];
+    make_model("tiny-llama", 256);
+    refuse("nothing", "g", "\"format\":\"GGUF\"", ERR_DATA, "No such file");
+    snprintf(path, sizeof path, "%s/mine", folder);
+    ck_assert(!io_mkdirs(path, 0755, &e));
+    snprintf(path, sizeof path, "%s/mine/letter.txt", folder);
+    golden_write(path, "dear", 4);
+    refuse("tiny-llama", "mine", "\"format\":\"GGUF\"", ERR_USER,
+        "mine holds letter.txt, which llmjob did not write");
+    snprintf(path, sizeof path, "%s/tiny-llama/tokenizer.json", folder);
+    static const char spaces[] =
+        "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
+        "{\"type\":\"Digits\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]},"
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}";
+    golden_write(path, spaces, strlen(spaces));
+    refuse("tiny-llama", "g", "\"format\":\"GGUF\"", ERR_DATA,
+        "its normalizer and pre-tokenizer are none that GGUF files have a name for");
+}
+END_TEST
+
+START_TEST(a_stop_leaves_nothing)
+{
+    int entries;
+    make_model("tiny-llama", 256);
+    entries = count_entries();
+    door_init(&door, -1, NULL);
+    atomic_store(&door.stop, true);
+    ck_assert_int_eq(convert("tiny-llama", "g", "\"format\":\"GGUF\""), -ERR_DRAINED);
+    ck_assert_int_eq(count_entries(), entries);
+    convert_ok("tiny-llama", "g", "\"format\":\"GGUF\"");
+}
+END_TEST
+
+/* Of rank 1: what is added to an element is a product of two numbers. */
+START_TEST(an_adapter_is_merged)
+{
+    char path[256], how[512];
+    static const char config[] = "{\"peft_type\":\"LORA\",\"r\":1,\"lora_alpha\":2}";
+    static const char header[] =
+        "{\"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight\":{\"dtype\":\"F32\","
+        "\"shape\":[1,64],\"data_offsets\":[0,256]},"
+        "\"base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight\":{\"dtype\":\"F32\","
+        "\"shape\":[64,1],\"data_offsets\":[256,512]}}";
+    uint64_t size = sizeof header - 1;
+    float factors[128];
+    buf_auto struct buf file;
+    buf_init(&file, 1 << 16);
+    make_model("tiny-llama", 256);
+    for (int i = 0; i < 128; i++)
+        factors[i] = (float)(i % 64) / 64;
+    buf_add(&file, &size, 8);
+    buf_add(&file, header, size);
+    buf_add(&file, factors, sizeof factors);
+    snprintf(path, sizeof path, "%s/adapter", folder);
+    ck_assert(!io_mkdirs(path, 0755, &e));
+    snprintf(path, sizeof path, "%s/adapter/adapter_model.safetensors", folder);
+    golden_write(path, file.data, file.len);
+    snprintf(path, sizeof path, "%s/adapter/adapter_config.json", folder);
+    golden_write(path, config, strlen(config));
+    snprintf(how, sizeof how, "\"mergeAdapter\":\"%s/adapter\"", folder);
+    convert_ok("tiny-llama", "g", how);
+    struct weights *x = open_model("tiny-llama"), *y = open_model("g/model.gguf");
+    for (int i = 0; i < weights_count(x); i++) {
+        int64_t n, m;
+        const struct weights_tensor *t = weights_at(x, i);
+        mem_autofree float *p = read_tensor(x, t, &n), *q = read_tensor(y, t, &m);
+        bool changed = !strcmp(t->name, "model.layers.0.self_attn.q_proj.weight");
+        for (int64_t k = 0; k < n; k++) {
+            float more = changed ? 2 * factors[k % 64] * factors[64 + k / 64] : 0;
+            ck_assert(fabsf(q[k] - (p[k] + more)) <= (changed ? 1e-6f : 0));
+        }
+    }
+    weights_close(x);
+    weights_close(y);
+}
+END_TEST
+
+int main(void)
+{
+    const struct unit u = {.name = "convert", .timeout_s = 60, .setup = setup, .done = teardown};
+    return unit_run_with(&u,
+        (const TTest *const[]){there_and_back_it_is_the_same_model,
+            halves_survive_the_way_to_the_bit, blocks_are_their_encoders,
+            the_report_says_what_it_cost, what_cannot_be_is_refused_and_leaves_nothing,
+            a_stop_leaves_nothing, an_adapter_is_merged, NULL});
+}
