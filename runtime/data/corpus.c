@@ -66,7 +66,7 @@ static int format_of(const char *path, enum data_format *format, struct err *e)
     if (*format == FORMAT_AUTO)
         return err_set(e, ERR_USER,
             "%s: format Auto knows .txt, .text, .md, .jsonl and .ndjson, also with .gz or .zst: "
-            "set spec.train.data.format to Text or JSONL",
+            "set the field format beside it to Text or JSONL",
             path);
     if (*format == FORMAT_CONLL)
         return err_set(e, ERR_USER,
