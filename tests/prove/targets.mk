@@ -2,7 +2,7 @@
 # BASE is the commit that the present build is compared with; BITS are flags of bits.sh.
 BASE   ?= HEAD^
 BITS   ?=
-PROOFS += tests/prove/quick.sh tests/prove/demo_interrupt.sh tests/prove/names_on_cluster.sh tests/prove/corpus.sh
+PROOFS += $(addprefix tests/prove/,quick.sh demo_interrupt.sh names_on_cluster.sh corpus.sh llamacpp.sh)
 
 .PHONY: bits pace prove
 bits: all ## the same to the bit as BASE=HEAD^ : losses, checkpoints, exports, answers, memory
