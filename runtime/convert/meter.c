@@ -37,10 +37,9 @@ static int open_tokens(
         return rc;
     bool documents = tokens.rows != NULL;
     tokens_close(&tokens);
-    rc = documents
-        ? err_set(e, ERR_USER, "%s: prompts and completions; spec.convert looks at running text",
-              text)
-        : data_open(text, path, (int)m->length, false, &m->data, e);
+    rc = documents ? err_set(e, ERR_USER,
+                         "%s: prompts and completions; spec.convert looks at running text", text)
+                   : data_open(text, path, (int)m->length, false, &m->data, e);
     io_remove(path, NULL); /* what is mapped stays */
     return rc;
 }
@@ -71,8 +70,7 @@ int meter_open(
     m->targets = mem_array((size_t)m->length, sizeof *m->targets);
     if (!m->inputs || !m->targets)
         return err_set(e, ERR_MEMORY, "no memory to evaluate the model");
-    if ((rc = tok_open(w, &m->tok, e)) ||
-        (rc = open_text(m, text, format, e)) ||
+    if ((rc = tok_open(w, &m->tok, e)) || (rc = open_text(m, text, format, e)) ||
         (rc = memplan_model(&c, w, &plan, e)) ||
         (rc = memplan_require(&plan, m->conf->budget_bytes, e)) ||
         (rc = model_create(m->conf->dev, &c, &m->model, e)) || (rc = model_load(m->model, w, e)))

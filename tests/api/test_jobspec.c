@@ -14,13 +14,12 @@
 #include "tests/api/jobspecs.h"
 #include "tests/unit.h"
 
-#include <glob.h>
 #include <regex.h>
 
 #define CRD_FILE "manifests/crd.yaml"
 
-static const char *const full[] = {
-    jobspecs_train, jobspecs_epochs, jobspecs_texts, jobspecs_serve, jobspecs_run, jobspecs_convert};
+static const char *const full[] = {jobspecs_train, jobspecs_epochs, jobspecs_texts, jobspecs_serve,
+    jobspecs_run, jobspecs_convert};
 
 static const char least_train[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
@@ -708,28 +707,6 @@ START_TEST(test_samples)
 }
 END_TEST
 
-/* Each file of bad-manifests/ is refused here as it is by the API server, naming the same field. */
-START_TEST(test_bad_manifests)
-{
-    glob_t g;
-    ck_assert_int_eq(glob("tests/e2e/bad-manifests/*.yaml", 0, NULL, &g), 0);
-    ck_assert_int_gt((int)g.gl_pathc, 100);
-    for (size_t i = 0; i < g.gl_pathc; i++) {
-        struct err e = {.text = ""};
-        struct jobspec spec;
-        struct buf b buf_auto;
-        buf_init(&b, LIMIT_JOB_FILE_BYTES);
-        ck_assert_int_eq(io_read_file(g.gl_pathv[i], LIMIT_JOB_FILE_BYTES, &b, &e), 0);
-        char *expect = b.data + strlen("# expect: ");
-        *strchr(expect, '\n') = 0;
-        int rc = jobspec_read_file(g.gl_pathv[i], jobspecs_arena, &spec, &e);
-        ck_assert_msg(rc == -ERR_USER && strstr(e.text, expect), "%s: wanted \"%s\", got \"%s\"",
-            g.gl_pathv[i], expect, rc ? e.text : "accepted");
-    }
-    globfree(&g);
-}
-END_TEST
-
 static int decode_and_encode(void *user)
 {
     struct jobspec spec;
@@ -792,7 +769,6 @@ int main(void)
     tcase_add_loop_test(t, test_files, 0, COUNT(files));
     tcase_add_loop_test(t, test_samples, 0, COUNT(samples));
     tcase_add_test(t, test_generated_name);
-    tcase_add_test(t, test_bad_manifests);
     tcase_add_test(t, test_small_arena);
     tcase_add_test(t, test_allocation_failures);
     suite_add_tcase(s, t);

@@ -12,6 +12,7 @@
 #include "tests/api/jobspecs.h"
 #include "tests/unit.h"
 
+#include <glob.h>
 #include <string.h>
 
 static const struct {
@@ -223,6 +224,28 @@ START_TEST(a_job_too_large_for_its_parts_is_refused)
 }
 END_TEST
 
+/* Each file of bad-manifests/ is refused here as it is by the API server, naming the same field. */
+START_TEST(test_bad_manifests)
+{
+    glob_t g;
+    ck_assert_int_eq(glob("tests/e2e/bad-manifests/*.yaml", 0, NULL, &g), 0);
+    ck_assert_int_gt((int)g.gl_pathc, 100);
+    for (size_t i = 0; i < g.gl_pathc; i++) {
+        struct err e = {.text = ""};
+        struct jobspec spec;
+        struct buf b buf_auto;
+        buf_init(&b, LIMIT_JOB_FILE_BYTES);
+        ck_assert_int_eq(io_read_file(g.gl_pathv[i], LIMIT_JOB_FILE_BYTES, &b, &e), 0);
+        char *expect = b.data + strlen("# expect: ");
+        *strchr(expect, '\n') = 0;
+        int rc = jobspec_read_file(g.gl_pathv[i], jobspecs_arena, &spec, &e);
+        ck_assert_msg(rc == -ERR_USER && strstr(e.text, expect), "%s: wanted \"%s\", got \"%s\"",
+            g.gl_pathv[i], expect, rc ? e.text : "accepted");
+    }
+    globfree(&g);
+}
+END_TEST
+
 #define COUNT(a) (int)(sizeof a / sizeof *(a))
 
 int main(void)
@@ -235,6 +258,7 @@ int main(void)
     tcase_add_loop_test(t, test_accepted, 0, COUNT(accepted));
     tcase_add_loop_test(t, test_accepted_of_another_objective, 0, COUNT(accepted_objectives));
     tcase_add_test(t, a_job_too_large_for_its_parts_is_refused);
+    tcase_add_test(t, test_bad_manifests);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-static double near_to(enum dtype t, double f32)
+double op_case_near(enum dtype t, double f32)
 {
     return t == DTYPE_F32 ? f32 : t == DTYPE_BF16 ? 0x1p-7 : 0x1p-10;
 }
@@ -39,9 +39,9 @@ static void case_matmul(struct parity_run *r, const int64_t *s)
         a.pre = parity_input(r, a.m * a.ldc, a.c_type, 1);
     a.act = s[8] & ERF ? OP_ACT_GELU_ERF : s[8] & GELU ? OP_ACT_GELU : OP_ACT_NONE;
     r->ops->matmul(r->d, &a);
-    parity_output(r, a.c, a.m * a.ldc, a.c_type, near_to(a.c_type, 2e-5));
+    parity_output(r, a.c, a.m * a.ldc, a.c_type, op_case_near(a.c_type, 2e-5));
     if (a.pre)
-        parity_output(r, a.pre, a.m * a.ldc, a.c_type, near_to(a.c_type, 2e-5));
+        parity_output(r, a.pre, a.m * a.ldc, a.c_type, op_case_near(a.c_type, 2e-5));
 }
 
 /* shape: m, n, k, type of W */
@@ -100,7 +100,7 @@ static void case_rmsnorm(struct parity_run *r, const int64_t *s)
     a.y = a.group ? parity_input(r, out, r->t, 1) : parity_space(r, out, r->t);
     a.rstd = parity_space(r, a.n, DTYPE_F32);
     r->ops->rmsnorm(r->d, &a);
-    parity_output(r, a.y, out, r->t, near_to(r->t, 2e-6));
+    parity_output(r, a.y, out, r->t, op_case_near(r->t, 2e-6));
     parity_output(r, a.rstd, a.n, DTYPE_F32, 2e-6);
 }
 
@@ -116,7 +116,7 @@ static void case_rmsnorm_back(struct parity_run *r, const int64_t *s)
     a.dx = s[2] || a.group ? parity_input(r, in, r->t, 1) : parity_space(r, in, r->t);
     a.dw = s[3] ? NULL : parity_input(r, a.c, DTYPE_F32, 1);
     r->ops->rmsnorm_back(r->d, &a);
-    parity_output(r, a.dx, in, r->t, near_to(r->t, 1e-5));
+    parity_output(r, a.dx, in, r->t, op_case_near(r->t, 1e-5));
     if (a.dw)
         parity_output(r, a.dw, a.c, DTYPE_F32, 1e-5);
 }
@@ -132,7 +132,7 @@ static void case_layernorm(struct parity_run *r, const int64_t *s)
     a.mean = parity_space(r, a.n, DTYPE_F32);
     a.rstd = parity_space(r, a.n, DTYPE_F32);
     r->ops->layernorm(r->d, &a);
-    parity_output(r, a.y, a.n * a.c, r->t, near_to(r->t, 5e-6));
+    parity_output(r, a.y, a.n * a.c, r->t, op_case_near(r->t, 5e-6));
     parity_output(r, a.mean, a.n, DTYPE_F32, 2e-5);
     parity_output(r, a.rstd, a.n, DTYPE_F32, 5e-6);
 }
@@ -150,7 +150,7 @@ static void case_layernorm_back(struct parity_run *r, const int64_t *s)
     a.dw = s[3] ? NULL : parity_input(r, a.c, DTYPE_F32, 1);
     a.dbias = s[4] ? NULL : parity_input(r, a.c, DTYPE_F32, 1);
     r->ops->layernorm_back(r->d, &a);
-    parity_output(r, a.dx, a.n * a.c, r->t, near_to(r->t, 1e-5));
+    parity_output(r, a.dx, a.n * a.c, r->t, op_case_near(r->t, 1e-5));
     if (a.dw)
         parity_output(r, a.dw, a.c, DTYPE_F32, 1e-5);
     if (a.dbias)
@@ -176,7 +176,7 @@ static void case_gelu_back(struct parity_run *r, const int64_t *s)
     a.dy = dy;
     a.dx = s[1] ? dy : parity_space(r, a.count, r->t);
     r->ops->gelu_back(r->d, &a);
-    parity_output(r, a.dx, a.count, r->t, near_to(r->t, 5e-6));
+    parity_output(r, a.dx, a.count, r->t, op_case_near(r->t, 5e-6));
 }
 
 /* shape: count */
@@ -185,7 +185,7 @@ static void case_tanh(struct parity_run *r, const int64_t *s)
     struct op_tanh a = {.count = s[0], .t = r->t};
     a.x = parity_input(r, a.count, r->t, 12);
     r->ops->tanh(r->d, &a);
-    parity_output(r, a.x, a.count, r->t, near_to(r->t, 1e-6));
+    parity_output(r, a.x, a.count, r->t, op_case_near(r->t, 1e-6));
 }
 
 /* shape: count */
@@ -195,7 +195,7 @@ static void case_tanh_back(struct parity_run *r, const int64_t *s)
     a.x = parity_input(r, a.count, r->t, 1);
     a.dy = parity_input(r, a.count, r->t, 2);
     r->ops->tanh_back(r->d, &a);
-    parity_output(r, a.dy, a.count, r->t, near_to(r->t, 1e-6));
+    parity_output(r, a.dy, a.count, r->t, op_case_near(r->t, 1e-6));
 }
 
 /* shape: count, p in 64ths */
@@ -204,7 +204,7 @@ static void case_dropout(struct parity_run *r, const int64_t *s)
     struct op_dropout a = {.count = s[0], .p = (float)s[1] / 64, .seed = 1u << 31, .t = r->t};
     a.x = parity_input(r, a.count, r->t, 2);
     r->ops->dropout(r->d, &a);
-    parity_output(r, a.x, a.count, r->t, near_to(r->t, 1e-6));
+    parity_output(r, a.x, a.count, r->t, op_case_near(r->t, 1e-6));
 }
 
 /* shape: n, heads, d, padding of a row, greatest position, 1: inverse, kind of scaling */
@@ -217,7 +217,7 @@ static void case_rope(struct parity_run *r, const int64_t *s)
     a.x = parity_input(r, a.n * a.ld, r->t, 2);
     a.position = parity_ids(r, a.n, (int32_t)s[4] + 1);
     r->ops->rope(r->d, &a);
-    parity_output(r, a.x, a.n * a.ld, r->t, near_to(r->t, 2e-6));
+    parity_output(r, a.x, a.n * a.ld, r->t, op_case_near(r->t, 2e-6));
 }
 
 /* Of t tokens: all but one, a third, all but one, ... */
@@ -273,8 +273,8 @@ static void case_attention(struct parity_run *r, const int64_t *s)
 {
     struct op_attention a = attention_inputs(r, s);
     r->ops->attention(r->d, &a);
-    parity_output(r, a.o, a.b * a.tokens * a.h * a.d, r->t, near_to(r->t, 1e-5));
-    parity_output(r, a.lse, a.b * a.tokens * a.h, DTYPE_F32, near_to(r->t, 1e-5));
+    parity_output(r, a.o, a.b * a.tokens * a.h * a.d, r->t, op_case_near(r->t, 1e-5));
+    parity_output(r, a.lse, a.b * a.tokens * a.h, DTYPE_F32, op_case_near(r->t, 1e-5));
 }
 
 /* The gradients are compared where they are written: rows without their padding, which keeps its
@@ -389,7 +389,7 @@ static void case_swiglu(struct parity_run *r, const int64_t *s)
     struct op_swiglu a = swiglu_inputs(r, s);
     a.y = parity_space(r, a.n * a.f, r->t);
     r->ops->swiglu(r->d, &a);
-    parity_output(r, a.y, a.n * a.f, r->t, near_to(r->t, 2e-6));
+    parity_output(r, a.y, a.n * a.f, r->t, op_case_near(r->t, 2e-6));
 }
 
 static void case_swiglu_back(struct parity_run *r, const int64_t *s)
@@ -400,7 +400,7 @@ static void case_swiglu_back(struct parity_run *r, const int64_t *s)
     a.dgate = both;
     a.dup = both + dtype_bytes(r->t, a.f);
     r->ops->swiglu_back(r->d, &a);
-    parity_output(r, both, a.n * a.ld, r->t, near_to(r->t, 3e-6));
+    parity_output(r, both, a.n * a.ld, r->t, op_case_near(r->t, 3e-6));
 }
 
 /* Columns [from, from + c) of x (n, ld) t, rows one behind the other. */
@@ -436,7 +436,7 @@ static void xent_output(struct parity_run *r, const struct op_xent *a, double to
 {
     if (a->gradient16) { /* and the logits as they were */
         void *gradient = columns(r, DTYPE_BF16, a->gradient16, a->n, a->ld, 0, a->v);
-        parity_output(r, gradient, a->n * a->v, DTYPE_BF16, near_to(DTYPE_BF16, 0));
+        parity_output(r, gradient, a->n * a->v, DTYPE_BF16, op_case_near(DTYPE_BF16, 0));
         tolerance = 1e-30;
     }
     parity_output(
@@ -482,37 +482,7 @@ static void case_xent(struct parity_run *r, const int64_t *s)
     }
     r->ops->xent(r->d, &a);
     parity_output(r, a.loss, a.n, DTYPE_F32, 3e-6);
-    xent_output(r, &a, near_to(r->t, 5e-6));
-}
-
-#define CLIPPED   1
-#define UNCLIPPED 2
-#define INFINITE  8
-#define NO_NUMBER 16
-/* The sum of a gradient's squares, on the device; *clip_norm as `what` asks. */
-static const float *gradient_sum(struct parity_run *r, int64_t what, float *clip_norm)
-{
-    if (!what)
-        return NULL;
-    float *sumsq = parity_space(r, 1, DTYPE_F32);
-    float square = what & INFINITE ? INFINITY : what & NO_NUMBER ? NAN : 30;
-    dev_upload(r->d, sumsq, &square, sizeof square);
-    *clip_norm = what & CLIPPED ? 1 : 6;
-    return sumsq;
-}
-
-/* shape: count, type of x, type of y, 1: y is overwritten, 1: divided by the root of a sum */
-static void case_axpby(struct parity_run *r, const int64_t *s)
-{
-    struct op_axpby a = {
-        .count = s[0], .x_type = (enum dtype)s[1], .y_type = (enum dtype)s[2], .a = 0.7f};
-    a.b = s[3] ? 0 : -1.3f;
-    a.x = parity_input(r, a.count, a.x_type, 2);
-    a.y = s[3] ? parity_space(r, a.count, a.y_type) : parity_input(r, a.count, a.y_type, 2);
-    float none = 0;
-    a.sumsq = s[4] ? gradient_sum(r, UNCLIPPED, &none) : NULL;
-    r->ops->axpby(r->d, &a);
-    parity_output(r, a.y, a.count, a.y_type, near_to(a.y_type, 1e-6));
+    xent_output(r, &a, op_case_near(r->t, 5e-6));
 }
 
 /* shape: count, type of x, type of y */
@@ -533,97 +503,6 @@ static void case_sumsq(struct parity_run *r, const int64_t *s)
     a.out = parity_input(r, 1, DTYPE_F32, 1);
     r->ops->sumsq(r->d, &a);
     parity_output(r, a.out, 1, DTYPE_F32, 1e-6);
-}
-
-/* shape: count, step, 1: with the BF16 copy, what else. INFINITE and NO_NUMBER are sums that leave
-   everything as it was. */
-static void case_adamw(struct parity_run *r, const int64_t *s)
-{
-    struct op_adamw a = {.count = s[0], .step = s[1], .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.95f};
-    a.eps = 1e-6f;
-    a.weight_decay = 0.1f;
-    a.grad_scale = 0.5f;
-    a.w = parity_input(r, a.count, DTYPE_F32, 1);
-    a.m = parity_input(r, a.count, DTYPE_F32, 0.01f);
-    a.v = parity_input(r, a.count, DTYPE_F32, 0); /* the first step */
-    a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
-    a.w16 = s[2] ? parity_input(r, a.count, DTYPE_BF16, 1) : NULL;
-    a.sumsq = gradient_sum(r, s[3], &a.clip_norm);
-    r->ops->adamw(r->d, &a);
-    a.step++;
-    r->ops->adamw(r->d, &a);
-    parity_output(r, a.w, a.count, DTYPE_F32, 2e-6);
-    parity_output(r, a.m, a.count, DTYPE_F32, 2e-6);
-    parity_output(r, a.v, a.count, DTYPE_F32, 2e-6);
-    if (a.w16)
-        parity_output(r, a.w16, a.count, DTYPE_BF16, 0x1p-7);
-}
-
-/* shape: count, 1: with the BF16 copy, what else, 1: with momentum */
-static void case_sgd(struct parity_run *r, const int64_t *s)
-{
-    struct op_sgd a = {.count = s[0], .lr = 0.1f, .momentum = 0.9f, .weight_decay = 0.1f};
-    a.grad_scale = 0.5f;
-    a.w = parity_input(r, a.count, DTYPE_F32, 1);
-    a.m = s[3] ? parity_input(r, a.count, DTYPE_F32, 0.1f) : NULL;
-    a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
-    a.w16 = s[1] ? parity_input(r, a.count, DTYPE_BF16, 1) : NULL;
-    a.sumsq = gradient_sum(r, s[2], &a.clip_norm);
-    r->ops->sgd(r->d, &a);
-    r->ops->sgd(r->d, &a);
-    parity_output(r, a.w, a.count, DTYPE_F32, 2e-6);
-    if (a.m)
-        parity_output(r, a.m, a.count, DTYPE_F32, 2e-6);
-    if (a.w16)
-        parity_output(r, a.w16, a.count, DTYPE_BF16, 0x1p-7);
-}
-
-/* shape: count, 1: with the BF16 copy, what else, 1: the blend only. Where rounding decides a sign,
-   a weight may differ by twice the rate. */
-static void case_lion(struct parity_run *r, const int64_t *s)
-{
-    struct op_lion a = {.count = s[0], .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.99f};
-    a.weight_decay = 0.1f;
-    a.grad_scale = 0.5f;
-    a.w = s[3] ? NULL : parity_input(r, a.count, DTYPE_F32, 1);
-    a.m = parity_input(r, a.count, DTYPE_F32, 0.01f);
-    a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
-    a.w16 = s[1] ? parity_input(r, a.count, DTYPE_BF16, 1) : NULL;
-    a.blend = s[3] ? parity_input(r, a.count, DTYPE_F32, 1) : NULL;
-    a.sumsq = gradient_sum(r, s[2], &a.clip_norm);
-    r->ops->lion(r->d, &a);
-    r->ops->lion(r->d, &a);
-    parity_output(r, a.m, a.count, DTYPE_F32, 2e-6);
-    if (a.blend)
-        parity_output(r, a.blend, a.count, DTYPE_F32, 2e-6);
-    if (a.w)
-        parity_output(r, a.w, a.count, DTYPE_F32, 2e-6);
-    if (a.w16)
-        parity_output(r, a.w16, a.count, DTYPE_BF16, 0x1p-7);
-}
-
-/* shape: rows, cols, step, 1: with the BF16 copy, what else, 1: a vector */
-static void case_adafactor(struct parity_run *r, const int64_t *s)
-{
-    struct op_adafactor a = {.rows = s[0], .cols = s[1], .step = s[2], .lr = 0.02f};
-    int64_t count = a.rows * a.cols;
-    a.weight_decay = 0.1f;
-    a.grad_scale = 0.5f;
-    a.w = parity_input(r, count, DTYPE_F32, 1);
-    a.row = s[5] ? NULL : parity_input(r, a.rows, DTYPE_F32, 0); /* the first step */
-    a.col = parity_input(r, a.cols, DTYPE_F32, 0);
-    a.grad = parity_input(r, count, DTYPE_F32, 0.1f);
-    a.w16 = s[3] ? parity_input(r, count, DTYPE_BF16, 1) : NULL;
-    a.sumsq = gradient_sum(r, s[4], &a.clip_norm);
-    r->ops->adafactor(r->d, &a);
-    a.step++;
-    r->ops->adafactor(r->d, &a);
-    parity_output(r, a.w, count, DTYPE_F32, 5e-6);
-    parity_output(r, a.col, a.cols, DTYPE_F32, 5e-6);
-    if (a.row)
-        parity_output(r, a.row, a.rows, DTYPE_F32, 5e-6);
-    if (a.w16)
-        parity_output(r, a.w16, count, DTYPE_BF16, 0x1p-7);
 }
 
 /* shape: n, v, 1: only 16 different logits, so that most are tied. Rows differ in their
@@ -766,7 +645,7 @@ static const struct op_case case_table[] = {
             {9, 65, 1, 64}, {7, 1000, 1, 400}, {5, 33, 1, 0, 31}, {4, 61, 0, 0, 3},
             {6, 100, 1, 50, 28}, {3, 50257, 1, 0, 47}, {5, 49152, 2}, {6, 65, 2},
             {7, 1001, 3, 400, 7}, {3, 49152}}},
-    [13] = {"axpby", case_axpby, DTYPE_F32, false,
+    [13] = {"axpby", op_case_axpby, DTYPE_F32, false,
         {{1, DTYPE_F32, DTYPE_F32}, {33, DTYPE_BF16, DTYPE_F32}, {100, DTYPE_F32, DTYPE_BF16, 1},
             {5000, DTYPE_BF16, DTYPE_BF16}, {40000, DTYPE_F16, DTYPE_F32, 1},
             {77, DTYPE_F32, DTYPE_F16}, {99, DTYPE_F16, DTYPE_BF16}, {77, DTYPE_F16, DTYPE_F16},
@@ -782,7 +661,7 @@ static const struct op_case case_table[] = {
             {9600, DTYPE_Q5_1, DTYPE_F32}, {25600, DTYPE_Q4_K, DTYPE_F32},
             {4352, DTYPE_Q6_K, DTYPE_F32}}},
     [15] = {"sumsq", case_sumsq, DTYPE_F32, false, {{1}, {4095}, {4097}, {100003}, {3000000}}},
-    [16] = {"adamw", case_adamw, DTYPE_F32, false,
+    [16] = {"adamw", op_case_adamw, DTYPE_F32, false,
         {{1, 1, 1}, {33, 1, 1}, {5000, 7}, {77, 3, 0, CLIPPED}, {1001, 2, 1, UNCLIPPED},
             {5001, 9, 1, CLIPPED}, {1001, 2, 1, UNCLIPPED | INFINITE},
             {77, 3, 1, CLIPPED | NO_NUMBER}, {100003, 1000, 1}}},
@@ -806,14 +685,14 @@ static const struct op_case case_table[] = {
         {{1, 1}, {2, 5}, {7, 33}, {6, 33, 1}, {6, 1000, 1}, {12, 1001}, {3, 49152}}},
     [24] = {"tanh", case_tanh, DTYPE_BF16, false, {{1}, {33}, {4097}, {100003}}},
     [25] = {"tanh_back", case_tanh_back, DTYPE_BF16, false, {{1}, {33}, {4097}, {100003}}},
-    [26] = {"sgd", case_sgd, DTYPE_F32, false,
+    [26] = {"sgd", op_case_sgd, DTYPE_F32, false,
         {{1, 1}, {33, 1, 0, 1}, {5000, 0, CLIPPED, 1}, {1001, 1, UNCLIPPED}, {5001, 1, CLIPPED, 1},
             {1001, 1, UNCLIPPED | INFINITE, 1}, {77, 1, CLIPPED | NO_NUMBER}, {100003, 1, 0, 1}}},
-    [27] = {"lion", case_lion, DTYPE_F32, false,
+    [27] = {"lion", op_case_lion, DTYPE_F32, false,
         {{1, 1}, {33, 1}, {5000, 0, CLIPPED}, {1001, 1, UNCLIPPED}, {5001, 0, CLIPPED, 1},
             {1001, 1, UNCLIPPED | INFINITE}, {77, 0, CLIPPED | NO_NUMBER, 1}, {100003, 0, 0, 1},
             {20001, 1}}},
-    [28] = {"adafactor", case_adafactor, DTYPE_F32, false,
+    [28] = {"adafactor", op_case_adafactor, DTYPE_F32, false,
         {{1, 1, 1}, {1, 33, 1, 1, 0, 1}, {3, 5, 7}, {33, 1, 2, 1, CLIPPED}, {130, 576, 1, 1},
             {1, 5001, 9, 1, CLIPPED, 1}, {257, 300, 3, 0, UNCLIPPED}, {5, 9000, 2, 1},
             {1025, 48, 1000, 1, CLIPPED}, {33, 40, 2, 1, UNCLIPPED | INFINITE},

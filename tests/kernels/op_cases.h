@@ -18,6 +18,20 @@ struct op_case {
     int64_t shapes[OP_CASE_SHAPES][10]; /* ends with a zero first entry */
 };
 
+/* A tolerance: that of F32, or one rounding to the type more. */
+double op_case_near(enum dtype t, double f32);
+
+/* Of op_cases_optim.c; in shapes of updates, what the sum of the gradient's squares is. */
+#define CLIPPED   1
+#define UNCLIPPED 2
+#define INFINITE  8
+#define NO_NUMBER 16
+void op_case_axpby(struct parity_run *r, const int64_t *s);
+void op_case_adamw(struct parity_run *r, const int64_t *s);
+void op_case_sgd(struct parity_run *r, const int64_t *s);
+void op_case_lion(struct parity_run *r, const int64_t *s);
+void op_case_adafactor(struct parity_run *r, const int64_t *s);
+
 extern const struct op_case *const op_cases;
 extern const int op_case_count;
 
