@@ -187,13 +187,13 @@ check: ## the inner loop, in 4 minutes and the build: house rules, unit tests, a
 	@$(begin) && $(seed)
 	@+$(call groups,tidy unit short)
 	@tests/run.sh -s $(O)/results 4
-unit-programs: $(UNIT_TESTS) $(GPU_PROGRAMS)
+unit-programs: $(UNIT_TESTS)
 unit: $(UNIT_TESTS) ## unit tests
 	@$(RUN) -g unit $(PARALLEL) $(call long_first,$(UNIT_TESTS))
 # `make test` runs all of them with AddressSanitizer, and as they are only those that compute: at -O3 the instructions, and
 # so the numbers, are others. The rest of the optimised code is what the end-to-end tests run.
 COMPUTING := $(call room_tests,kernels) $(filter $(addprefix $(O)/tests/runtime/,model/% train/%),$(UNIT_TESTS))
-computing-programs: $(COMPUTING) $(GPU_PROGRAMS)
+computing-programs: $(COMPUTING)
 computing: $(COMPUTING)
 	@$(RUN) -g computing $(PARALLEL) $(call long_first,$(COMPUTING))
 short: all ## a job trained and served by the four programs, in seconds
