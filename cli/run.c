@@ -658,8 +658,11 @@ static void say_how_it_ended(struct local_run *r, int *status)
         say_what_was_found(&r->spec);
     } else {
         *status = EXIT_CLASS_DRAINED;
-        command_print(stdout, "%s is suspended at step %lld; run it again to go on", r->spec.name,
-            (long long)p->step);
+        if (r->spec.task == TASK_CONVERT) /* goes on from nothing */
+            command_print(stdout, "%s is stopped; run it again to convert anew", r->spec.name);
+        else
+            command_print(stdout, "%s is suspended at step %lld; run it again to go on",
+                r->spec.name, (long long)p->step);
     }
 }
 

@@ -47,8 +47,20 @@ whole() { # side steps
         [ -s "$work/$1/ckpt/samples/1-0.log" ] && [ -s "$work/$1/out/model.safetensors" ]
 }
 # ---- comparing -----------------------------------------------------------------------------------
-# Names of checkpoints' files hold hashes of their contents; manifests hold no times.
-checkpoint() { diff -rq -x samples -x tokens -x .llmjob-owner -x lock "$work/A/ckpt" "$work/B/ckpt"; }
+# Names of checkpoints' files hold hashes of their contents; manifests hold no times. What A does not know is in B's
+# manifests alone, and with it their own digest.
+manifest() { # file A's
+    jq -S --slurpfile a "$2" 'def known($of): with_entries(select(.key | in($of)));
+        del(.xxh3) | known($a[0]) | .identity |= known($a[0].identity)' "$1"
+}
+checkpoint() {
+    local path
+    diff -rq -x samples -x tokens -x .llmjob-owner -x lock -x manifest.json "$work/A/ckpt" "$work/B/ckpt" || return
+    for path in "$work"/A/ckpt/step-*/manifest.json; do
+        diff <(manifest "$path" "$path") <(manifest "$work/B${path#"$work/A"}" "$path") >"$work/diff" ||
+            { head -n 5 "$work/diff"; return 1; }
+    done
+}
 samples() { diff -rq "$work/A/ckpt/samples" "$work/B/ckpt/samples"; }
 output() { diff -rq "$work/A/out" "$work/B/out"; }
 losses() { diff "$work/A/points" "$work/B/points" >"$work/diff" || { head -n 5 "$work/diff"; false; }; }
