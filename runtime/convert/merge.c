@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "kernels/quant.h"
 #include "runtime/files/safetensors.h"
+#include "runtime/model/lora.h"
 
 #include <math.h>
 
@@ -55,12 +56,19 @@ static int check_config(const struct merge *m, struct err *e)
         if (says_something(json_get(m->config, refused[i])))
             return err_set(
                 e, ERR_DATA, "%s: an adapter with %s is not merged", m->folder, refused[i]);
-    json_each (v, json_get(m->config, "alpha_pattern"))
+    const struct json *alpha = json_get(m->config, "lora_alpha");
+    if (alpha && !json_is_number(alpha))
+        return err_set(e, ERR_DATA, "%s: lora_alpha is no number", m->folder);
+    json_each (v, json_get(m->config, "alpha_pattern")) {
+        if (!json_is_number(v))
+            return err_set(
+                e, ERR_DATA, "%s: alpha_pattern \"%.60s\" is no number", m->folder, json_key(v));
         if (json_key(v)[strspn(
                 json_key(v), "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.")])
             return err_set(e, ERR_DATA,
                 "%s: alpha_pattern \"%.60s\": expressions are not supported", m->folder,
                 json_key(v));
+    }
     return 0;
 }
 
@@ -219,13 +227,7 @@ void merge_add(const struct merge *m, const struct tensor *t, int64_t row, int64
     const struct merged *x = &m->tensors[t->order];
     int64_t columns = t->shape[1];
 #pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < rows; r++) {
-        float *to = w + r * columns;
-        for (int64_t k = 0; k < x->rank; k++) {
-            float by = x->scale * x->b[(row + r) * x->rank + k];
-            const float *a = x->a + k * columns;
-            for (int64_t i = 0; i < columns; i++)
-                to[i] += by * a[i];
-        }
-    }
+    for (int64_t r = 0; r < rows; r++)
+        lora_merge(
+            w + r * columns, x->a, x->b + (row + r) * x->rank, 1, columns, x->rank, x->scale);
 }

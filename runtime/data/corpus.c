@@ -15,7 +15,6 @@
 #include "runtime/files/hash.h"
 
 #include <string.h>
-#include <strings.h>
 
 #define LINE_LIMIT (64 << 20)         /* bytes of one JSONL line */
 #define PART       ((size_t)1 << 20)  /* bytes of text that are tokenised at once */
@@ -42,27 +41,12 @@ struct making {
 
 /* -- what there is -- */
 
-/* What Auto takes a file for by the end of its name. A .json may be anything: it is never
-   guessed. */
 static int format_of(const char *path, enum data_format *format, struct err *e)
 {
-    static const struct {
-        const char *ending;
-        enum data_format format;
-    } endings[] = {
-        {".txt", FORMAT_TEXT},
-        {".text", FORMAT_TEXT},
-        {".md", FORMAT_TEXT},
-        {".jsonl", FORMAT_JSONL},
-        {".ndjson", FORMAT_JSONL},
-        {".conll", FORMAT_CONLL},
-    };
-    size_t n = source_stem(path);
-    for (size_t i = 0; *format == FORMAT_AUTO && i < sizeof endings / sizeof *endings; i++) {
-        size_t k = strlen(endings[i].ending);
-        if (n > k && !strncasecmp(path + n - k, endings[i].ending, k))
-            *format = endings[i].format;
-    }
+    bool guessed = *format == FORMAT_AUTO;
+    *format = guessed ? source_format(path) : *format;
+    if (guessed && (*format == FORMAT_CSV || *format == FORMAT_TSV))
+        *format = FORMAT_AUTO; /* of labels */
     if (*format == FORMAT_AUTO)
         return err_set(e, ERR_USER,
             "%s: format Auto knows .txt, .text, .md, .jsonl and .ndjson, also with .gz or .zst: "

@@ -4,22 +4,16 @@
  */
 #include "runtime/data/labelled.h"
 
+#include "runtime/data/source.h"
+
 #include <string.h>
-#include <strings.h>
 
 static int format_of(const char *path, enum data_format *format, struct err *e)
 {
-    static const struct {
-        const char *ending;
-        enum data_format format;
-    } endings[] = {{".jsonl", FORMAT_JSONL}, {".ndjson", FORMAT_JSONL}, {".csv", FORMAT_CSV},
-        {".tsv", FORMAT_TSV}};
-    size_t n = strlen(path);
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        size_t k = strlen(endings[i].ending);
-        if (n <= k || strcasecmp(path + n - k, endings[i].ending))
-            continue;
-        *format = endings[i].format;
+    enum data_format f = source_format(path);
+    bool packed = source_stem(path) != strlen(path);
+    if (!packed && (f == FORMAT_JSONL || f == FORMAT_CSV || f == FORMAT_TSV)) {
+        *format = f;
         return 0;
     }
     return err_set(e, ERR_USER,

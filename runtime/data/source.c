@@ -126,6 +126,30 @@ size_t source_stem(const char *path)
     return ends_in(path, ".gz") ? n - 3 : ends_in(path, ".zst") ? n - 4 : n;
 }
 
+enum data_format source_format(const char *path)
+{
+    static const struct {
+        const char *ending;
+        enum data_format format;
+    } endings[] = {
+        {".txt", FORMAT_TEXT},
+        {".text", FORMAT_TEXT},
+        {".md", FORMAT_TEXT},
+        {".jsonl", FORMAT_JSONL},
+        {".ndjson", FORMAT_JSONL},
+        {".conll", FORMAT_CONLL},
+        {".csv", FORMAT_CSV},
+        {".tsv", FORMAT_TSV},
+    };
+    size_t n = source_stem(path);
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        size_t k = strlen(endings[i].ending);
+        if (n > k && !strncasecmp(path + n - k, endings[i].ending, k))
+            return endings[i].format;
+    }
+    return FORMAT_AUTO;
+}
+
 struct unpacking {
     const char *path;
     const struct io_map *packed;

@@ -10,6 +10,7 @@
 #ifndef RUNTIME_DATA_SOURCE_H
 #define RUNTIME_DATA_SOURCE_H
 
+#include "api/jobspec.h"
 #include "base/err.h"
 #include "base/io.h"
 #include "runtime/data/tokens.h"
@@ -30,5 +31,9 @@ size_t source_stem(const char *path);
 /* A file's text, unpacked into `folder` where it is packed. ERR_DATA: damaged. */
 int source_map(const char *path, const char *folder, const struct tokens_progress *p,
     struct io_map *out, struct err *e);
+
+/* What format Auto takes a file for, by the end of its name but for .gz and .zst; FORMAT_AUTO: it
+ * does not know. A .json may be anything: it is never guessed. */
+enum data_format source_format(const char *path);
 
 #endif

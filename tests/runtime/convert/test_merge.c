@@ -174,6 +174,8 @@ START_TEST(what_is_not_merged_is_refused)
     refuse("an adapter with modules_to_save is not merged");
     write_adapter(llama, 4, DTYPE_F32, "\"alpha_pattern\":{\".*q_proj\":3}");
     refuse("expressions are not supported");
+    write_adapter(llama, 4, DTYPE_F32, "\"alpha_pattern\":{\"q_proj\":\"3\"}");
+    refuse("\"q_proj\" is no number");
     close_model();
 }
 END_TEST

@@ -8,69 +8,8 @@
 #include "base/io.h"
 #include "runtime/files/safetensors.h"
 #include "tests/runtime/golden.h"
+#include "tests/runtime/model_files.h"
 #include "tests/unit.h"
-
-#include <math.h>
-
-#include <math.h>
-
-static char folder[64];
-
-static void setup_path(char path[128], const char *name)
-{
-    snprintf(path, 128, "%s/%s", folder, name);
-}
-
-static void copy(const char *from, const char *name)
-{
-    char path[128];
-    buf_auto struct buf text;
-    struct err e = {0};
-    buf_init(&text, 1 << 24);
-    setup_path(path, name);
-    ck_assert_msg(io_read_file(from, 1 << 24, &text, &e) == 0, "%s", e.text);
-    golden_write(path, text.data, text.len);
-}
-
-static void write_text(const char *path, const char *text)
-{
-    golden_write(path, text, strlen(text));
-}
-
-static struct weights *open_ok(const char *path)
-{
-    struct weights *w = NULL;
-    struct err e = {0};
-    ck_assert_msg(weights_open(path, NULL, &w, &e) == 0, "%s", e.text);
-    return w;
-}
-
-static float *read_all(struct weights *w, const char *name, int64_t *count)
-{
-    const struct weights_tensor *t = weights_find(w, name);
-    ck_assert_msg(t != NULL, "%s", name);
-    int64_t rows = t->shape[0], cols = t->dims > 1 ? t->shape[1] : 1;
-    float *x = mem_array((size_t)(rows * cols), sizeof *x);
-    struct err e = {0};
-    ck_assert_msg(weights_read(w, name, rows, cols, 0, rows, DTYPE_F32, x, &e) == 0, "%s", e.text);
-    *count = rows * cols;
-    return x;
-}
-
-/* Every tensor of b equals a's within the tolerance. */
-static void compare(struct weights *a, struct weights *b, float tolerance)
-{
-    ck_assert_int_eq(weights_count(a), weights_count(b));
-    for (int i = 0; i < weights_count(a); i++) {
-        const char *name = weights_at(a, i)->name;
-        int64_t n, m;
-        mem_autofree float *x = read_all(a, name, &n), *y = read_all(b, name, &m);
-        ck_assert_int_eq(n, m);
-        for (int64_t k = 0; k < n; k++)
-            ck_assert_msg(fabsf(x[k] - y[k]) <= tolerance, "%s[%lld]: %g, %g", name, (long long)k,
-                (double)x[k], (double)y[k]);
-    }
-}
 
 /* Names as files have them that others than transformers' BertForTokenClassification wrote. */
 enum dialect {
@@ -143,7 +82,7 @@ static void write_file(const char *from, enum dialect d)
     }
     ck_assert_int_eq(safetensors_header(entries, n, none, 0, &file, &e), 0);
     buf_add(&file, data.data, data.len);
-    setup_path(path, "model.safetensors");
+    model_files_path(path, "model.safetensors");
     golden_write(path, file.data, file.len);
     safetensors_close(s);
 }
@@ -155,20 +94,20 @@ static void write_dialect(enum dialect d)
 
 START_TEST(berts_are_read_by_all_their_names)
 {
-    struct weights *want = open_ok(GOLDEN "tiny-bert"), *w;
+    struct weights *want = model_files_open(GOLDEN "tiny-bert"), *w;
     struct err e = {0};
-    golden_folder(folder);
-    copy(GOLDEN "tiny-bert/config.json", "config.json");
+    golden_folder(model_files_folder);
+    model_files_copy(GOLDEN "tiny-bert/config.json", "config.json");
     ck_assert_int_eq(weights_config(want)->labels, 5);
     for (enum dialect d = BARE; d <= OLD; d++) {
         write_dialect(d);
-        w = open_ok(folder);
-        compare(want, w, 0);
+        w = model_files_open(model_files_folder);
+        model_files_compare(want, w, 0);
         weights_close(w);
     }
     /* announced, and not there: training begins with a fresh one */
     write_dialect(NO_CLASSIFIER);
-    w = open_ok(folder);
+    w = model_files_open(model_files_folder);
     ck_assert_int_eq(weights_config(w)->labels, 0);
     ck_assert_int_eq(weights_count(w), weights_count(want) - 2);
     ck_assert_ptr_null(weights_find(w, "classifier.weight"));
@@ -176,21 +115,21 @@ START_TEST(berts_are_read_by_all_their_names)
     ck_assert(weights_read(w, "classifier.bias", 5, 1, 0, 5, DTYPE_F32, bias, &e) == -ERR_DATA);
     weights_close(w);
     write_dialect(HALF_CLASSIFIER);
-    ck_assert_int_eq(weights_open(folder, NULL, &w, &e), -ERR_DATA);
+    ck_assert_int_eq(weights_open(model_files_folder, NULL, &w, &e), -ERR_DATA);
     ck_assert_ptr_nonnull(strstr(e.text, "classifier.bias is missing"));
     write_dialect(WHOLE_NUMBERS);
-    ck_assert_int_eq(weights_open(folder, NULL, &w, &e), -ERR_DATA);
+    ck_assert_int_eq(weights_open(model_files_folder, NULL, &w, &e), -ERR_DATA);
     ck_assert_ptr_nonnull(strstr(e.text, "classifier.bias of 64-bit whole numbers"));
     weights_close(want);
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
 static void write_body_config(void)
 {
     char path[128];
-    setup_path(path, "config.json");
-    write_text(path,
+    model_files_path(path, "config.json");
+    model_files_write(path,
         "{\"model_type\":\"bert\",\"architectures\":[\"BertForMultipleChoice\"],"
         "\"vocab_size\":96,\"hidden_size\":32,\"num_hidden_layers\":2,"
         "\"num_attention_heads\":4,\"intermediate_size\":64,\"max_position_embeddings\":48,"
@@ -200,33 +139,33 @@ static void write_body_config(void)
 /* What is announced to be neither of tokens nor of texts is no classifier. */
 START_TEST(other_classifiers_are_superfluous)
 {
-    golden_folder(folder);
+    golden_folder(model_files_folder);
     write_dialect(BODY);
     write_body_config();
-    struct weights *w = open_ok(folder);
+    struct weights *w = model_files_open(model_files_folder);
     ck_assert_int_eq(weights_config(w)->labels, 0);
     ck_assert_ptr_null(weights_find(w, "classifier.weight"));
     weights_close(w);
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
 /* A pooler below labels of texts must be there; without labels it is read where it is. */
 START_TEST(poolers_are_read_where_they_are)
 {
-    struct weights *want = open_ok(GOLDEN "tiny-bert-texts"), *w;
+    struct weights *want = model_files_open(GOLDEN "tiny-bert-texts"), *w;
     struct err e = {0};
     ck_assert(weights_config(want)->labels == 3 && weights_config(want)->pooled);
     ck_assert_str_eq(weights_labels(want)[0], "negative");
     ck_assert_str_eq(weights_labels(want)[2], "positive");
     ck_assert_ptr_nonnull(weights_find(want, "model.pooler.bias"));
-    golden_folder(folder);
-    copy(GOLDEN "tiny-bert-texts/config.json", "config.json");
+    golden_folder(model_files_folder);
+    model_files_copy(GOLDEN "tiny-bert-texts/config.json", "config.json");
     write_file(GOLDEN "tiny-bert-texts/model.safetensors", NO_POOLER);
-    ck_assert_int_eq(weights_open(folder, NULL, &w, &e), -ERR_DATA);
+    ck_assert_int_eq(weights_open(model_files_folder, NULL, &w, &e), -ERR_DATA);
     ck_assert_ptr_nonnull(strstr(e.text, "tensor model.pooler.weight is missing"));
     write_file(GOLDEN "tiny-bert-texts/model.safetensors", NO_HEADS);
-    w = open_ok(folder);
+    w = model_files_open(model_files_folder);
     ck_assert(!weights_config(w)->labels && !weights_config(w)->pooled);
     ck_assert_ptr_null(weights_labels(w));
     ck_assert_ptr_null(weights_find(w, "model.pooler.weight"));
@@ -234,13 +173,13 @@ START_TEST(poolers_are_read_where_they_are)
     weights_close(w);
     write_file(GOLDEN "tiny-bert-texts/model.safetensors", BODY);
     write_body_config();
-    w = open_ok(folder);
+    w = model_files_open(model_files_folder);
     ck_assert(!weights_config(w)->labels && weights_config(w)->pooled);
     ck_assert_int_eq(weights_count(w), weights_count(want) - 2);
     ck_assert_ptr_nonnull(weights_find(w, "model.pooler.weight"));
     weights_close(w);
     weights_close(want);
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
@@ -251,21 +190,21 @@ START_TEST(labels_are_written_beside_the_weights)
     char out[128], path[192];
     struct err e = {0};
     struct hf_writer *h = NULL;
-    golden_folder(folder);
-    setup_path(out, "out");
-    struct weights *w = open_ok(GOLDEN "tiny-bert");
+    golden_folder(model_files_folder);
+    model_files_path(out, "out");
+    struct weights *w = model_files_open(GOLDEN "tiny-bert");
     ck_assert_msg(!hf_writer_create(out, weights_config(w), labels, &h, &e), "%s", e.text);
     for (int i = 0; i < weights_count(w); i++) {
         const struct weights_tensor *t = weights_at(w, i);
         int64_t n;
-        mem_autofree float *x = read_all(w, t->name, &n);
+        mem_autofree float *x = model_files_read(w, t->name, &n);
         ck_assert(!hf_writer_tensor(h, t->name, t->dims, t->shape, x, DTYPE_F32, &e));
     }
     ck_assert_msg(!hf_writer_finish(h, &e), "%s", e.text);
     hf_writer_destroy(h);
-    struct weights *back = open_ok(out);
+    struct weights *back = model_files_open(out);
     ck_assert_int_eq(weights_config(back)->labels, 5);
-    compare(w, back, 0);
+    model_files_compare(w, back, 0);
     snprintf(path, sizeof path, "%s/config.json", out);
     json_auto struct json *config = golden_json(path);
     ck_assert_str_eq(json_str(json_get(config, "id2label"), "3", ""), "I-B");
@@ -274,7 +213,7 @@ START_TEST(labels_are_written_beside_the_weights)
     ck_assert(!io_exists(path));
     weights_close(back);
     weights_close(w);
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 

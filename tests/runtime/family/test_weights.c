@@ -15,94 +15,37 @@
 #include "runtime/text/tok_write.h"
 #include "tests/runtime/gguf_make.h"
 #include "tests/runtime/golden.h"
+#include "tests/runtime/model_files.h"
 #include "tests/unit.h"
 
 #include <math.h>
-
-static char folder[64];
-
-static void setup_path(char path[128], const char *name)
-{
-    snprintf(path, 128, "%s/%s", folder, name);
-}
-
-static void copy(const char *from, const char *name)
-{
-    char path[128];
-    buf_auto struct buf text;
-    struct err e = {0};
-    buf_init(&text, 1 << 24);
-    setup_path(path, name);
-    ck_assert_msg(io_read_file(from, 1 << 24, &text, &e) == 0, "%s", e.text);
-    golden_write(path, text.data, text.len);
-}
-
-static void write_text(const char *path, const char *text)
-{
-    golden_write(path, text, strlen(text));
-}
-
-static struct weights *open_ok(const char *path)
-{
-    struct weights *w = NULL;
-    struct err e = {0};
-    ck_assert_msg(weights_open(path, NULL, &w, &e) == 0, "%s", e.text);
-    return w;
-}
-
-static float *read_all(struct weights *w, const char *name, int64_t *count)
-{
-    const struct weights_tensor *t = weights_find(w, name);
-    ck_assert_msg(t != NULL, "%s", name);
-    int64_t rows = t->shape[0], cols = t->dims > 1 ? t->shape[1] : 1;
-    float *x = mem_array((size_t)(rows * cols), sizeof *x);
-    struct err e = {0};
-    ck_assert_msg(weights_read(w, name, rows, cols, 0, rows, DTYPE_F32, x, &e) == 0, "%s", e.text);
-    *count = rows * cols;
-    return x;
-}
-
-/* Every tensor of b equals a's within the tolerance. */
-static void compare(struct weights *a, struct weights *b, float tolerance)
-{
-    ck_assert_int_eq(weights_count(a), weights_count(b));
-    for (int i = 0; i < weights_count(a); i++) {
-        const char *name = weights_at(a, i)->name;
-        int64_t n, m;
-        mem_autofree float *x = read_all(a, name, &n), *y = read_all(b, name, &m);
-        ck_assert_int_eq(n, m);
-        for (int64_t k = 0; k < n; k++)
-            ck_assert_msg(fabsf(x[k] - y[k]) <= tolerance, "%s[%lld]: %g, %g", name, (long long)k,
-                (double)x[k], (double)y[k]);
-    }
-}
 
 static void make_gguf(char path[128])
 {
     buf_auto struct buf file;
     buf_init(&file, 1 << 24);
     gguf_make_tiny(&file);
-    setup_path(path, "tiny.gguf");
+    model_files_path(path, "tiny.gguf");
     golden_write(path, file.data, file.len);
 }
 
 START_TEST(both_formats_give_the_same_tensors)
 {
     char path[128];
-    golden_folder(folder);
+    golden_folder(model_files_folder);
     make_gguf(path);
-    struct weights *hf = open_ok(GOLDEN "tiny-llama"), *gguf = open_ok(path);
+    struct weights *hf = model_files_open(GOLDEN "tiny-llama"), *gguf = model_files_open(path);
     const struct model_config *c = weights_config(gguf);
     ck_assert(c->dim == 64 && c->kv_heads == 2 && c->vocab == 256 && c->tied_embeddings);
     ck_assert(weights_gguf(gguf) && !weights_gguf(hf));
-    compare(hf, gguf, 0.002f); /* half a step of Q8_0 on the one tensor in blocks */
+    model_files_compare(hf, gguf, 0.002f); /* half a step of Q8_0 on the one tensor in blocks */
     int64_t n;
-    mem_autofree float *q = read_all(hf, "model.layers.0.self_attn.q_proj.weight", &n);
-    mem_autofree float *p = read_all(gguf, "model.layers.0.self_attn.q_proj.weight", &n);
+    mem_autofree float *q = model_files_read(hf, "model.layers.0.self_attn.q_proj.weight", &n);
+    mem_autofree float *p = model_files_read(gguf, "model.layers.0.self_attn.q_proj.weight", &n);
     ck_assert_mem_eq(p, q, (size_t)n * 4); /* interleaved in the file, exact here */
     weights_close(hf);
     weights_close(gguf);
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
@@ -110,12 +53,12 @@ START_TEST(rows_and_types_are_as_asked)
 {
     char path[128];
     struct err e = {0};
-    golden_folder(folder);
+    golden_folder(model_files_folder);
     make_gguf(path);
-    struct weights *w = open_ok(path);
+    struct weights *w = model_files_open(path);
     const char *k = "model.layers.1.self_attn.k_proj.weight";
     int64_t n;
-    mem_autofree float *all = read_all(w, k, &n);
+    mem_autofree float *all = model_files_read(w, k, &n);
     float part[3 * 64];
     uint16_t half[3 * 64];
     ck_assert_int_eq(weights_read(w, k, 32, 64, 7, 3, DTYPE_F32, part, &e), 0);
@@ -140,13 +83,14 @@ START_TEST(rows_and_types_are_as_asked)
     ck_assert_int_eq(weights_raw(w, k, &type, &again, &e), 0);
     ck_assert_ptr_eq(raw, again);
     const char *blocks = "model.layers.1.mlp.down_proj.weight";
-    mem_autofree float *want = read_all(w, blocks, &n), *got = mem_array((size_t)n, sizeof *got);
+    mem_autofree float *want = model_files_read(w, blocks, &n),
+                       *got = mem_array((size_t)n, sizeof *got);
     ck_assert_int_eq(weights_raw(w, blocks, &type, &raw, &e), 0);
     ck_assert_int_eq(type, DTYPE_Q8_0);
     quant_decode(type, raw, n, got);
     ck_assert_mem_eq(got, want, (size_t)n * 4);
     weights_close(w);
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
@@ -155,7 +99,7 @@ START_TEST(a_pinned_file_must_match)
     char path[128], hex[HASH_SHA256_HEX];
     struct weights *w = NULL;
     struct err e = {0};
-    golden_folder(folder);
+    golden_folder(model_files_folder);
     make_gguf(path);
     struct io_map map;
     ck_assert_int_eq(io_map(path, &map, &e), 0);
@@ -167,7 +111,7 @@ START_TEST(a_pinned_file_must_match)
     ck_assert_int_eq(weights_open(path, hex, &w, &e), -ERR_DATA);
     ck_assert_ptr_nonnull(strstr(e.text, "sha256"));
     ck_assert_int_eq(weights_open(GOLDEN "tiny-llama", hex, &w, &e), -ERR_USER);
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
@@ -176,35 +120,36 @@ static void refuse(const char *path, const char *says)
     struct weights *w = NULL;
     struct err e = {0};
     ck_assert_msg(weights_open(path, NULL, &w, &e) == -ERR_DATA, "%s was accepted", says);
-    ck_assert_msg(strstr(e.text, says) && strstr(e.text, folder), "%s", e.text);
+    ck_assert_msg(strstr(e.text, says) && strstr(e.text, model_files_folder), "%s", e.text);
 }
 
 START_TEST(broken_models_are_refused_with_their_reason)
 {
     char path[128];
-    golden_folder(folder);
-    setup_path(path, "absent.gguf");
+    golden_folder(model_files_folder);
+    model_files_path(path, "absent.gguf");
     refuse(path, "No such file");
-    refuse(folder, "config.json");
-    copy(GOLDEN "tiny-llama/config.json", "config.json");
-    refuse(folder, "model.safetensors");
-    copy(GOLDEN "tiny_step.json", "model.safetensors");
-    refuse(folder, "header length");
-    copy(GOLDEN "tiny_lora.safetensors", "model.safetensors");
-    refuse(folder, "is not known in a llama model");
-    setup_path(path, "model.safetensors.index.json");
-    write_text(path, "{\"weight_map\":{\"a\":\"../x\"}}");
-    refuse(folder, "no file name");
-    write_text(path, "{\"weight_map\":{}}");
-    refuse(folder, "model.embed_tokens.weight is missing");
-    copy(GOLDEN "tiny-llama/model.safetensors", "m.safetensors");
-    write_text(path, "{\"weight_map\":{\"a\":\"m.safetensors\",\"b\":\"m.safetensors\"}}");
-    weights_close(open_ok(folder));
-    write_text(path, "{\"weight_map\":{\"a\":\"m.safetensors\",\"b\":\"m2.safetensors\"}}");
-    refuse(folder, "model.safetensors.index.json: names m2.safetensors, which is missing");
-    setup_path(path, "config.json/");
+    refuse(model_files_folder, "config.json");
+    model_files_copy(GOLDEN "tiny-llama/config.json", "config.json");
+    refuse(model_files_folder, "model.safetensors");
+    model_files_copy(GOLDEN "tiny_step.json", "model.safetensors");
+    refuse(model_files_folder, "header length");
+    model_files_copy(GOLDEN "tiny_lora.safetensors", "model.safetensors");
+    refuse(model_files_folder, "is not known in a llama model");
+    model_files_path(path, "model.safetensors.index.json");
+    model_files_write(path, "{\"weight_map\":{\"a\":\"../x\"}}");
+    refuse(model_files_folder, "no file name");
+    model_files_write(path, "{\"weight_map\":{}}");
+    refuse(model_files_folder, "model.embed_tokens.weight is missing");
+    model_files_copy(GOLDEN "tiny-llama/model.safetensors", "m.safetensors");
+    model_files_write(path, "{\"weight_map\":{\"a\":\"m.safetensors\",\"b\":\"m.safetensors\"}}");
+    weights_close(model_files_open(model_files_folder));
+    model_files_write(path, "{\"weight_map\":{\"a\":\"m.safetensors\",\"b\":\"m2.safetensors\"}}");
+    refuse(
+        model_files_folder, "model.safetensors.index.json: names m2.safetensors, which is missing");
+    model_files_path(path, "config.json/");
     refuse(path, "config.json/: ends with a slash, but is a file");
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
@@ -213,17 +158,17 @@ START_TEST(part_of_a_split_model_is_refused)
     struct gguf_make m;
     char path[128];
     buf_auto struct buf file;
-    golden_folder(folder);
+    golden_folder(model_files_folder);
     buf_init(&file, 1 << 16);
     gguf_make_init(&m);
     gguf_make_u32(&m, "split.no", 1);
     gguf_make_u32(&m, "split.count", 3);
     gguf_make_finish(&m, &file);
     gguf_make_done(&m);
-    setup_path(path, "m-00002-of-00003.gguf");
+    model_files_path(path, "m-00002-of-00003.gguf");
     golden_write(path, file.data, file.len);
     refuse(path, "is part 2 of 3 of a split model");
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
@@ -235,21 +180,21 @@ static void copy_with_mark(const char *from, const char *name)
     buf_init(&text, 1 << 20);
     buf_str(&text, "\xef\xbb\xbf");
     ck_assert_msg(io_read_file(from, 1 << 20, &text, &e) == 0, "%s", e.text);
-    setup_path(path, name);
+    model_files_path(path, name);
     golden_write(path, text.data, text.len);
 }
 
 /* Editors put a byte order mark before text. */
 START_TEST(a_byte_order_mark_is_dropped)
 {
-    golden_folder(folder);
+    golden_folder(model_files_folder);
     copy_with_mark(GOLDEN "tiny-llama/config.json", "config.json");
     copy_with_mark(GOLDEN "tiny-llama/generation_config.json", "generation_config.json");
-    copy(GOLDEN "tiny-llama/model.safetensors", "model.safetensors");
-    struct weights *w = open_ok(folder);
+    model_files_copy(GOLDEN "tiny-llama/model.safetensors", "model.safetensors");
+    struct weights *w = model_files_open(model_files_folder);
     ck_assert(weights_ends(w, 2));
     weights_close(w);
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
@@ -257,11 +202,11 @@ END_TEST
 START_TEST(broken_gguf_models_are_refused)
 {
     char path[128];
-    golden_folder(folder);
+    golden_folder(model_files_folder);
     buf_auto struct buf file;
     buf_init(&file, 1 << 24);
     gguf_make_tiny(&file);
-    setup_path(path, "cut.gguf");
+    model_files_path(path, "cut.gguf");
     for (size_t n = 0; n < file.len; n += file.len / 40) {
         golden_write(path, file.data, n);
         refuse(path, "cut.gguf");
@@ -278,7 +223,7 @@ START_TEST(broken_gguf_models_are_refused)
     count[13 + 4] = 4; /* after the type */
     golden_write(path, file.data, file.len);
     refuse(path, "expected (64, 64)");
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
@@ -292,7 +237,7 @@ static int write_folder(
     for (int i = weights_count(from) - 1; !rc && i >= !all; i--) { /* any order will do */
         const struct weights_tensor *t = weights_at(from, i);
         int64_t n;
-        mem_autofree float *x = read_all(from, t->name, &n);
+        mem_autofree float *x = model_files_read(from, t->name, &n);
         rc = hf_writer_tensor(h, t->name, t->dims, t->shape, x, store, e);
     }
     if (!rc)
@@ -305,13 +250,13 @@ START_TEST(a_written_folder_reads_back)
 {
     char path[128], out[128];
     struct err e = {0};
-    golden_folder(folder);
+    golden_folder(model_files_folder);
     make_gguf(path);
-    setup_path(out, "out");
-    struct weights *w = open_ok(path);
+    model_files_path(out, "out");
+    struct weights *w = model_files_open(path);
     ck_assert_msg(write_folder(w, out, DTYPE_F32, true, &e) == 0, "%s", e.text);
-    struct weights *back = open_ok(out);
-    compare(w, back, 0);
+    struct weights *back = model_files_open(out);
+    model_files_compare(w, back, 0);
     struct tok *t = NULL;
     struct tok_ids ids = {0};
     ck_assert_msg(tok_open(back, &t, &e) == 0, "%s", e.text);
@@ -322,19 +267,19 @@ START_TEST(a_written_folder_reads_back)
     tok_ids_done(&ids);
     tok_close(t);
     weights_close(back);
-    setup_path(out, "half");
+    model_files_path(out, "half");
     ck_assert_int_eq(write_folder(w, out, DTYPE_BF16, true, &e), 0);
-    struct weights *half = open_ok(out);
+    struct weights *half = model_files_open(out);
     ck_assert_int_eq(weights_at(half, 0)->type, DTYPE_BF16);
-    compare(w, half, 0.01f);
+    model_files_compare(w, half, 0.01f);
     /* a folder is a source of tokenizers too */
-    setup_path(out, "again");
+    model_files_path(out, "again");
     ck_assert_int_eq(write_folder(half, out, DTYPE_BF16, false, &e), -ERR_BUG);
     ck_assert_ptr_nonnull(strstr(e.text, "model.embed_tokens.weight was not written"));
     ck_assert_int_eq(write_folder(half, out, DTYPE_BF16, true, &e), 0);
     weights_close(half);
     weights_close(w);
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
@@ -373,9 +318,9 @@ START_TEST(end_tokens_are_kept)
         struct err e = {0};
         buf_auto struct buf config;
         buf_init(&config, 1 << 16);
-        golden_folder(folder);
-        setup_path(out, "out");
-        copy(GOLDEN "tiny-llama/model.safetensors", "model.safetensors");
+        golden_folder(model_files_folder);
+        model_files_path(out, "out");
+        model_files_copy(GOLDEN "tiny-llama/model.safetensors", "model.safetensors");
         ck_assert_int_eq(io_read_file(GOLDEN "tiny-llama/config.json", 1 << 16, &config, &e), 0);
         char *at = strstr(buf_cstr(&config), "\"eos_token_id\": 2");
         ck_assert_ptr_nonnull(at);
@@ -383,12 +328,12 @@ START_TEST(end_tokens_are_kept)
         buf_init(&changed, 1 << 16);
         buf_printf(&changed, "%.*s\"eos_token_id\": %s%s", (int)(at - config.data), config.data,
             rows[i].config, at + strlen("\"eos_token_id\": 2"));
-        setup_path(path, "config.json");
+        model_files_path(path, "config.json");
         golden_write(path, changed.data, changed.len);
-        setup_path(path, "generation_config.json");
+        model_files_path(path, "generation_config.json");
         if (rows[i].generation)
-            write_text(path, rows[i].generation);
-        int rc = weights_open(folder, NULL, &w, &e);
+            model_files_write(path, rows[i].generation);
+        int rc = weights_open(model_files_folder, NULL, &w, &e);
         if (rows[i].says) {
             ck_assert_msg(rc == -ERR_DATA && strstr(e.text, rows[i].says), "%zu: %s", i, e.text);
         } else {
@@ -399,7 +344,7 @@ START_TEST(end_tokens_are_kept)
             ck_assert_msg(write_folder(w, out, DTYPE_F32, true, &e) == 0, "%s", e.text);
             if (rows[i].generation)
                 expect_text(out, "generation_config.json", rows[i].generation);
-            struct weights *back = open_ok(out);
+            struct weights *back = model_files_open(out);
             for (int32_t id = 0; id < 4; id++)
                 ck_assert_int_eq(weights_ends(back, id), rows[i].ends[id] == '1');
             if (*rows[i].config == '[')
@@ -407,7 +352,7 @@ START_TEST(end_tokens_are_kept)
             weights_close(back);
         }
         weights_close(w);
-        golden_remove(folder);
+        golden_remove(model_files_folder);
     }
 }
 END_TEST
@@ -423,7 +368,7 @@ static const float *golden_tensor(const struct safetensors *s, const char *name)
 
 START_TEST(gpt2_is_split_and_transposed)
 {
-    struct weights *w = open_ok(GOLDEN "tiny-gpt2");
+    struct weights *w = model_files_open(GOLDEN "tiny-gpt2");
     struct safetensors *s = NULL;
     struct err e = {0};
     ck_assert_int_eq(safetensors_open(GOLDEN "tiny-gpt2/model.safetensors", &s, &e), 0);
@@ -443,7 +388,7 @@ START_TEST(gpt2_is_split_and_transposed)
         0);
     ck_assert_mem_eq(vector, bias + 32 + 24, sizeof vector);
     int64_t n;
-    mem_autofree float *all = read_all(w, "model.layers.0.mlp.down_proj.weight", &n);
+    mem_autofree float *all = model_files_read(w, "model.layers.0.mlp.down_proj.weight", &n);
     for (int64_t i = 0; i < n; i++)
         ck_assert(all[i] == down[i % 128 * 32 + i / 128]);
     ck_assert_int_eq(weights_read(w, "model.layers.1.self_attn.q_proj.weight", 32, 32, 31, 1,
@@ -466,10 +411,10 @@ END_TEST
 START_TEST(old_gpt2_names_are_known)
 {
     char path[128];
-    golden_folder(folder);
-    copy(GOLDEN "tiny-gpt2/config.json", "config.json");
-    copy(GOLDEN "tiny_gpt2_step.safetensors", "model.safetensors");
-    struct weights *w = open_ok(folder);
+    golden_folder(model_files_folder);
+    model_files_copy(GOLDEN "tiny-gpt2/config.json", "config.json");
+    model_files_copy(GOLDEN "tiny_gpt2_step.safetensors", "model.safetensors");
+    struct weights *w = model_files_open(model_files_folder);
     ck_assert_int_eq(weights_count(w), 36);
     weights_close(w);
     static const float mask[4] = {0};
@@ -482,12 +427,13 @@ START_TEST(old_gpt2_names_are_known)
     static const char *const none[] = {NULL};
     ck_assert_int_eq(safetensors_header(&entry, 1, none, 0, &file, &e), 0);
     buf_add(&file, mask, sizeof mask);
-    setup_path(path, "masks.safetensors");
+    model_files_path(path, "masks.safetensors");
     golden_write(path, file.data, file.len);
-    setup_path(path, "model.safetensors.index.json");
-    write_text(path, "{\"weight_map\":{\"a\":\"model.safetensors\",\"b\":\"masks.safetensors\"}}");
-    weights_close(open_ok(folder));
-    golden_remove(folder);
+    model_files_path(path, "model.safetensors.index.json");
+    model_files_write(
+        path, "{\"weight_map\":{\"a\":\"model.safetensors\",\"b\":\"masks.safetensors\"}}");
+    weights_close(model_files_open(model_files_folder));
+    golden_remove(model_files_folder);
 }
 END_TEST
 
@@ -495,34 +441,35 @@ START_TEST(gpt2_in_gguf_gives_the_same_tensors)
 {
     char path[128];
     buf_auto struct buf file;
-    golden_folder(folder);
+    golden_folder(model_files_folder);
     buf_init(&file, 1 << 24);
     gguf_make_gpt2(&file);
-    setup_path(path, "gpt2.gguf");
+    model_files_path(path, "gpt2.gguf");
     golden_write(path, file.data, file.len);
-    struct weights *hf = open_ok(GOLDEN "tiny-gpt2"), *gguf = open_ok(path);
+    struct weights *hf = model_files_open(GOLDEN "tiny-gpt2"), *gguf = model_files_open(path);
     const struct model_config *c = weights_config(gguf);
     ck_assert(c->norm == NORM_LAYER && c->activation == ACTIVATION_GELU && c->tied_embeddings);
     ck_assert(c->positions == POSITIONS_LEARNED && c->qkv_bias && c->o_bias && c->ffn_bias);
     ck_assert(c->kv_heads == 4 && c->head_dim == 8 && c->context == 48);
-    compare(hf, gguf, 0.002f); /* half a step of Q8_0 */
+    model_files_compare(hf, gguf, 0.002f); /* half a step of Q8_0 */
     int64_t n;
-    mem_autofree float *q = read_all(hf, "model.layers.0.self_attn.k_proj.weight", &n);
-    mem_autofree float *p = read_all(gguf, "model.layers.0.self_attn.k_proj.weight", &n);
+    mem_autofree float *q = model_files_read(hf, "model.layers.0.self_attn.k_proj.weight", &n);
+    mem_autofree float *p = model_files_read(gguf, "model.layers.0.self_attn.k_proj.weight", &n);
     ck_assert_mem_eq(p, q, (size_t)n * 4);
     /* the rows of v within joined blocks */
     enum dtype type;
     const void *raw;
     struct err e = {0};
     const char *v = "model.layers.1.self_attn.v_proj.weight";
-    mem_autofree float *want = read_all(gguf, v, &n), *got = mem_array((size_t)n, sizeof *got);
+    mem_autofree float *want = model_files_read(gguf, v, &n),
+                       *got = mem_array((size_t)n, sizeof *got);
     ck_assert_int_eq(weights_raw(gguf, v, &type, &raw, &e), 0);
     ck_assert_int_eq(type, DTYPE_Q8_0);
     quant_decode(type, raw, n, got);
     ck_assert_mem_eq(got, want, (size_t)n * 4);
     weights_close(hf);
     weights_close(gguf);
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
@@ -533,12 +480,12 @@ static void check_rewritten(const char *source, enum dtype store)
 {
     char out[128], path[192];
     struct err e = {0};
-    golden_folder(folder);
-    setup_path(out, "out");
-    struct weights *w = open_ok(source);
+    golden_folder(model_files_folder);
+    model_files_path(out, "out");
+    struct weights *w = model_files_open(source);
     ck_assert_msg(write_folder(w, out, store, true, &e) == 0, "%s", e.text);
-    struct weights *back = open_ok(out);
-    compare(w, back, store == DTYPE_F32 ? 0 : 0.01f);
+    struct weights *back = model_files_open(out);
+    model_files_compare(w, back, store == DTYPE_F32 ? 0 : 0.01f);
     struct safetensors *a = NULL, *b = NULL;
     snprintf(path, sizeof path, "%s/model.safetensors", source);
     ck_assert_int_eq(safetensors_open(path, &a, &e), 0);
@@ -557,7 +504,7 @@ static void check_rewritten(const char *source, enum dtype store)
     safetensors_close(b);
     weights_close(back);
     weights_close(w);
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 
 START_TEST(what_is_written_is_what_transformers_wrote)
@@ -576,14 +523,14 @@ START_TEST(what_cannot_be_expressed_is_not_written)
     struct model_config c;
     struct hf_writer *h = NULL;
     struct err e = {0};
-    struct weights *w = open_ok(GOLDEN "tiny-gpt2");
-    golden_folder(folder);
+    struct weights *w = model_files_open(GOLDEN "tiny-gpt2");
+    golden_folder(model_files_folder);
     c = *weights_config(w);
     c.o_bias = false;
-    ck_assert_int_eq(hf_writer_create(folder, &c, NULL, &h, &e), -ERR_DATA);
+    ck_assert_int_eq(hf_writer_create(model_files_folder, &c, NULL, &h, &e), -ERR_DATA);
     ck_assert_ptr_null(h);
     weights_close(w);
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
@@ -600,7 +547,7 @@ static int write_out(void *user)
 {
     struct err e = {0};
     char out[128];
-    setup_path(out, "out");
+    model_files_path(out, "out");
     return write_folder(user, out, DTYPE_F32, true, &e);
 }
 
@@ -612,7 +559,7 @@ static int read_and_write_one(void *user)
     struct err e = {0};
     float x[32 * 32];
     char out[128];
-    setup_path(out, "one");
+    model_files_path(out, "one");
     int rc = weights_read(user, name, 32, 32, 0, 32, DTYPE_F32, x, &e);
     if (!rc && !(rc = hf_writer_create(out, weights_config(user), NULL, &h, &e)))
         rc = hf_writer_tensor(h, name, 2, (const int64_t[]){32, 32}, x, DTYPE_BF16, &e);
@@ -623,20 +570,20 @@ static int read_and_write_one(void *user)
 START_TEST(failed_calls_are_reported)
 {
     char path[128];
-    golden_folder(folder);
+    golden_folder(model_files_folder);
     make_gguf(path);
     fault_each(FAULT_MEM, open_folder, path);
     fault_each(FAULT_MEM, open_folder, (char *)GOLDEN "tiny-llama");
     fault_each(FAULT_MEM, open_folder, (char *)GOLDEN "tiny-gpt2");
     fault_each(FAULT_MEM, open_folder, (char *)GOLDEN "tiny-bert");
-    struct weights *w = open_ok(GOLDEN "tiny-llama");
+    struct weights *w = model_files_open(GOLDEN "tiny-llama");
     fault_each(FAULT_IO, write_out, w);
     weights_close(w);
-    w = open_ok(GOLDEN "tiny-gpt2");
+    w = model_files_open(GOLDEN "tiny-gpt2");
     fault_each(FAULT_IO, write_out, w);
     fault_each(FAULT_MEM, read_and_write_one, w);
     weights_close(w);
-    golden_remove(folder);
+    golden_remove(model_files_folder);
 }
 END_TEST
 
