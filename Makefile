@@ -152,7 +152,7 @@ PARALLEL := -j $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
 LONG := $(addprefix %/test_,cuda cuda_train backward run agent coll train ops infer)
 long_first = $(filter $(LONG),$(1)) $(filter-out $(LONG),$(1))
 export OMP_WAIT_POLICY
-run-asan run-tsan unit computing: OMP_WAIT_POLICY := passive
+run-asan run-asan-calm run-asan-rest run-tsan unit computing: OMP_WAIT_POLICY := passive
 sub = $(MAKE) --no-print-directory R=$(R)
 # All cores, unless the caller said how many.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -165,22 +165,23 @@ begin = mkdir -p $(O) && tests/run.sh -b $(O)/results
 seed = echo "LLMJOB_SAMPLE=$(LLMJOB_SAMPLE) LLMJOB_SEED=$(LLMJOB_SEED)"
 built = $(sub) $(jobs) $(1) || { echo "build lost 0 1 0 0 0" >>$(O)/results; tests/run.sh -s $(O)/results; exit 1; }
 
-.PHONY: test check models unit computing computing-programs asan tsan fault fuzz sim tidy short e2e bench beside unit-programs clean format \
-  $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan tsan fault fuzz) asan-programs tsan-programs \
+.PHONY: test check models unit computing computing-programs asan asan-rest tsan fault fuzz sim tidy short e2e bench beside unit-programs clean format \
+  $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan asan-calm asan-rest tsan fault fuzz) asan-programs tsan-programs \
   $(addprefix whole-,unit asan e2e) run-whole-asan
 test: ## everything, in 20 minutes: install, build, house rules, unit tests in three builds, fuzzers, end to end
 	@tests/deps.sh
 	@$(begin) && $(seed)
 	@+$(call built,all computing-programs)
 	@+$(call groups,models tidy computing)
-	@+tests/idly $(sub) $(jobs) beside & builds=$$!; setsid $(call start,e2e-alone) & alone=$$!; \
-	  trap "kill -- -$$builds -$$alone" INT TERM; $(call group,e2e-cluster) wait; $(call told,e2e-alone)
-	@+$(call groups,cuda gpu asan tsan fuzz)
+	@+tests/idly $(call start,beside) & idle=$$!; setsid $(call start,e2e-alone) & alone=$$!; \
+	  trap "kill -- -$$idle -$$alone" INT TERM; $(call group,e2e-cluster) wait; $(call told,e2e-alone) $(call told,asan-calm)
+	@+$(call groups,cuda gpu asan-rest tsan fuzz)
 	@tests/run.sh -s $(O)/results 20
-# What runs on the cluster waits for much: beside it the other builds are made.
+# What runs on the cluster waits for much: beside it the other builds are made, and tests that know no time are run.
 beside:
 	@+$(sub) $(asan_build) asan-programs
 	@+$(sub) $(tsan_build) tsan-programs
+	@+$(sub) $(asan_build) run-asan-calm
 check: ## the inner loop, in 4 minutes and the build: house rules, unit tests, a short run of the programs
 	@$(begin)
 	@+$(call built,all unit-programs)
@@ -212,8 +213,18 @@ asan: ## unit tests with AddressSanitizer and UndefinedBehaviourSanitizer, fault
 # test_train as well: a minute less.
 ASAN_TESTS := $(filter-out %/test_cuda %/model/test_pass,$(UNIT_TESTS))
 asan-programs: $(ASAN_TESTS) $(FUZZERS)
+# They only compute, so it does not matter how long they wait for a processor.
+CALM := $(filter $(addprefix $(O)/tests/,kernels/test_ops kernels/test_quant runtime/family/% runtime/files/% runtime/data/% \
+  runtime/text/test_tok% runtime/model/% runtime/convert/% runtime/train/test_optim),$(ASAN_TESTS))
+run_asan = OMP_NUM_THREADS=2 $(tame) $(RUN) -g $(1) $(PARALLEL) $(2) $(call long_first,$(3))
 run-asan: $(ASAN_TESTS)
-	@OMP_NUM_THREADS=2 $(tame) $(RUN) -g asan $(PARALLEL) $(call long_first,$(ASAN_TESTS))
+	@$(call run_asan,asan,,$(ASAN_TESTS))
+run-asan-calm: $(CALM)
+	@CK_TIMEOUT_MULTIPLIER=20 $(call run_asan,asan-calm,-t 900,$(CALM))
+asan-rest:
+	@+$(sub) $(asan_build) run-asan-rest
+run-asan-rest: $(filter-out $(CALM),$(ASAN_TESTS))
+	@$(call run_asan,asan-rest,,$(filter-out $(CALM),$(ASAN_TESTS)))
 # OpenMP's threads are not this sanitizer's affair (it does not know their barriers): kernels as they are.
 tsan_build = TSAN=1 O=$(O)-tsan CUDASIM=$(CUDASIM) KERNELS=$(call lib,kernels)
 tsan: $(call lib,kernels) ## the tests that start threads, with ThreadSanitizer
