@@ -1,12 +1,13 @@
 /*
- * bench_train: training tokens per second of SmolLM2-135M on this machine, LoRA and full, BF16 and
- * FP32, against what the matrix-product rate measured in the same run allows.
+ * bench_train: training tokens per second of one case on this machine, and the memory that its
+ * process took at most; what the matrix-product rate measured in the same run allows stands beside.
+ * bench_train.py is the same of torch, bench_train.sh puts both side by side.
  *
- * Usage: bench_train [threads [model.gguf [seconds]]]. Without a model the weights are random
- * numbers in the same shapes. A step is forward, backward and AdamW over 4 sequences of 512 tokens.
- * The ceiling is the rate of one large product (2048 x 1536 x 576, the feed-forward's) divided by
- * the flops of a token: 6 x parameters for full training, 4 x parameters plus the factors' own for
- * LoRA, attention's products not counted.
+ * Usage: bench_train CASE TYPE [SECONDS [THREADS]]; TYPE: F32 or BF16. Weights are random. A step is
+ * forward, backward, clipping and AdamW; the figure is the median of the steps but the first two.
+ * The ceiling is the rate of one large product (2048 x 1536 x 576) divided by the flops of a token:
+ * 6 x parameters for full training, 4 x parameters plus the factors' own for LoRA, attention's
+ * products not counted.
  */
 #include "base/clock.h"
 #include "base/mem.h"
@@ -14,8 +15,22 @@
 #include "runtime/train/optim.h"
 #include "tests/runtime/shapes.h"
 
-#define SEQUENCES 4
-#define TOKENS    512
+#include <sys/resource.h>
+
+#define WARM_UP 2
+#define STEPS   1000
+
+static const struct bench_case {
+    const char *name, *shape;
+    int64_t sequences, tokens;
+    bool lora;
+} cases[] = {
+    {"gpt2", "gpt2-124m", 4, 512, false},
+    {"smollm2", "smollm2-135m", 4, 512, false},
+    {"smollm2-lora", "smollm2-135m", 4, 512, true},
+    {"bert", "bert-base", 16, 128, false},
+};
+#define CASES (sizeof cases / sizeof *cases)
 
 static double product_rate(struct dev *d, enum dtype t, struct err *e)
 {
@@ -38,7 +53,7 @@ static double product_rate(struct dev *d, enum dtype t, struct err *e)
     o.a = a;
     o.b = b;
     o.c = c;
-    for (int round = 0; round < 30; round++) {
+    for (int round = 0; round < 10; round++) {
         int64_t start = clock_ns();
 
         for (int i = 0; i < 10; i++)
@@ -54,41 +69,55 @@ static double product_rate(struct dev *d, enum dtype t, struct err *e)
     return best; /* GFLOP/s */
 }
 
-static int measure(
-    struct pass *pass, struct optim *o, int64_t vocab, double seconds, double *rate, struct err *e)
+static int by_size(const void *a, const void *b)
 {
-    static int32_t ids[SEQUENCES * TOKENS + 1];
-    const struct pass_input in = {.ids = ids, .targets = ids + 1};
-    double loss, norm, best = 0;
-    int64_t begin = clock_ns();
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
 
-    for (int i = 0; i <= SEQUENCES * TOKENS; i++)
+/* *rate: tokens a second of the median step. */
+static int measure(struct pass *pass, struct optim *o, const struct bench_case *c, int64_t vocab,
+    int64_t labels, double seconds, double *rate, struct err *e)
+{
+    int64_t n = c->sequences * c->tokens, begin = clock_ns(), steps = 0;
+    mem_autofree int32_t *ids = mem_array((size_t)n + 1, sizeof *ids);
+    mem_autofree int32_t *targets = mem_array((size_t)n, sizeof *targets);
+    double taken[STEPS], loss, norm;
+
+    if (!ids || !targets)
+        return err_set(e, ERR_MEMORY, "no memory for a batch");
+    for (int64_t i = 0; i <= n; i++)
         ids[i] = (int32_t)((uint32_t)i * 2654435761u % (uint32_t)vocab);
-    for (int64_t step = 1; step < 4 || (double)(clock_ns() - begin) * 1e-9 < seconds; step++) {
+    for (int64_t i = 0; i < n; i++)
+        targets[i] = labels ? ids[i] % (int32_t)labels : ids[i + 1];
+    const struct pass_input in = {.ids = ids, .targets = targets};
+    while (steps < STEPS &&
+        (steps < WARM_UP + 3 || (double)(clock_ns() - begin) * 1e-9 < seconds)) {
         int64_t start = clock_ns();
+        int rc;
 
         pass_zero_gradient(pass);
-        if (pass_step(pass, SEQUENCES, &in, 1.0f / (SEQUENCES * TOKENS), true, &loss, e) ||
-            optim_step(o, step, &norm, e))
-            return -1;
-        double r = SEQUENCES * TOKENS / ((double)(clock_ns() - start) * 1e-9);
-        best = r > best ? r : best;
+        if ((rc = pass_step(pass, c->sequences, &in, 1.0f / (float)n, true, &loss, e)) ||
+            (rc = optim_step(o, steps + 1, &norm, e)))
+            return rc;
+        taken[steps++] = (double)(clock_ns() - start) * 1e-9;
     }
-    *rate = best;
+    qsort(taken + WARM_UP, (size_t)(steps - WARM_UP), sizeof *taken, by_size);
+    *rate = (double)n / taken[WARM_UP + (steps - WARM_UP) / 2];
     return 0;
 }
 
-static int run(struct dev *d, struct weights *w, bool lora, enum dtype t, double gflops,
-    double seconds, struct err *e)
+static int run(struct dev *d, const struct bench_case *c, enum dtype t, double seconds, double *rate,
+    double *flops, struct err *e)
 {
     static const char *const targets[] = {
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", NULL};
-    struct model_conf conf = {.config = w ? *weights_config(w) : shape_of("smollm2-135m"),
+    struct model_conf conf = {.config = shape_of(c->shape),
         .t = t,
         .train = true,
-        .micro_sequences = SEQUENCES,
-        .sequence_length = TOKENS,
-        .lora_rank = lora ? 8 : 0,
+        .micro_sequences = c->sequences,
+        .sequence_length = c->tokens,
+        .lora_rank = c->lora ? 8 : 0,
         .lora_alpha = 16,
         .lora_targets = targets,
         .seed = 1};
@@ -97,25 +126,19 @@ static int run(struct dev *d, struct weights *w, bool lora, enum dtype t, double
         .beta2 = 0.999,
         .epsilon = 1e-8,
         .clip_norm = 1,
+        .layer_decay = 1,
         .schedule = SCHEDULE_CONSTANT,
-        .steps = 1000};
+        .steps = STEPS};
     struct model *m = NULL;
     struct pass *pass = NULL;
     struct optim *o = NULL;
-    double rate, ceiling, frozen, trained;
     int rc;
     if (!(rc = model_create(d, &conf, &m, e)) && !(rc = pass_create(m, &pass, e)) &&
-        !(rc = w ? model_load(m, w, e) : model_init_random(m, e)) &&
-        !(rc = optim_create(d, &oc, pass, &o, e)) &&
-        !(rc = measure(pass, o, conf.config.vocab, seconds, &rate, e))) {
-        trained = (double)model_trainable(m);
-        frozen = lora ? (double)model_parameters(m) - trained : 0;
-        ceiling = gflops * 1e9 / (6 * trained + 4 * frozen);
-        printf("train %s %s: %.0f tokens/s, products %.0f GFLOP/s allow %.0f, ratio %.2f, "
-               "memory %lld MiB\n",
-            lora ? "lora" : "full", dtype_name(t), rate, gflops, ceiling, rate / ceiling,
-            (long long)(model_memory_bytes(m) >> 20));
-        fflush(stdout);
+        !(rc = model_init_random(m, e)) && !(rc = optim_create(d, &oc, pass, &o, e)))
+        rc = measure(pass, o, c, conf.config.vocab, conf.config.labels, seconds, rate, e);
+    if (!rc) {
+        double trained = (double)model_trainable(m);
+        *flops = 6 * trained + (c->lora ? 4 * ((double)model_parameters(m) - trained) : 0);
     }
     optim_destroy(o);
     pass_destroy(pass);
@@ -123,27 +146,37 @@ static int run(struct dev *d, struct weights *w, bool lora, enum dtype t, double
     return rc;
 }
 
+static const struct bench_case *find_case(const char *name)
+{
+    for (size_t i = 0; i < CASES; i++)
+        if (!strcmp(cases[i].name, name))
+            return &cases[i];
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
-    int threads = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 2;
-    double seconds = argc > 3 ? strtod(argv[3], NULL) : 30;
+    const struct bench_case *c = argc > 2 ? find_case(argv[1]) : NULL;
+    enum dtype t = argc > 2 && !strcmp(argv[2], "BF16") ? DTYPE_BF16 : DTYPE_F32;
+    double seconds = argc > 3 ? strtod(argv[3], NULL) : 30, rate = 0, flops = 1;
+    int threads = argc > 4 ? (int)strtol(argv[4], NULL, 10) : 2;
     struct err e = {0};
     struct dev *d = NULL;
-    struct weights *w = NULL;
-    int rc = dev_open("cpu", 0, threads, &d, &e);
 
-    if (!rc && argc > 2)
-        rc = weights_open(argv[2], NULL, &w, &e);
-    for (int i = 0; i < 2 && !rc; i++) {
-        enum dtype t = i ? DTYPE_F32 : DTYPE_BF16;
-        double gflops = product_rate(d, t, &e);
-
-        for (int lora = 0; lora < 2 && !rc; lora++)
-            rc = gflops < 0 ? -1 : run(d, w, lora, t, gflops, seconds, &e);
+    if (!c || (t == DTYPE_F32 && strcmp(argv[2], "F32"))) {
+        fprintf(stderr, "bench_train: CASE (gpt2, smollm2, smollm2-lora, bert) TYPE (F32, BF16)\n");
+        return 1;
     }
-    if (rc)
+    if (dev_open("cpu", 0, threads, &d, &e) || run(d, c, t, seconds, &rate, &flops, &e)) {
         fprintf(stderr, "bench_train: %s\n", e.text);
-    weights_close(w);
+        dev_close(d);
+        return 1;
+    }
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    double gflops = product_rate(d, t, &e);
     dev_close(d);
-    return rc ? 1 : 0;
+    printf("%.1f tokens/s %ld MiB; products %.0f GFLOP/s allow %.0f tokens/s\n", rate,
+        used.ru_maxrss >> 10, gflops, gflops * 1e9 / flops);
+    return gflops < 0;
 }

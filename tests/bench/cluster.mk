@@ -1,6 +1,5 @@
 # Collectives, and figures of the whole on the local cluster. `make bench` measures one thing after another, on a
 # machine that does nothing else meanwhile.
-BENCH_MODEL ?= $(shell tests/golden/fetch.sh smollm2)
 
 $(O)/tests/bench/bench_coll: $(O)/tests/bench/bench_coll.o $(call needed_libs,runtime)
 	$(link) $(LIBS_runtime) $(LIBS_kernels) $(LIBS_base) -ldl -lm

@@ -9,26 +9,13 @@ size=
 case ${1-} in -q | -m) size=$1 && shift ;; esac
 A=$(realpath "$1") B=$A
 . "$(dirname "$0")/lib.sh"
-requirements=$top/tests/golden/requirements.txt
-theirs=${PYTHON:-${LLMJOB_CACHE:-$HOME/.cache/llmjob}/venv-golden-$(sha256sum <"$requirements" | cut -c 1-12)/bin/python}
+theirs=$("$top/tests/golden/python")
 seeds="1 2 3" epochs=5 verses="3000 600 600" rate=0.00002 tolerance=0.02
 case $size in
 -q) seeds=1 epochs=2 verses="160 40 40" rate=0.001 tolerance=0.2 ;;
 -m) epochs=3 verses="480 120 120" rate=0.0005 ;;
 esac
 
-need_python() { # an environment that is there is whole
-    local venv=${theirs%/bin/python}
-    [ ! -x "$theirs" ] || return 0
-    (
-        flock 9
-        [ ! -x "$theirs" ] || exit 0
-        rm -rf "$venv.new"
-        python3 -m venv "$venv.new"
-        "$venv.new/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$requirements"
-        mv "$venv.new" "$venv"
-    ) 9>"$venv.lock"
-}
 write_job() { # seed
     cat >"$work/job.yaml" <<-E
 	apiVersion: llmjob.dev/v1alpha1
@@ -59,7 +46,6 @@ entities() { "$theirs" "$top/tests/prove/entities.py" "$@"; }
 figures() { entities "$@" | tee -a "$work/figures"; }
 
 begin
-need_python
 : >"$work/figures"
 cp -r "$("$top/tests/golden/fetch.sh" minilm)" "$work/data/minilm"
 # shellcheck disable=SC2086 # three numbers

@@ -55,6 +55,7 @@ static const struct {
     {"small-mistral", {MISTRAL, SIZES(320, 128, 2, 4, 2, 64, 192, 96), .window = 9}},
     /* padded to a multiple of 128, as is usual: GPT-2's own vocabulary has 50,257 */
     {"gpt2-124m", {GPT2, SIZES(50304, 768, 12, 12, 12, 64, 3072, 1024)}},
+    {"bert-base", {BERT, SIZES(30522, 768, 12, 12, 12, 64, 3072, 512), .labels = 9}},
     {"smollm2-135m", {LLAMA, SIZES(49152, 576, 30, 9, 3, 64, 1536, 2048)}},
     {"llama-1.1b", {LLAMA, SIZES(32000, 2048, 22, 32, 4, 64, 5632, 2048)}},
 };
