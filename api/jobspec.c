@@ -9,6 +9,7 @@
 #include "api/jobspec_check.h"
 #include "api/names.h"
 #include "api/rows.h"
+#include "api/search.h"
 #include "base/yaml.h"
 
 #include <ctype.h>
@@ -33,7 +34,6 @@ static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", "WS
 static const char *const convert_format_names[] = {"GGUF", "HuggingFace", NULL};
 static const char *const quantize_names[] = {
     "None", "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M", NULL};
-
 const char *task_name(enum task t)
 {
     return task_names[t];
@@ -432,6 +432,16 @@ static bool has_evaluation(const void *spec)
     return ((const struct jobspec *)spec)->convert.evaluate.data;
 }
 
+static bool has_search(const void *spec)
+{
+    return search_wanted(spec);
+}
+
+static bool has_halving(const void *spec)
+{
+    return ((const struct jobspec *)spec)->search.algorithm == SEARCH_SUCCESSIVE_HALVING;
+}
+
 #define GROUP(path_, present) .path = (path_), .kind = FIELD_GROUP, .def = "", .info = (present)
 #define PATH(path_, member, def_) \
     ROW(path_, STR, member, def_), RANGE(1, LIMIT_PATH_BYTES - 1), .format = &path_format
@@ -577,8 +587,31 @@ static const struct field spec_rows[] = {
         RANGE(1, 1048576)},
     {ROW("convert.evaluate.sequences", INT, convert.evaluate.sequences, "16"), RANGE(1, 1048576)},
     {PATH("convert.output", convert.output, NULL)},
+
+    {GROUP("search", has_search)},
+    {ROW("search.algorithm", ENUM, search.algorithm, "Random"), .info = search_algorithms},
+    {ROW("search.metric", ENUM, search.metric, "validationLoss"), .info = search_metrics},
+    {ROW("search.goal", ENUM, search.goal, "Minimize"), .info = search_goals},
+    {ROW("search.maxTrials", INT, search.max_trials, "10"), RANGE(1, LIMIT_TRIALS)},
+    {ROW("search.parallelTrials", INT, search.parallel_trials, "1"),
+        RANGE(1, LIMIT_PARALLEL_TRIALS)},
+    {ROW("search.seed", I64, search.seed, "0"), RANGE(0, INTEGER_MAX)},
+    {ROW("search.parameters", INLINE, search.parameters, NULL), RANGE(1, LIMIT_SEARCH_PARAMETERS),
+        COUNTED(search.parameter_count), .info = &search_parameter_table},
+    {GROUP("search.halving", has_halving)},
+    {ROW("search.halving.factor", INT, search.halving.factor, "3"), RANGE(2, 10)},
+    {ROW("search.halving.minSteps", I64, search.halving.min_steps, NULL), RANGE(1, STEPS_MAX)},
+    {ROW("search.earlyStopTrials", INT, search.early_stop_trials, "0"), RANGE(0, LIMIT_TRIALS)},
 };
 static const struct field_table spec_table = TABLE_OF(spec_rows);
+
+const struct field *jobspec_field(const char *path)
+{
+    for (size_t i = 0; i < COUNT(spec_rows); i++)
+        if (!strcmp(spec_rows[i].path, path))
+            return &spec_rows[i];
+    return NULL;
+}
 
 /* A row for each of job.json's own members and for metadata; name up to 58 bytes: a pod adds
  * "-4999". */
@@ -730,15 +763,20 @@ int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, st
     return rc ? err_wrap(e, "%s", path) : 0;
 }
 
+void jobspec_write(const struct jobspec *spec, struct jsonw *w)
+{
+    jsonw_open(w, "spec", '{');
+    field_encode(&spec_table, spec, w);
+    jsonw_close(w);
+}
+
 int jobspec_encode(const struct jobspec *spec, struct buf *out, struct err *e)
 {
     struct jsonw w;
     jsonw_init(&w, out);
     jsonw_open(&w, NULL, '{');
     field_encode(&identity_table, spec, &w);
-    jsonw_open(&w, "spec", '{');
-    field_encode(&spec_table, spec, &w);
-    jsonw_close(&w);
+    jobspec_write(spec, &w);
     jsonw_close(&w);
     return jsonw_end(&w) ? err_set(e, ERR_MEMORY, "out of memory writing %s", NAME_JOB_FILE) : 0;
 }

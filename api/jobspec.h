@@ -15,6 +15,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/field.h"
 #include "base/json.h"
 #include "api/limits.h"
 #include "base/mem.h"
@@ -51,6 +52,11 @@ enum quantize {
     QUANTIZE_Q4_0,
     QUANTIZE_Q4_K_M
 };
+
+enum search_algorithm { SEARCH_RANDOM, SEARCH_GRID, SEARCH_SUCCESSIVE_HALVING };
+enum search_metric { SEARCH_LOSS, SEARCH_VALIDATION_LOSS, SEARCH_VALIDATION_F1 };
+enum search_goal { SEARCH_MINIMIZE, SEARCH_MAXIMIZE };
+enum search_scale { SEARCH_LINEAR, SEARCH_LOG };
 
 struct jobspec_storage {
     const char *name;
@@ -142,6 +148,29 @@ struct jobspec_convert {
     const char *output; /* folder */
 };
 
+struct jobspec_parameter {
+    int name; /* of search's table of names */
+    double values[LIMIT_SEARCH_VALUES];
+    int value_count;
+    double min, max; /* -1: values */
+    enum search_scale scale;
+};
+
+struct jobspec_search { /* parameter_count 0: none */
+    enum search_algorithm algorithm;
+    enum search_metric metric;
+    enum search_goal goal;
+    int max_trials, parallel_trials;
+    uint64_t seed;
+    struct jobspec_parameter parameters[LIMIT_SEARCH_PARAMETERS];
+    int parameter_count;
+    struct {
+        int factor;
+        int64_t min_steps;
+    } halving;
+    int early_stop_trials; /* 0: off */
+};
+
 /* What may change while the job runs, beside replicas, suspend and placement. */
 struct jobspec_elastic {
     int min_replicas, wait_seconds;
@@ -200,6 +229,7 @@ struct jobspec {
     struct jobspec_serve serve;
     struct jobspec_run run;
     struct jobspec_convert convert;
+    struct jobspec_search search; /* beside train */
 };
 
 /* object: a whole LLMJob (apiVersion, kind, metadata, spec) or a job.json. ERR_USER names the
@@ -209,6 +239,10 @@ int jobspec_decode(const struct json *object, struct arena *a, struct jobspec *o
  * kind differs). */
 int jobspec_read_file(const char *path, struct arena *a, struct jobspec *out, struct err *e);
 int jobspec_encode(const struct jobspec *spec, struct buf *out, struct err *e);
+/* The member "spec" alone, into the object that w has open. */
+void jobspec_write(const struct jobspec *spec, struct jsonw *w);
+/* The row of a field of struct jobspec, "train.seed"; NULL: there is none. */
+const struct field *jobspec_field(const char *path);
 
 const char *task_name(enum task t);                     /* "Train", "Serve", "Run", "Convert" */
 const char *recompute_name(enum recompute r);           /* "None", "Selective", "Full" */

@@ -7,6 +7,7 @@
 #include "api/jobpath.h"
 #include "api/limits.h"
 #include "api/names.h"
+#include "api/search.h"
 #include "base/utf8.h"
 
 #include <string.h>
@@ -160,6 +161,17 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     return 0;
 }
 
+static int check_search(const struct field_source *s, const struct jobspec *spec,
+    const struct json *body, struct err *e)
+{
+    const struct json *search = json_get(body, "search");
+    if (!search || json_is_null(search))
+        return 0;
+    if (spec->task != TASK_TRAIN)
+        return field_refuse(s, "search", e, "only allowed with train");
+    return search_check(s, spec, body, check_train, e);
+}
+
 static int check_convert(
     const struct field_source *s, const struct jobspec_convert *c, struct err *e)
 {
@@ -209,6 +221,8 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
         return field_refuse(s, "model.init", e, "Random is only allowed with train");
     if (spec->task == TASK_TRAIN)
         rc = check_train(s, spec, body, e);
+    if (!rc && (rc = check_search(s, spec, body, e)))
+        return rc;
     if (spec->task == TASK_CONVERT)
         rc = check_convert(s, &spec->convert, e);
     if (spec->task == TASK_RUN)

@@ -19,6 +19,10 @@
 #define LIMIT_RUN_CHARACTERS     200000 /* of a command, its arguments and environment together */
 #define LIMIT_LORA_TARGETS       16
 #define LIMIT_RUN_ARGS           64
+#define LIMIT_TRIALS             256 /* of a search */
+#define LIMIT_PARALLEL_TRIALS    64
+#define LIMIT_SEARCH_PARAMETERS  8
+#define LIMIT_SEARCH_VALUES      32
 #define LIMIT_LOG_TAIL_BYTES     1024 /* of a failed rank, kept in an attempt */
 #define LIMIT_FRAME_BYTES        (4 << 20)
 #define LIMIT_FRAME_VALUES       ((size_t)1 << 20) /* of JSON among agents and ranks of a job */

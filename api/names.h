@@ -17,6 +17,8 @@
 /* labels and annotations */
 #define NAME_LABEL_JOB      "llmjob.dev/job"
 #define NAME_LABEL_REPLICA  "llmjob.dev/replica"
+#define NAME_LABEL_SEARCH   "llmjob.dev/search"            /* of a trial: the job that searches */
+#define NAME_LABEL_TRIAL    "llmjob.dev/trial"             /* and the trial's number */
 #define NAME_LABEL_APP      "app.kubernetes.io/name"       /* = llmjob */
 #define NAME_LABEL_INSTANCE "app.kubernetes.io/instance"   /* = the job */
 #define NAME_LABEL_MANAGED  "app.kubernetes.io/managed-by" /* = llmjob-controller */
@@ -58,6 +60,10 @@
 #define NAME_REASON_SERVING        "Serving"
 #define NAME_REASON_CONVERTING     "Converting"
 #define NAME_REASON_RUNNING        "Running"
+#define NAME_REASON_SEARCHING      "Searching"
+#define NAME_REASON_TRIALS_FAILED  "TrialsFailed"
+#define NAME_REASON_TRIAL_STARTED  "TrialStarted"
+#define NAME_REASON_TRIAL_DELETED  "TrialDeleted"
 #define NAME_REASON_COMPLETED      "Completed"
 #define NAME_REASON_SUSPENDED      "Suspended"
 #define NAME_REASON_SCALED_TO_ZERO "ScaledToZero"

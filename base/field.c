@@ -68,7 +68,7 @@ static bool bounded(const struct field *f)
     return f->min != 0 || f->max != 0;
 }
 
-static bool inside(const struct field *f, double v)
+bool field_inside(const struct field *f, double v)
 {
     if (isnan(v) || !bounded(f))
         return !isnan(v);
@@ -108,7 +108,7 @@ static int decode_number(const struct field_source *s, const struct field *f, co
     if (!isfinite(n) || (whole && (floor(n) != n || fabs(n) > 0x1p53)))
         return field_refuse(s, f->path, e, "must be %s", want);
     char shown[3][NUMBER_BYTES];
-    if (!inside(f, n))
+    if (!field_inside(f, n))
         return field_refuse(s, f->path, e, "%s is outside %s%s..%s%s", show(n, shown[0]),
             show(f->min, shown[1]), f->min_open ? " (excluded)" : "", show(f->max, shown[2]),
             f->max_open ? " (excluded)" : "");
@@ -354,11 +354,11 @@ static bool row_absent(const struct field *f, const void *base)
     const void *at = (const char *)base + f->offset;
     switch (f->kind) {
     case FIELD_INT:
-        return !inside(f, *(const int *)at);
+        return !field_inside(f, *(const int *)at);
     case FIELD_I64:
-        return !inside(f, (double)*(const int64_t *)at);
+        return !field_inside(f, (double)*(const int64_t *)at);
     case FIELD_NUM:
-        return !inside(f, *(const double *)at);
+        return !field_inside(f, *(const double *)at);
     case FIELD_STR:
         return !*(const char *const *)at;
     case FIELD_STRINGS:

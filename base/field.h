@@ -90,6 +90,9 @@ void field_encode(const struct field_table *t, const void *in, struct jsonw *w);
  * different ones, but for chance, different. Custom rows need a size. */
 uint64_t field_hash(const struct field_table *t, const void *in);
 
+/* Is v within the row's bounds? */
+bool field_inside(const struct field *f, double v);
+
 /* "prefix.path: sentence", with the source's code. */
 int field_refuse(const struct field_source *s, const char *path, struct err *e, const char *fmt,
     ...) __attribute__((format(printf, 4, 5)));

@@ -36,6 +36,8 @@ static const struct {
     [ACTION_GANG_RESIZE] = {STAGE_OBJECTS, "gang-resize"},
     [ACTION_DELETE_POD] = {STAGE_PODS, "delete-pod"},
     [ACTION_CREATE_POD] = {STAGE_PODS, "create-pod"},
+    [ACTION_DELETE_TRIAL] = {STAGE_PODS, "delete-trial"},
+    [ACTION_CREATE_TRIAL] = {STAGE_PODS, "create-trial"},
     [ACTION_DESIRED] = {STAGE_DESIRED, "desired"},
     [ACTION_STATUS] = {STAGE_STATUS, "status"},
     [ACTION_DELETE_JOB] = {STAGE_LAST, "delete-job"},
@@ -417,6 +419,22 @@ static void status_written(void *user, const struct http_response *r)
     finish_request(q, rc, &e);
 }
 
+static void trial_written(void *user, const struct http_response *r)
+{
+    struct apply_request *q = user;
+    struct memory *m = memory_of(q->run);
+    struct err e = {0};
+    bool deletes = q->action->kind == ACTION_DELETE_TRIAL;
+    bool gone = deletes && (r->status == 404 || r->status == 409);
+    int rc = gone ? 0 : kube_check(r, &e);
+    if (!rc && !gone && m)
+        expect_version(m, WAIT_JOBS, r);
+    if (!rc)
+        log_info(deletes ? "trial deleted" : "trial created", LOG_S("job", q->run->key),
+            LOG_S("trial", q->action->name));
+    finish_request(q, rc, &e);
+}
+
 static void job_deleted(void *user, const struct http_response *r)
 {
     struct apply_request *q = user;
@@ -456,7 +474,9 @@ static int start_delete_pod(struct apply_request *q, struct err *e)
                 : err_set(e, ERR_MEMORY, "no memory for a request");
 }
 
-static int start_delete_job(struct apply_request *q, struct err *e)
+/* This job, or one of its trials. */
+static int start_delete_job(struct apply_request *q,
+    void (*done_fn)(void *user, const struct http_response *r), struct err *e)
 {
     struct arena *arena = q->run->plan->arena;
     const char *path =
@@ -467,7 +487,7 @@ static int start_delete_job(struct apply_request *q, struct err *e)
         "\"propagationPolicy\":\"Background\","
         "\"preconditions\":{\"uid\":\"%s\"}}",
         q->action->uid);
-    return body ? send_request(q, "DELETE", path, body, NULL, job_deleted, e)
+    return body ? send_request(q, "DELETE", path, body, NULL, done_fn, e)
                 : err_set(e, ERR_MEMORY, "no memory for a request");
 }
 
@@ -502,7 +522,12 @@ static int start_request(struct apply_request *q, struct err *e)
         return send_request(
             q, "PATCH", q->path, a->body, "application/json-patch+json", status_written, e);
     case ACTION_DELETE_JOB:
-        return start_delete_job(q, e);
+        return start_delete_job(q, job_deleted, e);
+    case ACTION_DELETE_TRIAL:
+        return start_delete_job(q, trial_written, e);
+    case ACTION_CREATE_TRIAL:
+        q->path = arena_printf(arena, "/apis/" NAME_API_VERSION "/namespaces/%s/" NAME_PLURAL, ns);
+        return send_request(q, "POST", q->path, a->body, NULL, trial_written, e);
     case ACTION_EVENT:
     case ACTION_KINDS:
         break;

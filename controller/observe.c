@@ -7,6 +7,7 @@
 #include "controller/observe.h"
 
 #include "api/names.h"
+#include "api/search.h"
 #include "base/clock.h"
 #include "base/table.h"
 
@@ -111,6 +112,17 @@ static void drop_if_empty(struct cluster *c, const char *key)
 
 /* -- changes -- */
 
+/* News of a trial is news of its search. */
+static void mark_owner(struct cluster *c, const struct job *j)
+{
+    char key[KEY_BYTES];
+    if (!j || !*j->owner)
+        return;
+    snprintf(key, sizeof key, "%s/%s", j->spec.namespace_, j->owner);
+    if (table_get(&c->places, key))
+        c->dirty_fn(c->user, key);
+}
+
 int cluster_job_changed(void *user, const char *key, const struct json *object, struct err *e)
 {
     struct cluster *c = user;
@@ -128,6 +140,7 @@ int cluster_job_changed(void *user, const char *key, const struct json *object, 
     /* Another object of the same name: what is remembered speaks of the old one. */
     if (!j || (p->job && strcmp(p->job->spec.uid, j->spec.uid) != 0))
         forget_memory(&p->memory);
+    mark_owner(c, j ? j : p->job);
     job_free(p->job);
     p->job = j;
     c->dirty_fn(c->user, key);
@@ -326,6 +339,30 @@ struct memory *cluster_memory(struct cluster *c, const char *key)
     return p && p->job ? &p->memory : NULL;
 }
 
+/* Their names are known: no list of a job's trials is kept. */
+static int observe_trials(struct cluster *c, const struct job *parent, struct arena *a,
+    struct observed *out, struct err *e)
+{
+    const struct jobspec *s = &parent->spec;
+    if (!parent->valid || !search_wanted(s))
+        return 0;
+    struct observed_trial *trials = arena_array(a, SEARCH_RUNS, sizeof *trials);
+    if (!trials)
+        return err_set(e, ERR_MEMORY, "no memory for a snapshot");
+    int n = 0, most = search_trials(s), rungs = search_rungs(s);
+    for (int i = 0; i < rungs * most && n < SEARCH_RUNS; i++) {
+        char name[SEARCH_NAME_BYTES], key[KEY_BYTES];
+        search_name(s, i % most, i / most, name);
+        snprintf(key, sizeof key, "%s/%s", s->namespace_, name);
+        const struct job *j = cluster_job(c, key);
+        if (j && !strcmp(j->owner_uid, s->uid))
+            trials[n++] = (struct observed_trial){j, i % most, i / most};
+    }
+    out->trials = trials;
+    out->trial_count = n;
+    return 0;
+}
+
 static int by_replica(const void *a, const void *b)
 {
     const struct observed_pod *x = a, *y = b;
@@ -379,5 +416,6 @@ int cluster_observe(
         .status_age_ms = age_ms(m->status_written_ms),
         .trouble = m->trouble,
     };
-    return 1;
+    int rc = observe_trials(c, p->job, a, out, e);
+    return rc ? rc : 1;
 }

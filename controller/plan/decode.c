@@ -15,13 +15,17 @@
 #define NAME_BYTES    253                 /* as the API bounds them */
 #define MESSAGE_BYTES 512 /* of the kubelet and the scheduler; a longer one is cut */
 
+static const struct json *controller_of(const struct json *meta)
+{
+    json_each (owner, json_get(meta, "ownerReferences"))
+        if (json_bool(owner, "controller", false))
+            return owner;
+    return NULL;
+}
+
 static const char *owner_uid(const struct json *meta)
 {
-    json_each (owner, json_get(meta, "ownerReferences")) {
-        if (json_bool(owner, "controller", false))
-            return json_str(owner, "uid", "");
-    }
-    return "";
+    return json_str(controller_of(meta), "uid", "");
 }
 
 /* -- LLMJob -- */
@@ -68,6 +72,17 @@ static int read_spec(struct job *j, const struct json *object, struct err *e)
                              : keep_invalid(j, object, e);
 }
 
+/* Only another LLMJob: whatever else owns a job is no affair of ours. */
+static int read_owner(struct job *j, const struct json *meta, struct err *e)
+{
+    const struct json *owner = controller_of(meta);
+    bool ours = !strcmp(json_str(owner, "kind", ""), NAME_KIND) &&
+        !strcmp(json_str(owner, "apiVersion", ""), NAME_API_VERSION);
+    j->owner = short_name(j->arena, ours ? owner : NULL, "name", "");
+    j->owner_uid = short_name(j->arena, ours ? owner : NULL, "uid", "");
+    return j->owner && j->owner_uid ? 0 : err_set(e, ERR_MEMORY, "no memory for a job");
+}
+
 int decode_job(const struct json *object, struct job **out, struct err *e)
 {
     struct job *j = mem_zalloc(sizeof *j);
@@ -76,6 +91,8 @@ int decode_job(const struct json *object, struct job **out, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for a job");
     }
     int rc = read_spec(j, object, e);
+    if (!rc)
+        rc = read_owner(j, json_get(object, "metadata"), e);
     if (rc) {
         job_free(j);
         return rc;

@@ -19,7 +19,8 @@ struct job {
     struct arena *arena;
     bool valid; /* else spec has name, namespace_, uid, generation and managed_by alone */
     struct jobspec spec;
-    char problem[256]; /* why not */
+    char problem[256];             /* why not */
+    const char *owner, *owner_uid; /* the LLMJob whose trial it is, or "" */
     bool deleting;
     struct status status;
 };

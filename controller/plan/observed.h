@@ -19,12 +19,20 @@ struct observed_pod {
     bool node_lost; /* its node is not ready, or gone */
 };
 
+struct observed_trial { /* of a search, that has a job */
+    const struct job *job;
+    int trial, rung;
+};
+
 struct observed {
     int64_t now_ms; /* wall */
     const struct job *job;
     const struct observed_pod *pods; /* sorted by replica, then name */
     int pod_count;
     const char *image; /* the controller's own, for jobs that name none */
+
+    const struct observed_trial *trials; /* sorted by rung, then trial; ours only */
+    int trial_count;
 
     bool gangs;                         /* the API server serves PodGroups */
     const struct owned *service, *gang; /* named as the job; NULL: none */

@@ -77,7 +77,11 @@ int plan_llmjob(const struct observed *o, struct plan *p, struct err *e)
     int rc = plan_outlook(o, p, &look, e);
     if (rc)
         return rc;
-    if (o->job->valid) {
+    if (o->job->valid && search_wanted(&o->job->spec)) {
+        rc = plan_search(o, &look, p, e);
+        if (rc)
+            return rc;
+    } else if (o->job->valid) {
         rc = plan_pods(o, &look, p, e);
         if (rc)
             return rc;

@@ -9,6 +9,7 @@
 #ifndef CONTROLLER_PLAN_PLAN_H
 #define CONTROLLER_PLAN_PLAN_H
 
+#include "api/search.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "controller/plan/observed.h"
@@ -17,17 +18,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum action_kind {      /* in the order of the stages */
-    ACTION_SECRET,      /* make sure of the Secret with the present job file; learn its token */
-    ACTION_SERVICE,     /* create; body */
-    ACTION_GANG,        /* create the PodGroup; body */
-    ACTION_GANG_RESIZE, /* merge-patch it; body */
-    ACTION_DELETE_POD,  /* name, uid; force: at once */
-    ACTION_CREATE_POD,  /* name, body */
-    ACTION_DESIRED,     /* PUT to the coordinator; body, hash */
-    ACTION_STATUS,      /* JSON patch of the status; body */
-    ACTION_DELETE_JOB,  /* uid: its time to live is over */
-    ACTION_EVENT,       /* reason, message, warning */
+enum action_kind {       /* in the order of the stages */
+    ACTION_SECRET,       /* make sure of the Secret with the present job file; learn its token */
+    ACTION_SERVICE,      /* create; body */
+    ACTION_GANG,         /* create the PodGroup; body */
+    ACTION_GANG_RESIZE,  /* merge-patch it; body */
+    ACTION_DELETE_POD,   /* name, uid; force: at once */
+    ACTION_CREATE_POD,   /* name, body */
+    ACTION_DELETE_TRIAL, /* name, uid: a job that this one owns */
+    ACTION_CREATE_TRIAL, /* name, body */
+    ACTION_DESIRED,      /* PUT to the coordinator; body, hash */
+    ACTION_STATUS,       /* JSON patch of the status; body */
+    ACTION_DELETE_JOB,   /* uid: its time to live is over */
+    ACTION_EVENT,        /* reason, message, warning */
     ACTION_KINDS
 };
 
@@ -58,8 +61,9 @@ struct outlook {
     bool finished;        /* status says so already: nothing is started any more */
     enum outcome outcome; /* to be recorded now */
     const char *reason, *message;
-    bool suspend;   /* the spec wants no pods */
-    bool suspended; /* and their release is due or done */
+    bool suspend;                /* the spec wants no pods */
+    bool suspended;              /* and their release is due or done */
+    const struct search *search; /* what its trials have come to, of a search; else NULL */
 };
 
 /* p->arena must be set, the rest zero. */
@@ -68,6 +72,13 @@ int plan_llmjob(const struct observed *o, struct plan *p, struct err *e);
 /* -- policies: each looks at one thing and adds its actions -- */
 
 int plan_outlook(const struct observed *o, struct plan *p, struct outlook *look, struct err *e);
+/* Looks at the trials, and says in *look what they have come to. */
+int plan_search_outlook(
+    const struct observed *o, struct plan *p, struct outlook *look, struct err *e);
+int plan_search(
+    const struct observed *o, const struct outlook *look, struct plan *p, struct err *e);
+int plan_search_status(const struct observed *o, const struct outlook *look, struct arena *a,
+    struct status *next, struct err *e);
 int plan_replicas(const struct observed *o, struct plan *p, struct err *e);
 int plan_gang(const struct observed *o, struct plan *p, struct err *e);
 int plan_suspend(

@@ -100,6 +100,27 @@ static void describe_active(
     }
 }
 
+static void describe_search(const struct observed *o, const struct outlook *look,
+    const struct status *next, struct arena *a, struct activity *act)
+{
+    const struct search *x = look->search;
+    for (int i = 0; i < o->trial_count; i++)
+        act->ready |= status_is_true(&o->trials[i].job->status, NAME_COND_READY);
+    act->state = act->reason = NAME_REASON_SEARCHING;
+    act->steady = !x->slots && !*o->trouble;
+    act->stalled = *o->trouble;
+    act->message = x->best < 0
+        ? arena_printf(a, "%s trials are over, %d run", next->ready, x->running)
+        : arena_printf(a, "%s trials are over, %d run; the best is trial %d with %s %.4f",
+              next->ready, x->running, next->trials.best.index, search_metric_name(&o->job->spec),
+              next->trials.best.value);
+    if (act->stalled && !x->running) {
+        act->state = NAME_STATE_BLOCKED;
+        act->reason = NAME_REASON_REFUSED;
+        act->message = o->trouble;
+    }
+}
+
 static void describe_suspended(
     const struct observed *o, const struct outlook *look, struct activity *act)
 {
@@ -111,8 +132,8 @@ static void describe_suspended(
     act->steady = look->suspended && !o->pod_count;
 }
 
-static void describe_job(const struct observed *o, const struct outlook *look, int ready,
-    struct arena *a, struct activity *act)
+static void describe_job(const struct observed *o, const struct outlook *look,
+    const struct status *next, struct arena *a, struct activity *act)
 {
     *act = (struct activity){.message = ""};
     if (look->outcome == OUTCOME_FAILED)
@@ -125,8 +146,10 @@ static void describe_job(const struct observed *o, const struct outlook *look, i
             NAME_STATE_INVALID, NAME_REASON_USER_ERROR, o->job->problem, .stalled = true};
     else if (look->suspend)
         describe_suspended(o, look, act);
+    else if (look->search)
+        describe_search(o, look, next, a, act);
     else
-        describe_active(o, ready, a, act);
+        describe_active(o, next->ready_replicas, a, act);
 }
 
 /* -- conditions -- */
@@ -201,7 +224,7 @@ int plan_conditions(const struct observed *o, const struct outlook *look, struct
     struct status *next, struct err *e)
 {
     struct activity act;
-    describe_job(o, look, next->ready_replicas, a, &act);
+    describe_job(o, look, next, a, &act);
     if (!act.message)
         return err_set(e, ERR_MEMORY, "no memory for a status");
     next->state = act.state;

@@ -44,13 +44,14 @@ static int add_condition_events(
 static int add_trouble_event(
     const struct status *old, const struct status *next, struct plan *p, struct err *e)
 {
-    static const char *const usual[] = {NAME_REASON_PODS_PENDING, NAME_REASON_FORMING_WORLD};
+    static const char *const usual[] = {
+        NAME_REASON_PODS_PENDING, NAME_REASON_FORMING_WORLD, NAME_REASON_SEARCHING};
     const struct condition *was = status_condition(old, NAME_COND_PROGRESSING);
     const struct condition *is = status_condition(next, NAME_COND_PROGRESSING);
     if (!is || strcmp(is->status, "True") != 0 || status_is_true(next, NAME_COND_READY) ||
         (was && !strcmp(was->reason, is->reason)))
         return 0;
-    for (int i = 0; i < 2; i++)
+    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
         if (!strcmp(is->reason, usual[i]))
             return 0;
     return plan_event(p, true, is->reason, e, "%s", is->message);

@@ -119,6 +119,11 @@ int plan_outlook(const struct observed *o, struct plan *p, struct outlook *look,
     if (!o->job->valid)
         return 0;
     look->suspend = s->suspend || s->replicas == 0;
+    if (search_wanted(s)) {
+        int rc = plan_search_outlook(o, p, look, e);
+        if (rc)
+            return rc;
+    }
     if (o->report)
         take_report(o, look);
     if (look->outcome == OUTCOME_NONE && !look->suspend) {
@@ -132,6 +137,10 @@ int plan_outlook(const struct observed *o, struct plan *p, struct outlook *look,
         look->suspend = false;
     if (!look->suspend)
         return 0;
+    if (look->search) {
+        look->suspended = !look->search->running;
+        return 0;
+    }
     bool stopped =
         o->report && o->report->state == JOB_SUSPENDED && o->report->generation == s->generation;
     look->suspended = !observed_coordinator(o) || stopped || o->unreachable_ms > PLAN_GIVE_UP_MS;

@@ -192,7 +192,10 @@ int plan_status_next(const struct observed *o, const struct outlook *look, struc
         return err_set(e, ERR_MEMORY, "no memory for a status");
     s.restarts = s.restarts > 0 ? s.restarts : 0;
     s.verdict = no_verdict;
-    int rc = o->report ? copy_report(o->report, a, &s, e) : 0;
+    int rc = plan_search_status(o, look, a, &s, e);
+    if (rc)
+        return rc;
+    rc = o->report ? copy_report(o->report, a, &s, e) : 0;
     if (rc)
         return rc;
     if (look->outcome != OUTCOME_NONE || look->suspended)

@@ -40,13 +40,8 @@ static void labels(struct jsonw *w, const struct jobspec *s, int replica)
     jsonw_close(w);
 }
 
-/* Opens "metadata"; the caller may add to it and closes it. */
-static void metadata(struct jsonw *w, const struct jobspec *s, const char *name, int replica)
+static void owner(struct jsonw *w, const struct jobspec *s)
 {
-    jsonw_open(w, "metadata", '{');
-    jsonw_str(w, "name", name);
-    jsonw_str(w, "namespace", s->namespace_);
-    labels(w, s, replica);
     jsonw_open(w, "ownerReferences", '[');
     jsonw_open(w, NULL, '{');
     jsonw_str(w, "apiVersion", NAME_API_VERSION);
@@ -56,6 +51,16 @@ static void metadata(struct jsonw *w, const struct jobspec *s, const char *name,
     jsonw_bool(w, "controller", true);
     jsonw_close(w);
     jsonw_close(w);
+}
+
+/* Opens "metadata"; the caller may add to it and closes it. */
+static void metadata(struct jsonw *w, const struct jobspec *s, const char *name, int replica)
+{
+    jsonw_open(w, "metadata", '{');
+    jsonw_str(w, "name", name);
+    jsonw_str(w, "namespace", s->namespace_);
+    labels(w, s, replica);
+    owner(w, s);
 }
 
 static void open_object(struct jsonw *w, struct buf *out, const char *version, const char *kind)
@@ -481,6 +486,28 @@ int podspec_gang(const struct jobspec *s, int min_count, struct buf *out, struct
     jsonw_close(&w);
     jsonw_close(&w);
     jsonw_close(&w);
+    return end_object(&w, e);
+}
+
+int podspec_trial(
+    const struct jobspec *s, const struct jobspec *trial, int index, struct buf *out, struct err *e)
+{
+    struct jsonw w;
+    char number[16];
+    snprintf(number, sizeof number, "%d", index);
+    open_object(&w, out, NAME_API_VERSION, NAME_KIND);
+    jsonw_open(&w, "metadata", '{');
+    jsonw_str(&w, "name", trial->name);
+    jsonw_str(&w, "namespace", s->namespace_);
+    jsonw_open(&w, "labels", '{');
+    jsonw_str(&w, NAME_LABEL_APP, "llmjob");
+    jsonw_str(&w, NAME_LABEL_MANAGED, NAME_FIELD_OWNER);
+    jsonw_str(&w, NAME_LABEL_SEARCH, s->name);
+    jsonw_str(&w, NAME_LABEL_TRIAL, number);
+    jsonw_close(&w);
+    owner(&w, s);
+    jsonw_close(&w);
+    jobspec_write(trial, &w);
     return end_object(&w, e);
 }
 

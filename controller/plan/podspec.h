@@ -1,6 +1,6 @@
 /*
- * podspec: the objects of a job as JSON: pod, Service, PodGroup, Secret. Pure: the same spec gives
- * the same bytes.
+ * podspec: the objects of a job as JSON: pod, Service, PodGroup, Secret, a trial's job. Pure: the
+ * same spec gives the same bytes.
  *
  * A pod passes the restricted Pod Security profile; users choose only among the fields of LLMJob.
  * Every object is owned by the LLMJob, so that deleting it removes them.
@@ -22,6 +22,9 @@ int podspec_pod(const struct jobspec *s, int replica, const char *image, bool ga
     struct err *e);
 int podspec_service(const struct jobspec *s, struct buf *out, struct err *e);
 int podspec_gang(const struct jobspec *s, int min_count, struct buf *out, struct err *e);
+/* The LLMJob of a search's trial: trial as search_job made it, owned by s. */
+int podspec_trial(const struct jobspec *s, const struct jobspec *trial, int index, struct buf *out,
+    struct err *e);
 /* token NULL: a merge-patch that renews the job file only. */
 int podspec_secret(const struct jobspec *s, const char *token, struct buf *out, struct err *e);
 

@@ -78,6 +78,17 @@ static const struct field attempt_rows[] = {
 static const struct field_table attempt_table = {attempt_rows, COUNT(attempt_rows), sizeof(TABLE)};
 #undef TABLE
 
+#define TABLE struct status_trial
+static const struct field trial_rows[] = {
+    {SMALL("index", index)},
+    {SMALL("rung", rung)},
+    {TEXT("state", state)},
+    {NUMBER("value", value)},
+    {TEXT("parameters", parameters)},
+};
+static const struct field_table trial_table = {trial_rows, COUNT(trial_rows), sizeof(TABLE)};
+#undef TABLE
+
 #define TABLE struct status
 static const struct field status_rows[] = {
     {WHOLE("observedGeneration", generation)},
@@ -123,6 +134,16 @@ static const struct field status_rows[] = {
     {TEXT("verdict.operation", verdict.operation)},
     {TIME("verdict.since", verdict.since_ms)},
     {TEXT("verdict.message", verdict.message)},
+    {SMALL("trials.total", trials.total)},
+    {SMALL("trials.running", trials.running)},
+    {SMALL("trials.succeeded", trials.succeeded)},
+    {SMALL("trials.failed", trials.failed)},
+    {SMALL("trials.best.index", trials.best.index)},
+    {NUMBER("trials.best.value", trials.best.value)},
+    {TEXT("trials.best.parameters", trials.best.parameters)},
+    {TEXT("trials.best.output", trials.best.output)},
+    {ROW("trials.table", ITEMS, trials.table, ""), .max = STATUS_TRIALS,
+        .count_offset = offsetof(TABLE, trials.count), .info = &trial_table},
     {ROW("attempts", ITEMS, attempts, ""), .max = LIMIT_ATTEMPTS,
         .count_offset = offsetof(TABLE, attempt_count), .info = &attempt_table},
 };
@@ -150,6 +171,11 @@ void status_init(struct status *s)
         .checkpoint = {.step = -1},
         .coordinator = {.term = -1, .restarts = -1},
         .verdict = {.replica = -1, .rank = -1},
+        .trials = {.total = -1,
+            .running = -1,
+            .succeeded = -1,
+            .failed = -1,
+            .best = {.index = -1, .value = NAN}},
     };
 }
 

@@ -18,10 +18,17 @@
 #include <stdint.h>
 
 #define STATUS_CONDITIONS 16
+#define STATUS_TRIALS     512 /* rows of the table: SEARCH_RUNS */
 
 struct condition {
     const char *type, *status, *reason, *message;
     int64_t generation, transition_ms;
+};
+
+struct status_trial { /* a run of a search */
+    int index, rung;
+    const char *state, *parameters;
+    double value;
 };
 
 struct status {
@@ -49,6 +56,16 @@ struct status {
         int restarts;
     } coordinator; /* who has the term */
     struct verdict verdict;
+    struct {
+        int total, running, succeeded, failed;
+        struct {
+            int index;
+            double value;
+            const char *parameters, *output;
+        } best;
+        struct status_trial *table; /* by rung, then index */
+        int count;
+    } trials;                 /* of a search */
     struct attempt *attempts; /* oldest first */
     int attempt_count;
 };

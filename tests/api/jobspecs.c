@@ -47,6 +47,14 @@ const char jobspecs_texts[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
                   "train: {objective: SequenceClassification, data: {train: /data/t.JSONL, test: "
                   "/data/s.csv}, epochs: 1.5, output: /data/o}}}";
+const char jobspecs_search[] =
+    JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
+                  "train: {data: {train: /data/t.txt}, steps: 100, optimizer: {schedule: "
+                  "Constant}, output: /data/o}, search: {algorithm: SuccessiveHalving, metric: "
+                  "validationLoss, goal: Minimize, maxTrials: 9, parallelTrials: 2, seed: 5, "
+                  "parameters: [{name: optimizer.learningRate, min: 0.001, max: 1, scale: Log}, "
+                  "{name: optimizer.weightDecay, values: [0, 0.1]}], halving: {factor: 3, "
+                  "minSteps: 10}, earlyStopTrials: 0}}}";
 const char jobspecs_serve[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, contextLength: 64, "
     "maxQueue: 2, drainSeconds: 1, apiKeySecret: s}}}";

@@ -19,7 +19,7 @@
 #define CRD_FILE "manifests/crd.yaml"
 
 static const char *const full[] = {jobspecs_train, jobspecs_epochs, jobspecs_texts, jobspecs_serve,
-    jobspecs_run, jobspecs_convert};
+    jobspecs_run, jobspecs_convert, jobspecs_search};
 
 static const char least_train[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
@@ -134,6 +134,12 @@ static const char *document_of(const char **path_in_it, const char *path)
         *path_in_it = other;
         return jobspecs_train;
     }
+    /* Likewise values, and min and max. */
+    if (!strcmp(path, "search.parameters[0].values")) {
+        snprintf(other, sizeof other, "search.parameters[1].values");
+        *path_in_it = other;
+        return jobspecs_search;
+    }
     ck_abort_msg("the documents of this test lack %s", path);
 }
 
@@ -226,8 +232,9 @@ static void check_bounds(const char *path, const struct json *leaf)
     } else if (!strcmp(type, "array")) {
         int max = (int)json_int(leaf, "maxItems", 0), min = (int)json_int(leaf, "minItems", 0);
         const char *item = json_path(leaf, "items.properties.mountPath") ? entry
-            : json_path(leaf, "items.properties")                        ? "{operator: Exists}"
-                                                                         : "x";
+            : json_path(leaf, "items.properties.scale") ? "{name: seed, values: [1]}"
+            : json_path(leaf, "items.properties")       ? "{operator: Exists}"
+                                                        : "x";
         ck_assert_msg(max > 0, "%s: no maxItems", path);
         refused(document, path, list_of(item, max + 1), "more than");
         not_refused(document, path, list_of(item, max), "more than");

@@ -1,0 +1,452 @@
+/*
+ * search: the trial table, the rungs and the rules. Everything is computed anew from the spec and
+ * from what is said of the runs; a tie goes to the trial with the lower number. A drawn value is
+ * rounded to four digits, so that what a person reads is what a trial trains with. It must not look
+ * at a clock, a file or an environment.
+ */
+#include "api/search.h"
+
+#include "api/rows.h"
+#include "base/random.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+
+#define PARAMETER_BYTES 64
+#define FOLDER_BYTES    16 /* "/t255-r8" */
+#define VALUE_MAX       1e9
+
+/* -- the spec's part: names, and the table of a parameter -- */
+
+const char *const search_algorithms[] = {"Random", "Grid", "SuccessiveHalving", NULL};
+const char *const search_metrics[] = {"loss", "validationLoss", "validationF1", NULL};
+const char *const search_goals[] = {"Minimize", "Maximize", NULL};
+static const char *const scale_names[] = {"Linear", "Log", NULL};
+/* What may differ between trials: each is a number of spec.train. */
+static const char *const parameter_names[] = {"batchSequences", "seed", "lora.rank", "lora.alpha",
+    "lora.dropout", "optimizer.learningRate", "optimizer.minLearningRate", "optimizer.warmupSteps",
+    "optimizer.decaySteps", "optimizer.layerDecay", "optimizer.weightDecay", "optimizer.momentum",
+    "optimizer.beta1", "optimizer.beta2", "optimizer.epsilon", "optimizer.clipNorm", NULL};
+
+#define TABLE struct jobspec_parameter
+static const struct field parameter_rows[] = {
+    {ROW("name", ENUM, name, NULL), .info = parameter_names},
+    {ROW("values", NUMBERS, values, ""), RANGE(1, LIMIT_SEARCH_VALUES), COUNTED(value_count)},
+    {ROW("min", NUM, min, "-1"), RANGE(0, VALUE_MAX)},
+    {ROW("max", NUM, max, "-1"), RANGE(0, VALUE_MAX)},
+    {ROW("scale", ENUM, scale, "Linear"), .info = scale_names},
+};
+const struct field_table search_parameter_table = TABLE_OF(parameter_rows);
+#undef TABLE
+
+bool search_wanted(const struct jobspec *s)
+{
+    return s->task == TASK_TRAIN && s->search.parameter_count > 0;
+}
+
+const char *trial_state_name(enum trial_state s)
+{
+    static const char *const names[] = {"Waiting", "Running", "Succeeded", "Failed"};
+    return names[s];
+}
+
+double search_metric(
+    const struct jobspec *s, double loss, double validation_loss, double validation_f1)
+{
+    switch (s->search.metric) {
+    case SEARCH_LOSS:
+        return loss;
+    case SEARCH_VALIDATION_LOSS:
+        return validation_loss;
+    case SEARCH_VALIDATION_F1:
+        break;
+    }
+    return validation_f1;
+}
+
+const char *search_metric_name(const struct jobspec *s)
+{
+    return search_metrics[s->search.metric];
+}
+
+/* -- trials -- */
+
+/* Points of the grid; LIMIT_TRIALS + 1 when there are more. */
+static int grid_size(const struct jobspec_search *x)
+{
+    int n = 1;
+    for (int i = 0; i < x->parameter_count && n <= LIMIT_TRIALS; i++)
+        n *= x->parameters[i].value_count;
+    return n <= LIMIT_TRIALS ? n : LIMIT_TRIALS + 1;
+}
+
+int search_trials(const struct jobspec *s)
+{
+    return s->search.algorithm == SEARCH_GRID ? grid_size(&s->search) : s->search.max_trials;
+}
+
+static const struct field *field_of(const struct jobspec_parameter *p)
+{
+    char path[PARAMETER_BYTES];
+    snprintf(path, sizeof path, "train.%s", parameter_names[p->name]);
+    return jobspec_field(path);
+}
+
+/* Which of the values: the last parameter of a grid changes with every trial. */
+static double grid_value(const struct jobspec_search *x, int trial, int at)
+{
+    for (int i = x->parameter_count - 1; i > at; i--)
+        trial /= x->parameters[i].value_count;
+    return x->parameters[at].values[trial % x->parameters[at].value_count];
+}
+
+static double round_digits(double v)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.4g", v);
+    return strtod(text, NULL);
+}
+
+static double drawn_value(const struct jobspec_search *x, int trial, int at)
+{
+    const struct jobspec_parameter *p = &x->parameters[at];
+    uint64_t bits =
+        random_mix(random_mix(x->seed) + (uint64_t)trial * LIMIT_SEARCH_PARAMETERS + (uint64_t)at);
+    double u = (double)(bits >> 11) * 0x1p-53; /* 0 <= u < 1 */
+    if (p->value_count)
+        return p->values[(int)(u * p->value_count)];
+    bool whole = field_of(p)->kind != FIELD_NUM;
+    double v = p->scale == SEARCH_LOG ? p->min * exp(u * log(p->max / p->min))
+        : whole                       ? p->min + u * (p->max - p->min + 1)
+                                      : p->min + u * (p->max - p->min);
+    v = whole ? floor(v) : round_digits(v);
+    return v < p->min ? p->min : v > p->max ? p->max : v;
+}
+
+static double value_of(const struct jobspec_search *x, int trial, int at)
+{
+    return x->algorithm == SEARCH_GRID ? grid_value(x, trial, at) : drawn_value(x, trial, at);
+}
+
+void search_set(const struct jobspec *s, int trial, int rung, struct jobspec *out)
+{
+    for (int i = 0; i < s->search.parameter_count; i++) {
+        const struct field *f = field_of(&s->search.parameters[i]);
+        void *at = (char *)out + f->offset;
+        double v = value_of(&s->search, trial, i);
+        if (f->kind == FIELD_INT)
+            *(int *)at = (int)v;
+        else if (f->kind == FIELD_I64)
+            *(int64_t *)at = (int64_t)v;
+        else
+            *(double *)at = v;
+    }
+    out->train.steps = search_steps(s, rung);
+}
+
+const char *search_parameters(const struct jobspec *s, int trial, struct arena *a)
+{
+    const char *text = "";
+    for (int i = 0; i < s->search.parameter_count && text; i++)
+        text = arena_printf(a, "%s%s%s %.10g", text, i ? ", " : "",
+            parameter_names[s->search.parameters[i].name], value_of(&s->search, trial, i));
+    return text;
+}
+
+/* -- rungs -- */
+
+static int rung_size(const struct jobspec *s, int rung)
+{
+    int n = search_trials(s);
+    for (int i = 0; i < rung; i++)
+        n /= s->search.halving.factor;
+    return n > 1 ? n : 1;
+}
+
+static int64_t steps_by_factor(const struct jobspec *s, int rung)
+{
+    int64_t steps = s->search.halving.min_steps; /* at most 1e9, the factor at most 10 */
+    for (int i = 0; i < rung && steps < s->train.steps; i++)
+        steps *= s->search.halving.factor;
+    return steps;
+}
+
+/* The last rung is that of one trial, or of all steps. */
+int search_rungs(const struct jobspec *s)
+{
+    int last = 0;
+    if (s->search.algorithm == SEARCH_SUCCESSIVE_HALVING)
+        while (rung_size(s, last) > 1 && steps_by_factor(s, last) < s->train.steps)
+            last++;
+    return last + 1;
+}
+
+int64_t search_steps(const struct jobspec *s, int rung)
+{
+    return rung + 1 < search_rungs(s) ? steps_by_factor(s, rung) : s->train.steps;
+}
+
+/* -- what is to be done -- */
+
+static bool has_ended(const struct search_run *r)
+{
+    return r->state == TRIAL_SUCCEEDED || r->state == TRIAL_FAILED;
+}
+
+static bool is_better(
+    const struct jobspec *s, const struct search_run *a, const struct search_run *b)
+{
+    if (b->state != TRIAL_SUCCEEDED || a->state != TRIAL_SUCCEEDED)
+        return a->state == TRIAL_SUCCEEDED && b->state != TRIAL_SUCCEEDED;
+    if (a->value != b->value)
+        return s->search.goal == SEARCH_MAXIMIZE ? a->value > b->value : a->value < b->value;
+    return a->trial < b->trial;
+}
+
+static void add_run(struct search *x, int trial, int rung, search_look_fn *look, void *user)
+{
+    assert(x->count < SEARCH_RUNS);
+    struct search_run *r = &x->runs[x->count++];
+    *r = (struct search_run){.trial = trial, .rung = rung, .value = NAN};
+    r->state = look(user, trial, rung, &r->value);
+    /* Without the figure there is nothing to compare. */
+    if (r->state == TRIAL_SUCCEEDED && isnan(r->value))
+        r->state = TRIAL_FAILED;
+    if (r->state != TRIAL_SUCCEEDED)
+        r->value = NAN;
+}
+
+/* The rank of a run among those of its rung: how many are better. */
+static int rank_of(const struct jobspec *s, const struct search *x, int from, int to, int i)
+{
+    int better = 0;
+    for (int k = from; k < to; k++)
+        better += is_better(s, &x->runs[k], &x->runs[i]);
+    return better;
+}
+
+/* The runs of the next rung, when all of runs[from..] are over and some are to go on. */
+static void promote(
+    const struct jobspec *s, struct search *x, int from, int rung, search_look_fn *look, void *user)
+{
+    int to = x->count, most = rung_size(s, rung);
+    for (int i = from; i < to; i++)
+        if (!has_ended(&x->runs[i]))
+            return;
+    for (int i = from; i < to; i++)
+        if (x->runs[i].state == TRIAL_SUCCEEDED && rank_of(s, x, from, to, i) < most)
+            add_run(x, x->runs[i].trial, rung, look, user);
+}
+
+/* So many trials count: all up to the one after which none has been better for long enough. What
+ * comes later does not, though it may have been quicker. */
+static int trials_that_count(const struct jobspec *s, const struct search *x)
+{
+    int best = -1;
+    for (int i = 0; i < x->count && has_ended(&x->runs[i]); i++) {
+        if (best < 0 || is_better(s, &x->runs[i], &x->runs[best]))
+            best = i;
+        if (i - best >= s->search.early_stop_trials)
+            return i + 1;
+    }
+    return x->count;
+}
+
+static void sum_up(const struct jobspec *s, struct search *x)
+{
+    x->best = -1;
+    int waiting = 0;
+    for (int i = 0; i < x->count; i++) {
+        const struct search_run *r = &x->runs[i];
+        x->running += r->state == TRIAL_RUNNING;
+        x->succeeded += r->state == TRIAL_SUCCEEDED;
+        x->failed += r->state == TRIAL_FAILED;
+        waiting += r->state == TRIAL_WAITING;
+        if (r->state == TRIAL_SUCCEEDED &&
+            (x->best < 0 || r->rung > x->runs[x->best].rung || is_better(s, r, &x->runs[x->best])))
+            x->best = i;
+    }
+    int free_slots = s->search.parallel_trials - x->running;
+    x->over = !waiting && !x->running;
+    x->slots = free_slots < 0 ? 0 : free_slots < waiting ? free_slots : waiting;
+}
+
+void search_decide(const struct jobspec *s, search_look_fn *look, void *user, struct search *out)
+{
+    struct search *x = out;
+    int rungs = search_rungs(s), n = search_trials(s);
+    *x = (struct search){.count = 0};
+    for (int i = 0; i < n; i++)
+        add_run(x, i, 0, look, user);
+    for (int rung = 0, from = 0; rung < rungs; rung++) {
+        int begun = x->count;
+        x->total += rung_size(s, rung);
+        if (rung + 1 < rungs && begun > from)
+            promote(s, x, from, rung + 1, look, user);
+        from = begun;
+    }
+    if (s->search.early_stop_trials && rungs == 1)
+        x->count = x->total = trials_that_count(s, x);
+    sum_up(s, x);
+}
+
+/* -- the job of a run -- */
+
+static void folder_name(int trial, int rung, char out[FOLDER_BYTES])
+{
+    snprintf(out, FOLDER_BYTES, rung ? "t%d-r%d" : "t%d", trial, rung);
+}
+
+void search_name(const struct jobspec *s, int trial, int rung, char out[SEARCH_NAME_BYTES])
+{
+    char tail[FOLDER_BYTES];
+    folder_name(trial, rung, tail);
+    snprintf(out, SEARCH_NAME_BYTES, "%.*s-%s", SEARCH_JOB_NAME, s->name, tail);
+}
+
+/* A trial has one checkpoint, from which it goes on in the next rung; an output belongs to one
+ * job. */
+static int set_paths(const struct jobspec *s, int trial, int rung, struct arena *a,
+    struct jobspec *out, struct err *e)
+{
+    char of_trial[FOLDER_BYTES], of_run[FOLDER_BYTES];
+    folder_name(trial, 0, of_trial);
+    folder_name(trial, rung, of_run);
+    out->checkpoint.path = arena_printf(a, "%s/%s", s->checkpoint.path, of_trial);
+    out->train.output = arena_printf(a, "%s/%s", s->train.output, of_run);
+    if (s->train.tensorboard)
+        out->train.tensorboard = arena_printf(a, "%s/%s", s->train.tensorboard, of_trial);
+    bool whole = out->checkpoint.path && out->train.output &&
+        (!s->train.tensorboard || out->train.tensorboard);
+    return whole ? 0 : err_set(e, ERR_MEMORY, "no memory for a trial");
+}
+
+int search_job(const struct jobspec *s, int trial, int rung, struct arena *a, struct jobspec *out,
+    struct err *e)
+{
+    char name[SEARCH_NAME_BYTES];
+    struct jobspec child = *s;
+    search_name(s, trial, rung, name);
+    search_set(s, trial, rung, &child);
+    child.search = (struct jobspec_search){.parameter_count = 0};
+    child.name = arena_strdup(a, name);
+    child.uid = "";
+    child.generation = 1;
+    child.suspend = false;
+    /* The whole search's, which the parent keeps. */
+    child.active_deadline_seconds = 0;
+    child.ttl_seconds_after_finished = -1;
+    if (!child.name)
+        return err_set(e, ERR_MEMORY, "no memory for a trial");
+    int rc = set_paths(s, trial, rung, a, &child, e);
+    if (!rc)
+        *out = child;
+    return rc;
+}
+
+/* -- rules -- */
+
+static int check_parameter(
+    const struct field_source *f, const struct jobspec *s, int i, struct err *e)
+{
+    const struct jobspec_parameter *p = &s->search.parameters[i];
+    char path[48];
+    snprintf(path, sizeof path, "search.parameters[%d]", i);
+    for (int k = 0; k < i; k++)
+        if (s->search.parameters[k].name == p->name)
+            return field_refuse(f, path, e, "names must differ from one another");
+    bool range = p->min >= 0 && p->max >= 0;
+    if (p->value_count ? p->min >= 0 || p->max >= 0 : !range)
+        return field_refuse(f, path, e, "set either values, or min and max");
+    if (!p->value_count && p->min >= p->max)
+        return field_refuse(f, path, e, "min must be below max");
+    if (p->scale == SEARCH_LOG && (p->value_count || p->min <= 0))
+        return field_refuse(f, path, e, "scale Log needs a min above 0");
+    if (s->search.algorithm == SEARCH_GRID && !p->value_count)
+        return field_refuse(f, path, e, "Grid needs values");
+    if (!strncmp(parameter_names[p->name], "lora.", 5) && s->train.method != METHOD_LORA)
+        return field_refuse(f, path, e, "needs train.method LoRA");
+    return 0;
+}
+
+static int check_values(const struct field_source *f, const struct jobspec *s, int i, struct err *e)
+{
+    const struct jobspec_parameter *p = &s->search.parameters[i];
+    const struct field *row = field_of(p);
+    int n = p->value_count ? p->value_count : 2;
+    for (int k = 0; k < n; k++) {
+        double v = p->value_count ? p->values[k] : k ? p->max : p->min;
+        bool fits = field_inside(row, v) && (row->kind == FIELD_NUM || floor(v) == v);
+        char path[48];
+        snprintf(path, sizeof path, "search.parameters[%d]", i);
+        if (!fits)
+            return field_refuse(f, path, e, "%.10g is no value of spec.%s", v, row->path);
+    }
+    return 0;
+}
+
+static int check_halving(const struct field_source *f, const struct jobspec *s,
+    const struct json *halving, struct err *e)
+{
+    bool halves = s->search.algorithm == SEARCH_SUCCESSIVE_HALVING;
+    if (halves != (halving && !json_is_null(halving)))
+        return field_refuse(f, "search.halving", e,
+            "required with algorithm SuccessiveHalving, and only allowed there");
+    if (!halves)
+        return 0;
+    if (!s->train.steps || s->search.halving.min_steps > s->train.steps)
+        return field_refuse(
+            f, "search.halving.minSteps", e, "needs train.steps, and must not exceed them");
+    /* Another one falls towards the last step: going on would be another training. */
+    if (s->train.optimizer.schedule != SCHEDULE_CONSTANT)
+        return field_refuse(f, "train.optimizer.schedule", e,
+            "must be Constant with algorithm SuccessiveHalving, whose trials go on with more "
+            "steps");
+    if (s->search.early_stop_trials)
+        return field_refuse(
+            f, "search.earlyStopTrials", e, "not allowed with algorithm SuccessiveHalving");
+    return 0;
+}
+
+static int check_search(
+    const struct field_source *f, const struct jobspec *s, const struct json *body, struct err *e)
+{
+    const struct jobspec_search *x = &s->search;
+    bool maximize = x->metric == SEARCH_VALIDATION_F1;
+    if (strlen(s->name) > SEARCH_JOB_NAME)
+        return field_refuse(f, "search", e,
+            "needs a metadata.name of at most %d characters: trials add to it", SEARCH_JOB_NAME);
+    if (maximize != (x->goal == SEARCH_MAXIMIZE))
+        return field_refuse(
+            f, "search.goal", e, "Maximize with metric validationF1, Minimize with the losses");
+    if (maximize && s->train.objective == OBJECTIVE_CAUSAL_LM)
+        return field_refuse(f, "search.metric", e, "validationF1 is only known of classification");
+    for (int i = 0; i < x->parameter_count; i++) {
+        int rc = check_parameter(f, s, i, e);
+        if (rc || (rc = check_values(f, s, i, e)))
+            return rc;
+    }
+    if (x->algorithm == SEARCH_GRID && grid_size(x) > x->max_trials)
+        return field_refuse(
+            f, "search.maxTrials", e, "the grid has more points than these %d", x->max_trials);
+    return check_halving(f, s, json_path(body, "search.halving"), e);
+}
+
+int search_check(const struct field_source *f, const struct jobspec *s, const struct json *body,
+    search_rule_fn *rule_fn, struct err *e)
+{
+    const char *const folders[] = {s->checkpoint.path, s->train.output, s->train.tensorboard};
+    int rc = check_search(f, s, body, e);
+    for (int i = 0; i < 3 && !rc; i++)
+        if (folders[i] && strlen(folders[i]) + FOLDER_BYTES > LIMIT_PATH_BYTES)
+            rc = field_refuse(
+                f, "search", e, "%.60s...: too long for a folder below it", folders[i]);
+    for (int trial = 0; trial < search_trials(s) && !rc; trial++) {
+        struct jobspec child = *s;
+        search_set(s, trial, search_rungs(s) - 1, &child);
+        if ((rc = rule_fn(f, &child, body, e)))
+            err_wrap(e, "spec.search: trial %d", trial);
+    }
+    return rc;
+}

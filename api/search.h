@@ -1,0 +1,75 @@
+/*
+ * search: a hyper-parameter search as pure functions of its spec: what a trial's parameters are,
+ * what spec it trains by, which trials are to run now, when the search is over and which is best.
+ *
+ * A run is a trial at a rung. Random and Grid have one rung; SuccessiveHalving trains all trials to
+ * search.halving.minSteps, the best of them (one of `factor`) to `factor` times as many, and so on;
+ * the last rung has train.steps. A rung begins when the one before is over, so what is promoted
+ * never depends on which trial was faster. A promoted trial goes on from its own checkpoint.
+ * Parameters depend on the spec and the trial's number alone. Nothing here keeps state: whoever
+ * runs the trials says what has become of each (search_look_fn).
+ */
+#ifndef API_SEARCH_H
+#define API_SEARCH_H
+
+#include "api/jobspec.h"
+#include "base/field.h"
+
+#define SEARCH_RUNS       512 /* of all rungs: LIMIT_TRIALS (1 + 1/2 + 1/4 + ...) */
+#define SEARCH_NAME_BYTES 80
+#define SEARCH_JOB_NAME   50 /* characters of a job that has a search: its trials add some */
+
+enum trial_state { TRIAL_WAITING, TRIAL_RUNNING, TRIAL_SUCCEEDED, TRIAL_FAILED };
+
+struct search_run {
+    int trial, rung;
+    enum trial_state state;
+    double value; /* of the metric, once it has succeeded; else NaN */
+};
+
+struct search {
+    struct search_run runs[SEARCH_RUNS]; /* of the rungs that have begun, by rung, then trial */
+    int count;
+    int total; /* runs of all rungs, had none failed */
+    int running, succeeded, failed;
+    int slots; /* how many waiting runs may begin now, the first ones in order */
+    bool over; /* nothing is left to run */
+    int best;  /* of runs, among those of the highest rung; -1: none has succeeded */
+};
+
+/* What has become of a run; *value: of the metric, NaN when there is none. */
+typedef enum trial_state search_look_fn(void *user, int trial, int rung, double *value);
+
+/* For the tables of api/jobspec. */
+extern const char *const search_algorithms[], *const search_metrics[], *const search_goals[];
+extern const struct field_table search_parameter_table;
+
+bool search_wanted(const struct jobspec *s); /* has it a search? */
+int search_trials(const struct jobspec *s);
+int search_rungs(const struct jobspec *s);
+int64_t search_steps(const struct jobspec *s, int rung); /* to train to; 0: epochs */
+void search_decide(const struct jobspec *s, search_look_fn *look, void *user, struct search *out);
+
+/* "<job>-t<trial>", and of a rung above the first one "-r<rung>" behind it. */
+void search_name(const struct jobspec *s, int trial, int rung, char out[SEARCH_NAME_BYTES]);
+/* The job of a run: its parent's, with the trial's parameters, and folders of its own below those
+ * of the parent. Strings live in the arena or are the parent's. */
+int search_job(const struct jobspec *s, int trial, int rung, struct arena *a, struct jobspec *out,
+    struct err *e);
+/* "optimizer.learningRate 0.001, lora.rank 8"; NULL when out of memory. */
+const char *search_parameters(const struct jobspec *s, int trial, struct arena *a);
+const char *search_metric_name(const struct jobspec *s); /* "validationLoss", ... */
+const char *trial_state_name(enum trial_state s); /* "Waiting", "Running", "Succeeded", "Failed" */
+double search_metric(
+    const struct jobspec *s, double loss, double validation_loss, double validation_f1);
+
+/* Trial's parameters and steps alone, into out, which is a copy of s. */
+void search_set(const struct jobspec *s, int trial, int rung, struct jobspec *out);
+/* The rules of spec.search; rule_fn: those that a trial's own spec must keep. body: as
+ * jobspec_check's. */
+typedef int search_rule_fn(
+    const struct field_source *f, const struct jobspec *s, const struct json *body, struct err *e);
+int search_check(const struct field_source *f, const struct jobspec *s, const struct json *body,
+    search_rule_fn *rule_fn, struct err *e);
+
+#endif

@@ -1,0 +1,228 @@
+/*
+ * plan_search: a job that searches has trials in place of pods. What a trial came to stands in
+ * status once it was seen there, and in the trial's own status before; from both, and the spec, all
+ * else follows, so a controller that ends loses nothing. A suspended search deletes the trials that
+ * run: made anew, they go on from their checkpoints. Pure.
+ */
+#include "controller/plan/plan.h"
+
+#include "api/names.h"
+#include "controller/plan/podspec.h"
+
+#include <math.h>
+
+static const struct status_trial *recorded_run(const struct status *s, int trial, int rung)
+{
+    for (int i = 0; i < s->trials.count; i++)
+        if (s->trials.table[i].index == trial && s->trials.table[i].rung == rung)
+            return &s->trials.table[i];
+    return NULL;
+}
+
+static const struct job *job_of_run(const struct observed *o, int trial, int rung)
+{
+    for (int i = 0; i < o->trial_count; i++)
+        if (o->trials[i].trial == trial && o->trials[i].rung == rung)
+            return o->trials[i].job;
+    return NULL;
+}
+
+static bool says(const struct status_trial *t, enum trial_state state)
+{
+    return t && t->state && !strcmp(t->state, trial_state_name(state));
+}
+
+/* search_look_fn; user: the snapshot. */
+static enum trial_state look_at_run(void *user, int trial, int rung, double *value)
+{
+    const struct observed *o = user;
+    const struct status_trial *t = recorded_run(&o->job->status, trial, rung);
+    const struct job *j = job_of_run(o, trial, rung);
+    if (says(t, TRIAL_FAILED))
+        return TRIAL_FAILED;
+    if (says(t, TRIAL_SUCCEEDED)) {
+        *value = t->value;
+        return TRIAL_SUCCEEDED;
+    }
+    if (!j)
+        return TRIAL_WAITING;
+    if (status_is_true(&j->status, NAME_COND_FAILED))
+        return TRIAL_FAILED;
+    if (!status_is_true(&j->status, NAME_COND_COMPLETE))
+        return TRIAL_RUNNING;
+    *value = search_metric(&o->job->spec, j->status.progress.loss,
+        j->status.progress.validation_loss, j->status.progress.validation_f1);
+    return TRIAL_SUCCEEDED;
+}
+
+/* -- the outlook -- */
+
+static const char *output_of(const struct jobspec *s, const struct search_run *r, struct arena *a)
+{
+    struct jobspec job;
+    struct err ignored;
+    return search_job(s, r->trial, r->rung, a, &job, &ignored) ? NULL : job.train.output;
+}
+
+static const char *describe_best(const struct observed *o, const struct search *x, struct arena *a)
+{
+    const struct search_run *r = &x->runs[x->best];
+    const char *parameters = search_parameters(&o->job->spec, r->trial, a);
+    const char *output = output_of(&o->job->spec, r, a);
+    return parameters && output
+        ? arena_printf(a, "the best trial is %d (%s), %s %.4f, in %s", r->trial, parameters,
+              search_metric_name(&o->job->spec), r->value, output)
+        : NULL;
+}
+
+/* Why they failed, by an example. */
+static const char *describe_failures(
+    const struct observed *o, const struct search *x, struct arena *a)
+{
+    const char *why = "";
+    for (int i = 0; i < o->trial_count && !*why; i++) {
+        const struct condition *c = status_condition(&o->trials[i].job->status, NAME_COND_FAILED);
+        if (c && !strcmp(c->status, "True"))
+            why = arena_printf(a, "; %s: %.500s", o->trials[i].job->spec.name, c->message);
+        if (!why)
+            return NULL;
+    }
+    return arena_printf(a, "all %d trials failed, or ended without %s%s", x->failed,
+        search_metric_name(&o->job->spec), why);
+}
+
+int plan_search_outlook(
+    const struct observed *o, struct plan *p, struct outlook *look, struct err *e)
+{
+    struct search *x = arena_alloc(p->arena, sizeof *x);
+    if (!x)
+        return err_set(e, ERR_MEMORY, "no memory for a search");
+    search_decide(&o->job->spec, look_at_run, (void *)o, x);
+    look->search = x;
+    if (!x->over)
+        return 0;
+    look->outcome = x->best >= 0 ? OUTCOME_COMPLETE : OUTCOME_FAILED;
+    look->reason = x->best >= 0 ? NAME_REASON_COMPLETED : NAME_REASON_TRIALS_FAILED;
+    look->message =
+        x->best >= 0 ? describe_best(o, x, p->arena) : describe_failures(o, x, p->arena);
+    return look->message ? 0 : err_set(e, ERR_MEMORY, "no memory for a message");
+}
+
+/* -- actions -- */
+
+static int start_trial(
+    const struct observed *o, const struct search_run *r, struct plan *p, struct err *e)
+{
+    struct jobspec job;
+    buf_auto struct buf body;
+    buf_init(&body, PODSPEC_LIMIT);
+    int rc = search_job(&o->job->spec, r->trial, r->rung, p->arena, &job, e);
+    if (rc || (rc = podspec_trial(&o->job->spec, &job, r->trial, &body, e)))
+        return rc;
+    struct action *a = plan_add(p, ACTION_CREATE_TRIAL, e);
+    if (!a)
+        return -(int)ERR_BUG;
+    a->name = job.name;
+    a->body = arena_strdup(p->arena, buf_cstr(&body));
+    return a->body ? 0 : err_set(e, ERR_MEMORY, "no memory for a trial");
+}
+
+static int start_trials(
+    const struct observed *o, const struct search *x, struct plan *p, struct err *e)
+{
+    int left = x->slots;
+    for (int i = 0; i < x->count && left > 0; i++) {
+        if (x->runs[i].state != TRIAL_WAITING)
+            continue;
+        int rc = start_trial(o, &x->runs[i], p, e);
+        if (rc)
+            return rc;
+        left--;
+    }
+    return x->slots
+        ? plan_event(p, false, NAME_REASON_TRIAL_STARTED, e, "started %d trials", x->slots)
+        : 0;
+}
+
+/* Those that have not ended by themselves. */
+static int delete_trials(const struct observed *o, struct plan *p, struct err *e)
+{
+    int deleted = 0;
+    for (int i = 0; i < o->trial_count; i++) {
+        const struct job *j = o->trials[i].job;
+        if (j->deleting || status_finished(&j->status, NULL) || deleted == PLAN_PODS)
+            continue;
+        struct action *a = plan_add(p, ACTION_DELETE_TRIAL, e);
+        if (!a)
+            return -(int)ERR_BUG;
+        a->name = j->spec.name;
+        a->uid = j->spec.uid;
+        deleted++;
+    }
+    return deleted
+        ? plan_event(p, false, NAME_REASON_TRIAL_DELETED, e, "deleted %d trials", deleted)
+        : 0;
+}
+
+int plan_search(const struct observed *o, const struct outlook *look, struct plan *p, struct err *e)
+{
+    if (look->finished) {
+        int rc = delete_trials(o, p, e);
+        return rc ? rc : plan_release(o, p, e);
+    }
+    if (look->outcome != OUTCOME_NONE)
+        return 0; /* recorded first: what the trials came to must not go with them */
+    return look->suspend ? delete_trials(o, p, e) : start_trials(o, look->search, p, e);
+}
+
+/* -- status -- */
+
+/* Of a search that is over, what still runs does not count. */
+static int write_table(const struct observed *o, const struct outlook *look, struct arena *a,
+    struct status *next, struct err *e)
+{
+    const struct search *x = look->search;
+    struct status_trial *rows = arena_array(a, (size_t)x->count + 1, sizeof *rows);
+    int n = 0;
+    for (int i = 0; i < x->count && rows; i++) {
+        const struct search_run *r = &x->runs[i];
+        if (r->state == TRIAL_WAITING ||
+            (r->state == TRIAL_RUNNING && look->outcome != OUTCOME_NONE))
+            continue;
+        rows[n] = (struct status_trial){r->trial, r->rung, trial_state_name(r->state),
+            search_parameters(&o->job->spec, r->trial, a), r->value};
+        if (!rows[n++].parameters)
+            rows = NULL;
+    }
+    if (!rows)
+        return err_set(e, ERR_MEMORY, "no memory for a status");
+    next->trials.table = rows;
+    next->trials.count = n;
+    return 0;
+}
+
+int plan_search_status(const struct observed *o, const struct outlook *look, struct arena *a,
+    struct status *next, struct err *e)
+{
+    const struct search *x = look->search;
+    if (!x)
+        return 0;
+    int rc = write_table(o, look, a, next, e);
+    if (rc)
+        return rc;
+    next->trials.total = x->total;
+    next->trials.running = look->outcome != OUTCOME_NONE ? 0 : x->running;
+    next->trials.succeeded = x->succeeded;
+    next->trials.failed = x->failed;
+    next->ready = arena_printf(a, "%d/%d", x->succeeded + x->failed, x->total);
+    if (x->best >= 0) {
+        const struct search_run *r = &x->runs[x->best];
+        next->trials.best.index = r->trial;
+        next->trials.best.value = r->value;
+        next->trials.best.parameters = search_parameters(&o->job->spec, r->trial, a);
+        next->trials.best.output = output_of(&o->job->spec, r, a);
+    }
+    bool whole =
+        next->ready && (x->best < 0 || (next->trials.best.parameters && next->trials.best.output));
+    return whole ? 0 : err_set(e, ERR_MEMORY, "no memory for a status");
+}
