@@ -114,7 +114,12 @@ static int tell(struct train *t, const struct kept *h, struct err *e)
     double loss = t->state.validation_loss;
     struct door_field fields[4] = {{"step", (double)t->state.step, NULL}, {"loss", loss, NULL}};
     int rc = tell_points(t, h, loss, e);
-    if (rc)
+    if (rc ||
+        (rc = train_log_metrics(t,
+             (struct door_field[]){{"step", (double)t->state.step, NULL},
+                 {"validationLoss", loss, NULL},
+                 {"validationF1", has_labels(t) ? train_f1(t) : NAN, NULL}, {NULL, 0, NULL}},
+             e)))
         return rc;
     if (has_labels(t)) {
         fields[2] = (struct door_field){"f1", train_f1(t), NULL};

@@ -81,8 +81,8 @@ struct train {
     int64_t saved_step, saved_ms;
     struct save_file *files; /* (world): what each rank wrote, while saving */
     struct tensorboard *board;
-    struct buf line; /* of the sample log */
-    int log_fd;
+    struct buf line; /* of the sample log, or of the metrics */
+    int log_fd, metrics_fd; /* metrics: rank 0's, else -1 */
 };
 
 static inline bool train_leads(const struct train *t)
@@ -140,6 +140,8 @@ int train_save(struct train *t, struct err *e);
 /* Rank 0's: the step as frame and as TensorBoard's points. */
 int train_tell_step(struct train *t, const struct step *s, struct err *e);
 int train_tell_metric(struct train *t, const char *name, double value, struct err *e);
+/* A line of metrics.jsonl. */
+int train_log_metrics(struct train *t, const struct door_field *fields, struct err *e);
 int train_tell(
     struct train *t, enum wire_type type, const struct door_field *fields, struct err *e);
 /* Every rank's: a line of the samples that a step consumed, when its update has been made. */

@@ -5,6 +5,7 @@
  */
 #include "runtime/train/internal.h"
 
+#include "api/names.h"
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -370,6 +371,18 @@ static int resume(struct train *t, struct err *e)
     return 0;
 }
 
+/* Of another training, which this one takes the folder of, nothing stays. */
+static int open_metrics(struct train *t, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES + 64];
+    snprintf(path, sizeof path, "%s/" NAME_METRICS_FILE, t->spec->checkpoint.path);
+    int rc = t->state.step ? 0 : io_write_file(path, "", 0, 0644, e);
+    if (rc)
+        return rc;
+    t->metrics_fd = io_append(path, 0644, e);
+    return t->metrics_fd < 0 ? t->metrics_fd : 0;
+}
+
 static int open_logs(struct train *t, struct err *e)
 {
     char path[LIMIT_PATH_BYTES + 64];
@@ -382,8 +395,10 @@ static int open_logs(struct train *t, struct err *e)
     t->log_fd = io_append(path, 0644, e);
     if (t->log_fd < 0)
         return t->log_fd;
-    if (!train_leads(t) || !t->spec->train.tensorboard)
+    if (!train_leads(t))
         return 0;
+    if ((rc = open_metrics(t, e)) || !t->spec->train.tensorboard)
+        return rc;
     return tensorboard_create(t->spec->train.tensorboard, t->orders->incarnation,
         t->state.step ? t->state.step + 1 : 0, &t->board, e);
 }
@@ -424,6 +439,7 @@ void train_close(struct train *t)
 {
     tensorboard_close(t->board);
     io_close(t->log_fd);
+    io_close(t->metrics_fd);
     buf_done(&t->line);
     buf_done(&t->report);
     mem_free(t->inputs);

@@ -1,10 +1,16 @@
 /*
- * train/tell: what a training tells: frames to the agent and points to TensorBoard from rank 0, and
- * from every rank a line a step of the samples that it consumed (<checkpoint.path>/samples).
+ * train/tell: what a training tells: frames to the agent, points to TensorBoard and lines to
+ * <checkpoint.path>/metrics.jsonl from rank 0, and from every rank a line a step of the samples
+ * that it consumed (<checkpoint.path>/samples). A training that goes on from a checkpoint writes
+ * the lines of the steps after it once more.
  */
 #include "runtime/train/internal.h"
 
+#include "api/names.h"
 #include "base/io.h"
+#include "base/json.h"
+
+#include <math.h>
 
 int train_tell_metric(struct train *t, const char *name, double value, struct err *e)
 {
@@ -19,6 +25,25 @@ int train_tell(struct train *t, enum wire_type type, const struct door_field *fi
     return rc ? rc : door_send_fields(t->door, type, fields, e);
 }
 
+int train_log_metrics(struct train *t, const struct door_field *fields, struct err *e)
+{
+    struct jsonw w;
+    if (t->metrics_fd < 0)
+        return 0;
+    buf_reset(&t->line);
+    jsonw_init(&w, &t->line);
+    jsonw_open(&w, NULL, '{');
+    for (const struct door_field *f = fields; f->name; f++)
+        if (isfinite(f->value))
+            jsonw_num(&w, f->name, f->value);
+    jsonw_close(&w);
+    if (jsonw_end(&w))
+        return err_set(e, ERR_MEMORY, "no memory for " NAME_METRICS_FILE);
+    buf_char(&t->line, '\n');
+    return buf_ok(&t->line) ? io_write_full(t->metrics_fd, t->line.data, t->line.len, e)
+                            : err_set(e, ERR_MEMORY, "no memory for " NAME_METRICS_FILE);
+}
+
 int train_tell_step(struct train *t, const struct step *s, struct err *e)
 {
     if (!train_leads(t))
@@ -29,7 +54,13 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
     if ((rc = train_tell_metric(t, "loss/train", s->loss, e)) ||
         (rc = train_tell_metric(t, "learning_rate", rate, e)) ||
         (rc = train_tell_metric(t, "gradient_norm", s->grad_norm, e)) ||
-        (rc = train_tell_metric(t, "tokens_per_second", speed, e)))
+        (rc = train_tell_metric(t, "tokens_per_second", speed, e)) ||
+        (rc = train_log_metrics(t,
+             (struct door_field[]){{"step", (double)t->state.step, NULL}, {"loss", s->loss, NULL},
+                 {"learningRate", rate, NULL}, {"gradientNorm", s->grad_norm, NULL},
+                 {"tokens", (double)t->state.tokens, NULL}, {"tokensPerSecond", speed, NULL},
+                 {"seconds", s->seconds, NULL}, {NULL, 0, NULL}},
+             e)))
         return rc;
     return train_tell(t, WIRE_STEP,
         (struct door_field[]){{"step", (double)t->state.step, NULL}, {"loss", s->loss, NULL},

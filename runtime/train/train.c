@@ -240,7 +240,8 @@ int train_run(const struct train_conf *c, struct err *e)
         .spec = c->orders->spec,
         .budget_bytes = c->budget_bytes,
         .coll = c->coll,
-        .log_fd = -1};
+        .log_fd = -1,
+        .metrics_fd = -1};
     int rc = run(&t, e);
     if (!rc)
         rc = door_send_done(t.door, t.state.step, t.spec->train.output, e);

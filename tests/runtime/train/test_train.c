@@ -122,6 +122,32 @@ static struct outcome interrupted(const struct jobspec *s, int first, int second
     return b;
 }
 
+/* The newest line of each step, and of each look at what is held out. */
+static void check_metrics(const char *name, const struct outcome *o)
+{
+    char path[64];
+    buf_auto struct buf text;
+    double loss[STEPS + 1], validation[STEPS + 1];
+    snprintf(path, sizeof path, "%s/metrics.jsonl", name);
+    buf_init(&text, 1 << 20);
+    ck_assert(!io_read_file(training_path(path), 1 << 20, &text, &e));
+    for (int i = 0; i <= STEPS; i++)
+        loss[i] = validation[i] = NAN;
+    for (char *left, *line = strtok_r(text.data, "\n", &left); line;
+         line = strtok_r(NULL, "\n", &left)) {
+        json_auto struct json *v = NULL;
+        ck_assert_msg(!json_parse(line, strlen(line), &v, &e), "%s", line);
+        int step = (int)json_int(v, "step", -1);
+        ck_assert(step >= 0 && step <= STEPS);
+        loss[step] = json_num(v, "loss", loss[step]);
+        validation[step] = json_num(v, "validationLoss", validation[step]);
+    }
+    for (int i = 1; i <= STEPS; i++)
+        ck_assert_msg((float)loss[i] == (float)o->loss[i], "step %d: %.9g", i, loss[i]);
+    for (int i = 0; i <= STEPS; i++)
+        ck_assert_int_eq(!isnan(validation[i]), i % 20 == 0 || i == STEPS);
+}
+
 START_TEST(resume_is_bitwise_equal)
 {
     struct jobspec straight = training_job("straight"), cut = training_job("cut");
@@ -136,6 +162,8 @@ START_TEST(resume_is_bitwise_equal)
     training_same_checkpoints("straight", "cut");
     training_same_files(training_path("straight.out"), training_path("output/model.safetensors"));
     check_accounts("cut", (const int[]){2, 2}, 2);
+    check_metrics("straight", &a);
+    check_metrics("cut", &b);
 }
 END_TEST
 
@@ -276,6 +304,9 @@ START_TEST(points_outlive_a_killed_rank)
     ck_assert_msg(b.exit[0] == EXIT_CLASS_DONE, "%s", b.message);
     ck_assert(b.first > 20 && b.first <= a.last + 1 && b.first % 10 == 1);
     check_points(board, STEPS);
+    for (int k = 1; k < b.first; k++)
+        b.loss[k] = a.loss[k];
+    check_metrics("killed", &b);
 }
 END_TEST
 
