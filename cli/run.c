@@ -9,6 +9,7 @@
 #include "api/exitcode.h"
 #include "api/jobpath.h"
 #include "api/names.h"
+#include "api/search.h"
 #include "base/clock.h"
 #include "base/http.h"
 #include "base/io.h"
@@ -20,6 +21,7 @@
 #include "cli/lease.h"
 #include "cli/local.h"
 #include "cli/terminal.h"
+#include "cli/trials.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -676,17 +678,25 @@ static int make_arenas(struct local_run *r, struct err *e)
     return made ? 0 : err_set(e, ERR_MEMORY, "out of memory");
 }
 
-static int prepare_run(struct local_run *r, struct err *e)
+static int prepare_job(struct local_run *r, struct err *e)
 {
     static int (*const steps[])(struct local_run * r, struct err * e) = {
-        make_arenas, read_job, check_mapped, take_leases, catch_signals, write_job};
-    report_init(&r->report);
+        make_arenas, read_job, check_mapped, take_leases, catch_signals};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         int rc = steps[i](r, e);
         if (rc)
             return rc;
     }
     find_programs(r);
+    return 0;
+}
+
+static int prepare_run(struct local_run *r, struct err *e)
+{
+    int rc = write_job(r, e);
+    if (rc)
+        return rc;
+    report_init(&r->report);
     const char *kind = device_kind(r->spec.device.resource);
     const struct crew_conf conf = {.agent = r->agent,
         .rank_program = r->rank,
@@ -728,7 +738,15 @@ int command_run(int argc, char **argv, int *status, struct err *e)
         return rc;
     if (r.conf.port < 0 || r.conf.port > 65535)
         return err_set(e, ERR_USER, "port: %lld is outside 0..65535", (long long)r.conf.port);
-    if (!(rc = prepare_run(&r, e)) && !(rc = run_turns(&r, e))) {
+    rc = prepare_job(&r, e);
+    if (!rc && search_wanted(&r.spec)) {
+        const struct trials_conf trials = {.spec = &r.spec,
+            .agent = r.agent,
+            .rank = r.rank,
+            .keep = r.conf.keep,
+            .signals = r.signals};
+        rc = trials_run(&trials, status, e);
+    } else if (!rc && !(rc = prepare_run(&r, e)) && !(rc = run_turns(&r, e))) {
         say_how_it_ended(&r, status);
         release_agents(&r);
     }

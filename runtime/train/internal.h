@@ -81,7 +81,7 @@ struct train {
     int64_t saved_step, saved_ms;
     struct save_file *files; /* (world): what each rank wrote, while saving */
     struct tensorboard *board;
-    struct buf line; /* of the sample log, or of the metrics */
+    struct buf line;        /* of the sample log, or of the metrics */
     int log_fd, metrics_fd; /* metrics: rank 0's, else -1 */
 };
 
