@@ -18,7 +18,8 @@ void fill_init(struct screen *s, int64_t now_ms)
         .state = NAME_STATE_UNKNOWN,
         .why = "",
         .layout = "",
-        .hint = ""};
+        .hint = "",
+        .trial_best = -1};
     report_init(&s->report);
     s->report.tokens_per_second = NAN;
     s->now_ms = now_ms;
@@ -88,6 +89,33 @@ static int fill_attempts(struct report *r, const struct json *list, struct arena
     return 0;
 }
 
+/* Of a search: trials are what it has in place of pods. */
+static int fill_trials(struct screen *s, const struct json *from, struct arena *a, struct err *e)
+{
+    const struct json *list = json_get(from, "table");
+    size_t n = json_count(list);
+    if (!from)
+        return 0;
+    if (n > SCREEN_TRIALS)
+        return err_set(e, ERR_DATA, "status.trials.table: more than %d items", SCREEN_TRIALS);
+    s->trials = arena_array(a, n + 1, sizeof *s->trials);
+    if (!s->trials)
+        return err_set(e, ERR_MEMORY, "out of memory reading status.trials");
+    s->searches = true;
+    s->ready = (int)(json_int(from, "succeeded", 0) + json_int(from, "failed", 0));
+    s->replicas = (int)json_int(from, "total", 0);
+    s->trial_best = (int)json_int(json_get(from, "best"), "index", -1);
+    json_each (item, list)
+        s->trials[s->trial_count++] = (struct screen_trial){
+            .index = (int)json_int(item, "index", 0),
+            .rung = (int)json_int(item, "rung", 0),
+            .state = json_str(item, "state", ""),
+            .parameters = json_str(item, "parameters", ""),
+            .value = json_num(item, "value", NAN),
+        };
+    return 0;
+}
+
 /* The sentence that says why: of Failed when it is true, else of the first condition that is not as
  * one wishes. */
 static const char *explain_conditions(const struct json *conditions)
@@ -145,6 +173,9 @@ int fill_object(struct screen *s, const struct json *object, struct arena *a, st
                                                                : JOB_WAITING;
     fill_progress(r, status, s->now_ms);
     fill_verdict(&r->verdict, json_get(status, "verdict"));
+    int rc = fill_trials(s, json_get(status, "trials"), a, e);
+    if (rc)
+        return rc;
     return fill_attempts(r, json_get(status, "attempts"), a, e);
 }
 

@@ -128,7 +128,7 @@ int screen_sparkline(const double *values, int count, struct buf *out)
 static const char *state_colour(const char *state)
 {
     static const char *const good[] = {NAME_STATE_COMPLETE, NAME_REASON_RUNNING,
-        NAME_REASON_TRAINING, NAME_REASON_SERVING, NAME_REASON_CONVERTING};
+        NAME_REASON_TRAINING, NAME_REASON_SERVING, NAME_REASON_CONVERTING, NAME_REASON_SEARCHING};
     if (!strcmp(state, NAME_STATE_FAILED))
         return BOLD RED;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
@@ -152,7 +152,7 @@ static void draw_head(struct canvas *c, const struct screen *s)
         putf(c, DIM, " in %s", s->namespace_);
     putf(c, "", "  %s  ", s->task);
     put_text(c, state_colour(s->state), s->state);
-    putf(c, "", "  %d/%d ready", s->ready, s->replicas);
+    putf(c, "", "  %d/%d %s", s->ready, s->replicas, s->searches ? "trials over" : "ready");
     if (*s->layout)
         putf(c, "", "  layout %s", s->layout);
     if (r->memory_per_rank_bytes)
@@ -259,6 +259,35 @@ static void draw_ranks(struct canvas *c, const struct screen *s)
     }
 }
 
+/* The newest, and the best in any case. */
+static void draw_trials(struct canvas *c, const struct screen *s)
+{
+    int room = c->style->height - c->lines - 8, shown = 0;
+    if (!s->trial_count)
+        return;
+    end_line(c);
+    putf(c, DIM, "%5s %4s  %-10s %12s  %s", "TRIAL", "RUNG", "STATE", "VALUE", "PARAMETERS");
+    end_line(c);
+    int first = s->trial_count > room ? s->trial_count - (room > 1 ? room : 1) : 0;
+    for (int i = 0; i < s->trial_count; i++) {
+        const struct screen_trial *t = &s->trials[i];
+        bool best = t->index == s->trial_best;
+        char value[32] = "";
+        if (i < first && !best)
+            continue;
+        if (isfinite(t->value))
+            snprintf(value, sizeof value, "%.4f", t->value);
+        putf(c, best ? BOLD GREEN : "", "%5d %4d  %-10.10s %12s  %s", t->index, t->rung, t->state,
+            value, t->parameters);
+        end_line(c);
+        shown++;
+    }
+    if (shown < s->trial_count) {
+        putf(c, DIM, "      and %d more", s->trial_count - shown);
+        end_line(c);
+    }
+}
+
 static void describe_attempt(const struct attempt *a, char *out, size_t size)
 {
     char where[96] = "", lost[48] = "";
@@ -322,6 +351,7 @@ int screen_draw(const struct screen *s, const struct screen_style *style, struct
     draw_progress(&c, s);
     draw_verdict(&c, s);
     draw_ranks(&c, s);
+    draw_trials(&c, s);
     draw_attempts(&c, s);
     draw_events(&c, s);
     if (*s->hint && !c.full) {
@@ -371,8 +401,9 @@ static void tell_state(const struct screen *s, struct screen_told *t, struct buf
     t->ready = s->ready;
     t->replicas = s->replicas;
     if (state || layout || pods)
-        tell_line(s, out, "%s %s: %s, %d/%d ready%s%s", s->task, s->name, s->state, s->ready,
-            s->replicas, *s->layout ? ", layout " : "", s->layout);
+        tell_line(s, out, "%s %s: %s, %d/%d %s%s%s", s->task, s->name, s->state, s->ready,
+            s->replicas, s->searches ? "trials over" : "ready", *s->layout ? ", layout " : "",
+            s->layout);
     if ((state || why) && *s->why)
         tell_line(s, out, "%s", s->why);
     if (note_change(t->address, sizeof t->address, s->report.serve_address) && *t->address)

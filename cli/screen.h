@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #define SCREEN_EVENTS 64
+#define SCREEN_TRIALS 512
 
 struct screen_event {
     int64_t ms; /* wall */
@@ -25,13 +26,22 @@ struct screen_event {
     int count; /* how often it was seen */
 };
 
+struct screen_trial { /* a run of a search */
+    int index, rung;
+    const char *state, *parameters;
+    double value; /* NaN: none yet */
+};
+
 struct screen {
     const char *name, *namespace_; /* namespace_ "": standalone */
     const char *task;              /* "Train" */
     const char *state;             /* "Running"; status.state or the report's */
     const char *why;               /* a sentence when the job waits or failed, or "" */
     const char *layout;            /* "dp2" */
-    int ready, replicas;
+    int ready, replicas;           /* of a search: trials that are over, and all */
+    struct screen_trial *trials;   /* of a search, by rung, then index */
+    int trial_count, trial_best;   /* best: its index; -1: none */
+    bool searches;
     struct report report;
     struct screen_event events[SCREEN_EVENTS]; /* oldest first */
     int event_count;

@@ -698,7 +698,7 @@ START_TEST(test_generated_name)
 END_TEST
 
 static const char *const samples[] = {"finetune", "serve", "run", "train-from-scratch",
-    "token-classification", "sequence-classification", "chat", "convert"};
+    "token-classification", "sequence-classification", "chat", "convert", "search"};
 
 START_TEST(test_samples)
 {

@@ -174,6 +174,28 @@ START_TEST(test_events)
 }
 END_TEST
 
+START_TEST(test_trials)
+{
+    struct err e = {.text = ""};
+    ck_assert_msg(
+        !fill_object(&s,
+            parse("{\"kind\": \"LLMJob\", \"spec\": {\"train\": {}, \"search\": {}}, "
+                  "\"status\": {\"trials\": {\"total\": 12, \"running\": 1, \"succeeded\": 2, "
+                  "\"failed\": 1, \"best\": {\"index\": 1}, \"table\": [{\"index\": 1, "
+                  "\"rung\": 0, \"state\": \"Succeeded\", \"value\": 2.5, \"parameters\": "
+                  "\"seed 3\"}, {\"index\": 4, \"state\": \"Running\"}]}}}"),
+            arena, &e),
+        "%s", e.text);
+    ck_assert(s.searches);
+    ck_assert_int_eq(s.ready, 3);
+    ck_assert_int_eq(s.replicas, 12);
+    ck_assert_int_eq(s.trial_count, 2);
+    ck_assert_int_eq(s.trial_best, 1);
+    ck_assert_str_eq(s.trials[0].parameters, "seed 3");
+    ck_assert(s.trials[0].value == 2.5 && isnan(s.trials[1].value));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("fill");
@@ -185,6 +207,7 @@ int main(void)
     tcase_add_loop_test(t, test_ends, 0, (int)(sizeof ends / sizeof *ends));
     tcase_add_test(t, test_report_wins);
     tcase_add_test(t, test_events);
+    tcase_add_test(t, test_trials);
     suite_add_tcase(suite, t);
     SRunner *r = srunner_create(suite);
     srunner_run_all(r, CK_NORMAL);

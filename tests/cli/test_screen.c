@@ -116,6 +116,44 @@ START_TEST(test_waiting)
 }
 END_TEST
 
+START_TEST(test_search)
+{
+    static struct screen_trial trials[] = {{0, 0, "Succeeded", "optimizer.learningRate 0.1", 3.25},
+        {1, 0, "Failed", "optimizer.learningRate 9", NAN},
+        {2, 0, "Running", "optimizer.learningRate 0.3", NAN}};
+    struct screen s = {.name = "a",
+        .namespace_ = "",
+        .task = "Train",
+        .state = "Searching",
+        .layout = "",
+        .hint = "",
+        .why = "",
+        .ready = 2,
+        .replicas = 12,
+        .searches = true,
+        .trials = trials,
+        .trial_count = 3,
+        .trial_best = 0,
+        .now_ms = T0};
+    report_init(&s.report);
+    ck_assert_str_eq(draw(&s, 90, 40, false),
+        "a  Train  Searching  2/12 trials over\n"
+        "\n"
+        "TRIAL RUNG  STATE             VALUE  PARAMETERS\n"
+        "    0    0  Succeeded        3.2500  optimizer.learningRate 0.1\n"
+        "    1    0  Failed                   optimizer.learningRate 9\n"
+        "    2    0  Running                  optimizer.learningRate 0.3\n");
+    /* With little room the newest, and the best. */
+    ck_assert_str_eq(draw(&s, 90, 10, false),
+        "a  Train  Searching  2/12 trials over\n"
+        "\n"
+        "TRIAL RUNG  STATE             VALUE  PARAMETERS\n"
+        "    0    0  Succeeded        3.2500  optimizer.learningRate 0.1\n"
+        "    2    0  Running                  optimizer.learningRate 0.3\n"
+        "      and 1 more\n");
+}
+END_TEST
+
 START_TEST(test_verdict_and_address)
 {
     struct screen s = {.name = "a",
@@ -318,6 +356,7 @@ int main(void)
     TCase *t = tcase_create("screen");
     tcase_add_test(t, test_training);
     tcase_add_test(t, test_waiting);
+    tcase_add_test(t, test_search);
     tcase_add_test(t, test_verdict_and_address);
     tcase_add_test(t, test_fits_every_size);
     tcase_add_test(t, test_many_ranks);

@@ -190,6 +190,33 @@ START_TEST(actions_become_objects)
 }
 END_TEST
 
+START_TEST(trials_are_made_and_deleted)
+{
+    static const char all[] = "/apis/llmjob.dev/v1alpha1/namespaces/n/llmjobs";
+    struct bench b;
+    char path[128];
+    start(&b);
+    sync_caches(&b);
+    struct plan *p = new_plan();
+    add_action(p, ACTION_CREATE_TRIAL, "j-t0", POD("j-t0"));
+    run(&b, p);
+    ck_assert_int_eq(b.rc, 0);
+    snprintf(path, sizeof path, "%s/j-t0", all);
+    ck_assert(holds(&b, path));
+    ck_assert(cluster_memory(b.c, "n/j")->wait[WAIT_JOBS] > 0);
+    p = new_plan();
+    add_action(p, ACTION_DELETE_TRIAL, "j-t0", NULL);
+    run(&b, p);
+    ck_assert_int_eq(b.rc, 0);
+    ck_assert(!holds(&b, path));
+    p = new_plan(); /* somebody was quicker */
+    add_action(p, ACTION_DELETE_TRIAL, "j-t0", NULL);
+    run(&b, p);
+    ck_assert_int_eq(b.rc, 0);
+    stop(&b);
+}
+END_TEST
+
 START_TEST(a_failure_stops_what_follows_but_not_the_status)
 {
     struct bench b;
@@ -389,7 +416,8 @@ START_TEST(passes_converge_whatever_request_is_refused)
 }
 END_TEST
 
-UNIT_MAIN("apply", actions_become_objects, a_failure_stops_what_follows_but_not_the_status,
+UNIT_MAIN("apply", actions_become_objects, trials_are_made_and_deleted,
+    a_failure_stops_what_follows_but_not_the_status,
     the_token_is_read_back_and_a_foreign_secret_refused, only_a_labelled_secret_is_an_api_key,
     no_run_waits_for_an_agent, a_run_has_its_share_of_requests_in_flight,
     passes_converge_whatever_request_is_refused)

@@ -132,6 +132,55 @@ START_TEST(changes_mark_the_jobs_they_concern)
 }
 END_TEST
 
+static void set_trial(struct cluster *c, const char *name, const char *owner)
+{
+    char text[512], key[32];
+    snprintf(key, sizeof key, "n/%s", name);
+    snprintf(text, sizeof text,
+        "{\"metadata\":{\"name\":\"%s\",\"namespace\":\"n\",\"uid\":\"%s\",\"ownerReferences\":[{"
+        "\"apiVersion\":\"llmjob.dev/v1alpha1\",\"kind\":\"LLMJob\",\"name\":\"a\",\"uid\":\"%s\","
+        "\"controller\":true}]},\"spec\":{\"run\":{\"command\":[\"x\"]}}}",
+        name, name, owner);
+    change(cluster_job_changed, c, key, text);
+}
+
+/* Whether seen before or after it; a job of such a name that is not its own is none. */
+START_TEST(trials_belong_to_their_search)
+{
+    struct cluster *c = make();
+    struct arena *a = arena_create(1 << 20);
+    struct observed o;
+    set_trial(c, "a-t1-r1", "u1");
+    change(cluster_job_changed, c, "n/a",
+        "{\"apiVersion\":\"llmjob.dev/v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":\"a\","
+        "\"namespace\":\"n\",\"uid\":\"u1\",\"generation\":1},\"spec\":{\"storage\":[{\"name\":\"d\","
+        "\"claimName\":\"c\",\"mountPath\":\"/d\"}],\"model\":{\"source\":\"/d/m\"},\"checkpoint\":{"
+        "\"path\":\"/d/c\"},\"train\":{\"data\":{\"train\":\"/d/t.txt\"},\"steps\":9,\"optimizer\":{"
+        "\"schedule\":\"Constant\"},\"output\":\"/d/o\"},\"search\":{\"algorithm\":\"SuccessiveHalving\","
+        "\"maxTrials\":6,\"halving\":{\"minSteps\":1},\"parameters\":[{\"name\":\"seed\",\"min\":1,"
+        "\"max\":9}]}}}");
+    dirty[0] = 0;
+    set_trial(c, "a-t2", "u1");
+    ck_assert_str_eq(dirty, "n/a n/a-t2 ");
+    set_trial(c, "a-t0", "u2");
+    set_trial(c, "a-t7", "u1");
+    ck_assert_int_eq(look(c, a, &o), 1);
+    ck_assert_int_eq(o.trial_count, 2);
+    ck_assert_int_eq(o.trials[0].trial, 2);
+    ck_assert_int_eq(o.trials[0].rung, 0);
+    ck_assert_str_eq(o.trials[1].job->spec.uid, "a-t1-r1");
+    ck_assert_int_eq(o.trials[1].trial, 1);
+    ck_assert_int_eq(o.trials[1].rung, 1);
+    dirty[0] = 0;
+    change(cluster_job_changed, c, "n/a-t2", NULL);
+    ck_assert_str_eq(dirty, "n/a n/a-t2 ");
+    look(c, a, &o);
+    ck_assert_int_eq(o.trial_count, 1);
+    arena_destroy(a);
+    cluster_destroy(c);
+}
+END_TEST
+
 START_TEST(only_unwanted_ends_count_as_failures)
 {
     struct cluster *c = make();
@@ -201,5 +250,6 @@ START_TEST(failed_allocation_is_reported)
 END_TEST
 
 UNIT_MAIN("observe", a_snapshot_is_sorted_and_knows_whose_pods_they_are,
-    changes_mark_the_jobs_they_concern, only_unwanted_ends_count_as_failures,
-    memory_belongs_to_one_job_not_to_a_name, failed_allocation_is_reported)
+    changes_mark_the_jobs_they_concern, trials_belong_to_their_search,
+    only_unwanted_ends_count_as_failures, memory_belongs_to_one_job_not_to_a_name,
+    failed_allocation_is_reported)

@@ -1,0 +1,75 @@
+#!/bin/bash
+# Goal: manifests/samples/search.yaml keeps its word: of twelve trials the one whose rate teaches is found, and a search that is
+# interrupted ends as one that is not. Method: `llmjob run` of the sample with tests/golden's tiny Llama, a token for each
+# byte, few steps, and a seed with which exactly one trial (8) draws a rate between 0.0002 and 1; then the same search, ended by
+# SIGINT after its first trial and run again: the same table. Another search in that folder is refused.
+. "$(dirname "$0")/lib.sh"
+work=$(mktemp -d)
+planted=8
+
+# GPT-2's printable stand-ins for bytes are the vocabulary.
+tokenizer() {
+	jq -n 'def plain: (. >= 33 and . <= 126) or (. >= 161 and . <= 172) or . >= 174;
+		{pre_tokenizer: {type: "ByteLevel", add_prefix_space: false, use_regex: true},
+		 model: {type: "BPE", merges: [], vocab: (reduce range(256) as $b ({others: 0, of: {}};
+			if $b | plain then .of[[$b] | implode] = $b
+			else .of[[256 + .others] | implode] = $b | .others += 1 end) | .of)}}'
+}
+prepare() {
+	mkdir -p "$work/bin" "$work/model"
+	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	cp tests/golden/tiny-llama/*.* "$work/model/"
+	tokenizer >"$work/model/tokenizer.json"
+	printf 'and there was evening, and there was morning\n%.0s' {1..400} >"$work/kjv.txt"
+	sed -E "s|^( *source:).*|\1 /data/model|; s|^( *config:).*|\1 /data/model/config.json|; s/^( *sequenceLength:).*/\1 16/
+		s/^( *batchSequences:).*/\1 4/; s/^( *steps:).*/\1 20/; s/^( *seed:).*/\1 1301/" manifests/samples/search.yaml >"$work/straight.yaml"
+	sed 's|/rate$|/cut|' "$work/straight.yaml" >"$work/cut.yaml"
+	sed 's/max: 10/max: 1/' "$work/cut.yaml" >"$work/other.yaml"
+}
+running() { find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null | cut -d/ -f3 || true; }
+none_running() { [ -z "$(running)" ]; }
+explain() { tail -n 40 "$work"/*.said "$work"/ckpt/*/t0.log 2>/dev/null; }
+clean_up() {
+	local pids
+	pids=$(running)
+	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
+	rm -rf "$work"
+}
+search() { # name
+	env "TMPDIR=$work" timeout 100 "$work/bin/llmjob" run "$work/$1.yaml" --storage "data=$work" >>"$work/$1.said" 2>&1
+}
+table() { sed -n '/^trial   steps/,$p' "$work/$1.said" | grep -E '^ +[0-9]' | tail -n 12; }
+first_over() { grep -q 'is complete' "$work/cut.said"; }
+interrupted() {
+	local run status=0
+	env "TMPDIR=$work" "$work/bin/llmjob" run "$work/cut.yaml" --storage "data=$work" >"$work/cut.said" 2>&1 &
+	run=$!
+	poll 60 "the end of a trial" first_over
+	kill -INT $run
+	wait $run || status=$?
+	equal $status 71
+}
+same_tables() { diff <(table straight) <(table cut); }
+best() { table straight | awk '/<- best/ {print $1}'; }
+# The planted trial's loss, and the least of the others'.
+beats_others() {
+	table straight | awk -v want=$planted '$1 == want {mine = $4} $1 != want && $3 == "Succeeded" && (!n++ || $4 < least) {least = $4}
+		END {printf "trial %d: validation loss %s, the others %s at least\n", want, mine, least; exit !(mine < least - 1)}'
+}
+
+trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
+prepare
+check "twelve trials run" search straight
+check "the planted one is the best" equal "$(best)" $planted
+check "by far" beats_others
+beats_others
+check "its model is named" grep -q "the best trial is $planted: $work/out/rate/t$planted\$" "$work/straight.said"
+check "and is there" test -s "$work/out/rate/t$planted/model.safetensors"
+check "a search is interrupted" interrupted
+check "its record is kept" jq -e '.trials | length > 0 and length < 12' "$work/ckpt/cut/search.json"
+check "it goes on to its end" search cut
+check "and comes to the same" same_tables
+check "another search in its folder is refused" refuses "spec.checkpoint.path: $work/ckpt/cut/search.json is of another search" \
+	"$work/bin/llmjob" run "$work/other.yaml" --storage "data=$work"
+check "nothing is left running" poll 5 "the end of all processes" none_running
+finish
