@@ -16,6 +16,7 @@ typedef int command_fn(int argc, char **argv, int *status, struct err *e);
 
 command_fn command_run;
 command_fn command_top;
+command_fn command_plot;
 command_fn command_validate;
 command_fn command_api_doc;
 

@@ -16,6 +16,7 @@ static const struct command {
 } commands[] = {
     {"run", command_run, "run a job file on this machine alone, without a cluster"},
     {"top", command_top, "watch a job of the cluster on one live screen"},
+    {"plot", command_plot, "draw the curves of trainings"},
     {"validate", command_validate, "check job files without a cluster"},
     {"api-doc", command_api_doc, "print the reference of a CRD as Markdown"},
     {"version", command_version, "print the version"},
