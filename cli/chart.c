@@ -1,7 +1,7 @@
 /*
  * chart: a frame (what of the plane is seen) is common to both pictures. In a terminal a cell keeps
- * eight dots and the curve that drew there last. In SVG a curve of many points is thinned, so that a
- * picture stays small. Neither must depend on the locale: %g and a point.
+ * eight dots and the curve that drew there last. In SVG a curve of many points is thinned, so that
+ * a picture stays small. Neither must depend on the locale: %g and a point.
  */
 #include "cli/chart.h"
 

@@ -1,8 +1,8 @@
 /*
- * trials: the controller's place for a search (controller/plan/plan_search): api/search says what is
- * to run, this starts it, waits, and writes down what it came to. A trial's figure is the last one in
- * its metrics.jsonl. The record is replaced as a whole after each end; a search of other trials in
- * the same folder is refused before anything is started.
+ * trials: the controller's place for a search (controller/plan/plan_search): api/search says what
+ * is to run, this starts it, waits, and writes down what it came to. A trial's figure is the last
+ * one in its metrics.jsonl. The record is replaced as a whole after each end; a search of other
+ * trials in the same folder is refused before anything is started.
  */
 #include "cli/trials.h"
 

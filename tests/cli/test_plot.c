@@ -1,7 +1,7 @@
 /*
  * Goal: llmjob plot finds the curves of what it is given, and says what it cannot draw. Method:
- * folders as trainings and searches leave them; the command runs as main calls it, what it prints is
- * read back.
+ * folders as trainings and searches leave them; the command runs as main calls it, what it prints
+ * is read back.
  */
 #include "base/io.h"
 #include "cli/command.h"
@@ -20,7 +20,8 @@ static void write_run(const char *name, double first)
     ck_assert_int_eq(io_mkdirs(path, 0700, &e), 0);
     snprintf(path, sizeof path, "%s/%s/metrics.jsonl", folder, name);
     int n = snprintf(text, sizeof text,
-        "{\"step\":0,\"validationLoss\":%.1f}\n{\"step\":1,\"loss\":%.1f}\n{\"step\":2,\"loss\":1}\n",
+        "{\"step\":0,\"validationLoss\":%.1f}\n{\"step\":1,\"loss\":%.1f}\n"
+        "{\"step\":2,\"loss\":1}\n",
         first + 1, first);
     ck_assert_int_eq(io_write_file(path, text, (size_t)n, 0600, &e), 0);
 }

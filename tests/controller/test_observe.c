@@ -137,12 +137,23 @@ static void set_trial(struct cluster *c, const char *name, const char *owner)
     char text[512], key[32];
     snprintf(key, sizeof key, "n/%s", name);
     snprintf(text, sizeof text,
-        "{\"metadata\":{\"name\":\"%s\",\"namespace\":\"n\",\"uid\":\"%s\",\"ownerReferences\":[{"
-        "\"apiVersion\":\"llmjob.dev/v1alpha1\",\"kind\":\"LLMJob\",\"name\":\"a\",\"uid\":\"%s\","
-        "\"controller\":true}]},\"spec\":{\"run\":{\"command\":[\"x\"]}}}",
+        "{\"metadata\":{\"name\":\"%s\",\"namespace\":\"n\",\"uid\":\"%s\","
+        "\"ownerReferences\":[{\"apiVersion\":\"llmjob.dev/v1alpha1\",\"kind\":\"LLMJob\","
+        "\"name\":\"a\",\"uid\":\"%s\",\"controller\":true}]},"
+        "\"spec\":{\"run\":{\"command\":[\"x\"]}}}",
         name, name, owner);
     change(cluster_job_changed, c, key, text);
 }
+
+static const char search[] =
+    "{\"apiVersion\":\"llmjob.dev/v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{"
+    "\"name\":\"a\",\"namespace\":\"n\",\"uid\":\"u1\",\"generation\":1},\"spec\":{"
+    "\"storage\":[{\"name\":\"d\",\"claimName\":\"c\",\"mountPath\":\"/d\"}],"
+    "\"model\":{\"source\":\"/d/m\"},\"checkpoint\":{\"path\":\"/d/c\"},"
+    "\"train\":{\"data\":{\"train\":\"/d/t.txt\"},\"steps\":9,"
+    "\"optimizer\":{\"schedule\":\"Constant\"},\"output\":\"/d/o\"},"
+    "\"search\":{\"algorithm\":\"SuccessiveHalving\",\"maxTrials\":6,\"halving\":{"
+    "\"minSteps\":1},\"parameters\":[{\"name\":\"seed\",\"min\":1,\"max\":9}]}}}";
 
 /* Whether seen before or after it; a job of such a name that is not its own is none. */
 START_TEST(trials_belong_to_their_search)
@@ -151,14 +162,7 @@ START_TEST(trials_belong_to_their_search)
     struct arena *a = arena_create(1 << 20);
     struct observed o;
     set_trial(c, "a-t1-r1", "u1");
-    change(cluster_job_changed, c, "n/a",
-        "{\"apiVersion\":\"llmjob.dev/v1alpha1\",\"kind\":\"LLMJob\",\"metadata\":{\"name\":\"a\","
-        "\"namespace\":\"n\",\"uid\":\"u1\",\"generation\":1},\"spec\":{\"storage\":[{\"name\":\"d\","
-        "\"claimName\":\"c\",\"mountPath\":\"/d\"}],\"model\":{\"source\":\"/d/m\"},\"checkpoint\":{"
-        "\"path\":\"/d/c\"},\"train\":{\"data\":{\"train\":\"/d/t.txt\"},\"steps\":9,\"optimizer\":{"
-        "\"schedule\":\"Constant\"},\"output\":\"/d/o\"},\"search\":{\"algorithm\":\"SuccessiveHalving\","
-        "\"maxTrials\":6,\"halving\":{\"minSteps\":1},\"parameters\":[{\"name\":\"seed\",\"min\":1,"
-        "\"max\":9}]}}}");
+    change(cluster_job_changed, c, "n/a", search);
     dirty[0] = 0;
     set_trial(c, "a-t2", "u1");
     ck_assert_str_eq(dirty, "n/a n/a-t2 ");
