@@ -93,6 +93,20 @@ static const struct field *field_of(const struct jobspec_parameter *p)
     return jobspec_field(path);
 }
 
+bool search_number(const struct jobspec *s, int i, const char **name, double *value)
+{
+    const struct field *f = field_of(&(struct jobspec_parameter){.name = i});
+    const void *at = (const char *)s + f->offset;
+    static_assert(sizeof parameter_names / sizeof *parameter_names == SEARCH_NUMBERS + 1,
+        "a name for each number");
+    *name = parameter_names[i];
+    *value = f->kind == FIELD_INT ? *(const int *)at
+        : f->kind == FIELD_I64    ? (double)*(const int64_t *)at
+                                  : *(const double *)at;
+    bool lora = !strncmp(*name, "lora.", 5);
+    return field_inside(f, *value) && (!lora || s->train.method == METHOD_LORA);
+}
+
 /* Which of the values: the last parameter of a grid changes with every trial. */
 static double grid_value(const struct jobspec_search *x, int trial, int at)
 {

@@ -58,6 +58,10 @@ int search_job(const struct jobspec *s, int trial, int rung, struct arena *a, st
     struct err *e);
 /* "optimizer.learningRate 0.001, lora.rank 8"; NULL when out of memory. */
 const char *search_parameters(const struct jobspec *s, int trial, struct arena *a);
+/* The i-th number of a training that a search may set; false: the job has none such. i counts up to
+ * SEARCH_NUMBERS. */
+#define SEARCH_NUMBERS 16
+bool search_number(const struct jobspec *s, int i, const char **name, double *value);
 const char *search_metric_name(const struct jobspec *s); /* "validationLoss", ... */
 const char *trial_state_name(enum trial_state s); /* "Waiting", "Running", "Succeeded", "Failed" */
 double search_metric(

@@ -6,6 +6,7 @@
 #include "runtime/train/internal.h"
 
 #include "api/names.h"
+#include "api/search.h"
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -383,6 +384,15 @@ static int open_metrics(struct train *t, struct err *e)
     return t->metrics_fd < 0 ? t->metrics_fd : 0;
 }
 
+static int tell_numbers(struct train *t, struct err *e)
+{
+    struct tensorboard_number numbers[SEARCH_NUMBERS];
+    int n = 0;
+    for (int i = 0; i < SEARCH_NUMBERS; i++)
+        n += search_number(t->spec, i, &numbers[n].name, &numbers[n].value);
+    return tensorboard_numbers(t->board, numbers, n, e);
+}
+
 static int open_logs(struct train *t, struct err *e)
 {
     char path[LIMIT_PATH_BYTES + 64];
@@ -399,8 +409,9 @@ static int open_logs(struct train *t, struct err *e)
         return 0;
     if ((rc = open_metrics(t, e)) || !t->spec->train.tensorboard)
         return rc;
-    return tensorboard_create(t->spec->train.tensorboard, t->orders->incarnation,
+    rc = tensorboard_create(t->spec->train.tensorboard, t->orders->incarnation,
         t->state.step ? t->state.step + 1 : 0, &t->board, e);
+    return rc || t->state.step ? rc : tell_numbers(t, e);
 }
 
 static int tell_loaded(struct train *t, struct err *e)

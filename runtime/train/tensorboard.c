@@ -31,6 +31,16 @@ enum {
     SUMMARY_VALUE = 1 << 3 | 2,
     VALUE_TAG = 1 << 3 | 2,
     VALUE_SIMPLE_VALUE = 2 << 3 | 5,
+    VALUE_TENSOR = 8 << 3 | 2,
+    VALUE_METADATA = 9 << 3 | 2,
+    METADATA_PLUGIN = 1 << 3 | 2,
+    PLUGIN_NAME = 1 << 3 | 2,
+    PLUGIN_CONTENT = 2 << 3 | 2,
+    HPARAMS_SESSION = 3 << 3 | 2,
+    SESSION_NUMBERS = 1 << 3 | 2, /* a map: entries */
+    ENTRY_KEY = 1 << 3 | 2,
+    ENTRY_VALUE = 2 << 3 | 2,
+    STRUCT_NUMBER = 2 << 3 | 1,
     SESSION_STATUS = 1 << 3 | 0,
     SESSION_START = 1,
 };
@@ -189,6 +199,63 @@ int tensorboard_scalar(
     if (!buf_ok(&inner) || !buf_ok(&summary))
         return err_set(e, ERR_MEMORY, "no memory for a TensorBoard event");
     return put_record(t, &event, e);
+}
+
+struct nest { /* messages within messages; whole: none has failed */
+    struct buf inner, entry, session;
+    bool whole;
+};
+
+/* The bytes of `inner` become a field of `outer`, and make room for the next. */
+static void put_message(struct nest *m, struct buf *outer, int tag, struct buf *inner)
+{
+    m->whole &= buf_ok(inner);
+    put_bytes(outer, tag, buf_cstr(inner), inner->len);
+    buf_reset(inner);
+}
+
+/* The tag is what readers look for; the tensor, a float of 0, must be there and says nothing. */
+static void put_numbers(
+    struct nest *m, struct buf *value, const struct tensorboard_number *numbers, int count)
+{
+    static const char tag[] = "_hparams_/session_start_info", plugin[] = "hparams";
+    static const uint8_t nothing[] = {0x08, 1, 0x12, 0, 0x2a, 4, 0, 0, 0, 0};
+    for (int i = 0; i < count; i++) {
+        put_varint(&m->inner, STRUCT_NUMBER);
+        buf_add(&m->inner, &numbers[i].value, sizeof numbers[i].value);
+        put_bytes(&m->entry, ENTRY_KEY, numbers[i].name, strlen(numbers[i].name));
+        put_message(m, &m->entry, ENTRY_VALUE, &m->inner);
+        put_message(m, &m->session, SESSION_NUMBERS, &m->entry);
+    }
+    put_message(m, &m->inner, HPARAMS_SESSION, &m->session);
+    put_bytes(&m->entry, PLUGIN_NAME, plugin, sizeof plugin - 1);
+    put_message(m, &m->entry, PLUGIN_CONTENT, &m->inner);
+    put_message(m, &m->session, METADATA_PLUGIN, &m->entry);
+    put_bytes(value, VALUE_TAG, tag, sizeof tag - 1);
+    put_bytes(value, VALUE_TENSOR, nothing, sizeof nothing);
+    put_message(m, value, VALUE_METADATA, &m->session);
+}
+
+int tensorboard_numbers(
+    struct tensorboard *t, const struct tensorboard_number *numbers, int count, struct err *e)
+{
+    struct nest m = {.whole = true};
+    buf_auto struct buf value, summary, event;
+    buf_init(&m.inner, EVENT_LIMIT);
+    buf_init(&m.entry, EVENT_LIMIT);
+    buf_init(&m.session, EVENT_LIMIT);
+    buf_init(&value, EVENT_LIMIT);
+    buf_init(&summary, EVENT_LIMIT);
+    buf_init(&event, EVENT_LIMIT);
+    put_numbers(&m, &value, numbers, count);
+    put_message(&m, &summary, SUMMARY_VALUE, &value);
+    put_time(&event);
+    put_message(&m, &event, EVENT_SUMMARY, &summary);
+    buf_done(&m.inner);
+    buf_done(&m.entry);
+    buf_done(&m.session);
+    return m.whole ? put_record(t, &event, e)
+                   : err_set(e, ERR_MEMORY, "no memory for a TensorBoard event");
 }
 
 int tensorboard_flush(struct tensorboard *t, struct err *e)

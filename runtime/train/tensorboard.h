@@ -1,7 +1,8 @@
 /*
  * tensorboard: event files that TensorBoard reads (TFRecord framing with masked CRC-32C,
- * hand-encoded Event protobufs; format: tensorflow/core/util/event.proto, record_writer). Scalars
- * only. One writer, rank 0.
+ * hand-encoded Event protobufs; format: tensorflow/core/util/event.proto, record_writer): scalars,
+ * and what a training is made with (tensorboard/plugins/hparams/plugin_data.proto). One writer,
+ * rank 0.
  */
 #ifndef RUNTIME_TRAIN_TENSORBOARD_H
 #define RUNTIME_TRAIN_TENSORBOARD_H
@@ -18,6 +19,13 @@ int tensorboard_create(const char *folder, int64_t incarnation, int64_t first_st
     struct tensorboard **out, struct err *e);
 int tensorboard_scalar(
     struct tensorboard *t, const char *tag, int64_t step, double value, struct err *e);
+/* The numbers that tell this training from others, for the tab HParams; once, before any scalar. */
+struct tensorboard_number {
+    const char *name;
+    double value;
+};
+int tensorboard_numbers(
+    struct tensorboard *t, const struct tensorboard_number *numbers, int count, struct err *e);
 int tensorboard_flush(struct tensorboard *t, struct err *e); /* for readers to see */
 int tensorboard_sync(struct tensorboard *t, struct err *e);  /* and to outlive the machine */
 void tensorboard_close(struct tensorboard *t);

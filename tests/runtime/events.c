@@ -66,7 +66,7 @@ static void decode(const uint8_t *p, const uint8_t *end, int depth, struct event
                 memcpy(e->version, p, n);
             else if (depth == 2 && tag >> 3 == 1)
                 memcpy(e->tag, p, n);
-            else
+            else if (depth != 2) /* else of another plugin's value, whose tag is enough */
                 decode(p, p + n, depth + 1, e);
             p += n;
         }

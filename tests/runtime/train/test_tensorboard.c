@@ -100,11 +100,44 @@ START_TEST(a_restart_goes_on_without_gap_or_double)
 }
 END_TEST
 
+/* Byte for byte as TensorBoard's own summary writer encodes {"a": 0.5, "b": 2}. */
+START_TEST(numbers_are_those_of_hparams)
+{
+    static const char plugin[] = "\x0a\x07hparams\x12\x22\x1a\x20"
+                                 "\x0a\x0e\x0a\x01"
+                                 "a\x12\x09\x11\0\0\0\0\0\0\xe0\x3f"
+                                 "\x0a\x0e\x0a\x01"
+                                 "b\x12\x09\x11\0\0\0\0\0\0\0\x40";
+    const struct tensorboard_number numbers[] = {{"a", 0.5}, {"b", 2}};
+    static struct event events[10];
+    char folder[64], path[400];
+    struct tensorboard *t = NULL;
+    struct err e = {0};
+    struct io_map m;
+    golden_folder(folder);
+    ck_assert_msg(!tensorboard_create(folder, 1, 0, &t, &e), "%s", e.text);
+    ck_assert(!tensorboard_numbers(t, numbers, 2, &e));
+    ck_assert(!tensorboard_scalar(t, "loss", 1, 3, &e));
+    tensorboard_close(t);
+    only_file(folder, path);
+    ck_assert_int_eq(events_read(path, events, 10), 4);
+    ck_assert_str_eq(events[2].tag, "_hparams_/session_start_info");
+    ck_assert(!events[2].start && events[2].step == 0);
+    ck_assert_str_eq(events[3].tag, "loss");
+    ck_assert(!io_map(path, &m, &e));
+    ck_assert_ptr_nonnull(memmem(m.data, m.size, plugin, sizeof plugin - 1));
+    io_unmap(&m);
+    golden_remove(folder);
+}
+END_TEST
+
 static int write_one(void *user)
 {
     struct tensorboard *t = NULL;
     struct err e = {0};
     int rc = tensorboard_create(user, 1, 0, &t, &e);
+    if (!rc)
+        rc = tensorboard_numbers(t, &(struct tensorboard_number){"optimizer.beta1", 0.5}, 1, &e);
     if (!rc && !(rc = tensorboard_scalar(t, "loss", 1, 2, &e)))
         rc = tensorboard_sync(t, &e);
     tensorboard_close(t);
@@ -122,4 +155,4 @@ START_TEST(failed_calls_are_reported)
 END_TEST
 
 UNIT_MAIN("tensorboard", scalars_read_back, a_restart_goes_on_without_gap_or_double,
-    failed_calls_are_reported)
+    numbers_are_those_of_hparams, failed_calls_are_reported)
