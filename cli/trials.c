@@ -186,8 +186,10 @@ static int start_trial(struct trials *t, const struct search_run *r, struct err 
         return rc;
     t->running_count++;
     const char *parameters = search_parameters(t->conf->spec, r->trial, t->arena);
-    command_print(stdout, "trial %d begins: %s, %lld steps", r->trial, parameters ? parameters : "",
-        (long long)job.train.steps);
+    char steps[32] = "";
+    if (job.train.steps)
+        snprintf(steps, sizeof steps, ", %lld steps", (long long)job.train.steps);
+    command_print(stdout, "trial %d begins: %s%s", r->trial, parameters ? parameters : "", steps);
     fflush(stdout);
     return 0;
 }
