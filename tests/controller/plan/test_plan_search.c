@@ -210,7 +210,7 @@ static void compare_worlds(const char *more)
     ck_assert(status_is_true(&h.w.job->status, NAME_COND_COMPLETE));
     ck_assert_int_eq(h.created, h.w.job->status.trials.total);
     hunt_done(&h);
-    for (unsigned i = 0; i < 100; i++) {
+    for (unsigned i = 0; i < 30; i++) {
         buf_auto struct buf wild;
         buf_init(&wild, 1 << 20);
         hunt_init(&h, seed + i, more);
