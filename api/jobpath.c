@@ -13,6 +13,7 @@ const struct jobpath jobpath_table[JOBPATH_COUNT] = {
     {"train.data.train", PATH(train.data.train), .apart = true},
     {"train.data.validation", PATH(train.data.validation), .apart = true},
     {"train.data.test", PATH(train.data.test), .apart = true},
+    {"train.distill.teacher", PATH(train.distill.teacher), .apart = true},
     {"train.tensorboard", PATH(train.tensorboard), .written = true, .apart = true},
     {"train.output", PATH(train.output), .written = true, .output = true},
     {"convert.mergeAdapter", PATH(convert.merge_adapter), .apart = true},

@@ -31,6 +31,8 @@ static const char *const text_format_names[] = {"Auto", "Text", "JSONL", NULL};
 static const char *const recompute_names[] = {"None", "Selective", "Full", NULL};
 static const char *const optimizer_names[] = {"AdamW", "SGD", "Lion", "Adafactor", "Muon", NULL};
 static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", "WSD", NULL};
+static const char *const sparsity_names[] = {"None", "Unstructured", "2:4", "Source", NULL};
+static const char *const prune_names[] = {"None", "Unstructured", "2:4", NULL};
 static const char *const convert_format_names[] = {"GGUF", "HuggingFace", NULL};
 static const char *const quantize_names[] = {
     "None", "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M", NULL};
@@ -61,6 +63,11 @@ const char *convert_format_name(enum convert_format f)
 const char *quantize_name(enum quantize q)
 {
     return quantize_names[q];
+}
+
+const char *sparsity_name(enum sparsity_pattern p)
+{
+    return sparsity_names[p];
 }
 
 /* -- formats of strings, as the CRD's patterns -- */
@@ -412,6 +419,16 @@ static bool has_lora(const void *spec)
     return ((const struct jobspec *)spec)->train.method == METHOD_LORA;
 }
 
+static bool has_sparsity(const void *spec)
+{
+    return ((const struct jobspec *)spec)->train.sparsity.pattern != SPARSITY_NONE;
+}
+
+static bool has_distill(const void *spec)
+{
+    return ((const struct jobspec *)spec)->train.distill.teacher;
+}
+
 static bool has_serve(const void *spec)
 {
     return ((const struct jobspec *)spec)->task == TASK_SERVE;
@@ -425,6 +442,11 @@ static bool has_run(const void *spec)
 static bool has_convert(const void *spec)
 {
     return ((const struct jobspec *)spec)->task == TASK_CONVERT;
+}
+
+static bool has_prune(const void *spec)
+{
+    return ((const struct jobspec *)spec)->convert.prune.pattern != SPARSITY_NONE;
 }
 
 static bool has_evaluation(const void *spec)
@@ -554,6 +576,18 @@ static const struct field spec_rows[] = {
     {ROW("train.optimizer.epsilon", NUM, train.optimizer.epsilon, "-1"), RANGE(0, 1),
         .min_open = true},
     {ROW("train.optimizer.clipNorm", NUM, train.optimizer.clip_norm, "1"), RANGE(0, 1e6)},
+    {GROUP("train.sparsity", has_sparsity)},
+    {ROW("train.sparsity.pattern", ENUM, train.sparsity.pattern, NULL), .info = sparsity_names},
+    {ROW("train.sparsity.target", NUM, train.sparsity.target, "0"), RANGE(0, 1), .min_open = true,
+        .max_open = true},
+    {ROW("train.sparsity.startStep", I64, train.sparsity.start_step, "0"), RANGE(0, STEPS_MAX)},
+    {ROW("train.sparsity.endStep", I64, train.sparsity.end_step, "0"), RANGE(0, STEPS_MAX)},
+    {ROW("train.sparsity.everySteps", I64, train.sparsity.every_steps, "0"), RANGE(1, STEPS_MAX)},
+    {GROUP("train.distill", has_distill)},
+    {PATH("train.distill.teacher", train.distill.teacher, NULL)},
+    {ROW("train.distill.temperature", NUM, train.distill.temperature, "2"), RANGE(0, 100),
+        .min_open = true},
+    {ROW("train.distill.weight", NUM, train.distill.weight, "0.5"), RANGE(0, 1), .min_open = true},
     {ROW("train.recompute", ENUM, train.recompute, "None"), .info = recompute_names},
     {ROW("train.evaluateEverySteps", I64, train.evaluate_every_steps, "0"), RANGE(0, STEPS_MAX)},
     {PATH("train.tensorboard", train.tensorboard, field_none)},
@@ -579,6 +613,10 @@ static const struct field spec_rows[] = {
     {ROW("convert.quantize", ENUM, convert.quantize, "None"), .info = quantize_names},
     {PATH("convert.mergeAdapter", convert.merge_adapter, field_none)},
     {PATH("convert.calibration", convert.calibration, field_none)},
+    {GROUP("convert.prune", has_prune)},
+    {ROW("convert.prune.pattern", ENUM, convert.prune.pattern, NULL), .info = prune_names},
+    {ROW("convert.prune.target", NUM, convert.prune.target, "0"), RANGE(0, 1), .min_open = true,
+        .max_open = true},
     {GROUP("convert.evaluate", has_evaluation)},
     {PATH("convert.evaluate.data", convert.evaluate.data, NULL)},
     {ROW("convert.evaluate.format", ENUM, convert.evaluate.format, "Auto"),

@@ -42,6 +42,9 @@ enum optimizer_name {
     OPTIMIZER_MUON
 };
 enum lr_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
+/* Which weights of the layers' matrices are zero: none on purpose; any of a row; two of every four
+ * along a row; those that are zero in the model that training begins with. */
+enum sparsity_pattern { SPARSITY_NONE, SPARSITY_UNSTRUCTURED, SPARSITY_2_4, SPARSITY_SOURCE };
 enum convert_format { CONVERT_GGUF, CONVERT_HUGGING_FACE };
 enum quantize {
     QUANTIZE_NONE,
@@ -110,6 +113,16 @@ struct jobspec_train {
         double weight_decay, clip_norm;         /* clip_norm 0: off */
         double momentum, beta1, beta2, epsilon; /* -1 where the optimizer has none */
     } optimizer;
+    struct {
+        enum sparsity_pattern pattern;
+        double target;                /* share of each row; 0 unless UNSTRUCTURED */
+        int64_t start_step, end_step; /* gradual in between; the same: at once */
+        int64_t every_steps;          /* between two prunings; 0: not gradual, or 10 */
+    } sparsity;
+    struct {
+        const char *teacher; /* a model as spec.model.source, or NULL: none */
+        double temperature, weight;
+    } distill;
     enum recompute recompute; /* of activations, in backward */
     /* 0: only before the first and after the last step, and for classification with epochs at the
        end of each. */
@@ -139,6 +152,10 @@ struct jobspec_convert {
     enum quantize quantize;
     const char *merge_adapter; /* folder of an adapter in peft's format, or NULL */
     const char *calibration;   /* text that tells which columns count more, or NULL */
+    struct {
+        enum sparsity_pattern pattern; /* SOURCE excepted */
+        double target;                 /* as in train.sparsity */
+    } prune;
     struct {
         const char *data; /* text, or NULL: nothing is evaluated */
         enum data_format format;
@@ -248,6 +265,7 @@ const char *task_name(enum task t);                     /* "Train", "Serve", "Ru
 const char *recompute_name(enum recompute r);           /* "None", "Selective", "Full" */
 const char *convert_format_name(enum convert_format f); /* "GGUF", "HuggingFace" */
 const char *quantize_name(enum quantize q);             /* "None", "F32", ... */
+const char *sparsity_name(enum sparsity_pattern p);     /* "None", "Unstructured", "2:4", ... */
 /* What computes on spec.device.resource: "cpu", "cuda" (nvidia.com/gpu, nvidia.com/mig-*), or NULL:
  * only spec.run can use it. */
 const char *device_kind(const char *resource);

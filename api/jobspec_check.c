@@ -140,6 +140,29 @@ static int check_optimizer(
     return 0;
 }
 
+static int check_sparsity(
+    const struct field_source *s, const struct jobspec_train *t, struct err *e)
+{
+    enum sparsity_pattern p = t->sparsity.pattern;
+    int64_t start = t->sparsity.start_step, end = t->sparsity.end_step;
+    if (p != SPARSITY_NONE && t->method != METHOD_FULL)
+        return field_refuse(s, "train.sparsity", e, "only allowed with method Full");
+    if ((p == SPARSITY_UNSTRUCTURED) != (t->sparsity.target > 0))
+        return field_refuse(s, "train.sparsity.target", e,
+            "required with pattern Unstructured, and only allowed there");
+    if ((start || end) && p != SPARSITY_UNSTRUCTURED && p != SPARSITY_2_4)
+        return field_refuse(
+            s, "train.sparsity.endStep", e, "only allowed with patterns Unstructured and 2:4");
+    if (end < start)
+        return field_refuse(s, "train.sparsity.endStep", e, "must not be below startStep");
+    if (t->steps > 0 && end > t->steps)
+        return field_refuse(s, "train.sparsity.endStep", e, "must not exceed steps");
+    if (t->sparsity.every_steps && end == start)
+        return field_refuse(
+            s, "train.sparsity.everySteps", e, "only allowed with endStep above startStep");
+    return 0;
+}
+
 static int check_train(const struct field_source *s, const struct jobspec *spec,
     const struct json *body, struct err *e)
 {
@@ -153,8 +176,11 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
         return field_refuse(
             s, "train.lora", e, "required with method LoRA, and only allowed there");
     int rc;
-    if ((rc = check_objective(s, t, e)) || (rc = check_optimizer(s, t, e)))
+    if ((rc = check_objective(s, t, e)) || (rc = check_optimizer(s, t, e)) ||
+        (rc = check_sparsity(s, t, e)))
         return rc;
+    if (t->distill.teacher && t->objective != OBJECTIVE_CAUSAL_LM)
+        return field_refuse(s, "train.distill", e, "only allowed with objective CausalLM");
     if ((int64_t)spec->replicas * spec->device.per_replica > t->batch_sequences)
         return field_refuse(
             s, "train.batchSequences", e, "must be at least replicas x device.perReplica");
@@ -178,9 +204,17 @@ static int check_convert(
     if (c->format == CONVERT_HUGGING_FACE && c->quantize > QUANTIZE_BF16)
         return field_refuse(
             s, "convert.quantize", e, "only None, F32, F16 and BF16 with format HuggingFace");
-    if (c->calibration && c->quantize != QUANTIZE_Q4_0 && c->quantize != QUANTIZE_Q4_K_M)
-        return field_refuse(
-            s, "convert.calibration", e, "only allowed with quantize Q4_0 and Q4_K_M");
+    bool prunes = c->prune.pattern != SPARSITY_NONE;
+    bool weighs = c->quantize == QUANTIZE_Q4_0 || c->quantize == QUANTIZE_Q4_K_M;
+    if (c->calibration && !weighs && !prunes)
+        return field_refuse(s, "convert.calibration", e,
+            "only allowed with quantize Q4_0 and Q4_K_M, and with prune");
+    if (prunes && c->quantize == QUANTIZE_Q4_K_M)
+        return field_refuse(s, "convert.quantize", e,
+            "Q4_K_M is not allowed with prune: its blocks hold no exact zeros");
+    if ((c->prune.pattern == SPARSITY_UNSTRUCTURED) != (c->prune.target > 0))
+        return field_refuse(s, "convert.prune.target", e,
+            "required with pattern Unstructured, and only allowed there");
     return 0;
 }
 

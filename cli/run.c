@@ -588,18 +588,21 @@ static void say_epochs(const struct json *epochs)
 static void say_model(const struct json *report, const char *key)
 {
     const struct json *m = json_get(report, key);
-    char perplexity[32] = "", speed[32] = "";
+    char perplexity[32] = "", speed[32] = "", zeros[32] = "";
     if (json_get(m, "perplexity"))
         snprintf(perplexity, sizeof perplexity, "%.4f", json_num(m, "perplexity", 0));
     if (json_get(m, "tokensPerSecond"))
         snprintf(speed, sizeof speed, "%.1f", json_num(m, "tokensPerSecond", 0));
-    command_print(stdout, "%-8s %10.1f %12s %10s", key, json_num(m, "bytes", 0) / (1 << 20),
-        perplexity, speed);
+    if (json_get(m, "sparsity"))
+        snprintf(zeros, sizeof zeros, " %9.2f%%", 100 * json_num(m, "sparsity", 0));
+    command_print(stdout, "%-8s %10.1f %12s %10s%s", key, json_num(m, "bytes", 0) / (1 << 20),
+        perplexity, speed, zeros);
 }
 
 static void say_what_was_converted(const struct json *report)
 {
-    command_print(stdout, "%-8s %10s %12s %10s", "", "MiB", "perplexity", "tokens/s");
+    command_print(stdout, "%-8s %10s %12s %10s%s", "", "MiB", "perplexity", "tokens/s",
+        json_get(report, "prune") ? "      zeros" : "");
     say_model(report, "source");
     say_model(report, "output");
 }

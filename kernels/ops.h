@@ -248,6 +248,21 @@ struct op_xent {
     enum dtype t;
 };
 
+/* Cross-entropy with a teacher (Hinton et al., arXiv:1503.02531), of rows of F32 logits z of a
+   student and u of its teacher, rows ld apart; with p(T) = softmax(z / T), q(T) = softmax(u / T):
+   loss (n) = (1 - w) * -log p(1)[target] + w * T^2 * sum of q(T) * (log q(T) - log p(T)), and
+   logits become its gradient, ((1 - w) * (p(1) - onehot) + w * T * (p(T) - q(T))) * scale, in
+   place or in gradient16, as of op_xent; both are 0 where target < 0. */
+struct op_distill {
+    int64_t n, v, ld;
+    float *logits;
+    const float *teacher;
+    const int32_t *target;
+    float *loss;
+    float scale, weight, temperature; /* w, T > 0 */
+    uint16_t *gradient16;             /* BF16, rows ld apart; or NULL */
+};
+
 /* y = a * x + b * y over count elements (types independent); sumsq (1) F32, if not NULL: a is
    divided by max(sqrt(*sumsq), 1e-7), without the host */
 struct op_axpby {
@@ -275,6 +290,13 @@ struct op_sumsq {
     int64_t count;
     const float *x;
     float *out;
+};
+
+/* x (count) F32 becomes 0 where w (count) F32 is, in place */
+struct op_mask {
+    int64_t count;
+    float *x;
+    const float *w;
 };
 
 /* AdamW with decoupled decay on F32 master weights; w16, if not NULL, receives the rounded copy.
@@ -403,9 +425,11 @@ OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
     X(swiglu, struct op_swiglu) \
     X(swiglu_back, struct op_swiglu) \
     X(xent, struct op_xent) \
+    X(distill, struct op_distill) \
     X(axpby, struct op_axpby) \
     X(convert, struct op_convert) \
     X(sumsq, struct op_sumsq) \
+    X(mask, struct op_mask) \
     X(adamw, struct op_adamw) \
     X(sgd, struct op_sgd) \
     X(lion, struct op_lion) \

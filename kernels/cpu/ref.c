@@ -291,7 +291,51 @@ void op_ref_xent(struct dev *d, const struct op_xent *a)
     }
 }
 
+/* log of the sum of exp(x / T) over row i, and the greatest of it */
+static double ref_log_sum(const float *x, int64_t v, double temperature)
+{
+    double top = -INFINITY, sum = 0;
+    for (int64_t j = 0; j < v; j++)
+        top = fmax(top, (double)x[j]);
+    for (int64_t j = 0; j < v; j++)
+        sum += exp((x[j] - top) / temperature);
+    return log(sum) + top / temperature;
+}
+
+void op_ref_distill(struct dev *d, const struct op_distill *a)
+{
+    (void)d;
+    double w = a->weight, temperature = a->temperature;
+    for (int64_t i = 0; i < a->n; i++) {
+        float *z = a->logits + i * a->ld;
+        const float *u = a->teacher + i * a->ld;
+        int32_t target = a->target[i];
+        double one = ref_log_sum(z, a->v, 1), ours = ref_log_sum(z, a->v, temperature);
+        double theirs = ref_log_sum(u, a->v, temperature), divergence = 0;
+        double at_target = target < 0 ? 0 : z[target];
+        for (int64_t j = 0; j < a->v; j++) {
+            double log_p = z[j] / temperature - ours, log_q = u[j] / temperature - theirs;
+            double dx = (1 - w) * (exp(z[j] - one) - (j == target)) +
+                w * temperature * (exp(log_p) - exp(log_q));
+            divergence += exp(log_q) * (log_q - log_p);
+            ref_store(a->gradient16 ? DTYPE_BF16 : DTYPE_F32,
+                a->gradient16 ? (void *)a->gradient16 : a->logits, i * a->ld + j,
+                target < 0 ? 0 : (float)(dx * a->scale));
+        }
+        a->loss[i] = target < 0
+            ? 0
+            : (float)((1 - w) * (one - at_target) + w * temperature * temperature * divergence);
+    }
+}
+
 /* -- vectors -- */
+void op_ref_mask(struct dev *d, const struct op_mask *a)
+{
+    (void)d;
+    for (int64_t i = 0; i < a->count; i++)
+        a->x[i] = a->w[i] == 0 ? 0 : a->x[i];
+}
+
 void op_ref_axpby(struct dev *d, const struct op_axpby *a)
 {
     (void)d;

@@ -397,3 +397,80 @@ static void isa_xent(struct dev *d, const struct op_xent *a)
     (void)d;
     ROWS_RUN(rows_xent, a, a->n, a->v);
 }
+
+/* -- loss with a teacher -- */
+/* The greatest of a row, and the sum of exp((x - it) * by). */
+ISA_INLINE float rows_distill_stats(const float *x, int64_t v, float by, float *total)
+{
+    float max = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : max)
+    for (int64_t j = 0; j < v; j++)
+        max = x[j] > max ? x[j] : max;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < v; j++)
+        sum += math_exp((x[j] - max) * by);
+    *total = sum;
+    return max;
+}
+
+ISA_INLINE float rows_distill_sum(const float *x, int64_t v, float max)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < v; j++)
+        sum += math_exp(x[j] - max);
+    return sum;
+}
+
+static void rows_distill(const struct op_distill *a, int64_t i)
+{
+    const float *z = a->logits + i * a->ld, *u = a->teacher + i * a->ld;
+    int32_t target = a->target[i];
+    float by = 1 / a->temperature, ours, theirs, sum = 0, part[MATH_SPAN];
+    float top = rows_distill_stats(z, a->v, by, &ours), hard = (1 - a->weight) * a->scale;
+    float other = rows_distill_stats(u, a->v, by, &theirs), at_target = z[target];
+    float one = rows_distill_sum(z, a->v, top), soft = a->weight * a->temperature * a->scale;
+    enum dtype out_type = a->gradient16 ? DTYPE_BF16 : DTYPE_F32;
+    void *out = a->gradient16 ? (void *)a->gradient16 : a->logits;
+    ROWS_SPANS(from, n, a->v)
+    {
+        const float *zs = z + from, *us = u + from;
+        float *dx = math_out(out_type, out, i * a->ld + from, part), hards = hard / one;
+        float p = soft / ours, q = soft / theirs, divergence = 0;
+#pragma omp simd reduction(+ : divergence)
+        for (int64_t j = 0; j < n; j++) {
+            float x = zs[j] - top, y = us[j] - other, eq = math_exp(y * by);
+            divergence += eq * (y - x);
+            dx[j] = hards * math_exp(x) + p * math_exp(x * by) - q * eq;
+        }
+        math_put(out_type, out, i * a->ld + from, n, dx);
+        sum += divergence;
+    }
+    float at = hard * (math_exp(at_target - top) / one - 1), eq = soft / theirs;
+    at += soft / ours * math_exp((at_target - top) * by) - eq * math_exp((u[target] - other) * by);
+    math_store(out_type, out, i * a->ld + target, at);
+    float divergence = sum * by / theirs + logf(ours) - logf(theirs);
+    a->loss[i] = (1 - a->weight) * (logf(one) + top - at_target) +
+        a->weight * a->temperature * a->temperature * divergence;
+}
+
+static void rows_distill_none(const struct op_distill *a, int64_t i)
+{
+    a->loss[i] = 0;
+    if (a->gradient16)
+        memset(a->gradient16 + i * a->ld, 0, (size_t)a->v * sizeof *a->gradient16);
+    else
+        memset(a->logits + i * a->ld, 0, (size_t)a->v * sizeof *a->logits);
+}
+
+static void isa_distill(struct dev *d, const struct op_distill *a)
+{
+    (void)d;
+    bool many = a->n * a->v * 8 > ISA_PARALLEL_BYTES;
+#pragma omp parallel for schedule(static) if (many)
+    for (int64_t i = 0; i < a->n; i++)
+        if (a->target[i] < 0)
+            rows_distill_none(a, i);
+        else
+            rows_distill(a, i);
+}

@@ -65,6 +65,22 @@ static void isa_axpby(struct dev *d, const struct op_axpby *a)
     VECTOR_RUN(vector_axpby_chunk, a, a->count);
 }
 
+/* -- zeros where another vector has them -- */
+static void vector_mask_chunk(const struct op_mask *args, int64_t chunk)
+{
+    const struct op_mask a = *args;
+    int64_t to = vector_end(chunk, a.count);
+#pragma omp simd
+    for (int64_t i = chunk * VECTOR_CHUNK; i < to; i++)
+        a.x[i] = a.w[i] == 0 ? 0 : a.x[i];
+}
+
+static void isa_mask(struct dev *d, const struct op_mask *a)
+{
+    (void)d;
+    VECTOR_RUN(vector_mask_chunk, a, a->count);
+}
+
 /* -- conversion -- */
 ISA_INLINE void vector_convert(
     enum dtype xt, enum dtype yt, const struct op_convert *a, int64_t from, int64_t to)

@@ -1,7 +1,7 @@
 /*
  * elementwise: operations whose elements do not depend on each other: SwiGLU and its gradient, the
- * gradient of GELU, tanh, dropout, axpby, rotary positions, and what cuBLASLt leaves of a product.
- * All but rope are structures for each.cuh, which reads and writes 16 bytes a thread; they are
+ * gradient of GELU, tanh, dropout, mask, axpby, rotary positions, and what cuBLASLt leaves of a
+ * product. All but rope are structures for each.cuh, which reads and writes 16 bytes a thread; they are
  * bound by memory.
  */
 #include "kernels/cuda/each.cuh"
@@ -373,6 +373,34 @@ extern "C" void op_cuda_dropout(struct dev *d, const struct op_dropout *a)
         cuda_refuse(d, "dropout with probability %g", (double)a->p);
     else
         WITH_TYPE(a->t, T, dropout<T>(d, a));
+}
+
+/* -- x becomes 0 where w is -- */
+struct mask_op {
+    static constexpr int width = pack_width<float>;
+    float *x;
+    const float *w;
+
+    template <int W> struct regs {
+        pack<float, W> x, w;
+    };
+    template <int W> __device__ void read(regs<W> &r, int64_t i) const
+    {
+        r.x = load_pack<float, W>(x + i);
+        r.w = load_pack<float, W>(w + i);
+    }
+    template <int W> __device__ void write(regs<W> &r, int64_t i) const
+    {
+#pragma unroll
+        for (int k = 0; k < W; k++)
+            r.x.e[k] = r.w.e[k] == 0 ? 0 : r.x.e[k];
+        store_pack<float, W>(x + i, r.x);
+    }
+};
+
+extern "C" void op_cuda_mask(struct dev *d, const struct op_mask *a)
+{
+    each(d, mask_op{a->x, a->w}, a->count, aligned16(a->x) && aligned16(a->w));
 }
 
 /* -- y = a * x + b * y; y is not read when b is 0 -- */

@@ -14,6 +14,7 @@
 #include "runtime/convert/internal.h"
 #include "runtime/convert/measure.h"
 #include "runtime/door/beat.h"
+#include "runtime/model/prune.h"
 #include "runtime/train/output.h"
 
 #include <math.h>
@@ -31,14 +32,35 @@ struct convert_job {
 
 /* -- what the two formats share -- */
 
+/* Of what is pruned. */
+static double convert_share(const struct jobspec *spec)
+{
+    return spec->convert.prune.pattern == SPARSITY_2_4 ? 0.5 : spec->convert.prune.target;
+}
+
 int convert_read(struct conversion *c, const struct tensor *t, int64_t row, int64_t rows, float *to,
     struct err *e)
 {
     int rc =
         weights_read(c->weights, t->name, t->shape[0], t->shape[1], row, rows, DTYPE_F32, to, e);
-    if (!rc && merge_changes(c->merge, t))
+    if (rc)
+        return rc;
+    if (merge_changes(c->merge, t))
         merge_add(c->merge, t, row, rows, to);
-    return rc;
+    if (convert_prunes(c, t))
+        prune_rows(to, rows, t->shape[1], c->spec->convert.prune.pattern, convert_share(c->spec),
+            importance_of(c->importance, t));
+    return 0;
+}
+
+bool convert_prunes(const struct conversion *c, const struct tensor *t)
+{
+    return c->spec->convert.prune.pattern != SPARSITY_NONE && prune_takes(t);
+}
+
+bool convert_changes(const struct conversion *c, const struct tensor *t)
+{
+    return merge_changes(c->merge, t) || convert_prunes(c, t);
 }
 
 static int tell_step(struct conversion *c, double tokens_per_second, struct err *e)
@@ -88,7 +110,10 @@ static int open_source(struct convert_job *j, struct err *e)
     name_model(spec->model.source, j->name);
     j->c.name = j->name;
     rc = tensors_create(j->c.config, &j->c.tensors, e);
-    if (!rc && spec->convert.merge_adapter)
+    if (rc ||
+        (rc = prune_check(&j->c.tensors, spec->convert.prune.pattern, "spec.convert.prune", e)))
+        return rc;
+    if (spec->convert.merge_adapter)
         rc = merge_open(spec->convert.merge_adapter, j->c.config, &j->c.tensors, &j->c.merge, e);
     return rc;
 }
@@ -126,12 +151,16 @@ static void close_job(struct convert_job *j)
 
 static int measure(struct convert_job *j, struct weights *w, struct measured *out, struct err *e)
 {
+    int rc;
     out->bytes = measure_bytes(w);
+    out->sparsity = -1;
+    if (j->c.spec->convert.prune.pattern != SPARSITY_NONE &&
+        (rc = measure_sparsity(&j->measure, w, &out->sparsity, e)))
+        return rc;
     if (!j->c.spec->convert.evaluate.data)
         return 0;
     beat_phase(j->c.door->page, WIRE_PHASE_EVALUATE);
-    int rc = measure_model(&j->measure, w, out, e);
-    if (rc)
+    if ((rc = measure_model(&j->measure, w, out, e)))
         return rc;
     return door_send_fields(j->c.door, WIRE_EVALUATED,
         (struct door_field[]){
@@ -165,6 +194,8 @@ static void report_model(struct jsonw *w, const char *key, const struct measured
 {
     jsonw_open(w, key, '{');
     jsonw_int(w, "bytes", m->bytes);
+    if (m->sparsity >= 0)
+        jsonw_num(w, "sparsity", m->sparsity);
     if (m->tokens) {
         jsonw_num(w, "loss", m->loss);
         jsonw_num(w, "perplexity", exp(m->loss));
@@ -184,6 +215,8 @@ static int write_report(const struct convert_job *j, struct err *e)
     jsonw_open(&w, NULL, '{');
     jsonw_str(&w, "format", convert_format_name(spec->format));
     jsonw_str(&w, "quantize", quantize_name(spec->quantize));
+    if (spec->prune.pattern != SPARSITY_NONE)
+        jsonw_str(&w, "prune", sparsity_name(spec->prune.pattern));
     report_model(&w, "source", &j->before);
     report_model(&w, "output", &j->after);
     if (j->after.tokens) {
@@ -205,6 +238,9 @@ static void log_report(const struct convert_job *j)
 {
     log_info("converted", LOG_S("output", j->c.spec->convert.output),
         LOG_I("source_bytes", j->before.bytes), LOG_I("output_bytes", j->after.bytes));
+    if (j->after.sparsity >= 0)
+        log_info("pruned", LOG_F("source_sparsity", j->before.sparsity),
+            LOG_F("output_sparsity", j->after.sparsity));
     if (j->after.tokens)
         log_info("evaluated", LOG_I("tokens", j->after.tokens),
             LOG_F("source_perplexity", exp(j->before.loss)),

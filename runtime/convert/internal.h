@@ -22,9 +22,12 @@ struct conversion {
     int64_t step, steps;           /* tensors of the output that are written, and all */
 };
 
-/* Rows [row, row + rows) of a tensor as F32, with what is merged. */
+/* Rows [row, row + rows) of a tensor as F32, with what is merged, then without what is pruned. */
 int convert_read(struct conversion *c, const struct tensor *t, int64_t row, int64_t rows, float *to,
     struct err *e);
+/* Is it pruned; is it other than in the source? */
+bool convert_prunes(const struct conversion *c, const struct tensor *t);
+bool convert_changes(const struct conversion *c, const struct tensor *t);
 /* A tensor more is written; -ERR_DRAINED when it is the last because somebody asked. */
 int convert_step(struct conversion *c, struct err *e);
 

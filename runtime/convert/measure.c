@@ -9,12 +9,14 @@
 #include "base/mem.h"
 #include "runtime/convert/meter.h"
 #include "runtime/door/beat.h"
+#include "runtime/model/prune.h"
 
 #include <math.h>
 
-#define ROWS     128 /* of logits on the host */
-#define DECODED  64  /* tokens, at most, for the speed */
-#define DECODE_S 10  /* seconds, about, at most */
+#define NUMBERS  1048576 /* looked at for zeros at a time */
+#define ROWS     128     /* of logits on the host */
+#define DECODED  64      /* tokens, at most, for the speed */
+#define DECODE_S 10      /* seconds, about, at most */
 
 int64_t measure_bytes(const struct weights *w)
 {
@@ -22,6 +24,44 @@ int64_t measure_bytes(const struct weights *w)
     for (int i = 0; i < weights_count(w); i++)
         sum += weights_at(w, i)->bytes;
     return sum;
+}
+
+/* Adds a matrix's zeros, some rows at a time. */
+static int add_zeros(const struct measure_conf *c, struct weights *w, const struct tensor *t,
+    int64_t *zeros, struct err *e)
+{
+    int64_t columns = t->shape[1], chunk = columns < NUMBERS ? NUMBERS / columns : 1;
+    mem_autofree float *x = mem_array((size_t)chunk, (size_t)columns * sizeof *x);
+    if (!x)
+        return err_set(e, ERR_MEMORY, "no memory to look for zeros");
+    for (int64_t row = 0, n; row < t->shape[0]; row += n) {
+        n = t->shape[0] - row < chunk ? t->shape[0] - row : chunk;
+        int rc = weights_read(w, t->name, t->shape[0], columns, row, n, DTYPE_F32, x, e);
+        if (rc)
+            return rc;
+        *zeros += prune_zeros(x, n * columns);
+        beat(c->door->page);
+    }
+    return atomic_load(&c->door->stop) ? err_set(e, ERR_DRAINED, "stopped on request") : 0;
+}
+
+int measure_sparsity(const struct measure_conf *c, struct weights *w, double *out, struct err *e)
+{
+    struct tensors all;
+    int64_t zeros = 0, count = 0;
+    int rc = tensors_create(weights_config(w), &all, e);
+    if (rc)
+        return rc;
+    for (int i = 0; i < all.count && !rc; i++) {
+        if (!prune_takes(&all.at[i]))
+            continue;
+        count += all.at[i].count;
+        rc = add_zeros(c, w, &all.at[i], &zeros, e);
+    }
+    tensors_done(&all);
+    if (!rc)
+        *out = (double)zeros / (double)count;
+    return rc;
 }
 
 /* -ln of the probability that a row of logits gives to the token. */
@@ -106,7 +146,7 @@ int measure_model(
     const struct measure_conf *c, struct weights *w, struct measured *out, struct err *e)
 {
     const struct model_config *config = weights_config(w);
-    struct measured found = {.bytes = measure_bytes(w)};
+    struct measured found = {.bytes = out->bytes, .sparsity = out->sparsity};
     struct meter m = {.conf = c, .length = c->spec->convert.evaluate.sequence_length};
     int rc;
     if (m.length > config->context)

@@ -22,12 +22,15 @@ struct measure_conf {
 struct measured {
     int64_t bytes;             /* of all tensors, as stored */
     int64_t sequences, tokens; /* that were predicted; 0: nothing was evaluated */
+    double sparsity;           /* share of zeros in what can be pruned; -1: not looked at */
     double loss;               /* mean of -ln p, over those tokens */
     double tokens_per_second;  /* decoded one by one; 0: not measured */
 };
 
 int64_t measure_bytes(const struct weights *w);
-/* w stays the caller's. -ERR_DRAINED when somebody asked to stop. */
+/* -ERR_DRAINED when somebody asked to stop. */
+int measure_sparsity(const struct measure_conf *c, struct weights *w, double *out, struct err *e);
+/* All but sparsity. w stays the caller's. -ERR_DRAINED when somebody asked to stop. */
 int measure_model(
     const struct measure_conf *c, struct weights *w, struct measured *out, struct err *e);
 

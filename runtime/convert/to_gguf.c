@@ -73,11 +73,10 @@ static enum dtype type_of(const struct conversion *c, const struct part *p)
     enum dtype stored = weights_find(c->weights, t->name)->type;
     bool joined = p->place.shape[0] != t->shape[0];
     enum dtype type = mix_type(c->config, c->spec->convert.quantize, t, joined, stored);
-    /* a sum is no whole blocks of the old ones, unless somebody rounds it */
+    /* what was changed is no whole blocks of the old ones, unless somebody rounds it */
     bool whole = quant_encodes(type) && dtype_block(type) == 1;
-    return c->spec->convert.quantize == QUANTIZE_NONE && merge_changes(c->merge, t) && !whole
-        ? DTYPE_F32
-        : type;
+    return c->spec->convert.quantize == QUANTIZE_NONE && convert_changes(c, t) && !whole ? DTYPE_F32
+                                                                                         : type;
 }
 
 /* -- keys -- */
@@ -159,7 +158,7 @@ static int write_part(struct conversion *c, const struct part *part, enum dtype 
     chunk = t->shape[0] < chunk ? t->shape[0] : chunk;
     struct stage s = {.part = part, .type = type};
     if (dtype_block(type) > 1 && type == weights_find(c->weights, t->name)->type &&
-        !merge_changes(c->merge, t)) {
+        !convert_changes(c, t)) {
         enum dtype stored;
         int rc = weights_raw(c->weights, t->name, &stored, (const void **)&s.raw, e);
         if (rc)

@@ -37,12 +37,14 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "steps: 100, seed: 9007199254740991, optimizer: {name: AdamW, learningRate: 0.5, schedule: "
     "Linear, minLearningRate: 0.25, warmupSteps: 3, layerDecay: 0.75, weightDecay: 0, "
     "beta1: 0.8, beta2: 0.95, epsilon: 1e-6, clipNorm: 0}, "
+    "distill: {teacher: /data/z, temperature: 3, weight: 0.25}, "
     "recompute: Selective, evaluateEverySteps: 4, tensorboard: /data/tb, output: /data/out}}}";
 const char jobspecs_epochs[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
                   "train: {objective: TokenClassification, data: {train: /data/t.CoNLL, test: "
                   "/data/s.conll}, epochs: 1.5, optimizer: {name: SGD, momentum: 0.5, schedule: "
-                  "WSD, decaySteps: 7}, output: /data/o}}}";
+                  "WSD, decaySteps: 7}, sparsity: {pattern: Unstructured, target: 0.75, "
+                  "startStep: 3, endStep: 9, everySteps: 2}, output: /data/o}}}";
 const char jobspecs_texts[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
                   "train: {objective: SequenceClassification, data: {train: /data/t.JSONL, test: "
@@ -64,6 +66,9 @@ const char jobspecs_convert[] = JOBSPECS_HEAD
     "Q4_K_M, mergeAdapter: /data/a, calibration: /data/k, "
     "evaluate: {data: /data/t.txt, format: Text, "
     "sequenceLength: 64, sequences: 4}, output: /data/o}}}";
+const char jobspecs_prune[] = JOBSPECS_HEAD
+    "{" JOBSPECS_STORAGE ", model: {source: /data/m}, convert: {format: HuggingFace, calibration: "
+    "/data/k, prune: {pattern: Unstructured, target: 0.75}, output: /data/o}}}";
 
 void jobspecs_begin(void)
 {

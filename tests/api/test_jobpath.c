@@ -33,13 +33,13 @@ START_TEST(paths_are_compared_by_component)
 END_TEST
 
 /* The first paths of the table are a training's, the last a conversion's own. */
-#define TRAIN_PATHS 8
+#define TRAIN_PATHS 9
 
 /* A train job on /d and, when it is not NULL, on a second volume; every path is its own folder. */
 static struct jobspec job(const char *second)
 {
     static const char *const places[TRAIN_PATHS] = {
-        "/d/m", "/d/c", "/d/k", "/d/t", "/d/v", "/d/s", "/d/b", "/d/o"};
+        "/d/m", "/d/c", "/d/k", "/d/t", "/d/v", "/d/s", "/d/z", "/d/b", "/d/o"};
     struct jobspec s = {.task = TASK_TRAIN, .storage_count = second ? 2 : 1};
     s.storage[0].mount_path = "/d";
     s.storage[1].mount_path = second;

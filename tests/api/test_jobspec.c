@@ -1,6 +1,6 @@
 /*
  * Goal: api/jobspec reads exactly what manifests/crd.yaml describes, and names the field at fault.
- * Method: the CRD's schema is walked leaf by leaf. Four documents (jobspecs) hold every leaf; for
+ * Method: the CRD's schema is walked leaf by leaf. Documents (jobspecs) hold every leaf; for
  * each leaf the test swaps in a value of a wrong type, at and beyond each bound, outside the enum,
  * and strings on which the CRD's own pattern (run by regexec) must agree with the decoder. Defaults
  * are compared by decoding the least documents. Then: round trips of the samples, unknown fields,
@@ -19,7 +19,7 @@
 #define CRD_FILE "manifests/crd.yaml"
 
 static const char *const full[] = {jobspecs_train, jobspecs_epochs, jobspecs_texts, jobspecs_serve,
-    jobspecs_run, jobspecs_convert, jobspecs_search};
+    jobspecs_run, jobspecs_convert, jobspecs_search, jobspecs_prune};
 
 static const char least_train[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
@@ -541,6 +541,8 @@ START_TEST(test_full_document_field_by_field)
     ck_assert_double_eq(s.train.optimizer.min_learning_rate, 0.25);
     ck_assert_double_eq(s.train.optimizer.layer_decay, 0.75);
     ck_assert_double_eq(s.train.optimizer.momentum, -1);
+    ck_assert_str_eq(s.train.distill.teacher, "/data/z");
+    ck_assert_double_eq(s.train.distill.weight, 0.25);
     ck_assert_int_eq(s.train.recompute, RECOMPUTE_SELECTIVE);
     ck_assert_str_eq(recompute_name(s.train.recompute), "Selective");
     json_destroy(encoded(jobspecs_serve, &s));
@@ -553,6 +555,13 @@ START_TEST(test_full_document_field_by_field)
     ck_assert_str_eq(convert_format_name(s.convert.format), "GGUF");
     ck_assert_str_eq(s.convert.merge_adapter, "/data/a");
     ck_assert_int_eq(s.convert.evaluate.sequences, 4);
+    ck_assert_int_eq(s.convert.prune.pattern, SPARSITY_NONE);
+    json_destroy(encoded(jobspecs_prune, &s));
+    ck_assert_int_eq(s.convert.prune.pattern, SPARSITY_UNSTRUCTURED);
+    ck_assert_double_eq(s.convert.prune.target, 0.75);
+    json_destroy(encoded(jobspecs_epochs, &s));
+    ck_assert_str_eq(sparsity_name(s.train.sparsity.pattern), "Unstructured");
+    ck_assert_int_eq(s.train.sparsity.every_steps, 2);
     json_destroy(encoded(jobspecs_run, &s));
     ck_assert_int_eq(s.task, TASK_RUN);
     ck_assert_str_eq(s.run.command[1], "b");

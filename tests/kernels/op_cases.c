@@ -485,6 +485,27 @@ static void case_xent(struct parity_run *r, const int64_t *s)
     xent_output(r, &a, op_case_near(r->t, 5e-6));
 }
 
+/* shape: n, v, 1: the gradient goes beside the logits, padding of a row; every third row has no
+   target */
+static void case_distill(struct parity_run *r, const int64_t *s)
+{
+    struct op_distill a = {
+        .n = s[0], .v = s[1], .ld = s[1] + s[3], .scale = 0.37f, .weight = 0.3f, .temperature = 2};
+    struct op_xent as = {.n = a.n, .v = a.v, .ld = a.ld};
+    a.logits = xent_logits(r, &as);
+    a.teacher = xent_logits(r, &as);
+    int32_t *target = parity_ids(r, a.n, (int32_t)a.v), none = -1;
+    for (int64_t i = 2; i < a.n; i += 3)
+        dev_upload(r->d, target + i, &none, sizeof none);
+    a.target = target;
+    a.loss = parity_space(r, a.n, DTYPE_F32);
+    as.logits = a.logits;
+    as.gradient16 = a.gradient16 = s[2] ? parity_space(r, a.n * a.ld, DTYPE_BF16) : NULL;
+    r->ops->distill(r->d, &a);
+    parity_output(r, a.loss, a.n, DTYPE_F32, 5e-6);
+    xent_output(r, &as, 1e-5);
+}
+
 /* shape: count, type of x, type of y */
 static void case_convert(struct parity_run *r, const int64_t *s)
 {
@@ -697,6 +718,9 @@ static const struct op_case case_table[] = {
             {1, 5001, 9, 1, CLIPPED, 1}, {257, 300, 3, 0, UNCLIPPED}, {5, 9000, 2, 1},
             {1025, 48, 1000, 1, CLIPPED}, {33, 40, 2, 1, UNCLIPPED | INFINITE},
             {1, 77, 3, 1, CLIPPED | NO_NUMBER, 1}}},
+    [29] = {"distill", case_distill, DTYPE_F32, false,
+        {{1, 1}, {3, 5}, {4, 33, 1, 31}, {65, 100}, {9, 1000, 0, 24}, {5, 49152, 1}, {3, 50257}}},
+    [30] = {"mask", op_case_mask, DTYPE_F32, false, {{1}, {33}, {4097}, {20001}}},
 };
 
 #define OP_COUNT(name, args) +1

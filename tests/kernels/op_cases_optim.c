@@ -99,6 +99,18 @@ void op_case_lion(struct parity_run *r, const int64_t *s)
         parity_output(r, a.w16, a.count, DTYPE_BF16, 0x1p-7);
 }
 
+/* shape: count; every third weight is 0, or -0 */
+void op_case_mask(struct parity_run *r, const int64_t *s)
+{
+    struct op_mask a = {.count = s[0], .x = parity_input(r, s[0], DTYPE_F32, 1)};
+    float *w = parity_input(r, a.count, DTYPE_F32, 1), zero[] = {0, -0.0f};
+    for (int64_t i = 0; i < a.count; i += 3)
+        dev_upload(r->d, w + i, &zero[i % 2], sizeof *zero);
+    a.w = w;
+    r->ops->mask(r->d, &a);
+    parity_output(r, a.x, a.count, DTYPE_F32, 1e-30);
+}
+
 /* shape: rows, cols, step, 1: with the BF16 copy, what else, 1: a vector */
 void op_case_adafactor(struct parity_run *r, const int64_t *s)
 {

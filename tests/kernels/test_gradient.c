@@ -376,6 +376,39 @@ START_TEST(test_xent)
 }
 END_TEST
 
+/* The loss alone: the gradient goes where nobody looks. */
+static double distill_loss(void *user)
+{
+    const struct op_distill *a = user;
+    static uint16_t unread[6 * 37];
+    struct op_distill forward = *a;
+    double sum = 0;
+    forward.gradient16 = unread;
+    op_ref_distill(ref, &forward);
+    for (int64_t i = 0; i < a->n; i++)
+        sum += a->loss[i] * (double)a->scale;
+    return sum;
+}
+
+START_TEST(test_distill)
+{
+    struct op_distill a = {
+        .n = 6, .v = 37, .ld = 37, .scale = 0.3f, .weight = 0.7f, .temperature = 3};
+    int32_t *target = parity_ids(&run, a.n, (int32_t)a.v);
+    float *gradient = parity_space(&run, a.n * a.v, DTYPE_F32);
+    target[2] = -1;
+    a.target = target;
+    a.logits = parity_input(&run, a.n * a.v, DTYPE_F32, 2);
+    a.teacher = parity_input(&run, a.n * a.v, DTYPE_F32, 2);
+    a.loss = parity_space(&run, a.n, DTYPE_F32);
+    struct op_distill back = a;
+    back.logits = gradient;
+    memcpy(gradient, a.logits, (size_t)(a.n * a.v) * sizeof(float));
+    op_ref_distill(ref, &back);
+    check_gradient("dlogits", distill_loss, &a, a.logits, gradient, a.n * a.v);
+}
+END_TEST
+
 /* rope is linear and orthogonal: its derivative is its inverse, <rope x, y> = <x, inverse y>; and
  * it undoes itself. */
 START_TEST(test_rope)
@@ -479,6 +512,7 @@ int main(void)
     tcase_add_test(t, test_first_is_attention_of_fewer);
     tcase_add_test(t, test_swiglu);
     tcase_add_test(t, test_xent);
+    tcase_add_test(t, test_distill);
     tcase_add_test(t, test_rope);
     tcase_add_test(t, test_embed);
     tcase_add_loop_test(t, test_decode_is_attention, 0, 2);

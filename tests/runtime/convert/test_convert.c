@@ -2,7 +2,8 @@
  * Goal: a converted model is the same model. Method: the tiny golden models, with a tokenizer of
  * their vocabularies, to GGUF and back: tensors to the bit, configuration, tokens; blocks against
  * their encoder; losses of source and output, which are equal where nothing is rounded; an
- * adapter's sum; the report; what is refused, a stop, and that nothing is left behind then.
+ * adapter's sum; what is pruned; the report; what is refused, a stop, and that nothing is left
+ * behind then.
  */
 #include "runtime/convert/convert.h"
 
@@ -407,6 +408,85 @@ START_TEST(an_adapter_is_merged)
 }
 END_TEST
 
+static const char *const pruned_kinds[] = {"q_proj", "o_proj", "gate_proj", "down_proj"};
+
+static struct weights_tensor const *matrix(struct weights *w, int kind)
+{
+    char name[128];
+    snprintf(name, sizeof name, "model.layers.1.%s.%s.weight", kind < 2 ? "self_attn" : "mlp",
+        pruned_kinds[kind]);
+    return weights_find(w, name);
+}
+
+/* Of every four, two; what is left is the source's to the bit, and so is all that is no matrix of a
+   layer. Through the types that hold zeros. */
+START_TEST(two_of_every_four_are_zero)
+{
+    static const char *const how[] = {"\"format\":\"HuggingFace\"",
+        "\"format\":\"HuggingFace\",\"quantize\":\"BF16\"", "\"quantize\":\"Q8_0\"",
+        "\"quantize\":\"Q4_0\""};
+    make_model("tiny-llama", 256);
+    for (size_t h = 0; h < sizeof how / sizeof *how; h++) {
+        char text[256];
+        snprintf(text, sizeof text, "%s,\"prune\":{\"pattern\":\"2:4\"}", how[h]);
+        convert_ok("tiny-llama", "p", text);
+        struct weights *x = open_model("tiny-llama"), *y = open_model(h < 2 ? "p" : "p/model.gguf");
+        for (int i = 0; i < 4; i++) {
+            int64_t n, m;
+            mem_autofree float *p = read_tensor(x, matrix(x, i), &n);
+            mem_autofree float *q = read_tensor(y, matrix(y, i), &m);
+            for (int64_t k = 0; k < n; k += 4) {
+                int zeros = 0;
+                for (int64_t j = k; j < k + 4; j++) {
+                    zeros += q[j] == 0;
+                    ck_assert(q[j] == 0 || h || q[j] == p[j]);
+                }
+                ck_assert_msg(h < 2 ? zeros == 2 : zeros >= 2, "%s: %d", how[h], zeros);
+            }
+        }
+        weights_close(x);
+        weights_close(y);
+    }
+}
+END_TEST
+
+/* By the row, of magnitude alone and of magnitude times what comes in: with a text other zeros. The
+   embedding stays as it is. The report counts them. */
+START_TEST(a_share_of_each_row_is_zero)
+{
+    char text[512];
+    make_model("tiny-llama", 256);
+    convert_ok("tiny-llama", "p",
+        "\"format\":\"HuggingFace\",\"prune\":{\"pattern\":\"Unstructured\",\"target\":0.25}");
+    snprintf(text, sizeof text,
+        "\"format\":\"HuggingFace\",\"calibration\":\"%s/text.txt\",\"prune\":{\"pattern\":"
+        "\"Unstructured\",\"target\":0.25}",
+        folder);
+    convert_ok("tiny-llama", "q", text);
+    struct weights *x = open_model("p"), *y = open_model("q");
+    int64_t n, m, others = 0;
+    const struct weights_tensor *t = matrix(x, 3);
+    mem_autofree float *p = read_tensor(x, t, &n), *q = read_tensor(y, t, &m);
+    for (int64_t row = 0; row < t->shape[0]; row++) {
+        int64_t zeros[2] = {0};
+        for (int64_t k = row * t->shape[1]; k < (row + 1) * t->shape[1]; k++) {
+            zeros[0] += p[k] == 0;
+            zeros[1] += q[k] == 0;
+            others += (p[k] == 0) != (q[k] == 0);
+        }
+        ck_assert_int_eq(zeros[0], t->shape[1] / 4);
+        ck_assert_int_eq(zeros[1], t->shape[1] / 4);
+    }
+    ck_assert_int_gt(others, n / 50);
+    weights_close(x);
+    weights_close(y);
+    json_auto struct json *report = report_of("q");
+    ck_assert_str_eq(json_str(report, "prune", ""), "Unstructured");
+    ck_assert_double_eq(json_num(json_get(report, "output"), "sparsity", 0), 0.25);
+    ck_assert_double_eq_tol(json_num(json_get(report, "source"), "sparsity", 1), 0, 1e-3);
+}
+END_TEST
+
 int main(void)
 {
     const struct unit u = {.name = "convert", .timeout_s = 60, .setup = setup, .done = teardown};
@@ -414,5 +494,6 @@ int main(void)
         (const TTest *const[]){there_and_back_it_is_the_same_model,
             halves_survive_the_way_to_the_bit, blocks_are_their_encoders,
             the_report_says_what_it_cost, what_cannot_be_is_refused_and_leaves_nothing,
-            a_stop_leaves_nothing, an_adapter_is_merged, NULL});
+            a_stop_leaves_nothing, an_adapter_is_merged, two_of_every_four_are_zero,
+            a_share_of_each_row_is_zero, NULL});
 }
