@@ -19,6 +19,7 @@
 #include "runtime/train/objective.h"
 #include "runtime/train/optim.h"
 #include "runtime/train/planner.h"
+#include "runtime/train/sparsity.h"
 #include "runtime/train/tensorboard.h"
 #include "runtime/train/train.h"
 
@@ -62,6 +63,7 @@ struct train {
     struct pass *pass;
     struct optim *optim;
     struct optim_conf optim_conf;
+    struct sparsity *sparsity; /* or NULL */
 
     bool runs_ahead; /* of a device whose memory the host cannot read */
     int64_t ahead;   /* steps that there is time for between two looks; the same on every rank */
@@ -134,6 +136,8 @@ double train_f1(const struct train *t);
 int train_tell_found(struct train *t, const char *of, struct err *e);
 void train_log_found(const struct train *t, const char *of, double loss);
 void train_write_found(const struct train *t, struct jsonw *w);
+/* Makes the zeros that are due after a step, 0: before the first; all ranks call. */
+int train_prune(struct train *t, int64_t step, struct err *e);
 /* A checkpoint of state.step, unless that is saved already. */
 int train_save(struct train *t, struct err *e);
 

@@ -65,6 +65,10 @@ static int share_out(struct train *t, struct err *e)
 static int check_schedule(const struct train *t, struct err *e)
 {
     const struct jobspec_train *s = &t->spec->train;
+    if (s->sparsity.end_step > t->steps)
+        return err_set(e, ERR_USER,
+            "spec.train.sparsity.endStep: %lld, but the training has %lld steps",
+            (long long)s->sparsity.end_step, (long long)t->steps);
     int64_t together = s->optimizer.warmup_steps + s->optimizer.decay_steps;
     if (!s->optimizer.decay_steps || together <= t->steps)
         return 0;
@@ -235,6 +239,7 @@ static struct optim_conf optim_conf_of(const struct train *t)
         .warmup_steps = s->optimizer.warmup_steps,
         .decay_steps = s->optimizer.decay_steps,
         .layer_decay = s->optimizer.layer_decay,
+        .masks_from = sparsity_masks_from(s),
         .steps = t->steps,
     };
 }
@@ -313,7 +318,27 @@ static int open_model(struct train *t, struct err *e)
     if (rc)
         return rc;
     say_what_is_fresh(t);
-    return optim_create(t->dev, &t->optim_conf, t->pass, &t->optim, e);
+    if ((rc = optim_create(t->dev, &t->optim_conf, t->pass, &t->optim, e)))
+        return rc;
+    return sparsity_create(
+        &t->spec->train, t->dev, t->model, t->optim, t->door->page, &t->sparsity, e);
+}
+
+/* A source that is pruned already is looked at, to say how much; one that is not has no pattern. */
+static int look_at_zeros(struct train *t, struct err *e)
+{
+    double zeros;
+    if (t->spec->train.sparsity.pattern != SPARSITY_SOURCE)
+        return 0;
+    int rc = sparsity_measure(t->sparsity, &zeros, e);
+    if (rc)
+        return rc;
+    if (train_leads(t))
+        log_info("zeros stay", LOG_F("sparsity", zeros));
+    return zeros > 0 ? 0
+                     : err_set(e, ERR_USER,
+                           "spec.train.sparsity.pattern: Source, but no matrix of spec.model's "
+                           "layers has a zero");
 }
 
 static int64_t most_looked_at(const struct train *t)
@@ -369,7 +394,7 @@ static int resume(struct train *t, struct err *e)
         return rc;
     t->saved_step = t->state.step > 0 ? t->state.step : -1;
     t->saved_ms = clock_ms();
-    return 0;
+    return t->state.step ? 0 : train_prune(t, 0, e);
 }
 
 /* Of another training, which this one takes the folder of, nothing stays. */
@@ -438,8 +463,8 @@ int train_open(struct train *t, struct err *e)
         (rc = open_weights(t, e)) || (rc = open_corpus(t, e)))
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
-    if ((rc = open_model(t, e)) || (rc = open_host(t, e)) || (rc = resume(t, e)) ||
-        (rc = open_logs(t, e)))
+    if ((rc = open_model(t, e)) || (rc = look_at_zeros(t, e)) || (rc = open_host(t, e)) ||
+        (rc = resume(t, e)) || (rc = open_logs(t, e)))
         return rc;
     if (train_leads(t))
         train_sweep_corpus(t); /* of a training that is refused nothing goes */
@@ -460,6 +485,7 @@ void train_close(struct train *t)
     mem_free(t->logits);
     train_found_close(t);
     mem_free(t->files);
+    sparsity_destroy(t->sparsity);
     optim_destroy(t->optim);
     pass_destroy(t->pass);
     model_destroy(t->model);

@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "kernels/ops.h"
+#include "runtime/model/prune.h"
 #include "runtime/train/muon.h"
 
 #include <math.h>
@@ -257,6 +258,35 @@ struct optim_state optim_state(const struct optim *o, int i, int k)
     return s;
 }
 
+/* -- zeros that stay -- */
+
+static bool masks(const struct optim *o, int64_t step)
+{
+    return o->conf.masks_from && step >= o->conf.masks_from;
+}
+
+/* Under a gradient and a state of zero every rule keeps a zero. */
+static void mask_gradient(struct optim *o)
+{
+    const struct tensors *t = model_trained(o->model);
+    for (int i = 0; i < t->count; i++)
+        if (prune_takes(&t->at[i]))
+            OP(o, mask, .count = t->at[i].count, .x = pass_gradient(o->pass) + t->at[i].offset,
+                .w = model_master(o->model) + t->at[i].offset);
+}
+
+void optim_masters_pruned(struct optim *o)
+{
+    const struct tensors *t = model_trained(o->model);
+    for (int i = 0; i < t->count; i++)
+        for (int k = 0; k < OPTIM_STATES && prune_takes(&t->at[i]); k++) {
+            struct optim_state s = optim_state(o, i, k);
+            if (s.count && o->conf.name != OPTIMIZER_ADAFACTOR)
+                OP(o, mask, .count = s.count, .x = s.at,
+                    .w = model_master(o->model) + t->at[i].offset);
+        }
+}
+
 /* -- the norm -- */
 
 static float *sum_of(const struct optim *o, int64_t step)
@@ -370,6 +400,8 @@ static void update_muon(struct optim *o, const struct optim_update *u)
         .beta1 = (float)(mu * mu), .beta2 = (float)mu, .grad_scale = 1, .sumsq = u->sumsq,
         .clip_norm = u->clip, .blend = o->muon.direction);
     muon_orthogonalise(&o->muon, x->shape[0], x->shape[1]);
+    if (masks(o, u->step) && prune_takes(x))
+        OP(o, mask, .count = x->count, .x = o->muon.direction, .w = u->w);
     OP(o, sgd, .count = x->count, .w = u->w, .grad = o->muon.direction, .w16 = u->w16,
         .lr = u->lr * adjusted, .weight_decay = u->decay / adjusted, .grad_scale = 1,
         .sumsq = u->sumsq);
@@ -400,6 +432,8 @@ static void update_run(struct optim *o, const struct optim_run *r, int64_t step)
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 {
     o->last = step;
+    if (masks(o, step))
+        mask_gradient(o);
     dev_zero(o->dev, sum_of(o, step), sizeof(float));
     OP(o, sumsq, .count = model_trainable(o->model), .x = pass_gradient(o->pass),
         .out = sum_of(o, step));

@@ -34,6 +34,8 @@ struct optim_conf {
     int64_t warmup_steps, steps;
     int64_t decay_steps; /* of WSD; 0: a tenth of all */
     double layer_decay;  /* 1 or 0: off */
+    int64_t masks_from;  /* the first step whose update leaves what is zero in the layers' matrices
+                            zero (runtime/train/sparsity.h); 0: none does */
 };
 
 /* The rate of step s = 1 .. steps: linear warm-up to learning_rate over warmup_steps, then the
@@ -52,6 +54,9 @@ void optim_destroy(struct optim *o);
 /* Enqueues one update from the model's gradient, which must be whole. grad_norm not NULL: looks at
    the norm before (as optim_norm does; nothing is changed when it fails), and waits for the end. */
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e);
+/* Zeros were made in the layers' matrices: their state becomes zero, too. Adafactor's, means of rows
+   and columns, stays. Enqueues. */
+void optim_masters_pruned(struct optim *o);
 /* Waits for the device; the norm that the update of `step`, one of the last PASS_AHEAD, was made
    with. ERR_USER when it is not finite: then that update has changed nothing. The tensor where
    backward met that first is named where the gradient still stands: `step` is the last one. */

@@ -30,7 +30,18 @@ static int enqueue_step(struct train *t, int64_t step, struct err *e)
     /* Every step, for no other wait for the device has a deadline. The update is still to be done
        then, and what comes next is enqueued meanwhile. A step later, launches and uploads would
        stand behind a reduction that may never end, and wait for room among themselves. */
-    return rc ? rc : coll_reduce_wait(t->replicas, e);
+    if (rc || (rc = coll_reduce_wait(t->replicas, e)))
+        return rc;
+    return train_prune(t, step, e);
+}
+
+int train_prune(struct train *t, int64_t step, struct err *e)
+{
+    double zeros;
+    int rc = sparsity_prune(t->sparsity, step, &zeros, e);
+    if (!rc && zeros >= 0 && train_leads(t))
+        log_info("pruned", LOG_I("step", step), LOG_F("sparsity", zeros));
+    return rc;
 }
 
 static bool save_is_due(struct train *t)
