@@ -1,8 +1,8 @@
 /*
  * distill: cross-entropy with a teacher and its gradient, in place of the student's logits or
- * beside them in BF16. One block a row, which it reads twice: for the greatest of both rows and the sums
- * of exponentials relative to these, kept while they run as in xent.cu, and for divergence and
- * gradient. Sums have a fixed order.
+ * beside them in BF16. One block a row, which it reads twice: for the greatest of both rows and
+ * the sums of exponentials relative to these, kept while they run as in xent.cu, and for
+ * divergence and gradient. Sums have a fixed order.
  */
 #include "kernels/cuda/kernel.cuh"
 

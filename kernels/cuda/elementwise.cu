@@ -1,8 +1,8 @@
 /*
  * elementwise: operations whose elements do not depend on each other: SwiGLU and its gradient, the
  * gradient of GELU, tanh, dropout, mask, axpby, rotary positions, and what cuBLASLt leaves of a
- * product. All but rope are structures for each.cuh, which reads and writes 16 bytes a thread; they are
- * bound by memory.
+ * product. All but rope are structures for each.cuh, which reads and writes 16 bytes a thread; they
+ * are bound by memory.
  */
 #include "kernels/cuda/each.cuh"
 

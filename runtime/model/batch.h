@@ -23,6 +23,7 @@ struct batch {
     const struct model_config *config;
     struct wire_page *page; /* a beat a layer; or NULL */
     bool train;
+    bool frozen; /* training, of a model that is only run forward: one residual for all layers */
     enum dtype t, compute;         /* of activations; of large products */
     int64_t b, tokens, n;          /* B, T, N = B * T */
     const int32_t *ids, *position; /* (N) */

@@ -59,7 +59,7 @@ void head_carve(struct head *w, const struct batch *s, struct carve *c)
     int64_t rows = s->config->pooled ? s->b : s->n;
     w->rows = w->rows < rows ? w->rows : rows;
     w->logits = carve_tensor(c, w->rows, w->columns, DTYPE_F32);
-    if (s->train && s->t == DTYPE_BF16)
+    if (s->train && !s->frozen && s->t == DTYPE_BF16)
         w->dlogits = carve_tensor(c, w->rows, w->columns, DTYPE_BF16);
     if (!s->config->pooled)
         return;
@@ -67,9 +67,30 @@ void head_carve(struct head *w, const struct batch *s, struct carve *c)
     w->dpooled = carve_tensor(c, rows, s->config->dim, s->t);
 }
 
-/* Logits, losses and gradients of n rows h (n, C); dh (n, C). */
-static void rows_loss(const struct batch *s, const struct head *w, int64_t n, const void *h,
-    void *dh, const int32_t *targets, float *loss, float scale, bool backward)
+/* The same rows' logits by the teacher, and loss and gradient of both. */
+static void rows_teach(const struct batch *s, const struct head *w, int64_t row, int64_t n,
+    const int32_t *targets, float *loss, float scale)
+{
+    const struct head_teacher *x = w->teacher;
+    int64_t dim = x->s->config->dim;
+    const struct gemm g = {.n = n,
+        .in = dim,
+        .out = x->s->config->vocab,
+        .ldx = dim,
+        .ldy = w->columns,
+        .t = x->s->t,
+        .y_type = DTYPE_F32,
+        .scale = 1};
+    gemm_forward(x->s, &g, at_element(x->s->h, row * dim, x->s->t), x->head->w.data,
+        x->head->logits); /* (n, C of its own) -> (n, V) */
+    OP(s, distill, .n = n, .v = width(s->config), .ld = w->columns, .logits = w->logits,
+        .teacher = x->head->logits, .target = targets, .loss = loss, .scale = scale,
+        .weight = x->weight, .temperature = x->temperature, .gradient16 = w->dlogits);
+}
+
+/* Logits, losses and gradients of n rows h (n, C) from `row` on; dh (n, C). */
+static void rows_loss(const struct batch *s, const struct head *w, int64_t row, int64_t n,
+    const void *h, void *dh, const int32_t *targets, float *loss, float scale, bool backward)
 {
     const struct model_config *c = s->config;
     struct gemm g = {.n = n,
@@ -82,9 +103,12 @@ static void rows_loss(const struct batch *s, const struct head *w, int64_t n, co
         .y_type = DTYPE_F32,
         .scale = 1};
     gemm_forward(s, &g, h, w->w.data, w->logits); /* (n, C) -> (n, V) */
-    OP(s, xent, .n = n, .v = width(c), .ld = w->columns, .logits = w->logits, .target = targets,
-        .loss = loss, .scale = scale, .backward = backward, .gradient16 = w->dlogits,
-        .t = DTYPE_F32);
+    if (backward && w->teacher)
+        rows_teach(s, w, row, n, targets, loss, scale);
+    else
+        OP(s, xent, .n = n, .v = width(c), .ld = w->columns, .logits = w->logits, .target = targets,
+            .loss = loss, .scale = scale, .backward = backward, .gradient16 = w->dlogits,
+            .t = DTYPE_F32);
     if (!backward)
         return;
     const void *dlogits = w->dlogits ? (const void *)w->dlogits : w->logits;
@@ -112,7 +136,7 @@ static void texts_loss(const struct batch *s, const struct head *w, const int32_
         .scale = 1};
     gemm_forward(s, &g, s->h, w->pooler.data, w->pooled); /* (B, C) */
     OP(s, tanh, .count = b * dim, .x = w->pooled, .t = s->t);
-    rows_loss(s, w, b, w->pooled, w->dpooled, targets, loss, scale, backward);
+    rows_loss(s, w, 0, b, w->pooled, w->dpooled, targets, loss, scale, backward);
     if (!backward)
         return;
     OP(s, tanh_back, .count = b * dim, .x = w->pooled, .dy = w->dpooled, .t = s->t);
@@ -135,7 +159,7 @@ void head_loss(const struct batch *s, const struct head *w, const int32_t *targe
     }
     for (int64_t row = 0, n; row < s->n; row += n) {
         n = s->n - row < w->rows ? s->n - row : w->rows;
-        rows_loss(s, w, n, at_element(s->h, row * dim, s->t),
+        rows_loss(s, w, row, n, at_element(s->h, row * dim, s->t),
             backward ? at_element(s->dh, row * dim, s->t) : NULL, targets + row, loss + row, scale,
             backward);
         beat(s->page);

@@ -13,6 +13,13 @@
 #include "runtime/model/carve.h"
 #include "runtime/model/internal.h"
 
+struct head;
+struct head_teacher { /* a model that has been run over the same rows: runtime/model/teacher.h */
+    const struct batch *s;
+    const struct head *head;
+    float weight, temperature; /* op_distill's */
+};
+
 struct head {
     struct stored w;   /* (V, C): the embedding's, when tied; V is the labels of a classifier */
     const void *bias;  /* (V) t, of a classifier; or NULL */
@@ -21,6 +28,7 @@ struct head {
     int64_t columns;   /* from row to row: V, in training padded */
     float *logits;     /* (R, V); with backward overwritten, in F32 training */
     uint16_t *dlogits; /* (R, V) BF16; in F32 training the gradient takes the logits' place */
+    const struct head_teacher *teacher; /* its predictions are learnt, too, in backward; or NULL */
     /* of labels of whole texts */
     struct stored pooler;          /* (C, C) */
     const void *pooler_bias;       /* (C) t */
@@ -30,8 +38,8 @@ struct head {
 
 void head_bind(struct head *w, const struct model *m, float *gradient);
 void head_carve(struct head *w, const struct batch *s, struct carve *c);
-/* loss (N), of labels of whole texts (B), = -log p(target); with backward also s->dh and the
-   gradients, times scale */
+/* loss (N), of labels of whole texts (B), = -log p(target), or op_distill's; with backward also
+   s->dh and the gradients, times scale */
 void head_loss(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
     float scale, bool backward);
 /* logits (n, V) of the rows of s->h from `row` on; n <= R. Serving. */

@@ -24,7 +24,7 @@ struct model {
     struct model_conf conf;
     struct memplan plan;
     struct tensors base; /* every tensor of the model */
-    struct tensors lora; /* the factors, and a classifier; empty without LoRA */
+    struct tensors lora; /* the factors, and a classifier; empty without LoRA, and when frozen */
     /* training: flat ranges */
     char *frozen;   /* base tensors in the compute type; NULL when all are trained */
     float *master;  /* trainable */
@@ -34,6 +34,8 @@ struct model {
     struct stored *stored; /* by the base table's order */
 };
 
+/* Is the base none of what is trained? */
+bool model_is_frozen(const struct model_conf *c);
 /* The tables of a configuration, without a device. */
 int model_describe(struct model *m, const struct model_conf *c, struct err *e);
 void model_done(struct model *m);

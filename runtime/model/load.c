@@ -123,7 +123,7 @@ static int fill_all(struct model *m, struct weights *w, struct err *e)
     mem_autofree float *stage = mem_array(STAGE_ELEMENTS, sizeof(float));
     if (!stage)
         return err_set(e, ERR_MEMORY, "no memory to load the model");
-    bool full = !m->conf.lora_rank;
+    bool full = !model_is_frozen(&m->conf);
     int rc = 0;
     for (int i = 0; i < m->base.count && !rc; i++)
         rc = fill_tensor(m, w, &m->base.at[i], full, stage, e);

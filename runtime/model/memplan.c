@@ -6,17 +6,23 @@
 #include "runtime/model/engine.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/pass.h"
+#include "runtime/model/teacher.h"
 
 static int plan_training(struct model *m, struct memplan *p, struct err *e)
 {
-    const struct tensors *t = m->conf.lora_rank ? &m->lora : &m->base;
-    if (m->conf.lora_rank)
+    const struct tensors *t = model_trained(m);
+    int rc;
+    if (model_is_frozen(&m->conf))
         p->weights = carve_times(m->base.elements, dtype_block_bytes(m->conf.t));
     p->master = p->gradient = carve_times(t->elements, 4);
     p->optimizer = m->conf.optimizer_fn ? m->conf.optimizer_fn(m->conf.optimizer, t, m->conf.t)
                                         : carve_times(t->elements, 8);
     if (m->conf.t == DTYPE_BF16)
         p->copy = carve_times(t->elements, 2);
+    if (m->conf.frozen) /* its activations are planned by whom it teaches */
+        return 0;
+    if (m->conf.teacher && (rc = teacher_plan(&m->conf, &p->teacher, e)))
+        return rc;
     return pass_plan(m, p, e);
 }
 
@@ -58,7 +64,8 @@ int memplan_require(const struct memplan *p, int64_t budget_bytes, struct err *e
     return err_set(e, ERR_MEMORY,
         "this rank needs %lld MiB (weights %lld, optimizer %lld, activations %lld) and "
         "may use %lld MiB",
-        (long long)(p->total >> 20), (long long)((p->weights + p->master + p->copy) >> 20),
+        (long long)(p->total >> 20),
+        (long long)((p->weights + p->master + p->copy + p->teacher) >> 20),
         (long long)((p->gradient + p->optimizer) >> 20),
         (long long)(carve_plus(p->saved, p->scratch) >> 20), (long long)(budget_bytes >> 20));
 }

@@ -22,6 +22,7 @@ struct memplan {       /* bytes */
     int64_t saved;     /* activations kept from forward to backward */
     int64_t scratch;   /* activations of one layer, both directions */
     int64_t logits;    /* of one chunk of rows */
+    int64_t teacher;   /* a second model, and what its forward takes */
     int64_t cache;     /* keys and values, serving */
     int64_t total;
 };

@@ -156,9 +156,14 @@ int64_t model_memory_bytes(const struct model *m)
     return m->plan.total;
 }
 
+bool model_is_frozen(const struct model_conf *c)
+{
+    return c->lora_rank || c->frozen;
+}
+
 const struct tensors *model_trained(const struct model *m)
 {
-    return m->conf.lora_rank ? &m->lora : &m->base;
+    return model_is_frozen(&m->conf) ? &m->lora : &m->base;
 }
 
 const struct tensors *model_base(const struct model *m)

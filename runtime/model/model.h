@@ -31,13 +31,17 @@ struct model_conf {
     float lora_alpha, lora_dropout;
     bool lora_rank_stabilized;
     const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
-    uint64_t seed;                   /* of random weights, LoRA's A and dropout */
-    enum recompute recompute;        /* what of a layer backward makes again: model/net.h */
-    int64_t logit_rows;              /* at once, at most; 0: as many as suit a processor */
-    bool packed;                     /* rows may hold several documents, training */
-    int64_t kv_capacity;             /* tokens, serving */
-    bool fresh_labels;               /* the classifier is drawn, whatever there is to load */
-    const int32_t *label_from;       /* (labels) the row of each in that to load; NULL: the same */
+    bool frozen; /* training: nothing of it is trained (runtime/model/teacher.h) */
+    /* A model whose predictions are learnt too, borrowed for life; NULL: none. op_distill's. */
+    const struct model_config *teacher;
+    float distill_weight, distill_temperature;
+    uint64_t seed;             /* of random weights, LoRA's A and dropout */
+    enum recompute recompute;  /* what of a layer backward makes again: model/net.h */
+    int64_t logit_rows;        /* at once, at most; 0: as many as suit a processor */
+    bool packed;               /* rows may hold several documents, training */
+    int64_t kv_capacity;       /* tokens, serving */
+    bool fresh_labels;         /* the classifier is drawn, whatever there is to load */
+    const int32_t *label_from; /* (labels) the row of each in that to load; NULL: the same */
     /* Bytes that the optimizer will take beside, of what is trained; NULL: AdamW's. */
     int64_t (*optimizer_fn)(const void *optimizer, const struct tensors *trained, enum dtype t);
     const void *optimizer;

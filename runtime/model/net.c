@@ -71,14 +71,15 @@ static void *carve_residual(const struct batch *s, struct carve *c)
     return carve_tensor(c, s->n, s->config->dim, s->t);
 }
 
-/* An input is kept when what is below it is. Serving has one residual for all. */
+/* An input is kept when what is below it is. Serving, and what is frozen, has one residual for
+   all. */
 static void carve_layer(struct net *t, const struct batch *s, struct layer *l, struct net_memory *a)
 {
     bool kept = true;
     a->again.used = 0;
     for (int j = 0; j < l->count; j++) {
         struct sublayer *u = &l->sub[j];
-        u->x = s->train ? carve_residual(s, kept ? &a->saved : &a->again) : t->x;
+        u->x = s->train && !s->frozen ? carve_residual(s, kept ? &a->saved : &a->again) : t->x;
         kept = u->kept;
         sublayer_carve(u, s, kept ? &a->saved : &a->again, &a->scratch);
     }
@@ -93,7 +94,7 @@ void net_carve(struct net *t, struct batch *s, struct net_memory *a)
     embed_carve(&t->embed, s, &a->saved);
     head_carve(&t->head, s, &a->logits);
     s->h = carve_residual(s, &a->scratch);
-    if (s->train) {
+    if (s->train && !s->frozen) {
         s->dh = carve_residual(s, &a->scratch);
         s->dx = carve_residual(s, &a->scratch);
     }

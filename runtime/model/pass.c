@@ -7,6 +7,7 @@
 #include "runtime/door/beat.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/net.h"
+#include "runtime/model/teacher.h"
 
 #include <assert.h>
 
@@ -15,8 +16,9 @@ struct pass {
     struct dev *dev;
     struct net net;
     struct net_memory memory;
-    struct batch batch; /* the largest */
-    int64_t tokens;     /* of a sequence, now */
+    struct teacher *teacher; /* or NULL */
+    struct batch batch;      /* the largest */
+    int64_t tokens;          /* of a sequence, now */
     float *gradient;
     bool gradient_owned;
     int32_t *ids, *targets, *position; /* (N) */
@@ -128,6 +130,7 @@ static int pass_open(struct pass *p, struct model *m, struct err *e)
 {
     int rc;
     if ((rc = pass_describe(p, m, e)) || (rc = alloc_gradient(p, e)) ||
+        (m->conf.teacher && (rc = teacher_create(p->dev, &m->conf, &p->teacher, e))) ||
         (rc = net_memory_open(&p->memory, p->dev, e)))
         return rc;
     int64_t columns = m->conf.config.labels ? p->net.head.columns : 1;
@@ -136,6 +139,7 @@ static int pass_open(struct pass *p, struct model *m, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for %lld rows", (long long)p->batch.n);
     net_bind(&p->net, m, p->gradient);
     pass_carve(p);
+    p->net.head.teacher = p->teacher ? teacher_head(p->teacher) : NULL;
     upload_places(p, NULL, p->batch.n);
     return dev_sync(p->dev, e);
 }
@@ -161,6 +165,7 @@ void pass_destroy(struct pass *p)
         return;
     if (p->gradient_owned)
         dev_free(p->dev, p->gradient);
+    teacher_destroy(p->teacher);
     net_memory_close(&p->memory, p->dev);
     net_done(&p->net);
     mem_free(p->host);
@@ -170,6 +175,11 @@ void pass_destroy(struct pass *p)
 struct model *pass_model(const struct pass *p)
 {
     return p->model;
+}
+
+struct model *pass_teacher(const struct pass *p)
+{
+    return p->teacher ? teacher_model(p->teacher) : NULL;
 }
 
 /* -- gradients -- */
@@ -308,6 +318,8 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
         dev_upload(p->dev, p->lengths, in->lengths, (size_t)b * 4);
     dev_upload(p->dev, p->ids, in->ids, (size_t)s.n * 4);
     upload_targets(p, in->targets, b);
+    if (backward && p->teacher)
+        teacher_forward(p->teacher, &s);
     net_forward(&s, &p->net);
     head_loss(&s, &p->net.head, p->targets, p->loss, scale, backward);
     if (backward) {

@@ -20,6 +20,8 @@ struct pass;
 int pass_create(struct model *m, struct pass **out, struct err *e);
 void pass_destroy(struct pass *p);
 struct model *pass_model(const struct pass *p);
+/* The model to load a teacher's weights into; NULL: there is none. */
+struct model *pass_teacher(const struct pass *p);
 float *pass_gradient(const struct pass *p); /* device F32 */
 void pass_zero_gradient(struct pass *p);
 /* Adds its part of the plan. */
@@ -34,7 +36,8 @@ struct pass_input {         /* host */
                                its first token); -1: no loss */
 };
 
-/* Forward over b sequences, then, when backward, gradient += with dlogits scaled by `scale`.
+/* Forward over b sequences, then, when backward, gradient += with dlogits scaled by `scale`; with a
+   teacher its predictions are then in loss and gradient (op_distill).
    Documents see nothing of each other, and their positions begin at 0.
    *loss_sum: sum over tokens of -log p; NULL: nothing is waited for, and the sum is added on the
    device to what pass_loss tells. */

@@ -23,7 +23,7 @@ static const char *const ignored[] = {
     /* what they lead to counts */
     "spec.model.source", "spec.model.config", "spec.train.data.train", "spec.train.data.validation",
     "spec.train.data.format", "spec.train.data.skipBadRecords", "spec.train.steps",
-    "spec.train.epochs",
+    "spec.train.epochs", "spec.train.distill.teacher",
     /* looked at when all is done */
     "spec.train.data.test",
     /* where results go, how often one looks, and memory for time: no bit changes */
@@ -140,6 +140,8 @@ static int write_contents(struct jsonw *w, const struct identity_source *s, stru
     char config[LIMIT_PATH_BYTES + 16];
     int rc = 0;
     write_digest(w, "spec.model.source", weights_digest(s->weights));
+    if (s->teacher)
+        write_digest(w, "spec.train.distill.teacher", weights_digest(s->teacher));
     if (!weights_gguf(s->weights)) {
         snprintf(config, sizeof config, "%s/config.json", weights_path(s->weights));
         rc = write_file_digest(w, "spec.model.source: config.json", config, e);

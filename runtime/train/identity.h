@@ -18,9 +18,9 @@
 
 struct identity_source {
     const struct jobspec *spec;
-    const struct weights *weights;
-    const struct data *data, *validation; /* validation: or NULL */
-    const struct data_labels *labels;     /* of all files; NULL: there are none */
+    const struct weights *weights, *teacher; /* teacher: or NULL */
+    const struct data *data, *validation;    /* validation: or NULL */
+    const struct data_labels *labels;        /* of all files; NULL: there are none */
     int64_t train_samples, steps;
 };
 

@@ -47,7 +47,7 @@ struct train {
     struct coll *replicas; /* of the ranks whose gradients are added: the data axis */
     const struct objective *objective;
 
-    struct weights *weights;
+    struct weights *weights, *teacher; /* the second one NULL: there is none */
     struct model_config config;
     struct tok *tok;
     struct data *data, *validation, *test;

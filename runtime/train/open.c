@@ -193,6 +193,59 @@ static int open_corpus(struct train *t, struct err *e)
     return (rc = share_out(t, e)) ? rc : check_schedule(t, e);
 }
 
+/* Do both mean the same by every number? */
+static int compare_tokens(const struct tok *a, const struct tok *b, struct err *e)
+{
+    buf_auto struct buf x, y;
+    buf_init(&x, LIMIT_FRAME_BYTES);
+    buf_init(&y, LIMIT_FRAME_BYTES);
+    int32_t n = tok_vocab(a), m = tok_vocab(b);
+    for (int32_t i = 0; i < n && i < m; i++) {
+        x.len = y.len = 0;
+        if (tok_decode(a, i, false, &x) || tok_decode(b, i, false, &y))
+            return err_set(e, ERR_MEMORY, "no memory to compare two vocabularies");
+        if (x.len != y.len || memcmp(buf_cstr(&x), buf_cstr(&y), x.len) != 0)
+            return err_set(e, ERR_USER,
+                "spec.train.distill.teacher: its token %d is not that of spec.model", i);
+    }
+    return 0;
+}
+
+static int check_teacher(const struct train *t, struct err *e)
+{
+    const struct model_config *is = weights_config(t->teacher);
+    if (is->bidirectional || is->labels)
+        return err_set(e, ERR_USER,
+            "spec.train.distill.teacher: a %s, which predicts no next token", is->architecture);
+    if (is->vocab != t->config.vocab)
+        return err_set(e, ERR_USER,
+            "spec.train.distill.teacher: a vocabulary of %lld tokens, and spec.model has %lld",
+            (long long)is->vocab, (long long)t->config.vocab);
+    if (is->context < t->spec->train.sequence_length)
+        return err_set(e, ERR_USER,
+            "spec.train.sequenceLength: %d exceeds the context of %lld of "
+            "spec.train.distill.teacher",
+            t->spec->train.sequence_length, (long long)is->context);
+    if (is->window != t->config.window)
+        return err_set(e, ERR_USER,
+            "spec.train.distill.teacher: its attention has a window of %lld tokens, and "
+            "spec.model's of %lld (0: none)",
+            (long long)is->window, (long long)t->config.window);
+    return 0;
+}
+
+static int open_teacher(struct train *t, struct err *e)
+{
+    const char *path = t->spec->train.distill.teacher;
+    struct tok *tok = NULL;
+    int rc = path ? weights_open(path, NULL, &t->teacher, e) : 0;
+    if (rc || !path || (rc = check_teacher(t, e)) || (rc = tok_open(t->teacher, &tok, e)))
+        return rc;
+    rc = compare_tokens(t->tok, tok, e);
+    tok_close(tok);
+    return rc;
+}
+
 static struct model_conf model_conf_of(struct train *t)
 {
     const struct jobspec_train *s = &t->spec->train;
@@ -209,6 +262,9 @@ static struct model_conf model_conf_of(struct train *t)
         .packed = data_packed(t->data),
         .optimizer_fn = optim_bytes,
         .optimizer = &t->optim_conf,
+        .teacher = t->teacher ? weights_config(t->teacher) : NULL,
+        .distill_weight = (float)s->distill.weight,
+        .distill_temperature = (float)s->distill.temperature,
     };
     if (s->method != METHOD_LORA)
         return c;
@@ -315,7 +371,7 @@ static int open_model(struct train *t, struct err *e)
         return rc;
     rc = t->spec->model.init == INIT_RANDOM ? model_init_random(t->model, e)
                                             : model_load(t->model, t->weights, e);
-    if (rc)
+    if (rc || (t->teacher && (rc = model_load(pass_teacher(t->pass), t->teacher, e))))
         return rc;
     say_what_is_fresh(t);
     if ((rc = optim_create(t->dev, &t->optim_conf, t->pass, &t->optim, e)))
@@ -378,6 +434,7 @@ static int resume(struct train *t, struct err *e)
         .steps = t->steps};
     const struct identity_source source = {.spec = t->spec,
         .weights = t->weights,
+        .teacher = t->teacher,
         .data = t->data,
         .validation = t->validation,
         .labels = t->objective->labels ? &t->names : NULL,
@@ -460,7 +517,7 @@ int train_open(struct train *t, struct err *e)
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     int rc;
     if ((train_leads(t) && (rc = output_check(t->spec, e))) || /* not after the last step */
-        (rc = open_weights(t, e)) || (rc = open_corpus(t, e)))
+        (rc = open_weights(t, e)) || (rc = open_corpus(t, e)) || (rc = open_teacher(t, e)))
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     if ((rc = open_model(t, e)) || (rc = look_at_zeros(t, e)) || (rc = open_host(t, e)) ||
@@ -495,5 +552,6 @@ void train_close(struct train *t)
     data_labels_done(&t->names);
     mem_free(t->label_from);
     tok_close(t->tok);
+    weights_close(t->teacher);
     weights_close(t->weights);
 }

@@ -54,8 +54,8 @@ void optim_destroy(struct optim *o);
 /* Enqueues one update from the model's gradient, which must be whole. grad_norm not NULL: looks at
    the norm before (as optim_norm does; nothing is changed when it fails), and waits for the end. */
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e);
-/* Zeros were made in the layers' matrices: their state becomes zero, too. Adafactor's, means of rows
-   and columns, stays. Enqueues. */
+/* Zeros were made in the layers' matrices: their state becomes zero, too. Adafactor's, means of
+   rows and columns, stays. Enqueues. */
 void optim_masters_pruned(struct optim *o);
 /* Waits for the device; the norm that the update of `step`, one of the last PASS_AHEAD, was made
    with. ERR_USER when it is not finite: then that update has changed nothing. The tensor where

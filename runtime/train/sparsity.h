@@ -22,8 +22,8 @@ double sparsity_share(const struct jobspec_train *s, int64_t step);
 int64_t sparsity_masks_from(const struct jobspec_train *s);
 
 struct sparsity;
-/* All but the jobspec is borrowed until destroy. *out is NULL without spec.train.sparsity. ERR_USER:
-   the model's rows are no whole groups. */
+/* All but the jobspec is borrowed until destroy. *out is NULL without spec.train.sparsity.
+   ERR_USER: the model's rows are no whole groups. */
 int sparsity_create(const struct jobspec_train *s, struct dev *d, struct model *m, struct optim *o,
     struct wire_page *page, struct sparsity **out, struct err *e);
 void sparsity_destroy(struct sparsity *s); /* NULL is fine */

@@ -101,10 +101,12 @@ START_TEST(training_takes_its_plan)
             tiny_bert(), tiny_texts(), shape_of("tiny-qwen3"), shape_of("tiny-mistral")};
         for (size_t k = 0; k < sizeof configs / sizeof *configs; k++) {
             struct model_conf c = training(configs[k], i);
+            const struct model_config teacher = tiny_config(false);
             struct optim_conf oc = {.steps = 1, .name = (enum optimizer_name)((i + k) % 5)};
             oc.momentum = i % 3 ? 0.9 : 0;
             c.optimizer_fn = oc.name == OPTIMIZER_ADAMW ? NULL : optim_bytes;
             c.optimizer = &oc;
+            c.teacher = k < 3 && i % 3 == 0 ? &teacher : NULL;
             check_training(d, &c, &oc);
         }
     }

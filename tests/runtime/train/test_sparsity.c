@@ -1,9 +1,10 @@
 /*
  * Goal: weights that become zero while a model trains stay zero, under every optimizer, whatever
  * the world and the interruptions, and the exported model is exactly as sparse as was asked for.
- * Method: the schedule at its corners; steps of a tiny Llama with each optimizer; short trainings on
- * real ranks: the groups of four of the exported BF16 matrices counted; losses of one and two ranks; a stop between two
- * prunings; a pruned model trained on with its own zeros; what is refused.
+ * Method: the schedule at its corners; steps of a tiny Llama with each optimizer; short trainings
+ * on real ranks: the groups of four of the exported BF16 matrices counted; losses of one and two
+ * ranks; a stop between two prunings; a pruned model trained on with its own zeros; what is
+ * refused.
  */
 #include "runtime/train/sparsity.h"
 

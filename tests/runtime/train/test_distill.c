@@ -1,0 +1,137 @@
+/*
+ * Goal: a training with a teacher depends on neither the world nor its interruptions, and one whose
+ * teacher is another is another training. Method: short trainings on real ranks on a tiny Llama: a
+ * first one's output teaches a fresh model; one and two ranks; a stop and a resume, to the bit; how
+ * near to the teacher's its losses come; teachers that cannot be.
+ */
+#include "runtime/train/train.h"
+
+#include "base/buf.h"
+#include "base/io.h"
+#include "tests/runtime/golden.h"
+#include "tests/runtime/training.h"
+#include "tests/unit.h"
+
+#include <math.h>
+
+#define STEPS 12
+
+static struct err e;
+static char teacher[128];
+
+static struct jobspec job(const char *name)
+{
+    struct jobspec s = training_job(name);
+    s.train.steps = STEPS;
+    s.train.optimizer.warmup_steps = 2;
+    s.train.evaluate_every_steps = 0;
+    return s;
+}
+
+static struct jobspec taught(const char *name)
+{
+    struct jobspec s = job(name);
+    s.train.seed = 7;
+    s.train.distill.teacher = teacher;
+    s.train.distill.temperature = 2;
+    s.train.distill.weight = 0.5;
+    return s;
+}
+
+static struct outcome run(const struct jobspec *s, int size, int incarnation, int stop_after)
+{
+    struct outcome o = training_run(&(struct training){
+        .spec = s, .size = size, .incarnation = incarnation, .stop_after = stop_after});
+    enum exit_class want = stop_after ? EXIT_CLASS_DRAINED : EXIT_CLASS_DONE;
+    for (int i = 0; i < size; i++)
+        ck_assert_msg(o.exit[i] == want, "%s", o.message);
+    return o;
+}
+
+static void make_teacher(void)
+{
+    struct jobspec s = job("teacher");
+    snprintf(teacher, sizeof teacher, "%s", training_path("taught-by"));
+    run(&s, 1, 1, 0);
+    ck_assert(!io_rename(training_path("output"), teacher, &e));
+}
+
+static void refused(
+    const struct jobspec *s, int incarnation, enum exit_class class, const char *says)
+{
+    struct outcome o =
+        training_run(&(struct training){.spec = s, .size = 1, .incarnation = incarnation});
+    ck_assert_msg(o.exit[0] == class, "%s", o.message);
+    ck_assert_msg(strstr(o.message, says), "%s", o.message);
+}
+
+START_TEST(neither_world_nor_interruption_shows)
+{
+    make_teacher();
+    struct jobspec one = taught("one"), two = taught("two"), cut = taught("cut");
+    struct outcome a = run(&one, 1, 1, 0), b = run(&two, 2, 1, 0);
+    ck_assert_double_lt(a.loss[STEPS], 0.9 * a.loss[1]);
+    ck_assert_double_lt(a.validation, a.first_validation);
+    ck_assert(
+        !io_rename(training_path("output/model.safetensors"), training_path("straight.out"), &e));
+    struct outcome c = run(&cut, 2, 1, 4);
+    ck_assert(c.last >= 5 && c.last < STEPS);
+    c = run(&cut, 2, 2, 0);
+    for (int k = 1; k <= STEPS; k++) {
+        ck_assert_msg(fabs(b.loss[k] / a.loss[k] - 1) < 1e-5,
+            "two ranks, step %d: %.9g, one rank %.9g", k, b.loss[k], a.loss[k]);
+        ck_assert(k < c.first || c.loss[k] == b.loss[k]);
+    }
+    training_same_checkpoints("two", "cut");
+    training_same_files(training_path("straight.out"), training_path("output/model.safetensors"));
+    cut.train.distill.weight = 0.25;
+    refused(&cut, 3, EXIT_CLASS_USER, "spec.train.distill.weight: 0.5");
+    cut = taught("cut");
+    cut.train.distill.teacher = cut.model.source;
+    if (cut.model.init == INIT_RANDOM)
+        refused(&cut, 3, EXIT_CLASS_DATA, "model.safetensors");
+    else
+        refused(&cut, 3, EXIT_CLASS_USER, "spec.train.distill.teacher: content");
+}
+END_TEST
+
+/* Beside its own folder another tokenizer. */
+static void spoil_token(void)
+{
+    buf_auto struct buf text;
+    char path[160];
+    buf_init(&text, 1 << 24);
+    snprintf(path, sizeof path, "%s/tokenizer.json", teacher);
+    ck_assert(!io_read_file(path, 1 << 24, &text, &e));
+    char *a = strstr(text.data, "\"a\""), *b = strstr(text.data, "\"b\"");
+    ck_assert(a && b);
+    a[1] = 'b';
+    b[1] = 'a';
+    ck_assert(!io_write_file(path, text.data, text.len, 0644, &e));
+}
+
+START_TEST(teachers_that_cannot_be_are_refused)
+{
+    struct jobspec s = taught("refused");
+    snprintf(teacher, sizeof teacher, "/nowhere/model.gguf");
+    refused(&s, 1, EXIT_CLASS_DATA, "/nowhere/model.gguf");
+    snprintf(teacher, sizeof teacher, GOLDEN "tiny-qwen2");
+    refused(&s, 1, EXIT_CLASS_USER,
+        "spec.train.distill.teacher: a vocabulary of 131 tokens, and spec.model has 256");
+    snprintf(teacher, sizeof teacher, GOLDEN "tiny-bert");
+    refused(&s, 1, EXIT_CLASS_USER, "spec.train.distill.teacher: a bert, which predicts no next");
+    make_teacher();
+    spoil_token();
+    refused(&s, 1, EXIT_CLASS_USER, "spec.train.distill.teacher: its token 97 is not that of");
+}
+END_TEST
+
+int main(void)
+{
+    return unit_run_with(&(struct unit){.name = "distill",
+                             .timeout_s = 120,
+                             .setup = training_setup,
+                             .done = training_teardown},
+        (const TTest *const[]){
+            neither_world_nor_interruption_shows, teachers_that_cannot_be_are_refused, NULL});
+}
