@@ -223,6 +223,83 @@ struct op_swiglu {
     enum dtype t;
 };
 
+/* A mixture of experts: each row (a token) goes to k of e feed-forwards (Shazeer et al.,
+   arXiv:1701.06538). p (n, e) holds logits, which become their softmax in place; of each row the k
+   greatest, the greatest first and of equals the one of lower index, go to expert (n, k) I32, and
+   what the softmax has of them to weight (n, k), divided by their sum when `normalized`. count
+   (n / tokens, e), or NULL: += how often the tokens of each sequence chose an expert; length as in
+   attention: tokens that do not exist choose, and count for nothing.
+
+   Backward: p, expert, weight and count as forward left them; dlogits (n, e) t, from dweight (n, k)
+   and, of tokens that exist, from balance[s] * count[s, e] as the gradient of p. balance (n /
+   tokens), or NULL: none. */
+struct op_route {
+    int64_t n, e, k, tokens;
+    bool normalized;
+    float *p;
+    int32_t *expert;
+    float *weight;
+    const int32_t *length;
+    float *count;
+    const float *dweight, *balance; /* backward */
+    void *dlogits;
+    enum dtype t;
+};
+
+/* n choices, expert (n) I32 in [0, e), ordered by expert and within one as they come: row (n) I32
+   is the choice at each place, place (n) I32 the place of each choice, and those of expert i stand
+   at [offset[i], offset[i + 1]); offset (e + 1) I32. */
+struct op_expert_sort {
+    int64_t n, e;
+    const int32_t *expert;
+    int32_t *row, *place, *offset;
+};
+
+/* Rows of n tokens, k choices each, by row and place of expert_sort. expert_gather: y (n * k, c),
+   y[i] = x[row[i] / k]; expert_sum: y (n, c) = or += (accumulate) the sum over j of x[place[i * k +
+   j]]. */
+struct op_expert_rows {
+    int64_t n, k, c;
+    const void *x;
+    const int32_t *row, *place; /* gather, sum */
+    void *y;
+    bool accumulate;
+    enum dtype t;
+};
+
+/* x (n, c) t: row i *= weight[row[i]], weight (n) F32. Backward, with dy (n, c) not NULL: first
+   dweight[row[i]] = the product of rows i of x and dy; then both are multiplied. */
+struct op_expert_weigh {
+    int64_t n, c;
+    const int32_t *row;
+    const float *weight;
+    void *x, *dy;
+    float *dweight;
+    enum dtype t;
+};
+
+/* Of each of `experts` experts its own matrix W (out, in), which begins at w + i * ldw elements,
+   with its rows [offset[i], offset[i + 1]) of x (n, in) and y (n, out): what is not NULL of y = x
+   W^T; dx = dy W; dW F32 += dy^T x, at dw + i * ldw. Rows of none of them are not written. */
+struct op_expert_matmul {
+    int64_t n, experts, in, out, ldw;
+    const int32_t *offset; /* (experts + 1) */
+    const void *w, *x, *dy;
+    void *y, *dx;
+    float *dw;
+    enum dtype t;
+};
+
+/* As expert_matmul's y, of quant_matmul's types: W of w_type at w + i * stride bytes. */
+struct op_expert_quant_matmul {
+    int64_t n, experts, in, out, stride;
+    const int32_t *offset;
+    const float *x;
+    const void *w;
+    enum dtype w_type;
+    float *y;
+};
+
 /* logits (n, v) t -> loss (n) F32 = -log softmax[target] (0 where target < 0), and, when backward,
    logits become (softmax - onehot) * scale in place (0 where target < 0), or, with gradient16, stay
    as they are and it is written there. Rows begin ld >= v elements apart; what stands between them
@@ -424,6 +501,14 @@ OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
     X(attention_decode, struct op_attention_decode) \
     X(swiglu, struct op_swiglu) \
     X(swiglu_back, struct op_swiglu) \
+    X(route, struct op_route) \
+    X(route_back, struct op_route) \
+    X(expert_sort, struct op_expert_sort) \
+    X(expert_gather, struct op_expert_rows) \
+    X(expert_sum, struct op_expert_rows) \
+    X(expert_weigh, struct op_expert_weigh) \
+    X(expert_matmul, struct op_expert_matmul) \
+    X(expert_quant_matmul, struct op_expert_quant_matmul) \
     X(xent, struct op_xent) \
     X(distill, struct op_distill) \
     X(axpby, struct op_axpby) \

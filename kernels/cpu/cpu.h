@@ -37,8 +37,15 @@ struct cpu_dev {
 
 extern const struct driver cpu_driver, cpu_ref_driver;
 
-/* matmul.c; the same for every instruction set. */
+/* matmul.c, experts.c; the same for every instruction set. */
 void op_cpu_matmul(struct dev *d, const struct op_matmul *a);
+void op_cpu_route(struct dev *d, const struct op_route *a);
+void op_cpu_route_back(struct dev *d, const struct op_route *a);
+void op_cpu_expert_gather(struct dev *d, const struct op_expert_rows *a);
+void op_cpu_expert_sum(struct dev *d, const struct op_expert_rows *a);
+void op_cpu_expert_weigh(struct dev *d, const struct op_expert_weigh *a);
+void op_cpu_expert_matmul(struct dev *d, const struct op_expert_matmul *a);
+void op_cpu_expert_quant_matmul(struct dev *d, const struct op_expert_quant_matmul *a);
 /* At least bytes of 64-byte aligned memory, valid until the next call for the same scratch; NULL
  * after dev_fail. */
 void *cpu_scratch(struct dev *d, enum cpu_scratch which, size_t bytes);

@@ -59,10 +59,18 @@ static bool isa_usable(void)
     return ISA_USABLE_EXPR;
 }
 
-/* Common to all: products are oneDNN's (matmul.c); sample, which runs once a token, is the
-   reference's. */
-#define isa_matmul op_cpu_matmul
-#define isa_sample op_ref_sample
+/* Common to all: products are oneDNN's (matmul.c); what moves rows to experts and back is bound by
+   memory (experts.c); sample, which runs once a token, is the reference's. */
+#define isa_matmul              op_cpu_matmul
+#define isa_route               op_cpu_route
+#define isa_route_back          op_cpu_route_back
+#define isa_expert_sort         op_ref_expert_sort
+#define isa_expert_gather       op_cpu_expert_gather
+#define isa_expert_sum          op_cpu_expert_sum
+#define isa_expert_weigh        op_cpu_expert_weigh
+#define isa_expert_matmul       op_cpu_expert_matmul
+#define isa_expert_quant_matmul op_cpu_expert_quant_matmul
+#define isa_sample              op_ref_sample
 
 #define ISA_ENTRY(name, args) .name = isa_##name,
 const struct cpu_isa ISA_JOIN(cpu_isa_, ISA) = {.name = ISA_STRING(ISA),

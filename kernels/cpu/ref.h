@@ -1,6 +1,6 @@
 /*
- * ref: single elements of any floating type, for the reference operations (cpu/ref*.c), which alone
- * include this.
+ * ref: single elements of any floating type, for the reference operations (cpu/ref*.c) and those
+ * that memory bounds (cpu/experts.c), which alone include this.
  */
 #ifndef KERNELS_CPU_REF_H
 #define KERNELS_CPU_REF_H

@@ -21,6 +21,27 @@ static int check_ids(const struct model_config *c, struct err *e)
     return 0;
 }
 
+static int check_experts(const struct model_config *c, struct err *e)
+{
+    if (c->experts < 0 || c->experts > MODEL_EXPERTS_LIMIT)
+        return err_set(e, ERR_DATA, "%lld experts are not in [0, %d]", (long long)c->experts,
+            MODEL_EXPERTS_LIMIT);
+    if (!c->experts)
+        return 0;
+    if (c->experts_per_token < 1 || c->experts_per_token > c->experts)
+        return err_set(e, ERR_DATA, "%lld experts for each token of %lld",
+            (long long)c->experts_per_token, (long long)c->experts);
+    if (c->expert_ffn_dim < 1 || c->expert_ffn_dim > 1 << 20)
+        return err_set(e, ERR_DATA, "expert size of %lld is not in [1, %d]",
+            (long long)c->expert_ffn_dim, 1 << 20);
+    if (!(c->balance_loss_coef >= 0 && c->balance_loss_coef <= 1e6f))
+        return err_set(e, ERR_DATA, "a balance loss with the coefficient %g is not in [0, 1e6]",
+            (double)c->balance_loss_coef);
+    if (c->activation != ACTIVATION_SWIGLU || c->ffn_bias || c->labels)
+        return err_set(e, ERR_DATA, "experts with biases, labels or without gates");
+    return 0;
+}
+
 int model_config_check(const struct model_config *c, struct err *e)
 {
     const struct {
@@ -61,7 +82,8 @@ int model_config_check(const struct model_config *c, struct err *e)
         return err_set(e, ERR_DATA, "a rotary scaling that cannot be");
     if (c->window && c->bidirectional)
         return err_set(e, ERR_DATA, "a window of attention that sees the whole sequence");
-    return check_ids(c, e);
+    int rc = check_experts(c, e);
+    return rc ? rc : check_ids(c, e);
 }
 
 bool model_config_ends(const struct model_config *c, int32_t id)

@@ -20,7 +20,8 @@ enum activation_kind {                   /* GELU has no gate */
 };
 enum position_kind { POSITIONS_ROTARY, POSITIONS_LEARNED };
 
-#define MODEL_EOS_LIMIT 16 /* tokens that end a text */
+#define MODEL_EOS_LIMIT     16   /* tokens that end a text */
+#define MODEL_EXPERTS_LIMIT 1024 /* of a layer */
 
 /* Zeros in the fields behind `rope_theta` describe a Llama. */
 struct model_config {
@@ -45,6 +46,12 @@ struct model_config {
     int64_t window; /* > 0: attention sees so many tokens, the last one included; 0: all */
     bool qk_norm;   /* an RMS norm of each head of q and of k, before positions turn them */
     struct op_rope_scaling rope_scaling;
+    /* > 0: in place of the one feed-forward so many of expert_ffn_dim, gated by SiLU: each token
+       goes to experts_per_token of them, by a router's softmax over all. ffn_dim is then only
+       kept. */
+    int64_t experts, experts_per_token, expert_ffn_dim;
+    bool norm_topk;          /* the weights of those chosen are divided by their sum */
+    float balance_loss_coef; /* of the loss that keeps experts evenly loaded, in training */
 };
 
 int model_config_read(const char *path, struct model_config *out, struct err *e); /* config.json */

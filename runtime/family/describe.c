@@ -38,6 +38,9 @@ int family_config_expressible(const struct model_config *c, struct err *e)
         (c->positions != POSITIONS_ROTARY && c->rope_scaling.kind != OP_ROPE_PLAIN))
         return err_set(e, ERR_DATA, "no %s model has these norms of heads, window and scaling",
             c->architecture);
+    if (!c->experts != !f->experts ||
+        (x->norm_topk && (!c->norm_topk || c->expert_ffn_dim != c->ffn_dim)))
+        return err_set(e, ERR_DATA, "no %s model has these experts", c->architecture);
     if (!f->free_heads && (c->kv_heads != c->heads || c->heads * c->head_dim != c->dim))
         return err_set(e, ERR_DATA, "%lld heads of %lld do not make up the hidden size %lld",
             (long long)c->heads, (long long)c->head_dim, (long long)c->dim);
@@ -166,6 +169,31 @@ static int gguf_window(const struct gguf *g, struct model_config *c, struct err 
     return 0;
 }
 
+/* A mixture of llamas is a Mixtral. Files say nothing of what follows from the family: weights of
+   those chosen are divided by their sum (llama.cpp does so for both). */
+static int gguf_experts(const struct gguf *g, struct model_config *c, struct err *e)
+{
+    char key[96];
+    int rc = values_gguf_int(g, architecture_key(c, "expert_count", key), &c->experts, e);
+    if (rc || !c->experts)
+        return rc;
+    if (family_of(c) == &family_llama)
+        memcpy(c->architecture, "mixtral", sizeof "mixtral");
+    if (!family_of(c)->experts)
+        return err_set(e, ERR_DATA,
+            "%s: key %s would change what the model computes and is not supported", gguf_path(g),
+            key);
+    c->norm_topk = true;
+    c->balance_loss_coef = FAMILY_BALANCE_LOSS_COEF;
+    c->expert_ffn_dim = c->ffn_dim;
+    rc = gguf_int(
+        g, architecture_key(c, "expert_used_count", key), 1, INT32_MAX, &c->experts_per_token, e);
+    if (rc)
+        return rc;
+    return values_gguf_int(
+        g, architecture_key(c, "expert_feed_forward_length", key), &c->expert_ffn_dim, e);
+}
+
 int family_config_gguf(const struct gguf *g, struct model_config *out, struct err *e)
 {
     struct gguf_str architecture;
@@ -173,8 +201,8 @@ int family_config_gguf(const struct gguf *g, struct model_config *out, struct er
     int rc = gguf_string(g, "general.architecture", &architecture, e);
     if (rc)
         return rc;
-    const struct family *f = family_named(architecture.s, architecture.len);
-    if (!f || f->gguf_architecture)
+    const struct family *f = family_of_gguf(architecture.s, architecture.len);
+    if (!f)
         return err_set(e, ERR_DATA, "%s: architecture \"%.*s\"; what is read: %s", gguf_path(g),
             (int)(architecture.len < 64 ? architecture.len : 64), architecture.s,
             family_list(list));
@@ -190,8 +218,9 @@ int family_config_gguf(const struct gguf *g, struct model_config *out, struct er
     if (f->gguf_read)
         f->gguf_read(g, &c);
     if ((rc = gguf_sizes(g, &c, e)) || (rc = gguf_numbers(g, &c, e)) ||
-        (rc = gguf_window(g, &c, e)) || (rc = gguf_special(g, &c, e)) ||
-        (rc = check_read(&c, gguf_path(g), e)) || (rc = family_keys_gguf(g, &c, e)))
+        (rc = gguf_experts(g, &c, e)) || (rc = gguf_window(g, &c, e)) ||
+        (rc = gguf_special(g, &c, e)) || (rc = check_read(&c, gguf_path(g), e)) ||
+        (rc = family_keys_gguf(g, &c, e)))
         return rc;
     *out = c;
     return 0;
@@ -217,7 +246,7 @@ int family_gguf_write(const struct model_config *c, struct gguf_writer *w, struc
     int rc = family_config_expressible(c, e);
     if (rc)
         return rc;
-    if (f->hf_only)
+    if (f->hf_only || f->experts)
         return err_set(
             e, ERR_DATA, "a %s model is written as a Hugging Face folder only", f->architecture);
     gguf_write_str(w, "general.architecture", c->architecture, strlen(c->architecture));

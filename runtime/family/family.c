@@ -6,8 +6,8 @@
  */
 #include "runtime/family/family.h"
 
-static const struct family *const families[] = {
-    &family_llama, &family_qwen2, &family_qwen3, &family_mistral, &family_gpt2, &family_bert};
+static const struct family *const families[] = {&family_llama, &family_qwen2, &family_qwen3,
+    &family_mistral, &family_gpt2, &family_bert, &family_qwen3_moe, &family_mixtral};
 #define FAMILIES (sizeof families / sizeof *families)
 
 const struct family *family_named(const char *architecture, size_t len)
@@ -22,6 +22,17 @@ const struct family *family_named(const char *architecture, size_t len)
 const struct family *family_of(const struct model_config *c)
 {
     return family_named(c->architecture, strlen(c->architecture));
+}
+
+const struct family *family_of_gguf(const char *architecture, size_t len)
+{
+    for (size_t i = 0; i < FAMILIES; i++) {
+        const char *name = families[i]->gguf_architecture;
+        name = name ? name : families[i]->architecture;
+        if (strlen(name) == len && !memcmp(name, architecture, len))
+            return families[i];
+    }
+    return NULL;
 }
 
 const char *family_gguf_architecture(const struct model_config *c)
@@ -55,6 +66,10 @@ static const char *const gguf_names[TENSOR_ROLES] = {
     [TENSOR_GATE] = "ffn_gate",
     [TENSOR_UP] = "ffn_up",
     [TENSOR_DOWN] = "ffn_down",
+    [TENSOR_ROUTER] = "ffn_gate_inp",
+    [TENSOR_EXPERT_GATE] = "ffn_gate_exps",
+    [TENSOR_EXPERT_UP] = "ffn_up_exps",
+    [TENSOR_EXPERT_DOWN] = "ffn_down_exps",
     [TENSOR_NORM_FINAL] = "output_norm",
     [TENSOR_HEAD] = "output",
 };
@@ -70,7 +85,10 @@ static void name_place(
     const struct family *f, const struct tensor *t, enum family_format format, char out[128])
 {
     const char *suffix = t->part == TENSOR_BIAS ? "bias" : "weight";
+    char of_expert[TENSOR_STEM_BYTES];
     const char *name = own_name(f, format, t->role);
+    if (name)
+        name = tensor_stem(name, t->expert, of_expert);
     if (!name)
         snprintf(out, 128, "%s", t->name);
     else if (t->layer < 0)
@@ -106,6 +124,11 @@ void family_place(const struct model_config *c, const struct tensors *all, const
     join_rows(f, all, t, format, &p);
     if (format == FAMILY_GGUF) {
         p.interleaved = f->gguf_interleaved && t->rotary_heads;
+        if (t->expert >= 0) {
+            p.stacked = c->experts;
+            p.first += t->expert * p.shape[0];
+            p.shape[0] *= c->experts;
+        }
     } else {
         if (f->hf_optional && !strncmp(p.name, f->hf_optional, strlen(f->hf_optional)))
             p.optional = (int)strlen(f->hf_optional);

@@ -1,9 +1,9 @@
 /*
  * family: what the published formats call things. A family of models is one file (llama.c, qwen2.c,
- * qwen3.c, mistral.c, gpt2.c, bert.c) with one struct family: its config.json, the names that files
- * give to the tensors of tensors.h, and how they keep them. Nobody else asks which family a model
- * is of. What is not known (another architecture, scaling of rotary positions, activation) is
- * refused, never ignored.
+ * qwen3.c, mistral.c, gpt2.c, bert.c, qwen3_moe.c, mixtral.c) with one struct family: its
+ * config.json, the names that files give to the tensors of tensors.h, and how they keep them.
+ * Nobody else asks which family a model is of. What is not known (another architecture, scaling of
+ * rotary positions, activation) is refused, never ignored.
  */
 #ifndef RUNTIME_FAMILY_FAMILY_H
 #define RUNTIME_FAMILY_FAMILY_H
@@ -18,17 +18,19 @@ enum family_format { FAMILY_HF, FAMILY_GGUF, FAMILY_FORMATS };
 
 struct family {
     const char *architecture;      /* config.json's model_type, GGUF's general.architecture */
-    const char *gguf_architecture; /* where that is another family's; or NULL */
+    const char *gguf_architecture; /* where that is another one; or NULL */
     const char *model_class;       /* "LlamaForCausalLM" */
     const char *text_class;        /* of a model with labels of whole texts; or NULL */
-    const char *body_class;    /* of a model without labels, where model_class has them; or NULL */
-    struct model_config fixed; /* what the name alone says */
+    const char *body_class; /* of a model without labels, where model_class has them; or NULL */
+    struct model_config
+        fixed; /* what the name alone says; norm_topk: experts are of ffn_dim, too */
 
     /* What config.json can say beyond that. */
     bool free_biases; /* whether attention has biases, and whether the feed-forward has */
     bool free_heads;  /* key/value heads, and the size of a head */
     bool free_types;  /* how many types of tokens there are */
     bool free_window; /* how many tokens attention sees; json_read reads it */
+    bool experts;     /* its feed-forwards are mixtures of experts; json_read reads them */
     int (*json_read)(
         const struct json *config, const char *path, struct model_config *c, struct err *e);
     void (*json_write)(const struct model_config *c, struct jsonw *w);
@@ -45,14 +47,19 @@ struct family {
     const char *const *superfluous; /* ends of names of what the model does not need; or NULL */
 };
 
+/* Where a file does not say, as transformers has it. */
+#define FAMILY_BALANCE_LOSS_COEF 0.001f
+
 extern const struct family family_llama, family_qwen2, family_qwen3, family_mistral, family_gpt2,
-    family_bert;
+    family_bert, family_qwen3_moe, family_mixtral;
 
 const struct family *family_named(const char *architecture, size_t len); /* or NULL */
 const struct family *family_of(const struct model_config *c);            /* or NULL */
+/* The first whose GGUF files are called so; or NULL. */
+const struct family *family_of_gguf(const char *architecture, size_t len);
 /* What its GGUF files are called, and their keys begin with. */
 const char *family_gguf_architecture(const struct model_config *c);
-/* "llama, qwen2, qwen3, mistral, gpt2, bert" */
+/* "llama, qwen2, qwen3, mistral, gpt2, bert, qwen3_moe, mixtral" */
 #define FAMILY_LIST_BYTES 128
 const char *family_list(char out[FAMILY_LIST_BYTES]);
 
@@ -63,6 +70,7 @@ struct family_place { /* where a file keeps a tensor */
     int64_t shape[2]; /* (rows, 1) for a vector */
     int64_t first;    /* the part begins at this row, or column when transposed */
     bool transposed;  /* the file has (in, out) */
+    int64_t stacked;  /* the file has those of so many experts as one, (experts, rows, columns) */
     bool interleaved; /* rows are in the order of family_gguf_row */
 };
 /* t: a weight or a bias of `all`, the model's own tensors. */

@@ -47,8 +47,12 @@ static const struct {
     {"residual_scale", KEY_NEUTRAL, 1},
     {"embedding_scale", KEY_NEUTRAL, 1},
     {"use_parallel_residual", KEY_NEUTRAL, 0},
-    {"expert_count", KEY_NEUTRAL, 0},
-    {"expert_used_count", KEY_NEUTRAL, 0},
+    {"expert_count", KEY_KNOWN, 0},
+    {"expert_used_count", KEY_KNOWN, 0},
+    {"expert_feed_forward_length", KEY_KNOWN, 0},
+    {"expert_gating_func", KEY_NEUTRAL, 1}, /* softmax */
+    {"expert_weights_norm", KEY_NEUTRAL, 1},
+    {"expert_weights_scale", KEY_NEUTRAL, 1},
     {"expert_shared_count", KEY_NEUTRAL, 0},
     {"leading_dense_block_count", KEY_NEUTRAL, 0},
     {"nextn_predict_layers", KEY_NEUTRAL, 0},
@@ -90,6 +94,7 @@ int family_keys_gguf(const struct gguf *g, const struct model_config *c, struct 
 
 #define NOTHING (-1) /* no number is neutral, only null or an empty list or object */
 #define CAUSAL  (-2) /* whether attention sees no later tokens, as the family has it */
+#define EXPERTS (-3) /* how many experts there are, as they were read */
 
 static const struct {
     const char *name;
@@ -99,6 +104,7 @@ static const struct {
     {"attention_multiplier", NOTHING},
     {"attn_logit_softcapping", 0},
     {"clip_qkv", 0},
+    {"decoder_sparse_step", 1},
     {"dim_model_base", NOTHING},
     {"embedding_multiplier", 1},
     {"final_logit_softcapping", 0},
@@ -107,10 +113,13 @@ static const struct {
     {"lm_head_multiplier", 1},
     {"logit_scale", 1},
     {"logits_scaling", 1},
+    {"mlp_only_layers", NOTHING},
     {"n_routed_experts", 0},
+    {"n_shared_experts", 0},
     {"no_rope_layers", NOTHING},
-    {"num_experts", 0},
-    {"num_local_experts", 0},
+    {"num_experts", EXPERTS},
+    {"num_local_experts", EXPERTS},
+    {"num_shared_experts", 0},
     {"parallel_attn", 0},
     {"partial_rotary_factor", 1},
     {"pruned_heads", NOTHING},
@@ -120,8 +129,11 @@ static const struct {
     {"residual_multiplier", 1},
     {"rope_interleaved", 0},
     {"rotary_pct", 1},
+    {"router_jitter_noise", 0},
     {"scale_depth", NOTHING},
     {"scale_emb", 1},
+    {"scoring_func", NOTHING},
+    {"shared_expert_intermediate_size", 0},
     {"use_bidirectional_attention", 0},
     {"use_parallel_residual", 0},
     {"use_qk_norm", 0},
@@ -186,6 +198,7 @@ int family_keys_json(
     for (size_t i = 0; i < sizeof json_keys / sizeof *json_keys; i++) {
         double neutral = json_keys[i].neutral;
         neutral = neutral == CAUSAL ? !c->bidirectional : neutral;
+        neutral = neutral == EXPERTS ? (double)c->experts : neutral;
         if (!is_neutral(json_get(config, json_keys[i].name), neutral))
             return refuse(path, json_keys[i].name, e);
     }

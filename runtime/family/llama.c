@@ -68,6 +68,21 @@ int llama_window_by_switch(
         config, path, (const struct values_size[]){{"sliding_window", 4096, &c->window}}, 1, e);
 }
 
+int llama_read_experts(
+    const struct json *config, const char *path, struct model_config *c, struct err *e)
+{
+    const char *name = json_get(config, "num_experts") ? "num_experts" : "num_local_experts";
+    double coef = json_num(config, "router_aux_loss_coef", (double)FAMILY_BALANCE_LOSS_COEF);
+    int rc = values_sizes(config, path,
+        (const struct values_size[]){
+            {name, c->experts, &c->experts},
+            {"num_experts_per_tok", c->experts_per_token, &c->experts_per_token},
+        },
+        2, e);
+    c->balance_loss_coef = (float)coef;
+    return rc;
+}
+
 void llama_write_switch(const struct model_config *c, struct jsonw *w)
 {
     jsonw_bool(w, "use_sliding_window", c->window);

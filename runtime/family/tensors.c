@@ -20,12 +20,14 @@ enum extent {
     EXTENT_VOCAB,
     EXTENT_CONTEXT,
     EXTENT_TYPES,
-    EXTENT_LABELS
+    EXTENT_LABELS,
+    EXTENT_EXPERTS,
+    EXTENT_EXPERT_FFN
 };
 enum bias { BIAS_NONE, BIAS_NORM, BIAS_QKV, BIAS_O, BIAS_FFN, BIAS_ALWAYS };
 
 static const struct role {
-    const char *stem; /* of the name; within its layer */
+    const char *stem; /* of the name; within its layer; an asterisk is the expert's number */
     enum scope scope;
     enum extent rows, columns; /* EXTENT_ONE: a vector */
     enum bias bias;
@@ -63,6 +65,14 @@ static const struct role {
         AXIS_ROWS, false},
     [TENSOR_DOWN] = {"mlp.down_proj", IN_LAYER, EXTENT_DIM, EXTENT_FFN, BIAS_FFN, LINEAR_DOWN,
         AXIS_COLUMNS, false},
+    [TENSOR_ROUTER] = {"mlp.gate", IN_LAYER, EXTENT_EXPERTS, EXTENT_DIM, BIAS_NONE, LINEAR_ROUTER,
+        AXIS_NONE, false},
+    [TENSOR_EXPERT_GATE] = {"mlp.experts.*.gate_proj", IN_LAYER, EXTENT_EXPERT_FFN, EXTENT_DIM,
+        BIAS_NONE, LINEAR_EXPERT_GATE_UP, AXIS_ROWS, false},
+    [TENSOR_EXPERT_UP] = {"mlp.experts.*.up_proj", IN_LAYER, EXTENT_EXPERT_FFN, EXTENT_DIM,
+        BIAS_NONE, LINEAR_EXPERT_GATE_UP, AXIS_ROWS, false},
+    [TENSOR_EXPERT_DOWN] = {"mlp.experts.*.down_proj", IN_LAYER, EXTENT_DIM, EXTENT_EXPERT_FFN,
+        BIAS_NONE, LINEAR_EXPERT_DOWN, AXIS_COLUMNS, false},
     [TENSOR_NORM_FINAL] = {"model.norm", BEHIND_LAYERS, EXTENT_DIM, EXTENT_ONE, BIAS_NORM, LINEARS,
         AXIS_NONE, false},
     [TENSOR_HEAD] = {"lm_head", BEHIND_LAYERS, EXTENT_VOCAB, EXTENT_DIM, BIAS_NONE, LINEARS,
@@ -88,7 +98,15 @@ static bool has_role(const struct model_config *c, enum tensor_role role)
     case TENSOR_NORM_K:
         return c->qk_norm;
     case TENSOR_GATE:
-        return c->activation == ACTIVATION_SWIGLU;
+        return c->activation == ACTIVATION_SWIGLU && !c->experts;
+    case TENSOR_UP:
+    case TENSOR_DOWN:
+        return !c->experts;
+    case TENSOR_ROUTER:
+    case TENSOR_EXPERT_GATE:
+    case TENSOR_EXPERT_UP:
+    case TENSOR_EXPERT_DOWN:
+        return c->experts;
     case TENSOR_NORM_FINAL:
         return !c->post_norm;
     case TENSOR_HEAD:
@@ -139,6 +157,10 @@ static int64_t extent_of(const struct model_config *c, enum extent x)
         return c->types;
     case EXTENT_LABELS:
         return c->labels;
+    case EXTENT_EXPERTS:
+        return c->experts;
+    case EXTENT_EXPERT_FFN:
+        return c->expert_ffn_dim;
     default:
         return 1;
     }
@@ -157,6 +179,20 @@ const char *tensor_short_name(enum tensor_role role)
 {
     const char *dot = strrchr(roles[role].stem, '.');
     return dot ? dot + 1 : roles[role].stem;
+}
+
+bool tensor_of_expert(enum tensor_role role)
+{
+    return roles[role].linear == LINEAR_EXPERT_GATE_UP || roles[role].linear == LINEAR_EXPERT_DOWN;
+}
+
+const char *tensor_stem(const char *stem, int expert, char out[TENSOR_STEM_BYTES])
+{
+    const char *at = strchr(stem, '*');
+    if (!at)
+        return stem;
+    snprintf(out, TENSOR_STEM_BYTES, "%.*s%d%s", (int)(at - stem), stem, expert, at + 1);
+    return out;
 }
 
 void linear_shape(const struct model_config *c, enum linear_kind kind, struct linear_shape *out)
@@ -180,7 +216,9 @@ static void name_tensor(struct tensor *t)
 {
     static const char *const suffixes[TENSOR_PARTS] = {
         "weight", "bias", "lora_A.weight", "lora_B.weight"};
-    const char *stem = roles[t->role].stem, *suffix = suffixes[t->part];
+    char of_expert[TENSOR_STEM_BYTES];
+    const char *suffix = suffixes[t->part];
+    const char *stem = tensor_stem(roles[t->role].stem, t->expert, of_expert);
     if (t->layer < 0)
         snprintf(t->name, sizeof t->name, "%s.%s", stem, suffix);
     else
@@ -218,11 +256,11 @@ int tensors_add(struct tensors *t, const struct tensor *what, bool joined, struc
 }
 
 static int add_role(struct tensors *t, const struct model_config *c, enum tensor_role role,
-    enum tensor_part part, int layer, struct err *e)
+    enum tensor_part part, int layer, int expert, struct err *e)
 {
     const struct role *r = &roles[role];
     bool vector = part == TENSOR_BIAS || r->columns == EXTENT_ONE;
-    struct tensor x = {.role = role, .part = part, .layer = layer, .expert = -1};
+    struct tensor x = {.role = role, .part = part, .layer = layer, .expert = expert};
     x.dims = vector ? 1 : 2;
     x.shape[0] = extent_of(c, r->rows);
     x.shape[1] = vector ? 1 : extent_of(c, r->columns);
@@ -230,26 +268,42 @@ static int add_role(struct tensors *t, const struct model_config *c, enum tensor
         x.rotary_heads = x.shape[0] / c->head_dim;
     const struct tensor *last = t->count ? &t->at[t->count - 1] : NULL;
     bool joined = last && r->linear != LINEARS && roles[last->role].linear == r->linear &&
-        last->part == part && last->layer == layer;
+        last->part == part && last->layer == layer && last->expert == expert;
     return tensors_add(t, &x, joined, e);
 }
 
 enum pass { PASS_MATRICES, PASS_NORMS, PASS_BIASES };
+
+/* The matrices of one kind of all experts. */
+static int add_experts(struct tensors *t, const struct model_config *c, enum linear_kind kind,
+    int layer, struct err *e)
+{
+    int rc = 0;
+    for (int expert = 0; expert < c->experts; expert++)
+        for (enum tensor_role r = TENSOR_EXPERT_GATE; r <= TENSOR_EXPERT_DOWN && !rc; r++)
+            if (roles[r].linear == kind)
+                rc = add_role(t, c, r, TENSOR_WEIGHT, layer, expert, e);
+    return rc;
+}
 
 static int add_scope(struct tensors *t, const struct model_config *c, enum scope scope,
     enum pass pass, int layer, struct err *e)
 {
     for (enum tensor_role r = 0; r < TENSOR_ROLES; r++) {
         bool vector = roles[r].columns == EXTENT_ONE;
-        if (roles[r].scope != scope || !has_role(c, r) || vector != (pass == PASS_NORMS))
+        if (roles[r].scope != scope || !has_role(c, r) || vector != (pass == PASS_NORMS) ||
+            tensor_of_expert(r))
             continue;
-        int rc = pass == PASS_BIASES ? 0 : add_role(t, c, r, TENSOR_WEIGHT, layer, e);
+        int rc = pass == PASS_BIASES ? 0 : add_role(t, c, r, TENSOR_WEIGHT, layer, -1, e);
         if (!rc && pass != PASS_MATRICES && has_bias(c, r))
-            rc = add_role(t, c, r, TENSOR_BIAS, layer, e);
+            rc = add_role(t, c, r, TENSOR_BIAS, layer, -1, e);
         if (rc)
             return rc;
     }
-    return 0;
+    if (scope != IN_LAYER || pass != PASS_MATRICES)
+        return 0;
+    int rc = add_experts(t, c, LINEAR_EXPERT_GATE_UP, layer, e);
+    return rc ? rc : add_experts(t, c, LINEAR_EXPERT_DOWN, layer, e);
 }
 
 static int add_vectors(
@@ -317,14 +371,25 @@ const struct tensor *tensors_find(const struct tensors *t, const char *name)
 
 /* -- the model's own -- */
 
+static void number_role(struct tensors *t, enum tensor_role r, int layer, int expert, int *next)
+{
+    for (enum tensor_part p = TENSOR_WEIGHT; p <= TENSOR_BIAS; p++) {
+        const struct tensor *x = tensors_get(t, r, p, layer, expert);
+        if (x)
+            t->at[x - t->at].order = (*next)++;
+    }
+}
+
+/* Expert by expert. */
 static void number_scope(struct tensors *t, enum scope scope, int layer, int *next)
 {
-    for (enum tensor_role r = 0; r < TENSOR_ROLES; r++)
-        for (enum tensor_part p = TENSOR_WEIGHT; p <= TENSOR_BIAS && roles[r].scope == scope; p++) {
-            const struct tensor *x = tensors_get(t, r, p, layer, -1);
-            if (x)
-                t->at[x - t->at].order = (*next)++;
-        }
+    for (enum tensor_role r = 0; r < TENSOR_ROLES; r++) {
+        if (roles[r].scope == scope && !tensor_of_expert(r))
+            number_role(t, r, layer, -1, next);
+        for (int i = 0; roles[r].scope == scope && r == TENSOR_EXPERT_DOWN && i < t->experts; i++)
+            for (enum tensor_role x = TENSOR_EXPERT_GATE; x <= TENSOR_EXPERT_DOWN; x++)
+                number_role(t, x, layer, i, next);
+    }
 }
 
 int tensors_create(const struct model_config *c, struct tensors *out, struct err *e)

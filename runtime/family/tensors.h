@@ -9,7 +9,9 @@
  *
  * The table is in the order of the flat range. Matrices that read the same input stand one behind
  * the other (q, k, v; gate, up), so one product serves them while every name stays separate; so do
- * their biases. Matrices come first and vectors (norms, biases) last: what weight decay applies to
+ * their biases. Of a layer's experts first the gates and ups stand in the order of experts, then
+ * the downs: each the same distance behind the one before, so a range of experts is a range of
+ * elements. Matrices come first and vectors (norms, biases) last: what weight decay applies to
  * is one run. What is not joined begins at a multiple of TENSORS_ALIGN elements; the gaps hold
  * zeros for ever. The factors of adapters are a table of the same kind. Sizes are checked in 64
  * bits.
@@ -39,6 +41,10 @@ enum tensor_role { /* in the order of computing */
     TENSOR_GATE,
     TENSOR_UP,
     TENSOR_DOWN,
+    TENSOR_ROUTER,
+    TENSOR_EXPERT_GATE,
+    TENSOR_EXPERT_UP,
+    TENSOR_EXPERT_DOWN,
     TENSOR_NORM_FINAL,
     TENSOR_HEAD,
     TENSOR_POOLER,
@@ -92,8 +98,18 @@ int tensors_add(struct tensors *t, const struct tensor *what, bool joined, struc
 int tensors_seal(struct tensors *t, struct err *e);
 
 /* Matrices that read the same input and stand as one. LINEAR_GATE_UP is up alone where the
-   activation has no gate. */
-enum linear_kind { LINEAR_QKV, LINEAR_O, LINEAR_GATE_UP, LINEAR_DOWN, LINEARS };
+   activation has no gate. Those of a mixture of experts, of one expert, are behind LINEARS: they
+   have no adapters. */
+enum linear_kind {
+    LINEAR_QKV,
+    LINEAR_O,
+    LINEAR_GATE_UP,
+    LINEAR_DOWN,
+    LINEARS,
+    LINEAR_ROUTER,
+    LINEAR_EXPERT_GATE_UP,
+    LINEAR_EXPERT_DOWN,
+};
 #define LINEAR_PIECES 3
 
 struct linear_shape { /* (out, in): `pieces` matrices stacked by rows */
@@ -107,5 +123,9 @@ void linear_shape(const struct model_config *c, enum linear_kind kind, struct li
 
 /* "q_proj" */
 const char *tensor_short_name(enum tensor_role role);
+bool tensor_of_expert(enum tensor_role role);
+/* A stem with the expert's number for its asterisk, if it has one: "mlp.experts.3.up_proj". */
+#define TENSOR_STEM_BYTES 96
+const char *tensor_stem(const char *stem, int expert, char out[TENSOR_STEM_BYTES]);
 
 #endif

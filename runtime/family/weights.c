@@ -100,7 +100,14 @@ struct found { /* a tensor of a file */
 static int check_found(
     const struct weights *w, const struct entry *x, const struct found *f, struct err *e)
 {
-    const int64_t *want = x->place.shape;
+    const int64_t *want = x->place.shape, stacked = x->place.stacked;
+    const int64_t whole[] = {stacked ? f->shape[0] * f->shape[1] : 0, f->shape[2]};
+    if (stacked && f->dims == 3 && f->shape[0] == stacked) {
+        struct found flat = *f;
+        flat.dims = 2;
+        flat.shape = whole;
+        return check_found(w, x, &flat, e);
+    }
     if (x->data)
         return err_set(e, ERR_DATA, "%s: tensor %s stands twice", w->path, f->name);
     if (f->dims != x->place.dims || f->shape[0] != want[0] ||

@@ -42,6 +42,10 @@ struct batch {
     /* training */
     int64_t first; /* rows before these in the order of training */
     bool drops;    /* LoRA's dropout leaves something out */
+    /* of a mixture of experts: how often a sequence's tokens chose each, over the layers that
+       forward has run; what a count is multiplied with as the gradient of a probability */
+    float *expert_count; /* (B, E) */
+    float *balance;      /* (B) */
 
     void *h;       /* (N, C) what a sub-layer reads: the norm of the residual */
     void *dh, *dx; /* (N, C) the gradients of h and of the residual; training */

@@ -43,6 +43,9 @@ void model_done(struct model *m);
    NULL; when the tensor is trained, *dw becomes its place there. */
 struct stored model_bind(const struct model *m, enum tensor_role role, enum tensor_part part,
     int64_t layer, float *gradient, float **dw);
+/* The same of a weight of one expert. */
+struct stored model_bind_expert(const struct model *m, enum tensor_role role, int64_t layer,
+    int64_t expert, float *gradient, float **dw);
 /* Serving: cuts the place of every tensor, of the type that w stores it in; w NULL: of the compute
    type. */
 void model_carve_stored(struct model *m, const struct weights *w, struct carve *c);

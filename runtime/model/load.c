@@ -184,6 +184,17 @@ static int load_raw(struct model *m, struct weights *w, const struct weights_ten
     return 0;
 }
 
+/* Experts are computed with as one: each at the same distance behind the one before. */
+static int check_experts(const struct model *m, int i, struct err *e)
+{
+    const struct tensor *p = &m->base.at[i];
+    const struct tensor *first = tensors_get(&m->base, p->role, p->part, p->layer, 0);
+    if (p->expert < 1 || m->stored[i].type == m->stored[first - m->base.at].type)
+        return 0;
+    return err_set(e, ERR_DATA, "tensor %s is of type %s, and that of expert 0 of %s", p->name,
+        dtype_name(m->stored[i].type), dtype_name(m->stored[first - m->base.at].type));
+}
+
 /* Rows decoded to F32 or BF16, through a bounded host stage. */
 static int load_decoded(struct model *m, struct weights *w, const struct tensor *p,
     const struct stored *to, struct err *e)
@@ -230,8 +241,8 @@ static int load_serving(struct model *m, struct weights *w, struct err *e)
         return rc;
     model_carve_stored(m, w, &m->arena);
     for (int i = 0; i < m->base.count; i++) {
-        rc = load_stored(m, w, &m->base.at[i], &m->stored[i], e);
-        if (rc)
+        if ((rc = check_experts(m, i, e)) ||
+            (rc = load_stored(m, w, &m->base.at[i], &m->stored[i], e)))
             return rc;
         beat(m->conf.page);
     }

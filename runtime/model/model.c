@@ -18,11 +18,10 @@ static void *at_offset(const void *range, int64_t offset, enum dtype t)
     return range ? (char *)range + offset * dtype_block_bytes(t) : NULL;
 }
 
-struct stored model_bind(const struct model *m, enum tensor_role role, enum tensor_part part,
-    int64_t layer, float *gradient, float **dw)
+static struct stored bind(const struct model *m, const struct tensor *trained,
+    const struct tensor *frozen, float *gradient, float **dw)
 {
-    const struct tensor *trained = tensors_get(model_trained(m), role, part, layer, -1);
-    const struct tensor *p = trained ? trained : tensors_get(&m->base, role, part, layer, -1);
+    const struct tensor *p = trained ? trained : frozen;
     enum dtype t = m->conf.t;
     if (!p)
         return (struct stored){0};
@@ -32,6 +31,20 @@ struct stored model_bind(const struct model *m, enum tensor_role role, enum tens
         return (struct stored){t, at_offset(m->frozen, p->offset, t)};
     *dw = at_offset(gradient, p->offset, DTYPE_F32);
     return (struct stored){t, at_offset(m->copy ? (void *)m->copy : m->master, p->offset, t)};
+}
+
+struct stored model_bind(const struct model *m, enum tensor_role role, enum tensor_part part,
+    int64_t layer, float *gradient, float **dw)
+{
+    return bind(m, tensors_get(model_trained(m), role, part, layer, -1),
+        tensors_get(&m->base, role, part, layer, -1), gradient, dw);
+}
+
+struct stored model_bind_expert(const struct model *m, enum tensor_role role, int64_t layer,
+    int64_t expert, float *gradient, float **dw)
+{
+    return bind(m, tensors_get(model_trained(m), role, TENSOR_WEIGHT, layer, expert),
+        tensors_get(&m->base, role, TENSOR_WEIGHT, layer, expert), gradient, dw);
 }
 
 /* -- life -- */

@@ -8,8 +8,10 @@
 
 /* The sub-layers of a layer, from its input on. */
 static const struct sublayer_kind *const decoder[] = {&attention_kind, &ffn_kind};
+static const struct sublayer_kind *const mixture[] = {&attention_kind, &moe_kind};
 #define DECODER_SUBLAYERS ((int)(sizeof decoder / sizeof *decoder))
 _Static_assert(DECODER_SUBLAYERS <= NET_SUBLAYERS, "a layer has room for its sub-layers");
+_Static_assert(sizeof mixture == sizeof decoder, "both have as many");
 
 static bool is_kept(const struct model_conf *c, const struct sublayer_kind *kind)
 {
@@ -20,6 +22,7 @@ static bool is_kept(const struct model_conf *c, const struct sublayer_kind *kind
 
 int net_create(struct net *t, const struct model *m, struct err *e)
 {
+    const struct sublayer_kind *const *kinds = m->conf.config.experts ? mixture : decoder;
     int64_t layers = m->conf.config.layers;
     *t = (struct net){.layers = mem_array((size_t)layers, sizeof *t->layers)};
     if (!t->layers)
@@ -27,7 +30,7 @@ int net_create(struct net *t, const struct model *m, struct err *e)
     for (int64_t i = 0; i < layers; i++)
         for (int j = 0; j < DECODER_SUBLAYERS; j++)
             t->layers[i].sub[t->layers[i].count++] = (struct sublayer){
-                .kind = decoder[j], .layer = i, .kept = is_kept(&m->conf, decoder[j])};
+                .kind = kinds[j], .layer = i, .kept = is_kept(&m->conf, kinds[j])};
     return 0;
 }
 

@@ -1,7 +1,7 @@
 /*
  * net: a transformer as it computes: embedding, layers of sub-layers, a final norm, the head; and
  * the walks over them: to bind tensors, to carve memory, forward, backward. What a layer consists
- * of stands in one list (net.c).
+ * of stands in a list, of those of experts in another (net.c).
  *
  * A sub-layer's activations are kept from forward to backward, or made again
  * (spec.train.recompute): Selective makes the feed-forward's, Full all but a layer's input. What is

@@ -26,6 +26,7 @@ struct pass {
     int32_t *lengths;                  /* (B) */
     int32_t *sees_from;                /* (N); NULL: neither a window nor documents */
     bool documents;                    /* position and sees_from are of the last step's */
+    float *expert_count, *balance;     /* (B, E), (B): of a mixture of experts; else NULL */
     float *loss;                       /* (N) */
     float *loss_total;                 /* (PASS_AHEAD, N): by row, since pass_loss */
     int ahead;                         /* which of these is being added to */
@@ -64,6 +65,10 @@ static void pass_carve(struct pass *p)
         p->types = carve_tensor(c, n, 1, DTYPE_I32);
     if (p->batch.config->window || p->model->conf.packed)
         p->sees_from = carve_tensor(c, n, 1, DTYPE_I32);
+    if (p->batch.config->experts) {
+        p->expert_count = carve_tensor(c, p->batch.b, p->batch.config->experts, DTYPE_F32);
+        p->balance = carve_tensor(c, p->batch.b, 1, DTYPE_F32);
+    }
     net_carve(&p->net, &p->batch, &p->memory);
 }
 
@@ -182,6 +187,11 @@ struct model *pass_teacher(const struct pass *p)
     return p->teacher ? teacher_model(p->teacher) : NULL;
 }
 
+bool pass_counts_tokens(const struct pass *p)
+{
+    return p->batch.config->experts;
+}
+
 /* -- gradients -- */
 
 float *pass_gradient(const struct pass *p)
@@ -207,7 +217,9 @@ static void tell_ready(void *user, int64_t layer)
     const struct pass *p = user;
     const struct tensors *base = model_base(p->model);
     const struct tensor *first = tensors_get(base, TENSOR_Q, TENSOR_WEIGHT, layer, -1);
-    const struct tensor *last = tensors_get(base, TENSOR_DOWN, TENSOR_WEIGHT, layer, -1);
+    const struct tensor *last = base->experts
+        ? tensors_get(base, TENSOR_EXPERT_DOWN, TENSOR_WEIGHT, layer, base->experts - 1)
+        : tensors_get(base, TENSOR_DOWN, TENSOR_WEIGHT, layer, -1);
     if (p->ready_fn && !p->model->conf.lora_rank)
         p->ready_fn(p->ready_user, first->offset, last[1].offset - first->offset);
 }
@@ -292,6 +304,26 @@ static int check_first(const struct pass *p, int64_t n, const int32_t *first, st
     return 0;
 }
 
+/* Of sequence s, of T tokens in L layers of which count[e] chose expert e, the balance loss is E /
+   (T L)^2 * sum over e of count[e] * (the sum of its probabilities): load_balancing_loss_func of
+   transformers. It weighs as the sequence's labels do, so that all add up like the loss: whatever
+   the micro-batch and the world. */
+static void upload_balance(struct pass *p, int64_t b, const struct pass_input *in, float scale)
+{
+    const struct model_config *c = p->batch.config;
+    float *stage = (float *)p->host;
+    for (int64_t i = 0; i < b; i++) {
+        double labels = 0, chosen = (double)(in->lengths ? in->lengths[i] : p->tokens);
+        for (int64_t j = 0; j < p->tokens; j++)
+            labels += in->targets[i * p->tokens + j] >= 0;
+        chosen *= (double)c->layers;
+        stage[i] = (float)((double)c->balance_loss_coef * (double)scale * labels *
+            (double)c->experts / (chosen * chosen));
+    }
+    dev_upload(p->dev, p->balance, stage, (size_t)b * 4);
+    dev_zero(p->dev, p->expert_count, (size_t)(b * c->experts) * 4);
+}
+
 int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scale, bool backward,
     double *loss_sum, struct err *e)
 {
@@ -304,6 +336,8 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
     s.types = p->types;
     s.lengths = in->lengths ? p->lengths : NULL;
     s.drops = backward;
+    s.expert_count = p->expert_count;
+    s.balance = p->balance;
     s.sees_from = p->batch.config->window || in->first ? p->sees_from : NULL;
     assert(b >= 1 && s.n <= p->batch.n);
     assert(!in->first || (p->model->conf.packed && !s.config->bidirectional));
@@ -320,6 +354,8 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
     upload_targets(p, in->targets, b);
     if (backward && p->teacher)
         teacher_forward(p->teacher, &s);
+    if (s.config->experts)
+        upload_balance(p, b, in, scale);
     net_forward(&s, &p->net);
     head_loss(&s, &p->net.head, p->targets, p->loss, scale, backward);
     if (backward) {

@@ -43,6 +43,9 @@ struct pass_input {         /* host */
    device to what pass_loss tells. */
 int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scale, bool backward,
     double *loss_sum, struct err *e);
+/* Whether tokens that do not exist would change what is learnt, though no other sees them: of a
+   mixture of experts, which is to be balanced over those that do. */
+bool pass_counts_tokens(const struct pass *p);
 /* Logits (b * T, labels), of whole texts (b, labels), host F32, of the last pass_step, which was
    without backward; those of tokens that do not exist mean nothing. Waits for the device. Only of a
    model with labels. */

@@ -2,7 +2,7 @@
  * objective: CausalLM predicts each token from those before it: labels are the inputs shifted by
  * one, those of running text all count, of a conversation what the assistant says, and the loss is
  * the mean of -log p over them (Radford et al. 2018, L1). What follows does not reach back, so
- * padding behind a sequence needs no mask.
+ * padding behind a sequence needs no mask, but where experts count the tokens that come to them.
  * TokenClassification predicts the label of each word at its first token (Devlin et al. 2019, 5.3),
  * SequenceClassification that of a text at its first token, [CLS], through the pooler (4.1);
  * padding is not attended to.
@@ -22,7 +22,8 @@ static int causal_loss(struct pass *p, int64_t b, const struct pass_input *in, f
     bool backward, struct err *e)
 {
     struct pass_input whole = *in;
-    whole.lengths = NULL;
+    if (!pass_counts_tokens(p))
+        whole.lengths = NULL;
     return pass_step(p, b, &whole, scale, backward, NULL, e);
 }
 

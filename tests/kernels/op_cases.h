@@ -33,6 +33,16 @@ void op_case_lion(struct parity_run *r, const int64_t *s);
 void op_case_mask(struct parity_run *r, const int64_t *s);
 void op_case_adafactor(struct parity_run *r, const int64_t *s);
 
+/* Of op_cases_experts.c. */
+void op_case_route(struct parity_run *r, const int64_t *s);
+void op_case_route_back(struct parity_run *r, const int64_t *s);
+void op_case_expert_sort(struct parity_run *r, const int64_t *s);
+void op_case_expert_gather(struct parity_run *r, const int64_t *s);
+void op_case_expert_sum(struct parity_run *r, const int64_t *s);
+void op_case_expert_weigh(struct parity_run *r, const int64_t *s);
+void op_case_expert_matmul(struct parity_run *r, const int64_t *s);
+void op_case_expert_quant_matmul(struct parity_run *r, const int64_t *s);
+
 extern const struct op_case *const op_cases;
 extern const int op_case_count;
 

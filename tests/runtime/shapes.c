@@ -30,6 +30,13 @@
 #define MISTRAL \
     .architecture = "mistral", .norm_eps = 1e-5f, .rope_theta = 10000, .bos_id = -1, .eos_id = -1, \
     .pad_id = -1
+#define QWEN3_MOE(f) \
+    .architecture = "qwen3_moe", .norm_eps = 1e-6f, .rope_theta = 1000000, .qk_norm = true, \
+    .bos_id = -1, .eos_id = -1, .pad_id = -1, .expert_ffn_dim = f
+#define MIXTRAL(f) \
+    .architecture = "mixtral", .norm_eps = 1e-5f, .rope_theta = 10000, .bos_id = -1, .eos_id = -1, \
+    .pad_id = -1, .norm_topk = true, .expert_ffn_dim = f
+#define EXPERTS(e, k) .experts = e, .experts_per_token = k, .balance_loss_coef = 0.5f
 #define SIZES(v, c, l, h, kv, d, f, t) \
     .vocab = v, .dim = c, .layers = l, .heads = h, .kv_heads = kv, .head_dim = d, .ffn_dim = f, \
     .context = t
@@ -44,6 +51,8 @@ static const struct {
     {"tiny-texts", {BERT, SIZES(61, 21, 3, 3, 3, 7, 37, 17), .labels = 5, .pooled = true}},
     {"tiny-qwen3", {QWEN3, SIZES(61, 24, 3, 6, 2, 10, 40, 64)}},
     {"tiny-mistral", {MISTRAL, SIZES(61, 24, 3, 6, 2, 8, 40, 64), .window = 5}},
+    {"tiny-qwen3-moe", {QWEN3_MOE(13), SIZES(61, 24, 2, 6, 2, 10, 40, 64), EXPERTS(5, 2)}},
+    {"tiny-mixtral", {MIXTRAL(20), SIZES(61, 24, 2, 6, 2, 8, 20, 64), EXPERTS(3, 2), .window = 5}},
     /* of its four frequencies one is kept, one mixed, two are divided */
     {"tiny-llama3",
         {LLAMA, SIZES(61, 24, 3, 6, 2, 8, 40, 64), .rope_scaling = {OP_ROPE_LLAMA3, 8, 1, 4, 96}}},
@@ -54,6 +63,7 @@ static const struct {
     {"small-qwen3", {QWEN3, SIZES(320, 128, 2, 4, 2, 64, 192, 96)}},
     {"small-mistral", {MISTRAL, SIZES(320, 128, 2, 4, 2, 64, 192, 96), .window = 9}},
     /* padded to a multiple of 128, as is usual: GPT-2's own vocabulary has 50,257 */
+    {"small-qwen3-moe", {QWEN3_MOE(96), SIZES(320, 128, 2, 4, 2, 64, 192, 96), EXPERTS(8, 3)}},
     {"gpt2-124m", {GPT2, SIZES(50304, 768, 12, 12, 12, 64, 3072, 1024)}},
     {"bert-base", {BERT, SIZES(30522, 768, 12, 12, 12, 64, 3072, 512), .labels = 9}},
     {"smollm2-135m", {LLAMA, SIZES(49152, 576, 30, 9, 3, 64, 1536, 2048)}},

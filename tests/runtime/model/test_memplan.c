@@ -78,6 +78,7 @@ static void check_serving(struct dev *d, struct weights *w, const struct model_c
 }
 
 static const char *const targets[] = {"q_proj", "down_proj", NULL};
+static const char *const of_attention[] = {"q_proj", "o_proj", NULL};
 
 static struct model_conf training(struct model_config config, int variant)
 {
@@ -88,7 +89,7 @@ static struct model_conf training(struct model_config config, int variant)
         .lora_rank = variant & 2 ? 3 : 0,
         .lora_alpha = 3,
         .lora_dropout = variant & 4 ? 0.1f : 0,
-        .lora_targets = targets,
+        .lora_targets = config.experts ? of_attention : targets,
         .micro_sequences = variant & 8 ? 5 : 1,
         .sequence_length = variant & 8 ? 7 : 1};
 }
@@ -98,7 +99,8 @@ START_TEST(training_takes_its_plan)
     struct dev *d = open_counting();
     for (int i = 0; i < 48; i++) {
         const struct model_config configs[] = {tiny_config(true), tiny_config(false), tiny_gpt2(),
-            tiny_bert(), tiny_texts(), shape_of("tiny-qwen3"), shape_of("tiny-mistral")};
+            tiny_bert(), tiny_texts(), shape_of("tiny-qwen3"), shape_of("tiny-mistral"),
+            shape_of("tiny-qwen3-moe")};
         for (size_t k = 0; k < sizeof configs / sizeof *configs; k++) {
             struct model_conf c = training(configs[k], i);
             const struct model_config teacher = tiny_config(false);
@@ -117,9 +119,10 @@ END_TEST
 START_TEST(serving_takes_its_plan)
 {
     static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2",
-        GOLDEN "tiny-qwen2", GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral"};
+        GOLDEN "tiny-qwen2", GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral", GOLDEN "tiny-qwen3-moe",
+        GOLDEN "tiny-mixtral"};
     struct dev *d = open_counting();
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 14; i++) {
         struct weights *w;
         ck_assert_msg(!weights_open(folders[i / 2], NULL, &w, &e), "%s", e.text);
         check_serving(d, w,

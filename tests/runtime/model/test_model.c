@@ -233,6 +233,8 @@ START_TEST(every_familys_gradients_equal_torch)
     check_family("qwen3", "tiny_qwen3");
     check_family("mistral", "tiny_mistral");
     check_family("llama3", "tiny_llama3");
+    check_family("qwen3-moe", "tiny_qwen3_moe");
+    check_family("mixtral", "tiny_mixtral");
     check_family("bert", "tiny_bert");
     check_family("bert-texts", "tiny_bert_texts");
 }
@@ -498,6 +500,8 @@ START_TEST(lora_gradients_equal_peft)
 {
     check_adapters("llama", "tiny");
     check_adapters("qwen3", "tiny_qwen3");
+    check_adapters("qwen3-moe", "tiny_qwen3_moe");
+    check_adapters("mixtral", "tiny_mixtral");
     check_adapters("mistral", "tiny_mistral");
     check_adapters("llama3", "tiny_llama3");
 }

@@ -26,7 +26,8 @@ static int32_t ids[T + 1];
 static int64_t V;
 
 static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2", GOLDEN "tiny-qwen2",
-    GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral", GOLDEN "tiny-llama3"};
+    GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral", GOLDEN "tiny-llama3", GOLDEN "tiny-qwen3-moe",
+    GOLDEN "tiny-mixtral"};
 #define FAMILIES ((int)(sizeof folders / sizeof *folders))
 
 static void open_family(int i)
@@ -221,6 +222,8 @@ START_TEST(logits_equal_transformers)
     check_golden(3, "qwen3");
     check_golden(4, "mistral");
     check_golden(5, "llama3");
+    check_golden(6, "qwen3_moe");
+    check_golden(7, "mixtral");
 }
 END_TEST
 
