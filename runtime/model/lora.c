@@ -9,7 +9,8 @@
 
 #include <math.h>
 
-#define ALL_LINEAR "all-linear" /* peft's word for every matrix of the layers */
+/* peft's word for every matrix of the layers; those of experts are none of its kind. */
+#define ALL_LINEAR "all-linear"
 
 static bool is_target(const struct model_conf *c, enum tensor_role role)
 {
@@ -33,16 +34,30 @@ static bool names_matrix(const struct model_config *c, const char *target)
     return false;
 }
 
+static bool names_expert(const struct model_config *c, const char *target)
+{
+    for (enum tensor_role r = TENSOR_ROUTER; r <= TENSOR_EXPERT_DOWN && c->experts; r++)
+        if (!strcmp(tensor_short_name(r), target))
+            return true;
+    return false;
+}
+
 static int check_targets(const struct model_conf *c, struct err *e)
 {
     if (!c->lora_targets || !*c->lora_targets)
         return err_set(e, ERR_USER, "spec.train.lora.targets: no matrix is named");
-    for (const char *const *t = c->lora_targets; *t; t++)
+    for (const char *const *t = c->lora_targets; *t; t++) {
+        if (names_expert(&c->config, *t))
+            return err_set(e, ERR_USER,
+                "spec.train.lora.targets: %s is of experts, which adapters are not supported for; "
+                "q_proj, k_proj, v_proj and o_proj can be named",
+                *t);
         if (!names_matrix(&c->config, *t))
             return err_set(e, ERR_USER,
                 "spec.train.lora.targets: %s is no matrix of this model (q_proj, k_proj, v_proj, "
                 "o_proj, %sup_proj, down_proj)",
                 *t, c->config.activation == ACTIVATION_SWIGLU ? "gate_proj, " : "");
+    }
     return 0;
 }
 

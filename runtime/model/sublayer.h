@@ -2,8 +2,8 @@
  * sublayer: half of a layer, where f is a kind: attention, a feed-forward, or a mixture of them.
  * Its norm stands behind the residual, y = norm(x + f(x)), as in Vaswani et al. (arXiv:1706.03762,
  * 3.1), or before f, y = x + f(norm(x)), as in GPT-2. What every kind has in common stands here
- * once: the residual, the norm, what backward makes again. A kind reads s->h and adds to y, wherever
- * the norm is.
+ * once: the residual, the norm, what backward makes again. A kind reads s->h and adds to y,
+ * wherever the norm is.
  *
  * A kind is a row of functions and a member of the union. It owns its tensors, what its forward
  * keeps for its backward, and its scratch, which the next sub-layer may use again.

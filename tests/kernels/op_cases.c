@@ -736,7 +736,7 @@ static const struct op_case case_table[] = {
     [36] = {"expert_weigh", op_case_expert_weigh, DTYPE_BF16, false,
         {{1, 1}, {7, 33, 1}, {130, 100, 1}, {65, 576}, {3, 1536, 1}}},
     [37] = {"expert_matmul", op_case_expert_matmul, DTYPE_BF16, true,
-        {{1, 1, 1, 1}, {7, 3, 5, 9, 2}, {70, 4, 33, 40}, {200, 2, 70, 65, 1}, {33, 128, 16, 24},
+        {{1, 1, 1, 1}, {7, 3, 5, 9, 2}, {40, 4, 33, 17}, {90, 2, 20, 35, 1}, {33, 128, 16, 24},
             {50, 8, 24, 17, 0, 2, 3}}},
     [38] = {"expert_quant_matmul", op_case_expert_quant_matmul, DTYPE_F32, false,
         {{1, 1, 7, 5, DTYPE_F32}, {2, 4, 33, 9, DTYPE_BF16, 1}, {40, 3, 100, 12, DTYPE_F16, 2},

@@ -494,6 +494,133 @@ START_TEST(test_decode_is_attention)
 }
 END_TEST
 
+/* -- experts -- */
+
+struct routed {
+    struct op_route op;
+    float *logits, *p, *chosen; /* what op.p is made of; the loss' own; counts of the first run */
+};
+
+/* The weights and, as far as the choice stays, the balance: count * p. */
+static double route_loss(void *user)
+{
+    struct routed *r = user;
+    struct op_route a = r->op;
+    double loss = 0;
+    memcpy(r->p, r->logits, (size_t)(a.n * a.e) * sizeof *r->p);
+    a.p = r->p;
+    a.count = NULL;
+    op_ref_route(ref, &a);
+    for (int64_t i = 0; i < a.n; i++)
+        for (int64_t j = 0; a.balance && i % a.tokens < a.length[i / a.tokens] && j < a.e; j++)
+            loss += (double)a.balance[i / a.tokens] * r->chosen[i / a.tokens * a.e + j] *
+                r->p[i * a.e + j];
+    return loss + weighted(a.weight, a.dweight, a.n * a.k);
+}
+
+START_TEST(test_route)
+{
+    struct routed r = {.op = {.n = 10, .e = 6, .k = 3, .tokens = 5, .t = DTYPE_F32}};
+    struct op_route *a = &r.op;
+    int32_t length[] = {5, 3};
+    a->normalized = _i % 2;
+    r.logits = parity_input(&run, a->n * a->e, DTYPE_F32, 3);
+    r.p = parity_space(&run, a->n * a->e, DTYPE_F32);
+    a->p = parity_space(&run, a->n * a->e, DTYPE_F32);
+    memcpy(a->p, r.logits, (size_t)(a->n * a->e) * sizeof(float));
+    a->expert = parity_ids(&run, a->n * a->k, 1);
+    a->weight = parity_space(&run, a->n * a->k, DTYPE_F32);
+    a->length = length;
+    a->count = r.chosen = parity_input(&run, 2 * a->e, DTYPE_F32, 0);
+    op_ref_route(ref, a);
+    a->dweight = parity_input(&run, a->n * a->k, DTYPE_F32, 1);
+    a->balance = _i / 2 ? parity_input(&run, 2, DTYPE_F32, 0.5f) : NULL;
+    a->dlogits = parity_space(&run, a->n * a->e, DTYPE_F32);
+    op_ref_route_back(ref, a);
+    check_gradient("dlogits", route_loss, &r, r.logits, a->dlogits, a->n * a->e);
+}
+END_TEST
+
+/* Of a row the k greatest, the greatest first, of equals the first; what is no number comes last. */
+START_TEST(test_route_chooses)
+{
+    float p[] = {1, 3, 3, 2, NAN, INFINITY, NAN, NAN, -INFINITY, 2, 2, 2};
+    static const int32_t want[] = {1, 2, 3, 1, 0, 2, 1, 2, 3};
+    int32_t expert[9];
+    float weight[9];
+    struct op_route a = {.n = 3, .e = 4, .k = 3, .tokens = 3, .normalized = true, .p = p};
+    a.expert = expert;
+    a.weight = weight;
+    op_ref_route(ref, &a);
+    ck_assert_mem_eq(expert, want, sizeof want);
+    ck_assert_float_eq_tol(weight[0] + weight[1] + weight[2], 1, 1e-6f);
+}
+END_TEST
+
+struct weighed {
+    struct op_expert_weigh op;
+    float *x, *dy, *out; /* before it; the weights of the loss; its result */
+};
+
+static double weigh_loss(void *user)
+{
+    struct weighed *w = user;
+    struct op_expert_weigh a = w->op;
+    memcpy(w->out, w->x, (size_t)(a.n * a.c) * sizeof *w->out);
+    a.x = w->out;
+    a.dy = NULL;
+    op_ref_expert_weigh(ref, &a);
+    return weighted(w->out, w->dy, a.n * a.c);
+}
+
+START_TEST(test_expert_weigh)
+{
+    static const int32_t row[] = {3, 0, 4, 1, 2};
+    struct weighed w = {.op = {.n = 5, .c = 7, .row = row, .t = DTYPE_F32}};
+    struct op_expert_weigh *a = &w.op;
+    size_t bytes = (size_t)(a->n * a->c) * sizeof(float);
+    w.x = parity_input(&run, a->n * a->c, DTYPE_F32, 1);
+    w.dy = parity_input(&run, a->n * a->c, DTYPE_F32, 1);
+    w.out = parity_space(&run, a->n * a->c, DTYPE_F32);
+    a->weight = parity_input(&run, a->n, DTYPE_F32, 1);
+    a->x = memcpy(parity_space(&run, a->n * a->c, DTYPE_F32), w.x, bytes);
+    a->dy = memcpy(parity_space(&run, a->n * a->c, DTYPE_F32), w.dy, bytes);
+    a->dweight = parity_space(&run, a->n, DTYPE_F32);
+    op_ref_expert_weigh(ref, a);
+    check_gradient("dx", weigh_loss, &w, w.x, a->dy, a->n * a->c);
+    check_gradient(
+        "dweight", weigh_loss, &w, (float *)(uintptr_t)a->weight, a->dweight, a->n);
+}
+END_TEST
+
+static double experts_loss(void *user)
+{
+    struct op_expert_matmul a = *(struct op_expert_matmul *)user;
+    a.dx = NULL;
+    a.dw = NULL;
+    op_ref_expert_matmul(ref, &a);
+    return weighted(a.y, a.dy, a.n * a.out);
+}
+
+START_TEST(test_expert_matmul)
+{
+    static const int32_t offset[] = {0, 4, 4, 9};
+    struct op_expert_matmul a = {
+        .n = 9, .experts = 3, .in = 7, .out = 5, .ldw = 35, .offset = offset, .t = DTYPE_F32};
+    float *x = parity_input(&run, a.n * a.in, DTYPE_F32, 1);
+    float *w = parity_input(&run, a.experts * a.ldw, DTYPE_F32, 1);
+    a.x = x;
+    a.w = w;
+    a.dy = parity_input(&run, a.n * a.out, DTYPE_F32, 1);
+    a.y = parity_space(&run, a.n * a.out, DTYPE_F32);
+    a.dx = parity_space(&run, a.n * a.in, DTYPE_F32);
+    a.dw = parity_input(&run, a.experts * a.ldw, DTYPE_F32, 0);
+    op_ref_expert_matmul(ref, &a);
+    check_gradient("dx", experts_loss, &a, x, a.dx, a.n * a.in);
+    check_gradient("dw", experts_loss, &a, w, a.dw, a.experts * a.ldw);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("gradient");
@@ -513,6 +640,10 @@ int main(void)
     tcase_add_test(t, test_swiglu);
     tcase_add_test(t, test_xent);
     tcase_add_test(t, test_distill);
+    tcase_add_loop_test(t, test_route, 0, 4);
+    tcase_add_test(t, test_route_chooses);
+    tcase_add_test(t, test_expert_weigh);
+    tcase_add_test(t, test_expert_matmul);
     tcase_add_test(t, test_rope);
     tcase_add_test(t, test_embed);
     tcase_add_loop_test(t, test_decode_is_attention, 0, 2);

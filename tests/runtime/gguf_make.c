@@ -178,7 +178,7 @@ static void put_tensors(
         for (int i = 0; i < 11; i++) {
             snprintf(name, sizeof name, "model.layers.%d.%s.weight", l, parts[i][0]);
             snprintf(theirs, sizeof theirs, "blk.%d.%s.weight", l, parts[i][1]);
-            if (i < 9 || safetensors_find(s, name))
+            if (i < 6 || safetensors_find(s, name))
                 put_tensor(m, safetensors_find(s, name), theirs, i == 2 || i == 3 ? head_dim : 0,
                     quantised && l == 1 && i == 8);
         }
@@ -362,6 +362,87 @@ void gguf_make_family(const char *name, struct buf *out)
     if (!qwen3 && !mistral)
         put_llama3(&m);
     put_tensors(&m, s, qwen3 ? 0 : head_dim, false);
+    gguf_make_finish(&m, out);
+    gguf_make_done(&m);
+    safetensors_close(s);
+}
+
+/* The same of each of four experts as one tensor, (rows, columns) of each behind the other. */
+static void put_stacked(struct gguf_make *m, const struct safetensors *s, const char *layer,
+    const char *from, const char *to, bool quantised)
+{
+    char name[128];
+    int64_t ne[3] = {0, 0, 4};
+    struct buf data, blocks;
+    buf_init(&data, 1 << 24);
+    buf_init(&blocks, 1 << 24);
+    for (int i = 0; i < 4; i++) {
+        snprintf(name, sizeof name, "%s.experts.%d.%s.weight", layer, i, from);
+        const struct safetensors_tensor *t = safetensors_find(s, name);
+        ck_assert_msg(t != NULL, "%s", name);
+        ne[0] = t->shape[1];
+        ne[1] = t->shape[0];
+        buf_add(&data, t->data, (size_t)t->bytes);
+    }
+    if (quantised) {
+        quantise((const float *)(const void *)data.data, ne[0] * ne[1] * 4, &blocks);
+        gguf_make_tensor(m, to, 8, 3, ne, -1, blocks.data, blocks.len);
+    } else {
+        gguf_make_tensor(m, to, 0, 3, ne, -1, data.data, data.len);
+    }
+    buf_done(&blocks);
+    buf_done(&data);
+}
+
+static void put_experts(
+    struct gguf_make *m, const struct safetensors *s, bool qwen3, bool quantised)
+{
+    char layer[64], name[128], to[64];
+    for (int l = 0; l < 2; l++) {
+        snprintf(layer, sizeof layer, "model.layers.%d.%s", l, qwen3 ? "mlp" : "block_sparse_moe");
+        snprintf(name, sizeof name, "%s.gate.weight", layer);
+        snprintf(to, sizeof to, "blk.%d.ffn_gate_inp.weight", l);
+        put_tensor(m, safetensors_find(s, name), to, 0, false);
+        snprintf(to, sizeof to, "blk.%d.ffn_gate_exps.weight", l);
+        put_stacked(m, s, layer, qwen3 ? "gate_proj" : "w1", to, quantised);
+        snprintf(to, sizeof to, "blk.%d.ffn_up_exps.weight", l);
+        put_stacked(m, s, layer, qwen3 ? "up_proj" : "w3", to, quantised);
+        snprintf(to, sizeof to, "blk.%d.ffn_down_exps.weight", l);
+        put_stacked(m, s, layer, qwen3 ? "down_proj" : "w2", to, false);
+    }
+}
+
+void gguf_make_mixture(const char *name, bool quantised, struct buf *out)
+{
+    bool qwen3 = !strcmp(name, "qwen3-moe");
+    uint32_t head_dim = qwen3 ? 12 : 8;
+    struct safetensors *s = NULL;
+    struct gguf_make m;
+    struct err e = {0};
+    char text[96];
+    snprintf(text, sizeof text, GOLDEN "tiny-%s/model.safetensors", name);
+    ck_assert_msg(!safetensors_open(text, &s, &e), "%s", e.text);
+    gguf_make_init(&m);
+    gguf_make_str(&m, "general.architecture", qwen3 ? "qwen3moe" : "llama");
+#define KEY(key) (snprintf(text, sizeof text, "%s.%s", qwen3 ? "qwen3moe" : "llama", key), text)
+    gguf_make_u32(&m, KEY("embedding_length"), 32);
+    gguf_make_u32(&m, KEY("block_count"), 2);
+    gguf_make_u32(&m, KEY("attention.head_count"), 4);
+    gguf_make_u32(&m, KEY("attention.head_count_kv"), 2);
+    gguf_make_u32(&m, KEY("attention.key_length"), head_dim);
+    gguf_make_u32(&m, KEY("attention.value_length"), head_dim);
+    gguf_make_u32(&m, KEY("rope.dimension_count"), head_dim);
+    gguf_make_u32(&m, KEY("feed_forward_length"), qwen3 ? 48 : 20);
+    gguf_make_u32(&m, KEY("context_length"), 64);
+    gguf_make_u32(&m, KEY("expert_count"), 4);
+    gguf_make_u32(&m, KEY("expert_used_count"), 2);
+    if (qwen3)
+        gguf_make_u32(&m, KEY("expert_feed_forward_length"), 24);
+    gguf_make_f32(&m, KEY("attention.layer_norm_rms_epsilon"), qwen3 ? 1e-6f : 1e-5f);
+    gguf_make_f32(&m, KEY("rope.freq_base"), qwen3 ? 1e6f : 1e4f);
+#undef KEY
+    put_tensors(&m, s, qwen3 ? 0 : head_dim, false);
+    put_experts(&m, s, qwen3, quantised);
     gguf_make_finish(&m, out);
     gguf_make_done(&m);
     safetensors_close(s);

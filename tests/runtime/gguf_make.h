@@ -38,5 +38,7 @@ void gguf_make_gpt2(struct buf *out);
 /* tests/golden/tiny-<name> as GGUF, as llama.cpp's converter does: "qwen3", "mistral" (a llama
    there) and "llama3" (with the factors of its frequencies). All in F32; no tokenizer. */
 void gguf_make_family(const char *name, struct buf *out);
+/* The same of "qwen3-moe" and "mixtral"; quantised: gates and ups of experts in Q8_0. */
+void gguf_make_mixture(const char *name, bool quantised, struct buf *out);
 
 #endif

@@ -150,6 +150,50 @@ static const struct model_config bert = {
     .pad_id = 0,
 };
 
+static const struct model_config qwen3_moe = {
+    .architecture = "qwen3_moe",
+    .vocab = 131,
+    .dim = 32,
+    .layers = 2,
+    .heads = 4,
+    .kv_heads = 2,
+    .head_dim = 12,
+    .ffn_dim = 48,
+    .context = 64,
+    .norm_eps = 1e-6f,
+    .rope_theta = 1000000,
+    .bos_id = 0,
+    .eos_id = 0,
+    .pad_id = -1,
+    .qk_norm = true,
+    .experts = 4,
+    .experts_per_token = 2,
+    .expert_ffn_dim = 24,
+    .balance_loss_coef = 0.5f,
+};
+
+static const struct model_config mixtral = {
+    .architecture = "mixtral",
+    .vocab = 131,
+    .dim = 32,
+    .layers = 2,
+    .heads = 4,
+    .kv_heads = 2,
+    .head_dim = 8,
+    .ffn_dim = 20,
+    .context = 64,
+    .norm_eps = 1e-5f,
+    .rope_theta = 10000,
+    .bos_id = 0,
+    .eos_id = 0,
+    .pad_id = -1,
+    .experts = 4,
+    .experts_per_token = 2,
+    .expert_ffn_dim = 20,
+    .norm_topk = true,
+    .balance_loss_coef = 0.25f,
+};
+
 static void check_equal(const struct model_config *a, const struct model_config *b)
 {
     ck_assert_str_eq(a->architecture, b->architecture);
@@ -170,6 +214,9 @@ static void check_equal(const struct model_config *a, const struct model_config 
     ck_assert(a->bos_id == b->bos_id && a->eos_id == b->eos_id && a->pad_id == b->pad_id);
     ck_assert(a->window == b->window && a->qk_norm == b->qk_norm);
     ck_assert_mem_eq(&a->rope_scaling, &b->rope_scaling, sizeof a->rope_scaling);
+    ck_assert(a->experts == b->experts && a->experts_per_token == b->experts_per_token);
+    ck_assert(a->expert_ffn_dim == b->expert_ffn_dim && a->norm_topk == b->norm_topk);
+    ck_assert(a->balance_loss_coef == b->balance_loss_coef);
 }
 
 static void check_golden(const char *path, const struct model_config *want)
@@ -195,6 +242,8 @@ START_TEST(the_golden_configs_are_read)
     check_golden(GOLDEN "tiny-qwen3/config.json", &qwen3);
     check_golden(GOLDEN "tiny-mistral/config.json", &mistral);
     check_golden(GOLDEN "tiny-llama3/config.json", &llama3);
+    check_golden(GOLDEN "tiny-qwen3-moe/config.json", &qwen3_moe);
+    check_golden(GOLDEN "tiny-mixtral/config.json", &mixtral);
     ck_assert_int_eq(model_config_read("tests/none.json", &c, &e), -ERR_DATA);
 }
 END_TEST
@@ -232,6 +281,15 @@ START_TEST(a_config_survives_writing_and_reading)
     write_and_read(&bert, "BertForTokenClassification");
     write_and_read(&qwen3, "Qwen3ForCausalLM");
     write_and_read(&mistral, "\"sliding_window\":7");
+    write_and_read(&qwen3_moe, "Qwen3MoeForCausalLM");
+    write_and_read(&mixtral, "\"num_local_experts\":4");
+    c = mixtral;
+    c.window = 9;
+    c.balance_loss_coef = 0;
+    write_and_read(&c, "MixtralForCausalLM");
+    c = qwen3_moe;
+    c.norm_topk = true;
+    write_and_read(&c, "\"norm_topk_prob\":true");
     write_and_read(&llama3, "\"original_max_position_embeddings\":32");
     c = mistral;
     c.window = 0;
@@ -326,6 +384,17 @@ START_TEST(what_cannot_be_expressed_is_refused)
     ck_assert_int_eq(family_config_expressible(&qwen2, &e), 0);
     ck_assert_int_eq(family_config_expressible(&qwen3, &e), 0);
     ck_assert_int_eq(family_config_expressible(&mistral, &e), 0);
+    ck_assert_int_eq(family_config_expressible(&qwen3_moe, &e), 0);
+    ck_assert_int_eq(family_config_expressible(&mixtral, &e), 0);
+    for (int i = 0; i < 4; i++) {
+        c = i == 0 ? qwen3_moe : i == 1 ? qwen3 : mixtral;
+        c.experts = i == 0 ? 0 : 4;
+        c.norm_topk = i != 2;
+        c.expert_ffn_dim += i == 3;
+        ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
+        ck_assert(strstr(e.text, "has these experts") && strstr(e.text, c.architecture));
+    }
+    c = tiny;
     c.window = 9;
     ck_assert_int_eq(family_config_expressible(&c, &e), -ERR_DATA);
     c = qwen3;
@@ -429,11 +498,35 @@ START_TEST(silence_and_other_ways_to_say_it)
 }
 END_TEST
 
+#define MIXTURE \
+    BASE ",\"num_attention_heads\":4,\"num_experts\":4,\"num_experts_per_tok\":2"
 static const struct {
     const char *config, *says;
 } bad[] = {
     {"[]", "not an object"},
-    {"{\"model_type\":\"t5\"}", "\"t5\"; what is read: llama, qwen2, qwen3, mistral, gpt2, bert"},
+    {"{\"model_type\":\"t5\"}", "\"t5\"; what is read: llama, qwen2, qwen3, mistral, gpt2, bert, "
+                                "qwen3_moe, mixtral"},
+    {"{\"model_type\":\"qwen3_moe\"," BASE ",\"num_attention_heads\":4,\"num_experts\":4}",
+        "8 experts for each token of 4"},
+    {"{\"model_type\":\"qwen3_moe\"," MIXTURE ",\"num_local_experts\":5}", "num_local_experts"},
+    {"{\"model_type\":\"qwen3_moe\"," MIXTURE ",\"decoder_sparse_step\":2}", "decoder_sparse_step"},
+    {"{\"model_type\":\"qwen3_moe\"," MIXTURE ",\"mlp_only_layers\":[0]}", "mlp_only_layers"},
+    {"{\"model_type\":\"qwen3_moe\"," MIXTURE ",\"shared_expert_intermediate_size\":9}",
+        "shared_expert_intermediate_size"},
+    {"{\"model_type\":\"qwen3_moe\"," MIXTURE ",\"router_aux_loss_coef\":-1}",
+        "coefficient -1"},
+    {"{\"model_type\":\"qwen3_moe\"," MIXTURE ",\"use_sliding_window\":true}",
+        "use_sliding_window = true"},
+    {"{\"model_type\":\"qwen3_moe\"," BASE
+     ",\"num_attention_heads\":4,\"num_experts\":1025}",
+        "1025 experts"},
+    {"{\"model_type\":\"mixtral\"," BASE ",\"num_attention_heads\":8,\"num_local_experts\":0}",
+        "num_local_experts"},
+    {"{\"model_type\":\"mixtral\"," BASE
+     ",\"num_attention_heads\":8,\"router_jitter_noise\":0.1}",
+        "router_jitter_noise"},
+    {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"num_experts\":4}",
+        "num_experts"},
     {"{\"model_type\":\"bert\",\"hidden_act\":\"relu\"}", "hidden_act \"relu\""},
     {"{\"model_type\":\"bert\",\"position_embedding_type\":\"relative_key\"}",
         "position_embedding_type \"relative_key\""},
@@ -562,6 +655,17 @@ START_TEST(names_of_files_are_known)
         {&bert, FAMILY_HF, "classifier.weight", "classifier.weight"},
         {&gpt2, FAMILY_GGUF, "model.embed_positions.weight", "position_embd.weight"},
         {&qwen3, FAMILY_GGUF, "model.layers.1.self_attn.q_norm.weight", "blk.1.attn_q_norm.weight"},
+        {&qwen3_moe, FAMILY_HF, "model.layers.1.mlp.experts.3.up_proj.weight",
+            "model.layers.1.mlp.experts.3.up_proj.weight"},
+        {&mixtral, FAMILY_HF, "model.layers.1.mlp.experts.3.up_proj.weight",
+            "model.layers.1.block_sparse_moe.experts.3.w3.weight"},
+        {&mixtral, FAMILY_HF, "model.layers.0.mlp.gate.weight",
+            "model.layers.0.block_sparse_moe.gate.weight"},
+        {&mixtral, FAMILY_HF, "model.layers.0.self_attn.q_proj.weight",
+            "model.layers.0.self_attn.q_proj.weight"},
+        {&qwen3_moe, FAMILY_GGUF, "model.layers.0.mlp.gate.weight", "blk.0.ffn_gate_inp.weight"},
+        {&mixtral, FAMILY_GGUF, "model.layers.1.mlp.experts.2.down_proj.weight",
+            "blk.1.ffn_down_exps.weight"},
         {&qwen3, FAMILY_HF, "model.layers.0.self_attn.k_norm.weight",
             "model.layers.0.self_attn.k_norm.weight"},
         {&mistral, FAMILY_GGUF, "lm_head.weight", "output.weight"},
@@ -594,6 +698,8 @@ START_TEST(places_say_how_a_file_keeps_a_tensor)
     ck_assert(p.interleaved && p.shape[0] == 32 && p.first == 0);
     p = place_of(&mistral, FAMILY_GGUF, "model.layers.0.self_attn.q_proj.weight");
     ck_assert(p.interleaved && p.shape[0] == 32);
+    p = place_of(&qwen3_moe, FAMILY_GGUF, "model.layers.0.mlp.experts.2.up_proj.weight");
+    ck_assert(p.stacked == 4 && p.first == 2 * 24 && p.shape[0] == 4 * 24 && p.shape[1] == 32);
     p = place_of(&qwen3, FAMILY_GGUF, "model.layers.0.self_attn.q_norm.weight");
     ck_assert(!p.interleaved && p.dims == 1 && p.shape[0] == 12);
     p = place_of(&qwen2, FAMILY_GGUF, "model.layers.0.self_attn.k_proj.weight");

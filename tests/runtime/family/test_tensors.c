@@ -291,6 +291,44 @@ START_TEST(linears_are_stacked_by_rows)
 }
 END_TEST
 
+/* Experts stand at one distance from each other, gates and ups before downs; files have them expert
+   by expert. */
+START_TEST(experts_are_a_range)
+{
+    struct model_config c = shape_of("tiny-qwen3-moe"); /* 5 experts of 13, 24 channels */
+    struct linear_shape s;
+    struct tensors t;
+    make(&c, &t);
+    ck_assert_int_eq(t.experts, 5);
+    ck_assert_int_eq(t.count, 1 + 2 * (4 + 4 + 1 + 3 * 5) + 2);
+    for (int l = 0; l < 2; l++) {
+        const struct tensor *router = tensors_get(&t, TENSOR_ROUTER, TENSOR_WEIGHT, l, -1);
+        const struct tensor *before = tensors_get(&t, TENSOR_EXPERT_GATE, TENSOR_WEIGHT, l, 0);
+        const struct tensor *down = tensors_get(&t, TENSOR_EXPERT_DOWN, TENSOR_WEIGHT, l, 0);
+        ck_assert(router->shape[0] == 5 && router->axis == AXIS_NONE && router->expert == -1);
+        ck_assert(before[10].role == TENSOR_EXPERT_DOWN && before[10].expert == 0);
+        for (int i = 0; i < 5; i++) {
+            const struct tensor *gate = tensors_get(&t, TENSOR_EXPERT_GATE, TENSOR_WEIGHT, l, i);
+            const struct tensor *up = tensors_get(&t, TENSOR_EXPERT_UP, TENSOR_WEIGHT, l, i);
+            const struct tensor *last = tensors_get(&t, TENSOR_EXPERT_DOWN, TENSOR_WEIGHT, l, i);
+            ck_assert(gate->expert == i && last->expert == i && up->axis == AXIS_ROWS);
+            ck_assert_int_eq(up->offset, gate->offset + gate->count);
+            ck_assert_int_eq(gate->offset - before->offset, i * 640); /* 2 * 13 * 24, aligned */
+            ck_assert_int_eq(last->offset - down->offset, i * 320);
+            ck_assert(up->order == gate->order + 1 && last->order == up->order + 1);
+            ck_assert_int_eq(gate->order, router->order + 1 + 3 * i);
+        }
+    }
+    ck_assert_ptr_null(tensors_get(&t, TENSOR_UP, TENSOR_WEIGHT, 0, -1));
+    ck_assert_ptr_nonnull(tensors_find(&t, "model.layers.1.mlp.experts.4.down_proj.weight"));
+    linear_shape(&c, LINEAR_EXPERT_GATE_UP, &s);
+    ck_assert(s.in == 24 && s.out == 26 && s.pieces == 2 && s.role[0] == TENSOR_EXPERT_GATE);
+    linear_shape(&c, LINEAR_GATE_UP, &s);
+    ck_assert_int_eq(s.pieces, 0);
+    tensors_done(&t);
+}
+END_TEST
+
 START_TEST(gpt2_has_124_439_808_parameters)
 {
     struct model_config c = tiny_gpt2();
@@ -372,5 +410,5 @@ END_TEST
 UNIT_MAIN("tensors", tables_are_whole, tensors_are_found_by_role, norms_of_heads_are_found_by_role,
     tensors_of_gpt2_are_found_by_role, tensors_of_bert_are_found_by_role,
     the_order_of_computing_is_known, the_order_of_the_flat_range_is_known, axes_fit_together,
-    linears_are_stacked_by_rows, gpt2_has_124_439_808_parameters,
+    linears_are_stacked_by_rows, experts_are_a_range, gpt2_has_124_439_808_parameters,
     smollm2_has_134_515_008_parameters, absurd_sizes_are_refused, allocation_failures_are_seen)

@@ -515,6 +515,8 @@ START_TEST(what_is_written_is_what_transformers_wrote)
     check_rewritten(GOLDEN "tiny-qwen2", DTYPE_F32);
     check_rewritten(GOLDEN "tiny-bert", DTYPE_F32);
     check_rewritten(GOLDEN "tiny-bert-texts", DTYPE_F32);
+    check_rewritten(GOLDEN "tiny-qwen3-moe", DTYPE_F32);
+    check_rewritten(GOLDEN "tiny-mixtral", DTYPE_BF16);
 }
 END_TEST
 
@@ -587,9 +589,36 @@ START_TEST(failed_calls_are_reported)
 }
 END_TEST
 
+/* A GGUF file has the experts of a layer as one tensor, and calls a Mixtral a llama. */
+START_TEST(experts_of_both_formats_are_one_model)
+{
+    static const char *const names[] = {"qwen3-moe", "mixtral"};
+    golden_folder(model_files_folder);
+    for (int i = 0; i < 4; i++) {
+        char path[128], from[64];
+        buf_auto struct buf file;
+        buf_init(&file, 1 << 24);
+        gguf_make_mixture(names[i / 2], i % 2, &file);
+        model_files_path(path, "experts.gguf");
+        golden_write(path, file.data, file.len);
+        snprintf(from, sizeof from, GOLDEN "tiny-%s", names[i / 2]);
+        struct weights *hf = model_files_open(from), *gguf = model_files_open(path);
+        const struct model_config *c = weights_config(gguf), *want = weights_config(hf);
+        ck_assert_str_eq(c->architecture, want->architecture);
+        ck_assert(c->experts == 4 && c->experts_per_token == 2 && c->norm_topk);
+        ck_assert_int_eq(c->expert_ffn_dim, want->expert_ffn_dim);
+        model_files_compare(hf, gguf, i % 2 ? 0.003f : 0); /* half a step of Q8_0 */
+        weights_close(hf);
+        weights_close(gguf);
+    }
+    golden_remove(model_files_folder);
+}
+END_TEST
+
 UNIT_MAIN("weights", both_formats_give_the_same_tensors, rows_and_types_are_as_asked,
     a_pinned_file_must_match, broken_models_are_refused_with_their_reason,
     broken_gguf_models_are_refused, part_of_a_split_model_is_refused, a_byte_order_mark_is_dropped,
     gpt2_is_split_and_transposed, old_gpt2_names_are_known, gpt2_in_gguf_gives_the_same_tensors,
     what_is_written_is_what_transformers_wrote, what_cannot_be_expressed_is_not_written,
-    a_written_folder_reads_back, end_tokens_are_kept, failed_calls_are_reported)
+    a_written_folder_reads_back, end_tokens_are_kept, experts_of_both_formats_are_one_model,
+    failed_calls_are_reported)

@@ -11,6 +11,7 @@
 #include "runtime/files/safetensors.h"
 #include "runtime/model/engine.h"
 #include "runtime/model/pass.h"
+#include "tests/runtime/gguf_make.h"
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
@@ -227,6 +228,50 @@ START_TEST(logits_equal_transformers)
 }
 END_TEST
 
+static void serve_gguf(bool quantised, float *logits)
+{
+    char folder[64], path[96];
+    buf_auto struct buf file;
+
+    buf_init(&file, 1 << 24);
+    golden_folder(folder);
+    snprintf(path, sizeof path, "%s/m.gguf", folder);
+    gguf_make_mixture("mixtral", quantised, &file);
+    golden_write(path, file.data, file.len);
+    ck_assert_msg(!weights_open(path, NULL, &w, &e), "%s", e.text);
+    struct opened m = open((struct model_conf){.t = DTYPE_F32, .kv_capacity = T});
+    struct opened training = open((struct model_conf){
+        .t = DTYPE_F32, .train = true, .micro_sequences = 1, .sequence_length = T});
+    const struct pass_input in = {.ids = ids, .targets = ids + 1};
+    double loss;
+
+    run(m.engine, (const int[]){9, 1, 1, 21, 0}, logits);
+    ck_assert(!pass_step(training.pass, 1, &in, 1, false, &loss, &e));
+    ck_assert_double_eq_tol(cross_entropy(logits), loss, 1e-4 * loss);
+    close_opened(&training);
+    close_opened(&m);
+    weights_close(w);
+    golden_remove(folder);
+}
+
+/* Experts' blocks are multiplied as they are: training decodes them first. */
+START_TEST(experts_are_served_from_blocks)
+{
+    static float folder[T * V_MAX], whole[T * V_MAX], blocks[T * V_MAX];
+
+    open_family(7);
+    struct opened m = open((struct model_conf){.t = DTYPE_F32, .kv_capacity = T});
+    run(m.engine, (const int[]){9, 1, 1, 21, 0}, folder);
+    close_opened(&m);
+    weights_close(w);
+    serve_gguf(false, whole);
+    serve_gguf(true, blocks);
+    ck_assert_double_le(farthest(folder, whole, T * V), 1e-5);
+    ck_assert_double_ge(farthest(whole, blocks, T * V), 1e-6);
+    dev_close(d);
+}
+END_TEST
+
 /* Learned positions end: no cache may be longer. */
 START_TEST(positions_bound_the_context)
 {
@@ -245,4 +290,4 @@ START_TEST(positions_bound_the_context)
 END_TEST
 
 UNIT_MAIN("net", any_cut_gives_the_same_logits, serving_equals_training, bf16_serving_is_near,
-    logits_equal_transformers, positions_bound_the_context)
+    logits_equal_transformers, experts_are_served_from_blocks, positions_bound_the_context)

@@ -63,6 +63,13 @@ static struct model_conf conf_of(
         .seed = 3};
 }
 
+/* Sequences of labels, and those that experts are balanced over, are of unlike lengths, others
+   whole. */
+static bool has_lengths(const struct model_config *c)
+{
+    return c->labels || c->experts;
+}
+
 static struct pass *open(struct dev *d, const struct model_conf *c)
 {
     struct pass *pass = tiny_pass(d, c);
@@ -70,19 +77,20 @@ static struct pass *open(struct dev *d, const struct model_conf *c)
     tiny_ids(inputs, N, 7);
     tiny_ids(labels, N, 8);
     labels[4] = -1; /* a target that does not count */
-    for (int64_t i = 0; c->config.labels && i < c->micro_sequences; i++)
+    for (int64_t i = 0; has_lengths(&c->config) && i < c->micro_sequences; i++)
         for (int64_t j = 0, t = c->sequence_length; j < t; j++) {
+            int32_t label = labels[i * t + j];
             lengths[i] = (int32_t)(t - i * t / 3);
-            labels[i * t + j] = j < lengths[i] ? labels[i * t + j] % (int)c->config.labels : -1;
+            label = c->config.labels ? label % (int)c->config.labels : label;
+            labels[i * t + j] = j < lengths[i] ? label : -1;
         }
     return pass;
 }
 
-/* Sequences of labels are of unlike lengths, others whole. */
 static struct pass_input input_of(const struct model_config *c)
 {
     return (struct pass_input){.ids = inputs,
-        .lengths = c->labels ? lengths : NULL,
+        .lengths = has_lengths(c) ? lengths : NULL,
         .first = documents,
         .targets = labels};
 }
@@ -516,12 +524,15 @@ END_TEST
 
 START_TEST(micro_batches_add_up)
 {
-    static const char *const some[] = {"k_proj", "down_proj", NULL};
+    static const char *const both[] = {"k_proj", "down_proj", NULL};
+    static const char *const some[] = {"k_proj", "o_proj", NULL};
 
     check_micro_batches(tiny_config(true), NULL, 0);
-    check_micro_batches(tiny_config(true), some, 0.5f);
+    check_micro_batches(tiny_config(true), both, 0.5f);
     check_micro_batches(tiny_bert(), NULL, 0);
     check_micro_batches(tiny_texts(), NULL, 0);
+    check_micro_batches(shape_of("tiny-qwen3-moe"), NULL, 0);
+    check_micro_batches(shape_of("tiny-mixtral"), some, 0);
 }
 END_TEST
 
@@ -552,7 +563,8 @@ static float *step_of(const char *kind, const struct model_conf *c, size_t *byte
 static void check_recomputation(const char *kind, struct model_config config)
 {
     static const char *const some[] = {"k_proj", "o_proj", "up_proj", "down_proj", NULL};
-    const char *const *const adapters[] = {NULL, some};
+    static const char *const of_attention[] = {"k_proj", "o_proj", NULL};
+    const char *const *const adapters[] = {NULL, config.experts ? of_attention : some};
 
     for (int i = 0; i < 4; i++) {
         struct model_conf c = conf_of(config, adapters[i / 2], i % 2 ? DTYPE_BF16 : DTYPE_F32);
@@ -580,6 +592,8 @@ START_TEST(recomputation_changes_no_bit)
     check_recomputation("cpu", tiny_gpt2());
     check_recomputation("cpu", tiny_bert());
     check_recomputation("cpu", shape_of("tiny-qwen3"));
+    check_recomputation("cpu", shape_of("tiny-qwen3-moe"));
+    check_recomputation("cuda", shape_of("tiny-mixtral"));
     check_recomputation("cuda", tiny_config(false));
     check_recomputation("cuda", tiny_bert());
     check_recomputation("cuda", tiny_texts());

@@ -240,6 +240,8 @@ START_TEST(families_are_exported_as_they_came)
     check_export(GOLDEN "tiny-qwen3");
     check_export(GOLDEN "tiny-mistral");
     check_export(GOLDEN "tiny-llama3");
+    check_export(GOLDEN "tiny-qwen3-moe");
+    check_export(GOLDEN "tiny-mixtral");
 }
 END_TEST
 

@@ -193,6 +193,49 @@ START_TEST(recomputation_is_the_same_training)
 }
 END_TEST
 
+/* A mixture of experts from a configuration: neither the order of rows nor the balance loss asks
+   how the batch is spread; and the folder at the end is one. */
+static struct jobspec mixture_job(const char *run)
+{
+    static const char config[] =
+        "{\"model_type\":\"qwen3_moe\",\"vocab_size\":256,\"hidden_size\":32,"
+        "\"num_hidden_layers\":2,\"num_attention_heads\":2,\"num_key_value_heads\":1,"
+        "\"head_dim\":16,\"intermediate_size\":64,\"moe_intermediate_size\":32,\"num_experts\":6,"
+        "\"num_experts_per_tok\":2,\"norm_topk_prob\":true,\"router_aux_loss_coef\":0.01}";
+    static char path[256];
+    struct jobspec s = training_job(run);
+
+    snprintf(path, sizeof path, "%s", training_path("mixture.json"));
+    golden_write(path, config, sizeof config - 1);
+    s.model.init = INIT_RANDOM;
+    s.model.config = path;
+    return s;
+}
+
+START_TEST(a_mixture_of_experts_is_trained)
+{
+    struct jobspec one = mixture_job("one"), straight = mixture_job("straight"),
+                   cut = mixture_job("cut");
+    struct outcome o = training_run_whole(&one, 1), a = training_run_whole(&straight, 2), b;
+    struct weights *w;
+
+    for (int k = 1; k <= STEPS; k++)
+        ck_assert_msg(fabs(a.loss[k] / o.loss[k] - 1) < 1e-5, "step %d: %.9g, one rank %.9g", k,
+            a.loss[k], o.loss[k]);
+    ck_assert_double_lt(a.validation, 0.8 * a.first_validation);
+    ck_assert(
+        !io_rename(training_path("output/model.safetensors"), training_path("straight.out"), &e));
+    b = interrupted(&cut, 2, 2);
+    for (int k = 1; k <= STEPS; k++)
+        ck_assert_msg(
+            a.loss[k] == b.loss[k], "step %d: %.17g, resumed %.17g", k, a.loss[k], b.loss[k]);
+    training_same_files(training_path("straight.out"), training_path("output/model.safetensors"));
+    ck_assert_msg(!weights_open(training_path("output"), NULL, &w, &e), "%s", e.text);
+    ck_assert_int_eq(weights_config(w)->experts, 6);
+    weights_close(w);
+}
+END_TEST
+
 /* A run that is complete but for its export (or whose export is wanted again) only exports. */
 START_TEST(complete_is_complete)
 {
@@ -422,7 +465,7 @@ int main(void)
 {
     return unit_run_sampled(&(struct unit){"train", 120, training_setup, training_teardown},
         (const TTest *const[]){losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
-            resume_with_another_world, recomputation_is_the_same_training, complete_is_complete,
+            resume_with_another_world, recomputation_is_the_same_training, a_mixture_of_experts_is_trained, complete_is_complete,
             lora_in_bf16_ends_in_a_folder, dropout_follows_the_samples,
             points_outlive_a_killed_rank, what_is_refused, what_is_in_the_way_of_the_output_stays,
             a_small_file_is_trained_on_or_refused, NULL});
