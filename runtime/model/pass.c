@@ -27,6 +27,7 @@ struct pass {
     int32_t *sees_from;                /* (N); NULL: neither a window nor documents */
     bool documents;                    /* position and sees_from are of the last step's */
     float *expert_count, *balance;     /* (B, E), (B): of a mixture of experts; else NULL */
+    float *expert_load;                /* (PASS_AHEAD, E): counts since pass_loss */
     float *loss;                       /* (N) */
     float *loss_total;                 /* (PASS_AHEAD, N): by row, since pass_loss */
     int ahead;                         /* which of these is being added to */
@@ -68,6 +69,7 @@ static void pass_carve(struct pass *p)
     if (p->batch.config->experts) {
         p->expert_count = carve_tensor(c, p->batch.b, p->batch.config->experts, DTYPE_F32);
         p->balance = carve_tensor(c, p->batch.b, 1, DTYPE_F32);
+        p->expert_load = carve_tensor(c, PASS_AHEAD, p->batch.config->experts, DTYPE_F32);
     }
     net_carve(&p->net, &p->batch, &p->memory);
 }
@@ -361,6 +363,10 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
     if (backward) {
         beat_phase(s.page, WIRE_PHASE_BACKWARD);
         net_backward(&s, &p->net, tell_ready, p);
+        if (p->expert_load)
+            OP(p, bias_back, .n = b, .c = s.config->experts, .ld = s.config->experts,
+                .dy = p->expert_count, .dbias = p->expert_load + p->ahead * s.config->experts,
+                .t = DTYPE_F32);
     }
     int64_t rows = rows_of(p, b);
     if (loss_sum)
@@ -388,6 +394,15 @@ void pass_next_loss(struct pass *p)
 {
     assert(p->ahead < PASS_AHEAD - 1);
     p->ahead++;
+}
+
+int pass_expert_load(struct pass *p, float *counts, struct err *e)
+{
+    size_t bytes = (size_t)(PASS_AHEAD * p->batch.config->experts) * 4;
+    assert(p->expert_load);
+    dev_download(p->dev, counts, p->expert_load, bytes);
+    dev_zero(p->dev, p->expert_load, bytes);
+    return dev_sync(p->dev, e);
 }
 
 int pass_loss(struct pass *p, double *sums, struct err *e)

@@ -59,6 +59,9 @@ void pass_set_place(struct pass *p, int64_t first);
 /* From now on such sums are added up apart from those so far; PASS_AHEAD - 1 times at most before
    pass_loss. */
 void pass_next_loss(struct pass *p);
+/* Of a mixture of experts, before pass_loss, which forgets it: how often each was chosen in steps
+   with backward, over all layers; counts (PASS_AHEAD, E) host, by the sums that pass_loss tells. */
+int pass_expert_load(struct pass *p, float *counts, struct err *e);
 /* Waits for the device: the sums since the last call, one more than calls of pass_next_loss. */
 int pass_loss(struct pass *p, double *sums, struct err *e);
 /* From now on backward calls ready_fn whenever no more will be added to a part of the gradient,

@@ -35,6 +35,7 @@ struct lots { /* of one step's gradient: [low, open) is ready, [open, top) is on
 
 struct step { /* what is known of a step once the host has looked; the same on every rank */
     double loss, grad_norm, seconds;
+    double busiest_expert; /* its share of all choices of experts; 0: there are none */
 };
 
 struct train {

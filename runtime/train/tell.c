@@ -55,6 +55,8 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
         (rc = train_tell_metric(t, "learning_rate", rate, e)) ||
         (rc = train_tell_metric(t, "gradient_norm", s->grad_norm, e)) ||
         (rc = train_tell_metric(t, "tokens_per_second", speed, e)) ||
+        (s->busiest_expert > 0 &&
+            (rc = train_tell_metric(t, "expert_load/busiest", s->busiest_expert, e))) ||
         (rc = train_log_metrics(t,
              (struct door_field[]){{"step", (double)t->state.step, NULL}, {"loss", s->loss, NULL},
                  {"learningRate", rate, NULL}, {"gradientNorm", s->grad_norm, NULL},

@@ -51,6 +51,26 @@ static bool save_is_due(struct train *t)
         (train_leads(t) && seconds > 0 && clock_ms() - t->saved_ms >= seconds * 1000);
 }
 
+/* The share of the busiest expert in each of n steps, over all ranks. */
+static int settle_experts(struct train *t, int n, struct step *s, struct err *e)
+{
+    int64_t experts = t->config.experts;
+    float counts[PASS_AHEAD * MODEL_EXPERTS_LIMIT]; /* (n, experts) */
+    int rc = pass_expert_load(t->pass, counts, e);
+    if (rc || (rc = coll_allreduce(t->coll, counts, n * experts, DTYPE_F32, COLL_SUM, e)))
+        return rc;
+    for (int i = 0; i < n; i++) {
+        const float *count = counts + i * experts;
+        double sum = 0, most = 0;
+        for (int64_t j = 0; j < experts; j++) {
+            sum += (double)count[j];
+            most = fmax(most, (double)count[j]);
+        }
+        s[i].busiest_expert = sum > 0 ? most / sum : 0;
+    }
+    return 0;
+}
+
 /* Looks at n steps that were enqueued since start_ns. Losses and wishes become the world's, and so
    does how many are enqueued next. */
 static int settle(
@@ -58,8 +78,8 @@ static int settle(
 {
     double sums[PASS_AHEAD];
     float v[PASS_AHEAD + 3]; /* losses; stop, save; seconds a step */
-    int rc = pass_loss(t->pass, sums, e);
-    if (rc)
+    int rc = t->config.experts ? settle_experts(t, n, s, e) : 0;
+    if (rc || (rc = pass_loss(t->pass, sums, e)))
         return rc;
     for (int i = 0; i < n; i++)
         v[i] = (float)(sums[i] / (double)train_labels(t, t->state.step + 1 + i));
@@ -164,7 +184,7 @@ static int take_steps(struct train *t, struct wish *w, struct err *e)
 {
     int64_t begun = t->state.step, last = last_ahead(t), start_ns = clock_ns();
     int n = (int)(last - begun), rc;
-    struct step s[PASS_AHEAD];
+    struct step s[PASS_AHEAD] = {{0}};
     for (int i = 0; i < n; i++) {
         if (i > 0)
             pass_next_loss(t->pass);

@@ -588,8 +588,7 @@ START_TEST(test_expert_weigh)
     a->dweight = parity_space(&run, a->n, DTYPE_F32);
     op_ref_expert_weigh(ref, a);
     check_gradient("dx", weigh_loss, &w, w.x, a->dy, a->n * a->c);
-    check_gradient(
-        "dweight", weigh_loss, &w, (float *)(uintptr_t)a->weight, a->dweight, a->n);
+    check_gradient("dweight", weigh_loss, &w, (float *)(uintptr_t)a->weight, a->dweight, a->n);
 }
 END_TEST
 

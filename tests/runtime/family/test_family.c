@@ -498,14 +498,14 @@ START_TEST(silence_and_other_ways_to_say_it)
 }
 END_TEST
 
-#define MIXTURE \
-    BASE ",\"num_attention_heads\":4,\"num_experts\":4,\"num_experts_per_tok\":2"
+#define MIXTURE BASE ",\"num_attention_heads\":4,\"num_experts\":4,\"num_experts_per_tok\":2"
 static const struct {
     const char *config, *says;
 } bad[] = {
     {"[]", "not an object"},
-    {"{\"model_type\":\"t5\"}", "\"t5\"; what is read: llama, qwen2, qwen3, mistral, gpt2, bert, "
-                                "qwen3_moe, mixtral"},
+    {"{\"model_type\":\"t5\"}",
+        "\"t5\"; what is read: llama, qwen2, qwen3, mistral, gpt2, bert, "
+        "qwen3_moe, mixtral"},
     {"{\"model_type\":\"qwen3_moe\"," BASE ",\"num_attention_heads\":4,\"num_experts\":4}",
         "8 experts for each token of 4"},
     {"{\"model_type\":\"qwen3_moe\"," MIXTURE ",\"num_local_experts\":5}", "num_local_experts"},
@@ -513,17 +513,14 @@ static const struct {
     {"{\"model_type\":\"qwen3_moe\"," MIXTURE ",\"mlp_only_layers\":[0]}", "mlp_only_layers"},
     {"{\"model_type\":\"qwen3_moe\"," MIXTURE ",\"shared_expert_intermediate_size\":9}",
         "shared_expert_intermediate_size"},
-    {"{\"model_type\":\"qwen3_moe\"," MIXTURE ",\"router_aux_loss_coef\":-1}",
-        "coefficient -1"},
+    {"{\"model_type\":\"qwen3_moe\"," MIXTURE ",\"router_aux_loss_coef\":-1}", "coefficient -1"},
     {"{\"model_type\":\"qwen3_moe\"," MIXTURE ",\"use_sliding_window\":true}",
         "use_sliding_window = true"},
-    {"{\"model_type\":\"qwen3_moe\"," BASE
-     ",\"num_attention_heads\":4,\"num_experts\":1025}",
+    {"{\"model_type\":\"qwen3_moe\"," BASE ",\"num_attention_heads\":4,\"num_experts\":1025}",
         "1025 experts"},
     {"{\"model_type\":\"mixtral\"," BASE ",\"num_attention_heads\":8,\"num_local_experts\":0}",
         "num_local_experts"},
-    {"{\"model_type\":\"mixtral\"," BASE
-     ",\"num_attention_heads\":8,\"router_jitter_noise\":0.1}",
+    {"{\"model_type\":\"mixtral\"," BASE ",\"num_attention_heads\":8,\"router_jitter_noise\":0.1}",
         "router_jitter_noise"},
     {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"num_experts\":4}",
         "num_experts"},

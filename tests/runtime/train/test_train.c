@@ -212,12 +212,36 @@ static struct jobspec mixture_job(const char *run)
     return s;
 }
 
+/* The busiest of six experts, of which each token goes to two: of all ranks' tokens. */
+static void check_loads(const char *board, const char *other)
+{
+    static struct event events[2][8 * STEPS];
+    int n = events_shown(board, events[0], 8 * STEPS), m, found = 0;
+    m = events_shown(other, events[1], 8 * STEPS);
+    ck_assert_int_eq(n, m);
+    for (int i = 0; i < n; i++) {
+        if (strcmp(events[0][i].tag, "expert_load/busiest"))
+            continue;
+        ck_assert_str_eq(events[1][i].tag, events[0][i].tag);
+        ck_assert(events[0][i].value >= 1 / 6.0f && events[0][i].value <= 0.5f);
+        ck_assert_float_eq_tol(events[0][i].value, events[1][i].value, 1e-3f);
+        found++;
+    }
+    ck_assert_int_eq(found, STEPS);
+}
+
 START_TEST(a_mixture_of_experts_is_trained)
 {
     struct jobspec one = mixture_job("one"), straight = mixture_job("straight"),
                    cut = mixture_job("cut");
+    char board[256], other[256];
+    snprintf(board, sizeof board, "%s", training_path("board"));
+    snprintf(other, sizeof other, "%s", training_path("other"));
+    one.train.tensorboard = board;
+    straight.train.tensorboard = other;
     struct outcome o = training_run_whole(&one, 1), a = training_run_whole(&straight, 2), b;
     struct weights *w;
+    check_loads(board, other);
 
     for (int k = 1; k <= STEPS; k++)
         ck_assert_msg(fabs(a.loss[k] / o.loss[k] - 1) < 1e-5, "step %d: %.9g, one rank %.9g", k,
@@ -465,8 +489,8 @@ int main(void)
 {
     return unit_run_sampled(&(struct unit){"train", 120, training_setup, training_teardown},
         (const TTest *const[]){losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
-            resume_with_another_world, recomputation_is_the_same_training, a_mixture_of_experts_is_trained, complete_is_complete,
-            lora_in_bf16_ends_in_a_folder, dropout_follows_the_samples,
-            points_outlive_a_killed_rank, what_is_refused, what_is_in_the_way_of_the_output_stays,
-            a_small_file_is_trained_on_or_refused, NULL});
+            resume_with_another_world, recomputation_is_the_same_training,
+            a_mixture_of_experts_is_trained, complete_is_complete, lora_in_bf16_ends_in_a_folder,
+            dropout_follows_the_samples, points_outlive_a_killed_rank, what_is_refused,
+            what_is_in_the_way_of_the_output_stays, a_small_file_is_trained_on_or_refused, NULL});
 }
