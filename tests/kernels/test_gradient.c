@@ -541,7 +541,7 @@ START_TEST(test_route)
 }
 END_TEST
 
-/* Of a row the k greatest, the greatest first, of equals the first; what is no number comes last. */
+/* Of a row the k greatest, the greatest first, of equals the first; no number comes last. */
 START_TEST(test_route_chooses)
 {
     float p[] = {1, 3, 3, 2, NAN, INFINITY, NAN, NAN, -INFINITY, 2, 2, 2};
