@@ -25,7 +25,8 @@ static const char *const precision_names[] = {"FP32", "BF16", NULL};
 static const char *const init_names[] = {"Pretrained", "Random", NULL};
 static const char *const method_names[] = {"Full", "LoRA", NULL};
 static const char *const objective_names[] = {
-    "CausalLM", "TokenClassification", "SequenceClassification", NULL};
+    "CausalLM", "TokenClassification", "SequenceClassification", "DPO", NULL};
+static const char *const dpo_loss_names[] = {"Sigmoid", "IPO", NULL};
 static const char *const format_names[] = {"Auto", "Text", "JSONL", "CoNLL", "CSV", "TSV", NULL};
 static const char *const text_format_names[] = {"Auto", "Text", "JSONL", NULL};
 static const char *const recompute_names[] = {"None", "Selective", "Full", NULL};
@@ -429,6 +430,11 @@ static bool has_distill(const void *spec)
     return ((const struct jobspec *)spec)->train.distill.teacher;
 }
 
+static bool has_dpo(const void *spec)
+{
+    return ((const struct jobspec *)spec)->train.objective == OBJECTIVE_DPO;
+}
+
 static bool has_serve(const void *spec)
 {
     return ((const struct jobspec *)spec)->task == TASK_SERVE;
@@ -545,6 +551,11 @@ static const struct field spec_rows[] = {
     {ROW("train.lora.targets", STRINGS, train.lora.targets, "q_proj,v_proj"),
         RANGE(1, LIMIT_LORA_TARGETS), COUNTED(train.lora.target_count), .item_max = 63,
         .format = &module_format},
+    {GROUP("train.dpo", has_dpo)},
+    {ROW("train.dpo.beta", NUM, train.dpo.beta, "0.1"), RANGE(0, 1000), .min_open = true},
+    {ROW("train.dpo.labelSmoothing", NUM, train.dpo.label_smoothing, "0"), RANGE(0, 1),
+        .max_open = true},
+    {ROW("train.dpo.loss", ENUM, train.dpo.loss, "Sigmoid"), .info = dpo_loss_names},
     {PATH("train.data.train", train.data.train, NULL)},
     {PATH("train.data.validation", train.data.validation, field_none)},
     {PATH("train.data.test", train.data.test, field_none)},

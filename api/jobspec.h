@@ -30,8 +30,10 @@ enum train_method { METHOD_FULL, METHOD_LORA };
 enum objective_kind {
     OBJECTIVE_CAUSAL_LM,
     OBJECTIVE_TOKEN_CLASSIFICATION,
-    OBJECTIVE_SEQUENCE_CLASSIFICATION
+    OBJECTIVE_SEQUENCE_CLASSIFICATION,
+    OBJECTIVE_DPO
 };
+enum dpo_loss { DPO_SIGMOID, DPO_IPO };
 enum data_format { FORMAT_AUTO, FORMAT_TEXT, FORMAT_JSONL, FORMAT_CONLL, FORMAT_CSV, FORMAT_TSV };
 enum recompute { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL };
 enum optimizer_name {
@@ -92,6 +94,10 @@ struct jobspec_train {
         int target_count;
         bool rank_stabilized; /* scaled by alpha / sqrt(rank), not alpha / rank */
     } lora;
+    struct { /* of preferences */
+        double beta, label_smoothing;
+        enum dpo_loss loss;
+    } dpo;
     struct {
         const char *train, *validation, *test; /* paths; all but train may be NULL */
         enum data_format format;

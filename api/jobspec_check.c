@@ -80,7 +80,8 @@ static int check_objective(
     static const char *const words[] = {".conll", NULL};
     static const char *const texts[] = {".jsonl", ".ndjson", ".csv", ".tsv", NULL};
     enum data_format f = t->data.format;
-    if (t->objective == OBJECTIVE_CAUSAL_LM && t->data.test)
+    bool causal = t->objective == OBJECTIVE_CAUSAL_LM, dpo = t->objective == OBJECTIVE_DPO;
+    if ((causal || dpo) && t->data.test)
         return field_refuse(s, "train.data.test", e,
             "only allowed with objective TokenClassification or SequenceClassification");
     if (t->objective != OBJECTIVE_TOKEN_CLASSIFICATION && f == FORMAT_CONLL)
@@ -90,10 +91,9 @@ static int check_objective(
         !(f == FORMAT_AUTO && files_end_in(t, words)))
         return field_refuse(s, "train.data.format", e,
             "must be CoNLL with TokenClassification, or Auto with files that end in .conll");
-    bool causal = t->objective == OBJECTIVE_CAUSAL_LM;
-    if (!causal && t->data.skip_bad_records)
+    if (!causal && !dpo && t->data.skip_bad_records)
         return field_refuse(
-            s, "train.data.skipBadRecords", e, "only allowed with objective CausalLM");
+            s, "train.data.skipBadRecords", e, "only allowed with objective CausalLM or DPO");
     if (t->objective != OBJECTIVE_SEQUENCE_CLASSIFICATION && (f == FORMAT_CSV || f == FORMAT_TSV))
         return field_refuse(
             s, "train.data.format", e, "CSV and TSV are only allowed with SequenceClassification");
@@ -104,6 +104,22 @@ static int check_objective(
             ".jsonl, .ndjson, .csv or .tsv");
     if (!causal && t->data.packing)
         return field_refuse(s, "train.data.packing", e, "only allowed with objective CausalLM");
+    return 0;
+}
+
+static int check_dpo(const struct field_source *s, const struct jobspec_train *t,
+    const struct json *dpo, struct err *e)
+{
+    if (t->objective != OBJECTIVE_DPO)
+        return dpo && !json_is_null(dpo)
+            ? field_refuse(s, "train.dpo", e, "only allowed with objective DPO")
+            : 0;
+    if (t->data.format != FORMAT_AUTO && t->data.format != FORMAT_JSONL)
+        return field_refuse(s, "train.data.format", e, "must be JSONL or Auto with DPO");
+    if (t->dpo.loss == DPO_IPO && t->dpo.label_smoothing > 0)
+        return field_refuse(s, "train.dpo.labelSmoothing", e, "only allowed with loss Sigmoid");
+    if (t->dpo.label_smoothing >= 0.5)
+        return field_refuse(s, "train.dpo.labelSmoothing", e, "must be less than 0.5");
     return 0;
 }
 
@@ -176,8 +192,9 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
         return field_refuse(
             s, "train.lora", e, "required with method LoRA, and only allowed there");
     int rc;
-    if ((rc = check_objective(s, t, e)) || (rc = check_optimizer(s, t, e)) ||
-        (rc = check_sparsity(s, t, e)))
+    if ((rc = check_objective(s, t, e)) ||
+        (rc = check_dpo(s, t, json_path(body, "train.dpo"), e)) ||
+        (rc = check_optimizer(s, t, e)) || (rc = check_sparsity(s, t, e)))
         return rc;
     if (t->distill.teacher && t->objective != OBJECTIVE_CAUSAL_LM)
         return field_refuse(s, "train.distill", e, "only allowed with objective CausalLM");

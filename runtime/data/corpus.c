@@ -11,6 +11,7 @@
 #include "base/utf8.h"
 #include "runtime/data/dialogue.h"
 #include "runtime/data/internal.h"
+#include "runtime/data/pair.h"
 #include "runtime/data/source.h"
 #include "runtime/files/hash.h"
 
@@ -23,7 +24,7 @@
 /* Raised when the same text and tokenizer make other ids than before. */
 #define MAKE       1
 
-enum record { RECORD_NONE, RECORD_TEXT, RECORD_MESSAGES, RECORD_COMPLETION };
+enum record { RECORD_NONE, RECORD_TEXT, RECORD_MESSAGES, RECORD_COMPLETION, RECORD_PAIR };
 
 struct making {
     const struct corpus *c;
@@ -71,6 +72,9 @@ static int find_format(
             rc = err_set(e, ERR_USER, "%s: not of the same format as %s, which a corpus has",
                 s->paths[i], s->paths[0]);
     }
+    if (!rc && c->pairs && *format != FORMAT_JSONL)
+        rc = err_set(e, ERR_USER,
+            "%s: spec.train.objective: DPO learns from pairs of answers, which are JSONL", c->path);
     if (!rc && c->skip && *format != FORMAT_JSONL)
         rc = err_set(e, ERR_USER,
             "%s: spec.train.data.skipBadRecords: text is one stream, without records", c->path);
@@ -101,7 +105,7 @@ static int find_key(const struct corpus *c, const struct source *files, enum dat
     uint64_t *key, struct err *e)
 {
     uint64_t chat = format == FORMAT_JSONL && c->chat ? chat_digest(c->chat) : 0;
-    const uint64_t how[] = {MAKE, format, tok_digest(c->tok), chat};
+    const uint64_t how[] = {MAKE, format | (uint64_t)c->pairs << 32, tok_digest(c->tok), chat};
     struct hash_stream *s = NULL;
     int rc = hash_stream_create(&s, e);
     if (rc)
@@ -209,10 +213,13 @@ static const char *const record_names[] = {
     [RECORD_TEXT] = "\"text\"",
     [RECORD_MESSAGES] = "\"messages\"",
     [RECORD_COMPLETION] = "\"prompt\" and \"completion\"",
+    [RECORD_PAIR] = "\"chosen\" and \"rejected\"",
 };
 
-static enum record kind_of(const struct json *v)
+static enum record kind_of(const struct making *m, const struct json *v)
 {
+    if (m->c->pairs)
+        return pair_is(v) ? RECORD_PAIR : RECORD_NONE;
     if (json_str(v, "text", NULL))
         return RECORD_TEXT;
     if (json_get(v, "messages"))
@@ -247,6 +254,37 @@ static int add_row(struct making *m, enum record kind, const struct json *v, str
     return rc ? rc : tokens_end_row(m->out, learnt, e);
 }
 
+/* Either both rows or none. */
+static int add_pair(struct making *m, const struct json *v, struct err *e)
+{
+    const struct corpus *c = m->c;
+    struct pair p;
+    const int32_t *at;
+    int rc = pair_encode(c->tok, c->chat, c->chat_missing, v, &m->ids, &p, e);
+    if (rc)
+        return rc;
+    at = m->ids.id;
+    m->ids.count = 0;
+    for (int i = 0; i < 2 && !rc; at += p.count[i++]) {
+        rc = tokens_add(m->out, at, p.count[i], e);
+        rc = rc ? rc : tokens_end_row(m->out, p.learnt[i], e);
+    }
+    return rc;
+}
+
+static int refuse_record(const struct making *m, const struct json *v, struct err *e)
+{
+    if (m->c->pairs)
+        return err_set(e, ERR_DATA,
+            "no object with \"chosen\" and \"rejected\", which objective DPO learns from");
+    if (pair_is(v))
+        return err_set(e, ERR_DATA,
+            "has \"chosen\" and \"rejected\", from which spec.train.objective DPO learns");
+    return err_set(e, ERR_DATA,
+        "no object with a string \"text\", with \"messages\", or with strings \"prompt\" and "
+        "\"completion\"");
+}
+
 static int add_record(struct making *m, const char *line, size_t len, struct err *e)
 {
     if (utf8_valid_prefix(line, len) < len)
@@ -255,15 +293,15 @@ static int add_record(struct making *m, const char *line, size_t len, struct err
     int rc = json_parse(line, len, &v, e);
     if (rc)
         return rc;
-    enum record kind = kind_of(v);
+    enum record kind = kind_of(m, v);
     if (kind == RECORD_NONE)
-        return err_set(e, ERR_DATA,
-            "no object with a string \"text\", with \"messages\", or with strings \"prompt\" and "
-            "\"completion\"");
+        return refuse_record(m, v, e);
     if (m->kind != RECORD_NONE && kind != m->kind)
         return err_set(e, ERR_DATA, "has %s, but lines before it %s: a corpus has one of them",
             record_names[kind], record_names[m->kind]);
     m->kind = kind;
+    if (kind == RECORD_PAIR)
+        return add_pair(m, v, e);
     return kind == RECORD_TEXT ? add_text(m, json_str(v, "text", ""), e) : add_row(m, kind, v, e);
 }
 

@@ -4,10 +4,11 @@
  *
  * Text: the whole file is one document. JSONL: one document a line: running text of field "text",
  * or, each a row of its own, what runtime/data/dialogue.h makes of "messages" or of "prompt" and
- * "completion"; one of the three in a corpus. Running text is what tok_encode_document makes of it,
- * in JSONL followed by eos unless it ends with one. Auto goes by the end of the file's name and
- * refuses those it does not know. Invalid UTF-8 or JSON, or an empty file: ERR_DATA naming file and
- * line.
+ * "completion"; one of the three in a corpus. Of preferences (runtime/data/pair.h) a line is two
+ * rows, the better answer's first, and there is no other record. Running text is what
+ * tok_encode_document makes of it, in JSONL followed by eos unless it ends with one. Auto goes by
+ * the end of the file's name and refuses those it does not know. Invalid UTF-8 or JSON, or an empty
+ * file: ERR_DATA naming file and line.
  */
 #ifndef RUNTIME_DATA_CORPUS_H
 #define RUNTIME_DATA_CORPUS_H
@@ -23,6 +24,7 @@ struct corpus {
     const struct tok *tok;
     struct chat *chat;        /* NULL: the model has no template, because of ... */
     const char *chat_missing; /* ... this, a sentence */
+    bool pairs;               /* of preferences */
     int64_t skip;             /* bad records of JSONL that may be left out */
     const char *folder;       /* of files of tokens */
     struct tokens_progress progress;

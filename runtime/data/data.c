@@ -61,21 +61,31 @@ static int pack_rows(struct data *d, struct err *e)
     return rc;
 }
 
+/* Does anything remain to be learnt of all the rows from `row` on that are one sample? */
+static bool row_counts(const struct data *d, int64_t row)
+{
+    const struct tokens_row *r = d->tokens.rows + row;
+    int64_t most = d->sequence_length;
+    return r[0].learnt <= most && (!d->pairs || r[1].learnt <= most);
+}
+
 /* Rows that are longer are cut, and one of which nothing that is learnt is left is no sample. */
 static int choose_rows(struct data *d, const char *path, struct err *e)
 {
     const struct tokens *t = &d->tokens;
-    int64_t most = d->sequence_length;
+    int64_t most = d->sequence_length, step = d->pairs ? 2 : 1;
+    if (t->header.rows % step)
+        return err_set(e, ERR_CORRUPT, "%s: its tokens are no pairs", path);
     for (int64_t i = 0; i < t->header.rows; i++) {
         int64_t end = i + 1 < t->header.rows ? t->rows[i + 1].first : t->header.ids;
         d->truncated += end - t->rows[i].first > most + 1;
-        d->samples += t->rows[i].learnt <= most;
+        d->samples += i % step == 0 && row_counts(d, i);
     }
     if (!d->samples)
         return err_set(e, ERR_DATA,
             "%s: spec.train.sequenceLength: within %d tokens of a document nothing is learnt", path,
             d->sequence_length);
-    d->dropped = t->header.rows - d->samples;
+    d->dropped = t->header.rows / step - d->samples;
     if (d->packed)
         return pack_rows(d, e);
     if (!d->dropped)
@@ -83,9 +93,9 @@ static int choose_rows(struct data *d, const char *path, struct err *e)
     d->chosen = mem_array((size_t)d->samples, sizeof *d->chosen);
     if (!d->chosen)
         return err_set(e, ERR_MEMORY, "no memory for %lld documents", (long long)d->samples);
-    for (int64_t i = 0, n = 0; i < t->header.rows; i++)
-        if (t->rows[i].learnt <= most)
-            d->chosen[n++] = i;
+    for (int64_t i = 0, n = 0; i < t->header.rows; i += step)
+        if (row_counts(d, i))
+            d->chosen[n++] = i / step;
     return 0;
 }
 
@@ -142,6 +152,18 @@ int data_text(
     return 0;
 }
 
+static int open_tokens(
+    struct data *d, const char *path, const char *tokens, struct data **out, struct err *e)
+{
+    int rc = tokens_open(tokens, &d->tokens, e);
+    rc = rc ? rc : count_samples(d, path, e);
+    if (rc)
+        data_close(d);
+    else
+        *out = d;
+    return rc;
+}
+
 int data_open(const char *path, const char *tokens, int sequence_length, bool packed,
     struct data **out, struct err *e)
 {
@@ -150,13 +172,18 @@ int data_open(const char *path, const char *tokens, int sequence_length, bool pa
     if (rc)
         return rc;
     d->packed = packed;
-    rc = tokens_open(tokens, &d->tokens, e);
-    rc = rc ? rc : count_samples(d, path, e);
+    return open_tokens(d, path, tokens, out, e);
+}
+
+int data_open_pairs(
+    const char *path, const char *tokens, int sequence_length, struct data **out, struct err *e)
+{
+    struct data *d = NULL;
+    int rc = data_create(sequence_length, &d, e);
     if (rc)
-        data_close(d);
-    else
-        *out = d;
-    return rc;
+        return rc;
+    d->pairs = true;
+    return open_tokens(d, path, tokens, out, e);
 }
 
 int data_from_ids(
@@ -225,6 +252,8 @@ int64_t data_dropped(const struct data *d)
 static int64_t rows_of(const struct data *d, int64_t sample)
 {
     assert(sample >= 0 && sample < d->samples);
+    if (d->pairs)
+        return 2;
     return d->packed ? d->packing.begin[sample + 1] - d->packing.begin[sample] : 1;
 }
 
@@ -232,7 +261,8 @@ static int64_t row_at(const struct data *d, int64_t sample, int64_t i)
 {
     if (d->packed)
         return d->packing.rows[d->packing.begin[sample] + i];
-    return d->chosen ? d->chosen[sample] : sample;
+    int64_t row = d->chosen ? d->chosen[sample] : sample;
+    return d->pairs ? 2 * row + i : row;
 }
 
 int64_t data_length(const struct data *d, int64_t sample)
@@ -276,6 +306,14 @@ static int64_t fill_row(const struct data *d, int64_t row, int32_t *inputs, int3
     return n;
 }
 
+static void pad_row(int64_t from, int64_t room, int32_t *inputs, int32_t *targets)
+{
+    for (int64_t at = from; at < room; at++) {
+        inputs[at] = 0;
+        targets[at] = -1;
+    }
+}
+
 static void fill_rows(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
     int32_t *targets, int32_t *length)
 {
@@ -284,9 +322,23 @@ static void fill_rows(const struct data *d, int64_t sample, int64_t room, int32_
     for (int64_t i = 0; i < n; i++)
         at += fill_row(d, row_at(d, sample, i), inputs + at, targets + at);
     *length = (int32_t)at;
-    for (; at < room; at++) {
-        inputs[at] = 0;
-        targets[at] = -1;
+    pad_row(at, room, inputs, targets);
+}
+
+int64_t data_pair_longest(const struct data *d, int64_t sample)
+{
+    int64_t a = row_tokens(d, row_at(d, sample, 0)), b = row_tokens(d, row_at(d, sample, 1));
+    return (a > b ? a : b) - 1;
+}
+
+void data_pair_sample(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
+    int32_t *targets, int32_t *lengths)
+{
+    assert(d->pairs && data_pair_longest(d, sample) <= room);
+    for (int64_t i = 0; i < 2; i++, inputs += room, targets += room) {
+        int64_t n = fill_row(d, row_at(d, sample, i), inputs, targets);
+        lengths[i] = (int32_t)n;
+        pad_row(n, room, inputs, targets);
     }
 }
 

@@ -30,6 +30,10 @@ struct data;
  * ERR_USER: running text is to be packed. */
 int data_open(const char *path, const char *tokens, int sequence_length, bool packed,
     struct data **out, struct err *e);
+/* Of preferences (runtime/data/pair.h): a sample is two rows, and where one of them has nothing
+ * left to learn there is none. */
+int data_open_pairs(
+    const char *path, const char *tokens, int sequence_length, struct data **out, struct err *e);
 /* A corpus given as ids, for tests and synthetic runs; ids are copied. */
 int data_from_ids(
     const int32_t *ids, int64_t count, int sequence_length, struct data **out, struct err *e);
@@ -54,6 +58,11 @@ void data_sample(const struct data *d, int64_t sample, int64_t room, int32_t *in
 /* Of a packed corpus: where the document of each token begins, what is padding as one more
  * (struct pass_input's first). */
 void data_first(const struct data *d, int64_t sample, int64_t room, int32_t *first);
+/* Of pairs: two rows, the better answer's first, of room each; lengths (2). What data_length says
+ * is of both rows together. */
+void data_pair_sample(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
+    int32_t *targets, int32_t *lengths);
+int64_t data_pair_longest(const struct data *d, int64_t sample); /* of its rows */
 bool data_packed(const struct data *d);
 int64_t data_length(const struct data *d, int64_t sample);
 int64_t data_learnt(const struct data *d, int64_t sample); /* targets; at least one */

@@ -243,6 +243,61 @@ int dialogue_messages(const struct tok *t, struct chat *c, const struct json *me
     return rc ? rc : find_learnt(out, first, learnt, e);
 }
 
+/* -- answers to a conversation -- */
+
+static int push_guarded(
+    const struct tok *t, struct json *list, const struct json *message, struct err *e)
+{
+    struct json *guarded = NULL;
+    int rc = guard_json(t, message, &guarded, e);
+    if (!rc && json_push(list, guarded))
+        rc = err_set(e, ERR_MEMORY, "no memory for a conversation");
+    return rc;
+}
+
+/* before: the first `prompt` messages with a generation prompt; whole: all of them. */
+static int render_answer(const struct tok *t, struct chat *c, const struct json *const lists[2],
+    size_t prompt, struct buf *before, struct buf *whole, struct err *e)
+{
+    json_auto struct json *list = json_new_array();
+    size_t count = 0;
+    for (int i = 0; i < 2; i++)
+        json_each (message, lists[i]) {
+            int rc = count++ == prompt ? chat_render(c, list, true, before, e) : 0;
+            if (rc || (rc = push_guarded(t, list, message, e)))
+                return rc;
+        }
+    if (count <= prompt)
+        return err_set(e, ERR_DATA, "an answer without a message");
+    int rc = chat_render(c, list, false, whole, e);
+    if (rc || begins_with(whole, before))
+        return rc;
+    return err_set(e, ERR_DATA,
+        "with the answer the chat template renders what stands before it otherwise, so that it "
+        "cannot be told apart");
+}
+
+int dialogue_answer(const struct tok *t, struct chat *c, const struct json *const lists[2],
+    size_t prompt, struct tok_ids *out, int64_t *learnt, struct err *e)
+{
+    mem_autofree struct chat_spans *spans = mem_zalloc(sizeof *spans);
+    buf_auto struct buf before, whole;
+    buf_init(&before, TEXT_LIMIT);
+    buf_init(&whole, TEXT_LIMIT);
+    if (!spans)
+        return err_set(e, ERR_MEMORY, "no memory for a conversation");
+    struct err why = {0};
+    int64_t first = out->count;
+    int rc = render_answer(t, c, lists, prompt, &before, &whole, &why);
+    if (rc) /* what would be a client's error is the file's here */
+        return err_set(e, rc == -ERR_USER ? ERR_DATA : why.code, "%s", why.text);
+    spans->count = 1;
+    spans->list[0] = (struct chat_span){before.len, whole.len};
+    const struct marked_text m = {t, buf_cstr(&whole), whole.len, true, spans};
+    rc = add_marked(&m, out, e);
+    return rc ? rc : find_learnt(out, first, learnt, e);
+}
+
 /* -- prompts and completions -- */
 
 static int add_affix(const struct tok_affix *x, bool learnt, struct tok_ids *out, struct err *e)

@@ -21,11 +21,15 @@
 #include "runtime/text/chat.h"
 #include "runtime/text/tok.h"
 
-/* Both append ids, ~id where nothing is learnt from predicting it, the first one always among
+/* All append ids, ~id where nothing is learnt from predicting it, the first one always among
  * these. *learnt: which of them, counted from the first appended, is the first that is learnt.
  * ERR_DATA: the record is none, or nothing of it is learnt. */
 int dialogue_messages(const struct tok *t, struct chat *c, const struct json *messages,
     struct tok_ids *out, int64_t *learnt, struct err *e);
+/* One of several answers: of the messages of both lists, the second behind the first, all but the
+ * first `prompt`; what they are rendered as behind those with a generation prompt is learnt. */
+int dialogue_answer(const struct tok *t, struct chat *c, const struct json *const lists[2],
+    size_t prompt, struct tok_ids *out, int64_t *learnt, struct err *e);
 int dialogue_completion(const struct tok *t, const char *prompt, const char *completion,
     struct tok_ids *out, int64_t *learnt, struct err *e);
 

@@ -21,6 +21,7 @@ struct data {
     int64_t truncated, dropped; /* documents that were cut; that are no samples */
     int64_t *chosen;            /* (samples) which rows are samples; NULL: all */
     bool packed;
+    bool pairs; /* rows 2k and 2k + 1 are pair k, which `chosen` counts in */
     struct packing packing;
 
     /* of tagged sentences */

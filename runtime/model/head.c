@@ -67,13 +67,34 @@ void head_carve(struct head *w, const struct batch *s, struct carve *c)
     w->dpooled = carve_tensor(c, rows, s->config->dim, s->t);
 }
 
+struct scaling {       /* of gradients */
+    float all;         /* of every row */
+    const float *each; /* of each sequence's rows; NULL: all */
+    int64_t row;       /* the first of the chunk in hand */
+    bool backward;
+};
+
+/* logits (n, V) become gradients, if told so. */
+static void rows_xent(const struct batch *s, const struct head *w, int64_t n,
+    const int32_t *targets, float *loss, const struct scaling *g)
+{
+    for (int64_t i = 0, part; i < n; i += part) {
+        int64_t left = s->tokens - (g->row + i) % s->tokens;
+        part = g->each && left < n - i ? left : n - i;
+        OP(s, xent, .n = part, .v = width(s->config), .ld = w->columns,
+            .logits = w->logits + i * w->columns, .target = targets + i, .loss = loss + i,
+            .scale = g->each ? g->each[(g->row + i) / s->tokens] : g->all, .backward = g->backward,
+            .gradient16 = w->dlogits ? w->dlogits + i * w->columns : NULL, .t = DTYPE_F32);
+    }
+}
+
 /* The same rows' logits by the teacher, and loss and gradient of both. */
-static void rows_teach(const struct batch *s, const struct head *w, int64_t row, int64_t n,
-    const int32_t *targets, float *loss, float scale)
+static void rows_teach(const struct batch *s, const struct head *w, int64_t n,
+    const int32_t *targets, float *loss, const struct scaling *g)
 {
     const struct head_teacher *x = w->teacher;
     int64_t dim = x->s->config->dim;
-    const struct gemm g = {.n = n,
+    const struct gemm product = {.n = n,
         .in = dim,
         .out = x->s->config->vocab,
         .ldx = dim,
@@ -81,16 +102,16 @@ static void rows_teach(const struct batch *s, const struct head *w, int64_t row,
         .t = x->s->t,
         .y_type = DTYPE_F32,
         .scale = 1};
-    gemm_forward(x->s, &g, at_element(x->s->h, row * dim, x->s->t), x->head->w.data,
+    gemm_forward(x->s, &product, at_element(x->s->h, g->row * dim, x->s->t), x->head->w.data,
         x->head->logits); /* (n, C of its own) -> (n, V) */
     OP(s, distill, .n = n, .v = width(s->config), .ld = w->columns, .logits = w->logits,
-        .teacher = x->head->logits, .target = targets, .loss = loss, .scale = scale,
+        .teacher = x->head->logits, .target = targets, .loss = loss, .scale = g->all,
         .weight = x->weight, .temperature = x->temperature, .gradient16 = w->dlogits);
 }
 
-/* Logits, losses and gradients of n rows h (n, C) from `row` on; dh (n, C). */
-static void rows_loss(const struct batch *s, const struct head *w, int64_t row, int64_t n,
-    const void *h, void *dh, const int32_t *targets, float *loss, float scale, bool backward)
+/* Logits, losses and gradients of n rows h (n, C); dh (n, C). */
+static void rows_loss(const struct batch *s, const struct head *w, int64_t n, const void *h,
+    void *dh, const int32_t *targets, float *loss, const struct scaling *scaling)
 {
     const struct model_config *c = s->config;
     struct gemm g = {.n = n,
@@ -103,13 +124,11 @@ static void rows_loss(const struct batch *s, const struct head *w, int64_t row, 
         .y_type = DTYPE_F32,
         .scale = 1};
     gemm_forward(s, &g, h, w->w.data, w->logits); /* (n, C) -> (n, V) */
-    if (backward && w->teacher)
-        rows_teach(s, w, row, n, targets, loss, scale);
+    if (scaling->backward && w->teacher)
+        rows_teach(s, w, n, targets, loss, scaling);
     else
-        OP(s, xent, .n = n, .v = width(c), .ld = w->columns, .logits = w->logits, .target = targets,
-            .loss = loss, .scale = scale, .backward = backward, .gradient16 = w->dlogits,
-            .t = DTYPE_F32);
-    if (!backward)
+        rows_xent(s, w, n, targets, loss, scaling);
+    if (!scaling->backward)
         return;
     const void *dlogits = w->dlogits ? (const void *)w->dlogits : w->logits;
     gemm_dx(s, &g, dlogits, w->w.data, dh);
@@ -136,7 +155,8 @@ static void texts_loss(const struct batch *s, const struct head *w, const int32_
         .scale = 1};
     gemm_forward(s, &g, s->h, w->pooler.data, w->pooled); /* (B, C) */
     OP(s, tanh, .count = b * dim, .x = w->pooled, .t = s->t);
-    rows_loss(s, w, 0, b, w->pooled, w->dpooled, targets, loss, scale, backward);
+    const struct scaling scaling = {.all = scale, .backward = backward};
+    rows_loss(s, w, b, w->pooled, w->dpooled, targets, loss, &scaling);
     if (!backward)
         return;
     OP(s, tanh_back, .count = b * dim, .x = w->pooled, .dy = w->dpooled, .t = s->t);
@@ -149,21 +169,33 @@ static void texts_loss(const struct batch *s, const struct head *w, const int32_
             .t = s->t);
 }
 
+static void chunks_loss(const struct batch *s, const struct head *w, const int32_t *targets,
+    float *loss, struct scaling scaling)
+{
+    int64_t dim = s->config->dim;
+    for (int64_t row = 0, n; row < s->n; row += n) {
+        n = s->n - row < w->rows ? s->n - row : w->rows;
+        scaling.row = row;
+        rows_loss(s, w, n, at_element(s->h, row * dim, s->t),
+            scaling.backward ? at_element(s->dh, row * dim, s->t) : NULL, targets + row, loss + row,
+            &scaling);
+        beat(s->page);
+    }
+}
+
 void head_loss(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
     float scale, bool backward)
 {
-    int64_t dim = s->config->dim;
-    if (s->config->pooled) {
+    if (s->config->pooled)
         texts_loss(s, w, targets, loss, scale, backward);
-        return;
-    }
-    for (int64_t row = 0, n; row < s->n; row += n) {
-        n = s->n - row < w->rows ? s->n - row : w->rows;
-        rows_loss(s, w, row, n, at_element(s->h, row * dim, s->t),
-            backward ? at_element(s->dh, row * dim, s->t) : NULL, targets + row, loss + row, scale,
-            backward);
-        beat(s->page);
-    }
+    else
+        chunks_loss(s, w, targets, loss, (struct scaling){.all = scale, .backward = backward});
+}
+
+void head_backward(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
+    const float *scales)
+{
+    chunks_loss(s, w, targets, loss, (struct scaling){.each = scales, .backward = true});
 }
 
 void head_logits(const struct batch *s, const struct head *w, int64_t row, int64_t n)

@@ -42,6 +42,9 @@ void head_carve(struct head *w, const struct batch *s, struct carve *c);
    s->dh and the gradients, times scale */
 void head_loss(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
     float scale, bool backward);
+/* The same with backward, of a vocabulary, each sequence's times its own: scales (B), host. */
+void head_backward(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
+    const float *scales);
 /* logits (n, V) of the rows of s->h from `row` on; n <= R. Serving. */
 void head_logits(const struct batch *s, const struct head *w, int64_t row, int64_t n);
 

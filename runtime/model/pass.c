@@ -18,6 +18,7 @@ struct pass {
     struct net_memory memory;
     struct teacher *teacher; /* or NULL */
     struct batch batch;      /* the largest */
+    struct batch last;       /* of pass_forward */
     int64_t tokens;          /* of a sequence, now */
     float *gradient;
     bool gradient_owned;
@@ -326,8 +327,9 @@ static void upload_balance(struct pass *p, int64_t b, const struct pass_input *i
     dev_zero(p->dev, p->expert_count, (size_t)(b * c->experts) * 4);
 }
 
-int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scale, bool backward,
-    double *loss_sum, struct err *e)
+/* What is in goes up. *out: what the net runs over. */
+static int upload(struct pass *p, int64_t b, const struct pass_input *in, bool drops,
+    struct batch *out, struct err *e)
 {
     struct batch s = p->batch;
     s.b = b;
@@ -337,7 +339,7 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
     s.position = p->position;
     s.types = p->types;
     s.lengths = in->lengths ? p->lengths : NULL;
-    s.drops = backward;
+    s.drops = drops;
     s.expert_count = p->expert_count;
     s.balance = p->balance;
     s.sees_from = p->batch.config->window || in->first ? p->sees_from : NULL;
@@ -354,6 +356,17 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
         dev_upload(p->dev, p->lengths, in->lengths, (size_t)b * 4);
     dev_upload(p->dev, p->ids, in->ids, (size_t)s.n * 4);
     upload_targets(p, in->targets, b);
+    *out = s;
+    return 0;
+}
+
+int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scale, bool backward,
+    double *loss_sum, struct err *e)
+{
+    struct batch s;
+    int rc = upload(p, b, in, backward, &s, e);
+    if (rc)
+        return rc;
     if (backward && p->teacher)
         teacher_forward(p->teacher, &s);
     if (s.config->experts)
@@ -374,6 +387,37 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
     OP(p, axpby, .count = rows, .x = p->loss, .x_type = DTYPE_F32,
         .y = p->loss_total + p->ahead * p->batch.n, .y_type = DTYPE_F32, .a = 1, .b = 1);
     return 0;
+}
+
+int pass_forward(
+    struct pass *p, int64_t b, const struct pass_input *in, bool drops, double *sums, struct err *e)
+{
+    assert(!p->batch.config->labels);
+    int rc = upload(p, b, in, drops, &p->last, e);
+    if (rc)
+        return rc;
+    const struct batch *s = &p->last;
+    if (s->config->experts)
+        upload_balance(p, b, in, 0); /* such losses have none */
+    net_forward(s, &p->net);
+    head_loss(s, &p->net.head, p->targets, p->loss, 0, false);
+    dev_download(p->dev, p->host, p->loss, (size_t)s->n * 4);
+    if ((rc = dev_sync(p->dev, e)))
+        return rc;
+    for (int64_t i = 0; i < b; i++) {
+        sums[i] = 0;
+        for (int64_t j = 0; j < s->tokens; j++)
+            sums[i] += (double)p->host[i * s->tokens + j];
+    }
+    return 0;
+}
+
+void pass_backward(struct pass *p, const float *scales)
+{
+    const struct batch *s = &p->last;
+    beat_phase(s->page, WIRE_PHASE_BACKWARD);
+    head_backward(s, &p->net.head, p->targets, p->loss, scales);
+    net_backward(s, &p->net, tell_ready, p);
 }
 
 int pass_label_logits(struct pass *p, int64_t b, float *logits, struct err *e)

@@ -43,6 +43,13 @@ struct pass_input {         /* host */
    device to what pass_loss tells. */
 int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scale, bool backward,
     double *loss_sum, struct err *e);
+/* The same in two steps, for a loss that is no sum over tokens, of a model without labels.
+   forward: sums (b), host: of each sequence, over its targets, -log p. drops: LoRA's dropout leaves
+   something out. Waits for the device. backward: of the last forward, gradient += with dlogits of
+   sequence i times scales[i] (b), host; enqueues. Neither adds to what pass_loss tells. */
+int pass_forward(struct pass *p, int64_t b, const struct pass_input *in, bool drops, double *sums,
+    struct err *e);
+void pass_backward(struct pass *p, const float *scales);
 /* Whether tokens that do not exist would change what is learnt, though no other sees them: of a
    mixture of experts, which is to be balanced over those that do. */
 bool pass_counts_tokens(const struct pass *p);

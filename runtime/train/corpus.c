@@ -61,6 +61,7 @@ static int tokenize(struct train *t, const char *path, struct corpus_told *told,
         .format = t->spec->train.data.format,
         .tok = t->tok,
         .chat_missing = no_chat.text,
+        .pairs = t->objective->pairs,
         .skip = t->spec->train.data.skip_bad_records,
         .folder = folder,
         .progress = {tell_working, &w}};
@@ -86,12 +87,12 @@ static int hear(struct train *t, struct corpus_told *told, struct err *e)
     return rc;
 }
 
-static void warn_of_rows(const char *path, const struct data *d)
+static void warn_of_rows(const char *path, const struct data *d, int64_t rows)
 {
     if (data_truncated(d))
         log_warn("documents are longer than spec.train.sequenceLength: what is beyond is left out",
             LOG_S("file", path), LOG_I("documents", data_truncated(d)),
-            LOG_I("of", data_samples(d) + data_dropped(d)));
+            LOG_I("of", rows * (data_samples(d) + data_dropped(d))));
     if (data_dropped(d))
         log_warn("of some documents nothing that is learnt lies within spec.train.sequenceLength: "
                  "they are left out",
@@ -106,11 +107,13 @@ static int open_tokens(struct train *t, const char *path, const struct corpus_to
     for (;;) {
         struct err why = {0};
         const struct jobspec_train *s = &t->spec->train;
-        int rc = data_open(path, told->path, s->sequence_length, s->data.packing, out, &why);
+        int rc = t->objective->pairs
+            ? data_open_pairs(path, told->path, s->sequence_length, out, &why)
+            : data_open(path, told->path, s->sequence_length, s->data.packing, out, &why);
         if (rc && e)
             *e = why;
         if (!rc && train_leads(t))
-            warn_of_rows(path, *out);
+            warn_of_rows(path, *out, objective_rows(t->objective));
         if (!rc || why.sys != ENOENT || clock_ms() > until)
             return rc;
         beat(t->door->page);

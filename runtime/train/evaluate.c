@@ -52,68 +52,76 @@ static int64_t longest(const struct train *t, const struct kept *h, int64_t firs
     if (!t->objective->tokens_fn)
         return t->spec->train.sequence_length;
     for (int64_t i = first; i < first + count; i++) {
-        int64_t n = t->objective->tokens_fn(h->from, sequence_at(h, i));
+        int64_t n = train_longest(t, h->from, sequence_at(h, i));
         most = n > most ? n : most;
     }
     return most;
 }
 
-/* This rank's part; *sum: of its losses. */
-static int add_losses(struct train *t, const struct kept *h, double *sum, struct err *e)
+/* This rank's part; sums: of its losses, and of pairs the others (PREFERENCE_SUMS). */
+static int add_losses(struct train *t, const struct kept *h, double *sums, struct err *e)
 {
     int64_t first, count;
-    const struct pass_input in = {
-        .ids = t->inputs, .lengths = t->lengths, .first = t->first, .targets = t->labels};
     data_share(h->n, t->orders->world, t->orders->rank, &first, &count);
     for (int64_t i = 0, b; i < count; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
         train_set_length(t, longest(t, h, first + i, b));
         for (int64_t j = 0; j < b; j++)
             train_fill(t, h->from, sequence_at(h, first + i + j), j);
-        int rc = t->objective->loss_fn(t->pass, b, &in, 0, false, e);
+        int rc = train_loss(t, b, 0, false, e);
         if (rc || (has_labels(t) && (rc = train_judge(t, first + i, b, e))))
             return rc;
     }
-    return pass_loss(t->pass, sum, e);
+    if (!t->objective->pairs)
+        return pass_loss(t->pass, sums, e);
+    train_take_sums(t, sums);
+    return 0;
 }
 
-/* *loss: the mean of a label; and what was found. Both of the world. */
-static int look(struct train *t, const struct kept *h, double *loss, struct err *e)
+/* means: the loss, the mean of a label, and of pairs the others; and what was found. All of the
+   world. */
+static int look(struct train *t, const struct kept *h, double means[PREFERENCE_SUMS], struct err *e)
 {
     beat_phase(t->door->page, WIRE_PHASE_EVALUATE);
-    double sum = 0;
+    double sums[PREFERENCE_SUMS] = {0};
+    float total[PREFERENCE_SUMS];
     if (has_labels(t))
         train_found_clear(t);
-    int rc = add_losses(t, h, &sum, e);
+    int rc = add_losses(t, h, sums, e);
     if (rc)
         return rc;
-    float total = (float)(sum / (double)count_labels(t, h));
-    if ((rc = coll_allreduce(t->coll, &total, 1, DTYPE_F32, COLL_SUM, e)) ||
+    int n = t->objective->pairs ? PREFERENCE_SUMS : 1;
+    for (int i = 0; i < n; i++)
+        total[i] = (float)(sums[i] / (double)count_labels(t, h));
+    if ((rc = coll_allreduce(t->coll, total, n, DTYPE_F32, COLL_SUM, e)) ||
         (has_labels(t) && (rc = train_judge_all(t, e))))
         return rc;
-    *loss = (double)total;
+    for (int i = 0; i < n; i++)
+        means[i] = (double)total[i];
     return 0;
 }
 
 /* To TensorBoard. */
-static int tell_points(struct train *t, const struct kept *h, double loss, struct err *e)
+static int tell_points(struct train *t, const struct kept *h, const double *means, struct err *e)
 {
     const struct objective *o = t->objective;
     for (int i = 0; i < o->metric_count; i++) {
         char tag[64];
         snprintf(tag, sizeof tag, "%s/%s", o->metrics[i].name, h->name);
-        int rc = train_tell_metric(t, tag, o->metrics[i].value_fn(loss), e);
+        int rc = train_tell_metric(t, tag, o->metrics[i].value_fn(means[0]), e);
         if (rc)
             return rc;
     }
+    if (o->pairs)
+        return train_tell_pairs(t, h->name, means, e);
     return has_labels(t) ? train_tell_found(t, h->name, e) : 0;
 }
 
-static int tell(struct train *t, const struct kept *h, struct err *e)
+static int tell(struct train *t, const struct kept *h, const double *means, struct err *e)
 {
     double loss = t->state.validation_loss;
     struct door_field fields[4] = {{"step", (double)t->state.step, NULL}, {"loss", loss, NULL}};
-    int rc = tell_points(t, h, loss, e);
+    int rc = tell_points(t, h, means, e);
     if (rc ||
         (rc = train_log_metrics(t,
              (struct door_field[]){{"step", (double)t->state.step, NULL},
@@ -121,6 +129,8 @@ static int tell(struct train *t, const struct kept *h, struct err *e)
                  {"validationF1", has_labels(t) ? train_f1(t) : NAN, NULL}, {NULL, 0, NULL}},
              e)))
         return rc;
+    if (t->objective->pairs)
+        train_log_pairs(t, h->name, means);
     if (has_labels(t)) {
         fields[2] = (struct door_field){"f1", train_f1(t), NULL};
         train_log_found(t, h->name, loss);
@@ -139,19 +149,35 @@ static void note_epoch(struct train *t)
     last->f1 = train_f1(t);
 }
 
+static struct kept keep_validation(const struct train *t)
+{
+    return keep(t, "validation", t->validation ? t->validation : t->data,
+        t->validation ? 0 : t->train_samples);
+}
+
+int64_t train_looked_at(const struct train *t, int64_t i, const struct data **from)
+{
+    const struct kept h = keep_validation(t);
+    if (i < 0)
+        return h.n;
+    *from = h.from;
+    return sequence_at(&h, i);
+}
+
 int train_evaluate(struct train *t, struct err *e)
 {
-    const struct kept h = keep(t, "validation", t->validation ? t->validation : t->data,
-        t->validation ? 0 : t->train_samples);
+    double means[PREFERENCE_SUMS];
+    const struct kept h = keep_validation(t);
     if (h.n < 1)
         return 0;
-    int rc = look(t, &h, &t->state.validation_loss, e);
+    int rc = look(t, &h, means, e);
     if (rc)
         return rc;
+    t->state.validation_loss = means[0];
     if (isnan(t->state.first_validation_loss))
         t->state.first_validation_loss = t->state.validation_loss;
     note_epoch(t);
-    return train_leads(t) ? tell(t, &h, e) : 0;
+    return train_leads(t) ? tell(t, &h, means, e) : 0;
 }
 
 static void write_epochs(const struct train *t, struct jsonw *w)
@@ -198,13 +224,13 @@ int train_test(struct train *t, struct err *e)
     if (!t->test)
         return train_leads(t) ? write_report(t, NULL, 0, e) : 0;
     const struct kept h = keep(t, "test", t->test, 0);
-    double loss;
-    int rc = look(t, &h, &loss, e);
+    double means[PREFERENCE_SUMS];
+    int rc = look(t, &h, means, e);
     if (rc || !train_leads(t))
         return rc;
     /* What stands in a checkpoint has had its points already. */
-    if (t->saved_step != t->state.step && (rc = tell_points(t, &h, loss, e)))
+    if (t->saved_step != t->state.step && (rc = tell_points(t, &h, means, e)))
         return rc;
-    train_log_found(t, h.name, loss);
-    return write_report(t, &h, loss, e);
+    train_log_found(t, h.name, means[0]);
+    return write_report(t, &h, means[0], e);
 }

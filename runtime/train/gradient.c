@@ -52,10 +52,18 @@ void train_set_length(struct train *t, int64_t longest)
 
 void train_fill(struct train *t, const struct data *d, int64_t sample, int64_t j)
 {
-    int64_t at = j * t->length;
-    t->objective->batch_fn(d, sample, t->length, t->inputs + at, t->labels + at, t->lengths + j);
+    int64_t row = j * objective_rows(t->objective), at = row * t->length;
+    t->objective->batch_fn(d, sample, t->length, t->inputs + at, t->labels + at, t->lengths + row);
+    if (t->objective->pairs)
+        train_fill_pair(t, d, sample, j);
     if (t->first)
         data_first(d, sample, t->length, t->first + at);
+}
+
+int64_t train_longest(const struct train *t, const struct data *d, int64_t sample)
+{
+    const struct objective *o = t->objective;
+    return o->longest_fn ? o->longest_fn(d, sample) : o->tokens_fn(d, sample);
 }
 
 /* Of the global batch, so that no rank's part of it decides. */
@@ -67,7 +75,7 @@ static int64_t longest(const struct train *t, int64_t step)
         return s->sequence_length;
     for (int64_t i = (step - 1) * batch; i < step * batch; i++) {
         int64_t sample = data_sample_at(t->train_samples, s->seed, i);
-        int64_t n = t->objective->tokens_fn(t->data, sample);
+        int64_t n = train_longest(t, t->data, sample);
         most = n > most ? n : most;
     }
     return most;
@@ -95,11 +103,18 @@ static void take_ready(void *user, int64_t first, int64_t count)
         l->open = l->low;
 }
 
+int train_loss(struct train *t, int64_t b, float scale, bool backward, struct err *e)
+{
+    const struct pass_input in = {
+        .ids = t->inputs, .lengths = t->lengths, .first = t->first, .targets = t->labels};
+    if (t->objective->pairs)
+        return train_prefer(t, b, scale, backward, e);
+    return t->objective->loss_fn(t->pass, b, &in, scale, backward, e);
+}
+
 int train_compute(struct train *t, int64_t step, struct err *e)
 {
     int64_t end = model_trainable(t->model), first, count;
-    const struct pass_input in = {
-        .ids = t->inputs, .lengths = t->lengths, .first = t->first, .targets = t->labels};
     float scale = 1 / (float)train_labels(t, step);
     train_share(t, step, &first, &count);
     train_set_length(t, longest(t, step));
@@ -112,8 +127,8 @@ int train_compute(struct train *t, int64_t step, struct err *e)
                 data_sample_at(t->train_samples, t->spec->train.seed, first + i + j), j);
         beat_phase(t->door->page, WIRE_PHASE_FORWARD);
         pass_watch_gradient(t->pass, t->lots_wanted && i + b == count ? take_ready : NULL, t);
-        pass_set_place(t->pass, first + i);
-        int rc = t->objective->loss_fn(t->pass, b, &in, scale, true, e);
+        pass_set_place(t->pass, (first + i) * objective_rows(t->objective));
+        int rc = train_loss(t, b, scale, true, e);
         if (rc)
             return rc;
     }

@@ -1,9 +1,9 @@
 /*
  * train/internal: one rank's training, as the files of this folder share it: train.c is the loop,
  * open.c makes and unmakes it all, corpus.c has the text tokenised once for all ranks, gradient.c
- * computes and reduces a step's gradient, evaluate.c looks at what is held out, classify.c at the
- * labels found in it, save.c and tell.c are what
- * their names say. Nobody else includes it.
+ * computes and reduces a step's gradient, pairs.c has what preferences need, evaluate.c looks at
+ * what is held out, classify.c at the labels found in it, save.c and tell.c are what their names
+ * say. Nobody else includes it.
  */
 #ifndef RUNTIME_TRAIN_INTERNAL_H
 #define RUNTIME_TRAIN_INTERNAL_H
@@ -19,6 +19,7 @@
 #include "runtime/train/objective.h"
 #include "runtime/train/optim.h"
 #include "runtime/train/planner.h"
+#include "runtime/train/preference.h"
 #include "runtime/train/sparsity.h"
 #include "runtime/train/tensorboard.h"
 #include "runtime/train/train.h"
@@ -36,6 +37,16 @@ struct lots { /* of one step's gradient: [low, open) is ready, [open, top) is on
 struct step { /* what is known of a step once the host has looked; the same on every rank */
     double loss, grad_norm, seconds;
     double busiest_expert; /* its share of all choices of experts; 0: there are none */
+    double preference[PREFERENCE_SUMS]; /* means, of pairs */
+};
+
+struct pairs {        /* of an objective that has them; else zeroes */
+    int64_t all;      /* of train, and those of a file of validation behind them */
+    float *reference; /* (all, 2): log p before training; 0 where it is not wanted. Host */
+    double *of_batch; /* (micro, 2) of the micro-batch in hand, host */
+    double *log_p;    /* likewise */
+    float *scales;    /* likewise */
+    double sums[PREFERENCE_SUMS]; /* since train_take_sums */
 };
 
 struct train {
@@ -77,6 +88,7 @@ struct train {
     struct entities *entities;
     struct classes *classes;
     struct buf report; /* JSON; empty: none. Rank 0 */
+    struct pairs pairs;
     bool lots_wanted;
     struct lots lots;
 
@@ -109,8 +121,12 @@ int64_t train_labels(const struct train *t, int64_t step);
 int64_t train_tokens(const struct train *t, int64_t step);
 /* Makes the next micro-batches as long as the longest of their sequences needs. */
 void train_set_length(struct train *t, int64_t longest);
-/* A sample becomes row j of the micro-batch in hand. */
+/* Tokens of a sample's longest row. */
+int64_t train_longest(const struct train *t, const struct data *d, int64_t sample);
+/* A sample becomes row j, or rows 2j and 2j + 1, of the micro-batch in hand. */
 void train_fill(struct train *t, const struct data *d, int64_t sample, int64_t j);
+/* Forward of the micro-batch in hand, b samples, by the objective, and back when told so. */
+int train_loss(struct train *t, int64_t b, float scale, bool backward, struct err *e);
 /* This rank's share of the global batch, micro-batch by micro-batch: gradients and losses are added
    up on the device, and what of the gradient is complete is sent off meanwhile. */
 int train_compute(struct train *t, int64_t step, struct err *e);
@@ -123,6 +139,21 @@ int train_evaluate(struct train *t, struct err *e);
 /* The same of the test's sequences, if there are any, when all is trained; makes t->report, with
    what the epochs came to. */
 int train_test(struct train *t, struct err *e);
+
+/* Sample i of those that evaluations look at, and of which data; i < 0: how many there are. */
+int64_t train_looked_at(const struct train *t, int64_t i, const struct data **from);
+
+/* Of pairs. open: when the plan is made. refer: resume's begin_fn, computes the reference, or finds
+   it. fill: train_fill's part. prefer: train_loss'. take_sums: what micro-batches came to since
+   then. The others are rank 0's; means (PREFERENCE_SUMS). */
+int train_pairs_open(struct train *t, struct err *e);
+void train_pairs_close(struct train *t);
+int train_refer(void *train, const char *identity, struct err *e);
+void train_fill_pair(struct train *t, const struct data *d, int64_t sample, int64_t j);
+int train_prefer(struct train *t, int64_t b, float scale, bool backward, struct err *e);
+void train_take_sums(struct train *t, double *sums);
+int train_tell_pairs(struct train *t, const char *of, const double *means, struct err *e);
+void train_log_pairs(const struct train *t, const char *of, const double *means);
 
 /* What is found. open: `most` sequences are looked at, at most. judge: in the micro-batch of b
    sequences, from `first` on of those that are looked at, that went forward last, whose labels

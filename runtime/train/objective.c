@@ -6,10 +6,12 @@
  * TokenClassification predicts the label of each word at its first token (Devlin et al. 2019, 5.3),
  * SequenceClassification that of a text at its first token, [CLS], through the pooler (4.1);
  * padding is not attended to.
+ * DPO learns from pairs which of two answers is better (Rafailov et al., arXiv:2305.18290).
  */
 #include "runtime/train/objective.h"
 
 #define CAUSAL_EVALUATED 16
+#define PAIRS_EVALUATED  128
 
 static double loss_itself(double loss)
 {
@@ -38,6 +40,13 @@ static int labels_loss(struct pass *p, int64_t b, const struct pass_input *in, f
     .batch_fn = data_tagged_sample, .labels_fn = data_tagged_labels, \
     .tokens_fn = data_tagged_length, .loss_fn = labels_loss, .metrics = metrics, .metric_count = 1
 
+static int64_t one_pair(const struct data *d, int64_t sample)
+{
+    (void)d;
+    (void)sample;
+    return 1;
+}
+
 static const struct objective objectives[] = {
     [OBJECTIVE_CAUSAL_LM] = {.name = "CausalLM",
         .evaluated = CAUSAL_EVALUATED,
@@ -55,6 +64,15 @@ static const struct objective objectives[] = {
         .bidirectional = true,
         .labels = OBJECTIVE_LABELS_TEXTS,
         LABELLED},
+    [OBJECTIVE_DPO] = {.name = "DPO",
+        .pairs = true,
+        .evaluated = PAIRS_EVALUATED,
+        .batch_fn = data_pair_sample,
+        .labels_fn = one_pair,
+        .tokens_fn = data_length,
+        .longest_fn = data_pair_longest,
+        .metrics = metrics,
+        .metric_count = 1},
 };
 
 const struct objective *objective_of(const struct jobspec_train *s)

@@ -26,6 +26,9 @@ struct objective {
         OBJECTIVE_LABELS_WORDS,
         OBJECTIVE_LABELS_TEXTS
     } labels;
+    /* A sample is two rows, whose loss (runtime/train/preference.h) is no sum over tokens: batch_fn
+       writes both rows and both lengths, and there is no loss_fn. */
+    bool pairs;
     int evaluated; /* sequences that an evaluation looks at, at most; 0: all there are */
     /* One sample as inputs and labels (room each: all of its tokens at least); a label of -1 counts
        for nothing. *length: its tokens. */
@@ -34,6 +37,8 @@ struct objective {
     /* Labels that count in a sample, and its tokens; NULL: sequence_length of either. */
     int64_t (*labels_fn)(const struct data *d, int64_t sample);
     int64_t (*tokens_fn)(const struct data *d, int64_t sample);
+    /* Tokens of a sample's longest row; NULL: tokens_fn. */
+    int64_t (*longest_fn)(const struct data *d, int64_t sample);
     /* Forward through the objective's head, and back when told so: pass_step's contract. */
     int (*loss_fn)(struct pass *p, int64_t b, const struct pass_input *in, float scale,
         bool backward, struct err *e);
@@ -41,6 +46,11 @@ struct objective {
     const struct objective_metric *metrics;
     int metric_count;
 };
+
+static inline int64_t objective_rows(const struct objective *o) /* of a sample */
+{
+    return o->pairs ? 2 : 1;
+}
 
 /* What spec.train asks for. */
 const struct objective *objective_of(const struct jobspec_train *s);

@@ -32,7 +32,9 @@ static int refuse_few(const struct train *t, struct err *e)
     bool texts = t->objective->labels == OBJECTIVE_LABELS_TEXTS;
     char of[48];
     snprintf(of, sizeof of, "%s", texts ? "texts" : "sentences");
-    if (!t->objective->labels)
+    if (t->objective->pairs)
+        snprintf(of, sizeof of, "pairs");
+    else if (!t->objective->labels)
         snprintf(of, sizeof of, "sequences of %d tokens", s->sequence_length);
     return err_set(e, ERR_USER,
         "spec.train.batchSequences: %d, but spec.train.data.train has only %lld %s to train on; "
@@ -305,10 +307,11 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
 {
     struct dev_info info;
     dev_describe(t->dev, &info);
-    t->runs_ahead = !info.host_readable;
+    t->runs_ahead = !info.host_readable && !t->objective->pairs; /* which the host looks at */
     const struct planner_input in = {
         .model = *conf,
         .batch_sequences = t->spec->train.batch_sequences,
+        .sample_rows = objective_rows(t->objective),
         .world = t->orders->world,
         .budget_bytes = (int64_t)((double)t->budget_bytes * BUDGET_SHARE),
         .rows = info.host_readable ? 0 : GPU_ROWS,
@@ -327,7 +330,7 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     if (train_leads(t))
         log_info("plan", LOG_I("data", t->plan.layout.dp),
             LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total));
-    conf->micro_sequences = t->plan.micro_sequences;
+    conf->micro_sequences = t->plan.micro_sequences * objective_rows(t->objective);
     conf->logit_rows = t->plan.logit_rows;
     return 0;
 }
@@ -406,15 +409,18 @@ static int64_t most_looked_at(const struct train *t)
 
 static int open_host(struct train *t, struct err *e)
 {
-    size_t n = (size_t)(t->plan.micro_sequences * t->spec->train.sequence_length);
+    size_t rows = (size_t)(t->plan.micro_sequences * objective_rows(t->objective));
+    size_t n = rows * (size_t)t->spec->train.sequence_length;
     t->inputs = mem_array(n, sizeof *t->inputs);
     t->labels = mem_array(n, sizeof *t->labels);
-    t->lengths = mem_array((size_t)t->plan.micro_sequences, sizeof *t->lengths);
+    t->lengths = mem_array(rows, sizeof *t->lengths);
     t->files = mem_array((size_t)t->orders->world, sizeof *t->files);
     bool packed = data_packed(t->data);
     t->first = packed ? mem_array(n, sizeof *t->first) : NULL;
     if (!t->inputs || !t->labels || !t->lengths || !t->files || (packed && !t->first))
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
+    if (t->objective->pairs)
+        return train_pairs_open(t, e);
     if (!t->objective->labels)
         return 0;
     n = t->config.pooled ? (size_t)t->plan.micro_sequences : n;
@@ -431,7 +437,9 @@ static int resume(struct train *t, struct err *e)
         .coll = t->coll,
         .model = t->model,
         .optim = t->optim,
-        .steps = t->steps};
+        .steps = t->steps,
+        .begin_fn = t->objective->pairs ? train_refer : NULL,
+        .user = t};
     const struct identity_source source = {.spec = t->spec,
         .weights = t->weights,
         .teacher = t->teacher,
@@ -541,6 +549,7 @@ void train_close(struct train *t)
     mem_free(t->first);
     mem_free(t->logits);
     train_found_close(t);
+    train_pairs_close(t);
     mem_free(t->files);
     sparsity_destroy(t->sparsity);
     optim_destroy(t->optim);

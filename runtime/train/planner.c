@@ -23,6 +23,11 @@ static int64_t logit_rows(const struct planner_input *in)
     return rows > 1 ? rows : 1;
 }
 
+static int64_t sample_rows(const struct planner_input *in)
+{
+    return in->sample_rows > 1 ? in->sample_rows : 1;
+}
+
 /* Not even one sequence fits: says so, and which recomputation would do. */
 static int refuse(struct model_conf c, const struct memplan *p, int64_t budget_bytes, struct err *e)
 {
@@ -42,14 +47,15 @@ int planner_plan(const struct planner_input *in, struct planner_plan *out, struc
     struct model_conf c = in->model;
     int64_t share = (in->batch_sequences + in->world - 1) / in->world;
     int64_t rows = in->rows ? in->rows : PLANNER_ROWS;
-    int64_t micro = rows / (c.sequence_length > 0 ? c.sequence_length : 1);
+    int64_t micro = rows / (c.sequence_length > 0 ? c.sequence_length : 1) / sample_rows(in);
     int rc = layout_check(&p.layout, in->world, e);
     if (rc)
         return rc;
     c.logit_rows = p.logit_rows = logit_rows(in);
     micro = micro < share ? micro : share;
     for (micro = micro < 1 ? 1 : micro;; micro--) {
-        c.micro_sequences = p.micro_sequences = micro;
+        p.micro_sequences = micro;
+        c.micro_sequences = micro * sample_rows(in);
         rc = memplan_model(&c, NULL, &p.memory, e);
         if (rc)
             return rc;
@@ -66,7 +72,7 @@ int planner_measure(const struct planner_input *in, struct planner_plan *out, st
 {
     struct model_conf c = in->model;
     struct memplan memory;
-    c.micro_sequences = out->micro_sequences;
+    c.micro_sequences = out->micro_sequences * sample_rows(in);
     c.logit_rows = out->logit_rows;
     int rc;
     if ((rc = layout_check(&out->layout, in->world, e)) ||

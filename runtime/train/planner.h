@@ -14,6 +14,7 @@
 struct planner_input {
     struct model_conf model; /* micro_sequences and logit_rows are the planner's to choose */
     int64_t batch_sequences; /* of the global batch */
+    int64_t sample_rows;     /* sequences of the model that one of these is; 0: one */
     int world;
     int64_t budget_bytes; /* of one rank */
     int64_t rows;         /* of a micro-batch, from which on more gain nothing; 0: a processor's */
@@ -21,7 +22,8 @@ struct planner_input {
 
 struct planner_plan {
     struct layout layout;
-    int64_t micro_sequences, logit_rows; /* as in model_conf */
+    int64_t micro_sequences; /* of the batch's, each sample_rows of the model's */
+    int64_t logit_rows;      /* as in model_conf */
     struct memplan memory;
 };
 

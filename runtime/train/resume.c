@@ -164,7 +164,8 @@ static int load(const struct resume *c, struct ckpt_state *state, struct err *e)
 int resume_run(const struct resume *c, struct ckpt_state *state, struct err *e)
 {
     int rc;
-    if ((rc = agree_on_files(c, e)) || (rc = claim(c, e)) || (rc = load(c, state, e)) ||
+    if ((rc = agree_on_files(c, e)) || (rc = claim(c, e)) ||
+        (c->begin_fn && (rc = c->begin_fn(c->user, c->identity, e))) || (rc = load(c, state, e)) ||
         (rc = owner_of(c, state->owner, e)))
         return rc;
     state->incarnation = c->orders->incarnation;

@@ -2,7 +2,7 @@
  * resume: how a world begins: all ranks find that they read the same model and data, rank 0 looks
  * whether the checkpoints are this training's and claims their folder, and every rank loads the
  * newest generation that all can read. No checkpoint in the folder is touched when it is refused.
- * What one rank finds, all return: every decision goes through the collective. Called by train.c.
+ * What one rank finds, all return: every decision goes through the collective. Called by open.c.
  */
 #ifndef RUNTIME_TRAIN_RESUME_H
 #define RUNTIME_TRAIN_RESUME_H
@@ -20,6 +20,10 @@ struct resume {
     struct model *model;
     struct optim *optim;
     int64_t steps;
+    /* What is to be done with the model as it begins, once the folder is claimed and before
+       anything is loaded into it; NULL: nothing. All ranks call. */
+    int (*begin_fn)(void *user, const char *identity, struct err *e);
+    void *user;
     char identity[CKPT_IDENTITY_BYTES];
     char hash_v1[65]; /* for checkpoints of version 1 */
 };

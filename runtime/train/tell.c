@@ -57,6 +57,7 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
         (rc = train_tell_metric(t, "tokens_per_second", speed, e)) ||
         (s->busiest_expert > 0 &&
             (rc = train_tell_metric(t, "expert_load/busiest", s->busiest_expert, e))) ||
+        (t->objective->pairs && (rc = train_tell_pairs(t, "train", s->preference, e))) ||
         (rc = train_log_metrics(t,
              (struct door_field[]){{"step", (double)t->state.step, NULL}, {"loss", s->loss, NULL},
                  {"learningRate", rate, NULL}, {"gradientNorm", s->grad_norm, NULL},

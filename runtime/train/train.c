@@ -76,23 +76,30 @@ static int settle_experts(struct train *t, int n, struct step *s, struct err *e)
 static int settle(
     struct train *t, int n, int64_t start_ns, struct step *s, struct wish *w, struct err *e)
 {
-    double sums[PASS_AHEAD];
-    float v[PASS_AHEAD + 3]; /* losses; stop, save; seconds a step */
+    double sums[PASS_AHEAD + PREFERENCE_SUMS];
+    float v[PASS_AHEAD + 3 + PREFERENCE_SUMS]; /* losses; stop, save; seconds a step; of pairs */
     int rc = t->config.experts ? settle_experts(t, n, s, e) : 0;
-    if (rc || (rc = pass_loss(t->pass, sums, e)))
+    int more = t->objective->pairs ? PREFERENCE_SUMS : 0;
+    if (!rc && more)
+        train_take_sums(t, sums);
+    else if (rc || (rc = pass_loss(t->pass, sums, e)))
         return rc;
     for (int i = 0; i < n; i++)
         v[i] = (float)(sums[i] / (double)train_labels(t, t->state.step + 1 + i));
     v[n] = atomic_load(&t->door->stop) ? 1 : 0;
     v[n + 1] = save_is_due(t) ? 1 : 0;
     v[n + 2] = (float)((double)(clock_ns() - start_ns) * 1e-9 / n / t->orders->world);
-    rc = coll_allreduce(t->coll, v, n + 3, DTYPE_F32, COLL_SUM, e);
+    for (int i = 0; i < more; i++)
+        v[n + 3 + i] = (float)(sums[i] / (double)train_labels(t, t->state.step + 1));
+    rc = coll_allreduce(t->coll, v, n + 3 + more, DTYPE_F32, COLL_SUM, e);
     if (rc)
         return rc;
     for (int i = 0; i < n; i++) {
         s[i].loss = (double)v[i];
         s[i].seconds = (double)(clock_ns() - start_ns) * 1e-9 / n;
     }
+    for (int i = 0; i < more; i++) /* of pairs no step is ahead of another */
+        s->preference[i] = (double)v[n + 3 + i];
     *w = (struct wish){v[n] > 0, v[n + 1] > 0};
     double seconds = (double)v[n + 2];
     t->ahead = seconds * PASS_AHEAD < AHEAD_S ? PASS_AHEAD : (int64_t)(AHEAD_S / seconds);

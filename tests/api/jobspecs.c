@@ -57,6 +57,10 @@ const char jobspecs_search[] =
                   "parameters: [{name: optimizer.learningRate, min: 0.001, max: 1, scale: Log}, "
                   "{name: optimizer.weightDecay, values: [0, 0.1]}], halving: {factor: 3, "
                   "minSteps: 10}, earlyStopTrials: 0}}}";
+const char jobspecs_dpo[] =
+    JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
+                  "train: {objective: DPO, dpo: {beta: 0.25, labelSmoothing: 0.125, loss: "
+                  "Sigmoid}, data: {train: /data/t.jsonl}, steps: 3, output: /data/o}}}";
 const char jobspecs_serve[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, contextLength: 64, "
     "maxQueue: 2, drainSeconds: 1, apiKeySecret: s}}}";

@@ -18,8 +18,8 @@
 
 #define CRD_FILE "manifests/crd.yaml"
 
-static const char *const full[] = {jobspecs_train, jobspecs_epochs, jobspecs_texts, jobspecs_serve,
-    jobspecs_run, jobspecs_convert, jobspecs_search, jobspecs_prune};
+static const char *const full[] = {jobspecs_train, jobspecs_epochs, jobspecs_texts, jobspecs_dpo,
+    jobspecs_serve, jobspecs_run, jobspecs_convert, jobspecs_search, jobspecs_prune};
 
 static const char least_train[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
@@ -545,6 +545,10 @@ START_TEST(test_full_document_field_by_field)
     ck_assert_double_eq(s.train.distill.weight, 0.25);
     ck_assert_int_eq(s.train.recompute, RECOMPUTE_SELECTIVE);
     ck_assert_str_eq(recompute_name(s.train.recompute), "Selective");
+    json_destroy(encoded(jobspecs_dpo, &s));
+    ck_assert(s.train.objective == OBJECTIVE_DPO && s.train.dpo.loss == DPO_SIGMOID);
+    ck_assert_double_eq(s.train.dpo.beta, 0.25);
+    ck_assert_double_eq(s.train.dpo.label_smoothing, 0.125);
     json_destroy(encoded(jobspecs_serve, &s));
     ck_assert_int_eq(s.task, TASK_SERVE);
     ck_assert_str_eq(s.serve.api_key_secret, "s");
@@ -707,7 +711,8 @@ START_TEST(test_generated_name)
 END_TEST
 
 static const char *const samples[] = {"finetune", "serve", "run", "train-from-scratch",
-    "token-classification", "sequence-classification", "chat", "convert", "search"};
+    "token-classification", "sequence-classification", "chat", "convert", "search",
+    "dpo"};
 
 START_TEST(test_samples)
 {

@@ -1,6 +1,7 @@
 /*
  * fuzz_jsonl: any bytes as a JSONL corpus, through a file in memory. Must refuse with the file's
- * name or give samples whose ids are in the vocabulary, and leave one whole file of tokens or none.
+ * name or give samples, also of pairs, whose ids are in the vocabulary, and leave one whole file of
+ * tokens or none.
  */
 #include "base/io.h"
 #include "base/log.h"
@@ -57,6 +58,19 @@ static void check_samples(const struct data *d)
     }
 }
 
+static void check_pairs(const struct data *d)
+{
+    int32_t in[8], out[8], length[2];
+    for (int64_t i = 0; i < data_samples(d); i++) {
+        data_pair_sample(d, i, 4, in, out, length);
+        for (int k = 0; k < 8; k++)
+            if (in[k] < 0 || in[k] > 255 || out[k] < -1 || out[k] > 255)
+                abort();
+        if (length[0] < 1 || length[0] > 4 || length[1] < 1 || length[1] > 4)
+            abort();
+    }
+}
+
 static void try_corpus(const struct corpus *c)
 {
     struct data *d = NULL;
@@ -70,7 +84,11 @@ static void try_corpus(const struct corpus *c)
     }
     if (tokens_path(c->folder, key, tokens, &e))
         abort();
-    if (!data_open(c->path, tokens, 4, c->skip == 1, &d, &e))
+    int rc = c->pairs ? data_open_pairs(c->path, tokens, 4, &d, &e)
+                      : data_open(c->path, tokens, 4, c->skip == 1, &d, &e);
+    if (!rc && c->pairs)
+        check_pairs(d);
+    else if (!rc)
         check_samples(d);
     else if (!strstr(e.text, c->path))
         abort();
@@ -93,6 +111,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     c.skip = size % 3;
     if (chat_parse(template, NULL, NULL, &c.chat, &e))
         abort();
+    try_corpus(&c);
+    c.pairs = true;
     try_corpus(&c);
     chat_close(c.chat);
     if (rmdir(folder))

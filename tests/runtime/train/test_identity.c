@@ -96,6 +96,16 @@ START_TEST(what_changes_the_arithmetic_counts)
 }
 END_TEST
 
+START_TEST(what_is_preferred_counts)
+{
+    s.train.objective = OBJECTIVE_DPO;
+    s.train.dpo.beta = 0.1;
+    CHANGE("spec.train.dpo.beta", s.train.dpo.beta = 0.2);
+    CHANGE("spec.train.dpo.labelSmoothing", s.train.dpo.label_smoothing = 0.1);
+    CHANGE("spec.train.dpo.loss", s.train.dpo.loss = DPO_IPO);
+}
+END_TEST
+
 START_TEST(what_is_read_counts)
 {
     static const int32_t shuffled[] = {5, 6, 7, 8, 10, 9, 11};
@@ -327,8 +337,8 @@ END_TEST
 int main(void)
 {
     return unit_run_with(&(struct unit){"identity", 60, setup, teardown},
-        (const TTest *const[]){what_changes_the_arithmetic_counts, what_is_read_counts,
-            labels_are_of_all_files, which_model_it_is_counts, what_changes_no_bit_is_free,
-            every_field_counts_by_default, a_field_that_is_newer_had_its_default,
-            failed_calls_are_reported, NULL});
+        (const TTest *const[]){what_changes_the_arithmetic_counts, what_is_preferred_counts,
+            what_is_read_counts, labels_are_of_all_files, which_model_it_is_counts,
+            what_changes_no_bit_is_free, every_field_counts_by_default,
+            a_field_that_is_newer_had_its_default, failed_calls_are_reported, NULL});
 }

@@ -71,5 +71,17 @@ START_TEST(classification_counts_what_is_labelled)
 }
 END_TEST
 
+START_TEST(a_pair_is_two_rows_and_one_label)
+{
+    const struct objective *o = objective(OBJECTIVE_DPO);
+    ck_assert_str_eq(o->name, "DPO");
+    ck_assert(o->pairs && !o->bidirectional && !o->labels && !o->loss_fn);
+    ck_assert(objective_rows(o) == 2 && objective_rows(objective(OBJECTIVE_CAUSAL_LM)) == 1);
+    ck_assert(o->batch_fn == data_pair_sample && o->longest_fn == data_pair_longest);
+    ck_assert(o->labels_fn(NULL, 7) == 1 && o->tokens_fn == data_length);
+    ck_assert_int_gt(o->evaluated, 0);
+}
+END_TEST
+
 UNIT_MAIN("objective", causal_labels_are_the_inputs_that_follow, causal_samples_are_the_corpus_own,
-    classification_counts_what_is_labelled)
+    classification_counts_what_is_labelled, a_pair_is_two_rows_and_one_label)

@@ -69,6 +69,24 @@ START_TEST(recomputation_is_hinted_at)
 }
 END_TEST
 
+START_TEST(a_sample_may_be_several_sequences)
+{
+    struct planner_input in = input(64, 1, INT64_MAX), single = in;
+    struct planner_plan p, given;
+    in.sample_rows = 2;
+    ck_assert_msg(!planner_plan(&in, &p, &e), "%s", e.text);
+    ck_assert_int_eq(p.micro_sequences, 32); /* 2048 rows */
+    single.batch_sequences = 2;
+    in.batch_sequences = 1;
+    ck_assert(!planner_plan(&in, &p, &e) && !planner_plan(&single, &given, &e));
+    ck_assert(p.micro_sequences == 1 && given.micro_sequences == 2);
+    ck_assert_int_eq(p.memory.total, given.memory.total);
+    in.budget_bytes = p.memory.total;
+    ck_assert(!planner_measure(&in, &p, &e));
+    ck_assert_int_eq(p.memory.total, given.memory.total);
+}
+END_TEST
+
 START_TEST(a_given_plan_is_measured)
 {
     struct planner_input in = input(64, 2, INT64_MAX);
@@ -142,5 +160,5 @@ START_TEST(logits_of_labels_are_all_there)
 END_TEST
 
 UNIT_MAIN("planner", budget_bounds_the_micro_batch, recomputation_is_hinted_at,
-    a_given_plan_is_measured, share_bounds_the_micro_batch, devices_take_more_logits,
-    logits_of_labels_are_all_there)
+    a_sample_may_be_several_sequences, a_given_plan_is_measured, share_bounds_the_micro_batch,
+    devices_take_more_logits, logits_of_labels_are_all_there)
