@@ -205,6 +205,9 @@ int plan_search_status(const struct observed *o, const struct outlook *look, str
     struct status *next, struct err *e)
 {
     const struct search *x = look->search;
+    const char *was = o->job->status.ready;
+    if (!x && was && o->job->valid && search_wanted(&o->job->spec))
+        next->ready = was; /* it is over: all else stays as it is */
     if (!x)
         return 0;
     int rc = write_table(o, look, a, next, e);

@@ -48,7 +48,7 @@ table() { kn get llmjob rate -o json | jq -r '.status.trials.table[] | "\(.index
 # The same, as `llmjob run` prints it.
 table_here() {
 	sed -n '/^trial   steps/,$p' "$work/said" | sed 's/   <- best//' |
-		awk '$1 ~ /^[0-9]+$/ {printf "%d %s %s", $1, $3, $4 + 0; for (i = 5; i <= NF; i++) printf " %s", $i; print ""}'
+		awk '$1 ~ /^[0-9]+$/ {printf "%d %s %.10g", $1, $3, $4; for (i = 5; i <= NF; i++) printf " %s", $i; print ""}'
 }
 run_here() { "$O/llmjob" run "$work/rate.yaml" --storage "data=$work/here" --plain >"$work/said" 2>&1; }
 most_at_once() { sort -n "$work/running" | tail -n 1; }
@@ -70,10 +70,11 @@ check "its model is named" equal "$(status rate trials.best.output)" "/data/out/
 check "and is there" test -s "$data/out/rate/t$planted/model.safetensors"
 check "there are twelve trials, two at a time" equal \
 	"$(kn get llmjobs -l llmjob.dev/search=rate -o name | wc -l) $(most_at_once)" "12 2"
+check "READY says so" equal "$(status rate ready)" 12/12
 check "the same search runs on this machine" run_here
 check "and comes to the same" diff <(table) <(table_here)
 table
-"$O/llmjob" top rate -n "$namespace" --once --kubectl "$kubectl" | head -n 4
+"$O/llmjob" top rate -n "$namespace" --once --kubectl "$kubectl" | head -n 20
 kn apply -f "$work/rest.yaml" >/dev/null
 want=1
 check "another one begins" watch 120 "trials" over get llmjob rest -o jsonpath='{.status.trials.running}{"\n"}'

@@ -209,6 +209,9 @@ static void compare_worlds(const char *more)
     print_trials(&h, &calm);
     ck_assert(status_is_true(&h.w.job->status, NAME_COND_COMPLETE));
     ck_assert_int_eq(h.created, h.w.job->status.trials.total);
+    char ready[32];
+    snprintf(ready, sizeof ready, "%d/%d", h.created, h.created);
+    ck_assert_str_eq(h.w.job->status.ready, ready);
     hunt_done(&h);
     for (unsigned i = 0; i < 30; i++) {
         buf_auto struct buf wild;
