@@ -8,6 +8,8 @@
 #include "runtime/family/rotary.h"
 #include "runtime/family/values.h"
 
+#include <math.h>
+
 static int read_sizes(
     const struct json *config, const char *path, struct model_config *c, struct err *e)
 {
@@ -81,6 +83,19 @@ int llama_read_experts(
         2, e);
     c->balance_loss_coef = (float)coef;
     return rc;
+}
+
+/* transformers takes no whole number there. */
+void llama_write_balance(const struct model_config *c, struct jsonw *w)
+{
+    char text[32];
+    double coef = values_short(c->balance_loss_coef);
+    if (coef == floor(coef)) {
+        snprintf(text, sizeof text, "%.1f", coef);
+        jsonw_raw(w, "router_aux_loss_coef", text);
+    } else {
+        jsonw_num(w, "router_aux_loss_coef", coef);
+    }
 }
 
 void llama_write_switch(const struct model_config *c, struct jsonw *w)

@@ -18,6 +18,7 @@ int llama_window_by_switch(
    loss; experts and experts_per_token are before what holds where config.json is silent. */
 int llama_read_experts(
     const struct json *config, const char *path, struct model_config *c, struct err *e);
+void llama_write_balance(const struct model_config *c, struct jsonw *w);
 void llama_write_switch(const struct model_config *c, struct jsonw *w);
 
 #endif

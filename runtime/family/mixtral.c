@@ -32,8 +32,7 @@ static void json_write(const struct model_config *c, struct jsonw *w)
         jsonw_null(w, "sliding_window");
     jsonw_int(w, "num_local_experts", c->experts);
     jsonw_int(w, "num_experts_per_tok", c->experts_per_token);
-    jsonw_num(w, "router_jitter_noise", 0);
-    jsonw_num(w, "router_aux_loss_coef", values_short(c->balance_loss_coef));
+    llama_write_balance(c, w);
 }
 
 const struct family family_mixtral = {

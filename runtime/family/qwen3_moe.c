@@ -33,7 +33,7 @@ static void json_write(const struct model_config *c, struct jsonw *w)
     jsonw_int(w, "decoder_sparse_step", 1);
     jsonw_open(w, "mlp_only_layers", '[');
     jsonw_close(w);
-    jsonw_num(w, "router_aux_loss_coef", values_short(c->balance_loss_coef));
+    llama_write_balance(c, w);
 }
 
 const struct family family_qwen3_moe = {

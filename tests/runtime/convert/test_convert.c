@@ -340,6 +340,12 @@ START_TEST(what_cannot_be_is_refused_and_leaves_nothing)
     golden_write(path, "dear", 4);
     refuse("tiny-llama", "mine", "\"format\":\"GGUF\"", ERR_USER,
         "mine holds letter.txt, which llmjob did not write");
+    make_model("tiny-mixtral", 131);
+    refuse("tiny-mixtral", "g", "\"format\":\"GGUF\"", ERR_USER,
+        "spec.convert.format: a mixtral model is written as HuggingFace only");
+    convert_ok("tiny-mixtral", "same", "\"format\":\"HuggingFace\"");
+    same_tensors("tiny-mixtral", "same");
+    same_config("tiny-mixtral", "same");
     snprintf(path, sizeof path, "%s/tiny-llama/tokenizer.json", folder);
     static const char spaces[] =
         "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["

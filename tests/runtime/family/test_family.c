@@ -286,7 +286,7 @@ START_TEST(a_config_survives_writing_and_reading)
     c = mixtral;
     c.window = 9;
     c.balance_loss_coef = 0;
-    write_and_read(&c, "MixtralForCausalLM");
+    write_and_read(&c, "\"router_aux_loss_coef\":0.0");
     c = qwen3_moe;
     c.norm_topk = true;
     write_and_read(&c, "\"norm_topk_prob\":true");

@@ -578,6 +578,7 @@ START_TEST(failed_calls_are_reported)
     fault_each(FAULT_MEM, open_folder, (char *)GOLDEN "tiny-llama");
     fault_each(FAULT_MEM, open_folder, (char *)GOLDEN "tiny-gpt2");
     fault_each(FAULT_MEM, open_folder, (char *)GOLDEN "tiny-bert");
+    fault_each(FAULT_MEM, open_folder, (char *)GOLDEN "tiny-mixtral");
     struct weights *w = model_files_open(GOLDEN "tiny-llama");
     fault_each(FAULT_IO, write_out, w);
     weights_close(w);

@@ -164,6 +164,27 @@ START_TEST(unknown_targets_are_refused)
 }
 END_TEST
 
+/* As to peft, all matrices are attention's there. */
+START_TEST(experts_have_no_adapters)
+{
+    static const char *const inside[][3] = {{"q_proj", "up_proj"}, {"gate"}, {"down_proj"}};
+    static const char *const all[] = {"all-linear", NULL};
+    struct model_conf c = {.config = shape_of("tiny-mixtral"), .lora_rank = 4, .lora_targets = all};
+    struct tensors p = {0};
+
+    ck_assert_msg(!lora_tensors(&c, &p, &e), "%s", e.text);
+    ck_assert_int_eq(p.count, c.config.layers * 4 * 2);
+    tensors_done(&p);
+    for (int i = 0; i < 3; i++) {
+        c.lora_targets = inside[i];
+        ck_assert_int_eq(lora_tensors(&c, &p, &e), -ERR_USER);
+        ck_assert_msg(strstr(e.text, "spec.train.lora.targets: ") &&
+                strstr(e.text, inside[i][i ? 0 : 1]) && strstr(e.text, "is of experts"),
+            "%s", e.text);
+    }
+}
+END_TEST
+
 UNIT_MAIN("lora", products_follow_the_definition, merged_is_the_same_product,
     tables_join_what_shares_an_input, all_linear_is_every_matrix_of_a_layer,
-    unknown_targets_are_refused)
+    unknown_targets_are_refused, experts_have_no_adapters)
