@@ -142,11 +142,6 @@ void family_place(const struct model_config *c, const struct tensors *all, const
     *out = p;
 }
 
-bool family_place_is(const struct family_place *p, const char *name)
-{
-    return !strcmp(p->name, name) || !strcmp(p->name + p->optional, name);
-}
-
 int64_t family_gguf_row(int64_t row, int64_t head_dim)
 {
     int64_t in_head = row % head_dim, half = head_dim / 2;

@@ -65,7 +65,7 @@ const char *family_list(char out[FAMILY_LIST_BYTES]);
 
 struct family_place { /* where a file keeps a tensor */
     char name[128];   /* the file's tensor; several of ours may be parts of it */
-    int optional;     /* letters at the start of name that a file may leave out */
+    int optional;     /* letters at the start of name that a file may leave out; 0: none */
     int dims;         /* of the file's whole tensor */
     int64_t shape[2]; /* (rows, 1) for a vector */
     int64_t first;    /* the part begins at this row, or column when transposed */
@@ -76,7 +76,6 @@ struct family_place { /* where a file keeps a tensor */
 /* t: a weight or a bias of `all`, the model's own tensors. */
 void family_place(const struct model_config *c, const struct tensors *all, const struct tensor *t,
     enum family_format format, struct family_place *out);
-bool family_place_is(const struct family_place *p, const char *name); /* what a file calls it */
 /* The row of a GGUF file at which canonical row `row` of a rotary matrix stands: its converter
    interleaves the two halves of each head. */
 int64_t family_gguf_row(int64_t row, int64_t head_dim);

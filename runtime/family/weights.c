@@ -33,7 +33,8 @@ struct entry {
     struct family_place place;
     const uint8_t *data; /* the file's tensor; NULL until found */
     int64_t head_dim;
-    uint8_t *ordered; /* copy in canonical order, made by weights_raw */
+    uint8_t *ordered;   /* copy in canonical order, made by weights_raw */
+    struct entry *next; /* another part of the same tensor of a file */
 };
 
 struct weights {
@@ -47,6 +48,7 @@ struct weights {
     struct tensors tensors;
     struct entry *entries; /* in the order of computing */
     int count;
+    struct table by_place; /* by the names that files may have: the first part of each */
 };
 
 static int64_t rows_of(const struct weights_tensor *t)
@@ -60,6 +62,19 @@ static int64_t cols_of(const struct weights_tensor *t)
 }
 
 /* -- opening -- */
+
+static int index_entry(struct weights *w, struct entry *x, struct err *e)
+{
+    const struct family_place *p = &x->place;
+    struct entry *first = table_get(&w->by_place, p->name);
+    if (first) {
+        x->next = first->next;
+        first->next = x;
+        return 0;
+    }
+    int rc = table_put(&w->by_place, p->name, x, e);
+    return rc || !p->optional ? rc : table_put(&w->by_place, p->name + p->optional, x, e);
+}
 
 static int expect_tensors(struct weights *w, struct err *e)
 {
@@ -79,6 +94,8 @@ static int expect_tensors(struct weights *w, struct err *e)
         x->t.shape[1] = t->shape[1];
         x->head_dim = w->config.head_dim;
         family_place(&w->config, &w->tensors, t, w->gguf ? FAMILY_GGUF : FAMILY_HF, &x->place);
+        if ((rc = index_entry(w, x, e)))
+            return rc;
     }
     return 0;
 }
@@ -125,20 +142,16 @@ static int check_found(
 /* Gives every entry that is a part of it its data. */
 static int fill_entries(struct weights *w, const struct found *f, struct err *e)
 {
-    bool known = false;
-    for (int i = 0; i < w->count; i++) {
-        struct entry *x = &w->entries[i];
-        if (!family_place_is(&x->place, f->name))
-            continue;
+    struct entry *first = table_get(&w->by_place, f->name);
+    for (struct entry *x = first; x; x = x->next) {
         int rc = check_found(w, x, f, e);
         if (rc)
             return rc;
         x->t.type = f->type;
         x->t.bytes = dtype_bytes(f->type, rows_of(&x->t) * cols_of(&x->t));
         x->data = f->data;
-        known = true;
     }
-    if (known)
+    if (first)
         return 0;
     return err_set(e, ERR_DATA, "%s: tensor %s is not known in a %s model", w->path, f->name,
         w->config.architecture);
@@ -227,10 +240,7 @@ static bool ends(const char *name, const char *suffix)
 
 static bool is_expected(const struct weights *w, const char *name)
 {
-    for (int i = 0; i < w->count; i++)
-        if (family_place_is(&w->entries[i].place, name))
-            return true;
-    return false;
+    return table_get(&w->by_place, name);
 }
 
 /* Tensors that files carry though the model does not need them. */
@@ -423,6 +433,7 @@ void weights_close(struct weights *w)
     mem_free(w->labels);
     mem_free(w->files);
     gguf_close(w->gguf);
+    table_done(&w->by_place);
     mem_free(w->entries);
     tensors_done(&w->tensors);
     mem_free(w->path);

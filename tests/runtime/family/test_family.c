@@ -618,6 +618,11 @@ static struct family_place place_of(
     return p;
 }
 
+static bool is_called(const struct family_place *p, const char *name)
+{
+    return !strcmp(p->name, name) || !strcmp(p->name + p->optional, name);
+}
+
 START_TEST(names_of_files_are_known)
 {
     static const struct {
@@ -671,8 +676,8 @@ START_TEST(names_of_files_are_known)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct family_place p = place_of(rows[i].c, rows[i].format, rows[i].canonical);
-        ck_assert_msg(family_place_is(&p, rows[i].file), "%s, not %s", p.name, rows[i].file);
-        ck_assert(!family_place_is(&p, "attn_q.weight") && !family_place_is(&p, ""));
+        ck_assert_msg(is_called(&p, rows[i].file), "%s, not %s", p.name, rows[i].file);
+        ck_assert(!is_called(&p, "attn_q.weight") && !is_called(&p, ""));
     }
 }
 END_TEST
