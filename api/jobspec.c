@@ -1,24 +1,19 @@
 /*
- * jobspec: the tables that describe an LLMJob's spec for base/field, and the formats of its
- * strings; rules that cross fields are jobspec_check's. Decoding fills a temporary and copies it
- * out at the end, so *out is unchanged on failure. It must not do I/O except in jobspec_read_file,
- * and knows nothing of immutability, which only the API server can judge.
+ * jobspec: the tables that describe an LLMJob's spec for base/field; what its texts may be is
+ * jobspec_text's, rules that cross fields are jobspec_check's. Decoding fills a temporary and
+ * copies it out at the end, so *out is unchanged on failure. It must not do I/O except in
+ * jobspec_read_file, and knows nothing of immutability, which only the API server can judge.
  */
 #include "api/jobspec.h"
 
 #include "api/jobspec_check.h"
+#include "api/jobspec_text.h"
 #include "api/names.h"
 #include "api/rows.h"
 #include "api/search.h"
 #include "base/yaml.h"
 
-#include <ctype.h>
-#include <errno.h>
-#include <float.h>
-
-#define INTEGER_MAX 9007199254740991.0 /* the greatest that JSON carries exactly */
-#define STEPS_MAX   1e9
-#define TEXT_BYTES  4096
+#define STEPS_MAX 1e9
 
 static const char *const task_names[] = {"Train", "Serve", "Run", "Convert", NULL};
 static const char *const precision_names[] = {"FP32", "BF16", NULL};
@@ -70,328 +65,6 @@ const char *sparsity_name(enum sparsity_pattern p)
 {
     return sparsity_names[p];
 }
-
-/* -- formats of strings, as the CRD's patterns -- */
-
-/* Absolute, no empty part, and no part of dots alone, so that a path cannot climb out of its
- * mount. */
-static bool is_path(const char *s)
-{
-    while (*s == '/') {
-        size_t n = strcspn(++s, "/");
-        if (strspn(s, ".") == n)
-            return false;
-        s += n;
-    }
-    return !*s;
-}
-
-static bool is_lower_or_digit(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-}
-
-/* A DNS label of Kubernetes, up to s[n]. */
-static bool is_label_n(const char *s, size_t n)
-{
-    if (!n || !is_lower_or_digit(s[0]) || !is_lower_or_digit(s[n - 1]))
-        return false;
-    for (size_t i = 0; i < n; i++)
-        if (!is_lower_or_digit(s[i]) && s[i] != '-')
-            return false;
-    return true;
-}
-
-static bool is_label(const char *s)
-{
-    return is_label_n(s, strlen(s));
-}
-
-/* Also the first label of Service and pod host names: a letter first. */
-static bool is_job_name(const char *s)
-{
-    return is_label(s) && !(s[0] >= '0' && s[0] <= '9');
-}
-
-static bool is_subdomain_n(const char *s, size_t len)
-{
-    for (const char *end = s + len;; s++) {
-        const char *dot = memchr(s, '.', (size_t)(end - s));
-        if (!is_label_n(s, (size_t)((dot ? dot : end) - s)))
-            return false;
-        if (!dot)
-            return true;
-        s = dot;
-    }
-}
-
-static bool is_subdomain(const char *s)
-{
-    return is_subdomain_n(s, strlen(s));
-}
-
-static bool is_qualified_part(const char *s)
-{
-    size_t n = strlen(s);
-    if (!n || n > 63 || !isalnum((unsigned char)s[0]) || !isalnum((unsigned char)s[n - 1]))
-        return false;
-    for (; *s; s++)
-        if (!isalnum((unsigned char)*s) && !strchr("-_.", *s))
-            return false;
-    return true;
-}
-
-/* name or domain/name: keys of labels */
-static bool is_qualified(const char *s)
-{
-    const char *slash = strchr(s, '/');
-    return slash ? is_subdomain_n(s, (size_t)(slash - s)) && is_qualified_part(slash + 1)
-                 : is_qualified_part(s);
-}
-
-/* "cpu", or an extended resource, which always has a domain */
-static bool is_device(const char *s)
-{
-    return !strcmp(s, "cpu") || (strchr(s, '/') && is_qualified(s));
-}
-
-static bool is_manager(const char *s)
-{
-    return strchr(s, '/') && is_qualified(s);
-}
-
-static bool is_sha256(const char *s)
-{
-    return strlen(s) == 64 && strspn(s, "0123456789abcdef") == 64;
-}
-
-static bool is_environment_name(const char *s)
-{
-    if (!isalpha((unsigned char)*s) && *s != '_')
-        return false;
-    while (isalnum((unsigned char)*s) || *s == '_')
-        s++;
-    return !*s;
-}
-
-static bool is_module_name(const char *s)
-{
-    if (!strcmp(s, "all-linear"))
-        return true;
-    while (isalnum((unsigned char)*s) || *s == '_')
-        s++;
-    return !*s;
-}
-
-static bool is_model_name(const char *s)
-{
-    while (isalnum((unsigned char)*s) || (*s && strchr("-_.:/@", *s)))
-        s++;
-    return !*s;
-}
-
-static bool is_operator(const char *s)
-{
-    return !strcmp(s, "Exists") || !strcmp(s, "Equal");
-}
-
-static bool is_effect(const char *s)
-{
-    return !strcmp(s, "NoSchedule") || !strcmp(s, "PreferNoSchedule") || !strcmp(s, "NoExecute");
-}
-
-static const struct field_format path_format = {is_path, "an absolute path without . or .. parts"};
-static const struct field_format label_format = {is_label, "a DNS label"};
-static const struct field_format job_format = {
-    is_job_name, "a DNS label that begins with a letter"};
-static const struct field_format subdomain_format = {is_subdomain, "a DNS subdomain"};
-static const struct field_format qualified_format = {is_qualified, "a qualified name"};
-static const struct field_format device_format = {
-    is_device, "cpu or an extended resource such as nvidia.com/gpu"};
-static const struct field_format manager_format = {is_manager, "a name such as " NAME_CONTROLLER};
-static const struct field_format sha256_format = {is_sha256, "64 lower-case hexadecimal digits"};
-static const struct field_format module_format = {is_module_name, "a module name such as q_proj"};
-static const struct field_format operator_format = {is_operator, "Exists or Equal"};
-static const struct field_format effect_format = {
-    is_effect, "NoSchedule, PreferNoSchedule or NoExecute"};
-static const struct field_format model_format = {is_model_name, "a model name"};
-
-/* -- quantities and maps -- */
-
-/* A Kubernetes quantity that is not negative; *value in units, DBL_MAX at most. */
-static bool parse_quantity(const char *s, double *value)
-{
-    static const struct {
-        const char *suffix;
-        double factor;
-    } units[] = {
-        {"", 1},
-        {"n", 1e-9},
-        {"u", 1e-6},
-        {"m", 1e-3},
-        {"k", 1e3},
-        {"M", 1e6},
-        {"G", 1e9},
-        {"T", 1e12},
-        {"P", 1e15},
-        {"E", 1e18},
-        {"Ki", 0x1p10},
-        {"Mi", 0x1p20},
-        {"Gi", 0x1p30},
-        {"Ti", 0x1p40},
-        {"Pi", 0x1p50},
-        {"Ei", 0x1p60},
-    };
-    size_t digits = strspn(s, "0123456789"), n = digits;
-    if (!digits || digits > 15)
-        return false;
-    if (s[n] == '.') {
-        size_t decimals = strspn(s + n + 1, "0123456789");
-        if (!decimals || decimals > 9)
-            return false;
-        n += 1 + decimals;
-    }
-    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
-        if (!strcmp(s + n, units[i].suffix)) {
-            *value = strtod(s, NULL) * units[i].factor;
-            return true;
-        }
-    return false;
-}
-
-/* A size of at least 1 and less than 2^53 bytes, as the CRD's pattern. */
-static bool is_bytes(const char *s)
-{
-    size_t n = strspn(s, "0123456789");
-    const char *unit = s + n;
-    if (*s < '1' || *s > '9')
-        return false;
-    if (!strcmp(unit, "T") || !strcmp(unit, "Ti"))
-        return n <= 3;
-    return n <= (*unit ? 6 : 15) && !strchr(unit, 'P') && !strchr(unit, 'E') &&
-        !strpbrk(unit, ".num");
-}
-
-/* Text of a string, or of an integer, which Kubernetes allows in its place. */
-static int text_of(const struct json *v, bool integers, struct arena *a, const char **out)
-{
-    double n = json_number_value(v);
-    bool whole = json_is_number(v) && n >= 0 && n <= INTEGER_MAX && (double)(int64_t)n == n;
-    if (!json_is_string(v) && !(whole && integers))
-        return -ERR_USER;
-    *out = whole ? arena_printf(a, "%lld", (long long)n) : arena_strdup(a, json_string_value(v));
-    return *out ? 0 : -ERR_MEMORY;
-}
-
-/* A quantity of whole bytes, at least one. */
-static int bytes_decode(
-    const struct field_source *s, const char *path, const struct json *v, void *at, struct err *e)
-{
-    double value;
-    const char *text;
-    int rc = text_of(v, true, s->arena, &text);
-    if (rc == -ERR_MEMORY)
-        return err_set(e, ERR_MEMORY, "out of memory reading %s", path);
-    if (rc || !is_bytes(text) || !parse_quantity(text, &value) || value > INTEGER_MAX)
-        return field_refuse(s, path, e, "must be a whole number of bytes such as 10Gi");
-    *(int64_t *)at = (int64_t)value;
-    return 0;
-}
-
-static void bytes_encode(struct jsonw *w, const char *key, const void *at)
-{
-    char text[24];
-    snprintf(text, sizeof text, "%lld", (long long)*(const int64_t *)at);
-    jsonw_str(w, key, text);
-}
-
-static bool bytes_absent(const void *at)
-{
-    return !*(const int64_t *)at;
-}
-
-enum map_kind { MAP_QUANTITIES, MAP_LABELS, MAP_ENVIRONMENT };
-
-static bool map_entry_ok(enum map_kind kind, const char *key, const char *value)
-{
-    double unused;
-    switch (kind) {
-    case MAP_QUANTITIES:
-        return is_qualified(key) && parse_quantity(value, &unused);
-    case MAP_LABELS:
-        return is_qualified(key) && (!*value || is_qualified_part(value));
-    case MAP_ENVIRONMENT:
-        return is_environment_name(key) && strlen(value) <= TEXT_BYTES;
-    }
-    return false;
-}
-
-static int map_decode(const struct field_source *s, const char *path, const struct json *v,
-    struct jobspec_map *out, enum map_kind kind, struct err *e)
-{
-    static const char *const want[] = {"a quantity such as 500m or 2Gi", "a label value",
-        "an environment variable of at most 4096 bytes"};
-    if (!json_is_object(v))
-        return field_refuse(s, path, e, "must be a map");
-    size_t n = json_count(v);
-    if (n > JOBSPEC_MAP_ENTRIES)
-        return field_refuse(s, path, e, "more than %d entries", JOBSPEC_MAP_ENTRIES);
-    struct jobspec_map m = {arena_array(s->arena, n + 1, sizeof(char *)),
-        arena_array(s->arena, n + 1, sizeof(char *)), 0};
-    if (!m.keys || !m.values)
-        return err_set(e, ERR_MEMORY, "out of memory reading %s", path);
-    json_each (item, v) {
-        const char *key = json_key(item), *value;
-        int rc = text_of(item, kind == MAP_QUANTITIES, s->arena, &value);
-        if (rc == -ERR_USER || (!rc && !map_entry_ok(kind, key, value)))
-            return field_refuse(s, path, e, "%.64s: must be %s", key, want[kind]);
-        m.keys[m.count] = arena_strdup(s->arena, key);
-        if (rc || !m.keys[m.count])
-            return err_set(e, ERR_MEMORY, "out of memory reading %s", path);
-        m.values[m.count++] = value;
-    }
-    *out = m;
-    return 0;
-}
-
-static int quantities_decode(
-    const struct field_source *s, const char *path, const struct json *v, void *at, struct err *e)
-{
-    return map_decode(s, path, v, at, MAP_QUANTITIES, e);
-}
-
-static int labels_decode(
-    const struct field_source *s, const char *path, const struct json *v, void *at, struct err *e)
-{
-    return map_decode(s, path, v, at, MAP_LABELS, e);
-}
-
-static int environment_decode(
-    const struct field_source *s, const char *path, const struct json *v, void *at, struct err *e)
-{
-    return map_decode(s, path, v, at, MAP_ENVIRONMENT, e);
-}
-
-static void map_encode(struct jsonw *w, const char *key, const void *at)
-{
-    const struct jobspec_map *m = at;
-    jsonw_open(w, key, '{');
-    for (int i = 0; i < m->count; i++)
-        jsonw_str(w, m->keys[i], m->values[i]);
-    jsonw_close(w);
-}
-
-static bool map_absent(const void *at)
-{
-    return !((const struct jobspec_map *)at)->count;
-}
-
-static const struct field_custom bytes_field = {
-    bytes_decode, bytes_encode, bytes_absent, sizeof(int64_t)};
-static const struct field_custom quantities_field = {quantities_decode, map_encode, map_absent, 0};
-static const struct field_custom labels_field = {labels_decode, map_encode, map_absent, 0};
-static const struct field_custom environment_field = {
-    environment_decode, map_encode, map_absent, 0};
 
 /* -- the spec, a row a leaf, in the CRD's order -- */
 
@@ -472,16 +145,16 @@ static bool has_halving(const void *spec)
 
 #define GROUP(path_, present) .path = (path_), .kind = FIELD_GROUP, .def = "", .info = (present)
 #define PATH(path_, member, def_) \
-    ROW(path_, STR, member, def_), RANGE(1, LIMIT_PATH_BYTES - 1), .format = &path_format
+    ROW(path_, STR, member, def_), RANGE(1, LIMIT_PATH_BYTES - 1), .format = &jobspec_path_format
 #define OBJECT_NAME(path_, member, def_) \
-    ROW(path_, STR, member, def_), RANGE(1, 253), .format = &subdomain_format
+    ROW(path_, STR, member, def_), RANGE(1, 253), .format = &jobspec_subdomain_format
 
 #define TABLE struct jobspec_toleration
 static const struct field toleration_rows[] = {
-    {ROW("key", STR, key, field_none), RANGE(1, 317), .format = &qualified_format},
-    {ROW("operator", STR, operator_, "Equal"), RANGE(1, 16), .format = &operator_format},
+    {ROW("key", STR, key, field_none), RANGE(1, 317), .format = &jobspec_qualified_format},
+    {ROW("operator", STR, operator_, "Equal"), RANGE(1, 16), .format = &jobspec_operator_format},
     {ROW("value", STR, value, field_none), RANGE(0, 63)},
-    {ROW("effect", STR, effect, field_none), RANGE(1, 16), .format = &effect_format},
+    {ROW("effect", STR, effect, field_none), RANGE(1, 16), .format = &jobspec_effect_format},
     {ROW("tolerationSeconds", I64, seconds, "-1"), RANGE(0, LIMIT_SECONDS)},
 };
 static const struct field_table toleration_table = TABLE_OF(toleration_rows);
@@ -489,9 +162,9 @@ static const struct field_table toleration_table = TABLE_OF(toleration_rows);
 
 #define TABLE struct jobspec_storage
 static const struct field storage_rows[] = {
-    {ROW("name", STR, name, NULL), RANGE(1, 63), .format = &label_format},
+    {ROW("name", STR, name, NULL), RANGE(1, 63), .format = &jobspec_label_format},
     {OBJECT_NAME("claimName", claim, field_none)},
-    {ROW("scratch", CUSTOM, scratch_bytes, ""), .info = &bytes_field},
+    {ROW("scratch", CUSTOM, scratch_bytes, ""), .info = &jobspec_bytes_field},
     {PATH("mountPath", mount_path, NULL)},
     {ROW("readOnly", BOOL, read_only, "false")},
 };
@@ -502,20 +175,23 @@ static const struct field_table storage_table = TABLE_OF(storage_rows);
 static const struct field spec_rows[] = {
     {ROW("replicas", INT, replicas, "1"), RANGE(0, LIMIT_REPLICAS)},
     {ROW("suspend", BOOL, suspend, "false")},
-    {ROW("managedBy", STR, managed_by, NAME_CONTROLLER), RANGE(1, 63), .format = &manager_format},
+    {ROW("managedBy", STR, managed_by, NAME_CONTROLLER), RANGE(1, 63),
+        .format = &jobspec_manager_format},
     {ROW("image", STR, image, ""), RANGE(0, 512)},
-    {ROW("device.resource", STR, device.resource, "cpu"), RANGE(1, 253), .format = &device_format},
+    {ROW("device.resource", STR, device.resource, "cpu"), RANGE(1, 253),
+        .format = &jobspec_device_format},
     {ROW("device.perReplica", INT, device.per_replica, "1"), RANGE(1, LIMIT_RANKS_PER_REPLICA)},
-    {ROW("resources.requests", CUSTOM, requests, ""), .info = &quantities_field},
-    {ROW("resources.limits", CUSTOM, limits, ""), .info = &quantities_field},
-    {ROW("placement.nodeSelector", CUSTOM, placement.node_selector, ""), .info = &labels_field},
+    {ROW("resources.requests", CUSTOM, requests, ""), .info = &jobspec_quantities_field},
+    {ROW("resources.limits", CUSTOM, limits, ""), .info = &jobspec_quantities_field},
+    {ROW("placement.nodeSelector", CUSTOM, placement.node_selector, ""),
+        .info = &jobspec_labels_field},
     {ROW("placement.tolerations", INLINE, placement.tolerations, ""), RANGE(0, 16),
         COUNTED(placement.toleration_count), .info = &toleration_table},
     {OBJECT_NAME("placement.priorityClassName", placement.priority_class, field_none)},
     {OBJECT_NAME("placement.runtimeClassName", placement.runtime_class, field_none)},
     {GROUP("placement.topology", has_topology)},
     {ROW("placement.topology.key", STR, placement.topology_key, NULL), RANGE(1, 317),
-        .format = &qualified_format},
+        .format = &jobspec_qualified_format},
     {ROW("placement.topology.required", BOOL, placement.topology_required, "false")},
     {ROW("storage", INLINE, storage, ""), RANGE(0, LIMIT_STORAGE), COUNTED(storage_count),
         .info = &storage_table},
@@ -523,7 +199,8 @@ static const struct field spec_rows[] = {
     {PATH("model.source", model.source, NULL)},
     {ROW("model.init", ENUM, model.init, "Pretrained"), .info = init_names},
     {PATH("model.config", model.config, field_none)},
-    {ROW("model.sha256", STR, model.sha256, field_none), RANGE(64, 64), .format = &sha256_format},
+    {ROW("model.sha256", STR, model.sha256, field_none), RANGE(64, 64),
+        .format = &jobspec_sha256_format},
     {ROW("precision", ENUM, precision, "BF16"), .info = precision_names},
     {MIN_REPLICAS},
     {WAIT_SECONDS},
@@ -550,7 +227,7 @@ static const struct field spec_rows[] = {
     {ROW("train.lora.dropout", NUM, train.lora.dropout, "0"), RANGE(0, 1), .max_open = true},
     {ROW("train.lora.targets", STRINGS, train.lora.targets, "q_proj,v_proj"),
         RANGE(1, LIMIT_LORA_TARGETS), COUNTED(train.lora.target_count), .item_max = 63,
-        .format = &module_format},
+        .format = &jobspec_module_format},
     {GROUP("train.dpo", has_dpo)},
     {ROW("train.dpo.beta", NUM, train.dpo.beta, "0.1"), RANGE(0, 1000), .min_open = true},
     {ROW("train.dpo.labelSmoothing", NUM, train.dpo.label_smoothing, "0"), RANGE(0, 1),
@@ -606,7 +283,7 @@ static const struct field spec_rows[] = {
 
     {GROUP("serve", has_serve)},
     {ROW("serve.modelName", STR, serve.model_name, field_none), RANGE(1, 128),
-        .format = &model_format},
+        .format = &jobspec_model_format},
     {ROW("serve.contextLength", INT, serve.context_length, "0"), RANGE(0, 1048576)},
     {ROW("serve.maxQueue", INT, serve.max_queue, "64"), RANGE(1, LIMIT_QUEUE_REQUESTS)},
     {ROW("serve.drainSeconds", INT, serve.drain_seconds, "30"), RANGE(0, 3600)},
@@ -617,7 +294,7 @@ static const struct field spec_rows[] = {
         COUNTED(run.command_count), .item_max = TEXT_BYTES},
     {ROW("run.args", STRINGS, run.args, ""), RANGE(0, LIMIT_RUN_ARGS), COUNTED(run.arg_count),
         .item_max = TEXT_BYTES},
-    {ROW("run.env", CUSTOM, run.env, ""), .info = &environment_field},
+    {ROW("run.env", CUSTOM, run.env, ""), .info = &jobspec_environment_field},
 
     {GROUP("convert", has_convert)},
     {ROW("convert.format", ENUM, convert.format, "GGUF"), .info = convert_format_names},
@@ -665,8 +342,8 @@ const struct field *jobspec_field(const char *path)
 /* A row for each of job.json's own members and for metadata; name up to 58 bytes: a pod adds
  * "-4999". */
 static const struct field identity_rows[] = {
-    {ROW("name", STR, name, NULL), RANGE(1, 58), .format = &job_format},
-    {ROW("namespace", STR, namespace_, "default"), RANGE(1, 63), .format = &label_format},
+    {ROW("name", STR, name, NULL), RANGE(1, 58), .format = &jobspec_job_format},
+    {ROW("namespace", STR, namespace_, "default"), RANGE(1, 63), .format = &jobspec_label_format},
     {ROW("uid", STR, uid, ""), RANGE(0, 63)},
     {ROW("generation", I64, generation, "1"), RANGE(0, INTEGER_MAX)},
 };
@@ -703,7 +380,7 @@ static int decode_generated(
     out->name = arena_printf(s->arena, "%.58sxxxxx", json_str(metadata, "generateName", ""));
     if (!out->name)
         return err_set(e, ERR_MEMORY, "out of memory reading metadata");
-    if (strlen(out->name) > 58 || !is_job_name(out->name))
+    if (strlen(out->name) > 58 || !jobspec_job_format.ok(out->name))
         return field_refuse(s, "generateName", e,
             "with the five characters that are added to it, it must be a DNS label that begins "
             "with a letter, of at most 58");

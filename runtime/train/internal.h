@@ -36,7 +36,7 @@ struct lots { /* of one step's gradient: [low, open) is ready, [open, top) is on
 
 struct step { /* what is known of a step once the host has looked; the same on every rank */
     double loss, grad_norm, seconds;
-    double busiest_expert; /* its share of all choices of experts; 0: there are none */
+    double busiest_expert;              /* its share of all choices of experts; 0: there are none */
     double preference[PREFERENCE_SUMS]; /* means, of pairs */
 };
 

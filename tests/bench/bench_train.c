@@ -91,8 +91,8 @@ static int measure(struct pass *pass, struct optim *o, const struct bench_case *
     for (int64_t i = 0; i < n; i++)
         targets[i] = labels ? ids[i] % (int32_t)labels : ids[i + 1];
     const struct pass_input in = {.ids = ids, .targets = targets};
-    while (steps < STEPS &&
-        (steps < WARM_UP + 3 || (double)(clock_ns() - begin) * 1e-9 < seconds)) {
+    while (
+        steps < STEPS && (steps < WARM_UP + 3 || (double)(clock_ns() - begin) * 1e-9 < seconds)) {
         int64_t start = clock_ns();
         int rc;
 
@@ -107,8 +107,8 @@ static int measure(struct pass *pass, struct optim *o, const struct bench_case *
     return 0;
 }
 
-static int run(struct dev *d, const struct bench_case *c, enum dtype t, double seconds, double *rate,
-    double *flops, struct err *e)
+static int run(struct dev *d, const struct bench_case *c, enum dtype t, double seconds,
+    double *rate, double *flops, struct err *e)
 {
     static const char *const targets[] = {
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", NULL};
