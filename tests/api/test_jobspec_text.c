@@ -38,7 +38,6 @@ static const struct {
     {&jobspec_effect_format, "NoExecute", true},
     {&jobspec_effect_format, "", false},
     {&jobspec_model_format, "org/model:1", true},
-    {&jobspec_model_format, "", false},
 };
 
 START_TEST(test_texts)
