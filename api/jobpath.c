@@ -20,6 +20,9 @@ const struct jobpath jobpath_table[JOBPATH_COUNT] = {
     {"convert.calibration", PATH(convert.calibration), .apart = true},
     {"convert.evaluate.data", PATH(convert.evaluate.data), .apart = true},
     {"convert.output", PATH(convert.output), .written = true, .output = true},
+    {"evaluate.data", PATH(evaluate.data), .apart = true},
+    {"evaluate.adapter", PATH(evaluate.adapter), .apart = true},
+    {"evaluate.output", PATH(evaluate.output), .written = true, .output = true},
 };
 
 const char *jobpath_of(const struct jobspec *spec, const struct jobpath *p)

@@ -15,13 +15,15 @@
 
 #define STEPS_MAX 1e9
 
-static const char *const task_names[] = {"Train", "Serve", "Run", "Convert", NULL};
+static const char *const task_names[] = {"Train", "Serve", "Run", "Convert", "Evaluate", NULL};
 static const char *const precision_names[] = {"FP32", "BF16", NULL};
 static const char *const init_names[] = {"Pretrained", "Random", NULL};
 static const char *const method_names[] = {"Full", "LoRA", NULL};
 static const char *const objective_names[] = {
     "CausalLM", "TokenClassification", "SequenceClassification", "DPO", NULL};
 static const char *const dpo_loss_names[] = {"Sigmoid", "IPO", NULL};
+static const char *const evaluated_names[] = {
+    "CausalLM", "TokenClassification", "SequenceClassification", "MultipleChoice", NULL};
 static const char *const format_names[] = {"Auto", "Text", "JSONL", "CoNLL", "CSV", "TSV", NULL};
 static const char *const text_format_names[] = {"Auto", "Text", "JSONL", NULL};
 static const char *const recompute_names[] = {"None", "Selective", "Full", NULL};
@@ -59,6 +61,11 @@ const char *convert_format_name(enum convert_format f)
 const char *quantize_name(enum quantize q)
 {
     return quantize_names[q];
+}
+
+const char *evaluated_name(enum evaluated e)
+{
+    return evaluated_names[e];
 }
 
 const char *sparsity_name(enum sparsity_pattern p)
@@ -126,6 +133,11 @@ static bool has_convert(const void *spec)
 static bool has_prune(const void *spec)
 {
     return ((const struct jobspec *)spec)->convert.prune.pattern != SPARSITY_NONE;
+}
+
+static bool has_evaluate(const void *spec)
+{
+    return ((const struct jobspec *)spec)->task == TASK_EVALUATE;
 }
 
 static bool has_evaluation(const void *spec)
@@ -328,6 +340,15 @@ static const struct field spec_rows[] = {
     {ROW("search.halving.factor", INT, search.halving.factor, "3"), RANGE(2, 10)},
     {ROW("search.halving.minSteps", I64, search.halving.min_steps, NULL), RANGE(1, STEPS_MAX)},
     {ROW("search.earlyStopTrials", INT, search.early_stop_trials, "0"), RANGE(0, LIMIT_TRIALS)},
+    {GROUP("evaluate", has_evaluate)},
+    {ROW("evaluate.objective", ENUM, evaluate.objective, "CausalLM"), .info = evaluated_names},
+    {PATH("evaluate.data", evaluate.data, NULL)},
+    {ROW("evaluate.format", ENUM, evaluate.format, "Auto"), .info = format_names},
+    {ROW("evaluate.sequenceLength", INT, evaluate.sequence_length, "512"), RANGE(1, 1048576)},
+    {ROW("evaluate.samples", INT, evaluate.samples, "0"), RANGE(1, 1000000000)},
+    {ROW("evaluate.chat", BOOL, evaluate.chat, "false")},
+    {PATH("evaluate.adapter", evaluate.adapter, field_none)},
+    {PATH("evaluate.output", evaluate.output, NULL)},
 };
 static const struct field_table spec_table = TABLE_OF(spec_rows);
 
@@ -356,7 +377,7 @@ static const struct field_table nameless_table = {
 static int find_task(
     const struct field_source *s, const struct json *spec, enum task *out, struct err *e)
 {
-    static const char *const keys[] = {"train", "serve", "run", "convert"};
+    static const char *const keys[] = {"train", "serve", "run", "convert", "evaluate"};
     int found = 0;
     for (int i = 0; i < (int)COUNT(keys); i++) {
         const struct json *v = json_get(spec, keys[i]);
@@ -365,8 +386,9 @@ static int find_task(
             found++;
         }
     }
-    return found == 1 ? 0
-                      : field_refuse(s, "", e, "set exactly one of train, convert, serve and run");
+    if (found == 1)
+        return 0;
+    return field_refuse(s, "", e, "set exactly one of train, evaluate, convert, serve and run");
 }
 
 /* As the API server makes a name of metadata.generateName, but always with the same five characters

@@ -23,7 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum task { TASK_TRAIN, TASK_SERVE, TASK_RUN, TASK_CONVERT };
+enum task { TASK_TRAIN, TASK_SERVE, TASK_RUN, TASK_CONVERT, TASK_EVALUATE };
 enum precision { PRECISION_FP32, PRECISION_BF16 };
 enum init { INIT_PRETRAINED, INIT_RANDOM };
 enum train_method { METHOD_FULL, METHOD_LORA };
@@ -34,6 +34,12 @@ enum objective_kind {
     OBJECTIVE_DPO
 };
 enum dpo_loss { DPO_SIGMOID, DPO_IPO };
+enum evaluated {
+    EVALUATED_CAUSAL_LM,
+    EVALUATED_TOKEN_CLASSIFICATION,
+    EVALUATED_SEQUENCE_CLASSIFICATION,
+    EVALUATED_MULTIPLE_CHOICE
+};
 enum data_format { FORMAT_AUTO, FORMAT_TEXT, FORMAT_JSONL, FORMAT_CONLL, FORMAT_CSV, FORMAT_TSV };
 enum recompute { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL };
 enum optimizer_name {
@@ -194,6 +200,17 @@ struct jobspec_search { /* parameter_count 0: none */
     int early_stop_trials; /* 0: off */
 };
 
+struct jobspec_evaluate {
+    enum evaluated objective;
+    const char *data; /* file */
+    enum data_format format;
+    int sequence_length; /* tokens that the model sees together, at most */
+    int samples;         /* windows, texts or questions, at most; 0: all */
+    bool chat;           /* a question is a turn of the user's */
+    const char *adapter; /* folder of an adapter in peft's format, or NULL */
+    const char *output;  /* folder of the report */
+};
+
 /* What may change while the job runs, beside replicas, suspend and placement. */
 struct jobspec_elastic {
     int min_replicas, wait_seconds;
@@ -253,6 +270,7 @@ struct jobspec {
     struct jobspec_run run;
     struct jobspec_convert convert;
     struct jobspec_search search; /* beside train */
+    struct jobspec_evaluate evaluate;
 };
 
 /* object: a whole LLMJob (apiVersion, kind, metadata, spec) or a job.json. ERR_USER names the
@@ -267,11 +285,12 @@ void jobspec_write(const struct jobspec *spec, struct jsonw *w);
 /* The row of a field of struct jobspec, "train.seed"; NULL: there is none. */
 const struct field *jobspec_field(const char *path);
 
-const char *task_name(enum task t);                     /* "Train", "Serve", "Run", "Convert" */
+const char *task_name(enum task t);                     /* "Train", "Serve", "Run", ... */
 const char *recompute_name(enum recompute r);           /* "None", "Selective", "Full" */
 const char *convert_format_name(enum convert_format f); /* "GGUF", "HuggingFace" */
 const char *quantize_name(enum quantize q);             /* "None", "F32", ... */
 const char *sparsity_name(enum sparsity_pattern p);     /* "None", "Unstructured", "2:4", ... */
+const char *evaluated_name(enum evaluated e);           /* "CausalLM", ... */
 /* What computes on spec.device.resource: "cpu", "cuda" (nvidia.com/gpu, nvidia.com/mig-*), or NULL:
  * only spec.run can use it. */
 const char *device_kind(const char *resource);

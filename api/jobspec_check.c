@@ -59,18 +59,23 @@ static int check_tolerations(
     return 0;
 }
 
-/* Do all files that are there end in one of these, of whatever case? */
+/* Does it end in one of these, of whatever case? */
+static bool ends_in(const char *file, const char *const *endings)
+{
+    size_t n = strlen(file);
+    for (const char *const *x = endings; *x; x++)
+        if (n >= strlen(*x) && !strcasecmp(file + n - strlen(*x), *x))
+            return true;
+    return false;
+}
+
+/* Do all files that are there? */
 static bool files_end_in(const struct jobspec_train *t, const char *const *endings)
 {
     const char *const files[] = {t->data.train, t->data.validation, t->data.test};
-    for (int i = 0; i < 3; i++) {
-        size_t n = files[i] ? strlen(files[i]) : 0;
-        bool found = !files[i];
-        for (const char *const *x = endings; *x && !found; x++)
-            found = n >= strlen(*x) && !strcasecmp(files[i] + n - strlen(*x), *x);
-        if (!found)
+    for (int i = 0; i < 3; i++)
+        if (files[i] && !ends_in(files[i], endings))
             return false;
-    }
     return true;
 }
 
@@ -235,6 +240,55 @@ static int check_convert(
     return 0;
 }
 
+/* As check_objective has it of a training's files. */
+static int check_evaluated_format(
+    const struct field_source *s, const struct jobspec_evaluate *v, struct err *e)
+{
+    static const char *const words[] = {".conll", NULL};
+    static const char *const texts[] = {".jsonl", ".ndjson", ".csv", ".tsv", NULL};
+    static const char *const lines[] = {".jsonl", ".ndjson", NULL};
+    enum data_format f = v->format;
+    bool any = f == FORMAT_AUTO;
+    switch (v->objective) {
+    case EVALUATED_CAUSAL_LM:
+        if (any || f == FORMAT_TEXT || f == FORMAT_JSONL)
+            return 0;
+        return field_refuse(s, "evaluate.format", e, "must be Auto, Text or JSONL with CausalLM");
+    case EVALUATED_TOKEN_CLASSIFICATION:
+        if (f == FORMAT_CONLL || (any && ends_in(v->data, words)))
+            return 0;
+        return field_refuse(s, "evaluate.format", e,
+            "must be CoNLL with TokenClassification, or Auto with a file that ends in .conll");
+    case EVALUATED_SEQUENCE_CLASSIFICATION:
+        if (f == FORMAT_JSONL || f == FORMAT_CSV || f == FORMAT_TSV ||
+            (any && ends_in(v->data, texts)))
+            return 0;
+        return field_refuse(s, "evaluate.format", e,
+            "must be JSONL, CSV or TSV with SequenceClassification, or Auto with a file that ends "
+            "in .jsonl, .ndjson, .csv or .tsv");
+    case EVALUATED_MULTIPLE_CHOICE:
+        if (f == FORMAT_JSONL || (any && ends_in(v->data, lines)))
+            return 0;
+        return field_refuse(s, "evaluate.format", e,
+            "must be JSONL with MultipleChoice, or Auto with a file that ends in .jsonl or "
+            ".ndjson");
+    }
+    return 0;
+}
+
+static int check_evaluate(
+    const struct field_source *s, const struct jobspec_evaluate *v, struct err *e)
+{
+    bool generates =
+        v->objective == EVALUATED_CAUSAL_LM || v->objective == EVALUATED_MULTIPLE_CHOICE;
+    if (v->chat && v->objective != EVALUATED_MULTIPLE_CHOICE)
+        return field_refuse(s, "evaluate.chat", e, "only allowed with MultipleChoice");
+    if (v->adapter && !generates)
+        return field_refuse(
+            s, "evaluate.adapter", e, "only allowed with CausalLM and MultipleChoice");
+    return check_evaluated_format(s, v, e);
+}
+
 static int check_run(const struct field_source *s, const struct jobspec_run *run, struct err *e)
 {
     size_t n = 0; /* as CEL counts: characters */
@@ -264,11 +318,11 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
     if (spec->task == TASK_CONVERT && spec->replicas > 1)
         return field_refuse(s, "replicas", e, "a converting job has at most 1");
     if (spec->task != TASK_RUN && !spec->model.source)
-        return field_refuse(s, "model", e, "required with train, convert and serve");
+        return field_refuse(s, "model", e, "required with train, evaluate, convert and serve");
     if (spec->model.config && spec->model.init != INIT_RANDOM)
         return field_refuse(s, "model.config", e, "only allowed with init Random");
-    bool read = spec->task == TASK_SERVE || spec->task == TASK_CONVERT;
-    if (read && spec->model.init == INIT_RANDOM)
+    bool only_read = spec->task != TASK_RUN && spec->task != TASK_TRAIN;
+    if (only_read && spec->model.init == INIT_RANDOM)
         return field_refuse(s, "model.init", e, "Random is only allowed with train");
     if (spec->task == TASK_TRAIN)
         rc = check_train(s, spec, body, e);
@@ -276,6 +330,8 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
         return rc;
     if (spec->task == TASK_CONVERT)
         rc = check_convert(s, &spec->convert, e);
+    if (spec->task == TASK_EVALUATE)
+        rc = check_evaluate(s, &spec->evaluate, e);
     if (spec->task == TASK_RUN)
         rc = check_run(s, &spec->run, e);
     return rc ? rc : jobpath_check(s, spec, e);

@@ -38,7 +38,8 @@
 #define NAME_COND_RECONCILING "Reconciling"
 #define NAME_COND_STALLED     "Stalled"
 
-/* states, in status.state beside the reasons Training, Serving, Converting and Running */
+/* states, in status.state beside the reasons Training, Serving, Converting, Evaluating and
+   Running */
 #define NAME_STATE_PENDING     "Pending"
 #define NAME_STATE_FORMING     "Forming"
 #define NAME_STATE_UNREACHABLE "Unreachable"
@@ -59,6 +60,7 @@
 #define NAME_REASON_TRAINING       "Training"
 #define NAME_REASON_SERVING        "Serving"
 #define NAME_REASON_CONVERTING     "Converting"
+#define NAME_REASON_EVALUATING     "Evaluating"
 #define NAME_REASON_RUNNING        "Running"
 #define NAME_REASON_SEARCHING      "Searching"
 #define NAME_REASON_TRIALS_FAILED  "TrialsFailed"

@@ -142,10 +142,11 @@ static bool is_condition_true(const struct json *conditions, const char *type)
 
 static const char *task_of_spec(const struct json *spec)
 {
-    return json_get(spec, "train")  ? "Train"
-        : json_get(spec, "convert") ? "Convert"
-        : json_get(spec, "serve")   ? "Serve"
-                                    : "Run";
+    return json_get(spec, "train")   ? "Train"
+        : json_get(spec, "evaluate") ? "Evaluate"
+        : json_get(spec, "convert")  ? "Convert"
+        : json_get(spec, "serve")    ? "Serve"
+                                     : "Run";
 }
 
 int fill_object(struct screen *s, const struct json *object, struct arena *a, struct err *e)

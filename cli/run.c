@@ -17,6 +17,7 @@
 #include "base/secret.h"
 #include "cli/command.h"
 #include "cli/crew.h"
+#include "cli/evaluated.h"
 #include "cli/fill.h"
 #include "cli/lease.h"
 #include "cli/local.h"
@@ -640,6 +641,8 @@ static void say_what_was_found(const struct jobspec *spec)
         return;
     if (spec->task == TASK_CONVERT)
         say_what_was_converted(report);
+    else if (spec->task == TASK_EVALUATE)
+        evaluated_print(stdout, report, path);
     else
         say_what_was_tested(report, path);
 }
@@ -665,6 +668,8 @@ static void say_how_it_ended(struct local_run *r, int *status)
         *status = EXIT_CLASS_DRAINED;
         if (r->spec.task == TASK_CONVERT) /* goes on from nothing */
             command_print(stdout, "%s is stopped; run it again to convert anew", r->spec.name);
+        else if (r->spec.task == TASK_EVALUATE)
+            command_print(stdout, "%s is stopped; run it again to evaluate anew", r->spec.name);
         else
             command_print(stdout, "%s is suspended at step %lld; run it again to go on",
                 r->spec.name, (long long)p->step);

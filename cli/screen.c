@@ -128,7 +128,8 @@ int screen_sparkline(const double *values, int count, struct buf *out)
 static const char *state_colour(const char *state)
 {
     static const char *const good[] = {NAME_STATE_COMPLETE, NAME_REASON_RUNNING,
-        NAME_REASON_TRAINING, NAME_REASON_SERVING, NAME_REASON_CONVERTING, NAME_REASON_SEARCHING};
+        NAME_REASON_TRAINING, NAME_REASON_SERVING, NAME_REASON_CONVERTING, NAME_REASON_SEARCHING,
+        NAME_REASON_EVALUATING};
     if (!strcmp(state, NAME_STATE_FAILED))
         return BOLD RED;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)

@@ -2,12 +2,13 @@
  * llmjob-rank: one rank of a world. Started by an agent with two inherited descriptors
  * (api/wire.h); takes no arguments. Says how it ended twice: by a last frame (WIRE_DONE,
  * WIRE_FAILED) and by its exit class. What it composes stands in `struct program`; what
- * training, serving and converting are is not known here.
+ * training, evaluating, converting and serving are is not known here.
  */
 #include "api/exitcode.h"
 #include "api/limits.h"
 #include "base/log.h"
 #include "runtime/convert/convert.h"
+#include "runtime/evaluate/evaluate.h"
 #include "runtime/door/beat.h"
 #include "runtime/model/device.h"
 #include "runtime/serve/infer.h"
@@ -35,6 +36,15 @@ static int train(struct program *p, struct err *e)
         return rc;
     const struct train_conf conf = {&p->door, &p->orders, p->dev, p->budget_bytes, p->coll};
     return train_run(&conf, e);
+}
+
+static int evaluate(struct program *p, struct err *e)
+{
+    int rc = world_connect(&p->orders, &p->door, p->dev, &p->coll, e);
+    if (rc)
+        return rc;
+    const struct train_conf conf = {&p->door, &p->orders, p->dev, p->budget_bytes, p->coll};
+    return evaluate_run(&conf, e);
 }
 
 static int serve(struct program *p, struct err *e)
@@ -70,6 +80,8 @@ static int run(struct program *p, struct err *e)
         return serve(p, e);
     case TASK_CONVERT:
         return convert(p, e);
+    case TASK_EVALUATE:
+        return evaluate(p, e);
     default:
         return err_set(e, ERR_BUG, "a rank cannot do %s", task_name(spec->task));
     }

@@ -87,6 +87,7 @@ static const struct room {
     {"runtime/data", ""},
     {"runtime/train", ""},
     {"runtime/convert", ""},
+    {"runtime/evaluate", ""},
     {"runtime/serve", ""},
     {"runtime", "base api kernels"},
     {"agent", "base api"},

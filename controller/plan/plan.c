@@ -22,12 +22,12 @@ static int plan_secret(const struct observed *o, struct plan *p, struct err *e)
     return plan_add(p, ACTION_SECRET, e) ? 0 : -(int)ERR_BUG;
 }
 
-/* Clients find a serving job by it, and programs of the user the pods: <job>-0.<job>. Training uses
- * addresses alone, a conversion has one pod. */
+/* Clients find a serving job by it, and programs of the user the pods: <job>-0.<job>. The ranks
+ * of other tasks use addresses alone. */
 static int plan_service(const struct observed *o, struct plan *p, struct err *e)
 {
     enum task task = o->job->spec.task;
-    if (o->service || task == TASK_TRAIN || task == TASK_CONVERT)
+    if (o->service || (task != TASK_SERVE && task != TASK_RUN))
         return 0;
     buf_auto struct buf body;
     buf_init(&body, PODSPEC_LIMIT);

@@ -48,6 +48,7 @@ static void describe_running(const struct observed *o, struct arena *a, struct a
     act->reason = task == TASK_TRAIN ? NAME_REASON_TRAINING
         : task == TASK_SERVE         ? NAME_REASON_SERVING
         : task == TASK_CONVERT       ? NAME_REASON_CONVERTING
+        : task == TASK_EVALUATE      ? NAME_REASON_EVALUATING
                                      : NAME_REASON_RUNNING;
     act->state = act->reason;
     act->message = arena_printf(a, "%d ranks on %d of %d replicas, incarnation %lld", r->ranks,

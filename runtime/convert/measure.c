@@ -1,7 +1,6 @@
 /*
  * measure: windows of spec.convert.evaluate.sequenceLength tokens, spread evenly over the text,
- * each from an empty cache; each token is predicted from those before it in its window. Logits come
- * to the host some rows at a time, and the loss is summed in double.
+ * each from an empty cache; each token is predicted from those before it in its window.
  */
 #include "runtime/convert/measure.h"
 
@@ -11,10 +10,7 @@
 #include "runtime/door/beat.h"
 #include "runtime/model/prune.h"
 
-#include <math.h>
-
 #define NUMBERS  1048576 /* looked at for zeros at a time */
-#define ROWS     128     /* of logits on the host */
 #define DECODED  64      /* tokens, at most, for the speed */
 #define DECODE_S 10      /* seconds, about, at most */
 
@@ -64,54 +60,18 @@ int measure_sparsity(const struct measure_conf *c, struct weights *w, double *ou
     return rc;
 }
 
-/* -ln of the probability that a row of logits gives to the token. */
-static double loss_of(const float *logits, int64_t vocab, int32_t token)
-{
-    float most = logits[0];
-    double sum = 0;
-    for (int64_t i = 1; i < vocab; i++)
-        most = logits[i] > most ? logits[i] : most;
-    for (int64_t i = 0; i < vocab; i++)
-        sum += (double)expf(logits[i] - most);
-    return log(sum) + (double)(most - logits[token]);
-}
-
-/* logits (ROWS, V): scratch */
-static int add_window(
-    struct meter *m, int64_t sample, int64_t vocab, float *logits, double *sum, struct err *e)
-{
-    int32_t length;
-    data_sample(m->data, sample, m->length, m->inputs, m->targets, &length);
-    for (int64_t at = 0, n; at < m->length; at += n) {
-        n = m->length - at < ROWS ? m->length - at : ROWS;
-        int rc = engine_extend(m->engine, m->inputs + at, n, at, true, logits, e);
-        if (rc)
-            return rc;
-        double part = 0;
-#pragma omp parallel for schedule(static) reduction(+ : part)
-        for (int64_t r = 0; r < n; r++)
-            part += loss_of(logits + r * vocab, vocab, m->targets[at + r]);
-        *sum += part;
-        beat(m->conf->door->page);
-    }
-    if (atomic_load(&m->conf->door->stop))
-        return err_set(e, ERR_DRAINED, "stopped on request");
-    return 0;
-}
-
-static int add_windows(struct meter *m, int64_t vocab, struct measured *out, struct err *e)
+static int add_windows(struct meter *m, struct measured *out, struct err *e)
 {
     int64_t have = data_samples(m->data), want = m->conf->spec->convert.evaluate.sequences;
     double sum = 0;
-    mem_autofree float *logits = mem_array((size_t)(ROWS * vocab), sizeof *logits);
-    if (!logits)
-        return err_set(e, ERR_MEMORY, "no memory to evaluate the model");
     out->sequences = want < have ? want : have;
     out->tokens = out->sequences * m->length;
     for (int64_t i = 0; i < out->sequences; i++) {
-        int rc = add_window(m, i * have / out->sequences, vocab, logits, &sum, e);
+        double part = 0;
+        int rc = meter_window(m, i * have / out->sequences, &part, e);
         if (rc)
             return rc;
+        sum += part;
     }
     out->loss = sum / (double)out->tokens;
     return 0;
@@ -155,7 +115,7 @@ int measure_model(
             (long long)m.length, (long long)config->context);
     if (!(rc = meter_open(
               &m, w, c->spec->convert.evaluate.data, c->spec->convert.evaluate.format, e)) &&
-        !(rc = add_windows(&m, config->vocab, &found, e)))
+        !(rc = add_windows(&m, &found, e)))
         rc = time_tokens(&m, &found, e);
     meter_close(&m);
     if (!rc)

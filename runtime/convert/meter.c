@@ -1,5 +1,6 @@
 /*
- * meter: what it needs is planned before it is allocated, as in serving.
+ * meter: what it needs is planned before it is allocated, as in serving. Logits come to the host
+ * some rows at a time, and losses are summed in double, in the order of the tokens.
  */
 #include "runtime/convert/meter.h"
 
@@ -9,8 +10,11 @@
 #include "runtime/door/beat.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#define ROWS 128 /* of logits on the host */
 
 static int go_on(void *user, struct err *e)
 {
@@ -28,7 +32,7 @@ static int open_tokens(
     const struct corpus c = {.path = text,
         .format = format,
         .tok = m->tok,
-        .chat_missing = "spec.convert looks at running text",
+        .chat_missing = "a model is measured on running text",
         .folder = folder,
         .progress = {go_on, m}};
     int rc;
@@ -38,14 +42,14 @@ static int open_tokens(
     bool documents = tokens.rows != NULL;
     tokens_close(&tokens);
     rc = documents ? err_set(e, ERR_USER,
-                         "%s: prompts and completions; spec.convert looks at running text", text)
+                         "%s: prompts and completions; a model is measured on running text", text)
                    : data_open(text, path, (int)m->length, false, &m->data, e);
     io_remove(path, NULL); /* what is mapped stays */
     return rc;
 }
 
 /* The tokens are a file for the time that it takes to map them. */
-static int open_text(struct meter *m, const char *text, enum data_format format, struct err *e)
+int meter_text(struct meter *m, const char *text, enum data_format format, struct err *e)
 {
     const char *tmp = getenv("TMPDIR");
     char folder[LIMIT_PATH_BYTES];
@@ -57,25 +61,105 @@ static int open_text(struct meter *m, const char *text, enum data_format format,
     return rc;
 }
 
-int meter_open(
-    struct meter *m, struct weights *w, const char *text, enum data_format format, struct err *e)
+int meter_begin(struct meter *m, struct weights *w, struct err *e)
 {
-    const struct model_conf c = {.config = *weights_config(w),
-        .t = m->conf->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
-        .kv_capacity = m->length,
-        .page = m->conf->door->page};
-    struct memplan plan;
-    int rc;
     m->inputs = mem_array((size_t)m->length, sizeof *m->inputs);
     m->targets = mem_array((size_t)m->length, sizeof *m->targets);
     if (!m->inputs || !m->targets)
         return err_set(e, ERR_MEMORY, "no memory to evaluate the model");
-    if ((rc = tok_open(w, &m->tok, e)) || (rc = open_text(m, text, format, e)) ||
-        (rc = memplan_model(&c, w, &plan, e)) ||
+    return tok_open(w, &m->tok, e);
+}
+
+static bool adapter_changes(const void *merge, const struct tensor *t)
+{
+    return merge_changes(merge, t);
+}
+
+static void adapter_add(
+    const void *merge, const struct tensor *t, int64_t row, int64_t rows, float *w)
+{
+    merge_add(merge, t, row, rows, w);
+}
+
+int meter_load(struct meter *m, struct weights *w, struct err *e)
+{
+    m->addition = (struct model_addition){adapter_changes, adapter_add, m->merge};
+    const struct model_conf c = {.config = *weights_config(w),
+        .t = m->conf->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
+        .kv_capacity = m->length,
+        .addition = m->merge ? &m->addition : NULL,
+        .page = m->conf->door->page};
+    struct memplan plan;
+    int rc;
+    m->vocab = c.config.vocab;
+    if ((rc = memplan_model(&c, w, &plan, e)) ||
         (rc = memplan_require(&plan, m->conf->budget_bytes, e)) ||
         (rc = model_create(m->conf->dev, &c, &m->model, e)) || (rc = model_load(m->model, w, e)))
         return rc;
     return engine_create(m->model, &m->engine, e);
+}
+
+int meter_open(
+    struct meter *m, struct weights *w, const char *text, enum data_format format, struct err *e)
+{
+    int rc;
+    if ((rc = meter_begin(m, w, e)) || (rc = meter_text(m, text, format, e)))
+        return rc;
+    return meter_load(m, w, e);
+}
+
+/* -- losses -- */
+
+static int open_rows(struct meter *m, int64_t vocab, struct err *e)
+{
+    if (m->logits)
+        return 0;
+    m->losses = mem_array(ROWS, sizeof *m->losses);
+    m->logits = mem_array((size_t)(ROWS * vocab), sizeof *m->logits);
+    return m->losses && m->logits ? 0 : err_set(e, ERR_MEMORY, "no memory to evaluate the model");
+}
+
+/* -ln of the probability that a row of logits gives to the token. */
+static double loss_of(const float *logits, int64_t vocab, int32_t token)
+{
+    float most = logits[0];
+    double sum = 0;
+    for (int64_t i = 1; i < vocab; i++)
+        most = logits[i] > most ? logits[i] : most;
+    for (int64_t i = 0; i < vocab; i++)
+        sum += (double)expf(logits[i] - most);
+    return log(sum) + (double)(most - logits[token]);
+}
+
+int meter_loss(struct meter *m, const int32_t *ids, const int32_t *targets, int64_t n, int64_t past,
+    double *sum, struct err *e)
+{
+    int64_t vocab = m->vocab;
+    int rc = open_rows(m, vocab, e);
+    if (rc)
+        return rc;
+    for (int64_t at = 0, rows; at < n; at += rows) {
+        rows = n - at < ROWS ? n - at : ROWS;
+        rc = engine_extend(m->engine, ids + at, rows, past + at, true, m->logits, e);
+        if (rc)
+            return rc;
+#pragma omp parallel for schedule(static)
+        for (int64_t r = 0; r < rows; r++)
+            m->losses[r] = loss_of(m->logits + r * vocab, vocab, targets[at + r]);
+        for (int64_t r = 0; r < rows; r++)
+            *sum += m->losses[r];
+        beat(m->conf->door->page);
+        if (atomic_load(&m->conf->door->stop))
+            return err_set(e, ERR_DRAINED, "stopped on request");
+    }
+    return 0;
+}
+
+int meter_window(struct meter *m, int64_t sample, double *sum, struct err *e)
+{
+    int32_t length;
+    data_sample(m->data, sample, m->length, m->inputs, m->targets, &length);
+    return meter_loss(m, m->inputs, m->targets, m->length, 0, sum, e);
 }
 
 void meter_close(struct meter *m)
@@ -86,4 +170,6 @@ void meter_close(struct meter *m)
     tok_close(m->tok);
     mem_free(m->inputs);
     mem_free(m->targets);
+    mem_free(m->logits);
+    mem_free(m->losses);
 }

@@ -91,6 +91,10 @@ int data_labels_learn_words(struct data_labels *l, const char *path, struct err 
 /* JSONL, CSV or TSV; Auto: by the end of path. */
 int data_labels_learn_texts(
     struct data_labels *l, const char *path, enum data_format format, struct err *e);
+/* Those that a model has, of words or of texts, both schemes together being plain. ERR_DATA: one
+ * stands there twice, or there are too many. */
+int data_labels_of(
+    struct data_labels *l, const char *const *names, int count, bool words, struct err *e);
 uint64_t data_labels_digest(const struct data_labels *l); /* of the names */
 void data_labels_done(struct data_labels *l);
 

@@ -104,6 +104,27 @@ static int add_label(struct data_labels *l, const struct label_found *f, bool wo
     return 0;
 }
 
+int data_labels_of(
+    struct data_labels *l, const char *const *names, int count, bool words, struct err *e)
+{
+    bool mixed = false;
+    if (count > DATA_LABELS)
+        return err_set(e, ERR_DATA, "%d labels, and %d are allowed", count, DATA_LABELS);
+    for (int i = 0; i < count; i++) {
+        const struct label_found f = {.name = names[i], .bytes = (int)strlen(names[i])};
+        enum data_scheme is = words ? scheme_of(&f) : DATA_SCHEME_OPEN;
+        int rc = add_label(l, &f, false, e);
+        if (rc)
+            return rc;
+        if (l->count <= i)
+            return err_set(e, ERR_DATA, "two labels \"%.40s\"", names[i]);
+        mixed |= is && l->scheme && is != l->scheme;
+        l->scheme = is ? is : l->scheme;
+    }
+    l->scheme = mixed ? DATA_SCHEME_PLAIN : l->scheme;
+    return 0;
+}
+
 static int refuse_one(const struct data_labels *l, const char *path, const char *of, struct err *e)
 {
     if (l->count != 1)

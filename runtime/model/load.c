@@ -56,6 +56,15 @@ static void draw_fresh(
             out[i] = p->part == TENSOR_LORA_B ? 0 : deviation * normal(seed, first + i);
 }
 
+/* In place: element i is read before byte 2i is written. */
+static void narrow(void *values, int64_t n)
+{
+    const float *wide = values;
+    uint16_t *to = values;
+    for (int64_t i = 0; i < n; i++)
+        to[i] = f32_to_bf16(wide[i]);
+}
+
 /* Host F32 values to where the tensor lives: the master, or the frozen weights in their type. */
 static void place_rows(
     struct model *m, const struct tensor *p, bool trained, int64_t first, int64_t n, float *stage)
@@ -65,11 +74,8 @@ static void place_rows(
         dev_upload(m->dev, m->master + at, stage, (size_t)n * 4);
         return;
     }
-    if (m->conf.t == DTYPE_BF16) {
-        uint16_t *narrow = (uint16_t *)stage;
-        for (int64_t i = 0; i < n; i++) /* in place: element i is read before byte 2i is written */
-            narrow[i] = f32_to_bf16(stage[i]);
-    }
+    if (m->conf.t == DTYPE_BF16)
+        narrow(stage, n);
     dev_upload(m->dev, at_element(m->frozen, at, m->conf.t), stage,
         (size_t)(n * dtype_block_bytes(m->conf.t)));
 }
@@ -152,11 +158,19 @@ static bool is_plain(const struct tensor *p)
     return p->dims == 1 || p->role == TENSOR_POSITIONS;
 }
 
+static bool is_changed(const struct model *m, const struct tensor *p)
+{
+    const struct model_addition *a = m->conf.addition;
+    return a && a->changes_fn(a->of, p);
+}
+
 /* The type on the device of what has `type` in the file. */
 static enum dtype type_served(const struct model *m, const struct tensor *p, enum dtype type)
 {
     if (is_plain(p))
         return DTYPE_F32;
+    if (is_changed(m, p))
+        return m->conf.t;
     return type == DTYPE_F32 && m->conf.t == DTYPE_BF16 ? DTYPE_BF16 : type;
 }
 
@@ -195,6 +209,22 @@ static int check_experts(const struct model *m, int i, struct err *e)
         dtype_name(m->stored[i].type), dtype_name(m->stored[first - m->base.at].type));
 }
 
+/* What is added is added in F32. */
+static int read_decoded(struct model *m, struct weights *w, const struct tensor *p, int64_t row,
+    int64_t n, enum dtype type, void *stage, struct err *e)
+{
+    const struct model_addition *a = m->conf.addition;
+    bool changed = is_changed(m, p);
+    int rc = weights_read(
+        w, p->name, p->shape[0], p->shape[1], row, n, changed ? DTYPE_F32 : type, stage, e);
+    if (rc || !changed)
+        return rc;
+    a->add_fn(a->of, p, row, n, stage);
+    if (type == DTYPE_BF16)
+        narrow(stage, n * p->shape[1]);
+    return 0;
+}
+
 /* Rows decoded to F32 or BF16, through a bounded host stage. */
 static int load_decoded(struct model *m, struct weights *w, const struct tensor *p,
     const struct stored *to, struct err *e)
@@ -202,12 +232,12 @@ static int load_decoded(struct model *m, struct weights *w, const struct tensor 
     int64_t rows = p->shape[0], cols = p->shape[1], size = dtype_block_bytes(to->type);
     int64_t chunk = cols > STAGE_ELEMENTS ? 1 : STAGE_ELEMENTS / cols;
     chunk = rows < chunk ? rows : chunk;
-    mem_autofree void *stage = mem_array((size_t)(chunk * cols), (size_t)size);
+    mem_autofree void *stage = mem_array((size_t)(chunk * cols), sizeof(float));
     if (!stage)
         return err_set(e, ERR_MEMORY, "no memory to load the model");
     for (int64_t row = 0, n; row < rows; row += n) {
         n = rows - row < chunk ? rows - row : chunk;
-        int rc = weights_read(w, p->name, rows, cols, row, n, to->type, stage, e);
+        int rc = read_decoded(m, w, p, row, n, to->type, stage, e);
         if (rc)
             return rc;
         dev_upload(
@@ -227,7 +257,8 @@ static int load_stored(struct model *m, struct weights *w, const struct tensor *
     if (t->dims != p->dims || t->shape[0] != p->shape[0] || t->shape[1] != p->shape[1])
         return err_set(
             e, ERR_DATA, "tensor %s has another shape than the configuration says", p->name);
-    return to->type == t->type ? load_raw(m, w, t, to, e) : load_decoded(m, w, p, to, e);
+    return to->type == t->type && !is_changed(m, p) ? load_raw(m, w, t, to, e)
+                                                    : load_decoded(m, w, p, to, e);
 }
 
 static int load_serving(struct model *m, struct weights *w, struct err *e)

@@ -19,8 +19,6 @@ static int plan_training(struct model *m, struct memplan *p, struct err *e)
                                         : carve_times(t->elements, 8);
     if (m->conf.t == DTYPE_BF16)
         p->copy = carve_times(t->elements, 2);
-    if (m->conf.frozen) /* its activations are planned by whom it teaches */
-        return 0;
     if (m->conf.teacher && (rc = teacher_plan(&m->conf, &p->teacher, e)))
         return rc;
     return pass_plan(m, p, e);

@@ -4,7 +4,7 @@
  * dereferenced by the host, and go by name (runtime/family/tensors.h).
  *
  * Training: parameters in compute type t (F32 or BF16) with F32 masters for what is trainable:
- * everything, or the LoRA factors and a classifier. Serving: as stored on disk.
+ * everything, or the LoRA factors and a classifier, or nothing. Serving: as stored on disk.
  */
 #ifndef RUNTIME_MODEL_MODEL_H
 #define RUNTIME_MODEL_MODEL_H
@@ -21,17 +21,24 @@
 
 struct model;
 
+struct model_addition { /* to tensors of the table while they are loaded: an adapter's part */
+    bool (*changes_fn)(const void *of, const struct tensor *t);
+    /* To rows [row, row + rows), w (rows, columns). */
+    void (*add_fn)(const void *of, const struct tensor *t, int64_t row, int64_t rows, float *w);
+    const void *of;
+};
+
 struct model_conf {
     struct model_config config;
     enum dtype t; /* compute type */
     bool train;
+    bool frozen;             /* nothing is trained: a pass forward is all; train too */
     int64_t micro_sequences; /* B of one forward, training */
     int64_t sequence_length; /* T, training */
     int lora_rank;           /* 0: full training */
     float lora_alpha, lora_dropout;
     bool lora_rank_stabilized;
     const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
-    bool frozen; /* training: nothing of it is trained (runtime/model/teacher.h) */
     /* A model whose predictions are learnt too, borrowed for life; NULL: none. op_distill's. */
     const struct model_config *teacher;
     float distill_weight, distill_temperature;
@@ -40,6 +47,7 @@ struct model_conf {
     int64_t logit_rows;        /* at once, at most; 0: as many as suit a processor */
     bool packed;               /* rows may hold several documents, training */
     int64_t kv_capacity;       /* tokens, serving */
+    const struct model_addition *addition; /* serving; what it changes has type t. NULL: none */
     bool fresh_labels;         /* the classifier is drawn, whatever there is to load */
     const int32_t *label_from; /* (labels) the row of each in that to load; NULL: the same */
     /* Bytes that the optimizer will take beside, of what is trained; NULL: AdamW's. */

@@ -105,7 +105,9 @@ static int alloc_gradient(struct pass *p, struct err *e)
 {
     const struct model *m = p->model;
     size_t bytes = (size_t)m->plan.gradient;
-    void *at;
+    void *at = NULL;
+    if (!bytes)
+        return 0;
     int rc =
         m->conf.coll ? coll_alloc(m->conf.coll, bytes, &at, e) : dev_alloc(m->dev, bytes, &at, e);
     if (rc)

@@ -44,14 +44,15 @@ static const char *const files[] = {
 };
 #define FILES  ((int)(sizeof files / sizeof *files))
 #define FOLDER "adapter"
-#define NEEDED 2 /* of them, from the first, no output is without that has no model.gguf */
+#define NEEDED 2 /* of them, from the first, no output is without that is a Hugging Face folder */
 #define GGUF   2
 
 struct output {
     const char *field;       /* of the spec that names it: "train.output" */
     char owner[OWNER_BYTES]; /* "namespace/name" of the job */
     char folder[LIMIT_PATH_BYTES], temporary[LIMIT_PATH_BYTES];
-    int mark; /* of the temporary folder, locked */
+    int mark;         /* of the temporary folder, locked */
+    bool only_report; /* no model stands in it */
 };
 
 struct mark {
@@ -129,6 +130,7 @@ static int finish_mark(const struct output *o, struct err *e)
     buf_init(&text, MARK_BYTES);
     char file[LIMIT_PATH_BYTES];
     bool gguf = !join(file, o->temporary, files[GGUF], NULL) && io_exists(file);
+    bool folder = !gguf && !o->only_report;
     for (int i = 0; i < FILES; i++) {
         char path[LIMIT_PATH_BYTES];
         struct stat st;
@@ -137,7 +139,7 @@ static int finish_mark(const struct output *o, struct err *e)
             return rc;
         if (!lstat(path, &st))
             buf_printf(&text, "%lld %s\n", (long long)st.st_size, files[i]);
-        else if ((i < NEEDED && !gguf) || (errno != ENOENT && errno != ENOTDIR))
+        else if ((i < NEEDED && folder) || (errno != ENOENT && errno != ENOTDIR))
             return err_sys(e, ERR_RETRY, errno, "%s", path);
     }
     buf_str(&text, MARK_END);
@@ -367,7 +369,7 @@ static int init(struct output *o, const struct jobspec *spec, struct err *e)
     const struct jobpath *p = jobpath_output(spec);
     const char *path = jobpath_of(spec, p);
     size_t n = strlen(path);
-    *o = (struct output){.mark = -1, .field = p->field};
+    *o = (struct output){.mark = -1, .field = p->field, .only_report = spec->task == TASK_EVALUATE};
     while (n > 1 && path[n - 1] == '/')
         n--;
     if (*path != '/' || n < 2)

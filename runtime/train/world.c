@@ -105,3 +105,19 @@ int world_plan(struct coll *c, int rank, const struct planner_input *in, struct 
         *out = p;
     return rc;
 }
+
+int world_agree(struct coll *c, int world, uint64_t digest, int64_t count, struct err *e)
+{
+    const uint64_t mine[2] = {digest, (uint64_t)count};
+    mem_autofree uint64_t *all = mem_array((size_t)world, sizeof mine);
+    if (!all)
+        return err_set(e, ERR_MEMORY, "no memory to compare %d ranks", world);
+    int rc = coll_allgather(c, mine, sizeof mine, all, e);
+    for (int i = 1; i < world && !rc; i++)
+        if (memcmp(all, all + (ptrdiff_t)2 * i, sizeof mine) != 0)
+            rc = err_set(e, ERR_USER,
+                "rank %d reads another model or other data than rank 0: all replicas need the same "
+                "storage",
+                i);
+    return rc;
+}

@@ -19,4 +19,7 @@ int world_connect(
 int world_plan(struct coll *c, int rank, const struct planner_input *in, struct planner_plan *out,
     struct err *e);
 
+/* All ranks read the same files, as far as these tell: ERR_USER names one that does not. */
+int world_agree(struct coll *c, int world, uint64_t digest, int64_t count, struct err *e);
+
 #endif

@@ -73,6 +73,10 @@ const char jobspecs_convert[] = JOBSPECS_HEAD
 const char jobspecs_prune[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, convert: {format: HuggingFace, calibration: "
     "/data/k, prune: {pattern: Unstructured, target: 0.75}, output: /data/o}}}";
+const char jobspecs_evaluate[] = JOBSPECS_HEAD
+    "{" JOBSPECS_STORAGE ", model: {source: /data/m}, evaluate: {objective: MultipleChoice, data: "
+    "/data/q.jsonl, format: JSONL, sequenceLength: 64, samples: 9, chat: true, adapter: /data/a, "
+    "output: /data/o}}}";
 
 void jobspecs_begin(void)
 {

@@ -105,6 +105,9 @@ START_TEST(a_conversions_output_keeps_away_too)
         s.convert.output = path;
         ck_assert_str_eq(verdict(&s), want);
     }
+    s = (struct jobspec){
+        .task = TASK_EVALUATE, .evaluate = {.data = "/d/t", .adapter = "/d/a", .output = "/d/o"}};
+    ck_assert_str_eq(jobpath_output(&s)->field, "evaluate.output");
     s = (struct jobspec){.task = TASK_SERVE, .model.source = "/d/m"};
     ck_assert_ptr_null(jobpath_output(&s));
 }

@@ -19,7 +19,8 @@
 #define CRD_FILE "manifests/crd.yaml"
 
 static const char *const full[] = {jobspecs_train, jobspecs_epochs, jobspecs_texts, jobspecs_dpo,
-    jobspecs_serve, jobspecs_run, jobspecs_convert, jobspecs_search, jobspecs_prune};
+    jobspecs_serve, jobspecs_run, jobspecs_convert, jobspecs_search, jobspecs_prune,
+    jobspecs_evaluate};
 
 static const char least_train[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
@@ -31,7 +32,11 @@ static const char least_run[] = JOBSPECS_HEAD "{run: {command: [a]}}}";
 static const char least_convert[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, convert: {evaluate: {data: "
                   "/data/t}, output: /data/o}}}";
-static const char *const least[] = {least_train, least_serve, least_run, least_convert};
+static const char least_evaluate[] =
+    JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, evaluate: {data: /data/t, "
+                  "output: /data/o}}}";
+static const char *const least[] = {
+    least_train, least_serve, least_run, least_convert, least_evaluate};
 
 static struct json *crd_tree;
 static const struct json *schema; /* of spec */
@@ -566,6 +571,13 @@ START_TEST(test_full_document_field_by_field)
     json_destroy(encoded(jobspecs_epochs, &s));
     ck_assert_str_eq(sparsity_name(s.train.sparsity.pattern), "Unstructured");
     ck_assert_int_eq(s.train.sparsity.every_steps, 2);
+    json_destroy(encoded(jobspecs_evaluate, &s));
+    ck_assert_int_eq(s.task, TASK_EVALUATE);
+    ck_assert_str_eq(task_name(s.task), "Evaluate");
+    ck_assert_str_eq(evaluated_name(s.evaluate.objective), "MultipleChoice");
+    ck_assert_str_eq(s.evaluate.adapter, "/data/a");
+    ck_assert_int_eq(s.evaluate.samples, 9);
+    ck_assert(s.evaluate.chat);
     json_destroy(encoded(jobspecs_run, &s));
     ck_assert_int_eq(s.task, TASK_RUN);
     ck_assert_str_eq(s.run.command[1], "b");
@@ -607,7 +619,7 @@ END_TEST
 /* -- samples, and memory -- */
 
 static const char *const samples[] = {"finetune", "serve", "run", "train-from-scratch",
-    "token-classification", "sequence-classification", "chat", "convert", "search", "dpo"};
+    "token-classification", "sequence-classification", "chat", "convert", "search", "dpo", "evaluate"};
 
 START_TEST(test_samples)
 {

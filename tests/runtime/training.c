@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "runtime/ckpt/ckpt.h"
 #include "runtime/coll/coll.h"
+#include "runtime/evaluate/evaluate.h"
 #include "runtime/files/safetensors.h"
 #include "runtime/train/train.h"
 #include "runtime/train/world.h"
@@ -155,7 +156,7 @@ static int rank_body(const struct world *w, int rank, int fd)
     setenv(NAME_ENV_COLL, w->conf.staged ? NAME_ENV_COLL_STAGED : "", 1);
     int rc = dev_open(kind, device, 1, &c.dev, &why);
     if (!rc && !(rc = world_connect(&orders, d, c.dev, &c.coll, &why)))
-        rc = train_run(&c, &why);
+        rc = orders.spec->task == TASK_EVALUATE ? evaluate_run(&c, &why) : train_run(&c, &why);
     if (rc && rc != -ERR_DRAINED)
         door_send_failed(d, &why);
     coll_destroy(c.coll);
@@ -171,8 +172,10 @@ static void take_frame(struct world *w, const struct wire_frame *f, struct outco
     ck_assert_msg(!json_parse(f->data, f->len, &v, &e), "%s", e.text);
     step = (int)json_int(v, "step", 0);
     if (f->type == WIRE_STEP) {
-        ck_assert(step >= 1 && step <= TRAINING_STEPS && o->loss[step] == 0);
-        o->loss[step] = json_num(v, "loss", 0);
+        if (w->conf.spec->task == TASK_TRAIN) {
+            ck_assert(step >= 1 && step <= TRAINING_STEPS && o->loss[step] == 0);
+            o->loss[step] = json_num(v, "loss", 0);
+        }
         o->first = o->first ? o->first : step;
         o->last = step;
         if (w->conf.stop_after && step >= w->conf.stop_after)

@@ -1,6 +1,7 @@
 /*
  * training: whole trainings for tests: real ranks, one process each, on a tiny Llama with random
- * weights and a byte tokenizer, and what rank 0 told. A job is changed by its test before it runs.
+ * weights and a byte tokenizer, and what rank 0 told. A job is changed by its test before it runs;
+ * it may be an evaluation, too.
  */
 #ifndef TESTS_RUNTIME_TRAINING_H
 #define TESTS_RUNTIME_TRAINING_H

@@ -40,8 +40,8 @@ START_TEST(jobs_of_others_and_jobs_that_go_are_left_alone)
 }
 END_TEST
 
-/* Training meets by addresses, a conversion nobody; a program of the user may use names, and
-   clients of a server do. */
+/* Training and evaluating ranks meet by addresses, those of a conversion nobody; a program of the
+   user may use names, and clients of a server do. */
 START_TEST(a_service_is_made_where_names_are_needed)
 {
     static const char *const tasks[] = {
@@ -49,15 +49,17 @@ START_TEST(a_service_is_made_where_names_are_needed)
         "c\"},\"train\":{"
         "\"data\":{\"train\":\"/d/t.txt\"},\"steps\":9,\"output\":\"/d/o\"}",
         "\"model\":{\"source\":\"/d/m.gguf\"},\"convert\":{\"output\":\"/d/o\"}",
+        "\"model\":{\"source\":\"/d/m.gguf\"},\"evaluate\":{\"data\":\"/d/"
+        "t\",\"output\":\"/d/o\"}",
         "\"model\":{\"source\":\"/d/m.gguf\"},\"serve\":{}", WORLD_RUN};
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         struct world w;
         world_init(&w, 1, "");
         job_free(w.job);
         w.job = world_job(1, 1, tasks[i],
             ",\"storage\":[{\"name\":\"d\",\"claimName\":\"c\",\"mountPath\":\"/d\"}]", "{}");
         struct plan *p = world_plan(&w);
-        ck_assert_int_eq(plan_count(p, ACTION_SERVICE), i > 1);
+        ck_assert_int_eq(plan_count(p, ACTION_SERVICE), i > 2);
         world_free(p);
         world_done(&w);
     }

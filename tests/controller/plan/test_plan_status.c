@@ -74,22 +74,30 @@ START_TEST(a_status_survives_its_encoding_and_stays_the_same)
 }
 END_TEST
 
-START_TEST(a_conversion_is_told_as_one)
+static const char *const measuring[][3] = {
+    {"\"convert\":{\"output\":\"/d/o\"}", "Convert", NAME_REASON_CONVERTING},
+    {"\"evaluate\":{\"data\":\"/d/t\",\"output\":\"/d/o\"}", "Evaluate", NAME_REASON_EVALUATING},
+};
+
+START_TEST(what_a_job_does_is_told)
 {
-    struct world w;
-    struct status s;
-    world_init(&w, 1, "");
-    job_free(w.job);
-    w.job =
-        world_job(1, 1, "\"model\":{\"source\":\"/d/m.gguf\"},\"convert\":{\"output\":\"/d/o\"}",
+    for (int i = 0; i < 2; i++) {
+        struct world w;
+        struct status s;
+        char task[128];
+        world_init(&w, 1, "");
+        job_free(w.job);
+        snprintf(task, sizeof task, "\"model\":{\"source\":\"/d/m.gguf\"},%s", measuring[i][0]);
+        w.job = world_job(1, 1, task,
             ",\"storage\":[{\"name\":\"d\",\"claimName\":\"c\",\"mountPath\":\"/d\"}]", "{}");
-    work(&w);
-    w.report.ranks = w.report.data_parallel = w.report.world_replicas = 1;
-    w.pods[1].exists = false;
-    next(&w, &s);
-    ck_assert_str_eq(s.task, "Convert");
-    ck_assert_str_eq(s.state, NAME_REASON_CONVERTING);
-    world_done(&w);
+        work(&w);
+        w.report.ranks = w.report.data_parallel = w.report.world_replicas = 1;
+        w.pods[1].exists = false;
+        next(&w, &s);
+        ck_assert_str_eq(s.task, measuring[i][1]);
+        ck_assert_str_eq(s.state, measuring[i][2]);
+        world_done(&w);
+    }
 }
 END_TEST
 
@@ -288,8 +296,8 @@ START_TEST(a_job_that_starts_is_written_twice)
 }
 END_TEST
 
-UNIT_MAIN("plan_status", a_status_survives_its_encoding_and_stays_the_same,
-    a_conversion_is_told_as_one, what_nobody_reports_is_kept, conditions_of_others_are_kept,
+UNIT_MAIN("plan_status", a_status_survives_its_encoding_and_stays_the_same, what_a_job_does_is_told,
+    what_nobody_reports_is_kept, conditions_of_others_are_kept,
     attempts_are_merged_by_number_and_bounded, a_verdict_makes_the_job_unhealthy_until_it_is_gone,
     trouble_with_the_api_is_told, numbers_alone_are_written_now_and_then,
     a_job_that_starts_is_written_twice)

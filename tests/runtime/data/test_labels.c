@@ -133,6 +133,28 @@ static int learn_once(void *user)
     return rc;
 }
 
+START_TEST(a_models_labels_are_sorted_and_have_a_scheme)
+{
+    static const char *const names[] = {"O", "B-b", "B-a", "c", "O"};
+    static const char *const sorted[] = {"B-a", "B-b", "O", NULL};
+    struct data_labels l = {.names = NULL};
+    ck_assert_msg(!data_labels_of(&l, names, 3, true, &e), "%s", e.text);
+    check_names(&l, sorted);
+    ck_assert_int_eq(l.scheme, DATA_SCHEME_ENTITIES);
+    data_labels_done(&l);
+    ck_assert_int_eq(data_labels_of(&l, names, 4, true, &e), 0);
+    ck_assert_int_eq(l.scheme, DATA_SCHEME_PLAIN);
+    data_labels_done(&l);
+    ck_assert_int_eq(data_labels_of(&l, names, 4, false, &e), 0);
+    ck_assert_int_eq(l.scheme, DATA_SCHEME_OPEN);
+    data_labels_done(&l);
+    ck_assert_int_eq(data_labels_of(&l, names, 5, true, &e), -ERR_DATA);
+    ck_assert_str_eq(e.text, "two labels \"O\"");
+    data_labels_done(&l);
+    ck_assert_int_eq(data_labels_of(&l, names, DATA_LABELS + 1, true, &e), -ERR_DATA);
+}
+END_TEST
+
 START_TEST(failed_calls_are_reported)
 {
     fault_each(FAULT_MEM, learn_once, NULL);
@@ -144,5 +166,6 @@ int main(void)
     return unit_run_with(&(struct unit){"labels", 30, begin, end},
         (const TTest *const[]){labels_of_texts_are_those_of_all_files,
             labels_of_words_have_a_scheme, a_later_file_is_of_the_same_scheme,
-            one_label_alone_is_refused, failed_calls_are_reported, NULL});
+            one_label_alone_is_refused, a_models_labels_are_sorted_and_have_a_scheme,
+            failed_calls_are_reported, NULL});
 }

@@ -1,9 +1,9 @@
 /*
  * Goal: the plan is what is allocated, to the byte, and absurd sizes are refused with a figure,
  * never wrapped. Method: a device that counts what it is asked for: models of every combination of
- * family, type, adapters and recomputation, and random shapes (the seed is printed), are created
- * with their pass and optimizer, or loaded with their engine, and compared with their plan; shapes
- * whose figures are known by hand; sizes that no machine has.
+ * family, type, adapters or nothing that is trained, and recomputation, and random shapes (the seed
+ * is printed), are created with their pass and optimizer, or loaded with their engine, and compared
+ * with their plan; shapes whose figures are known by hand; sizes that no machine has.
  */
 #include "runtime/model/memplan.h"
 
@@ -109,6 +109,8 @@ START_TEST(training_takes_its_plan)
             c.optimizer_fn = oc.name == OPTIMIZER_ADAMW ? NULL : optim_bytes;
             c.optimizer = &oc;
             c.teacher = k < 3 && i % 3 == 0 ? &teacher : NULL;
+            check_training(d, &c, &oc);
+            c.frozen = !c.lora_rank;
             check_training(d, &c, &oc);
         }
     }

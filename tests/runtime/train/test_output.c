@@ -411,6 +411,25 @@ START_TEST(what_is_no_longer_whole_is_not_put_in_place)
 }
 END_TEST
 
+START_TEST(of_an_evaluation_the_report_is_all)
+{
+    struct output *o;
+    spec.task = TASK_EVALUATE;
+    spec.train.output = NULL;
+    spec.evaluate.output = at("report");
+    for (int i = 0; i < 2; i++) {
+        char path[512];
+        ck_assert_msg(!output_check(&spec, &e), "%s", e.text);
+        ck_assert_msg(!output_create(&spec, &o, &e), "%s", e.text);
+        snprintf(path, sizeof path, "%s/report.json", output_folder(o));
+        put(path, "{}");
+        ck_assert_msg(!output_commit(o, &e), "%s", e.text);
+        output_destroy(o);
+        ck_assert(holds(at("report/report.json"), "{}"));
+    }
+}
+END_TEST
+
 #ifdef LLMJOB_FAULT
 /* The n-th call of commit fails, or of putting it in place without an exchange. */
 START_TEST(the_old_or_the_new_stands_whole)
@@ -486,6 +505,7 @@ int main(void)
     tcase_add_test(c, an_output_that_was_moved_aside_comes_back);
     tcase_add_test(c, a_file_that_the_table_lacks_is_a_bug);
     tcase_add_test(c, what_is_no_longer_whole_is_not_put_in_place);
+    tcase_add_test(c, of_an_evaluation_the_report_is_all);
 #ifdef LLMJOB_FAULT
     tcase_add_test(c, the_old_or_the_new_stands_whole);
 #endif
