@@ -14,13 +14,16 @@ prepare() {
 	write_job dense models/SmolLM2-135M-Instruct.Q4_1.gguf \
 		'convert: {format: HuggingFace, quantize: BF16, output: /data/out/kjv}'
 	write_job exact out/kjv 'convert: {format: GGUF, output: /data/out/exact}'
+	write_job measured out/kjv-q8/model.gguf \
+		'evaluate: {data: /data/kjv.txt, sequenceLength: 128, samples: 4, output: /data/out/measured}' \
+		$'precision: FP32\n  replicas: 2'
 	sed -E 's/^( *sequenceLength:).*/\1 128/; s/^( *sequences:).*/\1 4/' manifests/samples/convert.yaml >"$work/kjv-q4.yaml"
 	sed -E 's/kjv-q4/kjv-q8/; s/Q4_K_M/Q8_0/' "$work/kjv-q4.yaml" >"$work/kjv-q8.yaml"
 	for model in kjv exact/model.gguf; do
 		write_job "serve-${model%%/*}" "out/$model" 'serve: {modelName: m, contextLength: 128}'
 	done
 }
-write_job() { # name source task
+write_job() { # name source task [more]
 	cat >"$work/$1.yaml" <<-E
 		apiVersion: llmjob.dev/v1alpha1
 		kind: LLMJob
@@ -29,6 +32,7 @@ write_job() { # name source task
 		  storage: [{name: data, claimName: llmjob-data, mountPath: /data}]
 		  model: {source: /data/$2}
 		  $3
+		  ${4:-}
 	E
 }
 explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
@@ -71,10 +75,12 @@ check "another in 8 bits" runs kjv-q8
 sed -n '/perplexity/,$p' "$out"
 check "perplexity grows by 0.5 % at most" jq -en "$(more kjv-q8) < 0.005"
 check "half of the bytes" jq -en "$(figure kjv-q8 .output.bytes) < $(figure kjv-q8 .source.bytes) * 0.54"
+check "an evaluation of it by two replicas" runs measured
+check "gives the same perplexity" equal "$(figure measured .perplexity)" "$(figure kjv-q8 .output.perplexity)"
 check "one as it is" runs exact
 folder=$(answer serve-kjv) file=$(answer serve-exact)
 echo "answers:$file"
 check "folder and file give the same text" equal "$file" "$folder"
 check "which is one" test ${#file} -gt 20
-check "nothing is left beside the outputs" equal "$(find "$data/out" -mindepth 1 -maxdepth 1 | wc -l)" 4
+check "nothing is left beside the outputs" equal "$(find "$data/out" -mindepth 1 -maxdepth 1 | wc -l)" 5
 finish

@@ -123,12 +123,15 @@ static void same(const struct json *a, const struct json *b)
     ck_assert_str_eq(buf_cstr(&x), buf_cstr(&y));
 }
 
-static void check_as_in_training(bool texts)
+static void check_as_in_training(bool texts, enum precision precision)
 {
     write_files(texts);
     struct jobspec s = learn(texts);
+    s.precision = precision;
+    s.checkpoint.path = training_path(precision == PRECISION_FP32 ? "fp32" : "bf16");
     run_well(&s, 1);
     s = look(texts, "one");
+    s.precision = precision;
     run_well(&s, 1);
     json_auto struct json *trained = report("output"), *one = report("one");
     const struct json *test = json_get(trained, "test");
@@ -143,6 +146,7 @@ static void check_as_in_training(bool texts)
     ck_assert_double_lt(fabs(json_num(one, "loss", 0) / json_num(test, "loss", NAN) - 1), 1e-5);
     ck_assert_str_eq(json_str(one, "objective", ""), json_str(trained, "objective", "none"));
     s = look(texts, "three");
+    s.precision = precision;
     run_well(&s, 3);
     json_auto struct json *three = report("three");
     same(three, one); /* to the last bit */
@@ -150,13 +154,14 @@ static void check_as_in_training(bool texts)
 
 START_TEST(words_are_reported_as_in_training)
 {
-    check_as_in_training(false);
+    check_as_in_training(false, PRECISION_FP32);
+    check_as_in_training(false, PRECISION_BF16);
 }
 END_TEST
 
 START_TEST(texts_are_reported_as_in_training)
 {
-    check_as_in_training(true);
+    check_as_in_training(true, PRECISION_FP32);
 }
 END_TEST
 
