@@ -1,6 +1,6 @@
 #!/bin/bash
-# Goal: manifests/samples/evaluate.yaml keeps its word on a real model: its table is told, better than by chance, and the same by
-# one replica and by two. Method: `llmjob run` with SmolLM2-135M and some of the questions.
+# Goal: manifests/samples/evaluate.yaml keeps its word on a real model: its table is told, and the model does better than chance.
+# Method: `llmjob run` with SmolLM2-135M and some of the questions. That one replica says the same is test_convert.sh's affair.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 data=$work/data out=$work/out
@@ -9,8 +9,7 @@ prepare() {
 	mkdir -p "$work/bin"
 	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
 	need_material
-	sed -E 's/^( *)sequenceLength:.*/\1sequenceLength: 64\n\1samples: 8/' manifests/samples/evaluate.yaml >"$work/two.yaml"
-	sed -E 's/replicas: 2/replicas: 1/; s|out/questions|out/one|; s/name: questions/name: one/' "$work/two.yaml" >"$work/one.yaml"
+	sed -E 's/^( *)sequenceLength:.*/\1sequenceLength: 64\n\1samples: 8/' manifests/samples/evaluate.yaml >"$work/questions.yaml"
 }
 explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
 clean_up() {
@@ -19,17 +18,14 @@ clean_up() {
 	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
 	rm -rf "$work"
 }
-runs() { env "TMPDIR=$work" timeout 200 "$work/bin/llmjob" run "$work/$1.yaml" --storage "data=$data" --plain >"$out" 2>&1; }
-report() { jq -S 'del(.model, .data)' "$data/out/$1/report.json"; }
+runs() { env "TMPDIR=$work" timeout 200 "$work/bin/llmjob" run "$work/questions.yaml" --storage "data=$data" --plain >"$out" 2>&1; }
 
 trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
-check "the sample's questions are asked by two replicas" runs two
+check "the sample's questions are asked by two replicas" runs
 sed -n '/^accuracy/,$p' "$out"
 check "its table is told" grep -qE '^accuracy +[0-9.]+ \+- [0-9.]+$' "$out"
 chance=$(jq -s 'map(1 / (.choices | length)) | add / length' "$data/questions.jsonl")
 echo "by chance: $chance"
 check "better than by chance" jq -e ".questions == 8 and .accuracy > $chance + 2 * .accuracyStandardError" "$data/out/questions/report.json"
-check "one replica asks them, too" runs one
-check "and says the same" equal "$(report one)" "$(report questions)"
 finish

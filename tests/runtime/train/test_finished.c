@@ -12,7 +12,7 @@
 
 #include <math.h>
 
-#define TEXTS 300 /* more than two micro-batches of 2048 tokens */
+#define TEXTS 140 /* more than a micro-batch of 2048 tokens */
 
 static char train_path[256], test_path[256];
 
@@ -72,10 +72,10 @@ static struct jobspec learn(bool texts)
     s.train.data.test = test_path;
     s.train.sequence_length = 16; /* some are longer */
     s.train.batch_sequences = 4;
-    s.train.steps = 48;
+    s.train.steps = texts ? 24 : 2; /* the one for words finds some of everything as it is */
     s.train.evaluate_every_steps = 0;
     s.train.optimizer.warmup_steps = 0;
-    s.train.optimizer.learning_rate = 1e-2;
+    s.train.optimizer.learning_rate = texts ? 1e-2 : 1e-5;
     return s;
 }
 
@@ -145,6 +145,8 @@ static void check_as_in_training(bool texts, enum precision precision)
     ck_assert_int_eq(json_int(one, texts ? "texts" : "sentences", 0), TEXTS);
     ck_assert_double_lt(fabs(json_num(one, "loss", 0) / json_num(test, "loss", NAN) - 1), 1e-5);
     ck_assert_str_eq(json_str(one, "objective", ""), json_str(trained, "objective", "none"));
+    if (precision != PRECISION_FP32)
+        return;
     s = look(texts, "three");
     s.precision = precision;
     run_well(&s, 3);
@@ -242,7 +244,7 @@ START_TEST(a_stop_is_every_ranks)
     s.model.source = GOLDEN "tiny-bert";
     buf_auto struct buf b;
     buf_init(&b, 1 << 20);
-    for (int i = 0; i < 3000; i++)
+    for (int i = 0; i < 1000; i++)
         buf_str(&b, "anna B-PER\n\n");
     golden_write(test_path, b.data, b.len);
     struct outcome o =
