@@ -14,7 +14,7 @@
 
 struct measure_conf {
     struct door *door;
-    const struct jobspec *spec; /* spec.convert.evaluate, and in which precision */
+    const struct jobspec *spec; /* precision, and of a conversion spec.convert.evaluate */
     struct dev *dev;
     int64_t budget_bytes;
 };
