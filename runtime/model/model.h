@@ -42,13 +42,13 @@ struct model_conf {
     /* A model whose predictions are learnt too, borrowed for life; NULL: none. op_distill's. */
     const struct model_config *teacher;
     float distill_weight, distill_temperature;
-    uint64_t seed;             /* of random weights, LoRA's A and dropout */
-    enum recompute recompute;  /* what of a layer backward makes again: model/net.h */
-    int64_t logit_rows;        /* at once, at most; 0: as many as suit a processor */
-    bool packed;               /* rows may hold several documents, training */
-    int64_t kv_capacity;       /* tokens, serving */
+    uint64_t seed;                         /* of random weights, LoRA's A and dropout */
+    enum recompute recompute;              /* what of a layer backward makes again: model/net.h */
+    int64_t logit_rows;                    /* at once, at most; 0: as many as suit a processor */
+    bool packed;                           /* rows may hold several documents, training */
+    int64_t kv_capacity;                   /* tokens, serving */
     const struct model_addition *addition; /* serving; what it changes has type t. NULL: none */
-    bool fresh_labels;         /* the classifier is drawn, whatever there is to load */
+    bool fresh_labels;                     /* the classifier is drawn, whatever there is to load */
     const int32_t *label_from; /* (labels) the row of each in that to load; NULL: the same */
     /* Bytes that the optimizer will take beside, of what is trained; NULL: AdamW's. */
     int64_t (*optimizer_fn)(const void *optimizer, const struct tensors *trained, enum dtype t);
