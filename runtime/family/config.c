@@ -5,6 +5,7 @@
  */
 #include "runtime/family/config.h"
 
+#include "api/limits.h"
 #include "runtime/family/family.h"
 #include "runtime/family/rotary.h"
 
@@ -28,6 +29,9 @@ static int check_experts(const struct model_config *c, struct err *e)
             MODEL_EXPERTS_LIMIT);
     if (!c->experts)
         return 0;
+    if (3 * c->layers * c->experts > LIMIT_TENSORS)
+        return err_set(e, ERR_DATA, "%lld layers of %lld experts are more than %d tensors",
+            (long long)c->layers, (long long)c->experts, LIMIT_TENSORS);
     if (c->experts_per_token < 1 || c->experts_per_token > c->experts)
         return err_set(e, ERR_DATA, "%lld experts for each token of %lld",
             (long long)c->experts_per_token, (long long)c->experts);

@@ -117,12 +117,10 @@ struct found { /* a tensor of a file */
 static int check_found(
     const struct weights *w, const struct entry *x, const struct found *f, struct err *e)
 {
-    const int64_t *want = x->place.shape, stacked = x->place.stacked;
-    const int64_t whole[] = {stacked ? f->shape[0] * f->shape[1] : 0, f->shape[2]};
-    if (stacked && f->dims == 3 && f->shape[0] == stacked) {
-        struct found flat = *f;
-        flat.dims = 2;
-        flat.shape = whole;
+    const int64_t *want = x->place.shape;
+    if (x->place.stacked && f->dims == 3 && f->shape[0] == x->place.stacked) {
+        const int64_t rows[] = {f->shape[0] * f->shape[1], f->shape[2]};
+        const struct found flat = {f->name, f->type, 2, rows, f->data};
         return check_found(w, x, &flat, e);
     }
     if (x->data)

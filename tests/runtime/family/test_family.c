@@ -522,6 +522,9 @@ static const struct {
         "num_local_experts"},
     {"{\"model_type\":\"mixtral\"," BASE ",\"num_attention_heads\":8,\"router_jitter_noise\":0.1}",
         "router_jitter_noise"},
+    {"{\"model_type\":\"mixtral\",\"vocab_size\":9,\"hidden_size\":16,\"num_attention_heads\":8,"
+     "\"num_hidden_layers\":1000,\"intermediate_size\":8,\"num_local_experts\":1000}",
+        "1000 layers of 1000 experts"},
     {"{\"model_type\":\"llama\"," BASE ",\"num_attention_heads\":4,\"num_experts\":4}",
         "num_experts"},
     {"{\"model_type\":\"bert\",\"hidden_act\":\"relu\"}", "hidden_act \"relu\""},

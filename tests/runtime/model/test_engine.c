@@ -25,7 +25,7 @@
 
 static struct err e;
 static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2", GOLDEN "tiny-qwen2",
-    GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral", GOLDEN "tiny-qwen3-moe", GOLDEN "tiny-mixtral"};
+    GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral", GOLDEN "tiny-qwen3-moe"};
 #define FAMILIES ((int)(sizeof folders / sizeof *folders))
 
 static const struct {
