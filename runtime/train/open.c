@@ -185,16 +185,6 @@ static int open_files(struct train *t, struct err *e)
     return rc;
 }
 
-static int open_corpus(struct train *t, struct err *e)
-{
-    beat_phase(t->door->page, WIRE_PHASE_LOAD);
-    int rc;
-    if ((rc = check_objective(t, e)) || (rc = tok_open(t->weights, &t->tok, e)) ||
-        (t->objective->labels && (rc = learn_labels(t, e))) || (rc = open_files(t, e)))
-        return rc;
-    return (rc = share_out(t, e)) ? rc : check_schedule(t, e);
-}
-
 /* Do both mean the same by every number? */
 static int compare_tokens(const struct tok *a, const struct tok *b, struct err *e)
 {
@@ -246,6 +236,17 @@ static int open_teacher(struct train *t, struct err *e)
     rc = compare_tokens(t->tok, tok, e);
     tok_close(tok);
     return rc;
+}
+
+static int open_corpus(struct train *t, struct err *e)
+{
+    beat_phase(t->door->page, WIRE_PHASE_LOAD);
+    int rc;
+    if ((rc = check_objective(t, e)) || (rc = tok_open(t->weights, &t->tok, e)) ||
+        (rc = open_teacher(t, e)) || (t->objective->labels && (rc = learn_labels(t, e))) ||
+        (rc = open_files(t, e)))
+        return rc;
+    return (rc = share_out(t, e)) ? rc : check_schedule(t, e);
 }
 
 static struct model_conf model_conf_of(struct train *t)
@@ -525,7 +526,7 @@ int train_open(struct train *t, struct err *e)
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     int rc;
     if ((train_leads(t) && (rc = output_check(t->spec, e))) || /* not after the last step */
-        (rc = open_weights(t, e)) || (rc = open_corpus(t, e)) || (rc = open_teacher(t, e)))
+        (rc = open_weights(t, e)) || (rc = open_corpus(t, e)))
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     if ((rc = open_model(t, e)) || (rc = look_at_zeros(t, e)) || (rc = open_host(t, e)) ||

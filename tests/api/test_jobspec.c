@@ -619,8 +619,8 @@ END_TEST
 /* -- samples, and memory -- */
 
 static const char *const samples[] = {"finetune", "serve", "run", "train-from-scratch",
-    "token-classification", "sequence-classification", "chat", "convert", "search", "dpo",
-    "evaluate"};
+    "token-classification", "sequence-classification", "chat", "convert", "search", "dpo", "prune",
+    "distill", "evaluate"};
 
 START_TEST(test_samples)
 {
