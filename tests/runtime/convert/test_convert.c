@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "kernels/quant_encode.h"
 #include "runtime/family/weights.h"
+#include "runtime/model/prune.h"
 #include "runtime/text/tok.h"
 #include "tests/runtime/bytes.h"
 #include "tests/unit.h"
@@ -370,6 +371,26 @@ START_TEST(a_stop_leaves_nothing)
 }
 END_TEST
 
+/* What is least is least of the sum, which stands in g. */
+static void pruned_after_merging(void)
+{
+    static const char name[] = "model.layers.0.self_attn.q_proj.weight";
+    char how[512];
+    int64_t n, m;
+    snprintf(how, sizeof how,
+        "\"format\":\"HuggingFace\",\"mergeAdapter\":\"%s/adapter\",\"prune\":{\"pattern\":"
+        "\"2:4\"}",
+        folder);
+    convert_ok("tiny-llama", "both", how);
+    struct weights *x = open_model("g/model.gguf"), *y = open_model("both");
+    const struct weights_tensor *t = weights_find(y, name);
+    mem_autofree float *p = read_tensor(x, weights_find(x, name), &n), *q = read_tensor(y, t, &m);
+    prune_rows(p, t->shape[0], t->shape[1], SPARSITY_2_4, 0.5, NULL);
+    ck_assert_mem_eq(p, q, (size_t)n * sizeof *p);
+    weights_close(x);
+    weights_close(y);
+}
+
 /* Of rank 1: what is added to an element is a product of two numbers. */
 START_TEST(an_adapter_is_merged)
 {
@@ -411,6 +432,7 @@ START_TEST(an_adapter_is_merged)
     }
     weights_close(x);
     weights_close(y);
+    pruned_after_merging();
 }
 END_TEST
 
