@@ -14,7 +14,7 @@
 
 #include <math.h>
 
-#define STEPS 12
+#define STEPS 40 /* so many that a request to stop comes long before the last */
 
 static struct err e;
 static char teacher[128];

@@ -19,7 +19,7 @@
 
 #include <math.h>
 
-#define STEPS 12
+#define STEPS 40 /* so many that a request to stop comes long before the last */
 
 static struct err e;
 
@@ -143,7 +143,9 @@ static void check_output(
     weights_close(w);
 }
 
-/* Twelve steps of a pass, without a world; growing to the half, in groups of four, until the
+#define TINY_STEPS 12
+
+/* Steps of a pass, without a world; growing to the half, in groups of four, until the
    seventh. */
 static void train_tiny(struct dev *d, enum optimizer_name name, enum dtype t)
 {
@@ -160,14 +162,14 @@ static void train_tiny(struct dev *d, enum optimizer_name name, enum dtype t)
     oc.beta1 = oc.momentum = 0.9;
     oc.beta2 = 0.99;
     oc.epsilon = 1e-8;
-    oc.steps = STEPS;
+    oc.steps = TINY_STEPS;
     oc.masks_from = sparsity_masks_from(&spec);
     struct pass *pass = tiny_pass(d, &c);
     struct model *m = pass_model(pass);
     tiny_fill(d, m, 1);
     ck_assert(!optim_create(d, &oc, pass, &o, &e));
     ck_assert(!sparsity_create(&spec, d, m, o, NULL, &sparsity, &e));
-    for (int step = 1; step <= STEPS; step++) {
+    for (int step = 1; step <= TINY_STEPS; step++) {
         for (int i = 0; i < TINY_B * TINY_T; i++)
             ids[i] = targets[i] = (i * 7 + step) % 29;
         pass_zero_gradient(pass);
@@ -240,11 +242,13 @@ START_TEST(a_pruned_source_keeps_its_zeros)
     struct jobspec s = job("first", SPARSITY_2_4, 0, 0);
     char pruned[128];
     s.precision = PRECISION_BF16;
+    s.train.steps = 6;
     run(&s, 1, 1, 0);
     check_output(check_fours, NULL);
     snprintf(pruned, sizeof pruned, "%s", training_path("pruned"));
     ck_assert(!io_rename(training_path("output"), pruned, &e));
     s = job("second", SPARSITY_SOURCE, 0, 0);
+    s.train.steps = 6;
     s.model.source = pruned;
     s.model.init = INIT_PRETRAINED;
     run(&s, 1, 1, 0);
