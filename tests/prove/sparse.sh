@@ -2,8 +2,8 @@
 # sparse.sh [STEPS [LENGTH [BATCH [RATE [WEIGHT]]]]]: what 2:4 sparsity costs SmolLM2-135M on the King James text, by the perplexity of
 # held-out verses: dense; dense and trained for as long; pruned by a calibration text (spec.convert.prune), and retrained with the
 # zeros it then has (spec.train.sparsity: Source), the dense model as its teacher where WEIGHT is not 0. Retrained, it must be
-# within 3 % of the dense model. Two trainings: minutes on many cores, an hour and more on two. SKIP_DENSE=1 leaves the first
-# one to its first loss.
+# within 3 % of the dense model. Two trainings: minutes on many cores, an hour and more on two. SKIP_DENSE=1 trains the dense
+# model for six steps only.
 A=$(realpath "${O:-$(dirname "$0")/../../build}") B=$A
 . "$(dirname "$0")/lib.sh"
 steps=${1-400} length=${2-128} batch=${3-8} rate=${4-0.0003} weight=${5-0.5}
