@@ -236,6 +236,7 @@ static const struct field spec_rows[] = {
     {ROW("train.lora.rank", INT, train.lora.rank, NULL), RANGE(1, 1024)},
     {ROW("train.lora.alpha", NUM, train.lora.alpha, "16"), RANGE(0, 10000)},
     {ROW("train.lora.rankStabilized", BOOL, train.lora.rank_stabilized, "false")},
+    {ROW("train.lora.dora", BOOL, train.lora.dora, "false")},
     {ROW("train.lora.dropout", NUM, train.lora.dropout, "0"), RANGE(0, 1), .max_open = true},
     {ROW("train.lora.targets", STRINGS, train.lora.targets, "q_proj,v_proj"),
         RANGE(1, LIMIT_LORA_TARGETS), COUNTED(train.lora.target_count), .item_max = 63,

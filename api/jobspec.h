@@ -99,6 +99,7 @@ struct jobspec_train {
         const char *targets[LIMIT_LORA_TARGETS]; /* "q_proj", ... */
         int target_count;
         bool rank_stabilized; /* scaled by alpha / sqrt(rank), not alpha / rank */
+        bool dora;            /* lengths of rows are learnt apart */
     } lora;
     struct { /* of preferences */
         double beta, label_smoothing;

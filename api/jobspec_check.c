@@ -196,6 +196,8 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     if ((t->method == METHOD_LORA) != (lora && !json_is_null(lora)))
         return field_refuse(
             s, "train.lora", e, "required with method LoRA, and only allowed there");
+    if (t->method == METHOD_LORA && t->lora.dora && t->lora.dropout > 0)
+        return field_refuse(s, "train.lora.dropout", e, "not allowed with dora");
     int rc;
     if ((rc = check_objective(s, t, e)) ||
         (rc = check_dpo(s, t, json_path(body, "train.dpo"), e)) ||

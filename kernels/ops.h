@@ -115,11 +115,24 @@ struct op_tanh {
     enum dtype t;
 };
 
-/* dbias (c) F32 += the column sums of dy (n, c), rows ld apart */
+/* dbias (c) F32 += the column sums of dy (n, c), rows ld apart; x not NULL: of dy * x, like dy
+   (what multiplied the columns has that gradient) */
 struct op_bias_back {
     int64_t n, c, ld;
-    const void *dy;
+    const void *dy, *x;
     float *dbias;
+    enum dtype t;
+};
+
+/* y (n, c) = x * w + bias, or += when accumulate: a number a column. w (c) F32, bias (c) t or NULL;
+   y may be x unless it accumulates. */
+struct op_scale {
+    int64_t n, c;
+    const void *x;
+    const float *w;
+    const void *bias;
+    void *y;
+    bool accumulate;
     enum dtype t;
 };
 
@@ -490,6 +503,7 @@ OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
     X(layernorm, struct op_layernorm) \
     X(layernorm_back, struct op_layernorm) \
     X(bias_back, struct op_bias_back) \
+    X(scale, struct op_scale) \
     X(gelu_back, struct op_gelu_back) \
     X(tanh, struct op_tanh) \
     X(tanh_back, struct op_tanh) \

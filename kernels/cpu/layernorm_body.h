@@ -162,7 +162,12 @@ ISA_INLINE void rows_bias_back(enum dtype t, const struct rows_bias_back *b, int
     float *restrict sums = b->parts + chunk * a->c;
     int64_t from = chunk * b->rows, to = from + b->rows < a->n ? from + b->rows : a->n;
     memset(sums, 0, (size_t)a->c * sizeof(float));
-    for (int64_t i = from; i < to; i++) {
+    for (int64_t i = from; i < to && a->x; i++) {
+#pragma omp simd
+        for (int64_t j = 0; j < a->c; j++)
+            sums[j] += math_load(t, a->dy, i * a->ld + j) * math_load(t, a->x, i * a->ld + j);
+    }
+    for (int64_t i = from; i < to && !a->x; i++) {
 #pragma omp simd
         for (int64_t j = 0; j < a->c; j++)
             sums[j] += math_load(t, a->dy, i * a->ld + j);
@@ -181,4 +186,27 @@ static void isa_bias_back(struct dev *d, const struct op_bias_back *a)
     for (int64_t chunk = 0; chunk < chunks; chunk++)
         (a->t == DTYPE_F32 ? rows_bias_back_f32 : rows_bias_back_bf16)(&b, chunk);
     rows_add_parts(a->dbias, b.parts, a->c, a->c, chunks);
+}
+
+/* -- a number a column -- */
+ISA_INLINE void rows_scale(enum dtype t, const struct op_scale *a, int64_t i)
+{
+    int64_t at = i * a->c;
+    bool bias = a->bias, add = a->accumulate;
+#pragma omp simd
+    for (int64_t j = 0; j < a->c; j++) {
+        float y = math_load(t, a->x, at + j) * a->w[j];
+        y += bias ? math_load(t, a->bias, j) : 0;
+        y += add ? math_load(t, a->y, at + j) : 0;
+        math_store(t, a->y, at + j, y);
+    }
+}
+ISA_LEAVES(rows_scale, struct op_scale)
+
+static void isa_scale(struct dev *d, const struct op_scale *a)
+{
+    (void)d;
+#pragma omp parallel for schedule(static) if (a->n * a->c * 2 > ISA_PARALLEL_BYTES)
+    for (int64_t i = 0; i < a->n; i++)
+        (a->t == DTYPE_F32 ? rows_scale_f32 : rows_scale_bf16)(a, i);
 }

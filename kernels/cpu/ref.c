@@ -149,8 +149,20 @@ void op_ref_bias_back(struct dev *d, const struct op_bias_back *a)
     for (int64_t j = 0; j < a->c; j++) {
         double sum = 0;
         for (int64_t i = 0; i < a->n; i++)
-            sum += ref_load(a->t, a->dy, i * a->ld + j);
+            sum += ref_load(a->t, a->dy, i * a->ld + j) *
+                (a->x ? (double)ref_load(a->t, a->x, i * a->ld + j) : 1);
         a->dbias[j] += (float)sum;
+    }
+}
+
+void op_ref_scale(struct dev *d, const struct op_scale *a)
+{
+    (void)d;
+    for (int64_t i = 0; i < a->n * a->c; i++) {
+        double y = (double)ref_load(a->t, a->x, i) * a->w[i % a->c];
+        y += a->bias ? ref_load(a->t, a->bias, i % a->c) : 0;
+        y += a->accumulate ? ref_load(a->t, a->y, i) : 0;
+        ref_store(a->t, a->y, i, (float)y);
     }
 }
 

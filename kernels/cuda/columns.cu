@@ -3,7 +3,7 @@
  * are too long for norm.cu's registers. A warp reads up to 512 neighbouring bytes of a row, a
  * block's warps take rows in turn, COLUMN_ROWS of them under way at once; the grid is tiles of
  * columns times slices of rows, its size fixed by the shape alone. add_slices then sums the slices
- * of a column.
+ * of a column. And scale, which multiplies columns.
  */
 #include "kernels/cuda/each.cuh"
 #include "kernels/cuda/rows.h"
@@ -28,7 +28,7 @@ __device__ static inline void column_read(
     r.dy = load_pack<T, W>((const T *)a.dy + row * a.ld + column);
     if (scaled) {
         r.x = load_pack<T, W>((const T *)a.x + row * a.ld + column);
-        r.rstd = a.rstd[row];
+        r.rstd = a.rstd ? a.rstd[row] : 1;
         if (a.mean)
             r.mean = a.mean[row];
     }
@@ -154,7 +154,51 @@ extern "C" void op_cuda_bias_back(struct dev *d, const struct op_bias_back *a)
     sums.c = a->c;
     sums.ld = a->ld;
     sums.dy = a->dy;
+    sums.x = a->x;
     sums.out = a->dbias;
     sums.t = a->t;
     cuda_columns(d, &sums);
+}
+
+/* -- a number a column -- */
+template <class T> struct scale_op {
+    static constexpr int width = pack_width<T>;
+    const T *x, *bias;
+    const float *w;
+    T *y;
+    int64_t c;
+    bool accumulate;
+
+    template <int W> struct regs {
+        pack<T, W> x, y;
+    };
+    template <int W> __device__ void read(regs<W> &r, int64_t i) const
+    {
+        r.x = load_pack<T, W>(x + i);
+        if (accumulate)
+            r.y = load_pack<T, W>(y + i);
+    }
+    template <int W> __device__ void write(regs<W> &r, int64_t i) const
+    {
+        int64_t column = i - divide(i, c) * c; /* a pack lies within a row */
+#pragma unroll
+        for (int k = 0; k < W; k++) {
+            float v = to_float(r.x.e[k]) * w[column + k];
+            v += bias ? to_float(bias[column + k]) : 0;
+            v += accumulate ? to_float(r.y.e[k]) : 0;
+            r.x.e[k] = from_float<T>(v);
+        }
+        store_pack<T, W>(y + i, r.x);
+    }
+};
+
+template <class T> static void scale(struct dev *d, const struct op_scale *a)
+{
+    scale_op<T> op = {(const T *)a->x, (const T *)a->bias, a->w, (T *)a->y, a->c, a->accumulate};
+    each(d, op, a->n * a->c, a->c % scale_op<T>::width == 0 && aligned16(a->x) && aligned16(a->y));
+}
+
+extern "C" void op_cuda_scale(struct dev *d, const struct op_scale *a)
+{
+    WITH_TYPE(a->t, T, scale<T>(d, a));
 }

@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 /* out (c) += the sum over the rows of dy (n, c), ld elements apart; with x (n, c) of the same
-   stride not NULL, of dy * (x - mean) * rstd, mean and rstd (n); mean NULL: 0. Takes scratch from
+   stride not NULL, of dy * (x - mean) * rstd, mean and rstd (n); NULL: 0, and 1. Takes scratch from
    its beginning. The order of summation is fixed. */
 struct cuda_columns {
     int64_t n, c, ld;

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "kernels/quant.h"
 #include "runtime/files/safetensors.h"
+#include "runtime/model/dora.h"
 #include "runtime/model/lora.h"
 
 #include <math.h>
@@ -20,6 +21,7 @@
 struct merged { /* of a tensor of ours, by its order */
     float *a;   /* (rank, columns) */
     float *b;   /* (rows, rank); NULL: it is not changed */
+    float *m;   /* (rows) lengths; NULL: as they come */
     int64_t rank;
     float scale;
 };
@@ -45,7 +47,7 @@ static bool says_something(const struct json *v)
 
 static int check_config(const struct merge *m, struct err *e)
 {
-    static const char *const refused[] = {"use_dora", "lora_bias", "bias", "modules_to_save",
+    static const char *const refused[] = {"lora_bias", "bias", "modules_to_save",
         "layer_replication", "use_qalora", "alora_invocation_tokens", "target_parameters",
         "trainable_token_indices", "megatron_config", "use_bdlora", "arrow_config"};
     const char *type = json_str(m->config, "peft_type", "");
@@ -86,13 +88,13 @@ static double alpha_of(const struct merge *m, const char *module)
 
 /* -- factors -- */
 
-/* The file's tensor "base_model.model.<module>.lora_<which>.weight"; -1: there is none. */
-static int find_factor(const struct merge *m, const struct family_place *p, char which)
+/* The file's tensor "base_model.model.<module>.<which>"; -1: there is none. */
+static int find_factor(const struct merge *m, const struct family_place *p, const char *which)
 {
     char name[2 * SAFETENSORS_NAME_BYTES];
     for (int skip = 0; skip <= p->optional; skip += p->optional ? p->optional : 1) {
         int n = (int)(strlen(p->name + skip) - strlen(".weight"));
-        snprintf(name, sizeof name, PREFIX "%.*s.lora_%c.weight", n, p->name + skip, which);
+        snprintf(name, sizeof name, PREFIX "%.*s.%s", n, p->name + skip, which);
         for (int i = 0; i < safetensors_count(m->file); i++)
             if (!strcmp(safetensors_at(m->file, i)->name, name))
                 return i;
@@ -140,6 +142,23 @@ static int take_factors(struct merge *m, const struct tensor *t, const struct fa
     return x->a && x->b ? 0 : err_set(e, ERR_MEMORY, "%s: no memory to merge it", m->folder);
 }
 
+static int take_lengths(
+    struct merge *m, const struct tensor *t, const struct family_place *p, struct err *e)
+{
+    int at = find_factor(m, p, "lora_magnitude_vector");
+    if (at < 0)
+        return err_set(
+            e, ERR_DATA, "%s: use_dora, but no magnitudes of %.100s", m->folder, p->name);
+    const struct safetensors_tensor *x = safetensors_at(m->file, at);
+    bool typed = x->type == DTYPE_F32 || x->type == DTYPE_F16 || x->type == DTYPE_BF16;
+    if (!typed || x->dims != 1 || x->shape[0] != p->shape[p->transposed ? 1 : 0])
+        return err_set(e, ERR_DATA, "%s: tensor %.150s does not fit the model", m->folder, x->name);
+    m->tensors[t->order].m = decoded(x, p->first, t->shape[0]);
+    m->used[at] = true;
+    return m->tensors[t->order].m ? 0
+                                  : err_set(e, ERR_MEMORY, "%s: no memory to merge it", m->folder);
+}
+
 static int take_tensors(struct merge *m, const struct model_config *c, struct err *e)
 {
     for (int i = 0; i < m->all->count; i++) {
@@ -148,8 +167,10 @@ static int take_tensors(struct merge *m, const struct model_config *c, struct er
         if (t->part != TENSOR_WEIGHT || t->dims != 2 || t->layer < 0)
             continue;
         family_place(c, m->all, t, FAMILY_HF, &p);
-        int a = find_factor(m, &p, 'A'), b = find_factor(m, &p, 'B');
+        int a = find_factor(m, &p, "lora_A.weight"), b = find_factor(m, &p, "lora_B.weight");
         int rc = a >= 0 && b >= 0 ? take_factors(m, t, &p, a, b, e) : 0;
+        if (!rc && a >= 0 && b >= 0 && json_bool(m->config, "use_dora", false))
+            rc = take_lengths(m, t, &p, e);
         if (rc)
             return rc;
     }
@@ -209,6 +230,7 @@ void merge_close(struct merge *m)
     for (int i = 0; m->tensors && i < m->all->count; i++) {
         mem_free(m->tensors[i].a);
         mem_free(m->tensors[i].b);
+        mem_free(m->tensors[i].m);
     }
     mem_free(m->tensors);
     mem_free(m->used);
@@ -227,7 +249,10 @@ void merge_add(const struct merge *m, const struct tensor *t, int64_t row, int64
     const struct merged *x = &m->tensors[t->order];
     int64_t columns = t->shape[1];
 #pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < rows; r++)
+    for (int64_t r = 0; r < rows; r++) {
         lora_merge(
             w + r * columns, x->a, x->b + (row + r) * x->rank, 1, columns, x->rank, x->scale);
+        if (x->m)
+            dora_merge(w + r * columns, x->m + row + r, 1, columns);
+    }
 }

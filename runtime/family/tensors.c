@@ -166,7 +166,7 @@ static int64_t extent_of(const struct model_config *c, enum extent x)
     }
 }
 
-/* A bias and a B have a matrix' rows, an A has its columns. */
+/* A bias, a B and lengths have a matrix' rows, an A has its columns. */
 static enum tensor_axis axis_of(enum tensor_role role, enum tensor_part part)
 {
     enum tensor_axis without = part == TENSOR_LORA_A ? AXIS_ROWS
@@ -215,7 +215,7 @@ void linear_shape(const struct model_config *c, enum linear_kind kind, struct li
 static void name_tensor(struct tensor *t)
 {
     static const char *const suffixes[TENSOR_PARTS] = {
-        "weight", "bias", "lora_A.weight", "lora_B.weight"};
+        "weight", "bias", "lora_A.weight", "lora_B.weight", "lora_magnitude_vector"};
     char of_expert[TENSOR_STEM_BYTES];
     const char *suffix = suffixes[t->part];
     const char *stem = tensor_stem(roles[t->role].stem, t->expert, of_expert);

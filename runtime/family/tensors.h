@@ -52,7 +52,14 @@ enum tensor_role { /* in the order of computing */
     TENSOR_ROLES
 };
 
-enum tensor_part { TENSOR_WEIGHT, TENSOR_BIAS, TENSOR_LORA_A, TENSOR_LORA_B, TENSOR_PARTS };
+enum tensor_part {
+    TENSOR_WEIGHT,
+    TENSOR_BIAS,
+    TENSOR_LORA_A,
+    TENSOR_LORA_B,
+    TENSOR_LORA_M, /* lengths of rows: runtime/model/dora.h */
+    TENSOR_PARTS
+};
 
 /* What tensor parallelism gives to each rank. */
 enum tensor_axis {

@@ -114,7 +114,7 @@ static void attention_forward(const struct batch *s, const struct sublayer *u, v
     if (y)
         linear_add(s, &a->w_o, a->att, y); /* (N, H D) -> (N, C) */
     else
-        lora_project(s, &a->w_o.lora, a->att);
+        linear_project(s, &a->w_o, a->att);
 }
 
 /* From dqk to dqkv, through the norms of heads. */

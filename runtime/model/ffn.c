@@ -55,7 +55,7 @@ static void ffn_forward(const struct batch *s, const struct sublayer *u, void *y
     if (y)
         linear_add(s, &f->w_down, f->activated, y); /* (N, F) -> (N, C) */
     else
-        lora_project(s, &f->w_down.lora, f->activated);
+        linear_project(s, &f->w_down, f->activated);
 }
 
 static void gate_up_backward(const struct batch *s, const struct ffn *f)

@@ -32,6 +32,7 @@ static void bind_adapters(
     a.dropout = m->conf.lora_dropout;
     a.seed = lora_seed(m->conf.seed, layer, kind);
     l->lora = a;
+    dora_bind(&l->dora, m, s, layer, gradient);
 }
 
 void linear_bind(
@@ -61,6 +62,7 @@ void linear_carve(
     const struct linear_shape *shape = &l->shape;
     int64_t mark = scratch->used, rows = 0;
     lora_carve(&l->lora, s, kept, scratch);
+    dora_carve(&l->dora, &l->lora, s, kept, scratch);
     for (int i = 0; i < shape->pieces; i++)
         rows = shape->rows[i] > rows ? shape->rows[i] : rows;
     if (!s->train) {
@@ -103,6 +105,10 @@ static void forward_joined(
     const struct batch *s, const struct linear *l, const void *x, void *y, bool add)
 {
     struct gemm g = gemm_of(s, l);
+    if (l->dora.on) {
+        dora_forward(s, &l->dora, &l->lora, l->w, l->bias, x, y, add);
+        return;
+    }
     g.add = add;
     g.bias = l->bias;
     gemm_forward(s, &g, x, l->w, y);
@@ -127,6 +133,14 @@ static void gelu_joined(
     gemm_forward(s, &g, x, l->w, y);
 }
 
+void linear_project(const struct batch *s, const struct linear *l, const void *x)
+{
+    if (l->dora.on)
+        dora_project(s, &l->dora, &l->lora, l->w, x);
+    else
+        lora_project(s, &l->lora, x);
+}
+
 bool linear_reads_input(const struct linear *l)
 {
     return l->dw || l->lora.count;
@@ -136,6 +150,8 @@ void linear_backward(
     const struct batch *s, const struct linear *l, const void *x, const void *dy, void *dx)
 {
     struct gemm g = gemm_of(s, l);
+    if (l->dora.on)
+        dy = dora_backward(s, &l->dora, &l->lora, dy);
     if (dx)
         gemm_dx(s, &g, dy, l->w, dx);
     if (l->dw)

@@ -12,6 +12,7 @@
 
 #include "runtime/model/batch.h"
 #include "runtime/model/carve.h"
+#include "runtime/model/dora.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/lora.h"
 
@@ -25,6 +26,7 @@ struct linear {
     const void *bias; /* (out) t; or NULL */
     float *dbias;     /* (out); NULL when frozen or absent */
     struct lora lora;
+    struct dora dora;
     /* serving */
     struct {
         struct stored w;   /* (rows, in) as on disk */
@@ -53,6 +55,8 @@ void linear_gelu(const struct batch *s, const struct linear *l, const void *x, v
 /* dx = dy W, unless NULL; dW += dy^T x; dbias += dy's sums; and the adapters' */
 void linear_backward(
     const struct batch *s, const struct linear *l, const void *x, const void *dy, void *dx);
+/* What of the adapters linear_backward needs of forward, where y is not wanted. */
+void linear_project(const struct batch *s, const struct linear *l, const void *x);
 /* Does linear_backward read x? */
 bool linear_reads_input(const struct linear *l);
 

@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "runtime/door/beat.h"
 #include "runtime/model/batch.h"
+#include "runtime/model/dora.h"
 
 #include <math.h>
 
@@ -124,6 +125,30 @@ static int fill_tensor(struct model *m, struct weights *w, const struct tensor *
     return 0;
 }
 
+/* What DoRA begins with: the lengths of the frozen rows, as they are computed with. */
+static int fill_lengths(struct model *m, struct err *e)
+{
+    for (int i = 0; i < m->lora.count; i++) {
+        const struct tensor *p = &m->lora.at[i];
+        if (p->part != TENSOR_LORA_M)
+            continue;
+        const struct tensor *w = tensors_get(&m->base, p->role, TENSOR_WEIGHT, p->layer, -1);
+        mem_autofree float *rows = mem_array((size_t)w->count, sizeof *rows);
+        mem_autofree float *lengths = mem_array((size_t)p->count, sizeof *lengths);
+        if (!rows || !lengths)
+            return err_set(e, ERR_MEMORY, "no memory to load the model");
+        int rc = model_read(m, w->name, false, rows, w->count, e);
+        if (rc)
+            return rc;
+        dora_lengths(rows, w->shape[0], w->shape[1], lengths);
+        place_rows(m, p, true, 0, p->count, lengths);
+        if ((rc = dev_sync(m->dev, e)))
+            return rc;
+        beat(m->conf.page);
+    }
+    return 0;
+}
+
 static int fill_all(struct model *m, struct weights *w, struct err *e)
 {
     mem_autofree float *stage = mem_array(STAGE_ELEMENTS, sizeof(float));
@@ -137,7 +162,7 @@ static int fill_all(struct model *m, struct weights *w, struct err *e)
         const struct tensor *p = &m->lora.at[i];
         rc = fill_tensor(m, p->part < TENSOR_LORA_A ? w : NULL, p, true, stage, e);
     }
-    if (rc)
+    if (rc || (rc = fill_lengths(m, e)))
         return rc;
     model_master_changed(m);
     return dev_sync(m->dev, e);

@@ -83,6 +83,35 @@ static int add_factors(struct tensors *t, const struct model_conf *c, enum tenso
     return 0;
 }
 
+/* Behind all matrices, as vectors stand. */
+static int add_lengths(struct tensors *t, const struct model_conf *c, struct err *e)
+{
+    int rc = 0;
+    for (int l = 0; l < c->config.layers && c->lora_dora; l++)
+        for (enum linear_kind k = 0; k < LINEARS; k++) {
+            struct linear_shape s;
+            linear_shape(&c->config, k, &s);
+            for (int i = 0; i < s.pieces && !rc; i++) {
+                struct tensor x = {
+                    .role = s.role[i], .part = TENSOR_LORA_M, .layer = l, .expert = -1, .dims = 1};
+                x.shape[0] = s.rows[i];
+                x.shape[1] = 1;
+                rc = is_target(c, s.role[i]) ? tensors_add(t, &x, false, e) : 0;
+            }
+        }
+    return rc;
+}
+
+static int check_dora(const struct model_conf *c, struct err *e)
+{
+    if (!c->lora_dora || c->config.activation == ACTIVATION_SWIGLU)
+        return 0;
+    return err_set(e, ERR_USER,
+        "spec.train.lora.dora: not of a %s: only of models with SwiGLU (llama, mistral, qwen2, "
+        "qwen3)",
+        c->config.architecture);
+}
+
 /* A classifier begins as nothing that adapters could adapt: it is trained itself, as peft does
    (modules_to_save). */
 static int add_classifier(struct tensors *t, const struct model_config *c, struct err *e)
@@ -105,12 +134,14 @@ int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
 {
     struct tensors t = {0};
     int rc = check_targets(c, e);
+    rc = rc ? rc : check_dora(c, e);
     for (int l = 0; l < c->config.layers && !rc; l++)
         for (enum linear_kind k = 0; k < LINEARS; k++)
             if ((rc = add_factors(&t, c, TENSOR_LORA_A, l, k, e)) ||
                 (rc = add_factors(&t, c, TENSOR_LORA_B, l, k, e)))
                 break;
-    if (rc || (rc = add_classifier(&t, &c->config, e)) || (rc = tensors_seal(&t, e))) {
+    if (rc || (rc = add_classifier(&t, &c->config, e)) || (rc = add_lengths(&t, c, e)) ||
+        (rc = tensors_seal(&t, e))) {
         tensors_done(&t);
         return rc;
     }

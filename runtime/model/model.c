@@ -6,6 +6,7 @@
 #include "runtime/model/internal.h"
 
 #include "base/mem.h"
+#include "runtime/model/dora.h"
 #include "runtime/model/lora.h"
 
 #include <assert.h>
@@ -218,6 +219,21 @@ int model_check_ids(
 
 /* -- reading -- */
 
+static int merge_lengths(struct model *m, const struct tensor *p, float *dst, struct err *e)
+{
+    const struct tensor *x = tensors_get(&m->lora, p->role, TENSOR_LORA_M, p->layer, p->expert);
+    if (!x)
+        return 0;
+    mem_autofree float *lengths = mem_array((size_t)x->count, sizeof *lengths);
+    if (!lengths)
+        return err_set(e, ERR_MEMORY, "no memory to merge %s", p->name);
+    dev_download(m->dev, lengths, m->master + x->offset, (size_t)x->count * 4);
+    int rc = dev_sync(m->dev, e);
+    if (!rc)
+        dora_merge(dst, lengths, p->shape[0], p->shape[1]);
+    return rc;
+}
+
 static int merge_adapters(struct model *m, const struct tensor *p, float *dst, struct err *e)
 {
     const struct tensor *a = tensors_get(&m->lora, p->role, TENSOR_LORA_A, p->layer, p->expert);
@@ -231,7 +247,7 @@ static int merge_adapters(struct model *m, const struct tensor *p, float *dst, s
     dev_download(m->dev, fa, m->master + a->offset, (size_t)a->count * 4);
     dev_download(m->dev, fb, m->master + b->offset, (size_t)b->count * 4);
     lora_merge(dst, fa, fb, p->shape[0], p->shape[1], m->conf.lora_rank, lora_scale(&m->conf));
-    return 0;
+    return merge_lengths(m, p, dst, e);
 }
 
 /* A frozen tensor. BF16 goes into the upper half of dst and is widened upwards: element i is read

@@ -37,7 +37,7 @@ struct model_conf {
     int64_t sequence_length; /* T, training */
     int lora_rank;           /* 0: full training */
     float lora_alpha, lora_dropout;
-    bool lora_rank_stabilized;
+    bool lora_rank_stabilized, lora_dora;
     const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
     /* A model whose predictions are learnt too, borrowed for life; NULL: none. op_distill's. */
     const struct model_config *teacher;

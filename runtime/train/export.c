@@ -60,7 +60,7 @@ struct adapter {
     struct model *m;
     struct module *modules;
     int count;
-    const struct tensors *factors; /* and behind them a classifier */
+    const struct tensors *factors; /* and behind them a classifier, or lengths of rows */
     int n;                         /* factors */
     int *of;                       /* (factors): the module of each */
     int64_t *first;                /* (factors): where an A's or a B's rows begin there */
@@ -74,7 +74,7 @@ static bool is_a(const struct tensor *p)
 
 static bool is_factor(const struct tensor *p)
 {
-    return p->part >= TENSOR_LORA_A;
+    return p->part == TENSOR_LORA_A || p->part == TENSOR_LORA_B;
 }
 
 /* The last components of a module's name, one or two. */
@@ -197,6 +197,8 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
     jsonw_num(&w, "lora_dropout", t->lora.dropout);
     if (t->lora.rank_stabilized)
         jsonw_bool(&w, "use_rslora", true);
+    if (t->lora.dora)
+        jsonw_bool(&w, "use_dora", true);
     jsonw_str(&w, "bias", "none");
     jsonw_bool(&w, "fan_in_fan_out", family_of(c)->hf_transposed);
     jsonw_bool(&w, "inference_mode", true);

@@ -276,6 +276,7 @@ static struct model_conf model_conf_of(struct train *t)
     c.lora_rank = s->lora.rank;
     c.lora_alpha = (float)s->lora.alpha;
     c.lora_rank_stabilized = s->lora.rank_stabilized;
+    c.lora_dora = s->lora.dora;
     c.lora_dropout = (float)s->lora.dropout;
     c.lora_targets = t->targets;
     return c;

@@ -130,6 +130,7 @@ static const struct {
     {jobspecs_train, "train.epochs", "2", "exactly one of steps and epochs"},
     {jobspecs_train, "train.lora", "null", "spec.train.lora: required with method LoRA"},
     {jobspecs_train, "train.method", "Full", "spec.train.lora"},
+    {jobspecs_train, "train.lora.dora", "true", "spec.train.lora.dropout: not allowed with dora"},
     {jobspecs_train, "train.lora.rank", "null", "spec.train.lora.rank: required"},
     {jobspecs_train, "train.data", "null", "spec.train.data.train: required"},
     {jobspecs_train, "train.output", "null", "spec.train.output: required"},

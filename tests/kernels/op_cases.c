@@ -157,14 +157,28 @@ static void case_layernorm_back(struct parity_run *r, const int64_t *s)
         parity_output(r, a.dbias, a.c, DTYPE_F32, 1e-5);
 }
 
-/* shape: n, c, padding of a row */
+/* shape: n, c, padding of a row, 1: times x */
 static void case_bias_back(struct parity_run *r, const int64_t *s)
 {
     struct op_bias_back a = {.n = s[0], .c = s[1], .ld = s[1] + s[2], .t = r->t};
     a.dy = parity_input(r, a.n * a.ld, r->t, 1);
+    a.x = s[3] ? parity_input(r, a.n * a.ld, r->t, 1) : NULL;
     a.dbias = parity_input(r, a.c, DTYPE_F32, 1);
     r->ops->bias_back(r->d, &a);
     parity_output(r, a.dbias, a.c, DTYPE_F32, 1e-5);
+}
+
+/* shape: n, c, 1: with bias, 1: accumulate, 1: in place */
+static void case_scale(struct parity_run *r, const int64_t *s)
+{
+    struct op_scale a = {.n = s[0], .c = s[1], .accumulate = s[3], .t = r->t};
+    void *x = parity_input(r, a.n * a.c, r->t, 2);
+    a.x = x;
+    a.w = parity_input(r, a.c, DTYPE_F32, 2);
+    a.bias = s[2] ? parity_input(r, a.c, r->t, 1) : NULL;
+    a.y = s[4] ? x : parity_input(r, a.n * a.c, r->t, 1);
+    r->ops->scale(r->d, &a);
+    parity_output(r, a.y, a.n * a.c, r->t, op_case_near(r->t, 1e-6));
 }
 
 /* shape: count, 1: in place, 1: the exact form */
@@ -693,7 +707,8 @@ static const struct op_case case_table[] = {
             {5, 301}, {3, 6145, 0, 1, 1}, {2, 6152, 0, 1}, {3, 8200}, {2, 8201, 1, 1, 1},
             ROWS_SHAPES}},
     [19] = {"bias_back", case_bias_back, DTYPE_BF16, false,
-        {{9, 65, 3}, {100, 33, 1}, {600, 7, 9}, ROWS_SHAPES, {257, 3072, 0}}},
+        {{9, 65, 3}, {100, 33, 1}, {600, 7, 9}, ROWS_SHAPES, {257, 3072, 0}, {9, 65, 3, 1},
+            {600, 8, 0, 1}, {257, 3072, 0, 1}}},
     [20] = {"gelu_back", case_gelu_back, DTYPE_BF16, false,
         {{1}, {33, 1}, {4096}, {5001, 1}, {100003}, {1, 0, 1}, {35, 1, 1}, {5001, 0, 1},
             {20001, 1, 1}}},
@@ -743,6 +758,9 @@ static const struct op_case case_table[] = {
             {8, 128, 64, 33, DTYPE_Q8_0}, {40, 4, 32, 17, DTYPE_Q4_0, 1}, {9, 5, 96, 9, DTYPE_Q4_1},
             {8, 5, 64, 33, DTYPE_Q5_0}, {8, 5, 96, 7, DTYPE_Q5_1}, {16, 8, 512, 9, DTYPE_Q4_K},
             {70, 2, 256, 5, DTYPE_Q6_K, 1}}},
+    [39] = {"scale", case_scale, DTYPE_BF16, false,
+        {{1, 1}, {3, 5, 1, 1}, {9, 65, 0, 1}, {33, 64, 1, 0}, {7, 576, 1, 1}, {5, 40, 1, 0, 1},
+            {257, 3072}}},
 };
 
 #define OP_COUNT(name, args) +1

@@ -167,6 +167,41 @@ START_TEST(test_bias_and_gelu)
 }
 END_TEST
 
+struct scale_of {
+    struct op_scale op;
+    const float *dy;
+};
+
+static double scale_loss(void *user)
+{
+    const struct scale_of *f = user;
+    op_ref_scale(ref, &f->op);
+    return weighted(f->op.y, f->dy, f->op.n * f->op.c);
+}
+
+/* Backward is scale itself, and the column sums of dy * x. */
+START_TEST(test_scale)
+{
+    struct scale_of f = {.op = {.n = 5, .c = 7}};
+    int64_t count = f.op.n * f.op.c;
+    float *x = parity_input(&run, count, DTYPE_F32, 2),
+          *w = parity_input(&run, f.op.c, DTYPE_F32, 2);
+    float *dx = parity_space(&run, count, DTYPE_F32), *dw = parity_space(&run, f.op.c, DTYPE_F32);
+    f.op.x = x;
+    f.op.w = w;
+    f.op.bias = parity_input(&run, f.op.c, DTYPE_F32, 1);
+    f.op.y = parity_space(&run, count, DTYPE_F32);
+    f.dy = parity_input(&run, count, DTYPE_F32, 1);
+    op_ref_scale(ref, &(struct op_scale){.n = f.op.n, .c = f.op.c, .x = f.dy, .w = w, .y = dx});
+    memset(dw, 0, (size_t)f.op.c * sizeof *dw);
+    op_ref_bias_back(ref,
+        &(struct op_bias_back){
+            .n = f.op.n, .c = f.op.c, .ld = f.op.c, .dy = f.dy, .x = x, .dbias = dw});
+    check_gradient("dx", scale_loss, &f, x, dx, count);
+    check_gradient("dw", scale_loss, &f, w, dw, f.op.c);
+}
+END_TEST
+
 struct tanh_of {
     int64_t count;
     const float *x, *dy;
@@ -628,6 +663,7 @@ int main(void)
     tcase_add_test(t, test_rmsnorm);
     tcase_add_test(t, test_layernorm);
     tcase_add_loop_test(t, test_bias_and_gelu, 0, 2);
+    tcase_add_test(t, test_scale);
     tcase_add_test(t, test_tanh);
     tcase_add_test(t, test_attention);
     tcase_add_test(t, test_attention_lengths);

@@ -3,6 +3,7 @@
 
     facts.py points FOLDER [FIRST]           TensorBoard's points from step FIRST on, a line each: step, tag and the
                                              float as its 32 bits in hexadecimal; speeds are left out
+    facts.py last FOLDER TAG                 the newest point of a tag
     facts.py rates FOLDER SKIP               median of the tokens per second that the steps after SKIP report
     facts.py tokenizer TEXT SIZE FILE        tokenizer.json of SIZE tokens, learnt from TEXT (ASCII)
 
@@ -68,6 +69,10 @@ def print_points(folder, first="0"):
             print(step, tag, bits[::-1].hex())
 
 
+def print_last(folder, tag):
+    print("%.6g" % [struct.unpack("<f", bits)[0] for _, name, bits in points(folder) if name == tag][-1])
+
+
 def print_rate(folder, skip):
     print("%.2f" % statistics.median(
         struct.unpack("<f", bits)[0] for step, tag, bits in points(folder) if tag == SPEED and step > int(skip)))
@@ -110,4 +115,4 @@ def write_tokenizer(text, size, out):
 
 
 if __name__ == "__main__":
-    {"points": print_points, "rates": print_rate, "tokenizer": write_tokenizer}[sys.argv[1]](*sys.argv[2:])
+    {"points": print_points, "last": print_last, "rates": print_rate, "tokenizer": write_tokenizer}[sys.argv[1]](*sys.argv[2:])

@@ -2,8 +2,8 @@
  * Goal: a merged adapter is W + s B A, as peft has it, for whatever modules the family has, and
  * what is not merged is refused by its name. Method: adapters with random factors written here, of
  * the tiny Llama and of the tiny GPT-2, whose q, k and v are one module, with a pattern and with
- * rank-stabilised scale, in F32 and BF16; each sum against plain loops in double; configurations
- * with one more key.
+ * rank-stabilised scale, in F32 and BF16; each sum against plain loops in double; one with
+ * magnitudes (DoRA) against peft's merge_and_unload; configurations with one more key.
  * needs: faults
  */
 #include "runtime/convert/merge.h"
@@ -146,6 +146,73 @@ START_TEST(parts_of_one_module_share_its_factors)
 }
 END_TEST
 
+static int open_once(void *user)
+{
+    struct merge *m = NULL;
+    struct err why = {0};
+    (void)user;
+    int rc = merge_open(folder, &config, &all, &m, &why);
+    ck_assert_int_eq(rc, -(int)why.code);
+    if (!rc)
+        merge_close(m);
+    return rc;
+}
+
+/* One tensor of peft's, under the name that it has in an adapter. */
+static void add_golden(
+    struct safetensors *from, const char *part, struct safetensors_entry *entry, struct buf *data)
+{
+    char name[128];
+    snprintf(name, sizeof name, "model.layers.1.self_attn.q_proj.%s", part);
+    const struct safetensors_tensor *t = safetensors_find(from, name);
+    ck_assert_ptr_nonnull(t);
+    *entry = (struct safetensors_entry){.type = t->type, .dims = t->dims, .bytes = t->bytes};
+    memcpy(entry->shape, t->shape, sizeof entry->shape);
+    snprintf(entry->name, sizeof entry->name, "base_model.model.%s", name);
+    ck_assert(!buf_add(data, t->data, (size_t)t->bytes));
+}
+
+/* peft's own numbers (tests/golden/make_dora.py). */
+START_TEST(lengths_are_brought_to_what_was_learnt)
+{
+    static const char *const parts[] = {"lora_A.weight", "lora_B.weight", "lora_magnitude_vector"};
+    static const char text[] = "{\"peft_type\":\"LORA\",\"lora_alpha\":8,\"use_dora\":true}";
+    struct safetensors *golden;
+    struct safetensors_entry entries[3];
+    struct weights *base;
+    struct merge *m = NULL;
+    float w[64 * 64];
+    char path[128];
+    buf_auto struct buf file, data;
+    buf_init(&file, 1 << 20);
+    buf_init(&data, 1 << 20);
+    open_model("tiny-llama");
+    ck_assert(!safetensors_open(GOLDEN "tiny_dora.safetensors", &golden, &e));
+    for (int i = 0; i < 3; i++)
+        add_golden(golden, parts[i], &entries[i], &data);
+    ck_assert(!safetensors_header(entries, 3, NULL, 0, &file, &e));
+    ck_assert(!buf_add(&file, data.data, data.len));
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", folder);
+    golden_write(path, file.data, file.len);
+    snprintf(path, sizeof path, "%s/adapter_config.json", folder);
+    golden_write(path, text, sizeof text - 1);
+    ck_assert_msg(!merge_open(folder, &config, &all, &m, &e), "%s", e.text);
+    const struct tensor *t = tensors_find(&all, "model.layers.1.self_attn.q_proj.weight");
+    ck_assert_msg(!weights_open(GOLDEN "tiny-llama", NULL, &base, &e), "%s", e.text);
+    ck_assert(!weights_read(base, t->name, 64, 64, 0, 64, DTYPE_F32, w, &e));
+    for (int64_t row = 0; row < 64; row += 8)
+        merge_add(m, t, row, 8, w + row * 64);
+    const float *want = (const float *)safetensors_find(golden, "merged.q_proj")->data;
+    for (int i = 0; i < 64 * 64; i++)
+        ck_assert_float_eq_tol(w[i], want[i], 1e-5f);
+    merge_close(m);
+    fault_each(FAULT_MEM, open_once, NULL);
+    weights_close(base);
+    safetensors_close(golden);
+    close_model();
+}
+END_TEST
+
 static void refuse(const char *says)
 {
     struct merge *m = NULL;
@@ -169,7 +236,7 @@ START_TEST(what_is_not_merged_is_refused)
     write_adapter(half, 1, DTYPE_F32, "\"x\":0");
     refuse("belongs to no matrix");
     write_adapter(llama, 4, DTYPE_F32, "\"use_dora\":true");
-    refuse("an adapter with use_dora is not merged");
+    refuse("use_dora, but no magnitudes of model.layers.0.mlp.down_proj.weight");
     write_adapter(llama, 4, DTYPE_F32, "\"modules_to_save\":[\"lm_head\"]");
     refuse("an adapter with modules_to_save is not merged");
     write_adapter(llama, 4, DTYPE_F32, "\"alpha_pattern\":{\".*q_proj\":3}");
@@ -179,18 +246,6 @@ START_TEST(what_is_not_merged_is_refused)
     close_model();
 }
 END_TEST
-
-static int open_once(void *user)
-{
-    struct merge *m = NULL;
-    struct err why = {0};
-    (void)user;
-    int rc = merge_open(folder, &config, &all, &m, &why);
-    ck_assert_int_eq(rc, -(int)why.code);
-    if (!rc)
-        merge_close(m);
-    return rc;
-}
 
 START_TEST(each_failure_is_told)
 {
@@ -203,4 +258,4 @@ START_TEST(each_failure_is_told)
 END_TEST
 
 UNIT_MAIN("merge", an_adapter_is_added_to_its_matrices, parts_of_one_module_share_its_factors,
-    what_is_not_merged_is_refused, each_failure_is_told)
+    lengths_are_brought_to_what_was_learnt, what_is_not_merged_is_refused, each_failure_is_told)

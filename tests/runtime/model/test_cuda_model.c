@@ -127,7 +127,8 @@ static double worst_part(const struct step *want, const struct step *got, const 
     return worst;
 }
 
-static void compare_steps(const char *shape, const struct nearness *p, const char *const *targets)
+static void compare_steps(
+    const char *shape, const struct nearness *p, const char *const *targets, bool dora)
 {
     struct model_conf c = {.config = shape_of(shape),
         .t = p->t,
@@ -136,6 +137,7 @@ static void compare_steps(const char *shape, const struct nearness *p, const cha
         .sequence_length = T,
         .lora_rank = targets ? 4 : 0,
         .lora_alpha = 12,
+        .lora_dora = dora,
         .lora_targets = targets,
         .seed = 3};
     struct step step[2] = {0};
@@ -148,7 +150,11 @@ static void compare_steps(const char *shape, const struct nearness *p, const cha
     loss = fabs(step[1].loss / step[0].loss - 1);
     part = worst_part(&step[0], &step[1], &name);
     printf("%s, %s, %s: loss off by %.1g (allowed %.1g), gradient by %.1g (%.1g), %s\n", shape,
-        dtype_name(p->t), targets ? "adapters" : "full", loss, p->loss, part, p->gradient, name);
+        dtype_name(p->t),
+        dora          ? "DoRA"
+            : targets ? "adapters"
+                      : "full",
+        loss, p->loss, part, p->gradient, name);
     /* Of texts a loss has B rows, not B * T: what rounding does is averaged less. */
     double room = c.config.pooled ? 2 : 1;
     ck_assert_double_le(loss, room * p->loss);
@@ -160,7 +166,7 @@ static void compare_steps(const char *shape, const struct nearness *p, const cha
 START_TEST(gradients_are_those_of_the_cpu)
 {
     for (int i = 0; i < SHAPES * PRECISIONS; i++)
-        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], NULL);
+        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], NULL, false);
 }
 END_TEST
 
@@ -169,7 +175,9 @@ START_TEST(gradients_of_adapters_are_those_of_the_cpu)
     static const char *const targets[] = {"q_proj", "v_proj", "down_proj", NULL};
 
     for (int i = 0; i < SHAPES * PRECISIONS; i++)
-        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], targets);
+        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], targets, false);
+    for (int i = 0; i < PRECISIONS; i++)
+        compare_steps("tiny-llama", &precisions[i], targets, true);
 }
 END_TEST
 

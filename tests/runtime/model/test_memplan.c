@@ -89,6 +89,7 @@ static struct model_conf training(struct model_config config, int variant)
         .lora_rank = variant & 2 ? 3 : 0,
         .lora_alpha = 3,
         .lora_dropout = variant & 4 ? 0.1f : 0,
+        .lora_dora = !(variant & 4) && config.activation == ACTIVATION_SWIGLU,
         .lora_targets = config.experts ? of_attention : targets,
         .micro_sequences = variant & 8 ? 5 : 1,
         .sequence_length = variant & 8 ? 7 : 1};

@@ -110,7 +110,7 @@ static struct outcome interrupted(const struct jobspec *s, int first, int second
     struct outcome a = run(s, first, 1, 24), b;
 
     for (int i = 0; i < first; i++)
-        ck_assert_int_eq(a.exit[i], EXIT_CLASS_DRAINED);
+        ck_assert_msg(a.exit[i] == EXIT_CLASS_DRAINED, "class %d: %s", a.exit[i], a.message);
     ck_assert(a.drained && a.saves == 1 && a.last >= 25 && a.last < STEPS);
     b = run(s, second, 2, 0);
     for (int i = 0; i < second; i++)
@@ -334,6 +334,31 @@ START_TEST(dropout_follows_the_samples)
 }
 END_TEST
 
+/* Lengths of rows are trained, saved and gone on with beside the factors. */
+START_TEST(dora_goes_on_and_ends_in_an_adapter)
+{
+    struct jobspec straight = lora_job("straight"), cut = lora_job("cut");
+    struct safetensors *f;
+    straight.train.lora.dora = cut.train.lora.dora = true;
+    struct outcome a = training_run_whole(&straight, 1), b = interrupted(&cut, 2, 2);
+    for (int k = 1; k <= STEPS; k++)
+        ck_assert_msg(fabs(a.loss[k] / b.loss[k] - 1) < 1e-5, "step %d: %.9g, resumed %.9g", k,
+            a.loss[k], b.loss[k]);
+    ck_assert_double_lt(a.loss[STEPS], 0.9 * a.loss[1]);
+    ck_assert_msg(
+        !safetensors_open(training_path("output/adapter/adapter_model.safetensors"), &f, &e), "%s",
+        e.text);
+    ck_assert_int_eq(safetensors_count(f), 12);
+    const struct safetensors_tensor *m =
+        safetensors_find(f, "base_model.model.model.layers.1.mlp.down_proj.lora_magnitude_vector");
+    ck_assert(m && m->dims == 1 && m->shape[0] == 64);
+    safetensors_close(f);
+    json_auto struct json *config =
+        golden_json(training_path("output/adapter/adapter_config.json"));
+    ck_assert(json_bool(config, "use_dora", false));
+}
+END_TEST
+
 /* Every tag once at each step from 1 to last, and a validation loss where one is due. */
 static void check_points(const char *board, int last)
 {
@@ -491,6 +516,7 @@ int main(void)
         (const TTest *const[]){losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
             resume_with_another_world, recomputation_is_the_same_training,
             a_mixture_of_experts_is_trained, complete_is_complete, lora_in_bf16_ends_in_a_folder,
-            dropout_follows_the_samples, points_outlive_a_killed_rank, what_is_refused,
-            what_is_in_the_way_of_the_output_stays, a_small_file_is_trained_on_or_refused, NULL});
+            dropout_follows_the_samples, dora_goes_on_and_ends_in_an_adapter,
+            points_outlive_a_killed_rank, what_is_refused, what_is_in_the_way_of_the_output_stays,
+            a_small_file_is_trained_on_or_refused, NULL});
 }
