@@ -1,9 +1,9 @@
 /*
  * bert: layer norms behind the residuals and above the embeddings, biases everywhere, learned
  * positions, token types, attention over the whole sequence, GELU by erf. What a file has above the
- * last layer counts only where it is a classifier of tokens or of texts, or the pooler below the
- * latter: masked words, the next sentence and answers do not. Sources: Devlin et al.,
- * arXiv:1810.04805; transformers' BertConfig and modeling_bert.
+ * last layer counts only where it is a classifier of tokens or of texts, the pooler below the
+ * latter, or, of the classes that have it, the head of masked tokens: the next sentence and answers
+ * do not. Sources: Devlin et al., arXiv:1810.04805; transformers' BertConfig and modeling_bert.
  */
 #include "runtime/family/family.h"
 
@@ -26,16 +26,19 @@ static int read_sizes(
 }
 
 /* As transformers counts them: by id2label, else num_labels, else two. A pooler may be missing
-   where no labels of texts stand on it. */
+   where no labels of texts stand on it, and so may the head of masked tokens. */
 static int read_labels(
     const struct json *config, const char *path, struct model_config *c, struct err *e)
 {
     const struct json *names = json_get(config, "id2label");
     const char *class = json_string_value(json_first(json_get(config, "architectures")));
     bool words = class && !strcmp(class, family_bert.model_class);
+    bool texts = class && !strcmp(class, family_bert.text_class);
     c->pooled = !words;
-    if (!words && (!class || strcmp(class, family_bert.text_class)))
-        return 0;
+    c->masked =
+        class && (!strcmp(class, family_bert.masked_class) || !strcmp(class, "BertForPreTraining"));
+    if (!words && !texts)
+        return c->masked ? values_require(config, path, "tie_word_embeddings", true, e) : 0;
     if (!json_is_object(names))
         return values_sizes(
             config, path, (const struct values_size[]){{"num_labels", 2, &c->labels}}, 1, e);
@@ -97,6 +100,7 @@ const struct family family_bert = {
     .model_class = "BertForTokenClassification",
     .text_class = "BertForSequenceClassification",
     .body_class = "BertModel",
+    .masked_class = "BertForMaskedLM",
     .fixed = {.architecture = "bert",
         .norm = NORM_LAYER,
         .activation = ACTIVATION_GELU_ERF,
@@ -128,6 +132,9 @@ const struct family family_bert = {
                     [TENSOR_NORM_FFN] = "output.LayerNorm",
                     [TENSOR_UP] = "intermediate.dense",
                     [TENSOR_DOWN] = "output.dense",
+                    [TENSOR_TRANSFORM] = "cls.predictions.transform.dense",
+                    [TENSOR_NORM_TRANSFORM] = "cls.predictions.transform.LayerNorm",
+                    [TENSOR_HEAD] = "cls.predictions",
                     [TENSOR_POOLER] = "bert.pooler.dense",
                 },
         },

@@ -86,6 +86,9 @@ int model_config_check(const struct model_config *c, struct err *e)
         return err_set(e, ERR_DATA, "a rotary scaling that cannot be");
     if (c->window && c->bidirectional)
         return err_set(e, ERR_DATA, "a window of attention that sees the whole sequence");
+    if (c->masked && (!c->bidirectional || c->labels))
+        return err_set(
+            e, ERR_DATA, "a head of masked tokens beside labels or over what came before");
     int rc = check_experts(c, e);
     return rc ? rc : check_ids(c, e);
 }

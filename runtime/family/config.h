@@ -40,6 +40,8 @@ struct model_config {
     bool embed_norm;    /* a norm above the embeddings */
     int64_t labels;     /* > 0: a classifier (labels, dim) with bias instead of a vocabulary head */
     bool pooled;        /* a pooler (dim, dim) reads the first token: labels are of whole texts */
+    bool masked;        /* the vocabulary's head tells masked tokens: a transform and its norm
+                           below it, a bias on it */
     int32_t bos_id, eos_id, pad_id;        /* -1: none */
     int32_t more_eos[MODEL_EOS_LIMIT - 1]; /* what else ends a text */
     int more_eos_count;

@@ -29,7 +29,8 @@ int family_config_expressible(const struct model_config *c, struct err *e)
             e, ERR_DATA, "no %s model has these norms, positions and biases", c->architecture);
     if (c->post_norm != x->post_norm || c->bidirectional != x->bidirectional ||
         c->embed_norm != x->embed_norm || (!f->free_types && c->types) ||
-        (!f->body_class && c->labels) || (!f->text_class && c->pooled))
+        (!f->body_class && c->labels) || (!f->text_class && c->pooled) ||
+        (!f->masked_class && c->masked))
         return err_set(e, ERR_DATA,
             "no %s model has this order of norms, attention, token types "
             "and labels",
@@ -369,6 +370,8 @@ static void write_labels(const struct model_config *c, const char *const *labels
 
 static const char *class_of(const struct family *f, const struct model_config *c)
 {
+    if (c->masked)
+        return f->masked_class;
     if (!c->labels)
         return f->body_class ? f->body_class : f->model_class;
     return c->pooled ? f->text_class : f->model_class;

@@ -24,7 +24,7 @@ enum extent {
     EXTENT_EXPERTS,
     EXTENT_EXPERT_FFN
 };
-enum bias { BIAS_NONE, BIAS_NORM, BIAS_QKV, BIAS_O, BIAS_FFN, BIAS_ALWAYS };
+enum bias { BIAS_NONE, BIAS_NORM, BIAS_QKV, BIAS_O, BIAS_FFN, BIAS_MASKED, BIAS_ALWAYS };
 
 static const struct role {
     const char *stem; /* of the name; within its layer; an asterisk is the expert's number */
@@ -75,7 +75,11 @@ static const struct role {
         BIAS_NONE, LINEAR_EXPERT_DOWN, AXIS_COLUMNS, false},
     [TENSOR_NORM_FINAL] = {"model.norm", BEHIND_LAYERS, EXTENT_DIM, EXTENT_ONE, BIAS_NORM, LINEARS,
         AXIS_NONE, false},
-    [TENSOR_HEAD] = {"lm_head", BEHIND_LAYERS, EXTENT_VOCAB, EXTENT_DIM, BIAS_NONE, LINEARS,
+    [TENSOR_TRANSFORM] = {"model.transform", BEHIND_LAYERS, EXTENT_DIM, EXTENT_DIM, BIAS_ALWAYS,
+        LINEARS, AXIS_NONE, false},
+    [TENSOR_NORM_TRANSFORM] = {"model.transform_norm", BEHIND_LAYERS, EXTENT_DIM, EXTENT_ONE,
+        BIAS_NORM, LINEARS, AXIS_NONE, false},
+    [TENSOR_HEAD] = {"lm_head", BEHIND_LAYERS, EXTENT_VOCAB, EXTENT_DIM, BIAS_MASKED, LINEARS,
         AXIS_ROWS, false},
     [TENSOR_POOLER] = {"model.pooler", BEHIND_LAYERS, EXTENT_DIM, EXTENT_DIM, BIAS_ALWAYS, LINEARS,
         AXIS_NONE, false},
@@ -109,8 +113,11 @@ static bool has_role(const struct model_config *c, enum tensor_role role)
         return c->experts;
     case TENSOR_NORM_FINAL:
         return !c->post_norm;
+    case TENSOR_TRANSFORM:
+    case TENSOR_NORM_TRANSFORM:
+        return c->masked;
     case TENSOR_HEAD:
-        return !c->tied_embeddings && !c->labels;
+        return c->masked || (!c->tied_embeddings && !c->labels);
     case TENSOR_POOLER:
         return c->pooled;
     case TENSOR_CLASSIFIER:
@@ -118,6 +125,12 @@ static bool has_role(const struct model_config *c, enum tensor_role role)
     default:
         return true;
     }
+}
+
+/* A head that is the embedding may have a bias of its own. */
+static bool has_weight(const struct model_config *c, enum tensor_role role)
+{
+    return role != TENSOR_HEAD || !c->tied_embeddings;
 }
 
 static bool has_bias(const struct model_config *c, enum tensor_role role)
@@ -131,6 +144,8 @@ static bool has_bias(const struct model_config *c, enum tensor_role role)
         return c->o_bias;
     case BIAS_FFN:
         return c->ffn_bias;
+    case BIAS_MASKED:
+        return c->masked;
     default:
         return roles[role].bias == BIAS_ALWAYS;
     }
@@ -294,7 +309,8 @@ static int add_scope(struct tensors *t, const struct model_config *c, enum scope
         if (roles[r].scope != scope || !has_role(c, r) || vector != (pass == PASS_NORMS) ||
             tensor_of_expert(r))
             continue;
-        int rc = pass == PASS_BIASES ? 0 : add_role(t, c, r, TENSOR_WEIGHT, layer, -1, e);
+        bool weight = pass != PASS_BIASES && has_weight(c, r);
+        int rc = weight ? add_role(t, c, r, TENSOR_WEIGHT, layer, -1, e) : 0;
         if (!rc && pass != PASS_MATRICES && has_bias(c, r))
             rc = add_role(t, c, r, TENSOR_BIAS, layer, -1, e);
         if (rc)

@@ -5,7 +5,8 @@
  * Names and layouts are Hugging Face's for Llama ("model.layers.3.self_attn.q_proj.weight", (out,
  * in)), whatever the family; learned positions are "model.embed_positions.weight", token types
  * "model.embed_types.weight", the norm above both "model.embed_norm", labels have a "classifier",
- * below which, where they are of whole texts, stands "model.pooler".
+ * below which, where they are of whole texts, stands "model.pooler"; a head of masked tokens is a
+ * "model.transform", the norm above it "model.transform_norm", and "lm_head.bias" on the embedding.
  *
  * The table is in the order of the flat range. Matrices that read the same input stand one behind
  * the other (q, k, v; gate, up), so one product serves them while every name stays separate; so do
@@ -46,6 +47,8 @@ enum tensor_role { /* in the order of computing */
     TENSOR_EXPERT_UP,
     TENSOR_EXPERT_DOWN,
     TENSOR_NORM_FINAL,
+    TENSOR_TRANSFORM,
+    TENSOR_NORM_TRANSFORM,
     TENSOR_HEAD,
     TENSOR_POOLER,
     TENSOR_CLASSIFIER,

@@ -20,6 +20,7 @@
 #include "runtime/files/safetensors.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <omp.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -155,24 +156,39 @@ static int fill_entries(struct weights *w, const struct found *f, struct err *e)
         w->config.architecture);
 }
 
-/* The last two tensors, where neither was found. */
-static bool forget_pair(struct weights *w)
+/* The tensors of these roles, which stand together, where none of them was found. */
+static bool forget_absent(struct weights *w, enum tensor_role from, enum tensor_role to)
 {
-    int first = w->count - 2;
-    if (w->entries[first].data || w->entries[first + 1].data)
-        return false;
-    w->count = first;
+    int first = w->count, n = 0;
+    for (int i = 0; i < w->tensors.count; i++) {
+        const struct tensor *t = &w->tensors.at[i];
+        if (t->role < from || t->role > to)
+            continue;
+        if (w->entries[t->order].data)
+            return false;
+        first = t->order < first ? t->order : first;
+        n++;
+    }
+    int behind = w->count - first - n;
+    memmove(w->entries + first, w->entries + first + n, (size_t)behind * sizeof *w->entries);
+    for (int i = 0; i < w->tensors.count; i++) {
+        int *order = &w->tensors.at[i].order;
+        *order = *order >= first + n ? *order - n : *order >= first ? INT_MAX : *order;
+    }
+    w->count -= n;
     return true;
 }
 
-/* A classifier that is announced and not there at all is one that training begins with; a pooler
-   below it that is not there either, likewise. */
+/* A head that is announced and not there at all is one that training begins with; a pooler below a
+   classifier that is not there either, likewise. */
 static void forget_heads(struct weights *w)
 {
-    if (w->config.labels && forget_pair(w))
+    if (w->config.labels && forget_absent(w, TENSOR_CLASSIFIER, TENSOR_CLASSIFIER))
         w->config.labels = 0;
-    if (w->config.pooled && !w->config.labels && forget_pair(w))
+    if (w->config.pooled && !w->config.labels && forget_absent(w, TENSOR_POOLER, TENSOR_POOLER))
         w->config.pooled = false;
+    if (w->config.masked && forget_absent(w, TENSOR_TRANSFORM, TENSOR_HEAD))
+        w->config.masked = false;
 }
 
 static int check_complete(const struct weights *w, struct err *e)

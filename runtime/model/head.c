@@ -46,10 +46,12 @@ void head_bind(struct head *w, const struct model *m, float *gradient)
     const struct model_config *c = &m->conf.config;
     enum tensor_role role = c->tied_embeddings ? TENSOR_EMBED : TENSOR_HEAD;
     role = c->labels ? TENSOR_CLASSIFIER : role;
-    w->bias = model_bind(m, role, TENSOR_BIAS, -1, gradient, &w->dbias).data;
+    w->bias =
+        model_bind(m, c->masked ? TENSOR_HEAD : role, TENSOR_BIAS, -1, gradient, &w->dbias).data;
     w->w = model_bind(m, role, TENSOR_WEIGHT, -1, gradient, &w->dw);
     w->pooler = model_bind(m, TENSOR_POOLER, TENSOR_WEIGHT, -1, gradient, &w->dpooler);
     w->pooler_bias = model_bind(m, TENSOR_POOLER, TENSOR_BIAS, -1, gradient, &w->dpooler_bias).data;
+    masked_bind(&w->masked, m, gradient);
     w->rows = chunk_rows(&m->conf);
     w->columns = chunk_columns(&m->conf);
 }
@@ -61,6 +63,8 @@ void head_carve(struct head *w, const struct batch *s, struct carve *c)
     w->logits = carve_tensor(c, w->rows, w->columns, DTYPE_F32);
     if (s->train && !s->frozen && s->t == DTYPE_BF16)
         w->dlogits = carve_tensor(c, w->rows, w->columns, DTYPE_BF16);
+    if (s->config->masked)
+        masked_carve(&w->masked, s, c);
     if (!s->config->pooled)
         return;
     w->pooled = carve_tensor(c, rows, s->config->dim, s->t);
@@ -169,18 +173,30 @@ static void texts_loss(const struct batch *s, const struct head *w, const int32_
             .t = s->t);
 }
 
-static void chunks_loss(const struct batch *s, const struct head *w, const int32_t *targets,
-    float *loss, struct scaling scaling)
+/* The same of any number of rows h (rows, C); dh likewise. */
+static void chunks_loss(const struct batch *s, const struct head *w, int64_t rows, const void *h,
+    void *dh, const int32_t *targets, float *loss, struct scaling scaling)
 {
     int64_t dim = s->config->dim;
-    for (int64_t row = 0, n; row < s->n; row += n) {
-        n = s->n - row < w->rows ? s->n - row : w->rows;
+    for (int64_t row = 0, n; row < rows; row += n) {
+        n = rows - row < w->rows ? rows - row : w->rows;
         scaling.row = row;
-        rows_loss(s, w, n, at_element(s->h, row * dim, s->t),
-            scaling.backward ? at_element(s->dh, row * dim, s->t) : NULL, targets + row, loss + row,
+        rows_loss(s, w, n, at_element(h, row * dim, s->t),
+            scaling.backward ? at_element(dh, row * dim, s->t) : NULL, targets + row, loss + row,
             &scaling);
         beat(s->page);
     }
+}
+
+static void masked_loss(const struct batch *s, const struct head *w, const int32_t *targets,
+    float *loss, float scale, bool backward)
+{
+    const struct masked *x = &w->masked;
+    masked_forward(s, x);
+    chunks_loss(s, w, s->chosen, x->y, x->dy, targets, loss,
+        (struct scaling){.all = scale, .backward = backward});
+    if (backward)
+        masked_backward(s, x);
 }
 
 void head_loss(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
@@ -188,14 +204,18 @@ void head_loss(const struct batch *s, const struct head *w, const int32_t *targe
 {
     if (s->config->pooled)
         texts_loss(s, w, targets, loss, scale, backward);
+    else if (s->config->masked)
+        masked_loss(s, w, targets, loss, scale, backward);
     else
-        chunks_loss(s, w, targets, loss, (struct scaling){.all = scale, .backward = backward});
+        chunks_loss(s, w, s->n, s->h, s->dh, targets, loss,
+            (struct scaling){.all = scale, .backward = backward});
 }
 
 void head_backward(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
     const float *scales)
 {
-    chunks_loss(s, w, targets, loss, (struct scaling){.each = scales, .backward = true});
+    chunks_loss(s, w, s->n, s->h, s->dh, targets, loss,
+        (struct scaling){.each = scales, .backward = true});
 }
 
 void head_logits(const struct batch *s, const struct head *w, int64_t row, int64_t n)

@@ -3,8 +3,9 @@
  * a chunk of logits is ever in memory. Or logits = h W^T + bias over the labels of a classifier, of
  * which there are few: all rows are one chunk. Where labels are of whole texts there is one row for
  * each sequence, what a pooler makes of its first token: tanh(h P^T + b) (Devlin et al. 2019; the
- * pooler of transformers' BertModel). Logits are F32 whatever the compute type: the 8 bits
- * of BF16 would be lost in the loss. Only enqueues.
+ * pooler of transformers' BertModel). Of masked tokens (masked.h) the rows are those alone whose
+ * token is to be told. Logits are F32 whatever the compute type: the 8 bits of BF16 would be lost
+ * in the loss. Only enqueues.
  */
 #ifndef RUNTIME_MODEL_HEAD_H
 #define RUNTIME_MODEL_HEAD_H
@@ -12,6 +13,7 @@
 #include "runtime/model/batch.h"
 #include "runtime/model/carve.h"
 #include "runtime/model/internal.h"
+#include "runtime/model/masked.h"
 
 struct head;
 struct head_teacher { /* a model that has been run over the same rows: runtime/model/teacher.h */
@@ -22,7 +24,7 @@ struct head_teacher { /* a model that has been run over the same rows: runtime/m
 
 struct head {
     struct stored w;   /* (V, C): the embedding's, when tied; V is the labels of a classifier */
-    const void *bias;  /* (V) t, of a classifier; or NULL */
+    const void *bias;  /* (V) t, of a classifier or of masked tokens; or NULL */
     float *dw, *dbias; /* NULL when frozen or absent */
     int64_t rows;      /* R: of a chunk */
     int64_t columns;   /* from row to row: V, in training padded */
@@ -34,12 +36,13 @@ struct head {
     const void *pooler_bias;       /* (C) t */
     float *dpooler, *dpooler_bias; /* NULL when frozen */
     void *pooled, *dpooled;        /* (B, C) t */
+    struct masked masked;          /* of masked tokens */
 };
 
 void head_bind(struct head *w, const struct model *m, float *gradient);
 void head_carve(struct head *w, const struct batch *s, struct carve *c);
-/* loss (N), of labels of whole texts (B), = -log p(target), or op_distill's; with backward also
-   s->dh and the gradients, times scale */
+/* loss (N), of labels of whole texts (B), of masked tokens (s->chosen, and as many targets), =
+   -log p(target), or op_distill's; with backward also s->dh and the gradients, times scale */
 void head_loss(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
     float scale, bool backward);
 /* The same with backward, of a vocabulary, each sequence's times its own: scales (B), host. */

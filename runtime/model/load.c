@@ -89,6 +89,8 @@ static bool is_loaded(const struct model *m, const struct weights *w, const stru
         return false;
     if (p->role == TENSOR_POOLER)
         return has->pooled;
+    if (is->masked && p->role >= TENSOR_TRANSFORM && p->role <= TENSOR_HEAD)
+        return has->masked;
     return p->role != TENSOR_CLASSIFIER ||
         (!m->conf.fresh_labels && has->labels == is->labels && has->pooled == is->pooled);
 }

@@ -65,10 +65,10 @@ static int check_conf(const struct model_conf *c, struct err *e)
         return err_set(e, ERR_USER,
             "a %s model that %s predicts no next token and cannot be served",
             c->config.architecture, what_it_does(&c->config));
-    if (c->config.bidirectional && !c->config.labels)
+    if (c->config.bidirectional && !c->config.labels && !c->config.masked)
         return err_set(e, ERR_USER,
             "spec.train.objective: a %s model predicts no next token; it can be trained with "
-            "TokenClassification or SequenceClassification",
+            "MaskedLM, TokenClassification or SequenceClassification",
             c->config.architecture);
     if (c->train && (c->micro_sequences < 1 || c->sequence_length < 1))
         return err_set(e, ERR_USER, "a micro-batch needs at least one sequence of one token");

@@ -59,8 +59,9 @@ struct model_conf {
 
 int model_create(struct dev *d, const struct model_conf *c, struct model **out, struct err *e);
 void model_destroy(struct model *m);
-/* Once, before anything is computed. A pooler that w has not, and a classifier that it has not or
-   has for another number or kind of labels, are fresh as in model_init_random. */
+/* Once, before anything is computed. A pooler or a head of masked tokens that w has not, and a
+   classifier that it has not or has for another number or kind of labels, are fresh as in
+   model_init_random. */
 int model_load(struct model *m, struct weights *w, struct err *e);
 /* normal(0, 0.02), less for projections into the residual where the configuration says so; norms 1,
    biases 0; depends on seed, name and the configuration only */

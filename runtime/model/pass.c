@@ -26,6 +26,8 @@ struct pass {
     int32_t *types;                    /* (N) zeros; NULL: no types */
     int32_t *lengths;                  /* (B) */
     int32_t *sees_from;                /* (N); NULL: neither a window nor documents */
+    int32_t *chosen_rows, *slots;      /* (N) of masked tokens; else NULL */
+    int64_t chosen;                    /* of the last step's */
     bool documents;                    /* position and sees_from are of the last step's */
     float *expert_count, *balance;     /* (B, E), (B): of a mixture of experts; else NULL */
     float *expert_load;                /* (PASS_AHEAD, E): counts since pass_loss */
@@ -71,6 +73,10 @@ static void pass_carve(struct pass *p)
         p->expert_count = carve_tensor(c, p->batch.b, p->batch.config->experts, DTYPE_F32);
         p->balance = carve_tensor(c, p->batch.b, 1, DTYPE_F32);
         p->expert_load = carve_tensor(c, PASS_AHEAD, p->batch.config->experts, DTYPE_F32);
+    }
+    if (p->batch.config->masked) {
+        p->chosen_rows = carve_tensor(c, n, 1, DTYPE_I32);
+        p->slots = carve_tensor(c, n, 1, DTYPE_I32);
     }
     net_carve(&p->net, &p->batch, &p->memory);
 }
@@ -273,14 +279,35 @@ static int check_targets(const struct pass *p, const int32_t *targets, int64_t n
 /* Rows of targets, losses and logits: a token each, or a text each. */
 static int64_t rows_of(const struct pass *p, int64_t b)
 {
+    if (p->batch.config->masked)
+        return p->chosen;
     return p->batch.config->pooled ? b : b * p->tokens;
+}
+
+/* Of n rows those with a target, and where each is among them. */
+static void upload_chosen(struct pass *p, const int32_t *targets, int64_t n)
+{
+    int32_t *stage = (int32_t *)p->host;
+    p->chosen = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (targets[i] >= 0)
+            stage[p->chosen++] = (int32_t)i;
+    dev_upload(p->dev, p->chosen_rows, stage, (size_t)p->chosen * 4);
+    for (int64_t i = 0, slot = 0; i < n; i++)
+        stage[i] = (int32_t)(targets[i] >= 0 ? slot++ : p->chosen);
+    dev_upload(p->dev, p->slots, stage, (size_t)n * 4);
 }
 
 /* Of a text its first token has the label. */
 static void upload_targets(struct pass *p, const int32_t *targets, int64_t b)
 {
     int32_t *stage = (int32_t *)p->host;
-    if (p->batch.config->pooled) {
+    if (p->batch.config->masked) {
+        for (int64_t i = 0, k = 0; i < b * p->tokens; i++)
+            if (targets[i] >= 0)
+                stage[k++] = targets[i];
+        targets = stage;
+    } else if (p->batch.config->pooled) {
         for (int64_t i = 0; i < b; i++)
             stage[i] = targets[i * p->tokens];
         targets = stage;
@@ -357,6 +384,11 @@ static int upload(struct pass *p, int64_t b, const struct pass_input *in, bool d
     if (in->lengths)
         dev_upload(p->dev, p->lengths, in->lengths, (size_t)b * 4);
     dev_upload(p->dev, p->ids, in->ids, (size_t)s.n * 4);
+    if (s.config->masked)
+        upload_chosen(p, in->targets, s.n);
+    s.chosen = p->chosen;
+    s.chosen_rows = p->chosen_rows;
+    s.slots = p->slots;
     upload_targets(p, in->targets, b);
     *out = s;
     return 0;
@@ -386,6 +418,8 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
     int64_t rows = rows_of(p, b);
     if (loss_sum)
         return read_loss(p, p->loss, rows, loss_sum, e);
+    if (!rows)
+        return 0;
     OP(p, axpby, .count = rows, .x = p->loss, .x_type = DTYPE_F32,
         .y = p->loss_total + p->ahead * p->batch.n, .y_type = DTYPE_F32, .a = 1, .b = 1);
     return 0;

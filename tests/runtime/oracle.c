@@ -334,6 +334,8 @@ static double cross_entropy(const struct oracle *o, const double *h, int32_t tar
 
     if (target < 0)
         return 0;
+    if (o->config.masked)
+        bias = named(&o->base, o->w, "lm_head", "bias");
     if (o->config.labels) {
         head = named(p, w, "classifier", "weight");
         bias = named(p, w, "classifier", "bias");
@@ -363,6 +365,23 @@ static void pool(const struct oracle *o, const double *h, double *y)
     }
 }
 
+/* y (C) = norm(gelu(W h + b)) */
+static void transform(const struct oracle *o, const double *h, double *y)
+{
+    const double *w = named(&o->base, o->w, "model.transform", "weight");
+    const double *bias = named(&o->base, o->w, "model.transform", "bias");
+    int64_t c = o->config.dim;
+    struct oracle row = *o;
+    for (int64_t i = 0; i < c; i++) {
+        y[i] = bias[i];
+        for (int64_t j = 0; j < c; j++)
+            y[i] += w[i * c + j] * h[j];
+        y[i] *= 0.5 * (1 + erf(y[i] / M_SQRT2));
+    }
+    row.t = 1;
+    norm(&row, "model.transform_norm", y, y);
+}
+
 double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets)
 {
     const double *embed = named(&o->base, o->w, "model.embed_tokens", "weight");
@@ -385,8 +404,12 @@ double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets)
         const double *top = input(o, "model.norm", x, h);
         if (o->config.pooled)
             pool(o, top, y);
-        for (int64_t n = 0; n < (o->config.pooled ? 1 : o->t); n++)
-            loss += cross_entropy(o, o->config.pooled ? y : top + n * c, targets[n], rest);
+        for (int64_t n = 0; n < (o->config.pooled ? 1 : o->t); n++) {
+            if (o->config.masked)
+                transform(o, top + n * c, y);
+            bool above = o->config.pooled || o->config.masked;
+            loss += cross_entropy(o, above ? y : top + n * c, targets[n], rest);
+        }
     }
     o->place -= o->b;
     return loss;

@@ -49,6 +49,7 @@ static const struct {
     {"tiny-gpt2", {GPT2, SIZES(61, 21, 3, 3, 3, 7, 37, 17)}},
     {"tiny-bert", {BERT, SIZES(61, 21, 3, 3, 3, 7, 37, 17), .labels = 5}},
     {"tiny-texts", {BERT, SIZES(61, 21, 3, 3, 3, 7, 37, 17), .labels = 5, .pooled = true}},
+    {"tiny-masked", {BERT, SIZES(61, 21, 3, 3, 3, 7, 37, 17), .masked = true}},
     {"tiny-qwen3", {QWEN3, SIZES(61, 24, 3, 6, 2, 10, 40, 64)}},
     {"tiny-mistral", {MISTRAL, SIZES(61, 24, 3, 6, 2, 8, 40, 64), .window = 5}},
     {"tiny-qwen3-moe", {QWEN3_MOE(13), SIZES(61, 24, 2, 6, 2, 10, 40, 64), EXPERTS(5, 2)}},
@@ -60,6 +61,7 @@ static const struct {
     {"small-gpt2", {GPT2, SIZES(320, 128, 2, 2, 2, 64, 512, 96)}},
     {"small-bert", {BERT, SIZES(320, 128, 2, 2, 2, 64, 512, 96), .labels = 9}},
     {"small-texts", {BERT, SIZES(320, 128, 2, 2, 2, 64, 512, 96), .labels = 9, .pooled = true}},
+    {"small-masked", {BERT, SIZES(320, 128, 2, 2, 2, 64, 512, 96), .masked = true}},
     {"small-qwen3", {QWEN3, SIZES(320, 128, 2, 4, 2, 64, 192, 96)}},
     {"small-mistral", {MISTRAL, SIZES(320, 128, 2, 4, 2, 64, 192, 96), .window = 9}},
     /* padded to a multiple of 128, as is usual: GPT-2's own vocabulary has 50,257 */

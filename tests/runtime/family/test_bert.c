@@ -1,7 +1,7 @@
 /*
  * Goal: a BERT is read by all the names that its files have, with the head that its class has and
- * its files hold, and is written with its labels' names. Method: the tiny golden BERTs, one that
- * labels words and one that labels texts, their files renamed, and their heads taken away.
+ * its files hold, and is written with its labels' names. Method: the tiny golden BERTs, which label
+ * words or texts or tell masked tokens, their files renamed, and their heads taken away.
  */
 #include "runtime/family/weights.h"
 
@@ -20,7 +20,10 @@ enum dialect {
     WHOLE_NUMBERS,
     NO_POOLER,
     NO_HEADS,
-    BODY
+    BODY,
+    MASKED,
+    NO_MASKED,
+    HALF_MASKED
 };
 
 static bool rename_bert(enum dialect d, const char *from, char to[SAFETENSORS_NAME_BYTES])
@@ -31,6 +34,10 @@ static bool rename_bert(enum dialect d, const char *from, char to[SAFETENSORS_NA
     if ((d == NO_POOLER || d == NO_HEADS) && strstr(from, "pooler."))
         return false;
     if (d == HALF_CLASSIFIER && !strcmp(from, "classifier.bias"))
+        return false;
+    if (d == NO_MASKED && !strncmp(from, "cls.", 4))
+        return false;
+    if (d == HALF_MASKED && !strcmp(from, "cls.predictions.bias"))
         return false;
     if (d == BARE && !strncmp(from, "bert.", 5))
         from += 5;
@@ -72,6 +79,8 @@ static void write_file(const char *from, enum dialect d)
     }
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
         if (d >= NO_POOLER && strstr(more[i], "pooler."))
+            continue;
+        if (d >= MASKED && strstr(more[i], "cls.predictions") && !strstr(more[i], "decoder"))
             continue;
         struct safetensors_entry *x = &entries[n++];
         *x = (struct safetensors_entry){.type = DTYPE_F32, .dims = 1, .shape = {2}, .bytes = 8};
@@ -183,6 +192,96 @@ START_TEST(poolers_are_read_where_they_are)
 }
 END_TEST
 
+/* Where the class announces it; whether there is a pooler does not matter. */
+START_TEST(heads_of_masked_tokens_are_read_where_they_are)
+{
+    struct weights *want = model_files_open(GOLDEN "tiny-bert-masked"), *w;
+    struct err e = {0};
+    char path[128];
+    ck_assert(weights_config(want)->masked && !weights_config(want)->pooled);
+    ck_assert_ptr_nonnull(weights_find(want, "lm_head.bias"));
+    ck_assert_ptr_null(weights_find(want, "lm_head.weight"));
+    golden_folder(model_files_folder);
+    model_files_copy(GOLDEN "tiny-bert-masked/config.json", "config.json");
+    write_file(GOLDEN "tiny-bert-masked/model.safetensors", MASKED);
+    w = model_files_open(model_files_folder);
+    model_files_compare(want, w, 0);
+    weights_close(w);
+    write_file(GOLDEN "tiny-bert-masked/model.safetensors", NO_MASKED);
+    w = model_files_open(model_files_folder);
+    ck_assert(!weights_config(w)->masked);
+    ck_assert_int_eq(weights_count(w), weights_count(want) - 5);
+    ck_assert_ptr_null(weights_find(w, "model.transform.weight"));
+    weights_close(w);
+    write_file(GOLDEN "tiny-bert-masked/model.safetensors", HALF_MASKED);
+    ck_assert_int_eq(weights_open(model_files_folder, NULL, &w, &e), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "tensor lm_head.bias is missing"));
+    model_files_path(path, "config.json");
+    model_files_write(path,
+        "{\"model_type\":\"bert\",\"architectures\":[\"BertForPreTraining\"],"
+        "\"vocab_size\":96,\"hidden_size\":32,\"num_hidden_layers\":2,"
+        "\"num_attention_heads\":4,\"intermediate_size\":64,\"max_position_embeddings\":48}");
+    write_file(GOLDEN "tiny-bert-texts/model.safetensors", NO_MASKED);
+    w = model_files_open(model_files_folder); /* the pooler stands behind the missing head */
+    ck_assert(!weights_config(w)->masked && weights_config(w)->pooled);
+    float x[32];
+    ck_assert(!weights_read(w, "model.pooler.bias", 32, 1, 0, 32, DTYPE_F32, x, &e));
+    weights_close(w);
+    write_file(GOLDEN "tiny-bert-masked/model.safetensors", MASKED);
+    model_files_write(path,
+        "{\"model_type\":\"bert\",\"architectures\":[\"BertForMaskedLM\"],"
+        "\"tie_word_embeddings\":false,"
+        "\"vocab_size\":96,\"hidden_size\":32,\"num_hidden_layers\":2,"
+        "\"num_attention_heads\":4,\"intermediate_size\":64,\"max_position_embeddings\":48}");
+    ck_assert_int_eq(weights_open(model_files_folder, NULL, &w, &e), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "tie_word_embeddings = false is not supported"));
+    weights_close(want);
+    golden_remove(model_files_folder);
+}
+END_TEST
+
+/* By the names that transformers gives them. */
+START_TEST(heads_of_masked_tokens_are_written)
+{
+    char out[128];
+    struct err e = {0};
+    struct hf_writer *h = NULL;
+    golden_folder(model_files_folder);
+    model_files_path(out, "out");
+    struct weights *w = model_files_open(GOLDEN "tiny-bert-masked");
+    ck_assert_msg(!hf_writer_create(out, weights_config(w), NULL, &h, &e), "%s", e.text);
+    for (int i = 0; i < weights_count(w); i++) {
+        const struct weights_tensor *t = weights_at(w, i);
+        int64_t n;
+        mem_autofree float *x = model_files_read(w, t->name, &n);
+        ck_assert(!hf_writer_tensor(h, t->name, t->dims, t->shape, x, DTYPE_F32, &e));
+    }
+    ck_assert_msg(!hf_writer_finish(h, &e), "%s", e.text);
+    hf_writer_destroy(h);
+    struct weights *back = model_files_open(out);
+    ck_assert(weights_config(back)->masked);
+    model_files_compare(w, back, 0);
+    struct safetensors *theirs, *ours;
+    char path[192];
+    snprintf(path, sizeof path, "%s/model.safetensors", out);
+    ck_assert(!safetensors_open(path, &ours, &e));
+    ck_assert(!safetensors_open(GOLDEN "tiny-bert-masked/model.safetensors", &theirs, &e));
+    ck_assert_int_eq(safetensors_count(ours), safetensors_count(theirs));
+    for (int i = 0; i < safetensors_count(theirs); i++)
+        ck_assert_msg(safetensors_find(ours, safetensors_at(theirs, i)->name), "%s",
+            safetensors_at(theirs, i)->name);
+    snprintf(path, sizeof path, "%s/config.json", out);
+    json_auto struct json *config = golden_json(path);
+    ck_assert_str_eq(
+        json_string_value(json_first(json_get(config, "architectures"))), "BertForMaskedLM");
+    safetensors_close(ours);
+    safetensors_close(theirs);
+    weights_close(back);
+    weights_close(w);
+    golden_remove(model_files_folder);
+}
+END_TEST
+
 /* Nothing that generates: no generation_config.json. */
 START_TEST(labels_are_written_beside_the_weights)
 {
@@ -218,4 +317,5 @@ START_TEST(labels_are_written_beside_the_weights)
 END_TEST
 
 UNIT_MAIN("bert", berts_are_read_by_all_their_names, other_classifiers_are_superfluous,
-    poolers_are_read_where_they_are, labels_are_written_beside_the_weights)
+    poolers_are_read_where_they_are, heads_of_masked_tokens_are_read_where_they_are,
+    heads_of_masked_tokens_are_written, labels_are_written_beside_the_weights)

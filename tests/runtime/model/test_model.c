@@ -237,6 +237,7 @@ START_TEST(every_familys_gradients_equal_torch)
     check_family("mixtral", "tiny_mixtral");
     check_family("bert", "tiny_bert");
     check_family("bert-texts", "tiny_bert_texts");
+    check_family("bert-masked", "tiny_bert_masked");
 }
 END_TEST
 
