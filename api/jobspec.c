@@ -15,12 +15,14 @@
 
 #define STEPS_MAX 1e9
 
+#define MASKING_SHARE "0.15" /* of the tokens, where nothing is said */
+
 static const char *const task_names[] = {"Train", "Serve", "Run", "Convert", "Evaluate", NULL};
 static const char *const precision_names[] = {"FP32", "BF16", NULL};
 static const char *const init_names[] = {"Pretrained", "Random", NULL};
 static const char *const method_names[] = {"Full", "LoRA", NULL};
 static const char *const objective_names[] = {
-    "CausalLM", "TokenClassification", "SequenceClassification", "DPO", NULL};
+    "CausalLM", "MaskedLM", "TokenClassification", "SequenceClassification", "DPO", NULL};
 static const char *const dpo_loss_names[] = {"Sigmoid", "IPO", NULL};
 static const char *const evaluated_names[] = {
     "CausalLM", "TokenClassification", "SequenceClassification", "MultipleChoice", NULL};
@@ -113,6 +115,11 @@ static bool has_distill(const void *spec)
 static bool has_dpo(const void *spec)
 {
     return ((const struct jobspec *)spec)->train.objective == OBJECTIVE_DPO;
+}
+
+static bool has_masking(const void *spec)
+{
+    return ((const struct jobspec *)spec)->train.objective == OBJECTIVE_MASKED_LM;
 }
 
 static bool has_serve(const void *spec)
@@ -252,6 +259,10 @@ static const struct field spec_rows[] = {
     {ROW("train.data.format", ENUM, train.data.format, "Auto"), .info = format_names},
     {ROW("train.data.skipBadRecords", I64, train.data.skip_bad_records, "0"), RANGE(0, STEPS_MAX)},
     {ROW("train.data.packing", BOOL, train.data.packing, "false")},
+    {GROUP("train.masking", has_masking)},
+    {ROW("train.masking.share", NUM, train.masking.share, MASKING_SHARE), RANGE(0, 1),
+        .min_open = true, .max_open = true},
+    {ROW("train.masking.wholeWord", BOOL, train.masking.whole_word, "false")},
     {ROW("train.sequenceLength", INT, train.sequence_length, "512"), RANGE(1, 1048576)},
     {ROW("train.batchSequences", INT, train.batch_sequences, "8"), RANGE(1, 1048576)},
     {ROW("train.steps", I64, train.steps, "0"), RANGE(1, STEPS_MAX)},
@@ -450,6 +461,13 @@ static void fill_optimizer(struct jobspec_train *t)
         *fields[i] = *fields[i] < 0 ? values[i] : *fields[i];
 }
 
+/* A group that is not there says nothing of its fields. */
+static void fill_masking(struct jobspec_train *t)
+{
+    if (t->objective == OBJECTIVE_MASKED_LM && !(t->masking.share > 0))
+        t->masking.share = strtod(MASKING_SHARE, NULL);
+}
+
 static int decode(
     const struct json *object, bool strict, struct arena *a, struct jobspec *out, struct err *e)
 {
@@ -474,8 +492,10 @@ static int decode(
     spec.namespace_ = identity.namespace_;
     spec.uid = identity.uid;
     spec.generation = identity.generation;
-    if (task == TASK_TRAIN)
+    if (task == TASK_TRAIN) {
         fill_optimizer(&spec.train);
+        fill_masking(&spec.train);
+    }
     if (task == TASK_SERVE && !spec.serve.model_name)
         spec.serve.model_name = spec.name;
     if ((rc = jobspec_check(&source, &spec, body, e)) ||

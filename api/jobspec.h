@@ -29,6 +29,7 @@ enum init { INIT_PRETRAINED, INIT_RANDOM };
 enum train_method { METHOD_FULL, METHOD_LORA };
 enum objective_kind {
     OBJECTIVE_CAUSAL_LM,
+    OBJECTIVE_MASKED_LM,
     OBJECTIVE_TOKEN_CLASSIFICATION,
     OBJECTIVE_SEQUENCE_CLASSIFICATION,
     OBJECTIVE_DPO
@@ -111,6 +112,10 @@ struct jobspec_train {
         int64_t skip_bad_records; /* of JSONL, at most so many of a file */
         bool packing;             /* of documents, several in a sequence */
     } data;
+    struct {
+        double share;    /* of the tokens, 0 but with MaskedLM */
+        bool whole_word; /* all tokens of a word, or none */
+    } masking;
     int sequence_length; /* tokens */
     int batch_sequences; /* sequences of the global batch, whatever the world size */
     int64_t steps;       /* > 0; epochs is 0 then */

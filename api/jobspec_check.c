@@ -86,7 +86,8 @@ static int check_objective(
     static const char *const texts[] = {".jsonl", ".ndjson", ".csv", ".tsv", NULL};
     enum data_format f = t->data.format;
     bool causal = t->objective == OBJECTIVE_CAUSAL_LM, dpo = t->objective == OBJECTIVE_DPO;
-    if ((causal || dpo) && t->data.test)
+    bool masked = t->objective == OBJECTIVE_MASKED_LM;
+    if ((causal || dpo || masked) && t->data.test)
         return field_refuse(s, "train.data.test", e,
             "only allowed with objective TokenClassification or SequenceClassification");
     if (t->objective != OBJECTIVE_TOKEN_CLASSIFICATION && f == FORMAT_CONLL)
@@ -96,9 +97,9 @@ static int check_objective(
         !(f == FORMAT_AUTO && files_end_in(t, words)))
         return field_refuse(s, "train.data.format", e,
             "must be CoNLL with TokenClassification, or Auto with files that end in .conll");
-    if (!causal && !dpo && t->data.skip_bad_records)
-        return field_refuse(
-            s, "train.data.skipBadRecords", e, "only allowed with objective CausalLM or DPO");
+    if (!causal && !dpo && !masked && t->data.skip_bad_records)
+        return field_refuse(s, "train.data.skipBadRecords", e,
+            "only allowed with objective CausalLM, MaskedLM or DPO");
     if (t->objective != OBJECTIVE_SEQUENCE_CLASSIFICATION && (f == FORMAT_CSV || f == FORMAT_TSV))
         return field_refuse(
             s, "train.data.format", e, "CSV and TSV are only allowed with SequenceClassification");
@@ -189,6 +190,7 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
 {
     const struct jobspec_train *t = &spec->train;
     const struct json *lora = json_path(body, "train.lora");
+    const struct json *masking = json_path(body, "train.masking");
     if (!spec->checkpoint.path)
         return field_refuse(s, "checkpoint", e, "required with train");
     if ((t->steps > 0) == (t->epochs > 0))
@@ -198,6 +200,8 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
             s, "train.lora", e, "required with method LoRA, and only allowed there");
     if (t->method == METHOD_LORA && t->lora.dora && t->lora.dropout > 0)
         return field_refuse(s, "train.lora.dropout", e, "not allowed with dora");
+    if (t->objective != OBJECTIVE_MASKED_LM && masking && !json_is_null(masking))
+        return field_refuse(s, "train.masking", e, "only allowed with objective MaskedLM");
     int rc;
     if ((rc = check_objective(s, t, e)) ||
         (rc = check_dpo(s, t, json_path(body, "train.dpo"), e)) ||

@@ -31,7 +31,6 @@ static struct exception {
     {"matmul_force_wide", "the way of a processor that this one is not", false},
     {"openai_fields", "docs/openai.md is checked against it", false},
     {"layout_*", "group is made of both, and sharding will be", false},
-    {"tok_is_special", "what no client's text may become", false},
     {"tok_b*", "what published tokenizers are compared by", false},
     {"safetensors_find", "golden files are read by name", false},
     {"sched_destroy", "the program's queue lives as long as its reader thread", false},

@@ -211,6 +211,7 @@ void data_close(struct data *d)
     mem_free(d->first);
     mem_free(d->chosen);
     packing_done(&d->packing);
+    data_masks_destroy(d->masks);
     mem_free(d);
 }
 

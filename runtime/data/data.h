@@ -6,7 +6,8 @@
  * sequence_length + 1 tokens with stride sequence_length (the last partial one is dropped). Sample
  * k of epoch e is permutation(seed, e)[k], a pure function; the data position is one number:
  * samples consumed since the start. Of conversations, or prompts with their completions, one is a
- * sample, or as many as fit.
+ * sample, or as many as fit. For MaskedLM a sample is the next sequence_length tokens of it, those
+ * around it included that the tokenizer puts around a text, some of them hidden.
  *
  * Tagged sentences (runtime/data/conll.h): a sample is a sentence, word by word through the
  * tokenizer. Texts with a label each (runtime/data/labelled.h): a sample is a text, whose
@@ -70,6 +71,27 @@ int64_t data_learnt(const struct data *d, int64_t sample); /* targets; at least 
  * nothing that is learnt was left, which are no samples. */
 int64_t data_truncated(const struct data *d);
 int64_t data_dropped(const struct data *d);
+
+/* -- what has hidden tokens -- */
+
+struct data_masking {
+    double share;    /* of the tokens that are to be told, in (0, 1) */
+    bool whole_word; /* all tokens of a word or none */
+    uint64_t seed;
+};
+/* Running text of a file of tokens, as data_open has it. The tokenizer is borrowed until
+ * data_close. ERR_USER: it has no mask, or marks no words where that is asked for; or the corpus is
+ * of documents with rows of their own. */
+int data_open_masked(const char *path, const char *tokens, int sequence_length, const struct tok *t,
+    const struct data_masking *m, struct data **out, struct err *e);
+/* Which tokens are hidden is drawn anew for each value of `draw`, whose sample is draw modulo
+ * data_samples: what is hidden depends on it and on the seed alone. Of all words, or tokens, but
+ * special ones a share is chosen, at least one; of ten chosen tokens eight become the mask, one any
+ * token, one stays (Devlin et al., arXiv:1810.04805, 3.1). inputs, targets (room each, no less than
+ * sequence_length): a target is what a chosen token was, -1 elsewhere. */
+void data_masked_sample(const struct data *d, int64_t draw, int64_t room, int32_t *inputs,
+    int32_t *targets, int32_t *length);
+int64_t data_masked_told(const struct data *d, int64_t draw); /* targets; at least one */
 
 /* -- what has labels -- */
 

@@ -1,7 +1,7 @@
 /*
  * data/internal: a corpus, as the files of this folder share it: data.c has running text and the
- * order of samples, labels.c names, tagged.c sentences and texts.c texts with labels. Nobody else
- * includes it.
+ * order of samples, masked.c running text with hidden tokens, labels.c names, tagged.c sentences
+ * and texts.c texts with labels. Nobody else includes it.
  */
 #ifndef RUNTIME_DATA_INTERNAL_H
 #define RUNTIME_DATA_INTERNAL_H
@@ -13,6 +13,15 @@
 
 #include <stdbool.h>
 
+struct masks { /* of running text whose tokens are hidden */
+    uint64_t seed;
+    uint64_t limit; /* a word is chosen where what is drawn for it is below; of 2^32 */
+    int32_t mask, vocab;
+    const struct tok_affix *prefix, *suffix; /* the tokenizer's */
+    int64_t from;                            /* the first sample begins at this id */
+    uint8_t *kinds;                          /* (vocab), of enum masks_kind */
+};
+
 struct data {
     struct tokens tokens; /* of a corpus that was tokenised into a file; else `ids` */
     struct tok_ids ids;
@@ -23,6 +32,7 @@ struct data {
     bool packed;
     bool pairs; /* rows 2k and 2k + 1 are pair k, which `chosen` counts in */
     struct packing packing;
+    struct masks *masks; /* NULL: none are hidden */
 
     /* of tagged sentences */
     struct tok_ids tags; /* beside ids: the label of each, -1: none */
@@ -33,6 +43,7 @@ struct data {
 };
 
 int data_create(int sequence_length, struct data **out, struct err *e);
+void data_masks_destroy(struct masks *m);
 /* A file's text without its byte order mark. */
 void data_skip_mark(const struct io_map *map, const char **text, size_t *size);
 /* The same; ERR_DATA: it is empty or no UTF-8. */

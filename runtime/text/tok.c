@@ -18,7 +18,7 @@
 
 struct tok {
     enum tok_model model;
-    int32_t vocab, bos, eos, pad;
+    int32_t vocab, bos, eos, pad, mask;
     uint8_t *kinds;
     char *bytes;            /* of all tokens, decoded */
     uint32_t *start;        /* vocab + 1 */
@@ -219,6 +219,7 @@ int tok_create(const struct tok_def *d, const char *path, struct tok **out, stru
     t->bos = d->bos;
     t->eos = d->eos;
     t->pad = d->pad;
+    t->mask = d->mask;
     t->prefix = d->prefix;
     t->suffix = d->suffix;
     t->start = mem_array((size_t)d->vocab + 1, sizeof *t->start);
@@ -550,6 +551,24 @@ uint64_t tok_digest(const struct tok *t)
 int32_t tok_pad(const struct tok *t)
 {
     return t->pad;
+}
+
+int32_t tok_mask(const struct tok *t)
+{
+    return t->mask;
+}
+
+bool tok_marks_words(const struct tok *t)
+{
+    return t->model == TOK_WORDPIECE && t->wordpiece.prefix_len;
+}
+
+bool tok_continues(const struct tok *t, int32_t id)
+{
+    size_t n = t->wordpiece.prefix_len;
+    return tok_marks_words(t) && id >= 0 && id < t->vocab && t->kinds[id] == TOK_NORMAL &&
+        t->start[id + 1] - t->start[id] > n &&
+        !memcmp(t->bytes + t->start[id], t->wordpiece.prefix, n);
 }
 
 const struct tok_affix *tok_prefix(const struct tok *t)

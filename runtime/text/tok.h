@@ -20,9 +20,10 @@ struct weights;
 int tok_open(struct weights *w, struct tok **out, struct err *e); /* from the model's own files */
 void tok_close(struct tok *t);
 int32_t tok_vocab(const struct tok *t);
-int32_t tok_bos(const struct tok *t); /* -1: none */
-int32_t tok_eos(const struct tok *t); /* ends a turn; -1: none */
-int32_t tok_pad(const struct tok *t); /* -1: none */
+int32_t tok_bos(const struct tok *t);  /* -1: none */
+int32_t tok_eos(const struct tok *t);  /* ends a turn; -1: none */
+int32_t tok_pad(const struct tok *t);  /* -1: none */
+int32_t tok_mask(const struct tok *t); /* stands for a token that is to be told; -1: none */
 
 #define TOK_AFFIX_LIMIT 8
 struct tok_affix { /* ids that the post-processor puts before or behind a text */
@@ -71,6 +72,9 @@ int tok_encode_guarded(
  * before it, unless *out is empty. Special tokens give nothing when skip_special. */
 int tok_decode(const struct tok *t, int32_t id, bool skip_special, struct buf *out);
 bool tok_is_special(const struct tok *t, int32_t id);
+/* Does a token show that it goes on with a word ("##ing")? Of tokenizers that mark words so. */
+bool tok_marks_words(const struct tok *t);
+bool tok_continues(const struct tok *t, int32_t id);
 /* Of the definition: the same for the same tokenizer, from whichever of its files it was read. */
 uint64_t tok_digest(const struct tok *t);
 

@@ -73,7 +73,7 @@ struct tok_def {
     struct tok_steps steps; /* the normaliser's */
     struct tok_stage stages[TOK_SPLIT_STAGES];
     int stage_count;
-    int32_t bos, eos, pad; /* -1: none */
+    int32_t bos, eos, pad, mask; /* -1: none */
     struct tok_affix prefix, suffix;
 };
 

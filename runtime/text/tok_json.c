@@ -258,6 +258,10 @@ void tok_def_config(struct tok_def *d, const struct json *config)
     d->eos = named_token(d, json_get(config, "eos_token"));
     int32_t pad = named_token(d, json_get(config, "pad_token"));
     d->pad = pad >= 0 ? pad : d->pad;
+    d->mask = named_token(d, json_get(config, "mask_token"));
+    int32_t usual = tok_def_find(d, (struct tok_text){"[MASK]", strlen("[MASK]")});
+    if (d->mask < 0 && usual >= 0 && d->kinds[usual] == TOK_SPECIAL)
+        d->mask = usual;
 }
 
 /* transformers makes a BERT's tokenizer, by its class, of the vocabulary and the configuration

@@ -100,16 +100,25 @@ static void warn_of_rows(const char *path, const struct data *d, int64_t rows)
             LOG_I("of", data_samples(d) + data_dropped(d)));
 }
 
+static int open_samples(
+    const struct train *t, const char *path, const char *tokens, struct data **out, struct err *e)
+{
+    const struct jobspec_train *s = &t->spec->train;
+    const struct data_masking m = {s->masking.share, s->masking.whole_word, s->seed};
+    if (t->objective->masked)
+        return data_open_masked(path, tokens, s->sequence_length, t->tok, &m, out, e);
+    if (t->objective->pairs)
+        return data_open_pairs(path, tokens, s->sequence_length, out, e);
+    return data_open(path, tokens, s->sequence_length, s->data.packing, out, e);
+}
+
 static int open_tokens(struct train *t, const char *path, const struct corpus_told *told,
     struct data **out, struct err *e)
 {
     int64_t until = clock_ms() + APPEAR_MS;
     for (;;) {
         struct err why = {0};
-        const struct jobspec_train *s = &t->spec->train;
-        int rc = t->objective->pairs
-            ? data_open_pairs(path, told->path, s->sequence_length, out, &why)
-            : data_open(path, told->path, s->sequence_length, s->data.packing, out, &why);
+        int rc = open_samples(t, path, told->path, out, &why);
         if (rc && e)
             *e = why;
         if (!rc && train_leads(t))

@@ -175,8 +175,11 @@ static bool first_of_leaf(const struct adapter *a, int module)
     return true;
 }
 
+/* NULL: peft has no name for it. */
 static const char *task_of(const struct model_config *c)
 {
+    if (c->masked)
+        return NULL;
     if (!c->labels)
         return "CAUSAL_LM";
     return c->pooled ? "SEQ_CLS" : "TOKEN_CLS";
@@ -190,7 +193,10 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
     jsonw_init(&w, out);
     jsonw_open(&w, NULL, '{');
     jsonw_str(&w, "peft_type", "LORA");
-    jsonw_str(&w, "task_type", task_of(c));
+    if (task_of(c))
+        jsonw_str(&w, "task_type", task_of(c));
+    else
+        jsonw_null(&w, "task_type");
     jsonw_str(&w, "base_model_name_or_path", spec->model.source);
     jsonw_int(&w, "r", t->lora.rank);
     jsonw_num(&w, "lora_alpha", t->lora.alpha);

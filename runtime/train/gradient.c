@@ -19,6 +19,14 @@ void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *c
     *first += (step - 1) * batch;
 }
 
+/* The sample at a position of the training order; of hidden tokens another one in each epoch. */
+static int64_t sample_at(const struct train *t, int64_t position)
+{
+    int64_t sample = data_sample_at(t->train_samples, t->spec->train.seed, position);
+    int64_t epoch = t->objective->masked ? position / t->train_samples : 0;
+    return sample + epoch * data_samples(t->data);
+}
+
 /* Over the global batch; fn NULL: each sequence is full. */
 static int64_t add_up(
     const struct train *t, int64_t step, int64_t (*fn)(const struct data *d, int64_t sample))
@@ -28,7 +36,7 @@ static int64_t add_up(
     if (!fn)
         return batch * s->sequence_length;
     for (int64_t i = (step - 1) * batch; i < step * batch; i++)
-        sum += fn(t->data, data_sample_at(t->train_samples, s->seed, i));
+        sum += fn(t->data, sample_at(t, i));
     return sum;
 }
 
@@ -74,8 +82,7 @@ static int64_t longest(const struct train *t, int64_t step)
     if (!t->objective->tokens_fn)
         return s->sequence_length;
     for (int64_t i = (step - 1) * batch; i < step * batch; i++) {
-        int64_t sample = data_sample_at(t->train_samples, s->seed, i);
-        int64_t n = train_longest(t, t->data, sample);
+        int64_t n = train_longest(t, t->data, sample_at(t, i));
         most = n > most ? n : most;
     }
     return most;
@@ -123,8 +130,7 @@ int train_compute(struct train *t, int64_t step, struct err *e)
     for (int64_t i = 0, b; i < count; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
         for (int64_t j = 0; j < b; j++)
-            train_fill(t, t->data,
-                data_sample_at(t->train_samples, t->spec->train.seed, first + i + j), j);
+            train_fill(t, t->data, sample_at(t, first + i + j), j);
         beat_phase(t->door->page, WIRE_PHASE_FORWARD);
         pass_watch_gradient(t->pass, t->lots_wanted && i + b == count ? take_ready : NULL, t);
         pass_set_place(t->pass, (first + i) * objective_rows(t->objective));

@@ -3,6 +3,7 @@
  * one, those of running text all count, of a conversation what the assistant says, and the loss is
  * the mean of -log p over them (Radford et al. 2018, L1). What follows does not reach back, so
  * padding behind a sequence needs no mask, but where experts count the tokens that come to them.
+ * MaskedLM tells hidden tokens of running text from what is around them (Devlin et al. 2019, 3.1).
  * TokenClassification predicts the label of each word at its first token (Devlin et al. 2019, 5.3),
  * SequenceClassification that of a text at its first token, [CLS], through the pooler (4.1);
  * padding is not attended to.
@@ -10,8 +11,11 @@
  */
 #include "runtime/train/objective.h"
 
+#include <math.h>
+
 #define CAUSAL_EVALUATED 16
 #define PAIRS_EVALUATED  128
+#define MASKED_EVALUATED 64 /* of which one token in seven counts */
 
 static double loss_itself(double loss)
 {
@@ -19,8 +23,11 @@ static double loss_itself(double loss)
 }
 
 static const struct objective_metric metrics[] = {{"loss", loss_itself}};
+static const struct objective_metric masked_metrics[] = {
+    {"loss", loss_itself}, {"perplexity", exp}};
 
-static int causal_loss(struct pass *p, int64_t b, const struct pass_input *in, float scale,
+/* No padding is seen: there is none, or it lies behind. */
+static int unpadded_loss(struct pass *p, int64_t b, const struct pass_input *in, float scale,
     bool backward, struct err *e)
 {
     struct pass_input whole = *in;
@@ -53,9 +60,18 @@ static const struct objective objectives[] = {
         .batch_fn = data_sample,
         .labels_fn = data_learnt,
         .tokens_fn = data_length,
-        .loss_fn = causal_loss,
+        .loss_fn = unpadded_loss,
         .metrics = metrics,
         .metric_count = 1},
+    [OBJECTIVE_MASKED_LM] = {.name = "MaskedLM",
+        .bidirectional = true,
+        .masked = true,
+        .evaluated = MASKED_EVALUATED,
+        .batch_fn = data_masked_sample,
+        .labels_fn = data_masked_told,
+        .loss_fn = unpadded_loss,
+        .metrics = masked_metrics,
+        .metric_count = 2},
     [OBJECTIVE_TOKEN_CLASSIFICATION] = {.name = "TokenClassification",
         .bidirectional = true,
         .labels = OBJECTIVE_LABELS_WORDS,

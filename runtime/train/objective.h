@@ -29,6 +29,8 @@ struct objective {
     /* A sample is two rows, whose loss (runtime/train/preference.h) is no sum over tokens: batch_fn
        writes both rows and both lengths, and there is no loss_fn. */
     bool pairs;
+    bool
+        masked; /* tokens are hidden, others in each epoch: a sample is data_masked_sample's draw */
     int evaluated; /* sequences that an evaluation looks at, at most; 0: all there are */
     /* One sample as inputs and labels (room each: all of its tokens at least); a label of -1 counts
        for nothing. *length: its tokens. */

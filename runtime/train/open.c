@@ -238,10 +238,21 @@ static int open_teacher(struct train *t, struct err *e)
     return rc;
 }
 
+/* What stands above the last layer; of labels learn_labels says how many, and of what. */
+static void shape_head(struct train *t)
+{
+    t->config.masked = t->objective->masked;
+    if (t->config.masked) {
+        t->config.labels = 0;
+        t->config.pooled = false;
+    }
+}
+
 static int open_corpus(struct train *t, struct err *e)
 {
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     int rc;
+    shape_head(t);
     if ((rc = check_objective(t, e)) || (rc = tok_open(t->weights, &t->tok, e)) ||
         (rc = open_teacher(t, e)) || (t->objective->labels && (rc = learn_labels(t, e))) ||
         (rc = open_files(t, e)))
@@ -342,6 +353,8 @@ static void say_what_is_fresh(const struct train *t)
 {
     const struct model_config *has = weights_config(t->weights);
     bool loads = t->spec->model.init != INIT_RANDOM;
+    if (train_leads(t) && t->config.masked && !(loads && has->masked))
+        log_info("the head of masked tokens is fresh");
     if (!train_leads(t) || !t->config.labels)
         return;
     if (t->config.pooled && !(loads && has->pooled))
@@ -355,14 +368,19 @@ static void say_what_is_fresh(const struct train *t)
         log_info("the classifier is fresh", LOG_I("labels", t->config.labels));
 }
 
-/* peft leaves a pooler as it is: one that was drawn would be neither learnt nor in the adapter. */
-static int check_pooler(const struct train *t, struct err *e)
+/* peft leaves a pooler as it is, and the head of masked tokens: one that was drawn would be neither
+   learnt nor in the adapter. */
+static int check_frozen(const struct train *t, struct err *e)
 {
-    bool has = t->spec->model.init != INIT_RANDOM && weights_config(t->weights)->pooled;
-    if (!t->config.pooled || has || t->spec->train.method != METHOD_LORA)
+    const struct model_config *has = weights_config(t->weights);
+    bool loads = t->spec->model.init != INIT_RANDOM;
+    bool pooler = t->config.pooled && !(loads && has->pooled);
+    bool masked = t->config.masked && !(loads && has->masked);
+    if (t->spec->train.method != METHOD_LORA || (!pooler && !masked))
         return 0;
     return err_set(e, ERR_USER,
-        "spec.train.method: LoRA trains no pooler, and spec.model has none to load; use Full");
+        "spec.train.method: LoRA trains no %s, and spec.model has none to load; use Full",
+        pooler ? "pooler" : "head of masked tokens");
 }
 
 static int open_model(struct train *t, struct err *e)
@@ -370,7 +388,7 @@ static int open_model(struct train *t, struct err *e)
     t->optim_conf = optim_conf_of(t);
     struct model_conf conf = model_conf_of(t);
     int rc;
-    if ((rc = check_pooler(t, e)) || (rc = plan(t, &conf, e)) ||
+    if ((rc = check_frozen(t, e)) || (rc = plan(t, &conf, e)) ||
         (rc = model_create(t->dev, &conf, &t->model, e)) ||
         (rc = pass_create(t->model, &t->pass, e)))
         return rc;

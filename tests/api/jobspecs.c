@@ -61,6 +61,10 @@ const char jobspecs_dpo[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
                   "train: {objective: DPO, dpo: {beta: 0.25, labelSmoothing: 0.125, loss: "
                   "Sigmoid}, data: {train: /data/t.jsonl}, steps: 3, output: /data/o}}}";
+const char jobspecs_masked[] = JOBSPECS_HEAD
+    "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
+    "train: {objective: MaskedLM, data: {train: /data/t.txt, skipBadRecords: 1}, masking: {share: "
+    "0.25, wholeWord: true}, epochs: 1.5, output: /data/o}}}";
 const char jobspecs_serve[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, contextLength: 64, "
     "maxQueue: 2, drainSeconds: 1, apiKeySecret: s}}}";

@@ -20,7 +20,7 @@
 
 static const char *const full[] = {jobspecs_train, jobspecs_epochs, jobspecs_texts, jobspecs_dpo,
     jobspecs_serve, jobspecs_run, jobspecs_convert, jobspecs_search, jobspecs_prune,
-    jobspecs_evaluate};
+    jobspecs_evaluate, jobspecs_masked};
 
 static const char least_train[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
@@ -620,7 +620,7 @@ END_TEST
 
 static const char *const samples[] = {"finetune", "serve", "run", "train-from-scratch",
     "token-classification", "sequence-classification", "chat", "convert", "search", "dpo", "prune",
-    "distill", "evaluate"};
+    "distill", "evaluate", "masked-lm"};
 
 START_TEST(test_samples)
 {

@@ -83,5 +83,19 @@ START_TEST(a_pair_is_two_rows_and_one_label)
 }
 END_TEST
 
+START_TEST(masked_samples_have_hidden_tokens)
+{
+    const struct objective *o = objective(OBJECTIVE_MASKED_LM);
+    ck_assert_str_eq(o->name, "MaskedLM");
+    ck_assert(o->bidirectional && o->masked && !o->labels);
+    ck_assert(o->batch_fn == data_masked_sample && o->labels_fn == data_masked_told);
+    ck_assert_ptr_null(o->tokens_fn); /* all are full */
+    ck_assert_int_eq(o->metric_count, 2);
+    ck_assert_str_eq(o->metrics[1].name, "perplexity");
+    ck_assert_double_eq_tol(o->metrics[1].value_fn(2), 7.389056, 1e-6);
+}
+END_TEST
+
 UNIT_MAIN("objective", causal_labels_are_the_inputs_that_follow, causal_samples_are_the_corpus_own,
-    classification_counts_what_is_labelled, a_pair_is_two_rows_and_one_label)
+    masked_samples_have_hidden_tokens, classification_counts_what_is_labelled,
+    a_pair_is_two_rows_and_one_label)
