@@ -208,6 +208,7 @@ void data_close(struct data *d)
     tokens_close(&d->tokens);
     tok_ids_done(&d->ids);
     tok_ids_done(&d->tags);
+    tok_ids_done(&d->sets);
     mem_free(d->first);
     mem_free(d->chosen);
     packing_done(&d->packing);
@@ -236,7 +237,12 @@ uint64_t data_digest(const struct data *d)
         return ids;
     const uint64_t all[] = {ids, hash_xxh3(d->tags.id, (size_t)d->tags.count * sizeof *d->tags.id),
         hash_xxh3(d->first, (size_t)(d->samples + 1) * sizeof *d->first), d->names};
-    return hash_xxh3(all, sizeof all);
+    uint64_t digest = hash_xxh3(all, sizeof all);
+    if (!d->label_count)
+        return digest;
+    const uint64_t several[] = {
+        digest, hash_xxh3(d->sets.id, (size_t)d->sets.count * sizeof *d->sets.id)};
+    return hash_xxh3(several, sizeof several);
 }
 
 int64_t data_truncated(const struct data *d)

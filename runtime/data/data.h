@@ -102,13 +102,20 @@ enum data_scheme {        /* of the labels of words, but for O */
     DATA_SCHEME_ENTITIES, /* of IOB, IOB2 and BIOES: one of B-, I-, E-, S- and a type of entity */
     DATA_SCHEME_PLAIN,    /* none is such */
 };
+enum data_arity { /* of the labels of texts */
+    DATA_ARITY_OPEN,
+    DATA_ARITY_ONE,
+    DATA_ARITY_SEVERAL, /* of each text any number */
+};
 struct data_labels { /* zeroes: none yet */
     char **names;    /* sorted bytewise; a label is its index, once all files are learnt */
     int count, capacity;
     enum data_scheme scheme;
+    enum data_arity arity;
 };
 /* Adds the names that a file has, the training file's first: one alone is ERR_DATA, and so are
- * labels of words of both schemes. What was added before a failure stays. */
+ * labels of words of both schemes, and texts of both arities. What was added before a failure
+ * stays. */
 int data_labels_learn_words(struct data_labels *l, const char *path, struct err *e); /* CoNLL */
 /* JSONL, CSV or TSV; Auto: by the end of path. */
 int data_labels_learn_texts(
@@ -131,11 +138,13 @@ int64_t data_tagged_truncated(const struct data *d); /* sentences or texts that 
 /* What the tokenizer puts before a text; of each word its tokens, the first with its label and the
  * others with -1, as many as fit; what the tokenizer puts behind. Of a text its tokens
  * likewise, the first of all with its label. The rest of both (room, no less than the tokens) is
- * padded. *length: tokens, padding not counted. */
+ * padded. *length: tokens, padding not counted. Of texts with several labels each, labels has one
+ * number for each label there is: 1 where the text has it, else 0. */
 void data_tagged_sample(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
     int32_t *labels, int32_t *length);
 int64_t data_tagged_length(const struct data *d, int64_t sample);
-int64_t data_tagged_labels(const struct data *d, int64_t sample); /* that count; at least one */
+/* Labels that count, at least one; all that there are where texts have several. */
+int64_t data_tagged_labels(const struct data *d, int64_t sample);
 
 /* Which positions of a step's global batch belong to this rank: [*first, *first + *count),
    contiguous, sizes differ by at most one, union over ranks = [0, batch). Pure. */

@@ -38,7 +38,9 @@ struct data {
     struct tok_ids tags; /* beside ids: the label of each, -1: none */
     int64_t *first;      /* (samples + 1) where each sentence begins in ids; NULL: running text */
     int64_t first_capacity;
-    uint64_t names; /* a digest */
+    struct tok_ids sets;        /* of texts with several labels, of each set_words of 32 bits */
+    int set_words, label_count; /* 0: of each one label */
+    uint64_t names;             /* a digest */
     int32_t pad;
 };
 

@@ -34,6 +34,37 @@ static int check_label(
     return 0;
 }
 
+bool labelled_next_label(const struct labelled_text *t, struct labelled_label *at)
+{
+    const char *end = t->label ? t->label + t->label_bytes : NULL;
+    if (t->several && !t->label) { /* a list */
+        at->item = at->name ? json_next(at->item) : t->first;
+        at->name = json_string_value(at->item);
+        at->bytes = at->name ? (int)strnlen(at->name, LABELLED_LABEL_BYTES + 1) : 0;
+        return at->item;
+    }
+    if (at->name ? !t->several || at->name + at->bytes == end : t->several && !t->label_bytes)
+        return false;
+    at->name = at->name ? at->name + at->bytes + 1 : t->label;
+    const char *bar = t->several ? memchr(at->name, '|', (size_t)(end - at->name)) : NULL;
+    at->bytes = (int)((bar ? bar : end) - at->name);
+    return true;
+}
+
+static int check_labels(const struct labelled *l, const struct labelled_text *t, struct err *e)
+{
+    struct labelled_label at = {.name = NULL};
+    while (labelled_next_label(t, &at)) {
+        if (!at.name)
+            return err_set(e, ERR_DATA, "%s: line %lld: \"labels\" holds what is no string",
+                l->path, (long long)t->line);
+        int rc = check_label(l, t->line, at.name, (size_t)at.bytes, e);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
 /* -- tables -- */
 
 struct labelled_field {
@@ -113,10 +144,11 @@ static bool is_field(const struct labelled *l, const struct labelled_field *f, c
     return f->len == strlen(name) && !memcmp(buf_cstr(&l->row) + f->from, name, f->len);
 }
 
-static int name_column(const struct labelled *l, const struct labelled_field *f, int column,
+static int name_column(struct labelled *l, const struct labelled_field *f, int column,
     struct err *e, int *text, int *label)
 {
-    int *at = is_field(l, f, "text") ? text : is_field(l, f, "label") ? label : NULL;
+    bool several = is_field(l, f, "labels");
+    int *at = is_field(l, f, "text") ? text : several || is_field(l, f, "label") ? label : NULL;
     if (is_field(l, f, "text_pair"))
         return err_set(
             e, ERR_DATA, "%s: a column \"text_pair\": pairs of texts are not supported", l->path);
@@ -125,6 +157,7 @@ static int name_column(const struct labelled *l, const struct labelled_field *f,
             e, ERR_DATA, "%s: two columns \"%s\"", l->path, at == text ? "text" : "label");
     if (at)
         *at = column;
+    l->several |= several;
     return 0;
 }
 
@@ -166,17 +199,38 @@ static int next_record(struct labelled *l, struct labelled_text *out, struct err
         return err_set(e, ERR_DATA, "%s: line %lld: %d columns, but the first line names %d",
             l->path, (long long)line, n, l->columns);
     const char *row = buf_cstr(&l->row);
-    *out = (struct labelled_text){
-        row + text.from, row + label.from, (int64_t)text.len, (int)label.len, line};
-    int rc = check_label(l, line, out->label, label.len, e);
+    *out = (struct labelled_text){.text = row + text.from,
+        .label = row + label.from,
+        .text_bytes = (int64_t)text.len,
+        .label_bytes = (int)label.len,
+        .line = line,
+        .several = l->several};
+    int rc = check_labels(l, out, e);
     return rc ? rc : 1;
 }
 
 /* -- lines of JSON -- */
 
+static int take_list(
+    struct labelled *l, const struct json *list, struct labelled_text *out, struct err *e)
+{
+    if (json_get(l->object, "label"))
+        return err_set(e, ERR_DATA, "%s: line %lld: both \"label\" and \"labels\"", l->path,
+            (long long)out->line);
+    if (!json_is_array(list))
+        return err_set(
+            e, ERR_DATA, "%s: line %lld: \"labels\" is no list", l->path, (long long)out->line);
+    out->several = true;
+    out->first = json_first(list);
+    return check_labels(l, out, e);
+}
+
 static int take_label(struct labelled *l, struct labelled_text *out, struct err *e)
 {
     int64_t n;
+    const struct json *list = json_get(l->object, "labels");
+    if (list)
+        return take_list(l, list, out, e);
     out->label = json_str(l->object, "label", NULL);
     if (!out->label && !json_i64(l->object, "label", &n, NULL)) {
         snprintf(l->number, sizeof l->number, "%lld", (long long)n);
@@ -184,8 +238,8 @@ static int take_label(struct labelled *l, struct labelled_text *out, struct err 
     }
     if (!out->label)
         return err_set(e, ERR_DATA,
-            "%s: line %lld: no \"label\" that is a string or a whole number", l->path,
-            (long long)out->line);
+            "%s: line %lld: no \"label\" that is a string or a whole number, and no \"labels\"",
+            l->path, (long long)out->line);
     out->label_bytes = (int)strnlen(out->label, LABELLED_LABEL_BYTES + 1);
     return check_label(l, out->line, out->label, strlen(out->label), e);
 }

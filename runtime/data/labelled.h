@@ -1,8 +1,10 @@
 /*
- * labelled: files of texts with a label each. JSONL: an object a line, its members "text" and
- * "label", the latter a string or a whole number. CSV and TSV: records as RFC 4180 has them, fields
+ * labelled: files of texts with a label each, or with any number of labels each. JSONL: an object a
+ * line, its members "text" and "label", the latter a string or a whole number, or "labels", a list
+ * of strings. CSV and TSV: records as RFC 4180 has them, fields
  * apart by commas or tabs, those in quotes may hold either, line ends and doubled quotes; the first
- * record names the columns, "text" and "label" among them, and all others have as many fields.
+ * record names the columns, "text" and "label" among them, or "labels", whose names stand apart by
+ * "|", and all others have as many fields.
  * Empty lines are skipped.
  *
  * A reader over text in memory, a text at a time; the text is borrowed and must be UTF-8. Errors
@@ -16,6 +18,7 @@
 #include "base/err.h"
 #include "base/json.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define LABELLED_BYTES       (64 << 20) /* of a line or record */
@@ -27,6 +30,7 @@ struct labelled {
     int64_t line;             /* of what stands at `at`, from 1 */
     char separator;           /* of fields; 0: JSONL */
     int columns, text, label; /* how many, and which; of a table */
+    bool several;             /* the column is "labels" */
     struct buf row;           /* the fields of a record that are read */
     struct json *object;      /* of a line */
     char number[24];          /* a label that is one */
@@ -37,6 +41,14 @@ struct labelled_text { /* good until the next call */
     int64_t text_bytes;
     int label_bytes;
     int64_t line;
+    bool several;             /* it has any number of labels; label is not one then */
+    const struct json *first; /* of a list of them */
+};
+
+struct labelled_label { /* zeroes: before the first one */
+    const char *name;   /* no NUL ends it */
+    int bytes;
+    const struct json *item;
 };
 
 /* path: for messages; borrowed. format: JSONL, CSV or TSV, or Auto: by the end of path. Whatever it
@@ -46,5 +58,7 @@ int labelled_begin(struct labelled *l, const char *path, enum data_format format
 /* 1 and *out, 0 at the end, or -code. */
 int labelled_next(struct labelled *l, struct labelled_text *out, struct err *e);
 void labelled_done(struct labelled *l);
+/* The label of a text behind *at, or of several the first one; false: there is none. */
+bool labelled_next_label(const struct labelled_text *t, struct labelled_label *at);
 
 #endif

@@ -149,17 +149,47 @@ static int add_of_words(
     return event ? event : refuse_one(l, path, "word", e);
 }
 
+/* Texts have one label each or several, in all files alike. */
+static int check_arity(
+    struct data_labels *l, const char *path, const struct labelled_text *t, struct err *e)
+{
+    enum data_arity is = t->several ? DATA_ARITY_SEVERAL : DATA_ARITY_ONE;
+    if (l->arity != DATA_ARITY_OPEN && l->arity != is)
+        return err_set(e, ERR_DATA, "%s: line %lld: has %s, but texts before it %s", path,
+            (long long)t->line, t->several ? "\"labels\"" : "\"label\"",
+            t->several ? "\"label\"" : "\"labels\"");
+    l->arity = is;
+    return 0;
+}
+
+static int add_of_text(
+    struct data_labels *l, const char *path, const struct labelled_text *t, struct err *e)
+{
+    struct labelled_label at = {.name = NULL};
+    int rc = check_arity(l, path, t, e);
+    while (!rc && labelled_next_label(t, &at)) {
+        const struct label_found f = {at.name, at.bytes, path, t->line};
+        rc = add_label(l, &f, false, e);
+    }
+    return rc;
+}
+
 static int add_of_texts(struct data_labels *l, struct labelled *from, struct err *e)
 {
     struct labelled_text t;
     int more;
     while ((more = labelled_next(from, &t, e)) > 0) {
-        const struct label_found f = {t.label, t.label_bytes, from->path, t.line};
-        int rc = add_label(l, &f, false, e);
+        int rc = add_of_text(l, from->path, &t, e);
         if (rc)
             return rc;
     }
-    return more ? more : refuse_one(l, from->path, "text", e);
+    if (more)
+        return more;
+    if (l->arity != DATA_ARITY_SEVERAL)
+        return refuse_one(l, from->path, "text", e);
+    if (l->count)
+        return 0;
+    return err_set(e, ERR_DATA, "%s: no text has a label: there is nothing to learn", from->path);
 }
 
 int data_labels_learn_words(struct data_labels *l, const char *path, struct err *e)

@@ -177,9 +177,9 @@ int64_t data_tagged_length(const struct data *d, int64_t sample)
 
 int64_t data_tagged_labels(const struct data *d, int64_t sample)
 {
-    int64_t n = data_tagged_length(d, sample), labels = 0;
+    int64_t n = data_tagged_length(d, sample), labels = d->label_count;
     const int32_t *tag = d->tags.id + d->first[sample];
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n && !d->label_count; i++)
         labels += tag[i] >= 0;
     return labels;
 }
@@ -190,10 +190,15 @@ void data_tagged_sample(const struct data *d, int64_t sample, int64_t room, int3
     int64_t n = data_tagged_length(d, sample);
     assert(n <= room);
     memcpy(inputs, d->ids.id + d->first[sample], (size_t)n * sizeof *inputs);
-    memcpy(labels, d->tags.id + d->first[sample], (size_t)n * sizeof *labels);
-    for (int64_t i = n; i < room; i++) {
+    for (int64_t i = n; i < room; i++)
         inputs[i] = d->pad;
-        labels[i] = -1;
-    }
     *length = (int32_t)n;
+    const int32_t *set = d->sets.id + sample * d->set_words;
+    for (int i = 0; i < d->label_count; i++)
+        labels[i] = set[i / 32] >> i % 32 & 1;
+    if (d->label_count)
+        return;
+    memcpy(labels, d->tags.id + d->first[sample], (size_t)n * sizeof *labels);
+    for (int64_t i = n; i < room; i++)
+        labels[i] = -1;
 }

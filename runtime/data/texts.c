@@ -1,7 +1,8 @@
 /*
  * data/texts: texts with a label each, as tokens. A sample is a text as the tokenizer makes it,
  * special tokens included, cut to the sequence length when it is read; the label stands beside its
- * first token, so that a sample is what it is of sentences with labels (tagged.c).
+ * first token, so that a sample is what it is of sentences with labels (tagged.c). Several labels
+ * of a text are a set, a bit each.
  */
 #include "runtime/data/internal.h"
 
@@ -29,20 +30,56 @@ static int cut_text(struct texts *x, int64_t first, struct err *e)
     return rc;
 }
 
+static int find_label(const struct texts *x, const struct labelled_text *t,
+    const struct labelled_label *at, int *label, struct err *e)
+{
+    if (data_labels_find(x->labels, at->name, at->bytes, label))
+        return 0;
+    return err_set(e, ERR_DATA, "%s: line %lld: label \"%.*s\" was not learnt", x->from.path,
+        (long long)t->line, at->bytes < 40 ? at->bytes : 40, at->name);
+}
+
+/* *label: of a text with one; of several the set is filled. */
+static int find_labels(
+    struct texts *x, const struct labelled_text *t, int *label, int32_t *set, struct err *e)
+{
+    struct labelled_label at = {.name = NULL};
+    while (labelled_next_label(t, &at)) {
+        int rc = find_label(x, t, &at, label, e);
+        if (rc || !t->several)
+            return rc;
+        int32_t bit = (int32_t)(UINT32_C(1) << *label % 32);
+        if (set[*label / 32] & bit)
+            return err_set(e, ERR_DATA, "%s: line %lld: label \"%.*s\" stands twice", x->from.path,
+                (long long)t->line, at.bytes < 40 ? at.bytes : 40, at.name);
+        set[*label / 32] |= bit;
+    }
+    *label = -1;
+    return 0;
+}
+
+static int add_set(struct data *d, const int32_t *set, struct err *e)
+{
+    int rc = 0;
+    for (int i = 0; i < d->set_words && !rc; i++)
+        rc = tok_ids_add(&d->sets, set[i], e);
+    return rc;
+}
+
 static int add_text(struct texts *x, const struct labelled_text *t, struct err *e)
 {
     struct data *d = x->d;
     int64_t first = d->ids.count;
-    int label, rc;
-    if (!data_labels_find(x->labels, t->label, t->label_bytes, &label))
-        return err_set(e, ERR_DATA, "%s: line %lld: label \"%.*s\" was not learnt", x->from.path,
-            (long long)t->line, t->label_bytes < 40 ? t->label_bytes : 40, t->label);
+    int32_t set[DATA_LABELS / 32] = {0};
+    int label, rc = find_labels(x, t, &label, set, e);
+    if (rc)
+        return rc;
     if (tok_encode_document(x->t, t->text, t->text_bytes, &d->ids, e))
         return err_wrap(e, "%s: line %lld", x->from.path, (long long)t->line);
     if (d->ids.count == first) /* nothing of it is left */
         return 0;
     if ((rc = cut_text(x, first, e)) || (rc = data_begin_sample(d, first, e)) ||
-        (rc = data_add_tags(d, label, e)))
+        (rc = data_add_tags(d, label, e)) || (rc = add_set(d, set, e)))
         return rc;
     d->first[++d->samples] = d->ids.count;
     return 0;
@@ -86,6 +123,10 @@ int data_open_texts(const char *path, enum data_format format, const struct tok 
     int rc = data_create_tagged(sequence_length, t, &x.d, e);
     if (rc)
         return rc;
+    if (labels->arity == DATA_ARITY_SEVERAL) {
+        x.d->label_count = labels->count;
+        x.d->set_words = (labels->count + 31) / 32;
+    }
     rc = io_map(path, &map, e);
     if (!rc)
         rc = read_texts(&x, path, &map, format, e);

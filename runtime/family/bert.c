@@ -39,6 +39,8 @@ static int read_labels(
         class && (!strcmp(class, family_bert.masked_class) || !strcmp(class, "BertForPreTraining"));
     if (!words && !texts)
         return c->masked ? values_require(config, path, "tie_word_embeddings", true, e) : 0;
+    c->several =
+        texts && !strcmp(json_str(config, "problem_type", ""), "multi_label_classification");
     if (!json_is_object(names))
         return values_sizes(
             config, path, (const struct values_size[]){{"num_labels", 2, &c->labels}}, 1, e);

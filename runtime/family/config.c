@@ -86,11 +86,19 @@ int model_config_check(const struct model_config *c, struct err *e)
         return err_set(e, ERR_DATA, "a rotary scaling that cannot be");
     if (c->window && c->bidirectional)
         return err_set(e, ERR_DATA, "a window of attention that sees the whole sequence");
+    if (c->several && !(c->pooled && c->labels))
+        return err_set(e, ERR_DATA, "several labels at once of what is no whole text");
     if (c->masked && (!c->bidirectional || c->labels))
         return err_set(
             e, ERR_DATA, "a head of masked tokens beside labels or over what came before");
     int rc = check_experts(c, e);
     return rc ? rc : check_ids(c, e);
+}
+
+bool model_config_same_labels(const struct model_config *a, const struct model_config *b)
+{
+    return a->labels && a->labels == b->labels && a->pooled == b->pooled &&
+        a->several == b->several;
 }
 
 bool model_config_ends(const struct model_config *c, int32_t id)

@@ -362,6 +362,8 @@ static void write_labels(const struct model_config *c, const char *const *labels
         jsonw_str(w, key, label_name(labels, i, name));
     }
     jsonw_close(w);
+    if (c->several)
+        jsonw_str(w, "problem_type", "multi_label_classification");
     jsonw_open(w, "label2id", '{');
     for (int64_t i = 0; i < c->labels; i++)
         jsonw_int(w, label_name(labels, i, name), i);

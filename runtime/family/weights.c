@@ -183,8 +183,10 @@ static bool forget_absent(struct weights *w, enum tensor_role from, enum tensor_
    classifier that is not there either, likewise. */
 static void forget_heads(struct weights *w)
 {
-    if (w->config.labels && forget_absent(w, TENSOR_CLASSIFIER, TENSOR_CLASSIFIER))
+    if (w->config.labels && forget_absent(w, TENSOR_CLASSIFIER, TENSOR_CLASSIFIER)) {
         w->config.labels = 0;
+        w->config.several = false;
+    }
     if (w->config.pooled && !w->config.labels && forget_absent(w, TENSOR_POOLER, TENSOR_POOLER))
         w->config.pooled = false;
     if (w->config.masked && forget_absent(w, TENSOR_TRANSFORM, TENSOR_HEAD))

@@ -4,6 +4,7 @@
  */
 #include "runtime/model/head.h"
 
+#include "base/mem.h"
 #include "runtime/door/beat.h"
 #include "runtime/model/gemm.h"
 
@@ -69,6 +70,50 @@ void head_carve(struct head *w, const struct batch *s, struct carve *c)
         return;
     w->pooled = carve_tensor(c, rows, s->config->dim, s->t);
     w->dpooled = carve_tensor(c, rows, s->config->dim, s->t);
+    if (!s->config->several)
+        return;
+    w->pair = carve_tensor(c, 2, 1, DTYPE_F32);
+    w->ones = carve_tensor(c, w->columns, 1, DTYPE_F32);
+    w->pairs = carve_tensor(c, carve_times(rows, w->columns), 2, DTYPE_F32);
+    w->losses = carve_tensor(c, rows, w->columns, DTYPE_F32);
+}
+
+int head_begin(const struct head *w, struct dev *d, struct err *e)
+{
+    static const float pair[] = {0, 1};
+    mem_autofree float *ones = w->pair ? mem_array((size_t)w->columns, sizeof *ones) : NULL;
+    if (!w->pair)
+        return 0;
+    if (!ones)
+        return err_set(e, ERR_MEMORY, "no memory for %lld labels", (long long)w->columns);
+    for (int64_t i = 0; i < w->columns; i++)
+        ones[i] = 1;
+    dev_upload(d, w->pair, pair, sizeof pair);
+    dev_upload(d, w->ones, ones, (size_t)w->columns * sizeof *ones);
+    return dev_sync(d, e);
+}
+
+/* c (m, n) = a (m, k) b (k, n), contiguous */
+static void multiply(const struct batch *s, int64_t m, int64_t n, int64_t k, const float *a,
+    const float *b, void *c, enum dtype c_type)
+{
+    OP(s, matmul, .m = m, .n = n, .k = k, .a = a, .b = b, .c = c, .lda = k, .ldb = n, .ldc = n,
+        .ab_type = DTYPE_F32, .c_type = c_type, .alpha = 1);
+}
+
+/* Of n texts: each logit becomes a pair with 0 before it; the gradient is that of the second. */
+static void several_xent(const struct batch *s, const struct head *w, int64_t n,
+    const int32_t *targets, float *loss, float scale, bool backward)
+{
+    int64_t each = n * w->columns;
+    bool narrow = w->dlogits;
+    multiply(s, each, 2, 1, w->logits, w->pair, w->pairs, DTYPE_F32);
+    OP(s, xent, .n = each, .v = 2, .ld = 2, .logits = w->pairs, .target = targets,
+        .loss = w->losses, .scale = scale, .backward = backward, .t = DTYPE_F32);
+    multiply(s, n, 1, w->columns, w->losses, w->ones, loss, DTYPE_F32);
+    if (backward)
+        multiply(s, each, 1, 2, w->pairs, w->pair, narrow ? (void *)w->dlogits : w->logits,
+            narrow ? DTYPE_BF16 : DTYPE_F32);
 }
 
 struct scaling {       /* of gradients */
@@ -128,7 +173,9 @@ static void rows_loss(const struct batch *s, const struct head *w, int64_t n, co
         .y_type = DTYPE_F32,
         .scale = 1};
     gemm_forward(s, &g, h, w->w.data, w->logits); /* (n, C) -> (n, V) */
-    if (scaling->backward && w->teacher)
+    if (c->several)
+        several_xent(s, w, n, targets, loss, scaling->all, scaling->backward);
+    else if (scaling->backward && w->teacher)
         rows_teach(s, w, n, targets, loss, scaling);
     else
         rows_xent(s, w, n, targets, loss, scaling);

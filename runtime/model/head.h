@@ -4,8 +4,9 @@
  * which there are few: all rows are one chunk. Where labels are of whole texts there is one row for
  * each sequence, what a pooler makes of its first token: tanh(h P^T + b) (Devlin et al. 2019; the
  * pooler of transformers' BertModel). Of masked tokens (masked.h) the rows are those alone whose
- * token is to be told. Logits are F32 whatever the compute type: the 8 bits of BF16 would be lost
- * in the loss. Only enqueues.
+ * token is to be told. Where a text may have several labels each is told by itself: the loss is
+ * softmax' of the pair (0, logit), which is the binary cross-entropy of the logit. Logits are F32
+ * whatever the compute type: the 8 bits of BF16 would be lost in the loss. Only enqueues.
  */
 #ifndef RUNTIME_MODEL_HEAD_H
 #define RUNTIME_MODEL_HEAD_H
@@ -36,13 +37,19 @@ struct head {
     const void *pooler_bias;       /* (C) t */
     float *dpooler, *dpooler_bias; /* NULL when frozen */
     void *pooled, *dpooled;        /* (B, C) t */
+    float *pair, *ones;            /* (2) 0 and 1; (columns): of several labels; or NULL */
+    float *pairs, *losses;         /* (B * columns, 2), (B * columns): likewise */
     struct masked masked;          /* of masked tokens */
 };
 
 void head_bind(struct head *w, const struct model *m, float *gradient);
 void head_carve(struct head *w, const struct batch *s, struct carve *c);
+/* Writes what stays in the memory that was carved; waits for the device. */
+int head_begin(const struct head *w, struct dev *d, struct err *e);
 /* loss (N), of labels of whole texts (B), of masked tokens (s->chosen, and as many targets), =
-   -log p(target), or op_distill's; with backward also s->dh and the gradients, times scale */
+   -log p(target), or op_distill's; with backward also s->dh and the gradients, times scale. Of
+   several labels targets are (B, columns), 0, 1 or -1: nothing, and the loss of a text is the sum
+   over labels. */
 void head_loss(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
     float scale, bool backward);
 /* The same with backward, of a vocabulary, each sequence's times its own: scales (B), host. */

@@ -92,7 +92,7 @@ static bool is_loaded(const struct model *m, const struct weights *w, const stru
     if (is->masked && p->role >= TENSOR_TRANSFORM && p->role <= TENSOR_HEAD)
         return has->masked;
     return p->role != TENSOR_CLASSIFIER ||
-        (!m->conf.fresh_labels && has->labels == is->labels && has->pooled == is->pooled);
+        (!m->conf.fresh_labels && model_config_same_labels(has, is));
 }
 
 static int read_rows(struct model *m, struct weights *w, const struct tensor *p, int64_t row,

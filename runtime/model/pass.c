@@ -62,7 +62,9 @@ static void pass_carve(struct pass *p)
     p->loss = carve_tensor(c, n, 1, DTYPE_F32);
     p->loss_total = carve_tensor(c, PASS_AHEAD, n, DTYPE_F32);
     p->ids = carve_tensor(c, n, 1, DTYPE_I32);
-    p->targets = carve_tensor(c, n, 1, DTYPE_I32);
+    int64_t labels = carve_times(p->batch.b, p->net.head.columns);
+    bool several = p->batch.config->several && labels > n;
+    p->targets = carve_tensor(c, several ? labels : n, 1, DTYPE_I32);
     p->position = carve_tensor(c, n, 1, DTYPE_I32);
     p->lengths = carve_tensor(c, p->batch.b, 1, DTYPE_I32);
     if (p->batch.config->types)
@@ -157,7 +159,8 @@ static int pass_open(struct pass *p, struct model *m, struct err *e)
     pass_carve(p);
     p->net.head.teacher = p->teacher ? teacher_head(p->teacher) : NULL;
     upload_places(p, NULL, p->batch.n);
-    return dev_sync(p->dev, e);
+    rc = head_begin(&p->net.head, p->dev, e);
+    return rc ? rc : dev_sync(p->dev, e);
 }
 
 int pass_create(struct model *m, struct pass **out, struct err *e)
@@ -264,11 +267,22 @@ static int read_loss(struct pass *p, const float *loss, int64_t n, double *loss_
     return 0;
 }
 
-static int check_targets(const struct pass *p, const int32_t *targets, int64_t n, struct err *e)
+static int check_several(const int32_t *targets, int64_t n, struct err *e)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (targets[i] < 0 || targets[i] > 1)
+            return err_set(e, ERR_DATA, "a text has a label or not, and %d is neither", targets[i]);
+    return 0;
+}
+
+static int check_targets(
+    const struct pass *p, const int32_t *targets, int64_t b, int64_t n, struct err *e)
 {
     int64_t labels = p->batch.config->labels;
     if (!labels)
         return model_check_ids(p->model, targets, n, -1, e);
+    if (p->batch.config->several)
+        return check_several(targets, b * labels, e);
     for (int64_t i = 0; i < n; i++)
         if (targets[i] < -1 || targets[i] >= labels)
             return err_set(
@@ -298,10 +312,24 @@ static void upload_chosen(struct pass *p, const int32_t *targets, int64_t n)
     dev_upload(p->dev, p->slots, stage, (size_t)n * 4);
 }
 
+/* Rows as wide as those of the logits. */
+static void upload_several(struct pass *p, const int32_t *targets, int64_t b)
+{
+    int64_t labels = p->batch.config->labels, columns = p->net.head.columns;
+    int32_t *stage = (int32_t *)p->host;
+    for (int64_t i = 0; i < b * columns; i++)
+        stage[i] = i % columns < labels ? targets[i / columns * labels + i % columns] : -1;
+    dev_upload(p->dev, p->targets, stage, (size_t)(b * columns) * 4);
+}
+
 /* Of a text its first token has the label. */
 static void upload_targets(struct pass *p, const int32_t *targets, int64_t b)
 {
     int32_t *stage = (int32_t *)p->host;
+    if (p->batch.config->several) {
+        upload_several(p, targets, b);
+        return;
+    }
     if (p->batch.config->masked) {
         for (int64_t i = 0, k = 0; i < b * p->tokens; i++)
             if (targets[i] >= 0)
@@ -376,7 +404,7 @@ static int upload(struct pass *p, int64_t b, const struct pass_input *in, bool d
     assert(!in->first || (p->model->conf.packed && !s.config->bidirectional));
     int rc;
     if ((rc = model_check_ids(p->model, in->ids, s.n, 0, e)) ||
-        (rc = check_targets(p, in->targets, s.n, e)) ||
+        (rc = check_targets(p, in->targets, b, s.n, e)) ||
         (rc = check_lengths(p, b, in->lengths, e)) || (rc = check_first(p, s.n, in->first, e)))
         return rc;
     if (in->first || p->documents)

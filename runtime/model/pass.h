@@ -33,7 +33,8 @@ struct pass_input {         /* host */
     const int32_t *first;   /* (b, T) where in its row the document of each token begins; NULL: at
                                0. Of models that see what came before, and are packed */
     const int32_t *targets; /* (b, T) tokens, or labels where the model has them (of a text at
-                               its first token); -1: no loss. Of masked tokens, what they were */
+                               its first token); -1: no loss. Of masked tokens, what they were.
+                               Where texts have several labels, (b, labels): 1 has it, 0 not */
 };
 
 /* Forward over b sequences, then, when backward, gradient += with dlogits scaled by `scale`; with a

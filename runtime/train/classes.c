@@ -1,7 +1,5 @@
 /*
- * classes: three counts a label. The area under the ROC curve is the share of pairs, one text of
- * either label, that the scores put in the right order, ties for a half (Hanley and McNeil 1982):
- * it is counted in whole numbers along the sorted scores.
+ * classes: three counts a label, and a score of each text where there are two.
  */
 #include "runtime/train/classes.h"
 
@@ -9,24 +7,17 @@
 #include "base/utf8.h"
 
 #include <assert.h>
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { KIND_TRUE, KIND_GUESSED, KIND_RIGHT, KINDS }; /* counts of a label */
 
-struct classes_point { /* zeroes: not looked at */
-    float score;
-    float truth; /* 1 or 2: that label was, plus 1 */
-};
-
 struct classes {
     const char *const *names;
     int64_t label_count, scored;
-    int32_t *counts;              /* (label_count, KINDS) */
-    struct classes_point *points; /* (scored) */
-    struct score *rows;           /* (label_count), while a report is made */
-    double *column;               /* (label_count), likewise */
+    int32_t *counts;             /* (label_count, KINDS) */
+    struct scores_point *points; /* (scored) */
+    struct score *rows;          /* (label_count), while a report is made */
+    double *column;              /* (label_count), likewise */
 };
 
 int classes_create(
@@ -92,7 +83,7 @@ void classes_score(struct classes *t, int64_t i, int32_t truth, float score)
     if (t->scored)
         assert(i >= 0 && i < t->scored);
     if (t->scored)
-        t->points[i] = (struct classes_point){score, (float)(truth + 1)};
+        t->points[i] = (struct scores_point){score, (float)(truth + 1)};
 }
 
 int32_t *classes_counts(struct classes *t, int64_t *n)
@@ -116,29 +107,9 @@ void classes_clear(struct classes *t)
 
 /* -- scores -- */
 
-static int by_score(const void *a, const void *b)
-{
-    const struct classes_point *x = a, *y = b;
-    return (x->score > y->score) - (x->score < y->score);
-}
-
 double classes_auc(struct classes *t)
 {
-    int64_t of[2] = {0, 0}, ordered = 0; /* pairs, twice */
-    for (int64_t i = 0; i < t->scored; i++)
-        if (!isfinite(t->points[i].score))
-            return NAN;
-    qsort(t->points, (size_t)t->scored, sizeof *t->points, by_score);
-    for (int64_t i = 0, end; i < t->scored; i = end) {
-        int64_t tied[2] = {0, 0};
-        for (end = i; end < t->scored && t->points[end].score == t->points[i].score; end++)
-            if (t->points[end].truth > 0)
-                tied[t->points[end].truth > 1]++;
-        ordered += tied[1] * (2 * of[0] + tied[0]);
-        of[0] += tied[0];
-        of[1] += tied[1];
-    }
-    return of[0] && of[1] ? (double)ordered / (2 * (double)of[0] * (double)of[1]) : NAN;
+    return scores_auc(t->points, t->scored);
 }
 
 double classes_accuracy(const struct classes *t)

@@ -61,7 +61,9 @@ void train_set_length(struct train *t, int64_t longest)
 void train_fill(struct train *t, const struct data *d, int64_t sample, int64_t j)
 {
     int64_t row = j * objective_rows(t->objective), at = row * t->length;
-    t->objective->batch_fn(d, sample, t->length, t->inputs + at, t->labels + at, t->lengths + row);
+    int64_t width = t->config.several ? t->config.labels : t->length;
+    t->objective->batch_fn(
+        d, sample, t->length, t->inputs + at, t->labels + row * width, t->lengths + row);
     if (t->objective->pairs)
         train_fill_pair(t, d, sample, j);
     if (t->first)

@@ -20,6 +20,7 @@
 #include "runtime/train/optim.h"
 #include "runtime/train/planner.h"
 #include "runtime/train/preference.h"
+#include "runtime/train/several.h"
 #include "runtime/train/sparsity.h"
 #include "runtime/train/tensorboard.h"
 #include "runtime/train/train.h"
@@ -80,13 +81,14 @@ struct train {
     bool runs_ahead; /* of a device whose memory the host cannot read */
     int64_t ahead;   /* steps that there is time for between two looks; the same on every rank */
     int64_t length;  /* T of the micro-batch in hand */
-    int32_t *inputs, *labels; /* (micro, T), host */
+    int32_t *inputs, *labels; /* (micro, T), host; several labels of a text: (micro, L) */
     int32_t *lengths;         /* (micro), host */
     int32_t *first;           /* (micro, T), host; of packed documents, else NULL */
     float *logits;            /* (micro, T, L), of texts (micro, L), host; L labels, else NULL */
     /* What was found in what was looked at last: one of them, or, without labels, none. */
     struct entities *entities;
     struct classes *classes;
+    struct several *several;
     struct buf report; /* JSON; empty: none. Rank 0 */
     struct pairs pairs;
     bool lots_wanted;

@@ -135,7 +135,7 @@ static int match_labels(struct train *t, struct err *e)
     const struct model_config *has = weights_config(t->weights);
     const char *const *labels = weights_labels(t->weights);
     int n = t->names.count;
-    if (!labels || has->labels != n || has->pooled != t->config.pooled)
+    if (!labels || !model_config_same_labels(has, &t->config))
         return 0;
     mem_autofree int32_t *from = mem_array((size_t)n, sizeof *from);
     if (!from)
@@ -168,6 +168,7 @@ static int learn_labels(struct train *t, struct err *e)
             LOG_I("labels", t->names.count - trained), LOG_I("of", t->names.count));
     t->config.labels = t->names.count;
     t->config.pooled = texts;
+    t->config.several = t->names.arity == DATA_ARITY_SEVERAL;
     return match_labels(t, e);
 }
 
@@ -361,7 +362,8 @@ static void say_what_is_fresh(const struct train *t)
         log_info("the pooler is fresh");
     if (loads && t->label_from)
         log_info("the classifier of spec.model is gone on with", LOG_I("labels", t->config.labels));
-    else if (loads && has->labels && has->pooled == t->config.pooled)
+    else if (loads && has->labels && has->pooled == t->config.pooled &&
+        has->several == t->config.several)
         log_info("the classifier is fresh: that of spec.model has other labels",
             LOG_I("labels", t->config.labels), LOG_I("itsLabels", has->labels));
     else
@@ -432,7 +434,8 @@ static int open_host(struct train *t, struct err *e)
     size_t rows = (size_t)(t->plan.micro_sequences * objective_rows(t->objective));
     size_t n = rows * (size_t)t->spec->train.sequence_length;
     t->inputs = mem_array(n, sizeof *t->inputs);
-    t->labels = mem_array(n, sizeof *t->labels);
+    size_t sets = t->config.several ? rows * (size_t)t->config.labels : 0;
+    t->labels = mem_array(n > sets ? n : sets, sizeof *t->labels);
     t->lengths = mem_array(rows, sizeof *t->lengths);
     t->files = mem_array((size_t)t->orders->world, sizeof *t->files);
     bool packed = data_packed(t->data);

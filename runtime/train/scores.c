@@ -1,10 +1,13 @@
 /*
- * scores: one column is averaged at a time, as numpy does.
+ * scores: one column is averaged at a time, as numpy does. Ordered pairs are counted in whole
+ * numbers along the sorted scores.
  */
 #include "runtime/train/scores.h"
 
 #include "base/utf8.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 double scores_divide(double a, double b)
@@ -68,6 +71,31 @@ struct score scores_average(const struct score *rows, int64_t n, bool weighted, 
     for (int64_t i = 0; i < n; i++)
         s.support += rows[i].support;
     return s;
+}
+
+static int by_score(const void *a, const void *b)
+{
+    const struct scores_point *x = a, *y = b;
+    return (x->score > y->score) - (x->score < y->score);
+}
+
+double scores_auc(struct scores_point *points, int64_t n)
+{
+    int64_t of[2] = {0, 0}, ordered = 0; /* pairs, twice */
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(points[i].score))
+            return NAN;
+    qsort(points, (size_t)n, sizeof *points, by_score);
+    for (int64_t i = 0, end; i < n; i = end) {
+        int64_t tied[2] = {0, 0};
+        for (end = i; end < n && points[end].score == points[i].score; end++)
+            if (points[end].truth > 0)
+                tied[points[end].truth > 1]++;
+        ordered += tied[1] * (2 * of[0] + tied[0]);
+        of[0] += tied[0];
+        of[1] += tied[1];
+    }
+    return of[0] && of[1] ? (double)ordered / (2 * (double)of[0] * (double)of[1]) : NAN;
 }
 
 static void indent(struct buf *out, size_t width, const char *name)

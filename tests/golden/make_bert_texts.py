@@ -15,6 +15,7 @@ import make_bert
 
 HERE, LABELS = make_bert.HERE, ["negative", "neutral", "positive"]
 TARGETS = [2, 0, 1]
+SETS = [[1, 0, 1], [0, 0, 0], [1, 1, 0]]
 OUR_NAMES = [("bert.encoder.layer.", "model.layers."), ("attention.self.query", "self_attn.q_proj"),
              ("attention.self.value", "self_attn.v_proj")]
 
@@ -59,6 +60,19 @@ def make_step():
     (HERE / "tiny_bert_texts_step.json").write_text(json.dumps(step) + "\n")
 
 
+def make_several():
+    """Any number of labels of each text: binary cross-entropy, the mean over texts and labels."""
+    ids, there, _ = make_bert.batch()
+    model = open_model()
+    model.config.problem_type = "multi_label_classification"
+    out = model(input_ids=ids, attention_mask=there.long(), labels=torch.tensor(SETS, dtype=torch.float32))
+    out.loss.backward()
+    save_file({n: p.grad.contiguous() for n, p in model.named_parameters()}, HERE / "tiny_bert_several_step.safetensors")
+    step = dict(b=len(SETS), t=ids.shape[1], lengths=make_bert.LENGTHS, inputs=ids.flatten().tolist(),
+                targets=sum(SETS, []), counted=9, loss_mean=out.loss.item())
+    (HERE / "tiny_bert_several_step.json").write_text(json.dumps(step) + "\n")
+
+
 def make_lora():
     """Factors as given (B is not 0), and the gradients of what peft trains: factors and classifier, not the pooler."""
     ids, there, _ = make_bert.batch()
@@ -88,4 +102,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     make_model()
     make_step()
+    make_several()
     make_lora()

@@ -351,6 +351,23 @@ static double cross_entropy(const struct oracle *o, const double *h, int32_t tar
     return log(sum) - logits[target];
 }
 
+/* Of one text: the sum over labels of -log of the probability of what is true of it. */
+static double several_loss(const struct oracle *o, const double *h, const int32_t *truth)
+{
+    const struct tensors *p = o->factors ? &o->lora : &o->base;
+    const double *from = o->factors ? o->factors : o->w;
+    const double *w = named(p, from, "classifier", "weight");
+    const double *bias = named(p, from, "classifier", "bias");
+    double loss = 0;
+    for (int64_t k = 0; k < o->config.labels; k++) {
+        double x = bias[k];
+        for (int64_t i = 0; i < o->config.dim; i++)
+            x += w[k * o->config.dim + i] * h[i];
+        loss += log1p(exp(truth[k] ? -x : x));
+    }
+    return loss;
+}
+
 /* y (C) = tanh(P h + b) */
 static void pool(const struct oracle *o, const double *h, double *y)
 {
@@ -388,6 +405,7 @@ double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets)
     const double *place = named(&o->base, o->w, "model.embed_positions", "weight");
     const double *type = named(&o->base, o->w, "model.embed_types", "weight");
     int64_t c = o->config.dim;
+    const int32_t *all = targets;
     double *x = o->work, *h = x + o->t * c, *y = h + o->t * c, *rest = y + o->t * c, loss = 0;
 
     for (int64_t s = 0; s < o->b; s++, o->place++, ids += o->t, targets += o->t) {
@@ -404,6 +422,10 @@ double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets)
         const double *top = input(o, "model.norm", x, h);
         if (o->config.pooled)
             pool(o, top, y);
+        if (o->config.several) {
+            loss += several_loss(o, y, all + s * o->config.labels);
+            continue;
+        }
         for (int64_t n = 0; n < (o->config.pooled ? 1 : o->t); n++) {
             if (o->config.masked)
                 transform(o, top + n * c, y);

@@ -1,6 +1,7 @@
 /*
  * fuzz_labelled: any bytes as a file of texts with labels; the first chooses the format. Must
- * refuse with the file's name, or give texts with a label each, line by line, and end.
+ * refuse with the file's name, or give texts with a label each, or any number of labels, line by
+ * line, and end.
  */
 #include "runtime/data/labelled.h"
 
@@ -11,8 +12,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check_text(const struct labelled_text *t, int64_t last)
 {
-    if (t->line <= last || t->text_bytes < 0 || t->label_bytes < 1 ||
-        t->label_bytes > LABELLED_LABEL_BYTES || memchr(t->label, 0, (size_t)t->label_bytes))
+    struct labelled_label at = {.name = NULL};
+    int labels = 0;
+    if (t->line <= last || t->text_bytes < 0)
+        abort();
+    for (; labelled_next_label(t, &at); labels++)
+        if (at.bytes < 1 || at.bytes > LABELLED_LABEL_BYTES || memchr(at.name, 0, (size_t)at.bytes))
+            abort();
+    if (!t->several && labels != 1)
         abort();
     for (volatile int64_t i = 0; i < t->text_bytes; i++)
         (void)((volatile const char *)t->text)[i];

@@ -17,9 +17,14 @@ static int write_out(
     struct labelled_text t;
     int more = labelled_begin(&l, path, format, text, size, e);
     more = more ? more : 1;
-    while (more > 0 && (more = labelled_next(&l, &t, e)) > 0)
-        buf_printf(&out, "%lld:%.*s=%.*s|", (long long)t.line, (int)t.text_bytes, t.text,
-            t.label_bytes, t.label);
+    while (more > 0 && (more = labelled_next(&l, &t, e)) > 0) {
+        struct labelled_label at = {.name = NULL};
+        buf_printf(&out, "%lld:%.*s=", (long long)t.line, (int)t.text_bytes, t.text);
+        for (int n = 0; labelled_next_label(&t, &at); n++)
+            buf_printf(&out, "%s%.*s", n ? "+" : "", at.bytes, at.name);
+        ck_assert(t.several || at.name == t.label);
+        buf_char(&out, '|');
+    }
     if (!more)
         ck_assert_int_eq(labelled_next(&l, &t, e), 0); /* and it stays the end */
     labelled_done(&l);
@@ -57,6 +62,11 @@ START_TEST(texts_and_labels)
         {"a.csv", "text,label\n\"a\r\nb\",\"x\"\r\n", "2:a\r\nb=x|"},
         {"a.csv", "\n\ntext,label\na,x", "4:a=x|"},
         {"a.tsv", "text\tlabel\na, b\tx\n\"c\td\"\ty\n", "2:a, b=x|3:c\td=y|"},
+        {"a.jsonl", "{\"text\":\"a\",\"labels\":[\"x\",\"y|z\"]}\n{\"text\":\"b\",\"labels\":[]}",
+            "1:a=x+y|z|2:b=|"},
+        {"a.csv", "labels,text\nx|y,a\n,b\n\"z,1\",c", "2:a=x+y|3:b=|4:c=z,1|"},
+        {"a.tsv", "text\tlabels\na\tx\n", "2:a=x|"},
+        {"a.csv", "text,label\na,x|y\n", "2:a=x|y|"},
         {"a.csv", "text,label\n", ""},
         {"a.jsonl", "", ""},
         {"a.jsonl", "\n", ""},
@@ -82,6 +92,13 @@ START_TEST(what_is_no_such_file_is_refused_with_its_line)
         {"a.jsonl", "{\"text\":\"a\",\"label\":\"\"}", "line 1: a label of 0 bytes"},
         {"a.jsonl", "{\"text\":\"a\",\"text_pair\":\"b\",\"label\":\"x\"}",
             "line 1: \"text_pair\": pairs of texts are not supported"},
+        {"a.jsonl", "{\"text\":\"a\",\"labels\":\"x\"}", "line 1: \"labels\" is no list"},
+        {"a.jsonl", "{\"text\":\"a\",\"labels\":[\"x\",7]}", "line 1: \"labels\" holds what is no"},
+        {"a.jsonl", "{\"text\":\"a\",\"labels\":[\"x\",\"\"]}", "line 1: a label of 0 bytes"},
+        {"a.jsonl", "{\"text\":\"a\",\"label\":\"x\",\"labels\":[]}", "line 1: both \"label\" and"},
+        {"a.csv", "text,label,labels\n", "a.csv: two columns \"label\""},
+        {"a.csv", "text,labels\na,x|\n", "line 2: a label of 0 bytes"},
+        {"a.csv", "text,labels\na,x||y\n", "line 2: a label of 0 bytes"},
         {"a.csv", "text,label,text_pair\n", "a column \"text_pair\": pairs of texts are not"},
         {"a.csv", "Text,label\na,b\n", "a.csv: line 1: names no column \"text\""},
         {"a.csv", "text\na\n", "a.csv: line 1: names no column \"label\""},
@@ -146,7 +163,7 @@ static int read_once(void *user)
 {
     (void)user;
     static const char *const texts[] = {
-        "{\"text\": \"a b\", \"label\": \"x\"}\n", "text,label\n\"a\"\"b\",x\n"};
+        "{\"text\": \"a b\", \"labels\": [\"x\"]}\n", "text,label\n\"a\"\"b\",x\n"};
     struct err e = {.text = ""};
     int rc = 0;
     buf_done(&out);

@@ -44,6 +44,35 @@ static void check_names(const struct data_labels *l, const char *const *want)
     ck_assert(!data_labels_find(l, "", 0, &at) && !data_labels_find(l, "zz", 2, &at));
 }
 
+START_TEST(several_labels_of_texts_are_learnt)
+{
+    static const char *const all[] = {"a", "b", "c", NULL};
+    struct data_labels l = {.names = NULL};
+    ck_assert_msg(
+        !learn(&l, "a.jsonl",
+            "{\"text\":\"t\",\"labels\":[\"b\",\"a\"]}\n{\"text\":\"t\",\"labels\":[]}\n"),
+        "%s", e.text);
+    ck_assert_int_eq(l.arity, DATA_ARITY_SEVERAL);
+    ck_assert_msg(!learn(&l, "b.csv", "text,labels\nt,c|b\n"), "%s", e.text);
+    check_names(&l, all);
+    ck_assert_int_eq(learn(&l, "c.csv", "text,label\nt,c\n"), -ERR_DATA);
+    ck_assert_ptr_nonnull(
+        strstr(e.text, "c.csv: line 2: has \"label\", but texts before it \"labels\""));
+    data_labels_done(&l);
+    ck_assert(
+        !learn(&l, "a.jsonl", "{\"text\":\"t\",\"labels\":[\"b\"]}\n")); /* some may lack it */
+    data_labels_done(&l);
+    ck_assert_int_eq(learn(&l, "a.jsonl", "{\"text\":\"t\",\"labels\":[]}\n"), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "a.jsonl: no text has a label"));
+    data_labels_done(&l);
+    ck_assert_int_eq(
+        learn(&l, "a.jsonl", "{\"text\":\"t\",\"label\":\"b\"}\n{\"text\":\"t\",\"labels\":[]}\n"),
+        -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "line 2: has \"labels\", but texts before it \"label\""));
+    data_labels_done(&l);
+}
+END_TEST
+
 START_TEST(labels_of_texts_are_those_of_all_files)
 {
     static const char *const first[] = {"10", "Sci/Tech", "b", NULL};
@@ -164,7 +193,8 @@ END_TEST
 int main(void)
 {
     return unit_run_with(&(struct unit){"labels", 30, begin, end},
-        (const TTest *const[]){labels_of_texts_are_those_of_all_files,
+        (const TTest *const[]){several_labels_of_texts_are_learnt,
+            labels_of_texts_are_those_of_all_files,
             labels_of_words_have_a_scheme, a_later_file_is_of_the_same_scheme,
             one_label_alone_is_refused, a_models_labels_are_sorted_and_have_a_scheme,
             failed_calls_are_reported, NULL});

@@ -73,6 +73,35 @@ START_TEST(a_text_is_a_sample_with_its_label)
 }
 END_TEST
 
+START_TEST(several_labels_are_a_row_of_zeros_and_ones)
+{
+    static const int32_t want[3][3] = {{1, 0, 1}, {0, 0, 0}, {0, 1, 0}};
+    struct data_labels labels = {.names = NULL};
+    struct data *d[2] = {NULL, NULL};
+    for (int i = 0; i < 2; i++) {
+        ck_assert_msg(!learn_and_open(i ? "text,labels\nruns,c|a\nparis,\nun,a\n"
+                                        : "text,labels\nruns,c|a\nparis,\nun,b\n",
+                          T, &labels, &d[i]),
+            "%s", e.text);
+        ck_assert_int_eq(data_samples(d[i]), 3);
+    }
+    for (int k = 0; k < 3; k++) {
+        int32_t inputs[T], sets[3], length;
+        data_tagged_sample(d[0], k, T, inputs, sets, &length);
+        ck_assert_mem_eq(sets, want[k], sizeof sets);
+        ck_assert(length == 3 && inputs[3] == PAD);
+        ck_assert_int_eq(data_tagged_labels(d[0], k), 3); /* each is told */
+    }
+    ck_assert(data_digest(d[0]) != data_digest(d[1]));
+    data_close(d[0]);
+    data_close(d[1]);
+    d[0] = NULL;
+    ck_assert_int_eq(learn_and_open("text,labels\nruns,a|b|a\n", T, &labels, &d[0]), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "a.csv: line 2: label \"a\" stands twice"));
+    data_labels_done(&labels);
+}
+END_TEST
+
 START_TEST(what_does_not_fit_is_cut_and_counted)
 {
     struct data_labels labels = {.names = NULL};
@@ -154,6 +183,7 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"texts", 30, begin, end},
         (const TTest *const[]){a_text_is_a_sample_with_its_label,
-            what_does_not_fit_is_cut_and_counted, a_digest_is_of_ids_labels_and_names,
-            bad_files_are_refused, failed_calls_are_reported, NULL});
+            several_labels_are_a_row_of_zeros_and_ones, what_does_not_fit_is_cut_and_counted,
+            a_digest_is_of_ids_labels_and_names, bad_files_are_refused, failed_calls_are_reported,
+            NULL});
 }

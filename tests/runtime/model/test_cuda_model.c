@@ -28,7 +28,7 @@
 
 static const char *const shapes[] = {"tiny-llama", "tiny-gpt2", "small-llama", "small-gpt2",
     "tiny-qwen3", "small-qwen3", "small-mistral", "tiny-bert", "small-bert", "tiny-texts",
-    "small-texts", "tiny-masked", "small-masked"};
+    "small-texts", "tiny-masked", "tiny-several"};
 #define SHAPES ((int)(sizeof shapes / sizeof *shapes))
 #define SERVED 7 /* the first of them */
 static const char *const kinds[] = {"cpu", "cuda"};
@@ -92,6 +92,8 @@ static void take_step(const char *kind, const struct model_conf *c, struct step 
     pass_zero_gradient(s->pass);
     for (int i = 0; i < N; i++)
         targets[i] = !labels ? ids[i + 1] : i % T < lengths[i / T] ? ids[i] % (int)labels : -1;
+    for (int i = 0; c->config.several && i < N; i++)
+        targets[i] = i % 3 == 1;
     for (int i = 0; c->config.masked && i < N; i++)
         targets[i] = i % 3 == 1 ? targets[i] : -1;
     const struct pass_input in = {

@@ -8,13 +8,17 @@
  */
 #include "runtime/model/head.h"
 
+#include "base/io.h"
 #include "base/mem.h"
 #include "runtime/files/safetensors.h"
 #include "runtime/model/pass.h"
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
 
+#include <limits.h>
 #include <math.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #define FOLDER GOLDEN "tiny-bert-texts"
 #define B      3
@@ -153,6 +157,67 @@ static void read_part(const char *name, float *out, int64_t n)
     ck_assert_msg(!model_read(m, name, false, out, n, &e), "%s", e.text);
 }
 
+/* A folder with that file as its weights, of which the configuration says that texts have several
+   labels. */
+static void several_folder(char folder[64], const char *file)
+{
+    char path[128], root[PATH_MAX];
+    buf_auto struct buf config, out;
+    buf_init(&config, 1 << 16);
+    buf_init(&out, 1 << 16);
+    golden_folder(folder);
+    ck_assert(!io_read_file(FOLDER "/config.json", 1 << 16, &config, &e));
+    buf_printf(&out, "{\"problem_type\":\"multi_label_classification\",%s", config.data + 1);
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    golden_write(path, out.data, out.len);
+    ck_assert_ptr_nonnull(realpath(file, root));
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    ck_assert_int_eq(symlink(root, path), 0);
+}
+
+START_TEST(several_labels_equal_torch)
+{
+    char folders[2][64];
+    struct weights *want;
+    json_auto struct json *step = golden_json(GOLDEN "tiny_bert_several_step.json");
+    int64_t n, k, b;
+    mem_autofree int32_t *inputs = golden_ids(json_get(step, "inputs"), &n);
+    mem_autofree int32_t *sets = golden_ids(json_get(step, "targets"), &k);
+    mem_autofree int32_t *lengths = golden_ids(json_get(step, "lengths"), &b);
+    const struct pass_input in = {.ids = inputs, .lengths = lengths, .targets = sets};
+    double sum;
+    several_folder(folders[0], FOLDER "/model.safetensors");
+    several_folder(folders[1], GOLDEN "tiny_bert_several_step.safetensors");
+    const struct model_conf c = conf_of(folders[0], 0);
+    ck_assert(c.config.several && c.config.pooled && k == B * LABELS);
+    open(&c);
+    ck_assert_msg(!weights_open(folders[1], NULL, &want, &e), "%s", e.text);
+    pass_zero_gradient(pass);
+    ck_assert(!pass_step(pass, B, &in, 1.0f / (B * LABELS), true, &sum, &e));
+    ck_assert_double_eq_tol(sum / (B * LABELS), json_num(step, "loss_mean", 0), 1e-5);
+    for (int i = 0; i < model_trained(m)->count; i++) {
+        const struct tensor *p = &model_trained(m)->at[i];
+        mem_autofree float *g = mem_array((size_t)p->count, 4);
+        mem_autofree float *x = mem_array((size_t)p->count, 4);
+        ck_assert_msg(!weights_read(want, p->name, p->shape[0], p->dims == 2 ? p->shape[1] : 1, 0,
+                          p->shape[0], DTYPE_F32, x, &e),
+            "%s", e.text);
+        dev_download(d, g, pass_gradient(pass) + p->offset, (size_t)p->count * 4);
+        if (strstr(p->name, "k_proj.bias")) /* only rounding */
+            continue;
+        ck_assert_msg(
+            distance(g, x, p->count) < 1e-4, "%s: %.3g", p->name, distance(g, x, p->count));
+    }
+    sets[4] = 2;
+    ck_assert_int_eq(pass_step(pass, B, &in, 1, false, &sum, &e), -ERR_DATA);
+    ck_assert_ptr_nonnull(strstr(e.text, "a text has a label or not"));
+    weights_close(want);
+    close_all();
+    golden_remove(folders[0]);
+    golden_remove(folders[1]);
+}
+END_TEST
+
 /* Rows by the names of labels, not by where they stand. */
 START_TEST(labels_in_another_order_keep_their_rows)
 {
@@ -203,5 +268,6 @@ START_TEST(what_is_fresh_is_drawn)
 }
 END_TEST
 
-UNIT_MAIN("head", logits_of_texts_equal_transformers, adapters_below_a_pooler_equal_peft,
-    labels_in_another_order_keep_their_rows, what_is_fresh_is_drawn)
+UNIT_MAIN("head", logits_of_texts_equal_transformers, several_labels_equal_torch,
+    adapters_below_a_pooler_equal_peft, labels_in_another_order_keep_their_rows,
+    what_is_fresh_is_drawn)

@@ -86,6 +86,8 @@ static struct pass *open(struct dev *d, const struct model_conf *c)
             label = c->config.labels ? label % (int)c->config.labels : label;
             labels[i * t + j] = j < lengths[i] ? label : -1;
         }
+    for (int64_t i = 0; c->config.several && i < N; i++)
+        labels[i] = i % 3 == 1;
     return pass;
 }
 
@@ -336,6 +338,7 @@ START_TEST(bert)
 
     check_model("cpu", tiny_texts(), NULL);
     check_model("cpu", shape_of("tiny-masked"), NULL);
+    check_model("cpu", shape_of("tiny-several"), NULL);
     check_model("cpu", c, NULL);
     c.types = 0;
     c.embed_norm = false;
@@ -647,6 +650,7 @@ START_TEST(bf16_is_near)
     check_bf16(tiny_bert(), NULL);
     check_bf16(tiny_texts(), NULL);
     check_bf16(shape_of("tiny-masked"), NULL);
+    check_bf16(shape_of("tiny-several"), NULL);
 }
 END_TEST
 

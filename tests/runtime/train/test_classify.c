@@ -482,6 +482,83 @@ START_TEST(texts_are_learnt_alike_in_any_world)
 }
 END_TEST
 
+/* Either kind of deciding word may stand in a text, or both, or none. */
+static void write_sets(const char *name, int count, uint32_t seed)
+{
+    static const char *const people[] = {"anna", "ed", "lia"},
+                             *const places[] = {"berlin", "ion", "as"};
+    static const char *const sets[] = {
+        "[]", "[\"person\"]", "[\"place\"]", "[\"place\", \"person\"]"};
+    buf_auto struct buf b;
+    buf_init(&b, 1 << 20);
+    random_state = seed;
+    for (int i = 0; i < count; i++)
+        buf_printf(&b, "{\"text\": \"the %s of %s\", \"labels\": %s}\n",
+            i & 1 ? pick(people, 3) : "was", i & 2 ? pick(places, 3) : "in", sets[i & 3]);
+    golden_write(training_path(name), b.data, b.len);
+}
+
+static struct jobspec sets_job(const char *run)
+{
+    struct jobspec s = texts_job(run);
+    static char dev[256], test[256];
+    write_sets("train.jsonl", SENTENCES, 1);
+    write_sets("dev.jsonl", 16, 2);
+    write_sets("test.jsonl", 12, 3);
+    snprintf(dev, sizeof dev, "%s", training_path("dev.jsonl"));
+    snprintf(test, sizeof test, "%s", training_path("test.jsonl"));
+    s.train.data.validation = dev;
+    s.train.data.test = test;
+    return s;
+}
+
+START_TEST(several_labels_are_learnt_alike_in_any_world)
+{
+    struct outcome o[2];
+    for (int i = 0; i < 2; i++) {
+        struct jobspec s = sets_job(i ? "sets2" : "sets1");
+        o[i] = run_whole(&s, i + 1);
+        json_auto struct json *v = golden_json(training_path("output/report.json"));
+        const struct json *classes = json_path(v, "test.classes");
+        ck_assert_int_eq(json_int(json_get(v, "test"), "texts", 0), 12);
+        ck_assert_int_eq(json_int(json_path(classes, "labels.place"), "support", 0), 6);
+        ck_assert_ptr_nonnull(json_get(classes, "samples avg"));
+        ck_assert_double_gt(json_num(classes, "rocAuc", 0), 0.75);
+        ck_assert_double_gt(o[i].f1, 0.7); /* all of all: 0.67 */
+        ck_assert_double_lt(o[i].validation, 0.7 * o[i].first_validation);
+        check_epochs(v);
+    }
+    ck_assert(o[1].f1 == o[0].f1);
+    for (int k = 1; k <= LAST; k++)
+        ck_assert_double_lt(fabs(o[1].loss[k] / o[0].loss[k] - 1), 1e-3);
+    json_auto struct json *config = golden_json(training_path("output/config.json"));
+    ck_assert_str_eq(json_str(config, "problem_type", ""), "multi_label_classification");
+    struct weights *w;
+    ck_assert_msg(!weights_open(training_path("output"), NULL, &w, &e), "%s", e.text);
+    ck_assert(weights_config(w)->labels == 2 && weights_config(w)->several);
+    ck_assert_str_eq(weights_labels(w)[0], "person");
+    weights_close(w);
+}
+END_TEST
+
+START_TEST(sets_survive_an_interruption)
+{
+    struct jobspec straight = sets_job("straight"), cut = sets_job("cut");
+    straight.train.epochs = cut.train.epochs = 2;
+    struct outcome a = run(&straight, 2, 1, 0), b;
+    ck_assert_msg(a.exit[0] == EXIT_CLASS_DONE, "%s", a.message);
+    ck_assert(!rename(training_path("output/model.safetensors"), training_path("straight.file")));
+    b = run(&cut, 2, 1, EPOCH + 2);
+    ck_assert(b.drained && b.last < 2 * EPOCH);
+    b = run(&cut, 2, 2, 0);
+    ck_assert_msg(b.exit[0] == EXIT_CLASS_DONE, "%s", b.message);
+    ck_assert(b.validation == a.validation && b.f1 == a.f1);
+    training_same_files(training_path("straight.file"), training_path("output/model.safetensors"));
+    golden_write(cut.train.data.test, "{\"text\": \"a\", \"label\": \"place\"}\n", 34);
+    refused(&cut, EXIT_CLASS_DATA, "test.jsonl: line 1: has \"label\", but texts before it");
+}
+END_TEST
+
 START_TEST(adapters_learn_texts_below_a_pooler_that_is_there)
 {
     struct jobspec s = texts_job("lora");
@@ -509,6 +586,6 @@ int main(void)
             sentences_are_held_out_where_no_file_is_given, what_is_refused,
             a_label_of_the_validation_file_alone_has_a_number, labels_are_part_of_a_training,
             a_label_of_a_new_test_file_is_named_so, plain_labels_are_reported_themselves,
-            texts_are_learnt_alike_in_any_world, adapters_learn_texts_below_a_pooler_that_is_there,
-            NULL});
+            texts_are_learnt_alike_in_any_world, several_labels_are_learnt_alike_in_any_world,
+            sets_survive_an_interruption, adapters_learn_texts_below_a_pooler_that_is_there, NULL});
 }
