@@ -51,7 +51,7 @@ static int write_tensors(struct conversion *c, struct hf_writer *w, struct err *
 int convert_to_folder(struct conversion *c, const char *folder, struct err *e)
 {
     struct hf_writer *w = NULL;
-    int rc = hf_writer_create(folder, c->config, NULL, &w, e);
+    int rc = hf_writer_create(folder, c->config, weights_labels(c->weights), &w, e);
     if (!rc && !(rc = tok_write(folder, c->weights, c->config, e)) &&
         !(rc = write_tensors(c, w, e)))
         rc = hf_writer_finish(w, e);

@@ -86,7 +86,9 @@ int model_config_check(const struct model_config *c, struct err *e)
         return err_set(e, ERR_DATA, "a rotary scaling that cannot be");
     if (c->window && c->bidirectional)
         return err_set(e, ERR_DATA, "a window of attention that sees the whole sequence");
-    if (c->several && !(c->pooled && c->labels))
+    if (c->last && (c->pooled || c->bidirectional))
+        return err_set(e, ERR_DATA, "labels at the last token of what sees the whole sequence");
+    if (c->several && !model_config_tells_texts(c))
         return err_set(e, ERR_DATA, "several labels at once of what is no whole text");
     if (c->masked && (!c->bidirectional || c->labels))
         return err_set(
@@ -95,9 +97,14 @@ int model_config_check(const struct model_config *c, struct err *e)
     return rc ? rc : check_ids(c, e);
 }
 
+bool model_config_tells_texts(const struct model_config *c)
+{
+    return c->labels && (c->pooled || c->last);
+}
+
 bool model_config_same_labels(const struct model_config *a, const struct model_config *b)
 {
-    return a->labels && a->labels == b->labels && a->pooled == b->pooled &&
+    return a->labels && a->labels == b->labels && a->pooled == b->pooled && a->last == b->last &&
         a->several == b->several;
 }
 

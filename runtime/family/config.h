@@ -40,6 +40,7 @@ struct model_config {
     bool embed_norm;    /* a norm above the embeddings */
     int64_t labels;     /* > 0: a classifier (labels, dim) with bias instead of a vocabulary head */
     bool pooled;        /* a pooler (dim, dim) reads the first token: labels are of whole texts */
+    bool last;          /* labels are of whole texts, told at the last token, without a bias */
     bool several;       /* of the labels of a text any number hold: each is told by itself */
     bool masked;        /* the vocabulary's head tells masked tokens: a transform and its norm
                            below it, a bias on it */
@@ -60,6 +61,7 @@ struct model_config {
 int model_config_read(const char *path, struct model_config *out, struct err *e); /* config.json */
 /* Bounds, divisibility, overflow; ERR_DATA. */
 int model_config_check(const struct model_config *c, struct err *e);
+bool model_config_tells_texts(const struct model_config *c); /* are its labels of whole texts? */
 /* Do both have a classifier, of as many labels and of the same kind? */
 bool model_config_same_labels(const struct model_config *a, const struct model_config *b);
 bool model_config_ends(const struct model_config *c, int32_t id); /* is it one of its eos? */

@@ -29,8 +29,8 @@ int family_config_expressible(const struct model_config *c, struct err *e)
             e, ERR_DATA, "no %s model has these norms, positions and biases", c->architecture);
     if (c->post_norm != x->post_norm || c->bidirectional != x->bidirectional ||
         c->embed_norm != x->embed_norm || (!f->free_types && c->types) ||
-        (!f->body_class && c->labels) || (!f->text_class && c->pooled) ||
-        (!f->masked_class && c->masked))
+        (c->labels && c->last != !f->body_class) || (c->last && !f->text_class) ||
+        (!f->body_class && c->pooled) || (!f->masked_class && c->masked))
         return err_set(e, ERR_DATA,
             "no %s model has this order of norms, attention, token types "
             "and labels",
@@ -250,6 +250,8 @@ int family_gguf_write(const struct model_config *c, struct gguf_writer *w, struc
     if (f->hf_only || f->experts)
         return err_set(
             e, ERR_DATA, "a %s model is written as a Hugging Face folder only", f->architecture);
+    if (c->labels)
+        return err_set(e, ERR_DATA, "a model with labels is written as a Hugging Face folder only");
     gguf_write_str(w, "general.architecture", c->architecture, strlen(c->architecture));
     write_u32(c, w, "context_length", c->context);
     write_u32(c, w, "embedding_length", c->dim);
@@ -376,7 +378,7 @@ static const char *class_of(const struct family *f, const struct model_config *c
         return f->masked_class;
     if (!c->labels)
         return f->body_class ? f->body_class : f->model_class;
-    return c->pooled ? f->text_class : f->model_class;
+    return model_config_tells_texts(c) ? f->text_class : f->model_class;
 }
 
 void family_config_write(

@@ -33,6 +33,24 @@ static int read_sizes(
         4, e);
 }
 
+/* As transformers counts labels: by id2label, else num_labels, else two. */
+static int read_labels(
+    const struct json *config, const char *path, struct model_config *c, struct err *e)
+{
+    const char *class = json_string_value(json_first(json_get(config, "architectures")));
+    const char *texts = family_of(c)->text_class;
+    const struct json *names = json_get(config, "id2label");
+    if (!class || !texts || strcmp(class, texts))
+        return 0;
+    c->last = true;
+    c->several = !strcmp(json_str(config, "problem_type", ""), "multi_label_classification");
+    if (!json_is_object(names))
+        return values_sizes(
+            config, path, (const struct values_size[]){{"num_labels", 2, &c->labels}}, 1, e);
+    c->labels = json_count(names);
+    return c->labels ? 0 : err_set(e, ERR_DATA, "%s: id2label names no label", path);
+}
+
 int llama_json_read(
     const struct json *config, const char *path, struct model_config *c, struct err *e)
 {
@@ -42,7 +60,7 @@ int llama_json_read(
         return rc;
     if (strcmp(activation, "silu"))
         return err_set(e, ERR_DATA, "%s: hidden_act \"%.32s\" is not supported", path, activation);
-    if ((rc = read_sizes(config, path, c, e)))
+    if ((rc = read_sizes(config, path, c, e)) || (rc = read_labels(config, path, c, e)))
         return rc;
     c->norm_eps = (float)json_num(config, "rms_norm_eps", 1e-6);
     c->tied_embeddings = json_bool(config, "tie_word_embeddings", false);
@@ -149,6 +167,8 @@ static void json_write(const struct model_config *c, struct jsonw *w)
 const struct family family_llama = {
     .architecture = "llama",
     .model_class = "LlamaForCausalLM",
+    .text_class = "LlamaForSequenceClassification",
+    .names = {[FAMILY_HF] = {[TENSOR_CLASSIFIER] = "score"}},
     .fixed = {.architecture = "llama"},
     .free_biases = true,
     .free_heads = true,

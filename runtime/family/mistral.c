@@ -32,6 +32,8 @@ const struct family family_mistral = {
     .architecture = "mistral",
     .gguf_architecture = "llama",
     .model_class = "MistralForCausalLM",
+    .text_class = "MistralForSequenceClassification",
+    .names = {[FAMILY_HF] = {[TENSOR_CLASSIFIER] = "score"}},
     .fixed = {.architecture = "mistral",
         .kv_heads = 8, /* where config.json does not say */
         .context = 131072},

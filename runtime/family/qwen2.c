@@ -20,6 +20,8 @@ static void json_write(const struct model_config *c, struct jsonw *w)
 const struct family family_qwen2 = {
     .architecture = "qwen2",
     .model_class = "Qwen2ForCausalLM",
+    .text_class = "Qwen2ForSequenceClassification",
+    .names = {[FAMILY_HF] = {[TENSOR_CLASSIFIER] = "score"}},
     .fixed = {.architecture = "qwen2", .qkv_bias = true},
     .free_heads = true,
     .free_window = true,

@@ -25,6 +25,8 @@ static void json_write(const struct model_config *c, struct jsonw *w)
 const struct family family_qwen3 = {
     .architecture = "qwen3",
     .model_class = "Qwen3ForCausalLM",
+    .text_class = "Qwen3ForSequenceClassification",
+    .names = {[FAMILY_HF] = {[TENSOR_CLASSIFIER] = "score"}},
     .fixed = {.architecture = "qwen3",
         .qk_norm = true,
         .kv_heads = 32, /* where config.json does not say */

@@ -24,7 +24,16 @@ enum extent {
     EXTENT_EXPERTS,
     EXTENT_EXPERT_FFN
 };
-enum bias { BIAS_NONE, BIAS_NORM, BIAS_QKV, BIAS_O, BIAS_FFN, BIAS_MASKED, BIAS_ALWAYS };
+enum bias {
+    BIAS_NONE,
+    BIAS_NORM,
+    BIAS_QKV,
+    BIAS_O,
+    BIAS_FFN,
+    BIAS_MASKED,
+    BIAS_LABELS,
+    BIAS_ALWAYS
+};
 
 static const struct role {
     const char *stem; /* of the name; within its layer; an asterisk is the expert's number */
@@ -83,7 +92,7 @@ static const struct role {
         AXIS_ROWS, false},
     [TENSOR_POOLER] = {"model.pooler", BEHIND_LAYERS, EXTENT_DIM, EXTENT_DIM, BIAS_ALWAYS, LINEARS,
         AXIS_NONE, false},
-    [TENSOR_CLASSIFIER] = {"classifier", BEHIND_LAYERS, EXTENT_LABELS, EXTENT_DIM, BIAS_ALWAYS,
+    [TENSOR_CLASSIFIER] = {"classifier", BEHIND_LAYERS, EXTENT_LABELS, EXTENT_DIM, BIAS_LABELS,
         LINEARS, AXIS_NONE, false},
 };
 
@@ -146,6 +155,8 @@ static bool has_bias(const struct model_config *c, enum tensor_role role)
         return c->ffn_bias;
     case BIAS_MASKED:
         return c->masked;
+    case BIAS_LABELS:
+        return !c->last;
     default:
         return roles[role].bias == BIAS_ALWAYS;
     }

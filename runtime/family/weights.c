@@ -185,7 +185,7 @@ static void forget_heads(struct weights *w)
 {
     if (w->config.labels && forget_absent(w, TENSOR_CLASSIFIER, TENSOR_CLASSIFIER)) {
         w->config.labels = 0;
-        w->config.several = false;
+        w->config.several = w->config.last = false;
     }
     if (w->config.pooled && !w->config.labels && forget_absent(w, TENSOR_POOLER, TENSOR_POOLER))
         w->config.pooled = false;
@@ -268,6 +268,7 @@ static bool superfluous(const struct weights *w, const char *name)
             return true;
     return ends(name, ".rotary_emb.inv_freq") ||
         (!w->config.labels && !strncmp(name, "classifier.", strlen("classifier."))) ||
+        (!w->config.labels && !strcmp(name, "score.weight")) ||
         (w->config.tied_embeddings && !strcmp(name, "lm_head.weight"));
 }
 

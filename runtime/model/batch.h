@@ -40,7 +40,7 @@ struct batch {
     void *watcher;
 
     /* training */
-    int64_t chosen;             /* rows whose masked tokens are told */
+    int64_t chosen;             /* rows that the head reads, where it does not read all */
     const int32_t *chosen_rows; /* (chosen) */
     const int32_t *slots;       /* (N) where each row is among them; `chosen`: nowhere */
     int64_t first;              /* rows before these in the order of training */
@@ -59,6 +59,14 @@ struct columns {
     void *at;
     int64_t ld;
 };
+
+/* rows (n, C) = those of the table (v, C) that ids (n) name, as tables of embeddings have it. */
+static inline void batch_take_rows(
+    const struct batch *s, int64_t n, const int32_t *ids, const void *table, int64_t v, void *rows)
+{
+    OP(s, embed, .n = n, .c = s->config->dim, .v = v, .ids = ids, .table = table,
+        .table_type = s->t, .out = rows, .t = s->t);
+}
 
 static inline void *at_element(const void *p, int64_t index, enum dtype t)
 {

@@ -59,17 +59,17 @@ void head_bind(struct head *w, const struct model *m, float *gradient)
 
 void head_carve(struct head *w, const struct batch *s, struct carve *c)
 {
-    int64_t rows = s->config->pooled ? s->b : s->n;
+    int64_t rows = model_config_tells_texts(s->config) ? s->b : s->n;
     w->rows = w->rows < rows ? w->rows : rows;
     w->logits = carve_tensor(c, w->rows, w->columns, DTYPE_F32);
     if (s->train && !s->frozen && s->t == DTYPE_BF16)
         w->dlogits = carve_tensor(c, w->rows, w->columns, DTYPE_BF16);
     if (s->config->masked)
         masked_carve(&w->masked, s, c);
-    if (!s->config->pooled)
+    if (!model_config_tells_texts(s->config))
         return;
     w->pooled = carve_tensor(c, rows, s->config->dim, s->t);
-    w->dpooled = carve_tensor(c, rows, s->config->dim, s->t);
+    w->dpooled = carve_tensor(c, carve_plus(rows, s->config->last), s->config->dim, s->t);
     if (!s->config->several)
         return;
     w->pair = carve_tensor(c, 2, 1, DTYPE_F32);
@@ -220,6 +220,21 @@ static void texts_loss(const struct batch *s, const struct head *w, const int32_
             .t = s->t);
 }
 
+/* Of each sequence the row of its last token is read. */
+static void last_loss(const struct batch *s, const struct head *w, const int32_t *targets,
+    float *loss, float scale, bool backward)
+{
+    int64_t b = s->b, dim = s->config->dim;
+    batch_take_rows(s, b, s->chosen_rows, s->h, s->n, w->pooled); /* (N, C) -> (B, C) */
+    const struct scaling scaling = {.all = scale, .backward = backward};
+    rows_loss(s, w, b, w->pooled, w->dpooled, targets, loss, &scaling);
+    if (!backward)
+        return;
+    dev_zero(
+        s->dev, at_element(w->dpooled, b * dim, s->t), (size_t)(dim * dtype_block_bytes(s->t)));
+    batch_take_rows(s, s->n, s->slots, w->dpooled, b + 1, s->dh); /* (B + 1, C) -> (N, C) */
+}
+
 /* The same of any number of rows h (rows, C); dh likewise. */
 static void chunks_loss(const struct batch *s, const struct head *w, int64_t rows, const void *h,
     void *dh, const int32_t *targets, float *loss, struct scaling scaling)
@@ -249,7 +264,9 @@ static void masked_loss(const struct batch *s, const struct head *w, const int32
 void head_loss(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
     float scale, bool backward)
 {
-    if (s->config->pooled)
+    if (s->config->last)
+        last_loss(s, w, targets, loss, scale, backward);
+    else if (s->config->pooled)
         texts_loss(s, w, targets, loss, scale, backward);
     else if (s->config->masked)
         masked_loss(s, w, targets, loss, scale, backward);

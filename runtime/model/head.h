@@ -2,11 +2,12 @@
  * head: logits = h W^T over the vocabulary, and in training the loss, chunk by chunk: no more than
  * a chunk of logits is ever in memory. Or logits = h W^T + bias over the labels of a classifier, of
  * which there are few: all rows are one chunk. Where labels are of whole texts there is one row for
- * each sequence, what a pooler makes of its first token: tanh(h P^T + b) (Devlin et al. 2019; the
- * pooler of transformers' BertModel). Of masked tokens (masked.h) the rows are those alone whose
- * token is to be told. Where a text may have several labels each is told by itself: the loss is
- * softmax' of the pair (0, logit), which is the binary cross-entropy of the logit. Logits are F32
- * whatever the compute type: the 8 bits of BF16 would be lost in the loss. Only enqueues.
+ * each sequence: that of its last token, or what a pooler makes of its first, tanh(h P^T + b)
+ * (Devlin et al. 2019; the pooler of transformers' BertModel). Of masked tokens (masked.h) the rows
+ * are those alone whose token is to be told. Where a text may have several labels each is told by
+ * itself: the loss is softmax' of the pair (0, logit), which is the binary cross-entropy of the
+ * logit. Logits are F32 whatever the compute type: the 8 bits of BF16 would be lost in the loss.
+ * Only enqueues.
  */
 #ifndef RUNTIME_MODEL_HEAD_H
 #define RUNTIME_MODEL_HEAD_H
@@ -36,7 +37,7 @@ struct head {
     struct stored pooler;          /* (C, C) */
     const void *pooler_bias;       /* (C) t */
     float *dpooler, *dpooler_bias; /* NULL when frozen */
-    void *pooled, *dpooled;        /* (B, C) t */
+    void *pooled, *dpooled;        /* (B, C) t; of last tokens (B, C), (B + 1, C) */
     float *pair, *ones;            /* (2) 0 and 1; (columns): of several labels; or NULL */
     float *pairs, *losses;         /* (B * columns, 2), (B * columns): likewise */
     struct masked masked;          /* of masked tokens */

@@ -127,7 +127,7 @@ static int add_classifier(struct tensors *t, const struct model_config *c, struc
     x.part = TENSOR_BIAS;
     x.dims = 1;
     x.shape[1] = 1;
-    return rc ? rc : tensors_add(t, &x, false, e);
+    return rc || c->last ? rc : tensors_add(t, &x, false, e);
 }
 
 int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)

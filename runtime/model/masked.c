@@ -42,14 +42,6 @@ static bool by_erf(const struct batch *s)
     return s->config->activation == ACTIVATION_GELU_ERF;
 }
 
-/* rows (n, C) = those of the table (v, C) that ids (n) name */
-static void take_rows(
-    const struct batch *s, int64_t n, const int32_t *ids, const void *table, int64_t v, void *rows)
-{
-    OP(s, embed, .n = n, .c = s->config->dim, .v = v, .ids = ids, .table = table,
-        .table_type = s->t, .out = rows, .t = s->t);
-}
-
 void masked_forward(const struct batch *s, const struct masked *w)
 {
     struct batch rows = *s;
@@ -59,7 +51,7 @@ void masked_forward(const struct batch *s, const struct masked *w)
     rows.n = s->chosen;
     g.act = by_erf(s) ? OP_ACT_GELU_ERF : OP_ACT_GELU;
     g.pre = w->pre;
-    take_rows(s, s->chosen, s->chosen_rows, s->h, s->n, w->x); /* (N, C) -> (M, C) */
+    batch_take_rows(s, s->chosen, s->chosen_rows, s->h, s->n, w->x); /* (N, C) -> (M, C) */
     gemm_forward(s, &g, w->x, w->w.data, w->act);
     norm_forward(&rows, &w->norm, w->act, w->y);
 }
@@ -84,5 +76,5 @@ void masked_backward(const struct batch *s, const struct masked *w)
         OP(s, bias_back, .n = m, .c = dim, .ld = dim, .dy = d, .dbias = w->dbias, .t = s->t);
     gemm_dx(s, &g, d, w->w.data, w->dy);
     dev_zero(s->dev, at_element(w->dy, m * dim, s->t), (size_t)row_bytes);
-    take_rows(s, s->n, s->slots, w->dy, m + 1, s->dh); /* (M, C) -> (N, C) */
+    batch_take_rows(s, s->n, s->slots, w->dy, m + 1, s->dh); /* (M, C) -> (N, C) */
 }

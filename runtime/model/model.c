@@ -54,7 +54,7 @@ static const char *what_it_does(const struct model_config *c)
 {
     if (!c->labels)
         return "sees the whole text";
-    return c->pooled ? "classifies texts" : "classifies tokens";
+    return model_config_tells_texts(c) ? "classifies texts" : "classifies tokens";
 }
 
 static int check_conf(const struct model_conf *c, struct err *e)

@@ -26,7 +26,7 @@ struct pass {
     int32_t *types;                    /* (N) zeros; NULL: no types */
     int32_t *lengths;                  /* (B) */
     int32_t *sees_from;                /* (N); NULL: neither a window nor documents */
-    int32_t *chosen_rows, *slots;      /* (N) of masked tokens; else NULL */
+    int32_t *chosen_rows, *slots;      /* (N) where the head does not read all rows; else NULL */
     int64_t chosen;                    /* of the last step's */
     bool documents;                    /* position and sees_from are of the last step's */
     float *expert_count, *balance;     /* (B, E), (B): of a mixture of experts; else NULL */
@@ -76,7 +76,7 @@ static void pass_carve(struct pass *p)
         p->balance = carve_tensor(c, p->batch.b, 1, DTYPE_F32);
         p->expert_load = carve_tensor(c, PASS_AHEAD, p->batch.config->experts, DTYPE_F32);
     }
-    if (p->batch.config->masked) {
+    if (p->batch.config->masked || p->batch.config->last) {
         p->chosen_rows = carve_tensor(c, n, 1, DTYPE_I32);
         p->slots = carve_tensor(c, n, 1, DTYPE_I32);
     }
@@ -295,7 +295,33 @@ static int64_t rows_of(const struct pass *p, int64_t b)
 {
     if (p->batch.config->masked)
         return p->chosen;
-    return p->batch.config->pooled ? b : b * p->tokens;
+    return model_config_tells_texts(p->batch.config) ? b : b * p->tokens;
+}
+
+/* Of sequence i, in its own row, the last token. */
+static int64_t last_of(const struct pass *p, const struct pass_input *in, int64_t i)
+{
+    int32_t pad = p->batch.config->pad_id;
+    int64_t t = p->tokens, k = (in->lengths ? in->lengths[i] : t) - 1;
+    while (pad >= 0 && k > 0 && in->ids[i * t + k] == pad)
+        k--;
+    return k;
+}
+
+/* Of b sequences the rows of their last tokens, and where each row is among them. */
+static void upload_last(struct pass *p, const struct pass_input *in, int64_t b)
+{
+    int32_t *stage = (int32_t *)p->host;
+    int64_t t = p->tokens;
+    p->chosen = b;
+    for (int64_t i = 0; i < b; i++)
+        stage[i] = (int32_t)(i * t + last_of(p, in, i));
+    dev_upload(p->dev, p->chosen_rows, stage, (size_t)b * 4);
+    for (int64_t i = 0; i < b * t; i++)
+        stage[i] = (int32_t)b;
+    for (int64_t i = 0; i < b; i++)
+        stage[i * t + last_of(p, in, i)] = (int32_t)i;
+    dev_upload(p->dev, p->slots, stage, (size_t)(b * t) * 4);
 }
 
 /* Of n rows those with a target, and where each is among them. */
@@ -335,7 +361,7 @@ static void upload_targets(struct pass *p, const int32_t *targets, int64_t b)
             if (targets[i] >= 0)
                 stage[k++] = targets[i];
         targets = stage;
-    } else if (p->batch.config->pooled) {
+    } else if (model_config_tells_texts(p->batch.config)) {
         for (int64_t i = 0; i < b; i++)
             stage[i] = targets[i * p->tokens];
         targets = stage;
@@ -395,7 +421,7 @@ static int upload(struct pass *p, int64_t b, const struct pass_input *in, bool d
     s.ids = p->ids;
     s.position = p->position;
     s.types = p->types;
-    s.lengths = in->lengths ? p->lengths : NULL;
+    s.lengths = in->lengths && !s.config->last ? p->lengths : NULL; /* padding lies behind */
     s.drops = drops;
     s.expert_count = p->expert_count;
     s.balance = p->balance;
@@ -414,6 +440,8 @@ static int upload(struct pass *p, int64_t b, const struct pass_input *in, bool d
     dev_upload(p->dev, p->ids, in->ids, (size_t)s.n * 4);
     if (s.config->masked)
         upload_chosen(p, in->targets, s.n);
+    if (s.config->last)
+        upload_last(p, in, b);
     s.chosen = p->chosen;
     s.chosen_rows = p->chosen_rows;
     s.slots = p->slots;

@@ -58,6 +58,7 @@ struct module {       /* a matrix of the family that is adapted */
 
 struct adapter {
     struct model *m;
+    const struct model_config *config;
     struct module *modules;
     int count;
     const struct tensors *factors; /* and behind them a classifier, or lengths of rows */
@@ -182,7 +183,7 @@ static const char *task_of(const struct model_config *c)
         return NULL;
     if (!c->labels)
         return "CAUSAL_LM";
-    return c->pooled ? "SEQ_CLS" : "TOKEN_CLS";
+    return model_config_tells_texts(c) ? "SEQ_CLS" : "TOKEN_CLS";
 }
 
 static int adapter_config(const struct adapter *a, const struct model_config *c,
@@ -215,8 +216,9 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
     jsonw_close(&w);
     if (c->labels) {
         jsonw_open(&w, "modules_to_save", '[');
-        jsonw_str(&w, NULL, "classifier");
-        if (c->pooled)
+        if (!c->last)
+            jsonw_str(&w, NULL, "classifier");
+        if (model_config_tells_texts(c))
             jsonw_str(&w, NULL, "score"); /* as peft has it, for models that call it so */
         jsonw_close(&w);
     }
@@ -246,20 +248,23 @@ static int read_factor(const struct adapter *a, int i, float *stage, float *to, 
 }
 
 /* A tensor behind the factors, as it is. */
-static void describe_saved(const struct tensor *p, struct safetensors_entry *out)
+static void describe_saved(
+    const struct adapter *a, const struct tensor *p, struct safetensors_entry *out)
 {
+    struct family_place place;
+    family_place(a->config, model_base(a->m), p, FAMILY_HF, &place);
     out->type = DTYPE_F32;
     out->dims = p->dims;
     out->shape[0] = p->shape[0];
     out->shape[1] = p->shape[1];
     out->bytes = p->count * 4;
-    snprintf(out->name, sizeof out->name, "base_model.model.%s", p->name);
+    snprintf(out->name, sizeof out->name, "base_model.model.%s", place.name);
 }
 
 static void describe(const struct adapter *a, int entry, struct safetensors_entry *out)
 {
     if (entry >= 2 * a->count) {
-        describe_saved(&a->factors->at[a->n + entry - 2 * a->count], out);
+        describe_saved(a, &a->factors->at[a->n + entry - 2 * a->count], out);
         return;
     }
     const struct module *x = &a->modules[entry / 2];
@@ -340,7 +345,8 @@ static int write_files(const struct adapter *a, const struct model_config *c,
 static int write_adapter(struct model *m, const struct model_config *c, const struct jobspec *spec,
     const char *folder, struct err *e)
 {
-    struct adapter a = {.m = m, .factors = model_trained(m), .rank = spec->train.lora.rank};
+    struct adapter a = {
+        .m = m, .config = c, .factors = model_trained(m), .rank = spec->train.lora.rank};
     int rc = list_modules(&a, c, e);
     if (!rc)
         rc = write_files(&a, c, spec, folder, e);

@@ -11,6 +11,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "runtime/family/family.h"
 #include "runtime/train/identity.h"
 #include "runtime/train/output.h"
 #include "runtime/train/resume.h"
@@ -96,11 +97,14 @@ static int open_weights(struct train *t, struct err *e)
 static int check_objective(const struct train *t, struct err *e)
 {
     bool whole = t->objective->bidirectional;
-    if (whole == t->config.bidirectional)
+    bool texts = t->objective->labels == OBJECTIVE_LABELS_TEXTS;
+    if (whole == t->config.bidirectional || (texts && family_of(&t->config)->text_class))
         return 0;
     return err_set(e, ERR_USER, "spec.train.objective: %s needs a %s, and spec.model is a %s",
         t->objective->name,
-        whole ? "model that sees whole sentences, a bert" : "model that goes from left to right",
+        texts       ? "bert, llama, qwen2, qwen3 or mistral model"
+            : whole ? "model that sees whole sentences, a bert"
+                    : "model that goes from left to right",
         t->config.architecture);
 }
 
@@ -167,7 +171,8 @@ static int learn_labels(struct train *t, struct err *e)
         log_warn("some labels stand in no text that is trained on",
             LOG_I("labels", t->names.count - trained), LOG_I("of", t->names.count));
     t->config.labels = t->names.count;
-    t->config.pooled = texts;
+    t->config.pooled = texts && t->config.bidirectional;
+    t->config.last = texts && !t->config.bidirectional;
     t->config.several = t->names.arity == DATA_ARITY_SEVERAL;
     return match_labels(t, e);
 }
@@ -243,9 +248,9 @@ static int open_teacher(struct train *t, struct err *e)
 static void shape_head(struct train *t)
 {
     t->config.masked = t->objective->masked;
-    if (t->config.masked) {
+    if (!t->objective->labels) {
         t->config.labels = 0;
-        t->config.pooled = false;
+        t->config.pooled = t->config.last = t->config.several = false;
     }
 }
 
@@ -363,7 +368,7 @@ static void say_what_is_fresh(const struct train *t)
     if (loads && t->label_from)
         log_info("the classifier of spec.model is gone on with", LOG_I("labels", t->config.labels));
     else if (loads && has->labels && has->pooled == t->config.pooled &&
-        has->several == t->config.several)
+        has->last == t->config.last && has->several == t->config.several)
         log_info("the classifier is fresh: that of spec.model has other labels",
             LOG_I("labels", t->config.labels), LOG_I("itsLabels", has->labels));
     else
@@ -446,7 +451,7 @@ static int open_host(struct train *t, struct err *e)
         return train_pairs_open(t, e);
     if (!t->objective->labels)
         return 0;
-    n = t->config.pooled ? (size_t)t->plan.micro_sequences : n;
+    n = model_config_tells_texts(&t->config) ? (size_t)t->plan.micro_sequences : n;
     t->logits = mem_array(n * (size_t)t->config.labels, sizeof *t->logits);
     if (!t->logits)
         return err_set(e, ERR_MEMORY, "no memory for the labels of a micro-batch");

@@ -422,6 +422,10 @@ double oracle_loss(struct oracle *o, const int32_t *ids, const int32_t *targets)
         const double *top = input(o, "model.norm", x, h);
         if (o->config.pooled)
             pool(o, top, y);
+        if (o->config.last) {
+            loss += cross_entropy(o, top + (o->there - 1) * c, targets[0], rest);
+            continue;
+        }
         if (o->config.several) {
             loss += several_loss(o, y, all + s * o->config.labels);
             continue;

@@ -51,6 +51,8 @@ static const struct {
     {"tiny-texts", {BERT, SIZES(61, 21, 3, 3, 3, 7, 37, 17), .labels = 5, .pooled = true}},
     {"tiny-several",
         {BERT, SIZES(61, 21, 3, 3, 3, 7, 37, 17), .labels = 5, .pooled = true, .several = true}},
+    {"tiny-last",
+        {MISTRAL, SIZES(61, 24, 3, 6, 2, 8, 40, 64), .window = 5, .labels = 5, .last = true}},
     {"tiny-masked", {BERT, SIZES(61, 21, 3, 3, 3, 7, 37, 17), .masked = true}},
     {"tiny-qwen3", {QWEN3, SIZES(61, 24, 3, 6, 2, 10, 40, 64)}},
     {"tiny-mistral", {MISTRAL, SIZES(61, 24, 3, 6, 2, 8, 40, 64), .window = 5}},

@@ -208,7 +208,9 @@ static void check_equal(const struct model_config *a, const struct model_config 
     ck_assert(a->tied_embeddings == b->tied_embeddings);
     ck_assert(a->post_norm == b->post_norm && a->bidirectional == b->bidirectional);
     ck_assert(a->embed_norm == b->embed_norm && a->types == b->types && a->labels == b->labels);
-    ck_assert(!a->labels || a->pooled == b->pooled);
+    ck_assert(!a->labels || (a->pooled == b->pooled && a->last == b->last));
+    ck_assert(!a->labels || a->several == b->several);
+    ck_assert(a->masked == b->masked);
     ck_assert_int_eq(a->more_eos_count, b->more_eos_count);
     ck_assert_mem_eq(a->more_eos, b->more_eos, sizeof a->more_eos);
     ck_assert(a->bos_id == b->bos_id && a->eos_id == b->eos_id && a->pad_id == b->pad_id);
@@ -305,6 +307,28 @@ START_TEST(a_config_survives_writing_and_reading)
     c = bert;
     c.pooled = true;
     write_and_read(&c, "[\"BertForSequenceClassification\"]");
+    c.several = true;
+    write_and_read(&c, "\"problem_type\":\"multi_label_classification\"");
+    c = bert;
+    c.labels = 0;
+    c.masked = true;
+    write_and_read(&c, "[\"BertForMaskedLM\"]");
+    const struct model_config *const decoders[] = {&tiny, &qwen2, &qwen3, &mistral};
+    static const char *const classes[] = {"[\"LlamaForSequenceClassification\"]",
+        "[\"Qwen2ForSequenceClassification\"]", "[\"Qwen3ForSequenceClassification\"]",
+        "[\"MistralForSequenceClassification\"]"};
+    for (int i = 0; i < 4; i++) {
+        c = *decoders[i];
+        c.labels = 3;
+        c.last = true;
+        write_and_read(&c, classes[i]);
+        c.several = true;
+        write_and_read(&c, "multi_label_classification");
+        struct gguf_writer *none = NULL;
+        struct err e = {0};
+        ck_assert_int_eq(family_gguf_write(&c, none, &e), -ERR_DATA);
+        ck_assert_ptr_nonnull(strstr(e.text, "a model with labels is written as a Hugging Face"));
+    }
     c = bert;
     c.labels = 0;
     c.types = 1;

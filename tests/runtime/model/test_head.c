@@ -268,6 +268,119 @@ START_TEST(what_is_fresh_is_drawn)
 }
 END_TEST
 
+/* -- decoders, at the last token -- */
+
+static struct safetensors *score_golden(const char *family, char folder[64])
+{
+    char path[96];
+    struct safetensors *golden;
+    snprintf(folder, 64, GOLDEN "tiny-%s", family);
+    snprintf(path, sizeof path, GOLDEN "tiny_score_%s.safetensors", family);
+    ck_assert_msg(!safetensors_open(path, &golden, &e), "%s", e.text);
+    return golden;
+}
+
+/* The golden batch; its mean loss. */
+static double score_step(bool backward)
+{
+    json_auto struct json *step = golden_json(GOLDEN "tiny_score_step.json");
+    int64_t n, k, b;
+    mem_autofree int32_t *inputs = golden_ids(json_get(step, "inputs"), &n);
+    mem_autofree int32_t *labels = golden_ids(json_get(step, "targets"), &k);
+    mem_autofree int32_t *lengths = golden_ids(json_get(step, "lengths"), &b);
+    int32_t targets[B * T];
+    const struct pass_input in = {.ids = inputs, .lengths = lengths, .targets = targets};
+    double sum;
+    ck_assert(b == B && n == B * T && k == B);
+    memset(targets, -1, sizeof targets);
+    for (int i = 0; i < B; i++)
+        targets[i * T] = labels[i];
+    pass_zero_gradient(pass);
+    ck_assert_msg(!pass_step(pass, B, &in, 1.0f / B, backward, &sum, &e), "%s", e.text);
+    return sum / B;
+}
+
+static void open_score(const char *folder, int lora_rank)
+{
+    struct model_conf c = conf_of(folder, lora_rank);
+    c.config.labels = LABELS;
+    c.config.last = true;
+    c.config.pad_id = 3;
+    open(&c);
+}
+
+/* What is trained becomes the file's `prefix` parts, where it has them. */
+static void set_parts(const struct safetensors *golden, const char *prefix, int count)
+{
+    int set = 0;
+    for (int i = 0; i < model_trained(m)->count; i++) {
+        const struct tensor *p = &model_trained(m)->at[i];
+        char name[192];
+        snprintf(name, sizeof name, "%s%s", prefix, p->name);
+        const struct safetensors_tensor *t = safetensors_find(golden, name);
+        if (!t)
+            continue;
+        ck_assert_int_eq(t->bytes, p->count * 4);
+        dev_upload(d, model_master(m) + p->offset, t->data, (size_t)t->bytes);
+        set++;
+    }
+    ck_assert_int_eq(set, count);
+    model_master_changed(m);
+}
+
+static void compare_parts(const struct safetensors *golden, const char *prefix)
+{
+    for (int i = 0; i < model_trained(m)->count; i++) {
+        const struct tensor *p = &model_trained(m)->at[i];
+        const float *want = golden_part(golden, prefix, p->name, p->count);
+        mem_autofree float *g = mem_array((size_t)p->count, 4);
+        dev_download(d, g, pass_gradient(pass) + p->offset, (size_t)p->count * 4);
+        double far = distance(g, want, p->count);
+        ck_assert_msg(far < 1e-4, "%s%s: %.3g", prefix, p->name, far);
+    }
+}
+
+static void check_score(const char *family, bool whole)
+{
+    char folder[64];
+    float logits[B * LABELS];
+    struct safetensors *golden = score_golden(family, folder);
+    open_score(folder, 0);
+    const struct tensor *score =
+        tensors_get(model_trained(m), TENSOR_CLASSIFIER, TENSOR_WEIGHT, -1, -1);
+    ck_assert_ptr_null(tensors_get(model_trained(m), TENSOR_CLASSIFIER, TENSOR_BIAS, -1, -1));
+    dev_upload(d, model_master(m) + score->offset,
+        golden_part(golden, "", "score.weight", score->count), (size_t)score->count * 4);
+    ck_assert_double_eq_tol(
+        score_step(false), (double)*golden_part(golden, "", "loss_mean", 1), 1e-5);
+    ck_assert_msg(!pass_label_logits(pass, B, logits, &e), "%s", e.text);
+    const float *want = golden_part(golden, "", "logits", B * LABELS);
+    for (int i = 0; i < B * LABELS; i++)
+        ck_assert_msg(fabsf(logits[i] - want[i]) < 1e-4f, "%s: logit %d: %g, not %g", family, i,
+            (double)logits[i], (double)want[i]);
+    score_step(true);
+    if (whole)
+        compare_parts(golden, "full.");
+    close_all();
+    open_score(folder, 4);
+    ck_assert_int_eq(model_trained(m)->count, 8 + 1);
+    set_parts(golden, "lora.", 9);
+    ck_assert_double_eq_tol(
+        score_step(true), (double)*golden_part(golden, "lora.", "loss_mean", 1), 1e-5);
+    compare_parts(golden, "grad.");
+    close_all();
+    safetensors_close(golden);
+}
+
+START_TEST(decoders_tell_labels_at_the_last_token)
+{
+    check_score("llama3", false);
+    check_score("qwen2", false);
+    check_score("qwen3", true);
+    check_score("mistral", false);
+}
+END_TEST
+
 UNIT_MAIN("head", logits_of_texts_equal_transformers, several_labels_equal_torch,
-    adapters_below_a_pooler_equal_peft, labels_in_another_order_keep_their_rows,
-    what_is_fresh_is_drawn)
+    decoders_tell_labels_at_the_last_token, adapters_below_a_pooler_equal_peft,
+    labels_in_another_order_keep_their_rows, what_is_fresh_is_drawn)

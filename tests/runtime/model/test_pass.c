@@ -339,6 +339,7 @@ START_TEST(bert)
     check_model("cpu", tiny_texts(), NULL);
     check_model("cpu", shape_of("tiny-masked"), NULL);
     check_model("cpu", shape_of("tiny-several"), NULL);
+    check_model("cpu", shape_of("tiny-last"), NULL);
     check_model("cpu", c, NULL);
     c.types = 0;
     c.embed_norm = false;

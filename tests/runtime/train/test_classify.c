@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/io.h"
 #include "runtime/family/weights.h"
+#include "runtime/files/safetensors.h"
 #include "tests/runtime/events.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/training.h"
@@ -559,6 +560,55 @@ START_TEST(sets_survive_an_interruption)
 }
 END_TEST
 
+static struct jobspec decoder_job(const char *run)
+{
+    struct jobspec s = texts_job(run);
+    s.model.source = training_path("model");
+    s.train.sequence_length = 48; /* bytes */
+    s.train.optimizer.learning_rate = 5e-3;
+    return s;
+}
+
+/* Labels at the last token, of a Llama; a classifier that is there is gone on with. */
+START_TEST(decoders_learn_texts_alike_in_any_world)
+{
+    struct outcome o[2];
+    struct weights *w;
+    for (int i = 0; i < 2; i++) {
+        struct jobspec s = decoder_job(i ? "decoder2" : "decoder1");
+        o[i] = run_whole(&s, i + 1);
+        ck_assert_double_lt(o[i].validation, 0.8 * o[i].first_validation);
+    }
+    for (int k = 1; k <= LAST; k++) /* rounding grows at this rate */
+        ck_assert_double_lt(fabs(o[1].loss[k] / o[0].loss[k] - 1), k <= 10 ? 1e-4 : 2e-2);
+    json_auto struct json *config = golden_json(training_path("output/config.json"));
+    ck_assert_str_eq(json_string_value(json_first(json_get(config, "architectures"))),
+        "LlamaForSequenceClassification");
+    ck_assert(!rename(training_path("output"), training_path("classifier")));
+    ck_assert_msg(!weights_open(training_path("classifier"), NULL, &w, &e), "%s", e.text);
+    ck_assert(weights_config(w)->labels == 2 && weights_config(w)->last);
+    ck_assert_str_eq(weights_labels(w)[1], "spam");
+    weights_close(w);
+    struct jobspec s = decoder_job("on");
+    char from[256];
+    snprintf(from, sizeof from, "%s", training_path("classifier"));
+    s.model.source = from;
+    training_lora(&s);
+    struct outcome on = run(&s, 2, 1, 0);
+    ck_assert_msg(on.exit[0] == EXIT_CLASS_DONE, "%s", on.message);
+    ck_assert_double_lt(fabs(on.first_validation / o[1].validation - 1), 1e-4);
+    struct safetensors *adapter;
+    ck_assert(
+        !safetensors_open(training_path("output/adapter/adapter_model.safetensors"), &adapter, &e));
+    ck_assert_ptr_nonnull(safetensors_find(adapter, "base_model.model.score.weight"));
+    safetensors_close(adapter);
+    json_auto struct json *peft = golden_json(training_path("output/adapter/adapter_config.json"));
+    ck_assert_str_eq(json_str(peft, "task_type", ""), "SEQ_CLS");
+    ck_assert_str_eq(json_string_value(json_first(json_get(peft, "modules_to_save"))), "score");
+    ck_assert_uint_eq(json_count(json_get(peft, "modules_to_save")), 1);
+}
+END_TEST
+
 START_TEST(adapters_learn_texts_below_a_pooler_that_is_there)
 {
     struct jobspec s = texts_job("lora");
@@ -570,7 +620,7 @@ START_TEST(adapters_learn_texts_below_a_pooler_that_is_there)
     s.model.source = MODEL; /* has none */
     refused(&s, EXIT_CLASS_USER, "spec.train.method: LoRA trains no pooler");
     s = texts_job("refused");
-    s.model.source = training_path("model");
+    s.model.source = GOLDEN "tiny-gpt2";
     refused(&s, EXIT_CLASS_USER, "spec.train.objective: SequenceClassification needs");
     s = texts_job("refused");
     golden_write(s.train.data.test, "text\tlabel\na\n", 13);
@@ -587,5 +637,6 @@ int main(void)
             a_label_of_the_validation_file_alone_has_a_number, labels_are_part_of_a_training,
             a_label_of_a_new_test_file_is_named_so, plain_labels_are_reported_themselves,
             texts_are_learnt_alike_in_any_world, several_labels_are_learnt_alike_in_any_world,
-            sets_survive_an_interruption, adapters_learn_texts_below_a_pooler_that_is_there, NULL});
+            sets_survive_an_interruption, decoders_learn_texts_alike_in_any_world,
+            adapters_learn_texts_below_a_pooler_that_is_there, NULL});
 }
