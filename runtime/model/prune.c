@@ -26,6 +26,9 @@ bool prune_takes(const struct tensor *t)
 
 int prune_check(const struct tensors *t, enum sparsity_pattern p, const char *field, struct err *e)
 {
+    for (int i = 0; p != SPARSITY_NONE && i < t->count; i++)
+        if (t->at[i].role == TENSOR_ROUTER)
+            return err_set(e, ERR_USER, "%s: a mixture of experts is not pruned", field);
     for (int i = 0; p == SPARSITY_2_4 && i < t->count; i++)
         if (prune_takes(&t->at[i]) && t->at[i].shape[1] % OF_FOUR)
             return err_set(e, ERR_USER, "%s: 2:4 needs rows of whole fours, and %.120s has %lld",

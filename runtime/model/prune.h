@@ -15,7 +15,8 @@
 
 /* Is it a matrix of a layer's products? Nothing else is pruned. */
 bool prune_takes(const struct tensor *t);
-/* ERR_USER, naming `field` and the tensor, where rows cannot be cut into the pattern's groups. */
+/* ERR_USER, naming `field` and the tensor, where rows cannot be cut into the pattern's groups, and
+   for a mixture of experts. */
 int prune_check(const struct tensors *t, enum sparsity_pattern p, const char *field, struct err *e);
 /* Zeros the least of w (rows, columns) until the share is zero in each group, to the nearest. p is
    UNSTRUCTURED or 2_4. mean (columns): of squares of what a column is multiplied by; NULL:

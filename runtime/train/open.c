@@ -215,6 +215,9 @@ static int check_teacher(const struct train *t, struct err *e)
     if (is->bidirectional || is->labels)
         return err_set(e, ERR_USER,
             "spec.train.distill.teacher: a %s, which predicts no next token", is->architecture);
+    if (is->experts || t->config.experts)
+        return err_set(
+            e, ERR_USER, "spec.train.distill: a mixture of experts neither teaches nor is taught");
     if (is->vocab != t->config.vocab)
         return err_set(e, ERR_USER,
             "spec.train.distill.teacher: a vocabulary of %lld tokens, and spec.model has %lld",

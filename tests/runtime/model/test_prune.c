@@ -100,6 +100,10 @@ START_TEST(rows_that_are_no_fours_are_refused)
     ck_assert_int_eq(prune_check(&all, SPARSITY_2_4, "spec.x", &e), -ERR_USER);
     ck_assert_str_eq(e.text,
         "spec.x: 2:4 needs rows of whole fours, and model.layers.0.mlp.up_proj.weight has 6");
+    t[0].role = TENSOR_ROUTER;
+    ck_assert_int_eq(prune_check(&all, SPARSITY_NONE, "spec.x", &e), 0);
+    ck_assert_int_eq(prune_check(&all, SPARSITY_UNSTRUCTURED, "spec.x", &e), -ERR_USER);
+    ck_assert_str_eq(e.text, "spec.x: a mixture of experts is not pruned");
 }
 END_TEST
 

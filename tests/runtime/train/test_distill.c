@@ -121,6 +121,8 @@ START_TEST(teachers_that_cannot_be_are_refused)
         "spec.train.distill.teacher: a vocabulary of 131 tokens, and spec.model has 256");
     snprintf(teacher, sizeof teacher, GOLDEN "tiny-bert");
     refused(&s, 1, EXIT_CLASS_USER, "spec.train.distill.teacher: a bert, which predicts no next");
+    snprintf(teacher, sizeof teacher, GOLDEN "tiny-mixtral");
+    refused(&s, 1, EXIT_CLASS_USER, "spec.train.distill: a mixture of experts neither teaches");
     make_teacher();
     spoil("tokenizer.json", (const char *const[]){"\"a\"", "\"b\""});
     refused(&s, 1, EXIT_CLASS_USER, "spec.train.distill.teacher: its token 97 is not that of");
