@@ -44,6 +44,11 @@ static int find_labels(
     struct texts *x, const struct labelled_text *t, int *label, int32_t *set, struct err *e)
 {
     struct labelled_label at = {.name = NULL};
+    enum data_arity is = t->several ? DATA_ARITY_SEVERAL : DATA_ARITY_ONE;
+    if (x->labels->arity != DATA_ARITY_OPEN && x->labels->arity != is)
+        return err_set(e, ERR_DATA, "%s: line %lld: has %s, but what was learnt are texts with %s",
+            x->from.path, (long long)t->line, t->several ? "\"labels\"" : "\"label\"",
+            t->several ? "one label each" : "several labels");
     while (labelled_next_label(t, &at)) {
         int rc = find_label(x, t, &at, label, e);
         if (rc || !t->several)

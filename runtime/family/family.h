@@ -23,7 +23,7 @@ struct family {
     const char *text_class;        /* of a model with labels of whole texts; or NULL */
     const char *body_class; /* of a model without labels, where model_class has them; or NULL: then
                                labels are told at the last token */
-    const char *masked_class;  /* of a model that tells masked tokens; or NULL */
+    const char *masked_class; /* of a model that tells masked tokens; or NULL */
     struct model_config
         fixed; /* what the name alone says; norm_topk: experts are of ffn_dim, too */
 

@@ -278,8 +278,8 @@ void head_loss(const struct batch *s, const struct head *w, const int32_t *targe
 void head_backward(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
     const float *scales)
 {
-    chunks_loss(s, w, s->n, s->h, s->dh, targets, loss,
-        (struct scaling){.each = scales, .backward = true});
+    chunks_loss(
+        s, w, s->n, s->h, s->dh, targets, loss, (struct scaling){.each = scales, .backward = true});
 }
 
 void head_logits(const struct batch *s, const struct head *w, int64_t row, int64_t n)

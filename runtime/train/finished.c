@@ -38,15 +38,14 @@ static int open_model_files(struct finished *f, struct err *e)
     if (rc)
         return rc;
     t->config = *weights_config(t->weights);
-    if (!t->config.labels || t->config.pooled != has_texts(f) ||
-        t->config.bidirectional != t->objective->bidirectional)
+    if (!t->config.labels || model_config_tells_texts(&t->config) != has_texts(f))
         return err_set(e, ERR_USER,
             "spec.evaluate.objective: %s needs a model that was trained with it, and spec.model, a "
             "%s, %s",
             t->objective->name, t->config.architecture,
-            !t->config.labels      ? "finds no labels"
-                : t->config.pooled ? "labels whole texts"
-                                   : "labels words");
+            !t->config.labels  ? "finds no labels"
+                : has_texts(f) ? "labels words"
+                               : "labels whole texts");
     if (t->spec->train.sequence_length > t->config.context)
         return err_set(e, ERR_USER,
             "spec.evaluate.sequenceLength: %d exceeds the model's context of %lld",
@@ -65,6 +64,8 @@ static int open_labels(struct finished *f, struct err *e)
     int rc = data_labels_of(&t->names, names, n, !has_texts(f), e);
     if (rc)
         return err_wrap(e, "%s", t->spec->model.source);
+    if (has_texts(f))
+        t->names.arity = t->config.several ? DATA_ARITY_SEVERAL : DATA_ARITY_ONE;
     t->label_from = mem_array((size_t)n, sizeof *t->label_from);
     if (!t->label_from)
         return err_set(e, ERR_MEMORY, "no memory for %d labels", n);
@@ -129,7 +130,8 @@ static int open_host(struct finished *f, struct err *e)
     size_t micro = (size_t)t->plan.micro_sequences;
     size_t rows = micro * (size_t)t->spec->train.sequence_length;
     t->inputs = mem_array(rows, sizeof *t->inputs);
-    t->labels = mem_array(rows, sizeof *t->labels);
+    size_t sets = t->config.several ? micro * (size_t)t->config.labels : 0;
+    t->labels = mem_array(rows > sets ? rows : sets, sizeof *t->labels);
     t->lengths = mem_array(micro, sizeof *t->lengths);
     t->logits =
         mem_array((has_texts(f) ? micro : rows) * (size_t)t->config.labels, sizeof *t->logits);
@@ -201,11 +203,26 @@ static double loss_of(const float *logits, int64_t n, int32_t label)
     return log(sum) + (double)(most - logits[label]);
 }
 
+/* -ln of the probability that each label is there, or is not. */
+static double loss_of_set(const float *logits, int64_t n, const int32_t *set)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double x = (double)(set[i] ? -logits[i] : logits[i]);
+        sum += x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+    }
+    return sum;
+}
+
 /* Of text i, whose labels and logits stand in row j of the micro-batch. */
 static void keep_loss(struct finished *f, int64_t i, int64_t j)
 {
     const struct train *t = &f->t;
     int64_t n = t->config.labels, length = t->length;
+    if (t->config.several) {
+        f->losses[i] = (float)loss_of_set(t->logits + j * n, n, t->labels + j * n);
+        return;
+    }
     const float *logits = t->logits + (has_texts(f) ? j : j * length) * n;
     double sum = 0;
     for (int64_t k = 0; k < length; k++)

@@ -194,8 +194,7 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"labels", 30, begin, end},
         (const TTest *const[]){several_labels_of_texts_are_learnt,
-            labels_of_texts_are_those_of_all_files,
-            labels_of_words_have_a_scheme, a_later_file_is_of_the_same_scheme,
-            one_label_alone_is_refused, a_models_labels_are_sorted_and_have_a_scheme,
-            failed_calls_are_reported, NULL});
+            labels_of_texts_are_those_of_all_files, labels_of_words_have_a_scheme,
+            a_later_file_is_of_the_same_scheme, one_label_alone_is_refused,
+            a_models_labels_are_sorted_and_have_a_scheme, failed_calls_are_reported, NULL});
 }

@@ -101,8 +101,8 @@ START_TEST(training_takes_its_plan)
     for (int i = 0; i < 48; i++) {
         const struct model_config configs[] = {tiny_config(true), tiny_config(false), tiny_gpt2(),
             tiny_bert(), tiny_texts(), shape_of("tiny-qwen3"), shape_of("tiny-mistral"),
-            shape_of("tiny-qwen3-moe"), shape_of("tiny-masked"),
-            shape_of("tiny-several"), shape_of("tiny-last")};
+            shape_of("tiny-qwen3-moe"), shape_of("tiny-masked"), shape_of("tiny-several"),
+            shape_of("tiny-last")};
         for (size_t k = 0; k < sizeof configs / sizeof *configs; k++) {
             struct model_conf c = training(configs[k], i);
             const struct model_config teacher = tiny_config(false);

@@ -1,7 +1,7 @@
 /*
  * Goal: a finished classifier is reported as its training's test was, by one rank and by three, and
- * what does not belong to it is refused by name. Method: the tiny BERTs of tests/golden learn
- * sentences and texts made here; their output is evaluated on the test's file, and both report.json
+ * what does not belong to it is refused by name. Method: the tiny BERTs of tests/golden, and
+ * a tiny Llama, learn sentences and texts made here; their output is evaluated on the test's file, and both report.json
  * are compared, figure by figure; a model whose labels are not sorted; a stop.
  */
 #include "base/buf.h"
@@ -13,6 +13,8 @@
 #include <math.h>
 
 #define TEXTS 140 /* more than a micro-batch of 2048 tokens */
+
+enum what { WORDS, TEXTS_OF_ONE, TEXTS_OF_SEVERAL, TEXTS_BY_LAST }; /* token, by a decoder */
 
 static char train_path[256], test_path[256];
 
@@ -54,41 +56,59 @@ static void write_texts(const char *path, int count, uint32_t seed)
     golden_write(path, b.data, b.len);
 }
 
-static void write_files(bool texts)
+static void write_sets(const char *path, int count, uint32_t seed)
 {
-    snprintf(train_path, sizeof train_path, "%s", training_path(texts ? "a.jsonl" : "a.conll"));
-    snprintf(test_path, sizeof test_path, "%s", training_path(texts ? "t.jsonl" : "t.conll"));
-    (texts ? write_texts : write_words)(train_path, 24, 1);
-    (texts ? write_texts : write_words)(test_path, TEXTS, 2);
+    static const char *const words[] = {"the", "anna", "berlin", "was"};
+    buf_auto struct buf b;
+    buf_init(&b, 1 << 20);
+    for (int i = 0; i < count; i++) {
+        const char *one = pick(&seed, words, 4), *other = pick(&seed, words, 4);
+        bool anna = *one == 'a' || *other == 'a', berlin = *one == 'b' || *other == 'b';
+        buf_printf(&b, "{\"text\": \"%s %s\", \"labels\": [%s%s%s]}\n", one, other,
+            anna ? "\"she\"" : "", anna && berlin ? ", " : "", berlin ? "\"there\"" : "");
+    }
+    golden_write(path, b.data, b.len);
 }
 
-static struct jobspec learn(bool texts)
+static void write_files(enum what what)
+{
+    static void (*const write[])(const char *path, int count, uint32_t seed) = {
+        write_words, write_texts, write_sets, write_texts};
+    snprintf(train_path, sizeof train_path, "%s", training_path(what ? "a.jsonl" : "a.conll"));
+    snprintf(test_path, sizeof test_path, "%s", training_path(what ? "t.jsonl" : "t.conll"));
+    write[what](train_path, 24, 1);
+    write[what](test_path, TEXTS, 2);
+}
+
+static struct jobspec learn(enum what what)
 {
     struct jobspec s = training_job("run");
-    s.model.source = texts ? GOLDEN "tiny-bert-texts" : GOLDEN "tiny-bert";
-    s.train.objective = texts ? OBJECTIVE_SEQUENCE_CLASSIFICATION : OBJECTIVE_TOKEN_CLASSIFICATION;
-    s.train.data.format = texts ? FORMAT_JSONL : FORMAT_CONLL;
+    if (what != TEXTS_BY_LAST)
+        s.model.source = what ? GOLDEN "tiny-bert-texts" : GOLDEN "tiny-bert";
+    s.train.objective = what ? OBJECTIVE_SEQUENCE_CLASSIFICATION : OBJECTIVE_TOKEN_CLASSIFICATION;
+    s.train.data.format = what ? FORMAT_JSONL : FORMAT_CONLL;
     s.train.data.train = train_path;
     s.train.data.test = test_path;
     s.train.sequence_length = 16; /* some are longer */
     s.train.batch_sequences = 4;
-    s.train.steps = texts ? 24 : 2; /* the one for words finds some of everything as it is */
+    /* The one for words finds some of everything as it is, and a decoder soon knows all. */
+    s.train.steps = what == WORDS ? 2 : what == TEXTS_BY_LAST ? 4 : 24;
     s.train.evaluate_every_steps = 0;
     s.train.optimizer.warmup_steps = 0;
-    s.train.optimizer.learning_rate = texts ? 1e-2 : 1e-5;
+    s.train.optimizer.learning_rate = what ? 1e-2 : 1e-5;
     return s;
 }
 
-static struct jobspec look(bool texts, const char *output)
+static struct jobspec look(enum what what, const char *output)
 {
     struct jobspec s = training_job("run");
     s.task = TASK_EVALUATE;
     s.model.source = training_path("output");
     s.train.output = s.checkpoint.path = NULL;
     s.evaluate.objective =
-        texts ? EVALUATED_SEQUENCE_CLASSIFICATION : EVALUATED_TOKEN_CLASSIFICATION;
+        what ? EVALUATED_SEQUENCE_CLASSIFICATION : EVALUATED_TOKEN_CLASSIFICATION;
     s.evaluate.data = test_path;
-    s.evaluate.format = texts ? FORMAT_JSONL : FORMAT_CONLL;
+    s.evaluate.format = what ? FORMAT_JSONL : FORMAT_CONLL;
     s.evaluate.sequence_length = 16;
     s.evaluate.output = training_path(output);
     return s;
@@ -123,31 +143,31 @@ static void same(const struct json *a, const struct json *b)
     ck_assert_str_eq(buf_cstr(&x), buf_cstr(&y));
 }
 
-static void check_as_in_training(bool texts, enum precision precision)
+static void check_as_in_training(enum what what, enum precision precision)
 {
-    write_files(texts);
-    struct jobspec s = learn(texts);
+    write_files(what);
+    struct jobspec s = learn(what);
     s.precision = precision;
     s.checkpoint.path = training_path(precision == PRECISION_FP32 ? "fp32" : "bf16");
     run_well(&s, 1);
-    s = look(texts, "one");
+    s = look(what, "one");
     s.precision = precision;
     run_well(&s, 1);
     json_auto struct json *trained = report("output"), *one = report("one");
     const struct json *test = json_get(trained, "test");
-    const char *of = texts ? "classes" : "entities";
+    const char *of = what ? "classes" : "entities";
     const struct json *found = json_get(one, of), *was = json_get(test, of);
-    if (texts) /* ranks by the last bits of logits, which micro-batches of other shapes change */
+    if (what) /* ranks by the last bits of logits, which micro-batches of other shapes change */
         ck_assert_double_eq_tol(json_num(found, "rocAuc", 0), json_num(was, "rocAuc", 1), 1e-2);
     json_each (x, was)
         if (strcmp(json_key(x), "rocAuc") != 0)
             same(json_get(found, json_key(x)), x);
-    ck_assert_int_eq(json_int(one, texts ? "texts" : "sentences", 0), TEXTS);
+    ck_assert_int_eq(json_int(one, what ? "texts" : "sentences", 0), TEXTS);
     ck_assert_double_lt(fabs(json_num(one, "loss", 0) / json_num(test, "loss", NAN) - 1), 1e-5);
     ck_assert_str_eq(json_str(one, "objective", ""), json_str(trained, "objective", "none"));
     if (precision != PRECISION_FP32)
         return;
-    s = look(texts, "three");
+    s = look(what, "three");
     s.precision = precision;
     run_well(&s, 3);
     json_auto struct json *three = report("three");
@@ -156,14 +176,26 @@ static void check_as_in_training(bool texts, enum precision precision)
 
 START_TEST(words_are_reported_as_in_training)
 {
-    check_as_in_training(false, PRECISION_FP32);
-    check_as_in_training(false, PRECISION_BF16);
+    check_as_in_training(WORDS, PRECISION_FP32);
+    check_as_in_training(WORDS, PRECISION_BF16);
 }
 END_TEST
 
 START_TEST(texts_are_reported_as_in_training)
 {
-    check_as_in_training(true, PRECISION_FP32);
+    check_as_in_training(TEXTS_OF_ONE, PRECISION_FP32);
+}
+END_TEST
+
+START_TEST(sets_of_labels_are_reported_as_in_training)
+{
+    check_as_in_training(TEXTS_OF_SEVERAL, PRECISION_FP32);
+}
+END_TEST
+
+START_TEST(texts_by_a_decoder_are_reported_as_in_training)
+{
+    check_as_in_training(TEXTS_BY_LAST, PRECISION_FP32);
 }
 END_TEST
 
@@ -177,8 +209,8 @@ static void refused(const struct jobspec *s, enum exit_class class, const char *
 
 START_TEST(what_does_not_belong_is_refused)
 {
-    write_files(false);
-    struct jobspec s = look(false, "no");
+    write_files(WORDS);
+    struct jobspec s = look(WORDS, "no");
     s.model.source = GOLDEN "tiny-bert-texts";
     refused(&s, EXIT_CLASS_USER, "spec.evaluate.objective: TokenClassification needs a model that");
     s.model.source = training_path("model");
@@ -190,6 +222,10 @@ START_TEST(what_does_not_belong_is_refused)
     refused(&s, EXIT_CLASS_USER, "spec.evaluate.sequenceLength: 49 exceeds the model's context");
     s.evaluate.sequence_length = 2;
     refused(&s, EXIT_CLASS_USER, "spec.evaluate.sequenceLength: 2 has no room");
+    write_files(TEXTS_OF_SEVERAL);
+    s = look(TEXTS_OF_ONE, "no");
+    s.model.source = GOLDEN "tiny-bert-texts";
+    refused(&s, EXIT_CLASS_DATA, "t.jsonl: line 1: has \"labels\", but what was learnt are texts");
 }
 END_TEST
 
@@ -214,8 +250,8 @@ START_TEST(labels_need_not_be_sorted)
     static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json"};
     double loss[2];
     struct err e = {0};
-    write_files(false);
-    struct jobspec s = look(false, "sorted");
+    write_files(WORDS);
+    struct jobspec s = look(WORDS, "sorted");
     s.model.source = GOLDEN "tiny-bert";
     s.evaluate.samples = 5;
     for (int i = 0; i < 2; i++) {
@@ -239,8 +275,8 @@ END_TEST
 
 START_TEST(a_stop_is_every_ranks)
 {
-    write_files(false);
-    struct jobspec s = look(false, "stopped");
+    write_files(WORDS);
+    struct jobspec s = look(WORDS, "stopped");
     s.model.source = GOLDEN "tiny-bert";
     buf_auto struct buf b;
     buf_init(&b, 1 << 20);
@@ -259,6 +295,7 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"finished", 120, training_setup, training_teardown},
         (const TTest *const[]){words_are_reported_as_in_training, texts_are_reported_as_in_training,
-            what_does_not_belong_is_refused, labels_need_not_be_sorted, a_stop_is_every_ranks,
-            NULL});
+            sets_of_labels_are_reported_as_in_training,
+            texts_by_a_decoder_are_reported_as_in_training, what_does_not_belong_is_refused,
+            labels_need_not_be_sorted, a_stop_is_every_ranks, NULL});
 }
