@@ -17,6 +17,7 @@ void progress_init(struct progress *p)
         .validation_loss = NAN,
         .first_validation_loss = NAN,
         .validation_f1 = NAN,
+        .validation_match = NAN,
         .history_stride = 1,
         .checkpoint_step = -1,
         .resumed_step = 0};
@@ -83,6 +84,7 @@ void progress_evaluated(struct progress *p, const struct json *payload)
 {
     p->validation_loss = json_num(payload, "loss", NAN);
     p->validation_f1 = json_num(payload, "f1", NAN);
+    p->validation_match = json_num(payload, "match", NAN);
     if (isnan(p->first_validation_loss))
         p->first_validation_loss = p->validation_loss;
 }
@@ -123,6 +125,7 @@ void progress_report(const struct progress *p, struct report *r)
     r->validation_loss = p->validation_loss;
     r->first_validation_loss = p->first_validation_loss;
     r->validation_f1 = p->validation_f1;
+    r->validation_match = p->validation_match;
     r->tokens_per_second = p->tokens_per_second;
     r->last_step_ms = p->last_step_wall_ms;
     r->eta_seconds = median_ms && p->steps > p->step ? (p->steps - p->step) * median_ms / 1000 : -1;
@@ -145,6 +148,7 @@ void progress_recover(struct progress *p, const struct report *r)
     p->validation_loss = r->validation_loss;
     p->first_validation_loss = r->first_validation_loss;
     p->validation_f1 = r->validation_f1;
+    p->validation_match = r->validation_match;
     p->last_step_wall_ms = r->last_step_ms;
     p->checkpoint_step = r->checkpoint_step;
     p->checkpoint_wall_ms = r->checkpoint_ms;

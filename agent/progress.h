@@ -18,7 +18,8 @@
 
 struct progress {
     int64_t step, steps, tokens, held_out;
-    double loss, first_loss, validation_loss, first_validation_loss, validation_f1;
+    double loss, first_loss, validation_loss, first_validation_loss, validation_f1,
+        validation_match;
     double tokens_per_second;
     int64_t last_step_wall_ms,
         last_step_ms;                     /* the second is monotonic, 0: none in this incarnation */

@@ -21,11 +21,12 @@ static const char *const task_names[] = {"Train", "Serve", "Run", "Convert", "Ev
 static const char *const precision_names[] = {"FP32", "BF16", NULL};
 static const char *const init_names[] = {"Pretrained", "Random", NULL};
 static const char *const method_names[] = {"Full", "LoRA", NULL};
-static const char *const objective_names[] = {
-    "CausalLM", "MaskedLM", "TokenClassification", "SequenceClassification", "DPO", NULL};
+static const char *const objective_names[] = {"CausalLM", "MaskedLM", "TokenClassification",
+    "SequenceClassification", "DPO", "PairMatching", NULL};
 static const char *const dpo_loss_names[] = {"Sigmoid", "IPO", NULL};
 static const char *const evaluated_names[] = {
     "CausalLM", "TokenClassification", "SequenceClassification", "MultipleChoice", NULL};
+static const char *const pair_loss_names[] = {"InBatchNegatives", "Cosine", NULL};
 static const char *const format_names[] = {"Auto", "Text", "JSONL", "CoNLL", "CSV", "TSV", NULL};
 static const char *const text_format_names[] = {"Auto", "Text", "JSONL", NULL};
 static const char *const recompute_names[] = {"None", "Selective", "Full", NULL};
@@ -120,6 +121,11 @@ static bool has_dpo(const void *spec)
 static bool has_masking(const void *spec)
 {
     return ((const struct jobspec *)spec)->train.objective == OBJECTIVE_MASKED_LM;
+}
+
+static bool has_pair(const void *spec)
+{
+    return ((const struct jobspec *)spec)->train.objective == OBJECTIVE_PAIR_MATCHING;
 }
 
 static bool has_serve(const void *spec)
@@ -253,6 +259,10 @@ static const struct field spec_rows[] = {
     {ROW("train.dpo.labelSmoothing", NUM, train.dpo.label_smoothing, "0"), RANGE(0, 1),
         .max_open = true},
     {ROW("train.dpo.loss", ENUM, train.dpo.loss, "Sigmoid"), .info = dpo_loss_names},
+    {GROUP("train.pair", has_pair)},
+    {ROW("train.pair.loss", ENUM, train.pair.loss, "InBatchNegatives"), .info = pair_loss_names},
+    {ROW("train.pair.temperature", NUM, train.pair.temperature, "-1"), RANGE(0, 10),
+        .min_open = true},
     {PATH("train.data.train", train.data.train, NULL)},
     {PATH("train.data.validation", train.data.validation, field_none)},
     {PATH("train.data.test", train.data.test, field_none)},
@@ -468,6 +478,15 @@ static void fill_masking(struct jobspec_train *t)
         t->masking.share = strtod(MASKING_SHARE, NULL);
 }
 
+/* Scales cosines by 20, as sentence-transformers does where nothing else is said. */
+static void fill_pair(struct jobspec_train *t)
+{
+    bool tempered =
+        t->objective == OBJECTIVE_PAIR_MATCHING && t->pair.loss == PAIR_IN_BATCH_NEGATIVES;
+    if (tempered && t->pair.temperature <= 0)
+        t->pair.temperature = 0.05;
+}
+
 static int decode(
     const struct json *object, bool strict, struct arena *a, struct jobspec *out, struct err *e)
 {
@@ -495,6 +514,7 @@ static int decode(
     if (task == TASK_TRAIN) {
         fill_optimizer(&spec.train);
         fill_masking(&spec.train);
+        fill_pair(&spec.train);
     }
     if (task == TASK_SERVE && !spec.serve.model_name)
         spec.serve.model_name = spec.name;

@@ -32,7 +32,8 @@ enum objective_kind {
     OBJECTIVE_MASKED_LM,
     OBJECTIVE_TOKEN_CLASSIFICATION,
     OBJECTIVE_SEQUENCE_CLASSIFICATION,
-    OBJECTIVE_DPO
+    OBJECTIVE_DPO,
+    OBJECTIVE_PAIR_MATCHING
 };
 enum dpo_loss { DPO_SIGMOID, DPO_IPO };
 enum evaluated {
@@ -41,6 +42,7 @@ enum evaluated {
     EVALUATED_SEQUENCE_CLASSIFICATION,
     EVALUATED_MULTIPLE_CHOICE
 };
+enum pair_loss { PAIR_IN_BATCH_NEGATIVES, PAIR_COSINE };
 enum data_format { FORMAT_AUTO, FORMAT_TEXT, FORMAT_JSONL, FORMAT_CONLL, FORMAT_CSV, FORMAT_TSV };
 enum recompute { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL };
 enum optimizer_name {
@@ -106,6 +108,10 @@ struct jobspec_train {
         double beta, label_smoothing;
         enum dpo_loss loss;
     } dpo;
+    struct { /* of PairMatching */
+        enum pair_loss loss;
+        double temperature; /* of InBatchNegatives: cosines are divided by it */
+    } pair;
     struct {
         const char *train, *validation, *test; /* paths; all but train may be NULL */
         enum data_format format;
@@ -142,8 +148,8 @@ struct jobspec_train {
         double temperature, weight;
     } distill;
     enum recompute recompute; /* of activations, in backward */
-    /* 0: only before the first and after the last step, and for classification with epochs at the
-       end of each. */
+    /* 0: only before the first and after the last step, and for classification and PairMatching
+       with epochs at the end of each. */
     int64_t evaluate_every_steps;
     const char *tensorboard; /* folder or NULL */
     const char *output;      /* folder of the finished model, Hugging Face layout */

@@ -89,7 +89,8 @@ static int check_objective(
     bool masked = t->objective == OBJECTIVE_MASKED_LM;
     if ((causal || dpo || masked) && t->data.test)
         return field_refuse(s, "train.data.test", e,
-            "only allowed with objective TokenClassification or SequenceClassification");
+            "only allowed with objective TokenClassification, SequenceClassification or "
+            "PairMatching");
     if (t->objective != OBJECTIVE_TOKEN_CLASSIFICATION && f == FORMAT_CONLL)
         return field_refuse(
             s, "train.data.format", e, "CoNLL is only allowed with TokenClassification");
@@ -100,14 +101,16 @@ static int check_objective(
     if (!causal && !dpo && !masked && t->data.skip_bad_records)
         return field_refuse(s, "train.data.skipBadRecords", e,
             "only allowed with objective CausalLM, MaskedLM or DPO");
-    if (t->objective != OBJECTIVE_SEQUENCE_CLASSIFICATION && (f == FORMAT_CSV || f == FORMAT_TSV))
-        return field_refuse(
-            s, "train.data.format", e, "CSV and TSV are only allowed with SequenceClassification");
-    if (t->objective == OBJECTIVE_SEQUENCE_CLASSIFICATION && f != FORMAT_JSONL && f != FORMAT_CSV &&
-        f != FORMAT_TSV && !(f == FORMAT_AUTO && files_end_in(t, texts)))
+    bool of_texts = t->objective == OBJECTIVE_SEQUENCE_CLASSIFICATION ||
+        t->objective == OBJECTIVE_PAIR_MATCHING;
+    if (!of_texts && (f == FORMAT_CSV || f == FORMAT_TSV))
         return field_refuse(s, "train.data.format", e,
-            "must be JSONL, CSV or TSV with SequenceClassification, or Auto with files that end in "
-            ".jsonl, .ndjson, .csv or .tsv");
+            "CSV and TSV are only allowed with SequenceClassification and PairMatching");
+    if (of_texts && f != FORMAT_JSONL && f != FORMAT_CSV && f != FORMAT_TSV &&
+        !(f == FORMAT_AUTO && files_end_in(t, texts)))
+        return field_refuse(s, "train.data.format", e,
+            "must be JSONL, CSV or TSV with SequenceClassification and PairMatching, or Auto with "
+            "files that end in .jsonl, .ndjson, .csv or .tsv");
     if (!causal && t->data.packing)
         return field_refuse(s, "train.data.packing", e, "only allowed with objective CausalLM");
     return 0;
@@ -126,6 +129,23 @@ static int check_dpo(const struct field_source *s, const struct jobspec_train *t
         return field_refuse(s, "train.dpo.labelSmoothing", e, "only allowed with loss Sigmoid");
     if (t->dpo.label_smoothing >= 0.5)
         return field_refuse(s, "train.dpo.labelSmoothing", e, "must be less than 0.5");
+    return 0;
+}
+
+static int check_pair(const struct field_source *s, const struct jobspec_train *t,
+    const struct json *body, struct err *e)
+{
+    const struct json *pair = json_path(body, "train.pair");
+    bool matching = t->objective == OBJECTIVE_PAIR_MATCHING;
+    if (!matching && pair && !json_is_null(pair))
+        return field_refuse(s, "train.pair", e, "only allowed with objective PairMatching");
+    if (matching && t->pair.loss == PAIR_COSINE && t->pair.temperature > 0)
+        return field_refuse(
+            s, "train.pair.temperature", e, "only allowed with loss InBatchNegatives");
+    if (matching && (t->batch_sequences < 2 || t->batch_sequences > LIMIT_PAIRS))
+        return field_refuse(s, "train.batchSequences", e,
+            "from 2 to %d with PairMatching, for each text is compared with the others",
+            LIMIT_PAIRS);
     return 0;
 }
 
@@ -205,7 +225,8 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     int rc;
     if ((rc = check_objective(s, t, e)) ||
         (rc = check_dpo(s, t, json_path(body, "train.dpo"), e)) ||
-        (rc = check_optimizer(s, t, e)) || (rc = check_sparsity(s, t, e)))
+        (rc = check_pair(s, t, body, e)) || (rc = check_optimizer(s, t, e)) ||
+        (rc = check_sparsity(s, t, e)))
         return rc;
     if (t->distill.teacher && t->objective != OBJECTIVE_CAUSAL_LM)
         return field_refuse(s, "train.distill", e, "only allowed with objective CausalLM");

@@ -23,6 +23,7 @@
 #define LIMIT_PARALLEL_TRIALS    64
 #define LIMIT_SEARCH_PARAMETERS  8
 #define LIMIT_SEARCH_VALUES      32
+#define LIMIT_PAIRS              4096 /* of a step: each text is compared with all others */
 #define LIMIT_LOG_TAIL_BYTES     1024 /* of a failed rank, kept in an attempt */
 #define LIMIT_FRAME_BYTES        (4 << 20)
 #define LIMIT_FRAME_VALUES       ((size_t)1 << 20) /* of JSON among agents and ranks of a job */

@@ -95,7 +95,8 @@ struct report {
     int64_t step, steps, tokens;
     int64_t held_out; /* sequences kept from training for the validation loss */
     double loss, first_loss, validation_loss, first_validation_loss; /* NaN: not known */
-    double validation_f1; /* of entities, where labels are learnt; NaN: not known */
+    double validation_f1;    /* of entities, where labels are learnt; NaN: not known */
+    double validation_match; /* of pairs: NDCG@10, or with labels Spearman's; NaN likewise */
     double tokens_per_second;
     int64_t last_step_ms, eta_seconds;       /* eta -1: unknown */
     double loss_history[LIMIT_LOSS_HISTORY]; /* oldest first, evenly thinned */

@@ -45,13 +45,13 @@ enum wire_type {
     WIRE_LOADED,     /* {parameters, memory_bytes, resumed_step, steps, held_out, device} */
     WIRE_STEP,       /* {step, loss, tokens, tokens_per_second, grad_norm, learning_rate, seconds};
                         from rank 0, of a few steps at once where the device runs ahead */
-    WIRE_EVALUATED,  /* {step, loss, f1}; from rank 0; f1 where entities are found */
-    WIRE_SAVED,      /* {step, path}; from rank 0, after the manifest is in place */
-    WIRE_DONE,       /* {step, output}: training complete; {step, drained:true}: stopped as asked */
-    WIRE_FAILED,     /* {class, message}: the last frame before a non-zero exit */
-    WIRE_SERVING,    /* {model, context_length}: ready for requests */
-    WIRE_TOKEN,      /* binary, see above */
-    WIRE_FINISHED,   /* {id, reason:"stop"|"length"|"cancelled"|"error", message, prompt_tokens,
+    WIRE_EVALUATED, /* {step, loss, f1 or match}; from rank 0; f1 where labels, match where pairs */
+    WIRE_SAVED,     /* {step, path}; from rank 0, after the manifest is in place */
+    WIRE_DONE,      /* {step, output}: training complete; {step, drained:true}: stopped as asked */
+    WIRE_FAILED,    /* {class, message}: the last frame before a non-zero exit */
+    WIRE_SERVING,   /* {model, context_length}: ready for requests */
+    WIRE_TOKEN,     /* binary, see above */
+    WIRE_FINISHED,  /* {id, reason:"stop"|"length"|"cancelled"|"error", message, prompt_tokens,
                         completion_tokens} */
 };
 

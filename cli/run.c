@@ -577,9 +577,11 @@ static void say_epochs(const struct json *epochs)
 {
     json_each (x, epochs) {
         char validation[64] = "";
+        bool matched = json_get(x, "validationMatch");
         if (json_is_number(json_get(x, "validationLoss")))
-            snprintf(validation, sizeof validation, "  validation loss %.4f  f1 %.4f",
-                json_num(x, "validationLoss", 0), json_num(x, "validationF1", 0));
+            snprintf(validation, sizeof validation, "  validation loss %.4f  %s %.4f",
+                json_num(x, "validationLoss", 0), matched ? "match" : "f1",
+                json_num(x, matched ? "validationMatch" : "validationF1", 0));
         command_print(stdout, "epoch %.0f: train loss %.4f%s", json_num(x, "epoch", 0),
             json_num(x, "trainLoss", 0), validation);
     }
@@ -612,6 +614,8 @@ static void say_what_was_tested(const struct json *report, const char *path)
 {
     const struct json *all = json_path(report, "test.entities.lenient.micro avg");
     const struct json *classes = json_path(report, "test.classes");
+    const struct json *ranking = json_path(report, "test.ranking");
+    const struct json *similarity = json_path(report, "test.similarity");
     say_epochs(json_get(report, "epochs"));
     if (all)
         command_print(stdout, "test: f1 %.4f  precision %.4f  recall %.4f  of %.0f entities, by %s",
@@ -622,6 +626,16 @@ static void say_what_was_tested(const struct json *report, const char *path)
             json_num(classes, "accuracy", 0),
             json_num(json_get(classes, "macro avg"), "f1-score", 0),
             json_num(classes, "support", 0), path);
+    if (ranking)
+        command_print(stdout,
+            "test: recall@10 %.4f  mrr@10 %.4f  ndcg@10 %.4f  of %.0f among %.0f, by %s",
+            json_num(ranking, "recall@10", 0), json_num(ranking, "mrr@10", 0),
+            json_num(ranking, "ndcg@10", 0), json_num(ranking, "queries", 0),
+            json_num(ranking, "candidates", 0), path);
+    if (similarity)
+        command_print(stdout, "test: spearman %.4f  pearson %.4f  of %.0f pairs, by %s",
+            json_num(similarity, "spearman", 0), json_num(similarity, "pearson", 0),
+            json_num(json_get(report, "test"), "pairs", 0), path);
 }
 
 /* What the report in the output comes to, where there is one. */

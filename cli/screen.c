@@ -209,6 +209,8 @@ static void draw_progress(struct canvas *c, const struct screen *s)
             putf(c, DIM, "  from %.4f", r->first_validation_loss);
         if (isfinite(r->validation_f1))
             putf(c, BOLD, "  f1 %.4f", r->validation_f1);
+        if (isfinite(r->validation_match))
+            putf(c, BOLD, "  match %.4f", r->validation_match);
         end_line(c);
     }
     if (r->tokens_per_second > 0)
@@ -441,10 +443,12 @@ static void tell_progress(const struct screen *s, struct screen_told *t, struct 
         t->step_ms = s->now_ms;
     }
     if (isfinite(r->validation_loss) && r->validation_loss != t->validation_loss) {
-        char f1[48] = "";
+        char score[48] = "";
         if (isfinite(r->validation_f1))
-            snprintf(f1, sizeof f1, "  f1 %.4f", r->validation_f1);
-        tell_line(s, out, "validation loss %.4f%s", r->validation_loss, f1);
+            snprintf(score, sizeof score, "  f1 %.4f", r->validation_f1);
+        if (isfinite(r->validation_match))
+            snprintf(score, sizeof score, "  match %.4f", r->validation_match);
+        tell_line(s, out, "validation loss %.4f%s", r->validation_loss, score);
         t->validation_loss = r->validation_loss;
     }
     if (r->checkpoint_step > t->checkpoint_step) {

@@ -81,6 +81,7 @@ static void copy_progress(const struct report *r, struct status *s)
     s->progress.validation_loss = round_loss(r->validation_loss);
     s->progress.first_validation_loss = round_loss(r->first_validation_loss);
     s->progress.validation_f1 = round_loss(r->validation_f1);
+    s->progress.validation_match = round_loss(r->validation_match);
     s->progress.tokens_per_second = round_rate(r->tokens_per_second);
     s->progress.last_step_ms = whole_seconds(r->last_step_ms);
     s->progress.eta_ms = dated ? s->progress.last_step_ms + r->eta_seconds * 1000 : 0;

@@ -44,7 +44,7 @@ struct status {
     struct {
         int64_t step, steps, tokens, held_out, eta_ms, last_step_ms;
         double loss, first_loss, validation_loss, first_validation_loss, validation_f1;
-        double tokens_per_second;
+        double validation_match, tokens_per_second;
     } progress;
     struct {
         int64_t step, ms;

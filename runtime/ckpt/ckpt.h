@@ -28,7 +28,7 @@
 /* An epoch that was whole; NaN: not looked at. */
 struct ckpt_epoch {
     int64_t epoch, step;
-    double loss, validation_loss, f1;
+    double loss, validation_loss, f1, match;
 };
 #define CKPT_EPOCHS 256 /* the newest are kept */
 

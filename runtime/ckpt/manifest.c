@@ -38,6 +38,7 @@ static void write_epochs(struct jsonw *w, const struct ckpt_state *s)
         jsonw_num(w, "loss", s->epochs[i].loss);
         jsonw_num(w, "validationLoss", s->epochs[i].validation_loss);
         jsonw_num(w, "f1", s->epochs[i].f1);
+        jsonw_num(w, "match", s->epochs[i].match);
         jsonw_close(w);
     }
     jsonw_close(w);
@@ -201,6 +202,7 @@ static int read_epochs(const struct json *v, struct ckpt_state *s, struct err *e
         x->loss = json_num(item, "loss", NAN);
         x->validation_loss = json_num(item, "validationLoss", NAN);
         x->f1 = json_num(item, "f1", NAN);
+        x->match = json_num(item, "match", NAN);
     }
     return rc;
 }

@@ -210,6 +210,7 @@ void data_close(struct data *d)
     tok_ids_done(&d->tags);
     tok_ids_done(&d->sets);
     mem_free(d->first);
+    mem_free(d->same);
     mem_free(d->chosen);
     packing_done(&d->packing);
     data_masks_destroy(d->masks);
@@ -235,8 +236,9 @@ uint64_t data_digest(const struct data *d)
     uint64_t ids = hash_xxh3(d->ids.id, (size_t)d->ids.count * sizeof *d->ids.id);
     if (!d->first)
         return ids;
+    int64_t rows = d->same ? 2 * d->samples : d->samples;
     const uint64_t all[] = {ids, hash_xxh3(d->tags.id, (size_t)d->tags.count * sizeof *d->tags.id),
-        hash_xxh3(d->first, (size_t)(d->samples + 1) * sizeof *d->first), d->names};
+        hash_xxh3(d->first, (size_t)(rows + 1) * sizeof *d->first), d->names};
     uint64_t digest = hash_xxh3(all, sizeof all);
     if (!d->label_count)
         return digest;

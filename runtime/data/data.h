@@ -11,7 +11,7 @@
  *
  * Tagged sentences (runtime/data/conll.h): a sample is a sentence, word by word through the
  * tokenizer. Texts with a label each (runtime/data/labelled.h): a sample is a text, whose
- * first token has the label.
+ * first token has the label. Pairs of texts likewise: a sample is two sequences.
  */
 #ifndef RUNTIME_DATA_DATA_H
 #define RUNTIME_DATA_DATA_H
@@ -145,6 +145,23 @@ void data_tagged_sample(const struct data *d, int64_t sample, int64_t room, int3
 int64_t data_tagged_length(const struct data *d, int64_t sample);
 /* Labels that count, at least one; all that there are where texts have several. */
 int64_t data_tagged_labels(const struct data *d, int64_t sample);
+
+/* -- pairs of texts -- */
+
+/* JSONL, CSV or TSV; Auto: by the end of path. ERR_DATA also where some pairs have a label and
+ * others none. A text that is too long is cut and counted (data_tagged_truncated). */
+int data_open_matches(const char *path, enum data_format format, const struct tok *t,
+    int sequence_length, struct data **out, struct err *e);
+bool data_match_labelled(const struct data *d);
+float data_match_label(const struct data *d, int64_t pair); /* 0 to 1; of what has labels */
+/* Of text 2 * pair, a pair's first, or 2 * pair + 1, its second: tokens, padded up to room, which
+ * is no less than there are; and the first text of the file that has the same ones. */
+void data_match_text(
+    const struct data *d, int64_t text, int64_t room, int32_t *inputs, int32_t *length);
+int64_t data_match_length(const struct data *d, int64_t text);
+int32_t data_match_same(const struct data *d, int64_t text);
+int64_t data_match_tokens(const struct data *d, int64_t pair); /* of both */
+int64_t data_match_one(const struct data *d, int64_t pair);    /* 1: a pair has one loss */
 
 /* Which positions of a step's global batch belong to this rank: [*first, *first + *count),
    contiguous, sizes differ by at most one, union over ranks = [0, batch). Pure. */

@@ -1,7 +1,7 @@
 /*
  * data/internal: a corpus, as the files of this folder share it: data.c has running text and the
- * order of samples, masked.c running text with hidden tokens, labels.c names, tagged.c sentences
- * and texts.c texts with labels. Nobody else includes it.
+ * order of samples, masked.c running text with hidden tokens, labels.c names, tagged.c sentences,
+ * texts.c texts with labels and matches.c pairs of texts. Nobody else includes it.
  */
 #ifndef RUNTIME_DATA_INTERNAL_H
 #define RUNTIME_DATA_INTERNAL_H
@@ -42,6 +42,9 @@ struct data {
     int set_words, label_count; /* 0: of each one label */
     uint64_t names;             /* a digest */
     int32_t pad;
+
+    /* of pairs of texts, twice as many as samples: first has them all, tags a label a pair */
+    int32_t *same; /* (2 * samples) the first text that is the same; NULL: no pairs */
 };
 
 int data_create(int sequence_length, struct data **out, struct err *e);
@@ -56,6 +59,9 @@ int data_text(
 int data_create_tagged(int sequence_length, const struct tok *t, struct data **out, struct err *e);
 /* A sample that begins at ids[first]; d->samples is the caller's to count, with first[samples]. */
 int data_begin_sample(struct data *d, int64_t first, struct err *e);
+/* A text that begins at ids[first] becomes as long as a sequence may be; what the tokenizer puts
+   behind a text stays. */
+int data_cut_text(struct data *d, const struct tok *t, int64_t first, struct err *e);
 /* The ids behind the last one that has its place among the tags get theirs: the first `tag`, the
    others -1. */
 int data_add_tags(struct data *d, int32_t tag, struct err *e);

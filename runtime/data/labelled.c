@@ -6,7 +6,11 @@
 
 #include "runtime/data/source.h"
 
+#include <math.h>
 #include <string.h>
+
+static const struct labelled_form texts_form = {"text", NULL, "label", false};
+static const struct labelled_form pairs_form = {"a", "b", "label", true};
 
 static int format_of(const char *path, enum data_format *format, struct err *e)
 {
@@ -63,6 +67,18 @@ static int check_labels(const struct labelled *l, const struct labelled_text *t,
             return rc;
     }
     return 0;
+}
+
+static bool in_range(const struct json *v)
+{
+    double x = json_is_number(v) ? json_number_value(v) : NAN;
+    return x >= 0 && x <= 1;
+}
+
+static int refuse_value(const struct labelled *l, int64_t line, struct err *e)
+{
+    return err_set(e, ERR_DATA, "%s: line %lld: a label of a pair is a number from 0 to 1", l->path,
+        (long long)line);
 }
 
 /* -- tables -- */
@@ -144,69 +160,97 @@ static bool is_field(const struct labelled *l, const struct labelled_field *f, c
     return f->len == strlen(name) && !memcmp(buf_cstr(&l->row) + f->from, name, f->len);
 }
 
-static int name_column(struct labelled *l, const struct labelled_field *f, int column,
-    struct err *e, int *text, int *label)
+static int name_column(
+    struct labelled *l, const struct labelled_field *f, int column, struct err *e)
 {
-    bool several = is_field(l, f, "labels");
-    int *at = is_field(l, f, "text") ? text : several || is_field(l, f, "label") ? label : NULL;
-    if (is_field(l, f, "text_pair"))
+    bool several = !l->form->pairs && is_field(l, f, "labels");
+    const char *const names[] = {l->form->text, l->form->second, l->form->label};
+    int *const places[] = {&l->text, &l->second, &l->label};
+    if (!l->form->pairs && is_field(l, f, "text_pair"))
         return err_set(
             e, ERR_DATA, "%s: a column \"text_pair\": pairs of texts are not supported", l->path);
-    if (at && *at >= 0)
-        return err_set(
-            e, ERR_DATA, "%s: two columns \"%s\"", l->path, at == text ? "text" : "label");
-    if (at)
-        *at = column;
+    for (int i = 0; i < 3; i++) {
+        if (!(several && i == 2) && (!names[i] || !is_field(l, f, names[i])))
+            continue;
+        if (*places[i] >= 0)
+            return err_set(e, ERR_DATA, "%s: two columns \"%s\"", l->path, names[i]);
+        *places[i] = column;
+    }
     l->several |= several;
     return 0;
+}
+
+static int refuse_unnamed(const struct labelled *l, const char *name, struct err *e)
+{
+    return err_set(e, ERR_DATA, "%s: line 1: names no column \"%s\"", l->path, name);
 }
 
 /* The first record. */
 static int read_names(struct labelled *l, struct err *e)
 {
     struct labelled_field f = {.last = false};
-    int text = -1, label = -1;
+    l->text = l->second = l->label = -1;
     for (l->columns = 0; !f.last; l->columns++) {
         if (l->columns == LABELLED_COLUMNS)
             return err_set(
                 e, ERR_DATA, "%s: line 1: more than %d columns", l->path, LABELLED_COLUMNS);
         int rc = read_field(l, true, &f, e);
-        if (rc || (rc = name_column(l, &f, l->columns, e, &text, &label)))
+        if (rc || (rc = name_column(l, &f, l->columns, e)))
             return rc;
     }
-    l->text = text;
-    l->label = label;
-    if (text >= 0 && label >= 0)
-        return 0;
-    return err_set(
-        e, ERR_DATA, "%s: line 1: names no column \"%s\"", l->path, text < 0 ? "text" : "label");
+    if (l->text < 0)
+        return refuse_unnamed(l, l->form->text, e);
+    if (l->form->pairs && l->second < 0)
+        return refuse_unnamed(l, l->form->second, e);
+    return l->form->pairs || l->label >= 0 ? 0 : refuse_unnamed(l, l->form->label, e);
+}
+
+/* A field of a pair. */
+static int read_value(
+    const struct labelled *l, const char *text, struct labelled_text *out, struct err *e)
+{
+    json_auto struct json *v = NULL;
+    if (out->label_bytes < 1 || out->label_bytes > LABELLED_LABEL_BYTES ||
+        json_parse(text, (size_t)out->label_bytes, &v, NULL) || !in_range(v))
+        return refuse_value(l, out->line, e);
+    out->value = json_number_value(v);
+    return 0;
 }
 
 static int next_record(struct labelled *l, struct labelled_text *out, struct err *e)
 {
-    struct labelled_field f = {.last = false}, text = {0}, label = {0};
+    struct labelled_field f = {.last = false}, text = {0}, second = {0}, label = {0};
     int64_t line = l->line;
     int n = 0;
     buf_reset(&l->row);
     for (; !f.last; n++) {
-        int rc = read_field(l, n == l->text || n == l->label, &f, e);
+        int rc = read_field(l, n == l->text || n == l->second || n == l->label, &f, e);
         if (rc)
             return rc;
         text = n == l->text ? f : text;
+        second = n == l->second ? f : second;
         label = n == l->label ? f : label;
     }
     if (n != l->columns)
         return err_set(e, ERR_DATA, "%s: line %lld: %d columns, but the first line names %d",
             l->path, (long long)line, n, l->columns);
     const char *row = buf_cstr(&l->row);
-    *out = (struct labelled_text){.text = row + text.from,
+    struct labelled_text t = {.text = row + text.from,
         .label = row + label.from,
         .text_bytes = (int64_t)text.len,
         .label_bytes = (int)label.len,
         .line = line,
-        .several = l->several};
-    int rc = check_labels(l, out, e);
-    return rc ? rc : 1;
+        .several = l->several,
+        .second = row + second.from,
+        .second_bytes = (int64_t)second.len,
+        .value = NAN};
+    int rc = !l->form->pairs ? check_labels(l, &t, e)
+        : l->label >= 0      ? read_value(l, t.label, &t, e)
+                             : 0;
+    if (rc)
+        return rc;
+    *out = t;
+    return 1;
 }
 
 /* -- lines of JSON -- */
@@ -244,8 +288,28 @@ static int take_label(struct labelled *l, struct labelled_text *out, struct err 
     return check_label(l, out->line, out->label, strlen(out->label), e);
 }
 
+static int take_pair(struct labelled *l, int64_t line, struct labelled_text *out, struct err *e)
+{
+    const struct json *label = json_get(l->object, l->form->label);
+    struct labelled_text t = {.line = line,
+        .text = json_str(l->object, l->form->text, NULL),
+        .second = json_str(l->object, l->form->second, NULL),
+        .value = label ? json_number_value(label) : NAN};
+    if (!t.text || !t.second)
+        return err_set(e, ERR_DATA, "%s: line %lld: no object with strings \"%s\" and \"%s\"",
+            l->path, (long long)line, l->form->text, l->form->second);
+    if (label && !in_range(label))
+        return refuse_value(l, line, e);
+    t.text_bytes = (int64_t)strlen(t.text);
+    t.second_bytes = (int64_t)strlen(t.second);
+    *out = t;
+    return 1;
+}
+
 static int take_object(struct labelled *l, int64_t line, struct labelled_text *out, struct err *e)
 {
+    if (l->form->pairs)
+        return take_pair(l, line, out, e);
     struct labelled_text t = {.line = line, .text = json_str(l->object, "text", NULL)};
     if (!t.text)
         return err_set(e, ERR_DATA, "%s: line %lld: no object with a string \"text\"", l->path,
@@ -295,10 +359,10 @@ static void skip_empty(struct labelled *l)
     }
 }
 
-int labelled_begin(struct labelled *l, const char *path, enum data_format format, const char *text,
-    size_t size, struct err *e)
+static int begin(struct labelled *l, const struct labelled_form *form, const char *path,
+    enum data_format format, const char *text, size_t size, struct err *e)
 {
-    *l = (struct labelled){.path = path, .at = text, .end = text + size, .line = 1};
+    *l = (struct labelled){.path = path, .at = text, .end = text + size, .line = 1, .form = form};
     buf_init(&l->row, LABELLED_BYTES);
     int rc = format == FORMAT_AUTO ? format_of(path, &format, e) : 0;
     if (rc)
@@ -309,10 +373,22 @@ int labelled_begin(struct labelled *l, const char *path, enum data_format format
         return read_names(l, e);
     if (l->at < l->end && *l->at == '[')
         return err_set(e, ERR_DATA,
-            "%s: a JSON array, not JSONL: put each text on a line of its own, "
-            "{\"text\": \"...\", \"label\": \"...\"}",
-            path);
+            "%s: a JSON array, not JSONL: put each text on a line of its own, %s", path,
+            form->pairs ? "{\"a\": \"...\", \"b\": \"...\"}"
+                        : "{\"text\": \"...\", \"label\": \"...\"}");
     return 0;
+}
+
+int labelled_begin(struct labelled *l, const char *path, enum data_format format, const char *text,
+    size_t size, struct err *e)
+{
+    return begin(l, &texts_form, path, format, text, size, e);
+}
+
+int labelled_begin_pairs(struct labelled *l, const char *path, enum data_format format,
+    const char *text, size_t size, struct err *e)
+{
+    return begin(l, &pairs_form, path, format, text, size, e);
 }
 
 int labelled_next(struct labelled *l, struct labelled_text *out, struct err *e)

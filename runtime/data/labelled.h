@@ -4,8 +4,8 @@
  * of strings. CSV and TSV: records as RFC 4180 has them, fields
  * apart by commas or tabs, those in quotes may hold either, line ends and doubled quotes; the first
  * record names the columns, "text" and "label" among them, or "labels", whose names stand apart by
- * "|", and all others have as many fields.
- * Empty lines are skipped.
+ * "|", and all others have as many fields. Empty lines are skipped. Files of pairs of texts
+ * likewise, of "a", "b" and perhaps a "label" that is a number from 0 to 1.
  *
  * A reader over text in memory, a text at a time; the text is borrowed and must be UTF-8. Errors
  * are ERR_DATA and name file and line.
@@ -25,15 +25,21 @@
 #define LABELLED_LABEL_BYTES 128
 #define LABELLED_COLUMNS     256
 
+struct labelled_form { /* what members or columns are called */
+    const char *text, *second, *label;
+    bool pairs; /* a second text, and perhaps a label that is a number; else a text and its label */
+};
+
 struct labelled {
     const char *path, *at, *end;
-    int64_t line;             /* of what stands at `at`, from 1 */
-    char separator;           /* of fields; 0: JSONL */
-    int columns, text, label; /* how many, and which; of a table */
-    bool several;             /* the column is "labels" */
-    struct buf row;           /* the fields of a record that are read */
-    struct json *object;      /* of a line */
-    char number[24];          /* a label that is one */
+    int64_t line; /* of what stands at `at`, from 1 */
+    const struct labelled_form *form;
+    char separator;                   /* of fields; 0: JSONL */
+    int columns, text, second, label; /* how many, and which; of a table; -1: none */
+    bool several;                     /* the column is "labels" */
+    struct buf row;                   /* the fields of a record that are read */
+    struct json *object;              /* of a line */
+    char number[24];                  /* a label that is one */
 };
 
 struct labelled_text { /* good until the next call */
@@ -43,6 +49,10 @@ struct labelled_text { /* good until the next call */
     int64_t line;
     bool several;             /* it has any number of labels; label is not one then */
     const struct json *first; /* of a list of them */
+    /* of pairs, which have no label in words */
+    const char *second;
+    int64_t second_bytes;
+    double value; /* NaN: no label */
 };
 
 struct labelled_label { /* zeroes: before the first one */
@@ -55,6 +65,9 @@ struct labelled_label { /* zeroes: before the first one */
    returns, labelled_done frees. */
 int labelled_begin(struct labelled *l, const char *path, enum data_format format, const char *text,
     size_t size, struct err *e);
+/* The same of pairs. */
+int labelled_begin_pairs(struct labelled *l, const char *path, enum data_format format,
+    const char *text, size_t size, struct err *e);
 /* 1 and *out, 0 at the end, or -code. */
 int labelled_next(struct labelled *l, struct labelled_text *out, struct err *e);
 void labelled_done(struct labelled *l);

@@ -15,11 +15,9 @@ struct texts { /* while they are read */
     struct labelled from;
 };
 
-/* What the tokenizer puts behind a text stays when the text is cut. */
-static int cut_text(struct texts *x, int64_t first, struct err *e)
+int data_cut_text(struct data *d, const struct tok *t, int64_t first, struct err *e)
 {
-    struct data *d = x->d;
-    const struct tok_affix *suffix = tok_suffix(x->t);
+    const struct tok_affix *suffix = tok_suffix(t);
     if (d->ids.count - first <= d->sequence_length)
         return 0;
     d->truncated++;
@@ -83,7 +81,7 @@ static int add_text(struct texts *x, const struct labelled_text *t, struct err *
         return err_wrap(e, "%s: line %lld", x->from.path, (long long)t->line);
     if (d->ids.count == first) /* nothing of it is left */
         return 0;
-    if ((rc = cut_text(x, first, e)) || (rc = data_begin_sample(d, first, e)) ||
+    if ((rc = data_cut_text(d, x->t, first, e)) || (rc = data_begin_sample(d, first, e)) ||
         (rc = data_add_tags(d, label, e)) || (rc = add_set(d, set, e)))
         return rc;
     d->first[++d->samples] = d->ids.count;

@@ -45,6 +45,9 @@ int64_t head_row_bytes(const struct model_conf *c)
 void head_bind(struct head *w, const struct model *m, float *gradient)
 {
     const struct model_config *c = &m->conf.config;
+    w->none = m->conf.headless;
+    if (w->none)
+        return;
     enum tensor_role role = c->tied_embeddings ? TENSOR_EMBED : TENSOR_HEAD;
     role = c->labels ? TENSOR_CLASSIFIER : role;
     w->bias =
@@ -59,6 +62,8 @@ void head_bind(struct head *w, const struct model *m, float *gradient)
 
 void head_carve(struct head *w, const struct batch *s, struct carve *c)
 {
+    if (w->none)
+        return;
     int64_t rows = model_config_tells_texts(s->config) ? s->b : s->n;
     w->rows = w->rows < rows ? w->rows : rows;
     w->logits = carve_tensor(c, w->rows, w->columns, DTYPE_F32);

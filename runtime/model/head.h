@@ -6,8 +6,8 @@
  * (Devlin et al. 2019; the pooler of transformers' BertModel). Of masked tokens (masked.h) the rows
  * are those alone whose token is to be told. Where a text may have several labels each is told by
  * itself: the loss is softmax' of the pair (0, logit), which is the binary cross-entropy of the
- * logit. Logits are F32 whatever the compute type: the 8 bits of BF16 would be lost in the loss.
- * Only enqueues.
+ * logit. Logits are F32 whatever the compute type: the 8 bits of BF16 would be lost in the loss. A
+ * headless model has none of it. Only enqueues.
  */
 #ifndef RUNTIME_MODEL_HEAD_H
 #define RUNTIME_MODEL_HEAD_H
@@ -25,6 +25,7 @@ struct head_teacher { /* a model that has been run over the same rows: runtime/m
 };
 
 struct head {
+    bool none;         /* headless: all below is zero */
     struct stored w;   /* (V, C): the embedding's, when tied; V is the labels of a classifier */
     const void *bias;  /* (V) t, of a classifier or of masked tokens; or NULL */
     float *dw, *dbias; /* NULL when frozen or absent */

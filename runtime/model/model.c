@@ -65,10 +65,10 @@ static int check_conf(const struct model_conf *c, struct err *e)
         return err_set(e, ERR_USER,
             "a %s model that %s predicts no next token and cannot be served",
             c->config.architecture, what_it_does(&c->config));
-    if (c->config.bidirectional && !c->config.labels && !c->config.masked)
+    if (c->config.bidirectional && !c->config.labels && !c->config.masked && !c->headless)
         return err_set(e, ERR_USER,
             "spec.train.objective: a %s model predicts no next token; it can be trained with "
-            "MaskedLM, TokenClassification or SequenceClassification",
+            "MaskedLM, TokenClassification, SequenceClassification or PairMatching",
             c->config.architecture);
     if (c->train && (c->micro_sequences < 1 || c->sequence_length < 1))
         return err_set(e, ERR_USER, "a micro-batch needs at least one sequence of one token");

@@ -46,6 +46,7 @@ struct model_conf {
     enum recompute recompute;              /* what of a layer backward makes again: model/net.h */
     int64_t logit_rows;                    /* at once, at most; 0: as many as suit a processor */
     bool packed;                           /* rows may hold several documents, training */
+    bool headless;                         /* what is learnt is of hidden states: pass_means */
     int64_t kv_capacity;                   /* tokens, serving */
     const struct model_addition *addition; /* serving; what it changes has type t. NULL: none */
     bool fresh_labels;                     /* the classifier is drawn, whatever there is to load */

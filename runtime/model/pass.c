@@ -35,6 +35,7 @@ struct pass {
     float *loss_total;                 /* (PASS_AHEAD, N): by row, since pass_loss */
     int ahead;                         /* which of these is being added to */
     float *host;                       /* (N), or the logits of all labels; host */
+    void *hidden;                      /* (T, C) t, host, of a headless model; else NULL */
     void (*ready_fn)(void *user, int64_t first, int64_t count);
     void *ready_user;
 };
@@ -125,6 +126,14 @@ static int alloc_gradient(struct pass *p, struct err *e)
     return 0;
 }
 
+/* Of one sequence, so that it counts little beside what is planned. */
+static int alloc_hidden(struct pass *p, struct err *e)
+{
+    int64_t count = carve_times(p->batch.tokens, p->batch.config->dim);
+    p->hidden = mem_array((size_t)count, (size_t)dtype_block_bytes(p->batch.t));
+    return p->hidden ? 0 : err_set(e, ERR_MEMORY, "no memory for hidden states");
+}
+
 /* Where every token of n rows stands, and what it sees from: the beginning of its document (first;
    NULL: of its row) or of the window. */
 static void upload_places(struct pass *p, const int32_t *first, int64_t n)
@@ -155,6 +164,8 @@ static int pass_open(struct pass *p, struct model *m, struct err *e)
     p->host = mem_array((size_t)p->batch.n, (size_t)columns * sizeof *p->host);
     if (!p->host)
         return err_set(e, ERR_MEMORY, "no memory for %lld rows", (long long)p->batch.n);
+    if (m->conf.headless && (rc = alloc_hidden(p, e)))
+        return rc;
     net_bind(&p->net, m, p->gradient);
     pass_carve(p);
     p->net.head.teacher = p->teacher ? teacher_head(p->teacher) : NULL;
@@ -188,6 +199,7 @@ void pass_destroy(struct pass *p)
     net_memory_close(&p->memory, p->dev);
     net_done(&p->net);
     mem_free(p->host);
+    mem_free(p->hidden);
     mem_free(p);
 }
 
@@ -410,9 +422,9 @@ static void upload_balance(struct pass *p, int64_t b, const struct pass_input *i
     dev_zero(p->dev, p->expert_count, (size_t)(b * c->experts) * 4);
 }
 
-/* What is in goes up. *out: what the net runs over. */
-static int upload(struct pass *p, int64_t b, const struct pass_input *in, bool drops,
-    struct batch *out, struct err *e)
+/* The first b sequences of p's largest batch, of as many tokens as there are now. */
+static struct batch batch_of(
+    const struct pass *p, int64_t b, const struct pass_input *in, bool drops)
 {
     struct batch s = p->batch;
     s.b = b;
@@ -428,16 +440,40 @@ static int upload(struct pass *p, int64_t b, const struct pass_input *in, bool d
     s.sees_from = p->batch.config->window || in->first ? p->sees_from : NULL;
     assert(b >= 1 && s.n <= p->batch.n);
     assert(!in->first || (p->model->conf.packed && !s.config->bidirectional));
+    return s;
+}
+
+/* What forward reads goes up. */
+static int upload_input(
+    struct pass *p, const struct batch *s, const struct pass_input *in, struct err *e)
+{
     int rc;
-    if ((rc = model_check_ids(p->model, in->ids, s.n, 0, e)) ||
-        (rc = check_targets(p, in->targets, b, s.n, e)) ||
-        (rc = check_lengths(p, b, in->lengths, e)) || (rc = check_first(p, s.n, in->first, e)))
+    if ((rc = model_check_ids(p->model, in->ids, s->n, 0, e)) ||
+        (rc = check_lengths(p, s->b, in->lengths, e)) || (rc = check_first(p, s->n, in->first, e)))
         return rc;
     if (in->first || p->documents)
-        upload_places(p, in->first, in->first ? s.n : p->batch.n);
+        upload_places(p, in->first, in->first ? s->n : p->batch.n);
     if (in->lengths)
-        dev_upload(p->dev, p->lengths, in->lengths, (size_t)b * 4);
-    dev_upload(p->dev, p->ids, in->ids, (size_t)s.n * 4);
+        dev_upload(p->dev, p->lengths, in->lengths, (size_t)s->b * 4);
+    dev_upload(p->dev, p->ids, in->ids, (size_t)s->n * 4);
+    return 0;
+}
+
+/* To what the losses of each row have come to since pass_loss. */
+static void add_losses(struct pass *p, int64_t rows)
+{
+    OP(p, axpby, .count = rows, .x = p->loss, .x_type = DTYPE_F32,
+        .y = p->loss_total + p->ahead * p->batch.n, .y_type = DTYPE_F32, .a = 1, .b = 1);
+}
+
+/* The same with labels. *out: what the net runs over. */
+static int upload(struct pass *p, int64_t b, const struct pass_input *in, bool drops,
+    struct batch *out, struct err *e)
+{
+    struct batch s = batch_of(p, b, in, drops);
+    int rc;
+    if ((rc = check_targets(p, in->targets, b, s.n, e)) || (rc = upload_input(p, &s, in, e)))
+        return rc;
     if (s.config->masked)
         upload_chosen(p, in->targets, s.n);
     if (s.config->last)
@@ -474,10 +510,8 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
     int64_t rows = rows_of(p, b);
     if (loss_sum)
         return read_loss(p, p->loss, rows, loss_sum, e);
-    if (!rows)
-        return 0;
-    OP(p, axpby, .count = rows, .x = p->loss, .x_type = DTYPE_F32,
-        .y = p->loss_total + p->ahead * p->batch.n, .y_type = DTYPE_F32, .a = 1, .b = 1);
+    if (rows)
+        add_losses(p, rows);
     return 0;
 }
 
@@ -510,6 +544,79 @@ void pass_backward(struct pass *p, const float *scales)
     beat_phase(s->page, WIRE_PHASE_BACKWARD);
     head_backward(s, &p->net.head, p->targets, p->loss, scales);
     net_backward(s, &p->net, tell_ready, p);
+}
+
+/* -- means of hidden states, on the host: what becomes of them is known only when all are -- */
+
+static int64_t length_of(const struct pass *p, const struct pass_input *in, int64_t i)
+{
+    return in->lengths ? in->lengths[i] : p->tokens;
+}
+
+static int mean_of(struct pass *p, int64_t i, int64_t length, float *mean /* (C) */, struct err *e)
+{
+    int64_t dim = p->batch.config->dim;
+    dev_download(p->dev, p->hidden, at_element(p->batch.h, i * p->tokens * dim, p->batch.t),
+        (size_t)(length * dim * dtype_block_bytes(p->batch.t)));
+    int rc = dev_sync(p->dev, e);
+    if (rc)
+        return rc;
+    const float *h32 = p->hidden; /* (T, C) */
+    const uint16_t *h16 = p->hidden;
+    bool narrow = p->batch.t == DTYPE_BF16;
+    memset(mean, 0, (size_t)dim * sizeof *mean);
+    for (int64_t k = 0; k < length; k++)
+        for (int64_t c = 0; c < dim; c++)
+            mean[c] += narrow ? bf16_to_f32(h16[k * dim + c]) : h32[k * dim + c];
+    for (int64_t c = 0; c < dim; c++)
+        mean[c] /= (float)length;
+    return 0;
+}
+
+int pass_means(
+    struct pass *p, int64_t b, const struct pass_input *in, bool drops, float *means, struct err *e)
+{
+    const struct batch s = batch_of(p, b, in, drops);
+    assert(p->hidden);
+    int rc = upload_input(p, &s, in, e);
+    if (rc)
+        return rc;
+    net_forward(&s, &p->net);
+    for (int64_t i = 0; i < b && means && !rc; i++)
+        rc = mean_of(p, i, length_of(p, in, i), means + i * s.config->dim, e);
+    return rc;
+}
+
+/* Each token has an equal part of the mean; what is padding has none. */
+static void spread_mean(struct pass *p, int64_t i, int64_t length, const float *dmean)
+{
+    int64_t dim = p->batch.config->dim;
+    float *dh32 = p->hidden; /* (T, C) */
+    uint16_t *dh16 = p->hidden;
+    bool narrow = p->batch.t == DTYPE_BF16;
+    for (int64_t k = 0; k < p->tokens; k++)
+        for (int64_t c = 0; c < dim; c++) {
+            float x = k < length ? dmean[c] / (float)length : 0;
+            if (narrow)
+                dh16[k * dim + c] = f32_to_bf16(x);
+            else
+                dh32[k * dim + c] = x;
+        }
+    dev_upload(p->dev, at_element(p->batch.dh, i * p->tokens * dim, p->batch.t), p->hidden,
+        (size_t)(p->tokens * dim * dtype_block_bytes(p->batch.t)));
+}
+
+void pass_means_back(struct pass *p, int64_t b, const struct pass_input *in, const float *dmeans,
+    const float *losses)
+{
+    const struct batch s = batch_of(p, b, in, true);
+    assert(p->hidden);
+    for (int64_t i = 0; i < b; i++)
+        spread_mean(p, i, length_of(p, in, i), dmeans + i * s.config->dim);
+    dev_upload(p->dev, p->loss, losses, (size_t)b * 4);
+    beat_phase(s.page, WIRE_PHASE_BACKWARD);
+    net_backward(&s, &p->net, tell_ready, p);
+    add_losses(p, b);
 }
 
 int pass_label_logits(struct pass *p, int64_t b, float *logits, struct err *e)

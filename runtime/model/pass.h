@@ -60,6 +60,16 @@ bool pass_counts_tokens(const struct pass *p);
    without backward; those of tokens that do not exist mean nothing. Waits for the device. Only of a
    model with labels. */
 int pass_label_logits(struct pass *p, int64_t b, float *logits, struct err *e);
+/* Of a headless model: forward over b sequences, and of each the mean of the hidden states of its
+   tokens, means (b, C), host F32. drops: as in a step with backward. Waits for the device; means
+   NULL: it does not, for they are known. */
+int pass_means(struct pass *p, int64_t b, const struct pass_input *in, bool drops, float *means,
+    struct err *e);
+/* Backward of the last pass_means, which was of the same sequences and dropped: gradient += that of
+   a loss whose gradient by the means is dmeans (b, C), host F32. losses (b): added up for
+   pass_loss. Only enqueues. */
+void pass_means_back(struct pass *p, int64_t b, const struct pass_input *in, const float *dmeans,
+    const float *losses);
 /* From now on a sequence has so many tokens, T at most: what inputs, targets and logits have a row
    of. Before the place is told. */
 void pass_set_tokens(struct pass *p, int64_t tokens);

@@ -83,6 +83,8 @@ static int add_losses(struct train *t, const struct kept *h, double *sums, struc
 static int look(struct train *t, const struct kept *h, double means[PREFERENCE_SUMS], struct err *e)
 {
     beat_phase(t->door->page, WIRE_PHASE_EVALUATE);
+    if (t->objective->loop)
+        return t->objective->loop->look_fn(t, h->from, h->start, h->n, means, e);
     double sums[PREFERENCE_SUMS] = {0};
     float total[PREFERENCE_SUMS];
     if (has_labels(t))
@@ -101,6 +103,33 @@ static int look(struct train *t, const struct kept *h, double means[PREFERENCE_S
     return 0;
 }
 
+/* What was found, of one kind or another: to TensorBoard, to the log, to the report. */
+static int tell_found(struct train *t, const char *of, struct err *e)
+{
+    if (t->objective->loop)
+        return t->objective->loop->tell_fn(t, of, e);
+    return has_labels(t) ? train_tell_found(t, of, e) : 0;
+}
+
+static void log_found(const struct train *t, const char *of, double loss)
+{
+    if (t->objective->loop)
+        t->objective->loop->log_fn(t, of, loss);
+    else if (has_labels(t))
+        train_log_found(t, of, loss);
+}
+
+static void write_found(const struct train *t, const struct kept *h, struct jsonw *w)
+{
+    const struct objective *o = t->objective;
+    const char *labelled = o->labels == OBJECTIVE_LABELS_TEXTS ? "texts" : "sentences";
+    jsonw_int(w, o->loop ? o->loop->samples : labelled, h->n);
+    if (o->loop)
+        o->loop->write_fn(t, w);
+    else
+        train_write_found(t, w);
+}
+
 /* To TensorBoard. */
 static int tell_points(struct train *t, const struct kept *h, const double *means, struct err *e)
 {
@@ -112,13 +141,12 @@ static int tell_points(struct train *t, const struct kept *h, const double *mean
         if (rc)
             return rc;
     }
-    if (o->pairs)
-        return train_tell_pairs(t, h->name, means, e);
-    return has_labels(t) ? train_tell_found(t, h->name, e) : 0;
+    return o->pairs ? train_tell_pairs(t, h->name, means, e) : tell_found(t, h->name, e);
 }
 
 static int tell(struct train *t, const struct kept *h, const double *means, struct err *e)
 {
+    const struct objective_loop *own = t->objective->loop;
     double loss = t->state.validation_loss;
     struct door_field fields[4] = {{"step", (double)t->state.step, NULL}, {"loss", loss, NULL}};
     int rc = tell_points(t, h, means, e);
@@ -126,15 +154,17 @@ static int tell(struct train *t, const struct kept *h, const double *means, stru
         (rc = train_log_metrics(t,
              (struct door_field[]){{"step", (double)t->state.step, NULL},
                  {"validationLoss", loss, NULL},
-                 {"validationF1", has_labels(t) ? train_f1(t) : NAN, NULL}, {NULL, 0, NULL}},
+                 {"validationF1", has_labels(t) ? train_f1(t) : NAN, NULL},
+                 {"validationMatch", own ? own->match_fn(t) : NAN, NULL}, {NULL, 0, NULL}},
              e)))
         return rc;
     if (t->objective->pairs)
         train_log_pairs(t, h->name, means);
-    if (has_labels(t)) {
+    if (has_labels(t))
         fields[2] = (struct door_field){"f1", train_f1(t), NULL};
-        train_log_found(t, h->name, loss);
-    }
+    if (own)
+        fields[2] = (struct door_field){"match", own->match_fn(t), NULL};
+    log_found(t, h->name, loss);
     return train_tell(t, WIRE_EVALUATED, fields, e);
 }
 
@@ -146,7 +176,10 @@ static void note_epoch(struct train *t)
     if (!s->epoch_count || last->step != s->step)
         return;
     last->validation_loss = s->validation_loss;
-    last->f1 = train_f1(t);
+    if (t->objective->loop)
+        last->match = t->objective->loop->match_fn(t);
+    else
+        last->f1 = train_f1(t);
 }
 
 static struct kept keep_validation(const struct train *t)
@@ -190,7 +223,10 @@ static void write_epochs(const struct train *t, struct jsonw *w)
         jsonw_int(w, "step", x->step);
         jsonw_num(w, "trainLoss", x->loss);
         jsonw_num(w, "validationLoss", x->validation_loss);
-        jsonw_num(w, "validationF1", x->f1);
+        if (t->objective->loop)
+            jsonw_num(w, "validationMatch", x->match);
+        else
+            jsonw_num(w, "validationF1", x->f1);
         jsonw_close(w);
     }
     jsonw_close(w);
@@ -209,8 +245,7 @@ static int write_report(struct train *t, const struct kept *h, double loss, stru
     if (h) {
         jsonw_open(&w, h->name, '{');
         jsonw_num(&w, "loss", loss);
-        jsonw_int(&w, t->objective->labels == OBJECTIVE_LABELS_TEXTS ? "texts" : "sentences", h->n);
-        train_write_found(t, &w);
+        write_found(t, h, &w);
         jsonw_close(&w);
     }
     jsonw_close(&w);
@@ -219,7 +254,7 @@ static int write_report(struct train *t, const struct kept *h, double loss, stru
 
 int train_test(struct train *t, struct err *e)
 {
-    if (!has_labels(t))
+    if (!objective_reports(t->objective))
         return 0;
     if (!t->test)
         return train_leads(t) ? write_report(t, NULL, 0, e) : 0;
@@ -231,6 +266,6 @@ int train_test(struct train *t, struct err *e)
     /* What stands in a checkpoint has had its points already. */
     if (t->saved_step != t->state.step && (rc = tell_points(t, &h, means, e)))
         return rc;
-    train_log_found(t, h.name, means[0]);
+    log_found(t, h.name, means[0]);
     return write_report(t, &h, means[0], e);
 }

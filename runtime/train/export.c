@@ -118,13 +118,15 @@ static const char *leaf_of(const struct tensors *base, const struct model_config
 static struct module *module_of(struct adapter *a, const struct model_config *c,
     const struct family_place *place, enum tensor_role role, int64_t in)
 {
-    size_t n = strlen(place->name) - strlen(".weight");
+    bool body = c->bidirectional && !c->labels; /* a class whose names begin with the layers' */
+    const char *name = place->name + (body ? place->optional : 0);
+    size_t n = strlen(name) - strlen(".weight");
     struct module *x = a->modules;
     for (; x < a->modules + a->count; x++)
-        if (strlen(x->name) == n && !strncmp(x->name, place->name, n))
+        if (strlen(x->name) == n && !strncmp(x->name, name, n))
             return x;
     a->count++;
-    snprintf(x->name, sizeof x->name, "%.*s", (int)n, place->name);
+    snprintf(x->name, sizeof x->name, "%.*s", (int)n, name);
     x->leaf = leaf_of(model_base(a->m), c, role, x->name);
     x->in = in;
     x->out = place->shape[place->transposed ? 1 : 0];
@@ -182,7 +184,7 @@ static const char *task_of(const struct model_config *c)
     if (c->masked)
         return NULL;
     if (!c->labels)
-        return "CAUSAL_LM";
+        return c->bidirectional ? "FEATURE_EXTRACTION" : "CAUSAL_LM";
     return model_config_tells_texts(c) ? "SEQ_CLS" : "TOKEN_CLS";
 }
 
@@ -369,6 +371,44 @@ static int write_model(const struct export *x, const char *folder, struct err *e
     return rc;
 }
 
+static int write_text(const char *folder, const char *name, const struct buf *b, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES + 64];
+    if (!buf_ok(b))
+        return err_set(e, ERR_MEMORY, "no memory to export the model");
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return io_write_new(path, b->data, b->len, 0644, e);
+}
+
+/* What sentence-transformers makes embeddings of the model by. */
+static int write_modules(const struct export *x, const char *folder, struct err *e)
+{
+    static const char *const modules[][3] = {{"0", "", "sentence_transformers.models.Transformer"},
+        {"1", "1_Pooling", "sentence_transformers.models.Pooling"},
+        {"2", "2_Normalize", "sentence_transformers.models.Normalize"}};
+    buf_auto struct buf b;
+    char path[LIMIT_PATH_BYTES + 64];
+    int rc;
+    buf_init(&b, 1 << 16);
+    buf_str(&b, "[");
+    for (int i = 0; i < 3; i++)
+        buf_printf(&b, "%s\n  {\"idx\": %d, \"name\": \"%s\", \"path\": \"%s\", \"type\": \"%s\"}",
+            i ? "," : "", i, modules[i][0], modules[i][1], modules[i][2]);
+    buf_str(&b, "\n]\n");
+    snprintf(path, sizeof path, "%s/1_Pooling", folder);
+    if ((rc = write_text(folder, "modules.json", &b, e)) || (rc = io_mkdirs(path, 0755, e)))
+        return rc;
+    buf_reset(&b);
+    buf_printf(&b, "{\"word_embedding_dimension\": %lld, \"pooling_mode_mean_tokens\": true}\n",
+        (long long)x->config->dim);
+    if ((rc = write_text(folder, "1_Pooling/config.json", &b, e)))
+        return rc;
+    buf_reset(&b);
+    buf_printf(
+        &b, "{\"max_seq_length\": %d, \"do_lower_case\": false}\n", x->spec->train.sequence_length);
+    return write_text(folder, "sentence_bert_config.json", &b, e);
+}
+
 static int write_report(const struct buf *report, const char *folder, struct err *e)
 {
     if (!report || !report->len)
@@ -384,6 +424,8 @@ int export_model(const struct export *x, struct err *e)
     int rc;
     if ((rc = output_create(x->spec, &o, e)) || (rc = write_model(x, output_folder(o), e)) ||
         (rc = write_report(x->report, output_folder(o), e)) ||
+        (x->spec->train.objective == OBJECTIVE_PAIR_MATCHING &&
+            (rc = write_modules(x, output_folder(o), e))) ||
         (x->spec->train.method == METHOD_LORA &&
             (rc = write_adapter(x->model, x->config, x->spec, output_folder(o), e))))
         return rc;

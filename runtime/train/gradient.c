@@ -121,26 +121,43 @@ int train_loss(struct train *t, int64_t b, float scale, bool backward, struct er
     return t->objective->loss_fn(t->pass, b, &in, scale, backward, e);
 }
 
-int train_compute(struct train *t, int64_t step, struct err *e)
+void train_begin_gradient(struct train *t)
 {
-    int64_t end = model_trainable(t->model), first, count;
+    int64_t end = model_trainable(t->model);
+    pass_zero_gradient(t->pass);
+    t->lots = (struct lots){end, end, end, {0}};
+}
+
+void train_begin_backward(struct train *t, bool last)
+{
+    pass_watch_gradient(t->pass, t->lots_wanted && last ? take_ready : NULL, t);
+}
+
+static int compute_share(struct train *t, int64_t step, struct err *e)
+{
+    int64_t first, count;
     float scale = 1 / (float)train_labels(t, step);
     train_share(t, step, &first, &count);
     train_set_length(t, longest(t, step));
-    pass_zero_gradient(t->pass);
-    t->lots = (struct lots){end, end, end, {0}};
+    train_begin_gradient(t);
     for (int64_t i = 0, b; i < count; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
         for (int64_t j = 0; j < b; j++)
             train_fill(t, t->data, sample_at(t, first + i + j), j);
         beat_phase(t->door->page, WIRE_PHASE_FORWARD);
-        pass_watch_gradient(t->pass, t->lots_wanted && i + b == count ? take_ready : NULL, t);
+        train_begin_backward(t, i + b == count);
         pass_set_place(t->pass, (first + i) * objective_rows(t->objective));
         int rc = train_loss(t, b, scale, true, e);
         if (rc)
             return rc;
     }
     return 0;
+}
+
+int train_compute(struct train *t, int64_t step, struct err *e)
+{
+    const struct objective_loop *own = t->objective->loop;
+    return own ? own->compute_fn(t, step, e) : compute_share(t, step, e);
 }
 
 int train_reduce(struct train *t, struct err *e)

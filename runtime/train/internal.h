@@ -1,9 +1,9 @@
 /*
  * train/internal: one rank's training, as the files of this folder share it: train.c is the loop,
  * open.c makes and unmakes it all, corpus.c has the text tokenised once for all ranks, gradient.c
- * computes and reduces a step's gradient, pairs.c has what preferences need, evaluate.c looks at
- * what is held out, classify.c at the labels found in it, save.c and tell.c are what their names
- * say. Nobody else includes it.
+ * computes and reduces a step's gradient, pairs.c has what preferences need, match.c the loop of
+ * embeddings, evaluate.c looks at what is held out, classify.c at the labels found in it, save.c
+ * and tell.c are what their names say. Nobody else includes it.
  */
 #ifndef RUNTIME_TRAIN_INTERNAL_H
 #define RUNTIME_TRAIN_INTERNAL_H
@@ -91,6 +91,8 @@ struct train {
     struct several *several;
     struct buf report; /* JSON; empty: none. Rank 0 */
     struct pairs pairs;
+    struct match *match; /* of pairs of texts, else NULL */
+    int64_t host_bytes;  /* that an objective's own loop keeps, beside the plan */
     bool lots_wanted;
     struct lots lots;
 
@@ -132,6 +134,11 @@ int train_loss(struct train *t, int64_t b, float scale, bool backward, struct er
 /* This rank's share of the global batch, micro-batch by micro-batch: gradients and losses are added
    up on the device, and what of the gradient is complete is sent off meanwhile. */
 int train_compute(struct train *t, int64_t step, struct err *e);
+/* Of one's own loop: before the first backward of a step, and before each. last: what of the
+   gradient is complete may leave. */
+void train_begin_gradient(struct train *t);
+void train_begin_backward(struct train *t, bool last);
+extern const struct objective_loop match_loop;
 /* Sends off the rest; what is enqueued next on the device runs behind the reduction. */
 int train_reduce(struct train *t, struct err *e);
 

@@ -8,8 +8,12 @@
  * SequenceClassification that of a text at its first token, [CLS], through the pooler (4.1);
  * padding is not attended to.
  * DPO learns from pairs which of two answers is better (Rafailov et al., arXiv:2305.18290).
+ * PairMatching makes embeddings of texts, the means of their tokens' hidden states (Reimers and
+ * Gurevych, arXiv:1908.10084); what is lost on them is cosines.h's, and the loop match.c's.
  */
 #include "runtime/train/objective.h"
+
+#include "runtime/train/internal.h"
 
 #include <math.h>
 
@@ -87,6 +91,13 @@ static const struct objective objectives[] = {
         .labels_fn = one_pair,
         .tokens_fn = data_length,
         .longest_fn = data_pair_longest,
+        .metrics = metrics,
+        .metric_count = 1},
+    [OBJECTIVE_PAIR_MATCHING] = {.name = "PairMatching",
+        .bidirectional = true,
+        .labels_fn = data_match_one,
+        .tokens_fn = data_match_tokens,
+        .loop = &match_loop,
         .metrics = metrics,
         .metric_count = 1},
 };

@@ -12,6 +12,29 @@
 #include "runtime/data/data.h"
 #include "runtime/model/pass.h"
 
+struct train; /* runtime/train/internal.h */
+struct jsonw;
+
+/* Of an objective where the loss of a sample depends on the others of its batch, and what an
+   evaluation finds is no labels. All ranks call open, compute and look; the others are rank 0's. */
+struct objective_loop {
+    int sequences;       /* of a sample */
+    const char *samples; /* "pairs" */
+    int (*file_fn)(struct train *t, const char *path, struct data **out, struct err *e);
+    /* When files are open: makes what is kept for a step and an evaluation, t->host_bytes of it. */
+    int (*open_fn)(struct train *t, struct err *e);
+    void (*close_fn)(struct train *t);
+    int (*compute_fn)(struct train *t, int64_t step, struct err *e); /* train_compute's contract */
+    /* Of samples [start, start + n); *loss: their mean, the same on every rank. */
+    int (*look_fn)(struct train *t, const struct data *from, int64_t start, int64_t n, double *loss,
+        struct err *e);
+    /* What was found last. of: "validation" or "test". */
+    double (*match_fn)(const struct train *t);
+    int (*tell_fn)(struct train *t, const char *of, struct err *e);
+    void (*log_fn)(const struct train *t, const char *of, double loss);
+    void (*write_fn)(const struct train *t, struct jsonw *w);
+};
+
 struct objective_metric {
     const char *name;                /* TensorBoard's tag, but for "/validation" or "/test" */
     double (*value_fn)(double loss); /* from the mean loss of a label */
@@ -44,6 +67,7 @@ struct objective {
     /* Forward through the objective's head, and back when told so: pass_step's contract. */
     int (*loss_fn)(struct pass *p, int64_t b, const struct pass_input *in, float scale,
         bool backward, struct err *e);
+    const struct objective_loop *loop; /* NULL: the usual one; batch_fn and loss_fn are its own */
     /* Of an evaluation; the first one is what status and samples call the loss. */
     const struct objective_metric *metrics;
     int metric_count;
@@ -52,6 +76,12 @@ struct objective {
 static inline int64_t objective_rows(const struct objective *o) /* of a sample */
 {
     return o->pairs ? 2 : 1;
+}
+
+/* Whether each epoch is evaluated, and told of in a report at the end. */
+static inline bool objective_reports(const struct objective *o)
+{
+    return o->labels || o->loop;
 }
 
 /* What spec.train asks for. */

@@ -35,6 +35,8 @@ static int refuse_few(const struct train *t, struct err *e)
     snprintf(of, sizeof of, "%s", texts ? "texts" : "sentences");
     if (t->objective->pairs)
         snprintf(of, sizeof of, "pairs");
+    else if (t->objective->loop)
+        snprintf(of, sizeof of, "%s", t->objective->loop->samples);
     else if (!t->objective->labels)
         snprintf(of, sizeof of, "sequences of %d tokens", s->sequence_length);
     return err_set(e, ERR_USER,
@@ -88,9 +90,13 @@ static int open_weights(struct train *t, struct err *e)
     if (rc)
         return rc;
     t->config = *weights_config(t->weights);
-    if (s->model.init != INIT_RANDOM || !s->model.config)
-        return 0;
-    return model_config_read(s->model.config, &t->config, e);
+    if (s->model.init == INIT_RANDOM && s->model.config)
+        rc = model_config_read(s->model.config, &t->config, e);
+    if (t->objective->loop) { /* nothing above the hidden states is learnt, and nothing kept */
+        t->config.labels = 0;
+        t->config.pooled = false;
+    }
+    return rc;
 }
 
 /* What the model sees must be what the objective shows it. */
@@ -177,17 +183,22 @@ static int learn_labels(struct train *t, struct err *e)
     return match_labels(t, e);
 }
 
+static int open_file(struct train *t, const char *path, struct data **out, struct err *e)
+{
+    if (t->objective->loop)
+        return t->objective->loop->file_fn(t, path, out, e);
+    return t->objective->labels ? open_labelled(t, path, out, e)
+                                : train_open_corpus(t, path, out, e);
+}
+
 static int open_files(struct train *t, struct err *e)
 {
     const struct jobspec_train *s = &t->spec->train;
     const char *const paths[] = {s->data.train, s->data.validation, s->data.test};
     struct data **const files[] = {&t->data, &t->validation, &t->test};
     int rc = 0;
-    for (int i = 0; i < 3 && !rc; i++) {
-        if (paths[i])
-            rc = t->objective->labels ? open_labelled(t, paths[i], files[i], e)
-                                      : train_open_corpus(t, paths[i], files[i], e);
-    }
+    for (int i = 0; i < 3 && !rc; i++)
+        rc = paths[i] ? open_file(t, paths[i], files[i], e) : 0;
     return rc;
 }
 
@@ -266,7 +277,9 @@ static int open_corpus(struct train *t, struct err *e)
         (rc = open_teacher(t, e)) || (t->objective->labels && (rc = learn_labels(t, e))) ||
         (rc = open_files(t, e)))
         return rc;
-    return (rc = share_out(t, e)) ? rc : check_schedule(t, e);
+    if ((rc = share_out(t, e)) || (rc = check_schedule(t, e)))
+        return rc;
+    return t->objective->loop ? t->objective->loop->open_fn(t, e) : 0;
 }
 
 static struct model_conf model_conf_of(struct train *t)
@@ -283,6 +296,7 @@ static struct model_conf model_conf_of(struct train *t)
         .fresh_labels = !t->label_from,
         .label_from = t->label_from,
         .packed = data_packed(t->data),
+        .headless = t->objective->loop,
         .optimizer_fn = optim_bytes,
         .optimizer = &t->optim_conf,
         .teacher = t->teacher ? weights_config(t->teacher) : NULL,
@@ -324,6 +338,12 @@ static struct optim_conf optim_conf_of(const struct train *t)
     };
 }
 
+/* Of a sample. */
+static int64_t sequences_of(const struct train *t)
+{
+    return t->objective->loop ? t->objective->loop->sequences : 1;
+}
+
 /* How the model is laid out and cut up; *conf receives the plan's choices. */
 static int plan(struct train *t, struct model_conf *conf, struct err *e)
 {
@@ -332,10 +352,10 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     t->runs_ahead = !info.host_readable && !t->objective->pairs; /* which the host looks at */
     const struct planner_input in = {
         .model = *conf,
-        .batch_sequences = t->spec->train.batch_sequences,
+        .batch_sequences = t->spec->train.batch_sequences * sequences_of(t),
         .sample_rows = objective_rows(t->objective),
         .world = t->orders->world,
-        .budget_bytes = (int64_t)((double)t->budget_bytes * BUDGET_SHARE),
+        .budget_bytes = (int64_t)((double)t->budget_bytes * BUDGET_SHARE) - t->host_bytes,
         .rows = info.host_readable ? 0 : GPU_ROWS,
     };
     int rank = t->orders->rank, rc = world_plan(t->coll, rank, &in, &t->plan, e);
@@ -542,7 +562,7 @@ static int tell_loaded(struct train *t, struct err *e)
     beat_step(t->door->page, t->state.step);
     return door_send_fields(t->door, WIRE_LOADED,
         (struct door_field[]){{"parameters", (double)model_parameters(t->model), NULL},
-            {"memory_bytes", (double)t->plan.memory.total, NULL},
+            {"memory_bytes", (double)(t->plan.memory.total + t->host_bytes), NULL},
             {"resumed_step", (double)t->state.step, NULL}, {"steps", (double)t->steps, NULL},
             {"held_out", (double)t->held_out, NULL}, {"device", 0, info.name}, {NULL, 0, NULL}},
         e);
@@ -581,6 +601,8 @@ void train_close(struct train *t)
     mem_free(t->logits);
     train_found_close(t);
     train_pairs_close(t);
+    if (t->match)
+        t->objective->loop->close_fn(t);
     mem_free(t->files);
     sparsity_destroy(t->sparsity);
     optim_destroy(t->optim);

@@ -41,11 +41,16 @@ static const char *const files[] = {
     "report.json",
     "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
 };
 #define FILES  ((int)(sizeof files / sizeof *files))
-#define FOLDER "adapter"
 #define NEEDED 2 /* of them, from the first, no output is without that is a Hugging Face folder */
 #define GGUF   2
+
+static const char *const folders[] = {"adapter", "1_Pooling"};
+#define FOLDERS ((int)(sizeof folders / sizeof *folders))
 
 struct output {
     const char *field;       /* of the spec that names it: "train.output" */
@@ -168,6 +173,14 @@ static bool is_real_folder(const char *path)
     return !lstat(path, &st) && S_ISDIR(st.st_mode);
 }
 
+static bool is_our_folder(const char *name)
+{
+    for (int i = 0; i < FOLDERS; i++)
+        if (!strcmp(name, folders[i]))
+            return true;
+    return false;
+}
+
 /* Counts the entries of folder/below; the first that is not ours goes to foreign. m may be NULL:
    none is. */
 static int look_into(const char *folder, const char *below, const struct mark *m, int *count,
@@ -188,7 +201,7 @@ static int look_into(const char *folder, const char *below, const struct mark *m
         ++*count;
         if (m && !strcmp(name, OUTPUT_MARK))
             continue;
-        if (m && !strcmp(name, FOLDER) && !join(path, folder, name, NULL) && is_real_folder(path))
+        if (m && is_our_folder(name) && !join(path, folder, name, NULL) && is_real_folder(path))
             rc = look_into(folder, name, m, count, foreign, e);
         else if (!m || !is_ours(folder, name, m))
             snprintf(foreign, LIMIT_PATH_BYTES, "%s", name);
@@ -237,10 +250,12 @@ static int check_standing(const char *folder, const char *owner, struct err *e)
 /* Removes the table's files, then the folders if they are empty; the mark goes last. */
 static int remove_ours(const char *folder, struct err *e)
 {
-    static const char *const last[] = {FOLDER, OUTPUT_MARK};
     char path[LIMIT_PATH_BYTES];
-    for (int i = 0; i < FILES + 2; i++) {
-        int rc = join(path, folder, i < FILES ? files[i] : last[i - FILES], e);
+    for (int i = 0; i < FILES + FOLDERS + 1; i++) {
+        const char *name = i < FILES ? files[i]
+            : i < FILES + FOLDERS    ? folders[i - FILES]
+                                     : OUTPUT_MARK;
+        int rc = join(path, folder, name, e);
         if (rc || (rc = io_remove(path, e)))
             return rc;
     }
@@ -508,9 +523,12 @@ static int check_written(const struct output *o, struct err *e)
 static int sync_folders(const struct output *o, struct err *e)
 {
     char path[LIMIT_PATH_BYTES];
-    int rc = join(path, o->temporary, FOLDER, e);
-    if (!rc && io_exists(path))
-        rc = io_sync_folder(path, e);
+    int rc = 0;
+    for (int i = 0; i < FOLDERS && !rc; i++) {
+        rc = join(path, o->temporary, folders[i], e);
+        if (!rc && io_exists(path))
+            rc = io_sync_folder(path, e);
+    }
     return rc ? rc : io_sync_folder(o->temporary, e);
 }
 

@@ -121,7 +121,7 @@ static int64_t next_epoch(const struct train *t, int64_t step, int64_t *end)
 static void add_to_epoch(struct train *t, double loss)
 {
     struct ckpt_state *s = &t->state;
-    if (!t->objective->labels)
+    if (!objective_reports(t->objective))
         return;
     int64_t labels = train_labels(t, s->step), end, epoch = next_epoch(t, s->step - 1, &end);
     s->epoch_loss += loss * (double)labels;
@@ -135,7 +135,8 @@ static void add_to_epoch(struct train *t, double loss)
         .step = s->step,
         .loss = s->epoch_loss / (double)s->epoch_labels,
         .validation_loss = NAN,
-        .f1 = NAN};
+        .f1 = NAN,
+        .match = NAN};
     s->epoch_loss = 0;
     s->epoch_labels = 0;
     if (train_leads(t))
@@ -168,7 +169,7 @@ static int64_t next_evaluation(const struct train *t)
     if (every)
         return (t->state.step / every + 1) * every;
     int64_t end = t->steps;
-    if (t->objective->labels && !t->spec->train.steps)
+    if (objective_reports(t->objective) && !t->spec->train.steps)
         (void)next_epoch(t, t->state.step, &end);
     return end;
 }

@@ -125,10 +125,10 @@ START_TEST(saves_and_evaluations)
     progress_init(&p);
     json_auto struct json *saved = parse("{\"step\":25,\"path\":\"/c/step-00000025\"}");
     json_auto struct json *first = parse("{\"step\":0,\"loss\":4}");
-    json_auto struct json *later = parse("{\"step\":25,\"loss\":2,\"f1\":0.75}");
+    json_auto struct json *later = parse("{\"step\":25,\"loss\":2,\"f1\":0.75,\"match\":0.5}");
     progress_saved(&p, saved, 99);
     progress_evaluated(&p, first);
-    ck_assert(isnan(p.validation_f1));
+    ck_assert(isnan(p.validation_f1) && isnan(p.validation_match));
     progress_evaluated(&p, later);
     report_init(&r);
     progress_report(&p, &r);
@@ -137,11 +137,13 @@ START_TEST(saves_and_evaluations)
     ck_assert_double_eq(r.first_validation_loss, 4);
     ck_assert_double_eq(r.validation_loss, 2);
     ck_assert_double_eq(r.validation_f1, 0.75);
+    ck_assert_double_eq(r.validation_match, 0.5);
     struct progress q;
     progress_init(&q);
     progress_recover(&q, &r);
     ck_assert_int_eq(q.checkpoint_step, 25);
     ck_assert_double_eq(q.validation_loss, 2);
+    ck_assert_double_eq(q.validation_match, 0.5);
 }
 END_TEST
 

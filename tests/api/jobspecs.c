@@ -65,6 +65,11 @@ const char jobspecs_masked[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
     "train: {objective: MaskedLM, data: {train: /data/t.txt, skipBadRecords: 1}, masking: {share: "
     "0.25, wholeWord: true}, epochs: 1.5, output: /data/o}}}";
+const char jobspecs_pairs[] =
+    JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
+                  "train: {objective: PairMatching, pair: {loss: InBatchNegatives, temperature: "
+                  "0.5}, data: {train: /data/t.tsv, test: /data/s.ndjson}, epochs: 1.5, output: "
+                  "/data/o}}}";
 const char jobspecs_serve[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, serve: {modelName: m, contextLength: 64, "
     "maxQueue: 2, drainSeconds: 1, apiKeySecret: s}}}";

@@ -14,7 +14,7 @@
 
 extern const char jobspecs_train[], jobspecs_epochs[], jobspecs_texts[], jobspecs_dpo[],
     jobspecs_serve[], jobspecs_run[], jobspecs_convert[], jobspecs_search[], jobspecs_prune[],
-    jobspecs_evaluate[], jobspecs_masked[];
+    jobspecs_evaluate[], jobspecs_masked[], jobspecs_pairs[];
 extern struct arena *jobspecs_arena;
 
 void jobspecs_begin(void);

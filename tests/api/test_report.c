@@ -64,6 +64,7 @@ static struct report full_report(void)
     r.first_loss = 4.1;
     r.first_validation_loss = 4.2;
     r.validation_f1 = 0.8125;
+    r.validation_match = 0.6875;
     r.tokens_per_second = 1625.25;
     r.last_step_ms = 1790000000123;
     r.eta_seconds = 90;
@@ -116,6 +117,7 @@ START_TEST(test_report_round_trip)
     ck_assert_int_eq(out.held_out, 11);
     ck_assert(isnan(out.validation_loss));
     ck_assert_double_eq(out.validation_f1, 0.8125);
+    ck_assert_double_eq(out.validation_match, 0.6875);
     ck_assert_int_eq(out.loss_history_count, 3);
     ck_assert(isnan(out.loss_history[1]));
     ck_assert_double_eq(out.loss_history[2], 3.0625);

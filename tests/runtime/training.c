@@ -188,6 +188,7 @@ static void take_frame(struct world *w, const struct wire_frame *f, struct outco
     if (f->type == WIRE_EVALUATED) {
         o->validation = json_num(v, "loss", 0);
         o->f1 = json_num(v, "f1", -1);
+        o->match = json_num(v, "match", -1);
         o->first_validation = o->evaluations++ ? o->first_validation : o->validation;
     }
     if (f->type == WIRE_LOADED) {

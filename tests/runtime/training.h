@@ -32,8 +32,8 @@ struct outcome {                     /* of a whole world, from rank 0's frames *
     double loss[TRAINING_STEPS + 1]; /* by step; 0 where no step was reported */
     int first, last;                 /* steps reported */
     int evaluations, saves;
-    double first_validation, validation, f1; /* f1 -1: none was told */
-    enum exit_class exit[TRAINING_WORLD];    /* -1: it was killed */
+    double first_validation, validation, f1, match; /* f1, match -1: none was told */
+    enum exit_class exit[TRAINING_WORLD];           /* -1: it was killed */
     char message[256];
     bool drained, done;
     int64_t memory_bytes; /* of rank 0's plan */

@@ -8,6 +8,8 @@
 
 #include "tests/unit.h"
 
+#include <math.h>
+
 static struct buf out;
 
 static int write_out(
@@ -121,6 +123,59 @@ START_TEST(what_is_no_such_file_is_refused_with_its_line)
 }
 END_TEST
 
+static const char *written_pairs(const char *path, const char *text)
+{
+    struct err e = {.text = ""};
+    struct labelled l;
+    struct labelled_text t;
+    int more = labelled_begin_pairs(&l, path, FORMAT_AUTO, text, strlen(text), &e);
+    buf_done(&out);
+    buf_init(&out, 1 << 20);
+    more = more ? more : 1;
+    while (more > 0 && (more = labelled_next(&l, &t, &e)) > 0) {
+        buf_printf(&out, "%lld:%.*s=%.*s", (long long)t.line, (int)t.text_bytes, t.text,
+            (int)t.second_bytes, t.second);
+        if (!isnan(t.value))
+            buf_printf(&out, "@%g", t.value);
+        buf_char(&out, '|');
+    }
+    labelled_done(&l);
+    if (more) {
+        buf_reset(&out);
+        buf_str(&out, e.text);
+    }
+    return buf_cstr(&out);
+}
+
+START_TEST(pairs_have_two_texts_and_perhaps_a_number)
+{
+    static const char *const rows[][3] = {
+        {"a.jsonl", "{\"b\":\"y\",\"a\":\"x z\"}\n{\"a\":\"\",\"b\":\"\"}", "1:x z=y|2:=|"},
+        {"a.jsonl", "{\"a\":\"x\",\"b\":\"y\",\"label\":0.25,\"text\":7}", "1:x=y@0.25|"},
+        {"a.csv", "label,b,a\n1,\"y,\",x\n0,,\n1e-1,c,d\n", "2:x=y,@1|3:=@0|4:d=c@0.1|"},
+        {"a.tsv", "a\tid\tb\nx\t7\ty\n", "2:x=y|"},
+        {"a.csv", "a,b\n", ""},
+        {"a.jsonl", "{\"a\":\"x\"}", "a.jsonl: line 1: no object with strings \"a\" and \"b\""},
+        {"a.jsonl", "{\"a\":\"x\",\"b\":3}", "line 1: no object with strings"},
+        {"a.jsonl", "{\"a\":\"x\",\"b\":\"y\",\"label\":\"1\"}", "is a number from 0 to 1"},
+        {"a.jsonl", "{\"a\":\"x\",\"b\":\"y\",\"label\":null}", "is a number from 0 to 1"},
+        {"a.jsonl", "{\"a\":\"x\",\"b\":\"y\",\"label\":1.01}", "is a number from 0 to 1"},
+        {"a.jsonl", "[]", "a JSON array, not JSONL: put each text on a line of its own, {\"a\""},
+        {"a.csv", "a,label\nx,1\n", "a.csv: line 1: names no column \"b\""},
+        {"a.csv", "text,b\n", "a.csv: line 1: names no column \"a\""},
+        {"a.csv", "a,b,b\n", "a.csv: two columns \"b\""},
+        {"a.csv", "a,b,label\nx,y,-0.1\n", "a.csv: line 2: a label of a pair is a number from"},
+        {"a.csv", "a,b,label\nx,y,nan\n", "line 2: a label of a pair is a number from 0 to 1"},
+        {"a.csv", "a,b,label\nx,y,\n", "line 2: a label of a pair is a number from 0 to 1"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *text = written_pairs(rows[i][0], rows[i][1]);
+        ck_assert_msg(
+            *rows[i][2] ? strstr(text, rows[i][2]) != NULL : !*text, "%s: %s", rows[i][1], text);
+    }
+}
+END_TEST
+
 START_TEST(labels_and_columns_have_bounds)
 {
     char label[LABELLED_LABEL_BYTES + 2];
@@ -181,4 +236,5 @@ START_TEST(failed_calls_are_reported)
 END_TEST
 
 UNIT_MAIN("labelled", texts_and_labels, what_is_no_such_file_is_refused_with_its_line,
-    labels_and_columns_have_bounds, a_format_that_is_given_counts, failed_calls_are_reported)
+    pairs_have_two_texts_and_perhaps_a_number, labels_and_columns_have_bounds,
+    a_format_that_is_given_counts, failed_calls_are_reported)

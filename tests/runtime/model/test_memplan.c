@@ -120,6 +120,24 @@ START_TEST(training_takes_its_plan)
 }
 END_TEST
 
+/* Without a head there are no logits, however large the vocabulary. */
+START_TEST(a_headless_model_takes_its_plan)
+{
+    struct dev *d = open_counting();
+    for (int i = 0; i < 16; i++) {
+        struct optim_conf oc = {.steps = 1, .name = OPTIMIZER_ADAMW};
+        struct model_conf c = training(tiny_bert(), i);
+        struct memplan p;
+        c.config.labels = 0;
+        c.headless = true;
+        check_training(d, &c, &oc);
+        ck_assert_msg(!memplan_model(&c, NULL, &p, &e), "%s", e.text);
+        ck_assert_int_eq(p.logits, 0);
+    }
+    dev_close(d);
+}
+END_TEST
+
 START_TEST(serving_takes_its_plan)
 {
     static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2",
@@ -272,5 +290,6 @@ START_TEST(absurd_sizes_saturate)
 }
 END_TEST
 
-UNIT_MAIN("memplan", training_takes_its_plan, serving_takes_its_plan, random_shapes_take_their_plan,
-    figures_of_smollm2, figures_of_gpt2, absurd_sizes_saturate)
+UNIT_MAIN("memplan", training_takes_its_plan, a_headless_model_takes_its_plan,
+    serving_takes_its_plan, random_shapes_take_their_plan, figures_of_smollm2, figures_of_gpt2,
+    absurd_sizes_saturate)

@@ -79,6 +79,11 @@ START_TEST(what_changes_the_arithmetic_counts)
     CHANGE("spec.train.lora.dora", s.train.lora.dora = true);
     CHANGE("spec.train.lora.targets", s.train.lora.targets[1] = "v_proj");
     CHANGE("spec.train.sequenceLength", s.train.sequence_length++);
+    s.train.objective = OBJECTIVE_PAIR_MATCHING;
+    CHANGE("spec.train.pair.loss", s.train.pair.loss = PAIR_COSINE);
+    s.train.pair.temperature = 0.05;
+    CHANGE("spec.train.pair.temperature", s.train.pair.temperature = 0.1);
+    s.train.objective = OBJECTIVE_CAUSAL_LM;
     CHANGE("spec.train.batchSequences", s.train.batch_sequences++);
     CHANGE("spec.train.seed", s.train.seed++);
     CHANGE("spec.train.optimizer.learningRate", s.train.optimizer.learning_rate *= 1.0001);

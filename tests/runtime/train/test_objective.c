@@ -2,8 +2,9 @@
  * Goal: an objective makes of a sample what its field means by it.
  * Method: CausalLM over a corpus of known ids: each label is the input that follows, the last one
  * the first input of the next sample; every label of it counts; the first metric is the loss that
- * status shows. Classification is the corpus's own samples, and counts what is labelled. That
- * the losses are the model's is what test_train and test_classify show.
+ * status shows. Classification is the corpus's own samples, and counts what is labelled; a pair
+ * counts as one. That the losses are the model's is what test_train, test_classify and test_match
+ * show.
  */
 #include "runtime/train/objective.h"
 #include "tests/unit.h"
@@ -96,6 +97,18 @@ START_TEST(masked_samples_have_hidden_tokens)
 }
 END_TEST
 
+START_TEST(pairs_have_a_loop_of_their_own)
+{
+    const struct objective *o = objective(OBJECTIVE_PAIR_MATCHING);
+    ck_assert_str_eq(o->name, "PairMatching");
+    ck_assert(o->bidirectional && !o->labels && o->loop && objective_reports(o));
+    ck_assert(o->labels_fn == data_match_one && o->tokens_fn == data_match_tokens);
+    ck_assert_int_eq(o->loop->sequences, 2);
+    ck_assert(!objective(OBJECTIVE_SEQUENCE_CLASSIFICATION)->loop);
+    ck_assert(!objective_reports(objective(OBJECTIVE_CAUSAL_LM)));
+}
+END_TEST
+
 UNIT_MAIN("objective", causal_labels_are_the_inputs_that_follow, causal_samples_are_the_corpus_own,
     masked_samples_have_hidden_tokens, classification_counts_what_is_labelled,
-    a_pair_is_two_rows_and_one_label)
+    a_pair_is_two_rows_and_one_label, pairs_have_a_loop_of_their_own)

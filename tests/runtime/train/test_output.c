@@ -95,6 +95,10 @@ static void fill(struct output *o, const char *text, bool adapter)
     make(path);
     snprintf(path, sizeof path, "%s/adapter/adapter_config.json", output_folder(o));
     put(path, text);
+    snprintf(path, sizeof path, "%s/1_Pooling", output_folder(o));
+    make(path);
+    snprintf(path, sizeof path, "%s/1_Pooling/config.json", output_folder(o));
+    put(path, text);
 }
 
 /* A training from its start to its end. */
@@ -125,7 +129,7 @@ START_TEST(an_output_appears_whole_and_alone)
     ck_assert(holds(at("runs/out/adapter/adapter_config.json"), "one"));
     ck_assert(holds(at("runs/out/" OUTPUT_MARK),
         "llmjob output of n/a\n3 model.safetensors\n3 config.json\n"
-        "3 adapter/adapter_config.json\nend\n"));
+        "3 adapter/adapter_config.json\n3 1_Pooling/config.json\nend\n"));
     ck_assert_int_eq(entries(at("runs")), 1);
 }
 END_TEST
@@ -136,7 +140,7 @@ START_TEST(an_own_older_output_and_an_empty_folder_are_replaced)
     must_write("one", true);
     must_write("two", false);
     ck_assert(holds(at("runs/out/model.safetensors"), "two"));
-    ck_assert(!io_exists(at("runs/out/adapter")));
+    ck_assert(!io_exists(at("runs/out/adapter")) && !io_exists(at("runs/out/1_Pooling")));
     ck_assert_int_eq(entries(at("runs")), 1);
     ((char *)spec.train.output)[strlen(spec.train.output)] = '/'; /* "out/" is the same */
     must_write("three", true);
@@ -202,7 +206,7 @@ static void other_job(void)
 {
     put(at("runs/out/" OUTPUT_MARK),
         "llmjob output of n/b\n3 model.safetensors\n3 config.json\n"
-        "3 adapter/adapter_config.json\nend\n");
+        "3 adapter/adapter_config.json\n3 1_Pooling/config.json\nend\n");
 }
 
 static const struct {

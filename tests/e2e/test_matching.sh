@@ -1,0 +1,54 @@
+#!/bin/bash
+# Goal: manifests/samples/matching.yaml keeps its word: a published BERT learns from MovieLens which films are liked one after
+# another, says how well it finds them, and leaves a report, TensorBoard's points and a folder that sentence-transformers reads.
+# Method: `llmjob run` with the real MiniLM (tests/e2e/movies), by one film in place of three, fewer pairs and smaller steps, of
+# one rank. What recall is compared with needs no model: popularity, the same list for everybody. Whether
+# sentence-transformers finds the same is what tests/prove/match.sh shows.
+. "$(dirname "$0")/lib.sh"
+work=$(mktemp -d)
+data=$work/data out=$work/out
+pairs=192 batch=8
+
+prepare() {
+	mkdir -p "$work/bin" "$data/models"
+	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	tests/e2e/movies "$(tests/golden/fetch.sh movies)" "$data/movies" $pairs 16 150 1
+	tests/e2e/material "$data" movies
+	sed -E "s/^( *replicas:).*/\1 1/; s/^( *epochs:).*/\1 1/; s/^( *sequenceLength:).*/\1 20/; s/^( *batchSequences:).*/\1 $batch/" \
+		manifests/samples/matching.yaml >"$work/job.yaml"
+}
+explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
+clean_up() {
+	local pids
+	pids=$(find /proc -maxdepth 2 -name exe -lname "$work/bin/*" 2>/dev/null | cut -d/ -f3 || true)
+	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
+	rm -rf "$work"
+}
+
+trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
+prepare
+status=0
+TMPDIR=$work timeout 200 "$work/bin/llmjob" run "$work/job.yaml" --storage "data=$data" --plain >"$out" 2>&1 || status=$?
+check "it completes" equal $status 0
+check "every pair of every step was learnt once" \
+	awk -v batch=$batch -v steps=$((pairs / batch)) -f tests/e2e/samples.awk "$data"/ckpt/movies/samples/*.log
+echo "$(grep -E 'validation loss|^epoch' "$out" || true)"
+check "the epoch says its train loss and what it comes to" \
+	grep -qE '^epoch 1: train loss [0-9.]+  validation loss [0-9.]+  match [0-9.]+$' "$out"
+
+report=$data/out/movies/report.json
+score() { jq ".test.ranking[\"$1\"]" "$report"; }
+baseline=$(tests/e2e/movies baseline "$data/movies")
+recall=$(score recall@10) ndcg=$(score ndcg@10)
+echo "test recall@10 $recall, ndcg@10 $ndcg, mrr@10 $(score mrr@10); by popularity: $baseline"
+check "its candidates are the different films of the file" equal "$(score candidates)" "$(jq .candidates <<<"$baseline")"
+check "more is found than by popularity" jq -en "$recall > ($baseline).recall"
+check "and nearer to the top" jq -en "$ndcg > ($baseline).ndcg"
+check "the run ends with the figure" grep -qF "test: recall@10 $(printf %.4f "$recall")" "$out"
+check "the output is a bare BERT" jq -e '.architectures == ["BertModel"]' "$data/out/movies/config.json"
+check "with what sentence-transformers goes by" equal "$(jq -c '[.[].type | split(".")[-1]]' "$data/out/movies/modules.json")" \
+	'["Transformer","Pooling","Normalize"]'
+check "which takes means" jq -e '.pooling_mode_mean_tokens and .word_embedding_dimension == 384' "$data/out/movies/1_Pooling/config.json"
+check "and its tokenizer" test -s "$data/out/movies/tokenizer.json"
+check "TensorBoard has the ranking" grep -qa 'ndcg@10/test' "$(find "$data/tensorboard/movies" -name 'events.*' | head -n 1)"
+finish
