@@ -99,7 +99,7 @@ static const struct {
     {jobspecs_epochs, "train.data.train", "/data/conll", "spec.train.data.format: must be CoNLL"},
     {jobspecs_epochs, "train.data.test", "/data/s", "spec.train.data.format: must be CoNLL"},
     {jobspecs_epochs, "train.data.skipBadRecords", "7",
-        "spec.train.data.skipBadRecords: only allowed with objective CausalLM or DPO"},
+        "spec.train.data.skipBadRecords: only allowed with objective CausalLM, MaskedLM or DPO"},
     {jobspecs_epochs, "train.data.packing", "true",
         "spec.train.data.packing: only allowed with objective CausalLM"},
     {jobspecs_epochs, "train.data.validation", "/data/v", "spec.train.data.format: must be CoNLL"},

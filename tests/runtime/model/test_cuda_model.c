@@ -257,9 +257,9 @@ START_TEST(mixtures_are_those_of_the_cpu)
 {
     static const char *const of_attention[] = {"q_proj", "v_proj", NULL};
 
-    compare_steps("tiny-qwen3-moe", &precisions[0], NULL);
-    compare_steps("small-qwen3-moe", &precisions[0], NULL);
-    compare_steps("tiny-mixtral", &precisions[0], of_attention);
+    compare_steps("tiny-qwen3-moe", &precisions[0], NULL, false);
+    compare_steps("small-qwen3-moe", &precisions[0], NULL, false);
+    compare_steps("tiny-mixtral", &precisions[0], of_attention, false);
     compare_served("tiny-qwen3-moe", 1);
     compare_served("small-qwen3-moe", 1);
 }

@@ -1,8 +1,8 @@
 /*
  * Goal: a finished classifier is reported as its training's test was, by one rank and by three, and
- * what does not belong to it is refused by name. Method: the tiny BERTs of tests/golden, and
- * a tiny Llama, learn sentences and texts made here; their output is evaluated on the test's file, and both report.json
- * are compared, figure by figure; a model whose labels are not sorted; a stop.
+ * what does not belong to it is refused by name. Method: the tiny BERTs of tests/golden, and a tiny
+ * Llama, learn sentences and texts made here; their output is evaluated on the test's file, and
+ * both report.json are compared, figure by figure; a model whose labels are not sorted; a stop.
  */
 #include "base/buf.h"
 #include "base/io.h"
