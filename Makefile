@@ -74,6 +74,8 @@ $(O)/kernels/cpu/isa_base.o: ALL_CFLAGS += -fno-ivopts
 # ThreadSanitizer looks for is between threads, not inside these loops.
 uninstrumented := $(if $(TSAN),isa_base isa_avx2) $(if $(ASAN)$(TSAN),isa_avx512 isa_avx512bf16)
 $(uninstrumented:%=$(O)/kernels/cpu/%.o): ALL_CFLAGS += -fno-sanitize=all
+# What most tests run. Its text is isa_base.c's, in which undefined behaviour is looked for: twice as slow.
+$(O)/kernels/cpu/isa_avx2.o: ALL_CFLAGS += $(if $(ASAN),-fno-sanitize=undefined)
 # OpenMP only where ranks compute.
 $(O)/kernels/%.o $(O)/runtime/%.o $(O)/tests/kernels/%.o $(O)/tests/runtime/%.o: ALL_CFLAGS += -fopenmp
 # One word a file, or the whole command with V=1.
@@ -106,6 +108,9 @@ $(O)/llmjob: $(O)/cli/main.o $(call needed_libs,cli)
 # ---- tests: one program a file, tests/<room>/test_x.c or fuzz_x.c, folders as in the room ------------------------
 # Other files of tests/<room>/ are fixtures: no main, an archive that the room's tests are linked with.
 LIBS_check := -lcheck -lsubunit -lrt
+# There are hundreds of them: where the faster linker is installed, it links them.
+$(O)/tests/%: LDFLAGS_COMMON += $(gold)
+gold := $(if $(shell command -v ld.gold),-fuse-ld=gold)
 test_files  = $(wildcard tests/$(1)/$(2)*.c tests/$(1)/*/$(2)*.c)
 programs_of = $(patsubst tests/%.c,$(O)/tests/%,$(call test_files,$(1),$(2)_))
 room_tests  = $(call programs_of,$(1),test)

@@ -399,27 +399,31 @@ static void isa_xent(struct dev *d, const struct op_xent *a)
 }
 
 /* -- loss with a teacher -- */
-/* The greatest of a row, and the sum of exp((x - it) * by). */
+/* The sum of exp((x - max) * by), span by span: one sum of a whole vocabulary would lose digits. */
+ISA_INLINE float rows_distill_sum(const float *x, int64_t v, float max, float by)
+{
+    float sum = 0;
+    ROWS_SPANS(from, n, v)
+    {
+        const float *xs = x + from;
+        float part = 0;
+#pragma omp simd reduction(+ : part)
+        for (int64_t j = 0; j < n; j++)
+            part += math_exp((xs[j] - max) * by);
+        sum += part;
+    }
+    return sum;
+}
+
+/* The greatest of a row, and its sum. */
 ISA_INLINE float rows_distill_stats(const float *x, int64_t v, float by, float *total)
 {
-    float max = -INFINITY, sum = 0;
+    float max = -INFINITY;
 #pragma omp simd reduction(max : max)
     for (int64_t j = 0; j < v; j++)
         max = x[j] > max ? x[j] : max;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < v; j++)
-        sum += math_exp((x[j] - max) * by);
-    *total = sum;
+    *total = rows_distill_sum(x, v, max, by);
     return max;
-}
-
-ISA_INLINE float rows_distill_sum(const float *x, int64_t v, float max)
-{
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < v; j++)
-        sum += math_exp(x[j] - max);
-    return sum;
 }
 
 static void rows_distill(const struct op_distill *a, int64_t i)
@@ -429,7 +433,7 @@ static void rows_distill(const struct op_distill *a, int64_t i)
     float by = 1 / a->temperature, ours, theirs, sum = 0, part[MATH_SPAN];
     float top = rows_distill_stats(z, a->v, by, &ours), hard = (1 - a->weight) * a->scale;
     float other = rows_distill_stats(u, a->v, by, &theirs), at_target = z[target];
-    float one = rows_distill_sum(z, a->v, top), soft = a->weight * a->temperature * a->scale;
+    float one = rows_distill_sum(z, a->v, top, 1), soft = a->weight * a->temperature * a->scale;
     enum dtype out_type = a->gradient16 ? DTYPE_BF16 : DTYPE_F32;
     void *out = a->gradient16 ? (void *)a->gradient16 : a->logits;
     ROWS_SPANS(from, n, a->v)
