@@ -50,7 +50,7 @@ e2e-alone: all
 whole-e2e:
 	@O=$(O) tests/e2e/with_cluster $(RUN) -g whole-e2e -t 1800 $(call e2e_test,controller_crash main_job)
 sample-data: ## the models and texts that the samples name, in build/sample-data
-	@for what in "" names mails movies dialogues; do tests/e2e/material $(O)/sample-data $$what || exit; done
+	@for what in "" names mails movies dialogues preferences; do tests/e2e/material $(O)/sample-data $$what || exit; done
 # A KUBECONFIG of the environment is somebody's work: only one given to make is taken.
 demo: ## train, scale, recover, serve: on this machine, then on a local cluster, or on KUBECONFIG=...
 	+@O=$(O) DEMO_MAKE='$(sub) $(jobs)' \
