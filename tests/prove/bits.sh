@@ -47,7 +47,7 @@ whole() { # side steps
         [ -s "$work/$1/ckpt/samples/1-0.log" ] && [ -s "$work/$1/out/model.safetensors" ]
 }
 # ---- comparing -----------------------------------------------------------------------------------
-# Names of checkpoints' files hold hashes of their contents; manifests hold no times. What A does not know is in B's
+# Names of checkpoints' files hold hashes of their contents; manifests hold no times, metrics.jsonl does. What A does not know is in B's
 # manifests alone, and with it their own digest.
 manifest() { # file A's
     jq -S --slurpfile a "$2" 'def known($of): with_entries(select(.key | in($of)));
@@ -55,7 +55,7 @@ manifest() { # file A's
 }
 checkpoint() {
     local path
-    diff -rq -x samples -x tokens -x .llmjob-owner -x lock -x manifest.json "$work/A/ckpt" "$work/B/ckpt" || return
+    diff -rq -x samples -x tokens -x .llmjob-owner -x lock -x metrics.jsonl -x manifest.json "$work/A/ckpt" "$work/B/ckpt" || return
     for path in "$work"/A/ckpt/step-*/manifest.json; do
         diff <(manifest "$path" "$path") <(manifest "$work/B${path#"$work/A"}" "$path") >"$work/diff" ||
             { head -n 5 "$work/diff"; return 1; }
