@@ -50,6 +50,7 @@ runs() { llmjob "$1" >"$out" 2>&1; }
 served() { sed -n 's|.* serving at \(http://[^ ]*\)/v1$|\1|p' "$out" | grep .; }
 # What the model goes on with, at temperature 0.
 answer() { # name
+	: >"$out" # the background's own truncation may come after the first look for an address
 	llmjob "$1" --port 0 >"$out" 2>&1 &
 	local run=$!
 	poll 60 "an address" served >&2

@@ -348,7 +348,7 @@ START_TEST(too_much_for_one_request_ends_alone)
     o = collect(1, 0);
     ck_assert_str_eq(o.reason, "error");
     o = ask(2,
-        "\"chat\":true,\"max_tokens\":2,\"messages\":[{\"role\":\"user\","
+        "\"chat\":true,\"max_tokens\":2,\"temperature\":0,\"messages\":[{\"role\":\"user\","
         "\"content\":\"x\"}]");
     ck_assert_int_eq(o.prompt, 1);
     ck_assert_int_eq(o.completion, 2);
@@ -488,7 +488,7 @@ static void write_template(const char *template)
 }
 
 #define SAY_AB \
-    "\"chat\":true,\"max_tokens\":2,\"messages\":[{\"role\":\"user\",\"content\":\"ab\"}]"
+    "\"chat\":true,\"max_tokens\":2,\"temperature\":0,\"messages\":[{\"role\":\"user\",\"content\":\"ab\"}]"
 
 START_TEST(a_template_that_does_not_compile_says_why)
 {
