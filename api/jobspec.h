@@ -68,7 +68,12 @@ enum quantize {
 };
 
 enum search_algorithm { SEARCH_RANDOM, SEARCH_GRID, SEARCH_SUCCESSIVE_HALVING };
-enum search_metric { SEARCH_LOSS, SEARCH_VALIDATION_LOSS, SEARCH_VALIDATION_F1 };
+enum search_metric {
+    SEARCH_LOSS,
+    SEARCH_VALIDATION_LOSS,
+    SEARCH_VALIDATION_F1,
+    SEARCH_VALIDATION_MATCH
+};
 enum search_goal { SEARCH_MINIMIZE, SEARCH_MAXIMIZE };
 enum search_scale { SEARCH_LINEAR, SEARCH_LOG };
 

@@ -20,7 +20,8 @@
 /* -- the spec's part: names, and the table of a parameter -- */
 
 const char *const search_algorithms[] = {"Random", "Grid", "SuccessiveHalving", NULL};
-const char *const search_metrics[] = {"loss", "validationLoss", "validationF1", NULL};
+const char *const search_metrics[] = {
+    "loss", "validationLoss", "validationF1", "validationMatch", NULL};
 const char *const search_goals[] = {"Minimize", "Maximize", NULL};
 static const char *const scale_names[] = {"Linear", "Log", NULL};
 /* What may differ between trials: each is a number of spec.train. */
@@ -51,18 +52,19 @@ const char *trial_state_name(enum trial_state s)
     return names[s];
 }
 
-double search_metric(
-    const struct jobspec *s, double loss, double validation_loss, double validation_f1)
+double search_metric(const struct jobspec *s, struct search_figures of)
 {
     switch (s->search.metric) {
     case SEARCH_LOSS:
-        return loss;
+        return of.loss;
     case SEARCH_VALIDATION_LOSS:
-        return validation_loss;
+        return of.validation_loss;
     case SEARCH_VALIDATION_F1:
+        return of.validation_f1;
+    case SEARCH_VALIDATION_MATCH:
         break;
     }
-    return validation_f1;
+    return of.validation_match;
 }
 
 const char *search_metric_name(const struct jobspec *s)
@@ -427,14 +429,17 @@ static int check_search(
     const struct field_source *f, const struct jobspec *s, const struct json *body, struct err *e)
 {
     const struct jobspec_search *x = &s->search;
-    bool maximize = x->metric == SEARCH_VALIDATION_F1;
+    enum objective_kind of = s->train.objective;
+    bool f1 = x->metric == SEARCH_VALIDATION_F1, match = x->metric == SEARCH_VALIDATION_MATCH;
     if (strlen(s->name) > SEARCH_JOB_NAME)
         return field_refuse(f, "search", e,
             "needs a metadata.name of at most %d characters: trials add to it", SEARCH_JOB_NAME);
-    if (maximize != (x->goal == SEARCH_MAXIMIZE))
-        return field_refuse(
-            f, "search.goal", e, "Maximize with metric validationF1, Minimize with the losses");
-    if (maximize && s->train.objective == OBJECTIVE_CAUSAL_LM)
+    if ((f1 || match) != (x->goal == SEARCH_MAXIMIZE))
+        return field_refuse(f, "search.goal", e,
+            "Maximize with metric validationF1 or validationMatch, Minimize with the losses");
+    if (match && of != OBJECTIVE_PAIR_MATCHING)
+        return field_refuse(f, "search.metric", e, "validationMatch is only known of PairMatching");
+    if (f1 && of != OBJECTIVE_TOKEN_CLASSIFICATION && of != OBJECTIVE_SEQUENCE_CLASSIFICATION)
         return field_refuse(f, "search.metric", e, "validationF1 is only known of classification");
     for (int i = 0; i < x->parameter_count; i++) {
         int rc = check_parameter(f, s, i, e);

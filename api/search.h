@@ -64,8 +64,10 @@ const char *search_parameters(const struct jobspec *s, int trial, struct arena *
 bool search_number(const struct jobspec *s, int i, const char **name, double *value);
 const char *search_metric_name(const struct jobspec *s); /* "validationLoss", ... */
 const char *trial_state_name(enum trial_state s); /* "Waiting", "Running", "Succeeded", "Failed" */
-double search_metric(
-    const struct jobspec *s, double loss, double validation_loss, double validation_f1);
+struct search_figures { /* of a training at its end; NaN: not known of it */
+    double loss, validation_loss, validation_f1, validation_match;
+};
+double search_metric(const struct jobspec *s, struct search_figures of);
 
 /* Trial's parameters and steps alone, into out, which is a copy of s. */
 void search_set(const struct jobspec *s, int trial, int rung, struct jobspec *out);

@@ -528,7 +528,7 @@ static void add_number(struct buf *out, double v)
     }
     /* Up to DBL_DIG digits a normal number survives the way to text and back, so fewer need no
      * trying. */
-    char text[32];
+    char text[40];
     for (int digits = fabs(v) < DBL_MIN ? 1 : DBL_DIG; digits <= DBL_DECIMAL_DIG; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, v);
         if (strtod(text, NULL) == v)

@@ -15,8 +15,8 @@
 
 #define FILE_BYTES ((size_t)256 << 20)
 
-static const char *const names[CURVE_KINDS] = {
-    "loss", "validationLoss", "validationF1", "learningRate", "gradientNorm", "tokensPerSecond"};
+static const char *const names[CURVE_KINDS] = {"loss", "validationLoss", "validationF1",
+    "validationMatch", "learningRate", "gradientNorm", "tokensPerSecond"};
 
 const char *curves_name(enum curve_kind k)
 {

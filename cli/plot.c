@@ -29,8 +29,8 @@ struct plot_conf {
 
 static const struct conf_item plot_items[] = {
     {"metric", CONF_STR, offsetof(struct plot_conf, metrics), NULL, "loss,validationLoss",
-        "what to draw: loss, validationLoss, validationF1, learningRate, gradientNorm, "
-        "tokensPerSecond"},
+        "what to draw: loss, validationLoss, validationF1, validationMatch, learningRate, "
+        "gradientNorm, tokensPerSecond"},
     {"svg", CONF_STR, offsetof(struct plot_conf, svg), NULL, "", "write the charts to this file"},
     {"width", CONF_INT, offsetof(struct plot_conf, width), NULL, "0",
         "columns; 0: the terminal's, or 100"},

@@ -202,8 +202,9 @@ static double read_value(const struct trials *t, const struct trial_child *c)
     if (search_job(t->conf->spec, c->trial, c->rung, t->arena, &job, &ignored) ||
         curves_read(job.checkpoint.path, &m, &ignored))
         return NAN;
-    double value = search_metric(t->conf->spec, curves_last(&m, CURVE_LOSS),
-        curves_last(&m, CURVE_VALIDATION_LOSS), curves_last(&m, CURVE_VALIDATION_F1));
+    double value = search_metric(t->conf->spec,
+        (struct search_figures){curves_last(&m, CURVE_LOSS), curves_last(&m, CURVE_VALIDATION_LOSS),
+            curves_last(&m, CURVE_VALIDATION_F1), curves_last(&m, CURVE_VALIDATION_MATCH)});
     curves_free(&m);
     return value;
 }

@@ -50,8 +50,9 @@ static enum trial_state look_at_run(void *user, int trial, int rung, double *val
         return TRIAL_FAILED;
     if (!status_is_true(&j->status, NAME_COND_COMPLETE))
         return TRIAL_RUNNING;
-    *value = search_metric(&o->job->spec, j->status.progress.loss,
-        j->status.progress.validation_loss, j->status.progress.validation_f1);
+    *value = search_metric(&o->job->spec,
+        (struct search_figures){j->status.progress.loss, j->status.progress.validation_loss,
+            j->status.progress.validation_f1, j->status.progress.validation_match});
     return TRIAL_SUCCEEDED;
 }
 
