@@ -53,19 +53,25 @@ static int wait_for_phase(struct coll *c, int local, uint32_t phase, struct err 
 {
     struct word *w = (struct word *)(void *)part_of(c, 0, local);
     int64_t start_ms = clock_ms();
-    for (int spin = 0;; spin++) {
+    struct err why;
+    for (int spin = 0, rc = 0;; spin++) {
         uint32_t seen = atomic_load_explicit(&w->phase, memory_order_acquire);
         if ((int32_t)(seen - phase) >= 0)
             return 0;
+        if (rc) {
+            if (e)
+                *e = why;
+            return rc;
+        }
         if (spin < SPINS) {
 #ifdef __x86_64__
             __builtin_ia32_pause();
 #endif
             continue;
         }
-        int rc = coll_check_wait(c, start_ms, c->local[local], e);
-        if (rc)
-            return rc;
+        /* A rank may have gone on from here and ended well since: its phase is looked at once more. */
+        if ((rc = coll_check_wait(c, start_ms, c->local[local], &why)))
+            continue;
         atomic_fetch_add(&w->sleepers, 1);
         sleep_on(&w->phase, seen);
         atomic_fetch_sub(&w->sleepers, 1);

@@ -12,6 +12,7 @@
 
 #include <check.h>
 #include <math.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -213,6 +214,44 @@ START_TEST(test_coll_death)
 }
 END_TEST
 
+/* Rank 1 passes the barrier's last phase and ends while rank 0, which has looked at that phase before, has not yet looked
+ * at the connection: rank 0 passes, too. Both are held where they come to their first poll: rank 1 in the first phase,
+ * until rank 0 is in the last. */
+static const struct ranks *held; /* in its next poll */
+static int held_rank, polls[2][2];
+
+int poll(struct pollfd *p, nfds_t n, int timeout_ms)
+{
+    const struct ranks *w = held;
+    char c = 0;
+    held = NULL;
+    if (w &&
+        (write(polls[held_rank][1], &c, 1) != 1 || (held_rank && read(polls[0][0], &c, 1) != 1)))
+        _exit(98);
+    if (w && !held_rank)
+        ranks_stay_silent(w);
+    struct timespec t = {timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
+    return ppoll(p, n, timeout_ms < 0 ? NULL : &t, NULL);
+}
+
+static int end_body(struct coll *c, int rank, const struct ranks *w)
+{
+    struct err e;
+    char said;
+    if (!rank && read(polls[1][0], &said, 1) != 1)
+        return 1;
+    held_rank = rank;
+    held = w;
+    return coll_barrier(c, &e) ? 2 : held ? 3 : 0;
+}
+
+START_TEST(test_coll_end)
+{
+    ck_assert(!pipe(polls[0]) && !pipe(polls[1]));
+    ranks_run((struct ranks){.size = 2}, end_body);
+}
+END_TEST
+
 /* The last rank never joins: the wait ends at the deadline, and the page names the rank awaited. */
 static int silence_body(struct coll *c, int rank, const struct ranks *w)
 {
@@ -325,6 +364,7 @@ int main(void)
     tcase_add_loop_test(t, test_coll_groups, 0, 3 * (int)(sizeof layouts / sizeof *layouts));
     tcase_add_test(t, test_coll_group_death);
     tcase_add_test(t, test_coll_group_abort);
+    tcase_add_test(t, test_coll_end);
     tcase_add_loop_test(t, test_coll_silence, 0, 2);
     tcase_add_loop_test(t, test_coll_abort, 0, 2);
     tcase_add_test(t, test_coll_page);
