@@ -136,20 +136,24 @@ void data_skip_mark(const struct io_map *map, const char **text, size_t *size)
     *size = marked ? map->size - BOM_BYTES : map->size;
 }
 
-int data_text(
-    const char *path, const struct io_map *map, const char **text, size_t *size, struct err *e)
+int data_text_open(const char *path, struct data_text *out, struct err *e)
 {
-    const char *at;
-    size_t n;
-    data_skip_mark(map, &at, &n);
-    if (!n)
-        return err_set(e, ERR_DATA, "%s: empty file", path);
-    int rc = check_utf8(path, at, n, e);
+    struct data_text t = {.at = NULL};
+    int rc = io_map(path, &t.map, e);
     if (rc)
         return rc;
-    *text = at;
-    *size = n;
-    return 0;
+    data_skip_mark(&t.map, &t.at, &t.size);
+    rc = t.size ? check_utf8(path, t.at, t.size, e) : err_set(e, ERR_DATA, "%s: empty file", path);
+    if (rc)
+        io_unmap(&t.map);
+    else
+        *out = t;
+    return rc;
+}
+
+void data_text_done(struct data_text *t)
+{
+    io_unmap(&t->map);
 }
 
 static int open_tokens(

@@ -1,13 +1,14 @@
 /*
  * data/internal: a corpus, as the files of this folder share it: data.c has running text and the
  * order of samples, masked.c running text with hidden tokens, labels.c names, tagged.c sentences,
- * texts.c texts with labels and matches.c pairs of texts. Nobody else includes it.
+ * texts.c files of labelled texts and such texts, and matches.c pairs of texts. Nobody else includes it.
  */
 #ifndef RUNTIME_DATA_INTERNAL_H
 #define RUNTIME_DATA_INTERNAL_H
 
 #include "base/io.h"
 #include "runtime/data/data.h"
+#include "runtime/data/labelled.h"
 #include "runtime/data/packing.h"
 #include "runtime/data/tokens.h"
 
@@ -51,9 +52,19 @@ int data_create(int sequence_length, struct data **out, struct err *e);
 void data_masks_destroy(struct masks *m);
 /* A file's text without its byte order mark. */
 void data_skip_mark(const struct io_map *map, const char **text, size_t *size);
-/* The same; ERR_DATA: it is empty or no UTF-8. */
-int data_text(
-    const char *path, const struct io_map *map, const char **text, size_t *size, struct err *e);
+/* A file's text without its mark, mapped; ERR_DATA: it is empty or no UTF-8. */
+struct data_text {
+    struct io_map map;
+    const char *at;
+    size_t size;
+};
+#define data_text_auto __attribute__((cleanup(data_text_done)))
+int data_text_open(const char *path, struct data_text *out, struct err *e);
+void data_text_done(struct data_text *t); /* of zeroes, too */
+/* What is done with each text of a file, or pair of texts, in their order. */
+typedef int data_labelled_fn(void *user, const struct labelled_text *t, struct err *e);
+int data_labelled_each(const char *path, enum data_format format, bool pairs,
+    data_labelled_fn *each, void *user, struct err *e);
 
 /* A corpus of what has labels; ERR_USER where a sequence has no room for a token. */
 int data_create_tagged(int sequence_length, const struct tok *t, struct data **out, struct err *e);

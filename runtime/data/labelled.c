@@ -359,9 +359,10 @@ static void skip_empty(struct labelled *l)
     }
 }
 
-static int begin(struct labelled *l, const struct labelled_form *form, const char *path,
-    enum data_format format, const char *text, size_t size, struct err *e)
+int labelled_begin(struct labelled *l, const char *path, enum data_format format, bool pairs,
+    const char *text, size_t size, struct err *e)
 {
+    const struct labelled_form *form = pairs ? &pairs_form : &texts_form;
     *l = (struct labelled){.path = path, .at = text, .end = text + size, .line = 1, .form = form};
     buf_init(&l->row, LABELLED_BYTES);
     int rc = format == FORMAT_AUTO ? format_of(path, &format, e) : 0;
@@ -377,18 +378,6 @@ static int begin(struct labelled *l, const struct labelled_form *form, const cha
             form->pairs ? "{\"a\": \"...\", \"b\": \"...\"}"
                         : "{\"text\": \"...\", \"label\": \"...\"}");
     return 0;
-}
-
-int labelled_begin(struct labelled *l, const char *path, enum data_format format, const char *text,
-    size_t size, struct err *e)
-{
-    return begin(l, &texts_form, path, format, text, size, e);
-}
-
-int labelled_begin_pairs(struct labelled *l, const char *path, enum data_format format,
-    const char *text, size_t size, struct err *e)
-{
-    return begin(l, &pairs_form, path, format, text, size, e);
 }
 
 int labelled_next(struct labelled *l, struct labelled_text *out, struct err *e)

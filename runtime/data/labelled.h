@@ -63,10 +63,7 @@ struct labelled_label { /* zeroes: before the first one */
 
 /* path: for messages; borrowed. format: JSONL, CSV or TSV, or Auto: by the end of path. Whatever it
    returns, labelled_done frees. */
-int labelled_begin(struct labelled *l, const char *path, enum data_format format, const char *text,
-    size_t size, struct err *e);
-/* The same of pairs. */
-int labelled_begin_pairs(struct labelled *l, const char *path, enum data_format format,
+int labelled_begin(struct labelled *l, const char *path, enum data_format format, bool pairs,
     const char *text, size_t size, struct err *e);
 /* 1 and *out, 0 at the end, or -code. */
 int labelled_next(struct labelled *l, struct labelled_text *out, struct err *e);

@@ -6,7 +6,6 @@
 
 #include "base/mem.h"
 #include "runtime/data/conll.h"
-#include "runtime/data/labelled.h"
 #include "runtime/files/hash.h"
 
 struct label_found {  /* a label in a file */
@@ -133,17 +132,19 @@ static int refuse_one(const struct data_labels *l, const char *path, const char 
         of, l->names[0]);
 }
 
-static int add_of_words(
-    struct data_labels *l, const char *path, const char *text, size_t size, struct err *e)
+int data_labels_learn_words(struct data_labels *l, const char *path, struct err *e)
 {
+    data_text_auto struct data_text text = {.at = NULL};
+    int rc = data_text_open(path, &text, e);
+    if (rc)
+        return rc;
     struct conll c;
     struct conll_word w;
     int event;
-    conll_begin(&c, path, text, size);
+    conll_begin(&c, path, text.at, text.size);
     while ((event = conll_next(&c, &w, e)) > CONLL_END) {
         const struct label_found f = {w.label, w.label_bytes, path, w.line};
-        int rc = event == CONLL_WORD ? add_label(l, &f, true, e) : 0;
-        if (rc)
+        if (event == CONLL_WORD && (rc = add_label(l, &f, true, e)))
             return rc;
     }
     return event ? event : refuse_one(l, path, "word", e);
@@ -162,66 +163,33 @@ static int check_arity(
     return 0;
 }
 
-static int add_of_text(
-    struct data_labels *l, const char *path, const struct labelled_text *t, struct err *e)
+struct learner {
+    struct data_labels *l;
+    const char *path;
+};
+
+static int learn_text(void *user, const struct labelled_text *t, struct err *e)
 {
+    const struct learner *x = user;
     struct labelled_label at = {.name = NULL};
-    int rc = check_arity(l, path, t, e);
+    int rc = check_arity(x->l, x->path, t, e);
     while (!rc && labelled_next_label(t, &at)) {
-        const struct label_found f = {at.name, at.bytes, path, t->line};
-        rc = add_label(l, &f, false, e);
+        const struct label_found f = {at.name, at.bytes, x->path, t->line};
+        rc = add_label(x->l, &f, false, e);
     }
-    return rc;
-}
-
-static int add_of_texts(struct data_labels *l, struct labelled *from, struct err *e)
-{
-    struct labelled_text t;
-    int more;
-    while ((more = labelled_next(from, &t, e)) > 0) {
-        int rc = add_of_text(l, from->path, &t, e);
-        if (rc)
-            return rc;
-    }
-    if (more)
-        return more;
-    if (l->arity != DATA_ARITY_SEVERAL)
-        return refuse_one(l, from->path, "text", e);
-    if (l->count)
-        return 0;
-    return err_set(e, ERR_DATA, "%s: no text has a label: there is nothing to learn", from->path);
-}
-
-int data_labels_learn_words(struct data_labels *l, const char *path, struct err *e)
-{
-    struct io_map map;
-    const char *text;
-    size_t size;
-    int rc = io_map(path, &map, e);
-    if (rc)
-        return rc;
-    rc = data_text(path, &map, &text, &size, e);
-    rc = rc ? rc : add_of_words(l, path, text, size, e);
-    io_unmap(&map);
     return rc;
 }
 
 int data_labels_learn_texts(
     struct data_labels *l, const char *path, enum data_format format, struct err *e)
 {
-    struct io_map map;
-    struct labelled from;
-    const char *text;
-    size_t size;
-    int rc = io_map(path, &map, e);
+    struct learner x = {l, path};
+    int rc = data_labelled_each(path, format, false, learn_text, &x, e);
     if (rc)
         return rc;
-    rc = data_text(path, &map, &text, &size, e);
-    if (!rc) {
-        rc = labelled_begin(&from, path, format, text, size, e);
-        rc = rc ? rc : add_of_texts(l, &from, e);
-        labelled_done(&from);
-    }
-    io_unmap(&map);
-    return rc;
+    if (l->arity != DATA_ARITY_SEVERAL)
+        return refuse_one(l, path, "text", e);
+    if (l->count)
+        return 0;
+    return err_set(e, ERR_DATA, "%s: no text has a label: there is nothing to learn", path);
 }

@@ -7,7 +7,6 @@
 #include "runtime/data/internal.h"
 
 #include "base/mem.h"
-#include "runtime/data/labelled.h"
 #include "runtime/files/hash.h"
 
 #include <assert.h>
@@ -16,7 +15,7 @@
 struct pair_reader { /* while they are read */
     struct data *d;
     const struct tok *t;
-    struct labelled from;
+    const char *path;
 };
 
 /* One more of d->samples, which counts texts until all are read. */
@@ -27,10 +26,10 @@ static int add_text(
     int64_t first = d->ids.count;
     int rc;
     if (tok_encode_document(x->t, text, bytes, &d->ids, e))
-        return err_wrap(e, "%s: line %lld", x->from.path, (long long)line);
+        return err_wrap(e, "%s: line %lld", x->path, (long long)line);
     if (d->ids.count == first)
         return err_set(e, ERR_DATA, "%s: line %lld: a text of which the tokenizer makes nothing",
-            x->from.path, (long long)line);
+            x->path, (long long)line);
     if ((rc = data_cut_text(d, x->t, first, e)) || (rc = data_begin_sample(d, first, e)))
         return rc;
     d->first[++d->samples] = d->ids.count;
@@ -46,16 +45,17 @@ static int add_label(struct pair_reader *x, double value, struct err *e)
     return tok_ids_add(&x->d->tags, bits, e);
 }
 
-static int add_pair(struct pair_reader *x, const struct labelled_text *t, struct err *e)
+static int add_pair(void *user, const struct labelled_text *t, struct err *e)
 {
+    struct pair_reader *x = user;
     struct data *d = x->d;
     bool labelled = !isnan(t->value);
     int rc;
     if (d->samples && labelled != (d->tags.count > 0))
-        return err_set(e, ERR_DATA, "%s: line %lld: %s label, unlike the pairs before it",
-            x->from.path, (long long)t->line, labelled ? "a" : "no");
+        return err_set(e, ERR_DATA, "%s: line %lld: %s label, unlike the pairs before it", x->path,
+            (long long)t->line, labelled ? "a" : "no");
     if (d->samples > INT32_MAX - 2)
-        return err_set(e, ERR_DATA, "%s: more than %d texts", x->from.path, INT32_MAX);
+        return err_set(e, ERR_DATA, "%s: more than %d texts", x->path, INT32_MAX);
     if ((rc = add_text(x, t->text, t->text_bytes, t->line, e)) ||
         (rc = add_text(x, t->second, t->second_bytes, t->line, e)))
         return rc;
@@ -91,32 +91,14 @@ static int find_same(struct data *d, int64_t texts, struct err *e)
     return 0;
 }
 
-static int add_pairs(struct pair_reader *x, struct err *e)
+static int read_pairs(struct pair_reader *x, enum data_format format, struct err *e)
 {
-    struct labelled_text t;
-    int more;
-    while ((more = labelled_next(&x->from, &t, e)) > 0) {
-        int rc = add_pair(x, &t, e);
-        if (rc)
-            return rc;
-    }
-    if (more)
-        return more;
-    return x->d->samples ? 0 : err_set(e, ERR_DATA, "%s: no pair in it", x->from.path);
-}
-
-static int read_pairs(struct pair_reader *x, const char *path, const struct io_map *map,
-    enum data_format format, struct err *e)
-{
-    const char *text;
-    size_t size;
-    int rc = data_text(path, map, &text, &size, e);
+    int rc = data_labelled_each(x->path, format, true, add_pair, x, e);
     if (rc)
         return rc;
-    rc = labelled_begin_pairs(&x->from, path, format, text, size, e);
-    rc = rc ? rc : add_pairs(x, e);
-    labelled_done(&x->from);
-    if (rc || (rc = find_same(x->d, x->d->samples, e)))
+    if (!x->d->samples)
+        return err_set(e, ERR_DATA, "%s: no pair in it", x->path);
+    if ((rc = find_same(x->d, x->d->samples, e)))
         return rc;
     x->d->samples /= 2;
     x->d->pad = tok_pad(x->t) >= 0 ? tok_pad(x->t) : 0;
@@ -126,16 +108,11 @@ static int read_pairs(struct pair_reader *x, const char *path, const struct io_m
 int data_open_matches(const char *path, enum data_format format, const struct tok *t,
     int sequence_length, struct data **out, struct err *e)
 {
-    struct io_map map = {0};
-    struct pair_reader x = {.t = t};
+    struct pair_reader x = {.t = t, .path = path};
     int rc = data_create_tagged(sequence_length, t, &x.d, e);
     if (rc)
         return rc;
-    rc = io_map(path, &map, e);
-    if (!rc)
-        rc = read_pairs(&x, path, &map, format, e);
-    io_unmap(&map);
-    if (rc) {
+    if ((rc = read_pairs(&x, format, e))) {
         data_close(x.d);
         return rc;
     }

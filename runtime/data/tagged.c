@@ -91,15 +91,18 @@ static int end_sentence(struct sentences *s, struct err *e)
     return 0;
 }
 
-static int read_sentences(struct sentences *s, const char *text, size_t size, struct err *e)
+static int read_sentences(struct sentences *s, struct err *e)
 {
+    data_text_auto struct data_text text = {.at = NULL};
+    int rc = data_text_open(s->path, &text, e);
+    if (rc)
+        return rc;
     struct conll c;
     struct conll_word w;
     bool begun = false;
     int event;
-    conll_begin(&c, s->path, text, size);
+    conll_begin(&c, s->path, text.at, text.size);
     while ((event = conll_next(&c, &w, e)) > CONLL_END) {
-        int rc = 0;
         bool word = event == CONLL_WORD;
         if ((word && !begun && (rc = begin_sentence(s, e))) ||
             (rc = word ? add_word(s, &w, e) : end_sentence(s, e)))
@@ -110,17 +113,6 @@ static int read_sentences(struct sentences *s, const char *text, size_t size, st
         return event;
     if (!s->d->samples)
         return err_set(e, ERR_DATA, "%s: no sentence in it", s->path);
-    return 0;
-}
-
-static int read_tagged(struct sentences *s, const struct io_map *map, struct err *e)
-{
-    const char *text;
-    size_t size;
-    int rc = data_text(s->path, map, &text, &size, e);
-    if (rc || (rc = read_sentences(s, text, size, e)))
-        return rc;
-    data_seal_tagged(s->d, s->labels, s->t);
     return 0;
 }
 
@@ -144,21 +136,16 @@ void data_seal_tagged(struct data *d, const struct data_labels *labels, const st
 int data_open_tagged(const char *path, const struct tok *t, int sequence_length,
     const struct data_labels *labels, struct data **out, struct err *e)
 {
-    struct io_map map = {0};
-    struct data *d = NULL;
-    int rc = data_create_tagged(sequence_length, t, &d, e);
+    struct sentences s = {.t = t, .labels = labels, .path = path};
+    int rc = data_create_tagged(sequence_length, t, &s.d, e);
     if (rc)
         return rc;
-    struct sentences s = {.d = d, .t = t, .labels = labels, .path = path};
-    rc = io_map(path, &map, e);
-    if (!rc)
-        rc = read_tagged(&s, &map, e);
-    io_unmap(&map);
-    if (rc) {
-        data_close(d);
+    if ((rc = read_sentences(&s, e))) {
+        data_close(s.d);
         return rc;
     }
-    *out = d;
+    data_seal_tagged(s.d, labels, t);
+    *out = s.d;
     return 0;
 }
 

@@ -6,14 +6,28 @@
  */
 #include "runtime/data/internal.h"
 
-#include "runtime/data/labelled.h"
-
 struct texts { /* while they are read */
     struct data *d;
     const struct tok *t;
     const struct data_labels *labels;
-    struct labelled from;
+    const char *path;
 };
+
+int data_labelled_each(const char *path, enum data_format format, bool pairs,
+    data_labelled_fn *each, void *user, struct err *e)
+{
+    data_text_auto struct data_text text = {.at = NULL};
+    struct labelled from;
+    struct labelled_text t;
+    int rc = data_text_open(path, &text, e);
+    if (rc)
+        return rc;
+    rc = labelled_begin(&from, path, format, pairs, text.at, text.size, e);
+    while (!rc && (rc = labelled_next(&from, &t, e)) > 0)
+        rc = each(user, &t, e);
+    labelled_done(&from);
+    return rc;
+}
 
 int data_cut_text(struct data *d, const struct tok *t, int64_t first, struct err *e)
 {
@@ -33,7 +47,7 @@ static int find_label(const struct texts *x, const struct labelled_text *t,
 {
     if (data_labels_find(x->labels, at->name, at->bytes, label))
         return 0;
-    return err_set(e, ERR_DATA, "%s: line %lld: label \"%.*s\" was not learnt", x->from.path,
+    return err_set(e, ERR_DATA, "%s: line %lld: label \"%.*s\" was not learnt", x->path,
         (long long)t->line, at->bytes < 40 ? at->bytes : 40, at->name);
 }
 
@@ -45,7 +59,7 @@ static int find_labels(
     enum data_arity is = t->several ? DATA_ARITY_SEVERAL : DATA_ARITY_ONE;
     if (x->labels->arity != DATA_ARITY_OPEN && x->labels->arity != is)
         return err_set(e, ERR_DATA, "%s: line %lld: has %s, but what was learnt are texts with %s",
-            x->from.path, (long long)t->line, t->several ? "\"labels\"" : "\"label\"",
+            x->path, (long long)t->line, t->several ? "\"labels\"" : "\"label\"",
             t->several ? "one label each" : "several labels");
     while (labelled_next_label(t, &at)) {
         int rc = find_label(x, t, &at, label, e);
@@ -53,7 +67,7 @@ static int find_labels(
             return rc;
         int32_t bit = (int32_t)(UINT32_C(1) << *label % 32);
         if (set[*label / 32] & bit)
-            return err_set(e, ERR_DATA, "%s: line %lld: label \"%.*s\" stands twice", x->from.path,
+            return err_set(e, ERR_DATA, "%s: line %lld: label \"%.*s\" stands twice", x->path,
                 (long long)t->line, at.bytes < 40 ? at.bytes : 40, at.name);
         set[*label / 32] |= bit;
     }
@@ -69,8 +83,9 @@ static int add_set(struct data *d, const int32_t *set, struct err *e)
     return rc;
 }
 
-static int add_text(struct texts *x, const struct labelled_text *t, struct err *e)
+static int add_text(void *user, const struct labelled_text *t, struct err *e)
 {
+    struct texts *x = user;
     struct data *d = x->d;
     int64_t first = d->ids.count;
     int32_t set[DATA_LABELS / 32] = {0};
@@ -78,7 +93,7 @@ static int add_text(struct texts *x, const struct labelled_text *t, struct err *
     if (rc)
         return rc;
     if (tok_encode_document(x->t, t->text, t->text_bytes, &d->ids, e))
-        return err_wrap(e, "%s: line %lld", x->from.path, (long long)t->line);
+        return err_wrap(e, "%s: line %lld", x->path, (long long)t->line);
     if (d->ids.count == first) /* nothing of it is left */
         return 0;
     if ((rc = data_cut_text(d, x->t, first, e)) || (rc = data_begin_sample(d, first, e)) ||
@@ -88,41 +103,10 @@ static int add_text(struct texts *x, const struct labelled_text *t, struct err *
     return 0;
 }
 
-static int add_texts(struct texts *x, struct err *e)
-{
-    struct labelled_text t;
-    int more;
-    while ((more = labelled_next(&x->from, &t, e)) > 0) {
-        int rc = add_text(x, &t, e);
-        if (rc)
-            return rc;
-    }
-    if (more)
-        return more;
-    return x->d->samples ? 0 : err_set(e, ERR_DATA, "%s: no text in it", x->from.path);
-}
-
-static int read_texts(struct texts *x, const char *path, const struct io_map *map,
-    enum data_format format, struct err *e)
-{
-    const char *text;
-    size_t size;
-    int rc = data_text(path, map, &text, &size, e);
-    if (rc)
-        return rc;
-    rc = labelled_begin(&x->from, path, format, text, size, e);
-    rc = rc ? rc : add_texts(x, e);
-    labelled_done(&x->from);
-    if (!rc)
-        data_seal_tagged(x->d, x->labels, x->t);
-    return rc;
-}
-
 int data_open_texts(const char *path, enum data_format format, const struct tok *t,
     int sequence_length, const struct data_labels *labels, struct data **out, struct err *e)
 {
-    struct io_map map = {0};
-    struct texts x = {.t = t, .labels = labels};
+    struct texts x = {.t = t, .labels = labels, .path = path};
     int rc = data_create_tagged(sequence_length, t, &x.d, e);
     if (rc)
         return rc;
@@ -130,14 +114,14 @@ int data_open_texts(const char *path, enum data_format format, const struct tok 
         x.d->label_count = labels->count;
         x.d->set_words = (labels->count + 31) / 32;
     }
-    rc = io_map(path, &map, e);
-    if (!rc)
-        rc = read_texts(&x, path, &map, format, e);
-    io_unmap(&map);
+    rc = data_labelled_each(path, format, false, add_text, &x, e);
+    if (!rc && !x.d->samples)
+        rc = err_set(e, ERR_DATA, "%s: no text in it", path);
     if (rc) {
         data_close(x.d);
         return rc;
     }
+    data_seal_tagged(x.d, labels, t);
     *out = x.d;
     return 0;
 }

@@ -49,8 +49,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     bool pairs = data[0] / 3 % 2;
     const char *text = (const char *)data + 1;
-    int more = pairs ? labelled_begin_pairs(&l, "f.csv", formats[data[0] % 3], text, size - 1, &e)
-                     : labelled_begin(&l, "f.csv", formats[data[0] % 3], text, size - 1, &e);
+    int more = labelled_begin(&l, "f.csv", formats[data[0] % 3], pairs, text, size - 1, &e);
     more = more ? more : 1;
     while (more > 0 && (more = labelled_next(&l, &t, &e)) > 0) {
         check_text(&t, line, pairs);

@@ -17,7 +17,7 @@ static int write_out(
 {
     struct labelled l;
     struct labelled_text t;
-    int more = labelled_begin(&l, path, format, text, size, e);
+    int more = labelled_begin(&l, path, format, false, text, size, e);
     more = more ? more : 1;
     while (more > 0 && (more = labelled_next(&l, &t, e)) > 0) {
         struct labelled_label at = {.name = NULL};
@@ -128,7 +128,7 @@ static const char *written_pairs(const char *path, const char *text)
     struct err e = {.text = ""};
     struct labelled l;
     struct labelled_text t;
-    int more = labelled_begin_pairs(&l, path, FORMAT_AUTO, text, strlen(text), &e);
+    int more = labelled_begin(&l, path, FORMAT_AUTO, true, text, strlen(text), &e);
     buf_done(&out);
     buf_init(&out, 1 << 20);
     more = more ? more : 1;
