@@ -25,10 +25,11 @@
 
 #define CKPT_IDENTITY_BYTES 8192
 
+enum ckpt_score { CKPT_SCORE_F1, CKPT_SCORE_MATCH, CKPT_SCORES };
 /* An epoch that was whole; NaN: not looked at. */
 struct ckpt_epoch {
     int64_t epoch, step;
-    double loss, validation_loss, f1, match;
+    double loss, validation_loss, scores[CKPT_SCORES];
 };
 #define CKPT_EPOCHS 256 /* the newest are kept */
 

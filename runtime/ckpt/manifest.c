@@ -26,6 +26,8 @@ void ckpt_file_name(int rank, const char hash[17], char out[64])
     snprintf(out, 64, "rank-%05d-%.16s.safetensors", rank, hash);
 }
 
+static const char *const scores[] = {[CKPT_SCORE_F1] = "f1", [CKPT_SCORE_MATCH] = "match"};
+
 static void write_epochs(struct jsonw *w, const struct ckpt_state *s)
 {
     jsonw_num(w, "epochLoss", s->epoch_loss);
@@ -37,8 +39,8 @@ static void write_epochs(struct jsonw *w, const struct ckpt_state *s)
         jsonw_int(w, "step", s->epochs[i].step);
         jsonw_num(w, "loss", s->epochs[i].loss);
         jsonw_num(w, "validationLoss", s->epochs[i].validation_loss);
-        jsonw_num(w, "f1", s->epochs[i].f1);
-        jsonw_num(w, "match", s->epochs[i].match);
+        for (int k = 0; k < CKPT_SCORES; k++)
+            jsonw_num(w, scores[k], s->epochs[i].scores[k]);
         jsonw_close(w);
     }
     jsonw_close(w);
@@ -201,8 +203,8 @@ static int read_epochs(const struct json *v, struct ckpt_state *s, struct err *e
             return rc;
         x->loss = json_num(item, "loss", NAN);
         x->validation_loss = json_num(item, "validationLoss", NAN);
-        x->f1 = json_num(item, "f1", NAN);
-        x->match = json_num(item, "match", NAN);
+        for (int k = 0; k < CKPT_SCORES; k++)
+            x->scores[k] = json_num(item, scores[k], NAN);
     }
     return rc;
 }

@@ -61,7 +61,7 @@ static int tokenize(struct train *t, const char *path, struct corpus_told *told,
         .format = t->spec->train.data.format,
         .tok = t->tok,
         .chat_missing = no_chat.text,
-        .pairs = t->objective->pairs,
+        .pairs = t->objective->rows == 2,
         .skip = t->spec->train.data.skip_bad_records,
         .folder = folder,
         .progress = {tell_working, &w}};
@@ -100,29 +100,17 @@ static void warn_of_rows(const char *path, const struct data *d, int64_t rows)
             LOG_I("of", data_samples(d) + data_dropped(d)));
 }
 
-static int open_samples(
-    const struct train *t, const char *path, const char *tokens, struct data **out, struct err *e)
-{
-    const struct jobspec_train *s = &t->spec->train;
-    const struct data_masking m = {s->masking.share, s->masking.whole_word, s->seed};
-    if (t->objective->masked)
-        return data_open_masked(path, tokens, s->sequence_length, t->tok, &m, out, e);
-    if (t->objective->pairs)
-        return data_open_pairs(path, tokens, s->sequence_length, out, e);
-    return data_open(path, tokens, s->sequence_length, s->data.packing, out, e);
-}
-
 static int open_tokens(struct train *t, const char *path, const struct corpus_told *told,
-    struct data **out, struct err *e)
+    train_tokens_fn *open, struct data **out, struct err *e)
 {
     int64_t until = clock_ms() + APPEAR_MS;
     for (;;) {
         struct err why = {0};
-        int rc = open_samples(t, path, told->path, out, &why);
+        int rc = open(t, path, told->path, out, &why);
         if (rc && e)
             *e = why;
         if (!rc && train_leads(t))
-            warn_of_rows(path, *out, objective_rows(t->objective));
+            warn_of_rows(path, *out, t->objective->rows);
         if (!rc || why.sys != ENOENT || clock_ms() > until)
             return rc;
         beat(t->door->page);
@@ -130,7 +118,8 @@ static int open_tokens(struct train *t, const char *path, const struct corpus_to
     }
 }
 
-int train_open_corpus(struct train *t, const char *path, struct data **out, struct err *e)
+int train_open_corpus(
+    struct train *t, const char *path, train_tokens_fn *open, struct data **out, struct err *e)
 {
     struct corpus_told told = {.working = false};
     int rc = train_leads(t) ? tokenize(t, path, &told, e) : hear(t, &told, e);
@@ -138,7 +127,7 @@ int train_open_corpus(struct train *t, const char *path, struct data **out, stru
         return rc;
     t->tokens[t->tokens_count++] = told.key;
     if (told.refusal.code == ERR_NONE)
-        return open_tokens(t, path, &told, out, e);
+        return open_tokens(t, path, &told, open, out, e);
     *e = told.refusal;
     return -(int)e->code;
 }

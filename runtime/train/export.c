@@ -424,8 +424,7 @@ int export_model(const struct export *x, struct err *e)
     int rc;
     if ((rc = output_create(x->spec, &o, e)) || (rc = write_model(x, output_folder(o), e)) ||
         (rc = write_report(x->report, output_folder(o), e)) ||
-        (x->spec->train.objective == OBJECTIVE_PAIR_MATCHING &&
-            (rc = write_modules(x, output_folder(o), e))) ||
+        (x->embeds && (rc = write_modules(x, output_folder(o), e))) ||
         (x->spec->train.method == METHOD_LORA &&
             (rc = write_adapter(x->model, x->config, x->spec, output_folder(o), e))))
         return rc;

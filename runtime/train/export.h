@@ -20,6 +20,7 @@ struct export
     const struct jobspec *spec;
     enum dtype store; /* F32 or BF16 */
     struct wire_page *page;
+    bool embeds; /* it makes embeddings of texts: sentence-transformers' files stand beside it */
     const struct buf *report; /* for report.json; NULL or empty: there is none */
 };
 int export_model(const struct export *x, struct err *e);

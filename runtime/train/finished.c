@@ -28,7 +28,7 @@ struct finished {
 
 static bool has_texts(const struct finished *f)
 {
-    return f->t.objective->labels == OBJECTIVE_LABELS_TEXTS;
+    return model_config_tells_texts(&f->t.config);
 }
 
 static int open_model_files(struct finished *f, struct err *e)
@@ -38,14 +38,15 @@ static int open_model_files(struct finished *f, struct err *e)
     if (rc)
         return rc;
     t->config = *weights_config(t->weights);
-    if (!t->config.labels || model_config_tells_texts(&t->config) != has_texts(f))
+    bool wanted = t->spec->evaluate.objective == EVALUATED_SEQUENCE_CLASSIFICATION;
+    if (!t->config.labels || has_texts(f) != wanted)
         return err_set(e, ERR_USER,
             "spec.evaluate.objective: %s needs a model that was trained with it, and spec.model, a "
             "%s, %s",
             t->objective->name, t->config.architecture,
-            !t->config.labels  ? "finds no labels"
-                : has_texts(f) ? "labels words"
-                               : "labels whole texts");
+            !t->config.labels ? "finds no labels"
+                : wanted      ? "labels words"
+                              : "labels whole texts");
     if (t->spec->train.sequence_length > t->config.context)
         return err_set(e, ERR_USER,
             "spec.evaluate.sequenceLength: %d exceeds the model's context of %lld",
@@ -86,9 +87,7 @@ static int open_file(struct finished *f, struct err *e)
             "spec.evaluate.sequenceLength: %d has no room for a word: the tokenizer puts %d tokens "
             "around each text",
             v->sequence_length, around);
-    int rc = has_texts(f)
-        ? data_open_texts(v->data, v->format, t->tok, v->sequence_length, &t->names, &t->test, e)
-        : data_open_tagged(v->data, t->tok, v->sequence_length, &t->names, &t->test, e);
+    int rc = train_open_labelled(t, v->data, &t->test, e);
     if (rc)
         return rc;
     int64_t have = data_samples(t->test);
@@ -133,10 +132,8 @@ static int open_host(struct finished *f, struct err *e)
     size_t sets = t->config.several ? micro * (size_t)t->config.labels : 0;
     t->labels = mem_array(rows > sets ? rows : sets, sizeof *t->labels);
     t->lengths = mem_array(micro, sizeof *t->lengths);
-    t->logits =
-        mem_array((has_texts(f) ? micro : rows) * (size_t)t->config.labels, sizeof *t->logits);
     f->losses = mem_array((size_t)f->n, sizeof *f->losses);
-    if (!t->inputs || !t->labels || !t->lengths || !t->logits || !f->losses)
+    if (!t->inputs || !t->labels || !t->lengths || !f->losses)
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
     return train_found_open(t, f->n, e);
 }
@@ -173,7 +170,6 @@ static void close_all(struct finished *f)
     mem_free(t->inputs);
     mem_free(t->labels);
     mem_free(t->lengths);
-    mem_free(t->logits);
     train_found_close(t);
     pass_destroy(t->pass);
     model_destroy(t->model);
@@ -235,7 +231,6 @@ static void keep_loss(struct finished *f, int64_t i, int64_t j)
 static int look_at(struct finished *f, int64_t first, int64_t b, struct err *e)
 {
     struct train *t = &f->t;
-    const struct pass_input in = {.ids = t->inputs, .lengths = t->lengths, .targets = t->labels};
     int64_t longest = 1;
     for (int64_t j = 0; j < b; j++) {
         int64_t n = data_tagged_length(t->test, sample_of(f, first + j));
@@ -244,7 +239,7 @@ static int look_at(struct finished *f, int64_t first, int64_t b, struct err *e)
     train_set_length(t, longest);
     for (int64_t j = 0; j < b; j++)
         train_fill(t, t->test, sample_of(f, first + j), j);
-    int rc = t->objective->loss_fn(t->pass, b, &in, 0, false, e);
+    int rc = t->objective->loop->loss_fn(t, b, 0, false, e);
     if (rc || (rc = train_judge(t, first, b, e)))
         return rc;
     for (int64_t j = 0; j < b; j++) { /* judging has used the labels up */
@@ -321,10 +316,10 @@ static int report(struct finished *f, struct jsonw *w, struct err *e)
         sum += (double)f->losses[i];
     double loss = sum / (double)f->labels;
     jsonw_num(w, "loss", loss);
-    jsonw_int(w, has_texts(f) ? "texts" : "sentences", f->n);
+    jsonw_int(w, t->objective->samples, f->n);
     jsonw_int(w, "truncated", data_tagged_truncated(t->test));
     train_write_found(t, w);
-    train_log_found(t, "evaluate", loss);
+    train_log_found(t, "evaluate", &loss);
     return door_send_fields(t->door, WIRE_EVALUATED,
         (struct door_field[]){{"step", (double)f->done, NULL}, {"loss", loss, NULL},
             {"f1", train_f1(t), NULL}, {NULL, 0, NULL}},
@@ -336,6 +331,7 @@ int finished_run(const struct train_conf *c, struct jsonw *w, int64_t *count, st
     const struct jobspec_evaluate *v = &c->orders->spec->evaluate;
     struct finished f = {.spec = *c->orders->spec};
     f.spec.train = (struct jobspec_train){.sequence_length = v->sequence_length,
+        .data.format = v->format,
         .objective = v->objective == EVALUATED_TOKEN_CLASSIFICATION
             ? OBJECTIVE_TOKEN_CLASSIFICATION
             : OBJECTIVE_SEQUENCE_CLASSIFICATION};

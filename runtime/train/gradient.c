@@ -23,7 +23,7 @@ void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *c
 static int64_t sample_at(const struct train *t, int64_t position)
 {
     int64_t sample = data_sample_at(t->train_samples, t->spec->train.seed, position);
-    int64_t epoch = t->objective->masked ? position / t->train_samples : 0;
+    int64_t epoch = t->objective->drawn ? position / t->train_samples : 0;
     return sample + epoch * data_samples(t->data);
 }
 
@@ -60,12 +60,12 @@ void train_set_length(struct train *t, int64_t longest)
 
 void train_fill(struct train *t, const struct data *d, int64_t sample, int64_t j)
 {
-    int64_t row = j * objective_rows(t->objective), at = row * t->length;
+    int64_t row = j * t->objective->rows, at = row * t->length;
     int64_t width = t->config.several ? t->config.labels : t->length;
     t->objective->batch_fn(
         d, sample, t->length, t->inputs + at, t->labels + row * width, t->lengths + row);
-    if (t->objective->pairs)
-        train_fill_pair(t, d, sample, j);
+    if (t->objective->loop->fill_fn)
+        t->objective->loop->fill_fn(t, d, sample, j);
     if (t->first)
         data_first(d, sample, t->length, t->first + at);
 }
@@ -112,15 +112,6 @@ static void take_ready(void *user, int64_t first, int64_t count)
         l->open = l->low;
 }
 
-int train_loss(struct train *t, int64_t b, float scale, bool backward, struct err *e)
-{
-    const struct pass_input in = {
-        .ids = t->inputs, .lengths = t->lengths, .first = t->first, .targets = t->labels};
-    if (t->objective->pairs)
-        return train_prefer(t, b, scale, backward, e);
-    return t->objective->loss_fn(t->pass, b, &in, scale, backward, e);
-}
-
 void train_begin_gradient(struct train *t)
 {
     int64_t end = model_trainable(t->model);
@@ -133,7 +124,7 @@ void train_begin_backward(struct train *t, bool last)
     pass_watch_gradient(t->pass, t->lots_wanted && last ? take_ready : NULL, t);
 }
 
-static int compute_share(struct train *t, int64_t step, struct err *e)
+int train_compute(struct train *t, int64_t step, struct err *e)
 {
     int64_t first, count;
     float scale = 1 / (float)train_labels(t, step);
@@ -146,18 +137,17 @@ static int compute_share(struct train *t, int64_t step, struct err *e)
             train_fill(t, t->data, sample_at(t, first + i + j), j);
         beat_phase(t->door->page, WIRE_PHASE_FORWARD);
         train_begin_backward(t, i + b == count);
-        pass_set_place(t->pass, (first + i) * objective_rows(t->objective));
-        int rc = train_loss(t, b, scale, true, e);
+        pass_set_place(t->pass, (first + i) * t->objective->rows);
+        int rc = t->objective->loop->loss_fn(t, b, scale, true, e);
         if (rc)
             return rc;
     }
     return 0;
 }
 
-int train_compute(struct train *t, int64_t step, struct err *e)
+int train_losses(struct train *t, double *sums, struct err *e)
 {
-    const struct objective_loop *own = t->objective->loop;
-    return own ? own->compute_fn(t, step, e) : compute_share(t, step, e);
+    return pass_loss(t->pass, sums, e);
 }
 
 int train_reduce(struct train *t, struct err *e)

@@ -1,9 +1,9 @@
 /*
  * train/internal: one rank's training, as the files of this folder share it: train.c is the loop,
  * open.c makes and unmakes it all, corpus.c has the text tokenised once for all ranks, gradient.c
- * computes and reduces a step's gradient, pairs.c has what preferences need, match.c the loop of
- * embeddings, evaluate.c looks at what is held out, classify.c at the labels found in it, save.c
- * and tell.c are what their names say. Nobody else includes it.
+ * computes and reduces a step's gradient, evaluate.c looks at what is held out, save.c and tell.c
+ * are what their names say. What is learnt, and what else that needs, is objective_*.c's. Nobody
+ * else includes it.
  */
 #ifndef RUNTIME_TRAIN_INTERNAL_H
 #define RUNTIME_TRAIN_INTERNAL_H
@@ -19,7 +19,6 @@
 #include "runtime/train/objective.h"
 #include "runtime/train/optim.h"
 #include "runtime/train/planner.h"
-#include "runtime/train/preference.h"
 #include "runtime/train/several.h"
 #include "runtime/train/sparsity.h"
 #include "runtime/train/tensorboard.h"
@@ -37,17 +36,15 @@ struct lots { /* of one step's gradient: [low, open) is ready, [open, top) is on
 
 struct step { /* what is known of a step once the host has looked; the same on every rank */
     double loss, grad_norm, seconds;
-    double busiest_expert;              /* its share of all choices of experts; 0: there are none */
-    double preference[PREFERENCE_SUMS]; /* means, of pairs */
+    double busiest_expert;        /* its share of all choices of experts; 0: there are none */
+    double means[OBJECTIVE_SUMS]; /* of an objective that has more sums than the loss */
 };
 
-struct pairs {        /* of an objective that has them; else zeroes */
-    int64_t all;      /* of train, and those of a file of validation behind them */
-    float *reference; /* (all, 2): log p before training; 0 where it is not wanted. Host */
-    double *of_batch; /* (micro, 2) of the micro-batch in hand, host */
-    double *log_p;    /* likewise */
-    float *scales;    /* likewise */
-    double sums[PREFERENCE_SUMS]; /* since train_take_sums */
+struct kept { /* samples that are kept for one purpose */
+    const char *name;
+    const struct data *from;
+    int64_t start, have; /* which of `from` */
+    int64_t n;           /* of them, that are looked at */
 };
 
 struct train {
@@ -89,8 +86,8 @@ struct train {
     struct entities *entities;
     struct classes *classes;
     struct several *several;
-    struct buf report; /* JSON; empty: none. Rank 0 */
-    struct pairs pairs;
+    struct buf report;   /* JSON; empty: none. Rank 0 */
+    struct pairs *pairs; /* of preferences, else NULL */
     struct match *match; /* of pairs of texts, else NULL */
     int64_t host_bytes;  /* that an objective's own loop keeps, beside the plan */
     bool lots_wanted;
@@ -113,8 +110,12 @@ static inline bool train_leads(const struct train *t)
 int train_open(struct train *t, struct err *e);
 void train_close(struct train *t);
 
+/* Of a file of tokens, made of path. */
+typedef int train_tokens_fn(
+    const struct train *t, const char *path, const char *tokens, struct data **out, struct err *e);
 /* Of running text or documents, path being a file of the user's; all ranks call. */
-int train_open_corpus(struct train *t, const char *path, struct data **out, struct err *e);
+int train_open_corpus(
+    struct train *t, const char *path, train_tokens_fn *open, struct data **out, struct err *e);
 /* Rank 0's: files of tokens go that none of what is open was made of. */
 void train_sweep_corpus(const struct train *t);
 
@@ -129,8 +130,6 @@ void train_set_length(struct train *t, int64_t longest);
 int64_t train_longest(const struct train *t, const struct data *d, int64_t sample);
 /* A sample becomes row j, or rows 2j and 2j + 1, of the micro-batch in hand. */
 void train_fill(struct train *t, const struct data *d, int64_t sample, int64_t j);
-/* Forward of the micro-batch in hand, b samples, by the objective, and back when told so. */
-int train_loss(struct train *t, int64_t b, float scale, bool backward, struct err *e);
 /* This rank's share of the global batch, micro-batch by micro-batch: gradients and losses are added
    up on the device, and what of the gradient is complete is sent off meanwhile. */
 int train_compute(struct train *t, int64_t step, struct err *e);
@@ -138,7 +137,8 @@ int train_compute(struct train *t, int64_t step, struct err *e);
    gradient is complete may leave. */
 void train_begin_gradient(struct train *t);
 void train_begin_backward(struct train *t, bool last);
-extern const struct objective_loop match_loop;
+/* pass_loss, as an objective's sums_fn */
+int train_losses(struct train *t, double *sums, struct err *e);
 /* Sends off the rest; what is enqueued next on the device runs behind the reduction. */
 int train_reduce(struct train *t, struct err *e);
 
@@ -149,23 +149,18 @@ int train_evaluate(struct train *t, struct err *e);
    what the epochs came to. */
 int train_test(struct train *t, struct err *e);
 
+/* The usual look_fn: all that is kept goes forward, a share on each rank, and the sums become
+   everybody's means. */
+int train_look(struct train *t, const struct kept *h, double *means, struct err *e);
 /* Sample i of those that evaluations look at, and of which data; i < 0: how many there are. */
 int64_t train_looked_at(const struct train *t, int64_t i, const struct data **from);
 
-/* Of pairs. open: when the plan is made. refer: resume's begin_fn, computes the reference, or finds
-   it. fill: train_fill's part. prefer: train_loss'. take_sums: what micro-batches came to since
-   then. The others are rank 0's; means (PREFERENCE_SUMS). */
-int train_pairs_open(struct train *t, struct err *e);
-void train_pairs_close(struct train *t);
-int train_refer(void *train, const char *identity, struct err *e);
-void train_fill_pair(struct train *t, const struct data *d, int64_t sample, int64_t j);
-int train_prefer(struct train *t, int64_t b, float scale, bool backward, struct err *e);
-void train_take_sums(struct train *t, double *sums);
-int train_tell_pairs(struct train *t, const char *of, const double *means, struct err *e);
-void train_log_pairs(const struct train *t, const char *of, const double *means);
+/* -- what classifiers find: objective_labels.c, for an evaluation without a training too -- */
 
-/* What is found. open: `most` sequences are looked at, at most. judge: in the micro-batch of b
-   sequences, from `first` on of those that are looked at, that went forward last, whose labels
+/* t->names has been made. Warns of nothing. */
+int train_open_labelled(struct train *t, const char *path, struct data **out, struct err *e);
+/* open: when the plan is made; `most` samples are looked at, at most. judge: in the micro-batch of b
+   samples, from `first` on of those that are looked at, that went forward last, whose labels
    t->labels still holds; both it and t->inputs are used up. judge_all: makes it the world's. The
    others are rank 0's. `of`: "validation" or "test". */
 int train_found_open(struct train *t, int64_t most, struct err *e);
@@ -174,9 +169,9 @@ void train_found_clear(struct train *t);
 int train_judge(struct train *t, int64_t first, int64_t b, struct err *e);
 int train_judge_all(struct train *t, struct err *e);
 double train_f1(const struct train *t);
-int train_tell_found(struct train *t, const char *of, struct err *e);
-void train_log_found(const struct train *t, const char *of, double loss);
+void train_log_found(const struct train *t, const char *of, const double *means);
 void train_write_found(const struct train *t, struct jsonw *w);
+
 /* Makes the zeros that are due after a step, 0: before the first; all ranks call. */
 int train_prune(struct train *t, int64_t step, struct err *e);
 /* A checkpoint of state.step, unless that is saved already. */
@@ -185,6 +180,9 @@ int train_save(struct train *t, struct err *e);
 /* Rank 0's: the step as frame and as TensorBoard's points. */
 int train_tell_step(struct train *t, const struct step *s, struct err *e);
 int train_tell_metric(struct train *t, const char *name, double value, struct err *e);
+/* "name/of" */
+int train_tell_figure(
+    struct train *t, const char *name, const char *of, double value, struct err *e);
 /* A line of metrics.jsonl. */
 int train_log_metrics(struct train *t, const struct door_field *fields, struct err *e);
 int train_tell(

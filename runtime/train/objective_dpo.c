@@ -1,5 +1,6 @@
 /*
- * train/pairs: preferences. What the model has for each answer before it is trained, the reference,
+ * train/objective_dpo: DPO learns from pairs which of two answers is better (preference.h). A
+ * sample is two rows, whose loss is no sum over tokens. What the model has for each answer before it is trained, the reference,
  * is computed once, by the model that is trained, before a checkpoint is loaded into it: there is
  * never a second model. It is kept in memory, eight bytes a pair, and in a file beside the
  * checkpoints, in which a later attempt of the same training finds it; one that is damaged or of
@@ -13,10 +14,26 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "runtime/files/hash.h"
+#include "runtime/train/preference.h"
+
+#include <assert.h>
+
+static_assert(PREFERENCE_SUMS <= OBJECTIVE_SUMS && PREFERENCE_LOSS == 0, "as a loop tells sums");
+
+#define PAIRS_EVALUATED 128
 
 #define FILE_NAME "reference.bin"
 #define MAGIC     "llmjobRP"
 #define LOT       256 /* pairs between two sums: so far may one rank be behind another */
+
+struct pairs {
+    int64_t all;      /* of train, and those of a file of validation behind them */
+    float *reference; /* (all, 2): log p before training; 0 where it is not wanted. Host */
+    double *of_batch; /* (micro, 2) of the micro-batch in hand, host */
+    double *log_p;    /* likewise */
+    float *scales;    /* likewise */
+    double sums[PREFERENCE_SUMS]; /* since pairs_sums */
+};
 
 struct reference_header {
     char magic[8];
@@ -49,9 +66,9 @@ static int64_t sample_of(const struct train *t, int64_t i, const struct data **d
 
 /* -- a micro-batch -- */
 
-void train_fill_pair(struct train *t, const struct data *d, int64_t sample, int64_t j)
+static void pairs_fill(struct train *t, const struct data *d, int64_t sample, int64_t j)
 {
-    struct pairs *p = &t->pairs;
+    struct pairs *p = t->pairs;
     int64_t at = 2 * pair_of(t, d, sample);
     for (int64_t k = 0; k < 2; k++)
         p->of_batch[2 * j + k] = (double)p->reference[at + k];
@@ -59,7 +76,7 @@ void train_fill_pair(struct train *t, const struct data *d, int64_t sample, int6
 
 static struct preference_batch batch_of(const struct train *t, int64_t b)
 {
-    const struct pairs *p = &t->pairs;
+    const struct pairs *p = t->pairs;
     return (struct preference_batch){.pairs = b,
         .tokens = t->length,
         .reference = p->of_batch,
@@ -72,20 +89,22 @@ static struct pass_input input_of(const struct train *t)
     return (struct pass_input){.ids = t->inputs, .targets = t->labels};
 }
 
-int train_prefer(struct train *t, int64_t b, float scale, bool backward, struct err *e)
+static int pairs_loss(struct train *t, int64_t b, float scale, bool backward, struct err *e)
 {
     const struct jobspec_train *s = &t->spec->train;
     const struct preference c = {s->dpo.beta, s->dpo.label_smoothing, s->dpo.loss};
     struct preference_batch batch = batch_of(t, b);
     const struct pass_input in = input_of(t);
     batch.drops = backward;
-    return preference_step(t->pass, &c, &batch, &in, scale, backward, t->pairs.sums, e);
+    return preference_step(t->pass, &c, &batch, &in, scale, backward, t->pairs->sums, e);
 }
 
-void train_take_sums(struct train *t, double *sums)
+static int pairs_sums(struct train *t, double *sums, struct err *e)
 {
-    memcpy(sums, t->pairs.sums, sizeof t->pairs.sums);
-    memset(t->pairs.sums, 0, sizeof t->pairs.sums);
+    (void)e;
+    memcpy(sums, t->pairs->sums, sizeof t->pairs->sums);
+    memset(t->pairs->sums, 0, sizeof t->pairs->sums);
+    return 0;
 }
 
 /* -- the reference -- */
@@ -133,7 +152,7 @@ static int compute_lot(struct train *t, int64_t from, int64_t n, struct err *e)
         return rc;
     for (int64_t i = 0; i < n; i++) {
         int64_t sample = sample_of(t, from + i, &d);
-        memcpy(t->pairs.reference + 2 * pair_of(t, d, sample), v + 2 * i, 2 * sizeof *v);
+        memcpy(t->pairs->reference + 2 * pair_of(t, d, sample), v + 2 * i, 2 * sizeof *v);
     }
     if (v[2 * LOT] > 0)
         return err_set(e, ERR_DRAINED, "stopped on request before the first step");
@@ -144,9 +163,9 @@ static struct reference_header header_of(
     const struct train *t, const char *identity, int64_t wanted)
 {
     struct reference_header h = {.training = hash_xxh3(identity, strlen(identity)),
-        .pairs = t->pairs.all,
+        .pairs = t->pairs->all,
         .wanted = wanted,
-        .digest = hash_xxh3(t->pairs.reference, (size_t)t->pairs.all * 2 * sizeof(float))};
+        .digest = hash_xxh3(t->pairs->reference, (size_t)t->pairs->all * 2 * sizeof(float))};
     memcpy(h.magic, MAGIC, sizeof h.magic);
     return h;
 }
@@ -155,11 +174,11 @@ static struct reference_header header_of(
 static bool find_reference(struct train *t, const char *path, const char *identity, int64_t wanted)
 {
     struct io_map map = {0};
-    size_t bytes = (size_t)t->pairs.all * 2 * sizeof(float);
+    size_t bytes = (size_t)t->pairs->all * 2 * sizeof(float);
     struct reference_header h;
     bool found = false;
     if (io_exists(path) && !io_map(path, &map, NULL) && map.size == sizeof h + bytes) {
-        memcpy(t->pairs.reference, map.data + sizeof h, bytes);
+        memcpy(t->pairs->reference, map.data + sizeof h, bytes);
         h = header_of(t, identity, wanted);
         found = !memcmp(map.data, &h, sizeof h);
     }
@@ -175,12 +194,12 @@ static int keep_reference(
     buf_auto struct buf all;
     buf_init(&all, SIZE_MAX);
     if (buf_add(&all, &h, sizeof h) ||
-        buf_add(&all, t->pairs.reference, (size_t)t->pairs.all * 2 * sizeof(float)))
+        buf_add(&all, t->pairs->reference, (size_t)t->pairs->all * 2 * sizeof(float)))
         return err_set(e, ERR_MEMORY, "no memory to keep the reference");
     return io_write_file(path, all.data, all.len, 0644, e);
 }
 
-int train_refer(void *train, const char *identity, struct err *e)
+static int pairs_begin(void *train, const char *identity, struct err *e)
 {
     struct train *t = train;
     char path[LIMIT_PATH_BYTES + 64];
@@ -190,12 +209,12 @@ int train_refer(void *train, const char *identity, struct err *e)
     int rc = coll_broadcast(t->coll, &found, sizeof found, 0, e);
     if (rc || found)
         return rc ? rc
-                  : coll_broadcast(t->coll, t->pairs.reference,
-                        (size_t)t->pairs.all * 2 * sizeof(float), 0, e);
+                  : coll_broadcast(t->coll, t->pairs->reference,
+                        (size_t)t->pairs->all * 2 * sizeof(float), 0, e);
     if (train_leads(t))
         log_info("what the model has for each answer is computed", LOG_I("pairs", wanted));
     beat_phase(t->door->page, WIRE_PHASE_EVALUATE);
-    memset(t->pairs.reference, 0, (size_t)t->pairs.all * 2 * sizeof(float));
+    memset(t->pairs->reference, 0, (size_t)t->pairs->all * 2 * sizeof(float));
     for (int64_t i = 0, n; i < wanted; i += n) {
         n = wanted - i < LOT ? wanted - i : LOT;
         if ((rc = compute_lot(t, i, n, e)))
@@ -206,10 +225,12 @@ int train_refer(void *train, const char *identity, struct err *e)
 
 /* -- life -- */
 
-int train_pairs_open(struct train *t, struct err *e)
+static int pairs_host(struct train *t, struct err *e)
 {
-    struct pairs *p = &t->pairs;
+    struct pairs *p = t->pairs = mem_zalloc(sizeof *p);
     size_t rows = 2 * (size_t)t->plan.micro_sequences;
+    if (!p)
+        return err_set(e, ERR_MEMORY, "no memory for pairs");
     p->all = data_samples(t->data) + (t->validation ? data_samples(t->validation) : 0);
     p->reference = mem_array((size_t)p->all, 2 * sizeof *p->reference);
     p->of_batch = mem_array(rows, sizeof *p->of_batch);
@@ -222,12 +243,16 @@ int train_pairs_open(struct train *t, struct err *e)
     return 0;
 }
 
-void train_pairs_close(struct train *t)
+static void pairs_close(struct train *t)
 {
-    mem_free(t->pairs.reference);
-    mem_free(t->pairs.of_batch);
-    mem_free(t->pairs.log_p);
-    mem_free(t->pairs.scales);
+    struct pairs *p = t->pairs;
+    if (!p)
+        return;
+    mem_free(p->reference);
+    mem_free(p->of_batch);
+    mem_free(p->log_p);
+    mem_free(p->scales);
+    mem_free(p);
 }
 
 /* -- telling -- */
@@ -241,22 +266,69 @@ static const char *const names[PREFERENCE_SUMS] = {
     [PREFERENCE_LOGP_REJECTED] = "logps/rejected",
 };
 
-int train_tell_pairs(struct train *t, const char *of, const double *means, struct err *e)
+static int pairs_tell(struct train *t, const char *of, const double *means, struct err *e)
 {
     for (int i = 0; i < PREFERENCE_SUMS; i++) {
-        char tag[64];
-        snprintf(tag, sizeof tag, "%s/%s", names[i] ? names[i] : "", of);
-        int rc = names[i] ? train_tell_metric(t, tag, means[i], e) : 0;
+        int rc = names[i] ? train_tell_figure(t, names[i], of, means[i], e) : 0;
         if (rc)
             return rc;
     }
     return 0;
 }
 
-void train_log_pairs(const struct train *t, const char *of, const double *means)
+static void pairs_log(const struct train *t, const char *of, const double *means)
 {
     log_info("preferences", LOG_S("of", of), LOG_I("step", t->state.step),
         LOG_F("loss", means[PREFERENCE_LOSS]), LOG_F("accuracy", means[PREFERENCE_ACCURACY]),
         LOG_F("margin", means[PREFERENCE_MARGIN]), LOG_F("rewardChosen", means[PREFERENCE_CHOSEN]),
         LOG_F("rewardRejected", means[PREFERENCE_REJECTED]));
 }
+
+/* -- the row -- */
+
+static int open_pairs(
+    const struct train *t, const char *path, const char *tokens, struct data **out, struct err *e)
+{
+    return data_open_pairs(path, tokens, t->spec->train.sequence_length, out, e);
+}
+
+static int pairs_file(struct train *t, const char *path, struct data **out, struct err *e)
+{
+    return train_open_corpus(t, path, open_pairs, out, e);
+}
+
+static int64_t one_pair(const struct data *d, int64_t sample)
+{
+    (void)d;
+    (void)sample;
+    return 1;
+}
+
+static const struct objective_loop loop = {
+    .host_fn = pairs_host,
+    .close_fn = pairs_close,
+    .begin_fn = pairs_begin,
+    .compute_fn = train_compute,
+    .fill_fn = pairs_fill,
+    .loss_fn = pairs_loss,
+    .sums_fn = pairs_sums,
+    .sums = PREFERENCE_SUMS,
+    .look_fn = train_look,
+    .tell_fn = pairs_tell,
+    .log_fn = pairs_log,
+};
+
+const struct objective objective_dpo = {
+    .name = "DPO",
+    .samples = "pairs",
+    .model = &objective_left_to_right,
+    .rows = 2,
+    .parts = 1,
+    .evaluated = PAIRS_EVALUATED,
+    .file_fn = pairs_file,
+    .batch_fn = data_pair_sample,
+    .labels_fn = one_pair,
+    .tokens_fn = data_length,
+    .longest_fn = data_pair_longest,
+    .loop = &loop,
+};

@@ -1,5 +1,6 @@
 /*
- * train/match: the loop of pairs of texts. A batch is lost on as a whole (cosines.h), whoever
+ * train/objective_match: PairMatching makes embeddings of texts, the means of their tokens' hidden
+ * states (Reimers and Gurevych, arXiv:1908.10084); what is lost on them is cosines.h's. A batch is lost on as a whole (cosines.h), whoever
  * computed which part of it: all texts are embedded forward, micro-batch by micro-batch; the ranks
  * put the embeddings together, whose gradients each then has in the same bits; and each micro-batch
  * goes forward once more and back (Gao et al., "GradCache", arXiv:2101.06983), but where a rank has
@@ -231,6 +232,8 @@ static int match_open(struct train *t, struct err *e)
 static void match_close(struct train *t)
 {
     struct match *m = t->match;
+    if (!m)
+        return;
     view_close(&m->validation);
     view_close(&m->test);
     void *const all[] = {m->e, m->lengths, m->de, m->own_losses, m->products, m->losses, m->labels,
@@ -471,12 +474,11 @@ static int correlate_view(struct train *t, const struct view *v, struct err *e)
     return ranking_spearman(m->cosines, m->truth, v->pairs, &m->spearman, e);
 }
 
-static int match_look(
-    struct train *t, const struct data *from, int64_t start, int64_t n, double *loss, struct err *e)
+static int match_look(struct train *t, const struct kept *h, double *means, struct err *e)
 {
     struct match *m = t->match;
-    const struct view *v = from == t->test ? &m->test : &m->validation;
-    assert(v->from == from && v->start == start && v->pairs == n);
+    const struct view *v = h->from == t->test ? &m->test : &m->validation;
+    assert(v->from == h->from && v->start == h->start && v->pairs == h->n);
     int rc = embed_view(t, v, e);
     if (rc)
         return rc;
@@ -485,7 +487,7 @@ static int match_look(
     if ((rc = m->labelled ? correlate_view(t, v, e) : rank_view(t, v, e)))
         return rc;
     m->seen = v;
-    *loss = mean;
+    means[0] = mean;
     return 0;
 }
 
@@ -516,31 +518,30 @@ static int list_figures(const struct match *m, struct figure out[FIGURES])
     return RANKING_FIGURES;
 }
 
-static int match_tell(struct train *t, const char *of, struct err *e)
+static int match_tell(struct train *t, const char *of, const double *means, struct err *e)
 {
     struct figure f[FIGURES];
     int n = list_figures(t->match, f);
+    (void)means;
     for (int i = 0; i < n; i++) {
-        char tag[64];
-        snprintf(tag, sizeof tag, "%s/%s", f[i].name, of);
-        int rc = isnan(f[i].value) ? 0 : train_tell_metric(t, tag, f[i].value, e);
+        int rc = isnan(f[i].value) ? 0 : train_tell_figure(t, f[i].name, of, f[i].value, e);
         if (rc)
             return rc;
     }
     return 0;
 }
 
-static void match_log(const struct train *t, const char *of, double loss)
+static void match_log(const struct train *t, const char *of, const double *means)
 {
     const struct match *m = t->match;
     const struct view *v = m->seen;
     const double *f = m->found;
     if (m->labelled)
-        log_info("pairs", LOG_S("of", of), LOG_I("step", t->state.step), LOG_F("loss", loss),
+        log_info("pairs", LOG_S("of", of), LOG_I("step", t->state.step), LOG_F("loss", means[0]),
             LOG_I("pairs", v->pairs), LOG_F("spearman", m->spearman), LOG_F("pearson", m->pearson),
             LOG_F("rocAuc", m->auc));
     else
-        log_info("ranking", LOG_S("of", of), LOG_I("step", t->state.step), LOG_F("loss", loss),
+        log_info("ranking", LOG_S("of", of), LOG_I("step", t->state.step), LOG_F("loss", means[0]),
             LOG_I("queries", v->queries), LOG_I("candidates", v->candidates),
             LOG_F("recall@1", f[RANKING_RECALL_1]), LOG_F("recall@5", f[RANKING_RECALL_5]),
             LOG_F("recall@10", f[RANKING_RECALL_10]), LOG_F("mrr@10", f[RANKING_MRR]),
@@ -562,16 +563,33 @@ static void match_write(const struct train *t, struct jsonw *w)
     jsonw_close(w);
 }
 
-const struct objective_loop match_loop = {
-    .sequences = 2,
-    .samples = "pairs",
-    .file_fn = match_file,
+/* -- the row -- */
+
+static const struct objective_score score = {
+    "match", "validationMatch", CKPT_SCORE_MATCH, match_score};
+
+static const struct objective_loop loop = {
     .open_fn = match_open,
     .close_fn = match_close,
     .compute_fn = match_compute,
+    .sums_fn = train_losses,
+    .sums = 1,
     .look_fn = match_look,
-    .match_fn = match_score,
     .tell_fn = match_tell,
     .log_fn = match_log,
+    .score = &score,
     .write_fn = match_write,
+};
+
+const struct objective objective_match = {
+    .name = "PairMatching",
+    .samples = "pairs",
+    .model = &objective_whole,
+    .headless = true,
+    .rows = 1,
+    .parts = 2,
+    .file_fn = match_file,
+    .labels_fn = data_match_one,
+    .tokens_fn = data_match_tokens,
+    .loop = &loop,
 };

@@ -11,7 +11,6 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "runtime/family/family.h"
 #include "runtime/train/identity.h"
 #include "runtime/train/output.h"
 #include "runtime/train/resume.h"
@@ -19,30 +18,19 @@
 
 #include <math.h>
 
-#define TRUNCATED_TEXTS \
-    "texts are longer than spec.train.sequenceLength: what is beyond is left out"
-#define TRUNCATED_SENTENCES \
-    "sentences are longer than spec.train.sequenceLength: what is beyond is left out, with its " \
-    "labels"
 #define BUDGET_SHARE 0.9   /* of the memory: files, libraries and the tokenizer need some */
 #define GPU_ROWS     65536 /* of a micro-batch: enough that launches and tails do not count */
 
 static int refuse_few(const struct train *t, struct err *e)
 {
     const struct jobspec_train *s = &t->spec->train;
-    bool texts = t->objective->labels == OBJECTIVE_LABELS_TEXTS;
     char of[48];
-    snprintf(of, sizeof of, "%s", texts ? "texts" : "sentences");
-    if (t->objective->pairs)
-        snprintf(of, sizeof of, "pairs");
-    else if (t->objective->loop)
-        snprintf(of, sizeof of, "%s", t->objective->loop->samples);
-    else if (!t->objective->labels)
-        snprintf(of, sizeof of, "sequences of %d tokens", s->sequence_length);
+    snprintf(of, sizeof of, "sequences of %d tokens", s->sequence_length);
     return err_set(e, ERR_USER,
         "spec.train.batchSequences: %d, but spec.train.data.train has only %lld %s to train on; "
         "lower it, or set spec.train.steps to go round them",
-        s->batch_sequences, (long long)t->train_samples, of);
+        s->batch_sequences, (long long)t->train_samples,
+        t->objective->samples ? t->objective->samples : of);
 }
 
 /* Which samples are trained on and in how many steps. */
@@ -92,103 +80,17 @@ static int open_weights(struct train *t, struct err *e)
     t->config = *weights_config(t->weights);
     if (s->model.init == INIT_RANDOM && s->model.config)
         rc = model_config_read(s->model.config, &t->config, e);
-    if (t->objective->loop) { /* nothing above the hidden states is learnt, and nothing kept */
-        t->config.labels = 0;
-        t->config.pooled = false;
-    }
     return rc;
 }
 
 /* What the model sees must be what the objective shows it. */
 static int check_objective(const struct train *t, struct err *e)
 {
-    bool whole = t->objective->bidirectional;
-    bool texts = t->objective->labels == OBJECTIVE_LABELS_TEXTS;
-    if (whole == t->config.bidirectional || (texts && family_of(&t->config)->text_class))
+    const struct objective_model *model = t->objective->model;
+    if (model->takes_fn(&t->config))
         return 0;
     return err_set(e, ERR_USER, "spec.train.objective: %s needs a %s, and spec.model is a %s",
-        t->objective->name,
-        texts       ? "bert, llama, qwen2, qwen3 or mistral model"
-            : whole ? "model that sees whole sentences, a bert"
-                    : "model that goes from left to right",
-        t->config.architecture);
-}
-
-static int open_labelled(struct train *t, const char *path, struct data **out, struct err *e)
-{
-    const struct jobspec_train *s = &t->spec->train;
-    bool texts = t->objective->labels == OBJECTIVE_LABELS_TEXTS;
-    int rc = texts
-        ? data_open_texts(path, s->data.format, t->tok, s->sequence_length, &t->names, out, e)
-        : data_open_tagged(path, t->tok, s->sequence_length, &t->names, out, e);
-    if (rc)
-        return rc;
-    if (data_tagged_truncated(*out) && train_leads(t))
-        log_warn(texts ? TRUNCATED_TEXTS : TRUNCATED_SENTENCES, LOG_S("file", path),
-            LOG_I(texts ? "texts" : "sentences", data_tagged_truncated(*out)),
-            LOG_I("of", data_samples(*out)));
-    return 0;
-}
-
-static int row_of(const char *const *labels, int64_t count, const char *name)
-{
-    for (int i = 0; i < count; i++)
-        if (!strcmp(labels[i], name))
-            return i;
-    return -1;
-}
-
-/* A classifier of the same names is gone on with, whatever their order; one of others means
-   something else. */
-static int match_labels(struct train *t, struct err *e)
-{
-    const struct model_config *has = weights_config(t->weights);
-    const char *const *labels = weights_labels(t->weights);
-    int n = t->names.count;
-    if (!labels || !model_config_same_labels(has, &t->config))
-        return 0;
-    mem_autofree int32_t *from = mem_array((size_t)n, sizeof *from);
-    if (!from)
-        return err_set(e, ERR_MEMORY, "no memory for %d labels", n);
-    for (int i = 0; i < n; i++)
-        if ((from[i] = row_of(labels, n, t->names.names[i])) < 0)
-            return 0;
-    t->label_from = from;
-    from = NULL;
-    return 0;
-}
-
-/* Of all files: what stands in a later one alone has a number, too, though nothing learns it. */
-static int learn_labels(struct train *t, struct err *e)
-{
-    const struct jobspec_train *s = &t->spec->train;
-    const char *const files[] = {s->data.train, s->data.validation, s->data.test};
-    bool texts = t->objective->labels == OBJECTIVE_LABELS_TEXTS;
-    int trained = 0;
-    for (int i = 0; i < 3; i++) {
-        int rc = !files[i] ? 0
-            : texts        ? data_labels_learn_texts(&t->names, files[i], s->data.format, e)
-                           : data_labels_learn_words(&t->names, files[i], e);
-        if (rc)
-            return rc;
-        trained = i ? trained : t->names.count;
-    }
-    if (t->names.count > trained && train_leads(t))
-        log_warn("some labels stand in no text that is trained on",
-            LOG_I("labels", t->names.count - trained), LOG_I("of", t->names.count));
-    t->config.labels = t->names.count;
-    t->config.pooled = texts && t->config.bidirectional;
-    t->config.last = texts && !t->config.bidirectional;
-    t->config.several = t->names.arity == DATA_ARITY_SEVERAL;
-    return match_labels(t, e);
-}
-
-static int open_file(struct train *t, const char *path, struct data **out, struct err *e)
-{
-    if (t->objective->loop)
-        return t->objective->loop->file_fn(t, path, out, e);
-    return t->objective->labels ? open_labelled(t, path, out, e)
-                                : train_open_corpus(t, path, out, e);
+        t->objective->name, model->name, t->config.architecture);
 }
 
 static int open_files(struct train *t, struct err *e)
@@ -198,7 +100,7 @@ static int open_files(struct train *t, struct err *e)
     struct data **const files[] = {&t->data, &t->validation, &t->test};
     int rc = 0;
     for (int i = 0; i < 3 && !rc; i++)
-        rc = paths[i] ? open_file(t, paths[i], files[i], e) : 0;
+        rc = paths[i] ? t->objective->file_fn(t, paths[i], files[i], e) : 0;
     return rc;
 }
 
@@ -258,28 +160,24 @@ static int open_teacher(struct train *t, struct err *e)
     return rc;
 }
 
-/* What stands above the last layer; of labels learn_labels says how many, and of what. */
-static void shape_head(struct train *t)
+/* What stands above the last layer is the objective's, and nothing of the model's own is kept. */
+static int shape_head(struct train *t, struct err *e)
 {
-    t->config.masked = t->objective->masked;
-    if (!t->objective->labels) {
-        t->config.labels = 0;
-        t->config.pooled = t->config.last = t->config.several = false;
-    }
+    t->config.masked = t->config.pooled = t->config.last = t->config.several = false;
+    t->config.labels = 0;
+    return t->objective->head_fn ? t->objective->head_fn(t, e) : 0;
 }
 
 static int open_corpus(struct train *t, struct err *e)
 {
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
+    const struct objective_loop *loop = t->objective->loop;
     int rc;
-    shape_head(t);
     if ((rc = check_objective(t, e)) || (rc = tok_open(t->weights, &t->tok, e)) ||
-        (rc = open_teacher(t, e)) || (t->objective->labels && (rc = learn_labels(t, e))) ||
-        (rc = open_files(t, e)))
+        (rc = open_teacher(t, e)) || (rc = shape_head(t, e)) || (rc = open_files(t, e)) ||
+        (rc = share_out(t, e)) || (rc = check_schedule(t, e)))
         return rc;
-    if ((rc = share_out(t, e)) || (rc = check_schedule(t, e)))
-        return rc;
-    return t->objective->loop ? t->objective->loop->open_fn(t, e) : 0;
+    return loop->open_fn ? loop->open_fn(t, e) : 0;
 }
 
 static struct model_conf model_conf_of(struct train *t)
@@ -296,7 +194,7 @@ static struct model_conf model_conf_of(struct train *t)
         .fresh_labels = !t->label_from,
         .label_from = t->label_from,
         .packed = data_packed(t->data),
-        .headless = t->objective->loop,
+        .headless = t->objective->headless,
         .optimizer_fn = optim_bytes,
         .optimizer = &t->optim_conf,
         .teacher = t->teacher ? weights_config(t->teacher) : NULL,
@@ -338,22 +236,16 @@ static struct optim_conf optim_conf_of(const struct train *t)
     };
 }
 
-/* Of a sample. */
-static int64_t sequences_of(const struct train *t)
-{
-    return t->objective->loop ? t->objective->loop->sequences : 1;
-}
-
 /* How the model is laid out and cut up; *conf receives the plan's choices. */
 static int plan(struct train *t, struct model_conf *conf, struct err *e)
 {
     struct dev_info info;
     dev_describe(t->dev, &info);
-    t->runs_ahead = !info.host_readable && !t->objective->pairs; /* which the host looks at */
+    t->runs_ahead = !info.host_readable && t->objective->loop->sums == 1;
     const struct planner_input in = {
         .model = *conf,
-        .batch_sequences = t->spec->train.batch_sequences * sequences_of(t),
-        .sample_rows = objective_rows(t->objective),
+        .batch_sequences = t->spec->train.batch_sequences * t->objective->parts,
+        .sample_rows = t->objective->rows,
         .world = t->orders->world,
         .budget_bytes = (int64_t)((double)t->budget_bytes * BUDGET_SHARE) - t->host_bytes,
         .rows = info.host_readable ? 0 : GPU_ROWS,
@@ -372,7 +264,7 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     if (train_leads(t))
         log_info("plan", LOG_I("data", t->plan.layout.dp),
             LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total));
-    conf->micro_sequences = t->plan.micro_sequences * objective_rows(t->objective);
+    conf->micro_sequences = t->plan.micro_sequences * t->objective->rows;
     conf->logit_rows = t->plan.logit_rows;
     return 0;
 }
@@ -450,16 +342,9 @@ static int look_at_zeros(struct train *t, struct err *e)
                            "layers has a zero");
 }
 
-static int64_t most_looked_at(const struct train *t)
-{
-    int64_t validation = t->validation ? data_samples(t->validation) : t->held_out;
-    int64_t test = t->test ? data_samples(t->test) : 0;
-    return validation > test ? validation : test;
-}
-
 static int open_host(struct train *t, struct err *e)
 {
-    size_t rows = (size_t)(t->plan.micro_sequences * objective_rows(t->objective));
+    size_t rows = (size_t)(t->plan.micro_sequences * t->objective->rows);
     size_t n = rows * (size_t)t->spec->train.sequence_length;
     t->inputs = mem_array(n, sizeof *t->inputs);
     size_t sets = t->config.several ? rows * (size_t)t->config.labels : 0;
@@ -470,15 +355,8 @@ static int open_host(struct train *t, struct err *e)
     t->first = packed ? mem_array(n, sizeof *t->first) : NULL;
     if (!t->inputs || !t->labels || !t->lengths || !t->files || (packed && !t->first))
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
-    if (t->objective->pairs)
-        return train_pairs_open(t, e);
-    if (!t->objective->labels)
-        return 0;
-    n = model_config_tells_texts(&t->config) ? (size_t)t->plan.micro_sequences : n;
-    t->logits = mem_array(n * (size_t)t->config.labels, sizeof *t->logits);
-    if (!t->logits)
-        return err_set(e, ERR_MEMORY, "no memory for the labels of a micro-batch");
-    return train_found_open(t, most_looked_at(t), e);
+    const struct objective_loop *loop = t->objective->loop;
+    return loop->host_fn ? loop->host_fn(t, e) : 0;
 }
 
 static int resume(struct train *t, struct err *e)
@@ -489,14 +367,14 @@ static int resume(struct train *t, struct err *e)
         .model = t->model,
         .optim = t->optim,
         .steps = t->steps,
-        .begin_fn = t->objective->pairs ? train_refer : NULL,
+        .begin_fn = t->objective->loop->begin_fn,
         .user = t};
     const struct identity_source source = {.spec = t->spec,
         .weights = t->weights,
         .teacher = t->teacher,
         .data = t->data,
         .validation = t->validation,
-        .labels = t->objective->labels ? &t->names : NULL,
+        .labels = t->names.count ? &t->names : NULL,
         .train_samples = t->train_samples,
         .steps = t->steps};
     t->state = (struct ckpt_state){.seed = t->spec->train.seed,
@@ -598,10 +476,7 @@ void train_close(struct train *t)
     mem_free(t->labels);
     mem_free(t->lengths);
     mem_free(t->first);
-    mem_free(t->logits);
-    train_found_close(t);
-    train_pairs_close(t);
-    if (t->match)
+    if (t->objective->loop->close_fn)
         t->objective->loop->close_fn(t);
     mem_free(t->files);
     sparsity_destroy(t->sparsity);

@@ -17,6 +17,14 @@ int train_tell_metric(struct train *t, const char *name, double value, struct er
     return t->board ? tensorboard_scalar(t->board, name, t->state.step, value, e) : 0;
 }
 
+int train_tell_figure(
+    struct train *t, const char *name, const char *of, double value, struct err *e)
+{
+    char tag[64];
+    snprintf(tag, sizeof tag, "%s/%s", name, of);
+    return train_tell_metric(t, tag, value, e);
+}
+
 /* To TensorBoard first: what the agent has heard of is there to be read, whatever ends this
    rank. */
 int train_tell(struct train *t, enum wire_type type, const struct door_field *fields, struct err *e)
@@ -48,6 +56,7 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
 {
     if (!train_leads(t))
         return 0;
+    const struct objective_loop *loop = t->objective->loop;
     double speed = (double)train_tokens(t, t->state.step) / s->seconds;
     double rate = optim_rate(&t->optim_conf, t->state.step);
     int rc;
@@ -57,7 +66,7 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
         (rc = train_tell_metric(t, "tokens_per_second", speed, e)) ||
         (s->busiest_expert > 0 &&
             (rc = train_tell_metric(t, "expert_load/busiest", s->busiest_expert, e))) ||
-        (t->objective->pairs && (rc = train_tell_pairs(t, "train", s->preference, e))) ||
+        (loop->sums > 1 && (rc = loop->tell_fn(t, "train", s->means, e))) ||
         (rc = train_log_metrics(t,
              (struct door_field[]){{"step", (double)t->state.step, NULL}, {"loss", s->loss, NULL},
                  {"learningRate", rate, NULL}, {"gradientNorm", s->grad_norm, NULL},

@@ -23,7 +23,7 @@ struct wish { /* of any rank; the same on every rank */
 static int enqueue_step(struct train *t, int64_t step, struct err *e)
 {
     int rc;
-    if ((rc = train_compute(t, step, e)) || (rc = train_reduce(t, e)))
+    if ((rc = t->objective->loop->compute_fn(t, step, e)) || (rc = train_reduce(t, e)))
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_OPTIMIZER);
     rc = optim_step(t->optim, step, NULL, e);
@@ -76,13 +76,12 @@ static int settle_experts(struct train *t, int n, struct step *s, struct err *e)
 static int settle(
     struct train *t, int n, int64_t start_ns, struct step *s, struct wish *w, struct err *e)
 {
-    double sums[PASS_AHEAD + PREFERENCE_SUMS];
-    float v[PASS_AHEAD + 3 + PREFERENCE_SUMS]; /* losses; stop, save; seconds a step; of pairs */
+    const struct objective_loop *loop = t->objective->loop;
+    double sums[PASS_AHEAD + OBJECTIVE_SUMS];
+    float v[PASS_AHEAD + 3 + OBJECTIVE_SUMS]; /* losses; stop, save; seconds a step; all sums */
     int rc = t->config.experts ? settle_experts(t, n, s, e) : 0;
-    int more = t->objective->pairs ? PREFERENCE_SUMS : 0;
-    if (!rc && more)
-        train_take_sums(t, sums);
-    else if (rc || (rc = pass_loss(t->pass, sums, e)))
+    int more = loop->sums > 1 ? loop->sums : 0;
+    if (rc || (rc = loop->sums_fn(t, sums, e)))
         return rc;
     for (int i = 0; i < n; i++)
         v[i] = (float)(sums[i] / (double)train_labels(t, t->state.step + 1 + i));
@@ -98,8 +97,8 @@ static int settle(
         s[i].loss = (double)v[i];
         s[i].seconds = (double)(clock_ns() - start_ns) * 1e-9 / n;
     }
-    for (int i = 0; i < more; i++) /* of pairs no step is ahead of another */
-        s->preference[i] = (double)v[n + 3 + i];
+    for (int i = 0; i < more; i++) /* of these no step is ahead of another */
+        s->means[i] = (double)v[n + 3 + i];
     *w = (struct wish){v[n] > 0, v[n + 1] > 0};
     double seconds = (double)v[n + 2];
     t->ahead = seconds * PASS_AHEAD < AHEAD_S ? PASS_AHEAD : (int64_t)(AHEAD_S / seconds);
@@ -134,9 +133,9 @@ static void add_to_epoch(struct train *t, double loss)
     *x = (struct ckpt_epoch){.epoch = epoch,
         .step = s->step,
         .loss = s->epoch_loss / (double)s->epoch_labels,
-        .validation_loss = NAN,
-        .f1 = NAN,
-        .match = NAN};
+        .validation_loss = NAN};
+    for (int i = 0; i < CKPT_SCORES; i++)
+        x->scores[i] = NAN;
     s->epoch_loss = 0;
     s->epoch_labels = 0;
     if (train_leads(t))
@@ -245,6 +244,7 @@ static int finish(struct train *t, struct err *e)
         .spec = t->spec,
         .store = t->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
         .page = t->door->page,
+        .embeds = t->objective->headless,
         .report = &t->report};
     if (train_leads(t))
         rc = export_model(&x, e);

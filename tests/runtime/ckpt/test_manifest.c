@@ -24,7 +24,7 @@ static void make(struct ckpt_manifest *m, struct ckpt_file files[2])
             .validation_loss = 1e-300,
             .epoch_loss = 0.1,
             .epoch_labels = 17,
-            .epochs = {{1, 16, 0.75, NAN, NAN, NAN}, {2, 32, 1.0 / 7, 0.5, 0.25, 0.5}},
+            .epochs = {{1, 16, 0.75, NAN, {NAN, NAN}}, {2, 32, 1.0 / 7, 0.5, {0.25, 0.5}}},
             .epoch_count = 2},
         .files = files,
         .file_count = 2,
@@ -58,9 +58,10 @@ START_TEST(what_was_written_is_read)
     ck_assert(a->epoch_loss == b->epoch_loss && a->epoch_labels == b->epoch_labels);
     ck_assert_int_eq(b->epoch_count, 2);
     ck_assert(b->epochs[0].epoch == 1 && b->epochs[0].step == 16 && b->epochs[0].loss == 0.75);
-    ck_assert(isnan(b->epochs[0].validation_loss) && isnan(b->epochs[0].f1));
+    ck_assert(isnan(b->epochs[0].validation_loss) && isnan(b->epochs[0].scores[CKPT_SCORE_F1]));
     ck_assert(b->epochs[1].loss == 1.0 / 7 && b->epochs[1].validation_loss == 0.5);
-    ck_assert(b->epochs[1].f1 == 0.25 && b->epochs[1].match == 0.5);
+    ck_assert(b->epochs[1].scores[CKPT_SCORE_F1] == 0.25);
+    ck_assert(b->epochs[1].scores[CKPT_SCORE_MATCH] == 0.5);
     ck_assert_str_eq(b->spec_hash, "");
     ck_assert_int_eq(back.file_count, 2);
     for (int i = 0; i < 2; i++) {

@@ -88,6 +88,9 @@ START_TEST(masked_tokens_are_learnt_alike_in_any_world)
     ck_assert_double_lt(fabs(o[1].validation / o[0].validation - 1), 1e-3);
     int n = events_shown(board, events, 8 * STEPS);
     ck_assert(events_at(events, n, "perplexity/validation", STEPS));
+    for (int i = 0; i < n; i++)
+        if (events[i].step == STEPS && !strcmp(events[i].tag, "perplexity/validation"))
+            ck_assert_float_eq(events[i].value, (float)exp(o[0].validation));
     struct weights *w;
     ck_assert_msg(!weights_open(training_path("output"), NULL, &w, &e), "%s", e.text);
     ck_assert(weights_config(w)->masked && !weights_config(w)->labels);
