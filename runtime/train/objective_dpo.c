@@ -1,12 +1,13 @@
 /*
  * train/objective_dpo: DPO learns from pairs which of two answers is better (preference.h). A
- * sample is two rows, whose loss is no sum over tokens. What the model has for each answer before it is trained, the reference,
- * is computed once, by the model that is trained, before a checkpoint is loaded into it: there is
- * never a second model. It is kept in memory, eight bytes a pair, and in a file beside the
- * checkpoints, in which a later attempt of the same training finds it; one that is damaged or of
- * another training is computed anew. Only pairs that a step or an evaluation will look at have one.
- * Every rank computes a share of each lot, and in the sum that makes it the world's all learn
- * whether somebody wants to stop.
+ * sample is two rows, whose loss is no sum over tokens.
+ *
+ * What the model has for each answer before it is trained, the reference, is computed once, by the
+ * model that is trained, before a checkpoint is loaded into it: there is never a second model. It
+ * is kept in memory, eight bytes a pair, and in a file beside the checkpoints, in which a later
+ * attempt of the same training finds it; one that is damaged or of another training is computed
+ * anew. Only pairs that a step or an evaluation will look at have one. Every rank computes a share
+ * of each lot, and in the sum that makes it the world's all learn whether somebody wants to stop.
  */
 #include "runtime/train/internal.h"
 

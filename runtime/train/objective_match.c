@@ -1,11 +1,12 @@
 /*
  * train/objective_match: PairMatching makes embeddings of texts, the means of their tokens' hidden
- * states (Reimers and Gurevych, arXiv:1908.10084); what is lost on them is cosines.h's. A batch is lost on as a whole (cosines.h), whoever
- * computed which part of it: all texts are embedded forward, micro-batch by micro-batch; the ranks
- * put the embeddings together, whose gradients each then has in the same bits; and each micro-batch
- * goes forward once more and back (Gao et al., "GradCache", arXiv:2101.06983), but where a rank has
- * only one, whose activations still stand. Means over tokens are taken on the host (pass_means),
- * where all that follows is: they are few numbers, and no operation of a device is needed.
+ * states (Reimers and Gurevych, arXiv:1908.10084). A batch is lost on as a whole (cosines.h),
+ * whoever computed which part of it: all texts are embedded forward, micro-batch by micro-batch;
+ * the ranks put the embeddings together, whose gradients each then has in the same bits; and each
+ * micro-batch goes forward once more and back (Gao et al., "GradCache", arXiv:2101.06983), but
+ * where a rank has only one, whose activations still stand. Means over tokens are taken on the host
+ * (pass_means), where all that follows is: they are few numbers, and no operation of a device is
+ * needed.
  *
  * An evaluation embeds each text of a file once. Without labels each a is looked for among all b
  * of the file, and those that it is paired with are relevant; with labels, cosines are correlated

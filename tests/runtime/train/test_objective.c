@@ -1,6 +1,6 @@
 /*
- * Goal: an objective makes of a sample what its field means by it, takes the models that it can, and
- * has a loop that is whole.
+ * Goal: an objective makes of a sample what its field means by it, takes the models that it can,
+ * and has a loop that is whole.
  * Method: CausalLM over a corpus of known ids: each label is the input that follows, the last one
  * the first input of the next sample; every label of it counts. Classification is the corpus's own
  * samples, and counts what is labelled; a pair counts as one. That the losses are the model's is
