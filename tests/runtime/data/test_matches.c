@@ -7,36 +7,26 @@
  */
 #include "runtime/data/data.h"
 
-#include "runtime/text/tok_def.h"
 #include "tests/runtime/golden.h"
+#include "tests/runtime/wordpiece.h"
 #include "tests/unit.h"
 
 #define T 6
 
-enum { PAD, UNK, CLS, SEP, MASK, UN, AFF, ABLE, RUNS, PARIS, DOT };
-
-static const char vocab[] =
-    "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nun\n##aff\n##able\nruns\nparis\n.\n";
 static const char three[] = "a,b\nunaffable.,Paris\nparis,runs\n\"runs\",PARIS\n";
 
-static char folder[64], path[100];
+static char path[100];
 static struct tok *tok;
 static struct err e;
 
 static void begin(void)
 {
-    char file[100];
-    golden_folder(folder);
-    snprintf(file, sizeof file, "%s/vocab.txt", folder);
-    golden_write(file, vocab, sizeof vocab - 1);
-    ck_assert_msg(!tok_open_folder(folder, -1, -1, &tok, &e), "%s", e.text);
-    snprintf(path, sizeof path, "%s/a.csv", folder);
+    tok = wordpiece_begin("a.csv", path);
 }
 
 static void end(void)
 {
-    tok_close(tok);
-    golden_remove(folder);
+    wordpiece_end(tok, path);
 }
 
 static int write_and_open(const char *text, int length, struct data **out)

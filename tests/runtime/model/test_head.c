@@ -10,9 +10,8 @@
 
 #include "base/io.h"
 #include "base/mem.h"
-#include "runtime/files/safetensors.h"
-#include "runtime/model/pass.h"
 #include "tests/runtime/golden.h"
+#include "tests/runtime/trained.h"
 #include "tests/unit.h"
 
 #include <limits.h>
@@ -27,56 +26,18 @@
 #define DIM    32
 
 static struct err e;
-static struct dev *d;
-static struct weights *w;
-static struct model *m;
-static struct pass *pass;
+static struct trained t;
 
 static struct model_conf conf_of(const char *folder, int lora_rank)
 {
-    static const char *const targets[] = {"q_proj", "v_proj", NULL};
-    ck_assert_msg(!dev_open("cpu", 0, 2, &d, &e), "%s", e.text);
-    ck_assert_msg(!weights_open(folder, NULL, &w, &e), "%s", e.text);
-    return (struct model_conf){.config = *weights_config(w),
-        .t = DTYPE_F32,
-        .train = true,
-        .micro_sequences = B,
-        .sequence_length = T,
-        .lora_rank = lora_rank,
-        .lora_alpha = 8,
-        .lora_targets = targets,
-        .seed = 1};
-}
-
-static void open(const struct model_conf *c)
-{
-    ck_assert_msg(!model_create(d, c, &m, &e), "%s", e.text);
-    ck_assert_msg(!model_load(m, w, &e), "%s", e.text);
-    ck_assert_msg(!pass_create(m, &pass, &e), "%s", e.text);
-}
-
-static void close_all(void)
-{
-    pass_destroy(pass);
-    model_destroy(m);
-    weights_close(w);
-    dev_close(d);
+    return trained_conf(&t, folder, B, T, lora_rank);
 }
 
 /* The mean loss of the golden batch. */
 static double step_of(bool backward)
 {
     json_auto struct json *step = golden_json(GOLDEN "tiny_bert_texts_step.json");
-    int64_t n, k, b;
-    mem_autofree int32_t *inputs = golden_ids(json_get(step, "inputs"), &n);
-    mem_autofree int32_t *labels = golden_ids(json_get(step, "targets"), &k);
-    mem_autofree int32_t *lengths = golden_ids(json_get(step, "lengths"), &b);
-    const struct pass_input in = {.ids = inputs, .lengths = lengths, .targets = labels};
-    double sum;
-    ck_assert(b == B && n == B * T && k == n);
-    pass_zero_gradient(pass);
-    ck_assert_msg(!pass_step(pass, B, &in, 1.0f / B, backward, &sum, &e), "%s", e.text);
-    return sum / B;
+    return trained_step(&t, step, backward);
 }
 
 START_TEST(logits_of_texts_equal_transformers)
@@ -86,9 +47,9 @@ START_TEST(logits_of_texts_equal_transformers)
     double far = 0;
     const struct model_conf c = conf_of(FOLDER, 0);
     ck_assert(c.config.labels == LABELS && c.config.pooled);
-    open(&c);
+    trained_open(&t, &c);
     step_of(false);
-    ck_assert_msg(!pass_label_logits(pass, B, logits, &e), "%s", e.text);
+    ck_assert_msg(!pass_label_logits(t.pass, B, logits, &e), "%s", e.text);
     ck_assert_msg(
         !safetensors_open(GOLDEN "tiny_bert_texts_logits.safetensors", &golden, &e), "%s", e.text);
     ck_assert_int_eq(safetensors_at(golden, 0)->bytes, (int64_t)sizeof logits);
@@ -98,29 +59,9 @@ START_TEST(logits_of_texts_equal_transformers)
     printf("texts: logits at most %.2g away\n", far);
     ck_assert_double_le(far, 1e-5);
     safetensors_close(golden);
-    close_all();
+    trained_close(&t);
 }
 END_TEST
-
-static double distance(const float *a, const float *b, int64_t n)
-{
-    double apart = 0, norm = 0;
-    for (int64_t i = 0; i < n; i++) {
-        apart += pow((double)a[i] - (double)b[i], 2);
-        norm += pow((double)b[i], 2);
-    }
-    return sqrt(apart / norm);
-}
-
-static const float *golden_part(
-    const struct safetensors *s, const char *prefix, const char *name, int64_t count)
-{
-    char full[192];
-    snprintf(full, sizeof full, "%s%s", prefix, name);
-    const struct safetensors_tensor *t = safetensors_find(s, full);
-    ck_assert_msg(t && t->bytes == count * 4, "%s", full);
-    return (const float *)t->data;
-}
 
 /* Of factors and classifier, and of nothing else: the pooler is frozen, as peft has it. */
 START_TEST(adapters_below_a_pooler_equal_peft)
@@ -129,33 +70,17 @@ START_TEST(adapters_below_a_pooler_equal_peft)
     const struct model_conf c = conf_of(FOLDER, 4);
     ck_assert_msg(
         !safetensors_open(GOLDEN "tiny_bert_texts_lora.safetensors", &golden, &e), "%s", e.text);
-    open(&c);
-    const struct tensors *trained = model_trained(m);
-    ck_assert_int_eq(trained->count, 8 + 2);
-    ck_assert_int_eq(safetensors_count(golden), 1 + 8 + trained->count);
-    for (int i = 0; i < 8; i++)
-        dev_upload(d, model_master(m) + trained->at[i].offset,
-            golden_part(golden, "", trained->at[i].name, trained->at[i].count),
-            (size_t)trained->at[i].count * 4);
-    model_master_changed(m);
-    double loss = (double)*golden_part(golden, "", "loss_mean", 1);
+    trained_open(&t, &c);
+    ck_assert_int_eq(model_trained(t.m)->count, 8 + 2);
+    ck_assert_int_eq(safetensors_count(golden), 1 + 8 + 8 + 2);
+    trained_set(&t, golden, "", 8);
+    double loss = (double)*trained_part(golden, "", "loss_mean", 1);
     ck_assert_double_eq_tol(step_of(true), loss, 1e-5);
-    for (int i = 0; i < trained->count; i++) {
-        const struct tensor *p = &trained->at[i];
-        mem_autofree float *g = mem_array((size_t)p->count, 4);
-        dev_download(d, g, pass_gradient(pass) + p->offset, (size_t)p->count * 4);
-        double far = distance(g, golden_part(golden, "grad.", p->name, p->count), p->count);
-        ck_assert_msg(far < 1e-4, "%s: %.3g", p->name, far);
-    }
+    trained_compare(&t, golden, "grad.");
     safetensors_close(golden);
-    close_all();
+    trained_close(&t);
 }
 END_TEST
-
-static void read_part(const char *name, float *out, int64_t n)
-{
-    ck_assert_msg(!model_read(m, name, false, out, n, &e), "%s", e.text);
-}
 
 /* A folder with that file as its weights, of which the configuration says that texts have several
    labels. */
@@ -190,29 +115,29 @@ START_TEST(several_labels_equal_torch)
     several_folder(folders[1], GOLDEN "tiny_bert_several_step.safetensors");
     const struct model_conf c = conf_of(folders[0], 0);
     ck_assert(c.config.several && c.config.pooled && k == B * LABELS);
-    open(&c);
+    trained_open(&t, &c);
     ck_assert_msg(!weights_open(folders[1], NULL, &want, &e), "%s", e.text);
-    pass_zero_gradient(pass);
-    ck_assert(!pass_step(pass, B, &in, 1.0f / (B * LABELS), true, &sum, &e));
+    pass_zero_gradient(t.pass);
+    ck_assert(!pass_step(t.pass, B, &in, 1.0f / (B * LABELS), true, &sum, &e));
     ck_assert_double_eq_tol(sum / (B * LABELS), json_num(step, "loss_mean", 0), 1e-5);
-    for (int i = 0; i < model_trained(m)->count; i++) {
-        const struct tensor *p = &model_trained(m)->at[i];
+    for (int i = 0; i < model_trained(t.m)->count; i++) {
+        const struct tensor *p = &model_trained(t.m)->at[i];
         mem_autofree float *g = mem_array((size_t)p->count, 4);
         mem_autofree float *x = mem_array((size_t)p->count, 4);
         ck_assert_msg(!weights_read(want, p->name, p->shape[0], p->dims == 2 ? p->shape[1] : 1, 0,
                           p->shape[0], DTYPE_F32, x, &e),
             "%s", e.text);
-        dev_download(d, g, pass_gradient(pass) + p->offset, (size_t)p->count * 4);
+        dev_download(t.d, g, pass_gradient(t.pass) + p->offset, (size_t)p->count * 4);
         if (strstr(p->name, "k_proj.bias")) /* only rounding */
             continue;
-        ck_assert_msg(
-            distance(g, x, p->count) < 1e-4, "%s: %.3g", p->name, distance(g, x, p->count));
+        ck_assert_msg(trained_distance(g, x, p->count) < 1e-4, "%s: %.3g", p->name,
+            trained_distance(g, x, p->count));
     }
     sets[4] = 2;
-    ck_assert_int_eq(pass_step(pass, B, &in, 1, false, &sum, &e), -ERR_DATA);
+    ck_assert_int_eq(pass_step(t.pass, B, &in, 1, false, &sum, &e), -ERR_DATA);
     ck_assert_ptr_nonnull(strstr(e.text, "a text has a label or not"));
     weights_close(want);
-    close_all();
+    trained_close(&t);
     golden_remove(folders[0]);
     golden_remove(folders[1]);
 }
@@ -224,17 +149,17 @@ START_TEST(labels_in_another_order_keep_their_rows)
     static const int32_t from[LABELS] = {2, 0, 1};
     float was[LABELS * DIM], is[LABELS * DIM], bias[2][LABELS];
     struct model_conf c = conf_of(FOLDER, 0);
-    ck_assert(!weights_read(w, "classifier.weight", LABELS, DIM, 0, LABELS, DTYPE_F32, was, &e));
-    ck_assert(!weights_read(w, "classifier.bias", LABELS, 1, 0, LABELS, DTYPE_F32, bias[0], &e));
+    ck_assert(!weights_read(t.w, "classifier.weight", LABELS, DIM, 0, LABELS, DTYPE_F32, was, &e));
+    ck_assert(!weights_read(t.w, "classifier.bias", LABELS, 1, 0, LABELS, DTYPE_F32, bias[0], &e));
     c.label_from = from;
-    open(&c);
-    read_part("classifier.weight", is, LABELS * DIM);
-    read_part("classifier.bias", bias[1], LABELS);
+    trained_open(&t, &c);
+    trained_read(&t, "classifier.weight", is, LABELS * DIM);
+    trained_read(&t, "classifier.bias", bias[1], LABELS);
     for (int i = 0; i < LABELS; i++) {
         ck_assert_mem_eq(is + i * DIM, was + from[i] * DIM, DIM * 4);
         ck_assert(bias[1][i] == bias[0][from[i]]);
     }
-    close_all();
+    trained_close(&t);
 }
 END_TEST
 
@@ -244,27 +169,27 @@ START_TEST(what_is_fresh_is_drawn)
     float was[DIM * DIM], is[DIM * DIM];
     struct model_conf c = conf_of(FOLDER, 0);
     c.fresh_labels = true;
-    open(&c);
-    ck_assert(!weights_read(w, "model.pooler.weight", DIM, DIM, 0, DIM, DTYPE_F32, was, &e));
-    read_part("model.pooler.weight", is, DIM * DIM);
+    trained_open(&t, &c);
+    ck_assert(!weights_read(t.w, "model.pooler.weight", DIM, DIM, 0, DIM, DTYPE_F32, was, &e));
+    trained_read(&t, "model.pooler.weight", is, DIM * DIM);
     ck_assert_mem_eq(is, was, sizeof is);
-    read_part("classifier.bias", is, LABELS);
+    trained_read(&t, "classifier.bias", is, LABELS);
     ck_assert(is[0] == 0 && is[1] == 0 && is[2] == 0);
-    close_all();
+    trained_close(&t);
     c = conf_of(GOLDEN "tiny-bert", 0);
     ck_assert(!c.config.pooled && c.config.labels == 5);
     c.config.pooled = true;
-    open(&c);
-    read_part("classifier.bias", is, 5);
+    trained_open(&t, &c);
+    trained_read(&t, "classifier.bias", is, 5);
     ck_assert(is[0] == 0 && is[4] == 0);
-    read_part("model.pooler.bias", is, DIM);
+    trained_read(&t, "model.pooler.bias", is, DIM);
     ck_assert(is[0] == 0 && is[DIM - 1] == 0);
-    read_part("model.pooler.weight", is, DIM * DIM);
+    trained_read(&t, "model.pooler.weight", is, DIM * DIM);
     double sum = 0;
     for (int i = 0; i < DIM * DIM; i++)
         sum += (double)is[i] * (double)is[i];
     ck_assert_double_eq_tol(sqrt(sum / (DIM * DIM)), 0.02, 0.002);
-    close_all();
+    trained_close(&t);
 }
 END_TEST
 
@@ -295,8 +220,8 @@ static double score_step(bool backward)
     memset(targets, -1, sizeof targets);
     for (int i = 0; i < B; i++)
         targets[i * T] = labels[i];
-    pass_zero_gradient(pass);
-    ck_assert_msg(!pass_step(pass, B, &in, 1.0f / B, backward, &sum, &e), "%s", e.text);
+    pass_zero_gradient(t.pass);
+    ck_assert_msg(!pass_step(t.pass, B, &in, 1.0f / B, backward, &sum, &e), "%s", e.text);
     return sum / B;
 }
 
@@ -306,38 +231,7 @@ static void open_score(const char *folder, int lora_rank)
     c.config.labels = LABELS;
     c.config.last = true;
     c.config.pad_id = 3;
-    open(&c);
-}
-
-/* What is trained becomes the file's `prefix` parts, where it has them. */
-static void set_parts(const struct safetensors *golden, const char *prefix, int count)
-{
-    int set = 0;
-    for (int i = 0; i < model_trained(m)->count; i++) {
-        const struct tensor *p = &model_trained(m)->at[i];
-        char name[192];
-        snprintf(name, sizeof name, "%s%s", prefix, p->name);
-        const struct safetensors_tensor *t = safetensors_find(golden, name);
-        if (!t)
-            continue;
-        ck_assert_int_eq(t->bytes, p->count * 4);
-        dev_upload(d, model_master(m) + p->offset, t->data, (size_t)t->bytes);
-        set++;
-    }
-    ck_assert_int_eq(set, count);
-    model_master_changed(m);
-}
-
-static void compare_parts(const struct safetensors *golden, const char *prefix)
-{
-    for (int i = 0; i < model_trained(m)->count; i++) {
-        const struct tensor *p = &model_trained(m)->at[i];
-        const float *want = golden_part(golden, prefix, p->name, p->count);
-        mem_autofree float *g = mem_array((size_t)p->count, 4);
-        dev_download(d, g, pass_gradient(pass) + p->offset, (size_t)p->count * 4);
-        double far = distance(g, want, p->count);
-        ck_assert_msg(far < 1e-4, "%s%s: %.3g", prefix, p->name, far);
-    }
+    trained_open(&t, &c);
 }
 
 static void check_score(const char *family, bool whole)
@@ -347,28 +241,28 @@ static void check_score(const char *family, bool whole)
     struct safetensors *golden = score_golden(family, folder);
     open_score(folder, 0);
     const struct tensor *score =
-        tensors_get(model_trained(m), TENSOR_CLASSIFIER, TENSOR_WEIGHT, -1, -1);
-    ck_assert_ptr_null(tensors_get(model_trained(m), TENSOR_CLASSIFIER, TENSOR_BIAS, -1, -1));
-    dev_upload(d, model_master(m) + score->offset,
-        golden_part(golden, "", "score.weight", score->count), (size_t)score->count * 4);
+        tensors_get(model_trained(t.m), TENSOR_CLASSIFIER, TENSOR_WEIGHT, -1, -1);
+    ck_assert_ptr_null(tensors_get(model_trained(t.m), TENSOR_CLASSIFIER, TENSOR_BIAS, -1, -1));
+    dev_upload(t.d, model_master(t.m) + score->offset,
+        trained_part(golden, "", "score.weight", score->count), (size_t)score->count * 4);
     ck_assert_double_eq_tol(
-        score_step(false), (double)*golden_part(golden, "", "loss_mean", 1), 1e-5);
-    ck_assert_msg(!pass_label_logits(pass, B, logits, &e), "%s", e.text);
-    const float *want = golden_part(golden, "", "logits", B * LABELS);
+        score_step(false), (double)*trained_part(golden, "", "loss_mean", 1), 1e-5);
+    ck_assert_msg(!pass_label_logits(t.pass, B, logits, &e), "%s", e.text);
+    const float *want = trained_part(golden, "", "logits", B * LABELS);
     for (int i = 0; i < B * LABELS; i++)
         ck_assert_msg(fabsf(logits[i] - want[i]) < 1e-4f, "%s: logit %d: %g, not %g", family, i,
             (double)logits[i], (double)want[i]);
     score_step(true);
     if (whole)
-        compare_parts(golden, "full.");
-    close_all();
+        trained_compare(&t, golden, "full.");
+    trained_close(&t);
     open_score(folder, 4);
-    ck_assert_int_eq(model_trained(m)->count, 8 + 1);
-    set_parts(golden, "lora.", 9);
+    ck_assert_int_eq(model_trained(t.m)->count, 8 + 1);
+    trained_set(&t, golden, "lora.", 9);
     ck_assert_double_eq_tol(
-        score_step(true), (double)*golden_part(golden, "lora.", "loss_mean", 1), 1e-5);
-    compare_parts(golden, "grad.");
-    close_all();
+        score_step(true), (double)*trained_part(golden, "lora.", "loss_mean", 1), 1e-5);
+    trained_compare(&t, golden, "grad.");
+    trained_close(&t);
     safetensors_close(golden);
 }
 

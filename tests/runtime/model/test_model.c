@@ -10,55 +10,26 @@
 #include "base/mem.h"
 #include "runtime/model/engine.h"
 #include "runtime/train/optim.h"
-#include "runtime/files/safetensors.h"
 #include "tests/runtime/golden.h"
+#include "tests/runtime/trained.h"
 #include "tests/unit.h"
 
 #include <limits.h>
 #include <math.h>
 #include <unistd.h>
 
-static const char *const targets[] = {"q_proj", "v_proj", NULL};
 static struct err e;
 
-struct tiny {
-    struct dev *d;
-    struct weights *w;
-    struct model *m;
-    struct pass *pass;
-};
-
 static void tiny_open_from(
-    struct tiny *t, const char *folder, int64_t b, int64_t length, int lora_rank)
+    struct trained *t, const char *folder, int64_t b, int64_t length, int lora_rank)
 {
-    struct model_conf c = {.t = DTYPE_F32,
-        .train = true,
-        .micro_sequences = b,
-        .sequence_length = length,
-        .lora_rank = lora_rank,
-        .lora_alpha = 8,
-        .lora_targets = targets,
-        .seed = 1};
-
-    ck_assert_msg(!dev_open("cpu", 0, 2, &t->d, &e), "%s", e.text);
-    ck_assert_msg(!weights_open(folder, NULL, &t->w, &e), "%s", e.text);
-    c.config = *weights_config(t->w);
-    ck_assert_msg(!model_create(t->d, &c, &t->m, &e), "%s", e.text);
-    ck_assert_msg(!model_load(t->m, t->w, &e), "%s", e.text);
-    ck_assert_msg(!pass_create(t->m, &t->pass, &e), "%s", e.text);
+    const struct model_conf c = trained_conf(t, folder, b, length, lora_rank);
+    trained_open(t, &c);
 }
 
-static void tiny_open(struct tiny *t, int64_t b, int lora_rank)
+static void tiny_open(struct trained *t, int64_t b, int lora_rank)
 {
     tiny_open_from(t, GOLDEN "tiny-llama", b, 32, lora_rank);
-}
-
-static void tiny_close(struct tiny *t)
-{
-    pass_destroy(t->pass);
-    model_destroy(t->m);
-    weights_close(t->w);
-    dev_close(t->d);
 }
 
 static double norm_of(const float *a, int64_t n)
@@ -70,83 +41,31 @@ static double norm_of(const float *a, int64_t n)
     return sqrt(sum);
 }
 
-/* |a - b| / |b| over a tensor */
-static double distance(const float *a, const float *b, int64_t n)
-{
-    double diff = 0, norm = 0;
-
-    for (int64_t i = 0; i < n; i++) {
-        diff += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        norm += (double)b[i] * (double)b[i];
-    }
-    return sqrt(diff / norm);
-}
-
-/* A pass over the batch of a file; the mean loss of the targets that count. */
-static double pass_of(struct tiny *t, const struct json *step, bool backward)
-{
-    const struct json *given = json_get(step, "lengths");
-    int64_t n, m, b = json_int(step, "b", 0), counted = 0;
-    mem_autofree int32_t *inputs = golden_ids(json_get(step, "inputs"), &n);
-    mem_autofree int32_t *labels = golden_ids(json_get(step, "targets"), &m);
-    mem_autofree int32_t *lengths = given ? golden_ids(given, &b) : NULL;
-    double sum;
-
-    ck_assert_int_eq(n, b * json_int(step, "t", 0));
-    ck_assert_int_eq(m, n);
-    for (int64_t i = 0; i < n; i++)
-        counted += labels[i] >= 0;
-    const struct pass_input in = {.ids = inputs, .lengths = lengths, .targets = labels};
-    pass_zero_gradient(t->pass);
-    ck_assert_msg(
-        !pass_step(t->pass, b, &in, 1 / (float)counted, backward, &sum, &e), "%s", e.text);
-    return sum / (double)counted;
-}
-
-static double step_of(struct tiny *t, const struct json *step)
-{
-    return pass_of(t, step, true);
-}
-
-static double golden_step(struct tiny *t)
+static double golden_step(struct trained *t)
 {
     json_auto struct json *step = golden_json(GOLDEN "tiny_step.json");
 
-    return step_of(t, step);
+    return trained_step(t, step, true);
 }
 
-/* Every part's gradient against the tensor <prefix><name> of the file. */
-static void compare_gradients(struct tiny *t, const char *path, const char *prefix)
+static void compare_gradients(struct trained *t, const char *path, const char *prefix)
 {
     struct safetensors *s;
-    char name[192];
-
     ck_assert_msg(!safetensors_open(path, &s, &e), "%s", e.text);
-    for (int i = 0; i < model_trained(t->m)->count; i++) {
-        const struct tensor *p = &model_trained(t->m)->at[i];
-        mem_autofree float *g = mem_array((size_t)p->count, 4);
-        const struct safetensors_tensor *want;
-
-        snprintf(name, sizeof name, "%s%s", prefix, p->name);
-        want = safetensors_find(s, name);
-        ck_assert_msg(want && want->bytes == p->count * 4, "%s", name);
-        dev_download(t->d, g, pass_gradient(t->pass) + p->offset, (size_t)p->count * 4);
-        double far = distance(g, (const float *)want->data, p->count);
-        ck_assert_msg(far < 1e-4, "%s: %.3g", name, far);
-    }
+    trained_compare(t, s, prefix);
     safetensors_close(s);
 }
 
 START_TEST(gradients_equal_torch)
 {
     json_auto struct json *step = golden_json(GOLDEN "tiny_step.json");
-    struct tiny t = {0};
+    struct trained t = {0};
 
     tiny_open(&t, 2, 0);
     ck_assert_double_eq_tol(golden_step(&t), json_num(step, "loss_mean", 0), 1e-5);
     ck_assert_int_eq(model_trained(t.m)->count, 20);
     compare_gradients(&t, GOLDEN "tiny_step.safetensors", "");
-    tiny_close(&t);
+    trained_close(&t);
 }
 END_TEST
 
@@ -176,7 +95,7 @@ static bool has_suffix(const char *name, const char *suffix)
 
 /* Relative per tensor; but GPT-2's bias of keys has no gradient (it adds the same to every score of
    a query), so its rounding is measured against the bias of queries. */
-static void compare_with(struct tiny *t, struct weights *want)
+static void compare_with(struct trained *t, struct weights *want)
 {
     const struct model_config *c = weights_config(want);
     double queries = 0;
@@ -199,15 +118,15 @@ static void compare_with(struct tiny *t, struct weights *want)
             ck_assert_double_le(norm_of(w, p->count), 1e-4 * queries);
             continue;
         }
-        ck_assert_msg(
-            distance(g, w, p->count) < 1e-4, "%s: %.3g", p->name, distance(g, w, p->count));
+        ck_assert_msg(trained_distance(g, w, p->count) < 1e-4, "%s: %.3g", p->name,
+            trained_distance(g, w, p->count));
     }
 }
 
 static void check_family(const char *name, const char *prefix)
 {
     char folder[64], model[96], config[128], gradients[96], path[96];
-    struct tiny t = {0};
+    struct trained t = {0};
     struct weights *want;
 
     snprintf(model, sizeof model, GOLDEN "tiny-%s", name);
@@ -218,9 +137,9 @@ static void check_family(const char *name, const char *prefix)
     golden_folder(folder);
     want = open_gradients(folder, config, gradients);
     tiny_open_from(&t, model, json_int(step, "b", 0), json_int(step, "t", 0), 0);
-    ck_assert_double_eq_tol(step_of(&t, step), json_num(step, "loss_mean", 0), 1e-5);
+    ck_assert_double_eq_tol(trained_step(&t, step, true), json_num(step, "loss_mean", 0), 1e-5);
     compare_with(&t, want);
-    tiny_close(&t);
+    trained_close(&t);
     weights_close(want);
     golden_remove(folder);
 }
@@ -243,7 +162,7 @@ END_TEST
 
 /* -- BERT -- */
 
-static void bert_open(struct tiny *t, const struct json *step, int lora_rank)
+static void bert_open(struct trained *t, const struct json *step, int lora_rank)
 {
     tiny_open_from(
         t, GOLDEN "tiny-bert", json_int(step, "b", 0), json_int(step, "t", 0), lora_rank);
@@ -254,7 +173,7 @@ START_TEST(logits_of_labels_equal_transformers)
 {
     json_auto struct json *step = golden_json(GOLDEN "tiny_bert_step.json");
     struct safetensors *golden;
-    struct tiny t = {0};
+    struct trained t = {0};
     float logits[3 * 16 * 5];
     double far = 0;
     int64_t b;
@@ -262,7 +181,7 @@ START_TEST(logits_of_labels_equal_transformers)
 
     bert_open(&t, step, 0);
     ck_assert(b == 3 && json_int(step, "t", 0) == 16 && weights_config(t.w)->labels == 5);
-    pass_of(&t, step, false);
+    trained_step(&t, step, false);
     ck_assert_msg(!pass_label_logits(t.pass, b, logits, &e), "%s", e.text);
     ck_assert_msg(
         !safetensors_open(GOLDEN "tiny_bert_logits.safetensors", &golden, &e), "%s", e.text);
@@ -274,7 +193,7 @@ START_TEST(logits_of_labels_equal_transformers)
     printf("bert: logits at most %.2g away\n", far);
     ck_assert_double_le(far, 1e-4);
     safetensors_close(golden);
-    tiny_close(&t);
+    trained_close(&t);
 }
 END_TEST
 
@@ -288,7 +207,7 @@ START_TEST(padding_changes_no_bit)
     mem_autofree int32_t *lengths = golden_ids(json_get(step, "lengths"), &b);
     const struct pass_input in = {.ids = inputs, .lengths = lengths, .targets = labels};
     const struct pass_input whole = {.ids = inputs, .targets = labels};
-    struct tiny t = {0};
+    struct trained t = {0};
     double loss[2];
 
     bert_open(&t, step, 0);
@@ -309,7 +228,7 @@ START_TEST(padding_changes_no_bit)
     labels[3] = 5;
     ck_assert_int_eq(pass_step(t.pass, b, &in, 1, false, &loss[1], &e), -ERR_DATA);
     ck_assert_ptr_nonnull(strstr(e.text, "label 5 is none of the 5"));
-    tiny_close(&t);
+    trained_close(&t);
 }
 END_TEST
 
@@ -318,11 +237,11 @@ START_TEST(a_classifier_is_trained_beside_adapters)
 {
     json_auto struct json *step = golden_json(GOLDEN "tiny_bert_step.json");
     struct safetensors *golden;
-    struct tiny t = {0};
+    struct trained t = {0};
 
     bert_open(&t, step, 4);
     ck_assert_int_eq(model_trained(t.m)->count, 2 * 2 * 2 + 2);
-    ck_assert_double_eq_tol(step_of(&t, step), json_num(step, "loss_mean", 0), 1e-5);
+    ck_assert_double_eq_tol(trained_step(&t, step, true), json_num(step, "loss_mean", 0), 1e-5);
     ck_assert_msg(
         !safetensors_open(GOLDEN "tiny_bert_step.safetensors", &golden, &e), "%s", e.text);
     for (int i = 8; i < 10; i++) {
@@ -332,10 +251,10 @@ START_TEST(a_classifier_is_trained_beside_adapters)
 
         ck_assert_msg(want && want->bytes == p->count * 4, "%s", p->name);
         dev_download(t.d, g, pass_gradient(t.pass) + p->offset, (size_t)p->count * 4);
-        ck_assert_double_le(distance(g, (const float *)want->data, p->count), 1e-4);
+        ck_assert_double_le(trained_distance(g, (const float *)want->data, p->count), 1e-4);
     }
     safetensors_close(golden);
-    tiny_close(&t);
+    trained_close(&t);
 }
 END_TEST
 
@@ -355,7 +274,7 @@ static struct model_conf bert_conf(struct weights *w, int64_t labels)
 /* One of another number of labels than the file has; the rest is loaded. */
 START_TEST(a_classifier_of_other_labels_is_fresh)
 {
-    struct tiny t = {0};
+    struct trained t = {0};
     float got[5 * 32], want[5 * 32], sum = 0;
 
     ck_assert(!dev_open("cpu", 0, 2, &t.d, &e));
@@ -387,7 +306,7 @@ END_TEST
 
 START_TEST(what_predicts_no_next_token_is_refused)
 {
-    struct tiny t = {0};
+    struct trained t = {0};
 
     ck_assert(!dev_open("cpu", 0, 2, &t.d, &e));
     ck_assert_msg(!weights_open(GOLDEN "tiny-bert", NULL, &t.w, &e), "%s", e.text);
@@ -403,7 +322,8 @@ START_TEST(what_predicts_no_next_token_is_refused)
 END_TEST
 
 /* Through a classifier that hands on what it is given. */
-static void hidden_of(struct tiny *t, const struct json *sentence, const float *want, int64_t count)
+static void hidden_of(
+    struct trained *t, const struct json *sentence, const float *want, int64_t count)
 {
     int64_t n, c = weights_config(t->w)->dim;
     mem_autofree int32_t *ids = golden_ids(json_get(sentence, "ids"), &n);
@@ -430,7 +350,7 @@ START_TEST(minilm_computes_what_transformers_computes)
 {
     json_auto struct json *golden = golden_json(GOLDEN "minilm_hidden.json");
     struct safetensors *s;
-    struct tiny t = {0};
+    struct trained t = {0};
     char path[1024], name[64];
     int i = 0;
 
@@ -458,13 +378,13 @@ START_TEST(minilm_computes_what_transformers_computes)
     }
     ck_assert_int_eq(i, 3);
     safetensors_close(s);
-    tiny_close(&t);
+    trained_close(&t);
 }
 END_TEST
 
 /* -- adapters -- */
 
-static void load_factors(struct tiny *t, struct safetensors *s)
+static void load_factors(struct trained *t, struct safetensors *s)
 {
     for (int i = 0; i < model_trained(t->m)->count; i++) {
         const struct tensor *p = &model_trained(t->m)->at[i];
@@ -480,7 +400,7 @@ static void check_adapters(const char *name, const char *prefix)
 {
     char model[96], path[96], factors[96];
     struct safetensors *s;
-    struct tiny t = {0};
+    struct trained t = {0};
 
     snprintf(model, sizeof model, GOLDEN "tiny-%s", name);
     snprintf(path, sizeof path, GOLDEN "%s_step.json", prefix);
@@ -490,11 +410,11 @@ static void check_adapters(const char *name, const char *prefix)
     tiny_open_from(&t, model, json_int(step, "b", 0), json_int(step, "t", 0), 4);
     ck_assert_int_eq(model_trained(t.m)->count, 8);
     load_factors(&t, s);
-    ck_assert_double_eq_tol(
-        step_of(&t, step), (double)*(const float *)safetensors_find(s, "loss_mean")->data, 1e-5);
+    ck_assert_double_eq_tol(trained_step(&t, step, true),
+        (double)*(const float *)safetensors_find(s, "loss_mean")->data, 1e-5);
     compare_gradients(&t, factors, "grad.");
     safetensors_close(s);
-    tiny_close(&t);
+    trained_close(&t);
 }
 
 START_TEST(lora_gradients_equal_peft)
@@ -511,7 +431,7 @@ END_TEST
 /* Factors merged into the weights give the same loss as factors beside them. */
 START_TEST(merged_equals_beside)
 {
-    struct tiny beside = {0}, merged = {0};
+    struct trained beside = {0}, merged = {0};
     struct safetensors *s;
     double loss;
 
@@ -531,14 +451,14 @@ START_TEST(merged_equals_beside)
     ck_assert_double_eq_tol(
         loss, (double)*(const float *)safetensors_find(s, "loss_mean")->data, 1e-5);
     safetensors_close(s);
-    tiny_close(&beside);
-    tiny_close(&merged);
+    trained_close(&beside);
+    trained_close(&merged);
 }
 END_TEST
 
 static void follow_run(const char *folder, const struct json *train, const struct json *run)
 {
-    struct tiny t = {0};
+    struct trained t = {0};
     struct optim *o;
     struct optim_conf c = {.learning_rate = json_num(run, "learning_rate", 0),
         .weight_decay = json_num(train, "weight_decay", 0),
@@ -582,7 +502,7 @@ static void follow_run(const char *folder, const struct json *train, const struc
         norm = json_next(norm);
     }
     optim_destroy(o);
-    tiny_close(&t);
+    trained_close(&t);
 }
 
 static int follow_runs(const char *folder, const char *file, int64_t steps)
@@ -677,7 +597,7 @@ END_TEST
 
 START_TEST(tensors_read_back)
 {
-    struct tiny t = {0};
+    struct trained t = {0};
     float want[256], got[256];
 
     tiny_open(&t, 2, 4);
@@ -693,12 +613,12 @@ START_TEST(tensors_read_back)
     for (int i = 0; i < 4 * 64; i++)
         ck_assert(fabsf(got[i]) <= 1 / 8.0f);
     ck_assert_int_eq(model_read(t.m, "model.norm.weight", true, got, 63, &e), -ERR_BUG);
-    tiny_close(&t);
+    trained_close(&t);
 }
 END_TEST
 
 /* The standard deviation of a fresh tensor, and its mean. */
-static double fresh_deviation(struct tiny *t, const char *name, double *mean)
+static double fresh_deviation(struct trained *t, const char *name, double *mean)
 {
     double sum = 0, squares = 0;
 
@@ -742,7 +662,7 @@ START_TEST(fresh_weights_are_as_the_family_has_them)
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct tiny t = {0};
+        struct trained t = {0};
         double mean, deviation;
 
         tiny_open_from(&t, rows[i].folder, 2, 16, 0);
@@ -751,7 +671,7 @@ START_TEST(fresh_weights_are_as_the_family_has_them)
         ck_assert_msg(fabs(deviation - rows[i].deviation) <= 0.1 * rows[i].deviation,
             "%s: deviation %g", rows[i].name, deviation);
         ck_assert_double_eq_tol(mean, rows[i].mean, 0.002);
-        tiny_close(&t);
+        trained_close(&t);
     }
 }
 END_TEST
@@ -760,7 +680,7 @@ START_TEST(bad_ids_are_refused)
 {
     int32_t inputs[64] = {0}, labels[64] = {0};
     const struct pass_input in = {.ids = inputs, .targets = labels};
-    struct tiny t = {0};
+    struct trained t = {0};
     double sum;
 
     tiny_open(&t, 2, 0);
@@ -771,7 +691,7 @@ START_TEST(bad_ids_are_refused)
     inputs[63] = 0;
     labels[0] = -1; /* not counted */
     ck_assert_int_eq(pass_step(t.pass, 2, &in, 1, true, &sum, &e), 0);
-    tiny_close(&t);
+    trained_close(&t);
 }
 END_TEST
 
