@@ -10,6 +10,7 @@ import pathlib
 import subprocess
 
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import (AutoTokenizer, BertConfig, BertForTokenClassification, BertModel, BertTokenizer)
 
@@ -21,6 +22,8 @@ LETTERS = [chr(c) for c in range(ord("a"), ord("z") + 1)]
 VOCABULARY = SPECIAL + list(".,-") + LETTERS + ["##" + c for c in LETTERS] + WORDS
 VOCABULARY += [f"[unused{i}]" for i in range(96 - len(VOCABULARY))]
 LENGTHS, T = [16, 11, 5], 16
+OUR_NAMES = [("bert.encoder.layer.", "model.layers."), ("attention.self.query", "self_attn.q_proj"),
+             ("attention.self.value", "self_attn.v_proj")]
 SENTENCES = ["The capital of France is Paris.", "Anna Schmidt works for Siemens in M\u00fcnchen.", "unbelievably tokenised"]
 
 
@@ -32,11 +35,11 @@ def config():
         label2id={l: i for i, l in enumerate(LABELS)}, attn_implementation="eager")
 
 
-def make_model():
+def save_model(name, kind, config, seed):
     """Larger weights than a fresh model's, uneven norms and biases, so that every gradient is far from zero, and the exact
     GELU from its tanh form."""
-    torch.manual_seed(37)
-    model = BertForTokenClassification(config())
+    torch.manual_seed(seed)
+    model = kind(config)
     with torch.no_grad():
         for key, p in model.named_parameters():
             noise = torch.randn_like(p)
@@ -44,10 +47,14 @@ def make_model():
                 p.copy_(0.2 * noise)
             else:
                 p.copy_(0.1 * noise if key.endswith(".bias") else 1 + 0.1 * noise)
-    model.save_pretrained(HERE / "tiny-bert")
-    (HERE / "tiny-bert" / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    model.save_pretrained(HERE / name)
+    (HERE / name / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
     BertTokenizer(vocab={w: i for i, w in enumerate(VOCABULARY)}, do_lower_case=True,
-                  model_max_length=48).save_pretrained(HERE / "tiny-bert")
+                  model_max_length=48).save_pretrained(HERE / name)
+
+
+def open_model(name, kind):
+    return kind.from_pretrained(HERE / name, attn_implementation="eager", dtype=torch.float32).train()
 
 
 def batch():
@@ -60,20 +67,50 @@ def batch():
     return ids, there, labels.masked_fill(~counts, -100)
 
 
+def save_step(name, model, out, ids, targets, counted):
+    """The gradients of a step, and what went in; targets: a list."""
+    save_file({n: p.grad.contiguous() for n, p in model.named_parameters()}, HERE / f"{name}_step.safetensors")
+    step = dict(b=len(LENGTHS), t=T, lengths=LENGTHS, inputs=ids.flatten().tolist(), targets=targets, counted=counted,
+                loss_mean=out.loss.item())
+    (HERE / f"{name}_step.json").write_text(json.dumps(step) + "\n")
+
+
+def save_told(name, model, out, ids, targets):
+    """The same of targets by token, -100: none."""
+    save_step(name, model, out, ids, targets.masked_fill(targets == -100, -1).flatten().tolist(), int((targets >= 0).sum()))
+
+
+def save_lora(name, opened, seed, step, **kind):
+    """Factors as given (B is not 0), and the gradients of all that peft trains. opened: makes the model; step: its inputs."""
+    torch.manual_seed(seed)
+    model = get_peft_model(opened(), LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=["query", "value"], **kind))
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            if "lora_" in key:
+                p.copy_(0.1 * torch.randn_like(p))
+    out = model(**step)
+    out.loss.backward()
+    tensors = {"loss_mean": out.loss.detach().reshape(1)}
+    for key, p in model.named_parameters():
+        if not p.requires_grad:
+            continue
+        ours = key.replace(".default", "").replace(".modules_to_save", "").removeprefix("base_model.model.")
+        for theirs, name_here in OUR_NAMES:
+            ours = ours.replace(theirs, name_here)
+        tensors["grad." + ours] = p.grad.contiguous()
+        if "lora_" in ours:
+            tensors[ours] = p.detach().contiguous()
+    save_file(tensors, HERE / f"{name}_lora.safetensors")
+
+
 def make_step():
     ids, there, labels = batch()
-    model = BertForTokenClassification.from_pretrained(HERE / "tiny-bert", attn_implementation="eager",
-                                                       dtype=torch.float32)
-    model.train()
+    model = open_model("tiny-bert", BertForTokenClassification)
     out = model(input_ids=ids, attention_mask=there.long(), labels=labels)
     out.loss.backward()
     logits = out.logits.detach() * there[:, :, None]
     save_file({"logits": logits.reshape(-1, len(LABELS)).contiguous()}, HERE / "tiny_bert_logits.safetensors")
-    save_file({n: p.grad.contiguous() for n, p in model.named_parameters()}, HERE / "tiny_bert_step.safetensors")
-    step = dict(b=len(LENGTHS), t=T, lengths=LENGTHS, inputs=ids.flatten().tolist(),
-                targets=labels.masked_fill(labels == -100, -1).flatten().tolist(), counted=int((labels >= 0).sum()),
-                loss_mean=out.loss.item())
-    (HERE / "tiny_bert_step.json").write_text(json.dumps(step) + "\n")
+    save_told("tiny_bert", model, out, ids, labels)
 
 
 def make_minilm():
@@ -94,6 +131,6 @@ def make_minilm():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    make_model()
+    save_model("tiny-bert", BertForTokenClassification, config(), 37)
     make_step()
     make_minilm()
