@@ -221,6 +221,20 @@ tiny_cases() {
     case_of model=llama init=Random data=lines.jsonl clip=0
 }
 
+objective_cases() {
+    local words
+    for words in "objective=MaskedLM model=bert-masked data=text.txt" \
+        "objective=TokenClassification model=bert data=words.conll held=held-words.conll" \
+        "objective=SequenceClassification model=bert-texts data=texts.jsonl held=held-texts.jsonl" \
+        "objective=SequenceClassification model=bert-texts data=sets.jsonl held=held-sets.jsonl" \
+        "objective=DPO data=answers.jsonl method=LoRA" \
+        "objective=PairMatching model=bert data=pairs.jsonl held=held-pairs.jsonl" \
+        "objective=PairMatching model=bert data=alike.jsonl held=held-alike.jsonl pair=Cosine"; do
+        case_of $words length=48 ranks=2
+        [ -n "$quick" ] || case_of $words length=48 ranks=1 precision=BF16
+    done
+}
+
 smollm2_cases() {
     local words ranks
     for words in "precision=FP32 method=LoRA" "precision=BF16 method=LoRA dropout=0.05" "precision=BF16 method=Full"; do
@@ -234,11 +248,14 @@ smollm2_cases() {
 begin
 add_texts
 add_tiny
+add_objectives
 [ -n "$quick" ] && echo "quick: one world of each" || echo "all cases"
 started=$SECONDS
 can_fail
 tiny_cases
+objective_cases
 resumes model=llama precision=BF16 method=LoRA dropout=0.1 ranks=2
+resumes objective=TokenClassification model=bert data=words.conll held=held-words.conll length=48
 serves llama FP32
 serves gpt2 BF16
 if [ -z "$quick" ]; then

@@ -77,6 +77,25 @@ add_tiny() {
             "$work/data/$name/tokenizer.json"
     done
 }
+# What each objective learns from, of a text's lines, with labels that mean little; the last ten lines are held out.
+add_objectives() {
+    local name
+    for name in bert bert-texts bert-masked; do cp -r "$top/tests/golden/tiny-$name" "$work/data/$name"; done
+    head -n 130 "$work/data/text.txt" | cut -d ' ' -f 1-9 | awk 'NF > 5' >"$work/lines"
+    awk '{ for (i = 1; i <= NF; i++) print $i, (i % 4 == 1 ? "B-A" : i % 4 == 2 ? "I-A" : "O"); print "" }' \
+        "$work/lines" >"$work/words.conll"
+    jq -Rc '{text: ., label: "of \(length % 3)"}' "$work/lines" >"$work/texts.jsonl"
+    jq -Rc '{text: ., labels: [["a", "b", "c"][:length % 4][]]}' "$work/lines" >"$work/sets.jsonl"
+    jq -Rc 'split(" ") | {prompt: .[0], chosen: " \(.[1:4] | join(" "))", rejected: " \(.[4:] | join(" "))"}' \
+        "$work/lines" >"$work/answers.jsonl"
+    jq -Rc 'split(" ") | {a: (.[:3] | join(" ")), b: (.[3:] | join(" "))}' "$work/lines" >"$work/pairs.jsonl"
+    jq -c '. + {label: ((.b | length) % 5 / 4)}' "$work/pairs.jsonl" >"$work/alike.jsonl"
+    for name in texts.jsonl sets.jsonl answers.jsonl pairs.jsonl alike.jsonl; do
+        head -n 90 "$work/$name" >"$work/data/$name" && tail -n 10 "$work/$name" >"$work/data/held-$name"
+    done
+    awk -v RS= -v ORS='\n\n' 'NR <= 90' "$work/words.conll" >"$work/data/words.conll"
+    awk -v RS= -v ORS='\n\n' 'NR > 90' "$work/words.conll" >"$work/data/held-words.conll"
+}
 add_smollm2() { cp --reflink=auto "$("$top/tests/golden/fetch.sh" smollm2)" "$work/data/smollm2.gguf"; }
 
 # ---- jobs ----------------------------------------------------------------------------------------
@@ -84,10 +103,10 @@ add_smollm2() { cp --reflink=auto "$("$top/tests/golden/fetch.sh" smollm2)" "$wo
 write_training() { # file [key=value...]
     local -A o=([model]=llama [init]=Pretrained [precision]=FP32 [method]=Full [dropout]=0 [replicas]=1 [ranks]=1
         [targets]=q_proj,v_proj [data]=text.txt [length]=16 [batch]=4 [steps]=50 [save]=25 [evaluate]=10
-        [recompute]=None [schedule]=Cosine [rate]=0.001 [seed]=7 [clip]=1)
+        [recompute]=None [schedule]=Cosine [rate]=0.001 [seed]=7 [clip]=1 [objective]=CausalLM [held]= [pair]=InBatchNegatives)
     local word
     for word in "${@:2}"; do
-        [ -n "${o[${word%%=*}]-}" ] || { echo "unknown: $word" >&2; return 1; }
+        [ -n "${o[${word%%=*}]+known}" ] || { echo "unknown: $word" >&2; return 1; }
         o[${word%%=*}]=${word#*=}
     done
     cat >"$1" <<-E
@@ -104,8 +123,9 @@ write_training() { # file [key=value...]
 	  precision: ${o[precision]}
 	  checkpoint: {path: /run-data/ckpt, everySteps: ${o[save]}, everySeconds: 0}
 	  train:
+	    objective: ${o[objective]}
 	    method: ${o[method]}
-	    data: {train: /data/${o[data]}}
+	    data: {train: /data/${o[data]}${o[held]:+, validation: /data/${o[held]}, test: /data/${o[held]}}}
 	    sequenceLength: ${o[length]}
 	    batchSequences: ${o[batch]}
 	    steps: ${o[steps]}
@@ -118,6 +138,7 @@ write_training() { # file [key=value...]
 	E
     [ "${o[method]}" != LoRA ] ||
         echo "    lora: {rank: 4, alpha: 8, dropout: ${o[dropout]}, targets: [${o[targets]}]}" >>"$1"
+    [ "${o[objective]}" != PairMatching ] || echo "    pair: {loss: ${o[pair]}}" >>"$1"
 }
 write_serving() { # file model precision
     cat >"$1" <<-E
