@@ -1,7 +1,8 @@
 /*
  * data/internal: a corpus, as the files of this folder share it: data.c has running text and the
  * order of samples, masked.c running text with hidden tokens, labels.c names, tagged.c sentences,
- * texts.c files of labelled texts and such texts, and matches.c pairs of texts. Nobody else includes it.
+ * texts.c the reading of labelled texts, and such texts, matches.c pairs of texts. Nobody else
+ * includes it.
  */
 #ifndef RUNTIME_DATA_INTERNAL_H
 #define RUNTIME_DATA_INTERNAL_H

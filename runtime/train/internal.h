@@ -159,8 +159,8 @@ int64_t train_looked_at(const struct train *t, int64_t i, const struct data **fr
 
 /* t->names has been made. Warns of nothing. */
 int train_open_labelled(struct train *t, const char *path, struct data **out, struct err *e);
-/* open: when the plan is made; `most` samples are looked at, at most. judge: in the micro-batch of b
-   samples, from `first` on of those that are looked at, that went forward last, whose labels
+/* open: when the plan is made; `most` samples are looked at, at most. judge: in the micro-batch of
+   b samples, from `first` on of those that are looked at, that went forward last, whose labels
    t->labels still holds; both it and t->inputs are used up. judge_all: makes it the world's. The
    others are rank 0's. `of`: "validation" or "test". */
 int train_found_open(struct train *t, int64_t most, struct err *e);

@@ -1,6 +1,6 @@
 /*
- * wordpiece: a tokenizer of eleven tokens, whose ids are written out by hand: what tests of labelled
- * texts begin with.
+ * wordpiece: a tokenizer of eleven tokens, whose ids are written out by hand: what tests of
+ * labelled texts begin with.
  */
 #ifndef TESTS_RUNTIME_WORDPIECE_H
 #define TESTS_RUNTIME_WORDPIECE_H
