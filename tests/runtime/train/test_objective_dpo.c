@@ -247,7 +247,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_sampled(&(struct unit){"pairs", 120, setup, training_teardown},
+    return unit_run_sampled(&(struct unit){"objective_dpo", 120, setup, training_teardown},
         (const TTest *const[]){losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
             what_stands_in_the_file_is_gone_by, adapters_in_bf16_with_a_file_to_validate,
             what_is_refused, NULL});

@@ -630,7 +630,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_sampled(&(struct unit){"classify", 120, setup, training_teardown},
+    return unit_run_sampled(&(struct unit){"objective_labels", 120, setup, training_teardown},
         (const TTest *const[]){sentences_are_learnt_alike_in_any_world, the_folder_has_the_labels,
             a_fresh_classifier_learns_beside_adapters, an_interruption_does_not_show,
             sentences_are_held_out_where_no_file_is_given, what_is_refused,

@@ -188,7 +188,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"masked", 120, setup, training_teardown},
+    return unit_run_with(&(struct unit){"objective_tokens", 120, setup, training_teardown},
         (const TTest *const[]){masked_tokens_are_learnt_alike_in_any_world,
             an_interruption_does_not_show, each_epoch_hides_other_tokens, heads_are_fresh_or_frozen,
             what_is_refused, NULL});
