@@ -125,17 +125,11 @@ static int open_model(struct finished *f, struct err *e)
 
 static int open_host(struct finished *f, struct err *e)
 {
-    struct train *t = &f->t;
-    size_t micro = (size_t)t->plan.micro_sequences;
-    size_t rows = micro * (size_t)t->spec->train.sequence_length;
-    t->inputs = mem_array(rows, sizeof *t->inputs);
-    size_t sets = t->config.several ? micro * (size_t)t->config.labels : 0;
-    t->labels = mem_array(rows > sets ? rows : sets, sizeof *t->labels);
-    t->lengths = mem_array(micro, sizeof *t->lengths);
     f->losses = mem_array((size_t)f->n, sizeof *f->losses);
-    if (!t->inputs || !t->labels || !t->lengths || !f->losses)
-        return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
-    return train_found_open(t, f->n, e);
+    if (!f->losses)
+        return err_set(e, ERR_MEMORY, "no memory for the losses of a file");
+    int rc = train_open_batch(&f->t, e);
+    return rc ? rc : train_found_open(&f->t, f->n, e);
 }
 
 static int tell_loaded(struct finished *f, struct err *e)
@@ -161,23 +155,6 @@ static int open_all(struct finished *f, struct err *e)
     rc = world_agree(t->coll, t->orders->world, weights_digest(t->weights) ^ data_digest(t->test),
         data_samples(t->test), e);
     return rc ? rc : tell_loaded(f, e);
-}
-
-static void close_all(struct finished *f)
-{
-    struct train *t = &f->t;
-    mem_free(f->losses);
-    mem_free(t->inputs);
-    mem_free(t->labels);
-    mem_free(t->lengths);
-    train_found_close(t);
-    pass_destroy(t->pass);
-    model_destroy(t->model);
-    data_close(t->test);
-    data_labels_done(&t->names);
-    mem_free(t->label_from);
-    tok_close(t->tok);
-    weights_close(t->weights);
 }
 
 /* -- looking -- */
@@ -341,11 +318,14 @@ int finished_run(const struct train_conf *c, struct jsonw *w, int64_t *count, st
         .spec = &f.spec,
         .budget_bytes = c->budget_bytes,
         .coll = c->coll,
+        .log_fd = -1,
+        .metrics_fd = -1,
         .objective = objective_of(&f.spec.train)};
     int rc;
     if (!(rc = open_all(&f, e)) && !(rc = look_at_all(&f, e)) && train_leads(&f.t))
         rc = report(&f, w, e);
     *count = f.done;
-    close_all(&f);
+    mem_free(f.losses);
+    train_close(&f.t);
     return rc;
 }

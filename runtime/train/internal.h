@@ -109,6 +109,8 @@ static inline bool train_leads(const struct train *t)
 /* Whatever train_open made, complete or not, is train_close's to free. */
 int train_open(struct train *t, struct err *e);
 void train_close(struct train *t);
+/* A part of it, when the plan is made: what a micro-batch is filled in. */
+int train_open_batch(struct train *t, struct err *e);
 
 /* Of a file of tokens, made of path. */
 typedef int train_tokens_fn(

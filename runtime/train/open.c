@@ -342,7 +342,7 @@ static int look_at_zeros(struct train *t, struct err *e)
                            "layers has a zero");
 }
 
-static int open_host(struct train *t, struct err *e)
+int train_open_batch(struct train *t, struct err *e)
 {
     size_t rows = (size_t)(t->plan.micro_sequences * t->objective->rows);
     size_t n = rows * (size_t)t->spec->train.sequence_length;
@@ -350,12 +350,22 @@ static int open_host(struct train *t, struct err *e)
     size_t sets = t->config.several ? rows * (size_t)t->config.labels : 0;
     t->labels = mem_array(n > sets ? n : sets, sizeof *t->labels);
     t->lengths = mem_array(rows, sizeof *t->lengths);
-    t->files = mem_array((size_t)t->orders->world, sizeof *t->files);
-    bool packed = data_packed(t->data);
+    bool packed = t->data && data_packed(t->data);
     t->first = packed ? mem_array(n, sizeof *t->first) : NULL;
-    if (!t->inputs || !t->labels || !t->lengths || !t->files || (packed && !t->first))
+    if (!t->inputs || !t->labels || !t->lengths || (packed && !t->first))
         return err_set(e, ERR_MEMORY, "no memory for a micro-batch");
+    return 0;
+}
+
+static int open_host(struct train *t, struct err *e)
+{
     const struct objective_loop *loop = t->objective->loop;
+    int rc = train_open_batch(t, e);
+    if (rc)
+        return rc;
+    t->files = mem_array((size_t)t->orders->world, sizeof *t->files);
+    if (!t->files)
+        return err_set(e, ERR_MEMORY, "no memory for a world of %d ranks", t->orders->world);
     return loop->host_fn ? loop->host_fn(t, e) : 0;
 }
 
