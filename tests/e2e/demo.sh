@@ -265,7 +265,7 @@ on_cluster() {
 	show "$kubectl" -n $namespace apply -f manifests/samples/serve.yaml
 	hold "$kubectl" -n $namespace wait --for=condition=Ready llmjob/kjv-chat --timeout=120s
 	"$kubectl" -n $namespace port-forward service/kjv-chat :8000 >"$work/forward" 2>&1 &
-	poll 15 "port-forward" grep -q Forwarding "$work/forward"
+	poll 60 "port-forward" grep -q Forwarding "$work/forward"
 	port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$work/forward")
 	ask "http://127.0.0.1:$port"
 

@@ -80,22 +80,21 @@ train_standalone() {
 	[ ! -t 1 ] || { echo "What was done to it:" && sed 's/^/  /' "$work/told"; }
 }
 
-serving_at() { sed -n 's|.* serving at \(http://[^ ]*\)/v1$|\1|p' "$work/serve" | tail -n 1; }
-is_serving() { [ -n "$(serving_at)" ] || ! kill -0 "$server"; }
+is_serving() { serving "$work/serve" >/dev/null || ! kill -0 "$run"; }
 serve_standalone() {
 	title "serve here: llmjob run manifests/samples/serve.yaml"
-	env TMPDIR="$work" "$work/bin/llmjob" run manifests/samples/serve.yaml --storage "data=$data" \
-		--plain --port 0 >"$work/serve" 2>&1 &
-	server=$!
+	local url
+	begin "$work/serve" env TMPDIR="$work" "$work/bin/llmjob" run manifests/samples/serve.yaml --storage "data=$data" \
+		--plain --port 0
 	await 60 "the server" is_serving
-	[ -n "$(serving_at)" ] || { cat "$work/serve"; exit 1; }
-	echo "serving at $(serving_at)/v1"
-	ask "$(serving_at)"
+	url=$(serving "$work/serve") || { cat "$work/serve"; exit 1; }
+	echo "serving at $url/v1"
+	ask "$url"
 	now_s >"$work/answered"
 	echo "(the answer, $(duration "$(cat "$work/answered")") after the start; the limit is 3 min)"
 	resume_compiling
-	kill -INT $server
-	wait $server || [ $? = 71 ] # drained
+	kill -INT $run
+	wait $run || [ $? = 71 ] # drained
 }
 
 before_and_after() {

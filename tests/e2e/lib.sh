@@ -149,6 +149,16 @@ need_namespace() {
 # The model and text that the samples of manifests/ name.
 need_material() { tests/e2e/material "$data"; }
 
+# ---- a program beside the test -------------------------------------------------------------------
+# Its pid is $run. Its log is emptied before it begins, so that nobody reads there what another program said.
+begin() { # log command...
+	: >"$1"
+	"${@:2}" >>"$1" 2>&1 &
+	run=$!
+}
+# The address that an `llmjob run` with this log serves at; none yet is a failure.
+serving() { sed -n 's|.* serving at \(http://[^ ]*\)/v1$|\1|p' "$1" | tail -n 1 | grep .; }
+
 # ---- waiting -------------------------------------------------------------------------------------
 # watch SECONDS WHAT PREDICATE KUBECTL-ARGUMENTS...: feeds each line of a watch to PREDICATE until
 # it is true.

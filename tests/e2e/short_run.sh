@@ -60,9 +60,8 @@ clean_up() {
 }
 llmjob=(env "TMPDIR=$work" "$work/bin/llmjob")
 of_manifest() { jq -r ".$1" "$work/ckpt/step-$(printf %08d $steps)/manifest.json"; }
-serving() { sed -n 's|.* serving at \(http://[^ ]*\)/v1$|\1|p' "$work/said" | grep .; }
 answer() {
-	curl -sS --fail-with-body --max-time 10 "$(serving)/v1/completions" -H 'content-type: application/json' \
+	curl -sS --fail-with-body --max-time 60 "$(serving "$work/said")/v1/completions" -H 'content-type: application/json' \
 		-d '{"model": "tiny", "prompt": "and there was ", "max_tokens": 8, "temperature": 0}' |
 		jq -e '.usage.completion_tokens == 8'
 }
@@ -70,19 +69,18 @@ answer() {
 trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 check "the job is right" "${llmjob[@]}" validate "$work/train.yaml"
-check "two ranks train it to its end" timeout 60 "${llmjob[@]}" run "$work/train.yaml" \
+check "two ranks train it to its end" timeout 120 "${llmjob[@]}" run "$work/train.yaml" \
 	--storage "data=$work" --plain
 check "every sample of every step was consumed once" \
 	awk -v batch=$batch -v steps=$steps -f tests/e2e/samples.awk "$work"/ckpt/samples/*.log
 check "the loss fell" jq -en "$(of_manifest validationLoss) < $(of_manifest firstValidationLoss) - 0.1"
-"${llmjob[@]}" run "$work/serve.yaml" --storage "data=$work" --plain --port 0 >"$work/said" 2>&1 &
-run=$!
-check "what they wrote is served" poll 30 "an address" serving
+begin "$work/said" "${llmjob[@]}" run "$work/serve.yaml" --storage "data=$work" --plain --port 0
+check "what they wrote is served" poll 60 "an address" serving "$work/said"
 check "and answers" answer
 kill -TERM $run
 status=0
-timeout 30 tail --pid=$run -f /dev/null || kill -9 $run
+timeout 60 tail --pid=$run -f /dev/null || kill -9 $run
 wait $run || status=$?
 check "it ends, drained" equal $status 71
-check "nothing is left running" poll 5 "the end of all processes" none_running
+check "nothing is left running" poll 60 "the end of all processes" none_running
 finish

@@ -73,7 +73,7 @@ check "it may not change jobs" may no update llmjobs "$namespace"
 ask() { job asks "$1, run: {command: [/bin/true]}" | kn create --dry-run=server -f -; }
 placed() { ask "placement: {$1}"; }
 # A policy is known to the API server's admission a moment after it is made.
-poll 20 "the policy holds" refuses "is not allowed" placed "priorityClassName: system-node-critical"
+poll 60 "the policy holds" refuses "is not allowed" placed "priorityClassName: system-node-critical"
 check "a priority class is refused by its name" refuses \
 	"spec.placement.priorityClassName: system-node-critical is not allowed" \
 	placed "priorityClassName: system-node-critical"

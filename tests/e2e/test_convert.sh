@@ -47,14 +47,11 @@ llmjob() { # name [flags...]
 	env "TMPDIR=$work" timeout 200 "$work/bin/llmjob" run "$work/$1.yaml" --storage "data=$data" --plain "${@:2}"
 }
 runs() { llmjob "$1" >"$out" 2>&1; }
-served() { sed -n 's|.* serving at \(http://[^ ]*\)/v1$|\1|p' "$out" | grep .; }
 # What the model goes on with, at temperature 0.
 answer() { # name
-	: >"$out" # the background's own truncation may come after the first look for an address
-	llmjob "$1" --port 0 >"$out" 2>&1 &
-	local run=$!
-	poll 60 "an address" served >&2
-	curl -sS --fail-with-body --max-time 60 "$(served)/v1/completions" -H 'content-type: application/json' \
+	begin "$out" llmjob "$1" --port 0
+	poll 60 "an address" serving "$out" >&2
+	curl -sS --fail-with-body --max-time 60 "$(serving "$out")/v1/completions" -H 'content-type: application/json' \
 		-d '{"model": "m", "prompt": "In the beginning God", "max_tokens": 32, "temperature": 0}' | jq -r '.choices[0].text'
 	kill -TERM $(pgrep -P $run) 2>/dev/null || true
 	wait $run || true

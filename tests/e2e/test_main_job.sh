@@ -92,7 +92,7 @@ check "the model is written" test -s "$data/out/kjv/model.safetensors"
 none_runs() {
 	equal "$(kn get pods -l llmjob.dev/job=kjv --field-selector=status.phase=Running -o name)" ""
 }
-check "its pods end" poll 20 "no pod runs" none_runs
+check "its pods end" poll 60 "no pod runs" none_runs
 check "and are kept, with their logs" equal "$(pods '.status.phase')" "$(printf 'Succeeded\n%.0s' 1 2 3)"
 
 echo "-- serving what was trained"

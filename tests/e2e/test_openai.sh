@@ -70,8 +70,7 @@ client() { # part argument...
 	passed=$((passed + good)) failed=$((failed + bad))
 	[ $status = 0 ] || [ "$bad" -gt 0 ] || failed=$((failed + 1))
 }
-serving() { sed -n 's|.* serving at \(http://[^ ]*\)/v1$|\1|p' "$out" | tail -n 1 | grep .; }
-answers() { curl -sf --max-time 2 "$1/health"; }
+answers() { curl -sf --max-time 10 "$1/health"; }
 control() { # the agent's own port, which has /metrics
 	tr '\0' '\n' <"/proc/$1/cmdline" | grep -A 1 -x -- --listen | tail -n 1
 }
@@ -79,10 +78,9 @@ control() { # the agent's own port, which has /metrics
 trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 write_job "$work/job.yaml"
-TMPDIR=$work "$work/bin/llmjob" run "$work/job.yaml" --plain --port 0 >"$out" 2>&1 &
-run=$!
-check "the model is served" poll 60 "an address" serving
-url=$(serving)
+begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/job.yaml" --plain --port 0
+check "the model is served" poll 60 "an address" serving "$out"
+url=$(serving "$out")
 agent=$(running llmjob-agent)
 metrics=http://$(control "$agent")/metrics
 
@@ -98,32 +96,29 @@ echo "-- clients that go away"
 client cancel "$url" "$metrics"
 echo "-- SIGTERM to the agent, as kubelet sends it"
 client drain "$url" "$metrics" "$agent"
-check "the agent ends" poll 10 "its end" [ ! -e "/proc/$agent" ]
+check "the agent ends" poll 60 "its end" [ ! -e "/proc/$agent" ]
 agent_again() { answers "$url" && [ "$(running llmjob-agent)" != "$agent" ]; }
 check "the next one serves again" poll 60 "a new agent" agent_again
 echo "-- SIGTERM to llmjob run"
 client drain "$url" "http://$(control "$(running llmjob-agent)")/metrics" $run
 status=0
-timeout 30 tail --pid=$run -f /dev/null || kill -9 $run
+timeout 120 tail --pid=$run -f /dev/null || kill -9 $run
 wait $run || status=$?
 check "it ends, drained" equal $status 71
-check "nothing is left running" poll 5 "the end of all processes" none_running
+check "nothing is left running" poll 60 "the end of all processes" none_running
 
 echo "-- an API key"
 write_job "$work/keyed.yaml" chat-key
 check "a Secret's name alone is refused here" refuses "spec.serve.apiKeySecret" \
-	timeout 30 "$work/bin/llmjob" run "$work/keyed.yaml" --plain
+	timeout 60 "$work/bin/llmjob" run "$work/keyed.yaml" --plain
 echo sk-right >"$work/key"
-: >"$out" # the background's own truncation may come after the first look for an address
-TMPDIR=$work "$work/bin/llmjob" run "$work/keyed.yaml" --plain --port 0 \
-	--api-key-file "$work/key" >"$out" 2>&1 &
-run=$!
-check "the model is served" poll 60 "an address" serving
-client key "$(serving)" sk-right
+begin "$out" env TMPDIR="$work" "$work/bin/llmjob" run "$work/keyed.yaml" --plain --port 0 --api-key-file "$work/key"
+check "the model is served" poll 60 "an address" serving "$out"
+client key "$(serving "$out")" sk-right
 control=http://$(control "$(running llmjob-agent)")
 check "the agent's own port wants its token" equal \
 	"$(curl -s -o /dev/null -w '%{http_code}' --max-time 5 "$control/v1/job")" 401
 kill -TERM $run
 wait $run || true
-check "nothing is left running" poll 5 "the end of all processes" none_running
+check "nothing is left running" poll 60 "the end of all processes" none_running
 finish

@@ -36,7 +36,7 @@ clean_up() {
 	rm -rf "$work"
 }
 search() { # name
-	env "TMPDIR=$work" timeout 100 "$work/bin/llmjob" run "$work/$1.yaml" --storage "data=$work" >>"$work/$1.said" 2>&1
+	env "TMPDIR=$work" timeout 300 "$work/bin/llmjob" run "$work/$1.yaml" --storage "data=$work" >>"$work/$1.said" 2>&1
 }
 table() { sed -n '/^trial   steps/,$p' "$work/$1.said" | grep -E '^ +[0-9]' | tail -n 12; }
 first_over() { grep -q 'is complete' "$work/cut.said"; }
@@ -71,5 +71,5 @@ check "it goes on to its end" search cut
 check "and comes to the same" same_tables
 check "another search in its folder is refused" refuses "spec.checkpoint.path: $work/ckpt/cut/search.json is of another search" \
 	"$work/bin/llmjob" run "$work/other.yaml" --storage "data=$work"
-check "nothing is left running" poll 5 "the end of all processes" none_running
+check "nothing is left running" poll 60 "the end of all processes" none_running
 finish

@@ -104,7 +104,7 @@ kill -9 "$(rank_of 1)"
 check "two ranks train again" poll 120 "a world after the rank's death" ranks_past "$old" 2
 check "under the same agents" equal "$(running llmjob-agent | sort)" "$agents"
 check "the cause and the rank are named" \
-	poll 10 "the end of world $old" grep -qE "world $old ended .*: RankFailed of rank 1" "$out"
+	poll 60 "the end of world $old" grep -qE "world $old ended .*: RankFailed of rank 1" "$out"
 
 echo "-- the same file a second time"
 refused_for() { # pid: of the run that has the folders
@@ -122,7 +122,7 @@ echo "-- SIGKILL of llmjob run"
 old=$(world)
 kill -9 $run
 wait $run || true
-check "agents and ranks end with it" poll 5 "the end of all processes" none_running
+check "agents and ranks end with it" poll 60 "the end of all processes" none_running
 start
 check "the next run goes on" poll 120 "a world after llmjob's death" ranks_past "$old" 2
 
@@ -131,7 +131,7 @@ reached=$(step)
 kill -INT $run
 ended 120
 check "it ends, drained" equal $status 71
-check "nothing is left running" poll 5 "the end of all processes" none_running
+check "nothing is left running" poll 60 "the end of all processes" none_running
 saved=$(sed -n 's/^kjv is suspended at step \([0-9]*\);.*/\1/p' "$out")
 check "no step was lost" [ "${saved:-0}" -ge "$reached" ]
 check "it was not yet complete" [ "${saved:-$steps}" -lt $steps ]
@@ -155,7 +155,7 @@ done
 check "and the weights, whole" whole_safetensors "$data/out/kjv/model.safetensors"
 check "TensorBoard has its events" \
 	test -n "$(find "$data/tensorboard/kjv" -name 'events.*' -size +0)"
-check "nothing is left running" poll 5 "the end of all processes" none_running
+check "nothing is left running" poll 60 "the end of all processes" none_running
 check "a run that went well leaves no folder behind" equal "$(folders)" 2
 echo "all of it took $((SECONDS - started)) s"
 
@@ -175,5 +175,5 @@ check "a missing model ends it, named" \
 	wrong 65 "$data/models/none.gguf" 's/SmolLM2.*gguf/none.gguf/'
 check "another training's checkpoint is refused" \
 	wrong 64 spec.checkpoint.path 's/^( *steps:).*/\1 99/'
-check "nothing is left running" poll 5 "the end of all processes" none_running
+check "nothing is left running" poll 60 "the end of all processes" none_running
 finish
