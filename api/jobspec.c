@@ -37,6 +37,8 @@ static const char *const prune_names[] = {"None", "Unstructured", "2:4", NULL};
 static const char *const convert_format_names[] = {"GGUF", "HuggingFace", NULL};
 static const char *const quantize_names[] = {
     "None", "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K_M", NULL};
+static const char *const quantized_base_names[] = {
+    "None", "Stored", "Q8_0", "Q4_0", "Q4_K_M", NULL};
 const char *task_name(enum task t)
 {
     return task_names[t];
@@ -250,6 +252,8 @@ static const struct field spec_rows[] = {
     {ROW("train.lora.alpha", NUM, train.lora.alpha, "16"), RANGE(0, 10000)},
     {ROW("train.lora.rankStabilized", BOOL, train.lora.rank_stabilized, "false")},
     {ROW("train.lora.dora", BOOL, train.lora.dora, "false")},
+    {ROW("train.lora.quantizedBase", ENUM, train.lora.quantized_base, "None"),
+        .info = quantized_base_names},
     {ROW("train.lora.dropout", NUM, train.lora.dropout, "0"), RANGE(0, 1), .max_open = true},
     {ROW("train.lora.targets", STRINGS, train.lora.targets, "q_proj,v_proj"),
         RANGE(1, LIMIT_LORA_TARGETS), COUNTED(train.lora.target_count), .item_max = 63,

@@ -67,6 +67,8 @@ enum quantize {
     QUANTIZE_Q4_K_M
 };
 
+enum quantized_base { BASE_NONE, BASE_STORED, BASE_Q8_0, BASE_Q4_0, BASE_Q4_K_M };
+
 enum search_algorithm { SEARCH_RANDOM, SEARCH_GRID, SEARCH_SUCCESSIVE_HALVING };
 enum search_metric {
     SEARCH_LOSS,
@@ -106,8 +108,9 @@ struct jobspec_train {
         double alpha, dropout;
         const char *targets[LIMIT_LORA_TARGETS]; /* "q_proj", ... */
         int target_count;
-        bool rank_stabilized; /* scaled by alpha / sqrt(rank), not alpha / rank */
-        bool dora;            /* lengths of rows are learnt apart */
+        bool rank_stabilized;               /* scaled by alpha / sqrt(rank), not alpha / rank */
+        bool dora;                          /* lengths of rows are learnt apart */
+        enum quantized_base quantized_base; /* what the frozen matrices are in memory */
     } lora;
     struct { /* of preferences */
         double beta, label_smoothing;

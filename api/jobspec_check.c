@@ -220,6 +220,8 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
             s, "train.lora", e, "required with method LoRA, and only allowed there");
     if (t->method == METHOD_LORA && t->lora.dora && t->lora.dropout > 0)
         return field_refuse(s, "train.lora.dropout", e, "not allowed with dora");
+    if (t->method == METHOD_LORA && t->lora.quantized_base && spec->model.init == INIT_RANDOM)
+        return field_refuse(s, "train.lora.quantizedBase", e, "not allowed with model.init Random");
     if (t->objective != OBJECTIVE_MASKED_LM && masking && !json_is_null(masking))
         return field_refuse(s, "train.masking", e, "only allowed with objective MaskedLM");
     int rc;

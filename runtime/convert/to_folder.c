@@ -5,7 +5,7 @@
 #include "runtime/convert/internal.h"
 
 #include "base/mem.h"
-#include "runtime/convert/mix.h"
+#include "runtime/family/mix.h"
 #include "runtime/door/beat.h"
 #include "runtime/text/tok_write.h"
 

@@ -8,7 +8,7 @@
 #include "api/limits.h"
 #include "base/mem.h"
 #include "kernels/quant_encode.h"
-#include "runtime/convert/mix.h"
+#include "runtime/family/mix.h"
 #include "runtime/door/beat.h"
 #include "runtime/files/gguf_write.h"
 #include "runtime/text/tok_write.h"

@@ -593,7 +593,8 @@ int weights_read(struct weights *w, const char *name, int64_t expect_rows, int64
         return err_set(e, ERR_DATA, "%s: tensor %s has shape (%lld, %lld), expected (%lld, %lld)",
             w->path, name, (long long)have, (long long)cols, (long long)expect_rows,
             (long long)expect_cols);
-    if (row < 0 || rows < 0 || row > have - rows || (want != DTYPE_F32 && want != DTYPE_BF16))
+    if (row < 0 || rows < 0 || row > have - rows ||
+        (want != DTYPE_F32 && want != DTYPE_BF16 && want != x->t.type))
         return err_set(e, ERR_BUG, "%s: tensor %s read beyond its rows", w->path, name);
     if (x->t.dims == 1 && !x->place.interleaved) {
         decode(x, stored_row(x, row, NULL), rows, want, dst);

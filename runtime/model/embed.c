@@ -11,8 +11,13 @@ void embed_bind(struct embed *w, const struct model *m, float *gradient)
     norm_bind(&w->norm, m, TENSOR_NORM_EMBED, -1, gradient);
 }
 
+#define WIDE_ROWS 256 /* on their way to BF16, at once */
+
 void embed_carve(struct embed *w, const struct batch *s, struct carve *kept)
 {
+    if (s->t == DTYPE_BF16 && dtype_block(w->table.type) > 1)
+        w->wide =
+            carve_tensor(kept, s->n < WIDE_ROWS ? s->n : WIDE_ROWS, s->config->dim, DTYPE_F32);
     if (!s->config->embed_norm)
         return;
     w->sum = carve_tensor(kept, s->n, s->config->dim, s->t);
@@ -28,11 +33,29 @@ static void add_rows(const struct batch *s, const struct stored *table, int64_t 
             .table_type = table->type, .out = x, .accumulate = add, .t = s->t);
 }
 
+/* x (N, C) = the rows of the table; blocks are decoded in F32. */
+static void take_rows(const struct batch *s, const struct embed *w, void *x)
+{
+    int64_t dim = s->config->dim;
+    if (!w->wide) {
+        add_rows(s, &w->table, s->config->vocab, s->ids, false, x);
+        return;
+    }
+    for (int64_t row = 0; row < s->n; row += WIDE_ROWS) {
+        struct batch part = *s;
+        part.t = DTYPE_F32;
+        part.n = s->n - row < WIDE_ROWS ? s->n - row : WIDE_ROWS;
+        add_rows(&part, &w->table, s->config->vocab, s->ids + row, false, w->wide);
+        OP(s, convert, .count = part.n * dim, .x = w->wide, .x_type = DTYPE_F32,
+            .y = at_element(x, row * dim, s->t), .y_type = s->t);
+    }
+}
+
 void embed_forward(const struct batch *s, const struct embed *w, void *x)
 {
     const struct model_config *c = s->config;
     void *sum = c->embed_norm ? w->sum : x;
-    add_rows(s, &w->table, c->vocab, s->ids, false, sum);
+    take_rows(s, w, sum);
     add_rows(s, &w->positions, c->context, s->position, true, sum);
     add_rows(s, &w->types, c->types, s->types, true, sum);
     if (c->embed_norm)

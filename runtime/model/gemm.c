@@ -12,11 +12,23 @@ void gemm_forward(
         .alpha = g->scale, .beta = g->add, .bias = g->bias, .act = g->act, .pre = g->pre);
 }
 
-void gemm_dx(const struct batch *s, const struct gemm *g, const void *dy, const void *w, void *dx)
+static void dx_into(const struct batch *s, const struct gemm *g, const void *dy, const void *w,
+    void *dx, enum dtype type)
 {
     OP(s, matmul, .m = g->n, .n = g->in, .k = g->out, .a = dy, .b = w, .c = dx, .lda = g->ldy,
-        .ldb = g->in, .ldc = g->ldx, .ab_type = g->t, .c_type = g->t, .alpha = g->scale,
+        .ldb = g->in, .ldc = g->ldx, .ab_type = g->t, .c_type = type, .alpha = g->scale,
         .beta = g->add);
+}
+
+void gemm_dx(const struct batch *s, const struct gemm *g, const void *dy, const void *w, void *dx)
+{
+    dx_into(s, g, dy, w, dx, g->t);
+}
+
+void gemm_dx_f32(
+    const struct batch *s, const struct gemm *g, const void *dy, const void *w, float *dx)
+{
+    dx_into(s, g, dy, w, dx, DTYPE_F32);
 }
 
 void gemm_dw(const struct batch *s, const struct gemm *g, const void *dy, const void *x, float *dw)

@@ -23,6 +23,9 @@ void gemm_forward(
     const struct batch *s, const struct gemm *g, const void *x, const void *w, void *y);
 /* dx = scale * dy W */
 void gemm_dx(const struct batch *s, const struct gemm *g, const void *dy, const void *w, void *dx);
+/* The same in F32, which some parts of W may be added up in. */
+void gemm_dx_f32(
+    const struct batch *s, const struct gemm *g, const void *dy, const void *w, float *dx);
 /* dW (out, in) F32 += scale * dy^T x */
 void gemm_dw(const struct batch *s, const struct gemm *g, const void *dy, const void *x, float *dw);
 

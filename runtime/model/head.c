@@ -12,6 +12,8 @@
 #define LOGIT_BYTES    (96 << 20)
 #define LOGIT_ROWS_MIN 16
 #define LOGIT_ROWS_MAX 512
+/* Of a quantized matrix so many rows are decoded at a time. */
+#define PANEL_ROWS     4096
 /* In training rows are padded to a multiple of this, so that each is aligned. */
 #define LOGIT_ALIGN    64
 
@@ -53,11 +55,19 @@ void head_bind(struct head *w, const struct model *m, float *gradient)
     w->bias =
         model_bind(m, c->masked ? TENSOR_HEAD : role, TENSOR_BIAS, -1, gradient, &w->dbias).data;
     w->w = model_bind(m, role, TENSOR_WEIGHT, -1, gradient, &w->dw);
+    blocks_bind(&w->blocks, m, &role, 1, -1);
     w->pooler = model_bind(m, TENSOR_POOLER, TENSOR_WEIGHT, -1, gradient, &w->dpooler);
     w->pooler_bias = model_bind(m, TENSOR_POOLER, TENSOR_BIAS, -1, gradient, &w->dpooler_bias).data;
     masked_bind(&w->masked, m, gradient);
     w->rows = chunk_rows(&m->conf);
     w->columns = chunk_columns(&m->conf);
+}
+
+static void carve_panel(struct head *w, const struct batch *s, struct carve *c)
+{
+    blocks_carve(&w->blocks, s, PANEL_ROWS, c);
+    if (s->t == DTYPE_BF16)
+        w->sum = carve_tensor(c, w->rows, s->config->dim, DTYPE_F32);
 }
 
 void head_carve(struct head *w, const struct batch *s, struct carve *c)
@@ -69,6 +79,8 @@ void head_carve(struct head *w, const struct batch *s, struct carve *c)
     w->logits = carve_tensor(c, w->rows, w->columns, DTYPE_F32);
     if (s->train && !s->frozen && s->t == DTYPE_BF16)
         w->dlogits = carve_tensor(c, w->rows, w->columns, DTYPE_BF16);
+    if (w->blocks.rows)
+        carve_panel(w, s, c);
     if (s->config->masked)
         masked_carve(&w->masked, s, c);
     if (!model_config_tells_texts(s->config))
@@ -163,6 +175,51 @@ static void rows_teach(const struct batch *s, const struct head *w, int64_t n,
         .weight = x->weight, .temperature = x->temperature, .gradient16 = w->dlogits);
 }
 
+/* -- products with W, as a whole or panel by panel -- */
+
+/* The same product with rows [row, row + part.out) of W. */
+static struct gemm panel_of(const struct head *w, const struct gemm *g, int64_t row)
+{
+    struct gemm part = *g;
+    part.out = g->out - row < w->blocks.most ? g->out - row : w->blocks.most;
+    part.bias = g->bias ? at_element(g->bias, row, g->t) : NULL;
+    return part;
+}
+
+/* logits (n, V) of h (n, C) */
+static void rows_forward(
+    const struct batch *s, const struct head *w, const struct gemm *g, const void *h)
+{
+    if (!w->blocks.rows) {
+        gemm_forward(s, g, h, w->w.data, w->logits);
+        return;
+    }
+    for (int64_t row = 0; row < g->out; row += w->blocks.most) {
+        const struct gemm part = panel_of(w, g, row);
+        gemm_forward(s, &part, h, blocks_rows(s, &w->blocks, row, part.out), w->logits + row);
+    }
+}
+
+/* dh (n, C) of dlogits (n, V); sums over panels are F32. */
+static void rows_backward(const struct batch *s, const struct head *w, const struct gemm *g,
+    const void *dlogits, void *dh)
+{
+    float *sum = w->sum ? w->sum : dh;
+    if (!w->blocks.rows) {
+        gemm_dx(s, g, dlogits, w->w.data, dh);
+        return;
+    }
+    for (int64_t row = 0; row < g->out; row += w->blocks.most) {
+        struct gemm part = panel_of(w, g, row);
+        part.add = row;
+        gemm_dx_f32(s, &part, at_element(dlogits, row, g->t),
+            blocks_rows(s, &w->blocks, row, part.out), sum);
+    }
+    if (w->sum)
+        OP(s, convert, .count = g->n * g->in, .x = sum, .x_type = DTYPE_F32, .y = dh,
+            .y_type = s->t);
+}
+
 /* Logits, losses and gradients of n rows h (n, C); dh (n, C). */
 static void rows_loss(const struct batch *s, const struct head *w, int64_t n, const void *h,
     void *dh, const int32_t *targets, float *loss, const struct scaling *scaling)
@@ -177,7 +234,7 @@ static void rows_loss(const struct batch *s, const struct head *w, int64_t n, co
         .t = s->t,
         .y_type = DTYPE_F32,
         .scale = 1};
-    gemm_forward(s, &g, h, w->w.data, w->logits); /* (n, C) -> (n, V) */
+    rows_forward(s, w, &g, h); /* (n, C) -> (n, V) */
     if (c->several)
         several_xent(s, w, n, targets, loss, scaling->all, scaling->backward);
     else if (scaling->backward && w->teacher)
@@ -187,7 +244,7 @@ static void rows_loss(const struct batch *s, const struct head *w, int64_t n, co
     if (!scaling->backward)
         return;
     const void *dlogits = w->dlogits ? (const void *)w->dlogits : w->logits;
-    gemm_dx(s, &g, dlogits, w->w.data, dh);
+    rows_backward(s, w, &g, dlogits, dh);
     if (w->dw)
         gemm_dw(s, &g, dlogits, h, w->dw);
     if (w->dbias)

@@ -13,6 +13,7 @@
 #define RUNTIME_MODEL_HEAD_H
 
 #include "runtime/model/batch.h"
+#include "runtime/model/blocks.h"
 #include "runtime/model/carve.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/masked.h"
@@ -42,6 +43,9 @@ struct head {
     float *pair, *ones;            /* (2) 0 and 1; (columns): of several labels; or NULL */
     float *pairs, *losses;         /* (B * columns, 2), (B * columns): likewise */
     struct masked masked;          /* of masked tokens */
+    /* of a quantized base */
+    struct blocks blocks; /* w */
+    float *sum;           /* (R, C) in BF16: dh, panel by panel */
 };
 
 void head_bind(struct head *w, const struct model *m, float *gradient);

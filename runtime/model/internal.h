@@ -1,7 +1,7 @@
 /*
  * model_internal: a model as its own files see it: where the tensors of the table stand on the
- * device. In training the base is one flat range in the compute type, and what is trained one flat
- * range of F32 masters with, in BF16, their copy. In serving each tensor stands by itself, matrices
+ * device. In training the base is one flat range in the compute type, or a quantized one cut by
+ * blocks.h, and what is trained one flat range of F32 masters with, in BF16, their copy. In serving each tensor stands by itself, matrices
  * in the type they have on disk (F32 ones narrowed when the compute type is BF16), vectors and
  * learned positions in F32.
  */
@@ -26,10 +26,10 @@ struct model {
     struct tensors base; /* every tensor of the model */
     struct tensors lora; /* the factors, and a classifier; empty without LoRA, and when frozen */
     /* training: flat ranges */
-    char *frozen;   /* base tensors in the compute type; NULL when all are trained */
+    char *frozen;   /* base tensors in the compute type; NULL when all are trained, or quantized */
     float *master;  /* trainable */
     uint16_t *copy; /* BF16 of master, or NULL */
-    /* serving */
+    /* serving, and a quantized base */
     struct carve arena;
     struct stored *stored; /* by the base table's order */
 };
@@ -39,6 +39,8 @@ bool model_is_frozen(const struct model_conf *c);
 /* The tables of a configuration, without a device. */
 int model_describe(struct model *m, const struct model_conf *c, struct err *e);
 void model_done(struct model *m);
+/* Where a tensor of the base stands that is not trained. */
+struct stored model_frozen(const struct model *m, const struct tensor *p);
 /* Where a tensor stands; {0}: the model has none. gradient: a flat range beside the masters, or
    NULL; when the tensor is trained, *dw becomes its place there. */
 struct stored model_bind(const struct model *m, enum tensor_role role, enum tensor_part part,

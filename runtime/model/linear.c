@@ -43,7 +43,9 @@ void linear_bind(
     l->kind = kind;
     l->layer = layer;
     if (m->conf.train) { /* the pieces stand one behind the other */
-        l->w = model_bind(m, s->role[0], TENSOR_WEIGHT, layer, gradient, &l->dw).data;
+        blocks_bind(&l->blocks, m, s->role, s->pieces, layer);
+        if (!l->blocks.rows)
+            l->w = model_bind(m, s->role[0], TENSOR_WEIGHT, layer, gradient, &l->dw).data;
         l->bias = model_bind(m, s->role[0], TENSOR_BIAS, layer, gradient, &l->dbias).data;
         if (m->conf.lora_rank)
             bind_adapters(l, m, kind, layer, gradient);
@@ -63,6 +65,7 @@ void linear_carve(
     int64_t mark = scratch->used, rows = 0;
     lora_carve(&l->lora, s, kept, scratch);
     dora_carve(&l->dora, &l->lora, s, kept, scratch);
+    blocks_carve(&l->blocks, s, shape->out, scratch);
     for (int i = 0; i < shape->pieces; i++)
         rows = shape->rows[i] > rows ? shape->rows[i] : rows;
     if (!s->train) {
@@ -101,17 +104,23 @@ static struct gemm gemm_of(const struct batch *s, const struct linear *l)
         .scale = 1};
 }
 
+/* W (out, in) t */
+static const void *matrix_of(const struct batch *s, const struct linear *l)
+{
+    return l->blocks.rows ? blocks_rows(s, &l->blocks, 0, l->blocks.rows) : l->w;
+}
+
 static void forward_joined(
     const struct batch *s, const struct linear *l, const void *x, void *y, bool add)
 {
     struct gemm g = gemm_of(s, l);
     if (l->dora.on) {
-        dora_forward(s, &l->dora, &l->lora, l->w, l->bias, x, y, add);
+        dora_forward(s, &l->dora, &l->lora, matrix_of(s, l), l->bias, x, y, add);
         return;
     }
     g.add = add;
     g.bias = l->bias;
-    gemm_forward(s, &g, x, l->w, y);
+    gemm_forward(s, &g, x, matrix_of(s, l), y);
     lora_forward(s, &l->lora, x, y, false);
 }
 
@@ -130,13 +139,13 @@ static void gelu_joined(
     g.bias = l->bias;
     g.act = gelu_of(s);
     g.pre = pre;
-    gemm_forward(s, &g, x, l->w, y);
+    gemm_forward(s, &g, x, matrix_of(s, l), y);
 }
 
 void linear_project(const struct batch *s, const struct linear *l, const void *x)
 {
     if (l->dora.on)
-        dora_project(s, &l->dora, &l->lora, l->w, x);
+        dora_project(s, &l->dora, &l->lora, matrix_of(s, l), x);
     else
         lora_project(s, &l->lora, x);
 }
@@ -153,7 +162,7 @@ void linear_backward(
     if (l->dora.on)
         dy = dora_backward(s, &l->dora, &l->lora, dy);
     if (dx)
-        gemm_dx(s, &g, dy, l->w, dx);
+        gemm_dx(s, &g, dy, matrix_of(s, l), dx);
     if (l->dw)
         gemm_dw(s, &g, dy, x, l->dw);
     if (l->dbias)

@@ -2,8 +2,8 @@
  * linear: y (n, out) = x (n, in) W^T + bias, where W is up to three named matrices stacked by rows
  * (q, k, v; gate, up).
  *
- * In training W is one (out, in) tensor of the compute type, y one (n, out) block, and adapters add
- * to it. In serving each matrix keeps the type it has on disk, and the product of piece i is a
+ * In training W is one (out, in) tensor of the compute type, or decoded to it for each product where
+ * the base is quantized; y is one (n, out) block, and adapters add to it. In serving each matrix keeps the type it has on disk, and the product of piece i is a
  * contiguous (n, rows[i]) block behind those before it. Which of the two it is, is the batch's to
  * say. Only enqueues.
  */
@@ -11,6 +11,7 @@
 #define RUNTIME_MODEL_LINEAR_H
 
 #include "runtime/model/batch.h"
+#include "runtime/model/blocks.h"
 #include "runtime/model/carve.h"
 #include "runtime/model/dora.h"
 #include "runtime/model/internal.h"
@@ -21,10 +22,11 @@ struct linear {
     enum linear_kind kind;
     int64_t layer;
     /* training */
-    const void *w;    /* (out, in) t */
-    float *dw;        /* (out, in); NULL when frozen */
-    const void *bias; /* (out) t; or NULL */
-    float *dbias;     /* (out); NULL when frozen or absent */
+    const void *w;        /* (out, in) t */
+    float *dw;            /* (out, in); NULL when frozen */
+    const void *bias;     /* (out) t; or NULL */
+    float *dbias;         /* (out); NULL when frozen or absent */
+    struct blocks blocks; /* W, of a quantized base; w and dw are NULL then */
     struct lora lora;
     struct dora dora;
     /* serving */

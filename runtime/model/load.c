@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/random.h"
+#include "kernels/quant_encode.h"
 #include "runtime/door/beat.h"
 #include "runtime/model/batch.h"
 #include "runtime/model/dora.h"
@@ -66,19 +67,37 @@ static void narrow(void *values, int64_t n)
         to[i] = f32_to_bf16(wide[i]);
 }
 
-/* Host F32 values to where the tensor lives: the master, or the frozen weights in their type. */
-static void place_rows(
-    struct model *m, const struct tensor *p, bool trained, int64_t first, int64_t n, float *stage)
+/* n rows of F32 values to blocks; what quant_encode makes of a row depends on it alone. */
+static void encode_rows(enum dtype type, const float *rows, int64_t n, int64_t cols, uint8_t *out)
 {
-    int64_t at = p->offset + first;
+    int64_t bytes = dtype_bytes(type, cols);
+#pragma omp parallel for schedule(static) if (n * cols > 1 << 16)
+    for (int64_t i = 0; i < n; i++)
+        quant_encode(type, rows + i * cols, cols, NULL, out + i * bytes);
+}
+
+struct stage {        /* host */
+    float *rows;      /* (STAGE_ELEMENTS) values, or blocks that stay as they are */
+    uint8_t *encoded; /* the same as blocks; NULL: the base is not quantized */
+};
+
+/* Host F32 values to where the tensor lives: the master, or the frozen weights in their type. */
+static void place_rows(struct model *m, const struct tensor *p, bool trained, int64_t row,
+    int64_t n, const struct stage *s)
+{
+    int64_t first = row * p->shape[1], count = n * p->shape[1];
     if (trained) {
-        dev_upload(m->dev, m->master + at, stage, (size_t)n * 4);
+        dev_upload(m->dev, m->master + p->offset + first, s->rows, (size_t)count * 4);
         return;
     }
-    if (m->conf.t == DTYPE_BF16)
-        narrow(stage, n);
-    dev_upload(m->dev, at_element(m->frozen, at, m->conf.t), stage,
-        (size_t)(n * dtype_block_bytes(m->conf.t)));
+    const struct stored to = model_frozen(m, p);
+    char *at = (char *)to.data + dtype_bytes(to.type, first);
+    if (dtype_block(to.type) > 1)
+        encode_rows(to.type, s->rows, n, p->shape[1], s->encoded);
+    else if (to.type == DTYPE_BF16)
+        narrow(s->rows, count);
+    dev_upload(m->dev, at, dtype_block(to.type) > 1 ? (const void *)s->encoded : s->rows,
+        (size_t)dtype_bytes(to.type, count));
 }
 
 /* Is the tensor as w has it? Else it is drawn. */
@@ -108,20 +127,44 @@ static int read_rows(struct model *m, struct weights *w, const struct tensor *p,
     return rc;
 }
 
-static int fill_tensor(struct model *m, struct weights *w, const struct tensor *p, bool trained,
-    float *stage, struct err *e)
+/* Blocks as the files have them. */
+static int copy_rows(struct model *m, struct weights *w, const struct tensor *p, int64_t row,
+    int64_t n, const struct stage *s, struct err *e)
 {
-    int64_t rows = p->shape[0], cols = p->shape[1], chunk = STAGE_ELEMENTS / cols;
+    const struct stored to = model_frozen(m, p);
+    int64_t bytes = dtype_bytes(to.type, p->shape[1]);
+    int rc = weights_read(w, p->name, p->shape[0], p->shape[1], row, n, to.type, s->rows, e);
+    if (!rc)
+        dev_upload(m->dev, (char *)to.data + row * bytes, s->rows, (size_t)(n * bytes));
+    return rc;
+}
+
+static int fill_rows(struct model *m, struct weights *w, const struct tensor *p, bool trained,
+    int64_t row, int64_t n, const struct stage *s, struct err *e)
+{
+    enum dtype type = trained ? DTYPE_F32 : model_frozen(m, p).type;
+    if (!is_loaded(m, w, p))
+        draw_fresh(m, p, row * p->shape[1], n * p->shape[1], s->rows);
+    else if (dtype_block(type) > 1 && weights_find(w, p->name)->type == type)
+        return copy_rows(m, w, p, row, n, s, e);
+    else {
+        int rc = read_rows(m, w, p, row, n, s->rows, e);
+        if (rc)
+            return rc;
+    }
+    place_rows(m, p, trained, row, n, s);
+    return 0;
+}
+
+static int fill_tensor(struct model *m, struct weights *w, const struct tensor *p, bool trained,
+    const struct stage *s, struct err *e)
+{
+    int64_t rows = p->shape[0], chunk = STAGE_ELEMENTS / p->shape[1];
     for (int64_t row = 0, n; row < rows; row += n) {
         n = rows - row < chunk ? rows - row : chunk;
-        if (is_loaded(m, w, p)) {
-            int rc = read_rows(m, w, p, row, n, stage, e);
-            if (rc)
-                return rc;
-        } else {
-            draw_fresh(m, p, row * cols, n * cols, stage);
-        }
-        place_rows(m, p, trained, row * cols, n * cols, stage);
+        int rc = fill_rows(m, w, p, trained, row, n, s, e);
+        if (rc)
+            return rc;
         beat(m->conf.page);
     }
     return 0;
@@ -143,7 +186,7 @@ static int fill_lengths(struct model *m, struct err *e)
         if (rc)
             return rc;
         dora_lengths(rows, w->shape[0], w->shape[1], lengths);
-        place_rows(m, p, true, 0, p->count, lengths);
+        place_rows(m, p, true, 0, p->count, &(struct stage){.rows = lengths});
         if ((rc = dev_sync(m->dev, e)))
             return rc;
         beat(m->conf.page);
@@ -153,16 +196,19 @@ static int fill_lengths(struct model *m, struct err *e)
 
 static int fill_all(struct model *m, struct weights *w, struct err *e)
 {
-    mem_autofree float *stage = mem_array(STAGE_ELEMENTS, sizeof(float));
-    if (!stage)
+    bool quantized = m->conf.base;
+    mem_autofree float *rows = mem_array(STAGE_ELEMENTS, sizeof(float));
+    mem_autofree uint8_t *encoded = quantized ? mem_array(STAGE_ELEMENTS, 2) : NULL;
+    if (!rows || (quantized && !encoded))
         return err_set(e, ERR_MEMORY, "no memory to load the model");
+    const struct stage stage = {rows, encoded};
     bool full = !model_is_frozen(&m->conf);
     int rc = 0;
     for (int i = 0; i < m->base.count && !rc; i++)
-        rc = fill_tensor(m, w, &m->base.at[i], full, stage, e);
+        rc = fill_tensor(m, w, &m->base.at[i], full, &stage, e);
     for (int i = 0; i < m->lora.count && !rc; i++) {
         const struct tensor *p = &m->lora.at[i];
-        rc = fill_tensor(m, p->part < TENSOR_LORA_A ? w : NULL, p, true, stage, e);
+        rc = fill_tensor(m, p->part < TENSOR_LORA_A ? w : NULL, p, true, &stage, e);
     }
     if (rc || (rc = fill_lengths(m, e)))
         return rc;

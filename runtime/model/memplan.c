@@ -3,6 +3,7 @@
  */
 #include "runtime/model/memplan.h"
 
+#include "runtime/model/blocks.h"
 #include "runtime/model/engine.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/pass.h"
@@ -12,8 +13,12 @@ static int plan_training(struct model *m, struct memplan *p, struct err *e)
 {
     const struct tensors *t = model_trained(m);
     int rc;
+    struct carve quantized = {0};
+    if (m->stored)
+        blocks_carve_base(m, &quantized);
     if (model_is_frozen(&m->conf))
-        p->weights = carve_times(m->base.elements, dtype_block_bytes(m->conf.t));
+        p->weights = m->stored ? quantized.size
+                               : carve_times(m->base.elements, dtype_block_bytes(m->conf.t));
     p->master = p->gradient = carve_times(t->elements, 4);
     p->optimizer = m->conf.optimizer_fn ? m->conf.optimizer_fn(m->conf.optimizer, t, m->conf.t)
                                         : carve_times(t->elements, 8);

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 struct memplan {       /* bytes */
-    int64_t weights;   /* frozen in the compute type; or served, as stored */
+    int64_t weights;   /* frozen, in the compute type or quantized; or served, as stored */
     int64_t master;    /* F32 masters of what is trained */
     int64_t copy;      /* their BF16 copy */
     int64_t gradient;  /* F32 */

@@ -6,6 +6,8 @@
 #include "runtime/model/internal.h"
 
 #include "base/mem.h"
+#include "kernels/quant.h"
+#include "runtime/model/blocks.h"
 #include "runtime/model/dora.h"
 #include "runtime/model/lora.h"
 
@@ -19,6 +21,13 @@ static void *at_offset(const void *range, int64_t offset, enum dtype t)
     return range ? (char *)range + offset * dtype_block_bytes(t) : NULL;
 }
 
+struct stored model_frozen(const struct model *m, const struct tensor *p)
+{
+    if (m->stored)
+        return m->stored[p - m->base.at];
+    return (struct stored){m->conf.t, at_offset(m->frozen, p->offset, m->conf.t)};
+}
+
 static struct stored bind(const struct model *m, const struct tensor *trained,
     const struct tensor *frozen, float *gradient, float **dw)
 {
@@ -26,10 +35,8 @@ static struct stored bind(const struct model *m, const struct tensor *trained,
     enum dtype t = m->conf.t;
     if (!p)
         return (struct stored){0};
-    if (!m->conf.train)
-        return m->stored[p - m->base.at];
-    if (!trained)
-        return (struct stored){t, at_offset(m->frozen, p->offset, t)};
+    if (!m->conf.train || !trained)
+        return model_frozen(m, m->conf.train ? frozen : p);
     *dw = at_offset(gradient, p->offset, DTYPE_F32);
     return (struct stored){t, at_offset(m->copy ? (void *)m->copy : m->master, p->offset, t)};
 }
@@ -92,10 +99,15 @@ int model_describe(struct model *m, const struct model_conf *c, struct err *e)
         (rc = tensors_create(&c->config, &m->base, e)) ||
         (c->train && c->lora_rank && (rc = lora_tensors(c, &m->lora, e))))
         return rc;
-    if (c->train)
+    if (c->train && !c->base)
         return 0;
     m->stored = mem_array((size_t)m->base.count, sizeof *m->stored);
-    return m->stored ? 0 : err_set(e, ERR_MEMORY, "no memory for %d tensors", m->base.count);
+    if (!m->stored)
+        return err_set(e, ERR_MEMORY, "no memory for %d tensors", m->base.count);
+    if (!c->base)
+        return 0;
+    blocks_carve_base(m, &(struct carve){0});
+    return blocks_check(m, e);
 }
 
 void model_done(struct model *m)
@@ -114,9 +126,18 @@ static int alloc_range(struct model *m, int64_t bytes, void *out, struct err *e)
     return rc;
 }
 
+static int alloc_base(struct model *m, struct err *e)
+{
+    blocks_carve_base(m, &m->arena);
+    int rc = carve_open(&m->arena, m->dev, e);
+    if (!rc)
+        blocks_carve_base(m, &m->arena);
+    return rc;
+}
+
 static int alloc_training(struct model *m, struct err *e)
 {
-    int rc = alloc_range(m, m->plan.weights, &m->frozen, e);
+    int rc = m->stored ? alloc_base(m, e) : alloc_range(m, m->plan.weights, &m->frozen, e);
     if (!rc)
         rc = alloc_range(m, m->plan.master, &m->master, e);
     return rc ? rc : alloc_range(m, m->plan.copy, &m->copy, e);
@@ -250,19 +271,40 @@ static int merge_adapters(struct model *m, const struct tensor *p, float *dst, s
     return merge_lengths(m, p, dst, e);
 }
 
+/* Blocks as they are computed with. */
+static int read_blocks(
+    struct model *m, const struct tensor *p, const struct stored *from, float *dst, struct err *e)
+{
+    size_t bytes = (size_t)dtype_bytes(from->type, p->count);
+    mem_autofree void *raw = mem_alloc(bytes);
+    if (!raw)
+        return err_set(e, ERR_MEMORY, "no memory to read %s", p->name);
+    dev_download(m->dev, raw, from->data, bytes);
+    int rc = dev_sync(m->dev, e);
+    if (rc)
+        return rc;
+    quant_decode(from->type, raw, p->count, dst);
+    for (int64_t i = 0; i < p->count && m->conf.t == DTYPE_BF16; i++)
+        dst[i] = bf16_to_f32(f32_to_bf16(dst[i]));
+    return 0;
+}
+
 /* A frozen tensor. BF16 goes into the upper half of dst and is widened upwards: element i is read
    before it is overwritten. */
-static void read_frozen(struct model *m, const struct tensor *p, float *dst)
+static int read_frozen(struct model *m, const struct tensor *p, float *dst, struct err *e)
 {
-    const void *from = at_offset(m->frozen, p->offset, m->conf.t);
-    if (m->conf.t == DTYPE_F32) {
-        dev_download(m->dev, dst, from, (size_t)p->count * 4);
-        return;
+    const struct stored from = model_frozen(m, p);
+    if (from.type == DTYPE_F32) {
+        dev_download(m->dev, dst, from.data, (size_t)p->count * 4);
+        return 0;
     }
+    if (from.type != DTYPE_BF16)
+        return read_blocks(m, p, &from, dst, e);
     uint16_t *half = (uint16_t *)dst + p->count;
-    dev_download(m->dev, half, from, (size_t)p->count * 2);
+    dev_download(m->dev, half, from.data, (size_t)p->count * 2);
     for (int64_t i = 0; i < p->count; i++)
         dst[i] = bf16_to_f32(half[i]);
+    return 0;
 }
 
 int model_read(
@@ -272,10 +314,12 @@ int model_read(
     const struct tensor *p = trained ? trained : tensors_find(&m->base, name);
     if (!p || p->count != count || !m->conf.train)
         return err_set(e, ERR_BUG, "no tensor %s of %lld numbers", name, (long long)count);
-    if (trained)
+    if (trained) {
         dev_download(m->dev, dst, m->master + p->offset, (size_t)count * 4);
-    else
-        read_frozen(m, p, dst);
-    int rc = merged && !trained ? merge_adapters(m, p, dst, e) : 0;
-    return rc ? rc : dev_sync(m->dev, e);
+        return dev_sync(m->dev, e);
+    }
+    int rc = read_frozen(m, p, dst, e);
+    if (rc || (merged && (rc = merge_adapters(m, p, dst, e))))
+        return rc;
+    return dev_sync(m->dev, e);
 }

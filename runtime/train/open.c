@@ -180,6 +180,12 @@ static int open_corpus(struct train *t, struct err *e)
     return loop->open_fn ? loop->open_fn(t, e) : 0;
 }
 
+static const enum quantize quantize_base_as[] = {[BASE_NONE] = QUANTIZE_NONE,
+    [BASE_STORED] = QUANTIZE_NONE,
+    [BASE_Q8_0] = QUANTIZE_Q8_0,
+    [BASE_Q4_0] = QUANTIZE_Q4_0,
+    [BASE_Q4_K_M] = QUANTIZE_Q4_K_M};
+
 static struct model_conf model_conf_of(struct train *t)
 {
     const struct jobspec_train *s = &t->spec->train;
@@ -211,6 +217,8 @@ static struct model_conf model_conf_of(struct train *t)
     c.lora_dora = s->lora.dora;
     c.lora_dropout = (float)s->lora.dropout;
     c.lora_targets = t->targets;
+    c.base = s->lora.quantized_base ? t->weights : NULL;
+    c.quantize = quantize_base_as[s->lora.quantized_base];
     return c;
 }
 

@@ -1,7 +1,7 @@
 /*
  * mix: the rules as switches over role and layer.
  */
-#include "runtime/convert/mix.h"
+#include "runtime/family/mix.h"
 
 static bool is_plain(const struct tensor *t)
 {

@@ -3,7 +3,7 @@
  * of a wider model's tensors, role by role and layer by layer, beside what llama-quantize gives
  * such models: which layers get more bits, and what rows get that are no whole blocks.
  */
-#include "runtime/convert/mix.h"
+#include "runtime/family/mix.h"
 
 #include "tests/runtime/shapes.h"
 #include "tests/unit.h"
