@@ -32,13 +32,13 @@ static bool may_be(const struct tensor *p)
 enum dtype blocks_type(
     const struct model_conf *c, const struct tensors *base, const struct tensor *p)
 {
-    const struct weights_tensor *from = weights_find(c->base, p->name);
-    if (!may_be(p) || !from)
+    const struct weights_tensor *from = c->stored ? weights_find(c->stored, p->name) : NULL;
+    if (!may_be(p) || (c->stored && !from))
         return c->t;
     struct family_place place;
     family_place(&c->config, base, p, FAMILY_GGUF, &place);
-    enum dtype type =
-        mix_type(&c->config, c->quantize, p, place.shape[0] != p->shape[0], from->type);
+    enum dtype type = mix_type(
+        &c->config, c->quantize, p, place.shape[0] != p->shape[0], from ? from->type : c->t);
     return dtype_block(type) > 1 ? type : c->t;
 }
 
@@ -96,7 +96,7 @@ void blocks_bind(struct blocks *b, const struct model *m, const enum tensor_role
 {
     bool any = false;
     *b = (struct blocks){.rows = 0};
-    for (int i = 0; i < pieces && m->conf.base; i++) {
+    for (int i = 0; i < pieces && model_is_quantized(&m->conf); i++) {
         const struct tensor *p = tensors_get(&m->base, roles[i], TENSOR_WEIGHT, layer, -1);
         if (!p)
             continue;

@@ -36,6 +36,8 @@ struct model {
 
 /* Is the base none of what is trained? */
 bool model_is_frozen(const struct model_conf *c);
+/* Are its frozen matrices in blocks? */
+bool model_is_quantized(const struct model_conf *c);
 /* The tables of a configuration, without a device. */
 int model_describe(struct model *m, const struct model_conf *c, struct err *e);
 void model_done(struct model *m);

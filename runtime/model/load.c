@@ -196,7 +196,7 @@ static int fill_lengths(struct model *m, struct err *e)
 
 static int fill_all(struct model *m, struct weights *w, struct err *e)
 {
-    bool quantized = m->conf.base;
+    bool quantized = model_is_quantized(&m->conf);
     mem_autofree float *rows = mem_array(STAGE_ELEMENTS, sizeof(float));
     mem_autofree uint8_t *encoded = quantized ? mem_array(STAGE_ELEMENTS, 2) : NULL;
     if (!rows || (quantized && !encoded))

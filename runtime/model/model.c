@@ -99,12 +99,12 @@ int model_describe(struct model *m, const struct model_conf *c, struct err *e)
         (rc = tensors_create(&c->config, &m->base, e)) ||
         (c->train && c->lora_rank && (rc = lora_tensors(c, &m->lora, e))))
         return rc;
-    if (c->train && !c->base)
+    if (c->train && !model_is_quantized(c))
         return 0;
     m->stored = mem_array((size_t)m->base.count, sizeof *m->stored);
     if (!m->stored)
         return err_set(e, ERR_MEMORY, "no memory for %d tensors", m->base.count);
-    if (!c->base)
+    if (!c->train)
         return 0;
     blocks_carve_base(m, &(struct carve){0});
     return blocks_check(m, e);
@@ -194,6 +194,11 @@ int64_t model_memory_bytes(const struct model *m)
 bool model_is_frozen(const struct model_conf *c)
 {
     return c->lora_rank || c->frozen;
+}
+
+bool model_is_quantized(const struct model_conf *c)
+{
+    return c->stored || c->quantize != QUANTIZE_NONE;
 }
 
 const struct tensors *model_trained(const struct model *m)

@@ -217,7 +217,7 @@ static struct model_conf model_conf_of(struct train *t)
     c.lora_dora = s->lora.dora;
     c.lora_dropout = (float)s->lora.dropout;
     c.lora_targets = t->targets;
-    c.base = s->lora.quantized_base ? t->weights : NULL;
+    c.stored = s->lora.quantized_base == BASE_STORED ? t->weights : NULL;
     c.quantize = quantize_base_as[s->lora.quantized_base];
     return c;
 }

@@ -30,7 +30,7 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "health: {hangSeconds: 20, stragglerFactor: 3}, "
     "activeDeadlineSeconds: 1000, ttlSecondsAfterFinished: 0, "
     "train: {method: LoRA, lora: {rank: 4, alpha: 8, dropout: 0.1, rankStabilized: true, "
-    "dora: false, targets: [q_proj, k_proj]}, "
+    "dora: false, quantizedBase: None, targets: [q_proj, k_proj]}, "
     "data: {train: /data/t.txt, validation: /data/v.txt, format: Text, skipBadRecords: 3, "
     "packing: true}, "
     "sequenceLength: 32, batchSequences: 12, "

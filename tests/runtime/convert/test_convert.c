@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "kernels/quant_encode.h"
 #include "runtime/family/weights.h"
+#include "runtime/model/model.h"
 #include "runtime/model/prune.h"
 #include "runtime/text/tok.h"
 #include "tests/runtime/bytes.h"
@@ -280,6 +281,62 @@ static struct json *report_of(const char *output)
     return golden_json(path);
 }
 
+/* -- a training beside it -- */
+
+/* The base of a training that adapters are trained beside: in blocks, as files have them or as made
+   of the source. */
+static struct model *open_base(struct dev *d, struct weights *w, bool stored, enum quantize q)
+{
+    static const char *const targets[] = {"q_proj", NULL};
+    struct model *m;
+    const struct model_conf c = {.config = *weights_config(w),
+        .t = DTYPE_F32,
+        .train = true,
+        .micro_sequences = 1,
+        .sequence_length = 8,
+        .lora_rank = 2,
+        .lora_alpha = 2,
+        .lora_targets = targets,
+        .stored = stored ? w : NULL,
+        .quantize = q};
+    ck_assert_msg(!model_create(d, &c, &m, &e), "%s", e.text);
+    ck_assert_msg(!model_load(m, w, &e), "%s", e.text);
+    return m;
+}
+
+START_TEST(a_base_is_quantized_as_a_file_is)
+{
+    static const char *const names[] = {"tiny-llama", "tiny-gpt2"};
+    static const char *const how[] = {"Q8_0", "Q4_0", "Q4_K_M"};
+    struct dev *d;
+    ck_assert_int_eq(dev_open("cpu", 0, 1, &d, &e), 0);
+    make_model("tiny-llama", 256);
+    make_model("tiny-gpt2", 131);
+    for (int i = 0; i < 6; i++) {
+        char conversion[64];
+        snprintf(conversion, sizeof conversion, "\"quantize\":\"%s\"", how[i % 3]);
+        convert_ok(names[i / 3], "base", conversion);
+        struct weights *file = open_model("base/model.gguf"), *source = open_model(names[i / 3]);
+        struct model *a = open_base(d, file, true, QUANTIZE_NONE);
+        struct model *b = open_base(d, source, false, (enum quantize)(QUANTIZE_Q8_0 + i % 3));
+        ck_assert_int_eq(model_memory_bytes(a), model_memory_bytes(b));
+        for (int k = 0; k < model_base(a)->count; k++) {
+            const struct tensor *p = &model_base(a)->at[k];
+            mem_autofree float *x = mem_array((size_t)p->count, 4),
+                               *y = mem_array((size_t)p->count, 4);
+            ck_assert(x && y && !model_read(a, p->name, false, x, p->count, &e) &&
+                !model_read(b, p->name, false, y, p->count, &e));
+            ck_assert_msg(!memcmp(x, y, (size_t)p->count * 4), "%s: %s", how[i % 3], p->name);
+        }
+        model_destroy(a);
+        model_destroy(b);
+        weights_close(file);
+        weights_close(source);
+    }
+    dev_close(d);
+}
+END_TEST
+
 START_TEST(the_report_says_what_it_cost)
 {
     char how[512];
@@ -521,7 +578,7 @@ int main(void)
     return unit_run_with(&u,
         (const TTest *const[]){there_and_back_it_is_the_same_model,
             halves_survive_the_way_to_the_bit, blocks_are_their_encoders,
-            the_report_says_what_it_cost, what_cannot_be_is_refused_and_leaves_nothing,
-            a_stop_leaves_nothing, an_adapter_is_merged, two_of_every_four_are_zero,
-            a_share_of_each_row_is_zero, NULL});
+            a_base_is_quantized_as_a_file_is, the_report_says_what_it_cost,
+            what_cannot_be_is_refused_and_leaves_nothing, a_stop_leaves_nothing,
+            an_adapter_is_merged, two_of_every_four_are_zero, a_share_of_each_row_is_zero, NULL});
 }

@@ -117,7 +117,6 @@ static double compare(struct model_conf c, struct weights *w, enum quantize q)
 {
     struct model_conf wide = c;
     mem_autofree float *got = NULL, *want = NULL;
-    c.base = w;
     c.quantize = q;
     struct pass *quantized = open(&c, w), *decoded = open(&wide, w);
     copy_base(pass_model(quantized), pass_model(decoded));
@@ -179,7 +178,6 @@ START_TEST(blocks_are_their_encoders)
     const struct model_config config = config_of("small-llama", 320, true);
     struct weights *w = write_model(&config);
     struct model_conf c = conf_of(&config, DTYPE_F32);
-    c.base = w;
     c.quantize = QUANTIZE_Q4_K_M;
     struct pass *pass = open(&c, w);
     int in_blocks = 0;
@@ -219,7 +217,7 @@ static void refuse(
     struct model_conf c = conf_of(config, DTYPE_F32);
     struct model *m = NULL;
     c.lora_targets = targets;
-    c.base = w;
+    c.stored = q == QUANTIZE_NONE ? w : NULL;
     c.quantize = q;
     e = (struct err){0};
     ck_assert_int_eq(model_create(dev, &c, &m, &e), -ERR_USER);

@@ -131,8 +131,8 @@ static double worst_part(const struct step *want, const struct step *got, const 
     return worst;
 }
 
-static void compare_steps(
-    const char *shape, const struct nearness *p, const char *const *targets, bool dora)
+static void compare_steps(const char *shape, const struct nearness *p, const char *const *targets,
+    bool dora, enum quantize base)
 {
     struct model_conf c = {.config = shape_of(shape),
         .t = p->t,
@@ -143,6 +143,7 @@ static void compare_steps(
         .lora_alpha = 12,
         .lora_dora = dora,
         .lora_targets = targets,
+        .quantize = base,
         .seed = 3};
     struct step step[2] = {0};
     const char *name;
@@ -155,7 +156,8 @@ static void compare_steps(
     part = worst_part(&step[0], &step[1], &name);
     printf("%s, %s, %s: loss off by %.1g (allowed %.1g), gradient by %.1g (%.1g), %s\n", shape,
         dtype_name(p->t),
-        dora          ? "DoRA"
+        base          ? quantize_name(base)
+            : dora    ? "DoRA"
             : targets ? "adapters"
                       : "full",
         loss, p->loss, part, p->gradient, name);
@@ -171,7 +173,8 @@ static void compare_steps(
 START_TEST(gradients_are_those_of_the_cpu)
 {
     for (int i = 0; i < SHAPES * PRECISIONS; i++)
-        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], NULL, false);
+        compare_steps(
+            shapes[i / PRECISIONS], &precisions[i % PRECISIONS], NULL, false, QUANTIZE_NONE);
 }
 END_TEST
 
@@ -180,9 +183,13 @@ START_TEST(gradients_of_adapters_are_those_of_the_cpu)
     static const char *const targets[] = {"q_proj", "v_proj", "down_proj", NULL};
 
     for (int i = 0; i < SHAPES * PRECISIONS; i++)
-        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], targets, false);
+        compare_steps(
+            shapes[i / PRECISIONS], &precisions[i % PRECISIONS], targets, false, QUANTIZE_NONE);
     for (int i = 0; i < PRECISIONS; i++)
-        compare_steps("tiny-llama", &precisions[i], targets, true);
+        compare_steps("tiny-llama", &precisions[i], targets, true, QUANTIZE_NONE);
+    for (int i = 0; i < PRECISIONS; i++)
+        compare_steps(
+            "small-llama", &precisions[i], targets, false, i ? QUANTIZE_Q4_K_M : QUANTIZE_Q8_0);
 }
 END_TEST
 

@@ -120,6 +120,29 @@ START_TEST(training_takes_its_plan)
 }
 END_TEST
 
+/* Blocks are as long as they are, and what decodes them stands in the scratch. */
+START_TEST(a_quantized_base_takes_its_plan)
+{
+    struct dev *d = open_counting();
+    for (int i = 0; i < 4; i++) {
+        const struct model_config configs[] = {
+            shape_of("small-llama"), shape_of("small-gpt2"), shape_of("small-masked"), tiny_gpt2()};
+        for (size_t k = 0; k < sizeof configs / sizeof *configs; k++) {
+            struct model_conf c = training(configs[k], i & 1 ? 47 - i : i | 2);
+            struct optim_conf oc = {.steps = 1, .name = OPTIMIZER_ADAMW};
+            c.lora_rank = 3;
+            c.quantize = (enum quantize)(QUANTIZE_Q8_0 + i % 3);
+            c.config.vocab = i + (int)k ? 320 : 5000;
+            c.config.layers = 1;
+            if (k == 3)
+                c.config.ffn_dim = 64;
+            check_training(d, &c, &oc);
+        }
+    }
+    dev_close(d);
+}
+END_TEST
+
 /* Without a head there are no logits, however large the vocabulary. */
 START_TEST(a_headless_model_takes_its_plan)
 {
@@ -240,6 +263,32 @@ START_TEST(figures_of_smollm2)
 }
 END_TEST
 
+/* LoRA as docs/models.md has it: the base is Q8_0's 34 bytes for 32 numbers. */
+START_TEST(figures_of_a_quantized_base)
+{
+    static const char *const names[] = {"F32", "Q8_0", "Q4_0", "Q4_K_M"};
+    static const enum quantize quantize[] = {
+        QUANTIZE_NONE, QUANTIZE_Q8_0, QUANTIZE_Q4_0, QUANTIZE_Q4_K_M};
+    struct memplan p[4];
+    for (int i = 0; i < 4; i++) {
+        struct model_conf c = training(shape_of("smollm2-135m"), 2);
+        c.sequence_length = 512;
+        c.lora_dora = false;
+        c.quantize = quantize[i];
+        ck_assert_msg(!memplan_model(&c, NULL, &p[i], &e), "%s", e.text);
+        printf("SmolLM2-135M, LoRA beside %s: %lld MiB, of these weights %lld\n", names[i],
+            (long long)(p[i].total >> 20), (long long)(p[i].weights >> 20));
+    }
+    ck_assert_int_ge(p[1].weights, (134515008 - 61 * 576) / 32 * 34LL + 61 * 576 * 4);
+    ck_assert_int_lt(p[1].weights, (134515008 - 61 * 576) / 32 * 34LL + 61 * 576 * 4 + 65536);
+    /* beside it one matrix of a layer, decoded, and a panel of the head */
+    ck_assert_int_lt(p[1].scratch - p[0].scratch, 3072 * 576 * 4 + 65536);
+    ck_assert_int_eq(p[1].logits - p[0].logits, 4096 * 576 * 4);
+    ck_assert_int_lt(p[1].total, p[0].total - (360 << 20));
+    ck_assert_int_lt(p[2].total, p[1].total);
+}
+END_TEST
+
 /* GPT-2 124M as it is trained on one large device: 64 sequences of 1,024 tokens in BF16. */
 START_TEST(figures_of_gpt2)
 {
@@ -291,5 +340,5 @@ START_TEST(absurd_sizes_saturate)
 END_TEST
 
 UNIT_MAIN("memplan", training_takes_its_plan, a_headless_model_takes_its_plan,
-    serving_takes_its_plan, random_shapes_take_their_plan, figures_of_smollm2, figures_of_gpt2,
-    absurd_sizes_saturate)
+    serving_takes_its_plan, a_quantized_base_takes_its_plan, random_shapes_take_their_plan,
+    figures_of_smollm2, figures_of_a_quantized_base, figures_of_gpt2, absurd_sizes_saturate)

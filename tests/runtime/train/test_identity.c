@@ -77,6 +77,7 @@ START_TEST(what_changes_the_arithmetic_counts)
     CHANGE("spec.train.lora.dropout", s.train.lora.dropout = 0.1);
     CHANGE("spec.train.lora.rankStabilized", s.train.lora.rank_stabilized = true);
     CHANGE("spec.train.lora.dora", s.train.lora.dora = true);
+    CHANGE("spec.train.lora.quantizedBase", s.train.lora.quantized_base = BASE_Q8_0);
     CHANGE("spec.train.lora.targets", s.train.lora.targets[1] = "v_proj");
     CHANGE("spec.train.sequenceLength", s.train.sequence_length++);
     s.train.objective = OBJECTIVE_PAIR_MATCHING;

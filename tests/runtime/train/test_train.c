@@ -359,6 +359,33 @@ START_TEST(dora_goes_on_and_ends_in_an_adapter)
 }
 END_TEST
 
+/* Beside a quantized base neither the world nor an interruption shows, and it is another training
+   than beside a whole one. */
+START_TEST(a_quantized_base_is_trained_beside)
+{
+    struct jobspec one = lora_job("one"), two = lora_job("two"), cut = lora_job("cut");
+    struct safetensors *f;
+    one.train.lora.quantized_base = two.train.lora.quantized_base = BASE_Q8_0;
+    cut.train.lora.quantized_base = BASE_Q8_0;
+    struct outcome a = training_run_whole(&one, 1), b = training_run_whole(&two, 2);
+    struct outcome c = interrupted(&cut, 2, 2);
+    for (int k = 1; k <= STEPS; k++) {
+        ck_assert_msg(fabs(b.loss[k] / a.loss[k] - 1) < 1e-5,
+            "two ranks, step %d: %.9g, one rank %.9g", k, b.loss[k], a.loss[k]);
+        ck_assert_msg(
+            b.loss[k] == c.loss[k], "step %d: %.17g, resumed %.17g", k, b.loss[k], c.loss[k]);
+    }
+    ck_assert_double_lt(a.loss[STEPS], 0.9 * a.loss[1]);
+    ck_assert_msg(
+        !safetensors_open(training_path("output/adapter/adapter_model.safetensors"), &f, &e), "%s",
+        e.text);
+    ck_assert_int_eq(safetensors_count(f), 8);
+    safetensors_close(f);
+    one.train.lora.quantized_base = BASE_NONE;
+    ck_assert_int_eq(run(&one, 1, 2, 0).exit[0], EXIT_CLASS_USER);
+}
+END_TEST
+
 /* Every tag once at each step from 1 to last, and a validation loss where one is due. */
 static void check_points(const char *board, int last)
 {
@@ -517,6 +544,6 @@ int main(void)
             resume_with_another_world, recomputation_is_the_same_training,
             a_mixture_of_experts_is_trained, complete_is_complete, lora_in_bf16_ends_in_a_folder,
             dropout_follows_the_samples, dora_goes_on_and_ends_in_an_adapter,
-            points_outlive_a_killed_rank, what_is_refused, what_is_in_the_way_of_the_output_stays,
-            a_small_file_is_trained_on_or_refused, NULL});
+            a_quantized_base_is_trained_beside, points_outlive_a_killed_rank, what_is_refused,
+            what_is_in_the_way_of_the_output_stays, a_small_file_is_trained_on_or_refused, NULL});
 }
