@@ -131,8 +131,10 @@ static double worst_part(const struct step *want, const struct step *got, const 
     return worst;
 }
 
-static void compare_steps(const char *shape, const struct nearness *p, const char *const *targets,
-    bool dora, enum quantize base)
+enum adapters { ADAPTERS_PLAIN, ADAPTERS_DORA, ADAPTERS_QUANTIZED }; /* the base, in blocks */
+
+static void compare_steps(
+    const char *shape, const struct nearness *p, const char *const *targets, enum adapters kind)
 {
     struct model_conf c = {.config = shape_of(shape),
         .t = p->t,
@@ -141,10 +143,12 @@ static void compare_steps(const char *shape, const struct nearness *p, const cha
         .sequence_length = T,
         .lora_rank = targets ? 4 : 0,
         .lora_alpha = 12,
-        .lora_dora = dora,
+        .lora_dora = kind == ADAPTERS_DORA,
         .lora_targets = targets,
-        .quantize = base,
         .seed = 3};
+    if (kind == ADAPTERS_QUANTIZED)
+        c.quantize = p->t == DTYPE_F32 ? QUANTIZE_Q8_0 : QUANTIZE_Q4_K_M;
+    static const char *const names[] = {"adapters", "DoRA", "adapters beside blocks"};
     struct step step[2] = {0};
     const char *name;
     double loss, part;
@@ -155,12 +159,7 @@ static void compare_steps(const char *shape, const struct nearness *p, const cha
     loss = fabs(step[1].loss / step[0].loss - 1);
     part = worst_part(&step[0], &step[1], &name);
     printf("%s, %s, %s: loss off by %.1g (allowed %.1g), gradient by %.1g (%.1g), %s\n", shape,
-        dtype_name(p->t),
-        base          ? quantize_name(base)
-            : dora    ? "DoRA"
-            : targets ? "adapters"
-                      : "full",
-        loss, p->loss, part, p->gradient, name);
+        dtype_name(p->t), targets ? names[kind] : "full", loss, p->loss, part, p->gradient, name);
     /* Of texts a loss has B rows, not B * T, of masked tokens few: what rounding does is averaged
        less. */
     double room = c.config.pooled || c.config.last || c.config.masked ? 2 : 1;
@@ -173,8 +172,7 @@ static void compare_steps(const char *shape, const struct nearness *p, const cha
 START_TEST(gradients_are_those_of_the_cpu)
 {
     for (int i = 0; i < SHAPES * PRECISIONS; i++)
-        compare_steps(
-            shapes[i / PRECISIONS], &precisions[i % PRECISIONS], NULL, false, QUANTIZE_NONE);
+        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], NULL, ADAPTERS_PLAIN);
 }
 END_TEST
 
@@ -183,13 +181,11 @@ START_TEST(gradients_of_adapters_are_those_of_the_cpu)
     static const char *const targets[] = {"q_proj", "v_proj", "down_proj", NULL};
 
     for (int i = 0; i < SHAPES * PRECISIONS; i++)
-        compare_steps(
-            shapes[i / PRECISIONS], &precisions[i % PRECISIONS], targets, false, QUANTIZE_NONE);
+        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], targets, ADAPTERS_PLAIN);
     for (int i = 0; i < PRECISIONS; i++)
-        compare_steps("tiny-llama", &precisions[i], targets, true, QUANTIZE_NONE);
+        compare_steps("tiny-llama", &precisions[i], targets, ADAPTERS_DORA);
     for (int i = 0; i < PRECISIONS; i++)
-        compare_steps(
-            "small-llama", &precisions[i], targets, false, i ? QUANTIZE_Q4_K_M : QUANTIZE_Q8_0);
+        compare_steps("small-llama", &precisions[i], targets, ADAPTERS_QUANTIZED);
 }
 END_TEST
 
@@ -264,9 +260,9 @@ START_TEST(mixtures_are_those_of_the_cpu)
 {
     static const char *const of_attention[] = {"q_proj", "v_proj", NULL};
 
-    compare_steps("tiny-qwen3-moe", &precisions[0], NULL, false);
-    compare_steps("small-qwen3-moe", &precisions[0], NULL, false);
-    compare_steps("tiny-mixtral", &precisions[0], of_attention, false);
+    compare_steps("tiny-qwen3-moe", &precisions[0], NULL, ADAPTERS_PLAIN);
+    compare_steps("small-qwen3-moe", &precisions[0], NULL, ADAPTERS_PLAIN);
+    compare_steps("tiny-mixtral", &precisions[0], of_attention, ADAPTERS_PLAIN);
     compare_served("tiny-qwen3-moe", 1);
     compare_served("small-qwen3-moe", 1);
 }
