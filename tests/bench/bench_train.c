@@ -24,11 +24,13 @@ static const struct bench_case {
     const char *name, *shape;
     int64_t sequences, tokens;
     bool lora;
+    enum quantize base; /* of what is frozen */
 } cases[] = {
-    {"gpt2", "gpt2-124m", 4, 512, false},
-    {"smollm2", "smollm2-135m", 4, 512, false},
-    {"smollm2-lora", "smollm2-135m", 4, 512, true},
-    {"bert", "bert-base", 16, 128, false},
+    {"gpt2", "gpt2-124m", 4, 512, false, QUANTIZE_NONE},
+    {"smollm2", "smollm2-135m", 4, 512, false, QUANTIZE_NONE},
+    {"smollm2-lora", "smollm2-135m", 4, 512, true, QUANTIZE_NONE},
+    {"smollm2-qlora", "smollm2-135m", 4, 512, true, QUANTIZE_Q8_0},
+    {"bert", "bert-base", 16, 128, false, QUANTIZE_NONE},
 };
 #define CASES (sizeof cases / sizeof *cases)
 
@@ -120,6 +122,7 @@ static int run(struct dev *d, const struct bench_case *c, enum dtype t, double s
         .lora_rank = c->lora ? 8 : 0,
         .lora_alpha = 16,
         .lora_targets = targets,
+        .quantize = c->base,
         .seed = 1};
     struct optim_conf oc = {.learning_rate = 1e-4,
         .beta1 = 0.9,
@@ -164,7 +167,8 @@ int main(int argc, char **argv)
     struct dev *d = NULL;
 
     if (!c || (t == DTYPE_F32 && strcmp(argv[2], "F32"))) {
-        fprintf(stderr, "bench_train: CASE (gpt2, smollm2, smollm2-lora, bert) TYPE (F32, BF16)\n");
+        fprintf(stderr,
+            "bench_train: CASE (gpt2, smollm2, smollm2-lora, smollm2-qlora, bert) TYPE (F32, BF16)\n");
         return 1;
     }
     if (dev_open("cpu", 0, threads, &d, &e) || run(d, c, t, seconds, &rate, &flops, &e)) {
