@@ -107,10 +107,11 @@ static int open_source(struct convert_job *j, struct err *e)
     if (j->c.config->bidirectional)
         return err_set(
             e, ERR_USER, "spec.convert: a %s model is not converted", j->c.config->architecture);
-    if (j->c.config->experts && spec->convert.format == CONVERT_GGUF)
-        return err_set(e, ERR_USER,
-            "spec.convert.format: a %s model is written as HuggingFace only, not as GGUF",
-            j->c.config->architecture);
+    bool keys_copied = weights_gguf(j->c.weights);
+    struct err why = {0};
+    if (spec->convert.format == CONVERT_GGUF && !keys_copied &&
+        family_gguf_expressible(j->c.config, &why))
+        return err_set(e, ERR_USER, "spec.convert.format: %s", why.text);
     name_model(spec->model.source, j->name);
     j->c.name = j->name;
     rc = tensors_create(j->c.config, &j->c.tensors, e);

@@ -5,8 +5,8 @@
 #include "runtime/convert/internal.h"
 
 #include "base/mem.h"
-#include "runtime/family/mix.h"
 #include "runtime/door/beat.h"
+#include "runtime/family/mix.h"
 #include "runtime/text/tok_write.h"
 
 #define CHUNK 1048576 /* numbers read between two beats */

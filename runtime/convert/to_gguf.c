@@ -8,8 +8,9 @@
 #include "api/limits.h"
 #include "base/mem.h"
 #include "kernels/quant_encode.h"
-#include "runtime/family/mix.h"
 #include "runtime/door/beat.h"
+#include "runtime/family/mix.h"
+#include "runtime/family/rotary.h"
 #include "runtime/files/gguf_write.h"
 #include "runtime/text/tok_write.h"
 
@@ -71,7 +72,7 @@ static enum dtype type_of(const struct conversion *c, const struct part *p)
 {
     const struct tensor *t = p->tensor;
     enum dtype stored = weights_find(c->weights, t->name)->type;
-    bool joined = p->place.shape[0] != t->shape[0];
+    bool joined = p->place.shape[0] != (p->place.stacked ? p->place.stacked : 1) * t->shape[0];
     enum dtype type = mix_type(c->config, c->spec->convert.quantize, t, joined, stored);
     /* what was changed is no whole blocks of the old ones, unless somebody rounds it */
     bool whole = quant_encodes(type) && dtype_block(type) == 1;
@@ -179,18 +180,40 @@ static int write_part(struct conversion *c, const struct part *part, enum dtype 
     return 0;
 }
 
+/* Behind all others: what the frequencies of a llama3 scaling are divided by. */
+static bool has_factors(const struct conversion *c)
+{
+    return c->config->positions == POSITIONS_ROTARY &&
+        c->config->rope_scaling.kind == OP_ROPE_LLAMA3;
+}
+
 static int announce(
     const struct conversion *c, const struct gguf_plan *p, struct gguf_writer *w, struct err *e)
 {
     for (int i = 0; i < p->count; i++) {
         const struct family_place *at = &p->parts[i].place;
-        int rc = !begins_tensor(p, i)
-            ? 0
-            : gguf_write_tensor(w, at->name, type_of(c, &p->parts[i]), at->dims, at->shape, e);
+        int64_t of_experts[] = {at->stacked, 0, at->shape[1]};
+        if (!begins_tensor(p, i))
+            continue;
+        if (at->stacked)
+            of_experts[1] = at->shape[0] / at->stacked;
+        int rc = gguf_write_tensor(w, at->name, type_of(c, &p->parts[i]),
+            at->stacked ? 3 : at->dims, at->stacked ? of_experts : at->shape, e);
         if (rc)
             return rc;
     }
-    return 0;
+    const int64_t pairs = c->config->head_dim / 2;
+    return has_factors(c) ? gguf_write_tensor(w, ROTARY_GGUF_FACTORS, DTYPE_F32, 1, &pairs, e) : 0;
+}
+
+static int write_factors(const struct conversion *c, struct gguf_writer *w, struct err *e)
+{
+    int rc = 0;
+    for (int64_t i = 0; has_factors(c) && i < c->config->head_dim / 2 && !rc; i++) {
+        float factor = (float)rotary_factor(c->config, i);
+        rc = gguf_write_data(w, &factor, sizeof factor, e);
+    }
+    return rc;
 }
 
 static int write_tensors(
@@ -205,7 +228,8 @@ static int write_tensors(
         if (rc)
             return rc;
     }
-    return gguf_write_finish(w, e);
+    int rc = write_factors(c, w, e);
+    return rc ? rc : gguf_write_finish(w, e);
 }
 
 int convert_to_gguf(struct conversion *c, const char *folder, struct err *e)

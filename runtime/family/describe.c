@@ -241,18 +241,67 @@ static void write_f32(
     gguf_write_f32(w, architecture_key(c, name, key), v);
 }
 
-int family_gguf_write(const struct model_config *c, struct gguf_writer *w, struct err *e)
+/* llama.cpp's graphs of these families know neither windows nor weights of experts that do not add
+   up to 1; what frequencies are divided by only its llama's. */
+int family_gguf_expressible(const struct model_config *c, struct err *e)
 {
     const struct family *f = family_of(c);
     int rc = family_config_expressible(c, e);
     if (rc)
         return rc;
-    if (f->hf_only || f->experts)
+    if (f->hf_only)
         return err_set(
             e, ERR_DATA, "a %s model is written as a Hugging Face folder only", f->architecture);
     if (c->labels)
         return err_set(e, ERR_DATA, "a model with labels is written as a Hugging Face folder only");
-    gguf_write_str(w, "general.architecture", c->architecture, strlen(c->architecture));
+    if (c->window && c->window < c->context)
+        return err_set(e, ERR_DATA,
+            "a %s model whose attention sees the last %lld of %lld tokens (sliding_window) is "
+            "written as a Hugging Face folder only: in GGUF files it would see all",
+            f->architecture, (long long)c->window, (long long)c->context);
+    if (c->experts && !c->norm_topk)
+        return err_set(e, ERR_DATA,
+            "a %s model with norm_topk_prob false is written as a Hugging Face folder only: GGUF "
+            "files cannot say it",
+            f->architecture);
+    if (c->rope_scaling.kind == OP_ROPE_LLAMA3 && strcmp(family_gguf_architecture(c), "llama"))
+        return err_set(e, ERR_DATA,
+            "a %s model with a llama3 scaling of positions is written as a Hugging Face folder "
+            "only: GGUF files cannot say it",
+            f->architecture);
+    return 0;
+}
+
+static void write_rotary(const struct model_config *c, struct gguf_writer *w)
+{
+    char key[96];
+    write_u32(c, w, "attention.key_length", c->head_dim);
+    write_u32(c, w, "attention.value_length", c->head_dim);
+    write_u32(c, w, "rope.dimension_count", c->head_dim);
+    write_f32(c, w, "rope.freq_base", c->rope_theta);
+    if (c->rope_scaling.kind == OP_ROPE_LLAMA3)
+        write_u32(c, w, "rope.scaling.original_context_length", c->rope_scaling.context);
+    if (c->rope_scaling.kind != OP_ROPE_LINEAR)
+        return;
+    gguf_write_str(w, architecture_key(c, "rope.scaling.type", key), "linear", strlen("linear"));
+    write_f32(c, w, "rope.scaling.factor", c->rope_scaling.factor);
+}
+
+static void write_experts(const struct model_config *c, struct gguf_writer *w)
+{
+    write_u32(c, w, "expert_count", c->experts);
+    write_u32(c, w, "expert_used_count", c->experts_per_token);
+    if (strcmp(family_gguf_architecture(c), "llama") != 0) /* there they are of ffn_dim */
+        write_u32(c, w, "expert_feed_forward_length", c->expert_ffn_dim);
+}
+
+int family_gguf_write(const struct model_config *c, struct gguf_writer *w, struct err *e)
+{
+    const char *architecture = family_gguf_architecture(c);
+    int rc = family_gguf_expressible(c, e);
+    if (rc)
+        return rc;
+    gguf_write_str(w, "general.architecture", architecture, strlen(architecture));
     write_u32(c, w, "context_length", c->context);
     write_u32(c, w, "embedding_length", c->dim);
     write_u32(c, w, "block_count", c->layers);
@@ -262,12 +311,11 @@ int family_gguf_write(const struct model_config *c, struct gguf_writer *w, struc
     write_f32(c, w,
         c->norm == NORM_LAYER ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
         c->norm_eps);
+    if (c->experts)
+        write_experts(c, w);
     if (c->positions != POSITIONS_ROTARY)
         return 0;
-    write_u32(c, w, "attention.key_length", c->head_dim);
-    write_u32(c, w, "attention.value_length", c->head_dim);
-    write_u32(c, w, "rope.dimension_count", c->head_dim);
-    write_f32(c, w, "rope.freq_base", c->rope_theta);
+    write_rotary(c, w);
     write_u32(c, w, "vocab_size", c->vocab);
     return 0;
 }

@@ -83,7 +83,10 @@ void family_place(const struct model_config *c, const struct tensors *all, const
 int64_t family_gguf_row(int64_t row, int64_t head_dim);
 
 int family_config_gguf(const struct gguf *g, struct model_config *out, struct err *e);
-/* The keys of c's architecture and its name; ERR_DATA: its family has no GGUF files. */
+/* ERR_DATA when it is none that a GGUF file can say so that llama.cpp computes it. */
+int family_gguf_expressible(const struct model_config *c, struct err *e);
+/* The keys of c's architecture and its name. A llama3 scaling of rotary positions also needs the
+   tensor of rotary.h. ERR_DATA as above. */
 int family_gguf_write(const struct model_config *c, struct gguf_writer *w, struct err *e);
 /* path is only for messages. */
 int family_config_json(

@@ -5,7 +5,8 @@
 
 static bool is_plain(const struct tensor *t)
 {
-    return t->dims == 1 || t->role == TENSOR_POSITIONS || t->role == TENSOR_TYPES;
+    return t->dims == 1 || t->role == TENSOR_POSITIONS || t->role == TENSOR_TYPES ||
+        t->role == TENSOR_ROUTER;
 }
 
 static bool is_head(const struct model_config *c, const struct tensor *t)
@@ -22,7 +23,7 @@ static bool gets_more_bits(int64_t layer, int64_t layers)
 
 static enum dtype type_of_q4_k_m(const struct model_config *c, const struct tensor *t, bool joined)
 {
-    bool listed = t->role == TENSOR_V || t->role == TENSOR_DOWN;
+    bool listed = t->role == TENSOR_V || t->role == TENSOR_DOWN || t->role == TENSOR_EXPERT_DOWN;
     if (is_head(c, t) || joined)
         return DTYPE_Q6_K;
     return listed && gets_more_bits(t->layer, c->layers) ? DTYPE_Q6_K : DTYPE_Q4_K;

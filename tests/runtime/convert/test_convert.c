@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "kernels/quant_encode.h"
 #include "runtime/family/weights.h"
+#include "runtime/files/gguf.h"
 #include "runtime/model/model.h"
 #include "runtime/model/prune.h"
 #include "runtime/text/tok.h"
@@ -204,7 +205,7 @@ static void same_tokens(const char *a, const char *b)
 static const struct {
     const char *name;
     int vocab;
-} models[] = {{"tiny-llama", 256}, {"tiny-qwen2", 131}, {"tiny-gpt2", 131}};
+} models[] = {{"tiny-llama", 256}, {"tiny-qwen2", 131}, {"tiny-gpt2", 131}, {"tiny-llama3", 131}};
 
 START_TEST(there_and_back_it_is_the_same_model)
 {
@@ -366,6 +367,94 @@ START_TEST(the_report_says_what_it_cost)
 }
 END_TEST
 
+/* -- what llama.cpp has other names for -- */
+
+static void edit_config(const char *name, const char *from, const char *to)
+{
+    char path[256];
+    buf_auto struct buf text, changed;
+    buf_init(&text, 1 << 16);
+    buf_init(&changed, 1 << 16);
+    snprintf(path, sizeof path, "%s/%s/config.json", folder, name);
+    ck_assert(!io_read_file(path, 1 << 16, &text, &e));
+    const char *at = strstr(buf_cstr(&text), from);
+    ck_assert_msg(at, "%s: no %s", name, from);
+    buf_printf(
+        &changed, "%.*s%s%s", (int)(at - buf_cstr(&text)), buf_cstr(&text), to, at + strlen(from));
+    golden_write(path, changed.data, changed.len);
+}
+
+static void check_keys(const struct gguf *g, const char *architecture, int64_t experts)
+{
+    struct gguf_str is;
+    char key[64];
+    int64_t n = 0;
+    ck_assert(!gguf_string(g, "general.architecture", &is, &e));
+    ck_assert_msg(is.len == strlen(architecture) && !memcmp(is.s, architecture, is.len), "%.*s",
+        (int)is.len, is.s);
+    snprintf(key, sizeof key, "%s.expert_count", architecture);
+    ck_assert_int_eq(gguf_has(g, key), experts > 0);
+    snprintf(key, sizeof key, "%s.expert_used_count", architecture);
+    ck_assert(!experts || (!gguf_int(g, key, 1, 9, &n, &e) && n == 2));
+    snprintf(key, sizeof key, "%s.expert_feed_forward_length", architecture);
+    ck_assert_int_eq(gguf_has(g, key), !strcmp(architecture, "qwen3moe"));
+}
+
+/* The experts of a layer are one tensor, the router is F32. */
+static void check_experts(const struct gguf *g, enum dtype type)
+{
+    int found = 0;
+    for (int i = 0; i < gguf_tensor_count(g); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(g, i);
+        bool gate = !strcmp(t->name, "blk.1.ffn_gate_exps.weight");
+        ck_assert(!gate || (t->dims == 3 && t->shape[0] == 4 && t->shape[2] == 32));
+        ck_assert(!gate || t->type == type);
+        bool router = !strcmp(t->name, "blk.0.ffn_gate_inp.weight");
+        ck_assert(!router || (t->dims == 2 && t->type == DTYPE_F32));
+        found += gate + router;
+    }
+    ck_assert_int_eq(found, 2);
+}
+
+/* Nothing is lost, and less is where that is asked for. */
+START_TEST(files_have_the_names_of_llama_cpp)
+{
+    static const struct {
+        const char *model, *architecture, *from, *to;
+        int64_t experts;
+    } rows[] = {{"tiny-mistral", "llama", "\"sliding_window\": 7", "\"sliding_window\": null", 0},
+        {"tiny-mixtral", "llama", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 2", 4},
+        {"tiny-qwen3-moe", "qwen3moe", "\"norm_topk_prob\": false", "\"norm_topk_prob\": true", 4}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char how[512];
+        make_model(rows[i].model, 131);
+        edit_config(rows[i].model, rows[i].from, rows[i].to);
+        for (int quantized = 0; quantized < 2; quantized++) {
+            snprintf(how, sizeof how,
+                "\"evaluate\":{\"data\":\"%s/text.txt\",\"sequenceLength\":48,\"sequences\":2}%s",
+                folder, quantized ? ",\"quantize\":\"Q8_0\"" : "");
+            convert_ok(rows[i].model, "g", how);
+            struct weights *w = open_model("g/model.gguf");
+            check_keys(weights_gguf(w), rows[i].architecture, rows[i].experts);
+            if (rows[i].experts)
+                check_experts(weights_gguf(w), quantized ? DTYPE_Q8_0 : DTYPE_F32);
+            weights_close(w);
+            json_auto struct json *report = report_of("g");
+            double was = json_num(json_get(report, "source"), "loss", 0);
+            double is = json_num(json_get(report, "output"), "loss", 1);
+            ck_assert_double_lt(fabs(was - is), 0.02);
+            ck_assert_int_eq(was != is, quantized);
+            if (!quantized)
+                same_tensors(rows[i].model, "g/model.gguf");
+        }
+        convert_ok("g/model.gguf", "h", "\"format\":\"HuggingFace\"");
+        same_tensors("g/model.gguf", "h");
+        convert_ok("g/model.gguf", "k", "\"quantize\":\"None\"");
+        same_tensors("g/model.gguf", "k/model.gguf");
+    }
+}
+END_TEST
+
 /* What the run left in the folder beside the models. */
 static int count_entries(void)
 {
@@ -398,12 +487,12 @@ START_TEST(what_cannot_be_is_refused_and_leaves_nothing)
     golden_write(path, "dear", 4);
     refuse("tiny-llama", "mine", "\"format\":\"GGUF\"", ERR_USER,
         "mine holds letter.txt, which llmjob did not write");
-    make_model("tiny-mixtral", 131);
-    refuse("tiny-mixtral", "g", "\"format\":\"GGUF\"", ERR_USER,
-        "spec.convert.format: a mixtral model is written as HuggingFace only");
-    convert_ok("tiny-mixtral", "same", "\"format\":\"HuggingFace\"");
-    same_tensors("tiny-mixtral", "same");
-    same_config("tiny-mixtral", "same");
+    make_model("tiny-mistral", 131);
+    refuse("tiny-mistral", "g", "\"format\":\"GGUF\"", ERR_USER,
+        "spec.convert.format: a mistral model whose attention sees the last 7 of 64 tokens");
+    make_model("tiny-qwen3-moe", 131);
+    refuse("tiny-qwen3-moe", "g", "\"format\":\"GGUF\"", ERR_USER,
+        "spec.convert.format: a qwen3_moe model with norm_topk_prob false");
     snprintf(path, sizeof path, "%s/tiny-llama/tokenizer.json", folder);
     static const char spaces[] =
         "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
@@ -578,7 +667,8 @@ int main(void)
     return unit_run_with(&u,
         (const TTest *const[]){there_and_back_it_is_the_same_model,
             halves_survive_the_way_to_the_bit, blocks_are_their_encoders,
-            a_base_is_quantized_as_a_file_is, the_report_says_what_it_cost,
-            what_cannot_be_is_refused_and_leaves_nothing, a_stop_leaves_nothing,
-            an_adapter_is_merged, two_of_every_four_are_zero, a_share_of_each_row_is_zero, NULL});
+            a_base_is_quantized_as_a_file_is, files_have_the_names_of_llama_cpp,
+            the_report_says_what_it_cost, what_cannot_be_is_refused_and_leaves_nothing,
+            a_stop_leaves_nothing, an_adapter_is_merged, two_of_every_four_are_zero,
+            a_share_of_each_row_is_zero, NULL});
 }
