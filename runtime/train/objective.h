@@ -40,14 +40,15 @@ struct objective_loop {
     int (*begin_fn)(void *train, const char *identity, struct err *e);
 
     int (*compute_fn)(struct train *t, int64_t step, struct err *e); /* train_compute's contract */
-    /* Of the usual compute_fn and look_fn. More of a sample than its tokens, for row j of the
-       micro-batch in hand; NULL: there is no more. Forward of the micro-batch, b samples, through
-       the objective's head, and back when told so: gradient += that of its losses times scale. */
+    /* Of train_compute and train_look. fill: more of a sample than its tokens, for row j of the
+       micro-batch in hand; NULL: there is no more. loss: forward of the micro-batch, b samples,
+       through the objective's head, and back when told so: gradient += that of its losses times
+       scale. */
     void (*fill_fn)(struct train *t, const struct data *d, int64_t sample, int64_t j);
     int (*loss_fn)(struct train *t, int64_t b, float scale, bool backward, struct err *e);
-    /* What losses and the like came to since the last call. 1 sum: losses, of each step that was
-       enqueued; else that of the one step, and more, which every step is told with; then no step is
-       ahead of another. */
+    /* Takes what came together since the last call. sums 1: losses alone, one of each step that was
+       enqueued, so that steps may run ahead of the host. More: of the one step, the loss first;
+       each step is told with all of them (tell_fn). */
     int (*sums_fn)(struct train *t, double *sums, struct err *e);
     int sums;
 
@@ -84,7 +85,7 @@ struct objective {
     int (*head_fn)(struct train *t, struct err *e);
     int (*file_fn)(struct train *t, const char *path, struct data **out, struct err *e);
     /* One sample as inputs and labels (room each: all tokens of a row at least; `rows` of them); a
-       label of -1 counts for nothing. *length: its tokens. Of the usual compute_fn and look_fn. */
+       label of -1 counts for nothing. *length: its tokens. Of train_compute and train_look. */
     void (*batch_fn)(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
         int32_t *labels, int32_t *length);
     /* Labels that count in a sample, and its tokens; NULL: sequence_length of either. */
