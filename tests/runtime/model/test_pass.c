@@ -144,21 +144,20 @@ static double own_slope(
     return slope;
 }
 
-/* The oracle's slope along u, of fourth order: its error is below 1e-8. */
+/* The oracle's slope along u by a central difference: in double, at this step, 1e-7 of it. */
 static double oracle_slope(struct subject *s, const struct tensor *p, const double *u)
 {
-    static const double ways[] = {1, -1, 2, -2}, weights[] = {8, -8, -1, 1};
     mem_autofree double *w = mem_array((size_t)p->count, sizeof(double));
-    double *at = oracle_part(&s->o, p->name), h = 1e-3, slope = 0;
+    double *at = oracle_part(&s->o, p->name), h = 1e-4, loss[2];
 
     memcpy(w, at, (size_t)p->count * sizeof *w);
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 2; k++) {
         for (int64_t i = 0; i < p->count; i++)
-            at[i] = w[i] + ways[k] * h * u[i];
-        slope += weights[k] / (12 * h) * oracle_loss(&s->o, inputs, labels);
+            at[i] = w[i] + (k ? h : -h) * u[i];
+        loss[k] = oracle_loss(&s->o, inputs, labels);
     }
     memcpy(at, w, (size_t)p->count * sizeof *w);
-    return slope;
+    return (loss[1] - loss[0]) / (2 * h);
 }
 
 /* Directions in which every element of g counts with its own sign. */
