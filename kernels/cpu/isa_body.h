@@ -50,6 +50,7 @@ typedef float isa_vec __attribute__((vector_size(4 * ISA_VECTOR), may_alias));
 #include "kernels/cpu/vector_body.h"
 #include "kernels/cpu/optim_body.h"
 #include "kernels/cpu/tile_body.h"
+#include "kernels/cpu/product_body.h"
 #include "kernels/cpu/attention_body.h"
 #include "kernels/cpu/attention_back_body.h"
 #include "kernels/cpu/quant_body.h"
@@ -76,5 +77,5 @@ static bool isa_usable(void)
 const struct cpu_isa ISA_JOIN(cpu_isa_, ISA) = {.name = ISA_STRING(ISA),
     .usable = isa_usable,
     .ops = {LLMJOB_OPS(ISA_ENTRY)},
-    .widen = matmul_widen,
+    .product = isa_product,
     .finish = isa_matmul_finish};
