@@ -18,6 +18,7 @@
 #define PRODUCT_SLICE   320  /* of k: a slice of a panel fills half of an L1 cache */
 #define PRODUCT_DEPTH   4096 /* of k: what is longer is summed up in a buffer */
 #define PRODUCT_PANELS  ((int64_t)1 << 20) /* floats of B and of that buffer: 4 MiB of an L3 cache */
+#define PRODUCT_AHEAD   16                 /* rows */
 #define PRODUCT_TINY    ((int64_t)1 << 16) /* multiplications: one thread has done them sooner */
 
 /* The columns and the part of k in hand. */
@@ -46,6 +47,46 @@ ISA_INLINE void product_widen(enum dtype t, const void *p, int64_t at, int64_t n
         memcpy(out, x, (size_t)n * sizeof *out);
 }
 
+/* Lines of row `at` that is read soon: the rows are too far from each other for the processor to see
+   it coming. */
+ISA_INLINE void product_ask(enum dtype t, const void *p, int64_t at, int64_t n)
+{
+    const int size = t == DTYPE_F32 ? 4 : 2;
+    const char *from = (const char *)p + at * size;
+    for (int64_t i = 0; i < n * size + 63; i += 64)
+        __builtin_prefetch(from + i);
+}
+
+/* out (ISA_VECTOR, PRODUCT_WIDE apart) = x (ISA_VECTOR, ld apart) transposed, each row a register:
+   halves, quarters and so on change places (Eklundh, "A fast computer method for matrix
+   transposing", 1972). */
+ISA_INLINE void product_transpose(const float *x, int64_t ld, float *out)
+{
+    typedef int32_t product_lanes __attribute__((vector_size(4 * ISA_VECTOR)));
+    isa_vec v[ISA_VECTOR];
+    for (int i = 0; i < ISA_VECTOR; i++)
+        memcpy(&v[i], x + i * ld, sizeof v[i]);
+#pragma GCC unroll 4
+    for (int half = ISA_VECTOR / 2; half; half /= 2) {
+        product_lanes low, high;
+#pragma GCC unroll 16
+        for (int j = 0; j < ISA_VECTOR; j++) {
+            low[j] = j & half ? ISA_VECTOR + j - half : j;
+            high[j] = j & half ? ISA_VECTOR + j : j + half;
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < ISA_VECTOR; i++)
+            if (!(i & half)) {
+                isa_vec above = v[i], below = v[i + half];
+                v[i] = __builtin_shuffle(above, below, low);
+                v[i + half] = __builtin_shuffle(above, below, high);
+            }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < ISA_VECTOR; i++)
+        memcpy(out + i * PRODUCT_WIDE, &v[i], sizeof v[i]);
+}
+
 /* Panel p from B as it is stored, its rows and columns beyond B zero. */
 ISA_INLINE void product_pack_b(enum dtype t, const struct product *r, int64_t p)
 {
@@ -57,8 +98,10 @@ ISA_INLINE void product_pack_b(enum dtype t, const struct product *r, int64_t p)
     if (cols < PRODUCT_WIDE)
         memset(out, 0, (size_t)(r->depth * PRODUCT_WIDE) * sizeof *out);
     if (!a->tb && cols == PRODUCT_WIDE) {
-        for (int64_t l = 0; l < r->depth; l++, out += PRODUCT_WIDE)
+        for (int64_t l = 0; l < r->depth; l++, out += PRODUCT_WIDE) {
+            product_ask(t, a->b, (r->from + l + PRODUCT_AHEAD) * a->ldb + col, PRODUCT_WIDE);
             product_widen(t, a->b, (r->from + l) * a->ldb + col, PRODUCT_WIDE, out);
+        }
         return;
     }
     if (!a->tb) {
@@ -67,12 +110,19 @@ ISA_INLINE void product_pack_b(enum dtype t, const struct product *r, int64_t p)
         return;
     }
     for (int64_t l = 0; l < r->depth; l += LENGTH, out += LENGTH * PRODUCT_WIDE) {
-        int64_t n = r->depth - l < LENGTH ? r->depth - l : LENGTH;
-        for (int64_t j = 0; j < cols; j++) {
-            float row[LENGTH];
-            const float *x = math_span(t, a->b, (col + j) * a->ldb + r->from + l, n, row);
-            for (int64_t i = 0; i < n; i++)
-                out[i * PRODUCT_WIDE + j] = x[i];
+        int64_t n = r->depth - l < LENGTH ? r->depth - l : LENGTH, whole = n - n % ISA_VECTOR;
+        for (int64_t j = 0; j < cols; j += ISA_VECTOR) {
+            float rows[ISA_VECTOR][LENGTH];
+            int64_t count = cols - j < ISA_VECTOR ? cols - j : ISA_VECTOR;
+            if (count < ISA_VECTOR)
+                memset(rows, 0, sizeof rows);
+            for (int64_t i = 0; i < count; i++)
+                product_widen(t, a->b, (col + j + i) * a->ldb + r->from + l, n, rows[i]);
+            for (int64_t i = 0; i < whole; i += ISA_VECTOR)
+                product_transpose(rows[0] + i, LENGTH, out + i * PRODUCT_WIDE + j);
+            for (int64_t i = whole; i < n; i++)
+                for (int64_t c = 0; c < ISA_VECTOR; c++)
+                    out[i * PRODUCT_WIDE + j + c] = rows[c][i];
         }
     }
 }
@@ -101,6 +151,7 @@ ISA_INLINE void product_pack_a(enum dtype t, const struct op_matmul *a, int64_t 
     }
     float column[PRODUCT_ROWS] = {0};
     for (int64_t l = 0; l < k; l++) {
+        product_ask(t, a->a, (from + l + PRODUCT_AHEAD) * a->lda + row, rows);
         product_widen(t, a->a, (from + l) * a->lda + row, rows, column);
         for (int64_t i = 0; i < up; i += PRODUCT_MR)
             memcpy(out + i * k + l * PRODUCT_MR, column + i, PRODUCT_MR * sizeof *out);
@@ -118,15 +169,22 @@ static void product_pack_rows(const struct op_matmul *a, int64_t row, int64_t ro
         product_pack_a(DTYPE_F16, a, row, rows, from, k, out);
 }
 
-/* sums (rows, panels) = or += a slice of A times a slice of the panels, which are `next` apart. */
+/* sums (rows, panels) = or += a slice of A times a slice of the panels, which are `next` apart. Each
+   block of rows asks for a part of the next panel, which is far away. */
 ISA_INLINE void product_slice(bool ta, bool add, int64_t rows, int64_t panels, int64_t k,
     const float *a, const float *b, int64_t next, float *sums, int64_t ld)
 {
-    for (int64_t p = 0; p < panels; p++)
-        for (int64_t i = 0; i < rows; i += PRODUCT_MR)
+    int64_t part = product_parts(k * PRODUCT_WIDE, product_parts(rows, PRODUCT_MR));
+    for (int64_t p = 0; p < panels; p++) {
+        const float *far = b + (p + 1 < panels ? p + 1 : p) * next;
+        for (int64_t i = 0; i < rows; i += PRODUCT_MR, far += part) {
+            for (int64_t l = 0; l < part; l += 64 / 4)
+                __builtin_prefetch(far + l);
             tile_block(false, add, PRODUCT_MR, TILE_NV, k, (const uint32_t *)(a + i * k),
                 ta ? 1 : k, ta ? PRODUCT_MR : 1, (const uint32_t *)(b + p * next), PRODUCT_WIDE,
                 sums + i * ld + p * PRODUCT_WIDE, ld);
+        }
+    }
 }
 
 static inline const void *product_at(enum dtype t, const void *p, int64_t element)
