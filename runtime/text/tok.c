@@ -12,6 +12,7 @@
 #include "runtime/text/tok_bpe.h"
 #include "runtime/text/tok_def.h"
 #include "runtime/text/tok_table.h"
+#include "runtime/text/tok_unigram.h"
 #include "runtime/text/tok_wordpiece.h"
 
 #define TEXT_LIMIT INT32_MAX /* bytes of all tokens, of a text between added ones, ... */
@@ -24,11 +25,15 @@ struct tok {
     uint32_t *start;        /* vocab + 1 */
     char *normal_bytes;     /* of added tokens that are looked for in normalised text */
     uint32_t *normal_start; /* vocab + 1; NULL: they are as they are written */
-    struct tok_names names; /* of the model's tokens that are not special */
+    struct tok_names names; /* of the model's tokens; special ones only of a Unigram */
     struct tok_bpe bpe;
     struct tok_wordpiece wordpiece;
+    struct tok_unigram unigram;
+    enum tok_spaces spaces;
+    bool decodes_bytes;
     struct tok_steps steps;
     char *step_texts; /* what the steps point to */
+    struct tok_split *step_by[TOK_STEPS_LIMIT];
     struct tok_split *split;
     struct tok_added added[TOK_ADDED_LISTS];
     struct tok_affix prefix, suffix;
@@ -44,13 +49,13 @@ static int build_names(struct tok *t, const struct tok_def *d, struct err *e)
     int rc = tok_names_init(&t->names, t->vocab, t->bytes, t->start, e);
     if (rc)
         return rc;
-    /* Of equal lines of a vocab.txt the last counts, of equal tokens of a BPE the first. */
-    bool last = t->model == TOK_WORDPIECE;
+    /* Of equal tokens of a BPE the first counts, else (lines of a vocab.txt) the last. */
+    bool unigram = t->model == TOK_UNIGRAM, last = unigram || t->model == TOK_WORDPIECE;
     for (int32_t i = 0; i < t->vocab; i++) {
         int32_t id = last ? t->vocab - 1 - i : i;
         bool added = t->model != TOK_BPE && t->kinds[id] == TOK_ADDED && d->flags &&
             d->flags[id] & TOK_OF_MODEL;
-        if (t->kinds[id] == TOK_NORMAL || added)
+        if (unigram ? d->flags[id] & TOK_OF_MODEL : t->kinds[id] == TOK_NORMAL || added)
             tok_names_add(&t->names, id);
     }
     return 0;
@@ -85,9 +90,26 @@ static char *copy_text(struct tok_text *text, char *to)
     return to + text->len;
 }
 
+static int compile_step(struct tok *t, int i, struct err *e)
+{
+    struct tok_step *step = &t->steps.list[i];
+    mem_autofree char *pattern = mem_strndup(step->from.s, step->from.len);
+    if (!pattern)
+        return err_set(e, ERR_MEMORY, "no memory for a tokenizer's normaliser");
+    int rc;
+    if ((rc = tok_split_create(&t->step_by[i], e)) ||
+        (rc = tok_split_add(t->step_by[i], pattern, TOK_SPLIT_DROP_NONE, e)))
+        return rc;
+    if (tok_split_matches_empty(t->step_by[i]))
+        return err_set(e, ERR_DATA, "normalizer expression \"%.80s\" can match nothing", pattern);
+    step->by = t->step_by[i];
+    return 0;
+}
+
 static int copy_steps(struct tok *t, const struct tok_def *d, struct err *e)
 {
     size_t size = 1;
+    int rc;
     t->steps = d->steps;
     for (int i = 0; i < t->steps.count; i++)
         size += t->steps.list[i].from.len + t->steps.list[i].to.len;
@@ -96,6 +118,9 @@ static int copy_steps(struct tok *t, const struct tok_def *d, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for a tokenizer's normaliser");
     for (int i = 0; i < t->steps.count; i++)
         to = copy_text(&t->steps.list[i].to, copy_text(&t->steps.list[i].from, to));
+    for (int i = 0; i < t->steps.count; i++)
+        if (t->steps.list[i].kind == TOK_STEP_MATCHES && (rc = compile_step(t, i, e)))
+            return rc;
     return 0;
 }
 
@@ -163,7 +188,7 @@ static bool goes_on(const char *s, size_t len)
 static bool ends_lines(const struct tok *t)
 {
     bool known = !t->bpe.of_chars || t->bpe.chars.byte_fallback;
-    if (t->model == TOK_WORDPIECE || t->bpe.ignore_merges ||
+    if (t->model == TOK_WORDPIECE || t->model == TOK_UNIGRAM || t->spaces || t->bpe.ignore_merges ||
         (!(known && t->bpe.byte_id['\n'] >= 0) && tok_names_find(&t->names, "\n", 1) < 0))
         return false;
     for (int32_t i = 0; i < t->vocab; i++)
@@ -180,8 +205,8 @@ static bool lines_divide(const struct tok *t)
     for (int i = 0; i < t->steps.count; i++) {
         const struct tok_step *s = &t->steps.list[i];
         bool one = s->from.len && utf8_sequence(s->from.s, s->from.len) == s->from.len;
-        if (s->kind == TOK_STEP_CLEAN || s->kind == TOK_STEP_TRIM_LEFT ||
-            s->kind == TOK_STEP_TRIM_RIGHT ||
+        if (s->kind == TOK_STEP_CLEAN || s->kind == TOK_STEP_NMT || s->kind == TOK_STEP_TRIM_LEFT ||
+            s->kind == TOK_STEP_TRIM_RIGHT || s->kind == TOK_STEP_MATCHES ||
             (s->kind == TOK_STEP_REPLACE && (!one || *s->from.s == '\n')))
             return false;
     }
@@ -197,6 +222,8 @@ static int build(struct tok *t, const struct tok_def *d, const char *path, struc
         return rc;
     if (d->model == TOK_WORDPIECE)
         rc = tok_wordpiece_init(&t->wordpiece, d, &t->names, e);
+    else if (d->model == TOK_UNIGRAM)
+        rc = tok_unigram_init(&t->unigram, d, &t->names, t->kinds, e);
     else
         rc = tok_bpe_init(&t->bpe, d, &t->names, path, e);
     if (rc)
@@ -215,6 +242,8 @@ int tok_create(const struct tok_def *d, const char *path, struct tok **out, stru
     if (!t)
         return err_set(e, ERR_MEMORY, "%s: no memory for the vocabulary", path);
     t->model = d->model;
+    t->spaces = d->spaces;
+    t->decodes_bytes = d->chars.decodes_bytes;
     t->vocab = d->vocab;
     t->bos = d->bos;
     t->eos = d->eos;
@@ -240,6 +269,9 @@ void tok_close(struct tok *t)
     tok_names_done(&t->names);
     tok_bpe_done(&t->bpe);
     tok_wordpiece_done(&t->wordpiece);
+    tok_unigram_done(&t->unigram);
+    for (int i = 0; i < TOK_STEPS_LIMIT; i++)
+        tok_split_destroy(t->step_by[i]);
     for (int k = 0; k < TOK_ADDED_LISTS; k++)
         tok_added_done(&t->added[k]);
     mem_free(t->step_texts);
@@ -257,6 +289,10 @@ struct encoding {
     const struct tok *tok;
     struct tok_ids *out;
     struct tok_bpe_work work;
+    struct tok_unigram_work unigram;
+    struct buf marked;  /* a piece with its spaces marked */
+    const char *raw_at; /* where the text begins */
+    const char *origin; /* and where its normal form does, if that is what is being encoded */
     bool special, guarded;
     size_t part; /* bytes of a text that is taken in parts; 0: whole */
     int (*part_fn)(void *context, const char *at, struct err *e);
@@ -284,9 +320,44 @@ int tok_ids_add(struct tok_ids *out, int32_t id, struct err *e)
     return 0;
 }
 
+static bool begins_marked(const char *s, size_t len)
+{
+    return *s == ' ' || (len >= strlen(TOK_SPACE) && !memcmp(s, TOK_SPACE, strlen(TOK_SPACE)));
+}
+
+/* A piece as SentencePiece has it. (What the stage for spaces cuts off begins with one, but for the
+   first of what it cuts.) */
+static int mark_spaces(struct encoding *n, const char **piece, size_t *len, struct err *e)
+{
+    const char *s = *piece, *end = s + *len;
+    enum tok_spaces how = n->tok->spaces;
+    bool wanted =
+        how == TOK_SPACES_BEFORE_ALL || (how == TOK_SPACES_BEFORE_FIRST && s == n->origin);
+    bool before = wanted && !begins_marked(s, *len);
+    if (!before && !memchr(s, ' ', *len))
+        return 0;
+    buf_reset(&n->marked);
+    buf_str(&n->marked, before ? TOK_SPACE : "");
+    for (const char *at; (at = memchr(s, ' ', (size_t)(end - s))); s = at + 1) {
+        buf_add(&n->marked, s, (size_t)(at - s));
+        buf_str(&n->marked, TOK_SPACE);
+    }
+    if (buf_add(&n->marked, s, (size_t)(end - s)))
+        return err_set(e, ERR_MEMORY, "no memory to tokenise %zu bytes", *len);
+    *piece = n->marked.data;
+    *len = n->marked.len;
+    return 0;
+}
+
 static int encode_piece(void *context, const char *piece, size_t len, struct err *e)
 {
     struct encoding *n = context;
+    int rc = n->tok->spaces && len ? mark_spaces(n, &piece, &len, e) : 0;
+    if (rc)
+        return rc;
+    if (n->tok->model == TOK_UNIGRAM)
+        return tok_unigram_encode(
+            &n->tok->unigram, &n->unigram, piece, len, n->special && !n->guarded, n->out, e);
     if (n->tok->model == TOK_WORDPIECE)
         return tok_wordpiece_encode(&n->tok->wordpiece, piece, len, n->out, e);
     return tok_bpe_encode(&n->tok->bpe, &n->work, piece, len, n->out, e);
@@ -370,7 +441,7 @@ static int add_normal(
 static int encode_long_plain(struct encoding *n, const char *text, size_t len, struct err *e)
 {
     size_t behind = tok_split_behind(n->tok->split), from = 0, part = n->part;
-    bool begins = true;
+    bool begins = true, first = text == n->raw_at;
     buf_auto struct buf normal; /* from `from` on still to be tokenised */
     buf_init(&normal, TEXT_LIMIT);
     for (size_t at = 0, to, done; at < len; at = to) {
@@ -382,11 +453,13 @@ static int encode_long_plain(struct encoding *n, const char *text, size_t len, s
         if (rc)
             return rc;
         const char *s = buf_cstr(&normal);
+        n->origin = first ? s : NULL;
         if (to == len)
             return tok_split_rest(n->tok->split, s, from, normal.len, encode_piece, n, e);
         if ((rc = encode_some(n, s, from, normal.len, &done, e)) ||
             (rc = n->part_fn(n->context, text + to, e)))
             return rc;
+        first = first && !done;
         size_t keep = done > behind ? whole_chars(s, done - behind) : 0;
         buf_drop(&normal, keep);
         from = done - keep;
@@ -417,6 +490,7 @@ static int encode_plain(struct encoding *n, const char *text, size_t len, struct
     if (n->part && len > n->part && n->tok->steps.count && n->tok->lines_divide)
         return encode_long_plain(n, text, len, e);
     const char *raw = text;
+    bool first = text == n->raw_at;
     buf_auto struct buf clean;
     buf_init(&clean, TEXT_LIMIT);
     if (n->guarded) {
@@ -428,6 +502,7 @@ static int encode_plain(struct encoding *n, const char *text, size_t len, struct
     void *owned = NULL;
     int rc = tok_steps_run(&n->tok->steps, text, len, &text, &len, &owned, e);
     n->raw = owned ? raw : NULL;
+    n->origin = first ? text : NULL;
     if (!rc)
         rc = encode_around(
             n, TOK_ADDED_NORMALIZED, n->special && !n->guarded, text, len, encode_words, e);
@@ -443,9 +518,13 @@ static int encode(struct encoding *n, const char *text, int64_t len, struct err 
     if (valid < size)
         return err_set(e, ERR_DATA, "invalid UTF-8 at byte %zu", valid);
     int64_t before_count = n->out->count;
+    buf_init(&n->marked, TEXT_LIMIT);
+    n->raw_at = text;
     int rc = encode_around(n, n->guarded ? TOK_ADDED_GUARDED : TOK_ADDED_AS_IS, n->special, text,
         size, encode_plain, e);
     tok_bpe_work_done(&n->work);
+    tok_unigram_work_done(&n->unigram);
+    buf_done(&n->marked);
     if (rc && !n->part)
         n->out->count = before_count;
     return rc;
@@ -520,6 +599,8 @@ int tok_decode(const struct tok *t, int32_t id, bool skip_special, struct buf *o
     size_t len = t->start[id + 1] - t->start[id];
     if (t->model == TOK_WORDPIECE && t->kinds[id] != TOK_UNUSED)
         return tok_wordpiece_decode(&t->wordpiece, token, len, out);
+    if (t->model == TOK_UNIGRAM)
+        return tok_chars_decode(t->decodes_bytes, token, len, out);
     return tok_bpe_decode(&t->bpe, token, len, out);
 }
 

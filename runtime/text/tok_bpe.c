@@ -283,21 +283,25 @@ void tok_bpe_work_done(struct tok_bpe_work *w)
     mem_free(w->heap);
 }
 
-#define SPACE "\u2581"
-
-int tok_bpe_decode(const struct tok_bpe *m, const char *token, size_t len, struct buf *out)
+int tok_chars_decode(bool bytes, const char *token, size_t len, struct buf *out)
 {
     static const char digits[] = "0123456789ABCDEF";
-    if (m->chars.byte_fallback && len == 6 && !memcmp(token, "<0x", 3) && token[5] == '>') {
+    if (bytes && len == 6 && !memcmp(token, "<0x", 3) && token[5] == '>') {
         const char *high = memchr(digits, token[3], 16), *low = memchr(digits, token[4], 16);
         if (high && low)
             return buf_char(out, (char)((high - digits) << 4 | (low - digits)));
     }
     const char *end = token + len, *at;
-    while (m->of_chars && (at = memmem(token, (size_t)(end - token), SPACE, strlen(SPACE)))) {
+    while ((at = memmem(token, (size_t)(end - token), TOK_SPACE, strlen(TOK_SPACE)))) {
         buf_add(out, token, (size_t)(at - token));
         buf_char(out, ' ');
-        token = at + strlen(SPACE);
+        token = at + strlen(TOK_SPACE);
     }
     return buf_add(out, token, (size_t)(end - token));
+}
+
+int tok_bpe_decode(const struct tok_bpe *m, const char *token, size_t len, struct buf *out)
+{
+    return m->of_chars ? tok_chars_decode(m->chars.decodes_bytes, token, len, out)
+                       : buf_add(out, token, len);
 }

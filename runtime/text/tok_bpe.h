@@ -31,7 +31,10 @@ void tok_bpe_done(struct tok_bpe *m);
 int tok_bpe_encode(const struct tok_bpe *m, struct tok_bpe_work *w, const char *piece, size_t len,
     struct tok_ids *out, struct err *e);
 void tok_bpe_work_done(struct tok_bpe_work *w);
-/* Appends a token's text, of a BPE of characters with spaces and bytes as themselves. */
+/* Appends a token's text, of a BPE of characters as tok_chars_decode has it. */
 int tok_bpe_decode(const struct tok_bpe *m, const char *token, size_t len, struct buf *out);
+/* Appends the text of a token of characters: marked spaces are spaces, and, where bytes may be
+   tokens ("<0xE2>"), these are bytes. */
+int tok_chars_decode(bool bytes, const char *token, size_t len, struct buf *out);
 
 #endif

@@ -3,7 +3,7 @@
  * file (tok_gguf.c), tokenizer.json (tok_json.c) or vocab.txt (tok_vocab.c), and written as
  * tokenizer.json (tok_def.c). Texts live in the arena or in the source, which must outlive the
  * definition. Everything is checked against bounds; what the house does not implement (another
- * model than BPE and WordPiece, dropout, prefix spaces) is ERR_DATA that names it.
+ * model than BPE, WordPiece and Unigram, dropout) is ERR_DATA that names it.
  */
 #ifndef RUNTIME_TEXT_TOK_DEF_H
 #define RUNTIME_TEXT_TOK_DEF_H
@@ -24,6 +24,7 @@ enum tok_model {
     TOK_BPE,       /* of bytes */
     TOK_BPE_CHARS, /* of characters, as SentencePiece has it */
     TOK_WORDPIECE,
+    TOK_UNIGRAM,
 };
 
 enum tok_kind {
@@ -46,10 +47,20 @@ struct tok_stage { /* of the pre-tokenizer */
     enum tok_split_drop drop;
 };
 
-struct tok_chars_def {
+struct tok_chars_def {  /* of a BPE of characters, and of a Unigram */
     int32_t unknown;    /* the token of a character that is none; -1: such ones are dropped */
-    bool fuse;          /* several of them are one */
+    bool fuse;          /* several of them are one; always so of a Unigram */
     bool byte_fallback; /* or a character becomes its bytes, "<0xE2>", where they are tokens */
+    bool decodes_bytes; /* and such a token is a byte in turn */
+};
+
+/* SentencePiece's way with spaces: one is written as U+2581, and one stands before a text. */
+#define TOK_SPACE "\u2581"
+enum tok_spaces {
+    TOK_SPACES_AS_IS,
+    TOK_SPACES_MARKED,       /* each becomes U+2581 */
+    TOK_SPACES_BEFORE_FIRST, /* and one is put before the text, if it begins without */
+    TOK_SPACES_BEFORE_ALL,   /* and one before whatever is cut off without */
 };
 
 struct tok_wordpiece_def {
@@ -68,7 +79,9 @@ struct tok_def {
     int64_t merge_count;
     struct tok_text (*merges)[2]; /* best first */
     bool ignore_merges;           /* a piece that is a token is that token */
+    double *scores;               /* vocab, of a Unigram; else NULL */
     struct tok_chars_def chars;
+    enum tok_spaces spaces; /* in each piece, of a BPE of characters or a Unigram */
     struct tok_wordpiece_def wordpiece;
     struct tok_steps steps; /* the normaliser's */
     struct tok_stage stages[TOK_SPLIT_STAGES];

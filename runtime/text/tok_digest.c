@@ -46,6 +46,10 @@ uint64_t tok_def_digest(const struct tok_def *d)
     for (int32_t i = 0; i < d->vocab; i++)
         mix_text(&digest, d->tokens[i]);
     mix(&digest, d->kinds, (size_t)d->vocab);
+    if (d->spaces)
+        mix_number(&digest, d->spaces);
+    if (d->scores)
+        mix(&digest, d->scores, (size_t)d->vocab * sizeof *d->scores);
     if (d->flags)
         mix(&digest, d->flags, (size_t)d->vocab);
     for (int64_t i = 0; i < d->merge_count; i++) {

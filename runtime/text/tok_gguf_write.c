@@ -23,7 +23,9 @@ static int check_kind(const struct tok_def *d, const char *path, struct err *e)
     if (d->model != TOK_BPE)
         return err_set(e, ERR_DATA,
             "%s: a GGUF file is written with a BPE of bytes only, and this is a %s", path,
-            d->model == TOK_WORDPIECE ? "WordPiece" : "BPE of characters");
+            d->model == TOK_WORDPIECE     ? "WordPiece"
+                : d->model == TOK_UNIGRAM ? "Unigram"
+                                          : "BPE of characters");
     if (!tok_gguf_pre(d))
         return err_set(e, ERR_DATA,
             "%s: its normalizer and pre-tokenizer are none that GGUF files have a name for "

@@ -1,6 +1,6 @@
 /*
  * tok_json: tokenizer.json of Hugging Face's tokenizers: the document, its vocabulary and added
- * tokens, the models BPE and WordPiece, and what tokenizer_config.json says of tokens.
+ * tokens, the models BPE, WordPiece and Unigram, and what tokenizer_config.json says of tokens.
  * Strings of a definition live in the tree it was read from.
  */
 #include "runtime/text/tok_json_internal.h"
@@ -30,15 +30,28 @@ bool tok_json_id(const struct json *v, int32_t *out)
 
 /* -- the vocabulary -- */
 
+/* An entry of the vocabulary: "text": id, or, of a list, ["text", score], whose place is its id. */
+static bool read_entry(
+    const struct json *v, bool listed, int32_t place, const char **text, int32_t *id)
+{
+    const struct json *first = json_first(v);
+    *text = listed ? json_string_value(first) : json_key(v);
+    *id = place;
+    return listed ? *text && json_is_number(json_next(first)) && place < TOK_VOCAB_LIMIT
+                  : tok_json_id(v, id);
+}
+
 static int read_vocab(
     struct tok_json *r, const struct json *vocab, const struct json *added, struct err *e)
 {
     struct tok_def *d = &r->d;
-    int32_t id = -1;
+    bool listed = json_is_array(vocab);
+    int32_t id = -1, place = 0;
+    const char *text;
     json_each (v, vocab) {
-        if (!tok_json_id(v, &id))
-            return err_set(
-                e, ERR_DATA, "%s: token \"%.40s\" has no valid id", r->path, json_key(v));
+        if (!read_entry(v, listed, place++, &text, &id))
+            return err_set(e, ERR_DATA, "%s: token \"%.40s\" has no valid %s", r->path,
+                text ? text : "?", listed ? "score" : "id");
         if (id >= d->vocab)
             d->vocab = id + 1;
     }
@@ -55,11 +68,12 @@ static int read_vocab(
     d->flags = arena_array(r->a, (size_t)d->vocab, 1);
     if (!d->tokens || !d->kinds || !d->flags)
         return tok_json_no_memory(r, e);
+    place = 0;
     json_each (v, vocab) {
-        tok_json_id(v, &id);
+        read_entry(v, listed, place++, &text, &id);
         if (d->kinds[id] != TOK_UNUSED)
             return err_set(e, ERR_DATA, "%s: id %d stands twice", r->path, id);
-        d->tokens[id] = (struct tok_text){json_key(v), strlen(json_key(v))};
+        d->tokens[id] = (struct tok_text){text, strlen(text)};
         d->kinds[id] = TOK_NORMAL;
         d->flags[id] = TOK_OF_MODEL;
     }
@@ -120,7 +134,7 @@ static int read_merges(struct tok_json *r, const struct json *merges, struct err
     return 0;
 }
 
-/* What SentencePiece's decoder is made of. */
+/* What SentencePiece's decoder is made of. Where there is none, bytes are bytes all the same. */
 static int check_decoder(struct tok_json *r, const struct json *decoder, struct err *e)
 {
     static const char *const parts[] = {"Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"};
@@ -131,10 +145,11 @@ static int check_decoder(struct tok_json *r, const struct json *decoder, struct 
             rc = rc ? rc : check_decoder(r, part, e);
         return rc;
     }
+    r->d.chars.decodes_bytes = r->d.chars.decodes_bytes || !strcmp(type, "ByteFallback");
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (!strcmp(type, parts[i]))
             return 0;
-    return tok_json_unsupported(r, "decoder of a BPE that is not of bytes:", type, e);
+    return tok_json_unsupported(r, "decoder of a model of characters:", type, e);
 }
 
 static int read_chars(struct tok_json *r, const struct json *model, struct err *e)
@@ -143,6 +158,7 @@ static int read_chars(struct tok_json *r, const struct json *model, struct err *
     const char *unknown = json_str(model, "unk_token", NULL);
     c->fuse = json_bool(model, "fuse_unk", false);
     c->byte_fallback = json_bool(model, "byte_fallback", false);
+    c->decodes_bytes = c->decodes_bytes || c->byte_fallback;
     c->unknown = -1;
     if (!unknown)
         return 0;
@@ -192,6 +208,47 @@ static int read_wordpiece(
     return 0;
 }
 
+/* A number as the reference has it: its JSON parser (serde_json, as it is by default) makes one of
+   the digits, then divides that by a power of ten, which rounds twice. Where two ways to cut a text
+   cost the same, the last bit of their scores decides. */
+static double read_score(double v)
+{
+    char text[40], digits[24] = {0};
+    int precision = 15;
+    do
+        snprintf(text, sizeof text, "%.*e", precision - 1, fabs(v));
+    while (precision++ < 17 && strtod(text, NULL) != fabs(v));
+    const char *e = strchr(text, 'e');
+    digits[0] = text[0];
+    memcpy(digits + 1, text + 2, (size_t)(e - text) - 2);
+    long exponent = strtol(e + 1, NULL, 10) - (e - text) + 2;
+    snprintf(text, sizeof text, "1e%ld", labs(exponent));
+    double power = strtod(text, NULL), whole = (double)strtoull(digits, NULL, 10);
+    return copysign(exponent < 0 ? whole / power : whole * power, v);
+}
+
+static int read_unigram(
+    struct tok_json *r, const struct json *model, const struct json *decoder, struct err *e)
+{
+    const struct json *vocab = json_get(model, "vocab");
+    struct tok_def *d = &r->d;
+    int rc = check_decoder(r, decoder, e);
+    if (rc)
+        return rc;
+    if (!tok_json_id(json_get(model, "unk_id"), &d->chars.unknown) ||
+        d->chars.unknown >= (int32_t)json_count(vocab))
+        return err_set(e, ERR_DATA, "%s: model.unk_id is no token of the vocabulary", r->path);
+    d->chars.fuse = true;
+    d->chars.byte_fallback = json_bool(model, "byte_fallback", false);
+    d->scores = arena_array(r->a, (size_t)d->vocab, sizeof *d->scores);
+    if (!d->scores)
+        return tok_json_no_memory(r, e);
+    int32_t i = 0;
+    json_each (v, vocab)
+        d->scores[i++] = read_score(json_number_value(json_next(json_first(v))));
+    return 0;
+}
+
 static bool is_byte_level(const struct json *pre_tokenizer)
 {
     json_each (stage, json_get(pre_tokenizer, "pretokenizers"))
@@ -205,14 +262,17 @@ static int check_model(
     struct tok_json *r, const struct json *model, const struct json *cutter, struct err *e)
 {
     const char *type = json_str(model, "type", "BPE");
-    if (strcmp(type, "BPE") && strcmp(type, "WordPiece"))
-        return err_set(
-            e, ERR_DATA, "%s: model \"%.40s\"; what is read: BPE, WordPiece", r->path, type);
-    if (!json_is_object(json_get(model, "vocab")))
+    bool unigram = !strcmp(type, "Unigram");
+    const struct json *vocab = json_get(model, "vocab");
+    if (!unigram && strcmp(type, "BPE") && strcmp(type, "WordPiece"))
+        return err_set(e, ERR_DATA, "%s: model \"%.40s\"; what is read: BPE, WordPiece, Unigram",
+            r->path, type);
+    if (!(unigram ? json_is_array(vocab) : json_is_object(vocab)))
         return err_set(e, ERR_DATA, "%s: model.vocab is missing", r->path);
-    r->d.model = !strcmp(type, "WordPiece") ? TOK_WORDPIECE
-        : is_byte_level(cutter)             ? TOK_BPE
-                                            : TOK_BPE_CHARS;
+    r->d.model = unigram             ? TOK_UNIGRAM
+        : !strcmp(type, "WordPiece") ? TOK_WORDPIECE
+        : is_byte_level(cutter)      ? TOK_BPE
+                                     : TOK_BPE_CHARS;
     return 0;
 }
 
@@ -296,6 +356,7 @@ int tok_def_json(const struct json *root, const struct json *config, const char 
     read_added(&r, added);
     const struct json *decoder = json_get(root, "decoder");
     rc = r.d.model == TOK_WORDPIECE ? read_wordpiece(&r, model, decoder, e)
+        : r.d.model == TOK_UNIGRAM  ? read_unigram(&r, model, decoder, e)
                                     : read_bpe(&r, model, decoder, e);
     if (rc || (rc = tok_json_post_processor(&r, json_get(root, "post_processor"), e)))
         return rc;

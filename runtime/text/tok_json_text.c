@@ -5,6 +5,9 @@
  */
 #include "runtime/text/tok_json_internal.h"
 
+#include "base/utf8.h"
+#include "runtime/text/tok_charsmap.h"
+
 /* Punctuation is what ASCII or Unicode calls so. */
 #define PUNCTUATION "[!-/:-@\\[-`{-~\\p{P}]"
 /* The inside of a class: what Rust's expressions call \w. */
@@ -46,12 +49,57 @@ static int add_bert(
 
 static int read_replace(struct tok_json *r, const struct json *v, struct err *e)
 {
-    const char *from = json_str(json_get(v, "pattern"), "String", NULL);
-    const char *to = json_str(v, "content", NULL);
+    const struct json *by = json_get(v, "pattern");
+    const char *regex = json_str(by, "Regex", NULL);
+    const char *from = json_str(by, "String", regex), *to = json_str(v, "content", NULL);
     if (!from || !*from || !to)
-        return tok_json_unsupported(r, "normalizer Replace of", from ? from : "Regex", e);
-    struct tok_text from_text = {from, strlen(from)}, to_text = {to, strlen(to)};
-    return add_step(r, (struct tok_step){TOK_STEP_REPLACE, from_text, to_text}, e);
+        return tok_json_unsupported(r, "normalizer Replace of", from, e);
+    struct tok_step step = {.kind = from == regex ? TOK_STEP_MATCHES : TOK_STEP_REPLACE,
+        .from = {from, strlen(from)},
+        .to = {to, strlen(to)}};
+    return add_step(r, step, e);
+}
+
+/* The value of a character of base64; -1: it is none. */
+static int base64_value(char c)
+{
+    static const char all[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *at = memchr(all, c, 64);
+    return at ? (int)(at - all) : -1;
+}
+
+/* RFC 4648, with its padding. out: 3 bytes for each 4 of text. */
+static bool read_base64(const char *text, size_t len, char *out, size_t *size)
+{
+    size_t n = 0, pad = len && text[len - 1] == '=' ? 1 + (len > 1 && text[len - 2] == '=') : 0;
+    uint32_t bits = 0;
+    if (len % 4)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        int value = i < len - pad ? base64_value(text[i]) : 0;
+        if (value < 0)
+            return false;
+        bits = bits << 6 | (uint32_t)value;
+        for (int k = 16; i % 4 == 3 && k >= 0; k -= 8)
+            out[n++] = (char)(bits >> k);
+    }
+    *size = n - pad;
+    return true;
+}
+
+static int read_charsmap(struct tok_json *r, const struct json *v, struct err *e)
+{
+    const char *text = json_str(v, "precompiled_charsmap", "");
+    size_t len = strlen(text);
+    struct tok_charsmap map;
+    char *data = arena_array(r->a, len + 1, 1);
+    struct tok_step step = {.kind = TOK_STEP_CHARSMAP, .from.s = data};
+    if (!data)
+        return tok_json_no_memory(r, e);
+    if (!read_base64(text, len, data, &step.from.len) || !tok_charsmap_init(&map, step.from))
+        return err_set(e, ERR_DATA,
+            "%s: normalizer Precompiled: its precompiled_charsmap is damaged", r->path);
+    return add_step(r, step, e);
 }
 
 static int read_prepend(struct tok_json *r, const struct json *v, struct err *e)
@@ -76,7 +124,7 @@ int tok_json_normalizer(struct tok_json *r, const struct json *v, struct err *e)
         enum tok_step_kind kind;
     } simple[] = {{"NFC", TOK_STEP_NFC}, {"NFD", TOK_STEP_NFD}, {"NFKC", TOK_STEP_NFKC},
         {"NFKD", TOK_STEP_NFKD}, {"Lowercase", TOK_STEP_LOWER},
-        {"StripAccents", TOK_STEP_STRIP_MARKS}};
+        {"StripAccents", TOK_STEP_STRIP_MARKS}, {"Nmt", TOK_STEP_NMT}};
     const char *type = json_str(v, "type", "?");
     if (!v || json_is_null(v))
         return 0;
@@ -87,6 +135,8 @@ int tok_json_normalizer(struct tok_json *r, const struct json *v, struct err *e)
         return add_bert(r, v, "handle_chinese_chars", "lowercase", e);
     if (!strcmp(type, "Replace"))
         return read_replace(r, v, e);
+    if (!strcmp(type, "Precompiled"))
+        return read_charsmap(r, v, e);
     if (!strcmp(type, "Prepend"))
         return read_prepend(r, v, e);
     if (!strcmp(type, "Strip"))
@@ -165,12 +215,49 @@ static int read_punctuation(struct tok_json *r, const struct json *v, struct err
 static int read_byte_level(struct tok_json *r, const struct json *v, struct err *e)
 {
     if (r->d.model != TOK_BPE)
-        return tok_json_unsupported(r, "pre-tokenizer of a WordPiece:", "ByteLevel", e);
+        return tok_json_unsupported(r, "pre-tokenizer of a model of words:", "ByteLevel", e);
     if (json_bool(v, "add_prefix_space", true))
         return tok_json_unsupported(r, "pre-tokenizer ByteLevel with", "add_prefix_space", e);
     r->byte_level = true;
     return json_bool(v, "use_regex", true) ? add_stage(r, TOK_SPLIT_GPT2, TOK_SPLIT_DROP_NONE, e)
                                            : 0;
+}
+
+/* Is what a text begins with by the reference's count still its beginning behind this step? */
+static bool keeps_begin(const struct tok_step *s)
+{
+    return s->kind == TOK_STEP_NFC || s->kind == TOK_STEP_NFD || s->kind == TOK_STEP_NFKC ||
+        s->kind == TOK_STEP_NFKD || s->kind == TOK_STEP_LOWER || s->kind == TOK_STEP_CHARSMAP ||
+        (s->kind == TOK_STEP_REPLACE && s->to.len &&
+            utf8_sequence(s->from.s, s->from.len) == s->from.len);
+}
+
+/* SentencePiece's way with spaces: the marking is done in each piece (tok_def), here is cut. */
+static int read_metaspace(struct tok_json *r, const struct json *v, struct err *e)
+{
+    const char *mark = json_str(v, "replacement", ""),
+               *how = json_str(v, "prepend_scheme", "always");
+    bool never = !strcmp(how, "never"), first = !strcmp(how, "first");
+    if (r->d.model != TOK_UNIGRAM && r->d.model != TOK_BPE_CHARS)
+        return tok_json_unsupported(
+            r, "pre-tokenizer of a model without marked spaces:", "Metaspace", e);
+    if (strcmp(mark, TOK_SPACE))
+        return tok_json_unsupported(r, "pre-tokenizer Metaspace with replacement", mark, e);
+    if ((!never && !first && strcmp(how, "always")) ||
+        (!never && !json_bool(v, "add_prefix_space", true)))
+        return tok_json_unsupported(r, "pre-tokenizer Metaspace with prepend_scheme", how, e);
+    for (int i = 0; first && i < r->d.steps.count; i++)
+        if (!keeps_begin(&r->d.steps.list[i]))
+            return err_set(e, ERR_DATA,
+                "%s: pre-tokenizer Metaspace with prepend_scheme \"first\" behind a normalizer that "
+                "may take away what a text begins with is not supported",
+                r->path);
+    r->d.spaces = never ? TOK_SPACES_MARKED
+        : first         ? TOK_SPACES_BEFORE_FIRST
+                        : TOK_SPACES_BEFORE_ALL;
+    if (!json_bool(v, "split", true))
+        return 0;
+    return add_stage(r, "[ " TOK_SPACE "][^ " TOK_SPACE "]*", TOK_SPLIT_DROP_NONE, e);
 }
 
 static int add_bert_stages(struct tok_json *r, struct err *e)
@@ -184,8 +271,12 @@ static int read_stage(struct tok_json *r, const struct json *v, struct err *e)
     const char *type = json_str(v, "type", "none");
     if (r->byte_level)
         return tok_json_unsupported(r, "pre-tokenizer after ByteLevel:", type, e);
+    if (r->d.spaces)
+        return tok_json_unsupported(r, "pre-tokenizer after Metaspace:", type, e);
     if (!strcmp(type, "ByteLevel"))
         return read_byte_level(r, v, e);
+    if (!strcmp(type, "Metaspace"))
+        return read_metaspace(r, v, e);
     if (!strcmp(type, "Split"))
         return read_split(r, v, e);
     if (!strcmp(type, "Digits"))

@@ -111,6 +111,11 @@ bool tok_normal_is_control(uint32_t c)
         kind == UTF8PROC_CATEGORY_CO;
 }
 
+bool tok_normal_breaks(uint32_t before, uint32_t c, int32_t *state)
+{
+    return utf8proc_grapheme_break_stateful((utf8proc_int32_t)before, (utf8proc_int32_t)c, state);
+}
+
 uint32_t tok_normal_upper(uint32_t c)
 {
     return (uint32_t)utf8proc_toupper((utf8proc_int32_t)c);

@@ -25,6 +25,8 @@ bool tok_normal_is_word(uint32_t c);  /* letters, marks, decimal digits, connect
 bool tok_normal_is_mark(uint32_t c);  /* of any kind */
 bool tok_normal_is_nonspacing(uint32_t c);
 bool tok_normal_is_control(uint32_t c); /* control, format, private use */
+/* Does a grapheme cluster (UAX #29) end between the two? *state: 0 at the begin of a cluster. */
+bool tok_normal_breaks(uint32_t before, uint32_t c, int32_t *state);
 /* One code point's simple case mapping: itself when it has none. */
 uint32_t tok_normal_upper(uint32_t c);
 uint32_t tok_normal_lower(uint32_t c);

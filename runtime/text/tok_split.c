@@ -6,7 +6,6 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "runtime/text/tok_split.h"
 
-#include "base/buf.h"
 #include "base/mem.h"
 
 #include <pcre2.h>
@@ -67,7 +66,7 @@ void tok_split_destroy(struct tok_split *s)
     mem_free(s);
 }
 
-/* Spells out \s, and \S outside classes; everything else is the same in both dialects. */
+/* Spells out \s, and \S outside classes, and \u; everything else is the same in both dialects. */
 static void translate(const char *p, struct buf *out)
 {
     bool in_class = false;
@@ -78,6 +77,8 @@ static void translate(const char *p, struct buf *out)
                 buf_printf(out, in_class ? "%s" : "[%s]", white_space);
             else if (*p == 'S' && !in_class)
                 buf_printf(out, "[^%s]", white_space);
+            else if (*p == 'u' && strspn(p + 1, "0123456789abcdefABCDEF") >= 4)
+                buf_printf(out, "\\x{%.4s}", p + 1), p += 4;
             else
                 buf_printf(out, "\\%c", *p);
             continue;
@@ -208,6 +209,36 @@ int tok_split_rest(const struct tok_split *s, const char *text, size_t from, siz
     struct err *e)
 {
     return run_all(s, text, from, len, NULL, piece_fn, context, e);
+}
+
+int tok_split_replace(const struct tok_split *s, const char *text, size_t len, struct tok_text to,
+    struct buf *out, struct err *e)
+{
+    size_t done = 0;
+    int rc = 1;
+    pcre2_match_data *match = pcre2_match_data_create(1, s->general);
+    if (!match)
+        return err_set(e, ERR_MEMORY, "no memory to normalise");
+    const PCRE2_SIZE *at = pcre2_get_ovector_pointer(match);
+    while (done < len &&
+        (rc = pcre2_match(s->stages[0], (PCRE2_SPTR)text, len, done,
+             PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, match, NULL)) > 0) {
+        buf_add(out, text + done, at[0] - done);
+        buf_add(out, to.s, to.len);
+        done = at[1];
+    }
+    pcre2_match_data_free(match);
+    if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
+        return err_set(e, ERR_DATA, "normalizer gave up on its text (PCRE2 %d)", rc);
+    buf_add(out, text + done, len - done);
+    return 0;
+}
+
+bool tok_split_matches_empty(const struct tok_split *s)
+{
+    uint32_t empty = 0;
+    pcre2_pattern_info(s->stages[0], PCRE2_INFO_MATCHEMPTY, &empty);
+    return empty;
 }
 
 bool tok_split_any(const struct tok_split *s)

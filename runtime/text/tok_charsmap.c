@@ -1,0 +1,67 @@
+/*
+ * tok_charsmap: a unit of the trie is of 32 bits: 0 to 7 its label, 8 whether a value hangs on it,
+ * 9 whether its offset counts 256 times, 10 to 31 that offset; a value has bit 31 set instead. From
+ * a unit at `at` that of the byte c is at (at ^ offset ^ c), if its label is c.
+ */
+#include "runtime/text/tok_charsmap.h"
+
+#include "base/utf8.h"
+
+#include <string.h>
+
+#define UNIT_BYTES sizeof(uint32_t)
+
+static uint32_t read_unit(const char *s)
+{
+    const uint8_t *p = (const uint8_t *)s;
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+bool tok_charsmap_init(struct tok_charsmap *map, struct tok_text data)
+{
+    if (data.len < UNIT_BYTES)
+        return false;
+    size_t size = read_unit(data.s), rest = data.len - UNIT_BYTES;
+    if (!size || size % UNIT_BYTES || size > rest)
+        return false;
+    struct tok_text texts = {data.s + UNIT_BYTES + size, rest - size};
+    if (utf8_valid_prefix(texts.s, texts.len) < texts.len)
+        return false;
+    *map = (struct tok_charsmap){data.s + UNIT_BYTES, (uint32_t)(size / UNIT_BYTES), texts};
+    return true;
+}
+
+static uint32_t offset_of(uint32_t unit)
+{
+    return unit >> 10 << (unit & 1u << 9 ? 8 : 0);
+}
+
+/* The text at an offset that a file names, if one can begin there. */
+static bool text_at(const struct tok_charsmap *map, uint32_t at, struct tok_text *out)
+{
+    const struct tok_text *t = &map->texts;
+    if (at > t->len || (at < t->len && ((uint8_t)t->s[at] & 0xc0) == 0x80))
+        return false;
+    *out = (struct tok_text){t->s + at, strnlen(t->s + at, t->len - at)};
+    return true;
+}
+
+bool tok_charsmap_find(
+    const struct tok_charsmap *map, const char *s, size_t n, struct tok_text *out)
+{
+    uint32_t at = offset_of(read_unit(map->units));
+    for (size_t i = 0; i < n && s[i]; i++) {
+        at ^= (uint8_t)s[i];
+        if (at >= map->count)
+            return false;
+        uint32_t unit = read_unit(map->units + UNIT_BYTES * at);
+        if ((unit & (1u << 31 | 0xff)) != (uint8_t)s[i])
+            return false;
+        at ^= offset_of(unit);
+        if (!(unit & 1u << 8))
+            continue;
+        return at < map->count &&
+            text_at(map, read_unit(map->units + UNIT_BYTES * at) & ~(1u << 31), out);
+    }
+    return false;
+}
