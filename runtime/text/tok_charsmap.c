@@ -25,10 +25,15 @@ bool tok_charsmap_init(struct tok_charsmap *map, struct tok_text data)
     if (!size || size % UNIT_BYTES || size > rest)
         return false;
     struct tok_text texts = {data.s + UNIT_BYTES + size, rest - size};
-    if (utf8_valid_prefix(texts.s, texts.len) < texts.len)
-        return false;
     *map = (struct tok_charsmap){data.s + UNIT_BYTES, (uint32_t)(size / UNIT_BYTES), texts};
     return true;
+}
+
+bool tok_charsmap_check(struct tok_text data)
+{
+    struct tok_charsmap map;
+    return tok_charsmap_init(&map, data) &&
+        utf8_valid_prefix(map.texts.s, map.texts.len) == map.texts.len;
 }
 
 static uint32_t offset_of(uint32_t unit)

@@ -21,6 +21,8 @@ struct tok_charsmap {
 
 /* map borrows data; false: it is no such table. */
 bool tok_charsmap_init(struct tok_charsmap *map, struct tok_text data);
+/* Is it one, and are its texts UTF-8? Of what a file holds to be asked once, before it is used. */
+bool tok_charsmap_check(struct tok_text data);
 /* What the shortest key becomes that the n bytes at s begin with; false: there is none. */
 bool tok_charsmap_find(
     const struct tok_charsmap *map, const char *s, size_t n, struct tok_text *out);

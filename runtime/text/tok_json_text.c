@@ -91,12 +91,11 @@ static int read_charsmap(struct tok_json *r, const struct json *v, struct err *e
 {
     const char *text = json_str(v, "precompiled_charsmap", "");
     size_t len = strlen(text);
-    struct tok_charsmap map;
     char *data = arena_array(r->a, len + 1, 1);
     struct tok_step step = {.kind = TOK_STEP_CHARSMAP, .from.s = data};
     if (!data)
         return tok_json_no_memory(r, e);
-    if (!read_base64(text, len, data, &step.from.len) || !tok_charsmap_init(&map, step.from))
+    if (!read_base64(text, len, data, &step.from.len) || !tok_charsmap_check(step.from))
         return err_set(e, ERR_DATA,
             "%s: normalizer Precompiled: its precompiled_charsmap is damaged", r->path);
     return add_step(r, step, e);

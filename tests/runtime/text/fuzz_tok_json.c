@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static bool is_unknown(const struct tok_def *d, int32_t id)
 {
     return (d->model == TOK_WORDPIECE && d->wordpiece.unknown == id) ||
-        (d->model == TOK_BPE_CHARS && d->chars.unknown == id);
+        ((d->model == TOK_BPE_CHARS || d->model == TOK_UNIGRAM) && d->chars.unknown == id);
 }
 
 static void try_definition(const struct tok_def *d)

@@ -214,6 +214,30 @@ static int run_only(void *user)
 }
 
 /* Adding is left out: without memory for the JIT the interpreter runs the expression, by design. */
+START_TEST(matches_are_replaced)
+{
+    static const struct {
+        const char *pattern, *text, *want;
+    } cases[] = {{" {2,}", "a  b   c d ", "a_b_c d "},
+        {"[\\u00AD\\u200b]", "a\u00ad\u200bu00", "a__u00"}, {"\\s", "\u180e\u3000\n", "\u180e__"},
+        {"x", "", ""}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tok_split *s = NULL;
+        struct err e = {0};
+        buf_auto struct buf out;
+        buf_init(&out, 4096);
+        ck_assert_int_eq(tok_split_create(&s, &e), 0);
+        ck_assert_int_eq(tok_split_add(s, cases[i].pattern, TOK_SPLIT_DROP_NONE, &e), 0);
+        ck_assert(!tok_split_matches_empty(s));
+        ck_assert_int_eq(tok_split_replace(s, cases[i].text, strlen(cases[i].text),
+                             (struct tok_text){"_", 1}, &out, &e),
+            0);
+        ck_assert_str_eq(buf_cstr(&out), cases[i].want);
+        tok_split_destroy(s);
+    }
+}
+END_TEST
+
 START_TEST(failed_allocations_are_reported)
 {
     struct tok_split *s = NULL;
@@ -228,4 +252,4 @@ END_TEST
 
 UNIT_MAIN("tok_split", pieces_are_the_references, pieces_are_dropped_where_wanted,
     bad_expressions_are_refused, a_callbacks_failure_ends_the_run, nothing_is_lost,
-    pieces_of_parts_are_those_of_the_whole, failed_allocations_are_reported)
+    pieces_of_parts_are_those_of_the_whole, matches_are_replaced, failed_allocations_are_reported)

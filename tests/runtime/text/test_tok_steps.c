@@ -25,6 +25,8 @@ static const struct {
     {{{{.kind = TOK_STEP_NFKD}}, 1}, "\u1e9b\u0323", "s\u0323\u0307"},
     {{{{.kind = TOK_STEP_CLEAN}}, 1}, "a\tb\nc\rd\u00a0e\u2028f", "a b c d e f"},
     {{{{.kind = TOK_STEP_CLEAN}}, 1}, "a\x01\x7f\xc2\x85\u00ad\u200b\ufeff\ufffd\x0b\u200d.", "a."},
+    {{{{.kind = TOK_STEP_NMT}}, 1}, "a\x01\x0b\x7f\xc2\x9f.\tb\nc\u200bd\u2581e\ufefff\u00a0",
+        "a. b c d e f\u00a0"},
     {{{{.kind = TOK_STEP_SPACE_HAN}}, 1}, "a\u4f60\u597dz\u3042\U00020000", /* no kana */
         "a \u4f60  \u597d z\u3042 \U00020000 "},
     {{{{.kind = TOK_STEP_STRIP_NONSPACING}}, 1}, "e\u0301\u00e9\u0903", "e\u00e9\u0903"},
