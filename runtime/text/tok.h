@@ -1,9 +1,9 @@
 /*
  * tok: a tokenizer, as GGUF files, tokenizer.json and vocab.txt describe them: added and special
  * tokens (tok_added), then a normaliser (tok_steps), a pre-tokenizer by regular expressions
- * (tok_split), a model, BPE (tok_bpe), WordPiece (tok_wordpiece) or unigrams (tok_unigram), and what
- * a post-processor puts around a text. Ids are equal to the reference tokenizer's on any valid UTF-8. Thread: encode is
- * reentrant.
+ * (tok_split), a model, BPE (tok_bpe), WordPiece (tok_wordpiece) or Unigram (tok_unigram), and
+ * what a post-processor puts around a text. Ids are equal to the reference tokenizer's on any valid
+ * UTF-8. Thread: encode is reentrant.
  */
 #ifndef RUNTIME_TEXT_TOK_H
 #define RUNTIME_TEXT_TOK_H
@@ -69,8 +69,8 @@ int tok_guard(const struct tok *t, const char *text, size_t len, struct buf *out
 int tok_encode_guarded(
     const struct tok *t, const char *text, int64_t len, struct tok_ids *out, struct err *e);
 /* Appends the bytes of one token (may be part of a UTF-8 sequence); of a WordPiece with the space
- * before it, unless *out is empty. A space that the tokenizer put before the text stays. Special tokens give
- * nothing when skip_special. */
+ * before it, unless *out is empty. A space that the tokenizer put before the text stays.
+ * Special tokens give nothing when skip_special. */
 int tok_decode(const struct tok *t, int32_t id, bool skip_special, struct buf *out);
 bool tok_is_special(const struct tok *t, int32_t id);
 /* Does a token show that it goes on with a word ("##ing")? Of tokenizers that mark words so. */

@@ -248,8 +248,8 @@ static int read_metaspace(struct tok_json *r, const struct json *v, struct err *
     for (int i = 0; first && i < r->d.steps.count; i++)
         if (!keeps_begin(&r->d.steps.list[i]))
             return err_set(e, ERR_DATA,
-                "%s: pre-tokenizer Metaspace with prepend_scheme \"first\" behind a normalizer that "
-                "may take away what a text begins with is not supported",
+                "%s: pre-tokenizer Metaspace with prepend_scheme \"first\" behind a normalizer "
+                "that may take away what a text begins with is not supported",
                 r->path);
     r->d.spaces = never ? TOK_SPACES_MARKED
         : first         ? TOK_SPACES_BEFORE_FIRST

@@ -5,7 +5,8 @@
  * only file that includes PCRE2.
  *
  * Patterns are written for Oniguruma, whose \s is Unicode's White_Space; PCRE2's also holds U+180E,
- * so \s and \S are spelled out before compiling, and \uHHHH, which PCRE2 lacks. Thread: running is reentrant, adding is not.
+ * so \s and \S are spelled out before compiling, and \uHHHH, which PCRE2 lacks. Thread: running is
+ * reentrant, adding is not.
  */
 #ifndef RUNTIME_TEXT_TOK_SPLIT_H
 #define RUNTIME_TEXT_TOK_SPLIT_H

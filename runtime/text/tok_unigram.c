@@ -158,7 +158,7 @@ struct tok_unigram_end { /* the best way to a place, by its last token */
     int32_t id;
 };
 
-struct run {
+struct viterbi { /* what is being encoded */
     const struct tok_unigram *m;
     struct tok_unigram_work *w;
     const char *text;
@@ -170,7 +170,7 @@ struct run {
 };
 
 /* Room for the places up to `to`. */
-static int reserve(struct run *r, size_t to, struct err *e)
+static int reserve(struct viterbi *r, size_t to, struct err *e)
 {
     struct tok_unigram_work *w = r->w;
     size_t count = to - r->base + 1;
@@ -187,7 +187,7 @@ static int reserve(struct run *r, size_t to, struct err *e)
     return 0;
 }
 
-static void offer(struct run *r, size_t from, size_t to, int32_t id, double score)
+static void offer(struct viterbi *r, size_t from, size_t to, int32_t id, double score)
 {
     struct tok_unigram_end *is = &r->w->ends[to - r->base];
     score += r->w->ends[from - r->base].score;
@@ -212,7 +212,7 @@ static const struct tok_unigram_node *find_child(
 
 /* All tokens that text[at .. len) begins with, and its first character, of n bytes, where that is
    none. *reach: where the farthest ends. */
-static int extend(struct run *r, size_t at, size_t n, size_t len, size_t *reach, struct err *e)
+static int extend(struct viterbi *r, size_t at, size_t n, size_t len, size_t *reach, struct err *e)
 {
     const struct tok_unigram *m = r->m;
     const struct tok_unigram_node *node = m->nodes;
@@ -247,7 +247,7 @@ static bool has_bytes(const struct tok_unigram *m, const char *s, size_t len)
 
 /* Unknown characters beside one another: a token that they happen to be, their bytes, or the
    unknown token. */
-static int tell_unknown(struct run *r, const char *s, size_t len, struct err *e)
+static int tell_unknown(struct viterbi *r, const char *s, size_t len, struct err *e)
 {
     const struct tok_unigram *m = r->m;
     if (!len)
@@ -264,7 +264,7 @@ static int tell_unknown(struct run *r, const char *s, size_t len, struct err *e)
 }
 
 /* Tells the way to `at`, which is the text's, and forgets it. */
-static int tell(struct run *r, size_t at, struct err *e)
+static int tell(struct viterbi *r, size_t at, struct err *e)
 {
     struct tok_unigram_end *ends = r->w->ends;
     int32_t last = (int32_t)(at - r->base), next = last;
@@ -293,7 +293,7 @@ static int tell(struct run *r, size_t at, struct err *e)
 int tok_unigram_encode(const struct tok_unigram *m, struct tok_unigram_work *w, const char *text,
     size_t len, bool special, struct tok_ids *out, struct err *e)
 {
-    struct run r = {.m = m, .w = w, .text = text, .special = special, .out = out};
+    struct viterbi r = {.m = m, .w = w, .text = text, .special = special, .out = out};
     size_t reach = 0;
     if (!len)
         return 0;

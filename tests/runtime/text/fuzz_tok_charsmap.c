@@ -1,6 +1,6 @@
 /*
- * fuzz_tok_charsmap: any bytes as SentencePiece's table of characters, applied to a text: what comes
- * of it must be UTF-8 when the table was checked, and nothing outside is read.
+ * fuzz_tok_charsmap: any bytes as SentencePiece's table of characters, applied to a text: what
+ * comes of it must be UTF-8 when the table was checked, and nothing outside is read.
  */
 #include "base/mem.h"
 #include "base/utf8.h"
