@@ -402,8 +402,8 @@ END_TEST
 #define SMALL(more) \
     "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0],[\"a\",-1]," \
     "[\"b\",-2],[\"ab\",-1.5],[\"<s>\",0],[\"<x>\",0]]},\"added_tokens\":[{\"id\":0," \
-    "\"content\":\"<unk>\",\"special\":true},{\"id\":4,\"content\":\"<s>\",\"special\":true}]" more \
-    "}"
+    "\"content\":\"<unk>\",\"special\":true},{\"id\":4,\"content\":\"<s>\"," \
+    "\"special\":true}]" more "}"
 
 static struct tok *open_small(const char *text)
 {
