@@ -82,4 +82,21 @@ START_TEST(rows_that_are_no_blocks_get_the_next_format)
 }
 END_TEST
 
-UNIT_MAIN("mix", a_wide_model_gets_super_blocks, rows_that_are_no_blocks_get_the_next_format)
+START_TEST(experts_are_feed_forwards_and_routers_are_not_rounded)
+{
+    struct err e = {0};
+    config = shape_of("small-qwen3-moe");
+    config.dim = config.expert_ffn_dim = 256;
+    ck_assert_msg(!tensors_create(&config, &all, &e), "%s", e.text);
+    const struct tensor *down = tensors_get(&all, TENSOR_EXPERT_DOWN, TENSOR_WEIGHT, 1, 2);
+    const struct tensor *up = tensors_get(&all, TENSOR_EXPERT_UP, TENSOR_WEIGHT, 1, 2);
+    ck_assert_int_eq(mix_type(&config, QUANTIZE_Q4_K_M, down, false, DTYPE_F32), DTYPE_Q6_K);
+    ck_assert_int_eq(mix_type(&config, QUANTIZE_Q4_K_M, up, false, DTYPE_F32), DTYPE_Q4_K);
+    ck_assert_int_eq(type_of(QUANTIZE_Q8_0, TENSOR_ROUTER, 1), DTYPE_F32);
+    ck_assert_int_eq(type_of(QUANTIZE_NONE, TENSOR_ROUTER, 1), DTYPE_F32);
+    tensors_done(&all);
+}
+END_TEST
+
+UNIT_MAIN("mix", a_wide_model_gets_super_blocks, rows_that_are_no_blocks_get_the_next_format,
+    experts_are_feed_forwards_and_routers_are_not_rounded)
