@@ -42,8 +42,8 @@ enum dtype blocks_type(
     return dtype_block(type) > 1 ? type : c->t;
 }
 
-/* The tensors from i on that are in the compute type and stand together; none: i itself is in blocks.
- */
+/* Behind the tensors from i on that are in the compute type and stand together; i: it is in
+   blocks. */
 static int end_of_run(const struct model *m, int i)
 {
     const struct tensor *at = m->base.at;

@@ -25,8 +25,8 @@ struct blocks {       /* W (rows, in); rows 0: there is none in blocks */
 /* What a tensor of the base has on the device; of a model whose base is quantized. */
 enum dtype blocks_type(
     const struct model_conf *c, const struct tensors *base, const struct tensor *p);
-/* Cuts the place of every tensor of the base: blocks each by itself, what is not in blocks as in the
-   table, joined where that joins. */
+/* Cuts the place of every tensor of the base: blocks each by itself, what is not in blocks as in
+   the table, joined where that joins. */
 void blocks_carve_base(struct model *m, struct carve *c);
 /* ERR_USER: the model has no matrix that could be in blocks, or is a mixture of experts. */
 int blocks_check(const struct model *m, struct err *e);

@@ -2,10 +2,10 @@
  * linear: y (n, out) = x (n, in) W^T + bias, where W is up to three named matrices stacked by rows
  * (q, k, v; gate, up).
  *
- * In training W is one (out, in) tensor of the compute type, or decoded to it for each product where
- * the base is quantized; y is one (n, out) block, and adapters add to it. In serving each matrix keeps the type it has on disk, and the product of piece i is a
- * contiguous (n, rows[i]) block behind those before it. Which of the two it is, is the batch's to
- * say. Only enqueues.
+ * In training W is one (out, in) tensor of the compute type, or decoded to it for each product
+ * where the base is quantized; y is one (n, out) block, and adapters add to it. In serving each
+ * matrix keeps the type it has on disk, and the product of piece i is a contiguous (n, rows[i])
+ * block behind those before it. Which of the two it is, is the batch's to say. Only enqueues.
  */
 #ifndef RUNTIME_MODEL_LINEAR_H
 #define RUNTIME_MODEL_LINEAR_H

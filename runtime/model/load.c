@@ -76,14 +76,14 @@ static void encode_rows(enum dtype type, const float *rows, int64_t n, int64_t c
         quant_encode(type, rows + i * cols, cols, NULL, out + i * bytes);
 }
 
-struct stage {        /* host */
+struct fill {         /* host */
     float *rows;      /* (STAGE_ELEMENTS) values, or blocks that stay as they are */
     uint8_t *encoded; /* the same as blocks; NULL: the base is not quantized */
 };
 
 /* Host F32 values to where the tensor lives: the master, or the frozen weights in their type. */
 static void place_rows(struct model *m, const struct tensor *p, bool trained, int64_t row,
-    int64_t n, const struct stage *s)
+    int64_t n, const struct fill *s)
 {
     int64_t first = row * p->shape[1], count = n * p->shape[1];
     if (trained) {
@@ -129,7 +129,7 @@ static int read_rows(struct model *m, struct weights *w, const struct tensor *p,
 
 /* Blocks as the files have them. */
 static int copy_rows(struct model *m, struct weights *w, const struct tensor *p, int64_t row,
-    int64_t n, const struct stage *s, struct err *e)
+    int64_t n, const struct fill *s, struct err *e)
 {
     const struct stored to = model_frozen(m, p);
     int64_t bytes = dtype_bytes(to.type, p->shape[1]);
@@ -140,7 +140,7 @@ static int copy_rows(struct model *m, struct weights *w, const struct tensor *p,
 }
 
 static int fill_rows(struct model *m, struct weights *w, const struct tensor *p, bool trained,
-    int64_t row, int64_t n, const struct stage *s, struct err *e)
+    int64_t row, int64_t n, const struct fill *s, struct err *e)
 {
     enum dtype type = trained ? DTYPE_F32 : model_frozen(m, p).type;
     if (!is_loaded(m, w, p))
@@ -157,7 +157,7 @@ static int fill_rows(struct model *m, struct weights *w, const struct tensor *p,
 }
 
 static int fill_tensor(struct model *m, struct weights *w, const struct tensor *p, bool trained,
-    const struct stage *s, struct err *e)
+    const struct fill *s, struct err *e)
 {
     int64_t rows = p->shape[0], chunk = STAGE_ELEMENTS / p->shape[1];
     for (int64_t row = 0, n; row < rows; row += n) {
@@ -186,7 +186,7 @@ static int fill_lengths(struct model *m, struct err *e)
         if (rc)
             return rc;
         dora_lengths(rows, w->shape[0], w->shape[1], lengths);
-        place_rows(m, p, true, 0, p->count, &(struct stage){.rows = lengths});
+        place_rows(m, p, true, 0, p->count, &(struct fill){.rows = lengths});
         if ((rc = dev_sync(m->dev, e)))
             return rc;
         beat(m->conf.page);
@@ -201,7 +201,7 @@ static int fill_all(struct model *m, struct weights *w, struct err *e)
     mem_autofree uint8_t *encoded = quantized ? mem_array(STAGE_ELEMENTS, 2) : NULL;
     if (!rows || (quantized && !encoded))
         return err_set(e, ERR_MEMORY, "no memory to load the model");
-    const struct stage stage = {rows, encoded};
+    const struct fill stage = {rows, encoded};
     bool full = !model_is_frozen(&m->conf);
     int rc = 0;
     for (int i = 0; i < m->base.count && !rc; i++)

@@ -39,9 +39,9 @@ struct model_conf {
     float lora_alpha, lora_dropout;
     bool lora_rank_stabilized, lora_dora;
     const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
-    /* LoRA beside a quantized base (model/blocks.h): the frozen matrices have the types in memory that
-       spec.convert would give them in a GGUF file; QUANTIZE_NONE: those that they have in `stored`,
-       borrowed until the model is created, where that is not NULL; else t. */
+    /* LoRA beside a quantized base (model/blocks.h): the frozen matrices have the types in memory
+       that spec.convert would give them in a GGUF file; QUANTIZE_NONE: those that they have in
+       `stored`, borrowed until the model is created, where that is not NULL; else t. */
     enum quantize quantize;
     const struct weights *stored;
     /* A model whose predictions are learnt too, borrowed for life; NULL: none. op_distill's. */

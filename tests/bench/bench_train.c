@@ -168,7 +168,8 @@ int main(int argc, char **argv)
 
     if (!c || (t == DTYPE_F32 && strcmp(argv[2], "F32"))) {
         fprintf(stderr,
-            "bench_train: CASE (gpt2, smollm2, smollm2-lora, smollm2-qlora, bert) TYPE (F32, BF16)\n");
+            "bench_train: CASE (gpt2, smollm2, smollm2-lora, smollm2-qlora, bert) "
+            "TYPE (F32, BF16)\n");
         return 1;
     }
     if (dev_open("cpu", 0, threads, &d, &e) || run(d, c, t, seconds, &rate, &flops, &e)) {
