@@ -21,7 +21,7 @@ clean_up() {
 	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
 	rm -rf "$work"
 }
-run() { TMPDIR=$work timeout 200 "$work/bin/llmjob" run "$work/job.yaml" --storage "data=$data" --plain >"$out" 2>&1; }
+run() { TMPDIR=$work timeout 600 "$work/bin/llmjob" run "$work/job.yaml" --storage "data=$data" --plain >"$out" 2>&1; }
 losses() { grep -oE 'validation loss [0-9.]+' "$out" | awk '{print $3}'; }
 
 trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT

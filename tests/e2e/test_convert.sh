@@ -44,7 +44,7 @@ clean_up() {
 	rm -rf "$work"
 }
 llmjob() { # name [flags...]
-	env "TMPDIR=$work" timeout 200 "$work/bin/llmjob" run "$work/$1.yaml" --storage "data=$data" --plain "${@:2}"
+	env "TMPDIR=$work" timeout 600 "$work/bin/llmjob" run "$work/$1.yaml" --storage "data=$data" --plain "${@:2}"
 }
 runs() { llmjob "$1" >"$out" 2>&1; }
 # What the model goes on with, at temperature 0.

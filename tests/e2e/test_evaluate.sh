@@ -18,7 +18,7 @@ clean_up() {
 	[ -z "$pids" ] || kill -9 $pids 2>/dev/null || true
 	rm -rf "$work"
 }
-runs() { env "TMPDIR=$work" timeout 200 "$work/bin/llmjob" run "$work/questions.yaml" --storage "data=$data" --plain >"$out" 2>&1; }
+runs() { env "TMPDIR=$work" timeout 600 "$work/bin/llmjob" run "$work/questions.yaml" --storage "data=$data" --plain >"$out" 2>&1; }
 
 trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare

@@ -28,7 +28,7 @@ clean_up() {
 trap 'verdict=0; (at_exit) || verdict=$?; clean_up; exit $verdict' EXIT
 prepare
 status=0
-TMPDIR=$work timeout 200 "$work/bin/llmjob" run "$work/job.yaml" --storage "data=$data" --plain >"$out" 2>&1 || status=$?
+TMPDIR=$work timeout 600 "$work/bin/llmjob" run "$work/job.yaml" --storage "data=$data" --plain >"$out" 2>&1 || status=$?
 check "it completes" equal $status 0
 check "every pair of every step was learnt once" \
 	awk -v batch=$batch -v steps=$((pairs / batch)) -f tests/e2e/samples.awk "$data"/ckpt/movies/samples/*.log

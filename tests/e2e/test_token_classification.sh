@@ -46,7 +46,7 @@ sed -E 's/^( *replicas:).*/\1 3/' "$work/job.yaml" >"$work/job.new"
 mv "$work/job.new" "$work/job.yaml"
 check "replicas 2 -> 3 in the file: three ranks train" poll 90 "a world of three" three_step
 status=0
-timeout 200 tail --pid=$run -f /dev/null || kill -9 $run
+timeout 600 tail --pid=$run -f /dev/null || kill -9 $run
 wait $run || status=$?
 check "it completes" equal $status 0
 check "every sentence of every step was learnt once" \
