@@ -3,8 +3,8 @@
  * process took at most; what the matrix-product rate measured in the same run allows stands beside.
  * bench_train.py is the same of torch, bench_train.sh puts both side by side.
  *
- * Usage: bench_train CASE TYPE [SECONDS [THREADS]]; TYPE: F32 or BF16. Weights are random. A step
- * is forward, backward, clipping and AdamW; the figure is the median of all but the first two.
+ * Usage: bench_train CASE TYPE [SECONDS [THREADS [LAYERS]]]; TYPE: F32 or BF16; LAYERS: the first
+ * so many of the model's, to try it out; 0: all. Weights are random. A step is forward, backward, clipping and AdamW; the figure is the median of all but the first two.
  * The ceiling is the rate of one large product (2048 x 1536 x 576) divided by the flops of a token:
  * 6 x parameters for full training, 4 x parameters plus the factors' own for LoRA, attention's
  * products not counted.
@@ -109,7 +109,7 @@ static int measure(struct pass *pass, struct optim *o, const struct bench_case *
     return 0;
 }
 
-static int run(struct dev *d, const struct bench_case *c, enum dtype t, double seconds,
+static int run(struct dev *d, const struct bench_case *c, enum dtype t, double seconds, int layers,
     double *rate, double *flops, struct err *e)
 {
     static const char *const targets[] = {
@@ -132,6 +132,8 @@ static int run(struct dev *d, const struct bench_case *c, enum dtype t, double s
         .layer_decay = 1,
         .schedule = SCHEDULE_CONSTANT,
         .steps = STEPS};
+    if (layers)
+        conf.config.layers = layers;
     struct model *m = NULL;
     struct pass *pass = NULL;
     struct optim *o = NULL;
@@ -163,6 +165,7 @@ int main(int argc, char **argv)
     enum dtype t = argc > 2 && !strcmp(argv[2], "BF16") ? DTYPE_BF16 : DTYPE_F32;
     double seconds = argc > 3 ? strtod(argv[3], NULL) : 30, rate = 0, flops = 1;
     int threads = argc > 4 ? (int)strtol(argv[4], NULL, 10) : 2;
+    int layers = argc > 5 ? (int)strtol(argv[5], NULL, 10) : 0;
     struct err e = {0};
     struct dev *d = NULL;
 
@@ -172,7 +175,7 @@ int main(int argc, char **argv)
             "TYPE (F32, BF16)\n");
         return 1;
     }
-    if (dev_open("cpu", 0, threads, &d, &e) || run(d, c, t, seconds, &rate, &flops, &e)) {
+    if (dev_open("cpu", 0, threads, &d, &e) || run(d, c, t, seconds, layers, &rate, &flops, &e)) {
         fprintf(stderr, "bench_train: %s\n", e.text);
         dev_close(d);
         return 1;
