@@ -238,6 +238,15 @@ START_TEST(matches_are_replaced)
 }
 END_TEST
 
+static int replace_only(void *s)
+{
+    struct err e = {0};
+    buf_auto struct buf out;
+    buf_init(&out, 4096);
+    int rc = tok_split_replace(s, "a b", 3, (struct tok_text){"_", 1}, &out, &e);
+    return rc ? rc : buf_ok(&out) ? 0 : -ERR_MEMORY; /* the buffer's is for the caller to ask */
+}
+
 START_TEST(failed_allocations_are_reported)
 {
     struct tok_split *s = NULL;
@@ -246,6 +255,7 @@ START_TEST(failed_allocations_are_reported)
     ck_assert_int_eq(tok_split_create(&s, &e), 0);
     ck_assert_int_eq(tok_split_add(s, "\\s+", TOK_SPLIT_DROP_NONE, &e), 0);
     fault_each(FAULT_MEM, run_only, s);
+    fault_each(FAULT_MEM, replace_only, s);
     tok_split_destroy(s);
 }
 END_TEST

@@ -550,11 +550,10 @@ static int use_small(void *user)
     return define(user, &e);
 }
 
+/* Without an expression, for one whose compiler fails is interpreted. */
 START_TEST(failing_calls_are_reported)
 {
-    static char text[] = SMALL(
-        METASPACE "},\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFKC\"},"
-                  "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"x+\"},\"content\":\"b\"}]}");
+    static char text[] = SMALL(METASPACE ",\"split\":false},\"normalizer\":{\"type\":\"NFKC\"}");
     fault_each(FAULT_MEM, use_small, text);
 }
 END_TEST
