@@ -17,7 +17,7 @@
 #define PRODUCT_COLUMNS 768  /* of a task, at most; its sums, 216 KiB, likewise */
 #define PRODUCT_SLICE   320  /* of k: a slice of a panel fills half of an L1 cache */
 #define PRODUCT_DEPTH   4096 /* of k: what is longer is summed up in a buffer */
-#define PRODUCT_PANELS  ((int64_t)1 << 20) /* floats of B and of that buffer: 4 MiB of an L3 cache */
+#define PRODUCT_PANELS  ((int64_t)1 << 20) /* floats of B and of that buffer, 4 MiB of L3 */
 #define PRODUCT_AHEAD   16                 /* rows */
 #define PRODUCT_TINY    ((int64_t)1 << 16) /* multiplications: one thread has done them sooner */
 
@@ -47,8 +47,8 @@ ISA_INLINE void product_widen(enum dtype t, const void *p, int64_t at, int64_t n
         memcpy(out, x, (size_t)n * sizeof *out);
 }
 
-/* Lines of row `at` that is read soon: the rows are too far from each other for the processor to see
-   it coming. */
+/* Lines of row `at` that is read soon: the rows are too far from each other for the processor to
+   see it coming. */
 ISA_INLINE void product_ask(enum dtype t, const void *p, int64_t at, int64_t n)
 {
     const int size = t == DTYPE_F32 ? 4 : 2;
@@ -169,8 +169,8 @@ static void product_pack_rows(const struct op_matmul *a, int64_t row, int64_t ro
         product_pack_a(DTYPE_F16, a, row, rows, from, k, out);
 }
 
-/* sums (rows, panels) = or += a slice of A times a slice of the panels, which are `next` apart. Each
-   block of rows asks for a part of the next panel, which is far away. */
+/* sums (rows, panels) = or += a slice of A times a slice of the panels, which are `next` apart.
+   Each block of rows asks for a part of the next panel, which is far away. */
 ISA_INLINE void product_slice(bool ta, bool add, int64_t rows, int64_t panels, int64_t k,
     const float *a, const float *b, int64_t next, float *sums, int64_t ld)
 {

@@ -41,8 +41,8 @@ ISA_INLINE isa_vec tile_dot(bool pairs, isa_vec sum, const uint32_t *a, isa_vec 
     return sum + v.f * b;
 }
 
-/* c (mr, nv vectors) = or += a (mr, k) * b (k, nv vectors); the block stays in registers. Words of a
-   row of a are `step` apart. */
+/* c (mr, nv vectors) = or += a (mr, k) * b (k, nv vectors); the block stays in registers. Words of
+   a row of a are `step` apart. */
 ISA_INLINE void tile_block(bool pairs, bool add, int mr, int nv, int64_t k, const uint32_t *a,
     int64_t lda, int64_t step, const uint32_t *b, int64_t ldb, float *c, int64_t ldc)
 {

@@ -69,7 +69,7 @@ static int wait_for_phase(struct coll *c, int local, uint32_t phase, struct err 
 #endif
             continue;
         }
-        /* A rank may have gone on from here and ended well since: its phase is looked at once more. */
+        /* A rank may have gone on and ended well since: its phase is looked at once more. */
         if ((rc = coll_check_wait(c, start_ms, c->local[local], &why)))
             continue;
         atomic_fetch_add(&w->sleepers, 1);

@@ -214,9 +214,9 @@ START_TEST(test_coll_death)
 }
 END_TEST
 
-/* Rank 1 passes the barrier's last phase and ends while rank 0, which has looked at that phase before, has not yet looked
- * at the connection: rank 0 passes, too. Both are held where they come to their first poll: rank 1 in the first phase,
- * until rank 0 is in the last. */
+/* Rank 1 passes the barrier's last phase and ends while rank 0, which has looked at that phase
+ * before, has not yet looked at the connection: rank 0 passes, too. Both are held where they come
+ * to their first poll: rank 1 in the first phase, until rank 0 is in the last. */
 static const struct ranks *held; /* in its next poll */
 static int held_rank, polls[2][2];
 

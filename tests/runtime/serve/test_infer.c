@@ -488,7 +488,8 @@ static void write_template(const char *template)
 }
 
 #define SAY_AB \
-    "\"chat\":true,\"max_tokens\":2,\"temperature\":0,\"messages\":[{\"role\":\"user\",\"content\":\"ab\"}]"
+    "\"chat\":true,\"max_tokens\":2,\"temperature\":0," \
+    "\"messages\":[{\"role\":\"user\",\"content\":\"ab\"}]"
 
 START_TEST(a_template_that_does_not_compile_says_why)
 {
