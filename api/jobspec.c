@@ -105,6 +105,11 @@ static bool has_lora(const void *spec)
     return ((const struct jobspec *)spec)->train.method == METHOD_LORA;
 }
 
+static bool has_adalora(const void *spec)
+{
+    return ((const struct jobspec *)spec)->train.lora.adalora.initial_rank;
+}
+
 static bool has_sparsity(const void *spec)
 {
     return ((const struct jobspec *)spec)->train.sparsity.pattern != SPARSITY_NONE;
@@ -258,6 +263,21 @@ static const struct field spec_rows[] = {
     {ROW("train.lora.targets", STRINGS, train.lora.targets, "q_proj,v_proj"),
         RANGE(1, LIMIT_LORA_TARGETS), COUNTED(train.lora.target_count), .item_max = 63,
         .format = &jobspec_module_format},
+    {GROUP("train.lora.adalora", has_adalora)},
+    {ROW("train.lora.adalora.initialRank", INT, train.lora.adalora.initial_rank, "12"),
+        RANGE(1, 1024)},
+    {ROW("train.lora.adalora.initialSteps", I64, train.lora.adalora.initial_steps, "0"),
+        RANGE(0, STEPS_MAX)},
+    {ROW("train.lora.adalora.finalSteps", I64, train.lora.adalora.final_steps, "0"),
+        RANGE(0, STEPS_MAX)},
+    {ROW("train.lora.adalora.interval", I64, train.lora.adalora.interval, "1"),
+        RANGE(1, STEPS_MAX)},
+    {ROW("train.lora.adalora.beta1", NUM, train.lora.adalora.beta1, "0.85"), RANGE(0, 1),
+        .min_open = true, .max_open = true},
+    {ROW("train.lora.adalora.beta2", NUM, train.lora.adalora.beta2, "0.85"), RANGE(0, 1),
+        .min_open = true, .max_open = true},
+    {ROW("train.lora.adalora.orthogonalWeight", NUM, train.lora.adalora.orthogonal_weight, "0.5"),
+        RANGE(0, 1000)},
     {GROUP("train.dpo", has_dpo)},
     {ROW("train.dpo.beta", NUM, train.dpo.beta, "0.1"), RANGE(0, 1000), .min_open = true},
     {ROW("train.dpo.labelSmoothing", NUM, train.dpo.label_smoothing, "0"), RANGE(0, 1),

@@ -111,6 +111,11 @@ struct jobspec_train {
         bool rank_stabilized;               /* scaled by alpha / sqrt(rank), not alpha / rank */
         bool dora;                          /* lengths of rows are learnt apart */
         enum quantized_base quantized_base; /* what the frozen matrices are in memory */
+        struct {
+            int initial_rank; /* of each matrix; rank is their mean in the end. 0: no AdaLoRA */
+            int64_t initial_steps, final_steps, interval;
+            double beta1, beta2, orthogonal_weight;
+        } adalora;
     } lora;
     struct { /* of preferences */
         double beta, label_smoothing;

@@ -205,6 +205,27 @@ static int check_sparsity(
     return 0;
 }
 
+static int check_lora(const struct field_source *s, const struct jobspec_train *t, struct err *e)
+{
+    int64_t together = t->lora.adalora.initial_steps + t->lora.adalora.final_steps;
+    if (t->method != METHOD_LORA)
+        return 0;
+    if (t->lora.dora && t->lora.dropout > 0)
+        return field_refuse(s, "train.lora.dropout", e, "not allowed with dora");
+    if (!t->lora.adalora.initial_rank)
+        return 0;
+    if (t->lora.dora)
+        return field_refuse(s, "train.lora.dora", e, "not allowed with adalora");
+    if (t->lora.rank_stabilized)
+        return field_refuse(s, "train.lora.rankStabilized", e, "not allowed with adalora");
+    if (t->lora.adalora.initial_rank <= t->lora.rank)
+        return field_refuse(s, "train.lora.adalora.initialRank", e, "must be above lora.rank");
+    if (t->steps > 0 && together >= t->steps)
+        return field_refuse(s, "train.lora.adalora.finalSteps", e,
+            "must be less than steps, together with initialSteps");
+    return 0;
+}
+
 static int check_train(const struct field_source *s, const struct jobspec *spec,
     const struct json *body, struct err *e)
 {
@@ -218,14 +239,12 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     if ((t->method == METHOD_LORA) != (lora && !json_is_null(lora)))
         return field_refuse(
             s, "train.lora", e, "required with method LoRA, and only allowed there");
-    if (t->method == METHOD_LORA && t->lora.dora && t->lora.dropout > 0)
-        return field_refuse(s, "train.lora.dropout", e, "not allowed with dora");
     if (t->method == METHOD_LORA && t->lora.quantized_base && spec->model.init == INIT_RANDOM)
         return field_refuse(s, "train.lora.quantizedBase", e, "not allowed with model.init Random");
     if (t->objective != OBJECTIVE_MASKED_LM && masking && !json_is_null(masking))
         return field_refuse(s, "train.masking", e, "only allowed with objective MaskedLM");
     int rc;
-    if ((rc = check_objective(s, t, e)) ||
+    if ((rc = check_lora(s, t, e)) || (rc = check_objective(s, t, e)) ||
         (rc = check_dpo(s, t, json_path(body, "train.dpo"), e)) ||
         (rc = check_pair(s, t, body, e)) || (rc = check_optimizer(s, t, e)) ||
         (rc = check_sparsity(s, t, e)))

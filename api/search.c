@@ -419,6 +419,9 @@ static int check_halving(const struct field_source *f, const struct jobspec *s,
         return field_refuse(f, "train.optimizer.schedule", e,
             "must be Constant with algorithm SuccessiveHalving, whose trials go on with more "
             "steps");
+    if (s->train.lora.adalora.initial_rank)
+        return field_refuse(f, "train.lora.adalora", e,
+            "not allowed with algorithm SuccessiveHalving, whose trials go on with more steps");
     if (s->search.early_stop_trials)
         return field_refuse(
             f, "search.earlyStopTrials", e, "not allowed with algorithm SuccessiveHalving");

@@ -450,6 +450,18 @@ struct op_adafactor {
     float clip_norm;
 };
 
+/* How much a weight matters, smoothed, and how much that varies (Zhang et al., arXiv:2303.10512,
+   3.2, as peft has it), with sumsq and clip_norm as of op_adamw: s = |w * gradient|; mean = beta1 *
+   mean + (1 - beta1) * s; spread = beta2 * spread + (1 - beta2) * |s - mean|. */
+struct op_importance {
+    int64_t count;
+    const float *w, *grad;
+    float *mean, *spread;
+    float beta1, beta2;
+    const float *sumsq;
+    float clip_norm;
+};
+
 /* token[i] drawn from row i of logits (n, v) F32: the greatest (the first
    of equals) at temperature 0; else softmax(logits / temperature), kept to the smallest set of most
    likely tokens (ties by index) that reaches top_p, and the token at which the running sum of
@@ -533,6 +545,7 @@ OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
     X(sgd, struct op_sgd) \
     X(lion, struct op_lion) \
     X(adafactor, struct op_adafactor) \
+    X(importance, struct op_importance) \
     X(sample, struct op_sample)
 
 struct ops {

@@ -1,6 +1,7 @@
 /*
- * optim_body: the updates of SGD, Lion and Adafactor. Part of isa_body.h. Work is cut by elements,
- * rows and columns, never by threads, so the results do not depend on their number.
+ * optim_body: the updates of SGD, Lion and Adafactor, and AdaLoRA's importances. Part of
+ * isa_body.h. Work is cut by elements, rows and columns, never by threads, so the results do not
+ * depend on their number.
  */
 
 /* -- SGD -- */
@@ -77,6 +78,34 @@ static void isa_lion(struct dev *d, const struct op_lion *a)
     if (a->sumsq && !isfinite(*a->sumsq))
         return;
     VECTOR_RUN(optim_lion_chunk, &s, a->count);
+}
+
+/* -- importance -- */
+struct optim_importance {
+    const struct op_importance *op;
+    float scale; /* of the gradient */
+};
+
+static void optim_importance_chunk(const struct optim_importance *s, int64_t chunk)
+{
+    const struct op_importance a = *s->op;
+    const float scale = s->scale;
+    int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a.count);
+#pragma omp simd
+    for (int64_t i = from; i < to; i++) {
+        float x = fabsf(a.w[i] * (a.grad[i] * scale));
+        a.mean[i] = a.beta1 * a.mean[i] + (1 - a.beta1) * x;
+        a.spread[i] = a.beta2 * a.spread[i] + (1 - a.beta2) * fabsf(x - a.mean[i]);
+    }
+}
+
+static void isa_importance(struct dev *d, const struct op_importance *a)
+{
+    (void)d;
+    struct optim_importance s = {a, vector_grad_scale(1, a->sumsq, a->clip_norm)};
+    if (a->sumsq && !isfinite(*a->sumsq))
+        return;
+    VECTOR_RUN(optim_importance_chunk, &s, a->count);
 }
 
 /* -- Adafactor -- */

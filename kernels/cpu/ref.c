@@ -440,6 +440,19 @@ void op_ref_lion(struct dev *d, const struct op_lion *a)
     }
 }
 
+void op_ref_importance(struct dev *d, const struct op_importance *a)
+{
+    (void)d;
+    float scale = ref_grad_scale(1, a->sumsq, a->clip_norm);
+    if (a->sumsq && !isfinite(*a->sumsq))
+        return;
+    for (int64_t i = 0; i < a->count; i++) {
+        float s = fabsf(a->w[i] * (a->grad[i] * scale));
+        a->mean[i] = a->beta1 * a->mean[i] + (1 - a->beta1) * s;
+        a->spread[i] = a->beta2 * a->spread[i] + (1 - a->beta2) * fabsf(s - a->mean[i]);
+    }
+}
+
 /* The running means of the squares of the gradient, along rows and columns. */
 static void ref_factor_means(const struct op_adafactor *a, double scale)
 {

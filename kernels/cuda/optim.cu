@@ -254,6 +254,44 @@ extern "C" void op_cuda_lion(struct dev *d, const struct op_lion *a)
         each(d, lion_op<false>{*a, gate}, a->count, packed && packs_weights(a->w, a->grad, a->w16));
 }
 
+/* -- importance -- */
+struct importance_op {
+    static constexpr int width = 4;
+    struct op_importance a;
+    grad_gate gate;
+
+    template <int W> struct regs {
+        pack<float, W> w, grad, mean, spread;
+    };
+    template <int W> __device__ void read(regs<W> &r, int64_t i) const
+    {
+        r.w = load_pack<float, W>(a.w + i);
+        r.grad = load_pack<float, W>(a.grad + i);
+        r.mean = load_pack<float, W>(a.mean + i);
+        r.spread = load_pack<float, W>(a.spread + i);
+    }
+    template <int W> __device__ void write(regs<W> &r, int64_t i) const
+    {
+        if (gate.refuses())
+            return;
+        float by = gate.scale();
+#pragma unroll
+        for (int k = 0; k < W; k++) {
+            float s = fabsf(r.w.e[k] * (r.grad.e[k] * by));
+            r.mean.e[k] = a.beta1 * r.mean.e[k] + (1 - a.beta1) * s;
+            r.spread.e[k] = a.beta2 * r.spread.e[k] + (1 - a.beta2) * fabsf(s - r.mean.e[k]);
+        }
+        store_pack<float, W>(a.mean + i, r.mean);
+        store_pack<float, W>(a.spread + i, r.spread);
+    }
+};
+
+extern "C" void op_cuda_importance(struct dev *d, const struct op_importance *a)
+{
+    each(d, importance_op{*a, {a->sumsq, 1, a->clip_norm}}, a->count,
+        aligned16(a->w) && aligned16(a->grad) && aligned16(a->mean) && aligned16(a->spread));
+}
+
 /* -- Adafactor: means of rows and columns, what follows of both as a whole, then the update -- */
 #define FACTOR_THREADS 256
 #define FACTOR_WARPS   (FACTOR_THREADS / WARP)

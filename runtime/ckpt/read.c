@@ -96,7 +96,7 @@ static int read_entry(const struct ckpt_reader *r, int file, const struct safete
 {
     const char *at = strrchr(t->name, '@');
     const char *total = safetensors_metadata(r->files[file], t->name);
-    if (!at || !total || t->dims != 1 || t->type == SAFETENSORS_UNREAD ||
+    if (!at || !total || t->dims != 1 || t->shape[0] < 1 || t->type == SAFETENSORS_UNREAD ||
         !number_whole(at + 1, strlen(at + 1), NUMBER_EXACT, &s->offset) ||
         !number_whole(total, strlen(total), NUMBER_EXACT, &s->total))
         return err_set(e, ERR_CORRUPT, "%s/%s: %.64s is no slice", r->folder,

@@ -15,7 +15,7 @@
 
 #include <math.h>
 
-#define CONFIG_LIMIT (1 << 20)
+#define CONFIG_LIMIT (8 << 20)
 #define PREFIX       "base_model.model."
 
 struct merged { /* of a tensor of ours, by its order */
@@ -33,6 +33,7 @@ struct merge {
     const struct tensors *all;
     struct merged *tensors; /* (all->count), by order */
     bool *used;             /* of the file's tensors */
+    bool adaptive;          /* AdaLoRA */
 };
 
 /* -- adapter_config.json -- */
@@ -45,15 +46,18 @@ static bool says_something(const struct json *v)
         !(text && (!*text || !strcmp(text, "none")));
 }
 
-static int check_config(const struct merge *m, struct err *e)
+static int check_config(struct merge *m, struct err *e)
 {
     static const char *const refused[] = {"lora_bias", "bias", "modules_to_save",
         "layer_replication", "use_qalora", "alora_invocation_tokens", "target_parameters",
         "trainable_token_indices", "megatron_config", "use_bdlora", "arrow_config"};
     const char *type = json_str(m->config, "peft_type", "");
-    if (strcmp(type, "LORA"))
+    m->adaptive = !strcmp(type, "ADALORA");
+    if (strcmp(type, "LORA") && !m->adaptive)
         return err_set(
-            e, ERR_DATA, "%s: peft_type \"%.40s\"; what is merged: LORA", m->folder, type);
+            e, ERR_DATA, "%s: peft_type \"%.40s\"; what is merged: LORA, ADALORA", m->folder, type);
+    if (m->adaptive && json_bool(m->config, "use_dora", false))
+        return err_set(e, ERR_DATA, "%s: an ADALORA with use_dora is not merged", m->folder);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (says_something(json_get(m->config, refused[i])))
             return err_set(
@@ -113,7 +117,7 @@ static int check_shape(const struct merge *m, const struct safetensors_tensor *t
 
 static float *decoded(const struct safetensors_tensor *t, int64_t first, int64_t count)
 {
-    float *out = mem_array((size_t)count, sizeof *out);
+    float *out = mem_array((size_t)count + 1, sizeof *out); /* of nothing, too */
     if (out)
         quant_decode(t->type, t->data + first * dtype_block_bytes(t->type), count, out);
     return out;
@@ -128,7 +132,7 @@ static int take_factors(struct merge *m, const struct tensor *t, const struct fa
     int64_t out = p->shape[p->transposed ? 1 : 0], rank = a->dims == 2 ? a->shape[0] : 0;
     char module[sizeof p->name];
     int rc;
-    if (rank < 1 || rank > INT32_MAX)
+    if (rank < (m->adaptive ? 0 : 1) || rank > INT32_MAX || a->dims != 2)
         return err_set(e, ERR_DATA, "%s: tensor %.150s does not fit the model", m->folder, a->name);
     if ((rc = check_shape(m, a, rank, t->shape[1], e)) || (rc = check_shape(m, b, out, rank, e)))
         return rc;
@@ -140,6 +144,40 @@ static int take_factors(struct merge *m, const struct tensor *t, const struct fa
     x->b = decoded(b, p->first * rank, t->shape[0] * rank);
     m->used[at_a] = m->used[at_b] = true;
     return x->a && x->b ? 0 : err_set(e, ERR_MEMORY, "%s: no memory to merge it", m->folder);
+}
+
+/* Singular values go into A. Of a module that keeps none, all three are there without elements. */
+static int take_values(
+    struct merge *m, const struct tensor *t, const struct family_place *p, int at_a, struct err *e)
+{
+    const struct safetensors_tensor *a = safetensors_at(m->file, at_a);
+    struct merged *x = &m->tensors[t->order];
+    int at = find_factor(m, p, "lora_E"), at_count = find_factor(m, p, "ranknum");
+    int64_t rank = a->dims == 2 ? a->shape[0] : 0;
+    double count = json_num(m->config, "init_r", 12);
+    int rc;
+    if (at < 0)
+        return err_set(
+            e, ERR_DATA, "%s: ADALORA, but no singular values of %.100s", m->folder, p->name);
+    m->used[at] = true;
+    if ((rc = check_shape(m, safetensors_at(m->file, at), rank, 1, e)))
+        return rc;
+    if (at_count >= 0) { /* some versions of peft save it */
+        const struct safetensors_tensor *n = safetensors_at(m->file, at_count);
+        if (n->type != DTYPE_F32 || n->bytes != sizeof(float))
+            return err_set(
+                e, ERR_DATA, "%s: tensor %.150s does not fit the model", m->folder, n->name);
+        float value;
+        memcpy(&value, n->data, sizeof value);
+        count = (double)value;
+        m->used[at_count] = true;
+    }
+    x->scale = lora_adaptive_scale(json_num(m->config, "lora_alpha", 8), count);
+    mem_autofree float *values = decoded(safetensors_at(m->file, at), 0, rank);
+    if (!values)
+        return err_set(e, ERR_MEMORY, "%s: no memory to merge it", m->folder);
+    lora_apply_values(x->a, values, rank, t->shape[1]);
+    return 0;
 }
 
 static int take_lengths(
@@ -167,9 +205,14 @@ static int take_tensors(struct merge *m, const struct model_config *c, struct er
         if (t->part != TENSOR_WEIGHT || t->dims != 2 || t->layer < 0)
             continue;
         family_place(c, m->all, t, FAMILY_HF, &p);
-        int a = find_factor(m, &p, "lora_A.weight"), b = find_factor(m, &p, "lora_B.weight");
-        int rc = a >= 0 && b >= 0 ? take_factors(m, t, &p, a, b, e) : 0;
-        if (!rc && a >= 0 && b >= 0 && json_bool(m->config, "use_dora", false))
+        int a = find_factor(m, &p, m->adaptive ? "lora_A" : "lora_A.weight");
+        int b = find_factor(m, &p, m->adaptive ? "lora_B" : "lora_B.weight");
+        if (a < 0 || b < 0)
+            continue;
+        int rc = take_factors(m, t, &p, a, b, e);
+        if (!rc && m->adaptive)
+            rc = take_values(m, t, &p, a, e);
+        else if (!rc && json_bool(m->config, "use_dora", false))
             rc = take_lengths(m, t, &p, e);
         if (rc)
             return rc;

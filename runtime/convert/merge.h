@@ -2,8 +2,9 @@
  * merge: a LoRA adapter in peft's format (adapter_config.json, adapter_model.safetensors) that is
  * added to the matrices of its base model: W + s B A, with s = alpha / r, or alpha / sqrt(r) where
  * use_rslora says so, and where use_dora does each row brought to the length that was learnt, as
- * peft's merge_and_unload. What else an adapter can hold (biases, modules_to_save, embeddings) is
- * ERR_DATA that names it, and so is one of another model.
+ * peft's merge_and_unload; of AdaLoRA W + alpha / (init_r + 1e-5) B diag(E) A. What else an
+ * adapter can hold (biases, modules_to_save, embeddings) is ERR_DATA that names it, and so is one
+ * of another model.
  */
 #ifndef RUNTIME_CONVERT_MERGE_H
 #define RUNTIME_CONVERT_MERGE_H

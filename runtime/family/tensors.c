@@ -241,7 +241,7 @@ void linear_shape(const struct model_config *c, enum linear_kind kind, struct li
 static void name_tensor(struct tensor *t)
 {
     static const char *const suffixes[TENSOR_PARTS] = {
-        "weight", "bias", "lora_A.weight", "lora_B.weight", "lora_magnitude_vector"};
+        "weight", "bias", "lora_A.weight", "lora_B.weight", "lora_E", "lora_magnitude_vector"};
     char of_expert[TENSOR_STEM_BYTES];
     const char *suffix = suffixes[t->part];
     const char *stem = tensor_stem(roles[t->role].stem, t->expert, of_expert);

@@ -60,6 +60,7 @@ enum tensor_part {
     TENSOR_BIAS,
     TENSOR_LORA_A,
     TENSOR_LORA_B,
+    TENSOR_LORA_E, /* singular values, of AdaLoRA: runtime/model/lora.h */
     TENSOR_LORA_M, /* lengths of rows: runtime/model/dora.h */
     TENSOR_PARTS
 };

@@ -294,6 +294,9 @@ static int take_tensor(struct weights *w, const struct safetensors_tensor *t, st
     if (t->type == SAFETENSORS_UNREAD)
         return err_set(e, ERR_DATA, "%s: tensor %s of 64-bit whole numbers is not supported",
             w->path, t->name);
+    for (int i = 0; i < t->dims; i++)
+        if (!t->shape[i])
+            return err_set(e, ERR_DATA, "%s: tensor %s has no elements", w->path, t->name);
     return fill_entries(w, &(struct found){name, t->type, t->dims, t->shape, t->data}, e);
 }
 

@@ -88,7 +88,7 @@ static int parse_entry(struct safetensors *s, const struct json *v, size_t start
     int64_t elements = 1;
     json_each (n, shape) {
         int64_t d;
-        if (!whole(n, &d) || d < 1 || __builtin_mul_overflow(elements, d, &elements))
+        if (!whole(n, &d) || d < 0 || __builtin_mul_overflow(elements, d, &elements))
             return bad(s, name, "absurd dimension", e);
         t->shape[t->dims++] = d;
     }
@@ -115,7 +115,9 @@ static int by_name(const void *a, const void *b)
 static int by_offset(const void *a, const void *b)
 {
     const struct safetensors_tensor *x = a, *y = b;
-    return (x->offset > y->offset) - (x->offset < y->offset);
+    if (x->offset != y->offset)
+        return (x->offset > y->offset) - (x->offset < y->offset);
+    return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* one of no elements takes no place */
 }
 
 static int check_layout(struct safetensors *s, size_t start, struct err *e)

@@ -12,6 +12,15 @@
 
 /* -- tensors -- */
 
+static void bind_values(
+    struct lora *a, const struct model *m, enum tensor_role role, int64_t layer, float *gradient)
+{
+    const struct tensor *p = tensors_get(&m->lora, role, TENSOR_LORA_E, layer, -1);
+    a->adaptive = p;
+    a->e = p && m->master ? m->master + p->offset : NULL;
+    a->de = p && gradient ? gradient + p->offset : NULL;
+}
+
 static void bind_adapters(
     struct linear *l, const struct model *m, enum linear_kind kind, int64_t layer, float *gradient)
 {
@@ -20,8 +29,10 @@ static void bind_adapters(
     for (int64_t i = 0, row = 0; i < s->pieces; row += s->rows[i++]) {
         if (!tensors_get(&m->lora, s->role[i], TENSOR_LORA_A, layer, -1))
             continue;
-        if (!a.count) /* the others' stand behind it */
+        if (!a.count) { /* the others' stand behind it */
             a.a = model_bind(m, s->role[i], TENSOR_LORA_A, layer, gradient, &a.da).data;
+            bind_values(&a, m, s->role[i], layer, gradient);
+        }
         struct lora_factor *f = &a.factor[a.count++];
         f->row = row;
         f->rows = s->rows[i];

@@ -44,18 +44,20 @@ static void draw_fresh(
     uint64_t seed = name_seed(m->conf.seed, p->name);
     const struct model_config *c = &m->conf.config;
     bool residual = p->role == TENSOR_O || p->role == TENSOR_DOWN;
+    bool even = p->part == TENSOR_LORA_A && !m->conf.lora_adaptive;
+    bool zero = p->part == TENSOR_LORA_B && !m->conf.lora_adaptive;
     float bound = p->dims == 2 ? 1 / sqrtf((float)p->shape[1]) : 0;
     float deviation = 0.02f;
-    if (residual && c->scaled_init)
+    if (residual && c->scaled_init && p->part == TENSOR_WEIGHT)
         deviation /= sqrtf(2 * (float)c->layers);
 #pragma omp parallel for schedule(static) if (n > 1 << 16)
     for (int64_t i = 0; i < n; i++)
         if (p->dims == 1)
-            out[i] = p->part == TENSOR_BIAS ? 0 : 1;
-        else if (p->part == TENSOR_LORA_A)
+            out[i] = p->part == TENSOR_BIAS || p->part == TENSOR_LORA_E ? 0 : 1;
+        else if (even)
             out[i] = bound * (float)(2 * uniform(seed, first + i) - 1);
         else
-            out[i] = p->part == TENSOR_LORA_B ? 0 : deviation * normal(seed, first + i);
+            out[i] = zero ? 0 : deviation * normal(seed, first + i);
 }
 
 /* In place: element i is read before byte 2i is written. */

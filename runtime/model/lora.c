@@ -83,23 +83,30 @@ static int add_factors(struct tensors *t, const struct model_conf *c, enum tenso
     return 0;
 }
 
-/* Behind all matrices, as vectors stand. */
-static int add_lengths(struct tensors *t, const struct model_conf *c, struct err *e)
+/* Vectors of `part` beside each target's factors, singular values of joined matrices one behind the
+   other. All stand behind the matrices. */
+static int add_vectors(
+    struct tensors *t, const struct model_conf *c, enum tensor_part part, struct err *e)
 {
-    int rc = 0;
-    for (int l = 0; l < c->config.layers && c->lora_dora; l++)
+    for (int l = 0; l < c->config.layers; l++)
         for (enum linear_kind k = 0; k < LINEARS; k++) {
             struct linear_shape s;
+            bool joined = false;
             linear_shape(&c->config, k, &s);
-            for (int i = 0; i < s.pieces && !rc; i++) {
+            for (int i = 0; i < s.pieces; i++) {
                 struct tensor x = {
-                    .role = s.role[i], .part = TENSOR_LORA_M, .layer = l, .expert = -1, .dims = 1};
-                x.shape[0] = s.rows[i];
+                    .role = s.role[i], .part = part, .layer = l, .expert = -1, .dims = 1};
+                x.shape[0] = part == TENSOR_LORA_E ? c->lora_rank : s.rows[i];
                 x.shape[1] = 1;
-                rc = is_target(c, s.role[i]) ? tensors_add(t, &x, false, e) : 0;
+                if (!is_target(c, s.role[i]))
+                    continue;
+                int rc = tensors_add(t, &x, joined, e);
+                if (rc)
+                    return rc;
+                joined = part == TENSOR_LORA_E;
             }
         }
-    return rc;
+    return 0;
 }
 
 static int check_dora(const struct model_conf *c, struct err *e)
@@ -140,7 +147,9 @@ int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
             if ((rc = add_factors(&t, c, TENSOR_LORA_A, l, k, e)) ||
                 (rc = add_factors(&t, c, TENSOR_LORA_B, l, k, e)))
                 break;
-    if (rc || (rc = add_classifier(&t, &c->config, e)) || (rc = add_lengths(&t, c, e)) ||
+    if (rc || (rc = add_classifier(&t, &c->config, e)) ||
+        (c->lora_adaptive && (rc = add_vectors(&t, c, TENSOR_LORA_E, e))) ||
+        (c->lora_dora && (rc = add_vectors(&t, c, TENSOR_LORA_M, e))) ||
         (rc = tensors_seal(&t, e))) {
         tensors_done(&t);
         return rc;
@@ -149,9 +158,16 @@ int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
     return 0;
 }
 
+float lora_adaptive_scale(double alpha, double rank)
+{
+    return (float)((alpha > 0 ? alpha : rank) / (rank + 1e-5));
+}
+
 float lora_scale(const struct model_conf *c)
 {
     float r = (float)c->lora_rank;
+    if (c->lora_adaptive)
+        return lora_adaptive_scale((double)c->lora_alpha, (double)c->lora_rank);
     return c->lora_alpha / (c->lora_rank_stabilized ? sqrtf(r) : r);
 }
 
@@ -167,6 +183,8 @@ void lora_carve(struct lora *l, const struct batch *s, struct carve *kept, struc
         return;
     l->u = carve_tensor(kept, s->n, l->rank, s->t);
     l->du = carve_tensor(scratch, s->n, l->rank, s->t);
+    if (l->adaptive)
+        l->v = carve_tensor(scratch, s->n, l->rank, s->t);
     if (l->dropout > 0)
         l->dropped = carve_tensor(scratch, s->n, l->in, s->t);
 }
@@ -230,14 +248,30 @@ void lora_project(const struct batch *s, const struct lora *l, const void *x)
     gemm_forward(s, &a, input_of_a(s, l, x), l->a, l->u);
 }
 
+/* to (n, rank) = from * E */
+static void apply_values(const struct batch *s, const struct lora *l, const void *from, void *to)
+{
+    OP(s, scale, .n = s->n, .c = l->rank, .x = from, .w = l->e, .y = to, .t = s->t);
+}
+
+/* What the B's multiply. */
+static const void *input_of_b(const struct batch *s, const struct lora *l)
+{
+    if (!l->adaptive)
+        return l->u;
+    apply_values(s, l, l->u, l->v);
+    return l->v;
+}
+
 void lora_forward(const struct batch *s, const struct lora *l, const void *x, void *y, bool set)
 {
     lora_project(s, l, x);
+    const void *v = input_of_b(s, l);
     for (int i = 0; i < l->count; i++) {
         const struct lora_factor *f = &l->factor[i];
         struct gemm b = gemm_of_b(s, l, f);
         b.add = !set;
-        gemm_forward(s, &b, at_element(l->u, i * l->r, s->t), f->b, at_element(y, f->row, s->t));
+        gemm_forward(s, &b, at_element(v, i * l->r, s->t), f->b, at_element(y, f->row, s->t));
     }
 }
 
@@ -246,12 +280,18 @@ void lora_backward(
 {
     if (!l->count)
         return;
+    const void *v = input_of_b(s, l);
     for (int i = 0; i < l->count; i++) {
         const struct lora_factor *f = &l->factor[i];
-        const void *dy_i = at_element(dy, f->row, s->t), *u_i = at_element(l->u, i * l->r, s->t);
+        const void *dy_i = at_element(dy, f->row, s->t), *v_i = at_element(v, i * l->r, s->t);
         struct gemm b = gemm_of_b(s, l, f);
         gemm_dx(s, &b, dy_i, f->b, at_element(l->du, i * l->r, s->t));
-        gemm_dw(s, &b, dy_i, u_i, f->db);
+        gemm_dw(s, &b, dy_i, v_i, f->db);
+    }
+    if (l->adaptive) { /* du holds dv so far */
+        OP(s, bias_back, .n = s->n, .c = l->rank, .ld = l->rank, .dy = l->du, .x = l->u,
+            .dbias = l->de, .t = s->t);
+        apply_values(s, l, l->du, l->du);
     }
     struct gemm a = gemm_of_a(s, l);
     gemm_dw(s, &a, l->du, input_of_a(s, l, x), l->da);
@@ -276,4 +316,11 @@ void lora_merge(
             for (int64_t i = 0; i < in; i++)
                 w[o * in + i] += f * a[j * in + i];
         }
+}
+
+void lora_apply_values(float *a, const float *e, int64_t r, int64_t in)
+{
+    for (int64_t j = 0; j < r; j++)
+        for (int64_t i = 0; i < in; i++)
+            a[j * in + i] *= e[j];
 }

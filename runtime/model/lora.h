@@ -8,6 +8,11 @@
  * here matrices that share an input share what is left out of it). What is left out of an element
  * depends on the seed, the layer, the matrix and the place of its row in the order of training, and
  * on nothing else: not on world, micro-batch or pass.
+ *
+ * AdaLoRA (Zhang et al., arXiv:2303.10512, as peft has it) puts singular values E (r) between the
+ * factors: y = x W^T + s ((x A^T) * E) B^T, A and B normal(0, 0.02), E zero, r the rank that the
+ * training begins with; which of them stay is runtime/train/adalora.h's affair. E is read from its
+ * masters, as DoRA's lengths are.
  */
 #ifndef RUNTIME_MODEL_LORA_H
 #define RUNTIME_MODEL_LORA_H
@@ -32,18 +37,24 @@ struct lora { /* the adapters of one joined matrix (out, in); count 0: none */
     uint64_t seed;            /* its own, of lora_seed */
     const void *a;            /* (rank, in) t */
     float *da;                /* (rank, in) F32 */
+    bool adaptive;            /* there are singular values */
+    const float *e;           /* (rank) F32 */
+    float *de;                /* (rank) F32 */
     struct lora_factor factor[LINEAR_PIECES];
     void *u;       /* (N, rank) t: x A^T, saved by forward */
     void *du;      /* (N, rank) t: scratch */
+    void *v;       /* (N, rank) t: scratch: u * E; NULL: no E */
     void *dropped; /* (N, in) t: scratch; NULL: no dropout */
 };
 
 /* What is trained: the factors for c's targets, per joined matrix its A's, then its B's; behind
-   them a classifier. ERR_USER: a target no matrix has. */
+   them a classifier; then singular values, or lengths. ERR_USER: a target no matrix has. */
 int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e);
 /* What B A is multiplied with: alpha / r, or alpha / sqrt(r) when rank-stabilized (Kalajdzievski,
-   arXiv:2312.03732). */
+   arXiv:2312.03732); of AdaLoRA lora_adaptive_scale. */
 float lora_scale(const struct model_conf *c);
+/* peft's alpha / (r + 1e-5), alpha 0 meaning r. */
+float lora_adaptive_scale(double alpha, double rank);
 /* The seed of dropout in one joined matrix. */
 uint64_t lora_seed(uint64_t seed, int64_t layer, enum linear_kind kind);
 
@@ -61,5 +72,7 @@ void lora_backward(
 /* w (out, in) += scale * B A, on the host (export). */
 void lora_merge(
     float *w, const float *a, const float *b, int64_t out, int64_t in, int64_t r, float scale);
+/* a (r, in): row j *= e[j], on the host. */
+void lora_apply_values(float *a, const float *e, int64_t r, int64_t in);
 
 #endif

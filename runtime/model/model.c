@@ -260,6 +260,22 @@ static int merge_lengths(struct model *m, const struct tensor *p, float *dst, st
     return rc;
 }
 
+/* a (rank, columns) *= singular values, if there are any. */
+static int merge_values(struct model *m, const struct tensor *p, float *a, struct err *e)
+{
+    const struct tensor *x = tensors_get(&m->lora, p->role, TENSOR_LORA_E, p->layer, p->expert);
+    if (!x)
+        return 0;
+    mem_autofree float *values = mem_array((size_t)x->count, sizeof *values);
+    if (!values)
+        return err_set(e, ERR_MEMORY, "no memory to merge %s", p->name);
+    dev_download(m->dev, values, m->master + x->offset, (size_t)x->count * 4);
+    int rc = dev_sync(m->dev, e);
+    if (!rc)
+        lora_apply_values(a, values, x->count, p->shape[1]);
+    return rc;
+}
+
 static int merge_adapters(struct model *m, const struct tensor *p, float *dst, struct err *e)
 {
     const struct tensor *a = tensors_get(&m->lora, p->role, TENSOR_LORA_A, p->layer, p->expert);
@@ -272,6 +288,9 @@ static int merge_adapters(struct model *m, const struct tensor *p, float *dst, s
         return err_set(e, ERR_MEMORY, "no memory to merge %s", p->name);
     dev_download(m->dev, fa, m->master + a->offset, (size_t)a->count * 4);
     dev_download(m->dev, fb, m->master + b->offset, (size_t)b->count * 4);
+    int rc = merge_values(m, p, fa, e);
+    if (rc)
+        return rc;
     lora_merge(dst, fa, fb, p->shape[0], p->shape[1], m->conf.lora_rank, lora_scale(&m->conf));
     return merge_lengths(m, p, dst, e);
 }

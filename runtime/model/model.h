@@ -38,6 +38,7 @@ struct model_conf {
     int lora_rank;           /* 0: full training */
     float lora_alpha, lora_dropout;
     bool lora_rank_stabilized, lora_dora;
+    bool lora_adaptive;              /* AdaLoRA, which begins with lora_rank */
     const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
     /* LoRA beside a quantized base (model/blocks.h): the frozen matrices have the types in memory
        that spec.convert would give them in a GGUF file; QUANTIZE_NONE: those that they have in

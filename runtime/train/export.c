@@ -4,6 +4,10 @@
  * shapes that peft uses. Where the family keeps several of our matrices in one module (GPT-2's q, k
  * and v), their factors become one pair of as many times the rank: the A's one below the other, the
  * B's as blocks on the diagonal. A classifier that was trained beside them is in the adapter too.
+ *
+ * Of AdaLoRA peft saves, of each module, what belongs to singular values that stay, and which these
+ * are, of as many everywhere; where modules have several pieces the others' missing ones are among
+ * those that do not stay.
  */
 #include "runtime/train/export.h"
 
@@ -17,6 +21,8 @@
 #include "runtime/train/output.h"
 
 #include <math.h>
+
+#define CONFIG_BYTES (8 << 20) /* of an adapter: of AdaLoRA a word a value */
 
 static int64_t largest(struct model *m)
 {
@@ -66,6 +72,9 @@ struct adapter {
     int *of;                       /* (factors): the module of each */
     int64_t *first;                /* (factors): where an A's or a B's rows begin there */
     int64_t rank;
+    int each;      /* tensors of a module: A, B, and with AdaLoRA E */
+    int64_t width; /* of AdaLoRA: values that a module begins with */
+    float *values; /* (modules, width); 0: it does not stay. NULL: no AdaLoRA */
 };
 
 static bool is_a(const struct tensor *p)
@@ -157,6 +166,36 @@ static int list_modules(struct adapter *a, const struct model_config *c, struct 
     return 0;
 }
 
+/* Of AdaLoRA, when all modules are known. */
+static int read_values(struct adapter *a, struct err *e)
+{
+    int widest = 1;
+    for (int i = 0; i < a->count; i++)
+        widest = a->modules[i].pieces > widest ? a->modules[i].pieces : widest;
+    a->width = a->rank * widest;
+    a->values = mem_array((size_t)(a->count * a->width), sizeof *a->values);
+    if (!a->values)
+        return err_set(e, ERR_MEMORY, "no memory to export the adapter");
+    for (int i = 0; i < a->n; i++) {
+        const struct tensor *p = &a->factors->at[i];
+        const struct tensor *x =
+            tensors_get(a->factors, p->role, TENSOR_LORA_E, p->layer, p->expert);
+        float *to = a->values + a->of[i] * a->width + a->first[i];
+        int rc = is_a(p) ? model_read(a->m, x->name, false, to, x->count, e) : 0;
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int64_t kept_of(const struct adapter *a, int module)
+{
+    int64_t n = 0;
+    for (int64_t j = 0; j < a->width; j++)
+        n += a->values[module * a->width + j] != 0;
+    return n;
+}
+
 /* Of modules of several pieces: as many times `each`, or the root of that. */
 static void write_pattern(
     const struct adapter *a, struct jsonw *w, const char *key, double each, bool root)
@@ -188,26 +227,61 @@ static const char *task_of(const struct model_config *c)
     return model_config_tells_texts(c) ? "SEQ_CLS" : "TOKEN_CLS";
 }
 
-static int adapter_config(const struct adapter *a, const struct model_config *c,
-    const struct jobspec *spec, struct buf *out)
+/* scale * alpha is what peft divides by the number of values that a module begins with. */
+static void write_adalora(const struct adapter *a, struct jsonw *w, const struct export *x)
 {
-    const struct jobspec_train *t = &spec->train;
+    const struct jobspec_train *t = &x->spec->train;
+    double alpha = t->lora.alpha > 0 ? t->lora.alpha : (double)a->rank;
+    if (a->width != a->rank)
+        alpha *= ((double)a->width + 1e-5) / ((double)a->rank + 1e-5);
+    jsonw_num(w, "lora_alpha", alpha);
+    jsonw_int(w, "init_r", a->width);
+    jsonw_int(w, "target_r", t->lora.rank);
+    jsonw_int(w, "tinit", t->lora.adalora.initial_steps);
+    jsonw_int(w, "tfinal", t->lora.adalora.final_steps);
+    jsonw_int(w, "deltaT", t->lora.adalora.interval);
+    jsonw_num(w, "beta1", t->lora.adalora.beta1);
+    jsonw_num(w, "beta2", t->lora.adalora.beta2);
+    jsonw_num(w, "orth_reg_weight", t->lora.adalora.orthogonal_weight);
+    jsonw_int(w, "total_step", x->steps);
+    jsonw_open(w, "rank_pattern", '{');
+    for (int i = 0; i < a->count; i++) {
+        char name[sizeof a->modules->name + 16];
+        snprintf(name, sizeof name, "%s.lora_E", a->modules[i].name);
+        jsonw_open(w, name, '[');
+        for (int64_t j = 0; j < a->width; j++)
+            jsonw_bool(w, NULL, a->values[i * a->width + j] != 0);
+        jsonw_close(w);
+    }
+    jsonw_close(w);
+}
+
+static void write_lora(const struct adapter *a, struct jsonw *w, const struct jobspec_train *t)
+{
+    jsonw_int(w, "r", t->lora.rank);
+    jsonw_num(w, "lora_alpha", t->lora.alpha);
+    if (t->lora.rank_stabilized)
+        jsonw_bool(w, "use_rslora", true);
+    if (t->lora.dora)
+        jsonw_bool(w, "use_dora", true);
+    write_pattern(a, w, "rank_pattern", t->lora.rank, false);
+    write_pattern(a, w, "alpha_pattern", t->lora.alpha, t->lora.rank_stabilized);
+}
+
+static int adapter_config(const struct adapter *a, const struct export *x, struct buf *out)
+{
+    const struct jobspec_train *t = &x->spec->train;
+    const struct model_config *c = x->config;
     struct jsonw w;
     jsonw_init(&w, out);
     jsonw_open(&w, NULL, '{');
-    jsonw_str(&w, "peft_type", "LORA");
+    jsonw_str(&w, "peft_type", a->values ? "ADALORA" : "LORA");
     if (task_of(c))
         jsonw_str(&w, "task_type", task_of(c));
     else
         jsonw_null(&w, "task_type");
-    jsonw_str(&w, "base_model_name_or_path", spec->model.source);
-    jsonw_int(&w, "r", t->lora.rank);
-    jsonw_num(&w, "lora_alpha", t->lora.alpha);
+    jsonw_str(&w, "base_model_name_or_path", x->spec->model.source);
     jsonw_num(&w, "lora_dropout", t->lora.dropout);
-    if (t->lora.rank_stabilized)
-        jsonw_bool(&w, "use_rslora", true);
-    if (t->lora.dora)
-        jsonw_bool(&w, "use_dora", true);
     jsonw_str(&w, "bias", "none");
     jsonw_bool(&w, "fan_in_fan_out", family_of(c)->hf_transposed);
     jsonw_bool(&w, "inference_mode", true);
@@ -224,8 +298,10 @@ static int adapter_config(const struct adapter *a, const struct model_config *c,
             jsonw_str(&w, NULL, "score"); /* as peft has it, for models that call it so */
         jsonw_close(&w);
     }
-    write_pattern(a, &w, "rank_pattern", t->lora.rank, false);
-    write_pattern(a, &w, "alpha_pattern", t->lora.alpha, t->lora.rank_stabilized);
+    if (a->values)
+        write_adalora(a, &w, x);
+    else
+        write_lora(a, &w, t);
     jsonw_close(&w);
     return jsonw_end(&w);
 }
@@ -263,73 +339,105 @@ static void describe_saved(
     snprintf(out->name, sizeof out->name, "base_model.model.%s", place.name);
 }
 
-static void describe(const struct adapter *a, int entry, struct safetensors_entry *out)
+/* Of all that the module's pieces have; of AdaLoRA, what stays of it. */
+static void describe(const struct adapter *a, int entry, bool whole, struct safetensors_entry *out)
 {
-    if (entry >= 2 * a->count) {
-        describe_saved(a, &a->factors->at[a->n + entry - 2 * a->count], out);
+    static const char *const names[] = {"lora_A", "lora_B", "lora_E"};
+    int module = entry / a->each, which = entry % a->each;
+    if (module >= a->count) {
+        describe_saved(a, &a->factors->at[a->n + entry - a->each * a->count], out);
         return;
     }
-    const struct module *x = &a->modules[entry / 2];
-    int64_t rank = a->rank * x->pieces;
-    bool b = entry % 2;
+    const struct module *x = &a->modules[module];
+    int64_t rank = a->values && !whole ? kept_of(a, module) : a->rank * x->pieces;
     out->type = DTYPE_F32;
     out->dims = 2;
-    out->shape[0] = b ? x->out : rank;
-    out->shape[1] = b ? rank : x->in;
+    out->shape[0] = which == 1 ? x->out : rank;
+    out->shape[1] = which == 1 ? rank : which ? 1 : x->in;
     out->bytes = out->shape[0] * out->shape[1] * 4;
-    snprintf(
-        out->name, sizeof out->name, "base_model.model.%s.lora_%c.weight", x->name, b ? 'B' : 'A');
+    snprintf(out->name, sizeof out->name, "base_model.model.%s.%s%s", x->name, names[which],
+        a->values ? "" : ".weight");
 }
 
-/* Tensor `entry` of the file, appended to it. */
-static int add_factor(const struct adapter *a, int entry, const struct safetensors_entry *x,
-    float *stage, struct buf *file, struct err *e)
+/* Rows of w (rows, columns), or its columns, whose values do not stay are left out, in place. */
+static void leave_out(
+    const struct adapter *a, int module, bool of_columns, int64_t rows, int64_t columns, float *w)
 {
-    mem_autofree float *whole = mem_array((size_t)x->bytes, 1);
-    if (!whole)
-        return err_set(e, ERR_MEMORY, "no memory to export the adapter");
-    if (entry >= 2 * a->count) {
-        const struct tensor *p = &a->factors->at[a->n + entry - 2 * a->count];
-        int rc = model_read(a->m, p->name, false, whole, p->count, e);
-        if (rc)
-            return rc;
+    const float *value = a->values + module * a->width;
+    int64_t n = 0;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++)
+            if (value[of_columns ? j : i] != 0)
+                w[n++] = w[i * columns + j];
+}
+
+/* What a module's pieces have of A, B or E, side by side. */
+static int read_module(
+    const struct adapter *a, int module, int which, float *stage, float *whole, struct err *e)
+{
+    if (which == 2) {
+        memcpy(whole, a->values + module * a->width,
+            (size_t)(a->rank * a->modules[module].pieces) * sizeof *whole);
+        return 0;
     }
     for (int k = 0; k < a->n; k++) {
-        if (a->of[k] != entry / 2 || is_a(&a->factors->at[k]) != !(entry % 2))
+        if (a->of[k] != module || is_a(&a->factors->at[k]) != !which)
             continue;
         int rc = read_factor(a, k, stage, whole, e);
         if (rc)
             return rc;
     }
-    if (buf_add(file, whole, (size_t)x->bytes))
-        return err_set(e, ERR_MEMORY, "no memory to export the adapter");
     return 0;
+}
+
+/* Tensor `entry` of the file, which has `bytes`, appended to it. */
+static int add_factor(const struct adapter *a, int entry, int64_t bytes, float *stage,
+    struct buf *file, struct err *e)
+{
+    int module = entry / a->each, which = entry % a->each, rc;
+    struct safetensors_entry x;
+    describe(a, entry, true, &x);
+    mem_autofree float *whole = mem_array((size_t)x.bytes, 1);
+    if (!whole)
+        return err_set(e, ERR_MEMORY, "no memory to export the adapter");
+    if (module >= a->count) {
+        const struct tensor *p = &a->factors->at[a->n + entry - a->each * a->count];
+        rc = model_read(a->m, p->name, false, whole, p->count, e);
+    } else {
+        rc = read_module(a, module, which, stage, whole, e);
+        if (!rc && a->values)
+            leave_out(a, module, which == 1, x.shape[0], x.shape[1], whole);
+    }
+    if (!rc && buf_add(file, whole, (size_t)bytes))
+        rc = err_set(e, ERR_MEMORY, "no memory to export the adapter");
+    return rc;
 }
 
 static int write_factors(const struct adapter *a, const char *path, struct err *e)
 {
-    int count = 2 * a->count + a->factors->count - a->n;
+    int saved = a->factors->count - a->n - (a->values ? a->n / 2 : 0); /* without the values */
+    int count = a->each * a->count + saved;
     mem_autofree struct safetensors_entry *entry = mem_array((size_t)count, sizeof *entry);
     mem_autofree float *stage = mem_array((size_t)model_trainable(a->m), sizeof *stage);
     if (!entry || !stage)
         return err_set(e, ERR_MEMORY, "no memory to export the adapter");
     for (int i = 0; i < count; i++)
-        describe(a, i, &entry[i]);
+        describe(a, i, false, &entry[i]);
     buf_auto struct buf file;
     buf_init(&file, SIZE_MAX / 2);
     int rc =
         safetensors_header(entry, count, (const char *const[]){"format", "pt", NULL}, 0, &file, e);
     for (int i = 0; i < count && !rc; i++)
-        rc = add_factor(a, i, &entry[i], stage, &file, e);
+        rc = add_factor(a, i, entry[i].bytes, stage, &file, e);
     return rc ? rc : io_write_new(path, file.data, file.len, 0644, e);
 }
 
-static int write_files(const struct adapter *a, const struct model_config *c,
-    const struct jobspec *spec, const char *folder, struct err *e)
+static int write_files(
+    const struct adapter *a, const struct export *x, const char *folder, struct err *e)
 {
     buf_auto struct buf config;
-    buf_init(&config, LIMIT_JOB_FILE_BYTES);
-    if (adapter_config(a, c, spec, &config))
+    buf_init(&config, CONFIG_BYTES);
+    if (adapter_config(a, x, &config))
         return err_set(e, ERR_MEMORY, "no memory to export the adapter");
     char path[LIMIT_PATH_BYTES + 64];
     snprintf(path, sizeof path, "%s/adapter", folder);
@@ -344,17 +452,24 @@ static int write_files(const struct adapter *a, const struct model_config *c,
     return write_factors(a, path, e);
 }
 
-static int write_adapter(struct model *m, const struct model_config *c, const struct jobspec *spec,
-    const char *folder, struct err *e)
+static int write_adapter(const struct export *x, const char *folder, struct err *e)
 {
-    struct adapter a = {
-        .m = m, .config = c, .factors = model_trained(m), .rank = spec->train.lora.rank};
-    int rc = list_modules(&a, c, e);
+    const struct jobspec_train *t = &x->spec->train;
+    bool adaptive = t->lora.adalora.initial_rank;
+    struct adapter a = {.m = x->model,
+        .config = x->config,
+        .factors = model_trained(x->model),
+        .rank = adaptive ? t->lora.adalora.initial_rank : t->lora.rank,
+        .each = adaptive ? 3 : 2};
+    int rc = list_modules(&a, x->config, e);
+    if (!rc && adaptive)
+        rc = read_values(&a, e);
     if (!rc)
-        rc = write_files(&a, c, spec, folder, e);
+        rc = write_files(&a, x, folder, e);
     mem_free(a.modules);
     mem_free(a.of);
     mem_free(a.first);
+    mem_free(a.values);
     return rc;
 }
 
@@ -425,8 +540,7 @@ int export_model(const struct export *x, struct err *e)
     if ((rc = output_create(x->spec, &o, e)) || (rc = write_model(x, output_folder(o), e)) ||
         (rc = write_report(x->report, output_folder(o), e)) ||
         (x->embeds && (rc = write_modules(x, output_folder(o), e))) ||
-        (x->spec->train.method == METHOD_LORA &&
-            (rc = write_adapter(x->model, x->config, x->spec, output_folder(o), e))))
+        (x->spec->train.method == METHOD_LORA && (rc = write_adapter(x, output_folder(o), e))))
         return rc;
     return output_commit(o, e);
 }

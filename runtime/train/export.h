@@ -18,6 +18,7 @@ struct export
     const char *const *labels;      /* of the configuration, by name, or NULL (hf_writer_create) */
     struct weights *tokenizer_from; /* the model that training began with; or NULL */
     const struct jobspec *spec;
+    int64_t steps;    /* of the training */
     enum dtype store; /* F32 or BF16 */
     struct wire_page *page;
     bool embeds; /* it makes embeddings of texts: sentence-transformers' files stand beside it */

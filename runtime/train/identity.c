@@ -154,8 +154,10 @@ static int write_contents(struct jsonw *w, const struct identity_source *s, stru
     if (s->validation)
         write_digest(w, "spec.train.data.validation", data_digest(s->validation));
     write_number(w, "sequences to train on", s->train_samples);
-    /* Cosine and Linear fall towards the last step, so another one changes every step. */
-    if (spec->train.optimizer.schedule != SCHEDULE_CONSTANT)
+    /* Cosine and Linear fall towards the last step, and so do ranks: another one changes every
+       step. */
+    if (spec->train.optimizer.schedule != SCHEDULE_CONSTANT ||
+        spec->train.lora.adalora.initial_rank)
         write_number(w, "spec.train.steps", s->steps);
     return rc;
 }

@@ -62,6 +62,13 @@ static int check_schedule(const struct train *t, struct err *e)
         return err_set(e, ERR_USER,
             "spec.train.sparsity.endStep: %lld, but the training has %lld steps",
             (long long)s->sparsity.end_step, (long long)t->steps);
+    int64_t outside = s->lora.adalora.initial_steps + s->lora.adalora.final_steps;
+    if (s->lora.adalora.initial_rank && outside >= t->steps)
+        return err_set(e, ERR_USER,
+            "spec.train.lora.adalora.finalSteps: %lld, together with initialSteps %lld, but the "
+            "training has %lld steps",
+            (long long)s->lora.adalora.final_steps, (long long)s->lora.adalora.initial_steps,
+            (long long)t->steps);
     int64_t together = s->optimizer.warmup_steps + s->optimizer.decay_steps;
     if (!s->optimizer.decay_steps || together <= t->steps)
         return 0;
@@ -211,7 +218,8 @@ static struct model_conf model_conf_of(struct train *t)
         return c;
     for (int i = 0; i < s->lora.target_count; i++)
         t->targets[i] = s->lora.targets[i];
-    c.lora_rank = s->lora.rank;
+    c.lora_rank = s->lora.adalora.initial_rank ? s->lora.adalora.initial_rank : s->lora.rank;
+    c.lora_adaptive = s->lora.adalora.initial_rank;
     c.lora_alpha = (float)s->lora.alpha;
     c.lora_rank_stabilized = s->lora.rank_stabilized;
     c.lora_dora = s->lora.dora;
@@ -220,6 +228,20 @@ static struct model_conf model_conf_of(struct train *t)
     c.stored = s->lora.quantized_base == BASE_STORED ? t->weights : NULL;
     c.quantize = quantize_base_as[s->lora.quantized_base];
     return c;
+}
+
+static struct adalora_conf adalora_conf_of(const struct train *t)
+{
+    const struct jobspec_train *s = &t->spec->train;
+    return (struct adalora_conf){.rank = s->lora.adalora.initial_rank,
+        .target_rank = s->lora.rank,
+        .initial_steps = s->lora.adalora.initial_steps,
+        .final_steps = s->lora.adalora.final_steps,
+        .interval = s->lora.adalora.interval,
+        .steps = t->steps,
+        .beta1 = s->lora.adalora.beta1,
+        .beta2 = s->lora.adalora.beta2,
+        .orthogonal_weight = s->lora.adalora.orthogonal_weight};
 }
 
 static struct optim_conf optim_conf_of(const struct train *t)
@@ -241,6 +263,7 @@ static struct optim_conf optim_conf_of(const struct train *t)
         .layer_decay = s->optimizer.layer_decay,
         .masks_from = sparsity_masks_from(s),
         .steps = t->steps,
+        .adalora = adalora_conf_of(t),
     };
 }
 

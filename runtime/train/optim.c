@@ -14,14 +14,16 @@
 
 #include <math.h>
 
+#define RULE_STATES 2 /* of an optimizer; behind them AdaLoRA's */
+
 struct optim_run {
     enum optimizer_name rule;
-    int first, end;                 /* of the table: [first, end) */
-    int64_t from, to;               /* elements of the flat range */
-    bool decay;                     /* weight decay applies */
-    double rate;                    /* times the schedule's */
-    int64_t elements[OPTIM_STATES]; /* of state */
-    float *state[OPTIM_STATES];
+    int first, end;                /* of the table: [first, end) */
+    int64_t from, to;              /* elements of the flat range */
+    bool decay;                    /* weight decay applies */
+    double rate;                   /* times the schedule's */
+    int64_t elements[RULE_STATES]; /* of state */
+    float *state[RULE_STATES];
 };
 
 struct optim {
@@ -31,9 +33,10 @@ struct optim {
     struct model *model;
     struct optim_run *runs;
     int run_count;
-    float *state[OPTIM_STATES]; /* of all runs */
+    float *state[RULE_STATES]; /* of all runs */
     struct muon muon;
-    struct carve scratch; /* of Muon */
+    struct adalora adalora;
+    struct carve scratch; /* of Muon, and AdaLoRA's state */
     float *sum;           /* (PASS_AHEAD), device: squares of the gradient, by step */
     int64_t last;         /* the step whose gradient the model holds */
 };
@@ -133,12 +136,12 @@ static int64_t aligned(int64_t elements)
 /* Counts what all runs keep, and admits Muon's matrices; runs, if not NULL, receives them. Returns
    how many there are. */
 static int walk_runs(const struct optim_conf *c, const struct tensors *t, struct optim_run *runs,
-    int64_t elements[OPTIM_STATES], struct muon *muon)
+    int64_t elements[RULE_STATES], struct muon *muon)
 {
     int count = 0;
     for (int i = 0; i < t->count; count++) {
         struct optim_run r = next_run(c, t, i);
-        for (int k = 0; k < OPTIM_STATES; k++)
+        for (int k = 0; k < RULE_STATES; k++)
             if (r.elements[k])
                 elements[k] = aligned(elements[k]) + r.elements[k];
         if (r.rule == OPTIMIZER_MUON)
@@ -152,12 +155,15 @@ static int walk_runs(const struct optim_conf *c, const struct tensors *t, struct
 
 int64_t optim_bytes(const void *c, const struct tensors *t, enum dtype type)
 {
-    int64_t elements[OPTIM_STATES] = {0}, bytes = 0;
+    int64_t elements[RULE_STATES] = {0}, bytes = 0;
     struct muon muon = {.t = type};
+    struct adalora adalora;
     struct carve scratch = {0};
     walk_runs(c, t, NULL, elements, &muon);
     muon_carve(&muon, &scratch);
-    for (int k = 0; k < OPTIM_STATES; k++)
+    adalora_describe(&adalora, &((const struct optim_conf *)c)->adalora, t);
+    adalora_carve(&adalora, &scratch);
+    for (int k = 0; k < RULE_STATES; k++)
         bytes = carve_plus(bytes, carve_times(elements[k], sizeof(float)));
     return carve_plus(bytes, scratch.size);
 }
@@ -166,9 +172,9 @@ int64_t optim_bytes(const void *c, const struct tensors *t, enum dtype type)
 
 static void place_states(struct optim *o)
 {
-    int64_t used[OPTIM_STATES] = {0};
+    int64_t used[RULE_STATES] = {0};
     for (int i = 0; i < o->run_count; i++)
-        for (int k = 0; k < OPTIM_STATES; k++) {
+        for (int k = 0; k < RULE_STATES; k++) {
             struct optim_run *r = &o->runs[i];
             if (!r->elements[k])
                 continue;
@@ -180,7 +186,7 @@ static void place_states(struct optim *o)
 static int alloc_all(struct optim *o, struct err *e)
 {
     const struct tensors *t = model_trained(o->model);
-    int64_t elements[OPTIM_STATES] = {0};
+    int64_t elements[RULE_STATES] = {0};
     o->runs = mem_array((size_t)t->count, sizeof *o->runs);
     if (!o->runs)
         return err_set(e, ERR_MEMORY, "no memory for the optimizer");
@@ -188,18 +194,21 @@ static int alloc_all(struct optim *o, struct err *e)
     void *sum = NULL;
     int rc = dev_alloc(o->dev, PASS_AHEAD * sizeof(float), &sum, e);
     o->sum = sum;
-    for (int k = 0; k < OPTIM_STATES && !rc; k++) {
+    for (int k = 0; k < RULE_STATES && !rc; k++) {
         void *state = NULL;
         if (elements[k])
             rc = dev_alloc(o->dev, (size_t)elements[k] * sizeof(float), &state, e);
         o->state[k] = state;
     }
+    adalora_describe(&o->adalora, &o->conf.adalora, t);
     muon_carve(&o->muon, &o->scratch);
+    adalora_carve(&o->adalora, &o->scratch);
     if (rc || (rc = carve_open(&o->scratch, o->dev, e)))
         return rc;
     muon_carve(&o->muon, &o->scratch);
+    adalora_carve(&o->adalora, &o->scratch);
     place_states(o);
-    return 0;
+    return adalora_open(&o->adalora, o->dev, e);
 }
 
 int optim_create(
@@ -224,8 +233,9 @@ void optim_destroy(struct optim *o)
 {
     if (!o)
         return;
-    for (int k = 0; k < OPTIM_STATES; k++)
+    for (int k = 0; k < RULE_STATES; k++)
         dev_free(o->dev, o->state[k]);
+    adalora_close(&o->adalora);
     carve_close(&o->scratch, o->dev);
     dev_free(o->dev, o->sum);
     mem_free(o->runs);
@@ -234,7 +244,7 @@ void optim_destroy(struct optim *o)
 
 struct optim_state optim_state(const struct optim *o, int i, int k)
 {
-    static const char *const suffixes[][OPTIM_STATES] = {
+    static const char *const suffixes[][RULE_STATES] = {
         [OPTIMIZER_ADAMW] = {".exp_avg", ".exp_avg_sq"},
         [OPTIMIZER_SGD] = {".momentum_buffer", ""},
         [OPTIMIZER_LION] = {".exp_avg", ""},
@@ -244,7 +254,12 @@ struct optim_state optim_state(const struct optim *o, int i, int k)
     const struct optim_run *r = o->runs;
     while (i >= r->end)
         r++;
-    struct optim_state s = {.suffix = suffixes[r->rule][k]};
+    struct optim_state s = {.suffix = ""};
+    if (k >= RULE_STATES) {
+        s.at = adalora_state(&o->adalora, x, k - RULE_STATES, &s.suffix, &s.count);
+        return s;
+    }
+    s.suffix = suffixes[r->rule][k];
     if (!r->state[k])
         return s;
     s.at = r->state[k];
@@ -279,7 +294,7 @@ void optim_masters_pruned(struct optim *o)
 {
     const struct tensors *t = model_trained(o->model);
     for (int i = 0; i < t->count; i++)
-        for (int k = 0; k < OPTIM_STATES && prune_takes(&t->at[i]); k++) {
+        for (int k = 0; k < RULE_STATES && prune_takes(&t->at[i]); k++) {
             struct optim_state s = optim_state(o, i, k);
             if (s.count && o->conf.name != OPTIMIZER_ADAFACTOR)
                 OP(o, mask, .count = s.count, .x = s.at,
@@ -434,6 +449,7 @@ int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
     o->last = step;
     if (masks(o, step))
         mask_gradient(o);
+    adalora_regularise(&o->adalora, model_master(o->model), pass_gradient(o->pass));
     dev_zero(o->dev, sum_of(o, step), sizeof(float));
     OP(o, sumsq, .count = model_trainable(o->model), .x = pass_gradient(o->pass),
         .out = sum_of(o, step));
@@ -442,5 +458,7 @@ int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
         return rc;
     for (int i = 0; i < o->run_count; i++)
         update_run(o, &o->runs[i], step);
-    return grad_norm ? dev_sync(o->dev, e) : 0;
+    rc = adalora_step(&o->adalora, model_master(o->model), pass_gradient(o->pass), sum_of(o, step),
+        (float)o->conf.clip_norm, step, e);
+    return rc || !grad_norm ? rc : dev_sync(o->dev, e);
 }

@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "api/jobspec.h"
 #include "runtime/model/pass.h"
+#include "runtime/train/adalora.h"
 
 #include <stdint.h>
 
@@ -36,6 +37,7 @@ struct optim_conf {
     double layer_decay;  /* 1 or 0: off */
     int64_t masks_from;  /* the first step whose update leaves what is zero in the layers' matrices
                             zero (runtime/train/sparsity.h); 0: none does */
+    struct adalora_conf adalora; /* of adapters whose ranks are chosen */
 };
 
 /* The rate of step s = 1 .. steps: linear warm-up to learning_rate over warmup_steps, then the
@@ -62,7 +64,7 @@ void optim_masters_pruned(struct optim *o);
    backward met that first is named where the gradient still stands: `step` is the last one. */
 int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e);
 
-#define OPTIM_STATES 2
+#define OPTIM_STATES (2 + ADALORA_STATES)
 struct optim_state {    /* F32 */
     const char *suffix; /* behind the tensor's name: ".exp_avg" */
     float *at;          /* device */

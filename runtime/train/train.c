@@ -242,6 +242,7 @@ static int finish(struct train *t, struct err *e)
         .labels = (const char *const *)t->names.names,
         .tokenizer_from = t->weights,
         .spec = t->spec,
+        .steps = t->steps,
         .store = t->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
         .page = t->door->page,
         .embeds = t->objective->headless,

@@ -57,10 +57,12 @@ const char jobspecs_search[] =
                   "parameters: [{name: optimizer.learningRate, min: 0.001, max: 1, scale: Log}, "
                   "{name: optimizer.weightDecay, values: [0, 0.1]}], halving: {factor: 3, "
                   "minSteps: 10}, earlyStopTrials: 0}}}";
-const char jobspecs_dpo[] =
-    JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
-                  "train: {objective: DPO, dpo: {beta: 0.25, labelSmoothing: 0.125, loss: "
-                  "Sigmoid}, data: {train: /data/t.jsonl}, steps: 3, output: /data/o}}}";
+const char jobspecs_dpo[] = JOBSPECS_HEAD
+    "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
+    "train: {objective: DPO, method: LoRA, lora: {rank: 4, rankStabilized: "
+    "false, adalora: {initialRank: 6, initialSteps: 1, finalSteps: 1, interval: 2, beta1: 0.5, "
+    "beta2: 0.75, orthogonalWeight: 0.25}}, dpo: {beta: 0.25, labelSmoothing: 0.125, loss: "
+    "Sigmoid}, data: {train: /data/t.jsonl}, steps: 3, output: /data/o}}}";
 const char jobspecs_masked[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
     "train: {objective: MaskedLM, data: {train: /data/t.txt, skipBadRecords: 1}, masking: {share: "

@@ -761,6 +761,8 @@ static const struct op_case case_table[] = {
     [39] = {"scale", case_scale, DTYPE_BF16, false,
         {{1, 1}, {3, 5, 1, 1}, {9, 65, 0, 1}, {33, 64, 1, 0}, {7, 576, 1, 1}, {5, 40, 1, 0, 1},
             {257, 3072}}},
+    [40] = {"importance", op_case_importance, DTYPE_F32, false,
+        {{1}, {33, CLIPPED}, {4097, UNCLIPPED}, {77, CLIPPED | NO_NUMBER}, {20001}}},
 };
 
 #define OP_COUNT(name, args) +1

@@ -30,6 +30,7 @@ void op_case_axpby(struct parity_run *r, const int64_t *s);
 void op_case_adamw(struct parity_run *r, const int64_t *s);
 void op_case_sgd(struct parity_run *r, const int64_t *s);
 void op_case_lion(struct parity_run *r, const int64_t *s);
+void op_case_importance(struct parity_run *r, const int64_t *s);
 void op_case_mask(struct parity_run *r, const int64_t *s);
 void op_case_adafactor(struct parity_run *r, const int64_t *s);
 

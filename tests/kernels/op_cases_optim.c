@@ -111,6 +111,21 @@ void op_case_mask(struct parity_run *r, const int64_t *s)
     parity_output(r, a.x, a.count, DTYPE_F32, 1e-30);
 }
 
+/* shape: count, what else */
+void op_case_importance(struct parity_run *r, const int64_t *s)
+{
+    struct op_importance a = {.count = s[0], .beta1 = 0.85f, .beta2 = 0.7f};
+    a.w = parity_input(r, a.count, DTYPE_F32, 1);
+    a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
+    a.mean = parity_input(r, a.count, DTYPE_F32, 0.01f);
+    a.spread = parity_input(r, a.count, DTYPE_F32, 0.01f);
+    a.sumsq = gradient_sum(r, s[1], &a.clip_norm);
+    r->ops->importance(r->d, &a);
+    r->ops->importance(r->d, &a);
+    parity_output(r, a.mean, a.count, DTYPE_F32, 2e-6);
+    parity_output(r, a.spread, a.count, DTYPE_F32, 2e-6);
+}
+
 /* shape: rows, cols, step, 1: with the BF16 copy, what else, 1: a vector */
 void op_case_adafactor(struct parity_run *r, const int64_t *s)
 {

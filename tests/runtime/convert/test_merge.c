@@ -213,6 +213,64 @@ START_TEST(lengths_are_brought_to_what_was_learnt)
 }
 END_TEST
 
+/* What peft saved (tests/golden/make_adalora.py): of one module nothing is left. */
+static void write_adaptive(const char *text)
+{
+    struct safetensors *golden;
+    struct safetensors_entry entries[32];
+    int n = 0;
+    char path[128];
+    buf_auto struct buf file, data;
+    buf_init(&file, 1 << 20);
+    buf_init(&data, 1 << 20);
+    ck_assert(!safetensors_open(GOLDEN "tiny_adalora.safetensors", &golden, &e));
+    for (int i = 0; i < safetensors_count(golden); i++) {
+        const struct safetensors_tensor *t = safetensors_at(golden, i);
+        if (strncmp(t->name, "saved.", 6) != 0)
+            continue;
+        entries[n] =
+            (struct safetensors_entry){.type = t->type, .dims = t->dims, .bytes = t->bytes};
+        memcpy(entries[n].shape, t->shape, sizeof t->shape);
+        snprintf(entries[n++].name, sizeof entries->name, "%s", t->name + 6);
+        ck_assert(!buf_add(&data, t->data, (size_t)t->bytes));
+    }
+    ck_assert_int_eq(n, 6 * 3);
+    ck_assert(!safetensors_header(entries, n, NULL, 0, &file, &e));
+    ck_assert(!buf_add(&file, data.data, data.len));
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", folder);
+    golden_write(path, file.data, file.len);
+    snprintf(path, sizeof path, "%s/adapter_config.json", folder);
+    golden_write(path, text, strlen(text));
+    safetensors_close(golden);
+}
+
+START_TEST(chosen_ranks_are_added)
+{
+    static const char text[] = "{\"peft_type\":\"ADALORA\",\"lora_alpha\":8,\"init_r\":6}";
+    struct safetensors *golden;
+    struct weights *base;
+    struct merge *m = NULL;
+    float w[64 * 64];
+    open_model("tiny-llama");
+    write_adaptive(text);
+    ck_assert_msg(!merge_open(folder, &config, &all, &m, &e), "%s", e.text);
+    const struct tensor *t = tensors_find(&all, "model.layers.1.self_attn.q_proj.weight");
+    ck_assert_msg(!weights_open(GOLDEN "tiny-llama", NULL, &base, &e), "%s", e.text);
+    ck_assert(!weights_read(base, t->name, 64, 64, 0, 64, DTYPE_F32, w, &e));
+    for (int64_t row = 0; row < 64; row += 8)
+        merge_add(m, t, row, 8, w + row * 64);
+    ck_assert(!safetensors_open(GOLDEN "tiny_adalora.safetensors", &golden, &e));
+    const float *want = (const float *)safetensors_find(golden, "merged.q_proj")->data;
+    for (int i = 0; i < 64 * 64; i++)
+        ck_assert_float_eq_tol(w[i], want[i], 1e-6f);
+    merge_close(m);
+    fault_each(FAULT_MEM, open_once, NULL);
+    weights_close(base);
+    safetensors_close(golden);
+    close_model();
+}
+END_TEST
+
 static void refuse(const char *says)
 {
     struct merge *m = NULL;
@@ -243,6 +301,10 @@ START_TEST(what_is_not_merged_is_refused)
     refuse("expressions are not supported");
     write_adapter(llama, 4, DTYPE_F32, "\"alpha_pattern\":{\"q_proj\":\"3\"}");
     refuse("\"q_proj\" is no number");
+    write_adaptive("{\"peft_type\":\"ADALORA\",\"use_dora\":true}");
+    refuse("an ADALORA with use_dora is not merged");
+    write_adaptive("{\"peft_type\":\"IA3\"}");
+    refuse("peft_type \"IA3\"; what is merged: LORA, ADALORA");
     close_model();
 }
 END_TEST
@@ -258,4 +320,5 @@ START_TEST(each_failure_is_told)
 END_TEST
 
 UNIT_MAIN("merge", an_adapter_is_added_to_its_matrices, parts_of_one_module_share_its_factors,
-    lengths_are_brought_to_what_was_learnt, what_is_not_merged_is_refused, each_failure_is_told)
+    lengths_are_brought_to_what_was_learnt, chosen_ranks_are_added, what_is_not_merged_is_refused,
+    each_failure_is_told)

@@ -108,7 +108,7 @@ START_TEST(broken_headers_are_named)
         {T("F32", "[2]", "[8,0]"), "ascending"},
         {T("F32", "[2]", "[0]"), "ascending"},
         {T("F32", "[2]", "[4,12]"), "beyond"},
-        {T("F32", "[0]", "[0,0]"), "absurd dimension"},
+        {T("F32", "[0]", "[0,0]"), "after the last tensor"},
         {T("F32", "[-1]", "[0,8]"), "absurd dimension"},
         {T("F32", "[1.5]", "[0,8]"), "absurd dimension"},
         {T("F32", "[4503599627370496,4503599627370496]", "[0,8]"), "absurd dimension"},

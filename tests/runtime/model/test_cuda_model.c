@@ -131,24 +131,26 @@ static double worst_part(const struct step *want, const struct step *got, const 
     return worst;
 }
 
-enum adapters { ADAPTERS_PLAIN, ADAPTERS_DORA, ADAPTERS_QUANTIZED }; /* the base, in blocks */
+enum adapters { NONE, LORA, DORA, ADALORA, QUANTIZED }; /* the last one: the base, in blocks */
 
-static void compare_steps(
-    const char *shape, const struct nearness *p, const char *const *targets, enum adapters kind)
+static void compare_steps(const char *shape, const struct nearness *p, enum adapters adapters)
 {
+    static const char *const targets[] = {"q_proj", "v_proj", "down_proj", NULL};
+    static const char *const names[] = {
+        "full", "adapters", "DoRA", "AdaLoRA", "adapters beside blocks"};
     struct model_conf c = {.config = shape_of(shape),
         .t = p->t,
         .train = true,
         .micro_sequences = B,
         .sequence_length = T,
-        .lora_rank = targets ? 4 : 0,
+        .lora_rank = adapters ? 4 : 0,
         .lora_alpha = 12,
-        .lora_dora = kind == ADAPTERS_DORA,
+        .lora_dora = adapters == DORA,
+        .lora_adaptive = adapters == ADALORA,
         .lora_targets = targets,
         .seed = 3};
-    if (kind == ADAPTERS_QUANTIZED)
+    if (adapters == QUANTIZED)
         c.quantize = p->t == DTYPE_F32 ? QUANTIZE_Q8_0 : QUANTIZE_Q4_K_M;
-    static const char *const names[] = {"adapters", "DoRA", "adapters beside blocks"};
     struct step step[2] = {0};
     const char *name;
     double loss, part;
@@ -159,7 +161,7 @@ static void compare_steps(
     loss = fabs(step[1].loss / step[0].loss - 1);
     part = worst_part(&step[0], &step[1], &name);
     printf("%s, %s, %s: loss off by %.1g (allowed %.1g), gradient by %.1g (%.1g), %s\n", shape,
-        dtype_name(p->t), targets ? names[kind] : "full", loss, p->loss, part, p->gradient, name);
+        dtype_name(p->t), names[adapters], loss, p->loss, part, p->gradient, name);
     /* Of texts a loss has B rows, not B * T, of masked tokens few: what rounding does is averaged
        less. */
     double room = c.config.pooled || c.config.last || c.config.masked ? 2 : 1;
@@ -172,20 +174,19 @@ static void compare_steps(
 START_TEST(gradients_are_those_of_the_cpu)
 {
     for (int i = 0; i < SHAPES * PRECISIONS; i++)
-        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], NULL, ADAPTERS_PLAIN);
+        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], NONE);
 }
 END_TEST
 
 START_TEST(gradients_of_adapters_are_those_of_the_cpu)
 {
-    static const char *const targets[] = {"q_proj", "v_proj", "down_proj", NULL};
-
     for (int i = 0; i < SHAPES * PRECISIONS; i++)
-        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], targets, ADAPTERS_PLAIN);
+        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], LORA);
     for (int i = 0; i < PRECISIONS; i++)
-        compare_steps("tiny-llama", &precisions[i], targets, ADAPTERS_DORA);
+        for (enum adapters k = DORA; k <= ADALORA; k++)
+            compare_steps("tiny-llama", &precisions[i], k);
     for (int i = 0; i < PRECISIONS; i++)
-        compare_steps("small-llama", &precisions[i], targets, ADAPTERS_QUANTIZED);
+        compare_steps("small-llama", &precisions[i], QUANTIZED);
 }
 END_TEST
 

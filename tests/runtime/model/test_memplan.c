@@ -89,6 +89,7 @@ static struct model_conf training(struct model_config config, int variant)
         .lora_rank = variant & 2 ? 3 : 0,
         .lora_alpha = 3,
         .lora_dropout = variant & 4 ? 0.1f : 0,
+        .lora_adaptive = variant & 4,
         .lora_dora = !(variant & 4) && config.activation == ACTIVATION_SWIGLU,
         .lora_targets = config.experts ? of_attention : targets,
         .micro_sequences = variant & 8 ? 5 : 1,
@@ -108,7 +109,8 @@ START_TEST(training_takes_its_plan)
             const struct model_config teacher = tiny_config(false);
             struct optim_conf oc = {.steps = 1, .name = (enum optimizer_name)((i + k) % 5)};
             oc.momentum = i % 3 ? 0.9 : 0;
-            c.optimizer_fn = oc.name == OPTIMIZER_ADAMW ? NULL : optim_bytes;
+            oc.adalora.rank = c.lora_adaptive ? c.lora_rank : 0;
+            c.optimizer_fn = oc.name == OPTIMIZER_ADAMW && !oc.adalora.rank ? NULL : optim_bytes;
             c.optimizer = &oc;
             c.teacher = k < 3 && i % 3 == 0 ? &teacher : NULL;
             check_training(d, &c, &oc);

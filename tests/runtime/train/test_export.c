@@ -9,6 +9,7 @@
 #include "runtime/train/export.h"
 
 #include "base/mem.h"
+#include "runtime/convert/merge.h"
 #include "runtime/files/safetensors.h"
 #include "runtime/model/lora.h"
 #include "tests/runtime/bytes.h"
@@ -168,6 +169,7 @@ static void subject_open(
     struct subject *g, const char *model, const char *const *targets, bool stabilized)
 {
     g->c = (struct model_conf){.t = DTYPE_F32,
+        .lora_adaptive = g->c.lora_adaptive,
         .train = true,
         .micro_sequences = 1,
         .sequence_length = 4,
@@ -209,7 +211,7 @@ static void check_export(const char *model)
     struct jobspec spec = {.name = "t", .namespace_ = "default", .train = {.method = METHOD_FULL}};
     struct safetensors *from, *to;
     struct weights *after;
-    struct subject g;
+    struct subject g = {.d = NULL};
 
     subject_open(&g, model, NULL, false);
     spec.model.source = model;
@@ -250,7 +252,7 @@ START_TEST(a_folder_that_holds_something_else_is_not_replaced)
 {
     struct jobspec spec = {.name = "t", .namespace_ = "default", .train = {.method = METHOD_FULL}};
     char path[256];
-    struct subject g;
+    struct subject g = {.d = NULL};
 
     subject_open(&g, GOLDEN "tiny-gpt2", NULL, false);
     spec.model.source = GOLDEN "tiny-gpt2";
@@ -306,6 +308,66 @@ static void check_module(struct subject *g, struct safetensors *adapter, struct 
     safetensors_close(original);
 }
 
+/* What the folder's adapter adds to the original, by convert's reading of it, is what the folder's
+   model has; of some modules one value stays, of one none. */
+static void check_adaptive(const char *model)
+{
+    static const char *const targets[] = {"q_proj", "v_proj", "down_proj", NULL};
+    struct jobspec spec = {.name = "t",
+        .namespace_ = "default",
+        .train = {.method = METHOD_LORA,
+            .lora = {.rank = 1,
+                .alpha = 3,
+                .targets = {"q_proj", "v_proj", "down_proj"},
+                .target_count = 3,
+                .adalora = {.initial_rank = 2, .interval = 1}}}};
+    struct merge *merge;
+    struct weights *after;
+    struct subject g = {.c.lora_adaptive = true};
+    char path[256];
+    int changed = 0;
+    subject_open(&g, model, targets, false);
+    fill_factors(&g);
+    for (int i = 0; i < model_trained(g.m)->count; i++) {
+        const struct tensor *p = &model_trained(g.m)->at[i];
+        int64_t gone = p->layer == 0 && p->role == TENSOR_Q ? 2 : p->role == TENSOR_DOWN ? 0 : 1;
+        if (p->part == TENSOR_LORA_E && gone)
+            dev_zero(g.d, model_master(g.m) + p->offset, (size_t)gone * sizeof(float));
+    }
+    spec.model.source = model;
+    spec.train.output = g.output;
+    ck_assert_msg(!export_all(g.m, &g.c.config, NULL, g.before, &spec), "%s", e.text);
+    snprintf(path, sizeof path, "%s/adapter", g.output);
+    ck_assert_msg(!merge_open(path, &g.c.config, model_base(g.m), &merge, &e), "%s", e.text);
+    ck_assert_msg(!weights_open(g.output, NULL, &after, &e), "%s", e.text);
+    for (int i = 0; i < model_base(g.m)->count; i++) {
+        const struct tensor *p = &model_base(g.m)->at[i];
+        mem_autofree float *want = mem_array((size_t)p->count, sizeof *want);
+        mem_autofree float *got = mem_array((size_t)p->count, sizeof *got);
+        ck_assert(!weights_read(
+            g.before, p->name, p->shape[0], p->shape[1], 0, p->shape[0], DTYPE_F32, want, &e));
+        ck_assert(!weights_read(
+            after, p->name, p->shape[0], p->shape[1], 0, p->shape[0], DTYPE_F32, got, &e));
+        bool differs = memcmp(want, got, (size_t)p->count * sizeof *want);
+        if (merge_changes(merge, p))
+            merge_add(merge, p, 0, p->shape[0], want);
+        for (int64_t k = 0; k < p->count; k++)
+            ck_assert_float_eq_tol(want[k], got[k], 1e-6f);
+        changed += differs;
+    }
+    ck_assert_int_eq(changed, 5); /* of two layers' three, less the one without values */
+    merge_close(merge);
+    weights_close(after);
+    subject_close(&g);
+}
+
+START_TEST(chosen_ranks_are_exported)
+{
+    check_adaptive(GOLDEN "tiny-llama");
+    check_adaptive(GOLDEN "tiny-gpt2");
+}
+END_TEST
+
 /* Scaled by alpha / rank, or by alpha / sqrt(rank), which peft takes from a pattern's numbers. */
 static void check_adapters_of_gpt2(bool stabilized)
 {
@@ -316,7 +378,7 @@ static void check_adapters_of_gpt2(bool stabilized)
             .lora = {2, 3, 0, {"q_proj", "v_proj", "down_proj"}, 3, stabilized}}};
     struct safetensors *adapter, *merged;
     char path[256];
-    struct subject g;
+    struct subject g = {.d = NULL};
 
     subject_open(&g, GOLDEN "tiny-gpt2", targets, stabilized);
     ck_assert_double_eq_tol((double)lora_scale(&g.c), stabilized ? 3 / sqrt(2) : 1.5, 1e-6);
@@ -365,7 +427,7 @@ START_TEST(adapters_of_bert_go_by_its_modules)
         .namespace_ = "default",
         .train = {.method = METHOD_LORA, .lora = {2, 3, 0, {"q_proj", "down_proj"}, 2}}};
     char path[256];
-    struct subject g;
+    struct subject g = {.d = NULL};
     int i = 0;
 
     subject_open(&g, GOLDEN "tiny-bert", targets, false);
@@ -410,7 +472,7 @@ START_TEST(adapters_below_labels_of_texts_are_pefts)
         .namespace_ = "default",
         .train = {.method = METHOD_LORA, .lora = {2, 3, 0, {"q_proj"}, 1}}};
     char path[256];
-    struct subject g;
+    struct subject g = {.d = NULL};
     int i = 0;
     subject_open(&g, GOLDEN "tiny-bert-texts", targets, false);
     fill_factors(&g);
@@ -442,4 +504,4 @@ END_TEST
 UNIT_MAIN("export", folder_holds_the_merged_model_and_the_adapter,
     families_are_exported_as_they_came, a_folder_that_holds_something_else_is_not_replaced,
     adapters_of_gpt2_go_by_its_modules, adapters_of_bert_go_by_its_modules,
-    adapters_below_labels_of_texts_are_pefts)
+    adapters_below_labels_of_texts_are_pefts, chosen_ranks_are_exported)

@@ -78,6 +78,10 @@ START_TEST(what_changes_the_arithmetic_counts)
     CHANGE("spec.train.lora.rankStabilized", s.train.lora.rank_stabilized = true);
     CHANGE("spec.train.lora.dora", s.train.lora.dora = true);
     CHANGE("spec.train.lora.quantizedBase", s.train.lora.quantized_base = BASE_Q8_0);
+    s.train.lora.adalora.initial_rank = 12;
+    CHANGE("spec.train.lora.adalora.beta1", s.train.lora.adalora.beta1 = 0.9);
+    CHANGE("spec.train.lora.adalora.interval", s.train.lora.adalora.interval = 7);
+    s.train.lora.adalora.initial_rank = 0;
     CHANGE("spec.train.lora.targets", s.train.lora.targets[1] = "v_proj");
     CHANGE("spec.train.sequenceLength", s.train.sequence_length++);
     s.train.objective = OBJECTIVE_PAIR_MATCHING;
@@ -137,6 +141,8 @@ START_TEST(what_is_read_counts)
     ck_assert_str_eq(difference(&a, &b, &s).key, "spec.train.steps");
     s.train.optimizer.schedule = SCHEDULE_CONSTANT; /* then no step depends on how many follow */
     ck_assert_int_eq(difference(&a, &b, &s).count, 0);
+    s.train.lora.adalora.initial_rank = 12; /* ranks do */
+    ck_assert_str_eq(difference(&a, &b, &s).key, "spec.train.steps");
     data_close(other);
 }
 END_TEST

@@ -386,6 +386,40 @@ START_TEST(a_quantized_base_is_trained_beside)
 }
 END_TEST
 
+/* Ranks are chosen alike by all, also by those who go on; the adapter has what stayed. */
+START_TEST(adalora_goes_on_and_ends_in_an_adapter)
+{
+    struct jobspec straight = lora_job("straight"), cut = lora_job("cut");
+    struct safetensors *f;
+    int64_t kept = 0;
+    straight.train.lora.rank = cut.train.lora.rank = 2;
+    straight.train.lora.adalora.initial_rank = cut.train.lora.adalora.initial_rank = 4;
+    straight.train.lora.adalora.interval = cut.train.lora.adalora.interval = 1;
+    straight.train.lora.adalora.beta1 = cut.train.lora.adalora.beta1 = 0.85;
+    straight.train.lora.adalora.beta2 = cut.train.lora.adalora.beta2 = 0.85;
+    straight.train.lora.adalora.orthogonal_weight = cut.train.lora.adalora.orthogonal_weight = 0.5;
+    straight.train.lora.adalora.final_steps = cut.train.lora.adalora.final_steps = 2;
+    struct outcome a = training_run_whole(&straight, 2), b = interrupted(&cut, 2, 2);
+    for (int k = 1; k <= STEPS; k++)
+        ck_assert_msg(
+            a.loss[k] == b.loss[k], "step %d: %.17g, resumed %.17g", k, a.loss[k], b.loss[k]);
+    ck_assert_msg(
+        !safetensors_open(training_path("output/adapter/adapter_model.safetensors"), &f, &e), "%s",
+        e.text);
+    for (int i = 0; i < safetensors_count(f); i++)
+        if (strstr(safetensors_at(f, i)->name, ".lora_E"))
+            kept += safetensors_at(f, i)->shape[0];
+    ck_assert_int_eq(safetensors_count(f), 4 * 3);
+    ck_assert_int_eq(kept, 4 * 2);
+    safetensors_close(f);
+    json_auto struct json *config =
+        golden_json(training_path("output/adapter/adapter_config.json"));
+    ck_assert_str_eq(json_str(config, "peft_type", ""), "ADALORA");
+    ck_assert_int_eq(json_int(config, "total_step", 0), STEPS);
+    ck_assert_int_eq((int)json_count(json_get(config, "rank_pattern")), 4);
+}
+END_TEST
+
 /* Every tag once at each step from 1 to last, and a validation loss where one is due. */
 static void check_points(const char *board, int last)
 {
@@ -544,6 +578,7 @@ int main(void)
             resume_with_another_world, recomputation_is_the_same_training,
             a_mixture_of_experts_is_trained, complete_is_complete, lora_in_bf16_ends_in_a_folder,
             dropout_follows_the_samples, dora_goes_on_and_ends_in_an_adapter,
-            a_quantized_base_is_trained_beside, points_outlive_a_killed_rank, what_is_refused,
-            what_is_in_the_way_of_the_output_stays, a_small_file_is_trained_on_or_refused, NULL});
+            adalora_goes_on_and_ends_in_an_adapter, a_quantized_base_is_trained_beside,
+            points_outlive_a_killed_rank, what_is_refused, what_is_in_the_way_of_the_output_stays,
+            a_small_file_is_trained_on_or_refused, NULL});
 }
