@@ -28,6 +28,7 @@ enum dtype {
     DTYPE_Q5_1, /* blocks of 32: f16 scale, f16 min, 4 bytes, 16 bytes (24 bytes) */
     DTYPE_Q4_K, /* super-blocks of 256 (144 bytes) */
     DTYPE_Q6_K, /* super-blocks of 256 (210 bytes) */
+    DTYPE_U8,
     DTYPES
 };
 const char *dtype_name(enum dtype t); /* "f32", "bf16", "q4_1", ... */

@@ -389,6 +389,16 @@ struct op_mask {
     const float *w;
 };
 
+/* What an update keeps of its elements, m and v, is of type `state`: F32; BF16; or U8, an index of a
+   dynamic code (Dettmers et al., arXiv:2110.02861), signed for m, for v without sign, times the
+   greatest magnitude of the OP_STATE_BLOCK elements that it stands among, which is in m_scale and
+   v_scale (count / OP_STATE_BLOCK, rounded up) F32. An update decodes, computes in F32, and encodes
+   what it has computed: the weights follow from what was not yet rounded. To U8 the nearest value
+   is taken, but a v above zero never becomes zero, for it divides. BF16 is rounded up or down at
+   random, so that small steps of a slow mean add up to what they are; element i draws
+   op_random(seed, i), m by its lower half, v by its upper. */
+#define OP_STATE_BLOCK 256
+
 /* AdamW with decoupled decay on F32 master weights; w16, if not NULL, receives the rounded copy.
    grad_scale multiplies the gradient first. step counts from 1. Without the host, by sumsq (1) F32,
    the sum of the gradient's squares, or NULL: when it is not finite nothing is written; and with
@@ -396,25 +406,33 @@ struct op_mask {
    1e-6). */
 struct op_adamw {
     int64_t count;
-    float *w, *m, *v;
+    float *w;
+    void *m, *v;
     const float *grad;
     uint16_t *w16; /* BF16 or NULL */
     float lr, beta1, beta2, eps, weight_decay, grad_scale;
     int64_t step;
     const float *sumsq;
     float clip_norm;
+    enum dtype state; /* as above */
+    float *m_scale, *v_scale;
+    uint64_t seed;
 };
 
 /* As op_adamw of what both have. g = gradient + weight_decay * w; m = momentum * m + g, and w -= lr
    * m; m NULL: w -= lr * g. */
 struct op_sgd {
     int64_t count;
-    float *w, *m;
+    float *w;
+    void *m;
     const float *grad;
     uint16_t *w16;
     float lr, momentum, weight_decay, grad_scale;
     const float *sumsq;
     float clip_norm;
+    enum dtype state; /* of m, as of op_adamw */
+    float *m_scale;
+    uint64_t seed;
 };
 
 /* As op_adamw of what both have. c = beta1 * m + (1 - beta1) * gradient; m = beta2 * m + (1 -
@@ -422,13 +440,17 @@ struct op_sgd {
    arXiv:2302.06675). blend not NULL: it receives c, and w is neither read nor written. */
 struct op_lion {
     int64_t count;
-    float *w, *m;
+    float *w;
+    void *m;
     const float *grad;
     uint16_t *w16;
     float lr, beta1, beta2, weight_decay, grad_scale;
     const float *sumsq;
     float clip_norm;
-    float *blend; /* F32 or NULL */
+    float *blend;     /* F32 or NULL */
+    enum dtype state; /* of m, as of op_adamw */
+    float *m_scale;
+    uint64_t seed;
 };
 
 /* As op_adamw of what both have, over one matrix (rows, cols) (Shazeer, Stern, arXiv:1804.04235; in
@@ -479,6 +501,33 @@ struct op_sample {
 OPS_INLINE uint32_t op_random(uint64_t seed, uint64_t index)
 {
     return (uint32_t)(random_mix(seed + index * RANDOM_STEP) >> 32);
+}
+
+/* F32 -> BF16, up with the probability of what is cut off, by the lower 16 of `bits`; x finite. */
+OPS_INLINE uint16_t op_round_bf16(float x, uint32_t bits)
+{
+    union {
+        float f;
+        uint32_t u;
+    } v;
+    v.f = x;
+    return (uint16_t)((v.u + (bits & 0xffffu)) >> 16);
+}
+
+/* What index i, 0 .. 255, of a dynamic code stands for, in ascending order: 0, 1, and of seven
+   decades the centres of equal parts, 2 of [1e-7, 1e-6] and twice as many of each decade above, to
+   128 of [0.1, 1]. Signed: half as many of both signs; zero is index 127, and there is no -1. One
+   division of whole numbers that F32 holds: the same bits on every device. */
+OPS_INLINE float op_code_value(bool with_sign, int i)
+{
+    int at = with_sign ? (i < 127 ? 127 - i : i - 127) : i + 1;
+    int parts = with_sign ? 1 : 2, scale = 20000000;
+    if (i == 255 || (with_sign ? i == 127 : i == 0))
+        return i == 255 ? 1.0f : 0.0f;
+    for (; 2 * parts <= at; parts *= 2)
+        scale /= 10;
+    float value = (float)(2 * parts + 18 * (at - parts) + 9) / (float)(scale * parts);
+    return with_sign && i < 127 ? -value : value;
 }
 
 /* Of rows in groups: where row i begins. */

@@ -120,6 +120,9 @@ void quant_decode(enum dtype t, const void *src, int64_t count, float *out)
         case DTYPE_Q6_K:
             quant_q6_k(p, out);
             break;
+        case DTYPE_U8:
+            *out = (float)*p;
+            break;
         case DTYPES:
             break;
         }

@@ -47,6 +47,7 @@ typedef float isa_vec __attribute__((vector_size(4 * ISA_VECTOR), may_alias));
 #include "kernels/cpu/rows_body.h"
 #include "kernels/cpu/layernorm_body.h"
 #include "kernels/cpu/matmul_body.h"
+#include "kernels/cpu/state_body.h"
 #include "kernels/cpu/vector_body.h"
 #include "kernels/cpu/optim_body.h"
 #include "kernels/cpu/tile_body.h"

@@ -8,34 +8,42 @@
 struct optim_sgd {
     const struct op_sgd *op;
     float scale; /* of the gradient */
+    struct state_kept m;
 };
 
 static void optim_sgd_chunk(const struct optim_sgd *s, int64_t chunk)
 {
     const struct op_sgd a = *s->op;
     const float scale = s->scale;
-    int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a.count);
+    float buffer[VECTOR_CHUNK];
+    int64_t from = chunk * VECTOR_CHUNK, n = vector_end(chunk, a.count) - from;
+    const float *grad = a.grad + from;
+    float *w = a.w + from;
     if (a.m) {
+        float *m = state_take(&s->m, from, n, buffer);
 #pragma omp simd
-        for (int64_t i = from; i < to; i++) {
-            a.m[i] = a.momentum * a.m[i] + (a.grad[i] * scale + a.weight_decay * a.w[i]);
-            a.w[i] -= a.lr * a.m[i];
+        for (int64_t i = 0; i < n; i++) {
+            m[i] = a.momentum * m[i] + (grad[i] * scale + a.weight_decay * w[i]);
+            w[i] -= a.lr * m[i];
         }
+        state_put(&s->m, from, n, m);
     } else {
 #pragma omp simd
-        for (int64_t i = from; i < to; i++)
-            a.w[i] -= a.lr * (a.grad[i] * scale + a.weight_decay * a.w[i]);
+        for (int64_t i = 0; i < n; i++)
+            w[i] -= a.lr * (grad[i] * scale + a.weight_decay * w[i]);
     }
     if (a.w16)
-        math_narrow(a.w + from, to - from, a.w16 + from);
+        math_narrow(w, n, a.w16 + from);
 }
 
 static void isa_sgd(struct dev *d, const struct op_sgd *a)
 {
     (void)d;
-    struct optim_sgd s = {a, vector_grad_scale(a->grad_scale, a->sumsq, a->clip_norm)};
+    struct optim_sgd s = {a, vector_grad_scale(a->grad_scale, a->sumsq, a->clip_norm),
+        {a->state, a->m, a->m_scale, a->seed, .first = true}};
     if (a->sumsq && !isfinite(*a->sumsq))
         return;
+    state_open(&s.m);
     VECTOR_RUN(optim_sgd_chunk, &s, a->count);
 }
 
@@ -43,40 +51,46 @@ static void isa_sgd(struct dev *d, const struct op_sgd *a)
 struct optim_lion {
     const struct op_lion *op;
     float scale, keep; /* of the gradient; 1 - decay */
+    struct state_kept m;
 };
 
 static void optim_lion_chunk(const struct optim_lion *s, int64_t chunk)
 {
     const struct op_lion a = *s->op;
     const float scale = s->scale, keep = s->keep;
-    float buffer[VECTOR_CHUNK];
-    int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a.count);
+    float buffer[VECTOR_CHUNK], m_buffer[VECTOR_CHUNK];
+    int64_t from = chunk * VECTOR_CHUNK, n = vector_end(chunk, a.count) - from;
     float *blend = a.blend ? a.blend + from : buffer;
+    float *m = state_take(&s->m, from, n, m_buffer);
+    const float *grad = a.grad + from;
 #pragma omp simd
-    for (int64_t i = from; i < to; i++) {
-        float g = a.grad[i] * scale, m = a.m[i];
-        blend[i - from] = a.beta1 * m + (1 - a.beta1) * g;
-        a.m[i] = a.beta2 * m + (1 - a.beta2) * g;
+    for (int64_t i = 0; i < n; i++) {
+        float g = grad[i] * scale, before = m[i];
+        blend[i] = a.beta1 * before + (1 - a.beta1) * g;
+        m[i] = a.beta2 * before + (1 - a.beta2) * g;
     }
+    state_put(&s->m, from, n, m);
     if (a.blend)
         return;
+    float *w = a.w + from;
 #pragma omp simd
-    for (int64_t i = from; i < to; i++) {
-        float c = blend[i - from], sign = c > 0 ? 1.0f : 0.0f;
+    for (int64_t i = 0; i < n; i++) {
+        float c = blend[i], sign = c > 0 ? 1.0f : 0.0f;
         sign = c < 0 ? -1.0f : sign;
-        a.w[i] = a.w[i] * keep - a.lr * sign;
+        w[i] = w[i] * keep - a.lr * sign;
     }
     if (a.w16)
-        math_narrow(a.w + from, to - from, a.w16 + from);
+        math_narrow(w, n, a.w16 + from);
 }
 
 static void isa_lion(struct dev *d, const struct op_lion *a)
 {
     (void)d;
-    struct optim_lion s = {
-        a, vector_grad_scale(a->grad_scale, a->sumsq, a->clip_norm), 1 - a->lr * a->weight_decay};
+    struct optim_lion s = {a, vector_grad_scale(a->grad_scale, a->sumsq, a->clip_norm),
+        1 - a->lr * a->weight_decay, {a->state, a->m, a->m_scale, a->seed, .first = true}};
     if (a->sumsq && !isfinite(*a->sumsq))
         return;
+    state_open(&s.m);
     VECTOR_RUN(optim_lion_chunk, &s, a->count);
 }
 

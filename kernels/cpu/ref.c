@@ -386,57 +386,89 @@ static float ref_grad_scale(float grad_scale, const float *sumsq, float clip_nor
     return (float)(grad_scale * clip);
 }
 
+/* What follows updates a block after the other: what is kept of its elements as F32, and back. */
+#define EACH_BLOCK(from, n, count) \
+    for (int64_t from = 0, n; n = (count) - from < OP_STATE_BLOCK ? (count) - from : OP_STATE_BLOCK, \
+                 from < (count); \
+         from += n)
+
 /* Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2. */
 void op_ref_adamw(struct dev *d, const struct op_adamw *a)
 {
     (void)d;
+    const struct ref_state sm = {a->state, a->m, a->m_scale, a->seed, true};
+    const struct ref_state sv = {a->state, a->v, a->v_scale, a->seed, false};
     double fix1 = 1 - pow(a->beta1, (double)a->step), fix2 = 1 - pow(a->beta2, (double)a->step);
     float scale = ref_grad_scale(a->grad_scale, a->sumsq, a->clip_norm);
     if (a->sumsq && !isfinite(*a->sumsq))
         return;
-    for (int64_t i = 0; i < a->count; i++) {
-        float g = a->grad[i] * scale;
-        a->m[i] = a->beta1 * a->m[i] + (1 - a->beta1) * g;
-        a->v[i] = a->beta2 * a->v[i] + (1 - a->beta2) * g * g;
-        double step = a->m[i] / fix1 / (sqrt(a->v[i] / fix2) + a->eps);
-        a->w[i] = (float)(a->w[i] - a->lr * (step + a->weight_decay * a->w[i]));
-        if (a->w16)
-            a->w16[i] = f32_to_bf16(a->w[i]);
+    EACH_BLOCK (from, n, a->count) {
+        float m[OP_STATE_BLOCK], v[OP_STATE_BLOCK];
+        ref_state_read(&sm, from, n, m);
+        ref_state_read(&sv, from, n, v);
+        for (int64_t k = 0; k < n; k++) {
+            int64_t i = from + k;
+            float g = a->grad[i] * scale;
+            m[k] = a->beta1 * m[k] + (1 - a->beta1) * g;
+            v[k] = a->beta2 * v[k] + (1 - a->beta2) * g * g;
+            double step = m[k] / fix1 / (sqrt(v[k] / fix2) + a->eps);
+            a->w[i] = (float)(a->w[i] - a->lr * (step + a->weight_decay * a->w[i]));
+            if (a->w16)
+                a->w16[i] = f32_to_bf16(a->w[i]);
+        }
+        ref_state_write(&sm, from, n, m);
+        ref_state_write(&sv, from, n, v);
     }
 }
 
 void op_ref_sgd(struct dev *d, const struct op_sgd *a)
 {
     (void)d;
+    const struct ref_state sm = {a->state, a->m, a->m_scale, a->seed, true};
     float scale = ref_grad_scale(a->grad_scale, a->sumsq, a->clip_norm);
     if (a->sumsq && !isfinite(*a->sumsq))
         return;
-    for (int64_t i = 0; i < a->count; i++) {
-        float g = a->grad[i] * scale + a->weight_decay * a->w[i];
+    EACH_BLOCK (from, n, a->count) {
+        float m[OP_STATE_BLOCK];
         if (a->m)
-            a->m[i] = g = a->momentum * a->m[i] + g;
-        a->w[i] -= a->lr * g;
-        if (a->w16)
-            a->w16[i] = f32_to_bf16(a->w[i]);
+            ref_state_read(&sm, from, n, m);
+        for (int64_t k = 0; k < n; k++) {
+            int64_t i = from + k;
+            float g = a->grad[i] * scale + a->weight_decay * a->w[i];
+            if (a->m)
+                m[k] = g = a->momentum * m[k] + g;
+            a->w[i] -= a->lr * g;
+            if (a->w16)
+                a->w16[i] = f32_to_bf16(a->w[i]);
+        }
+        if (a->m)
+            ref_state_write(&sm, from, n, m);
     }
 }
 
 void op_ref_lion(struct dev *d, const struct op_lion *a)
 {
     (void)d;
+    const struct ref_state sm = {a->state, a->m, a->m_scale, a->seed, true};
     float scale = ref_grad_scale(a->grad_scale, a->sumsq, a->clip_norm);
     if (a->sumsq && !isfinite(*a->sumsq))
         return;
-    for (int64_t i = 0; i < a->count; i++) {
-        float g = a->grad[i] * scale, c = a->beta1 * a->m[i] + (1 - a->beta1) * g;
-        a->m[i] = a->beta2 * a->m[i] + (1 - a->beta2) * g;
-        if (a->blend) {
-            a->blend[i] = c;
-            continue;
+    EACH_BLOCK (from, n, a->count) {
+        float m[OP_STATE_BLOCK];
+        ref_state_read(&sm, from, n, m);
+        for (int64_t k = 0; k < n; k++) {
+            int64_t i = from + k;
+            float g = a->grad[i] * scale, c = a->beta1 * m[k] + (1 - a->beta1) * g;
+            m[k] = a->beta2 * m[k] + (1 - a->beta2) * g;
+            if (a->blend) {
+                a->blend[i] = c;
+                continue;
+            }
+            a->w[i] = a->w[i] * (1 - a->lr * a->weight_decay) - a->lr * (float)((c > 0) - (c < 0));
+            if (a->w16)
+                a->w16[i] = f32_to_bf16(a->w[i]);
         }
-        a->w[i] = a->w[i] * (1 - a->lr * a->weight_decay) - a->lr * (float)((c > 0) - (c < 0));
-        if (a->w16)
-            a->w16[i] = f32_to_bf16(a->w[i]);
+        ref_state_write(&sm, from, n, m);
     }
 }
 

@@ -1,6 +1,6 @@
 /*
- * ref: single elements of any floating type, for the reference operations (cpu/ref*.c) and those
- * that memory bounds (cpu/experts.c), which alone include this.
+ * ref: single elements of any floating type, and blocks of an optimizer's state, for the reference
+ * operations (cpu/ref*.c) and those that memory bounds (cpu/experts.c), which alone include this.
  */
 #ifndef KERNELS_CPU_REF_H
 #define KERNELS_CPU_REF_H
@@ -37,5 +37,17 @@ static inline double ref_phi(double x)
 {
     return 0.5 * erfc(-x * M_SQRT1_2);
 }
+
+/* What an update keeps of its elements, see op_adamw; ref_state.c. */
+struct ref_state {
+    enum dtype t;
+    void *at;
+    float *scale;
+    uint64_t seed;
+    bool first; /* a first moment; else a second */
+};
+/* Elements [from, from + n) as F32, and back; n <= OP_STATE_BLOCK, from a multiple of it. */
+void ref_state_read(const struct ref_state *s, int64_t from, int64_t n, float *out);
+void ref_state_write(const struct ref_state *s, int64_t from, int64_t n, const float *x);
 
 #endif

@@ -252,27 +252,33 @@ struct vector_adamw {
     float lr, keep,
         fix2;    /* rate over the first bias correction, 1 - decay, inverse of the second */
     float scale; /* of the gradient */
+    struct state_kept m, v;
 };
 
 static void vector_adamw_chunk(const struct vector_adamw *s, int64_t chunk)
 {
     const struct op_adamw a = *s->op;
     const float lr = s->lr, keep = s->keep, fix2 = s->fix2, scale = s->scale;
-    float root[VECTOR_CHUNK];
-    int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a.count);
+    float root[VECTOR_CHUNK], m_buffer[VECTOR_CHUNK], v_buffer[VECTOR_CHUNK];
+    int64_t from = chunk * VECTOR_CHUNK, n = vector_end(chunk, a.count) - from;
+    float *m = state_take(&s->m, from, n, m_buffer), *v = state_take(&s->v, from, n, v_buffer);
+    const float *grad = a.grad + from;
+    float *w = a.w + from;
 #pragma omp simd
-    for (int64_t i = from; i < to; i++) {
-        float g = a.grad[i] * scale;
-        a.m[i] = a.beta1 * a.m[i] + (1 - a.beta1) * g;
-        a.v[i] = a.beta2 * a.v[i] + (1 - a.beta2) * g * g;
-        root[i - from] = a.v[i] * fix2;
+    for (int64_t i = 0; i < n; i++) {
+        float g = grad[i] * scale;
+        m[i] = a.beta1 * m[i] + (1 - a.beta1) * g;
+        v[i] = a.beta2 * v[i] + (1 - a.beta2) * g * g;
+        root[i] = v[i] * fix2;
     }
-    math_sqrt(root, to - from);
+    math_sqrt(root, n);
 #pragma omp simd
-    for (int64_t i = from; i < to; i++)
-        a.w[i] = a.w[i] * keep - lr * (a.m[i] / (root[i - from] + a.eps));
+    for (int64_t i = 0; i < n; i++)
+        w[i] = w[i] * keep - lr * (m[i] / (root[i] + a.eps));
     if (a.w16)
-        math_narrow(a.w + from, to - from, a.w16 + from);
+        math_narrow(w, n, a.w16 + from);
+    state_put(&s->m, from, n, m);
+    state_put(&s->v, from, n, v);
 }
 
 static void isa_adamw(struct dev *d, const struct op_adamw *a)
@@ -283,8 +289,12 @@ static void isa_adamw(struct dev *d, const struct op_adamw *a)
         .scale = vector_grad_scale(a->grad_scale, a->sumsq, a->clip_norm),
         .lr = (float)(a->lr / fix1),
         .keep = 1 - a->lr * a->weight_decay,
-        .fix2 = (float)(1 / fix2)};
+        .fix2 = (float)(1 / fix2),
+        .m = {a->state, a->m, a->m_scale, a->seed, .first = true},
+        .v = {a->state, a->v, a->v_scale, a->seed, .first = false}};
     if (a->sumsq && !isfinite(*a->sumsq))
         return;
+    state_open(&s.m);
+    state_open(&s.v);
     VECTOR_RUN(vector_adamw_chunk, &s, a->count);
 }

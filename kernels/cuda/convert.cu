@@ -124,6 +124,7 @@ extern "C" void op_cuda_convert(struct dev *d, const struct op_convert *a)
     case DTYPE_Q6_K:
         convert_blocks<DTYPE_Q6_K>(d, a);
         return;
+    case DTYPE_U8:
     case DTYPES:
         break;
     }

@@ -131,6 +131,7 @@ static void embed_stored(struct dev *d, const struct op_embed *a)
         return;
     case DTYPE_F32:
     case DTYPE_I32:
+    case DTYPE_U8:
     case DTYPES:
         break;
     }

@@ -211,6 +211,7 @@ extern "C" void op_cuda_expert_quant_matmul(struct dev *d, const struct op_exper
         EXPERT_BLOCKS(DTYPE_Q6_K)
 #undef EXPERT_BLOCKS
     case DTYPE_I32:
+    case DTYPE_U8:
     case DTYPES:
         break;
     }

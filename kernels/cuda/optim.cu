@@ -115,21 +115,113 @@ static bool packs_weights(const float *w, const float *grad, const uint16_t *w16
     return aligned16(w) && aligned16(grad) && (uintptr_t)w16 % 8 == 0;
 }
 
+/* -- what is kept of elements: numbers, or a block's codes -- */
+struct code {
+    uint8_t index;
+};
+
+template <class K> constexpr bool in_blocks = false;
+template <> constexpr bool in_blocks<code> = true;
+
+struct kept {
+    void *at;
+    float *scale;
+    uint64_t seed;
+    bool first; /* a first moment; else a second */
+
+    /* Codes are read by the block. */
+    template <class K, int W> __device__ void read(pack<float, W> &x, int64_t i) const
+    {
+        if constexpr (!in_blocks<K>) {
+            pack<K, W> p = load_pack<K, W>((const K *)at + i);
+#pragma unroll
+            for (int k = 0; k < W; k++)
+                x.e[k] = to_float(p.e[k]);
+        }
+    }
+    template <class K, int W> __device__ void write(const pack<float, W> &x, int64_t i) const
+    {
+        if constexpr (sizeof(K) == sizeof(float)) {
+            store_pack<float, W>((float *)at + i, x);
+        } else if constexpr (!in_blocks<K>) {
+            pack<bf16, W> p;
+#pragma unroll
+            for (int k = 0; k < W; k++)
+                p.e[k].bits = op_round_bf16(
+                    x.e[k], op_random(seed, (uint64_t)(i + k)) >> (first ? 0 : 16));
+            store_pack<bf16, W>((bf16 *)at + i, p);
+        }
+    }
+    bool packs(enum dtype t) const
+    {
+        return (uintptr_t)at % (t == DTYPE_F32 ? 16 : 8) == 0;
+    }
+};
+
+/* The index of the nearest of value (256) to x / top, by halves. */
+__device__ static inline uint8_t code_of(const float *value, bool first, float x, float top)
+{
+    int at = 0;
+    x = top > 0 ? x / top : 0;
+    for (int half = 128; half; half /= 2)
+        if (x > (value[at + half - 1] + value[at + half]) / 2)
+            at += half;
+    return (uint8_t)(!first && x > 0 && !at ? 1 : at);
+}
+
+/* Runs an update whose state are codes: a block of threads a block of elements. The tables are
+   made anew by each, a value a thread. */
+template <class Op>
+__global__ void __launch_bounds__(OP_STATE_BLOCK) codes_kernel(Op op, int64_t count)
+{
+    __shared__ float room[WARP], value[Op::states][OP_STATE_BLOCK];
+    const int64_t i = (int64_t)blockIdx.x * OP_STATE_BLOCK + threadIdx.x;
+    const bool inside = i < count;
+    typename Op::template regs<1> r = {};
+    if (op.gate.refuses())
+        return;
+    for (int k = 0; k < Op::states; k++)
+        value[k][threadIdx.x] = op_code_value(op.keeps[k].first, (int)threadIdx.x);
+    __syncthreads();
+    for (int k = 0; k < Op::states && inside; k++)
+        r.state[k].e[0] = value[k][((const uint8_t *)op.keeps[k].at)[i]] *
+            op.keeps[k].scale[blockIdx.x];
+    if (inside) {
+        op.template read<1>(r, i);
+        op.template write<1>(r, i);
+    }
+    for (int k = 0; k < Op::states; k++) {
+        float x = inside ? r.state[k].e[0] : 0, top = block_max(fabsf(x), room);
+        if (inside)
+            ((uint8_t *)op.keeps[k].at)[i] = code_of(value[k], op.keeps[k].first, x, top);
+        if (threadIdx.x == 0)
+            op.keeps[k].scale[blockIdx.x] = top;
+    }
+}
+
+template <class Op> static void each_block(struct dev *d, const Op &op, int64_t count)
+{
+    if (count > 0)
+        launch<codes_kernel<Op>>(
+            d, dim3(blocks_of(count, OP_STATE_BLOCK)), OP_STATE_BLOCK, 0, op, count);
+}
+
 /* -- AdamW -- */
-struct adamw_op {
-    static constexpr int width = 4;
+template <class K> struct adamw_op {
+    static constexpr int width = 4, states = 2;
     struct op_adamw a;
     grad_gate gate;
+    kept keeps[states];
     float fix1, fix2; /* inverses of the corrections of the bias */
 
     template <int W> struct regs {
-        pack<float, W> w, m, v, grad;
+        pack<float, W> w, state[states], grad;
     };
     template <int W> __device__ void read(regs<W> &r, int64_t i) const
     {
         r.w = load_pack<float, W>(a.w + i);
-        r.m = load_pack<float, W>(a.m + i);
-        r.v = load_pack<float, W>(a.v + i);
+        keeps[0].template read<K, W>(r.state[0], i);
+        keeps[1].template read<K, W>(r.state[1], i);
         r.grad = load_pack<float, W>(a.grad + i);
     }
     template <int W> __device__ void write(regs<W> &r, int64_t i) const
@@ -140,42 +232,55 @@ struct adamw_op {
 #pragma unroll
         for (int k = 0; k < W; k++) {
             float g = r.grad.e[k] * by, w = r.w.e[k];
-            float m = a.beta1 * r.m.e[k] + (1 - a.beta1) * g;
-            float v = a.beta2 * r.v.e[k] + (1 - a.beta2) * g * g;
+            float m = a.beta1 * r.state[0].e[k] + (1 - a.beta1) * g;
+            float v = a.beta2 * r.state[1].e[k] + (1 - a.beta2) * g * g;
             float step = m * fix1 / (sqrtf(v * fix2) + a.eps);
-            r.m.e[k] = m;
-            r.v.e[k] = v;
+            r.state[0].e[k] = m;
+            r.state[1].e[k] = v;
             r.w.e[k] = w - a.lr * (step + a.weight_decay * w);
         }
-        store_pack<float, W>(a.m + i, r.m);
-        store_pack<float, W>(a.v + i, r.v);
+        keeps[0].template write<K, W>(r.state[0], i);
+        keeps[1].template write<K, W>(r.state[1], i);
         store_weights<W>(a.w, a.w16, i, r.w);
     }
 };
 
-extern "C" void op_cuda_adamw(struct dev *d, const struct op_adamw *a)
+template <class K> static adamw_op<K> adamw_of(const struct op_adamw *a)
 {
-    adamw_op op = {*a, {a->sumsq, a->grad_scale, a->clip_norm},
+    return {*a, {a->sumsq, a->grad_scale, a->clip_norm},
+        {{a->m, a->m_scale, a->seed, true}, {a->v, a->v_scale, a->seed, false}},
         (float)(1 / (1 - pow((double)a->beta1, (double)a->step))),
         (float)(1 / (1 - pow((double)a->beta2, (double)a->step)))};
-    each(d, op, a->count,
-        packs_weights(a->w, a->grad, a->w16) && aligned16(a->m) && aligned16(a->v));
+}
+
+extern "C" void op_cuda_adamw(struct dev *d, const struct op_adamw *a)
+{
+    const adamw_op<float> op = adamw_of<float>(a);
+    bool packed = packs_weights(a->w, a->grad, a->w16) && op.keeps[0].packs(a->state) &&
+        op.keeps[1].packs(a->state);
+    if (a->state == DTYPE_F32)
+        each(d, op, a->count, packed);
+    else if (a->state == DTYPE_BF16)
+        each(d, adamw_of<bf16>(a), a->count, packed);
+    else
+        each_block(d, adamw_of<code>(a), a->count);
 }
 
 /* -- SGD -- */
-template <bool momentum> struct sgd_op {
-    static constexpr int width = 4;
+template <class K, int momentum> struct sgd_op {
+    static constexpr int width = 4, states = momentum;
     struct op_sgd a;
     grad_gate gate;
+    kept keeps[1];
 
     template <int W> struct regs {
-        pack<float, W> w, m, grad;
+        pack<float, W> w, state[1], grad;
     };
     template <int W> __device__ void read(regs<W> &r, int64_t i) const
     {
         r.w = load_pack<float, W>(a.w + i);
         if (momentum)
-            r.m = load_pack<float, W>(a.m + i);
+            keeps[0].template read<K, W>(r.state[0], i);
         r.grad = load_pack<float, W>(a.grad + i);
     }
     template <int W> __device__ void write(regs<W> &r, int64_t i) const
@@ -187,11 +292,11 @@ template <bool momentum> struct sgd_op {
         for (int k = 0; k < W; k++) {
             float g = r.grad.e[k] * by + a.weight_decay * r.w.e[k];
             if (momentum)
-                r.m.e[k] = g = a.momentum * r.m.e[k] + g;
+                r.state[0].e[k] = g = a.momentum * r.state[0].e[k] + g;
             r.w.e[k] -= a.lr * g;
         }
         if (momentum)
-            store_pack<float, W>(a.m + i, r.m);
+            keeps[0].template write<K, W>(r.state[0], i);
         store_weights<W>(a.w, a.w16, i, r.w);
     }
 };
@@ -199,27 +304,33 @@ template <bool momentum> struct sgd_op {
 extern "C" void op_cuda_sgd(struct dev *d, const struct op_sgd *a)
 {
     const grad_gate gate = {a->sumsq, a->grad_scale, a->clip_norm};
-    bool packed = packs_weights(a->w, a->grad, a->w16) && aligned16(a->m);
-    if (a->m)
-        each(d, sgd_op<true>{*a, gate}, a->count, packed);
+    const kept m = {a->m, a->m_scale, a->seed, true};
+    bool packed = packs_weights(a->w, a->grad, a->w16) && m.packs(a->state);
+    if (!a->m)
+        each(d, sgd_op<float, 0>{*a, gate, {m}}, a->count, packed);
+    else if (a->state == DTYPE_F32)
+        each(d, sgd_op<float, 1>{*a, gate, {m}}, a->count, packed);
+    else if (a->state == DTYPE_BF16)
+        each(d, sgd_op<bf16, 1>{*a, gate, {m}}, a->count, packed);
     else
-        each(d, sgd_op<false>{*a, gate}, a->count, packed);
+        each_block(d, sgd_op<code, 1>{*a, gate, {m}}, a->count);
 }
 
 /* -- Lion -- */
-template <bool blends> struct lion_op {
-    static constexpr int width = 4;
+template <class K, bool blends> struct lion_op {
+    static constexpr int width = 4, states = 1;
     struct op_lion a;
     grad_gate gate;
+    kept keeps[states];
 
     template <int W> struct regs {
-        pack<float, W> w, m, grad;
+        pack<float, W> w, state[states], grad;
     };
     template <int W> __device__ void read(regs<W> &r, int64_t i) const
     {
         if (!blends)
             r.w = load_pack<float, W>(a.w + i);
-        r.m = load_pack<float, W>(a.m + i);
+        keeps[0].template read<K, W>(r.state[0], i);
         r.grad = load_pack<float, W>(a.grad + i);
     }
     template <int W> __device__ void write(regs<W> &r, int64_t i) const
@@ -229,14 +340,15 @@ template <bool blends> struct lion_op {
         float by = gate.scale(), keep = 1 - a.lr * a.weight_decay;
 #pragma unroll
         for (int k = 0; k < W; k++) {
-            float g = r.grad.e[k] * by, c = a.beta1 * r.m.e[k] + (1 - a.beta1) * g;
-            r.m.e[k] = a.beta2 * r.m.e[k] + (1 - a.beta2) * g;
+            float g = r.grad.e[k] * by, &m = r.state[0].e[k];
+            float c = a.beta1 * m + (1 - a.beta1) * g;
+            m = a.beta2 * m + (1 - a.beta2) * g;
             if (blends)
                 r.w.e[k] = c;
             else
                 r.w.e[k] = r.w.e[k] * keep - a.lr * (float)((c > 0) - (c < 0));
         }
-        store_pack<float, W>(a.m + i, r.m);
+        keeps[0].template write<K, W>(r.state[0], i);
         if (blends)
             store_pack<float, W>(a.blend + i, r.w);
         else
@@ -244,14 +356,25 @@ template <bool blends> struct lion_op {
     }
 };
 
-extern "C" void op_cuda_lion(struct dev *d, const struct op_lion *a)
+template <bool blends> static void lion(struct dev *d, const struct op_lion *a, bool packed)
 {
     const grad_gate gate = {a->sumsq, a->grad_scale, a->clip_norm};
-    bool packed = aligned16(a->m) && aligned16(a->grad);
-    if (a->blend)
-        each(d, lion_op<true>{*a, gate}, a->count, packed && aligned16(a->blend));
+    const kept m = {a->m, a->m_scale, a->seed, true};
+    packed = packed && m.packs(a->state);
+    if (a->state == DTYPE_F32)
+        each(d, lion_op<float, blends>{*a, gate, {m}}, a->count, packed);
+    else if (a->state == DTYPE_BF16)
+        each(d, lion_op<bf16, blends>{*a, gate, {m}}, a->count, packed);
     else
-        each(d, lion_op<false>{*a, gate}, a->count, packed && packs_weights(a->w, a->grad, a->w16));
+        each_block(d, lion_op<code, blends>{*a, gate, {m}}, a->count);
+}
+
+extern "C" void op_cuda_lion(struct dev *d, const struct op_lion *a)
+{
+    if (a->blend)
+        lion<true>(d, a, aligned16(a->grad) && aligned16(a->blend));
+    else
+        lion<false>(d, a, packs_weights(a->w, a->grad, a->w16));
 }
 
 /* -- importance -- */

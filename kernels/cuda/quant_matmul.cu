@@ -444,6 +444,7 @@ extern "C" void op_cuda_quant_matmul(struct dev *d, const struct op_quant_matmul
         blocks_matmul<DTYPE_Q6_K>(d, a);
         return;
     case DTYPE_I32:
+    case DTYPE_U8:
     case DTYPES:
         break;
     }

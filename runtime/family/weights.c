@@ -131,7 +131,7 @@ static int check_found(
         return err_set(e, ERR_DATA, "%s: tensor %s has shape (%lld, %lld), expected (%lld, %lld)",
             w->path, f->name, (long long)f->shape[0], (long long)(f->dims > 1 ? f->shape[1] : 1),
             (long long)want[0], (long long)want[1]);
-    if (f->type == DTYPE_I32 ||
+    if (f->type == DTYPE_I32 || f->type == DTYPE_U8 ||
         ((f->dims == 1 || x->place.transposed) && dtype_block(f->type) != 1))
         return err_set(e, ERR_DATA, "%s: tensor %s of type %s is not supported", w->path, f->name,
             dtype_name(f->type));

@@ -19,6 +19,7 @@ static const struct {
     {"BF16", DTYPE_BF16},
     {"F16", DTYPE_F16},
     {"I32", DTYPE_I32},
+    {"U8", DTYPE_U8},
     {"I64", SAFETENSORS_UNREAD},
 };
 

@@ -29,7 +29,7 @@ struct safetensors;
 
 struct safetensors_tensor {
     char name[SAFETENSORS_NAME_BYTES];
-    enum dtype type;     /* F32, BF16, F16, I32, or SAFETENSORS_UNREAD */
+    enum dtype type;     /* F32, BF16, F16, I32, U8, or SAFETENSORS_UNREAD */
     int dims;            /* 0 to 4 */
     int64_t shape[4];    /* 0: of no elements, and no place in the file */
     const uint8_t *data; /* NULL where only the header was read */

@@ -32,7 +32,29 @@ void op_case_axpby(struct parity_run *r, const int64_t *s)
     parity_output(r, a.y, a.count, a.y_type, op_case_near(a.y_type, 1e-6));
 }
 
-/* shape: count, step, 1: with the BF16 copy, what else. INFINITE and NO_NUMBER are sums that leave
+/* What is kept of count elements: numbers of type `state`; or any codes, and scales from `range`. */
+static void *kept(struct parity_run *r, int64_t count, enum dtype state, float range, float **scale)
+{
+    int64_t blocks = (count + OP_STATE_BLOCK - 1) / OP_STATE_BLOCK;
+    *scale = state == DTYPE_U8 ? parity_space(r, blocks, DTYPE_F32) : NULL;
+    for (int64_t i = 0; i < blocks && *scale; i++) {
+        float of_block = range * (float)(1 + i % 3);
+        dev_upload(r->d, *scale + i, &of_block, sizeof of_block);
+    }
+    return parity_input(r, count, state, range);
+}
+
+/* Where a number lies between two, rounding it may go either way: by one index, or one unit. */
+static void kept_output(
+    struct parity_run *r, const void *at, const float *scale, int64_t count, enum dtype state)
+{
+    parity_output(
+        r, at, count, state, state == DTYPE_F32 ? 2e-6 : state == DTYPE_U8 ? 0x1p-6 : 0x1p-7);
+    if (scale)
+        parity_output(r, scale, (count + OP_STATE_BLOCK - 1) / OP_STATE_BLOCK, DTYPE_F32, 2e-6);
+}
+
+/* shape: count, step, 1: with the BF16 copy, what else, type of the state. INFINITE and NO_NUMBER are sums that leave
    everything as it was. */
 void op_case_adamw(struct parity_run *r, const int64_t *s)
 {
@@ -41,8 +63,11 @@ void op_case_adamw(struct parity_run *r, const int64_t *s)
     a.weight_decay = 0.1f;
     a.grad_scale = 0.5f;
     a.w = parity_input(r, a.count, DTYPE_F32, 1);
-    a.m = parity_input(r, a.count, DTYPE_F32, 0.01f);
-    a.v = parity_input(r, a.count, DTYPE_F32, 0); /* the first step */
+    a.state = (enum dtype)s[4];
+    a.seed = 5;
+    a.m = kept(r, a.count, a.state, 0.01f, &a.m_scale);
+    a.v = kept(r, a.count, a.state, a.state == DTYPE_U8 ? 1e-3f : 0, &a.v_scale); /* no roots of
+                                                                                    less than 0 */
     a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
     a.w16 = s[2] ? parity_input(r, a.count, DTYPE_BF16, 1) : NULL;
     a.sumsq = gradient_sum(r, s[3], &a.clip_norm);
@@ -50,19 +75,21 @@ void op_case_adamw(struct parity_run *r, const int64_t *s)
     a.step++;
     r->ops->adamw(r->d, &a);
     parity_output(r, a.w, a.count, DTYPE_F32, 2e-6);
-    parity_output(r, a.m, a.count, DTYPE_F32, 2e-6);
-    parity_output(r, a.v, a.count, DTYPE_F32, 2e-6);
+    kept_output(r, a.m, a.m_scale, a.count, a.state);
+    kept_output(r, a.v, a.v_scale, a.count, a.state);
     if (a.w16)
         parity_output(r, a.w16, a.count, DTYPE_BF16, 0x1p-7);
 }
 
-/* shape: count, 1: with the BF16 copy, what else, 1: with momentum */
+/* shape: count, 1: with the BF16 copy, what else, 1: with momentum, its type */
 void op_case_sgd(struct parity_run *r, const int64_t *s)
 {
     struct op_sgd a = {.count = s[0], .lr = 0.1f, .momentum = 0.9f, .weight_decay = 0.1f};
     a.grad_scale = 0.5f;
     a.w = parity_input(r, a.count, DTYPE_F32, 1);
-    a.m = s[3] ? parity_input(r, a.count, DTYPE_F32, 0.1f) : NULL;
+    a.state = (enum dtype)s[4];
+    a.seed = 6;
+    a.m = s[3] ? kept(r, a.count, a.state, 0.1f, &a.m_scale) : NULL;
     a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
     a.w16 = s[1] ? parity_input(r, a.count, DTYPE_BF16, 1) : NULL;
     a.sumsq = gradient_sum(r, s[2], &a.clip_norm);
@@ -70,12 +97,12 @@ void op_case_sgd(struct parity_run *r, const int64_t *s)
     r->ops->sgd(r->d, &a);
     parity_output(r, a.w, a.count, DTYPE_F32, 2e-6);
     if (a.m)
-        parity_output(r, a.m, a.count, DTYPE_F32, 2e-6);
+        kept_output(r, a.m, a.m_scale, a.count, a.state);
     if (a.w16)
         parity_output(r, a.w16, a.count, DTYPE_BF16, 0x1p-7);
 }
 
-/* shape: count, 1: with the BF16 copy, what else, 1: the blend only. Where rounding decides a sign,
+/* shape: count, 1: with the BF16 copy, what else, 1: the blend only, type of the momentum. Where rounding decides a sign,
    a weight may differ by twice the rate. */
 void op_case_lion(struct parity_run *r, const int64_t *s)
 {
@@ -83,14 +110,16 @@ void op_case_lion(struct parity_run *r, const int64_t *s)
     a.weight_decay = 0.1f;
     a.grad_scale = 0.5f;
     a.w = s[3] ? NULL : parity_input(r, a.count, DTYPE_F32, 1);
-    a.m = parity_input(r, a.count, DTYPE_F32, 0.01f);
+    a.state = (enum dtype)s[4];
+    a.seed = 7;
+    a.m = kept(r, a.count, a.state, 0.01f, &a.m_scale);
     a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
     a.w16 = s[1] ? parity_input(r, a.count, DTYPE_BF16, 1) : NULL;
     a.blend = s[3] ? parity_input(r, a.count, DTYPE_F32, 1) : NULL;
     a.sumsq = gradient_sum(r, s[2], &a.clip_norm);
     r->ops->lion(r->d, &a);
     r->ops->lion(r->d, &a);
-    parity_output(r, a.m, a.count, DTYPE_F32, 2e-6);
+    kept_output(r, a.m, a.m_scale, a.count, a.state);
     if (a.blend)
         parity_output(r, a.blend, a.count, DTYPE_F32, 2e-6);
     if (a.w)

@@ -47,6 +47,8 @@ void *parity_input(struct parity_run *r, int64_t count, enum dtype t, float rang
         uint16_t h = t == DTYPE_BF16 ? f32_to_bf16(v) : f32_to_f16(v);
         if (t == DTYPE_F32)
             memcpy(host + 4 * i, &v, 4);
+        else if (t == DTYPE_U8)
+            host[i] = (char)(h & 0xff);
         else
             memcpy(host + 2 * i, &h, 2);
     }
@@ -106,9 +108,11 @@ void parity_output(
     for (int64_t i = 0; i < count; i++) {
         uint16_t h;
         int32_t whole;
-        memcpy(&h, host + 2 * i, 2);
+        memcpy(&h, host + (t == DTYPE_U8 ? 0 : 2 * i), t == DTYPE_U8 ? 0 : 2);
         if (t == DTYPE_F32)
             memcpy(&value[i], host + 4 * i, 4);
+        else if (t == DTYPE_U8)
+            value[i] = (float)(uint8_t)host[i];
         else if (t == DTYPE_I32)
             value[i] = (float)*(int32_t *)memcpy(&whole, host + 4 * i, 4);
         else
