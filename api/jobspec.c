@@ -31,6 +31,7 @@ static const char *const format_names[] = {"Auto", "Text", "JSONL", "CoNLL", "CS
 static const char *const text_format_names[] = {"Auto", "Text", "JSONL", NULL};
 static const char *const recompute_names[] = {"None", "Selective", "Full", NULL};
 static const char *const optimizer_names[] = {"AdamW", "SGD", "Lion", "Adafactor", "Muon", NULL};
+static const char *const optimizer_state_names[] = {"FP32", "BF16", "Int8", NULL};
 static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", "WSD", NULL};
 static const char *const sparsity_names[] = {"None", "Unstructured", "2:4", "Source", NULL};
 static const char *const prune_names[] = {"None", "Unstructured", "2:4", NULL};
@@ -303,6 +304,8 @@ static const struct field spec_rows[] = {
     {ROW("train.epochs", NUM, train.epochs, "0"), RANGE(0, 10000), .min_open = true},
     {ROW("train.seed", I64, train.seed, "0"), RANGE(0, INTEGER_MAX)},
     {ROW("train.optimizer.name", ENUM, train.optimizer.name, "AdamW"), .info = optimizer_names},
+    {ROW("train.optimizer.state", ENUM, train.optimizer.state, "FP32"),
+        .info = optimizer_state_names},
     {ROW("train.optimizer.learningRate", NUM, train.optimizer.learning_rate, "0.0001"),
         RANGE(0, 10)},
     {ROW("train.optimizer.schedule", ENUM, train.optimizer.schedule, "Cosine"),

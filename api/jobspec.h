@@ -52,6 +52,12 @@ enum optimizer_name {
     OPTIMIZER_ADAFACTOR,
     OPTIMIZER_MUON
 };
+
+enum optimizer_state {
+    OPTIMIZER_STATE_FP32,
+    OPTIMIZER_STATE_BF16,
+    OPTIMIZER_STATE_INT8
+};
 enum lr_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
 /* Which weights of the layers' matrices are zero: none on purpose; any of a row; two of every four
  * along a row; those that are zero in the model that training begins with. */
@@ -142,6 +148,7 @@ struct jobspec_train {
     uint64_t seed;
     struct {
         enum optimizer_name name;
+        enum optimizer_state state;
         double learning_rate;
         enum lr_schedule schedule;
         double min_learning_rate;

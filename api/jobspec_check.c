@@ -156,6 +156,11 @@ static int check_optimizer(
     bool adamw = name == OPTIMIZER_ADAMW || name == OPTIMIZER_MUON;
     if (name == OPTIMIZER_MUON && t->method != METHOD_FULL)
         return field_refuse(s, "train.optimizer.name", e, "Muon is only allowed with method Full");
+    if (t->optimizer.state != OPTIMIZER_STATE_FP32 && name == OPTIMIZER_ADAFACTOR)
+        return field_refuse(s, "train.optimizer.state", e,
+            "must be FP32 with Adafactor, which keeps a row and a column of each matrix");
+    if (t->optimizer.state != OPTIMIZER_STATE_FP32 && t->sparsity.pattern != SPARSITY_NONE)
+        return field_refuse(s, "train.optimizer.state", e, "must be FP32 with sparsity");
     if (t->optimizer.momentum >= 0 && name != OPTIMIZER_SGD && name != OPTIMIZER_MUON)
         return field_refuse(s, "train.optimizer.momentum", e, "only allowed with SGD and Muon");
     if (t->optimizer.beta1 >= 0 && !adamw && name != OPTIMIZER_LION)

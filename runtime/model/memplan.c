@@ -12,16 +12,18 @@
 static int plan_training(struct model *m, struct memplan *p, struct err *e)
 {
     const struct tensors *t = model_trained(m);
+    struct carve quantized = {0}, moments = {0}; /* AdamW's, in F32 */
     int rc;
-    struct carve quantized = {0};
     if (m->stored)
         blocks_carve_base(m, &quantized);
+    carve_tensor(&moments, 1, t->elements, DTYPE_F32);
+    carve_tensor(&moments, 1, t->elements, DTYPE_F32);
     if (model_is_frozen(&m->conf))
         p->weights = m->stored ? quantized.size
                                : carve_times(m->base.elements, dtype_block_bytes(m->conf.t));
     p->master = p->gradient = carve_times(t->elements, 4);
     p->optimizer = m->conf.optimizer_fn ? m->conf.optimizer_fn(m->conf.optimizer, t, m->conf.t)
-                                        : carve_times(t->elements, 8);
+                                        : moments.size;
     if (m->conf.t == DTYPE_BF16)
         p->copy = carve_times(t->elements, 2);
     if (m->conf.teacher && (rc = teacher_plan(&m->conf, &p->teacher, e)))

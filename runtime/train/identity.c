@@ -265,6 +265,8 @@ int identity_hash_v1(const struct identity_source *s, char out[65], struct err *
         buf_printf(&b, " %.17g", t->lora.dropout);
     if (t->optimizer.name != OPTIMIZER_ADAMW)
         buf_printf(&b, " optimizer %d", (int)t->optimizer.name);
+    if (t->optimizer.state != OPTIMIZER_STATE_FP32)
+        buf_printf(&b, " state %d", (int)t->optimizer.state);
     if (!buf_ok(&b))
         return err_set(e, ERR_MEMORY, "no memory to hash the job");
     return hash_sha256_hex(b.data, b.len, out, e);

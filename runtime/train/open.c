@@ -262,6 +262,8 @@ static struct optim_conf optim_conf_of(const struct train *t)
         .decay_steps = s->optimizer.decay_steps,
         .layer_decay = s->optimizer.layer_decay,
         .masks_from = sparsity_masks_from(s),
+        .state = s->optimizer.state,
+        .seed = s->seed,
         .steps = t->steps,
         .adalora = adalora_conf_of(t),
     };

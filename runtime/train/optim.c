@@ -1,9 +1,9 @@
 /*
  * optim: the update of one step. The table of trained tensors is cut into runs, neighbours that are
  * treated alike: matrices stand before vectors, so AdamW has two, with decay and without. Where an
- * update needs the shape, a tensor is a run. Gaps between tensors hold zeros, which every rule
- * keeps. The walk over the runs that counts memory is the one that later cuts it. Allocates at
- * create only.
+ * update needs the shape, a tensor is a run, and where state is in blocks, so that these are the
+ * tensor's own. Gaps between tensors hold zeros, which every rule keeps. The walk over the runs
+ * that counts memory is the one that later cuts it. Allocates at create only.
  */
 #include "runtime/train/optim.h"
 
@@ -15,6 +15,8 @@
 #include <math.h>
 
 #define RULE_STATES 2 /* of an optimizer; behind them AdaLoRA's */
+/* Of fewer elements state is F32: little is saved there (as bitsandbytes has it). */
+#define INT8_LEAST  4096
 
 struct optim_run {
     enum optimizer_name rule;
@@ -22,8 +24,10 @@ struct optim_run {
     int64_t from, to;              /* elements of the flat range */
     bool decay;                    /* weight decay applies */
     double rate;                   /* times the schedule's */
+    enum dtype type;               /* of state: F32, BF16, U8 */
     int64_t elements[RULE_STATES]; /* of state */
-    float *state[RULE_STATES];
+    void *state[RULE_STATES];
+    float *scale[RULE_STATES]; /* (elements / OP_STATE_BLOCK, rounded up) of U8 */
 };
 
 struct optim {
@@ -33,12 +37,11 @@ struct optim {
     struct model *model;
     struct optim_run *runs;
     int run_count;
-    float *state[RULE_STATES]; /* of all runs */
     struct muon muon;
     struct adalora adalora;
-    struct carve scratch; /* of Muon, and AdaLoRA's state */
-    float *sum;           /* (PASS_AHEAD), device: squares of the gradient, by step */
-    int64_t last;         /* the step whose gradient the model holds */
+    struct carve memory; /* state of all runs, scratch of Muon, AdaLoRA's state */
+    float *sum;          /* (PASS_AHEAD), device: squares of the gradient, by step */
+    int64_t last;        /* the step whose gradient the model holds */
 };
 
 /* -- the rate -- */
@@ -84,9 +87,19 @@ static enum optimizer_name rule_of(const struct optim_conf *c, const struct tens
     return c->name == OPTIMIZER_MUON && !hidden ? OPTIMIZER_ADAMW : c->name;
 }
 
-static bool by_tensor(enum optimizer_name rule)
+/* Rows of an embedding have a gradient now and then, and state of very different sizes: it stays
+   F32 where all else is in codes, as do vectors and what is small (arXiv:2110.02861). */
+static enum dtype type_of(const struct optim_conf *c, const struct tensor *x)
 {
-    return rule == OPTIMIZER_ADAFACTOR || rule == OPTIMIZER_MUON;
+    bool embeds = x->role <= TENSOR_TYPES && x->part == TENSOR_WEIGHT;
+    if (c->state != OPTIMIZER_STATE_INT8)
+        return c->state == OPTIMIZER_STATE_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    return x->dims == 2 && !embeds && x->count >= INT8_LEAST ? DTYPE_U8 : DTYPE_F32;
+}
+
+static bool by_tensor(const struct optim_run *r)
+{
+    return r->rule == OPTIMIZER_ADAFACTOR || r->rule == OPTIMIZER_MUON || r->type == DTYPE_U8;
 }
 
 static void count_state(const struct optim_conf *c, const struct tensor *x, struct optim_run *r)
@@ -117,10 +130,12 @@ static struct optim_run next_run(const struct optim_conf *c, const struct tensor
         .end = first + 1,
         .from = x->offset,
         .decay = x->decay,
-        .rate = layer_rate(c, t, x)};
-    for (; r.end < t->count && !by_tensor(r.rule); r.end++) {
+        .rate = layer_rate(c, t, x),
+        .type = type_of(c, x)};
+    for (; r.end < t->count && !by_tensor(&r); r.end++) {
         const struct tensor *y = &t->at[r.end];
-        if (rule_of(c, y) != r.rule || y->decay != r.decay || layer_rate(c, t, y) != r.rate)
+        if (rule_of(c, y) != r.rule || y->decay != r.decay || layer_rate(c, t, y) != r.rate ||
+            type_of(c, y) != r.type)
             break;
     }
     r.to = r.end < t->count ? t->at[r.end].offset : t->elements;
@@ -128,86 +143,65 @@ static struct optim_run next_run(const struct optim_conf *c, const struct tensor
     return r;
 }
 
-static int64_t aligned(int64_t elements)
+static int64_t scales_of(const struct optim_run *r, int k)
 {
-    return (elements + TENSORS_ALIGN - 1) / TENSORS_ALIGN * TENSORS_ALIGN;
+    return r->type == DTYPE_U8 ? (r->elements[k] + OP_STATE_BLOCK - 1) / OP_STATE_BLOCK : 0;
 }
 
-/* Counts what all runs keep, and admits Muon's matrices; runs, if not NULL, receives them. Returns
-   how many there are. */
-static int walk_runs(const struct optim_conf *c, const struct tensors *t, struct optim_run *runs,
-    int64_t elements[RULE_STATES], struct muon *muon)
+/* Cuts what all runs keep, and Muon's scratch; runs, if not NULL, receives them. Returns how many
+   there are. */
+static int carve_runs(const struct optim_conf *c, const struct tensors *t, struct carve *memory,
+    struct optim_run *runs, struct muon *muon)
 {
     int count = 0;
     for (int i = 0; i < t->count; count++) {
         struct optim_run r = next_run(c, t, i);
-        for (int k = 0; k < RULE_STATES; k++)
-            if (r.elements[k])
-                elements[k] = aligned(elements[k]) + r.elements[k];
+        for (int k = 0; k < RULE_STATES; k++) {
+            if (!r.elements[k])
+                continue;
+            r.state[k] = carve_tensor(memory, 1, r.elements[k], r.type);
+            r.scale[k] =
+                scales_of(&r, k) ? carve_tensor(memory, 1, scales_of(&r, k), DTYPE_F32) : NULL;
+        }
         if (r.rule == OPTIMIZER_MUON)
             muon_admit(muon, t->at[i].shape[0], t->at[i].shape[1]);
         if (runs)
             runs[count] = r;
         i = r.end;
     }
+    muon_carve(muon, memory);
     return count;
 }
 
 int64_t optim_bytes(const void *c, const struct tensors *t, enum dtype type)
 {
-    int64_t elements[RULE_STATES] = {0}, bytes = 0;
     struct muon muon = {.t = type};
+    struct carve memory = {0};
     struct adalora adalora;
-    struct carve scratch = {0};
-    walk_runs(c, t, NULL, elements, &muon);
-    muon_carve(&muon, &scratch);
+    carve_runs(c, t, &memory, NULL, &muon);
     adalora_describe(&adalora, &((const struct optim_conf *)c)->adalora, t);
-    adalora_carve(&adalora, &scratch);
-    for (int k = 0; k < RULE_STATES; k++)
-        bytes = carve_plus(bytes, carve_times(elements[k], sizeof(float)));
-    return carve_plus(bytes, scratch.size);
+    adalora_carve(&adalora, &memory);
+    return memory.size;
 }
 
 /* -- life -- */
 
-static void place_states(struct optim *o)
-{
-    int64_t used[RULE_STATES] = {0};
-    for (int i = 0; i < o->run_count; i++)
-        for (int k = 0; k < RULE_STATES; k++) {
-            struct optim_run *r = &o->runs[i];
-            if (!r->elements[k])
-                continue;
-            r->state[k] = o->state[k] + aligned(used[k]);
-            used[k] = aligned(used[k]) + r->elements[k];
-        }
-}
-
 static int alloc_all(struct optim *o, struct err *e)
 {
     const struct tensors *t = model_trained(o->model);
-    int64_t elements[RULE_STATES] = {0};
     o->runs = mem_array((size_t)t->count, sizeof *o->runs);
     if (!o->runs)
         return err_set(e, ERR_MEMORY, "no memory for the optimizer");
-    o->run_count = walk_runs(&o->conf, t, o->runs, elements, &o->muon);
     void *sum = NULL;
     int rc = dev_alloc(o->dev, PASS_AHEAD * sizeof(float), &sum, e);
     o->sum = sum;
-    for (int k = 0; k < RULE_STATES && !rc; k++) {
-        void *state = NULL;
-        if (elements[k])
-            rc = dev_alloc(o->dev, (size_t)elements[k] * sizeof(float), &state, e);
-        o->state[k] = state;
-    }
+    carve_runs(&o->conf, t, &o->memory, NULL, &o->muon);
     adalora_describe(&o->adalora, &o->conf.adalora, t);
-    muon_carve(&o->muon, &o->scratch);
-    adalora_carve(&o->adalora, &o->scratch);
-    if (rc || (rc = carve_open(&o->scratch, o->dev, e)))
+    adalora_carve(&o->adalora, &o->memory);
+    if (rc || (rc = carve_open(&o->memory, o->dev, e)))
         return rc;
-    muon_carve(&o->muon, &o->scratch);
-    adalora_carve(&o->adalora, &o->scratch);
-    place_states(o);
+    o->run_count = carve_runs(&o->conf, t, &o->memory, o->runs, &o->muon);
+    adalora_carve(&o->adalora, &o->memory);
     return adalora_open(&o->adalora, o->dev, e);
 }
 
@@ -233,10 +227,8 @@ void optim_destroy(struct optim *o)
 {
     if (!o)
         return;
-    for (int k = 0; k < RULE_STATES; k++)
-        dev_free(o->dev, o->state[k]);
     adalora_close(&o->adalora);
-    carve_close(&o->scratch, o->dev);
+    carve_close(&o->memory, o->dev);
     dev_free(o->dev, o->sum);
     mem_free(o->runs);
     mem_free(o);
@@ -254,18 +246,21 @@ struct optim_state optim_state(const struct optim *o, int i, int k)
     const struct optim_run *r = o->runs;
     while (i >= r->end)
         r++;
-    struct optim_state s = {.suffix = ""};
+    struct optim_state s = {.suffix = "", .type = DTYPE_F32};
     if (k >= RULE_STATES) {
         s.at = adalora_state(&o->adalora, x, k - RULE_STATES, &s.suffix, &s.count);
         return s;
     }
     s.suffix = suffixes[r->rule][k];
+    s.type = r->type;
     if (!r->state[k])
         return s;
     s.at = r->state[k];
     s.count = r->elements[k];
+    s.scale = r->scale[k];
+    s.scales = scales_of(r, k);
     if (r->rule != OPTIMIZER_ADAFACTOR) {
-        s.at += x->offset - r->from;
+        s.at = (char *)s.at + (x->offset - r->from) * dtype_block_bytes(r->type);
         s.count = x->count;
     } else if (x->dims == 1) {
         s.suffix = ".exp_avg_sq";
@@ -368,6 +363,7 @@ struct optim_update { /* of a run */
     const float *grad, *sumsq;
     float lr, decay, clip;
     int64_t step;
+    uint64_t seed; /* of rounding: by step, and by place in the flat range, whatever the runs */
 };
 
 static void update_adamw(struct optim *o, const struct optim_update *u)
@@ -376,21 +372,25 @@ static void update_adamw(struct optim *o, const struct optim_update *u)
     OP(o, adamw, .count = u->count, .w = u->w, .m = u->run->state[0], .v = u->run->state[1],
         .grad = u->grad, .w16 = u->w16, .lr = u->lr, .beta1 = (float)c->beta1,
         .beta2 = (float)c->beta2, .eps = (float)c->epsilon, .weight_decay = u->decay,
-        .grad_scale = 1, .step = u->step, .sumsq = u->sumsq, .clip_norm = u->clip);
+        .grad_scale = 1, .step = u->step, .sumsq = u->sumsq, .clip_norm = u->clip,
+        .state = u->run->type, .m_scale = u->run->scale[0], .v_scale = u->run->scale[1],
+        .seed = u->seed);
 }
 
 static void update_sgd(struct optim *o, const struct optim_update *u)
 {
     OP(o, sgd, .count = u->count, .w = u->w, .m = u->run->state[0], .grad = u->grad, .w16 = u->w16,
         .lr = u->lr, .momentum = (float)o->conf.momentum, .weight_decay = u->decay, .grad_scale = 1,
-        .sumsq = u->sumsq, .clip_norm = u->clip);
+        .sumsq = u->sumsq, .clip_norm = u->clip, .state = u->run->type, .m_scale = u->run->scale[0],
+        .seed = u->seed);
 }
 
 static void update_lion(struct optim *o, const struct optim_update *u)
 {
     OP(o, lion, .count = u->count, .w = u->w, .m = u->run->state[0], .grad = u->grad, .w16 = u->w16,
         .lr = u->lr, .beta1 = (float)o->conf.beta1, .beta2 = (float)o->conf.beta2,
-        .weight_decay = u->decay, .grad_scale = 1, .sumsq = u->sumsq, .clip_norm = u->clip);
+        .weight_decay = u->decay, .grad_scale = 1, .sumsq = u->sumsq, .clip_norm = u->clip,
+        .state = u->run->type, .m_scale = u->run->scale[0], .seed = u->seed);
 }
 
 static void update_adafactor(struct optim *o, const struct optim_update *u)
@@ -413,7 +413,8 @@ static void update_muon(struct optim *o, const struct optim_update *u)
     float adjusted = (float)(0.2 * sqrt((double)longer));
     OP(o, lion, .count = x->count, .m = u->run->state[0], .grad = u->grad,
         .beta1 = (float)(mu * mu), .beta2 = (float)mu, .grad_scale = 1, .sumsq = u->sumsq,
-        .clip_norm = u->clip, .blend = o->muon.direction);
+        .clip_norm = u->clip, .blend = o->muon.direction, .state = u->run->type,
+        .m_scale = u->run->scale[0], .seed = u->seed);
     muon_orthogonalise(&o->muon, x->shape[0], x->shape[1]);
     if (masks(o, u->step) && prune_takes(x))
         OP(o, mask, .count = x->count, .x = o->muon.direction, .w = u->w);
@@ -440,7 +441,9 @@ static void update_run(struct optim *o, const struct optim_run *r, int64_t step)
         .lr = (float)(optim_rate(&o->conf, step) * r->rate),
         .decay = r->decay ? (float)o->conf.weight_decay : 0,
         .clip = (float)o->conf.clip_norm,
-        .step = step};
+        .step = step,
+        .seed = op_random_from(
+            random_mix(o->conf.seed ^ random_mix((uint64_t)step)), (uint64_t)r->from)};
     rules[r->rule](o, &u);
 }
 

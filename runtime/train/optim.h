@@ -13,7 +13,9 @@
  *                are as large as AdamW's (arXiv:2502.16982), by which all else is trained
  *
  * State is device memory of this module, and goes by tensor: optim_state is what a checkpoint
- * reads and writes.
+ * reads and writes. Numbers are F32 or BF16, or, of matrices that embed nothing, of 4096 elements
+ * and more, codes of 8 bits with a scale for each OP_STATE_BLOCK elements of the tensor
+ * (kernels/ops.h); never so Adafactor's, which has little.
  */
 #ifndef RUNTIME_TRAIN_OPTIM_H
 #define RUNTIME_TRAIN_OPTIM_H
@@ -38,6 +40,8 @@ struct optim_conf {
     int64_t masks_from;  /* the first step whose update leaves what is zero in the layers' matrices
                             zero (runtime/train/sparsity.h); 0: none does */
     struct adalora_conf adalora; /* of adapters whose ranks are chosen */
+    enum optimizer_state state;
+    uint64_t seed; /* of what BF16 states are rounded by */
 };
 
 /* The rate of step s = 1 .. steps: linear warm-up to learning_rate over warmup_steps, then the
@@ -56,8 +60,8 @@ void optim_destroy(struct optim *o);
 /* Enqueues one update from the model's gradient, which must be whole. grad_norm not NULL: looks at
    the norm before (as optim_norm does; nothing is changed when it fails), and waits for the end. */
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e);
-/* Zeros were made in the layers' matrices: their state becomes zero, too. Adafactor's, means of
-   rows and columns, stays. Enqueues. */
+/* Zeros were made in the layers' matrices: their state, F32, becomes zero, too. Adafactor's, means
+   of rows and columns, stays. Enqueues. */
 void optim_masters_pruned(struct optim *o);
 /* Waits for the device; the norm that the update of `step`, one of the last PASS_AHEAD, was made
    with. ERR_USER when it is not finite: then that update has changed nothing. The tensor where
@@ -65,10 +69,13 @@ void optim_masters_pruned(struct optim *o);
 int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e);
 
 #define OPTIM_STATES (2 + ADALORA_STATES)
-struct optim_state {    /* F32 */
+struct optim_state {
     const char *suffix; /* behind the tensor's name: ".exp_avg" */
-    float *at;          /* device */
+    enum dtype type;    /* F32, BF16, U8 */
+    void *at;           /* device */
     int64_t count;      /* 0: none */
+    float *scale;       /* (scales), device: of U8 */
+    int64_t scales;
 };
 /* The k-th, 0 .. OPTIM_STATES - 1, of the i-th tensor of model_trained. */
 struct optim_state optim_state(const struct optim *o, int i, int k);

@@ -21,35 +21,42 @@ void shard_range(int64_t total, int world, int rank, int64_t *first, int64_t *co
 
 struct shard_part { /* what goes by one name */
     char name[160];
-    float *at;     /* device */
+    enum dtype type;
+    char *at;      /* device */
     int64_t total; /* 0: there is none */
 };
 
-#define PARTS (1 + OPTIM_STATES)
+#define PARTS (1 + 2 * OPTIM_STATES)
 
-/* The i-th trained tensor itself, then the state that the optimizer keeps of it. */
+static void name_part(struct shard_part *x, const struct tensor *p, const char *suffix,
+    const char *of, enum dtype type, void *at, int64_t total)
+{
+    *x = (struct shard_part){.type = type, .at = at, .total = total};
+    snprintf(x->name, sizeof x->name, "%s%s%s", p->name, suffix, of);
+}
+
+/* The i-th trained tensor itself, then the state that the optimizer keeps of it, and the scales of
+   that. */
 static void list_parts(
     struct model *m, const struct optim *o, int i, struct shard_part parts[PARTS])
 {
     const struct tensor *p = &model_trained(m)->at[i];
-    for (int k = 0; k < PARTS; k++) {
-        struct shard_part *x = &parts[k];
-        struct optim_state s = {"", model_master(m) + p->offset, p->count};
-        if (k)
-            s = optim_state(o, i, k - 1);
-        x->at = s.at;
-        x->total = s.count;
-        snprintf(x->name, sizeof x->name, "%s%s", p->name, s.suffix);
+    name_part(parts, p, "", "", DTYPE_F32, model_master(m) + p->offset, p->count);
+    for (int k = 0; k < OPTIM_STATES; k++) {
+        const struct optim_state s = optim_state(o, i, k);
+        name_part(&parts[1 + 2 * k], p, s.suffix, "", s.type, s.at, s.count);
+        name_part(&parts[2 + 2 * k], p, s.suffix, ".absmax", DTYPE_F32, s.scale, s.scales);
     }
 }
 
 static int write_part(struct ckpt_writer *w, struct dev *d, const struct shard_part *p,
-    int64_t from, int64_t to, float *stage, struct err *e)
+    int64_t from, int64_t to, void *stage, struct err *e)
 {
     for (int64_t at = from, n; at < to; at += n) {
         n = to - at < STAGE_ELEMENTS ? to - at : STAGE_ELEMENTS;
-        dev_download(d, stage, p->at + at, (size_t)n * 4);
-        int rc = ckpt_put(w, p->name, p->total, at, n, DTYPE_F32, stage, e);
+        int64_t size = dtype_block_bytes(p->type);
+        dev_download(d, stage, p->at + at * size, (size_t)(n * size));
+        int rc = ckpt_put(w, p->name, p->total, at, n, p->type, stage, e);
         if (rc)
             return rc;
     }
@@ -86,14 +93,15 @@ int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct op
 }
 
 static int read_part(
-    struct ckpt_reader *r, struct dev *d, const struct shard_part *p, float *stage, struct err *e)
+    struct ckpt_reader *r, struct dev *d, const struct shard_part *p, void *stage, struct err *e)
 {
     for (int64_t at = 0, n; at < p->total; at += n) {
         n = p->total - at < STAGE_ELEMENTS ? p->total - at : STAGE_ELEMENTS;
-        int rc = ckpt_get(r, p->name, p->total, at, n, DTYPE_F32, stage, e);
+        int64_t size = dtype_block_bytes(p->type);
+        int rc = ckpt_get(r, p->name, p->total, at, n, p->type, stage, e);
         if (rc)
             return rc;
-        dev_upload(d, p->at + at, stage, (size_t)n * 4);
+        dev_upload(d, p->at + at * size, stage, (size_t)(n * size));
     }
     return 0;
 }
