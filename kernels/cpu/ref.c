@@ -388,8 +388,8 @@ static float ref_grad_scale(float grad_scale, const float *sumsq, float clip_nor
 
 /* What follows updates a block after the other: what is kept of its elements as F32, and back. */
 #define EACH_BLOCK(from, n, count) \
-    for (int64_t from = 0, n; n = (count) - from < OP_STATE_BLOCK ? (count) - from : OP_STATE_BLOCK, \
-                 from < (count); \
+    for (int64_t from = 0, n; \
+         n = (count)-from < OP_STATE_BLOCK ? (count)-from : OP_STATE_BLOCK, from < (count); \
          from += n)
 
 /* Loshchilov and Hutter, Decoupled Weight Decay Regularization, algorithm 2. */
@@ -402,7 +402,8 @@ void op_ref_adamw(struct dev *d, const struct op_adamw *a)
     float scale = ref_grad_scale(a->grad_scale, a->sumsq, a->clip_norm);
     if (a->sumsq && !isfinite(*a->sumsq))
         return;
-    EACH_BLOCK (from, n, a->count) {
+    EACH_BLOCK(from, n, a->count)
+    {
         float m[OP_STATE_BLOCK], v[OP_STATE_BLOCK];
         ref_state_read(&sm, from, n, m);
         ref_state_read(&sv, from, n, v);
@@ -428,7 +429,8 @@ void op_ref_sgd(struct dev *d, const struct op_sgd *a)
     float scale = ref_grad_scale(a->grad_scale, a->sumsq, a->clip_norm);
     if (a->sumsq && !isfinite(*a->sumsq))
         return;
-    EACH_BLOCK (from, n, a->count) {
+    EACH_BLOCK(from, n, a->count)
+    {
         float m[OP_STATE_BLOCK];
         if (a->m)
             ref_state_read(&sm, from, n, m);
@@ -453,7 +455,8 @@ void op_ref_lion(struct dev *d, const struct op_lion *a)
     float scale = ref_grad_scale(a->grad_scale, a->sumsq, a->clip_norm);
     if (a->sumsq && !isfinite(*a->sumsq))
         return;
-    EACH_BLOCK (from, n, a->count) {
+    EACH_BLOCK(from, n, a->count)
+    {
         float m[OP_STATE_BLOCK];
         ref_state_read(&sm, from, n, m);
         for (int64_t k = 0; k < n; k++) {

@@ -5,7 +5,8 @@
  */
 struct state_code {
     float value[256];
-    float above[256]; /* x is nearer to value[i + 1] than to value[i] above this; the last: unused */
+    float
+        above[256]; /* x is nearer to value[i + 1] than to value[i] above this; the last: unused */
 };
 
 struct state_kept {
@@ -36,7 +37,7 @@ static void state_decode(
 }
 
 /* By halves: the last i that x is above. */
-#define STATE_HALF(half) at += x > above[at + (half) - 1] ? (half) : 0
+#define STATE_HALF(half) at += x > above[at + (half)-1] ? (half) : 0
 
 /* to (n) = the codes of x (n) over `top`, which is above 0. */
 static void state_encode(const struct state_code *code, bool first, const float *restrict values,
@@ -99,6 +100,5 @@ ISA_INLINE void state_put(const struct state_kept *s, int64_t from, int64_t n, c
     if (s->t == DTYPE_BF16)
         state_round(s, from, n, x);
     for (int64_t i = 0; i < n && s->t == DTYPE_U8; i += OP_STATE_BLOCK)
-        state_encode_block(
-            s, from + i, n - i < OP_STATE_BLOCK ? n - i : OP_STATE_BLOCK, x + i);
+        state_encode_block(s, from + i, n - i < OP_STATE_BLOCK ? n - i : OP_STATE_BLOCK, x + i);
 }

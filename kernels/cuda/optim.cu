@@ -147,8 +147,8 @@ struct kept {
             pack<bf16, W> p;
 #pragma unroll
             for (int k = 0; k < W; k++)
-                p.e[k].bits = op_round_bf16(
-                    x.e[k], op_random(seed, (uint64_t)(i + k)) >> (first ? 0 : 16));
+                p.e[k].bits =
+                    op_round_bf16(x.e[k], op_random(seed, (uint64_t)(i + k)) >> (first ? 0 : 16));
             store_pack<bf16, W>((bf16 *)at + i, p);
         }
     }
@@ -184,8 +184,8 @@ __global__ void __launch_bounds__(OP_STATE_BLOCK) codes_kernel(Op op, int64_t co
         value[k][threadIdx.x] = op_code_value(op.keeps[k].first, (int)threadIdx.x);
     __syncthreads();
     for (int k = 0; k < Op::states && inside; k++)
-        r.state[k].e[0] = value[k][((const uint8_t *)op.keeps[k].at)[i]] *
-            op.keeps[k].scale[blockIdx.x];
+        r.state[k].e[0] =
+            value[k][((const uint8_t *)op.keeps[k].at)[i]] * op.keeps[k].scale[blockIdx.x];
     if (inside) {
         op.template read<1>(r, i);
         op.template write<1>(r, i);

@@ -48,8 +48,10 @@ static void *kept(struct parity_run *r, int64_t count, enum dtype state, float r
 static void kept_output(
     struct parity_run *r, const void *at, const float *scale, int64_t count, enum dtype state)
 {
-    parity_output(
-        r, at, count, state, state == DTYPE_F32 ? 2e-6 : state == DTYPE_U8 ? 0x1p-6 : 0x1p-7);
+    parity_output(r, at, count, state,
+        state == DTYPE_F32      ? 2e-6
+            : state == DTYPE_U8 ? 0x1p-6
+                                : 0x1p-7);
     if (scale)
         parity_output(r, scale, (count + OP_STATE_BLOCK - 1) / OP_STATE_BLOCK, DTYPE_F32, 2e-6);
 }

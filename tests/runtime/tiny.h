@@ -22,6 +22,16 @@ static inline struct model_config tiny_config(bool tied)
     return c;
 }
 
+/* Some of its matrices are large enough for an optimizer's state in codes. */
+static inline struct model_config tiny_wide(void)
+{
+    struct model_config c = tiny_config(false);
+
+    c.dim = 64;
+    c.ffn_dim = 72;
+    return c;
+}
+
 static inline struct model_config tiny_gpt2(void)
 {
     return shape_of("tiny-gpt2");

@@ -145,6 +145,23 @@ START_TEST(a_quantized_base_takes_its_plan)
 }
 END_TEST
 
+START_TEST(states_of_fewer_bits_take_their_plan)
+{
+    struct dev *d = open_counting();
+    for (int i = 0; i < 24; i++) {
+        static const enum optimizer_name names[] = {
+            OPTIMIZER_ADAMW, OPTIMIZER_SGD, OPTIMIZER_LION, OPTIMIZER_MUON};
+        struct model_conf c = training(tiny_wide(), i < 12 ? 0 : 3);
+        struct optim_conf oc = {.steps = 1, .momentum = 0.9, .name = names[i % 4]};
+        oc.state = (enum optimizer_state)(i / 4 % 3);
+        c.optimizer_fn = optim_bytes;
+        c.optimizer = &oc;
+        check_training(d, &c, &oc);
+    }
+    dev_close(d);
+}
+END_TEST
+
 /* Without a head there are no logits, however large the vocabulary. */
 START_TEST(a_headless_model_takes_its_plan)
 {
@@ -251,6 +268,23 @@ START_TEST(figures_of_smollm2)
     ck_assert_int_eq(p.saved, 2048LL * (30 * (5760 * 2 + (2 + 9) * 4) + 576 * 2 + 4));
     /* Selective drops gate, up and a norm's number, Full also the residual between, qkv,
        attention's output and what norm and softmax leave; one layer's stand in the scratch */
+    /* Int8: all but the embedding and norms, with a scale for 256 */
+    struct optim_conf oc = {.name = OPTIMIZER_ADAMW};
+    c.optimizer_fn = optim_bytes;
+    c.optimizer = &oc;
+    for (oc.state = OPTIMIZER_STATE_FP32; oc.state <= OPTIMIZER_STATE_INT8; oc.state++) {
+        const int64_t embeds = 49152LL * 576, vectors = 61 * 576;
+        const int64_t coded = 134515008 - embeds - vectors;
+        const int64_t bytes[] = {
+            2 * p.master, p.master, 2 * (coded + coded / 256 * 4 + (embeds + vectors) * 4)};
+        ck_assert(!memplan_model(&c, NULL, &less, &e));
+        printf("SmolLM2-135M, AdamW, state %d: %.1f MiB\n", oc.state,
+            (double)less.optimizer / (1 << 20));
+        ck_assert_int_ge(less.optimizer, bytes[oc.state]);
+        ck_assert_int_lt(less.optimizer, bytes[oc.state] + 65536);
+        ck_assert_int_eq(p.total - less.total, p.optimizer - less.optimizer);
+    }
+    c.optimizer_fn = NULL;
     c.recompute = RECOMPUTE_SELECTIVE;
     ck_assert(!memplan_model(&c, NULL, &less, &e));
     ck_assert_int_eq(p.saved - less.saved, 2048LL * 30 * (3072 * 2 + 4));
@@ -341,6 +375,7 @@ START_TEST(absurd_sizes_saturate)
 }
 END_TEST
 
-UNIT_MAIN("memplan", training_takes_its_plan, a_headless_model_takes_its_plan,
-    serving_takes_its_plan, a_quantized_base_takes_its_plan, random_shapes_take_their_plan,
-    figures_of_smollm2, figures_of_a_quantized_base, figures_of_gpt2, absurd_sizes_saturate)
+UNIT_MAIN("memplan", training_takes_its_plan, states_of_fewer_bits_take_their_plan,
+    a_headless_model_takes_its_plan, serving_takes_its_plan, a_quantized_base_takes_its_plan,
+    random_shapes_take_their_plan, figures_of_smollm2, figures_of_a_quantized_base,
+    figures_of_gpt2, absurd_sizes_saturate)

@@ -2,7 +2,7 @@
  * Goal: each optimizer's update, decay, clipping and rates are those of its definition. Method:
  * AdamW, SGD and Lion by plain loops in double over several steps, with and without rates that fall
  * by layer; fifty losses of every optimizer beside torch's (Lion: its authors' lines) on the tiny
- * Llama; schedules at their corners; a step whose gradient is not finite
+ * Llama; sixty with states in BF16 and Int8 beside F32's; schedules at their corners; a step whose gradient is not finite
  * changes nothing and names the tensor, on the processor and on the simulated GPU.
  * needs: cuda
  */
@@ -316,6 +316,83 @@ START_TEST(fifty_steps_follow_the_references)
 }
 END_TEST
 
+/* -- states of fewer bits -- */
+
+#define STATE_STEPS 60
+
+/* Losses of a training on four batches in turn. */
+static void losses_of(const struct optim_conf *c, double out[STATE_STEPS])
+{
+    struct model_conf conf = {.config = tiny_wide(),
+        .t = DTYPE_F32,
+        .train = true,
+        .micro_sequences = TINY_B,
+        .sequence_length = TINY_T,
+        .seed = 5};
+    const int n = TINY_B * TINY_T;
+    struct dev *d;
+    struct optim *o;
+    ck_assert(!dev_open("cpu", 0, 1, &d, &e));
+    struct pass *pass = tiny_pass(d, &conf);
+    ck_assert_msg(!optim_create(d, c, pass, &o, &e), "%s", e.text);
+    for (int64_t step = 1; step <= STATE_STEPS; step++) {
+        int32_t ids[TINY_B * TINY_T + 1];
+        double sum;
+        tiny_ids(ids, n + 1, (uint64_t)step % 4);
+        const struct pass_input in = {.ids = ids, .targets = ids + 1};
+        pass_zero_gradient(pass);
+        ck_assert(!pass_step(pass, TINY_B, &in, 1 / (float)n, true, &sum, &e));
+        ck_assert_msg(!optim_step(o, step, NULL, &e), "%s", e.text);
+        out[step - 1] = sum / n;
+    }
+    optim_destroy(o);
+    tiny_pass_close(pass);
+    dev_close(d);
+}
+
+/* Greatest distance of two curves, over what was learnt. */
+static double apart(const double *a, const double *b)
+{
+    double most = 0, least = a[0];
+    for (int i = 0; i < STATE_STEPS; i++) {
+        most = fmax(most, fabs(a[i] - b[i]));
+        least = fmin(least, a[i]);
+    }
+    return most / (a[0] - least);
+}
+
+START_TEST(losses_hold_with_states_of_fewer_bits)
+{
+    static const struct {
+        enum optimizer_name name;
+        double rate, bound; /* Lion's steps are signs, which a last bit turns */
+    } rules[] = {{OPTIMIZER_ADAMW, 2e-3, 0.01}, {OPTIMIZER_SGD, 0.02, 0.01},
+        {OPTIMIZER_LION, 2e-4, 0.02}, {OPTIMIZER_MUON, 2e-3, 0.01}};
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        struct optim_conf c = plain;
+        double all[3][STATE_STEPS], again[STATE_STEPS];
+        c.name = rules[i].name;
+        c.learning_rate = rules[i].rate;
+        c.schedule = SCHEDULE_CONSTANT;
+        c.beta2 = c.name == OPTIMIZER_LION ? 0.99 : 0.999;
+        c.seed = 3;
+        for (c.state = OPTIMIZER_STATE_FP32; c.state <= OPTIMIZER_STATE_INT8; c.state++)
+            losses_of(&c, all[c.state]);
+        c.state = OPTIMIZER_STATE_BF16;
+        losses_of(&c, again);
+        ck_assert_mem_eq(again, all[1], sizeof again);
+        printf("  optimizer %d: losses %.3f to %.3f; BF16 within %.2g, Int8 within %.2g of what "
+               "was learnt\n",
+            c.name, all[0][0], all[0][STATE_STEPS - 1], apart(all[0], all[1]),
+            apart(all[0], all[2]));
+        for (int k = 1; k < 3; k++) {
+            ck_assert_double_lt(apart(all[0], all[k]), rules[i].bound);
+            ck_assert_double_gt(apart(all[0], all[k]), 0);
+        }
+    }
+}
+END_TEST
+
 /* -- gradients that are not finite -- */
 
 /* Everything that an update writes: masters, their copy, the state. */
@@ -424,4 +501,5 @@ END_TEST
 
 UNIT_MAIN_WITHIN("optim", 120, rates, rates_end_at_the_least, rates_stay_then_fall,
     updates_follow_their_definitions, no_momentum_no_state, fifty_steps_follow_the_references,
-    infinite_gradient_changes_nothing, the_first_infinite_tensor_is_named)
+    losses_hold_with_states_of_fewer_bits, infinite_gradient_changes_nothing,
+    the_first_infinite_tensor_is_named)
