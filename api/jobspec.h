@@ -53,11 +53,7 @@ enum optimizer_name {
     OPTIMIZER_MUON
 };
 
-enum optimizer_state {
-    OPTIMIZER_STATE_FP32,
-    OPTIMIZER_STATE_BF16,
-    OPTIMIZER_STATE_INT8
-};
+enum optimizer_state { OPTIMIZER_STATE_FP32, OPTIMIZER_STATE_BF16, OPTIMIZER_STATE_INT8 };
 enum lr_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
 /* Which weights of the layers' matrices are zero: none on purpose; any of a row; two of every four
  * along a row; those that are zero in the model that training begins with. */

@@ -156,11 +156,6 @@ static int check_optimizer(
     bool adamw = name == OPTIMIZER_ADAMW || name == OPTIMIZER_MUON;
     if (name == OPTIMIZER_MUON && t->method != METHOD_FULL)
         return field_refuse(s, "train.optimizer.name", e, "Muon is only allowed with method Full");
-    if (t->optimizer.state != OPTIMIZER_STATE_FP32 && name == OPTIMIZER_ADAFACTOR)
-        return field_refuse(s, "train.optimizer.state", e,
-            "must be FP32 with Adafactor, which keeps a row and a column of each matrix");
-    if (t->optimizer.state != OPTIMIZER_STATE_FP32 && t->sparsity.pattern != SPARSITY_NONE)
-        return field_refuse(s, "train.optimizer.state", e, "must be FP32 with sparsity");
     if (t->optimizer.momentum >= 0 && name != OPTIMIZER_SGD && name != OPTIMIZER_MUON)
         return field_refuse(s, "train.optimizer.momentum", e, "only allowed with SGD and Muon");
     if (t->optimizer.beta1 >= 0 && !adamw && name != OPTIMIZER_LION)
@@ -184,6 +179,9 @@ static int check_optimizer(
     if (t->steps > 0 && t->optimizer.warmup_steps + t->optimizer.decay_steps > t->steps)
         return field_refuse(
             s, "train.optimizer.decaySteps", e, "must not exceed steps, together with warmupSteps");
+    if (t->optimizer.state != OPTIMIZER_STATE_FP32 && name == OPTIMIZER_ADAFACTOR)
+        return field_refuse(s, "train.optimizer.state", e,
+            "must be FP32 with Adafactor, which keeps a row and a column of each matrix");
     return 0;
 }
 
@@ -207,6 +205,8 @@ static int check_sparsity(
     if (t->sparsity.every_steps && end == start)
         return field_refuse(
             s, "train.sparsity.everySteps", e, "only allowed with endStep above startStep");
+    if (p != SPARSITY_NONE && t->optimizer.state != OPTIMIZER_STATE_FP32)
+        return field_refuse(s, "train.optimizer.state", e, "must be FP32 with sparsity");
     return 0;
 }
 

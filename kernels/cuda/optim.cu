@@ -123,7 +123,7 @@ struct code {
 template <class K> constexpr bool in_blocks = false;
 template <> constexpr bool in_blocks<code> = true;
 
-struct kept {
+struct moment {
     void *at;
     float *scale;
     uint64_t seed;
@@ -211,7 +211,7 @@ template <class K> struct adamw_op {
     static constexpr int width = 4, states = 2;
     struct op_adamw a;
     grad_gate gate;
-    kept keeps[states];
+    moment keeps[states];
     float fix1, fix2; /* inverses of the corrections of the bias */
 
     template <int W> struct regs {
@@ -271,7 +271,7 @@ template <class K, int momentum> struct sgd_op {
     static constexpr int width = 4, states = momentum;
     struct op_sgd a;
     grad_gate gate;
-    kept keeps[1];
+    moment keeps[1];
 
     template <int W> struct regs {
         pack<float, W> w, state[1], grad;
@@ -304,7 +304,7 @@ template <class K, int momentum> struct sgd_op {
 extern "C" void op_cuda_sgd(struct dev *d, const struct op_sgd *a)
 {
     const grad_gate gate = {a->sumsq, a->grad_scale, a->clip_norm};
-    const kept m = {a->m, a->m_scale, a->seed, true};
+    const moment m = {a->m, a->m_scale, a->seed, true};
     bool packed = packs_weights(a->w, a->grad, a->w16) && m.packs(a->state);
     if (!a->m)
         each(d, sgd_op<float, 0>{*a, gate, {m}}, a->count, packed);
@@ -321,7 +321,7 @@ template <class K, bool blends> struct lion_op {
     static constexpr int width = 4, states = 1;
     struct op_lion a;
     grad_gate gate;
-    kept keeps[states];
+    moment keeps[states];
 
     template <int W> struct regs {
         pack<float, W> w, state[states], grad;
@@ -359,7 +359,7 @@ template <class K, bool blends> struct lion_op {
 template <bool blends> static void lion(struct dev *d, const struct op_lion *a, bool packed)
 {
     const grad_gate gate = {a->sumsq, a->grad_scale, a->clip_norm};
-    const kept m = {a->m, a->m_scale, a->seed, true};
+    const moment m = {a->m, a->m_scale, a->seed, true};
     packed = packed && m.packs(a->state);
     if (a->state == DTYPE_F32)
         each(d, lion_op<float, blends>{*a, gate, {m}}, a->count, packed);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes codes.h beside this file: the dynamic codes of 8 bits of Dettmers et al., arXiv:2110.02861, and what they make of
-some numbers, by numpy alone. With bitsandbytes 0.50.2 on the path (pip install --no-deps --target DIR, PYTHONPATH=DIR) both
-are also compared with create_dynamic_map and quantize_blockwise."""
+"""Makes codes.h beside this file: the dynamic codes of 8 bits of Dettmers et al., arXiv:2110.02861, and what they make
+of some numbers, by numpy alone. Where bitsandbytes (0.50.2) is on the path, both are also compared with its
+create_dynamic_map and quantize_blockwise."""
 import pathlib
 
 import numpy
@@ -62,13 +62,13 @@ def compare(code, signed, x, scales, indices):
 
 def words(name, type_, values, fmt):
     text = [fmt % v for v in values]
-    lines = [", ".join(text[i:i + 12]) for i in range(0, len(text), 12)]
+    lines = [", ".join(text[i:i + 8]) for i in range(0, len(text), 8)]
     return f"static const {type_} {name}[{len(text)}] = {{\n    " + ",\n    ".join(lines) + "};\n"
 
 
 def main():
-    out = ["/*\n * codes: the dynamic codes of 8 bits, the F32 bits of some numbers, and their codes and scales. Made by\n"
-           f" * make_codes.py with numpy {numpy.__version__}; do not edit.\n */\n"
+    out = ["/*\n * codes: the dynamic codes of 8 bits, the F32 bits of some numbers, their codes and scales.\n"
+           f" * Made by make_codes.py with numpy {numpy.__version__}; do not edit.\n */\n"
            "#ifndef TESTS_GOLDEN_CODES_H\n#define TESTS_GOLDEN_CODES_H\n\n/* clang-format off */\n#include <stdint.h>\n"
            f"#define CODES_ELEMENTS {ELEMENTS}\n\n"]
     for signed in (True, False):

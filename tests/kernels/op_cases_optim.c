@@ -32,7 +32,7 @@ void op_case_axpby(struct parity_run *r, const int64_t *s)
     parity_output(r, a.y, a.count, a.y_type, op_case_near(a.y_type, 1e-6));
 }
 
-/* What is kept of count elements: numbers of type `state`; or any codes, and scales from `range`. */
+/* What is kept of count elements: numbers of type `state`; or any codes, with scales. */
 static void *kept(struct parity_run *r, int64_t count, enum dtype state, float range, float **scale)
 {
     int64_t blocks = (count + OP_STATE_BLOCK - 1) / OP_STATE_BLOCK;
@@ -56,8 +56,8 @@ static void kept_output(
         parity_output(r, scale, (count + OP_STATE_BLOCK - 1) / OP_STATE_BLOCK, DTYPE_F32, 2e-6);
 }
 
-/* shape: count, step, 1: with the BF16 copy, what else, type of the state. INFINITE and NO_NUMBER are sums that leave
-   everything as it was. */
+/* shape: count, step, 1: with the BF16 copy, what else, type of the state. INFINITE and NO_NUMBER
+   are sums that leave everything as it was. */
 void op_case_adamw(struct parity_run *r, const int64_t *s)
 {
     struct op_adamw a = {.count = s[0], .step = s[1], .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.95f};
@@ -68,8 +68,7 @@ void op_case_adamw(struct parity_run *r, const int64_t *s)
     a.state = (enum dtype)s[4];
     a.seed = 5;
     a.m = kept(r, a.count, a.state, 0.01f, &a.m_scale);
-    a.v = kept(r, a.count, a.state, a.state == DTYPE_U8 ? 1e-3f : 0, &a.v_scale); /* no roots of
-                                                                                    less than 0 */
+    a.v = kept(r, a.count, a.state, a.state == DTYPE_U8 ? 1e-3f : 0, &a.v_scale);
     a.grad = parity_input(r, a.count, DTYPE_F32, 0.1f);
     a.w16 = s[2] ? parity_input(r, a.count, DTYPE_BF16, 1) : NULL;
     a.sumsq = gradient_sum(r, s[3], &a.clip_norm);
@@ -104,8 +103,8 @@ void op_case_sgd(struct parity_run *r, const int64_t *s)
         parity_output(r, a.w16, a.count, DTYPE_BF16, 0x1p-7);
 }
 
-/* shape: count, 1: with the BF16 copy, what else, 1: the blend only, type of the momentum. Where rounding decides a sign,
-   a weight may differ by twice the rate. */
+/* shape: count, 1: with the BF16 copy, what else, 1: the blend only, type of the momentum. Where
+   rounding decides a sign, a weight may differ by twice the rate. */
 void op_case_lion(struct parity_run *r, const int64_t *s)
 {
     struct op_lion a = {.count = s[0], .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.99f};

@@ -157,7 +157,7 @@ static void check_rounding(struct dev *d)
         ck_assert_uint_eq(b[i], 0xbe40);
 }
 
-/* 0.999 of a number is nearest to that number itself in BF16: by the nearest it would never fall. */
+/* 0.999 of a number is nearest to that number itself in BF16: by the nearest it never fell. */
 static void check_slow(struct dev *d)
 {
     float w[MANY] = {0}, g[MANY] = {0};

@@ -100,6 +100,7 @@ START_TEST(what_changes_the_arithmetic_counts)
     CHANGE("spec.train.optimizer.epsilon", s.train.optimizer.epsilon = 1e-6);
     CHANGE("spec.train.optimizer.clipNorm", s.train.optimizer.clip_norm = 0);
     CHANGE("spec.train.optimizer.name", s.train.optimizer.name = OPTIMIZER_LION);
+    CHANGE("spec.train.optimizer.state", s.train.optimizer.state = OPTIMIZER_STATE_INT8);
     CHANGE("spec.train.optimizer.momentum", s.train.optimizer.momentum = 0.5);
     CHANGE("spec.train.optimizer.minLearningRate", s.train.optimizer.min_learning_rate = 1e-5);
     CHANGE("spec.train.optimizer.decaySteps", s.train.optimizer.decay_steps = 7);
@@ -301,7 +302,8 @@ START_TEST(a_field_that_is_newer_had_its_default)
     ck_assert(!identity_write(&a, y, &e));
     memcpy(x, y, sizeof x);
     forget(x, "spec.train.optimizer.beta2");
-    static const char *const newer[] = {"name", "minLearningRate", "layerDecay"}; /* than 0.1.0 */
+    static const char *const newer[] = {
+        "name", "state", "minLearningRate", "layerDecay"}; /* than 0.1.0 */
     for (size_t i = 0; i < sizeof newer / sizeof *newer; i++) {
         char key[64];
         snprintf(key, sizeof key, "spec.train.optimizer.%s", newer[i]);

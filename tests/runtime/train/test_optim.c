@@ -2,8 +2,9 @@
  * Goal: each optimizer's update, decay, clipping and rates are those of its definition. Method:
  * AdamW, SGD and Lion by plain loops in double over several steps, with and without rates that fall
  * by layer; fifty losses of every optimizer beside torch's (Lion: its authors' lines) on the tiny
- * Llama; sixty with states in BF16 and Int8 beside F32's; schedules at their corners; a step whose gradient is not finite
- * changes nothing and names the tensor, on the processor and on the simulated GPU.
+ * Llama; sixty with states in BF16 and Int8 beside F32's; schedules at their corners; a step whose
+ * gradient is not finite changes nothing and names the tensor, on the processor and on the
+ * simulated GPU.
  * needs: cuda
  */
 #include "runtime/train/optim.h"

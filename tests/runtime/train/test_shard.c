@@ -1,8 +1,8 @@
 /*
  * Goal: slices cover every element once, and a state written by any world is read whole. Method:
  * ranges for many totals and worlds; the tiny model's parameters and the state of each optimizer
- * written by 3 ranks' slices, Adafactor's also by so many that some have nothing to write, states in
- * BF16 and in codes also, and read into a fresh model, whose next step is the same.
+ * written by 3 ranks' slices, Adafactor's also by so many that some have nothing to write, states
+ * in BF16 and in codes also, and read into a fresh model, whose next step is the same.
  */
 #include "runtime/train/shard.h"
 
