@@ -389,8 +389,8 @@ struct op_mask {
     const float *w;
 };
 
-/* What an update keeps of its elements, m and v, is of type `state`: F32; BF16; or U8, an index of a
-   dynamic code (Dettmers et al., arXiv:2110.02861), signed for m, for v without sign, times the
+/* What an update keeps of its elements, m and v, is of type `state`: F32; BF16; or U8, an index of
+   a dynamic code (Dettmers et al., arXiv:2110.02861), signed for m, for v without sign, times the
    greatest magnitude of the OP_STATE_BLOCK elements that it stands among, which is in m_scale and
    v_scale (count / OP_STATE_BLOCK, rounded up) F32. An update decodes, computes in F32, and encodes
    what it has computed: the weights follow from what was not yet rounded. To U8 the nearest value

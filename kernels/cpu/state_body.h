@@ -1,7 +1,8 @@
 /*
- * state_body: what optimizers keep of their elements (op_adamw in kernels/ops.h), as F32 for a chunk
- * of an update and back. F32 is used where it stands; else a chunk is decoded into a buffer. Part of
- * isa_body.h. Chunks are whole blocks, so the results do not depend on the number of threads.
+ * state_body: what optimizers keep of their elements (op_adamw in kernels/ops.h), as F32 for a
+ * chunk of an update and back. F32 is used where it stands; else a chunk is decoded into a buffer.
+ * Part of isa_body.h. Chunks are whole blocks, so the results do not depend on the number of
+ * threads.
  */
 struct state_code {
     float value[256];
