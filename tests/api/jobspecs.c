@@ -35,7 +35,8 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "packing: true}, "
     "sequenceLength: 32, batchSequences: 12, "
     "steps: 100, seed: 9007199254740991, optimizer: {name: AdamW, state: BF16, "
-    "learningRate: 0.5, schedule: Linear, minLearningRate: 0.25, warmupSteps: 3, layerDecay: 0.75, weightDecay: 0, "
+    "learningRate: 0.5, schedule: Linear, minLearningRate: 0.25, warmupSteps: 3, "
+    "layerDecay: 0.75, weightDecay: 0, "
     "beta1: 0.8, beta2: 0.95, epsilon: 1e-6, clipNorm: 0}, "
     "distill: {teacher: /data/z, temperature: 3, weight: 0.25}, "
     "recompute: Selective, evaluateEverySteps: 4, tensorboard: /data/tb, output: /data/out}}}";
