@@ -83,6 +83,11 @@ struct fill {         /* host */
     uint8_t *encoded; /* the same as blocks; NULL: the base is not quantized */
 };
 
+static void *row_at(const struct stored *w, const struct tensor *p, int64_t row)
+{
+    return (char *)w->data + dtype_bytes(w->type, row * p->shape[1]);
+}
+
 /* Host F32 values to where the tensor lives: the master, or the frozen weights in their type. */
 static void place_rows(struct model *m, const struct tensor *p, bool trained, int64_t row,
     int64_t n, const struct fill *s)
@@ -93,12 +98,12 @@ static void place_rows(struct model *m, const struct tensor *p, bool trained, in
         return;
     }
     const struct stored to = model_frozen(m, p);
-    char *at = (char *)to.data + dtype_bytes(to.type, first);
     if (dtype_block(to.type) > 1)
         encode_rows(to.type, s->rows, n, p->shape[1], s->encoded);
     else if (to.type == DTYPE_BF16)
         narrow(s->rows, count);
-    dev_upload(m->dev, at, dtype_block(to.type) > 1 ? (const void *)s->encoded : s->rows,
+    dev_upload(m->dev, row_at(&to, p, row),
+        dtype_block(to.type) > 1 ? (const void *)s->encoded : s->rows,
         (size_t)dtype_bytes(to.type, count));
 }
 
@@ -134,10 +139,10 @@ static int copy_rows(struct model *m, struct weights *w, const struct tensor *p,
     int64_t n, const struct fill *s, struct err *e)
 {
     const struct stored to = model_frozen(m, p);
-    int64_t bytes = dtype_bytes(to.type, p->shape[1]);
     int rc = weights_read(w, p->name, p->shape[0], p->shape[1], row, n, to.type, s->rows, e);
     if (!rc)
-        dev_upload(m->dev, (char *)to.data + row * bytes, s->rows, (size_t)(n * bytes));
+        dev_upload(
+            m->dev, row_at(&to, p, row), s->rows, (size_t)dtype_bytes(to.type, n * p->shape[1]));
     return rc;
 }
 

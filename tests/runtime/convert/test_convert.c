@@ -2,8 +2,9 @@
  * Goal: a converted model is the same model. Method: the tiny golden models, with a tokenizer of
  * their vocabularies, to GGUF and back: tensors to the bit, configuration, tokens; blocks against
  * their encoder; losses of source and output, which are equal where nothing is rounded; an
- * adapter's sum; what is pruned; the report; what is refused, a stop, and that nothing is left
- * behind then.
+ * adapter's sum; what is pruned; the names that llama.cpp has for Mistrals and mixtures; a
+ * training's quantized base against the file; the report; what is refused, a stop, and that
+ * nothing is left behind then.
  */
 #include "runtime/convert/convert.h"
 
