@@ -502,6 +502,11 @@ START_TEST(what_cannot_be_is_refused_and_leaves_nothing)
     golden_write(path, spaces, strlen(spaces));
     refuse("tiny-llama", "g", "\"format\":\"GGUF\"", ERR_DATA,
         "its normalizer and pre-tokenizer are none that GGUF files have a name for");
+    static const char unigram[] =
+        "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",0]]}}";
+    golden_write(path, unigram, strlen(unigram));
+    refuse("tiny-llama", "g", "\"format\":\"GGUF\"", ERR_DATA,
+        "a GGUF file is written with a BPE of bytes only, and this is a Unigram");
 }
 END_TEST
 

@@ -391,6 +391,7 @@ START_TEST(a_digest_is_of_all_that_decides)
     static const char *const texts[] = {"a", "b", "ab", "<s>"};
     struct tok_text tokens[4], merges[1][2] = {{{"a", 1}, {"b", 1}}};
     uint8_t kinds[] = {TOK_NORMAL, TOK_NORMAL, TOK_NORMAL, TOK_SPECIAL}, flags[4] = {0};
+    double scores[4] = {0};
     struct tok_def d = {.vocab = 4, .merge_count = 1, .eos = 3, .stage_count = 1};
     for (int i = 0; i < 4; i++)
         tokens[i] = (struct tok_text){texts[i], strlen(texts[i])};
@@ -398,6 +399,7 @@ START_TEST(a_digest_is_of_all_that_decides)
     d.kinds = kinds;
     d.flags = flags;
     d.merges = merges;
+    d.scores = scores;
     d.stages[0].pattern = "a+";
     uint64_t same = tok_def_digest(&d);
     ck_assert_uint_eq(tok_def_digest(&d), same);
@@ -418,6 +420,8 @@ START_TEST(a_digest_is_of_all_that_decides)
     DIFFERS(d.stages[0].drop = TOK_SPLIT_DROP_REST, d.stages[0].drop = TOK_SPLIT_DROP_NONE);
     DIFFERS(d.steps.count = 1, d.steps.count = 0);
     DIFFERS(d.prefix.count = 1, d.prefix.count = 0);
+    DIFFERS(scores[1] = -1, scores[1] = 0);
+    DIFFERS(d.spaces = TOK_SPACES_MARKED, d.spaces = TOK_SPACES_AS_IS);
 #undef DIFFERS
 }
 END_TEST
