@@ -63,7 +63,7 @@ clean_up() {
 # The client counts and prints as `check` does; its last line is its own sum, which is taken over.
 client() { # part argument...
 	local line status=0
-	timeout 240 "$python" tests/e2e/openai_client.py "$@" >"$work/client" 2>&1 || status=$?
+	timeout 600 "$python" tests/e2e/openai_client.py "$@" >"$work/client" 2>&1 || status=$?
 	grep -vE '^[0-9]+ passed, ' "$work/client" || true
 	line=$(grep -E '^[0-9]+ passed, ' "$work/client" || echo "0 passed, 1 failed")
 	read -r good _ bad _ <<<"$line"

@@ -7,7 +7,7 @@
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 data=$work/data out=$work/out logs=$work/data/ckpt/kjv/samples
-steps=24 batch=6
+steps=16 batch=6
 
 # As nobody where this test is root: what works then needs no rights.
 user=(env "TMPDIR=$work" "HOME=$work")
