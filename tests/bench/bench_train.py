@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""bench_train.py CASE TYPE MODE [SECONDS [THREADS]]: what bench_train.c measures, of torch: MODE is eager or compiled. Weights are
+"""bench_train.py CASE TYPE MODE [SECONDS [THREADS [LAYERS]]]: what bench_train.c measures, of torch: MODE is eager or compiled. Weights are
 random, there is no dropout, BF16 is autocast over FP32 weights, AdamW is torch's fused one."""
 import resource
 import statistics
@@ -13,11 +13,12 @@ WARM_UP = 2
 name, kind, mode = sys.argv[1:4]
 seconds = float(sys.argv[4]) if len(sys.argv) > 4 else 30
 torch.set_num_threads(int(sys.argv[5]) if len(sys.argv) > 5 else 2)
+layers = int(sys.argv[6]) if len(sys.argv) > 6 else 0  # 0: all
 torch.manual_seed(1)
 
 
 def smollm2():
-    return LlamaForCausalLM(LlamaConfig(vocab_size=49152, hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3,
+    return LlamaForCausalLM(LlamaConfig(vocab_size=49152, hidden_size=576, num_hidden_layers=layers or 30, num_attention_heads=9, num_key_value_heads=3,
                                         intermediate_size=1536, max_position_embeddings=2048, tie_word_embeddings=True, use_cache=False))
 
 
@@ -27,11 +28,11 @@ def lora():
 
 
 def gpt2():
-    return GPT2LMHeadModel(GPT2Config(vocab_size=50304, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, use_cache=False))
+    return GPT2LMHeadModel(GPT2Config(vocab_size=50304, n_layer=layers or 12, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, use_cache=False))
 
 
 def bert():
-    return BertForTokenClassification(BertConfig(num_labels=9, hidden_dropout_prob=0, attention_probs_dropout_prob=0))
+    return BertForTokenClassification(BertConfig(num_labels=9, num_hidden_layers=layers or 12, hidden_dropout_prob=0, attention_probs_dropout_prob=0))
 
 
 make, sequences, tokens = {"gpt2": (gpt2, 4, 512), "smollm2": (smollm2, 4, 512), "smollm2-lora": (lora, 4, 512), "bert": (bert, 16, 128)}[name]

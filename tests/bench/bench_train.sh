@@ -1,48 +1,74 @@
 #!/bin/bash
-# bench_train.sh BUILD [CASE...]: training of BUILD beside torch's, one after the other on two threads: FP32 and BF16 of each case
-# (gpt2, smollm2, smollm2-lora, bert), ROUNDS times (2); tokens per second and peak memory, medians, and ours over torch's faster mode.
-# SECONDS_EACH (20) of steps are timed a run; TYPES ("F32 BF16") and MODES ("eager compiled") say what of them. A python with torch
-# comes from tests/golden/requirements.txt, once a machine, or is PYTHON.
+# bench_train.sh BUILD [CASE...]: training of BUILD beside torch's on two threads: FP32 and BF16 of each case (gpt2, smollm2,
+# smollm2-lora, bert). Ours, torch eager and torch compiled take turns, ROUNDS (2) of them, SECONDS_EACH (8) of steps a turn; the table
+# has the medians, and ours over the faster mode of torch. A mode whose turn has not ended after LIMIT (150) seconds is "cut off" and
+# has no further turns of this case. TYPES ("F32 BF16") and MODES ("eager compiled") say what there is of them, LAYERS (0: all) how many
+# of a model's layers, to try it out. Half an hour on two cores that do nothing else. A python with torch comes from
+# tests/golden/requirements.txt, once a machine, or is PYTHON.
 set -euo pipefail
 build=$1 && shift
 here=$(dirname "$0")
 python=$("$here/../golden/python")
-seconds=${SECONDS_EACH:-20}
+seconds=${SECONDS_EACH:-8} limit=${LIMIT:-150} layers=${LAYERS:-0}
 [ $# -gt 0 ] || set -- gpt2 smollm2 smollm2-lora bert
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-median() { sort -n "$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-run() { # name command...
-    local line rate memory
-    line=$("${@:2}")
+begin=$SECONDS
+
+median() { sort -n "$1" | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
+turn() { # name command...: tokens per second and MiB to $work/name.rate and .memory
+    local line rate memory status=0
+    [ ! -e "$work/$1.out" ] || return 0
+    line=$(timeout -k 5 "$limit" "${@:2}") || status=$?
+    if [ $status = 124 ] || [ $status = 137 ]; then
+        echo "cut off" >"$work/$1.out"
+        line="cut off after $limit s"
+    elif [ $status != 0 ]; then
+        echo "failed" >"$work/$1.out"
+        line="failed ($status)"
+    else
+        read -r rate _ memory _ <<<"$line"
+        echo "$rate" >>"$work/$1.rate"
+        echo "$memory" >>"$work/$1.memory"
+    fi
     echo "  $1: $line" >&2
-    read -r rate _ memory _ <<<"$line"
-    echo "$rate" >>"$work/$1.rate"
-    echo "$memory" >>"$work/$1.memory"
 }
+cell() { # name: what the table says of it
+    if [ -e "$work/$1.out" ]; then
+        cat "$work/$1.out"
+    elif [ -e "$work/$1.rate" ]; then
+        printf '%.1f, %.0f MiB' "$(median "$work/$1.rate")" "$(median "$work/$1.memory")"
+    else
+        echo "-"
+    fi
+}
+faster() { # torch's faster mode that was not cut off
+    local mode
+    for mode in ${MODES:-eager compiled}; do
+        [ -e "$work/$mode.out" ] || [ ! -e "$work/$mode.rate" ] || echo "$(median "$work/$mode.rate") $mode"
+    done | sort -rn | awk 'NR == 1 { print $2 }'
+}
+over() { awk -v a="$(median "$work/llmjob.$2")" -v b="$(median "$work/$1.$2")" 'BEGIN { printf "%.2f", a / b }'; }
 one() { # case type
-    local mode ours theirs rate best=0 less
+    local i mode best ratios="- | -"
     rm -f "$work"/*
+    echo "$1 $2" >&2
     for ((i = 0; i < ${ROUNDS:-2}; i++)); do
-        run llmjob "$build/tests/bench/bench_train" "$1" "$2" "$seconds" 2
+        turn llmjob "$build/tests/bench/bench_train" "$1" "$2" "$seconds" 2 "$layers"
         for mode in ${MODES:-eager compiled}; do
-            run "$mode" "$python" "$here/bench_train.py" "$1" "$2" "$mode" "$seconds" 2
+            turn "$mode" "$python" "$here/bench_train.py" "$1" "$2" "$mode" "$seconds" 2 "$layers"
         done
     done
-    for mode in ${MODES:-eager compiled}; do
-        rate=$(median "$work/$mode.rate")
-        if awk "BEGIN { exit !($rate > $best) }"; then
-            best=$rate theirs=$mode
-        fi
-    done
-    ours=$(median "$work/llmjob.rate")
-    less=$(median "$work/llmjob.memory")
-    awk -v c="$1" -v t="$2" -v a="$ours" -v b="$best" -v m="$theirs" -v x="$less" -v y="$(median "$work/$theirs.memory")" \
-        'BEGIN { printf "%-13s %-4s  llmjob %7.1f tokens/s %5d MiB   torch %-8s %7.1f tokens/s %5d MiB   %.2f times as fast, %.2f of the memory\n",
-            c, t, a, x, m, b, y, a / b, x / y }'
+    best=$(faster)
+    [ -e "$work/llmjob.out" ] || [ -z "$best" ] || ratios="$(over "$best" rate) | $(over "$best" memory)"
+    echo "| $1 | $2 | $(cell llmjob) | $(cell eager) | $(cell compiled) | $ratios |"
 }
+
+echo "| case | type | llmjob: tokens/s, memory | torch eager | torch compiled | times as fast as torch's faster mode | of its memory |"
+echo "|---|---|---|---|---|---|---|"
 for case in "$@"; do
     for type in ${TYPES:-F32 BF16}; do
         one "$case" "$type"
     done
 done
+echo "  $((SECONDS - begin)) s, load $(cut -d ' ' -f 1 /proc/loadavg)" >&2
