@@ -2,7 +2,7 @@
 # bench_train.sh BUILD [CASE...]: training of BUILD beside torch's on two threads: FP32 and BF16 of each case (gpt2, smollm2,
 # smollm2-lora, bert). Ours, torch eager and torch compiled take turns, ROUNDS (2) of them, SECONDS_EACH (8) of steps a turn; the table
 # has the medians, and ours over the faster mode of torch. A mode whose turn has not ended after LIMIT (150) seconds is "cut off" and
-# has no further turns of this case. TYPES ("F32 BF16") and MODES ("eager compiled") say what there is of them, LAYERS (0: all) how many
+# has no further turns of this case; from the second on, turns are left out where the MINUTES (33) would not do. TYPES ("F32 BF16") and MODES ("eager compiled") say what there is of them, LAYERS (0: all) how many
 # of a model's layers, to try it out. Half an hour on two cores that do nothing else. A python with torch comes from
 # tests/golden/requirements.txt, once a machine, or is PYTHON.
 set -euo pipefail
@@ -11,6 +11,8 @@ here=$(dirname "$0")
 python=$("$here/../golden/python")
 seconds=${SECONDS_EACH:-8} limit=${LIMIT:-150} layers=${LAYERS:-0}
 [ $# -gt 0 ] || set -- gpt2 smollm2 smollm2-lora bert
+read -ra types <<<"${TYPES:-F32 BF16}"
+share=$((${MINUTES:-33} * 60 / ($# * ${#types[@]}))) finished=0 # seconds for a case and type
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 begin=$SECONDS
@@ -54,6 +56,7 @@ one() { # case type
     rm -f "$work"/*
     echo "$1 $2" >&2
     for ((i = 0; i < ${ROUNDS:-2}; i++)); do
+        [ $i = 0 ] || [ $((2 * (SECONDS - begin))) -lt $((share * (2 * finished + 1))) ] || break # half of what it may take has gone
         turn llmjob "$build/tests/bench/bench_train" "$1" "$2" "$seconds" 2 "$layers"
         for mode in ${MODES:-eager compiled}; do
             turn "$mode" "$python" "$here/bench_train.py" "$1" "$2" "$mode" "$seconds" 2 "$layers"
@@ -67,8 +70,9 @@ one() { # case type
 echo "| case | type | llmjob: tokens/s, memory | torch eager | torch compiled | times as fast as torch's faster mode | of its memory |"
 echo "|---|---|---|---|---|---|---|"
 for case in "$@"; do
-    for type in ${TYPES:-F32 BF16}; do
+    for type in "${types[@]}"; do
         one "$case" "$type"
+        finished=$((finished + 1))
     done
 done
 echo "  $((SECONDS - begin)) s, load $(cut -d ' ' -f 1 /proc/loadavg)" >&2
