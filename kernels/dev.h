@@ -58,6 +58,16 @@ static inline uint16_t f32_to_bf16(float f) /* round to nearest even; NaN stays 
 float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float f);
 
+/* The same of either type of 16 bits. */
+static inline float half_to_f32(enum dtype t, uint16_t h)
+{
+    return t == DTYPE_F16 ? f16_to_f32(h) : bf16_to_f32(h);
+}
+static inline uint16_t f32_to_half(enum dtype t, float f)
+{
+    return t == DTYPE_F16 ? f32_to_f16(f) : f32_to_bf16(f);
+}
+
 struct dev;
 struct ops;
 struct driver_comms;

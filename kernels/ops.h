@@ -7,7 +7,7 @@
  * Conventions: row-major, contiguous unless a stride (ld, in elements) is given. B batch, T tokens
  * of a sequence, N = B*T rows, C channels, H query heads, G key/value heads, D head size, V
  * vocabulary, F hidden size of the feed-forward. `t` is the element type of activations and
- * weights: F32 or BF16 (matmul: F16 as well). Gradients of weights, statistics and losses are
+ * weights: F32, BF16 or F16. Gradients of weights, statistics and losses are
  * always F32; sums are accumulated in F32. "+=" marks an accumulating output.
  */
 #ifndef KERNELS_OPS_H
@@ -202,7 +202,7 @@ struct op_kv_store {
     const int32_t *position; /* (n) I32 */
     const int32_t *pages;    /* I32, or NULL */
     int64_t pages_ld, page_tokens;
-    enum dtype kv_type; /* F32 or BF16 */
+    enum dtype kv_type; /* F32, BF16 or F16 */
 };
 
 /* Decoding: q (n, h, d) F32, one new token each of n sequences; k_cache, v_cache of sequence i:
@@ -222,7 +222,7 @@ struct op_attention_decode {
     float *o;
     const int32_t *pages; /* I32, or NULL */
     int64_t pages_ld, page_tokens;
-    enum dtype kv_type; /* F32 or BF16 */
+    enum dtype kv_type; /* F32, BF16 or F16 */
 };
 
 /* y (n, f) = silu(gate) * up; gate and up (n, f) with row stride ld (so that one (n, 2f) product
@@ -332,6 +332,7 @@ struct op_xent {
     float scale;
     bool backward;
     void *gradient16; /* (n, v) BF16, rows ld apart, of F32 logits; or NULL */
+    bool f16;         /* that is F16 instead */
     enum op_xent_stage stage;
     int64_t first;    /* 0 when the vocabulary is whole */
     float *top, *sum; /* (n); NULL when the stage is WHOLE */
@@ -351,6 +352,7 @@ struct op_distill {
     float *loss;
     float scale, weight, temperature; /* w, T > 0 */
     uint16_t *gradient16;             /* BF16, rows ld apart; or NULL */
+    bool f16;                         /* that is F16 instead */
 };
 
 /* y = a * x + b * y over count elements (types independent); sumsq (1) F32, if not NULL: a is
@@ -528,6 +530,12 @@ OPS_INLINE float op_code_value(bool with_sign, int i)
         scale /= 10;
     float value = (float)(2 * parts + 18 * (at - parts) + 9) / (float)(scale * parts);
     return with_sign && i < 127 ? -value : value;
+}
+
+/* The type of a gradient beside its logits. */
+OPS_INLINE enum dtype op_type16(bool f16)
+{
+    return f16 ? DTYPE_F16 : DTYPE_BF16;
 }
 
 /* Of rows in groups: where row i begins. */

@@ -185,6 +185,11 @@ static void attention_back_head_bf16(const struct attention_back *w, int64_t i, 
     struct attention_back copy = *w;
     attention_back_head(DTYPE_BF16, ATTENTION_PAIRS, &copy, i, memory);
 }
+static void attention_back_head_f16(const struct attention_back *w, int64_t i, char *memory)
+{
+    struct attention_back copy = *w;
+    attention_back_head(DTYPE_F16, false, &copy, i, memory);
+}
 
 /* dk and dv of token i of (wave, tokens): the sum over the query heads of each key/value head. */
 ISA_INLINE void attention_back_sum(enum dtype t, const struct attention_back *w, int64_t i)
@@ -231,11 +236,10 @@ static void isa_attention_back(struct dev *d, const struct op_attention *a)
             char *own = memory + shared + own_bytes * (size_t)omp_get_thread_num();
 #pragma omp for schedule(dynamic, 1)
             for (int64_t i = 0; i < batches * a->h; i++)
-                (a->t == DTYPE_F32 ? attention_back_head_f32 : attention_back_head_bf16)(
-                    &w, i, own);
+                ISA_TYPED(attention_back_head, a->t)(&w, i, own);
 #pragma omp for schedule(static)
             for (int64_t i = 0; i < batches * a->tokens; i++)
-                (a->t == DTYPE_F32 ? attention_back_sum_f32 : attention_back_sum_bf16)(&w, i);
+                ISA_TYPED(attention_back_sum, a->t)(&w, i);
         }
     }
 }

@@ -235,6 +235,10 @@ static void attention_pack_bf16(const struct attention_forward *f, int64_t i, ui
 {
     attention_pack(DTYPE_BF16, ATTENTION_PAIRS, f, i, spare);
 }
+static void attention_pack_f16(const struct attention_forward *f, int64_t i, uint32_t *spare)
+{
+    attention_pack(DTYPE_F16, false, f, i, spare);
+}
 static void attention_queries_f32(const struct attention_forward *f, int64_t i, char *memory)
 {
     struct attention_forward copy = *f;
@@ -244,6 +248,11 @@ static void attention_queries_bf16(const struct attention_forward *f, int64_t i,
 {
     struct attention_forward copy = *f;
     attention_queries(DTYPE_BF16, ATTENTION_PAIRS, &copy, i, memory);
+}
+static void attention_queries_f16(const struct attention_forward *f, int64_t i, char *memory)
+{
+    struct attention_forward copy = *f;
+    attention_queries(DTYPE_F16, false, &copy, i, memory);
 }
 
 static void isa_attention(struct dev *d, const struct op_attention *a)
@@ -264,10 +273,10 @@ static void isa_attention(struct dev *d, const struct op_attention *a)
         char *own = f.own + f.own_bytes * (size_t)omp_get_thread_num();
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < packs; i++)
-            (a->t == DTYPE_F32 ? attention_pack_f32 : attention_pack_bf16)(&f, i, (uint32_t *)own);
+            ISA_TYPED(attention_pack, a->t)(&f, i, (uint32_t *)own);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t i = 0; i < tasks; i++)
-            (a->t == DTYPE_F32 ? attention_queries_f32 : attention_queries_bf16)(&f, i, own);
+            ISA_TYPED(attention_queries, a->t)(&f, i, own);
     }
 }
 
@@ -368,5 +377,5 @@ static void isa_attention_decode(struct dev *d, const struct op_attention_decode
         keys += a->length[i];
 #pragma omp parallel for schedule(dynamic, 1) if (keys * a->h * a->d > ISA_PARALLEL_BYTES)
     for (int64_t i = 0; i < a->n * a->h; i++)
-        (a->kv_type == DTYPE_F32 ? attention_decode_head_f32 : attention_decode_head_bf16)(a, i);
+        ISA_TYPED(attention_decode_head, a->kv_type)(a, i);
 }

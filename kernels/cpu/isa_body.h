@@ -38,7 +38,11 @@ typedef float isa_vec __attribute__((vector_size(4 * ISA_VECTOR), may_alias));
     }
 #define ISA_LEAVES(name, args) \
     ISA_LEAF(name, args, f32, DTYPE_F32) \
-    ISA_LEAF(name, args, bf16, DTYPE_BF16)
+    ISA_LEAF(name, args, bf16, DTYPE_BF16) \
+    ISA_LEAF(name, args, f16, DTYPE_F16)
+/* The one of them for a type known at run time. */
+#define ISA_TYPED(name, t) \
+    ((t) == DTYPE_F32 ? name##_f32 : (t) == DTYPE_BF16 ? name##_bf16 : name##_f16)
 
 /* Below this many bytes of work a second thread costs more than it brings. */
 #define ISA_PARALLEL_BYTES (64 << 10)

@@ -144,7 +144,7 @@ static void isa_layernorm_back(struct dev *d, const struct op_layernorm *a)
     }
 #pragma omp parallel for schedule(static) if (a->n * a->c * 2 > ISA_PARALLEL_BYTES)
     for (int64_t chunk = 0; chunk < chunks; chunk++)
-        (a->t == DTYPE_F32 ? rows_layernorm_back_f32 : rows_layernorm_back_bf16)(&b, chunk);
+        ISA_TYPED(rows_layernorm_back, a->t)(&b, chunk);
     rows_add_parts(a->dw, b.parts, 2 * a->c, a->c, chunks);
     rows_add_parts(a->dbias, b.parts + a->c, 2 * a->c, a->c, chunks);
 }
@@ -184,7 +184,7 @@ static void isa_bias_back(struct dev *d, const struct op_bias_back *a)
         return;
 #pragma omp parallel for schedule(static) if (a->n * a->c * 2 > ISA_PARALLEL_BYTES)
     for (int64_t chunk = 0; chunk < chunks; chunk++)
-        (a->t == DTYPE_F32 ? rows_bias_back_f32 : rows_bias_back_bf16)(&b, chunk);
+        ISA_TYPED(rows_bias_back, a->t)(&b, chunk);
     rows_add_parts(a->dbias, b.parts, a->c, a->c, chunks);
 }
 
@@ -208,5 +208,5 @@ static void isa_scale(struct dev *d, const struct op_scale *a)
     (void)d;
 #pragma omp parallel for schedule(static) if (a->n * a->c * 2 > ISA_PARALLEL_BYTES)
     for (int64_t i = 0; i < a->n; i++)
-        (a->t == DTYPE_F32 ? rows_scale_f32 : rows_scale_bf16)(a, i);
+        ISA_TYPED(rows_scale, a->t)(a, i);
 }

@@ -183,6 +183,31 @@ static inline void math_narrow(const float *restrict x, int64_t n, uint16_t *res
         out[j] = math_to_bf16(x[j]);
 }
 
+static inline void math_narrow_f16(const float *restrict x, int64_t n, uint16_t *restrict out)
+{
+    int64_t i = 0;
+#if defined(__F16C__)
+    for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i *)(out + i),
+            _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+#endif
+#pragma omp simd
+    for (int64_t j = i; j < n; j++)
+        out[j] = math_to_f16(x[j]);
+}
+
+static inline void math_widen_f16(const uint16_t *restrict h, int64_t n, float *restrict out)
+{
+    int64_t i = 0;
+#if defined(__F16C__)
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(h + i))));
+#endif
+#pragma omp simd
+    for (int64_t j = i; j < n; j++)
+        out[j] = math_from_f16(h[j]);
+}
+
 /* Elements [at, at + n) of p as F32: in place, or in buffer (MATH_SPAN). */
 ISA_INLINE const float *math_span(
     enum dtype t, const void *p, int64_t at, int64_t n, float *restrict buffer)
@@ -192,9 +217,7 @@ ISA_INLINE const float *math_span(
     const uint16_t *restrict h = (const uint16_t *)p + at;
     union math_bits v;
     if (t == DTYPE_F16) {
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++)
-            buffer[i] = math_from_f16(h[i]);
+        math_widen_f16(h, n, buffer);
         return buffer;
     }
 #pragma omp simd private(v)
@@ -213,8 +236,10 @@ ISA_INLINE float *math_out(enum dtype t, void *p, int64_t at, float *buffer)
 
 ISA_INLINE void math_put(enum dtype t, void *p, int64_t at, int64_t n, const float *buffer)
 {
-    if (t != DTYPE_F32)
+    if (t == DTYPE_BF16)
         math_narrow(buffer, n, (uint16_t *)p + at);
+    else if (t == DTYPE_F16)
+        math_narrow_f16(buffer, n, (uint16_t *)p + at);
 }
 
 /* x = square root of x, in place. sqrtf sets errno and so is never vectorised; this is the same

@@ -16,9 +16,7 @@ ISA_INLINE void matmul_put(enum dtype t, void *p, int64_t at, int64_t n, const f
     else if (t == DTYPE_BF16)
         math_narrow(x, n, (uint16_t *)p + at);
     else
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++)
-            math_store(DTYPE_F16, p, at + i, x[i]);
+        math_narrow_f16(x, n, (uint16_t *)p + at);
 }
 
 /* sums (n) = alpha * the product from `at` on + beta * c (n) */
@@ -72,16 +70,10 @@ ISA_INLINE void matmul_finish_row(enum dtype t, const struct matmul_finish *f, i
     }
 }
 ISA_LEAVES(matmul_finish_row, struct matmul_finish)
-ISA_LEAF(matmul_finish_row, struct matmul_finish, f16, DTYPE_F16)
 
 static void matmul_finish_any(const struct matmul_finish *f, int64_t i)
 {
-    if (f->op.c_type == DTYPE_F32)
-        matmul_finish_row_f32(f, i);
-    else if (f->op.c_type == DTYPE_BF16)
-        matmul_finish_row_bf16(f, i);
-    else
-        matmul_finish_row_f16(f, i);
+    ISA_TYPED(matmul_finish_row, f->op.c_type)(f, i);
 }
 
 static void isa_matmul_finish(const struct op_matmul *a)

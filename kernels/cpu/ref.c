@@ -274,7 +274,7 @@ static void ref_xent_finish(const struct op_xent *a, int64_t i, double top, doub
 {
     int64_t row = i * a->ld, target = a->target[i] - a->first;
     bool counts = a->target[i] >= 0, here = counts && target >= 0 && target < a->v;
-    enum dtype out_type = a->gradient16 ? DTYPE_BF16 : a->t;
+    enum dtype out_type = a->gradient16 ? op_type16(a->f16) : a->t;
     void *out = a->gradient16 ? a->gradient16 : a->logits;
     a->loss[i] = here ? (float)(log(sum) + top - ref_load(a->t, a->logits, row + target)) : 0;
     for (int64_t j = 0; a->backward && j < a->v; j++) {
@@ -330,7 +330,7 @@ void op_ref_distill(struct dev *d, const struct op_distill *a)
             double dx = (1 - w) * (exp(z[j] - one) - (j == target)) +
                 w * temperature * (exp(log_p) - exp(log_q));
             divergence += exp(log_q) * (log_q - log_p);
-            ref_store(a->gradient16 ? DTYPE_BF16 : DTYPE_F32,
+            ref_store(a->gradient16 ? op_type16(a->f16) : DTYPE_F32,
                 a->gradient16 ? (void *)a->gradient16 : a->logits, i * a->ld + j,
                 target < 0 ? 0 : (float)(dx * a->scale));
         }

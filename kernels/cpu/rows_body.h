@@ -19,10 +19,7 @@ static inline int64_t rows_of_chunk(int64_t n)
         _Pragma("omp parallel for schedule(static) if (rows_many_)") for (int64_t i_ = 0; \
                                                                           i_ < (n); i_++) \
         { \
-            if ((a)->t == DTYPE_F32) \
-                row##_f32((a), i_); \
-            else \
-                row##_bf16((a), i_); \
+            ISA_TYPED(row, (a)->t)((a), i_); \
         } \
     } while (0)
 
@@ -201,12 +198,8 @@ static void isa_rmsnorm_back(struct dev *d, const struct op_rmsnorm *a)
         !(b.parts = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(chunks * a->c) * sizeof(float))))
         return;
 #pragma omp parallel for schedule(static) if (a->n * a->c * 2 > ISA_PARALLEL_BYTES)
-    for (int64_t chunk = 0; chunk < chunks; chunk++) {
-        if (a->t == DTYPE_F32)
-            rows_rmsnorm_back_f32(&b, chunk);
-        else
-            rows_rmsnorm_back_bf16(&b, chunk);
-    }
+    for (int64_t chunk = 0; chunk < chunks; chunk++)
+        ISA_TYPED(rows_rmsnorm_back, a->t)(&b, chunk);
     for (int64_t chunk = 0; b.parts && chunk < chunks; chunk++)
         for (int64_t j = 0; j < a->c; j++)
             a->dw[j] += b.parts[chunk * a->c + j];
@@ -262,12 +255,8 @@ static void isa_rope(struct dev *d, const struct op_rope *a)
         r.frequency[p] =
             op_rope_scaled(&a->scaling, pow(a->theta, -2.0 * (double)p / (double)a->d));
 #pragma omp parallel for schedule(static) if (a->n * a->heads * a->d * 2 > ISA_PARALLEL_BYTES)
-    for (int64_t i = 0; i < a->n; i++) {
-        if (a->t == DTYPE_F32)
-            rows_rope_f32(&r, i);
-        else
-            rows_rope_bf16(&r, i);
-    }
+    for (int64_t i = 0; i < a->n; i++)
+        ISA_TYPED(rows_rope, a->t)(&r, i);
 }
 
 /* -- gated feed-forward -- */
@@ -350,7 +339,7 @@ ISA_INLINE void rows_xent_finish(
     float xs[MATH_SPAN], each = a->scale / sum, at_target = 0;
     int64_t row = i * a->ld, target = a->target[i] - a->first;
     bool here = target >= 0 && target < a->v;
-    enum dtype out_type = a->gradient16 ? DTYPE_BF16 : t;
+    enum dtype out_type = a->gradient16 ? op_type16(a->f16) : t;
     void *out = a->gradient16 ? a->gradient16 : a->logits;
     if (here)
         at_target = math_load(t, a->logits, row + target);
@@ -434,7 +423,7 @@ static void rows_distill(const struct op_distill *a, int64_t i)
     float top = rows_distill_stats(z, a->v, by, &ours), hard = (1 - a->weight) * a->scale;
     float other = rows_distill_stats(u, a->v, by, &theirs), at_target = z[target];
     float one = rows_distill_sum(z, a->v, top, 1), soft = a->weight * a->temperature * a->scale;
-    enum dtype out_type = a->gradient16 ? DTYPE_BF16 : DTYPE_F32;
+    enum dtype out_type = a->gradient16 ? op_type16(a->f16) : DTYPE_F32;
     void *out = a->gradient16 ? (void *)a->gradient16 : a->logits;
     ROWS_SPANS(from, n, a->v)
     {

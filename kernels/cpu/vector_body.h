@@ -97,7 +97,7 @@ static void vector_convert_chunk(const struct op_convert *args, int64_t chunk)
     if (a->y_type == DTYPE_BF16)
         math_narrow((const float *)a->x + from, to - from, (uint16_t *)a->y + from);
     else if (a->y_type == DTYPE_F16)
-        vector_convert(DTYPE_F32, DTYPE_F16, a, from, to);
+        math_narrow_f16((const float *)a->x + from, to - from, (uint16_t *)a->y + from);
     else if (a->x_type == DTYPE_F32)
         vector_convert(DTYPE_F32, DTYPE_F32, a, from, to);
     else if (a->x_type == DTYPE_BF16)
@@ -139,10 +139,7 @@ ISA_LEAVES(vector_gelu_back, struct op_gelu_back)
 static void isa_gelu_back(struct dev *d, const struct op_gelu_back *a)
 {
     (void)d;
-    if (a->t == DTYPE_F32)
-        VECTOR_RUN(vector_gelu_back_f32, a, a->count);
-    else
-        VECTOR_RUN(vector_gelu_back_bf16, a, a->count);
+    VECTOR_RUN(ISA_TYPED(vector_gelu_back, a->t), a, a->count);
 }
 
 /* -- tanh and its gradient -- */
@@ -158,10 +155,7 @@ ISA_LEAVES(vector_tanh, struct op_tanh)
 static void isa_tanh(struct dev *d, const struct op_tanh *a)
 {
     (void)d;
-    if (a->t == DTYPE_F32)
-        VECTOR_RUN(vector_tanh_f32, a, a->count);
-    else
-        VECTOR_RUN(vector_tanh_bf16, a, a->count);
+    VECTOR_RUN(ISA_TYPED(vector_tanh, a->t), a, a->count);
 }
 
 ISA_INLINE void vector_tanh_back(enum dtype t, const struct op_tanh *a, int64_t chunk)
@@ -178,10 +172,7 @@ ISA_LEAVES(vector_tanh_back, struct op_tanh)
 static void isa_tanh_back(struct dev *d, const struct op_tanh *a)
 {
     (void)d;
-    if (a->t == DTYPE_F32)
-        VECTOR_RUN(vector_tanh_back_f32, a, a->count);
-    else
-        VECTOR_RUN(vector_tanh_back_bf16, a, a->count);
+    VECTOR_RUN(ISA_TYPED(vector_tanh_back, a->t), a, a->count);
 }
 
 /* -- dropout -- */
@@ -201,10 +192,7 @@ ISA_LEAVES(vector_dropout, struct op_dropout)
 static void isa_dropout(struct dev *d, const struct op_dropout *a)
 {
     (void)d;
-    if (a->t == DTYPE_F32)
-        VECTOR_RUN(vector_dropout_f32, a, a->count);
-    else
-        VECTOR_RUN(vector_dropout_bf16, a, a->count);
+    VECTOR_RUN(ISA_TYPED(vector_dropout, a->t), a, a->count);
 }
 
 /* -- sum of squares -- */

@@ -78,9 +78,9 @@ __device__ inline void forward_softmax(
     }
 }
 
-template <int D, int MT, bool KEEP>
+template <int D, int MT, bool KEEP, class E>
 __device__ inline void forward_step(const struct attention_job &j, struct forward_state<D, MT> &w,
-    const tile_rows<D, MT, KEEP> &q, const bf16 *k, const bf16 *v, const struct forward_span &at)
+    const tile_rows<E, D, MT, KEEP> &q, const E *k, const E *v, const struct forward_span &at)
 {
     float s[MT][KEYS / 8][4];
     uint32_t p[MT][KEYS / 16][4];
@@ -93,14 +93,14 @@ __device__ inline void forward_step(const struct attention_job &j, struct forwar
         at.key < attention_first(j.a, at.b, at.row + MT * 16 - 1))
         forward_mask<MT>(j.a, s, at);
     forward_softmax<D, MT>(w, s, j.scale2);
-    tile_pack<MT, KEYS / 8>(p, s);
+    tile_pack<E, MT, KEYS / 8>(p, s);
     tile_product<D, MT, KEYS / 16>(w.o, p, v);
 }
 
 /* Divides by the sum and writes o and lse of the warp's rows; `tile` is the warp's part of Q. */
-template <int D, int MT>
+template <int D, int MT, class E>
 __device__ inline void forward_finish(
-    const struct attention_job &j, struct forward_state<D, MT> &w, int row, bf16 *tile)
+    const struct attention_job &j, struct forward_state<D, MT> &w, int row, E *tile)
 {
     const struct op_attention &a = j.a;
     int head = attention_head(j), heads = (int)a.h, lane = threadIdx.x % WARP;
@@ -117,28 +117,28 @@ __device__ inline void forward_finish(
             a.lse[head * a.tokens + r] = r < length ? w.top[i / 2][i % 2] * a.scale + logf(sum) : 0;
     }
     tile_write<D, MT>(
-        (bf16 *)a.o + at * a.d, a.h * a.d, a.tokens - row, length - row, a.d, tile, w.o, factor);
+        (E *)a.o + at * a.d, a.h * a.d, a.tokens - row, length - row, a.d, tile, w.o, factor);
 }
 
-template <int D, int MT>
+template <class E, int D, int MT>
 __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_forward(struct attention_job j)
 {
     constexpr int ROWS = ATTENTION_WARPS * MT * 16, LD = D + ATTENTION_PAD;
     constexpr bool KEEP = D <= 64; /* the fragments of Q stay in registers */
     if (attention_beyond(j))
         return;
-    SHARED(bf16, shared);
-    bf16 *kv = shared + ROWS * LD; /* K, V of one tile, of the next */
+    SHARED(E, shared);
+    E *kv = shared + ROWS * LD; /* K, V of one tile, of the next */
     const struct op_attention &a = j.a;
     int head = attention_head(j), b = head / (int)a.h, h = head % (int)a.h;
     int g = h / (int)(a.h / a.g);
     int row = attention_tile(!a.bidirectional) * ROWS, length = attention_length(a, b);
     int begin = attention_first(a, b, row) / KEYS * KEYS;
-    const bf16 *k = (const bf16 *)a.k + (b * a.tokens + begin) * a.ldk + g * a.d;
-    const bf16 *v = (const bf16 *)a.v + (b * a.tokens + begin) * a.ldv + g * a.d;
+    const E *k = (const E *)a.k + (b * a.tokens + begin) * a.ldk + g * a.d;
+    const E *v = (const E *)a.v + (b * a.tokens + begin) * a.ldv + g * a.d;
     int keys = row >= length ? 0 : a.bidirectional ? length : min(length, row + ROWS);
     int warp_row = (int)threadIdx.x / WARP * MT * 16;
-    tile_rows<D, MT, KEEP> q = {};
+    tile_rows<E, D, MT, KEEP> q = {};
     struct forward_state<D, MT> w;
 
     tile_zero(w.o);
@@ -146,19 +146,19 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_forward(struct
         w.top[i / 2][i % 2] = -INFINITY;
         w.sum[i / 2][i % 2] = 0;
     }
-    tile_copy<D, ROWS>(shared, (const bf16 *)a.q + (b * a.tokens + row) * a.ldq + h * a.d, a.ldq,
-        length - row, a.d);
+    tile_copy<D, ROWS>(
+        shared, (const E *)a.q + (b * a.tokens + row) * a.ldq + h * a.d, a.ldq, length - row, a.d);
     tile_copy<D, KEYS>(kv + (begin & KEYS) * 2 * LD, k, a.ldk, keys - begin, a.d);
     tile_copy<D, KEYS>(kv + ((begin & KEYS) * 2 + KEYS) * LD, v, a.ldv, keys - begin, a.d);
     copy_async_commit();
     for (int key = begin; key < keys; key += KEYS) {
-        bf16 *now = kv + (key & KEYS) * 2 * LD;
+        E *now = kv + (key & KEYS) * 2 * LD;
         copy_async_wait<0>();
         __syncthreads(); /* the tile is here, and nobody reads the one before */
         if (key == begin)
             q.set(shared + warp_row * LD);
         if (key + KEYS < keys) {
-            bf16 *next = kv + (~key & KEYS) * 2 * LD;
+            E *next = kv + (~key & KEYS) * 2 * LD;
             k += KEYS * a.ldk;
             v += KEYS * a.ldv;
             tile_copy<D, KEYS>(next, k, a.ldk, keys - key - KEYS, a.d);
@@ -175,7 +175,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_forward(struct
 
 bool attention_check(struct dev *d, const struct op_attention *a)
 {
-    if (a->t != DTYPE_F32 && a->t != DTYPE_BF16)
+    if (a->t > DTYPE_F16)
         cuda_refuse(d, "attention: elements of type %s", dtype_name(a->t));
     else if (a->d < 1 || a->d > ATTENTION_PLAIN_D || a->g < 1 || a->h % a->g)
         cuda_refuse(d, "attention: %lld heads over %lld of size %lld (up to %d)", (long long)a->h,
@@ -202,22 +202,23 @@ dim3 attention_grid(const struct op_attention *a, int64_t heads, int64_t rows, i
 
 template <int D, int MT> static constexpr size_t forward_shared(void)
 {
-    return (ATTENTION_WARPS * MT * 16 + 4 * KEYS) * (D + ATTENTION_PAD) * sizeof(bf16);
+    return (ATTENTION_WARPS * MT * 16 + 4 * KEYS) * (D + ATTENTION_PAD) * 2;
 }
 
-template <int D, int MT> static void forward_launch(struct dev *d, const struct op_attention *a)
+template <class E, int D, int MT>
+static void forward_launch(struct dev *d, const struct op_attention *a)
 {
     constexpr int ROWS = ATTENTION_WARPS * MT * 16;
-    int64_t group = a->h / a->g, read = 2 * a->tokens * a->d * (int64_t)sizeof(bf16) / group;
+    int64_t group = a->h / a->g, read = 2 * a->tokens * a->d * 2 / group;
     struct attention_job j = {};
     j.a = *a;
     j.scale2 = a->scale * LOG2E;
     j.heads = (int)(a->b * a->h);
-    launch<attention_forward<D, MT>>(
+    launch<attention_forward<E, D, MT>>(
         d, attention_grid(a, j.heads, ROWS, read), ATTENTION_THREADS, forward_shared<D, MT>(), j);
 }
 
-template <int D> static void forward_rows(struct dev *d, const struct op_attention *a)
+template <class E, int D> static void forward_rows(struct dev *d, const struct op_attention *a)
 {
     struct cuda_dev *c = (struct cuda_dev *)d;
     static_assert(forward_shared<D, 1>() <= SHARED_LEAST, "fits every device");
@@ -225,9 +226,21 @@ template <int D> static void forward_rows(struct dev *d, const struct op_attenti
        fit where a block has less shared memory. */
     if (a->b * a->h * blocks_of(a->tokens, 128) < c->sm_count ||
         forward_shared<D, 2>() > c->shared_max)
-        forward_launch<D, 1>(d, a);
+        forward_launch<E, D, 1>(d, a);
     else
-        forward_launch<D, 2>(d, a);
+        forward_launch<E, D, 2>(d, a);
+}
+
+template <class E> static void forward_sizes(struct dev *d, const struct op_attention *a)
+{
+    if (a->d <= 32)
+        forward_rows<E, 32>(d, a);
+    else if (a->d <= 64)
+        forward_rows<E, 64>(d, a);
+    else if (a->d <= 96)
+        forward_rows<E, 96>(d, a);
+    else
+        forward_rows<E, 128>(d, a);
 }
 
 void op_cuda_attention(struct dev *d, const struct op_attention *a)
@@ -236,12 +249,8 @@ void op_cuda_attention(struct dev *d, const struct op_attention *a)
         return;
     if (!attention_fits(a, false))
         attention_plain(d, a);
-    else if (a->d <= 32)
-        forward_rows<32>(d, a);
-    else if (a->d <= 64)
-        forward_rows<64>(d, a);
-    else if (a->d <= 96)
-        forward_rows<96>(d, a);
+    else if (a->t == DTYPE_BF16)
+        forward_sizes<bf16>(d, a);
     else
-        forward_rows<128>(d, a);
+        forward_sizes<f16>(d, a);
 }

@@ -1,8 +1,8 @@
 /*
- * attention: what the attention kernels share: which tile a block computes, tiles of BF16 in shared
+ * attention: what the attention kernels share: which tile a block computes, tiles of E in shared
  * memory, and the two products they are made of. One warp owns MT times 16 rows of a block's tile;
  * what it accumulates stays in registers, and scores become the left operand of the next product
- * without leaving them (FlashAttention-2, arXiv:2307.08691).
+ * without leaving them (FlashAttention-2, arXiv:2307.08691). E is bf16 or f16.
  *
  * Rows in shared memory are D + 8 elements apart: an odd number of 16-byte pieces, so that the
  * eight rows of an ldmatrix lie in different banks. D is the head size rounded up to a tile's; the
@@ -98,9 +98,9 @@ __device__ inline float exp2_fast(float x)
 {
     return exp2f(x);
 }
-__device__ inline uint32_t pack_bf16(float low, float high)
+template <class E> __device__ inline uint32_t pack_pair(float low, float high)
 {
-    return from_float<bf16>(low).bits | (uint32_t)from_float<bf16>(high).bits << 16;
+    return from_float<E>(low).bits | (uint32_t)from_float<E>(high).bits << 16;
 }
 #else
 __device__ inline float exp2_fast(float x) /* exp2f without its care for denormal results */
@@ -109,21 +109,28 @@ __device__ inline float exp2_fast(float x) /* exp2f without its care for denorma
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
-__device__ inline uint32_t pack_bf16(float low, float high)
+template <class E> __device__ inline uint32_t pack_pair(float low, float high);
+template <> __device__ inline uint32_t pack_pair<bf16>(float low, float high)
 {
     uint32_t y;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
     return y;
 }
+template <> __device__ inline uint32_t pack_pair<f16>(float low, float high)
+{
+    uint32_t y;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+    return y;
+}
 #endif
 
-__device__ inline float bf16_low(uint32_t w)
+template <class E> __device__ inline float pair_low(uint32_t w)
 {
-    return to_float(bf16{(uint16_t)w});
+    return to_float(E{(uint16_t)w});
 }
-__device__ inline float bf16_high(uint32_t w)
+template <class E> __device__ inline float pair_high(uint32_t w)
 {
-    return to_float(bf16{(uint16_t)(w >> 16)});
+    return to_float(E{(uint16_t)(w >> 16)});
 }
 
 __device__ inline float quad_sum(float x) /* of the four lanes that hold a row */
@@ -139,8 +146,8 @@ __device__ inline float quad_max(float x)
 
 /* Starts copying ROWS rows of d elements from p, ld apart, of which the first `valid` exist: a
    thread takes one column of 16-byte pieces, and every STEP-th row. */
-template <int D, int ROWS>
-__device__ inline void tile_copy(bf16 *tile, const bf16 *p, int64_t ld, int valid, int64_t d)
+template <int D, int ROWS, class E>
+__device__ inline void tile_copy(E *tile, const E *p, int64_t ld, int valid, int64_t d)
 {
     constexpr int PIECES = D <= 32 ? 4 : D <= 64 ? 8 : 16, STEP = ATTENTION_THREADS / PIECES;
     int row = (int)threadIdx.x / PIECES, c = (int)threadIdx.x % PIECES * 8;
@@ -158,8 +165,8 @@ __device__ inline void tile_copy(bf16 *tile, const bf16 *p, int64_t ld, int vali
 
 /* Left operand of tile_product_t: MT * 16 rows of D elements in shared memory; with KEEP they are
    read once and stay in registers. */
-template <int D, int MT, bool KEEP> struct tile_rows {
-    const bf16 *at;
+template <class E, int D, int MT, bool KEEP> struct tile_rows {
+    const E *at;
     uint32_t kept[KEEP ? D / 16 : 1][MT][4];
 
     __device__ inline void read(uint32_t (&x)[MT][4], int k) const
@@ -168,7 +175,7 @@ template <int D, int MT, bool KEEP> struct tile_rows {
         for (int m = 0; m < MT; m++)
             ldmatrix_x4(x[m], at + m * 16 * (D + ATTENTION_PAD) + k * 16);
     }
-    __device__ inline void set(const bf16 *tile)
+    __device__ inline void set(const E *tile)
     {
         int lane = threadIdx.x % WARP;
         at = tile + lane % 16 * (D + ATTENTION_PAD) + lane / 16 * 8;
@@ -188,9 +195,9 @@ template <int MT, int NT> __device__ inline void tile_zero(float (&acc)[MT][NT][
 }
 
 /* acc (MT * 16, NT * 8) = X (MT * 16, D) * Y^T, Y (NT * 8, D) in shared memory */
-template <int D, int MT, int NT, bool KEEP>
+template <int D, int MT, int NT, bool KEEP, class E>
 __device__ inline void tile_product_t(
-    float (&acc)[MT][NT][4], const tile_rows<D, MT, KEEP> &x, const bf16 *y)
+    float (&acc)[MT][NT][4], const tile_rows<E, D, MT, KEEP> &x, const E *y)
 {
     constexpr int LD = D + ATTENTION_PAD;
     int lane = threadIdx.x % WARP;
@@ -209,8 +216,8 @@ __device__ inline void tile_product_t(
             UNROLL
             for (int m = 0; m < MT; m++) {
                 const uint32_t *l = KEEP ? x.kept[KEEP ? k : 0][m] : left[m];
-                mma_bf16_16816(acc[m][n], l, right);
-                mma_bf16_16816(acc[m][n + 1], l, right + 2);
+                mma_16816<E>(acc[m][n], l, right);
+                mma_16816<E>(acc[m][n + 1], l, right + 2);
             }
         }
     }
@@ -218,9 +225,9 @@ __device__ inline void tile_product_t(
 
 /* acc (MT * 16, D) += X (MT * 16, KT * 16), as tile_pack left it, * Y (KT * 16, D) in shared
    memory */
-template <int D, int MT, int KT>
+template <int D, int MT, int KT, class E>
 __device__ inline void tile_product(
-    float (&acc)[MT][D / 8][4], const uint32_t (&x)[MT][KT][4], const bf16 *y)
+    float (&acc)[MT][D / 8][4], const uint32_t (&x)[MT][KT][4], const E *y)
 {
     constexpr int LD = D + ATTENTION_PAD;
     int lane = threadIdx.x % WARP;
@@ -233,15 +240,15 @@ __device__ inline void tile_product(
             ldmatrix_x4_trans(right, y + k * 16 * LD + n * 8);
             UNROLL
             for (int m = 0; m < MT; m++) {
-                mma_bf16_16816(acc[m][n], x[m][k], right);
-                mma_bf16_16816(acc[m][n + 1], x[m][k], right + 2);
+                mma_16816<E>(acc[m][n], x[m][k], right);
+                mma_16816<E>(acc[m][n + 1], x[m][k], right + 2);
             }
         }
     }
 }
 
 /* An accumulated product, rounded, as the left operand of the next one: the fragments coincide. */
-template <int MT, int NT>
+template <class E, int MT, int NT>
 __device__ inline void tile_pack(uint32_t (&x)[MT][NT / 2][4], const float (&acc)[MT][NT][4])
 {
     UNROLL
@@ -250,7 +257,7 @@ __device__ inline void tile_pack(uint32_t (&x)[MT][NT / 2][4], const float (&acc
         for (int k = 0; k < NT / 2; k++) {
             UNROLL
             for (int i = 0; i < 4; i++)
-                x[m][k][i] = pack_bf16(
+                x[m][k][i] = pack_pair<E>(
                     acc[m][2 * k + i / 2][i % 2 * 2], acc[m][2 * k + i / 2][i % 2 * 2 + 1]);
         }
     }
@@ -261,9 +268,9 @@ __device__ inline void tile_pack(uint32_t (&x)[MT][NT / 2][4], const float (&acc
  * apart: `rows` of them, zeros from `valid` on. They pass through `tile`, shared memory of the
  * warp's own, for whole 16-byte pieces in a row.
  */
-template <int D, int MT>
-__device__ inline void tile_write(bf16 *out, int64_t ld, int64_t rows, int64_t valid, int64_t d,
-    bf16 *tile, const float (&acc)[MT][D / 8][4], const float (&factor)[MT][2])
+template <int D, int MT, class E>
+__device__ inline void tile_write(E *out, int64_t ld, int64_t rows, int64_t valid, int64_t d,
+    E *tile, const float (&acc)[MT][D / 8][4], const float (&factor)[MT][2])
 {
     constexpr int LD = D + ATTENTION_PAD, PIECES = D / 8;
     int lane = threadIdx.x % WARP;
@@ -274,8 +281,8 @@ __device__ inline void tile_write(bf16 *out, int64_t ld, int64_t rows, int64_t v
         for (int n = 0; n < D / 8; n++) {
             UNROLL
             for (int i = 0; i < 2; i++) {
-                uint32_t two =
-                    pack_bf16(acc[m][n][2 * i] * factor[m][i], acc[m][n][2 * i + 1] * factor[m][i]);
+                uint32_t two = pack_pair<E>(
+                    acc[m][n][2 * i] * factor[m][i], acc[m][n][2 * i + 1] * factor[m][i]);
                 int row = m * 16 + i * 8 + lane / 4;
                 *(uint32_t *)(tile + row * LD + n * 8 + lane % 4 * 2) = two;
             }
@@ -301,7 +308,7 @@ static inline bool attention_fits(const struct op_attention *a, bool back)
     uintptr_t bits = (uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v | (uintptr_t)a->o;
     if (back)
         bits |= (uintptr_t)a->dout | (uintptr_t)a->dq | (uintptr_t)a->dk | (uintptr_t)a->dv;
-    return a->t == DTYPE_BF16 && bits % 16 == 0 && a->d <= 128 &&
+    return a->t != DTYPE_F32 && bits % 16 == 0 && a->d <= 128 &&
         (a->d | a->ldq | a->ldk | a->ldv) % 8 == 0;
 }
 

@@ -24,7 +24,7 @@ template <int MT> struct back_rows { /* [m][0, 1]: of rows 16m + lane / 4, and +
 
 /* delta and lse of a warp's rows, kept for back_key too. The four lanes of a row share its
    columns. */
-template <int MT>
+template <class E, int MT>
 __device__ inline void back_stats(
     const struct attention_job &j, struct back_rows<MT> &w, int row, int length)
 {
@@ -40,11 +40,12 @@ __device__ inline void back_stats(
         int64_t at = base + r * a.h * a.d;
         float sum = 0;
         for (int c = lane % 4 * 8; ok && c < a.d; c += 32) {
-            struct four_words o = *(const struct four_words *)((const bf16 *)a.o + at + c);
-            struct four_words g = *(const struct four_words *)((const bf16 *)a.dout + at + c);
+            struct four_words o = *(const struct four_words *)((const E *)a.o + at + c);
+            struct four_words g = *(const struct four_words *)((const E *)a.dout + at + c);
             UNROLL
             for (int e = 0; e < 4; e++)
-                sum += bf16_low(o.v[e]) * bf16_low(g.v[e]) + bf16_high(o.v[e]) * bf16_high(g.v[e]);
+                sum += pair_low<E>(o.v[e]) * pair_low<E>(g.v[e]) +
+                    pair_high<E>(o.v[e]) * pair_high<E>(g.v[e]);
         }
         w.delta[i / 2][i % 2] = quad_sum(sum);
         w.lse2[i / 2][i % 2] = ok ? a.lse[(int64_t)head * a.tokens + row + r] * LOG2E : INFINITY;
@@ -98,10 +99,10 @@ __device__ inline void back_query_mask(
     }
 }
 
-template <int D, int MT, bool KEEP, bool KEEP_DOUT>
+template <int D, int MT, bool KEEP, bool KEEP_DOUT, class E>
 __device__ inline void back_query_slab(const struct attention_job &j, float (&dq)[MT][D / 8][4],
-    const tile_rows<D, MT, KEEP> &q, const tile_rows<D, MT, KEEP_DOUT> &dout, const bf16 *k,
-    const bf16 *v, const struct back_rows<MT> &w, const struct back_span &at)
+    const tile_rows<E, D, MT, KEEP> &q, const tile_rows<E, D, MT, KEEP_DOUT> &dout, const E *k,
+    const E *v, const struct back_rows<MT> &w, const struct back_span &at)
 {
     constexpr int NT = 4;
     float p[MT][NT][4], dp[MT][NT][4];
@@ -123,7 +124,7 @@ __device__ inline void back_query_slab(const struct attention_job &j, float (&dq
                 p[m][n][i] *= dp[m][n][i] - w.delta[m][i / 2];
         }
     }
-    tile_pack<MT, NT>(ds, p);
+    tile_pack<E, MT, NT>(ds, p);
     tile_product<D, MT, NT / 2>(dq, ds, k);
 }
 
@@ -132,11 +133,11 @@ template <int D> struct back_query_shape {
     static constexpr int keys = D <= 64 ? 64 : 32; /* a tile: two blocks fit a processor */
     static constexpr size_t shared(int rows)
     {
-        return (2 * rows + 4 * keys) * (D + ATTENTION_PAD) * sizeof(bf16);
+        return (2 * rows + 4 * keys) * (D + ATTENTION_PAD) * 2;
     }
 };
 
-template <int D, int MT>
+template <class E, int D, int MT>
 __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_query(struct attention_job j)
 {
     constexpr int ROWS = ATTENTION_WARPS * MT * 16, LD = D + ATTENTION_PAD;
@@ -144,33 +145,33 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_query(struct attent
     constexpr bool KEEP = D <= 64, KEEP_DOUT = D * MT <= 64; /* as registers allow */
     if (attention_beyond(j))
         return;
-    SHARED(bf16, shared);
-    bf16 *kv = shared + 2 * ROWS * LD;
+    SHARED(E, shared);
+    E *kv = shared + 2 * ROWS * LD;
     const struct op_attention &a = j.a;
     int head = attention_head(j), b = head / (int)a.h, g = head % (int)a.h / (int)(a.h / a.g);
     int row = attention_tile(!a.bidirectional) * ROWS, length = attention_length(a, b);
     int keys = row >= length ? 0 : a.bidirectional ? length : min(length, row + ROWS);
     int first = (int)threadIdx.x / WARP * MT * 16;
     int begin = attention_first(a, b, row) / KEYS * KEYS;
-    const bf16 *k = (const bf16 *)a.k + (b * a.tokens + begin) * a.ldk + g * a.d;
-    const bf16 *v = (const bf16 *)a.v + (b * a.tokens + begin) * a.ldv + g * a.d;
-    tile_rows<D, MT, KEEP> q = {};
-    tile_rows<D, MT, KEEP_DOUT> dout = {};
+    const E *k = (const E *)a.k + (b * a.tokens + begin) * a.ldk + g * a.d;
+    const E *v = (const E *)a.v + (b * a.tokens + begin) * a.ldv + g * a.d;
+    tile_rows<E, D, MT, KEEP> q = {};
+    tile_rows<E, D, MT, KEEP_DOUT> dout = {};
     float dq[MT][D / 8][4], factor[MT][2];
     struct back_rows<MT> w;
 
-    tile_copy<D, ROWS>(shared, (const bf16 *)a.q + back_at(a, head, (int)a.h, row, a.ldq), a.ldq,
-        length - row, a.d);
+    tile_copy<D, ROWS>(
+        shared, (const E *)a.q + back_at(a, head, (int)a.h, row, a.ldq), a.ldq, length - row, a.d);
     tile_copy<D, ROWS>(shared + ROWS * LD,
-        (const bf16 *)a.dout + back_at(a, head, (int)a.h, row, a.h * a.d), a.h * a.d, length - row,
+        (const E *)a.dout + back_at(a, head, (int)a.h, row, a.h * a.d), a.h * a.d, length - row,
         a.d);
     tile_copy<D, KEYS>(kv + (begin & KEYS) * 2 * LD, k, a.ldk, keys - begin, a.d);
     tile_copy<D, KEYS>(kv + ((begin & KEYS) * 2 + KEYS) * LD, v, a.ldv, keys - begin, a.d);
     copy_async_commit();
-    back_stats<MT>(j, w, row + first, length);
+    back_stats<E, MT>(j, w, row + first, length);
     tile_zero(dq);
     for (int key = begin; key < keys; key += KEYS) {
-        bf16 *now = kv + (key & KEYS) * 2 * LD;
+        E *now = kv + (key & KEYS) * 2 * LD;
         copy_async_wait<0>();
         __syncthreads();
         if (key == begin) {
@@ -178,7 +179,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_query(struct attent
             dout.set(shared + (ROWS + first) * LD);
         }
         if (key + KEYS < keys) {
-            bf16 *next = kv + (~key & KEYS) * 2 * LD;
+            E *next = kv + (~key & KEYS) * 2 * LD;
             k += KEYS * a.ldk;
             v += KEYS * a.ldv;
             tile_copy<D, KEYS>(next, k, a.ldk, keys - key - KEYS, a.d);
@@ -196,7 +197,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_query(struct attent
     for (int i = 0; i < MT * 2; i++)
         factor[i / 2][i % 2] = a.scale;
     row += first;
-    tile_write<D, MT>((bf16 *)a.dq + back_at(a, head, (int)a.h, row, a.ldq), a.ldq, a.tokens - row,
+    tile_write<D, MT>((E *)a.dq + back_at(a, head, (int)a.h, row, a.ldq), a.ldq, a.tokens - row,
         length - row, a.d, shared + first * LD, dq, factor);
 }
 
@@ -246,11 +247,11 @@ __device__ inline void back_key_mask(
     }
 }
 
-template <int D, int MT>
+template <int D, int MT, class E>
 __device__ inline void back_key_slab(const struct attention_job &j, float (&dk)[MT][D / 8][4],
-    float (&dv)[MT][D / 8][4], const tile_rows<D, MT, false> &k, const tile_rows<D, MT, false> &v,
-    const bf16 *q, const bf16 *dout, const struct attention_stat *stats,
-    const struct back_key_span &at)
+    float (&dv)[MT][D / 8][4], const tile_rows<E, D, MT, false> &k,
+    const tile_rows<E, D, MT, false> &v, const E *q, const E *dout,
+    const struct attention_stat *stats, const struct back_key_span &at)
 {
     constexpr int NT = 4;
     int lane = threadIdx.x % WARP;
@@ -262,7 +263,7 @@ __device__ inline void back_key_slab(const struct attention_job &j, float (&dk)[
     if (!j.a.bidirectional &&
         (MT * 16 - 1 > at.row - at.key || attention_first(j.a, at.b, at.row + NT * 8 - 1) > at.key))
         back_key_mask<MT, NT>(j.a, p, at);
-    tile_pack<MT, NT>(x, p);
+    tile_pack<E, MT, NT>(x, p);
     tile_product<D, MT, NT / 2>(dv, x, dout);
     tile_product_t<D, MT, NT, false>(dp, v, dout);
     UNROLL
@@ -278,14 +279,14 @@ __device__ inline void back_key_slab(const struct attention_job &j, float (&dk)[
             }
         }
     }
-    tile_pack<MT, NT>(x, p);
+    tile_pack<E, MT, NT>(x, p);
     tile_product<D, MT, NT / 2>(dk, x, q);
 }
 
 /* Shared memory: K, V of the block; Q, dout of one tile of QUERIES, of the next; their stats. */
 template <int D, int QUERIES> static constexpr size_t back_key_shared(int rows)
 {
-    return (2 * rows + 4 * QUERIES) * (D + ATTENTION_PAD) * sizeof(bf16) +
+    return (2 * rows + 4 * QUERIES) * (D + ATTENTION_PAD) * 2 +
         2 * QUERIES * sizeof(struct attention_stat);
 }
 
@@ -300,31 +301,31 @@ struct back_key_tile {
     }
 };
 
-template <int D, int QUERIES>
+template <int D, int QUERIES, class E>
 __device__ inline void back_key_copy(const struct attention_job &j, const struct back_key_tile &at,
-    int length, bf16 *tile, struct attention_stat *stats)
+    int length, E *tile, struct attention_stat *stats)
 {
     const struct op_attention &a = j.a;
     int t = threadIdx.x, heads = (int)a.h, first = j.first * (int)(a.h / a.g);
     const struct attention_stat *from = j.stats + (at.head - first) * j.stats_rows + at.row;
 
-    tile_copy<D, QUERIES>(tile, (const bf16 *)a.q + back_at(a, at.head, heads, at.row, a.ldq),
-        a.ldq, length - at.row, a.d);
+    tile_copy<D, QUERIES>(tile, (const E *)a.q + back_at(a, at.head, heads, at.row, a.ldq), a.ldq,
+        length - at.row, a.d);
     tile_copy<D, QUERIES>(tile + QUERIES * (D + ATTENTION_PAD),
-        (const bf16 *)a.dout + back_at(a, at.head, heads, at.row, a.h * a.d), a.h * a.d,
+        (const E *)a.dout + back_at(a, at.head, heads, at.row, a.h * a.d), a.h * a.d,
         length - at.row, a.d);
     if (t < QUERIES / 2) /* two stats are 16 bytes */
         copy_async16(stats + 2 * t, from + 2 * t, true);
 }
 
-template <int D, int MT, int QUERIES>
+template <class E, int D, int MT, int QUERIES>
 __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attention_job j)
 {
     constexpr int ROWS = ATTENTION_WARPS * MT * 16, LD = D + ATTENTION_PAD, SLAB = 32;
     if (attention_beyond(j))
         return;
-    SHARED(bf16, shared);
-    bf16 *tiles = shared + 2 * ROWS * LD;
+    SHARED(E, shared);
+    E *tiles = shared + 2 * ROWS * LD;
     struct attention_stat *stats = (struct attention_stat *)(tiles + 4 * QUERIES * LD);
     const struct op_attention &a = j.a;
     int head = attention_head(j), heads = (int)a.g, b = head / heads, group = (int)(a.h / a.g);
@@ -333,14 +334,14 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attentio
     int key = (int)threadIdx.x / WARP * MT * 16, stage = 0;
     int end = attention_queries_end(a, b, length, row + ROWS - 1);
     struct back_key_tile at = {row < length ? head * group : last, from};
-    tile_rows<D, MT, false> k, v;
+    tile_rows<E, D, MT, false> k, v;
     float dk[MT][D / 8][4], dv[MT][D / 8][4], factor[MT][2], one[MT][2];
 
     k.set(shared + key * LD);
     v.set(shared + (ROWS + key) * LD);
     tile_copy<D, ROWS>(
-        shared, (const bf16 *)a.k + back_at(a, head, heads, row, a.ldk), a.ldk, length - row, a.d);
-    tile_copy<D, ROWS>(shared + ROWS * LD, (const bf16 *)a.v + back_at(a, head, heads, row, a.ldv),
+        shared, (const E *)a.k + back_at(a, head, heads, row, a.ldk), a.ldk, length - row, a.d);
+    tile_copy<D, ROWS>(shared + ROWS * LD, (const E *)a.v + back_at(a, head, heads, row, a.ldv),
         a.ldv, length - row, a.d);
     if (at.head < last)
         back_key_copy<D, QUERIES>(j, at, length, tiles, stats);
@@ -349,7 +350,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attentio
     tile_zero(dv);
     key += row;
     for (; at.head < last; stage ^= 1) {
-        bf16 *now = tiles + stage * 2 * QUERIES * LD;
+        E *now = tiles + stage * 2 * QUERIES * LD;
         struct back_key_tile next = at.next<QUERIES>(from, end);
         copy_async_wait<0>();
         __syncthreads();
@@ -369,38 +370,39 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attentio
         factor[i / 2][i % 2] = a.scale;
         one[i / 2][i % 2] = 1;
     }
-    tile_write<D, MT>((bf16 *)a.dk + back_at(a, head, heads, key, a.ldk), a.ldk, a.tokens - key,
+    tile_write<D, MT>((E *)a.dk + back_at(a, head, heads, key, a.ldk), a.ldk, a.tokens - key,
         length - key, a.d, shared + (key - row) * LD, dk, factor);
-    tile_write<D, MT>((bf16 *)a.dv + back_at(a, head, heads, key, a.ldv), a.ldv, a.tokens - key,
+    tile_write<D, MT>((E *)a.dv + back_at(a, head, heads, key, a.ldv), a.ldv, a.tokens - key,
         length - key, a.d, shared + (ROWS + key - row) * LD, dv, one);
 }
 
 /* Queries' rows are padded to this in the stats, the longest tile of any kernel. */
 #define STATS_ROWS 128
 
-template <int D, int MT> static void back_query_launch(struct dev *d, const struct attention_job *j)
+template <class E, int D, int MT>
+static void back_query_launch(struct dev *d, const struct attention_job *j)
 {
     constexpr int ROWS = ATTENTION_WARPS * MT * 16;
     const struct op_attention *a = &j->a;
-    int64_t read = 2 * a->tokens * a->d * (int64_t)sizeof(bf16) / (a->h / a->g);
-    launch<back_query<D, MT>>(d, attention_grid(a, j->heads, ROWS, read), ATTENTION_THREADS,
+    int64_t read = 2 * a->tokens * a->d * (int64_t)2 / (a->h / a->g);
+    launch<back_query<E, D, MT>>(d, attention_grid(a, j->heads, ROWS, read), ATTENTION_THREADS,
         back_query_shape<D>::shared(ROWS), *j);
 }
 
-template <int D, int MT, int QUERIES>
+template <class E, int D, int MT, int QUERIES>
 static void back_key_launch(struct dev *d, const struct attention_job *j)
 {
     constexpr int ROWS = ATTENTION_WARPS * MT * 16;
     const struct op_attention *a = &j->a;
-    int64_t read = 2 * a->tokens * a->d * (int64_t)sizeof(bf16) * (a->h / a->g);
-    launch<back_key<D, MT, QUERIES>>(d, attention_grid(a, j->heads, ROWS, read), ATTENTION_THREADS,
-        back_key_shared<D, QUERIES>(ROWS), *j);
+    int64_t read = 2 * a->tokens * a->d * (int64_t)2 * (a->h / a->g);
+    launch<back_key<E, D, MT, QUERIES>>(d, attention_grid(a, j->heads, ROWS, read),
+        ATTENTION_THREADS, back_key_shared<D, QUERIES>(ROWS), *j);
 }
 
 /* As in forward: tiles of 128 rows where these occupy the device and fit its shared memory. Beyond
    a head size of 64, dk and dv of 32 rows do not fit a warp's registers; beyond 96, 64 queries not
    every device's shared memory. */
-template <int D>
+template <class E, int D>
 static void back_launch(
     struct dev *d, const struct attention_job *query, const struct attention_job *key)
 {
@@ -413,31 +415,41 @@ static void back_launch(
     int64_t tiles = blocks_of(query->a.tokens, 128);
 
     if (query->heads * tiles < c->sm_count || back_query_shape<D>::shared(128) > c->shared_max)
-        back_query_launch<D, 1>(d, query);
+        back_query_launch<E, D, 1>(d, query);
     else
-        back_query_launch<D, 2>(d, query);
+        back_query_launch<E, D, 2>(d, query);
     if (D <= 64 && key->heads * tiles >= c->sm_count)
-        back_key_launch<D, D <= 64 ? 2 : 1, MANY>(d, key);
+        back_key_launch<E, D, D <= 64 ? 2 : 1, MANY>(d, key);
     else if (back_key_shared<D, MANY>(64) <= c->shared_max)
-        back_key_launch<D, 1, MANY>(d, key);
+        back_key_launch<E, D, 1, MANY>(d, key);
     else
-        back_key_launch<D, 1, LESS>(d, key);
+        back_key_launch<E, D, 1, LESS>(d, key);
+}
+
+template <class E>
+static void back_sizes(
+    struct dev *d, const struct attention_job *query, const struct attention_job *key)
+{
+    int64_t size = query->a.d;
+    if (size <= 32)
+        back_launch<E, 32>(d, query, key);
+    else if (size <= 64)
+        back_launch<E, 64>(d, query, key);
+    else if (size <= 96)
+        back_launch<E, 96>(d, query, key);
+    else
+        back_launch<E, 128>(d, query, key);
 }
 
 static void back_part(
     struct dev *d, const struct attention_job *query, const struct attention_job *key)
 {
-    int64_t size = query->a.d;
     if (!attention_fits(&query->a, true))
         attention_plain_back(d, query, key);
-    else if (size <= 32)
-        back_launch<32>(d, query, key);
-    else if (size <= 64)
-        back_launch<64>(d, query, key);
-    else if (size <= 96)
-        back_launch<96>(d, query, key);
+    else if (query->a.t == DTYPE_BF16)
+        back_sizes<bf16>(d, query, key);
     else
-        back_launch<128>(d, query, key);
+        back_sizes<f16>(d, query, key);
 }
 
 /* In parts whose stats fit the scratch: a part is a number of heads of keys and their queries. */

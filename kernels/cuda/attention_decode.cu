@@ -48,7 +48,11 @@ template <class T> struct decode_row {
 };
 __device__ inline float decode_element(const struct decode_row<bf16> &x, int e)
 {
-    return e % 2 ? bf16_high(x.w[0].v[e / 2]) : bf16_low(x.w[0].v[e / 2]);
+    return e % 2 ? pair_high<bf16>(x.w[0].v[e / 2]) : pair_low<bf16>(x.w[0].v[e / 2]);
+}
+__device__ inline float decode_element(const struct decode_row<f16> &x, int e)
+{
+    return e % 2 ? pair_high<f16>(x.w[0].v[e / 2]) : pair_low<f16>(x.w[0].v[e / 2]);
 }
 __device__ inline float decode_element(const struct decode_row<float> &x, int e)
 {

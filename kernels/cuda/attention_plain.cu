@@ -1,6 +1,6 @@
 /*
  * attention_plain: attention and its gradients without tensor cores, in F32 arithmetic: for F32
- * tensors, and for BF16 ones whose strides, addresses or head size do not fit the tiles of
+ * tensors, and for those of 16 bits whose strides, addresses or head size do not fit the tiles of
  * attention.cu. The same division of work: a block of 128 threads owns rows of queries (or of keys,
  * for dk and dv) and walks the others in tiles of 32, or fewer rows where a block's shared memory
  * does not hold those; operands are converted to F32 as they enter it.
@@ -36,14 +36,18 @@ __device__ inline float row_max(float x)
 
 __device__ inline float plain_load(const struct op_attention &a, const void *p, int64_t i)
 {
-    return a.t == DTYPE_F32 ? load((const float *)p, i) : load((const bf16 *)p, i);
+    return a.t == DTYPE_F32 ? load((const float *)p, i)
+        : a.t == DTYPE_BF16 ? load((const bf16 *)p, i)
+                            : load((const f16 *)p, i);
 }
 __device__ inline void plain_store(const struct op_attention &a, void *p, int64_t i, float x)
 {
     if (a.t == DTYPE_F32)
         store((float *)p, i, x);
-    else
+    else if (a.t == DTYPE_BF16)
         store((bf16 *)p, i, x);
+    else
+        store((f16 *)p, i, x);
 }
 
 /* Element 0 of row `row` of head `head`, of `heads` a token, in a tensor whose rows are ld apart */

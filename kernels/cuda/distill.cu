@@ -1,6 +1,6 @@
 /*
  * distill: cross-entropy with a teacher and its gradient, in place of the student's logits or
- * beside them in BF16. One block a row, which it reads twice: for the greatest of both rows and
+ * beside them in 16 bits. One block a row, which it reads twice: for the greatest of both rows and
  * the sums of exponentials relative to these, kept while they run as in xent.cu, and for
  * divergence and gradient. Sums have a fixed order.
  */
@@ -67,7 +67,9 @@ extern "C" void op_cuda_distill(struct dev *d, const struct op_distill *a)
     }
     if (a->n <= 0)
         return;
-    if (a->gradient16)
+    if (a->gradient16 && a->f16)
+        launch<distill_kernel<f16>>(d, dim3((unsigned)a->n), DISTILL_THREADS, 0, *a);
+    else if (a->gradient16)
         launch<distill_kernel<bf16>>(d, dim3((unsigned)a->n), DISTILL_THREADS, 0, *a);
     else
         launch<distill_kernel<float>>(d, dim3((unsigned)a->n), DISTILL_THREADS, 0, *a);

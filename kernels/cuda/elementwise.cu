@@ -11,17 +11,6 @@
 /* Of an F32 product on its way to 16 bits: 16 MiB stay in the L2 cache of an A100 or H100. */
 #define STRIP_FLOATS ((int64_t)4 << 20)
 
-/* Runs with T = the type t; three element types, unlike WITH_TYPE. */
-#define WITH_FLOAT(t, T, ...) \
-    do { \
-        if ((t) == DTYPE_F16) { \
-            using T = f16; \
-            __VA_ARGS__; \
-        } else { \
-            WITH_TYPE(t, T, __VA_ARGS__); \
-        } \
-    } while (0)
-
 /* For results of type T. For those of 16 bits the fast exponential and division (error 2^-20) do:
    with the exact ones these kernels would be bound by instructions. */
 template <class T> __device__ static inline float exponential(float x)
@@ -292,10 +281,9 @@ static void finish(struct dev *d, const struct op_matmul *a, const X *x, int64_t
 extern "C" void cuda_matmul_finish(struct dev *d, const struct op_matmul *a)
 {
     if (a->c_type == a->ab_type)
-        WITH_FLOAT(a->c_type, C, finish<C, C, C>(d, a, (const C *)a->c, a->ldc, false));
+        WITH_TYPE(a->c_type, C, finish<C, C, C>(d, a, (const C *)a->c, a->ldc, false));
     else
-        WITH_FLOAT(
-            a->ab_type, B, finish<float, B, float>(d, a, (const float *)a->c, a->ldc, false));
+        WITH_TYPE(a->ab_type, B, finish<float, B, float>(d, a, (const float *)a->c, a->ldc, false));
 }
 
 /* Rows [row, row + rows) of a product with F32 operands. */
@@ -331,7 +319,7 @@ extern "C" void cuda_matmul_narrow(struct dev *d, const struct op_matmul *a)
         product.bias = product.pre = NULL;
         product.act = OP_ACT_NONE;
         op_cuda_matmul(d, &product);
-        WITH_FLOAT(a->c_type, C, finish<C, float, float>(d, &part, x, a->n, a->beta != 0));
+        WITH_TYPE(a->c_type, C, finish<C, float, float>(d, &part, x, a->n, a->beta != 0));
     }
 }
 
@@ -441,7 +429,7 @@ template <class X, class Y> static void axpby(struct dev *d, const struct op_axp
 
 extern "C" void op_cuda_axpby(struct dev *d, const struct op_axpby *a)
 {
-    WITH_FLOAT(a->x_type, X, WITH_FLOAT(a->y_type, Y, axpby<X, Y>(d, a)));
+    WITH_TYPE(a->x_type, X, WITH_TYPE(a->y_type, Y, axpby<X, Y>(d, a)));
 }
 
 /*

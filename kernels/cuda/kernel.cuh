@@ -65,19 +65,30 @@ template <> __device__ inline f16 from_float<f16>(float x)
     type *name = reinterpret_cast<type *>(shared_dynamic)
 
 /*
- * D (16, 8) F32 += A (16, 16) BF16 row-major * B (16, 8) BF16 column-major, one warp. Fragments as
- * in the PTX ISA, "Matrix fragments for mma.m16n8k16 with floating-point type": lane = 4 * g + t;
- * a[0] = A[g][2t, 2t+1], a[1] = A[g+8][2t, 2t+1], a[2] = A[g][2t+8, 2t+9], a[3] = A[g+8][2t+8,
- * 2t+9]; b[0] = B[2t, 2t+1][g], b[1] = B[2t+8, 2t+9][g]; d[0, 1] = D[g][2t, 2t+1], d[2, 3] =
- * D[g+8][2t, 2t+1]. The lower half of a word is the element of lower index.
+ * D (16, 8) F32 += A (16, 16) E row-major * B (16, 8) E column-major, one warp; E is bf16 or f16.
+ * Fragments as in the PTX ISA, "Matrix fragments for mma.m16n8k16 with floating-point type": lane =
+ * 4 * g + t; a[0] = A[g][2t, 2t+1], a[1] = A[g+8][2t, 2t+1], a[2] = A[g][2t+8, 2t+9], a[3] =
+ * A[g+8][2t+8, 2t+9]; b[0] = B[2t, 2t+1][g], b[1] = B[2t+8, 2t+9][g]; d[0, 1] = D[g][2t, 2t+1],
+ * d[2, 3] = D[g+8][2t, 2t+1]. The lower half of a word is the element of lower index.
  */
-__device__ inline void mma_bf16_16816(float d[4], const uint32_t a[4], const uint32_t b[2])
+template <class E>
+__device__ inline void mma_16816(float d[4], const uint32_t a[4], const uint32_t b[2]);
+template <>
+__device__ inline void mma_16816<bf16>(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
         "{%8,%9}, {%0,%1,%2,%3};\n"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+template <>
+__device__ inline void mma_16816<f16>(float d[4], const uint32_t a[4], const uint32_t b[2])
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+                 "{%8,%9}, {%0,%1,%2,%3};\n"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 /* Four 8x8 matrices of 16-bit elements from shared memory: lane i gives the address (16-byte
@@ -270,7 +281,7 @@ __device__ inline float block_max(float x, float *room)
     return x;
 }
 
-/* Runs `f<float>` or `f<bf16>` by an element type known at run time: WITH_TYPE(a->t, T, f<T>(d,
+/* Runs f<float>, f<bf16> or f<f16> by an element type known at run time: WITH_TYPE(a->t, T, f<T>(d,
  * a)). */
 #define WITH_TYPE(t, T, ...) \
     do { \
@@ -279,6 +290,9 @@ __device__ inline float block_max(float x, float *room)
             __VA_ARGS__; \
         } else if ((t) == DTYPE_BF16) { \
             using T = bf16; \
+            __VA_ARGS__; \
+        } else if ((t) == DTYPE_F16) { \
+            using T = f16; \
             __VA_ARGS__; \
         } else { \
             cuda_refuse(d, "%s: elements of type %s", __func__, dtype_name(t)); \

@@ -1,5 +1,5 @@
 /*
- * xent: softmax cross-entropy with its gradient, in place of the logits or beside them in BF16,
+ * xent: softmax cross-entropy with its gradient, in place of the logits or beside them in 16 bits,
  * whole or over a part of the vocabulary (OP_XENT_STATS, OP_XENT_FINISH). One block a row.
  *
  * A row is read from memory once: one pass keeps a running maximum and the sum of exponentials
@@ -15,12 +15,16 @@
 #define XENT_THREADS_LONG 1024 /* of rows from XENT_LONG columns */
 #define XENT_LONG         16384
 
-/* BF16 logits have three digits: the fast exponential is exact enough. */
+/* Logits of 16 bits have three digits: the fast exponential is exact enough. */
 __device__ static inline float exponential(float x, float)
 {
     return expf(x);
 }
 __device__ static inline float exponential(float x, bf16)
+{
+    return __expf(x);
+}
+__device__ static inline float exponential(float x, f16)
 {
     return __expf(x);
 }
@@ -202,7 +206,9 @@ extern "C" void op_cuda_xent(struct dev *d, const struct op_xent *a)
     }
     if (a->n <= 0)
         return;
-    if (a->gradient16 && a->t == DTYPE_F32)
+    if (a->gradient16 && a->t == DTYPE_F32 && a->f16)
+        xent_launch<float, f16>(d, a);
+    else if (a->gradient16 && a->t == DTYPE_F32)
         xent_launch<float, bf16>(d, a);
     else if (a->gradient16)
         cuda_refuse(d, "cross-entropy: a gradient beside logits of type %s", dtype_name(a->t));

@@ -123,7 +123,8 @@ void cudasim_combine_ballot(struct cudasim_warp *const lane[32], uint32_t mask);
 void cudasim_combine_add(struct cudasim_warp *const lane[32], uint32_t mask);
 void cudasim_combine_max(struct cudasim_warp *const lane[32], uint32_t mask);
 void cudasim_combine_min(struct cudasim_warp *const lane[32], uint32_t mask);
-void cudasim_combine_mma(struct cudasim_warp *const lane[32], uint32_t mask);
+void cudasim_combine_mma_bf16(struct cudasim_warp *const lane[32], uint32_t mask);
+void cudasim_combine_mma_f16(struct cudasim_warp *const lane[32], uint32_t mask);
 void cudasim_combine_ldmatrix(struct cudasim_warp *const lane[32], uint32_t mask);
 void cudasim_combine_ldmatrix_trans(struct cudasim_warp *const lane[32], uint32_t mask);
 }
@@ -497,13 +498,23 @@ static inline float max(float x, float y)
 /* -- the twins of kernel.cuh: memory, tensor cores, launching -- */
 #define SHARED(type, name) type *name = reinterpret_cast<type *>(cudasim_shared())
 
-static inline void mma_bf16_16816(
-    float d[4], const uint32_t a[4], const uint32_t b[2], CUDASIM_SITE)
+struct bf16; /* kernel.cuh */
+struct f16;
+template <class E> struct cudasim_mma;
+template <> struct cudasim_mma<bf16> {
+    static constexpr auto combine = cudasim_combine_mma_bf16;
+};
+template <> struct cudasim_mma<f16> {
+    static constexpr auto combine = cudasim_combine_mma_f16;
+};
+
+template <class E>
+static inline void mma_16816(float d[4], const uint32_t a[4], const uint32_t b[2], CUDASIM_SITE)
 {
     struct cudasim_warp op = {};
     op.mask = 0xffffffffu;
-    op.combine = cudasim_combine_mma;
-    op.name = "mma_bf16_16816";
+    op.combine = cudasim_mma<E>::combine;
+    op.name = "mma_16816";
     op.file = file;
     op.line = line;
     op.d = d;

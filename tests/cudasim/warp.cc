@@ -111,12 +111,17 @@ void cudasim_combine_min(struct cudasim_warp *const lane[32], uint32_t)
     spread(lane, (uint64_t)best);
 }
 
-static float half_of(uint32_t word, int upper) /* a BF16 of a register */
+static float bf16_of(uint32_t word, int upper) /* of a register */
 {
     return __uint_as_float(upper ? word & 0xffff0000u : word << 16);
 }
 
-void cudasim_combine_mma(struct cudasim_warp *const lane[32], uint32_t)
+static float f16_of(uint32_t word, int upper)
+{
+    return cudasim_from_half((uint16_t)(upper ? word >> 16 : word));
+}
+
+static void combine_mma(struct cudasim_warp *const lane[32], float (*half_of)(uint32_t, int))
 {
     float a[16][16], b[8][16]; /* b[n][k] */
     for (int i = 0; i < 32; i++) {
@@ -139,6 +144,16 @@ void cudasim_combine_mma(struct cudasim_warp *const lane[32], uint32_t)
                 sum += a[row][k] * b[column][k];
             lane[i]->d[j] = sum;
         }
+}
+
+void cudasim_combine_mma_bf16(struct cudasim_warp *const lane[32], uint32_t)
+{
+    combine_mma(lane, bf16_of);
+}
+
+void cudasim_combine_mma_f16(struct cudasim_warp *const lane[32], uint32_t)
+{
+    combine_mma(lane, f16_of);
 }
 
 void cudasim_combine_ldmatrix(struct cudasim_warp *const lane[32], uint32_t)

@@ -437,7 +437,7 @@ static void *xent_logits(struct parity_run *r, const struct op_xent *a)
     size_t size = (size_t)dtype_bytes(r->t, 1);
     char *logits = parity_input(r, count, r->t, 10);
     float high = 1000;
-    uint16_t high16 = f32_to_bf16(high);
+    uint16_t high16 = r->t == DTYPE_F16 ? f32_to_f16(high) : f32_to_bf16(high);
     for (int64_t i = 0; i + 1 < a->n; i++)
         for (int64_t j = a->v; j < a->ld; j++)
             dev_upload(r->d, logits + (size_t)(i * a->ld + j) * size,
@@ -449,8 +449,9 @@ static void *xent_logits(struct parity_run *r, const struct op_xent *a)
 static void xent_output(struct parity_run *r, const struct op_xent *a, double tolerance)
 {
     if (a->gradient16) { /* and the logits as they were */
-        void *gradient = columns(r, DTYPE_BF16, a->gradient16, a->n, a->ld, 0, a->v);
-        parity_output(r, gradient, a->n * a->v, DTYPE_BF16, op_case_near(DTYPE_BF16, 0));
+        enum dtype t = op_type16(a->f16);
+        void *gradient = columns(r, t, a->gradient16, a->n, a->ld, 0, a->v);
+        parity_output(r, gradient, a->n * a->v, t, op_case_near(t, 0));
         tolerance = 1e-30;
     }
     parity_output(
@@ -460,10 +461,10 @@ static void xent_output(struct parity_run *r, const struct op_xent *a, double to
             (a->n - 1) * (a->ld - a->v), r->t, 1e-30);
 }
 
-/* shape: n, v, 1: backward (2: the gradient goes beside F32 logits, 3: and from an odd address),
-   first column of ours when there are more, padding of a row; every third row has no target. Of
-   more columns, as many stand after ours as before, and all share 20 and 3 v of the exponentials.
- */
+/* shape: n, v, 1: backward (2: the gradient goes beside F32 logits, 3: and from an odd address; 4
+   more: in F16), first column of ours when there are more, padding of a row; every third row has
+   no target. Of more columns, as many stand after ours as before, and all share 20 and 3 v of the
+   exponentials. */
 static void case_xent(struct parity_run *r, const int64_t *s)
 {
     struct op_xent a = {.n = s[0], .v = s[1], .backward = s[2], .scale = 0.37f, .t = r->t};
@@ -491,7 +492,8 @@ static void case_xent(struct parity_run *r, const int64_t *s)
         a.stage = OP_XENT_FINISH;
     }
     if (s[2] >= 2 && r->t == DTYPE_F32) {
-        int64_t skip = s[2] - 2;
+        int64_t skip = s[2] & 1;
+        a.f16 = s[2] & 4;
         a.gradient16 = (uint16_t *)parity_space(r, a.n * a.ld + skip, DTYPE_BF16) + skip;
     }
     r->ops->xent(r->d, &a);
@@ -499,8 +501,8 @@ static void case_xent(struct parity_run *r, const int64_t *s)
     xent_output(r, &a, op_case_near(r->t, 5e-6));
 }
 
-/* shape: n, v, 1: the gradient goes beside the logits, padding of a row; every third row has no
-   target */
+/* shape: n, v, 1, 2: the gradient goes beside the logits in BF16, F16, padding of a row; every
+   third row has no target */
 static void case_distill(struct parity_run *r, const int64_t *s)
 {
     struct op_distill a = {
@@ -514,6 +516,7 @@ static void case_distill(struct parity_run *r, const int64_t *s)
     a.target = target;
     a.loss = parity_space(r, a.n, DTYPE_F32);
     as.logits = a.logits;
+    as.f16 = a.f16 = s[2] == 2;
     as.gradient16 = a.gradient16 = s[2] ? parity_space(r, a.n * a.ld, DTYPE_BF16) : NULL;
     r->ops->distill(r->d, &a);
     parity_output(r, a.loss, a.n, DTYPE_F32, 5e-6);
@@ -646,40 +649,40 @@ static const struct op_case case_table[] = {
             {1, 3, 32, DTYPE_Q8_0}, {5, 9, 4352, DTYPE_Q4_K}, {12, 300, 576, DTYPE_Q5_0},
             {9, 33, 1504, DTYPE_Q5_1}, {17, 10, 256, DTYPE_Q5_0}, {5, 9, 4352, DTYPE_Q5_1},
             {1, 65, 1536, DTYPE_Q5_1}, {4, 9, 96, DTYPE_Q5_0}, QUANT_SHAPES}},
-    [2] = {"embed", case_embed, DTYPE_BF16, false,
+    [2] = {"embed", case_embed, DTYPE_F16, false,
         {{1, 1, 1}, {7, 33, 5}, {7, 33, 5, 1}, {65, 100, 9, 1}, {300, 576, 1000},
             {1, 1, 1, 0, DTYPE_BF16}, {5, 40, 9, 1, DTYPE_BF16}, {3, 33, 7, 0, DTYPE_F16},
             {9, 96, 5, 0, DTYPE_Q8_0}, {1, 32, 1, 0, DTYPE_Q4_0}, {17, 64, 33, 1, DTYPE_Q4_1},
             {9, 96, 5, 1, DTYPE_Q5_0}, {5, 64, 33, 0, DTYPE_Q5_1}, {3, 32, 7, 1, DTYPE_F16},
             {3, 512, 4, 0, DTYPE_Q4_K}, {2, 768, 3, 1, DTYPE_Q6_K}}},
-    [3] = {"embed_back", case_embed_back, DTYPE_BF16, false,
+    [3] = {"embed_back", case_embed_back, DTYPE_F16, false,
         {{1, 1, 1}, {7, 33, 5}, {300, 576, 100}, {2000, 70, 3}, {33, 8, 768}, {40, 5, 1500}}},
-    [4] = {"rmsnorm", case_rmsnorm, DTYPE_BF16, false,
+    [4] = {"rmsnorm", case_rmsnorm, DTYPE_F16, false,
         {ROWS_SHAPES, LONG_ROWS_SHAPES, {6, 8, 0, 0, 3, 5}, {70, 128, 0, 0, 7, 8},
             {8, 300, 0, 0, 2, 4}}},
-    [5] = {"rmsnorm_back", case_rmsnorm_back, DTYPE_BF16, false,
+    [5] = {"rmsnorm_back", case_rmsnorm_back, DTYPE_F16, false,
         {ROWS_SHAPES, {9, 65, 1}, {130, 576, 1, 1}, {33, 100, 0, 1}, {5, 301}, {3, 6145, 0, 1},
             {2, 6152}, {3, 8200, 1, 1}, {2, 8201}, {6, 8, 0, 0, 3, 5}, {70, 128, 1, 0, 7, 8},
             {8, 300, 0, 1, 2, 4}}},
-    [6] = {"rope", case_rope, DTYPE_BF16, false,
+    [6] = {"rope", case_rope, DTYPE_F16, false,
         {{1, 1, 2}, {5, 3, 6, 5, 10}, {65, 9, 64, 0, 2047}, {33, 3, 64, 7, 2047, 1},
             {9, 2, 256, 0, 130000}, {9, 3, 64, 8, 2047, 0, OP_ROPE_LINEAR},
             {9, 3, 64, 0, 2047, 0, OP_ROPE_LLAMA3}, {7, 2, 40, 0, 300, 1, OP_ROPE_LLAMA3}}},
-    [7] = {"attention", case_attention, DTYPE_BF16, false, {ATTENTION_SHAPES, {1, 2048, 1, 1, 64}}},
-    [8] = {"attention_back", case_attention_back, DTYPE_BF16, false,
+    [7] = {"attention", case_attention, DTYPE_F16, false, {ATTENTION_SHAPES, {1, 2048, 1, 1, 64}}},
+    [8] = {"attention_back", case_attention_back, DTYPE_F16, false,
         {ATTENTION_SHAPES, {1, 1024, 1, 1, 64}}},
-    [9] = {"attention_decode", case_attention_decode, DTYPE_BF16, false,
+    [9] = {"attention_decode", case_attention_decode, DTYPE_F16, false,
         {{1, 1, 1, 1, 5}, {3, 70, 4, 2, 33}, {1, 2048, 9, 3, 64}, {8, 300, 6, 2, 128},
             {3, 129, 8, 1, 64, 16}, {2, 65, 3, 3, 40, 64}, {2, 200, 12, 1, 80, 7},
             {5, 17, 2, 2, 256, 1}, {2, 63, 4, 2, 36}, {3, 700, 4, 2, 64, 0, 300},
             {2, 200, 2, 1, 40, 16, 7}, {1, 65, 2, 2, 32, 0, 1}, {2, 90, 2, 1, 64, 0, 90}}},
-    [10] = {"swiglu", case_swiglu, DTYPE_BF16, false, {ROWS_SHAPES, {65, 1536}}},
-    [11] = {"swiglu_back", case_swiglu_back, DTYPE_BF16, false, {ROWS_SHAPES, {65, 1536}}},
-    [12] = {"xent", case_xent, DTYPE_BF16, false,
+    [10] = {"swiglu", case_swiglu, DTYPE_F16, false, {ROWS_SHAPES, {65, 1536}}},
+    [11] = {"swiglu_back", case_swiglu_back, DTYPE_F16, false, {ROWS_SHAPES, {65, 1536}}},
+    [12] = {"xent", case_xent, DTYPE_F16, false,
         {{1, 1, 1}, {3, 5, 1}, {4, 33}, {65, 100, 1}, {9, 1000}, {1, 1, 1, 1}, {6, 33, 0, 5},
             {9, 65, 1, 64}, {7, 1000, 1, 400}, {5, 33, 1, 0, 31}, {4, 61, 0, 0, 3},
             {6, 100, 1, 50, 28}, {3, 50257, 1, 0, 47}, {5, 49152, 2}, {6, 65, 2},
-            {7, 1001, 3, 400, 7}, {3, 49152}}},
+            {7, 1001, 3, 400, 7}, {3, 49152}, {6, 65, 6}, {7, 1001, 7, 400, 7}}},
     [13] = {"axpby", op_case_axpby, DTYPE_F32, false,
         {{1, DTYPE_F32, DTYPE_F32}, {33, DTYPE_BF16, DTYPE_F32}, {100, DTYPE_F32, DTYPE_BF16, 1},
             {5000, DTYPE_BF16, DTYPE_BF16}, {40000, DTYPE_F16, DTYPE_F32, 1},
@@ -703,27 +706,27 @@ static const struct op_case case_table[] = {
             {1001, 7, 0, CLIPPED, DTYPE_BF16}, {5000, 3, 1, 0, DTYPE_BF16}, {1, 1, 0, 0, DTYPE_U8},
             {257, 9, 1, CLIPPED, DTYPE_U8}, {5001, 2, 0, 0, DTYPE_U8},
             {1001, 2, 1, UNCLIPPED | INFINITE, DTYPE_U8}}},
-    [17] = {"layernorm", case_layernorm, DTYPE_BF16, false,
+    [17] = {"layernorm", case_layernorm, DTYPE_F16, false,
         {{9, 65, 1}, {2, 16, 1}, {2, 8200, 1}, ROWS_SHAPES, LONG_ROWS_SHAPES}},
-    [18] = {"layernorm_back", case_layernorm_back, DTYPE_BF16, false,
+    [18] = {"layernorm_back", case_layernorm_back, DTYPE_F16, false,
         {{9, 65, 1}, {33, 100, 0, 1}, {33, 100, 1, 0, 1}, {65, 32, 0, 1, 1}, {3, 1000, 1, 1, 1},
             {5, 301}, {3, 6145, 0, 1, 1}, {2, 6152, 0, 1}, {3, 8200}, {2, 8201, 1, 1, 1},
             ROWS_SHAPES}},
-    [19] = {"bias_back", case_bias_back, DTYPE_BF16, false,
+    [19] = {"bias_back", case_bias_back, DTYPE_F16, false,
         {{9, 65, 3}, {100, 33, 1}, {600, 7, 9}, ROWS_SHAPES, {257, 3072, 0}, {9, 65, 3, 1},
             {600, 8, 0, 1}, {257, 3072, 0, 1}}},
-    [20] = {"gelu_back", case_gelu_back, DTYPE_BF16, false,
+    [20] = {"gelu_back", case_gelu_back, DTYPE_F16, false,
         {{1}, {33, 1}, {4096}, {5001, 1}, {100003}, {1, 0, 1}, {35, 1, 1}, {5001, 0, 1},
             {20001, 1, 1}}},
-    [21] = {"dropout", case_dropout, DTYPE_BF16, false,
+    [21] = {"dropout", case_dropout, DTYPE_F16, false,
         {{1, 0}, {33, 0}, {4097, 6}, {5001, 32}, {777, 63}, {100003, 1}}},
-    [22] = {"kv_store", case_kv_store, DTYPE_BF16, false,
+    [22] = {"kv_store", case_kv_store, DTYPE_F16, false,
         {{1, 1, 1, 1}, {1, 70, 3, 64}, {3, 5, 3, 5}, {4, 33, 2, 8}, {33, 40, 1, 36, 0, 1},
             {5, 21, 3, 16, 8}, {7, 20, 1, 7, 3, 1}, {256, 300, 2, 12, 16, 1}}},
     [23] = {"sample", case_sample, DTYPE_F32, false,
         {{1, 1}, {2, 5}, {7, 33}, {6, 33, 1}, {6, 1000, 1}, {12, 1001}, {3, 49152}}},
-    [24] = {"tanh", case_tanh, DTYPE_BF16, false, {{1}, {33}, {4097}, {100003}}},
-    [25] = {"tanh_back", case_tanh_back, DTYPE_BF16, false, {{1}, {33}, {4097}, {100003}}},
+    [24] = {"tanh", case_tanh, DTYPE_F16, false, {{1}, {33}, {4097}, {100003}}},
+    [25] = {"tanh_back", case_tanh_back, DTYPE_F16, false, {{1}, {33}, {4097}, {100003}}},
     [26] = {"sgd", op_case_sgd, DTYPE_F32, false,
         {{1, 1}, {33, 1, 0, 1}, {5000, 0, CLIPPED, 1}, {1001, 1, UNCLIPPED}, {5001, 1, CLIPPED, 1},
             {1001, 1, UNCLIPPED | INFINITE, 1}, {77, 1, CLIPPED | NO_NUMBER}, {100003, 1, 0, 1},
@@ -739,23 +742,24 @@ static const struct op_case case_table[] = {
             {1025, 48, 1000, 1, CLIPPED}, {33, 40, 2, 1, UNCLIPPED | INFINITE},
             {1, 77, 3, 1, CLIPPED | NO_NUMBER, 1}}},
     [29] = {"distill", case_distill, DTYPE_F32, false,
-        {{1, 1}, {3, 5}, {4, 33, 1, 31}, {65, 100}, {9, 1000, 0, 24}, {5, 49152, 1}, {3, 50257}}},
+        {{1, 1}, {3, 5}, {4, 33, 1, 31}, {65, 100}, {9, 1000, 0, 24}, {5, 49152, 1}, {3, 50257},
+            {4, 1001, 2, 31}}},
     [30] = {"mask", op_case_mask, DTYPE_F32, false, {{1}, {33}, {4097}, {20001}}},
     [31] = {"route", op_case_route, DTYPE_F32, false,
         {{1, 1, 1, 1}, {6, 5, 2, 3, 1}, {40, 33, 4, 10, 1, 1}, {66, 128, 8, 33, 0, 1},
             {3, 1024, 17, 3, 1}, {300, 8, 2, 150, 1, 1}}},
-    [32] = {"route_back", op_case_route_back, DTYPE_BF16, false,
+    [32] = {"route_back", op_case_route_back, DTYPE_F16, false,
         {{1, 2, 1, 1}, {6, 5, 2, 3, 1}, {40, 33, 4, 10, 1, 1}, {66, 128, 8, 33, 0, 1},
             {3, 1024, 17, 3, 1, 0, 1}, {300, 8, 2, 150, 1, 1}}},
     [33] = {"expert_sort", op_case_expert_sort, DTYPE_F32, false,
         {{1, 1}, {7, 3}, {33, 128}, {1000, 8}, {4099, 33}, {70, 1024}}},
-    [34] = {"expert_gather", op_case_expert_gather, DTYPE_BF16, false,
+    [34] = {"expert_gather", op_case_expert_gather, DTYPE_F16, false,
         {{1, 1, 1, 1}, {7, 2, 33, 4}, {65, 8, 100, 9}, {3, 4, 576, 8}}},
-    [35] = {"expert_sum", op_case_expert_sum, DTYPE_BF16, false,
+    [35] = {"expert_sum", op_case_expert_sum, DTYPE_F16, false,
         {{1, 1, 1, 1}, {7, 2, 33, 4, 1}, {65, 8, 100, 9}, {3, 4, 576, 8, 1}}},
-    [36] = {"expert_weigh", op_case_expert_weigh, DTYPE_BF16, false,
+    [36] = {"expert_weigh", op_case_expert_weigh, DTYPE_F16, false,
         {{1, 1}, {7, 33, 1}, {130, 100, 1}, {65, 576}, {3, 1536, 1}}},
-    [37] = {"expert_matmul", op_case_expert_matmul, DTYPE_BF16, true,
+    [37] = {"expert_matmul", op_case_expert_matmul, DTYPE_F16, true,
         {{1, 1, 1, 1}, {7, 3, 5, 9, 2}, {40, 4, 33, 17}, {90, 2, 20, 35, 1}, {33, 128, 16, 24},
             {50, 8, 24, 17, 0, 2, 3}}},
     [38] = {"expert_quant_matmul", op_case_expert_quant_matmul, DTYPE_F32, false,
@@ -763,7 +767,7 @@ static const struct op_case case_table[] = {
             {8, 128, 64, 33, DTYPE_Q8_0}, {40, 4, 32, 17, DTYPE_Q4_0, 1}, {9, 5, 96, 9, DTYPE_Q4_1},
             {8, 5, 64, 33, DTYPE_Q5_0}, {8, 5, 96, 7, DTYPE_Q5_1}, {16, 8, 512, 9, DTYPE_Q4_K},
             {70, 2, 256, 5, DTYPE_Q6_K, 1}}},
-    [39] = {"scale", case_scale, DTYPE_BF16, false,
+    [39] = {"scale", case_scale, DTYPE_F16, false,
         {{1, 1}, {3, 5, 1, 1}, {9, 65, 0, 1}, {33, 64, 1, 0}, {7, 576, 1, 1}, {5, 40, 1, 0, 1},
             {257, 3072}}},
     [40] = {"importance", op_case_importance, DTYPE_F32, false,

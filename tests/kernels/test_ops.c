@@ -4,8 +4,9 @@
  * and on "cpu" with equal inputs; outputs are compared within the case's tolerance. Repeatability
  * compares two runs, and runs with 1, 2 and 3 threads, of those types of a shape that
  * tests/sample.h takes. Under AddressSanitizer they would only repeat the accesses of parity, which
- * is sampled there. That the reference itself is right is shown by test_gradient.c (finite
- * differences), test_ref.c and test_quant.c (golden values).
+ * is sampled there, and everywhere in F16, which but for products is BF16 with another load and
+ * store. That the reference itself is right is shown by test_gradient.c (finite differences),
+ * test_ref.c and test_quant.c (golden values).
  * needs: sample
  */
 #include "tests/kernels/op_cases.h"
@@ -67,7 +68,7 @@ START_TEST(test_parity)
     struct dev *ref = open_dev("cpu-ref", 1), *fast = open_dev("cpu", 2);
     for (int s = 0; s < OP_CASE_SHAPES && c->shapes[s][0]; s++)
         for (enum dtype t = DTYPE_F32; t <= c->last; t++)
-            if (!sanitized || taken(c, s, t))
+            if (!(sanitized || (t == DTYPE_F16 && !c->by_threads)) || taken(c, s, t))
                 compare(c, c->shapes[s], s, t, ref, fast);
     dev_close(ref);
     dev_close(fast);
