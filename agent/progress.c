@@ -18,6 +18,7 @@ void progress_init(struct progress *p)
         .first_validation_loss = NAN,
         .validation_f1 = NAN,
         .validation_match = NAN,
+        .loss_scale = NAN,
         .history_stride = 1,
         .checkpoint_step = -1,
         .resumed_step = 0};
@@ -69,6 +70,8 @@ void progress_step(struct progress *p, const struct json *payload, int64_t now_m
         p->first_loss = p->loss;
     p->tokens = json_int(payload, "tokens", p->tokens);
     p->tokens_per_second = json_num(payload, "tokens_per_second", 0);
+    p->loss_scale = json_num(payload, "loss_scale", NAN);
+    p->skipped = json_int(payload, "skipped_steps", 0);
     /* Several frames may come at once: the rank knows best how long a step took. */
     double seconds = json_num(payload, "seconds", 0);
     if (p->last_step_ms)
@@ -127,6 +130,8 @@ void progress_report(const struct progress *p, struct report *r)
     r->validation_f1 = p->validation_f1;
     r->validation_match = p->validation_match;
     r->tokens_per_second = p->tokens_per_second;
+    r->loss_scale = p->loss_scale;
+    r->skipped = p->skipped;
     r->last_step_ms = p->last_step_wall_ms;
     r->eta_seconds = median_ms && p->steps > p->step ? (p->steps - p->step) * median_ms / 1000 : -1;
     memcpy(r->loss_history, p->history, sizeof r->loss_history);
@@ -149,6 +154,8 @@ void progress_recover(struct progress *p, const struct report *r)
     p->first_validation_loss = r->first_validation_loss;
     p->validation_f1 = r->validation_f1;
     p->validation_match = r->validation_match;
+    p->loss_scale = r->loss_scale;
+    p->skipped = r->skipped;
     p->last_step_wall_ms = r->last_step_ms;
     p->checkpoint_step = r->checkpoint_step;
     p->checkpoint_wall_ms = r->checkpoint_ms;

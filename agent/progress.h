@@ -21,6 +21,8 @@ struct progress {
     double loss, first_loss, validation_loss, first_validation_loss, validation_f1,
         validation_match;
     double tokens_per_second;
+    double loss_scale; /* of FP16; NaN: none */
+    int64_t skipped;   /* steps, by that */
     int64_t last_step_wall_ms,
         last_step_ms;                     /* the second is monotonic, 0: none in this incarnation */
     int64_t step_ms[PROGRESS_STEP_TIMES]; /* durations of the newest steps, a ring */

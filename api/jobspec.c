@@ -18,7 +18,7 @@
 #define MASKING_SHARE "0.15" /* of the tokens, where nothing is said */
 
 static const char *const task_names[] = {"Train", "Serve", "Run", "Convert", "Evaluate", NULL};
-static const char *const precision_names[] = {"FP32", "BF16", NULL};
+static const char *const precision_names[] = {"FP32", "BF16", "FP16", NULL};
 static const char *const init_names[] = {"Pretrained", "Random", NULL};
 static const char *const method_names[] = {"Full", "LoRA", NULL};
 static const char *const objective_names[] = {"CausalLM", "MaskedLM", "TokenClassification",

@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 enum task { TASK_TRAIN, TASK_SERVE, TASK_RUN, TASK_CONVERT, TASK_EVALUATE };
-enum precision { PRECISION_FP32, PRECISION_BF16 };
+enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_FP16 };
 enum init { INIT_PRETRAINED, INIT_RANDOM };
 enum train_method { METHOD_FULL, METHOD_LORA };
 enum objective_kind {

@@ -98,6 +98,8 @@ struct report {
     double validation_f1;    /* of entities, where labels are learnt; NaN: not known */
     double validation_match; /* of pairs: NDCG@10, or with labels Spearman's; NaN likewise */
     double tokens_per_second;
+    double loss_scale; /* of FP16; NaN: none */
+    int64_t skipped;   /* steps that changed nothing, their gradient not being finite by it */
     int64_t last_step_ms, eta_seconds;       /* eta -1: unknown */
     double loss_history[LIMIT_LOSS_HISTORY]; /* oldest first, evenly thinned */
     int loss_history_count;

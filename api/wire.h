@@ -43,7 +43,8 @@ enum wire_type {
     /* rank -> agent */
     WIRE_READY = 64, /* {port}: its collective listener */
     WIRE_LOADED,     /* {parameters, memory_bytes, resumed_step, steps, held_out, device} */
-    WIRE_STEP,       /* {step, loss, tokens, tokens_per_second, grad_norm, learning_rate, seconds};
+    WIRE_STEP,       /* {step, loss, tokens, tokens_per_second, grad_norm, learning_rate, seconds,
+                        loss_scale, skipped_steps}, the last two of FP16;
                         from rank 0, of a few steps at once where the device runs ahead */
     WIRE_EVALUATED, /* {step, loss, f1 or match}; from rank 0; f1 where labels, match where pairs */
     WIRE_SAVED,     /* {step, path}; from rank 0, after the manifest is in place */

@@ -46,6 +46,8 @@ static void fill_progress(struct report *r, const struct json *status, int64_t n
     r->validation_f1 = json_num(p, "validationF1", NAN);
     r->validation_match = json_num(p, "validationMatch", NAN);
     r->tokens_per_second = json_num(p, "tokensPerSecond", NAN);
+    r->loss_scale = json_num(p, "lossScale", NAN);
+    r->skipped = json_int(p, "skippedSteps", 0);
     r->last_step_ms = time_of(p, "lastStepTime");
     r->eta_seconds = eta > now_ms ? (eta - now_ms) / 1000 : -1;
     r->checkpoint_step = json_int(c, "step", -1);

@@ -217,6 +217,8 @@ static void draw_progress(struct canvas *c, const struct screen *s)
         putf(c, "", "rate  %.0f tokens/s  ", r->tokens_per_second);
     if (r->tokens > 0)
         putf(c, DIM, "%lld tokens  ", (long long)r->tokens);
+    if (isfinite(r->loss_scale))
+        putf(c, DIM, "loss scale %.0f, %lld skipped  ", r->loss_scale, (long long)r->skipped);
     if (r->checkpoint_step >= 0) {
         screen_duration(s->now_ms - r->checkpoint_ms, text, sizeof text);
         putf(c, "", "checkpoint at step %lld, %s ago", (long long)r->checkpoint_step, text);
@@ -430,15 +432,17 @@ static void tell_attempts(const struct screen *s, struct screen_told *t, struct 
 static void tell_progress(const struct screen *s, struct screen_told *t, struct buf *out)
 {
     const struct report *r = &s->report;
-    char loss[48] = "", rate[48] = "";
+    char loss[48] = "", rate[48] = "", skipped[48] = "";
     bool last = r->step == r->steps;
     if (r->steps > 0 && r->step != t->step && (last || s->now_ms - t->step_ms >= 2000)) {
         if (isfinite(r->loss))
             snprintf(loss, sizeof loss, "  loss %.4f", r->loss);
         if (r->tokens_per_second > 0)
             snprintf(rate, sizeof rate, "  %.0f tokens/s", r->tokens_per_second);
-        tell_line(
-            s, out, "step %lld/%lld%s%s", (long long)r->step, (long long)r->steps, loss, rate);
+        if (isfinite(r->loss_scale) && r->skipped)
+            snprintf(skipped, sizeof skipped, "  %lld skipped", (long long)r->skipped);
+        tell_line(s, out, "step %lld/%lld%s%s%s", (long long)r->step, (long long)r->steps, loss,
+            rate, skipped);
         t->step = r->step;
         t->step_ms = s->now_ms;
     }

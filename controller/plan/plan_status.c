@@ -83,6 +83,8 @@ static void copy_progress(const struct report *r, struct status *s)
     s->progress.validation_f1 = round_loss(r->validation_f1);
     s->progress.validation_match = round_loss(r->validation_match);
     s->progress.tokens_per_second = round_rate(r->tokens_per_second);
+    s->progress.loss_scale = r->loss_scale;
+    s->progress.skipped = isfinite(r->loss_scale) ? r->skipped : -1;
     s->progress.last_step_ms = whole_seconds(r->last_step_ms);
     s->progress.eta_ms = dated ? s->progress.last_step_ms + r->eta_seconds * 1000 : 0;
 }

@@ -42,9 +42,9 @@ struct status {
         int ranks, data, tensor, pipeline, context;
     } layout;
     struct {
-        int64_t step, steps, tokens, held_out, eta_ms, last_step_ms;
+        int64_t step, steps, tokens, held_out, eta_ms, last_step_ms, skipped;
         double loss, first_loss, validation_loss, first_validation_loss, validation_f1;
-        double validation_match, tokens_per_second;
+        double validation_match, tokens_per_second, loss_scale;
     } progress;
     struct {
         int64_t step, ms;

@@ -33,6 +33,12 @@ struct ckpt_epoch {
 };
 #define CKPT_EPOCHS 256 /* the newest are kept */
 
+/* Of the loss, in FP16 (runtime/train/scale.h). */
+struct ckpt_scale {
+    double scale;           /* a power of two; 0: none */
+    int64_t clean, skipped; /* steps since it changed, and those of all that changed nothing */
+};
+
 struct ckpt_state {  /* what a manifest says beside tensors */
     int64_t step;    /* steps completed */
     int64_t samples; /* data position: samples consumed */
@@ -45,6 +51,7 @@ struct ckpt_state {  /* what a manifest says beside tensors */
     int64_t epoch_labels;
     struct ckpt_epoch epochs[CKPT_EPOCHS];
     int epoch_count;
+    struct ckpt_scale scale;
     char identity[CKPT_IDENTITY_BYTES]; /* of the training; "": version 1 */
     char spec_hash[65];                 /* version 1 only */
     char owner[65]; /* of the incarnation, as given to ckpt_claim; in no manifest */

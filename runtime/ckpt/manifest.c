@@ -46,6 +46,17 @@ static void write_epochs(struct jsonw *w, const struct ckpt_state *s)
     jsonw_close(w);
 }
 
+static void write_scale(struct jsonw *w, const struct ckpt_scale *s)
+{
+    if (!(s->scale > 0))
+        return;
+    jsonw_open(w, "lossScale", '{');
+    jsonw_num(w, "scale", s->scale);
+    jsonw_int(w, "cleanSteps", s->clean);
+    jsonw_int(w, "skippedSteps", s->skipped);
+    jsonw_close(w);
+}
+
 static void write_fields(struct jsonw *w, const struct ckpt_manifest *m)
 {
     const struct ckpt_state *s = &m->state;
@@ -64,6 +75,7 @@ static void write_fields(struct jsonw *w, const struct ckpt_manifest *m)
     jsonw_num(w, "firstValidationLoss", s->first_validation_loss);
     jsonw_num(w, "validationLoss", s->validation_loss);
     write_epochs(w, s);
+    write_scale(w, &s->scale);
     jsonw_raw(w, "identity", s->identity[0] ? s->identity : "{}");
     jsonw_open(w, "files", '[');
     for (int i = 0; i < m->file_count; i++) {
@@ -209,6 +221,19 @@ static int read_epochs(const struct json *v, struct ckpt_state *s, struct err *e
     return rc;
 }
 
+/* Only of FP16. */
+static int read_scale(const struct json *v, struct ckpt_scale *s, struct err *e)
+{
+    if (!v)
+        return 0;
+    double scale = json_num(v, "scale", 0);
+    if (!(scale >= 1) || !isfinite(scale))
+        return err_set(e, ERR_CORRUPT, "lossScale.scale is no number from 1");
+    s->scale = scale;
+    int rc = read_number(v, "cleanSteps", 0, NUMBER_EXACT, &s->clean, e);
+    return rc ? rc : read_number(v, "skippedSteps", 0, NUMBER_EXACT, &s->skipped, e);
+}
+
 static int read_state(const struct json *v, struct ckpt_state *s, struct err *e)
 {
     char seed[17];
@@ -220,7 +245,8 @@ static int read_state(const struct json *v, struct ckpt_state *s, struct err *e)
     if (version > VERSION)
         return err_set(e, ERR_USER, "version %lld: a newer llmjob wrote it", (long long)version);
     if ((rc = read_numbers(v, s, e)) || (rc = read_hex(v, "seed", seed, e)) ||
-        (rc = read_training(v, version, s, e)) || (rc = read_epochs(v, s, e)))
+        (rc = read_training(v, version, s, e)) || (rc = read_epochs(v, s, e)) ||
+        (rc = read_scale(json_get(v, "lossScale"), &s->scale, e)))
         return rc;
     s->seed = strtoull(seed, NULL, 16);
     s->first_loss = json_num(v, "firstLoss", NAN);

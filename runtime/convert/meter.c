@@ -85,7 +85,7 @@ int meter_load(struct meter *m, struct weights *w, struct err *e)
 {
     m->addition = (struct model_addition){adapter_changes, adapter_add, m->merge};
     const struct model_conf c = {.config = *weights_config(w),
-        .t = m->conf->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
+        .t = model_type_of(m->conf->spec->precision),
         .kv_capacity = m->length,
         .addition = m->merge ? &m->addition : NULL,
         .page = m->conf->door->page};

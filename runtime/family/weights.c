@@ -553,7 +553,7 @@ static void decode(
         int64_t n = count < DECODE_ELEMENTS ? count : DECODE_ELEMENTS;
         quant_decode(x->t.type, src, n, part);
         for (int64_t i = 0; i < n; i++)
-            out[i] = f32_to_bf16(part[i]);
+            out[i] = f32_to_half(want, part[i]);
         src += dtype_bytes(x->t.type, n);
         out += n;
         count -= n;
@@ -596,8 +596,7 @@ int weights_read(struct weights *w, const char *name, int64_t expect_rows, int64
         return err_set(e, ERR_DATA, "%s: tensor %s has shape (%lld, %lld), expected (%lld, %lld)",
             w->path, name, (long long)have, (long long)cols, (long long)expect_rows,
             (long long)expect_cols);
-    if (row < 0 || rows < 0 || row > have - rows ||
-        (want != DTYPE_F32 && want != DTYPE_BF16 && want != x->t.type))
+    if (row < 0 || rows < 0 || row > have - rows || (want > DTYPE_F16 && want != x->t.type))
         return err_set(e, ERR_BUG, "%s: tensor %s read beyond its rows", w->path, name);
     if (x->t.dims == 1 && !x->place.interleaved) {
         decode(x, stored_row(x, row, NULL), rows, want, dst);

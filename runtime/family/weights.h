@@ -41,9 +41,9 @@ const char *const *weights_labels(const struct weights *w);
    configuration. */
 bool weights_ends(const struct weights *w, int32_t id);
 
-/* Decodes rows [row, row + rows) of a tensor (a vector has one row a element) to F32 or BF16 in
-   host memory, or gives them in the type that they have. ERR_DATA when absent, or when its shape is
-   not (expect_rows, expect_cols); expect_cols 1 for a vector. */
+/* Decodes rows [row, row + rows) of a tensor (a vector has one row a element) to F32, BF16 or F16
+   in host memory, or gives them in the type that they have. ERR_DATA when absent, or when its shape
+   is not (expect_rows, expect_cols); expect_cols 1 for a vector. */
 int weights_read(struct weights *w, const char *name, int64_t expect_rows, int64_t expect_cols,
     int64_t row, int64_t rows, enum dtype want, void *dst, struct err *e);
 /* The stored blocks of a whole tensor, canonical row order, borrowed until close. */

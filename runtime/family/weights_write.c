@@ -165,7 +165,7 @@ static int write_data(struct hf_writer *w, const float *data, int64_t count, str
     for (int64_t at = 0, n; at < count && !rc; at += n) {
         n = count - at < CHUNK ? count - at : CHUNK;
         for (int64_t i = 0; i < n; i++)
-            part[i] = w->store == DTYPE_F16 ? f32_to_f16(data[at + i]) : f32_to_bf16(data[at + i]);
+            part[i] = f32_to_half(w->store, data[at + i]);
         rc = io_write_full(w->fd, part, (size_t)n * sizeof *part, e);
     }
     return rc;

@@ -7,7 +7,7 @@
 #include "runtime/family/family.h"
 #include "runtime/family/mix.h"
 
-#define WIDE_ELEMENTS (1 << 20) /* on their way to BF16, at once */
+#define WIDE_ELEMENTS (1 << 20) /* on their way to 16 bits, at once */
 
 /* -- which -- */
 
@@ -123,7 +123,7 @@ void blocks_carve(struct blocks *b, const struct batch *s, int64_t most, struct 
         return;
     b->most = most < b->rows ? most : b->rows;
     b->panel = carve_tensor(scratch, b->most, b->in, s->t);
-    if (s->t == DTYPE_BF16)
+    if (s->t != DTYPE_F32)
         b->wide = carve_tensor(scratch, wide_rows(b), b->in, DTYPE_F32);
 }
 
@@ -133,7 +133,7 @@ void blocks_carve(struct blocks *b, const struct batch *s, int64_t most, struct 
 static void decode_rows(const struct batch *s, const struct blocks *b, const struct stored *w,
     int64_t row, int64_t n, void *to)
 {
-    int64_t row_bytes = dtype_bytes(w->type, b->in), step = s->t == DTYPE_BF16 ? wide_rows(b) : n;
+    int64_t row_bytes = dtype_bytes(w->type, b->in), step = s->t != DTYPE_F32 ? wide_rows(b) : n;
     const char *from = (const char *)w->data + row * row_bytes;
     if (w->type == s->t) {
         dev_copy(s->dev, to, from, (size_t)(n * row_bytes));
@@ -143,10 +143,10 @@ static void decode_rows(const struct batch *s, const struct blocks *b, const str
         void *out = at_element(to, i * b->in, s->t);
         part = n - i < step ? n - i : step;
         OP(s, convert, .count = part * b->in, .x = from + i * row_bytes, .x_type = w->type,
-            .y = s->t == DTYPE_BF16 ? b->wide : out, .y_type = DTYPE_F32);
-        if (s->t == DTYPE_BF16)
+            .y = s->t != DTYPE_F32 ? b->wide : out, .y_type = DTYPE_F32);
+        if (s->t != DTYPE_F32)
             OP(s, convert, .count = part * b->in, .x = b->wide, .x_type = DTYPE_F32, .y = out,
-                .y_type = DTYPE_BF16);
+                .y_type = s->t);
     }
 }
 

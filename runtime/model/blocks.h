@@ -19,7 +19,7 @@ struct blocks {       /* W (rows, in); rows 0: there is none in blocks */
     int64_t piece_rows[LINEAR_PIECES];
     int64_t most; /* rows decoded at once */
     void *panel;  /* (most, in) t: scratch */
-    float *wide;  /* some rows on their way to BF16: scratch */
+    float *wide;  /* some rows on their way to 16 bits: scratch */
 };
 
 /* What a tensor of the base has on the device; of a model whose base is quantized. */

@@ -11,11 +11,11 @@ void embed_bind(struct embed *w, const struct model *m, float *gradient)
     norm_bind(&w->norm, m, TENSOR_NORM_EMBED, -1, gradient);
 }
 
-#define WIDE_ROWS 256 /* on their way to BF16, at once */
+#define WIDE_ROWS 256 /* on their way to 16 bits, at once */
 
 void embed_carve(struct embed *w, const struct batch *s, struct carve *kept)
 {
-    if (s->t == DTYPE_BF16 && dtype_block(w->table.type) > 1)
+    if (s->t != DTYPE_F32 && dtype_block(w->table.type) > 1)
         w->wide =
             carve_tensor(kept, s->n < WIDE_ROWS ? s->n : WIDE_ROWS, s->config->dim, DTYPE_F32);
     if (!s->config->embed_norm)

@@ -17,7 +17,7 @@ struct embed {
     float *dtable, *dpositions, *dtypes; /* NULL when frozen */
     struct norm norm;
     void *sum;   /* (N, C) what the norm is of, kept; NULL: no norm */
-    float *wide; /* some rows of a quantized table on their way to BF16: scratch; else NULL */
+    float *wide; /* some rows of a quantized table on their way to 16 bits: scratch; else NULL */
 };
 
 void embed_bind(struct embed *w, const struct model *m, float *gradient);

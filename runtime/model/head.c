@@ -41,7 +41,7 @@ static int64_t chunk_columns(const struct model_conf *c)
 
 int64_t head_row_bytes(const struct model_conf *c)
 {
-    return carve_times(chunk_columns(c), c->train && c->t == DTYPE_BF16 ? 6 : 4);
+    return carve_times(chunk_columns(c), c->train && c->t != DTYPE_F32 ? 6 : 4);
 }
 
 void head_bind(struct head *w, const struct model *m, float *gradient)
@@ -66,7 +66,7 @@ void head_bind(struct head *w, const struct model *m, float *gradient)
 static void carve_panel(struct head *w, const struct batch *s, struct carve *c)
 {
     blocks_carve(&w->blocks, s, PANEL_ROWS, c);
-    if (s->t == DTYPE_BF16)
+    if (s->t != DTYPE_F32)
         w->sum = carve_tensor(c, w->rows, s->config->dim, DTYPE_F32);
 }
 
@@ -77,8 +77,8 @@ void head_carve(struct head *w, const struct batch *s, struct carve *c)
     int64_t rows = model_config_tells_texts(s->config) ? s->b : s->n;
     w->rows = w->rows < rows ? w->rows : rows;
     w->logits = carve_tensor(c, w->rows, w->columns, DTYPE_F32);
-    if (s->train && !s->frozen && s->t == DTYPE_BF16)
-        w->dlogits = carve_tensor(c, w->rows, w->columns, DTYPE_BF16);
+    if (s->train && !s->frozen && s->t != DTYPE_F32)
+        w->dlogits = carve_tensor(c, w->rows, w->columns, s->t);
     if (w->blocks.rows)
         carve_panel(w, s, c);
     if (s->config->masked)
@@ -130,7 +130,7 @@ static void several_xent(const struct batch *s, const struct head *w, int64_t n,
     multiply(s, n, 1, w->columns, w->losses, w->ones, loss, DTYPE_F32);
     if (backward)
         multiply(s, each, 1, 2, w->pairs, w->pair, narrow ? (void *)w->dlogits : w->logits,
-            narrow ? DTYPE_BF16 : DTYPE_F32);
+            narrow ? s->t : DTYPE_F32);
 }
 
 struct scaling {       /* of gradients */
@@ -150,7 +150,8 @@ static void rows_xent(const struct batch *s, const struct head *w, int64_t n,
         OP(s, xent, .n = part, .v = width(s->config), .ld = w->columns,
             .logits = w->logits + i * w->columns, .target = targets + i, .loss = loss + i,
             .scale = g->each ? g->each[(g->row + i) / s->tokens] : g->all, .backward = g->backward,
-            .gradient16 = w->dlogits ? w->dlogits + i * w->columns : NULL, .t = DTYPE_F32);
+            .gradient16 = w->dlogits ? w->dlogits + i * w->columns : NULL, .f16 = s->t == DTYPE_F16,
+            .t = DTYPE_F32);
     }
 }
 
@@ -172,7 +173,8 @@ static void rows_teach(const struct batch *s, const struct head *w, int64_t n,
         x->head->logits); /* (n, C of its own) -> (n, V) */
     OP(s, distill, .n = n, .v = width(s->config), .ld = w->columns, .logits = w->logits,
         .teacher = x->head->logits, .target = targets, .loss = loss, .scale = g->all,
-        .weight = x->weight, .temperature = x->temperature, .gradient16 = w->dlogits);
+        .weight = x->weight, .temperature = x->temperature, .gradient16 = w->dlogits,
+        .f16 = s->t == DTYPE_F16);
 }
 
 /* -- products with W, as a whole or panel by panel -- */
@@ -249,7 +251,7 @@ static void rows_loss(const struct batch *s, const struct head *w, int64_t n, co
         gemm_dw(s, &g, dlogits, h, w->dw);
     if (w->dbias)
         OP(s, bias_back, .n = n, .c = width(c), .ld = w->columns, .dy = dlogits, .dbias = w->dbias,
-            .t = w->dlogits ? DTYPE_BF16 : DTYPE_F32);
+            .t = w->dlogits ? s->t : DTYPE_F32);
 }
 
 /* Of each sequence (T, C) the first row is read: rows of h and dh are T * C apart. */

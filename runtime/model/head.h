@@ -6,7 +6,7 @@
  * (Devlin et al. 2019; the pooler of transformers' BertModel). Of masked tokens (masked.h) the rows
  * are those alone whose token is to be told. Where a text may have several labels each is told by
  * itself: the loss is softmax' of the pair (0, logit), which is the binary cross-entropy of the
- * logit. Logits are F32 whatever the compute type: the 8 bits of BF16 would be lost in the loss. A
+ * logit. Logits are F32 whatever the compute type: 16 bits would be lost in the loss. A
  * headless model has none of it. Only enqueues.
  */
 #ifndef RUNTIME_MODEL_HEAD_H
@@ -33,7 +33,7 @@ struct head {
     int64_t rows;      /* R: of a chunk */
     int64_t columns;   /* from row to row: V, in training padded */
     float *logits;     /* (R, V); with backward overwritten, in F32 training */
-    uint16_t *dlogits; /* (R, V) BF16; in F32 training the gradient takes the logits' place */
+    uint16_t *dlogits; /* (R, V) t; in F32 training the gradient takes the logits' place */
     const struct head_teacher *teacher; /* its predictions are learnt, too, in backward; or NULL */
     /* of labels of whole texts */
     struct stored pooler;          /* (C, C) */
@@ -45,7 +45,7 @@ struct head {
     struct masked masked;          /* of masked tokens */
     /* of a quantized base */
     struct blocks blocks; /* w */
-    float *sum;           /* (R, C) in BF16: dh, panel by panel */
+    float *sum;           /* (R, C) in 16 bits: dh, panel by panel */
 };
 
 void head_bind(struct head *w, const struct model *m, float *gradient);

@@ -1,9 +1,9 @@
 /*
  * model_internal: a model as its own files see it: where the tensors of the table stand on the
  * device. In training the base is one flat range in the compute type, or a quantized one cut by
- * blocks.h, and what is trained one flat range of F32 masters with, in BF16, their copy. In serving
- * each tensor stands by itself, matrices in the type they have on disk (F32 ones narrowed when the
- * compute type is BF16), vectors and learned positions in F32.
+ * blocks.h, and what is trained one flat range of F32 masters with, in 16 bits, their copy. In
+ * serving each tensor stands by itself, matrices in the type they have on disk (F32 ones narrowed
+ * to the compute type), vectors and learned positions in F32.
  */
 #ifndef RUNTIME_MODEL_INTERNAL_H
 #define RUNTIME_MODEL_INTERNAL_H
@@ -28,7 +28,7 @@ struct model {
     /* training: flat ranges */
     char *frozen;   /* base tensors in the compute type; NULL when all are trained, or quantized */
     float *master;  /* trainable */
-    uint16_t *copy; /* BF16 of master, or NULL */
+    uint16_t *copy; /* of master in conf.t, or NULL */
     /* serving, and a quantized base */
     struct carve arena;
     struct stored *stored; /* by the base table's order */

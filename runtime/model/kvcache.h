@@ -1,7 +1,7 @@
 /*
  * kvcache: keys and values of one sequence while serving, on the device, one block allocated at
  * start. Layout per layer: keys (capacity, g, d), then values (capacity, g, d), of type F32 or
- * BF16.
+ * 16 bits.
  */
 #ifndef RUNTIME_MODEL_KVCACHE_H
 #define RUNTIME_MODEL_KVCACHE_H

@@ -83,9 +83,9 @@ void linear_carve(
         l->sum = carve_tensor(scratch, s->n, shape->out, DTYPE_F32);
         l->decoded = carve_tensor(scratch, rows, shape->in, DTYPE_F32);
     }
-    if (!s->train && s->compute == DTYPE_BF16) {
-        l->x16 = carve_tensor(scratch, s->n, shape->in, DTYPE_BF16);
-        l->decoded16 = carve_tensor(scratch, rows, shape->in, DTYPE_BF16);
+    if (!s->train && s->compute != DTYPE_F32) {
+        l->x16 = carve_tensor(scratch, s->n, shape->in, s->compute);
+        l->decoded16 = carve_tensor(scratch, rows, shape->in, s->compute);
     }
     scratch->used = mark;
 }
@@ -204,7 +204,7 @@ static const void *decode(const struct batch *s, const struct linear *l, int i)
     }
     if (s->compute == DTYPE_F32)
         return f32;
-    convert(s, count, f32, DTYPE_F32, l->decoded16, DTYPE_BF16);
+    convert(s, count, f32, DTYPE_F32, l->decoded16, s->compute);
     return l->decoded16;
 }
 
@@ -227,9 +227,9 @@ static void multiply_stored(
         .y_type = DTYPE_F32,
         .scale = 1};
     const void *w = decode(s, l, i);
-    if (s->compute == DTYPE_BF16)
-        convert(s, s->n * in, x, DTYPE_F32, l->x16, DTYPE_BF16);
-    gemm_forward(s, &g, s->compute == DTYPE_BF16 ? (const void *)l->x16 : x, w, y);
+    if (l->x16)
+        convert(s, s->n * in, x, DTYPE_F32, l->x16, s->compute);
+    gemm_forward(s, &g, l->x16 ? (const void *)l->x16 : x, w, y);
 }
 
 /* y (n, rows) = act(y + bias): a product of nothing, for what has no epilogue of its own. */

@@ -36,7 +36,7 @@ struct linear {
     } piece[LINEAR_PIECES];
     /* scratch of serving */
     float *sum;          /* (N, out): a product before it is added */
-    uint16_t *x16;       /* (N, in): its input in BF16 */
+    uint16_t *x16;       /* (N, in): its input in 16 bits */
     float *decoded;      /* (rows, in): one matrix */
     uint16_t *decoded16; /* the same in BF16 */
 };

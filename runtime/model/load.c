@@ -61,12 +61,12 @@ static void draw_fresh(
 }
 
 /* In place: element i is read before byte 2i is written. */
-static void narrow(void *values, int64_t n)
+static void narrow(enum dtype t, void *values, int64_t n)
 {
     const float *wide = values;
     uint16_t *to = values;
     for (int64_t i = 0; i < n; i++)
-        to[i] = f32_to_bf16(wide[i]);
+        to[i] = f32_to_half(t, wide[i]);
 }
 
 /* n rows of F32 values to blocks; what quant_encode makes of a row depends on it alone. */
@@ -100,8 +100,8 @@ static void place_rows(struct model *m, const struct tensor *p, bool trained, in
     const struct stored to = model_frozen(m, p);
     if (dtype_block(to.type) > 1)
         encode_rows(to.type, s->rows, n, p->shape[1], s->encoded);
-    else if (to.type == DTYPE_BF16)
-        narrow(s->rows, count);
+    else if (to.type != DTYPE_F32)
+        narrow(to.type, s->rows, count);
     dev_upload(m->dev, row_at(&to, p, row),
         dtype_block(to.type) > 1 ? (const void *)s->encoded : s->rows,
         (size_t)dtype_bytes(to.type, count));
@@ -251,7 +251,7 @@ static enum dtype type_served(const struct model *m, const struct tensor *p, enu
         return DTYPE_F32;
     if (is_changed(m, p))
         return m->conf.t;
-    return type == DTYPE_F32 && m->conf.t == DTYPE_BF16 ? DTYPE_BF16 : type;
+    return type == DTYPE_F32 ? m->conf.t : type;
 }
 
 void model_carve_stored(struct model *m, const struct weights *w, struct carve *c)
@@ -300,12 +300,12 @@ static int read_decoded(struct model *m, struct weights *w, const struct tensor 
     if (rc || !changed)
         return rc;
     a->add_fn(a->of, p, row, n, stage);
-    if (type == DTYPE_BF16)
-        narrow(stage, n * p->shape[1]);
+    if (type != DTYPE_F32)
+        narrow(type, stage, n * p->shape[1]);
     return 0;
 }
 
-/* Rows decoded to F32 or BF16, through a bounded host stage. */
+/* Rows decoded to F32 or 16 bits, through a bounded host stage. */
 static int load_decoded(struct model *m, struct weights *w, const struct tensor *p,
     const struct stored *to, struct err *e)
 {

@@ -24,7 +24,7 @@ static int plan_training(struct model *m, struct memplan *p, struct err *e)
     p->master = p->gradient = carve_times(t->elements, 4);
     p->optimizer =
         m->conf.optimizer_fn ? m->conf.optimizer_fn(m->conf.optimizer, t, m->conf.t) : moments.size;
-    if (m->conf.t == DTYPE_BF16)
+    if (m->conf.t != DTYPE_F32)
         p->copy = carve_times(t->elements, 2);
     if (m->conf.teacher && (rc = teacher_plan(&m->conf, &p->teacher, e)))
         return rc;

@@ -16,7 +16,7 @@
 struct memplan {       /* bytes */
     int64_t weights;   /* frozen, in the compute type or quantized; or served, as stored */
     int64_t master;    /* F32 masters of what is trained */
-    int64_t copy;      /* their BF16 copy */
+    int64_t copy;      /* their copy of 16 bits */
     int64_t gradient;  /* F32 */
     int64_t optimizer; /* its state and scratch */
     int64_t saved;     /* activations kept from forward to backward */

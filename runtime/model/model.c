@@ -64,9 +64,14 @@ static const char *what_it_does(const struct model_config *c)
     return model_config_tells_texts(c) ? "classifies texts" : "classifies tokens";
 }
 
+enum dtype model_type_of(enum precision p)
+{
+    return p == PRECISION_FP32 ? DTYPE_F32 : p == PRECISION_FP16 ? DTYPE_F16 : DTYPE_BF16;
+}
+
 static int check_conf(const struct model_conf *c, struct err *e)
 {
-    if (c->t != DTYPE_F32 && c->t != DTYPE_BF16)
+    if (c->t != DTYPE_F32 && c->t != DTYPE_BF16 && c->t != DTYPE_F16)
         return err_set(e, ERR_BUG, "compute type %s", dtype_name(c->t));
     if (!c->train && (c->config.bidirectional || c->config.labels))
         return err_set(e, ERR_USER,
@@ -226,11 +231,16 @@ uint16_t *model_compute_copy(struct model *m)
     return m->copy;
 }
 
+enum dtype model_compute_type(const struct model *m)
+{
+    return m->conf.t;
+}
+
 void model_master_changed(struct model *m)
 {
     if (m->copy)
         OP(m, convert, .count = model_trainable(m), .x = m->master, .x_type = DTYPE_F32,
-            .y = m->copy, .y_type = DTYPE_BF16);
+            .y = m->copy, .y_type = m->conf.t);
 }
 
 int model_check_ids(
@@ -308,12 +318,12 @@ static int read_blocks(
     if (rc)
         return rc;
     quant_decode(from->type, raw, p->count, dst);
-    for (int64_t i = 0; i < p->count && m->conf.t == DTYPE_BF16; i++)
-        dst[i] = bf16_to_f32(f32_to_bf16(dst[i]));
+    for (int64_t i = 0; i < p->count && m->conf.t != DTYPE_F32; i++)
+        dst[i] = half_to_f32(m->conf.t, f32_to_half(m->conf.t, dst[i]));
     return 0;
 }
 
-/* A frozen tensor. BF16 goes into the upper half of dst and is widened upwards: element i is read
+/* A frozen tensor. 16 bits go into the upper half of dst and are widened upwards: element i is read
    before it is overwritten. */
 static int read_frozen(struct model *m, const struct tensor *p, float *dst, struct err *e)
 {
@@ -322,12 +332,12 @@ static int read_frozen(struct model *m, const struct tensor *p, float *dst, stru
         dev_download(m->dev, dst, from.data, (size_t)p->count * 4);
         return 0;
     }
-    if (from.type != DTYPE_BF16)
+    if (dtype_block(from.type) > 1)
         return read_blocks(m, p, &from, dst, e);
     uint16_t *half = (uint16_t *)dst + p->count;
     dev_download(m->dev, half, from.data, (size_t)p->count * 2);
     for (int64_t i = 0; i < p->count; i++)
-        dst[i] = bf16_to_f32(half[i]);
+        dst[i] = half_to_f32(from.type, half[i]);
     return 0;
 }
 

@@ -3,7 +3,7 @@
  * (training) and engine (serving) compute with them. Tensors live in device memory, never
  * dereferenced by the host, and go by name (runtime/family/tensors.h).
  *
- * Training: parameters in compute type t (F32 or BF16) with F32 masters for what is trainable:
+ * Training: parameters in compute type t (F32, BF16 or F16) with F32 masters for what is trainable:
  * everything, or the LoRA factors and a classifier, or nothing. Serving: as stored on disk.
  */
 #ifndef RUNTIME_MODEL_MODEL_H
@@ -18,6 +18,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+/* What a model of that precision computes in. */
+enum dtype model_type_of(enum precision p);
 
 struct model;
 
@@ -83,8 +86,9 @@ const struct tensors *model_base(const struct model *m);
 const struct tensors *model_trained(const struct model *m);
 int64_t model_trainable(const struct model *m); /* elements of the flat range */
 float *model_master(struct model *m);           /* device F32 */
-/* The device BF16 copy of the masters, or NULL when t is F32. */
+/* The device copy of the masters in t, or NULL when t is F32. */
 uint16_t *model_compute_copy(struct model *m);
+enum dtype model_compute_type(const struct model *m); /* t */
 void model_master_changed(struct model *m); /* masters were written from outside: renews the copy */
 
 /* One named tensor as F32 on the host, LoRA merged in when merged (export). */

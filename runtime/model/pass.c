@@ -563,11 +563,11 @@ static int mean_of(struct pass *p, int64_t i, int64_t length, float *mean /* (C)
         return rc;
     const float *h32 = p->hidden; /* (T, C) */
     const uint16_t *h16 = p->hidden;
-    bool narrow = p->batch.t == DTYPE_BF16;
+    enum dtype t = p->batch.t;
     memset(mean, 0, (size_t)dim * sizeof *mean);
     for (int64_t k = 0; k < length; k++)
         for (int64_t c = 0; c < dim; c++)
-            mean[c] += narrow ? bf16_to_f32(h16[k * dim + c]) : h32[k * dim + c];
+            mean[c] += t != DTYPE_F32 ? half_to_f32(t, h16[k * dim + c]) : h32[k * dim + c];
     for (int64_t c = 0; c < dim; c++)
         mean[c] /= (float)length;
     return 0;
@@ -593,12 +593,12 @@ static void spread_mean(struct pass *p, int64_t i, int64_t length, const float *
     int64_t dim = p->batch.config->dim;
     float *dh32 = p->hidden; /* (T, C) */
     uint16_t *dh16 = p->hidden;
-    bool narrow = p->batch.t == DTYPE_BF16;
+    enum dtype t = p->batch.t;
     for (int64_t k = 0; k < p->tokens; k++)
         for (int64_t c = 0; c < dim; c++) {
             float x = k < length ? dmean[c] / (float)length : 0;
-            if (narrow)
-                dh16[k * dim + c] = f32_to_bf16(x);
+            if (t != DTYPE_F32)
+                dh16[k * dim + c] = f32_to_half(t, x);
             else
                 dh32[k * dim + c] = x;
         }

@@ -346,9 +346,8 @@ static int serve(struct infer *s, struct sched_request *q, struct err *e)
 static int open_model(struct infer *s, struct err *e)
 {
     const struct jobspec *spec = s->conf.spec;
-    struct model_conf c = {.config = *s->config,
-        .t = spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
-        .page = s->conf.door->page};
+    struct model_conf c = {
+        .config = *s->config, .t = model_type_of(spec->precision), .page = s->conf.door->page};
     struct memplan plan;
     int rc;
 

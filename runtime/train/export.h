@@ -19,7 +19,7 @@ struct export
     struct weights *tokenizer_from; /* the model that training began with; or NULL */
     const struct jobspec *spec;
     int64_t steps;    /* of the training */
-    enum dtype store; /* F32 or BF16 */
+    enum dtype store; /* F32, BF16 or F16 */
     struct wire_page *page;
     bool embeds; /* it makes embeddings of texts: sentence-transformers' files stand beside it */
     const struct buf *report; /* for report.json; NULL or empty: there is none */

@@ -103,7 +103,7 @@ static int open_model(struct finished *f, struct err *e)
 {
     struct train *t = &f->t;
     struct model_conf c = {.config = t->config,
-        .t = t->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
+        .t = model_type_of(t->spec->precision),
         .train = true,
         .frozen = true,
         .sequence_length = t->spec->train.sequence_length,

@@ -127,7 +127,7 @@ void train_begin_backward(struct train *t, bool last)
 int train_compute(struct train *t, int64_t step, struct err *e)
 {
     int64_t first, count;
-    float scale = 1 / (float)train_labels(t, step);
+    float scale = (float)scale_factor(&t->state.scale) / (float)train_labels(t, step);
     train_share(t, step, &first, &count);
     train_set_length(t, longest(t, step));
     train_begin_gradient(t);

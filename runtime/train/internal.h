@@ -19,6 +19,7 @@
 #include "runtime/train/objective.h"
 #include "runtime/train/optim.h"
 #include "runtime/train/planner.h"
+#include "runtime/train/scale.h"
 #include "runtime/train/several.h"
 #include "runtime/train/sparsity.h"
 #include "runtime/train/tensorboard.h"
@@ -35,9 +36,9 @@ struct lots { /* of one step's gradient: [low, open) is ready, [open, top) is on
 };
 
 struct step { /* what is known of a step once the host has looked; the same on every rank */
-    double loss, grad_norm, seconds;
-    double busiest_expert;        /* its share of all choices of experts; 0: there are none */
-    double means[OBJECTIVE_SUMS]; /* of an objective that has more sums than the loss */
+    double loss, grad_norm, seconds; /* grad_norm NaN: not finite, and so nothing was changed */
+    double busiest_expert;           /* its share of all choices of experts; 0: there are none */
+    double means[OBJECTIVE_SUMS];    /* of an objective that has more sums than the loss */
 };
 
 struct kept { /* samples that are kept for one purpose */

@@ -12,6 +12,11 @@
 #define MUON_B     (-4.7750f)
 #define MUON_C     2.0315f
 
+enum dtype muon_type(enum dtype model)
+{
+    return model == DTYPE_F32 ? DTYPE_F32 : DTYPE_BF16;
+}
+
 void muon_admit(struct muon *m, int64_t rows, int64_t cols)
 {
     int64_t side = rows < cols ? rows : cols;

@@ -344,6 +344,8 @@ static void lose_batch(struct train *t, const struct share *s)
     for (int64_t i = 0; i < s->count; i++) {
         int64_t at = s->first + i;
         cosines_normalize_back(m->e + at * dim, m->lengths[i], m->de + i * dim, dim);
+        for (int64_t c = 0; c < dim && t->state.scale.scale > 0; c++)
+            m->de[i * dim + c] *= (float)t->state.scale.scale;
         m->own_losses[i] = at % 2 ? 0 : m->losses[at / 2];
     }
 }

@@ -198,7 +198,7 @@ static struct model_conf model_conf_of(struct train *t)
     const struct jobspec_train *s = &t->spec->train;
     struct model_conf c = {
         .config = t->config,
-        .t = t->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
+        .t = model_type_of(t->spec->precision),
         .train = true,
         .sequence_length = s->sequence_length,
         .recompute = s->recompute,
@@ -274,7 +274,9 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
 {
     struct dev_info info;
     dev_describe(t->dev, &info);
-    t->runs_ahead = !info.host_readable && t->objective->loop->sums == 1;
+    /* The host looks at such sums, and at what a gradient does to its scale. */
+    t->runs_ahead = !info.host_readable && t->objective->loop->sums == 1 &&
+        t->spec->precision != PRECISION_FP16;
     const struct planner_input in = {
         .model = *conf,
         .batch_sequences = t->spec->train.batch_sequences * t->objective->parts,
@@ -429,6 +431,8 @@ static int resume(struct train *t, struct err *e)
     if ((rc = identity_write(&source, c.identity, e)) ||
         (rc = identity_hash_v1(&source, c.hash_v1, e)) || (rc = resume_run(&c, &t->state, e)))
         return rc;
+    if (t->spec->precision == PRECISION_FP16 && !(t->state.scale.scale > 0))
+        t->state.scale.scale = SCALE_FIRST;
     t->saved_step = t->state.step > 0 ? t->state.step : -1;
     t->saved_ms = clock_ms();
     return t->state.step ? 0 : train_prune(t, 0, e);

@@ -42,6 +42,8 @@ struct optim {
     struct carve memory; /* state of all runs, scratch of Muon, AdaLoRA's state */
     float *sum;          /* (PASS_AHEAD), device: squares of the gradient, by step */
     int64_t last;        /* the step whose gradient the model holds */
+    double scale;        /* of the gradient as backward leaves it */
+    int64_t skipped;     /* steps that changed nothing */
 };
 
 /* -- the rate -- */
@@ -175,7 +177,7 @@ static int carve_runs(const struct optim_conf *c, const struct tensors *t, struc
 
 int64_t optim_bytes(const void *c, const struct tensors *t, enum dtype type)
 {
-    struct muon muon = {.t = type};
+    struct muon muon = {.t = muon_type(type)};
     struct carve memory = {0};
     struct adalora adalora;
     carve_runs(c, t, &memory, NULL, &muon);
@@ -212,8 +214,8 @@ int optim_create(
     struct optim *o = mem_zalloc(sizeof *o);
     if (!o)
         return err_set(e, ERR_MEMORY, "no memory for the optimizer");
-    enum dtype t = model_compute_copy(m) ? DTYPE_BF16 : DTYPE_F32;
-    *o = (struct optim){.dev = d, .conf = *c, .pass = p, .model = m, .muon = {.dev = d, .t = t}};
+    *o = (struct optim){.dev = d, .conf = *c, .pass = p, .model = m, .scale = 1};
+    o->muon = (struct muon){.dev = d, .t = muon_type(model_compute_type(m))};
     int rc = alloc_all(o, e);
     if (rc) {
         optim_destroy(o);
@@ -340,16 +342,25 @@ static int refuse_infinite(struct optim *o, int64_t step, struct err *e)
         (long long)step, x ? ", in backward from " : "", x ? x->name : "");
 }
 
-int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e)
+int optim_look(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 {
     float sum;
     dev_download(o->dev, &sum, sum_of(o, step), sizeof sum);
     int rc = dev_sync(o->dev, e);
+    if (!rc)
+        *grad_norm = sqrt((double)sum);
+    return rc;
+}
+
+int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e)
+{
+    double norm;
+    int rc = optim_look(o, step, &norm, e);
     if (rc)
         return rc;
-    if (!isfinite(sum))
+    if (!isfinite(norm))
         return refuse_infinite(o, step, e);
-    *grad_norm = sqrt((double)sum);
+    *grad_norm = norm;
     return 0;
 }
 
@@ -362,7 +373,7 @@ struct optim_update { /* of a run */
     uint16_t *w16;
     const float *grad, *sumsq;
     float lr, decay, clip;
-    int64_t step;
+    int64_t step, updates; /* of the training, and those of them that changed something */
     uint64_t seed; /* of rounding: by step, and by place in the flat range, whatever the runs */
 };
 
@@ -372,7 +383,7 @@ static void update_adamw(struct optim *o, const struct optim_update *u)
     OP(o, adamw, .count = u->count, .w = u->w, .m = u->run->state[0], .v = u->run->state[1],
         .grad = u->grad, .w16 = u->w16, .lr = u->lr, .beta1 = (float)c->beta1,
         .beta2 = (float)c->beta2, .eps = (float)c->epsilon, .weight_decay = u->decay,
-        .grad_scale = 1, .step = u->step, .sumsq = u->sumsq, .clip_norm = u->clip,
+        .grad_scale = 1, .step = u->updates, .sumsq = u->sumsq, .clip_norm = u->clip,
         .state = u->run->type, .m_scale = u->run->scale[0], .v_scale = u->run->scale[1],
         .seed = u->seed);
 }
@@ -399,8 +410,8 @@ static void update_adafactor(struct optim *o, const struct optim_update *u)
     bool matrix = x->dims == 2;
     OP(o, adafactor, .rows = matrix ? x->shape[0] : 1, .cols = matrix ? x->shape[1] : x->count,
         .w = u->w, .row = u->run->state[0], .col = u->run->state[1], .grad = u->grad, .w16 = u->w16,
-        .lr = u->lr, .weight_decay = u->decay, .grad_scale = 1, .step = u->step, .sumsq = u->sumsq,
-        .clip_norm = u->clip);
+        .lr = u->lr, .weight_decay = u->decay, .grad_scale = 1, .step = u->updates,
+        .sumsq = u->sumsq, .clip_norm = u->clip);
 }
 
 /* Nesterov's momentum, m = mu m + (1 - mu) g and then mu m + (1 - mu) g of the new m, is Lion's two
@@ -423,6 +434,12 @@ static void update_muon(struct optim *o, const struct optim_update *u)
         .sumsq = u->sumsq);
 }
 
+/* The rules round to BF16 only. */
+static bool rounds_apart(const struct optim *o)
+{
+    return model_compute_type(o->model) == DTYPE_F16;
+}
+
 static void update_run(struct optim *o, const struct optim_run *r, int64_t step)
 {
     static void (*const rules[])(struct optim *, const struct optim_update *) = {
@@ -431,7 +448,7 @@ static void update_run(struct optim *o, const struct optim_run *r, int64_t step)
         [OPTIMIZER_LION] = update_lion,
         [OPTIMIZER_ADAFACTOR] = update_adafactor,
         [OPTIMIZER_MUON] = update_muon};
-    uint16_t *copy = model_compute_copy(o->model);
+    uint16_t *copy = rounds_apart(o) ? NULL : model_compute_copy(o->model);
     const struct optim_update u = {.run = r,
         .count = r->to - r->from,
         .w = model_master(o->model) + r->from,
@@ -442,14 +459,26 @@ static void update_run(struct optim *o, const struct optim_run *r, int64_t step)
         .decay = r->decay ? (float)o->conf.weight_decay : 0,
         .clip = (float)o->conf.clip_norm,
         .step = step,
+        .updates = step - o->skipped,
         .seed = op_random_from(
             random_mix(o->conf.seed ^ random_mix((uint64_t)step)), (uint64_t)r->from)};
     rules[r->rule](o, &u);
 }
 
+void optim_set_scale(struct optim *o, double scale, int64_t skipped)
+{
+    o->scale = scale;
+    o->skipped = skipped;
+}
+
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 {
     o->last = step;
+    if (o->scale != 1) {
+        float *g = pass_gradient(o->pass);
+        OP(o, axpby, .count = model_trainable(o->model), .x = g, .x_type = DTYPE_F32, .y = g,
+            .y_type = DTYPE_F32, .a = (float)(1 / o->scale));
+    }
     if (masks(o, step))
         mask_gradient(o);
     adalora_regularise(&o->adalora, model_master(o->model), pass_gradient(o->pass));
@@ -463,5 +492,7 @@ int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
         update_run(o, &o->runs[i], step);
     rc = adalora_step(&o->adalora, model_master(o->model), pass_gradient(o->pass), sum_of(o, step),
         (float)o->conf.clip_norm, step, e);
+    if (!rc && (rounds_apart(o) || (o->adalora.matrices && model_compute_copy(o->model))))
+        model_master_changed(o->model);
     return rc || !grad_norm ? rc : dev_sync(o->dev, e);
 }

@@ -57,6 +57,9 @@ struct optim;
 int optim_create(
     struct dev *d, const struct optim_conf *c, struct pass *p, struct optim **out, struct err *e);
 void optim_destroy(struct optim *o);
+/* Of FP16: the gradient has been multiplied by `scale`, and `skipped` of the steps before changed
+   nothing: they are none of those that AdamW and Adafactor count. Holds from the next step on. */
+void optim_set_scale(struct optim *o, double scale, int64_t skipped);
 /* Enqueues one update from the model's gradient, which must be whole. grad_norm not NULL: looks at
    the norm before (as optim_norm does; nothing is changed when it fails), and waits for the end. */
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e);
@@ -67,6 +70,9 @@ void optim_masters_pruned(struct optim *o);
    with. ERR_USER when it is not finite: then that update has changed nothing. The tensor where
    backward met that first is named where the gradient still stands: `step` is the last one. */
 int optim_norm(struct optim *o, int64_t step, double *grad_norm, struct err *e);
+
+/* The same norm, also where it is not finite. */
+int optim_look(struct optim *o, int64_t step, double *grad_norm, struct err *e);
 
 #define OPTIM_STATES (2 + ADALORA_STATES)
 struct optim_state {

@@ -59,10 +59,15 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
     const struct objective_loop *loop = t->objective->loop;
     double speed = (double)train_tokens(t, t->state.step) / s->seconds;
     double rate = optim_rate(&t->optim_conf, t->state.step);
+    const struct ckpt_scale *scale = &t->state.scale;
+    bool scaled = scale->scale > 0;
+    double of_loss = scaled ? scale->scale : NAN, skipped = scaled ? (double)scale->skipped : NAN;
     int rc;
     if ((rc = train_tell_metric(t, "loss/train", s->loss, e)) ||
         (rc = train_tell_metric(t, "learning_rate", rate, e)) ||
-        (rc = train_tell_metric(t, "gradient_norm", s->grad_norm, e)) ||
+        (!isnan(s->grad_norm) && (rc = train_tell_metric(t, "gradient_norm", s->grad_norm, e))) ||
+        (scaled && (rc = train_tell_metric(t, "loss_scale", of_loss, e))) ||
+        (scaled && (rc = train_tell_metric(t, "skipped_steps", skipped, e))) ||
         (rc = train_tell_metric(t, "tokens_per_second", speed, e)) ||
         (s->busiest_expert > 0 &&
             (rc = train_tell_metric(t, "expert_load/busiest", s->busiest_expert, e))) ||
@@ -71,14 +76,16 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
              (struct door_field[]){{"step", (double)t->state.step, NULL}, {"loss", s->loss, NULL},
                  {"learningRate", rate, NULL}, {"gradientNorm", s->grad_norm, NULL},
                  {"tokens", (double)t->state.tokens, NULL}, {"tokensPerSecond", speed, NULL},
-                 {"seconds", s->seconds, NULL}, {NULL, 0, NULL}},
+                 {"seconds", s->seconds, NULL}, {"lossScale", of_loss, NULL},
+                 {"skippedSteps", skipped, NULL}, {NULL, 0, NULL}},
              e)))
         return rc;
     return train_tell(t, WIRE_STEP,
         (struct door_field[]){{"step", (double)t->state.step, NULL}, {"loss", s->loss, NULL},
             {"tokens", (double)t->state.tokens, NULL}, {"tokens_per_second", speed, NULL},
             {"grad_norm", s->grad_norm, NULL}, {"learning_rate", rate, NULL},
-            {"seconds", s->seconds, NULL}, {NULL, 0, NULL}},
+            {"seconds", s->seconds, NULL}, {"loss_scale", of_loss, NULL},
+            {"skipped_steps", skipped, NULL}, {NULL, 0, NULL}},
         e);
 }
 

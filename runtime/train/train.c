@@ -26,6 +26,7 @@ static int enqueue_step(struct train *t, int64_t step, struct err *e)
     if ((rc = t->objective->loop->compute_fn(t, step, e)) || (rc = train_reduce(t, e)))
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_OPTIMIZER);
+    optim_set_scale(t->optim, scale_factor(&t->state.scale), t->state.scale.skipped);
     rc = optim_step(t->optim, step, NULL, e);
     /* Every step, for no other wait for the device has a deadline. The update is still to be done
        then, and what comes next is enqueued meanwhile. A step later, launches and uploads would
@@ -143,20 +144,43 @@ static void add_to_epoch(struct train *t, double loss)
             "epoch", LOG_I("epoch", x->epoch), LOG_I("step", x->step), LOG_F("trainLoss", x->loss));
 }
 
+/* In FP16 a gradient that is not finite, which is so on all ranks, costs the step, and the scale
+   its half; but by the least scale it ends the training, as it does in other types. */
+static int judge_gradient(struct train *t, int64_t step, struct step *s, struct err *e)
+{
+    struct ckpt_scale *scale = &t->state.scale;
+    double norm = 0;
+    if (!(scale->scale > 0))
+        return optim_norm(t->optim, step, &s->grad_norm, e);
+    int rc = optim_look(t->optim, step, &norm, e);
+    if (rc)
+        return rc;
+    bool finite = isfinite(norm);
+    if (!scale_step(scale, finite))
+        return optim_norm(t->optim, step, &s->grad_norm, e);
+    s->grad_norm = finite ? norm : NAN;
+    if (!finite && train_leads(t))
+        log_warn("step skipped: its gradient was not finite", LOG_I("step", step),
+            LOG_F("lossScale", scale->scale), LOG_I("skippedSteps", scale->skipped));
+    return 0;
+}
+
 /* A step becomes the training's last one, unless its gradient was not finite. */
 static int account(struct train *t, struct step *s, struct err *e)
 {
     int64_t step = t->state.step + 1;
     int rc;
-    if ((rc = optim_norm(t->optim, step, &s->grad_norm, e)) || (rc = train_log_samples(t, step, e)))
+    if ((rc = judge_gradient(t, step, s, e)) || (rc = train_log_samples(t, step, e)))
         return rc;
     t->state.step = step;
     t->state.samples = step * t->spec->train.batch_sequences;
     t->state.tokens += train_tokens(t, step);
-    t->state.loss = s->loss;
-    if (step == 1)
-        t->state.first_loss = s->loss;
-    add_to_epoch(t, s->loss);
+    if (isfinite(s->loss) || !isnan(s->grad_norm)) {
+        t->state.loss = s->loss;
+        if (step == 1)
+            t->state.first_loss = s->loss;
+        add_to_epoch(t, s->loss);
+    }
     beat_step(t->door->page, step);
     return train_tell_step(t, s, e);
 }
@@ -243,7 +267,7 @@ static int finish(struct train *t, struct err *e)
         .tokenizer_from = t->weights,
         .spec = t->spec,
         .steps = t->steps,
-        .store = t->spec->precision == PRECISION_FP32 ? DTYPE_F32 : DTYPE_BF16,
+        .store = model_type_of(t->spec->precision),
         .page = t->door->page,
         .embeds = t->objective->headless,
         .report = &t->report};

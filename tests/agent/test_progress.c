@@ -123,9 +123,13 @@ END_TEST
 START_TEST(saves_and_evaluations)
 {
     progress_init(&p);
+    json_auto struct json *scaled = parse("{\"step\":25,\"loss_scale\":1024,\"skipped_steps\":6}");
     json_auto struct json *saved = parse("{\"step\":25,\"path\":\"/c/step-00000025\"}");
     json_auto struct json *first = parse("{\"step\":0,\"loss\":4}");
     json_auto struct json *later = parse("{\"step\":25,\"loss\":2,\"f1\":0.75,\"match\":0.5}");
+    progress_report(&p, &r);
+    ck_assert(isnan(r.loss_scale));
+    progress_step(&p, scaled, 0, 0);
     progress_saved(&p, saved, 99);
     progress_evaluated(&p, first);
     ck_assert(isnan(p.validation_f1) && isnan(p.validation_match));
@@ -133,6 +137,8 @@ START_TEST(saves_and_evaluations)
     report_init(&r);
     progress_report(&p, &r);
     ck_assert_int_eq(r.checkpoint_step, 25);
+    ck_assert_double_eq(r.loss_scale, 1024);
+    ck_assert_int_eq(r.skipped, 6);
     ck_assert_str_eq(r.checkpoint_path, "/c/step-00000025");
     ck_assert_double_eq(r.first_validation_loss, 4);
     ck_assert_double_eq(r.validation_loss, 2);

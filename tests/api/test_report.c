@@ -66,6 +66,8 @@ static struct report full_report(void)
     r.validation_f1 = 0.8125;
     r.validation_match = 0.6875;
     r.tokens_per_second = 1625.25;
+    r.loss_scale = 32768;
+    r.skipped = 2;
     r.last_step_ms = 1790000000123;
     r.eta_seconds = 90;
     r.loss_history[0] = 4.1;

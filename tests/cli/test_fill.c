@@ -45,6 +45,7 @@ static const char object[] =
     "\"layout\": {\"summary\": \"dp2\", \"ranks\": 2}, "
     "\"progress\": {\"step\": 5, \"steps\": 9, \"tokens\": 77, \"loss\": 3.5, \"firstLoss\": "
     "4, \"validationF1\": 0.75, \"validationMatch\": 0.5, \"tokensPerSecond\": 10, "
+    "\"lossScale\": 512, \"skippedSteps\": 7, "
     "\"eta\": \"2026-09-21T14:14:20Z\"}, "
     "\"checkpoint\": {\"step\": 4, \"path\": \"/c\", \"time\": \"2026-09-21T14:13:00Z\"}, "
     "\"verdict\": {\"kind\": \"Hang\", \"rank\": 1, \"message\": \"m\", \"since\": "
@@ -69,6 +70,8 @@ START_TEST(test_object)
     ck_assert(isnan(s.report.validation_loss));
     ck_assert_double_eq(s.report.validation_f1, 0.75);
     ck_assert_double_eq(s.report.validation_match, 0.5);
+    ck_assert_double_eq(s.report.loss_scale, 512);
+    ck_assert_int_eq(s.report.skipped, 7);
     ck_assert_int_eq(s.report.eta_seconds, 60);
     ck_assert_int_eq(s.report.checkpoint_step, 4);
     ck_assert_int_eq(s.report.checkpoint_ms, NOW - 20000);

@@ -282,11 +282,13 @@ START_TEST(test_lines)
     ck_assert_str_eq(tell(&s, &told), "");
     s.now_ms += 1000;
     s.report.attempt_count = 3;
+    s.report.loss_scale = 32768;
+    s.report.skipped = 1;
     s.replicas = 3;
     ck_assert_str_eq(tell(&s, &told),
         "14:13:22  Train kjv: Running, 2/3 ready, layout dp2\n"
         "14:13:22  world 5 runs\n"
-        "14:13:22  step 25/60  loss 3.4021  1625 tokens/s\n");
+        "14:13:22  step 25/60  loss 3.4021  1625 tokens/s  1 skipped\n");
     s.report.attempts[2].ended_ms = T0;
     s.report.attempts[2].cause = "Complete";
     s.state = "Complete";
@@ -296,7 +298,7 @@ START_TEST(test_lines)
     ck_assert_str_eq(tell(&s, &told),
         "14:13:22  Train kjv: Complete, 2/3 ready, layout dp2\n"
         "14:13:22  world 5 ended at step 24: Complete\n"
-        "14:13:22  step 60/60  loss 3.4021  1625 tokens/s\n"
+        "14:13:22  step 60/60  loss 3.4021  1625 tokens/s  1 skipped\n"
         "14:13:22  WorldFormed: 2 ranks, dp2\n");
     ck_assert_str_eq(tell(&s, &told), "");
 }

@@ -19,6 +19,7 @@
 #include "tests/runtime/golden.h"
 
 #include <check.h>
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -339,4 +340,60 @@ void training_same_checkpoints(const char *a, const char *b)
     safetensors_close(names);
     ckpt_close(r[0]);
     ckpt_close(r[1]);
+}
+
+#define NEAR_STEPS 8
+
+/* What the metrics say of steps that change nothing: losses, and norms of gradients, NaN where a
+   step was skipped. */
+static void look_at_gradients(
+    struct jobspec *s, const char *run, double loss[NEAR_STEPS], double norm[NEAR_STEPS])
+{
+    char name[64];
+    buf_auto struct buf text;
+    s->train.steps = NEAR_STEPS;
+    s->train.epochs = 0;
+    s->train.evaluate_every_steps = 0;
+    s->train.optimizer.learning_rate = 1e-30;
+    struct outcome o = training_run(&(struct training){.spec = s, .size = 2, .incarnation = 1});
+    ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE && o.exit[1] == EXIT_CLASS_DONE, "%s", o.message);
+    snprintf(name, sizeof name, "%s/metrics.jsonl", run);
+    buf_init(&text, 1 << 20);
+    ck_assert(!io_read_file(training_path(name), 1 << 20, &text, &e));
+    int n = 0;
+    for (char *left, *line = strtok_r(text.data, "\n", &left); line;
+         line = strtok_r(NULL, "\n", &left)) {
+        json_auto struct json *v = NULL;
+        ck_assert_msg(!json_parse(line, strlen(line), &v, &e), "%s", line);
+        if (!json_get(v, "learningRate"))
+            continue;
+        ck_assert_int_eq(!json_get(v, "lossScale"), s->precision != PRECISION_FP16);
+        ck_assert_int_lt(n, NEAR_STEPS);
+        loss[n] = json_num(v, "loss", NAN);
+        norm[n++] = json_num(v, "gradientNorm", NAN);
+    }
+    ck_assert_int_eq(n, NEAR_STEPS);
+    golden_remove(training_path(run));
+    golden_remove(training_path("output"));
+}
+
+void training_near_in_fp16(struct jobspec (*job_fn)(const char *run))
+{
+    double loss[2][NEAR_STEPS], norm[2][NEAR_STEPS];
+    struct jobspec wide = job_fn("wide"), narrow = job_fn("narrow");
+    int taken = 0, same = 0;
+    narrow.precision = PRECISION_FP16;
+    look_at_gradients(&wide, "wide", loss[0], norm[0]);
+    look_at_gradients(&narrow, "narrow", loss[1], norm[1]);
+    for (int i = 0; i < NEAR_STEPS; i++) {
+        ck_assert_msg(fabs(loss[1][i] / loss[0][i] - 1) < 2e-3, "step %d: loss %.9g, in FP32 %.9g",
+            i + 1, loss[1][i], loss[0][i]);
+        if (isnan(norm[1][i]))
+            continue;
+        ck_assert_msg(fabs(norm[1][i] / norm[0][i] - 1) < 1e-2, "step %d: norm %.9g, in FP32 %.9g",
+            i + 1, norm[1][i], norm[0][i]);
+        taken++;
+        same += norm[1][i] == norm[0][i];
+    }
+    ck_assert_msg(taken >= 2 && same < taken, "%d steps, %d of them in FP32", taken, same);
 }

@@ -61,6 +61,8 @@ struct outcome training_run_whole(const struct jobspec *spec, int size);
 
 /* The newest checkpoints of two runs: every parameter and both moments equal to the bit. */
 void training_same_checkpoints(const char *a, const char *b);
+/* A job's losses and norms of gradients in FP16 are near those in FP32. */
+void training_near_in_fp16(struct jobspec (*job_fn)(const char *run));
 void training_same_files(const char *a, const char *b);
 
 #endif

@@ -33,6 +33,7 @@ static void work(struct world *w)
     w->report.held_out = 11;
     w->report.loss = 2.123456789;
     w->report.tokens_per_second = 1234.5;
+    w->report.loss_scale = 65536;
     w->report.last_step_ms = WORLD_NOW;
     w->report.eta_seconds = 60;
     w->report.checkpoint_step = 10;
@@ -56,6 +57,7 @@ START_TEST(a_status_survives_its_encoding_and_stays_the_same)
     ck_assert_ptr_nonnull(strstr(a.data, "\"tokens\":9007199254740991,"));
     ck_assert_ptr_nonnull(strstr(a.data, "\"heldOutSequences\":11,"));
     ck_assert_ptr_nonnull(strstr(a.data, "\"tokensPerSecond\":1230,"));
+    ck_assert_ptr_nonnull(strstr(a.data, "\"lossScale\":65536,\"skippedSteps\":0,"));
     ck_assert_ptr_nonnull(strstr(a.data, "\"memoryPerRank\":\"3072Mi\""));
     ck_assert_ptr_nonnull(strstr(a.data, "\"ready\":\"2/2\""));
     ck_assert_ptr_null(strstr(a.data, "verdict"));

@@ -25,7 +25,8 @@ static void make(struct ckpt_manifest *m, struct ckpt_file files[2])
             .epoch_loss = 0.1,
             .epoch_labels = 17,
             .epochs = {{1, 16, 0.75, NAN, {NAN, NAN}}, {2, 32, 1.0 / 7, 0.5, {0.25, 0.5}}},
-            .epoch_count = 2},
+            .epoch_count = 2,
+            .scale = {4096, 1999, 3}},
         .files = files,
         .file_count = 2,
     };
@@ -62,6 +63,7 @@ START_TEST(what_was_written_is_read)
     ck_assert(b->epochs[1].loss == 1.0 / 7 && b->epochs[1].validation_loss == 0.5);
     ck_assert(b->epochs[1].scores[CKPT_SCORE_F1] == 0.25);
     ck_assert(b->epochs[1].scores[CKPT_SCORE_MATCH] == 0.5);
+    ck_assert(b->scale.scale == 4096 && b->scale.clean == 1999 && b->scale.skipped == 3);
     ck_assert_str_eq(b->spec_hash, "");
     ck_assert_int_eq(back.file_count, 2);
     for (int i = 0; i < 2; i++) {
@@ -70,6 +72,14 @@ START_TEST(what_was_written_is_read)
         ck_assert_int_eq(back.files[i].bytes, files[i].bytes);
     }
     ckpt_manifest_done(&back);
+    m.state.scale = (struct ckpt_scale){0}; /* none, in other types than FP16 */
+    ck_assert(!ckpt_manifest_write(path, &m, &e) && !ckpt_manifest_read(path, &back, &e));
+    ck_assert(back.state.scale.scale == 0 && back.state.scale.skipped == 0);
+    ckpt_manifest_done(&back);
+    m.state.scale.scale = 0.5;
+    ck_assert(!ckpt_manifest_write(path, &m, &e));
+    ck_assert_int_eq(ckpt_manifest_read(path, &back, &e), -ERR_CORRUPT);
+    ck_assert_msg(strstr(e.text, "lossScale.scale") != NULL, "%s", e.text);
     golden_remove(folder);
 }
 END_TEST

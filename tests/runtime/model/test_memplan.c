@@ -83,7 +83,9 @@ static const char *const of_attention[] = {"q_proj", "o_proj", NULL};
 static struct model_conf training(struct model_config config, int variant)
 {
     return (struct model_conf){.config = config,
-        .t = variant & 1 ? DTYPE_BF16 : DTYPE_F32,
+        .t = !(variant & 1) ? DTYPE_F32
+            : variant & 8   ? DTYPE_F16
+                            : DTYPE_BF16,
         .train = true,
         .recompute = variant / 16 % 3,
         .lora_rank = variant & 2 ? 3 : 0,

@@ -2,8 +2,8 @@
  * Goal: serving computes what training computes and what torch computes, however a sequence is cut
  * into calls, from stored blocks too, for every family. Method: the tiny models of
  * tests/golden served token by token, in chunks, at once and again from a shorter prefix; their
- * losses against the training forward's, their logits against transformers'; and with a BF16 cache
- * and weights, near the F32 result.
+ * losses against the training forward's, their logits against transformers'; and with a cache
+ * and weights of 16 bits, near the F32 result.
  */
 #include "runtime/model/net.h"
 
@@ -158,25 +158,31 @@ START_TEST(serving_equals_training)
 }
 END_TEST
 
-static void check_bf16(void)
+static void check_half_of(enum dtype t, double near)
 {
     struct opened m = open((struct model_conf){.t = DTYPE_F32, .kv_capacity = T});
-    struct opened narrow = open((struct model_conf){.t = DTYPE_BF16, .kv_capacity = T});
+    struct opened narrow = open((struct model_conf){.t = t, .kv_capacity = T});
     static float want[T * V_MAX], got[T * V_MAX];
 
     run(m.engine, (const int[]){T, 0}, want);
     run(narrow.engine, (const int[]){T, 0}, got);
-    ck_assert_double_eq_tol(cross_entropy(got) / cross_entropy(want), 1, 0.01);
+    ck_assert_double_eq_tol(cross_entropy(got) / cross_entropy(want), 1, near);
     run(narrow.engine, (const int[]){9, 1, 22, 0}, got);
-    ck_assert_double_eq_tol(cross_entropy(got) / cross_entropy(want), 1, 0.01);
-    ck_assert_double_ge(farthest(want, got, T * V), 1e-6); /* it did compute in BF16 */
+    ck_assert_double_eq_tol(cross_entropy(got) / cross_entropy(want), 1, near);
+    ck_assert_double_ge(farthest(want, got, T * V), 1e-6); /* it did compute in t */
     close_opened(&m);
     close_opened(&narrow);
 }
 
-START_TEST(bf16_serving_is_near)
+static void check_half(void)
 {
-    for_each_family(check_bf16);
+    check_half_of(DTYPE_BF16, 0.01);
+    check_half_of(DTYPE_F16, 0.002);
+}
+
+START_TEST(half_precision_serving_is_near)
+{
+    for_each_family(check_half);
 }
 END_TEST
 
@@ -289,5 +295,6 @@ START_TEST(positions_bound_the_context)
 }
 END_TEST
 
-UNIT_MAIN("net", any_cut_gives_the_same_logits, serving_equals_training, bf16_serving_is_near,
-    logits_equal_transformers, experts_are_served_from_blocks, positions_bound_the_context)
+UNIT_MAIN("net", any_cut_gives_the_same_logits, serving_equals_training,
+    half_precision_serving_is_near, logits_equal_transformers, experts_are_served_from_blocks,
+    positions_bound_the_context)

@@ -148,7 +148,7 @@ static void check_as_in_training(enum what what, enum precision precision)
     write_files(what);
     struct jobspec s = learn(what);
     s.precision = precision;
-    s.checkpoint.path = training_path(precision == PRECISION_FP32 ? "fp32" : "bf16");
+    s.checkpoint.path = training_path((const char *[]){"fp32", "bf16", "fp16"}[precision]);
     run_well(&s, 1);
     s = look(what, "one");
     s.precision = precision;
@@ -178,6 +178,7 @@ START_TEST(words_are_reported_as_in_training)
 {
     check_as_in_training(WORDS, PRECISION_FP32);
     check_as_in_training(WORDS, PRECISION_BF16);
+    check_as_in_training(WORDS, PRECISION_FP16);
 }
 END_TEST
 

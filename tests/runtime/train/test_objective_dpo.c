@@ -215,6 +215,12 @@ START_TEST(adapters_in_bf16_with_a_file_to_validate)
 }
 END_TEST
 
+START_TEST(gradients_in_fp16_are_near)
+{
+    training_near_in_fp16(job);
+}
+END_TEST
+
 static void refused(const struct jobspec *s, enum exit_class class, const char *word)
 {
     struct outcome o = run(s, 1, 9, 0);
@@ -250,5 +256,5 @@ int main(void)
     return unit_run_sampled(&(struct unit){"objective_dpo", 120, setup, training_teardown},
         (const TTest *const[]){losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
             what_stands_in_the_file_is_gone_by, adapters_in_bf16_with_a_file_to_validate,
-            what_is_refused, NULL});
+            gradients_in_fp16_are_near, what_is_refused, NULL});
 }

@@ -307,6 +307,13 @@ START_TEST(the_folder_is_a_bare_bert)
 }
 END_TEST
 
+START_TEST(gradients_in_fp16_are_near)
+{
+    training_near_in_fp16(job);
+    training_near_in_fp16(labelled_job);
+}
+END_TEST
+
 static void refused(const struct jobspec *s, enum exit_class class, const char *word)
 {
     struct outcome o = training_run(&(struct training){.spec = s, .size = 1, .incarnation = 9});
@@ -339,5 +346,5 @@ int main(void)
         (const TTest *const[]){pairs_are_learnt_alike_in_any_world, little_memory_changes_nothing,
             dropout_follows_the_pairs, a_gpu_learns_what_a_processor_does,
             an_interruption_does_not_show, labels_are_learnt, the_folder_is_a_bare_bert,
-            what_is_refused, NULL});
+            gradients_in_fp16_are_near, what_is_refused, NULL});
 }
