@@ -76,6 +76,12 @@ $(O)/kernels/cpu/isa_base.o: ALL_CFLAGS += -fno-ivopts
 # ThreadSanitizer looks for is between threads, not inside these loops.
 uninstrumented := $(if $(TSAN),isa_base isa_avx2) $(if $(ASAN)$(TSAN),isa_avx512 isa_avx512bf16)
 $(uninstrumented:%=$(O)/kernels/cpu/%.o): ALL_CFLAGS += -fno-sanitize=all
+# Those for AVX-512 are the plain build's in the groups of tests: nothing in them is instrumented.
+isa_plain := $(addprefix kernels/cpu/,isa_avx512.o isa_avx512bf16.o)
+ifdef PLAIN # its folder
+$(addprefix $(O)/,$(isa_plain)): $(O)/%: $(PLAIN)/%
+	@mkdir -p $(@D) && ln -sf $(abspath $<) $@
+endif
 # What most tests run. Its text is isa_base.c's, in which undefined behaviour is looked for: twice as slow.
 $(O)/kernels/cpu/isa_avx2.o: ALL_CFLAGS += $(if $(ASAN),-fno-sanitize=undefined)
 # OpenMP only where ranks compute.
@@ -203,7 +209,9 @@ unit: $(UNIT_TESTS) ## unit tests
 	@$(RUN) -g unit $(PARALLEL) $(call long_first,$(UNIT_TESTS))
 # `make test` runs all of them with AddressSanitizer, and as they are only those that compute: at -O3 the instructions, and
 # so the numbers, are others. The rest of the optimised code is what the end-to-end tests run.
-COMPUTING := $(call room_tests,kernels) $(filter $(addprefix $(O)/tests/runtime/,model/% train/%),$(UNIT_TESTS))
+# What the simulated GPU computes is the same library in every build, and what it is compared with is proven here by others.
+COMPUTING := $(filter-out $(call needing,gpu),$(call room_tests,kernels) \
+  $(filter $(addprefix $(O)/tests/runtime/,model/% train/%),$(UNIT_TESTS)))
 computing-programs: $(COMPUTING)
 computing: $(COMPUTING)
 	@$(RUN) -g computing $(PARALLEL) $(call long_first,$(COMPUTING))
@@ -216,7 +224,8 @@ $(addprefix unit-,$(ROOMS)): unit-%:
 tame := $(shell [ "`cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0`" -le 28 ] || \
   { setarch -R true 2>/dev/null && echo setarch -R; })
 # With the fault loops in it: what a failed call leaves behind is where leaks and overruns hide.
-asan_build = ASAN=1 FAULT=1 O=$(O)-asan CUDASIM=$(CUDASIM)
+asan_build = ASAN=1 FAULT=1 O=$(O)-asan CUDASIM=$(CUDASIM) PLAIN=$(O)
+asan asan-rest beside fuzz whole-asan: $(addprefix $(O)/,$(isa_plain))
 asan: ## unit tests with AddressSanitizer and UndefinedBehaviourSanitizer, fault loops included
 	@+$(sub) $(asan_build) run-asan
 # The simulated GPU checks its kernels itself; and what model/test_pass differentiates runs in test_model and
