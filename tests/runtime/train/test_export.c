@@ -105,6 +105,7 @@ static int export_all(struct model *m, const struct model_config *c, const char 
         .labels = labels,
         .tokenizer_from = from,
         .spec = spec,
+        .steps = 10,
         .store = DTYPE_F32};
     return export_model(&x, &e);
 }
