@@ -261,7 +261,7 @@ START_TEST(mixtures_are_those_of_the_cpu)
 {
     static const char *const of_attention[] = {"q_proj", "v_proj", NULL};
 
-    compare_steps("tiny-qwen3-moe", &precisions[0], NULL, ADAPTERS_PLAIN);
+    compare_steps("tiny-qwen3-moe", &precisions[0], NONE);
     compare_steps("small-qwen3-moe", &precisions[0], NULL, ADAPTERS_PLAIN);
     compare_steps("tiny-mixtral", &precisions[0], of_attention, ADAPTERS_PLAIN);
     compare_served("tiny-qwen3-moe", 1);
