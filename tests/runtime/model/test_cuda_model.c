@@ -131,26 +131,30 @@ static double worst_part(const struct step *want, const struct step *got, const 
     return worst;
 }
 
-enum adapters { NONE, LORA, DORA, ADALORA, QUANTIZED }; /* the last one: the base, in blocks */
+enum adapters { /* the last one: the base, in blocks */
+    ADAPTERS_PLAIN,
+    ADAPTERS_DORA,
+    ADAPTERS_ADALORA,
+    ADAPTERS_QUANTIZED
+};
 
-static void compare_steps(const char *shape, const struct nearness *p, enum adapters adapters)
+static void compare_steps(
+    const char *shape, const struct nearness *p, const char *const *targets, enum adapters kind)
 {
-    static const char *const targets[] = {"q_proj", "v_proj", "down_proj", NULL};
-    static const char *const names[] = {
-        "full", "adapters", "DoRA", "AdaLoRA", "adapters beside blocks"};
     struct model_conf c = {.config = shape_of(shape),
         .t = p->t,
         .train = true,
         .micro_sequences = B,
         .sequence_length = T,
-        .lora_rank = adapters ? 4 : 0,
+        .lora_rank = targets ? 4 : 0,
         .lora_alpha = 12,
-        .lora_dora = adapters == DORA,
-        .lora_adaptive = adapters == ADALORA,
+        .lora_dora = kind == ADAPTERS_DORA,
+        .lora_adaptive = kind == ADAPTERS_ADALORA,
         .lora_targets = targets,
         .seed = 3};
-    if (adapters == QUANTIZED)
+    if (kind == ADAPTERS_QUANTIZED)
         c.quantize = p->t == DTYPE_F32 ? QUANTIZE_Q8_0 : QUANTIZE_Q4_K_M;
+    static const char *const names[] = {"adapters", "DoRA", "AdaLoRA", "adapters beside blocks"};
     struct step step[2] = {0};
     const char *name;
     double loss, part;
@@ -161,7 +165,7 @@ static void compare_steps(const char *shape, const struct nearness *p, enum adap
     loss = fabs(step[1].loss / step[0].loss - 1);
     part = worst_part(&step[0], &step[1], &name);
     printf("%s, %s, %s: loss off by %.1g (allowed %.1g), gradient by %.1g (%.1g), %s\n", shape,
-        dtype_name(p->t), names[adapters], loss, p->loss, part, p->gradient, name);
+        dtype_name(p->t), targets ? names[kind] : "full", loss, p->loss, part, p->gradient, name);
     /* Of texts a loss has B rows, not B * T, of masked tokens few: what rounding does is averaged
        less. */
     double room = c.config.pooled || c.config.last || c.config.masked ? 2 : 1;
@@ -174,19 +178,21 @@ static void compare_steps(const char *shape, const struct nearness *p, enum adap
 START_TEST(gradients_are_those_of_the_cpu)
 {
     for (int i = 0; i < SHAPES * PRECISIONS; i++)
-        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], NONE);
+        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], NULL, ADAPTERS_PLAIN);
 }
 END_TEST
 
 START_TEST(gradients_of_adapters_are_those_of_the_cpu)
 {
+    static const char *const targets[] = {"q_proj", "v_proj", "down_proj", NULL};
+
     for (int i = 0; i < SHAPES * PRECISIONS; i++)
-        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], LORA);
+        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], targets, ADAPTERS_PLAIN);
     for (int i = 0; i < PRECISIONS; i++)
-        for (enum adapters k = DORA; k <= ADALORA; k++)
-            compare_steps("tiny-llama", &precisions[i], k);
+        for (enum adapters k = ADAPTERS_DORA; k <= ADAPTERS_ADALORA; k++)
+            compare_steps("tiny-llama", &precisions[i], targets, k);
     for (int i = 0; i < PRECISIONS; i++)
-        compare_steps("small-llama", &precisions[i], QUANTIZED);
+        compare_steps("small-llama", &precisions[i], targets, ADAPTERS_QUANTIZED);
 }
 END_TEST
 
@@ -261,7 +267,7 @@ START_TEST(mixtures_are_those_of_the_cpu)
 {
     static const char *const of_attention[] = {"q_proj", "v_proj", NULL};
 
-    compare_steps("tiny-qwen3-moe", &precisions[0], NONE);
+    compare_steps("tiny-qwen3-moe", &precisions[0], NULL, ADAPTERS_PLAIN);
     compare_steps("small-qwen3-moe", &precisions[0], NULL, ADAPTERS_PLAIN);
     compare_steps("tiny-mixtral", &precisions[0], of_attention, ADAPTERS_PLAIN);
     compare_served("tiny-qwen3-moe", 1);
