@@ -208,21 +208,24 @@ static int choose(struct adalora *a, int64_t budget, struct err *e)
     return dev_sync(a->dev, e);
 }
 
-int adalora_step(struct adalora *a, float *master, const float *gradient, const float *sumsq,
-    float clip_norm, int64_t step, struct err *e)
+void adalora_weigh(struct adalora *a, const float *master, const float *gradient,
+    const float *sumsq, float clip_norm, int64_t step)
 {
     const struct adalora_conf *c = &a->conf;
-    int64_t last = c->steps - c->final_steps;
-    bool chooses;
-    if (!a->matrices)
-        return 0;
-    int64_t budget = adalora_budget(c, a->matrices, step, &chooses);
-    if (step < last)
+    if (a->matrices && step < c->steps - c->final_steps)
         OP(a, importance, .count = a->trained->elements, .w = master, .grad = gradient,
             .mean = a->mean, .spread = a->spread, .beta1 = (float)c->beta1,
             .beta2 = (float)c->beta2, .sumsq = sumsq, .clip_norm = clip_norm);
+}
+
+int adalora_choose(struct adalora *a, float *master, int64_t step, struct err *e)
+{
+    bool chooses;
+    if (!a->matrices)
+        return 0;
+    int64_t budget = adalora_budget(&a->conf, a->matrices, step, &chooses);
     int rc = chooses ? choose(a, budget, e) : 0;
-    if (!rc && (chooses || step > last))
+    if (!rc && (chooses || step > a->conf.steps - a->conf.final_steps))
         OP(a, mask, .count = a->values, .x = master + a->from, .w = a->kept);
     return rc;
 }

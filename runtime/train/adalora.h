@@ -53,10 +53,11 @@ void adalora_close(struct adalora *a);
 
 /* Adds the regulariser's gradient, once a step, before the norm is taken. */
 void adalora_regularise(struct adalora *a, const float *master, float *gradient);
-/* Behind the update of `step`, with what that was clipped by. Values that do not stay are zero
-   then. */
-int adalora_step(struct adalora *a, float *master, const float *gradient, const float *sumsq,
-    float clip_norm, int64_t step, struct err *e);
+/* Behind the update of `step`, with what that was clipped by: importances. Enqueues. */
+void adalora_weigh(struct adalora *a, const float *master, const float *gradient,
+    const float *sumsq, float clip_norm, int64_t step);
+/* Then: values that do not stay become zero. Waits for the device where it chooses. */
+int adalora_choose(struct adalora *a, float *master, int64_t step, struct err *e);
 
 #define ADALORA_STATES 3
 /* The k-th state of a tensor, (count) F32 on the device; NULL: it has none. */

@@ -490,9 +490,17 @@ int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
         return rc;
     for (int i = 0; i < o->run_count; i++)
         update_run(o, &o->runs[i], step);
-    rc = adalora_step(&o->adalora, model_master(o->model), pass_gradient(o->pass), sum_of(o, step),
-        (float)o->conf.clip_norm, step, e);
-    if (!rc && (rounds_apart(o) || (o->adalora.matrices && model_compute_copy(o->model))))
+    adalora_weigh(&o->adalora, model_master(o->model), pass_gradient(o->pass), sum_of(o, step),
+        (float)o->conf.clip_norm, step);
+    if (rounds_apart(o))
         model_master_changed(o->model);
-    return rc || !grad_norm ? rc : dev_sync(o->dev, e);
+    return grad_norm ? dev_sync(o->dev, e) : 0;
+}
+
+int optim_choose(struct optim *o, int64_t step, struct err *e)
+{
+    int rc = adalora_choose(&o->adalora, model_master(o->model), step, e);
+    if (!rc && o->adalora.matrices && model_compute_copy(o->model))
+        model_master_changed(o->model);
+    return rc;
 }

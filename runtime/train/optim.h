@@ -63,6 +63,9 @@ void optim_set_scale(struct optim *o, double scale, int64_t skipped);
 /* Enqueues one update from the model's gradient, which must be whole. grad_norm not NULL: looks at
    the norm before (as optim_norm does; nothing is changed when it fails), and waits for the end. */
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e);
+/* Behind the update of a step, of adapters whose ranks are chosen (runtime/train/adalora.h); waits
+   for the device in the steps that choose. */
+int optim_choose(struct optim *o, int64_t step, struct err *e);
 /* Zeros were made in the layers' matrices: their state, F32, becomes zero, too. Adafactor's, means
    of rows and columns, stays. Enqueues. */
 void optim_masters_pruned(struct optim *o);

@@ -31,7 +31,7 @@ static int enqueue_step(struct train *t, int64_t step, struct err *e)
     /* Every step, for no other wait for the device has a deadline. The update is still to be done
        then, and what comes next is enqueued meanwhile. A step later, launches and uploads would
        stand behind a reduction that may never end, and wait for room among themselves. */
-    if (rc || (rc = coll_reduce_wait(t->replicas, e)))
+    if (rc || (rc = coll_reduce_wait(t->replicas, e)) || (rc = optim_choose(t->optim, step, e)))
         return rc;
     return train_prune(t, step, e);
 }

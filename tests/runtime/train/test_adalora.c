@@ -249,6 +249,7 @@ static void take_step(struct run *r, const struct json *batch, int64_t step, dou
     pass_zero_gradient(r->pass);
     ck_assert(!pass_step(r->pass, 4, &in, 1.0f / 128, true, &sum, &e));
     ck_assert_msg(!optim_step(r->o, step, NULL, &e), "%s", e.text);
+    ck_assert_msg(!optim_choose(r->o, step, &e), "%s", e.text);
     *loss = sum / 128;
 }
 
