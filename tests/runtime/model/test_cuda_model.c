@@ -1,7 +1,7 @@
 /*
  * Goal: a whole model computes on "cuda" what it computes on the processor: losses and gradients of
- * a training step, full and with adapters, and the logits of serving, in F32 closely and in BF16 as
- * near as its rounding lets. Method: the plugin beside this program, a GPU's or that of
+ * a training step, full and with adapters, and the logits of serving, in F32 closely and in 16 bits
+ * as near as their rounding lets. Method: the plugin beside this program, a GPU's or that of
  * tests/cudasim; shapes with random weights of every family, tiny with odd sizes and
  * small ones that tensor cores take; serving in one call and then token by token.
  *
@@ -36,7 +36,8 @@ static const char *const kinds[] = {"cpu", "cuda"};
 static const struct nearness {
     enum dtype t;
     double loss, gradient, logits; /* allowed */
-} precisions[] = {{DTYPE_F32, 5e-6, 5e-5, 5e-5}, {DTYPE_BF16, 5e-3, 5e-2, 2e-2}};
+} precisions[] = {
+    {DTYPE_F32, 5e-6, 5e-5, 5e-5}, {DTYPE_BF16, 5e-3, 5e-2, 2e-2}, {DTYPE_F16, 1e-3, 1e-2, 5e-3}};
 #define PRECISIONS ((int)(sizeof precisions / sizeof *precisions))
 
 static struct err e;
@@ -175,10 +176,18 @@ static void compare_steps(
     end_step(&step[1]);
 }
 
+/* Of F16 three of the small shapes, which tensor cores take, are enough. */
+static bool is_compared(int shape, int precision)
+{
+    return precisions[precision].t != DTYPE_F16 || shape % 4 == 2;
+}
+
 START_TEST(gradients_are_those_of_the_cpu)
 {
     for (int i = 0; i < SHAPES * PRECISIONS; i++)
-        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], NULL, ADAPTERS_PLAIN);
+        if (is_compared(i / PRECISIONS, i % PRECISIONS))
+            compare_steps(
+                shapes[i / PRECISIONS], &precisions[i % PRECISIONS], NULL, ADAPTERS_PLAIN);
 }
 END_TEST
 
@@ -187,7 +196,9 @@ START_TEST(gradients_of_adapters_are_those_of_the_cpu)
     static const char *const targets[] = {"q_proj", "v_proj", "down_proj", NULL};
 
     for (int i = 0; i < SHAPES * PRECISIONS; i++)
-        compare_steps(shapes[i / PRECISIONS], &precisions[i % PRECISIONS], targets, ADAPTERS_PLAIN);
+        if (is_compared(i / PRECISIONS, i % PRECISIONS))
+            compare_steps(
+                shapes[i / PRECISIONS], &precisions[i % PRECISIONS], targets, ADAPTERS_PLAIN);
     for (int i = 0; i < PRECISIONS; i++)
         for (enum adapters k = ADAPTERS_DORA; k <= ADAPTERS_ADALORA; k++)
             compare_steps("tiny-llama", &precisions[i], targets, k);
