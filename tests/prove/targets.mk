@@ -2,12 +2,15 @@
 # BASE is the commit that the present build is compared with; BITS are flags of bits.sh.
 BASE   ?= HEAD^
 BITS   ?=
-PROOFS += $(addprefix tests/prove/,quick.sh demo_interrupt.sh names_on_cluster.sh corpus.sh llamacpp.sh match.sh preferences.sh search_on_cluster.sh)
+PROOFS += $(addprefix tests/prove/,quick.sh demo_interrupt.sh names_on_cluster.sh corpus.sh llamacpp.sh match.sh preferences.sh search_on_cluster.sh precision.sh logits.sh)
+
+$(O)/tests/prove/logits: $(O)/tests/prove/logits.o $(call needed_libs,runtime)
+	$(link) $(LIBS_runtime) $(LIBS_kernels) $(LIBS_base) -ldl -lm
 
 .PHONY: bits pace prove
 bits: all ## the same to the bit as BASE=HEAD^ : losses, checkpoints, exports, answers, memory
 	@O=$(O) tests/prove/against.sh $(BASE) tests/prove/bits.sh $(BITS)
 pace: all ## as fast as BASE=HEAD^ in training and serving, on a quiet machine
 	@O=$(O) tests/prove/against.sh $(BASE) tests/prove/pace.sh
-prove: all ## the longer proofs
+prove: all $(O)/tests/prove/logits ## the longer proofs
 	@O=$(O) BASE=$(BASE) tests/run.sh -g prove -t 3600 $(PROOFS)
