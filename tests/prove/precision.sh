@@ -8,7 +8,7 @@ steps=500
 [ $# -gt 0 ] || set -- BF16
 
 train() { # precision: its last validation loss to $work/loss.precision
-    write_training "$work/job.yaml" model=small init=Random precision="$1" data=kjv.txt length=64 batch=8 steps="$steps" save=0 evaluate=0 \
+    write_training "$work/job.yaml" model=small init="Random, config: /data/config.json" precision="$1" data=kjv.txt length=64 batch=8 steps="$steps" save=0 evaluate=0 \
         rate=0.003
     rm -rf "$work/run"
     mkdir "$work/run"
@@ -20,12 +20,12 @@ train() { # precision: its last validation loss to $work/loss.precision
 
 begin
 "$top/tests/e2e/kjv" "$work/data/kjv.txt"
-mkdir "$work/data/small"
-jq -n '{architectures: ["LlamaForCausalLM"], model_type: "llama", vocab_size: 512, hidden_size: 160, intermediate_size: 448,
+cp -r "$top/tests/golden/tiny-llama" "$work/data/small" # lends its tokenizer, which follows
+jq -n '{architectures: ["LlamaForCausalLM"], model_type: "llama", vocab_size: 256, hidden_size: 160, intermediate_size: 448,
     num_hidden_layers: 4, num_attention_heads: 5, num_key_value_heads: 5, max_position_embeddings: 256, rms_norm_eps: 1e-5,
-    rope_theta: 10000, hidden_act: "silu", tie_word_embeddings: true, bos_token_id: 0, eos_token_id: 0}' >"$work/data/small/config.json"
+    rope_theta: 10000, hidden_act: "silu", tie_word_embeddings: true, bos_token_id: 0, eos_token_id: 0}' >"$work/data/config.json"
 head -c 200000 "$work/data/kjv.txt" | iconv -c -t ASCII >"$work/learnt"
-facts tokenizer "$work/learnt" 512 "$work/data/small/tokenizer.json"
+facts tokenizer "$work/learnt" 256 "$work/data/small/tokenizer.json"
 train FP32
 for precision in "$@"; do
     train "$precision" || continue
