@@ -4,7 +4,8 @@
  * bench_train.py is the same of torch, bench_train.sh puts both side by side.
  *
  * Usage: bench_train CASE TYPE [SECONDS [THREADS [LAYERS]]]; TYPE: F32 or BF16; LAYERS: the first
- * so many of the model's, to try it out; 0: all. Weights are random. A step is forward, backward, clipping and AdamW; the figure is the median of all but the first two.
+ * so many of the model's, to try it out; 0: all. Weights are random. A step is forward, backward,
+ * clipping and AdamW; the figure is the median of all but the first two.
  * The ceiling is the rate of one large product (2048 x 1536 x 576) divided by the flops of a token:
  * 6 x parameters for full training, 4 x parameters plus the factors' own for LoRA, attention's
  * products not counted.
