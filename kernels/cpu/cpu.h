@@ -16,7 +16,14 @@
 struct matmul_cache;
 
 /* The scratch memories of a device: an operation may call op_cpu_matmul while it uses its own. */
-enum cpu_scratch { CPU_SCRATCH_OP, CPU_SCRATCH_MATMUL, CPU_SCRATCHES };
+enum cpu_scratch {
+    CPU_SCRATCH_OP,
+    CPU_SCRATCH_MATMUL,
+    CPU_SCRATCH_MATMUL_A, /* widened operands and result */
+    CPU_SCRATCH_MATMUL_B,
+    CPU_SCRATCH_MATMUL_C,
+    CPU_SCRATCHES
+};
 
 struct cpu_dev {
     struct dev base;
@@ -52,10 +59,10 @@ struct cpu_isa {
     const char *name;
     bool (*usable)(void);
     struct ops ops;
-    /* For matmul.c: what oneDNN has no product for, with all that belongs to it; */
-    void (*product)(struct dev *d, const struct op_matmul *a);
-    /* and C = act(C + bias), with pre. */
-    void (*finish)(const struct op_matmul *a);
+    /* For matmul.c: out (rows, cols) F32 = x of type t with rows ld apart; */
+    void (*widen)(enum dtype t, const void *x, int64_t ld, int64_t rows, int64_t cols, float *out);
+    /* and C = act(product + bias), with pre; product (m, n) F32, NULL: it stands in C. */
+    void (*finish)(const struct op_matmul *a, const float *product);
 };
 extern const struct cpu_isa cpu_isa_avx512bf16, cpu_isa_avx512, cpu_isa_avx2, cpu_isa_base;
 

@@ -55,7 +55,6 @@ typedef float isa_vec __attribute__((vector_size(4 * ISA_VECTOR), may_alias));
 #include "kernels/cpu/vector_body.h"
 #include "kernels/cpu/optim_body.h"
 #include "kernels/cpu/tile_body.h"
-#include "kernels/cpu/product_body.h"
 #include "kernels/cpu/attention_body.h"
 #include "kernels/cpu/attention_back_body.h"
 #include "kernels/cpu/quant_body.h"
@@ -82,5 +81,5 @@ static bool isa_usable(void)
 const struct cpu_isa ISA_JOIN(cpu_isa_, ISA) = {.name = ISA_STRING(ISA),
     .usable = isa_usable,
     .ops = {LLMJOB_OPS(ISA_ENTRY)},
-    .product = isa_product,
+    .widen = matmul_widen,
     .finish = isa_matmul_finish};

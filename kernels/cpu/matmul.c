@@ -12,9 +12,9 @@
  * (cpu_scratch).
  *
  * oneDNN multiplies BF16 only where the processor has AVX-512 (or its like), and F16, as of 2.6,
- * nowhere. Elsewhere such products are struct cpu_isa's own, which widen their operands on the way
- * to the cache; a probe of each type at the start decides it for the device. F32 operands with a
- * result of 16 bits go the same way, unwidened. Thread: with its device, one.
+ * nowhere. Elsewhere the operands are widened block by block to F32 scratch; a probe of each type
+ * at the start decides it for the device. F32 operands with a result of 16 bits go the same way,
+ * unwidened. Thread: with its device, one.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -44,7 +44,7 @@ struct matmul_cache {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     uint64_t clock;
-    bool wide_bf16, wide_f16; /* multiplied as F32, by us */
+    bool wide_bf16, wide_f16; /* multiplied as F32 */
     struct matmul_entry entries[MATMUL_ENTRIES];
 };
 
@@ -260,7 +260,103 @@ static int matmul_product(struct dev *d, const struct op_matmul *a, bool bias)
     return s ? -1 : 0;
 }
 
-/* Whether the product is ours. */
+/* -- 16 bits where oneDNN has only F32 -- */
+#define MATMUL_WIDE_FLOATS ((int64_t)8 << 20) /* of one widened operand, about: 32 MiB */
+#define MATMUL_WIDE_LEAST  256                /* rows of a block: fewer waste the product */
+
+static const void *matmul_at(enum dtype t, const void *p, int64_t element)
+{
+    return p ? (const char *)p + element * (t == DTYPE_F32 ? 4 : 2) : NULL;
+}
+
+/* The product of rows [row, row + rows) and columns [col, col + cols) of C. */
+static struct op_matmul matmul_block(
+    const struct op_matmul *a, int64_t row, int64_t rows, int64_t col, int64_t cols)
+{
+    struct op_matmul part = *a;
+    int64_t to = row * a->ldc + col;
+    part.m = rows;
+    part.n = cols;
+    part.a = matmul_at(a->ab_type, a->a, a->ta ? row : row * a->lda);
+    part.b = matmul_at(a->ab_type, a->b, a->tb ? col * a->ldb : col);
+    part.bias = matmul_at(a->ab_type, a->bias, col);
+    part.c = (void *)(uintptr_t)matmul_at(a->c_type, a->c, to);
+    part.pre = (void *)(uintptr_t)matmul_at(a->c_type, a->pre, to);
+    return part;
+}
+
+/* x (rows, cols), as it is stored, widened to scratch; NULL: only the scratch. */
+static float *matmul_widened(struct dev *d, enum cpu_scratch which, enum dtype t, const void *x,
+    int64_t ld, int64_t rows, int64_t cols)
+{
+    int64_t count = rows > 0 && cols > 0 ? rows * cols : 1;
+    float *out = cpu_scratch(d, which, (size_t)count * sizeof *out);
+    if (out && x)
+        cpu_isa_chosen()->widen(t, x, ld, rows, cols, out);
+    return out;
+}
+
+/* An operand (rows, cols) in F32: where it stands, or widened; *ld becomes the result's. */
+static const float *matmul_operand(struct dev *d, enum cpu_scratch which, enum dtype t,
+    const void *x, int64_t *ld, int64_t rows, int64_t cols)
+{
+    if (t == DTYPE_F32)
+        return x;
+    const float *out = matmul_widened(d, which, t, x, *ld, rows, cols);
+    *ld = cols;
+    return out;
+}
+
+/* One block; b: its part of B in F32, rows ldb apart. */
+static int matmul_wide_block(
+    struct dev *d, const struct op_matmul *part, const float *b, int64_t ldb)
+{
+    struct op_matmul f32 = *part;
+    f32.ab_type = DTYPE_F32;
+    f32.a = matmul_operand(d, CPU_SCRATCH_MATMUL_A, part->ab_type, part->a, &f32.lda,
+        part->ta ? part->k : part->m, part->ta ? part->m : part->k);
+    f32.b = b;
+    f32.ldb = ldb;
+    if (part->c_type != DTYPE_F32) {
+        f32.c_type = DTYPE_F32;
+        f32.ldc = part->n;
+        f32.c = matmul_widened(d, CPU_SCRATCH_MATMUL_C, part->c_type,
+            part->beta != 0 ? part->c : NULL, part->ldc, part->m, part->n);
+    }
+    if (!f32.a || !f32.c || matmul_product(d, &f32, false))
+        return -1;
+    if (part->c_type != DTYPE_F32)
+        cpu_isa_chosen()->finish(part, f32.c);
+    else if (part->bias || part->act)
+        cpu_isa_chosen()->finish(part, NULL);
+    return 0;
+}
+
+static int64_t matmul_limit(int64_t width, int64_t most)
+{
+    int64_t rows = MATMUL_WIDE_FLOATS / (width < 1 ? 1 : width);
+    rows = rows < MATMUL_WIDE_LEAST ? MATMUL_WIDE_LEAST : rows;
+    return rows < most ? rows : most;
+}
+
+static void matmul_wide(struct dev *d, const struct op_matmul *a)
+{
+    int64_t wide = matmul_limit(a->k, a->n);
+    int64_t tall = matmul_limit(a->k > wide ? a->k : wide, a->m);
+    for (int64_t j = 0; j < a->n; j += wide) {
+        int64_t cols = a->n - j < wide ? a->n - j : wide;
+        struct op_matmul part = matmul_block(a, 0, a->m, j, cols);
+        int64_t ldb = a->ldb;
+        const float *b = matmul_operand(d, CPU_SCRATCH_MATMUL_B, a->ab_type, part.b, &ldb,
+            a->tb ? cols : a->k, a->tb ? a->k : cols);
+        for (int64_t i = 0; b && i < a->m; i += tall) {
+            part = matmul_block(a, i, a->m - i < tall ? a->m - i : tall, j, cols);
+            if (matmul_wide_block(d, &part, b, ldb))
+                return;
+        }
+    }
+}
+
 static bool matmul_is_wide(const struct matmul_cache *c, const struct op_matmul *a)
 {
     if (a->ab_type == DTYPE_F32)
@@ -274,12 +370,12 @@ void op_cpu_matmul(struct dev *d, const struct op_matmul *a)
     if (a->m == 0 || a->n == 0)
         return;
     if (matmul_is_wide(((struct cpu_dev *)d)->matmul, a)) {
-        cpu_isa_chosen()->product(d, a);
+        matmul_wide(d, a);
         return;
     }
     if (matmul_product(d, a, bias) || (!a->act && !(a->bias && !bias)))
         return;
     struct op_matmul rest = *a;
     rest.bias = bias ? NULL : a->bias;
-    cpu_isa_chosen()->finish(&rest);
+    cpu_isa_chosen()->finish(&rest, NULL);
 }

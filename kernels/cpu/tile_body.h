@@ -12,11 +12,10 @@
  *   interleaved  (TILE words, pad)  B operand, sums over tokens; a word holds rows 2i and 2i + 1
  *   columns      (pad, TILE words)  A operand, sums over tokens
  */
-#define TILE         64 /* queries or keys of a block: their scores fill a third of an L1 cache */
-#define TILE_PAD     16 /* floats: the widest vector */
+#define TILE     64 /* queries or keys of a block: their scores fill a third of an L1 cache */
+#define TILE_PAD 16 /* floats: the widest vector */
 /* Rows of a register block: with TILE_NV vectors it hides the latency of the multiply-add. */
-#define TILE_MR      4
-#define TILE_MR_MOST 6
+#define TILE_MR  4
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define TILE_NV 4
 #else
@@ -41,12 +40,11 @@ ISA_INLINE isa_vec tile_dot(bool pairs, isa_vec sum, const uint32_t *a, isa_vec 
     return sum + v.f * b;
 }
 
-/* c (mr, nv vectors) = or += a (mr, k) * b (k, nv vectors); the block stays in registers. Words of
-   a row of a are `step` apart. */
+/* c (mr, nv vectors) = or += a (mr, k) * b (k, nv vectors); the block stays in registers. */
 ISA_INLINE void tile_block(bool pairs, bool add, int mr, int nv, int64_t k, const uint32_t *a,
-    int64_t lda, int64_t step, const uint32_t *b, int64_t ldb, float *c, int64_t ldc)
+    int64_t lda, const uint32_t *b, int64_t ldb, float *c, int64_t ldc)
 {
-    isa_vec sum[TILE_MR_MOST][TILE_NV];
+    isa_vec sum[TILE_MR][TILE_NV];
 #pragma GCC unroll 8
     for (int i = 0; i < mr; i++)
 #pragma GCC unroll 8
@@ -61,7 +59,7 @@ ISA_INLINE void tile_block(bool pairs, bool add, int mr, int nv, int64_t k, cons
         for (int i = 0; i < mr; i++)
 #pragma GCC unroll 8
             for (int j = 0; j < nv; j++)
-                sum[i][j] = tile_dot(pairs, sum[i][j], a + i * lda + l * step, row[j]);
+                sum[i][j] = tile_dot(pairs, sum[i][j], a + i * lda + l, row[j]);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < mr; i++)
@@ -78,12 +76,12 @@ ISA_INLINE void tile_product(bool pairs, bool add, int64_t m, int64_t n, int64_t
     int64_t j = 0;
     for (; j + wide <= n; j += wide)
         for (int64_t i = 0; i < m; i += TILE_MR)
-            tile_block(pairs, add, TILE_MR, TILE_NV, k, a + i * lda, lda, 1, b + j, ldb,
+            tile_block(pairs, add, TILE_MR, TILE_NV, k, a + i * lda, lda, b + j, ldb,
                 c + i * ldc + j, ldc);
     for (; j < n; j += ISA_VECTOR)
         for (int64_t i = 0; i < m; i += TILE_MR)
             tile_block(
-                pairs, add, TILE_MR, 1, k, a + i * lda, lda, 1, b + j, ldb, c + i * ldc + j, ldc);
+                pairs, add, TILE_MR, 1, k, a + i * lda, lda, b + j, ldb, c + i * ldc + j, ldc);
 }
 
 static inline int64_t tile_words(bool pairs, int64_t elements)
