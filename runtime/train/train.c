@@ -117,15 +117,18 @@ static int64_t next_epoch(const struct train *t, int64_t step, int64_t *end)
     return epoch;
 }
 
-/* The mean loss of an epoch's labels, as it went; at its end it is kept, of the newest epochs. */
-static void add_to_epoch(struct train *t, double loss)
+/* The mean loss of an epoch's labels, as it went, of steps that count; at its end it is kept, of the
+   newest epochs. */
+static void add_to_epoch(struct train *t, double loss, bool counts)
 {
     struct ckpt_state *s = &t->state;
     if (!objective_reports(t->objective))
         return;
     int64_t labels = train_labels(t, s->step), end, epoch = next_epoch(t, s->step - 1, &end);
-    s->epoch_loss += loss * (double)labels;
-    s->epoch_labels += labels;
+    if (counts) {
+        s->epoch_loss += loss * (double)labels;
+        s->epoch_labels += labels;
+    }
     if (end != s->step)
         return;
     if (s->epoch_count == CKPT_EPOCHS)
@@ -175,12 +178,13 @@ static int account(struct train *t, struct step *s, struct err *e)
     t->state.step = step;
     t->state.samples = step * t->spec->train.batch_sequences;
     t->state.tokens += train_tokens(t, step);
-    if (isfinite(s->loss) || !isnan(s->grad_norm)) {
+    bool counts = isfinite(s->loss) || !isnan(s->grad_norm); /* not of a step that was skipped */
+    if (counts) {
         t->state.loss = s->loss;
         if (step == 1)
             t->state.first_loss = s->loss;
-        add_to_epoch(t, s->loss);
     }
+    add_to_epoch(t, s->loss, counts);
     beat_step(t->door->page, step);
     return train_tell_step(t, s, e);
 }
