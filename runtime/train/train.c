@@ -117,8 +117,8 @@ static int64_t next_epoch(const struct train *t, int64_t step, int64_t *end)
     return epoch;
 }
 
-/* The mean loss of an epoch's labels, as it went, of steps that count; at its end it is kept, of the
-   newest epochs. */
+/* The mean loss of an epoch's labels, as it went, of steps that count; at its end it is kept, of
+   the newest epochs. */
 static void add_to_epoch(struct train *t, double loss, bool counts)
 {
     struct ckpt_state *s = &t->state;
