@@ -37,6 +37,7 @@ void progress_loaded(struct progress *p, const struct json *payload)
     if (memory > p->memory_bytes)
         p->memory_bytes = memory;
     p->steps = json_int(payload, "steps", p->steps);
+    p->zero_stage = json_int(payload, "zero_stage", 0);
     p->held_out = json_int(payload, "held_out", 0);
     p->resumed_step = json_int(payload, "resumed_step", 0);
     p->step = p->resumed_step;
@@ -140,6 +141,7 @@ void progress_report(const struct progress *p, struct report *r)
     r->checkpoint_ms = p->checkpoint_wall_ms;
     r->checkpoint_path = p->checkpoint_path;
     r->memory_per_rank_bytes = p->memory_bytes;
+    r->zero_stage = (int)p->zero_stage;
 }
 
 void progress_recover(struct progress *p, const struct report *r)

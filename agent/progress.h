@@ -33,7 +33,7 @@ struct progress {
     int64_t history_stride; /* steps between kept points; doubles when the history is full */
     int64_t checkpoint_step, checkpoint_wall_ms;
     char checkpoint_path[LIMIT_PATH_BYTES];
-    int64_t memory_bytes, resumed_step;
+    int64_t memory_bytes, resumed_step, zero_stage;
 };
 
 void progress_init(struct progress *p);

@@ -179,6 +179,8 @@ static bool has_halving(const void *spec)
 #define GROUP(path_, present) .path = (path_), .kind = FIELD_GROUP, .def = "", .info = (present)
 #define PATH(path_, member, def_) \
     ROW(path_, STR, member, def_), RANGE(1, LIMIT_PATH_BYTES - 1), .format = &jobspec_path_format
+#define AXIS(path_, member) \
+    ROW(path_, INT, member, "0"), RANGE(0, LIMIT_REPLICAS * LIMIT_RANKS_PER_REPLICA)
 #define OBJECT_NAME(path_, member, def_) \
     ROW(path_, STR, member, def_), RANGE(1, 253), .format = &jobspec_subdomain_format
 
@@ -234,6 +236,12 @@ static const struct field spec_rows[] = {
     {PATH("model.config", model.config, field_none)},
     {ROW("model.sha256", STR, model.sha256, field_none), RANGE(64, 64),
         .format = &jobspec_sha256_format},
+    {AXIS("parallelism.data", parallelism.data)},
+    {AXIS("parallelism.tensor", parallelism.tensor)},
+    {AXIS("parallelism.pipeline", parallelism.pipeline)},
+    {AXIS("parallelism.context", parallelism.context)},
+    {AXIS("parallelism.expert", parallelism.expert)},
+    {ROW("parallelism.zeroStage", INT, parallelism.zero_stage, "0"), RANGE(0, 3)},
     {ROW("precision", ENUM, precision, "BF16"), .info = precision_names},
     {MIN_REPLICAS},
     {WAIT_SECONDS},

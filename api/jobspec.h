@@ -280,6 +280,10 @@ struct jobspec {
         const char *config; /* INIT_RANDOM: path of a config.json, or NULL: source's */
         const char *sha256; /* of a GGUF file, or NULL */
     } model;
+    struct { /* sizes of the axes; 0: the planner's choice */
+        int data, tensor, pipeline, context, expert;
+        int zero_stage; /* of optimizer state, 1: divided over the data axis */
+    } parallelism;
     enum precision precision;
     struct jobspec_elastic elastic;
     struct {

@@ -262,6 +262,27 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     return 0;
 }
 
+static int check_parallelism(
+    const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    const struct {
+        const char *path;
+        int ways;
+    } later[] = {{"parallelism.tensor", spec->parallelism.tensor},
+        {"parallelism.pipeline", spec->parallelism.pipeline},
+        {"parallelism.context", spec->parallelism.context},
+        {"parallelism.expert", spec->parallelism.expert}};
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        if (later[i].ways > 1)
+            return field_refuse(s, later[i].path, e, "only 0 and 1 so far");
+    if (spec->parallelism.zero_stage > 1)
+        return field_refuse(s, "parallelism.zeroStage", e, "only 0 and 1 so far");
+    if (spec->task != TASK_TRAIN && (spec->parallelism.data || spec->parallelism.zero_stage))
+        return field_refuse(
+            s, "parallelism", e, "data and zeroStage are only allowed with train");
+    return 0;
+}
+
 static int check_search(const struct field_source *s, const struct jobspec *spec,
     const struct json *body, struct err *e)
 {
@@ -374,6 +395,8 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
         return field_refuse(s, "model", e, "required with train, evaluate, convert and serve");
     if (spec->model.config && spec->model.init != INIT_RANDOM)
         return field_refuse(s, "model.config", e, "only allowed with init Random");
+    if ((rc = check_parallelism(s, spec, e)))
+        return rc;
     bool only_read = spec->task != TASK_RUN && spec->task != TASK_TRAIN;
     if (only_read && spec->model.init == INIT_RANDOM)
         return field_refuse(s, "model.init", e, "Random is only allowed with train");

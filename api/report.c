@@ -127,6 +127,7 @@ static const struct field report_rows[] = {
     {SMALL("layout.tensor", tensor, 0, RANKS_MAX)},
     {SMALL("layout.pipeline", pipeline, 0, RANKS_MAX)},
     {SMALL("layout.context", context, 0, RANKS_MAX)},
+    {SMALL("layout.zeroStage", zero_stage, 0, 3)},
     {COUNTER("layout.memoryPerRankBytes", memory_per_rank_bytes)},
     {COUNTER("progress.step", step)},
     {COUNTER("progress.steps", steps)},
@@ -223,6 +224,24 @@ size_t report_limit_bytes(int64_t ranks)
 {
     int64_t n = LIMIT_REPORT_FACTS_BYTES + ranks * LIMIT_REPORT_RANK_BYTES;
     return (size_t)(n < LIMIT_REPORT_BYTES ? n : LIMIT_REPORT_BYTES);
+}
+
+void report_layout(const struct report *r, char out[REPORT_LAYOUT_BYTES])
+{
+    const struct {
+        const char *name;
+        int ways;
+    } axes[] = {{"tp", r->tensor}, {"pp", r->pipeline}, {"cp", r->context}};
+    size_t n = REPORT_LAYOUT_BYTES, at = 0;
+    *out = 0;
+    if (!r->ranks)
+        return;
+    at = (size_t)snprintf(out, n, "dp%d", r->data_parallel);
+    for (size_t i = 0; i < COUNT(axes); i++)
+        if (axes[i].ways > 1)
+            at += (size_t)snprintf(out + at, n - at, " x %s%d", axes[i].name, axes[i].ways);
+    if (r->zero_stage)
+        snprintf(out + at, n - at, " zero%d", r->zero_stage);
 }
 
 void report_init(struct report *r)

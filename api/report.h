@@ -89,7 +89,7 @@ struct report {
     int world_replicas; /* replicas 0..n-1 that the running world needs; 0: none. Surplus pods
                            may go when this is at most desired.replicas. */
     int connected;      /* members whose agent is joined */
-    int ranks, data_parallel, tensor, pipeline, context;
+    int ranks, data_parallel, tensor, pipeline, context, zero_stage;
     int64_t memory_per_rank_bytes;
 
     int64_t step, steps, tokens;
@@ -127,6 +127,9 @@ int report_encode(const struct report *r, struct buf *out, struct err *e);
 int report_decode(const struct json *v, struct arena *a, struct report *out, struct err *e);
 /* What a report of a world of so many ranks may have at most. */
 size_t report_limit_bytes(int64_t ranks);
+/* The layout in short: "dp4 x tp2", "dp2 zero1"; "" without ranks. */
+#define REPORT_LAYOUT_BYTES 128
+void report_layout(const struct report *r, char out[REPORT_LAYOUT_BYTES]);
 void report_init(struct report *r); /* zero with NaN losses, -1 steps, "" strings */
 
 #endif

@@ -477,10 +477,10 @@ static int watch_agents(struct local_run *r, struct err *e)
 
 static void fill_screen(const struct local_run *r, struct screen *s)
 {
-    static char layout[64];
+    static char layout[REPORT_LAYOUT_BYTES];
     fill_init(s, clock_wall_ms());
     fill_report(s, &r->report);
-    screen_layout(&r->report, layout, sizeof layout);
+    report_layout(&r->report, layout);
     s->name = r->spec.name;
     s->task = task_name(r->spec.task);
     s->state = r->answered ? job_state_name(r->report.state) : NAME_STATE_STARTING;

@@ -90,21 +90,6 @@ void screen_duration(int64_t ms, char *out, size_t size)
         snprintf(out, size, "%lldd", (long long)(s / 86400));
 }
 
-void screen_layout(const struct report *r, char *out, size_t size)
-{
-    const struct {
-        const char *name;
-        int ways;
-    } axes[] = {{"tp", r->tensor}, {"pp", r->pipeline}, {"cp", r->context}};
-    *out = 0;
-    if (!r->ranks)
-        return;
-    int n = snprintf(out, size, "dp%d", r->data_parallel);
-    for (size_t i = 0; i < sizeof axes / sizeof *axes; i++)
-        if (axes[i].ways > 1 && (size_t)n < size)
-            n += snprintf(out + n, size - (size_t)n, " x %s%d", axes[i].name, axes[i].ways);
-}
-
 int screen_sparkline(const double *values, int count, struct buf *out)
 {
     static const char *const blocks[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};

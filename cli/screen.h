@@ -58,7 +58,7 @@ int screen_draw(const struct screen *s, const struct screen_style *style, struct
 
 /* What screen_tell has told; zero it before the first call. */
 struct screen_told {
-    char state[64], why[256], layout[64];
+    char state[64], why[256], layout[REPORT_LAYOUT_BYTES];
     int ready, replicas;
     int64_t step, step_ms, checkpoint_step;
     double validation_loss;
@@ -72,7 +72,6 @@ struct screen_told {
 int screen_tell(const struct screen *s, struct screen_told *told, struct buf *out);
 
 /* "dp2 x tp4", "dp1" for one rank, "" for none. */
-void screen_layout(const struct report *r, char *out, size_t size);
 /* Blocks of eight heights, the lowest value the lowest block; NaN is a space. */
 int screen_sparkline(const double *values, int count, struct buf *out);
 /* "45s", "3m20s", "2h05m", "4d" */

@@ -44,26 +44,17 @@ static double round_rate(double v)
     return unit >= 1 ? round(v / unit) * unit : round(v / unit) / round(1 / unit);
 }
 
-static const char *summarize_layout(const struct report *r, struct arena *a)
-{
-    char text[128];
-    size_t n = (size_t)snprintf(text, sizeof text, "dp%d", r->data_parallel);
-    const int ways[] = {r->tensor, r->pipeline, r->context};
-    const char *const names[] = {"tp", "pp", "cp"};
-    for (int i = 0; i < 3; i++)
-        if (ways[i] > 1)
-            n += (size_t)snprintf(text + n, sizeof text - n, " x %s%d", names[i], ways[i]);
-    return arena_strdup(a, text);
-}
-
 static void copy_layout(const struct report *r, struct arena *a, struct status *s)
 {
-    s->layout.summary = summarize_layout(r, a);
+    char summary[REPORT_LAYOUT_BYTES];
+    report_layout(r, summary);
+    s->layout.summary = arena_strdup(a, summary);
     s->layout.ranks = r->ranks;
     s->layout.data = r->data_parallel;
     s->layout.tensor = r->tensor;
     s->layout.pipeline = r->pipeline;
     s->layout.context = r->context;
+    s->layout.zero_stage = r->zero_stage;
     s->layout.memory_per_rank = r->memory_per_rank_bytes > 0
         ? arena_printf(a, "%lldMi", (long long)(r->memory_per_rank_bytes >> 20))
         : NULL;

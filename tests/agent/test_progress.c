@@ -24,9 +24,10 @@ static struct json *parse(const char *text)
 
 static void loaded(int64_t resumed)
 {
-    char text[96];
+    char text[128];
     snprintf(text, sizeof text,
-        "{\"resumed_step\":%lld,\"steps\":1000,\"held_out\":4,\"memory_bytes\":77}",
+        "{\"resumed_step\":%lld,\"steps\":1000,\"held_out\":4,\"memory_bytes\":77,"
+        "\"zero_stage\":1}",
         (long long)resumed);
     json_auto struct json *v = parse(text);
     progress_incarnation(&p);
@@ -70,6 +71,7 @@ START_TEST(median_and_eta)
     ck_assert_int_eq(r.tokens, 90);
     ck_assert_int_eq(r.held_out, 4);
     ck_assert_int_eq(r.memory_per_rank_bytes, 77);
+    ck_assert_int_eq(r.zero_stage, 1);
 }
 END_TEST
 

@@ -24,6 +24,7 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "scratch: 10Gi, mountPath: /s}], "
     "model: {source: /data/m, init: Random, config: /data/c.json, "
     "sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}, "
+    "parallelism: {data: 4, tensor: 1, pipeline: 1, context: 1, expert: 1, zeroStage: 1}, "
     "precision: FP32, elastic: {minReplicas: 2, waitSeconds: 7}, "
     "checkpoint: {path: /data/ckpt, everySteps: 5, everySeconds: 60, keep: 3}, "
     "restart: {maxRestarts: 3, windowSeconds: 60}, "

@@ -54,7 +54,7 @@ static struct report full_report(void)
     r.incarnation = 4;
     r.state = JOB_RUNNING;
     r.world_replicas = r.connected = r.ranks = r.data_parallel = 2;
-    r.tensor = r.pipeline = r.context = 1;
+    r.tensor = r.pipeline = r.context = r.zero_stage = 1;
     r.memory_per_rank_bytes = 9007199254740991;
     r.step = 15;
     r.steps = 60;
@@ -109,12 +109,35 @@ static void assert_round_trip(const struct report *in, struct report *out)
     ck_assert_str_eq(encode(out, &b), a.data);
 }
 
+START_TEST(test_layout_in_short)
+{
+    struct report r;
+    char text[REPORT_LAYOUT_BYTES];
+    report_init(&r);
+    report_layout(&r, text);
+    ck_assert_str_eq(text, "");
+    r.ranks = 8;
+    r.data_parallel = r.tensor = r.pipeline = 2;
+    r.context = 1;
+    report_layout(&r, text);
+    ck_assert_str_eq(text, "dp2 x tp2 x pp2");
+    r.tensor = r.pipeline = r.zero_stage = 1;
+    report_layout(&r, text);
+    ck_assert_str_eq(text, "dp2 zero1");
+    r.ranks = r.data_parallel = r.tensor = r.pipeline = r.context = r.zero_stage = INT32_MAX;
+    report_layout(&r, text);
+    ck_assert_str_eq(
+        text, "dp2147483647 x tp2147483647 x pp2147483647 x cp2147483647 zero2147483647");
+}
+END_TEST
+
 START_TEST(test_report_round_trip)
 {
     struct report in = full_report(), out;
     assert_round_trip(&in, &out);
     ck_assert_int_eq(out.state, JOB_RUNNING);
     ck_assert_int_eq(out.memory_per_rank_bytes, 9007199254740991);
+    ck_assert_int_eq(out.zero_stage, 1);
     ck_assert_double_eq(out.loss, 3.0625);
     ck_assert_int_eq(out.held_out, 11);
     ck_assert(isnan(out.validation_loss));
@@ -401,6 +424,7 @@ int main(void)
     TCase *t = tcase_create("report");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, test_report_round_trip);
+    tcase_add_test(t, test_layout_in_short);
     tcase_add_test(t, test_empty_report);
     tcase_add_test(t, test_the_largest_report_is_within_its_limits);
     tcase_add_test(t, test_names);

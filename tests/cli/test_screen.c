@@ -337,15 +337,6 @@ START_TEST(test_parts)
         screen_duration(durations[i].ms, text, sizeof text);
         ck_assert_str_eq(text, durations[i].expect);
     }
-    struct report r;
-    report_init(&r);
-    screen_layout(&r, text, sizeof text);
-    ck_assert_str_eq(text, "");
-    r.ranks = 8;
-    r.data_parallel = r.tensor = r.pipeline = 2;
-    r.context = 1;
-    screen_layout(&r, text, sizeof text);
-    ck_assert_str_eq(text, "dp2 x tp2 x pp2");
     buf_auto struct buf b;
     buf_init(&b, 256);
     const double values[] = {1, NAN, 2, INFINITY, 1.5};

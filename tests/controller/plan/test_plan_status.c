@@ -39,6 +39,7 @@ static void work(struct world *w)
     w->report.checkpoint_step = 10;
     w->report.checkpoint_path = "/ckpt/10";
     w->report.memory_per_rank_bytes = 3LL << 30;
+    w->report.zero_stage = 1;
     w->o.report = &w->report;
     world_run_pod(world_add(w, 0));
     world_run_pod(world_add(w, 1));
@@ -56,6 +57,8 @@ START_TEST(a_status_survives_its_encoding_and_stays_the_same)
     ck_assert_ptr_nonnull(strstr(a.data, "\"loss\":2.1235,"));
     ck_assert_ptr_nonnull(strstr(a.data, "\"tokens\":9007199254740991,"));
     ck_assert_ptr_nonnull(strstr(a.data, "\"heldOutSequences\":11,"));
+    ck_assert_ptr_nonnull(strstr(a.data, "\"summary\":\"dp2 zero1\","));
+    ck_assert_ptr_nonnull(strstr(a.data, "\"zeroStage\":1,"));
     ck_assert_ptr_nonnull(strstr(a.data, "\"tokensPerSecond\":1230,"));
     ck_assert_ptr_nonnull(strstr(a.data, "\"lossScale\":65536,\"skippedSteps\":0,"));
     ck_assert_ptr_nonnull(strstr(a.data, "\"memoryPerRank\":\"3072Mi\""));
