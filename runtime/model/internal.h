@@ -28,6 +28,7 @@ struct model {
     /* training: flat ranges */
     char *frozen;   /* base tensors in the compute type; NULL when all are trained, or quantized */
     float *master;  /* trainable */
+    bool masters_owned; /* and not the collective's */
     uint16_t *copy; /* of master in conf.t, or NULL */
     /* serving, and a quantized base */
     struct carve arena;

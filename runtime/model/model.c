@@ -140,11 +140,23 @@ static int alloc_base(struct model *m, struct err *e)
     return rc;
 }
 
+/* Where their owners send them to the others from. */
+static int alloc_masters(struct model *m, struct err *e)
+{
+    void *at = NULL;
+    m->masters_owned = m->conf.owners < 2 || !m->conf.coll || !m->plan.master;
+    if (m->masters_owned)
+        return alloc_range(m, m->plan.master, &m->master, e);
+    int rc = coll_alloc(m->conf.coll, (size_t)m->plan.master, &at, e);
+    m->master = at;
+    return rc;
+}
+
 static int alloc_training(struct model *m, struct err *e)
 {
     int rc = m->stored ? alloc_base(m, e) : alloc_range(m, m->plan.weights, &m->frozen, e);
     if (!rc)
-        rc = alloc_range(m, m->plan.master, &m->master, e);
+        rc = alloc_masters(m, e);
     return rc ? rc : alloc_range(m, m->plan.copy, &m->copy, e);
 }
 
@@ -170,7 +182,8 @@ void model_destroy(struct model *m)
         return;
     if (m->dev) {
         dev_free(m->dev, m->frozen);
-        dev_free(m->dev, m->master);
+        if (m->masters_owned)
+            dev_free(m->dev, m->master);
         dev_free(m->dev, m->copy);
         carve_close(&m->arena, m->dev);
     }
@@ -234,6 +247,17 @@ uint16_t *model_compute_copy(struct model *m)
 enum dtype model_compute_type(const struct model *m)
 {
     return m->conf.t;
+}
+
+int model_owners(const struct model *m, int *owner)
+{
+    *owner = m->conf.owners > 1 ? m->conf.owner : 0;
+    return m->conf.owners > 1 ? m->conf.owners : 1;
+}
+
+struct coll *model_coll(const struct model *m)
+{
+    return m->conf.coll;
 }
 
 void model_master_changed(struct model *m)

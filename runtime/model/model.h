@@ -60,10 +60,14 @@ struct model_conf {
     const struct model_addition *addition; /* serving; what it changes has type t. NULL: none */
     bool fresh_labels;                     /* the classifier is drawn, whatever there is to load */
     const int32_t *label_from; /* (labels) the row of each in that to load; NULL: the same */
-    /* Bytes that the optimizer will take beside, of what is trained; NULL: AdamW's. */
-    int64_t (*optimizer_fn)(const void *optimizer, const struct tensors *trained, enum dtype t);
+    /* Ranks that divide the optimizer's state, and which of them this is; -1, where one only plans:
+       the one that takes most. 0: each keeps all of it. */
+    int owners, owner;
+    /* Bytes that the optimizer will take beside, of what is trained; NULL: AdamW's, undivided. */
+    int64_t (*optimizer_fn)(const struct model_conf *c, const struct tensors *trained);
     const void *optimizer;
-    struct coll *coll;      /* gradients are placed in its memory when not NULL */
+    struct coll *coll; /* gradients are placed in its memory when not NULL, and masters that several
+                          ranks renew */
     struct wire_page *page; /* a beat a layer; or NULL */
 };
 
@@ -89,6 +93,9 @@ float *model_master(struct model *m);           /* device F32 */
 /* The device copy of the masters in t, or NULL when t is F32. */
 uint16_t *model_compute_copy(struct model *m);
 enum dtype model_compute_type(const struct model *m); /* t */
+/* 1 or more; *owner: which of them this is. */
+int model_owners(const struct model *m, int *owner);
+struct coll *model_coll(const struct model *m); /* of the configuration; or NULL */
 void model_master_changed(struct model *m); /* masters were written from outside: renews the copy */
 
 /* One named tensor as F32 on the host, LoRA merged in when merged (export). */

@@ -33,10 +33,10 @@ static const struct tensor *factor_of(
     return tensors_get(a->trained, e->role, part, e->layer, e->expert);
 }
 
-void adalora_describe(
-    struct adalora *a, const struct adalora_conf *c, const struct tensors *trained)
+void adalora_describe(struct adalora *a, const struct adalora_conf *c,
+    const struct tensors *trained, int64_t first, int64_t end)
 {
-    *a = (struct adalora){.conf = *c, .trained = trained};
+    *a = (struct adalora){.conf = *c, .trained = trained, .first = first, .end = end};
     for (int i = 0; i < trained->count && c->rank; i++) {
         const struct tensor *x = &trained->at[i];
         if (x->part != TENSOR_LORA_E)
@@ -51,8 +51,8 @@ void adalora_carve(struct adalora *a, struct carve *c)
     int64_t r = a->conf.rank;
     if (!a->matrices)
         return;
-    a->mean = carve_tensor(c, 1, a->trained->elements, DTYPE_F32);
-    a->spread = carve_tensor(c, 1, a->trained->elements, DTYPE_F32);
+    a->mean = carve_tensor(c, 1, a->end - a->first, DTYPE_F32);
+    a->spread = carve_tensor(c, 1, a->end - a->first, DTYPE_F32);
     a->kept = carve_tensor(c, 1, a->values, DTYPE_F32);
     a->one = carve_tensor(c, r, r, DTYPE_F32);
     a->gram = carve_tensor(c, r, r, DTYPE_F32);
@@ -80,16 +80,23 @@ void adalora_close(struct adalora *a)
     mem_free(a->host);
 }
 
+static bool is_own(const struct adalora *a, const struct tensor *x)
+{
+    return x->offset >= a->first && x->offset < a->end;
+}
+
 float *adalora_state(
     const struct adalora *a, const struct tensor *x, int k, const char **suffix, int64_t *count)
 {
     static const char *const suffixes[ADALORA_STATES] = {".importance", ".spread", ".kept"};
     bool value = x->part == TENSOR_LORA_E;
-    if (!a->matrices || x->part < TENSOR_LORA_A || (k == 2 && !value))
+    if (!a->matrices || x->part < TENSOR_LORA_A || (k == 2 ? !value : !is_own(a, x)))
         return NULL;
     *suffix = suffixes[k];
     *count = x->count;
-    return k == 2 ? a->kept + (x->offset - a->from) : (k ? a->spread : a->mean) + x->offset;
+    if (k == 2)
+        return a->kept + (x->offset - a->from);
+    return (k ? a->spread : a->mean) + (x->offset - a->first);
 }
 
 /* -- orthogonality -- */
@@ -128,7 +135,7 @@ void adalora_regularise(struct adalora *a, const float *master, float *gradient)
 {
     for (int i = 0; i < a->trained->count && a->matrices && a->conf.orthogonal_weight > 0; i++) {
         const struct tensor *x = &a->trained->at[i];
-        if (x->part == TENSOR_LORA_A || x->part == TENSOR_LORA_B)
+        if (is_own(a, x) && (x->part == TENSOR_LORA_A || x->part == TENSOR_LORA_B))
             regularise_factor(a, x, master, gradient);
     }
 }
@@ -140,29 +147,40 @@ void adalora_regularise(struct adalora *a, const float *master, float *gradient)
 static void score_factor(struct adalora *a, const struct tensor *x, float *score)
 {
     int64_t r = a->conf.rank;
-    multiply_factors(a, x, a->mean + x->offset, a->spread + x->offset, a->gram, 1, 0);
+    int64_t at = x->offset - a->first;
+    if (!is_own(a, x))
+        return;
+    multiply_factors(a, x, a->mean + at, a->spread + at, a->gram, 1, 0);
     OP(a, bias_back, .n = r, .c = r, .ld = r, .dy = a->gram, .x = a->one, .dbias = score,
         .t = DTYPE_F32);
 }
 
-/* host (values) = the score of each. */
-static int score_values(struct adalora *a, struct err *e)
+/* score (3, values): of what this rank keeps state of; the rest stays zero. */
+static void score_own(struct adalora *a)
 {
-    size_t bytes = (size_t)(3 * a->values) * sizeof *a->score;
-    float *of_e = a->host, *of_a = of_e + a->values, *of_b = of_a + a->values;
-    dev_zero(a->dev, a->score, bytes);
-    OP(a, scale, .n = 1, .c = a->values, .x = a->mean + a->from, .w = a->spread + a->from,
-        .y = a->score, .t = DTYPE_F32);
+    dev_zero(a->dev, a->score, (size_t)(3 * a->values) * sizeof *a->score);
     for (int i = 0; i < a->trained->count; i++) {
         const struct tensor *x = &a->trained->at[i];
-        float *score = a->score + a->values + (x->offset - a->from);
+        float *score = a->score + (x->offset - a->from);
         if (x->part != TENSOR_LORA_E)
             continue;
-        score_factor(a, factor_of(a, x, TENSOR_LORA_A), score);
-        score_factor(a, factor_of(a, x, TENSOR_LORA_B), score + a->values);
+        if (is_own(a, x))
+            OP(a, scale, .n = 1, .c = x->count, .x = a->mean + (x->offset - a->first),
+                .w = a->spread + (x->offset - a->first), .y = score, .t = DTYPE_F32);
+        score_factor(a, factor_of(a, x, TENSOR_LORA_A), score + a->values);
+        score_factor(a, factor_of(a, x, TENSOR_LORA_B), score + 2 * a->values);
     }
-    dev_download(a->dev, a->host, a->score, bytes);
+}
+
+/* host (values) = the score of each. */
+static int score_values(struct adalora *a, struct coll *c, struct err *e)
+{
+    float *of_e = a->host, *of_a = of_e + a->values, *of_b = of_a + a->values;
+    score_own(a);
+    dev_download(a->dev, a->host, a->score, (size_t)(3 * a->values) * sizeof *a->score);
     int rc = dev_sync(a->dev, e);
+    if (!rc && c)
+        rc = coll_allreduce(c, a->host, 3 * a->values, DTYPE_F32, COLL_SUM, e);
     for (int i = 0; i < a->trained->count && !rc; i++) {
         const struct tensor *x = &a->trained->at[i];
         if (x->part != TENSOR_LORA_E)
@@ -196,9 +214,9 @@ static float threshold_of(struct adalora *a, int64_t budget)
     return budget < n ? sorted[n - budget - 1] : -1;
 }
 
-static int choose(struct adalora *a, int64_t budget, struct err *e)
+static int choose(struct adalora *a, struct coll *c, int64_t budget, struct err *e)
 {
-    int rc = score_values(a, e);
+    int rc = score_values(a, c, e);
     if (rc)
         return rc;
     float least = threshold_of(a, budget), *kept = a->host + 3 * a->values;
@@ -212,19 +230,20 @@ void adalora_weigh(struct adalora *a, const float *master, const float *gradient
     const float *sumsq, float clip_norm, int64_t step)
 {
     const struct adalora_conf *c = &a->conf;
-    if (a->matrices && step < c->steps - c->final_steps)
-        OP(a, importance, .count = a->trained->elements, .w = master, .grad = gradient,
-            .mean = a->mean, .spread = a->spread, .beta1 = (float)c->beta1,
+    if (a->matrices && a->end > a->first && step < c->steps - c->final_steps)
+        OP(a, importance, .count = a->end - a->first, .w = master + a->first,
+            .grad = gradient + a->first, .mean = a->mean, .spread = a->spread, .beta1 = (float)c->beta1,
             .beta2 = (float)c->beta2, .sumsq = sumsq, .clip_norm = clip_norm);
 }
 
-int adalora_choose(struct adalora *a, float *master, int64_t step, struct err *e)
+int adalora_choose(
+    struct adalora *a, float *master, struct coll *c, int64_t step, struct err *e)
 {
     bool chooses;
     if (!a->matrices)
         return 0;
     int64_t budget = adalora_budget(&a->conf, a->matrices, step, &chooses);
-    int rc = chooses ? choose(a, budget, e) : 0;
+    int rc = chooses ? choose(a, c, budget, e) : 0;
     if (!rc && (chooses || step > a->conf.steps - a->conf.final_steps))
         OP(a, mask, .count = a->values, .x = master + a->from, .w = a->kept);
     return rc;

@@ -6,7 +6,7 @@
  * A regulariser, the mean over all factors of |A A^T - I| and |B^T B - I| (Frobenius), times
  * orthogonal_weight, adds its gradient to the one that all ranks have reduced. Importances follow
  * from that gradient and the weights, so every rank decides alike; they are state that a checkpoint
- * keeps. A value's score is that of E plus the means over its row of A and its column of B, each
+ * keeps, each of its own tensors. A value's score is that of E plus the means over its row of A and its column of B, each
  * element's being the product of its smoothed importance and of how that varies. Enqueues, but for
  * the steps that choose, which wait for the device.
  */
@@ -14,6 +14,7 @@
 #define RUNTIME_TRAIN_ADALORA_H
 
 #include "base/err.h"
+#include "runtime/coll/coll.h"
 #include "runtime/family/tensors.h"
 #include "runtime/model/carve.h"
 
@@ -35,7 +36,8 @@ struct adalora {
     const struct tensors *trained;
     int64_t matrices;
     int64_t from, values; /* the singular values' place in the flat range, gaps included */
-    float *mean, *spread; /* (elements) of all that is trained, of op_importance */
+    int64_t first, end;   /* of the flat range: what this rank keeps state of, whole tensors */
+    float *mean, *spread; /* (end - first), of op_importance */
     float *kept;          /* (values) 1: stays, 0: does not; all 0: nothing was chosen yet */
     float *one;           /* (r, r): the identity */
     float *gram, *unit;   /* (r, r): scratch */
@@ -44,9 +46,10 @@ struct adalora {
     float *host;          /* (4, values), host */
 };
 
-/* Counts what there is; then carve, once to count and once to cut, and open. */
-void adalora_describe(
-    struct adalora *a, const struct adalora_conf *c, const struct tensors *trained);
+/* Counts what there is, of which [first, end) is this rank's; then carve, once to count and once to
+   cut, and open. */
+void adalora_describe(struct adalora *a, const struct adalora_conf *c,
+    const struct tensors *trained, int64_t first, int64_t end);
 void adalora_carve(struct adalora *a, struct carve *c);
 int adalora_open(struct adalora *a, struct dev *d, struct err *e);
 void adalora_close(struct adalora *a);
@@ -56,11 +59,13 @@ void adalora_regularise(struct adalora *a, const float *master, float *gradient)
 /* Behind the update of `step`, with what that was clipped by: importances. Enqueues. */
 void adalora_weigh(struct adalora *a, const float *master, const float *gradient,
     const float *sumsq, float clip_norm, int64_t step);
-/* Then: values that do not stay become zero. Waits for the device where it chooses. */
-int adalora_choose(struct adalora *a, float *master, int64_t step, struct err *e);
+/* Then: values that do not stay become zero. Waits for the device where it chooses; c: of the ranks
+   that divide the state, which all call; NULL: there is this one. */
+int adalora_choose(
+    struct adalora *a, float *master, struct coll *c, int64_t step, struct err *e);
 
 #define ADALORA_STATES 3
-/* The k-th state of a tensor, (count) F32 on the device; NULL: it has none. */
+/* The k-th state of a tensor, (count) F32 on the device; NULL: it has none here. */
 float *adalora_state(
     const struct adalora *a, const struct tensor *x, int k, const char **suffix, int64_t *count);
 

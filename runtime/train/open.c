@@ -282,6 +282,9 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
         .batch_sequences = t->spec->train.batch_sequences * t->objective->parts,
         .sample_rows = t->objective->rows,
         .world = t->orders->world,
+        .rank = t->orders->rank,
+        .data = t->spec->parallelism.data,
+        .zero_stage = t->spec->parallelism.zero_stage,
         .budget_bytes = (int64_t)((double)t->budget_bytes * BUDGET_SHARE) - t->host_bytes,
         .rows = info.host_readable ? 0 : GPU_ROWS,
     };
@@ -293,11 +296,13 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     if (rc)
         return rc;
     conf->coll = t->replicas;
+    conf->owners = t->plan.owners;
+    conf->owner = t->plan.owner;
     /* Every rank must start the same reductions: none may be without a micro-batch. */
     t->lots_wanted =
         coll_overlaps(t->replicas) && t->spec->train.batch_sequences >= t->orders->world;
     if (train_leads(t))
-        log_info("plan", LOG_I("data", t->plan.layout.dp),
+        log_info("plan", LOG_I("data", t->plan.layout.dp), LOG_I("zeroStage", t->plan.owners > 1),
             LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total));
     conf->micro_sequences = t->plan.micro_sequences * t->objective->rows;
     conf->logit_rows = t->plan.logit_rows;
@@ -489,7 +494,8 @@ static int tell_loaded(struct train *t, struct err *e)
         (struct door_field[]){{"parameters", (double)model_parameters(t->model), NULL},
             {"memory_bytes", (double)(t->plan.memory.total + t->host_bytes), NULL},
             {"resumed_step", (double)t->state.step, NULL}, {"steps", (double)t->steps, NULL},
-            {"held_out", (double)t->held_out, NULL}, {"device", 0, info.name}, {NULL, 0, NULL}},
+            {"held_out", (double)t->held_out, NULL}, {"zero_stage", t->plan.owners > 1, NULL},
+            {"device", 0, info.name}, {NULL, 0, NULL}},
         e);
 }
 

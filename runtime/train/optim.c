@@ -2,8 +2,9 @@
  * optim: the update of one step. The table of trained tensors is cut into runs, neighbours that are
  * treated alike: matrices stand before vectors, so AdamW has two, with decay and without. Where an
  * update needs the shape, a tensor is a run, and where state is in blocks, so that these are the
- * tensor's own. Gaps between tensors hold zeros, which every rule keeps. The walk over the runs
- * that counts memory is the one that later cuts it. Allocates at create only.
+ * tensor's own. Gaps between tensors hold zeros, which every rule keeps. With owners a run is what
+ * of it lies in the own slice. The walk over the runs that counts memory is the one that later cuts
+ * it. Allocates at create only.
  */
 #include "runtime/train/optim.h"
 
@@ -11,7 +12,9 @@
 #include "kernels/ops.h"
 #include "runtime/model/prune.h"
 #include "runtime/train/muon.h"
+#include "runtime/train/shard.h"
 
+#include <assert.h>
 #include <math.h>
 
 #define RULE_STATES 2 /* of an optimizer; behind them AdaLoRA's */
@@ -21,7 +24,7 @@
 struct optim_run {
     enum optimizer_name rule;
     int first, end;                /* of the table: [first, end) */
-    int64_t from, to;              /* elements of the flat range */
+    int64_t from, to;              /* elements of the flat range, in the own slice */
     bool decay;                    /* weight decay applies */
     double rate;                   /* times the schedule's */
     enum dtype type;               /* of state: F32, BF16, U8 */
@@ -40,6 +43,9 @@ struct optim {
     struct muon muon;
     struct adalora adalora;
     struct carve memory; /* state of all runs, scratch of Muon, AdaLoRA's state */
+    int owners, owner;
+    int64_t from, to; /* the own slice of the flat range */
+    struct coll *coll;   /* of the owners; NULL: this is the only one */
     float *sum;          /* (PASS_AHEAD), device: squares of the gradient, by step */
     int64_t last;        /* the step whose gradient the model holds */
     double scale;        /* of the gradient as backward leaves it */
@@ -104,6 +110,46 @@ static bool by_tensor(const struct optim_run *r)
     return r->rule == OPTIMIZER_ADAFACTOR || r->rule == OPTIMIZER_MUON || r->type == DTYPE_U8;
 }
 
+/* Elements from its beginning at whose multiples a tensor's update may be cut; 0: nowhere. */
+static int64_t cuts_of(const struct optim_conf *c, const struct tensor *x)
+{
+    enum optimizer_name rule = rule_of(c, x);
+    if (rule == OPTIMIZER_ADAFACTOR || rule == OPTIMIZER_MUON)
+        return 0;
+    if (c->adalora.rank && x->part >= TENSOR_LORA_A)
+        return 0; /* values are scored by whole factors */
+    return type_of(c, x) == DTYPE_U8 ? OP_STATE_BLOCK : 1;
+}
+
+/* Where what belongs to the i-th tensor ends: its gap, too. */
+static int64_t end_of(const struct tensors *t, int i)
+{
+    return i + 1 < t->count ? t->at[i + 1].offset : t->elements;
+}
+
+/* Where the slice of a rank begins: near an equal share of the elements. */
+static int64_t slice_begin(const struct optim_conf *c, const struct tensors *t, int ranks, int rank)
+{
+    int64_t at, count;
+    int i = 0;
+    shard_range(t->elements, ranks, rank, &at, &count);
+    if (rank == 0 || at == t->elements)
+        return rank == 0 ? 0 : at;
+    while (at >= end_of(t, i))
+        i++;
+    int64_t begin = t->at[i].offset, end = end_of(t, i), cuts = cuts_of(c, &t->at[i]);
+    if (cuts)
+        return begin + (at - begin) / cuts * cuts;
+    return at - begin < end - at ? begin : end;
+}
+
+void optim_slice(const struct optim_conf *c, const struct tensors *t, int ranks, int rank,
+    int64_t *first, int64_t *count)
+{
+    *first = slice_begin(c, t, ranks, rank);
+    *count = (rank + 1 < ranks ? slice_begin(c, t, ranks, rank + 1) : t->elements) - *first;
+}
+
 static void count_state(const struct optim_conf *c, const struct tensor *x, struct optim_run *r)
 {
     int64_t all = r->to - r->from;
@@ -140,8 +186,7 @@ static struct optim_run next_run(const struct optim_conf *c, const struct tensor
             type_of(c, y) != r.type)
             break;
     }
-    r.to = r.end < t->count ? t->at[r.end].offset : t->elements;
-    count_state(c, x, &r);
+    r.to = end_of(t, r.end - 1);
     return r;
 }
 
@@ -150,14 +195,20 @@ static int64_t scales_of(const struct optim_run *r, int k)
     return r->type == DTYPE_U8 ? (r->elements[k] + OP_STATE_BLOCK - 1) / OP_STATE_BLOCK : 0;
 }
 
-/* Cuts what all runs keep, and Muon's scratch; runs, if not NULL, receives them. Returns how many
-   there are. */
-static int carve_runs(const struct optim_conf *c, const struct tensors *t, struct carve *memory,
-    struct optim_run *runs, struct muon *muon)
+/* Cuts what all runs of [from, to) keep, and Muon's scratch; runs, if not NULL, receives them.
+   Returns how many there are. */
+static int carve_runs(const struct optim_conf *c, const struct tensors *t, int64_t from, int64_t to,
+    struct carve *memory, struct optim_run *runs, struct muon *muon)
 {
     int count = 0;
-    for (int i = 0; i < t->count; count++) {
+    for (int i = 0, next; i < t->count; i = next) {
         struct optim_run r = next_run(c, t, i);
+        next = r.end;
+        r.from = r.from > from ? r.from : from;
+        r.to = r.to < to ? r.to : to;
+        if (r.from >= r.to)
+            continue;
+        count_state(c, &t->at[i], &r);
         for (int k = 0; k < RULE_STATES; k++) {
             if (!r.elements[k])
                 continue;
@@ -169,21 +220,37 @@ static int carve_runs(const struct optim_conf *c, const struct tensors *t, struc
             muon_admit(muon, t->at[i].shape[0], t->at[i].shape[1]);
         if (runs)
             runs[count] = r;
-        i = r.end;
+        count++;
     }
     muon_carve(muon, memory);
     return count;
 }
 
-int64_t optim_bytes(const void *c, const struct tensors *t, enum dtype type)
+static int64_t slice_bytes(
+    const struct optim_conf *c, const struct tensors *t, enum dtype type, int64_t from, int64_t to)
 {
     struct muon muon = {.t = muon_type(type)};
     struct carve memory = {0};
     struct adalora adalora;
-    carve_runs(c, t, &memory, NULL, &muon);
-    adalora_describe(&adalora, &((const struct optim_conf *)c)->adalora, t);
+    carve_runs(c, t, from, to, &memory, NULL, &muon);
+    adalora_describe(&adalora, &c->adalora, t, from, to);
     adalora_carve(&adalora, &memory);
     return memory.size;
+}
+
+int64_t optim_bytes(const struct model_conf *m, const struct tensors *t)
+{
+    const struct optim_conf *c = m->optimizer;
+    int owners = m->owners > 1 ? m->owners : 1;
+    int first = m->owner < 0 || owners == 1 ? 0 : m->owner, end = m->owner < 0 ? owners : first + 1;
+    int64_t most = 0;
+    for (int i = first; i < end; i++) {
+        int64_t from, count;
+        optim_slice(c, t, owners, i, &from, &count);
+        int64_t bytes = slice_bytes(c, t, m->t, from, from + count);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
 }
 
 /* -- life -- */
@@ -197,12 +264,12 @@ static int alloc_all(struct optim *o, struct err *e)
     void *sum = NULL;
     int rc = dev_alloc(o->dev, PASS_AHEAD * sizeof(float), &sum, e);
     o->sum = sum;
-    carve_runs(&o->conf, t, &o->memory, NULL, &o->muon);
-    adalora_describe(&o->adalora, &o->conf.adalora, t);
+    carve_runs(&o->conf, t, o->from, o->to, &o->memory, NULL, &o->muon);
+    adalora_describe(&o->adalora, &o->conf.adalora, t, o->from, o->to);
     adalora_carve(&o->adalora, &o->memory);
     if (rc || (rc = carve_open(&o->memory, o->dev, e)))
         return rc;
-    o->run_count = carve_runs(&o->conf, t, &o->memory, o->runs, &o->muon);
+    o->run_count = carve_runs(&o->conf, t, o->from, o->to, &o->memory, o->runs, &o->muon);
     adalora_carve(&o->adalora, &o->memory);
     return adalora_open(&o->adalora, o->dev, e);
 }
@@ -216,6 +283,10 @@ int optim_create(
         return err_set(e, ERR_MEMORY, "no memory for the optimizer");
     *o = (struct optim){.dev = d, .conf = *c, .pass = p, .model = m, .scale = 1};
     o->muon = (struct muon){.dev = d, .t = muon_type(model_compute_type(m))};
+    o->owners = model_owners(m, &o->owner);
+    o->coll = o->owners > 1 ? model_coll(m) : NULL;
+    optim_slice(c, model_trained(m), o->owners, o->owner, &o->from, &o->to);
+    o->to += o->from;
     int rc = alloc_all(o, e);
     if (rc) {
         optim_destroy(o);
@@ -236,6 +307,38 @@ void optim_destroy(struct optim *o)
     mem_free(o);
 }
 
+const struct optim_conf *optim_conf(const struct optim *o)
+{
+    return &o->conf;
+}
+
+static const struct optim_run *run_of(const struct optim *o, int i)
+{
+    for (const struct optim_run *r = o->runs; r < o->runs + o->run_count; r++)
+        if (i >= r->first && i < r->end)
+            return r;
+    return NULL;
+}
+
+/* Of a state with a number for each element of the tensor: which the run has. */
+static void place_state(struct optim_state *s, const struct tensors *t, int i, int k,
+    const struct optim_run *r)
+{
+    const struct tensor *x = &t->at[i];
+    int64_t from = x->offset > r->from ? x->offset : r->from;
+    int64_t to = x->offset + x->count < r->to ? x->offset + x->count : r->to;
+    s->total = x->count;
+    s->first = from - x->offset;
+    s->count = to > from ? to - from : 0;
+    s->at = (char *)r->state[k] + (from - r->from) * dtype_block_bytes(r->type);
+    if (r->type != DTYPE_U8)
+        return;
+    s->scale = r->scale[k];
+    s->scales = scales_of(r, k);
+    s->first_scale = s->first / OP_STATE_BLOCK;
+    s->total_scales = (end_of(t, i) - x->offset + OP_STATE_BLOCK - 1) / OP_STATE_BLOCK;
+}
+
 struct optim_state optim_state(const struct optim *o, int i, int k)
 {
     static const char *const suffixes[][RULE_STATES] = {
@@ -244,29 +347,27 @@ struct optim_state optim_state(const struct optim *o, int i, int k)
         [OPTIMIZER_LION] = {".exp_avg", ""},
         [OPTIMIZER_ADAFACTOR] = {".exp_avg_sq_row", ".exp_avg_sq_col"},
         [OPTIMIZER_MUON] = {".momentum_buffer", ""}};
-    const struct tensor *x = &model_trained(o->model)->at[i];
-    const struct optim_run *r = o->runs;
-    while (i >= r->end)
-        r++;
+    const struct tensors *t = model_trained(o->model);
+    const struct tensor *x = &t->at[i];
+    const struct optim_run *r = run_of(o, i);
     struct optim_state s = {.suffix = "", .type = DTYPE_F32};
     if (k >= RULE_STATES) {
         s.at = adalora_state(&o->adalora, x, k - RULE_STATES, &s.suffix, &s.count);
+        s.total = s.count;
         return s;
     }
+    if (!r || !r->state[k])
+        return s;
     s.suffix = suffixes[r->rule][k];
     s.type = r->type;
-    if (!r->state[k])
-        return s;
-    s.at = r->state[k];
-    s.count = r->elements[k];
-    s.scale = r->scale[k];
-    s.scales = scales_of(r, k);
     if (r->rule != OPTIMIZER_ADAFACTOR) {
-        s.at = (char *)s.at + (x->offset - r->from) * dtype_block_bytes(r->type);
-        s.count = x->count;
-    } else if (x->dims == 1) {
-        s.suffix = ".exp_avg_sq";
+        place_state(&s, t, i, k, r);
+        return s;
     }
+    s.at = r->state[k];
+    s.total = s.count = r->elements[k];
+    if (x->dims == 1)
+        s.suffix = ".exp_avg_sq";
     return s;
 }
 
@@ -281,10 +382,14 @@ static bool masks(const struct optim *o, int64_t step)
 static void mask_gradient(struct optim *o)
 {
     const struct tensors *t = model_trained(o->model);
-    for (int i = 0; i < t->count; i++)
-        if (prune_takes(&t->at[i]))
-            OP(o, mask, .count = t->at[i].count, .x = pass_gradient(o->pass) + t->at[i].offset,
-                .w = model_master(o->model) + t->at[i].offset);
+    for (int i = 0; i < t->count; i++) {
+        int64_t from = t->at[i].offset, to = from + t->at[i].count;
+        from = from > o->from ? from : o->from;
+        to = to < o->to ? to : o->to;
+        if (prune_takes(&t->at[i]) && from < to)
+            OP(o, mask, .count = to - from, .x = pass_gradient(o->pass) + from,
+                .w = model_master(o->model) + from);
+    }
 }
 
 void optim_masters_pruned(struct optim *o)
@@ -295,7 +400,7 @@ void optim_masters_pruned(struct optim *o)
             struct optim_state s = optim_state(o, i, k);
             if (s.count && o->conf.name != OPTIMIZER_ADAFACTOR)
                 OP(o, mask, .count = s.count, .x = s.at,
-                    .w = model_master(o->model) + t->at[i].offset);
+                    .w = model_master(o->model) + t->at[i].offset + s.first);
         }
 }
 
@@ -434,10 +539,10 @@ static void update_muon(struct optim *o, const struct optim_update *u)
         .sumsq = u->sumsq);
 }
 
-/* The rules round to BF16 only. */
-static bool rounds_apart(const struct optim *o)
+/* The copy of 16 bits: the rules round to BF16 only, and not what others have updated. */
+static bool renews_apart(const struct optim *o)
 {
-    return model_compute_type(o->model) == DTYPE_F16;
+    return o->owners > 1 || model_compute_type(o->model) == DTYPE_F16;
 }
 
 static void update_run(struct optim *o, const struct optim_run *r, int64_t step)
@@ -448,7 +553,7 @@ static void update_run(struct optim *o, const struct optim_run *r, int64_t step)
         [OPTIMIZER_LION] = update_lion,
         [OPTIMIZER_ADAFACTOR] = update_adafactor,
         [OPTIMIZER_MUON] = update_muon};
-    uint16_t *copy = rounds_apart(o) ? NULL : model_compute_copy(o->model);
+    uint16_t *copy = renews_apart(o) ? NULL : model_compute_copy(o->model);
     const struct optim_update u = {.run = r,
         .count = r->to - r->from,
         .w = model_master(o->model) + r->from,
@@ -471,35 +576,67 @@ void optim_set_scale(struct optim *o, double scale, int64_t skipped)
     o->skipped = skipped;
 }
 
-int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
+/* The gradient of the own slice as the update takes it, and its squares. */
+static void prepare_gradient(struct optim *o, int64_t step)
 {
-    o->last = step;
-    if (o->scale != 1) {
-        float *g = pass_gradient(o->pass);
-        OP(o, axpby, .count = model_trainable(o->model), .x = g, .x_type = DTYPE_F32, .y = g,
-            .y_type = DTYPE_F32, .a = (float)(1 / o->scale));
-    }
+    float *g = pass_gradient(o->pass) + o->from;
+    int64_t count = o->to - o->from;
+    if (count && o->scale != 1)
+        OP(o, axpby, .count = count, .x = g, .x_type = DTYPE_F32, .y = g, .y_type = DTYPE_F32,
+            .a = (float)(1 / o->scale));
     if (masks(o, step))
         mask_gradient(o);
     adalora_regularise(&o->adalora, model_master(o->model), pass_gradient(o->pass));
     dev_zero(o->dev, sum_of(o, step), sizeof(float));
-    OP(o, sumsq, .count = model_trainable(o->model), .x = pass_gradient(o->pass),
-        .out = sum_of(o, step));
-    int rc = grad_norm ? optim_norm(o, step, grad_norm, e) : 0;
-    if (rc)
+    if (count)
+        OP(o, sumsq, .count = count, .x = g, .out = sum_of(o, step));
+}
+
+static int add_sums(struct optim *o, int64_t step, struct err *e)
+{
+    int rc = o->coll ? coll_reduce_start(o->coll, sum_of(o, step), 1, DTYPE_F32, COLL_SUM, e) : 0;
+    if (!rc && o->coll)
+        coll_reduce_join(o->coll);
+    return rc;
+}
+
+/* Every rank takes the others' slices: beside zeros, their words add up to themselves. */
+static int gather_masters(struct optim *o, struct err *e)
+{
+    float *w = model_master(o->model);
+    int64_t all = model_trainable(o->model);
+    if (!o->coll)
+        return 0;
+    dev_zero(o->dev, w, (size_t)o->from * sizeof *w);
+    dev_zero(o->dev, w + o->to, (size_t)(all - o->to) * sizeof *w);
+    int rc = coll_reduce_start(o->coll, w, all, DTYPE_I32, COLL_SUM, e);
+    if (!rc)
+        coll_reduce_join(o->coll);
+    return rc;
+}
+
+int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
+{
+    int rc;
+    o->last = step;
+    prepare_gradient(o, step);
+    if ((rc = add_sums(o, step, e)) || (grad_norm && (rc = optim_norm(o, step, grad_norm, e))))
         return rc;
     for (int i = 0; i < o->run_count; i++)
         update_run(o, &o->runs[i], step);
     adalora_weigh(&o->adalora, model_master(o->model), pass_gradient(o->pass), sum_of(o, step),
         (float)o->conf.clip_norm, step);
-    if (rounds_apart(o))
+    rc = gather_masters(o, e);
+    if (rc)
+        return rc;
+    if (renews_apart(o))
         model_master_changed(o->model);
     return grad_norm ? dev_sync(o->dev, e) : 0;
 }
 
 int optim_choose(struct optim *o, int64_t step, struct err *e)
 {
-    int rc = adalora_choose(&o->adalora, model_master(o->model), step, e);
+    int rc = adalora_choose(&o->adalora, model_master(o->model), o->coll, step, e);
     if (!rc && o->adalora.matrices && model_compute_copy(o->model))
         model_master_changed(o->model);
     return rc;

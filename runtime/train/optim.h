@@ -16,6 +16,13 @@
  * reads and writes. Numbers are F32 or BF16, or, of matrices that embed nothing, of 4096 elements
  * and more, codes of 8 bits with a scale for each OP_STATE_BLOCK elements of the tensor
  * (kernels/ops.h); never so Adafactor's, which has little.
+ *
+ * Where the model has owners (model_conf), state is divided (ZeRO stage 1: Rajbhandari et al.,
+ * arXiv:1910.02054): each rank updates a slice of the flat range, which it alone keeps state of,
+ * and all take the others' masters from them. Slices end where the optimizer can be cut: anywhere
+ * where it goes by element, at the blocks of codes, else between tensors. The gradient must be
+ * whole in the own slice only. Its norm is the sum of the slices' sums of squares, the same on all
+ * ranks. Which slices there are does not change what a weight becomes, but for that sum's rounding.
  */
 #ifndef RUNTIME_TRAIN_OPTIM_H
 #define RUNTIME_TRAIN_OPTIM_H
@@ -49,19 +56,26 @@ struct optim_conf {
    last decay_steps by 1 - sqrt (Haegele et al., arXiv:2405.18392). Pure. */
 double optim_rate(const struct optim_conf *c, int64_t step);
 
-/* What an optimizer of c will take beside a model whose trained tensors are t, in bytes; a
-   model_conf's optimizer_fn. `type`: the model computes in it. */
-int64_t optim_bytes(const void *c, const struct tensors *t, enum dtype type);
+/* What an optimizer, m->optimizer, an optim_conf, will take beside a model of m whose trained
+   tensors are t, in bytes; a model_conf's optimizer_fn. */
+int64_t optim_bytes(const struct model_conf *m, const struct tensors *t);
+
+/* [*first, *first + *count) of the flat range of t: the slice of one of so many ranks. Slices are in
+   the order of ranks, disjoint, and cover it; some may be empty. Pure. */
+void optim_slice(const struct optim_conf *c, const struct tensors *t, int ranks, int rank,
+    int64_t *first, int64_t *count);
 
 struct optim;
 int optim_create(
     struct dev *d, const struct optim_conf *c, struct pass *p, struct optim **out, struct err *e);
 void optim_destroy(struct optim *o);
+const struct optim_conf *optim_conf(const struct optim *o);
 /* Of FP16: the gradient has been multiplied by `scale`, and `skipped` of the steps before changed
    nothing: they are none of those that AdamW and Adafactor count. Holds from the next step on. */
 void optim_set_scale(struct optim *o, double scale, int64_t skipped);
 /* Enqueues one update from the model's gradient, which must be whole. grad_norm not NULL: looks at
-   the norm before (as optim_norm does; nothing is changed when it fails), and waits for the end. */
+   the norm before (as optim_norm does; nothing is changed when it fails), and waits for the end.
+   With owners all ranks call, and what is started in the model's collective is joined. */
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e);
 /* Behind the update of a step, of adapters whose ranks are chosen (runtime/train/adalora.h); waits
    for the device in the steps that choose. */
@@ -82,9 +96,10 @@ struct optim_state {
     const char *suffix; /* behind the tensor's name: ".exp_avg" */
     enum dtype type;    /* F32, BF16, U8 */
     void *at;           /* device */
-    int64_t count;      /* 0: none */
-    float *scale;       /* (scales), device: of U8 */
-    int64_t scales;
+    int64_t total;      /* elements of the tensor's; 0: none */
+    int64_t first, count; /* which of them are here */
+    float *scale;         /* device: of U8, of its blocks */
+    int64_t total_scales, first_scale, scales;
 };
 /* The k-th, 0 .. OPTIM_STATES - 1, of the i-th tensor of model_trained. */
 struct optim_state optim_state(const struct optim *o, int i, int k);

@@ -41,6 +41,22 @@ static int refuse(struct model_conf c, const struct memplan *p, int64_t budget_b
     return rc;
 }
 
+static int check_data(const struct planner_input *in, struct err *e)
+{
+    if (!in->data || in->data == in->world)
+        return 0;
+    return err_set(e, ERR_USER,
+        "spec.parallelism.data: %d, but the world has %d ranks (replicas x device.perReplica), "
+        "all of them on this axis; 0 takes as many as there are",
+        in->data, in->world);
+}
+
+/* By how many ranks of the data axis the optimizer's state is divided. */
+static int owners_of(const struct planner_input *in, const struct layout *l)
+{
+    return in->zero_stage && l->dp > 1 ? l->dp : 0;
+}
+
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e)
 {
     struct planner_plan p = {.layout = {in->world, 1, 1, 1, 1}};
@@ -49,8 +65,10 @@ int planner_plan(const struct planner_input *in, struct planner_plan *out, struc
     int64_t rows = in->rows ? in->rows : PLANNER_ROWS;
     int64_t micro = rows / (c.sequence_length > 0 ? c.sequence_length : 1) / sample_rows(in);
     int rc = layout_check(&p.layout, in->world, e);
-    if (rc)
+    if (rc || (rc = check_data(in, e)))
         return rc;
+    c.owners = p.owners = owners_of(in, &p.layout);
+    c.owner = p.owner = -1;
     c.logit_rows = p.logit_rows = logit_rows(in);
     micro = micro < share ? micro : share;
     for (micro = micro < 1 ? 1 : micro;; micro--) {
@@ -74,11 +92,16 @@ int planner_measure(const struct planner_input *in, struct planner_plan *out, st
     struct memplan memory;
     c.micro_sequences = out->micro_sequences * sample_rows(in);
     c.logit_rows = out->logit_rows;
-    int rc;
-    if ((rc = layout_check(&out->layout, in->world, e)) ||
-        (rc = memplan_model(&c, NULL, &memory, e)) ||
+    int rc = layout_check(&out->layout, in->world, e);
+    if (rc)
+        return rc;
+    c.owners = owners_of(in, &out->layout);
+    c.owner = layout_place(&out->layout, in->rank).dp;
+    if ((rc = memplan_model(&c, NULL, &memory, e)) ||
         (rc = memplan_require(&memory, in->budget_bytes, e)))
         return rc;
     out->memory = memory;
+    out->owners = c.owners;
+    out->owner = c.owner;
     return 0;
 }

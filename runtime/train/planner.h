@@ -1,6 +1,7 @@
 /*
  * planner: picks layout and micro-batch from the model, the world and the memory a rank may use.
- * Pure: same input, same plan. Now: data parallel over the whole world.
+ * Pure: same input, same plan. Now: data parallel over the whole world, the optimizer's state
+ * divided over it where that is asked for.
  */
 #ifndef RUNTIME_TRAIN_PLANNER_H
 #define RUNTIME_TRAIN_PLANNER_H
@@ -15,23 +16,26 @@ struct planner_input {
     struct model_conf model; /* micro_sequences and logit_rows are the planner's to choose */
     int64_t batch_sequences; /* of the global batch */
     int64_t sample_rows;     /* sequences of the model that one of these is; 0: one */
-    int world;
+    int world, rank;
+    int data;             /* ranks that the data axis is to have; 0: as many as there are */
+    int zero_stage;       /* 0, 1 */
     int64_t budget_bytes; /* of one rank */
     int64_t rows;         /* of a micro-batch, from which on more gain nothing; 0: a processor's */
 };
 
 struct planner_plan {
     struct layout layout;
+    int owners, owner;       /* as in model_conf */
     int64_t micro_sequences; /* of the batch's, each sample_rows of the model's */
     int64_t logit_rows;      /* as in model_conf */
     struct memplan memory;
 };
 
-/* ERR_MEMORY with the figures, and the recomputation that would do if one does, when not even one
- * sequence fits. */
+/* For the rank that needs most. ERR_MEMORY with the figures, and the recomputation that would do if
+ * one does, when not even one sequence fits; ERR_USER: the world is not that which was asked for. */
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e);
-/* What a plan that is given takes of this rank's memory: sets out->memory. ERR_USER: its layout
- * does not fill the world; ERR_MEMORY: it does not fit. */
+/* What a plan that is given takes of this rank's memory: sets out->memory, owners and owner.
+ * ERR_USER: its layout does not fill the world; ERR_MEMORY: it does not fit. */
 int planner_measure(const struct planner_input *in, struct planner_plan *out, struct err *e);
 
 #endif

@@ -1,12 +1,13 @@
 /*
- * shard: slices by arithmetic; tensors are cut where a slice begins or ends inside them. State that
- * is smaller than its tensor is written whole, by the rank that has the tensor's beginning. Device
- * memory is moved through one bounded host buffer. Must not be called within a step: what is read
+ * shard: tensors are cut where a slice begins or ends inside them. State that stands for no
+ * elements of its tensor in particular is written whole, by the rank that has the tensor's
+ * beginning; that of what can only be cut between tensors is. Device memory is moved through one bounded host buffer. Must not be called within a step: what is read
  * would belong to none.
  */
 #include "runtime/train/shard.h"
 
 #include "base/mem.h"
+#include "kernels/ops.h"
 
 #define STAGE_ELEMENTS (8 << 20) /* one entry of the file each: few, whatever the model */
 #define ROUND          1024      /* elements: a slice begins at a page of F32 */
@@ -22,16 +23,18 @@ void shard_range(int64_t total, int world, int rank, int64_t *first, int64_t *co
 struct shard_part { /* what goes by one name */
     char name[160];
     enum dtype type;
-    char *at;      /* device */
-    int64_t total; /* 0: there is none */
+    char *at;             /* device */
+    int64_t total;        /* in the checkpoint; 0: there is none */
+    int64_t first, count; /* here */
+    int64_t elements;     /* of the tensor that one stands for; 0: for none in particular */
 };
 
 #define PARTS (1 + 2 * OPTIM_STATES)
 
 static void name_part(struct shard_part *x, const struct tensor *p, const char *suffix,
-    const char *of, enum dtype type, void *at, int64_t total)
+    const char *of, const struct shard_part *what)
 {
-    *x = (struct shard_part){.type = type, .at = at, .total = total};
+    *x = *what;
     snprintf(x->name, sizeof x->name, "%s%s%s", p->name, suffix, of);
 }
 
@@ -41,12 +44,41 @@ static void list_parts(
     struct model *m, const struct optim *o, int i, struct shard_part parts[PARTS])
 {
     const struct tensor *p = &model_trained(m)->at[i];
-    name_part(parts, p, "", "", DTYPE_F32, model_master(m) + p->offset, p->count);
+    const struct shard_part master = {.type = DTYPE_F32,
+        .at = (char *)(model_master(m) + p->offset),
+        .total = p->count,
+        .count = p->count,
+        .elements = 1};
+    name_part(parts, p, "", "", &master);
     for (int k = 0; k < OPTIM_STATES; k++) {
         const struct optim_state s = optim_state(o, i, k);
-        name_part(&parts[1 + 2 * k], p, s.suffix, "", s.type, s.at, s.count);
-        name_part(&parts[2 + 2 * k], p, s.suffix, ".absmax", DTYPE_F32, s.scale, s.scales);
+        const struct shard_part state = {.type = s.type,
+            .at = s.at,
+            .total = s.total,
+            .first = s.first,
+            .count = s.count,
+            .elements = s.total == p->count};
+        const struct shard_part scales = {.type = DTYPE_F32,
+            .at = (char *)s.scale,
+            .total = s.total_scales,
+            .first = s.first_scale,
+            .count = s.scales,
+            .elements = OP_STATE_BLOCK};
+        name_part(&parts[1 + 2 * k], p, s.suffix, "", &state);
+        name_part(&parts[2 + 2 * k], p, s.suffix, ".absmax", &scales);
     }
+}
+
+/* What of it a rank writes whose slice is [from, to) of the tensor's `count` elements, not empty. */
+static void find_range(
+    const struct shard_part *x, int64_t count, int64_t from, int64_t to, int64_t *first, int64_t *end)
+{
+    *first = x->elements ? from / x->elements : 0;
+    *end = to == count || !x->elements ? x->total : to / x->elements;
+    if (!x->elements && from > 0)
+        *end = 0;
+    *first = *first > x->first ? *first : x->first;
+    *end = *end < x->first + x->count ? *end : x->first + x->count;
 }
 
 static int write_part(struct ckpt_writer *w, struct dev *d, const struct shard_part *p,
@@ -55,7 +87,7 @@ static int write_part(struct ckpt_writer *w, struct dev *d, const struct shard_p
     for (int64_t at = from, n; at < to; at += n) {
         n = to - at < STAGE_ELEMENTS ? to - at : STAGE_ELEMENTS;
         int64_t size = dtype_block_bytes(p->type);
-        dev_download(d, stage, p->at + at * size, (size_t)(n * size));
+        dev_download(d, stage, p->at + (at - p->first) * size, (size_t)(n * size));
         int rc = ckpt_put(w, p->name, p->total, at, n, p->type, stage, e);
         if (rc)
             return rc;
@@ -71,20 +103,17 @@ int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct op
         return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
     const struct tensors *t = model_trained(m);
     int64_t first, count;
-    shard_range(model_trainable(m), world, rank, &first, &count);
+    optim_slice(optim_conf(o), t, world, rank, &first, &count);
     for (int i = 0; i < t->count; i++) {
         const struct tensor *p = &t->at[i];
         struct shard_part parts[PARTS];
-        int64_t from = first - p->offset, to = first + count - p->offset;
-        bool begins = from <= 0 && to > 0;
+        int64_t from = first - p->offset, to = first + count - p->offset, begin, end;
         from = from > 0 ? from : 0;
         to = to < p->count ? to : p->count;
         list_parts(m, o, i, parts);
-        for (int k = 0; k < PARTS; k++) {
-            const struct shard_part *x = &parts[k];
-            bool sliced = x->total == p->count;
-            int64_t end = sliced ? to : begins ? x->total : 0;
-            int rc = write_part(w, d, x, sliced ? from : 0, end, stage, e);
+        for (int k = 0; k < PARTS && from < to; k++) {
+            find_range(&parts[k], p->count, from, to, &begin, &end);
+            int rc = write_part(w, d, &parts[k], begin, end, stage, e);
             if (rc)
                 return rc;
         }
@@ -95,10 +124,10 @@ int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct op
 static int read_part(
     struct ckpt_reader *r, struct dev *d, const struct shard_part *p, void *stage, struct err *e)
 {
-    for (int64_t at = 0, n; at < p->total; at += n) {
-        n = p->total - at < STAGE_ELEMENTS ? p->total - at : STAGE_ELEMENTS;
+    for (int64_t at = 0, n; at < p->count; at += n) {
+        n = p->count - at < STAGE_ELEMENTS ? p->count - at : STAGE_ELEMENTS;
         int64_t size = dtype_block_bytes(p->type);
-        int rc = ckpt_get(r, p->name, p->total, at, n, p->type, stage, e);
+        int rc = ckpt_get(r, p->name, p->total, p->first + at, n, p->type, stage, e);
         if (rc)
             return rc;
         dev_upload(d, p->at + at * size, stage, (size_t)(n * size));

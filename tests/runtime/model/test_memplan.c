@@ -164,6 +164,42 @@ START_TEST(states_of_fewer_bits_take_their_plan)
 }
 END_TEST
 
+/* A rank's slice of the state, of every optimizer and with adapters; all slices together are the
+   whole, and a plan for whichever takes most is that one's. */
+START_TEST(divided_states_take_their_plan)
+{
+    struct dev *d = open_counting();
+    for (int i = 0; i < 60; i++) {
+        struct optim_conf oc = {.steps = 1, .momentum = 0.9, .name = (enum optimizer_name)(i % 5)};
+        struct model_conf c = training(tiny_wide(), i % 2 ? 6 : i % 12 == 4 ? 2 : 0);
+        int64_t sum = 0, most = 0;
+        struct memplan p, whole;
+        oc.state = oc.name == OPTIMIZER_ADAFACTOR ? OPTIMIZER_STATE_FP32
+                                                  : (enum optimizer_state)(i / 5 % 3);
+        oc.adalora.rank = c.lora_adaptive ? c.lora_rank : 0;
+        c.optimizer_fn = optim_bytes;
+        c.optimizer = &oc;
+        ck_assert(!memplan_model(&c, NULL, &whole, &e));
+        c.owners = 2 + i / 15;
+        for (c.owner = 0; c.owner < c.owners; c.owner++) {
+            check_training(d, &c, &oc);
+            ck_assert(!memplan_model(&c, NULL, &p, &e));
+            ck_assert_int_eq(whole.total - p.total, whole.optimizer - p.optimizer);
+            sum += p.optimizer;
+            most = p.optimizer > most ? p.optimizer : most;
+        }
+        c.owner = -1;
+        ck_assert(!memplan_model(&c, NULL, &p, &e));
+        ck_assert_int_eq(p.optimizer, most);
+        ck_assert_int_ge(sum, whole.optimizer);
+        if (c.lora_rank || oc.name >= OPTIMIZER_ADAFACTOR)
+            continue; /* scratch of matrices, and what all choose ranks with, is on each */
+        ck_assert_int_lt(sum, whole.optimizer + 64 * 2 * c.owners * 20);
+    }
+    dev_close(d);
+}
+END_TEST
+
 /* Without a head there are no logits, however large the vocabulary. */
 START_TEST(a_headless_model_takes_its_plan)
 {
@@ -286,6 +322,17 @@ START_TEST(figures_of_smollm2)
         ck_assert_int_lt(less.optimizer, bytes[oc.state] + 65536);
         ck_assert_int_eq(p.total - less.total, p.optimizer - less.optimizer);
     }
+    /* and what a rank of several keeps, of which each has an equal part but for some rounding */
+    oc.state = OPTIMIZER_STATE_FP32;
+    for (c.owners = 2; c.owners <= 64; c.owners *= 2) {
+        c.owner = -1;
+        ck_assert(!memplan_model(&c, NULL, &less, &e));
+        printf("SmolLM2-135M, AdamW, 1 of %d: %.1f MiB\n", c.owners,
+            (double)less.optimizer / (1 << 20));
+        ck_assert_int_ge(less.optimizer, p.optimizer / c.owners);
+        ck_assert_int_lt(less.optimizer, p.optimizer / c.owners + 16384);
+    }
+    c.owners = 0;
     c.optimizer_fn = NULL;
     c.recompute = RECOMPUTE_SELECTIVE;
     ck_assert(!memplan_model(&c, NULL, &less, &e));
@@ -378,6 +425,7 @@ START_TEST(absurd_sizes_saturate)
 END_TEST
 
 UNIT_MAIN("memplan", training_takes_its_plan, states_of_fewer_bits_take_their_plan,
+    divided_states_take_their_plan,
     a_headless_model_takes_its_plan, serving_takes_its_plan, a_quantized_base_takes_its_plan,
     random_shapes_take_their_plan, figures_of_smollm2, figures_of_a_quantized_base, figures_of_gpt2,
     absurd_sizes_saturate)

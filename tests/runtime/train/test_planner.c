@@ -5,6 +5,7 @@
  */
 #include "runtime/train/planner.h"
 
+#include "runtime/train/optim.h"
 #include "tests/runtime/tiny.h"
 #include "tests/unit.h"
 
@@ -104,6 +105,34 @@ START_TEST(a_given_plan_is_measured)
 }
 END_TEST
 
+/* State that is divided makes room; and the data axis is what was asked for, or a refusal. */
+START_TEST(state_is_divided_over_the_data_axis)
+{
+    const struct optim_conf oc = {.name = OPTIMIZER_ADAMW};
+    struct planner_input in = input(64, 4, INT64_MAX);
+    struct planner_plan whole, p;
+    in.model.optimizer_fn = optim_bytes;
+    in.model.optimizer = &oc;
+    ck_assert_msg(!planner_plan(&in, &whole, &e), "%s", e.text);
+    ck_assert_int_eq(whole.owners, 0);
+    in.zero_stage = 1;
+    in.data = 4;
+    in.rank = 2;
+    ck_assert_msg(!planner_plan(&in, &p, &e), "%s", e.text);
+    ck_assert_int_eq(p.owners, 4);
+    ck_assert_int_lt(p.memory.optimizer, whole.memory.optimizer / 4 + 16384);
+    ck_assert_msg(!planner_measure(&in, &p, &e), "%s", e.text);
+    ck_assert(p.owners == 4 && p.owner == 2);
+    ck_assert_int_lt(p.memory.total, whole.memory.total);
+    in.data = 3;
+    ck_assert_int_eq(planner_plan(&in, &p, &e), -ERR_USER);
+    ck_assert_ptr_nonnull(strstr(e.text, "spec.parallelism.data: 3, but the world has 4 ranks"));
+    in.world = 1;
+    in.data = in.rank = 0;
+    ck_assert(!planner_plan(&in, &p, &e) && p.owners == 0);
+}
+END_TEST
+
 START_TEST(share_bounds_the_micro_batch)
 {
     struct planner_input in = input(10, 4, INT64_MAX);
@@ -160,5 +189,6 @@ START_TEST(logits_of_labels_are_all_there)
 END_TEST
 
 UNIT_MAIN("planner", budget_bounds_the_micro_batch, recomputation_is_hinted_at,
-    a_sample_may_be_several_sequences, a_given_plan_is_measured, share_bounds_the_micro_batch,
+    a_sample_may_be_several_sequences, a_given_plan_is_measured, state_is_divided_over_the_data_axis,
+    share_bounds_the_micro_batch,
     devices_take_more_logits, logits_of_labels_are_all_there)
