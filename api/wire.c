@@ -40,8 +40,9 @@ const char *wire_phase_name(enum wire_phase p)
 
 const char *wire_operation_name(uint32_t operation)
 {
-    static const char *const names[] = {"none", "allreduce", "allgather", "broadcast", "barrier"};
-    return operation < sizeof names / sizeof *names ? names[operation] : "unknown";
+    static const char *const names[WIRE_OPERATIONS] = {"none", "allreduce", "allgather",
+        "broadcast", "barrier", "reduce-scatter", "all-to-all", "exchange"};
+    return operation < WIRE_OPERATIONS ? names[operation] : "unknown";
 }
 
 void wire_page_note(struct wire_page *p, const char *text)

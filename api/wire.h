@@ -77,7 +77,16 @@ enum wire_phase { /* where a rank is; names by wire_phase_name() */
 };
 const char *wire_phase_name(enum wire_phase p);
 
-enum wire_operation { WIRE_ALLREDUCE = 1, WIRE_ALLGATHER, WIRE_BROADCAST, WIRE_BARRIER };
+enum wire_operation {
+    WIRE_ALLREDUCE = 1,
+    WIRE_ALLGATHER,
+    WIRE_BROADCAST,
+    WIRE_BARRIER,
+    WIRE_REDUCE_SCATTER,
+    WIRE_ALL_TO_ALL,
+    WIRE_EXCHANGE, /* of messages, between members */
+    WIRE_OPERATIONS
+};
 const char *wire_operation_name(uint32_t operation);
 
 #define WIRE_NOTE_BYTES 160 /* of the page's note, its end included; a multiple of 8 */

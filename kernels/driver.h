@@ -15,7 +15,7 @@
 #include "kernels/ops.h"
 
 /* To raise when a struct of this file, struct ops or an operation's arguments change. */
-#define DRIVER_ABI           7u
+#define DRIVER_ABI           8u
 #define DRIVER_PLUGIN_SYMBOL "llmjob_driver"
 
 /*
@@ -28,6 +28,12 @@
 #define DRIVER_COMM_ID_BYTES 128
 struct driver_comm;
 enum driver_reduce { DRIVER_SUM, DRIVER_MAX };
+struct driver_message { /* between this rank and another */
+    void *data;
+    size_t bytes;
+    int peer;
+    bool receive; /* else data is sent, and only read */
+};
 
 struct driver_comms {
     int (*unique_id)(uint8_t id[DRIVER_COMM_ID_BYTES], struct err *e); /* on one rank */
@@ -44,8 +50,16 @@ struct driver_comms {
     int (*alloc)(struct driver_comm *c, size_t bytes, void **out, struct err *e);
     int (*allreduce)(struct driver_comm *c, void *data, int64_t count, enum dtype t,
         enum driver_reduce op, struct err *e); /* in place */
-    int (*allgather)(
-        struct driver_comm *c, const void *mine, void *all, size_t bytes, struct err *e);
+    /* In place, of slices: rank i's is [first[i], first[i + 1]) of data's elements, first has
+       world + 1 entries. Reduce-scatter spoils what is outside of the rank's own. */
+    int (*reduce_scatter)(struct driver_comm *c, void *data, const int64_t *first, enum dtype t,
+        enum driver_reduce op, struct err *e);
+    int (*allgather)(struct driver_comm *c, void *data, const int64_t *first, size_t element,
+        struct err *e);
+    /* All n at once; only those take part whom a message is from or for. Messages of a pair meet in
+       the order they are listed and called in; both ends tell the same size. */
+    int (*exchange)(
+        struct driver_comm *c, const struct driver_message *messages, int n, struct err *e);
     int (*broadcast)(struct driver_comm *c, void *data, size_t bytes, int root, struct err *e);
     /* 0: everything enqueued has ended; 1: not yet; negative: it failed. Never blocks. */
     int (*poll)(struct driver_comm *c, struct err *e);

@@ -38,6 +38,7 @@ struct driver_comm {
     struct cuda_dev *dev;
     pthread_mutex_t lock;
     ncclComm_t comm; /* NULL once aborted */
+    int rank, world;
     _Atomic bool aborted;
     struct err failure; /* the first one; the owner's */
     cudaStream_t stream;
@@ -47,13 +48,14 @@ struct driver_comm {
 };
 
 struct comm_call {
-    enum { ALLREDUCE, ALLGATHER, BROADCAST } kind;
-    const void *in;
-    void *out;
-    size_t count;
+    enum { ALLREDUCE, REDUCE_SCATTER, ALLGATHER, BROADCAST, EXCHANGE } kind;
+    char *data;
+    size_t count, element; /* element: bytes */
+    const int64_t *first;  /* of slices */
     ncclDataType_t type;
     ncclRedOp_t op;
     int root;
+    const struct driver_message *messages; /* count of them */
 };
 
 /* -- failures -- */
@@ -300,6 +302,8 @@ static int comm_create(struct dev *d, const uint8_t id[DRIVER_COMM_ID_BYTES], in
     if (r)
         return r;
     ncclResult_t s = ncclCommInitRankConfig(&c->comm, world, shared, rank, &config);
+    c->rank = rank;
+    c->world = world;
     *out = c; /* in any case: what destroys it may never come back */
     return comm_settle(c, s, "forming a communicator", timeout_ms, e);
 }
@@ -323,6 +327,15 @@ static int comm_split(struct driver_comm *parent, int colour, int key, int64_t t
     r = comm_settle(parent, s, what, timeout_ms, e);
     if (r || (r = comm_settle(c, ncclInProgress, what, timeout_ms, e))) {
         comm_abort(parent); /* ends what would still write to the child */
+        comm_destroy(c);
+        return r;
+    }
+    s = ncclInvalidUsage;
+    pthread_mutex_lock(&c->lock);
+    if (c->comm && (s = ncclCommCount(c->comm, &c->world)) == ncclSuccess)
+        s = ncclCommUserRank(c->comm, &c->rank);
+    pthread_mutex_unlock(&c->lock);
+    if ((r = comm_result(c, s, what, e))) {
         comm_destroy(c);
         return r;
     }
@@ -368,16 +381,63 @@ static int comm_alloc(struct driver_comm *c, size_t bytes, void **out, struct er
 }
 
 /* -- operations -- */
+static bool comm_even(const struct driver_comm *c, const int64_t *first)
+{
+    for (int i = 0; i < c->world; i++)
+        if (first[i + 1] - first[i] != first[1] - first[0])
+            return false;
+    return true;
+}
+
+/* Uneven slices: one reduction to each owner, or one broadcast from it. */
+static ncclResult_t comm_issue_slice(struct driver_comm *c, const struct comm_call *q, int i)
+{
+    char *at = q->data + (size_t)q->first[i] * q->element;
+    size_t count = (size_t)(q->first[i + 1] - q->first[i]);
+    if (!count)
+        return ncclSuccess;
+    if (q->kind == REDUCE_SCATTER)
+        return ncclReduce(at, at, count, q->type, q->op, i, c->comm, c->stream);
+    return ncclBroadcast(at, at, count * q->element, ncclInt8, i, c->comm, c->stream);
+}
+
+static ncclResult_t comm_issue_message(struct driver_comm *c, const struct driver_message *m)
+{
+    if (!m->bytes)
+        return ncclSuccess;
+    if (m->receive)
+        return ncclRecv(m->data, m->bytes, ncclInt8, m->peer, c->comm, c->stream);
+    return ncclSend(m->data, m->bytes, ncclInt8, m->peer, c->comm, c->stream);
+}
+
+/* A group is ended in any case. */
+static ncclResult_t comm_issue_group(struct driver_comm *c, const struct comm_call *q)
+{
+    int n = q->kind == EXCHANGE ? (int)q->count : c->world;
+    ncclResult_t r = ncclGroupStart();
+    if (r != ncclSuccess)
+        return r;
+    for (int i = 0; i < n && (r == ncclSuccess || r == ncclInProgress); i++)
+        r = q->kind == EXCHANGE ? comm_issue_message(c, &q->messages[i])
+                                : comm_issue_slice(c, q, i);
+    ncclResult_t end = ncclGroupEnd();
+    return r == ncclSuccess || r == ncclInProgress ? end : r;
+}
+
 static ncclResult_t comm_issue(struct driver_comm *c, const struct comm_call *q)
 {
-    switch (q->kind) {
-    case ALLREDUCE:
-        return ncclAllReduce(q->in, q->out, q->count, q->type, q->op, c->comm, c->stream);
-    case ALLGATHER:
-        return ncclAllGather(q->in, q->out, q->count, q->type, c->comm, c->stream);
-    default:
-        return ncclBroadcast(q->in, q->out, q->count, q->type, q->root, c->comm, c->stream);
-    }
+    bool slices = q->kind == REDUCE_SCATTER || q->kind == ALLGATHER;
+    if (q->kind == ALLREDUCE)
+        return ncclAllReduce(q->data, q->data, q->count, q->type, q->op, c->comm, c->stream);
+    if (q->kind == BROADCAST)
+        return ncclBroadcast(q->data, q->data, q->count, q->type, q->root, c->comm, c->stream);
+    if (!slices || !comm_even(c, q->first))
+        return comm_issue_group(c, q);
+    size_t count = (size_t)(q->first[1] - q->first[0]);
+    char *mine = q->data + (size_t)c->rank * count * q->element;
+    if (q->kind == REDUCE_SCATTER)
+        return ncclReduceScatter(q->data, mine, count, q->type, q->op, c->comm, c->stream);
+    return ncclAllGather(mine, q->data, count * q->element, ncclInt8, c->comm, c->stream);
 }
 
 static int comm_run(
@@ -398,46 +458,76 @@ static int comm_run(
     return r ? r : comm_cuda(c, cudaEventRecord(c->after, c->stream), what, e);
 }
 
+/* Whether a type is reduced, and how it is called. */
+static bool comm_type(enum dtype t, struct comm_call *q)
+{
+    switch (t) {
+    case DTYPE_F32:
+        q->type = ncclFloat32;
+        break;
+    case DTYPE_BF16:
+        q->type = ncclBfloat16;
+        break;
+    case DTYPE_F16:
+        q->type = ncclFloat16;
+        break;
+    case DTYPE_I32:
+        q->type = ncclInt32;
+        break;
+    default:
+        return false;
+    }
+    q->element = (size_t)dtype_block_bytes(t);
+    return true;
+}
+
 static int comm_allreduce(struct driver_comm *c, void *data, int64_t count, enum dtype t,
     enum driver_reduce op, struct err *e)
 {
     struct comm_call q = {.kind = ALLREDUCE,
-        .in = data,
-        .out = data,
+        .data = data,
         .count = (size_t)count,
         .op = op == DRIVER_MAX ? ncclMax : ncclSum};
-    switch (t) {
-    case DTYPE_F32:
-        q.type = ncclFloat32;
-        break;
-    case DTYPE_BF16:
-        q.type = ncclBfloat16;
-        break;
-    case DTYPE_F16:
-        q.type = ncclFloat16;
-        break;
-    case DTYPE_I32:
-        q.type = ncclInt32;
-        break;
-    default:
+    if (!comm_type(t, &q))
         return err_set(e, ERR_BUG, "an all-reduce of %s", dtype_name(t));
-    }
     return comm_run(c, &q, "an all-reduce", e);
 }
 
+static int comm_reduce_scatter(struct driver_comm *c, void *data, const int64_t *first,
+    enum dtype t, enum driver_reduce op, struct err *e)
+{
+    struct comm_call q = {.kind = REDUCE_SCATTER,
+        .data = (char *)data,
+        .first = first,
+        .op = op == DRIVER_MAX ? ncclMax : ncclSum};
+    if (!comm_type(t, &q))
+        return err_set(e, ERR_BUG, "a reduce-scatter of %s", dtype_name(t));
+    return comm_run(c, &q, "a reduce-scatter", e);
+}
+
 static int comm_allgather(
-    struct driver_comm *c, const void *mine, void *all, size_t bytes, struct err *e)
+    struct driver_comm *c, void *data, const int64_t *first, size_t element, struct err *e)
 {
     const struct comm_call q = {
-        .kind = ALLGATHER, .in = mine, .out = all, .count = bytes, .type = ncclInt8};
+        .kind = ALLGATHER, .data = (char *)data, .first = first, .element = element};
     return comm_run(c, &q, "an all-gather", e);
 }
 
 static int comm_broadcast(struct driver_comm *c, void *data, size_t bytes, int root, struct err *e)
 {
-    const struct comm_call q = {
-        .kind = BROADCAST, .in = data, .out = data, .count = bytes, .type = ncclInt8, .root = root};
+    const struct comm_call q = {.kind = BROADCAST,
+        .data = (char *)data,
+        .count = bytes,
+        .type = ncclInt8,
+        .root = root};
     return comm_run(c, &q, "a broadcast", e);
+}
+
+static int comm_exchange(
+    struct driver_comm *c, const struct driver_message *messages, int n, struct err *e)
+{
+    const struct comm_call q = {.kind = EXCHANGE, .messages = messages, .count = (size_t)n};
+    return comm_run(c, &q, "an exchange", e);
 }
 
 static int comm_poll(struct driver_comm *c, struct err *e)
@@ -467,7 +557,9 @@ const struct driver_comms nccl_comms = {.unique_id = comm_unique_id,
     .abort = comm_abort,
     .alloc = comm_alloc,
     .allreduce = comm_allreduce,
+    .reduce_scatter = comm_reduce_scatter,
     .allgather = comm_allgather,
+    .exchange = comm_exchange,
     .broadcast = comm_broadcast,
     .poll = comm_poll,
     .join = comm_join,

@@ -110,6 +110,18 @@ static int choose_device(struct coll *c, struct err *e)
     return c->device->open(c, e);
 }
 
+static int make_arrays(struct coll *c, struct err *e)
+{
+    size_t n = (size_t)c->size + 1;
+    c->leaders = mem_array(n, sizeof *c->leaders);
+    c->slices = mem_array(n, sizeof *c->slices);
+    c->cut = mem_array(2 * n, sizeof *c->cut);
+    c->staged_cut = mem_array(n, sizeof *c->staged_cut);
+    if (!c->leaders || !c->slices || !c->cut || !c->staged_cut)
+        return err_set(e, ERR_MEMORY, "no memory for a collective of %d ranks", c->size);
+    return 0;
+}
+
 /* The caller's rank table and secret become its own. */
 static int copy_conf(struct coll *c, const struct coll_conf *conf, struct err *e)
 {
@@ -117,15 +129,14 @@ static int copy_conf(struct coll *c, const struct coll_conf *conf, struct err *e
     c->conf = *conf;
     c->conf.peers = peers;
     c->conf.secret = c->secret;
-    c->leaders = mem_array((size_t)c->size, sizeof *c->leaders);
     c->abort_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (!peers || !c->leaders || c->abort_fd < 0)
+    if (!peers || c->abort_fd < 0)
         return err_set(e, ERR_MEMORY, "no memory for a world of %d ranks", conf->world);
     if (strlen(conf->secret) >= sizeof c->secret)
         return err_set(e, ERR_BUG, "the incarnation's secret is too long");
     memcpy(c->secret, conf->secret, strlen(conf->secret) + 1);
     memcpy(peers, conf->peers, (size_t)conf->world * sizeof *peers);
-    return 0;
+    return make_arrays(c, e);
 }
 
 static int open_all(struct coll *c, struct err *e)
@@ -217,6 +228,9 @@ void coll_destroy(struct coll *c)
     io_close(c->abort_fd);
     mem_free((void *)c->conf.peers);
     mem_free(c->leaders);
+    mem_free(c->slices);
+    mem_free(c->cut);
+    mem_free(c->staged_cut);
     mem_free(c);
 }
 
@@ -303,17 +317,70 @@ int coll_barrier(struct coll *c, struct err *e)
 
 /* -- device memory -- */
 
+/* A device that computes on: the page hears of it when the host waits. */
+static void start(struct coll *c, enum wire_operation operation, int64_t bytes)
+{
+    if (!coll_overlaps(c)) {
+        enter(c, operation, bytes);
+        return;
+    }
+    c->started_bytes += bytes;
+    c->started = operation;
+}
+
+static int started(struct coll *c, int rc)
+{
+    return coll_overlaps(c) ? rc : leave(c, rc);
+}
+
 int coll_reduce_start(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
 {
     assert(count >= 0 && coll_element(t) && count <= INT64_MAX / 8);
-    int64_t bytes = count * (int64_t)coll_element(t);
-    if (coll_overlaps(c)) { /* the page hears of it when the host waits */
-        c->started_bytes += bytes;
-        return count ? c->device->all_reduce(c, data, count, t, op, e) : 0;
+    start(c, WIRE_ALLREDUCE, count * (int64_t)coll_element(t));
+    bool nothing = c->size == 1 || count == 0;
+    return started(c, nothing ? 0 : c->device->all_reduce(c, data, count, t, op, e));
+}
+
+const int64_t *coll_cut(
+    const struct coll *c, int64_t *into, const int64_t *first, int64_t from, int64_t count)
+{
+    for (int i = 0; i <= c->size; i++) {
+        int64_t at = first[i] - from;
+        into[i] = at < 0 ? 0 : at > count ? count : at;
     }
-    enter(c, WIRE_ALLREDUCE, bytes);
-    return leave(c, c->size == 1 ? 0 : c->device->all_reduce(c, data, count, t, op, e));
+    return into;
+}
+
+/* Where the slices begin; returns the count of the whole. */
+static int64_t lay_out(struct coll *c, const int64_t *counts)
+{
+    c->slices[0] = 0;
+    for (int i = 0; i < c->size; i++) {
+        assert(counts[i] >= 0 && counts[i] <= INT64_MAX / 8 - c->slices[i]);
+        c->slices[i + 1] = c->slices[i] + counts[i];
+    }
+    return c->slices[c->size];
+}
+
+int coll_reduce_scatter_start(struct coll *c, void *data, const int64_t *counts, enum dtype t,
+    enum coll_reduce op, struct err *e)
+{
+    assert(coll_element(t));
+    int64_t count = lay_out(c, counts);
+    start(c, WIRE_REDUCE_SCATTER, count * (int64_t)coll_element(t));
+    bool nothing = c->size == 1 || count == 0;
+    return started(c, nothing ? 0 : c->device->reduce_scatter(c, data, c->slices, t, op, e));
+}
+
+int coll_all_gather_start(
+    struct coll *c, void *data, const int64_t *counts, enum dtype t, struct err *e)
+{
+    int64_t element = dtype_block_bytes(t), count = lay_out(c, counts);
+    assert(dtype_block(t) == 1);
+    start(c, WIRE_ALLGATHER, count * element);
+    bool nothing = c->size == 1 || count == 0;
+    return started(c, nothing ? 0 : c->device->all_gather(c, data, c->slices, (size_t)element, e));
 }
 
 void coll_reduce_join(struct coll *c)
@@ -326,7 +393,7 @@ int coll_reduce_wait(struct coll *c, struct err *e)
 {
     if (!c->started_bytes)
         return 0;
-    enter(c, WIRE_ALLREDUCE, c->started_bytes);
+    enter(c, c->started, c->started_bytes);
     c->started_bytes = 0;
     return leave(c, c->device->wait(c, e));
 }

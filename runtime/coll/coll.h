@@ -72,9 +72,23 @@ int coll_barrier(struct coll *c, struct err *e);
 /* The same over device memory, in order with the device's operations: start reads what they have
    written so far, and what is enqueued after join reads the result. Several may be started before
    one join; all ranks start the same ones in the same order. Neither waits with NCCL, so before the
-   host waits for the device it must coll_reduce_wait: the only one with a deadline. */
+   host waits for the device it must coll_reduce_wait: the only one with a deadline. Join and wait
+   are for all that was started, of any kind. As of coll_alloc, what one rank has of the memory
+   all have, or none. */
 int coll_reduce_start(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e);
+
+/* Slices: data is one flat range, of which each member has a slice, one behind the other in the
+   members' order; counts has an entry a member, of elements, the same on every rank; any may be 0.
+   Both are in place: of data outside of its own slice reduce-scatter leaves nothing in particular,
+   and all-gather reads nothing. What reduce-scatter leaves in a slice is to the bit what
+   coll_reduce_start of the same memory leaves there (with NCCL: to rounding). t: as for
+   coll_allreduce; of all-gather any whose block is one element. */
+int coll_reduce_scatter_start(struct coll *c, void *data, const int64_t *counts, enum dtype t,
+    enum coll_reduce op, struct err *e);
+int coll_all_gather_start(
+    struct coll *c, void *data, const int64_t *counts, enum dtype t, struct err *e);
+
 void coll_reduce_join(struct coll *c);
 int coll_reduce_wait(struct coll *c, struct err *e);
 /* Whether the device computes on while what was started is under way. */

@@ -39,6 +39,12 @@ struct coll_transport {
     /* In place. */
     int (*all_reduce)(struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op,
         struct err *e);
+    /* In place. Slices are told by where they begin: member i's is [first[i], first[i + 1]), and
+     * the last entry is the count of the whole. What is outside of this rank's is spoilt. */
+    int (*reduce_scatter)(struct coll *c, void *data, const int64_t *first, enum dtype t,
+        enum coll_reduce op, struct err *e);
+    int (*all_gather)(
+        struct coll *c, void *data, const int64_t *first, size_t element, struct err *e);
     /* Everyone takes the leader's bytes. */
     int (*broadcast)(struct coll *c, void *data, size_t bytes, struct err *e);
     void (*join)(struct coll *c);
@@ -71,6 +77,10 @@ struct coll {
     int abort_fd;                /* eventfd */
     _Atomic bool aborted;
     uint64_t sequence; /* of collectives */
+    int64_t *slices;   /* size + 1: where those of the one under way begin */
+
+    /* host.c */
+    int64_t *cut; /* 2 (size + 1): the slices within a piece, of all members and of all pods */
 
     /* local.c */
     struct coll_region region[COLL_MAX_REGIONS]; /* [0]: control words and staging */
@@ -83,13 +93,15 @@ struct coll {
 
     /* staged.c */
     uint8_t *stage;                /* shared memory */
+    int64_t *staged_cut;           /* size + 1 */
     void *block[COLL_MAX_REGIONS]; /* device memory of coll_alloc */
     int block_count;
 
     /* nccl.c */
     _Atomic(struct driver_comm *) comm; /* NULL for a rank alone */
     int64_t waited_ms;                  /* the last time */
-    int64_t started_bytes;              /* by all_reduce and not waited for; coll.c's */
+    int64_t started_bytes;              /* and not waited for; coll.c's */
+    enum wire_operation started;        /* the last of it */
 };
 
 /* -- coll.c -- */
@@ -99,6 +111,11 @@ int coll_check_wait(struct coll *c, int64_t start_ms, int waiting_for, struct er
 /* Whether a neighbour has closed its ring socket. Not while a transfer is under way: who has sent
  * the last of it may go. */
 int coll_check_ring(struct coll *c, struct err *e);
+
+/* The slices within [from, from + count) of what they are of, counted from there: in `into`, which
+ * has an entry for each member and one more. */
+const int64_t *coll_cut(
+    const struct coll *c, int64_t *into, const int64_t *first, int64_t from, int64_t count);
 
 /* -- meet.c -- */
 /* Opens the sockets to local leader, local ranks and ring neighbours, each authenticated. */
@@ -120,8 +137,9 @@ bool coll_nccl_can(const struct coll *c);
 /* into[i] = reduce(into[i], from[i]) */
 void coll_reduce_pair(
     void *into, const void *from, int64_t count, enum dtype t, enum coll_reduce op);
-/* Reduces parts[0..n-1] in that order and stores the result to every part. */
-void coll_reduce_all(void *const *parts, int n, int64_t count, enum dtype t, enum coll_reduce op);
+/* Reduces parts[0..n-1] in that order and stores the result to parts[from..to-1]. */
+void coll_reduce_all(void *const *parts, int n, int from, int to, int64_t count, enum dtype t,
+    enum coll_reduce op);
 size_t coll_element(enum dtype t); /* bytes; 0: not supported */
 
 #endif

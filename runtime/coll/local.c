@@ -150,6 +150,17 @@ static void copy_unless_same(void *to, const void *from, size_t bytes)
         memcpy(to, from, bytes);
 }
 
+/* The parts' elements [first, first + number), reduced, go to the parts [from, to). */
+static void reduce_parts(const struct coll *c, const struct shared *s, int64_t first,
+    int64_t number, int from, int to, enum dtype t, enum coll_reduce op)
+{
+    void *parts[COLL_MAX_LOCAL];
+    for (int i = 0; i < c->local_count; i++)
+        parts[i] = part_of(c, s->region, i) + s->offset + (size_t)first * coll_element(t);
+    if (number > 0)
+        coll_reduce_all(parts, c->local_count, from, to, number, t, op);
+}
+
 static int local_all_reduce(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
 {
@@ -161,15 +172,46 @@ static int local_all_reduce(
         return rc;
     int64_t first, number;
     share(count, element, c->local_count, c->local_index, &first, &number);
-    void *parts[COLL_MAX_LOCAL];
-    for (int i = 0; i < c->local_count; i++)
-        parts[i] = part_of(c, s.region, i) + s.offset + (size_t)first * element;
-    if (number > 0)
-        coll_reduce_all(parts, c->local_count, number, t, op);
+    reduce_parts(c, &s, first, number, 0, c->local_count, t, op);
     rc = meet_locals(c, e); /* every share is reduced */
     if (!rc)
         copy_unless_same(data, s.mine, bytes);
     return rc;
+}
+
+/* A rank reads its slice of every part and writes that of its own. */
+static int local_reduce_scatter(struct coll *c, void *data, const int64_t *first, enum dtype t,
+    enum coll_reduce op, struct err *e)
+{
+    int me = c->local_index;
+    size_t element = coll_element(t), bytes = (size_t)first[c->local_count] * element;
+    size_t at = (size_t)first[me] * element, length = (size_t)first[me + 1] * element - at;
+    struct shared s = place_of(c, data, bytes);
+    copy_unless_same(s.mine, data, bytes);
+    int rc = meet_locals(c, e); /* every part is complete */
+    if (rc)
+        return rc;
+    reduce_parts(c, &s, first[me], first[me + 1] - first[me], me, me + 1, t, op);
+    rc = meet_locals(c, e); /* nobody reads this rank's part any more */
+    if (!rc)
+        copy_unless_same((uint8_t *)data + at, s.mine + at, length);
+    return rc;
+}
+
+static int local_all_gather(
+    struct coll *c, void *data, const int64_t *first, size_t element, struct err *e)
+{
+    struct shared s = place_of(c, data, (size_t)first[c->local_count] * element);
+    size_t at = (size_t)first[c->local_index] * element;
+    copy_unless_same(s.mine + at, (uint8_t *)data + at,
+        (size_t)first[c->local_index + 1] * element - at);
+    int rc = meet_locals(c, e); /* every slice is there */
+    for (int i = 0; !rc && i < c->local_count; i++) {
+        size_t from = (size_t)first[i] * element, to = (size_t)first[i + 1] * element;
+        if (i != c->local_index)
+            memcpy((uint8_t *)data + from, part_of(c, s.region, i) + s.offset + from, to - from);
+    }
+    return rc ? rc : meet_locals(c, e); /* nobody reads this rank's slice any more */
 }
 
 static int local_broadcast(struct coll *c, void *data, size_t bytes, struct err *e)
@@ -291,6 +333,8 @@ const struct coll_transport coll_local = {
     .open = local_open,
     .alloc = local_alloc,
     .all_reduce = local_all_reduce,
+    .reduce_scatter = local_reduce_scatter,
+    .all_gather = local_all_gather,
     .broadcast = local_broadcast,
     .close = local_close,
 };

@@ -73,6 +73,23 @@ static int nccl_all_reduce(
     return rc ? give_up(c, &why, e) : 0;
 }
 
+static int nccl_reduce_scatter(struct coll *c, void *data, const int64_t *first, enum dtype t,
+    enum coll_reduce op, struct err *e)
+{
+    struct err why = {0};
+    int rc = comms(c)->reduce_scatter(
+        atomic_load(&c->comm), data, first, t, op == COLL_SUM ? DRIVER_SUM : DRIVER_MAX, &why);
+    return rc ? give_up(c, &why, e) : 0;
+}
+
+static int nccl_all_gather(
+    struct coll *c, void *data, const int64_t *first, size_t element, struct err *e)
+{
+    struct err why = {0};
+    int rc = comms(c)->allgather(atomic_load(&c->comm), data, first, element, &why);
+    return rc ? give_up(c, &why, e) : 0;
+}
+
 static void nccl_join(struct coll *c)
 {
     comms(c)->join(atomic_load(&c->comm));
@@ -159,6 +176,8 @@ const struct coll_transport coll_nccl = {
     .open = nccl_open,
     .alloc = nccl_alloc,
     .all_reduce = nccl_all_reduce,
+    .reduce_scatter = nccl_reduce_scatter,
+    .all_gather = nccl_all_gather,
     .join = nccl_join,
     .wait = nccl_wait,
     .abort = nccl_abort,

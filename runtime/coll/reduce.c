@@ -70,14 +70,14 @@ void coll_reduce_pair(
 /* F32 sums, 16 at a time, both the common two-rank case and more. Parts are 64-byte aligned; the
  * tail is the caller's. */
 __attribute__((target("avx512f"))) static int64_t sum_all_avx512(
-    float *const *part, int n, int64_t count)
+    float *const *part, int n, int from, int to, int64_t count)
 {
     int64_t whole = count & ~(int64_t)15;
     for (int64_t i = 0; i < whole; i += 16) {
         __m512 s = _mm512_load_ps(part[0] + i);
         for (int k = 1; k < n; k++)
             s = _mm512_add_ps(s, _mm512_load_ps(part[k] + i));
-        for (int k = 0; k < n; k++)
+        for (int k = from; k < to; k++)
             _mm512_stream_ps(part[k] + i, s);
     }
     _mm_sfence();
@@ -85,7 +85,8 @@ __attribute__((target("avx512f"))) static int64_t sum_all_avx512(
 }
 #endif
 
-static void reduce_all_f32(float *const *part, int n, int64_t count, enum coll_reduce op)
+static void reduce_all_f32(
+    float *const *part, int n, int from, int to, int64_t count, enum coll_reduce op)
 {
     int64_t i = 0;
 #ifdef __x86_64__
@@ -93,25 +94,26 @@ static void reduce_all_f32(float *const *part, int n, int64_t count, enum coll_r
     for (int k = 0; k < n; k++)
         aligned = aligned && ((uintptr_t)part[k] & 63) == 0;
     if (op == COLL_SUM && aligned && __builtin_cpu_supports("avx512f"))
-        i = sum_all_avx512(part, n, count);
+        i = sum_all_avx512(part, n, from, to, count);
 #endif
     for (; i < count; i++) {
         float s = part[0][i];
         for (int k = 1; k < n; k++)
             s = f32_reduce(s, part[k][i], op);
-        for (int k = 0; k < n; k++)
+        for (int k = from; k < to; k++)
             part[k][i] = s;
     }
 }
 
-void coll_reduce_all(void *const *parts, int n, int64_t count, enum dtype t, enum coll_reduce op)
+void coll_reduce_all(void *const *parts, int n, int from, int to, int64_t count, enum dtype t,
+    enum coll_reduce op)
 {
-    assert(n <= COLL_MAX_LOCAL);
+    assert(n <= COLL_MAX_LOCAL && from >= 0 && to <= n);
     if (t == DTYPE_F32) {
         float *part[COLL_MAX_LOCAL];
         for (int k = 0; k < n; k++)
             part[k] = parts[k];
-        reduce_all_f32(part, n, count, op);
+        reduce_all_f32(part, n, from, to, count, op);
         return;
     }
     for (int64_t i = 0; i < count; i++) {
@@ -120,14 +122,14 @@ void coll_reduce_all(void *const *parts, int n, int64_t count, enum dtype t, enu
             for (int k = 1; k < n; k++)
                 s = f32_reduce(s, bf16_to_f32(((uint16_t *)parts[k])[i]), op);
             uint16_t r = f32_to_bf16(s);
-            for (int k = 0; k < n; k++)
+            for (int k = from; k < to; k++)
                 ((uint16_t *)parts[k])[i] = r;
         } else {
             assert(t == DTYPE_I32);
             int32_t s = ((int32_t *)parts[0])[i];
             for (int k = 1; k < n; k++)
                 s = i32_reduce(s, ((int32_t *)parts[k])[i], op);
-            for (int k = 0; k < n; k++)
+            for (int k = from; k < to; k++)
                 ((int32_t *)parts[k])[i] = s;
         }
     }

@@ -1,6 +1,5 @@
 /*
- * coll_tcp: the ring all-reduce between the pods' leaders, over the sockets that coll_meet has
- * opened.
+ * coll_tcp: the ring between the pods' leaders, over the sockets that coll_meet has opened.
  *
  * Ring (Patarasuk and Yuan, 2009): n-1 steps of reduce-scatter, n-1 of all-gather, sending and
  * receiving at once. A chunk is summed along the ring in one fixed order, so the result is bitwise
@@ -107,9 +106,9 @@ static int run_transfer(struct coll *c, struct transfer *t, struct err *e)
 }
 
 /* Both neighbours must be in the same collective: a mismatch would silently mix tensors. */
-static int agree(struct coll *c, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
+static int agree(struct coll *c, int64_t count, uint64_t what, struct err *e)
 {
-    uint64_t mine[3] = {c->sequence, (uint64_t)count, (uint64_t)t << 8 | (uint64_t)op}, theirs[3];
+    uint64_t mine[3] = {c->sequence, (uint64_t)count, what}, theirs[3];
     struct transfer x = {.out = (const uint8_t *)mine,
         .out_left = sizeof mine,
         .in = (uint8_t *)theirs,
@@ -125,27 +124,111 @@ static int agree(struct coll *c, int64_t count, enum dtype t, enum coll_reduce o
     return 0;
 }
 
+/* What tells one collective from another of as many elements; first: of the slices, or NULL. */
+static uint64_t signature(
+    const struct coll *c, const int64_t *first, enum dtype t, enum coll_reduce op, bool gathers)
+{
+    uint64_t sum = 0;
+    for (int i = 0; first && i <= c->leader_count; i++)
+        sum = (sum ^ (uint64_t)first[i]) * 1099511628211u + 1;
+    return sum << 24 | (uint64_t)gathers << 16 | (uint64_t)t << 8 | (uint64_t)op;
+}
+
+/* -- the ring -- */
+
+struct range { /* of elements */
+    int64_t first, end;
+};
+
+/* The k-th of as many even parts as there are leaders; k counts around the ring. */
+static struct range chunk(const struct coll *c, int64_t count, int k)
+{
+    int n = c->leader_count;
+    k = (k % n + n) % n;
+    return (struct range){count * k / n, count * (k + 1) / n};
+}
+
+/* One step: a range goes on to the next, another comes and is reduced into data, or stored. */
+static int pass_on(struct coll *c, void *data, size_t element, struct range out, struct range in,
+    struct transfer x, struct err *e)
+{
+    x.out = (const uint8_t *)data + (size_t)out.first * element;
+    x.out_left = (size_t)(out.end - out.first) * element;
+    x.in = (uint8_t *)data + (size_t)in.first * element;
+    x.in_left = (size_t)(in.end - in.first) * element;
+    return run_transfer(c, &x, e);
+}
+
+/* Afterwards this rank's chunk me + 1 is reduced. */
+static int reduce_chunks(
+    struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
+{
+    int rc = 0, me = c->leader_index;
+    struct transfer x = {.reduce = true, .t = t, .op = op};
+    for (int s = 0; !rc && s < c->leader_count - 1; s++)
+        rc = pass_on(c, data, coll_element(t), chunk(c, count, me - s),
+            chunk(c, count, me - s - 1), x, e);
+    return rc;
+}
+
 static int tcp_all_reduce(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
 {
+    int me = c->leader_index, rc = agree(c, count, signature(c, NULL, t, op, false), e);
+    if (!rc)
+        rc = reduce_chunks(c, data, count, t, op, e);
+    for (int s = 0; !rc && s < c->leader_count - 1; s++)
+        rc = pass_on(c, data, coll_element(t), chunk(c, count, me + 1 - s),
+            chunk(c, count, me - s), (struct transfer){0}, e);
+    return rc;
+}
+
+/* The least range that has all that these leaders, counted around the ring, want of a chunk. */
+static struct range wanted(
+    const struct coll *c, const int64_t *first, struct range chunk, int leader, int number)
+{
+    struct range r = {chunk.end, chunk.first};
+    for (int i = 0; i < number; i++) {
+        int j = (leader + i) % c->leader_count;
+        int64_t from = first[j] > chunk.first ? first[j] : chunk.first;
+        int64_t to = first[j + 1] < chunk.end ? first[j + 1] : chunk.end;
+        if (from >= to)
+            continue;
+        r.first = from < r.first ? from : r.first;
+        r.end = to > r.end ? to : r.end;
+    }
+    return r.first < r.end ? r : (struct range){0, 0};
+}
+
+/* Chunks are summed as all-reduce does, so the sums are its; then each goes on around the ring, but
+ * only what of it those who have not had it yet want: of slices like the chunks each goes one step
+ * further. */
+static int tcp_reduce_scatter(struct coll *c, void *data, const int64_t *first, enum dtype t,
+    enum coll_reduce op, struct err *e)
+{
     int n = c->leader_count, me = c->leader_index;
-    size_t element = coll_element(t);
-    int rc = agree(c, count, t, op, e);
-    for (int step = 0; !rc && step < 2 * (n - 1); step++) {
-        bool reduce = step < n - 1;
-        int s = reduce ? step : step - (n - 1);
-        int out = reduce ? (me - s + 2 * n) % n : (me + 1 - s + 2 * n) % n, in = (out + n - 1) % n;
-        int64_t out_first = count * out / n, in_first = count * in / n;
-        struct transfer x = {
-            .out = (const uint8_t *)data + (size_t)out_first * element,
-            .out_left = (size_t)(count * (out + 1) / n - out_first) * element,
-            .in = (uint8_t *)data + (size_t)in_first * element,
-            .in_left = (size_t)(count * (in + 1) / n - in_first) * element,
-            .reduce = reduce,
-            .t = t,
-            .op = op,
-        };
-        rc = run_transfer(c, &x, e);
+    int64_t count = first[n];
+    int rc = agree(c, count, signature(c, first, t, op, false), e);
+    if (!rc)
+        rc = reduce_chunks(c, data, count, t, op, e);
+    for (int s = 0; !rc && s < n - 1; s++) {
+        struct range out = wanted(c, first, chunk(c, count, me + 1 - s), me + 1, n - 1 - s);
+        struct range in = wanted(c, first, chunk(c, count, me - s), me, n - 1 - s);
+        rc = pass_on(c, data, coll_element(t), out, in, (struct transfer){0}, e);
+    }
+    return rc;
+}
+
+static int tcp_all_gather(
+    struct coll *c, void *data, const int64_t *first, size_t element, struct err *e)
+{
+    int n = c->leader_count, me = c->leader_index;
+    int rc = agree(
+        c, first[n] * (int64_t)element, signature(c, first, DTYPE_U8, COLL_SUM, true), e);
+    for (int s = 0; !rc && s < n - 1; s++) {
+        int out = (me - s + n) % n, in = (out + n - 1) % n;
+        rc = pass_on(c, data, element, (struct range){first[out], first[out + 1]},
+            (struct range){first[in], first[in + 1]}, (struct transfer){0}, e);
     }
     return rc;
 }
@@ -169,5 +252,7 @@ const struct coll_transport coll_tcp = {
     .name = "tcp",
     .open = tcp_open,
     .all_reduce = tcp_all_reduce,
+    .reduce_scatter = tcp_reduce_scatter,
+    .all_gather = tcp_all_gather,
     .close = tcp_close,
 };

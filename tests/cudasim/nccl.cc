@@ -3,7 +3,7 @@
  * unique id names: a slot of data for each rank and a count of the steps it has taken. Data goes in
  * chunks: a rank puts its chunk into its slot, waits until all have, takes from the slots what it
  * needs, and waits until all have taken. Sums are made in the order of ranks, so all ranks have the
- * same bits. Nothing waits in a call: work in a stream says "not ready" and is asked again. The
+ * same bits. A message goes by the box of its sender for its receiver, a chunk at a time. Nothing waits in a call: work in a stream says "not ready" and is asked again. The
  * first operation of a communicator connects: it is "in progress", and not yet in the stream, until
  * all ranks have called theirs.
  *
@@ -26,9 +26,11 @@
 #include <sys/random.h>
 #include <unistd.h>
 #include <utility>
+#include <vector>
 
 #define RANKS       64
 #define CHUNK_BYTES ((size_t)256 << 10)
+#define BOX_BYTES   ((size_t)16 << 10)
 #define LOOKS       64 /* polls in vain between two looks whether the peers live */
 
 struct offer { /* of a rank, for a split */
@@ -41,19 +43,34 @@ struct file { /* shared; zero at first */
     std::atomic<uint64_t> steps[RANKS];
     std::atomic<uint64_t> what[RANKS]; /* the operation under way, to see that all do the same */
     struct offer offers[2][RANKS];
-    char data[]; /* CHUNK_BYTES a rank */
+    char data[]; /* CHUNK_BYTES a rank; then the boxes, of each sender one for each receiver */
+};
+struct box {
+    std::atomic<uint64_t> put, taken; /* chunks */
+    uint64_t bytes;                   /* of the whole message */
+    char data[BOX_BYTES];
 };
 
-struct operation {
-    enum { REDUCE, GATHER, BROADCAST } kind;
-    const char *in;
-    char *out;
-    size_t bytes, done; /* of one rank */
-    ncclDataType_t type;
-    ncclRedOp_t op;
-    int root;
-    bool placed; /* the chunk is in the slot */
+struct message {
+    char *at;
+    size_t bytes, done;
+    int peer;
+    bool receive;
 };
+
+enum operation_kind { REDUCE, REDUCE_TO_ROOT, GATHER, BROADCAST, EXCHANGE };
+struct operation {
+    enum operation_kind kind;
+    const char *in = nullptr;
+    char *out = nullptr;
+    size_t bytes = 0, done = 0; /* of one rank */
+    ncclDataType_t type = ncclInt8;
+    ncclRedOp_t op = ncclSum;
+    int root = 0;
+    bool placed = false; /* the chunk is in the slot */
+    std::vector<message> messages = {};
+};
+typedef std::vector<operation> operations;
 
 struct communicator {
     char name[64];
@@ -67,7 +84,7 @@ struct communicator {
     int looks = 0, unfinished = 0;
     cudaStream_t stream = nullptr;       /* of the last operation */
     std::shared_ptr<communicator> child; /* while splitting */
-    std::shared_ptr<operation> first;    /* while connecting */
+    operations first;                    /* while connecting */
     ~communicator();
 };
 struct ncclComm {
@@ -77,7 +94,8 @@ static char last_error[200];
 
 static size_t file_bytes(int world)
 {
-    return sizeof(struct file) + (size_t)world * CHUNK_BYTES;
+    return sizeof(struct file) + (size_t)world * CHUNK_BYTES +
+        (size_t)world * (size_t)world * sizeof(struct box);
 }
 
 communicator::~communicator()
@@ -184,12 +202,14 @@ static ncclResult_t progress_split(communicator *c)
 
 static cudaError_t advance(communicator *c, operation *o);
 
-static ncclResult_t enqueue(
-    const std::shared_ptr<communicator> &c, const std::shared_ptr<operation> &o)
+static ncclResult_t enqueue(const std::shared_ptr<communicator> &c, const operations &all)
 {
-    c->unfinished++;
-    if (sim_enqueue(c->stream, [=] { return advance(c.get(), o.get()); }))
-        return fail(ncclUnhandledCudaError, "the device failed");
+    for (const operation &given : all) {
+        auto o = std::make_shared<operation>(given);
+        c->unfinished++;
+        if (sim_enqueue(c->stream, [=] { return advance(c.get(), o.get()); }))
+            return fail(ncclUnhandledCudaError, "the device failed");
+    }
     return ncclSuccess;
 }
 
@@ -204,7 +224,7 @@ static ncclResult_t progress_connect(const std::shared_ptr<communicator> &c)
         }
     c->connected = true;
     c->state = communicator::READY;
-    return enqueue(c, std::exchange(c->first, nullptr));
+    return enqueue(c, std::exchange(c->first, {}));
 }
 
 static ncclResult_t progress(const std::shared_ptr<communicator> &c)
@@ -287,9 +307,11 @@ static void reduce(const communicator *c, const operation *o, size_t bytes)
 static void take(const communicator *c, const operation *o, size_t bytes)
 {
     const char *slots = c->shared->data;
-    if (o->kind == operation::REDUCE)
+    if (o->kind == REDUCE || (o->kind == REDUCE_TO_ROOT && c->rank == o->root))
         reduce(c, o, bytes);
-    else if (o->kind == operation::BROADCAST)
+    else if (o->kind == REDUCE_TO_ROOT)
+        return;
+    else if (o->kind == BROADCAST)
         memcpy(o->out + o->done, slots + (size_t)o->root * CHUNK_BYTES, bytes);
     else
         for (int r = 0; r < c->world; r++)
@@ -313,10 +335,77 @@ static bool same_everywhere(communicator *c, const operation *o)
     return true;
 }
 
+static struct box *box_of(const communicator *c, int from, int to)
+{
+    struct box *boxes = (struct box *)(c->shared->data + (size_t)c->world * CHUNK_BYTES);
+    return &boxes[from * c->world + to];
+}
+
+/* One chunk further; whether there was one. */
+static bool carry(communicator *c, message *m)
+{
+    struct box *b = m->receive ? box_of(c, m->peer, c->rank) : box_of(c, c->rank, m->peer);
+    bool full = b->put.load(std::memory_order_acquire) != b->taken.load(std::memory_order_acquire);
+    if (full != m->receive)
+        return false;
+    size_t bytes = m->bytes - m->done < BOX_BYTES ? m->bytes - m->done : BOX_BYTES;
+    if (m->receive && b->bytes != m->bytes) {
+        fail(ncclInvalidUsage, "a message of another size");
+        c->failed = ncclInvalidUsage;
+        return false;
+    }
+    if (m->receive) {
+        memcpy(m->at + m->done, b->data, bytes);
+        b->taken.fetch_add(1, std::memory_order_release);
+    } else {
+        b->bytes = m->bytes;
+        memcpy(b->data, m->at + m->done, bytes);
+        b->put.fetch_add(1, std::memory_order_release);
+    }
+    m->done += bytes;
+    return true;
+}
+
+/* Of a pair's messages the first that is not done goes on. */
+static cudaError_t advance_messages(communicator *c, operation *o)
+{
+    bool gone = false;
+    for (bool moved = true; moved;) {
+        bool begun[2][RANKS] = {};
+        int waits = -1;
+        moved = false;
+        for (message &m : o->messages) {
+            if (c->aborted)
+                return cudaSuccess;
+            if (c->failed)
+                return cudaErrorNotReady;
+            if (m.done == m.bytes || std::exchange(begun[m.receive][m.peer], true))
+                continue;
+            moved = carry(c, &m) || moved;
+            if (m.done < m.bytes)
+                waits = m.peer;
+        }
+        if (waits < 0 && !moved)
+            return cudaSuccess;
+        if (!moved && gone) {
+            fail(ncclRemoteError, "a rank is gone");
+            c->failed = ncclRemoteError;
+        } else if (!moved && ++c->looks % LOOKS == 0 && !alive(c, waits)) {
+            gone = moved = true; /* it may have sent before it went */
+        }
+    }
+    return cudaErrorNotReady;
+}
+
 /* Goes as far as it can without waiting. Device memory is open. */
 static cudaError_t advance(communicator *c, operation *o)
 {
     std::atomic<uint64_t> *mine = &c->shared->steps[c->rank];
+    if (o->kind == EXCHANGE) {
+        cudaError_t s = advance_messages(c, o);
+        c->unfinished -= s == cudaSuccess;
+        return s;
+    }
     while (o->done < o->bytes) {
         if (c->aborted)
             break; /* as a kernel of an aborted communicator ends */
@@ -327,7 +416,7 @@ static cudaError_t advance(communicator *c, operation *o)
             if (!all_at(c, c->step)) /* the slots are still read */
                 return cudaErrorNotReady;
             c->shared->what[c->rank] = signature(o);
-            if (o->kind != operation::BROADCAST || c->rank == o->root)
+            if (o->kind != BROADCAST || c->rank == o->root)
                 memcpy(c->shared->data + (size_t)c->rank * CHUNK_BYTES, o->in + o->done, bytes);
             mine->store(c->step + 1, std::memory_order_release);
             o->placed = true;
@@ -344,26 +433,96 @@ static cudaError_t advance(communicator *c, operation *o)
     return cudaSuccess;
 }
 
-static ncclResult_t issue(ncclComm_t handle, cudaStream_t s, const operation &given)
+static bool holds(const communicator *c, const operation &o)
+{
+    for (const message &m : o.messages)
+        if (!sim_memory_holds(m.at, m.bytes))
+            return false;
+    size_t ranks = o.kind == GATHER ? (size_t)c->world : 1;
+    bool reads = o.kind != EXCHANGE && (o.kind != BROADCAST || c->rank == o.root);
+    bool writes = o.kind != EXCHANGE && (o.kind != REDUCE_TO_ROOT || c->rank == o.root);
+    return (!reads || sim_memory_holds(o.in, o.bytes)) &&
+        (!writes || sim_memory_holds(o.out, o.bytes * ranks));
+}
+
+static ncclResult_t issue(ncclComm_t handle, cudaStream_t s, const operations &given)
 {
     std::lock_guard<std::recursive_mutex> guard(sim_lock);
     std::shared_ptr<communicator> c = handle->c;
-    auto o = std::make_shared<operation>(given);
-    size_t ranks = o->kind == operation::GATHER ? (size_t)c->world : 1;
-    bool reads = o->kind != operation::BROADCAST || c->rank == o->root;
+    operations all;
     if (c->state != communicator::READY || c->aborted)
         return fail(ncclInvalidUsage, "the communicator is not ready");
-    if (!o->bytes)
+    for (const operation &o : given) {
+        if (!o.bytes && o.messages.empty())
+            continue;
+        if (!holds(c.get(), o))
+            return fail(ncclInvalidArgument, "not device memory of that size");
+        all.push_back(o);
+    }
+    if (all.empty())
         return ncclSuccess;
-    if ((reads && !sim_memory_holds(o->in, o->bytes)) ||
-        !sim_memory_holds(o->out, o->bytes * ranks))
-        return fail(ncclInvalidArgument, "not device memory of that size");
     c->stream = s;
     if (c->connected)
-        return enqueue(c, o);
-    c->first = o;
+        return enqueue(c, all);
+    c->first = all;
     c->state = communicator::CONNECTING;
     return progress_connect(c);
+}
+
+/* -- groups -- */
+static thread_local struct {
+    int depth;
+    ncclComm_t comm;
+    cudaStream_t stream;
+    operations calls;
+} group;
+
+static ncclResult_t call(ncclComm_t c, cudaStream_t s, const operations &given)
+{
+    if (!group.depth)
+        return issue(c, s, given);
+    if (group.comm && (group.comm != c || group.stream != s))
+        return fail(ncclInvalidUsage, "not a group that is simulated");
+    group.comm = c;
+    group.stream = s;
+    for (const operation &o : given) {
+        bool joins = o.kind == EXCHANGE && !group.calls.empty() &&
+            group.calls.back().kind == EXCHANGE;
+        if (joins)
+            group.calls.back().messages.push_back(o.messages[0]);
+        else
+            group.calls.push_back(o);
+    }
+    return ncclSuccess;
+}
+
+static ncclResult_t call_message(
+    void *at, size_t bytes, int peer, bool receive, ncclComm_t c, cudaStream_t s)
+{
+    if (peer < 0 || peer >= c->c->world || peer == c->c->rank)
+        return fail(ncclInvalidArgument, "not a peer that is simulated");
+    operation o = {EXCHANGE};
+    o.messages.push_back({(char *)at, bytes, 0, peer, receive});
+    return bytes ? call(c, s, {o}) : ncclSuccess;
+}
+
+static operation collective(enum operation_kind kind, const void *in, void *out, size_t bytes,
+    ncclDataType_t t, ncclRedOp_t op, int root)
+{
+    operation o = {kind};
+    o.in = (const char *)in;
+    o.out = (char *)out;
+    o.bytes = bytes;
+    o.type = t;
+    o.op = op;
+    o.root = root;
+    return o;
+}
+
+static bool reduces(ncclDataType_t t, ncclRedOp_t op)
+{
+    bool known = t == ncclFloat32 || t == ncclFloat16 || t == ncclBfloat16 || t == ncclInt32;
+    return known && (op == ncclSum || op == ncclMax);
 }
 
 extern "C" {
@@ -436,6 +595,18 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t handle, ncclResult_t *state)
     return ncclSuccess;
 }
 
+ncclResult_t ncclCommCount(ncclComm_t handle, int *count)
+{
+    *count = handle->c->world;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommUserRank(ncclComm_t handle, int *rank)
+{
+    *rank = handle->c->rank;
+    return ncclSuccess;
+}
+
 ncclResult_t ncclCommFinalize(ncclComm_t handle)
 {
     std::lock_guard<std::recursive_mutex> guard(sim_lock);
@@ -499,19 +670,37 @@ ncclResult_t ncclCommDeregister(ncclComm_t, void *)
 ncclResult_t ncclAllReduce(const void *in, void *out, size_t count, ncclDataType_t t,
     ncclRedOp_t op, ncclComm_t c, cudaStream_t s)
 {
-    bool known = t == ncclFloat32 || t == ncclFloat16 || t == ncclBfloat16 || t == ncclInt32;
-    if (!known || (op != ncclSum && op != ncclMax))
+    if (!reduces(t, op))
         return fail(ncclInvalidArgument, "not a reduction that is simulated");
-    return issue(c, s,
-        {operation::REDUCE, (const char *)in, (char *)out, count * size_of(t), 0, t, op, 0, false});
+    return call(c, s, {collective(REDUCE, in, out, count * size_of(t), t, op, 0)});
+}
+
+ncclResult_t ncclReduce(const void *in, void *out, size_t count, ncclDataType_t t, ncclRedOp_t op,
+    int root, ncclComm_t c, cudaStream_t s)
+{
+    if (!reduces(t, op) || root < 0 || root >= c->c->world)
+        return fail(ncclInvalidArgument, "not a reduction that is simulated");
+    return call(c, s, {collective(REDUCE_TO_ROOT, in, out, count * size_of(t), t, op, root)});
+}
+
+/* A reduction to each rank. */
+ncclResult_t ncclReduceScatter(const void *in, void *out, size_t count, ncclDataType_t t,
+    ncclRedOp_t op, ncclComm_t c, cudaStream_t s)
+{
+    operations all;
+    size_t bytes = count * size_of(t);
+    if (!reduces(t, op))
+        return fail(ncclInvalidArgument, "not a reduction that is simulated");
+    for (int i = 0; i < c->c->world; i++)
+        all.push_back(
+            collective(REDUCE_TO_ROOT, (const char *)in + (size_t)i * bytes, out, bytes, t, op, i));
+    return call(c, s, all);
 }
 
 ncclResult_t ncclAllGather(
     const void *in, void *out, size_t count, ncclDataType_t t, ncclComm_t c, cudaStream_t s)
 {
-    return issue(c, s,
-        {operation::GATHER, (const char *)in, (char *)out, count * size_of(t), 0, t, ncclSum, 0,
-            false});
+    return call(c, s, {collective(GATHER, in, out, count * size_of(t), t, ncclSum, 0)});
 }
 
 ncclResult_t ncclBroadcast(const void *in, void *out, size_t count, ncclDataType_t t, int root,
@@ -519,8 +708,33 @@ ncclResult_t ncclBroadcast(const void *in, void *out, size_t count, ncclDataType
 {
     if (root < 0 || root >= c->c->world)
         return fail(ncclInvalidArgument, "a root outside of the world");
-    return issue(c, s,
-        {operation::BROADCAST, (const char *)in, (char *)out, count * size_of(t), 0, t, ncclSum,
-            root, false});
+    return call(c, s, {collective(BROADCAST, in, out, count * size_of(t), t, ncclSum, root)});
+}
+
+ncclResult_t ncclSend(
+    const void *in, size_t count, ncclDataType_t t, int peer, ncclComm_t c, cudaStream_t s)
+{
+    return call_message((void *)in, count * size_of(t), peer, false, c, s);
+}
+
+ncclResult_t ncclRecv(
+    void *out, size_t count, ncclDataType_t t, int peer, ncclComm_t c, cudaStream_t s)
+{
+    return call_message(out, count * size_of(t), peer, true, c, s);
+}
+
+ncclResult_t ncclGroupStart(void)
+{
+    group.depth++;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclGroupEnd(void)
+{
+    if (--group.depth)
+        return ncclSuccess;
+    ncclComm_t c = std::exchange(group.comm, nullptr);
+    operations calls = std::exchange(group.calls, {});
+    return c ? issue(c, group.stream, calls) : ncclSuccess;
 }
 }

@@ -67,6 +67,8 @@ ncclResult_t ncclCommInitRankConfig(
 ncclResult_t ncclCommSplit(
     ncclComm_t parent, int colour, int key, ncclComm_t *out, ncclConfig_t *config);
 ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *state);
+ncclResult_t ncclCommCount(ncclComm_t c, int *count);
+ncclResult_t ncclCommUserRank(ncclComm_t c, int *rank);
 ncclResult_t ncclCommFinalize(ncclComm_t c);
 ncclResult_t ncclCommDestroy(ncclComm_t c);
 ncclResult_t ncclCommAbort(ncclComm_t c);
@@ -78,10 +80,22 @@ ncclResult_t ncclCommRegister(ncclComm_t c, void *p, size_t bytes, void **handle
 ncclResult_t ncclCommDeregister(ncclComm_t c, void *handle);
 ncclResult_t ncclAllReduce(const void *in, void *out, size_t count, ncclDataType_t t,
     ncclRedOp_t op, ncclComm_t c, cudaStream_t s);
+ncclResult_t ncclReduce(const void *in, void *out, size_t count, ncclDataType_t t, ncclRedOp_t op,
+    int root, ncclComm_t c, cudaStream_t s);
+ncclResult_t ncclReduceScatter(const void *in, void *out, size_t count, ncclDataType_t t,
+    ncclRedOp_t op, ncclComm_t c, cudaStream_t s);
 ncclResult_t ncclAllGather(
     const void *in, void *out, size_t count, ncclDataType_t t, ncclComm_t c, cudaStream_t s);
 ncclResult_t ncclBroadcast(const void *in, void *out, size_t count, ncclDataType_t t, int root,
     ncclComm_t c, cudaStream_t s);
+ncclResult_t ncclSend(
+    const void *in, size_t count, ncclDataType_t t, int peer, ncclComm_t c, cudaStream_t s);
+ncclResult_t ncclRecv(
+    void *out, size_t count, ncclDataType_t t, int peer, ncclComm_t c, cudaStream_t s);
+/* What is called between them, by this thread on one communicator, is called at the end, sends and
+ * receives all at once. */
+ncclResult_t ncclGroupStart(void);
+ncclResult_t ncclGroupEnd(void);
 
 #ifdef __cplusplus
 }

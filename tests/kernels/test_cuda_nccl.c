@@ -209,7 +209,9 @@ static void kinds(int rank, int world)
     ck_assert(bf16_to_f32(bf16[0]) == (float)(world * (world - 1) / 2));
     ck_assert(bf16_to_f32(bf16[1]) == (float)(-3 * world));
     dev_upload(r.d, p, i32, sizeof i32);
-    ck_assert(!r.c->allgather(r.comm, p, p + 128, sizeof i32, &e));
+    const int64_t first[] = {0, 3, 6, 9};
+    dev_upload(r.d, p + 128 + (size_t)rank * sizeof i32, i32, sizeof i32);
+    ck_assert(!r.c->allgather(r.comm, p + 128, first, 4, &e));
     ck_assert(!r.c->broadcast(r.comm, p, 5, world - 1, &e));
     until_done(&r, r.comm);
     dev_download(r.d, all, p + 128, sizeof i32 * (size_t)world);
@@ -238,10 +240,12 @@ static void axes(int rank, int world)
     ck_assert_msg(!r.c->split(r.comm, rank / 2, -rank, WAIT_MS, &row, &e), "%s", e.text);
     ck_assert_msg(!r.c->split(r.comm, rank % 2, rank, WAIT_MS, &column, &e), "%s", e.text);
     int32_t *p = alloc(&r, 64);
-    dev_upload(r.d, p, &mine, 4);
-    ck_assert(!r.c->allgather(row, p, p + 1, 4, &e));
+    const int64_t first[] = {0, 1, 2};
+    dev_upload(r.d, p + 1 + (rank % 2 == 0), &mine, 4);
+    dev_upload(r.d, p + 3 + rank / 2, &mine, 4);
+    ck_assert(!r.c->allgather(row, p + 1, first, 4, &e));
     until_done(&r, row);
-    ck_assert(!r.c->allgather(column, p, p + 3, 4, &e));
+    ck_assert(!r.c->allgather(column, p + 3, first, 4, &e));
     until_done(&r, column);
     dev_download(r.d, got, p + 1, 8);
     ck_assert(got[0] == rank / 2 * 2 + 1 && got[1] == rank / 2 * 2);

@@ -25,6 +25,7 @@ const char *__tsan_default_options(void)
 
 struct wire_page ranks_page;
 struct dev *ranks_device;
+_Atomic int64_t ranks_aborted_ms;
 
 void ranks_open(struct ranks *w)
 {
@@ -168,6 +169,7 @@ void *ranks_abort_soon(void *c)
          !atomic_load(&ranks_page.in_collective) && clock_ms() < until_ms;)
         usleep(1000);
     usleep(50000);
+    atomic_store(&ranks_aborted_ms, clock_ms());
     coll_abort(c);
     return NULL;
 }

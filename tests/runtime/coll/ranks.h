@@ -46,7 +46,10 @@ int ranks_check(struct coll *c, int rank, const struct ranks *w, float *x, int64
 ranks_body_fn ranks_others_body;
 /* Stays connected without a word until every other rank has ended. */
 void ranks_stay_silent(const struct ranks *w);
-/* A thread that aborts c once the rank is in a collective, and a moment later. */
+/* A thread that aborts c once the rank is in a collective, and a moment later: at ranks_aborted_ms.
+ * Afterwards a wait ends within ABORT_MS: 100, and what a busy machine takes. */
 void *ranks_abort_soon(void *c);
+extern _Atomic int64_t ranks_aborted_ms;
+#define ABORT_MS 1000
 
 #endif

@@ -1,0 +1,300 @@
+/*
+ * Goal: reduce-scatter leaves in each rank's slice, to the bit, what the all-reduce of the same
+ * memory leaves there, and all-gather gives every rank every slice: of any cut of any size, over
+ * every grouping of ranks into pods and over groups of a world; both end with the right error when
+ * a peer dies, is silent or aborts. Method: worlds of real processes (ranks.h); host memory of
+ * every kind, and the processor's.
+ * needs: threads
+ */
+#include "runtime/coll/coll.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "tests/runtime/coll/ranks.h"
+
+#include <check.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MOST 700001 /* more than what is staged at once, and no multiple of anything */
+
+static const int64_t sizes[] = {0, 1, 5, 63, 1000, 70001, MOST};
+
+/* The cut of n elements into as many slices as there are members: even; whole pages, as the state
+ * of a training is cut; one slice that has all; growing, some of them empty. */
+enum cut { EVEN, PAGES, ONE, GROWING, CUTS };
+
+static void cut_range(enum cut how, int64_t n, int members, int64_t *counts)
+{
+    int64_t blocks = (n + 1023) / 1024, at = 0;
+    for (int i = 0; i < members; i++) {
+        int64_t end = how == EVEN ? n * (i + 1) / members
+            : how == PAGES        ? blocks * (i + 1) / members * 1024
+            : how == ONE          ? (i < members / 2 ? 0 : n)
+                                  : n * i * i / (members * members);
+        if (i == members - 1 || end > n)
+            end = n;
+        counts[i] = end - at;
+        at = end;
+    }
+}
+
+struct memory { /* of one kind, twice */
+    float *x, *whole;
+};
+
+/* What all-reduce makes of the same memory is what is expected. */
+static int check_reduce_scatter(struct coll *c, const struct layout_group *g, struct memory m,
+    int64_t n, const int64_t *counts, enum dtype t)
+{
+    struct err e;
+    size_t element = t == DTYPE_BF16 ? 2 : 4;
+    int rank = g->first + g->index * g->stride;
+    for (int64_t i = 0; i < n; i++) {
+        float v = ranks_value(rank, i);
+        if (t == DTYPE_BF16)
+            ((uint16_t *)m.x)[i] = f32_to_bf16(v);
+        else
+            m.x[i] = v;
+    }
+    memcpy(m.whole, m.x, (size_t)n * element);
+    enum coll_reduce op = n % 2 ? COLL_SUM : COLL_MAX;
+    if (coll_reduce_start(c, m.whole, n, t, op, &e) ||
+        coll_reduce_scatter_start(c, m.x, counts, t, op, &e))
+        return 1;
+    coll_reduce_join(c);
+    if (coll_reduce_wait(c, &e))
+        return 2;
+    int64_t at = 0;
+    for (int i = 0; i < g->index; i++)
+        at += counts[i];
+    return memcmp((char *)m.x + (size_t)at * element, (char *)m.whole + (size_t)at * element,
+               (size_t)counts[g->index] * element)
+        ? 3
+        : 0;
+}
+
+static int check_all_gather(struct coll *c, const struct layout_group *g, struct memory m,
+    int64_t n, const int64_t *counts)
+{
+    struct err e;
+    memset(m.x, 0x55, (size_t)n * sizeof *m.x);
+    int64_t at = 0;
+    for (int k = 0; k < g->size; k++) {
+        for (int64_t i = at; i < at + counts[k]; i++) {
+            m.whole[i] = ranks_value(g->first + k * g->stride, i);
+            if (k == g->index)
+                m.x[i] = m.whole[i];
+        }
+        at += counts[k];
+    }
+    if (coll_all_gather_start(c, m.x, counts, DTYPE_F32, &e))
+        return 5;
+    coll_reduce_join(c);
+    if (coll_reduce_wait(c, &e))
+        return 6;
+    return memcmp(m.x, m.whole, (size_t)n * sizeof *m.x) ? 7 : 0;
+}
+
+static int check_memory(struct coll *c, const struct layout_group *g, struct memory m)
+{
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
+        for (int how = 0; how < CUTS; how++) {
+            int64_t counts[RANKS_MAX];
+            if (sizes[k] == MOST && how % 2 != g->size % 2)
+                continue;
+            cut_range((enum cut)how, sizes[k], g->size, counts);
+            int wrong = check_reduce_scatter(c, g, m, sizes[k], counts, DTYPE_F32);
+            if (!wrong && sizes[k] < MOST)
+                wrong = check_reduce_scatter(c, g, m, sizes[k], counts, DTYPE_BF16);
+            if (!wrong)
+                wrong = check_all_gather(c, g, m, sizes[k], counts);
+            if (!wrong)
+                continue;
+            fprintf(stderr, "rank %d: %lld elements, cut %d: %d\n", g->first + g->index * g->stride,
+                (long long)sizes[k], how, wrong);
+            return wrong;
+        }
+    return 0;
+}
+
+static int check_members(struct coll *c, const struct layout_group *g)
+{
+    struct err e;
+    void *shared[2];
+    for (int i = 0; i < 2; i++)
+        if (coll_alloc(c, (MOST + 16) * sizeof(float), &shared[i], &e))
+            return 10;
+    mem_autofree float *plain = mem_array(MOST, sizeof *plain);
+    mem_autofree float *other = mem_array(MOST, sizeof *other);
+    if (!plain || !other)
+        return 11;
+    int wrong = check_memory(c, g, (struct memory){plain, other});
+    if (!wrong) /* inside a region, off its 64-byte lines */
+        wrong = check_memory(c, g, (struct memory){(float *)shared[0] + 3, (float *)shared[1] + 3});
+    return wrong ? 20 + wrong : 0;
+}
+
+static int slices_body(struct coll *c, int rank, const struct ranks *w)
+{
+    const struct layout_group all = {0, 1, w->size, rank};
+    return check_members(c, &all);
+}
+
+static const struct ranks groupings[] = {
+    {.size = 1, .replica = {0}},
+    {.size = 2, .replica = {0, 0}},
+    {.size = 2, .replica = {0, 1}},
+    {.size = 3, .replica = {0, 1, 2}},
+    {.size = 3, .replica = {0, 0, 1}},
+    {.size = 4, .replica = {0, 0, 0, 0}},
+    {.size = 4, .replica = {0, 1, 2, 3}},
+    {.size = 5, .replica = {0, 0, 3, 4, 4}},
+};
+
+START_TEST(test_slices)
+{
+    ranks_run(groupings[_i], slices_body);
+}
+END_TEST
+
+/* Groups whose members are not neighbours, of ranks of two pods. */
+static int groups_body(struct coll *c, int rank, const struct ranks *w)
+{
+    static const struct layout layout = {.dp = 3, .tp = 2, .pp = 1, .cp = 1, .ep = 1};
+    struct coll *group;
+    struct err e;
+    (void)w;
+    struct layout_group g = layout_group(&layout, rank, LAYOUT_DATA);
+    return coll_group(c, &g, &group, &e) ? 1 : check_members(group, &g);
+}
+
+START_TEST(test_slices_of_groups)
+{
+    ranks_run((struct ranks){.size = 6, .replica = {0, 0, 0, 1, 2, 2}}, groups_body);
+}
+END_TEST
+
+/* -- failures -- */
+
+static int reduce_scatter(struct coll *c, int size, struct err *e)
+{
+    static float x[1000];
+    int64_t counts[RANKS_MAX] = {0};
+    counts[size - 1] = 1000;
+    return coll_reduce_scatter_start(c, x, counts, DTYPE_F32, COLL_SUM, e);
+}
+
+static int all_gather(struct coll *c, int size, struct err *e)
+{
+    static float x[1000];
+    int64_t counts[RANKS_MAX] = {0};
+    counts[size - 1] = 1000;
+    return coll_all_gather_start(c, x, counts, DTYPE_F32, e);
+}
+
+static const struct {
+    int (*run)(struct coll *c, int size, struct err *e);
+    enum wire_operation operation;
+} operations[] = {{reduce_scatter, WIRE_REDUCE_SCATTER}, {all_gather, WIRE_ALLGATHER}};
+static int chosen;
+
+/* The page tells what the rank is stuck in, and for whom. */
+static int stuck(int for_whom)
+{
+    if (!atomic_load(&ranks_page.in_collective) ||
+        atomic_load(&ranks_page.operation) != operations[chosen].operation)
+        return 3;
+    return atomic_load(&ranks_page.waiting_for) == for_whom ? 0 : 4;
+}
+
+static int death_body(struct coll *c, int rank, const struct ranks *w)
+{
+    struct err e = {0};
+    if (coll_barrier(c, &e))
+        return 1;
+    if (rank == 1)
+        _exit(0);
+    int64_t begin_ms = clock_ms();
+    if (operations[chosen].run(c, w->size, &e) != -ERR_PEER)
+        return 2;
+    if (!strstr(e.text, "rank 1 "))
+        return 5;
+    return clock_ms() - begin_ms < 10000 ? stuck(1) : 6;
+}
+
+static int silence_body(struct coll *c, int rank, const struct ranks *w)
+{
+    struct err e = {0};
+    if (rank == 1) {
+        ranks_stay_silent(w);
+        return 0;
+    }
+    if (operations[chosen].run(c, w->size, &e) != -ERR_HANG || !strstr(e.text, "rank 1"))
+        return 2;
+    return stuck(1);
+}
+
+static int abort_body(struct coll *c, int rank, const struct ranks *w)
+{
+    struct err e = {0};
+    pthread_t t;
+    if (rank == 1) {
+        ranks_stay_silent(w);
+        return 0;
+    }
+    if (pthread_create(&t, NULL, ranks_abort_soon, c))
+        return 1;
+    int rc = operations[chosen].run(c, w->size, &e);
+    int64_t late_ms = clock_ms() - atomic_load(&ranks_aborted_ms);
+    pthread_join(t, NULL);
+    if (rc != -ERR_DRAINED)
+        return 2;
+    return late_ms < ABORT_MS ? stuck(1) : 6;
+}
+
+/* Of two ranks: of one pod, of two. */
+static void run_two(int i, int64_t timeout_ms, ranks_body_fn *body)
+{
+    chosen = i / 2;
+    ranks_run(
+        (struct ranks){.size = 2, .replica = {0, i % 2}, .timeout_ms = timeout_ms}, body);
+}
+
+START_TEST(test_death)
+{
+    run_two(_i, 0, death_body);
+}
+END_TEST
+
+START_TEST(test_silence)
+{
+    run_two(_i, 500, silence_body);
+}
+END_TEST
+
+START_TEST(test_abort)
+{
+    run_two(_i, 0, abort_body);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("slices");
+    TCase *t = tcase_create("slices");
+    tcase_set_timeout(t, 120);
+    tcase_add_loop_test(t, test_slices, 0, (int)(sizeof groupings / sizeof *groupings));
+    tcase_add_test(t, test_slices_of_groups);
+    tcase_add_loop_test(t, test_death, 0, 4);
+    tcase_add_loop_test(t, test_silence, 0, 4);
+    tcase_add_loop_test(t, test_abort, 0, 4);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
