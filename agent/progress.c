@@ -41,6 +41,9 @@ void progress_loaded(struct progress *p, const struct json *payload)
     p->held_out = json_int(payload, "held_out", 0);
     p->resumed_step = json_int(payload, "resumed_step", 0);
     p->step = p->resumed_step;
+    const char *damaged = json_str(payload, "damaged", "");
+    if (*damaged)
+        snprintf(p->checkpoint_damaged, sizeof p->checkpoint_damaged, "%s", damaged);
     while (p->history_count && p->history_step[p->history_count - 1] > p->resumed_step)
         p->history_count--;
 }
@@ -140,6 +143,7 @@ void progress_report(const struct progress *p, struct report *r)
     r->checkpoint_step = p->checkpoint_step;
     r->checkpoint_ms = p->checkpoint_wall_ms;
     r->checkpoint_path = p->checkpoint_path;
+    r->checkpoint_damaged = p->checkpoint_damaged;
     r->memory_per_rank_bytes = p->memory_bytes;
     r->zero_stage = (int)p->zero_stage;
 }
@@ -162,6 +166,8 @@ void progress_recover(struct progress *p, const struct report *r)
     p->checkpoint_step = r->checkpoint_step;
     p->checkpoint_wall_ms = r->checkpoint_ms;
     snprintf(p->checkpoint_path, sizeof p->checkpoint_path, "%s", r->checkpoint_path);
+    snprintf(
+        p->checkpoint_damaged, sizeof p->checkpoint_damaged, "%s", r->checkpoint_damaged);
     int n = r->loss_history_count;
     int64_t stride = n > 1 && r->step > n ? r->step / n : 1;
     for (int i = 0; i < n; i++) {

@@ -33,6 +33,7 @@ struct progress {
     int64_t history_stride; /* steps between kept points; doubles when the history is full */
     int64_t checkpoint_step, checkpoint_wall_ms;
     char checkpoint_path[LIMIT_PATH_BYTES];
+    char checkpoint_damaged[LIMIT_NAME_BYTES]; /* folder of the newest that was passed over */
     int64_t memory_bytes, resumed_step, zero_stage;
 };
 

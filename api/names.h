@@ -88,6 +88,7 @@
 #define NAME_REASON_WORLD_FORMED   "WorldFormed"
 #define NAME_REASON_RANK_FAILED    "RankFailed"
 #define NAME_REASON_CHECKPOINT     "CheckpointSaved"
+#define NAME_REASON_DAMAGED        "CheckpointDamaged"
 #define NAME_REASON_SKIPPED        "ObjectSkipped"  /* an object that the controller cannot read */
 #define NAME_REASON_REFUSED        "RequestRefused" /* what a pass asked of the API server */
 #define NAME_REASON_POD_FAILED     "PodFailed"      /* and Kubernetes gives no reason */

@@ -149,6 +149,7 @@ static const struct field report_rows[] = {
     {ROW("checkpoint.step", I64, checkpoint_step, "-1"), RANGE(0, COUNTER_MAX)},
     {COUNTER("checkpoint.ms", checkpoint_ms)},
     {TEXT("checkpoint.path", checkpoint_path, LIMIT_PATH_BYTES - 1)},
+    {TEXT("checkpoint.damaged", checkpoint_damaged, LIMIT_NAME_BYTES - 1)},
     {TEXT("verdict.kind", verdict.kind, 31)},
     {SMALL("verdict.replica", verdict.replica, -1, LIMIT_REPLICAS)},
     {SMALL("verdict.rank", verdict.rank, -1, RANKS_MAX)},
@@ -258,6 +259,7 @@ void report_init(struct report *r)
         .eta_seconds = -1,
         .checkpoint_step = -1,
         .checkpoint_path = "",
+        .checkpoint_damaged = "",
         .verdict =
             {.kind = "", .replica = -1, .rank = -1, .node = "", .operation = "", .message = ""},
         .failure_reason = "",

@@ -106,6 +106,7 @@ struct report {
 
     int64_t checkpoint_step, checkpoint_ms; /* step -1: none yet */
     const char *checkpoint_path;
+    const char *checkpoint_damaged; /* folder of the newest that was passed over; "": none */
 
     int restarts; /* attempts that ended by failure */
     struct verdict verdict;

@@ -114,3 +114,14 @@ size_t utf8_show(const char *s, size_t n, char out[UTF8_SHOWN_BYTES])
     }
     return len ? len : 1;
 }
+
+void utf8_print(FILE *to, const char *s)
+{
+    for (size_t left = strlen(s); left;) {
+        char shown[UTF8_SHOWN_BYTES];
+        size_t n = utf8_show(s, left, shown);
+        fputs(shown, to);
+        s += n;
+        left -= n;
+    }
+}

@@ -1,12 +1,13 @@
 /*
  * utf8: is this text? Strict UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing beyond
- * U+10FFFF. Pure.
+ * U+10FFFF. Pure, but for utf8_print.
  */
 #ifndef BASE_UTF8_H
 #define BASE_UTF8_H
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* Bytes (1 to 4) of the valid sequence that s begins with; 0 when it is invalid or cut short, or n
  * is 0. */
@@ -37,5 +38,7 @@ size_t utf8_encode(uint32_t c, char out[4]);
  */
 #define UTF8_SHOWN_BYTES 8
 size_t utf8_show(const char *s, size_t n, char out[UTF8_SHOWN_BYTES]);
+/* Prints a text so; what comes from outside goes to a terminal in no other way. */
+void utf8_print(FILE *to, const char *s);
 
 #endif

@@ -43,12 +43,6 @@ void command_print(FILE *to, const char *fmt, ...)
     buf_vprintf(&text, fmt, ap);
     va_end(ap);
     const char *s = buf_ok(&text) ? buf_cstr(&text) : "out of memory to print";
-    for (size_t left = strlen(s); left;) {
-        char shown[UTF8_SHOWN_BYTES];
-        size_t n = utf8_show(s, left, shown);
-        fputs(shown, to);
-        s += n;
-        left -= n;
-    }
+    utf8_print(to, s);
     fputc('\n', to);
 }

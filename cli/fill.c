@@ -52,6 +52,7 @@ static void fill_progress(struct report *r, const struct json *status, int64_t n
     r->eta_seconds = eta > now_ms ? (eta - now_ms) / 1000 : -1;
     r->checkpoint_step = json_int(c, "step", -1);
     r->checkpoint_path = json_str(c, "path", "");
+    r->checkpoint_damaged = json_str(c, "damaged", "");
     r->checkpoint_ms = time_of(c, "time");
 }
 

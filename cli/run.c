@@ -21,6 +21,7 @@
 #include "cli/fill.h"
 #include "cli/lease.h"
 #include "cli/local.h"
+#include "cli/spawn.h"
 #include "cli/terminal.h"
 #include "cli/trials.h"
 
@@ -120,28 +121,11 @@ static void note_event(struct local_run *r, bool warning, const char *reason, co
 
 /* -- before the first agent -- */
 
-/* The given path; else NAME beside `beside`; else fallback. */
-static void find_program(const char *given, const char *beside, const char *name,
-    const char *fallback, char *out, size_t size)
-{
-    const char *slash = strrchr(beside, '/');
-    if (*given) {
-        snprintf(out, size, "%s", given);
-        return;
-    }
-    snprintf(out, size, "%.*s/%s", slash ? (int)(slash - beside) : 1, slash ? beside : ".", name);
-    if (access(out, X_OK))
-        snprintf(out, size, "%s", fallback);
-}
-
 static void find_programs(struct local_run *r)
 {
-    char self[512] = "";
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = 0;
-    find_program(r->conf.agent, self, "llmjob-agent", "llmjob-agent", r->agent, sizeof r->agent);
-    find_program(r->conf.rank_program, r->agent, "llmjob-rank", NAME_LIB_DIR "/llmjob-rank",
-        r->rank, sizeof r->rank);
+    spawn_find(r->conf.agent, NULL, "llmjob-agent", "llmjob-agent", r->agent, sizeof r->agent);
+    spawn_find(r->conf.rank_program, r->agent, "llmjob-rank", NAME_LIB_DIR "/llmjob-rank", r->rank,
+        sizeof r->rank);
 }
 
 /* There is no Secret on one machine: the key comes from a file. */

@@ -23,6 +23,25 @@
 
 extern char **environ;
 
+void spawn_find(const char *given, const char *beside, const char *name, const char *fallback,
+    char *out, size_t size)
+{
+    char self[512] = "";
+    if (*given) {
+        snprintf(out, size, "%s", given);
+        return;
+    }
+    if (!beside) {
+        ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+        self[n > 0 ? n : 0] = 0;
+        beside = self;
+    }
+    const char *slash = strrchr(beside, '/');
+    snprintf(out, size, "%.*s/%s", slash ? (int)(slash - beside) : 1, slash ? beside : ".", name);
+    if (access(out, X_OK))
+        snprintf(out, size, "%s", fallback);
+}
+
 /* environ with `set` in it; the list is the caller's to free. */
 static const char **environment_with(const char *set)
 {

@@ -19,6 +19,10 @@ struct child {
     int pidfd; /* readable when it ended */
 };
 
+/* The given path; else `name` beside the program `beside` (NULL: this one); else fallback. */
+void spawn_find(const char *given, const char *beside, const char *name, const char *fallback,
+    char *out, size_t size);
+
 /* argv[0] is a path, or a name looked for in PATH. set: "NAME=value", over what this process's
  * environment says of NAME; or NULL. Output goes to the end of log (made when absent). */
 int spawn_start(

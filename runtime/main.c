@@ -1,12 +1,14 @@
 /*
  * llmjob-rank: one rank of a world. Started by an agent with two inherited descriptors
- * (api/wire.h); takes no arguments. Says how it ended twice: by a last frame (WIRE_DONE,
- * WIRE_FAILED) and by its exit class. What it composes stands in `struct program`; what
- * training, evaluating, converting and serving are is not known here.
+ * (api/wire.h). Says how it ended twice: by a last frame (WIRE_DONE, WIRE_FAILED) and by its exit
+ * class. What it composes stands in `struct program`; what training, evaluating, converting and
+ * serving are is not known here. With the argument "checkpoint" it is no rank: it answers
+ * `llmjob checkpoint`, whose files it alone can read.
  */
 #include "api/exitcode.h"
 #include "api/limits.h"
 #include "base/log.h"
+#include "runtime/ckpt/inspect.h"
 #include "runtime/convert/convert.h"
 #include "runtime/evaluate/evaluate.h"
 #include "runtime/door/beat.h"
@@ -87,13 +89,27 @@ static int run(struct program *p, struct err *e)
     }
 }
 
-int main(void)
+/* A question of the command line (cli/checkpoint.c) about files that this program knows. */
+static int inspect(int argc, char **argv)
+{
+    struct err e = {.text = ""};
+    log_setup("llmjob-rank", LOG_WARN, false);
+    if (!ckpt_inspect_run(argc - 2, argv + 2, stdout, &e))
+        return EXIT_CLASS_DONE;
+    fflush(stdout);
+    fprintf(stderr, "llmjob checkpoint: %s\n", e.text);
+    return (int)exit_class_of(e.code);
+}
+
+int main(int argc, char **argv)
 {
     struct program p = {.orders.listen_fd = -1};
     struct wire_page *page = NULL;
     struct err e = {0};
     struct stat st;
 
+    if (argc > 1 && !strcmp(argv[1], "checkpoint"))
+        return inspect(argc, argv);
     log_setup("llmjob-rank", LOG_INFO, false);
     if (fstat(WIRE_FD_SOCKET, &st) || fstat(WIRE_FD_PAGE, &st)) {
         fprintf(stderr, "llmjob-rank is started by llmjob-agent, not by hand\n");

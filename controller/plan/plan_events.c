@@ -100,6 +100,16 @@ static int add_checkpoint_event(
         next->checkpoint.path ? next->checkpoint.path : "storage");
 }
 
+static int add_damage_event(
+    const struct status *old, const struct status *next, struct plan *p, struct err *e)
+{
+    const char *was = old->checkpoint.damaged, *is = next->checkpoint.damaged;
+    if (!is || (was && !strcmp(was, is)))
+        return 0;
+    return plan_event(p, true, NAME_REASON_DAMAGED, e,
+        "a checkpoint could not be read and the one before it was taken; it is kept as %s", is);
+}
+
 static int add_scaling_event(
     const struct observed *o, const struct status *next, struct plan *p, struct err *e)
 {
@@ -115,7 +125,8 @@ int plan_events(const struct observed *o, const struct status *next, struct plan
 {
     static int (*const kinds[])(
         const struct status *old, const struct status *next, struct plan *p, struct err *e) = {
-        add_condition_events, add_trouble_event, add_attempt_events, add_checkpoint_event};
+        add_condition_events, add_trouble_event, add_attempt_events, add_checkpoint_event,
+        add_damage_event};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         int rc = kinds[i](&o->job->status, next, p, e);
         if (rc)

@@ -150,6 +150,8 @@ static int copy_report(const struct report *r, struct arena *a, struct status *s
         s->checkpoint.path = null_if_empty(r->checkpoint_path);
         s->checkpoint.ms = whole_seconds(r->checkpoint_ms);
     }
+    if (*r->checkpoint_damaged)
+        s->checkpoint.damaged = r->checkpoint_damaged;
     if (r->restarts > s->restarts)
         s->restarts = r->restarts;
     s->verdict = copy_verdict(&r->verdict);
@@ -216,7 +218,9 @@ static bool can_wait(const struct observed *o, const struct status *next, uint64
     int want = o->job->spec.replicas, live = next->replicas;
     bool settled = live == next->ready_replicas && (live == want || !live);
     copy.progress = next->progress;
+    const char *damaged = copy.checkpoint.damaged;
     copy.checkpoint = next->checkpoint;
+    copy.checkpoint.damaged = damaged;
     if (!settled) {
         copy.replicas = next->replicas;
         copy.ready_replicas = next->ready_replicas;

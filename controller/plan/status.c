@@ -127,6 +127,7 @@ static const struct field status_rows[] = {
     {TIME("progress.lastStepTime", progress.last_step_ms)},
     {WHOLE("checkpoint.step", checkpoint.step)},
     {TEXT("checkpoint.path", checkpoint.path)},
+    {TEXT("checkpoint.damaged", checkpoint.damaged)},
     {TIME("checkpoint.time", checkpoint.ms)},
     {WHOLE("coordinator.term", coordinator.term)},
     {TEXT("coordinator.podUID", coordinator.pod_uid)},

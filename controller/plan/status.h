@@ -48,7 +48,7 @@ struct status {
     } progress;
     struct {
         int64_t step, ms;
-        const char *path;
+        const char *path, *damaged;
     } checkpoint;
     struct {
         int64_t term;

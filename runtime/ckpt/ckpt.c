@@ -119,8 +119,8 @@ struct ckpt_writer {
     struct safetensors_entry *entries;
     const char **metadata; /* key and value of each entry, NULL-ended */
     int count, room;
-    const char *last_name; /* of the newest entry, for joining slices */
-    int64_t last_end;
+    const char *last_name; /* of the newest entry, for joining pieces */
+    struct ckpt_piece last;
 };
 
 static int sync_folder(const char *path, struct err *e)
@@ -182,47 +182,76 @@ static int grow_entries(struct ckpt_writer *w, struct err *e)
     return 0;
 }
 
-/* A slice is stored under "name@offset"; its metadata holds the tensor's total. */
-static int add_entry(struct ckpt_writer *w, const char *name, int64_t total, int64_t offset,
+/* The entry's name says where the piece begins, its metadata what it is a piece of. */
+static int name_entry(struct ckpt_writer *w, const char *name, const struct ckpt_piece *p,
+    struct safetensors_entry *x, struct err *e)
+{
+    bool flat = ckpt_piece_is_flat(p);
+    int n = flat ? snprintf(x->name, sizeof x->name, "%s@%" PRId64, name, p->column)
+                 : snprintf(x->name, sizeof x->name, "%s@%" PRId64 ",%" PRId64, name, p->row,
+                       p->column);
+    if (n >= (int)sizeof x->name)
+        return err_set(e, ERR_BUG, "tensor name %.64s is too long", name);
+    const char *key = arena_strdup(w->arena, x->name);
+    const char *whole = flat
+        ? arena_printf(w->arena, "%" PRId64, p->columns)
+        : arena_printf(w->arena, "%" PRId64 "x%" PRId64, p->rows, p->columns);
+    const char *last_name = arena_strdup(w->arena, name);
+    if (!key || !whole || !last_name)
+        return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
+    w->metadata[2 * w->count] = key;
+    w->metadata[2 * w->count + 1] = whole;
+    w->last_name = last_name;
+    return 0;
+}
+
+static int add_entry(struct ckpt_writer *w, const char *name, const struct ckpt_piece *p,
     enum dtype t, struct err *e)
 {
     int rc = grow_entries(w, e);
     if (rc)
         return rc;
     struct safetensors_entry *x = &w->entries[w->count];
-    *x = (struct safetensors_entry){.type = t, .dims = 1};
-    int n = snprintf(x->name, sizeof x->name, "%s@%" PRId64, name, offset);
-    if (n >= (int)sizeof x->name)
-        return err_set(e, ERR_BUG, "tensor name %.64s is too long", name);
-    const char *key = arena_strdup(w->arena, x->name);
-    const char *value = arena_printf(w->arena, "%" PRId64, total);
-    w->last_name = arena_strdup(w->arena, name);
-    if (!key || !value || !w->last_name)
-        return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
-    w->metadata[2 * w->count] = key;
-    w->metadata[2 * w->count + 1] = value;
+    *x = (struct safetensors_entry){.type = t, .dims = ckpt_piece_is_flat(p) ? 1 : 2};
+    rc = name_entry(w, name, p, x, e);
+    if (rc)
+        return rc;
     w->count++;
-    w->last_end = offset;
+    w->last = *p;
     return 0;
+}
+
+static void size_entry(struct ckpt_writer *w, int64_t bytes)
+{
+    struct safetensors_entry *x = &w->entries[w->count - 1];
+    x->bytes += bytes;
+    x->shape[0] = ckpt_piece_is_flat(&w->last) ? w->last.width : w->last.height;
+    x->shape[1] = ckpt_piece_is_flat(&w->last) ? 0 : w->last.width;
+}
+
+int ckpt_put_piece(struct ckpt_writer *w, const char *name, const struct ckpt_piece *piece,
+    enum dtype t, const void *data, struct err *e)
+{
+    if (!ckpt_piece_fits(piece) || ckpt_piece_count(piece) < 1 || dtype_block(t) != 1)
+        return err_set(e, ERR_BUG, "tensor %.64s: piece lies outside it", name);
+    const struct ckpt_piece p = ckpt_piece_simplest(piece);
+    int64_t bytes = dtype_bytes(t, ckpt_piece_count(&p));
+    if (bytes < 0)
+        return err_set(e, ERR_BUG, "tensor %.64s: piece is too large", name);
+    bool joins = w->count && w->entries[w->count - 1].type == t && !strcmp(w->last_name, name) &&
+        ckpt_piece_join(&w->last, &p);
+    int rc = joins ? 0 : add_entry(w, name, &p, t, e);
+    if (rc)
+        return rc;
+    size_entry(w, bytes);
+    return io_write_full(w->fd, data, (size_t)bytes, e) ? err_wrap(e, "%s", w->temporary) : 0;
 }
 
 int ckpt_put(struct ckpt_writer *w, const char *name, int64_t total, int64_t offset, int64_t count,
     enum dtype t, const void *data, struct err *e)
 {
-    int64_t bytes = dtype_bytes(t, count);
-    if (offset < 0 || count < 1 || offset > total - count || bytes < 0)
-        return err_set(e, ERR_BUG, "tensor %.64s: slice lies outside it", name);
-    bool joins = w->count && w->last_end == offset && w->entries[w->count - 1].type == t &&
-        !strcmp(w->last_name, name);
-    int rc = joins ? 0 : add_entry(w, name, total, offset, t, e);
-    if (rc)
-        return rc;
-    if (io_write_full(w->fd, data, (size_t)bytes, e))
-        return err_wrap(e, "%s", w->temporary);
-    w->entries[w->count - 1].bytes += bytes;
-    w->entries[w->count - 1].shape[0] += count;
-    w->last_end += count;
-    return 0;
+    const struct ckpt_piece p = ckpt_piece_flat(total, offset, count);
+    return ckpt_put_piece(w, name, &p, t, data, e);
 }
 
 /* As a reader will find it. */
@@ -328,4 +357,34 @@ int ckpt_commit(const char *path, const struct ckpt_state *s, int files, const c
         (rc = ckpt_folder_clear(path, s->step, &m, e)))
         return rc;
     return prune_generations(path, s->step, keep < 2 ? 2 : keep, e);
+}
+
+/* -- what cannot be read -- */
+
+int ckpt_set_aside(const char *path, struct ckpt_state *s, struct err *e)
+{
+    mem_autofree int64_t *steps = NULL;
+    int count = 0;
+    s->aside[0] = 0;
+    io_auto_fd int locked = lock_folder(path, e);
+    if (locked < 0)
+        return locked;
+    int rc = refuse_older(path, s->incarnation, s->owner, e);
+    if (rc || (rc = ckpt_folder_list(path, &steps, &count, e)))
+        return rc;
+    for (int i = count - 1; i >= 0; i--) {
+        bool committed = false;
+        struct err why = {0};
+        if (steps[i] <= s->step)
+            continue;
+        rc = ckpt_folder_committed(path, steps[i], &committed, &why);
+        if (!rc && committed)
+            rc = ckpt_folder_set_aside(path, steps[i], s->aside, &why);
+        if (rc)
+            log_warn("a damaged checkpoint keeps its name", LOG_I("step", steps[i]), LOG_ERR(&why));
+        else if (committed)
+            log_warn("a damaged checkpoint is set aside", LOG_I("step", steps[i]),
+                LOG_I("goesOnFrom", s->step), LOG_S("folder", s->aside));
+    }
+    return 0;
 }

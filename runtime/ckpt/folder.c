@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/number.h"
+#include "runtime/files/hash.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -133,7 +134,29 @@ int ckpt_folder_committed(const char *path, int64_t step, bool *out, struct err 
     return 0;
 }
 
-/* -- removing -- */
+int ckpt_folder_check(const char *folder, const struct ckpt_file *f, bool hashed, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES], hash[HASH_XXH3_HEX];
+    int rc = ckpt_folder_path(path, e, "%s/%s", folder, f->name);
+    if (rc)
+        return rc;
+    io_auto_fd int fd = io_open_read(path, e);
+    if (fd < 0)
+        return fd;
+    int64_t size = io_file_size(path, e);
+    if (size < 0)
+        return (int)size;
+    if (size != f->bytes)
+        return err_set(e, ERR_CORRUPT, "%s: %" PRId64 " bytes, its manifest says %" PRId64, path,
+            size, f->bytes);
+    if (!hashed || (rc = hash_xxh3_file(fd, size, hash, e)))
+        return rc;
+    return strcmp(hash, f->hash)
+        ? err_set(e, ERR_CORRUPT, "%s: its hash does not match", path)
+        : 0;
+}
+
+/* -- names -- */
 
 /* '#' stands for decimal digits, '%' for hexadecimal ones. */
 static bool matches(const char *form, const char *name)
@@ -148,6 +171,56 @@ static bool matches(const char *form, const char *name)
     }
     return !*name;
 }
+
+static int entry_compare(const void *a, const void *b)
+{
+    const struct ckpt_folder_entry *x = a, *y = b;
+    if (x->step != y->step)
+        return x->step < y->step ? 1 : -1;
+    return strcmp(x->name, y->name);
+}
+
+struct entries {
+    const char *path;
+    struct ckpt_folder_entry *at;
+    int count;
+};
+
+static int add_entry(void *user, const char *name, struct err *e)
+{
+    struct entries *l = user;
+    struct ckpt_folder_entry x = {.step = 0};
+    size_t n = strcspn(name, ".");
+    if (strlen(name) >= sizeof x.name)
+        return 0;
+    memcpy(x.name, name, n);
+    x.aside = matches("step-#.damaged", name) || matches("step-#.damaged-#", name);
+    if (!step_of(x.name, &x.step) || (name[n] && !x.aside))
+        return 0;
+    memcpy(x.name, name, strlen(name));
+    if (l->count == STEPS_LIMIT)
+        return err_set(e, ERR_USER, "%s: more than %d folders of steps", l->path, STEPS_LIMIT);
+    l->at[l->count++] = x;
+    return 0;
+}
+
+int ckpt_folder_all(const char *path, struct ckpt_folder_entry **out, int *count, struct err *e)
+{
+    struct entries l = {.path = path, .at = mem_array(STEPS_LIMIT, sizeof *l.at)};
+    if (!l.at)
+        return err_set(e, ERR_MEMORY, "%s: no memory to list it", path);
+    int rc = each_name(path, add_entry, &l, e);
+    if (rc) {
+        mem_free(l.at);
+        return rc;
+    }
+    qsort(l.at, (size_t)l.count, sizeof *l.at, entry_compare);
+    *out = l.at;
+    *count = l.count;
+    return 0;
+}
+
+/* -- removing -- */
 
 static bool is_ours(const char *name)
 {
@@ -205,6 +278,28 @@ int ckpt_folder_clear(
     if (rmdir(folder) && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST)
         return fail_at(e, folder);
     return 0;
+}
+
+/* -- setting aside -- */
+
+int ckpt_folder_set_aside(const char *path, int64_t step, char name[64], struct err *e)
+{
+    char from[LIMIT_PATH_BYTES], to[LIMIT_PATH_BYTES], aside[64];
+    int rc = ckpt_folder_step(path, step, from, e);
+    for (int n = 1; !rc && n <= STEPS_LIMIT; n++) {
+        char again[16] = "";
+        if (n > 1)
+            snprintf(again, sizeof again, "-%d", n);
+        snprintf(aside, sizeof aside, "step-%08" PRId64 ".damaged%s", step, again);
+        rc = ckpt_folder_path(to, e, "%s/%s", path, aside);
+        if (rc || io_exists(to))
+            continue;
+        rc = io_rename(from, to, e);
+        if (!rc)
+            memcpy(name, aside, sizeof aside);
+        return rc;
+    }
+    return rc ? rc : err_set(e, ERR_USER, "%s: %d damaged folders of it", from, STEPS_LIMIT);
 }
 
 static int sweep_claims(void *user, const char *name, struct err *e)

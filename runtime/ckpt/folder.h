@@ -23,10 +23,25 @@ int ckpt_folder_list(const char *path, int64_t **out, int *count, struct err *e)
 /* Whether a step is a generation. What cannot be told is an error, not an answer. */
 int ckpt_folder_committed(const char *path, int64_t step, bool *out, struct err *e);
 
+/* Whether a file of the folder of a step is as its manifest says: its size, and if asked its hash.
+ * ERR_CORRUPT, or ERR_DATA where it is absent, names it. */
+int ckpt_folder_check(const char *folder, const struct ckpt_file *f, bool hashed, struct err *e);
+
+/* All folders of steps, those that were set aside among them, newest first. Freed by the caller. */
+struct ckpt_folder_entry {
+    int64_t step;
+    bool aside;
+    char name[64];
+};
+int ckpt_folder_all(const char *path, struct ckpt_folder_entry **out, int *count, struct err *e);
+
 /* Removes the writer's files of a step but those of `keep` (NULL: all, and the folder itself if
  * nothing else is in it), the manifest first. */
 int ckpt_folder_clear(
     const char *path, int64_t step, const struct ckpt_manifest *keep, struct err *e);
+/* Renames the folder of a step to "step-00000050.damaged", or "....damaged-2" and so on where there
+ * is one already; name is what it came to. */
+int ckpt_folder_set_aside(const char *path, int64_t step, char name[64], struct err *e);
 /* What saves that never ended left behind, of all steps; generations stay as they are, also those
  * whose manifest cannot be read. */
 int ckpt_folder_sweep(const char *path, struct err *e);

@@ -16,7 +16,9 @@
 
 #define MANIFEST_LIMIT (16 << 20)
 #define FILES_LIMIT    65536
-#define VERSION        2 /* 1, of llmjob 0.1.0, had specHash in place of identity */
+/* 1, of llmjob 0.1.0, had specHash in place of identity; 2 had neither rectangles in its files, which
+ * its readers would take for damage, nor layout, source and written. */
+#define VERSION 3
 
 static const char head[] = "{\"xxh3\":\"0000000000000000\",";
 #define HASH_AT 9 /* of the digits in head */
@@ -70,6 +72,9 @@ static void write_fields(struct jsonw *w, const struct ckpt_manifest *m)
     jsonw_str(w, "seed", seed);
     jsonw_int(w, "incarnation", s->incarnation);
     jsonw_int(w, "world", s->world);
+    jsonw_str(w, "layout", s->layout);
+    jsonw_str(w, "source", s->source);
+    jsonw_int(w, "written", s->written_ms);
     jsonw_num(w, "firstLoss", s->first_loss);
     jsonw_num(w, "loss", s->loss);
     jsonw_num(w, "firstValidationLoss", s->first_validation_loss);
@@ -198,6 +203,19 @@ static int read_training(const struct json *v, int64_t version, struct ckpt_stat
     return 0;
 }
 
+/* What is only told, and what older manifests do not say. */
+static int read_told(const struct json *v, int64_t version, struct ckpt_state *s, struct err *e)
+{
+    if (version < 3)
+        return 0;
+    const char *layout = json_str(v, "layout", ""), *source = json_str(v, "source", "");
+    if (strlen(layout) >= sizeof s->layout || strlen(source) >= sizeof s->source)
+        return err_set(e, ERR_CORRUPT, "layout or source is too long");
+    memcpy(s->layout, layout, strlen(layout) + 1);
+    memcpy(s->source, source, strlen(source) + 1);
+    return read_number(v, "written", 0, NUMBER_EXACT, &s->written_ms, e);
+}
+
 /* Older manifests have none. */
 static int read_epochs(const struct json *v, struct ckpt_state *s, struct err *e)
 {
@@ -245,8 +263,8 @@ static int read_state(const struct json *v, struct ckpt_state *s, struct err *e)
     if (version > VERSION)
         return err_set(e, ERR_USER, "version %lld: a newer llmjob wrote it", (long long)version);
     if ((rc = read_numbers(v, s, e)) || (rc = read_hex(v, "seed", seed, e)) ||
-        (rc = read_training(v, version, s, e)) || (rc = read_epochs(v, s, e)) ||
-        (rc = read_scale(json_get(v, "lossScale"), &s->scale, e)))
+        (rc = read_training(v, version, s, e)) || (rc = read_told(v, version, s, e)) ||
+        (rc = read_epochs(v, s, e)) || (rc = read_scale(json_get(v, "lossScale"), &s->scale, e)))
         return rc;
     s->seed = strtoull(seed, NULL, 16);
     s->first_loss = json_num(v, "firstLoss", NAN);

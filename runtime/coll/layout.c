@@ -5,6 +5,7 @@
 #include "runtime/coll/layout.h"
 
 #include <stdint.h>
+#include <stdio.h>
 
 /* Fastest axis first: by enum layout_axis. */
 struct sizes {
@@ -30,6 +31,17 @@ int layout_check(const struct layout *l, int world, struct err *e)
         return err_set(e, ERR_USER, "the layout %dx%dx%dx%dx%d does not fill a world of %d", l->dp,
             l->tp, l->pp, l->cp, l->ep, world);
     return 0;
+}
+
+void layout_text(const struct layout *l, char out[LAYOUT_TEXT_BYTES])
+{
+    const int sizes[] = {l->tp, l->pp, l->cp, l->ep};
+    static const char *const names[] = {"tp", "pp", "cp", "ep"};
+    size_t n = (size_t)snprintf(out, LAYOUT_TEXT_BYTES, "dp%d", l->dp);
+    for (int i = 0; i < 4 && n < LAYOUT_TEXT_BYTES; i++)
+        if (sizes[i] > 1)
+            n += (size_t)snprintf(
+                out + n, LAYOUT_TEXT_BYTES - n, " x %s%d", names[i], sizes[i]);
 }
 
 struct place layout_place(const struct layout *l, int rank)

@@ -36,6 +36,9 @@ struct layout_group { /* ranks first, first + stride, ...: size of them */
 int layout_check(const struct layout *l, int world, struct err *e);
 struct place layout_place(const struct layout *l, int rank);
 int layout_rank(const struct layout *l, const struct place *p);
+/* "dp2 x tp2": data parallelism, and the other axes that are in use. */
+#define LAYOUT_TEXT_BYTES 48
+void layout_text(const struct layout *l, char out[LAYOUT_TEXT_BYTES]);
 /* The ranks that differ from this one in no axis but the given one. */
 struct layout_group layout_group(const struct layout *l, int rank, enum layout_axis axis);
 

@@ -495,7 +495,7 @@ static int tell_loaded(struct train *t, struct err *e)
             {"memory_bytes", (double)(t->plan.memory.total + t->host_bytes), NULL},
             {"resumed_step", (double)t->state.step, NULL}, {"steps", (double)t->steps, NULL},
             {"held_out", (double)t->held_out, NULL}, {"zero_stage", t->plan.owners > 1, NULL},
-            {"device", 0, info.name}, {NULL, 0, NULL}},
+            {"device", 0, info.name}, {"damaged", 0, t->state.aside}, {NULL, 0, NULL}},
         e);
 }
 

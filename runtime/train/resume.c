@@ -84,6 +84,12 @@ static int owner_of(const struct resume *c, char out[65], struct err *e)
     return hash_sha256_hex(c->orders->secret, strlen(c->orders->secret), out, e);
 }
 
+/* A newer world goes on without us: that is no orderly end. */
+static int fail_superseded(const struct resume *c, struct err *e)
+{
+    return err_set(e, ERR_PEER, "%.120s: a newer incarnation has begun", folder(c));
+}
+
 static int look_and_claim(const struct resume *c, struct err *e)
 {
     struct ckpt_state s = {.step = -1};
@@ -96,9 +102,7 @@ static int look_and_claim(const struct resume *c, struct err *e)
                  "data were not compared");
     rc = owner_of(c, owner, e);
     rc = rc ? rc : ckpt_claim(folder(c), c->orders->incarnation, owner, e);
-    if (rc == -ERR_DRAINED) /* a newer world goes on without us: that is no orderly end */
-        return err_set(e, ERR_PEER, "%.120s: a newer incarnation has begun", folder(c));
-    return rc;
+    return rc == -ERR_DRAINED ? fail_superseded(c, e) : rc;
 }
 
 static int claim(const struct resume *c, struct err *e)
@@ -121,10 +125,13 @@ static int claim(const struct resume *c, struct err *e)
 static int load_newest(
     const struct resume *c, int64_t limit, struct ckpt_state *state, struct err *e)
 {
+    struct err first = {0};
     for (;;) {
         struct ckpt_reader *reader = NULL;
         struct ckpt_state s;
         int rc = ckpt_open_newest(folder(c), limit, &reader, &s, e);
+        if (rc == -ERR_CORRUPT && first.code != ERR_NONE)
+            return err_wrap(e, "%.140s", first.text);
         if (rc || !reader)
             return rc;
         rc = check_state(c, &s, e);
@@ -134,6 +141,8 @@ static int load_newest(
             *state = s;
         if (rc != -ERR_CORRUPT)
             return rc;
+        if (first.code == ERR_NONE)
+            first = *e;
         log_warn("checkpoint skipped", LOG_I("step", s.step), LOG_ERR(e));
         limit = s.step - 1;
     }
@@ -161,6 +170,13 @@ static int load(const struct resume *c, struct ckpt_state *state, struct err *e)
     }
 }
 
+/* What was passed over stays, under a name that no save gives. */
+static int set_aside(const struct resume *c, struct ckpt_state *state, struct err *e)
+{
+    int rc = ckpt_set_aside(folder(c), state, e);
+    return rc == -ERR_DRAINED ? fail_superseded(c, e) : rc;
+}
+
 int resume_run(const struct resume *c, struct ckpt_state *state, struct err *e)
 {
     int rc;
@@ -172,5 +188,5 @@ int resume_run(const struct resume *c, struct ckpt_state *state, struct err *e)
     state->world = c->orders->world;
     state->spec_hash[0] = 0;
     memcpy(state->identity, c->identity, sizeof state->identity);
-    return 0;
+    return leader(c) ? set_aside(c, state, e) : 0;
 }

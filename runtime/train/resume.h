@@ -28,7 +28,8 @@ struct resume {
     char hash_v1[65]; /* for checkpoints of version 1 */
 };
 
-/* *state: of a new training; it stays so when there is no checkpoint. ERR_USER: checkpoints of
+/* *state: of a new training; it stays so when there is no checkpoint. Generations that not all
+ * ranks can read are set aside by rank 0 (ckpt_set_aside), once all hold an older one. ERR_USER: checkpoints of
  * another training, with what differs. ERR_DATA: ranks that read different files. */
 int resume_run(const struct resume *c, struct ckpt_state *state, struct err *e);
 

@@ -9,8 +9,24 @@
 #include "base/mem.h"
 #include "runtime/train/shard.h"
 
+/* What whoever lists checkpoints wants to know. Of a long path the end says more. */
+static void describe(struct train *t)
+{
+    struct ckpt_state *s = &t->state;
+    const char *source = t->spec->model.source;
+    size_t n = strlen(source);
+    if (n >= sizeof s->source)
+        source += n - sizeof s->source + 1;
+    while (((unsigned char)*source & 0xc0) == 0x80) /* not within a character */
+        source++;
+    snprintf(s->source, sizeof s->source, "%s", source);
+    layout_text(&t->plan.layout, s->layout);
+    s->written_ms = clock_wall_ms();
+}
+
 static int commit(struct train *t, struct err *e)
 {
+    describe(t);
     const char *path = t->spec->checkpoint.path;
     int world = t->orders->world;
     mem_autofree char(*hashes)[17] = mem_array((size_t)world, 17);

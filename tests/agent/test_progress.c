@@ -155,5 +155,27 @@ START_TEST(saves_and_evaluations)
 }
 END_TEST
 
+/* A world that read what was newest says nothing of the one before it. */
+START_TEST(a_damaged_checkpoint_is_remembered)
+{
+    progress_init(&p);
+    report_init(&r);
+    progress_report(&p, &r);
+    ck_assert_str_eq(r.checkpoint_damaged, "");
+    json_auto struct json *damaged =
+        parse("{\"resumed_step\":25,\"steps\":100,\"damaged\":\"step-00000050.damaged\"}");
+    json_auto struct json *whole = parse("{\"resumed_step\":75,\"steps\":100,\"damaged\":\"\"}");
+    progress_loaded(&p, damaged);
+    progress_loaded(&p, whole);
+    progress_report(&p, &r);
+    ck_assert_str_eq(r.checkpoint_damaged, "step-00000050.damaged");
+    struct progress q;
+    progress_init(&q);
+    progress_recover(&q, &r);
+    ck_assert_str_eq(q.checkpoint_damaged, "step-00000050.damaged");
+}
+END_TEST
+
 UNIT_MAIN("progress", nothing_known_at_first, median_and_eta, steps_that_are_told_together,
-    history_stays_bounded_and_even, a_restart_forgets_what_was_lost, saves_and_evaluations)
+    history_stays_bounded_and_even, a_restart_forgets_what_was_lost, saves_and_evaluations,
+    a_damaged_checkpoint_is_remembered)

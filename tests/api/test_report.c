@@ -77,6 +77,7 @@ static struct report full_report(void)
     r.checkpoint_step = 10;
     r.checkpoint_ms = 1790000000000;
     r.checkpoint_path = "/data/ckpt/j/step-10";
+    r.checkpoint_damaged = "step-00000012.damaged";
     r.restarts = 1;
     r.verdict =
         (struct verdict){"Hang", 1, 1, "n1", "allreduce", "rank 1 is silent", 1790000000111};
@@ -187,6 +188,7 @@ START_TEST(test_the_largest_report_is_within_its_limits)
     r.attempts = all;
     r.attempt_count = LIMIT_ATTEMPTS;
     r.checkpoint_path = text_of(1, LIMIT_PATH_BYTES - 1);
+    r.checkpoint_damaged = text_of(1, LIMIT_NAME_BYTES - 1);
     r.verdict.message = r.failure_message = text_of(1, 1024);
     r.rank_row_count = 0;
     struct buf facts buf_auto, whole buf_auto;

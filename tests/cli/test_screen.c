@@ -301,6 +301,11 @@ START_TEST(test_lines)
         "14:13:22  step 60/60  loss 3.4021  1625 tokens/s  1 skipped\n"
         "14:13:22  WorldFormed: 2 ranks, dp2\n");
     ck_assert_str_eq(tell(&s, &told), "");
+    s.report.checkpoint_damaged = "step-00000040.damaged";
+    ck_assert_str_eq(tell(&s, &told),
+        "14:13:22  a checkpoint could not be read and the one before it was taken; it is kept as "
+        "step-00000040.damaged\n");
+    ck_assert_str_eq(tell(&s, &told), "");
 }
 END_TEST
 

@@ -156,6 +156,24 @@ check "and the weights, whole" whole_safetensors "$data/out/kjv/model.safetensor
 check "TensorBoard has its events" \
 	test -n "$(find "$data/tensorboard/kjv" -name 'events.*' -size +0)"
 check "nothing is left running" poll 60 "the end of all processes" none_running
+
+echo "-- its checkpoints"
+checkpoint() { "${user[@]}" timeout 60 "$work/bin/llmjob" checkpoint "$@"; }
+damaged() { # of a copy, in which a byte of the newest is changed: the file is named
+	local copy=$work/copy file status=0 said
+	cp -r "$data/ckpt/kjv" "$copy"
+	file=$(find "$copy" -path "*/step-$(printf %08d $steps)/rank-*" | sort | head -n 1)
+	printf '\377' | dd of="$file" bs=1 seek=$(($(stat -c %s "$file") - 1)) conv=notrunc status=none
+	said=$(checkpoint verify "$copy" 2>&1) || status=$?
+	[ $status = 66 ] && grep -qF "$file: its hash does not match" <<<"$said" || {
+		echo "status $status: $said"
+		return 1
+	}
+}
+check "the newest is listed first, with what it is" \
+	grep -qE "^ +$steps .* FP32 +complete +LoRA of .*SmolLM2.*gguf\$" <(checkpoint ls "$data/ckpt/kjv" | sed -n 2p)
+check "all are whole" checkpoint verify "$data/ckpt/kjv"
+check "damage is found and named" damaged
 check "a run that went well leaves no folder behind" equal "$(folders)" 2
 echo "all of it took $((SECONDS - started)) s"
 

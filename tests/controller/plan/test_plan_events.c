@@ -1,6 +1,6 @@
 /*
  * Goal: people are told what they can do something about. Method: pods that cannot start, for two
- * reasons.
+ * reasons; a checkpoint that was passed over, by one report and the next.
  */
 #include "tests/controller/world.h"
 
@@ -25,4 +25,26 @@ START_TEST(pods_that_cannot_start_are_told_of)
 }
 END_TEST
 
-UNIT_MAIN("plan_events", pods_that_cannot_start_are_told_of)
+START_TEST(a_damaged_checkpoint_is_told_of_once)
+{
+    struct world w;
+    world_init(&w, 1, "");
+    world_settle(&w, 1);
+    struct plan *p = world_plan(&w);
+    ck_assert(!world_told(p, NAME_REASON_DAMAGED));
+    world_free(p);
+    w.report.checkpoint_damaged = "step-00000050.damaged";
+    p = world_plan(&w);
+    ck_assert(world_told(p, NAME_REASON_DAMAGED));
+    ck_assert_ptr_nonnull(
+        strstr(world_action(p, ACTION_STATUS)->body, "\"damaged\":\"step-00000050.damaged\""));
+    world_free(p);
+    w.job.status.checkpoint.damaged = "step-00000050.damaged";
+    p = world_plan(&w);
+    ck_assert(!world_told(p, NAME_REASON_DAMAGED));
+    world_free(p);
+    world_done(&w);
+}
+END_TEST
+
+UNIT_MAIN("plan_events", pods_that_cannot_start_are_told_of, a_damaged_checkpoint_is_told_of_once)

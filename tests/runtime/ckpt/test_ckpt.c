@@ -154,11 +154,8 @@ START_TEST(gaps_are_seen)
     ck_assert_int_eq(ckpt_put(w, "w", 10, 8, 4, DTYPE_F32, x, &e), -ERR_BUG);
     ck_assert_int_eq(ckpt_finish(w, hash, &bytes, &e), 0);
     ck_assert_int_eq(ckpt_commit(folder, &s, 1, (const char(*)[17]) & hash, &bytes, 2, &e), 0);
-    ck_assert_int_eq(ckpt_open_newest(folder, INT64_MAX, &r, &s, &e), 0);
-    ck_assert_int_eq(ckpt_get(r, "w", 10, 6, 4, DTYPE_F32, x, &e), 0);
-    ck_assert_int_eq(ckpt_get(r, "w", 10, 0, 10, DTYPE_F32, x, &e), -ERR_CORRUPT);
-    ck_assert_ptr_nonnull(strstr(e.text, "gap at 4"));
-    ckpt_close(r);
+    ck_assert_int_eq(ckpt_open_newest(folder, INT64_MAX, &r, &s, &e), -ERR_CORRUPT);
+    ck_assert_ptr_nonnull(strstr(e.text, "tensor w has: a gap at 4"));
     golden_remove(folder);
 }
 END_TEST

@@ -18,6 +18,9 @@ static void make(struct ckpt_manifest *m, struct ckpt_file files[2])
             .seed = UINT64_MAX - 1,
             .incarnation = 7,
             .world = 2,
+            .layout = "dp1 x tp2",
+            .source = "/data/\"m\".gguf",
+            .written_ms = INT64_C(1790000000123),
             .first_loss = 5.8315763473510742,
             .loss = 1.0 / 3,
             .first_validation_loss = NAN,
@@ -56,6 +59,9 @@ START_TEST(what_was_written_is_read)
     ck_assert(a->first_loss == b->first_loss && a->loss == b->loss);
     ck_assert(isnan(b->first_validation_loss) && a->validation_loss == b->validation_loss);
     ck_assert_str_eq(a->identity, b->identity);
+    ck_assert_str_eq(a->layout, b->layout);
+    ck_assert_str_eq(a->source, b->source);
+    ck_assert_int_eq(a->written_ms, b->written_ms);
     ck_assert(a->epoch_loss == b->epoch_loss && a->epoch_labels == b->epoch_labels);
     ck_assert_int_eq(b->epoch_count, 2);
     ck_assert(b->epochs[0].epoch == 1 && b->epochs[0].step == 16 && b->epochs[0].loss == 0.75);

@@ -1,7 +1,8 @@
 /*
  * Goal: a checkpoint goes on only as the training that wrote it, and nothing is lost on the way
  * there: what differs is named and the folder left as it was; ranks that read different files find
- * it before they train; a generation that one rank cannot read is passed over by all; checkpoints
+ * it before they train; a generation that one rank cannot read, or that is damaged in any file, is
+ * passed over by all and kept, and where all are damaged the file is named; checkpoints
  * of version 0.1.0 resume; the state of every optimizer comes back, with another world too. Method:
  * whole trainings of eight steps on real ranks, run again with one thing changed; the last rank
  * given other files than the others.
@@ -305,7 +306,7 @@ START_TEST(checkpoints_of_version_1_resume)
     ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE && o.exit[1] == EXIT_CLASS_DONE, "%s", o.message);
     ck_assert(o.done && !o.first);
     manifest_path("v1", STEPS, path); /* one that nobody knows yet is no damage */
-    edit_manifest(path, "\"version\":", ",\"step\"", "\"version\":3");
+    edit_manifest(path, "\"version\":", ",\"step\"", "\"version\":4");
     read_text(path, &text);
     refused(&s, "a newer llmjob wrote it");
 }
@@ -385,11 +386,104 @@ START_TEST(all_go_back_to_what_all_can_read)
 }
 END_TEST
 
+/* -- damage -- */
+
+enum damage { FLIPPED, CUT, GONE };
+
+static bool is_safetensors(const char *name)
+{
+    size_t n = strlen(name);
+
+    return n > 12 && !strcmp(name + n - 12, ".safetensors");
+}
+
+/* The file of a rank, or the manifest for -1. */
+static void find_file(const char *run, int step, int rank, char out[700])
+{
+    char in[300], prefix[32] = "manifest.json";
+    DIR *d;
+
+    if (rank >= 0)
+        snprintf(prefix, sizeof prefix, "rank-%05d", rank);
+    snprintf(in, sizeof in, "%s/%s/step-%08d", training_folder, run, step);
+    d = opendir(in);
+    ck_assert_ptr_nonnull(d);
+    *out = 0;
+    for (struct dirent *f; (f = readdir(d));)
+        if (!strncmp(f->d_name, prefix, strlen(prefix)))
+            snprintf(out, 700, "%s/%s", in, f->d_name);
+    closedir(d);
+    ck_assert_msg(*out, "no %s in %s", prefix, in);
+    ck_assert(rank < 0 || is_safetensors(out));
+}
+
+static void damage_file(const char *path, enum damage how)
+{
+    buf_auto struct buf text;
+
+    read_text(path, &text);
+    ck_assert(!unlink(path));
+    if (how == FLIPPED) /* of a rank's file, in its tensors: the head is padded */
+        text.data[text.len * 2 / 3] ^= 0x10;
+    if (how != GONE)
+        golden_write(path, text.data, how == CUT ? text.len / 2 : text.len);
+}
+
+START_TEST(damage_in_any_file_leads_to_the_one_before)
+{
+    static const struct {
+        int rank;
+        enum damage how;
+    } cases[] = {{0, FLIPPED}, {1, FLIPPED}, {-1, FLIPPED}, {1, CUT}, {-1, CUT}, {0, GONE}};
+    struct jobspec s = short_job("main");
+
+    training_run_whole(&s, 2);
+    copy_run("main", "want", STEPS);
+    for (int i = 0; i < 6; i++) {
+        char path[700], aside[300];
+        struct outcome o;
+
+        find_file("main", STEPS, cases[i].rank, path);
+        damage_file(path, cases[i].how);
+        o = run(&s, 2, 2 + i);
+        ck_assert_msg(o.done && o.first == STEPS / 2 + 1 && o.last == STEPS,
+            "case %d: steps %d to %d: %s", i, o.first, o.last, o.message);
+        snprintf(aside, sizeof aside, "%s/main/step-%08d.damaged", training_folder, STEPS);
+        if (i)
+            snprintf(aside + strlen(aside), 16, "-%d", i + 1);
+        ck_assert_msg(io_exists(aside), "case %d: no %s", i, aside);
+        training_same_checkpoints("main", "want");
+    }
+}
+END_TEST
+
+START_TEST(with_all_damaged_the_file_is_named)
+{
+    struct jobspec s = short_job("main");
+    char first[700], newest[700];
+
+    training_run_whole(&s, 2);
+    find_file("main", STEPS / 2, 1, first);
+    find_file("main", STEPS, 0, newest);
+    damage_file(first, FLIPPED);
+    damage_file(newest, FLIPPED);
+    struct outcome o = run(&s, 2, 2);
+
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(o.exit[i], EXIT_CLASS_CORRUPT);
+    ck_assert_msg(strstr(o.message, newest) != NULL, "%s", o.message);
+    ck_assert_msg(strstr(o.message, "none of the 2 checkpoints in ") != NULL, "%s", o.message);
+    ck_assert(io_exists(newest) && io_exists(first)); /* for whoever can mend them */
+}
+END_TEST
+
 int main(void)
 {
     return unit_run_with(&(struct unit){"resume", 120, training_setup, training_teardown},
         (const TTest *const[]){another_training_is_refused_by_name,
             a_constant_rate_may_go_on_longer, every_optimizer_goes_on,
             an_absurd_claim_ends_in_a_verdict, checkpoints_of_version_1_resume,
-            ranks_that_read_different_files_find_it, all_go_back_to_what_all_can_read, NULL});
+            ranks_that_read_different_files_find_it, all_go_back_to_what_all_can_read,
+            damage_in_any_file_leads_to_the_one_before, with_all_damaged_the_file_is_named,
+            NULL});
 }
