@@ -97,6 +97,54 @@ int model_config_check(const struct model_config *c, struct err *e)
     return rc ? rc : check_ids(c, e);
 }
 
+/* Where part `index` of `size` of n things begins. */
+static int64_t part_begins(int64_t n, int index, int size)
+{
+    return n / size * index + (n % size < index ? n % size : index);
+}
+
+int model_config_share(const struct model_config *whole, int index, int size,
+    struct model_config *out, struct err *e)
+{
+    struct model_config c = *whole;
+    int64_t least = whole->kv_heads < whole->ffn_dim ? whole->kv_heads : whole->ffn_dim;
+    if (size > 1 && whole->experts)
+        return err_set(
+            e, ERR_USER, "spec.parallelism.tensor: %d, but a mixture of experts is not cut", size);
+    if (size > least)
+        return err_set(e, ERR_USER,
+            "spec.parallelism.tensor: %d, but spec.model has %lld key/value heads to share out",
+            size, (long long)whole->kv_heads);
+    if (size > 1) {
+        int64_t group = whole->heads / whole->kv_heads;
+        c.share = (struct model_share){.heads = whole->heads,
+            .kv_heads = whole->kv_heads,
+            .ffn_dim = whole->ffn_dim,
+            .first_kv_head = part_begins(whole->kv_heads, index, size),
+            .first_ffn = part_begins(whole->ffn_dim, index, size)};
+        c.kv_heads = part_begins(whole->kv_heads, index + 1, size) - c.share.first_kv_head;
+        c.ffn_dim = part_begins(whole->ffn_dim, index + 1, size) - c.share.first_ffn;
+        c.heads = c.kv_heads * group;
+    }
+    *out = c;
+    return 0;
+}
+
+bool model_config_is_share(const struct model_config *c)
+{
+    return c->share.heads;
+}
+
+void model_config_whole(struct model_config *c)
+{
+    if (!model_config_is_share(c))
+        return;
+    c->heads = c->share.heads;
+    c->kv_heads = c->share.kv_heads;
+    c->ffn_dim = c->share.ffn_dim;
+    c->share = (struct model_share){0};
+}
+
 bool model_config_tells_texts(const struct model_config *c)
 {
     return c->labels && (c->pooled || c->last);

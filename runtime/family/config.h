@@ -20,6 +20,14 @@ enum activation_kind {                   /* GELU has no gate */
 };
 enum position_kind { POSITIONS_ROTARY, POSITIONS_LEARNED };
 
+/* What a rank of tensor parallelism has of a model (Shoeybi et al., arXiv:1909.08053): some of the
+   key/value heads with the heads that read them, and some of the feed-forward's columns, which
+   lie one behind the other. Zeros: all of it. */
+struct model_share {
+    int64_t heads, kv_heads, ffn_dim; /* of the whole model */
+    int64_t first_kv_head, first_ffn; /* where the share begins */
+};
+
 #define MODEL_EOS_LIMIT     16   /* tokens that end a text */
 #define MODEL_EXPERTS_LIMIT 1024 /* of a layer */
 
@@ -56,11 +64,18 @@ struct model_config {
     int64_t experts, experts_per_token, expert_ffn_dim;
     bool norm_topk;          /* the weights of those chosen are divided by their sum */
     float balance_loss_coef; /* of the loss that keeps experts evenly loaded, in training */
+    struct model_share share; /* heads, kv_heads and ffn_dim are this share's */
 };
 
 int model_config_read(const char *path, struct model_config *out, struct err *e); /* config.json */
 /* Bounds, divisibility, overflow; ERR_DATA. */
 int model_config_check(const struct model_config *c, struct err *e);
+/* The share of rank `index` of `size`; heads and columns are dealt out as evenly as they can be.
+   ERR_USER names spec.parallelism.tensor: there are too few heads, or a kind that is not cut. */
+int model_config_share(const struct model_config *whole, int index, int size,
+    struct model_config *out, struct err *e);
+bool model_config_is_share(const struct model_config *c);
+void model_config_whole(struct model_config *c); /* a share becomes the whole again */
 bool model_config_tells_texts(const struct model_config *c); /* are its labels of whole texts? */
 /* Do both have a classifier, of as many labels and of the same kind? */
 bool model_config_same_labels(const struct model_config *a, const struct model_config *b);

@@ -192,6 +192,19 @@ static int64_t extent_of(const struct model_config *c, enum extent x)
     }
 }
 
+/* The same of the whole model, and where this share of it begins. */
+static int64_t extent_of_whole(const struct model_config *c, enum extent x, int64_t *begin)
+{
+    const struct model_share *s = &c->share;
+    int64_t kv = s->first_kv_head * c->head_dim;
+    *begin = 0;
+    if (!model_config_is_share(c) || (x != EXTENT_Q && x != EXTENT_KV && x != EXTENT_FFN))
+        return extent_of(c, x);
+    *begin = x == EXTENT_FFN ? s->first_ffn : x == EXTENT_KV ? kv : kv * (s->heads / s->kv_heads);
+    return x == EXTENT_FFN ? s->ffn_dim
+                           : (x == EXTENT_KV ? s->kv_heads : s->heads) * c->head_dim;
+}
+
 /* A bias, a B and lengths have a matrix' rows, an A has its columns. */
 static enum tensor_axis axis_of(enum tensor_role role, enum tensor_part part)
 {
@@ -199,6 +212,32 @@ static enum tensor_axis axis_of(enum tensor_role role, enum tensor_part part)
         : part == TENSOR_WEIGHT                      ? AXIS_NONE
                                                      : AXIS_COLUMNS;
     return roles[role].axis == without ? AXIS_NONE : roles[role].axis;
+}
+
+/* Where a tensor stands in the model's own. */
+static void place_in_whole(struct tensor *x, const struct model_config *c)
+{
+    const struct role *r = &roles[x->role];
+    x->axis = axis_of(x->role, x->part);
+    for (int i = 0; i < 2; i++) {
+        x->whole[i] = x->shape[i];
+        x->begin[i] = 0;
+    }
+    if (x->axis == AXIS_ROWS)
+        x->whole[0] = extent_of_whole(c, r->rows, &x->begin[0]);
+    if (x->axis == AXIS_COLUMNS)
+        x->whole[1] = extent_of_whole(c, r->columns, &x->begin[1]);
+}
+
+bool tensor_is_cut(const struct tensor *t)
+{
+    return t->whole[0] != t->shape[0] || t->whole[1] != t->shape[1];
+}
+
+bool tensor_is_shared(const struct tensor *t)
+{
+    bool factor = t->part == TENSOR_LORA_A || t->part == TENSOR_LORA_B;
+    return t->axis == AXIS_NONE && (factor || t->role == TENSOR_NORM_Q || t->role == TENSOR_NORM_K);
 }
 
 const char *tensor_short_name(enum tensor_role role)
@@ -232,6 +271,8 @@ void linear_shape(const struct model_config *c, enum linear_kind kind, struct li
         s.out += s.rows[s.pieces++];
         s.in = extent_of(c, roles[r].columns);
         s.bias = has_bias(c, r);
+        s.splits = model_config_is_share(c) && roles[r].axis == AXIS_ROWS;
+        s.adds = model_config_is_share(c) && roles[r].axis == AXIS_COLUMNS;
     }
     *out = s;
 }
@@ -251,7 +292,8 @@ static void name_tensor(struct tensor *t)
         snprintf(t->name, sizeof t->name, "model.layers.%d.%s.%s", t->layer, stem, suffix);
 }
 
-int tensors_add(struct tensors *t, const struct tensor *what, bool joined, struct err *e)
+int tensors_add(struct tensors *t, const struct model_config *c, const struct tensor *what,
+    bool joined, struct err *e)
 {
     struct tensor x = *what;
     int64_t start = t->elements, end, bytes;
@@ -275,7 +317,7 @@ int tensors_add(struct tensors *t, const struct tensor *what, bool joined, struc
     x.offset = start;
     x.order = t->count;
     x.decay = x.dims == 2;
-    x.axis = axis_of(x.role, x.part);
+    place_in_whole(&x, c);
     t->elements = end;
     t->at[t->count++] = x;
     return 0;
@@ -295,7 +337,7 @@ static int add_role(struct tensors *t, const struct model_config *c, enum tensor
     const struct tensor *last = t->count ? &t->at[t->count - 1] : NULL;
     bool joined = last && r->linear != LINEARS && roles[last->role].linear == r->linear &&
         last->part == part && last->layer == layer && last->expert == expert;
-    return tensors_add(t, &x, joined, e);
+    return tensors_add(t, c, &x, joined, e);
 }
 
 enum pass { PASS_MATRICES, PASS_NORMS, PASS_BIASES };

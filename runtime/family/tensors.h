@@ -80,6 +80,8 @@ struct tensor {
     int order;             /* its place in the order of computing: each bias behind its weight */
     int dims;              /* 2, or 1: a vector */
     int64_t shape[2];      /* (rows, columns); (rows, 1) */
+    int64_t whole[2];      /* the same of the model's, of which a share's rank has a part: */
+    int64_t begin[2];      /* the row and the column where it begins */
     int64_t offset, count; /* in elements, inside the flat range */
     int64_t rotary_heads;  /* of rows that turn with positions; 0: none */
     bool decay;            /* weight decay applies */
@@ -103,9 +105,14 @@ const struct tensor *tensors_get(const struct tensors *t, enum tensor_role role,
     enum tensor_part part, int64_t layer, int64_t expert);
 const struct tensor *tensors_find(const struct tensors *t, const char *name);
 
+bool tensor_is_cut(const struct tensor *t); /* Is it a part of the model's? */
+/* Does each rank of tensor parallelism make a part of its gradient only, though it has all of it? */
+bool tensor_is_shared(const struct tensor *t);
+
 /* To make a table: appends one by its role, part, layer, expert, dims and shape; joined: directly
    behind the one before. Nothing is found in it before tensors_seal. */
-int tensors_add(struct tensors *t, const struct tensor *what, bool joined, struct err *e);
+int tensors_add(struct tensors *t, const struct model_config *c, const struct tensor *what,
+    bool joined, struct err *e);
 int tensors_seal(struct tensors *t, struct err *e);
 
 /* Matrices that read the same input and stand as one. LINEAR_GATE_UP is up alone where the
@@ -129,6 +136,9 @@ struct linear_shape { /* (out, in): `pieces` matrices stacked by rows */
     int64_t rows[LINEAR_PIECES];
     enum tensor_role role[LINEAR_PIECES];
     bool bias;
+    /* of a share of the model (tensor parallelism) */
+    bool splits; /* it gives some of the columns, and every rank reads the same */
+    bool adds;   /* it reads some of the columns, and what it gives is a part of a sum */
 };
 void linear_shape(const struct model_config *c, enum linear_kind kind, struct linear_shape *out);
 

@@ -13,6 +13,7 @@
 #include "runtime/family/tensors.h"
 
 struct kvcache;
+struct parallel;
 
 /* x (n, in) F32, on the device: what the product of that kind and layer reads. */
 typedef void batch_watch_fn(void *watcher, struct dev *dev, enum linear_kind kind, int64_t layer,
@@ -40,6 +41,8 @@ struct batch {
     void *watcher;
 
     /* training */
+    struct parallel *parallel; /* of a share of the model: with whom it is summed up */
+    void *sum;                 /* (N, C) likewise: what is summed up in forward */
     int64_t chosen;             /* rows that the head reads, where it does not read all */
     const int32_t *chosen_rows; /* (chosen) */
     const int32_t *slots;       /* (N) where each row is among them; `chosen`: nowhere */

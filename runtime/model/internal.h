@@ -25,6 +25,7 @@ struct model {
     struct memplan plan;
     struct tensors base; /* every tensor of the model */
     struct tensors lora; /* the factors, and a classifier; empty without LoRA, and when frozen */
+    struct tensors whole_base, whole_lora; /* of a share: the same of the whole model */
     /* training: flat ranges */
     char *frozen;   /* base tensors in the compute type; NULL when all are trained, or quantized */
     float *master;  /* trainable */

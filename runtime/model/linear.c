@@ -5,6 +5,7 @@
 #include "runtime/model/linear.h"
 
 #include "runtime/model/gemm.h"
+#include "runtime/model/parallel.h"
 
 /* From this many rows on, decoding a matrix once and using the full product beats the row-wise
    kernel. */
@@ -58,6 +59,8 @@ void linear_bind(
         if (!l->blocks.rows)
             l->w = model_bind(m, s->role[0], TENSOR_WEIGHT, layer, gradient, &l->dw).data;
         l->bias = model_bind(m, s->role[0], TENSOR_BIAS, layer, gradient, &l->dbias).data;
+        if (s->adds && m->conf.config.share.first_ffn) /* of a sum it is the first rank's */
+            l->bias = NULL;
         if (m->conf.lora_rank)
             bind_adapters(l, m, kind, layer, gradient);
         return;
@@ -135,6 +138,16 @@ static void forward_joined(
     lora_forward(s, &l->lora, x, y, false);
 }
 
+/* y += the sum over the ranks, each of which has some columns of W */
+static void add_share(const struct batch *s, const struct linear *l, const void *x, void *y)
+{
+    int64_t count = s->n * l->shape.out;
+    forward_joined(s, l, x, s->sum, false);
+    parallel_sum(s, s->sum, count);
+    OP(s, axpby, .count = count, .x = s->sum, .x_type = s->t, .y = y, .y_type = s->t, .a = 1,
+        .b = 1);
+}
+
 static enum op_act gelu_of(const struct batch *s)
 {
     return s->config->activation == ACTIVATION_GELU_ERF ? OP_ACT_GELU_ERF : OP_ACT_GELU;
@@ -180,6 +193,8 @@ void linear_backward(
         OP(s, bias_back, .n = s->n, .c = l->shape.out, .ld = l->shape.out, .dy = dy,
             .dbias = l->dbias, .t = s->t);
     lora_backward(s, &l->lora, x, dy, dx);
+    if (dx && l->shape.splits)
+        parallel_sum(s, dx, s->n * l->shape.in);
 }
 
 /* -- serving -- */
@@ -266,6 +281,10 @@ void linear_forward(const struct batch *s, const struct linear *l, const void *x
 
 void linear_add(const struct batch *s, const struct linear *l, const void *x, void *y)
 {
+    if (s->train && l->shape.adds) {
+        add_share(s, l, x, y);
+        return;
+    }
     if (s->train) {
         forward_joined(s, l, x, y, true);
         return;

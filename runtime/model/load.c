@@ -36,7 +36,7 @@ static float normal(uint64_t seed, int64_t i)
     return (float)(sqrt(-2 * log(uniform(seed, 2 * i))) * cos(2 * M_PI * uniform(seed, 2 * i + 1)));
 }
 
-/* Elements [first, first + n) of a freshly initialised tensor. GPT-2 scales the projections that
+/* Elements [first, first + n) of a freshly initialised tensor, of the whole of it. GPT-2 scales the projections that
    end in the residual, of which there are two a layer (Radford et al. 2019, 2.3). */
 static void draw_fresh(
     const struct model *m, const struct tensor *p, int64_t first, int64_t n, float *out)
@@ -46,7 +46,7 @@ static void draw_fresh(
     bool residual = p->role == TENSOR_O || p->role == TENSOR_DOWN;
     bool even = p->part == TENSOR_LORA_A && !m->conf.lora_adaptive;
     bool zero = p->part == TENSOR_LORA_B && !m->conf.lora_adaptive;
-    float bound = p->dims == 2 ? 1 / sqrtf((float)p->shape[1]) : 0;
+    float bound = p->dims == 2 ? 1 / sqrtf((float)p->whole[1]) : 0;
     float deviation = 0.02f;
     if (residual && c->scaled_init && p->part == TENSOR_WEIGHT)
         deviation /= sqrtf(2 * (float)c->layers);
@@ -124,7 +124,7 @@ static bool is_loaded(const struct model *m, const struct weights *w, const stru
 static int read_rows(struct model *m, struct weights *w, const struct tensor *p, int64_t row,
     int64_t n, float *out, struct err *e)
 {
-    int64_t rows = p->shape[0], cols = p->shape[1];
+    int64_t rows = p->whole[0], cols = p->whole[1];
     const int32_t *from = p->role == TENSOR_CLASSIFIER ? m->conf.label_from : NULL;
     if (!from)
         return weights_read(w, p->name, rows, cols, row, n, DTYPE_F32, out, e);
@@ -146,19 +146,29 @@ static int copy_rows(struct model *m, struct weights *w, const struct tensor *p,
     return rc;
 }
 
+/* Of n whole rows the columns of a share move together. */
+static void keep_columns(const struct tensor *p, int64_t n, float *rows)
+{
+    int64_t cols = p->shape[1];
+    for (int64_t i = 0; cols < p->whole[1] && i < n; i++)
+        memmove(rows + i * cols, rows + i * p->whole[1] + p->begin[1], (size_t)cols * sizeof *rows);
+}
+
 static int fill_rows(struct model *m, struct weights *w, const struct tensor *p, bool trained,
     int64_t row, int64_t n, const struct fill *s, struct err *e)
 {
     enum dtype type = trained ? DTYPE_F32 : model_frozen(m, p).type;
+    int64_t from = p->begin[0] + row;
     if (!is_loaded(m, w, p))
-        draw_fresh(m, p, row * p->shape[1], n * p->shape[1], s->rows);
+        draw_fresh(m, p, from * p->whole[1], n * p->whole[1], s->rows);
     else if (dtype_block(type) > 1 && weights_find(w, p->name)->type == type)
         return copy_rows(m, w, p, row, n, s, e);
     else {
-        int rc = read_rows(m, w, p, row, n, s->rows, e);
+        int rc = read_rows(m, w, p, from, n, s->rows, e);
         if (rc)
             return rc;
     }
+    keep_columns(p, n, s->rows);
     place_rows(m, p, trained, row, n, s);
     return 0;
 }
@@ -166,7 +176,7 @@ static int fill_rows(struct model *m, struct weights *w, const struct tensor *p,
 static int fill_tensor(struct model *m, struct weights *w, const struct tensor *p, bool trained,
     const struct fill *s, struct err *e)
 {
-    int64_t rows = p->shape[0], chunk = STAGE_ELEMENTS / p->shape[1];
+    int64_t rows = p->shape[0], chunk = STAGE_ELEMENTS / p->whole[1];
     for (int64_t row = 0, n; row < rows; row += n) {
         n = rows - row < chunk ? rows - row : chunk;
         int rc = fill_rows(m, w, p, trained, row, n, s, e);

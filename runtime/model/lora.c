@@ -75,7 +75,7 @@ static int add_factors(struct tensors *t, const struct model_conf *c, enum tenso
             .role = s.role[i], .part = part, .layer = layer, .expert = -1, .dims = 2};
         x.shape[0] = part == TENSOR_LORA_A ? c->lora_rank : s.rows[i];
         x.shape[1] = part == TENSOR_LORA_A ? s.in : c->lora_rank;
-        int rc = tensors_add(t, &x, joined, e);
+        int rc = tensors_add(t, &c->config, &x, joined, e);
         if (rc)
             return rc;
         joined = true;
@@ -100,7 +100,7 @@ static int add_vectors(
                 x.shape[1] = 1;
                 if (!is_target(c, s.role[i]))
                     continue;
-                int rc = tensors_add(t, &x, joined, e);
+                int rc = tensors_add(t, &c->config, &x, joined, e);
                 if (rc)
                     return rc;
                 joined = part == TENSOR_LORA_E;
@@ -130,11 +130,11 @@ static int add_classifier(struct tensors *t, const struct model_config *c, struc
     x.dims = 2;
     x.shape[0] = c->labels;
     x.shape[1] = c->dim;
-    int rc = tensors_add(t, &x, false, e);
+    int rc = tensors_add(t, c, &x, false, e);
     x.part = TENSOR_BIAS;
     x.dims = 1;
     x.shape[1] = 1;
-    return rc || c->last ? rc : tensors_add(t, &x, false, e);
+    return rc || c->last ? rc : tensors_add(t, c, &x, false, e);
 }
 
 int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)

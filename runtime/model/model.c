@@ -96,13 +96,27 @@ static int check_conf(const struct model_conf *c, struct err *e)
     return 0;
 }
 
+static int describe_tensors(
+    const struct model_conf *c, struct tensors *base, struct tensors *lora, struct err *e)
+{
+    int rc = tensors_create(&c->config, base, e);
+    return rc || !c->train || !c->lora_rank ? rc : lora_tensors(c, lora, e);
+}
+
+static int describe_whole(struct model *m, struct err *e)
+{
+    struct model_conf c = m->conf;
+    model_config_whole(&c.config);
+    return describe_tensors(&c, &m->whole_base, &m->whole_lora, e);
+}
+
 int model_describe(struct model *m, const struct model_conf *c, struct err *e)
 {
     m->conf = *c;
     int rc;
     if ((rc = model_config_check(&c->config, e)) ||
-        (rc = tensors_create(&c->config, &m->base, e)) ||
-        (c->train && c->lora_rank && (rc = lora_tensors(c, &m->lora, e))))
+        (rc = describe_tensors(c, &m->base, &m->lora, e)) ||
+        (model_config_is_share(&c->config) && (rc = describe_whole(m, e))))
         return rc;
     if (c->train && !model_is_quantized(c))
         return 0;
@@ -119,6 +133,8 @@ void model_done(struct model *m)
 {
     tensors_done(&m->base);
     tensors_done(&m->lora);
+    tensors_done(&m->whole_base);
+    tensors_done(&m->whole_lora);
     mem_free(m->stored);
 }
 
@@ -227,6 +243,18 @@ const struct tensors *model_trained(const struct model *m)
 const struct tensors *model_base(const struct model *m)
 {
     return &m->base;
+}
+
+const struct tensors *model_whole_base(const struct model *m)
+{
+    return model_config_is_share(&m->conf.config) ? &m->whole_base : &m->base;
+}
+
+const struct tensors *model_whole_trained(const struct model *m)
+{
+    if (!model_config_is_share(&m->conf.config))
+        return model_trained(m);
+    return model_is_frozen(&m->conf) ? &m->whole_lora : &m->whole_base;
 }
 
 int64_t model_trainable(const struct model *m)

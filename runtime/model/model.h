@@ -68,6 +68,7 @@ struct model_conf {
     const void *optimizer;
     struct coll *coll; /* gradients are placed in its memory when not NULL, and masters that several
                           ranks renew */
+    struct coll *tensor; /* of config's shares, one a rank in their order; NULL: it is none */
     struct wire_page *page; /* a beat a layer; or NULL */
 };
 
@@ -84,10 +85,13 @@ int64_t model_parameters(const struct model *m);
 /* Of all that a rank with this model allocates (memplan). */
 int64_t model_memory_bytes(const struct model *m);
 
-/* Every tensor of the model itself, trained or not. */
+/* Every tensor of the model itself, trained or not; of a share, what it has of each. */
 const struct tensors *model_base(const struct model *m);
 /* The trainable parameters: one flat F32 master range, and what stands in it. */
 const struct tensors *model_trained(const struct model *m);
+/* The same tables of the whole model, in the same order: of other shapes where this is a share. */
+const struct tensors *model_whole_base(const struct model *m);
+const struct tensors *model_whole_trained(const struct model *m);
 int64_t model_trainable(const struct model *m); /* elements of the flat range */
 float *model_master(struct model *m);           /* device F32 */
 /* The device copy of the masters in t, or NULL when t is F32. */
@@ -98,7 +102,8 @@ int model_owners(const struct model *m, int *owner);
 struct coll *model_coll(const struct model *m); /* of the configuration; or NULL */
 void model_master_changed(struct model *m); /* masters were written from outside: renews the copy */
 
-/* One named tensor as F32 on the host, LoRA merged in when merged (export). */
+/* One named tensor as F32 on the host, LoRA merged in when merged (export); of a share what it has
+   of it (runtime/model/shares.h puts them together). */
 int model_read(
     struct model *m, const char *name, bool merged, float *dst, int64_t count, struct err *e);
 

@@ -97,6 +97,8 @@ void net_carve(struct net *t, struct batch *s, struct net_memory *a)
     embed_carve(&t->embed, s, &a->saved);
     head_carve(&t->head, s, &a->logits);
     s->h = carve_residual(s, &a->scratch);
+    if (model_config_is_share(s->config))
+        s->sum = carve_residual(s, &a->scratch);
     if (s->train && !s->frozen) {
         s->dh = carve_residual(s, &a->scratch);
         s->dx = carve_residual(s, &a->scratch);

@@ -7,6 +7,7 @@
 #include "runtime/door/beat.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/net.h"
+#include "runtime/model/parallel.h"
 #include "runtime/model/teacher.h"
 
 #include <assert.h>
@@ -17,6 +18,7 @@ struct pass {
     struct net net;
     struct net_memory memory;
     struct teacher *teacher; /* or NULL */
+    struct parallel parallel;
     struct batch batch;      /* the largest */
     struct batch last;       /* of pass_forward */
     int64_t tokens;          /* of a sequence, now */
@@ -88,6 +90,7 @@ static void pass_carve(struct pass *p)
 static int pass_describe(struct pass *p, struct model *m, struct err *e)
 {
     *p = (struct pass){.model = m, .dev = m->dev, .batch = largest_batch(m)};
+    p->parallel.ranks = m->conf.tensor;
     p->tokens = p->batch.tokens;
     int rc = net_create(&p->net, m, e);
     if (rc)
@@ -266,10 +269,17 @@ void pass_set_place(struct pass *p, int64_t first)
     p->batch.first = first * p->tokens;
 }
 
+/* The only wait for what shares have reduced has a deadline. */
+static int wait_for_device(struct pass *p, struct err *e)
+{
+    int rc = parallel_check(&p->parallel, e);
+    return rc ? rc : dev_sync(p->dev, e);
+}
+
 static int read_loss(struct pass *p, const float *loss, int64_t n, double *loss_sum, struct err *e)
 {
     dev_download(p->dev, p->host, loss, (size_t)n * 4);
-    int rc = dev_sync(p->dev, e);
+    int rc = wait_for_device(p, e);
     if (rc)
         return rc;
     double sum = 0;
@@ -427,6 +437,7 @@ static struct batch batch_of(
     const struct pass *p, int64_t b, const struct pass_input *in, bool drops)
 {
     struct batch s = p->batch;
+    s.parallel = (struct parallel *)&p->parallel;
     s.b = b;
     s.tokens = p->tokens;
     s.n = b * s.tokens;
@@ -512,7 +523,13 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
         return read_loss(p, p->loss, rows, loss_sum, e);
     if (rows)
         add_losses(p, rows);
-    return 0;
+    return parallel_check(&p->parallel, e);
+}
+
+int pass_share_gradient(struct pass *p, struct err *e)
+{
+    parallel_sum_shared(&p->parallel, model_trained(p->model), p->gradient);
+    return parallel_check(&p->parallel, e);
 }
 
 int pass_forward(
@@ -528,7 +545,7 @@ int pass_forward(
     net_forward(s, &p->net);
     head_loss(s, &p->net.head, p->targets, p->loss, 0, false);
     dev_download(p->dev, p->host, p->loss, (size_t)s->n * 4);
-    if ((rc = dev_sync(p->dev, e)))
+    if ((rc = wait_for_device(p, e)))
         return rc;
     for (int64_t i = 0; i < b; i++) {
         sums[i] = 0;
@@ -558,7 +575,7 @@ static int mean_of(struct pass *p, int64_t i, int64_t length, float *mean /* (C)
     int64_t dim = p->batch.config->dim;
     dev_download(p->dev, p->hidden, at_element(p->batch.h, i * p->tokens * dim, p->batch.t),
         (size_t)(length * dim * dtype_block_bytes(p->batch.t)));
-    int rc = dev_sync(p->dev, e);
+    int rc = wait_for_device(p, e);
     if (rc)
         return rc;
     const float *h32 = p->hidden; /* (T, C) */
@@ -625,7 +642,7 @@ int pass_label_logits(struct pass *p, int64_t b, float *logits, struct err *e)
     const struct head *head = &p->net.head;
     assert(labels && n <= p->batch.n);
     dev_download(p->dev, p->host, head->logits, (size_t)(n * head->columns) * 4);
-    int rc = dev_sync(p->dev, e);
+    int rc = wait_for_device(p, e);
     if (rc)
         return rc;
     for (int64_t i = 0; i < n; i++)

@@ -53,6 +53,9 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
 int pass_forward(struct pass *p, int64_t b, const struct pass_input *in, bool drops, double *sums,
     struct err *e);
 void pass_backward(struct pass *p, const float *scales);
+/* Of a share of the model, when a step's backward is done: what all ranks of model_conf.tensor have
+   and each used for its share gets the gradient that it has in the whole. */
+int pass_share_gradient(struct pass *p, struct err *e);
 /* Whether tokens that do not exist would change what is learnt, though no other sees them: of a
    mixture of experts, which is to be balanced over those that do. */
 bool pass_counts_tokens(const struct pass *p);

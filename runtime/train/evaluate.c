@@ -50,7 +50,7 @@ static int look_at_share(struct train *t, const struct kept *h, struct err *e)
 {
     const struct objective_loop *loop = t->objective->loop;
     int64_t first, count;
-    data_share(h->n, t->orders->world, t->orders->rank, &first, &count);
+    data_share(h->n, train_replicas(t), train_replica(t), &first, &count);
     for (int64_t i = 0, b; i < count; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
         train_set_length(t, longest(t, h, first + i, b));
@@ -73,7 +73,7 @@ int train_look(struct train *t, const struct kept *h, double *means, struct err 
         return rc;
     for (int i = 0; i < loop->sums; i++)
         total[i] = (float)(sums[i] / (double)count_labels(t, h));
-    if ((rc = coll_allreduce(t->coll, total, loop->sums, DTYPE_F32, COLL_SUM, e)))
+    if ((rc = coll_allreduce(t->replicas, total, loop->sums, DTYPE_F32, COLL_SUM, e)))
         return rc;
     for (int i = 0; i < loop->sums; i++)
         means[i] = (double)total[i];

@@ -17,6 +17,7 @@
 #include "runtime/door/beat.h"
 #include "runtime/family/family.h"
 #include "runtime/files/safetensors.h"
+#include "runtime/model/shares.h"
 #include "runtime/text/tok_write.h"
 #include "runtime/train/output.h"
 
@@ -26,7 +27,7 @@
 
 static int64_t largest(struct model *m)
 {
-    const struct tensors *base = model_base(m);
+    const struct tensors *base = model_whole_base(m);
     int64_t most = 0;
     for (int i = 0; i < base->count; i++)
         if (base->at[i].count > most)
@@ -40,10 +41,10 @@ static int write_merged(
     mem_autofree float *host = mem_array((size_t)largest(m), sizeof *host);
     if (!host)
         return err_set(e, ERR_MEMORY, "no memory to export the model");
-    const struct tensors *base = model_base(m);
+    const struct tensors *base = model_whole_base(m);
     for (int i = 0; i < base->count; i++) {
         const struct tensor *p = &base->at[i];
-        int rc = model_read(m, p->name, true, host, p->count, e);
+        int rc = shares_read(m, p->name, true, host, p->count, e);
         if (!rc)
             rc = hf_writer_tensor(w, p->name, p->dims, p->shape, host, store, e);
         beat(page);
@@ -136,7 +137,7 @@ static struct module *module_of(struct adapter *a, const struct model_config *c,
             return x;
     a->count++;
     snprintf(x->name, sizeof x->name, "%.*s", (int)n, name);
-    x->leaf = leaf_of(model_base(a->m), c, role, x->name);
+    x->leaf = leaf_of(model_whole_base(a->m), c, role, x->name);
     x->in = in;
     x->out = place->shape[place->transposed ? 1 : 0];
     return x;
@@ -144,7 +145,7 @@ static struct module *module_of(struct adapter *a, const struct model_config *c,
 
 static int list_modules(struct adapter *a, const struct model_config *c, struct err *e)
 {
-    const struct tensors *base = model_base(a->m);
+    const struct tensors *base = model_whole_base(a->m);
     int n = 0;
     while (n < a->factors->count && is_factor(&a->factors->at[n]))
         n++;
@@ -181,7 +182,7 @@ static int read_values(struct adapter *a, struct err *e)
         const struct tensor *x =
             tensors_get(a->factors, p->role, TENSOR_LORA_E, p->layer, p->expert);
         float *to = a->values + a->of[i] * a->width + a->first[i];
-        int rc = is_a(p) ? model_read(a->m, x->name, false, to, x->count, e) : 0;
+        int rc = is_a(p) ? shares_read(a->m, x->name, false, to, x->count, e) : 0;
         if (rc)
             return rc;
     }
@@ -311,7 +312,7 @@ static int read_factor(const struct adapter *a, int i, float *stage, float *to, 
 {
     const struct tensor *p = &a->factors->at[i];
     int64_t width = a->rank * a->modules[a->of[i]].pieces, column = 0;
-    int rc = model_read(a->m, p->name, false, stage, p->count, e);
+    int rc = shares_read(a->m, p->name, false, stage, p->count, e);
     if (rc)
         return rc;
     if (is_a(p)) {
@@ -330,7 +331,7 @@ static void describe_saved(
     const struct adapter *a, const struct tensor *p, struct safetensors_entry *out)
 {
     struct family_place place;
-    family_place(a->config, model_base(a->m), p, FAMILY_HF, &place);
+    family_place(a->config, model_whole_base(a->m), p, FAMILY_HF, &place);
     out->type = DTYPE_F32;
     out->dims = p->dims;
     out->shape[0] = p->shape[0];
@@ -402,7 +403,7 @@ static int add_factor(const struct adapter *a, int entry, int64_t bytes, float *
         return err_set(e, ERR_MEMORY, "no memory to export the adapter");
     if (module >= a->count) {
         const struct tensor *p = &a->factors->at[a->n + entry - a->each * a->count];
-        rc = model_read(a->m, p->name, false, whole, p->count, e);
+        rc = shares_read(a->m, p->name, false, whole, p->count, e);
     } else {
         rc = read_module(a, module, which, stage, whole, e);
         if (!rc && a->values)
@@ -418,7 +419,7 @@ static int write_factors(const struct adapter *a, const char *path, struct err *
     int saved = a->factors->count - a->n - (a->values ? a->n / 2 : 0); /* without the values */
     int count = a->each * a->count + saved;
     mem_autofree struct safetensors_entry *entry = mem_array((size_t)count, sizeof *entry);
-    mem_autofree float *stage = mem_array((size_t)model_trainable(a->m), sizeof *stage);
+    mem_autofree float *stage = mem_array((size_t)a->factors->elements, sizeof *stage);
     if (!entry || !stage)
         return err_set(e, ERR_MEMORY, "no memory to export the adapter");
     for (int i = 0; i < count; i++)
@@ -458,7 +459,7 @@ static int write_adapter(const struct export *x, const char *folder, struct err 
     bool adaptive = t->lora.adalora.initial_rank;
     struct adapter a = {.m = x->model,
         .config = x->config,
-        .factors = model_trained(x->model),
+        .factors = model_whole_trained(x->model),
         .rank = adaptive ? t->lora.adalora.initial_rank : t->lora.rank,
         .each = adaptive ? 3 : 2};
     int rc = list_modules(&a, x->config, e);

@@ -318,6 +318,7 @@ int finished_run(const struct train_conf *c, struct jsonw *w, int64_t *count, st
         .spec = &f.spec,
         .budget_bytes = c->budget_bytes,
         .coll = c->coll,
+        .replicas = c->coll,
         .log_fd = -1,
         .metrics_fd = -1,
         .objective = objective_of(&f.spec.train)};

@@ -15,7 +15,7 @@
 void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *count)
 {
     int64_t batch = t->spec->train.batch_sequences;
-    data_share(batch, t->orders->world, t->orders->rank, first, count);
+    data_share(batch, train_replicas(t), train_replica(t), first, count);
     *first += (step - 1) * batch;
 }
 
@@ -159,8 +159,8 @@ int train_reduce(struct train *t, struct err *e)
         *e = l->failure;
         return -(int)e->code;
     }
-    int rc = start_lot(t, 0, l->open, e);
-    if (rc || (l->top < end && (rc = start_lot(t, l->top, end, e))))
+    int rc = pass_share_gradient(t->pass, e);
+    if (rc || (rc = start_lot(t, 0, l->open, e)) || (l->top < end && (rc = start_lot(t, l->top, end, e))))
         return rc;
     coll_reduce_join(t->replicas);
     return 0;

@@ -56,6 +56,7 @@ struct train {
     int64_t budget_bytes;
     struct coll *coll;     /* of the world */
     struct coll *replicas; /* of the ranks whose gradients are added: the data axis */
+    struct coll *tensor;   /* of the ranks that share one model; NULL: each has all of it */
     const struct objective *objective;
 
     struct weights *weights, *teacher; /* the second one NULL: there is none */
@@ -105,6 +106,21 @@ struct train {
 static inline bool train_leads(const struct train *t)
 {
     return t->orders->rank == 0;
+}
+
+/* Which of the data axis' ranks this is; with it those that share its model see the same samples. */
+static inline int train_replica(const struct train *t)
+{
+    return layout_place(&t->plan.layout, t->orders->rank).dp;
+}
+static inline int train_replicas(const struct train *t)
+{
+    return t->plan.layout.dp;
+}
+/* Of those, the one that speaks for all in sums over the world. */
+static inline bool train_counts(const struct train *t)
+{
+    return layout_place(&t->plan.layout, t->orders->rank).tp == 0;
 }
 
 /* Whatever train_open made, complete or not, is train_close's to free. */

@@ -143,12 +143,12 @@ static int compute_lot(struct train *t, int64_t from, int64_t n, struct err *e)
     float v[2 * LOT + 1] = {0}; /* the world's; the last: somebody wants to stop */
     const struct data *d;
     int64_t first, count;
-    data_share(n, t->orders->world, t->orders->rank, &first, &count);
+    data_share(n, train_replicas(t), train_replica(t), &first, &count);
     int rc = compute_share(t, from + first, count, v + 2 * first, e);
     if (rc)
         return rc;
     v[2 * LOT] = atomic_load(&t->door->stop) ? 1 : 0;
-    rc = coll_allreduce(t->coll, v, 2 * LOT + 1, DTYPE_F32, COLL_SUM, e);
+    rc = coll_allreduce(t->replicas, v, 2 * LOT + 1, DTYPE_F32, COLL_SUM, e);
     if (rc)
         return rc;
     for (int64_t i = 0; i < n; i++) {

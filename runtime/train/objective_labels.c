@@ -197,15 +197,15 @@ int train_judge_all(struct train *t, struct err *e)
     int64_t n;
     if (t->several) {
         float *points = several_points(t->several, &n);
-        return coll_allreduce(t->coll, points, n, DTYPE_F32, COLL_SUM, e);
+        return coll_allreduce(t->replicas, points, n, DTYPE_F32, COLL_SUM, e);
     }
     int32_t *counts =
         t->entities ? entities_counts(t->entities, &n) : classes_counts(t->classes, &n);
-    int rc = coll_allreduce(t->coll, counts, n, DTYPE_I32, COLL_SUM, e);
+    int rc = coll_allreduce(t->replicas, counts, n, DTYPE_I32, COLL_SUM, e);
     if (rc || t->entities)
         return rc;
     float *scores = classes_scores(t->classes, &n);
-    return n ? coll_allreduce(t->coll, scores, n, DTYPE_F32, COLL_SUM, e) : 0;
+    return n ? coll_allreduce(t->replicas, scores, n, DTYPE_F32, COLL_SUM, e) : 0;
 }
 
 /* -- reporting -- */

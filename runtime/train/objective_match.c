@@ -215,7 +215,7 @@ static int match_open(struct train *t, struct err *e)
              t->validation ? 0 : t->train_samples, e)) ||
         (t->test && (rc = view_open(t, &m->test, t->test, 0, e))))
         return rc;
-    data_share(batch, t->orders->world, 0, &first, &own); /* no rank has more */
+    data_share(batch, train_replicas(t), 0, &first, &own); /* no rank has more */
     int64_t texts = larger(2 * batch, larger(m->validation.texts, m->test.texts));
     int64_t pairs = larger(batch, larger(m->validation.pairs, m->test.pairs));
     if ((rc = room(t, &m->e, texts * dim, sizeof *m->e, e)) ||
@@ -262,7 +262,7 @@ static void fill(struct train *t, const struct data *d, int64_t text, int64_t j)
 static int put_together(struct train *t, float *x, int64_t count, struct err *e)
 {
     beat_phase(t->door->page, WIRE_PHASE_COLLECTIVE);
-    return coll_allreduce(t->coll, x, count, DTYPE_I32, COLL_SUM, e);
+    return coll_allreduce(t->replicas, x, count, DTYPE_I32, COLL_SUM, e);
 }
 
 static struct cosines cosines_of(const struct train *t, int64_t n)
@@ -383,7 +383,7 @@ static int embed_view(struct train *t, const struct view *v, struct err *e)
     const struct pass_input in = input_of(t);
     float *out = t->match->e;
     int64_t dim = t->config.dim, first, count;
-    data_share(v->texts, t->orders->world, t->orders->rank, &first, &count);
+    data_share(v->texts, train_replicas(t), train_replica(t), &first, &count);
     memset(out, 0, (size_t)(v->texts * dim) * sizeof *out);
     for (int64_t i = first, b; i < first + count; i += b) {
         int64_t most = 0;
@@ -442,7 +442,7 @@ static int rank_view(struct train *t, const struct view *v, struct err *e)
     struct match *m = t->match;
     int64_t count = v->queries * RANKING_FIGURES, first, own;
     memset(m->figures, 0, (size_t)count * sizeof *m->figures);
-    data_share(v->queries, t->orders->world, t->orders->rank, &first, &own);
+    data_share(v->queries, train_replicas(t), train_replica(t), &first, &own);
     for (int64_t q = first; q < first + own; q++) {
         rank_query(t, v, q);
         beat(t->door->page);

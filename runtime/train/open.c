@@ -284,6 +284,7 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
         .world = t->orders->world,
         .rank = t->orders->rank,
         .data = t->spec->parallelism.data,
+        .tensor = t->spec->parallelism.tensor,
         .zero_stage = t->spec->parallelism.zero_stage,
         .budget_bytes = (int64_t)((double)t->budget_bytes * BUDGET_SHARE) - t->host_bytes,
         .rows = info.host_readable ? 0 : GPU_ROWS,
@@ -292,17 +293,21 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     if (rc)
         return rc;
     const struct layout_group replicas = layout_group(&t->plan.layout, rank, LAYOUT_DATA);
-    rc = coll_group(t->coll, &replicas, &t->replicas, e);
-    if (rc)
+    const struct layout_group shares = layout_group(&t->plan.layout, rank, LAYOUT_TENSOR);
+    if ((rc = coll_group(t->coll, &replicas, &t->replicas, e)) ||
+        (shares.size > 1 && (rc = coll_group(t->coll, &shares, &t->tensor, e))) ||
+        (rc = model_config_share(&t->config, shares.index, shares.size, &conf->config, e)))
         return rc;
     conf->coll = t->replicas;
     conf->owners = t->plan.owners;
     conf->owner = t->plan.owner;
+    conf->tensor = t->optim_conf.tensor = t->tensor;
     /* Every rank must start the same reductions: none may be without a micro-batch. */
     t->lots_wanted =
-        coll_overlaps(t->replicas) && t->spec->train.batch_sequences >= t->orders->world;
+        coll_overlaps(t->replicas) && t->spec->train.batch_sequences >= t->plan.layout.dp;
     if (train_leads(t))
-        log_info("plan", LOG_I("data", t->plan.layout.dp), LOG_I("zeroStage", t->plan.owners > 1),
+        log_info("plan", LOG_I("data", t->plan.layout.dp), LOG_I("tensor", t->plan.layout.tp),
+            LOG_I("zeroStage", t->plan.owners > 1),
             LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total));
     conf->micro_sequences = t->plan.micro_sequences * t->objective->rows;
     conf->logit_rows = t->plan.logit_rows;

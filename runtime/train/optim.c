@@ -46,7 +46,7 @@ struct optim {
     int owners, owner;
     int64_t from, to; /* the own slice of the flat range */
     struct coll *coll;   /* of the owners; NULL: this is the only one */
-    float *sum;          /* (PASS_AHEAD), device: squares of the gradient, by step */
+    float *sum; /* (PASS_AHEAD), device: squares of the gradient, by step; and one for the way */
     int64_t last;        /* the step whose gradient the model holds */
     double scale;        /* of the gradient as backward leaves it */
     int64_t skipped;     /* steps that changed nothing */
@@ -262,7 +262,7 @@ static int alloc_all(struct optim *o, struct err *e)
     if (!o->runs)
         return err_set(e, ERR_MEMORY, "no memory for the optimizer");
     void *sum = NULL;
-    int rc = dev_alloc(o->dev, PASS_AHEAD * sizeof(float), &sum, e);
+    int rc = dev_alloc(o->dev, (PASS_AHEAD + 1) * sizeof(float), &sum, e);
     o->sum = sum;
     carve_runs(&o->conf, t, o->from, o->to, &o->memory, NULL, &o->muon);
     adalora_describe(&o->adalora, &o->conf.adalora, t, o->from, o->to);
@@ -576,7 +576,22 @@ void optim_set_scale(struct optim *o, double scale, int64_t skipped)
     o->skipped = skipped;
 }
 
-/* The gradient of the own slice as the update takes it, and its squares. */
+/* The squares of the tensors that are cut, or are not, in the own slice. */
+static void sum_squares(struct optim *o, bool cut, float *out)
+{
+    const struct tensors *t = model_trained(o->model);
+    for (int i = 0, end; i < t->count; i = end) {
+        for (end = i + 1; end < t->count && tensor_is_cut(&t->at[end]) == tensor_is_cut(&t->at[i]);)
+            end++;
+        int64_t from = t->at[i].offset, to = end_of(t, end - 1);
+        from = from > o->from ? from : o->from;
+        to = to < o->to ? to : o->to;
+        if (tensor_is_cut(&t->at[i]) == cut && from < to)
+            OP(o, sumsq, .count = to - from, .x = pass_gradient(o->pass) + from, .out = out);
+    }
+}
+
+/* The gradient of the own slice as the update takes it. */
 static void prepare_gradient(struct optim *o, int64_t step)
 {
     float *g = pass_gradient(o->pass) + o->from;
@@ -587,17 +602,34 @@ static void prepare_gradient(struct optim *o, int64_t step)
     if (masks(o, step))
         mask_gradient(o);
     adalora_regularise(&o->adalora, model_master(o->model), pass_gradient(o->pass));
-    dev_zero(o->dev, sum_of(o, step), sizeof(float));
-    if (count)
-        OP(o, sumsq, .count = count, .x = g, .out = sum_of(o, step));
 }
 
-static int add_sums(struct optim *o, int64_t step, struct err *e)
+static int add_up(struct coll *c, float *sum, enum coll_reduce op, struct err *e)
 {
-    int rc = o->coll ? coll_reduce_start(o->coll, sum_of(o, step), 1, DTYPE_F32, COLL_SUM, e) : 0;
-    if (!rc && o->coll)
-        coll_reduce_join(o->coll);
+    int rc = c ? coll_reduce_start(c, sum, 1, DTYPE_F32, op, e) : 0;
+    if (!rc && c)
+        coll_reduce_join(c);
     return rc;
+}
+
+/* The squares of the whole gradient. Of a model that is shared out those of what is cut are added
+   up over its ranks, and what all of them have counts once; the last reduction gives them the same
+   bits, whose slices may differ. */
+static int sum_gradient(struct optim *o, float *sum, struct err *e)
+{
+    float *rest = o->sum + PASS_AHEAD;
+    int rc;
+    dev_zero(o->dev, sum, sizeof *sum);
+    dev_zero(o->dev, rest, sizeof *rest);
+    sum_squares(o, true, sum);
+    sum_squares(o, false, o->conf.tensor ? rest : sum);
+    if ((rc = add_up(o->conf.tensor, sum, COLL_SUM, e)))
+        return rc;
+    if (o->conf.tensor)
+        OP(o, axpby, .count = 1, .x = rest, .x_type = DTYPE_F32, .y = sum, .y_type = DTYPE_F32,
+            .a = 1, .b = 1);
+    rc = add_up(o->coll, sum, COLL_SUM, e);
+    return rc ? rc : add_up(o->conf.tensor, sum, COLL_MAX, e);
 }
 
 /* Every rank takes the others' slices: beside zeros, their words add up to themselves. */
@@ -620,7 +652,8 @@ int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
     int rc;
     o->last = step;
     prepare_gradient(o, step);
-    if ((rc = add_sums(o, step, e)) || (grad_norm && (rc = optim_norm(o, step, grad_norm, e))))
+    if ((rc = sum_gradient(o, sum_of(o, step), e)) ||
+        (grad_norm && (rc = optim_norm(o, step, grad_norm, e))))
         return rc;
     for (int i = 0; i < o->run_count; i++)
         update_run(o, &o->runs[i], step);

@@ -48,7 +48,8 @@ struct optim_conf {
                             zero (runtime/train/sparsity.h); 0: none does */
     struct adalora_conf adalora; /* of adapters whose ranks are chosen */
     enum optimizer_state state;
-    uint64_t seed; /* of what BF16 states are rounded by */
+    uint64_t seed;       /* of what BF16 states are rounded by */
+    struct coll *tensor; /* of a model that is shared out; NULL: it is not */
 };
 
 /* The rate of step s = 1 .. steps: linear warm-up to learning_rate over warmup_steps, then the

@@ -41,14 +41,25 @@ static int refuse(struct model_conf c, const struct memplan *p, int64_t budget_b
     return rc;
 }
 
-static int check_data(const struct planner_input *in, struct err *e)
+static int check_data(const struct planner_input *in, int data, struct err *e)
 {
-    if (!in->data || in->data == in->world)
+    if (!in->data || in->data == data)
         return 0;
     return err_set(e, ERR_USER,
-        "spec.parallelism.data: %d, but the world has %d ranks (replicas x device.perReplica), "
-        "all of them on this axis; 0 takes as many as there are",
-        in->data, in->world);
+        "spec.parallelism.data: %d, but of the world's %d ranks (replicas x device.perReplica) %d "
+        "are on this axis; 0 takes as many as there are",
+        in->data, in->world, data);
+}
+
+static int lay_out(const struct planner_input *in, struct layout *out, struct err *e)
+{
+    int tensor = in->tensor > 1 ? in->tensor : 1;
+    *out = (struct layout){in->world / tensor, tensor, 1, 1, 1};
+    if (in->world % tensor)
+        return err_set(e, ERR_USER, "spec.parallelism.tensor: %d, which does not divide %d ranks",
+            tensor, in->world);
+    int rc = layout_check(out, in->world, e);
+    return rc ? rc : check_data(in, out->dp, e);
 }
 
 /* By how many ranks of the data axis the optimizer's state is divided. */
@@ -57,16 +68,24 @@ static int owners_of(const struct planner_input *in, const struct layout *l)
     return in->zero_stage && l->dp > 1 ? l->dp : 0;
 }
 
+/* The model of a rank; the first one's share is the largest. */
+static int share_model(const struct planner_input *in, const struct layout *l, int rank,
+    struct model_conf *out, struct err *e)
+{
+    *out = in->model;
+    return model_config_share(&in->model.config, layout_place(l, rank).tp, l->tp, &out->config, e);
+}
+
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e)
 {
-    struct planner_plan p = {.layout = {in->world, 1, 1, 1, 1}};
-    struct model_conf c = in->model;
-    int64_t share = (in->batch_sequences + in->world - 1) / in->world;
+    struct planner_plan p = {.micro_sequences = 0};
+    struct model_conf c;
+    int rc;
+    if ((rc = lay_out(in, &p.layout, e)) || (rc = share_model(in, &p.layout, 0, &c, e)))
+        return rc;
+    int64_t share = (in->batch_sequences + p.layout.dp - 1) / p.layout.dp;
     int64_t rows = in->rows ? in->rows : PLANNER_ROWS;
     int64_t micro = rows / (c.sequence_length > 0 ? c.sequence_length : 1) / sample_rows(in);
-    int rc = layout_check(&p.layout, in->world, e);
-    if (rc || (rc = check_data(in, e)))
-        return rc;
     c.owners = p.owners = owners_of(in, &p.layout);
     c.owner = p.owner = -1;
     c.logit_rows = p.logit_rows = logit_rows(in);
@@ -88,13 +107,14 @@ int planner_plan(const struct planner_input *in, struct planner_plan *out, struc
 
 int planner_measure(const struct planner_input *in, struct planner_plan *out, struct err *e)
 {
-    struct model_conf c = in->model;
+    struct model_conf c;
     struct memplan memory;
+    int rc;
+    if ((rc = layout_check(&out->layout, in->world, e)) ||
+        (rc = share_model(in, &out->layout, in->rank, &c, e)))
+        return rc;
     c.micro_sequences = out->micro_sequences * sample_rows(in);
     c.logit_rows = out->logit_rows;
-    int rc = layout_check(&out->layout, in->world, e);
-    if (rc)
-        return rc;
     c.owners = owners_of(in, &out->layout);
     c.owner = layout_place(&out->layout, in->rank).dp;
     if ((rc = memplan_model(&c, NULL, &memory, e)) ||

@@ -1,7 +1,7 @@
 /*
  * planner: picks layout and micro-batch from the model, the world and the memory a rank may use.
- * Pure: same input, same plan. Now: data parallel over the whole world, the optimizer's state
- * divided over it where that is asked for.
+ * Pure: same input, same plan. Now: tensor parallel as it is told, data parallel with the rest, the
+ * optimizer's state divided over that where it is asked for.
  */
 #ifndef RUNTIME_TRAIN_PLANNER_H
 #define RUNTIME_TRAIN_PLANNER_H
@@ -18,6 +18,7 @@ struct planner_input {
     int64_t sample_rows;     /* sequences of the model that one of these is; 0: one */
     int world, rank;
     int data;             /* ranks that the data axis is to have; 0: as many as there are */
+    int tensor;           /* ranks that share one model; 0: each has all of it */
     int zero_stage;       /* 0, 1 */
     int64_t budget_bytes; /* of one rank */
     int64_t rows;         /* of a micro-batch, from which on more gain nothing; 0: a processor's */

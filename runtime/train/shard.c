@@ -21,6 +21,7 @@ void shard_range(int64_t total, int world, int rank, int64_t *first, int64_t *co
 }
 
 struct shard_part { /* what goes by one name */
+    const struct tensor *of;
     char name[160];
     enum dtype type;
     char *at;             /* device */
@@ -35,6 +36,7 @@ static void name_part(struct shard_part *x, const struct tensor *p, const char *
     const char *of, const struct shard_part *what)
 {
     *x = *what;
+    x->of = p;
     snprintf(x->name, sizeof x->name, "%s%s%s", p->name, suffix, of);
 }
 
@@ -81,6 +83,61 @@ static void find_range(
     *end = *end < x->first + x->count ? *end : x->first + x->count;
 }
 
+/* -- shares of a tensor, which are rectangles of the whole -- */
+
+/* Of elements [at, at + n) of a share, the most from the first on that are a rectangle: whole rows,
+   or some of one. */
+static struct ckpt_piece piece_of(const struct tensor *p, int64_t at, int64_t n)
+{
+    int64_t width = p->shape[1], row = at / width, column = at % width;
+    struct ckpt_piece x = {.rows = p->whole[0],
+        .columns = p->whole[1],
+        .row = p->begin[0] + row,
+        .column = p->begin[1] + column,
+        .height = 1,
+        .width = n < width - column ? n : width - column};
+    if (!column && n >= width) {
+        x.width = width;
+        x.height = n / width;
+    }
+    return x;
+}
+
+static int put(
+    struct ckpt_writer *w, const struct shard_part *x, int64_t at, int64_t n, const char *data,
+    struct err *e)
+{
+    if (!tensor_is_cut(x->of))
+        return ckpt_put(w, x->name, x->total, at, n, x->type, data, e);
+    for (int64_t done = 0; done < n;) {
+        const struct ckpt_piece piece = piece_of(x->of, at + done, n - done);
+        int rc = ckpt_put_piece(
+            w, x->name, &piece, x->type, data + done * dtype_block_bytes(x->type), e);
+        if (rc)
+            return rc;
+        done += piece.height * piece.width;
+    }
+    return 0;
+}
+
+static int get(struct ckpt_reader *r, const struct shard_part *x, int64_t at, int64_t n, char *data,
+    struct err *e)
+{
+    if (!tensor_is_cut(x->of))
+        return ckpt_get(r, x->name, x->total, at, n, x->type, data, e);
+    for (int64_t done = 0; done < n;) {
+        const struct ckpt_piece piece = piece_of(x->of, at + done, n - done);
+        int rc = ckpt_get_piece(
+            r, x->name, &piece, x->type, data + done * dtype_block_bytes(x->type), e);
+        if (rc)
+            return rc;
+        done += piece.height * piece.width;
+    }
+    return 0;
+}
+
+/* -- writing and reading -- */
+
 static int write_part(struct ckpt_writer *w, struct dev *d, const struct shard_part *p,
     int64_t from, int64_t to, void *stage, struct err *e)
 {
@@ -88,7 +145,7 @@ static int write_part(struct ckpt_writer *w, struct dev *d, const struct shard_p
         n = to - at < STAGE_ELEMENTS ? to - at : STAGE_ELEMENTS;
         int64_t size = dtype_block_bytes(p->type);
         dev_download(d, stage, p->at + (at - p->first) * size, (size_t)(n * size));
-        int rc = ckpt_put(w, p->name, p->total, at, n, p->type, stage, e);
+        int rc = put(w, p, at, n, stage, e);
         if (rc)
             return rc;
     }
@@ -96,7 +153,7 @@ static int write_part(struct ckpt_writer *w, struct dev *d, const struct shard_p
 }
 
 int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct optim *o, int world,
-    int rank, struct err *e)
+    int rank, bool writes_alike, struct err *e)
 {
     mem_autofree float *stage = mem_array(STAGE_ELEMENTS, sizeof *stage);
     if (!stage)
@@ -107,6 +164,8 @@ int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct op
     for (int i = 0; i < t->count; i++) {
         const struct tensor *p = &t->at[i];
         struct shard_part parts[PARTS];
+        if (!tensor_is_cut(p) && !writes_alike)
+            continue;
         int64_t from = first - p->offset, to = first + count - p->offset, begin, end;
         from = from > 0 ? from : 0;
         to = to < p->count ? to : p->count;
@@ -127,7 +186,7 @@ static int read_part(
     for (int64_t at = 0, n; at < p->count; at += n) {
         n = p->count - at < STAGE_ELEMENTS ? p->count - at : STAGE_ELEMENTS;
         int64_t size = dtype_block_bytes(p->type);
-        int rc = ckpt_get(r, p->name, p->total, p->first + at, n, p->type, stage, e);
+        int rc = get(r, p, p->first + at, n, stage, e);
         if (rc)
             return rc;
         dev_upload(d, p->at + at * size, stage, (size_t)(n * size));

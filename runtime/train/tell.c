@@ -93,6 +93,8 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
 int train_log_samples(struct train *t, int64_t step, struct err *e)
 {
     int64_t first, count;
+    if (!train_counts(t)) /* another has taken them, too */
+        return 0;
     train_share(t, step, &first, &count);
     buf_reset(&t->line);
     buf_printf(&t->line, "%lld %lld %lld", (long long)step, (long long)first, (long long)count);

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "runtime/model/shares.h"
 #include "runtime/train/export.h"
 #include "runtime/train/internal.h"
 
@@ -31,7 +32,8 @@ static int enqueue_step(struct train *t, int64_t step, struct err *e)
     /* Every step, for no other wait for the device has a deadline. The update is still to be done
        then, and what comes next is enqueued meanwhile. A step later, launches and uploads would
        stand behind a reduction that may never end, and wait for room among themselves. */
-    if (rc || (rc = coll_reduce_wait(t->replicas, e)) || (rc = optim_choose(t->optim, step, e)))
+    if (rc || (t->tensor && (rc = coll_reduce_wait(t->tensor, e))) ||
+        (rc = coll_reduce_wait(t->replicas, e)) || (rc = optim_choose(t->optim, step, e)))
         return rc;
     return train_prune(t, step, e);
 }
@@ -84,6 +86,8 @@ static int settle(
     int more = loop->sums > 1 ? loop->sums : 0;
     if (rc || (rc = loop->sums_fn(t, sums, e)))
         return rc;
+    for (int i = 0; i < n + more && !train_counts(t); i++)
+        sums[i] = 0;
     for (int i = 0; i < n; i++)
         v[i] = (float)(sums[i] / (double)train_labels(t, t->state.step + 1 + i));
     v[n] = atomic_load(&t->door->stop) ? 1 : 0;
@@ -258,6 +262,17 @@ static int run_steps(struct train *t, struct err *e)
 
 /* -- ending -- */
 
+/* Rank 0 writes what those that share its model tell it. */
+static int write_output(struct train *t, const struct export *x, struct err *e)
+{
+    if (train_replica(t))
+        return 0;
+    if (!train_leads(t))
+        return shares_answer(t->model, e);
+    int rc = export_model(x, e);
+    return rc || !t->tensor ? rc : shares_end(t->model, e);
+}
+
 static int finish(struct train *t, struct err *e)
 {
     int rc;
@@ -275,8 +290,7 @@ static int finish(struct train *t, struct err *e)
         .page = t->door->page,
         .embeds = t->objective->headless,
         .report = &t->report};
-    if (train_leads(t))
-        rc = export_model(&x, e);
+    rc = write_output(t, &x, e);
     return rc ? rc : coll_barrier(t->coll, e);
 }
 

@@ -1,0 +1,38 @@
+/*
+ * parallel: sums in the order of the ranks, so that all have the same bits.
+ */
+#include "runtime/model/parallel.h"
+
+static void sum(struct parallel *p, void *x, int64_t count, enum dtype t)
+{
+    if (p->failure.code != ERR_NONE)
+        return;
+    if (!coll_reduce_start(p->ranks, x, count, t, COLL_SUM, &p->failure))
+        coll_reduce_join(p->ranks);
+}
+
+void parallel_sum(const struct batch *s, void *x, int64_t count)
+{
+    sum(s->parallel, x, count, s->t);
+}
+
+void parallel_sum_shared(struct parallel *p, const struct tensors *t, float *gradient)
+{
+    for (int i = 0, end; p->ranks && i < t->count; i = end) {
+        end = i + 1;
+        if (!tensor_is_shared(&t->at[i]))
+            continue;
+        while (end < t->count && tensor_is_shared(&t->at[end]))
+            end++;
+        const struct tensor *first = &t->at[i], *last = &t->at[end - 1];
+        sum(p, gradient + first->offset, last->offset + last->count - first->offset, DTYPE_F32);
+    }
+}
+
+int parallel_check(struct parallel *p, struct err *e)
+{
+    if (p->failure.code == ERR_NONE)
+        return p->ranks ? coll_reduce_wait(p->ranks, e) : 0;
+    *e = p->failure;
+    return -(int)e->code;
+}
