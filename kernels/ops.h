@@ -320,10 +320,10 @@ struct op_expert_quant_matmul {
 
    Vocabulary-parallel (arXiv:1909.08053): the columns are [first, first + v) of a wider vocabulary.
    stage STATS writes top (n) = the row's greatest logit and sum (n) = sum of exp(logit - top); the
-   ranks take the maximum M of top, and the sum S of sum * exp(top - M); stage FINISH reads M and S
-   from top and sum, and gives loss = log S + M - logit[target] where the target is in these
+   ranks take the maximum M of top; stage MEET reads it from most, and sum *= exp(top - most); the
+   ranks take the sum S of sum; stage FINISH reads M and S from top and sum, and gives loss = log S + M - logit[target] where the target is in these
    columns, 0 elsewhere, and the gradient as above. */
-enum op_xent_stage { OP_XENT_WHOLE, OP_XENT_STATS, OP_XENT_FINISH };
+enum op_xent_stage { OP_XENT_WHOLE, OP_XENT_STATS, OP_XENT_MEET, OP_XENT_FINISH };
 struct op_xent {
     int64_t n, v, ld;
     void *logits;
@@ -336,6 +336,7 @@ struct op_xent {
     enum op_xent_stage stage;
     int64_t first;    /* 0 when the vocabulary is whole */
     float *top, *sum; /* (n); NULL when the stage is WHOLE */
+    const float *most; /* (n); stage MEET */
     enum dtype t;
 };
 

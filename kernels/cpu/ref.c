@@ -289,6 +289,10 @@ void op_ref_xent(struct dev *d, const struct op_xent *a)
     (void)d;
     for (int64_t i = 0; i < a->n; i++) {
         double top, sum;
+        if (a->stage == OP_XENT_MEET) {
+            a->sum[i] = (float)(a->sum[i] * exp((double)a->top[i] - a->most[i]));
+            continue;
+        }
         if (a->stage == OP_XENT_FINISH) {
             ref_xent_finish(a, i, a->top[i], a->sum[i]);
             continue;

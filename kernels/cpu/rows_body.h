@@ -365,6 +365,8 @@ ISA_INLINE void rows_xent(enum dtype t, const struct op_xent *a, int64_t i)
     int64_t row = i * a->ld;
     if (a->stage == OP_XENT_STATS) {
         a->top[i] = rows_xent_stats(t, a, row, &a->sum[i]);
+    } else if (a->stage == OP_XENT_MEET) {
+        a->sum[i] *= math_exp(a->top[i] - a->most[i]);
     } else if (a->target[i] < 0) {
         a->loss[i] = 0;
         if (a->backward && a->gradient16)

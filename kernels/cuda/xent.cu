@@ -1,6 +1,6 @@
 /*
  * xent: softmax cross-entropy with its gradient, in place of the logits or beside them in 16 bits,
- * whole or over a part of the vocabulary (OP_XENT_STATS, OP_XENT_FINISH). One block a row.
+ * whole or over a part of the vocabulary (OP_XENT_STATS and what follows it). One block a row.
  *
  * A row is read from memory once: one pass keeps a running maximum and the sum of exponentials
  * relative to it in each thread; the pass that writes the gradient goes backwards through the row,
@@ -161,6 +161,11 @@ __global__ void __launch_bounds__(XENT_THREADS_LONG) xent_kernel(struct op_xent 
             a.top[i] = s.top;
             a.sum[i] = s.sum;
         }
+        return;
+    }
+    if (a.stage == OP_XENT_MEET) {
+        if (threadIdx.x == 0)
+            a.sum[i] *= expf(a.top[i] - a.most[i]);
         return;
     }
     if (a.target[i] < 0) {

@@ -12,11 +12,12 @@
 static int check_ids(const struct model_config *c, struct err *e)
 {
     const int32_t ids[] = {c->bos_id, c->eos_id, c->pad_id};
+    int64_t vocab = model_config_is_share(c) ? c->share.vocab : c->vocab;
     if (c->more_eos_count < 0 || c->more_eos_count > MODEL_EOS_LIMIT - 1)
         return err_set(e, ERR_DATA, "more than %d end tokens", MODEL_EOS_LIMIT);
     for (int i = 0; i < 3 + c->more_eos_count; i++) {
         int32_t id = i < 3 ? ids[i] : c->more_eos[i - 3];
-        if (id < -1 || id >= c->vocab)
+        if (id < -1 || id >= vocab)
             return err_set(e, ERR_DATA, "special token %d lies outside the vocabulary", id);
     }
     return 0;
@@ -108,6 +109,7 @@ int model_config_share(const struct model_config *whole, int index, int size,
 {
     struct model_config c = *whole;
     int64_t least = whole->kv_heads < whole->ffn_dim ? whole->kv_heads : whole->ffn_dim;
+    least = least < whole->vocab ? least : whole->vocab;
     if (size > 1 && whole->experts)
         return err_set(
             e, ERR_USER, "spec.parallelism.tensor: %d, but a mixture of experts is not cut", size);
@@ -120,10 +122,13 @@ int model_config_share(const struct model_config *whole, int index, int size,
         c.share = (struct model_share){.heads = whole->heads,
             .kv_heads = whole->kv_heads,
             .ffn_dim = whole->ffn_dim,
+            .vocab = whole->vocab,
+            .first_token = part_begins(whole->vocab, index, size),
             .first_kv_head = part_begins(whole->kv_heads, index, size),
             .first_ffn = part_begins(whole->ffn_dim, index, size)};
         c.kv_heads = part_begins(whole->kv_heads, index + 1, size) - c.share.first_kv_head;
         c.ffn_dim = part_begins(whole->ffn_dim, index + 1, size) - c.share.first_ffn;
+        c.vocab = part_begins(whole->vocab, index + 1, size) - c.share.first_token;
         c.heads = c.kv_heads * group;
     }
     *out = c;
@@ -142,6 +147,7 @@ void model_config_whole(struct model_config *c)
     c->heads = c->share.heads;
     c->kv_heads = c->share.kv_heads;
     c->ffn_dim = c->share.ffn_dim;
+    c->vocab = c->share.vocab;
     c->share = (struct model_share){0};
 }
 

@@ -21,11 +21,11 @@ enum activation_kind {                   /* GELU has no gate */
 enum position_kind { POSITIONS_ROTARY, POSITIONS_LEARNED };
 
 /* What a rank of tensor parallelism has of a model (Shoeybi et al., arXiv:1909.08053): some of the
-   key/value heads with the heads that read them, and some of the feed-forward's columns, which
-   lie one behind the other. Zeros: all of it. */
+   key/value heads with the heads that read them, of the feed-forward's columns and of the
+   vocabulary's rows, each of them one behind the other. Zeros: all of it. */
 struct model_share {
-    int64_t heads, kv_heads, ffn_dim; /* of the whole model */
-    int64_t first_kv_head, first_ffn; /* where the share begins */
+    int64_t heads, kv_heads, ffn_dim, vocab;       /* of the whole model */
+    int64_t first_kv_head, first_ffn, first_token; /* where the share begins */
 };
 
 #define MODEL_EOS_LIMIT     16   /* tokens that end a text */
@@ -64,7 +64,7 @@ struct model_config {
     int64_t experts, experts_per_token, expert_ffn_dim;
     bool norm_topk;          /* the weights of those chosen are divided by their sum */
     float balance_loss_coef; /* of the loss that keeps experts evenly loaded, in training */
-    struct model_share share; /* heads, kv_heads and ffn_dim are this share's */
+    struct model_share share; /* heads, kv_heads, ffn_dim and vocab are this share's */
 };
 
 int model_config_read(const char *path, struct model_config *out, struct err *e); /* config.json */

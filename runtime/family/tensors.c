@@ -198,11 +198,24 @@ static int64_t extent_of_whole(const struct model_config *c, enum extent x, int6
     const struct model_share *s = &c->share;
     int64_t kv = s->first_kv_head * c->head_dim;
     *begin = 0;
-    if (!model_config_is_share(c) || (x != EXTENT_Q && x != EXTENT_KV && x != EXTENT_FFN))
+    if (!model_config_is_share(c))
         return extent_of(c, x);
-    *begin = x == EXTENT_FFN ? s->first_ffn : x == EXTENT_KV ? kv : kv * (s->heads / s->kv_heads);
-    return x == EXTENT_FFN ? s->ffn_dim
-                           : (x == EXTENT_KV ? s->kv_heads : s->heads) * c->head_dim;
+    switch (x) {
+    case EXTENT_Q:
+        *begin = kv * (s->heads / s->kv_heads);
+        return s->heads * c->head_dim;
+    case EXTENT_KV:
+        *begin = kv;
+        return s->kv_heads * c->head_dim;
+    case EXTENT_FFN:
+        *begin = s->first_ffn;
+        return s->ffn_dim;
+    case EXTENT_VOCAB:
+        *begin = s->first_token;
+        return s->vocab;
+    default:
+        return extent_of(c, x);
+    }
 }
 
 /* A bias, a B and lengths have a matrix' rows, an A has its columns. */

@@ -3,6 +3,8 @@
  */
 #include "runtime/model/embed.h"
 
+#include "runtime/model/parallel.h"
+
 void embed_bind(struct embed *w, const struct model *m, float *gradient)
 {
     w->table = model_bind(m, TENSOR_EMBED, TENSOR_WEIGHT, -1, gradient, &w->dtable);
@@ -18,6 +20,8 @@ void embed_carve(struct embed *w, const struct batch *s, struct carve *kept)
     if (s->t != DTYPE_F32 && dtype_block(w->table.type) > 1)
         w->wide =
             carve_tensor(kept, s->n < WIDE_ROWS ? s->n : WIDE_ROWS, s->config->dim, DTYPE_F32);
+    if (model_config_is_share(s->config))
+        w->own = carve_tensor(kept, carve_plus(s->n, 1), s->config->dim, s->t);
     if (!s->config->embed_norm)
         return;
     w->sum = carve_tensor(kept, s->n, s->config->dim, s->t);
@@ -51,11 +55,28 @@ static void take_rows(const struct batch *s, const struct embed *w, void *x)
     }
 }
 
+/* The same from the rows that this share has, and a row of zeros for each token that it has not. */
+static void take_own_rows(const struct batch *s, const struct embed *w, void *x)
+{
+    int64_t dim = s->config->dim;
+    struct batch own = *s;
+    own.n = s->own;
+    if (s->own)
+        add_rows(&own, &w->table, s->config->vocab, s->own_ids, false, w->own);
+    dev_zero(
+        s->dev, at_element(w->own, s->own * dim, s->t), (size_t)(dim * dtype_block_bytes(s->t)));
+    batch_take_rows(s, s->n, s->own_slots, w->own, s->own + 1, x); /* (own + 1, C) -> (N, C) */
+    parallel_sum(s, x, s->n * dim);
+}
+
 void embed_forward(const struct batch *s, const struct embed *w, void *x)
 {
     const struct model_config *c = s->config;
     void *sum = c->embed_norm ? w->sum : x;
-    take_rows(s, w, sum);
+    if (w->own)
+        take_own_rows(s, w, sum);
+    else
+        take_rows(s, w, sum);
     add_rows(s, &w->positions, c->context, s->position, true, sum);
     add_rows(s, &w->types, c->types, s->types, true, sum);
     if (c->embed_norm)
@@ -70,6 +91,16 @@ static void rows_back(
             .dtable = dtable, .t = s->t);
 }
 
+static void own_rows_back(const struct batch *s, const struct embed *w, const void *dsum)
+{
+    struct batch own = *s;
+    own.n = s->own;
+    if (!w->dtable || !s->own)
+        return;
+    batch_take_rows(s, s->own, s->own_rows, dsum, s->n, w->own); /* (N, C) -> (own, C) */
+    rows_back(&own, w->dtable, s->config->vocab, s->own_ids, w->own);
+}
+
 void embed_backward(const struct batch *s, const struct embed *w)
 {
     const struct model_config *c = s->config;
@@ -78,7 +109,10 @@ void embed_backward(const struct batch *s, const struct embed *w)
         dsum = s->dh;
         norm_backward(s, &w->norm, w->sum, s->dx, dsum, false);
     }
-    rows_back(s, w->dtable, c->vocab, s->ids, dsum);
+    if (w->own)
+        own_rows_back(s, w, dsum);
+    else
+        rows_back(s, w->dtable, c->vocab, s->ids, dsum);
     rows_back(s, w->dpositions, c->context, s->position, dsum);
     if (w->dtypes) /* of the one row that counts */
         OP(s, bias_back, .n = s->n, .c = c->dim, .ld = c->dim, .dy = dsum, .dbias = w->dtypes,

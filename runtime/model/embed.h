@@ -17,6 +17,7 @@ struct embed {
     float *dtable, *dpositions, *dtypes; /* NULL when frozen */
     struct norm norm;
     void *sum;   /* (N, C) what the norm is of, kept; NULL: no norm */
+    void *own;   /* (N + 1, C) of a share of the vocabulary: the rows that it has, scratch */
     float *wide; /* some rows of a quantized table on their way to 16 bits: scratch; else NULL */
 };
 

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "runtime/door/beat.h"
 #include "runtime/model/gemm.h"
+#include "runtime/model/parallel.h"
 
 /* SmolLM2's 49,152 words: 512 rows, 96 MiB of F32. */
 #define LOGIT_BYTES    (96 << 20)
@@ -63,6 +64,12 @@ void head_bind(struct head *w, const struct model *m, float *gradient)
     w->columns = chunk_columns(&m->conf);
 }
 
+/* Are the columns of logits some of the vocabulary's? */
+static bool is_share(const struct batch *s)
+{
+    return model_config_is_share(s->config) && !s->config->labels;
+}
+
 static void carve_panel(struct head *w, const struct batch *s, struct carve *c)
 {
     blocks_carve(&w->blocks, s, PANEL_ROWS, c);
@@ -79,6 +86,11 @@ void head_carve(struct head *w, const struct batch *s, struct carve *c)
     w->logits = carve_tensor(c, w->rows, w->columns, DTYPE_F32);
     if (s->train && !s->frozen && s->t != DTYPE_F32)
         w->dlogits = carve_tensor(c, w->rows, w->columns, s->t);
+    if (is_share(s)) {
+        w->top = carve_tensor(c, w->rows, 1, DTYPE_F32);
+        w->total = carve_tensor(c, w->rows, 1, DTYPE_F32);
+        w->most = carve_tensor(c, w->rows, 1, DTYPE_F32);
+    }
     if (w->blocks.rows)
         carve_panel(w, s, c);
     if (s->config->masked)
@@ -140,10 +152,26 @@ struct scaling {       /* of gradients */
     bool backward;
 };
 
+/* Of the whole vocabulary, from the columns that each rank has: the greatest logit of each of n rows
+   to w->most, and the sum of the exponentials relative to it to w->total. */
+static void rows_meet(const struct batch *s, const struct head *w, int64_t n)
+{
+    OP(s, xent, .n = n, .v = width(s->config), .ld = w->columns, .logits = w->logits,
+        .stage = OP_XENT_STATS, .top = w->top, .sum = w->total, .t = DTYPE_F32);
+    dev_copy(s->dev, w->most, w->top, (size_t)n * sizeof *w->top);
+    parallel_reduce(s, w->most, n, COLL_MAX);
+    OP(s, xent, .n = n, .v = width(s->config), .ld = w->columns, .logits = w->logits,
+        .stage = OP_XENT_MEET, .top = w->top, .sum = w->total, .most = w->most, .t = DTYPE_F32);
+    parallel_reduce(s, w->total, n, COLL_SUM);
+}
+
 /* logits (n, V) become gradients, if told so. */
 static void rows_xent(const struct batch *s, const struct head *w, int64_t n,
     const int32_t *targets, float *loss, const struct scaling *g)
 {
+    bool share = is_share(s);
+    if (share)
+        rows_meet(s, w, n);
     for (int64_t i = 0, part; i < n; i += part) {
         int64_t left = s->tokens - (g->row + i) % s->tokens;
         part = g->each && left < n - i ? left : n - i;
@@ -151,8 +179,13 @@ static void rows_xent(const struct batch *s, const struct head *w, int64_t n,
             .logits = w->logits + i * w->columns, .target = targets + i, .loss = loss + i,
             .scale = g->each ? g->each[(g->row + i) / s->tokens] : g->all, .backward = g->backward,
             .gradient16 = w->dlogits ? w->dlogits + i * w->columns : NULL, .f16 = s->t == DTYPE_F16,
-            .t = DTYPE_F32);
+            .stage = share ? OP_XENT_FINISH : OP_XENT_WHOLE,
+            
+            .first = share ? s->config->share.first_token : 0, .top = share ? w->most + i : NULL,
+            .sum = share ? w->total + i : NULL, .t = DTYPE_F32);
     }
+    if (share)
+        parallel_reduce(s, loss, n, COLL_SUM);
 }
 
 /* The same rows' logits by the teacher, and loss and gradient of both. */
@@ -247,6 +280,8 @@ static void rows_loss(const struct batch *s, const struct head *w, int64_t n, co
         return;
     const void *dlogits = w->dlogits ? (const void *)w->dlogits : w->logits;
     rows_backward(s, w, &g, dlogits, dh);
+    if (is_share(s))
+        parallel_sum(s, dh, n * c->dim);
     if (w->dw)
         gemm_dw(s, &g, dlogits, h, w->dw);
     if (w->dbias)

@@ -34,6 +34,7 @@ struct head {
     int64_t columns;   /* from row to row: V, in training padded */
     float *logits;     /* (R, V); with backward overwritten, in F32 training */
     uint16_t *dlogits; /* (R, V) t; in F32 training the gradient takes the logits' place */
+    float *top, *total, *most; /* (R) of a share of the vocabulary: op_xent's stages; else NULL */
     const struct head_teacher *teacher; /* its predictions are learnt, too, in backward; or NULL */
     /* of labels of whole texts */
     struct stored pooler;          /* (C, C) */

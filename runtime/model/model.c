@@ -298,10 +298,12 @@ void model_master_changed(struct model *m)
 int model_check_ids(
     const struct model *m, const int32_t *ids, int64_t n, int32_t least, struct err *e)
 {
+    struct model_config whole = m->conf.config;
+    model_config_whole(&whole);
     for (int64_t i = 0; i < n; i++)
-        if (ids[i] < least || ids[i] >= m->conf.config.vocab)
+        if (ids[i] < least || ids[i] >= whole.vocab)
             return err_set(e, ERR_DATA, "token %d is outside the vocabulary of %lld", ids[i],
-                (long long)m->conf.config.vocab);
+                (long long)whole.vocab);
     return 0;
 }
 

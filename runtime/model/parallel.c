@@ -3,17 +3,23 @@
  */
 #include "runtime/model/parallel.h"
 
-static void sum(struct parallel *p, void *x, int64_t count, enum dtype t)
+static void reduce(
+    struct parallel *p, void *x, int64_t count, enum dtype t, enum coll_reduce op)
 {
     if (p->failure.code != ERR_NONE)
         return;
-    if (!coll_reduce_start(p->ranks, x, count, t, COLL_SUM, &p->failure))
+    if (!coll_reduce_start(p->ranks, x, count, t, op, &p->failure))
         coll_reduce_join(p->ranks);
 }
 
 void parallel_sum(const struct batch *s, void *x, int64_t count)
 {
-    sum(s->parallel, x, count, s->t);
+    reduce(s->parallel, x, count, s->t, COLL_SUM);
+}
+
+void parallel_reduce(const struct batch *s, float *x, int64_t count, enum coll_reduce op)
+{
+    reduce(s->parallel, x, count, DTYPE_F32, op);
 }
 
 void parallel_sum_shared(struct parallel *p, const struct tensors *t, float *gradient)
@@ -25,7 +31,8 @@ void parallel_sum_shared(struct parallel *p, const struct tensors *t, float *gra
         while (end < t->count && tensor_is_shared(&t->at[end]))
             end++;
         const struct tensor *first = &t->at[i], *last = &t->at[end - 1];
-        sum(p, gradient + first->offset, last->offset + last->count - first->offset, DTYPE_F32);
+        reduce(p, gradient + first->offset, last->offset + last->count - first->offset, DTYPE_F32,
+            COLL_SUM);
     }
 }
 

@@ -2,8 +2,10 @@
  * parallel: what the ranks of tensor parallelism owe one another (Shoeybi et al., arXiv:1909.08053).
  * Each has some heads and some columns of the feed-forward (model_config_share). What attention and
  * feed-forward add to the residual is then a sum over the ranks, in forward; and so is the gradient
- * of what they read, in backward. All else, norms, embeddings, the head, every rank computes alike
- * from the same numbers, so its gradients are equal to the bit without a word. Only what every rank
+ * of what they read, in backward; so too the rows of the embedding, the sums of softmax and the
+ * gradient of what the head reads, of a vocabulary that each has some rows of. All else, norms,
+ * positions, classifiers, every rank computes alike from the same numbers, so its gradients are
+ * equal to the bit without a word. Only what every rank
  * has and yet uses for its own share, the norms of heads and one factor of each adapter
  * (tensor_is_shared), has a gradient that is to be added up when a step's backward is done.
  *
@@ -25,6 +27,8 @@ struct parallel {
 
 /* x (count), of the batch's type, becomes its sum over the ranks; enqueued behind what made it. */
 void parallel_sum(const struct batch *s, void *x, int64_t count);
+/* The same of F32, or the greatest. */
+void parallel_reduce(const struct batch *s, float *x, int64_t count, enum coll_reduce op);
 /* gradient: a flat range of F32 beside t. Likewise, of those that are shared. */
 void parallel_sum_shared(struct parallel *p, const struct tensors *t, float *gradient);
 /* Before the host waits for the device: with a deadline, for what was enqueued. */

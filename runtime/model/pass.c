@@ -25,6 +25,8 @@ struct pass {
     float *gradient;
     bool gradient_owned;
     int32_t *ids, *targets, *position; /* (N) */
+    int32_t *own_ids, *own_rows, *own_slots; /* (N) of a share of the vocabulary; else NULL */
+    int64_t own;
     int32_t *types;                    /* (N) zeros; NULL: no types */
     int32_t *lengths;                  /* (B) */
     int32_t *sees_from;                /* (N); NULL: neither a window nor documents */
@@ -69,6 +71,11 @@ static void pass_carve(struct pass *p)
     bool several = p->batch.config->several && labels > n;
     p->targets = carve_tensor(c, several ? labels : n, 1, DTYPE_I32);
     p->position = carve_tensor(c, n, 1, DTYPE_I32);
+    if (model_config_is_share(p->batch.config)) {
+        p->own_ids = carve_tensor(c, n, 1, DTYPE_I32);
+        p->own_rows = carve_tensor(c, n, 1, DTYPE_I32);
+        p->own_slots = carve_tensor(c, n, 1, DTYPE_I32);
+    }
     p->lengths = carve_tensor(c, p->batch.b, 1, DTYPE_I32);
     if (p->batch.config->types)
         p->types = carve_tensor(c, n, 1, DTYPE_I32);
@@ -346,6 +353,24 @@ static void upload_last(struct pass *p, const struct pass_input *in, int64_t b)
     dev_upload(p->dev, p->slots, stage, (size_t)(b * t) * 4);
 }
 
+/* Of n tokens those whose rows of the embedding this share has. */
+static void upload_own(struct pass *p, const int32_t *ids, int64_t n)
+{
+    const struct model_config *c = p->batch.config;
+    int32_t *stage = (int32_t *)p->host, first = (int32_t)c->share.first_token;
+    int32_t *const to[] = {p->own_ids, p->own_rows};
+    for (int which = 0; which < 2; which++) {
+        p->own = 0;
+        for (int64_t i = 0; i < n; i++)
+            if (ids[i] >= first && ids[i] < first + c->vocab)
+                stage[p->own++] = which ? (int32_t)i : ids[i] - first;
+        dev_upload(p->dev, to[which], stage, (size_t)p->own * 4);
+    }
+    for (int64_t i = 0, slot = 0; i < n; i++)
+        stage[i] = (int32_t)(ids[i] >= first && ids[i] < first + c->vocab ? slot++ : p->own);
+    dev_upload(p->dev, p->own_slots, stage, (size_t)n * 4);
+}
+
 /* Of n rows those with a target, and where each is among them. */
 static void upload_chosen(struct pass *p, const int32_t *targets, int64_t n)
 {
@@ -444,6 +469,10 @@ static struct batch batch_of(
     s.ids = p->ids;
     s.position = p->position;
     s.types = p->types;
+    s.own = p->own;
+    s.own_ids = p->own_ids;
+    s.own_rows = p->own_rows;
+    s.own_slots = p->own_slots;
     s.lengths = in->lengths && !s.config->last ? p->lengths : NULL; /* padding lies behind */
     s.drops = drops;
     s.expert_count = p->expert_count;
@@ -456,7 +485,7 @@ static struct batch batch_of(
 
 /* What forward reads goes up. */
 static int upload_input(
-    struct pass *p, const struct batch *s, const struct pass_input *in, struct err *e)
+    struct pass *p, struct batch *s, const struct pass_input *in, struct err *e)
 {
     int rc;
     if ((rc = model_check_ids(p->model, in->ids, s->n, 0, e)) ||
@@ -467,6 +496,9 @@ static int upload_input(
     if (in->lengths)
         dev_upload(p->dev, p->lengths, in->lengths, (size_t)s->b * 4);
     dev_upload(p->dev, p->ids, in->ids, (size_t)s->n * 4);
+    if (p->own_ids)
+        upload_own(p, in->ids, s->n);
+    s->own = p->own;
     return 0;
 }
 
@@ -593,7 +625,7 @@ static int mean_of(struct pass *p, int64_t i, int64_t length, float *mean /* (C)
 int pass_means(
     struct pass *p, int64_t b, const struct pass_input *in, bool drops, float *means, struct err *e)
 {
-    const struct batch s = batch_of(p, b, in, drops);
+    struct batch s = batch_of(p, b, in, drops);
     assert(p->hidden);
     int rc = upload_input(p, &s, in, e);
     if (rc)

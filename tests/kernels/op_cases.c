@@ -485,6 +485,10 @@ static void case_xent(struct parity_run *r, const int64_t *s)
         parity_output(r, a.top, a.n, DTYPE_F32, 1e-30);
         parity_output(r, a.sum, a.n, DTYPE_F32, 3e-6);
         xent_output(r, &a, 1e-30);
+        a.stage = OP_XENT_MEET;
+        a.most = parity_input(r, a.n, DTYPE_F32, 10);
+        r->ops->xent(r->d, &a);
+        parity_output(r, a.sum, a.n, DTYPE_F32, 3e-6);
         for (int64_t i = 0; i < a.n; i++) {
             dev_upload(r->d, a.top + i, &top, sizeof top);
             dev_upload(r->d, a.sum + i, &sum, sizeof sum);
