@@ -345,6 +345,7 @@ int lead_create(const struct lead_conf *conf, struct lead **out, struct err *e)
     struct world_conf wc = {
         .task = s->task,
         .per_replica = s->task == TASK_SERVE || s->task == TASK_CONVERT ? 1 : s->device.per_replica,
+        .tensor = s->parallelism.tensor,
         .incarnation = conf->incarnation,
         .term = conf->term,
     };

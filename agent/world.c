@@ -89,6 +89,19 @@ static void emit(struct world_actions *out, struct world_action a)
 
 /* -- forming -- */
 
+/* Ranks that share a model are in the world together or not: the last members stay out. Returns how
+   many are left of `present`. */
+static int keep_whole(struct world *w, int present)
+{
+    for (int i = w->seat_count - 1; i >= 0 && w->conf.tensor > 1; i--) {
+        if ((int64_t)present * w->conf.per_replica % w->conf.tensor == 0)
+            break;
+        present -= w->seats[i].target;
+        w->seats[i].target = false;
+    }
+    return present;
+}
+
 /* Marks the members that a world formed now would have; false: wait. */
 static bool choose_target(struct world *w, struct world_now now)
 {
@@ -104,6 +117,7 @@ static bool choose_target(struct world *w, struct world_now now)
     }
     if (!w->missing_ms)
         w->missing_ms = now.ms;
+    present = keep_whole(w, present);
     return present > 0 && present >= w->elastic.min_replicas &&
         now.ms - w->missing_ms >= 1000 * (int64_t)w->elastic.wait_seconds;
 }

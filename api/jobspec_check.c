@@ -262,19 +262,50 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     return 0;
 }
 
+/* What is computed from whole tensors is not of their shares. */
+static int check_tensor(const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    const struct jobspec_train *t = &spec->train;
+    const struct {
+        const char *what;
+        bool is;
+    } whole[] = {{"precision FP16", spec->precision == PRECISION_FP16},
+        {"train.lora.dora", t->lora.dora},
+        {"train.lora.adalora", t->lora.adalora.initial_rank},
+        {"train.lora.dropout", t->lora.dropout > 0},
+        {"train.lora.quantizedBase", t->lora.quantized_base != BASE_NONE},
+        {"train.distill", t->distill.teacher},
+        {"train.sparsity", t->sparsity.pattern != SPARSITY_NONE},
+        {"train.optimizer.name Adafactor", t->optimizer.name == OPTIMIZER_ADAFACTOR},
+        {"train.optimizer.name Muon", t->optimizer.name == OPTIMIZER_MUON},
+        {"train.optimizer.state Int8", t->optimizer.state == OPTIMIZER_STATE_INT8}};
+    if (spec->parallelism.tensor > 1 && spec->task != TASK_TRAIN)
+        return field_refuse(s, "parallelism.tensor", e, "above 1 only with train so far");
+    if (spec->parallelism.tensor > 1 &&
+        (int64_t)spec->replicas * spec->device.per_replica % spec->parallelism.tensor)
+        return field_refuse(
+            s, "parallelism.tensor", e, "must divide replicas x device.perReplica");
+    for (size_t i = 0; i < sizeof whole / sizeof *whole && spec->parallelism.tensor > 1; i++)
+        if (whole[i].is)
+            return field_refuse(s, "parallelism.tensor", e, "above 1 not with %s", whole[i].what);
+    return 0;
+}
+
 static int check_parallelism(
     const struct field_source *s, const struct jobspec *spec, struct err *e)
 {
     const struct {
         const char *path;
         int ways;
-    } later[] = {{"parallelism.tensor", spec->parallelism.tensor},
-        {"parallelism.pipeline", spec->parallelism.pipeline},
+    } later[] = {{"parallelism.pipeline", spec->parallelism.pipeline},
         {"parallelism.context", spec->parallelism.context},
         {"parallelism.expert", spec->parallelism.expert}};
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)
         if (later[i].ways > 1)
             return field_refuse(s, later[i].path, e, "only 0 and 1 so far");
+    int rc = check_tensor(s, spec, e);
+    if (rc)
+        return rc;
     if (spec->parallelism.zero_stage > 1)
         return field_refuse(s, "parallelism.zeroStage", e, "only 0 and 1 so far");
     if (spec->task != TASK_TRAIN && (spec->parallelism.data || spec->parallelism.zero_stage))

@@ -218,9 +218,11 @@ static int64_t extent_of_whole(const struct model_config *c, enum extent x, int6
     }
 }
 
-/* A bias, a B and lengths have a matrix' rows, an A has its columns. */
+/* A bias, a B and lengths have a matrix' rows, an A has its columns, singular values neither. */
 static enum tensor_axis axis_of(enum tensor_role role, enum tensor_part part)
 {
+    if (part == TENSOR_LORA_E)
+        return AXIS_NONE;
     enum tensor_axis without = part == TENSOR_LORA_A ? AXIS_ROWS
         : part == TENSOR_WEIGHT                      ? AXIS_NONE
                                                      : AXIS_COLUMNS;

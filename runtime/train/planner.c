@@ -46,8 +46,8 @@ static int check_data(const struct planner_input *in, int data, struct err *e)
     if (!in->data || in->data == data)
         return 0;
     return err_set(e, ERR_USER,
-        "spec.parallelism.data: %d, but of the world's %d ranks (replicas x device.perReplica) %d "
-        "are on this axis; 0 takes as many as there are",
+        "spec.parallelism.data: %d, but the world has %d ranks (replicas x device.perReplica), which "
+        "makes %d on this axis; 0 takes as many as there are",
         in->data, in->world, data);
 }
 

@@ -374,6 +374,34 @@ START_TEST(what_is_edited_holds_at_once)
 }
 END_TEST
 
+/* Of four members two and two share a model: three are as good as two. */
+START_TEST(ranks_that_share_a_model_are_there_together)
+{
+    const struct world_conf conf = {
+        .task = TASK_TRAIN, .per_replica = SIM_RANKS, .tensor = 4, .incarnation = 6, .term = 1};
+    sim_begin(TASK_TRAIN);
+    world_destroy(sim.world);
+    ck_assert_int_eq(world_create(&conf, &sim.world, &(struct err){0}), 0);
+    sim_want(4, false, false);
+    for (int i = 0; i < 4; i++)
+        sim_join(i);
+    sim_advance(1000);
+    ck_assert_int_eq(sim_report().ranks, 8);
+    ck_assert_int_eq(sim_report().tensor, 4);
+    ck_assert_int_eq(sim_report().data_parallel, 2);
+    sim_lose(1);
+    sim_advance(6000);
+    ck_assert_int_eq(world_state(sim.world), JOB_RUNNING);
+    ck_assert_int_eq(sim_report().ranks, 4);
+    ck_assert_int_eq(sim_report().data_parallel, 1);
+    ck_assert_int_eq(sim_report().world_replicas, 3); /* the first and the third */
+    sim_join(1);
+    sim_advance(6000);
+    ck_assert_int_eq(sim_report().ranks, 8);
+    world_destroy(sim.world);
+}
+END_TEST
+
 START_TEST(a_lost_member_is_awaited_then_done_without)
 {
     sim_run_three();
@@ -674,7 +702,7 @@ UNIT_MAIN_WITHIN("world", 60, forms_over_all_desired, a_rank_death_restarts_at_o
     a_bad_device_names_its_node, the_cause_decides_not_the_symptom, the_cause_is_named_in_any_order,
     symptoms_of_all_end_at_once, who_missed_a_peer_does_not_hang, fatal_classes,
     what_may_go_better_is_not_final, restarts_run_out, every_budget_runs_out,
-    what_is_edited_holds_at_once, a_lost_member_is_awaited_then_done_without, scales_at_a_boundary,
+    what_is_edited_holds_at_once, ranks_that_share_a_model_are_there_together, a_lost_member_is_awaited_then_done_without, scales_at_a_boundary,
     who_leaves_and_dies_holds_nobody_up, completes_and_releases,
     a_hang_verdict_ends_the_incarnation, who_is_superseded_ends, who_lost_the_checkpoint_ends,
     terms_only_grow, remembers_what_it_reported, random_worlds_keep_their_promises)
