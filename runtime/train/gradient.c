@@ -90,10 +90,14 @@ static int64_t longest(const struct train *t, int64_t step)
     return most;
 }
 
+/* Its sum becomes everybody's, or, of what is updated by one rank, that rank's. */
 static int start_lot(struct train *t, int64_t first, int64_t end, struct err *e)
 {
-    return coll_reduce_start(
-        t->replicas, pass_gradient(t->pass) + first, end - first, DTYPE_F32, COLL_SUM, e);
+    float *g = pass_gradient(t->pass) + first;
+    const int64_t *counts = optim_counts(t->optim, first, end);
+    if (counts)
+        return coll_reduce_scatter_start(t->replicas, g, counts, DTYPE_F32, COLL_SUM, e);
+    return coll_reduce_start(t->replicas, g, end - first, DTYPE_F32, COLL_SUM, e);
 }
 
 /* From backward: [first, first + count) of the gradient is complete, from the end downwards. */

@@ -44,7 +44,9 @@ struct optim {
     struct adalora adalora;
     struct carve memory; /* state of all runs, scratch of Muon, AdaLoRA's state */
     int owners, owner;
-    int64_t from, to; /* the own slice of the flat range */
+    int64_t *begin;   /* (owners + 1): the slices of the flat range; NULL: there is one */
+    int64_t *counts;  /* (owners), of optim_counts */
+    int64_t from, to; /* the own one */
     struct coll *coll;   /* of the owners; NULL: this is the only one */
     float *sum; /* (PASS_AHEAD), device: squares of the gradient, by step; and one for the way */
     int64_t last;        /* the step whose gradient the model holds */
@@ -255,6 +257,36 @@ int64_t optim_bytes(const struct model_conf *m, const struct tensors *t)
 
 /* -- life -- */
 
+static int share_out(struct optim *o, struct err *e)
+{
+    const struct tensors *t = model_trained(o->model);
+    int64_t count;
+    o->owners = model_owners(o->model, &o->owner);
+    optim_slice(&o->conf, t, o->owners, o->owner, &o->from, &count);
+    o->to = o->from + count;
+    if (o->owners == 1)
+        return 0;
+    o->coll = model_coll(o->model);
+    o->begin = mem_array((size_t)o->owners + 1, sizeof *o->begin);
+    o->counts = mem_array((size_t)o->owners, sizeof *o->counts);
+    if (!o->begin || !o->counts)
+        return err_set(e, ERR_MEMORY, "no memory for %d slices", o->owners);
+    for (int i = 0; i < o->owners; i++)
+        optim_slice(&o->conf, t, o->owners, i, &o->begin[i], &count);
+    o->begin[o->owners] = t->elements;
+    return 0;
+}
+
+const int64_t *optim_counts(struct optim *o, int64_t first, int64_t end)
+{
+    for (int i = 0; i < o->owners && o->begin; i++) {
+        int64_t from = o->begin[i] > first ? o->begin[i] : first;
+        int64_t to = o->begin[i + 1] < end ? o->begin[i + 1] : end;
+        o->counts[i] = to > from ? to - from : 0;
+    }
+    return o->counts;
+}
+
 static int alloc_all(struct optim *o, struct err *e)
 {
     const struct tensors *t = model_trained(o->model);
@@ -283,12 +315,8 @@ int optim_create(
         return err_set(e, ERR_MEMORY, "no memory for the optimizer");
     *o = (struct optim){.dev = d, .conf = *c, .pass = p, .model = m, .scale = 1};
     o->muon = (struct muon){.dev = d, .t = muon_type(model_compute_type(m))};
-    o->owners = model_owners(m, &o->owner);
-    o->coll = o->owners > 1 ? model_coll(m) : NULL;
-    optim_slice(c, model_trained(m), o->owners, o->owner, &o->from, &o->to);
-    o->to += o->from;
-    int rc = alloc_all(o, e);
-    if (rc) {
+    int rc;
+    if ((rc = share_out(o, e)) || (rc = alloc_all(o, e))) {
         optim_destroy(o);
         return rc;
     }
@@ -304,6 +332,8 @@ void optim_destroy(struct optim *o)
     carve_close(&o->memory, o->dev);
     dev_free(o->dev, o->sum);
     mem_free(o->runs);
+    mem_free(o->begin);
+    mem_free(o->counts);
     mem_free(o);
 }
 
@@ -632,16 +662,13 @@ static int sum_gradient(struct optim *o, float *sum, struct err *e)
     return rc ? rc : add_up(o->conf.tensor, sum, COLL_MAX, e);
 }
 
-/* Every rank takes the others' slices: beside zeros, their words add up to themselves. */
+/* Every rank takes the others' slices. */
 static int gather_masters(struct optim *o, struct err *e)
 {
-    float *w = model_master(o->model);
-    int64_t all = model_trainable(o->model);
+    const int64_t *counts = optim_counts(o, 0, model_trainable(o->model));
     if (!o->coll)
         return 0;
-    dev_zero(o->dev, w, (size_t)o->from * sizeof *w);
-    dev_zero(o->dev, w + o->to, (size_t)(all - o->to) * sizeof *w);
-    int rc = coll_reduce_start(o->coll, w, all, DTYPE_I32, COLL_SUM, e);
+    int rc = coll_all_gather_start(o->coll, model_master(o->model), counts, DTYPE_F32, e);
     if (!rc)
         coll_reduce_join(o->coll);
     return rc;

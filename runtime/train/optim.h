@@ -71,6 +71,9 @@ int optim_create(
     struct dev *d, const struct optim_conf *c, struct pass *p, struct optim **out, struct err *e);
 void optim_destroy(struct optim *o);
 const struct optim_conf *optim_conf(const struct optim *o);
+/* How many of the elements [first, end) of the flat range each owner updates, in their order; good
+   until the next call. NULL: state is not divided, and all update all. */
+const int64_t *optim_counts(struct optim *o, int64_t first, int64_t end);
 /* Of FP16: the gradient has been multiplied by `scale`, and `skipped` of the steps before changed
    nothing: they are none of those that AdamW and Adafactor count. Holds from the next step on. */
 void optim_set_scale(struct optim *o, double scale, int64_t skipped);
