@@ -374,8 +374,61 @@ static int add(struct tensors *t, int64_t rows, int64_t columns)
     struct tensor x = {.role = TENSOR_EMBED, .layer = -1, .expert = -1, .dims = 2};
     x.shape[0] = rows;
     x.shape[1] = columns;
-    return tensors_add(t, &x, false, &e);
+    const struct model_config c = tiny_gpt2();
+    return tensors_add(t, &c, &x, false, &e);
 }
+
+/* Each element of every tensor is in one share, or, where it is not cut, in all. */
+static void check_shares(const struct model_config *whole, int size)
+{
+    struct tensors all;
+    make(whole, &all);
+    for (int i = 0; i < all.count; i++) {
+        const struct tensor *x = &all.at[i];
+        mem_autofree uint8_t *seen = mem_array((size_t)x->count, 1);
+        bool cut = false;
+        for (int rank = 0; rank < size; rank++) {
+            struct model_config c, back;
+            struct tensors part;
+            ck_assert_msg(!model_config_share(whole, rank, size, &c, &e), "%s", e.text);
+            back = c;
+            model_config_whole(&back);
+            ck_assert(!memcmp(&back, whole, sizeof back));
+            make(&c, &part);
+            const struct tensor *p = &part.at[i];
+            ck_assert_str_eq(p->name, x->name);
+            ck_assert(p->whole[0] == x->shape[0] && p->whole[1] == x->shape[1]);
+            ck_assert_int_eq(p->begin[0] + p->begin[1] > 0 || p->count < x->count, tensor_is_cut(p));
+            for (int64_t k = 0; k < p->count; k++)
+                seen[(p->begin[0] + k / p->shape[1]) * x->shape[1] + p->begin[1] +
+                    k % p->shape[1]]++;
+            cut = tensor_is_cut(p);
+            ck_assert_int_eq(cut, x->axis != AXIS_NONE);
+            tensors_done(&part);
+        }
+        for (int64_t k = 0; k < x->count; k++)
+            ck_assert_msg(seen[k] == (cut ? 1 : size), "%s, %d ranks", x->name, size);
+    }
+    tensors_done(&all);
+}
+
+START_TEST(shares_are_the_whole)
+{
+    struct model_config gpt2 = tiny_gpt2(), llama = tiny_config(true), out;
+    check_shares(&gpt2, (int)gpt2.kv_heads);
+    check_shares(&llama, 2);
+    llama.heads = 6;
+    llama.kv_heads = 3;
+    check_shares(&llama, 2); /* two heads and one */
+    ck_assert(!model_config_share(&llama, 0, 1, &out, &e) && !model_config_is_share(&out));
+    ck_assert_int_eq(model_config_share(&llama, 0, 4, &out, &e), -ERR_USER);
+    ck_assert_str_eq(e.text,
+        "spec.parallelism.tensor: 4, but spec.model has 3 key/value heads to share out");
+    llama.experts = 4;
+    ck_assert_int_eq(model_config_share(&llama, 0, 2, &out, &e), -ERR_USER);
+    ck_assert_ptr_nonnull(strstr(e.text, "mixture of experts"));
+}
+END_TEST
 
 START_TEST(absurd_sizes_are_refused)
 {
@@ -410,5 +463,5 @@ END_TEST
 UNIT_MAIN("tensors", tables_are_whole, tensors_are_found_by_role, norms_of_heads_are_found_by_role,
     tensors_of_gpt2_are_found_by_role, tensors_of_bert_are_found_by_role,
     the_order_of_computing_is_known, the_order_of_the_flat_range_is_known, axes_fit_together,
-    linears_are_stacked_by_rows, experts_are_a_range, gpt2_has_124_439_808_parameters,
+    linears_are_stacked_by_rows, shares_are_the_whole, experts_are_a_range, gpt2_has_124_439_808_parameters,
     smollm2_has_134_515_008_parameters, absurd_sizes_are_refused, allocation_failures_are_seen)

@@ -130,6 +130,12 @@ static void in_bf16(struct jobspec *s)
     s->precision = PRECISION_BF16;
 }
 
+/* With ZeRO stage 1 over the data axis. */
+static void divided(struct jobspec *s)
+{
+    s->parallelism.zero_stage = 1;
+}
+
 static void all_linear(struct jobspec *s)
 {
     training_lora(s);
@@ -152,6 +158,7 @@ START_TEST(shares_are_one_model)
         {QWEN3, 2, 2, NULL, 1e-5},
         {GPT2, 4, 4, NULL, 1e-5},
         {GPT2, 4, 2, NULL, 1e-5}, /* beside data parallelism */
+        {LLAMA, 4, 2, divided, 1e-5},
         {LLAMA, 2, 2, all_linear, 1e-5},
         {GPT2, 2, 2, all_linear, 1e-5},
         {LLAMA, 2, 2, in_bf16, 1e-2},
