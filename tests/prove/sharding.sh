@@ -1,0 +1,40 @@
+#!/bin/bash
+# sharding.sh [STEPS [LAYOUT...]]: SmolLM2-135M on the King James text, FP32, by one rank and by several that share it: losses within
+# 1e-5 of one rank's at every step (30), and the memory that each rank planned and took. A layout is words of data=N, tensor=N, zero=N
+# joined by commas. Ten minutes on two cores.
+A=$(realpath "${O:-$(dirname "$0")/../../build}") B=$A
+. "$(dirname "$0")/lib.sh"
+steps=${1-30}
+shift $(($# ? 1 : 0))
+[ $# -gt 0 ] || set -- data=2 tensor=2 tensor=3 data=2,zero=1 data=2,tensor=2,zero=1
+
+train() { # layout: a line a step, "step loss", to $work/losses.layout
+    local -A o=([data]=1 [tensor]=1 [zero]=0)
+    local word
+    for word in ${1//,/ }; do o[${word%%=*}]=${word#*=}; done
+    write_training "$work/job.yaml" model=smollm2.gguf data=kjv.txt length=128 batch=4 steps="$steps" save=0 evaluate=0 \
+        rate=0.0001 ranks=$((o[data] * o[tensor]))
+    cat >>"$work/job.yaml" <<-E
+	  parallelism: {tensor: ${o[tensor]}, zeroStage: ${o[zero]}}
+	E
+    rm -rf "$work/run"
+    mkdir "$work/run"
+    start "$A" "data=$work/data,run=$work/run"
+    ended || { explain "$1"; fail; return 1; }
+    jq -r 'select(.loss) | "\(.step) \(.loss)"' "$work/run/ckpt/metrics.jsonl" >"$work/losses.$1"
+    [ "$(wc -l <"$work/losses.$1")" = "$steps" ] || { explain "$1: not $steps losses"; fail; return 1; }
+    printf '%s: %s tokens/s, at most %d MiB a rank\n' "$1" "$(facts rates "$work/run/board" 3)" \
+        $(($(sort -n "$work/peaks" | tail -n 1) / 1024))
+}
+
+begin
+add_smollm2
+"$top/tests/e2e/kjv" "$work/data/kjv.txt"
+train one
+for layout in "$@"; do
+    train "$layout" || continue
+    paste "$work/losses.one" "$work/losses.$layout" | awk -v name="$layout" '
+        { off = $4 / $2 - 1; off = off < 0 ? -off : off; most = off > most ? off : most; last = off }
+        END { printf "%s: at most %.1e from one rank, %.1e in the last step\n", name, most, last; exit most > 1e-5 }' && pass || fail
+done
+finished=1
