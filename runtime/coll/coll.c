@@ -117,7 +117,8 @@ static int make_arrays(struct coll *c, struct err *e)
     c->slices = mem_array(n, sizeof *c->slices);
     c->cut = mem_array(2 * n, sizeof *c->cut);
     c->staged_cut = mem_array(n, sizeof *c->staged_cut);
-    if (!c->leaders || !c->slices || !c->cut || !c->staged_cut)
+    c->messages = mem_array((size_t)coll_most_messages(c), sizeof *c->messages);
+    if (!c->leaders || !c->slices || !c->cut || !c->staged_cut || !c->messages)
         return err_set(e, ERR_MEMORY, "no memory for a collective of %d ranks", c->size);
     return 0;
 }
@@ -220,6 +221,7 @@ void coll_destroy(struct coll *c)
     }
     if (c->device && c->device->close)
         c->device->close(c);
+    coll_pairs_close(c);
     coll_tcp.close(c);
     coll_local.close(c);
     for (int i = 0; i < COLL_MAX_LOCAL; i++)
@@ -231,6 +233,7 @@ void coll_destroy(struct coll *c)
     mem_free(c->slices);
     mem_free(c->cut);
     mem_free(c->staged_cut);
+    mem_free(c->messages);
     mem_free(c);
 }
 
@@ -255,7 +258,7 @@ int coll_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
 
 static void enter(struct coll *c, enum wire_operation operation, int64_t bytes)
 {
-    c->sequence++;
+    c->sequence += operation != WIRE_EXCHANGE;
     beat_enter(c->conf.page, operation, bytes);
 }
 
@@ -324,8 +327,10 @@ static void start(struct coll *c, enum wire_operation operation, int64_t bytes)
         enter(c, operation, bytes);
         return;
     }
+    c->sequence += operation != WIRE_EXCHANGE;
+    if (!c->started_bytes || operation != WIRE_EXCHANGE)
+        c->started = operation;
     c->started_bytes += bytes;
-    c->started = operation;
 }
 
 static int started(struct coll *c, int rc)
@@ -383,6 +388,87 @@ int coll_all_gather_start(
     return started(c, nothing ? 0 : c->device->all_gather(c, data, c->slices, (size_t)element, e));
 }
 
+/* -- messages -- */
+
+/* All members come from their last collective here: nobody meets anybody else at its listener. */
+int coll_connect(struct coll *c, struct err *e)
+{
+    if (c->size == 1 || c->connected)
+        return 0;
+    int rc = coll_barrier(c, e);
+    if (!rc)
+        rc = c->device->connect(c, e);
+    c->connected = !rc;
+    return rc;
+}
+
+static int exchange(struct coll *c, enum wire_operation operation,
+    const struct coll_message *messages, int n, struct err *e)
+{
+    int64_t bytes = 0;
+    assert(c->connected || n == 0);
+    assert(n <= coll_most_messages(c));
+    for (int i = 0; i < n; i++) {
+        const struct coll_message *m = &messages[i];
+        assert(m->peer >= 0 && m->peer < c->size && m->peer != c->index);
+        assert(m->bytes <= (size_t)(INT64_MAX / 8 - bytes));
+        bytes += (int64_t)m->bytes;
+    }
+    start(c, operation, bytes);
+    return started(c, n == 0 ? 0 : c->device->exchange(c, messages, n, e));
+}
+
+int coll_exchange_start(
+    struct coll *c, const struct coll_message *messages, int n, struct err *e)
+{
+    return exchange(c, WIRE_EXCHANGE, messages, n, e);
+}
+
+int coll_send_start(struct coll *c, const void *data, size_t bytes, int to, struct err *e)
+{
+    const struct coll_message m = {(void *)data, bytes, to, false};
+    return exchange(c, WIRE_EXCHANGE, &m, 1, e);
+}
+
+int coll_receive_start(struct coll *c, void *data, size_t bytes, int from, struct err *e)
+{
+    const struct coll_message m = {data, bytes, from, true};
+    return exchange(c, WIRE_EXCHANGE, &m, 1, e);
+}
+
+/* What a member has for itself needs no way. */
+static void copy_own(struct coll *c, void *to, const void *from, size_t bytes)
+{
+    if (bytes && c->conf.dev)
+        dev_copy(c->conf.dev, to, from, bytes);
+    else if (bytes)
+        memcpy(to, from, bytes);
+}
+
+int coll_all_to_all_start(struct coll *c, const void *out, const int64_t *out_counts, void *in,
+    const int64_t *in_counts, enum dtype t, struct err *e)
+{
+    assert(dtype_block(t) == 1 && out_counts[c->index] == in_counts[c->index]);
+    size_t element = (size_t)dtype_block_bytes(t), from = 0, to = 0;
+    int n = 0;
+    for (int i = 0; i < c->size; i++) {
+        assert(out_counts[i] >= 0 && in_counts[i] >= 0);
+        size_t sent = (size_t)out_counts[i] * element, received = (size_t)in_counts[i] * element;
+        void *at = (uint8_t *)out + from, *into = (uint8_t *)in + to;
+        if (i == c->index) {
+            copy_own(c, into, at, sent);
+        } else {
+            c->messages[n++] = (struct coll_message){at, sent, i, false};
+            c->messages[n++] = (struct coll_message){into, received, i, true};
+        }
+        from += sent;
+        to += received;
+    }
+    return exchange(c, WIRE_ALL_TO_ALL, c->messages, n, e);
+}
+
+/* -- the end of what was started -- */
+
 void coll_reduce_join(struct coll *c)
 {
     if (c->started_bytes)
@@ -393,7 +479,7 @@ int coll_reduce_wait(struct coll *c, struct err *e)
 {
     if (!c->started_bytes)
         return 0;
-    enter(c, c->started, c->started_bytes);
+    beat_enter(c->conf.page, c->started, c->started_bytes);
     c->started_bytes = 0;
     return leave(c, c->device->wait(c, e));
 }

@@ -89,6 +89,30 @@ int coll_reduce_scatter_start(struct coll *c, void *data, const int64_t *counts,
 int coll_all_gather_start(
     struct coll *c, void *data, const int64_t *counts, enum dtype t, struct err *e);
 
+/* Messages between members, which are counted by their index in the group. Connects every two of
+   them: at the start, once, all members at once, before any of the next four. */
+int coll_connect(struct coll *c, struct err *e);
+struct coll_message {
+    void *data; /* of a message that is sent, only read */
+    size_t bytes;
+    int peer; /* another member */
+    bool receive;
+};
+/* All n messages, at most twice as many as members, are under way at once: members may send to each other, or
+   each to the next around a ring. Only those take part who send or receive. A message meets the
+   receive of its receiver that is as many-th between the two; both tell the same size, or ERR_BUG
+   (with NCCL nothing in particular). Of messages in several calls an earlier one may have to be
+   received before a later one is sent. */
+int coll_exchange_start(
+    struct coll *c, const struct coll_message *messages, int n, struct err *e);
+int coll_send_start(struct coll *c, const void *data, size_t bytes, int to, struct err *e);
+int coll_receive_start(struct coll *c, void *data, size_t bytes, int from, struct err *e);
+/* A collective: out_counts[i] elements go to member i, in_counts[i] come from it, and lie one
+   behind the other in the members' order in out and in, which do not overlap. in_counts[i] is what
+   member i has for this one; any may be 0. t: one whose block is one element. */
+int coll_all_to_all_start(struct coll *c, const void *out, const int64_t *out_counts, void *in,
+    const int64_t *in_counts, enum dtype t, struct err *e);
+
 void coll_reduce_join(struct coll *c);
 int coll_reduce_wait(struct coll *c, struct err *e);
 /* Whether the device computes on while what was started is under way. */

@@ -126,6 +126,12 @@ static int host_all_gather(
     return 0;
 }
 
+static int host_exchange(
+    struct coll *c, const struct coll_message *messages, int n, struct err *e)
+{
+    return coll_pairs_exchange(c, messages, n, NULL, 0, e);
+}
+
 static int host_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
 {
     return coll_local.alloc(c, bytes, out, e);
@@ -137,4 +143,6 @@ const struct coll_transport coll_host = {
     .all_reduce = host_all_reduce,
     .reduce_scatter = host_reduce_scatter,
     .all_gather = host_all_gather,
+    .connect = coll_pairs_open,
+    .exchange = host_exchange,
 };

@@ -45,6 +45,11 @@ struct coll_transport {
         enum coll_reduce op, struct err *e);
     int (*all_gather)(
         struct coll *c, void *data, const int64_t *first, size_t element, struct err *e);
+    /* What exchange needs; once, by all members. */
+    int (*connect)(struct coll *c, struct err *e);
+    /* At most coll_most_messages, none of them to this rank itself. */
+    int (*exchange)(
+        struct coll *c, const struct coll_message *messages, int n, struct err *e);
     /* Everyone takes the leader's bytes. */
     int (*broadcast)(struct coll *c, void *data, size_t bytes, struct err *e);
     void (*join)(struct coll *c);
@@ -76,8 +81,10 @@ struct coll {
     int control[COLL_MAX_LOCAL]; /* leader: socket to each local rank; others: [0] to the leader */
     int abort_fd;                /* eventfd */
     _Atomic bool aborted;
-    uint64_t sequence; /* of collectives */
+    uint64_t sequence; /* of collectives, in which all members take part */
     int64_t *slices;   /* size + 1: where those of the one under way begin */
+    bool connected;    /* for messages */
+    struct coll_message *messages; /* coll_most_messages: of an all-to-all */
 
     /* host.c */
     int64_t *cut; /* 2 (size + 1): the slices within a piece, of all members and of all pods */
@@ -91,6 +98,10 @@ struct coll {
     int next, prev;   /* ring sockets, -1 when alone */
     uint8_t *segment; /* COLL_RING_SEGMENT: what arrives before it is reduced */
 
+    /* pairs.c */
+    int *pair; /* the socket to each member, -1 to itself; NULL: not connected */
+    struct coll_flows *flows;
+
     /* staged.c */
     uint8_t *stage;                /* shared memory */
     int64_t *staged_cut;           /* size + 1 */
@@ -99,9 +110,10 @@ struct coll {
 
     /* nccl.c */
     _Atomic(struct driver_comm *) comm; /* NULL for a rank alone */
+    struct driver_message *passed;      /* coll_most_messages */
     int64_t waited_ms;                  /* the last time */
     int64_t started_bytes;              /* and not waited for; coll.c's */
-    enum wire_operation started;        /* the last of it */
+    enum wire_operation started;        /* the last of it, a collective rather than an exchange */
 };
 
 /* -- coll.c -- */
@@ -120,6 +132,17 @@ const int64_t *coll_cut(
 /* -- meet.c -- */
 /* Opens the sockets to local leader, local ranks and ring neighbours, each authenticated. */
 int coll_meet(struct coll *c, struct err *e);
+/* One socket between every two members, into c->pair. */
+int coll_meet_pairs(struct coll *c, struct err *e);
+
+/* -- pairs.c -- */
+int coll_pairs_open(struct coll *c, struct err *e);
+int coll_most_messages(const struct coll *c);
+/* windows: host memory of so many bytes, through which device memory goes; NULL: the host reads it.
+ */
+int coll_pairs_exchange(struct coll *c, const struct coll_message *messages, int n,
+    uint8_t *windows, size_t bytes, struct err *e);
+void coll_pairs_close(struct coll *c);
 
 /* -- local.c -- */
 /* Whether this rank's memory at p lies in the pod's shared mapping. */

@@ -1,6 +1,7 @@
 /*
  * coll_meet: how the ranks of a world meet: every non-leader connects to its leader (control),
- * every leader to the next one (ring). Each side proves that it knows the incarnation's secret by
+ * every leader to the next one (ring); and later, where messages are wanted, every member to all
+ * those after it (pairs). Each side proves that it knows the incarnation's secret by
  * HMAC-SHA-256 before anything that it sends is used:
  *
  *   connector -> acceptor   hello: fields, connector's nonce, mac over them
@@ -14,6 +15,7 @@
  */
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/mem.h"
 #include "base/secret.h"
 #include "runtime/coll/internal.h"
 
@@ -27,10 +29,11 @@
 #define CALL_AGAIN  10   /* times that a call is made again when it was let go without an answer */
 #define CALL_GAP_MS 100
 
+enum link { LINK_CONTROL, LINK_RING, LINK_PAIR };
 struct hello {
     char magic[8];
     int64_t incarnation;
-    int32_t from, to, ring, zero;
+    int32_t from, to, link, zero;
     uint8_t nonce[SECRET_NONCE_BYTES];
     uint8_t mac[SECRET_MAC_BYTES];
 };
@@ -49,7 +52,9 @@ struct caller { /* one that has not proved itself yet */
 };
 struct call { /* ours; fd -1: not connected */
     int fd, to;
-    bool ring, done;
+    int *place; /* where the connection belongs */
+    enum link link;
+    bool done;
     struct hello hello;
     struct challenge challenge;
     size_t have; /* bytes of the challenge */
@@ -59,9 +64,11 @@ struct call { /* ours; fd -1: not connected */
 struct meeting {
     struct coll *c;
     int64_t deadline_ms;
-    struct call call;
+    bool pairs;
+    struct call *calls;
+    int call_count, calls_done;
     int expected, got;
-    int in[COLL_MAX_LOCAL];         /* proven: [0] the ring's, [i] the local rank i's */
+    struct pollfd *polls;           /* for all callers, all calls and the listener */
     struct caller callers[CALLERS]; /* oldest first */
     int count;
 };
@@ -108,8 +115,14 @@ static int ring_before(const struct coll *c)
     return c->leaders[(c->leader_index + c->leader_count - 1) % c->leader_count];
 }
 
-static bool has_expected_address(const struct coll *c, int fd)
+static bool has_expected_address(const struct meeting *m, int fd)
 {
+    const struct coll *c = m->c;
+    for (int i = 0; m->pairs && i < c->index; i++)
+        if (io_peer_is(fd, c->conf.peers[c->first + i * c->stride].host))
+            return true;
+    if (m->pairs)
+        return false;
     return (c->leader_count > 1 && io_peer_is(fd, c->conf.peers[ring_before(c)].host)) ||
         (c->local_count > 1 && io_peer_is(fd, c->conf.peers[c->conf.rank].host));
 }
@@ -131,7 +144,7 @@ static int accept_callers(struct meeting *m, struct err *e)
             return 0; /* no more */
         if (fd < 0)
             return fd;
-        if (!has_expected_address(m->c, fd)) {
+        if (!has_expected_address(m, fd)) {
             io_close(fd);
             continue;
         }
@@ -151,23 +164,29 @@ static bool hello_is_ours(const struct coll *c, const struct hello *h)
         !memcmp(h->magic, "llmcoll1", 8);
 }
 
-/* Where a caller belongs: 0 the ring, i > 0 the local rank i; -1: not expected here. */
-static int slot_of(const struct coll *c, const struct hello *h)
+/* Where a caller belongs; NULL: not expected here. */
+static int *place_of(const struct meeting *m, const struct hello *h)
 {
-    if (h->ring)
-        return c->leader_count > 1 && h->from == ring_before(c) ? 0 : -1;
-    for (int i = 1; i < c->local_count; i++)
+    struct coll *c = m->c;
+    if (m->pairs) {
+        int i = (h->from - c->first) / c->stride;
+        bool before = i >= 0 && i < c->index && c->first + i * c->stride == h->from;
+        return before && h->link == LINK_PAIR ? &c->pair[i] : NULL;
+    }
+    if (h->link == LINK_RING)
+        return c->leader_count > 1 && h->from == ring_before(c) ? &c->prev : NULL;
+    for (int i = 1; i < c->local_count && h->link == LINK_CONTROL; i++)
         if (c->local[i] == h->from)
-            return i;
-    return -1;
+            return &c->control[i];
+    return NULL;
 }
 
 static bool challenge(const struct meeting *m, struct caller *k)
 {
     struct err ignored;
     struct challenge *ch = &k->challenge;
-    int slot = hello_is_ours(m->c, &k->hello) ? slot_of(m->c, &k->hello) : -1;
-    if (slot < 0 || m->in[slot] >= 0 || io_random(ch->nonce, sizeof ch->nonce, &ignored) ||
+    const int *place = hello_is_ours(m->c, &k->hello) ? place_of(m, &k->hello) : NULL;
+    if (!place || *place >= 0 || io_random(ch->nonce, sizeof ch->nonce, &ignored) ||
         mac_of_challenge(m->c, &k->hello, ch, ch->mac, &ignored) ||
         io_send_full(k->fd, ch, sizeof *ch, k->until_ms, &ignored))
         return false;
@@ -181,7 +200,7 @@ static bool proof_is_right(const struct meeting *m, const struct caller *k)
     uint8_t mac[SECRET_MAC_BYTES];
     struct err ignored;
     return !mac_of_proof(m->c, &k->hello, &k->challenge, mac, &ignored) &&
-        secret_same(mac, k->proof, sizeof mac) && m->in[slot_of(m->c, &k->hello)] < 0;
+        secret_same(mac, k->proof, sizeof mac) && *place_of(m, &k->hello) < 0;
 }
 
 /* 1: proven; 0: not yet; -1: none of ours. */
@@ -213,7 +232,7 @@ static int hear_callers(struct meeting *m, struct err *e)
         struct caller *k = &m->callers[i];
         int heard = hear(m, k);
         if (heard > 0) {
-            m->in[slot_of(m->c, &k->hello)] = k->fd;
+            *place_of(m, &k->hello) = k->fd;
             m->got++;
             k->fd = -1;
         }
@@ -225,13 +244,12 @@ static int hear_callers(struct meeting *m, struct err *e)
 
 /* -- whom we call -- */
 
-static int say_hello(struct meeting *m, struct err *e)
+static int say_hello(const struct meeting *m, struct call *o, struct err *e)
 {
     const struct coll *c = m->c;
-    struct call *o = &m->call;
     struct hello *h = &o->hello;
     *h = (struct hello){
-        .incarnation = c->conf.incarnation, .from = c->conf.rank, .to = o->to, .ring = o->ring};
+        .incarnation = c->conf.incarnation, .from = c->conf.rank, .to = o->to, .link = (int32_t)o->link};
     memcpy(h->magic, "llmcoll1", 8);
     o->have = 0;
     int rc = io_random(h->nonce, sizeof h->nonce, e);
@@ -241,18 +259,16 @@ static int say_hello(struct meeting *m, struct err *e)
 }
 
 /* Another call some time later, when there is time; else rc. */
-static int call_again(struct meeting *m, int rc)
+static int call_again(struct call *o, int rc)
 {
-    struct call *o = &m->call;
     io_close(o->fd);
     o->fd = -1;
     o->due_ms = clock_ms() + CALL_GAP_MS;
     return rc == -ERR_PEER && o->again++ < CALL_AGAIN ? 0 : rc;
 }
 
-static int connect_call(struct meeting *m, struct err *e)
+static int connect_call(const struct meeting *m, struct call *o, struct err *e)
 {
-    struct call *o = &m->call;
     const struct wire_peer *p = &m->c->conf.peers[o->to];
     int64_t now_ms = clock_ms(), until_ms = now_ms + o->patience_ms;
     if (now_ms < o->due_ms)
@@ -265,18 +281,17 @@ static int connect_call(struct meeting *m, struct err *e)
     }
     if (o->fd < 0)
         return err_wrap(e, "connect to rank %d at %s:%u", o->to, p->host, p->port);
-    int rc = say_hello(m, e);
-    return rc ? call_again(m, err_wrap(e, "hello to rank %d", o->to)) : 0;
+    int rc = say_hello(m, o, e);
+    return rc ? call_again(o, err_wrap(e, "hello to rank %d", o->to)) : 0;
 }
 
-static int answer_challenge(struct meeting *m, struct err *e)
+static int answer_challenge(struct meeting *m, struct call *o, struct err *e)
 {
-    struct call *o = &m->call;
     struct challenge *ch = &o->challenge;
     uint8_t mac[SECRET_MAC_BYTES];
     int64_t n = io_recv_now(o->fd, (char *)ch + o->have, sizeof *ch - o->have, e);
     if (n < 0)
-        return call_again(m, err_wrap(e, "rank %d's challenge", o->to));
+        return call_again(o, err_wrap(e, "rank %d's challenge", o->to));
     o->have += (size_t)n;
     if (o->have < sizeof *ch)
         return 0;
@@ -289,22 +304,38 @@ static int answer_challenge(struct meeting *m, struct err *e)
         (rc = io_send_full(o->fd, mac, sizeof mac, m->deadline_ms, e)))
         return rc;
     o->done = true;
+    m->calls_done++;
     return 0;
 }
 
-static int tend_call(struct meeting *m, struct err *e)
+static int tend_calls(struct meeting *m, struct err *e)
 {
-    if (m->call.done)
-        return 0;
-    return m->call.fd < 0 ? connect_call(m, e) : answer_challenge(m, e);
+    int rc = 0;
+    for (int i = 0; !rc && i < m->call_count; i++) {
+        struct call *o = &m->calls[i];
+        if (!o->done)
+            rc = o->fd < 0 ? connect_call(m, o, e) : answer_challenge(m, o, e);
+    }
+    return rc;
 }
 
 /* -- the meeting -- */
 
+static int too_late(const struct meeting *m, struct err *e)
+{
+    int i = 0;
+    if (m->got < m->expected)
+        return err_set(
+            e, ERR_HANG, "wait for %d of %d ranks to connect", m->expected - m->got, m->expected);
+    while (m->calls[i].done)
+        i++;
+    return err_set(e, ERR_HANG, "rank %d's challenge did not come in time", m->calls[i].to);
+}
+
 /* Until somebody speaks or calls, or has been silent for too long. */
 static int await_any(const struct meeting *m, struct err *e)
 {
-    struct pollfd p[CALLERS + 2];
+    struct pollfd *p = m->polls;
     int64_t now_ms = clock_ms(), until_ms = m->deadline_ms;
     int n = 0;
     for (; n < m->count; n++) {
@@ -314,26 +345,29 @@ static int await_any(const struct meeting *m, struct err *e)
     }
     if (m->got < m->expected)
         p[n++] = (struct pollfd){m->c->conf.listen_fd, POLLIN, 0};
-    if (!m->call.done && m->call.fd >= 0)
-        p[n++] = (struct pollfd){m->call.fd, POLLIN, 0};
-    else if (!m->call.done && until_ms > m->call.due_ms)
-        until_ms = m->call.due_ms;
+    for (int i = 0; i < m->call_count; i++) {
+        const struct call *o = &m->calls[i];
+        if (!o->done && o->fd >= 0)
+            p[n++] = (struct pollfd){o->fd, POLLIN, 0};
+        else if (!o->done && until_ms > o->due_ms)
+            until_ms = o->due_ms;
+    }
     poll(p, (nfds_t)n, until_ms > now_ms ? (int)(until_ms - now_ms) : 0);
-    if (clock_ms() < m->deadline_ms)
-        return 0;
-    if (m->got < m->expected)
-        return err_set(
-            e, ERR_HANG, "wait for %d of %d ranks to connect", m->expected - m->got, m->expected);
-    return err_set(e, ERR_HANG, "rank %d's challenge did not come in time", m->call.to);
+    return clock_ms() < m->deadline_ms ? 0 : too_late(m, e);
 }
 
-static int hold(struct meeting *m, struct err *e)
+static bool is_over(const struct meeting *m)
+{
+    return m->got == m->expected && m->calls_done == m->call_count;
+}
+
+static int converse(struct meeting *m, struct err *e)
 {
     int rc = 0;
-    while (!rc && (m->got < m->expected || !m->call.done)) {
-        if ((rc = tend_call(m, e)) || (rc = hear_callers(m, e)))
+    while (!rc && !is_over(m)) {
+        if ((rc = tend_calls(m, e)) || (rc = hear_callers(m, e)))
             break;
-        if (m->got < m->expected || !m->call.done)
+        if (!is_over(m))
             rc = await_any(m, e);
     }
     while (m->count)
@@ -341,33 +375,61 @@ static int hold(struct meeting *m, struct err *e)
     return rc;
 }
 
+/* Whoever called has its place already; so do those we called when all went well. */
+static int hold(struct meeting *m, struct err *e)
+{
+    mem_autofree struct pollfd *polls =
+        mem_array((size_t)(CALLERS + 1 + m->call_count), sizeof *polls);
+    m->polls = polls;
+    int rc =
+        polls ? converse(m, e) : err_set(e, ERR_MEMORY, "no memory for %d calls", m->call_count);
+    for (int i = 0; i < m->call_count; i++)
+        if (rc)
+            io_close(m->calls[i].fd);
+        else
+            *m->calls[i].place = m->calls[i].fd;
+    return rc;
+}
+
 int coll_meet(struct coll *c, struct err *e)
 {
     bool leader = c->leader_index >= 0, ring = leader && c->leader_count > 1;
+    struct call call = {.fd = -1,
+        .to = ring ? c->leaders[(c->leader_index + 1) % c->leader_count] : c->local[0],
+        .place = ring ? &c->next : &c->control[0],
+        .link = ring ? LINK_RING : LINK_CONTROL,
+        .patience_ms = CONNECT_MS};
     struct meeting m = {.c = c,
         .deadline_ms = clock_ms() + c->conf.timeout_ms,
         .expected = leader ? c->local_count - 1 + ring : 0,
-        .call = {.fd = -1, .ring = ring, .done = leader && !ring, .patience_ms = CONNECT_MS}};
-    m.call.to = ring ? c->leaders[(c->leader_index + 1) % c->leader_count] : c->local[0];
-    for (int i = 0; i < COLL_MAX_LOCAL; i++)
-        m.in[i] = -1;
+        .calls = &call,
+        .call_count = !leader || ring};
     int rc = hold(&m, e);
-    if (rc) {
-        io_close(m.call.fd);
-        for (int i = 0; i < COLL_MAX_LOCAL; i++)
-            io_close(m.in[i]);
+    if (rc || !ring)
         return rc;
-    }
-    if (!leader) {
-        c->control[0] = m.call.fd;
-        return 0;
-    }
-    for (int i = 1; i < c->local_count; i++)
-        c->control[i] = m.in[i];
-    c->next = m.call.fd;
-    c->prev = m.in[0];
-    if (!ring)
-        return 0;
     rc = io_set_nonblocking(c->next, true, e);
     return rc ? rc : io_set_nonblocking(c->prev, true, e);
+}
+
+int coll_meet_pairs(struct coll *c, struct err *e)
+{
+    int after = c->size - 1 - c->index;
+    mem_autofree struct call *calls = mem_array((size_t)after, sizeof *calls);
+    if (!calls && after)
+        return err_set(e, ERR_MEMORY, "no memory for %d calls", after);
+    for (int i = 0; i < after; i++) {
+        int member = c->index + 1 + i;
+        calls[i] = (struct call){.fd = -1,
+            .to = c->first + member * c->stride,
+            .place = &c->pair[member],
+            .link = LINK_PAIR,
+            .patience_ms = CONNECT_MS};
+    }
+    struct meeting m = {.c = c,
+        .deadline_ms = clock_ms() + c->conf.timeout_ms,
+        .pairs = true,
+        .expected = c->index,
+        .calls = calls,
+        .call_count = after};
+    return hold(&m, e);
 }

@@ -10,6 +10,7 @@
  */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "kernels/driver.h"
 #include "runtime/coll/internal.h"
 #include "runtime/door/beat.h"
@@ -35,6 +36,8 @@ static void nccl_close(struct coll *c)
     if (comm)
         comms(c)->destroy(comm);
     coll_staged_free(c);
+    mem_free(c->passed);
+    c->passed = NULL;
 }
 
 static void nccl_abort(struct coll *c)
@@ -153,6 +156,36 @@ static int meet(struct coll *c, struct err *e)
     return rc ? rc : nccl_wait(c, e);
 }
 
+static int nccl_exchange(
+    struct coll *c, const struct coll_message *messages, int n, struct err *e)
+{
+    struct err why = {0};
+    for (int i = 0; i < n; i++)
+        c->passed[i] = (struct driver_message){
+            messages[i].data, messages[i].bytes, messages[i].peer, messages[i].receive};
+    int rc = comms(c)->exchange(atomic_load(&c->comm), c->passed, n, &why);
+    return rc ? give_up(c, &why, e) : 0;
+}
+
+/* As meet: the first message of a pair connects. A word goes from each member to each. */
+static int nccl_connect(struct coll *c, struct err *e)
+{
+    int n = 0;
+    struct err why = {0};
+    void *words = NULL;
+    c->passed = mem_array((size_t)coll_most_messages(c), sizeof *c->passed);
+    if (!c->passed)
+        return err_set(e, ERR_MEMORY, "no memory to connect %d ranks", c->size);
+    if (nccl_alloc(c, 2 * sizeof(float) * (size_t)c->size, &words, &why))
+        return give_up(c, &why, e);
+    for (int i = 0; i < 2 * c->size; i++)
+        if (i / 2 != c->index)
+            c->messages[n++] = (struct coll_message){
+                (float *)words + i, sizeof(float), i / 2, i % 2 != 0};
+    int rc = nccl_exchange(c, c->messages, n, e);
+    return rc ? rc : nccl_wait(c, e);
+}
+
 static int nccl_open(struct coll *c, struct err *e)
 {
     if (c->size == 1)
@@ -178,6 +211,8 @@ const struct coll_transport coll_nccl = {
     .all_reduce = nccl_all_reduce,
     .reduce_scatter = nccl_reduce_scatter,
     .all_gather = nccl_all_gather,
+    .connect = nccl_connect,
+    .exchange = nccl_exchange,
     .join = nccl_join,
     .wait = nccl_wait,
     .abort = nccl_abort,

@@ -104,6 +104,12 @@ static int staged_all_gather(
     return 0;
 }
 
+static int staged_exchange(
+    struct coll *c, const struct coll_message *messages, int n, struct err *e)
+{
+    return coll_pairs_exchange(c, messages, n, c->stage, STAGE_BYTES, e);
+}
+
 const struct coll_transport coll_staged = {
     .name = "staged",
     .open = staged_open,
@@ -111,5 +117,7 @@ const struct coll_transport coll_staged = {
     .all_reduce = staged_all_reduce,
     .reduce_scatter = staged_reduce_scatter,
     .all_gather = staged_all_gather,
+    .connect = coll_pairs_open,
+    .exchange = staged_exchange,
     .close = coll_staged_free,
 };

@@ -39,6 +39,7 @@ static int rank_after(const struct coll *c)
 
 static int closed(struct coll *c, int peer, struct err *e)
 {
+    beat_wait(c->conf.page, peer);
     if (atomic_load(&c->aborted))
         return err_set(e, ERR_DRAINED, "collective aborted");
     return err_set(e, ERR_PEER, "rank %d closed its connection", peer);

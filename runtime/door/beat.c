@@ -56,7 +56,8 @@ void beat_enter(struct wire_page *p, enum wire_operation operation, int64_t byte
         return;
     STORE(p->operation, (uint32_t)operation);
     STORE(p->operation_bytes, bytes);
-    atomic_fetch_add_explicit(&p->collective, 1, memory_order_release);
+    if (operation != WIRE_EXCHANGE)
+        atomic_fetch_add_explicit(&p->collective, 1, memory_order_release);
     STORE(p->in_collective, 1);
     beat_progress(p, -1);
 }

@@ -8,6 +8,7 @@
 
 #include <check.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -172,4 +173,87 @@ void *ranks_abort_soon(void *c)
     atomic_store(&ranks_aborted_ms, clock_ms());
     coll_abort(c);
     return NULL;
+}
+
+/* -- failures -- */
+
+static const struct ranks_operation *failing;
+
+/* Rank 1 of a wait that NCCL knows of is nobody in particular. */
+static int stuck(struct coll *c)
+{
+    if (!atomic_load(&ranks_page.in_collective) ||
+        atomic_load(&ranks_page.operation) != failing->operation)
+        return 11;
+    int whom = strcmp(coll_transport(c), "nccl") ? 1 : -1;
+    return atomic_load(&ranks_page.waiting_for) == whom ? 0 : 12;
+}
+
+static int prepare(struct coll *c)
+{
+    struct err e = {0};
+    return (failing->prepare && failing->prepare(c, &e)) || coll_barrier(c, &e);
+}
+
+static int death_body(struct coll *c, int rank, const struct ranks *w)
+{
+    struct err e = {0};
+    (void)w;
+    if (prepare(c))
+        return 1;
+    if (rank == 1)
+        _exit(0);
+    int64_t begin_ms = clock_ms();
+    if (failing->run(c, &e) != -ERR_PEER)
+        return 2;
+    if (clock_ms() - begin_ms > 10000)
+        return 3;
+    return strstr(e.text, "rank 1 closed its connection") ? stuck(c) : 4;
+}
+
+static int silence_body(struct coll *c, int rank, const struct ranks *w)
+{
+    struct err e = {0};
+    if (prepare(c))
+        return 1;
+    if (rank == 1) {
+        ranks_stay_silent(w);
+        return 0;
+    }
+    if (failing->run(c, &e) != -ERR_HANG)
+        return 2;
+    return strstr(e.text, "rank") ? stuck(c) : 4;
+}
+
+static int abort_body(struct coll *c, int rank, const struct ranks *w)
+{
+    struct err e = {0};
+    pthread_t t;
+    if (prepare(c))
+        return 1;
+    if (rank == 1) {
+        ranks_stay_silent(w);
+        return 0;
+    }
+    if (pthread_create(&t, NULL, ranks_abort_soon, c))
+        return 5;
+    int rc = failing->run(c, &e);
+    int64_t late_ms = clock_ms() - atomic_load(&ranks_aborted_ms);
+    pthread_join(t, NULL);
+    if (rc != -ERR_DRAINED)
+        return 2;
+    return late_ms < ABORT_MS ? stuck(c) : 3;
+}
+
+void ranks_run_failing(
+    const struct ranks_operation *operation, int failure, const char *kind, bool staged)
+{
+    ranks_body_fn *const bodies[] = {death_body, silence_body, abort_body};
+    struct ranks w = {.size = 2,
+        .replica = {0, failure % 2},
+        .timeout_ms = failure / 2 == 1 ? 500 : 0,
+        .kind = kind,
+        .staged = staged};
+    failing = operation;
+    ranks_run(w, bodies[failure / 2]);
 }

@@ -9,7 +9,7 @@
 
 #include <sys/types.h>
 
-#define RANKS_MAX    6
+#define RANKS_MAX    64
 #define RANKS_SECRET "5ec7e7"
 
 struct ranks {
@@ -51,5 +51,18 @@ void ranks_stay_silent(const struct ranks *w);
 void *ranks_abort_soon(void *c);
 extern _Atomic int64_t ranks_aborted_ms;
 #define ABORT_MS 1000
+
+/* -- what ends an operation of two ranks that rank 1 does not take part in -- */
+
+struct ranks_operation {
+    int (*prepare)(struct coll *c, struct err *e); /* on both ranks; or NULL */
+    int (*run)(struct coll *c, struct err *e);     /* on rank 0 */
+    enum wire_operation operation;                 /* that the page shows */
+};
+/* The case: rank 1 ended, is silent, is silent until rank 0 aborts; in one pod, in two. The error
+ * tells why and names rank 1; the page shows the operation. */
+#define RANKS_FAILURES 6
+void ranks_run_failing(
+    const struct ranks_operation *operation, int failure, const char *kind, bool staged);
 
 #endif

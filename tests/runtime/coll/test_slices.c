@@ -8,15 +8,12 @@
  */
 #include "runtime/coll/coll.h"
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "tests/runtime/coll/ranks.h"
 
 #include <check.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define MOST 700001 /* more than what is staged at once, and no multiple of anything */
 
@@ -179,105 +176,28 @@ END_TEST
 
 /* -- failures -- */
 
-static int reduce_scatter(struct coll *c, int size, struct err *e)
+static int reduce_scatter(struct coll *c, struct err *e)
 {
     static float x[1000];
-    int64_t counts[RANKS_MAX] = {0};
-    counts[size - 1] = 1000;
+    const int64_t counts[] = {0, 1000};
     return coll_reduce_scatter_start(c, x, counts, DTYPE_F32, COLL_SUM, e);
 }
 
-static int all_gather(struct coll *c, int size, struct err *e)
+static int all_gather(struct coll *c, struct err *e)
 {
     static float x[1000];
-    int64_t counts[RANKS_MAX] = {0};
-    counts[size - 1] = 1000;
+    const int64_t counts[] = {0, 1000};
     return coll_all_gather_start(c, x, counts, DTYPE_F32, e);
 }
 
-static const struct {
-    int (*run)(struct coll *c, int size, struct err *e);
-    enum wire_operation operation;
-} operations[] = {{reduce_scatter, WIRE_REDUCE_SCATTER}, {all_gather, WIRE_ALLGATHER}};
-static int chosen;
+static const struct ranks_operation operations[] = {
+    {.run = reduce_scatter, .operation = WIRE_REDUCE_SCATTER},
+    {.run = all_gather, .operation = WIRE_ALLGATHER},
+};
 
-/* The page tells what the rank is stuck in, and for whom. */
-static int stuck(int for_whom)
+START_TEST(test_failures)
 {
-    if (!atomic_load(&ranks_page.in_collective) ||
-        atomic_load(&ranks_page.operation) != operations[chosen].operation)
-        return 3;
-    return atomic_load(&ranks_page.waiting_for) == for_whom ? 0 : 4;
-}
-
-static int death_body(struct coll *c, int rank, const struct ranks *w)
-{
-    struct err e = {0};
-    if (coll_barrier(c, &e))
-        return 1;
-    if (rank == 1)
-        _exit(0);
-    int64_t begin_ms = clock_ms();
-    if (operations[chosen].run(c, w->size, &e) != -ERR_PEER)
-        return 2;
-    if (!strstr(e.text, "rank 1 "))
-        return 5;
-    return clock_ms() - begin_ms < 10000 ? stuck(1) : 6;
-}
-
-static int silence_body(struct coll *c, int rank, const struct ranks *w)
-{
-    struct err e = {0};
-    if (rank == 1) {
-        ranks_stay_silent(w);
-        return 0;
-    }
-    if (operations[chosen].run(c, w->size, &e) != -ERR_HANG || !strstr(e.text, "rank 1"))
-        return 2;
-    return stuck(1);
-}
-
-static int abort_body(struct coll *c, int rank, const struct ranks *w)
-{
-    struct err e = {0};
-    pthread_t t;
-    if (rank == 1) {
-        ranks_stay_silent(w);
-        return 0;
-    }
-    if (pthread_create(&t, NULL, ranks_abort_soon, c))
-        return 1;
-    int rc = operations[chosen].run(c, w->size, &e);
-    int64_t late_ms = clock_ms() - atomic_load(&ranks_aborted_ms);
-    pthread_join(t, NULL);
-    if (rc != -ERR_DRAINED)
-        return 2;
-    return late_ms < ABORT_MS ? stuck(1) : 6;
-}
-
-/* Of two ranks: of one pod, of two. */
-static void run_two(int i, int64_t timeout_ms, ranks_body_fn *body)
-{
-    chosen = i / 2;
-    ranks_run(
-        (struct ranks){.size = 2, .replica = {0, i % 2}, .timeout_ms = timeout_ms}, body);
-}
-
-START_TEST(test_death)
-{
-    run_two(_i, 0, death_body);
-}
-END_TEST
-
-START_TEST(test_silence)
-{
-    run_two(_i, 500, silence_body);
-}
-END_TEST
-
-START_TEST(test_abort)
-{
-    run_two(_i, 0, abort_body);
+    ranks_run_failing(&operations[_i / RANKS_FAILURES], _i % RANKS_FAILURES, NULL, false);
 }
 END_TEST
 
@@ -288,9 +208,7 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, test_slices, 0, (int)(sizeof groupings / sizeof *groupings));
     tcase_add_test(t, test_slices_of_groups);
-    tcase_add_loop_test(t, test_death, 0, 4);
-    tcase_add_loop_test(t, test_silence, 0, 4);
-    tcase_add_loop_test(t, test_abort, 0, 4);
+    tcase_add_loop_test(t, test_failures, 0, 2 * RANKS_FAILURES);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
