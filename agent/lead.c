@@ -346,6 +346,7 @@ int lead_create(const struct lead_conf *conf, struct lead **out, struct err *e)
         .task = s->task,
         .per_replica = s->task == TASK_SERVE || s->task == TASK_CONVERT ? 1 : s->device.per_replica,
         .tensor = s->parallelism.tensor,
+        .pipeline = s->parallelism.pipeline,
         .incarnation = conf->incarnation,
         .term = conf->term,
     };

@@ -89,12 +89,18 @@ static void emit(struct world_actions *out, struct world_action a)
 
 /* -- forming -- */
 
+int64_t world_together(const struct world *w)
+{
+    int64_t tensor = w->conf.tensor, pipeline = w->conf.pipeline;
+    return (tensor > 1 ? tensor : 1) * (pipeline > 1 ? pipeline : 1);
+}
+
 /* Ranks that share a model are in the world together or not: the last members stay out. Returns how
    many are left of `present`. */
 static int keep_whole(struct world *w, int present)
 {
-    for (int i = w->seat_count - 1; i >= 0 && w->conf.tensor > 1; i--) {
-        if ((int64_t)present * w->conf.per_replica % w->conf.tensor == 0)
+    for (int i = w->seat_count - 1; i >= 0; i--) {
+        if ((int64_t)present * w->conf.per_replica % world_together(w) == 0)
             break;
         present -= w->seats[i].target;
         w->seats[i].target = false;

@@ -73,11 +73,13 @@ int world_report(const struct world *w, struct arena *a, struct report *out, str
         if (s->in_world)
             r.world_replicas = s->replica + 1;
     }
-    int tensor = w->conf.tensor > 1 ? w->conf.tensor : 1;
     r.ranks = w->rank_count;
-    r.data_parallel = w->rank_count / tensor;
-    r.tensor = w->rank_count ? tensor : 0;
-    r.pipeline = r.context = w->rank_count ? 1 : 0;
+    if (w->rank_count) {
+        r.data_parallel = (int)(w->rank_count / world_together(w));
+        r.tensor = w->conf.tensor > 1 ? w->conf.tensor : 1;
+        r.pipeline = w->conf.pipeline > 1 ? w->conf.pipeline : 1;
+        r.context = 1;
+    }
     progress_report(&w->progress, &r);
     r.restarts = w->restarts;
     report_rows(w, &r);

@@ -262,8 +262,8 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     return 0;
 }
 
-/* What is computed from whole tensors is not of their shares. */
-static int check_tensor(const struct field_source *s, const struct jobspec *spec, struct err *e)
+/* What is computed from whole tensors, or from all layers, is not of shares. */
+static const char *not_of_shares(const struct jobspec *spec)
 {
     const struct jobspec_train *t = &spec->train;
     const struct {
@@ -279,16 +279,31 @@ static int check_tensor(const struct field_source *s, const struct jobspec *spec
         {"train.optimizer.name Adafactor", t->optimizer.name == OPTIMIZER_ADAFACTOR},
         {"train.optimizer.name Muon", t->optimizer.name == OPTIMIZER_MUON},
         {"train.optimizer.state Int8", t->optimizer.state == OPTIMIZER_STATE_INT8}};
-    if (spec->parallelism.tensor > 1 && spec->task != TASK_TRAIN)
-        return field_refuse(s, "parallelism.tensor", e, "above 1 only with train so far");
-    if (spec->parallelism.tensor > 1 &&
-        (int64_t)spec->replicas * spec->device.per_replica % spec->parallelism.tensor)
-        return field_refuse(
-            s, "parallelism.tensor", e, "must divide replicas x device.perReplica");
-    for (size_t i = 0; i < sizeof whole / sizeof *whole && spec->parallelism.tensor > 1; i++)
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
         if (whole[i].is)
-            return field_refuse(s, "parallelism.tensor", e, "above 1 not with %s", whole[i].what);
-    return 0;
+            return whole[i].what;
+    bool tells_tokens = t->objective == OBJECTIVE_CAUSAL_LM || t->objective == OBJECTIVE_MASKED_LM;
+    return spec->parallelism.pipeline > 1 && !tells_tokens
+        ? "objectives other than CausalLM and MaskedLM"
+        : NULL;
+}
+
+static int check_shares(const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    int64_t tensor = spec->parallelism.tensor, pipeline = spec->parallelism.pipeline;
+    const char *path = tensor > 1 ? "parallelism.tensor" : "parallelism.pipeline", *what;
+    int64_t together = (tensor > 1 ? tensor : 1) * (pipeline > 1 ? pipeline : 1);
+    if (together == 1)
+        return 0;
+    if (spec->task != TASK_TRAIN)
+        return field_refuse(s, path, e, "above 1 only with train so far");
+    what = not_of_shares(spec);
+    if (what)
+        return field_refuse(s, path, e, "above 1 not with %s", what);
+    if ((int64_t)spec->replicas * spec->device.per_replica % together == 0)
+        return 0;
+    return field_refuse(
+        s, "parallelism", e, "tensor x pipeline must divide replicas x device.perReplica");
 }
 
 static int check_parallelism(
@@ -297,13 +312,12 @@ static int check_parallelism(
     const struct {
         const char *path;
         int ways;
-    } later[] = {{"parallelism.pipeline", spec->parallelism.pipeline},
-        {"parallelism.context", spec->parallelism.context},
+    } later[] = {{"parallelism.context", spec->parallelism.context},
         {"parallelism.expert", spec->parallelism.expert}};
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)
         if (later[i].ways > 1)
             return field_refuse(s, later[i].path, e, "only 0 and 1 so far");
-    int rc = check_tensor(s, spec, e);
+    int rc = check_shares(s, spec, e);
     if (rc)
         return rc;
     if (spec->parallelism.zero_stage > 1)

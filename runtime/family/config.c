@@ -104,31 +104,47 @@ static int64_t part_begins(int64_t n, int index, int size)
     return n / size * index + (n % size < index ? n % size : index);
 }
 
-int model_config_share(const struct model_config *whole, int index, int size,
+static int check_cut(const struct model_config *c, const struct model_cut *x, struct err *e)
+{
+    int64_t least = c->kv_heads < c->ffn_dim ? c->kv_heads : c->ffn_dim;
+    least = least < c->vocab ? least : c->vocab;
+    if ((x->tensor_size > 1 || x->pipeline_size > 1) && c->experts)
+        return err_set(e, ERR_USER,
+            "spec.parallelism: a mixture of experts is not shared out, neither by tensor nor by "
+            "pipeline");
+    if (x->tensor_size > least)
+        return err_set(e, ERR_USER,
+            "spec.parallelism.tensor: %d, but spec.model has %lld key/value heads to share out",
+            x->tensor_size, (long long)c->kv_heads);
+    if (x->pipeline_size > c->layers)
+        return err_set(e, ERR_USER, "spec.parallelism.pipeline: %d, but spec.model has %lld layers",
+            x->pipeline_size, (long long)c->layers);
+    return 0;
+}
+
+int model_config_share(const struct model_config *whole, const struct model_cut *x,
     struct model_config *out, struct err *e)
 {
     struct model_config c = *whole;
-    int64_t least = whole->kv_heads < whole->ffn_dim ? whole->kv_heads : whole->ffn_dim;
-    least = least < whole->vocab ? least : whole->vocab;
-    if (size > 1 && whole->experts)
-        return err_set(
-            e, ERR_USER, "spec.parallelism.tensor: %d, but a mixture of experts is not cut", size);
-    if (size > least)
-        return err_set(e, ERR_USER,
-            "spec.parallelism.tensor: %d, but spec.model has %lld key/value heads to share out",
-            size, (long long)whole->kv_heads);
-    if (size > 1) {
+    int rc = check_cut(whole, x, e), t = x->tensor, n = x->tensor_size;
+    if (rc)
+        return rc;
+    if (n > 1 || x->pipeline_size > 1) {
         int64_t group = whole->heads / whole->kv_heads;
         c.share = (struct model_share){.heads = whole->heads,
             .kv_heads = whole->kv_heads,
             .ffn_dim = whole->ffn_dim,
             .vocab = whole->vocab,
-            .first_token = part_begins(whole->vocab, index, size),
-            .first_kv_head = part_begins(whole->kv_heads, index, size),
-            .first_ffn = part_begins(whole->ffn_dim, index, size)};
-        c.kv_heads = part_begins(whole->kv_heads, index + 1, size) - c.share.first_kv_head;
-        c.ffn_dim = part_begins(whole->ffn_dim, index + 1, size) - c.share.first_ffn;
-        c.vocab = part_begins(whole->vocab, index + 1, size) - c.share.first_token;
+            .layers = whole->layers,
+            .first_kv_head = part_begins(whole->kv_heads, t, n),
+            .first_ffn = part_begins(whole->ffn_dim, t, n),
+            .first_token = part_begins(whole->vocab, t, n),
+            .first_layer = part_begins(whole->layers, x->pipeline, x->pipeline_size)};
+        c.kv_heads = part_begins(whole->kv_heads, t + 1, n) - c.share.first_kv_head;
+        c.ffn_dim = part_begins(whole->ffn_dim, t + 1, n) - c.share.first_ffn;
+        c.vocab = part_begins(whole->vocab, t + 1, n) - c.share.first_token;
+        c.layers =
+            part_begins(whole->layers, x->pipeline + 1, x->pipeline_size) - c.share.first_layer;
         c.heads = c.kv_heads * group;
     }
     *out = c;
@@ -137,7 +153,22 @@ int model_config_share(const struct model_config *whole, int index, int size,
 
 bool model_config_is_share(const struct model_config *c)
 {
-    return c->share.heads;
+    return c->share.layers;
+}
+
+bool model_config_is_cut(const struct model_config *c)
+{
+    return model_config_is_share(c) && c->share.vocab != c->vocab;
+}
+
+bool model_config_is_first(const struct model_config *c)
+{
+    return c->share.first_layer == 0;
+}
+
+bool model_config_is_last(const struct model_config *c)
+{
+    return !model_config_is_share(c) || c->share.first_layer + c->layers == c->share.layers;
 }
 
 void model_config_whole(struct model_config *c)
@@ -148,6 +179,7 @@ void model_config_whole(struct model_config *c)
     c->kv_heads = c->share.kv_heads;
     c->ffn_dim = c->share.ffn_dim;
     c->vocab = c->share.vocab;
+    c->layers = c->share.layers;
     c->share = (struct model_share){0};
 }
 

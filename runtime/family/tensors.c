@@ -98,8 +98,20 @@ static const struct role {
 
 /* -- one role -- */
 
+/* Embeddings are the first stage's of a pipeline, what stands behind the layers the last one's, which
+   has the table, too, where it is its head. */
+static bool is_of_stage(const struct model_config *c, enum tensor_role role)
+{
+    bool heads = role == TENSOR_EMBED && c->tied_embeddings && !c->labels;
+    if (roles[role].scope == BEFORE_LAYERS)
+        return model_config_is_first(c) || (heads && model_config_is_last(c));
+    return roles[role].scope == IN_LAYER || model_config_is_last(c);
+}
+
 static bool has_role(const struct model_config *c, enum tensor_role role)
 {
+    if (!is_of_stage(c, role))
+        return false;
     switch (role) {
     case TENSOR_POSITIONS:
         return c->positions == POSITIONS_LEARNED;
@@ -286,8 +298,8 @@ void linear_shape(const struct model_config *c, enum linear_kind kind, struct li
         s.out += s.rows[s.pieces++];
         s.in = extent_of(c, roles[r].columns);
         s.bias = has_bias(c, r);
-        s.splits = model_config_is_share(c) && roles[r].axis == AXIS_ROWS;
-        s.adds = model_config_is_share(c) && roles[r].axis == AXIS_COLUMNS;
+        s.splits = model_config_is_cut(c) && roles[r].axis == AXIS_ROWS;
+        s.adds = model_config_is_cut(c) && roles[r].axis == AXIS_COLUMNS;
     }
     *out = s;
 }
@@ -400,12 +412,13 @@ static int add_vectors(
 static int add_all(struct tensors *t, const struct model_config *c, struct err *e)
 {
     int rc = add_scope(t, c, BEFORE_LAYERS, PASS_MATRICES, -1, e);
-    for (int l = 0; l < c->layers && !rc; l++)
+    int first = (int)c->share.first_layer, end = first + (int)c->layers;
+    for (int l = first; l < end && !rc; l++)
         rc = add_scope(t, c, IN_LAYER, PASS_MATRICES, l, e);
     if (rc || (rc = add_scope(t, c, BEHIND_LAYERS, PASS_MATRICES, -1, e)) ||
         (rc = add_vectors(t, c, BEFORE_LAYERS, -1, e)))
         return rc;
-    for (int l = 0; l < c->layers; l++)
+    for (int l = first; l < end; l++)
         if ((rc = add_vectors(t, c, IN_LAYER, l, e)))
             return rc;
     return add_vectors(t, c, BEHIND_LAYERS, -1, e);
@@ -420,8 +433,9 @@ static size_t role_slot(
     return (place * TENSOR_ROLES + role) * TENSOR_PARTS + part;
 }
 
-int tensors_seal(struct tensors *t, struct err *e)
+int tensors_seal(struct tensors *t, const struct model_config *c, struct err *e)
 {
+    t->layers = (int)(model_config_is_share(c) ? c->share.layers : 0);
     for (int i = 0; i < t->count; i++) {
         t->layers = t->at[i].layer >= t->layers ? t->at[i].layer + 1 : t->layers;
         t->experts = t->at[i].expert >= t->experts ? t->at[i].expert + 1 : t->experts;
@@ -481,7 +495,7 @@ int tensors_create(const struct model_config *c, struct tensors *out, struct err
     struct tensors t = {0};
     int next = 0, rc = add_all(&t, c, e);
     if (!rc)
-        rc = tensors_seal(&t, e);
+        rc = tensors_seal(&t, c, e);
     if (rc) {
         tensors_done(&t);
         return rc;

@@ -92,7 +92,7 @@ struct tensors {
     struct tensor *at;
     int count, capacity;
     int64_t elements; /* of the flat range, gaps included */
-    int layers, experts;
+    int layers, experts; /* of the whole model, where this is a share's */
     int *by_role; /* 1 + the index; 0: none */
     struct table by_name;
 };
@@ -113,7 +113,7 @@ bool tensor_is_shared(const struct tensor *t);
    behind the one before. Nothing is found in it before tensors_seal. */
 int tensors_add(struct tensors *t, const struct model_config *c, const struct tensor *what,
     bool joined, struct err *e);
-int tensors_seal(struct tensors *t, struct err *e);
+int tensors_seal(struct tensors *t, const struct model_config *c, struct err *e);
 
 /* Matrices that read the same input and stand as one. LINEAR_GATE_UP is up alone where the
    activation has no gate. Those of a mixture of experts, of one expert, are behind LINEARS: they

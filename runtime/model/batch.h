@@ -47,6 +47,7 @@ struct batch {
     const int32_t *own_ids;    /* (own) which of its rows */
     const int32_t *own_rows;   /* (own) which tokens */
     const int32_t *own_slots;  /* (N) where each token is among them; `own`: nowhere */
+    bool parted; /* backward does not follow its forward at once */
     int64_t chosen;             /* rows that the head reads, where it does not read all */
     const int32_t *chosen_rows; /* (chosen) */
     const int32_t *slots;       /* (N) where each row is among them; `chosen`: nowhere */

@@ -20,7 +20,7 @@ void embed_carve(struct embed *w, const struct batch *s, struct carve *kept)
     if (s->t != DTYPE_F32 && dtype_block(w->table.type) > 1)
         w->wide =
             carve_tensor(kept, s->n < WIDE_ROWS ? s->n : WIDE_ROWS, s->config->dim, DTYPE_F32);
-    if (model_config_is_share(s->config))
+    if (model_config_is_cut(s->config))
         w->own = carve_tensor(kept, carve_plus(s->n, 1), s->config->dim, s->t);
     if (!s->config->embed_norm)
         return;

@@ -48,7 +48,7 @@ int64_t head_row_bytes(const struct model_conf *c)
 void head_bind(struct head *w, const struct model *m, float *gradient)
 {
     const struct model_config *c = &m->conf.config;
-    w->none = m->conf.headless;
+    w->none = m->conf.headless || !model_config_is_last(c);
     if (w->none)
         return;
     enum tensor_role role = c->tied_embeddings ? TENSOR_EMBED : TENSOR_HEAD;
@@ -65,9 +65,9 @@ void head_bind(struct head *w, const struct model *m, float *gradient)
 }
 
 /* Are the columns of logits some of the vocabulary's? */
-static bool is_share(const struct batch *s)
+static bool is_cut(const struct batch *s)
 {
-    return model_config_is_share(s->config) && !s->config->labels;
+    return model_config_is_cut(s->config) && !s->config->labels;
 }
 
 static void carve_panel(struct head *w, const struct batch *s, struct carve *c)
@@ -86,7 +86,7 @@ void head_carve(struct head *w, const struct batch *s, struct carve *c)
     w->logits = carve_tensor(c, w->rows, w->columns, DTYPE_F32);
     if (s->train && !s->frozen && s->t != DTYPE_F32)
         w->dlogits = carve_tensor(c, w->rows, w->columns, s->t);
-    if (is_share(s)) {
+    if (is_cut(s)) {
         w->top = carve_tensor(c, w->rows, 1, DTYPE_F32);
         w->total = carve_tensor(c, w->rows, 1, DTYPE_F32);
         w->most = carve_tensor(c, w->rows, 1, DTYPE_F32);
@@ -169,7 +169,7 @@ static void rows_meet(const struct batch *s, const struct head *w, int64_t n)
 static void rows_xent(const struct batch *s, const struct head *w, int64_t n,
     const int32_t *targets, float *loss, const struct scaling *g)
 {
-    bool share = is_share(s);
+    bool share = is_cut(s);
     if (share)
         rows_meet(s, w, n);
     for (int64_t i = 0, part; i < n; i += part) {
@@ -280,7 +280,7 @@ static void rows_loss(const struct batch *s, const struct head *w, int64_t n, co
         return;
     const void *dlogits = w->dlogits ? (const void *)w->dlogits : w->logits;
     rows_backward(s, w, &g, dlogits, dh);
-    if (is_share(s))
+    if (is_cut(s))
         parallel_sum(s, dh, n * c->dim);
     if (w->dw)
         gemm_dw(s, &g, dlogits, h, w->dw);

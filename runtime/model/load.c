@@ -49,7 +49,7 @@ static void draw_fresh(
     float bound = p->dims == 2 ? 1 / sqrtf((float)p->whole[1]) : 0;
     float deviation = 0.02f;
     if (residual && c->scaled_init && p->part == TENSOR_WEIGHT)
-        deviation /= sqrtf(2 * (float)c->layers);
+        deviation /= sqrtf(2 * (float)(model_config_is_share(c) ? c->share.layers : c->layers));
 #pragma omp parallel for schedule(static) if (n > 1 << 16)
     for (int64_t i = 0; i < n; i++)
         if (p->dims == 1)

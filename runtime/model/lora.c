@@ -88,7 +88,8 @@ static int add_factors(struct tensors *t, const struct model_conf *c, enum tenso
 static int add_vectors(
     struct tensors *t, const struct model_conf *c, enum tensor_part part, struct err *e)
 {
-    for (int l = 0; l < c->config.layers; l++)
+    int first = (int)c->config.share.first_layer;
+    for (int l = first; l < first + c->config.layers; l++)
         for (enum linear_kind k = 0; k < LINEARS; k++) {
             struct linear_shape s;
             bool joined = false;
@@ -140,9 +141,9 @@ static int add_classifier(struct tensors *t, const struct model_config *c, struc
 int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
 {
     struct tensors t = {0};
-    int rc = check_targets(c, e);
+    int rc = check_targets(c, e), first = (int)c->config.share.first_layer;
     rc = rc ? rc : check_dora(c, e);
-    for (int l = 0; l < c->config.layers && !rc; l++)
+    for (int l = first; l < first + c->config.layers && !rc; l++)
         for (enum linear_kind k = 0; k < LINEARS; k++)
             if ((rc = add_factors(&t, c, TENSOR_LORA_A, l, k, e)) ||
                 (rc = add_factors(&t, c, TENSOR_LORA_B, l, k, e)))
@@ -150,7 +151,7 @@ int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
     if (rc || (rc = add_classifier(&t, &c->config, e)) ||
         (c->lora_adaptive && (rc = add_vectors(&t, c, TENSOR_LORA_E, e))) ||
         (c->lora_dora && (rc = add_vectors(&t, c, TENSOR_LORA_M, e))) ||
-        (rc = tensors_seal(&t, e))) {
+        (rc = tensors_seal(&t, &c->config, e))) {
         tensors_done(&t);
         return rc;
     }

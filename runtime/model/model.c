@@ -211,12 +211,15 @@ void model_destroy(struct model *m)
 
 int64_t model_parameters(const struct model *m)
 {
+    const struct tensors *base = model_whole_base(m), *lora = &m->lora;
     int64_t sum = 0;
-    for (int i = 0; i < m->base.count; i++)
-        sum += m->base.at[i].count;
-    for (int i = 0; i < m->lora.count; i++)
-        if (m->lora.at[i].part >= TENSOR_LORA_A)
-            sum += m->lora.at[i].count;
+    if (model_config_is_share(&m->conf.config))
+        lora = &m->whole_lora;
+    for (int i = 0; i < base->count; i++)
+        sum += base->at[i].count;
+    for (int i = 0; i < lora->count; i++)
+        if (lora->at[i].part >= TENSOR_LORA_A)
+            sum += lora->at[i].count;
     return sum;
 }
 
@@ -255,6 +258,18 @@ const struct tensors *model_whole_trained(const struct model *m)
     if (!model_config_is_share(&m->conf.config))
         return model_trained(m);
     return model_is_frozen(&m->conf) ? &m->whole_lora : &m->whole_base;
+}
+
+bool model_is_copy(const struct model *m, const struct tensor *t)
+{
+    const struct model_config *c = &m->conf.config;
+    bool later = model_config_is_cut(c) && c->share.first_token > 0;
+    return (later && !tensor_is_cut(t)) || model_is_tied(m, t);
+}
+
+bool model_is_tied(const struct model *m, const struct tensor *t)
+{
+    return t->role == TENSOR_EMBED && !model_config_is_first(&m->conf.config);
 }
 
 int64_t model_trainable(const struct model *m)

@@ -68,7 +68,13 @@ struct model_conf {
     const void *optimizer;
     struct coll *coll; /* gradients are placed in its memory when not NULL, and masters that several
                           ranks renew */
-    struct coll *tensor; /* of config's shares, one a rank in their order; NULL: it is none */
+    struct coll *tensor; /* of config's shares of layers, a rank each, in their order; or NULL */
+    struct coll *pipeline; /* of its stages likewise, connected for messages; or NULL */
+    struct coll *tied;     /* of the first and the last, where the embedding is the head; or NULL */
+    int stage, stages;     /* this rank's of them; 0 stages: one */
+    int64_t in_flight;     /* micro-batches between forward and backward; 0: 1 */
+    struct coll *world;    /* of all that share it, and of other replicas; where there are shares */
+    bool answers;          /* of the replicas it is the one that tells what it has (shares.h) */
     struct wire_page *page; /* a beat a layer; or NULL */
 };
 
@@ -93,6 +99,10 @@ const struct tensors *model_trained(const struct model *m);
 const struct tensors *model_whole_base(const struct model *m);
 const struct tensors *model_whole_trained(const struct model *m);
 int64_t model_trainable(const struct model *m); /* elements of the flat range */
+/* Is it of a share whose rank is not the first that has it whole? That one speaks for all. */
+bool model_is_copy(const struct model *m, const struct tensor *t);
+/* Is it the embedding as the head of a pipeline's last stage? */
+bool model_is_tied(const struct model *m, const struct tensor *t);
 float *model_master(struct model *m);           /* device F32 */
 /* The device copy of the masters in t, or NULL when t is F32. */
 uint16_t *model_compute_copy(struct model *m);

@@ -30,7 +30,8 @@ int net_create(struct net *t, const struct model *m, struct err *e)
     for (int64_t i = 0; i < layers; i++)
         for (int j = 0; j < DECODER_SUBLAYERS; j++)
             t->layers[i].sub[t->layers[i].count++] = (struct sublayer){
-                .kind = kinds[j], .layer = i, .kept = is_kept(&m->conf, kinds[j])};
+                
+                .kind = kinds[j], .layer = m->conf.config.share.first_layer + i, .kept = is_kept(&m->conf, kinds[j])};
     return 0;
 }
 
@@ -90,14 +91,18 @@ static void carve_layer(struct net *t, const struct batch *s, struct layer *l, s
 
 void net_carve(struct net *t, struct batch *s, struct net_memory *a)
 {
-    if (!s->config->post_norm) {
+    bool last = model_config_is_last(s->config);
+    if (!last) {
+        t->x = carve_residual(s, &a->scratch);
+    } else if (!s->config->post_norm) {
         t->x = carve_residual(s, &a->saved);
         norm_carve(&t->final, s, &a->saved);
     }
-    embed_carve(&t->embed, s, &a->saved);
+    if (model_config_is_first(s->config))
+        embed_carve(&t->embed, s, &a->saved);
     head_carve(&t->head, s, &a->logits);
     s->h = carve_residual(s, &a->scratch);
-    if (model_config_is_share(s->config))
+    if (model_config_is_cut(s->config))
         s->sum = carve_residual(s, &a->scratch);
     if (s->train && !s->frozen) {
         s->dh = carve_residual(s, &a->scratch);
@@ -112,8 +117,10 @@ void net_carve(struct net *t, struct batch *s, struct net_memory *a)
 void net_forward(const struct batch *s, const struct net *t)
 {
     int64_t layers = s->config->layers;
-    void *top = s->config->post_norm ? s->h : t->x;
-    embed_forward(s, &t->embed, t->layers[0].sub[0].x); /* (N) -> (N, C) */
+    bool last = model_config_is_last(s->config);
+    void *top = s->config->post_norm && last ? s->h : t->x;
+    if (model_config_is_first(s->config))
+        embed_forward(s, &t->embed, t->layers[0].sub[0].x); /* (N) -> (N, C) */
     for (int64_t i = 0; i < layers; i++) {
         const struct layer *l = &t->layers[i];
         for (int j = 0; j + 1 < l->count; j++)
@@ -121,15 +128,16 @@ void net_forward(const struct batch *s, const struct net *t)
         sublayer_forward(s, &l->sub[l->count - 1], i + 1 < layers ? l[1].sub[0].x : top);
         beat(s->page);
     }
-    if (!s->config->post_norm)
+    if (!s->config->post_norm && last)
         norm_forward(s, &t->final, t->x, s->h);
 }
 
 /* Makes again what forward did not keep of a layer. True: its last sub-layer was the last to run.
-   Of the last layer all still stands in the memory that the layers share. */
-static bool layer_again(const struct batch *s, const struct layer *l)
+   Of the last layer all still stands in the memory that the layers share, unless another batch has
+   been there since. */
+static bool layer_again(const struct batch *s, const struct layer *l, bool last)
 {
-    if (l->sub[0].layer == s->config->layers - 1)
+    if (last && !s->parted)
         return false;
     for (int j = 0; j < l->count; j++)
         if (!l->sub[j].kept)
@@ -150,15 +158,18 @@ static void backward_top(const struct batch *s, const struct net *t)
 void net_backward(const struct batch *s, const struct net *t,
     void (*layer_fn)(void *user, int64_t layer), void *user)
 {
-    backward_top(s, t);
+    bool first = model_config_is_first(s->config);
+    if (model_config_is_last(s->config))
+        backward_top(s, t);
     for (int64_t i = s->config->layers - 1; i >= 0; i--) {
         const struct layer *l = &t->layers[i];
-        bool again = layer_again(s, l);
+        bool again = layer_again(s, l, i == s->config->layers - 1);
         for (int j = l->count - 1; j >= 0; j--, again = false)
-            sublayer_backward(s, &l->sub[j], again, i || j || t->embed.dtable);
+            sublayer_backward(s, &l->sub[j], again, !first || i || j || t->embed.dtable);
         if (layer_fn)
-            layer_fn(user, i);
+            layer_fn(user, l->sub[0].layer);
         beat(s->page);
     }
-    embed_backward(s, &t->embed);
+    if (first)
+        embed_backward(s, &t->embed);
 }

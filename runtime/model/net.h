@@ -26,7 +26,8 @@ struct net {
     struct layer *layers; /* (L) */
     struct norm final;
     struct head head;
-    void *x; /* (N, C) the residual above the last layer; none where norms are behind residuals */
+    void *x; /* (N, C) the residual above the last layer; none where norms are behind residuals.
+                Of a stage of a pipeline that is not the last, what it hands on */
 };
 
 struct net_memory {
@@ -46,7 +47,9 @@ void net_bind(struct net *t, const struct model *m, float *gradient);
 /* Every activation, s->h, s->dh and s->dx included; s->n: the most rows. */
 void net_carve(struct net *t, struct batch *s, struct net_memory *a);
 
-/* s->ids to s->h, what the head reads */
+/* s->ids to s->h, what the head reads. Of a stage of a pipeline from the input of its first layer,
+   where it is not the first, and to t->x, where it is not the last; backward likewise from s->dx,
+   and to it. */
 void net_forward(const struct batch *s, const struct net *t);
 /* From s->dh to every gradient. layer_fn is called whenever a layer is through, with its number;
    NULL: no calls. */

@@ -1,48 +1,12 @@
 /*
  * pass: ids and targets go up, the net runs, sums of losses come down when they are asked for.
  */
-#include "runtime/model/pass.h"
+#include "runtime/model/pass_internal.h"
 
 #include "base/mem.h"
 #include "runtime/door/beat.h"
-#include "runtime/model/internal.h"
-#include "runtime/model/net.h"
-#include "runtime/model/parallel.h"
-#include "runtime/model/teacher.h"
 
 #include <assert.h>
-
-struct pass {
-    struct model *model;
-    struct dev *dev;
-    struct net net;
-    struct net_memory memory;
-    struct teacher *teacher; /* or NULL */
-    struct parallel parallel;
-    struct batch batch;      /* the largest */
-    struct batch last;       /* of pass_forward */
-    int64_t tokens;          /* of a sequence, now */
-    float *gradient;
-    bool gradient_owned;
-    int32_t *ids, *targets, *position; /* (N) */
-    int32_t *own_ids, *own_rows, *own_slots; /* (N) of a share of the vocabulary; else NULL */
-    int64_t own;
-    int32_t *types;                    /* (N) zeros; NULL: no types */
-    int32_t *lengths;                  /* (B) */
-    int32_t *sees_from;                /* (N); NULL: neither a window nor documents */
-    int32_t *chosen_rows, *slots;      /* (N) where the head does not read all rows; else NULL */
-    int64_t chosen;                    /* of the last step's */
-    bool documents;                    /* position and sees_from are of the last step's */
-    float *expert_count, *balance;     /* (B, E), (B): of a mixture of experts; else NULL */
-    float *expert_load;                /* (PASS_AHEAD, E): counts since pass_loss */
-    float *loss;                       /* (N) */
-    float *loss_total;                 /* (PASS_AHEAD, N): by row, since pass_loss */
-    int ahead;                         /* which of these is being added to */
-    float *host;                       /* (N), or the logits of all labels; host */
-    void *hidden;                      /* (T, C) t, host, of a headless model; else NULL */
-    void (*ready_fn)(void *user, int64_t first, int64_t count);
-    void *ready_user;
-};
 
 /* -- life -- */
 
@@ -67,11 +31,11 @@ static void pass_carve(struct pass *p)
     p->loss = carve_tensor(c, n, 1, DTYPE_F32);
     p->loss_total = carve_tensor(c, PASS_AHEAD, n, DTYPE_F32);
     p->ids = carve_tensor(c, n, 1, DTYPE_I32);
-    int64_t labels = carve_times(p->batch.b, p->net.head.columns);
+    int64_t labels = carve_times(p->batch.b, p->nets->head.columns);
     bool several = p->batch.config->several && labels > n;
     p->targets = carve_tensor(c, several ? labels : n, 1, DTYPE_I32);
     p->position = carve_tensor(c, n, 1, DTYPE_I32);
-    if (model_config_is_share(p->batch.config)) {
+    if (model_config_is_cut(p->batch.config)) {
         p->own_ids = carve_tensor(c, n, 1, DTYPE_I32);
         p->own_rows = carve_tensor(c, n, 1, DTYPE_I32);
         p->own_slots = carve_tensor(c, n, 1, DTYPE_I32);
@@ -90,7 +54,12 @@ static void pass_carve(struct pass *p)
         p->chosen_rows = carve_tensor(c, n, 1, DTYPE_I32);
         p->slots = carve_tensor(c, n, 1, DTYPE_I32);
     }
-    net_carve(&p->net, &p->batch, &p->memory);
+    int64_t scratch = c->used, logits = p->memory.logits.used;
+    for (int64_t i = 0; i < p->in_flight; i++) { /* only what is saved is a batch's own */
+        c->used = scratch;
+        p->memory.logits.used = logits;
+        net_carve(&p->nets[i], &p->batch, &p->memory);
+    }
 }
 
 /* Everything but memory; what it takes is counted. */
@@ -99,12 +68,25 @@ static int pass_describe(struct pass *p, struct model *m, struct err *e)
     *p = (struct pass){.model = m, .dev = m->dev, .batch = largest_batch(m)};
     p->parallel.ranks = m->conf.tensor;
     p->tokens = p->batch.tokens;
-    int rc = net_create(&p->net, m, e);
-    if (rc)
-        return rc;
-    net_bind(&p->net, m, NULL);
+    p->in_flight = m->conf.in_flight > 1 ? m->conf.in_flight : 1;
+    p->nets = mem_array((size_t)p->in_flight, sizeof *p->nets);
+    if (!p->nets)
+        return err_set(e, ERR_MEMORY, "no memory for %lld batches", (long long)p->in_flight);
+    for (int64_t i = 0; i < p->in_flight; i++) {
+        int rc = net_create(&p->nets[i], m, e);
+        if (rc)
+            return rc;
+        net_bind(&p->nets[i], m, NULL);
+    }
     pass_carve(p);
     return 0;
+}
+
+static void forget_nets(struct pass *p)
+{
+    for (int64_t i = 0; p->nets && i < p->in_flight; i++)
+        net_done(&p->nets[i]);
+    mem_free(p->nets);
 }
 
 int pass_plan(struct model *m, struct memplan *plan, struct err *e)
@@ -116,7 +98,7 @@ int pass_plan(struct model *m, struct memplan *plan, struct err *e)
         plan->scratch = carve_plus(p.memory.scratch.size, p.memory.again.size);
         plan->logits = p.memory.logits.size;
     }
-    net_done(&p.net);
+    forget_nets(&p);
     return rc;
 }
 
@@ -170,17 +152,18 @@ static int pass_open(struct pass *p, struct model *m, struct err *e)
         (m->conf.teacher && (rc = teacher_create(p->dev, &m->conf, &p->teacher, e))) ||
         (rc = net_memory_open(&p->memory, p->dev, e)))
         return rc;
-    int64_t columns = m->conf.config.labels ? p->net.head.columns : 1;
+    int64_t columns = m->conf.config.labels ? p->nets->head.columns : 1;
     p->host = mem_array((size_t)p->batch.n, (size_t)columns * sizeof *p->host);
     if (!p->host)
         return err_set(e, ERR_MEMORY, "no memory for %lld rows", (long long)p->batch.n);
     if (m->conf.headless && (rc = alloc_hidden(p, e)))
         return rc;
-    net_bind(&p->net, m, p->gradient);
+    for (int64_t i = 0; i < p->in_flight; i++)
+        net_bind(&p->nets[i], m, p->gradient);
     pass_carve(p);
-    p->net.head.teacher = p->teacher ? teacher_head(p->teacher) : NULL;
+    p->nets->head.teacher = p->teacher ? teacher_head(p->teacher) : NULL;
     upload_places(p, NULL, p->batch.n);
-    rc = head_begin(&p->net.head, p->dev, e);
+    rc = head_begin(&p->nets->head, p->dev, e);
     return rc ? rc : dev_sync(p->dev, e);
 }
 
@@ -207,7 +190,7 @@ void pass_destroy(struct pass *p)
         dev_free(p->dev, p->gradient);
     teacher_destroy(p->teacher);
     net_memory_close(&p->memory, p->dev);
-    net_done(&p->net);
+    forget_nets(p);
     mem_free(p->host);
     mem_free(p->hidden);
     mem_free(p);
@@ -248,7 +231,7 @@ void pass_watch_gradient(
 }
 
 /* The matrices of a layer stand together; the small rest of it ends with the embedding. */
-static void tell_ready(void *user, int64_t layer)
+void pass_tell_ready(void *user, int64_t layer)
 {
     const struct pass *p = user;
     const struct tensors *base = model_base(p->model);
@@ -276,10 +259,13 @@ void pass_set_place(struct pass *p, int64_t first)
     p->batch.first = first * p->tokens;
 }
 
-/* The only wait for what shares have reduced has a deadline. */
+/* Before it, with a deadline, for what other ranks have a part in. */
 static int wait_for_device(struct pass *p, struct err *e)
 {
+    struct coll *pipeline = p->model->conf.pipeline;
     int rc = parallel_check(&p->parallel, e);
+    if (!rc && pipeline)
+        rc = coll_reduce_wait(pipeline, e);
     return rc ? rc : dev_sync(p->dev, e);
 }
 
@@ -388,7 +374,7 @@ static void upload_chosen(struct pass *p, const int32_t *targets, int64_t n)
 /* Rows as wide as those of the logits. */
 static void upload_several(struct pass *p, const int32_t *targets, int64_t b)
 {
-    int64_t labels = p->batch.config->labels, columns = p->net.head.columns;
+    int64_t labels = p->batch.config->labels, columns = p->nets->head.columns;
     int32_t *stage = (int32_t *)p->host;
     for (int64_t i = 0; i < b * columns; i++)
         stage[i] = i % columns < labels ? targets[i / columns * labels + i % columns] : -1;
@@ -502,15 +488,20 @@ static int upload_input(
     return 0;
 }
 
-/* To what the losses of each row have come to since pass_loss. */
 static void add_losses(struct pass *p, int64_t rows)
 {
     OP(p, axpby, .count = rows, .x = p->loss, .x_type = DTYPE_F32,
         .y = p->loss_total + p->ahead * p->batch.n, .y_type = DTYPE_F32, .a = 1, .b = 1);
 }
 
-/* The same with labels. *out: what the net runs over. */
-static int upload(struct pass *p, int64_t b, const struct pass_input *in, bool drops,
+void pass_add_losses(struct pass *p, int64_t b)
+{
+    int64_t rows = rows_of(p, b);
+    if (rows)
+        add_losses(p, rows);
+}
+
+int pass_upload(struct pass *p, int64_t b, const struct pass_input *in, bool drops,
     struct batch *out, struct err *e)
 {
     struct batch s = batch_of(p, b, in, drops);
@@ -533,34 +524,44 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
     double *loss_sum, struct err *e)
 {
     struct batch s;
-    int rc = upload(p, b, in, backward, &s, e);
+    int rc = pass_upload(p, b, in, backward, &s, e);
+    assert(p->model->conf.stages <= 1);
     if (rc)
         return rc;
     if (backward && p->teacher)
         teacher_forward(p->teacher, &s);
     if (s.config->experts)
         upload_balance(p, b, in, scale);
-    net_forward(&s, &p->net);
-    head_loss(&s, &p->net.head, p->targets, p->loss, scale, backward);
+    net_forward(&s, p->nets);
+    head_loss(&s, &p->nets->head, p->targets, p->loss, scale, backward);
     if (backward) {
         beat_phase(s.page, WIRE_PHASE_BACKWARD);
-        net_backward(&s, &p->net, tell_ready, p);
+        net_backward(&s, p->nets, pass_tell_ready, p);
         if (p->expert_load)
             OP(p, bias_back, .n = b, .c = s.config->experts, .ld = s.config->experts,
                 .dy = p->expert_count, .dbias = p->expert_load + p->ahead * s.config->experts,
                 .t = DTYPE_F32);
     }
-    int64_t rows = rows_of(p, b);
     if (loss_sum)
-        return read_loss(p, p->loss, rows, loss_sum, e);
-    if (rows)
-        add_losses(p, rows);
+        return read_loss(p, p->loss, rows_of(p, b), loss_sum, e);
+    pass_add_losses(p, b);
     return parallel_check(&p->parallel, e);
 }
 
 int pass_share_gradient(struct pass *p, struct err *e)
 {
+    struct coll *tied = p->model->conf.tied;
+    const struct tensor *x =
+        tensors_get(model_trained(p->model), TENSOR_EMBED, TENSOR_WEIGHT, -1, -1);
     parallel_sum_shared(&p->parallel, model_trained(p->model), p->gradient);
+    if (tied && x) { /* the embedding of the first stage is the head of the last */
+        int rc = coll_reduce_start(tied, p->gradient + x->offset, x->count, DTYPE_F32, COLL_SUM, e);
+        if (rc)
+            return rc;
+        coll_reduce_join(tied);
+        if ((rc = coll_reduce_wait(tied, e)))
+            return rc;
+    }
     return parallel_check(&p->parallel, e);
 }
 
@@ -568,14 +569,14 @@ int pass_forward(
     struct pass *p, int64_t b, const struct pass_input *in, bool drops, double *sums, struct err *e)
 {
     assert(!p->batch.config->labels);
-    int rc = upload(p, b, in, drops, &p->last, e);
+    int rc = pass_upload(p, b, in, drops, &p->last, e);
     if (rc)
         return rc;
     const struct batch *s = &p->last;
     if (s->config->experts)
         upload_balance(p, b, in, 0); /* such losses have none */
-    net_forward(s, &p->net);
-    head_loss(s, &p->net.head, p->targets, p->loss, 0, false);
+    net_forward(s, p->nets);
+    head_loss(s, &p->nets->head, p->targets, p->loss, 0, false);
     dev_download(p->dev, p->host, p->loss, (size_t)s->n * 4);
     if ((rc = wait_for_device(p, e)))
         return rc;
@@ -591,8 +592,8 @@ void pass_backward(struct pass *p, const float *scales)
 {
     const struct batch *s = &p->last;
     beat_phase(s->page, WIRE_PHASE_BACKWARD);
-    head_backward(s, &p->net.head, p->targets, p->loss, scales);
-    net_backward(s, &p->net, tell_ready, p);
+    head_backward(s, &p->nets->head, p->targets, p->loss, scales);
+    net_backward(s, p->nets, pass_tell_ready, p);
 }
 
 /* -- means of hidden states, on the host: what becomes of them is known only when all are -- */
@@ -630,7 +631,7 @@ int pass_means(
     int rc = upload_input(p, &s, in, e);
     if (rc)
         return rc;
-    net_forward(&s, &p->net);
+    net_forward(&s, p->nets);
     for (int64_t i = 0; i < b && means && !rc; i++)
         rc = mean_of(p, i, length_of(p, in, i), means + i * s.config->dim, e);
     return rc;
@@ -664,14 +665,14 @@ void pass_means_back(struct pass *p, int64_t b, const struct pass_input *in, con
         spread_mean(p, i, length_of(p, in, i), dmeans + i * s.config->dim);
     dev_upload(p->dev, p->loss, losses, (size_t)b * 4);
     beat_phase(s.page, WIRE_PHASE_BACKWARD);
-    net_backward(&s, &p->net, tell_ready, p);
+    net_backward(&s, p->nets, pass_tell_ready, p);
     add_losses(p, b);
 }
 
 int pass_label_logits(struct pass *p, int64_t b, float *logits, struct err *e)
 {
     int64_t n = rows_of(p, b), labels = p->batch.config->labels;
-    const struct head *head = &p->net.head;
+    const struct head *head = &p->nets->head;
     assert(labels && n <= p->batch.n);
     dev_download(p->dev, p->host, head->logits, (size_t)(n * head->columns) * 4);
     int rc = wait_for_device(p, e);

@@ -53,9 +53,27 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
 int pass_forward(struct pass *p, int64_t b, const struct pass_input *in, bool drops, double *sums,
     struct err *e);
 void pass_backward(struct pass *p, const float *scales);
-/* Of a share of the model, when a step's backward is done: what all ranks of model_conf.tensor have
-   and each used for its share gets the gradient that it has in the whole. */
+/* Of a share of the model, when a step's backward is done: what several ranks have and each used for
+   its share gets the gradient that it has in the whole. */
 int pass_share_gradient(struct pass *p, struct err *e);
+
+/* -- a stage of a pipeline: model_conf.stages > 1, in place of pass_step -- */
+/* What goes between this stage and its neighbours, all at once: of each message so many sequences;
+   0: there is none. What the first stage and the last have nobody for is left out. */
+struct pass_traffic {
+    int64_t input, k;        /* what forward of micro-batch k begins with comes from the stage before */
+    int64_t output;          /* what the last forward ended with goes to the next */
+    int64_t output_gradient; /* its gradient, of a micro-batch whose backward is next, comes */
+    int64_t input_gradient;  /* what the last backward ended with goes to the stage before */
+};
+int pass_stage_exchange(struct pass *p, const struct pass_traffic *x, struct err *e);
+/* Forward of micro-batch k: of those whose backward is still to come there are at most
+   model_conf.in_flight, neighbours in k. On the last stage its losses are added to what pass_loss
+   tells, and a backward follows at once. in: the same for both. */
+int pass_stage_forward(struct pass *p, int64_t k, int64_t b, const struct pass_input *in,
+    float scale, bool backward, struct err *e);
+int pass_stage_backward(
+    struct pass *p, int64_t k, int64_t b, const struct pass_input *in, struct err *e);
 /* Whether tokens that do not exist would change what is learnt, though no other sees them: of a
    mixture of experts, which is to be balanced over those that do. */
 bool pass_counts_tokens(const struct pass *p);

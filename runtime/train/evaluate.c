@@ -72,8 +72,8 @@ int train_look(struct train *t, const struct kept *h, double *means, struct err 
     if ((rc = look_at_share(t, h, e)) || (rc = loop->sums_fn(t, sums, e)))
         return rc;
     for (int i = 0; i < loop->sums; i++)
-        total[i] = (float)(sums[i] / (double)count_labels(t, h));
-    if ((rc = coll_allreduce(t->replicas, total, loop->sums, DTYPE_F32, COLL_SUM, e)))
+        total[i] = train_counts(t) ? (float)(sums[i] / (double)count_labels(t, h)) : 0;
+    if ((rc = coll_allreduce(t->coll, total, loop->sums, DTYPE_F32, COLL_SUM, e)))
         return rc;
     for (int i = 0; i < loop->sums; i++)
         means[i] = (double)total[i];

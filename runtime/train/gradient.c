@@ -19,8 +19,7 @@ void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *c
     *first += (step - 1) * batch;
 }
 
-/* The sample at a position of the training order; of hidden tokens another one in each epoch. */
-static int64_t sample_at(const struct train *t, int64_t position)
+int64_t train_sample_at(const struct train *t, int64_t position)
 {
     int64_t sample = data_sample_at(t->train_samples, t->spec->train.seed, position);
     int64_t epoch = t->objective->drawn ? position / t->train_samples : 0;
@@ -36,7 +35,7 @@ static int64_t add_up(
     if (!fn)
         return batch * s->sequence_length;
     for (int64_t i = (step - 1) * batch; i < step * batch; i++)
-        sum += fn(t->data, sample_at(t, i));
+        sum += fn(t->data, train_sample_at(t, i));
     return sum;
 }
 
@@ -84,7 +83,7 @@ static int64_t longest(const struct train *t, int64_t step)
     if (!t->objective->tokens_fn)
         return s->sequence_length;
     for (int64_t i = (step - 1) * batch; i < step * batch; i++) {
-        int64_t n = train_longest(t, t->data, sample_at(t, i));
+        int64_t n = train_longest(t, t->data, train_sample_at(t, i));
         most = n > most ? n : most;
     }
     return most;
@@ -135,10 +134,12 @@ int train_compute(struct train *t, int64_t step, struct err *e)
     train_share(t, step, &first, &count);
     train_set_length(t, longest(t, step));
     train_begin_gradient(t);
+    if (train_is_staged(t))
+        return train_pipeline(t, first, count, scale, e);
     for (int64_t i = 0, b; i < count; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
         for (int64_t j = 0; j < b; j++)
-            train_fill(t, t->data, sample_at(t, first + i + j), j);
+            train_fill(t, t->data, train_sample_at(t, first + i + j), j);
         beat_phase(t->door->page, WIRE_PHASE_FORWARD);
         train_begin_backward(t, i + b == count);
         pass_set_place(t->pass, (first + i) * t->objective->rows);

@@ -56,7 +56,8 @@ struct train {
     int64_t budget_bytes;
     struct coll *coll;     /* of the world */
     struct coll *replicas; /* of the ranks whose gradients are added: the data axis */
-    struct coll *tensor;   /* of the ranks that share one model; NULL: each has all of it */
+    struct coll *tensor;   /* of the ranks that share its layers' matrices; or NULL */
+    struct coll *pipeline; /* of the ranks that share its layers; or NULL */
     const struct objective *objective;
 
     struct weights *weights, *teacher; /* the second one NULL: there is none */
@@ -117,10 +118,20 @@ static inline int train_replicas(const struct train *t)
 {
     return t->plan.layout.dp;
 }
-/* Of those, the one that speaks for all in sums over the world. */
+/* Of those, the one whose losses count in sums over the world. */
 static inline bool train_counts(const struct train *t)
 {
-    return layout_place(&t->plan.layout, t->orders->rank).tp == 0;
+    const struct place p = layout_place(&t->plan.layout, t->orders->rank);
+    return p.tp == 0 && p.pp + 1 == t->plan.layout.pp;
+}
+static inline int train_stage(const struct train *t)
+{
+    return layout_place(&t->plan.layout, t->orders->rank).pp;
+}
+/* Has it only some of the layers? */
+static inline bool train_is_staged(const struct train *t)
+{
+    return t->plan.layout.pp > 1;
 }
 
 /* Whatever train_open made, complete or not, is train_close's to free. */
@@ -152,6 +163,12 @@ void train_fill(struct train *t, const struct data *d, int64_t sample, int64_t j
 /* This rank's share of the global batch, micro-batch by micro-batch: gradients and losses are added
    up on the device, and what of the gradient is complete is sent off meanwhile. */
 int train_compute(struct train *t, int64_t step, struct err *e);
+/* The sample at a position of the training order; of hidden tokens another one in each epoch. */
+int64_t train_sample_at(const struct train *t, int64_t position);
+/* The same of a stage of a pipeline: forward and backward of samples [first, first + count) of the
+   training order; and forward of the micro-batch in hand. */
+int train_pipeline(struct train *t, int64_t first, int64_t count, float scale, struct err *e);
+int train_pipeline_look(struct train *t, int64_t b, struct err *e);
 /* Of one's own loop: before the first backward of a step, and before each. last: what of the
    gradient is complete may leave. */
 void train_begin_gradient(struct train *t);

@@ -51,6 +51,8 @@ static int masked_head(struct train *t, struct err *e)
 
 static int tokens_loss(struct train *t, int64_t b, float scale, bool backward, struct err *e)
 {
+    if (train_is_staged(t))
+        return train_pipeline_look(t, b, e);
     const struct pass_input in = {.ids = t->inputs,
         .lengths = pass_counts_tokens(t->pass) ? t->lengths : NULL,
         .first = t->first,

@@ -269,6 +269,47 @@ static struct optim_conf optim_conf_of(const struct train *t)
     };
 }
 
+static int open_group(
+    struct train *t, enum layout_axis axis, struct coll **out, struct err *e)
+{
+    const struct layout_group g = layout_group(&t->plan.layout, t->orders->rank, axis);
+    return g.size > 1 ? coll_group(t->coll, &g, out, e) : 0;
+}
+
+/* The first stage of a pipeline and its last; all ranks call. */
+static int open_ends(struct train *t, struct coll **out, struct err *e)
+{
+    struct layout_group g = layout_group(&t->plan.layout, t->orders->rank, LAYOUT_PIPELINE);
+    bool end = g.index == 0 || g.index + 1 == g.size;
+    struct layout_group ends = {g.first, g.stride * (g.size - 1), 2, g.index ? 1 : 0};
+    struct layout_group alone = {t->orders->rank, 1, 1, 0};
+    int rc = coll_group(t->coll, end ? &ends : &alone, out, e);
+    if (!end)
+        *out = NULL;
+    return rc;
+}
+
+/* Communicators of the axes; what the model needs of them stands in *conf. */
+static int open_groups(struct train *t, struct model_conf *conf, struct err *e)
+{
+    bool tied = t->config.tied_embeddings && !t->config.labels;
+    const struct layout_group replicas =
+        layout_group(&t->plan.layout, t->orders->rank, LAYOUT_DATA);
+    int rc;
+    if ((rc = coll_group(t->coll, &replicas, &t->replicas, e)) ||
+        (rc = open_group(t, LAYOUT_TENSOR, &t->tensor, e)) ||
+        (rc = open_group(t, LAYOUT_PIPELINE, &t->pipeline, e)) ||
+        (t->pipeline && (rc = coll_connect(t->pipeline, e))) ||
+        (t->pipeline && tied && (rc = open_ends(t, &conf->tied, e))))
+        return rc;
+    conf->coll = t->replicas;
+    conf->world = t->coll;
+    conf->answers = train_replica(t) == 0;
+    conf->tensor = t->optim_conf.tensor = t->tensor;
+    conf->pipeline = t->optim_conf.pipeline = t->pipeline;
+    return 0;
+}
+
 /* How the model is laid out and cut up; *conf receives the plan's choices. */
 static int plan(struct train *t, struct model_conf *conf, struct err *e)
 {
@@ -285,32 +326,21 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
         .rank = t->orders->rank,
         .data = t->spec->parallelism.data,
         .tensor = t->spec->parallelism.tensor,
+        .pipeline = t->spec->parallelism.pipeline,
         .zero_stage = t->spec->parallelism.zero_stage,
         .budget_bytes = (int64_t)((double)t->budget_bytes * BUDGET_SHARE) - t->host_bytes,
         .rows = info.host_readable ? 0 : GPU_ROWS,
     };
-    int rank = t->orders->rank, rc = world_plan(t->coll, rank, &in, &t->plan, e);
-    if (rc)
+    int rc = world_plan(t->coll, t->orders->rank, &in, &t->plan, e);
+    if (rc || (rc = planner_model(&in, &t->plan, conf, e)) || (rc = open_groups(t, conf, e)))
         return rc;
-    const struct layout_group replicas = layout_group(&t->plan.layout, rank, LAYOUT_DATA);
-    const struct layout_group shares = layout_group(&t->plan.layout, rank, LAYOUT_TENSOR);
-    if ((rc = coll_group(t->coll, &replicas, &t->replicas, e)) ||
-        (shares.size > 1 && (rc = coll_group(t->coll, &shares, &t->tensor, e))) ||
-        (rc = model_config_share(&t->config, shares.index, shares.size, &conf->config, e)))
-        return rc;
-    conf->coll = t->replicas;
-    conf->owners = t->plan.owners;
-    conf->owner = t->plan.owner;
-    conf->tensor = t->optim_conf.tensor = t->tensor;
     /* Every rank must start the same reductions: none may be without a micro-batch. */
     t->lots_wanted =
         coll_overlaps(t->replicas) && t->spec->train.batch_sequences >= t->plan.layout.dp;
     if (train_leads(t))
         log_info("plan", LOG_I("data", t->plan.layout.dp), LOG_I("tensor", t->plan.layout.tp),
-            LOG_I("zeroStage", t->plan.owners > 1),
+            LOG_I("pipeline", t->plan.layout.pp), LOG_I("zeroStage", t->plan.owners > 1),
             LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total));
-    conf->micro_sequences = t->plan.micro_sequences * t->objective->rows;
-    conf->logit_rows = t->plan.logit_rows;
     return 0;
 }
 

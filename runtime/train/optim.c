@@ -606,17 +606,28 @@ void optim_set_scale(struct optim *o, double scale, int64_t skipped)
     o->skipped = skipped;
 }
 
-/* The squares of the tensors that are cut, or are not, in the own slice. */
-static void sum_squares(struct optim *o, bool cut, float *out)
+/* How a tensor's squares come to those of all ranks. */
+enum counted { COUNTED, COUNTED_CUT, COUNTED_ELSEWHERE };
+
+static enum counted counted_as(const struct optim *o, const struct tensor *x)
+{
+    if (model_is_tied(o->model, x))
+        return COUNTED_ELSEWHERE;
+    return tensor_is_cut(x) ? COUNTED_CUT : COUNTED;
+}
+
+/* The squares of such tensors in the own slice. */
+static void sum_squares(struct optim *o, enum counted which, float *out)
 {
     const struct tensors *t = model_trained(o->model);
     for (int i = 0, end; i < t->count; i = end) {
-        for (end = i + 1; end < t->count && tensor_is_cut(&t->at[end]) == tensor_is_cut(&t->at[i]);)
+        enum counted as = counted_as(o, &t->at[i]);
+        for (end = i + 1; end < t->count && counted_as(o, &t->at[end]) == as;)
             end++;
         int64_t from = t->at[i].offset, to = end_of(t, end - 1);
         from = from > o->from ? from : o->from;
         to = to < o->to ? to : o->to;
-        if (tensor_is_cut(&t->at[i]) == cut && from < to)
+        if (as == which && from < to)
             OP(o, sumsq, .count = to - from, .x = pass_gradient(o->pass) + from, .out = out);
     }
 }
@@ -642,24 +653,26 @@ static int add_up(struct coll *c, float *sum, enum coll_reduce op, struct err *e
     return rc;
 }
 
-/* The squares of the whole gradient. Of a model that is shared out those of what is cut are added
-   up over its ranks, and what all of them have counts once; the last reduction gives them the same
-   bits, whose slices may differ. */
+/* The squares of the whole gradient. Of a model that ranks share those of what is cut are added up
+   over them, and what all of them have counts once; the last reduction gives those the same bits
+   whose slices differ. */
 static int sum_gradient(struct optim *o, float *sum, struct err *e)
 {
     float *rest = o->sum + PASS_AHEAD;
     int rc;
     dev_zero(o->dev, sum, sizeof *sum);
     dev_zero(o->dev, rest, sizeof *rest);
-    sum_squares(o, true, sum);
-    sum_squares(o, false, o->conf.tensor ? rest : sum);
+    sum_squares(o, COUNTED_CUT, sum);
+    sum_squares(o, COUNTED, o->conf.tensor ? rest : sum);
     if ((rc = add_up(o->conf.tensor, sum, COLL_SUM, e)))
         return rc;
     if (o->conf.tensor)
         OP(o, axpby, .count = 1, .x = rest, .x_type = DTYPE_F32, .y = sum, .y_type = DTYPE_F32,
             .a = 1, .b = 1);
-    rc = add_up(o->coll, sum, COLL_SUM, e);
-    return rc ? rc : add_up(o->conf.tensor, sum, COLL_MAX, e);
+    if ((rc = add_up(o->coll, sum, COLL_SUM, e)) ||
+        (rc = add_up(o->conf.pipeline, sum, COLL_SUM, e)))
+        return rc;
+    return add_up(o->conf.tensor, sum, COLL_MAX, e);
 }
 
 /* Every rank takes the others' slices. */

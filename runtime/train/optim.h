@@ -49,7 +49,7 @@ struct optim_conf {
     struct adalora_conf adalora; /* of adapters whose ranks are chosen */
     enum optimizer_state state;
     uint64_t seed;       /* of what BF16 states are rounded by */
-    struct coll *tensor; /* of a model that is shared out; NULL: it is not */
+    struct coll *tensor, *pipeline; /* of those that share the model; NULL: nobody does */
 };
 
 /* The rate of step s = 1 .. steps: linear warm-up to learning_rate over warmup_steps, then the

@@ -12,6 +12,9 @@
    whole gradient of the head's weights. */
 #define PLANNER_LOGIT_ROWS  8192
 #define PLANNER_LOGIT_SHARE 16
+/* Micro-batches for each stage of a pipeline, at least, where the batch has them: the first and the
+   last of them leave stages idle. */
+#define PLANNER_BATCHES     2
 
 static int64_t logit_rows(const struct planner_input *in)
 {
@@ -28,19 +31,6 @@ static int64_t sample_rows(const struct planner_input *in)
     return in->sample_rows > 1 ? in->sample_rows : 1;
 }
 
-/* Not even one sequence fits: says so, and which recomputation would do. */
-static int refuse(struct model_conf c, const struct memplan *p, int64_t budget_bytes, struct err *e)
-{
-    int rc = memplan_require(p, budget_bytes, e);
-    while (rc && c.recompute < RECOMPUTE_FULL) {
-        struct memplan less;
-        c.recompute++;
-        if (!memplan_model(&c, NULL, &less, NULL) && less.total <= budget_bytes)
-            return err_wrap(e, "spec.train.recompute: %s would fit", recompute_name(c.recompute));
-    }
-    return rc;
-}
-
 static int check_data(const struct planner_input *in, int data, struct err *e)
 {
     if (!in->data || in->data == data)
@@ -53,11 +43,14 @@ static int check_data(const struct planner_input *in, int data, struct err *e)
 
 static int lay_out(const struct planner_input *in, struct layout *out, struct err *e)
 {
-    int tensor = in->tensor > 1 ? in->tensor : 1;
-    *out = (struct layout){in->world / tensor, tensor, 1, 1, 1};
-    if (in->world % tensor)
-        return err_set(e, ERR_USER, "spec.parallelism.tensor: %d, which does not divide %d ranks",
-            tensor, in->world);
+    int tensor = in->tensor > 1 ? in->tensor : 1, pipeline = in->pipeline > 1 ? in->pipeline : 1;
+    int64_t together = (int64_t)tensor * pipeline;
+    if (in->world % together)
+        return err_set(e, ERR_USER,
+            "spec.parallelism: tensor x pipeline is %lld, which does not divide %d ranks",
+            (long long)together, in->world);
+    *out = (struct layout){
+        .dp = (int)(in->world / together), .tp = tensor, .pp = pipeline, .cp = 1, .ep = 1};
     int rc = layout_check(out, in->world, e);
     return rc ? rc : check_data(in, out->dp, e);
 }
@@ -68,41 +61,92 @@ static int owners_of(const struct planner_input *in, const struct layout *l)
     return in->zero_stage && l->dp > 1 ? l->dp : 0;
 }
 
-/* The model of a rank; the first one's share is the largest. */
-static int share_model(const struct planner_input *in, const struct layout *l, int rank,
-    struct model_conf *out, struct err *e)
+/* Sequences of the batch that are one replica's, at most. */
+static int64_t share_of_batch(const struct planner_input *in, const struct layout *l)
 {
+    return (in->batch_sequences + l->dp - 1) / l->dp;
+}
+
+/* What the rank at a place creates; owner as in model_conf. */
+static int model_at(const struct planner_input *in, const struct planner_plan *p, struct place at,
+    int owner, struct model_conf *out, struct err *e)
+{
+    const struct layout *l = &p->layout;
+    const struct model_cut cut = {l->tp, at.tp, l->pp, at.pp};
+    int64_t batches =
+        (share_of_batch(in, l) + p->micro_sequences - 1) / p->micro_sequences;
+    int64_t stages = l->pp - at.pp; /* from this one on */
     *out = in->model;
-    return model_config_share(&in->model.config, layout_place(l, rank).tp, l->tp, &out->config, e);
+    out->stages = l->pp;
+    out->stage = at.pp;
+    out->in_flight = batches < stages ? batches : stages;
+    out->owners = owners_of(in, l);
+    out->owner = owner;
+    out->micro_sequences = p->micro_sequences * sample_rows(in);
+    out->logit_rows = p->logit_rows;
+    return model_config_share(&in->model.config, &cut, &out->config, e);
+}
+
+/* Sets p->memory: of the rank that takes most. The first shares of matrices are the largest. */
+static int measure_all(const struct planner_input *in, struct planner_plan *p, struct err *e)
+{
+    struct memplan one;
+    p->memory = (struct memplan){0};
+    for (int stage = 0; stage < p->layout.pp; stage++) {
+        struct model_conf c;
+        int rc = model_at(in, p, (struct place){.pp = stage}, -1, &c, e);
+        if (rc || (rc = memplan_model(&c, NULL, &one, e)))
+            return rc;
+        p->memory = one.total > p->memory.total ? one : p->memory;
+    }
+    return 0;
+}
+
+/* Not even one sequence fits: says so, and which recomputation would do. */
+static int refuse(const struct planner_input *in, const struct planner_plan *p, struct err *e)
+{
+    struct planner_input other = *in;
+    int rc = memplan_require(&p->memory, in->budget_bytes, e);
+    while (rc && other.model.recompute < RECOMPUTE_FULL) {
+        struct planner_plan less = *p;
+        other.model.recompute++;
+        if (!measure_all(&other, &less, NULL) && less.memory.total <= in->budget_bytes)
+            return err_wrap(e, "spec.train.recompute: %s would fit",
+                recompute_name(other.model.recompute));
+    }
+    return rc;
 }
 
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e)
 {
-    struct planner_plan p = {.micro_sequences = 0};
-    struct model_conf c;
-    int rc;
-    if ((rc = lay_out(in, &p.layout, e)) || (rc = share_model(in, &p.layout, 0, &c, e)))
+    struct planner_plan p = {.owner = -1, .logit_rows = logit_rows(in)};
+    int rc = lay_out(in, &p.layout, e);
+    if (rc)
         return rc;
-    int64_t share = (in->batch_sequences + p.layout.dp - 1) / p.layout.dp;
-    int64_t rows = in->rows ? in->rows : PLANNER_ROWS;
-    int64_t micro = rows / (c.sequence_length > 0 ? c.sequence_length : 1) / sample_rows(in);
-    c.owners = p.owners = owners_of(in, &p.layout);
-    c.owner = p.owner = -1;
-    c.logit_rows = p.logit_rows = logit_rows(in);
+    int64_t share = share_of_batch(in, &p.layout), rows = in->rows ? in->rows : PLANNER_ROWS;
+    int64_t length = in->model.sequence_length > 0 ? in->model.sequence_length : 1;
+    int64_t micro = rows / length / sample_rows(in);
+    if (p.layout.pp > 1)
+        share /= PLANNER_BATCHES * p.layout.pp;
     micro = micro < share ? micro : share;
-    for (micro = micro < 1 ? 1 : micro;; micro--) {
-        p.micro_sequences = micro;
-        c.micro_sequences = micro * sample_rows(in);
-        rc = memplan_model(&c, NULL, &p.memory, e);
-        if (rc)
+    p.owners = owners_of(in, &p.layout);
+    for (p.micro_sequences = micro < 1 ? 1 : micro;; p.micro_sequences--) {
+        if ((rc = measure_all(in, &p, e)))
             return rc;
         if (p.memory.total <= in->budget_bytes)
             break;
-        if (micro == 1)
-            return refuse(c, &p.memory, in->budget_bytes, e);
+        if (p.micro_sequences == 1)
+            return refuse(in, &p, e);
     }
     *out = p;
     return 0;
+}
+
+int planner_model(const struct planner_input *in, const struct planner_plan *p,
+    struct model_conf *out, struct err *e)
+{
+    struct place at = layout_place(&p->layout, in->rank);
+    return model_at(in, p, at, at.dp, out, e);
 }
 
 int planner_measure(const struct planner_input *in, struct planner_plan *out, struct err *e)
@@ -110,14 +154,8 @@ int planner_measure(const struct planner_input *in, struct planner_plan *out, st
     struct model_conf c;
     struct memplan memory;
     int rc;
-    if ((rc = layout_check(&out->layout, in->world, e)) ||
-        (rc = share_model(in, &out->layout, in->rank, &c, e)))
-        return rc;
-    c.micro_sequences = out->micro_sequences * sample_rows(in);
-    c.logit_rows = out->logit_rows;
-    c.owners = owners_of(in, &out->layout);
-    c.owner = layout_place(&out->layout, in->rank).dp;
-    if ((rc = memplan_model(&c, NULL, &memory, e)) ||
+    if ((rc = layout_check(&out->layout, in->world, e)) || (rc = planner_model(in, out, &c, e)) ||
+        (rc = memplan_model(&c, NULL, &memory, e)) ||
         (rc = memplan_require(&memory, in->budget_bytes, e)))
         return rc;
     out->memory = memory;

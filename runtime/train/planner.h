@@ -1,7 +1,7 @@
 /*
  * planner: picks layout and micro-batch from the model, the world and the memory a rank may use.
- * Pure: same input, same plan. Now: tensor parallel as it is told, data parallel with the rest, the
- * optimizer's state divided over that where it is asked for.
+ * Pure: same input, same plan. Now: tensor and pipeline parallel as it is told, data parallel with
+ * the rest, the optimizer's state divided over that where it is asked for.
  */
 #ifndef RUNTIME_TRAIN_PLANNER_H
 #define RUNTIME_TRAIN_PLANNER_H
@@ -18,7 +18,7 @@ struct planner_input {
     int64_t sample_rows;     /* sequences of the model that one of these is; 0: one */
     int world, rank;
     int data;             /* ranks that the data axis is to have; 0: as many as there are */
-    int tensor;           /* ranks that share one model; 0: each has all of it */
+    int tensor, pipeline; /* ranks that share layers' matrices, and layers; 0: 1 */
     int zero_stage;       /* 0, 1 */
     int64_t budget_bytes; /* of one rank */
     int64_t rows;         /* of a micro-batch, from which on more gain nothing; 0: a processor's */
@@ -35,6 +35,10 @@ struct planner_plan {
 /* For the rank that needs most. ERR_MEMORY with the figures, and the recomputation that would do if
  * one does, when not even one sequence fits; ERR_USER: the world is not that which was asked for. */
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e);
+/* What rank in->rank creates by it: its share of the model, sizes, its part in the optimizer's state;
+ * all but communicators. ERR_USER: spec.model cannot be shared out so. */
+int planner_model(const struct planner_input *in, const struct planner_plan *p,
+    struct model_conf *out, struct err *e);
 /* What a plan that is given takes of this rank's memory: sets out->memory, owners and owner.
  * ERR_USER: its layout does not fill the world; ERR_MEMORY: it does not fit. */
 int planner_measure(const struct planner_input *in, struct planner_plan *out, struct err *e);

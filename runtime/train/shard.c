@@ -153,7 +153,7 @@ static int write_part(struct ckpt_writer *w, struct dev *d, const struct shard_p
 }
 
 int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct optim *o, int world,
-    int rank, bool writes_alike, struct err *e)
+    int rank, struct err *e)
 {
     mem_autofree float *stage = mem_array(STAGE_ELEMENTS, sizeof *stage);
     if (!stage)
@@ -164,7 +164,7 @@ int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct op
     for (int i = 0; i < t->count; i++) {
         const struct tensor *p = &t->at[i];
         struct shard_part parts[PARTS];
-        if (!tensor_is_cut(p) && !writes_alike)
+        if (model_is_copy(m, p))
             continue;
         int64_t from = first - p->offset, to = first + count - p->offset, begin, end;
         from = from > 0 ? from : 0;

@@ -19,10 +19,9 @@
    Pure. */
 void shard_range(int64_t total, int world, int rank, int64_t *first, int64_t *count);
 
-/* What rank `rank` of `world` that hold the same writes. writes_alike: also of what those that share
-   their model hold alike. */
+/* What rank `rank` of `world` that hold the same writes. */
 int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct optim *o, int world,
-    int rank, bool writes_alike, struct err *e);
+    int rank, struct err *e);
 int shard_read(
     struct ckpt_reader *r, struct dev *d, struct model *m, struct optim *o, struct err *e);
 

@@ -93,7 +93,7 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
 int train_log_samples(struct train *t, int64_t step, struct err *e)
 {
     int64_t first, count;
-    if (!train_counts(t)) /* another has taken them, too */
+    if (t->orders->rank != layout_rank(&t->plan.layout, &(struct place){.dp = train_replica(t)}))
         return 0;
     train_share(t, step, &first, &count);
     buf_reset(&t->line);

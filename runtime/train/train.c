@@ -33,6 +33,7 @@ static int enqueue_step(struct train *t, int64_t step, struct err *e)
        then, and what comes next is enqueued meanwhile. A step later, launches and uploads would
        stand behind a reduction that may never end, and wait for room among themselves. */
     if (rc || (t->tensor && (rc = coll_reduce_wait(t->tensor, e))) ||
+        (t->pipeline && (rc = coll_reduce_wait(t->pipeline, e))) ||
         (rc = coll_reduce_wait(t->replicas, e)) || (rc = optim_choose(t->optim, step, e)))
         return rc;
     return train_prune(t, step, e);
@@ -262,15 +263,14 @@ static int run_steps(struct train *t, struct err *e)
 
 /* -- ending -- */
 
-/* Rank 0 writes what those that share its model tell it. */
+/* Rank 0 writes what those that share the model tell it. */
 static int write_output(struct train *t, const struct export *x, struct err *e)
 {
-    if (train_replica(t))
-        return 0;
+    bool shared = t->tensor || t->pipeline;
     if (!train_leads(t))
-        return shares_answer(t->model, e);
+        return shared ? shares_answer(t->model, e) : 0;
     int rc = export_model(x, e);
-    return rc || !t->tensor ? rc : shares_end(t->model, e);
+    return rc ? rc : shares_end(t->model, e);
 }
 
 static int finish(struct train *t, struct err *e)

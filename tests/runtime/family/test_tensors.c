@@ -378,55 +378,76 @@ static int add(struct tensors *t, int64_t rows, int64_t columns)
     return tensors_add(t, &c, &x, false, &e);
 }
 
-/* Each element of every tensor is in one share, or, where it is not cut, in all. */
-static void check_shares(const struct model_config *whole, int size)
+/* How often the shares of all ranks have each element of x. */
+static void count_shares(
+    const struct model_config *whole, int tensor, int pipeline, const struct tensor *x, uint8_t *seen)
+{
+    for (int rank = 0; rank < tensor * pipeline; rank++) {
+        const struct model_cut at = {tensor, rank % tensor, pipeline, rank / tensor};
+        struct model_config c, back;
+        struct tensors part;
+        ck_assert_msg(!model_config_share(whole, &at, &c, &e), "%s", e.text);
+        back = c;
+        model_config_whole(&back);
+        ck_assert(!memcmp(&back, whole, sizeof back));
+        make(&c, &part);
+        const struct tensor *p = tensors_find(&part, x->name);
+        for (int64_t k = 0; p && k < p->count; k++)
+            seen[(p->begin[0] + k / p->shape[1]) * x->shape[1] + p->begin[1] + k % p->shape[1]]++;
+        ck_assert(!p || (p->whole[0] == x->shape[0] && p->whole[1] == x->shape[1]));
+        ck_assert(!p || tensor_is_cut(p) == (tensor > 1 && x->axis != AXIS_NONE));
+        tensors_done(&part);
+    }
+}
+
+/* Each element is on one rank, or, of what is not cut, on one rank of each stage that has it; and an
+   embedding that is the head, too, on two stages. */
+static void check_shares(const struct model_config *whole, int tensor, int pipeline)
 {
     struct tensors all;
     make(whole, &all);
     for (int i = 0; i < all.count; i++) {
         const struct tensor *x = &all.at[i];
         mem_autofree uint8_t *seen = mem_array((size_t)x->count, 1);
-        bool cut = false;
-        for (int rank = 0; rank < size; rank++) {
-            struct model_config c, back;
-            struct tensors part;
-            ck_assert_msg(!model_config_share(whole, rank, size, &c, &e), "%s", e.text);
-            back = c;
-            model_config_whole(&back);
-            ck_assert(!memcmp(&back, whole, sizeof back));
-            make(&c, &part);
-            const struct tensor *p = &part.at[i];
-            ck_assert_str_eq(p->name, x->name);
-            ck_assert(p->whole[0] == x->shape[0] && p->whole[1] == x->shape[1]);
-            ck_assert_int_eq(p->begin[0] + p->begin[1] > 0 || p->count < x->count, tensor_is_cut(p));
-            for (int64_t k = 0; k < p->count; k++)
-                seen[(p->begin[0] + k / p->shape[1]) * x->shape[1] + p->begin[1] +
-                    k % p->shape[1]]++;
-            cut = tensor_is_cut(p);
-            ck_assert_int_eq(cut, x->axis != AXIS_NONE);
-            tensors_done(&part);
-        }
+        bool twice = x->role == TENSOR_EMBED && whole->tied_embeddings && pipeline > 1;
+        int want = (x->axis == AXIS_NONE ? tensor : 1) * (twice ? 2 : 1);
+        count_shares(whole, tensor, pipeline, x, seen);
         for (int64_t k = 0; k < x->count; k++)
-            ck_assert_msg(seen[k] == (cut ? 1 : size), "%s, %d ranks", x->name, size);
+            ck_assert_msg(seen[k] == want, "%s: %d times, not %d", x->name, seen[k], want);
     }
     tensors_done(&all);
+}
+
+static void refuse_share(
+    const struct model_config *whole, int tensor, int pipeline, const char *says)
+{
+    struct model_config out;
+    const struct model_cut at = {tensor, 0, pipeline, 0};
+    ck_assert_int_eq(model_config_share(whole, &at, &out, &e), -ERR_USER);
+    ck_assert_ptr_nonnull(strstr(e.text, says));
 }
 
 START_TEST(shares_are_the_whole)
 {
     struct model_config gpt2 = tiny_gpt2(), llama = tiny_config(true), out;
-    check_shares(&gpt2, (int)gpt2.kv_heads);
-    check_shares(&llama, 2);
+    check_shares(&gpt2, (int)gpt2.kv_heads, 1);
+    check_shares(&gpt2, 2, 2);
     llama.heads = 6;
     llama.kv_heads = 3;
-    check_shares(&llama, 2); /* two heads and one */
-    ck_assert(!model_config_share(&llama, 0, 1, &out, &e) && !model_config_is_share(&out));
-    ck_assert_int_eq(model_config_share(&llama, 0, 4, &out, &e), -ERR_USER);
-    ck_assert_str_eq(e.text,
+    llama.layers = 5;
+    check_shares(&llama, 2, 1); /* two heads and one */
+    check_shares(&llama, 1, 3); /* two layers, two and one */
+    check_shares(&llama, 3, 5);
+    llama.tied_embeddings = false;
+    check_shares(&llama, 2, 2);
+    ck_assert(!model_config_share(&llama, &(struct model_cut){1, 0, 1, 0}, &out, &e));
+    ck_assert(!model_config_is_share(&out) && !memcmp(&out, &llama, sizeof out));
+    refuse_share(&llama, 4, 1,
         "spec.parallelism.tensor: 4, but spec.model has 3 key/value heads to share out");
+    refuse_share(&llama, 1, 6, "spec.parallelism.pipeline: 6, but spec.model has 5 layers");
     llama.experts = 4;
-    ck_assert_int_eq(model_config_share(&llama, 0, 2, &out, &e), -ERR_USER);
-    ck_assert_ptr_nonnull(strstr(e.text, "mixture of experts"));
+    refuse_share(&llama, 2, 1, "mixture of experts");
+    refuse_share(&llama, 1, 2, "mixture of experts");
 }
 END_TEST
 

@@ -65,7 +65,7 @@ static void write_all(
         struct ckpt_writer *w;
 
         ck_assert_msg(!ckpt_begin(folder, 7, rank, &w, &e), "%s", e.text);
-        ck_assert_msg(!shard_write(w, d, m, o, world, rank, true, &e), "%s", e.text);
+        ck_assert_msg(!shard_write(w, d, m, o, world, rank, &e), "%s", e.text);
         ck_assert_msg(!ckpt_finish(w, hashes[rank], &bytes[rank], &e), "%s", e.text);
     }
     ck_assert_msg(

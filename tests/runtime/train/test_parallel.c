@@ -1,9 +1,10 @@
 /*
- * Goal: ranks that share one model (tensor parallelism) train what one rank trains. Method: real
- * ranks, one process each, on tiny models with random weights, of families that differ in what is
- * cut: grouped heads that do not come out even, norms of heads, biases, one feed-forward matrix.
- * Losses and the exported folder beside those of one rank; adapters; 16 bits; data parallelism
- * beside it; checkpoints that one layout writes and another goes on from; a rank that dies.
+ * Goal: ranks that share one model, by tensor and by pipeline parallelism, train what one rank
+ * trains. Method: real ranks, one process each, on tiny models with random weights, of families
+ * that differ in what is cut: grouped heads and layers that do not come out even, norms of heads,
+ * biases, one feed-forward matrix, an embedding that is the head. Losses and the exported folder
+ * beside those of one rank; adapters; 16 bits; recomputation; data parallelism and ZeRO beside it;
+ * hidden tokens; checkpoints that one layout writes and another goes on from; a rank that dies.
  * needs: sample
  */
 #include "runtime/train/train.h"
@@ -26,7 +27,7 @@ static struct err e;
 
 #define LLAMA \
     "{\"model_type\": \"llama\", \"vocab_size\": 320, \"hidden_size\": 48, " \
-    "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 6, " \
+    "\"intermediate_size\": 80, \"num_hidden_layers\": 3, \"num_attention_heads\": 6, " \
     "\"num_key_value_heads\": 3, \"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, " \
     "\"rope_theta\": 10000.0, \"tie_word_embeddings\": true}"
 #define QWEN3 \
@@ -38,7 +39,7 @@ static struct err e;
     "{\"model_type\": \"gpt2\", \"vocab_size\": 320, \"n_embd\": 48, \"n_layer\": 2, " \
     "\"n_head\": 4, \"n_positions\": 64, \"layer_norm_epsilon\": 1e-5}"
 
-static struct jobspec job(const char *run, const char *config, int tensor)
+static struct jobspec job(const char *run, const char *config, int tensor, int pipeline)
 {
     struct jobspec s = training_job(run);
     const char *path = training_path("shape.json");
@@ -48,8 +49,9 @@ static struct jobspec job(const char *run, const char *config, int tensor)
     s.model.config = mem_strdup(path);
     s.train.steps = STEPS;
     s.train.evaluate_every_steps = 0;
-    s.train.output = mem_strdup(training_path(tensor > 1 ? "output-tensor" : "output"));
+    s.train.output = mem_strdup(training_path(tensor * pipeline > 1 ? "output-many" : "output"));
     s.parallelism.tensor = tensor;
+    s.parallelism.pipeline = pipeline;
     return s;
 }
 
@@ -77,7 +79,7 @@ static void tensors_are_near(const char *name, double far)
 
     for (int i = 0; i < 2; i++) {
         snprintf(path[i], sizeof path[i], "%s/%s/%s", training_folder,
-            i ? "output" : "output-tensor", name);
+            i ? "output" : "output-many", name);
         ck_assert_msg(!safetensors_open(path[i], &s[i], &e), "%s", e.text);
     }
     ck_assert_int_eq(safetensors_count(s[0]), safetensors_count(s[1]));
@@ -99,11 +101,11 @@ static void tensors_are_near(const char *name, double far)
     safetensors_close(s[1]);
 }
 
-/* One rank, and `world` ranks of which `tensor` share a model. */
-static void compare(const char *config, int world, int tensor, void (*change)(struct jobspec *),
-    double far)
+/* One rank, and `world` ranks of which tensor x pipeline share a model. */
+static void compare(const char *config, int world, int tensor, int pipeline,
+    void (*change)(struct jobspec *), double far)
 {
-    struct jobspec one = job("one", config, 0), many = job("many", config, tensor);
+    struct jobspec one = job("one", config, 0, 0), many = job("many", config, tensor, pipeline);
     struct outcome a, b;
 
     if (change) {
@@ -122,7 +124,7 @@ static void compare(const char *config, int world, int tensor, void (*change)(st
     golden_remove(training_path("one"));
     golden_remove(training_path("many"));
     golden_remove(training_path("output"));
-    golden_remove(training_path("output-tensor"));
+    golden_remove(training_path("output-many"));
 }
 
 static void in_bf16(struct jobspec *s)
@@ -145,26 +147,63 @@ static void all_linear(struct jobspec *s)
 
 /* -- the cases -- */
 
-START_TEST(shares_are_one_model)
+static void again(struct jobspec *s)
 {
-    static const struct {
-        const char *config;
-        int world, tensor;
-        void (*change)(struct jobspec *);
-        double far;
-    } cases[] = {
-        {LLAMA, 2, 2, NULL, 1e-5}, /* three key/value heads: two and one */
-        {LLAMA, 3, 3, NULL, 1e-5},
-        {QWEN3, 2, 2, NULL, 1e-5},
-        {GPT2, 4, 4, NULL, 1e-5},
-        {GPT2, 4, 2, NULL, 1e-5}, /* beside data parallelism */
-        {LLAMA, 4, 2, divided, 1e-5},
-        {LLAMA, 2, 2, all_linear, 1e-5},
-        {GPT2, 2, 2, all_linear, 1e-5},
-        {LLAMA, 2, 2, in_bf16, 1e-2},
+    s->train.recompute = RECOMPUTE_FULL;
+}
+
+static void in_small_batches(struct jobspec *s)
+{
+    s->train.recompute = RECOMPUTE_SELECTIVE;
+    s->train.batch_sequences = 7; /* the last micro-batch is a small one */
+}
+
+struct layout_case {
+    const char *config;
+    int world, tensor, pipeline;
+    void (*change)(struct jobspec *);
+    double far;
+};
+
+static void compare_all(const struct layout_case *c, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        compare(c[i].config, c[i].world, c[i].tensor, c[i].pipeline, c[i].change, c[i].far);
+}
+#define COMPARE(cases) compare_all(cases, sizeof(cases) / sizeof *(cases))
+
+START_TEST(matrices_are_shared_out)
+{
+    static const struct layout_case cases[] = {
+        {LLAMA, 2, 2, 1, NULL, 1e-5}, /* three key/value heads: two and one */
+        {LLAMA, 3, 3, 1, NULL, 1e-5},
+        {QWEN3, 2, 2, 1, NULL, 1e-5},
+        {GPT2, 4, 4, 1, NULL, 1e-5},
+        {GPT2, 4, 2, 1, NULL, 1e-5},
+        {LLAMA, 4, 2, 1, divided, 1e-5},
+        {LLAMA, 2, 2, 1, all_linear, 1e-5},
+        {GPT2, 2, 2, 1, all_linear, 1e-5},
+        {LLAMA, 2, 2, 1, in_bf16, 1e-2},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        compare(cases[i].config, cases[i].world, cases[i].tensor, cases[i].change, cases[i].far);
+    COMPARE(cases);
+}
+END_TEST
+
+START_TEST(layers_are_shared_out)
+{
+    static const struct layout_case cases[] = {
+        {LLAMA, 2, 1, 2, NULL, 1e-5}, /* two layers and one; the embedding is on both */
+        {LLAMA, 3, 1, 3, NULL, 1e-5}, /* one stage has neither embedding nor head */
+        {QWEN3, 2, 1, 2, NULL, 1e-5}, /* the head is a matrix of its own */
+        {GPT2, 4, 1, 2, NULL, 1e-5},
+        {LLAMA, 4, 2, 2, NULL, 1e-5},
+        {LLAMA, 4, 1, 2, divided, 1e-5},
+        {LLAMA, 3, 1, 3, all_linear, 1e-5},
+        {LLAMA, 3, 1, 3, again, 1e-5},
+        {LLAMA, 2, 1, 2, in_small_batches, 1e-5},
+        {GPT2, 2, 1, 2, in_bf16, 1e-2},
+    };
+    COMPARE(cases);
 }
 END_TEST
 
@@ -172,19 +211,21 @@ END_TEST
 START_TEST(any_layout_goes_on_from_any_other)
 {
     static const struct {
-        int world, tensor;
-    } layouts[] = {{1, 1}, {2, 2}, {3, 3}, {2, 1}, {4, 2}};
-    struct jobspec one = job("one", LLAMA, 0);
+        int world, tensor, pipeline;
+    } layouts[] = {{1, 1, 1}, {2, 2, 1}, {3, 1, 3}, {3, 3, 1}, {4, 2, 2}, {2, 1, 1}, {4, 1, 2}};
+    enum { LAYOUTS = sizeof layouts / sizeof *layouts };
+    struct jobspec one = job("one", LLAMA, 0, 0);
     struct outcome whole = training_run_whole(&one, 1);
 
-    for (int i = 0; i < 5; i++) {
-        int to = (i + 1) % 5;
-        struct jobspec s = job("many", LLAMA, layouts[i].tensor);
+    for (int i = 0; i < LAYOUTS; i++) {
+        int to = (i + 1) % LAYOUTS;
+        struct jobspec s = job("many", LLAMA, layouts[i].tensor, layouts[i].pipeline);
         struct outcome a = training_run(&(struct training){
             .spec = &s, .size = layouts[i].world, .incarnation = 1, .stop_after = 6});
 
         ck_assert_msg(a.drained && a.last < STEPS, "%s", a.message);
         s.parallelism.tensor = layouts[to].tensor;
+        s.parallelism.pipeline = layouts[to].pipeline;
         struct outcome b = training_run(
             &(struct training){.spec = &s, .size = layouts[to].world, .incarnation = 2});
         ck_assert_msg(b.exit[0] == EXIT_CLASS_DONE, "%s", b.message);
@@ -197,7 +238,7 @@ START_TEST(any_layout_goes_on_from_any_other)
         }
         forget(&s);
         golden_remove(training_path("many"));
-        golden_remove(training_path("output-tensor"));
+        golden_remove(training_path("output-many"));
     }
     forget(&one);
 }
@@ -206,7 +247,7 @@ END_TEST
 /* The same layout again, stopped and gone on with: the same bits. */
 START_TEST(a_resume_is_the_same_to_the_bit)
 {
-    struct jobspec whole = job("one", LLAMA, 2), cut = job("many", LLAMA, 2);
+    struct jobspec whole = job("one", LLAMA, 2, 2), cut = job("many", LLAMA, 2, 2);
     struct outcome a = training_run_whole(&whole, 4);
     struct outcome b =
         training_run(&(struct training){.spec = &cut, .size = 4, .incarnation = 1, .stop_after = 6});
@@ -224,14 +265,15 @@ END_TEST
 START_TEST(what_cannot_be_shared_is_refused)
 {
     static const struct {
-        int world, tensor;
+        int world, tensor, pipeline;
         const char *says;
     } cases[] = {
-        {4, 4, "spec.parallelism.tensor: 4, but spec.model has 3 key/value heads to share out"},
-        {3, 2, "spec.parallelism.tensor: 2, which does not divide 3 ranks"},
+        {4, 4, 1, "spec.parallelism.tensor: 4, but spec.model has 3 key/value heads to share out"},
+        {4, 1, 4, "spec.parallelism.pipeline: 4, but spec.model has 3 layers"},
+        {3, 2, 1, "spec.parallelism: tensor x pipeline is 2, which does not divide 3 ranks"},
     };
-    for (int i = 0; i < 2; i++) {
-        struct jobspec s = job("many", LLAMA, cases[i].tensor);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct jobspec s = job("many", LLAMA, cases[i].tensor, cases[i].pipeline);
         struct outcome o =
             training_run(&(struct training){.spec = &s, .size = cases[i].world, .incarnation = 1});
 
@@ -245,22 +287,25 @@ END_TEST
 
 START_TEST(a_rank_that_dies_is_a_lost_peer)
 {
-    struct jobspec s = job("many", LLAMA, 2);
-    struct outcome o =
-        training_run(&(struct training){.spec = &s, .size = 2, .incarnation = 1, .kill_after = 3});
+    for (int tensor = 1; tensor <= 2; tensor++) {
+        struct jobspec s = job("many", LLAMA, tensor, 3 - tensor);
+        struct outcome o = training_run(
+            &(struct training){.spec = &s, .size = 2, .incarnation = 1, .kill_after = 3});
 
-    ck_assert_int_eq(o.exit[0], EXIT_CLASS_PEER);
-    ck_assert_ptr_nonnull(strstr(o.message, "rank 1"));
-    ck_assert_int_lt(o.end_ms, 10000);
-    forget(&s);
+        ck_assert_int_eq(o.exit[0], EXIT_CLASS_PEER);
+        ck_assert_ptr_nonnull(strstr(o.message, "rank 1"));
+        ck_assert_int_lt(o.end_ms, 10000);
+        forget(&s);
+        golden_remove(training_path("many"));
+    }
 }
 END_TEST
 
 int main(void)
 {
     return unit_run_sampled(
-        &(struct unit){"tensor parallelism", 120, training_setup, training_teardown},
-        (const TTest *const[]){shares_are_one_model, any_layout_goes_on_from_any_other,
+        &(struct unit){"parallel", 120, training_setup, training_teardown},
+        (const TTest *const[]){matrices_are_shared_out, layers_are_shared_out, any_layout_goes_on_from_any_other,
             a_resume_is_the_same_to_the_bit, what_cannot_be_shared_is_refused,
             a_rank_that_dies_is_a_lost_peer, NULL});
 }
