@@ -97,7 +97,7 @@ struct world {
 #define WORLD_SYMPTOM_MS 2500 /* a busy node tells late what the others already suffer from */
 
 /* -- world.c -- */
-int64_t world_together(const struct world *w); /* ranks that share one model */
+int64_t world_together(const struct world *w);               /* ranks that share one model */
 struct seat *world_seat(const struct world *w, int replica); /* or NULL */
 void world_fail(struct world *w, enum err_code class_, const char *reason, const char *message);
 

@@ -270,8 +270,7 @@ static const char *not_of_shares(const struct jobspec *spec)
         const char *what;
         bool is;
     } whole[] = {{"precision FP16", spec->precision == PRECISION_FP16},
-        {"train.lora.dora", t->lora.dora},
-        {"train.lora.adalora", t->lora.adalora.initial_rank},
+        {"train.lora.dora", t->lora.dora}, {"train.lora.adalora", t->lora.adalora.initial_rank},
         {"train.lora.dropout", t->lora.dropout > 0},
         {"train.lora.quantizedBase", t->lora.quantized_base != BASE_NONE},
         {"train.distill", t->distill.teacher},
@@ -323,8 +322,7 @@ static int check_parallelism(
     if (spec->parallelism.zero_stage > 1)
         return field_refuse(s, "parallelism.zeroStage", e, "only 0 and 1 so far");
     if (spec->task != TASK_TRAIN && (spec->parallelism.data || spec->parallelism.zero_stage))
-        return field_refuse(
-            s, "parallelism", e, "data and zeroStage are only allowed with train");
+        return field_refuse(s, "parallelism", e, "data and zeroStage are only allowed with train");
     return 0;
 }
 

@@ -321,8 +321,8 @@ struct op_expert_quant_matmul {
    Vocabulary-parallel (arXiv:1909.08053): the columns are [first, first + v) of a wider vocabulary.
    stage STATS writes top (n) = the row's greatest logit and sum (n) = sum of exp(logit - top); the
    ranks take the maximum M of top; stage MEET reads it from most, and sum *= exp(top - most); the
-   ranks take the sum S of sum; stage FINISH reads M and S from top and sum, and gives loss = log S + M - logit[target] where the target is in these
-   columns, 0 elsewhere, and the gradient as above. */
+   ranks take the sum S of sum; stage FINISH reads M and S from top and sum, and gives loss = log S +
+   M - logit[target] where the target is in these columns, 0 elsewhere, and the gradient as above. */
 enum op_xent_stage { OP_XENT_WHOLE, OP_XENT_STATS, OP_XENT_MEET, OP_XENT_FINISH };
 struct op_xent {
     int64_t n, v, ld;
@@ -334,8 +334,8 @@ struct op_xent {
     void *gradient16; /* (n, v) BF16, rows ld apart, of F32 logits; or NULL */
     bool f16;         /* that is F16 instead */
     enum op_xent_stage stage;
-    int64_t first;    /* 0 when the vocabulary is whole */
-    float *top, *sum; /* (n); NULL when the stage is WHOLE */
+    int64_t first;     /* 0 when the vocabulary is whole */
+    float *top, *sum;  /* (n); NULL when the stage is WHOLE */
     const float *most; /* (n); stage MEET */
     enum dtype t;
 };

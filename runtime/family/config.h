@@ -26,7 +26,7 @@ enum position_kind { POSITIONS_ROTARY, POSITIONS_LEARNED };
    first rank the embeddings with them, the last one the head. Each of them one behind the other.
    Zeros: all of it. */
 struct model_share {
-    int64_t heads, kv_heads, ffn_dim, vocab, layers; /* of the whole model */
+    int64_t heads, kv_heads, ffn_dim, vocab, layers;            /* of the whole model */
     int64_t first_kv_head, first_ffn, first_token, first_layer; /* where the share begins */
 };
 
@@ -64,8 +64,8 @@ struct model_config {
        goes to experts_per_token of them, by a router's softmax over all. ffn_dim is then only
        kept. */
     int64_t experts, experts_per_token, expert_ffn_dim;
-    bool norm_topk;          /* the weights of those chosen are divided by their sum */
-    float balance_loss_coef; /* of the loss that keeps experts evenly loaded, in training */
+    bool norm_topk;           /* the weights of those chosen are divided by their sum */
+    float balance_loss_coef;  /* of the loss that keeps experts evenly loaded, in training */
     struct model_share share; /* heads, kv_heads, ffn_dim, vocab and layers are this share's */
 };
 
@@ -81,10 +81,10 @@ struct model_cut { /* of how many, and which of them */
 int model_config_share(const struct model_config *whole, const struct model_cut *cut,
     struct model_config *out, struct err *e);
 bool model_config_is_share(const struct model_config *c);
-bool model_config_is_cut(const struct model_config *c); /* by tensor parallelism */
-bool model_config_is_first(const struct model_config *c); /* Has it the embeddings, */
-bool model_config_is_last(const struct model_config *c);  /* and the head? */
-void model_config_whole(struct model_config *c); /* a share becomes the whole again */
+bool model_config_is_cut(const struct model_config *c);      /* by tensor parallelism */
+bool model_config_is_first(const struct model_config *c);    /* Has it the embeddings, */
+bool model_config_is_last(const struct model_config *c);     /* and the head? */
+void model_config_whole(struct model_config *c);             /* a share becomes the whole again */
 bool model_config_tells_texts(const struct model_config *c); /* are its labels of whole texts? */
 /* Do both have a classifier, of as many labels and of the same kind? */
 bool model_config_same_labels(const struct model_config *a, const struct model_config *b);

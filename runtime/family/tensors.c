@@ -98,8 +98,8 @@ static const struct role {
 
 /* -- one role -- */
 
-/* Embeddings are the first stage's of a pipeline, what stands behind the layers the last one's, which
-   has the table, too, where it is its head. */
+/* Embeddings are the first stage's of a pipeline, what stands behind the layers the last one's,
+   which has the table, too, where it is its head. */
 static bool is_of_stage(const struct model_config *c, enum tensor_role role)
 {
     bool heads = role == TENSOR_EMBED && c->tied_embeddings && !c->labels;

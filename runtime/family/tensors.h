@@ -91,9 +91,9 @@ struct tensor {
 struct tensors {
     struct tensor *at;
     int count, capacity;
-    int64_t elements; /* of the flat range, gaps included */
+    int64_t elements;    /* of the flat range, gaps included */
     int layers, experts; /* of the whole model, where this is a share's */
-    int *by_role; /* 1 + the index; 0: none */
+    int *by_role;        /* 1 + the index; 0: none */
     struct table by_name;
 };
 
@@ -106,7 +106,7 @@ const struct tensor *tensors_get(const struct tensors *t, enum tensor_role role,
 const struct tensor *tensors_find(const struct tensors *t, const char *name);
 
 bool tensor_is_cut(const struct tensor *t); /* Is it a part of the model's? */
-/* Does each rank of tensor parallelism make a part of its gradient only, though it has all of it? */
+/* Does each rank of tensor parallelism make a part of its gradient only, though it has it all? */
 bool tensor_is_shared(const struct tensor *t);
 
 /* To make a table: appends one by its role, part, layer, expert, dims and shape; joined: directly

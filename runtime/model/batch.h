@@ -41,13 +41,13 @@ struct batch {
     void *watcher;
 
     /* training */
-    struct parallel *parallel; /* of a share of the model: with whom it is summed up */
-    void *sum;                 /* (N, C) likewise: what is summed up in forward */
-    int64_t own;               /* tokens whose rows of the embedding this share has: */
-    const int32_t *own_ids;    /* (own) which of its rows */
-    const int32_t *own_rows;   /* (own) which tokens */
-    const int32_t *own_slots;  /* (N) where each token is among them; `own`: nowhere */
-    bool parted; /* backward does not follow its forward at once */
+    struct parallel *parallel;  /* of a share of the model: with whom it is summed up */
+    void *sum;                  /* (N, C) likewise: what is summed up in forward */
+    int64_t own;                /* tokens whose rows of the embedding this share has: */
+    const int32_t *own_ids;     /* (own) which of its rows */
+    const int32_t *own_rows;    /* (own) which tokens */
+    const int32_t *own_slots;   /* (N) where each token is among them; `own`: nowhere */
+    bool parted;                /* backward does not follow its forward at once */
     int64_t chosen;             /* rows that the head reads, where it does not read all */
     const int32_t *chosen_rows; /* (chosen) */
     const int32_t *slots;       /* (N) where each row is among them; `chosen`: nowhere */

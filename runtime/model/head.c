@@ -152,8 +152,8 @@ struct scaling {       /* of gradients */
     bool backward;
 };
 
-/* Of the whole vocabulary, from the columns that each rank has: the greatest logit of each of n rows
-   to w->most, and the sum of the exponentials relative to it to w->total. */
+/* Of the whole vocabulary, from the columns that each rank has: the greatest logit of each of n
+   rows to w->most, and the sum of the exponentials relative to it to w->total. */
 static void rows_meet(const struct batch *s, const struct head *w, int64_t n)
 {
     OP(s, xent, .n = n, .v = width(s->config), .ld = w->columns, .logits = w->logits,
@@ -180,7 +180,7 @@ static void rows_xent(const struct batch *s, const struct head *w, int64_t n,
             .scale = g->each ? g->each[(g->row + i) / s->tokens] : g->all, .backward = g->backward,
             .gradient16 = w->dlogits ? w->dlogits + i * w->columns : NULL, .f16 = s->t == DTYPE_F16,
             .stage = share ? OP_XENT_FINISH : OP_XENT_WHOLE,
-            
+
             .first = share ? s->config->share.first_token : 0, .top = share ? w->most + i : NULL,
             .sum = share ? w->total + i : NULL, .t = DTYPE_F32);
     }

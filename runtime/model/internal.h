@@ -27,10 +27,10 @@ struct model {
     struct tensors lora; /* the factors, and a classifier; empty without LoRA, and when frozen */
     struct tensors whole_base, whole_lora; /* of a share: the same of the whole model */
     /* training: flat ranges */
-    char *frozen;   /* base tensors in the compute type; NULL when all are trained, or quantized */
-    float *master;  /* trainable */
+    char *frozen;  /* base tensors in the compute type; NULL when all are trained, or quantized */
+    float *master; /* trainable */
     bool masters_owned; /* and not the collective's */
-    uint16_t *copy; /* of master in conf.t, or NULL */
+    uint16_t *copy;     /* of master in conf.t, or NULL */
     /* serving, and a quantized base */
     struct carve arena;
     struct stored *stored; /* by the base table's order */

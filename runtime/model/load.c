@@ -36,8 +36,9 @@ static float normal(uint64_t seed, int64_t i)
     return (float)(sqrt(-2 * log(uniform(seed, 2 * i))) * cos(2 * M_PI * uniform(seed, 2 * i + 1)));
 }
 
-/* Elements [first, first + n) of a freshly initialised tensor, of the whole of it. GPT-2 scales the projections that
-   end in the residual, of which there are two a layer (Radford et al. 2019, 2.3). */
+/* Elements [first, first + n) of a freshly initialised tensor, of the whole of it. GPT-2 scales the
+   projections that end in the residual, of which there are two a layer (Radford et al. 2019,
+   2.3). */
 static void draw_fresh(
     const struct model *m, const struct tensor *p, int64_t first, int64_t n, float *out)
 {

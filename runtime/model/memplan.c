@@ -22,8 +22,7 @@ static int plan_training(struct model *m, struct memplan *p, struct err *e)
         p->weights = m->stored ? quantized.size
                                : carve_times(m->base.elements, dtype_block_bytes(m->conf.t));
     p->master = p->gradient = carve_times(t->elements, 4);
-    p->optimizer =
-        m->conf.optimizer_fn ? m->conf.optimizer_fn(&m->conf, t) : moments.size;
+    p->optimizer = m->conf.optimizer_fn ? m->conf.optimizer_fn(&m->conf, t) : moments.size;
     if (m->conf.t != DTYPE_F32)
         p->copy = carve_times(t->elements, 2);
     if (m->conf.teacher && (rc = teacher_plan(&m->conf, &p->teacher, e)))

@@ -68,7 +68,7 @@ struct model_conf {
     const void *optimizer;
     struct coll *coll; /* gradients are placed in its memory when not NULL, and masters that several
                           ranks renew */
-    struct coll *tensor; /* of config's shares of layers, a rank each, in their order; or NULL */
+    struct coll *tensor;   /* of config's shares of layers, a rank each, in their order; or NULL */
     struct coll *pipeline; /* of its stages likewise, connected for messages; or NULL */
     struct coll *tied;     /* of the first and the last, where the embedding is the head; or NULL */
     int stage, stages;     /* this rank's of them; 0 stages: one */
@@ -103,7 +103,7 @@ int64_t model_trainable(const struct model *m); /* elements of the flat range */
 bool model_is_copy(const struct model *m, const struct tensor *t);
 /* Is it the embedding as the head of a pipeline's last stage? */
 bool model_is_tied(const struct model *m, const struct tensor *t);
-float *model_master(struct model *m);           /* device F32 */
+float *model_master(struct model *m); /* device F32 */
 /* The device copy of the masters in t, or NULL when t is F32. */
 uint16_t *model_compute_copy(struct model *m);
 enum dtype model_compute_type(const struct model *m); /* t */

@@ -30,8 +30,10 @@ int net_create(struct net *t, const struct model *m, struct err *e)
     for (int64_t i = 0; i < layers; i++)
         for (int j = 0; j < DECODER_SUBLAYERS; j++)
             t->layers[i].sub[t->layers[i].count++] = (struct sublayer){
-                
-                .kind = kinds[j], .layer = m->conf.config.share.first_layer + i, .kept = is_kept(&m->conf, kinds[j])};
+
+                .kind = kinds[j],
+                .layer = m->conf.config.share.first_layer + i,
+                .kept = is_kept(&m->conf, kinds[j])};
     return 0;
 }
 

@@ -3,8 +3,7 @@
  */
 #include "runtime/model/parallel.h"
 
-static void reduce(
-    struct parallel *p, void *x, int64_t count, enum dtype t, enum coll_reduce op)
+static void reduce(struct parallel *p, void *x, int64_t count, enum dtype t, enum coll_reduce op)
 {
     if (p->failure.code != ERR_NONE)
         return;

@@ -1,6 +1,6 @@
 /*
- * parallel: what the ranks of tensor parallelism owe one another (Shoeybi et al., arXiv:1909.08053).
- * Each has some heads and some columns of the feed-forward (model_config_share). What attention and
+ * parallel: what the ranks of tensor parallelism owe one another (Shoeybi et al.,
+ * arXiv:1909.08053). Each has some heads and some columns of the feed-forward (model_config_share). What attention and
  * feed-forward add to the residual is then a sum over the ranks, in forward; and so is the gradient
  * of what they read, in backward; so too the rows of the embedding, the sums of softmax and the
  * gradient of what the head reads, of a vocabulary that each has some rows of. All else, norms,

@@ -470,8 +470,7 @@ static struct batch batch_of(
 }
 
 /* What forward reads goes up. */
-static int upload_input(
-    struct pass *p, struct batch *s, const struct pass_input *in, struct err *e)
+static int upload_input(struct pass *p, struct batch *s, const struct pass_input *in, struct err *e)
 {
     int rc;
     if ((rc = model_check_ids(p->model, in->ids, s->n, 0, e)) ||

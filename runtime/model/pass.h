@@ -53,16 +53,16 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
 int pass_forward(struct pass *p, int64_t b, const struct pass_input *in, bool drops, double *sums,
     struct err *e);
 void pass_backward(struct pass *p, const float *scales);
-/* Of a share of the model, when a step's backward is done: what several ranks have and each used for
-   its share gets the gradient that it has in the whole. */
+/* Of a share of the model, when a step's backward is done: what several ranks have and each used
+   for its share gets the gradient that it has in the whole. */
 int pass_share_gradient(struct pass *p, struct err *e);
 
 /* -- a stage of a pipeline: model_conf.stages > 1, in place of pass_step -- */
 /* What goes between this stage and its neighbours, all at once: of each message so many sequences;
    0: there is none. What the first stage and the last have nobody for is left out. */
 struct pass_traffic {
-    int64_t input, k;        /* what forward of micro-batch k begins with comes from the stage before */
-    int64_t output;          /* what the last forward ended with goes to the next */
+    int64_t input, k; /* what forward of micro-batch k begins with comes from the stage before */
+    int64_t output;   /* what the last forward ended with goes to the next */
     int64_t output_gradient; /* its gradient, of a micro-batch whose backward is next, comes */
     int64_t input_gradient;  /* what the last backward ended with goes to the stage before */
 };

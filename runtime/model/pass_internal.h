@@ -19,27 +19,27 @@ struct pass {
     struct net_memory memory;
     struct teacher *teacher; /* or NULL */
     struct parallel parallel;
-    struct batch batch;      /* the largest */
-    struct batch last;       /* of pass_forward */
-    int64_t tokens;          /* of a sequence, now */
+    struct batch batch; /* the largest */
+    struct batch last;  /* of pass_forward */
+    int64_t tokens;     /* of a sequence, now */
     float *gradient;
     bool gradient_owned;
-    int32_t *ids, *targets, *position; /* (N) */
+    int32_t *ids, *targets, *position;       /* (N) */
     int32_t *own_ids, *own_rows, *own_slots; /* (N) of a share of the vocabulary; else NULL */
     int64_t own;
-    int32_t *types;                    /* (N) zeros; NULL: no types */
-    int32_t *lengths;                  /* (B) */
-    int32_t *sees_from;                /* (N); NULL: neither a window nor documents */
-    int32_t *chosen_rows, *slots;      /* (N) where the head does not read all rows; else NULL */
-    int64_t chosen;                    /* of the last step's */
-    bool documents;                    /* position and sees_from are of the last step's */
-    float *expert_count, *balance;     /* (B, E), (B): of a mixture of experts; else NULL */
-    float *expert_load;                /* (PASS_AHEAD, E): counts since pass_loss */
-    float *loss;                       /* (N) */
-    float *loss_total;                 /* (PASS_AHEAD, N): by row, since pass_loss */
-    int ahead;                         /* which of these is being added to */
-    float *host;                       /* (N), or the logits of all labels; host */
-    void *hidden;                      /* (T, C) t, host, of a headless model; else NULL */
+    int32_t *types;                /* (N) zeros; NULL: no types */
+    int32_t *lengths;              /* (B) */
+    int32_t *sees_from;            /* (N); NULL: neither a window nor documents */
+    int32_t *chosen_rows, *slots;  /* (N) where the head does not read all rows; else NULL */
+    int64_t chosen;                /* of the last step's */
+    bool documents;                /* position and sees_from are of the last step's */
+    float *expert_count, *balance; /* (B, E), (B): of a mixture of experts; else NULL */
+    float *expert_load;            /* (PASS_AHEAD, E): counts since pass_loss */
+    float *loss;                   /* (N) */
+    float *loss_total;             /* (PASS_AHEAD, N): by row, since pass_loss */
+    int ahead;                     /* which of these is being added to */
+    float *host;                   /* (N), or the logits of all labels; host */
+    void *hidden;                  /* (T, C) t, host, of a headless model; else NULL */
     void (*ready_fn)(void *user, int64_t first, int64_t count);
     void *ready_user;
 };

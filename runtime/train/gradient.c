@@ -165,7 +165,8 @@ int train_reduce(struct train *t, struct err *e)
         return -(int)e->code;
     }
     int rc = pass_share_gradient(t->pass, e);
-    if (rc || (rc = start_lot(t, 0, l->open, e)) || (l->top < end && (rc = start_lot(t, l->top, end, e))))
+    if (rc || (rc = start_lot(t, 0, l->open, e)) ||
+        (l->top < end && (rc = start_lot(t, l->top, end, e))))
         return rc;
     coll_reduce_join(t->replicas);
     return 0;

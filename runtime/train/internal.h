@@ -109,7 +109,7 @@ static inline bool train_leads(const struct train *t)
     return t->orders->rank == 0;
 }
 
-/* Which of the data axis' ranks this is; with it those that share its model see the same samples. */
+/* Which of the data axis' ranks this is; those that share its model see the same samples. */
 static inline int train_replica(const struct train *t)
 {
     return layout_place(&t->plan.layout, t->orders->rank).dp;

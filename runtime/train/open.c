@@ -269,8 +269,7 @@ static struct optim_conf optim_conf_of(const struct train *t)
     };
 }
 
-static int open_group(
-    struct train *t, enum layout_axis axis, struct coll **out, struct err *e)
+static int open_group(struct train *t, enum layout_axis axis, struct coll **out, struct err *e)
 {
     const struct layout_group g = layout_group(&t->plan.layout, t->orders->rank, axis);
     return g.size > 1 ? coll_group(t->coll, &g, out, e) : 0;

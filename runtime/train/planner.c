@@ -36,8 +36,8 @@ static int check_data(const struct planner_input *in, int data, struct err *e)
     if (!in->data || in->data == data)
         return 0;
     return err_set(e, ERR_USER,
-        "spec.parallelism.data: %d, but the world has %d ranks (replicas x device.perReplica), which "
-        "makes %d on this axis; 0 takes as many as there are",
+        "spec.parallelism.data: %d, but the world has %d ranks (replicas x device.perReplica), "
+        "which makes %d on this axis; 0 takes as many as there are",
         in->data, in->world, data);
 }
 
@@ -73,8 +73,7 @@ static int model_at(const struct planner_input *in, const struct planner_plan *p
 {
     const struct layout *l = &p->layout;
     const struct model_cut cut = {l->tp, at.tp, l->pp, at.pp};
-    int64_t batches =
-        (share_of_batch(in, l) + p->micro_sequences - 1) / p->micro_sequences;
+    int64_t batches = (share_of_batch(in, l) + p->micro_sequences - 1) / p->micro_sequences;
     int64_t stages = l->pp - at.pp; /* from this one on */
     *out = in->model;
     out->stages = l->pp;
@@ -111,8 +110,8 @@ static int refuse(const struct planner_input *in, const struct planner_plan *p, 
         struct planner_plan less = *p;
         other.model.recompute++;
         if (!measure_all(&other, &less, NULL) && less.memory.total <= in->budget_bytes)
-            return err_wrap(e, "spec.train.recompute: %s would fit",
-                recompute_name(other.model.recompute));
+            return err_wrap(
+                e, "spec.train.recompute: %s would fit", recompute_name(other.model.recompute));
     }
     return rc;
 }

@@ -33,10 +33,10 @@ struct planner_plan {
 };
 
 /* For the rank that needs most. ERR_MEMORY with the figures, and the recomputation that would do if
- * one does, when not even one sequence fits; ERR_USER: the world is not that which was asked for. */
+ * one does, when not even one sequence fits; ERR_USER: the world is not what was asked for. */
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e);
-/* What rank in->rank creates by it: its share of the model, sizes, its part in the optimizer's state;
- * all but communicators. ERR_USER: spec.model cannot be shared out so. */
+/* What rank in->rank creates by it: its share of the model, sizes, its part in the optimizer's
+ * state; all but communicators. ERR_USER: spec.model cannot be shared out so. */
 int planner_model(const struct planner_input *in, const struct planner_plan *p,
     struct model_conf *out, struct err *e);
 /* What a plan that is given takes of this rank's memory: sets out->memory, owners and owner.

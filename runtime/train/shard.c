@@ -72,8 +72,8 @@ static void list_parts(
 }
 
 /* What of it a rank writes whose slice is [from, to) of the tensor's `count` elements, not empty. */
-static void find_range(
-    const struct shard_part *x, int64_t count, int64_t from, int64_t to, int64_t *first, int64_t *end)
+static void find_range(const struct shard_part *x, int64_t count, int64_t from, int64_t to,
+    int64_t *first, int64_t *end)
 {
     *first = x->elements ? from / x->elements : 0;
     *end = to == count || !x->elements ? x->total : to / x->elements;
@@ -103,9 +103,8 @@ static struct ckpt_piece piece_of(const struct tensor *p, int64_t at, int64_t n)
     return x;
 }
 
-static int put(
-    struct ckpt_writer *w, const struct shard_part *x, int64_t at, int64_t n, const char *data,
-    struct err *e)
+static int put(struct ckpt_writer *w, const struct shard_part *x, int64_t at, int64_t n,
+    const char *data, struct err *e)
 {
     if (!tensor_is_cut(x->of))
         return ckpt_put(w, x->name, x->total, at, n, x->type, data, e);

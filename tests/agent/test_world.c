@@ -702,7 +702,8 @@ UNIT_MAIN_WITHIN("world", 60, forms_over_all_desired, a_rank_death_restarts_at_o
     a_bad_device_names_its_node, the_cause_decides_not_the_symptom, the_cause_is_named_in_any_order,
     symptoms_of_all_end_at_once, who_missed_a_peer_does_not_hang, fatal_classes,
     what_may_go_better_is_not_final, restarts_run_out, every_budget_runs_out,
-    what_is_edited_holds_at_once, ranks_that_share_a_model_are_there_together, a_lost_member_is_awaited_then_done_without, scales_at_a_boundary,
+    what_is_edited_holds_at_once, ranks_that_share_a_model_are_there_together,
+    a_lost_member_is_awaited_then_done_without, scales_at_a_boundary,
     who_leaves_and_dies_holds_nobody_up, completes_and_releases,
     a_hang_verdict_ends_the_incarnation, who_is_superseded_ends, who_lost_the_checkpoint_ends,
     terms_only_grow, remembers_what_it_reported, random_worlds_keep_their_promises)

@@ -379,8 +379,8 @@ static int add(struct tensors *t, int64_t rows, int64_t columns)
 }
 
 /* How often the shares of all ranks have each element of x. */
-static void count_shares(
-    const struct model_config *whole, int tensor, int pipeline, const struct tensor *x, uint8_t *seen)
+static void count_shares(const struct model_config *whole, int tensor, int pipeline,
+    const struct tensor *x, uint8_t *seen)
 {
     for (int rank = 0; rank < tensor * pipeline; rank++) {
         const struct model_cut at = {tensor, rank % tensor, pipeline, rank / tensor};
@@ -484,5 +484,6 @@ END_TEST
 UNIT_MAIN("tensors", tables_are_whole, tensors_are_found_by_role, norms_of_heads_are_found_by_role,
     tensors_of_gpt2_are_found_by_role, tensors_of_bert_are_found_by_role,
     the_order_of_computing_is_known, the_order_of_the_flat_range_is_known, axes_fit_together,
-    linears_are_stacked_by_rows, shares_are_the_whole, experts_are_a_range, gpt2_has_124_439_808_parameters,
-    smollm2_has_134_515_008_parameters, absurd_sizes_are_refused, allocation_failures_are_seen)
+    linears_are_stacked_by_rows, shares_are_the_whole, experts_are_a_range,
+    gpt2_has_124_439_808_parameters, smollm2_has_134_515_008_parameters, absurd_sizes_are_refused,
+    allocation_failures_are_seen)

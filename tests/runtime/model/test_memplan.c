@@ -425,7 +425,6 @@ START_TEST(absurd_sizes_saturate)
 END_TEST
 
 UNIT_MAIN("memplan", training_takes_its_plan, states_of_fewer_bits_take_their_plan,
-    divided_states_take_their_plan,
-    a_headless_model_takes_its_plan, serving_takes_its_plan, a_quantized_base_takes_its_plan,
-    random_shapes_take_their_plan, figures_of_smollm2, figures_of_a_quantized_base, figures_of_gpt2,
-    absurd_sizes_saturate)
+    divided_states_take_their_plan, a_headless_model_takes_its_plan, serving_takes_its_plan,
+    a_quantized_base_takes_its_plan, random_shapes_take_their_plan, figures_of_smollm2,
+    figures_of_a_quantized_base, figures_of_gpt2, absurd_sizes_saturate)

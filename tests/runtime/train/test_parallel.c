@@ -78,8 +78,8 @@ static void tensors_are_near(const char *name, double far)
     struct safetensors *s[2];
 
     for (int i = 0; i < 2; i++) {
-        snprintf(path[i], sizeof path[i], "%s/%s/%s", training_folder,
-            i ? "output" : "output-many", name);
+        snprintf(path[i], sizeof path[i], "%s/%s/%s", training_folder, i ? "output" : "output-many",
+            name);
         ck_assert_msg(!safetensors_open(path[i], &s[i], &e), "%s", e.text);
     }
     ck_assert_int_eq(safetensors_count(s[0]), safetensors_count(s[1]));
@@ -249,8 +249,8 @@ START_TEST(a_resume_is_the_same_to_the_bit)
 {
     struct jobspec whole = job("one", LLAMA, 2, 2), cut = job("many", LLAMA, 2, 2);
     struct outcome a = training_run_whole(&whole, 4);
-    struct outcome b =
-        training_run(&(struct training){.spec = &cut, .size = 4, .incarnation = 1, .stop_after = 6});
+    struct outcome b = training_run(
+        &(struct training){.spec = &cut, .size = 4, .incarnation = 1, .stop_after = 6});
 
     ck_assert_msg(b.drained, "%s", b.message);
     struct outcome c = training_run(&(struct training){.spec = &cut, .size = 4, .incarnation = 2});
@@ -303,9 +303,8 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_sampled(
-        &(struct unit){"parallel", 120, training_setup, training_teardown},
-        (const TTest *const[]){matrices_are_shared_out, layers_are_shared_out, any_layout_goes_on_from_any_other,
-            a_resume_is_the_same_to_the_bit, what_cannot_be_shared_is_refused,
-            a_rank_that_dies_is_a_lost_peer, NULL});
+    return unit_run_sampled(&(struct unit){"parallel", 120, training_setup, training_teardown},
+        (const TTest *const[]){matrices_are_shared_out, layers_are_shared_out,
+            any_layout_goes_on_from_any_other, a_resume_is_the_same_to_the_bit,
+            what_cannot_be_shared_is_refused, a_rank_that_dies_is_a_lost_peer, NULL});
 }
