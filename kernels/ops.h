@@ -313,16 +313,17 @@ struct op_expert_quant_matmul {
     float *y;
 };
 
-/* logits (n, v) t -> loss (n) F32 = -log softmax[target] (0 where target < 0), and, when backward,
-   logits become (softmax - onehot) * scale in place (0 where target < 0), or, with gradient16, stay
-   as they are and it is written there. Rows begin ld >= v elements apart; what stands between them
-   is neither read nor written.
+/* logits (n, v) t -> loss (n) F32 = -log softmax[target] (0 where target < 0), and, when
+   backward, logits become (softmax - onehot) * scale in place (0 where target < 0), or, with
+   gradient16, stay as they are and it is written there. Rows begin ld >= v elements apart; what
+   stands between them is neither read nor written.
 
-   Vocabulary-parallel (arXiv:1909.08053): the columns are [first, first + v) of a wider vocabulary.
-   stage STATS writes top (n) = the row's greatest logit and sum (n) = sum of exp(logit - top); the
-   ranks take the maximum M of top; stage MEET reads it from most, and sum *= exp(top - most); the
-   ranks take the sum S of sum; stage FINISH reads M and S from top and sum, and gives loss = log S +
-   M - logit[target] where the target is in these columns, 0 elsewhere, and the gradient as above. */
+   Vocabulary-parallel (arXiv:1909.08053): the columns are [first, first + v) of a wider
+   vocabulary. stage STATS writes top (n) = the row's greatest logit and sum (n) = sum of
+   exp(logit - top); the ranks take the maximum M of top; stage MEET reads it from most, and sum
+   *= exp(top - most); the ranks take the sum S of sum; stage FINISH reads M and S from top and
+   sum, and gives loss = log S + M - logit[target] where the target is in these columns, 0
+   elsewhere, and the gradient as above. */
 enum op_xent_stage { OP_XENT_WHOLE, OP_XENT_STATS, OP_XENT_MEET, OP_XENT_FINISH };
 struct op_xent {
     int64_t n, v, ld;

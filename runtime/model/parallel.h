@@ -1,16 +1,16 @@
 /*
  * parallel: what the ranks of tensor parallelism owe one another (Shoeybi et al.,
- * arXiv:1909.08053). Each has some heads and some columns of the feed-forward (model_config_share). What attention and
- * feed-forward add to the residual is then a sum over the ranks, in forward; and so is the gradient
- * of what they read, in backward; so too the rows of the embedding, the sums of softmax and the
- * gradient of what the head reads, of a vocabulary that each has some rows of. All else, norms,
- * positions, classifiers, every rank computes alike from the same numbers, so its gradients are
- * equal to the bit without a word. Only what every rank
- * has and yet uses for its own share, the norms of heads and one factor of each adapter
+ * arXiv:1909.08053). Each has some heads and some columns of the feed-forward
+ * (model_config_share). What attention and feed-forward add to the residual is then a sum over
+ * the ranks, in forward; and so is the gradient of what they read, in backward; so too the rows
+ * of the embedding, the sums of softmax and the gradient of what the head reads, of a vocabulary
+ * that each has some rows of. All else, norms, positions, classifiers, every rank computes alike
+ * from the same numbers, so its gradients are equal to the bit without a word. Only what every
+ * rank has and yet uses for its own share, the norms of heads and one factor of each adapter
  * (tensor_is_shared), has a gradient that is to be added up when a step's backward is done.
  *
- * A collective that fails is remembered: nothing is reduced from then on, and whoever ran the batch
- * asks parallel_check before it uses the numbers.
+ * A collective that fails is remembered: nothing is reduced from then on, and whoever ran the
+ * batch asks parallel_check before it uses the numbers.
  */
 #ifndef RUNTIME_MODEL_PARALLEL_H
 #define RUNTIME_MODEL_PARALLEL_H

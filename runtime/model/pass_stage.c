@@ -1,7 +1,7 @@
 /*
  * pass_stage: a batch on one stage of a pipeline. What is kept from forward to backward is a
- * batch's own, in a net of its own; all else, scratch and what goes up, is used by one batch at a time, so
- * backward of a batch that others have followed takes its input once more.
+ * batch's own, in a net of its own; all else, scratch and what goes up, is used by one batch at
+ * a time, so backward of a batch that others have followed takes its input once more.
  */
 #include "runtime/model/pass_internal.h"
 

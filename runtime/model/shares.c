@@ -7,15 +7,15 @@
 #include "base/mem.h"
 #include "runtime/model/internal.h"
 
-struct asked {
+struct share_question {
     char name[sizeof((struct tensor *)0)->name]; /* "": no more */
     int64_t count;                               /* of the whole */
     bool merged;
 };
 
 /* whole = what this rank has of it, among zeros. */
-static int place_own(
-    struct model *m, const struct asked *q, const struct tensor *p, float *whole, struct err *e)
+static int place_own(struct model *m, const struct share_question *q, const struct tensor *p,
+    float *whole, struct err *e)
 {
     int64_t columns = p->shape[1];
     mem_autofree float *own = mem_array((size_t)p->count, sizeof *own);
@@ -30,7 +30,8 @@ static int place_own(
     return rc;
 }
 
-static int put_together(struct model *m, const struct asked *q, float *whole, struct err *e)
+static int put_together(
+    struct model *m, const struct share_question *q, float *whole, struct err *e)
 {
     const struct tensor *p = tensors_find(model_trained(m), q->name);
     p = p ? p : tensors_find(&m->base, q->name);
@@ -43,7 +44,7 @@ static int put_together(struct model *m, const struct asked *q, float *whole, st
 int shares_read(
     struct model *m, const char *name, bool merged, float *dst, int64_t count, struct err *e)
 {
-    struct asked q = {.count = count, .merged = merged};
+    struct share_question q = {.count = count, .merged = merged};
     if (!model_config_is_share(&m->conf.config))
         return model_read(m, name, merged, dst, count, e);
     snprintf(q.name, sizeof q.name, "%s", name);
@@ -51,7 +52,7 @@ int shares_read(
     return rc ? rc : put_together(m, &q, dst, e);
 }
 
-static int answer(struct model *m, const struct asked *q, struct err *e)
+static int answer(struct model *m, const struct share_question *q, struct err *e)
 {
     mem_autofree float *whole = mem_array((size_t)q->count, sizeof *whole);
     if (!whole)
@@ -62,7 +63,7 @@ static int answer(struct model *m, const struct asked *q, struct err *e)
 int shares_answer(struct model *m, struct err *e)
 {
     for (;;) {
-        struct asked q = {.name = ""};
+        struct share_question q = {.name = ""};
         int rc = coll_broadcast(m->conf.world, &q, sizeof q, 0, e);
         q.name[sizeof q.name - 1] = 0;
         if (rc || !*q.name || (rc = answer(m, &q, e)))
@@ -72,7 +73,7 @@ int shares_answer(struct model *m, struct err *e)
 
 int shares_end(struct model *m, struct err *e)
 {
-    struct asked q = {.name = ""};
+    struct share_question q = {.name = ""};
     if (!model_config_is_share(&m->conf.config))
         return 0;
     return coll_broadcast(m->conf.world, &q, sizeof q, 0, e);

@@ -1,7 +1,7 @@
 /*
  * shares: whole tensors of a model that ranks share (model_conf.world), for the one that writes
- * them down. It asks for each by name, and the others answer until it has no more questions; so no order
- * is agreed on, and no rank needs memory for more than one tensor.
+ * them down. It asks for each by name, and the others answer until it has no more questions; so
+ * no order is agreed on, and no rank needs memory for more than one tensor.
  */
 #ifndef RUNTIME_MODEL_SHARES_H
 #define RUNTIME_MODEL_SHARES_H

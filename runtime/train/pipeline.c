@@ -1,19 +1,19 @@
 /*
  * train/pipeline: a step of a model whose layers are shared out in stages: one forward, one
- * backward (Narayanan et al., arXiv:2104.04473, 2.2.1). A stage begins with as many forwards as there are
- * stages behind it, then takes turns, so no more micro-batches than that and one wait for their
- * backward. What goes up and what comes down meet in one exchange, so that no two wait for each
- * other. Of objectives that tell tokens: padding stands behind what is learnt.
+ * backward (Narayanan et al., arXiv:2104.04473, 2.2.1). A stage begins with as many forwards as
+ * there are stages behind it, then takes turns, so no more micro-batches than that and one wait
+ * for their backward. What goes up and what comes down meet in one exchange, so that no two wait
+ * for each other. Of objectives that tell tokens: padding stands behind what is learnt.
  */
 #include "runtime/train/internal.h"
 
-struct turns { /* of this rank's share of the batch */
+struct staged_step { /* of this rank's share of the batch */
     struct train *t;
     int64_t first, count, micro, batches;
     float scale;
 };
 
-static int64_t sequences_of(const struct turns *r, int64_t k)
+static int64_t sequences_of(const struct staged_step *r, int64_t k)
 {
     int64_t left = r->count - k * r->micro;
     return left < r->micro ? left : r->micro;
@@ -25,7 +25,7 @@ static struct pass_input input_of(const struct train *t)
 }
 
 /* Micro-batch k in t->inputs and what stands beside them. */
-static struct pass_input fill(const struct turns *r, int64_t k)
+static struct pass_input fill(const struct staged_step *r, int64_t k)
 {
     struct train *t = r->t;
     int64_t b = sequences_of(r, k), first = r->first + k * r->micro;
@@ -35,13 +35,13 @@ static struct pass_input fill(const struct turns *r, int64_t k)
     return input_of(t);
 }
 
-static int forward(const struct turns *r, int64_t k, struct err *e)
+static int forward(const struct staged_step *r, int64_t k, struct err *e)
 {
     const struct pass_input in = fill(r, k);
     return pass_stage_forward(r->t->pass, k, sequences_of(r, k), &in, r->scale, true, e);
 }
 
-static int backward(const struct turns *r, int64_t k, struct err *e)
+static int backward(const struct staged_step *r, int64_t k, struct err *e)
 {
     const struct pass_input in = fill(r, k);
     train_begin_backward(r->t, k + 1 == r->batches);
@@ -49,7 +49,7 @@ static int backward(const struct turns *r, int64_t k, struct err *e)
 }
 
 /* The forwards before the first backward. */
-static int warm_up(const struct turns *r, int64_t ahead, struct err *e)
+static int warm_up(const struct staged_step *r, int64_t ahead, struct err *e)
 {
     for (int64_t k = 0; k < ahead; k++) {
         struct pass_traffic in = {.input = sequences_of(r, k), .k = k};
@@ -63,7 +63,7 @@ static int warm_up(const struct turns *r, int64_t ahead, struct err *e)
 }
 
 /* A forward and a backward by turns, with `ahead` forwards between. */
-static int take_turns(const struct turns *r, int64_t ahead, struct err *e)
+static int take_turns(const struct staged_step *r, int64_t ahead, struct err *e)
 {
     struct pass_traffic first = {.input = sequences_of(r, ahead), .k = ahead};
     int rc = ahead < r->batches ? pass_stage_exchange(r->t->pass, &first, e) : 0;
@@ -84,7 +84,7 @@ static int take_turns(const struct turns *r, int64_t ahead, struct err *e)
     return rc;
 }
 
-static int cool_down(const struct turns *r, int64_t ahead, struct err *e)
+static int cool_down(const struct staged_step *r, int64_t ahead, struct err *e)
 {
     for (int64_t k = r->batches - ahead; k < r->batches; k++) {
         struct pass_traffic in = {.output_gradient = sequences_of(r, k)};
@@ -99,7 +99,7 @@ static int cool_down(const struct turns *r, int64_t ahead, struct err *e)
 
 int train_pipeline(struct train *t, int64_t first, int64_t count, float scale, struct err *e)
 {
-    const struct turns r = {.t = t,
+    const struct staged_step r = {.t = t,
         .first = first,
         .count = count,
         .micro = t->plan.micro_sequences,

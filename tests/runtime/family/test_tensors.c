@@ -400,8 +400,8 @@ static void count_shares(const struct model_config *whole, int tensor, int pipel
     }
 }
 
-/* Each element is on one rank, or, of what is not cut, on one rank of each stage that has it; and an
-   embedding that is the head, too, on two stages. */
+/* Each element is on one rank, or, of what is not cut, on one rank of each stage that has it;
+   and an embedding that is the head, too, on two stages. */
 static void check_shares(const struct model_config *whole, int tensor, int pipeline)
 {
     struct tensors all;

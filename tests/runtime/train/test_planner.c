@@ -189,6 +189,6 @@ START_TEST(logits_of_labels_are_all_there)
 END_TEST
 
 UNIT_MAIN("planner", budget_bounds_the_micro_batch, recomputation_is_hinted_at,
-    a_sample_may_be_several_sequences, a_given_plan_is_measured, state_is_divided_over_the_data_axis,
-    share_bounds_the_micro_batch,
-    devices_take_more_logits, logits_of_labels_are_all_there)
+    a_sample_may_be_several_sequences, a_given_plan_is_measured,
+    state_is_divided_over_the_data_axis, share_bounds_the_micro_batch, devices_take_more_logits,
+    logits_of_labels_are_all_there)
