@@ -166,8 +166,7 @@ void progress_recover(struct progress *p, const struct report *r)
     p->checkpoint_step = r->checkpoint_step;
     p->checkpoint_wall_ms = r->checkpoint_ms;
     snprintf(p->checkpoint_path, sizeof p->checkpoint_path, "%s", r->checkpoint_path);
-    snprintf(
-        p->checkpoint_damaged, sizeof p->checkpoint_damaged, "%s", r->checkpoint_damaged);
+    snprintf(p->checkpoint_damaged, sizeof p->checkpoint_damaged, "%s", r->checkpoint_damaged);
     int n = r->loss_history_count;
     int64_t stride = n > 1 && r->step > n ? r->step / n : 1;
     for (int i = 0; i < n; i++) {

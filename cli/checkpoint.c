@@ -19,9 +19,11 @@ struct checkpoint_conf {
     int64_t step;
 };
 
-#define RANK_PROGRAM                                                                               \
-    {"rank-program", CONF_STR, offsetof(struct checkpoint_conf, rank_program), NULL, "",           \
-        "path of llmjob-rank; else beside llmjob"}
+#define RANK_PROGRAM \
+    { \
+        "rank-program", CONF_STR, offsetof(struct checkpoint_conf, rank_program), NULL, "", \
+            "path of llmjob-rank; else beside llmjob" \
+    }
 
 static const struct conf_item ls_items[] = {RANK_PROGRAM, {0}};
 static const struct conf_item verify_items[] = {
@@ -32,18 +34,17 @@ static const struct conf_item verify_items[] = {
 };
 
 static const char usage[] =
-    "llmjob checkpoint ls PATH [flags]\n"
-    "llmjob checkpoint verify PATH [--step N] [flags]\n\n"
+    "llmjob checkpoint ls PATH, or llmjob checkpoint verify PATH [--step N]\n\n"
     "PATH is a folder of checkpoints, spec.checkpoint.path, as this machine sees it.\n\n"
-    "ls      lists the checkpoints, the newest first: step, time, size, world and layout that wrote\n"
-    "        it, precision, and what it was trained from. What is damaged, as far as that can be\n"
-    "        told without reading everything, is marked, and so is what a training found damaged\n"
-    "        and set aside.\n"
+    "ls      lists the checkpoints, the newest first: step, time, size, world and layout that\n"
+    "        wrote it, precision, and what it was trained from. What is damaged, as far as that can\n"
+    "        be told without reading everything, is marked, and so is what a training found\n"
+    "        damaged and set aside.\n"
     "verify  reads everything and compares it with the hashes of the manifest. It names each file\n"
     "        that is not as it was written; then it ends with the status of a corrupt checkpoint.";
 
-static int become_rank(const struct checkpoint_conf *conf, const char *verb, const char *path,
-    struct err *e)
+static int become_rank(
+    const struct checkpoint_conf *conf, const char *verb, const char *path, struct err *e)
 {
     char program[512], step[24];
     spawn_find(conf->rank_program, NULL, "llmjob-rank", NAME_LIB_DIR "/llmjob-rank", program,
@@ -62,7 +63,7 @@ int command_checkpoint(int argc, char **argv, int *status, struct err *e)
     bool ls = !strcmp(verb, "ls"), verify = !strcmp(verb, "verify");
     *status = 0;
     if (!strcmp(verb, "--help") || !strcmp(verb, "-h")) {
-        puts(usage);
+        printf("Usage: %s\n", usage);
         return 0;
     }
     if (!ls && !verify)

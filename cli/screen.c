@@ -446,8 +446,10 @@ static void tell_progress(const struct screen *s, struct screen_told *t, struct 
         t->checkpoint_step = r->checkpoint_step;
     }
     if (strcmp(r->checkpoint_damaged, t->damaged) != 0) {
-        tell_line(s, out, "a checkpoint could not be read and the one before it was taken; it is "
-            "kept as %s", r->checkpoint_damaged);
+        tell_line(s, out,
+            "a checkpoint could not be read and the one before it was taken; it is "
+            "kept as %s",
+            r->checkpoint_damaged);
         snprintf(t->damaged, sizeof t->damaged, "%s", r->checkpoint_damaged);
     }
     if (*r->verdict.kind && r->verdict.since_ms != t->verdict_ms) {

@@ -123,10 +123,9 @@ static int add_scaling_event(
 
 int plan_events(const struct observed *o, const struct status *next, struct plan *p, struct err *e)
 {
-    static int (*const kinds[])(
-        const struct status *old, const struct status *next, struct plan *p, struct err *e) = {
-        add_condition_events, add_trouble_event, add_attempt_events, add_checkpoint_event,
-        add_damage_event};
+    static int (*const kinds[])(const struct status *old, const struct status *next, struct plan *p,
+        struct err *e) = {add_condition_events, add_trouble_event, add_attempt_events,
+        add_checkpoint_event, add_damage_event};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         int rc = kinds[i](&o->job->status, next, p, e);
         if (rc)

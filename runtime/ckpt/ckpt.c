@@ -187,15 +187,14 @@ static int name_entry(struct ckpt_writer *w, const char *name, const struct ckpt
     struct safetensors_entry *x, struct err *e)
 {
     bool flat = ckpt_piece_is_flat(p);
-    int n = flat ? snprintf(x->name, sizeof x->name, "%s@%" PRId64, name, p->column)
-                 : snprintf(x->name, sizeof x->name, "%s@%" PRId64 ",%" PRId64, name, p->row,
-                       p->column);
+    int n = flat
+        ? snprintf(x->name, sizeof x->name, "%s@%" PRId64, name, p->column)
+        : snprintf(x->name, sizeof x->name, "%s@%" PRId64 ",%" PRId64, name, p->row, p->column);
     if (n >= (int)sizeof x->name)
         return err_set(e, ERR_BUG, "tensor name %.64s is too long", name);
     const char *key = arena_strdup(w->arena, x->name);
-    const char *whole = flat
-        ? arena_printf(w->arena, "%" PRId64, p->columns)
-        : arena_printf(w->arena, "%" PRId64 "x%" PRId64, p->rows, p->columns);
+    const char *whole = flat ? arena_printf(w->arena, "%" PRId64, p->columns)
+                             : arena_printf(w->arena, "%" PRId64 "x%" PRId64, p->rows, p->columns);
     const char *last_name = arena_strdup(w->arena, name);
     if (!key || !whole || !last_name)
         return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");

@@ -56,7 +56,7 @@ struct ckpt_state {  /* what a manifest says beside tensors */
     int world;
     char layout[CKPT_LAYOUT_BYTES]; /* of that world, as "dp2 x tp2"; "": before version 3 */
     char source[CKPT_SOURCE_BYTES]; /* path of the model that was trained, its end; "" likewise */
-    int64_t written_ms; /* wall time; 0 likewise */
+    int64_t written_ms;             /* wall time; 0 likewise */
     double first_loss, loss, first_validation_loss, validation_loss; /* NaN: none */
     double epoch_loss; /* of the labels of the epoch that has begun, added up */
     int64_t epoch_labels;
@@ -120,7 +120,8 @@ int ckpt_get_piece(struct ckpt_reader *r, const char *name, const struct ckpt_pi
     enum dtype t, void *data, struct err *e);
 /* Rank 0, once every rank has read the generation of s->step: those after it, which not all could
  * read, get the name "step-00000050.damaged" and are neither written over nor removed. s->aside:
- * that of the newest, "" for none. What cannot be renamed is logged. -ERR_DRAINED as ckpt_commit. */
+ * that of the newest, "" for none. What cannot be renamed is logged. -ERR_DRAINED as
+ * ckpt_commit. */
 int ckpt_set_aside(const char *path, struct ckpt_state *s, struct err *e);
 
 #endif

@@ -151,9 +151,7 @@ int ckpt_folder_check(const char *folder, const struct ckpt_file *f, bool hashed
             size, f->bytes);
     if (!hashed || (rc = hash_xxh3_file(fd, size, hash, e)))
         return rc;
-    return strcmp(hash, f->hash)
-        ? err_set(e, ERR_CORRUPT, "%s: its hash does not match", path)
-        : 0;
+    return strcmp(hash, f->hash) ? err_set(e, ERR_CORRUPT, "%s: its hash does not match", path) : 0;
 }
 
 /* -- names -- */

@@ -85,8 +85,7 @@ static int64_t time_of(const char *manifest)
     return stat(manifest, &st) ? 0 : (int64_t)st.st_mtime * 1000;
 }
 
-static int list_one(
-    const char *path, const struct ckpt_folder_entry *x, FILE *out, struct err *e)
+static int list_one(const char *path, const struct ckpt_folder_entry *x, FILE *out, struct err *e)
 {
     char manifest[LIMIT_PATH_BYTES];
     struct ckpt_manifest m;
@@ -141,12 +140,12 @@ int ckpt_inspect_list(const char *path, FILE *out, struct err *e)
 /* -- verifying -- */
 
 /* The files that are not as written: how many, and what is wrong with the first. */
-struct found {
+struct ckpt_damage {
     int bad;
     struct err first;
 };
 
-static void note_damage(struct found *f, int64_t step, FILE *out, const struct err *why)
+static void note_damage(struct ckpt_damage *f, int64_t step, FILE *out, const struct err *why)
 {
     print(out, "step %" PRId64 ": damaged: %s", step, why->text);
     if (!f->bad++)
@@ -154,7 +153,7 @@ static void note_damage(struct found *f, int64_t step, FILE *out, const struct e
 }
 
 static int verify_files(const char *folder, const struct ckpt_manifest *m, int64_t step,
-    struct found *f, FILE *out)
+    struct ckpt_damage *f, FILE *out)
 {
     int bad = 0;
     for (int i = 0; i < m->file_count; i++) {
@@ -167,7 +166,8 @@ static int verify_files(const char *folder, const struct ckpt_manifest *m, int64
     return bad;
 }
 
-static int verify_step(const char *path, int64_t step, struct found *f, FILE *out, struct err *e)
+static int verify_step(
+    const char *path, int64_t step, struct ckpt_damage *f, FILE *out, struct err *e)
 {
     char folder[LIMIT_PATH_BYTES], manifest[LIMIT_PATH_BYTES], size[24];
     struct ckpt_manifest m;
@@ -199,7 +199,7 @@ static int verify_step(const char *path, int64_t step, struct found *f, FILE *ou
 int ckpt_inspect_verify(const char *path, int64_t step, FILE *out, struct err *e)
 {
     mem_autofree int64_t *steps = NULL;
-    struct found f = {0};
+    struct ckpt_damage f = {0};
     int count = 0, looked = 0, rc;
     if ((rc = check_folder(path, e)) || (rc = ckpt_folder_list(path, &steps, &count, e)))
         return rc;

@@ -179,8 +179,8 @@ static int find_span(const struct tiling *t, int64_t column)
     return low;
 }
 
-static int fail_at(const struct tiling *t, const char *what, int64_t row, int64_t column,
-    struct err *e)
+static int fail_at(
+    const struct tiling *t, const char *what, int64_t row, int64_t column, struct err *e)
 {
     if (t->rows == 1)
         return err_set(e, ERR_CORRUPT, "%s at %" PRId64, what, column);

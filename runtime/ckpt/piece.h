@@ -2,8 +2,8 @@
  * ckpt_piece: which part of a tensor an entry of a checkpoint is, and the arithmetic of such parts:
  * whether they follow one another, where two of them meet, and whether many are the whole, each
  * element once. A part is a rectangle of a matrix; of a tensor whose shape does not matter, a range
- * of its elements, as a rectangle in one row of them all. Elements of a part stand row by row. Pure;
- * counts are 64-bit, and the whole has at most NUMBER_EXACT elements (2^53 - 1).
+ * of its elements, as a rectangle in one row of them all. Elements of a part stand row by row.
+ * Pure; counts are 64-bit, and the whole has at most NUMBER_EXACT elements (2^53 - 1).
  */
 #ifndef RUNTIME_CKPT_PIECE_H
 #define RUNTIME_CKPT_PIECE_H
@@ -14,9 +14,9 @@
 #include <stdint.h>
 
 struct ckpt_piece {
-    int64_t rows, columns;           /* of the whole; 1 row: a range of a flat tensor */
-    int64_t row, column;             /* of the part's first element */
-    int64_t height, width;           /* of the part */
+    int64_t rows, columns; /* of the whole; 1 row: a range of a flat tensor */
+    int64_t row, column;   /* of the part's first element */
+    int64_t height, width; /* of the part */
 };
 
 /* Elements [offset, offset + count) of total. */

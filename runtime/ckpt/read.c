@@ -1,8 +1,8 @@
 /*
  * ckpt_read: a generation as tensors. Every file is hashed and its header read when the generation
- * is opened, and each tensor found to be there once and whole; data is read when it is asked for. All by pread, never by a mapping: a disk that fails
- * or a file that was cut must be an error that leads to the generation before, not the end of the
- * process. Any thread, one at a time.
+ * is opened, and each tensor found to be there once and whole; data is read when it is asked for.
+ * All by pread, never by a mapping: a disk that fails or a file that was cut must be an error that
+ * leads to the generation before, not the end of the process. Any thread, one at a time.
  */
 #include "runtime/ckpt/ckpt.h"
 
@@ -17,7 +17,7 @@
 
 #define WINDOW_BYTES (1 << 20) /* short runs of a file are read in one go */
 
-struct stored { /* an entry of a file */
+struct ckpt_entry {   /* an entry of a file */
     const char *name; /* of the tensor, up to the last '@' of the entry's */
     size_t name_len;
     enum dtype type;
@@ -31,7 +31,7 @@ struct ckpt_reader {
     struct ckpt_manifest manifest;
     struct safetensors **files; /* headers only */
     int file_count;
-    struct stored *entries; /* by name, then as they stand in the files */
+    struct ckpt_entry *entries; /* by name, then as they stand in the files */
     int entry_count;
     int fd, open_file; /* the file that was read last; fd -1: none */
     uint8_t *window;   /* what was read of it, NULL: nothing yet */
@@ -48,7 +48,7 @@ static int name_compare(const char *a, size_t a_len, const char *b, size_t b_len
 
 static int entry_compare(const void *a, const void *b)
 {
-    const struct stored *x = a, *y = b;
+    const struct ckpt_entry *x = a, *y = b;
     int d = name_compare(x->name, x->name_len, y->name, y->name_len);
     if (d)
         return d;
@@ -95,8 +95,8 @@ static bool read_pair(const char *text, char between, int64_t *a, int64_t *b)
 }
 
 /* From "offset" and "total", or "row,column" and "RxC". */
-static bool read_piece(const struct safetensors_tensor *t, const char *place, const char *whole,
-    struct ckpt_piece *p)
+static bool read_piece(
+    const struct safetensors_tensor *t, const char *place, const char *whole, struct ckpt_piece *p)
 {
     *p = (struct ckpt_piece){.rows = 1, .height = 1, .width = t->shape[0]};
     if (t->dims == 1)
@@ -109,7 +109,7 @@ static bool read_piece(const struct safetensors_tensor *t, const char *place, co
 }
 
 static int read_entry(const struct ckpt_reader *r, int file, const struct safetensors_tensor *t,
-    struct stored *s, struct err *e)
+    struct ckpt_entry *s, struct err *e)
 {
     const char *at = strrchr(t->name, '@');
     const char *whole = safetensors_metadata(r->files[file], t->name);
@@ -128,15 +128,16 @@ static int read_entry(const struct ckpt_reader *r, int file, const struct safete
     return 0;
 }
 
-static bool same_tensor(const struct stored *a, const struct stored *b)
+static bool same_tensor(const struct ckpt_entry *a, const struct ckpt_entry *b)
 {
     return !name_compare(a->name, a->name_len, b->name, b->name_len);
 }
 
 /* Two shapes of one matrix, or two types or sizes of one tensor. */
-static int check_alike(const struct ckpt_reader *r, const struct stored *s, int n, struct err *e)
+static int check_alike(
+    const struct ckpt_reader *r, const struct ckpt_entry *s, int n, struct err *e)
 {
-    const struct stored *matrix = NULL;
+    const struct ckpt_entry *matrix = NULL;
     for (int i = 0; i < n; i++) {
         const struct ckpt_piece *p = &s[i].piece, *m = matrix ? &matrix->piece : p;
         bool flat = ckpt_piece_is_flat(p);
@@ -158,7 +159,7 @@ static int check_tensors(const struct ckpt_reader *r, struct err *e)
     if (!parts)
         return err_set(e, ERR_MEMORY, "no memory for %d pieces", r->entry_count);
     for (int i = 0, n; i < r->entry_count; i += n) {
-        const struct stored *s = &r->entries[i];
+        const struct ckpt_entry *s = &r->entries[i];
         for (n = 0; i + n < r->entry_count && same_tensor(s, s + n); n++)
             parts[n] = s[n].piece;
         int rc = check_alike(r, s, n, e);
@@ -180,7 +181,7 @@ static int index_entries(struct ckpt_reader *r, struct err *e)
         return err_set(e, ERR_MEMORY, "no memory for %zu pieces", count);
     for (int i = 0; i < r->file_count; i++)
         for (int k = 0; k < safetensors_count(r->files[i]); k++) {
-            struct stored *s = &r->entries[r->entry_count];
+            struct ckpt_entry *s = &r->entries[r->entry_count];
             int rc = read_entry(r, i, safetensors_at(r->files[i], k), s, e);
             if (rc)
                 return rc;
@@ -278,8 +279,10 @@ int ckpt_open_newest(const char *path, int64_t limit, struct ckpt_reader **out,
     if (rc)
         return rc;
     if (!r && found)
-        return err_set(e, ERR_CORRUPT, "%s%snone of the %d checkpoints in %s can be read; remove "
-            "them to begin anew", newest.text, *newest.text ? "; " : "", found, path);
+        return err_set(e, ERR_CORRUPT,
+            "%s%snone of the %d checkpoints in %s can be read; remove "
+            "them to begin anew",
+            newest.text, *newest.text ? "; " : "", found, path);
     *out = r;
     return 0;
 }
@@ -301,19 +304,19 @@ void ckpt_close(struct ckpt_reader *r)
 /* -- gathering -- */
 
 /* The first entry of a tensor, or NULL; those that follow it have the same name. */
-static const struct stored *first_entry(const struct ckpt_reader *r, const char *name)
+static const struct ckpt_entry *first_entry(const struct ckpt_reader *r, const char *name)
 {
     size_t len = strlen(name);
     int low = 0, high = r->entry_count;
     while (low < high) {
         int middle = low + (high - low) / 2;
-        const struct stored *s = &r->entries[middle];
+        const struct ckpt_entry *s = &r->entries[middle];
         if (name_compare(s->name, s->name_len, name, len) < 0)
             low = middle + 1;
         else
             high = middle;
     }
-    const struct stored *s = &r->entries[low];
+    const struct ckpt_entry *s = &r->entries[low];
     return low < r->entry_count && !name_compare(s->name, s->name_len, name, len) ? s : NULL;
 }
 
@@ -343,7 +346,7 @@ static int turn_to_file(struct ckpt_reader *r, int file, struct err *e)
 }
 
 /* Bytes [skip, skip + bytes) of an entry. */
-static int read_run(struct ckpt_reader *r, const struct stored *s, int64_t skip, void *to,
+static int read_run(struct ckpt_reader *r, const struct ckpt_entry *s, int64_t skip, void *to,
     int64_t bytes, struct err *e)
 {
     int64_t at = s->at + skip, left = s->bytes - skip;
@@ -368,7 +371,7 @@ static int read_run(struct ckpt_reader *r, const struct stored *s, int64_t skip,
 
 struct gathering {
     struct ckpt_reader *reader;
-    const struct stored *entry;
+    const struct ckpt_entry *entry;
     uint8_t *data;
     int64_t size; /* of an element */
 };
@@ -382,7 +385,7 @@ static int gather_run(void *user, int64_t from, int64_t to, int64_t count, struc
 }
 
 static int check_wanted(
-    const struct stored *s, const struct ckpt_piece *p, enum dtype t, struct err *e)
+    const struct ckpt_entry *s, const struct ckpt_piece *p, enum dtype t, struct err *e)
 {
     const struct ckpt_piece *has = &s->piece;
     if (ckpt_piece_total(has) != ckpt_piece_total(p) || s->type != t)
@@ -400,12 +403,12 @@ static int check_wanted(
 int ckpt_get_piece(struct ckpt_reader *r, const char *name, const struct ckpt_piece *p,
     enum dtype t, void *data, struct err *e)
 {
-    const struct stored *first = first_entry(r, name), *end = r->entries + r->entry_count;
+    const struct ckpt_entry *first = first_entry(r, name), *end = r->entries + r->entry_count;
     if (!first)
         return err_set(e, ERR_CORRUPT, "checkpoint has no tensor %.128s", name);
     if (!ckpt_piece_fits(p))
         return err_set(e, ERR_BUG, "tensor %.64s: piece lies outside it", name);
-    for (const struct stored *s = first; s < end && same_tensor(s, first); s++) {
+    for (const struct ckpt_entry *s = first; s < end && same_tensor(s, first); s++) {
         struct gathering g = {r, s, data, dtype_block_bytes(t)};
         int rc = check_wanted(s, p, t, e);
         if (rc || (rc = ckpt_piece_meet(&s->piece, p, gather_run, &g, e)))

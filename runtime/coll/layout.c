@@ -40,8 +40,7 @@ void layout_text(const struct layout *l, char out[LAYOUT_TEXT_BYTES])
     size_t n = (size_t)snprintf(out, LAYOUT_TEXT_BYTES, "dp%d", l->dp);
     for (int i = 0; i < 4 && n < LAYOUT_TEXT_BYTES; i++)
         if (sizes[i] > 1)
-            n += (size_t)snprintf(
-                out + n, LAYOUT_TEXT_BYTES - n, " x %s%d", names[i], sizes[i]);
+            n += (size_t)snprintf(out + n, LAYOUT_TEXT_BYTES - n, " x %s%d", names[i], sizes[i]);
 }
 
 struct place layout_place(const struct layout *l, int rank)

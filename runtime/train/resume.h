@@ -29,8 +29,9 @@ struct resume {
 };
 
 /* *state: of a new training; it stays so when there is no checkpoint. Generations that not all
- * ranks can read are set aside by rank 0 (ckpt_set_aside), once all hold an older one. ERR_USER: checkpoints of
- * another training, with what differs. ERR_DATA: ranks that read different files. */
+ * ranks can read are set aside by rank 0 (ckpt_set_aside), once all hold an older one. ERR_USER:
+ * checkpoints of another training, with what differs. ERR_DATA: ranks that read different files.
+ * ERR_CORRUPT: no generation can be read, and a file of the newest. */
 int resume_run(const struct resume *c, struct ckpt_state *state, struct err *e);
 
 #endif

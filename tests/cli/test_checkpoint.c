@@ -52,8 +52,8 @@ START_TEST(the_program_is_asked)
     ck_assert_int_eq(
         ask((const char *[]){"verify", "--rank-program=/bin/echo", "/data/ckpt", NULL}), 0);
     ck_assert_str_eq(said, "checkpoint verify /data/ckpt\n");
-    ck_assert_int_eq(ask((const char *[]){"verify", "a b", "--step", "25", "--rank-program",
-                         "/bin/echo", NULL}),
+    ck_assert_int_eq(
+        ask((const char *[]){"verify", "a b", "--step", "25", "--rank-program", "/bin/echo", NULL}),
         0);
     ck_assert_str_eq(said, "checkpoint verify a b 25\n");
     ck_assert_int_eq(ask((const char *[]){"ls", "x", "--rank-program", "/bin/false", NULL}), 1);

@@ -195,6 +195,7 @@ static void take_frame(struct world *w, const struct wire_frame *f, struct outco
     if (f->type == WIRE_LOADED) {
         o->memory_bytes = json_int(v, "memory_bytes", 0);
         o->held_out = json_int(v, "held_out", -1);
+        snprintf(o->damaged, sizeof o->damaged, "%s", json_str(v, "damaged", "absent"));
     }
     o->saves += f->type == WIRE_SAVED;
     o->done |= f->type == WIRE_DONE;

@@ -39,7 +39,7 @@ START_TEST(a_damaged_checkpoint_is_told_of_once)
     ck_assert_ptr_nonnull(
         strstr(world_action(p, ACTION_STATUS)->body, "\"damaged\":\"step-00000050.damaged\""));
     world_free(p);
-    w.job.status.checkpoint.damaged = "step-00000050.damaged";
+    w.job->status.checkpoint.damaged = "step-00000050.damaged";
     p = world_plan(&w);
     ck_assert(!world_told(p, NAME_REASON_DAMAGED));
     world_free(p);

@@ -34,8 +34,8 @@ static void add_grid(
     for (int i = 0; i < down; i++)
         for (int k = 0; k < across; k++) {
             int64_t row = height * i / down, column = columns * k / across;
-            const struct ckpt_piece p = {rows, columns, row, column,
-                height * (i + 1) / down - row, columns * (k + 1) / across - column};
+            const struct ckpt_piece p = {rows, columns, row, column, height * (i + 1) / down - row,
+                columns * (k + 1) / across - column};
             add(c, &p);
         }
 }

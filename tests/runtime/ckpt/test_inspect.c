@@ -147,7 +147,8 @@ START_TEST(every_flipped_bit_is_found)
             verify(NULL, 0), "step 2: whole: 2 files, 2.0 MiB\nstep 1: whole: 2 files, 2.0 MiB\n");
         flip(path_of("step-00000002", name), 3);
         const char *text = verify(NULL, -ERR_CORRUPT);
-        ck_assert_msg(strstr(text, "step 2: damaged: ") && strstr(text, "step 1: whole"), "%s", text);
+        ck_assert_msg(
+            strstr(text, "step 2: damaged: ") && strstr(text, "step 1: whole"), "%s", text);
         ck_assert_msg(strstr(text, path_of("step-00000002", name)) != NULL, "%s", text);
         ck_assert_msg(strstr(e.text, path_of("step-00000002", name)) != NULL, "%s", e.text);
         verify("2", -ERR_CORRUPT);

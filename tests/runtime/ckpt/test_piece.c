@@ -137,8 +137,8 @@ static void check_tiling(const struct cuts *c, int64_t total, int round)
         ck_assert_msg(rc == 0, "round %d: %s", round, e.text);
         return;
     }
-    ck_assert_msg(rc == -ERR_CORRUPT, "round %d: %d to %d times, taken as whole", round, least,
-        most);
+    ck_assert_msg(
+        rc == -ERR_CORRUPT, "round %d: %d to %d times, taken as whole", round, least, most);
     /* which of the two it says first depends on the place */
     ck_assert_msg(!strstr(e.text, "a gap") || least == 0, "round %d: %s", round, e.text);
     ck_assert_msg(!strstr(e.text, "two pieces") || most > 1, "round %d: %s", round, e.text);

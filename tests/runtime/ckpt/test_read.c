@@ -23,10 +23,9 @@ static const struct tensor_cut {
     const char *name;
     enum dtype type;
     int64_t rows, columns;
-} tensors[] = {
-    {"model.embed@weight", DTYPE_F32, 61, 24}, {"model.embed@weight.exp_avg", DTYPE_BF16, 61, 24},
-    {"q", DTYPE_U8, 7, 13}, {"norm", DTYPE_F32, 1, 101}, {"column", DTYPE_F32, 50, 1},
-    {"one", DTYPE_F32, 1, 1},
+} tensors[] = {{"model.embed@weight", DTYPE_F32, 61, 24},
+    {"model.embed@weight.exp_avg", DTYPE_BF16, 61, 24}, {"q", DTYPE_U8, 7, 13},
+    {"norm", DTYPE_F32, 1, 101}, {"column", DTYPE_F32, 50, 1}, {"one", DTYPE_F32, 1, 1},
     /* wider than what is read at once */
     {"wide", DTYPE_F32, 5, 60000}};
 #define TENSORS (int)(sizeof tensors / sizeof *tensors)
@@ -65,9 +64,8 @@ static void commit(struct writing *g, int64_t step)
     const struct ckpt_state s = {.step = step, .incarnation = 1, .world = RANKS};
     for (int i = 0; i < RANKS; i++)
         ck_assert_msg(!ckpt_finish(g->w[i], g->hashes[i], &g->bytes[i], &e), "%s", e.text);
-    ck_assert_msg(
-        !ckpt_commit(folder, &s, RANKS, (const char(*)[17])g->hashes, g->bytes, 2, &e), "%s",
-        e.text);
+    ck_assert_msg(!ckpt_commit(folder, &s, RANKS, (const char(*)[17])g->hashes, g->bytes, 2, &e),
+        "%s", e.text);
 }
 
 static void put(struct writing *g, int rank, int tensor, const struct ckpt_piece *p)
@@ -75,8 +73,8 @@ static void put(struct writing *g, int rank, int tensor, const struct ckpt_piece
     static uint8_t data[BYTES];
     struct err e = {0};
     fill(tensor, p, data);
-    ck_assert_msg(!ckpt_put_piece(g->w[rank % RANKS], tensors[tensor].name, p,
-                      tensors[tensor].type, data, &e),
+    ck_assert_msg(!ckpt_put_piece(
+                      g->w[rank % RANKS], tensors[tensor].name, p, tensors[tensor].type, data, &e),
         "%s", e.text);
 }
 

@@ -79,4 +79,17 @@ START_TEST(sizes_are_checked)
 }
 END_TEST
 
-UNIT_MAIN("layout", place_and_rank_are_inverse, tensor_ranks_are_neighbours, sizes_are_checked)
+START_TEST(axes_in_use_are_told)
+{
+    char text[LAYOUT_TEXT_BYTES];
+    layout_text(&(struct layout){1, 1, 1, 1, 1}, text);
+    ck_assert_str_eq(text, "dp1");
+    layout_text(&(struct layout){2, 4, 1, 8, 1}, text);
+    ck_assert_str_eq(text, "dp2 x tp4 x cp8");
+    layout_text(&(struct layout){65536, 65536, 65536, 65536, 65536}, text);
+    ck_assert_str_eq(text, "dp65536 x tp65536 x pp65536 x cp65536 x ep65536");
+}
+END_TEST
+
+UNIT_MAIN("layout", place_and_rank_are_inverse, tensor_ranks_are_neighbours, sizes_are_checked,
+    axes_in_use_are_told)

@@ -437,10 +437,10 @@ START_TEST(damage_in_any_file_leads_to_the_one_before)
     } cases[] = {{0, FLIPPED}, {1, FLIPPED}, {-1, FLIPPED}, {1, CUT}, {-1, CUT}, {0, GONE}};
     struct jobspec s = short_job("main");
 
-    training_run_whole(&s, 2);
+    ck_assert_str_eq(training_run_whole(&s, 2).damaged, "");
     copy_run("main", "want", STEPS);
     for (int i = 0; i < 6; i++) {
-        char path[700], aside[300];
+        char path[700], aside[300], name[64];
         struct outcome o;
 
         find_file("main", STEPS, cases[i].rank, path);
@@ -448,9 +448,11 @@ START_TEST(damage_in_any_file_leads_to_the_one_before)
         o = run(&s, 2, 2 + i);
         ck_assert_msg(o.done && o.first == STEPS / 2 + 1 && o.last == STEPS,
             "case %d: steps %d to %d: %s", i, o.first, o.last, o.message);
-        snprintf(aside, sizeof aside, "%s/main/step-%08d.damaged", training_folder, STEPS);
+        snprintf(name, sizeof name, "step-%08d.damaged", STEPS);
         if (i)
-            snprintf(aside + strlen(aside), 16, "-%d", i + 1);
+            snprintf(name + strlen(name), 16, "-%d", i + 1);
+        ck_assert_str_eq(o.damaged, name);
+        snprintf(aside, sizeof aside, "%s/main/%s", training_folder, name);
         ck_assert_msg(io_exists(aside), "case %d: no %s", i, aside);
         training_same_checkpoints("main", "want");
     }
@@ -484,6 +486,5 @@ int main(void)
             a_constant_rate_may_go_on_longer, every_optimizer_goes_on,
             an_absurd_claim_ends_in_a_verdict, checkpoints_of_version_1_resume,
             ranks_that_read_different_files_find_it, all_go_back_to_what_all_can_read,
-            damage_in_any_file_leads_to_the_one_before, with_all_damaged_the_file_is_named,
-            NULL});
+            damage_in_any_file_leads_to_the_one_before, with_all_damaged_the_file_is_named, NULL});
 }
