@@ -37,8 +37,8 @@ static const char usage[] =
     "llmjob checkpoint ls PATH, or llmjob checkpoint verify PATH [--step N]\n\n"
     "PATH is a folder of checkpoints, spec.checkpoint.path, as this machine sees it.\n\n"
     "ls      lists the checkpoints, the newest first: step, time, size, world and layout that\n"
-    "        wrote it, precision, and what it was trained from. What is damaged, as far as that can\n"
-    "        be told without reading everything, is marked, and so is what a training found\n"
+    "        wrote it, precision, and what it was trained from. What is damaged, as far as that\n"
+    "        can be told without reading everything, is marked, and so is what a training found\n"
     "        damaged and set aside.\n"
     "verify  reads everything and compares it with the hashes of the manifest. It names each file\n"
     "        that is not as it was written; then it ends with the status of a corrupt checkpoint.";

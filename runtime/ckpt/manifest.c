@@ -16,8 +16,8 @@
 
 #define MANIFEST_LIMIT (16 << 20)
 #define FILES_LIMIT    65536
-/* 1, of llmjob 0.1.0, had specHash in place of identity; 2 had no rectangles in its files, which its
- * readers would take for damage, and neither layout, source nor written. */
+/* 1, of llmjob 0.1.0, had specHash in place of identity; 2 had no rectangles in its files, which
+ * its readers would take for damage, and neither layout, source nor written. */
 #define VERSION        3
 
 static const char head[] = "{\"xxh3\":\"0000000000000000\",";

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "runtime/train/shard.h"
 
@@ -76,6 +77,7 @@ int train_save(struct train *t, struct err *e)
     if (t->saved_step == t->state.step)
         return 0;
     beat_phase(t->door->page, WIRE_PHASE_CHECKPOINT);
+    int64_t start_ms = clock_ms();
     struct save_file mine = {0};
     int rc;
     if ((rc = sync_logs(t, e)) || (rc = write_slice(t, &mine, e)) ||
@@ -84,5 +86,8 @@ int train_save(struct train *t, struct err *e)
         return rc;
     t->saved_step = t->state.step;
     t->saved_ms = clock_ms();
+    if (train_leads(t)) /* for so long no step was taken */
+        log_info("checkpoint saved", LOG_I("step", t->state.step),
+            LOG_I("ms", t->saved_ms - start_ms), LOG_I("bytes", mine.bytes));
     return 0;
 }

@@ -171,7 +171,7 @@ damaged() { # of a copy, in which a byte of the newest is changed: the file is n
 	}
 }
 check "the newest is listed first, with what it is" \
-	grep -qE "^ +$steps .* FP32 +complete +LoRA of .*SmolLM2.*gguf\$" <(checkpoint ls "$data/ckpt/kjv" | sed -n 2p)
+	grep -qE "^ +$steps .* BF16 +complete +LoRA of .*SmolLM2.*gguf\$" <(checkpoint ls "$data/ckpt/kjv" | sed -n 2p)
 check "all are whole" checkpoint verify "$data/ckpt/kjv"
 check "damage is found and named" damaged
 check "a run that went well leaves no folder behind" equal "$(folders)" 2
