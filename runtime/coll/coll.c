@@ -402,8 +402,8 @@ int coll_connect(struct coll *c, struct err *e)
     return rc;
 }
 
-static int exchange(struct coll *c, enum wire_operation operation,
-    const struct coll_message *messages, int n, struct err *e)
+static int64_t check_messages(
+    const struct coll *c, const struct coll_message *messages, int n)
 {
     int64_t bytes = 0;
     assert(c->connected || n == 0);
@@ -414,26 +414,26 @@ static int exchange(struct coll *c, enum wire_operation operation,
         assert(m->bytes <= (size_t)(INT64_MAX / 8 - bytes));
         bytes += (int64_t)m->bytes;
     }
-    start(c, operation, bytes);
-    return started(c, n == 0 ? 0 : c->device->exchange(c, messages, n, e));
+    return bytes;
 }
 
 int coll_exchange_start(
     struct coll *c, const struct coll_message *messages, int n, struct err *e)
 {
-    return exchange(c, WIRE_EXCHANGE, messages, n, e);
+    start(c, WIRE_EXCHANGE, check_messages(c, messages, n));
+    return started(c, n == 0 ? 0 : c->device->exchange(c, messages, n, e));
 }
 
 int coll_send_start(struct coll *c, const void *data, size_t bytes, int to, struct err *e)
 {
     const struct coll_message m = {(void *)data, bytes, to, false};
-    return exchange(c, WIRE_EXCHANGE, &m, 1, e);
+    return coll_exchange_start(c, &m, 1, e);
 }
 
 int coll_receive_start(struct coll *c, void *data, size_t bytes, int from, struct err *e)
 {
     const struct coll_message m = {data, bytes, from, true};
-    return exchange(c, WIRE_EXCHANGE, &m, 1, e);
+    return coll_exchange_start(c, &m, 1, e);
 }
 
 /* What a member has for itself needs no way. */
@@ -464,7 +464,8 @@ int coll_all_to_all_start(struct coll *c, const void *out, const int64_t *out_co
         from += sent;
         to += received;
     }
-    return exchange(c, WIRE_ALL_TO_ALL, c->messages, n, e);
+    start(c, WIRE_ALL_TO_ALL, check_messages(c, c->messages, n));
+    return started(c, n == 0 ? 0 : c->device->all_to_all(c, c->messages, n, e));
 }
 
 /* -- the end of what was started -- */

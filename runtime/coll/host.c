@@ -132,6 +132,16 @@ static int host_exchange(
     return coll_pairs_exchange(c, messages, n, NULL, 0, e);
 }
 
+static int host_all_to_all(
+    struct coll *c, struct coll_message *messages, int n, struct err *e)
+{
+    bool shared = c->within != NULL;
+    for (int i = 0; i < n && shared; i++)
+        shared = messages[i].receive || coll_local_holds(c, messages[i].data, messages[i].bytes);
+    int rc = shared ? coll_local_all_to_all(c, messages, &n, e) : 0;
+    return rc || !n ? rc : host_exchange(c, messages, n, e);
+}
+
 static int host_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
 {
     return coll_local.alloc(c, bytes, out, e);
@@ -145,4 +155,5 @@ const struct coll_transport coll_host = {
     .all_gather = host_all_gather,
     .connect = coll_pairs_open,
     .exchange = host_exchange,
+    .all_to_all = host_all_to_all,
 };

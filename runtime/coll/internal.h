@@ -50,6 +50,8 @@ struct coll_transport {
     /* At most coll_most_messages, none of them to this rank itself. */
     int (*exchange)(
         struct coll *c, const struct coll_message *messages, int n, struct err *e);
+    /* The same by all members, one message each way; may reorder them. */
+    int (*all_to_all)(struct coll *c, struct coll_message *messages, int n, struct err *e);
     /* Everyone takes the leader's bytes. */
     int (*broadcast)(struct coll *c, void *data, size_t bytes, struct err *e);
     void (*join)(struct coll *c);
@@ -147,6 +149,9 @@ void coll_pairs_close(struct coll *c);
 /* -- local.c -- */
 /* Whether this rank's memory at p lies in the pod's shared mapping. */
 bool coll_local_holds(const struct coll *c, const void *p, size_t bytes);
+/* The messages of an all-to-all between local ranks, whose data lies in the mapping: each is copied
+ * once. The others' are left: *n of them. */
+int coll_local_all_to_all(struct coll *c, struct coll_message *messages, int *n, struct err *e);
 
 /* -- staged.c -- */
 /* Device memory of no particular kind. */

@@ -25,17 +25,31 @@
 #include <unistd.h>
 
 #define SPINS        4000 /* about 20 us: longer than a phase that nobody delays */
-#define HEADER_BYTES 128  /* of a rank's part of region 0: its word, and no other's cache lines */
 
 struct word { /* one rank's place in the barrier */
     _Atomic uint32_t phase;
     _Atomic uint32_t sleepers;
 };
 
+/* The beginning of a rank's part of region 0: its word, with no other's cache lines, and what it has
+ * for each local rank, of an all-to-all. */
+struct header {
+    _Alignas(128) struct word word;
+    _Alignas(64) struct ready {
+        uint64_t region, offset, bytes;
+    } ready[COLL_MAX_LOCAL];
+};
+#define HEADER_BYTES sizeof(struct header)
+
 static uint8_t *part_of(const struct coll *c, int region, int local)
 {
     const struct coll_region *r = &c->region[region];
     return r->base + (size_t)local * r->part_bytes;
+}
+
+static struct header *header_of(const struct coll *c, int local)
+{
+    return (struct header *)(void *)part_of(c, 0, local);
 }
 
 static void wake_all(_Atomic uint32_t *word)
@@ -51,7 +65,7 @@ static void sleep_on(_Atomic uint32_t *word, uint32_t seen)
 
 static int wait_for_phase(struct coll *c, int local, uint32_t phase, struct err *e)
 {
-    struct word *w = (struct word *)(void *)part_of(c, 0, local);
+    struct word *w = &header_of(c, local)->word;
     int64_t start_ms = clock_ms();
     struct err why;
     for (int spin = 0, rc = 0;; spin++) {
@@ -81,7 +95,7 @@ static int wait_for_phase(struct coll *c, int local, uint32_t phase, struct err 
 static int meet_locals(struct coll *c, struct err *e)
 {
     uint32_t phase = ++c->phase;
-    struct word *mine = (struct word *)(void *)part_of(c, 0, c->local_index);
+    struct word *mine = &header_of(c, c->local_index)->word;
     atomic_store(&mine->phase, phase);
     if (atomic_load(&mine->sleepers))
         wake_all(&mine->phase);
@@ -225,6 +239,58 @@ static int local_broadcast(struct coll *c, void *data, size_t bytes, struct err 
     if (c->local_index > 0)
         memcpy(data, part_of(c, s.region, 0) + s.offset, bytes);
     return meet_locals(c, e); /* nobody reads the leader's part any more */
+}
+
+/* A message's other end among the local ranks, or -1. */
+static int local_peer(const struct coll *c, const struct coll_message *m)
+{
+    int i = m->peer - (c->index - c->local_index);
+    return i >= 0 && i < c->local_count ? i : -1;
+}
+
+/* Where what this rank has for the others lies. */
+static void make_ready(struct coll *c, const struct coll_message *messages, int n)
+{
+    struct header *mine = header_of(c, c->local_index);
+    for (int i = 0; i < n; i++) {
+        const struct coll_message *m = &messages[i];
+        int peer = m->receive ? -1 : local_peer(c, m);
+        size_t offset = 0;
+        if (peer < 0)
+            continue;
+        int region = find_region(c, m->data, m->bytes, &offset);
+        assert(region > 0);
+        mine->ready[peer] = (struct ready){(uint64_t)region, offset, m->bytes};
+    }
+}
+
+static int take_message(struct coll *c, const struct coll_message *m, int peer, struct err *e)
+{
+    const struct ready *r = &header_of(c, peer)->ready[c->local_index];
+    if (r->bytes != m->bytes)
+        return err_set(e, ERR_BUG, "rank %d has %llu bytes for rank %d, %zu are awaited",
+            c->local[peer], (unsigned long long)r->bytes, c->conf.rank, m->bytes);
+    if (m->bytes)
+        memcpy(m->data, part_of(c, (int)r->region, peer) + r->offset, m->bytes);
+    return 0;
+}
+
+int coll_local_all_to_all(struct coll *c, struct coll_message *messages, int *n, struct err *e)
+{
+    int left = 0, wrong = 0;
+    make_ready(c, messages, *n);
+    int rc = meet_locals(c, e); /* all is there */
+    for (int i = 0; !rc && i < *n; i++) {
+        int peer = local_peer(c, &messages[i]);
+        if (peer < 0)
+            messages[left++] = messages[i];
+        else if (messages[i].receive && !wrong)
+            wrong = take_message(c, &messages[i], peer, e);
+    }
+    if (!rc && !wrong) /* a rank that was told a wrong size leaves */
+        rc = meet_locals(c, e); /* nobody reads this rank's part any more */
+    *n = left;
+    return rc ? rc : wrong;
 }
 
 /* -- regions -- */

@@ -167,6 +167,12 @@ static int nccl_exchange(
     return rc ? give_up(c, &why, e) : 0;
 }
 
+static int nccl_all_to_all(
+    struct coll *c, struct coll_message *messages, int n, struct err *e)
+{
+    return nccl_exchange(c, messages, n, e);
+}
+
 /* As meet: the first message of a pair connects. A word goes from each member to each. */
 static int nccl_connect(struct coll *c, struct err *e)
 {
@@ -213,6 +219,7 @@ const struct coll_transport coll_nccl = {
     .all_gather = nccl_all_gather,
     .connect = nccl_connect,
     .exchange = nccl_exchange,
+    .all_to_all = nccl_all_to_all,
     .join = nccl_join,
     .wait = nccl_wait,
     .abort = nccl_abort,

@@ -110,6 +110,12 @@ static int staged_exchange(
     return coll_pairs_exchange(c, messages, n, c->stage, STAGE_BYTES, e);
 }
 
+static int staged_all_to_all(
+    struct coll *c, struct coll_message *messages, int n, struct err *e)
+{
+    return staged_exchange(c, messages, n, e);
+}
+
 const struct coll_transport coll_staged = {
     .name = "staged",
     .open = staged_open,
@@ -119,5 +125,6 @@ const struct coll_transport coll_staged = {
     .all_gather = staged_all_gather,
     .connect = coll_pairs_open,
     .exchange = staged_exchange,
+    .all_to_all = staged_all_to_all,
     .close = coll_staged_free,
 };

@@ -251,7 +251,7 @@ void ranks_run_failing(
     ranks_body_fn *const bodies[] = {death_body, silence_body, abort_body};
     struct ranks w = {.size = 2,
         .replica = {0, failure % 2},
-        .timeout_ms = failure / 2 == 1 ? 500 : 0,
+        .timeout_ms = failure / 2 == 1 ? 1500 : 0,
         .kind = kind,
         .staged = staged};
     failing = operation;

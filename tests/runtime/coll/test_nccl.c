@@ -134,6 +134,250 @@ START_TEST(test_groups)
 }
 END_TEST
 
+/* -- slices, messages -- */
+
+struct room { /* of the device, and of the host */
+    float *x, *whole;
+    float *host, *want;
+};
+
+static int open_room(struct coll *c, struct room *r)
+{
+    struct err e;
+    void *x = NULL, *whole = NULL;
+    *r = (struct room){
+        .host = mem_array(MOST, sizeof *r->host), .want = mem_array(MOST, sizeof *r->want)};
+    if (!r->host || !r->want || coll_alloc(c, MOST * sizeof(float), &x, &e) ||
+        coll_alloc(c, MOST * sizeof(float), &whole, &e))
+        return 1;
+    r->x = x;
+    r->whole = whole;
+    return 0;
+}
+
+static void close_room(struct room *r)
+{
+    mem_free(r->host);
+    mem_free(r->want);
+}
+
+static int finish(struct coll *c)
+{
+    struct err e = {0};
+    coll_reduce_join(c);
+    if (!coll_reduce_wait(c, &e) && !dev_sync(ranks_device, &e))
+        return 0;
+    fprintf(stderr, "%s\n", e.text);
+    return 1;
+}
+
+/* n elements in slices of which the first is the k-th of the cut's: even, growing, of one owner. */
+static void cut_range(int64_t n, int how, int members, int64_t *counts)
+{
+    int64_t at = 0;
+    for (int i = 0; i < members; i++) {
+        int64_t end = how == 0 ? n / members * (i + 1)
+            : how == 1         ? n * (i + 1) * (i + 1) / (members * members)
+                               : (i < members / 2 ? 0 : n);
+        counts[i] = end - at;
+        at = end;
+    }
+}
+
+static int check_slices(
+    struct coll *c, int rank, const struct ranks *w, struct room *r, int64_t n, int how)
+{
+    struct err e;
+    int64_t counts[RANKS_MAX], at = 0, total = 0;
+    cut_range(n, how, w->size, counts);
+    for (int i = 0; i < w->size; i++) {
+        at += i < rank ? counts[i] : 0;
+        total += counts[i];
+    }
+    size_t bytes = (size_t)total * sizeof *r->x, mine = (size_t)counts[rank] * sizeof *r->x;
+    for (int64_t i = 0; i < total; i++)
+        r->host[i] = ranks_value(rank, i);
+    dev_upload(ranks_device, r->x, r->host, bytes);
+    dev_copy(ranks_device, r->whole, r->x, bytes);
+    if (coll_reduce_start(c, r->whole, total, DTYPE_F32, COLL_SUM, &e) ||
+        coll_reduce_scatter_start(c, r->x, counts, DTYPE_F32, COLL_SUM, &e) || finish(c))
+        return 1;
+    dev_download(ranks_device, r->want, r->whole, bytes);
+    dev_download(ranks_device, r->host, r->x, bytes);
+    if (dev_sync(ranks_device, &e) || memcmp(r->host + at, r->want + at, mine) != 0)
+        return 2;
+    dev_zero(ranks_device, r->x, bytes); /* but for the slice */
+    dev_upload(ranks_device, r->x + at, r->want + at, mine);
+    if (coll_all_gather_start(c, r->x, counts, DTYPE_F32, &e) || finish(c))
+        return 3;
+    dev_download(ranks_device, r->host, r->x, bytes);
+    return dev_sync(ranks_device, &e) || memcmp(r->host, r->want, bytes) != 0 ? 4 : 0;
+}
+
+static int slices_body(struct coll *c, int rank, const struct ranks *w)
+{
+    static const int64_t sizes[] = {0, 6, 1000, 70001};
+    struct room r;
+    if (open_room(c, &r))
+        return 10;
+    int wrong = check_slices(c, rank, w, &r, MOST, w->size % 2);
+    for (size_t k = 0; !wrong && k < sizeof sizes / sizeof *sizes; k++)
+        for (int how = 0; !wrong && how < 3; how++)
+            wrong = check_slices(c, rank, w, &r, sizes[k], how);
+    close_room(&r);
+    return wrong;
+}
+
+START_TEST(test_slices)
+{
+    ranks_run(devices[_i], slices_body);
+}
+END_TEST
+
+/* i of what `from` has for `to`. */
+static float passed(int from, int to, int64_t i)
+{
+    return (float)(i * 10 + from) + (float)to / 8;
+}
+
+/* Around the ring, and back, and what the others of a pair of ranks do not see. */
+static int check_messages(struct coll *c, int rank, const struct ranks *w, struct room *r, int64_t n)
+{
+    struct err e;
+    int next = (rank + 1) % w->size, before = (rank + w->size - 1) % w->size;
+    size_t bytes = (size_t)n * sizeof *r->x;
+    const struct coll_message m[] = {{r->x, bytes, next, false}, {r->whole, bytes, before, true}};
+    for (int64_t i = 0; i < n; i++)
+        r->host[i] = passed(rank, next, i);
+    dev_upload(ranks_device, r->x, r->host, bytes);
+    if (coll_exchange_start(c, m, 2, &e) || finish(c))
+        return 1;
+    if (rank < 2) { /* back to whom it came from */
+        int rc = rank ? coll_send_start(c, r->whole, bytes, 0, &e)
+                      : coll_receive_start(c, r->x, bytes, 1, &e);
+        if (rc || finish(c))
+            return 2;
+    }
+    dev_download(ranks_device, r->host, r->whole, bytes);
+    dev_download(ranks_device, r->want, r->x, bytes);
+    if (dev_sync(ranks_device, &e))
+        return 3;
+    for (int64_t i = 0; i < n; i++)
+        if (r->host[i] != passed(before, rank, i) || r->want[i] != passed(rank, next, i))
+            return 4;
+    return 0;
+}
+
+static int check_all_to_all(struct coll *c, int rank, const struct ranks *w, struct room *r)
+{
+    struct err e;
+    int64_t out[RANKS_MAX], in[RANKS_MAX], sent = 0, received = 0;
+    for (int k = 0; k < w->size; k++) {
+        out[k] = (rank * 31 + k * 17) % 3 * 70001;
+        in[k] = (k * 31 + rank * 17) % 3 * 70001;
+        for (int64_t i = 0; i < out[k]; i++)
+            r->host[sent + i] = passed(rank, k, i);
+        sent += out[k];
+        received += in[k];
+    }
+    dev_upload(ranks_device, r->x, r->host, (size_t)sent * sizeof *r->x);
+    if (coll_all_to_all_start(c, r->x, out, r->whole, in, DTYPE_F32, &e) || finish(c))
+        return 5;
+    dev_download(ranks_device, r->host, r->whole, (size_t)received * sizeof *r->x);
+    if (dev_sync(ranks_device, &e))
+        return 6;
+    for (int64_t k = 0, at = 0; k < w->size; at += in[k++])
+        for (int64_t i = 0; i < in[k]; i++)
+            if (r->host[at + i] != passed((int)k, rank, i))
+                return 7;
+    return 0;
+}
+
+static int messages_body(struct coll *c, int rank, const struct ranks *w)
+{
+    static const int64_t sizes[] = {0, 1, 1001, MOST};
+    struct room r;
+    struct err e;
+    if (open_room(c, &r) || coll_connect(c, &e))
+        return 10;
+    int wrong = check_all_to_all(c, rank, w, &r);
+    for (size_t k = 0; !wrong && w->size > 1 && k < sizeof sizes / sizeof *sizes; k++)
+        wrong = check_messages(c, rank, w, &r, sizes[k]);
+    int32_t word = rank; /* what went between two of them disturbs nothing */
+    if (!wrong && (coll_allreduce(c, &word, 1, DTYPE_I32, COLL_MAX, &e) || word != w->size - 1))
+        wrong = 8;
+    close_room(&r);
+    return wrong;
+}
+
+START_TEST(test_messages)
+{
+    ranks_run(devices[_i], messages_body);
+}
+END_TEST
+
+/* -- what ends a wait -- */
+
+static float *prepared;
+
+static int prepare(struct coll *c, struct err *e)
+{
+    void *x = NULL;
+    int rc = coll_alloc(c, 4000, &x, e);
+    prepared = x;
+    return rc ? rc : coll_connect(c, e);
+}
+
+static int end_of(struct coll *c, int rc, struct err *e)
+{
+    if (rc)
+        return rc;
+    coll_reduce_join(c);
+    rc = coll_reduce_wait(c, e);
+    struct err stuck;
+    return dev_sync(ranks_device, &stuck) ? -ERR_BUG : rc; /* nothing on the device waits */
+}
+
+static int run_reduce_scatter(struct coll *c, struct err *e)
+{
+    const int64_t counts[] = {1, 999};
+    return end_of(c, coll_reduce_scatter_start(c, prepared, counts, DTYPE_F32, COLL_SUM, e), e);
+}
+
+static int run_all_gather(struct coll *c, struct err *e)
+{
+    const int64_t counts[] = {500, 500};
+    return end_of(c, coll_all_gather_start(c, prepared, counts, DTYPE_F32, e), e);
+}
+
+static int run_exchange(struct coll *c, struct err *e)
+{
+    const struct coll_message m[] = {{prepared, 4, 1, false}, {prepared + 1, 4, 1, true}};
+    return end_of(c, coll_exchange_start(c, m, 2, e), e);
+}
+
+static int run_all_to_all(struct coll *c, struct err *e)
+{
+    const int64_t counts[] = {10, 400};
+    return end_of(
+        c, coll_all_to_all_start(c, prepared, counts, prepared + 500, counts, DTYPE_F32, e), e);
+}
+
+static const struct ranks_operation operations[] = {
+    {prepare, run_reduce_scatter, WIRE_REDUCE_SCATTER},
+    {prepare, run_all_gather, WIRE_ALLGATHER},
+    {prepare, run_exchange, WIRE_EXCHANGE},
+    {prepare, run_all_to_all, WIRE_ALL_TO_ALL},
+};
+#define OPERATIONS (int)(sizeof operations / sizeof *operations)
+
+/* Each operation ends by NCCL, and staged. */
+START_TEST(test_failures)
+{
+    ranks_run_failing(&operations[_i / 2 / RANKS_FAILURES], _i / 2 % RANKS_FAILURES, "cuda", _i % 2);
+}
+END_TEST
+
 static int reduce(struct coll *c, void *x, struct err *e)
 {
     int r = coll_reduce_start(c, x, 1000, DTYPE_F32, COLL_SUM, e);
@@ -292,6 +536,9 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, test_sums, 0, n);
     tcase_add_loop_test(t, test_groups, 0, 2);
+    tcase_add_loop_test(t, test_slices, 0, n);
+    tcase_add_loop_test(t, test_messages, 0, n);
+    tcase_add_loop_test(t, test_failures, 0, 2 * OPERATIONS * RANKS_FAILURES);
     tcase_add_loop_test(t, test_death, 1, n);
     tcase_add_loop_test(t, test_silence, 0, 2);
     tcase_add_loop_test(t, test_abort, 0, 2);

@@ -154,15 +154,18 @@ static int check_members(struct coll *c, const struct layout_group *g)
     size_t bytes = (size_t)(g->size + 2) * LARGE;
     mem_autofree uint8_t *out = mem_zalloc(bytes);
     mem_autofree uint8_t *in = mem_zalloc(bytes);
-    struct room r = {out, in};
-    if (!out || !in || coll_connect(c, &e))
+    struct room r = {out, in}, shared = {.in = in};
+    void *p = NULL;
+    if (!out || !in || coll_connect(c, &e) || coll_alloc(c, bytes, &p, &e))
         return 1;
+    shared.out = p;
     int wrong = 0;
     for (int k = 0; k < 6 && g->size > 2; k++) /* of two, next and before are the same */
         if ((wrong = check_shifts(c, g, r, lengths[k])))
             return 10 + wrong;
     for (int how = 0; how < TABLES; how++)
-        if ((wrong = check_all_to_all(c, g, r, (enum table)how)))
+        if ((wrong = check_all_to_all(c, g, r, (enum table)how)) ||
+            (wrong = check_all_to_all(c, g, shared, (enum table)how)))
             return 20 + wrong;
     if ((wrong = check_sends(c, g, r)))
         return 30 + wrong;
