@@ -1,25 +1,25 @@
 #!/bin/bash
 # sharding.sh [STEPS [LAYOUT...]]: SmolLM2-135M on the King James text, FP32, by one rank and by several that share it: losses within
-# 1e-5 of one rank's at every step (30), and the memory that each rank planned and took. A layout is words of data=N, tensor=N, zero=N
-# joined by commas. Ten minutes on two cores.
+# 1e-5 of one rank's at every step (30), and the memory that each rank planned and took. A layout is words of data=N, tensor=N,
+# pipeline=N, zero=N joined by commas. Ten minutes on two cores.
 A=$(realpath "${O:-$(dirname "$0")/../../build}") B=$A
 . "$(dirname "$0")/lib.sh"
 steps=${1-30}
 shift $(($# ? 1 : 0))
-[ $# -gt 0 ] || set -- data=2 tensor=2 tensor=3 data=2,zero=1 data=2,tensor=2,zero=1
+[ $# -gt 0 ] || set -- data=2 tensor=2 tensor=3 pipeline=2 data=2,zero=1 tensor=2,pipeline=2
 
 train() { # layout: a line a step, "step loss", to $work/losses.layout
-    local -A o=([data]=1 [tensor]=1 [zero]=0)
+    local -A o=([data]=1 [tensor]=1 [pipeline]=1 [zero]=0)
     local word
     for word in ${1//,/ }; do o[${word%%=*}]=${word#*=}; done
     write_training "$work/job.yaml" model=smollm2.gguf data=kjv.txt length=128 batch=4 steps="$steps" save=0 evaluate=0 \
-        rate=0.0001 ranks=$((o[data] * o[tensor]))
+        rate=0.0001 ranks=$((o[data] * o[tensor] * o[pipeline]))
     cat >>"$work/job.yaml" <<-E
-	  parallelism: {tensor: ${o[tensor]}, zeroStage: ${o[zero]}}
+	  parallelism: {tensor: ${o[tensor]}, pipeline: ${o[pipeline]}, zeroStage: ${o[zero]}}
 	E
     rm -rf "$work/run"
     mkdir "$work/run"
-    start "$A" "data=$work/data,run=$work/run"
+    start "$A" "data=$work/data,run=$work/run" --rank-program "$work/rank"
     ended || { explain "$1"; fail; return 1; }
     jq -r 'select(.loss) | "\(.step) \(.loss)"' "$work/run/ckpt/metrics.jsonl" >"$work/losses.$1"
     [ "$(wc -l <"$work/losses.$1")" = "$steps" ] || { explain "$1: not $steps losses"; fail; return 1; }
