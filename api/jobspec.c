@@ -180,7 +180,7 @@ static bool has_halving(const void *spec)
 #define PATH(path_, member, def_) \
     ROW(path_, STR, member, def_), RANGE(1, LIMIT_PATH_BYTES - 1), .format = &jobspec_path_format
 #define AXIS(path_, member) \
-    ROW(path_, INT, member, "0"), RANGE(0, LIMIT_REPLICAS * LIMIT_RANKS_PER_REPLICA)
+    ROW(path_, INT, member, "0"), RANGE(0, LIMIT_REPLICAS *LIMIT_RANKS_PER_REPLICA)
 #define OBJECT_NAME(path_, member, def_) \
     ROW(path_, STR, member, def_), RANGE(1, 253), .format = &jobspec_subdomain_format
 

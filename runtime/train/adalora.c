@@ -232,12 +232,12 @@ void adalora_weigh(struct adalora *a, const float *master, const float *gradient
     const struct adalora_conf *c = &a->conf;
     if (a->matrices && a->end > a->first && step < c->steps - c->final_steps)
         OP(a, importance, .count = a->end - a->first, .w = master + a->first,
-            .grad = gradient + a->first, .mean = a->mean, .spread = a->spread, .beta1 = (float)c->beta1,
-            .beta2 = (float)c->beta2, .sumsq = sumsq, .clip_norm = clip_norm);
+            .grad = gradient + a->first, .mean = a->mean, .spread = a->spread,
+            .beta1 = (float)c->beta1, .beta2 = (float)c->beta2, .sumsq = sumsq,
+            .clip_norm = clip_norm);
 }
 
-int adalora_choose(
-    struct adalora *a, float *master, struct coll *c, int64_t step, struct err *e)
+int adalora_choose(struct adalora *a, float *master, struct coll *c, int64_t step, struct err *e)
 {
     bool chooses;
     if (!a->matrices)

@@ -6,9 +6,9 @@
  * A regulariser, the mean over all factors of |A A^T - I| and |B^T B - I| (Frobenius), times
  * orthogonal_weight, adds its gradient to the one that all ranks have reduced. Importances follow
  * from that gradient and the weights, so every rank decides alike; they are state that a checkpoint
- * keeps, each of its own tensors. A value's score is that of E plus the means over its row of A and its column of B, each
- * element's being the product of its smoothed importance and of how that varies. Enqueues, but for
- * the steps that choose, which wait for the device.
+ * keeps, each of its own tensors. A value's score is that of E plus the means over its row of A and
+ * its column of B, each element's being the product of its smoothed importance and of how that
+ * varies. Enqueues, but for the steps that choose, which wait for the device.
  */
 #ifndef RUNTIME_TRAIN_ADALORA_H
 #define RUNTIME_TRAIN_ADALORA_H
@@ -61,8 +61,7 @@ void adalora_weigh(struct adalora *a, const float *master, const float *gradient
     const float *sumsq, float clip_norm, int64_t step);
 /* Then: values that do not stay become zero. Waits for the device where it chooses; c: of the ranks
    that divide the state, which all call; NULL: there is this one. */
-int adalora_choose(
-    struct adalora *a, float *master, struct coll *c, int64_t step, struct err *e);
+int adalora_choose(struct adalora *a, float *master, struct coll *c, int64_t step, struct err *e);
 
 #define ADALORA_STATES 3
 /* The k-th state of a tensor, (count) F32 on the device; NULL: it has none here. */

@@ -1,7 +1,7 @@
 /*
- * train/gradient: a step's gradient on this rank, and its sum over all. Backward tells which parts
- * are complete; these are sent off in lots while it goes on (Li et al., arXiv:2006.15704). Every
- * rank starts the same reductions in the same order.
+ * train/gradient: a step's gradient on this rank, and its sum over all, or of it what this rank
+ * updates. Backward tells which parts are complete; these are sent off in lots while it goes on (Li
+ * et al., arXiv:2006.15704). Every rank starts the same reductions in the same order.
  */
 #include "runtime/train/internal.h"
 

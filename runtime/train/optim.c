@@ -44,14 +44,14 @@ struct optim {
     struct adalora adalora;
     struct carve memory; /* state of all runs, scratch of Muon, AdaLoRA's state */
     int owners, owner;
-    int64_t *begin;   /* (owners + 1): the slices of the flat range; NULL: there is one */
-    int64_t *counts;  /* (owners), of optim_counts */
-    int64_t from, to; /* the own one */
-    struct coll *coll;   /* of the owners; NULL: this is the only one */
-    float *sum; /* (PASS_AHEAD), device: squares of the gradient, by step; and one for the way */
-    int64_t last;        /* the step whose gradient the model holds */
-    double scale;        /* of the gradient as backward leaves it */
-    int64_t skipped;     /* steps that changed nothing */
+    int64_t *begin;    /* (owners + 1): the slices of the flat range; NULL: there is one */
+    int64_t *counts;   /* (owners), of optim_counts */
+    int64_t from, to;  /* the own one */
+    struct coll *coll; /* of the owners; NULL: this is the only one */
+    float *sum;        /* (PASS_AHEAD), device: squares by step; and one for the way */
+    int64_t last;      /* the step whose gradient the model holds */
+    double scale;      /* of the gradient as backward leaves it */
+    int64_t skipped;   /* steps that changed nothing */
 };
 
 /* -- the rate -- */
@@ -351,8 +351,8 @@ static const struct optim_run *run_of(const struct optim *o, int i)
 }
 
 /* Of a state with a number for each element of the tensor: which the run has. */
-static void place_state(struct optim_state *s, const struct tensors *t, int i, int k,
-    const struct optim_run *r)
+static void place_state(
+    struct optim_state *s, const struct tensors *t, int i, int k, const struct optim_run *r)
 {
     const struct tensor *x = &t->at[i];
     int64_t from = x->offset > r->from ? x->offset : r->from;

@@ -17,12 +17,11 @@
  * and more, codes of 8 bits with a scale for each OP_STATE_BLOCK elements of the tensor
  * (kernels/ops.h); never so Adafactor's, which has little.
  *
- * Where the model has owners (model_conf), state is divided (ZeRO stage 1: Rajbhandari et al.,
- * arXiv:1910.02054): each rank updates a slice of the flat range, which it alone keeps state of,
+ * Where the model has owners (model_conf), state is divided (ZeRO stage 1, arXiv:1910.02054): each
+ * rank updates a slice of the flat range, which it alone keeps state of and needs the gradient of,
  * and all take the others' masters from them. Slices end where the optimizer can be cut: anywhere
- * where it goes by element, at the blocks of codes, else between tensors. The gradient must be
- * whole in the own slice only. Its norm is the sum of the slices' sums of squares, the same on all
- * ranks. Which slices there are does not change what a weight becomes, but for that sum's rounding.
+ * where it goes by element, at the blocks of codes, else between tensors. They change no weight,
+ * but for the rounding of the gradient's norm, which all get from the sums of all slices.
  */
 #ifndef RUNTIME_TRAIN_OPTIM_H
 #define RUNTIME_TRAIN_OPTIM_H
@@ -61,8 +60,8 @@ double optim_rate(const struct optim_conf *c, int64_t step);
    tensors are t, in bytes; a model_conf's optimizer_fn. */
 int64_t optim_bytes(const struct model_conf *m, const struct tensors *t);
 
-/* [*first, *first + *count) of the flat range of t: the slice of one of so many ranks. Slices are in
-   the order of ranks, disjoint, and cover it; some may be empty. Pure. */
+/* [*first, *first + *count) of the flat range of t: the slice of one of so many ranks. Slices are
+   in the order of ranks, disjoint, and cover it; some may be empty. Pure. */
 void optim_slice(const struct optim_conf *c, const struct tensors *t, int ranks, int rank,
     int64_t *first, int64_t *count);
 
@@ -97,10 +96,10 @@ int optim_look(struct optim *o, int64_t step, double *grad_norm, struct err *e);
 
 #define OPTIM_STATES (2 + ADALORA_STATES)
 struct optim_state {
-    const char *suffix; /* behind the tensor's name: ".exp_avg" */
-    enum dtype type;    /* F32, BF16, U8 */
-    void *at;           /* device */
-    int64_t total;      /* elements of the tensor's; 0: none */
+    const char *suffix;   /* behind the tensor's name: ".exp_avg" */
+    enum dtype type;      /* F32, BF16, U8 */
+    void *at;             /* device */
+    int64_t total;        /* elements of the tensor's; 0: none */
     int64_t first, count; /* which of them are here */
     float *scale;         /* device: of U8, of its blocks */
     int64_t total_scales, first_scale, scales;

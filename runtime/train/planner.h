@@ -32,8 +32,8 @@ struct planner_plan {
     struct memplan memory;
 };
 
-/* For the rank that needs most. ERR_MEMORY with the figures, and the recomputation that would do if
- * one does, when not even one sequence fits; ERR_USER: the world is not what was asked for. */
+/* For the rank that needs most. ERR_MEMORY with the figures, and the recomputation that would do
+ * if one does, when not even one sequence fits; ERR_USER: the world is not the one asked for. */
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e);
 /* What rank in->rank creates by it: its share of the model, sizes, its part in the optimizer's
  * state; all but communicators. ERR_USER: spec.model cannot be shared out so. */

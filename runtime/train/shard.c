@@ -1,8 +1,9 @@
 /*
  * shard: tensors are cut where a slice begins or ends inside them. State that stands for no
  * elements of its tensor in particular is written whole, by the rank that has the tensor's
- * beginning; that of what can only be cut between tensors is. Device memory is moved through one bounded host buffer. Must not be called within a step: what is read
- * would belong to none.
+ * beginning; where there is such state, slices are cut between tensors or it is all everywhere.
+ * Device memory is moved through one bounded host buffer. Must not be called within a step: what is
+ * read would belong to none.
  */
 #include "runtime/train/shard.h"
 
@@ -71,7 +72,7 @@ static void list_parts(
     }
 }
 
-/* What of it a rank writes whose slice is [from, to) of the tensor's `count` elements, not empty. */
+/* What of it a rank writes whose slice is [from, to), not empty, of the tensor's count elements. */
 static void find_range(const struct shard_part *x, int64_t count, int64_t from, int64_t to,
     int64_t *first, int64_t *end)
 {

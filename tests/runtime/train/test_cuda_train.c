@@ -5,7 +5,7 @@
  * tests/cudasim, whose device memory the host cannot read: any access outside of the device table
  * ends the rank by a signal. Fifty steps with one rank, twenty with ranks of one pod and of
  * several, over NCCL (simulated: its host version) and staged; a stop and a resume on the other
- * device and on the same; every optimizer; the last rank killed, also
+ * device and on the same; every optimizer; state divided over two ranks; the last rank killed, also
  * where NCCL cannot let go of it, and the training taken up again.
  * needs: cuda gpu sample
  */
@@ -14,6 +14,7 @@
 #include "base/io.h"
 #include "runtime/files/safetensors.h"
 #include "tests/gpu/gpu.h"
+#include "tests/runtime/golden.h"
 #include "tests/runtime/training.h"
 #include "tests/unit.h"
 
@@ -148,6 +149,27 @@ END_TEST
 START_TEST(losses_of_two_pods_staged)
 {
     follows_the_cpu(STEPS, PRECISION_FP32, 2, 1, true, NEAR, "two pods, staged");
+}
+END_TEST
+
+/* Sums go into slices of the device's memory, and masters come from them. */
+START_TEST(owners_of_slices)
+{
+    struct jobspec cpu = job("cpu", 6);
+    struct outcome want = whole_on_cpu(&cpu), got;
+
+    for (int pod = 1; pod <= 2; pod++) {
+        struct jobspec cuda = job("cuda", 6);
+        struct training t = on_device(&cuda, 2, 1);
+
+        cuda.parallelism.zero_stage = 1;
+        t.pod = pod;
+        t.staged = pod == 1;
+        got = whole(t);
+        same_losses(&want, &got, NEAR, pod == 1 ? "owners, staged" : "owners, nccl");
+        golden_remove(training_path("cuda"));
+        golden_remove(training_path("output"));
+    }
 }
 END_TEST
 
@@ -394,10 +416,11 @@ int main(void)
     gpu_open();
     return unit_run_sampled(&(struct unit){"cuda_train", 120, training_setup, training_teardown},
         GPU_TESTS(GPU_ANY(fifty_losses_of_one_rank), GPU_RANKS(losses_of_two_ranks_over_nccl, 2),
-            GPU_ANY(losses_of_two_pods_staged), GPU_ANY(micro_batches_add_up),
-            GPU_ANY(checkpoints_change_the_device), GPU_ANY(exports_are_equal_to_the_bit),
-            GPU_ANY(a_resume_is_bitwise_equal), GPU_ANY(lora_in_bf16), GPU_ANY(dropout_is_the_cpus),
-            GPU_ANY(other_optimizers), GPU_RANKS(a_killed_rank_ends_its_peer_over_nccl, 2),
+            GPU_ANY(losses_of_two_pods_staged), GPU_RANKS(owners_of_slices, 2),
+            GPU_ANY(micro_batches_add_up), GPU_ANY(checkpoints_change_the_device),
+            GPU_ANY(exports_are_equal_to_the_bit), GPU_ANY(a_resume_is_bitwise_equal),
+            GPU_ANY(lora_in_bf16), GPU_ANY(dropout_is_the_cpus), GPU_ANY(other_optimizers),
+            GPU_RANKS(a_killed_rank_ends_its_peer_over_nccl, 2),
             GPU_RANKS(a_killed_rank_ends_its_peers_over_nccl, 3),
             GPU_SIMULATED(a_stuck_abort_does_not_keep_a_rank),
             GPU_ANY(a_killed_training_is_taken_up_again), GPU_ANY(what_is_refused)));

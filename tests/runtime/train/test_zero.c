@@ -1,10 +1,10 @@
 /*
- * Goal: ranks that divide the optimizer's state learn what ranks learn that each keep all of it, and
- * keep no more than their part. Method: the slices of many worlds by every optimizer, in order and
- * cut only where they may be; several owners in one process beside one that owns all, to the bit;
- * whole trainings of 2, 3 and 4 ranks beside the same with undivided state, to the bit where no
- * clipping rounds a sum of slices; cut and gone on with, in other stages and worlds; a world that
- * is not the one asked for; and what a rank may allocate.
+ * Goal: ranks that divide the optimizer's state learn what they learn when each keeps all of it,
+ * and keep no more than their part. Method: the slices of many worlds by every optimizer, in order
+ * and cut only where they may be; several owners in one process beside one that owns all, to the
+ * bit; whole trainings of 2, 3 and 4 ranks beside the same with undivided state, to the bit where
+ * no clipping rounds a sum of slices; cut and gone on with, in other stages and worlds; a world
+ * that is not the one asked for; and what a rank may allocate.
  */
 #include "runtime/train/optim.h"
 
@@ -172,8 +172,8 @@ START_TEST(owners_together_do_what_one_does)
     for (int i = 0; i < 15; i++) {
         struct optim_conf c = plain;
         c.name = (enum optimizer_name)(i % 5);
-        c.state = c.name == OPTIMIZER_ADAFACTOR ? OPTIMIZER_STATE_FP32
-                                                : (enum optimizer_state)(i / 5);
+        c.state =
+            c.name == OPTIMIZER_ADAFACTOR ? OPTIMIZER_STATE_FP32 : (enum optimizer_state)(i / 5);
         c.masks_from = c.state ? 0 : 2;
         c.layer_decay = i % 2 ? 0.5 : 1;
         owners_do_what_one_does(&c, DTYPE_F32);
@@ -248,9 +248,11 @@ START_TEST(a_rank_keeps_its_part)
     for (int owners = 2; owners <= 4; owners++)
         for (int owner = 0; owner < owners; owner++) {
             grow(&plain, owners, owner, part);
-            ck_assert_msg(part[0] >= part[1] && part[0] < part[1] + SLACK && part[1] < whole[1] / owners + 16384,
-                "owner %d of %d: grew by %lld, planned %lld; the whole %lld and %lld", owner, owners,
-                (long long)part[0], (long long)part[1], (long long)whole[0], (long long)whole[1]);
+            ck_assert_msg(part[0] >= part[1] && part[0] < part[1] + SLACK &&
+                    part[1] < whole[1] / owners + 16384,
+                "owner %d of %d: grew by %lld, planned %lld; the whole %lld and %lld", owner,
+                owners, (long long)part[0], (long long)part[1], (long long)whole[0],
+                (long long)whole[1]);
         }
     printf("  state of one rank: %lld bytes of the process, of four ranks %lld\n",
         (long long)whole[0], (long long)part[0]);
@@ -272,8 +274,8 @@ static struct jobspec job(const char *run, int zero_stage)
 static void near(const struct outcome *a, const struct outcome *b, double most, const char *what)
 {
     for (int k = 1; k <= STEPS; k++)
-        ck_assert_msg(most > 0 ? fabs(a->loss[k] / b->loss[k] - 1) <= most
-                               : a->loss[k] == b->loss[k],
+        ck_assert_msg(
+            most > 0 ? fabs(a->loss[k] / b->loss[k] - 1) <= most : a->loss[k] == b->loss[k],
             "%s, step %d: %.17g, undivided %.17g", what, k, a->loss[k], b->loss[k]);
 }
 
