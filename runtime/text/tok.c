@@ -37,6 +37,7 @@ struct tok {
     struct tok_split *split;
     struct tok_added added[TOK_ADDED_LISTS];
     struct tok_affix prefix, suffix;
+    struct tok_template pair;
     bool ends_lines;   /* of BPE: no token goes on behind a newline with anything else */
     bool lines_divide; /* the normaliser makes of two lines what it makes of each */
     uint64_t digest;
@@ -251,6 +252,7 @@ int tok_create(const struct tok_def *d, const char *path, struct tok **out, stru
     t->mask = d->mask;
     t->prefix = d->prefix;
     t->suffix = d->suffix;
+    t->pair = d->pair;
     t->start = mem_array((size_t)d->vocab + 1, sizeof *t->start);
     t->kinds = mem_array((size_t)d->vocab + 1, sizeof *t->kinds);
     int rc = build(t, d, path, e);
@@ -660,4 +662,9 @@ const struct tok_affix *tok_prefix(const struct tok *t)
 const struct tok_affix *tok_suffix(const struct tok *t)
 {
     return &t->suffix;
+}
+
+const struct tok_template *tok_pair_template(const struct tok *t)
+{
+    return &t->pair;
 }

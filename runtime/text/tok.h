@@ -33,6 +33,16 @@ struct tok_affix { /* ids that the post-processor puts before or behind a text *
 const struct tok_affix *tok_prefix(const struct tok *t);
 const struct tok_affix *tok_suffix(const struct tok *t);
 
+#define TOK_PAIR_LIMIT (4 * TOK_AFFIX_LIMIT + 2)
+enum { TOK_PAIR_FIRST = -1, TOK_PAIR_SECOND = -2 };
+struct tok_template { /* what the post-processor makes of two texts */
+    struct tok_piece {
+        int32_t id, type; /* a token, or TOK_PAIR_*: the text; and the type of its tokens */
+    } at[TOK_PAIR_LIMIT];
+    int count; /* 0: what it says of them is not read */
+};
+const struct tok_template *tok_pair_template(const struct tok *t);
+
 struct tok_ids {
     int32_t *id;
     int64_t count, capacity;
@@ -58,6 +68,19 @@ int tok_encode_document(
 int tok_encode_parts(const struct tok *t, const char *text, int64_t len, size_t part,
     struct tok_ids *out, int (*part_fn)(void *context, const char *at, struct err *e),
     void *context, struct err *e);
+/* Two texts as transformers' tokenizer([first], [second]) has them, `most` tokens of both and of
+   what is around them, no fewer than tok_pair_around, which is known: *cut, what is beyond was
+   left out at the end of the longer text, or of both (truncation "longest_first"). types: beside
+   each of ids, which had as many before. */
+struct tok_texts {
+    const char *text[2];
+    int64_t len[2];
+    int64_t most;
+};
+int tok_encode_pair(const struct tok *t, const struct tok_texts *texts, struct tok_ids *ids,
+    struct tok_ids *types, bool *cut, struct err *e);
+/* Tokens that are put around two texts; -1: it is not known what is. */
+int tok_pair_around(const struct tok *t);
 /* Appends the ids of one word of a text that was split into words before, as transformers has it
    with is_split_into_words: special tokens count, nothing is put around it. None, when the
    normaliser leaves nothing of the word. */

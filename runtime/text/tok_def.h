@@ -88,7 +88,15 @@ struct tok_def {
     int stage_count;
     int32_t bos, eos, pad, mask; /* -1: none */
     struct tok_affix prefix, suffix;
+    struct tok_template pair;
 };
+
+/* What is made of two texts, as a string of pieces and their types: ^ prefix, A and B the texts, $
+   suffix. */
+#define TOK_PAIR_BERT    "^0A0$0B1$1"
+#define TOK_PAIR_ROBERTA "^0A0$0$0B0$0"
+#define TOK_PAIR_EACH    "^0A0$0^1B1$1"
+void tok_def_pair(struct tok_def *d, const char *pieces);
 
 int tok_def_gguf(const struct gguf *g, struct arena *a, struct tok_def *out, struct err *e);
 /* root: tokenizer.json; config: tokenizer_config.json or NULL. path is only for messages. */

@@ -187,6 +187,7 @@ int tok_def_gguf(const struct gguf *g, struct arena *a, struct tok_def *out, str
         (rc = read_affix(g, "tokenizer.ggml.add_bos_token", d.bos, &d.prefix, e)) ||
         (rc = read_affix(g, "tokenizer.ggml.add_eos_token", d.eos, &d.suffix, e)))
         return rc;
+    tok_def_pair(&d, TOK_PAIR_EACH);
     d.pad = read_pad(g, &d);
     d.mask = -1;
     *out = d;

@@ -358,6 +358,7 @@ int tok_def_json(const struct json *root, const struct json *config, const char 
     rc = r.d.model == TOK_WORDPIECE ? read_wordpiece(&r, model, decoder, e)
         : r.d.model == TOK_UNIGRAM  ? read_unigram(&r, model, decoder, e)
                                     : read_bpe(&r, model, decoder, e);
+    tok_def_pair(&r.d, TOK_PAIR_EACH);
     if (rc || (rc = tok_json_post_processor(&r, json_get(root, "post_processor"), e)))
         return rc;
     if (!tok_json_id(json_path(root, "padding.pad_id"), &r.d.pad) || r.d.pad >= r.d.vocab)

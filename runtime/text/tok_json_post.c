@@ -1,8 +1,10 @@
 /*
- * tok_json_post: the post-processor of tokenizer.json: what it puts before and behind one text. Of
- * pairs of texts nothing is read, for there are none here.
+ * tok_json_post: the post-processor of tokenizer.json: what it puts before and behind one text, and
+ * around two. A way with two that is not read is no error: most tokenizers never see any.
  */
 #include "runtime/text/tok_json_internal.h"
+
+#define TYPE_MOST 255 /* of a token */
 
 static int add_affix(
     struct tok_json *r, struct tok_affix *to, const struct json *ids, struct err *e)
@@ -39,8 +41,48 @@ static int read_template(struct tok_json *r, const struct json *v, struct err *e
     return seen ? 0 : tok_json_unsupported(r, "post_processor TemplateProcessing without", "A", e);
 }
 
+/* False: no piece that is read, or too many of them. */
+static bool add_pieces(struct tok_json *r, const struct json *v, const struct json *specials)
+{
+    const struct json *sequence = json_get(v, "Sequence"), *special = json_get(v, "SpecialToken");
+    const char *of = json_str(sequence, "id", "");
+    int64_t type;
+    struct tok_affix ids = {.id = {*of == 'A' ? TOK_PAIR_FIRST : TOK_PAIR_SECOND}, .count = 1};
+    if (json_i64(sequence ? sequence : special, "type_id", &type, NULL) || type < 0 ||
+        type > TYPE_MOST || (sequence && strcmp(of, "A") != 0 && strcmp(of, "B") != 0))
+        return false;
+    if (!sequence) {
+        const struct json *token = json_get(specials, json_str(special, "id", ""));
+        ids.count = 0;
+        if (!json_get(token, "ids") || add_affix(r, &ids, json_get(token, "ids"), NULL))
+            return false;
+    }
+    struct tok_template *p = &r->d.pair;
+    for (int i = 0; i < ids.count; i++) {
+        if (p->count == TOK_PAIR_LIMIT)
+            return false;
+        p->at[p->count++] = (struct tok_piece){ids.id[i], (int32_t)type};
+    }
+    return true;
+}
+
+/* Each text once, in `pair`. */
+static void read_pair_template(struct tok_json *r, const struct json *v)
+{
+    struct tok_template *p = &r->d.pair;
+    int texts = 0;
+    bool read = true;
+    p->count = 0;
+    json_each (piece, json_get(v, "pair"))
+        read = read && add_pieces(r, piece, json_get(v, "special_tokens"));
+    for (int i = 0; i < p->count; i++)
+        texts += p->at[i].id == TOK_PAIR_FIRST ? 1 : p->at[i].id == TOK_PAIR_SECOND ? 4 : 0;
+    if (!read || texts != 1 + 4)
+        p->count = 0;
+}
+
 /* Of Bert and Roberta: ["</s>", 2]. */
-static int read_pair(
+static int read_named(
     struct tok_json *r, struct tok_affix *to, const struct json *pair, struct err *e)
 {
     const struct json *id = json_next(json_first(pair));
@@ -70,10 +112,16 @@ int tok_json_post_processor(struct tok_json *r, const struct json *v, struct err
     }
     if (r->d.prefix.count || r->d.suffix.count)
         return tok_json_unsupported(r, "a second post_processor:", type, e);
-    if (!strcmp(type, "TemplateProcessing"))
+    if (!strcmp(type, "TemplateProcessing")) {
+        read_pair_template(r, v);
         return read_template(r, v, e);
-    if (strcmp(type, "BertProcessing") && strcmp(type, "RobertaProcessing"))
+    }
+    bool roberta = !strcmp(type, "RobertaProcessing");
+    if (!roberta && strcmp(type, "BertProcessing") != 0)
         return tok_json_unsupported(r, "post_processor", type, e);
-    rc = read_pair(r, &r->d.prefix, json_get(v, "cls"), e);
-    return rc ? rc : read_pair(r, &r->d.suffix, json_get(v, "sep"), e);
+    if ((rc = read_named(r, &r->d.prefix, json_get(v, "cls"), e)) ||
+        (rc = read_named(r, &r->d.suffix, json_get(v, "sep"), e)))
+        return rc;
+    tok_def_pair(&r->d, roberta ? TOK_PAIR_ROBERTA : TOK_PAIR_BERT);
+    return 0;
 }

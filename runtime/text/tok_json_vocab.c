@@ -70,6 +70,7 @@ static int name_tokens(struct tok_json *r, const struct json *config, struct err
     }
     r->d.prefix = (struct tok_affix){.id = {ids[CLS]}, .count = 1};
     r->d.suffix = (struct tok_affix){.id = {ids[SEP]}, .count = 1};
+    tok_def_pair(&r->d, TOK_PAIR_BERT);
     r->d.pad = ids[PAD];
     r->d.wordpiece = (struct tok_wordpiece_def){.prefix = {"##", 2},
         .unknown = ids[UNK],
