@@ -28,7 +28,8 @@ struct batch {
     enum dtype t, compute;         /* of activations; of large products */
     int64_t b, tokens, n;          /* B, T, N = B * T */
     const int32_t *ids, *position; /* (N) */
-    const int32_t *types;          /* (N) zeros: all tokens are of type 0; NULL: there are none */
+    const int32_t *types;          /* (N) NULL: there are none */
+    bool typed;                    /* not all tokens are of type 0 */
     const int32_t *lengths;        /* (B) tokens of each sequence that exist; NULL: all of them */
     const int32_t *sees_from;      /* (N) of its sequence, the first that each sees; NULL: all */
 

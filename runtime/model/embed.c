@@ -114,7 +114,9 @@ void embed_backward(const struct batch *s, const struct embed *w)
     else
         rows_back(s, w->dtable, c->vocab, s->ids, dsum);
     rows_back(s, w->dpositions, c->context, s->position, dsum);
-    if (w->dtypes) /* of the one row that counts */
+    if (s->typed)
+        rows_back(s, w->dtypes, c->types, s->types, dsum);
+    else if (w->dtypes) /* of the one row that counts */
         OP(s, bias_back, .n = s->n, .c = c->dim, .ld = c->dim, .dy = dsum, .dbias = w->dtypes,
             .t = s->t);
 }

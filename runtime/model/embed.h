@@ -1,6 +1,6 @@
 /*
  * embed: ids to the residual: a row of the table each, where positions are learned a row of theirs,
- * where tokens have types the row of type 0; and a norm above, where there is one (BERT,
+ * where tokens have types one of these; and a norm above, where there is one (BERT,
  * arXiv:1810.04805). Only enqueues.
  */
 #ifndef RUNTIME_MODEL_EMBED_H

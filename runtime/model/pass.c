@@ -459,6 +459,7 @@ static struct batch batch_of(
     s.own_ids = p->own_ids;
     s.own_rows = p->own_rows;
     s.own_slots = p->own_slots;
+    s.typed = in->types;
     s.lengths = in->lengths && !s.config->last ? p->lengths : NULL; /* padding lies behind */
     s.drops = drops;
     s.expert_count = p->expert_count;
@@ -466,7 +467,28 @@ static struct batch batch_of(
     s.sees_from = p->batch.config->window || in->first ? p->sees_from : NULL;
     assert(b >= 1 && s.n <= p->batch.n);
     assert(!in->first || (p->model->conf.packed && !s.config->bidirectional));
+    assert(!in->types || s.types);
     return s;
+}
+
+static int check_types(const struct pass *p, int64_t n, const int32_t *types, struct err *e)
+{
+    int64_t have = p->batch.config->types;
+    for (int64_t i = 0; types && i < n; i++)
+        if (types[i] < 0 || types[i] >= have)
+            return err_set(e, ERR_DATA,
+                "the tokenizer makes a token of type %d, and the model (type_vocab_size) has %lld",
+                types[i], (long long)have);
+    return 0;
+}
+
+static void upload_types(struct pass *p, const struct batch *s, const int32_t *types)
+{
+    if (types)
+        dev_upload(p->dev, p->types, types, (size_t)s->n * 4);
+    else if (p->typed)
+        dev_zero(p->dev, p->types, (size_t)p->batch.n * 4);
+    p->typed = types;
 }
 
 /* What forward reads goes up. */
@@ -474,8 +496,10 @@ static int upload_input(struct pass *p, struct batch *s, const struct pass_input
 {
     int rc;
     if ((rc = model_check_ids(p->model, in->ids, s->n, 0, e)) ||
-        (rc = check_lengths(p, s->b, in->lengths, e)) || (rc = check_first(p, s->n, in->first, e)))
+        (rc = check_lengths(p, s->b, in->lengths, e)) ||
+        (rc = check_first(p, s->n, in->first, e)) || (rc = check_types(p, s->n, in->types, e)))
         return rc;
+    upload_types(p, s, in->types);
     if (in->first || p->documents)
         upload_places(p, in->first, in->first ? s->n : p->batch.n);
     if (in->lengths)

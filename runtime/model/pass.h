@@ -32,6 +32,7 @@ struct pass_input {         /* host */
     const int32_t *lengths; /* (b) only so many tokens of each sequence exist; NULL: all T */
     const int32_t *first;   /* (b, T) where in its row the document of each token begins; NULL: at
                                0. Of models that see what came before, and are packed */
+    const int32_t *types;   /* (b, T) of each token; NULL: 0. Of models that have types */
     /* Where a label is told at the last token: the last of each sequence that is not the
        configuration's padding (transformers' rule). */
     const int32_t *targets; /* (b, T) tokens, or labels where the model has them (of a text at

@@ -67,11 +67,11 @@ def batch():
     return ids, there, labels.masked_fill(~counts, -100)
 
 
-def save_step(name, model, out, ids, targets, counted):
+def save_step(name, model, out, ids, targets, counted, **more):
     """The gradients of a step, and what went in; targets: a list."""
     save_file({n: p.grad.contiguous() for n, p in model.named_parameters()}, HERE / f"{name}_step.safetensors")
     step = dict(b=len(LENGTHS), t=T, lengths=LENGTHS, inputs=ids.flatten().tolist(), targets=targets, counted=counted,
-                loss_mean=out.loss.item())
+                loss_mean=out.loss.item(), **more)
     (HERE / f"{name}_step.json").write_text(json.dumps(step) + "\n")
 
 

@@ -50,12 +50,15 @@ double trained_step(struct trained *t, const struct json *step, bool backward)
     mem_autofree int32_t *inputs = golden_ids(json_get(step, "inputs"), &n);
     mem_autofree int32_t *targets = golden_ids(json_get(step, "targets"), &m);
     mem_autofree int32_t *lengths = given ? golden_ids(given, &b) : NULL;
+    mem_autofree int32_t *types =
+        json_get(step, "types") ? golden_ids(json_get(step, "types"), &n) : NULL;
     double sum;
     ck_assert_int_eq(n, b * json_int(step, "t", 0));
     ck_assert_int_eq(m, n);
     for (int64_t i = 0; i < n; i++)
         counted += targets[i] >= 0;
-    const struct pass_input in = {.ids = inputs, .lengths = lengths, .targets = targets};
+    const struct pass_input in = {
+        .ids = inputs, .lengths = lengths, .types = types, .targets = targets};
     pass_zero_gradient(t->pass);
     ck_assert_msg(
         !pass_step(t->pass, b, &in, 1 / (float)counted, backward, &sum, &e), "%s", e.text);

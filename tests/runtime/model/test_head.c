@@ -2,9 +2,9 @@
  * Goal: labels of whole texts are told as transformers' BertForSequenceClassification tells them,
  * learnt as torch and peft learn them, and their classifier is the files' own, in whatever order
  * its labels stand, or a fresh one. Method: golden files of a tiny BERT with a pooler
- * (tests/golden/README.md): logits, gradients with LoRA; full gradients are test_model's; rows of
- * the classifier read back. That the vocabulary's head is right is what test_model and test_pass
- * show.
+ * (tests/golden/README.md): logits, gradients with LoRA, and with types of tokens; full gradients
+ * without these are test_model's; rows of the classifier read back. That the vocabulary's head is
+ * right is what test_model and test_pass show.
  */
 #include "runtime/model/head.h"
 
@@ -82,9 +82,10 @@ START_TEST(adapters_below_a_pooler_equal_peft)
 }
 END_TEST
 
-/* A folder with that file as its weights, of which the configuration says that texts have several
-   labels. */
-static void several_folder(char folder[64], const char *file)
+#define SEVERAL "\"problem_type\":\"multi_label_classification\","
+
+/* A folder with that file as its weights, and more in its configuration. */
+static void make_folder(char folder[64], const char *more, const char *file)
 {
     char path[128], root[PATH_MAX];
     buf_auto struct buf config, out;
@@ -92,7 +93,7 @@ static void several_folder(char folder[64], const char *file)
     buf_init(&out, 1 << 16);
     golden_folder(folder);
     ck_assert(!io_read_file(FOLDER "/config.json", 1 << 16, &config, &e));
-    buf_printf(&out, "{\"problem_type\":\"multi_label_classification\",%s", config.data + 1);
+    buf_printf(&out, "{%s%s", more, config.data + 1);
     snprintf(path, sizeof path, "%s/config.json", folder);
     golden_write(path, out.data, out.len);
     ck_assert_ptr_nonnull(realpath(file, root));
@@ -100,26 +101,13 @@ static void several_folder(char folder[64], const char *file)
     ck_assert_int_eq(symlink(root, path), 0);
 }
 
-START_TEST(several_labels_equal_torch)
+/* Of all weights, beside a file that has them under transformers' names. */
+static void compare_gradients(const char *file)
 {
-    char folders[2][64];
+    char folder[64];
     struct weights *want;
-    json_auto struct json *step = golden_json(GOLDEN "tiny_bert_several_step.json");
-    int64_t n, k, b;
-    mem_autofree int32_t *inputs = golden_ids(json_get(step, "inputs"), &n);
-    mem_autofree int32_t *sets = golden_ids(json_get(step, "targets"), &k);
-    mem_autofree int32_t *lengths = golden_ids(json_get(step, "lengths"), &b);
-    const struct pass_input in = {.ids = inputs, .lengths = lengths, .targets = sets};
-    double sum;
-    several_folder(folders[0], FOLDER "/model.safetensors");
-    several_folder(folders[1], GOLDEN "tiny_bert_several_step.safetensors");
-    const struct model_conf c = conf_of(folders[0], 0);
-    ck_assert(c.config.several && c.config.pooled && k == B * LABELS);
-    trained_open(&t, &c);
-    ck_assert_msg(!weights_open(folders[1], NULL, &want, &e), "%s", e.text);
-    pass_zero_gradient(t.pass);
-    ck_assert(!pass_step(t.pass, B, &in, 1.0f / (B * LABELS), true, &sum, &e));
-    ck_assert_double_eq_tol(sum / (B * LABELS), json_num(step, "loss_mean", 0), 1e-5);
+    make_folder(folder, "", file);
+    ck_assert_msg(!weights_open(folder, NULL, &want, &e), "%s", e.text);
     for (int i = 0; i < model_trained(t.m)->count; i++) {
         const struct tensor *p = &model_trained(t.m)->at[i];
         mem_autofree float *g = mem_array((size_t)p->count, 4);
@@ -133,13 +121,74 @@ START_TEST(several_labels_equal_torch)
         ck_assert_msg(trained_distance(g, x, p->count) < 1e-4, "%s: %.3g", p->name,
             trained_distance(g, x, p->count));
     }
+    weights_close(want);
+    golden_remove(folder);
+}
+
+/* And a step behind it without types is as if it had been the first one. */
+START_TEST(types_of_tokens_equal_transformers)
+{
+    json_auto struct json *step = golden_json(GOLDEN "tiny_bert_typed_step.json");
+    float logits[B * LABELS];
+    const struct model_conf c = conf_of(FOLDER, 0);
+    int k = 0;
+    trained_open(&t, &c);
+    double untyped = step_of(true), mean = json_num(step, "loss_mean", 0);
+    ck_assert_double_gt(fabs(untyped - mean), 0.01);
+    ck_assert_double_eq_tol(trained_step(&t, step, false), mean, 1e-5);
+    ck_assert_msg(!pass_label_logits(t.pass, B, logits, &e), "%s", e.text);
+    json_each (v, json_get(step, "logits"))
+        ck_assert_double_eq_tol((double)logits[k++], json_number_value(v), 1e-5);
+    ck_assert_int_eq(k, B * LABELS);
+    trained_step(&t, step, true);
+    compare_gradients(GOLDEN "tiny_bert_typed_step.safetensors");
+    ck_assert(step_of(true) == untyped);
+    compare_gradients(GOLDEN "tiny_bert_texts_step.safetensors");
+    trained_close(&t);
+}
+END_TEST
+
+START_TEST(types_that_the_model_has_not_are_refused)
+{
+    int32_t ids[T] = {1}, targets[T] = {0}, types[T] = {0};
+    const struct pass_input in = {.ids = ids, .types = types, .targets = targets};
+    const struct model_conf c = conf_of(FOLDER, 4); /* with adapters types are not learnt */
+    double sum;
+    trained_open(&t, &c);
+    types[T - 1] = 1;
+    ck_assert_msg(!pass_step(t.pass, 1, &in, 1, true, &sum, &e), "%s", e.text);
+    for (int bad = -1; bad <= 2; bad += 3) {
+        types[T - 1] = bad;
+        ck_assert_int_eq(pass_step(t.pass, 1, &in, 1, true, &sum, &e), -ERR_DATA);
+        ck_assert_ptr_nonnull(strstr(e.text, "and the model (type_vocab_size) has 2"));
+    }
+    trained_close(&t);
+}
+END_TEST
+
+START_TEST(several_labels_equal_torch)
+{
+    char folder[64];
+    json_auto struct json *step = golden_json(GOLDEN "tiny_bert_several_step.json");
+    int64_t n, k, b;
+    mem_autofree int32_t *inputs = golden_ids(json_get(step, "inputs"), &n);
+    mem_autofree int32_t *sets = golden_ids(json_get(step, "targets"), &k);
+    mem_autofree int32_t *lengths = golden_ids(json_get(step, "lengths"), &b);
+    const struct pass_input in = {.ids = inputs, .lengths = lengths, .targets = sets};
+    double sum;
+    make_folder(folder, SEVERAL, FOLDER "/model.safetensors");
+    const struct model_conf c = conf_of(folder, 0);
+    ck_assert(c.config.several && c.config.pooled && k == B * LABELS);
+    trained_open(&t, &c);
+    pass_zero_gradient(t.pass);
+    ck_assert(!pass_step(t.pass, B, &in, 1.0f / (B * LABELS), true, &sum, &e));
+    ck_assert_double_eq_tol(sum / (B * LABELS), json_num(step, "loss_mean", 0), 1e-5);
+    compare_gradients(GOLDEN "tiny_bert_several_step.safetensors");
     sets[4] = 2;
     ck_assert_int_eq(pass_step(t.pass, B, &in, 1, false, &sum, &e), -ERR_DATA);
     ck_assert_ptr_nonnull(strstr(e.text, "a text has a label or not"));
-    weights_close(want);
     trained_close(&t);
-    golden_remove(folders[0]);
-    golden_remove(folders[1]);
+    golden_remove(folder);
 }
 END_TEST
 
@@ -275,6 +324,7 @@ START_TEST(decoders_tell_labels_at_the_last_token)
 }
 END_TEST
 
-UNIT_MAIN("head", logits_of_texts_equal_transformers, several_labels_equal_torch,
+UNIT_MAIN("head", logits_of_texts_equal_transformers, types_of_tokens_equal_transformers,
+    types_that_the_model_has_not_are_refused, several_labels_equal_torch,
     decoders_tell_labels_at_the_last_token, adapters_below_a_pooler_equal_peft,
     labels_in_another_order_keep_their_rows, what_is_fresh_is_drawn)
