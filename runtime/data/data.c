@@ -212,6 +212,7 @@ void data_close(struct data *d)
     tokens_close(&d->tokens);
     tok_ids_done(&d->ids);
     tok_ids_done(&d->tags);
+    tok_ids_done(&d->types);
     tok_ids_done(&d->sets);
     mem_free(d->first);
     mem_free(d->same);
@@ -244,11 +245,13 @@ uint64_t data_digest(const struct data *d)
     const uint64_t all[] = {ids, hash_xxh3(d->tags.id, (size_t)d->tags.count * sizeof *d->tags.id),
         hash_xxh3(d->first, (size_t)(rows + 1) * sizeof *d->first), d->names};
     uint64_t digest = hash_xxh3(all, sizeof all);
-    if (!d->label_count)
-        return digest;
-    const uint64_t several[] = {
-        digest, hash_xxh3(d->sets.id, (size_t)d->sets.count * sizeof *d->sets.id)};
-    return hash_xxh3(several, sizeof several);
+    const struct tok_ids *const more[] = {&d->sets, &d->types};
+    for (int i = 0; i < 2; i++) {
+        const struct tok_ids *x = more[i];
+        const uint64_t two[] = {digest, hash_xxh3(x->id, (size_t)x->count * sizeof *x->id)};
+        digest = x->count ? hash_xxh3(two, sizeof two) : digest;
+    }
+    return digest;
 }
 
 int64_t data_truncated(const struct data *d)

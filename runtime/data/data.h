@@ -10,8 +10,9 @@
  * around it included that the tokenizer puts around a text, some of them hidden.
  *
  * Tagged sentences (runtime/data/conll.h): a sample is a sentence, word by word through the
- * tokenizer. Texts with a label each (runtime/data/labelled.h): a sample is a text, whose
- * first token has the label. Pairs of texts likewise: a sample is two sequences.
+ * tokenizer. Texts with a label each (runtime/data/labelled.h): a sample is a text, or two that
+ * are one sequence, whose first token has the label. Pairs that match likewise: a sample is two
+ * sequences.
  */
 #ifndef RUNTIME_DATA_DATA_H
 #define RUNTIME_DATA_DATA_H
@@ -102,6 +103,11 @@ enum data_scheme {        /* of the labels of words, but for O */
     DATA_SCHEME_ENTITIES, /* of IOB, IOB2 and BIOES: one of B-, I-, E-, S- and a type of entity */
     DATA_SCHEME_PLAIN,    /* none is such */
 };
+enum data_texts { /* that one label, or set of them, is of */
+    DATA_TEXTS_OPEN,
+    DATA_TEXTS_SINGLE,
+    DATA_TEXTS_PAIRED, /* "text" and "text_pair" */
+};
 enum data_arity { /* of the labels of texts */
     DATA_ARITY_OPEN,
     DATA_ARITY_ONE,
@@ -112,10 +118,11 @@ struct data_labels { /* zeroes: none yet */
     int count, capacity;
     enum data_scheme scheme;
     enum data_arity arity;
+    enum data_texts texts;
 };
 /* Adds the names that a file has, the training file's first: one alone is ERR_DATA, and so are
- * labels of words of both schemes, and texts of both arities. What was added before a failure
- * stays. */
+ * labels of words of both schemes, texts of both arities, and single texts beside pairs. What was
+ * added before a failure stays. */
 int data_labels_learn_words(struct data_labels *l, const char *path, struct err *e); /* CoNLL */
 /* JSONL, CSV or TSV; Auto: by the end of path. */
 int data_labels_learn_texts(
@@ -131,7 +138,8 @@ void data_labels_done(struct data_labels *l);
  * ERR_USER: the sequence length has no room for a token between those that stand around a text. */
 int data_open_tagged(const char *path, const struct tok *t, int sequence_length,
     const struct data_labels *labels, struct data **out, struct err *e);
-/* Texts with labels, likewise. */
+/* Texts with labels, likewise, or pairs of texts, each of which is one sequence
+ * (tok_encode_pair). */
 int data_open_texts(const char *path, enum data_format format, const struct tok *t,
     int sequence_length, const struct data_labels *labels, struct data **out, struct err *e);
 int64_t data_tagged_truncated(const struct data *d); /* sentences or texts that were cut */
@@ -143,10 +151,13 @@ int64_t data_tagged_truncated(const struct data *d); /* sentences or texts that 
 void data_tagged_sample(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
     int32_t *labels, int32_t *length);
 int64_t data_tagged_length(const struct data *d, int64_t sample);
+/* Of pairs of texts: the type of each token, 0 for padding (struct pass_input's types). */
+bool data_paired(const struct data *d);
+void data_tagged_types(const struct data *d, int64_t sample, int64_t room, int32_t *types);
 /* Labels that count, at least one; all that there are where texts have several. */
 int64_t data_tagged_labels(const struct data *d, int64_t sample);
 
-/* -- pairs of texts -- */
+/* -- pairs of texts that match -- */
 
 /* JSONL, CSV or TSV; Auto: by the end of path. ERR_DATA also where some pairs have a label and
  * others none. A text that is too long is cut and counted (data_tagged_truncated). */

@@ -37,15 +37,16 @@ struct data {
     struct masks *masks; /* NULL: none are hidden */
 
     /* of tagged sentences */
-    struct tok_ids tags; /* beside ids: the label of each, -1: none */
-    int64_t *first;      /* (samples + 1) where each sentence begins in ids; NULL: running text */
+    struct tok_ids tags;  /* beside ids: the label of each, -1: none */
+    struct tok_ids types; /* beside ids: the type of each, of pairs with a label; else none */
+    int64_t *first;       /* (samples + 1) where each sentence begins in ids; NULL: running text */
     int64_t first_capacity;
     struct tok_ids sets;        /* of texts with several labels, of each set_words of 32 bits */
     int set_words, label_count; /* 0: of each one label */
     uint64_t names;             /* a digest */
     int32_t pad;
 
-    /* of pairs of texts, twice as many as samples: first has them all, tags a label a pair */
+    /* of pairs that match, twice as many as samples: first has them all, tags a label a pair */
     int32_t *same; /* (2 * samples) the first text that is the same; NULL: no pairs */
 };
 

@@ -9,7 +9,7 @@
 #include <math.h>
 #include <string.h>
 
-static const struct labelled_form texts_form = {"text", NULL, "label", false};
+static const struct labelled_form texts_form = {"text", "text_pair", "label", false};
 static const struct labelled_form pairs_form = {"a", "b", "label", true};
 
 static int format_of(const char *path, enum data_format *format, struct err *e)
@@ -166,11 +166,8 @@ static int name_column(
     bool several = !l->form->pairs && is_field(l, f, "labels");
     const char *const names[] = {l->form->text, l->form->second, l->form->label};
     int *const places[] = {&l->text, &l->second, &l->label};
-    if (!l->form->pairs && is_field(l, f, "text_pair"))
-        return err_set(
-            e, ERR_DATA, "%s: a column \"text_pair\": pairs of texts are not supported", l->path);
     for (int i = 0; i < 3; i++) {
-        if (!(several && i == 2) && (!names[i] || !is_field(l, f, names[i])))
+        if (!(several && i == 2) && !is_field(l, f, names[i]))
             continue;
         if (*places[i] >= 0)
             return err_set(e, ERR_DATA, "%s: two columns \"%s\"", l->path, names[i]);
@@ -241,7 +238,7 @@ static int next_record(struct labelled *l, struct labelled_text *out, struct err
         .label_bytes = (int)label.len,
         .line = line,
         .several = l->several,
-        .second = row + second.from,
+        .second = l->second >= 0 ? row + second.from : NULL,
         .second_bytes = (int64_t)second.len,
         .value = NAN};
     int rc = !l->form->pairs ? check_labels(l, &t, e)
@@ -306,6 +303,23 @@ static int take_pair(struct labelled *l, int64_t line, struct labelled_text *out
     return 1;
 }
 
+/* Of a text that may have a second one: all have, or none. */
+static int take_second(struct labelled *l, struct labelled_text *out, struct err *e)
+{
+    const struct json *v = json_get(l->object, l->form->second);
+    if (l->met && l->paired != (v != NULL))
+        return err_set(e, ERR_DATA, "%s: line %lld: %s \"%s\", unlike the texts before it", l->path,
+            (long long)out->line, v ? "a" : "no", l->form->second);
+    l->met = true;
+    l->paired = v;
+    out->second = json_string_value(v);
+    if (v && !out->second)
+        return err_set(e, ERR_DATA, "%s: line %lld: \"%s\" is no string", l->path,
+            (long long)out->line, l->form->second);
+    out->second_bytes = v ? (int64_t)strlen(out->second) : 0;
+    return 0;
+}
+
 static int take_object(struct labelled *l, int64_t line, struct labelled_text *out, struct err *e)
 {
     if (l->form->pairs)
@@ -314,13 +328,9 @@ static int take_object(struct labelled *l, int64_t line, struct labelled_text *o
     if (!t.text)
         return err_set(e, ERR_DATA, "%s: line %lld: no object with a string \"text\"", l->path,
             (long long)line);
-    if (json_get(l->object, "text_pair"))
-        return err_set(e, ERR_DATA,
-            "%s: line %lld: \"text_pair\": pairs of texts are not supported", l->path,
-            (long long)line);
     t.text_bytes = (int64_t)strlen(t.text);
-    int rc = take_label(l, &t, e);
-    if (rc)
+    int rc = take_second(l, &t, e);
+    if (rc || (rc = take_label(l, &t, e)))
         return rc;
     *out = t;
     return 1;

@@ -4,7 +4,8 @@
  * of strings. CSV and TSV: records as RFC 4180 has them, fields
  * apart by commas or tabs, those in quotes may hold either, line ends and doubled quotes; the first
  * record names the columns, "text" and "label" among them, or "labels", whose names stand apart by
- * "|", and all others have as many fields. Empty lines are skipped. Files of pairs of texts
+ * "|", and all others have as many fields. Empty lines are skipped. A label may be of two texts,
+ * "text" and "text_pair": of all that a file has, then. Files of pairs that match
  * likewise, of "a", "b" and perhaps a "label" that is a number from 0 to 1.
  *
  * A reader over text in memory, a text at a time; the text is borrowed and must be UTF-8. Errors
@@ -27,7 +28,8 @@
 
 struct labelled_form { /* what members or columns are called */
     const char *text, *second, *label;
-    bool pairs; /* a second text, and perhaps a label that is a number; else a text and its label */
+    bool pairs; /* two texts, and perhaps a label that is a number; else a text, perhaps a second
+                   one, and a label */
 };
 
 struct labelled {
@@ -37,6 +39,7 @@ struct labelled {
     char separator;                   /* of fields; 0: JSONL */
     int columns, text, second, label; /* how many, and which; of a table; -1: none */
     bool several;                     /* the column is "labels" */
+    bool met, paired;                 /* of JSONL: a text, and whether it had a second one */
     struct buf row;                   /* the fields of a record that are read */
     struct json *object;              /* of a line */
     char number[24];                  /* a label that is one */
@@ -49,10 +52,9 @@ struct labelled_text { /* good until the next call */
     int64_t line;
     bool several;             /* it has any number of labels; label is not one then */
     const struct json *first; /* of a list of them */
-    /* of pairs, which have no label in words */
-    const char *second;
+    const char *second;       /* text; NULL: there is none */
     int64_t second_bytes;
-    double value; /* NaN: no label */
+    double value; /* of pairs that match, which have no label in words; NaN: no label */
 };
 
 struct labelled_label { /* zeroes: before the first one */

@@ -150,16 +150,22 @@ int data_labels_learn_words(struct data_labels *l, const char *path, struct err 
     return event ? event : refuse_one(l, path, "word", e);
 }
 
-/* Texts have one label each or several, in all files alike. */
-static int check_arity(
+/* Texts have one label each or several, and stand alone or in pairs, in all files alike. */
+static int check_form(
     struct data_labels *l, const char *path, const struct labelled_text *t, struct err *e)
 {
     enum data_arity is = t->several ? DATA_ARITY_SEVERAL : DATA_ARITY_ONE;
+    enum data_texts texts = t->second ? DATA_TEXTS_PAIRED : DATA_TEXTS_SINGLE;
     if (l->arity != DATA_ARITY_OPEN && l->arity != is)
         return err_set(e, ERR_DATA, "%s: line %lld: has %s, but texts before it %s", path,
             (long long)t->line, t->several ? "\"labels\"" : "\"label\"",
             t->several ? "\"label\"" : "\"labels\"");
+    if (l->texts != DATA_TEXTS_OPEN && l->texts != texts)
+        return err_set(e, ERR_DATA,
+            "%s: line %lld: has %s \"text_pair\", but texts before it have %s", path,
+            (long long)t->line, t->second ? "a" : "no", t->second ? "none" : "one");
     l->arity = is;
+    l->texts = texts;
     return 0;
 }
 
@@ -172,7 +178,7 @@ static int learn_text(void *user, const struct labelled_text *t, struct err *e)
 {
     const struct learner *x = user;
     struct labelled_label at = {.name = NULL};
-    int rc = check_arity(x->l, x->path, t, e);
+    int rc = check_form(x->l, x->path, t, e);
     while (!rc && labelled_next_label(t, &at)) {
         const struct label_found f = {at.name, at.bytes, x->path, t->line};
         rc = add_label(x->l, &f, false, e);

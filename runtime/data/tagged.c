@@ -171,6 +171,19 @@ int64_t data_tagged_labels(const struct data *d, int64_t sample)
     return labels;
 }
 
+bool data_paired(const struct data *d)
+{
+    return d->types.count;
+}
+
+void data_tagged_types(const struct data *d, int64_t sample, int64_t room, int32_t *types)
+{
+    int64_t n = data_tagged_length(d, sample);
+    assert(n <= room && data_paired(d));
+    memcpy(types, d->types.id + d->first[sample], (size_t)n * sizeof *types);
+    memset(types + n, 0, (size_t)(room - n) * sizeof *types);
+}
+
 void data_tagged_sample(const struct data *d, int64_t sample, int64_t room, int32_t *inputs,
     int32_t *labels, int32_t *length)
 {

@@ -2,7 +2,7 @@
  * data/texts: texts with a label each, as tokens. A sample is a text as the tokenizer makes it,
  * special tokens included, cut to the sequence length when it is read; the label stands beside its
  * first token, so that a sample is what it is of sentences with labels (tagged.c). Several labels
- * of a text are a set, a bit each.
+ * of a text are a set, a bit each. A pair of texts is one sequence, whose tokens have types.
  */
 #include "runtime/data/internal.h"
 
@@ -83,6 +83,40 @@ static int add_set(struct data *d, const int32_t *set, struct err *e)
     return rc;
 }
 
+static int encode_pair(struct texts *x, const struct labelled_text *t, struct err *e)
+{
+    struct data *d = x->d;
+    const struct tok_texts pair = {
+        {t->text, t->second}, {t->text_bytes, t->second_bytes}, d->sequence_length};
+    int around = tok_pair_around(x->t);
+    bool cut = false;
+    if (around < 0)
+        return err_set(e, ERR_USER,
+            "%s: line %lld: a pair of texts, and what the model's post_processor makes of pairs is "
+            "not supported",
+            x->path, (long long)t->line);
+    if (d->sequence_length <= around)
+        return err_set(e, ERR_USER,
+            "%s: line %lld: a sequenceLength of %d has no room for a word: the tokenizer puts %d "
+            "tokens around each pair of texts",
+            x->path, (long long)t->line, d->sequence_length, around);
+    if (tok_encode_pair(x->t, &pair, &d->ids, &d->types, &cut, e))
+        return err_wrap(e, "%s: line %lld", x->path, (long long)t->line);
+    d->truncated += cut;
+    return 0;
+}
+
+static int encode_text(struct texts *x, const struct labelled_text *t, struct err *e)
+{
+    struct data *d = x->d;
+    int64_t first = d->ids.count;
+    if (t->second)
+        return encode_pair(x, t, e);
+    if (tok_encode_document(x->t, t->text, t->text_bytes, &d->ids, e))
+        return err_wrap(e, "%s: line %lld", x->path, (long long)t->line);
+    return data_cut_text(d, x->t, first, e);
+}
+
 static int add_text(void *user, const struct labelled_text *t, struct err *e)
 {
     struct texts *x = user;
@@ -90,14 +124,12 @@ static int add_text(void *user, const struct labelled_text *t, struct err *e)
     int64_t first = d->ids.count;
     int32_t set[DATA_LABELS / 32] = {0};
     int label, rc = find_labels(x, t, &label, set, e);
-    if (rc)
+    if (rc || (rc = encode_text(x, t, e)))
         return rc;
-    if (tok_encode_document(x->t, t->text, t->text_bytes, &d->ids, e))
-        return err_wrap(e, "%s: line %lld", x->path, (long long)t->line);
     if (d->ids.count == first) /* nothing of it is left */
         return 0;
-    if ((rc = data_cut_text(d, x->t, first, e)) || (rc = data_begin_sample(d, first, e)) ||
-        (rc = data_add_tags(d, label, e)) || (rc = add_set(d, set, e)))
+    if ((rc = data_begin_sample(d, first, e)) || (rc = data_add_tags(d, label, e)) ||
+        (rc = add_set(d, set, e)))
         return rc;
     d->first[++d->samples] = d->ids.count;
     return 0;

@@ -67,6 +67,8 @@ void train_fill(struct train *t, const struct data *d, int64_t sample, int64_t j
         t->objective->loop->fill_fn(t, d, sample, j);
     if (t->first)
         data_first(d, sample, t->length, t->first + at);
+    if (t->types)
+        data_tagged_types(d, sample, t->length, t->types + at);
 }
 
 int64_t train_longest(const struct train *t, const struct data *d, int64_t sample)

@@ -84,6 +84,7 @@ struct train {
     int32_t *inputs, *labels; /* (micro, T), host; several labels of a text: (micro, L) */
     int32_t *lengths;         /* (micro), host */
     int32_t *first;           /* (micro, T), host; of packed documents, else NULL */
+    int32_t *types;           /* (micro, T), host; of pairs where tokens have types, else NULL */
     float *logits;            /* (micro, T, L), of texts (micro, L), host; L labels, else NULL */
     /* What was found in what was looked at last: one of them, or, without labels, none. */
     struct entities *entities;

@@ -316,7 +316,8 @@ static int labels_host(struct train *t, struct err *e)
 
 static int labels_loss(struct train *t, int64_t b, float scale, bool backward, struct err *e)
 {
-    const struct pass_input in = {.ids = t->inputs, .lengths = t->lengths, .targets = t->labels};
+    const struct pass_input in = {
+        .ids = t->inputs, .lengths = t->lengths, .types = t->types, .targets = t->labels};
     return pass_step(t->pass, b, &in, scale, backward, NULL, e);
 }
 

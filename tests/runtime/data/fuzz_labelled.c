@@ -31,9 +31,12 @@ static void check_text(const struct labelled_text *t, int64_t last, bool pairs)
     if (!pairs && !t->several && labels != 1)
         abort();
     read_all(t->text, t->text_bytes);
+    if (t->second)
+        read_all(t->second, t->second_bytes);
+    if (pairs && !t->second)
+        abort();
     if (!pairs)
         return;
-    read_all(t->second, t->second_bytes);
     if (!isnan(t->value) && !(t->value >= 0 && t->value <= 1))
         abort();
 }

@@ -21,7 +21,10 @@ static int write_out(
     more = more ? more : 1;
     while (more > 0 && (more = labelled_next(&l, &t, e)) > 0) {
         struct labelled_label at = {.name = NULL};
-        buf_printf(&out, "%lld:%.*s=", (long long)t.line, (int)t.text_bytes, t.text);
+        buf_printf(&out, "%lld:%.*s", (long long)t.line, (int)t.text_bytes, t.text);
+        if (t.second)
+            buf_printf(&out, "&%.*s", (int)t.second_bytes, t.second);
+        buf_char(&out, '=');
         for (int n = 0; labelled_next_label(&t, &at); n++)
             buf_printf(&out, "%s%.*s", n ? "+" : "", at.bytes, at.name);
         ck_assert(t.several || at.name == t.label);
@@ -69,6 +72,12 @@ START_TEST(texts_and_labels)
         {"a.csv", "labels,text\nx|y,a\n,b\n\"z,1\",c", "2:a=x+y|3:b=|4:c=z,1|"},
         {"a.tsv", "text\tlabels\na\tx\n", "2:a=x|"},
         {"a.csv", "text,label\na,x|y\n", "2:a=x|y|"},
+        {"a.jsonl",
+            "{\"text\":\"a\",\"text_pair\":\"b c\",\"label\":\"x\"}\n"
+            "{\"label\":2,\"text_pair\":\"\",\"text\":\"\"}",
+            "1:a&b c=x|2:&=2|"},
+        {"a.csv", "text_pair,id,label,text\n\"b,\",1,x,a\n,2,y,\n", "2:a&b,=x|3:&=y|"},
+        {"a.tsv", "text\ttext_pair\tlabels\na\tb\tx|y\n", "2:a&b=x+y|"},
         {"a.csv", "text,label\n", ""},
         {"a.jsonl", "", ""},
         {"a.jsonl", "\n", ""},
@@ -92,8 +101,16 @@ START_TEST(what_is_no_such_file_is_refused_with_its_line)
         {"a.jsonl", "{\"text\":\"a\",\"label\":true}", "line 1: no \"label\" that is"},
         {"a.jsonl", "{\"text\":\"a\",\"label\":[\"x\"]}", "line 1: no \"label\" that is"},
         {"a.jsonl", "{\"text\":\"a\",\"label\":\"\"}", "line 1: a label of 0 bytes"},
-        {"a.jsonl", "{\"text\":\"a\",\"text_pair\":\"b\",\"label\":\"x\"}",
-            "line 1: \"text_pair\": pairs of texts are not supported"},
+        {"a.jsonl",
+            "{\"text\":\"a\",\"text_pair\":\"b\",\"label\":\"x\"}\n\n"
+            "{\"text\":\"a\",\"label\":\"x\"}",
+            "a.jsonl: line 3: no \"text_pair\", unlike the texts before it"},
+        {"a.jsonl",
+            "{\"text\":\"a\",\"label\":\"x\"}\n"
+            "{\"text\":\"a\",\"text_pair\":\"b\",\"label\":\"x\"}",
+            "a.jsonl: line 2: a \"text_pair\", unlike the texts before it"},
+        {"a.jsonl", "{\"text\":\"a\",\"text_pair\":[\"b\"],\"label\":\"x\"}",
+            "a.jsonl: line 1: \"text_pair\" is no string"},
         {"a.jsonl", "{\"text\":\"a\",\"labels\":\"x\"}", "line 1: \"labels\" is no list"},
         {"a.jsonl", "{\"text\":\"a\",\"labels\":[\"x\",7]}", "line 1: \"labels\" holds what is no"},
         {"a.jsonl", "{\"text\":\"a\",\"labels\":[\"x\",\"\"]}", "line 1: a label of 0 bytes"},
@@ -101,7 +118,9 @@ START_TEST(what_is_no_such_file_is_refused_with_its_line)
         {"a.csv", "text,label,labels\n", "a.csv: two columns \"label\""},
         {"a.csv", "text,labels\na,x|\n", "line 2: a label of 0 bytes"},
         {"a.csv", "text,labels\na,x||y\n", "line 2: a label of 0 bytes"},
-        {"a.csv", "text,label,text_pair\n", "a column \"text_pair\": pairs of texts are not"},
+        {"a.csv", "text_pair,text,label,text_pair\n", "a.csv: two columns \"text_pair\""},
+        {"a.csv", "text_pair,label\n", "a.csv: line 1: names no column \"text\""},
+        {"a.csv", "text,text_pair,label\na,x\n", "line 2: 2 columns, but the first line names 3"},
         {"a.csv", "Text,label\na,b\n", "a.csv: line 1: names no column \"text\""},
         {"a.csv", "text\na\n", "a.csv: line 1: names no column \"label\""},
         {"a.csv", "text;label\na;x\n", "a.csv: line 1: names no column \"text\""},

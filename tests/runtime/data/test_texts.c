@@ -1,7 +1,8 @@
 /*
  * Goal: texts with labels become the samples that transformers' sequence classification makes of
  * them: the whole text, special tokens around it, one label. Method: a WordPiece of eleven tokens,
- * whose ids are written out by hand; texts that are too long, empty, or of labels nobody learnt.
+ * whose ids are written out by hand; texts that are too long, empty, or of labels nobody learnt;
+ * pairs of texts.
  * needs: faults
  */
 #include "runtime/data/data.h"
@@ -92,6 +93,90 @@ START_TEST(several_labels_are_a_row_of_zeros_and_ones)
 }
 END_TEST
 
+#define PAIRS "text,text_pair,label\n"
+
+static void check_pair(
+    const struct data *d, int64_t sample, int n, const int32_t *ids, const int32_t *types)
+{
+    int32_t inputs[T + 2], labels[T + 2], got[T + 2], length;
+    data_tagged_sample(d, sample, T + 2, inputs, labels, &length);
+    data_tagged_types(d, sample, T + 2, got);
+    ck_assert_int_eq(length, n);
+    for (int i = 0; i < T + 2; i++) {
+        ck_assert_int_eq(inputs[i], i < n ? ids[i] : PAD);
+        ck_assert_int_eq(got[i], i < n ? types[i] : 0);
+        ck_assert_int_eq(labels[i] >= 0, i == 0);
+    }
+}
+
+START_TEST(a_pair_is_one_sequence_with_types)
+{
+    struct data_labels labels = {.names = NULL};
+    struct data *d = NULL, *single = NULL;
+    ck_assert_msg(!learn_and_open(PAIRS "runs,paris,x\n,runs,y\n"
+                                        "runs runs runs,un un,x\nruns,un un un un,y\n",
+                      T, &labels, &d),
+        "%s", e.text);
+    ck_assert(data_paired(d) && labels.texts == DATA_TEXTS_PAIRED);
+    ck_assert_int_eq(data_samples(d), 4);
+    ck_assert_int_eq(data_tagged_truncated(d), 2);
+    check_pair(
+        d, 0, 5, (const int32_t[]){CLS, RUNS, SEP, PARIS, SEP}, (const int32_t[]){0, 0, 0, 1, 1});
+    check_pair(d, 1, 4, (const int32_t[]){CLS, SEP, RUNS, SEP}, (const int32_t[]){0, 0, 1, 1});
+    check_pair(d, 2, 6, (const int32_t[]){CLS, RUNS, RUNS, SEP, UN, SEP},
+        (const int32_t[]){0, 0, 0, 0, 1, 1});
+    check_pair(d, 3, 6, (const int32_t[]){CLS, RUNS, SEP, UN, UN, SEP},
+        (const int32_t[]){0, 0, 0, 1, 1, 1});
+    data_labels_done(&labels);
+    ck_assert(!learn_and_open(three, T, &labels, &single));
+    ck_assert(!data_paired(single) && labels.texts == DATA_TEXTS_SINGLE);
+    data_close(single);
+    data_close(d);
+    data_labels_done(&labels);
+}
+END_TEST
+
+/* The same ids as one text. */
+START_TEST(types_are_part_of_a_digest)
+{
+    uint64_t digests[2];
+    for (int i = 0; i < 2; i++) {
+        struct data_labels labels = {.names = NULL};
+        struct data *d = NULL;
+        ck_assert(!learn_and_open(
+            i ? PAIRS "runs,un,x\nun,un,y\n" : "text,label\nruns [SEP] un,x\nun [SEP] un,y\n", T,
+            &labels, &d));
+        ck_assert_int_eq(data_tagged_length(d, 0), 5);
+        digests[i] = data_digest(d);
+        data_close(d);
+        data_labels_done(&labels);
+    }
+    ck_assert(digests[0] != digests[1]);
+}
+END_TEST
+
+START_TEST(pairs_and_single_texts_do_not_mix)
+{
+    struct data_labels labels = {.names = NULL};
+    struct data *d = NULL;
+    ck_assert(!learn_and_open(three, T, &labels, &d));
+    data_close(d);
+    d = NULL;
+    ck_assert_int_eq(learn_and_open(PAIRS "runs,un,good\n", T, &labels, &d), -ERR_DATA);
+    ck_assert_ptr_nonnull(
+        strstr(e.text, "a.csv: line 2: has a \"text_pair\", but texts before it have none"));
+    data_labels_done(&labels);
+    ck_assert_int_eq(learn_and_open(PAIRS "un,un,x\nun,un,y\n", 3, &labels, &d), -ERR_USER);
+    ck_assert_ptr_nonnull(strstr(e.text,
+        "a.csv: line 2: a sequenceLength of 3 has no room for a word: the tokenizer puts 3"));
+    ck_assert_int_eq(learn_and_open("text,label\nun,x\nun,y\n", T, &labels, &d), -ERR_DATA);
+    ck_assert_ptr_nonnull(
+        strstr(e.text, "a.csv: line 2: has no \"text_pair\", but texts before it have one"));
+    data_labels_done(&labels);
+    ck_assert(!d);
+}
+END_TEST
+
 START_TEST(what_does_not_fit_is_cut_and_counted)
 {
     struct data_labels labels = {.names = NULL};
@@ -163,6 +248,8 @@ static int open_once(void *user)
 
 START_TEST(failed_calls_are_reported)
 {
+    golden_write(path, PAIRS "runs,paris,x\nun,un,y\n", sizeof PAIRS "runs,paris,x\nun,un,y\n" - 1);
+    fault_each(FAULT_MEM, open_once, NULL);
     golden_write(path, three, sizeof three - 1);
     fault_each(FAULT_MEM, open_once, NULL);
     fault_each(FAULT_IO, open_once, NULL);
@@ -173,7 +260,8 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"texts", 30, begin, end},
         (const TTest *const[]){a_text_is_a_sample_with_its_label,
-            several_labels_are_a_row_of_zeros_and_ones, what_does_not_fit_is_cut_and_counted,
-            a_digest_is_of_ids_labels_and_names, bad_files_are_refused, failed_calls_are_reported,
-            NULL});
+            several_labels_are_a_row_of_zeros_and_ones, a_pair_is_one_sequence_with_types,
+            types_are_part_of_a_digest, pairs_and_single_texts_do_not_mix,
+            what_does_not_fit_is_cut_and_counted, a_digest_is_of_ids_labels_and_names,
+            bad_files_are_refused, failed_calls_are_reported, NULL});
 }

@@ -2,7 +2,8 @@
  * Goal: a finished classifier is reported as its training's test was, by one rank and by three, and
  * what does not belong to it is refused by name. Method: the tiny BERTs of tests/golden, and a tiny
  * Llama, learn sentences and texts made here; their output is evaluated on the test's file, and
- * both report.json are compared, figure by figure; a model whose labels are not sorted; a stop.
+ * both report.json are compared, figure by figure; a file of pairs that transformers evaluated; a
+ * model whose labels are not sorted; a stop.
  */
 #include "base/buf.h"
 #include "base/io.h"
@@ -14,7 +15,13 @@
 
 #define TEXTS 140 /* more than a micro-batch of 2048 tokens */
 
-enum what { WORDS, TEXTS_OF_ONE, TEXTS_OF_SEVERAL, TEXTS_BY_LAST }; /* token, by a decoder */
+enum what { WORDS, TEXTS_OF_ONE, TEXTS_OF_SEVERAL, PAIRS, TEXTS_BY_LAST, PAIRS_BY_LAST };
+
+/* At the last token, by a decoder. */
+static bool by_last(enum what what)
+{
+    return what >= TEXTS_BY_LAST;
+}
 
 static char train_path[256], test_path[256];
 
@@ -70,10 +77,29 @@ static void write_sets(const char *path, int count, uint32_t seed)
     golden_write(path, b.data, b.len);
 }
 
+/* Which of two texts has the word decides. */
+static void write_pairs(const char *path, int count, uint32_t seed)
+{
+    static const char *const words[] = {"the", "of", "and", "was"};
+    buf_auto struct buf b;
+    buf_init(&b, 1 << 20);
+    for (int i = 0; i < count; i++) {
+        bool first = !strcmp(pick(&seed, words, 4), "of");
+        buf_printf(&b, "{\"text\": \"%s", first ? "anna" : "berlin");
+        for (int k = 0; k < i % 7; k++)
+            buf_printf(&b, " %s", pick(&seed, words, 4));
+        buf_printf(&b, "\", \"text_pair\": \"%s", first ? "berlin" : "anna");
+        for (int k = 0; k < i % 5; k++)
+            buf_printf(&b, " %s", pick(&seed, words, 4));
+        buf_printf(&b, "\", \"label\": \"%s\"}\n", first ? "first" : "second");
+    }
+    golden_write(path, b.data, b.len);
+}
+
 static void write_files(enum what what)
 {
     static void (*const write[])(const char *path, int count, uint32_t seed) = {
-        write_words, write_texts, write_sets, write_texts};
+        write_words, write_texts, write_sets, write_pairs, write_texts, write_pairs};
     snprintf(train_path, sizeof train_path, "%s", training_path(what ? "a.jsonl" : "a.conll"));
     snprintf(test_path, sizeof test_path, "%s", training_path(what ? "t.jsonl" : "t.conll"));
     write[what](train_path, 24, 1);
@@ -83,7 +109,7 @@ static void write_files(enum what what)
 static struct jobspec learn(enum what what)
 {
     struct jobspec s = training_job("run");
-    if (what != TEXTS_BY_LAST)
+    if (!by_last(what))
         s.model.source = what ? GOLDEN "tiny-bert-texts" : GOLDEN "tiny-bert";
     s.train.objective = what ? OBJECTIVE_SEQUENCE_CLASSIFICATION : OBJECTIVE_TOKEN_CLASSIFICATION;
     s.train.data.format = what ? FORMAT_JSONL : FORMAT_CONLL;
@@ -92,7 +118,7 @@ static struct jobspec learn(enum what what)
     s.train.sequence_length = 16; /* some are longer */
     s.train.batch_sequences = 4;
     /* The one for words finds some of everything as it is, and a decoder soon knows all. */
-    s.train.steps = what == WORDS ? 2 : what == TEXTS_BY_LAST ? 4 : 24;
+    s.train.steps = what == WORDS ? 2 : by_last(what) ? 4 : 24;
     s.train.evaluate_every_steps = 0;
     s.train.optimizer.warmup_steps = 0;
     s.train.optimizer.learning_rate = what ? 1e-2 : 1e-5;
@@ -194,9 +220,21 @@ START_TEST(sets_of_labels_are_reported_as_in_training)
 }
 END_TEST
 
+START_TEST(pairs_are_reported_as_in_training)
+{
+    check_as_in_training(PAIRS, PRECISION_FP32);
+}
+END_TEST
+
 START_TEST(texts_by_a_decoder_are_reported_as_in_training)
 {
     check_as_in_training(TEXTS_BY_LAST, PRECISION_FP32);
+}
+END_TEST
+
+START_TEST(pairs_by_a_decoder_are_reported_as_in_training)
+{
+    check_as_in_training(PAIRS_BY_LAST, PRECISION_FP32);
 }
 END_TEST
 
@@ -246,6 +284,32 @@ static void swap_names(const char *from, const char *to, const char *a, const ch
 }
 
 /* The row of each label is found by its name. */
+/* From the file to the figures, of pairs of which many are cut. */
+START_TEST(pairs_are_transformers)
+{
+    json_auto struct json *golden = golden_json(GOLDEN "tiny_bert_pairs.json");
+    buf_auto struct buf lines;
+    buf_init(&lines, 1 << 20);
+    json_each (v, json_get(golden, "pairs")) {
+        ck_assert(!json_print(v, &lines));
+        buf_char(&lines, '\n');
+    }
+    write_files(PAIRS);
+    golden_write(test_path, lines.data, lines.len);
+    struct jobspec s = look(PAIRS, "pairs");
+    s.model.source = GOLDEN "tiny-bert-texts";
+    s.evaluate.sequence_length = (int)json_int(golden, "length", 0);
+    run_well(&s, 2);
+    json_auto struct json *v = report("pairs");
+    double loss = json_num(golden, "loss", NAN);
+    ck_assert_int_eq(json_int(v, "texts", 0), (int64_t)json_count(json_get(golden, "pairs")));
+    ck_assert_int_gt(json_int(v, "truncated", 0), 20);
+    ck_assert_double_lt(fabs(json_num(v, "loss", 0) / loss - 1), 1e-5);
+    ck_assert_double_eq(
+        json_num(json_get(v, "classes"), "accuracy", 0), json_num(golden, "accuracy", 1));
+}
+END_TEST
+
 START_TEST(labels_need_not_be_sorted)
 {
     static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json"};
@@ -296,7 +360,8 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"finished", 120, training_setup, training_teardown},
         (const TTest *const[]){words_are_reported_as_in_training, texts_are_reported_as_in_training,
-            sets_of_labels_are_reported_as_in_training,
-            texts_by_a_decoder_are_reported_as_in_training, what_does_not_belong_is_refused,
-            labels_need_not_be_sorted, a_stop_is_every_ranks, NULL});
+            sets_of_labels_are_reported_as_in_training, pairs_are_reported_as_in_training,
+            texts_by_a_decoder_are_reported_as_in_training,
+            pairs_by_a_decoder_are_reported_as_in_training, what_does_not_belong_is_refused,
+            pairs_are_transformers, labels_need_not_be_sorted, a_stop_is_every_ranks, NULL});
 }

@@ -483,6 +483,87 @@ START_TEST(texts_are_learnt_alike_in_any_world)
 }
 END_TEST
 
+/* -- pairs of texts -- */
+
+/* A person and a place in each, and which of the texts has the person decides. */
+static void write_pairs(const char *name, int count, uint32_t seed, bool csv)
+{
+    static const char *const people[] = {"anna", "ed", "lia"},
+                             *const places[] = {"berlin", "ion", "as"};
+    static const char *const labels[] = {"first", "second"};
+    buf_auto struct buf b;
+    buf_init(&b, 1 << 20);
+    random_state = seed;
+    buf_str(&b, csv ? "text_pair,label,text\n" : "");
+    for (int i = 0; i < count; i++) {
+        const char *person = pick(people, 3), *place = pick(places, 3);
+        const char *texts[] = {i % 2 ? place : person, i % 2 ? person : place};
+        const char *before = i / 2 % 3 ? i / 2 % 3 == 1 ? "the " : "of the " : "";
+        if (csv)
+            buf_printf(&b, "%s,%s,%s%s\n", texts[1], labels[i % 2], before, texts[0]);
+        else
+            buf_printf(&b, "{\"text\": \"%s%s\", \"text_pair\": \"%s\", \"label\": \"%s\"}\n",
+                before, texts[0], texts[1], labels[i % 2]);
+    }
+    golden_write(training_path(name), b.data, b.len);
+}
+
+static struct jobspec pairs_job(const char *run)
+{
+    struct jobspec s = texts_job(run);
+    static char test[256];
+    write_pairs("train.jsonl", SENTENCES, 1, false);
+    write_pairs("dev.csv", 13, 2, true);
+    write_pairs("test.jsonl", 11, 3, false);
+    snprintf(test, sizeof test, "%s", training_path("test.jsonl"));
+    s.train.data.test = test;
+    return s;
+}
+
+START_TEST(pairs_are_learnt_alike_in_any_world)
+{
+    struct outcome o[2];
+    for (int i = 0; i < 2; i++) {
+        struct jobspec s = pairs_job(i ? "pairs2" : "pairs1");
+        o[i] = run_whole(&s, i + 1);
+        json_auto struct json *v = golden_json(training_path("output/report.json"));
+        const struct json *classes = json_path(v, "test.classes");
+        ck_assert_int_eq(json_int(json_path(classes, "labels.second"), "support", 0), 5);
+        ck_assert_double_gt(json_num(classes, "accuracy", 0), 0.8);
+        ck_assert_double_gt(o[i].f1, 0.8);
+        check_epochs(v);
+    }
+    ck_assert(o[1].f1 == o[0].f1);
+    for (int k = 1; k <= LAST; k++)
+        ck_assert_double_lt(fabs(o[1].loss[k] / o[0].loss[k] - 1), 1e-3);
+    struct jobspec s = pairs_job("mixed");
+    write_texts("dev.csv", 13, 2, OF_CSV);
+    refused(&s, EXIT_CLASS_DATA, "dev.csv: line 2: has no \"text_pair\", but texts before it");
+}
+END_TEST
+
+/* The same tokens as one text each are something else to the model. */
+START_TEST(types_reach_the_model)
+{
+    struct outcome o[2];
+    for (int i = 0; i < 2; i++) {
+        struct jobspec s = pairs_job(i ? "joined" : "typed");
+        buf_auto struct buf text;
+        buf_init(&text, 1 << 20);
+        s.train.epochs = 1;
+        s.train.data.validation = s.train.data.test = NULL;
+        ck_assert(!io_read_file(s.train.data.train, 1 << 20, &text, &e));
+        for (char *p = text.data; i && (p = strstr(p, "\", \"text_pair\": \""));)
+            memcpy(p, "      [SEP]      ", 17);
+        golden_write(s.train.data.train, text.data, text.len);
+        o[i] = run(&s, 1, 1, 0);
+        ck_assert_msg(o[i].exit[0] == EXIT_CLASS_DONE, "%s", o[i].message);
+    }
+    ck_assert_double_gt(fabs(o[1].loss[1] / o[0].loss[1] - 1), 1e-3);
+    ck_assert_double_gt(fabs(o[1].first_validation / o[0].first_validation - 1), 1e-3);
+}
+END_TEST
+
 /* Either kind of deciding word may stand in a text, or both, or none. */
 static void write_sets(const char *name, int count, uint32_t seed)
 {
@@ -636,7 +717,8 @@ int main(void)
             sentences_are_held_out_where_no_file_is_given, what_is_refused,
             a_label_of_the_validation_file_alone_has_a_number, labels_are_part_of_a_training,
             a_label_of_a_new_test_file_is_named_so, plain_labels_are_reported_themselves,
-            texts_are_learnt_alike_in_any_world, several_labels_are_learnt_alike_in_any_world,
+            texts_are_learnt_alike_in_any_world, pairs_are_learnt_alike_in_any_world,
+            types_reach_the_model, several_labels_are_learnt_alike_in_any_world,
             sets_survive_an_interruption, decoders_learn_texts_alike_in_any_world,
             adapters_learn_texts_below_a_pooler_that_is_there, NULL});
 }
