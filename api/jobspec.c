@@ -20,7 +20,9 @@
 static const char *const task_names[] = {"Train", "Serve", "Run", "Convert", "Evaluate", NULL};
 static const char *const precision_names[] = {"FP32", "BF16", "FP16", NULL};
 static const char *const init_names[] = {"Pretrained", "Random", NULL};
-static const char *const method_names[] = {"Full", "LoRA", NULL};
+static const char *const method_names[] = {"Full", "LoRA", "Adapter", NULL};
+static const char *const adapter_kind_names[] = {"Houlsby", "Pfeiffer", NULL};
+static const char *const adapter_activation_names[] = {"ReLU", "GELU", "SiLU", NULL};
 static const char *const objective_names[] = {"CausalLM", "MaskedLM", "TokenClassification",
     "SequenceClassification", "DPO", "PairMatching", NULL};
 static const char *const dpo_loss_names[] = {"Sigmoid", "IPO", NULL};
@@ -109,6 +111,11 @@ static bool has_lora(const void *spec)
 static bool has_adalora(const void *spec)
 {
     return ((const struct jobspec *)spec)->train.lora.adalora.initial_rank;
+}
+
+static bool has_adapter(const void *spec)
+{
+    return ((const struct jobspec *)spec)->train.method == METHOD_ADAPTER;
 }
 
 static bool has_sparsity(const void *spec)
@@ -287,6 +294,12 @@ static const struct field spec_rows[] = {
         .min_open = true, .max_open = true},
     {ROW("train.lora.adalora.orthogonalWeight", NUM, train.lora.adalora.orthogonal_weight, "0.5"),
         RANGE(0, 1000)},
+    {GROUP("train.adapter", has_adapter)},
+    {ROW("train.adapter.kind", ENUM, train.adapter.kind, NULL), .info = adapter_kind_names},
+    {ROW("train.adapter.reductionFactor", INT, train.adapter.reduction_factor, "16"),
+        RANGE(1, 1024)},
+    {ROW("train.adapter.activation", ENUM, train.adapter.activation, "ReLU"),
+        .info = adapter_activation_names},
     {GROUP("train.dpo", has_dpo)},
     {ROW("train.dpo.beta", NUM, train.dpo.beta, "0.1"), RANGE(0, 1000), .min_open = true},
     {ROW("train.dpo.labelSmoothing", NUM, train.dpo.label_smoothing, "0"), RANGE(0, 1),

@@ -26,7 +26,9 @@
 enum task { TASK_TRAIN, TASK_SERVE, TASK_RUN, TASK_CONVERT, TASK_EVALUATE };
 enum precision { PRECISION_FP32, PRECISION_BF16, PRECISION_FP16 };
 enum init { INIT_PRETRAINED, INIT_RANDOM };
-enum train_method { METHOD_FULL, METHOD_LORA };
+enum train_method { METHOD_FULL, METHOD_LORA, METHOD_ADAPTER };
+enum adapter_kind { ADAPTER_HOULSBY, ADAPTER_PFEIFFER };
+enum adapter_activation { ADAPTER_RELU, ADAPTER_GELU, ADAPTER_SILU }; /* GELU: x Phi(x) */
 enum objective_kind {
     OBJECTIVE_CAUSAL_LM,
     OBJECTIVE_MASKED_LM,
@@ -119,6 +121,11 @@ struct jobspec_train {
             double beta1, beta2, orthogonal_weight;
         } adalora;
     } lora;
+    struct { /* behind sub-layers: runtime/model/bottleneck.h */
+        enum adapter_kind kind;
+        int reduction_factor; /* of columns inside */
+        enum adapter_activation activation;
+    } adapter;
     struct { /* of preferences */
         double beta, label_smoothing;
         enum dpo_loss loss;

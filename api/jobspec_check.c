@@ -236,6 +236,7 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
 {
     const struct jobspec_train *t = &spec->train;
     const struct json *lora = json_path(body, "train.lora");
+    const struct json *adapter = json_path(body, "train.adapter");
     const struct json *masking = json_path(body, "train.masking");
     if (!spec->checkpoint.path)
         return field_refuse(s, "checkpoint", e, "required with train");
@@ -244,6 +245,9 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     if ((t->method == METHOD_LORA) != (lora && !json_is_null(lora)))
         return field_refuse(
             s, "train.lora", e, "required with method LoRA, and only allowed there");
+    if ((t->method == METHOD_ADAPTER) != (adapter && !json_is_null(adapter)))
+        return field_refuse(
+            s, "train.adapter", e, "required with method Adapter, and only allowed there");
     if (t->method == METHOD_LORA && t->lora.quantized_base && spec->model.init == INIT_RANDOM)
         return field_refuse(s, "train.lora.quantizedBase", e, "not allowed with model.init Random");
     if (t->objective != OBJECTIVE_MASKED_LM && masking && !json_is_null(masking))
@@ -270,6 +274,7 @@ static const char *not_of_shares(const struct jobspec *spec)
         const char *what;
         bool is;
     } whole[] = {{"precision FP16", spec->precision == PRECISION_FP16},
+        {"train.method Adapter", t->method == METHOD_ADAPTER},
         {"train.lora.dora", t->lora.dora}, {"train.lora.adalora", t->lora.adalora.initial_rank},
         {"train.lora.dropout", t->lora.dropout > 0},
         {"train.lora.quantizedBase", t->lora.quantized_base != BASE_NONE},

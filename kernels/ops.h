@@ -115,6 +115,17 @@ struct op_tanh {
     enum dtype t;
 };
 
+/* y = f(x) over count elements: RELU max(x, 0), of slope 0 where x is 0, or SILU x / (1 + exp(-x)); y
+   may be x. Backward, dx = dy * f'(x); dx may be dy. */
+enum op_activation { OP_RELU, OP_SILU };
+struct op_activate {
+    int64_t count;
+    enum op_activation kind;
+    const void *x, *dy; /* dy, dx: backward */
+    void *y, *dx;
+    enum dtype t;
+};
+
 /* dbias (c) F32 += the column sums of dy (n, c), rows ld apart; x not NULL: of dy * x, like dy
    (what multiplied the columns has that gradient) */
 struct op_bias_back {
@@ -578,6 +589,8 @@ OPS_INLINE uint64_t op_random_from(uint64_t seed, uint64_t first)
     X(gelu_back, struct op_gelu_back) \
     X(tanh, struct op_tanh) \
     X(tanh_back, struct op_tanh) \
+    X(activate, struct op_activate) \
+    X(activate_back, struct op_activate) \
     X(dropout, struct op_dropout) \
     X(rope, struct op_rope) \
     X(attention, struct op_attention) \

@@ -203,6 +203,25 @@ void op_ref_tanh_back(struct dev *d, const struct op_tanh *a)
     }
 }
 
+void op_ref_activate(struct dev *d, const struct op_activate *a)
+{
+    (void)d;
+    for (int64_t i = 0; i < a->count; i++) {
+        double x = ref_load(a->t, a->x, i), y = x > 0 ? x : 0;
+        ref_store(a->t, a->y, i, (float)(a->kind == OP_SILU ? x / (1 + exp(-x)) : y));
+    }
+}
+
+void op_ref_activate_back(struct dev *d, const struct op_activate *a)
+{
+    (void)d;
+    for (int64_t i = 0; i < a->count; i++) {
+        double x = ref_load(a->t, a->x, i), s = 1 / (1 + exp(-x));
+        double slope = a->kind == OP_SILU ? s * (1 + x * (1 - s)) : x > 0;
+        ref_store(a->t, a->dx, i, (float)(ref_load(a->t, a->dy, i) * slope));
+    }
+}
+
 void op_ref_dropout(struct dev *d, const struct op_dropout *a)
 {
     (void)d;

@@ -175,6 +175,57 @@ static void isa_tanh_back(struct dev *d, const struct op_tanh *a)
     VECTOR_RUN(ISA_TYPED(vector_tanh_back, a->t), a, a->count);
 }
 
+/* -- ReLU and SiLU, and their gradients -- */
+ISA_INLINE void vector_activate(enum dtype t, const struct op_activate *a, int64_t chunk)
+{
+    int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a->count);
+    if (a->kind == OP_SILU) {
+#pragma omp simd
+        for (int64_t i = from; i < to; i++) {
+            float x = math_load(t, a->x, i);
+            math_store(t, a->y, i, x / (1 + math_exp(-x)));
+        }
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = from; i < to; i++) {
+        float x = math_load(t, a->x, i);
+        math_store(t, a->y, i, x > 0 ? x : 0);
+    }
+}
+ISA_LEAVES(vector_activate, struct op_activate)
+
+static void isa_activate(struct dev *d, const struct op_activate *a)
+{
+    (void)d;
+    VECTOR_RUN(ISA_TYPED(vector_activate, a->t), a, a->count);
+}
+
+ISA_INLINE void vector_activate_back(enum dtype t, const struct op_activate *a, int64_t chunk)
+{
+    int64_t from = chunk * VECTOR_CHUNK, to = vector_end(chunk, a->count);
+    if (a->kind == OP_SILU) {
+#pragma omp simd
+        for (int64_t i = from; i < to; i++) {
+            float x = math_load(t, a->x, i), s = 1 / (1 + math_exp(-x));
+            math_store(t, a->dx, i, math_load(t, a->dy, i) * s * (1 + x * (1 - s)));
+        }
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = from; i < to; i++) {
+        float dy = math_load(t, a->dy, i);
+        math_store(t, a->dx, i, math_load(t, a->x, i) > 0 ? dy : 0);
+    }
+}
+ISA_LEAVES(vector_activate_back, struct op_activate)
+
+static void isa_activate_back(struct dev *d, const struct op_activate *a)
+{
+    (void)d;
+    VECTOR_RUN(ISA_TYPED(vector_activate_back, a->t), a, a->count);
+}
+
 /* -- dropout -- */
 ISA_INLINE void vector_dropout(enum dtype t, const struct op_dropout *a, int64_t chunk)
 {

@@ -1,8 +1,8 @@
 /*
  * elementwise: operations whose elements do not depend on each other: SwiGLU and its gradient, the
- * gradient of GELU, tanh, dropout, mask, axpby, rotary positions, and what cuBLASLt leaves of a
- * product. All but rope are structures for each.cuh, which reads and writes 16 bytes a thread; they
- * are bound by memory.
+ * gradient of GELU, tanh, ReLU and SiLU, dropout, mask, axpby, rotary positions, and what cuBLASLt
+ * leaves of a product. All but rope are structures for each.cuh, which reads and writes 16 bytes a
+ * thread; they are bound by memory.
  */
 #include "kernels/cuda/each.cuh"
 
@@ -212,6 +212,56 @@ extern "C" void op_cuda_tanh(struct dev *d, const struct op_tanh *a)
 extern "C" void op_cuda_tanh_back(struct dev *d, const struct op_tanh *a)
 {
     WITH_TYPE(a->t, T, run_tanh<T, true>(d, a));
+}
+
+/* -- ReLU and SiLU, and their gradients -- */
+template <class T, bool SILU, bool BACK> struct activate_op {
+    static constexpr int width = pack_width<T>;
+    const T *x, *dy;
+    T *out;
+
+    template <int W> struct regs {
+        pack<T, W> x, dy;
+    };
+    template <int W> __device__ void read(regs<W> &r, int64_t i) const
+    {
+        r.x = load_pack<T, W>(x + i);
+        if (BACK)
+            r.dy = load_pack<T, W>(dy + i);
+    }
+    template <int W> __device__ void write(regs<W> &r, int64_t i) const
+    {
+#pragma unroll
+        for (int k = 0; k < W; k++) {
+            float v = to_float(r.x.e[k]), s = SILU ? sigmoid<T>(v) : v > 0;
+            if (BACK)
+                v = to_float(r.dy.e[k]) * (SILU ? s * (1 + v * (1 - s)) : s);
+            else
+                v = SILU ? v * s : v > 0 ? v : 0;
+            r.x.e[k] = from_float<T>(v);
+        }
+        store_pack<T, W>(out + i, r.x);
+    }
+};
+
+template <class T, bool BACK> static void activate(struct dev *d, const struct op_activate *a)
+{
+    const T *x = (const T *)a->x, *dy = (const T *)a->dy;
+    T *out = (T *)(BACK ? a->dx : a->y);
+    bool aligned = aligned16(x) && aligned16(out) && (!BACK || aligned16(dy));
+    if (a->kind == OP_SILU)
+        each(d, activate_op<T, true, BACK>{x, dy, out}, a->count, aligned);
+    else
+        each(d, activate_op<T, false, BACK>{x, dy, out}, a->count, aligned);
+}
+
+extern "C" void op_cuda_activate(struct dev *d, const struct op_activate *a)
+{
+    WITH_TYPE(a->t, T, activate<T, false>(d, a));
+}
+extern "C" void op_cuda_activate_back(struct dev *d, const struct op_activate *a)
+{
+    WITH_TYPE(a->t, T, activate<T, true>(d, a));
 }
 
 /* -- what is left of a product: C (m, n) = act(x + C + bias), with pre; x is the product, or C

@@ -12,6 +12,7 @@
 #include "runtime/files/safetensors.h"
 #include "runtime/model/dora.h"
 #include "runtime/model/lora.h"
+#include "runtime/train/adapterhub.h"
 
 #include <math.h>
 
@@ -52,6 +53,11 @@ static int check_config(struct merge *m, struct err *e)
         "layer_replication", "use_qalora", "alora_invocation_tokens", "target_parameters",
         "trainable_token_indices", "megatron_config", "use_bdlora", "arrow_config"};
     const char *type = json_str(m->config, "peft_type", "");
+    if (adapterhub_is(m->config))
+        return err_set(e, ERR_DATA,
+            "%s: an adapter behind sub-layers is not linear, so no matrix can take it up; it is "
+            "not merged",
+            m->folder);
     m->adaptive = !strcmp(type, "ADALORA");
     if (strcmp(type, "LORA") && !m->adaptive)
         return err_set(

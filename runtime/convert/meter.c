@@ -84,13 +84,14 @@ static void adapter_add(
 int meter_load(struct meter *m, struct weights *w, struct err *e)
 {
     m->addition = (struct model_addition){adapter_changes, adapter_add, m->merge};
-    const struct model_conf c = {.config = *weights_config(w),
+    struct model_conf c = {.config = *weights_config(w),
         .t = model_type_of(m->conf->spec->precision),
         .kv_capacity = m->length,
         .addition = m->merge ? &m->addition : NULL,
         .page = m->conf->door->page};
     struct memplan plan;
     int rc;
+    adapterhub_serve(m->behind, &c);
     m->vocab = c.config.vocab;
     if ((rc = memplan_model(&c, w, &plan, e)) ||
         (rc = memplan_require(&plan, m->conf->budget_bytes, e)) ||

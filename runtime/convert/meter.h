@@ -10,11 +10,13 @@
 #include "runtime/data/data.h"
 #include "runtime/model/engine.h"
 #include "runtime/text/tok.h"
+#include "runtime/train/adapterhub.h"
 
 struct meter {
     const struct measure_conf *conf;
     int64_t length;            /* T, of a window, or the most tokens at once */
     const struct merge *merge; /* an adapter that the model is loaded with; or NULL */
+    const struct adapterhub *behind; /* one behind its sub-layers; or NULL */
 
     /* of the functions below */
     struct tok *tok;

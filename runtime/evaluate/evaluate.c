@@ -76,8 +76,10 @@ static int open_model(struct evaluation *v, struct err *e)
             s->sequence_length, (long long)c->context);
     if (!s->adapter)
         return 0;
-    rc = tensors_create(c, &v->tensors, e);
-    return rc ? rc : merge_open(s->adapter, c, &v->tensors, &v->merge, e);
+    if ((rc = adapterhub_open(s->adapter, c, &v->behind, e)) || v->behind ||
+        (rc = tensors_create(c, &v->tensors, e)))
+        return rc;
+    return merge_open(s->adapter, c, &v->tensors, &v->merge, e);
 }
 
 static int evaluate_text(struct evaluation *v, struct jsonw *w, struct err *e)
@@ -87,7 +89,10 @@ static int evaluate_text(struct evaluation *v, struct jsonw *w, struct err *e)
     int rc = open_model(v, e);
     if (rc)
         return rc;
-    v->meter = (struct meter){.conf = &v->measure, .length = s->sequence_length, .merge = v->merge};
+    v->meter = (struct meter){.conf = &v->measure,
+        .length = s->sequence_length,
+        .merge = v->merge,
+        .behind = v->behind};
     if ((rc = meter_begin(&v->meter, v->weights, e)))
         return rc;
     return s->objective == EVALUATED_CAUSAL_LM ? evaluate_perplexity(v, w, e)
@@ -98,6 +103,7 @@ static void close_model(struct evaluation *v)
 {
     meter_close(&v->meter);
     merge_close(v->merge);
+    adapterhub_close(v->behind);
     tensors_done(&v->tensors);
     weights_close(v->weights);
     mem_free(v->found);

@@ -12,6 +12,7 @@
 #include "runtime/evaluate/evaluate.h"
 #include "runtime/evaluate/questions.h"
 #include "runtime/evaluate/rounds.h"
+#include "runtime/train/adapterhub.h"
 
 struct evaluation {
     const struct train_conf *conf;
@@ -20,6 +21,7 @@ struct evaluation {
     struct weights *weights;
     struct tensors tensors; /* of an adapter's model */
     struct merge *merge;    /* or NULL */
+    struct adapterhub *behind; /* an adapter behind sub-layers, in its place; or NULL */
     struct meter meter;
     int64_t have, items;       /* of the file; that are looked at */
     struct rounds_item *found; /* (items) */

@@ -142,5 +142,6 @@ const struct family family_bert = {
         },
     .hf_layers = "bert.encoder.layer",
     .hf_optional = "bert.",
+    .hf_adapters = {"attention.output", "output"},
     .superfluous = heads,
 };

@@ -420,8 +420,9 @@ static void write_labels(const struct model_config *c, const char *const *labels
     jsonw_close(w);
 }
 
-static const char *class_of(const struct family *f, const struct model_config *c)
+const char *family_class(const struct model_config *c)
 {
+    const struct family *f = family_of(c);
     if (c->masked)
         return f->masked_class;
     if (!c->labels)
@@ -435,7 +436,7 @@ void family_config_write(
     const struct family *f = family_of(c);
     jsonw_open(w, NULL, '{');
     jsonw_open(w, "architectures", '[');
-    jsonw_str(w, NULL, class_of(f, c));
+    jsonw_str(w, NULL, family_class(c));
     jsonw_close(w);
     jsonw_str(w, "model_type", c->architecture);
     jsonw_str(w, "torch_dtype",

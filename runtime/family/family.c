@@ -142,6 +142,15 @@ void family_place(const struct model_config *c, const struct tensors *all, const
     *out = p;
 }
 
+void family_adapter(const struct model_config *c, int layer, bool attention, char out[128])
+{
+    const struct family *f = family_of(c);
+    const char *own = f->hf_adapters[!attention];
+    const char *usual = attention ? "attention_adapters" : "output_adapters";
+    snprintf(out, 128, "%s.%d.%s", f->hf_layers ? f->hf_layers : "model.layers", layer,
+        own ? own : usual);
+}
+
 int64_t family_gguf_row(int64_t row, int64_t head_dim)
 {
     int64_t in_head = row % head_dim, half = head_dim / 2;

@@ -44,6 +44,7 @@ struct family {
     const char *names[FAMILY_FORMATS][TENSOR_ROLES];
     const char *hf_layers;   /* before a layer's number, where names are not the usual ones */
     const char *hf_optional; /* how names begin in some files and not in others; or NULL */
+    const char *hf_adapters[2]; /* of family_adapter, within a layer; NULL: the usual ones */
     bool hf_transposed;      /* the matrices of layers are stored (in, out) */
     bool gguf_interleaved;   /* rotary rows are in the order of family_gguf_row */
     const char *const *superfluous; /* ends of names of what the model does not need; or NULL */
@@ -78,6 +79,11 @@ struct family_place { /* where a file keeps a tensor */
 /* t: a weight or a bias of `all`, the model's own tensors. */
 void family_place(const struct model_config *c, const struct tensors *all, const struct tensor *t,
     enum family_format format, struct family_place *out);
+/* Where AdapterHub's `adapters` has its module behind attention, or behind the feed-forward:
+   "model.layers.3.attention_adapters", "bert.encoder.layer.3.output". */
+void family_adapter(const struct model_config *c, int layer, bool attention, char out[128]);
+/* transformers' class of such a model: "BertForTokenClassification". */
+const char *family_class(const struct model_config *c);
 /* The row of a GGUF file at which canonical row `row` of a rotary matrix stands: its converter
    interleaves the two halves of each head. */
 int64_t family_gguf_row(int64_t row, int64_t head_dim);

@@ -309,7 +309,8 @@ void linear_shape(const struct model_config *c, enum linear_kind kind, struct li
 static void name_tensor(struct tensor *t)
 {
     static const char *const suffixes[TENSOR_PARTS] = {
-        "weight", "bias", "lora_A.weight", "lora_B.weight", "lora_E", "lora_magnitude_vector"};
+        "weight", "bias", "lora_A.weight", "lora_B.weight", "lora_E", "lora_magnitude_vector",
+        "adapter_down.weight", "adapter_up.weight", "adapter_down.bias", "adapter_up.bias"};
     char of_expert[TENSOR_STEM_BYTES];
     const char *suffix = suffixes[t->part];
     const char *stem = tensor_stem(roles[t->role].stem, t->expert, of_expert);
@@ -400,6 +401,16 @@ static int add_scope(struct tensors *t, const struct model_config *c, enum scope
         return 0;
     int rc = add_experts(t, c, LINEAR_EXPERT_GATE_UP, layer, e);
     return rc ? rc : add_experts(t, c, LINEAR_EXPERT_DOWN, layer, e);
+}
+
+int tensors_add_classifier(struct tensors *t, const struct model_config *c, struct err *e)
+{
+    int rc = has_role(c, TENSOR_CLASSIFIER)
+        ? add_role(t, c, TENSOR_CLASSIFIER, TENSOR_WEIGHT, -1, -1, e)
+        : 0;
+    return rc || !has_role(c, TENSOR_CLASSIFIER) || !has_bias(c, TENSOR_CLASSIFIER)
+        ? rc
+        : add_role(t, c, TENSOR_CLASSIFIER, TENSOR_BIAS, -1, -1, e);
 }
 
 static int add_vectors(

@@ -62,6 +62,11 @@ enum tensor_part {
     TENSOR_LORA_B,
     TENSOR_LORA_E, /* singular values, of AdaLoRA: runtime/model/lora.h */
     TENSOR_LORA_M, /* lengths of rows: runtime/model/dora.h */
+    /* of the adapter behind what a matrix gives: runtime/model/bottleneck.h */
+    TENSOR_ADAPTER_DOWN,
+    TENSOR_ADAPTER_UP,
+    TENSOR_ADAPTER_DOWN_BIAS,
+    TENSOR_ADAPTER_UP_BIAS,
     TENSOR_PARTS
 };
 
@@ -113,6 +118,8 @@ bool tensor_is_shared(const struct tensor *t);
    behind the one before. Nothing is found in it before tensors_seal. */
 int tensors_add(struct tensors *t, const struct model_config *c, const struct tensor *what,
     bool joined, struct err *e);
+/* A classifier, if the model has one: what adapters train beside themselves. */
+int tensors_add_classifier(struct tensors *t, const struct model_config *c, struct err *e);
 int tensors_seal(struct tensors *t, const struct model_config *c, struct err *e);
 
 /* Matrices that read the same input and stand as one. LINEAR_GATE_UP is up alone where the

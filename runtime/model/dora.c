@@ -16,7 +16,7 @@ void dora_bind(struct dora *d, const struct model *m, const struct linear_shape 
     int count = 0;
     *d = (struct dora){.on = false};
     for (int i = 0; i < shape->pieces; i++) {
-        const struct tensor *p = tensors_get(&m->lora, shape->role[i], TENSOR_LORA_M, layer, -1);
+        const struct tensor *p = tensors_get(&m->added, shape->role[i], TENSOR_LORA_M, layer, -1);
         if (!p)
             continue;
         d->factor[count].m = m->master ? m->master + p->offset : NULL;

@@ -24,13 +24,13 @@ struct model {
     struct model_conf conf;
     struct memplan plan;
     struct tensors base; /* every tensor of the model */
-    struct tensors lora; /* the factors, and a classifier; empty without LoRA, and when frozen */
-    struct tensors whole_base, whole_lora; /* of a share: the same of the whole model */
+    struct tensors added; /* what adapters add, and a classifier they train; else empty */
+    struct tensors whole_base, whole_added; /* of a share: the same of the whole model */
     /* training: flat ranges */
     char *frozen;  /* base tensors in the compute type; NULL when all are trained, or quantized */
-    float *master; /* trainable */
-    bool masters_owned; /* and not the collective's */
-    uint16_t *copy;     /* of master in conf.t, or NULL */
+    float *master; /* trainable; in serving what `added` holds */
+    bool masters_shared; /* they are the collective's */
+    uint16_t *copy;      /* of master in conf.t, or NULL */
     /* serving, and a quantized base */
     struct carve arena;
     struct stored *stored; /* by the base table's order */

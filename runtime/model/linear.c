@@ -16,7 +16,7 @@
 static void bind_values(
     struct lora *a, const struct model *m, enum tensor_role role, int64_t layer, float *gradient)
 {
-    const struct tensor *p = tensors_get(&m->lora, role, TENSOR_LORA_E, layer, -1);
+    const struct tensor *p = tensors_get(&m->added, role, TENSOR_LORA_E, layer, -1);
     a->adaptive = p;
     a->e = p && m->master ? m->master + p->offset : NULL;
     a->de = p && gradient ? gradient + p->offset : NULL;
@@ -28,7 +28,7 @@ static void bind_adapters(
     const struct linear_shape *s = &l->shape;
     struct lora a = {.in = s->in, .out = s->out, .r = m->conf.lora_rank};
     for (int64_t i = 0, row = 0; i < s->pieces; row += s->rows[i++]) {
-        if (!tensors_get(&m->lora, s->role[i], TENSOR_LORA_A, layer, -1))
+        if (!tensors_get(&m->added, s->role[i], TENSOR_LORA_A, layer, -1))
             continue;
         if (!a.count) { /* the others' stand behind it */
             a.a = model_bind(m, s->role[i], TENSOR_LORA_A, layer, gradient, &a.da).data;

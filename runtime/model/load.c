@@ -47,6 +47,8 @@ static void draw_fresh(
     bool residual = p->role == TENSOR_O || p->role == TENSOR_DOWN;
     bool even = p->part == TENSOR_LORA_A && !m->conf.lora_adaptive;
     bool zero = p->part == TENSOR_LORA_B && !m->conf.lora_adaptive;
+    bool weighs = p->part == TENSOR_WEIGHT || p->part == TENSOR_LORA_M;
+    float one = weighs ? 1 : 0; /* of a vector */
     float bound = p->dims == 2 ? 1 / sqrtf((float)p->whole[1]) : 0;
     float deviation = 0.02f;
     if (residual && c->scaled_init && p->part == TENSOR_WEIGHT)
@@ -54,7 +56,7 @@ static void draw_fresh(
 #pragma omp parallel for schedule(static) if (n > 1 << 16)
     for (int64_t i = 0; i < n; i++)
         if (p->dims == 1)
-            out[i] = p->part == TENSOR_BIAS || p->part == TENSOR_LORA_E ? 0 : 1;
+            out[i] = one;
         else if (even)
             out[i] = bound * (float)(2 * uniform(seed, first + i) - 1);
         else
@@ -191,8 +193,8 @@ static int fill_tensor(struct model *m, struct weights *w, const struct tensor *
 /* What DoRA begins with: the lengths of the frozen rows, as they are computed with. */
 static int fill_lengths(struct model *m, struct err *e)
 {
-    for (int i = 0; i < m->lora.count; i++) {
-        const struct tensor *p = &m->lora.at[i];
+    for (int i = 0; i < m->added.count; i++) {
+        const struct tensor *p = &m->added.at[i];
         if (p->part != TENSOR_LORA_M)
             continue;
         const struct tensor *w = tensors_get(&m->base, p->role, TENSOR_WEIGHT, p->layer, -1);
@@ -224,8 +226,8 @@ static int fill_all(struct model *m, struct weights *w, struct err *e)
     int rc = 0;
     for (int i = 0; i < m->base.count && !rc; i++)
         rc = fill_tensor(m, w, &m->base.at[i], full, &stage, e);
-    for (int i = 0; i < m->lora.count && !rc; i++) {
-        const struct tensor *p = &m->lora.at[i];
+    for (int i = 0; i < m->added.count && !rc; i++) {
+        const struct tensor *p = &m->added.at[i];
         rc = fill_tensor(m, p->part < TENSOR_LORA_A ? w : NULL, p, true, &stage, e);
     }
     if (rc || (rc = fill_lengths(m, e)))
@@ -352,6 +354,25 @@ static int load_stored(struct model *m, struct weights *w, const struct tensor *
                                                     : load_decoded(m, w, p, to, e);
 }
 
+/* What is added, as F32. */
+static int load_added(struct model *m, struct err *e)
+{
+    int64_t bytes = carve_times(m->added.elements, 4);
+    void *at = NULL;
+    int rc = bytes ? dev_alloc(m->dev, (size_t)bytes, &at, e) : 0;
+    m->master = at;
+    for (int i = 0; i < m->added.count && !rc; i++) {
+        const struct tensor *p = &m->added.at[i];
+        mem_autofree float *values = mem_array((size_t)p->count, sizeof *values);
+        if (!values)
+            return err_set(e, ERR_MEMORY, "no memory to load the model");
+        rc = m->conf.adapter->read_fn(m->conf.adapter->of, p, values, e);
+        if (!rc)
+            dev_upload(m->dev, m->master + p->offset, values, (size_t)p->count * 4);
+    }
+    return rc;
+}
+
 static int load_serving(struct model *m, struct weights *w, struct err *e)
 {
     int rc = memplan_of(m, w, &m->plan, e);
@@ -368,7 +389,8 @@ static int load_serving(struct model *m, struct weights *w, struct err *e)
             return rc;
         beat(m->conf.page);
     }
-    return dev_sync(m->dev, e);
+    rc = load_added(m, e);
+    return rc ? rc : dev_sync(m->dev, e);
 }
 
 int model_load(struct model *m, struct weights *w, struct err *e)

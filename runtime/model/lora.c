@@ -120,24 +120,6 @@ static int check_dora(const struct model_conf *c, struct err *e)
         c->config.architecture);
 }
 
-/* A classifier begins as nothing that adapters could adapt: it is trained itself, as peft does
-   (modules_to_save). */
-static int add_classifier(struct tensors *t, const struct model_config *c, struct err *e)
-{
-    struct tensor x = {.role = TENSOR_CLASSIFIER, .layer = -1, .expert = -1};
-    if (!c->labels)
-        return 0;
-    x.part = TENSOR_WEIGHT;
-    x.dims = 2;
-    x.shape[0] = c->labels;
-    x.shape[1] = c->dim;
-    int rc = tensors_add(t, c, &x, false, e);
-    x.part = TENSOR_BIAS;
-    x.dims = 1;
-    x.shape[1] = 1;
-    return rc || c->last ? rc : tensors_add(t, c, &x, false, e);
-}
-
 int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
 {
     struct tensors t = {0};
@@ -148,7 +130,9 @@ int lora_tensors(const struct model_conf *c, struct tensors *out, struct err *e)
             if ((rc = add_factors(&t, c, TENSOR_LORA_A, l, k, e)) ||
                 (rc = add_factors(&t, c, TENSOR_LORA_B, l, k, e)))
                 break;
-    if (rc || (rc = add_classifier(&t, &c->config, e)) ||
+    /* A classifier begins as nothing that factors could adapt: it is trained itself, as peft does
+       (modules_to_save). */
+    if (rc || (rc = tensors_add_classifier(&t, &c->config, e)) ||
         (c->lora_adaptive && (rc = add_vectors(&t, c, TENSOR_LORA_E, e))) ||
         (c->lora_dora && (rc = add_vectors(&t, c, TENSOR_LORA_M, e))) ||
         (rc = tensors_seal(&t, &c->config, e))) {

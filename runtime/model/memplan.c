@@ -34,7 +34,7 @@ static int plan_serving(struct model *m, const struct weights *w, struct memplan
 {
     struct carve stored = {0};
     model_carve_stored(m, w, &stored);
-    p->weights = stored.size;
+    p->weights = carve_plus(stored.size, carve_times(m->added.elements, 4));
     return engine_plan(m, p, e);
 }
 

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "kernels/quant.h"
 #include "runtime/model/blocks.h"
+#include "runtime/model/bottleneck.h"
 #include "runtime/model/dora.h"
 #include "runtime/model/lora.h"
 
@@ -32,11 +33,11 @@ static struct stored bind(const struct model *m, const struct tensor *trained,
     const struct tensor *frozen, float *gradient, float **dw)
 {
     const struct tensor *p = trained ? trained : frozen;
-    enum dtype t = m->conf.t;
+    enum dtype t = m->conf.train ? m->conf.t : DTYPE_F32;
     if (!p)
         return (struct stored){0};
-    if (!m->conf.train || !trained)
-        return model_frozen(m, m->conf.train ? frozen : p);
+    if (!trained || (!m->conf.train && !model_is_frozen(&m->conf)))
+        return model_frozen(m, p);
     *dw = at_offset(gradient, p->offset, DTYPE_F32);
     return (struct stored){t, at_offset(m->copy ? (void *)m->copy : m->master, p->offset, t)};
 }
@@ -97,17 +98,21 @@ static int check_conf(const struct model_conf *c, struct err *e)
 }
 
 static int describe_tensors(
-    const struct model_conf *c, struct tensors *base, struct tensors *lora, struct err *e)
+    const struct model_conf *c, struct tensors *base, struct tensors *added, struct err *e)
 {
     int rc = tensors_create(&c->config, base, e);
-    return rc || !c->train || !c->lora_rank ? rc : lora_tensors(c, lora, e);
+    if (!rc && c->train && c->lora_rank)
+        rc = lora_tensors(c, added, e);
+    if (!rc && c->adapter_size)
+        rc = bottleneck_tensors(c, added, e);
+    return rc;
 }
 
 static int describe_whole(struct model *m, struct err *e)
 {
     struct model_conf c = m->conf;
     model_config_whole(&c.config);
-    return describe_tensors(&c, &m->whole_base, &m->whole_lora, e);
+    return describe_tensors(&c, &m->whole_base, &m->whole_added, e);
 }
 
 int model_describe(struct model *m, const struct model_conf *c, struct err *e)
@@ -115,7 +120,7 @@ int model_describe(struct model *m, const struct model_conf *c, struct err *e)
     m->conf = *c;
     int rc;
     if ((rc = model_config_check(&c->config, e)) ||
-        (rc = describe_tensors(c, &m->base, &m->lora, e)) ||
+        (rc = describe_tensors(c, &m->base, &m->added, e)) ||
         (model_config_is_share(&c->config) && (rc = describe_whole(m, e))))
         return rc;
     if (c->train && !model_is_quantized(c))
@@ -132,9 +137,9 @@ int model_describe(struct model *m, const struct model_conf *c, struct err *e)
 void model_done(struct model *m)
 {
     tensors_done(&m->base);
-    tensors_done(&m->lora);
+    tensors_done(&m->added);
     tensors_done(&m->whole_base);
-    tensors_done(&m->whole_lora);
+    tensors_done(&m->whole_added);
     mem_free(m->stored);
 }
 
@@ -160,8 +165,8 @@ static int alloc_base(struct model *m, struct err *e)
 static int alloc_masters(struct model *m, struct err *e)
 {
     void *at = NULL;
-    m->masters_owned = m->conf.owners < 2 || !m->conf.coll || !m->plan.master;
-    if (m->masters_owned)
+    m->masters_shared = m->conf.owners > 1 && m->conf.coll && m->plan.master;
+    if (!m->masters_shared)
         return alloc_range(m, m->plan.master, &m->master, e);
     int rc = coll_alloc(m->conf.coll, (size_t)m->plan.master, &at, e);
     m->master = at;
@@ -198,7 +203,7 @@ void model_destroy(struct model *m)
         return;
     if (m->dev) {
         dev_free(m->dev, m->frozen);
-        if (m->masters_owned)
+        if (!m->masters_shared)
             dev_free(m->dev, m->master);
         dev_free(m->dev, m->copy);
         carve_close(&m->arena, m->dev);
@@ -211,15 +216,15 @@ void model_destroy(struct model *m)
 
 int64_t model_parameters(const struct model *m)
 {
-    const struct tensors *base = model_whole_base(m), *lora = &m->lora;
+    const struct tensors *base = model_whole_base(m), *added = &m->added;
     int64_t sum = 0;
     if (model_config_is_share(&m->conf.config))
-        lora = &m->whole_lora;
+        added = &m->whole_added;
     for (int i = 0; i < base->count; i++)
         sum += base->at[i].count;
-    for (int i = 0; i < lora->count; i++)
-        if (lora->at[i].part >= TENSOR_LORA_A)
-            sum += lora->at[i].count;
+    for (int i = 0; i < added->count; i++)
+        if (added->at[i].part >= TENSOR_LORA_A)
+            sum += added->at[i].count;
     return sum;
 }
 
@@ -230,7 +235,7 @@ int64_t model_memory_bytes(const struct model *m)
 
 bool model_is_frozen(const struct model_conf *c)
 {
-    return c->lora_rank || c->frozen;
+    return c->lora_rank || c->adapter_size || c->frozen;
 }
 
 bool model_is_quantized(const struct model_conf *c)
@@ -240,7 +245,7 @@ bool model_is_quantized(const struct model_conf *c)
 
 const struct tensors *model_trained(const struct model *m)
 {
-    return model_is_frozen(&m->conf) ? &m->lora : &m->base;
+    return model_is_frozen(&m->conf) ? &m->added : &m->base;
 }
 
 const struct tensors *model_base(const struct model *m)
@@ -257,7 +262,7 @@ const struct tensors *model_whole_trained(const struct model *m)
 {
     if (!model_config_is_share(&m->conf.config))
         return model_trained(m);
-    return model_is_frozen(&m->conf) ? &m->whole_lora : &m->whole_base;
+    return model_is_frozen(&m->conf) ? &m->whole_added : &m->whole_base;
 }
 
 bool model_is_copy(const struct model *m, const struct tensor *t)
@@ -326,7 +331,7 @@ int model_check_ids(
 
 static int merge_lengths(struct model *m, const struct tensor *p, float *dst, struct err *e)
 {
-    const struct tensor *x = tensors_get(&m->lora, p->role, TENSOR_LORA_M, p->layer, p->expert);
+    const struct tensor *x = tensors_get(&m->added, p->role, TENSOR_LORA_M, p->layer, p->expert);
     if (!x)
         return 0;
     mem_autofree float *lengths = mem_array((size_t)x->count, sizeof *lengths);
@@ -342,7 +347,7 @@ static int merge_lengths(struct model *m, const struct tensor *p, float *dst, st
 /* a (rank, columns) *= singular values, if there are any. */
 static int merge_values(struct model *m, const struct tensor *p, float *a, struct err *e)
 {
-    const struct tensor *x = tensors_get(&m->lora, p->role, TENSOR_LORA_E, p->layer, p->expert);
+    const struct tensor *x = tensors_get(&m->added, p->role, TENSOR_LORA_E, p->layer, p->expert);
     if (!x)
         return 0;
     mem_autofree float *values = mem_array((size_t)x->count, sizeof *values);
@@ -357,8 +362,8 @@ static int merge_values(struct model *m, const struct tensor *p, float *a, struc
 
 static int merge_adapters(struct model *m, const struct tensor *p, float *dst, struct err *e)
 {
-    const struct tensor *a = tensors_get(&m->lora, p->role, TENSOR_LORA_A, p->layer, p->expert);
-    const struct tensor *b = tensors_get(&m->lora, p->role, TENSOR_LORA_B, p->layer, p->expert);
+    const struct tensor *a = tensors_get(&m->added, p->role, TENSOR_LORA_A, p->layer, p->expert);
+    const struct tensor *b = tensors_get(&m->added, p->role, TENSOR_LORA_B, p->layer, p->expert);
     if (p->part != TENSOR_WEIGHT || !a || !b)
         return 0;
     mem_autofree float *fa = mem_array((size_t)a->count, 4);

@@ -4,7 +4,7 @@
  * dereferenced by the host, and go by name (runtime/family/tensors.h).
  *
  * Training: parameters in compute type t (F32, BF16 or F16) with F32 masters for what is trainable:
- * everything, or the LoRA factors and a classifier, or nothing. Serving: as stored on disk.
+ * everything, or adapters and a classifier, or nothing. Serving: as stored on disk.
  */
 #ifndef RUNTIME_MODEL_MODEL_H
 #define RUNTIME_MODEL_MODEL_H
@@ -31,6 +31,11 @@ struct model_addition { /* to tensors of the table while they are loaded: an ada
     const void *of;
 };
 
+struct model_values { /* of what is added to a model that is served */
+    int (*read_fn)(const void *of, const struct tensor *t, float *out, struct err *e);
+    const void *of;
+};
+
 struct model_conf {
     struct model_config config;
     enum dtype t; /* compute type */
@@ -43,6 +48,10 @@ struct model_conf {
     bool lora_rank_stabilized, lora_dora;
     bool lora_adaptive;              /* AdaLoRA, which begins with lora_rank */
     const char *const *lora_targets; /* NULL-terminated: "q_proj", ... */
+    int64_t adapter_size; /* columns inside adapters behind sub-layers (bottleneck.h); 0: none */
+    enum adapter_kind adapter_kind;
+    enum adapter_activation adapter_activation;
+    const struct model_values *adapter; /* serving, with such adapters: what they hold */
     /* LoRA beside a quantized base (model/blocks.h): the frozen matrices have the types in memory
        that spec.convert would give them in a GGUF file; QUANTIZE_NONE: those that they have in
        `stored`, borrowed until the model is created, where that is not NULL; else t. */

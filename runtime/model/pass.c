@@ -239,7 +239,7 @@ void pass_tell_ready(void *user, int64_t layer)
     const struct tensor *last = base->experts
         ? tensors_get(base, TENSOR_EXPERT_DOWN, TENSOR_WEIGHT, layer, base->experts - 1)
         : tensors_get(base, TENSOR_DOWN, TENSOR_WEIGHT, layer, -1);
-    if (p->ready_fn && !p->model->conf.lora_rank)
+    if (p->ready_fn && !model_is_frozen(&p->model->conf))
         p->ready_fn(p->ready_user, first->offset, last[1].offset - first->offset);
 }
 

@@ -9,6 +9,7 @@
 void sublayer_bind(struct sublayer *u, const struct model *m, float *gradient)
 {
     norm_bind(&u->norm, m, u->kind->norm, u->layer, gradient);
+    bottleneck_bind(&u->adapter, m, u->kind->norm, u->layer, gradient);
     u->kind->bind(u, m, gradient);
 }
 
@@ -19,6 +20,7 @@ void sublayer_carve(
     norm_carve(&u->norm, s, kept);
     if (s->config->post_norm)
         u->z = carve_tensor(kept, s->n, s->config->dim, s->t);
+    bottleneck_carve(&u->adapter, s, kept, scratch); /* what f's scratch leaves alone */
     u->kind->carve(u, s, kept, scratch);
     scratch->used = mark;
 }
@@ -28,6 +30,53 @@ static void copy_rows(const struct batch *s, void *to, const void *from)
     dev_copy(s->dev, to, from, (size_t)(s->n * s->config->dim * dtype_block_bytes(s->t)));
 }
 
+/* y += x, both (N, C) */
+static void add_rows(const struct batch *s, const void *x, void *y)
+{
+    OP(s, axpby, .count = s->n * s->config->dim, .x = x, .x_type = s->t, .y = y, .y_type = s->t,
+        .a = 1, .b = 1);
+}
+
+/* -- an adapter behind f -- */
+
+/* y = x + f(x) and what the adapter adds; y NULL: only what backward reads. */
+static void forward_adapted(const struct batch *s, const struct sublayer *u, void *y)
+{
+    const struct bottleneck *a = &u->adapter;
+    void *f = a->sum ? a->sum : a->in; /* f(x), or x + f(x) */
+    if (a->of_sum)
+        copy_rows(s, f, u->x);
+    else
+        dev_zero(s->dev, f, (size_t)(s->n * s->config->dim * dtype_block_bytes(s->t)));
+    u->kind->forward(s, u, f);
+    if (a->sum)
+        norm_forward(s, &a->norm, a->sum, a->in);
+    if (y && a->of_sum) {
+        copy_rows(s, y, f);
+    } else if (y) {
+        if (y != u->x)
+            copy_rows(s, y, u->x);
+        add_rows(s, f, y);
+    }
+    bottleneck_forward(s, a, y);
+}
+
+/* From dy to the gradient of f(x), which is returned; dy becomes that of the residual. */
+static void *backward_adapted(const struct batch *s, const struct sublayer *u, void *dy)
+{
+    const struct bottleneck *a = &u->adapter;
+    bottleneck_backward(s, a, dy);
+    if (!a->of_sum) {
+        add_rows(s, dy, a->din);
+        return a->din;
+    }
+    if (a->sum)
+        norm_backward(s, &a->norm, a->sum, a->din, dy, true);
+    else
+        add_rows(s, a->din, dy);
+    return dy;
+}
+
 /* -- the norm behind -- */
 
 /* z = x + f(x); y = norm(z). Without y the statistics are wanted, and s->h is nobody's. */
@@ -35,8 +84,12 @@ static void forward_post(const struct batch *s, const struct sublayer *u, void *
 {
     struct batch own = *s;
     own.h = u->x;
-    copy_rows(s, u->z, u->x);
-    u->kind->forward(&own, u, u->z);
+    if (u->adapter.r) {
+        forward_adapted(&own, u, u->z);
+    } else {
+        copy_rows(s, u->z, u->x);
+        u->kind->forward(&own, u, u->z);
+    }
     norm_forward(s, &u->norm, u->z, y ? y : s->h);
 }
 
@@ -48,10 +101,11 @@ static void backward_post(const struct batch *s, const struct sublayer *u, bool 
     own.dx = s->dh;
     own.dh = s->dx;
     norm_backward(s, &u->norm, u->z, s->dx, s->dh, false);
+    if (u->adapter.r)
+        own.dx = backward_adapted(s, u, s->dh);
     u->kind->backward(&own, u, again, below);
     if (below)
-        OP(s, axpby, .count = s->n * s->config->dim, .x = s->dh, .x_type = s->t, .y = s->dx,
-            .y_type = s->t, .a = 1, .b = 1);
+        add_rows(s, s->dh, s->dx);
 }
 
 /* -- either -- */
@@ -63,6 +117,10 @@ void sublayer_forward(const struct batch *s, const struct sublayer *u, void *y)
         return;
     }
     norm_forward(s, &u->norm, u->x, s->h);
+    if (u->adapter.r) {
+        forward_adapted(s, u, y);
+        return;
+    }
     if (y && y != u->x)
         copy_rows(s, y, u->x);
     u->kind->forward(s, u, y);
@@ -76,7 +134,10 @@ void sublayer_backward(const struct batch *s, const struct sublayer *u, bool aga
     }
     if (!again && u->kind->reads_input(u))
         norm_forward(s, &u->norm, u->x, s->h);
-    u->kind->backward(s, u, again, below);
+    struct batch own = *s;
+    if (u->adapter.r)
+        own.dx = backward_adapted(s, u, s->dx);
+    u->kind->backward(&own, u, again, below);
     if (below)
         norm_backward(s, &u->norm, u->x, s->dh, s->dx, true);
 }

@@ -3,7 +3,7 @@
  * Its norm stands behind the residual, y = norm(x + f(x)), as in Vaswani et al. (arXiv:1706.03762,
  * 3.1), or before f, y = x + f(norm(x)), as in GPT-2. What every kind has in common stands here
  * once: the residual, the norm, what backward makes again. A kind reads s->h and adds to y,
- * wherever the norm is.
+ * wherever the norm is. An adapter may stand behind f (bottleneck.h).
  *
  * A kind is a row of functions and a member of the union. It owns its tensors, what its forward
  * keeps for its backward, and its scratch, which the next sub-layer may use again.
@@ -12,6 +12,7 @@
 #define RUNTIME_MODEL_SUBLAYER_H
 
 #include "runtime/model/attention.h"
+#include "runtime/model/bottleneck.h"
 #include "runtime/model/ffn.h"
 #include "runtime/model/moe.h"
 #include "runtime/model/norm.h"
@@ -22,6 +23,7 @@ struct sublayer {
     void *x; /* (N, C) its input, kept or made again with what is below it */
     void *z; /* (N, C) x + f(x), where the norm is behind it: kept as what is below is */
     struct norm norm;
+    struct bottleneck adapter; /* behind f */
     bool kept; /* from forward to backward; else made again by backward */
     union {
         struct attention attention;

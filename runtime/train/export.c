@@ -19,6 +19,7 @@
 #include "runtime/files/safetensors.h"
 #include "runtime/model/shares.h"
 #include "runtime/text/tok_write.h"
+#include "runtime/train/adapterhub.h"
 #include "runtime/train/output.h"
 
 #include <math.h>
@@ -534,14 +535,33 @@ static int write_report(const struct buf *report, const char *folder, struct err
     return io_write_new(path, report->data, report->len, 0644, e);
 }
 
+static int write_all(const struct export *x, const char *folder, struct err *e)
+{
+    int rc = write_model(x, folder, e);
+    if (rc || (x->embeds && (rc = write_modules(x, folder, e))))
+        return rc;
+    return x->spec->train.method == METHOD_LORA ? write_adapter(x, folder, e) : 0;
+}
+
+/* They are no part of any matrix: the model that they stand in remains what it was. */
+static int write_bottlenecks(const struct export *x, const char *folder, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES + 64];
+    snprintf(path, sizeof path, "%s/adapter", folder);
+    int rc = io_mkdirs(path, 0755, e);
+    return rc ? rc : adapterhub_write(x, path, e);
+}
+
 int export_model(const struct export *x, struct err *e)
 {
     output_auto struct output *o = NULL;
     int rc;
-    if ((rc = output_create(x->spec, &o, e)) || (rc = write_model(x, output_folder(o), e)) ||
-        (rc = write_report(x->report, output_folder(o), e)) ||
-        (x->embeds && (rc = write_modules(x, output_folder(o), e))) ||
-        (x->spec->train.method == METHOD_LORA && (rc = write_adapter(x, output_folder(o), e))))
+    if ((rc = output_create(x->spec, &o, e)) ||
+        (rc = write_report(x->report, output_folder(o), e)))
+        return rc;
+    rc = x->spec->train.method == METHOD_ADAPTER ? write_bottlenecks(x, output_folder(o), e)
+                                                 : write_all(x, output_folder(o), e);
+    if (rc)
         return rc;
     return output_commit(o, e);
 }

@@ -1,7 +1,8 @@
 /*
  * export: the finished model as a Hugging Face folder, LoRA factors merged into the weights; and
- * for LoRA in it <folder>/adapter in peft's format, for those who keep the base model. One rank
- * writes it, when no step runs.
+ * for LoRA in it <folder>/adapter in peft's format, for those who keep the base model. Of adapters
+ * behind sub-layers <folder>/adapter is all there is (adapterhub.h). One rank writes it, when no
+ * step runs.
  */
 #ifndef RUNTIME_TRAIN_EXPORT_H
 #define RUNTIME_TRAIN_EXPORT_H

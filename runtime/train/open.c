@@ -214,6 +214,12 @@ static struct model_conf model_conf_of(struct train *t)
         .distill_weight = (float)s->distill.weight,
         .distill_temperature = (float)s->distill.temperature,
     };
+    if (s->method == METHOD_ADAPTER) {
+        int64_t size = t->config.dim / s->adapter.reduction_factor;
+        c.adapter_size = size > 0 ? size : 1;
+        c.adapter_kind = s->adapter.kind;
+        c.adapter_activation = s->adapter.activation;
+    }
     if (s->method != METHOD_LORA)
         return c;
     for (int i = 0; i < s->lora.target_count; i++)
@@ -364,7 +370,7 @@ static void say_what_is_fresh(const struct train *t)
         log_info("the classifier is fresh", LOG_I("labels", t->config.labels));
 }
 
-/* peft leaves a pooler as it is, and the head of masked tokens: one that was drawn would be neither
+/* peft and AdapterHub leave a pooler as it is, and the head of masked tokens: one that was drawn would be neither
    learnt nor in the adapter. */
 static int check_frozen(const struct train *t, struct err *e)
 {
@@ -372,11 +378,12 @@ static int check_frozen(const struct train *t, struct err *e)
     bool loads = t->spec->model.init != INIT_RANDOM;
     bool pooler = t->config.pooled && !(loads && has->pooled);
     bool masked = t->config.masked && !(loads && has->masked);
-    if (t->spec->train.method != METHOD_LORA || (!pooler && !masked))
+    enum train_method method = t->spec->train.method;
+    if (method == METHOD_FULL || (!pooler && !masked))
         return 0;
     return err_set(e, ERR_USER,
-        "spec.train.method: LoRA trains no %s, and spec.model has none to load; use Full",
-        pooler ? "pooler" : "head of masked tokens");
+        "spec.train.method: %s trains no %s, and spec.model has none to load; use Full",
+        method == METHOD_LORA ? "LoRA" : "Adapter", pooler ? "pooler" : "head of masked tokens");
 }
 
 static int open_model(struct train *t, struct err *e)

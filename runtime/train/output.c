@@ -41,6 +41,9 @@ static const char *const files[] = {
     "report.json",
     "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
+    "adapter/adapter.safetensors",
+    "adapter/head_config.json",
+    "adapter/model_head.safetensors",
     "modules.json",
     "sentence_bert_config.json",
     "1_Pooling/config.json",
@@ -57,7 +60,7 @@ struct output {
     char owner[OWNER_BYTES]; /* "namespace/name" of the job */
     char folder[LIMIT_PATH_BYTES], temporary[LIMIT_PATH_BYTES];
     int mark;         /* of the temporary folder, locked */
-    bool only_report; /* no model stands in it */
+    bool without_model; /* a report, or an adapter alone */
 };
 
 struct mark {
@@ -135,7 +138,7 @@ static int finish_mark(const struct output *o, struct err *e)
     buf_init(&text, MARK_BYTES);
     char file[LIMIT_PATH_BYTES];
     bool gguf = !join(file, o->temporary, files[GGUF], NULL) && io_exists(file);
-    bool folder = !gguf && !o->only_report;
+    bool folder = !gguf && !o->without_model;
     for (int i = 0; i < FILES; i++) {
         char path[LIMIT_PATH_BYTES];
         struct stat st;
@@ -384,7 +387,10 @@ static int init(struct output *o, const struct jobspec *spec, struct err *e)
     const struct jobpath *p = jobpath_output(spec);
     const char *path = jobpath_of(spec, p);
     size_t n = strlen(path);
-    *o = (struct output){.mark = -1, .field = p->field, .only_report = spec->task == TASK_EVALUATE};
+    bool adapter = spec->task == TASK_TRAIN && spec->train.method == METHOD_ADAPTER;
+    *o = (struct output){.mark = -1,
+        .field = p->field,
+        .without_model = adapter || spec->task == TASK_EVALUATE};
     while (n > 1 && path[n - 1] == '/')
         n--;
     if (*path != '/' || n < 2)

@@ -212,6 +212,19 @@ static void case_tanh_back(struct parity_run *r, const int64_t *s)
     parity_output(r, a.dy, a.count, r->t, op_case_near(r->t, 1e-6));
 }
 
+/* shape: count, kind, 1: in place, 1: backward */
+static void case_activate(struct parity_run *r, const int64_t *s)
+{
+    struct op_activate a = {.count = s[0], .kind = (enum op_activation)s[1], .t = r->t};
+    void *x = parity_input(r, a.count, r->t, 12), *dy = parity_input(r, a.count, r->t, 1);
+    void *out = s[2] ? s[3] ? dy : x : parity_space(r, a.count, r->t);
+    a.x = x;
+    a.dy = dy;
+    a.y = a.dx = out;
+    (s[3] ? r->ops->activate_back : r->ops->activate)(r->d, &a);
+    parity_output(r, out, a.count, r->t, op_case_near(r->t, 5e-6));
+}
+
 /* shape: count, p in 64ths */
 static void case_dropout(struct parity_run *r, const int64_t *s)
 {
@@ -776,6 +789,11 @@ static const struct op_case case_table[] = {
             {257, 3072}}},
     [40] = {"importance", op_case_importance, DTYPE_F32, false,
         {{1}, {33, CLIPPED}, {4097, UNCLIPPED}, {77, CLIPPED | NO_NUMBER}, {20001}}},
+    [41] = {"activate", case_activate, DTYPE_F16, false,
+        {{1}, {33, OP_RELU, 1}, {4097}, {20001}, {1, OP_SILU}, {35, OP_SILU, 1}, {4097, OP_SILU}}},
+    [42] = {"activate_back", case_activate, DTYPE_F16, false,
+        {{1, 0, 0, 1}, {33, OP_RELU, 1, 1}, {4097, 0, 0, 1}, {20001, 0, 0, 1}, {1, OP_SILU, 0, 1},
+            {35, OP_SILU, 1, 1}, {4097, OP_SILU, 0, 1}}},
 };
 
 #define OP_COUNT(name, args) +1

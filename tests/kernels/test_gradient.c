@@ -232,6 +232,37 @@ START_TEST(test_tanh)
 }
 END_TEST
 
+struct activation_of {
+    struct op_activate op;
+    const float *dy;
+};
+
+static double activation_loss(void *user)
+{
+    const struct activation_of *f = user;
+    op_ref_activate(ref, &f->op);
+    return weighted(f->op.y, f->dy, f->op.count);
+}
+
+/* No input is so near to 0 that a difference would reach over ReLU's corner. */
+START_TEST(test_activate)
+{
+    struct activation_of f = {.op = {.count = 33, .kind = (enum op_activation)_i}};
+    float *x = parity_input(&run, f.op.count, DTYPE_F32, 2);
+    float *dy = parity_input(&run, f.op.count, DTYPE_F32, 1);
+    float *dx = parity_space(&run, f.op.count, DTYPE_F32);
+    for (int64_t i = 0; i < f.op.count; i++)
+        x[i] += x[i] < 0 ? -0.1f : 0.1f;
+    f.op.x = x;
+    f.op.y = parity_space(&run, f.op.count, DTYPE_F32);
+    f.dy = dy;
+    op_ref_activate_back(ref,
+        &(struct op_activate){
+            .count = f.op.count, .kind = f.op.kind, .x = x, .dy = dy, .dx = dx});
+    check_gradient("dx", activation_loss, &f, x, dx, f.op.count);
+}
+END_TEST
+
 static double attention_loss(void *user)
 {
     struct op_attention *a = user;
@@ -665,6 +696,7 @@ int main(void)
     tcase_add_loop_test(t, test_bias_and_gelu, 0, 2);
     tcase_add_test(t, test_scale);
     tcase_add_test(t, test_tanh);
+    tcase_add_loop_test(t, test_activate, OP_RELU, OP_SILU + 1);
     tcase_add_test(t, test_attention);
     tcase_add_test(t, test_attention_lengths);
     tcase_add_test(t, test_attention_bidirectional);
