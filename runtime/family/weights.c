@@ -396,13 +396,29 @@ static int read_labels(struct weights *w, const char *path, struct err *e)
     return 0;
 }
 
+/* Of a folder without a config.json. */
+static int refuse_adapter(const struct weights *w, struct err *e)
+{
+    static const char *const places[] = {"", "/adapter"};
+    for (int i = 0; i < 2; i++) {
+        char path[LIMIT_PATH_BYTES + 32];
+        snprintf(path, sizeof path, "%s%s/adapter_config.json", w->path, places[i]);
+        if (io_exists(path))
+            return err_set(e, ERR_DATA,
+                "%s: holds an adapter alone, without the model that it belongs to, and is not "
+                "served; spec.evaluate.adapter takes it beside that model",
+                w->path);
+    }
+    return 0;
+}
+
 static int open_folder(struct weights *w, struct err *e)
 {
     char path[LIMIT_PATH_BYTES];
     if ((size_t)snprintf(path, sizeof path, "%s/config.json", w->path) >= sizeof path)
         return err_set(e, ERR_DATA, "%s: path too long", w->path);
-    int rc;
-    if ((rc = model_config_read(path, &w->config, e)) || (rc = read_labels(w, path, e)) ||
+    int rc = io_exists(path) ? 0 : refuse_adapter(w, e);
+    if (rc || (rc = model_config_read(path, &w->config, e)) || (rc = read_labels(w, path, e)) ||
         (rc = expect_tensors(w, e)))
         return rc;
     w->files = mem_array(FILES_LIMIT, sizeof *w->files);

@@ -65,6 +65,10 @@ const char jobspecs_dpo[] = JOBSPECS_HEAD
     "false, adalora: {initialRank: 6, initialSteps: 1, finalSteps: 1, interval: 2, beta1: 0.5, "
     "beta2: 0.75, orthogonalWeight: 0.25}}, dpo: {beta: 0.25, labelSmoothing: 0.125, loss: "
     "Sigmoid}, data: {train: /data/t.jsonl}, steps: 3, output: /data/o}}}";
+const char jobspecs_adapter[] = JOBSPECS_HEAD
+    "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
+    "train: {method: Adapter, adapter: {kind: Pfeiffer, reductionFactor: 8, activation: GELU}, "
+    "data: {train: /data/t.txt}, steps: 3, output: /data/o}}}";
 const char jobspecs_masked[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
     "train: {objective: MaskedLM, data: {train: /data/t.txt, skipBadRecords: 1}, masking: {share: "

@@ -305,6 +305,8 @@ START_TEST(what_is_not_merged_is_refused)
     refuse("an ADALORA with use_dora is not merged");
     write_adaptive("{\"peft_type\":\"IA3\"}");
     refuse("peft_type \"IA3\"; what is merged: LORA, ADALORA");
+    write_adaptive("{\"config\":{\"mh_adapter\":true},\"version\":\"adapters.1.3.0\"}");
+    refuse("an adapter behind sub-layers is not linear, so no matrix can take it up");
     close_model();
 }
 END_TEST

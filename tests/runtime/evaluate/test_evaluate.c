@@ -237,6 +237,30 @@ START_TEST(an_adapter_counts_as_if_it_were_merged)
 }
 END_TEST
 
+/* By the engine, one behind sub-layers gives what the training's own pass last said of its
+   validation file; and it is not without effect. */
+START_TEST(an_adapter_behind_sublayers_is_evaluated)
+{
+    struct jobspec s = training_job("adapter");
+    s.train.method = METHOD_ADAPTER;
+    s.train.adapter.kind = ADAPTER_PFEIFFER;
+    s.train.adapter.reduction_factor = 4;
+    s.train.adapter.activation = ADAPTER_SILU;
+    s.train.steps = 12;
+    s.train.data.validation = path("corpus.txt");
+    struct outcome o = run(&s, 1);
+    ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
+    s = job(EVALUATED_CAUSAL_LM, "corpus.txt", "report");
+    s.evaluate.sequence_length = TRAINING_T;
+    json_auto struct json *base = run_well(&s, 1, "report");
+    s.evaluate.adapter = path("output/adapter");
+    json_auto struct json *added = run_alike(&s, "report");
+    double is = json_num(added, "loss", NAN);
+    ck_assert_double_lt(fabs(is / o.validation - 1), 1e-5);
+    ck_assert_double_lt(is, 0.99 * json_num(base, "loss", NAN));
+}
+END_TEST
+
 /* -- what ends early -- */
 
 static void refused(const struct jobspec *s, enum exit_class class, const char *word)
@@ -314,6 +338,7 @@ int main(void)
     return unit_run_with(&(struct unit){"evaluate", 120, training_setup, training_teardown},
         (const TTest *const[]){a_perplexity_is_the_conversions, likelihoods_are_transformers,
             accuracies_are_lm_evals, an_adapter_counts_as_if_it_were_merged,
+            an_adapter_behind_sublayers_is_evaluated,
             what_cannot_be_measured_is_refused, other_data_of_another_rank_is_refused,
             a_stop_leaves_nothing, the_output_follows_the_houses_rules, NULL});
 }

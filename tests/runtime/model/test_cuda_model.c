@@ -132,11 +132,13 @@ static double worst_part(const struct step *want, const struct step *got, const 
     return worst;
 }
 
-enum adapters { /* the last one: the base, in blocks */
+enum adapters { /* QUANTIZED: the base, in blocks */
     ADAPTERS_PLAIN,
     ADAPTERS_DORA,
     ADAPTERS_ADALORA,
-    ADAPTERS_QUANTIZED
+    ADAPTERS_QUANTIZED,
+    ADAPTERS_HOULSBY, /* behind sub-layers, instead of beside matrices */
+    ADAPTERS_PFEIFFER
 };
 
 static void compare_steps(
@@ -155,7 +157,14 @@ static void compare_steps(
         .seed = 3};
     if (kind == ADAPTERS_QUANTIZED)
         c.quantize = p->t == DTYPE_F32 ? QUANTIZE_Q8_0 : QUANTIZE_Q4_K_M;
-    static const char *const names[] = {"adapters", "DoRA", "AdaLoRA", "adapters beside blocks"};
+    if (kind >= ADAPTERS_HOULSBY) {
+        c.lora_rank = 0;
+        c.adapter_size = 5;
+        c.adapter_kind = kind == ADAPTERS_HOULSBY ? ADAPTER_HOULSBY : ADAPTER_PFEIFFER;
+        c.adapter_activation = kind == ADAPTERS_HOULSBY ? ADAPTER_SILU : ADAPTER_RELU;
+    }
+    static const char *const names[] = {
+        "adapters", "DoRA", "AdaLoRA", "adapters beside blocks", "Houlsby's", "Pfeiffer's"};
     struct step step[2] = {0};
     const char *name;
     double loss, part;
@@ -204,6 +213,11 @@ START_TEST(gradients_of_adapters_are_those_of_the_cpu)
             compare_steps("tiny-llama", &precisions[i], targets, k);
     for (int i = 0; i < PRECISIONS; i++)
         compare_steps("small-llama", &precisions[i], targets, ADAPTERS_QUANTIZED);
+    for (int i = 0; i < PRECISIONS; i++)
+        for (enum adapters k = ADAPTERS_HOULSBY; k <= ADAPTERS_PFEIFFER; k++) {
+            compare_steps("tiny-llama", &precisions[i], targets, k);
+            compare_steps("tiny-bert", &precisions[i], targets, k);
+        }
 }
 END_TEST
 

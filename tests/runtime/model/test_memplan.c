@@ -118,6 +118,14 @@ START_TEST(training_takes_its_plan)
             check_training(d, &c, &oc);
             c.frozen = !c.lora_rank;
             check_training(d, &c, &oc);
+            if (c.config.experts || oc.adalora.rank || (i + (int)k) % 3)
+                continue;
+            c.lora_rank = 0;
+            c.frozen = false;
+            c.adapter_size = 3;
+            c.adapter_kind = (enum adapter_kind)(k % 2);
+            c.adapter_activation = (enum adapter_activation)(i % 3);
+            check_training(d, &c, &oc);
         }
     }
     dev_close(d);

@@ -508,6 +508,46 @@ START_TEST(what_is_refused)
 }
 END_TEST
 
+static struct jobspec adapter_job(const char *name)
+{
+    struct jobspec s = training_job(name);
+    s.train.method = METHOD_ADAPTER;
+    s.train.adapter.kind = ADAPTER_HOULSBY;
+    s.train.adapter.reduction_factor = 8;
+    s.train.adapter.activation = ADAPTER_RELU;
+    s.train.optimizer.learning_rate = 1e-2;
+    return s;
+}
+
+/* Neither the world nor an interruption shows; no model stands in the output, but the adapter and
+   the name of the model that it is for. */
+START_TEST(adapters_behind_sublayers_go_on)
+{
+    struct jobspec straight = adapter_job("straight"), cut = adapter_job("cut");
+    struct outcome a = training_run_whole(&straight, 2), b;
+    ck_assert_int_eq(rename(training_path("output/adapter/adapter.safetensors"),
+                         training_path("straight.out")),
+        0);
+    golden_remove(training_path("output"));
+    b = interrupted(&cut, 2, 2);
+    for (int k = 1; k <= STEPS; k++)
+        ck_assert_msg(
+            a.loss[k] == b.loss[k], "step %d: %.17g, resumed %.17g", k, a.loss[k], b.loss[k]);
+    ck_assert_double_lt(a.loss[STEPS], 0.9 * a.loss[1]);
+    training_same_checkpoints("straight", "cut");
+    training_same_files(
+        training_path("straight.out"), training_path("output/adapter/adapter.safetensors"));
+    json_auto struct json *config =
+        golden_json(training_path("output/adapter/adapter_config.json"));
+    ck_assert_str_eq(json_str(config, "model_name", ""), straight.model.source);
+    ck_assert(!io_exists(training_path("output/config.json")));
+    cut.train.adapter.kind = ADAPTER_PFEIFFER;
+    refused(&cut, EXIT_CLASS_USER, "spec.train.adapter.kind");
+    cut.model.source = training_path("output");
+    refused(&cut, EXIT_CLASS_DATA, "holds an adapter alone, without the model");
+}
+END_TEST
+
 /* Kind: files of the user that a job replaces. Found before the first step, not after the last. */
 START_TEST(what_is_in_the_way_of_the_output_stays)
 {
@@ -578,7 +618,7 @@ int main(void)
             resume_with_another_world, recomputation_is_the_same_training,
             a_mixture_of_experts_is_trained, complete_is_complete, lora_in_bf16_ends_in_a_folder,
             dropout_follows_the_samples, dora_goes_on_and_ends_in_an_adapter,
-            adalora_goes_on_and_ends_in_an_adapter, a_quantized_base_is_trained_beside,
+            adalora_goes_on_and_ends_in_an_adapter, adapters_behind_sublayers_go_on, a_quantized_base_is_trained_beside,
             points_outlive_a_killed_rank, what_is_refused, what_is_in_the_way_of_the_output_stays,
             a_small_file_is_trained_on_or_refused, NULL});
 }
