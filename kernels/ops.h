@@ -115,8 +115,8 @@ struct op_tanh {
     enum dtype t;
 };
 
-/* y = f(x) over count elements: RELU max(x, 0), of slope 0 where x is 0, or SILU x / (1 + exp(-x)); y
-   may be x. Backward, dx = dy * f'(x); dx may be dy. */
+/* y = f(x) over count elements: RELU max(x, 0), of slope 0 where x is 0, or SILU x / (1 + exp(-x));
+   y may be x. Backward, dx = dy * f'(x); dx may be dy. */
 enum op_activation { OP_RELU, OP_SILU };
 struct op_activate {
     int64_t count;

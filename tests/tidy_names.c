@@ -32,7 +32,6 @@ static struct exception {
     {"openai_fields", "docs/openai.md is checked against it", false},
     {"layout_*", "group is made of both, and sharding will be", false},
     {"tok_b*", "what published tokenizers are compared by", false},
-    {"safetensors_find", "golden files are read by name", false},
     {"sched_destroy", "the program's queue lives as long as its reader thread", false},
     {"proc_pid", "a test looks at the process itself", false},
     {"procs_count", "no process is left", false},

@@ -4,7 +4,7 @@
  * use_rslora says so, and where use_dora does each row brought to the length that was learnt, as
  * peft's merge_and_unload; of AdaLoRA W + alpha / (init_r + 1e-5) B diag(E) A. What else an
  * adapter can hold (biases, modules_to_save, embeddings) is ERR_DATA that names it, and so is one
- * of another model.
+ * of another model, or one behind sub-layers (runtime/model/bottleneck.h), which is not linear.
  */
 #ifndef RUNTIME_CONVERT_MERGE_H
 #define RUNTIME_CONVERT_MERGE_H

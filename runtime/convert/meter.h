@@ -14,8 +14,8 @@
 
 struct meter {
     const struct measure_conf *conf;
-    int64_t length;            /* T, of a window, or the most tokens at once */
-    const struct merge *merge; /* an adapter that the model is loaded with; or NULL */
+    int64_t length;                  /* T, of a window, or the most tokens at once */
+    const struct merge *merge;       /* an adapter that the model is loaded with; or NULL */
     const struct adapterhub *behind; /* one behind its sub-layers; or NULL */
 
     /* of the functions below */

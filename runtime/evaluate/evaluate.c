@@ -89,10 +89,8 @@ static int evaluate_text(struct evaluation *v, struct jsonw *w, struct err *e)
     int rc = open_model(v, e);
     if (rc)
         return rc;
-    v->meter = (struct meter){.conf = &v->measure,
-        .length = s->sequence_length,
-        .merge = v->merge,
-        .behind = v->behind};
+    v->meter = (struct meter){
+        .conf = &v->measure, .length = s->sequence_length, .merge = v->merge, .behind = v->behind};
     if ((rc = meter_begin(&v->meter, v->weights, e)))
         return rc;
     return s->objective == EVALUATED_CAUSAL_LM ? evaluate_perplexity(v, w, e)

@@ -19,8 +19,8 @@ struct evaluation {
     const struct jobspec *spec;
     struct measure_conf measure;
     struct weights *weights;
-    struct tensors tensors; /* of an adapter's model */
-    struct merge *merge;    /* or NULL */
+    struct tensors tensors;    /* of an adapter's model */
+    struct merge *merge;       /* or NULL */
     struct adapterhub *behind; /* an adapter behind sub-layers, in its place; or NULL */
     struct meter meter;
     int64_t have, items;       /* of the file; that are looked at */

@@ -42,11 +42,11 @@ struct family {
     /* Names of tensors, of a layer's within it, without ".weight"; NULL: the usual one. Roles that
        have the same name are one tensor of the file, their rows in the order of roles. */
     const char *names[FAMILY_FORMATS][TENSOR_ROLES];
-    const char *hf_layers;   /* before a layer's number, where names are not the usual ones */
-    const char *hf_optional; /* how names begin in some files and not in others; or NULL */
+    const char *hf_layers;      /* before a layer's number, where names are not the usual ones */
+    const char *hf_optional;    /* how names begin in some files and not in others; or NULL */
     const char *hf_adapters[2]; /* of family_adapter, within a layer; NULL: the usual ones */
-    bool hf_transposed;      /* the matrices of layers are stored (in, out) */
-    bool gguf_interleaved;   /* rotary rows are in the order of family_gguf_row */
+    bool hf_transposed;         /* the matrices of layers are stored (in, out) */
+    bool gguf_interleaved;      /* rotary rows are in the order of family_gguf_row */
     const char *const *superfluous; /* ends of names of what the model does not need; or NULL */
 };
 

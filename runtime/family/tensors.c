@@ -308,9 +308,9 @@ void linear_shape(const struct model_config *c, enum linear_kind kind, struct li
 
 static void name_tensor(struct tensor *t)
 {
-    static const char *const suffixes[TENSOR_PARTS] = {
-        "weight", "bias", "lora_A.weight", "lora_B.weight", "lora_E", "lora_magnitude_vector",
-        "adapter_down.weight", "adapter_up.weight", "adapter_down.bias", "adapter_up.bias"};
+    static const char *const suffixes[TENSOR_PARTS] = {"weight", "bias", "lora_A.weight",
+        "lora_B.weight", "lora_E", "lora_magnitude_vector", "adapter_down.weight",
+        "adapter_up.weight", "adapter_down.bias", "adapter_up.bias"};
     char of_expert[TENSOR_STEM_BYTES];
     const char *suffix = suffixes[t->part];
     const char *stem = tensor_stem(roles[t->role].stem, t->expert, of_expert);

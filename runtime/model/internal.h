@@ -23,7 +23,7 @@ struct model {
     struct dev *dev; /* NULL: a model that is only planned */
     struct model_conf conf;
     struct memplan plan;
-    struct tensors base; /* every tensor of the model */
+    struct tensors base;  /* every tensor of the model */
     struct tensors added; /* what adapters add, and a classifier they train; else empty */
     struct tensors whole_base, whole_added; /* of a share: the same of the whole model */
     /* training: flat ranges */

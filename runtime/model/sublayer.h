@@ -24,7 +24,7 @@ struct sublayer {
     void *z; /* (N, C) x + f(x), where the norm is behind it: kept as what is below is */
     struct norm norm;
     struct bottleneck adapter; /* behind f */
-    bool kept; /* from forward to backward; else made again by backward */
+    bool kept;                 /* from forward to backward; else made again by backward */
     union {
         struct attention attention;
         struct ffn ffn;

@@ -32,8 +32,8 @@ static void name_part(const struct model_config *c, const struct tensor *t, cons
 {
     char stem[128];
     family_adapter(c, t->layer, t->role == TENSOR_O, stem);
-    snprintf(out, SAFETENSORS_NAME_BYTES, "%s.adapters.%.48s.%s", stem, adapter,
-        part_names[t->part]);
+    snprintf(
+        out, SAFETENSORS_NAME_BYTES, "%s.adapters.%.48s.%s", stem, adapter, part_names[t->part]);
 }
 
 /* -- writing -- */
@@ -98,8 +98,7 @@ static int head_config(const struct export *x, struct buf *out)
     return jsonw_end(&w);
 }
 
-static void describe(
-    const struct export *x, const struct tensor *t, struct safetensors_entry *out)
+static void describe(const struct export *x, const struct tensor *t, struct safetensors_entry *out)
 {
     struct family_place place;
     *out = (struct safetensors_entry){.type = DTYPE_F32,
@@ -114,8 +113,8 @@ static void describe(
     snprintf(out->name, sizeof out->name, "%s", place.name);
 }
 
-static int add_values(const struct export *x, const struct tensor *t, struct buf *file,
-    struct err *e)
+static int add_values(
+    const struct export *x, const struct tensor *t, struct buf *file, struct err *e)
 {
     mem_autofree float *values = mem_array((size_t)t->count, sizeof *values);
     if (!values)
@@ -141,8 +140,7 @@ static int write_tensors(const struct export *x, bool adapter, const char *path,
     for (int i = 0; i < all->count; i++)
         if (is_of_adapter(&all->at[i]) == adapter)
             describe(x, &all->at[i], &entry[n++]);
-    int rc =
-        safetensors_header(entry, n, (const char *const[]){"format", "pt", NULL}, 0, &file, e);
+    int rc = safetensors_header(entry, n, (const char *const[]){"format", "pt", NULL}, 0, &file, e);
     for (int i = 0; i < all->count && !rc; i++)
         if (is_of_adapter(&all->at[i]) == adapter)
             rc = add_values(x, &all->at[i], &file, e);
@@ -284,10 +282,10 @@ static int check_tensors(struct adapterhub *a, struct err *e)
         return err_set(e, ERR_DATA, "%s: no adapter \"%.48s\" of this %s model in it", a->folder,
             a->name, a->config->architecture);
     if (x->dims != 2 || x->shape[0] < 1 || x->shape[0] > SIZE_MOST)
-        return err_set(
-            e, ERR_DATA, "%s: tensor %.150s does not fit the model", a->folder, x->name);
+        return err_set(e, ERR_DATA, "%s: tensor %.150s does not fit the model", a->folder, x->name);
     a->size = x->shape[0];
     struct model_conf c = {.config = *a->config};
+    c.config.labels = 0; /* a classifier has a file of its own */
     adapterhub_serve(a, &c);
     if ((rc = bottleneck_tensors(&c, &all, e)))
         return rc;

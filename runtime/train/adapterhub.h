@@ -23,8 +23,8 @@ struct adapterhub;
 
 /* *out is NULL when the folder holds an adapter in peft's format. c: the model's, which must
    outlive what is opened. */
-int adapterhub_open(const char *folder, const struct model_config *c, struct adapterhub **out,
-    struct err *e);
+int adapterhub_open(
+    const char *folder, const struct model_config *c, struct adapterhub **out, struct err *e);
 void adapterhub_close(struct adapterhub *a); /* NULL is fine */
 /* For a model to be served with it: it must stay open until the model is loaded. NULL: without. */
 void adapterhub_serve(const struct adapterhub *a, struct model_conf *c);

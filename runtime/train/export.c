@@ -556,8 +556,7 @@ int export_model(const struct export *x, struct err *e)
 {
     output_auto struct output *o = NULL;
     int rc;
-    if ((rc = output_create(x->spec, &o, e)) ||
-        (rc = write_report(x->report, output_folder(o), e)))
+    if ((rc = output_create(x->spec, &o, e)) || (rc = write_report(x->report, output_folder(o), e)))
         return rc;
     rc = x->spec->train.method == METHOD_ADAPTER ? write_bottlenecks(x, output_folder(o), e)
                                                  : write_all(x, output_folder(o), e);

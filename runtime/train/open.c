@@ -370,8 +370,8 @@ static void say_what_is_fresh(const struct train *t)
         log_info("the classifier is fresh", LOG_I("labels", t->config.labels));
 }
 
-/* peft and AdapterHub leave a pooler as it is, and the head of masked tokens: one that was drawn would be neither
-   learnt nor in the adapter. */
+/* peft and AdapterHub leave a pooler as it is, and the head of masked tokens: one that was drawn
+   would be neither learnt nor in the adapter. */
 static int check_frozen(const struct train *t, struct err *e)
 {
     const struct model_config *has = weights_config(t->weights);

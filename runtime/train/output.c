@@ -59,7 +59,7 @@ struct output {
     const char *field;       /* of the spec that names it: "train.output" */
     char owner[OWNER_BYTES]; /* "namespace/name" of the job */
     char folder[LIMIT_PATH_BYTES], temporary[LIMIT_PATH_BYTES];
-    int mark;         /* of the temporary folder, locked */
+    int mark;           /* of the temporary folder, locked */
     bool without_model; /* a report, or an adapter alone */
 };
 
@@ -388,9 +388,8 @@ static int init(struct output *o, const struct jobspec *spec, struct err *e)
     const char *path = jobpath_of(spec, p);
     size_t n = strlen(path);
     bool adapter = spec->task == TASK_TRAIN && spec->train.method == METHOD_ADAPTER;
-    *o = (struct output){.mark = -1,
-        .field = p->field,
-        .without_model = adapter || spec->task == TASK_EVALUATE};
+    *o = (struct output){
+        .mark = -1, .field = p->field, .without_model = adapter || spec->task == TASK_EVALUATE};
     while (n > 1 && path[n - 1] == '/')
         n--;
     if (*path != '/' || n < 2)

@@ -257,8 +257,7 @@ START_TEST(test_activate)
     f.op.y = parity_space(&run, f.op.count, DTYPE_F32);
     f.dy = dy;
     op_ref_activate_back(ref,
-        &(struct op_activate){
-            .count = f.op.count, .kind = f.op.kind, .x = x, .dy = dy, .dx = dx});
+        &(struct op_activate){.count = f.op.count, .kind = f.op.kind, .x = x, .dy = dy, .dx = dx});
     check_gradient("dx", activation_loss, &f, x, dx, f.op.count);
 }
 END_TEST

@@ -252,6 +252,7 @@ START_TEST(an_adapter_behind_sublayers_is_evaluated)
     ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
     s = job(EVALUATED_CAUSAL_LM, "corpus.txt", "report");
     s.evaluate.sequence_length = TRAINING_T;
+    s.evaluate.samples = 16; /* as a training's evaluation */
     json_auto struct json *base = run_well(&s, 1, "report");
     s.evaluate.adapter = path("output/adapter");
     json_auto struct json *added = run_alike(&s, "report");
@@ -338,7 +339,7 @@ int main(void)
     return unit_run_with(&(struct unit){"evaluate", 120, training_setup, training_teardown},
         (const TTest *const[]){a_perplexity_is_the_conversions, likelihoods_are_transformers,
             accuracies_are_lm_evals, an_adapter_counts_as_if_it_were_merged,
-            an_adapter_behind_sublayers_is_evaluated,
-            what_cannot_be_measured_is_refused, other_data_of_another_rank_is_refused,
-            a_stop_leaves_nothing, the_output_follows_the_houses_rules, NULL});
+            an_adapter_behind_sublayers_is_evaluated, what_cannot_be_measured_is_refused,
+            other_data_of_another_rank_is_refused, a_stop_leaves_nothing,
+            the_output_follows_the_houses_rules, NULL});
 }

@@ -1,6 +1,6 @@
 /*
- * Goal: an adapter behind sub-layers is saved as AdapterHub's `adapters` saves it, and what is read
- * back computes the same; what cannot be computed is refused by name. Method: the golden adapters of
+ * Goal: an adapter behind sub-layers is saved as AdapterHub's `adapters` saves it, and what is
+ * read back computes the same; what cannot be computed is refused by name. Method: the golden adapters of
  * the tiny Llama, GPT-2 and BERT: names, shapes and values of the files, and their configurations;
  * logits of the engine with the folder beside the loss of the training's own pass; a folder whose
  * configuration or tensors are changed; every failure in turn.
@@ -54,8 +54,8 @@ static void save(struct subject *s, const char *model, enum adapter_kind kind, i
     s->c.adapter_activation = activation;
     trained_open(&s->t, &s->c);
     trained_set(&s->t, golden, prefix, kind == ADAPTER_HOULSBY ? 16 : 8);
-    s->spec = (struct jobspec){
-        .name = "my-job", .train = {.adapter = {kind, reduction, activation}}};
+    s->spec =
+        (struct jobspec){.name = "my-job", .train = {.adapter = {kind, reduction, activation}}};
     s->spec.model.source = "/models/base";
     const struct export x = {.model = s->t.m,
         .config = &s->c.config,
@@ -142,13 +142,16 @@ START_TEST(a_classifier_stands_beside)
     trained_read(&s.t, "classifier.weight", values, 5 * 32);
     ck_assert(w && w->bytes == sizeof values && !memcmp(w->data, values, sizeof values));
     safetensors_close(f);
+    struct adapterhub *a = NULL;
+    ck_assert_msg(!adapterhub_open(folder, &s.c.config, &a, &e) && a, "%s", e.text);
+    adapterhub_close(a);
     trained_close(&s.t);
 }
 END_TEST
 
 /* The mean of -log p over a batch of the pass and of the engine. */
-static void check_engine(const char *model, enum adapter_kind kind, int reduction,
-    enum adapter_activation activation)
+static void check_engine(
+    const char *model, enum adapter_kind kind, int reduction, enum adapter_activation activation)
 {
     struct subject s;
     struct adapterhub *a;
@@ -278,7 +281,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"adapterhub", 60, setup, done},
+    return unit_run_with(&(struct unit){"adapterhub", 120, setup, done},
         (const TTest *const[]){names_are_adapterhubs, a_classifier_stands_beside,
             the_engine_computes_what_was_trained, what_is_not_computed_is_refused,
             each_failure_is_told, NULL});
