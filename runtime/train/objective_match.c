@@ -215,7 +215,9 @@ static int match_open(struct train *t, struct err *e)
              t->validation ? 0 : t->train_samples, e)) ||
         (t->test && (rc = view_open(t, &m->test, t->test, 0, e))))
         return rc;
-    data_share(batch, train_replicas(t), 0, &first, &own); /* no rank has more */
+    int tensor = t->spec->parallelism.tensor > 1 ? t->spec->parallelism.tensor : 1;
+    int replicas = t->orders->world / tensor;
+    data_share(batch, replicas > 0 ? replicas : 1, 0, &first, &own); /* no rank has more */
     int64_t texts = larger(2 * batch, larger(m->validation.texts, m->test.texts));
     int64_t pairs = larger(batch, larger(m->validation.pairs, m->test.pairs));
     if ((rc = room(t, &m->e, texts * dim, sizeof *m->e, e)) ||

@@ -78,7 +78,7 @@ static const struct {
         "spec.parallelism.tensor: above 1 not with train.lora.dropout"},
     {jobspecs_serve, "parallelism", "{tensor: 2}",
         "spec.parallelism.tensor: above 1 only with train"},
-    {jobspecs_dpo, "parallelism", "{tensor: 5}", "spec.parallelism: tensor x pipeline must divide"},
+    {jobspecs_masked, "parallelism", "{tensor: 5}", "spec.parallelism: tensor x pipeline must divide"},
     {jobspecs_train, "parallelism.pipeline", "2",
         "spec.parallelism.pipeline: above 1 not with train.lora.dropout"},
     {jobspecs_texts, "parallelism", "{pipeline: 2}",
