@@ -543,6 +543,7 @@ START_TEST(adapters_behind_sublayers_go_on)
     cut.train.adapter.kind = ADAPTER_PFEIFFER;
     refused(&cut, EXIT_CLASS_USER, "spec.train.adapter.kind");
     cut.model.source = training_path("output");
+    cut.train.output = training_path("elsewhere");
     refused(&cut, EXIT_CLASS_DATA, "holds an adapter alone, without the model");
 }
 END_TEST
