@@ -128,6 +128,11 @@ static bool has_distill(const void *spec)
     return ((const struct jobspec *)spec)->train.distill.teacher;
 }
 
+static bool has_generate(const void *spec)
+{
+    return ((const struct jobspec *)spec)->train.generate.prompt_count;
+}
+
 static bool has_dpo(const void *spec)
 {
     return ((const struct jobspec *)spec)->train.objective == OBJECTIVE_DPO;
@@ -361,7 +366,17 @@ static const struct field spec_rows[] = {
     {ROW("train.recompute", ENUM, train.recompute, "None"), .info = recompute_names},
     {ROW("train.evaluateEverySteps", I64, train.evaluate_every_steps, "0"), RANGE(0, STEPS_MAX)},
     {PATH("train.tensorboard", train.tensorboard, field_none)},
+    {ROW("train.histogramEverySteps", I64, train.histogram_every_steps, "0"), RANGE(0, STEPS_MAX)},
+    {GROUP("train.generate", has_generate)},
+    {ROW("train.generate.everySteps", I64, train.generate.every_steps, NULL), RANGE(1, STEPS_MAX)},
+    {ROW("train.generate.prompts", STRINGS, train.generate.prompts, NULL),
+        RANGE(1, LIMIT_GENERATE_PROMPTS), COUNTED(train.generate.prompt_count),
+        .item_max = LIMIT_GENERATE_BYTES},
+    {ROW("train.generate.tokens", INT, train.generate.tokens, "32"),
+        RANGE(1, LIMIT_GENERATE_TOKENS)},
     {PATH("train.output", train.output, NULL)},
+    {ROW("train.exportedBy", STR, train.exported_by, field_none), RANGE(1, 58),
+        .format = &jobspec_job_format},
 
     {GROUP("serve", has_serve)},
     {ROW("serve.modelName", STR, serve.model_name, field_none), RANGE(1, 128),

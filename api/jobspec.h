@@ -175,7 +175,16 @@ struct jobspec_train {
        with epochs at the end of each. */
     int64_t evaluate_every_steps;
     const char *tensorboard; /* folder or NULL */
+    /* To it: how gradient and weights are spread, tensor by tensor; 0: never */
+    int64_t histogram_every_steps;
+    struct { /* texts that the model goes on with while it trains; 0 prompts: none */
+        int64_t every_steps;
+        const char *prompts[LIMIT_GENERATE_PROMPTS];
+        int prompt_count;
+        int tokens; /* that it adds, at most */
+    } generate;
     const char *output;      /* folder of the finished model, Hugging Face layout */
+    const char *exported_by; /* job that writes it there; NULL: this one */
 };
 
 struct jobspec_serve {

@@ -19,6 +19,9 @@
 #define LIMIT_RUN_CHARACTERS     200000 /* of a command, its arguments and environment together */
 #define LIMIT_LORA_TARGETS       16
 #define LIMIT_RUN_ARGS           64
+#define LIMIT_GENERATE_PROMPTS   16   /* that a model in training goes on with */
+#define LIMIT_GENERATE_BYTES     4096 /* of one */
+#define LIMIT_GENERATE_TOKENS    1024
 #define LIMIT_TRIALS             256 /* of a search */
 #define LIMIT_PARALLEL_TRIALS    64
 #define LIMIT_SEARCH_PARAMETERS  8

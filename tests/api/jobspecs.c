@@ -40,7 +40,8 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "layerDecay: 0.75, weightDecay: 0, "
     "beta1: 0.8, beta2: 0.95, epsilon: 1e-6, clipNorm: 0}, "
     "distill: {teacher: /data/z, temperature: 3, weight: 0.25}, "
-    "recompute: Selective, evaluateEverySteps: 4, tensorboard: /data/tb, output: /data/out}}}";
+    "recompute: Selective, evaluateEverySteps: 4, tensorboard: /data/tb, histogramEverySteps: 6, "
+    "generate: {everySteps: 5, prompts: [Once, ''], tokens: 9}, output: /data/out}}}";
 const char jobspecs_epochs[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
                   "train: {objective: TokenClassification, data: {train: /data/t.CoNLL, test: "
@@ -64,7 +65,7 @@ const char jobspecs_dpo[] = JOBSPECS_HEAD
     "train: {objective: DPO, method: LoRA, lora: {rank: 4, rankStabilized: "
     "false, adalora: {initialRank: 6, initialSteps: 1, finalSteps: 1, interval: 2, beta1: 0.5, "
     "beta2: 0.75, orthogonalWeight: 0.25}}, dpo: {beta: 0.25, labelSmoothing: 0.125, loss: "
-    "Sigmoid}, data: {train: /data/t.jsonl}, steps: 3, output: /data/o}}}";
+    "Sigmoid}, data: {train: /data/t.jsonl}, steps: 3, output: /data/o, exportedBy: b}}}";
 const char jobspecs_adapter[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
     "train: {method: Adapter, adapter: {kind: Pfeiffer, reductionFactor: 8, activation: GELU}, "
