@@ -287,6 +287,8 @@ static const char *not_of_shares(const struct jobspec *spec)
         {"train.lora.dora", t->lora.dora}, {"train.lora.adalora", t->lora.adalora.initial_rank},
         {"train.lora.dropout", t->lora.dropout > 0},
         {"train.lora.quantizedBase", t->lora.quantized_base != BASE_NONE},
+        {"train.histogramEverySteps", t->histogram_every_steps},
+        {"train.generate", t->generate.prompt_count},
         {"train.distill", t->distill.teacher},
         {"train.sparsity", t->sparsity.pattern != SPARSITY_NONE},
         {"train.optimizer.name Adafactor", t->optimizer.name == OPTIMIZER_ADAFACTOR},
@@ -335,6 +337,9 @@ static int check_parallelism(
         return rc;
     if (spec->parallelism.zero_stage > 1)
         return field_refuse(s, "parallelism.zeroStage", e, "only 0 and 1 so far");
+    if (spec->parallelism.zero_stage && spec->train.histogram_every_steps)
+        return field_refuse(s, "parallelism.zeroStage", e,
+            "not with train.histogramEverySteps: no rank has the whole gradient");
     if (spec->task != TASK_TRAIN && (spec->parallelism.data || spec->parallelism.zero_stage))
         return field_refuse(s, "parallelism", e, "data and zeroStage are only allowed with train");
     return 0;

@@ -255,20 +255,26 @@ static void rows_backward(const struct batch *s, const struct head *w, const str
             .y_type = s->t);
 }
 
+/* logits (n, V) of h (n, C) */
+static struct gemm product_of(const struct batch *s, const struct head *w, int64_t n)
+{
+    return (struct gemm){.n = n,
+        .in = s->config->dim,
+        .out = width(s->config),
+        .bias = w->bias,
+        .ldx = s->config->dim,
+        .ldy = w->columns,
+        .t = s->t,
+        .y_type = DTYPE_F32,
+        .scale = 1};
+}
+
 /* Logits, losses and gradients of n rows h (n, C); dh (n, C). */
 static void rows_loss(const struct batch *s, const struct head *w, int64_t n, const void *h,
     void *dh, const int32_t *targets, float *loss, const struct scaling *scaling)
 {
     const struct model_config *c = s->config;
-    struct gemm g = {.n = n,
-        .in = c->dim,
-        .out = width(c),
-        .bias = w->bias,
-        .ldx = c->dim,
-        .ldy = w->columns,
-        .t = s->t,
-        .y_type = DTYPE_F32,
-        .scale = 1};
+    const struct gemm g = product_of(s, w, n);
     rows_forward(s, w, &g, h); /* (n, C) -> (n, V) */
     if (c->several)
         several_xent(s, w, n, targets, loss, scaling->all, scaling->backward);
@@ -379,6 +385,12 @@ void head_backward(const struct batch *s, const struct head *w, const int32_t *t
 {
     chunks_loss(
         s, w, s->n, s->h, s->dh, targets, loss, (struct scaling){.each = scales, .backward = true});
+}
+
+void head_next(const struct batch *s, const struct head *w, int64_t row)
+{
+    const struct gemm g = product_of(s, w, 1);
+    rows_forward(s, w, &g, at_element(s->h, row * s->config->dim, s->t));
 }
 
 void head_logits(const struct batch *s, const struct head *w, int64_t row, int64_t n)

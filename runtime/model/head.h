@@ -62,6 +62,8 @@ void head_loss(const struct batch *s, const struct head *w, const int32_t *targe
 /* The same with backward, of a vocabulary, each sequence's times its own: scales (B), host. */
 void head_backward(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
     const float *scales);
+/* logits (1, V) of one row of s->h, of a vocabulary. Training. */
+void head_next(const struct batch *s, const struct head *w, int64_t row);
 /* logits (n, V) of the rows of s->h from `row` on; n <= R. Serving. */
 void head_logits(const struct batch *s, const struct head *w, int64_t row, int64_t n);
 

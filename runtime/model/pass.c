@@ -619,6 +619,25 @@ void pass_backward(struct pass *p, const float *scales)
     net_backward(s, p->nets, pass_tell_ready, p);
 }
 
+int pass_next(struct pass *p, const int32_t *ids, int64_t n, float *logits, struct err *e)
+{
+    const struct model_config *c = p->batch.config;
+    const struct pass_input in = {.ids = ids};
+    struct batch s = batch_of(p, 1, &in, false);
+    assert(n >= 1 && n <= s.tokens && !c->labels && !c->masked && !p->model->conf.headless);
+    int rc = upload_input(p, &s, &in, e);
+    if (rc)
+        return rc;
+    if (c->experts) {
+        dev_zero(p->dev, p->balance, 4);
+        dev_zero(p->dev, p->expert_count, (size_t)c->experts * 4);
+    }
+    net_forward(&s, p->nets);
+    head_next(&s, &p->nets->head, n - 1);
+    dev_download(p->dev, logits, p->nets->head.logits, (size_t)c->vocab * 4);
+    return dev_sync(p->dev, e);
+}
+
 /* -- means of hidden states, on the host: what becomes of them is known only when all are -- */
 
 static int64_t length_of(const struct pass *p, const struct pass_input *in, int64_t i)

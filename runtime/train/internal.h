@@ -1,8 +1,8 @@
 /*
  * train/internal: one rank's training, as the files of this folder share it: train.c is the loop,
  * open.c makes and unmakes it all, corpus.c has the text tokenised once for all ranks, gradient.c
- * computes and reduces a step's gradient, evaluate.c looks at what is held out, save.c and tell.c
- * are what their names say. What is learnt, and what else that needs, is objective_*.c's. Nobody
+ * computes and reduces a step's gradient, evaluate.c looks at what is held out, save.c, tell.c and
+ * generate.c are what their names say, spread.c tells of gradients. What is learnt, and what else that needs, is objective_*.c's. Nobody
  * else includes it.
  */
 #ifndef RUNTIME_TRAIN_INTERNAL_H
@@ -101,6 +101,8 @@ struct train {
     int64_t saved_step, saved_ms;
     struct save_file *files; /* (world): what each rank wrote, while saving */
     struct tensorboard *board;
+    struct spread *spread;     /* rank 0's, of histograms; or NULL */
+    struct generate *generate; /* rank 0's, of prompts; or NULL */
     struct buf line;        /* of the sample log, or of the metrics */
     int log_fd, metrics_fd; /* metrics: rank 0's, else -1 */
 };
@@ -224,6 +226,13 @@ int train_tell_figure(
 int train_log_metrics(struct train *t, const struct door_field *fields, struct err *e);
 int train_tell(
     struct train *t, enum wire_type type, const struct door_field *fields, struct err *e);
+/* Rank 0's, of the step that is over, if they are due: histograms, where its gradient was finite;
+   and what the model says. */
+int train_open_spread(struct train *t, struct err *e);
+int train_tell_spread(struct train *t, struct err *e);
+int train_open_generate(struct train *t, struct err *e);
+void train_close_generate(struct train *t);
+int train_generate(struct train *t, struct err *e);
 /* Every rank's: a line of the samples that a step consumed, when its update has been made. */
 int train_log_samples(struct train *t, int64_t step, struct err *e);
 

@@ -181,8 +181,8 @@ static int open_corpus(struct train *t, struct err *e)
     const struct objective_loop *loop = t->objective->loop;
     int rc;
     if ((rc = check_objective(t, e)) || (rc = tok_open(t->weights, &t->tok, e)) ||
-        (rc = open_teacher(t, e)) || (rc = shape_head(t, e)) || (rc = open_files(t, e)) ||
-        (rc = share_out(t, e)) || (rc = check_schedule(t, e)))
+        (rc = open_teacher(t, e)) || (rc = shape_head(t, e)) || (rc = train_open_generate(t, e)) ||
+        (rc = open_files(t, e)) || (rc = share_out(t, e)) || (rc = check_schedule(t, e)))
         return rc;
     return loop->open_fn ? loop->open_fn(t, e) : 0;
 }
@@ -525,7 +525,9 @@ static int open_logs(struct train *t, struct err *e)
         return rc;
     rc = tensorboard_create(t->spec->train.tensorboard, t->orders->incarnation,
         t->state.step ? t->state.step + 1 : 0, &t->board, e);
-    return rc || t->state.step ? rc : tell_numbers(t, e);
+    if (rc || (rc = train_open_spread(t, e)))
+        return rc;
+    return t->state.step ? 0 : tell_numbers(t, e);
 }
 
 static int tell_loaded(struct train *t, struct err *e)
@@ -564,6 +566,8 @@ int train_open(struct train *t, struct err *e)
 void train_close(struct train *t)
 {
     tensorboard_close(t->board);
+    mem_free(t->spread);
+    train_close_generate(t);
     io_close(t->log_fd);
     io_close(t->metrics_fd);
     buf_done(&t->line);

@@ -397,7 +397,8 @@ static int init(struct output *o, const struct jobspec *spec, struct err *e)
     if (n >= sizeof o->folder)
         return err_set(e, ERR_USER, "%.100s...: path too long", path);
     snprintf(o->folder, sizeof o->folder, "%.*s", (int)n, path);
-    snprintf(o->owner, sizeof o->owner, "%s/%s", spec->namespace_, spec->name);
+    const char *writer = spec->task == TASK_TRAIN ? spec->train.exported_by : NULL;
+    snprintf(o->owner, sizeof o->owner, "%s/%s", spec->namespace_, writer ? writer : spec->name);
     return 0;
 }
 

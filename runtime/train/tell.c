@@ -72,6 +72,7 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
         (s->busiest_expert > 0 &&
             (rc = train_tell_metric(t, "expert_load/busiest", s->busiest_expert, e))) ||
         (loop->sums > 1 && (rc = loop->tell_fn(t, "train", s->means, e))) ||
+        (!isnan(s->grad_norm) && (rc = train_tell_spread(t, e))) || (rc = train_generate(t, e)) ||
         (rc = train_log_metrics(t,
              (struct door_field[]){{"step", (double)t->state.step, NULL}, {"loss", s->loss, NULL},
                  {"learningRate", rate, NULL}, {"gradientNorm", s->grad_norm, NULL},

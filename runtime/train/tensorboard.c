@@ -1,5 +1,5 @@
 /*
- * tensorboard: the fields of tensorflow's Event that a scalar and a restart need, encoded by hand.
+ * tensorboard: the fields of tensorflow's Event that values and a restart need, encoded by hand.
  * Records gather in a buffer and go out whole, so a reader never sees half of one but at a crash,
  * which the format allows at the end of a file. A restart is a SessionLog of status START: readers
  * then drop what they have of its step and later ones. Called by train.c on rank 0 at step
@@ -19,6 +19,7 @@
 
 #define PENDING_LIMIT (1 << 20) /* bytes; written out at half of it */
 #define EVENT_LIMIT   4096
+#define VALUE_LIMIT   (256 << 10) /* of a histogram or a text */
 #define SECOND_MAX    9999999999 /* ten digits sort as numbers do */
 
 /* Protobuf tags: field number << 3 | wire type (0 varint, 1 fixed 64, 2 bytes, 5 fixed 32). */
@@ -31,6 +32,7 @@ enum {
     SUMMARY_VALUE = 1 << 3 | 2,
     VALUE_TAG = 1 << 3 | 2,
     VALUE_SIMPLE_VALUE = 2 << 3 | 5,
+    VALUE_HISTOGRAM = 5 << 3 | 2,
     VALUE_TENSOR = 8 << 3 | 2,
     VALUE_METADATA = 9 << 3 | 2,
     METADATA_PLUGIN = 1 << 3 | 2,
@@ -41,6 +43,17 @@ enum {
     ENTRY_KEY = 1 << 3 | 2,
     ENTRY_VALUE = 2 << 3 | 2,
     STRUCT_NUMBER = 2 << 3 | 1,
+    HISTOGRAM_MIN = 1 << 3 | 1,
+    HISTOGRAM_MAX = 2 << 3 | 1,
+    HISTOGRAM_COUNT = 3 << 3 | 1,
+    HISTOGRAM_SUM = 4 << 3 | 1,
+    HISTOGRAM_SQUARES = 5 << 3 | 1,
+    HISTOGRAM_BOUNDS = 6 << 3 | 2,
+    HISTOGRAM_COUNTS = 7 << 3 | 2,
+    TENSOR_TYPE = 1 << 3 | 0,
+    TENSOR_SHAPE = 2 << 3 | 2,
+    TENSOR_STRINGS = 8 << 3 | 2,
+    TYPE_STRING = 7,
     SESSION_STATUS = 1 << 3 | 0,
     SESSION_START = 1,
 };
@@ -179,26 +192,84 @@ int tensorboard_create(const char *folder, int64_t incarnation, int64_t first_st
     return 0;
 }
 
-int tensorboard_scalar(
-    struct tensorboard *t, const char *tag, int64_t step, double value, struct err *e)
-{
-    float simple = (float)value;
-    buf_auto struct buf inner, summary, event;
-    buf_init(&inner, EVENT_LIMIT);
-    buf_init(&summary, EVENT_LIMIT);
-    buf_init(&event, EVENT_LIMIT);
+/* -- values -- */
 
-    put_bytes(&inner, VALUE_TAG, tag, strlen(tag));
-    put_varint(&inner, VALUE_SIMPLE_VALUE);
-    buf_add(&inner, &simple, sizeof simple);
-    put_bytes(&summary, SUMMARY_VALUE, buf_cstr(&inner), inner.len);
+static int put_value(struct tensorboard *t, int64_t step, const struct buf *value, struct err *e)
+{
+    buf_auto struct buf summary, event;
+    buf_init(&summary, VALUE_LIMIT);
+    buf_init(&event, VALUE_LIMIT);
+    put_bytes(&summary, SUMMARY_VALUE, buf_cstr(value), value->len);
     put_time(&event);
     put_varint(&event, EVENT_STEP);
     put_varint(&event, (uint64_t)step);
     put_bytes(&event, EVENT_SUMMARY, buf_cstr(&summary), summary.len);
-    if (!buf_ok(&inner) || !buf_ok(&summary))
+    if (!buf_ok(value) || !buf_ok(&summary))
         return err_set(e, ERR_MEMORY, "no memory for a TensorBoard event");
     return put_record(t, &event, e);
+}
+
+int tensorboard_scalar(
+    struct tensorboard *t, const char *tag, int64_t step, double value, struct err *e)
+{
+    float simple = (float)value;
+    buf_auto struct buf inner;
+    buf_init(&inner, EVENT_LIMIT);
+    put_bytes(&inner, VALUE_TAG, tag, strlen(tag));
+    put_varint(&inner, VALUE_SIMPLE_VALUE);
+    buf_add(&inner, &simple, sizeof simple);
+    return put_value(t, step, &inner, e);
+}
+
+static void put_double(struct buf *b, int tag, double v)
+{
+    put_varint(b, (uint64_t)tag);
+    buf_add(b, &v, sizeof v);
+}
+
+int tensorboard_histogram(
+    struct tensorboard *t, const char *tag, int64_t step, const struct histogram *h, struct err *e)
+{
+    double bounds[HISTOGRAM_BUCKETS], counts[HISTOGRAM_BUCKETS];
+    int n = histogram_buckets(h, bounds, counts);
+    buf_auto struct buf inner, value;
+    buf_init(&inner, VALUE_LIMIT);
+    buf_init(&value, VALUE_LIMIT);
+    put_double(&inner, HISTOGRAM_MIN, h->min);
+    put_double(&inner, HISTOGRAM_MAX, h->max);
+    put_double(&inner, HISTOGRAM_COUNT, (double)h->count);
+    put_double(&inner, HISTOGRAM_SUM, h->sum);
+    put_double(&inner, HISTOGRAM_SQUARES, h->squares);
+    put_bytes(&inner, HISTOGRAM_BOUNDS, bounds, (size_t)n * sizeof *bounds);
+    put_bytes(&inner, HISTOGRAM_COUNTS, counts, (size_t)n * sizeof *counts);
+    put_bytes(&value, VALUE_TAG, tag, strlen(tag));
+    put_bytes(&value, VALUE_HISTOGRAM, buf_cstr(&inner), inner.len);
+    if (!buf_ok(&inner))
+        return err_set(e, ERR_MEMORY, "no memory for a TensorBoard event");
+    return put_value(t, step, &value, e);
+}
+
+/* A tensor of one string. */
+int tensorboard_text(
+    struct tensorboard *t, const char *tag, int64_t step, const char *text, struct err *e)
+{
+    static const char plugin[] = "\x0a\x04text"; /* its name */
+    static const uint8_t one[] = {0x12, 2, 0x08, 1};
+    buf_auto struct buf inner, metadata, value;
+    buf_init(&inner, VALUE_LIMIT);
+    buf_init(&metadata, EVENT_LIMIT);
+    buf_init(&value, VALUE_LIMIT);
+    put_varint(&inner, TENSOR_TYPE);
+    put_varint(&inner, TYPE_STRING);
+    put_bytes(&inner, TENSOR_SHAPE, one, sizeof one);
+    put_bytes(&inner, TENSOR_STRINGS, text, strlen(text));
+    put_bytes(&metadata, METADATA_PLUGIN, plugin, sizeof plugin - 1);
+    put_bytes(&value, VALUE_TAG, tag, strlen(tag));
+    put_bytes(&value, VALUE_TENSOR, buf_cstr(&inner), inner.len);
+    put_bytes(&value, VALUE_METADATA, buf_cstr(&metadata), metadata.len);
+    if (!buf_ok(&inner) || !buf_ok(&metadata))
+        return err_set(e, ERR_MEMORY, "no memory for a TensorBoard event");
+    return put_value(t, step, &value, e);
 }
 
 struct nest { /* messages within messages; whole: none has failed */
@@ -240,21 +311,16 @@ int tensorboard_numbers(
     struct tensorboard *t, const struct tensorboard_number *numbers, int count, struct err *e)
 {
     struct nest m = {.whole = true};
-    buf_auto struct buf value, summary, event;
+    buf_auto struct buf value;
     buf_init(&m.inner, EVENT_LIMIT);
     buf_init(&m.entry, EVENT_LIMIT);
     buf_init(&m.session, EVENT_LIMIT);
     buf_init(&value, EVENT_LIMIT);
-    buf_init(&summary, EVENT_LIMIT);
-    buf_init(&event, EVENT_LIMIT);
     put_numbers(&m, &value, numbers, count);
-    put_message(&m, &summary, SUMMARY_VALUE, &value);
-    put_time(&event);
-    put_message(&m, &event, EVENT_SUMMARY, &summary);
     buf_done(&m.inner);
     buf_done(&m.entry);
     buf_done(&m.session);
-    return m.whole ? put_record(t, &event, e)
+    return m.whole ? put_value(t, 0, &value, e)
                    : err_set(e, ERR_MEMORY, "no memory for a TensorBoard event");
 }
 

@@ -194,12 +194,17 @@ static int account(struct train *t, struct step *s, struct err *e)
     return train_tell_step(t, s, e);
 }
 
+static int64_t next_of(int64_t step, int64_t every, int64_t never)
+{
+    return every ? (step / every + 1) * every : never;
+}
+
 /* The next step after which one evaluates; the last one is finish's affair. */
 static int64_t next_evaluation(const struct train *t)
 {
     int64_t every = t->spec->train.evaluate_every_steps;
     if (every)
-        return (t->state.step / every + 1) * every;
+        return next_of(t->state.step, every, 0);
     int64_t end = t->steps;
     if (objective_reports(t->objective) && !t->spec->train.steps)
         (void)next_epoch(t, t->state.step, &end);
@@ -210,13 +215,16 @@ static int64_t next_evaluation(const struct train *t)
    ends the run. */
 static int64_t last_ahead(const struct train *t)
 {
-    int64_t save_every = t->spec->checkpoint.every_steps;
-    int64_t last = t->state.step + (t->runs_ahead && t->ahead > 1 ? t->ahead : 1);
-    int64_t save = save_every ? (t->state.step / save_every + 1) * save_every : last;
-    int64_t evaluation = next_evaluation(t);
-    last = save < last ? save : last;
-    last = evaluation < last ? evaluation : last;
-    return last < t->steps ? last : t->steps;
+    const struct jobspec_train *s = &t->spec->train;
+    int64_t step = t->state.step;
+    int64_t last = step + (t->runs_ahead && t->ahead > 1 ? t->ahead : 1);
+    const int64_t due[] = {t->steps, next_evaluation(t),
+        next_of(step, t->spec->checkpoint.every_steps, last),
+        next_of(step, s->histogram_every_steps, last),
+        next_of(step, s->generate.every_steps, last)};
+    for (size_t i = 0; i < sizeof due / sizeof *due; i++)
+        last = due[i] < last ? due[i] : last;
+    return last;
 }
 
 /* Enqueues a run of steps, waits for the device and accounts for each. */
@@ -267,6 +275,8 @@ static int run_steps(struct train *t, struct err *e)
 static int write_output(struct train *t, const struct export *x, struct err *e)
 {
     bool shared = t->tensor || t->pipeline;
+    if (t->spec->train.exported_by)
+        return 0;
     if (!train_leads(t))
         return shared ? shares_answer(t->model, e) : 0;
     int rc = export_model(x, e);

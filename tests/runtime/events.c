@@ -8,6 +8,7 @@
 
 #include <check.h>
 #include <dirent.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,6 +40,44 @@ static uint64_t varint(const uint8_t **p)
     }
 }
 
+static void decode_histogram(const uint8_t *p, const uint8_t *end, struct event *e)
+{
+    double *const numbers[] = {&e->histogram.min, &e->histogram.max, &e->histogram.count,
+        &e->histogram.sum, &e->histogram.squares};
+    double last = -INFINITY, bound, count;
+    for (size_t i = 0; i < 5; i++, p += 8) {
+        ck_assert_uint_eq(varint(&p), (i + 1) << 3 | 1);
+        memcpy(numbers[i], p, 8);
+    }
+    ck_assert_uint_eq(varint(&p), 6 << 3 | 2);
+    uint64_t size = varint(&p);
+    const uint8_t *counts = p + size;
+    ck_assert_uint_eq(varint(&counts), 7 << 3 | 2);
+    ck_assert_uint_eq(varint(&counts), size);
+    ck_assert_ptr_eq(counts + size, end);
+    for (uint64_t i = 0; i < size; i += 8) {
+        memcpy(&bound, p + i, 8);
+        memcpy(&count, counts + i, 8);
+        ck_assert_double_gt(bound, last);
+        last = bound;
+        e->histogram.counted += count;
+        e->histogram.bounds++;
+    }
+}
+
+/* Of a tensor of one string: its type, its shape, the string. */
+static void decode_text(const uint8_t *p, size_t n, struct event *e)
+{
+    static const uint8_t head[] = {0x08, 7, 0x12, 4, 0x12, 2, 0x08, 1, 0x42};
+    const uint8_t *end = p + n;
+    if (n < sizeof head || memcmp(p, head, sizeof head) != 0)
+        return;
+    p += sizeof head;
+    uint64_t size = varint(&p);
+    ck_assert_ptr_eq(p + size, end);
+    memcpy(e->text, p, size < sizeof e->text ? size : sizeof e->text - 1);
+}
+
 /* Fields of Event, Summary and Value clash in their numbers only, so depth tells them apart. */
 static void decode(const uint8_t *p, const uint8_t *end, int depth, struct event *e)
 {
@@ -66,6 +105,10 @@ static void decode(const uint8_t *p, const uint8_t *end, int depth, struct event
                 memcpy(e->version, p, n);
             else if (depth == 2 && tag >> 3 == 1)
                 memcpy(e->tag, p, n);
+            else if (depth == 2 && tag >> 3 == 5)
+                decode_histogram(p, p + n, e);
+            else if (depth == 2 && tag >> 3 == 8)
+                decode_text(p, n, e);
             else if (depth != 2) /* else of another plugin's value, whose tag is enough */
                 decode(p, p + n, depth + 1, e);
             p += n;

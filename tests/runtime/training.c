@@ -117,6 +117,17 @@ void training_lora(struct jobspec *s)
     s->train.lora.targets[1] = "down_proj";
 }
 
+const char *training_mixture(void)
+{
+    static const char config[] =
+        "{\"model_type\":\"qwen3_moe\",\"vocab_size\":256,\"hidden_size\":32,"
+        "\"num_hidden_layers\":2,\"num_attention_heads\":2,\"num_key_value_heads\":1,"
+        "\"head_dim\":16,\"intermediate_size\":64,\"moe_intermediate_size\":32,\"num_experts\":6,"
+        "\"num_experts_per_tok\":2,\"norm_topk_prob\":true,\"router_aux_loss_coef\":0.01}";
+    golden_write(training_path("mixture.json"), config, sizeof config - 1);
+    return arena_strdup(strings, training_path("mixture.json"));
+}
+
 /* -- ranks -- */
 
 struct world {

@@ -28,6 +28,9 @@ struct jobspec training_job(const char *run);
 /* Adapters of rank 4 on q_proj and down_proj, in place of full training. */
 void training_lora(struct jobspec *s);
 
+/* A config.json of a mixture of six experts, two a token, for random weights. */
+const char *training_mixture(void);
+
 struct outcome {                     /* of a whole world, from rank 0's frames */
     double loss[TRAINING_STEPS + 1]; /* by step; 0 where no step was reported */
     int first, last;                 /* steps reported */

@@ -131,6 +131,42 @@ START_TEST(numbers_are_those_of_hparams)
 }
 END_TEST
 
+/* As torch's writer encodes the same: HistogramProto with packed lists; a string tensor of "text". */
+START_TEST(histograms_and_texts_read_back)
+{
+    static const float x[] = {-1, 0.5f, 0.5f, 0.625f, 3};
+    static const char plugin[] = "\x4a\x08\x0a\x06\x0a\x04text";
+    static struct histogram h;
+    static struct event events[10];
+    char folder[64], path[400];
+    struct tensorboard *t = NULL;
+    struct err e = {0};
+    struct io_map m;
+    golden_folder(folder);
+    histogram_clear(&h);
+    histogram_add(&h, x, 5);
+    ck_assert_msg(!tensorboard_create(folder, 1, 0, &t, &e), "%s", e.text);
+    ck_assert(!tensorboard_histogram(t, "gradients/a", 7, &h, &e));
+    ck_assert(!tensorboard_text(t, "generated/0", 8, "In the beginning", &e));
+    tensorboard_close(t);
+    only_file(folder, path);
+    ck_assert_int_eq(events_read(path, events, 10), 4);
+    ck_assert_str_eq(events[2].tag, "gradients/a");
+    ck_assert_uint_eq(events[2].step, 7);
+    ck_assert(events[2].histogram.min == -1 && events[2].histogram.max == 3);
+    ck_assert(events[2].histogram.count == 5 && events[2].histogram.counted == 5);
+    ck_assert(events[2].histogram.sum == 3.625 && events[2].histogram.squares == 10.890625);
+    ck_assert_int_eq(events[2].histogram.bounds, 6);
+    ck_assert_str_eq(events[3].tag, "generated/0");
+    ck_assert_uint_eq(events[3].step, 8);
+    ck_assert_str_eq(events[3].text, "In the beginning");
+    ck_assert(!io_map(path, &m, &e));
+    ck_assert_ptr_nonnull(memmem(m.data, m.size, plugin, sizeof plugin - 1));
+    io_unmap(&m);
+    golden_remove(folder);
+}
+END_TEST
+
 static int write_one(void *user)
 {
     struct tensorboard *t = NULL;
@@ -138,6 +174,9 @@ static int write_one(void *user)
     int rc = tensorboard_create(user, 1, 0, &t, &e);
     if (!rc)
         rc = tensorboard_numbers(t, &(struct tensorboard_number){"optimizer.beta1", 0.5}, 1, &e);
+    static struct histogram h = {.counts = {[7] = 1}, .count = 1};
+    if (!rc && !(rc = tensorboard_histogram(t, "gradients/a", 1, &h, &e)))
+        rc = tensorboard_text(t, "generated/0", 1, "x", &e);
     if (!rc && !(rc = tensorboard_scalar(t, "loss", 1, 2, &e)))
         rc = tensorboard_sync(t, &e);
     tensorboard_close(t);
@@ -155,4 +194,4 @@ START_TEST(failed_calls_are_reported)
 END_TEST
 
 UNIT_MAIN("tensorboard", scalars_read_back, a_restart_goes_on_without_gap_or_double,
-    numbers_are_those_of_hparams, failed_calls_are_reported)
+    numbers_are_those_of_hparams, histograms_and_texts_read_back, failed_calls_are_reported)

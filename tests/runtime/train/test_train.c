@@ -197,18 +197,10 @@ END_TEST
    how the batch is spread; and the folder at the end is one. */
 static struct jobspec mixture_job(const char *run)
 {
-    static const char config[] =
-        "{\"model_type\":\"qwen3_moe\",\"vocab_size\":256,\"hidden_size\":32,"
-        "\"num_hidden_layers\":2,\"num_attention_heads\":2,\"num_key_value_heads\":1,"
-        "\"head_dim\":16,\"intermediate_size\":64,\"moe_intermediate_size\":32,\"num_experts\":6,"
-        "\"num_experts_per_tok\":2,\"norm_topk_prob\":true,\"router_aux_loss_coef\":0.01}";
-    static char path[256];
     struct jobspec s = training_job(run);
 
-    snprintf(path, sizeof path, "%s", training_path("mixture.json"));
-    golden_write(path, config, sizeof config - 1);
     s.model.init = INIT_RANDOM;
-    s.model.config = path;
+    s.model.config = training_mixture();
     return s;
 }
 
