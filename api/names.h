@@ -64,6 +64,7 @@
 #define NAME_REASON_RUNNING        "Running"
 #define NAME_REASON_SEARCHING      "Searching"
 #define NAME_REASON_TRIALS_FAILED  "TrialsFailed"
+#define NAME_REASON_NOT_WRITTEN    "ModelNotWritten"
 #define NAME_REASON_TRIAL_STARTED  "TrialStarted"
 #define NAME_REASON_TRIAL_DELETED  "TrialDeleted"
 #define NAME_REASON_COMPLETED      "Completed"

@@ -271,7 +271,7 @@ static int trials_that_count(const struct jobspec *s, const struct search *x)
 
 static void sum_up(const struct jobspec *s, struct search *x)
 {
-    x->best = -1;
+    x->best = x->model = -1;
     int waiting = 0;
     for (int i = 0; i < x->count; i++) {
         const struct search_run *r = &x->runs[i];
@@ -286,6 +286,22 @@ static void sum_up(const struct jobspec *s, struct search *x)
     int free_slots = s->search.parallel_trials - x->running;
     x->over = !waiting && !x->running;
     x->slots = free_slots < 0 ? 0 : free_slots < waiting ? free_slots : waiting;
+}
+
+/* Of a search whose trials are over. */
+static void add_model(struct search *x, search_look_fn *look, void *user)
+{
+    double ignored;
+    if (!x->over || x->best < 0)
+        return;
+    assert(x->count < SEARCH_RUNS);
+    x->model = x->count++;
+    struct search_run *r = &x->runs[x->model];
+    *r = x->runs[x->best];
+    r->writes = true;
+    r->state = look(user, SEARCH_MODEL, SEARCH_MODEL, &ignored);
+    x->over = has_ended(r);
+    x->slots = r->state == TRIAL_WAITING;
 }
 
 void search_decide(const struct jobspec *s, search_look_fn *look, void *user, struct search *out)
@@ -305,6 +321,7 @@ void search_decide(const struct jobspec *s, search_look_fn *look, void *user, st
     if (s->search.early_stop_trials && rungs == 1)
         x->count = x->total = trials_that_count(s, x);
     sum_up(s, x);
+    add_model(x, look, user);
 }
 
 /* -- the job of a run -- */
@@ -316,35 +333,35 @@ static void folder_name(int trial, int rung, char out[FOLDER_BYTES])
 
 void search_name(const struct jobspec *s, int trial, int rung, char out[SEARCH_NAME_BYTES])
 {
-    char tail[FOLDER_BYTES];
-    folder_name(trial, rung, tail);
+    char tail[FOLDER_BYTES] = "best";
+    if (trial != SEARCH_MODEL)
+        folder_name(trial, rung, tail);
     snprintf(out, SEARCH_NAME_BYTES, "%.*s-%s", SEARCH_JOB_NAME, s->name, tail);
 }
 
-/* A trial has one checkpoint, from which it goes on in the next rung; an output belongs to one
- * job. */
-static int set_paths(const struct jobspec *s, int trial, int rung, struct arena *a,
+/* A trial has one checkpoint, from which it goes on in the next rung, and at last to be written. */
+static int set_paths(const struct jobspec *s, const struct search_run *r, struct arena *a,
     struct jobspec *out, struct err *e)
 {
-    char of_trial[FOLDER_BYTES], of_run[FOLDER_BYTES];
-    folder_name(trial, 0, of_trial);
-    folder_name(trial, rung, of_run);
-    out->checkpoint.path = arena_printf(a, "%s/%s", s->checkpoint.path, of_trial);
-    out->train.output = arena_printf(a, "%s/%s", s->train.output, of_run);
+    char folder[FOLDER_BYTES], writer[SEARCH_NAME_BYTES];
+    folder_name(r->trial, 0, folder);
+    search_name(s, SEARCH_MODEL, SEARCH_MODEL, writer);
+    out->checkpoint.path = arena_printf(a, "%s/%s", s->checkpoint.path, folder);
     if (s->train.tensorboard)
-        out->train.tensorboard = arena_printf(a, "%s/%s", s->train.tensorboard, of_trial);
-    bool whole = out->checkpoint.path && out->train.output &&
+        out->train.tensorboard = arena_printf(a, "%s/%s", s->train.tensorboard, folder);
+    out->train.exported_by = r->writes ? NULL : arena_strdup(a, writer);
+    bool whole = out->checkpoint.path && (r->writes || out->train.exported_by) &&
         (!s->train.tensorboard || out->train.tensorboard);
     return whole ? 0 : err_set(e, ERR_MEMORY, "no memory for a trial");
 }
 
-int search_job(const struct jobspec *s, int trial, int rung, struct arena *a, struct jobspec *out,
-    struct err *e)
+int search_job(const struct jobspec *s, const struct search_run *r, struct arena *a,
+    struct jobspec *out, struct err *e)
 {
     char name[SEARCH_NAME_BYTES];
     struct jobspec child = *s;
-    search_name(s, trial, rung, name);
-    search_set(s, trial, rung, &child);
+    search_name(s, r->writes ? SEARCH_MODEL : r->trial, r->rung, name);
+    search_set(s, r->trial, r->rung, &child);
     child.search = (struct jobspec_search){.parameter_count = 0};
     child.name = arena_strdup(a, name);
     child.uid = "";
@@ -355,7 +372,7 @@ int search_job(const struct jobspec *s, int trial, int rung, struct arena *a, st
     child.ttl_seconds_after_finished = -1;
     if (!child.name)
         return err_set(e, ERR_MEMORY, "no memory for a trial");
-    int rc = set_paths(s, trial, rung, a, &child, e);
+    int rc = set_paths(s, r, a, &child, e);
     if (!rc)
         *out = child;
     return rc;
@@ -458,9 +475,9 @@ static int check_search(
 int search_check(const struct field_source *f, const struct jobspec *s, const struct json *body,
     search_rule_fn *rule_fn, struct err *e)
 {
-    const char *const folders[] = {s->checkpoint.path, s->train.output, s->train.tensorboard};
+    const char *const folders[] = {s->checkpoint.path, s->train.tensorboard};
     int rc = check_search(f, s, body, e);
-    for (int i = 0; i < 3 && !rc; i++)
+    for (int i = 0; i < 2 && !rc; i++)
         if (folders[i] && strlen(folders[i]) + FOLDER_BYTES > LIMIT_PATH_BYTES)
             rc = field_refuse(
                 f, "search", e, "%.60s...: too long for a folder below it", folders[i]);

@@ -5,7 +5,9 @@
  * A run is a trial at a rung. Random and Grid have one rung; SuccessiveHalving trains all trials to
  * search.halving.minSteps, the best of them (one of `factor`) to `factor` times as many, and so on;
  * the last rung has train.steps. A rung begins when the one before is over, so what is promoted
- * never depends on which trial was faster. A promoted trial goes on from its own checkpoint.
+ * never depends on which trial was faster. A promoted trial goes on from its own checkpoint. When
+ * all are over the best of them is gone on with once more, from its last checkpoint: that run has
+ * no step to take and writes the model into the search's output, as every training does at its end.
  * Parameters depend on the spec and the trial's number alone. Nothing here keeps state: whoever
  * runs the trials says what has become of each (search_look_fn).
  */
@@ -25,19 +27,25 @@ struct search_run {
     int trial, rung;
     enum trial_state state;
     double value; /* of the metric, once it has succeeded; else NaN */
+    bool writes;  /* the model of the trial's run at that rung, which is over */
 };
 
 struct search {
-    struct search_run runs[SEARCH_RUNS]; /* of the rungs that have begun, by rung, then trial */
+    /* Of the rungs that have begun, by rung, then trial; then, once they are over, the one that
+       writes. */
+    struct search_run runs[SEARCH_RUNS];
     int count;
     int total; /* runs of all rungs, had none failed */
-    int running, succeeded, failed;
+    int running, succeeded, failed; /* of trials */
     int slots; /* how many waiting runs may begin now, the first ones in order */
     bool over; /* nothing is left to run */
     int best;  /* of runs, among those of the highest rung; -1: none has succeeded */
+    int model; /* of runs, the one that writes; -1: it is not its turn yet, or never will be */
 };
 
-/* What has become of a run; *value: of the metric, NaN when there is none. */
+/* What has become of a run; *value: of the metric, NaN when there is none. Trial and rung
+ * SEARCH_MODEL: of the one that writes. */
+#define SEARCH_MODEL (-1)
 typedef enum trial_state search_look_fn(void *user, int trial, int rung, double *value);
 
 /* For the tables of api/jobspec. */
@@ -50,12 +58,14 @@ int search_rungs(const struct jobspec *s);
 int64_t search_steps(const struct jobspec *s, int rung); /* to train to; 0: epochs */
 void search_decide(const struct jobspec *s, search_look_fn *look, void *user, struct search *out);
 
-/* "<job>-t<trial>", and of a rung above the first one "-r<rung>" behind it. */
+/* "<job>-t<trial>", and of a rung above the first one "-r<rung>" behind it; "<job>-best" of trial
+ * SEARCH_MODEL. */
 void search_name(const struct jobspec *s, int trial, int rung, char out[SEARCH_NAME_BYTES]);
 /* The job of a run: its parent's, with the trial's parameters, and folders of its own below those
- * of the parent. Strings live in the arena or are the parent's. */
-int search_job(const struct jobspec *s, int trial, int rung, struct arena *a, struct jobspec *out,
-    struct err *e);
+ * of the parent, but the parent's output, into which none but the one that writes does so. Strings
+ * live in the arena or are the parent's. */
+int search_job(const struct jobspec *s, const struct search_run *r, struct arena *a,
+    struct jobspec *out, struct err *e);
 /* "optimizer.learningRate 0.001, lora.rank 8"; NULL when out of memory. */
 const char *search_parameters(const struct jobspec *s, int trial, struct arena *a);
 /* The i-th number of a training that a search may set; false: the job has none such. i counts up to

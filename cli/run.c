@@ -259,16 +259,20 @@ static int take_lease(struct local_run *r, struct folder_lease *l, const char *f
     return 0;
 }
 
+/* NULL: none, or another job writes it. */
+static const struct jobpath *own_output(const struct jobspec *s)
+{
+    return s->task == TASK_TRAIN && s->train.exported_by ? NULL : jobpath_output(s);
+}
+
 static int take_leases(struct local_run *r, struct err *e)
 {
-    const struct jobpath *output = jobpath_output(&r->spec);
+    const struct jobpath *output = own_output(&r->spec);
     int rc = 0;
-    if (!output)
-        return 0;
     if (r->spec.task == TASK_TRAIN)
         rc = take_lease(
             r, &r->leases[0], "checkpoint.path", r->spec.checkpoint.path, "/.llmjob-lease", e);
-    return rc ? rc
+    return rc || !output ? rc
               : take_lease(r, &r->leases[1], output->field, jobpath_of(&r->spec, output),
                     ".llmjob-lease", e);
 }
@@ -629,7 +633,7 @@ static void say_what_was_found(const struct jobspec *spec)
     buf_auto struct buf text;
     struct err ignored;
     char path[LIMIT_PATH_BYTES + 16];
-    const struct jobpath *output = jobpath_output(spec);
+    const struct jobpath *output = own_output(spec);
     if (!output || (spec->task == TASK_TRAIN && spec->train.objective == OBJECTIVE_CAUSAL_LM))
         return;
     buf_init(&text, LIMIT_FRAME_BYTES);
@@ -658,7 +662,7 @@ static void say_how_it_ended(struct local_run *r, int *status)
             p->failure_message);
     } else if (p->state == JOB_COMPLETE) {
         *status = EXIT_CLASS_DONE;
-        const struct jobpath *output = jobpath_output(&r->spec);
+        const struct jobpath *output = own_output(&r->spec);
         command_print(stdout, "%s is complete%s%s", r->spec.name, output ? ": " : "",
             output ? jobpath_of(&r->spec, output) : "");
         say_what_was_found(&r->spec);
@@ -750,6 +754,7 @@ int command_run(int argc, char **argv, int *status, struct err *e)
             .agent = r.agent,
             .rank = r.rank,
             .keep = r.conf.keep,
+            .output_lease = &r.leases[1],
             .signals = r.signals};
         rc = trials_run(&trials, status, e);
     } else if (!rc && !(rc = prepare_run(&r, e)) && !(rc = run_turns(&r, e))) {

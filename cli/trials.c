@@ -28,7 +28,7 @@
 
 struct trial_child {
     struct child child;
-    int trial, rung;
+    struct search_run run;
 };
 
 struct trials {
@@ -50,14 +50,20 @@ static const char *path_of(const struct trials *t, char out[PATH_ROOM], const ch
     return out;
 }
 
-/* A file of a run, beside the checkpoints: "t3-r1.log". */
+/* A file of a run, beside the checkpoints: "t3-r1.log", or "best.log" of the one that writes. */
 static const char *file_of(
-    const struct trials *t, char out[PATH_ROOM], int trial, int rung, const char *end)
+    const struct trials *t, char out[PATH_ROOM], const struct search_run *r, const char *end)
 {
+    const struct jobspec *s = t->conf->spec;
     char name[SEARCH_NAME_BYTES], file[SEARCH_NAME_BYTES + 8];
-    search_name(t->conf->spec, trial, rung, name);
-    snprintf(file, sizeof file, "%s%s", strrchr(name, 't'), end);
+    search_name(s, r->writes ? SEARCH_MODEL : r->trial, r->rung, name);
+    snprintf(file, sizeof file, "%s%s", name + strnlen(s->name, SEARCH_JOB_NAME) + 1, end);
     return path_of(t, out, file);
+}
+
+static bool is_run(const struct search_run *r, int trial, int rung)
+{
+    return r->writes ? trial == SEARCH_MODEL : r->trial == trial && r->rung == rung;
 }
 
 /* search_look_fn */
@@ -65,12 +71,12 @@ static enum trial_state look_at_run(void *user, int trial, int rung, double *val
 {
     const struct trials *t = user;
     for (int i = 0; i < t->ended_count; i++)
-        if (t->ended[i].trial == trial && t->ended[i].rung == rung) {
+        if (is_run(&t->ended[i], trial, rung)) {
             *value = t->ended[i].value;
             return t->ended[i].state;
         }
     for (int i = 0; i < t->running_count; i++)
-        if (t->running[i].trial == trial && t->running[i].rung == rung)
+        if (is_run(&t->running[i].run, trial, rung))
             return TRIAL_RUNNING;
     return TRIAL_WAITING;
 }
@@ -91,6 +97,8 @@ static int write_record(const struct trials *t, struct err *e)
     for (int i = 0; i < t->ended_count; i++) {
         const struct search_run *r = &t->ended[i];
         const char *parameters = search_parameters(s, r->trial, t->arena);
+        if (r->writes)
+            continue;
         jsonw_open(&w, NULL, '{');
         jsonw_int(&w, "trial", r->trial);
         jsonw_int(&w, "rung", r->rung);
@@ -166,40 +174,49 @@ static int read_record(struct trials *t, struct err *e)
 
 /* -- a trial -- */
 
+static void say_begin(const struct trials *t, const struct search_run *r, int64_t steps)
+{
+    const char *parameters = search_parameters(t->conf->spec, r->trial, t->arena);
+    char many[32] = "";
+    if (steps)
+        snprintf(many, sizeof many, ", %lld steps", (long long)steps);
+    if (r->writes)
+        command_print(stdout, "the model of trial %d is written", r->trial);
+    else
+        command_print(
+            stdout, "trial %d begins: %s%s", r->trial, parameters ? parameters : "", many);
+    fflush(stdout);
+}
+
 static int start_trial(struct trials *t, const struct search_run *r, struct err *e)
 {
     char file[PATH_ROOM], log[PATH_ROOM];
     struct jobspec job;
     buf_auto struct buf text;
     buf_init(&text, LIMIT_JOB_FILE_BYTES);
-    file_of(t, file, r->trial, r->rung, ".json");
-    file_of(t, log, r->trial, r->rung, ".log");
-    int rc = search_job(t->conf->spec, r->trial, r->rung, t->arena, &job, e);
+    file_of(t, file, r, ".json");
+    file_of(t, log, r, ".log");
+    int rc = search_job(t->conf->spec, r, t->arena, &job, e);
     if (rc || (rc = jobspec_encode(&job, &text, e)) ||
         (rc = io_write_file(file, text.data, text.len, 0644, e)))
         return rc;
     const char *const argv[] = {t->self, "run", file, "--plain", "--agent", t->conf->agent,
         "--rank-program", t->conf->rank, t->conf->keep ? "--keep" : NULL, NULL};
     struct trial_child *c = &t->running[t->running_count];
-    *c = (struct trial_child){.trial = r->trial, .rung = r->rung};
+    *c = (struct trial_child){.run = *r};
     if ((rc = spawn_start(argv, NULL, log, &c->child, e)))
         return rc;
     t->running_count++;
-    const char *parameters = search_parameters(t->conf->spec, r->trial, t->arena);
-    char steps[32] = "";
-    if (job.train.steps)
-        snprintf(steps, sizeof steps, ", %lld steps", (long long)job.train.steps);
-    command_print(stdout, "trial %d begins: %s%s", r->trial, parameters ? parameters : "", steps);
-    fflush(stdout);
+    say_begin(t, r, job.train.steps);
     return 0;
 }
 
-static double read_value(const struct trials *t, const struct trial_child *c)
+static double read_value(const struct trials *t, const struct search_run *r)
 {
     struct jobspec job;
     struct curves m;
     struct err ignored;
-    if (search_job(t->conf->spec, c->trial, c->rung, t->arena, &job, &ignored) ||
+    if (search_job(t->conf->spec, r, t->arena, &job, &ignored) ||
         curves_read(job.checkpoint.path, &m, &ignored))
         return NAN;
     double value = search_metric(t->conf->spec,
@@ -209,32 +226,39 @@ static double read_value(const struct trials *t, const struct trial_child *c)
     return value;
 }
 
+static void say_end(const struct trials *t, const struct search_run *r, int status)
+{
+    char log[PATH_ROOM];
+    file_of(t, log, r, ".log");
+    if (r->state == TRIAL_SUCCEEDED && !r->writes)
+        command_print(stdout, "trial %d is complete: %s %.4f", r->trial,
+            search_metric_name(t->conf->spec), r->value);
+    else if (r->state == TRIAL_FAILED && !r->writes)
+        command_print(stdout, "trial %d failed%s: see %s", r->trial,
+            status ? "" : ", it has not reported the metric", log);
+    fflush(stdout);
+}
+
 /* What a run came to goes into the record, unless it was only stopped. */
 static int note_end(struct trials *t, const struct trial_child *c, int status, struct err *e)
 {
+    struct search_run r = c->run;
     char log[PATH_ROOM];
-    file_of(t, log, c->trial, c->rung, ".log");
+    file_of(t, log, &r, ".log");
     if (status == EXIT_CLASS_DRAINED || (status && t->interrupts)) {
-        command_print(stdout, "trial %d is stopped", c->trial);
+        command_print(stdout, "trial %d is stopped", r.trial);
         return t->interrupts
             ? 0
-            : err_set(e, ERR_DRAINED, "trial %d was stopped; see %s", c->trial, log);
+            : err_set(e, ERR_DRAINED, "trial %d was stopped; see %s", r.trial, log);
     }
-    double value = status == EXIT_CLASS_DONE ? read_value(t, c) : NAN;
-    t->ended[t->ended_count++] = (struct search_run){.trial = c->trial,
-        .rung = c->rung,
-        .state = isnan(value) ? TRIAL_FAILED : TRIAL_SUCCEEDED,
-        .value = value};
-    if (!isnan(value)) {
-        command_print(stdout, "trial %d is complete: %s %.4f", c->trial,
-            search_metric_name(t->conf->spec), value);
-    } else {
-        if (!t->failure)
-            t->failure = status ? status : EXIT_CLASS_DATA;
-        command_print(stdout, "trial %d failed%s: see %s", c->trial,
-            status ? "" : ", it has not reported the metric", log);
-    }
-    fflush(stdout);
+    if (!r.writes)
+        r.value = status == EXIT_CLASS_DONE ? read_value(t, &r) : NAN;
+    bool failed = status != EXIT_CLASS_DONE || isnan(r.value);
+    r.state = failed ? TRIAL_FAILED : TRIAL_SUCCEEDED;
+    if (failed && !t->failure)
+        t->failure = status ? status : EXIT_CLASS_DATA;
+    t->ended[t->ended_count++] = r;
+    say_end(t, &r, status);
     return write_record(t, e);
 }
 
@@ -278,10 +302,23 @@ static void wait_for_news(const struct trials *t)
     poll(p, (nfds_t)t->running_count + 1, -1);
 }
 
+/* Those that run and do not count any more, of a search that stopped early. */
+static void end_trials(struct trials *t)
+{
+    for (int i = 0; i < t->running_count; i++)
+        spawn_end(&t->running[i].child, clock_ms() + 10000);
+    t->running_count = 0;
+}
+
 static int start_trials(struct trials *t, struct err *e)
 {
     const struct search *x = &t->search;
     int left = t->interrupts ? 0 : x->slots;
+    if (left && x->model >= 0) {
+        end_trials(t);
+        lease_drop(t->conf->output_lease);
+        t->failure = 0;
+    }
     for (int i = 0; i < x->count && left > 0; i++) {
         if (x->runs[i].state != TRIAL_WAITING)
             continue;
@@ -321,6 +358,8 @@ static void print_table(const struct trials *t)
         const struct search_run *r = &t->search.runs[i];
         const char *parameters = search_parameters(s, r->trial, t->arena);
         char value[32] = "", steps[24] = "";
+        if (r->writes)
+            continue;
         if (!isnan(r->value))
             snprintf(value, sizeof value, "%.4f", r->value);
         if (search_steps(s, r->rung))
@@ -334,22 +373,26 @@ static void print_table(const struct trials *t)
 static void say_how_it_ended(struct trials *t, int *status)
 {
     const struct jobspec *s = t->conf->spec;
-    struct jobspec job;
-    struct err ignored;
+    const struct search *x = &t->search;
+    const struct search_run *model = x->model >= 0 ? &x->runs[x->model] : NULL;
+    char log[PATH_ROOM];
     print_table(t);
-    if (!t->search.over) {
+    if (!x->over) {
         *status = EXIT_CLASS_DRAINED;
         command_print(stdout, "%s is suspended; run it again to go on", s->name);
-    } else if (t->search.best < 0) {
-        *status = t->failure ? t->failure : EXIT_CLASS_DATA;
-        command_print(
-            stderr, "llmjob run: %s failed: all %d trials did", s->name, t->search.failed);
-    } else {
-        const struct search_run *r = &t->search.runs[t->search.best];
+    } else if (model && model->state == TRIAL_SUCCEEDED) {
         *status = EXIT_CLASS_DONE;
-        if (!search_job(s, r->trial, r->rung, t->arena, &job, &ignored))
-            command_print(stdout, "%s is complete: the best trial is %d: %s", s->name, r->trial,
-                job.train.output);
+        command_print(stdout, "%s is complete: the best trial is %d: %s", s->name, model->trial,
+            s->train.output);
+    } else {
+        *status = t->failure ? t->failure : EXIT_CLASS_DATA;
+        if (model)
+            command_print(stderr,
+                "llmjob run: %s failed: the best trial is %d, but its model was not written: see "
+                "%s",
+                s->name, model->trial, file_of(t, log, model, ".log"));
+        else
+            command_print(stderr, "llmjob run: %s failed: all %d trials did", s->name, x->failed);
     }
 }
 
@@ -373,8 +416,7 @@ int trials_run(const struct trials_conf *conf, int *status, struct err *e)
     int rc;
     if (!(rc = find_self(t, e)) && !(rc = read_record(t, e)) && !(rc = run_trials(t, e)))
         say_how_it_ended(t, status);
-    for (int i = 0; i < t->running_count; i++)
-        spawn_end(&t->running[i].child, clock_ms() + 10000);
+    end_trials(t);
     arena_destroy(t->arena);
     mem_free(t);
     return rc;

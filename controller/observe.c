@@ -339,6 +339,21 @@ struct memory *cluster_memory(struct cluster *c, const char *key)
     return p && p->job ? &p->memory : NULL;
 }
 
+/* Is there one? */
+static bool add_trial(struct cluster *c, const struct job *parent, int trial, int rung,
+    struct observed_trial *out)
+{
+    const struct jobspec *s = &parent->spec;
+    char name[SEARCH_NAME_BYTES], key[KEY_BYTES];
+    search_name(s, trial, rung, name);
+    snprintf(key, sizeof key, "%s/%s", s->namespace_, name);
+    const struct job *j = cluster_job(c, key);
+    if (!j || strcmp(j->owner_uid, s->uid) != 0)
+        return false;
+    *out = (struct observed_trial){j, trial, rung};
+    return true;
+}
+
 /* Their names are known: no list of a job's trials is kept. */
 static int observe_trials(struct cluster *c, const struct job *parent, struct arena *a,
     struct observed *out, struct err *e)
@@ -346,18 +361,13 @@ static int observe_trials(struct cluster *c, const struct job *parent, struct ar
     const struct jobspec *s = &parent->spec;
     if (!parent->valid || !search_wanted(s))
         return 0;
-    struct observed_trial *trials = arena_array(a, SEARCH_RUNS, sizeof *trials);
+    struct observed_trial *trials = arena_array(a, SEARCH_RUNS + 1, sizeof *trials);
     if (!trials)
         return err_set(e, ERR_MEMORY, "no memory for a snapshot");
     int n = 0, most = search_trials(s), rungs = search_rungs(s);
-    for (int i = 0; i < rungs * most && n < SEARCH_RUNS; i++) {
-        char name[SEARCH_NAME_BYTES], key[KEY_BYTES];
-        search_name(s, i % most, i / most, name);
-        snprintf(key, sizeof key, "%s/%s", s->namespace_, name);
-        const struct job *j = cluster_job(c, key);
-        if (j && !strcmp(j->owner_uid, s->uid))
-            trials[n++] = (struct observed_trial){j, i % most, i / most};
-    }
+    for (int i = 0; i < rungs * most && n < SEARCH_RUNS; i++)
+        n += add_trial(c, parent, i % most, i / most, &trials[n]);
+    n += add_trial(c, parent, SEARCH_MODEL, SEARCH_MODEL, &trials[n]);
     out->trials = trials;
     out->trial_count = n;
     return 0;

@@ -110,7 +110,11 @@ static void describe_search(const struct observed *o, const struct outlook *look
     act->state = act->reason = NAME_REASON_SEARCHING;
     act->steady = !x->slots && !*o->trouble;
     act->stalled = *o->trouble;
-    act->message = x->best < 0
+    act->message = x->model >= 0
+        ? arena_printf(a, "%s trials are over; the model of trial %d, with %s %.4f, is written",
+              next->ready, next->trials.best.index, search_metric_name(&o->job->spec),
+              next->trials.best.value)
+        : x->best < 0
         ? arena_printf(a, "%s trials are over, %d run", next->ready, x->running)
         : arena_printf(a, "%s trials are over, %d run; the best is trial %d with %s %.4f",
               next->ready, x->running, next->trials.best.index, search_metric_name(&o->job->spec),

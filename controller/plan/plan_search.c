@@ -2,7 +2,8 @@
  * plan_search: a job that searches has trials in place of pods. What a trial came to stands in
  * status once it was seen there, and in the trial's own status before; from both, and the spec, all
  * else follows, so a controller that ends loses nothing. A suspended search deletes the trials that
- * run: made anew, they go on from their checkpoints. Pure.
+ * run: made anew, they go on from their checkpoints. The run that writes the best trial's model is
+ * a job like a trial's, of a fixed name, and is looked at in its own status alone. Pure.
  */
 #include "controller/plan/plan.h"
 
@@ -58,22 +59,32 @@ static enum trial_state look_at_run(void *user, int trial, int rung, double *val
 
 /* -- the outlook -- */
 
-static const char *output_of(const struct jobspec *s, const struct search_run *r, struct arena *a)
+/* Why a job failed; "" where it says nothing. */
+static const char *failure_of(const struct job *j)
 {
-    struct jobspec job;
-    struct err ignored;
-    return search_job(s, r->trial, r->rung, a, &job, &ignored) ? NULL : job.train.output;
+    const struct condition *c = j ? status_condition(&j->status, NAME_COND_FAILED) : NULL;
+    return c && !strcmp(c->status, "True") ? c->message : "";
+}
+
+static bool is_written(const struct search *x)
+{
+    return x->model >= 0 && x->runs[x->model].state == TRIAL_SUCCEEDED;
 }
 
 static const char *describe_best(const struct observed *o, const struct search *x, struct arena *a)
 {
     const struct search_run *r = &x->runs[x->best];
     const char *parameters = search_parameters(&o->job->spec, r->trial, a);
-    const char *output = output_of(&o->job->spec, r, a);
-    return parameters && output
-        ? arena_printf(a, "the best trial is %d (%s), %s %.4f, in %s", r->trial, parameters,
-              search_metric_name(&o->job->spec), r->value, output)
-        : NULL;
+    if (!parameters)
+        return NULL;
+    const char *best = arena_printf(a, "the best trial is %d (%s), %s %.4f", r->trial, parameters,
+        search_metric_name(&o->job->spec), r->value);
+    if (!best)
+        return NULL;
+    return is_written(x)
+        ? arena_printf(a, "%s, in %s", best, o->job->spec.train.output)
+        : arena_printf(a, "%s, but its model was not written: %.500s", best,
+              failure_of(job_of_run(o, SEARCH_MODEL, SEARCH_MODEL)));
 }
 
 /* Why they failed, by an example. */
@@ -82,9 +93,9 @@ static const char *describe_failures(
 {
     const char *why = "";
     for (int i = 0; i < o->trial_count && !*why; i++) {
-        const struct condition *c = status_condition(&o->trials[i].job->status, NAME_COND_FAILED);
-        if (c && !strcmp(c->status, "True"))
-            why = arena_printf(a, "; %s: %.500s", o->trials[i].job->spec.name, c->message);
+        const char *of = failure_of(o->trials[i].job);
+        if (*of)
+            why = arena_printf(a, "; %s: %.500s", o->trials[i].job->spec.name, of);
         if (!why)
             return NULL;
     }
@@ -102,8 +113,10 @@ int plan_search_outlook(
     look->search = x;
     if (!x->over)
         return 0;
-    look->outcome = x->best >= 0 ? OUTCOME_COMPLETE : OUTCOME_FAILED;
-    look->reason = x->best >= 0 ? NAME_REASON_COMPLETED : NAME_REASON_TRIALS_FAILED;
+    look->outcome = is_written(x) ? OUTCOME_COMPLETE : OUTCOME_FAILED;
+    look->reason = is_written(x) ? NAME_REASON_COMPLETED
+        : x->best >= 0           ? NAME_REASON_NOT_WRITTEN
+                                 : NAME_REASON_TRIALS_FAILED;
     look->message =
         x->best >= 0 ? describe_best(o, x, p->arena) : describe_failures(o, x, p->arena);
     return look->message ? 0 : err_set(e, ERR_MEMORY, "no memory for a message");
@@ -117,7 +130,7 @@ static int start_trial(
     struct jobspec job;
     buf_auto struct buf body;
     buf_init(&body, PODSPEC_LIMIT);
-    int rc = search_job(&o->job->spec, r->trial, r->rung, p->arena, &job, e);
+    int rc = search_job(&o->job->spec, r, p->arena, &job, e);
     if (rc || (rc = podspec_trial(&o->job->spec, &job, r->trial, &body, e)))
         return rc;
     struct action *a = plan_add(p, ACTION_CREATE_TRIAL, e);
@@ -140,18 +153,22 @@ static int start_trials(
             return rc;
         left--;
     }
+    if (x->slots && x->model >= 0)
+        return plan_event(p, false, NAME_REASON_TRIAL_STARTED, e, "the model of trial %d is written",
+            x->runs[x->model].trial);
     return x->slots
         ? plan_event(p, false, NAME_REASON_TRIAL_STARTED, e, "started %d trials", x->slots)
         : 0;
 }
 
-/* Those that have not ended by themselves. */
-static int delete_trials(const struct observed *o, struct plan *p, struct err *e)
+/* Those that have not ended by themselves; the run that writes only with `all`. */
+static int delete_trials(const struct observed *o, bool all, struct plan *p, struct err *e)
 {
     int deleted = 0;
     for (int i = 0; i < o->trial_count; i++) {
         const struct job *j = o->trials[i].job;
-        if (j->deleting || status_finished(&j->status, NULL) || deleted == PLAN_PODS)
+        bool stays = !all && o->trials[i].trial == SEARCH_MODEL;
+        if (stays || j->deleting || status_finished(&j->status, NULL) || deleted == PLAN_PODS)
             continue;
         struct action *a = plan_add(p, ACTION_DELETE_TRIAL, e);
         if (!a)
@@ -168,12 +185,16 @@ static int delete_trials(const struct observed *o, struct plan *p, struct err *e
 int plan_search(const struct observed *o, const struct outlook *look, struct plan *p, struct err *e)
 {
     if (look->finished) {
-        int rc = delete_trials(o, p, e);
+        int rc = delete_trials(o, true, p, e);
         return rc ? rc : plan_release(o, p, e);
     }
     if (look->outcome != OUTCOME_NONE)
         return 0; /* recorded first: what the trials came to must not go with them */
-    return look->suspend ? delete_trials(o, p, e) : start_trials(o, look->search, p, e);
+    if (look->suspend)
+        return delete_trials(o, true, p, e);
+    /* Of a search that stopped early: they do not count, and hold what the last run needs. */
+    int rc = look->search->model >= 0 ? delete_trials(o, false, p, e) : 0;
+    return rc ? rc : start_trials(o, look->search, p, e);
 }
 
 /* -- status -- */
@@ -187,7 +208,7 @@ static int write_table(const struct observed *o, const struct outlook *look, str
     int n = 0;
     for (int i = 0; i < x->count && rows; i++) {
         const struct search_run *r = &x->runs[i];
-        if (r->state == TRIAL_WAITING ||
+        if (r->writes || r->state == TRIAL_WAITING ||
             (r->state == TRIAL_RUNNING && look->outcome != OUTCOME_NONE))
             continue;
         rows[n] = (struct status_trial){r->trial, r->rung, trial_state_name(r->state),
@@ -224,9 +245,8 @@ int plan_search_status(const struct observed *o, const struct outlook *look, str
         next->trials.best.index = r->trial;
         next->trials.best.value = r->value;
         next->trials.best.parameters = search_parameters(&o->job->spec, r->trial, a);
-        next->trials.best.output = output_of(&o->job->spec, r, a);
+        next->trials.best.output = is_written(x) ? o->job->spec.train.output : NULL;
     }
-    bool whole =
-        next->ready && (x->best < 0 || (next->trials.best.parameters && next->trials.best.output));
+    bool whole = next->ready && (x->best < 0 || next->trials.best.parameters);
     return whole ? 0 : err_set(e, ERR_MEMORY, "no memory for a status");
 }

@@ -81,22 +81,32 @@ START_TEST(the_job_of_a_run_is_its_own)
 {
     struct jobspec s = read_spec("{algorithm: SuccessiveHalving, maxTrials: 9, halving: {minSteps: "
                                  "10}, parameters: [" RATE "]}");
+    struct search_run run = {.trial = 4, .rung = 0};
     struct jobspec job;
     struct err e = {.text = ""};
     ck_assert_int_eq(search_rungs(&s), 3);
-    ck_assert_int_eq(search_job(&s, 4, 0, jobspecs_arena, &job, &e), 0);
+    ck_assert_int_eq(search_job(&s, &run, jobspecs_arena, &job, &e), 0);
     ck_assert_str_eq(job.name, "j-t4");
     ck_assert_str_eq(job.checkpoint.path, "/data/c/t4");
-    ck_assert_str_eq(job.train.output, "/data/o/t4");
+    ck_assert_str_eq(job.train.output, "/data/o");
+    ck_assert_str_eq(job.train.exported_by, "j-best");
     ck_assert_str_eq(job.train.tensorboard, "/data/b/t4");
     ck_assert_int_eq((int)job.train.steps, 10);
     ck_assert(!search_wanted(&job));
     double rate = job.train.optimizer.learning_rate;
-    ck_assert_int_eq(search_job(&s, 4, 2, jobspecs_arena, &job, &e), 0);
+    run.rung = 2;
+    ck_assert_int_eq(search_job(&s, &run, jobspecs_arena, &job, &e), 0);
     ck_assert_str_eq(job.name, "j-t4-r2");
     ck_assert_str_eq(job.checkpoint.path, "/data/c/t4");
-    ck_assert_str_eq(job.train.output, "/data/o/t4-r2");
     ck_assert_int_eq((int)job.train.steps, 90);
+    ck_assert(job.train.optimizer.learning_rate == rate);
+    run = (struct search_run){.trial = 4, .rung = 1, .writes = true};
+    ck_assert_int_eq(search_job(&s, &run, jobspecs_arena, &job, &e), 0);
+    ck_assert_str_eq(job.name, "j-best");
+    ck_assert_str_eq(job.checkpoint.path, "/data/c/t4");
+    ck_assert_str_eq(job.train.output, "/data/o");
+    ck_assert_ptr_null(job.train.exported_by);
+    ck_assert_int_eq((int)job.train.steps, 30); /* all of them are in its checkpoint */
     ck_assert(job.train.optimizer.learning_rate == rate);
 }
 END_TEST
@@ -104,7 +114,7 @@ END_TEST
 /* -- stepping -- */
 
 struct ends { /* of runs, by rung and trial */
-    enum trial_state state[10][LIMIT_TRIALS];
+    enum trial_state state[10][LIMIT_TRIALS], model;
     const struct jobspec *spec;
 };
 
@@ -119,6 +129,8 @@ static double outcome(const struct jobspec *s, int trial, int rung, enum trial_s
 static enum trial_state look(void *user, int trial, int rung, double *value)
 {
     struct ends *w = user;
+    if (trial == SEARCH_MODEL)
+        return w->model;
     enum trial_state state = w->state[rung][trial], end;
     double v = outcome(w->spec, trial, rung, &end);
     if (state == TRIAL_SUCCEEDED)
@@ -135,12 +147,14 @@ static void run_to_end(const struct jobspec *s, unsigned seed, struct search *x)
         ck_assert_int_le(x->running + x->slots, s->search.parallel_trials);
         if (x->over)
             return;
-        ck_assert_int_gt(x->running + x->slots, 0);
+        ck_assert_int_gt(x->running + x->slots + (x->model >= 0), 0);
         for (int i = 0, left = x->slots; i < x->count; i++) {
             struct search_run *r = &x->runs[i];
-            enum trial_state *at = &w.state[r->rung][r->trial];
+            enum trial_state *at = r->writes ? &w.model : &w.state[r->rung][r->trial];
             if (r->state == TRIAL_WAITING && left-- > 0 && rand_r(&seed) % 2)
                 *at = TRIAL_RUNNING;
+            else if (r->state == TRIAL_RUNNING && r->writes)
+                *at = TRIAL_SUCCEEDED;
             else if (r->state == TRIAL_RUNNING && rand_r(&seed) % 3 == 0)
                 outcome(s, r->trial, r->rung, at);
         }
@@ -190,7 +204,8 @@ START_TEST(the_best_of_a_rung_go_on_with_more_steps)
     ck_assert_int_eq((int)search_steps(&s, 1), 30);
     ck_assert_int_eq((int)search_steps(&s, 2), 90);
     ck_assert_int_eq(x.total, 30 + 10 + 3);
-    ck_assert_int_eq(x.count, x.total);
+    ck_assert_int_eq(x.count, x.total + 1);
+    ck_assert_int_eq(x.model, x.total);
     ck_assert_int_eq(x.runs[x.best].rung, 2);
     /* Nothing that stayed behind was better than what went on. */
     for (int i = 0; i < 30; i++)
@@ -211,7 +226,7 @@ START_TEST(a_search_stops_early_at_the_same_trial)
     run_to_end(&s, 5, &x);
     /* Values 11, 0, 5, (fails), 15, (none), 9, 4, ... : trial 1 stays the best. */
     ck_assert_int_eq(x.runs[x.best].trial, 1);
-    ck_assert_int_eq(x.count, 8);
+    ck_assert_int_eq(x.count, 8 + 1);
     ck_assert_int_eq(x.total, 8);
 }
 END_TEST
@@ -226,7 +241,33 @@ START_TEST(all_have_failed)
     search_decide(&s, look, &w, &x);
     ck_assert(x.over);
     ck_assert_int_eq(x.best, -1);
+    ck_assert_int_eq(x.model, -1);
     ck_assert_int_eq(x.failed, 30);
+}
+END_TEST
+
+/* Only when all trials are over; it is none of them, and a search without it is not over. */
+START_TEST(the_best_is_written_last)
+{
+    static struct search x;
+    struct jobspec s = read_spec("{maxTrials: 2, parallelTrials: 2, parameters: [" RATE "]}");
+    struct ends w = {.spec = &s};
+    w.state[0][0] = TRIAL_SUCCEEDED;
+    w.state[0][1] = TRIAL_RUNNING;
+    search_decide(&s, look, &w, &x);
+    ck_assert_int_eq(x.model, -1);
+    w.state[0][1] = TRIAL_SUCCEEDED; /* 48 % 16 = 0, below 11 */
+    search_decide(&s, look, &w, &x);
+    ck_assert(!x.over && x.slots == 1 && x.running == 0 && x.succeeded == 2);
+    ck_assert_int_eq(x.runs[x.best].trial, 1);
+    ck_assert(x.model == 2 && x.runs[2].writes && x.runs[2].trial == 1);
+    w.model = TRIAL_RUNNING;
+    search_decide(&s, look, &w, &x);
+    ck_assert(!x.over && x.slots == 0);
+    w.model = TRIAL_FAILED;
+    search_decide(&s, look, &w, &x);
+    ck_assert(x.over && x.failed == 0 && x.runs[x.best].trial == 1);
+    ck_assert_int_eq(x.runs[x.model].state, TRIAL_FAILED);
 }
 END_TEST
 
@@ -244,6 +285,7 @@ int main(void)
     tcase_add_test(t, the_best_of_a_rung_go_on_with_more_steps);
     tcase_add_test(t, a_search_stops_early_at_the_same_trial);
     tcase_add_test(t, all_have_failed);
+    tcase_add_test(t, the_best_is_written_last);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -1,8 +1,9 @@
 /*
  * Goal: a search on one machine runs its trials, so many at a time, keeps what they came to, and
- * goes on from it. Method: this program is also the trial: started as `run FILE` it reads the job
- * as llmjob would, writes metrics.jsonl where the job says, and ends as its rate says: above 1 it
- * fails, above 0.1 it tells no metric. The command runs as main calls it.
+ * goes on from it, and at last has the best one's model written. Method: this program is also the
+ * trial: started as `run FILE` it reads the job as llmjob would, writes metrics.jsonl where the job
+ * says, and ends as its rate says: above 1 it fails, above 0.1 it tells no metric; and it is the run
+ * that writes. The command runs as main calls it.
  */
 #include "api/exitcode.h"
 #include "api/jobspec.h"
@@ -22,6 +23,22 @@ static struct err e;
 
 /* -- the trial -- */
 
+/* The folder must be free for it by then. */
+static int write_model(const struct jobspec *s)
+{
+    char path[LIMIT_PATH_BYTES + 32];
+    snprintf(path, sizeof path, "%s.llmjob-lease", s->train.output);
+    if (getenv("TEST_NO_ROOM"))
+        return EXIT_CLASS_USER;
+    if (strcmp(s->name, "s-best") != 0 || io_exists(path))
+        return EXIT_CLASS_BUG;
+    snprintf(path, sizeof path, "%s/model", s->train.output);
+    return io_mkdirs(s->train.output, 0700, &e) ||
+            io_write_file(path, s->checkpoint.path, strlen(s->checkpoint.path), 0600, &e)
+        ? EXIT_CLASS_BUG
+        : EXIT_CLASS_DONE;
+}
+
 static int trial_main(const char *file)
 {
     struct arena *a = arena_create(1 << 20);
@@ -30,6 +47,10 @@ static int trial_main(const char *file)
     alarm(60);
     if (jobspec_read_file(file, a, &s, &e) || io_mkdirs(s.checkpoint.path, 0700, &e))
         return EXIT_CLASS_BUG;
+    if (!s.train.exported_by)
+        return write_model(&s);
+    if (getenv("TEST_HANG") && strstr(file, "/t3.json"))
+        pause(); /* until the search ends it */
     double rate = s.train.optimizer.learning_rate;
     snprintf(path, sizeof path, "%s/metrics.jsonl", s.checkpoint.path);
     int n = snprintf(text, sizeof text, "{\"step\":%d,\"%s\":%.6f}\n", (int)s.train.steps,
@@ -53,6 +74,8 @@ static void setup(void)
     ck_assert_ptr_nonnull(mkdtemp(folder));
     snprintf(job_file, sizeof job_file, "%s/job.yaml", folder);
     unsetenv("TEST_INTERRUPT");
+    unsetenv("TEST_HANG");
+    unsetenv("TEST_NO_ROOM");
     e = (struct err){.text = ""};
 }
 
@@ -101,6 +124,18 @@ static const char *was_said(void)
     return buf_cstr(&text);
 }
 
+/* The output holds what the trial's checkpoint came to. */
+static void check_written(const char *trial)
+{
+    char path[128], want[128];
+    buf_auto struct buf text;
+    snprintf(path, sizeof path, "%s/o/model", folder);
+    snprintf(want, sizeof want, "%s/c/%s", folder, trial);
+    buf_init(&text, 1 << 10);
+    ck_assert_msg(!io_read_file(path, 1 << 10, &text, &e), "%s", e.text);
+    ck_assert_str_eq(buf_cstr(&text), want);
+}
+
 #define GRID(values) \
     "algorithm: Grid, maxTrials: 6, parallelTrials: 2, parameters: [{name: " \
     "optimizer.learningRate, values: [" values "]}]"
@@ -122,6 +157,39 @@ START_TEST(the_best_is_found_and_failures_are_counted)
         "    3      40  Failed                     optimizer.learningRate 0.5\n"
         "    4      40  Succeeded          0.1050  optimizer.learningRate 0.08\n"
         "s is complete: the best trial is 2: "));
+    ck_assert_ptr_nonnull(strstr(said, "the model of trial 2 is written\n"));
+    check_written("t2");
+}
+END_TEST
+
+/* Trial 3 would run for ever, and does not count when three have not been better than the first. */
+START_TEST(what_does_not_count_is_ended_for_the_model)
+{
+    int status;
+    setenv("TEST_HANG", "1", 1);
+    write_job("algorithm: Grid, maxTrials: 6, parallelTrials: 2, earlyStopTrials: 2, parameters: "
+              "[{name: optimizer.learningRate, values: [0.05, 0.06, 0.07, 0.01]}]");
+    ck_assert_msg(!run_search(&status), "%s", e.text);
+    ck_assert_int_eq(status, EXIT_CLASS_DONE);
+    ck_assert_ptr_nonnull(strstr(was_said(), "trial 3 begins"));
+    ck_assert_ptr_nonnull(strstr(was_said(), "the best trial is 0: "));
+    check_written("t0");
+}
+END_TEST
+
+START_TEST(a_model_that_was_not_written_is_written_by_the_next_run)
+{
+    int status;
+    setenv("TEST_NO_ROOM", "1", 1);
+    write_job(GRID("0.09, 0.05"));
+    ck_assert_msg(!run_search(&status), "%s", e.text);
+    ck_assert_int_eq(status, EXIT_CLASS_USER);
+    ck_assert_ptr_null(strstr(was_said(), "is complete: the best"));
+    unsetenv("TEST_NO_ROOM");
+    ck_assert_msg(!run_search(&status), "%s", e.text);
+    ck_assert_int_eq(status, EXIT_CLASS_DONE);
+    ck_assert_ptr_null(strstr(was_said(), "begins"));
+    check_written("t1");
 }
 END_TEST
 
@@ -139,7 +207,11 @@ START_TEST(what_is_promoted_trains_on)
     ck_assert_int_eq(rows, 4 + 2 + 1);
     ck_assert_ptr_nonnull(strstr(table, "      20  Succeeded"));
     ck_assert_ptr_nonnull(strstr(table, "      40  Succeeded"));
-    ck_assert_ptr_nonnull(strstr(table, "-r2\n"));
+    char best[8];
+    ck_assert_ptr_nonnull(strstr(table, "/o\n"));
+    ck_assert_int_eq(sscanf(strstr(table, "best trial is "), "best trial is %d", &rows), 1);
+    snprintf(best, sizeof best, "t%d", rows);
+    check_written(best);
 }
 END_TEST
 
@@ -188,5 +260,6 @@ int main(int argc, char **argv)
     return unit_run_with(&(struct unit){.name = "trials", .setup = setup, .done = done},
         (const TTest *const[]){the_best_is_found_and_failures_are_counted,
             what_is_promoted_trains_on, an_interrupted_search_goes_on,
-            when_all_fail_so_does_the_search, NULL});
+            when_all_fail_so_does_the_search, what_does_not_count_is_ended_for_the_model,
+            a_model_that_was_not_written_is_written_by_the_next_run, NULL});
 }

@@ -6,6 +6,7 @@
  */
 #include "controller/observe.h"
 
+#include "api/search.h"
 #include "base/clock.h"
 #include "tests/unit.h"
 
@@ -178,8 +179,11 @@ START_TEST(trials_belong_to_their_search)
     dirty[0] = 0;
     change(cluster_job_changed, c, "n/a-t2", NULL);
     ck_assert_str_eq(dirty, "n/a n/a-t2 ");
+    set_trial(c, "a-best", "u1");
     look(c, a, &o);
-    ck_assert_int_eq(o.trial_count, 1);
+    ck_assert_int_eq(o.trial_count, 2);
+    ck_assert_int_eq(o.trials[1].trial, SEARCH_MODEL);
+    ck_assert_int_eq(o.trials[1].rung, SEARCH_MODEL);
     arena_destroy(a);
     cluster_destroy(c);
 }

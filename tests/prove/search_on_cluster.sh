@@ -66,13 +66,15 @@ check "the controllers are killed again" kill_controllers
 check "the search is complete" wait_for 600 llmjob/rate condition=Complete
 kill $watching 2>/dev/null || true
 check "the planted trial is the best" equal "$(status rate trials.best.index)" $planted
-check "its model is named" equal "$(status rate trials.best.output)" "/data/out/rate/t$planted"
-check "and is there" test -s "$data/out/rate/t$planted/model.safetensors"
-check "there are twelve trials, two at a time" equal \
-	"$(kn get llmjobs -l llmjob.dev/search=rate -o name | wc -l) $(most_at_once)" "12 2"
+check "its model is named" equal "$(status rate trials.best.output)" /data/out/rate
+check "and is there, alone" equal "$(find "$data/out" -name '*.safetensors')" "$data/out/rate/model.safetensors"
+check "there are twelve trials, two at a time, and who wrote the model" equal \
+	"$(kn get llmjobs -l llmjob.dev/search=rate -o name | wc -l) $(most_at_once)" "13 2"
+check "which is that of the trial" equal "$(kn get llmjob rate-best -o jsonpath='{.spec.checkpoint.path}')" "/data/ckpt/rate/t$planted"
 check "READY says so" equal "$(status rate ready)" 12/12
 check "the same search runs on this machine" run_here
 check "and comes to the same" diff <(table) <(table_here)
+check "to the same model, to the bit" cmp "$data/out/rate/model.safetensors" "$work/here/out/rate/model.safetensors"
 table
 "$O/llmjob" top rate -n "$namespace" --once --kubectl "$kubectl" | head -n 20
 kn apply -f "$work/rest.yaml" >/dev/null

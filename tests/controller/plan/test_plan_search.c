@@ -53,12 +53,21 @@ static int by_run(const void *a, const void *b)
     return x->rung != y->rung ? x->rung - y->rung : x->trial - y->trial;
 }
 
+static bool is_writer(const struct job *j)
+{
+    return !strcmp(j->spec.name, "j-best");
+}
+
 /* As observe does: by the names. */
 static void hunt_observe(struct hunt *h)
 {
     for (int i = 0; i < h->count; i++) {
         const char *tail = h->jobs[i]->spec.name + 3; /* "j-t" */
         char *end;
+        if (is_writer(h->jobs[i])) {
+            h->list[i] = (struct observed_trial){h->jobs[i], SEARCH_MODEL, SEARCH_MODEL};
+            continue;
+        }
         h->list[i] = (struct observed_trial){h->jobs[i], (int)strtol(tail, &end, 10), 0};
         if (*end)
             h->list[i].rung = (int)strtol(end + 2, NULL, 10);
@@ -82,6 +91,14 @@ static void drop_trial(struct hunt *h, int i)
     h->jobs[i] = h->jobs[--h->count];
 }
 
+static bool all_ended(const struct hunt *h)
+{
+    for (int i = 0; i < h->count; i++)
+        if (!status_finished(&h->jobs[i]->status, NULL))
+            return false;
+    return true;
+}
+
 static void create_trial(struct hunt *h, const struct action *a)
 {
     struct json *v = NULL;
@@ -96,6 +113,11 @@ static void create_trial(struct hunt *h, const struct action *a)
     ck_assert_str_eq(j->owner_uid, "u1");
     ck_assert_str_eq(j->spec.name, a->name);
     ck_assert(!search_wanted(&j->spec));
+    ck_assert_str_eq(j->spec.train.output, "/data/o");
+    if (!is_writer(j))
+        ck_assert_str_eq(j->spec.train.exported_by, "j-best");
+    else
+        ck_assert(!j->spec.train.exported_by && all_ended(h));
     ck_assert_str_eq(json_str(json_path(v, "metadata.labels"), NAME_LABEL_SEARCH, ""), "j");
     json_destroy(v);
     j->spec.uid = arena_printf(j->arena, "t%d", ++h->uids);
@@ -127,9 +149,24 @@ static int pass(struct hunt *h, int n)
     return all;
 }
 
+/* The run that writes has no steps, and so no figures. */
+static void end_writer(struct job *j, bool well)
+{
+    j->status.conditions[0] = (struct condition){.type = well ? NAME_COND_COMPLETE : NAME_COND_FAILED,
+        .status = "True",
+        .reason = "R",
+        .message = "no space left",
+        .transition_ms = 1};
+    j->status.condition_count = 1;
+}
+
 /* A trial's job ends: the rate nearest to 0.01 is the best, those above 0.3 fail. */
 static void end_trial(struct job *j)
 {
+    if (is_writer(j)) {
+        end_writer(j, true);
+        return;
+    }
     double rate = j->spec.train.optimizer.learning_rate;
     bool failed = rate > 0.3;
     j->status.progress.validation_loss = failed
@@ -208,9 +245,11 @@ static void compare_worlds(const char *more)
     hunt_run(&h, false);
     print_trials(&h, &calm);
     ck_assert(status_is_true(&h.w.job->status, NAME_COND_COMPLETE));
-    ck_assert_int_eq(h.created, h.w.job->status.trials.total);
+    int total = h.w.job->status.trials.total;
+    ck_assert_int_eq(h.created, total + 1);
+    ck_assert_str_eq(h.w.job->status.trials.best.output, "/data/o");
     char ready[32];
-    snprintf(ready, sizeof ready, "%d/%d", h.created, h.created);
+    snprintf(ready, sizeof ready, "%d/%d", total, total);
     ck_assert_str_eq(h.w.job->status.ready, ready);
     hunt_done(&h);
     for (unsigned i = 0; i < 30; i++) {
@@ -282,6 +321,59 @@ START_TEST(a_suspended_search_runs_nothing_and_goes_on)
 }
 END_TEST
 
+/* Trials that are over first, then the run that writes; what fails there is the search's failure. */
+START_TEST(a_model_that_is_not_written_fails_the_search)
+{
+    struct hunt h;
+    hunt_init(&h, 0, RANDOM);
+    const struct status *s = &h.w.job->status;
+    for (int turn = 0; find_trial(&h, "j-best") < 0; turn++) {
+        ck_assert_int_lt(turn, 100);
+        ck_assert_ptr_null(s->trials.best.output);
+        pass(&h, PLAN_ACTIONS);
+        for (int i = 0; i < h.count; i++)
+            if (!is_writer(h.jobs[i]) && !status_finished(&h.jobs[i]->status, NULL))
+                end_trial(h.jobs[i]);
+    }
+    pass(&h, PLAN_ACTIONS);
+    ck_assert_str_eq(s->ready, "12/12");
+    ck_assert(!status_finished(s, NULL));
+    end_writer(h.jobs[find_trial(&h, "j-best")], false);
+    for (int i = 0; i < 4; i++)
+        pass(&h, PLAN_ACTIONS);
+    const struct condition *c = status_condition(s, NAME_COND_FAILED);
+    ck_assert_str_eq(c->status, "True");
+    ck_assert_str_eq(c->reason, NAME_REASON_NOT_WRITTEN);
+    ck_assert_ptr_nonnull(strstr(c->message, "but its model was not written: no space left"));
+    ck_assert_ptr_null(s->trials.best.output);
+    ck_assert_int_ge(s->trials.best.index, 0);
+    hunt_done(&h);
+}
+END_TEST
+
+/* Those that a search which stopped early does not wait for are deleted before the model's turn. */
+START_TEST(what_does_not_count_makes_room_for_the_model)
+{
+    struct hunt h;
+    hunt_init(&h, 0,
+        ",\"search\":{\"algorithm\":\"Grid\",\"parallelTrials\":4,\"earlyStopTrials\":2,"
+        "\"parameters\":[{\"name\":\"optimizer.learningRate\",\"values\":[0.01,0.1,0.2,0.001]}]}");
+    pass(&h, PLAN_ACTIONS);
+    ck_assert_int_eq(h.count, 4);
+    for (int i = 0; i < 4; i++)
+        if (strcmp(h.jobs[i]->spec.name, "j-t3") != 0)
+            end_trial(h.jobs[i]);
+    for (int i = 0; i < 3; i++)
+        pass(&h, PLAN_ACTIONS);
+    ck_assert_int_eq(find_trial(&h, "j-t3"), -1);
+    ck_assert_int_ge(find_trial(&h, "j-best"), 0);
+    hunt_run(&h, false);
+    ck_assert(status_is_true(&h.w.job->status, NAME_COND_COMPLETE));
+    ck_assert_int_eq(h.w.job->status.trials.best.index, 0);
+    hunt_done(&h);
+}
+END_TEST
+
 START_TEST(a_search_fails_when_all_trials_do)
 {
     struct hunt h;
@@ -317,4 +409,5 @@ END_TEST
 UNIT_MAIN("plan_search", mishaps_change_nothing_of_a_random_search,
     mishaps_change_nothing_of_successive_halving, status_tells_how_far_it_is,
     a_suspended_search_runs_nothing_and_goes_on, a_search_fails_when_all_trials_do,
+    a_model_that_is_not_written_fails_the_search, what_does_not_count_makes_room_for_the_model,
     what_runs_when_the_time_is_over_is_ended)
