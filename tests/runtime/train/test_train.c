@@ -265,6 +265,29 @@ START_TEST(complete_is_complete)
 }
 END_TEST
 
+/* A trial writes nothing, but must find the place free, or its writer's; that one goes on from the
+   trial's checkpoint, and an output of its own is no obstacle to either. */
+START_TEST(what_another_job_exports_is_left_to_it)
+{
+    struct jobspec trial = training_job("left"), writer = training_job("left");
+    trial.train.exported_by = "w";
+    writer.name = "w";
+    training_run_whole(&trial, 2);
+    ck_assert(!io_exists(training_path("output")));
+    for (int i = 0; i < 2; i++) {
+        struct outcome o = run(&writer, 1, 2 + i, 0);
+        ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE && !o.first, "%s", o.message);
+        ck_assert(io_exists(training_path("output/model.safetensors")));
+    }
+    struct outcome o = run(&trial, 1, 4, 0);
+    ck_assert_int_eq(o.exit[0], EXIT_CLASS_DONE);
+    golden_write(training_path("output/notes.txt"), "mine", 4);
+    o = run(&trial, 1, 5, 0);
+    ck_assert_int_eq(o.exit[0], EXIT_CLASS_USER);
+    ck_assert_ptr_nonnull(strstr(o.message, "notes.txt, which llmjob did not write"));
+}
+END_TEST
+
 static struct jobspec lora_job(const char *name)
 {
     struct jobspec s = training_job(name);
@@ -608,7 +631,8 @@ int main(void)
     return unit_run_sampled(&(struct unit){"train", 120, training_setup, training_teardown},
         (const TTest *const[]){losses_do_not_depend_on_the_world, resume_is_bitwise_equal,
             resume_with_another_world, recomputation_is_the_same_training,
-            a_mixture_of_experts_is_trained, complete_is_complete, lora_in_bf16_ends_in_a_folder,
+            a_mixture_of_experts_is_trained, complete_is_complete,
+            what_another_job_exports_is_left_to_it, lora_in_bf16_ends_in_a_folder,
             dropout_follows_the_samples, dora_goes_on_and_ends_in_an_adapter,
             adalora_goes_on_and_ends_in_an_adapter, adapters_behind_sublayers_go_on,
             a_quantized_base_is_trained_beside, points_outlive_a_killed_rank, what_is_refused,
