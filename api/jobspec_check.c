@@ -258,8 +258,11 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
         (rc = check_pair(s, t, body, e)) || (rc = check_optimizer(s, t, e)) ||
         (rc = check_sparsity(s, t, e)))
         return rc;
-    if (t->distill.teacher && t->objective != OBJECTIVE_CAUSAL_LM)
-        return field_refuse(s, "train.distill", e, "only allowed with objective CausalLM");
+    if (t->distill.teacher && t->objective != OBJECTIVE_CAUSAL_LM &&
+        t->objective != OBJECTIVE_TOKEN_CLASSIFICATION &&
+        t->objective != OBJECTIVE_SEQUENCE_CLASSIFICATION)
+        return field_refuse(s, "train.distill", e,
+            "only allowed with objective CausalLM, TokenClassification or SequenceClassification");
     const struct json *search = json_get(body, "search");
     if (t->exported_by && search && !json_is_null(search))
         return field_refuse(s, "train.exportedBy", e, "not allowed with search, which sets it");
@@ -267,8 +270,7 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
         return field_refuse(s, "train.histogramEverySteps", e, "needs train.tensorboard");
     if (t->generate.prompt_count && t->objective != OBJECTIVE_CAUSAL_LM &&
         t->objective != OBJECTIVE_DPO)
-        return field_refuse(
-            s, "train.generate", e, "only allowed with objective CausalLM or DPO");
+        return field_refuse(s, "train.generate", e, "only allowed with objective CausalLM or DPO");
     if ((int64_t)spec->replicas * spec->device.per_replica > t->batch_sequences)
         return field_refuse(
             s, "train.batchSequences", e, "must be at least replicas x device.perReplica");

@@ -35,7 +35,7 @@ struct search {
        writes. */
     struct search_run runs[SEARCH_RUNS];
     int count;
-    int total; /* runs of all rungs, had none failed */
+    int total;                      /* runs of all rungs, had none failed */
     int running, succeeded, failed; /* of trials */
     int slots; /* how many waiting runs may begin now, the first ones in order */
     bool over; /* nothing is left to run */

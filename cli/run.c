@@ -273,8 +273,8 @@ static int take_leases(struct local_run *r, struct err *e)
         rc = take_lease(
             r, &r->leases[0], "checkpoint.path", r->spec.checkpoint.path, "/.llmjob-lease", e);
     return rc || !output ? rc
-              : take_lease(r, &r->leases[1], output->field, jobpath_of(&r->spec, output),
-                    ".llmjob-lease", e);
+                         : take_lease(r, &r->leases[1], output->field, jobpath_of(&r->spec, output),
+                               ".llmjob-lease", e);
 }
 
 static int catch_signals(struct local_run *r, struct err *e)

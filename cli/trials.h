@@ -16,7 +16,7 @@ struct trials_conf {
     bool keep;                  /* the logs of what went well */
     /* On spec's output, held until the run that writes there takes it; or NULL. */
     struct folder_lease *output_lease;
-    int signals;                /* signalfd: the first signal suspends, the second kills */
+    int signals; /* signalfd: the first signal suspends, the second kills */
 };
 
 /* *status: as of llmjob run. */

@@ -340,8 +340,8 @@ struct memory *cluster_memory(struct cluster *c, const char *key)
 }
 
 /* Is there one? */
-static bool add_trial(struct cluster *c, const struct job *parent, int trial, int rung,
-    struct observed_trial *out)
+static bool add_trial(
+    struct cluster *c, const struct job *parent, int trial, int rung, struct observed_trial *out)
 {
     const struct jobspec *s = &parent->spec;
     char name[SEARCH_NAME_BYTES], key[KEY_BYTES];

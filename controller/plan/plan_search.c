@@ -81,10 +81,9 @@ static const char *describe_best(const struct observed *o, const struct search *
         search_metric_name(&o->job->spec), r->value);
     if (!best)
         return NULL;
-    return is_written(x)
-        ? arena_printf(a, "%s, in %s", best, o->job->spec.train.output)
-        : arena_printf(a, "%s, but its model was not written: %.500s", best,
-              failure_of(job_of_run(o, SEARCH_MODEL, SEARCH_MODEL)));
+    return is_written(x) ? arena_printf(a, "%s, in %s", best, o->job->spec.train.output)
+                         : arena_printf(a, "%s, but its model was not written: %.500s", best,
+                               failure_of(job_of_run(o, SEARCH_MODEL, SEARCH_MODEL)));
 }
 
 /* Why they failed, by an example. */
@@ -154,8 +153,8 @@ static int start_trials(
         left--;
     }
     if (x->slots && x->model >= 0)
-        return plan_event(p, false, NAME_REASON_TRIAL_STARTED, e, "the model of trial %d is written",
-            x->runs[x->model].trial);
+        return plan_event(p, false, NAME_REASON_TRIAL_STARTED, e,
+            "the model of trial %d is written", x->runs[x->model].trial);
     return x->slots
         ? plan_event(p, false, NAME_REASON_TRIAL_STARTED, e, "started %d trials", x->slots)
         : 0;

@@ -188,22 +188,32 @@ static void rows_xent(const struct batch *s, const struct head *w, int64_t n,
         parallel_reduce(s, loss, n, COLL_SUM);
 }
 
-/* The same rows' logits by the teacher, and loss and gradient of both. */
+/* logits (n, V) of h (n, C) */
+static struct gemm product_of(const struct batch *s, const struct head *w, int64_t n)
+{
+    return (struct gemm){.n = n,
+        .in = s->config->dim,
+        .out = width(s->config),
+        .bias = w->bias,
+        .ldx = s->config->dim,
+        .ldy = w->columns,
+        .t = s->t,
+        .y_type = DTYPE_F32,
+        .scale = 1};
+}
+
+/* The same rows' logits by the teacher, and loss and gradient of both. Of whole texts what its own
+   pooler made of them, or their last tokens, is there already. */
 static void rows_teach(const struct batch *s, const struct head *w, int64_t n,
     const int32_t *targets, float *loss, const struct scaling *g)
 {
     const struct head_teacher *x = w->teacher;
-    int64_t dim = x->s->config->dim;
-    const struct gemm product = {.n = n,
-        .in = dim,
-        .out = x->s->config->vocab,
-        .ldx = dim,
-        .ldy = w->columns,
-        .t = x->s->t,
-        .y_type = DTYPE_F32,
-        .scale = 1};
-    gemm_forward(x->s, &product, at_element(x->s->h, g->row * dim, x->s->t), x->head->w.data,
-        x->head->logits); /* (n, C of its own) -> (n, V) */
+    const void *h = model_config_tells_texts(x->s->config)
+        ? x->head->pooled
+        : at_element(x->s->h, g->row * x->s->config->dim, x->s->t);
+    const struct gemm product = product_of(x->s, x->head, n);
+    gemm_forward(
+        x->s, &product, h, x->head->w.data, x->head->logits); /* (n, C of its own) -> (n, V) */
     OP(s, distill, .n = n, .v = width(s->config), .ld = w->columns, .logits = w->logits,
         .teacher = x->head->logits, .target = targets, .loss = loss, .scale = g->all,
         .weight = x->weight, .temperature = x->temperature, .gradient16 = w->dlogits,
@@ -255,20 +265,6 @@ static void rows_backward(const struct batch *s, const struct head *w, const str
             .y_type = s->t);
 }
 
-/* logits (n, V) of h (n, C) */
-static struct gemm product_of(const struct batch *s, const struct head *w, int64_t n)
-{
-    return (struct gemm){.n = n,
-        .in = s->config->dim,
-        .out = width(s->config),
-        .bias = w->bias,
-        .ldx = s->config->dim,
-        .ldy = w->columns,
-        .t = s->t,
-        .y_type = DTYPE_F32,
-        .scale = 1};
-}
-
 /* Logits, losses and gradients of n rows h (n, C); dh (n, C). */
 static void rows_loss(const struct batch *s, const struct head *w, int64_t n, const void *h,
     void *dh, const int32_t *targets, float *loss, const struct scaling *scaling)
@@ -296,11 +292,10 @@ static void rows_loss(const struct batch *s, const struct head *w, int64_t n, co
 }
 
 /* Of each sequence (T, C) the first row is read: rows of h and dh are T * C apart. */
-static void texts_loss(const struct batch *s, const struct head *w, const int32_t *targets,
-    float *loss, float scale, bool backward)
+static struct gemm pooler_of(const struct batch *s, const struct head *w)
 {
-    int64_t b = s->b, dim = s->config->dim;
-    struct gemm g = {.n = b,
+    int64_t dim = s->config->dim;
+    return (struct gemm){.n = s->b,
         .in = dim,
         .out = dim,
         .bias = w->pooler_bias,
@@ -309,8 +304,24 @@ static void texts_loss(const struct batch *s, const struct head *w, const int32_
         .t = s->t,
         .y_type = s->t,
         .scale = 1};
-    gemm_forward(s, &g, s->h, w->pooler.data, w->pooled); /* (B, C) */
-    OP(s, tanh, .count = b * dim, .x = w->pooled, .t = s->t);
+}
+
+static void pool(const struct batch *s, const struct head *w, const struct gemm *g)
+{
+    gemm_forward(s, g, s->h, w->pooler.data, w->pooled); /* (B, C) */
+    OP(s, tanh, .count = s->b * s->config->dim, .x = w->pooled, .t = s->t);
+}
+
+static void texts_loss(const struct batch *s, const struct head *w, const int32_t *targets,
+    float *loss, float scale, bool backward)
+{
+    int64_t b = s->b, dim = s->config->dim;
+    const struct gemm g = pooler_of(s, w);
+    pool(s, w, &g);
+    if (backward && w->teacher) {
+        const struct gemm of_teacher = pooler_of(w->teacher->s, w->teacher->head);
+        pool(w->teacher->s, w->teacher->head, &of_teacher);
+    }
     const struct scaling scaling = {.all = scale, .backward = backward};
     rows_loss(s, w, b, w->pooled, w->dpooled, targets, loss, &scaling);
     if (!backward)
@@ -331,6 +342,9 @@ static void last_loss(const struct batch *s, const struct head *w, const int32_t
 {
     int64_t b = s->b, dim = s->config->dim;
     batch_take_rows(s, b, s->chosen_rows, s->h, s->n, w->pooled); /* (N, C) -> (B, C) */
+    const struct head_teacher *x = backward ? w->teacher : NULL;
+    if (x)
+        batch_take_rows(x->s, b, s->chosen_rows, x->s->h, s->n, x->head->pooled);
     const struct scaling scaling = {.all = scale, .backward = backward};
     rows_loss(s, w, b, w->pooled, w->dpooled, targets, loss, &scaling);
     if (!backward)

@@ -59,6 +59,7 @@ struct model_conf {
     const struct weights *stored;
     /* A model whose predictions are learnt too, borrowed for life; NULL: none. op_distill's. */
     const struct model_config *teacher;
+    const int32_t *teacher_label_from; /* as label_from, of the teacher's classifier */
     float distill_weight, distill_temperature;
     uint64_t seed;                         /* of random weights, LoRA's A and dropout */
     enum recompute recompute;              /* what of a layer backward makes again: model/net.h */

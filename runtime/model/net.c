@@ -94,12 +94,12 @@ static void carve_layer(struct net *t, const struct batch *s, struct layer *l, s
 void net_carve(struct net *t, struct batch *s, struct net_memory *a)
 {
     bool last = model_config_is_last(s->config);
-    if (!last) {
+    if (!last)
         t->x = carve_residual(s, &a->scratch);
-    } else if (!s->config->post_norm) {
+    else if (!s->config->post_norm || s->frozen)
         t->x = carve_residual(s, &a->saved);
+    if (last && !s->config->post_norm)
         norm_carve(&t->final, s, &a->saved);
-    }
     if (model_config_is_first(s->config))
         embed_carve(&t->embed, s, &a->saved);
     head_carve(&t->head, s, &a->logits);

@@ -26,8 +26,9 @@ struct net {
     struct layer *layers; /* (L) */
     struct norm final;
     struct head head;
-    void *x; /* (N, C) the residual above the last layer; none where norms are behind residuals.
-                Of a stage of a pipeline that is not the last, what it hands on */
+    void *x; /* (N, C) the residual above the last layer, or of all of what is frozen; else, where
+                norms are behind residuals, none. Of a stage of a pipeline that is not the last,
+                what it hands on */
 };
 
 struct net_memory {

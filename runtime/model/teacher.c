@@ -26,6 +26,7 @@ static struct model_conf conf_of(const struct model_conf *student)
         .sequence_length = student->sequence_length,
         .recompute = RECOMPUTE_FULL,
         .logit_rows = student->logit_rows,
+        .label_from = student->teacher_label_from,
         .packed = student->packed,
         .page = student->page};
 }
@@ -130,6 +131,7 @@ void teacher_forward(struct teacher *t, const struct batch *student)
     s->first = student->first;
     s->ids = student->ids;
     s->position = student->position;
+    s->types = student->types;
     s->lengths = student->lengths;
     s->sees_from = student->sees_from;
     net_forward(s, &t->net);

@@ -1,9 +1,9 @@
 /*
  * teacher: a second model, run forward only, whose predictions a training learns from beside its
  * text. It stands in the compute type, whatever its files have, all of it frozen, and sees what the
- * student sees; its residual stream is one for all layers, since nothing goes back. Logits of both
- * are made for the same rows at the same time (head_teacher), so no more than a chunk of each is
- * ever in memory. Only enqueues.
+ * student sees; its residual stream is one for all layers, since nothing goes back. Logits of both,
+ * over one vocabulary or the same labels, are made for the same rows at the same time
+ * (head_teacher), so no more than a chunk of each is ever in memory. Only enqueues.
  */
 #ifndef RUNTIME_MODEL_TEACHER_H
 #define RUNTIME_MODEL_TEACHER_H

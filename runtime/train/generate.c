@@ -148,9 +148,7 @@ int train_generate(struct train *t, struct err *e)
         size_t from;
         snprintf(tag, sizeof tag, "generated/%d", i);
         int rc = go_on(t, i, &from, e);
-        if (rc ||
-            (t->board &&
-                (rc = tensorboard_text(t->board, tag, step, buf_cstr(&g->text), e))))
+        if (rc || (t->board && (rc = tensorboard_text(t->board, tag, step, buf_cstr(&g->text), e))))
             return rc;
         log_info("generated", LOG_I("step", step), LOG_I("prompt", i),
             LOG_S("text", buf_cstr(&g->text) + from));

@@ -27,8 +27,9 @@ static const char *const ignored[] = {
     /* looked at when all is done */
     "spec.train.data.test",
     /* where results go, how often one looks, and memory for time: no bit changes */
-    "spec.train.output", "spec.train.exportedBy", "spec.train.tensorboard", "spec.train.evaluateEverySteps",
-    "spec.train.recompute", "spec.train.histogramEverySteps", "spec.train.generate"};
+    "spec.train.output", "spec.train.exportedBy", "spec.train.tensorboard",
+    "spec.train.evaluateEverySteps", "spec.train.recompute", "spec.train.histogramEverySteps",
+    "spec.train.generate"};
 
 #define LABELS_OF_ALL "labels of spec.train.data (train, validation, test)"
 

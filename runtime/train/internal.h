@@ -2,8 +2,8 @@
  * train/internal: one rank's training, as the files of this folder share it: train.c is the loop,
  * open.c makes and unmakes it all, corpus.c has the text tokenised once for all ranks, gradient.c
  * computes and reduces a step's gradient, evaluate.c looks at what is held out, save.c, tell.c and
- * generate.c are what their names say, spread.c tells of gradients. What is learnt, and what else that needs, is objective_*.c's. Nobody
- * else includes it.
+ * generate.c are what their names say, spread.c tells of gradients. What is learnt, and what else
+ * that needs, is objective_*.c's. Nobody else includes it.
  */
 #ifndef RUNTIME_TRAIN_INTERNAL_H
 #define RUNTIME_TRAIN_INTERNAL_H
@@ -68,6 +68,7 @@ struct train {
     int tokens_count;
     struct data_labels names;        /* of all files, of what has labels */
     int32_t *label_from;             /* (labels) the row of each in spec.model's; NULL: none */
+    int32_t *teacher_label_from;     /* the same of the teacher's */
     int64_t train_samples, held_out; /* of the training data */
     int64_t steps;
     struct planner_plan plan;
@@ -103,8 +104,8 @@ struct train {
     struct tensorboard *board;
     struct spread *spread;     /* rank 0's, of histograms; or NULL */
     struct generate *generate; /* rank 0's, of prompts; or NULL */
-    struct buf line;        /* of the sample log, or of the metrics */
-    int log_fd, metrics_fd; /* metrics: rank 0's, else -1 */
+    struct buf line;           /* of the sample log, or of the metrics */
+    int log_fd, metrics_fd;    /* metrics: rank 0's, else -1 */
 };
 
 static inline bool train_leads(const struct train *t)
@@ -196,6 +197,9 @@ int64_t train_looked_at(const struct train *t, int64_t i, const struct data **fr
 
 /* -- what classifiers find: objective_labels.c, for an evaluation without a training too -- */
 
+/* When labels are known. *out, the caller's to free: the row of each in w's classifier, which has
+   the same names of the same kind; else NULL. */
+int train_match_labels(const struct train *t, struct weights *w, int32_t **out, struct err *e);
 /* t->names has been made. Warns of nothing. */
 int train_open_labelled(struct train *t, const char *path, struct data **out, struct err *e);
 /* open: when the plan is made; `most` samples are looked at, at most. judge: in the micro-batch of

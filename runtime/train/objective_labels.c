@@ -32,11 +32,12 @@ static int row_of(const char *const *labels, int64_t count, const char *name)
 
 /* A classifier of the same names is gone on with, whatever their order; one of others means
    something else. */
-static int match_labels(struct train *t, struct err *e)
+int train_match_labels(const struct train *t, struct weights *w, int32_t **out, struct err *e)
 {
-    const struct model_config *has = weights_config(t->weights);
-    const char *const *labels = weights_labels(t->weights);
+    const struct model_config *has = weights_config(w);
+    const char *const *labels = weights_labels(w);
     int n = t->names.count;
+    *out = NULL;
     if (!labels || !model_config_same_labels(has, &t->config))
         return 0;
     mem_autofree int32_t *from = mem_array((size_t)n, sizeof *from);
@@ -45,7 +46,7 @@ static int match_labels(struct train *t, struct err *e)
     for (int i = 0; i < n; i++)
         if ((from[i] = row_of(labels, n, t->names.names[i])) < 0)
             return 0;
-    t->label_from = from;
+    *out = from;
     from = NULL;
     return 0;
 }
@@ -71,7 +72,7 @@ static int learn_labels(struct train *t, bool texts, struct err *e)
     t->config.several = t->names.arity == DATA_ARITY_SEVERAL;
     t->config.pooled = texts && t->config.bidirectional;
     t->config.last = texts && !t->config.bidirectional;
-    return match_labels(t, e);
+    return train_match_labels(t, t->weights, &t->label_from, e);
 }
 
 static int words_head(struct train *t, struct err *e)

@@ -129,12 +129,43 @@ static int compare_tokens(const struct tok *a, const struct tok *b, struct err *
     return 0;
 }
 
-static int check_teacher(const struct train *t, struct err *e)
+/* Both tell the same labels, by name. */
+static int check_teacher_labels(struct train *t, struct err *e)
 {
     const struct model_config *is = weights_config(t->teacher);
-    if (is->bidirectional || is->labels)
+    if (t->config.several)
+        return err_set(e, ERR_USER,
+            "spec.train.distill: texts that have any number of labels each are learnt without a "
+            "teacher");
+    if (!is->labels)
+        return err_set(e, ERR_USER, "spec.train.distill.teacher: a %s, which finds no labels",
+            is->architecture);
+    int rc = train_match_labels(t, t->teacher, &t->teacher_label_from, e);
+    if (rc || t->teacher_label_from)
+        return rc;
+    if (is->labels != t->config.labels)
+        return err_set(e, ERR_USER,
+            "spec.train.distill.teacher: finds %lld labels, and spec.train.data has %d",
+            (long long)is->labels, t->names.count);
+    return err_set(e, ERR_USER,
+        "spec.train.distill.teacher: a %s, whose labels are not those of spec.train.data, or not "
+        "found at the same token",
+        is->architecture);
+}
+
+static int check_teacher(struct train *t, struct err *e)
+{
+    const struct model_config *is = weights_config(t->teacher);
+    int rc = t->config.labels ? check_teacher_labels(t, e) : 0;
+    if (rc)
+        return rc;
+    if (!t->config.labels && (is->bidirectional || is->labels))
         return err_set(e, ERR_USER,
             "spec.train.distill.teacher: a %s, which predicts no next token", is->architecture);
+    if (is->bidirectional != t->config.bidirectional || (is->types && !t->config.types))
+        return err_set(e, ERR_USER,
+            "spec.train.distill.teacher: a %s, which does not read as spec.model, a %s, does",
+            is->architecture, t->config.architecture);
     if (is->experts || t->config.experts)
         return err_set(
             e, ERR_USER, "spec.train.distill: a mixture of experts neither teaches nor is taught");
@@ -181,7 +212,7 @@ static int open_corpus(struct train *t, struct err *e)
     const struct objective_loop *loop = t->objective->loop;
     int rc;
     if ((rc = check_objective(t, e)) || (rc = tok_open(t->weights, &t->tok, e)) ||
-        (rc = open_teacher(t, e)) || (rc = shape_head(t, e)) || (rc = train_open_generate(t, e)) ||
+        (rc = shape_head(t, e)) || (rc = open_teacher(t, e)) || (rc = train_open_generate(t, e)) ||
         (rc = open_files(t, e)) || (rc = share_out(t, e)) || (rc = check_schedule(t, e)))
         return rc;
     return loop->open_fn ? loop->open_fn(t, e) : 0;
@@ -211,6 +242,7 @@ static struct model_conf model_conf_of(struct train *t)
         .optimizer_fn = optim_bytes,
         .optimizer = &t->optim_conf,
         .teacher = t->teacher ? weights_config(t->teacher) : NULL,
+        .teacher_label_from = t->teacher_label_from,
         .distill_weight = (float)s->distill.weight,
         .distill_temperature = (float)s->distill.temperature,
     };
@@ -589,6 +621,7 @@ void train_close(struct train *t)
     data_close(t->test);
     data_labels_done(&t->names);
     mem_free(t->label_from);
+    mem_free(t->teacher_label_from);
     tok_close(t->tok);
     weights_close(t->teacher);
     weights_close(t->weights);

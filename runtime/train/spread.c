@@ -62,8 +62,9 @@ static int tell_tensor(struct train *t, const char *kind, const float *flat, int
     int end = x->expert < 0 ? i + 1 : all->count;
     histogram_clear(&t->spread->histogram);
     for (int k = i; k < end; k++) {
-        int rc =
-            is_same(x, &all->at[k]) ? add_range(t, flat + all->at[k].offset, all->at[k].count, e) : 0;
+        int rc = is_same(x, &all->at[k])
+            ? add_range(t, flat + all->at[k].offset, all->at[k].count, e)
+            : 0;
         if (rc)
             return rc;
     }

@@ -20,7 +20,7 @@
 #define PENDING_LIMIT (1 << 20) /* bytes; written out at half of it */
 #define EVENT_LIMIT   4096
 #define VALUE_LIMIT   (256 << 10) /* of a histogram or a text */
-#define SECOND_MAX    9999999999 /* ten digits sort as numbers do */
+#define SECOND_MAX    9999999999  /* ten digits sort as numbers do */
 
 /* Protobuf tags: field number << 3 | wire type (0 varint, 1 fixed 64, 2 bytes, 5 fixed 32). */
 enum {

@@ -2,8 +2,8 @@
  * Goal: a search on one machine runs its trials, so many at a time, keeps what they came to, and
  * goes on from it, and at last has the best one's model written. Method: this program is also the
  * trial: started as `run FILE` it reads the job as llmjob would, writes metrics.jsonl where the job
- * says, and ends as its rate says: above 1 it fails, above 0.1 it tells no metric; and it is the run
- * that writes. The command runs as main calls it.
+ * says, and ends as its rate says: above 1 it fails, above 0.1 it tells no metric; and it is the
+ * run that writes. The command runs as main calls it.
  */
 #include "api/exitcode.h"
 #include "api/jobspec.h"

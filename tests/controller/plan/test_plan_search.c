@@ -152,11 +152,12 @@ static int pass(struct hunt *h, int n)
 /* The run that writes has no steps, and so no figures. */
 static void end_writer(struct job *j, bool well)
 {
-    j->status.conditions[0] = (struct condition){.type = well ? NAME_COND_COMPLETE : NAME_COND_FAILED,
-        .status = "True",
-        .reason = "R",
-        .message = "no space left",
-        .transition_ms = 1};
+    j->status.conditions[0] =
+        (struct condition){.type = well ? NAME_COND_COMPLETE : NAME_COND_FAILED,
+            .status = "True",
+            .reason = "R",
+            .message = "no space left",
+            .transition_ms = 1};
     j->status.condition_count = 1;
 }
 
@@ -321,7 +322,7 @@ START_TEST(a_suspended_search_runs_nothing_and_goes_on)
 }
 END_TEST
 
-/* Trials that are over first, then the run that writes; what fails there is the search's failure. */
+/* Trials that are over first, then the run that writes; when that fails, so does the search. */
 START_TEST(a_model_that_is_not_written_fails_the_search)
 {
     struct hunt h;

@@ -2,7 +2,8 @@
  * Goal: a training with a teacher depends on neither the world nor its interruptions, and one whose
  * teacher is another is another training. Method: short trainings on real ranks on a tiny Llama: a
  * first one's output teaches a fresh model; one and two ranks; a stop and a resume, to the bit; how
- * near to the teacher's its losses come; teachers that cannot be.
+ * near to the teacher's its losses come; a tiny BERT that labels texts, by one that does; teachers
+ * that cannot be.
  */
 #include "runtime/train/train.h"
 
@@ -129,12 +130,86 @@ START_TEST(teachers_that_cannot_be_are_refused)
 }
 END_TEST
 
+/* Texts of the letters that tiny-bert-texts knows, with its labels or others. */
+static struct jobspec taught_labels(const char *name, const char *const labels[3])
+{
+    struct jobspec s = job(name);
+    buf_auto struct buf b;
+    buf_init(&b, 1 << 16);
+    for (int i = 0; i < 60; i++)
+        buf_printf(&b, "{\"text\": \"%c %c was in %s\", \"label\": \"%s\"}\n", 'a' + i % 7,
+            'k' + i % 5, i % 2 ? "berlin" : "the", labels[i % 3]);
+    golden_write(training_path("texts.jsonl"), b.data, b.len);
+    snprintf(teacher, sizeof teacher, GOLDEN "tiny-bert-texts");
+    s.model.source = GOLDEN "tiny-bert-texts";
+    s.train.objective = OBJECTIVE_SEQUENCE_CLASSIFICATION;
+    s.train.data.train = training_path("texts.jsonl");
+    s.train.data.format = FORMAT_JSONL;
+    s.train.steps = 12;
+    s.train.distill.teacher = teacher;
+    s.train.distill.temperature = 2;
+    s.train.distill.weight = 0.5;
+    return s;
+}
+
+START_TEST(a_classifier_is_taught_by_one_with_its_labels)
+{
+    static const char *const same[] = {"positive", "negative", "neutral"};
+    struct jobspec one = taught_labels("one", same), two = one, alone = one;
+    two.checkpoint.path = training_path("two");
+    alone.checkpoint.path = training_path("alone");
+    alone.train.distill.teacher = NULL;
+    struct outcome a = run(&one, 1, 1, 0), b = run(&two, 2, 1, 0), c = run(&alone, 1, 1, 0);
+    for (int k = 1; k <= 12; k++)
+        ck_assert_msg(fabs(b.loss[k] / a.loss[k] - 1) < 1e-5, "step %d: %.9g, one rank %.9g", k,
+            b.loss[k], a.loss[k]);
+    ck_assert_double_gt(fabs(a.loss[12] / c.loss[12] - 1), 1e-3);
+    /* The first step's teacher is the pupil itself: half of the text's loss is left. */
+    ck_assert_double_eq_tol(a.loss[1] / c.loss[1], 0.5, 1e-5);
+}
+END_TEST
+
+/* At a text's last token; the teacher is what the pupil begins as. */
+START_TEST(a_decoder_is_taught_at_the_last_token)
+{
+    struct jobspec s = taught_labels("first", (const char *const[]){"a", "b", "c"}), alone;
+    s.train.distill.teacher = NULL;
+    s.train.steps = 4;
+    s.model.source = training_path("model");
+    run(&s, 1, 1, 0);
+    snprintf(teacher, sizeof teacher, "%s", training_path("taught-by"));
+    ck_assert(!io_rename(training_path("output"), teacher, &e));
+    s.model.source = teacher;
+    alone = s;
+    alone.checkpoint.path = training_path("alone");
+    s.checkpoint.path = training_path("taught");
+    s.train.distill.teacher = teacher;
+    struct outcome a = run(&s, 1, 1, 0), b = run(&alone, 1, 1, 0);
+    ck_assert_double_eq_tol(a.loss[1] / b.loss[1], 0.5, 1e-5);
+    ck_assert_double_gt(fabs(a.loss[4] / b.loss[4] - 0.5), 1e-6);
+}
+END_TEST
+
+START_TEST(a_teacher_of_other_labels_is_refused)
+{
+    struct jobspec s = taught_labels("names", (const char *const[]){"positive", "good", "bad"});
+    refused(&s, 1, EXIT_CLASS_USER,
+        "spec.train.distill.teacher: a bert, whose labels are not those of spec.train.data");
+    s = taught_labels("number", (const char *const[]){"positive", "negative", "negative"});
+    refused(&s, 1, EXIT_CLASS_USER,
+        "spec.train.distill.teacher: finds 3 labels, and spec.train.data has 2");
+    snprintf(teacher, sizeof teacher, GOLDEN "tiny-bert-masked");
+    refused(&s, 1, EXIT_CLASS_USER, "spec.train.distill.teacher: a bert, which finds no labels");
+}
+END_TEST
+
 int main(void)
 {
     return unit_run_with(&(struct unit){.name = "distill",
                              .timeout_s = 120,
                              .setup = training_setup,
                              .done = training_teardown},
-        (const TTest *const[]){
-            neither_world_nor_interruption_shows, teachers_that_cannot_be_are_refused, NULL});
+        (const TTest *const[]){neither_world_nor_interruption_shows,
+            teachers_that_cannot_be_are_refused, a_classifier_is_taught_by_one_with_its_labels,
+            a_decoder_is_taught_at_the_last_token, a_teacher_of_other_labels_is_refused, NULL});
 }

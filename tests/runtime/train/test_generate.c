@@ -60,8 +60,8 @@ static void serve(const char *prompt, char out[64])
     struct engine *g;
     int n = snprintf(out, 64, "%s", prompt);
     ck_assert_msg(
-        !dev_open("cpu", 0, 1, &d, &e) && !weights_open(training_path("output"), NULL, &w, &e), "%s",
-        e.text);
+        !dev_open("cpu", 0, 1, &d, &e) && !weights_open(training_path("output"), NULL, &w, &e),
+        "%s", e.text);
     struct model_conf c = {.config = *weights_config(w), .t = DTYPE_F32, .kv_capacity = 64};
     ck_assert_msg(
         !model_create(d, &c, &m, &e) && !model_load(m, w, &e) && !engine_create(m, &g, &e), "%s",

@@ -1,8 +1,8 @@
 /*
  * Goal: histograms tell of the step's whole gradient and of the weights, every so many steps, and
- * change nothing. Method: short trainings on real ranks on a tiny Llama, with one rank and two, with
- * adapters and with experts, beside one without histograms: losses and checkpoints equal to the bit;
- * squares over all tensors come to the gradient's norm, numbers to the tensors' elements.
+ * change nothing. Method: short trainings on real ranks on a tiny Llama, with one rank and two,
+ * with adapters and with experts, beside one without histograms: losses and checkpoints equal to
+ * the bit; squares over all tensors come to the gradient's norm, numbers to the tensors' elements.
  */
 #include "runtime/train/train.h"
 
@@ -79,8 +79,8 @@ static double count_elements(const char *file, int *tensors)
     ck_assert_msg(!safetensors_open(training_path(file), &f, &e), "%s", e.text);
     *tensors = safetensors_count(f);
     for (int i = 0; i < *tensors; i++)
-        sum += (double)(safetensors_at(f, i)->bytes /
-            dtype_block_bytes(safetensors_at(f, i)->type));
+        sum +=
+            (double)(safetensors_at(f, i)->bytes / dtype_block_bytes(safetensors_at(f, i)->type));
     safetensors_close(f);
     return sum;
 }
@@ -151,10 +151,9 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){.name = "spread",
-                             .timeout_s = 120,
-                             .setup = training_setup,
-                             .done = training_teardown},
+    return unit_run_with(
+        &(struct unit){
+            .name = "spread", .timeout_s = 120, .setup = training_setup, .done = training_teardown},
         (const TTest *const[]){histograms_tell_of_the_whole_gradient,
             of_adapters_only_they_are_told_of, experts_of_a_layer_are_one, NULL});
 }

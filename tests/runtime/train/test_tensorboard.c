@@ -131,7 +131,7 @@ START_TEST(numbers_are_those_of_hparams)
 }
 END_TEST
 
-/* As torch's writer encodes the same: HistogramProto with packed lists; a string tensor of "text". */
+/* As torch's writer encodes them: HistogramProto with packed lists; a string tensor of "text". */
 START_TEST(histograms_and_texts_read_back)
 {
     static const float x[] = {-1, 0.5f, 0.5f, 0.625f, 3};
