@@ -285,13 +285,12 @@ static const char *not_of_shares(const struct jobspec *spec)
         const char *what;
         bool is;
     } whole[] = {{"precision FP16", spec->precision == PRECISION_FP16},
-        {"train.method Adapter", t->method == METHOD_ADAPTER},
-        {"train.lora.dora", t->lora.dora}, {"train.lora.adalora", t->lora.adalora.initial_rank},
+        {"train.method Adapter", t->method == METHOD_ADAPTER}, {"train.lora.dora", t->lora.dora},
+        {"train.lora.adalora", t->lora.adalora.initial_rank},
         {"train.lora.dropout", t->lora.dropout > 0},
         {"train.lora.quantizedBase", t->lora.quantized_base != BASE_NONE},
         {"train.histogramEverySteps", t->histogram_every_steps},
-        {"train.generate", t->generate.prompt_count},
-        {"train.distill", t->distill.teacher},
+        {"train.generate", t->generate.prompt_count}, {"train.distill", t->distill.teacher},
         {"train.sparsity", t->sparsity.pattern != SPARSITY_NONE},
         {"train.optimizer.name Adafactor", t->optimizer.name == OPTIMIZER_ADAFACTOR},
         {"train.optimizer.name Muon", t->optimizer.name == OPTIMIZER_MUON},

@@ -54,8 +54,8 @@ struct driver_comms {
        world + 1 entries. Reduce-scatter spoils what is outside of the rank's own. */
     int (*reduce_scatter)(struct driver_comm *c, void *data, const int64_t *first, enum dtype t,
         enum driver_reduce op, struct err *e);
-    int (*allgather)(struct driver_comm *c, void *data, const int64_t *first, size_t element,
-        struct err *e);
+    int (*allgather)(
+        struct driver_comm *c, void *data, const int64_t *first, size_t element, struct err *e);
     /* All n at once; only those take part whom a message is from or for. Messages of a pair meet in
        the order they are listed and called in; both ends tell the same size. */
     int (*exchange)(

@@ -515,11 +515,8 @@ static int comm_allgather(
 
 static int comm_broadcast(struct driver_comm *c, void *data, size_t bytes, int root, struct err *e)
 {
-    const struct comm_call q = {.kind = BROADCAST,
-        .data = (char *)data,
-        .count = bytes,
-        .type = ncclInt8,
-        .root = root};
+    const struct comm_call q = {
+        .kind = BROADCAST, .data = (char *)data, .count = bytes, .type = ncclInt8, .root = root};
     return comm_run(c, &q, "a broadcast", e);
 }
 

@@ -402,8 +402,7 @@ int coll_connect(struct coll *c, struct err *e)
     return rc;
 }
 
-static int64_t check_messages(
-    const struct coll *c, const struct coll_message *messages, int n)
+static int64_t check_messages(const struct coll *c, const struct coll_message *messages, int n)
 {
     int64_t bytes = 0;
     assert(c->connected || n == 0);
@@ -417,8 +416,7 @@ static int64_t check_messages(
     return bytes;
 }
 
-int coll_exchange_start(
-    struct coll *c, const struct coll_message *messages, int n, struct err *e)
+int coll_exchange_start(struct coll *c, const struct coll_message *messages, int n, struct err *e)
 {
     start(c, WIRE_EXCHANGE, check_messages(c, messages, n));
     return started(c, n == 0 ? 0 : c->device->exchange(c, messages, n, e));

@@ -98,13 +98,12 @@ struct coll_message {
     int peer; /* another member */
     bool receive;
 };
-/* All n messages, at most twice as many as members, are under way at once: members may send to each other, or
-   each to the next around a ring. Only those take part who send or receive. A message meets the
-   receive of its receiver that is as many-th between the two; both tell the same size, or ERR_BUG
-   (with NCCL nothing in particular). Of messages in several calls an earlier one may have to be
-   received before a later one is sent. */
-int coll_exchange_start(
-    struct coll *c, const struct coll_message *messages, int n, struct err *e);
+/* All n messages, at most twice as many as members, are under way at once: members may send to
+   each other, or each to the next around a ring. Only those take part who send or receive. A
+   message meets the receive of its receiver that is as many-th between the two; both tell the
+   same size, or ERR_BUG (with NCCL nothing in particular). Of messages in several calls an
+   earlier one may have to be received before a later one is sent. */
+int coll_exchange_start(struct coll *c, const struct coll_message *messages, int n, struct err *e);
 int coll_send_start(struct coll *c, const void *data, size_t bytes, int to, struct err *e);
 int coll_receive_start(struct coll *c, void *data, size_t bytes, int from, struct err *e);
 /* A collective: out_counts[i] elements go to member i, in_counts[i] come from it, and lie one

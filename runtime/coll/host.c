@@ -24,8 +24,7 @@ static int reduce_piece(
  * every message. */
 static int64_t piece_of(const struct coll *c, const void *data, int64_t count, size_t element)
 {
-    bool whole =
-        c->leader_count == c->size || coll_local_holds(c, data, (size_t)count * element);
+    bool whole = c->leader_count == c->size || coll_local_holds(c, data, (size_t)count * element);
     return whole ? count : COLL_STAGING / (int64_t)element;
 }
 
@@ -96,8 +95,7 @@ static int host_reduce_scatter(struct coll *c, void *data, const int64_t *first,
     return 0;
 }
 
-static int gather_piece(
-    struct coll *c, void *data, struct cut cut, size_t element, struct err *e)
+static int gather_piece(struct coll *c, void *data, struct cut cut, size_t element, struct err *e)
 {
     int rc = c->within ? c->within->all_gather(c, data, cut.local, element, e) : 0;
     if (rc || !c->between)
@@ -118,22 +116,20 @@ static int host_all_gather(
     int64_t most = piece_of(c, data, count, element);
     for (int64_t done = 0; done < count; done += most) {
         int64_t n = count - done < most ? count - done : most;
-        int rc = gather_piece(c, (uint8_t *)data + (size_t)done * element,
-            cut_slices(c, first, done, n), element, e);
+        int rc = gather_piece(
+            c, (uint8_t *)data + (size_t)done * element, cut_slices(c, first, done, n), element, e);
         if (rc)
             return rc;
     }
     return 0;
 }
 
-static int host_exchange(
-    struct coll *c, const struct coll_message *messages, int n, struct err *e)
+static int host_exchange(struct coll *c, const struct coll_message *messages, int n, struct err *e)
 {
     return coll_pairs_exchange(c, messages, n, NULL, 0, e);
 }
 
-static int host_all_to_all(
-    struct coll *c, struct coll_message *messages, int n, struct err *e)
+static int host_all_to_all(struct coll *c, struct coll_message *messages, int n, struct err *e)
 {
     bool shared = c->within != NULL;
     for (int i = 0; i < n && shared; i++)

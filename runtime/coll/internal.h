@@ -48,8 +48,7 @@ struct coll_transport {
     /* What exchange needs; once, by all members. */
     int (*connect)(struct coll *c, struct err *e);
     /* At most coll_most_messages, none of them to this rank itself. */
-    int (*exchange)(
-        struct coll *c, const struct coll_message *messages, int n, struct err *e);
+    int (*exchange)(struct coll *c, const struct coll_message *messages, int n, struct err *e);
     /* The same by all members, one message each way; may reorder them. */
     int (*all_to_all)(struct coll *c, struct coll_message *messages, int n, struct err *e);
     /* Everyone takes the leader's bytes. */
@@ -83,9 +82,9 @@ struct coll {
     int control[COLL_MAX_LOCAL]; /* leader: socket to each local rank; others: [0] to the leader */
     int abort_fd;                /* eventfd */
     _Atomic bool aborted;
-    uint64_t sequence; /* of collectives, in which all members take part */
-    int64_t *slices;   /* size + 1: where those of the one under way begin */
-    bool connected;    /* for messages */
+    uint64_t sequence;             /* of collectives, in which all members take part */
+    int64_t *slices;               /* size + 1: where those of the one under way begin */
+    bool connected;                /* for messages */
     struct coll_message *messages; /* coll_most_messages: of an all-to-all */
 
     /* host.c */
@@ -166,8 +165,8 @@ bool coll_nccl_can(const struct coll *c);
 void coll_reduce_pair(
     void *into, const void *from, int64_t count, enum dtype t, enum coll_reduce op);
 /* Reduces parts[0..n-1] in that order and stores the result to parts[from..to-1]. */
-void coll_reduce_all(void *const *parts, int n, int from, int to, int64_t count, enum dtype t,
-    enum coll_reduce op);
+void coll_reduce_all(
+    void *const *parts, int n, int from, int to, int64_t count, enum dtype t, enum coll_reduce op);
 size_t coll_element(enum dtype t); /* bytes; 0: not supported */
 
 #endif

@@ -24,15 +24,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SPINS        4000 /* about 20 us: longer than a phase that nobody delays */
+#define SPINS 4000 /* about 20 us: longer than a phase that nobody delays */
 
 struct word { /* one rank's place in the barrier */
     _Atomic uint32_t phase;
     _Atomic uint32_t sleepers;
 };
 
-/* The beginning of a rank's part of region 0: its word, with no other's cache lines, and what it has
- * for each local rank, of an all-to-all. */
+/* The beginning of a rank's part of region 0: its word, with no other's cache lines, and what it
+ * has for each local rank, of an all-to-all. */
 struct header {
     _Alignas(128) struct word word;
     _Alignas(64) struct ready {
@@ -217,8 +217,8 @@ static int local_all_gather(
 {
     struct shared s = place_of(c, data, (size_t)first[c->local_count] * element);
     size_t at = (size_t)first[c->local_index] * element;
-    copy_unless_same(s.mine + at, (uint8_t *)data + at,
-        (size_t)first[c->local_index + 1] * element - at);
+    copy_unless_same(
+        s.mine + at, (uint8_t *)data + at, (size_t)first[c->local_index + 1] * element - at);
     int rc = meet_locals(c, e); /* every slice is there */
     for (int i = 0; !rc && i < c->local_count; i++) {
         size_t from = (size_t)first[i] * element, to = (size_t)first[i + 1] * element;
@@ -287,7 +287,7 @@ int coll_local_all_to_all(struct coll *c, struct coll_message *messages, int *n,
         else if (messages[i].receive && !wrong)
             wrong = take_message(c, &messages[i], peer, e);
     }
-    if (!rc && !wrong) /* a rank that was told a wrong size leaves */
+    if (!rc && !wrong)          /* a rank that was told a wrong size leaves */
         rc = meet_locals(c, e); /* nobody reads this rank's part any more */
     *n = left;
     return rc ? rc : wrong;

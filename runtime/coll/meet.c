@@ -248,8 +248,10 @@ static int say_hello(const struct meeting *m, struct call *o, struct err *e)
 {
     const struct coll *c = m->c;
     struct hello *h = &o->hello;
-    *h = (struct hello){
-        .incarnation = c->conf.incarnation, .from = c->conf.rank, .to = o->to, .link = (int32_t)o->link};
+    *h = (struct hello){.incarnation = c->conf.incarnation,
+        .from = c->conf.rank,
+        .to = o->to,
+        .link = (int32_t)o->link};
     memcpy(h->magic, "llmcoll1", 8);
     o->have = 0;
     int rc = io_random(h->nonce, sizeof h->nonce, e);

@@ -156,8 +156,7 @@ static int meet(struct coll *c, struct err *e)
     return rc ? rc : nccl_wait(c, e);
 }
 
-static int nccl_exchange(
-    struct coll *c, const struct coll_message *messages, int n, struct err *e)
+static int nccl_exchange(struct coll *c, const struct coll_message *messages, int n, struct err *e)
 {
     struct err why = {0};
     for (int i = 0; i < n; i++)
@@ -167,8 +166,7 @@ static int nccl_exchange(
     return rc ? give_up(c, &why, e) : 0;
 }
 
-static int nccl_all_to_all(
-    struct coll *c, struct coll_message *messages, int n, struct err *e)
+static int nccl_all_to_all(struct coll *c, struct coll_message *messages, int n, struct err *e)
 {
     return nccl_exchange(c, messages, n, e);
 }
@@ -186,8 +184,8 @@ static int nccl_connect(struct coll *c, struct err *e)
         return give_up(c, &why, e);
     for (int i = 0; i < 2 * c->size; i++)
         if (i / 2 != c->index)
-            c->messages[n++] = (struct coll_message){
-                (float *)words + i, sizeof(float), i / 2, i % 2 != 0};
+            c->messages[n++] =
+                (struct coll_message){(float *)words + i, sizeof(float), i / 2, i % 2 != 0};
     int rc = nccl_exchange(c, c->messages, n, e);
     return rc ? rc : nccl_wait(c, e);
 }

@@ -177,7 +177,8 @@ static int advance(struct coll *c, struct flow *f, struct err *e)
 
 /* -- all of an exchange -- */
 
-static void begin_flow(struct coll *c, struct flow *f, const struct coll_message *m, uint8_t *window)
+static void begin_flow(
+    struct coll *c, struct flow *f, const struct coll_message *m, uint8_t *window)
 {
     struct pair *p = &c->flows->pair[m->peer];
     *f = (struct flow){.member = m->peer, .receive = m->receive};

@@ -105,8 +105,8 @@ static void reduce_all_f32(
     }
 }
 
-void coll_reduce_all(void *const *parts, int n, int from, int to, int64_t count, enum dtype t,
-    enum coll_reduce op)
+void coll_reduce_all(
+    void *const *parts, int n, int from, int to, int64_t count, enum dtype t, enum coll_reduce op)
 {
     assert(n <= COLL_MAX_LOCAL && from >= 0 && to <= n);
     if (t == DTYPE_F32) {

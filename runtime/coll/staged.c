@@ -110,8 +110,7 @@ static int staged_exchange(
     return coll_pairs_exchange(c, messages, n, c->stage, STAGE_BYTES, e);
 }
 
-static int staged_all_to_all(
-    struct coll *c, struct coll_message *messages, int n, struct err *e)
+static int staged_all_to_all(struct coll *c, struct coll_message *messages, int n, struct err *e)
 {
     return staged_exchange(c, messages, n, e);
 }

@@ -167,8 +167,8 @@ static int reduce_chunks(
     int rc = 0, me = c->leader_index;
     struct transfer x = {.reduce = true, .t = t, .op = op};
     for (int s = 0; !rc && s < c->leader_count - 1; s++)
-        rc = pass_on(c, data, coll_element(t), chunk(c, count, me - s),
-            chunk(c, count, me - s - 1), x, e);
+        rc = pass_on(
+            c, data, coll_element(t), chunk(c, count, me - s), chunk(c, count, me - s - 1), x, e);
     return rc;
 }
 
@@ -179,8 +179,8 @@ static int tcp_all_reduce(
     if (!rc)
         rc = reduce_chunks(c, data, count, t, op, e);
     for (int s = 0; !rc && s < c->leader_count - 1; s++)
-        rc = pass_on(c, data, coll_element(t), chunk(c, count, me + 1 - s),
-            chunk(c, count, me - s), (struct transfer){0}, e);
+        rc = pass_on(c, data, coll_element(t), chunk(c, count, me + 1 - s), chunk(c, count, me - s),
+            (struct transfer){0}, e);
     return rc;
 }
 
@@ -224,8 +224,8 @@ static int tcp_all_gather(
     struct coll *c, void *data, const int64_t *first, size_t element, struct err *e)
 {
     int n = c->leader_count, me = c->leader_index;
-    int rc = agree(
-        c, first[n] * (int64_t)element, signature(c, first, DTYPE_U8, COLL_SUM, true), e);
+    int rc =
+        agree(c, first[n] * (int64_t)element, signature(c, first, DTYPE_U8, COLL_SUM, true), e);
     for (int s = 0; !rc && s < n - 1; s++) {
         int out = (me - s + n) % n, in = (out + n - 1) % n;
         rc = pass_on(c, data, element, (struct range){first[out], first[out + 1]},

@@ -19,7 +19,8 @@ void beat_step(struct wire_page *p, int64_t step);
 
 /* A collective begins, goes on, ends. One that failed does not end: the page keeps what it was
  * stuck in. An exchange of messages is not all ranks', and none of the collectives that the page
- * counts, by which it is told who is behind. waiting_for: the rank whose data is awaited, -1: nobody in particular. */
+ * counts, by which it is told who is behind. waiting_for: the rank whose data is awaited, -1:
+ * nobody in particular. */
 void beat_enter(struct wire_page *p, enum wire_operation operation, int64_t bytes);
 void beat_progress(struct wire_page *p, int waiting_for);
 void beat_leave(struct wire_page *p);

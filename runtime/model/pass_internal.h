@@ -27,8 +27,8 @@ struct pass {
     int32_t *ids, *targets, *position;       /* (N) */
     int32_t *own_ids, *own_rows, *own_slots; /* (N) of a share of the vocabulary; else NULL */
     int64_t own;
-    int32_t *types;                    /* (N) NULL: no types */
-    bool typed;                        /* they are of the last step's; else zeros */
+    int32_t *types;                /* (N) NULL: no types */
+    bool typed;                    /* they are of the last step's; else zeros */
     int32_t *lengths;              /* (B) */
     int32_t *sees_from;            /* (N); NULL: neither a window nor documents */
     int32_t *chosen_rows, *slots;  /* (N) where the head does not read all rows; else NULL */

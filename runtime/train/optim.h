@@ -47,7 +47,7 @@ struct optim_conf {
                             zero (runtime/train/sparsity.h); 0: none does */
     struct adalora_conf adalora; /* of adapters whose ranks are chosen */
     enum optimizer_state state;
-    uint64_t seed;       /* of what BF16 states are rounded by */
+    uint64_t seed;                  /* of what BF16 states are rounded by */
     struct coll *tensor, *pipeline; /* of those that share the model; NULL: nobody does */
 };
 

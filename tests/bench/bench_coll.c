@@ -80,8 +80,8 @@ static const struct {
     {"send, receive", send},
 };
 
-static int measure(struct coll *c, int rank, operation_fn *run, float *x, float *y, size_t bytes,
-    struct err *e)
+static int measure(
+    struct coll *c, int rank, operation_fn *run, float *x, float *y, size_t bytes, struct err *e)
 {
     int64_t ns[41];
     int rounds = bytes >= (16u << 20) ? 9 : 41;
@@ -121,7 +121,8 @@ static int measure_all(struct coll *c, int rank, const char *where, struct err *
     return 0;
 }
 
-static int run_rank(int rank, const struct wire_peer *peers, const int *listen_fd, const char *where)
+static int run_rank(
+    int rank, const struct wire_peer *peers, const int *listen_fd, const char *where)
 {
     struct coll *c = NULL;
     struct err e = {0};

@@ -178,7 +178,7 @@ END_TEST
  * the aim is a second on a machine that does nothing else. */
 static struct {
     _Atomic int64_t formed_ms, connected_ms;
-} *when;
+} * when;
 
 static void store_later(_Atomic int64_t *at)
 {

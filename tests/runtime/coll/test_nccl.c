@@ -241,7 +241,8 @@ static float passed(int from, int to, int64_t i)
 }
 
 /* Around the ring, and back, and what the others of a pair of ranks do not see. */
-static int check_messages(struct coll *c, int rank, const struct ranks *w, struct room *r, int64_t n)
+static int check_messages(
+    struct coll *c, int rank, const struct ranks *w, struct room *r, int64_t n)
 {
     struct err e;
     int next = (rank + 1) % w->size, before = (rank + w->size - 1) % w->size;
@@ -374,7 +375,8 @@ static const struct ranks_operation operations[] = {
 /* Each operation ends by NCCL, and staged. */
 START_TEST(test_failures)
 {
-    ranks_run_failing(&operations[_i / 2 / RANKS_FAILURES], _i / 2 % RANKS_FAILURES, "cuda", _i % 2);
+    ranks_run_failing(
+        &operations[_i / 2 / RANKS_FAILURES], _i / 2 % RANKS_FAILURES, "cuda", _i % 2);
 }
 END_TEST
 

@@ -278,8 +278,7 @@ static int mismatch_body(struct coll *c, int rank, const struct ranks *w)
         return 3;
     if (coll_receive_start(c, room, 96, 0, &e) != -ERR_BUG)
         return 4;
-    const char *want =
-        "rank 0 sends message 2 of 100 bytes, message 2 of 96 bytes is awaited";
+    const char *want = "rank 0 sends message 2 of 100 bytes, message 2 of 96 bytes is awaited";
     return strcmp(e.text, want) ? 5 : 0;
 }
 

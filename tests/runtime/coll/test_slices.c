@@ -73,8 +73,8 @@ static int check_reduce_scatter(struct coll *c, const struct layout_group *g, st
         : 0;
 }
 
-static int check_all_gather(struct coll *c, const struct layout_group *g, struct memory m,
-    int64_t n, const int64_t *counts)
+static int check_all_gather(
+    struct coll *c, const struct layout_group *g, struct memory m, int64_t n, const int64_t *counts)
 {
     struct err e;
     memset(m.x, 0x55, (size_t)n * sizeof *m.x);
