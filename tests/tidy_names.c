@@ -30,7 +30,6 @@ static struct exception {
     {"data_from_ids", "a corpus of known ids", false},
     {"matmul_force_wide", "the way of a processor that this one is not", false},
     {"openai_fields", "docs/openai.md is checked against it", false},
-    {"layout_*", "group is made of both, and sharding will be", false},
     {"tok_b*", "what published tokenizers are compared by", false},
     {"sched_destroy", "the program's queue lives as long as its reader thread", false},
     {"proc_pid", "a test looks at the process itself", false},

@@ -24,7 +24,7 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "scratch: 10Gi, mountPath: /s}], "
     "model: {source: /data/m, init: Random, config: /data/c.json, "
     "sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}, "
-    "parallelism: {data: 4, tensor: 1, pipeline: 1, context: 1, expert: 1, zeroStage: 1}, "
+    "parallelism: {data: 4, tensor: 1, pipeline: 1, context: 1, expert: 1, zeroStage: 0}, "
     "precision: FP32, elastic: {minReplicas: 2, waitSeconds: 7}, "
     "checkpoint: {path: /data/ckpt, everySteps: 5, everySeconds: 60, keep: 3}, "
     "restart: {maxRestarts: 3, windowSeconds: 60}, "
@@ -72,7 +72,7 @@ const char jobspecs_adapter[] = JOBSPECS_HEAD
     "data: {train: /data/t.txt}, steps: 3, output: /data/o}}}";
 const char jobspecs_masked[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
-    "train: {objective: MaskedLM, data: {train: /data/t.txt, skipBadRecords: 1}, masking: {share: "
+    "parallelism: {zeroStage: 1}, train: {objective: MaskedLM, data: {train: /data/t.txt, skipBadRecords: 1}, masking: {share: "
     "0.25, wholeWord: true}, epochs: 1.5, output: /data/o}}}";
 const char jobspecs_pairs[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "

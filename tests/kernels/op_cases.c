@@ -551,15 +551,6 @@ static void case_convert(struct parity_run *r, const int64_t *s)
     parity_output(r, a.y, a.count, a.y_type, 1e-30);
 }
 
-static void case_sumsq(struct parity_run *r, const int64_t *s)
-{
-    struct op_sumsq a = {.count = s[0]};
-    a.x = parity_input(r, a.count, DTYPE_F32, 1);
-    a.out = parity_input(r, 1, DTYPE_F32, 1);
-    r->ops->sumsq(r->d, &a);
-    parity_output(r, a.out, 1, DTYPE_F32, 1e-6);
-}
-
 /* shape: n, v, 1: only 16 different logits, so that most are tied. Rows differ in their
    parameters. */
 static void case_sample(struct parity_run *r, const int64_t *s)
@@ -715,7 +706,7 @@ static const struct op_case case_table[] = {
             {32, DTYPE_Q4_0, DTYPE_F32}, {4128, DTYPE_Q4_1, DTYPE_F32}, {96, DTYPE_Q5_0, DTYPE_F32},
             {9600, DTYPE_Q5_1, DTYPE_F32}, {25600, DTYPE_Q4_K, DTYPE_F32},
             {4352, DTYPE_Q6_K, DTYPE_F32}}},
-    [15] = {"sumsq", case_sumsq, DTYPE_F32, false, {{1}, {4095}, {4097}, {100003}, {3000000}}},
+    [15] = {"sumsq", op_case_sumsq, DTYPE_F32, false, {{1}, {4095}, {4097}, {100003}, {3000000}}},
     [16] = {"adamw", op_case_adamw, DTYPE_F32, false,
         {{1, 1, 1}, {33, 1, 1}, {5000, 7}, {77, 3, 0, CLIPPED}, {1001, 2, 1, UNCLIPPED},
             {5001, 9, 1, CLIPPED}, {1001, 2, 1, UNCLIPPED | INFINITE},

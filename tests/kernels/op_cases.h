@@ -27,6 +27,7 @@ double op_case_near(enum dtype t, double f32);
 #define INFINITE  8
 #define NO_NUMBER 16
 void op_case_axpby(struct parity_run *r, const int64_t *s);
+void op_case_sumsq(struct parity_run *r, const int64_t *s);
 void op_case_adamw(struct parity_run *r, const int64_t *s);
 void op_case_sgd(struct parity_run *r, const int64_t *s);
 void op_case_lion(struct parity_run *r, const int64_t *s);

@@ -32,6 +32,15 @@ void op_case_axpby(struct parity_run *r, const int64_t *s)
     parity_output(r, a.y, a.count, a.y_type, op_case_near(a.y_type, 1e-6));
 }
 
+void op_case_sumsq(struct parity_run *r, const int64_t *s)
+{
+    struct op_sumsq a = {.count = s[0]};
+    a.x = parity_input(r, a.count, DTYPE_F32, 1);
+    a.out = parity_input(r, 1, DTYPE_F32, 1);
+    r->ops->sumsq(r->d, &a);
+    parity_output(r, a.out, 1, DTYPE_F32, 1e-6);
+}
+
 /* What is kept of count elements: numbers of type `state`; or any codes, with scales. */
 static void *kept(struct parity_run *r, int64_t count, enum dtype state, float range, float **scale)
 {
