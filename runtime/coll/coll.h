@@ -1,11 +1,11 @@
 /*
- * coll: collectives between the ranks of a world, or of a group of it. The ranks of one pod reduce
- * in shared memory, their leaders over TCP.
+ * coll: collectives between the ranks of a world, or of a group of it, and messages between two of
+ * them. The ranks of one pod reduce in shared memory, their leaders over TCP.
  *
- * Host memory and device memory are apart: coll_allreduce and the like are for the host's,
- * coll_reduce_start/join/wait for the device's. Where the host can read the device these are the
- * same reduction; else NCCL, or, where the device has no communicators or conf.staged says so, the
- * host's transports by way of a staging buffer.
+ * Host memory and device memory are apart: coll_allreduce and the like are for the host's, what is
+ * started, joined and waited for (coll_*_start) for the device's. Where the host can read the
+ * device these are the same reduction; else NCCL, or, where the device has no communicators or
+ * conf.staged says so, the host's transports by way of a staging buffer.
  *
  * Deterministic: the result of coll_allreduce depends on the number of ranks only, never on timing,
  * and is bitwise the same on every rank. Every wait has a deadline (timeout_ms): -ERR_HANG; a
@@ -98,11 +98,11 @@ struct coll_message {
     int peer; /* another member */
     bool receive;
 };
-/* All n messages, at most twice as many as members, are under way at once: members may send to
-   each other, or each to the next around a ring. Only those take part who send or receive. A
-   message meets the receive of its receiver that is as many-th between the two; both tell the
-   same size, or ERR_BUG (with NCCL nothing in particular). Of messages in several calls an
-   earlier one may have to be received before a later one is sent. */
+/* All n messages, at most twice as many as members, are under way at once: members may send to each
+   other, or each to the next around a ring. Only those take part who send or receive. A message
+   meets the receive of its receiver that is as many-th between the two; both tell the same size, or
+   ERR_BUG (with NCCL nothing in particular). Of messages in several calls an earlier one may have
+   to be received before a later one is sent. */
 int coll_exchange_start(struct coll *c, const struct coll_message *messages, int n, struct err *e);
 int coll_send_start(struct coll *c, const void *data, size_t bytes, int to, struct err *e);
 int coll_receive_start(struct coll *c, void *data, size_t bytes, int from, struct err *e);

@@ -2,8 +2,9 @@
  * coll_internal: what the files of this folder share. Nobody else includes it.
  *
  * coll.c groups the ranks, opens the transports and offers the public operations; meet.c connects;
- * host.c is the reduction of host memory, composed of local.c (shared memory of one pod) and tcp.c
- * (ring between the pods' leaders); nccl.c and staged.c reduce device memory; reduce.c adds.
+ * host.c is for host memory, composed of local.c (shared memory of one pod), tcp.c (ring between
+ * the pods' leaders) and pairs.c (messages); nccl.c and staged.c are for device memory; reduce.c
+ * adds.
  *
  * Terms: the members are the ranks of this collective, an arithmetic series of the world's; ranks
  * are always named by their number in the world. The local ranks are the members of this rank's
@@ -139,8 +140,7 @@ int coll_meet_pairs(struct coll *c, struct err *e);
 /* -- pairs.c -- */
 int coll_pairs_open(struct coll *c, struct err *e);
 int coll_most_messages(const struct coll *c);
-/* windows: host memory of so many bytes, through which device memory goes; NULL: the host reads it.
- */
+/* windows: host memory of so many bytes, through which device memory goes; NULL: it need not. */
 int coll_pairs_exchange(struct coll *c, const struct coll_message *messages, int n,
     uint8_t *windows, size_t bytes, struct err *e);
 void coll_pairs_close(struct coll *c);

@@ -1,10 +1,10 @@
 /*
- * coll_nccl: device memory reduced by the device's own communicators (kernels/driver.h). Their id
- * is made by rank 0 and goes round by the host's transports, whose sockets stay open: a rank that
- * died is seen there, often long before the network of the devices gives up. The host's one wait
- * polls, so that a deadline, an abort and a closed socket end it like any other wait of coll; after
- * that the communicator is aborted, or whoever waits for the device next would never come back. The
- * abort itself may never come back either: conf.failing_fn is told before it.
+ * coll_nccl: device memory reduced and moved by the device's own communicators (kernels/driver.h).
+ * Their id is made by rank 0 and goes round by the host's transports, whose sockets stay open: a
+ * rank that died is seen there, often long before the network of the devices gives up. The host's
+ * one wait polls, so that a deadline, an abort and a closed socket end it like any other wait of
+ * coll; after that the communicator is aborted, or whoever waits for the device next would never
+ * come back. The abort itself may never come back either: conf.failing_fn is told before it.
  *
  * A communicator is the main thread's but for nccl_abort.
  */

@@ -1,8 +1,8 @@
 /*
- * coll_staged: device memory reduced by the host's transports, piece by piece through one buffer
- * that the pod's ranks share, so that the sum itself copies nothing more. For devices without
- * communicators and for several ranks on one GPU, which NCCL refuses; slow, since every byte
- * crosses the bus twice and nothing overlaps. The sums, and so the results, are the host's.
+ * coll_staged: device memory reduced and moved by the host's transports, piece by piece through one
+ * buffer that the pod's ranks share, so that the sum itself copies nothing more. For devices
+ * without communicators and for several ranks on one GPU, which NCCL refuses; slow, since every
+ * byte crosses the bus twice and nothing overlaps. The sums, and so the results, are the host's.
  */
 #include "runtime/coll/internal.h"
 

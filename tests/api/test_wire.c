@@ -37,7 +37,8 @@ START_TEST(names_are_total)
     ck_assert_str_eq(wire_phase_name((enum wire_phase)0xffffffffu), "unknown");
     ck_assert_str_eq(wire_operation_name(1), "allreduce");
     ck_assert_str_eq(wire_operation_name(4), "barrier");
-    ck_assert_str_eq(wire_operation_name(5), "unknown");
+    ck_assert_str_eq(wire_operation_name(WIRE_EXCHANGE), "exchange");
+    ck_assert_str_eq(wire_operation_name(WIRE_OPERATIONS), "unknown");
 }
 END_TEST
 

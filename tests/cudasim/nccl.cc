@@ -1,18 +1,18 @@
 /*
- * nccl: NCCL's API (nccl.h) between processes of one machine, over a file of shared memory that
- * the unique id names: a slot of data for each rank and a count of the steps it has taken. Data
- * goes in chunks: a rank puts its chunk into its slot, waits until all have, takes from the
- * slots what it needs, and waits until all have taken. Sums are made in the order of ranks, so
- * all ranks have the same bits. A message goes by the box of its sender for its receiver, a
- * chunk at a time. Nothing waits in a call: work in a stream says "not ready" and is asked
- * again. The first operation of a communicator connects: it is "in progress", and not yet in the
- * stream, until all ranks have called theirs.
+ * nccl: NCCL's API (nccl.h) between processes of one machine, over a file of shared memory that the
+ * unique id names: a slot of data for each rank and a count of the steps it has taken. Data goes in
+ * chunks: a rank puts its chunk into its slot, waits until all have, takes from the slots what it
+ * needs, and waits until all have taken. Sums are made in the order of ranks, so all ranks have the
+ * same bits. A message goes by the box of its sender for its receiver, a chunk at a time. Nothing
+ * waits in a call: work in a stream says "not ready" and is asked again. The first operation of a
+ * communicator connects: it is "in progress", and not yet in the stream, until all ranks have
+ * called theirs.
  *
- * A rank holds a lock on its byte of the file, which its end releases however it came: a peer
- * that is gone is an error of the communicator (ncclRemoteError), one that does nothing is none.
- * Operations of a failed communicator stay unfinished until it is aborted. ncclCommAbort may
- * come from any thread. LLMJOB_CUDASIM_NCCL holds words for what goes wrong: "refuses", no
- * communicator forms; "stuck", ncclCommAbort never comes back.
+ * A rank holds a lock on its byte of the file, which its end releases however it came: a peer that
+ * is gone is an error of the communicator (ncclRemoteError), one that does nothing is none.
+ * Operations of a failed communicator stay unfinished until it is aborted. ncclCommAbort may come
+ * from any thread. LLMJOB_CUDASIM_NCCL holds words for what goes wrong: "refuses", no communicator
+ * forms; "stuck", ncclCommAbort never comes back.
  */
 #include "tests/cudasim/sim.hh"
 #include "tests/cudasim/nccl.h"
@@ -71,7 +71,7 @@ struct operation {
     bool placed = false; /* the chunk is in the slot */
     std::vector<message> messages = {};
 };
-typedef std::vector<operation> operations;
+using operations = std::vector<operation>;
 
 struct communicator {
     char name[64];
@@ -471,8 +471,7 @@ static ncclResult_t issue(ncclComm_t handle, cudaStream_t s, const operations &g
 }
 
 /* -- groups -- */
-/* Of the thread that issues: what is thread_local here, launches fill (cudasim.h). */
-static struct {
+static thread_local struct {
     int depth;
     ncclComm_t comm;
     cudaStream_t stream;

@@ -229,6 +229,48 @@ START_TEST(test_kinds)
 }
 END_TEST
 
+/* Slices of eight numbers, even and uneven, and messages around the ring, both ways at once. */
+static void slices(int rank, int world)
+{
+    static const int64_t cuts[][4] = {{0, 2, 4, 6}, {0, 1, 1, 8}, {0, 0, 5, 6}};
+    struct rank r;
+    struct err e = {0};
+    int32_t host[8], got[8];
+    connect_ranks(&r, rank, world);
+    int32_t *p = alloc(&r, 256);
+    for (int k = 0; k < 3; k++) {
+        const int64_t *first = cuts[k];
+        for (int i = 0; i < 8; i++)
+            host[i] = 100 * rank + i;
+        dev_upload(r.d, p, host, sizeof host);
+        ck_assert(!r.c->reduce_scatter(r.comm, p, first, DTYPE_I32, DRIVER_SUM, &e));
+        ck_assert(!r.c->allgather(r.comm, p, first, 4, &e));
+        until_done(&r, r.comm);
+        dev_download(r.d, got, p, sizeof got);
+        ck_assert_msg(!dev_sync(r.d, &e), "%s", e.text);
+        for (int i = 0; i < first[world]; i++)
+            ck_assert_int_eq(got[i], 100 * world * (world - 1) / 2 + world * i);
+    }
+    int next = (rank + 1) % world, before = (rank + world - 1) % world;
+    const struct driver_message m[] = {{p, 12, next, false}, {p + 16, 12, before, true},
+        {p + 24, 4, next, true}, {p + 1, 4, before, false}, {p + 30, 0, next, false}};
+    dev_upload(r.d, p, host, sizeof host);
+    ck_assert(!r.c->exchange(r.comm, m, 5, &e));
+    r.c->join(r.comm);
+    dev_download(r.d, got, p + 16, 12);
+    dev_download(r.d, got + 3, p + 24, 4);
+    ck_assert_msg(!dev_sync(r.d, &e), "%s", e.text);
+    ck_assert(got[0] == 100 * before && got[2] == 100 * before + 2 && got[3] == 100 * next + 1);
+    ck_assert_int_eq(r.c->reduce_scatter(r.comm, p, cuts[0], DTYPE_Q8_0, DRIVER_SUM, &e), -ERR_BUG);
+    disconnect(&r);
+}
+
+START_TEST(test_slices)
+{
+    in_world(3, slices);
+}
+END_TEST
+
 /* Four ranks in two axes of two: rows {0, 1}, {2, 3} in reverse order, columns {0, 2}, {1, 3}. */
 static void axes(int rank, int world)
 {
@@ -430,7 +472,7 @@ int main(void)
     gpu_open();
     return unit_run_with(&(struct unit){"cuda_nccl", 150, setup, NULL},
         GPU_TESTS(GPU_RANKS(test_sum_of_one, 1), GPU_RANKS(test_sum_of_two, 2),
-            GPU_RANKS(test_sum_of_more, 4), GPU_RANKS(test_kinds, 3), GPU_RANKS(test_split, 4),
-            GPU_ANY(test_alone), GPU_RANKS(test_deserted, 2), GPU_RANKS(test_bereft, 2),
-            {test_at_odds, 2, true}));
+            GPU_RANKS(test_sum_of_more, 4), GPU_RANKS(test_kinds, 3), GPU_RANKS(test_slices, 3),
+            GPU_RANKS(test_split, 4), GPU_ANY(test_alone), GPU_RANKS(test_deserted, 2),
+            GPU_RANKS(test_bereft, 2), {test_at_odds, 2, true}));
 }

@@ -372,11 +372,17 @@ static const struct ranks_operation operations[] = {
 };
 #define OPERATIONS (int)(sizeof operations / sizeof *operations)
 
-/* Each operation ends by NCCL, and staged. */
 START_TEST(test_failures)
 {
-    ranks_run_failing(
-        &operations[_i / 2 / RANKS_FAILURES], _i / 2 % RANKS_FAILURES, "cuda", _i % 2);
+    ranks_run_failing(&operations[_i / RANKS_FAILURES], _i % RANKS_FAILURES, "cuda", false);
+}
+END_TEST
+
+/* The others are the host's there (test_slices). */
+START_TEST(test_failures_staged)
+{
+    static const struct ranks_operation exchange = {prepare, run_exchange, WIRE_EXCHANGE};
+    ranks_run_failing(&exchange, _i, "cuda", true);
 }
 END_TEST
 
@@ -540,7 +546,8 @@ int main(void)
     tcase_add_loop_test(t, test_groups, 0, 2);
     tcase_add_loop_test(t, test_slices, 0, n);
     tcase_add_loop_test(t, test_messages, 0, n);
-    tcase_add_loop_test(t, test_failures, 0, 2 * OPERATIONS * RANKS_FAILURES);
+    tcase_add_loop_test(t, test_failures, 0, OPERATIONS * RANKS_FAILURES);
+    tcase_add_loop_test(t, test_failures_staged, 0, RANKS_FAILURES);
     tcase_add_loop_test(t, test_death, 1, n);
     tcase_add_loop_test(t, test_silence, 0, 2);
     tcase_add_loop_test(t, test_abort, 0, 2);

@@ -94,17 +94,17 @@ static int check_sends(struct coll *c, const struct layout_group *g, struct room
 static int check_order(struct coll *c, const struct layout_group *g, struct room r)
 {
     struct err e = {0};
-    uint8_t *second = r.out + 70001, *second_in = r.in + 70001;
+    uint8_t *second = r.out + LARGE, *second_in = r.in + LARGE;
     int last = g->size - 1;
-    const struct coll_message out[] = {{r.out, 70001, last, false}, {second, 5, last, false}};
-    const struct coll_message in[] = {{r.in, 70001, 0, true}, {second_in, 5, 0, true}};
+    const struct coll_message out[] = {{r.out, LARGE, last, false}, {second, 5, last, false}};
+    const struct coll_message in[] = {{r.in, LARGE, 0, true}, {second_in, 5, 0, true}};
     if (g->size == 1 || (g->index && g->index < last))
         return 0;
-    fill(r.out, 70001, 0, last, 1);
+    fill(r.out, LARGE, 0, last, 1);
     fill(second, 5, 0, last, 2);
     if (coll_exchange_start(c, g->index ? in : out, 2, &e) || finish(c, &e))
         return 1;
-    return !g->index || (holds(r.in, 70001, 0, last, 1) && holds(second_in, 5, 0, last, 2)) ? 0 : 2;
+    return !g->index || (holds(r.in, LARGE, 0, last, 1) && holds(second_in, 5, 0, last, 2)) ? 0 : 2;
 }
 
 /* How many elements `from` has for `to`: the same of all; nothing of most; growing; large. */
@@ -156,8 +156,10 @@ static int check_members(struct coll *c, const struct layout_group *g)
     mem_autofree uint8_t *in = mem_zalloc(bytes);
     struct room r = {out, in}, shared = {.in = in};
     void *p = NULL;
-    if (!out || !in || coll_connect(c, &e) || coll_alloc(c, bytes, &p, &e))
+    if (!out || !in || coll_connect(c, &e) || coll_alloc(c, bytes, &p, &e)) {
+        fprintf(stderr, "rank %d: %s\n", g->first + g->index * g->stride, e.text);
         return 1;
+    }
     shared.out = p;
     int wrong = 0;
     for (int k = 0; k < 6 && g->size > 2; k++) /* of two, next and before are the same */
