@@ -240,7 +240,9 @@ static void flip(const char *path, unsigned int *seed)
     buf_auto struct buf text;
     buf_init(&text, 1 << 24);
     ck_assert_int_eq(io_read_file(path, 1 << 24, &text, &e), 0);
-    text.data[(size_t)rand_r(seed) % text.len] ^= (char)(1 << rand_r(seed) % 8);
+    /* in what comes last: in the padding of a header, which is most of it, any reader sees it */
+    size_t near = text.len < 1500 ? text.len : 1500;
+    text.data[text.len - 1 - (size_t)rand_r(seed) % near] ^= (char)(1 << rand_r(seed) % 8);
     golden_write(path, text.data, text.len);
 }
 
@@ -533,10 +535,15 @@ START_TEST(pruning_leaves_files_of_others)
 }
 END_TEST
 
-UNIT_MAIN("ckpt", any_world_reads_what_any_world_wrote, what_does_not_fit_is_refused, gaps_are_seen,
-    the_newest_generations_stay, an_older_incarnation_cannot_commit, a_number_has_one_owner,
-    damage_is_seen_and_the_older_generation_used, a_crash_loses_no_committed_generation,
-    every_failed_call_leaves_a_generation, a_file_that_shrinks_is_an_error,
-    a_disk_that_fails_leads_to_the_older_generation, nothing_readable_is_not_nothing,
-    an_absurd_claim_is_refused_by_name, leftovers_go_with_the_next_claim_and_nothing_else,
-    pruning_leaves_files_of_others)
+int main(void)
+{
+    return unit_run_with(&(struct unit){"ckpt", 120, NULL, NULL}, /* disks may be slow */
+        (const TTest *const[]){any_world_reads_what_any_world_wrote, what_does_not_fit_is_refused,
+            gaps_are_seen, the_newest_generations_stay, an_older_incarnation_cannot_commit,
+            a_number_has_one_owner, damage_is_seen_and_the_older_generation_used,
+            a_crash_loses_no_committed_generation, every_failed_call_leaves_a_generation,
+            a_file_that_shrinks_is_an_error, a_disk_that_fails_leads_to_the_older_generation,
+            nothing_readable_is_not_nothing, an_absurd_claim_is_refused_by_name,
+            leftovers_go_with_the_next_claim_and_nothing_else, pruning_leaves_files_of_others,
+            NULL});
+}

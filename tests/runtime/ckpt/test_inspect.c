@@ -189,7 +189,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"ckpt_inspect", 30, setup, teardown},
+    return unit_run_with(&(struct unit){"ckpt_inspect", 120, setup, teardown},
         (const TTest *const[]){generations_are_listed_newest_first,
             damage_is_listed_as_far_as_it_is_seen, every_flipped_bit_is_found,
             all_that_is_wrong_is_named, what_is_not_there_is_the_callers_mistake, NULL});
