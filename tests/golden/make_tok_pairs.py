@@ -15,7 +15,7 @@ from make_tok_wordpiece import bits
 HERE = pathlib.Path(__file__).resolve().parent
 LINES = json.loads((HERE / "tok_lines.json").read_text())
 PAIRS = 400
-PUBLISHED = {"tokenizer-qwen3": "tokenizer.json", "tokenizer-llama3": "tokenizer.json", "tokenizer-mon": "mon_tokenizer.json"}
+PUBLISHED = {"tokenizer-llama3": "tokenizer.json", "tokenizer-mon": "mon_tokenizer.json"}
 TEXTS = ["", "ab", "abab a", "a b a b a b a", "word word word", "a<tool>b", "<s>ab</s>"]
 
 

@@ -1,10 +1,10 @@
 /*
  * Goal: adapters behind sub-layers are AdapterHub's: what they compute, their gradients, a
  * training; they begin as nearly nothing; recomputation changes no bit. Method: numbers of plain
- * torch around transformers' layers, by make_adapters.py of tests/golden, for both kinds and
- * each activation on a Llama, a GPT-2 and a BERT, whose norms stand behind residuals; fifty
- * steps of Llama and BERT. (What a plan says of them: test_memplan. The same on the simulated
- * GPU: test_cuda_model.)
+ * torch around transformers' layers, by make_adapters.py of tests/golden, for both kinds and each
+ * activation on a Llama, a GPT-2 and a BERT, whose norms stand behind residuals; fifty steps of
+ * Llama and BERT. (What a plan says of them: test_memplan. The same on the simulated GPU:
+ * test_cuda_model.)
  */
 #include "runtime/model/bottleneck.h"
 

@@ -2,9 +2,9 @@
  * Goal: an adapter behind sub-layers is saved as AdapterHub's `adapters` saves it, and what is
  * read back computes the same; what cannot be computed is refused by name. Method: the golden
  * adapters of the tiny Llama, GPT-2 and BERT: names, shapes and values of the files, and their
- * configurations; logits of the engine with the folder beside the loss of the training's own
- * pass; a folder whose configuration or tensors are changed; every failure in turn. needs:
- * faults
+ * configurations; logits of the engine with the folder beside the loss of the training's own pass;
+ * a folder whose configuration or tensors are changed; every failure in turn.
+ * needs: faults
  */
 #include "runtime/train/adapterhub.h"
 
