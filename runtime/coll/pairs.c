@@ -19,31 +19,31 @@
 #include <string.h>
 #include <sys/socket.h>
 
-struct frame {
+struct flow_frame {
     uint64_t number, bytes;
 };
 
 struct flow { /* a message under way */
     int member;
     bool receive;
-    struct frame frame, came; /* the message's; what has come of the sender's */
-    size_t framed;            /* bytes of the frame that are through */
-    uint8_t *at;              /* where the socket's bytes come from or go to */
-    size_t left;              /* of them */
-    uint8_t *device;          /* what follows, staged: through the window */
-    size_t rest, held;        /* bytes that follow; bytes in the window */
+    struct flow_frame frame, came; /* the message's; what has come of the sender's */
+    size_t framed;                 /* bytes of the frame that are through */
+    uint8_t *at;                   /* where the socket's bytes come from or go to */
+    size_t left;                   /* of them */
+    uint8_t *device;               /* what follows, staged: through the window */
+    size_t rest, held;             /* bytes that follow; bytes in the window */
     uint8_t *window;
 };
 
-struct pair {
+struct flow_pair {
     uint64_t sent, received; /* messages */
     uint64_t turn[2];        /* the pass that last looked at one that is sent, received */
 };
 
 struct coll_flows {
-    struct pair *pair;   /* size */
-    struct flow *flow;   /* coll_most_messages */
-    struct pollfd *poll; /* one more than those */
+    struct flow_pair *pair; /* size */
+    struct flow *flow;      /* coll_most_messages */
+    struct pollfd *poll;    /* one more than those */
     int polled;
     uint64_t turn;
     size_t window; /* bytes; 0: the memory is the host's */
@@ -155,7 +155,7 @@ static int advance(struct coll *c, struct flow *f, struct err *e)
     int rc = 0;
     int64_t n;
     if (f->framed < sizeof f->frame) {
-        struct frame *frame = f->receive ? &f->came : &f->frame;
+        struct flow_frame *frame = f->receive ? &f->came : &f->frame;
         n = move(c, f, (char *)frame + f->framed, sizeof *frame - f->framed,
             f->frame.bytes ? MSG_MORE : 0, e);
         if (n <= 0)
@@ -180,9 +180,9 @@ static int advance(struct coll *c, struct flow *f, struct err *e)
 static void begin_flow(
     struct coll *c, struct flow *f, const struct coll_message *m, uint8_t *window)
 {
-    struct pair *p = &c->flows->pair[m->peer];
+    struct flow_pair *p = &c->flows->pair[m->peer];
     *f = (struct flow){.member = m->peer, .receive = m->receive};
-    f->frame = (struct frame){m->receive ? ++p->received : ++p->sent, m->bytes};
+    f->frame = (struct flow_frame){m->receive ? ++p->received : ++p->sent, m->bytes};
     if (!c->flows->window) {
         f->at = m->data;
         f->left = m->bytes;

@@ -137,21 +137,21 @@ static uint64_t signature(
 
 /* -- the ring -- */
 
-struct range { /* of elements */
+struct ring_range { /* of elements */
     int64_t first, end;
 };
 
 /* The k-th of as many even parts as there are leaders; k counts around the ring. */
-static struct range chunk(const struct coll *c, int64_t count, int k)
+static struct ring_range chunk(const struct coll *c, int64_t count, int k)
 {
     int n = c->leader_count;
     k = (k % n + n) % n;
-    return (struct range){count * k / n, count * (k + 1) / n};
+    return (struct ring_range){count * k / n, count * (k + 1) / n};
 }
 
 /* One step: a range goes on to the next, another comes and is reduced into data, or stored. */
-static int pass_on(struct coll *c, void *data, size_t element, struct range out, struct range in,
-    struct transfer x, struct err *e)
+static int pass_on(struct coll *c, void *data, size_t element, struct ring_range out,
+    struct ring_range in, struct transfer x, struct err *e)
 {
     x.out = (const uint8_t *)data + (size_t)out.first * element;
     x.out_left = (size_t)(out.end - out.first) * element;
@@ -185,10 +185,10 @@ static int tcp_all_reduce(
 }
 
 /* The least range that has all that these leaders, counted around the ring, want of a chunk. */
-static struct range wanted(
-    const struct coll *c, const int64_t *first, struct range chunk, int leader, int number)
+static struct ring_range wanted(
+    const struct coll *c, const int64_t *first, struct ring_range chunk, int leader, int number)
 {
-    struct range r = {chunk.end, chunk.first};
+    struct ring_range r = {chunk.end, chunk.first};
     for (int i = 0; i < number; i++) {
         int j = (leader + i) % c->leader_count;
         int64_t from = first[j] > chunk.first ? first[j] : chunk.first;
@@ -198,7 +198,7 @@ static struct range wanted(
         r.first = from < r.first ? from : r.first;
         r.end = to > r.end ? to : r.end;
     }
-    return r.first < r.end ? r : (struct range){0, 0};
+    return r.first < r.end ? r : (struct ring_range){0, 0};
 }
 
 /* Chunks are summed as all-reduce does, so the sums are its; then each goes on around the ring, but
@@ -213,8 +213,8 @@ static int tcp_reduce_scatter(struct coll *c, void *data, const int64_t *first, 
     if (!rc)
         rc = reduce_chunks(c, data, count, t, op, e);
     for (int s = 0; !rc && s < n - 1; s++) {
-        struct range out = wanted(c, first, chunk(c, count, me + 1 - s), me + 1, n - 1 - s);
-        struct range in = wanted(c, first, chunk(c, count, me - s), me, n - 1 - s);
+        struct ring_range out = wanted(c, first, chunk(c, count, me + 1 - s), me + 1, n - 1 - s);
+        struct ring_range in = wanted(c, first, chunk(c, count, me - s), me, n - 1 - s);
         rc = pass_on(c, data, coll_element(t), out, in, (struct transfer){0}, e);
     }
     return rc;
@@ -228,8 +228,8 @@ static int tcp_all_gather(
         agree(c, first[n] * (int64_t)element, signature(c, first, DTYPE_U8, COLL_SUM, true), e);
     for (int s = 0; !rc && s < n - 1; s++) {
         int out = (me - s + n) % n, in = (out + n - 1) % n;
-        rc = pass_on(c, data, element, (struct range){first[out], first[out + 1]},
-            (struct range){first[in], first[in + 1]}, (struct transfer){0}, e);
+        rc = pass_on(c, data, element, (struct ring_range){first[out], first[out + 1]},
+            (struct ring_range){first[in], first[in + 1]}, (struct transfer){0}, e);
     }
     return rc;
 }
