@@ -471,7 +471,8 @@ static ncclResult_t issue(ncclComm_t handle, cudaStream_t s, const operations &g
 }
 
 /* -- groups -- */
-static thread_local struct {
+/* Of the thread that issues: what is thread_local here, launches fill (cudasim.h). */
+static struct {
     int depth;
     ncclComm_t comm;
     cudaStream_t stream;
