@@ -163,10 +163,12 @@ export LLMJOB_SEED
 # A program's counts go to the file R when it is set, else the group prints its own total.
 R   ?=
 RUN := tests/run.sh $(if $(R),-r $(R))
-# Unit tests wait more than they compute: three on two cores, long ones first, and their threads sleep at barriers.
+# Unit tests wait more than they compute: three on two cores, long ones first, that no core waits for one of them in the
+# end, and their threads sleep at barriers.
 PARALLEL := -j $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
-LONG := $(addprefix %/test_,cuda cuda_train backward run agent coll train ops infer)
-long_first = $(filter $(LONG),$(1)) $(filter-out $(LONG),$(1))
+LONG := $(addprefix %/test_,cuda ops optim nccl coll pass cuda_model infer objective_match engine run weights tok coordinator world \
+  ckpt resume agent train objective_tokens web dev model cuda_train)
+long_first = $(foreach l,$(LONG),$(filter $(l),$(1))) $(filter-out $(LONG),$(1))
 export OMP_WAIT_POLICY
 run-asan run-asan-calm run-asan-rest run-tsan unit computing: OMP_WAIT_POLICY := passive
 sub = $(MAKE) --no-print-directory R=$(R)
@@ -188,10 +190,11 @@ test: ## everything, in 20 minutes: install, build, house rules, unit tests in t
 	@tests/deps.sh
 	@$(begin) && $(seed)
 	@+$(call built,all computing-programs)
-	@+$(call groups,models tidy computing)
+	@+$(call group,models)
+	@+$(call start,-k computing tidy gpu); $(call told,computing) $(call told,tidy) $(call told,gpu)
 	@+tests/idly $(call start,beside) & idle=$$!; setsid $(call start,e2e-alone) & alone=$$!; \
 	  trap "kill -- -$$idle -$$alone" INT TERM; $(call group,e2e-cluster) wait; $(call told,e2e-alone) $(call told,asan-calm)
-	@+$(call groups,cuda gpu asan-rest tsan fuzz)
+	@+$(call groups,cuda asan-rest tsan fuzz)
 	@tests/run.sh -s $(O)/results 20
 # What runs on the cluster waits for much: beside it the other builds are made, and tests that know no time are run.
 beside:

@@ -7,4 +7,4 @@ if ! command -v clang-format >/dev/null; then
 fi
 find base api kernels runtime agent controller cli tests \
 	\( -name '*.[ch]' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh' \) -print0 |
-	xargs -0 clang-format --dry-run -Werror
+	xargs -0 -n 50 -P "$(nproc)" clang-format --dry-run -Werror
