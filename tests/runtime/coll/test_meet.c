@@ -62,9 +62,9 @@ static int call_from(const char *source, uint16_t port)
     return fd;
 }
 
-static void expect_world(const struct ranks *w, int64_t within_ms)
+/* Within the 20 s of a world, which is less than strangers that were waited for would take. */
+static void expect_world(const struct ranks *w)
 {
-    int64_t begin_ms = clock_ms();
     pid_t pid[2];
     for (int r = 0; r < 2; r++)
         pid[r] = ranks_start(w, r, ranks_others_body);
@@ -73,7 +73,6 @@ static void expect_world(const struct ranks *w, int64_t within_ms)
         waitpid(pid[r], &status, 0);
         ck_assert_int_eq(status, 0);
     }
-    ck_assert_int_lt(clock_ms() - begin_ms, within_ms);
 }
 
 /* Strangers that connect first and say too little neither break nor delay the world. */
@@ -82,23 +81,23 @@ START_TEST(test_stranger)
     struct ranks w = {.size = 2, .replica = {0, 1}};
     ranks_open(&w);
     struct err e = {0};
-    int fds[4];
-    for (int i = 0; i < 4; i++) {
+    int fds[12]; /* each would be read for 5 s */
+    for (int i = 0; i < 12; i++) {
         fds[i] = io_connect("127.0.0.1", w.peers[0].port, clock_ms() + 1000, &e);
         ck_assert_int_ge(fds[i], 0);
     }
     ck_assert_int_eq(io_send_full(fds[1], "llmcoll1", 8, clock_ms() + 1000, &e), 0);
     io_close(fds[2]);
-    expect_world(&w, 10000); /* each would be read for 5 s */
-    io_close(fds[0]);
-    io_close(fds[1]);
-    io_close(fds[3]);
+    expect_world(&w);
+    for (int i = 0; i < 12; i++)
+        if (i != 2)
+            io_close(fds[i]);
 }
 END_TEST
 
 /* Many more silent connections than there is room for, from an address of the rank table (where
- * each would be read for 5 s) and from another: the world forms as if they were not there. The
- * kind: strangers that hold a place which only a proof should give. */
+ * each would be read for 5 s, and 64 side by side) and from another: the world forms as if they
+ * were not there. The kind: strangers that hold a place which only a proof should give. */
 START_TEST(test_many_strangers)
 {
     static const char *const sources[] = {"127.0.0.1", "127.0.0.2"};
@@ -108,7 +107,7 @@ START_TEST(test_many_strangers)
     int n = 0, count = (int)(sizeof fds / sizeof *fds);
     for (; n < count; n++)
         fds[n] = call_from(sources[_i], w.peers[n % 2].port);
-    expect_world(&w, 5000);
+    expect_world(&w);
     while (n)
         io_close(fds[--n]);
 }
@@ -144,7 +143,8 @@ static void replay_and_relay(int listener, uint16_t to, int replays)
     _exit(0);
 }
 
-/* A recorded hello proves nothing: its place stays free for who can answer the challenge. */
+/* A recorded hello proves nothing: its place stays free for who can answer the challenge. Were it
+ * taken, the true one, which the relay hears once, would be let go and wait in vain. */
 START_TEST(test_replayed_hello)
 {
     struct ranks w = {.size = 2, .replica = {0, 1}}, told;
@@ -158,7 +158,6 @@ START_TEST(test_replayed_hello)
         replay_and_relay(listener, w.peers[1].port, 3);
     told = w;
     told.peers[1].port = between; /* rank 0 calls it there */
-    int64_t begin_ms = clock_ms();
     pid_t pid[2] = {
         ranks_start(&told, 0, ranks_others_body), ranks_start(&w, 1, ranks_others_body)};
     for (int r = 0; r < 2; r++) {
@@ -166,7 +165,6 @@ START_TEST(test_replayed_hello)
         waitpid(pid[r], &status, 0);
         ck_assert_int_eq(status, 0);
     }
-    ck_assert_int_lt(clock_ms() - begin_ms, 5000);
     kill(relay, SIGKILL);
     waitpid(relay, NULL, 0);
     io_close(listener);
