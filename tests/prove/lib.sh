@@ -160,7 +160,7 @@ explain() { # what: the end of what the last run wrote
 }
 start() { # build storage [flags...]: the job $work/job.yaml
     rm -rf "$work"/tmp/* "$work/peaks" "$work/pids"
-    PROVE_RANK=$1/llmjob-rank TMPDIR=$work/tmp timeout -k 20 "3600" "$1/llmjob" run "$work/job.yaml" \
+    PROVE_RANK=$1/llmjob-rank TMPDIR=$work/tmp timeout -k 20 "${PROVE_SECONDS:-14400}" "$1/llmjob" run "$work/job.yaml" \
         --storage "$2" --plain "${@:3}" >"$work/log" 2>&1 &
     running=$!
 }
