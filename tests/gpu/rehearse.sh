@@ -39,7 +39,7 @@ chmod +x bin/compute-sanitizer
 export LLMJOB_CUDA_CASE=swiglu GPU_CHECK="gpu_ops test_cuda_nccl"
 PATH=$tmp/bin:$PATH GPU_SANITIZE=1 gpu/run.sh check >log 2>&1 &&
 	says '^gpu-check: simulated, not on a device$' && says '^========= COMPUTE-SANITIZER racecheck$' &&
-	[ "$(tail -n 1 log)" = "17 passed, 0 failed, 0 skipped" ]
+	[ "$(tail -n 1 log)" = "18 passed, 0 failed, 0 skipped" ]
 verdict "check counts its programs and the sanitizer's tools" $? log
 
 COMPUTE_SANITIZER='' GPU_CHECK=gpu_ops GPU_SANITIZE=1 gpu/run.sh check >log 2>&1 &&
@@ -47,7 +47,7 @@ COMPUTE_SANITIZER='' GPU_CHECK=gpu_ops GPU_SANITIZE=1 gpu/run.sh check >log 2>&1
 verdict "a missing compute-sanitizer is four skips" $? log
 
 GPU_CHECK=test_cuda_nccl LLMJOB_CUDASIM_DEVICES=1 gpu/run.sh check >log 2>&1 &&
-	says '^ *SKIP: test_split: NCCL needs 4 devices for 4 ranks$' && [ "$(tail -n 1 log)" = "2 passed, 0 failed, 7 skipped" ]
+	says '^ *SKIP: test_split: NCCL needs 4 devices for 4 ranks$' && [ "$(tail -n 1 log)" = "2 passed, 0 failed, 8 skipped" ]
 verdict "with one device NCCL's ranks are skips" $? log
 
 for what in check bench; do
