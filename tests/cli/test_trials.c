@@ -47,8 +47,11 @@ static int trial_main(const char *file)
     alarm(60);
     if (jobspec_read_file(file, a, &s, &e) || io_mkdirs(s.checkpoint.path, 0700, &e))
         return EXIT_CLASS_BUG;
-    if (!s.train.exported_by)
-        return write_model(&s);
+    if (!s.train.exported_by) {
+        int status = write_model(&s);
+        arena_destroy(a);
+        return status;
+    }
     if (getenv("TEST_HANG") && strstr(file, "/t3.json"))
         pause(); /* until the search ends it */
     double rate = s.train.optimizer.learning_rate;
