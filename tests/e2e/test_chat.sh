@@ -1,16 +1,17 @@
 #!/bin/bash
 # Goal: manifests/samples/chat.yaml keeps its word: a published chat model learns from conversations on two ranks, and answers
 # that it has not seen become likelier than they were. Method: `llmjob run` with the real SmolLM2 and dialogues made of
-# WordNet's glosses, with fewer steps; the loss is of what the assistant says alone, so the baseline is the model's own loss
-# before the first step. The same job again reads no text: it finds the tokens.
+# WordNet's glosses, with fewer steps and fewer of them held out; the loss is of what the assistant says alone, so the
+# baseline is the model's own loss before the first step. The same job again reads no text: it finds the tokens.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 data=$work/data out=$work/out tokens=$work/data/ckpt/dictionary/tokens
-steps=4
+steps=3
 
 prepare() {
 	mkdir -p "$work/bin" "$data/models"
 	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
+	tests/e2e/dialogues "$data/dialogues" 1000 8
 	tests/e2e/material "$data" dialogues
 	sed -E "s/^( *steps:).*/\1 $steps/" manifests/samples/chat.yaml >"$work/job.yaml"
 }
