@@ -210,6 +210,10 @@ static int tcp_reduce_scatter(struct coll *c, void *data, const int64_t *first, 
     int n = c->leader_count, me = c->leader_index;
     int64_t count = first[n];
     int rc = agree(c, count, signature(c, first, t, op, false), e);
+    if (!rc && n == 2 && op == COLL_SUM) /* a + b is b + a: the slices themselves go across */
+        return pass_on(c, data, coll_element(t), (struct ring_range){first[!me], first[!me + 1]},
+            (struct ring_range){first[me], first[me + 1]},
+            (struct transfer){.reduce = true, .t = t, .op = op}, e);
     if (!rc)
         rc = reduce_chunks(c, data, count, t, op, e);
     for (int s = 0; !rc && s < n - 1; s++) {
