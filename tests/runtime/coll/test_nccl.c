@@ -30,6 +30,7 @@ static const struct ranks devices[] = {
 };
 
 #define MOST 2200001 /* more than what is staged at once */
+#define MANY 300001  /* more than a chunk of the simulated NCCL's */
 
 /* [0, cut) and [cut, n) are reduced beside each other; what follows the join on the device sees
  * both results. */
@@ -220,7 +221,7 @@ static int slices_body(struct coll *c, int rank, const struct ranks *w)
     struct room r;
     if (open_room(c, &r))
         return 10;
-    int wrong = check_slices(c, rank, w, &r, MOST, w->size % 2);
+    int wrong = check_slices(c, rank, w, &r, w->staged ? MOST : MANY, w->size % 2);
     for (size_t k = 0; !wrong && k < sizeof sizes / sizeof *sizes; k++)
         for (int how = 0; !wrong && how < 3; how++)
             wrong = check_slices(c, rank, w, &r, sizes[k], how);
@@ -296,7 +297,7 @@ static int check_all_to_all(struct coll *c, int rank, const struct ranks *w, str
 
 static int messages_body(struct coll *c, int rank, const struct ranks *w)
 {
-    static const int64_t sizes[] = {0, 1, 1001, MOST};
+    const int64_t sizes[] = {0, 1, 1001, w->staged ? MOST : MANY};
     struct room r;
     struct err e;
     if (open_room(c, &r) || coll_connect(c, &e))
