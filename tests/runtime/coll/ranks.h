@@ -23,6 +23,10 @@ struct ranks {
     struct wire_peer peers[RANKS_MAX];
 };
 
+/* A function that computes with memory that its thread alone knows: where ThreadSanitizer looked at
+ * each access it would take most of the time. What ranks share is copied whole. */
+#define RANKS_PRIVATE __attribute__((no_sanitize("thread")))
+
 extern struct wire_page ranks_page; /* of this process's rank */
 extern struct dev *ranks_device;    /* the same */
 
@@ -37,7 +41,10 @@ void ranks_run(struct ranks w, ranks_body_fn *body);
 
 /* -- in a body -- */
 
-float ranks_value(int rank, int64_t i); /* what a rank brings to a sum */
+float ranks_value(int rank, int64_t i);                        /* what a rank brings to a sum */
+void ranks_fill(float *x, int rank, int64_t first, int64_t n); /* n of them, from the first */
+/* Whether x has the sums of n such values of these ranks. */
+bool ranks_are_sums(const float *x, int first, int stride, int size, int64_t n);
 /* Whether all ranks hold the same bytes. */
 int ranks_same(struct coll *c, const void *p, size_t bytes, const struct ranks *w);
 /* Sums n values in x and compares; 0: right, and the same everywhere. */

@@ -100,17 +100,11 @@ static int check_group(struct coll *c, const struct layout_group *g, int rank)
 {
     static float x[5000];
     struct err e;
-    for (int i = 0; i < 5000; i++)
-        x[i] = ranks_value(rank, i);
+    ranks_fill(x, rank, 0, 5000);
     if (coll_allreduce(c, x, 5000, DTYPE_F32, COLL_SUM, &e))
         return 1;
-    for (int i = 0; i < 5000; i++) {
-        double want = 0;
-        for (int k = 0; k < g->size; k++)
-            want += (double)ranks_value(g->first + k * g->stride, i);
-        if (fabs((double)x[i] - want) > 1e-5 * (fabs(want) + 1))
-            return 2;
-    }
+    if (!ranks_are_sums(x, g->first, g->stride, g->size, 5000))
+        return 2;
     int32_t all[RANKS_MAX], word = rank;
     if (coll_allgather(c, &rank, sizeof rank, all, &e))
         return 3;

@@ -38,8 +38,7 @@ static int check_device(struct coll *c, int rank, const struct ranks *w, float *
     float *host, int64_t n, int64_t cut)
 {
     struct err e;
-    for (int64_t i = 0; i < n; i++)
-        host[i] = ranks_value(rank, i);
+    ranks_fill(host, rank, 0, n);
     dev_upload(ranks_device, x, host, (size_t)n * sizeof *x);
     if (coll_reduce_start(c, x + cut, n - cut, DTYPE_F32, COLL_SUM, &e) ||
         coll_reduce_start(c, x, cut, DTYPE_F32, COLL_SUM, &e))
@@ -52,14 +51,17 @@ static int check_device(struct coll *c, int rank, const struct ranks *w, float *
     if (coll_reduce_wait(c, &e) || dev_sync(ranks_device, &e))
         return 2;
     dev_download(ranks_device, host, copy, (size_t)n * sizeof *x);
-    for (int64_t i = 0; i < n; i++) {
-        double want = 0;
-        for (int r = 0; r < w->size; r++)
-            want += (double)ranks_value(r, i);
-        if (!(fabs((double)host[i] - want) <= 1e-5 * (fabs(want) + 1)))
-            return 3;
-    }
+    if (!ranks_are_sums(host, 0, 1, w->size, n))
+        return 3;
     return ranks_same(c, host, (size_t)n * sizeof *x, w) ? 0 : 4;
+}
+
+RANKS_PRIVATE static bool are_zero(const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] != 0)
+            return false;
+    return true;
 }
 
 static int device_sums_body(struct coll *c, int rank, const struct ranks *w)
@@ -73,9 +75,8 @@ static int device_sums_body(struct coll *c, int rank, const struct ranks *w)
         dev_alloc(ranks_device, MOST * sizeof(float), &copy, &e))
         return 10;
     dev_download(ranks_device, host, x, MOST * sizeof *host);
-    for (int64_t i = 0; i < MOST; i++)
-        if (host[i] != 0)
-            return 11;
+    if (!are_zero(host, MOST))
+        return 11;
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
         int r = check_device(c, rank, w, x, copy, host, sizes[k][0], sizes[k][1]);
         if (r)
@@ -112,8 +113,7 @@ static int device_groups_body(struct coll *c, int rank, const struct ranks *w)
             return 1;
         if (strcmp(coll_transport(group), coll_transport(c)) != 0)
             return 2;
-        for (int i = 0; i < 1000; i++)
-            host[i] = ranks_value(rank, i);
+        ranks_fill(host, rank, 0, 1000);
         dev_upload(ranks_device, x, host, sizeof host);
         if (coll_reduce_start(group, x, 1000, DTYPE_F32, COLL_SUM, &e))
             return 3;
@@ -196,8 +196,7 @@ static int check_slices(
         total += counts[i];
     }
     size_t bytes = (size_t)total * sizeof *r->x, mine = (size_t)counts[rank] * sizeof *r->x;
-    for (int64_t i = 0; i < total; i++)
-        r->host[i] = ranks_value(rank, i);
+    ranks_fill(r->host, rank, 0, total);
     dev_upload(ranks_device, r->x, r->host, bytes);
     dev_copy(ranks_device, r->whole, r->x, bytes);
     if (coll_reduce_start(c, r->whole, total, DTYPE_F32, COLL_SUM, &e) ||
@@ -236,9 +235,23 @@ START_TEST(test_slices)
 END_TEST
 
 /* i of what `from` has for `to`. */
-static float passed(int from, int to, int64_t i)
+RANKS_PRIVATE static float passed(int from, int to, int64_t i)
 {
     return (float)(i * 10 + from) + (float)to / 8;
+}
+
+RANKS_PRIVATE static void fill(float *x, int64_t n, int from, int to)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = passed(from, to, i);
+}
+
+RANKS_PRIVATE static bool holds(const float *x, int64_t n, int from, int to)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] != passed(from, to, i))
+            return false;
+    return true;
 }
 
 /* Around the ring, and back, and what the others of a pair of ranks do not see. */
@@ -249,8 +262,7 @@ static int check_messages(
     int next = (rank + 1) % w->size, before = (rank + w->size - 1) % w->size;
     size_t bytes = (size_t)n * sizeof *r->x;
     const struct coll_message m[] = {{r->x, bytes, next, false}, {r->whole, bytes, before, true}};
-    for (int64_t i = 0; i < n; i++)
-        r->host[i] = passed(rank, next, i);
+    fill(r->host, n, rank, next);
     dev_upload(ranks_device, r->x, r->host, bytes);
     if (coll_exchange_start(c, m, 2, &e) || finish(c))
         return 1;
@@ -264,10 +276,7 @@ static int check_messages(
     dev_download(ranks_device, r->want, r->x, bytes);
     if (dev_sync(ranks_device, &e))
         return 3;
-    for (int64_t i = 0; i < n; i++)
-        if (r->host[i] != passed(before, rank, i) || r->want[i] != passed(rank, next, i))
-            return 4;
-    return 0;
+    return holds(r->host, n, before, rank) && holds(r->want, n, rank, next) ? 0 : 4;
 }
 
 static int check_all_to_all(struct coll *c, int rank, const struct ranks *w, struct room *r)
@@ -277,8 +286,7 @@ static int check_all_to_all(struct coll *c, int rank, const struct ranks *w, str
     for (int k = 0; k < w->size; k++) {
         out[k] = (rank * 31 + k * 17) % 3 * 70001;
         in[k] = (k * 31 + rank * 17) % 3 * 70001;
-        for (int64_t i = 0; i < out[k]; i++)
-            r->host[sent + i] = passed(rank, k, i);
+        fill(r->host + sent, out[k], rank, k);
         sent += out[k];
         received += in[k];
     }
@@ -289,9 +297,8 @@ static int check_all_to_all(struct coll *c, int rank, const struct ranks *w, str
     if (dev_sync(ranks_device, &e))
         return 6;
     for (int64_t k = 0, at = 0; k < w->size; at += in[k++])
-        for (int64_t i = 0; i < in[k]; i++)
-            if (r->host[at + i] != passed((int)k, rank, i))
-                return 7;
+        if (!holds(r->host + at, in[k], (int)k, rank))
+            return 7;
     return 0;
 }
 

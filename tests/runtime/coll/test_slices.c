@@ -49,13 +49,10 @@ static int check_reduce_scatter(struct coll *c, const struct layout_group *g, st
     struct err e;
     size_t element = t == DTYPE_BF16 ? 2 : 4;
     int rank = g->first + g->index * g->stride;
-    for (int64_t i = 0; i < n; i++) {
-        float v = ranks_value(rank, i);
-        if (t == DTYPE_BF16)
-            ((uint16_t *)m.x)[i] = f32_to_bf16(v);
-        else
-            m.x[i] = v;
-    }
+    for (int64_t i = 0; t == DTYPE_BF16 && i < n; i++)
+        ((uint16_t *)m.x)[i] = f32_to_bf16(ranks_value(rank, i));
+    if (t == DTYPE_F32)
+        ranks_fill(m.x, rank, 0, n);
     memcpy(m.whole, m.x, (size_t)n * element);
     enum coll_reduce op = n % 2 ? COLL_SUM : COLL_MAX;
     if (coll_reduce_start(c, m.whole, n, t, op, &e) ||
@@ -80,11 +77,9 @@ static int check_all_gather(
     memset(m.x, 0x55, (size_t)n * sizeof *m.x);
     int64_t at = 0;
     for (int k = 0; k < g->size; k++) {
-        for (int64_t i = at; i < at + counts[k]; i++) {
-            m.whole[i] = ranks_value(g->first + k * g->stride, i);
-            if (k == g->index)
-                m.x[i] = m.whole[i];
-        }
+        ranks_fill(m.whole + at, g->first + k * g->stride, at, counts[k]);
+        if (k == g->index)
+            memcpy(m.x + at, m.whole + at, (size_t)counts[k] * sizeof *m.x);
         at += counts[k];
     }
     if (coll_all_gather_start(c, m.x, counts, DTYPE_F32, &e))
