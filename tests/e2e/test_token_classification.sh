@@ -12,9 +12,9 @@ sentences=192 epochs=3
 prepare() {
 	mkdir -p "$work/bin" "$data/models"
 	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
-	tests/e2e/entities/corpus "$data/ner" $sentences 64 64 >/dev/null
+	tests/e2e/entities/corpus "$data/ner" $sentences 48 64 >/dev/null
 	tests/e2e/material "$data" names
-	sed -E "s/^( *epochs:).*/\1 $epochs/; s/^( *learningRate:).*/\1 0.0005/" \
+	sed -E "s/^( *epochs:).*/\1 $epochs/; s/^( *learningRate:).*/\1 0.0005/; s/^( *sequenceLength:).*/\1 96/" \
 		manifests/samples/token-classification.yaml >"$work/job.yaml"
 }
 explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
