@@ -11,6 +11,7 @@ prepare() {
 	mkdir -p "$work/bin"
 	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
 	need_material
+	head -c 100000 "$data/kjv.txt" >"$work/part" && mv "$work/part" "$data/kjv.txt"
 	write_job dense models/SmolLM2-135M-Instruct.Q4_1.gguf \
 		'convert: {format: HuggingFace, quantize: BF16, output: /data/out/kjv}'
 	write_job exact out/kjv 'convert: {format: GGUF, output: /data/out/exact}'
