@@ -17,6 +17,7 @@ prepare() {
 	mkdir -p "$work/bin"
 	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
 	need_material
+	head -c 400000 "$data/kjv.txt" >"$work/part" && mv "$work/part" "$data/kjv.txt"
 	sed -E "s/^( *replicas:).*/\1 1/; s/^( *steps:).*/\1 $steps/; s/^( *everySteps:).*/\1 3/
 		s/^( *sequenceLength:).*/\1 32/" manifests/samples/finetune.yaml >"$work/job.yaml"
 	[ "$(id -u)" != 0 ] || chown -R 65534:65534 "$work"
