@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 data=$work/data out=$work/out logs=$work/data/ckpt/mails/samples
-texts=256 epochs=2
+texts=192 epochs=2
 
 prepare() {
 	mkdir -p "$work/bin" "$data/models"
