@@ -29,6 +29,8 @@ void progress_incarnation(struct progress *p)
     p->last_step_ms = 0;
     p->step_count = 0;
     p->tokens_per_second = 0;
+    p->tensor = p->pipeline = 0;
+    p->layout_reason[0] = 0;
 }
 
 void progress_loaded(struct progress *p, const struct json *payload)
@@ -37,7 +39,11 @@ void progress_loaded(struct progress *p, const struct json *payload)
     if (memory > p->memory_bytes)
         p->memory_bytes = memory;
     p->steps = json_int(payload, "steps", p->steps);
+    p->tensor = json_int(payload, "tensor", 0);
+    p->pipeline = json_int(payload, "pipeline", 0);
     p->zero_stage = json_int(payload, "zero_stage", 0);
+    snprintf(p->layout_reason, sizeof p->layout_reason, "%s",
+        json_str(payload, "layout_reason", ""));
     p->held_out = json_int(payload, "held_out", 0);
     p->resumed_step = json_int(payload, "resumed_step", 0);
     p->step = p->resumed_step;
@@ -146,6 +152,13 @@ void progress_report(const struct progress *p, struct report *r)
     r->checkpoint_damaged = p->checkpoint_damaged;
     r->memory_per_rank_bytes = p->memory_bytes;
     r->zero_stage = (int)p->zero_stage;
+    r->layout_reason = p->layout_reason;
+    int64_t together = p->tensor * p->pipeline;
+    if (together < 1 || r->ranks % together)
+        return;
+    r->tensor = (int)p->tensor;
+    r->pipeline = (int)p->pipeline;
+    r->data_parallel = (int)(r->ranks / together);
 }
 
 void progress_recover(struct progress *p, const struct report *r)

@@ -278,7 +278,7 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
 }
 
 /* What is computed from whole tensors, or from all layers, is not of shares. */
-static const char *not_of_shares(const struct jobspec *spec)
+const char *jobspec_not_of_shares(const struct jobspec *spec, bool pipeline)
 {
     const struct jobspec_train *t = &spec->train;
     const struct {
@@ -299,9 +299,7 @@ static const char *not_of_shares(const struct jobspec *spec)
         if (whole[i].is)
             return whole[i].what;
     bool tells_tokens = t->objective == OBJECTIVE_CAUSAL_LM || t->objective == OBJECTIVE_MASKED_LM;
-    return spec->parallelism.pipeline > 1 && !tells_tokens
-        ? "objectives other than CausalLM and MaskedLM"
-        : NULL;
+    return pipeline && !tells_tokens ? "objectives other than CausalLM and MaskedLM" : NULL;
 }
 
 static int check_shares(const struct field_source *s, const struct jobspec *spec, struct err *e)
@@ -313,7 +311,7 @@ static int check_shares(const struct field_source *s, const struct jobspec *spec
         return 0;
     if (spec->task != TASK_TRAIN)
         return field_refuse(s, path, e, "above 1 only with train so far");
-    what = not_of_shares(spec);
+    what = jobspec_not_of_shares(spec, pipeline > 1);
     if (what)
         return field_refuse(s, path, e, "above 1 not with %s", what);
     if ((int64_t)spec->replicas * spec->device.per_replica % together == 0)

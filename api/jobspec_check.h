@@ -15,5 +15,8 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
 /* used: bytes of the spec in its arena. */
 int jobspec_check_size(
     const struct field_source *s, const struct jobspec *spec, size_t used, struct err *e);
+/* What of a training keeps ranks from sharing its model, by tensor or, pipeline, by stages, too;
+ * NULL: nothing. */
+const char *jobspec_not_of_shares(const struct jobspec *spec, bool pipeline);
 
 #endif

@@ -211,6 +211,15 @@ static bool is_bytes(const char *s)
         !strpbrk(unit, ".num");
 }
 
+bool jobspec_bytes(const char *text, int64_t *out)
+{
+    double value;
+    if (!is_bytes(text) || !parse_quantity(text, &value) || value > INTEGER_MAX)
+        return false;
+    *out = (int64_t)value;
+    return true;
+}
+
 /* Text of a string, or of an integer, which Kubernetes allows in its place. */
 static int text_of(const struct json *v, bool integers, struct arena *a, const char **out)
 {
@@ -226,14 +235,12 @@ static int text_of(const struct json *v, bool integers, struct arena *a, const c
 static int bytes_decode(
     const struct field_source *s, const char *path, const struct json *v, void *at, struct err *e)
 {
-    double value;
     const char *text;
     int rc = text_of(v, true, s->arena, &text);
     if (rc == -ERR_MEMORY)
         return err_set(e, ERR_MEMORY, "out of memory reading %s", path);
-    if (rc || !is_bytes(text) || !parse_quantity(text, &value) || value > INTEGER_MAX)
+    if (rc || !jobspec_bytes(text, at))
         return field_refuse(s, path, e, "must be a whole number of bytes such as 10Gi");
-    *(int64_t *)at = (int64_t)value;
     return 0;
 }
 

@@ -17,5 +17,7 @@ extern const struct field_format jobspec_path_format, jobspec_label_format, jobs
 /* Bytes: an int64_t. The others: a struct jobspec_map. */
 extern const struct field_custom jobspec_bytes_field, jobspec_quantities_field,
     jobspec_labels_field, jobspec_environment_field;
+/* Whole bytes, at least one and less than 2^53: "10Gi". False: it is something else. */
+bool jobspec_bytes(const char *text, int64_t *out);
 
 #endif

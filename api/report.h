@@ -91,6 +91,7 @@ struct report {
     int connected;      /* members whose agent is joined */
     int ranks, data_parallel, tensor, pipeline, context, zero_stage;
     int64_t memory_per_rank_bytes;
+    const char *layout_reason; /* why it was chosen; "": it was told */
 
     int64_t step, steps, tokens;
     int64_t held_out; /* sequences kept from training for the validation loss */

@@ -42,8 +42,9 @@ enum wire_type {
     WIRE_CANCEL,      /* {id} */
     /* rank -> agent */
     WIRE_READY = 64, /* {port}: its collective listener */
-    WIRE_LOADED,    /* {parameters, memory_bytes, resumed_step, steps, held_out, zero_stage, device,
-                        damaged}, the last: the folder of a checkpoint that was passed over, "" for
+    WIRE_LOADED,    /* {parameters, memory_bytes, resumed_step, steps, held_out, tensor, pipeline,
+                        zero_stage, layout_reason, device, damaged}; why the layout was chosen, ""
+                        where it was told; the folder of a checkpoint that was passed over, "" for
                         none */
     WIRE_STEP,      /* {step, loss, tokens, tokens_per_second, grad_norm, learning_rate, seconds,
                         loss_scale, skipped_steps}, the last two of FP16;

@@ -19,6 +19,7 @@ command_fn command_top;
 command_fn command_plot;
 command_fn command_validate;
 command_fn command_checkpoint;
+command_fn command_plan;
 command_fn command_api_doc;
 
 /*

@@ -18,6 +18,7 @@ static const struct command {
     {"top", command_top, "watch a job of the cluster on one live screen"},
     {"plot", command_plot, "draw the curves of trainings"},
     {"validate", command_validate, "check job files without a cluster"},
+    {"plan", command_plan, "say how a training would be laid out, without running it"},
     {"checkpoint", command_checkpoint, "list checkpoints, or look for damage in them"},
     {"api-doc", command_api_doc, "print the reference of a CRD as Markdown"},
     {"version", command_version, "print the version"},

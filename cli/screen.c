@@ -146,6 +146,10 @@ static void draw_head(struct canvas *c, const struct screen *s)
     if (r->restarts)
         putf(c, YELLOW, "  %d restart%s", r->restarts, r->restarts == 1 ? "" : "s");
     end_line(c);
+    if (*r->layout_reason) {
+        putf(c, DIM, "layout chosen: %s", r->layout_reason);
+        end_line(c);
+    }
     if (*s->why) {
         put_text(c, "", s->why);
         end_line(c);
@@ -396,6 +400,9 @@ static void tell_state(const struct screen *s, struct screen_told *t, struct buf
             s->layout);
     if ((state || why) && *s->why)
         tell_line(s, out, "%s", s->why);
+    if (note_change(t->layout_reason, sizeof t->layout_reason, s->report.layout_reason) &&
+        *t->layout_reason)
+        tell_line(s, out, "layout chosen: %s", t->layout_reason);
     if (note_change(t->address, sizeof t->address, s->report.serve_address) && *t->address)
         tell_line(s, out, "serving at http://%s/v1", t->address);
 }

@@ -2,8 +2,8 @@
  * llmjob-rank: one rank of a world. Started by an agent with two inherited descriptors
  * (api/wire.h). Says how it ended twice: by a last frame (WIRE_DONE, WIRE_FAILED) and by its exit
  * class. What it composes stands in `struct program`; what training, evaluating, converting and
- * serving are is not known here. With the argument "checkpoint" it is no rank: it answers
- * `llmjob checkpoint`, whose files it alone can read.
+ * serving are is not known here. With the argument "checkpoint" or "plan" it is no rank: it answers
+ * the command line's command of that name, for it alone reads those files.
  */
 #include "api/exitcode.h"
 #include "api/limits.h"
@@ -15,6 +15,7 @@
 #include "runtime/model/device.h"
 #include "runtime/serve/infer.h"
 #include "runtime/serve/requests.h"
+#include "runtime/train/preview.h"
 #include "runtime/train/train.h"
 #include "runtime/train/world.h"
 
@@ -89,15 +90,22 @@ static int run(struct program *p, struct err *e)
     }
 }
 
-/* A question of the command line (cli/checkpoint.c) about files that this program knows. */
-static int inspect(int argc, char **argv)
+/* Questions of the command line (cli/checkpoint.c, cli/plan.c) about files that this program knows,
+   and the functions that answer them. */
+typedef int answer_fn(int argc, char **argv, FILE *out, struct err *e);
+static const struct {
+    const char *name;
+    answer_fn *fn;
+} answers[] = {{"checkpoint", ckpt_inspect_run}, {"plan", preview_run}};
+
+static int answer(const char *name, answer_fn *fn, int argc, char **argv)
 {
     struct err e = {.text = ""};
     log_setup("llmjob-rank", LOG_WARN, false);
-    if (!ckpt_inspect_run(argc - 2, argv + 2, stdout, &e))
+    if (!fn(argc - 2, argv + 2, stdout, &e))
         return EXIT_CLASS_DONE;
     fflush(stdout);
-    fprintf(stderr, "llmjob checkpoint: %s\n", e.text);
+    fprintf(stderr, "llmjob %s: %s\n", name, e.text);
     return (int)exit_class_of(e.code);
 }
 
@@ -108,8 +116,9 @@ int main(int argc, char **argv)
     struct err e = {0};
     struct stat st;
 
-    if (argc > 1 && !strcmp(argv[1], "checkpoint"))
-        return inspect(argc, argv);
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
+        if (argc > 1 && !strcmp(argv[1], answers[i].name))
+            return answer(answers[i].name, answers[i].fn, argc, argv);
     log_setup("llmjob-rank", LOG_INFO, false);
     if (fstat(WIRE_FD_SOCKET, &st) || fstat(WIRE_FD_PAGE, &st)) {
         fprintf(stderr, "llmjob-rank is started by llmjob-agent, not by hand\n");

@@ -58,6 +58,7 @@ static void copy_layout(const struct report *r, struct arena *a, struct status *
     s->layout.memory_per_rank = r->memory_per_rank_bytes > 0
         ? arena_printf(a, "%lldMi", (long long)(r->memory_per_rank_bytes >> 20))
         : NULL;
+    s->layout.reason = *r->layout_reason ? r->layout_reason : NULL;
 }
 
 static void copy_progress(const struct report *r, struct status *s)

@@ -109,11 +109,13 @@ static int open_model(struct finished *f, struct err *e)
         .sequence_length = t->spec->train.sequence_length,
         .label_from = t->label_from,
         .page = t->door->page};
-    const struct planner_input in = {.model = c,
+    struct planner_input in = {.model = c,
         .batch_sequences = f->n * t->orders->world, /* so that the world does not decide */
         .world = t->orders->world,
         .budget_bytes = (int64_t)((double)t->budget_bytes * BUDGET_SHARE)};
-    int rc = world_plan(t->coll, t->orders->rank, &in, &t->plan, e);
+    const struct speed_world w = {
+        .coll = t->coll, .dev = t->dev, .rank = t->orders->rank, .world = t->orders->world};
+    int rc = world_plan(&w, &in, &t->plan, e);
     if (rc)
         return rc;
     c.micro_sequences = t->plan.micro_sequences;

@@ -141,6 +141,13 @@ static inline bool train_is_staged(const struct train *t)
 /* Whatever train_open made, complete or not, is train_close's to free. */
 int train_open(struct train *t, struct err *e);
 void train_close(struct train *t);
+/* What it makes of the job, for one who only plans, too: with t's configuration of the model, its
+   objective, and files where they are open. in's rank and rows are the caller's to set. */
+#define TRAIN_GPU_ROWS 65536 /* of a micro-batch: enough that launches and tails do not count */
+struct model_conf train_model_conf(struct train *t);
+struct optim_conf train_optim_conf(const struct train *t);
+struct planner_input train_planner_input(
+    const struct train *t, const struct model_conf *model, int world, int64_t budget_bytes);
 /* A part of it, when the plan is made: what a micro-batch is filled in. */
 int train_open_batch(struct train *t, struct err *e);
 

@@ -5,6 +5,7 @@
  */
 #include "runtime/train/internal.h"
 
+#include "api/jobspec_check.h"
 #include "api/names.h"
 #include "api/search.h"
 #include "base/clock.h"
@@ -18,8 +19,7 @@
 
 #include <math.h>
 
-#define BUDGET_SHARE 0.9   /* of the memory: files, libraries and the tokenizer need some */
-#define GPU_ROWS     65536 /* of a micro-batch: enough that launches and tails do not count */
+#define BUDGET_SHARE 0.9 /* of the memory: files, libraries and the tokenizer need some */
 
 static int refuse_few(const struct train *t, struct err *e)
 {
@@ -224,7 +224,7 @@ static const enum quantize quantize_base_as[] = {[BASE_NONE] = QUANTIZE_NONE,
     [BASE_Q4_0] = QUANTIZE_Q4_0,
     [BASE_Q4_K_M] = QUANTIZE_Q4_K_M};
 
-static struct model_conf model_conf_of(struct train *t)
+struct model_conf train_model_conf(struct train *t)
 {
     const struct jobspec_train *s = &t->spec->train;
     struct model_conf c = {
@@ -234,10 +234,10 @@ static struct model_conf model_conf_of(struct train *t)
         .sequence_length = s->sequence_length,
         .recompute = s->recompute,
         .seed = s->seed,
-        .page = t->door->page,
+        .page = t->door ? t->door->page : NULL,
         .fresh_labels = !t->label_from,
         .label_from = t->label_from,
-        .packed = data_packed(t->data),
+        .packed = t->data ? data_packed(t->data) : s->data.packing,
         .headless = t->objective->headless,
         .optimizer_fn = optim_bytes,
         .optimizer = &t->optim_conf,
@@ -282,7 +282,7 @@ static struct adalora_conf adalora_conf_of(const struct train *t)
         .orthogonal_weight = s->lora.adalora.orthogonal_weight};
 }
 
-static struct optim_conf optim_conf_of(const struct train *t)
+struct optim_conf train_optim_conf(const struct train *t)
 {
     const struct jobspec_train *s = &t->spec->train;
     return (struct optim_conf){
@@ -347,37 +347,64 @@ static int open_groups(struct train *t, struct model_conf *conf, struct err *e)
     return 0;
 }
 
+struct planner_input train_planner_input(
+    const struct train *t, const struct model_conf *model, int world, int64_t budget_bytes)
+{
+    const struct jobspec *s = t->spec;
+    struct planner_input in = {
+        .model = *model,
+        .batch_sequences = s->train.batch_sequences * t->objective->parts,
+        .sample_rows = t->objective->rows,
+        .world = world,
+        .data = s->parallelism.data,
+        .tensor = s->parallelism.tensor,
+        .pipeline = s->parallelism.pipeline,
+        .zero_stage = s->parallelism.zero_stage,
+        .budget_bytes = (int64_t)((double)budget_bytes * BUDGET_SHARE) - t->host_bytes,
+    };
+    /* Pairs are compared across replicas, whose number is counted on before there is a plan. */
+    bool pairs = s->train.objective == OBJECTIVE_PAIR_MATCHING;
+    in.most.tensor = jobspec_not_of_shares(s, false) || pairs ? 0 : world;
+    in.most.pipeline = jobspec_not_of_shares(s, true) ? 0 : world;
+    in.most.zero_stage = !s->train.histogram_every_steps;
+    return in;
+}
+
+/* Ranks of a pod, where all pods have as many. */
+static int pod_ranks(const struct orders *o)
+{
+    int n = 0;
+    while (n < o->world && o->peers[n].replica == o->peers[0].replica)
+        n++;
+    return o->world % n ? 1 : n;
+}
+
 /* How the model is laid out and cut up; *conf receives the plan's choices. */
 static int plan(struct train *t, struct model_conf *conf, struct err *e)
 {
+    const struct orders *o = t->orders;
     struct dev_info info;
     dev_describe(t->dev, &info);
     /* The host looks at such sums, and at what a gradient does to its scale. */
     t->runs_ahead = !info.host_readable && t->objective->loop->sums == 1 &&
         t->spec->precision != PRECISION_FP16;
-    const struct planner_input in = {
-        .model = *conf,
-        .batch_sequences = t->spec->train.batch_sequences * t->objective->parts,
-        .sample_rows = t->objective->rows,
-        .world = t->orders->world,
-        .rank = t->orders->rank,
-        .data = t->spec->parallelism.data,
-        .tensor = t->spec->parallelism.tensor,
-        .pipeline = t->spec->parallelism.pipeline,
-        .zero_stage = t->spec->parallelism.zero_stage,
-        .budget_bytes = (int64_t)((double)t->budget_bytes * BUDGET_SHARE) - t->host_bytes,
-        .rows = info.host_readable ? 0 : GPU_ROWS,
-    };
-    int rc = world_plan(t->coll, t->orders->rank, &in, &t->plan, e);
+    struct planner_input in = train_planner_input(t, conf, o->world, t->budget_bytes);
+    in.rank = o->rank;
+    in.rows = info.host_readable ? 0 : TRAIN_GPU_ROWS;
+    const struct speed_world w = {t->coll, t->dev, o->rank, o->world, pod_ranks(o)};
+    int rc = world_plan(&w, &in, &t->plan, e);
     if (rc || (rc = planner_model(&in, &t->plan, conf, e)) || (rc = open_groups(t, conf, e)))
         return rc;
     /* Every rank must start the same reductions: none may be without a micro-batch. */
     t->lots_wanted =
         coll_overlaps(t->replicas) && t->spec->train.batch_sequences >= t->plan.layout.dp;
-    if (train_leads(t))
-        log_info("plan", LOG_I("data", t->plan.layout.dp), LOG_I("tensor", t->plan.layout.tp),
-            LOG_I("pipeline", t->plan.layout.pp), LOG_I("zeroStage", t->plan.owners > 1),
-            LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total));
+    if (!train_leads(t))
+        return 0;
+    if (*t->plan.reason)
+        log_info("layout chosen", LOG_S("because", t->plan.reason));
+    log_info("plan", LOG_I("data", t->plan.layout.dp), LOG_I("tensor", t->plan.layout.tp),
+        LOG_I("pipeline", t->plan.layout.pp), LOG_I("zeroStage", t->plan.owners > 1),
+        LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total));
     return 0;
 }
 
@@ -420,8 +447,8 @@ static int check_frozen(const struct train *t, struct err *e)
 
 static int open_model(struct train *t, struct err *e)
 {
-    t->optim_conf = optim_conf_of(t);
-    struct model_conf conf = model_conf_of(t);
+    t->optim_conf = train_optim_conf(t);
+    struct model_conf conf = train_model_conf(t);
     int rc;
     if ((rc = check_frozen(t, e)) || (rc = plan(t, &conf, e)) ||
         (rc = model_create(t->dev, &conf, &t->model, e)) ||
@@ -571,7 +598,9 @@ static int tell_loaded(struct train *t, struct err *e)
         (struct door_field[]){{"parameters", (double)model_parameters(t->model), NULL},
             {"memory_bytes", (double)(t->plan.memory.total + t->host_bytes), NULL},
             {"resumed_step", (double)t->state.step, NULL}, {"steps", (double)t->steps, NULL},
-            {"held_out", (double)t->held_out, NULL}, {"zero_stage", t->plan.owners > 1, NULL},
+            {"held_out", (double)t->held_out, NULL}, {"tensor", t->plan.layout.tp, NULL},
+            {"pipeline", t->plan.layout.pp, NULL}, {"zero_stage", t->plan.owners > 1, NULL},
+            {"layout_reason", 0, t->plan.reason},
             {"device", 0, info.name}, {"damaged", 0, t->state.aside}, {NULL, 0, NULL}},
         e);
 }

@@ -7,7 +7,6 @@
 
 #include "runtime/model/head.h"
 
-#define PLANNER_ROWS        2048
 /* Logits of one chunk on a device, where there is memory for them: each chunk reads and writes the
    whole gradient of the head's weights. */
 #define PLANNER_LOGIT_ROWS  8192
@@ -86,12 +85,14 @@ static int model_at(const struct planner_input *in, const struct planner_plan *p
     return model_config_share(&in->model.config, &cut, &out->config, e);
 }
 
-/* Sets p->memory: of the rank that takes most. The first shares of matrices are the largest. */
+/* Sets p->memory: of the rank that takes most. The first shares of matrices are the largest; of
+   stages in between none has more layers, or micro-batches to keep, than the first. */
 static int measure_all(const struct planner_input *in, struct planner_plan *p, struct err *e)
 {
     struct memplan one;
     p->memory = (struct memplan){0};
-    for (int stage = 0; stage < p->layout.pp; stage++) {
+    int stages = p->layout.pp;
+    for (int stage = 0; stage < stages; stage += stages > 2 && !stage ? stages - 1 : 1) {
         struct model_conf c;
         int rc = model_at(in, p, (struct place){.pp = stage}, -1, &c, e);
         if (rc || (rc = memplan_model(&c, NULL, &one, e)))
@@ -116,25 +117,48 @@ static int refuse(const struct planner_input *in, const struct planner_plan *p, 
     return rc;
 }
 
-int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e)
+/* Sequences of a micro-batch from which on more gain nothing. */
+static int64_t most_sequences(const struct planner_input *in, int64_t share)
+{
+    int64_t rows = in->rows ? in->rows : PLANNER_ROWS;
+    int64_t length = in->model.sequence_length > 0 ? in->model.sequence_length : 1;
+    int64_t micro = rows / length / sample_rows(in);
+    micro = micro < share ? micro : share;
+    return micro < 1 ? 1 : micro;
+}
+
+int planner_with(const struct planner_input *in, int64_t micro_sequences, struct planner_plan *out,
+    struct err *e)
 {
     struct planner_plan p = {.owner = -1, .logit_rows = logit_rows(in)};
     int rc = lay_out(in, &p.layout, e);
     if (rc)
         return rc;
-    int64_t share = share_of_batch(in, &p.layout), rows = in->rows ? in->rows : PLANNER_ROWS;
-    int64_t length = in->model.sequence_length > 0 ? in->model.sequence_length : 1;
-    int64_t micro = rows / length / sample_rows(in);
-    if (p.layout.pp > 1)
-        share /= PLANNER_BATCHES * p.layout.pp;
-    micro = micro < share ? micro : share;
+    int64_t most = most_sequences(in, share_of_batch(in, &p.layout));
+    p.micro_sequences = micro_sequences < most ? micro_sequences : most;
     p.owners = owners_of(in, &p.layout);
-    for (p.micro_sequences = micro < 1 ? 1 : micro;; p.micro_sequences--) {
-        if ((rc = measure_all(in, &p, e)))
+    if ((rc = measure_all(in, &p, e)))
+        return rc;
+    *out = p;
+    return 0;
+}
+
+int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e)
+{
+    struct layout l;
+    struct planner_plan p;
+    int rc = lay_out(in, &l, e);
+    if (rc)
+        return rc;
+    int64_t share = share_of_batch(in, &l);
+    if (l.pp > 1)
+        share /= PLANNER_BATCHES * l.pp;
+    for (int64_t micro = most_sequences(in, share);; micro--) {
+        if ((rc = planner_with(in, micro, &p, e)))
             return rc;
         if (p.memory.total <= in->budget_bytes)
             break;
-        if (p.micro_sequences == 1)
+        if (micro == 1)
             return refuse(in, &p, e);
     }
     *out = p;

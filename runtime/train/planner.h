@@ -1,16 +1,20 @@
 /*
  * planner: picks layout and micro-batch from the model, the world and the memory a rank may use.
- * Pure: same input, same plan. Now: tensor and pipeline parallel as it is told, data parallel with
- * the rest, the optimizer's state divided over that where it is asked for.
+ * Pure: same input, same plan. Axes are as they are told, and data parallel has the rest; which
+ * layout to tell where that does not fit, runtime/train/choose.h finds out.
  */
 #ifndef RUNTIME_TRAIN_PLANNER_H
 #define RUNTIME_TRAIN_PLANNER_H
 
+#include "api/limits.h"
 #include "base/err.h"
 #include "runtime/coll/layout.h"
 #include "runtime/model/memplan.h"
 
 #include <stdint.h>
+
+/* Rows of a micro-batch from which on a processor gains nothing. */
+#define PLANNER_ROWS 2048
 
 struct planner_input {
     struct model_conf model; /* micro_sequences and logit_rows are the planner's to choose */
@@ -22,6 +26,9 @@ struct planner_input {
     int zero_stage;       /* 0, 1 */
     int64_t budget_bytes; /* of one rank */
     int64_t rows;         /* of a micro-batch, from which on more gain nothing; 0: a processor's */
+    struct {
+        int tensor, pipeline, zero_stage;
+    } most; /* that what is 0 above may become when it does not fit so; 0: it stays */
 };
 
 struct planner_plan {
@@ -30,11 +37,16 @@ struct planner_plan {
     int64_t micro_sequences; /* of the batch's, each sample_rows of the model's */
     int64_t logit_rows;      /* as in model_conf */
     struct memplan memory;
+    char reason[LIMIT_REASON_BYTES]; /* of a layout that was chosen; "": it was told */
 };
 
 /* For the rank that needs most. ERR_MEMORY with the figures, and the recomputation that would do
  * if one does, when not even one sequence fits; ERR_USER: the world is not the one asked for. */
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e);
+/* The plan with so many sequences a micro-batch, or, where there are fewer or more gain nothing, with
+ * as many as that; it need not fit. */
+int planner_with(const struct planner_input *in, int64_t micro_sequences, struct planner_plan *out,
+    struct err *e);
 /* What rank in->rank creates by it: its share of the model, sizes, its part in the optimizer's
  * state; all but communicators. ERR_USER: spec.model cannot be shared out so. */
 int planner_model(const struct planner_input *in, const struct planner_plan *p,

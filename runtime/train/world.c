@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "runtime/door/beat.h"
+#include "runtime/train/choose.h"
 
 #include <stdlib.h>
 
@@ -58,8 +59,8 @@ int world_connect(
 
 struct told {           /* by rank 0 */
     struct err refusal; /* ERR_NONE: the rest holds */
-    struct layout layout;
-    int64_t micro_sequences, logit_rows;
+    struct planner_plan plan;
+    int tensor, pipeline, zero_stage;
 };
 
 static int least_budget(struct coll *c, const struct planner_input *in, int64_t *out, struct err *e)
@@ -76,33 +77,53 @@ static int least_budget(struct coll *c, const struct planner_input *in, int64_t 
     return 0;
 }
 
-int world_plan(struct coll *c, int rank, const struct planner_input *in, struct planner_plan *out,
+static int tell(struct coll *c, const struct planner_input *in, struct told *t, struct err *e)
+{
+    t->tensor = in->tensor;
+    t->pipeline = in->pipeline;
+    t->zero_stage = in->zero_stage;
+    return coll_broadcast(c, t, sizeof *t, 0, e);
+}
+
+/* Another layout in place of the one that is refused. */
+static int choose(
+    const struct speed_world *w, struct planner_input *least, struct told *t, struct err *e)
+{
+    struct cost_speed speed;
+    int rc = speed_measure(w, least->model.t, &speed, e);
+    if (rc)
+        return rc;
+    const struct err refused = t->refusal;
+    t->refusal.code = ERR_NONE;
+    if (w->rank == 0)
+        choose_plan(least, &speed, &refused, &t->plan, &t->refusal);
+    return tell(w->coll, least, t, e);
+}
+
+int world_plan(const struct speed_world *w, struct planner_input *in, struct planner_plan *out,
     struct err *e)
 {
     struct planner_input least = *in;
-    int rc = least_budget(c, in, &least.budget_bytes, e);
+    int rc = least_budget(w->coll, in, &least.budget_bytes, e);
     if (rc)
         return rc;
-    struct planner_plan p = {.micro_sequences = 0};
-    struct told told = {.refusal = {.code = ERR_NONE}};
-    if (rank == 0 && !planner_plan(&least, &p, &told.refusal)) {
-        told.layout = p.layout;
-        told.micro_sequences = p.micro_sequences;
-        told.logit_rows = p.logit_rows;
-    }
-    rc = coll_broadcast(c, &told, sizeof told, 0, e);
-    if (rc)
+    struct told t = {.refusal = {.code = ERR_NONE}};
+    if (w->rank == 0)
+        planner_plan(&least, &t.plan, &t.refusal);
+    if ((rc = tell(w->coll, &least, &t, e)))
         return rc;
-    if (told.refusal.code != ERR_NONE) {
-        *e = told.refusal;
+    if (t.refusal.code != ERR_NONE && choose_may(&least) && (rc = choose(w, &least, &t, e)))
+        return rc;
+    if (t.refusal.code != ERR_NONE) {
+        *e = t.refusal;
         return -(int)e->code;
     }
-    p.layout = told.layout;
-    p.micro_sequences = told.micro_sequences;
-    p.logit_rows = told.logit_rows;
-    rc = planner_measure(in, &p, e);
+    in->tensor = t.tensor;
+    in->pipeline = t.pipeline;
+    in->zero_stage = t.zero_stage;
+    rc = planner_measure(in, &t.plan, e);
     if (!rc)
-        *out = p;
+        *out = t.plan;
     return rc;
 }
 

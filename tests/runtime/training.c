@@ -206,6 +206,11 @@ static void take_frame(struct world *w, const struct wire_frame *f, struct outco
     if (f->type == WIRE_LOADED) {
         o->memory_bytes = json_int(v, "memory_bytes", 0);
         o->held_out = json_int(v, "held_out", -1);
+        o->tensor = (int)json_int(v, "tensor", -1);
+        o->pipeline = (int)json_int(v, "pipeline", -1);
+        o->zero_stage = (int)json_int(v, "zero_stage", -1);
+        snprintf(o->layout_reason, sizeof o->layout_reason, "%s",
+            json_str(v, "layout_reason", "absent"));
         snprintf(o->damaged, sizeof o->damaged, "%s", json_str(v, "damaged", "absent"));
     }
     o->saves += f->type == WIRE_SAVED;

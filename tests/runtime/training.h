@@ -8,6 +8,7 @@
 
 #include "api/exitcode.h"
 #include "api/jobspec.h"
+#include "api/limits.h"
 
 #include <stdbool.h>
 
@@ -41,6 +42,8 @@ struct outcome {                     /* of a whole world, from rank 0's frames *
     char damaged[64]; /* the checkpoint that was passed over, "": none */
     bool drained, done;
     int64_t memory_bytes; /* of rank 0's plan */
+    int tensor, pipeline, zero_stage;
+    char layout_reason[LIMIT_REASON_BYTES];
     int64_t held_out;
     int64_t end_ms; /* from the kill, if there was one, to the last rank's end */
 };

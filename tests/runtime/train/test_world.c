@@ -62,11 +62,13 @@ static struct planner_input input_of(int rank)
 }
 
 /* Tells micro-batch, data axis and memory of the plan. */
-static int tell_plan(struct coll *c, int rank, struct door *d, struct err *e)
+static int tell_plan(
+    struct coll *c, struct dev *dev, int rank, struct door *d, struct err *e)
 {
-    const struct planner_input in = input_of(rank);
+    const struct speed_world w = {.coll = c, .dev = dev, .rank = rank, .world = RANKS};
+    struct planner_input in = input_of(rank);
     struct planner_plan p;
-    int rc = world_plan(c, rank, &in, &p, e);
+    int rc = world_plan(&w, &in, &p, e);
     if (rc)
         return rc;
     return door_send_fields(d, WIRE_STEP,
@@ -97,7 +99,7 @@ static int body(int fd)
     door_init(&d, fd, NULL);
     int rc = open_world(&d, &o, &dev, &c, &e);
     if (!rc)
-        rc = budgets[0] ? tell_plan(c, o.rank, &d, &e) : count_ranks(c, o.rank, &d, &e);
+        rc = budgets[0] ? tell_plan(c, dev, o.rank, &d, &e) : count_ranks(c, o.rank, &d, &e);
     if (rc)
         door_send_failed(&d, &e);
     else

@@ -1,0 +1,213 @@
+/*
+ * cost: operations and bytes of the largest share of a layer, bytes of each sum, and the stages'
+ * order. Operations are counted as in Narayanan et al. (arXiv:2104.04473, appendix), but for
+ * attention, of which a causal model computes half.
+ */
+#include "runtime/train/cost.h"
+
+/* Times that a row of a layer is read or written forward, by channels: norms, residuals; columns of
+   the feed-forward: its activation; of attention: positions, and what it reads and writes. */
+#define PASSES_CHANNELS  10
+#define PASSES_COLUMNS   3
+#define PASSES_ATTENTION 6
+/* Of the rows that a micro-batch is to have, the part that fills and drains a device's units. Of
+   in->rows 65,536 it makes 16 sequences of 2,048 tokens 1.3 times as fast as one, as measured in
+   the paper's figure 7. */
+#define TAIL_SHARE 128
+
+struct work { /* of one rank, the slowest */
+    double n;             /* rows of a micro-batch */
+    double micro_s;       /* computing one, forward and backward */
+    double sums;          /* of tensor parallelism, of one */
+    double message_bytes; /* handed on, of one, one way; of a sum as well */
+    double batches;       /* micro-batches of a step */
+};
+
+struct cut { /* what a rank has of a layer */
+    double attention, columns, vocab;
+};
+
+/* The largest of `ways` shares of n things. */
+static double share_of(int64_t n, int ways)
+{
+    return ways > 1 ? (double)((n + ways - 1) / ways) : (double)n;
+}
+
+static struct cut cut_of(const struct model_config *c, int tensor)
+{
+    double heads = share_of(c->kv_heads, tensor) / (double)c->kv_heads;
+    double columns = share_of(c->ffn_dim, tensor);
+    if (c->experts)
+        columns = (double)(c->experts_per_token * c->expert_ffn_dim);
+    return (struct cut){heads * (double)(c->heads * c->head_dim), columns,
+        c->labels ? (double)c->labels : share_of(c->vocab, tensor)};
+}
+
+/* (m, k) x (k, n) */
+static double product_s(const struct cost_speed *s, enum dtype t, double m, double k, double n)
+{
+    double bytes = (double)dtype_block_bytes(t) * (m * k + k * n + m * n);
+    return 2 * m * k * n / s->flops_per_s + bytes / s->memory_bytes_per_s;
+}
+
+/* Rows that n take the time of. */
+static double with_tail(const struct planner_input *in, double n)
+{
+    return n + (double)(in->rows ? in->rows : PLANNER_ROWS) / TAIL_SHARE;
+}
+
+static bool trains_all(const struct model_conf *m)
+{
+    return !m->lora_rank && !m->adapter_size;
+}
+
+/* The four matrices around attention; of n rows. */
+static double attention_s(
+    const struct model_conf *m, const struct cut *x, const struct cost_speed *s, double n)
+{
+    const struct model_config *c = &m->config;
+    double dim = (double)c->dim, keys = x->attention * (double)c->kv_heads / (double)c->heads;
+    return product_s(s, m->t, n, dim, x->attention + 2 * keys) +
+        product_s(s, m->t, n, x->attention, dim);
+}
+
+static double ffn_matrices(const struct model_conf *m)
+{
+    return m->config.activation == ACTIVATION_SWIGLU || m->config.experts ? 3 : 2;
+}
+
+static double ffn_s(
+    const struct model_conf *m, const struct cut *x, const struct cost_speed *s, double n)
+{
+    return ffn_matrices(m) * product_s(s, m->t, n, (double)m->config.dim, x->columns);
+}
+
+/* q k^T and p v over the tokens that a token sees. */
+static double scores_s(
+    const struct model_conf *m, const struct cut *x, const struct cost_speed *s, double n)
+{
+    double length = (double)m->sequence_length, head = (double)m->config.head_dim;
+    double seen = length / (m->config.bidirectional ? 1 : 2);
+    if (m->config.window && (double)m->config.window < seen)
+        seen = (double)m->config.window;
+    return 2 * n * x->attention / length / head * product_s(s, m->t, length, head, seen);
+}
+
+static double elements_s(
+    const struct model_conf *m, const struct cut *x, const struct cost_speed *s, double n)
+{
+    double row = PASSES_CHANNELS * (double)m->config.dim + PASSES_COLUMNS * x->columns +
+        PASSES_ATTENTION * x->attention;
+    return n * row * (double)dtype_block_bytes(m->t) / s->memory_bytes_per_s;
+}
+
+/* A layer forward and backward, which is twice forward where all is trained, and what is made again:
+   all but the product behind the activation, which backward does not read. */
+static double layer_s(
+    const struct model_conf *m, const struct cut *x, const struct cost_speed *s, double n)
+{
+    double attention = attention_s(m, x, s, n), ffn = ffn_s(m, x, s, n);
+    double scores = scores_s(m, x, s, n), elements = elements_s(m, x, s, n);
+    double all = (trains_all(m) ? 3 : 2) * (attention + ffn) + 3 * (scores + elements);
+    double again = ffn * (ffn_matrices(m) - 1) / ffn_matrices(m);
+    if (m->recompute == RECOMPUTE_FULL)
+        return all + again + attention + scores + elements;
+    return m->recompute == RECOMPUTE_NONE ? all : all + again;
+}
+
+static double head_s(
+    const struct model_conf *m, const struct cut *x, const struct cost_speed *s, double n)
+{
+    double one = m->headless ? 0 : product_s(s, m->t, n, (double)m->config.dim, x->vocab);
+    return one * (trains_all(m) ? 3 : 2);
+}
+
+/* A micro-batch through the slowest stage. */
+static double stage_s(const struct planner_input *in, const struct layout *l,
+    const struct cost_speed *s, double n)
+{
+    const struct model_conf *m = &in->model;
+    const struct cut x = cut_of(&m->config, l->tp);
+    double layer = layer_s(m, &x, s, n);
+    double first = layer * (double)((m->config.layers + l->pp - 1) / l->pp);
+    double last = layer * (double)(m->config.layers / l->pp) + head_s(m, &x, s, n);
+    return first > last ? first : last;
+}
+
+static struct work work_of(
+    const struct planner_input *in, const struct planner_plan *p, const struct cost_speed *s)
+{
+    const struct layout *l = &p->layout;
+    const struct model_config *c = &in->model.config;
+    int64_t rows = in->sample_rows > 1 ? in->sample_rows : 1;
+    int64_t samples = (in->batch_sequences + l->dp - 1) / l->dp;
+    double sums = in->model.recompute == RECOMPUTE_FULL ? 5 : 4; /* of a layer: attention's again */
+    struct work w = {.n = (double)(p->micro_sequences * rows * in->model.sequence_length)};
+    w.micro_s = stage_s(in, l, s, w.n) * with_tail(in, w.n) / w.n;
+    w.sums = (double)((c->layers + l->pp - 1) / l->pp) * sums + (l->pp > 1 ? 1 : 2);
+    w.message_bytes = w.n * (double)c->dim * (double)dtype_block_bytes(in->model.t);
+    w.batches = (double)samples / (double)p->micro_sequences;
+    return w;
+}
+
+/* A ring's of so many bytes among the ranks of an axis. */
+static double sum_s(
+    const struct layout *l, enum layout_axis axis, double bytes, const struct cost_speed *s)
+{
+    const struct layout_group g = layout_group(l, 0, axis);
+    int pod = s->pod_ranks > 1 ? s->pod_ranks : 1, world = l->dp * l->tp * l->pp * l->cp * l->ep;
+    struct cost_link link = s->inside;
+    if (g.size < 2)
+        return 0;
+    if (world > pod && pod % (g.size * g.stride)) { /* members in a pod share its way out */
+        int here = pod % g.stride ? 1 : pod / g.stride;
+        double out = s->between.bytes_per_s * (here < g.size ? here : g.size);
+        link.latency_s = s->between.latency_s;
+        link.bytes_per_s = here == 1 || out < link.bytes_per_s ? out : link.bytes_per_s;
+    }
+    return link.latency_s + 2.0 * (g.size - 1) / g.size * bytes / link.bytes_per_s;
+}
+
+/* Stages are the furthest apart, the first and the last as much as others. */
+static double message_s(const struct layout *l, double bytes, const struct cost_speed *s)
+{
+    bool together = l->dp * l->tp * l->pp * l->cp * l->ep <= s->pod_ranks;
+    const struct cost_link *link = together ? &s->inside : &s->between;
+    return l->pp > 1 ? link->latency_s + bytes / link->bytes_per_s : 0;
+}
+
+/* The gradient of an embedding that is the head, too: the first stage's and the last's are added. */
+static double tied_s(
+    const struct planner_input *in, const struct layout *l, const struct cost_speed *s)
+{
+    const struct model_conf *m = &in->model;
+    if (!m->config.tied_embeddings || m->config.labels || !trains_all(m))
+        return 0;
+    return message_s(l, 4 * share_of(m->config.vocab, l->tp) * (double)m->config.dim, s);
+}
+
+/* What is read and written: masters, gradients and state of the rank's part, and the copy. */
+static double optimizer_bytes(const struct planner_plan *p)
+{
+    const struct memplan *m = &p->memory;
+    double part = p->owners > 1 ? p->owners : 1;
+    return 2.0 * (double)(m->master + m->gradient) / part + 2.0 * (double)m->optimizer +
+        (double)m->copy;
+}
+
+void cost_step(const struct planner_input *in, const struct planner_plan *p,
+    const struct cost_speed *s, struct cost *out)
+{
+    const struct work w = work_of(in, p, s);
+    const struct layout *l = &p->layout;
+    double sums_s = w.sums * sum_s(l, LAYOUT_TENSOR, w.message_bytes, s);
+    double messages_s = 2 * message_s(l, w.message_bytes, s);
+    struct cost c = {.compute = w.batches * w.micro_s,
+        .tensor = w.batches * sums_s,
+        .pipeline = w.batches * messages_s,
+        .idle = (l->pp - 1) * (w.micro_s + sums_s + messages_s),
+        .data = sum_s(l, LAYOUT_DATA, (double)p->memory.gradient, s) + tied_s(in, l, s),
+        .optimizer = optimizer_bytes(p) / s->memory_bytes_per_s};
+    c.total = c.compute + c.tensor + c.pipeline + c.idle + c.data + c.optimizer;
+    *out = c;
+}

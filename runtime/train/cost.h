@@ -1,0 +1,43 @@
+/*
+ * cost: how long a step of a planned training takes on ranks of known speed, by its parts. Pure: a
+ * model of what this runtime does, and of no other.
+ *
+ * A product takes its operations and a pass over its operands and result, one after the other, and
+ * a micro-batch some rows' time more than it has, so that small ones and narrow shares cost time;
+ * what goes by element takes its passes over memory. A
+ * collective of g ranks takes its link's latency and 2 (g - 1) / g times its bytes over the link (a
+ * ring's). Stages wait for the slowest of them, and p - 1 micro-batches for the first and the last
+ * (1F1B: Narayanan et al., arXiv:2104.04473). Nothing is taken to overlap.
+ */
+#ifndef RUNTIME_TRAIN_COST_H
+#define RUNTIME_TRAIN_COST_H
+
+#include "runtime/train/planner.h"
+
+struct cost_link {
+    double latency_s;   /* of a collective that carries nothing */
+    double bytes_per_s; /* of one rank, while all use it */
+};
+
+struct cost_speed {
+    double flops_per_s;        /* of a rank's large matrix products in the compute type */
+    double memory_bytes_per_s; /* of a rank's memory, read or written */
+    struct cost_link inside, between; /* pods */
+    int pod_ranks;                    /* neighbours in one pod; 0: 1 */
+};
+
+struct cost { /* seconds of a step */
+    double compute;   /* of the slowest stage: products, and passes over activations */
+    double tensor;    /* sums among ranks that share layers */
+    double pipeline;  /* messages between stages */
+    double idle;      /* a stage's while a pipeline fills and empties */
+    double data;      /* the gradient's sum, or its parts and the weights' */
+    double optimizer; /* its pass over memory */
+    double total;
+};
+
+/* in: with every axis told, of which p is the plan. */
+void cost_step(const struct planner_input *in, const struct planner_plan *p,
+    const struct cost_speed *s, struct cost *out);
+
+#endif

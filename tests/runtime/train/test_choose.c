@@ -1,0 +1,124 @@
+/*
+ * Goal: of the layouts that a world may have the fastest that fits is chosen, and nothing is that
+ * was told or is not allowed. Method: the tiny model under shrinking budgets, and a world's every
+ * layout by hand; and the layouts that Megatron-LM's authors chose for models of 1.7 to 1,008
+ * billion parameters, on figures of the devices that they had.
+ */
+#include "runtime/train/choose.h"
+
+#include "runtime/train/optim.h"
+#include "tests/runtime/tiny.h"
+#include "tests/unit.h"
+
+#include <stdio.h>
+
+static struct err e;
+
+/* -- what has been published -- */
+
+/* Narayanan et al., arXiv:2104.04473, table 1: weak scaling on DGX A100 nodes, GPT of 2,048 tokens
+   a sequence and 51,200 tokens of vocabulary; TFLOP/s of a GPU as reached. */
+static const struct published {
+    double billions;
+    int heads, dim, layers, tensor, pipeline, ranks, batch;
+    double tflops;
+} published[] = {
+    {1.7, 24, 2304, 24, 1, 1, 32, 512, 137},
+    {3.6, 32, 3072, 30, 2, 1, 64, 512, 138},
+    {7.5, 32, 4096, 36, 4, 1, 128, 512, 142},
+    {18.4, 48, 6144, 40, 8, 1, 256, 1024, 135},
+    {39.1, 64, 8192, 48, 8, 2, 512, 1536, 138},
+    {76.1, 80, 10240, 60, 8, 4, 1024, 1792, 140},
+    {145.6, 96, 12288, 80, 8, 8, 1536, 2304, 148},
+    {310.1, 128, 16384, 96, 8, 16, 1920, 2160, 155},
+    {529.6, 128, 20480, 105, 8, 35, 2520, 2520, 163},
+    {1008.0, 160, 25600, 128, 8, 64, 3072, 3072, 163},
+};
+#define ROWS ((int)(sizeof published / sizeof *published))
+#define WANT 8 /* of them */
+
+/* The vendor's figures of an A100 80GB (312 TFLOP/s in BF16, seven tenths of which large products are
+   taken to reach; 2,039 GB/s of memory; NVLink of 300 GB/s one way) and of InfiniBand HDR, a port a
+   GPU (200 Gb/s). */
+static const struct cost_speed a100 = {.flops_per_s = 0.7 * 312e12,
+    .memory_bytes_per_s = 2039e9,
+    .inside = {20e-6, 300e9},
+    .between = {40e-6, 25e9},
+    .pod_ranks = 8};
+#define A100_BYTES (80LL << 30)
+
+static const struct optim_conf adamw = {.name = OPTIMIZER_ADAMW, .beta1 = 0.9, .beta2 = 0.95};
+
+/* As they trained: FP16 weights beside F32 ones, every layer made again, no state divided. */
+static struct planner_input published_input(const struct published *r)
+{
+    struct model_config c = tiny_gpt2();
+    c.vocab = 51200;
+    c.dim = r->dim;
+    c.layers = r->layers;
+    c.heads = c.kv_heads = r->heads;
+    c.head_dim = r->dim / r->heads;
+    c.ffn_dim = 4 * (int64_t)r->dim;
+    c.context = 2048;
+    return (struct planner_input){.model = {.config = c,
+                                      .t = DTYPE_BF16,
+                                      .train = true,
+                                      .sequence_length = 2048,
+                                      .recompute = RECOMPUTE_FULL,
+                                      .optimizer_fn = optim_bytes,
+                                      .optimizer = &adamw},
+        .batch_sequences = r->batch,
+        .world = r->ranks,
+        .budget_bytes = A100_BYTES / 10 * 9,
+        .rows = 65536,
+        .most = {.tensor = r->ranks, .pipeline = r->ranks}};
+}
+
+/* Operations of a step as the paper counts them (its equation 3). */
+static double published_flops(const struct published *r)
+{
+    double h = r->dim, s = 2048, l = r->layers;
+    return 96 * r->batch * s * l * h * h * (1 + s / (6 * h) + 51200 / (16 * l * h));
+}
+
+static int rank_of(const struct choices *all, const struct published *r)
+{
+    for (int i = 0; i < all->fitting; i++)
+        if (all->at[i].tensor == r->tensor && all->at[i].pipeline == r->pipeline)
+            return i;
+    return -1;
+}
+
+static bool compare_published(const struct published *r)
+{
+    const struct planner_input in = published_input(r);
+    struct choices all;
+    char best[CHOOSE_TEXT_BYTES];
+    ck_assert_msg(!choose_layouts(&in, &a100, &all, &e), "%s", e.text);
+    int at = rank_of(&all, r);
+    ck_assert_int_ge(at, 0);
+    const struct choice *c = &all.at[at];
+    choose_text(&all.at[0], best);
+    double reached = published_flops(r) / r->ranks / (r->tflops * 1e12);
+    printf("%7.1f %6d %4d %4d  %2d of %3d  %8.2f s %8.2f s  %-20s %8.2f s %5.2f\n", r->billions,
+        r->ranks, r->tensor, r->pipeline, at + 1, all.fitting, reached, c->cost.total, best,
+        all.at[0].cost.total, c->cost.total / reached);
+    choose_done(&all);
+    return at < 2;
+}
+
+START_TEST(published_layouts_are_among_the_two_best)
+{
+    int good = 0;
+    printf("billion  ranks   tp   pp  place        measured  predicted  best                 "
+           "predicted  pred./meas.\n");
+    for (int i = 0; i < ROWS; i++)
+        good += compare_published(&published[i]);
+    printf("%d of %d published layouts are among the two that are predicted to be fastest\n", good,
+        ROWS);
+    fflush(stdout);
+    ck_assert_int_ge(good, WANT);
+}
+END_TEST
+
+UNIT_MAIN("choose", published_layouts_are_among_the_two_best)
