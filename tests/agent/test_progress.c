@@ -56,6 +56,30 @@ START_TEST(nothing_known_at_first)
 }
 END_TEST
 
+/* As long as ranks tell theirs; a world that is formed anew has told none. */
+START_TEST(a_chosen_layout_is_reported)
+{
+    progress_init(&p);
+    report_init(&r);
+    r.ranks = r.data_parallel = 8;
+    r.tensor = r.pipeline = 1;
+    json_auto struct json *v = parse("{\"tensor\":2,\"pipeline\":2,\"layout_reason\":\"why\"}");
+    progress_loaded(&p, v);
+    progress_report(&p, &r);
+    ck_assert(r.data_parallel == 2 && r.tensor == 2 && r.pipeline == 2);
+    ck_assert_str_eq(r.layout_reason, "why");
+    r.ranks = 6; /* not what was told of */
+    r.data_parallel = 6;
+    r.tensor = r.pipeline = 1;
+    progress_report(&p, &r);
+    ck_assert(r.data_parallel == 6 && r.tensor == 1);
+    progress_incarnation(&p);
+    r.ranks = 8;
+    progress_report(&p, &r);
+    ck_assert(r.tensor == 1 && !*r.layout_reason);
+}
+END_TEST
+
 START_TEST(median_and_eta)
 {
     progress_init(&p);
@@ -176,6 +200,6 @@ START_TEST(a_damaged_checkpoint_is_remembered)
 }
 END_TEST
 
-UNIT_MAIN("progress", nothing_known_at_first, median_and_eta, steps_that_are_told_together,
-    history_stays_bounded_and_even, a_restart_forgets_what_was_lost, saves_and_evaluations,
+UNIT_MAIN("progress", nothing_known_at_first, median_and_eta, a_chosen_layout_is_reported,
+    steps_that_are_told_together, history_stays_bounded_and_even, a_restart_forgets_what_was_lost, saves_and_evaluations,
     a_damaged_checkpoint_is_remembered)

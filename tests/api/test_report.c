@@ -56,6 +56,7 @@ static struct report full_report(void)
     r.world_replicas = r.connected = r.ranks = r.data_parallel = 2;
     r.tensor = r.pipeline = r.context = r.zero_stage = 1;
     r.memory_per_rank_bytes = 9007199254740991;
+    r.layout_reason = "dp2 needs 3 MiB of 2; dp1 x tp2 is taken";
     r.step = 15;
     r.steps = 60;
     r.tokens = 11520;
@@ -139,6 +140,7 @@ START_TEST(test_report_round_trip)
     ck_assert_int_eq(out.state, JOB_RUNNING);
     ck_assert_int_eq(out.memory_per_rank_bytes, 9007199254740991);
     ck_assert_int_eq(out.zero_stage, 1);
+    ck_assert_str_eq(out.layout_reason, in.layout_reason);
     ck_assert_double_eq(out.loss, 3.0625);
     ck_assert_int_eq(out.held_out, 11);
     ck_assert(isnan(out.validation_loss));
@@ -189,6 +191,7 @@ START_TEST(test_the_largest_report_is_within_its_limits)
     r.attempt_count = LIMIT_ATTEMPTS;
     r.checkpoint_path = text_of(1, LIMIT_PATH_BYTES - 1);
     r.checkpoint_damaged = text_of(1, LIMIT_NAME_BYTES - 1);
+    r.layout_reason = text_of(1, LIMIT_REASON_BYTES - 1);
     r.verdict.message = r.failure_message = text_of(1, 1024);
     r.rank_row_count = 0;
     struct buf facts buf_auto, whole buf_auto;

@@ -306,6 +306,9 @@ START_TEST(test_lines)
         "14:13:22  a checkpoint could not be read and the one before it was taken; it is kept as "
         "step-00000040.damaged\n");
     ck_assert_str_eq(tell(&s, &told), "");
+    s.report.layout_reason = "dp2 needs 3 MiB of 2";
+    ck_assert_str_eq(tell(&s, &told), "14:13:22  layout chosen: dp2 needs 3 MiB of 2\n");
+    ck_assert_str_eq(tell(&s, &told), "");
 }
 END_TEST
 

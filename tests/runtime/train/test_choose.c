@@ -121,4 +121,147 @@ START_TEST(published_layouts_are_among_the_two_best)
 }
 END_TEST
 
-UNIT_MAIN("choose", published_layouts_are_among_the_two_best)
+/* -- what is open, and what is not -- */
+
+static const struct cost_speed slow = {.flops_per_s = 1e9,
+    .memory_bytes_per_s = 1e9,
+    .inside = {1e-4, 1e9},
+    .between = {1e-3, 1e8},
+    .pod_ranks = 2};
+
+/* Four ranks, and a model of four layers and two key/value heads; everything open. */
+static struct planner_input open_input(int64_t budget)
+{
+    struct model_config c = tiny_config(true);
+    c.layers = 4;
+    c.heads = 4;
+    c.kv_heads = 2;
+    return (struct planner_input){.model = {.config = c,
+                                      .train = true,
+                                      .sequence_length = 32,
+                                      .optimizer_fn = optim_bytes,
+                                      .optimizer = &adamw},
+        .batch_sequences = 32,
+        .world = 4,
+        .budget_bytes = budget,
+        .most = {.tensor = 4, .pipeline = 4, .zero_stage = 1}};
+}
+
+static void list(const struct planner_input *in, char *out, size_t size)
+{
+    struct choices all;
+    int n = 0;
+    ck_assert_msg(!choose_layouts(in, &slow, &all, &e), "%s", e.text);
+    *out = 0;
+    for (int zero = 0; zero < 2; zero++)
+        for (int tp = 1; tp <= 4; tp++)
+            for (int pp = 1; pp <= 4; pp++)
+                for (int i = 0; i < all.count; i++)
+                    if (all.at[i].zero_stage == zero && all.at[i].tensor == tp &&
+                        all.at[i].pipeline == pp)
+                        n += snprintf(out + n, size - (size_t)n, "%d.%d.%d ", tp, pp, zero);
+    choose_done(&all);
+}
+
+START_TEST(each_legal_layout_is_there_once)
+{
+    struct planner_input in = open_input(INT64_MAX);
+    char text[256];
+    list(&in, text, sizeof text); /* no tensor 4: there are two key/value heads */
+    ck_assert_str_eq(text, "1.1.0 1.2.0 1.4.0 2.1.0 2.2.0 1.1.1 1.2.1 2.1.1 ");
+    in.tensor = 2;
+    list(&in, text, sizeof text);
+    ck_assert_str_eq(text, "2.1.0 2.2.0 2.1.1 ");
+    in.tensor = 1;
+    in.zero_stage = 1;
+    list(&in, text, sizeof text);
+    ck_assert_str_eq(text, "1.1.1 1.2.1 1.4.1 ");
+    in = open_input(INT64_MAX);
+    in.data = 2; /* two ranks share a model, somehow */
+    list(&in, text, sizeof text);
+    ck_assert_str_eq(text, "1.2.0 2.1.0 1.2.1 2.1.1 ");
+    in = open_input(INT64_MAX);
+    in.most.tensor = in.most.pipeline = 0;
+    list(&in, text, sizeof text);
+    ck_assert_str_eq(text, "1.1.0 1.1.1 ");
+    in.model.config.experts = 4;
+    in.model.config.experts_per_token = 2;
+    in.model.config.expert_ffn_dim = 8;
+    in.most.tensor = 4; /* is not shared out */
+    list(&in, text, sizeof text);
+    ck_assert_str_eq(text, "1.1.0 1.1.1 ");
+}
+END_TEST
+
+START_TEST(nothing_is_open_where_all_is_told)
+{
+    struct planner_input in = open_input(1);
+    ck_assert(choose_may(&in));
+    in.tensor = in.pipeline = in.zero_stage = 1;
+    ck_assert(!choose_may(&in));
+    in = open_input(1);
+    in.world = 1;
+    ck_assert(!choose_may(&in));
+    in.world = 4;
+    in.most.tensor = in.most.pipeline = in.most.zero_stage = 0;
+    ck_assert(!choose_may(&in));
+}
+END_TEST
+
+/* From all memory down to none: what is taken fits, nothing that fits is faster, and of the layouts
+   fewer and fewer fit. */
+START_TEST(the_fastest_that_fits_is_taken)
+{
+    struct planner_input in = open_input(INT64_MAX);
+    const struct err told = {.code = ERR_MEMORY, .text = "told"};
+    struct choices all;
+    int fitting = 9;
+    int64_t budget = 4 << 20;
+    for (;; budget = budget * 15 / 16) {
+        struct planner_plan p;
+        in = open_input(budget);
+        ck_assert(!choose_layouts(&in, &slow, &all, &e));
+        ck_assert_int_eq(all.count, 8);
+        ck_assert_int_le(all.fitting, fitting);
+        fitting = all.fitting;
+        int rc = choose_plan(&in, &slow, &told, &p, &e);
+        if (!fitting) {
+            ck_assert_int_eq(rc, -ERR_MEMORY);
+            ck_assert_ptr_nonnull(strstr(e.text, "told; dp"));
+            ck_assert_ptr_nonnull(strstr(e.text, ", the least of 8 layouts, takes"));
+            break;
+        }
+        ck_assert_int_eq(rc, 0);
+        ck_assert_int_le(p.memory.total, budget);
+        ck_assert(in.tensor == all.at[0].tensor && in.pipeline == all.at[0].pipeline);
+        for (int i = 1; i < all.count; i++)
+            ck_assert(i >= fitting ? all.at[i].plan.memory.total > budget
+                                   : all.at[i].cost.total >= all.at[0].cost.total);
+        ck_assert_ptr_nonnull(strstr(p.reason, "is predicted to be the fastest of"));
+        struct planner_plan again; /* what was taken, told */
+        ck_assert_msg(!planner_measure(&in, &p, &e) && !planner_plan(&in, &again, &e), "%s", e.text);
+        choose_done(&all);
+    }
+    choose_done(&all);
+    ck_assert_int_lt(budget, 1 << 20);
+}
+END_TEST
+
+/* Refused as it was told, where there is nothing else. */
+START_TEST(what_cannot_be_is_refused_as_told)
+{
+    struct planner_input in = open_input(INT64_MAX);
+    const struct err told = {.code = ERR_USER, .text = "told"};
+    struct planner_plan p;
+    struct choices all;
+    in.data = 3;
+    ck_assert_int_eq(choose_plan(&in, &slow, &told, &p, &e), -ERR_USER);
+    ck_assert_str_eq(e.text, "told");
+    ck_assert_int_eq(choose_layouts(&in, &slow, &all, &e), -ERR_USER);
+    ck_assert_ptr_nonnull(strstr(e.text, "spec.parallelism.data: 3"));
+}
+END_TEST
+
+UNIT_MAIN("choose", each_legal_layout_is_there_once, nothing_is_open_where_all_is_told,
+    the_fastest_that_fits_is_taken, what_cannot_be_is_refused_as_told,
+    published_layouts_are_among_the_two_best)
