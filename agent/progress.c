@@ -42,8 +42,8 @@ void progress_loaded(struct progress *p, const struct json *payload)
     p->tensor = json_int(payload, "tensor", 0);
     p->pipeline = json_int(payload, "pipeline", 0);
     p->zero_stage = json_int(payload, "zero_stage", 0);
-    snprintf(p->layout_reason, sizeof p->layout_reason, "%s",
-        json_str(payload, "layout_reason", ""));
+    snprintf(
+        p->layout_reason, sizeof p->layout_reason, "%s", json_str(payload, "layout_reason", ""));
     p->held_out = json_int(payload, "held_out", 0);
     p->resumed_step = json_int(payload, "resumed_step", 0);
     p->step = p->resumed_step;

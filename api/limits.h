@@ -11,7 +11,7 @@
 #define LIMIT_ADDRESS_BYTES      80   /* "[v6]:port" plus NUL */
 #define LIMIT_REPLICAS           5000 /* members dialled by one coordinator */
 #define LIMIT_RANKS_PER_REPLICA  64
-#define LIMIT_REASON_BYTES       256      /* why a layout was chosen, plus NUL */
+#define LIMIT_REASON_BYTES       256 /* why a layout was chosen, plus NUL */
 #define LIMIT_STORAGE            16
 #define LIMIT_SECONDS            31536000 /* a year; of what the user may set */
 #define LIMIT_WAIT_SECONDS       86400    /* a day */

@@ -42,11 +42,11 @@ enum wire_type {
     WIRE_CANCEL,      /* {id} */
     /* rank -> agent */
     WIRE_READY = 64, /* {port}: its collective listener */
-    WIRE_LOADED,    /* {parameters, memory_bytes, resumed_step, steps, held_out, tensor, pipeline,
+    WIRE_LOADED,     /* {parameters, memory_bytes, resumed_step, steps, held_out, tensor, pipeline,
                         zero_stage, layout_reason, device, damaged}; why the layout was chosen, ""
                         where it was told; the folder of a checkpoint that was passed over, "" for
                         none */
-    WIRE_STEP,      /* {step, loss, tokens, tokens_per_second, grad_norm, learning_rate, seconds,
+    WIRE_STEP,       /* {step, loss, tokens, tokens_per_second, grad_norm, learning_rate, seconds,
                         loss_scale, skipped_steps}, the last two of FP16;
                         from rank 0, of a few steps at once where the device runs ahead */
     WIRE_EVALUATED, /* {step, loss, f1 or match}; from rank 0; f1 where labels, match where pairs */

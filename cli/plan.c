@@ -64,8 +64,7 @@ static int64_t memory_of_file(const struct jobspec *s)
     int64_t bytes = 0;
     for (size_t k = 0; k < 2; k++)
         for (int i = 0; i < maps[k]->count && !bytes; i++)
-            if (!strcmp(maps[k]->keys[i], "memory") &&
-                !jobspec_bytes(maps[k]->values[i], &bytes))
+            if (!strcmp(maps[k]->keys[i], "memory") && !jobspec_bytes(maps[k]->values[i], &bytes))
                 bytes = 0;
     return bytes / s->device.per_replica;
 }
@@ -82,8 +81,8 @@ static int memory_of(
     if (!*bytes)
         *bytes = memory_of_file(s);
     if (!*bytes)
-        return err_set(e, ERR_USER,
-            "--memory is needed: spec.resources does not say what memory a pod has");
+        return err_set(
+            e, ERR_USER, "--memory is needed: spec.resources does not say what memory a pod has");
     return 0;
 }
 
@@ -105,8 +104,8 @@ static int check_conf(const struct plan_conf *c, struct err *e)
     return 0;
 }
 
-static int read_job(const struct plan_conf *c, const char *file, struct arena *a,
-    struct jobspec *s, struct err *e)
+static int read_job(
+    const struct plan_conf *c, const char *file, struct arena *a, struct jobspec *s, struct err *e)
 {
     int rc = jobspec_read_file(file, a, s, e);
     if (rc)

@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-void choose_text(const struct choice *c, char out[CHOOSE_TEXT_BYTES])
+void choose_text(const struct layout_choice *c, char out[CHOOSE_TEXT_BYTES])
 {
     char layout[LAYOUT_TEXT_BYTES];
     layout_text(&c->plan.layout, layout);
@@ -43,8 +43,8 @@ bool choose_may(const struct planner_input *in)
 /* -- one of them -- */
 
 /* ERR_USER: it cannot be. */
-static int try_one(
-    const struct planner_input *in, const struct cost_speed *s, struct choice *c, struct err *e)
+static int try_one(const struct planner_input *in, const struct cost_speed *s,
+    struct layout_choice *c, struct err *e)
 {
     struct planner_input told = *in;
     told.tensor = c->tensor;
@@ -74,7 +74,7 @@ static int try_one(
 
 static int by_time(const void *a, const void *b)
 {
-    const struct choice *x = a, *y = b;
+    const struct layout_choice *x = a, *y = b;
     if (x->fits != y->fits)
         return y->fits - x->fits;
     if (x->cost.total != y->cost.total)
@@ -88,7 +88,7 @@ static int by_time(const void *a, const void *b)
 static int add_one(const struct planner_input *in, const struct cost_speed *s, int tensor,
     int pipeline, int zero_stage, struct choices *out, struct err *first, struct err *e)
 {
-    struct choice c = {.tensor = tensor, .pipeline = pipeline, .zero_stage = zero_stage};
+    struct layout_choice c = {.tensor = tensor, .pipeline = pipeline, .zero_stage = zero_stage};
     struct err why = {.code = ERR_NONE};
     int rc = try_one(in, s, &c, &why);
     if (rc == -ERR_USER) {
@@ -99,7 +99,7 @@ static int add_one(const struct planner_input *in, const struct cost_speed *s, i
         *e = why;
         return rc;
     }
-    struct choice *more = mem_grow(out->at, (size_t)out->count + 1, sizeof *more);
+    struct layout_choice *more = mem_grow(out->at, (size_t)out->count + 1, sizeof *more);
     if (!more)
         return err_set(e, ERR_MEMORY, "no memory to compare layouts");
     out->at = more;
@@ -155,10 +155,11 @@ void choose_done(struct choices *c)
 /* -- the one -- */
 
 /* The one of which nothing open is used; NULL: it is not legal. */
-static const struct choice *find_told(const struct planner_input *in, const struct choices *all)
+static const struct layout_choice *find_told(
+    const struct planner_input *in, const struct choices *all)
 {
     for (int i = 0; i < all->count; i++) {
-        const struct choice *c = &all->at[i];
+        const struct layout_choice *c = &all->at[i];
         if (c->tensor == first_of(in->tensor) && c->pipeline == first_of(in->pipeline) &&
             c->zero_stage == in->zero_stage)
             return c;
@@ -168,7 +169,7 @@ static const struct choice *find_told(const struct planner_input *in, const stru
 
 static void write_reason(const struct planner_input *in, const struct choices *all, char *out)
 {
-    const struct choice *best = &all->at[0], *told = find_told(in, all);
+    const struct layout_choice *best = &all->at[0], *told = find_told(in, all);
     char text[CHOOSE_TEXT_BYTES], why[96] = "";
     if (told) {
         choose_text(told, text);
@@ -184,7 +185,7 @@ static void write_reason(const struct planner_input *in, const struct choices *a
 /* The one of all that takes least. */
 static int refuse(const struct choices *all, const struct err *told, struct err *e)
 {
-    const struct choice *least = &all->at[0];
+    const struct layout_choice *least = &all->at[0];
     for (int i = 1; i < all->count; i++)
         if (all->at[i].plan.memory.total < least->plan.memory.total)
             least = &all->at[i];
@@ -205,7 +206,7 @@ int choose_plan(struct planner_input *in, const struct cost_speed *s, const stru
         return -(int)e->code;
     }
     if (all.fitting) {
-        const struct choice *best = &all.at[0];
+        const struct layout_choice *best = &all.at[0];
         *out = best->plan;
         write_reason(in, &all, out->reason);
         in->tensor = best->tensor;

@@ -9,7 +9,7 @@
 
 #include "runtime/train/cost.h"
 
-struct choice {
+struct layout_choice {
     int tensor, pipeline, zero_stage; /* what is told */
     bool fits;
     struct planner_plan plan; /* fits: the fastest micro-batch of it; else one sequence */
@@ -18,18 +18,18 @@ struct choice {
 };
 
 struct choices { /* legal layouts: those that fit, the fastest first; then the others likewise */
-    struct choice *at;
+    struct layout_choice *at;
     int count, fitting;
 };
 
 /* *out is the caller's to free, with choose_done. ERR_USER: the words of the layout of which
  * nothing open is used, where none is legal. */
-int choose_layouts(const struct planner_input *in, const struct cost_speed *s, struct choices *out,
-    struct err *e);
+int choose_layouts(
+    const struct planner_input *in, const struct cost_speed *s, struct choices *out, struct err *e);
 void choose_done(struct choices *c);
 /* "dp2 x tp2 zero1" */
 #define CHOOSE_TEXT_BYTES (LAYOUT_TEXT_BYTES + 16)
-void choose_text(const struct choice *c, char out[CHOOSE_TEXT_BYTES]);
+void choose_text(const struct layout_choice *c, char out[CHOOSE_TEXT_BYTES]);
 
 /* May anything become what it is not told to be? */
 bool choose_may(const struct planner_input *in);

@@ -20,13 +20,13 @@ struct cost_link {
 };
 
 struct cost_speed {
-    double flops_per_s;        /* of a rank's large matrix products in the compute type */
-    double memory_bytes_per_s; /* of a rank's memory, read or written */
+    double flops_per_s;               /* of a rank's large matrix products in the compute type */
+    double memory_bytes_per_s;        /* of a rank's memory, read or written */
     struct cost_link inside, between; /* pods */
     int pod_ranks;                    /* neighbours in one pod; 0: 1 */
 };
 
-struct cost { /* seconds of a step */
+struct cost {         /* seconds of a step */
     double compute;   /* of the slowest stage: products, and passes over activations */
     double tensor;    /* sums among ranks that share layers */
     double pipeline;  /* messages between stages */

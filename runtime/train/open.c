@@ -600,8 +600,8 @@ static int tell_loaded(struct train *t, struct err *e)
             {"resumed_step", (double)t->state.step, NULL}, {"steps", (double)t->steps, NULL},
             {"held_out", (double)t->held_out, NULL}, {"tensor", t->plan.layout.tp, NULL},
             {"pipeline", t->plan.layout.pp, NULL}, {"zero_stage", t->plan.owners > 1, NULL},
-            {"layout_reason", 0, t->plan.reason},
-            {"device", 0, info.name}, {"damaged", 0, t->state.aside}, {NULL, 0, NULL}},
+            {"layout_reason", 0, t->plan.reason}, {"device", 0, info.name},
+            {"damaged", 0, t->state.aside}, {NULL, 0, NULL}},
         e);
 }
 

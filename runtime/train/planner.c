@@ -92,7 +92,7 @@ static int measure_all(const struct planner_input *in, struct planner_plan *p, s
     struct memplan one;
     p->memory = (struct memplan){0};
     int stages = p->layout.pp;
-    for (int stage = 0; stage < stages; stage += stages > 2 && !stage ? stages - 1 : 1) {
+    for (int stage = 0; stage<stages; stage += stages> 2 && !stage ? stages - 1 : 1) {
         struct model_conf c;
         int rc = model_at(in, p, (struct place){.pp = stage}, -1, &c, e);
         if (rc || (rc = memplan_model(&c, NULL, &one, e)))

@@ -43,8 +43,8 @@ struct planner_plan {
 /* For the rank that needs most. ERR_MEMORY with the figures, and the recomputation that would do
  * if one does, when not even one sequence fits; ERR_USER: the world is not the one asked for. */
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e);
-/* The plan with so many sequences a micro-batch, or, where there are fewer or more gain nothing, with
- * as many as that; it need not fit. */
+/* The plan with so many sequences a micro-batch, or, where there are fewer or more gain nothing,
+ * with as many as that; it need not fit. */
 int planner_with(const struct planner_input *in, int64_t micro_sequences, struct planner_plan *out,
     struct err *e);
 /* What rank in->rank creates by it: its share of the model, sizes, its part in the optimizer's

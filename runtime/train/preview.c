@@ -27,7 +27,10 @@ struct preview {
     FILE *out;
 };
 
-#define FIGURE(name_, member) {name_, CONF_NUM, offsetof(struct preview, member), NULL, "0", ""}
+#define FIGURE(name_, member) \
+    { \
+        name_, CONF_NUM, offsetof(struct preview, member), NULL, "0", "" \
+    }
 
 static const struct conf_item items[] = {
     {"memory-bytes", CONF_INT, offsetof(struct preview, memory_bytes), NULL, "0", "of one rank"},
@@ -52,13 +55,27 @@ static bool is_on_gpu(const struct preview *p)
 static void set_speed(struct preview *p)
 {
     bool gpu = is_on_gpu(p);
-    p->speed = (struct cost_speed){
-        .flops_per_s = 1e12 * (p->tflops > 0 ? p->tflops : gpu ? 0.7 * 312 : 0.2),
-        .memory_bytes_per_s = 1e9 * (p->memory_gb_s > 0 ? p->memory_gb_s : gpu ? 2039 : 20),
+    p->speed = (struct cost_speed){.flops_per_s = 1e12 *
+            (p->tflops > 0 ? p->tflops
+                    : gpu  ? 0.7 * 312
+                           : 0.2),
+        .memory_bytes_per_s = 1e9 *
+            (p->memory_gb_s > 0 ? p->memory_gb_s
+                    : gpu       ? 2039
+                                : 20),
         .inside = {.latency_s = 1e-6 * (p->inside_us > 0 ? p->inside_us : 20),
-            .bytes_per_s = 1e9 * (p->inside_gb_s > 0 ? p->inside_gb_s : gpu ? 300 : 5)},
-        .between = {.latency_s = 1e-6 * (p->between_us > 0 ? p->between_us : gpu ? 40 : 100),
-            .bytes_per_s = 1e9 * (p->between_gb_s > 0 ? p->between_gb_s : gpu ? 25 : 1.25)},
+            .bytes_per_s = 1e9 *
+                (p->inside_gb_s > 0 ? p->inside_gb_s
+                        : gpu       ? 300
+                                    : 5)},
+        .between = {.latency_s = 1e-6 *
+                (p->between_us > 0 ? p->between_us
+                        : gpu      ? 40
+                                   : 100),
+            .bytes_per_s = 1e9 *
+                (p->between_gb_s > 0 ? p->between_gb_s
+                        : gpu        ? 25
+                                     : 1.25)},
         .pod_ranks = p->spec.device.per_replica};
 }
 
@@ -163,7 +180,7 @@ static void print_columns(FILE *out)
         "seconds", "compute", "tensor", "pipeline", "idle", "data", "optimizer");
 }
 
-static void print_one(FILE *out, const struct choice *c, bool taken)
+static void print_one(FILE *out, const struct layout_choice *c, bool taken)
 {
     char text[CHOOSE_TEXT_BYTES];
     const struct cost *k = &c->cost;
@@ -190,14 +207,14 @@ static void print_out(const struct preview *p, const struct choices *all)
 
 /* The job's own, and the others. told: what nothing is chosen for. */
 static void print_table(
-    const struct preview *p, const struct choices *all, const struct choice *told)
+    const struct preview *p, const struct choices *all, const struct layout_choice *told)
 {
     print_columns(p->out);
     if (told)
         print_one(p->out, told, true);
     int shown = 0;
     for (int i = 0; i < all->fitting && shown < p->best; i++) {
-        const struct choice *c = &all->at[i];
+        const struct layout_choice *c = &all->at[i];
         bool same = told && c->tensor == told->tensor && c->pipeline == told->pipeline &&
             c->zero_stage == told->zero_stage;
         if (same)
@@ -209,7 +226,7 @@ static void print_table(
         fprintf(p->out, "  and %d more\n", all->fitting - shown - (told ? 1 : 0));
     print_out(p, all);
     fprintf(p->out, "\n* what the job gets: %s\n",
-        told              ? "it fits with nothing chosen for it"
+        told               ? "it fits with nothing chosen for it"
             : all->fitting ? "the fastest that fits"
                            : "nothing fits");
 }
@@ -217,7 +234,7 @@ static void print_table(
 static int print_all(struct preview *p, struct err *e)
 {
     struct choices all;
-    struct choice told = {.tensor = p->in.tensor > 1 ? p->in.tensor : 1,
+    struct layout_choice told = {.tensor = p->in.tensor > 1 ? p->in.tensor : 1,
         .pipeline = p->in.pipeline > 1 ? p->in.pipeline : 1,
         .zero_stage = p->in.zero_stage};
     struct planner_plan plan;

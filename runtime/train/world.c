@@ -85,6 +85,17 @@ static int tell(struct coll *c, const struct planner_input *in, struct told *t, 
     return coll_broadcast(c, t, sizeof *t, 0, e);
 }
 
+/* In the words of llmjob plan's flags. */
+static void log_measured(const struct cost_speed *s)
+{
+    log_info("measured", LOG_F("tflops", 1e-12 * s->flops_per_s),
+        LOG_F("memoryGBs", 1e-9 * s->memory_bytes_per_s),
+        LOG_F("insideGBs", 1e-9 * s->inside.bytes_per_s),
+        LOG_F("insideUs", 1e6 * s->inside.latency_s),
+        LOG_F("betweenGBs", 1e-9 * s->between.bytes_per_s),
+        LOG_F("betweenUs", 1e6 * s->between.latency_s));
+}
+
 /* Another layout in place of the one that is refused. */
 static int choose(
     const struct speed_world *w, struct planner_input *least, struct told *t, struct err *e)
@@ -95,13 +106,15 @@ static int choose(
         return rc;
     const struct err refused = t->refusal;
     t->refusal.code = ERR_NONE;
-    if (w->rank == 0)
+    if (w->rank == 0) {
+        log_measured(&speed);
         choose_plan(least, &speed, &refused, &t->plan, &t->refusal);
+    }
     return tell(w->coll, least, t, e);
 }
 
-int world_plan(const struct speed_world *w, struct planner_input *in, struct planner_plan *out,
-    struct err *e)
+int world_plan(
+    const struct speed_world *w, struct planner_input *in, struct planner_plan *out, struct err *e)
 {
     struct planner_input least = *in;
     int rc = least_budget(w->coll, in, &least.budget_bytes, e);

@@ -201,5 +201,5 @@ START_TEST(a_damaged_checkpoint_is_remembered)
 END_TEST
 
 UNIT_MAIN("progress", nothing_known_at_first, median_and_eta, a_chosen_layout_is_reported,
-    steps_that_are_told_together, history_stays_bounded_and_even, a_restart_forgets_what_was_lost, saves_and_evaluations,
-    a_damaged_checkpoint_is_remembered)
+    steps_that_are_told_together, history_stays_bounded_and_even, a_restart_forgets_what_was_lost,
+    saves_and_evaluations, a_damaged_checkpoint_is_remembered)

@@ -37,8 +37,8 @@ static const struct published {
 #define ROWS ((int)(sizeof published / sizeof *published))
 #define WANT 8 /* of them */
 
-/* The vendor's figures of an A100 80GB (312 TFLOP/s in BF16, seven tenths of which large products are
-   taken to reach; 2,039 GB/s of memory; NVLink of 300 GB/s one way) and of InfiniBand HDR, a port a
+/* The vendor's figures of an A100 80GB (312 TFLOP/s in BF16, seven tenths of which large products
+   are taken to reach; 2,039 GB/s of memory; NVLink of 300 GB/s one way) and of InfiniBand HDR, a port a
    GPU (200 Gb/s). */
 static const struct cost_speed a100 = {.flops_per_s = 0.7 * 312e12,
     .memory_bytes_per_s = 2039e9,
@@ -97,7 +97,7 @@ static bool compare_published(const struct published *r)
     ck_assert_msg(!choose_layouts(&in, &a100, &all, &e), "%s", e.text);
     int at = rank_of(&all, r);
     ck_assert_int_ge(at, 0);
-    const struct choice *c = &all.at[at];
+    const struct layout_choice *c = &all.at[at];
     choose_text(&all.at[0], best);
     double reached = published_flops(r) / r->ranks / (r->tflops * 1e12);
     printf("%7.1f %6d %4d %4d  %2d of %3d  %8.2f s %8.2f s  %-20s %8.2f s %5.2f\n", r->billions,
@@ -239,7 +239,8 @@ START_TEST(the_fastest_that_fits_is_taken)
                                    : all.at[i].cost.total >= all.at[0].cost.total);
         ck_assert_ptr_nonnull(strstr(p.reason, "is predicted to be the fastest of"));
         struct planner_plan again; /* what was taken, told */
-        ck_assert_msg(!planner_measure(&in, &p, &e) && !planner_plan(&in, &again, &e), "%s", e.text);
+        ck_assert_msg(
+            !planner_measure(&in, &p, &e) && !planner_plan(&in, &again, &e), "%s", e.text);
         choose_done(&all);
     }
     choose_done(&all);

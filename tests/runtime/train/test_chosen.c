@@ -1,6 +1,6 @@
 /*
- * Goal: a training whose model does not fit with data parallelism alone gets a layout that does, and
- * learns the same; one that fits stays as it was, to the bit; what was told is kept, and what is
+ * Goal: a training whose model does not fit with data parallelism alone gets a layout that does,
+ * and learns the same; one that fits stays as it was, to the bit; what was told is kept, and what is
  * not of shares does not get any. Method: real ranks, one process each, on a tiny Llama under
  * budgets that the planner says are just too small; losses beside those of ample memory.
  * needs: sample
@@ -105,7 +105,7 @@ START_TEST(what_fits_stays_as_it_was)
 }
 END_TEST
 
-/* Too small for data alone, then for its state divided, too; and a world of another size goes on. */
+/* Too small for data alone, then also with its state divided. */
 START_TEST(what_does_not_fit_is_laid_out_anew)
 {
     struct jobspec ample = job("ample");

@@ -1,6 +1,6 @@
 /*
- * Goal: each part of a step's predicted time is what it is said to be. Method: one figure of a device
- * or a link made to be all that costs, and what remains counted by hand for a tiny model.
+ * Goal: each part of a step's predicted time is what it is said to be. Method: one figure of a
+ * device or a link made to be all that costs, and what remains counted by hand for a tiny model.
  */
 #include "runtime/train/cost.h"
 
@@ -70,11 +70,11 @@ START_TEST(operations_are_counted)
     double rows = B * T * (1 + 16.0 / (2 * T));
     is_near(cost_of(&in, 2, &s).compute, 3 * rows * (4 * layer + head) / 1e9);
     in.model.recompute = RECOMPUTE_SELECTIVE; /* one of the feed-forward's two */
-    is_near(cost_of(&in, 2, &s).compute,
-        rows * (4 * (3 * layer + 2.0 * 4 * 32 * 32) + 3 * head) / 1e9);
+    is_near(
+        cost_of(&in, 2, &s).compute, rows * (4 * (3 * layer + 2.0 * 4 * 32 * 32) + 3 * head) / 1e9);
     in.model.recompute = RECOMPUTE_FULL; /* all but the other */
-    is_near(cost_of(&in, 2, &s).compute,
-        rows * (4 * (4 * layer - 2.0 * 4 * 32 * 32) + 3 * head) / 1e9);
+    is_near(
+        cost_of(&in, 2, &s).compute, rows * (4 * (4 * layer - 2.0 * 4 * 32 * 32) + 3 * head) / 1e9);
     in.model.recompute = RECOMPUTE_NONE;
     static const char *const targets[] = {"q_proj", NULL};
     in.model.lora_rank = 4; /* no gradients of the matrices */

@@ -1,6 +1,6 @@
 /*
- * Goal: `llmjob plan` tells of a job what it would get: as it is where it fits, else the fastest that
- * fits, else nothing, as a job out of memory. Method: job files for a model of seventy billion
+ * Goal: `llmjob plan` tells of a job what it would get: as it is where it fits, else the fastest
+ * that fits, else nothing, as a job out of memory. Method: job files for a model of seventy billion
  * parameters, of which only config.json is there, and for published shapes; what was printed.
  */
 #include "runtime/train/preview.h"
@@ -84,8 +84,8 @@ START_TEST(what_is_told_stands_first)
     ck_assert_msg(!ask(8, GPU, "\"tensor\":8,\"pipeline\":8", ""), "%s", e.text);
     says("\n* dp1 x tp8 x pp8 ");
     says("* what the job gets: it fits with nothing chosen for it");
-    ck_assert_msg(!ask(2, "900000000000", "", ",\"optimizer\":{\"name\":\"Adafactor\"}"), "%s",
-        e.text);
+    ck_assert_msg(
+        !ask(2, "900000000000", "", ",\"optimizer\":{\"name\":\"Adafactor\"}"), "%s", e.text);
     says("\n* dp16 ");
     ck_assert_ptr_null(strstr(said, "tp2"));
 }
@@ -100,8 +100,8 @@ START_TEST(nothing_may_fit)
     ck_assert_int_eq(ask(8, GPU, "\"data\":3", ""), -ERR_USER);
     ck_assert_msg(strstr(e.text, "spec.parallelism.data: 3") != NULL, "%s", e.text);
     ck_assert_int_eq(ask(100, GPU, "", ""), -ERR_USER);
-    ck_assert_msg(strstr(e.text, "spec.train.batchSequences: must be at least") != NULL, "%s",
-        e.text);
+    ck_assert_msg(
+        strstr(e.text, "spec.train.batchSequences: must be at least") != NULL, "%s", e.text);
     ck_assert_int_eq(ask(8, GPU, "", ",\"objective\":\"MaskedLM\""), -ERR_USER);
     ck_assert_msg(strstr(e.text, "spec.train.objective: MaskedLM needs a") != NULL, "%s", e.text);
 }

@@ -62,8 +62,7 @@ static struct planner_input input_of(int rank)
 }
 
 /* Tells micro-batch, data axis and memory of the plan. */
-static int tell_plan(
-    struct coll *c, struct dev *dev, int rank, struct door *d, struct err *e)
+static int tell_plan(struct coll *c, struct dev *dev, int rank, struct door *d, struct err *e)
 {
     const struct speed_world w = {.coll = c, .dev = dev, .rank = rank, .world = RANKS};
     struct planner_input in = input_of(rank);
