@@ -10,7 +10,8 @@
 
 #include <math.h>
 
-#define SIZE_HOST   512
+#define SIZE_LEAST  256 /* of a square matrix */
+#define SIZE_HOST   2048
 #define SIZE_DEVICE 4096
 #define ROUND_MS    5 /* of one run, at least */
 #define ROUNDS      3
@@ -23,7 +24,7 @@
 struct bench {
     const struct speed_world *w;
     enum dtype t;
-    int64_t size;
+    int64_t size, most;
     void *a, *b, *c;
 };
 
@@ -128,8 +129,9 @@ static int open_bench(struct bench *x, struct err *e)
 {
     struct dev_info info;
     dev_describe(x->w->dev, &info);
-    x->size = info.host_readable ? SIZE_HOST : SIZE_DEVICE;
-    size_t matrix = (size_t)(x->size * x->size * 4);
+    x->size = SIZE_LEAST;
+    x->most = info.host_readable ? SIZE_HOST : SIZE_DEVICE;
+    size_t matrix = (size_t)(x->most * x->most * 4);
     size_t bytes = matrix > COPY_BYTES ? matrix : COPY_BYTES;
     int rc;
     if ((rc = dev_alloc(x->w->dev, bytes, &x->a, e)) ||
@@ -138,16 +140,30 @@ static int open_bench(struct bench *x, struct err *e)
     return dev_alloc(x->w->dev, matrix > SUM_BYTES ? matrix : SUM_BYTES, &x->c, e);
 }
 
+/* *seconds: of an operation of products that are as large as need be to take their time. */
+static int time_products(struct bench *x, double *seconds, struct err *e)
+{
+    for (;;) {
+        double one;
+        int rc = time_device(x, run_products, &one, e);
+        if (rc)
+            return rc;
+        double size = (double)x->size;
+        *seconds = one / (2 * size * size * size);
+        if (1000 * one >= ROUND_MS || x->size * 2 > x->most)
+            return 0;
+        x->size *= 2;
+    }
+}
+
 static int measure_own(struct bench *x, double *figures, struct err *e)
 {
-    double product, copy;
+    double copy;
     int rc = open_bench(x, e);
-    if (rc || (rc = time_device(x, run_products, &product, e)) ||
+    if (rc || (rc = time_products(x, &figures[0], e)) ||
         (rc = time_device(x, run_copies, &copy, e)) ||
         (rc = time_links(x, figures + 2, figures + 4, e)))
         return rc;
-    double size = (double)x->size;
-    figures[0] = product / (2 * size * size * size);
     figures[1] = copy / (2.0 * COPY_BYTES);
     return 0;
 }
