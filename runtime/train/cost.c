@@ -101,8 +101,8 @@ static double elements_s(
     return n * row * (double)dtype_block_bytes(m->t) / s->memory_bytes_per_s;
 }
 
-/* A layer forward and backward, which is twice forward where all is trained, and what is made again:
-   all but the product behind the activation, which backward does not read. */
+/* A layer forward and backward, which is twice forward where all is trained, and what is made
+   again: all but the product behind the activation, which backward does not read. */
 static double layer_s(
     const struct model_conf *m, const struct layer_part *x, const struct cost_speed *s, double n)
 {
@@ -177,7 +177,7 @@ static double message_s(const struct layout *l, double bytes, const struct cost_
     return l->pp > 1 ? link->latency_s + bytes / link->bytes_per_s : 0;
 }
 
-/* The gradient of an embedding that is the head, too: the first stage's and the last's are added. */
+/* Of an embedding that is the head, too: the first stage's gradient and the last's are added. */
 static double tied_s(
     const struct planner_input *in, const struct layout *l, const struct cost_speed *s)
 {

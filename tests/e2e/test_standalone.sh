@@ -175,6 +175,8 @@ check "the newest is listed first, with what it is" \
 	grep -qE "^ +$steps .* BF16 +complete +LoRA of .*SmolLM2.*gguf\$" <(checkpoint ls "$data/ckpt/kjv" | sed -n 2p)
 check "all are whole" checkpoint verify "$data/ckpt/kjv"
 check "damage is found and named" damaged
+check "how it was laid out can be told beforehand" \
+	grep -q '^\* dp2 ' <("${user[@]}" timeout 60 "$work/bin/llmjob" plan "$work/job.yaml" --storage "data=$data" --replicas 2 --memory 4Gi)
 check "a run that went well leaves no folder behind" equal "$(folders)" 2
 echo "all of it took $((SECONDS - started)) s"
 

@@ -38,8 +38,8 @@ static const struct published {
 #define WANT 8 /* of them */
 
 /* The vendor's figures of an A100 80GB (312 TFLOP/s in BF16, seven tenths of which large products
-   are taken to reach; 2,039 GB/s of memory; NVLink of 300 GB/s one way) and of InfiniBand HDR, a port a
-   GPU (200 Gb/s). */
+   are taken to reach; 2,039 GB/s of memory; NVLink of 300 GB/s one way) and of InfiniBand HDR, a
+   port a GPU (200 Gb/s). */
 static const struct cost_speed a100 = {.flops_per_s = 0.7 * 312e12,
     .memory_bytes_per_s = 2039e9,
     .inside = {20e-6, 300e9},

@@ -1,7 +1,7 @@
 /*
  * Goal: a training whose model does not fit with data parallelism alone gets a layout that does,
- * and learns the same; one that fits stays as it was, to the bit; what was told is kept, and what is
- * not of shares does not get any. Method: real ranks, one process each, on a tiny Llama under
+ * and learns the same; one that fits stays as it was, to the bit; what was told is kept, and what
+ * is not of shares does not get any. Method: real ranks, one process each, on a tiny Llama under
  * budgets that the planner says are just too small; losses beside those of ample memory.
  * needs: sample
  */
