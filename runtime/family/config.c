@@ -33,9 +33,9 @@ static int check_experts(const struct model_config *c, struct err *e)
     if (3 * c->layers * c->experts > LIMIT_TENSORS)
         return err_set(e, ERR_DATA, "%lld layers of %lld experts are more than %d tensors",
             (long long)c->layers, (long long)c->experts, LIMIT_TENSORS);
-    if (c->experts_per_token < 1 || c->experts_per_token > c->experts)
+    if (c->experts_per_token < 1 || c->experts_per_token > model_config_experts(c))
         return err_set(e, ERR_DATA, "%lld experts for each token of %lld",
-            (long long)c->experts_per_token, (long long)c->experts);
+            (long long)c->experts_per_token, (long long)model_config_experts(c));
     if (c->expert_ffn_dim < 1 || c->expert_ffn_dim > 1 << 20)
         return err_set(e, ERR_DATA, "expert size of %lld is not in [1, %d]",
             (long long)c->expert_ffn_dim, 1 << 20);
@@ -119,6 +119,10 @@ static int check_cut(const struct model_config *c, const struct model_cut *x, st
     if (x->pipeline_size > c->layers)
         return err_set(e, ERR_USER, "spec.parallelism.pipeline: %d, but spec.model has %lld layers",
             x->pipeline_size, (long long)c->layers);
+    if (x->expert_size > 1 && x->expert_size > c->experts)
+        return err_set(e, ERR_USER,
+            "spec.parallelism.expert: %d, but spec.model has %lld experts a layer to share out",
+            x->expert_size, (long long)c->experts);
     return 0;
 }
 
@@ -127,24 +131,29 @@ int model_config_share(const struct model_config *whole, const struct model_cut 
 {
     struct model_config c = *whole;
     int rc = check_cut(whole, x, e), t = x->tensor, n = x->tensor_size;
+    int dealt = x->expert_size > 1 ? x->expert_size : 1;
     if (rc)
         return rc;
-    if (n > 1 || x->pipeline_size > 1) {
+    if (n > 1 || x->pipeline_size > 1 || dealt > 1) {
         int64_t group = whole->heads / whole->kv_heads;
         c.share = (struct model_share){.heads = whole->heads,
             .kv_heads = whole->kv_heads,
             .ffn_dim = whole->ffn_dim,
             .vocab = whole->vocab,
             .layers = whole->layers,
+            .experts = whole->experts,
             .first_kv_head = part_begins(whole->kv_heads, t, n),
             .first_ffn = part_begins(whole->ffn_dim, t, n),
             .first_token = part_begins(whole->vocab, t, n),
-            .first_layer = part_begins(whole->layers, x->pipeline, x->pipeline_size)};
+            .first_layer = part_begins(whole->layers, x->pipeline, x->pipeline_size),
+            .first_expert = part_begins(whole->experts, x->expert, dealt),
+            .expert_ranks = dealt};
         c.kv_heads = part_begins(whole->kv_heads, t + 1, n) - c.share.first_kv_head;
         c.ffn_dim = part_begins(whole->ffn_dim, t + 1, n) - c.share.first_ffn;
         c.vocab = part_begins(whole->vocab, t + 1, n) - c.share.first_token;
         c.layers =
             part_begins(whole->layers, x->pipeline + 1, x->pipeline_size) - c.share.first_layer;
+        c.experts = part_begins(whole->experts, x->expert + 1, dealt) - c.share.first_expert;
         c.heads = c.kv_heads * group;
     }
     *out = c;
@@ -159,6 +168,21 @@ bool model_config_is_share(const struct model_config *c)
 bool model_config_is_cut(const struct model_config *c)
 {
     return model_config_is_share(c) && c->share.vocab != c->vocab;
+}
+
+bool model_config_is_dealt(const struct model_config *c)
+{
+    return c->share.expert_ranks > 1;
+}
+
+int64_t model_config_experts(const struct model_config *c)
+{
+    return model_config_is_share(c) ? c->share.experts : c->experts;
+}
+
+int64_t model_config_first_expert(const struct model_config *c, int rank)
+{
+    return part_begins(c->share.experts, rank, c->share.expert_ranks);
 }
 
 bool model_config_is_first(const struct model_config *c)
@@ -180,6 +204,7 @@ void model_config_whole(struct model_config *c)
     c->ffn_dim = c->share.ffn_dim;
     c->vocab = c->share.vocab;
     c->layers = c->share.layers;
+    c->experts = c->share.experts;
     c->share = (struct model_share){0};
 }
 

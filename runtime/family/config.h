@@ -23,11 +23,14 @@ enum position_kind { POSITIONS_ROTARY, POSITIONS_LEARNED };
 /* What a rank has of a model that several share. Tensor parallelism (Shoeybi et al.,
    arXiv:1909.08053) gives it some of the key/value heads with the heads that read them, of the
    feed-forward's columns and of the vocabulary's rows; pipeline parallelism some of the layers, the
-   first rank the embeddings with them, the last one the head. Each of them one behind the other.
-   Zeros: all of it. */
+   first rank the embeddings with them, the last one the head; expert parallelism (Lepikhin et al.,
+   arXiv:2006.16668) some of the experts of each layer. Each of them one behind the other. Zeros:
+   all of it. */
 struct model_share {
-    int64_t heads, kv_heads, ffn_dim, vocab, layers;            /* of the whole model */
-    int64_t first_kv_head, first_ffn, first_token, first_layer; /* where the share begins */
+    int64_t heads, kv_heads, ffn_dim, vocab, layers, experts; /* of the whole model */
+    /* where the share begins */
+    int64_t first_kv_head, first_ffn, first_token, first_layer, first_expert;
+    int expert_ranks; /* that have the experts of a layer together */
 };
 
 #define MODEL_EOS_LIMIT     16   /* tokens that end a text */
@@ -66,25 +69,30 @@ struct model_config {
     int64_t experts, experts_per_token, expert_ffn_dim;
     bool norm_topk;           /* the weights of those chosen are divided by their sum */
     float balance_loss_coef;  /* of the loss that keeps experts evenly loaded, in training */
-    struct model_share share; /* heads, kv_heads, ffn_dim, vocab and layers are this share's */
+    struct model_share share; /* heads, kv_heads, ffn_dim, vocab, layers, experts are its */
 };
 
 int model_config_read(const char *path, struct model_config *out, struct err *e); /* config.json */
 /* Bounds, divisibility, overflow; ERR_DATA. */
 int model_config_check(const struct model_config *c, struct err *e);
 struct model_cut { /* of how many, and which of them */
-    int tensor_size, tensor, pipeline_size, pipeline;
+    int tensor_size, tensor, pipeline_size, pipeline, expert_size, expert;
 };
-/* The share of a rank; heads, columns and layers are dealt out as evenly as they can be. ERR_USER
-   names the field of spec.parallelism: there is too little to share out, or a kind that is not
-   cut. */
+/* The share of a rank; heads, columns, layers and experts are dealt out as evenly as they can be.
+   ERR_USER names the field of spec.parallelism: there is too little to share out, or a kind that is
+   not cut. */
 int model_config_share(const struct model_config *whole, const struct model_cut *cut,
     struct model_config *out, struct err *e);
 bool model_config_is_share(const struct model_config *c);
-bool model_config_is_cut(const struct model_config *c);      /* by tensor parallelism */
-bool model_config_is_first(const struct model_config *c);    /* Has it the embeddings, */
-bool model_config_is_last(const struct model_config *c);     /* and the head? */
-void model_config_whole(struct model_config *c);             /* a share becomes the whole again */
+bool model_config_is_cut(const struct model_config *c);   /* by tensor parallelism */
+bool model_config_is_dealt(const struct model_config *c); /* by expert parallelism */
+bool model_config_is_first(const struct model_config *c); /* Has it the embeddings, */
+bool model_config_is_last(const struct model_config *c);  /* and the head? */
+void model_config_whole(struct model_config *c);          /* a share becomes the whole again */
+/* Of a layer of the whole model, which its router chooses from. */
+int64_t model_config_experts(const struct model_config *c);
+/* Of a share by expert parallelism: the first of those that a rank of its group has. */
+int64_t model_config_first_expert(const struct model_config *c, int rank);
 bool model_config_tells_texts(const struct model_config *c); /* are its labels of whole texts? */
 /* Do both have a classifier, of as many labels and of the same kind? */
 bool model_config_same_labels(const struct model_config *a, const struct model_config *b);

@@ -196,7 +196,7 @@ static int64_t extent_of(const struct model_config *c, enum extent x)
     case EXTENT_LABELS:
         return c->labels;
     case EXTENT_EXPERTS:
-        return c->experts;
+        return model_config_experts(c);
     case EXTENT_EXPERT_FFN:
         return c->expert_ffn_dim;
     default:
@@ -374,8 +374,8 @@ enum pass { PASS_MATRICES, PASS_NORMS, PASS_BIASES };
 static int add_experts(struct tensors *t, const struct model_config *c, enum linear_kind kind,
     int layer, struct err *e)
 {
-    int rc = 0;
-    for (int expert = 0; expert < c->experts; expert++)
+    int rc = 0, first = (int)c->share.first_expert, end = first + (int)c->experts;
+    for (int expert = first; expert < end; expert++)
         for (enum tensor_role r = TENSOR_EXPERT_GATE; r <= TENSOR_EXPERT_DOWN && !rc; r++)
             if (roles[r].linear == kind)
                 rc = add_role(t, c, r, TENSOR_WEIGHT, layer, expert, e);
@@ -447,6 +447,7 @@ static size_t role_slot(
 int tensors_seal(struct tensors *t, const struct model_config *c, struct err *e)
 {
     t->layers = (int)(model_config_is_share(c) ? c->share.layers : 0);
+    t->experts = (int)(model_config_is_share(c) ? c->share.experts : 0);
     for (int i = 0; i < t->count; i++) {
         t->layers = t->at[i].layer >= t->layers ? t->at[i].layer + 1 : t->layers;
         t->experts = t->at[i].expert >= t->experts ? t->at[i].expert + 1 : t->experts;

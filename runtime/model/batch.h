@@ -12,6 +12,7 @@
 #include "kernels/ops.h"
 #include "runtime/family/tensors.h"
 
+struct dispatch;
 struct kvcache;
 struct parallel;
 
@@ -43,6 +44,7 @@ struct batch {
 
     /* training */
     struct parallel *parallel;  /* of a share of the model: with whom it is summed up */
+    struct dispatch *dispatch;  /* of a share of the experts: ways to the others; else NULL */
     void *sum;                  /* (N, C) likewise: what is summed up in forward */
     int64_t own;                /* tokens whose rows of the embedding this share has: */
     const int32_t *own_ids;     /* (own) which of its rows */

@@ -269,7 +269,8 @@ bool model_is_copy(const struct model *m, const struct tensor *t)
 {
     const struct model_config *c = &m->conf.config;
     bool later = model_config_is_cut(c) && c->share.first_token > 0;
-    return (later && !tensor_is_cut(t)) || model_is_tied(m, t);
+    bool dealt = c->share.first_expert > 0 && !tensor_of_expert(t->role);
+    return (later && !tensor_is_cut(t)) || dealt || model_is_tied(m, t);
 }
 
 bool model_is_tied(const struct model *m, const struct tensor *t)

@@ -80,6 +80,7 @@ struct model_conf {
                           ranks renew */
     struct coll *tensor;   /* of config's shares of layers, a rank each, in their order; or NULL */
     struct coll *pipeline; /* of its stages likewise, connected for messages; or NULL */
+    struct coll *expert;   /* of those who have its experts, in their order, connected; or NULL */
     struct coll *tied;     /* of the first and the last, where the embedding is the head; or NULL */
     int stage, stages;     /* this rank's of them; 0 stages: one */
     int64_t in_flight;     /* micro-batches between forward and backward; 0: 1 */

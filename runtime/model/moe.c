@@ -8,6 +8,7 @@
  */
 #include "runtime/model/moe.h"
 
+#include "runtime/model/dispatch.h"
 #include "runtime/model/gemm.h"
 #include "runtime/model/sublayer.h"
 
@@ -43,25 +44,46 @@ static void bind_matrix(struct expert_matrix *x, const struct model *m, enum lin
 static void moe_bind(struct sublayer *u, const struct model *m, float *gradient)
 {
     struct moe *f = &u->moe;
-    f->first = 0;
+    f->layer = u->layer;
+    f->first = m->conf.config.share.first_expert;
     f->count = m->conf.config.experts;
     linear_bind(&f->router, m, LINEAR_ROUTER, u->layer, gradient);
     bind_matrix(&f->up, m, LINEAR_EXPERT_GATE_UP, u->layer, f->first, gradient);
     bind_matrix(&f->down, m, LINEAR_EXPERT_DOWN, u->layer, f->first, gradient);
 }
 
+static struct moe_order carve_order(struct carve *c, int64_t rows, int64_t experts)
+{
+    struct moe_order o = {.row = carve_tensor(c, rows, 1, DTYPE_I32)};
+    o.place = carve_tensor(c, rows, 1, DTYPE_I32);
+    o.offset = carve_tensor(c, experts + 1, 1, DTYPE_I32);
+    return o;
+}
+
+/* What rows to and from other ranks stand in; most: that may be here. */
+static void carve_ways(
+    struct moe *f, const struct batch *s, int64_t most, struct carve *kept, struct carve *scratch)
+{
+    int64_t rows = carve_times(s->n, s->config->experts_per_token);
+    f->here = carve_order(kept, most, s->config->experts);
+    f->weight_here = carve_tensor(kept, most, 1, DTYPE_F32);
+    f->dweight_here = carve_tensor(scratch, most, 1, DTYPE_F32);
+    f->sent = carve_tensor(scratch, rows, s->config->dim, s->t);
+    f->arrived = carve_tensor(scratch, most, s->config->dim, s->t);
+    f->weight_sent = carve_tensor(scratch, rows, 1, DTYPE_F32);
+    f->expert_arrived = carve_tensor(scratch, most, 1, DTYPE_I32);
+}
+
 static void moe_carve(
     struct sublayer *u, const struct batch *s, struct carve *kept, struct carve *scratch)
 {
     struct moe *f = &u->moe;
-    int64_t e = s->config->experts, k = s->config->experts_per_token;
-    int64_t n = s->n, rows = carve_times(n, k), hidden = s->config->expert_ffn_dim;
+    int64_t e = model_config_experts(s->config), k = s->config->experts_per_token;
+    int64_t n = s->n, hidden = s->config->expert_ffn_dim, rows = dispatch_most(s->config, n);
     f->p = carve_tensor(kept, n, e, DTYPE_F32);
     f->expert = carve_tensor(kept, n, k, DTYPE_I32);
-    f->weight = carve_tensor(kept, n, k, DTYPE_F32);
-    f->row = carve_tensor(kept, rows, 1, DTYPE_I32);
-    f->place = carve_tensor(kept, rows, 1, DTYPE_I32);
-    f->offset = carve_tensor(kept, e + 1, 1, DTYPE_I32);
+    f->weight = f->weight_here = carve_tensor(kept, n, k, DTYPE_F32);
+    f->order = f->here = carve_order(kept, carve_times(n, k), e);
     f->gate_up = carve_tensor(kept, rows, 2 * hidden, s->t);
     f->rows = carve_tensor(scratch, rows, s->config->dim, s->t);
     f->activated = carve_tensor(scratch, rows, hidden, s->t);
@@ -69,31 +91,84 @@ static void moe_carve(
         f->drows = carve_tensor(scratch, rows, s->config->dim, s->t);
         f->dactivated = carve_tensor(scratch, rows, hidden, s->t);
         f->dgate_up = carve_tensor(scratch, rows, 2 * hidden, s->t);
-        f->dweight = carve_tensor(scratch, n, k, DTYPE_F32);
+        f->dweight = f->dweight_here = carve_tensor(scratch, n, k, DTYPE_F32);
         f->dlogits = carve_tensor(scratch, n, e, s->t);
     }
+    if (model_config_is_dealt(s->config))
+        carve_ways(f, s, rows, kept, scratch);
     linear_carve(&f->router, s, kept, scratch);
 }
 
 /* -- rows -- */
 
+/* R */
 static int64_t rows_of(const struct batch *s)
 {
     return s->n * s->config->experts_per_token;
 }
 
-/* to (R, C) = each row's token of x (N, C) */
-static void gather(const struct batch *s, const struct moe *f, const void *x, void *to)
+/* M */
+static int64_t rows_here(const struct batch *s, const struct moe *f)
 {
-    OP(s, expert_gather, .n = s->n, .k = s->config->experts_per_token, .c = s->config->dim, .x = x,
-        .row = f->row, .y = to, .t = s->t);
+    return s->dispatch ? dispatch_rows(s, f->layer) : rows_of(s);
 }
 
-/* y (N, C) += or = the sum of each token's rows of x (R, C) */
-static void add_up(const struct batch *s, const struct moe *f, const void *x, void *y, bool add)
+/* y (n * k, c) t = x (n, c) in that order */
+static void take_rows(const struct batch *s, const struct moe_order *o, int64_t n, int64_t k,
+    int64_t c, const void *x, void *y, enum dtype t)
 {
-    OP(s, expert_sum, .n = s->n, .k = s->config->experts_per_token, .c = s->config->dim, .x = x,
-        .place = f->place, .y = y, .accumulate = add, .t = s->t);
+    OP(s, expert_gather, .n = n, .k = k, .c = c, .x = x, .row = o->row, .y = y, .t = t);
+}
+
+/* y (n, c) t, += where add, the k rows of each of x (n * k, c), which is in that order */
+static void put_rows(const struct batch *s, const struct moe_order *o, int64_t n, int64_t k,
+    int64_t c, const void *x, void *y, bool add, enum dtype t)
+{
+    OP(s, expert_sum, .n = n, .k = k, .c = c, .x = x, .place = o->place, .y = y, .accumulate = add,
+        .t = t);
+}
+
+/* to (M, C) = each row's token of x (N, C) */
+static void gather(const struct batch *s, const struct moe *f, const void *x, void *to)
+{
+    int64_t k = s->config->experts_per_token, c = s->config->dim;
+    take_rows(s, &f->order, s->n, k, c, x, s->dispatch ? f->sent : to, s->t);
+    if (!s->dispatch)
+        return;
+    dispatch_send(s, f->layer, f->sent, f->arrived, c, s->t);
+    if (rows_here(s, f))
+        take_rows(s, &f->here, rows_here(s, f), 1, c, f->arrived, to, s->t);
+}
+
+/* y (N, C) += the sum of each token's rows of x (M, C) */
+static void add_up(const struct batch *s, const struct moe *f, const void *x, void *y)
+{
+    int64_t k = s->config->experts_per_token, c = s->config->dim;
+    if (s->dispatch) {
+        if (rows_here(s, f))
+            put_rows(s, &f->here, rows_here(s, f), 1, c, x, f->arrived, false, s->t);
+        dispatch_return(s, f->layer, f->arrived, f->sent, c, s->t);
+        x = f->sent;
+    }
+    put_rows(s, &f->order, s->n, k, c, x, y, true, s->t);
+}
+
+/* Once a forward: which rows come here, in which order, and what they weigh. */
+static void find_ways(const struct batch *s, const struct moe *f)
+{
+    dispatch_tell(s, f->layer, f->order.offset, f->expert_arrived);
+    if (rows_here(s, f))
+        OP(s, expert_sort, .n = rows_here(s, f), .e = f->count, .expert = f->expert_arrived,
+            .row = f->here.row, .place = f->here.place, .offset = f->here.offset);
+    take_rows(s, &f->order, rows_of(s), 1, 1, f->weight, f->weight_sent, DTYPE_F32);
+    dispatch_send(s, f->layer, f->weight_sent, f->weight_here, 1, DTYPE_F32);
+}
+
+/* dweight (N, k) from what is known of each row where its expert is. */
+static void return_dweight(const struct batch *s, const struct moe *f)
+{
+    dispatch_return(s, f->layer, f->dweight_here, f->weight_sent, 1, DTYPE_F32);
+    put_rows(s, &f->order, rows_of(s), 1, 1, f->weight_sent, f->dweight, false, DTYPE_F32);
 }
 
 /* Where gate and up of all rows stand. */
@@ -105,30 +180,38 @@ static struct columns half(const struct batch *s, void *gate_up, int i)
     return (struct columns){at_element(gate_up, i * rows_of(s) * hidden, s->t), hidden};
 }
 
-/* activated (R, F) = silu(gate) * up */
+/* activated (M, F) = silu(gate) * up */
 static void activate(const struct batch *s, const struct moe *f)
 {
     struct columns gate = half(s, f->gate_up, 0), up = half(s, f->gate_up, 1);
-    OP(s, swiglu, .n = rows_of(s), .f = s->config->expert_ffn_dim, .ld = gate.ld, .gate = gate.at,
-        .up = up.at, .y = f->activated, .t = s->t);
+    OP(s, swiglu, .n = rows_here(s, f), .f = s->config->expert_ffn_dim, .ld = gate.ld,
+        .gate = gate.at, .up = up.at, .y = f->activated, .t = s->t);
+}
+
+/* activated *= weights. dweight, of the rows, and d are backward's: the gradient of activated. */
+static void weigh(const struct batch *s, const struct moe *f, void *d, float *dweight)
+{
+    OP(s, expert_weigh, .n = rows_here(s, f), .c = s->config->expert_ffn_dim, .row = f->here.row,
+        .weight = f->weight_here, .x = f->activated, .dy = d, .dweight = dweight, .t = s->t);
 }
 
 /* -- forward -- */
 
-/* y (R, out) = each row times its expert's matrix */
+/* y (M, out) = each row times its expert's matrix */
 static void multiply(const struct batch *s, const struct moe *f, const struct expert_matrix *x,
     const void *rows, void *y)
 {
+    int64_t n = rows_here(s, f);
     if (s->train) {
-        OP(s, expert_matmul, .n = rows_of(s), .experts = f->count, .in = x->in, .out = x->out,
-            .ldw = x->ld, .offset = f->offset + f->first, .w = x->w, .x = rows, .y = y, .t = s->t);
+        OP(s, expert_matmul, .n = n, .experts = f->count, .in = x->in, .out = x->out, .ldw = x->ld,
+            .offset = f->here.offset, .w = x->w, .x = rows, .y = y, .t = s->t);
         return;
     }
     for (int i = 0; i < x->pieces; i++)
-        OP(s, expert_quant_matmul, .n = rows_of(s), .experts = f->count, .in = x->in,
-            .out = x->out / x->pieces, .stride = x->stride, .offset = f->offset + f->first,
-            .x = rows, .w = x->piece[i].data, .w_type = x->piece[i].type,
-            .y = (float *)y + i * rows_of(s) * (x->out / x->pieces));
+        OP(s, expert_quant_matmul, .n = n, .experts = f->count, .in = x->in,
+            .out = x->out / x->pieces, .stride = x->stride, .offset = f->here.offset, .x = rows,
+            .w = x->piece[i].data, .w_type = x->piece[i].type,
+            .y = (float *)y + i * n * (x->out / x->pieces));
 }
 
 /* Logits (N, E), F32 whatever the layer computes in. */
@@ -153,38 +236,48 @@ static void ask_router(const struct batch *s, const struct moe *f)
 static void route(const struct batch *s, const struct moe *f, bool count)
 {
     const struct model_config *c = s->config;
+    int64_t experts = model_config_experts(c);
     ask_router(s, f);
-    OP(s, route, .n = s->n, .e = c->experts, .k = c->experts_per_token,
+    OP(s, route, .n = s->n, .e = experts, .k = c->experts_per_token,
         .tokens = s->train ? s->tokens : s->n, .normalized = c->norm_topk, .p = f->p,
         .expert = f->expert, .weight = f->weight, .length = s->lengths,
         .count = count ? s->expert_count : NULL);
-    OP(s, expert_sort, .n = rows_of(s), .e = c->experts, .expert = f->expert, .row = f->row,
-        .place = f->place, .offset = f->offset);
+    OP(s, expert_sort, .n = rows_of(s), .e = experts, .expert = f->expert, .row = f->order.row,
+        .place = f->order.place, .offset = f->order.offset);
+}
+
+/* rows (M, C) = what the experts here make of gate_up (M, 2 F) */
+static void give(const struct batch *s, const struct moe *f)
+{
+    activate(s, f);
+    weigh(s, f, NULL, NULL);
+    multiply(s, f, &f->down, f->activated, f->rows); /* (M, F) -> (M, C) */
 }
 
 static void moe_forward(const struct batch *s, const struct sublayer *u, void *y)
 {
     const struct moe *f = &u->moe;
     route(s, f, y);
+    if (s->dispatch)
+        find_ways(s, f);
     gather(s, f, s->h, f->rows);
-    multiply(s, f, &f->up, f->rows, f->gate_up); /* (R, C) -> (R, 2 F) */
+    if (rows_here(s, f))
+        multiply(s, f, &f->up, f->rows, f->gate_up); /* (M, C) -> (M, 2 F) */
     if (!y)
         return;
-    activate(s, f);
-    OP(s, expert_weigh, .n = rows_of(s), .c = s->config->expert_ffn_dim, .row = f->row,
-        .weight = f->weight, .x = f->activated, .t = s->t);
-    multiply(s, f, &f->down, f->activated, f->rows); /* (R, F) -> (R, C) */
-    add_up(s, f, f->rows, y, true);
+    if (rows_here(s, f))
+        give(s, f);
+    add_up(s, f, f->rows, y);
 }
 
 /* -- backward -- */
 
-/* dx (R, in), unless NULL, from dy (R, out); dW += dy^T x, unless frozen */
+/* dx (M, in), unless NULL, from dy (M, out); dW += dy^T x, unless frozen */
 static void multiply_back(const struct batch *s, const struct moe *f, const struct expert_matrix *m,
     const void *x, const void *dy, void *dx)
 {
-    OP(s, expert_matmul, .n = rows_of(s), .experts = f->count, .in = m->in, .out = m->out,
-        .ldw = m->ld, .offset = f->offset + f->first, .w = m->w, .x = x, .dy = dy, .dx = dx,
+    OP(s, expert_matmul, .n = rows_here(s, f), .experts = f->count, .in = m->in, .out = m->out,
+        .ldw = m->ld, .offset = f->here.offset, .w = m->w, .x = x, .dy = dy, .dx = dx,
         .dw = x ? m->dw : NULL, .t = s->t);
 }
 
@@ -192,7 +285,7 @@ static void activate_back(const struct batch *s, const struct moe *f)
 {
     struct columns gate = half(s, f->gate_up, 0), up = half(s, f->gate_up, 1);
     struct columns dgate = half(s, f->dgate_up, 0), dup = half(s, f->dgate_up, 1);
-    OP(s, swiglu_back, .n = rows_of(s), .f = s->config->expert_ffn_dim, .ld = gate.ld,
+    OP(s, swiglu_back, .n = rows_here(s, f), .f = s->config->expert_ffn_dim, .ld = gate.ld,
         .gate = gate.at, .up = up.at, .dy = f->dactivated, .dgate = dgate.at, .dup = dup.at,
         .t = s->t);
 }
@@ -201,31 +294,39 @@ static void activate_back(const struct batch *s, const struct moe *f)
 static void route_back(const struct batch *s, const struct moe *f, void *dh)
 {
     const struct model_config *c = s->config;
-    OP(s, route_back, .n = s->n, .e = c->experts, .k = c->experts_per_token, .tokens = s->tokens,
-        .normalized = c->norm_topk, .p = f->p, .expert = f->expert, .weight = f->weight,
-        .length = s->lengths, .count = s->expert_count, .dweight = f->dweight,
+    OP(s, route_back, .n = s->n, .e = model_config_experts(c), .k = c->experts_per_token,
+        .tokens = s->tokens, .normalized = c->norm_topk, .p = f->p, .expert = f->expert,
+        .weight = f->weight, .length = s->lengths, .count = s->expert_count, .dweight = f->dweight,
         .balance = s->balance, .dlogits = f->dlogits, .t = s->t);
     linear_backward(s, &f->router, s->h, f->dlogits, dh); /* (N, E) -> (N, C) */
+}
+
+/* drows (M, C) to dgate_up (M, 2 F). What forward leaves in activated is weighed already. */
+static void give_back(const struct batch *s, const struct moe *f)
+{
+    activate(s, f);
+    multiply_back(s, f, &f->down, NULL, f->drows, f->dactivated); /* (M, C) -> (M, F) */
+    weigh(s, f, f->dactivated, f->dweight_here);
+    multiply_back(s, f, &f->down, f->activated, f->drows, NULL);
+    activate_back(s, f); /* (M, F) -> (M, 2 F) */
 }
 
 static void moe_backward(const struct batch *s, const struct sublayer *u, bool again, bool below)
 {
     const struct moe *f = &u->moe;
-    (void)again; /* what forward leaves in activated is weighed already */
-    activate(s, f);
+    (void)again;
     gather(s, f, s->dx, f->drows);
-    multiply_back(s, f, &f->down, NULL, f->drows, f->dactivated); /* (R, C) -> (R, F) */
-    OP(s, expert_weigh, .n = rows_of(s), .c = s->config->expert_ffn_dim, .row = f->row,
-        .weight = f->weight, .x = f->activated, .dy = f->dactivated, .dweight = f->dweight,
-        .t = s->t);
-    multiply_back(s, f, &f->down, f->activated, f->drows, NULL);
-    activate_back(s, f); /* (R, F) -> (R, 2 F) */
+    if (rows_here(s, f))
+        give_back(s, f);
     if (f->up.dw)
         gather(s, f, s->h, f->rows);
-    multiply_back(s, f, &f->up, f->rows, f->dgate_up, below ? f->drows : NULL); /* -> (R, C) */
+    if (rows_here(s, f))
+        multiply_back(s, f, &f->up, f->rows, f->dgate_up, below ? f->drows : NULL); /* (M, C) */
+    if (s->dispatch)
+        return_dweight(s, f);
     route_back(s, f, below ? s->dh : NULL);
     if (below)
-        add_up(s, f, f->drows, s->dh, true);
+        add_up(s, f, f->drows, s->dh);
 }
 
 static bool moe_reads_input(const struct sublayer *u)

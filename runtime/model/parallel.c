@@ -21,13 +21,37 @@ void parallel_reduce(const struct batch *s, float *x, int64_t count, enum coll_r
     reduce(s->parallel, x, count, DTYPE_F32, op);
 }
 
+void parallel_all_to_all(const struct batch *s, const void *out, const int64_t *out_counts,
+    void *in, const int64_t *in_counts, enum dtype t)
+{
+    struct parallel *p = s->parallel;
+    if (p->failure.code == ERR_NONE &&
+        !coll_all_to_all_start(p->ranks, out, out_counts, in, in_counts, t, &p->failure))
+        coll_reduce_join(p->ranks);
+}
+
+bool parallel_tell(const struct batch *s, const void *mine, size_t bytes, void *stage, void *all)
+{
+    struct parallel *p = s->parallel;
+    if (p->failure.code != ERR_NONE || coll_reduce_wait(p->ranks, &p->failure))
+        return false;
+    dev_download(s->dev, stage, mine, bytes);
+    return !dev_sync(s->dev, &p->failure) &&
+        !coll_allgather(p->ranks, stage, bytes, all, &p->failure);
+}
+
+static bool is_partial(const struct parallel *p, const struct tensor *t)
+{
+    return p->dealt ? !tensor_of_expert(t->role) : tensor_is_shared(t);
+}
+
 void parallel_sum_shared(struct parallel *p, const struct tensors *t, float *gradient)
 {
     for (int i = 0, end; p->ranks && i < t->count; i = end) {
         end = i + 1;
-        if (!tensor_is_shared(&t->at[i]))
+        if (!is_partial(p, &t->at[i]))
             continue;
-        while (end < t->count && tensor_is_shared(&t->at[end]))
+        while (end < t->count && is_partial(p, &t->at[end]))
             end++;
         const struct tensor *first = &t->at[i], *last = &t->at[end - 1];
         reduce(p, gradient + first->offset, last->offset + last->count - first->offset, DTYPE_F32,

@@ -1,13 +1,17 @@
 /*
- * parallel: what the ranks of tensor parallelism owe one another (Shoeybi et al.,
- * arXiv:1909.08053). Each has some heads and some columns of the feed-forward
- * (model_config_share). What attention and feed-forward add to the residual is then a sum over
- * the ranks, in forward; and so is the gradient of what they read, in backward; so too the rows
- * of the embedding, the sums of softmax and the gradient of what the head reads, of a vocabulary
- * that each has some rows of. All else, norms, positions, classifiers, every rank computes alike
- * from the same numbers, so its gradients are equal to the bit without a word. Only what every
- * rank has and yet uses for its own share, the norms of heads and one factor of each adapter
- * (tensor_is_shared), has a gradient that is to be added up when a step's backward is done.
+ * parallel: what ranks that share a model owe one another.
+ *
+ * Of tensor parallelism (Shoeybi et al., arXiv:1909.08053) each has some heads and some columns of
+ * the feed-forward (model_config_share). What attention and feed-forward add to the residual is
+ * then a sum over the ranks, in forward; and so is the gradient of what they read, in backward; so
+ * too the rows of the embedding, the sums of softmax and the gradient of what the head reads, of a
+ * vocabulary that each has some rows of. All else, norms, positions, classifiers, every rank
+ * computes alike from the same numbers, so its gradients are equal to the bit without a word. Only
+ * what every rank has and yet uses for its own share, the norms of heads and one factor of each
+ * adapter (tensor_is_shared), has a gradient that is to be added up when a step's backward is done.
+ *
+ * Of expert parallelism each has some of the experts, to which all send their tokens' rows
+ * (dispatch.h), and all else, used for its own samples: of that the gradient is to be added up.
  *
  * A collective that fails is remembered: nothing is reduced from then on, and whoever ran the
  * batch asks parallel_check before it uses the numbers.
@@ -21,7 +25,8 @@
 #include "runtime/model/batch.h"
 
 struct parallel {
-    struct coll *ranks; /* the tensor axis; NULL: a rank alone */
+    struct coll *ranks; /* the tensor axis, or the expert axis; NULL: a rank alone */
+    bool dealt;         /* the latter */
     struct err failure;
 };
 
@@ -29,7 +34,13 @@ struct parallel {
 void parallel_sum(const struct batch *s, void *x, int64_t count);
 /* The same of F32, or the greatest. */
 void parallel_reduce(const struct batch *s, float *x, int64_t count, enum coll_reduce op);
-/* gradient: a flat range of F32 beside t. Likewise, of those that are shared. */
+/* coll_all_to_all_start, enqueued likewise; nothing after a failure. */
+void parallel_all_to_all(const struct batch *s, const void *out, const int64_t *out_counts,
+    void *in, const int64_t *in_counts, enum dtype t);
+/* all (ranks, bytes) = what each rank has at mine, on the device; stage (bytes), all: host. Waits
+   for the device. False: a failure. */
+bool parallel_tell(const struct batch *s, const void *mine, size_t bytes, void *stage, void *all);
+/* gradient: a flat range of F32 beside t. Its parts of which every rank makes some become sums. */
 void parallel_sum_shared(struct parallel *p, const struct tensors *t, float *gradient);
 /* Before the host waits for the device: with a deadline, for what was enqueued. */
 int parallel_check(struct parallel *p, struct err *e);

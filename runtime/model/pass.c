@@ -45,10 +45,11 @@ static void pass_carve(struct pass *p)
         p->types = carve_tensor(c, n, 1, DTYPE_I32);
     if (p->batch.config->window || p->model->conf.packed)
         p->sees_from = carve_tensor(c, n, 1, DTYPE_I32);
-    if (p->batch.config->experts) {
-        p->expert_count = carve_tensor(c, p->batch.b, p->batch.config->experts, DTYPE_F32);
+    int64_t experts = model_config_experts(p->batch.config);
+    if (experts) {
+        p->expert_count = carve_tensor(c, p->batch.b, experts, DTYPE_F32);
         p->balance = carve_tensor(c, p->batch.b, 1, DTYPE_F32);
-        p->expert_load = carve_tensor(c, PASS_AHEAD, p->batch.config->experts, DTYPE_F32);
+        p->expert_load = carve_tensor(c, PASS_AHEAD, experts, DTYPE_F32);
     }
     if (p->batch.config->masked || p->batch.config->last) {
         p->chosen_rows = carve_tensor(c, n, 1, DTYPE_I32);
@@ -66,7 +67,8 @@ static void pass_carve(struct pass *p)
 static int pass_describe(struct pass *p, struct model *m, struct err *e)
 {
     *p = (struct pass){.model = m, .dev = m->dev, .batch = largest_batch(m)};
-    p->parallel.ranks = m->conf.tensor;
+    p->parallel.ranks = m->conf.tensor ? m->conf.tensor : m->conf.expert;
+    p->parallel.dealt = m->conf.expert;
     p->tokens = p->batch.tokens;
     p->in_flight = m->conf.in_flight > 1 ? m->conf.in_flight : 1;
     p->nets = mem_array((size_t)p->in_flight, sizeof *p->nets);
@@ -149,6 +151,7 @@ static int pass_open(struct pass *p, struct model *m, struct err *e)
 {
     int rc;
     if ((rc = pass_describe(p, m, e)) || (rc = alloc_gradient(p, e)) ||
+        (m->conf.expert && (rc = dispatch_create(&m->conf.config, p->batch.n, &p->dispatch, e))) ||
         (m->conf.teacher && (rc = teacher_create(p->dev, &m->conf, &p->teacher, e))) ||
         (rc = net_memory_open(&p->memory, p->dev, e)))
         return rc;
@@ -189,6 +192,7 @@ void pass_destroy(struct pass *p)
     if (p->gradient_owned)
         dev_free(p->dev, p->gradient);
     teacher_destroy(p->teacher);
+    dispatch_destroy(p->dispatch);
     net_memory_close(&p->memory, p->dev);
     forget_nets(p);
     mem_free(p->host);
@@ -236,8 +240,10 @@ void pass_tell_ready(void *user, int64_t layer)
     const struct pass *p = user;
     const struct tensors *base = model_base(p->model);
     const struct tensor *first = tensors_get(base, TENSOR_Q, TENSOR_WEIGHT, layer, -1);
-    const struct tensor *last = base->experts
-        ? tensors_get(base, TENSOR_EXPERT_DOWN, TENSOR_WEIGHT, layer, base->experts - 1)
+    const struct model_config *c = p->batch.config;
+    int64_t expert = c->share.first_expert + c->experts - 1;
+    const struct tensor *last = c->experts
+        ? tensors_get(base, TENSOR_EXPERT_DOWN, TENSOR_WEIGHT, layer, expert)
         : tensors_get(base, TENSOR_DOWN, TENSOR_WEIGHT, layer, -1);
     if (p->ready_fn && !model_is_frozen(&p->model->conf))
         p->ready_fn(p->ready_user, first->offset, last[1].offset - first->offset);
@@ -437,10 +443,10 @@ static void upload_balance(struct pass *p, int64_t b, const struct pass_input *i
             labels += in->targets[i * p->tokens + j] >= 0;
         chosen *= (double)c->layers;
         stage[i] = (float)((double)c->balance_loss_coef * (double)scale * labels *
-            (double)c->experts / (chosen * chosen));
+            (double)model_config_experts(c) / (chosen * chosen));
     }
     dev_upload(p->dev, p->balance, stage, (size_t)b * 4);
-    dev_zero(p->dev, p->expert_count, (size_t)(b * c->experts) * 4);
+    dev_zero(p->dev, p->expert_count, (size_t)(b * model_config_experts(c)) * 4);
 }
 
 /* The first b sequences of p's largest batch, of as many tokens as there are now. */
@@ -449,6 +455,7 @@ static struct batch batch_of(
 {
     struct batch s = p->batch;
     s.parallel = (struct parallel *)&p->parallel;
+    s.dispatch = p->dispatch;
     s.b = b;
     s.tokens = p->tokens;
     s.n = b * s.tokens;
@@ -543,6 +550,13 @@ int pass_upload(struct pass *p, int64_t b, const struct pass_input *in, bool dro
     return 0;
 }
 
+static void add_expert_load(struct pass *p, int64_t b)
+{
+    int64_t experts = model_config_experts(p->batch.config);
+    OP(p, bias_back, .n = b, .c = experts, .ld = experts, .dy = p->expert_count,
+        .dbias = p->expert_load + p->ahead * experts, .t = DTYPE_F32);
+}
+
 int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scale, bool backward,
     double *loss_sum, struct err *e)
 {
@@ -561,9 +575,7 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
         beat_phase(s.page, WIRE_PHASE_BACKWARD);
         net_backward(&s, p->nets, pass_tell_ready, p);
         if (p->expert_load)
-            OP(p, bias_back, .n = b, .c = s.config->experts, .ld = s.config->experts,
-                .dy = p->expert_count, .dbias = p->expert_load + p->ahead * s.config->experts,
-                .t = DTYPE_F32);
+            add_expert_load(p, b);
     }
     if (loss_sum)
         return read_loss(p, p->loss, rows_of(p, b), loss_sum, e);
@@ -630,7 +642,7 @@ int pass_next(struct pass *p, const int32_t *ids, int64_t n, float *logits, stru
         return rc;
     if (c->experts) {
         dev_zero(p->dev, p->balance, 4);
-        dev_zero(p->dev, p->expert_count, (size_t)c->experts * 4);
+        dev_zero(p->dev, p->expert_count, (size_t)model_config_experts(c) * 4);
     }
     net_forward(&s, p->nets);
     head_next(&s, &p->nets->head, n - 1);
@@ -733,7 +745,7 @@ void pass_next_loss(struct pass *p)
 
 int pass_expert_load(struct pass *p, float *counts, struct err *e)
 {
-    size_t bytes = (size_t)(PASS_AHEAD * p->batch.config->experts) * 4;
+    size_t bytes = (size_t)(PASS_AHEAD * model_config_experts(p->batch.config)) * 4;
     assert(p->expert_load);
     dev_download(p->dev, counts, p->expert_load, bytes);
     dev_zero(p->dev, p->expert_load, bytes);

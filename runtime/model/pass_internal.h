@@ -5,6 +5,7 @@
 #ifndef RUNTIME_MODEL_PASS_INTERNAL_H
 #define RUNTIME_MODEL_PASS_INTERNAL_H
 
+#include "runtime/model/dispatch.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/net.h"
 #include "runtime/model/parallel.h"
@@ -19,9 +20,10 @@ struct pass {
     struct net_memory memory;
     struct teacher *teacher; /* or NULL */
     struct parallel parallel;
-    struct batch batch; /* the largest */
-    struct batch last;  /* of pass_forward */
-    int64_t tokens;     /* of a sequence, now */
+    struct dispatch *dispatch; /* or NULL */
+    struct batch batch;        /* the largest */
+    struct batch last;         /* of pass_forward */
+    int64_t tokens;            /* of a sequence, now */
     float *gradient;
     bool gradient_owned;
     int32_t *ids, *targets, *position;       /* (N) */

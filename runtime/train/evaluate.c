@@ -50,9 +50,16 @@ static int look_at_share(struct train *t, const struct kept *h, struct err *e)
 {
     const struct objective_loop *loop = t->objective->loop;
     int64_t first, count;
-    data_share(h->n, train_replicas(t), train_replica(t), &first, &count);
-    for (int64_t i = 0, b; i < count; i += b) {
+    data_share(h->n, train_parts(t), train_part(t), &first, &count);
+    int64_t rounds = train_rounds(t, h->n);
+    for (int64_t i = 0, b; rounds-- > 0; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
+        if (!b) {
+            int rc = train_idle(t, 0, false, e);
+            if (rc)
+                return rc;
+            continue;
+        }
         train_set_length(t, longest(t, h, first + i, b));
         for (int64_t j = 0; j < b; j++)
             train_fill(t, h->from, sequence_at(h, first + i + j), j);

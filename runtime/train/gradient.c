@@ -15,7 +15,7 @@
 void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *count)
 {
     int64_t batch = t->spec->train.batch_sequences;
-    data_share(batch, train_replicas(t), train_replica(t), first, count);
+    data_share(batch, train_parts(t), train_part(t), first, count);
     *first += (step - 1) * batch;
 }
 
@@ -91,6 +91,26 @@ static int64_t longest(const struct train *t, int64_t step)
     return most;
 }
 
+int64_t train_rounds(const struct train *t, int64_t n)
+{
+    int64_t micro = t->plan.micro_sequences, first, most;
+    data_share(n, train_parts(t), t->expert ? 0 : train_part(t), &first, &most);
+    return (most + micro - 1) / micro;
+}
+
+int train_idle(struct train *t, float scale, bool backward, struct err *e)
+{
+    train_set_length(t, 1);
+    for (int64_t i = 0; i < t->length; i++) {
+        t->inputs[i] = 0;
+        t->labels[i] = -1;
+    }
+    if (t->first)
+        memset(t->first, 0, (size_t)t->length * sizeof *t->first);
+    t->lengths[0] = 1;
+    return t->objective->loop->loss_fn(t, 1, scale, backward, e);
+}
+
 /* Its sum becomes everybody's, or, of what is updated by one rank, that rank's. */
 static int start_lot(struct train *t, int64_t first, int64_t end, struct err *e)
 {
@@ -138,8 +158,15 @@ int train_compute(struct train *t, int64_t step, struct err *e)
     train_begin_gradient(t);
     if (train_is_staged(t))
         return train_pipeline(t, first, count, scale, e);
-    for (int64_t i = 0, b; i < count; i += b) {
+    int64_t rounds = train_rounds(t, t->spec->train.batch_sequences);
+    for (int64_t i = 0, b; rounds-- > 0; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
+        if (!b) {
+            int rc = train_idle(t, scale, true, e);
+            if (rc)
+                return rc;
+            continue;
+        }
         for (int64_t j = 0; j < b; j++)
             train_fill(t, t->data, train_sample_at(t, first + i + j), j);
         beat_phase(t->door->page, WIRE_PHASE_FORWARD);

@@ -58,6 +58,7 @@ struct train {
     struct coll *replicas; /* of the ranks whose gradients are added: the data axis */
     struct coll *tensor;   /* of the ranks that share its layers' matrices; or NULL */
     struct coll *pipeline; /* of the ranks that share its layers; or NULL */
+    struct coll *expert;   /* of the ranks that share its layers' experts; or NULL */
     const struct objective *objective;
 
     struct weights *weights, *teacher; /* the second one NULL: there is none */
@@ -113,24 +114,30 @@ static inline bool train_leads(const struct train *t)
     return t->orders->rank == 0;
 }
 
-/* Which of the data axis' ranks this is; those that share its model see the same samples. */
-static inline int train_replica(const struct train *t)
+static inline struct place train_place(const struct train *t)
 {
-    return layout_place(&t->plan.layout, t->orders->rank).dp;
+    return layout_place(&t->plan.layout, t->orders->rank);
 }
-static inline int train_replicas(const struct train *t)
+/* Which part of the batch is this rank's, and of how many. Those that share layers or their
+   matrices see the same samples; those that share experts see their own, as replicas do. */
+static inline int train_part(const struct train *t)
 {
-    return t->plan.layout.dp;
+    const struct place p = train_place(t);
+    return p.dp * t->plan.layout.ep + p.ep;
 }
-/* Of those, the one whose losses count in sums over the world. */
+static inline int train_parts(const struct train *t)
+{
+    return t->plan.layout.dp * t->plan.layout.ep;
+}
+/* Of those that see the same, the one whose losses count in sums over the world. */
 static inline bool train_counts(const struct train *t)
 {
-    const struct place p = layout_place(&t->plan.layout, t->orders->rank);
+    const struct place p = train_place(t);
     return p.tp == 0 && p.pp + 1 == t->plan.layout.pp;
 }
 static inline int train_stage(const struct train *t)
 {
-    return layout_place(&t->plan.layout, t->orders->rank).pp;
+    return train_place(t).pp;
 }
 /* Has it only some of the layers? */
 static inline bool train_is_staged(const struct train *t)
@@ -180,6 +187,12 @@ int64_t train_sample_at(const struct train *t, int64_t position);
    training order; and forward of the micro-batch in hand. */
 int train_pipeline(struct train *t, int64_t first, int64_t count, float scale, struct err *e);
 int train_pipeline_look(struct train *t, int64_t b, struct err *e);
+/* Micro-batches that a rank has for n samples that are shared out: as many as whoever has most of
+   them, where ranks need each other in each. */
+int64_t train_rounds(const struct train *t, int64_t n);
+/* One in which this rank has no sample left: others' rows come to its experts. Nothing is learnt of
+   what it shows, and no loss counts. */
+int train_idle(struct train *t, float scale, bool backward, struct err *e);
 /* Of one's own loop: before the first backward of a step, and before each. last: what of the
    gradient is complete may leave. */
 void train_begin_gradient(struct train *t);

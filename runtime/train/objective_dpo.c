@@ -143,7 +143,7 @@ static int compute_lot(struct train *t, int64_t from, int64_t n, struct err *e)
     float v[2 * LOT + 1] = {0}; /* the world's; the last: somebody wants to stop */
     const struct data *d;
     int64_t first, count;
-    data_share(n, train_replicas(t), train_replica(t), &first, &count);
+    data_share(n, train_parts(t), train_part(t), &first, &count);
     int rc = compute_share(t, from + first, count, v + 2 * first, e);
     if (rc)
         return rc;

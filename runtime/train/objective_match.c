@@ -385,7 +385,7 @@ static int embed_view(struct train *t, const struct view *v, struct err *e)
     const struct pass_input in = input_of(t);
     float *out = t->match->e;
     int64_t dim = t->config.dim, first, count;
-    data_share(v->texts, train_replicas(t), train_replica(t), &first, &count);
+    data_share(v->texts, train_parts(t), train_part(t), &first, &count);
     memset(out, 0, (size_t)(v->texts * dim) * sizeof *out);
     for (int64_t i = first, b; i < first + count; i += b) {
         int64_t most = 0;
@@ -444,7 +444,7 @@ static int rank_view(struct train *t, const struct view *v, struct err *e)
     struct match *m = t->match;
     int64_t count = v->queries * RANKING_FIGURES, first, own;
     memset(m->figures, 0, (size_t)count * sizeof *m->figures);
-    data_share(v->queries, train_replicas(t), train_replica(t), &first, &own);
+    data_share(v->queries, train_parts(t), train_part(t), &first, &own);
     for (int64_t q = first; q < first + own; q++) {
         rank_query(t, v, q);
         beat(t->door->page);

@@ -336,13 +336,17 @@ static int open_groups(struct train *t, struct model_conf *conf, struct err *e)
     if ((rc = coll_group(t->coll, &replicas, &t->replicas, e)) ||
         (rc = open_group(t, LAYOUT_TENSOR, &t->tensor, e)) ||
         (rc = open_group(t, LAYOUT_PIPELINE, &t->pipeline, e)) ||
+        (rc = open_group(t, LAYOUT_EXPERT, &t->expert, e)) ||
         (t->pipeline && (rc = coll_connect(t->pipeline, e))) ||
+        (t->expert && (rc = coll_connect(t->expert, e))) ||
         (t->pipeline && tied && (rc = open_ends(t, &conf->tied, e))))
         return rc;
     conf->coll = t->replicas;
     conf->world = t->coll;
-    conf->answers = train_replica(t) == 0;
-    conf->tensor = t->optim_conf.tensor = t->tensor;
+    conf->answers = train_place(t).dp == 0;
+    conf->tensor = t->tensor;
+    conf->expert = t->expert;
+    t->optim_conf.tensor = t->tensor ? t->tensor : t->expert;
     conf->pipeline = t->optim_conf.pipeline = t->pipeline;
     return 0;
 }
@@ -359,6 +363,7 @@ struct planner_input train_planner_input(
         .data = s->parallelism.data,
         .tensor = s->parallelism.tensor,
         .pipeline = s->parallelism.pipeline,
+        .expert = s->parallelism.expert,
         .zero_stage = s->parallelism.zero_stage,
         .budget_bytes = (int64_t)((double)budget_bytes * BUDGET_SHARE) - t->host_bytes,
     };
@@ -395,16 +400,18 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     int rc = world_plan(&w, &in, &t->plan, e);
     if (rc || (rc = planner_model(&in, &t->plan, conf, e)) || (rc = open_groups(t, conf, e)))
         return rc;
-    /* Every rank must start the same reductions: none may be without a micro-batch. */
-    t->lots_wanted =
-        coll_overlaps(t->replicas) && t->spec->train.batch_sequences >= t->plan.layout.dp;
+    /* Every rank must start the same reductions: none may be without a micro-batch. Of what those
+       that share experts have all of, the sum over them comes first. */
+    t->lots_wanted = coll_overlaps(t->replicas) && !t->expert &&
+        t->spec->train.batch_sequences >= t->plan.layout.dp;
     if (!train_leads(t))
         return 0;
     if (*t->plan.reason)
         log_info("layout chosen", LOG_S("because", t->plan.reason));
     log_info("plan", LOG_I("data", t->plan.layout.dp), LOG_I("tensor", t->plan.layout.tp),
-        LOG_I("pipeline", t->plan.layout.pp), LOG_I("zeroStage", t->plan.owners > 1),
-        LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total));
+        LOG_I("pipeline", t->plan.layout.pp), LOG_I("expert", t->plan.layout.ep),
+        LOG_I("zeroStage", t->plan.owners > 1), LOG_I("microSequences", t->plan.micro_sequences),
+        LOG_I("bytes", t->plan.memory.total));
     return 0;
 }
 

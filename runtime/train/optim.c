@@ -613,7 +613,8 @@ static enum counted counted_as(const struct optim *o, const struct tensor *x)
 {
     if (model_is_tied(o->model, x))
         return COUNTED_ELSEWHERE;
-    return tensor_is_cut(x) ? COUNTED_CUT : COUNTED;
+    bool dealt = o->conf.tensor && tensor_of_expert(x->role);
+    return tensor_is_cut(x) || dealt ? COUNTED_CUT : COUNTED;
 }
 
 /* The squares of such tensors in the own slice. */

@@ -47,8 +47,10 @@ struct optim_conf {
                             zero (runtime/train/sparsity.h); 0: none does */
     struct adalora_conf adalora; /* of adapters whose ranks are chosen */
     enum optimizer_state state;
-    uint64_t seed;                  /* of what BF16 states are rounded by */
-    struct coll *tensor, *pipeline; /* of those that share the model; NULL: nobody does */
+    uint64_t seed; /* of what BF16 states are rounded by */
+    /* Of those that share the model; NULL: nobody does. tensor: also of those who have its
+       experts. */
+    struct coll *tensor, *pipeline;
 };
 
 /* The rate of step s = 1 .. steps: linear warm-up to learning_rate over warmup_steps, then the

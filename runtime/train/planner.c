@@ -43,13 +43,14 @@ static int check_data(const struct planner_input *in, int data, struct err *e)
 static int lay_out(const struct planner_input *in, struct layout *out, struct err *e)
 {
     int tensor = in->tensor > 1 ? in->tensor : 1, pipeline = in->pipeline > 1 ? in->pipeline : 1;
-    int64_t together = (int64_t)tensor * pipeline;
+    int expert = in->expert > 1 ? in->expert : 1;
+    int64_t together = (int64_t)tensor * pipeline * expert;
     if (in->world % together)
         return err_set(e, ERR_USER,
-            "spec.parallelism: tensor x pipeline is %lld, which does not divide %d ranks",
+            "spec.parallelism: tensor x pipeline x expert is %lld, which does not divide %d ranks",
             (long long)together, in->world);
     *out = (struct layout){
-        .dp = (int)(in->world / together), .tp = tensor, .pp = pipeline, .cp = 1, .ep = 1};
+        .dp = (int)(in->world / together), .tp = tensor, .pp = pipeline, .cp = 1, .ep = expert};
     int rc = layout_check(out, in->world, e);
     return rc ? rc : check_data(in, out->dp, e);
 }
@@ -60,10 +61,12 @@ static int owners_of(const struct planner_input *in, const struct layout *l)
     return in->zero_stage && l->dp > 1 ? l->dp : 0;
 }
 
-/* Sequences of the batch that are one replica's, at most. */
+/* Sequences of the batch that are one replica's, or one rank's of those that share experts, at
+   most. */
 static int64_t share_of_batch(const struct planner_input *in, const struct layout *l)
 {
-    return (in->batch_sequences + l->dp - 1) / l->dp;
+    int parts = l->dp * l->ep;
+    return (in->batch_sequences + parts - 1) / parts;
 }
 
 /* What the rank at a place creates; owner as in model_conf. */
@@ -71,7 +74,7 @@ static int model_at(const struct planner_input *in, const struct planner_plan *p
     int owner, struct model_conf *out, struct err *e)
 {
     const struct layout *l = &p->layout;
-    const struct model_cut cut = {l->tp, at.tp, l->pp, at.pp};
+    const struct model_cut cut = {l->tp, at.tp, l->pp, at.pp, l->ep, at.ep};
     int64_t batches = (share_of_batch(in, l) + p->micro_sequences - 1) / p->micro_sequences;
     int64_t stages = l->pp - at.pp; /* from this one on */
     *out = in->model;
@@ -85,14 +88,14 @@ static int model_at(const struct planner_input *in, const struct planner_plan *p
     return model_config_share(&in->model.config, &cut, &out->config, e);
 }
 
-/* Sets p->memory: of the rank that takes most. The first shares of matrices are the largest; of
-   stages in between none has more layers, or micro-batches to keep, than the first. */
+/* Sets p->memory: of the rank that takes most. The first shares of matrices, and of experts, are the
+   largest; of stages in between none has more layers, or micro-batches to keep, than the first. */
 static int measure_all(const struct planner_input *in, struct planner_plan *p, struct err *e)
 {
     struct memplan one;
     p->memory = (struct memplan){0};
-    int stages = p->layout.pp;
-    for (int stage = 0; stage<stages; stage += stages> 2 && !stage ? stages - 1 : 1) {
+    int stages = p->layout.pp, step = stages > 2 ? stages - 1 : 1;
+    for (int stage = 0; stage < stages; stage += step) {
         struct model_conf c;
         int rc = model_at(in, p, (struct place){.pp = stage}, -1, &c, e);
         if (rc || (rc = memplan_model(&c, NULL, &one, e)))

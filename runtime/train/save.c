@@ -56,7 +56,7 @@ static int write_slice(struct train *t, struct save_file *mine, struct err *e)
     int rc = ckpt_begin(t->spec->checkpoint.path, t->state.step, t->orders->rank, &w, e);
     if (rc)
         return rc;
-    rc = shard_write(w, t->dev, t->model, t->optim, train_replicas(t), train_replica(t), e);
+    rc = shard_write(w, t->dev, t->model, t->optim, t->plan.layout.dp, train_place(t).dp, e);
     if (!rc)
         return ckpt_finish(w, mine->hash, &mine->bytes, e);
     ckpt_abandon(w);

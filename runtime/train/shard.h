@@ -3,9 +3,9 @@
  * state to and from a checkpoint. With data parallelism every rank holds all of it, or, of the
  * optimizer's state, its own slice (optim_slice): that each writes, so the writing is shared,
  * and reads what it holds. With tensor parallelism these are of a rank's shares, rectangles of
- * the whole tensors. Tensors go by global name ("<name>", "<name>.exp_avg", "<name>.exp_avg_sq"
- * and what else optim_state names, as it is kept; scales as "<name>.exp_avg.absmax"), so any
- * world reads what any other wrote, to the bit.
+ * the whole tensors; with expert parallelism each writes its experts. Tensors go by global name
+ * ("<name>", "<name>.exp_avg", "<name>.exp_avg_sq" and what else optim_state names, as it is kept;
+ * scales as "<name>.exp_avg.absmax"), so any world reads what any other wrote, to the bit.
  */
 #ifndef RUNTIME_TRAIN_SHARD_H
 #define RUNTIME_TRAIN_SHARD_H

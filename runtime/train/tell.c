@@ -94,7 +94,8 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
 int train_log_samples(struct train *t, int64_t step, struct err *e)
 {
     int64_t first, count;
-    if (t->orders->rank != layout_rank(&t->plan.layout, &(struct place){.dp = train_replica(t)}))
+    const struct place p = train_place(t), sees = {.dp = p.dp, .ep = p.ep};
+    if (t->orders->rank != layout_rank(&t->plan.layout, &sees))
         return 0;
     train_share(t, step, &first, &count);
     buf_reset(&t->line);

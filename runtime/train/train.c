@@ -34,6 +34,7 @@ static int enqueue_step(struct train *t, int64_t step, struct err *e)
        stand behind a reduction that may never end, and wait for room among themselves. */
     if (rc || (t->tensor && (rc = coll_reduce_wait(t->tensor, e))) ||
         (t->pipeline && (rc = coll_reduce_wait(t->pipeline, e))) ||
+        (t->expert && (rc = coll_reduce_wait(t->expert, e))) ||
         (rc = coll_reduce_wait(t->replicas, e)) || (rc = optim_choose(t->optim, step, e)))
         return rc;
     return train_prune(t, step, e);
@@ -274,7 +275,7 @@ static int run_steps(struct train *t, struct err *e)
 /* Rank 0 writes what those that share the model tell it. */
 static int write_output(struct train *t, const struct export *x, struct err *e)
 {
-    bool shared = t->tensor || t->pipeline;
+    bool shared = t->tensor || t->pipeline || t->expert;
     if (t->spec->train.exported_by)
         return 0;
     if (!train_leads(t))

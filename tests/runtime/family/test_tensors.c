@@ -379,11 +379,12 @@ static int add(struct tensors *t, int64_t rows, int64_t columns)
 }
 
 /* How often the shares of all ranks have each element of x. */
-static void count_shares(const struct model_config *whole, int tensor, int pipeline,
+static void count_shares(const struct model_config *whole, int tensor, int pipeline, int expert,
     const struct tensor *x, uint8_t *seen)
 {
-    for (int rank = 0; rank < tensor * pipeline; rank++) {
-        const struct model_cut at = {tensor, rank % tensor, pipeline, rank / tensor};
+    for (int rank = 0; rank < tensor * pipeline * expert; rank++) {
+        const struct model_cut at = {tensor, rank % tensor, pipeline, rank / tensor % pipeline,
+            expert, rank / tensor / pipeline};
         struct model_config c, back;
         struct tensors part;
         ck_assert_msg(!model_config_share(whole, &at, &c, &e), "%s", e.text);
@@ -401,8 +402,9 @@ static void count_shares(const struct model_config *whole, int tensor, int pipel
 }
 
 /* Each element is on one rank, or, of what is not cut, on one rank of each stage that has it;
-   and an embedding that is the head, too, on two stages. */
-static void check_shares(const struct model_config *whole, int tensor, int pipeline)
+   and an embedding that is the head, too, on two stages. Of ranks that share experts all have what
+   is of no expert. */
+static void check_shares(const struct model_config *whole, int tensor, int pipeline, int expert)
 {
     struct tensors all;
     make(whole, &all);
@@ -411,18 +413,17 @@ static void check_shares(const struct model_config *whole, int tensor, int pipel
         mem_autofree uint8_t *seen = mem_array((size_t)x->count, 1);
         bool twice = x->role == TENSOR_EMBED && whole->tied_embeddings && pipeline > 1;
         int want = (x->axis == AXIS_NONE ? tensor : 1) * (twice ? 2 : 1);
-        count_shares(whole, tensor, pipeline, x, seen);
+        want *= tensor_of_expert(x->role) ? 1 : expert;
+        count_shares(whole, tensor, pipeline, expert, x, seen);
         for (int64_t k = 0; k < x->count; k++)
             ck_assert_msg(seen[k] == want, "%s: %d times, not %d", x->name, seen[k], want);
     }
     tensors_done(&all);
 }
 
-static void refuse_share(
-    const struct model_config *whole, int tensor, int pipeline, const char *says)
+static void refuse_share(const struct model_config *whole, struct model_cut at, const char *says)
 {
     struct model_config out;
-    const struct model_cut at = {tensor, 0, pipeline, 0};
     ck_assert_int_eq(model_config_share(whole, &at, &out, &e), -ERR_USER);
     ck_assert_ptr_nonnull(strstr(e.text, says));
 }
@@ -430,24 +431,35 @@ static void refuse_share(
 START_TEST(shares_are_the_whole)
 {
     struct model_config gpt2 = tiny_gpt2(), llama = tiny_config(true), out;
-    check_shares(&gpt2, (int)gpt2.kv_heads, 1);
-    check_shares(&gpt2, 2, 2);
+    check_shares(&gpt2, (int)gpt2.kv_heads, 1, 1);
+    check_shares(&gpt2, 2, 2, 1);
     llama.heads = 6;
     llama.kv_heads = 3;
     llama.layers = 5;
-    check_shares(&llama, 2, 1); /* two heads and one */
-    check_shares(&llama, 1, 3); /* two layers, two and one */
-    check_shares(&llama, 3, 5);
+    check_shares(&llama, 2, 1, 1); /* two heads and one */
+    check_shares(&llama, 1, 3, 1); /* two layers, two and one */
+    check_shares(&llama, 3, 5, 1);
     llama.tied_embeddings = false;
-    check_shares(&llama, 2, 2);
-    ck_assert(!model_config_share(&llama, &(struct model_cut){1, 0, 1, 0}, &out, &e));
+    check_shares(&llama, 2, 2, 1);
+    ck_assert(!model_config_share(&llama, &(struct model_cut){1, 0, 1, 0, 1, 0}, &out, &e));
     ck_assert(!model_config_is_share(&out) && !memcmp(&out, &llama, sizeof out));
-    refuse_share(&llama, 4, 1,
+    refuse_share(&llama, (struct model_cut){.tensor_size = 4, .pipeline_size = 1},
         "spec.parallelism.tensor: 4, but spec.model has 3 key/value heads to share out");
-    refuse_share(&llama, 1, 6, "spec.parallelism.pipeline: 6, but spec.model has 5 layers");
+    refuse_share(&llama, (struct model_cut){.tensor_size = 1, .pipeline_size = 6},
+        "spec.parallelism.pipeline: 6, but spec.model has 5 layers");
+    refuse_share(&llama, (struct model_cut){.expert_size = 2},
+        "spec.parallelism.expert: 2, but spec.model has 0 experts a layer to share out");
     llama.experts = 4;
-    refuse_share(&llama, 2, 1, "mixture of experts");
-    refuse_share(&llama, 1, 2, "mixture of experts");
+    llama.experts_per_token = 2;
+    llama.expert_ffn_dim = 24;
+    check_shares(&llama, 1, 1, 2);
+    check_shares(&llama, 1, 1, 3); /* two experts, one and one */
+    refuse_share(&llama, (struct model_cut){.expert_size = 5},
+        "spec.parallelism.expert: 5, but spec.model has 4 experts a layer to share out");
+    refuse_share(
+        &llama, (struct model_cut){.tensor_size = 2, .pipeline_size = 1}, "mixture of experts");
+    refuse_share(
+        &llama, (struct model_cut){.tensor_size = 1, .pipeline_size = 2}, "mixture of experts");
 }
 END_TEST
 

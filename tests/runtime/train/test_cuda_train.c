@@ -201,6 +201,31 @@ START_TEST(two_ranks_share_a_model)
 }
 END_TEST
 
+/* Rows go to the experts of the other rank and back: by NCCL, and through host memory. */
+START_TEST(two_ranks_share_experts)
+{
+    struct jobspec cpu = job("cpu", 2);
+
+    cpu.model.init = INIT_RANDOM;
+    cpu.model.config = training_mixture();
+    struct outcome want = whole_on_cpu(&cpu), got;
+    for (int pod = 1; pod <= 2; pod++) {
+        struct jobspec cuda = job("cuda", 2);
+        struct training t = on_device(&cuda, 2, 1);
+
+        cuda.model.init = INIT_RANDOM;
+        cuda.model.config = training_mixture();
+        cuda.parallelism.expert = 2;
+        t.pod = pod;
+        t.staged = pod == 1;
+        got = whole(t);
+        same_losses(&want, &got, NEAR, pod == 1 ? "experts, staged" : "experts, nccl");
+        golden_remove(training_path("cuda"));
+        golden_remove(training_path("output"));
+    }
+}
+END_TEST
+
 /* A device too small for a rank's share at once: gradients and losses of several micro-batches add
  * up on it. */
 START_TEST(micro_batches_add_up)
@@ -445,10 +470,11 @@ int main(void)
     return unit_run_sampled(&(struct unit){"cuda_train", 120, training_setup, training_teardown},
         GPU_TESTS(GPU_ANY(fifty_losses_of_one_rank), GPU_RANKS(losses_of_two_ranks_over_nccl, 2),
             GPU_ANY(losses_of_two_pods_staged), GPU_RANKS(owners_of_slices, 2),
-            GPU_RANKS(two_ranks_share_a_model, 2), GPU_ANY(micro_batches_add_up),
-            GPU_ANY(checkpoints_change_the_device), GPU_ANY(exports_are_equal_to_the_bit),
-            GPU_ANY(a_resume_is_bitwise_equal), GPU_ANY(lora_in_bf16), GPU_ANY(dropout_is_the_cpus),
-            GPU_ANY(other_optimizers), GPU_RANKS(a_killed_rank_ends_its_peer_over_nccl, 2),
+            GPU_RANKS(two_ranks_share_a_model, 2), GPU_RANKS(two_ranks_share_experts, 2),
+            GPU_ANY(micro_batches_add_up), GPU_ANY(checkpoints_change_the_device),
+            GPU_ANY(exports_are_equal_to_the_bit), GPU_ANY(a_resume_is_bitwise_equal),
+            GPU_ANY(lora_in_bf16), GPU_ANY(dropout_is_the_cpus), GPU_ANY(other_optimizers),
+            GPU_RANKS(a_killed_rank_ends_its_peer_over_nccl, 2),
             GPU_RANKS(a_killed_rank_ends_its_peers_over_nccl, 3),
             GPU_SIMULATED(a_stuck_abort_does_not_keep_a_rank),
             GPU_ANY(a_killed_training_is_taken_up_again), GPU_ANY(what_is_refused)));

@@ -150,6 +150,38 @@ START_TEST(share_bounds_the_micro_batch)
 }
 END_TEST
 
+/* Whatever the routers choose: of each token of both ranks two rows may come to the two experts
+   here. */
+START_TEST(experts_have_room_for_all_that_may_come)
+{
+    struct planner_input in = input(64, 2, INT64_MAX);
+    const int64_t row = 2 * 24 * 4; /* gate and up of a row, F32 */
+    struct planner_plan one, two;
+    struct model_conf c;
+
+    in.model.config.experts = 4;
+    in.model.config.experts_per_token = 2;
+    in.model.config.expert_ffn_dim = 24;
+    ck_assert_msg(!planner_plan(&in, &one, &e), "%s", e.text);
+    in.expert = 2;
+    ck_assert_msg(!planner_plan(&in, &two, &e), "%s", e.text);
+    ck_assert_int_eq(two.layout.dp, 1);
+    ck_assert_int_eq(two.layout.ep, 2);
+    ck_assert_int_eq(two.micro_sequences, one.micro_sequences);
+    ck_assert(!planner_model(&in, &two, &c, &e));
+    ck_assert_int_eq(c.config.experts, 2);
+    int64_t tokens = two.micro_sequences * in.model.sequence_length;
+    int64_t more = in.model.config.layers * tokens * 2 * row;
+    ck_assert_int_ge(two.memory.saved, one.memory.saved + more);
+    ck_assert_int_lt(two.memory.saved, one.memory.saved + more * 5 / 4);
+    ck_assert_int_lt(two.memory.master, one.memory.master);
+    in.world = 6;
+    in.expert = 4;
+    ck_assert_int_eq(planner_plan(&in, &two, &e), -ERR_USER);
+    ck_assert_ptr_nonnull(strstr(e.text, "tensor x pipeline x expert is 4, which does not divide"));
+}
+END_TEST
+
 /* On a device logits may take a sixteenth of the memory, up to 8,192 rows. */
 START_TEST(devices_take_more_logits)
 {
@@ -190,5 +222,6 @@ END_TEST
 
 UNIT_MAIN("planner", budget_bounds_the_micro_batch, recomputation_is_hinted_at,
     a_sample_may_be_several_sequences, a_given_plan_is_measured,
-    state_is_divided_over_the_data_axis, share_bounds_the_micro_batch, devices_take_more_logits,
+    state_is_divided_over_the_data_axis, share_bounds_the_micro_batch,
+    experts_have_room_for_all_that_may_come, devices_take_more_logits,
     logits_of_labels_are_all_there)
