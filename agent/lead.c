@@ -347,6 +347,7 @@ int lead_create(const struct lead_conf *conf, struct lead **out, struct err *e)
         .per_replica = s->task == TASK_SERVE || s->task == TASK_CONVERT ? 1 : s->device.per_replica,
         .tensor = s->parallelism.tensor,
         .pipeline = s->parallelism.pipeline,
+        .expert = s->parallelism.expert,
         .incarnation = conf->incarnation,
         .term = conf->term,
     };

@@ -91,8 +91,11 @@ static void emit(struct world_actions *out, struct world_action a)
 
 int64_t world_together(const struct world *w)
 {
-    int64_t tensor = w->conf.tensor, pipeline = w->conf.pipeline;
-    return (tensor > 1 ? tensor : 1) * (pipeline > 1 ? pipeline : 1);
+    const int ways[] = {w->conf.tensor, w->conf.pipeline, w->conf.expert};
+    int64_t ranks = 1;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        ranks *= ways[i] > 1 ? ways[i] : 1;
+    return ranks;
 }
 
 /* Ranks that share a model are in the world together or not: the last members stay out. Returns how

@@ -34,10 +34,11 @@ struct world;
 
 struct world_conf {
     enum task task;
-    int per_replica;      /* ranks a member */
-    int tensor, pipeline; /* ranks that share one model: a world has so many times a number; 0: 1 */
-    int64_t incarnation;  /* greatest known at start: checkpoint, own state */
-    int64_t term;         /* greatest that this agent has followed or had */
+    int per_replica; /* ranks a member */
+    /* ranks that share one model: a world has so many times a number; 0: 1 */
+    int tensor, pipeline, expert;
+    int64_t incarnation; /* greatest known at start: checkpoint, own state */
+    int64_t term;        /* greatest that this agent has followed or had */
 };
 
 struct world_now {

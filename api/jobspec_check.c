@@ -294,7 +294,11 @@ const char *jobspec_not_of_shares(const struct jobspec *spec, bool pipeline)
         {"train.sparsity", t->sparsity.pattern != SPARSITY_NONE},
         {"train.optimizer.name Adafactor", t->optimizer.name == OPTIMIZER_ADAFACTOR},
         {"train.optimizer.name Muon", t->optimizer.name == OPTIMIZER_MUON},
-        {"train.optimizer.state Int8", t->optimizer.state == OPTIMIZER_STATE_INT8}};
+        {"train.optimizer.state Int8", t->optimizer.state == OPTIMIZER_STATE_INT8},
+        {"train.optimizer.state BF16",
+            spec->parallelism.expert > 1 && t->optimizer.state == OPTIMIZER_STATE_BF16},
+        {"objectives other than CausalLM",
+            spec->parallelism.expert > 1 && t->objective != OBJECTIVE_CAUSAL_LM}};
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
         if (whole[i].is)
             return whole[i].what;
@@ -304,11 +308,22 @@ const char *jobspec_not_of_shares(const struct jobspec *spec, bool pipeline)
 
 static int check_shares(const struct field_source *s, const struct jobspec *spec, struct err *e)
 {
-    int64_t tensor = spec->parallelism.tensor, pipeline = spec->parallelism.pipeline;
-    const char *path = tensor > 1 ? "parallelism.tensor" : "parallelism.pipeline", *what;
-    int64_t together = (tensor > 1 ? tensor : 1) * (pipeline > 1 ? pipeline : 1);
-    if (together == 1)
+    const struct {
+        const char *path;
+        int ways;
+    } axes[] = {{"parallelism.tensor", spec->parallelism.tensor},
+        {"parallelism.pipeline", spec->parallelism.pipeline},
+        {"parallelism.expert", spec->parallelism.expert}};
+    const char *path = NULL, *what;
+    int64_t together = 1;
+    for (size_t i = 0; i < sizeof axes / sizeof *axes; i++) {
+        path = axes[i].ways > 1 ? axes[i].path : path;
+        together *= axes[i].ways > 1 ? axes[i].ways : 1;
+    }
+    if (!path)
         return 0;
+    if (spec->parallelism.expert > 1 && together > spec->parallelism.expert)
+        return field_refuse(s, path, e, "above 1 not with tensor or pipeline above 1");
     if (spec->task != TASK_TRAIN)
         return field_refuse(s, path, e, "above 1 only with train so far");
     what = jobspec_not_of_shares(spec, pipeline > 1);
@@ -317,20 +332,14 @@ static int check_shares(const struct field_source *s, const struct jobspec *spec
     if ((int64_t)spec->replicas * spec->device.per_replica % together == 0)
         return 0;
     return field_refuse(
-        s, "parallelism", e, "tensor x pipeline must divide replicas x device.perReplica");
+        s, "parallelism", e, "tensor x pipeline x expert must divide replicas x device.perReplica");
 }
 
 static int check_parallelism(
     const struct field_source *s, const struct jobspec *spec, struct err *e)
 {
-    const struct {
-        const char *path;
-        int ways;
-    } later[] = {{"parallelism.context", spec->parallelism.context},
-        {"parallelism.expert", spec->parallelism.expert}};
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        if (later[i].ways > 1)
-            return field_refuse(s, later[i].path, e, "only 0 and 1 so far");
+    if (spec->parallelism.context > 1)
+        return field_refuse(s, "parallelism.context", e, "only 0 and 1 so far");
     int rc = check_shares(s, spec, e);
     if (rc)
         return rc;

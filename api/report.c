@@ -127,6 +127,7 @@ static const struct field report_rows[] = {
     {SMALL("layout.tensor", tensor, 0, RANKS_MAX)},
     {SMALL("layout.pipeline", pipeline, 0, RANKS_MAX)},
     {SMALL("layout.context", context, 0, RANKS_MAX)},
+    {SMALL("layout.expert", expert, 0, RANKS_MAX)},
     {SMALL("layout.zeroStage", zero_stage, 0, 3)},
     {COUNTER("layout.memoryPerRankBytes", memory_per_rank_bytes)},
     {TEXT("layout.reason", layout_reason, LIMIT_REASON_BYTES - 1)},
@@ -233,7 +234,7 @@ void report_layout(const struct report *r, char out[REPORT_LAYOUT_BYTES])
     const struct {
         const char *name;
         int ways;
-    } axes[] = {{"tp", r->tensor}, {"pp", r->pipeline}, {"cp", r->context}};
+    } axes[] = {{"tp", r->tensor}, {"pp", r->pipeline}, {"cp", r->context}, {"ep", r->expert}};
     size_t n = REPORT_LAYOUT_BYTES, at = 0;
     *out = 0;
     if (!r->ranks)

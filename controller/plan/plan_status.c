@@ -54,6 +54,7 @@ static void copy_layout(const struct report *r, struct arena *a, struct status *
     s->layout.tensor = r->tensor;
     s->layout.pipeline = r->pipeline;
     s->layout.context = r->context;
+    s->layout.expert = r->expert;
     s->layout.zero_stage = r->zero_stage;
     s->layout.memory_per_rank = r->memory_per_rank_bytes > 0
         ? arena_printf(a, "%lldMi", (long long)(r->memory_per_rank_bytes >> 20))

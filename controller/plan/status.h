@@ -39,7 +39,7 @@ struct status {
     int condition_count;
     struct {
         const char *summary, *memory_per_rank, *reason;
-        int ranks, data, tensor, pipeline, context, zero_stage;
+        int ranks, data, tensor, pipeline, context, expert, zero_stage;
     } layout;
     struct {
         int64_t step, steps, tokens, held_out, eta_ms, last_step_ms, skipped;

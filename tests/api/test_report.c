@@ -54,7 +54,7 @@ static struct report full_report(void)
     r.incarnation = 4;
     r.state = JOB_RUNNING;
     r.world_replicas = r.connected = r.ranks = r.data_parallel = 2;
-    r.tensor = r.pipeline = r.context = r.zero_stage = 1;
+    r.tensor = r.pipeline = r.context = r.expert = r.zero_stage = 1;
     r.memory_per_rank_bytes = 9007199254740991;
     r.layout_reason = "dp2 needs 3 MiB of 2; dp1 x tp2 is taken";
     r.step = 15;
@@ -126,10 +126,14 @@ START_TEST(test_layout_in_short)
     r.tensor = r.pipeline = r.zero_stage = 1;
     report_layout(&r, text);
     ck_assert_str_eq(text, "dp2 zero1");
-    r.ranks = r.data_parallel = r.tensor = r.pipeline = r.context = r.zero_stage = INT32_MAX;
+    r.expert = 4;
     report_layout(&r, text);
-    ck_assert_str_eq(
-        text, "dp2147483647 x tp2147483647 x pp2147483647 x cp2147483647 zero2147483647");
+    ck_assert_str_eq(text, "dp2 x ep4 zero1");
+    r.ranks = r.data_parallel = r.tensor = r.pipeline = r.context = r.zero_stage = INT32_MAX;
+    r.expert = INT32_MAX;
+    report_layout(&r, text);
+    ck_assert_str_eq(text,
+        "dp2147483647 x tp2147483647 x pp2147483647 x cp2147483647 x ep2147483647 zero2147483647");
 }
 END_TEST
 
