@@ -2,7 +2,8 @@
 # Goal: the four programs still do their work together, seen within seconds: a job file is checked, two ranks train, what
 # they wrote is served. Method: `llmjob run` of tests/golden's tiny Llama with a token for each byte, from a folder of its
 # own; the ranks' sample logs are audited by samples.awk; then once more by manifests/samples/zero.yaml, whose ranks
-# divide the optimizer's state, and sharded.yaml, whose ranks share one model, to the same loss. test_standalone.sh and test_openai.sh tell the whole stories.
+# divide the optimizer's state, and sharded.yaml, whose ranks share one model, to the same loss; and by experts.yaml, whose ranks
+# share the experts that its first lines describe. test_standalone.sh and test_openai.sh tell the whole stories.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 steps=20 batch=4
@@ -45,7 +46,9 @@ prepare() {
 		    output: /data/out
 	E
 	local sample
-	for sample in zero sharded; do
+	sed -nE 's/^# +//; /^\{"architectures"/,/\}$/p' manifests/samples/experts.yaml |
+		jq '.vocab_size = 256 | .num_hidden_layers = 2' >"$work/mixture.json"
+	for sample in zero sharded experts; do
 		sed -E "s|/data/models/.*|/data/model|; s|/data/kjv.txt|/data/text.txt|; s/^( *precision:).*/\1 FP32/
 			s/^( *sequenceLength:).*/\1 16/; s/^( *batchSequences:).*/\1 $batch/; s/^( *steps:).*/\1 $steps/
 			s/^( *learningRate:).*/\1 0.01/; s/^( *warmupSteps:).*/\1 0/; s/^( *everySteps:).*/\1 0/" \
@@ -91,6 +94,8 @@ check "two ranks that divide the optimizer's state train it" shared zero 'dp2 ze
 check "to the same loss" near ckpt/kjv-full 1e-6
 check "four ranks that share it train it" shared sharded 'dp1 x tp2 x pp2'
 check "to the same loss" near ckpt/kjv-sharded 1e-5
+check "two ranks that share a mixture's experts train it" shared experts 'dp1 x ep2'
+check "its loss fell" jq -en "$(of_manifest validationLoss ckpt/kjv-experts) < $(of_manifest firstValidationLoss ckpt/kjv-experts) - 0.1"
 begin "$work/said" "${llmjob[@]}" run "$work/serve.yaml" --storage "data=$work" --plain --port 0
 check "what they wrote is served" poll 60 "an address" serving "$work/said"
 check "and answers" answer
