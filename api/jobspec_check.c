@@ -295,8 +295,7 @@ const char *jobspec_not_of_shares(const struct jobspec *spec, bool pipeline)
         {"train.optimizer.name Adafactor", t->optimizer.name == OPTIMIZER_ADAFACTOR},
         {"train.optimizer.name Muon", t->optimizer.name == OPTIMIZER_MUON},
         {"train.optimizer.state Int8", t->optimizer.state == OPTIMIZER_STATE_INT8},
-        {"train.optimizer.state BF16",
-            spec->parallelism.expert > 1 && t->optimizer.state == OPTIMIZER_STATE_BF16},
+        {"train.optimizer.state BF16", t->optimizer.state == OPTIMIZER_STATE_BF16},
         {"objectives other than CausalLM",
             spec->parallelism.expert > 1 && t->objective != OBJECTIVE_CAUSAL_LM}};
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
@@ -326,7 +325,7 @@ static int check_shares(const struct field_source *s, const struct jobspec *spec
         return field_refuse(s, path, e, "above 1 not with tensor or pipeline above 1");
     if (spec->task != TASK_TRAIN)
         return field_refuse(s, path, e, "above 1 only with train so far");
-    what = jobspec_not_of_shares(spec, pipeline > 1);
+    what = jobspec_not_of_shares(spec, spec->parallelism.pipeline > 1);
     if (what)
         return field_refuse(s, path, e, "above 1 not with %s", what);
     if ((int64_t)spec->replicas * spec->device.per_replica % together == 0)
