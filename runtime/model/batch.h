@@ -15,6 +15,7 @@
 struct dispatch;
 struct kvcache;
 struct parallel;
+struct zero;
 
 /* x (n, in) F32, on the device: what the product of that kind and layer reads. */
 typedef void batch_watch_fn(void *watcher, struct dev *dev, enum linear_kind kind, int64_t layer,
@@ -46,6 +47,7 @@ struct batch {
     struct parallel *parallel;  /* of a share of the model: with whom it is summed up */
     struct dispatch *dispatch;  /* of a share of the experts: ways to the others; else NULL */
     void *sum;                  /* (N, C) likewise: what is summed up in forward */
+    struct zero *zero;          /* what of gradient and weights ranks divide; NULL: nothing */
     int64_t own;                /* tokens whose rows of the embedding this share has: */
     const int32_t *own_ids;     /* (own) which of its rows */
     const int32_t *own_rows;    /* (own) which tokens */

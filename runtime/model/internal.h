@@ -13,6 +13,7 @@
 #include "runtime/model/carve.h"
 #include "runtime/model/memplan.h"
 #include "runtime/model/model.h"
+#include "runtime/model/zero.h"
 
 struct stored { /* a tensor on the device */
     enum dtype type;
@@ -31,6 +32,13 @@ struct model {
     float *master; /* trainable; in serving what `added` holds */
     bool masters_shared; /* they are the collective's */
     uint16_t *copy;      /* of master in conf.t, or NULL */
+    bool copy_shared;
+    /* what ranks divide: what of masters, gradient and base is here; all, where they do not */
+    struct zero_slice own, own_gradient, own_base;
+    int64_t *slices; /* (owners) elements of each one's; or NULL */
+    struct zero_window weights_window, gradient_window; /* units 0: not divided */
+    void *window;                                       /* of weights, in conf.t; or NULL */
+    bool window_shared;
     /* serving, and a quantized base */
     struct carve arena;
     struct stored *stored; /* by the base table's order */
@@ -45,8 +53,8 @@ int model_describe(struct model *m, const struct model_conf *c, struct err *e);
 void model_done(struct model *m);
 /* Where a tensor of the base stands that is not trained. */
 struct stored model_frozen(const struct model *m, const struct tensor *p);
-/* Where a tensor stands; {0}: the model has none. gradient: a flat range beside the masters, or
-   NULL; when the tensor is trained, *dw becomes its place there. */
+/* Where a tensor stands; {0}: the model has none. gradient: a flat range beside the masters, or its
+   window, or NULL; when the tensor is trained, *dw becomes its place there. */
 struct stored model_bind(const struct model *m, enum tensor_role role, enum tensor_part part,
     int64_t layer, float *gradient, float **dw);
 /* The same of a weight of one expert. */
@@ -55,6 +63,14 @@ struct stored model_bind_expert(const struct model *m, enum tensor_role role, in
 /* Serving: cuts the place of every tensor, of the type that w stores it in; w NULL: of the compute
    type. */
 void model_carve_stored(struct model *m, const struct weights *w, struct carve *c);
+/* Memory that the others reduce or take from: the collective's, where there are others. */
+int model_alloc_shared(
+    struct model *m, int64_t bytes, bool wanted, void **out, bool *shared, struct err *e);
+/* Elements [first, first + count) of a tensor of what ranks divide: those here, among zeros. */
+void model_read_here(
+    struct model *m, const struct tensor *p, int64_t first, int64_t count, float *dst);
+/* Adapters beside w, a tensor of the base (F32, host), become a part of it. */
+int model_merge(struct model *m, const struct tensor *p, float *w, struct err *e);
 int model_check_ids(
     const struct model *m, const int32_t *ids, int64_t n, int32_t least, struct err *e);
 

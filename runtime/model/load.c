@@ -91,13 +91,29 @@ static void *row_at(const struct stored *w, const struct tensor *p, int64_t row)
     return (char *)w->data + dtype_bytes(w->type, row * p->shape[1]);
 }
 
+/* Elements [first, first + count) of a flat range: those that are here. */
+static void place_slice(struct model *m, bool trained, int64_t first, int64_t count, float *values)
+{
+    const struct zero_slice own = trained ? m->own : m->own_base;
+    enum dtype t = trained ? DTYPE_F32 : m->conf.t;
+    int64_t from = own.first > first ? own.first : first, end = own.first + own.count;
+    end = end < first + count ? end : first + count;
+    if (from >= end)
+        return;
+    float *at = values + (from - first);
+    if (t != DTYPE_F32)
+        narrow(t, at, end - from);
+    dev_upload(m->dev, at_element(trained ? (void *)m->master : m->frozen, from - own.first, t), at,
+        (size_t)((end - from) * dtype_block_bytes(t)));
+}
+
 /* Host F32 values to where the tensor lives: the master, or the frozen weights in their type. */
 static void place_rows(struct model *m, const struct tensor *p, bool trained, int64_t row,
     int64_t n, const struct fill *s)
 {
     int64_t first = row * p->shape[1], count = n * p->shape[1];
-    if (trained) {
-        dev_upload(m->dev, m->master + p->offset + first, s->rows, (size_t)count * 4);
+    if (trained || m->weights_window.units) {
+        place_slice(m, trained, p->offset + first, count, s->rows);
         return;
     }
     const struct stored to = model_frozen(m, p);
@@ -176,13 +192,22 @@ static int fill_rows(struct model *m, struct weights *w, const struct tensor *p,
     return 0;
 }
 
+/* Does this rank keep some of these rows? */
+static bool is_here(
+    const struct model *m, const struct tensor *p, bool trained, int64_t row, int64_t n)
+{
+    const struct zero_slice own = trained ? m->own : m->own_base;
+    int64_t first = p->offset + row * p->shape[1], end = first + n * p->shape[1];
+    return first < own.first + own.count && end > own.first;
+}
+
 static int fill_tensor(struct model *m, struct weights *w, const struct tensor *p, bool trained,
     const struct fill *s, struct err *e)
 {
     int64_t rows = p->shape[0], chunk = STAGE_ELEMENTS / p->whole[1];
     for (int64_t row = 0, n; row < rows; row += n) {
         n = rows - row < chunk ? rows - row : chunk;
-        int rc = fill_rows(m, w, p, trained, row, n, s, e);
+        int rc = is_here(m, p, trained, row, n) ? fill_rows(m, w, p, trained, row, n, s, e) : 0;
         if (rc)
             return rc;
         beat(m->conf.page);
@@ -232,8 +257,8 @@ static int fill_all(struct model *m, struct weights *w, struct err *e)
     }
     if (rc || (rc = fill_lengths(m, e)))
         return rc;
-    model_master_changed(m);
-    return dev_sync(m->dev, e);
+    rc = model_masters_read(m, e);
+    return rc ? rc : dev_sync(m->dev, e);
 }
 
 int model_init_random(struct model *m, struct err *e)

@@ -9,23 +9,66 @@
 #include "runtime/model/pass.h"
 #include "runtime/model/teacher.h"
 
-static int plan_training(struct model *m, struct memplan *p, struct err *e)
+/* What of the flat ranges an owner keeps, or each rank where there are none. */
+static void plan_ranges(const struct model *m, int owner, struct memplan *p)
 {
     const struct tensors *t = model_trained(m);
-    struct carve quantized = {0}, moments = {0}; /* AdamW's, in F32 */
+    struct model_conf c = m->conf;
+    struct carve moments = {0}; /* AdamW's, in F32 */
+    int64_t base = m->base.elements, master = t->elements, gradient = t->elements;
+    c.owner = owner;
+    if (zero_divides_masters(&c))
+        master = zero_trained(&c, t, owner).count;
+    if (zero_divides_gradient(&c))
+        gradient =
+            carve_plus(zero_trained(&c, t, owner).count, zero_window_elements(&m->gradient_window));
+    if (zero_divides_weights(&c))
+        base = zero_base(&c, &m->base, owner).count;
+    carve_tensor(&moments, 1, t->elements, DTYPE_F32);
+    carve_tensor(&moments, 1, t->elements, DTYPE_F32);
+    p->weights = model_is_frozen(&c) ? carve_times(base, dtype_block_bytes(c.t)) : 0;
+    p->master = carve_times(master, 4);
+    p->gradient = carve_times(gradient, 4);
+    p->optimizer = c.optimizer_fn ? c.optimizer_fn(&c, t) : moments.size;
+}
+
+static int64_t sum_of(const struct memplan *p)
+{
+    int64_t sum = 0;
+    for (const int64_t *f = &p->weights; f < &p->total; f++)
+        sum = carve_plus(sum, *f);
+    return sum;
+}
+
+/* Of the owner, or the one that keeps most. */
+static void plan_owner(const struct model *m, struct memplan *p)
+{
+    const struct model_conf *c = &m->conf;
+    bool all = c->owners > 1 && c->owner < 0 && c->slice_fn;
+    plan_ranges(m, all ? 0 : c->owner, p);
+    for (int owner = 1; all && owner < c->owners; owner++) {
+        struct memplan x = {0};
+        plan_ranges(m, owner, &x);
+        *p = sum_of(&x) > sum_of(p) ? x : *p;
+    }
+}
+
+static int plan_training(struct model *m, struct memplan *p, struct err *e)
+{
+    const struct model_conf *c = &m->conf;
+    bool windowed = zero_divides_weights(c);
     int rc;
-    if (m->stored)
+    plan_owner(m, p);
+    if (m->stored) {
+        struct carve quantized = {0};
         blocks_carve_base(m, &quantized);
-    carve_tensor(&moments, 1, t->elements, DTYPE_F32);
-    carve_tensor(&moments, 1, t->elements, DTYPE_F32);
-    if (model_is_frozen(&m->conf))
-        p->weights = m->stored ? quantized.size
-                               : carve_times(m->base.elements, dtype_block_bytes(m->conf.t));
-    p->master = p->gradient = carve_times(t->elements, 4);
-    p->optimizer = m->conf.optimizer_fn ? m->conf.optimizer_fn(&m->conf, t) : moments.size;
-    if (m->conf.t != DTYPE_F32)
-        p->copy = carve_times(t->elements, 2);
-    if (m->conf.teacher && (rc = teacher_plan(&m->conf, &p->teacher, e)))
+        p->weights = quantized.size;
+    }
+    if (c->t != DTYPE_F32 && !(windowed && !model_is_frozen(c)))
+        p->copy = carve_times(model_trained(m)->elements, 2);
+    if (windowed)
+        p->window = carve_times(zero_window_elements(&m->weights_window), dtype_block_bytes(c->t));
+    if (c->teacher && (rc = teacher_plan(c, &p->teacher, e)))
         return rc;
     return pass_plan(m, p, e);
 }
@@ -44,8 +87,7 @@ int memplan_of(struct model *m, const struct weights *w, struct memplan *out, st
     int rc = m->conf.train ? plan_training(m, &p, e) : plan_serving(m, w, &p, e);
     if (rc)
         return rc;
-    for (const int64_t *f = &p.weights; f < &p.total; f++)
-        p.total = carve_plus(p.total, *f);
+    p.total = sum_of(&p);
     *out = p;
     return 0;
 }
@@ -69,7 +111,7 @@ int memplan_require(const struct memplan *p, int64_t budget_bytes, struct err *e
         "this rank needs %lld MiB (weights %lld, optimizer %lld, activations %lld) and "
         "may use %lld MiB",
         (long long)(p->total >> 20),
-        (long long)((p->weights + p->master + p->copy + p->teacher) >> 20),
+        (long long)((p->weights + p->master + p->copy + p->window + p->teacher) >> 20),
         (long long)((p->gradient + p->optimizer) >> 20),
         (long long)(carve_plus(p->saved, p->scratch) >> 20), (long long)(budget_bytes >> 20));
 }

@@ -17,7 +17,8 @@ struct memplan {       /* bytes */
     int64_t weights;   /* frozen, in the compute type or quantized; or served, as stored */
     int64_t master;    /* F32 masters of what is trained */
     int64_t copy;      /* their copy of 16 bits */
-    int64_t gradient;  /* F32 */
+    int64_t window;    /* of weights that ranks divide (model/zero.h) */
+    int64_t gradient;  /* F32; of one that ranks divide its window and the slice */
     int64_t optimizer; /* its state and scratch */
     int64_t saved;     /* activations kept from forward to backward */
     int64_t scratch;   /* activations of one layer, both directions */

@@ -29,6 +29,13 @@ struct stored model_frozen(const struct model *m, const struct tensor *p)
     return (struct stored){m->conf.t, at_offset(m->frozen, p->offset, m->conf.t)};
 }
 
+/* Where a divided weight is computed with. */
+static struct stored in_window(const struct model *m, const struct tensor *p)
+{
+    int64_t at = zero_window_place(&m->weights_window, p);
+    return (struct stored){m->conf.t, at_offset(m->window, at, m->conf.t)};
+}
+
 static struct stored bind(const struct model *m, const struct tensor *trained,
     const struct tensor *frozen, float *gradient, float **dw)
 {
@@ -36,9 +43,13 @@ static struct stored bind(const struct model *m, const struct tensor *trained,
     enum dtype t = m->conf.train ? m->conf.t : DTYPE_F32;
     if (!p)
         return (struct stored){0};
+    if (!trained && m->weights_window.units)
+        return in_window(m, p);
     if (!trained || (!m->conf.train && !model_is_frozen(&m->conf)))
         return model_frozen(m, p);
-    *dw = at_offset(gradient, p->offset, DTYPE_F32);
+    *dw = at_offset(gradient, zero_window_place(&m->gradient_window, p), DTYPE_F32);
+    if (m->weights_window.units && !model_is_frozen(&m->conf))
+        return in_window(m, p);
     return (struct stored){t, at_offset(m->copy ? (void *)m->copy : m->master, p->offset, t)};
 }
 
@@ -108,6 +119,34 @@ static int describe_tensors(
     return rc;
 }
 
+/* What of each flat range is here, and the windows on what is not. */
+static int describe_slices(struct model *m, struct err *e)
+{
+    const struct model_conf *c = &m->conf;
+    const struct tensors *t = model_trained(m);
+    int owner = c->owner > 0 ? c->owner : 0;
+    bool gradient = zero_divides_gradient(c), weights = zero_divides_weights(c);
+    m->own = m->own_gradient = (struct zero_slice){0, t->elements};
+    m->own_base = (struct zero_slice){0, m->base.elements};
+    if (c->owners < 2 || !c->slice_fn)
+        return 0;
+    m->slices = mem_array((size_t)c->owners, sizeof *m->slices);
+    if (!m->slices)
+        return err_set(e, ERR_MEMORY, "no memory for the slices of %d ranks", c->owners);
+    for (int i = 0; i < c->owners; i++)
+        m->slices[i] = zero_trained(c, t, i).count;
+    if (zero_divides_masters(c))
+        m->own = zero_trained(c, t, owner);
+    if (gradient)
+        m->own_gradient = zero_trained(c, t, owner);
+    if (weights)
+        m->own_base = zero_base(c, &m->base, owner);
+    int rc = gradient ? zero_window_create(&m->gradient_window, c, t, true, e) : 0;
+    if (!rc && weights)
+        rc = zero_window_create(&m->weights_window, c, &m->base, false, e);
+    return rc;
+}
+
 static int describe_whole(struct model *m, struct err *e)
 {
     struct model_conf c = m->conf;
@@ -120,7 +159,7 @@ int model_describe(struct model *m, const struct model_conf *c, struct err *e)
     m->conf = *c;
     int rc;
     if ((rc = model_config_check(&c->config, e)) ||
-        (rc = describe_tensors(c, &m->base, &m->added, e)))
+        (rc = describe_tensors(c, &m->base, &m->added, e)) || (rc = describe_slices(m, e)))
         return rc;
     if (c->train && !model_is_quantized(c))
         return 0;
@@ -139,16 +178,10 @@ void model_done(struct model *m)
     tensors_done(&m->added);
     tensors_done(&m->whole_base);
     tensors_done(&m->whole_added);
+    mem_free(m->slices);
+    zero_window_done(&m->weights_window);
+    zero_window_done(&m->gradient_window);
     mem_free(m->stored);
-}
-
-static int alloc_range(struct model *m, int64_t bytes, void *out, struct err *e)
-{
-    void *p = NULL;
-    int rc = bytes ? dev_alloc(m->dev, (size_t)bytes, &p, e) : 0;
-    if (!rc)
-        *(void **)out = p;
-    return rc;
 }
 
 static int alloc_base(struct model *m, struct err *e)
@@ -160,24 +193,32 @@ static int alloc_base(struct model *m, struct err *e)
     return rc;
 }
 
-/* Where their owners send them to the others from. */
-static int alloc_masters(struct model *m, struct err *e)
+int model_alloc_shared(
+    struct model *m, int64_t bytes, bool wanted, void **out, bool *shared, struct err *e)
 {
-    void *at = NULL;
-    m->masters_shared = m->conf.owners > 1 && m->conf.coll && m->plan.master;
-    if (!m->masters_shared)
-        return alloc_range(m, m->plan.master, &m->master, e);
-    int rc = coll_alloc(m->conf.coll, (size_t)m->plan.master, &at, e);
-    m->master = at;
-    return rc;
+    *shared = wanted && m->conf.coll && bytes;
+    if (!bytes)
+        return 0;
+    return *shared ? coll_alloc(m->conf.coll, (size_t)bytes, out, e)
+                   : dev_alloc(m->dev, (size_t)bytes, out, e);
 }
 
+/* Owners send the others masters, or, where these are divided, their copy or what is gathered. */
 static int alloc_training(struct model *m, struct err *e)
 {
-    int rc = m->stored ? alloc_base(m, e) : alloc_range(m, m->plan.weights, &m->frozen, e);
+    bool owned = m->conf.owners > 1, divided = zero_divides_masters(&m->conf), alone;
+    void *frozen = NULL, *master = NULL, *copy = NULL;
+    int rc = m->stored ? alloc_base(m, e)
+                       : model_alloc_shared(m, m->plan.weights, false, &frozen, &alone, e);
+    m->frozen = frozen;
     if (!rc)
-        rc = alloc_masters(m, e);
-    return rc ? rc : alloc_range(m, m->plan.copy, &m->copy, e);
+        rc = model_alloc_shared(
+            m, m->plan.master, owned && !divided, &master, &m->masters_shared, e);
+    m->master = master;
+    if (!rc)
+        rc = model_alloc_shared(m, m->plan.copy, divided, &copy, &m->copy_shared, e);
+    m->copy = copy;
+    return rc ? rc : model_alloc_shared(m, m->plan.window, owned, &m->window, &m->window_shared, e);
 }
 
 int model_create(struct dev *d, const struct model_conf *c, struct model **out, struct err *e)
@@ -205,7 +246,10 @@ void model_destroy(struct model *m)
         dev_free(m->dev, m->frozen);
         if (!m->masters_shared)
             dev_free(m->dev, m->master);
-        dev_free(m->dev, m->copy);
+        if (!m->copy_shared)
+            dev_free(m->dev, m->copy);
+        if (!m->window_shared)
+            dev_free(m->dev, m->window);
         carve_close(&m->arena, m->dev);
     }
     model_done(m);
@@ -283,9 +327,21 @@ int64_t model_trainable(const struct model *m)
     return model_trained(m)->elements;
 }
 
+void model_here(const struct model *m, int64_t *first, int64_t *count)
+{
+    *first = m->own.first;
+    *count = m->own.count;
+}
+
 float *model_master(struct model *m)
 {
     return m->master;
+}
+
+float *model_master_at(struct model *m, int64_t at)
+{
+    assert(at >= m->own.first && at <= m->own.first + m->own.count);
+    return m->master + (at - m->own.first);
 }
 
 uint16_t *model_compute_copy(struct model *m)
@@ -311,9 +367,40 @@ struct coll *model_coll(const struct model *m)
 
 void model_master_changed(struct model *m)
 {
-    if (m->copy)
-        OP(m, convert, .count = model_trainable(m), .x = m->master, .x_type = DTYPE_F32,
-            .y = m->copy, .y_type = m->conf.t);
+    if (m->copy && m->own.count)
+        OP(m, convert, .count = m->own.count, .x = m->master, .x_type = DTYPE_F32,
+            .y = m->copy + m->own.first, .y_type = m->conf.t);
+}
+
+static int gather_slices(struct model *m, void *range, enum dtype t, struct err *e)
+{
+    int rc = coll_all_gather_start(m->conf.coll, range, m->slices, t, e);
+    if (!rc)
+        coll_reduce_join(m->conf.coll);
+    return rc;
+}
+
+int model_masters_read(struct model *m, struct err *e)
+{
+    model_master_changed(m);
+    bool wanted = zero_divides_masters(&m->conf) && m->copy && m->conf.coll;
+    return wanted ? gather_slices(m, m->copy, m->conf.t, e) : 0;
+}
+
+int model_slices_changed(struct model *m, struct err *e)
+{
+    if (zero_divides_masters(&m->conf))
+        return model_masters_read(m, e);
+    int rc = m->conf.coll && m->slices ? gather_slices(m, m->master, DTYPE_F32, e) : 0;
+    if (!rc)
+        model_master_changed(m);
+    return rc;
+}
+
+bool model_is_divided(const struct model *m)
+{
+    const struct model_conf *c = &m->conf;
+    return model_config_is_share(&c->config) || zero_divides_masters(c) || zero_divides_weights(c);
 }
 
 int model_check_ids(
@@ -361,7 +448,7 @@ static int merge_values(struct model *m, const struct tensor *p, float *a, struc
     return rc;
 }
 
-static int merge_adapters(struct model *m, const struct tensor *p, float *dst, struct err *e)
+int model_merge(struct model *m, const struct tensor *p, float *dst, struct err *e)
 {
     const struct tensor *a = tensors_get(&m->added, p->role, TENSOR_LORA_A, p->layer, p->expert);
     const struct tensor *b = tensors_get(&m->added, p->role, TENSOR_LORA_B, p->layer, p->expert);
@@ -398,11 +485,35 @@ static int read_blocks(
     return 0;
 }
 
+void model_read_here(
+    struct model *m, const struct tensor *p, int64_t first, int64_t count, float *dst)
+{
+    bool frozen = !tensors_find(model_trained(m), p->name);
+    const struct zero_slice own = frozen ? m->own_base : m->own;
+    enum dtype t = frozen ? m->conf.t : DTYPE_F32;
+    int64_t begin = p->offset + first, end = own.first + own.count;
+    int64_t from = own.first > begin ? own.first : begin;
+    int64_t n = (end < begin + count ? end : begin + count) - from;
+    float *to = dst + (from - begin);
+    memset(dst, 0, (size_t)count * sizeof *dst);
+    if (n <= 0)
+        return;
+    void *at = t == DTYPE_F32 ? (void *)to : (uint16_t *)to + n;
+    dev_download(m->dev, at, at_offset(frozen ? (void *)m->frozen : m->master, from - own.first, t),
+        (size_t)(n * dtype_block_bytes(t)));
+    for (int64_t i = 0; i < n && t != DTYPE_F32; i++)
+        to[i] = half_to_f32(t, ((uint16_t *)to + n)[i]);
+}
+
 /* A frozen tensor. 16 bits go into the upper half of dst and are widened upwards: element i is read
    before it is overwritten. */
 static int read_frozen(struct model *m, const struct tensor *p, float *dst, struct err *e)
 {
     const struct stored from = model_frozen(m, p);
+    if (m->weights_window.units) {
+        model_read_here(m, p, 0, p->count, dst);
+        return 0;
+    }
     if (from.type == DTYPE_F32) {
         dev_download(m->dev, dst, from.data, (size_t)p->count * 4);
         return 0;
@@ -423,12 +534,14 @@ int model_read(
     const struct tensor *p = trained ? trained : tensors_find(&m->base, name);
     if (!p || p->count != count || !m->conf.train)
         return err_set(e, ERR_BUG, "no tensor %s of %lld numbers", name, (long long)count);
-    if (trained) {
+    int rc = 0;
+    if (trained && zero_divides_masters(&m->conf))
+        model_read_here(m, p, 0, count, dst);
+    else if (trained)
         dev_download(m->dev, dst, m->master + p->offset, (size_t)count * 4);
-        return dev_sync(m->dev, e);
-    }
-    int rc = read_frozen(m, p, dst, e);
-    if (rc || (merged && (rc = merge_adapters(m, p, dst, e))))
+    else
+        rc = read_frozen(m, p, dst, e);
+    if (rc || (merged && !trained && (rc = model_merge(m, p, dst, e))))
         return rc;
     return dev_sync(m->dev, e);
 }

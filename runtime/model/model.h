@@ -73,6 +73,11 @@ struct model_conf {
     /* Ranks that divide the optimizer's state, and which of them this is; -1, where one only plans:
        the one that takes most. 0: each keeps all of it. */
     int owners, owner;
+    int zero_stage; /* what else they divide: model/zero.h. With slice_fn alone */
+    /* What an owner has of the flat range of what is trained: the optimizer's slice. */
+    void (*slice_fn)(const struct model_conf *c, const struct tensors *trained, int owner,
+        int64_t *first, int64_t *count);
+    bool whole_masters; /* though there are owners: each computes with all */
     /* Bytes that the optimizer will take beside, of what is trained; NULL: AdamW's, undivided. */
     int64_t (*optimizer_fn)(const struct model_conf *c, const struct tensors *trained);
     const void *optimizer;
@@ -114,7 +119,11 @@ int64_t model_trainable(const struct model *m); /* elements of the flat range */
 bool model_is_copy(const struct model *m, const struct tensor *t);
 /* Is it the embedding as the head of a pipeline's last stage? */
 bool model_is_tied(const struct model *m, const struct tensor *t);
-float *model_master(struct model *m); /* device F32 */
+/* Which of the flat range's masters are here: all, unless ranks divide them. */
+void model_here(const struct model *m, int64_t *first, int64_t *count);
+float *model_master(struct model *m); /* device F32, of those */
+/* The same at an element of the flat range, one that is here. */
+float *model_master_at(struct model *m, int64_t at);
 /* The device copy of the masters in t, or NULL when t is F32. */
 uint16_t *model_compute_copy(struct model *m);
 enum dtype model_compute_type(const struct model *m); /* t */
@@ -122,9 +131,16 @@ enum dtype model_compute_type(const struct model *m); /* t */
 int model_owners(const struct model *m, int *owner);
 struct coll *model_coll(const struct model *m); /* of the configuration; or NULL */
 void model_master_changed(struct model *m); /* masters were written from outside: renews the copy */
+/* The same by each owner of its own slice: all take the others'. A collective; enqueues. */
+int model_slices_changed(struct model *m, struct err *e);
+/* Where ranks divide the masters: those here were read, the copy of all others is taken. */
+int model_masters_read(struct model *m, struct err *e);
 
+/* Have other ranks numbers that model_read would be asked for? */
+bool model_is_divided(const struct model *m);
 /* One named tensor as F32 on the host, LoRA merged in when merged (export); of a share what it has
-   of it (runtime/model/shares.h puts them together). */
+   of it, and of what ranks divide what is here, among zeros (runtime/model/shares.h puts them
+   together, and merges then). */
 int model_read(
     struct model *m, const char *name, bool merged, float *dst, int64_t count, struct err *e);
 

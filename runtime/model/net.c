@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "runtime/door/beat.h"
+#include "runtime/model/zero.h"
 
 /* The sub-layers of a layer, from its input on. */
 static const struct sublayer_kind *const decoder[] = {&attention_kind, &ffn_kind};
@@ -121,10 +122,12 @@ void net_forward(const struct batch *s, const struct net *t)
     int64_t layers = s->config->layers;
     bool last = model_config_is_last(s->config);
     void *top = s->config->post_norm && last ? s->h : t->x;
+    zero_begin(s->zero);
     if (model_config_is_first(s->config))
         embed_forward(s, &t->embed, t->layers[0].sub[0].x); /* (N) -> (N, C) */
     for (int64_t i = 0; i < layers; i++) {
         const struct layer *l = &t->layers[i];
+        zero_enter(s->zero, i, i + 1);
         for (int j = 0; j + 1 < l->count; j++)
             sublayer_forward(s, &l->sub[j], l->sub[j + 1].x);
         sublayer_forward(s, &l->sub[l->count - 1], i + 1 < layers ? l[1].sub[0].x : top);
@@ -165,13 +168,28 @@ void net_backward(const struct batch *s, const struct net *t,
         backward_top(s, t);
     for (int64_t i = s->config->layers - 1; i >= 0; i--) {
         const struct layer *l = &t->layers[i];
+        zero_enter(s->zero, i, i - 1);
+        zero_clear_gradient(s->zero, i);
         bool again = layer_again(s, l, i == s->config->layers - 1);
         for (int j = l->count - 1; j >= 0; j--, again = false)
             sublayer_backward(s, &l->sub[j], again, !first || i || j || t->embed.dtable);
+        zero_reduce_gradient(s->zero, i);
         if (layer_fn)
             layer_fn(user, l->sub[0].layer);
         beat(s->page);
     }
     if (first)
         embed_backward(s, &t->embed);
+}
+
+void net_skip(struct zero *z, int64_t layers, bool backward)
+{
+    zero_begin(z);
+    for (int64_t i = 0; i < layers; i++)
+        zero_enter(z, i, i + 1);
+    for (int64_t i = layers - 1; i >= 0 && backward; i--) {
+        zero_enter(z, i, i - 1);
+        zero_clear_gradient(z, i);
+        zero_reduce_gradient(z, i);
+    }
 }

@@ -104,20 +104,20 @@ int pass_plan(struct model *m, struct memplan *plan, struct err *e)
     return rc;
 }
 
+/* What all reduce is the collective's; a slice is this rank's alone. */
 static int alloc_gradient(struct pass *p, struct err *e)
 {
-    const struct model *m = p->model;
-    size_t bytes = (size_t)m->plan.gradient;
-    void *at = NULL;
-    if (!bytes)
-        return 0;
-    int rc =
-        m->conf.coll ? coll_alloc(m->conf.coll, bytes, &at, e) : dev_alloc(m->dev, bytes, &at, e);
-    if (rc)
-        return rc;
+    struct model *m = p->model;
+    int64_t slice = zero_divides_gradient(&m->conf) ? m->own_gradient.count * 4 : 0;
+    void *at = NULL, *own = NULL;
+    int rc = model_alloc_shared(m, m->plan.gradient - slice, true, &at, &p->gradient_shared, e);
     p->gradient = at;
-    p->gradient_owned = !m->conf.coll;
-    return 0;
+    if (!rc && slice)
+        rc = dev_alloc(m->dev, (size_t)slice, &own, e);
+    p->slice = own;
+    p->divided = (struct zero){.model = m, .gradient = p->gradient, .slice = p->slice};
+    p->zero = zero_divides_gradient(&m->conf) ? &p->divided : NULL;
+    return rc;
 }
 
 /* Of one sequence, so that it counts little beside what is planned. */
@@ -189,8 +189,9 @@ void pass_destroy(struct pass *p)
 {
     if (!p)
         return;
-    if (p->gradient_owned)
+    if (!p->gradient_shared)
         dev_free(p->dev, p->gradient);
+    dev_free(p->dev, p->slice);
     teacher_destroy(p->teacher);
     dispatch_destroy(p->dispatch);
     net_memory_close(&p->memory, p->dev);
@@ -219,11 +220,20 @@ bool pass_counts_tokens(const struct pass *p)
 
 float *pass_gradient(const struct pass *p)
 {
-    return p->gradient;
+    return p->zero ? p->slice : p->gradient;
+}
+
+float *pass_gradient_at(const struct pass *p, int64_t at)
+{
+    return pass_gradient(p) + (at - p->model->own_gradient.first);
 }
 
 void pass_zero_gradient(struct pass *p)
 {
+    if (p->zero) {
+        zero_clear_all(p->zero);
+        return;
+    }
     dev_zero(p->dev, p->gradient, (size_t)model_trainable(p->model) * 4);
 }
 
@@ -270,9 +280,9 @@ static int wait_for_device(struct pass *p, struct err *e)
 {
     struct coll *pipeline = p->model->conf.pipeline;
     int rc = parallel_check(&p->parallel, e);
-    if (!rc && pipeline)
-        rc = coll_reduce_wait(pipeline, e);
-    return rc ? rc : dev_sync(p->dev, e);
+    if (rc || (rc = zero_check(p->zero, e)) || (pipeline && (rc = coll_reduce_wait(pipeline, e))))
+        return rc;
+    return dev_sync(p->dev, e);
 }
 
 static int read_loss(struct pass *p, const float *loss, int64_t n, double *loss_sum, struct err *e)
@@ -456,6 +466,7 @@ static struct batch batch_of(
     struct batch s = p->batch;
     s.parallel = (struct parallel *)&p->parallel;
     s.dispatch = p->dispatch;
+    s.zero = p->zero;
     s.b = b;
     s.tokens = p->tokens;
     s.n = b * s.tokens;
@@ -557,6 +568,18 @@ static void add_expert_load(struct pass *p, int64_t b)
         .dbias = p->expert_load + p->ahead * experts, .t = DTYPE_F32);
 }
 
+static int check_ranks(struct pass *p, struct err *e)
+{
+    int rc = parallel_check(&p->parallel, e);
+    return rc ? rc : zero_check(p->zero, e);
+}
+
+int pass_skip(struct pass *p, bool backward, struct err *e)
+{
+    net_skip(p->zero, p->batch.config->layers, backward);
+    return zero_check(p->zero, e);
+}
+
 int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scale, bool backward,
     double *loss_sum, struct err *e)
 {
@@ -580,12 +603,16 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
     if (loss_sum)
         return read_loss(p, p->loss, rows_of(p, b), loss_sum, e);
     pass_add_losses(p, b);
-    return parallel_check(&p->parallel, e);
+    return check_ranks(p, e);
 }
 
 int pass_share_gradient(struct pass *p, struct err *e)
 {
     struct coll *tied = p->model->conf.tied;
+    if (p->zero) {
+        zero_reduce_rest(p->zero);
+        return zero_check(p->zero, e);
+    }
     const struct tensor *x =
         tensors_get(model_trained(p->model), TENSOR_EMBED, TENSOR_WEIGHT, -1, -1);
     parallel_sum_shared(&p->parallel, model_trained(p->model), p->gradient);

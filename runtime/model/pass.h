@@ -22,7 +22,11 @@ void pass_destroy(struct pass *p);
 struct model *pass_model(const struct pass *p);
 /* The model to load a teacher's weights into; NULL: there is none. */
 struct model *pass_teacher(const struct pass *p);
-float *pass_gradient(const struct pass *p); /* device F32 */
+/* Device F32: of all that is trained, or, where ranks divide it, of this rank's slice; whole when
+   pass_share_gradient has been called. */
+float *pass_gradient(const struct pass *p);
+/* The same at an element of the flat range, one that is kept. */
+float *pass_gradient_at(const struct pass *p, int64_t at);
 void pass_zero_gradient(struct pass *p);
 /* Adds its part of the plan. */
 int pass_plan(struct model *m, struct memplan *plan, struct err *e);
@@ -59,8 +63,12 @@ void pass_backward(struct pass *p, const float *scales);
    of its own. Waits for the device. */
 int pass_next(struct pass *p, const int32_t *ids, int64_t n, float *logits, struct err *e);
 /* Of a share of the model, when a step's backward is done: what several ranks have and each used
-   for its share gets the gradient that it has in the whole. */
+   for its share gets the gradient that it has in the whole. Where ranks divide the gradient, what
+   has not gone to its owners yet goes. */
 int pass_share_gradient(struct pass *p, struct err *e);
+/* Where ranks divide gradient or weights: in place of a pass_step that only others have a batch
+   for. */
+int pass_skip(struct pass *p, bool backward, struct err *e);
 
 /* -- a stage of a pipeline: model_conf.stages > 1, in place of pass_step -- */
 /* What goes between this stage and its neighbours, all at once: of each message so many sequences;

@@ -24,8 +24,11 @@ struct pass {
     struct batch batch;        /* the largest */
     struct batch last;         /* of pass_forward */
     int64_t tokens;            /* of a sequence, now */
-    float *gradient;
-    bool gradient_owned;
+    float *gradient;           /* of all that is trained, or its window */
+    float *slice;              /* what is kept of a gradient that ranks divide; else NULL */
+    bool gradient_shared;
+    struct zero *zero; /* NULL: ranks divide neither gradient nor weights */
+    struct zero divided;
     int32_t *ids, *targets, *position;       /* (N) */
     int32_t *own_ids, *own_rows, *own_slots; /* (N) of a share of the vocabulary; else NULL */
     int64_t own;

@@ -1,11 +1,13 @@
 /*
  * shares: a question is a broadcast, an answer a sum over the world of tensors that are zero where
- * another rank has the numbers, or speaks for them.
+ * another rank has the numbers, or speaks for them: of their bits, so that it is exact.
  */
 #include "runtime/model/shares.h"
 
 #include "base/mem.h"
 #include "runtime/model/internal.h"
+
+#define PIECE (1 << 20) /* elements */
 
 struct share_question {
     char name[sizeof((struct tensor *)0)->name]; /* "": no more */
@@ -33,27 +35,57 @@ static int place_own(struct model *m, const struct share_question *q, const stru
 static int put_together(
     struct model *m, const struct share_question *q, float *whole, struct err *e)
 {
-    const struct tensor *p = tensors_find(model_trained(m), q->name);
-    p = p ? p : tensors_find(&m->base, q->name);
+    const struct tensor *trained = tensors_find(model_trained(m), q->name);
+    const struct tensor *p = trained ? trained : tensors_find(&m->base, q->name);
     memset(whole, 0, (size_t)q->count * sizeof *whole);
-    bool speaks = m->conf.answers && p && !model_is_copy(m, p);
-    int rc = speaks ? place_own(m, q, p, whole, e) : 0;
-    return rc ? rc : coll_allreduce(m->conf.world, whole, q->count, DTYPE_F32, COLL_SUM, e);
+    bool answers = m->conf.answers || (trained && zero_divides_masters(&m->conf));
+    int rc = answers && p && !model_is_copy(m, p) ? place_own(m, q, p, whole, e) : 0;
+    return rc ? rc : coll_allreduce(m->conf.world, whole, q->count, DTYPE_I32, COLL_SUM, e);
+}
+
+/* Of a model of which ranks have slices, piece by piece; whole NULL: another one asked. */
+static int add_slices(struct model *m, const struct share_question *q, float *whole, struct err *e)
+{
+    const struct tensor *trained = tensors_find(model_trained(m), q->name);
+    const struct tensor *p = trained ? trained : tensors_find(&m->base, q->name);
+    bool divided = trained ? zero_divides_masters(&m->conf) : zero_divides_weights(&m->conf);
+    mem_autofree float *piece = mem_array(PIECE, sizeof *piece);
+    if (!piece)
+        return err_set(e, ERR_MEMORY, "no memory to read %s", q->name);
+    if (!p || p->count != q->count)
+        return err_set(e, ERR_BUG, "no tensor %s of %lld numbers", q->name, (long long)q->count);
+    if (!divided)
+        return whole ? model_read(m, q->name, q->merged, whole, q->count, e) : 0;
+    for (int64_t first = 0, n; first < p->count; first += n) {
+        int rc;
+        n = p->count - first < PIECE ? p->count - first : PIECE;
+        float *at = whole ? whole + first : piece;
+        model_read_here(m, p, first, n, at);
+        if ((rc = dev_sync(m->dev, e)) ||
+            (rc = coll_allreduce(m->conf.world, at, n, DTYPE_I32, COLL_SUM, e)))
+            return rc;
+    }
+    return whole && q->merged && !trained ? model_merge(m, p, whole, e) : 0;
 }
 
 int shares_read(
     struct model *m, const char *name, bool merged, float *dst, int64_t count, struct err *e)
 {
     struct share_question q = {.count = count, .merged = merged};
-    if (!model_config_is_share(&m->conf.config))
+    if (!model_is_divided(m))
         return model_read(m, name, merged, dst, count, e);
     snprintf(q.name, sizeof q.name, "%s", name);
     int rc = coll_broadcast(m->conf.world, &q, sizeof q, 0, e);
-    return rc ? rc : put_together(m, &q, dst, e);
+    if (rc)
+        return rc;
+    return model_config_is_share(&m->conf.config) ? put_together(m, &q, dst, e)
+                                                  : add_slices(m, &q, dst, e);
 }
 
 static int answer(struct model *m, const struct share_question *q, struct err *e)
 {
+    if (!model_config_is_share(&m->conf.config))
+        return add_slices(m, q, NULL, e);
     mem_autofree float *whole = mem_array((size_t)q->count, sizeof *whole);
     if (!whole)
         return err_set(e, ERR_MEMORY, "no memory to read %s", q->name);
@@ -74,7 +106,7 @@ int shares_answer(struct model *m, struct err *e)
 int shares_end(struct model *m, struct err *e)
 {
     struct share_question q = {.name = ""};
-    if (!model_config_is_share(&m->conf.config))
+    if (!model_is_divided(m))
         return 0;
     return coll_broadcast(m->conf.world, &q, sizeof q, 0, e);
 }

@@ -1,7 +1,8 @@
 /*
  * shares: whole tensors of a model that ranks share (model_conf.world), for the one that writes
  * them down. It asks for each by name, and the others answer until it has no more questions; so
- * no order is agreed on, and no rank needs memory for more than one tensor.
+ * no order is agreed on, and no rank needs memory for more than one tensor, nor, where ranks
+ * divide the model by ZeRO alone, for more than a piece of one.
  */
 #ifndef RUNTIME_MODEL_SHARES_H
 #define RUNTIME_MODEL_SHARES_H

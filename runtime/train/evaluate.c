@@ -67,7 +67,7 @@ static int look_at_share(struct train *t, const struct kept *h, struct err *e)
         if (rc || (loop->seen_fn && (rc = loop->seen_fn(t, first + i, b, e))))
             return rc;
     }
-    return 0;
+    return train_skip_rest(t, h->n, count, false, e);
 }
 
 int train_look(struct train *t, const struct kept *h, double *means, struct err *e)

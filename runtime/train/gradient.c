@@ -149,6 +149,23 @@ void train_begin_backward(struct train *t, bool last)
     pass_watch_gradient(t->pass, t->lots_wanted && last ? take_ready : NULL, t);
 }
 
+/* Micro-batches that the rank with most has of n samples more than this one, with `count`: where
+   ranks divide gradient or weights all take as many. */
+static int64_t micro_batches_less(const struct train *t, int64_t n, int64_t count)
+{
+    int64_t micro = t->plan.micro_sequences, first, most;
+    data_share(n, train_replicas(t), 0, &first, &most);
+    return (most + micro - 1) / micro - (count + micro - 1) / micro;
+}
+
+int train_skip_rest(struct train *t, int64_t n, int64_t count, bool backward, struct err *e)
+{
+    int rc = 0;
+    for (int64_t i = train_meets(t) ? micro_batches_less(t, n, count) : 0; i > 0 && !rc; i--)
+        rc = pass_skip(t->pass, backward, e);
+    return rc;
+}
+
 int train_compute(struct train *t, int64_t step, struct err *e)
 {
     int64_t first, count;
@@ -176,7 +193,7 @@ int train_compute(struct train *t, int64_t step, struct err *e)
         if (rc)
             return rc;
     }
-    return 0;
+    return train_skip_rest(t, t->spec->train.batch_sequences, count, true, e);
 }
 
 int train_losses(struct train *t, double *sums, struct err *e)
@@ -194,8 +211,9 @@ int train_reduce(struct train *t, struct err *e)
         return -(int)e->code;
     }
     int rc = pass_share_gradient(t->pass, e);
-    if (rc || (rc = start_lot(t, 0, l->open, e)) ||
-        (l->top < end && (rc = start_lot(t, l->top, end, e))))
+    if (rc || train_meets(t))
+        return rc;
+    if ((rc = start_lot(t, 0, l->open, e)) || (l->top < end && (rc = start_lot(t, l->top, end, e))))
         return rc;
     coll_reduce_join(t->replicas);
     return 0;

@@ -139,6 +139,16 @@ static inline int train_stage(const struct train *t)
 {
     return train_place(t).pp;
 }
+/* Which stage of ZeRO the ranks divide by; with one rank there is nothing to divide. */
+static inline int train_zero_stage(const struct train *t)
+{
+    return t->plan.owners > 1 ? t->spec->parallelism.zero_stage : 0;
+}
+/* Do ranks meet in each forward or backward, so that all need as many? */
+static inline bool train_meets(const struct train *t)
+{
+    return train_zero_stage(t) > 1;
+}
 /* Has it only some of the layers? */
 static inline bool train_is_staged(const struct train *t)
 {
@@ -181,6 +191,9 @@ void train_fill(struct train *t, const struct data *d, int64_t sample, int64_t j
 /* This rank's share of the global batch, micro-batch by micro-batch: gradients and losses are added
    up on the device, and what of the gradient is complete is sent off meanwhile. */
 int train_compute(struct train *t, int64_t step, struct err *e);
+/* Where train_meets: goes with the micro-batches that others still have of n samples, which are
+   shared out, when this rank's `count` are done. */
+int train_skip_rest(struct train *t, int64_t n, int64_t count, bool backward, struct err *e);
 /* The sample at a position of the training order; of hidden tokens another one in each epoch. */
 int64_t train_sample_at(const struct train *t, int64_t position);
 /* The same of a stage of a pipeline: forward and backward of samples [first, first + count) of the

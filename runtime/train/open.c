@@ -241,6 +241,8 @@ struct model_conf train_model_conf(struct train *t)
         .headless = t->objective->headless,
         .optimizer_fn = optim_bytes,
         .optimizer = &t->optim_conf,
+        .slice_fn = optim_owns,
+        .whole_masters = s->sparsity.pattern != SPARSITY_NONE,
         .teacher = t->teacher ? weights_config(t->teacher) : NULL,
         .teacher_label_from = t->teacher_label_from,
         .distill_weight = (float)s->distill.weight,
@@ -402,7 +404,7 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
         return rc;
     /* Every rank must start the same reductions: none may be without a micro-batch. Of what those
        that share experts have all of, the sum over them comes first. */
-    t->lots_wanted = coll_overlaps(t->replicas) && !t->expert &&
+    t->lots_wanted = coll_overlaps(t->replicas) && !t->expert && !train_meets(t) &&
         t->spec->train.batch_sequences >= t->plan.layout.dp;
     if (!train_leads(t))
         return 0;
@@ -410,7 +412,7 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
         log_info("layout chosen", LOG_S("because", t->plan.reason));
     log_info("plan", LOG_I("data", t->plan.layout.dp), LOG_I("tensor", t->plan.layout.tp),
         LOG_I("pipeline", t->plan.layout.pp), LOG_I("expert", t->plan.layout.ep),
-        LOG_I("zeroStage", t->plan.owners > 1), LOG_I("microSequences", t->plan.micro_sequences),
+        LOG_I("zeroStage", train_zero_stage(t)), LOG_I("microSequences", t->plan.micro_sequences),
         LOG_I("bytes", t->plan.memory.total));
     return 0;
 }
@@ -606,7 +608,7 @@ static int tell_loaded(struct train *t, struct err *e)
             {"memory_bytes", (double)(t->plan.memory.total + t->host_bytes), NULL},
             {"resumed_step", (double)t->state.step, NULL}, {"steps", (double)t->steps, NULL},
             {"held_out", (double)t->held_out, NULL}, {"tensor", t->plan.layout.tp, NULL},
-            {"pipeline", t->plan.layout.pp, NULL}, {"zero_stage", t->plan.owners > 1, NULL},
+            {"pipeline", t->plan.layout.pp, NULL}, {"zero_stage", train_zero_stage(t), NULL},
             {"layout_reason", 0, t->plan.reason}, {"device", 0, info.name},
             {"damaged", 0, t->state.aside}, {NULL, 0, NULL}},
         e);

@@ -255,6 +255,12 @@ int64_t optim_bytes(const struct model_conf *m, const struct tensors *t)
     return most;
 }
 
+void optim_owns(
+    const struct model_conf *m, const struct tensors *t, int owner, int64_t *first, int64_t *count)
+{
+    optim_slice(m->optimizer, t, m->owners, owner, first, count);
+}
+
 /* -- life -- */
 
 static int share_out(struct optim *o, struct err *e)
@@ -417,8 +423,8 @@ static void mask_gradient(struct optim *o)
         from = from > o->from ? from : o->from;
         to = to < o->to ? to : o->to;
         if (prune_takes(&t->at[i]) && from < to)
-            OP(o, mask, .count = to - from, .x = pass_gradient(o->pass) + from,
-                .w = model_master(o->model) + from);
+            OP(o, mask, .count = to - from, .x = pass_gradient_at(o->pass, from),
+                .w = model_master_at(o->model, from));
     }
 }
 
@@ -430,7 +436,7 @@ void optim_masters_pruned(struct optim *o)
             struct optim_state s = optim_state(o, i, k);
             if (s.count && o->conf.name != OPTIMIZER_ADAFACTOR)
                 OP(o, mask, .count = s.count, .x = s.at,
-                    .w = model_master(o->model) + t->at[i].offset + s.first);
+                    .w = model_master_at(o->model, t->at[i].offset + s.first));
         }
 }
 
@@ -441,12 +447,17 @@ static float *sum_of(const struct optim *o, int64_t step)
     return o->sum + step % PASS_AHEAD;
 }
 
-/* Squares of one tensor's gradient; the place is the one of the step that follows. */
+/* Squares of what is here of one tensor's gradient; the place is the one of the step that
+   follows. */
 static int tensor_sum(struct optim *o, const struct tensor *x, float *sum, struct err *e)
 {
     float *at = sum_of(o, o->last + 1);
+    int64_t from = x->offset, to = x->offset + x->count;
+    from = from > o->from ? from : o->from;
+    to = to < o->to ? to : o->to;
     dev_zero(o->dev, at, sizeof *at);
-    OP(o, sumsq, .count = x->count, .x = pass_gradient(o->pass) + x->offset, .out = at);
+    if (from < to)
+        OP(o, sumsq, .count = to - from, .x = pass_gradient_at(o->pass, from), .out = at);
     dev_download(o->dev, sum, at, sizeof *sum);
     return dev_sync(o->dev, e);
 }
@@ -586,9 +597,9 @@ static void update_run(struct optim *o, const struct optim_run *r, int64_t step)
     uint16_t *copy = renews_apart(o) ? NULL : model_compute_copy(o->model);
     const struct optim_update u = {.run = r,
         .count = r->to - r->from,
-        .w = model_master(o->model) + r->from,
+        .w = model_master_at(o->model, r->from),
         .w16 = copy ? copy + r->from : NULL,
-        .grad = pass_gradient(o->pass) + r->from,
+        .grad = pass_gradient_at(o->pass, r->from),
         .sumsq = sum_of(o, step),
         .lr = (float)(optim_rate(&o->conf, step) * r->rate),
         .decay = r->decay ? (float)o->conf.weight_decay : 0,
@@ -629,14 +640,14 @@ static void sum_squares(struct optim *o, enum counted which, float *out)
         from = from > o->from ? from : o->from;
         to = to < o->to ? to : o->to;
         if (as == which && from < to)
-            OP(o, sumsq, .count = to - from, .x = pass_gradient(o->pass) + from, .out = out);
+            OP(o, sumsq, .count = to - from, .x = pass_gradient_at(o->pass, from), .out = out);
     }
 }
 
 /* The gradient of the own slice as the update takes it. */
 static void prepare_gradient(struct optim *o, int64_t step)
 {
-    float *g = pass_gradient(o->pass) + o->from;
+    float *g = pass_gradient_at(o->pass, o->from);
     int64_t count = o->to - o->from;
     if (count && o->scale != 1)
         OP(o, axpby, .count = count, .x = g, .x_type = DTYPE_F32, .y = g, .y_type = DTYPE_F32,
@@ -676,18 +687,6 @@ static int sum_gradient(struct optim *o, float *sum, struct err *e)
     return add_up(o->conf.tensor, sum, COLL_MAX, e);
 }
 
-/* Every rank takes the others' slices. */
-static int gather_masters(struct optim *o, struct err *e)
-{
-    const int64_t *counts = optim_counts(o, 0, model_trainable(o->model));
-    if (!o->coll)
-        return 0;
-    int rc = coll_all_gather_start(o->coll, model_master(o->model), counts, DTYPE_F32, e);
-    if (!rc)
-        coll_reduce_join(o->coll);
-    return rc;
-}
-
 int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
 {
     int rc;
@@ -700,10 +699,10 @@ int optim_step(struct optim *o, int64_t step, double *grad_norm, struct err *e)
         update_run(o, &o->runs[i], step);
     adalora_weigh(&o->adalora, model_master(o->model), pass_gradient(o->pass), sum_of(o, step),
         (float)o->conf.clip_norm, step);
-    rc = gather_masters(o, e);
+    rc = o->owners > 1 ? model_slices_changed(o->model, e) : 0;
     if (rc)
         return rc;
-    if (renews_apart(o))
+    if (o->owners == 1 && renews_apart(o))
         model_master_changed(o->model);
     return grad_norm ? dev_sync(o->dev, e) : 0;
 }

@@ -17,11 +17,12 @@
  * and more, codes of 8 bits with a scale for each OP_STATE_BLOCK elements of the tensor
  * (kernels/ops.h); never so Adafactor's, which has little.
  *
- * Where the model has owners (model_conf), state is divided (ZeRO stage 1, arXiv:1910.02054): each
- * rank updates a slice of the flat range, which it alone keeps state of and needs the gradient of,
- * and all take the others' masters from them. Slices end where the optimizer can be cut: anywhere
- * where it goes by element, at the blocks of codes, else between tensors. They change no weight,
- * but for the rounding of the gradient's norm, which all get from the sums of all slices.
+ * Where the model has owners (model_conf), state is divided (ZeRO, arXiv:1910.02054): each rank
+ * updates a slice of the flat range, which it alone keeps state of and needs the gradient of, and
+ * all take the others' masters from them, or their copy where masters are divided, too. Slices end
+ * where the optimizer can be cut: anywhere where it goes by element, at the blocks of codes, else
+ * between tensors. They change no weight, but for the rounding of the gradient's norm, which all
+ * get from the sums of all slices.
  */
 #ifndef RUNTIME_TRAIN_OPTIM_H
 #define RUNTIME_TRAIN_OPTIM_H
@@ -66,6 +67,10 @@ int64_t optim_bytes(const struct model_conf *m, const struct tensors *t);
    in the order of ranks, disjoint, and cover it; some may be empty. Pure. */
 void optim_slice(const struct optim_conf *c, const struct tensors *t, int ranks, int rank,
     int64_t *first, int64_t *count);
+
+/* The same of a model whose optimizer is m->optimizer; a model_conf's slice_fn. */
+void optim_owns(
+    const struct model_conf *m, const struct tensors *t, int owner, int64_t *first, int64_t *count);
 
 struct optim;
 int optim_create(

@@ -55,7 +55,7 @@ static int lay_out(const struct planner_input *in, struct layout *out, struct er
     return rc ? rc : check_data(in, out->dp, e);
 }
 
-/* By how many ranks of the data axis the optimizer's state is divided. */
+/* How many ranks of the data axis divide the optimizer's state, and more by later stages. */
 static int owners_of(const struct planner_input *in, const struct layout *l)
 {
     return in->zero_stage && l->dp > 1 ? l->dp : 0;
@@ -83,6 +83,7 @@ static int model_at(const struct planner_input *in, const struct planner_plan *p
     out->in_flight = batches < stages ? batches : stages;
     out->owners = owners_of(in, l);
     out->owner = owner;
+    out->zero_stage = in->zero_stage;
     out->micro_sequences = p->micro_sequences * sample_rows(in);
     out->logit_rows = p->logit_rows;
     return model_config_share(&in->model.config, &cut, &out->config, e);

@@ -47,10 +47,15 @@ static void list_parts(
     struct model *m, const struct optim *o, int i, struct shard_part parts[PARTS])
 {
     const struct tensor *p = &model_trained(m)->at[i];
+    int64_t from, count;
+    model_here(m, &from, &count);
+    int64_t to = from + count < p->offset + p->count ? from + count : p->offset + p->count;
+    from = from > p->offset ? from : p->offset;
     const struct shard_part master = {.type = DTYPE_F32,
-        .at = (char *)(model_master(m) + p->offset),
+        .at = to > from ? (char *)model_master_at(m, from) : NULL,
         .total = p->count,
-        .count = p->count,
+        .first = from - p->offset,
+        .count = to > from ? to - from : 0,
         .elements = 1};
     name_part(parts, p, "", "", &master);
     for (int k = 0; k < OPTIM_STATES; k++) {
@@ -209,6 +214,6 @@ int shard_read(
                 return rc;
         }
     }
-    model_master_changed(m);
-    return dev_sync(d, e);
+    int rc = model_masters_read(m, e);
+    return rc ? rc : dev_sync(d, e);
 }

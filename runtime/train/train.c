@@ -275,11 +275,10 @@ static int run_steps(struct train *t, struct err *e)
 /* Rank 0 writes what those that share the model tell it. */
 static int write_output(struct train *t, const struct export *x, struct err *e)
 {
-    bool shared = t->tensor || t->pipeline || t->expert;
     if (t->spec->train.exported_by)
         return 0;
     if (!train_leads(t))
-        return shared ? shares_answer(t->model, e) : 0;
+        return model_is_divided(t->model) ? shares_answer(t->model, e) : 0;
     int rc = export_model(x, e);
     return rc ? rc : shares_end(t->model, e);
 }

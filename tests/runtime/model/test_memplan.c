@@ -54,7 +54,9 @@ static void check_training(struct dev *d, const struct model_conf *c, const stru
     ck_assert_msg(!optim_create(d, oc, pass, &o, &e), "%s", e.text);
     ck_assert_int_eq(asked - (PASS_AHEAD + 1) * (int64_t)sizeof(float), p.total);
     ck_assert_int_eq(model_memory_bytes(pass_model(pass)), p.total);
-    ck_assert_int_eq(p.master, model_trainable(pass_model(pass)) * 4);
+    int64_t first, count;
+    model_here(pass_model(pass), &first, &count);
+    ck_assert_int_eq(p.master, count * 4);
     ck_assert_int_eq(p.cache, 0);
     optim_destroy(o);
     tiny_pass_close(pass);
@@ -203,6 +205,41 @@ START_TEST(divided_states_take_their_plan)
         if (c.lora_rank || oc.name >= OPTIMIZER_ADAFACTOR)
             continue; /* scratch of matrices, and what all choose ranks with, is on each */
         ck_assert_int_lt(sum, whole.optimizer + 64 * 2 * c.owners * 20);
+    }
+    dev_close(d);
+}
+END_TEST
+
+/* What stages 1 to 3 leave of masters, gradient and weights, full and beside adapters, of a cut
+   anywhere and one between tensors; and a plan for whichever takes most is that one's. */
+START_TEST(divided_models_take_their_plan)
+{
+    struct dev *d = open_counting();
+    for (int i = 0; i < 36; i++) {
+        struct optim_conf oc = {.steps = 1, .momentum = 0.9};
+        struct model_conf c = training(i % 4 ? tiny_wide() : tiny_gpt2(), i / 3 % 4);
+        int64_t most = 0;
+        struct memplan p, whole;
+        oc.name = i / 12 == 1 ? OPTIMIZER_MUON : OPTIMIZER_ADAMW;
+        c.lora_dora = false;
+        c.config.layers = 6;
+        c.optimizer_fn = optim_bytes;
+        c.slice_fn = optim_owns;
+        c.optimizer = &oc;
+        ck_assert(!memplan_model(&c, NULL, &whole, &e));
+        c.zero_stage = 1 + i % 3;
+        c.owners = 2 + i / 12;
+        for (c.owner = 0; c.owner < c.owners; c.owner++) {
+            check_training(d, &c, &oc);
+            ck_assert(!memplan_model(&c, NULL, &p, &e));
+            ck_assert_int_eq(
+                p.saved + p.scratch + p.logits, whole.saved + whole.scratch + whole.logits);
+            ck_assert_int_eq(!p.window, c.zero_stage < 3);
+            most = p.total > most ? p.total : most;
+        }
+        c.owner = -1;
+        ck_assert(!memplan_model(&c, NULL, &p, &e));
+        ck_assert_int_eq(p.total, most);
     }
     dev_close(d);
 }
@@ -406,6 +443,43 @@ START_TEST(figures_of_gpt2)
 }
 END_TEST
 
+/* The same by ranks that divide it, a sequence of 64 tokens each: of what a parameter takes, 18
+   bytes, N ranks keep 2 + 4 + 12/N, 2 + 16/N and 16/N each, and what stands in windows. */
+START_TEST(figures_of_a_divided_gpt2)
+{
+    const struct optim_conf oc = {.name = OPTIMIZER_ADAMW};
+    struct model_conf c = {.config = shape_of("gpt2-124m"),
+        .t = DTYPE_BF16,
+        .train = true,
+        .micro_sequences = 1,
+        .sequence_length = 64,
+        .optimizer_fn = optim_bytes,
+        .optimizer = &oc,
+        .slice_fn = optim_owns};
+    const int64_t layer = 12 * 768 * 768 + 13 * 768, outer = (50257 + 1024 + 2) * 768;
+    const int64_t all = 124439808, slack = 1 << 20;
+    struct memplan whole, p;
+    c.config.vocab = 50257;
+    ck_assert_msg(!memplan_model(&c, NULL, &whole, &e), "%s", e.text);
+    for (int owners = 2; owners <= 8; owners *= 2)
+        for (c.zero_stage = 1; c.zero_stage <= 3; c.zero_stage++) {
+            const int64_t slices = 12 * all / owners, gradient = 4 * all / owners;
+            const int64_t windows = 4 * (outer + layer) + gradient;
+            const int64_t bytes[] = {slices + 6 * all, slices + 2 * all + windows,
+                slices + windows + 2 * (outer + 2 * layer)};
+            c.owners = owners;
+            c.owner = -1;
+            ck_assert(!memplan_model(&c, NULL, &p, &e));
+            int64_t kept = p.total - p.saved - p.scratch - p.logits;
+            printf("GPT-2 124M in BF16, AdamW, stage %d of %d ranks: %lld MiB, undivided %lld\n",
+                c.zero_stage, owners, (long long)(p.total >> 20), (long long)(whole.total >> 20));
+            ck_assert_int_ge(kept, bytes[c.zero_stage - 1]);
+            ck_assert_int_lt(kept, bytes[c.zero_stage - 1] + slack);
+            ck_assert(owners != 4 || c.zero_stage < 3 || p.total * 10 <= whole.total * 4);
+        }
+}
+END_TEST
+
 /* -- sizes that no machine has -- */
 
 START_TEST(absurd_sizes_saturate)
@@ -433,6 +507,7 @@ START_TEST(absurd_sizes_saturate)
 END_TEST
 
 UNIT_MAIN("memplan", training_takes_its_plan, states_of_fewer_bits_take_their_plan,
-    divided_states_take_their_plan, a_headless_model_takes_its_plan, serving_takes_its_plan,
-    a_quantized_base_takes_its_plan, random_shapes_take_their_plan, figures_of_smollm2,
-    figures_of_a_quantized_base, figures_of_gpt2, absurd_sizes_saturate)
+    divided_states_take_their_plan, divided_models_take_their_plan, a_headless_model_takes_its_plan,
+    serving_takes_its_plan, a_quantized_base_takes_its_plan, random_shapes_take_their_plan,
+    figures_of_smollm2, figures_of_a_quantized_base, figures_of_gpt2, figures_of_a_divided_gpt2,
+    absurd_sizes_saturate)

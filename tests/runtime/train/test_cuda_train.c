@@ -152,7 +152,8 @@ START_TEST(losses_of_two_pods_staged)
 }
 END_TEST
 
-/* Sums go into slices of the device's memory, and masters come from them. */
+/* Sums go into slices of the device's memory, and masters, or weights as they are needed, come from
+   them. */
 START_TEST(owners_of_slices)
 {
     struct jobspec cpu = job("cpu", 6);
@@ -162,7 +163,7 @@ START_TEST(owners_of_slices)
         struct jobspec cuda = job("cuda", 6);
         struct training t = on_device(&cuda, 2, 1);
 
-        cuda.parallelism.zero_stage = 1;
+        cuda.parallelism.zero_stage = pod == 1 ? 1 : 3;
         t.pod = pod;
         t.staged = pod == 1;
         got = whole(t);

@@ -113,6 +113,7 @@ START_TEST(state_is_divided_over_the_data_axis)
     struct planner_plan whole, p;
     in.model.optimizer_fn = optim_bytes;
     in.model.optimizer = &oc;
+    in.model.config.layers = 12;
     ck_assert_msg(!planner_plan(&in, &whole, &e), "%s", e.text);
     ck_assert_int_eq(whole.owners, 0);
     in.zero_stage = 1;
@@ -124,6 +125,13 @@ START_TEST(state_is_divided_over_the_data_axis)
     ck_assert_msg(!planner_measure(&in, &p, &e), "%s", e.text);
     ck_assert(p.owners == 4 && p.owner == 2);
     ck_assert_int_lt(p.memory.total, whole.memory.total);
+    in.model.slice_fn = optim_owns;
+    for (in.zero_stage = 2; in.zero_stage <= 3; in.zero_stage++) {
+        whole = p;
+        ck_assert_msg(!planner_plan(&in, &p, &e), "%s", e.text);
+        ck_assert_int_eq(p.owners, 4);
+        ck_assert_int_lt(p.memory.total, whole.memory.total);
+    }
     in.data = 3;
     ck_assert_int_eq(planner_plan(&in, &p, &e), -ERR_USER);
     ck_assert_ptr_nonnull(strstr(e.text, "spec.parallelism.data: 3, but the world has 4 ranks"));

@@ -1,10 +1,10 @@
 /*
- * Goal: ranks that divide the optimizer's state learn what they learn when each keeps all of it,
- * and keep no more than their part. Method: the slices of many worlds by every optimizer, in order
- * and cut only where they may be; several owners in one process beside one that owns all, to the
- * bit; whole trainings of 2, 3 and 4 ranks beside the same with undivided state, to the bit where
- * no clipping rounds a sum of slices; cut and gone on with, in other stages and worlds; a world
- * that is not the one asked for; and what a rank may allocate.
+ * Goal: ranks that divide the optimizer's state, gradients and weights learn what they learn when
+ * each keeps all of them, and keep no more than their part. Method: the slices of many worlds by
+ * every optimizer, in order and cut only where they may; several owners in one process beside one
+ * that owns all, to the bit; whole trainings of 2, 3 and 4 ranks by every stage beside the same
+ * with nothing divided, to the bit where no clipping rounds a sum of slices; cut and gone on with,
+ * in other stages and worlds; a world that is not the one asked for; and what a rank may allocate.
  */
 #include "runtime/train/optim.h"
 
@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define STEPS 10
+#define STEPS 8
 
 static struct err e;
 
@@ -261,11 +261,30 @@ END_TEST
 
 /* -- whole trainings -- */
 
+/* More layers than stand in a window at once; an embedding that is the head. */
+#define LLAMA \
+    "{\"model_type\": \"llama\", \"vocab_size\": 320, \"hidden_size\": 32, " \
+    "\"intermediate_size\": 80, \"num_hidden_layers\": 5, \"num_attention_heads\": 4, " \
+    "\"num_key_value_heads\": 2, \"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, " \
+    "\"rope_theta\": 10000.0, \"tie_word_embeddings\": true}"
+#define GPT2 \
+    "{\"model_type\": \"gpt2\", \"vocab_size\": 320, \"n_embd\": 48, \"n_layer\": 4, " \
+    "\"n_head\": 4, \"n_positions\": 64, \"layer_norm_epsilon\": 1e-5}"
+
+static void take_shape(struct jobspec *s, const char *config)
+{
+    static char path[256];
+    snprintf(path, sizeof path, "%s", training_path("shape.json"));
+    golden_write(path, config, strlen(config));
+    s->model.init = INIT_RANDOM;
+    s->model.config = path;
+}
+
 static struct jobspec job(const char *run, int zero_stage)
 {
     struct jobspec s = training_job(run);
     s.train.steps = STEPS;
-    s.train.evaluate_every_steps = 0;
+    s.train.evaluate_every_steps = 4;
     s.train.optimizer.clip_norm = 0;
     s.parallelism.zero_stage = zero_stage;
     return s;
@@ -277,76 +296,157 @@ static void near(const struct outcome *a, const struct outcome *b, double most, 
         ck_assert_msg(
             most > 0 ? fabs(a->loss[k] / b->loss[k] - 1) <= most : a->loss[k] == b->loss[k],
             "%s, step %d: %.17g, undivided %.17g", what, k, a->loss[k], b->loss[k]);
+    ck_assert_msg(fabs(a->validation / b->validation - 1) <= most, "%s: validation %.17g, %.17g",
+        what, a->validation, b->validation);
 }
 
-/* Both of a world, and what they left. */
-static void learn_the_same(
-    void (*change_fn)(struct jobspec *s), int size, double most, const char *what)
+static struct outcome run_in_pods(const struct jobspec *s, int size, int pod, int64_t budget_bytes)
 {
-    struct jobspec whole = job("whole", 0), divided = job("divided", 1);
-    struct outcome a, b;
-    if (change_fn) {
-        change_fn(&whole);
-        change_fn(&divided);
-    }
-    a = training_run_whole(&whole, size);
-    ck_assert(
+    struct outcome o = training_run(&(struct training){
+        .spec = s, .size = size, .incarnation = 1, .pod = pod, .budget_bytes = budget_bytes});
+    for (int i = 0; i < size; i++)
+        ck_assert_msg(
+            o.exit[i] == EXIT_CLASS_DONE, "rank %d: class %d, %s", i, o.exit[i], o.message);
+    ck_assert_int_eq(o.last, s->train.steps);
+    return o;
+}
+
+/* Stages, decimal digits, beside undivided, and what they left. */
+static void learn_the_same(
+    void (*change_fn)(struct jobspec *s), int stages, int size, double most, const char *what)
+{
+    struct jobspec whole = job("whole", 0);
+    change_fn(&whole);
+    struct outcome a = training_run_whole(&whole, size);
+    bool merged = whole.train.method != METHOD_ADAPTER; /* behind sub-layers nothing is */
+    ck_assert(!merged ||
         !io_rename(training_path("output/model.safetensors"), training_path("whole.out"), &e));
-    b = training_run_whole(&divided, size);
-    near(&b, &a, most, what);
-    ck_assert_int_lt(b.memory_bytes, a.memory_bytes);
-    if (!most)
-        training_same_files(training_path("whole.out"), training_path("output/model.safetensors"));
+    for (; stages; stages /= 10) {
+        struct jobspec divided = job("divided", stages % 10);
+        change_fn(&divided);
+        struct outcome b = training_run_whole(&divided, size);
+        near(&b, &a, most, what);
+        ck_assert_int_lt(b.memory_bytes, a.memory_bytes);
+        if (!most && merged)
+            training_same_files(
+                training_path("whole.out"), training_path("output/model.safetensors"));
+        golden_remove(training_path("divided"));
+        golden_remove(training_path("output"));
+    }
     golden_remove(training_path("whole"));
-    golden_remove(training_path("divided"));
-    golden_remove(training_path("output"));
 }
 
 static void clip(struct jobspec *s)
 {
+    take_shape(s, LLAMA);
     s->train.optimizer.clip_norm = 0.1;
 }
 
 START_TEST(every_world_learns_the_same)
 {
     for (int size = 2; size <= 4; size++) {
-        struct jobspec whole = job("whole", 0), divided = job("divided", 1);
+        struct jobspec whole = job("whole", 0);
         struct outcome a = training_run_whole(&whole, size);
-        struct outcome b = training_run_whole(&divided, size);
-        near(&b, &a, 0, "divided");
-        training_same_checkpoints("whole", "divided");
+        for (int stage = 1; stage <= 3; stage++) {
+            struct jobspec divided = job("divided", stage);
+            struct outcome b = training_run_whole(&divided, size);
+            near(&b, &a, 0, "divided");
+            training_same_checkpoints("whole", "divided");
+            golden_remove(training_path("divided"));
+        }
+        golden_remove(training_path("whole"));
+        golden_remove(training_path("output"));
+    }
+    learn_the_same(clip, 123, 3, 1e-6, "clipped");
+}
+END_TEST
+
+/* Between two pods to the bit; around a ring sums are made in an order that places decide. */
+START_TEST(pods_learn_the_same)
+{
+    for (int size = 2; size <= 3; size++) {
+        struct jobspec whole = job("whole", 0), divided = job("divided", 3);
+        take_shape(&whole, LLAMA);
+        take_shape(&divided, LLAMA);
+        struct outcome a = run_in_pods(&whole, size, 1, 0), b = run_in_pods(&divided, size, 1, 0);
+        near(&b, &a, size == 2 ? 0 : 1e-6, "a rank a pod");
         golden_remove(training_path("whole"));
         golden_remove(training_path("divided"));
         golden_remove(training_path("output"));
     }
-    learn_the_same(clip, 3, 1e-6, "clipped");
 }
 END_TEST
 
+/* Less memory than one batch a rank needs, and seven sequences: one rank takes a micro-batch less
+   than the other. What is reduced micro-batch by micro-batch is added up in another order. */
+START_TEST(micro_batches_are_as_many_everywhere)
+{
+    for (int stage = 2; stage <= 3; stage++) {
+        struct jobspec s = job("divided", stage);
+        take_shape(&s, LLAMA);
+        s.train.batch_sequences = 7;
+        struct outcome a = run_in_pods(&s, 2, 2, 0);
+        golden_remove(training_path("divided"));
+        struct outcome b = run_in_pods(&s, 2, 2, (int64_t)((double)a.memory_bytes * 0.98 / 0.9));
+        near(&b, &a, 1e-6, "two micro-batches");
+        ck_assert_int_lt(b.memory_bytes, a.memory_bytes);
+        golden_remove(training_path("divided"));
+        golden_remove(training_path("output"));
+    }
+}
+END_TEST
+
+static void use_gpt2(struct jobspec *s)
+{
+    take_shape(s, GPT2);
+    s->precision = PRECISION_BF16;
+    s->train.recompute = RECOMPUTE_FULL;
+}
+
+static void use_mixture(struct jobspec *s)
+{
+    s->model.init = INIT_RANDOM;
+    s->model.config = training_mixture();
+}
+
+static void use_masked(struct jobspec *s)
+{
+    s->model.source = GOLDEN "tiny-bert-masked";
+    s->train.objective = OBJECTIVE_MASKED_LM;
+    s->train.masking.share = 0.15;
+    s->train.batch_sequences = 32;
+    s->train.recompute = RECOMPUTE_SELECTIVE;
+}
+
 static void use_bf16(struct jobspec *s)
 {
+    take_shape(s, LLAMA);
     s->precision = PRECISION_BF16;
     s->train.optimizer.state = OPTIMIZER_STATE_BF16;
 }
 
 static void use_fp16(struct jobspec *s)
 {
+    take_shape(s, LLAMA);
     s->precision = PRECISION_FP16;
 }
 
 static void use_codes(struct jobspec *s)
 {
+    take_shape(s, LLAMA);
     s->precision = PRECISION_BF16;
     s->train.optimizer.state = OPTIMIZER_STATE_INT8;
 }
 
 static void use_adafactor(struct jobspec *s)
 {
+    take_shape(s, LLAMA);
     s->train.optimizer.name = OPTIMIZER_ADAFACTOR;
 }
 
 static void use_muon(struct jobspec *s)
 {
+    take_shape(s, LLAMA);
     s->train.optimizer.name = OPTIMIZER_MUON;
     s->train.optimizer.momentum = 0.95;
     s->train.optimizer.state = OPTIMIZER_STATE_INT8;
@@ -354,11 +454,29 @@ static void use_muon(struct jobspec *s)
 
 static void use_sparsity(struct jobspec *s)
 {
+    s->precision = PRECISION_BF16;
     s->train.sparsity.pattern = SPARSITY_UNSTRUCTURED;
     s->train.sparsity.target = 0.5;
-    s->train.sparsity.start_step = 4;
-    s->train.sparsity.end_step = 8;
+    s->train.sparsity.start_step = 2;
+    s->train.sparsity.end_step = 6;
     s->train.sparsity.every_steps = 2;
+}
+
+static void use_lora(struct jobspec *s)
+{
+    take_shape(s, LLAMA);
+    training_lora(s);
+    s->train.optimizer.learning_rate = 1e-2;
+    s->train.lora.dropout = 0.1;
+    s->precision = PRECISION_BF16;
+}
+
+static void use_adapters(struct jobspec *s)
+{
+    take_shape(s, LLAMA);
+    s->train.method = METHOD_ADAPTER;
+    s->train.adapter.reduction_factor = 4;
+    s->train.optimizer.learning_rate = 1e-2;
 }
 
 static void use_dora(struct jobspec *s)
@@ -386,17 +504,28 @@ START_TEST(every_optimizer_and_precision_learns_the_same)
     static const struct {
         const char *name;
         void (*fn)(struct jobspec *s);
-    } kinds[] = {{"BF16", use_bf16}, {"FP16", use_fp16}, {"Int8", use_codes},
-        {"Adafactor", use_adafactor}, {"Muon", use_muon}, {"sparsity", use_sparsity}};
+        int stages;
+    } kinds[] = {{"BF16", use_bf16, 123}, {"FP16", use_fp16, 13}, {"Int8", use_codes, 13},
+        {"Adafactor", use_adafactor, 13}, {"Muon", use_muon, 13}, {"sparsity", use_sparsity, 1}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        learn_the_same(kinds[i].fn, 2, 0, kinds[i].name);
+        learn_the_same(kinds[i].fn, kinds[i].stages, 2, 0, kinds[i].name);
+}
+END_TEST
+
+START_TEST(every_model_learns_the_same)
+{
+    learn_the_same(use_gpt2, 23, 3, 0, "GPT-2");
+    learn_the_same(use_mixture, 3, 2, 0, "a mixture of experts");
+    learn_the_same(use_masked, 3, 2, 0, "masked tokens");
 }
 END_TEST
 
 START_TEST(adapters_learn_the_same)
 {
-    learn_the_same(use_dora, 3, 0, "DoRA");
-    learn_the_same(use_adalora, 2, 0, "AdaLoRA");
+    learn_the_same(use_lora, 23, 2, 0, "LoRA");
+    learn_the_same(use_adapters, 3, 2, 0, "adapters");
+    learn_the_same(use_dora, 1, 3, 0, "DoRA");
+    learn_the_same(use_adalora, 1, 2, 0, "AdaLoRA");
 }
 END_TEST
 
@@ -421,6 +550,7 @@ static struct outcome in_parts(const char *run, const int stages[3], const int s
             o.loss[k] = part.loss[k];
     }
     ck_assert_int_eq(part.last, STEPS);
+    o.validation = part.validation;
     return o;
 }
 
@@ -435,6 +565,11 @@ START_TEST(stages_and_worlds_go_on_with_each_other)
     training_same_checkpoints("straight", "stages");
     b = in_parts("worlds", (const int[]){1, 1, 1}, (const int[]){2, 3, 1});
     near(&b, &a, 1e-5, "worlds of 2, 3 and 1");
+    b = in_parts("all", (const int[]){3, 0, 2}, (const int[]){2, 2, 2});
+    near(&b, &a, 0, "stages 3, 0, 2");
+    training_same_checkpoints("straight", "all");
+    b = in_parts("wide", (const int[]){2, 3, 3}, (const int[]){3, 4, 2});
+    near(&b, &a, 1e-5, "worlds of 3, 4 and 2");
 }
 END_TEST
 
@@ -456,6 +591,8 @@ int main(void)
     return unit_run_with(&(struct unit){"zero", 120, training_setup, training_teardown},
         (const TTest *const[]){slices_cover_once_and_cut_where_they_may,
             owners_together_do_what_one_does, a_rank_keeps_its_part, every_world_learns_the_same,
-            every_optimizer_and_precision_learns_the_same, adapters_learn_the_same,
-            stages_and_worlds_go_on_with_each_other, a_world_of_another_size_is_refused, NULL});
+            pods_learn_the_same, micro_batches_are_as_many_everywhere,
+            every_optimizer_and_precision_learns_the_same, every_model_learns_the_same,
+            adapters_learn_the_same, stages_and_worlds_go_on_with_each_other,
+            a_world_of_another_size_is_refused, NULL});
 }
