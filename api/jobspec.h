@@ -298,7 +298,7 @@ struct jobspec {
     } model;
     struct { /* sizes of the axes; 0: the planner's choice */
         int data, tensor, pipeline, context, expert;
-        int zero_stage; /* of optimizer state, 1: divided over the data axis */
+        int zero_stage; /* what the data axis divides: 1 optimizer state, 2 gradients, 3 weights */
     } parallelism;
     enum precision precision;
     struct jobspec_elastic elastic;

@@ -334,6 +334,30 @@ static int check_shares(const struct field_source *s, const struct jobspec *spec
         s, "parallelism", e, "tensor x pipeline x expert must divide replicas x device.perReplica");
 }
 
+/* What computes with whole gradients or weights, or has a loop of its own. */
+static const char *not_of_slices(const struct jobspec *spec)
+{
+    const struct jobspec_train *t = &spec->train;
+    int stage = spec->parallelism.zero_stage;
+    const struct {
+        const char *what;
+        bool is;
+    } whole[] = {{"parallelism.tensor above 1", spec->parallelism.tensor > 1},
+        {"parallelism.pipeline above 1", spec->parallelism.pipeline > 1},
+        {"parallelism.expert above 1", spec->parallelism.expert > 1},
+        {"objective DPO", t->objective == OBJECTIVE_DPO},
+        {"objective PairMatching", t->objective == OBJECTIVE_PAIR_MATCHING},
+        {"train.lora.dora", t->lora.dora}, {"train.lora.adalora", t->lora.adalora.initial_rank},
+        {"train.lora.quantizedBase", t->lora.quantized_base != BASE_NONE},
+        {"train.distill", t->distill.teacher},
+        {"train.sparsity", t->sparsity.pattern != SPARSITY_NONE},
+        {"train.generate", stage > 2 && t->generate.prompt_count}};
+    for (size_t i = 0; i < sizeof whole / sizeof *whole && stage > 1; i++)
+        if (whole[i].is)
+            return whole[i].what;
+    return NULL;
+}
+
 static int check_parallelism(
     const struct field_source *s, const struct jobspec *spec, struct err *e)
 {
@@ -342,13 +366,15 @@ static int check_parallelism(
     int rc = check_shares(s, spec, e);
     if (rc)
         return rc;
-    if (spec->parallelism.zero_stage > 1)
-        return field_refuse(s, "parallelism.zeroStage", e, "only 0 and 1 so far");
     if (spec->parallelism.zero_stage && spec->train.histogram_every_steps)
         return field_refuse(s, "parallelism.zeroStage", e,
             "not with train.histogramEverySteps: no rank has the whole gradient");
     if (spec->task != TASK_TRAIN && (spec->parallelism.data || spec->parallelism.zero_stage))
         return field_refuse(s, "parallelism", e, "data and zeroStage are only allowed with train");
+    const char *what = not_of_slices(spec);
+    if (what)
+        return field_refuse(
+            s, "parallelism.zeroStage", e, "%d not with %s", spec->parallelism.zero_stage, what);
     return 0;
 }
 

@@ -68,6 +68,7 @@ const char jobspecs_dpo[] = JOBSPECS_HEAD
     "Sigmoid}, data: {train: /data/t.jsonl}, steps: 3, output: /data/o, exportedBy: b}}}";
 const char jobspecs_adapter[] = JOBSPECS_HEAD
     "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
+    "parallelism: {zeroStage: 3}, "
     "train: {method: Adapter, adapter: {kind: Pfeiffer, reductionFactor: 8, activation: GELU}, "
     "data: {train: /data/t.txt}, steps: 3, output: /data/o}}}";
 const char jobspecs_masked[] =
