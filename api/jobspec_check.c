@@ -334,11 +334,10 @@ static int check_shares(const struct field_source *s, const struct jobspec *spec
         s, "parallelism", e, "tensor x pipeline x expert must divide replicas x device.perReplica");
 }
 
-/* What computes with whole gradients or weights, or has a loop of its own. */
-static const char *not_of_slices(const struct jobspec *spec)
+/* What computes with whole gradients or, from stage 3 on, weights, or has a loop of its own. */
+static const char *not_of_slices(const struct jobspec *spec, int stage)
 {
     const struct jobspec_train *t = &spec->train;
-    int stage = spec->parallelism.zero_stage;
     const struct {
         const char *what;
         bool is;
@@ -358,6 +357,14 @@ static const char *not_of_slices(const struct jobspec *spec)
     return NULL;
 }
 
+int jobspec_most_zero(const struct jobspec *spec)
+{
+    int stage = spec->train.histogram_every_steps ? 0 : 3;
+    while (not_of_slices(spec, stage))
+        stage--;
+    return stage;
+}
+
 static int check_parallelism(
     const struct field_source *s, const struct jobspec *spec, struct err *e)
 {
@@ -371,7 +378,7 @@ static int check_parallelism(
             "not with train.histogramEverySteps: no rank has the whole gradient");
     if (spec->task != TASK_TRAIN && (spec->parallelism.data || spec->parallelism.zero_stage))
         return field_refuse(s, "parallelism", e, "data and zeroStage are only allowed with train");
-    const char *what = not_of_slices(spec);
+    const char *what = not_of_slices(spec, spec->parallelism.zero_stage);
     if (what)
         return field_refuse(
             s, "parallelism.zeroStage", e, "%d not with %s", spec->parallelism.zero_stage, what);

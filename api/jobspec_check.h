@@ -18,5 +18,7 @@ int jobspec_check_size(
 /* What of a training keeps ranks from sharing its model, by tensor or, pipeline, by stages, too;
  * NULL: nothing. */
 const char *jobspec_not_of_shares(const struct jobspec *spec, bool pipeline);
+/* The greatest zeroStage that a training may have, of a model that nothing else is shared of. */
+int jobspec_most_zero(const struct jobspec *spec);
 
 #endif

@@ -118,7 +118,10 @@ static int add_all(const struct planner_input *in, const struct cost_speed *s, s
             if (in->world % (tp * pp))
                 continue;
             bool alone = in->world == tp * pp; /* a data axis of one divides nothing */
+            bool shared = tp * pp > 1;         /* nor do ranks that share more than their state */
             int stages = alone ? in->zero_stage : last_stage(in);
+            if (shared && stages > 1)
+                stages = in->zero_stage > 1 ? 0 : 1;
             for (int zero = in->zero_stage; zero <= stages; zero++)
                 if ((rc = add_one(in, s, tp, pp, zero, out, first, e)))
                     return rc;

@@ -187,19 +187,58 @@ static double tied_s(
     return message_s(l, 4 * share_of(m->config.vocab, l->tp) * (double)m->config.dim, s);
 }
 
-/* What is read and written: masters, gradients and state of the rank's part, and the copy. */
-static double optimizer_bytes(const struct planner_plan *p)
+/* What the rank would have if its data axis divided nothing. */
+static struct memplan undivided(const struct planner_input *in, const struct planner_plan *p)
 {
-    const struct memplan *m = &p->memory;
+    struct planner_input all = *in;
+    struct planner_plan whole;
+    struct err e = {.code = ERR_NONE};
+    all.zero_stage = 0;
+    if (p->owners < 2 || planner_with(&all, p->micro_sequences, &whole, &e))
+        return p->memory;
+    return whole.memory;
+}
+
+/* Halves of so many sums, of so many bytes each. */
+static double halves_s(
+    const struct layout *l, double count, double bytes, const struct cost_speed *s)
+{
+    return count * sum_s(l, LAYOUT_DATA, bytes, s) / 2;
+}
+
+/* The gradient's sum a step; its half and the half of what the owners have renewed; by layer and
+   micro-batch, where gradients are divided, and there, where weights are, theirs twice. */
+static double data_s(const struct planner_input *in, const struct planner_plan *p,
+    const struct memplan *whole, double batches, const struct cost_speed *s)
+{
+    const struct layout *l = &p->layout;
+    bool copied = in->model.t != DTYPE_F32;
+    double gradient = (double)whole->gradient, layers = (double)in->model.config.layers;
+    double renewed = (double)(copied ? whole->copy : whole->master);
+    double weights = renewed + (double)whole->weights;
+    int stage = p->zero_stage;
+    if (!stage)
+        return halves_s(l, 2, gradient, s);
+    if (stage == 1)
+        return halves_s(l, 1, gradient, s) + halves_s(l, 1, renewed, s);
+    double sums = halves_s(l, batches * layers, gradient / layers, s);
+    return stage == 2 ? sums + halves_s(l, 1, renewed, s)
+                      : sums + halves_s(l, 2 * batches * layers, weights / layers, s);
+}
+
+/* What is read and written: masters, gradients and state of the rank's part, and the copy. */
+static double optimizer_bytes(const struct planner_plan *p, const struct memplan *whole)
+{
     double part = p->owners > 1 ? p->owners : 1;
-    return 2.0 * (double)(m->master + m->gradient) / part + 2.0 * (double)m->optimizer +
-        (double)m->copy;
+    return 2.0 * (double)(whole->master + whole->gradient) / part +
+        2.0 * (double)p->memory.optimizer + (double)whole->copy;
 }
 
 void cost_step(const struct planner_input *in, const struct planner_plan *p,
     const struct cost_speed *s, struct cost *out)
 {
     const struct work w = work_of(in, p, s);
+    const struct memplan whole = undivided(in, p);
     const struct layout *l = &p->layout;
     double sums_s = w.sums * sum_s(l, LAYOUT_TENSOR, w.message_bytes, s);
     double messages_s = 2 * message_s(l, w.message_bytes, s);
@@ -207,8 +246,8 @@ void cost_step(const struct planner_input *in, const struct planner_plan *p,
         .tensor = w.batches * sums_s,
         .pipeline = w.batches * messages_s,
         .idle = (l->pp - 1) * (w.micro_s + sums_s + messages_s),
-        .data = sum_s(l, LAYOUT_DATA, (double)p->memory.gradient, s) + tied_s(in, l, s),
-        .optimizer = optimizer_bytes(p) / s->memory_bytes_per_s};
+        .data = data_s(in, p, &whole, w.batches, s) + tied_s(in, l, s),
+        .optimizer = optimizer_bytes(p, &whole) / s->memory_bytes_per_s};
     c.total = c.compute + c.tensor + c.pipeline + c.idle + c.data + c.optimizer;
     *out = c;
 }

@@ -154,7 +154,7 @@ void train_begin_backward(struct train *t, bool last)
 static int64_t micro_batches_less(const struct train *t, int64_t n, int64_t count)
 {
     int64_t micro = t->plan.micro_sequences, first, most;
-    data_share(n, train_replicas(t), 0, &first, &most);
+    data_share(n, train_parts(t), 0, &first, &most);
     return (most + micro - 1) / micro - (count + micro - 1) / micro;
 }
 

@@ -139,15 +139,10 @@ static inline int train_stage(const struct train *t)
 {
     return train_place(t).pp;
 }
-/* Which stage of ZeRO the ranks divide by; with one rank there is nothing to divide. */
-static inline int train_zero_stage(const struct train *t)
-{
-    return t->plan.owners > 1 ? t->spec->parallelism.zero_stage : 0;
-}
 /* Do ranks meet in each forward or backward, so that all need as many? */
 static inline bool train_meets(const struct train *t)
 {
-    return train_zero_stage(t) > 1;
+    return t->plan.zero_stage > 1;
 }
 /* Has it only some of the layers? */
 static inline bool train_is_staged(const struct train *t)

@@ -373,7 +373,7 @@ struct planner_input train_planner_input(
     bool pairs = s->train.objective == OBJECTIVE_PAIR_MATCHING;
     in.most.tensor = jobspec_not_of_shares(s, false) || pairs ? 0 : world;
     in.most.pipeline = jobspec_not_of_shares(s, true) ? 0 : world;
-    in.most.zero_stage = !s->train.histogram_every_steps;
+    in.most.zero_stage = jobspec_most_zero(s);
     return in;
 }
 
@@ -412,7 +412,7 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
         log_info("layout chosen", LOG_S("because", t->plan.reason));
     log_info("plan", LOG_I("data", t->plan.layout.dp), LOG_I("tensor", t->plan.layout.tp),
         LOG_I("pipeline", t->plan.layout.pp), LOG_I("expert", t->plan.layout.ep),
-        LOG_I("zeroStage", train_zero_stage(t)), LOG_I("microSequences", t->plan.micro_sequences),
+        LOG_I("zeroStage", t->plan.zero_stage), LOG_I("microSequences", t->plan.micro_sequences),
         LOG_I("bytes", t->plan.memory.total));
     return 0;
 }
@@ -608,7 +608,7 @@ static int tell_loaded(struct train *t, struct err *e)
             {"memory_bytes", (double)(t->plan.memory.total + t->host_bytes), NULL},
             {"resumed_step", (double)t->state.step, NULL}, {"steps", (double)t->steps, NULL},
             {"held_out", (double)t->held_out, NULL}, {"tensor", t->plan.layout.tp, NULL},
-            {"pipeline", t->plan.layout.pp, NULL}, {"zero_stage", train_zero_stage(t), NULL},
+            {"pipeline", t->plan.layout.pp, NULL}, {"zero_stage", t->plan.zero_stage, NULL},
             {"layout_reason", 0, t->plan.reason}, {"device", 0, info.name},
             {"damaged", 0, t->state.aside}, {NULL, 0, NULL}},
         e);

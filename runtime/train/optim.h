@@ -19,10 +19,9 @@
  *
  * Where the model has owners (model_conf), state is divided (ZeRO, arXiv:1910.02054): each rank
  * updates a slice of the flat range, which it alone keeps state of and needs the gradient of, and
- * all take the others' masters from them, or their copy where masters are divided, too. Slices end
- * where the optimizer can be cut: anywhere where it goes by element, at the blocks of codes, else
- * between tensors. They change no weight, but for the rounding of the gradient's norm, which all
- * get from the sums of all slices.
+ * all take the others' masters, or their copy. Slices end where the optimizer can be cut: anywhere
+ * where it goes by element, at the blocks of codes, else between tensors. They change no weight,
+ * but for the rounding of the gradient's norm, which all get from the sums of all slices.
  */
 #ifndef RUNTIME_TRAIN_OPTIM_H
 #define RUNTIME_TRAIN_OPTIM_H

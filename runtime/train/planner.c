@@ -141,6 +141,7 @@ int planner_with(const struct planner_input *in, int64_t micro_sequences, struct
     int64_t most = most_sequences(in, share_of_batch(in, &p.layout));
     p.micro_sequences = micro_sequences < most ? micro_sequences : most;
     p.owners = owners_of(in, &p.layout);
+    p.zero_stage = p.owners ? in->zero_stage : 0;
     if ((rc = measure_all(in, &p, e)))
         return rc;
     *out = p;
@@ -187,6 +188,7 @@ int planner_measure(const struct planner_input *in, struct planner_plan *out, st
         return rc;
     out->memory = memory;
     out->owners = c.owners;
+    out->zero_stage = c.owners ? in->zero_stage : 0;
     out->owner = c.owner;
     return 0;
 }

@@ -35,6 +35,7 @@ struct planner_input {
 struct planner_plan {
     struct layout layout;
     int owners, owner;       /* as in model_conf */
+    int zero_stage;          /* of the owners; 0: there are none */
     int64_t micro_sequences; /* of the batch's, each sample_rows of the model's */
     int64_t logit_rows;      /* as in model_conf */
     struct memplan memory;

@@ -144,7 +144,7 @@ static struct planner_input open_input(int64_t budget)
         .batch_sequences = 32,
         .world = 4,
         .budget_bytes = budget,
-        .most = {.tensor = 4, .pipeline = 4, .zero_stage = 1}};
+        .most = {.tensor = 4, .pipeline = 4, .zero_stage = 3}};
 }
 
 static void list(const struct planner_input *in, char *out, size_t size)
@@ -153,7 +153,7 @@ static void list(const struct planner_input *in, char *out, size_t size)
     int n = 0;
     ck_assert_msg(!choose_layouts(in, &slow, &all, &e), "%s", e.text);
     *out = 0;
-    for (int zero = 0; zero < 2; zero++)
+    for (int zero = 0; zero < 4; zero++)
         for (int tp = 1; tp <= 4; tp++)
             for (int pp = 1; pp <= 4; pp++)
                 for (int i = 0; i < all.count; i++)
@@ -168,7 +168,7 @@ START_TEST(each_legal_layout_is_there_once)
     struct planner_input in = open_input(INT64_MAX);
     char text[256];
     list(&in, text, sizeof text); /* no tensor 4: there are two key/value heads */
-    ck_assert_str_eq(text, "1.1.0 1.2.0 1.4.0 2.1.0 2.2.0 1.1.1 1.2.1 2.1.1 ");
+    ck_assert_str_eq(text, "1.1.0 1.2.0 1.4.0 2.1.0 2.2.0 1.1.1 1.2.1 2.1.1 1.1.2 1.1.3 ");
     in.tensor = 2;
     list(&in, text, sizeof text);
     ck_assert_str_eq(text, "2.1.0 2.2.0 2.1.1 ");
@@ -176,6 +176,9 @@ START_TEST(each_legal_layout_is_there_once)
     in.zero_stage = 1;
     list(&in, text, sizeof text);
     ck_assert_str_eq(text, "1.1.1 1.2.1 1.4.1 ");
+    in.zero_stage = 3; /* of a model that is not shared else */
+    list(&in, text, sizeof text);
+    ck_assert_str_eq(text, "1.1.3 ");
     in = open_input(INT64_MAX);
     in.data = 2; /* two ranks share a model, somehow */
     list(&in, text, sizeof text);
@@ -183,13 +186,13 @@ START_TEST(each_legal_layout_is_there_once)
     in = open_input(INT64_MAX);
     in.most.tensor = in.most.pipeline = 0;
     list(&in, text, sizeof text);
-    ck_assert_str_eq(text, "1.1.0 1.1.1 ");
+    ck_assert_str_eq(text, "1.1.0 1.1.1 1.1.2 1.1.3 ");
     in.model.config.experts = 4;
     in.model.config.experts_per_token = 2;
     in.model.config.expert_ffn_dim = 8;
     in.most.tensor = 4; /* is not shared out */
     list(&in, text, sizeof text);
-    ck_assert_str_eq(text, "1.1.0 1.1.1 ");
+    ck_assert_str_eq(text, "1.1.0 1.1.1 1.1.2 1.1.3 ");
 }
 END_TEST
 
@@ -215,20 +218,20 @@ START_TEST(the_fastest_that_fits_is_taken)
     struct planner_input in = open_input(INT64_MAX);
     const struct err told = {.code = ERR_MEMORY, .text = "told"};
     struct choices all;
-    int fitting = 9;
+    int fitting = 11;
     int64_t budget = 4 << 20;
     for (;; budget = budget * 15 / 16) {
         struct planner_plan p;
         in = open_input(budget);
         ck_assert(!choose_layouts(&in, &slow, &all, &e));
-        ck_assert_int_eq(all.count, 8);
+        ck_assert_int_eq(all.count, 10);
         ck_assert_int_le(all.fitting, fitting);
         fitting = all.fitting;
         int rc = choose_plan(&in, &slow, &told, &p, &e);
         if (!fitting) {
             ck_assert_int_eq(rc, -ERR_MEMORY);
             ck_assert_ptr_nonnull(strstr(e.text, "told; dp"));
-            ck_assert_ptr_nonnull(strstr(e.text, ", the least of 8 layouts, takes"));
+            ck_assert_ptr_nonnull(strstr(e.text, ", the least of 10 layouts, takes"));
             break;
         }
         ck_assert_int_eq(rc, 0);

@@ -140,6 +140,15 @@ START_TEST(gradients_and_state_pass)
     struct cost whole = cost_of(&in, 1, &s);
     ck_assert(!planner_with(&in, 1, &p, &e));
     is_near(whole.optimizer, (bytes + 2.0 * (double)p.memory.optimizer) / 1e6);
+    s = free_of_cost(2);
+    s.inside.bytes_per_s = 8e6;
+    s.between.bytes_per_s = 1e6;
+    double half = 3.0 / 4 * bytes / 2e6, batches = (double)in.batch_sequences / 4;
+    is_near(cost_of(&in, 1, &s).data, 2 * half);
+    in.zero_stage = 2;
+    is_near(cost_of(&in, 1, &s).data, (batches + 1) * half);
+    in.zero_stage = 3;
+    is_near(cost_of(&in, 1, &s).data, 3 * batches * half);
 }
 END_TEST
 

@@ -94,8 +94,8 @@ END_TEST
 START_TEST(nothing_may_fit)
 {
     ck_assert_int_eq(ask(1, GPU, "", ""), -ERR_MEMORY);
-    ck_assert_msg(strstr(e.text, "the least of 16 layouts, takes") != NULL, "%s", e.text);
-    says("\n16 that do not fit:");
+    ck_assert_msg(strstr(e.text, "the least of 18 layouts, takes") != NULL, "%s", e.text);
+    says("\n18 that do not fit:");
     says("* what the job gets: nothing fits");
     ck_assert_int_eq(ask(8, GPU, "\"data\":3", ""), -ERR_USER);
     ck_assert_msg(strstr(e.text, "spec.parallelism.data: 3") != NULL, "%s", e.text);
