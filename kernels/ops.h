@@ -54,9 +54,10 @@ struct op_quant_matmul {
 
 /* out (n, c) = table[ids], or += when accumulate (a second table: learned positions); ids (n) I32
    in [0, v) (checked by the caller). table_type is t; where t is F32, any type whose blocks divide
-   a row. */
+   a row. Forward, of a table of t: its rows and those of out begin so many elements apart; 0: c. */
 struct op_embed {
     int64_t n, c, v;
+    int64_t ld_table, ld_out;
     const int32_t *ids;
     const void *table; /* (v, c) of table_type; forward */
     enum dtype table_type;
@@ -187,9 +188,12 @@ struct op_rope {
    only the first length[i] tokens of sequence i exist; the rows of the others get o = 0, lse = 0
    and zero gradients. first (b, t) I32, or NULL, where causal: query i of a sequence sees keys from
    first[i] on; 0 <= first[i] <= i, and it never falls along a sequence (the caller sees to it).
-   Backward writes dq, dk, dv with the strides of q, k, v. */
+   before, where causal and without length: so many more keys, of k, v, dk, dv (b, before + t, g,
+   d), stand in each sequence before the token of its first query, which first counts: query i is
+   token before + i. Backward writes dq, dk, dv with the strides of q, k, v. */
 struct op_attention {
     int64_t b, tokens, h, g, d;
+    int64_t before;
     float scale;
     const void *q, *k, *v;
     int64_t ldq, ldk, ldv;

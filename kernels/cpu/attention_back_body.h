@@ -15,7 +15,7 @@ struct attention_back {
     struct op_attention op;
     struct attention_sizes s;
     int64_t batch;  /* first of this wave */
-    float *dk, *dv; /* (wave, h, blocks * TILE, pad) */
+    float *dk, *dv; /* (wave, h, key_blocks * TILE, pad) */
 };
 
 /* A thread's buffers: packed operands of one head, gradients of its queries, one tile. */
@@ -118,7 +118,7 @@ ISA_INLINE void attention_back_tile(bool pairs, const struct attention_back *w,
     tile_product(pairs, false, TILE, TILE, words, own->v_rows, words, own->do_transposed + at, TILE,
         own->ds, TILE);
     for (int64_t j = 0, end = seen->first ? 0 : TILE; j < TILE; j++) {
-        int64_t from = seen->diagonal ? j : j < seen->valid ? 0 : TILE;
+        int64_t from = attention_from(seen, j);
         while (seen->first && end < seen->queries && seen->first[end] <= seen->key + j)
             end++;
         attention_back_row(pairs, w->op.scale, own->lse + i * TILE, own->delta + i * TILE,
@@ -146,10 +146,10 @@ ISA_INLINE void attention_back_head(
     struct attention_back_own own;
     attention_back_layout(&w->s, memory, &own);
     attention_back_queries(t, pairs, w, &own, b, h);
-    for (int64_t block = 0; block < w->s.blocks; block++) {
-        int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, b, block);
-        float *dk = w->dk + (i * w->s.blocks + block) * TILE * pad;
-        float *dv = w->dv + (i * w->s.blocks + block) * TILE * pad;
+    for (int64_t block = 0; block < w->s.key_blocks; block++) {
+        int64_t token = b * w->s.keys + block * TILE, valid = attention_valid_keys(a, b, block);
+        float *dk = w->dk + (i * w->s.key_blocks + block) * TILE * pad;
+        float *dv = w->dv + (i * w->s.key_blocks + block) * TILE * pad;
         memset(dk, 0, (size_t)(TILE * pad) * sizeof(float));
         memset(dv, 0, (size_t)(TILE * pad) * sizeof(float));
         tile_rows(t, pairs, attention_at(t, a->k, token * a->ldk + g * a->d), a->ldk, valid, a->d,
@@ -160,7 +160,8 @@ ISA_INLINE void attention_back_head(
         tile_rows(t, pairs, attention_at(t, a->v, token * a->ldv + g * a->d), a->ldv, valid, a->d,
             pad, own.v_rows);
         int64_t end = valid ? attention_blocks(a, b) : 0;
-        for (int64_t q = a->bidirectional ? 0 : block; q < end; q++) {
+        int64_t after = a->bidirectional ? 0 : block * TILE - a->before;
+        for (int64_t q = after > 0 ? after / TILE : 0; q < end; q++) {
             const struct attention_seen seen = attention_seen(a, b, q, block);
             if (a->first && a->first[b * a->tokens + q * TILE] >= (block + 1) * TILE)
                 break; /* nor do those behind it see any of the keys */
@@ -191,12 +192,12 @@ static void attention_back_head_f16(const struct attention_back *w, int64_t i, c
     attention_back_head(DTYPE_F16, false, &copy, i, memory);
 }
 
-/* dk and dv of token i of (wave, tokens): the sum over the query heads of each key/value head. */
+/* dk and dv of token i of (wave, keys): the sum over the query heads of each key/value head. */
 ISA_INLINE void attention_back_sum(enum dtype t, const struct attention_back *w, int64_t i)
 {
     const struct op_attention *a = &w->op;
-    int64_t wave = i / a->tokens, token = i % a->tokens, row = w->batch * a->tokens + i;
-    int64_t head = w->s.blocks * TILE * w->s.pad;
+    int64_t keys = w->s.keys, wave = i / keys, token = i % keys, row = w->batch * keys + i;
+    int64_t head = w->s.key_blocks * TILE * w->s.pad;
     for (int64_t g = 0; g < a->g; g++) {
         int64_t from = (wave * a->h + g * w->s.groups) * head + token * w->s.pad;
 #pragma omp simd
@@ -219,7 +220,7 @@ static void isa_attention_back(struct dev *d, const struct op_attention *a)
     struct attention_back w = {.op = *a, .s = attention_sizes(a, pairs)};
     struct attention_back_own count;
     size_t own_bytes = attention_back_layout(&w.s, NULL, &count);
-    size_t batch_floats = (size_t)(a->h * w.s.blocks * TILE * w.s.pad);
+    size_t batch_floats = (size_t)(a->h * w.s.key_blocks * TILE * w.s.pad);
     int64_t wave = (int64_t)(ATTENTION_WAVE_BYTES / (2 * batch_floats * sizeof(float)));
     wave = wave < 1 ? 1 : wave > a->b ? a->b : wave;
     size_t shared = 2 * (size_t)wave * batch_floats * sizeof(float);
@@ -231,14 +232,14 @@ static void isa_attention_back(struct dev *d, const struct op_attention *a)
     w.dv = w.dk + (size_t)wave * batch_floats;
     for (; w.batch < a->b; w.batch += wave) {
         int64_t batches = a->b - w.batch < wave ? a->b - w.batch : wave;
-#pragma omp parallel if (a->h * a->tokens * a->tokens > 16384)
+#pragma omp parallel if (a->h * a->tokens * w.s.keys > 16384)
         {
             char *own = memory + shared + own_bytes * (size_t)omp_get_thread_num();
 #pragma omp for schedule(dynamic, 1)
             for (int64_t i = 0; i < batches * a->h; i++)
                 ISA_TYPED(attention_back_head, a->t)(&w, i, own);
 #pragma omp for schedule(static)
-            for (int64_t i = 0; i < batches * a->tokens; i++)
+            for (int64_t i = 0; i < batches * w.s.keys; i++)
                 ISA_TYPED(attention_back_sum, a->t)(&w, i);
         }
     }

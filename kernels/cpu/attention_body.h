@@ -12,9 +12,10 @@
 
 /* The pointers of one (batch, head) and the sizes that all share. */
 struct attention_sizes {
-    int64_t d, pad, words;  /* head size, padded to TILE_PAD, words of a packed row */
-    int64_t blocks, groups; /* blocks of TILE tokens; query heads of a key/value head */
-    int64_t block_words;    /* words of one packed block: TILE * words */
+    int64_t d, pad, words;    /* head size, padded to TILE_PAD, words of a packed row */
+    int64_t blocks, groups;   /* blocks of TILE queries; query heads of a key/value head */
+    int64_t keys, key_blocks; /* of a sequence; blocks of TILE of them */
+    int64_t block_words;      /* words of one packed block: TILE * words */
 };
 
 static struct attention_sizes attention_sizes(const struct op_attention *a, bool pairs)
@@ -23,6 +24,8 @@ static struct attention_sizes attention_sizes(const struct op_attention *a, bool
     s.pad = (a->d + TILE_PAD - 1) / TILE_PAD * TILE_PAD;
     s.words = tile_words(pairs, s.pad);
     s.blocks = (a->tokens + TILE - 1) / TILE;
+    s.keys = a->before + a->tokens;
+    s.key_blocks = (s.keys + TILE - 1) / TILE;
     s.block_words = TILE * s.words;
     return s;
 }
@@ -39,10 +42,20 @@ static inline int64_t attention_length(const struct op_attention *a, int64_t b)
     return a->length ? a->length[b] : a->tokens;
 }
 
+static inline int64_t attention_left(int64_t length, int64_t block)
+{
+    int64_t left = length - block * TILE;
+    return left < 0 ? 0 : left < TILE ? left : TILE;
+}
+
 static inline int64_t attention_valid(const struct op_attention *a, int64_t b, int64_t block)
 {
-    int64_t left = attention_length(a, b) - block * TILE;
-    return left < 0 ? 0 : left < TILE ? left : TILE;
+    return attention_left(attention_length(a, b), block);
+}
+
+static inline int64_t attention_valid_keys(const struct op_attention *a, int64_t b, int64_t block)
+{
+    return attention_left(a->before + attention_length(a, b), block);
 }
 
 static inline int64_t attention_blocks(const struct op_attention *a, int64_t b)
@@ -53,18 +66,18 @@ static inline int64_t attention_blocks(const struct op_attention *a, int64_t b)
 struct attention_forward {
     struct op_attention op;
     struct attention_sizes s;
-    uint32_t *keys, *values; /* (b, g, blocks): rows, columns */
+    uint32_t *keys, *values; /* (b, g, key_blocks): rows, columns */
     char *own;               /* per thread */
     size_t own_bytes;
 };
 
-/* Packs block number i of (b, g, blocks); spare: two blocks. */
+/* Packs block number i of (b, g, key_blocks); spare: two blocks. */
 ISA_INLINE void attention_pack(
     enum dtype t, bool pairs, const struct attention_forward *f, int64_t i, uint32_t *spare)
 {
     const struct op_attention *a = &f->op;
-    int64_t block = i % f->s.blocks, g = i / f->s.blocks % a->g, b = i / f->s.blocks / a->g;
-    int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, b, block);
+    int64_t n = f->s.key_blocks, block = i % n, g = i / n % a->g, b = i / n / a->g;
+    int64_t token = b * f->s.keys + block * TILE, valid = attention_valid_keys(a, b, block);
     uint32_t *keys = f->keys + i * f->s.block_words, *values = f->values + i * f->s.block_words;
     uint32_t *transposed = pairs ? spare + f->s.block_words : values;
 
@@ -104,7 +117,7 @@ static size_t attention_layout(
 
 /* What the queries of a tile see of its keys. */
 struct attention_seen {
-    bool diagonal;        /* none after the query itself */
+    int64_t ahead;        /* none after key i + ahead, of query i; TILE or more: all */
     int64_t valid;        /* keys that exist */
     int64_t key, queries; /* the first key; queries that exist */
     const int32_t *first; /* (queries) the first key that each sees; NULL: no later than `key` */
@@ -114,8 +127,8 @@ struct attention_seen {
 static inline struct attention_seen attention_seen(
     const struct op_attention *a, int64_t b, int64_t block, int64_t k)
 {
-    struct attention_seen s = {.diagonal = !a->bidirectional && k == block,
-        .valid = attention_valid(a, b, k),
+    struct attention_seen s = {.ahead = a->bidirectional ? TILE : a->before + (block - k) * TILE,
+        .valid = attention_valid_keys(a, b, k),
         .key = k * TILE,
         .queries = attention_valid(a, b, block)};
     const int32_t *first = a->first ? a->first + b * a->tokens + block * TILE : NULL;
@@ -124,11 +137,19 @@ static inline struct attention_seen attention_seen(
     return s;
 }
 
+/* The first query that sees key j, in [0, TILE]. */
+static inline int64_t attention_from(const struct attention_seen *s, int64_t j)
+{
+    int64_t from = j - s->ahead;
+    return j >= s->valid || from > TILE ? TILE : from > 0 ? from : 0;
+}
+
 /* No score where a key is not seen. */
 static inline void attention_mask(const struct attention_seen *s, float *restrict score)
 {
-    for (int64_t j = s->diagonal ? 0 : s->valid; j < TILE; j++)
-        for (int64_t i = 0; i < (s->diagonal ? j : TILE); i++)
+    bool all = s->ahead >= TILE && s->valid == TILE;
+    for (int64_t j = 0; j < (all ? 0 : TILE); j++)
+        for (int64_t i = 0, from = attention_from(s, j); i < from; i++)
             score[j * TILE + i] = -INFINITY;
     for (int64_t i = 0; s->first && i < s->queries; i++)
         for (int64_t j = 0; j < TILE && s->key + j < s->first[i]; j++)
@@ -204,8 +225,9 @@ ISA_INLINE void attention_queries(
     const struct op_attention *a = &f->op;
     int64_t h = i % a->h, b = i / a->h % a->b, block = f->s.blocks - 1 - i / a->h / a->b;
     int64_t token = b * a->tokens + block * TILE, valid = attention_valid(a, b, block);
-    int64_t head = (b * a->g + h / f->s.groups) * f->s.blocks * f->s.block_words;
-    int64_t end = !valid ? 0 : a->bidirectional ? attention_blocks(a, b) : block + 1;
+    int64_t head = (b * a->g + h / f->s.groups) * f->s.key_blocks * f->s.block_words;
+    int64_t last = a->bidirectional ? attention_length(a, b) : a->before + block * TILE + valid;
+    int64_t end = valid ? (last + TILE - 1) / TILE : 0;
     struct attention_own own;
 
     attention_layout(&f->s, memory, &own);
@@ -259,7 +281,7 @@ static void isa_attention(struct dev *d, const struct op_attention *a)
 {
     bool pairs = a->t == DTYPE_BF16 && ATTENTION_PAIRS;
     struct attention_forward f = {.op = *a, .s = attention_sizes(a, pairs)};
-    int64_t packs = a->b * a->g * f.s.blocks, tasks = a->b * a->h * f.s.blocks;
+    int64_t packs = a->b * a->g * f.s.key_blocks, tasks = a->b * a->h * f.s.blocks;
     size_t packed = (size_t)(packs * f.s.block_words) * 4;
     f.own_bytes = attention_layout(&f.s, NULL, &(struct attention_own){0});
     f.keys =
@@ -268,7 +290,7 @@ static void isa_attention(struct dev *d, const struct op_attention *a)
         return;
     f.values = f.keys + packs * f.s.block_words;
     f.own = (char *)f.keys + 2 * packed;
-#pragma omp parallel if (a->b * a->h * a->tokens * a->tokens > 16384)
+#pragma omp parallel if (a->b * a->h * a->tokens * f.s.keys > 16384)
     {
         char *own = f.own + f.own_bytes * (size_t)omp_get_thread_num();
 #pragma omp for schedule(static)

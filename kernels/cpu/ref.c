@@ -13,12 +13,12 @@
 /* -- embedding -- */
 void op_ref_embed(struct dev *d, const struct op_embed *a)
 {
-    int64_t row_bytes = dtype_bytes(a->table_type, a->c);
+    int64_t row_bytes = dtype_bytes(a->table_type, a->ld_table ? a->ld_table : a->c);
     float *row = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->c * sizeof *row);
     for (int64_t i = 0; row && i < a->n; i++) {
         quant_decode(a->table_type, (const char *)a->table + a->ids[i] * row_bytes, a->c, row);
         for (int64_t j = 0; j < a->c; j++) {
-            int64_t at = i * a->c + j;
+            int64_t at = i * (a->ld_out ? a->ld_out : a->c) + j;
             ref_store(a->t, a->out, at, row[j] + (a->accumulate ? ref_load(a->t, a->out, at) : 0));
         }
     }

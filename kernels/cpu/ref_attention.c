@@ -1,8 +1,8 @@
 /*
  * ref_attention: the reference attention (see ref.c). One query at a time against all the keys it
  * may see; the row of probabilities is recomputed in the backward pass from the saved log of the
- * sum of exponentials. Shapes: q, o, dout (B, T, H, D); k, v (B, T, G, D); head h reads key/value
- * head h / (H / G).
+ * sum of exponentials. Shapes: q, o, dout (B, T, H, D); k, v (B, before + T, G, D); head h reads
+ * key/value head h / (H / G).
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/ref.h"
@@ -13,17 +13,22 @@ struct ref_head { /* offsets of one (batch, head) */
     int64_t b, h, g;
 };
 
+/* Of a sequence, those before its queries included. */
+static int64_t ref_keys(const struct op_attention *a)
+{
+    return a->before + a->tokens;
+}
 static int64_t ref_q(const struct op_attention *a, struct ref_head s, int64_t t)
 {
     return (s.b * a->tokens + t) * a->ldq + s.h * a->d;
 }
 static int64_t ref_k(const struct op_attention *a, struct ref_head s, int64_t t)
 {
-    return (s.b * a->tokens + t) * a->ldk + s.g * a->d;
+    return (s.b * ref_keys(a) + t) * a->ldk + s.g * a->d;
 }
 static int64_t ref_v(const struct op_attention *a, struct ref_head s, int64_t t)
 {
-    return (s.b * a->tokens + t) * a->ldv + s.g * a->d;
+    return (s.b * ref_keys(a) + t) * a->ldv + s.g * a->d;
 }
 static int64_t ref_o(const struct op_attention *a, struct ref_head s, int64_t t)
 {
@@ -51,7 +56,7 @@ static int64_t ref_first(const struct op_attention *a, int64_t b, int64_t i)
 static int64_t ref_end(const struct op_attention *a, int64_t b, int64_t i)
 {
     int64_t length = ref_length(a, b);
-    return i >= length ? 0 : a->bidirectional ? length : i + 1;
+    return i >= length ? 0 : a->bidirectional ? length : a->before + i + 1;
 }
 
 static void ref_attention_query(
@@ -76,7 +81,7 @@ static void ref_attention_query(
 
 void op_ref_attention(struct dev *d, const struct op_attention *a)
 {
-    double *p = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->tokens * sizeof *p);
+    double *p = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)ref_keys(a) * sizeof *p);
     if (!p)
         return;
     for (int64_t b = 0; b < a->b; b++)
@@ -85,7 +90,7 @@ void op_ref_attention(struct dev *d, const struct op_attention *a)
                 ref_attention_query(a, (struct ref_head){b, h, h / (a->h / a->g)}, i, p);
 }
 
-/* Adds the gradients that query i of one head gives: dq (D), and dk, dv (T, D) of its key/value
+/* Adds the gradients that query i of one head gives: dq (D), and dk, dv (keys, D) of its key/value
  * head. */
 static void ref_attention_query_back(
     const struct op_attention *a, struct ref_head s, int64_t i, double *dq, double *dk, double *dv)
@@ -111,7 +116,7 @@ static void ref_attention_query_back(
 
 void op_ref_attention_back(struct dev *d, const struct op_attention *a)
 {
-    int64_t group = a->h / a->g, span = a->tokens * a->d;
+    int64_t group = a->h / a->g, span = ref_keys(a) * a->d;
     double *dk = cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(2 * span + a->d) * sizeof *dk),
            *dv = dk + span, *dq = dv + span;
     if (!dk)
@@ -123,7 +128,7 @@ void op_ref_attention_back(struct dev *d, const struct op_attention *a)
             for (; s.h < (g + 1) * group; s.h++)
                 for (int64_t i = 0; i < a->tokens; i++)
                     ref_attention_query_back(a, s, i, dq, dk, dv);
-            for (int64_t j = 0; j < a->tokens; j++)
+            for (int64_t j = 0; j < ref_keys(a); j++)
                 for (int64_t c = 0; c < a->d; c++) {
                     ref_store(a->t, a->dk, ref_k(a, s, j) + c, (float)dk[j * a->d + c]);
                     ref_store(a->t, a->dv, ref_v(a, s, j) + c, (float)dv[j * a->d + c]);

@@ -41,7 +41,8 @@ static void rows_embed_decoded(const struct op_embed *a, int64_t i)
 
 ISA_INLINE void rows_embed(enum dtype t, const struct op_embed *a, int64_t i)
 {
-    int64_t to = i * a->c, from = a->ids[i] * a->c;
+    int64_t to = i * (a->ld_out ? a->ld_out : a->c);
+    int64_t from = a->ids[i] * (a->ld_table ? a->ld_table : a->c);
     size_t size = t == DTYPE_F32 ? 4 : 2;
     if (a->table_type != t) {
         rows_embed_decoded(a, i);

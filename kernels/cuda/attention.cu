@@ -26,7 +26,7 @@ __device__ inline void forward_mask(
 {
     int lane = threadIdx.x % WARP;
     int left = at.keys - at.key;
-    int ahead = at.row - at.key; /* key c is seen by row r when c <= r + ahead */
+    int ahead = at.row + (int)a.before - at.key; /* key c is seen by row r when c <= r + ahead */
     UNROLL
     for (int m = 0; m < MT; m++) {
         int row = m * 16 + lane / 4;
@@ -84,12 +84,13 @@ __device__ inline void forward_step(const struct attention_job &j, struct forwar
 {
     float s[MT][KEYS / 8][4];
     uint32_t p[MT][KEYS / 16][4];
+    int ahead = at.row + (int)j.a.before - at.key;
 
-    if ((at.causal && at.key > at.row + MT * 16 - 1) ||
+    if ((at.causal && ahead + MT * 16 - 1 < 0) ||
         at.key + KEYS <= attention_first(j.a, at.b, at.row))
         return; /* not seen by any of the warp's rows */
     tile_product_t<D, MT, KEYS / 8, KEEP>(s, q, k);
-    if (at.key + KEYS > at.keys || (at.causal && at.key + KEYS - 1 > at.row) ||
+    if (at.key + KEYS > at.keys || (at.causal && KEYS - 1 > ahead) ||
         at.key < attention_first(j.a, at.b, at.row + MT * 16 - 1))
         forward_mask<MT>(j.a, s, at);
     forward_softmax<D, MT>(w, s, j.scale2);
@@ -134,9 +135,9 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) attention_forward(struct
     int g = h / (int)(a.h / a.g);
     int row = attention_tile(!a.bidirectional) * ROWS, length = attention_length(a, b);
     int begin = attention_first(a, b, row) / KEYS * KEYS;
-    const E *k = (const E *)a.k + (b * a.tokens + begin) * a.ldk + g * a.d;
-    const E *v = (const E *)a.v + (b * a.tokens + begin) * a.ldv + g * a.d;
-    int keys = row >= length ? 0 : a.bidirectional ? length : min(length, row + ROWS);
+    const E *k = (const E *)a.k + (b * attention_keys(a) + begin) * a.ldk + g * a.d;
+    const E *v = (const E *)a.v + (b * attention_keys(a) + begin) * a.ldv + g * a.d;
+    int keys = attention_keys_end(a, b, row, ROWS);
     int warp_row = (int)threadIdx.x / WARP * MT * 16;
     tile_rows<E, D, MT, KEEP> q = {};
     struct forward_state<D, MT> w;
@@ -180,9 +181,11 @@ bool attention_check(struct dev *d, const struct op_attention *a)
     else if (a->d < 1 || a->d > ATTENTION_PLAIN_D || a->g < 1 || a->h % a->g)
         cuda_refuse(d, "attention: %lld heads over %lld of size %lld (up to %d)", (long long)a->h,
             (long long)a->g, (long long)a->d, ATTENTION_PLAIN_D);
-    else if (a->tokens > INT32_MAX / 2 || a->b * a->h > INT32_MAX)
+    else if (a->before + a->tokens > INT32_MAX / 2 || a->b * a->h > INT32_MAX)
         cuda_refuse(d, "attention: %lld x %lld heads, %lld tokens", (long long)a->b,
-            (long long)a->h, (long long)a->tokens);
+            (long long)a->h, (long long)(a->before + a->tokens));
+    else if (a->before && (a->bidirectional || a->length))
+        cuda_refuse(d, "attention: keys before the queries, not causal or with lengths");
     else if (!(a->scale > 0))
         cuda_refuse(d, "attention: scale %g", (double)a->scale);
     else
@@ -193,11 +196,11 @@ bool attention_check(struct dev *d, const struct op_attention *a)
 /* What a section reads again and again shall fit the L2 cache beside what streams through it. */
 #define SECTION_BYTES (16 << 20)
 
-dim3 attention_grid(const struct op_attention *a, int64_t heads, int64_t rows, int64_t read_bytes)
+dim3 attention_grid(int64_t tokens, int64_t heads, int64_t rows, int64_t read_bytes)
 {
     int64_t section = SECTION_BYTES / (read_bytes + 1);
     section = section > heads ? heads : section < 1 ? 1 : section;
-    return dim3((unsigned)section, blocks_of(a->tokens, rows), blocks_of(heads, section));
+    return dim3((unsigned)section, blocks_of(tokens, rows), blocks_of(heads, section));
 }
 
 template <int D, int MT> static constexpr size_t forward_shared(void)
@@ -209,13 +212,13 @@ template <class E, int D, int MT>
 static void forward_launch(struct dev *d, const struct op_attention *a)
 {
     constexpr int ROWS = ATTENTION_WARPS * MT * 16;
-    int64_t group = a->h / a->g, read = 2 * a->tokens * a->d * 2 / group;
+    int64_t group = a->h / a->g, read = 2 * (a->before + a->tokens) * a->d * 2 / group;
     struct attention_job j = {};
     j.a = *a;
     j.scale2 = a->scale * LOG2E;
     j.heads = (int)(a->b * a->h);
-    launch<attention_forward<E, D, MT>>(
-        d, attention_grid(a, j.heads, ROWS, read), ATTENTION_THREADS, forward_shared<D, MT>(), j);
+    launch<attention_forward<E, D, MT>>(d, attention_grid(a->tokens, j.heads, ROWS, read),
+        ATTENTION_THREADS, forward_shared<D, MT>(), j);
 }
 
 template <class E, int D> static void forward_rows(struct dev *d, const struct op_attention *a)

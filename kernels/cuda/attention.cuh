@@ -72,6 +72,30 @@ __device__ inline int attention_length(const struct op_attention &a, int64_t b)
     return n < 0 ? 0 : n < a.tokens ? n : (int)a.tokens;
 }
 
+/* All keys of a sequence, those before its queries included; the ones that exist. */
+__device__ inline int64_t attention_keys(const struct op_attention &a)
+{
+    return a.before + a.tokens;
+}
+__device__ inline int attention_keys_length(const struct op_attention &a, int64_t b)
+{
+    return (int)a.before + attention_length(a, b);
+}
+
+/* Of the queries [row, row + rows), behind the last key that one of them sees. */
+__device__ inline int attention_keys_end(const struct op_attention &a, int64_t b, int row, int rows)
+{
+    int length = attention_length(a, b);
+    int end = a.bidirectional ? length : (int)a.before + min(length, row + rows);
+    return row >= length ? 0 : end;
+}
+
+/* The first query that may see a key. */
+__device__ inline int attention_queries_from(const struct op_attention &a, int key)
+{
+    return a.bidirectional ? 0 : max(key - (int)a.before, 0);
+}
+
 /* The first key that query `row` of sequence b sees, or would see behind the end. */
 __device__ inline int attention_first(const struct op_attention &a, int64_t b, int row)
 {
@@ -82,7 +106,7 @@ __device__ inline int attention_first(const struct op_attention &a, int64_t b, i
 __device__ inline int attention_queries_end(
     const struct op_attention &a, int64_t b, int length, int key)
 {
-    int low = min(key, length), high = length; /* a query sees itself */
+    int low = min(attention_queries_from(a, key), length), high = length; /* it sees itself */
     while (a.first && low < high) {
         int middle = low + (high - low) / 2;
         if (attention_first(a, b, middle) <= key)
@@ -315,9 +339,9 @@ static inline bool attention_fits(const struct op_attention *a, bool back)
 /* Refuses what no kernel computes. */
 bool attention_check(struct dev *d, const struct op_attention *a);
 
-/* The grid of a launch over `heads` heads in tiles of `rows` tokens; read_bytes: what the tiles of
-   one head read again and again. */
-dim3 attention_grid(const struct op_attention *a, int64_t heads, int64_t rows, int64_t read_bytes);
+/* The grid of a launch over `heads` heads of so many tokens in tiles of `rows`; read_bytes: what
+   the tiles of one head read again and again. */
+dim3 attention_grid(int64_t tokens, int64_t heads, int64_t rows, int64_t read_bytes);
 
 /* Any type, stride and alignment, head sizes up to ATTENTION_PLAIN_D, without tensor cores. */
 #define ATTENTION_PLAIN_D 256

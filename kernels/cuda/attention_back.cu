@@ -11,11 +11,16 @@
  */
 #include "kernels/cuda/attention.cuh"
 
-/* Gradients of head `head` of queries, or of keys. */
+/* Row `row` of head `head` of queries, or of keys. */
 __device__ inline int64_t back_at(
     const struct op_attention &a, int head, int heads, int row, int64_t ld)
 {
     return ((int64_t)(head / heads) * a.tokens + row) * ld + head % heads * a.d;
+}
+__device__ inline int64_t back_key_at(const struct op_attention &a, int head, int row, int64_t ld)
+{
+    int heads = (int)a.g;
+    return ((int64_t)(head / heads) * attention_keys(a) + row) * ld + head % heads * a.d;
 }
 
 template <int MT> struct back_rows { /* [m][0, 1]: of rows 16m + lane / 4, and + 8 */
@@ -107,7 +112,7 @@ __device__ inline void back_query_slab(const struct attention_job &j, float (&dq
     constexpr int NT = 4;
     float p[MT][NT][4], dp[MT][NT][4];
     uint32_t ds[MT][NT / 2][4];
-    int ahead = j.a.bidirectional ? INT32_MAX / 2 : at.row - at.key;
+    int ahead = j.a.bidirectional ? INT32_MAX / 2 : at.row + (int)j.a.before - at.key;
 
     tile_product_t<D, MT, NT, KEEP>(p, q, k);
     back_query_p<MT, NT>(p, w, j.scale2);
@@ -150,11 +155,11 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_query(struct attent
     const struct op_attention &a = j.a;
     int head = attention_head(j), b = head / (int)a.h, g = head % (int)a.h / (int)(a.h / a.g);
     int row = attention_tile(!a.bidirectional) * ROWS, length = attention_length(a, b);
-    int keys = row >= length ? 0 : a.bidirectional ? length : min(length, row + ROWS);
+    int keys = attention_keys_end(a, b, row, ROWS), before = (int)a.before;
     int first = (int)threadIdx.x / WARP * MT * 16;
     int begin = attention_first(a, b, row) / KEYS * KEYS;
-    const E *k = (const E *)a.k + (b * a.tokens + begin) * a.ldk + g * a.d;
-    const E *v = (const E *)a.v + (b * a.tokens + begin) * a.ldv + g * a.d;
+    const E *k = (const E *)a.k + (b * attention_keys(a) + begin) * a.ldk + g * a.d;
+    const E *v = (const E *)a.v + (b * attention_keys(a) + begin) * a.ldv + g * a.d;
     tile_rows<E, D, MT, KEEP> q = {};
     tile_rows<E, D, MT, KEEP_DOUT> dout = {};
     float dq[MT][D / 8][4], factor[MT][2];
@@ -187,7 +192,8 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_query(struct attent
         }
         copy_async_commit();
         for (int i = 0; i < KEYS; i += SLAB)
-            if (key + i < keys && (a.bidirectional || key + i <= row + first + MT * 16 - 1) &&
+            if (key + i < keys &&
+                (a.bidirectional || key + i <= before + row + first + MT * 16 - 1) &&
                 key + i + SLAB > attention_first(a, b, row + first))
                 back_query_slab<D, MT, KEEP, KEEP_DOUT>(j, dq, q, dout, now + i * LD,
                     now + (KEYS + i) * LD, w, {b, row + first, key + i, keys});
@@ -230,7 +236,7 @@ template <int MT, int NT>
 __device__ inline void back_key_mask(
     const struct op_attention &a, float (&p)[MT][NT][4], const struct back_key_span &at)
 {
-    int lane = threadIdx.x % WARP, ahead = at.row - at.key;
+    int lane = threadIdx.x % WARP, ahead = at.row + (int)a.before - at.key;
     UNROLL
     for (int n = 0; n < NT; n++) {
         UNROLL
@@ -261,7 +267,8 @@ __device__ inline void back_key_slab(const struct attention_job &j, float (&dk)[
     tile_product_t<D, MT, NT, false>(p, k, q);
     back_key_p<MT, NT>(p, stats, j.scale2);
     if (!j.a.bidirectional &&
-        (MT * 16 - 1 > at.row - at.key || attention_first(j.a, at.b, at.row + NT * 8 - 1) > at.key))
+        (MT * 16 - 1 > at.row + (int)j.a.before - at.key ||
+            attention_first(j.a, at.b, at.row + NT * 8 - 1) > at.key))
         back_key_mask<MT, NT>(j.a, p, at);
     tile_pack<E, MT, NT>(x, p);
     tile_product<D, MT, NT / 2>(dv, x, dout);
@@ -328,21 +335,22 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attentio
     E *tiles = shared + 2 * ROWS * LD;
     struct attention_stat *stats = (struct attention_stat *)(tiles + 4 * QUERIES * LD);
     const struct op_attention &a = j.a;
-    int head = attention_head(j), heads = (int)a.g, b = head / heads, group = (int)(a.h / a.g);
+    int head = attention_head(j), b = head / (int)a.g, group = (int)(a.h / a.g);
     int row = attention_tile(false) * ROWS, length = attention_length(a, b);
-    int from = a.bidirectional ? 0 : row / QUERIES * QUERIES, last = (head + 1) * group;
+    int keys = attention_keys_length(a, b), before = (int)a.before, last = (head + 1) * group;
+    int from = attention_queries_from(a, row) / QUERIES * QUERIES;
     int key = (int)threadIdx.x / WARP * MT * 16, stage = 0;
     int end = attention_queries_end(a, b, length, row + ROWS - 1);
-    struct back_key_tile at = {row < length ? head * group : last, from};
+    struct back_key_tile at = {row < keys ? head * group : last, from};
     tile_rows<E, D, MT, false> k, v;
     float dk[MT][D / 8][4], dv[MT][D / 8][4], factor[MT][2], one[MT][2];
 
     k.set(shared + key * LD);
     v.set(shared + (ROWS + key) * LD);
     tile_copy<D, ROWS>(
-        shared, (const E *)a.k + back_at(a, head, heads, row, a.ldk), a.ldk, length - row, a.d);
-    tile_copy<D, ROWS>(shared + ROWS * LD, (const E *)a.v + back_at(a, head, heads, row, a.ldv),
-        a.ldv, length - row, a.d);
+        shared, (const E *)a.k + back_key_at(a, head, row, a.ldk), a.ldk, keys - row, a.d);
+    tile_copy<D, ROWS>(shared + ROWS * LD, (const E *)a.v + back_key_at(a, head, row, a.ldv), a.ldv,
+        keys - row, a.d);
     if (at.head < last)
         back_key_copy<D, QUERIES>(j, at, length, tiles, stats);
     copy_async_commit();
@@ -359,7 +367,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attentio
                 stats + (stage ^ 1) * QUERIES);
         copy_async_commit();
         for (int s = 0; s < QUERIES; s += SLAB)
-            if (at.row + s < end && (a.bidirectional || key < at.row + s + SLAB))
+            if (at.row + s < end && (a.bidirectional || key < before + at.row + s + SLAB))
                 back_key_slab<D, MT>(j, dk, dv, k, v, now + s * LD, now + (QUERIES + s) * LD,
                     stats + stage * QUERIES + s, {b, key, at.row + s});
         at = next;
@@ -370,10 +378,10 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 2) back_key(struct attentio
         factor[i / 2][i % 2] = a.scale;
         one[i / 2][i % 2] = 1;
     }
-    tile_write<D, MT>((E *)a.dk + back_at(a, head, heads, key, a.ldk), a.ldk, a.tokens - key,
-        length - key, a.d, shared + (key - row) * LD, dk, factor);
-    tile_write<D, MT>((E *)a.dv + back_at(a, head, heads, key, a.ldv), a.ldv, a.tokens - key,
-        length - key, a.d, shared + (ROWS + key - row) * LD, dv, one);
+    tile_write<D, MT>((E *)a.dk + back_key_at(a, head, key, a.ldk), a.ldk, attention_keys(a) - key,
+        keys - key, a.d, shared + (key - row) * LD, dk, factor);
+    tile_write<D, MT>((E *)a.dv + back_key_at(a, head, key, a.ldv), a.ldv, attention_keys(a) - key,
+        keys - key, a.d, shared + (ROWS + key - row) * LD, dv, one);
 }
 
 /* Queries' rows are padded to this in the stats, the longest tile of any kernel. */
@@ -384,9 +392,9 @@ static void back_query_launch(struct dev *d, const struct attention_job *j)
 {
     constexpr int ROWS = ATTENTION_WARPS * MT * 16;
     const struct op_attention *a = &j->a;
-    int64_t read = 2 * a->tokens * a->d * (int64_t)2 / (a->h / a->g);
-    launch<back_query<E, D, MT>>(d, attention_grid(a, j->heads, ROWS, read), ATTENTION_THREADS,
-        back_query_shape<D>::shared(ROWS), *j);
+    int64_t read = 2 * (a->before + a->tokens) * a->d * (int64_t)2 / (a->h / a->g);
+    launch<back_query<E, D, MT>>(d, attention_grid(a->tokens, j->heads, ROWS, read),
+        ATTENTION_THREADS, back_query_shape<D>::shared(ROWS), *j);
 }
 
 template <class E, int D, int MT, int QUERIES>
@@ -395,8 +403,9 @@ static void back_key_launch(struct dev *d, const struct attention_job *j)
     constexpr int ROWS = ATTENTION_WARPS * MT * 16;
     const struct op_attention *a = &j->a;
     int64_t read = 2 * a->tokens * a->d * (int64_t)2 * (a->h / a->g);
-    launch<back_key<E, D, MT, QUERIES>>(d, attention_grid(a, j->heads, ROWS, read),
-        ATTENTION_THREADS, back_key_shared<D, QUERIES>(ROWS), *j);
+    launch<back_key<E, D, MT, QUERIES>>(d,
+        attention_grid(a->before + a->tokens, j->heads, ROWS, read), ATTENTION_THREADS,
+        back_key_shared<D, QUERIES>(ROWS), *j);
 }
 
 /* As in forward: tiles of 128 rows where these occupy the device and fit its shared memory. Beyond

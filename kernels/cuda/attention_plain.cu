@@ -56,6 +56,11 @@ __device__ inline int64_t plain_at(
 {
     return ((int64_t)(head / heads) * a.tokens + row) * ld + head % heads * a.d;
 }
+__device__ inline int64_t plain_key_at(const struct op_attention &a, int head, int row, int64_t ld)
+{
+    int heads = (int)a.g;
+    return ((int64_t)(head / heads) * attention_keys(a) + row) * ld + head % heads * a.d;
+}
 
 /* Rows from element `at` on, zeros from row `valid` and column a.d on. */
 template <int D>
@@ -155,12 +160,12 @@ __device__ inline void plain_softmax(const struct attention_job &j, struct plain
     struct plain_thread t = plain_thread();
     UNROLL
     for (int i = 0; i < R; i++) {
-        int r = row + t.r + 16 * i, first = attention_first(j.a, b, r);
+        int r = row + t.r + 16 * i, first = attention_first(j.a, b, r), before = (int)j.a.before;
         float top = w.top[i];
         UNROLL
         for (int e = 0; e < SIDE / 8; e++) {
             int c = key + t.c + 8 * e;
-            if (c >= keys || c < first || (!j.a.bidirectional && c > r))
+            if (c >= keys || c < first || (!j.a.bidirectional && c > r + before))
                 s[i][e] = -INFINITY;
             top = fmaxf(top, s[i][e]);
         }
@@ -209,7 +214,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_forward(struct attent
     const struct op_attention &a = j.a;
     int head = attention_head(j), group = (int)(a.h / a.g), b = head / (int)a.h;
     int row = attention_tile(!a.bidirectional) * ROWS, length = attention_length(a, b);
-    int keys = row >= length ? 0 : a.bidirectional ? length : min(length, row + ROWS);
+    int keys = attention_keys_end(a, b, row, ROWS);
     struct plain_state<D, R> w;
 
     plain_zero(w.o);
@@ -222,9 +227,9 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_forward(struct attent
         float s[R][SIDE / 8];
         __syncthreads();
         plain_copy<D>(
-            a, k, SIDE, a.k, plain_at(a, head / group, (int)a.g, key, a.ldk), a.ldk, keys - key);
+            a, k, SIDE, a.k, plain_key_at(a, head / group, key, a.ldk), a.ldk, keys - key);
         plain_copy<D>(
-            a, v, SIDE, a.v, plain_at(a, head / group, (int)a.g, key, a.ldv), a.ldv, keys - key);
+            a, v, SIDE, a.v, plain_key_at(a, head / group, key, a.ldv), a.ldv, keys - key);
         __syncthreads();
         plain_product_t<D, R, SIDE / 8>(s, q, k);
         plain_softmax<D, R>(j, w, s, b, row, key, keys, p);
@@ -276,7 +281,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_query(struct att
     int head = attention_head(j), heads = (int)a.h, kv = head / (int)(a.h / a.g);
     int row = attention_tile(!a.bidirectional) * S, b = head / heads;
     int length = attention_length(a, b);
-    int keys = row >= length ? 0 : a.bidirectional ? length : min(length, row + S);
+    int keys = attention_keys_end(a, b, row, S), before = (int)a.before;
     float dq[R][D / 8], factor[R];
     struct attention_stat w[R];
 
@@ -290,15 +295,15 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_query(struct att
     for (int key = attention_first(a, b, row) / S * S; key < keys; key += S) {
         float s[R][C], dp[R][C];
         __syncthreads();
-        plain_copy<D>(a, k, S, a.k, plain_at(a, kv, (int)a.g, key, a.ldk), a.ldk, keys - key);
-        plain_copy<D>(a, v, S, a.v, plain_at(a, kv, (int)a.g, key, a.ldv), a.ldv, keys - key);
+        plain_copy<D>(a, k, S, a.k, plain_key_at(a, kv, key, a.ldk), a.ldk, keys - key);
+        plain_copy<D>(a, v, S, a.v, plain_key_at(a, kv, key, a.ldv), a.ldv, keys - key);
         __syncthreads();
         plain_product_t<D, R, C>(s, q, k);
         plain_product_t<D, R, C>(dp, dout, v);
         for (int i = 0; i < R * C; i++) {
             int r = t.r + i / C * 16, c = t.c + i % C * 8;
             bool seen = key + c < keys && key + c >= attention_first(a, b, row + r) &&
-                (a.bidirectional || key + c <= row + r);
+                (a.bidirectional || key + c <= before + row + r);
             float p = exp2_fast(s[i / C][i % C] * j.scale2 - w[i / C].lse2);
             ds[r * (S + PAD) + c] = seen ? p * (dp[i / C][i % C] - w[i / C].delta) : 0;
         }
@@ -324,7 +329,8 @@ __device__ inline void plain_back_scores(const struct attention_job &j, const fl
         int r = t.r + i / C * 16, c = t.c + i % C * 8;
         struct attention_stat w = stats[row + c];
         float x = exp2_fast(s[i / C][i % C] * j.scale2 - w.lse2);
-        if ((!j.a.bidirectional && key + r > row + c) || key + r < attention_first(j.a, b, row + c))
+        if ((!j.a.bidirectional && key + r > (int)j.a.before + row + c) ||
+            key + r < attention_first(j.a, b, row + c))
             x = 0;
         p[r * (S + PAD) + c] = x;
         ds[r * (S + PAD) + c] = x * (dp[i / C][i % C] - w.delta);
@@ -341,9 +347,9 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_key(struct atten
     float *v = k + S * (D + PAD), *q = v + S * (D + PAD), *dout = q + S * (D + PAD);
     float *p = dout + S * (D + PAD), *ds = p + S * (S + PAD);
     const struct op_attention &a = j.a;
-    int head = attention_head(j), group = (int)(a.h / a.g), heads = (int)a.g;
-    int key = attention_tile(false) * S, length = attention_length(a, head / heads);
-    int from = a.bidirectional ? 0 : key, b = head / heads;
+    int head = attention_head(j), group = (int)(a.h / a.g), b = head / (int)a.g;
+    int key = attention_tile(false) * S, length = attention_length(a, b);
+    int keys = attention_keys_length(a, b), from = attention_queries_from(a, key);
     int end = attention_queries_end(a, b, length, key + S - 1);
     float dk[R][D / 8], dv[R][D / 8], factor[R], one[R];
 
@@ -353,9 +359,9 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_key(struct atten
         factor[i] = a.scale;
         one[i] = 1;
     }
-    plain_copy<D>(a, k, S, a.k, plain_at(a, head, heads, key, a.ldk), a.ldk, length - key);
-    plain_copy<D>(a, v, S, a.v, plain_at(a, head, heads, key, a.ldv), a.ldv, length - key);
-    for (int h = head * group; key < length && h < (head + 1) * group; h++) {
+    plain_copy<D>(a, k, S, a.k, plain_key_at(a, head, key, a.ldk), a.ldk, keys - key);
+    plain_copy<D>(a, v, S, a.v, plain_key_at(a, head, key, a.ldv), a.ldv, keys - key);
+    for (int h = head * group; key < keys && h < (head + 1) * group; h++) {
         const struct attention_stat *stats = j.stats + (h - j.first * group) * j.stats_rows;
         for (int row = from; row < end; row += S) {
             __syncthreads();
@@ -369,17 +375,17 @@ __global__ void __launch_bounds__(ATTENTION_THREADS) plain_back_key(struct atten
             plain_product<D, R, S>(dk, ds, q);
         }
     }
-    plain_write<D, R>(a, a.dk, plain_at(a, head, heads, key, a.ldk), a.ldk, (int)a.tokens - key,
-        length - key, dk, factor);
-    plain_write<D, R>(a, a.dv, plain_at(a, head, heads, key, a.ldv), a.ldv, (int)a.tokens - key,
-        length - key, dv, one);
+    int rows = (int)attention_keys(a) - key;
+    plain_write<D, R>(
+        a, a.dk, plain_key_at(a, head, key, a.ldk), a.ldk, rows, keys - key, dk, factor);
+    plain_write<D, R>(a, a.dv, plain_key_at(a, head, key, a.ldv), a.ldv, rows, keys - key, dv, one);
 }
 
 /* -- host -- */
 
 static int64_t plain_read_bytes(const struct op_attention *a) /* two tensors of a head */
 {
-    return 2 * a->tokens * a->d * dtype_block_bytes(a->t);
+    return 2 * (a->before + a->tokens) * a->d * dtype_block_bytes(a->t);
 }
 
 template <int D, int R> static constexpr size_t plain_shared(void)
@@ -390,8 +396,8 @@ template <int D, int R> static constexpr size_t plain_shared(void)
 template <int D, int R> static void plain_rows(struct dev *d, const struct attention_job *j)
 {
     int64_t read = plain_read_bytes(&j->a) / (j->a.h / j->a.g);
-    launch<plain_forward<D, R>>(d, attention_grid(&j->a, j->heads, 16 * R, read), ATTENTION_THREADS,
-        plain_shared<D, R>(), *j);
+    launch<plain_forward<D, R>>(d, attention_grid(j->a.tokens, j->heads, 16 * R, read),
+        ATTENTION_THREADS, plain_shared<D, R>(), *j);
 }
 
 template <int D> static void plain_launch(struct dev *d, const struct attention_job *j)
@@ -426,9 +432,10 @@ static void plain_back_rows(
     struct dev *d, const struct attention_job *query, const struct attention_job *key)
 {
     int64_t read = plain_read_bytes(&query->a), group = query->a.h / query->a.g;
-    launch<plain_back_query<D, S>>(d, attention_grid(&query->a, query->heads, S, read / group),
+    int64_t tokens = query->a.tokens, keys = query->a.before + tokens;
+    launch<plain_back_query<D, S>>(d, attention_grid(tokens, query->heads, S, read / group),
         ATTENTION_THREADS, plain_back_shared<D, S>(), *query);
-    launch<plain_back_key<D, S>>(d, attention_grid(&key->a, key->heads, S, read * group),
+    launch<plain_back_key<D, S>>(d, attention_grid(keys, key->heads, S, read * group),
         ATTENTION_THREADS, plain_back_shared<D, S>(), *key);
 }
 

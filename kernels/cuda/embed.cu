@@ -34,7 +34,7 @@ template <class T, class O> struct embed_op {
     const int32_t *ids;
     const T *table;
     O *out;
-    int64_t c;
+    int64_t c, ld_table, ld_out;
     bool accumulate;
 
     template <int W> struct regs {
@@ -43,10 +43,10 @@ template <class T, class O> struct embed_op {
     };
     template <int W> __device__ void read(regs<W> &r, int64_t i) const
     {
-        int64_t row = divide(i, c);
-        r.row = load_pack<T, W>(table + ids[row] * c + i - row * c);
+        int64_t row = divide(i, c), column = i - row * c;
+        r.row = load_pack<T, W>(table + ids[row] * ld_table + column);
         if (accumulate)
-            r.old = load_pack<O, W>(out + i);
+            r.old = load_pack<O, W>(out + row * ld_out + column);
     }
     template <int W> __device__ void write(regs<W> &r, int64_t i) const
     {
@@ -56,14 +56,17 @@ template <class T, class O> struct embed_op {
             float x = to_float(r.row.e[k]);
             v.e[k] = from_float<O>(accumulate ? to_float(r.old.e[k]) + x : x);
         }
-        store_pack<O, W>(out + i, v);
+        int64_t row = divide(i, c);
+        store_pack<O, W>(out + row * ld_out + i - row * c, v);
     }
 };
 
 template <class T, class O> static void embed(struct dev *d, const struct op_embed *a)
 {
-    embed_op<T, O> op = {a->ids, (const T *)a->table, (O *)a->out, a->c, a->accumulate};
-    each(d, op, a->n * a->c, a->c % op.width == 0 && aligned16(a->table) && aligned16(a->out));
+    embed_op<T, O> op = {a->ids, (const T *)a->table, (O *)a->out, a->c,
+        a->ld_table ? a->ld_table : a->c, a->ld_out ? a->ld_out : a->c, a->accumulate};
+    bool packs = (a->c | op.ld_table | op.ld_out) % op.width == 0;
+    each(d, op, a->n * a->c, packs && aligned16(a->table) && aligned16(a->out));
 }
 
 /* A thread decodes four weights. */

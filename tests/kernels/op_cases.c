@@ -55,17 +55,19 @@ static void case_quant_matmul(struct parity_run *r, const int64_t *s)
     parity_output(r, a.y, a.m * a.n, DTYPE_F32, 2e-5);
 }
 
-/* shape: n, c, v, 1: adds to out, type of the table when out is F32, if not F32 */
+/* shape: n, c, v, 1: adds to out, type of the table when out is F32, if not F32, a row's padding */
 static void case_embed(struct parity_run *r, const int64_t *s)
 {
     struct op_embed a = {.n = s[0], .c = s[1], .v = s[2], .t = r->t};
     a.ids = parity_ids(r, a.n, (int32_t)a.v);
     a.table_type = r->t == DTYPE_F32 ? (enum dtype)s[4] : r->t;
-    a.table = parity_blocks(r, a.v * a.c, a.table_type);
+    a.ld_table = s[5] ? a.c + s[5] : 0;
+    a.ld_out = s[5] ? a.c + 2 * s[5] : 0;
+    a.table = parity_blocks(r, a.v * (a.c + s[5]), a.table_type);
     a.accumulate = s[3];
-    a.out = s[3] ? parity_input(r, a.n * a.c, r->t, 1) : parity_space(r, a.n * a.c, r->t);
+    a.out = parity_input(r, a.n * (a.c + 2 * s[5]), r->t, 1);
     r->ops->embed(r->d, &a);
-    parity_output(r, a.out, a.n * a.c, r->t, 1e-30);
+    parity_output(r, a.out, a.n * (a.c + 2 * s[5]), r->t, 1e-30);
 }
 
 static void case_embed_back(struct parity_run *r, const int64_t *s)
@@ -258,39 +260,41 @@ static const int32_t *attention_lengths(struct parity_run *r, int64_t b, int64_t
     return length;
 }
 
-/* What each of t tokens sees from: a window, and in every second sequence (or, without one, in all)
-   documents of a third, and less and less of what is left. */
-static const int32_t *attention_firsts(struct parity_run *r, int64_t b, int64_t t, int64_t window)
+/* What each of the last t of `before` + t tokens sees from: a window, and in every second sequence
+   (or, without one, in all) documents of a third, and less and less of what is left. */
+static const int32_t *attention_firsts(
+    struct parity_run *r, int64_t b, int64_t before, int64_t t, int64_t window)
 {
     int32_t *first = parity_ids(r, b * t, 1);
-    for (int64_t i = 0; i < b; i++)
-        for (int64_t j = 0, begin = 0, end = t / 3 + 1; j < t; j++) {
+    for (int64_t i = 0, all = before + t; i < b; i++)
+        for (int64_t j = 0, begin = 0, end = all / 3 + 1; j < all; j++) {
             if (j == end && (window < 0 || i % 2)) {
                 begin = j;
-                end = j + (t - j) / 3 + 1;
+                end = j + (all - j) / 3 + 1;
             }
-            int64_t from = window > 0 && j - window + 1 > begin ? j - window + 1 : begin;
-            dev_upload(r->d, first + i * t + j, &(int32_t){(int32_t)from}, sizeof *first);
+            int32_t from = (int32_t)(window > 0 && j - window + 1 > begin ? j - window + 1 : begin);
+            dev_upload(r->d, first + i * t + (j > before ? j - before : 0), &from, sizeof from);
         }
     return first;
 }
 
 /* shape: b, t, h, g, d, padding of a row, 1: bidirectional, 1: with lengths, a window (-1: none,
-   but documents) */
+   but documents), keys before the queries */
 static struct op_attention attention_inputs(struct parity_run *r, const int64_t *s)
 {
     struct op_attention a = {.b = s[0], .tokens = s[1], .h = s[2], .g = s[3], .d = s[4], .t = r->t};
-    int64_t rows = a.b * a.tokens;
+    a.before = s[9];
+    int64_t rows = a.b * a.tokens, keys = a.b * (a.before + a.tokens);
     a.scale = 0.2f;
     a.ldq = a.h * a.d + s[5];
     a.ldk = a.g * a.d + s[5];
     a.ldv = a.g * a.d + 2 * s[5];
     a.bidirectional = s[6];
     a.length = s[7] ? attention_lengths(r, a.b, a.tokens) : NULL;
-    a.first = s[8] ? attention_firsts(r, a.b, a.tokens, s[8]) : NULL;
+    a.first = s[8] ? attention_firsts(r, a.b, a.before, a.tokens, s[8]) : NULL;
     a.q = parity_input(r, rows * a.ldq, r->t, 2);
-    a.k = parity_input(r, rows * a.ldk, r->t, 2);
-    a.v = parity_input(r, rows * a.ldv, r->t, 1);
+    a.k = parity_input(r, keys * a.ldk, r->t, 2);
+    a.v = parity_input(r, keys * a.ldv, r->t, 1);
     a.o = parity_space(r, rows * a.h * a.d, r->t);
     a.lse = parity_space(r, rows * a.h, DTYPE_F32);
     return a;
@@ -309,18 +313,18 @@ static void case_attention(struct parity_run *r, const int64_t *s)
 static void case_attention_back(struct parity_run *r, const int64_t *s)
 {
     struct op_attention a = attention_inputs(r, s);
-    int64_t rows = a.b * a.tokens;
+    int64_t rows = a.b * a.tokens, keys = a.b * (a.before + a.tokens);
     a.dout = parity_input(r, rows * a.h * a.d, r->t, 1);
     a.dq = parity_input(r, rows * a.ldq, r->t, 0.1f);
-    a.dk = parity_input(r, rows * a.ldk, r->t, 0.1f);
-    a.dv = parity_input(r, rows * a.ldv, r->t, 0.1f);
+    a.dk = parity_input(r, keys * a.ldk, r->t, 0.1f);
+    a.dv = parity_input(r, keys * a.ldv, r->t, 0.1f);
     r->ops->attention(r->d, &a);
     r->ops->attention_back(r->d, &a);
     double tolerance =
         r->t == DTYPE_F32 ? 3e-5 : 0x1p-5; /* BF16: P and dS are rounded, and dS cancels */
     parity_output(r, a.dq, rows * a.ldq, r->t, tolerance);
-    parity_output(r, a.dk, rows * a.ldk, r->t, tolerance);
-    parity_output(r, a.dv, rows * a.ldv, r->t, tolerance);
+    parity_output(r, a.dk, keys * a.ldk, r->t, tolerance);
+    parity_output(r, a.dv, keys * a.ldv, r->t, tolerance);
 }
 
 /* Pages of n sequences of `each` pages, last page first; one more entry a sequence must not be
@@ -605,7 +609,9 @@ static void case_sample(struct parity_run *r, const int64_t *s)
         {1, 35, 2, 1, 200}, {2, 33, 1, 1, 132, 4, 1, 1}, {1, 300, 1, 1, 32, 0, 0, 0, 5}, \
         {2, 200, 2, 1, 64, 8, 0, 1, 70}, {1, 129, 1, 1, 128, 0, 0, 0, 65}, \
         {1, 200, 3, 1, 40, 0, 0, 0, -1}, {1, 70, 1, 1, 8, 0, 0, 0, 1}, \
-        {2, 100, 2, 1, 33, 3, 0, 1, -1}, \
+        {2, 100, 2, 1, 33, 3, 0, 1, -1}, {2, 33, 4, 2, 32, 0, 0, 0, 0, 70}, \
+        {1, 130, 2, 2, 48, 8, 0, 0, 70, 201}, {2, 70, 2, 1, 128, 0, 0, 0, -1, 90}, \
+        {1, 40, 1, 1, 200, 0, 0, 0, 9, 64}, \
     { \
         2, 90, 2, 1, 96, 0, 0, 1, 64 \
     }
@@ -658,11 +664,11 @@ static const struct op_case case_table[] = {
             {9, 33, 1504, DTYPE_Q5_1}, {17, 10, 256, DTYPE_Q5_0}, {5, 9, 4352, DTYPE_Q5_1},
             {1, 65, 1536, DTYPE_Q5_1}, {4, 9, 96, DTYPE_Q5_0}, QUANT_SHAPES}},
     [2] = {"embed", case_embed, DTYPE_F16, false,
-        {{1, 1, 1}, {7, 33, 5}, {7, 33, 5, 1}, {65, 100, 9, 1}, {300, 576, 1000},
+        {{1, 1, 1}, {7, 33, 5}, {7, 33, 5, 1, 0, 3}, {65, 100, 9, 1}, {300, 576, 1000},
             {1, 1, 1, 0, DTYPE_BF16}, {5, 40, 9, 1, DTYPE_BF16}, {3, 33, 7, 0, DTYPE_F16},
             {9, 96, 5, 0, DTYPE_Q8_0}, {1, 32, 1, 0, DTYPE_Q4_0}, {17, 64, 33, 1, DTYPE_Q4_1},
             {9, 96, 5, 1, DTYPE_Q5_0}, {5, 64, 33, 0, DTYPE_Q5_1}, {3, 32, 7, 1, DTYPE_F16},
-            {3, 512, 4, 0, DTYPE_Q4_K}, {2, 768, 3, 1, DTYPE_Q6_K}}},
+            {3, 512, 4, 0, DTYPE_Q4_K}, {2, 768, 3, 1, DTYPE_Q6_K}, {9, 40, 5, 0, 0, 8}}},
     [3] = {"embed_back", case_embed_back, DTYPE_F16, false,
         {{1, 1, 1}, {7, 33, 5}, {300, 576, 100}, {2000, 70, 3}, {33, 8, 768}, {40, 5, 1500}}},
     [4] = {"rmsnorm", case_rmsnorm, DTYPE_F16, false,

@@ -279,11 +279,14 @@ static void past_end(const struct op_attention *a, const void *x, int64_t ld, fl
             ((float *)(uintptr_t)x)[row * ld + c] = value;
 }
 
-static void check_attention(bool bidirectional, const int32_t *length, const int32_t *first)
+static void check_queries(
+    bool bidirectional, const int32_t *length, const int32_t *first, int64_t before)
 {
     struct op_attention a = {
         .b = 2, .tokens = 9, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
-    int64_t rows = a.b * a.tokens, q = rows * a.h * a.d, k = rows * a.g * a.d;
+    int64_t rows = a.b * a.tokens, q = rows * a.h * a.d;
+    int64_t k = a.b * (before + a.tokens) * a.g * a.d;
+    a.before = before;
     a.bidirectional = bidirectional;
     a.length = length;
     a.first = first;
@@ -312,6 +315,11 @@ static void check_attention(bool bidirectional, const int32_t *length, const int
         if (row % a.tokens >= length[row / a.tokens])
             ck_assert(((float *)a.o)[i] == 0 && ((float *)a.dq)[i] == 0);
     }
+}
+
+static void check_attention(bool bidirectional, const int32_t *length, const int32_t *first)
+{
+    check_queries(bidirectional, length, first, 0);
 }
 
 START_TEST(test_attention)
@@ -350,6 +358,49 @@ END_TEST
 START_TEST(test_attention_first_lengths)
 {
     check_attention(false, (const int32_t[]){9, 6}, firsts[0]);
+}
+END_TEST
+
+START_TEST(test_attention_before)
+{
+    check_queries(false, NULL, NULL, 4);
+}
+END_TEST
+
+START_TEST(test_attention_before_first)
+{
+    check_queries(false, NULL, firsts[0], 4);
+}
+END_TEST
+
+/* Some of the queries of a sequence, beside all keys up to the last of them, get what they get
+   among all. */
+START_TEST(test_before_is_attention_of_some)
+{
+    struct op_attention a = {
+        .b = 1, .tokens = 13, .h = 4, .g = 2, .d = 6, .scale = 0.4f, .t = DTYPE_F32};
+    int64_t width = a.h * a.d;
+    a.ldq = width;
+    a.ldk = a.ldv = a.g * a.d;
+    a.q = parity_input(&run, a.tokens * a.ldq, DTYPE_F32, 1);
+    a.k = parity_input(&run, a.tokens * a.ldk, DTYPE_F32, 1);
+    a.v = parity_input(&run, a.tokens * a.ldv, DTYPE_F32, 1);
+    a.o = parity_space(&run, a.tokens * width, DTYPE_F32);
+    a.lse = parity_space(&run, a.tokens * a.h, DTYPE_F32);
+    op_ref_attention(ref, &a);
+    struct op_attention some = a;
+    some.before = 5;
+    some.tokens = 4;
+    some.q = (const float *)a.q + some.before * a.ldq;
+    some.o = parity_space(&run, some.tokens * width, DTYPE_F32);
+    some.lse = parity_space(&run, some.tokens * a.h, DTYPE_F32);
+    op_ref_attention(ref, &some);
+    for (int64_t i = 0; i < some.tokens * width; i++)
+        ck_assert_float_eq(((float *)some.o)[i], ((float *)a.o)[some.before * width + i]);
+    for (int64_t h = 0; h < a.h; h++)
+        for (int64_t i = 0; i < some.tokens; i++)
+            ck_assert_float_eq(
+                some.lse[h * some.tokens + i], a.lse[h * a.tokens + some.before + i]);
 }
 END_TEST
 
@@ -702,6 +753,9 @@ int main(void)
     tcase_add_test(t, test_attention_bidirectional_lengths);
     tcase_add_test(t, test_attention_first);
     tcase_add_test(t, test_attention_first_lengths);
+    tcase_add_test(t, test_attention_before);
+    tcase_add_test(t, test_attention_before_first);
+    tcase_add_test(t, test_before_is_attention_of_some);
     tcase_add_test(t, test_first_is_attention_of_fewer);
     tcase_add_test(t, test_swiglu);
     tcase_add_test(t, test_xent);
