@@ -348,6 +348,7 @@ int lead_create(const struct lead_conf *conf, struct lead **out, struct err *e)
         .tensor = s->parallelism.tensor,
         .pipeline = s->parallelism.pipeline,
         .expert = s->parallelism.expert,
+        .context = s->parallelism.context,
         .incarnation = conf->incarnation,
         .term = conf->term,
     };

@@ -35,8 +35,8 @@ struct world;
 struct world_conf {
     enum task task;
     int per_replica; /* ranks a member */
-    /* ranks that share one model: a world has so many times a number; 0: 1 */
-    int tensor, pipeline, expert;
+    /* Ranks that share one model, or its sequences: a world has so many times a number; 0: 1. */
+    int tensor, pipeline, expert, context;
     int64_t incarnation; /* greatest known at start: checkpoint, own state */
     int64_t term;        /* greatest that this agent has followed or had */
 };

@@ -79,7 +79,7 @@ int world_report(const struct world *w, struct arena *a, struct report *out, str
         r.tensor = w->conf.tensor > 1 ? w->conf.tensor : 1;
         r.pipeline = w->conf.pipeline > 1 ? w->conf.pipeline : 1;
         r.expert = w->conf.expert > 1 ? w->conf.expert : 1;
-        r.context = 1;
+        r.context = w->conf.context > 1 ? w->conf.context : 1;
     }
     progress_report(&w->progress, &r);
     r.restarts = w->restarts;

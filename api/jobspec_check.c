@@ -271,9 +271,10 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     if (t->generate.prompt_count && t->objective != OBJECTIVE_CAUSAL_LM &&
         t->objective != OBJECTIVE_DPO)
         return field_refuse(s, "train.generate", e, "only allowed with objective CausalLM or DPO");
-    if ((int64_t)spec->replicas * spec->device.per_replica > t->batch_sequences)
-        return field_refuse(
-            s, "train.batchSequences", e, "must be at least replicas x device.perReplica");
+    int64_t context = spec->parallelism.context > 1 ? spec->parallelism.context : 1;
+    if ((int64_t)spec->replicas * spec->device.per_replica > t->batch_sequences * context)
+        return field_refuse(s, "train.batchSequences", e,
+            "must be at least replicas x device.perReplica / parallelism.context");
     return 0;
 }
 
@@ -305,6 +306,21 @@ const char *jobspec_not_of_shares(const struct jobspec *spec, bool pipeline)
     return pipeline && !tells_tokens ? "objectives other than CausalLM and MaskedLM" : NULL;
 }
 
+/* What needs a whole sequence on one rank, or counts its tokens. */
+static const char *not_of_chunks(const struct jobspec *spec)
+{
+    const struct jobspec_train *t = &spec->train;
+    if (t->objective != OBJECTIVE_CAUSAL_LM)
+        return "objectives other than CausalLM";
+    if (spec->precision == PRECISION_FP16)
+        return "precision FP16";
+    if (t->lora.dropout > 0)
+        return "train.lora.dropout";
+    if (t->generate.prompt_count)
+        return "train.generate";
+    return t->distill.teacher ? "train.distill" : NULL;
+}
+
 static int check_shares(const struct field_source *s, const struct jobspec *spec, struct err *e)
 {
     const struct {
@@ -312,26 +328,34 @@ static int check_shares(const struct field_source *s, const struct jobspec *spec
         int ways;
     } axes[] = {{"parallelism.tensor", spec->parallelism.tensor},
         {"parallelism.pipeline", spec->parallelism.pipeline},
-        {"parallelism.expert", spec->parallelism.expert}};
-    const char *path = NULL, *what;
+        {"parallelism.expert", spec->parallelism.expert},
+        {"parallelism.context", spec->parallelism.context}};
+    enum { SHARES = 3 }; /* the first so many are of the model */
+    bool pipeline = spec->parallelism.pipeline > 1;
     int64_t together = 1;
+    if (spec->parallelism.expert > 1 &&
+        (pipeline || spec->parallelism.tensor > 1 || spec->parallelism.context > 1))
+        return field_refuse(s, "parallelism.expert", e,
+            "above 1 not with tensor, pipeline or context above 1");
     for (size_t i = 0; i < sizeof axes / sizeof *axes; i++) {
-        path = axes[i].ways > 1 ? axes[i].path : path;
-        together *= axes[i].ways > 1 ? axes[i].ways : 1;
+        if (axes[i].ways <= 1)
+            continue;
+        if (spec->task != TASK_TRAIN)
+            return field_refuse(s, axes[i].path, e, "above 1 only with train so far");
+        const char *what =
+            i < SHARES ? jobspec_not_of_shares(spec, pipeline) : not_of_chunks(spec);
+        if (what)
+            return field_refuse(s, axes[i].path, e, "above 1 not with %s", what);
+        together *= axes[i].ways;
     }
-    if (!path)
-        return 0;
-    if (spec->parallelism.expert > 1 && together > spec->parallelism.expert)
-        return field_refuse(s, path, e, "above 1 not with tensor or pipeline above 1");
-    if (spec->task != TASK_TRAIN)
-        return field_refuse(s, path, e, "above 1 only with train so far");
-    what = jobspec_not_of_shares(spec, spec->parallelism.pipeline > 1);
-    if (what)
-        return field_refuse(s, path, e, "above 1 not with %s", what);
-    if ((int64_t)spec->replicas * spec->device.per_replica % together == 0)
-        return 0;
-    return field_refuse(
-        s, "parallelism", e, "tensor x pipeline x expert must divide replicas x device.perReplica");
+    if ((int64_t)spec->replicas * spec->device.per_replica % together)
+        return field_refuse(s, "parallelism", e,
+            "tensor x pipeline x expert x context must divide replicas x device.perReplica");
+    if (spec->parallelism.context > 1 &&
+        spec->train.sequence_length % (2 * (int64_t)spec->parallelism.context))
+        return field_refuse(
+            s, "train.sequenceLength", e, "must be a multiple of 2 x parallelism.context");
+    return 0;
 }
 
 /* What computes with whole gradients or, from stage 3 on, weights, or has a loop of its own. */
@@ -344,6 +368,7 @@ static const char *not_of_slices(const struct jobspec *spec, int stage)
     } whole[] = {{"parallelism.tensor above 1", spec->parallelism.tensor > 1},
         {"parallelism.pipeline above 1", spec->parallelism.pipeline > 1},
         {"parallelism.expert above 1", spec->parallelism.expert > 1},
+        {"parallelism.context above 1", spec->parallelism.context > 1},
         {"objective DPO", t->objective == OBJECTIVE_DPO},
         {"objective PairMatching", t->objective == OBJECTIVE_PAIR_MATCHING},
         {"train.lora.dora", t->lora.dora}, {"train.lora.adalora", t->lora.adalora.initial_rank},
@@ -368,8 +393,6 @@ int jobspec_most_zero(const struct jobspec *spec)
 static int check_parallelism(
     const struct field_source *s, const struct jobspec *spec, struct err *e)
 {
-    if (spec->parallelism.context > 1)
-        return field_refuse(s, "parallelism.context", e, "only 0 and 1 so far");
     int rc = check_shares(s, spec, e);
     if (rc)
         return rc;

@@ -4,6 +4,7 @@
  */
 #include "runtime/coll/layout.h"
 
+#include <assert.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -72,4 +73,14 @@ struct layout_group layout_group(const struct layout *l, int rank, enum layout_a
     int index = rank / stride % sizes.of[axis];
     return (struct layout_group){
         .first = rank - index * stride, .stride = stride, .size = sizes.of[axis], .index = index};
+}
+
+struct layout_group layout_replicas(const struct layout *l, int rank)
+{
+    if (l->cp == 1)
+        return layout_group(l, rank, LAYOUT_DATA);
+    assert(l->ep == 1);
+    int stride = l->tp, size = l->cp * l->dp, index = rank / stride % size;
+    return (struct layout_group){
+        .first = rank - index * stride, .stride = stride, .size = size, .index = index};
 }

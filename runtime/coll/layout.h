@@ -41,5 +41,8 @@ int layout_rank(const struct layout *l, const struct place *p);
 void layout_text(const struct layout *l, char out[LAYOUT_TEXT_BYTES]);
 /* The ranks that differ from this one in no axis but the given one. */
 struct layout_group layout_group(const struct layout *l, int rank, enum layout_axis axis);
+/* Those that have the same weights: they differ in data and context, the latter faster. Not of both
+   contexts and experts that are shared out. */
+struct layout_group layout_replicas(const struct layout *l, int rank);
 
 #endif

@@ -36,6 +36,7 @@ static void attention_carve(
         a->dqkv = carve_tensor(scratch, s->n, a->w_qkv.shape.out, s->t);
         if (c->qk_norm)
             a->dqk = carve_tensor(scratch, s->n, qk, s->t);
+        context_carve_keys(&a->all, s, scratch);
     }
     linear_carve(&a->w_qkv, s, kept, scratch);
     linear_carve(&a->w_o, s, kept, scratch);
@@ -69,13 +70,81 @@ static void rotate(const struct batch *s, struct columns q, struct columns k, bo
         .inverse = inverse, .t = s->t);
 }
 
+/* Forward of the queries of chunk `half` of sequence i, which backward adds to. */
+static struct op_attention chunk_of(
+    const struct batch *s, const struct attention *a, struct columns q, int64_t i, int half)
+{
+    const struct model_config *c = s->config;
+    int64_t tokens = s->tokens / 2, row = i * s->tokens + half * tokens;
+    int64_t width = c->kv_heads * c->head_dim, ld = 2 * width;
+    void *keys = at_element(a->all.whole, i * s->tokens * s->context->size * ld, s->t);
+    return (struct op_attention){.b = 1,
+        .tokens = tokens,
+        .before = context_chunk(s->context->size, s->context->rank, half) * tokens,
+        .h = c->heads,
+        .g = c->kv_heads,
+        .d = c->head_dim,
+        .scale = 1 / sqrtf((float)c->head_dim),
+        .q = at_element(q.at, row * q.ld, s->t),
+        .k = keys,
+        .v = at_element(keys, width, s->t),
+        .ldq = q.ld,
+        .ldk = ld,
+        .ldv = ld,
+        .o = at_element(a->att, row * c->heads * c->head_dim, s->t),
+        .lse = a->lse + row * c->heads,
+        .first = s->sees_from ? s->sees_from + row : NULL,
+        .t = s->t};
+}
+
+/* As attend, of tokens that other ranks have too. */
+static void attend_chunks(const struct batch *s, const struct attention *a, struct columns q,
+    struct columns k, struct columns v)
+{
+    context_gather(s, &a->all, k, v);
+    for (int64_t i = 0; i < s->b; i++)
+        for (int half = 0; half < 2; half++) {
+            const struct op_attention op = chunk_of(s, a, q, i, half);
+            dev_ops(s->dev)->attention(s->dev, &op);
+        }
+}
+
+/* Its gradients; dk and dv of the first chunk, which are of fewer keys, are added to those of the
+   second. */
+static void chunks_back(const struct batch *s, const struct attention *a, struct columns q,
+    struct columns k, struct columns v, struct columns dq, struct columns dk, struct columns dv)
+{
+    int64_t width = s->config->kv_heads * s->config->head_dim, ld = 2 * width;
+    int64_t out = s->config->heads * s->config->head_dim, whole = s->tokens * s->context->size * ld;
+    context_gather(s, &a->all, k, v);
+    dev_zero(s->dev, a->all.gathered, (size_t)(s->b * whole * dtype_block_bytes(s->t)));
+    for (int64_t i = 0; i < s->b; i++)
+        for (int half = 1; half >= 0; half--) {
+            void *sum = at_element(a->all.gathered, i * whole, s->t);
+            void *into = half ? sum : a->all.part;
+            struct op_attention op = chunk_of(s, a, q, i, half);
+            int64_t row = i * s->tokens + half * op.tokens;
+            op.dout = at_element(a->datt, row * out, s->t);
+            op.dq = at_element(dq.at, row * dq.ld, s->t);
+            op.dk = into;
+            op.dv = at_element(into, width, s->t);
+            dev_ops(s->dev)->attention_back(s->dev, &op);
+            if (!half)
+                OP(s, axpby, .count = (op.before + op.tokens) * ld, .x = into, .x_type = s->t,
+                    .y = sum, .y_type = s->t, .a = 1, .b = 1);
+        }
+    context_scatter(s, &a->all, dk, dv);
+}
+
 /* att (N, H D) = softmax(q k^T / sqrt(D)) v, by head, of the tokens that each sees. */
 static void attend(const struct batch *s, const struct sublayer *u, struct columns q,
     struct columns k, struct columns v)
 {
     const struct model_config *c = s->config;
     float scale = 1 / sqrtf((float)c->head_dim);
-    if (s->cached)
+    if (u->attention.all.whole)
+        attend_chunks(s, &u->attention, q, k, v);
+    else if (s->cached)
         OP(s, attention_decode, .n = s->tokens, .h = c->heads, .g = c->kv_heads, .d = c->head_dim,
             .scale = scale, .q = q.at, .k_cache = kvcache_keys(s->cache, u->layer),
             .v_cache = kvcache_values(s->cache, u->layer), .length = s->length, .window = c->window,
@@ -127,10 +196,24 @@ static void heads_backward(const struct batch *s, const struct attention *a)
             piece_of(s, a, a->dqkv, a->dqk, i), linear_piece(s, &a->w_qkv, a->dqkv, i));
 }
 
+static void attend_back(const struct batch *s, const struct attention *a, struct columns q,
+    struct columns k, struct columns v, struct columns dq, struct columns dk, struct columns dv)
+{
+    const struct model_config *c = s->config;
+    if (a->all.whole) {
+        chunks_back(s, a, q, k, v, dq, dk, dv);
+        return;
+    }
+    OP(s, attention_back, .b = s->b, .tokens = s->tokens, .h = c->heads, .g = c->kv_heads,
+        .d = c->head_dim, .scale = 1 / sqrtf((float)c->head_dim), .q = q.at, .k = k.at, .v = v.at,
+        .ldq = q.ld, .ldk = k.ld, .ldv = v.ld, .o = a->att, .lse = a->lse, .dout = a->datt,
+        .dq = dq.at, .dk = dk.at, .dv = dv.at, .bidirectional = c->bidirectional,
+        .length = s->lengths, .first = s->sees_from, .t = s->t);
+}
+
 static void attention_backward(
     const struct batch *s, const struct sublayer *u, bool again, bool below)
 {
-    const struct model_config *c = s->config;
     const struct attention *a = &u->attention;
     struct columns q = piece_of(s, a, a->qkv, a->qk, 0);
     struct columns k = piece_of(s, a, a->qkv, a->qk, 1);
@@ -142,11 +225,7 @@ static void attention_backward(
     linear_backward(s, &a->w_o, a->att, s->dx, a->datt); /* (N, C) -> (N, H D) */
     if (!below && !linear_reads_input(&a->w_qkv))
         return;
-    OP(s, attention_back, .b = s->b, .tokens = s->tokens, .h = c->heads, .g = c->kv_heads,
-        .d = c->head_dim, .scale = 1 / sqrtf((float)c->head_dim), .q = q.at, .k = k.at, .v = v.at,
-        .ldq = q.ld, .ldk = k.ld, .ldv = v.ld, .o = a->att, .lse = a->lse, .dout = a->datt,
-        .dq = dq.at, .dk = dk.at, .dv = dv.at, .bidirectional = c->bidirectional,
-        .length = s->lengths, .first = s->sees_from, .t = s->t);
+    attend_back(s, a, q, k, v, dq, dk, dv);
     rotate(s, dq, dk, true);
     if (a->qk)
         heads_backward(s, a);

@@ -5,11 +5,13 @@
  * norms of heads (arXiv:2302.05442), each head of q and of k goes through one before it is turned.
  * Where it has a window (Longformer, arXiv:2004.05150; Mistral, arXiv:2310.06825), a token sees so
  * many, itself included. In serving keys and values go to the cache, and from its second chunk on a
- * sequence reads them there.
+ * sequence reads them there. Where ranks share sequences (context.h), a rank's queries are two
+ * chunks of each, and keys and values those of all.
  */
 #ifndef RUNTIME_MODEL_ATTENTION_H
 #define RUNTIME_MODEL_ATTENTION_H
 
+#include "runtime/model/context.h"
 #include "runtime/model/linear.h"
 #include "runtime/model/norm.h"
 
@@ -21,11 +23,13 @@ struct attention {       /* H heads and G key/value heads of size D */
     void *qkv;  /* (N, (H + 2 G) D), rotated where there are no norms of heads */
     void *qk;   /* (N, (H + G) D), q and k behind these norms and rotated; NULL: none */
     void *att;  /* (N, H D) */
-    float *lse; /* (B, H, T) log-sum-exp of the scores */
+    float *lse; /* (B, H, T) log-sum-exp of the scores; of chunks (B, 2, H, T / 2) */
     /* scratch of backward */
     void *datt; /* (N, H D) */
     void *dqkv; /* (N, (H + 2 G) D) */
     void *dqk;  /* (N, (H + G) D); NULL: no norms of heads */
+    /* scratch of both, where ranks share sequences */
+    struct context_keys all;
 };
 
 struct sublayer_kind;

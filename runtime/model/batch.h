@@ -12,6 +12,7 @@
 #include "kernels/ops.h"
 #include "runtime/family/tensors.h"
 
+struct context;
 struct dispatch;
 struct kvcache;
 struct parallel;
@@ -42,6 +43,9 @@ struct batch {
     float *zeros;             /* (N or more): the operands of a product that only adds a bias */
     batch_watch_fn *watch_fn; /* sees what each product reads; or NULL */
     void *watcher;
+
+    /* training, where ranks have chunks of each sequence: whose; tokens are a rank's */
+    const struct context *context;
 
     /* training */
     struct parallel *parallel;  /* of a share of the model: with whom it is summed up */

@@ -91,7 +91,9 @@ struct model_conf {
     int64_t in_flight;     /* micro-batches between forward and backward; 0: 1 */
     struct coll *world;    /* of all that share it, and of other replicas; where there are shares */
     bool answers;          /* of the replicas it is the one that tells what it has (shares.h) */
-    struct wire_page *page; /* a beat a layer; or NULL */
+    struct coll *context;  /* of the ranks that share each sequence (context.h); or NULL */
+    int contexts, context_rank; /* how many, 0: 1; which this is. sequence_length is the whole */
+    struct wire_page *page;     /* a beat a layer; or NULL */
 };
 
 int model_create(struct dev *d, const struct model_conf *c, struct model **out, struct err *e);

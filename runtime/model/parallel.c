@@ -3,6 +3,8 @@
  */
 #include "runtime/model/parallel.h"
 
+#include "runtime/model/context.h"
+
 static void reduce(struct parallel *p, void *x, int64_t count, enum dtype t, enum coll_reduce op)
 {
     if (p->failure.code != ERR_NONE)
@@ -40,6 +42,29 @@ bool parallel_tell(const struct batch *s, const void *mine, size_t bytes, void *
         !coll_allgather(p->ranks, stage, bytes, all, &p->failure);
 }
 
+static const int64_t *slices_of(const struct batch *s, int64_t count)
+{
+    for (int i = 0; i < s->context->size; i++)
+        s->context->elements[i] = count;
+    return s->context->elements;
+}
+
+void parallel_gather(const struct batch *s, void *x, int64_t count)
+{
+    struct parallel *p = s->parallel;
+    if (p->failure.code == ERR_NONE &&
+        !coll_all_gather_start(p->context, x, slices_of(s, count), s->t, &p->failure))
+        coll_reduce_join(p->context);
+}
+
+void parallel_scatter(const struct batch *s, void *x, int64_t count)
+{
+    struct parallel *p = s->parallel;
+    if (p->failure.code == ERR_NONE &&
+        !coll_reduce_scatter_start(p->context, x, slices_of(s, count), s->t, COLL_SUM, &p->failure))
+        coll_reduce_join(p->context);
+}
+
 static bool is_partial(const struct parallel *p, const struct tensor *t)
 {
     return p->dealt ? !tensor_of_expert(t->role) : tensor_is_shared(t);
@@ -61,8 +86,10 @@ void parallel_sum_shared(struct parallel *p, const struct tensors *t, float *gra
 
 int parallel_check(struct parallel *p, struct err *e)
 {
-    if (p->failure.code == ERR_NONE)
-        return p->ranks ? coll_reduce_wait(p->ranks, e) : 0;
+    if (p->failure.code == ERR_NONE) {
+        int rc = p->ranks ? coll_reduce_wait(p->ranks, e) : 0;
+        return rc || !p->context ? rc : coll_reduce_wait(p->context, e);
+    }
     *e = p->failure;
     return -(int)e->code;
 }

@@ -13,6 +13,9 @@
  * Of expert parallelism each has some of the experts, to which all send their tokens' rows
  * (dispatch.h), and all else, used for its own samples: of that the gradient is to be added up.
  *
+ * The ranks that share sequences (context.h) are others; what these gather and add up goes through
+ * here too.
+ *
  * A collective that fails is remembered: nothing is reduced from then on, and whoever ran the
  * batch asks parallel_check before it uses the numbers.
  */
@@ -25,8 +28,9 @@
 #include "runtime/model/batch.h"
 
 struct parallel {
-    struct coll *ranks; /* the tensor axis, or the expert axis; NULL: a rank alone */
-    bool dealt;         /* the latter */
+    struct coll *ranks;   /* the tensor axis, or the expert axis; NULL: a rank alone */
+    bool dealt;           /* the latter */
+    struct coll *context; /* the context axis; NULL likewise */
     struct err failure;
 };
 
@@ -40,6 +44,10 @@ void parallel_all_to_all(const struct batch *s, const void *out, const int64_t *
 /* all (ranks, bytes) = what each rank has at mine, on the device; stage (bytes), all: host. Waits
    for the device. False: a failure. */
 bool parallel_tell(const struct batch *s, const void *mine, size_t bytes, void *stage, void *all);
+/* Over the context axis: x has a slice of so many elements, of the batch's type, of each rank;
+   gather: each rank's own becomes everybody's; scatter: a rank's own becomes its sum. */
+void parallel_gather(const struct batch *s, void *x, int64_t count);
+void parallel_scatter(const struct batch *s, void *x, int64_t count);
 /* gradient: a flat range of F32 beside t. Its parts of which every rank makes some become sums. */
 void parallel_sum_shared(struct parallel *p, const struct tensors *t, float *gradient);
 /* Before the host waits for the device: with a deadline, for what was enqueued. */

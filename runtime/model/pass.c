@@ -13,6 +13,7 @@
 static struct batch largest_batch(const struct model *m)
 {
     const struct model_conf *c = &m->conf;
+    int64_t tokens = c->sequence_length / (c->contexts > 1 ? c->contexts : 1);
     return (struct batch){.dev = m->dev,
         .config = &c->config,
         .page = c->page,
@@ -20,8 +21,8 @@ static struct batch largest_batch(const struct model *m)
         .t = c->t,
         .compute = c->t,
         .b = c->micro_sequences,
-        .tokens = c->sequence_length,
-        .n = carve_times(c->micro_sequences, c->sequence_length)};
+        .tokens = tokens,
+        .n = carve_times(c->micro_sequences, tokens)};
 }
 
 static void pass_carve(struct pass *p)
@@ -35,6 +36,7 @@ static void pass_carve(struct pass *p)
     bool several = p->batch.config->several && labels > n;
     p->targets = carve_tensor(c, several ? labels : n, 1, DTYPE_I32);
     p->position = carve_tensor(c, n, 1, DTYPE_I32);
+    context_carve(&p->context, &p->batch, c);
     if (model_config_is_cut(p->batch.config)) {
         p->own_ids = carve_tensor(c, n, 1, DTYPE_I32);
         p->own_rows = carve_tensor(c, n, 1, DTYPE_I32);
@@ -69,11 +71,16 @@ static int pass_describe(struct pass *p, struct model *m, struct err *e)
     *p = (struct pass){.model = m, .dev = m->dev, .batch = largest_batch(m)};
     p->parallel.ranks = m->conf.tensor ? m->conf.tensor : m->conf.expert;
     p->parallel.dealt = m->conf.expert;
+    p->parallel.context = m->conf.context;
+    p->batch.context = &p->context;
     p->tokens = p->batch.tokens;
     p->in_flight = m->conf.in_flight > 1 ? m->conf.in_flight : 1;
     p->nets = mem_array((size_t)p->in_flight, sizeof *p->nets);
     if (!p->nets)
         return err_set(e, ERR_MEMORY, "no memory for %lld batches", (long long)p->in_flight);
+    int shared = context_open(&p->context, m->conf.contexts, m->conf.context_rank, e);
+    if (shared)
+        return shared;
     for (int64_t i = 0; i < p->in_flight; i++) {
         int rc = net_create(&p->nets[i], m, e);
         if (rc)
@@ -84,11 +91,12 @@ static int pass_describe(struct pass *p, struct model *m, struct err *e)
     return 0;
 }
 
-static void forget_nets(struct pass *p)
+static void forget_described(struct pass *p)
 {
     for (int64_t i = 0; p->nets && i < p->in_flight; i++)
         net_done(&p->nets[i]);
     mem_free(p->nets);
+    context_close(&p->context);
 }
 
 int pass_plan(struct model *m, struct memplan *plan, struct err *e)
@@ -100,7 +108,7 @@ int pass_plan(struct model *m, struct memplan *plan, struct err *e)
         plan->scratch = carve_plus(p.memory.scratch.size, p.memory.again.size);
         plan->logits = p.memory.logits.size;
     }
-    forget_nets(&p);
+    forget_described(&p);
     return rc;
 }
 
@@ -128,6 +136,11 @@ static int alloc_hidden(struct pass *p, struct err *e)
     return p->hidden ? 0 : err_set(e, ERR_MEMORY, "no memory for hidden states");
 }
 
+static int64_t place_of(const struct pass *p, int64_t row)
+{
+    return context_place(&p->context, p->tokens, row % p->tokens);
+}
+
 /* Where every token of n rows stands, and what it sees from: the beginning of its document (first;
    NULL: of its row) or of the window. */
 static void upload_places(struct pass *p, const int32_t *first, int64_t n)
@@ -135,13 +148,13 @@ static void upload_places(struct pass *p, const int32_t *first, int64_t n)
     int32_t *stage = (int32_t *)p->host; /* both hold one 32-bit word a row */
     int64_t window = p->batch.config->window;
     for (int64_t i = 0; i < n; i++)
-        stage[i] = (int32_t)(i % p->tokens) - (first ? first[i] : 0);
+        stage[i] = (int32_t)place_of(p, i) - (first ? first[i] : 0);
     dev_upload(p->dev, p->position, stage, (size_t)n * 4);
     p->documents = first;
     if (!p->sees_from)
         return;
     for (int64_t i = 0; i < n; i++) {
-        int64_t from = window ? i % p->tokens - window + 1 : 0, begin = first ? first[i] : 0;
+        int64_t from = window ? place_of(p, i) - window + 1 : 0, begin = first ? first[i] : 0;
         stage[i] = (int32_t)(from > begin ? from : begin);
     }
     dev_upload(p->dev, p->sees_from, stage, (size_t)n * 4);
@@ -195,7 +208,7 @@ void pass_destroy(struct pass *p)
     teacher_destroy(p->teacher);
     dispatch_destroy(p->dispatch);
     net_memory_close(&p->memory, p->dev);
-    forget_nets(p);
+    forget_described(p);
     mem_free(p->host);
     mem_free(p->hidden);
     mem_free(p);
@@ -430,8 +443,8 @@ static int check_lengths(const struct pass *p, int64_t b, const int32_t *lengths
 static int check_first(const struct pass *p, int64_t n, const int32_t *first, struct err *e)
 {
     for (int64_t i = 0; first && i < n; i++) {
-        int64_t at = i % p->tokens;
-        if (first[i] < (at ? first[i - 1] : 0) || first[i] > at)
+        int64_t at = place_of(p, i);
+        if (first[i] < (i % p->tokens ? first[i - 1] : 0) || first[i] > at)
             return err_set(e, ERR_DATA,
                 "token %lld of a row cannot belong to a document from %d on", (long long)at,
                 first[i]);
@@ -518,6 +531,7 @@ static int upload_input(struct pass *p, struct batch *s, const struct pass_input
         (rc = check_first(p, s->n, in->first, e)) || (rc = check_types(p, s->n, in->types, e)))
         return rc;
     upload_types(p, s, in->types);
+    context_set(&p->context, p->dev, (int32_t *)p->host, s->b, s->tokens);
     if (in->first || p->documents)
         upload_places(p, in->first, in->first ? s->n : p->batch.n);
     if (in->lengths)

@@ -5,6 +5,7 @@
 #ifndef RUNTIME_MODEL_PASS_INTERNAL_H
 #define RUNTIME_MODEL_PASS_INTERNAL_H
 
+#include "runtime/model/context.h"
 #include "runtime/model/dispatch.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/net.h"
@@ -21,11 +22,12 @@ struct pass {
     struct teacher *teacher; /* or NULL */
     struct parallel parallel;
     struct dispatch *dispatch; /* or NULL */
-    struct batch batch;        /* the largest */
-    struct batch last;         /* of pass_forward */
-    int64_t tokens;            /* of a sequence, now */
-    float *gradient;           /* of all that is trained, or its window */
-    float *slice;              /* what is kept of a gradient that ranks divide; else NULL */
+    struct context context;
+    struct batch batch; /* the largest */
+    struct batch last;  /* of pass_forward */
+    int64_t tokens;     /* of a sequence, now; of what this rank has of it */
+    float *gradient;    /* of all that is trained, or its window */
+    float *slice;       /* what is kept of a gradient that ranks divide; else NULL */
     bool gradient_shared;
     struct zero *zero; /* NULL: ranks divide neither gradient nor weights */
     struct zero divided;

@@ -143,7 +143,7 @@ static struct work work_of(
     int64_t samples = (in->batch_sequences + l->dp - 1) / l->dp;
     /* of a layer; what is made again of it sums up attention */
     double sums = in->model.recompute == RECOMPUTE_FULL ? 5 : 4;
-    struct work w = {.n = (double)(p->micro_sequences * rows * in->model.sequence_length)};
+    struct work w = {.n = (double)(p->micro_sequences * rows * in->model.sequence_length / l->cp)};
     w.micro_s = stage_s(in, l, s, w.n) * with_tail(in, w.n) / w.n;
     w.sums = (double)((c->layers + l->pp - 1) / l->pp) * sums + (l->pp > 1 ? 1 : 2);
     w.message_bytes = w.n * (double)c->dim * (double)dtype_block_bytes(in->model.t);

@@ -3,13 +3,14 @@
  * updates. Backward tells which parts are complete; these are sent off in lots while it goes on (Li
  * et al., arXiv:2006.15704). Every rank starts the same reductions in the same order.
  */
+#include "runtime/model/context.h"
 #include "runtime/train/internal.h"
 
 /* Parts that are ready are sent off in lots of so many elements, or an eighth of the gradient:
    large enough for the network's full speed, small enough that the first leaves early. */
 #define LOT (4 << 20)
 
-/* Tokens of a row come to a multiple of so many, where there is room. */
+/* Tokens of a row come to a multiple of at least so many, where there is room. */
 #define LENGTH_STEP 8
 
 void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *count)
@@ -51,22 +52,37 @@ int64_t train_tokens(const struct train *t, int64_t step)
 
 void train_set_length(struct train *t, int64_t longest)
 {
-    int64_t most = t->spec->train.sequence_length;
-    int64_t length = (longest + LENGTH_STEP - 1) / LENGTH_STEP * LENGTH_STEP;
+    int64_t most = t->spec->train.sequence_length, contexts = t->plan.layout.cp;
+    int64_t chunks = contexts > 1 ? 2 * contexts : 1; /* of equal length */
+    int64_t step = (LENGTH_STEP + chunks - 1) / chunks * chunks;
+    int64_t length = (longest + step - 1) / step * step;
     t->length = length < most ? length : most;
-    pass_set_tokens(t->pass, t->length);
+    pass_set_tokens(t->pass, train_row(t));
+}
+
+/* Of a whole row, the chunks that are this rank's (runtime/model/context.h), at its beginning. */
+static void take_chunks(const struct train *t, int32_t *row)
+{
+    const struct layout *l = &t->plan.layout;
+    int64_t n = train_row(t) / 2, rank = layout_place(l, t->orders->rank).cp;
+    for (int half = 0; half < 2 && l->cp > 1 && row; half++)
+        memmove(
+            row + half * n, row + context_chunk(l->cp, rank, half) * n, (size_t)n * sizeof *row);
 }
 
 void train_fill(struct train *t, const struct data *d, int64_t sample, int64_t j)
 {
-    int64_t row = j * t->objective->rows, at = row * t->length;
-    int64_t width = t->config.several ? t->config.labels : t->length;
+    int64_t row = j * t->objective->rows, at = row * train_row(t);
+    int64_t width = t->config.several ? t->config.labels : train_row(t);
     t->objective->batch_fn(
         d, sample, t->length, t->inputs + at, t->labels + row * width, t->lengths + row);
     if (t->objective->loop->fill_fn)
         t->objective->loop->fill_fn(t, d, sample, j);
     if (t->first)
-        data_first(d, sample, t->length, t->first + at);
+        data_first(d, sample, t->length, t->first + at); /* there is room for a whole row */
+    take_chunks(t, t->inputs + at);
+    take_chunks(t, t->labels + row * width);
+    take_chunks(t, t->first ? t->first + at : NULL);
     if (t->types)
         data_tagged_types(d, sample, t->length, t->types + at);
 }

@@ -55,10 +55,11 @@ struct train {
     const struct jobspec *spec;
     int64_t budget_bytes;
     struct coll *coll;     /* of the world */
-    struct coll *replicas; /* of the ranks whose gradients are added: the data axis */
+    struct coll *replicas; /* of the ranks whose gradients are added: data and context axes */
     struct coll *tensor;   /* of the ranks that share its layers' matrices; or NULL */
     struct coll *pipeline; /* of the ranks that share its layers; or NULL */
     struct coll *expert;   /* of the ranks that share its layers' experts; or NULL */
+    struct coll *context;  /* of the ranks that share its sequences; or NULL */
     const struct objective *objective;
 
     struct weights *weights, *teacher; /* the second one NULL: there is none */
@@ -83,9 +84,9 @@ struct train {
     bool runs_ahead; /* of a device whose memory the host cannot read */
     int64_t ahead;   /* steps that there is time for between two looks; the same on every rank */
     int64_t length;  /* T of the micro-batch in hand */
-    int32_t *inputs, *labels; /* (micro, T), host; several labels of a text: (micro, L) */
+    int32_t *inputs, *labels; /* (micro, train_row), host; several labels of a text: (micro, L) */
     int32_t *lengths;         /* (micro), host */
-    int32_t *first;           /* (micro, T), host; of packed documents, else NULL */
+    int32_t *first;           /* (micro, train_row), host; of packed documents, else NULL */
     int32_t *types;           /* (micro, T), host; of pairs where tokens have types, else NULL */
     float *logits;            /* (micro, T, L), of texts (micro, L), host; L labels, else NULL */
     /* What was found in what was looked at last: one of them, or, without labels, none. */
@@ -129,7 +130,17 @@ static inline int train_parts(const struct train *t)
 {
     return t->plan.layout.dp * t->plan.layout.ep;
 }
-/* Of those that see the same, the one whose losses count in sums over the world. */
+/* Those that have the same weights, whose gradients are added. */
+static inline struct layout_group train_same(const struct train *t)
+{
+    return layout_replicas(&t->plan.layout, t->orders->rank);
+}
+/* Tokens of a row: those of a sequence, or this rank's of them. */
+static inline int64_t train_row(const struct train *t)
+{
+    return t->length / t->plan.layout.cp;
+}
+/* Of the ranks with the same tokens, the one whose losses count in sums over the world. */
 static inline bool train_counts(const struct train *t)
 {
     const struct place p = train_place(t);

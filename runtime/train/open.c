@@ -332,10 +332,10 @@ static int open_ends(struct train *t, struct coll **out, struct err *e)
 static int open_groups(struct train *t, struct model_conf *conf, struct err *e)
 {
     bool tied = t->config.tied_embeddings && !t->config.labels;
-    const struct layout_group replicas =
-        layout_group(&t->plan.layout, t->orders->rank, LAYOUT_DATA);
+    const struct layout_group same = train_same(t);
     int rc;
-    if ((rc = coll_group(t->coll, &replicas, &t->replicas, e)) ||
+    if ((rc = coll_group(t->coll, &same, &t->replicas, e)) ||
+        (rc = open_group(t, LAYOUT_CONTEXT, &t->context, e)) ||
         (rc = open_group(t, LAYOUT_TENSOR, &t->tensor, e)) ||
         (rc = open_group(t, LAYOUT_PIPELINE, &t->pipeline, e)) ||
         (rc = open_group(t, LAYOUT_EXPERT, &t->expert, e)) ||
@@ -345,7 +345,8 @@ static int open_groups(struct train *t, struct model_conf *conf, struct err *e)
         return rc;
     conf->coll = t->replicas;
     conf->world = t->coll;
-    conf->answers = train_place(t).dp == 0;
+    conf->answers = same.index == 0;
+    conf->context = t->context;
     conf->tensor = t->tensor;
     conf->expert = t->expert;
     t->optim_conf.tensor = t->tensor ? t->tensor : t->expert;
@@ -366,6 +367,7 @@ struct planner_input train_planner_input(
         .tensor = s->parallelism.tensor,
         .pipeline = s->parallelism.pipeline,
         .expert = s->parallelism.expert,
+        .context = s->parallelism.context,
         .zero_stage = s->parallelism.zero_stage,
         .budget_bytes = (int64_t)((double)budget_bytes * BUDGET_SHARE) - t->host_bytes,
     };
@@ -412,7 +414,7 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
         log_info("layout chosen", LOG_S("because", t->plan.reason));
     log_info("plan", LOG_I("data", t->plan.layout.dp), LOG_I("tensor", t->plan.layout.tp),
         LOG_I("pipeline", t->plan.layout.pp), LOG_I("expert", t->plan.layout.ep),
-        LOG_I("zeroStage", t->plan.zero_stage), LOG_I("microSequences", t->plan.micro_sequences),
+        LOG_I("context", t->plan.layout.cp), LOG_I("zeroStage", t->plan.zero_stage), LOG_I("microSequences", t->plan.micro_sequences),
         LOG_I("bytes", t->plan.memory.total));
     return 0;
 }

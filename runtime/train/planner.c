@@ -40,25 +40,46 @@ static int check_data(const struct planner_input *in, int data, struct err *e)
         in->data, in->world, data);
 }
 
+/* Sequences are cut into chunks of equal length, two a rank. */
+static int check_context(const struct planner_input *in, int context, struct err *e)
+{
+    if (context == 1)
+        return 0;
+    if (in->model.config.experts)
+        return err_set(e, ERR_USER,
+            "spec.parallelism.context: %d does not go with a mixture of experts", context);
+    if (in->model.sequence_length % (2 * (int64_t)context))
+        return err_set(e, ERR_USER,
+            "spec.train.sequenceLength: %lld, which is no multiple of 2 x context, %lld",
+            (long long)in->model.sequence_length, 2 * (long long)context);
+    return 0;
+}
+
 static int lay_out(const struct planner_input *in, struct layout *out, struct err *e)
 {
     int tensor = in->tensor > 1 ? in->tensor : 1, pipeline = in->pipeline > 1 ? in->pipeline : 1;
-    int expert = in->expert > 1 ? in->expert : 1;
-    int64_t together = (int64_t)tensor * pipeline * expert;
+    int expert = in->expert > 1 ? in->expert : 1, context = in->context > 1 ? in->context : 1;
+    int64_t together = (int64_t)tensor * pipeline * expert * context;
     if (in->world % together)
         return err_set(e, ERR_USER,
-            "spec.parallelism: tensor x pipeline x expert is %lld, which does not divide %d ranks",
+            "spec.parallelism: tensor x pipeline x expert x context is %lld, which does not divide "
+            "%d ranks",
             (long long)together, in->world);
-    *out = (struct layout){
-        .dp = (int)(in->world / together), .tp = tensor, .pp = pipeline, .cp = 1, .ep = expert};
+    *out = (struct layout){.dp = (int)(in->world / together),
+        .tp = tensor,
+        .pp = pipeline,
+        .cp = context,
+        .ep = expert};
     int rc = layout_check(out, in->world, e);
-    return rc ? rc : check_data(in, out->dp, e);
+    return rc || (rc = check_context(in, context, e)) ? rc : check_data(in, out->dp, e);
 }
 
-/* How many ranks of the data axis divide the optimizer's state, and more by later stages. */
+/* How many of the ranks with the same weights divide the optimizer's state, and more by later
+   stages. */
 static int owners_of(const struct planner_input *in, const struct layout *l)
 {
-    return in->zero_stage && l->dp > 1 ? l->dp : 0;
+    int same = layout_replicas(l, 0).size;
+    return in->zero_stage && same > 1 ? same : 0;
 }
 
 /* Sequences of the batch that are one replica's, or one rank's of those that share experts, at
@@ -78,6 +99,8 @@ static int model_at(const struct planner_input *in, const struct planner_plan *p
     int64_t batches = (share_of_batch(in, l) + p->micro_sequences - 1) / p->micro_sequences;
     int64_t stages = l->pp - at.pp; /* from this one on */
     *out = in->model;
+    out->contexts = l->cp;
+    out->context_rank = at.cp;
     out->stages = l->pp;
     out->stage = at.pp;
     out->in_flight = batches < stages ? batches : stages;
@@ -122,11 +145,12 @@ static int refuse(const struct planner_input *in, const struct planner_plan *p, 
 }
 
 /* Sequences of a micro-batch from which on more gain nothing. */
-static int64_t most_sequences(const struct planner_input *in, int64_t share)
+static int64_t most_sequences(
+    const struct planner_input *in, const struct layout *l, int64_t share)
 {
     int64_t rows = in->rows ? in->rows : PLANNER_ROWS;
     int64_t length = in->model.sequence_length > 0 ? in->model.sequence_length : 1;
-    int64_t micro = rows / length / sample_rows(in);
+    int64_t micro = rows * l->cp / length / sample_rows(in);
     micro = micro < share ? micro : share;
     return micro < 1 ? 1 : micro;
 }
@@ -138,7 +162,7 @@ int planner_with(const struct planner_input *in, int64_t micro_sequences, struct
     int rc = lay_out(in, &p.layout, e);
     if (rc)
         return rc;
-    int64_t most = most_sequences(in, share_of_batch(in, &p.layout));
+    int64_t most = most_sequences(in, &p.layout, share_of_batch(in, &p.layout));
     p.micro_sequences = micro_sequences < most ? micro_sequences : most;
     p.owners = owners_of(in, &p.layout);
     p.zero_stage = p.owners ? in->zero_stage : 0;
@@ -158,7 +182,7 @@ int planner_plan(const struct planner_input *in, struct planner_plan *out, struc
     int64_t share = share_of_batch(in, &l);
     if (l.pp > 1)
         share /= PLANNER_BATCHES * l.pp;
-    for (int64_t micro = most_sequences(in, share);; micro--) {
+    for (int64_t micro = most_sequences(in, &l, share);; micro--) {
         if ((rc = planner_with(in, micro, &p, e)))
             return rc;
         if (p.memory.total <= in->budget_bytes)
@@ -174,7 +198,7 @@ int planner_model(const struct planner_input *in, const struct planner_plan *p,
     struct model_conf *out, struct err *e)
 {
     struct place at = layout_place(&p->layout, in->rank);
-    return model_at(in, p, at, at.dp, out, e);
+    return model_at(in, p, at, layout_replicas(&p->layout, in->rank).index, out, e);
 }
 
 int planner_measure(const struct planner_input *in, struct planner_plan *out, struct err *e)

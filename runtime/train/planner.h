@@ -24,6 +24,7 @@ struct planner_input {
     int data;             /* ranks that the data axis is to have; 0: as many as there are */
     int tensor, pipeline; /* ranks that share layers' matrices, and layers; 0: 1 */
     int expert;           /* ranks that share layers' experts; 0: 1 */
+    int context;          /* ranks that share each sequence; 0: 1 */
     int zero_stage;       /* 0 .. 3 */
     int64_t budget_bytes; /* of one rank */
     int64_t rows;         /* of a micro-batch, from which on more gain nothing; 0: a processor's */

@@ -56,7 +56,8 @@ static int write_slice(struct train *t, struct save_file *mine, struct err *e)
     int rc = ckpt_begin(t->spec->checkpoint.path, t->state.step, t->orders->rank, &w, e);
     if (rc)
         return rc;
-    rc = shard_write(w, t->dev, t->model, t->optim, t->plan.layout.dp, train_place(t).dp, e);
+    const struct layout_group same = train_same(t);
+    rc = shard_write(w, t->dev, t->model, t->optim, same.size, same.index, e);
     if (!rc)
         return ckpt_finish(w, mine->hash, &mine->bytes, e);
     ckpt_abandon(w);

@@ -35,6 +35,7 @@ static int enqueue_step(struct train *t, int64_t step, struct err *e)
     if (rc || (t->tensor && (rc = coll_reduce_wait(t->tensor, e))) ||
         (t->pipeline && (rc = coll_reduce_wait(t->pipeline, e))) ||
         (t->expert && (rc = coll_reduce_wait(t->expert, e))) ||
+        (t->context && (rc = coll_reduce_wait(t->context, e))) ||
         (rc = coll_reduce_wait(t->replicas, e)) || (rc = optim_choose(t->optim, step, e)))
         return rc;
     return train_prune(t, step, e);

@@ -385,7 +385,7 @@ static void lose_one_of_two_pairs(const struct world_conf *conf)
         sim_join(i);
     sim_advance(1000);
     ck_assert_int_eq(sim_report().ranks, 8);
-    ck_assert_int_eq(sim_report().tensor * sim_report().expert, 4);
+    ck_assert_int_eq(sim_report().tensor * sim_report().expert * sim_report().context, 4);
     ck_assert_int_eq(sim_report().data_parallel, 2);
     sim_lose(1);
     sim_advance(6000);
@@ -406,6 +406,10 @@ START_TEST(ranks_that_share_a_model_are_there_together)
     lose_one_of_two_pairs(&conf);
     conf.tensor = 1;
     conf.expert = 4;
+    lose_one_of_two_pairs(&conf);
+    conf.expert = 1;
+    conf.tensor = 2;
+    conf.context = 2;
     lose_one_of_two_pairs(&conf);
 }
 END_TEST

@@ -2,8 +2,8 @@
 # Goal: the four programs still do their work together, seen within seconds: a job file is checked, two ranks train, what
 # they wrote is served. Method: `llmjob run` of tests/golden's tiny Llama with a token for each byte, from a folder of its
 # own; the ranks' sample logs are audited by samples.awk; then once more by manifests/samples/zero.yaml, whose ranks
-# divide the optimizer's state, and sharded.yaml, whose ranks share one model, to the same loss; and by experts.yaml, whose ranks
-# share the experts that its first lines describe. test_standalone.sh and test_openai.sh tell the whole stories.
+# divide the optimizer's state, sharded.yaml and long-context.yaml, whose ranks share one model, or its sequences, to the same loss; and
+# by experts.yaml, whose ranks share the experts that its first lines describe. test_standalone.sh and test_openai.sh tell the whole stories.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 steps=20 batch=4
@@ -48,7 +48,7 @@ prepare() {
 	local sample
 	sed -nE 's/^# +//; /^\{"architectures"/,/\}$/p' manifests/samples/experts.yaml |
 		jq '.vocab_size = 256 | .num_hidden_layers = 2' >"$work/mixture.json"
-	for sample in zero sharded experts; do
+	for sample in zero sharded long-context experts; do
 		sed -E "s|/data/models/.*|/data/model|; s|/data/kjv.txt|/data/text.txt|; s/^( *precision:).*/\1 FP32/
 			s/^( *sequenceLength:).*/\1 16/; s/^( *batchSequences:).*/\1 $batch/; s/^( *steps:).*/\1 $steps/
 			s/^( *learningRate:).*/\1 0.01/; s/^( *warmupSteps:).*/\1 0/; s/^( *everySteps:).*/\1 0/" \
@@ -96,6 +96,8 @@ check "four ranks that share it train it" shared sharded 'dp1 x tp2 x pp2'
 check "to the same loss" near ckpt/kjv-sharded 1e-5
 check "two ranks that share a mixture's experts train it" shared experts 'dp1 x ep2'
 check "its loss fell" jq -en "$(of_manifest validationLoss ckpt/kjv-experts) < $(of_manifest firstValidationLoss ckpt/kjv-experts) - 0.1"
+check "four ranks that share its sequences train it" shared long-context 'dp1 x cp4 zero1'
+check "to the same loss" near ckpt/kjv-long 1e-5
 begin "$work/said" "${llmjob[@]}" run "$work/serve.yaml" --storage "data=$work" --plain --port 0
 check "what they wrote is served" poll 60 "an address" serving "$work/said"
 check "and answers" answer

@@ -27,6 +27,20 @@ static void check_group(const struct layout *l, int rank, enum layout_axis axis)
     }
 }
 
+/* Those with the same weights, in order: contexts beside one another, data apart. */
+static void check_replicas(const struct layout *l, int rank)
+{
+    struct place p = layout_place(l, rank);
+    struct layout_group g = layout_replicas(l, rank);
+    ck_assert_int_eq(g.size, l->dp * l->cp);
+    ck_assert_int_eq(g.index, p.dp * l->cp + p.cp);
+    for (int i = 0; i < g.size; i++) {
+        p.dp = i / l->cp;
+        p.cp = i % l->cp;
+        ck_assert_int_eq(layout_rank(l, &p), g.first + i * g.stride);
+    }
+}
+
 static int check_one(const struct layout *l, int world)
 {
     struct err e = {0};
@@ -41,6 +55,8 @@ static int check_one(const struct layout *l, int world)
         ck_assert_int_eq(layout_rank(l, &p), rank);
         for (int axis = 0; axis < LAYOUT_AXES; axis++)
             check_group(l, rank, (enum layout_axis)axis);
+        if (l->ep == 1)
+            check_replicas(l, rank);
     }
     return 1;
 }

@@ -134,6 +134,26 @@ START_TEST(training_takes_its_plan)
 }
 END_TEST
 
+/* Of a rank that has chunks of sequences. */
+START_TEST(chunks_take_their_plan)
+{
+    struct dev *d = open_counting();
+    for (int i = 0; i < 12; i++) {
+        const struct model_config configs[] = {
+            tiny_config(false), tiny_gpt2(), shape_of("tiny-qwen3"), shape_of("tiny-mistral")};
+        struct model_conf c = training(configs[i % 4], i * 4 & ~12);
+        struct optim_conf oc = {.steps = 1, .name = OPTIMIZER_ADAMW};
+        c.lora_dora = false;
+        c.micro_sequences = 3;
+        c.sequence_length = 12;
+        c.contexts = 2 + i % 2;
+        c.context_rank = i % 2;
+        check_training(d, &c, &oc);
+    }
+    dev_close(d);
+}
+END_TEST
+
 /* Blocks are as long as they are, and what decodes them stands in the scratch. */
 START_TEST(a_quantized_base_takes_its_plan)
 {
@@ -506,7 +526,7 @@ START_TEST(absurd_sizes_saturate)
 }
 END_TEST
 
-UNIT_MAIN("memplan", training_takes_its_plan, states_of_fewer_bits_take_their_plan,
+UNIT_MAIN("memplan", training_takes_its_plan, chunks_take_their_plan, states_of_fewer_bits_take_their_plan,
     divided_states_take_their_plan, divided_models_take_their_plan, a_headless_model_takes_its_plan,
     serving_takes_its_plan, a_quantized_base_takes_its_plan, random_shapes_take_their_plan,
     figures_of_smollm2, figures_of_a_quantized_base, figures_of_gpt2, figures_of_a_divided_gpt2,

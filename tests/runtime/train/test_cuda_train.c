@@ -227,6 +227,27 @@ START_TEST(two_ranks_share_experts)
 }
 END_TEST
 
+/* Its sequences: keys and values cross by NCCL, and through host memory. */
+START_TEST(two_ranks_share_sequences)
+{
+    struct jobspec cpu = job("cpu", 3);
+    struct outcome want = whole_on_cpu(&cpu), got;
+
+    for (int pod = 1; pod <= 2; pod++) {
+        struct jobspec cuda = job("cuda", 3);
+        struct training t = on_device(&cuda, 2, 1);
+
+        cuda.parallelism.context = 2;
+        t.pod = pod;
+        t.staged = pod == 1;
+        got = whole(t);
+        same_losses(&want, &got, NEAR, pod == 1 ? "context, staged" : "context, nccl");
+        golden_remove(training_path("cuda"));
+        golden_remove(training_path("output"));
+    }
+}
+END_TEST
+
 /* A device too small for a rank's share at once: gradients and losses of several micro-batches add
  * up on it. */
 START_TEST(micro_batches_add_up)
@@ -471,7 +492,8 @@ int main(void)
     return unit_run_sampled(&(struct unit){"cuda_train", 120, training_setup, training_teardown},
         GPU_TESTS(GPU_ANY(fifty_losses_of_one_rank), GPU_RANKS(losses_of_two_ranks_over_nccl, 2),
             GPU_ANY(losses_of_two_pods_staged), GPU_RANKS(owners_of_slices, 2),
-            GPU_RANKS(two_ranks_share_a_model, 2), GPU_RANKS(two_ranks_share_experts, 2),
+            GPU_RANKS(two_ranks_share_a_model, 2), GPU_RANKS(two_ranks_share_sequences, 2),
+            GPU_RANKS(two_ranks_share_experts, 2),
             GPU_ANY(micro_batches_add_up), GPU_ANY(checkpoints_change_the_device),
             GPU_ANY(exports_are_equal_to_the_bit), GPU_ANY(a_resume_is_bitwise_equal),
             GPU_ANY(lora_in_bf16), GPU_ANY(dropout_is_the_cpus), GPU_ANY(other_optimizers),

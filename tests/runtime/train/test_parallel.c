@@ -1,11 +1,12 @@
 /*
- * Goal: ranks that share one model, by tensor, pipeline and expert parallelism, train what one rank
- * trains. Method: real ranks, one process each, on tiny models with random weights, of families
- * that differ in what is cut: grouped heads and layers that do not come out even, norms of heads,
- * biases, one feed-forward matrix, an embedding that is the head, mixtures of experts. Losses and
- * the exported folder beside those of one rank; adapters; 16 bits; recomputation; data parallelism
- * and ZeRO beside it; as many rows for a rank's experts as can come, and none; checkpoints that one
- * layout writes and another goes on from; a rank that dies.
+ * Goal: ranks that share one model, by tensor, pipeline and expert parallelism, or its sequences, by
+ * context parallelism, train what one rank trains. Method: real ranks, one process each, on tiny
+ * models with random weights, of families that differ in what is cut: grouped heads and layers that
+ * do not come out even, norms of heads, biases, one feed-forward matrix, an embedding that is the
+ * head, mixtures of experts. Losses and the exported folder beside those of one rank; adapters; 16
+ * bits; recomputation; data parallelism and ZeRO beside it; windows, packed documents and rows of
+ * other lengths in chunks; as many rows for a rank's experts as can come, and none; checkpoints that
+ * one layout writes and another goes on from; a rank that dies.
  * needs: sample
  */
 #include "runtime/train/train.h"
@@ -39,6 +40,12 @@ static struct err e;
 #define GPT2 \
     "{\"model_type\": \"gpt2\", \"vocab_size\": 320, \"n_embd\": 48, \"n_layer\": 2, " \
     "\"n_head\": 4, \"n_positions\": 64, \"layer_norm_epsilon\": 1e-5}"
+/* Each token sees five, of other chunks too. */
+#define MISTRAL \
+    "{\"model_type\": \"mistral\", \"vocab_size\": 320, \"hidden_size\": 48, " \
+    "\"intermediate_size\": 80, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, " \
+    "\"num_key_value_heads\": 2, \"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, " \
+    "\"rope_theta\": 10000.0, \"tie_word_embeddings\": false, \"sliding_window\": 5}"
 
 #define MIXTRAL_OF(k) \
     "{\"model_type\": \"mixtral\", \"vocab_size\": 320, \"hidden_size\": 48, " \
@@ -57,13 +64,13 @@ static struct err e;
     "\"tie_word_embeddings\": true}"
 
 struct shares {
-    int tensor, pipeline, expert; /* 0: 1 */
+    int tensor, pipeline, expert, context; /* 0: 1 */
 };
 
 static int together(struct shares x)
 {
     return (x.tensor > 1 ? x.tensor : 1) * (x.pipeline > 1 ? x.pipeline : 1) *
-        (x.expert > 1 ? x.expert : 1);
+        (x.expert > 1 ? x.expert : 1) * (x.context > 1 ? x.context : 1);
 }
 
 static void share_by(struct jobspec *s, struct shares x)
@@ -71,6 +78,7 @@ static void share_by(struct jobspec *s, struct shares x)
     s->parallelism.tensor = x.tensor;
     s->parallelism.pipeline = x.pipeline;
     s->parallelism.expert = x.expert;
+    s->parallelism.context = x.context;
 }
 
 static struct jobspec job(const char *run, const char *config, struct shares x)
@@ -133,20 +141,28 @@ static void tensors_are_near(const char *name, double far)
     safetensors_close(s[1]);
 }
 
-/* One rank, and `world` ranks of which some share a model. */
-static void compare(
-    const char *config, int world, struct shares x, void (*change)(struct jobspec *), double far)
+struct layout_case {
+    const char *config;
+    int world;
+    struct shares shares;
+    void (*change)(struct jobspec *);
+    double far;
+};
+
+/* One rank, and `world` ranks that share a model or its sequences. */
+static void compare(const struct layout_case *c)
 {
-    struct jobspec one = job("one", config, (struct shares){0}), many = job("many", config, x);
+    struct jobspec one = job("one", c->config, (struct shares){0}),
+                   many = job("many", c->config, c->shares);
     struct outcome a, b;
 
-    if (change) {
-        change(&one);
-        change(&many);
+    if (c->change) {
+        c->change(&one);
+        c->change(&many);
     }
     b = training_run_whole(&one, 1);
-    a = training_run_whole(&many, world);
-    losses_are_near(&a, &b, far);
+    a = training_run_whole(&many, c->world);
+    losses_are_near(&a, &b, c->far);
     if (one.train.sequence_length == TRAINING_T) /* of fewer tokens no two steps compare */
         ck_assert_double_lt(b.loss[STEPS], 0.98 * b.loss[1]);
     if (one.precision == PRECISION_FP32)
@@ -192,18 +208,40 @@ static void in_small_batches(struct jobspec *s)
     s->train.batch_sequences = 7; /* the last micro-batch is a small one */
 }
 
-struct layout_case {
-    const char *config;
-    int world;
-    struct shares shares;
-    void (*change)(struct jobspec *);
-    double far;
-};
+/* Completions of several lengths, of which the longest of a step is no whole row. */
+static void write_completions(struct jobspec *s)
+{
+    buf_auto struct buf b;
+
+    buf_init(&b, 1 << 20);
+    for (int i = 0; i < 64; i++)
+        buf_printf(&b, "{\"prompt\": \"say\", \"completion\": \"%.*s%d\"}\n", 1 + i % 4,
+            (const char *[]){"good", "days", "wate", "nigh"}[i / 4 % 4], i % 3);
+    s->train.data.train = training_path("completions.jsonl");
+    s->train.data.format = FORMAT_JSONL;
+    s->train.optimizer.learning_rate = 5e-3;
+    golden_write(s->train.data.train, b.data, b.len);
+}
+
+static void of_documents(struct jobspec *s)
+{
+    write_completions(s);
+    s->train.data.packing = true;
+}
+
+/* All is as with data parallelism that a rank computes of whole weights. */
+static void of_whole_weights(struct jobspec *s)
+{
+    all_linear(s);
+    s->train.lora.dora = true;
+    s->train.optimizer.name = OPTIMIZER_ADAFACTOR;
+    s->train.optimizer.learning_rate = 5e-2;
+}
 
 static void compare_all(const struct layout_case *c, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        compare(c[i].config, c[i].world, c[i].shares, c[i].change, c[i].far);
+        compare(&c[i]);
 }
 #define COMPARE(cases) compare_all(cases, sizeof(cases) / sizeof *(cases))
 
@@ -328,6 +366,25 @@ START_TEST(layers_are_shared_out)
 }
 END_TEST
 
+START_TEST(sequences_are_shared_out)
+{
+    static const struct layout_case cases[] = {
+        {LLAMA, 2, {1, 1, 1, 2}, NULL, 1e-5},
+        {LLAMA, 4, {1, 1, 1, 4}, NULL, 1e-5},    /* chunks of two tokens */
+        {GPT2, 4, {1, 1, 1, 2}, again, 1e-5},    /* learned positions; two replicas */
+        {QWEN3, 4, {1, 1, 1, 2}, divided, 1e-5}, /* keys and values stand in two products */
+        {LLAMA, 4, {2, 1, 1, 2}, NULL, 1e-5},
+        {LLAMA, 4, {1, 2, 1, 2}, in_small_batches, 1e-5},
+        {LLAMA, 2, {1, 1, 1, 2}, of_whole_weights, 1e-5},
+        {MISTRAL, 4, {1, 1, 1, 4}, NULL, 1e-5},
+        {LLAMA, 2, {1, 1, 1, 2}, write_completions, 1e-5},
+        {MISTRAL, 2, {1, 1, 1, 2}, of_documents, 1e-5},
+        {LLAMA, 4, {1, 1, 1, 4}, in_bf16, 1e-2},
+    };
+    COMPARE(cases);
+}
+END_TEST
+
 struct round_case {
     int world;
     struct shares shares;
@@ -368,7 +425,8 @@ static void go_round(const char *config, const struct round_case *layouts, int n
 START_TEST(any_layout_goes_on_from_any_other)
 {
     static const struct round_case of_layers[] = {{1, {1, 1, 1}}, {2, {2, 1, 1}}, {3, {1, 3, 1}},
-        {3, {3, 1, 1}}, {4, {2, 2, 1}}, {2, {1, 1, 1}}, {4, {1, 2, 1}}};
+        {2, {1, 1, 1, 2}}, {3, {3, 1, 1}}, {4, {2, 2, 1}}, {2, {1, 1, 1}}, {4, {1, 2, 1}},
+        {4, {1, 1, 1, 4}}};
     static const struct round_case of_experts[] = {
         {1, {1, 1, 1}}, {2, {1, 1, 2}}, {3, {1, 1, 3}}, {2, {1, 1, 1}}, {4, {1, 1, 2}}};
 
@@ -415,9 +473,12 @@ START_TEST(what_cannot_be_shared_is_refused)
             "spec.parallelism.tensor: 4, but spec.model has 3 key/value heads to share out"},
         {LLAMA, 4, {1, 4, 1}, "spec.parallelism.pipeline: 4, but spec.model has 3 layers"},
         {LLAMA, 3, {2, 1, 1},
-            "spec.parallelism: tensor x pipeline x expert is 2, which does not divide 3 ranks"},
+            "spec.parallelism: tensor x pipeline x expert x context is 2, which does not divide "
+            "3 ranks"},
         {LLAMA, 2, {1, 1, 2},
             "spec.parallelism.expert: 2, but spec.model has 0 experts a layer to share out"},
+        {LLAMA, 3, {1, 1, 1, 3},
+            "spec.train.sequenceLength: 16, which is no multiple of 2 x context, 6"},
         {MIXTRAL, 2, {2, 1, 1},
             "spec.parallelism: a mixture of experts is not shared out, neither by tensor nor by "
             "pipeline"},
@@ -440,7 +501,8 @@ START_TEST(a_rank_that_dies_is_a_lost_peer)
     static const struct {
         const char *config;
         struct shares shares;
-    } cases[] = {{LLAMA, {1, 2, 1}}, {LLAMA, {2, 1, 1}}, {MIXTRAL, {1, 1, 2}}};
+    } cases[] = {{LLAMA, {1, 2, 1}}, {LLAMA, {2, 1, 1}}, {MIXTRAL, {1, 1, 2}},
+        {LLAMA, {1, 1, 1, 2}}};
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct jobspec s = job("many", cases[i].config, cases[i].shares);
@@ -460,7 +522,7 @@ int main(void)
 {
     return unit_run_sampled(&(struct unit){"parallel", 120, training_setup, training_teardown},
         (const TTest *const[]){matrices_are_shared_out, layers_are_shared_out,
-            experts_are_shared_out, experts_go_with_all_else, experts_are_read_where_they_are,
+            sequences_are_shared_out, experts_are_shared_out, experts_go_with_all_else, experts_are_read_where_they_are,
             any_layout_goes_on_from_any_other, a_resume_is_the_same_to_the_bit,
             what_cannot_be_shared_is_refused, a_rank_that_dies_is_a_lost_peer, NULL});
 }

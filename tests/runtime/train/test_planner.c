@@ -141,6 +141,37 @@ START_TEST(state_is_divided_over_the_data_axis)
 }
 END_TEST
 
+/* Ranks that share sequences have the activations of some tokens each, and all of the weights;
+   those with the same weights divide the optimizer's state. */
+START_TEST(sequences_are_divided_over_the_context_axis)
+{
+    struct planner_input in = input(4, 1, INT64_MAX);
+    struct planner_plan whole, p;
+    in.model.sequence_length = 4096;
+    ck_assert_msg(!planner_plan(&in, &whole, &e), "%s", e.text);
+    in.world = 8;
+    in.context = 4;
+    in.rank = 6;
+    in.zero_stage = 1;
+    ck_assert_msg(!planner_plan(&in, &p, &e), "%s", e.text);
+    ck_assert_int_eq(p.micro_sequences, 2); /* as many rows as one rank has of fewer sequences */
+    ck_assert(p.layout.dp == 2 && p.layout.cp == 4 && p.owners == 8);
+    p.micro_sequences = whole.micro_sequences;
+    ck_assert_msg(!planner_measure(&in, &p, &e), "%s", e.text);
+    ck_assert_int_eq(p.owner, 6);
+    ck_assert_int_eq(p.memory.master, whole.memory.master);
+    ck_assert_int_lt(p.memory.saved, whole.memory.saved / 4 + 16384);
+    ck_assert_int_lt(p.memory.scratch, whole.memory.scratch);
+    in.model.sequence_length = 4100;
+    ck_assert_int_eq(planner_plan(&in, &p, &e), -ERR_USER);
+    ck_assert_str_eq(
+        e.text, "spec.train.sequenceLength: 4100, which is no multiple of 2 x context, 8");
+    in.model.config.experts = 4;
+    ck_assert_int_eq(planner_plan(&in, &p, &e), -ERR_USER);
+    ck_assert_ptr_nonnull(strstr(e.text, "a mixture of experts"));
+}
+END_TEST
+
 START_TEST(share_bounds_the_micro_batch)
 {
     struct planner_input in = input(10, 4, INT64_MAX);
@@ -186,7 +217,7 @@ START_TEST(experts_have_room_for_all_that_may_come)
     in.world = 6;
     in.expert = 4;
     ck_assert_int_eq(planner_plan(&in, &two, &e), -ERR_USER);
-    ck_assert_ptr_nonnull(strstr(e.text, "tensor x pipeline x expert is 4, which does not divide"));
+    ck_assert_ptr_nonnull(strstr(e.text, "tensor x pipeline x expert x context is 4, which does not divide"));
 }
 END_TEST
 
@@ -230,6 +261,6 @@ END_TEST
 
 UNIT_MAIN("planner", budget_bounds_the_micro_batch, recomputation_is_hinted_at,
     a_sample_may_be_several_sequences, a_given_plan_is_measured,
-    state_is_divided_over_the_data_axis, share_bounds_the_micro_batch,
-    experts_have_room_for_all_that_may_come, devices_take_more_logits,
+    state_is_divided_over_the_data_axis, sequences_are_divided_over_the_context_axis,
+    share_bounds_the_micro_batch, experts_have_room_for_all_that_may_come, devices_take_more_logits,
     logits_of_labels_are_all_there)
