@@ -13,7 +13,8 @@
 #include "api/search.h"
 #include "base/yaml.h"
 
-#define STEPS_MAX 1e9
+#define STEPS_MAX       1e9
+#define LOCAL_STEPS_MAX 1e6
 
 #define MASKING_SHARE "0.15" /* of the tokens, where nothing is said */
 
@@ -34,6 +35,7 @@ static const char *const text_format_names[] = {"Auto", "Text", "JSONL", NULL};
 static const char *const recompute_names[] = {"None", "Selective", "Full", NULL};
 static const char *const optimizer_names[] = {"AdamW", "SGD", "Lion", "Adafactor", "Muon", NULL};
 static const char *const optimizer_state_names[] = {"FP32", "BF16", "Int8", NULL};
+static const char *const gradients_names[] = {"FP32", "BF16", "Int8", NULL};
 static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", "WSD", NULL};
 static const char *const sparsity_names[] = {"None", "Unstructured", "2:4", "Source", NULL};
 static const char *const prune_names[] = {"None", "Unstructured", "2:4", NULL};
@@ -363,6 +365,15 @@ static const struct field spec_rows[] = {
     {ROW("train.distill.temperature", NUM, train.distill.temperature, "2"), RANGE(0, 100),
         .min_open = true},
     {ROW("train.distill.weight", NUM, train.distill.weight, "0.5"), RANGE(0, 1), .min_open = true},
+    {ROW("train.communication.gradients", ENUM, train.communication.gradients, "FP32"),
+        .info = gradients_names},
+    {ROW("train.communication.localSteps", I64, train.communication.local_steps, "1"),
+        RANGE(1, LOCAL_STEPS_MAX)},
+    {ROW("train.communication.outerLearningRate", NUM, train.communication.outer_learning_rate,
+         "0.7"),
+        RANGE(0, 10), .min_open = true},
+    {ROW("train.communication.outerMomentum", NUM, train.communication.outer_momentum, "0.9"),
+        RANGE(0, 1), .max_open = true},
     {ROW("train.recompute", ENUM, train.recompute, "None"), .info = recompute_names},
     {ROW("train.evaluateEverySteps", I64, train.evaluate_every_steps, "0"), RANGE(0, STEPS_MAX)},
     {PATH("train.tensorboard", train.tensorboard, field_none)},

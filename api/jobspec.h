@@ -56,6 +56,8 @@ enum optimizer_name {
 };
 
 enum optimizer_state { OPTIMIZER_STATE_FP32, OPTIMIZER_STATE_BF16, OPTIMIZER_STATE_INT8 };
+/* What of a gradient crosses between ranks. */
+enum gradients { GRADIENTS_FP32, GRADIENTS_BF16, GRADIENTS_INT8 };
 enum lr_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
 /* Which weights of the layers' matrices are zero: none on purpose; any of a row; two of every four
  * along a row; those that are zero in the model that training begins with. */
@@ -170,6 +172,11 @@ struct jobspec_train {
         const char *teacher; /* a model as spec.model.source, or NULL: none */
         double temperature, weight;
     } distill;
+    struct { /* between ranks: runtime/train/exchange.h, outer.h */
+        enum gradients gradients;
+        int64_t local_steps; /* of each rank, from one outer step to the next; 0, 1: none are */
+        double outer_learning_rate, outer_momentum;
+    } communication;
     enum recompute recompute; /* of activations, in backward */
     /* 0: only before the first and after the last step, and for classification and PairMatching
        with epochs at the end of each. */

@@ -231,6 +231,52 @@ static int check_lora(const struct field_source *s, const struct jobspec_train *
     return 0;
 }
 
+/* What needs the sum of each gradient as it is; NULL: nothing. */
+static const char *not_of_communication(const struct jobspec *spec)
+{
+    return spec->precision == PRECISION_FP16 ? "precision FP16"
+        : spec->parallelism.tensor > 1       ? "parallelism.tensor above 1"
+        : spec->parallelism.pipeline > 1     ? "parallelism.pipeline above 1"
+        : spec->parallelism.expert > 1       ? "parallelism.expert above 1"
+        : spec->parallelism.context > 1      ? "parallelism.context above 1"
+        : spec->parallelism.zero_stage       ? "parallelism.zeroStage above 0"
+                                             : NULL;
+}
+
+/* What is decided for all ranks from the weights at a step, or looks at them by epochs. */
+static const char *not_of_local_steps(const struct jobspec_train *t)
+{
+    bool tells_tokens = t->objective == OBJECTIVE_CAUSAL_LM || t->objective == OBJECTIVE_MASKED_LM;
+    return t->sparsity.pattern != SPARSITY_NONE ? "train.sparsity"
+        : t->lora.adalora.initial_rank          ? "train.lora.adalora"
+        : !tells_tokens                         ? "objectives other than CausalLM and MaskedLM"
+                                                : NULL;
+}
+
+/* Checkpoints and evaluations are of the weights that all ranks have. */
+static int check_communication(
+    const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    const struct jobspec_train *t = &spec->train;
+    int64_t local = t->communication.local_steps;
+    if (t->communication.gradients == GRADIENTS_FP32 && local <= 1)
+        return 0;
+    const char *what = not_of_communication(spec);
+    if (what)
+        return field_refuse(s, "train.communication", e,
+            "BF16 and Int8 gradients, and localSteps above 1, not with %s", what);
+    what = not_of_local_steps(t);
+    if (local > 1 && what)
+        return field_refuse(s, "train.communication.localSteps", e, "above 1 not with %s", what);
+    if (local > 1 && spec->checkpoint.every_steps % local)
+        return field_refuse(s, "checkpoint.everySteps", e,
+            "must be a multiple of train.communication.localSteps, %lld", (long long)local);
+    if (local > 1 && t->evaluate_every_steps % local)
+        return field_refuse(s, "train.evaluateEverySteps", e,
+            "must be a multiple of train.communication.localSteps, %lld", (long long)local);
+    return 0;
+}
+
 static int check_train(const struct field_source *s, const struct jobspec *spec,
     const struct json *body, struct err *e)
 {
@@ -256,7 +302,7 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     if ((rc = check_lora(s, t, e)) || (rc = check_objective(s, t, e)) ||
         (rc = check_dpo(s, t, json_path(body, "train.dpo"), e)) ||
         (rc = check_pair(s, t, body, e)) || (rc = check_optimizer(s, t, e)) ||
-        (rc = check_sparsity(s, t, e)))
+        (rc = check_sparsity(s, t, e)) || (rc = check_communication(s, spec, e)))
         return rc;
     if (t->distill.teacher && t->objective != OBJECTIVE_CAUSAL_LM &&
         t->objective != OBJECTIVE_TOKEN_CLASSIFICATION &&

@@ -110,6 +110,8 @@ enum ckpt_depth { CKPT_HEADERS, CKPT_HASHES };
 int ckpt_open_step(const char *path, int64_t step, enum ckpt_depth depth, struct ckpt_reader **out,
     struct ckpt_state *state, struct err *e);
 void ckpt_close(struct ckpt_reader *r); /* NULL is fine */
+/* Whether there is a tensor of that name. */
+bool ckpt_has(const struct ckpt_reader *r, const char *name);
 /* Gathers [offset, offset + count) of tensor `name`; ERR_CORRUPT when it is absent or of another
  * total or type. */
 int ckpt_get(struct ckpt_reader *r, const char *name, int64_t total, int64_t offset, int64_t count,

@@ -320,6 +320,11 @@ static const struct ckpt_entry *first_entry(const struct ckpt_reader *r, const c
     return low < r->entry_count && !name_compare(s->name, s->name_len, name, len) ? s : NULL;
 }
 
+bool ckpt_has(const struct ckpt_reader *r, const char *name)
+{
+    return first_entry(r, name);
+}
+
 static int read_file(struct ckpt_reader *r, void *to, int64_t bytes, int64_t at, struct err *e)
 {
     struct err why = {0};

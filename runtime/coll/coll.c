@@ -488,6 +488,16 @@ bool coll_overlaps(const struct coll *c)
     return c->device->overlaps && c->size > 1;
 }
 
+int64_t coll_sent_bytes(const struct coll *c)
+{
+    int64_t bytes = c->device == &coll_nccl ? -1 : c->sent_bytes;
+    for (struct coll *g = atomic_load(&c->groups); g && bytes >= 0; g = g->sibling) {
+        int64_t more = coll_sent_bytes(g);
+        bytes = more < 0 ? -1 : bytes + more;
+    }
+    return bytes;
+}
+
 const char *coll_transport(const struct coll *c)
 {
     return c->device->name;

@@ -116,6 +116,9 @@ void coll_reduce_join(struct coll *c);
 int coll_reduce_wait(struct coll *c, struct err *e);
 /* Whether the device computes on while what was started is under way. */
 bool coll_overlaps(const struct coll *c);
+/* Bytes that this rank has sent over the network, in groups of c, too; -1 where it cannot tell
+   (NCCL). What stays in shared memory is none. */
+int64_t coll_sent_bytes(const struct coll *c);
 const char *coll_transport(const struct coll *c); /* of device memory: "host", "staged", "nccl" */
 
 #endif

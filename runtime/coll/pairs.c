@@ -136,6 +136,7 @@ static int64_t move(
                                : send(fd, at, n, MSG_DONTWAIT | MSG_NOSIGNAL | flags);
     if (moved < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
+    c->sent_bytes += moved > 0 && !f->receive ? moved : 0;
     return moved <= 0 ? closed(c, f, e) : moved;
 }
 

@@ -52,6 +52,7 @@ static int push(struct coll *c, struct transfer *t, struct err *e)
         return errno == EAGAIN || errno == EINTR ? 0 : closed(c, rank_after(c), e);
     t->out += n;
     t->out_left -= (size_t)n;
+    c->sent_bytes += n;
     return n > 0;
 }
 

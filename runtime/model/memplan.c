@@ -66,6 +66,8 @@ static int plan_training(struct model *m, struct memplan *p, struct err *e)
     }
     if (c->t != DTYPE_F32 && !(windowed && !model_is_frozen(c)))
         p->copy = carve_times(model_trained(m)->elements, 2);
+    if (c->exchange_fn)
+        p->exchange = c->exchange_fn(c, model_trained(m)->elements);
     if (windowed)
         p->window = carve_times(zero_window_elements(&m->weights_window), dtype_block_bytes(c->t));
     if (c->teacher && (rc = teacher_plan(c, &p->teacher, e)))
@@ -112,6 +114,6 @@ int memplan_require(const struct memplan *p, int64_t budget_bytes, struct err *e
         "may use %lld MiB",
         (long long)(p->total >> 20),
         (long long)((p->weights + p->master + p->copy + p->window + p->teacher) >> 20),
-        (long long)((p->gradient + p->optimizer) >> 20),
+        (long long)((p->gradient + p->optimizer + p->exchange) >> 20),
         (long long)(carve_plus(p->saved, p->scratch) >> 20), (long long)(budget_bytes >> 20));
 }

@@ -20,6 +20,7 @@ struct memplan {       /* bytes */
     int64_t window;    /* of weights that ranks divide (model/zero.h) */
     int64_t gradient;  /* F32; of one that ranks divide its window and the slice */
     int64_t optimizer; /* its state and scratch */
+    int64_t exchange;  /* what cheaper sums over ranks take beside */
     int64_t saved;     /* activations kept from forward to backward */
     int64_t scratch;   /* activations of one layer, both directions */
     int64_t logits;    /* of one chunk of rows */

@@ -81,6 +81,11 @@ struct model_conf {
     /* Bytes that the optimizer will take beside, of what is trained; NULL: AdamW's, undivided. */
     int64_t (*optimizer_fn)(const struct model_conf *c, const struct tensors *trained);
     const void *optimizer;
+    /* Bytes that sums over so many ranks take beside, of so many trained elements, where what
+       crosses is made smaller; NULL: none. The planner sets replicas. */
+    int64_t (*exchange_fn)(const struct model_conf *c, int64_t elements);
+    const void *exchange;
+    int replicas;
     struct coll *coll; /* gradients are placed in its memory when not NULL, and masters that several
                           ranks renew */
     struct coll *tensor;   /* of config's shares of layers, a rank each, in their order; or NULL */

@@ -27,27 +27,38 @@ int64_t train_sample_at(const struct train *t, int64_t position)
     return sample + epoch * data_samples(t->data);
 }
 
-/* Over the global batch; fn NULL: each sequence is full. */
-static int64_t add_up(
-    const struct train *t, int64_t step, int64_t (*fn)(const struct data *d, int64_t sample))
+/* Over positions of the training order; fn NULL: each sequence is full. */
+static int64_t add_up(const struct train *t, int64_t first, int64_t count,
+    int64_t (*fn)(const struct data *d, int64_t sample))
 {
-    const struct jobspec_train *s = &t->spec->train;
-    int64_t batch = s->batch_sequences, sum = 0;
+    int64_t sum = 0;
     if (!fn)
-        return batch * s->sequence_length;
-    for (int64_t i = (step - 1) * batch; i < step * batch; i++)
+        return count * t->spec->train.sequence_length;
+    for (int64_t i = first; i < first + count; i++)
         sum += fn(t->data, train_sample_at(t, i));
     return sum;
 }
 
 int64_t train_labels(const struct train *t, int64_t step)
 {
-    return add_up(t, step, t->objective->labels_fn);
+    int64_t batch = t->spec->train.batch_sequences;
+    return add_up(t, (step - 1) * batch, batch, t->objective->labels_fn);
+}
+
+int64_t train_own_labels(const struct train *t, int64_t step)
+{
+    int64_t first, count;
+    if (!t->outer)
+        return train_labels(t, step);
+    train_share(t, step, &first, &count);
+    int64_t labels = add_up(t, first, count, t->objective->labels_fn);
+    return labels > 0 ? labels : 1;
 }
 
 int64_t train_tokens(const struct train *t, int64_t step)
 {
-    return add_up(t, step, t->objective->tokens_fn);
+    int64_t batch = t->spec->train.batch_sequences;
+    return add_up(t, (step - 1) * batch, batch, t->objective->tokens_fn);
 }
 
 void train_set_length(struct train *t, int64_t longest)
@@ -185,7 +196,7 @@ int train_skip_rest(struct train *t, int64_t n, int64_t count, bool backward, st
 int train_compute(struct train *t, int64_t step, struct err *e)
 {
     int64_t first, count;
-    float scale = (float)scale_factor(&t->state.scale) / (float)train_labels(t, step);
+    float scale = (float)scale_factor(&t->state.scale) / (float)train_own_labels(t, step);
     train_share(t, step, &first, &count);
     train_set_length(t, longest(t, step));
     train_begin_gradient(t);
@@ -227,8 +238,10 @@ int train_reduce(struct train *t, struct err *e)
         return -(int)e->code;
     }
     int rc = pass_share_gradient(t->pass, e);
-    if (rc || train_meets(t))
+    if (rc || t->outer || train_meets(t))
         return rc;
+    if (t->exchange)
+        return exchange_reduce(t->exchange, pass_gradient(t->pass), e);
     if ((rc = start_lot(t, 0, l->open, e)) || (l->top < end && (rc = start_lot(t, l->top, end, e))))
         return rc;
     coll_reduce_join(t->replicas);

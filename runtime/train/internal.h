@@ -18,6 +18,7 @@
 #include "runtime/train/entities.h"
 #include "runtime/train/objective.h"
 #include "runtime/train/optim.h"
+#include "runtime/train/outer.h"
 #include "runtime/train/planner.h"
 #include "runtime/train/scale.h"
 #include "runtime/train/several.h"
@@ -80,6 +81,11 @@ struct train {
     struct optim *optim;
     struct optim_conf optim_conf;
     struct sparsity *sparsity; /* or NULL */
+    struct exchange *exchange; /* of gradients that cross in less; NULL: they do in F32 */
+    struct outer *outer;       /* of local steps; or NULL */
+    struct shard_extra extras[EXCHANGE_PARTS + 1]; /* of both, in checkpoints */
+    int extra_count;
+    bool wants_stop, wants_save; /* at the next outer step */
 
     bool runs_ahead; /* of a device whose memory the host cannot read */
     int64_t ahead;   /* steps that there is time for between two looks; the same on every rank */
@@ -102,6 +108,7 @@ struct train {
 
     struct ckpt_state state;
     int64_t saved_step, saved_ms;
+    int64_t sent_bytes;      /* when the last step was told */
     struct save_file *files; /* (world): what each rank wrote, while saving */
     struct tensorboard *board;
     struct spread *spread;     /* rank 0's, of histograms; or NULL */
@@ -183,10 +190,19 @@ int train_open_corpus(
 /* Rank 0's: files of tokens go that none of what is open was made of. */
 void train_sweep_corpus(const struct train *t);
 
+/* Have all ranks the same weights after the step that was taken last? */
+static inline bool train_shares(const struct train *t)
+{
+    int64_t local = t->spec->train.communication.local_steps;
+    return !t->outer || t->state.step % local == 0 || t->state.step == t->steps;
+}
+
 /* Which positions of the corpus order are this rank's in a step. */
 void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *count);
 /* Of the global batch of a step, so the same on every rank: labels that count, and tokens. */
 int64_t train_labels(const struct train *t, int64_t step);
+/* The same of what one gradient is the mean of: in local steps of this rank's share. */
+int64_t train_own_labels(const struct train *t, int64_t step);
 int64_t train_tokens(const struct train *t, int64_t step);
 /* Makes the next micro-batches as long as the longest of their sequences needs. */
 void train_set_length(struct train *t, int64_t longest);

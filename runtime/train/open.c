@@ -12,6 +12,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "runtime/model/carve.h"
 #include "runtime/train/identity.h"
 #include "runtime/train/output.h"
 #include "runtime/train/resume.h"
@@ -224,6 +225,42 @@ static const enum quantize quantize_base_as[] = {[BASE_NONE] = QUANTIZE_NONE,
     [BASE_Q4_0] = QUANTIZE_Q4_0,
     [BASE_Q4_K_M] = QUANTIZE_Q4_K_M};
 
+static bool takes_local_steps(const struct train *t)
+{
+    return t->spec->train.communication.local_steps > 1;
+}
+
+/* Ranks of each pod, neighbours; 1: not all pods have as many, or they share models. */
+static int ranks_of_pods(const struct train *t, int replicas)
+{
+    const struct wire_peer *peers = t->orders->peers;
+    int world = t->orders->world, n = 1;
+    while (n < world && peers[n].replica == peers[0].replica)
+        n++;
+    for (int i = 0; i < world; i++)
+        if (world % n || peers[i].replica != peers[i / n * n].replica ||
+            (i % n == 0 && i && peers[i].replica == peers[i - 1].replica))
+            return 1;
+    return replicas == world ? n : 1;
+}
+
+static struct exchange_conf exchange_conf_of(const struct train *t, int replicas, int64_t elements)
+{
+    return (struct exchange_conf){.type = t->spec->train.communication.gradients,
+        .elements = elements,
+        .ranks = replicas,
+        .rank = t->orders->rank,
+        .per_pod = ranks_of_pods(t, replicas)};
+}
+
+/* A model_conf's exchange_fn: what both take beside. */
+static int64_t beside_bytes(const struct model_conf *c, int64_t elements)
+{
+    const struct train *t = c->exchange;
+    const struct exchange_conf x = exchange_conf_of(t, c->replicas, elements);
+    return carve_plus(exchange_bytes(&x), takes_local_steps(t) ? outer_bytes(elements) : 0);
+}
+
 struct model_conf train_model_conf(struct train *t)
 {
     const struct jobspec_train *s = &t->spec->train;
@@ -243,6 +280,8 @@ struct model_conf train_model_conf(struct train *t)
         .optimizer = &t->optim_conf,
         .slice_fn = optim_owns,
         .whole_masters = s->sparsity.pattern != SPARSITY_NONE,
+        .exchange_fn = beside_bytes,
+        .exchange = t,
         .teacher = t->teacher ? weights_config(t->teacher) : NULL,
         .teacher_label_from = t->teacher_label_from,
         .distill_weight = (float)s->distill.weight,
@@ -304,6 +343,7 @@ struct optim_conf train_optim_conf(const struct train *t)
         .masks_from = sparsity_masks_from(s),
         .state = s->optimizer.state,
         .seed = s->seed,
+        .own_state = takes_local_steps(t),
         .steps = t->steps,
         .adalora = adalora_conf_of(t),
     };
@@ -373,6 +413,8 @@ struct planner_input train_planner_input(
     };
     /* Pairs are compared across replicas, whose number is counted on before there is a plan. */
     bool pairs = s->train.objective == OBJECTIVE_PAIR_MATCHING;
+    if (s->train.communication.gradients != GRADIENTS_FP32 || takes_local_steps(t))
+        return in; /* of whole gradients */
     in.most.tensor = jobspec_not_of_shares(s, false) || pairs ? 0 : world;
     in.most.pipeline = jobspec_not_of_shares(s, true) ? 0 : world;
     in.most.zero_stage = jobspec_most_zero(s);
@@ -404,18 +446,14 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     int rc = world_plan(&w, &in, &t->plan, e);
     if (rc || (rc = planner_model(&in, &t->plan, conf, e)) || (rc = open_groups(t, conf, e)))
         return rc;
-    /* Every rank must start the same reductions: none may be without a micro-batch. Of what those
-       that share experts have all of, the sum over them comes first. */
-    t->lots_wanted = coll_overlaps(t->replicas) && !t->expert && !train_meets(t) &&
-        t->spec->train.batch_sequences >= t->plan.layout.dp;
     if (!train_leads(t))
         return 0;
     if (*t->plan.reason)
         log_info("layout chosen", LOG_S("because", t->plan.reason));
     log_info("plan", LOG_I("data", t->plan.layout.dp), LOG_I("tensor", t->plan.layout.tp),
         LOG_I("pipeline", t->plan.layout.pp), LOG_I("expert", t->plan.layout.ep),
-        LOG_I("context", t->plan.layout.cp), LOG_I("zeroStage", t->plan.zero_stage), LOG_I("microSequences", t->plan.micro_sequences),
-        LOG_I("bytes", t->plan.memory.total));
+        LOG_I("context", t->plan.layout.cp), LOG_I("zeroStage", t->plan.zero_stage),
+        LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total));
     return 0;
 }
 
@@ -456,6 +494,33 @@ static int check_frozen(const struct train *t, struct err *e)
         method == METHOD_LORA ? "LoRA" : "Adapter", pooler ? "pooler" : "head of masked tokens");
 }
 
+/* What crosses between ranks, and when. */
+static int open_communication(struct train *t, struct err *e)
+{
+    const struct jobspec_train *s = &t->spec->train;
+    int ranks = t->plan.layout.dp, rc = 0;
+    const struct exchange_conf x = exchange_conf_of(t, ranks, model_trainable(t->model));
+    if (exchange_bytes(&x)) {
+        rc = exchange_create(t->dev, t->coll, &x, &t->exchange, e);
+        t->extra_count = rc ? 0 : exchange_parts(t->exchange, t->extras);
+    }
+    /* Every rank must start the same reductions: none may be without a micro-batch. Of what those
+       that share experts have all of, the sum over them comes first. */
+    t->lots_wanted = coll_overlaps(t->replicas) && s->batch_sequences >= ranks && !t->exchange &&
+        !takes_local_steps(t) && !t->expert && !train_meets(t);
+    if (rc || !takes_local_steps(t))
+        return rc;
+    const struct outer_conf outer = {.learning_rate = s->communication.outer_learning_rate,
+        .momentum = s->communication.outer_momentum,
+        .ranks = ranks,
+        .coll = t->replicas,
+        .exchange = t->exchange};
+    rc = outer_create(t->dev, &outer, t->pass, &t->outer, e);
+    if (!rc)
+        t->extras[t->extra_count++] = outer_part(t->outer);
+    return rc;
+}
+
 static int open_model(struct train *t, struct err *e)
 {
     t->optim_conf = train_optim_conf(t);
@@ -470,7 +535,8 @@ static int open_model(struct train *t, struct err *e)
     if (rc || (t->teacher && (rc = model_load(pass_teacher(t->pass), t->teacher, e))))
         return rc;
     say_what_is_fresh(t);
-    if ((rc = optim_create(t->dev, &t->optim_conf, t->pass, &t->optim, e)))
+    if ((rc = optim_create(t->dev, &t->optim_conf, t->pass, &t->optim, e)) ||
+        (rc = open_communication(t, e)))
         return rc;
     return sparsity_create(
         &t->spec->train, t->dev, t->model, t->optim, t->door->page, &t->sparsity, e);
@@ -529,6 +595,8 @@ static int resume(struct train *t, struct err *e)
         .coll = t->coll,
         .model = t->model,
         .optim = t->optim,
+        .extras = t->extras,
+        .extra_count = t->extra_count,
         .steps = t->steps,
         .begin_fn = t->objective->loop->begin_fn,
         .user = t};
@@ -551,6 +619,8 @@ static int resume(struct train *t, struct err *e)
         return rc;
     if (t->spec->precision == PRECISION_FP16 && !(t->state.scale.scale > 0))
         t->state.scale.scale = SCALE_FIRST;
+    if (t->outer)
+        outer_begin(t->outer);
     t->saved_step = t->state.step > 0 ? t->state.step : -1;
     t->saved_ms = clock_ms();
     return t->state.step ? 0 : train_prune(t, 0, e);
@@ -653,6 +723,8 @@ void train_close(struct train *t)
         t->objective->loop->close_fn(t);
     mem_free(t->files);
     sparsity_destroy(t->sparsity);
+    outer_destroy(t->outer);
+    exchange_destroy(t->exchange);
     optim_destroy(t->optim);
     pass_destroy(t->pass);
     model_destroy(t->model);

@@ -47,7 +47,8 @@ struct optim_conf {
                             zero (runtime/train/sparsity.h); 0: none does */
     struct adalora_conf adalora; /* of adapters whose ranks are chosen */
     enum optimizer_state state;
-    uint64_t seed; /* of what BF16 states are rounded by */
+    bool own_state; /* each rank's is another's: local steps (outer.h) */
+    uint64_t seed;  /* of what BF16 states are rounded by */
     /* Of those that share the model; NULL: nobody does. tensor: also of those who have its
        experts. */
     struct coll *tensor, *pipeline;

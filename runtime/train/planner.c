@@ -107,6 +107,7 @@ static int model_at(const struct planner_input *in, const struct planner_plan *p
     out->owners = owners_of(in, l);
     out->owner = owner;
     out->zero_stage = in->zero_stage;
+    out->replicas = l->dp;
     out->micro_sequences = p->micro_sequences * sample_rows(in);
     out->logit_rows = p->logit_rows;
     return model_config_share(&in->model.config, &cut, &out->config, e);

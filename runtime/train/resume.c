@@ -9,7 +9,6 @@
 #include "base/log.h"
 #include "runtime/files/hash.h"
 #include "runtime/train/identity.h"
-#include "runtime/train/shard.h"
 
 static bool leader(const struct resume *c)
 {
@@ -120,6 +119,17 @@ static int claim(const struct resume *c, struct err *e)
 
 /* -- loading -- */
 
+/* Ranks that are new take up what others have of their own. */
+static int read_state(
+    const struct resume *c, struct ckpt_reader *r, const struct ckpt_state *s, struct err *e)
+{
+    int was = s->world > 0 ? s->world : 1;
+    int rc = shard_read(r, c->dev, c->model, c->optim, c->orders->rank % was, e);
+    for (int i = 0; i < c->extra_count && !rc; i++)
+        rc = shard_read_extra(r, c->dev, c->model, &c->extras[i], e);
+    return rc;
+}
+
 /* This rank's newest, of a step up to `limit`; a generation that breaks while it is read is passed
  * over like one that cannot be opened. */
 static int load_newest(
@@ -135,7 +145,7 @@ static int load_newest(
         if (rc || !reader)
             return rc;
         rc = check_state(c, &s, e);
-        rc = rc ? rc : shard_read(reader, c->dev, c->model, c->optim, e);
+        rc = rc ? rc : read_state(c, reader, &s, e);
         ckpt_close(reader);
         if (!rc)
             *state = s;

@@ -12,6 +12,7 @@
 #include "runtime/door/orders.h"
 #include "runtime/model/model.h"
 #include "runtime/train/optim.h"
+#include "runtime/train/shard.h"
 
 struct resume {
     const struct orders *orders;
@@ -19,6 +20,8 @@ struct resume {
     struct coll *coll;
     struct model *model;
     struct optim *optim;
+    const struct shard_extra *extras; /* what is read beside */
+    int extra_count;
     int64_t steps;
     /* What is to be done with the model as it begins, once the folder is claimed and before
        anything is loaded into it; NULL: nothing. All ranks call. */

@@ -58,6 +58,8 @@ static int write_slice(struct train *t, struct save_file *mine, struct err *e)
         return rc;
     const struct layout_group same = train_same(t);
     rc = shard_write(w, t->dev, t->model, t->optim, same.size, same.index, e);
+    for (int i = 0; i < t->extra_count && !rc; i++)
+        rc = shard_write_extra(w, t->dev, t->model, &t->extras[i], same.size, same.index, e);
     if (!rc)
         return ckpt_finish(w, mine->hash, &mine->bytes, e);
     ckpt_abandon(w);

@@ -41,10 +41,18 @@ static void name_part(struct shard_part *x, const struct tensor *p, const char *
     snprintf(x->name, sizeof x->name, "%s%s%s", p->name, suffix, of);
 }
 
+/* Of which rank something is, in its name; -1: of all. */
+static void name_owner(struct shard_part *x, int of)
+{
+    size_t n = strlen(x->name);
+    if (of >= 0)
+        snprintf(x->name + n, sizeof x->name - n, ".%d", of);
+}
+
 /* The i-th trained tensor itself, then the state that the optimizer keeps of it, and the scales of
-   that. */
+   that; of: whose own state. */
 static void list_parts(
-    struct model *m, const struct optim *o, int i, struct shard_part parts[PARTS])
+    struct model *m, const struct optim *o, int i, int of, struct shard_part parts[PARTS])
 {
     const struct tensor *p = &model_trained(m)->at[i];
     int64_t from, count;
@@ -74,6 +82,8 @@ static void list_parts(
             .elements = OP_STATE_BLOCK};
         name_part(&parts[1 + 2 * k], p, s.suffix, "", &state);
         name_part(&parts[2 + 2 * k], p, s.suffix, ".absmax", &scales);
+        name_owner(&parts[1 + 2 * k], optim_conf(o)->own_state ? of : -1);
+        name_owner(&parts[2 + 2 * k], optim_conf(o)->own_state ? of : -1);
     }
 }
 
@@ -174,9 +184,12 @@ int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct op
         int64_t from = first - p->offset, to = first + count - p->offset, begin, end;
         from = from > 0 ? from : 0;
         to = to < p->count ? to : p->count;
-        list_parts(m, o, i, parts);
-        for (int k = 0; k < PARTS && from < to; k++) {
-            find_range(&parts[k], p->count, from, to, &begin, &end);
+        list_parts(m, o, i, rank, parts);
+        for (int k = 0; k < PARTS; k++) {
+            bool own = k > 0 && optim_conf(o)->own_state;
+            if (!own && from >= to)
+                continue;
+            find_range(&parts[k], p->count, own ? 0 : from, own ? p->count : to, &begin, &end);
             int rc = write_part(w, d, &parts[k], begin, end, stage, e);
             if (rc)
                 return rc;
@@ -200,14 +213,14 @@ static int read_part(
 }
 
 int shard_read(
-    struct ckpt_reader *r, struct dev *d, struct model *m, struct optim *o, struct err *e)
+    struct ckpt_reader *r, struct dev *d, struct model *m, struct optim *o, int of, struct err *e)
 {
     mem_autofree float *stage = mem_array(STAGE_ELEMENTS, sizeof *stage);
     if (!stage)
         return err_set(e, ERR_MEMORY, "no memory to read a checkpoint");
     for (int i = 0; i < model_trained(m)->count; i++) {
         struct shard_part parts[PARTS];
-        list_parts(m, o, i, parts);
+        list_parts(m, o, i, of, parts);
         for (int k = 0; k < PARTS; k++) {
             int rc = read_part(r, d, &parts[k], stage, e);
             if (rc)
@@ -216,4 +229,94 @@ int shard_read(
     }
     int rc = model_masters_read(m, e);
     return rc ? rc : dev_sync(d, e);
+}
+
+/* -- beside the optimizer's state -- */
+
+/* What of it is the i-th trained tensor's. */
+static struct shard_part extra_part(struct model *m, const struct shard_extra *x, int i, int of)
+{
+    const struct tensor *p = &model_trained(m)->at[i];
+    int64_t from = x->first - p->offset, to = x->first + x->count - p->offset;
+    from = from > 0 ? from : 0;
+    to = to < p->count ? to : p->count;
+    const struct shard_part part = {.type = DTYPE_F32,
+        .at = (char *)(x->at + (to > from ? p->offset + from - x->first : 0)),
+        .total = p->count,
+        .first = from,
+        .count = to > from ? to - from : 0,
+        .elements = 1};
+    struct shard_part out;
+    name_part(&out, p, x->suffix, "", &part);
+    name_owner(&out, x->among ? of : -1);
+    return out;
+}
+
+int shard_write_extra(struct ckpt_writer *w, struct dev *d, struct model *m,
+    const struct shard_extra *x, int world, int rank, struct err *e)
+{
+    mem_autofree float *stage = mem_array(STAGE_ELEMENTS, sizeof *stage);
+    if (!stage)
+        return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
+    int64_t first = x->first, count = x->count;
+    if (x->shared)
+        shard_range(model_trainable(m), world, rank, &first, &count);
+    for (int i = 0; i < model_trained(m)->count; i++) {
+        const struct shard_part part = extra_part(m, x, i, x->of);
+        int64_t from = first - part.of->offset, to = from + count;
+        from = from > part.first ? from : part.first;
+        to = to < part.first + part.count ? to : part.first + part.count;
+        int rc = write_part(w, d, &part, from, to, stage, e);
+        if (rc)
+            return rc;
+    }
+    return dev_sync(d, e);
+}
+
+/* Adds n numbers of a part, from its element `at` on, to sum, by way of stage. */
+static int add_part(struct ckpt_reader *r, const struct shard_part *part, int64_t at, int64_t n,
+    float *sum, float *stage, struct err *e)
+{
+    int rc = get(r, part, part->first + at, n, (char *)stage, e);
+    for (int64_t k = 0; k < n && !rc; k++)
+        sum[k] += stage[k];
+    return rc;
+}
+
+/* stage: (STAGE_ELEMENTS), half of it for a sum. */
+static int read_sum(struct ckpt_reader *r, struct dev *d, struct model *m,
+    const struct shard_extra *x, int i, float *stage, struct err *e)
+{
+    const struct shard_part part = extra_part(m, x, i, x->of);
+    float *sum = stage + STAGE_ELEMENTS / 2;
+    for (int64_t at = 0, n; at < part.count; at += n) {
+        n = part.count - at < STAGE_ELEMENTS / 2 ? part.count - at : STAGE_ELEMENTS / 2;
+        memset(sum, 0, (size_t)n * sizeof *sum);
+        struct shard_part of = part;
+        for (int k = x->of; ckpt_has(r, of.name); of = extra_part(m, x, i, k)) {
+            int rc = add_part(r, &of, at, n, sum, stage, e);
+            if (rc)
+                return rc;
+            if (!x->among)
+                break;
+            k += x->among;
+        }
+        dev_upload(d, part.at + at * 4, sum, (size_t)n * 4);
+    }
+    return 0;
+}
+
+int shard_read_extra(struct ckpt_reader *r, struct dev *d, struct model *m,
+    const struct shard_extra *x, struct err *e)
+{
+    mem_autofree float *stage = mem_array(STAGE_ELEMENTS, sizeof *stage);
+    if (!stage)
+        return err_set(e, ERR_MEMORY, "no memory to read a checkpoint");
+    for (int i = 0; i < model_trained(m)->count; i++) {
+        const struct shard_part part = extra_part(m, x, i, -1);
+        int rc = x->shared ? read_part(r, d, &part, stage, e) : read_sum(r, d, m, x, i, stage, e);
+        if (rc)
+            return rc;
+    }
+    return dev_sync(d, e);
 }

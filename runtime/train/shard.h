@@ -19,10 +19,29 @@
    Pure. */
 void shard_range(int64_t total, int world, int rank, int64_t *first, int64_t *count);
 
-/* What rank `rank` of `world` that hold the same writes. */
+/* F32 beside weights and optimizer, a number each of elements [first, first + count) of the flat
+   range, as "<name><suffix>". among > 0: there are so many of it, each another's, of which this is
+   the of-th, "<name><suffix>.<of>". */
+struct shard_extra {
+    const char *suffix;
+    float *at; /* device */
+    int64_t first, count;
+    int of, among;
+    bool shared; /* all ranks have all of it; else there may be none in a checkpoint: zeros */
+};
+
+/* What rank `rank` of `world` that hold the same writes. Where ranks have optimizer state of their
+   own (optim_conf), each writes its own whole, as "<name>.exp_avg.<rank>". */
 int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct optim *o, int world,
     int rank, struct err *e);
+/* of: the rank whose own state is read, where they have such. */
 int shard_read(
-    struct ckpt_reader *r, struct dev *d, struct model *m, struct optim *o, struct err *e);
+    struct ckpt_reader *r, struct dev *d, struct model *m, struct optim *o, int of, struct err *e);
+int shard_write_extra(struct ckpt_writer *w, struct dev *d, struct model *m,
+    const struct shard_extra *x, int world, int rank, struct err *e);
+/* Of several the of-th becomes the sum of those that were the of-th, of + among and so on: what all
+   have together stays the same. */
+int shard_read_extra(struct ckpt_reader *r, struct dev *d, struct model *m,
+    const struct shard_extra *x, struct err *e);
 
 #endif

@@ -61,6 +61,9 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
     double rate = optim_rate(&t->optim_conf, t->state.step);
     const struct ckpt_scale *scale = &t->state.scale;
     bool scaled = scale->scale > 0;
+    int64_t sent = coll_sent_bytes(t->coll);
+    double sent_now = sent < 0 ? NAN : (double)(sent - t->sent_bytes);
+    t->sent_bytes = sent;
     double of_loss = scaled ? scale->scale : NAN, skipped = scaled ? (double)scale->skipped : NAN;
     int rc;
     if ((rc = train_tell_metric(t, "loss/train", s->loss, e)) ||
@@ -78,7 +81,7 @@ int train_tell_step(struct train *t, const struct step *s, struct err *e)
                  {"learningRate", rate, NULL}, {"gradientNorm", s->grad_norm, NULL},
                  {"tokens", (double)t->state.tokens, NULL}, {"tokensPerSecond", speed, NULL},
                  {"seconds", s->seconds, NULL}, {"lossScale", of_loss, NULL},
-                 {"skippedSteps", skipped, NULL}, {NULL, 0, NULL}},
+                 {"skippedSteps", skipped, NULL}, {"sentBytes", sent_now, NULL}, {NULL, 0, NULL}},
              e)))
         return rc;
     return train_tell(t, WIRE_STEP,

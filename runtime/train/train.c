@@ -36,7 +36,9 @@ static int enqueue_step(struct train *t, int64_t step, struct err *e)
         (t->pipeline && (rc = coll_reduce_wait(t->pipeline, e))) ||
         (t->expert && (rc = coll_reduce_wait(t->expert, e))) ||
         (t->context && (rc = coll_reduce_wait(t->context, e))) ||
-        (rc = coll_reduce_wait(t->replicas, e)) || (rc = optim_choose(t->optim, step, e)))
+        (rc = coll_reduce_wait(t->replicas, e)) ||
+        (t->exchange && (rc = exchange_wait(t->exchange, e))) ||
+        (rc = optim_choose(t->optim, step, e)))
         return rc;
     return train_prune(t, step, e);
 }
@@ -77,6 +79,18 @@ static int settle_experts(struct train *t, int n, struct step *s, struct err *e)
     return 0;
 }
 
+/* Of the n steps that were enqueued last, this rank's part of the mean square of their norms. */
+static int look_at_local(struct train *t, int n, float *squares, struct err *e)
+{
+    double norm;
+    int rc = 0;
+    for (int i = 0; i < n && !rc; i++) {
+        rc = optim_look(t->optim, t->state.step + 1 + i, &norm, e);
+        squares[i] = rc ? 0 : (float)(norm * norm / t->plan.layout.dp);
+    }
+    return rc;
+}
+
 /* Looks at n steps that were enqueued since start_ns. Losses and wishes become the world's, and so
    does how many are enqueued next. */
 static int settle(
@@ -84,7 +98,8 @@ static int settle(
 {
     const struct objective_loop *loop = t->objective->loop;
     double sums[PASS_AHEAD + OBJECTIVE_SUMS];
-    float v[PASS_AHEAD + 3 + OBJECTIVE_SUMS]; /* losses; stop, save; seconds a step; all sums */
+    /* losses; stop, save; seconds a step; all sums; squares of local norms */
+    float v[2 * PASS_AHEAD + 3 + OBJECTIVE_SUMS];
     int rc = t->config.experts ? settle_experts(t, n, s, e) : 0;
     int more = loop->sums > 1 ? loop->sums : 0;
     if (rc || (rc = loop->sums_fn(t, sums, e)))
@@ -98,11 +113,14 @@ static int settle(
     v[n + 2] = (float)((double)(clock_ns() - start_ns) * 1e-9 / n / t->orders->world);
     for (int i = 0; i < more; i++)
         v[n + 3 + i] = (float)(sums[i] / (double)train_labels(t, t->state.step + 1));
-    rc = coll_allreduce(t->coll, v, n + 3 + more, DTYPE_F32, COLL_SUM, e);
-    if (rc)
+    float *squares = v + n + 3 + more;
+    int local = t->outer ? n : 0;
+    if ((rc = look_at_local(t, local, squares, e)) ||
+        (rc = coll_allreduce(t->coll, v, n + 3 + more + local, DTYPE_F32, COLL_SUM, e)))
         return rc;
     for (int i = 0; i < n; i++) {
         s[i].loss = (double)v[i];
+        s[i].grad_norm = local ? sqrt((double)squares[i]) : 0;
         s[i].seconds = (double)(clock_ns() - start_ns) * 1e-9 / n;
     }
     for (int i = 0; i < more; i++) /* of these no step is ahead of another */
@@ -154,12 +172,26 @@ static void add_to_epoch(struct train *t, double loss, bool counts)
             "epoch", LOG_I("epoch", x->epoch), LOG_I("step", x->step), LOG_F("trainLoss", x->loss));
 }
 
+/* Of gradients of each rank's own, which all have heard of. */
+static int judge_local(struct train *t, int64_t step, struct step *s, struct err *e)
+{
+    double norm;
+    if (isfinite(s->grad_norm))
+        return 0;
+    int rc = optim_norm(t->optim, step, &norm, e);
+    return rc ? rc
+              : err_set(e, ERR_USER, "the gradient of step %lld is not finite on another rank",
+                    (long long)step);
+}
+
 /* In FP16 a gradient that is not finite, which is so on all ranks, costs the step, and the scale
    its half; but by the least scale it ends the training, as it does in other types. */
 static int judge_gradient(struct train *t, int64_t step, struct step *s, struct err *e)
 {
     struct ckpt_scale *scale = &t->state.scale;
     double norm = 0;
+    if (t->outer)
+        return judge_local(t, step, s, e);
     if (!(scale->scale > 0))
         return optim_norm(t->optim, step, &s->grad_norm, e);
     int rc = optim_look(t->optim, step, &norm, e);
@@ -222,6 +254,7 @@ static int64_t last_ahead(const struct train *t)
     int64_t last = step + (t->runs_ahead && t->ahead > 1 ? t->ahead : 1);
     const int64_t due[] = {t->steps, next_evaluation(t),
         next_of(step, t->spec->checkpoint.every_steps, last),
+        next_of(step, t->outer ? s->communication.local_steps : 0, last),
         next_of(step, s->histogram_every_steps, last),
         next_of(step, s->generate.every_steps, last)};
     for (size_t i = 0; i < sizeof due / sizeof *due; i++)
@@ -248,6 +281,18 @@ static int take_steps(struct train *t, struct wish *w, struct err *e)
     return rc;
 }
 
+/* Wishes wait until all have the same weights; true: now they have. */
+static bool take_wish(struct train *t, struct wish *w)
+{
+    t->wants_stop |= w->stop;
+    t->wants_save |= w->save;
+    *w = (struct wish){t->wants_stop, t->wants_save};
+    if (!train_shares(t))
+        return false;
+    t->wants_stop = t->wants_save = false;
+    return true;
+}
+
 /* Steps until the last one (0) or a stop (-ERR_DRAINED). */
 static int run_steps(struct train *t, struct err *e)
 {
@@ -257,8 +302,15 @@ static int run_steps(struct train *t, struct err *e)
         int64_t evaluation = next_evaluation(t);
         int rc = take_steps(t, &w, e);
         int64_t step = t->state.step;
-        if (rc || step == t->steps)
+        if (rc)
             return rc;
+        bool shares = take_wish(t, &w);
+        if (t->outer && shares && (rc = outer_step(t->outer, e)))
+            return rc;
+        if (step == t->steps)
+            return 0;
+        if (!shares)
+            continue;
         if (step == evaluation)
             rc = train_evaluate(t, e);
         if (!rc && (w.save || w.stop || (save_every && step % save_every == 0)))

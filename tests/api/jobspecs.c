@@ -40,6 +40,8 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "layerDecay: 0.75, weightDecay: 0, "
     "beta1: 0.8, beta2: 0.95, epsilon: 1e-6, clipNorm: 0}, "
     "distill: {teacher: /data/z, temperature: 3, weight: 0.25}, "
+    "communication: {gradients: Int8, localSteps: 1, outerLearningRate: 0.5, outerMomentum: "
+    "0.25}, "
     "recompute: Selective, evaluateEverySteps: 4, tensorboard: /data/tb, histogramEverySteps: 6, "
     "generate: {everySteps: 5, prompts: [Once, ''], tokens: 9}, output: /data/out}}}";
 const char jobspecs_epochs[] =

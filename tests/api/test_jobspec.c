@@ -549,6 +549,8 @@ START_TEST(test_full_document_field_by_field)
     ck_assert_double_eq(s.train.optimizer.momentum, -1);
     ck_assert_str_eq(s.train.distill.teacher, "/data/z");
     ck_assert_double_eq(s.train.distill.weight, 0.25);
+    ck_assert_int_eq(s.train.communication.gradients, GRADIENTS_INT8);
+    ck_assert_double_eq(s.train.communication.outer_momentum, 0.25);
     ck_assert_int_eq(s.train.recompute, RECOMPUTE_SELECTIVE);
     ck_assert_str_eq(recompute_name(s.train.recompute), "Selective");
     json_destroy(encoded(jobspecs_dpo, &s));

@@ -102,6 +102,18 @@ static const struct {
         "spec.parallelism.zeroStage: 3 not with objective PairMatching"},
     {jobspecs_epochs, "parallelism", "{zeroStage: 3}",
         "spec.parallelism.zeroStage: 3 not with train.sparsity"},
+    {jobspecs_train, "precision", "FP16",
+        "spec.train.communication: BF16 and Int8 gradients, and localSteps above 1, not with "
+        "precision FP16"},
+    {jobspecs_masked, "train.communication", "{gradients: Int8}",
+        "spec.train.communication: BF16 and Int8 gradients, and localSteps above 1, not with "
+        "parallelism.zeroStage above 0"},
+    {jobspecs_train, "train.communication.localSteps", "4",
+        "spec.checkpoint.everySteps: must be a multiple of train.communication.localSteps, 4"},
+    {jobspecs_train, "train.communication.localSteps", "5",
+        "spec.train.evaluateEverySteps: must be a multiple of train.communication.localSteps, 5"},
+    {jobspecs_texts, "train.communication", "{localSteps: 2}",
+        "spec.train.communication.localSteps: above 1 not with objectives other than CausalLM"},
     {jobspecs_serve, "parallelism", "{data: 2}", "spec.parallelism: data and zeroStage are only"},
     {jobspecs_run, "parallelism", "{zeroStage: 1}", "spec.parallelism: data and zeroStage are"},
     {jobspecs_run, "parallelism", "{context: 2}",

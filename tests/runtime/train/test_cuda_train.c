@@ -5,8 +5,8 @@
  * tests/cudasim, whose device memory the host cannot read: any access outside of the device table
  * ends the rank by a signal. Fifty steps with one rank, twenty with ranks of one pod and of
  * several, over NCCL (simulated: its host version) and staged; a stop and a resume on the other
- * device and on the same; every optimizer; state divided over two ranks; the last rank killed, also
- * where NCCL cannot let go of it, and the training taken up again.
+ * device and on the same; every optimizer; state divided over two ranks; gradients that cross in
+ * less; the last rank killed, also where NCCL cannot let go of it, and the training taken up again.
  * needs: cuda gpu sample
  */
 #include "runtime/train/train.h"
@@ -168,6 +168,32 @@ START_TEST(owners_of_slices)
         t.staged = pod == 1;
         got = whole(t);
         same_losses(&want, &got, NEAR, pod == 1 ? "owners, staged" : "owners, nccl");
+        golden_remove(training_path("cuda"));
+        golden_remove(training_path("output"));
+    }
+}
+END_TEST
+
+/* Gradients in codes at every step, and what ranks have changed in numbers of 16 bits; a code that
+   falls the other way changes little. */
+START_TEST(less_crosses_between_devices)
+{
+    for (int local = 1; local <= 2; local++) {
+        struct jobspec cpu = job("cpu", 4), cuda = job("cuda", 4);
+        cpu.train.communication.gradients = local == 1 ? GRADIENTS_INT8 : GRADIENTS_BF16;
+        cpu.train.communication.local_steps = local;
+        cpu.train.communication.outer_learning_rate = 0.7;
+        cpu.train.communication.outer_momentum = 0.9;
+        cuda.train.communication = cpu.train.communication;
+        struct training t = on_device(&cuda, 2, 1);
+        struct outcome got,
+            want = whole((struct training){.spec = &cpu, .size = 2, .incarnation = 1, .pod = 1});
+        t.pod = 1;
+        t.staged = local == 2;
+        golden_remove(training_path("output"));
+        got = whole(t);
+        same_losses(&want, &got, NEAR_BF16, local == 1 ? "codes, nccl" : "local steps, staged");
+        golden_remove(training_path("cpu"));
         golden_remove(training_path("cuda"));
         golden_remove(training_path("output"));
     }
@@ -494,6 +520,7 @@ int main(void)
             GPU_ANY(losses_of_two_pods_staged), GPU_RANKS(owners_of_slices, 2),
             GPU_RANKS(two_ranks_share_a_model, 2), GPU_RANKS(two_ranks_share_sequences, 2),
             GPU_RANKS(two_ranks_share_experts, 2),
+            GPU_RANKS(less_crosses_between_devices, 2),
             GPU_ANY(micro_batches_add_up), GPU_ANY(checkpoints_change_the_device),
             GPU_ANY(exports_are_equal_to_the_bit), GPU_ANY(a_resume_is_bitwise_equal),
             GPU_ANY(lora_in_bf16), GPU_ANY(dropout_is_the_cpus), GPU_ANY(other_optimizers),

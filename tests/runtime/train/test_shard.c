@@ -2,7 +2,8 @@
  * Goal: slices cover every element once, and a state written by any world is read whole. Method:
  * ranges for many totals and worlds; the tiny model's parameters and the state of each optimizer
  * written by 3 ranks' slices, Adafactor's also by so many that some have nothing to write, states
- * in BF16 and in codes also, and read into a fresh model, whose next step is the same.
+ * in BF16 and in codes also, and read into a fresh model, whose next step is the same. What pods
+ * have beside is written by three and read by one to five.
  */
 #include "runtime/train/shard.h"
 
@@ -141,7 +142,7 @@ static void goes_round(enum optimizer_name name, enum optimizer_state state, int
     write_all(folder, d, m[0], o[0], world);
     ck_assert_msg(!ckpt_open_newest(folder, INT64_MAX, &r, &st, &e), "%s", e.text);
     ck_assert_int_eq(st.step, 7);
-    ck_assert_msg(!shard_read(r, d, m[1], o[1], &e), "%s", e.text);
+    ck_assert_msg(!shard_read(r, d, m[1], o[1], 0, &e), "%s", e.text);
     ckpt_close(r);
     same(d, model_master(m[0]), model_master(m[1]), n);
     ck_assert_int_eq(same_states(d, m[0], o) > 0, state == OPTIMIZER_STATE_INT8);
@@ -173,4 +174,111 @@ START_TEST(state_goes_round)
 }
 END_TEST
 
-UNIT_MAIN_WITHIN("shard", 120, ranges_cover_once, state_goes_round)
+/* -- beside the optimizer's state -- */
+
+#define PODS 3 /* that write, a rank each */
+
+/* Of element i of the flat range what pod `of` has. */
+static float own(int of, int64_t i)
+{
+    return (float)(i % 1000) + 1000 * (float)(of + 1);
+}
+
+static void write_extras(
+    struct ckpt_writer *w, struct dev *d, struct model *m, int rank, float *numbers)
+{
+    int64_t n = model_trainable(m);
+    struct shard_extra extras[] = {{".own", numbers, 0, n, rank, PODS, false},
+        {".slice", NULL, 0, 0, 0, 0, false}, {".all", numbers, 0, n, 0, 0, true}};
+    shard_range(n, PODS, rank, &extras[1].first, &extras[1].count);
+    extras[1].at = numbers + extras[1].first;
+    for (int64_t i = 0; i < n; i++)
+        numbers[i] = own(rank, i);
+    for (int i = 0; i < 3; i++)
+        ck_assert_msg(!shard_write_extra(w, d, m, &extras[i], PODS, rank, &e), "%s", e.text);
+}
+
+static void write_pods(const char *folder, struct dev *d, struct model *m, float *numbers)
+{
+    struct ckpt_state st = {
+        .step = 7, .samples = 70, .incarnation = 1, .world = PODS, .owner = "a"};
+    int64_t bytes[PODS];
+    char hashes[PODS][17];
+    ck_assert_msg(!ckpt_claim(folder, 1, "a", &e), "%s", e.text);
+    for (int rank = 0; rank < PODS; rank++) {
+        struct ckpt_writer *w;
+        ck_assert_msg(!ckpt_begin(folder, 7, rank, &w, &e), "%s", e.text);
+        write_extras(w, d, m, rank, numbers);
+        ck_assert_msg(!ckpt_finish(w, hashes[rank], &bytes[rank], &e), "%s", e.text);
+    }
+    ck_assert_msg(
+        !ckpt_commit(folder, &st, PODS, (const char(*)[17])hashes, bytes, 2, &e), "%s", e.text);
+}
+
+/* What x has of element i: of several, the sum of those that it takes up; else what was written by
+   whoever had it. */
+static float wanted(const struct shard_extra *x, int64_t elements, int64_t i)
+{
+    float sum = 0;
+    for (int rank = 0; rank < PODS; rank++) {
+        int64_t first, count;
+        shard_range(elements, PODS, rank, &first, &count);
+        bool has = x->among ? rank % x->among == x->of : i >= first && i < first + count;
+        sum += has ? own(rank, i) : 0;
+    }
+    return strcmp(x->suffix, ".none") ? sum : 0;
+}
+
+static void read_extra(
+    struct ckpt_reader *r, struct dev *d, struct model *m, float *numbers, struct shard_extra x)
+{
+    int64_t n = model_trainable(m);
+    for (int64_t i = 0; i < n; i++)
+        numbers[i] = -1;
+    x.at = numbers + x.first;
+    ck_assert_msg(!shard_read_extra(r, d, m, &x, &e), "%s", e.text);
+    for (int k = 0; k < model_trained(m)->count; k++) {
+        const struct tensor *t = &model_trained(m)->at[k];
+        for (int64_t i = t->offset; i < t->offset + t->count; i++) {
+            bool here = i >= x.first && i < x.first + x.count;
+            float want = here ? wanted(&x, n, i) : -1;
+            ck_assert_msg(numbers[i] == want, "%s of %d: element %lld: %g, not %g", x.suffix, x.of,
+                (long long)i, (double)numbers[i], (double)want);
+        }
+    }
+}
+
+START_TEST(other_pods_take_up_what_there_is)
+{
+    struct ckpt_reader *r;
+    struct ckpt_state st;
+    struct optim *o;
+    char folder[64];
+    struct dev *d;
+    golden_folder(folder);
+    ck_assert(!dev_open("cpu", 0, 1, &d, &e));
+    struct pass *pass = open(d, OPTIMIZER_ADAMW, OPTIMIZER_STATE_FP32, &o);
+    struct model *m = pass_model(pass);
+    int64_t n = model_trainable(m), half = n / 2;
+    mem_autofree float *x = mem_array((size_t)n, sizeof *x);
+    write_pods(folder, d, m, x);
+    ck_assert_msg(!ckpt_open_newest(folder, INT64_MAX, &r, &st, &e), "%s", e.text);
+    for (int pods = 1; pods <= 5; pods++)
+        for (int of = 0; of < pods; of++)
+            read_extra(
+                r, d, m, x, (struct shard_extra){".own", NULL, half, n - half, of, pods, false});
+    read_extra(r, d, m, x, (struct shard_extra){".slice", NULL, 0, half, 0, 0, false});
+    read_extra(r, d, m, x, (struct shard_extra){".all", NULL, 0, n, 0, 0, true});
+    read_extra(r, d, m, x, (struct shard_extra){".none", NULL, 0, n, 0, 0, false});
+    const struct shard_extra missing = {".none", x, 0, n, 0, 0, true};
+    ck_assert_int_eq(shard_read_extra(r, d, m, &missing, &e), -ERR_CORRUPT);
+    ckpt_close(r);
+    optim_destroy(o);
+    tiny_pass_close(pass);
+    dev_close(d);
+    golden_remove(folder);
+}
+END_TEST
+
+UNIT_MAIN_WITHIN(
+    "shard", 120, ranges_cover_once, state_goes_round, other_pods_take_up_what_there_is)
