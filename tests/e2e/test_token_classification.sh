@@ -7,14 +7,14 @@
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 data=$work/data out=$work/out logs=$work/data/ckpt/ner/samples
-sentences=192 epochs=3
+sentences=160 epochs=3
 
 prepare() {
 	mkdir -p "$work/bin" "$data/models"
 	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
-	tests/e2e/entities/corpus "$data/ner" $sentences 48 64 >/dev/null
+	tests/e2e/entities/corpus "$data/ner" $sentences 32 64 >/dev/null
 	tests/e2e/material "$data" names
-	sed -E "s/^( *epochs:).*/\1 $epochs/; s/^( *learningRate:).*/\1 0.0005/; s/^( *sequenceLength:).*/\1 96/" \
+	sed -E "s/^( *epochs:).*/\1 $epochs/; s/^( *learningRate:).*/\1 0.0005/" \
 		manifests/samples/token-classification.yaml >"$work/job.yaml"
 }
 explain() { tail -n 40 "$out" "$work"/llmjob-*/agent-*.log 2>/dev/null; }
