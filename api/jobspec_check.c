@@ -381,15 +381,14 @@ static int check_shares(const struct field_source *s, const struct jobspec *spec
     int64_t together = 1;
     if (spec->parallelism.expert > 1 &&
         (pipeline || spec->parallelism.tensor > 1 || spec->parallelism.context > 1))
-        return field_refuse(s, "parallelism.expert", e,
-            "above 1 not with tensor, pipeline or context above 1");
+        return field_refuse(
+            s, "parallelism.expert", e, "above 1 not with tensor, pipeline or context above 1");
     for (size_t i = 0; i < sizeof axes / sizeof *axes; i++) {
         if (axes[i].ways <= 1)
             continue;
         if (spec->task != TASK_TRAIN)
             return field_refuse(s, axes[i].path, e, "above 1 only with train so far");
-        const char *what =
-            i < SHARES ? jobspec_not_of_shares(spec, pipeline) : not_of_chunks(spec);
+        const char *what = i < SHARES ? jobspec_not_of_shares(spec, pipeline) : not_of_chunks(spec);
         if (what)
             return field_refuse(s, axes[i].path, e, "above 1 not with %s", what);
         together *= axes[i].ways;

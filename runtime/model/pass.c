@@ -136,30 +136,6 @@ static int alloc_hidden(struct pass *p, struct err *e)
     return p->hidden ? 0 : err_set(e, ERR_MEMORY, "no memory for hidden states");
 }
 
-static int64_t place_of(const struct pass *p, int64_t row)
-{
-    return context_place(&p->context, p->tokens, row % p->tokens);
-}
-
-/* Where every token of n rows stands, and what it sees from: the beginning of its document (first;
-   NULL: of its row) or of the window. */
-static void upload_places(struct pass *p, const int32_t *first, int64_t n)
-{
-    int32_t *stage = (int32_t *)p->host; /* both hold one 32-bit word a row */
-    int64_t window = p->batch.config->window;
-    for (int64_t i = 0; i < n; i++)
-        stage[i] = (int32_t)place_of(p, i) - (first ? first[i] : 0);
-    dev_upload(p->dev, p->position, stage, (size_t)n * 4);
-    p->documents = first;
-    if (!p->sees_from)
-        return;
-    for (int64_t i = 0; i < n; i++) {
-        int64_t from = window ? place_of(p, i) - window + 1 : 0, begin = first ? first[i] : 0;
-        stage[i] = (int32_t)(from > begin ? from : begin);
-    }
-    dev_upload(p->dev, p->sees_from, stage, (size_t)n * 4);
-}
-
 static int pass_open(struct pass *p, struct model *m, struct err *e)
 {
     int rc;
@@ -178,7 +154,7 @@ static int pass_open(struct pass *p, struct model *m, struct err *e)
         net_bind(&p->nets[i], m, p->gradient);
     pass_carve(p);
     p->nets->head.teacher = p->teacher ? teacher_head(p->teacher) : NULL;
-    upload_places(p, NULL, p->batch.n);
+    pass_upload_places(p, NULL, p->batch.n);
     rc = head_begin(&p->nets->head, p->dev, e);
     return rc ? rc : dev_sync(p->dev, e);
 }
@@ -280,7 +256,7 @@ void pass_set_tokens(struct pass *p, int64_t tokens)
     if (tokens == p->tokens)
         return;
     p->tokens = tokens;
-    upload_places(p, NULL, p->batch.n);
+    pass_upload_places(p, NULL, p->batch.n);
 }
 
 void pass_set_place(struct pass *p, int64_t first)
@@ -311,238 +287,6 @@ static int read_loss(struct pass *p, const float *loss, int64_t n, double *loss_
     return 0;
 }
 
-static int check_several(const int32_t *targets, int64_t n, struct err *e)
-{
-    for (int64_t i = 0; i < n; i++)
-        if (targets[i] < 0 || targets[i] > 1)
-            return err_set(e, ERR_DATA, "a text has a label or not, and %d is neither", targets[i]);
-    return 0;
-}
-
-static int check_targets(
-    const struct pass *p, const int32_t *targets, int64_t b, int64_t n, struct err *e)
-{
-    int64_t labels = p->batch.config->labels;
-    if (!labels)
-        return model_check_ids(p->model, targets, n, -1, e);
-    if (p->batch.config->several)
-        return check_several(targets, b * labels, e);
-    for (int64_t i = 0; i < n; i++)
-        if (targets[i] < -1 || targets[i] >= labels)
-            return err_set(
-                e, ERR_DATA, "label %d is none of the %lld", targets[i], (long long)labels);
-    return 0;
-}
-
-/* Rows of targets, losses and logits: a token each, or a text each. */
-static int64_t rows_of(const struct pass *p, int64_t b)
-{
-    if (p->batch.config->masked)
-        return p->chosen;
-    return model_config_tells_texts(p->batch.config) ? b : b * p->tokens;
-}
-
-/* Of sequence i, in its own row, the last token. */
-static int64_t last_of(const struct pass *p, const struct pass_input *in, int64_t i)
-{
-    int32_t pad = p->batch.config->pad_id;
-    int64_t t = p->tokens, k = (in->lengths ? in->lengths[i] : t) - 1;
-    while (pad >= 0 && k > 0 && in->ids[i * t + k] == pad)
-        k--;
-    return k;
-}
-
-/* Of b sequences the rows of their last tokens, and where each row is among them. */
-static void upload_last(struct pass *p, const struct pass_input *in, int64_t b)
-{
-    int32_t *stage = (int32_t *)p->host;
-    int64_t t = p->tokens;
-    p->chosen = b;
-    for (int64_t i = 0; i < b; i++)
-        stage[i] = (int32_t)(i * t + last_of(p, in, i));
-    dev_upload(p->dev, p->chosen_rows, stage, (size_t)b * 4);
-    for (int64_t i = 0; i < b * t; i++)
-        stage[i] = (int32_t)b;
-    for (int64_t i = 0; i < b; i++)
-        stage[i * t + last_of(p, in, i)] = (int32_t)i;
-    dev_upload(p->dev, p->slots, stage, (size_t)(b * t) * 4);
-}
-
-/* Of n tokens those whose rows of the embedding this share has. */
-static void upload_own(struct pass *p, const int32_t *ids, int64_t n)
-{
-    const struct model_config *c = p->batch.config;
-    int32_t *stage = (int32_t *)p->host, first = (int32_t)c->share.first_token;
-    int32_t *const to[] = {p->own_ids, p->own_rows};
-    for (int which = 0; which < 2; which++) {
-        p->own = 0;
-        for (int64_t i = 0; i < n; i++)
-            if (ids[i] >= first && ids[i] < first + c->vocab)
-                stage[p->own++] = which ? (int32_t)i : ids[i] - first;
-        dev_upload(p->dev, to[which], stage, (size_t)p->own * 4);
-    }
-    for (int64_t i = 0, slot = 0; i < n; i++)
-        stage[i] = (int32_t)(ids[i] >= first && ids[i] < first + c->vocab ? slot++ : p->own);
-    dev_upload(p->dev, p->own_slots, stage, (size_t)n * 4);
-}
-
-/* Of n rows those with a target, and where each is among them. */
-static void upload_chosen(struct pass *p, const int32_t *targets, int64_t n)
-{
-    int32_t *stage = (int32_t *)p->host;
-    p->chosen = 0;
-    for (int64_t i = 0; i < n; i++)
-        if (targets[i] >= 0)
-            stage[p->chosen++] = (int32_t)i;
-    dev_upload(p->dev, p->chosen_rows, stage, (size_t)p->chosen * 4);
-    for (int64_t i = 0, slot = 0; i < n; i++)
-        stage[i] = (int32_t)(targets[i] >= 0 ? slot++ : p->chosen);
-    dev_upload(p->dev, p->slots, stage, (size_t)n * 4);
-}
-
-/* Rows as wide as those of the logits. */
-static void upload_several(struct pass *p, const int32_t *targets, int64_t b)
-{
-    int64_t labels = p->batch.config->labels, columns = p->nets->head.columns;
-    int32_t *stage = (int32_t *)p->host;
-    for (int64_t i = 0; i < b * columns; i++)
-        stage[i] = i % columns < labels ? targets[i / columns * labels + i % columns] : -1;
-    dev_upload(p->dev, p->targets, stage, (size_t)(b * columns) * 4);
-}
-
-/* Of a text its first token has the label. */
-static void upload_targets(struct pass *p, const int32_t *targets, int64_t b)
-{
-    int32_t *stage = (int32_t *)p->host;
-    if (p->batch.config->several) {
-        upload_several(p, targets, b);
-        return;
-    }
-    if (p->batch.config->masked) {
-        for (int64_t i = 0, k = 0; i < b * p->tokens; i++)
-            if (targets[i] >= 0)
-                stage[k++] = targets[i];
-        targets = stage;
-    } else if (model_config_tells_texts(p->batch.config)) {
-        for (int64_t i = 0; i < b; i++)
-            stage[i] = targets[i * p->tokens];
-        targets = stage;
-    }
-    dev_upload(p->dev, p->targets, targets, (size_t)rows_of(p, b) * 4);
-}
-
-static int check_lengths(const struct pass *p, int64_t b, const int32_t *lengths, struct err *e)
-{
-    for (int64_t i = 0; lengths && i < b; i++)
-        if (lengths[i] < 1 || lengths[i] > p->tokens)
-            return err_set(e, ERR_DATA, "a sequence of %d tokens in a batch of %lld each",
-                lengths[i], (long long)p->tokens);
-    return 0;
-}
-
-static int check_first(const struct pass *p, int64_t n, const int32_t *first, struct err *e)
-{
-    for (int64_t i = 0; first && i < n; i++) {
-        int64_t at = place_of(p, i);
-        if (first[i] < (i % p->tokens ? first[i - 1] : 0) || first[i] > at)
-            return err_set(e, ERR_DATA,
-                "token %lld of a row cannot belong to a document from %d on", (long long)at,
-                first[i]);
-    }
-    return 0;
-}
-
-/* Of sequence s, of T tokens in L layers of which count[e] chose expert e, the balance loss is E /
-   (T L)^2 * sum over e of count[e] * (the sum of its probabilities): load_balancing_loss_func of
-   transformers. It weighs as the sequence's labels do, so that all add up like the loss: whatever
-   the micro-batch and the world. */
-static void upload_balance(struct pass *p, int64_t b, const struct pass_input *in, float scale)
-{
-    const struct model_config *c = p->batch.config;
-    float *stage = (float *)p->host;
-    for (int64_t i = 0; i < b; i++) {
-        double labels = 0, chosen = (double)(in->lengths ? in->lengths[i] : p->tokens);
-        for (int64_t j = 0; j < p->tokens; j++)
-            labels += in->targets[i * p->tokens + j] >= 0;
-        chosen *= (double)c->layers;
-        stage[i] = (float)((double)c->balance_loss_coef * (double)scale * labels *
-            (double)model_config_experts(c) / (chosen * chosen));
-    }
-    dev_upload(p->dev, p->balance, stage, (size_t)b * 4);
-    dev_zero(p->dev, p->expert_count, (size_t)(b * model_config_experts(c)) * 4);
-}
-
-/* The first b sequences of p's largest batch, of as many tokens as there are now. */
-static struct batch batch_of(
-    const struct pass *p, int64_t b, const struct pass_input *in, bool drops)
-{
-    struct batch s = p->batch;
-    s.parallel = (struct parallel *)&p->parallel;
-    s.dispatch = p->dispatch;
-    s.zero = p->zero;
-    s.b = b;
-    s.tokens = p->tokens;
-    s.n = b * s.tokens;
-    s.ids = p->ids;
-    s.position = p->position;
-    s.types = p->types;
-    s.own = p->own;
-    s.own_ids = p->own_ids;
-    s.own_rows = p->own_rows;
-    s.own_slots = p->own_slots;
-    s.typed = in->types;
-    s.lengths = in->lengths && !s.config->last ? p->lengths : NULL; /* padding lies behind */
-    s.drops = drops;
-    s.expert_count = p->expert_count;
-    s.balance = p->balance;
-    s.sees_from = p->batch.config->window || in->first ? p->sees_from : NULL;
-    assert(b >= 1 && s.n <= p->batch.n);
-    assert(!in->first || (p->model->conf.packed && !s.config->bidirectional));
-    assert(!in->types || s.types);
-    return s;
-}
-
-static int check_types(const struct pass *p, int64_t n, const int32_t *types, struct err *e)
-{
-    int64_t have = p->batch.config->types;
-    for (int64_t i = 0; types && i < n; i++)
-        if (types[i] < 0 || types[i] >= have)
-            return err_set(e, ERR_DATA,
-                "the tokenizer makes a token of type %d, and the model (type_vocab_size) has %lld",
-                types[i], (long long)have);
-    return 0;
-}
-
-static void upload_types(struct pass *p, const struct batch *s, const int32_t *types)
-{
-    if (types)
-        dev_upload(p->dev, p->types, types, (size_t)s->n * 4);
-    else if (p->typed)
-        dev_zero(p->dev, p->types, (size_t)p->batch.n * 4);
-    p->typed = types;
-}
-
-/* What forward reads goes up. */
-static int upload_input(struct pass *p, struct batch *s, const struct pass_input *in, struct err *e)
-{
-    int rc;
-    if ((rc = model_check_ids(p->model, in->ids, s->n, 0, e)) ||
-        (rc = check_lengths(p, s->b, in->lengths, e)) ||
-        (rc = check_first(p, s->n, in->first, e)) || (rc = check_types(p, s->n, in->types, e)))
-        return rc;
-    upload_types(p, s, in->types);
-    context_set(&p->context, p->dev, (int32_t *)p->host, s->b, s->tokens);
-    if (in->first || p->documents)
-        upload_places(p, in->first, in->first ? s->n : p->batch.n);
-    if (in->lengths)
-        dev_upload(p->dev, p->lengths, in->lengths, (size_t)s->b * 4);
-    dev_upload(p->dev, p->ids, in->ids, (size_t)s->n * 4);
-    if (p->own_ids)
-        upload_own(p, in->ids, s->n);
-    s->own = p->own;
-    return 0;
-}
-
 static void add_losses(struct pass *p, int64_t rows)
 {
     OP(p, axpby, .count = rows, .x = p->loss, .x_type = DTYPE_F32,
@@ -551,28 +295,9 @@ static void add_losses(struct pass *p, int64_t rows)
 
 void pass_add_losses(struct pass *p, int64_t b)
 {
-    int64_t rows = rows_of(p, b);
+    int64_t rows = pass_rows(p, b);
     if (rows)
         add_losses(p, rows);
-}
-
-int pass_upload(struct pass *p, int64_t b, const struct pass_input *in, bool drops,
-    struct batch *out, struct err *e)
-{
-    struct batch s = batch_of(p, b, in, drops);
-    int rc;
-    if ((rc = check_targets(p, in->targets, b, s.n, e)) || (rc = upload_input(p, &s, in, e)))
-        return rc;
-    if (s.config->masked)
-        upload_chosen(p, in->targets, s.n);
-    if (s.config->last)
-        upload_last(p, in, b);
-    s.chosen = p->chosen;
-    s.chosen_rows = p->chosen_rows;
-    s.slots = p->slots;
-    upload_targets(p, in->targets, b);
-    *out = s;
-    return 0;
 }
 
 static void add_expert_load(struct pass *p, int64_t b)
@@ -605,7 +330,7 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
     if (backward && p->teacher)
         teacher_forward(p->teacher, &s);
     if (s.config->experts)
-        upload_balance(p, b, in, scale);
+        pass_upload_balance(p, b, in, scale);
     net_forward(&s, p->nets);
     head_loss(&s, &p->nets->head, p->targets, p->loss, scale, backward);
     if (backward) {
@@ -615,7 +340,7 @@ int pass_step(struct pass *p, int64_t b, const struct pass_input *in, float scal
             add_expert_load(p, b);
     }
     if (loss_sum)
-        return read_loss(p, p->loss, rows_of(p, b), loss_sum, e);
+        return read_loss(p, p->loss, pass_rows(p, b), loss_sum, e);
     pass_add_losses(p, b);
     return check_ranks(p, e);
 }
@@ -650,7 +375,7 @@ int pass_forward(
         return rc;
     const struct batch *s = &p->last;
     if (s->config->experts)
-        upload_balance(p, b, in, 0); /* such losses have none */
+        pass_upload_balance(p, b, in, 0); /* such losses have none */
     net_forward(s, p->nets);
     head_loss(s, &p->nets->head, p->targets, p->loss, 0, false);
     dev_download(p->dev, p->host, p->loss, (size_t)s->n * 4);
@@ -676,9 +401,9 @@ int pass_next(struct pass *p, const int32_t *ids, int64_t n, float *logits, stru
 {
     const struct model_config *c = p->batch.config;
     const struct pass_input in = {.ids = ids};
-    struct batch s = batch_of(p, 1, &in, false);
+    struct batch s = pass_batch(p, 1, &in, false);
     assert(n >= 1 && n <= s.tokens && !c->labels && !c->masked && !p->model->conf.headless);
-    int rc = upload_input(p, &s, &in, e);
+    int rc = pass_upload_input(p, &s, &in, e);
     if (rc)
         return rc;
     if (c->experts) {
@@ -721,9 +446,9 @@ static int mean_of(struct pass *p, int64_t i, int64_t length, float *mean /* (C)
 int pass_means(
     struct pass *p, int64_t b, const struct pass_input *in, bool drops, float *means, struct err *e)
 {
-    struct batch s = batch_of(p, b, in, drops);
+    struct batch s = pass_batch(p, b, in, drops);
     assert(p->hidden);
-    int rc = upload_input(p, &s, in, e);
+    int rc = pass_upload_input(p, &s, in, e);
     if (rc)
         return rc;
     net_forward(&s, p->nets);
@@ -754,7 +479,7 @@ static void spread_mean(struct pass *p, int64_t i, int64_t length, const float *
 void pass_means_back(struct pass *p, int64_t b, const struct pass_input *in, const float *dmeans,
     const float *losses)
 {
-    const struct batch s = batch_of(p, b, in, true);
+    const struct batch s = pass_batch(p, b, in, true);
     assert(p->hidden);
     for (int64_t i = 0; i < b; i++)
         spread_mean(p, i, length_of(p, in, i), dmeans + i * s.config->dim);
@@ -766,7 +491,7 @@ void pass_means_back(struct pass *p, int64_t b, const struct pass_input *in, con
 
 int pass_label_logits(struct pass *p, int64_t b, float *logits, struct err *e)
 {
-    int64_t n = rows_of(p, b), labels = p->batch.config->labels;
+    int64_t n = pass_rows(p, b), labels = p->batch.config->labels;
     const struct head *head = &p->nets->head;
     assert(labels && n <= p->batch.n);
     dev_download(p->dev, p->host, head->logits, (size_t)(n * head->columns) * 4);

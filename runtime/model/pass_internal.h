@@ -52,6 +52,17 @@ struct pass {
     void *ready_user;
 };
 
+/* Where every token of n rows stands, and what it sees from: the beginning of its document (first;
+   NULL: of its row) or of the window; goes up. */
+void pass_upload_places(struct pass *p, const int32_t *first, int64_t n);
+/* What the balance loss of each of b sequences weighs, for gradients times scale; goes up. */
+void pass_upload_balance(struct pass *p, int64_t b, const struct pass_input *in, float scale);
+/* Rows of targets, losses and logits of b sequences: a token each, or a text each. */
+int64_t pass_rows(const struct pass *p, int64_t b);
+/* The first b sequences of p's largest batch, of as many tokens as there are now. */
+struct batch pass_batch(const struct pass *p, int64_t b, const struct pass_input *in, bool drops);
+/* ids, types, documents and lengths of s, which is pass_batch's. */
+int pass_upload_input(struct pass *p, struct batch *s, const struct pass_input *in, struct err *e);
 /* Input and targets of b sequences go up. *out: what the net runs over. */
 int pass_upload(struct pass *p, int64_t b, const struct pass_input *in, bool drops,
     struct batch *out, struct err *e);

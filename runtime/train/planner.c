@@ -113,8 +113,9 @@ static int model_at(const struct planner_input *in, const struct planner_plan *p
     return model_config_share(&in->model.config, &cut, &out->config, e);
 }
 
-/* Sets p->memory: of the rank that takes most. The first shares of matrices, and of experts, are the
-   largest; of stages in between none has more layers, or micro-batches to keep, than the first. */
+/* Sets p->memory: of the rank that takes most. The first shares of matrices, and of experts, are
+   the largest; of stages in between none has more layers, or micro-batches to keep, than the
+   first. */
 static int measure_all(const struct planner_input *in, struct planner_plan *p, struct err *e)
 {
     struct memplan one;
@@ -146,8 +147,7 @@ static int refuse(const struct planner_input *in, const struct planner_plan *p, 
 }
 
 /* Sequences of a micro-batch from which on more gain nothing. */
-static int64_t most_sequences(
-    const struct planner_input *in, const struct layout *l, int64_t share)
+static int64_t most_sequences(const struct planner_input *in, const struct layout *l, int64_t share)
 {
     int64_t rows = in->rows ? in->rows : PLANNER_ROWS;
     int64_t length = in->model.sequence_length > 0 ? in->model.sequence_length : 1;

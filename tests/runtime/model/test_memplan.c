@@ -526,8 +526,8 @@ START_TEST(absurd_sizes_saturate)
 }
 END_TEST
 
-UNIT_MAIN("memplan", training_takes_its_plan, chunks_take_their_plan, states_of_fewer_bits_take_their_plan,
-    divided_states_take_their_plan, divided_models_take_their_plan, a_headless_model_takes_its_plan,
-    serving_takes_its_plan, a_quantized_base_takes_its_plan, random_shapes_take_their_plan,
-    figures_of_smollm2, figures_of_a_quantized_base, figures_of_gpt2, figures_of_a_divided_gpt2,
-    absurd_sizes_saturate)
+UNIT_MAIN("memplan", training_takes_its_plan, chunks_take_their_plan,
+    states_of_fewer_bits_take_their_plan, divided_states_take_their_plan,
+    divided_models_take_their_plan, a_headless_model_takes_its_plan, serving_takes_its_plan,
+    a_quantized_base_takes_its_plan, random_shapes_take_their_plan, figures_of_smollm2,
+    figures_of_a_quantized_base, figures_of_gpt2, figures_of_a_divided_gpt2, absurd_sizes_saturate)

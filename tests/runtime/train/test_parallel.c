@@ -1,12 +1,12 @@
 /*
- * Goal: ranks that share one model, by tensor, pipeline and expert parallelism, or its sequences, by
- * context parallelism, train what one rank trains. Method: real ranks, one process each, on tiny
+ * Goal: ranks that share one model, by tensor, pipeline and expert parallelism, or its sequences,
+ * by context parallelism, train what one rank trains. Method: real ranks, one process each, on tiny
  * models with random weights, of families that differ in what is cut: grouped heads and layers that
  * do not come out even, norms of heads, biases, one feed-forward matrix, an embedding that is the
  * head, mixtures of experts. Losses and the exported folder beside those of one rank; adapters; 16
  * bits; recomputation; data parallelism and ZeRO beside it; windows, packed documents and rows of
- * other lengths in chunks; as many rows for a rank's experts as can come, and none; checkpoints that
- * one layout writes and another goes on from; a rank that dies.
+ * other lengths in chunks; as many rows for a rank's experts as can come, and none; checkpoints
+ * that one layout writes and another goes on from; a rank that dies.
  * needs: sample
  */
 #include "runtime/train/train.h"
@@ -501,8 +501,8 @@ START_TEST(a_rank_that_dies_is_a_lost_peer)
     static const struct {
         const char *config;
         struct shares shares;
-    } cases[] = {{LLAMA, {1, 2, 1}}, {LLAMA, {2, 1, 1}}, {MIXTRAL, {1, 1, 2}},
-        {LLAMA, {1, 1, 1, 2}}};
+    } cases[] = {
+        {LLAMA, {1, 2, 1}}, {LLAMA, {2, 1, 1}}, {MIXTRAL, {1, 1, 2}}, {LLAMA, {1, 1, 1, 2}}};
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct jobspec s = job("many", cases[i].config, cases[i].shares);
@@ -522,7 +522,8 @@ int main(void)
 {
     return unit_run_sampled(&(struct unit){"parallel", 120, training_setup, training_teardown},
         (const TTest *const[]){matrices_are_shared_out, layers_are_shared_out,
-            sequences_are_shared_out, experts_are_shared_out, experts_go_with_all_else, experts_are_read_where_they_are,
-            any_layout_goes_on_from_any_other, a_resume_is_the_same_to_the_bit,
-            what_cannot_be_shared_is_refused, a_rank_that_dies_is_a_lost_peer, NULL});
+            sequences_are_shared_out, experts_are_shared_out, experts_go_with_all_else,
+            experts_are_read_where_they_are, any_layout_goes_on_from_any_other,
+            a_resume_is_the_same_to_the_bit, what_cannot_be_shared_is_refused,
+            a_rank_that_dies_is_a_lost_peer, NULL});
 }

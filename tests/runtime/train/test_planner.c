@@ -217,7 +217,8 @@ START_TEST(experts_have_room_for_all_that_may_come)
     in.world = 6;
     in.expert = 4;
     ck_assert_int_eq(planner_plan(&in, &two, &e), -ERR_USER);
-    ck_assert_ptr_nonnull(strstr(e.text, "tensor x pipeline x expert x context is 4, which does not divide"));
+    ck_assert_ptr_nonnull(
+        strstr(e.text, "tensor x pipeline x expert x context is 4, which does not divide"));
 }
 END_TEST
 
