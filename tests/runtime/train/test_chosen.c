@@ -175,7 +175,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"chosen", 120, training_setup, training_teardown},
+    return unit_run_sampled(&(struct unit){"chosen", 120, training_setup, training_teardown},
         (const TTest *const[]){what_fits_stays_as_it_was, what_does_not_fit_is_laid_out_anew,
             another_world_is_planned_anew, what_was_told_is_kept, NULL});
 }

@@ -5,6 +5,7 @@
  * where errors are fed back; a gradient that is not finite; bytes counted beside those of an
  * all-reduce, of pods of one rank and of two. Then whole trainings: twice, cut and gone on with, in
  * other worlds, beside FP32.
+ * needs: sample
  */
 #include "runtime/train/exchange.h"
 
@@ -334,7 +335,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"exchange", 120, training_setup, training_teardown},
+    return unit_run_sampled(&(struct unit){"exchange", 120, training_setup, training_teardown},
         (const TTest *const[]){sums_are_right_and_the_same_everywhere, long_gradients_go_in_pieces,
             what_is_not_finite_is_seen_by_all, less_crosses, what_it_takes, one_pod_is_as_it_was,
             every_run_learns_the_same, a_cut_training_goes_on_to_the_bit, what_goes_together_trains,

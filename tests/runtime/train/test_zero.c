@@ -5,6 +5,7 @@
  * that owns all, to the bit; whole trainings of 2, 3 and 4 ranks by every stage beside the same
  * with nothing divided, to the bit where no clipping rounds a sum of slices; cut and gone on with,
  * in other stages and worlds; a world that is not the one asked for; and what a rank may allocate.
+ * needs: sample
  */
 #include "runtime/train/optim.h"
 
@@ -588,7 +589,7 @@ END_TEST
 
 int main(void)
 {
-    return unit_run_with(&(struct unit){"zero", 120, training_setup, training_teardown},
+    return unit_run_sampled(&(struct unit){"zero", 120, training_setup, training_teardown},
         (const TTest *const[]){slices_cover_once_and_cut_where_they_may,
             owners_together_do_what_one_does, a_rank_keeps_its_part, every_world_learns_the_same,
             pods_learn_the_same, micro_batches_are_as_many_everywhere,
