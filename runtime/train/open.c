@@ -230,9 +230,12 @@ static bool takes_local_steps(const struct train *t)
     return t->spec->train.communication.local_steps > 1;
 }
 
-/* Ranks of each pod, neighbours; 1: not all pods have as many, or they share models. */
+/* Ranks of each pod, neighbours; 1: not all pods have as many, or they share models. Of a training
+   without orders, which is only planned, as many as the job says. */
 static int ranks_of_pods(const struct train *t, int replicas)
 {
+    if (!t->orders)
+        return t->spec->device.per_replica;
     const struct wire_peer *peers = t->orders->peers;
     int world = t->orders->world, n = 1;
     while (n < world && peers[n].replica == peers[0].replica)
@@ -249,7 +252,7 @@ static struct exchange_conf exchange_conf_of(const struct train *t, int replicas
     return (struct exchange_conf){.type = t->spec->train.communication.gradients,
         .elements = elements,
         .ranks = replicas,
-        .rank = t->orders->rank,
+        .rank = t->orders ? t->orders->rank : 0,
         .per_pod = ranks_of_pods(t, replicas)};
 }
 

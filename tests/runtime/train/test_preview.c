@@ -88,6 +88,10 @@ START_TEST(what_is_told_stands_first)
         !ask(2, "900000000000", "", ",\"optimizer\":{\"name\":\"Adafactor\"}"), "%s", e.text);
     says("\n* dp16 ");
     ck_assert_ptr_null(strstr(said, "tp2"));
+    ck_assert_msg(
+        !ask(2, "900000000000", "", ",\"communication\":{\"gradients\":\"Int8\"}"), "%s", e.text);
+    says("\n* dp16 ");
+    ck_assert_ptr_null(strstr(said, "tp2"));
 }
 END_TEST
 
