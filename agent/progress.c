@@ -153,7 +153,8 @@ void progress_report(const struct progress *p, struct report *r)
     r->memory_per_rank_bytes = p->memory_bytes;
     r->zero_stage = (int)p->zero_stage;
     r->layout_reason = p->layout_reason;
-    int64_t together = p->tensor * p->pipeline;
+    int64_t told = (int64_t)(r->expert > 1 ? r->expert : 1) * (r->context > 1 ? r->context : 1);
+    int64_t together = p->tensor * p->pipeline * told;
     if (together < 1 || r->ranks % together)
         return;
     r->tensor = (int)p->tensor;

@@ -68,6 +68,10 @@ START_TEST(a_chosen_layout_is_reported)
     progress_report(&p, &r);
     ck_assert(r.data_parallel == 2 && r.tensor == 2 && r.pipeline == 2);
     ck_assert_str_eq(r.layout_reason, "why");
+    r.context = 2; /* told */
+    progress_report(&p, &r);
+    ck_assert(r.data_parallel == 1 && r.tensor == 2 && r.pipeline == 2);
+    r.context = 1;
     r.ranks = 6; /* not what was told of */
     r.data_parallel = 6;
     r.tensor = r.pipeline = 1;

@@ -89,7 +89,7 @@ START_TEST(what_is_told_stands_first)
     says("\n* dp16 ");
     ck_assert_ptr_null(strstr(said, "tp2"));
     ck_assert_msg(
-        !ask(2, "900000000000", "", ",\"communication\":{\"gradients\":\"Int8\"}"), "%s", e.text);
+        !ask(2, "2000000000000", "", ",\"communication\":{\"gradients\":\"Int8\"}"), "%s", e.text);
     says("\n* dp16 ");
     ck_assert_ptr_null(strstr(said, "tp2"));
 }
