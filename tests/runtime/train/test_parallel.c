@@ -248,15 +248,15 @@ static void compare_all(const struct layout_case *c, size_t n)
 START_TEST(matrices_are_shared_out)
 {
     static const struct layout_case cases[] = {
-        {LLAMA, 2, {2, 1, 1}, NULL, 1e-5}, /* three key/value heads: two and one */
-        {LLAMA, 3, {3, 1, 1}, NULL, 1e-5},
-        {QWEN3, 2, {2, 1, 1}, NULL, 1e-5},
-        {GPT2, 4, {4, 1, 1}, NULL, 1e-5},
-        {GPT2, 4, {2, 1, 1}, NULL, 1e-5},
-        {LLAMA, 4, {2, 1, 1}, divided, 1e-5},
-        {LLAMA, 2, {2, 1, 1}, all_linear, 1e-5},
-        {GPT2, 2, {2, 1, 1}, all_linear, 1e-5},
-        {LLAMA, 2, {2, 1, 1}, in_bf16, 1e-2},
+        {LLAMA, 2, {2, 1, 1, 1}, NULL, 1e-5}, /* three key/value heads: two and one */
+        {LLAMA, 3, {3, 1, 1, 1}, NULL, 1e-5},
+        {QWEN3, 2, {2, 1, 1, 1}, NULL, 1e-5},
+        {GPT2, 4, {4, 1, 1, 1}, NULL, 1e-5},
+        {GPT2, 4, {2, 1, 1, 1}, NULL, 1e-5},
+        {LLAMA, 4, {2, 1, 1, 1}, divided, 1e-5},
+        {LLAMA, 2, {2, 1, 1, 1}, all_linear, 1e-5},
+        {GPT2, 2, {2, 1, 1, 1}, all_linear, 1e-5},
+        {LLAMA, 2, {2, 1, 1, 1}, in_bf16, 1e-2},
     };
     COMPARE(cases);
 }
@@ -293,12 +293,12 @@ static void of_few_tokens(struct jobspec *s)
 START_TEST(experts_are_shared_out)
 {
     static const struct layout_case cases[] = {
-        {MIXTRAL, 2, {1, 1, 2}, NULL, 1e-5},
-        {MIXTRAL, 3, {1, 1, 3}, NULL, 1e-5}, /* four experts: two, one and one */
-        {MIXTRAL, 4, {1, 1, 4}, NULL, 1e-5},
-        {MIXTRAL, 4, {1, 1, 2}, NULL, 1e-5},
-        {MIXTRAL_OF("4"), 3, {1, 1, 3}, NULL, 1e-5}, /* as many rows as can come to a rank */
-        {MIXTRAL_OF("1"), 4, {1, 1, 4}, of_few_tokens, 1e-5},
+        {MIXTRAL, 2, {1, 1, 2, 1}, NULL, 1e-5},
+        {MIXTRAL, 3, {1, 1, 3, 1}, NULL, 1e-5}, /* four experts: two, one and one */
+        {MIXTRAL, 4, {1, 1, 4, 1}, NULL, 1e-5},
+        {MIXTRAL, 4, {1, 1, 2, 1}, NULL, 1e-5},
+        {MIXTRAL_OF("4"), 3, {1, 1, 3, 1}, NULL, 1e-5}, /* as many rows as can come to a rank */
+        {MIXTRAL_OF("1"), 4, {1, 1, 4, 1}, of_few_tokens, 1e-5},
     };
     COMPARE(cases);
 }
@@ -307,13 +307,13 @@ END_TEST
 START_TEST(experts_go_with_all_else)
 {
     static const struct layout_case cases[] = {
-        {QWEN3_MOE, 2, {1, 1, 2}, again, 1e-5},
-        {QWEN3_MOE, 3, {1, 1, 3}, in_small_batches, 1e-5},
-        {QWEN3_MOE, 4, {1, 1, 2}, divided, 1e-5},
-        {QWEN3_MOE, 4, {1, 1, 4}, of_three, 1e-5},
-        {MIXTRAL, 2, {1, 1, 2}, by_sgd, 1e-5},
-        {QWEN3_MOE, 3, {1, 1, 3}, lora, 1e-5},
-        {MIXTRAL, 2, {1, 1, 2}, in_bf16, 1e-2},
+        {QWEN3_MOE, 2, {1, 1, 2, 1}, again, 1e-5},
+        {QWEN3_MOE, 3, {1, 1, 3, 1}, in_small_batches, 1e-5},
+        {QWEN3_MOE, 4, {1, 1, 2, 1}, divided, 1e-5},
+        {QWEN3_MOE, 4, {1, 1, 4, 1}, of_three, 1e-5},
+        {MIXTRAL, 2, {1, 1, 2, 1}, by_sgd, 1e-5},
+        {QWEN3_MOE, 3, {1, 1, 3, 1}, lora, 1e-5},
+        {MIXTRAL, 2, {1, 1, 2, 1}, in_bf16, 1e-2},
     };
     COMPARE(cases);
 }
@@ -351,16 +351,16 @@ END_TEST
 START_TEST(layers_are_shared_out)
 {
     static const struct layout_case cases[] = {
-        {LLAMA, 2, {1, 2, 1}, NULL, 1e-5}, /* two layers and one; the embedding is on both */
-        {LLAMA, 3, {1, 3, 1}, NULL, 1e-5}, /* one stage has neither embedding nor head */
-        {QWEN3, 2, {1, 2, 1}, NULL, 1e-5}, /* the head is a matrix of its own */
-        {GPT2, 4, {1, 2, 1}, NULL, 1e-5},
-        {LLAMA, 4, {2, 2, 1}, NULL, 1e-5},
-        {LLAMA, 4, {1, 2, 1}, divided, 1e-5},
-        {LLAMA, 3, {1, 3, 1}, all_linear, 1e-5},
-        {LLAMA, 3, {1, 3, 1}, again, 1e-5},
-        {LLAMA, 2, {1, 2, 1}, in_small_batches, 1e-5},
-        {GPT2, 2, {1, 2, 1}, in_bf16, 1e-2},
+        {LLAMA, 2, {1, 2, 1, 1}, NULL, 1e-5}, /* two layers and one; the embedding is on both */
+        {LLAMA, 3, {1, 3, 1, 1}, NULL, 1e-5}, /* one stage has neither embedding nor head */
+        {QWEN3, 2, {1, 2, 1, 1}, NULL, 1e-5}, /* the head is a matrix of its own */
+        {GPT2, 4, {1, 2, 1, 1}, NULL, 1e-5},
+        {LLAMA, 4, {2, 2, 1, 1}, NULL, 1e-5},
+        {LLAMA, 4, {1, 2, 1, 1}, divided, 1e-5},
+        {LLAMA, 3, {1, 3, 1, 1}, all_linear, 1e-5},
+        {LLAMA, 3, {1, 3, 1, 1}, again, 1e-5},
+        {LLAMA, 2, {1, 2, 1, 1}, in_small_batches, 1e-5},
+        {GPT2, 2, {1, 2, 1, 1}, in_bf16, 1e-2},
     };
     COMPARE(cases);
 }
@@ -424,11 +424,11 @@ static void go_round(const char *config, const struct round_case *layouts, int n
 
 START_TEST(any_layout_goes_on_from_any_other)
 {
-    static const struct round_case of_layers[] = {{1, {1, 1, 1}}, {2, {2, 1, 1}}, {3, {1, 3, 1}},
-        {2, {1, 1, 1, 2}}, {3, {3, 1, 1}}, {4, {2, 2, 1}}, {2, {1, 1, 1}}, {4, {1, 2, 1}},
-        {4, {1, 1, 1, 4}}};
-    static const struct round_case of_experts[] = {
-        {1, {1, 1, 1}}, {2, {1, 1, 2}}, {3, {1, 1, 3}}, {2, {1, 1, 1}}, {4, {1, 1, 2}}};
+    static const struct round_case of_layers[] = {{1, {1, 1, 1, 1}}, {2, {2, 1, 1, 1}},
+        {3, {1, 3, 1, 1}}, {2, {1, 1, 1, 2}}, {3, {3, 1, 1, 1}}, {4, {2, 2, 1, 1}},
+        {2, {1, 1, 1, 1}}, {4, {1, 2, 1, 1}}, {4, {1, 1, 1, 4}}};
+    static const struct round_case of_experts[] = {{1, {1, 1, 1, 1}}, {2, {1, 1, 2, 1}},
+        {3, {1, 1, 3, 1}}, {2, {1, 1, 1, 1}}, {4, {1, 1, 2, 1}}};
 
     go_round(LLAMA, of_layers, sizeof of_layers / sizeof *of_layers);
     go_round(QWEN3_MOE, of_experts, sizeof of_experts / sizeof *of_experts);
@@ -469,17 +469,17 @@ START_TEST(what_cannot_be_shared_is_refused)
         struct shares shares;
         const char *says;
     } cases[] = {
-        {LLAMA, 4, {4, 1, 1},
+        {LLAMA, 4, {4, 1, 1, 1},
             "spec.parallelism.tensor: 4, but spec.model has 3 key/value heads to share out"},
-        {LLAMA, 4, {1, 4, 1}, "spec.parallelism.pipeline: 4, but spec.model has 3 layers"},
-        {LLAMA, 3, {2, 1, 1},
+        {LLAMA, 4, {1, 4, 1, 1}, "spec.parallelism.pipeline: 4, but spec.model has 3 layers"},
+        {LLAMA, 3, {2, 1, 1, 1},
             "spec.parallelism: tensor x pipeline x expert x context is 2, which does not divide "
             "3 ranks"},
-        {LLAMA, 2, {1, 1, 2},
+        {LLAMA, 2, {1, 1, 2, 1},
             "spec.parallelism.expert: 2, but spec.model has 0 experts a layer to share out"},
         {LLAMA, 3, {1, 1, 1, 3},
             "spec.train.sequenceLength: 16, which is no multiple of 2 x context, 6"},
-        {MIXTRAL, 2, {2, 1, 1},
+        {MIXTRAL, 2, {2, 1, 1, 1},
             "spec.parallelism: a mixture of experts is not shared out, neither by tensor nor by "
             "pipeline"},
     };
@@ -501,8 +501,8 @@ START_TEST(a_rank_that_dies_is_a_lost_peer)
     static const struct {
         const char *config;
         struct shares shares;
-    } cases[] = {
-        {LLAMA, {1, 2, 1}}, {LLAMA, {2, 1, 1}}, {MIXTRAL, {1, 1, 2}}, {LLAMA, {1, 1, 1, 2}}};
+    } cases[] = {{LLAMA, {1, 2, 1, 1}}, {LLAMA, {2, 1, 1, 1}}, {MIXTRAL, {1, 1, 2, 1}},
+        {LLAMA, {1, 1, 1, 2}}};
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct jobspec s = job("many", cases[i].config, cases[i].shares);
