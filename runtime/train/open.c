@@ -230,9 +230,9 @@ static bool takes_local_steps(const struct train *t)
     return t->spec->train.communication.local_steps > 1;
 }
 
-/* Ranks of each pod, neighbours; 1: not all pods have as many, or they share models. Of a training
-   without orders, which is only planned, as many as the job says. */
-static int ranks_of_pods(const struct train *t, int replicas)
+/* Ranks of each pod, neighbours; 1: not all pods have as many. Of a training without orders, which
+   is only planned, as many as the job says. */
+static int ranks_of_pods(const struct train *t)
 {
     if (!t->orders)
         return t->spec->device.per_replica;
@@ -244,7 +244,7 @@ static int ranks_of_pods(const struct train *t, int replicas)
         if (world % n || peers[i].replica != peers[i / n * n].replica ||
             (i % n == 0 && i && peers[i].replica == peers[i - 1].replica))
             return 1;
-    return replicas == world ? n : 1;
+    return n;
 }
 
 static struct exchange_conf exchange_conf_of(const struct train *t, int replicas, int64_t elements)
@@ -253,7 +253,7 @@ static struct exchange_conf exchange_conf_of(const struct train *t, int replicas
         .elements = elements,
         .ranks = replicas,
         .rank = t->orders ? t->orders->rank : 0,
-        .per_pod = ranks_of_pods(t, replicas)};
+        .per_pod = ranks_of_pods(t)};
 }
 
 /* A model_conf's exchange_fn: what both take beside. */
@@ -424,15 +424,6 @@ struct planner_input train_planner_input(
     return in;
 }
 
-/* Ranks of a pod, where all pods have as many. */
-static int pod_ranks(const struct orders *o)
-{
-    int n = 0;
-    while (n < o->world && o->peers[n].replica == o->peers[0].replica)
-        n++;
-    return o->world % n ? 1 : n;
-}
-
 /* How the model is laid out and cut up; *conf receives the plan's choices. */
 static int plan(struct train *t, struct model_conf *conf, struct err *e)
 {
@@ -445,7 +436,7 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     struct planner_input in = train_planner_input(t, conf, o->world, t->budget_bytes);
     in.rank = o->rank;
     in.rows = info.host_readable ? 0 : TRAIN_GPU_ROWS;
-    const struct speed_world w = {t->coll, t->dev, o->rank, o->world, pod_ranks(o)};
+    const struct speed_world w = {t->coll, t->dev, o->rank, o->world, ranks_of_pods(t)};
     int rc = world_plan(&w, &in, &t->plan, e);
     if (rc || (rc = planner_model(&in, &t->plan, conf, e)) || (rc = open_groups(t, conf, e)))
         return rc;
