@@ -1,5 +1,6 @@
 # llmjob: one Makefile, everything it makes goes to $(O). `make help` lists the targets.
-# Switches: ASAN=1 TSAN=1 FAULT=1 (each has its own output folder), WERROR=0, V=1 (show commands), O=<folder>.
+# Switches: ASAN=1 TSAN=1 FAULT=1 (each has its own output folder), WERROR=0, V=1 (show commands), O=<folder>,
+# NATIVE=1 (kernels for this machine's instruction sets only: in half the time).
 
 V_NAME   := $(if $(ASAN),-asan)$(if $(TSAN),-tsan)$(if $(FAULT),-fault)
 O        ?= build$(V_NAME)
@@ -57,7 +58,7 @@ all: $(PROGRAMS) ## build the four programs
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(filter-out %.d,$(MAKEFILE_LIST)) | \
 	  sed -E 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/' | expand -t 20
-	@sed -n '2p' Makefile | cut -c 3-
+	@sed -n '2,3p' Makefile | cut -c 3-
 
 deps: ## install the Debian packages that build and tests need
 	@tests/deps.sh
@@ -78,18 +79,29 @@ $(O)/kernels/cpu/isa_%.o: ALL_CFLAGS += -fno-var-tracking
 $(O)/kernels/cpu/isa_base.o: ALL_CFLAGS += -fno-ivopts
 # Where checks stand between all accesses, registers are given out function by function, not loop by loop: a seventh less.
 $(if $(ASAN),$(addprefix $(O)/kernels/cpu/,isa_base.o isa_avx2.o): ALL_CFLAGS += -fira-region=one)
+# Where AVX-512 is left out, these are empty.
+without := $(if $(NATIVE),$(if $(shell grep -m 1 '^flags.* avx512f' /proc/cpuinfo),,-DLLMJOB_WITHOUT_AVX512))
+isa_plain := $(addprefix kernels/cpu/,isa_avx512.o isa_avx512bf16.o)
+$(addprefix $(O)/,kernels/cpu/table.o $(isa_plain)): ALL_CFLAGS += $(without)
+$(addprefix $(O)/,kernels/cpu/table.o $(isa_plain)): $(O)/kernels/cpu/without
+$(O)/kernels/cpu/without: FORCE
+	@mkdir -p $(@D) && echo "$(without)" | cmp -s - $@ || echo "$(without)" >$@
+.PHONY: FORCE front
+# Of what is left out, at least what the compiler has to say of the text.
+front: $(if $(without),$(isa_plain:%.o=%.c))
+	$(if $^,@$(CC) $(filter-out -MMD -MP,$(ALL_CFLAGS)) -fopenmp -fsyntax-only $^)
 # Instrumented, each takes half a minute. Under AddressSanitizer two of the four are, which are of the same text; what
 # ThreadSanitizer looks for is between threads, not inside these loops.
 uninstrumented := $(if $(TSAN),isa_base isa_avx2) $(if $(ASAN)$(TSAN),isa_avx512 isa_avx512bf16)
 $(uninstrumented:%=$(O)/kernels/cpu/%.o): ALL_CFLAGS += -fno-sanitize=all
 # Those for AVX-512 are the plain build's in the groups of tests: nothing in them is instrumented.
-isa_plain := $(addprefix kernels/cpu/,isa_avx512.o isa_avx512bf16.o)
 ifdef PLAIN # its folder
 $(addprefix $(O)/,$(isa_plain)): $(O)/%: $(PLAIN)/%
 	@mkdir -p $(@D) && ln -sf $(abspath $<) $@
 endif
-# What most tests run. Its text is isa_base.c's, in which undefined behaviour is looked for: twice as slow.
+# Of one text: in what most tests run wrong addresses are looked for, in the other undefined behaviour, half as fast.
 $(O)/kernels/cpu/isa_avx2.o: ALL_CFLAGS += $(if $(ASAN),-fno-sanitize=undefined)
+$(O)/kernels/cpu/isa_base.o: ALL_CFLAGS += $(if $(ASAN),-fno-sanitize=address)
 # OpenMP only where ranks compute.
 $(O)/kernels/%.o $(O)/runtime/%.o $(O)/tests/kernels/%.o $(O)/tests/runtime/%.o: ALL_CFLAGS += -fopenmp
 # One word a file, or the whole command with V=1.
@@ -178,7 +190,7 @@ LONG := $(addprefix %/test_,cuda ops optim nccl coll pairs slices pass cuda_mode
 long_first = $(foreach l,$(LONG),$(filter $(l),$(1))) $(filter-out $(LONG),$(1))
 export OMP_WAIT_POLICY
 run-asan run-asan-calm run-asan-rest run-tsan unit computing: OMP_WAIT_POLICY := passive
-sub = $(MAKE) --no-print-directory R=$(R)
+sub = $(MAKE) --no-print-directory R=$(R) $(native)
 # All cores, unless the caller said how many.
 jobs = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 # Shell commands that run a group for the results of all; one that leaves no counts has failed.
@@ -193,6 +205,7 @@ built = $(sub) $(jobs) $(1) || { echo "build lost 0 1 0 0 0" >>$(O)/results; tes
 .PHONY: test check models unit computing computing-programs asan asan-rest tsan fault fuzz sim tidy short e2e bench beside unit-programs clean format \
   $(addprefix unit-,$(ROOMS)) $(addprefix run-,asan asan-calm asan-rest tsan fault fuzz) asan-programs tsan-programs \
   $(addprefix whole-,unit asan e2e) run-whole-asan
+test: native := NATIVE=1
 test: ## everything, in 20 minutes: install, build, house rules, unit tests in three builds, fuzzers, end to end
 	@tests/deps.sh
 	@$(begin) && $(seed)
@@ -204,7 +217,7 @@ test: ## everything, in 20 minutes: install, build, house rules, unit tests in t
 	@+$(call groups,cuda asan-rest tsan fuzz)
 	@tests/run.sh -s $(O)/results 20
 # What runs on the cluster waits for much: beside it the other builds are made, and tests that know no time are run.
-beside:
+beside: front
 	@+$(sub) $(asan_build) asan-programs
 	@+$(sub) $(tsan_build) tsan-programs
 	@+$(sub) $(asan_build) run-asan-calm

@@ -2,7 +2,7 @@
  * isa_avx512bf16: the fast operations for AVX-512 with BF16 dot products (Zen 4, Cooper Lake,
  * Sapphire Rapids and newer). See cpu.h and isa_body.h.
  */
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(LLMJOB_WITHOUT_AVX512)
 #pragma GCC target("avx2,fma,f16c,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512cd")
 #pragma GCC target("avx512bf16,prefer-vector-width=512")
 

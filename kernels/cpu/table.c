@@ -11,8 +11,10 @@
 
 static const struct cpu_isa *const table_isas[] = {
 #if defined(__x86_64__)
+#ifndef LLMJOB_WITHOUT_AVX512
     &cpu_isa_avx512bf16,
     &cpu_isa_avx512,
+#endif
     &cpu_isa_avx2,
 #endif
     &cpu_isa_base,

@@ -52,6 +52,7 @@ whole-e2e:
 sample-data: ## the models and texts that the samples name, in build/sample-data
 	@for what in "" names mails movies dialogues preferences; do tests/e2e/material $(O)/sample-data $$what || exit; done
 # A KUBECONFIG of the environment is somebody's work: only one given to make is taken.
+demo: native := NATIVE=1
 demo: ## train, scale, recover, serve: on this machine, then on a local cluster, or on KUBECONFIG=...
 	+@O=$(O) DEMO_MAKE='$(sub) $(jobs)' \
 	  DEMO_KUBECONFIG=$(if $(filter command,$(origin KUBECONFIG)),$(KUBECONFIG)) tests/e2e/demo.sh
