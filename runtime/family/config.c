@@ -147,6 +147,7 @@ int model_config_share(const struct model_config *whole, const struct model_cut 
             .first_token = part_begins(whole->vocab, t, n),
             .first_layer = part_begins(whole->layers, x->pipeline, x->pipeline_size),
             .first_expert = part_begins(whole->experts, x->expert, dealt),
+            .tensor_ranks = n > 1 ? n : 1,
             .expert_ranks = dealt};
         c.kv_heads = part_begins(whole->kv_heads, t + 1, n) - c.share.first_kv_head;
         c.ffn_dim = part_begins(whole->ffn_dim, t + 1, n) - c.share.first_ffn;

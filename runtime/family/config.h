@@ -30,7 +30,7 @@ struct model_share {
     int64_t heads, kv_heads, ffn_dim, vocab, layers, experts; /* of the whole model */
     /* where the share begins */
     int64_t first_kv_head, first_ffn, first_token, first_layer, first_expert;
-    int expert_ranks; /* that have the experts of a layer together */
+    int tensor_ranks, expert_ranks; /* that have a layer, or its experts, together */
 };
 
 #define MODEL_EOS_LIMIT     16   /* tokens that end a text */

@@ -136,6 +136,12 @@ static void chunks_back(const struct batch *s, const struct attention *a, struct
     context_scatter(s, &a->all, dk, dv);
 }
 
+/* Among the layers that this rank has. */
+static int64_t here(const struct batch *s, const struct sublayer *u)
+{
+    return u->layer - s->config->share.first_layer;
+}
+
 /* att (N, H D) = softmax(q k^T / sqrt(D)) v, by head, of the tokens that each sees. */
 static void attend(const struct batch *s, const struct sublayer *u, struct columns q,
     struct columns k, struct columns v)
@@ -146,9 +152,9 @@ static void attend(const struct batch *s, const struct sublayer *u, struct colum
         attend_chunks(s, &u->attention, q, k, v);
     else if (s->cached)
         OP(s, attention_decode, .n = s->tokens, .h = c->heads, .g = c->kv_heads, .d = c->head_dim,
-            .scale = scale, .q = q.at, .k_cache = kvcache_keys(s->cache, u->layer),
-            .v_cache = kvcache_values(s->cache, u->layer), .length = s->length, .window = c->window,
-            .o = u->attention.att, .kv_type = kvcache_type(s->cache));
+            .scale = scale, .q = q.at, .k_cache = kvcache_keys(s->cache, here(s, u)),
+            .v_cache = kvcache_values(s->cache, here(s, u)), .length = s->length,
+            .window = c->window, .o = u->attention.att, .kv_type = kvcache_type(s->cache));
     else
         OP(s, attention, .b = s->b, .tokens = s->tokens, .h = c->heads, .g = c->kv_heads,
             .d = c->head_dim, .scale = scale, .q = q.at, .k = k.at, .v = v.at, .ldq = q.ld,
@@ -178,7 +184,7 @@ static void attention_forward(const struct batch *s, const struct sublayer *u, v
         heads_forward(s, a);
     rotate(s, q, k, false);
     if (s->cache)
-        kvcache_store(s->cache, u->layer, s->position, s->n, k.at, v.at);
+        kvcache_store(s->cache, here(s, u), s->position, s->n, k.at, v.at);
     attend(s, u, q, k, v);
     if (y)
         linear_add(s, &a->w_o, a->att, y); /* (N, H D) -> (N, C) */

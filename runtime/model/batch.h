@@ -47,10 +47,11 @@ struct batch {
     /* training, where ranks have chunks of each sequence: whose; tokens are a rank's */
     const struct context *context;
 
+    struct parallel *parallel; /* of a share of the model: with whom it is summed up */
+
     /* training */
-    struct parallel *parallel;  /* of a share of the model: with whom it is summed up */
     struct dispatch *dispatch;  /* of a share of the experts: ways to the others; else NULL */
-    void *sum;                  /* (N, C) likewise: what is summed up in forward */
+    void *sum;                  /* (N, C) of a share of layers: what is summed up in forward */
     struct zero *zero;          /* what of gradient and weights ranks divide; NULL: nothing */
     int64_t own;                /* tokens whose rows of the embedding this share has: */
     const int32_t *own_ids;     /* (own) which of its rows */

@@ -55,6 +55,29 @@ static void take_rows(const struct batch *s, const struct embed *w, void *x)
     }
 }
 
+static bool is_own(const struct batch *s, int32_t id)
+{
+    int64_t first = s->config->share.first_token;
+    return id >= first && id < first + s->config->vocab;
+}
+
+void embed_find_own(struct batch *s, const int32_t *ids, int32_t *stage)
+{
+    int32_t first = (int32_t)s->config->share.first_token, slot = 0;
+    const int32_t *const to[] = {s->own_ids, s->own_rows};
+    for (int which = 0; which < 2; which++) {
+        s->own = 0;
+        for (int64_t i = 0; i < s->n; i++)
+            if (is_own(s, ids[i]))
+                stage[s->own++] = which ? (int32_t)i : ids[i] - first;
+        if (to[which])
+            dev_upload(s->dev, (void *)to[which], stage, (size_t)s->own * 4);
+    }
+    for (int64_t i = 0; i < s->n; i++)
+        stage[i] = is_own(s, ids[i]) ? slot++ : (int32_t)s->own;
+    dev_upload(s->dev, (void *)s->own_slots, stage, (size_t)s->n * 4);
+}
+
 /* The same from the rows that this share has, and a row of zeros for each token that it has not. */
 static void take_own_rows(const struct batch *s, const struct embed *w, void *x)
 {

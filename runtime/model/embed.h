@@ -23,6 +23,9 @@ struct embed {
 
 void embed_bind(struct embed *w, const struct model *m, float *gradient);
 void embed_carve(struct embed *w, const struct batch *s, struct carve *kept);
+/* Of a share of the vocabulary: of ids (N), host, those whose rows it has. Sets s->own, and what
+   stands at s->own_ids, own_rows (or NULL) and own_slots on the device; stage (N): host scratch. */
+void embed_find_own(struct batch *s, const int32_t *ids, int32_t *stage);
 /* x (N, C) */
 void embed_forward(const struct batch *s, const struct embed *w, void *x);
 /* From s->dx; s->dh is of no more use. */

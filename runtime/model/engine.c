@@ -2,17 +2,21 @@
  * engine: what decoding a token runs depends on nothing that the host knows: id, position, length
  * and how to draw stand in one block on the device (struct token), and so does the result. Where
  * the device can record, it is recorded once, and a token is an upload of six words, a launch and a
- * download of one.
+ * download of one. Where ranks share the model a token is no recording: they meet within it.
  */
 #include "runtime/model/engine.h"
 
 #include "base/mem.h"
 #include "runtime/model/internal.h"
 #include "runtime/model/kvcache.h"
+#include "runtime/model/likelihood.h"
 #include "runtime/model/net.h"
+#include "runtime/model/parallel.h"
 
 #include <assert.h>
 #include <stddef.h>
+
+#define LOSS_ROWS 128 /* of logits on the host */
 
 /* What decoding a token reads, and at the end what it gives. */
 struct token {
@@ -26,11 +30,16 @@ struct engine {
     struct dev *dev;
     struct net net;
     struct net_memory memory;
+    struct parallel parallel;
     struct batch batch;               /* the largest */
     int32_t *ids, *position, *length; /* (N) */
+    int32_t *own_ids, *own_slots;     /* (N) of a share of the vocabulary; else NULL */
     struct token *token;              /* device */
     struct kvcache *cache;
-    void *recording; /* of one token; NULL: the device makes none */
+    void *recording; /* of one token; NULL: the device makes none, or ranks share the model */
+    /* of engine_losses, host */
+    float *logits;                 /* (R, V), R rows at once; here V is this rank's */
+    struct likelihood *mine, *all; /* (R), (ranks, R) */
 };
 
 /* -- life -- */
@@ -63,6 +72,10 @@ static void engine_carve(struct engine *g)
     g->ids = carve_tensor(c, s->n, 1, DTYPE_I32);
     g->position = carve_tensor(c, s->n, 1, DTYPE_I32);
     g->length = carve_tensor(c, s->n, 1, DTYPE_I32);
+    if (model_config_is_cut(s->config)) {
+        g->own_ids = carve_tensor(c, s->n, 1, DTYPE_I32);
+        g->own_slots = carve_tensor(c, s->n, 1, DTYPE_I32);
+    }
     g->token = carve_take(c, (int64_t)sizeof *g->token);
     s->zeros = carve_tensor(c, s->n > w ? s->n : w, 1, DTYPE_F32);
     net_carve(&g->net, s, &g->memory);
@@ -71,7 +84,14 @@ static void engine_carve(struct engine *g)
 /* Everything but memory; what it takes is counted. */
 static int engine_describe(struct engine *g, struct model *m, struct err *e)
 {
-    *g = (struct engine){.model = m, .dev = m->dev, .batch = largest_batch(m)};
+    const struct model_conf *c = &m->conf;
+    *g = (struct engine){.model = m,
+        .dev = m->dev,
+        .parallel = {.ranks = c->tensor,
+            .stages = c->pipeline,
+            .stage = c->stage,
+            .stage_count = c->stages},
+        .batch = largest_batch(m)};
     int rc = net_create(&g->net, m, e);
     if (rc)
         return rc;
@@ -96,18 +116,34 @@ int engine_plan(struct model *m, struct memplan *plan, struct err *e)
     return rc;
 }
 
-static void enqueue_token(struct engine *g)
+/* Of n tokens, ids: host. */
+static struct batch batch_of(struct engine *g, int64_t n, const int32_t *ids)
+{
+    struct batch s = g->batch;
+    int32_t stage[ENGINE_ROWS];
+    s.tokens = s.n = n;
+    s.parallel = &g->parallel;
+    s.own_ids = g->own_ids;
+    s.own_slots = g->own_slots;
+    if (g->own_ids)
+        embed_find_own(&s, ids, stage);
+    return s;
+}
+
+/* All that a token runs; id: of a share of the vocabulary known to the host, too. */
+static void enqueue_token(struct engine *g, int32_t id)
 {
     struct token *t = g->token;
-    struct batch s = g->batch;
-    s.tokens = s.n = 1;
+    struct batch s = batch_of(g, 1, &id);
     s.cached = true;
     s.ids = &t->id;
     s.position = &t->position;
     s.length = &t->length;
-    net_forward(&s, &g->net);
+    net_run(&s, &g->net);
+    if (g->net.head.none)
+        return;
     head_logits(&s, &g->net.head, 0, 1);
-    OP(g, sample, .n = 1, .v = s.config->vocab, .logits = g->net.head.logits,
+    OP(g, sample, .n = 1, .v = model_vocab(g->model), .logits = head_whole(&s, &g->net.head, 0),
         .temperature = &t->draw.temperature, .top_p = &t->draw.top_p, .u = &t->draw.u,
         .token = &t->next);
 }
@@ -116,16 +152,16 @@ static void enqueue_token(struct engine *g)
 static int record_token(struct engine *g, struct err *e)
 {
     const struct token first = {.length = 1};
-    if (!dev_can_record(g->dev))
+    if (!dev_can_record(g->dev) || model_config_is_share(g->batch.config))
         return dev_sync(g->dev, e);
     dev_upload(g->dev, g->token, &first, sizeof first);
-    enqueue_token(g);
+    enqueue_token(g, first.id);
     int rc = dev_sync(g->dev, e);
     if (!rc)
         rc = dev_record_begin(g->dev, e);
     if (rc)
         return rc;
-    enqueue_token(g);
+    enqueue_token(g, first.id);
     return dev_record_end(g->dev, &g->recording, e);
 }
 
@@ -163,6 +199,9 @@ void engine_destroy(struct engine *g)
         return;
     dev_record_free(g->dev, g->recording);
     kvcache_destroy(g->cache);
+    mem_free(g->logits);
+    mem_free(g->mine);
+    mem_free(g->all);
     net_memory_close(&g->memory, g->dev);
     net_done(&g->net);
     mem_free(g);
@@ -190,14 +229,11 @@ static int check_tokens(
     return 0;
 }
 
-/* One chunk of at most ENGINE_ROWS tokens; logits of its last row, or of all. */
-static int extend_chunk(struct engine *g, const int32_t *ids, int64_t n, int64_t past, bool all,
-    float *logits, struct err *e)
+/* The net over a chunk of at most ENGINE_ROWS tokens. */
+static struct batch run_chunk(struct engine *g, const int32_t *ids, int64_t n, int64_t past)
 {
-    struct batch s = g->batch;
-    const struct head *head = &g->net.head;
+    struct batch s = batch_of(g, n, ids);
     int32_t stage[ENGINE_ROWS];
-    s.tokens = s.n = n;
     int64_t window = s.config->window; /* what the cache alone is read through */
     s.cached = past || n == 1 || (window && n > window);
     s.ids = g->ids;
@@ -210,29 +246,117 @@ static int extend_chunk(struct engine *g, const int32_t *ids, int64_t n, int64_t
     for (int64_t i = 0; i < n; i++)
         stage[i] = (int32_t)(past + i + 1);
     dev_upload(g->dev, g->length, stage, (size_t)n * 4);
-    net_forward(&s, &g->net);
-    for (int64_t row = all ? 0 : n - 1, rows; logits && row < n; row += rows) {
-        rows = n - row < head->rows ? n - row : head->rows;
-        head_logits(&s, head, row, rows);
-        dev_download(g->dev, logits + (all ? row * s.config->vocab : 0), head->logits,
-            (size_t)(rows * s.config->vocab) * 4);
+    net_run(&s, &g->net);
+    return s;
+}
+
+/* Logits of a chunk's last row, or of all. */
+static void read_logits(const struct engine *g, const struct batch *s, bool all, float *logits)
+{
+    const struct head *head = &g->net.head;
+    int64_t vocab = model_vocab(g->model), step = head->whole ? 1 : head->rows;
+    for (int64_t row = all ? 0 : s->n - 1, rows; row < s->n; row += rows) {
+        rows = s->n - row < head->rows ? s->n - row : head->rows;
+        head_logits(s, head, row, rows);
+        for (int64_t i = 0, n; i < rows; i += n) {
+            n = rows - i < step ? rows - i : step;
+            dev_download(g->dev, logits + (all ? (row + i) * vocab : 0), head_whole(s, head, i),
+                (size_t)(n * vocab) * sizeof *logits);
+        }
     }
-    return dev_sync(g->dev, e);
 }
 
 int engine_extend(struct engine *g, const int32_t *ids, int64_t count, int64_t past,
     bool all_logits, float *logits, struct err *e)
 {
+    int64_t vocab = model_vocab(g->model);
     int rc = check_tokens(g, ids, count, past, e);
     for (int64_t i = 0, n; i < count && !rc; i += n) {
         n = count - i < ENGINE_ROWS ? count - i : ENGINE_ROWS;
-        float *to = all_logits ? logits + i * g->model->conf.config.vocab
-            : i + n == count   ? logits
-                               : NULL;
-        rc = extend_chunk(g, ids + i, n, past + i, all_logits, to, e);
+        const struct batch s = run_chunk(g, ids + i, n, past + i);
+        if (logits && !g->net.head.none && (all_logits || i + n == count))
+            read_logits(g, &s, all_logits, logits + (all_logits ? i * vocab : 0));
+        rc = parallel_finish(&g->parallel, g->dev, e);
+    }
+    if (rc || !logits)
+        return rc;
+    int64_t rows = all_logits ? count : 1;
+    return parallel_from_last(&g->parallel, logits, (size_t)(rows * vocab) * sizeof *logits, e);
+}
+
+/* -- losses -- */
+
+/* Those that have some of the vocabulary each. */
+static int ranks_of(const struct engine *g)
+{
+    return g->parallel.ranks ? g->batch.config->share.tensor_ranks : 1;
+}
+
+static int64_t loss_rows(const struct engine *g)
+{
+    return g->net.head.rows < LOSS_ROWS ? g->net.head.rows : LOSS_ROWS;
+}
+
+static int open_losses(struct engine *g, struct err *e)
+{
+    const struct head *head = &g->net.head;
+    size_t rows = (size_t)loss_rows(g), ranks = (size_t)ranks_of(g);
+    if (head->none)
+        return 0;
+    if (!g->mine)
+        g->mine = mem_array(rows, sizeof *g->mine);
+    if (!g->all)
+        g->all = mem_array(rows * ranks, sizeof *g->all);
+    if (!g->logits)
+        g->logits = mem_array(rows * (size_t)head->columns, sizeof *g->logits);
+    if (g->mine && g->all && g->logits)
+        return 0;
+    return err_set(e, ERR_MEMORY, "no memory for the losses of %zu tokens", rows);
+}
+
+/* Of a chunk, some rows of it at a time. */
+static int read_losses(
+    struct engine *g, const struct batch *s, const int32_t *targets, double *losses, struct err *e)
+{
+    const struct head *head = &g->net.head;
+    int64_t columns = head->columns, first = s->config->share.first_token;
+    for (int64_t row = 0, rows; row < s->n; row += rows) {
+        int rc;
+        rows = s->n - row < loss_rows(g) ? s->n - row : loss_rows(g);
+        head_logits(s, head, row, rows);
+        dev_download(g->dev, g->logits, head->logits, (size_t)(rows * columns) * sizeof(float));
+        if ((rc = parallel_finish(&g->parallel, g->dev, e)))
+            return rc;
+#pragma omp parallel for schedule(static)
+        for (int64_t r = 0; r < rows; r++)
+            g->mine[r] = likelihood_of(g->logits + r * columns, columns, targets[row + r] - first);
+        if ((rc = parallel_meet(&g->parallel, g->mine, (size_t)rows * sizeof *g->mine, g->all, e)))
+            return rc;
+        for (int64_t r = 0; r < rows; r++)
+            losses[row + r] = likelihood_loss(g->all + r, ranks_of(g), rows);
+    }
+    return 0;
+}
+
+int engine_losses(struct engine *g, const int32_t *ids, const int32_t *targets, int64_t count,
+    int64_t past, double *losses, struct err *e)
+{
+    int rc;
+    if ((rc = check_tokens(g, ids, count, past, e)) ||
+        (rc = model_check_ids(g->model, targets, count, 0, e)) || (rc = open_losses(g, e)))
+        return rc;
+    for (int64_t i = 0, n; i < count && !rc; i += n) {
+        n = count - i < ENGINE_ROWS ? count - i : ENGINE_ROWS;
+        const struct batch s = run_chunk(g, ids + i, n, past + i);
+        if (!g->net.head.none)
+            rc = read_losses(g, &s, targets + i, losses + i, e);
+        else if (!(rc = parallel_finish(&g->parallel, g->dev, e)))
+            memset(losses + i, 0, (size_t)n * sizeof *losses);
     }
     return rc;
 }
+
+/* -- one token -- */
 
 int engine_next(struct engine *g, int32_t id, int64_t past, const struct sample_draw *draw,
     int32_t *next, struct err *e)
@@ -246,11 +370,11 @@ int engine_next(struct engine *g, int32_t id, int64_t past, const struct sample_
     if (g->recording)
         dev_record_launch(g->dev, g->recording);
     else
-        enqueue_token(g);
+        enqueue_token(g, id);
     int32_t drawn;
     dev_download(g->dev, &drawn, &g->token->next, sizeof drawn);
-    rc = dev_sync(g->dev, e);
-    if (rc)
+    if ((rc = parallel_finish(&g->parallel, g->dev, e)) ||
+        (rc = parallel_from_last(&g->parallel, &drawn, sizeof drawn, e)))
         return rc;
     *next = drawn;
     return 0;

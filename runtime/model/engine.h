@@ -2,6 +2,11 @@
  * engine: a loaded model in serving: one sequence, its keys and values in a cache, a chunk of
  * tokens at a time, or one. All memory is allocated at create.
  *
+ * Of a model that ranks share (model_conf's tensor and pipeline) all of them call alike, each with
+ * weights and cache of its share, and have the same bits: logits, and tokens that are drawn. The
+ * stages of a pipeline work on chunks one behind the other as long as nobody wants logits. A rank
+ * that fails leaves the others, which learn of it as of any failed collective (coll.h).
+ *
  * What is valid in the cache is the caller's knowledge: `past` tokens are, and going back to fewer
  * costs nothing.
  */
@@ -35,8 +40,13 @@ void engine_watch(struct engine *g, batch_watch_fn *watch_fn, void *watcher);
    host, F32; logits NULL: none are computed. */
 int engine_extend(struct engine *g, const int32_t *ids, int64_t count, int64_t past,
     bool all_logits, float *logits, struct err *e);
+/* The same, and losses (count) of -ln p of the targets (count) that follow the tokens. Stages that
+   have no head, and do not wait for it, give zeros. The first call takes memory for logits on the
+   host. */
+int engine_losses(struct engine *g, const int32_t *ids, const int32_t *targets, int64_t count,
+    int64_t past, double *losses, struct err *e);
 /* Runs the token `id` after `past` cached ones and draws the one that follows it. The logits stay
-   on the device; on one that can record, this is one launch. */
+   on the device; on one that can record, this is one launch, of a model that one rank has. */
 int engine_next(struct engine *g, int32_t id, int64_t past, const struct sample_draw *draw,
     int32_t *next, struct err *e);
 

@@ -90,6 +90,7 @@ void head_carve(struct head *w, const struct batch *s, struct carve *c)
         w->top = carve_tensor(c, w->rows, 1, DTYPE_F32);
         w->total = carve_tensor(c, w->rows, 1, DTYPE_F32);
         w->most = carve_tensor(c, w->rows, 1, DTYPE_F32);
+        w->whole = carve_tensor(c, s->config->share.vocab, 1, DTYPE_F32);
     }
     if (w->blocks.rows)
         carve_panel(w, s, c);
@@ -413,4 +414,17 @@ void head_logits(const struct batch *s, const struct head *w, int64_t row, int64
     OP(s, quant_matmul, .m = n, .n = c->vocab, .k = c->dim,
         .x = at_element(s->h, row * c->dim, s->t), .w = w->w.data, .w_type = w->w.type,
         .y = w->logits);
+}
+
+/* A sum with zeros, which changes no number. */
+const float *head_whole(const struct batch *s, const struct head *w, int64_t i)
+{
+    const struct model_share *share = &s->config->share;
+    const float *row = w->logits + i * w->columns;
+    if (!is_cut(s))
+        return row;
+    dev_zero(s->dev, w->whole, (size_t)share->vocab * sizeof *row);
+    dev_copy(s->dev, w->whole + share->first_token, row, (size_t)s->config->vocab * sizeof *row);
+    parallel_reduce(s, w->whole, share->vocab, COLL_SUM);
+    return w->whole;
 }

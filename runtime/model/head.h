@@ -35,6 +35,7 @@ struct head {
     float *logits;     /* (R, V); with backward overwritten, in F32 training */
     uint16_t *dlogits; /* (R, V) t; in F32 training the gradient takes the logits' place */
     float *top, *total, *most; /* (R) of a share of the vocabulary: op_xent's stages; else NULL */
+    float *whole;              /* (V of all ranks) likewise: a row of logits put together */
     const struct head_teacher *teacher; /* its predictions are learnt, too, in backward; or NULL */
     /* of labels of whole texts */
     struct stored pooler;          /* (C, C) */
@@ -66,6 +67,10 @@ void head_backward(const struct batch *s, const struct head *w, const int32_t *t
 void head_next(const struct batch *s, const struct head *w, int64_t row);
 /* logits (n, V) of the rows of s->h from `row` on; n <= R. Serving. */
 void head_logits(const struct batch *s, const struct head *w, int64_t row, int64_t n);
+
+/* Row i of the logits in hand, over the whole vocabulary, (V) on the device: of a share it is put
+   together, on all its ranks, and good until the next call. */
+const float *head_whole(const struct batch *s, const struct head *w, int64_t i);
 
 /* Bytes of a row of logits, with its gradient's. */
 int64_t head_row_bytes(const struct model_conf *c);

@@ -61,8 +61,10 @@ struct stored model_bind(const struct model *m, enum tensor_role role, enum tens
 struct stored model_bind_expert(const struct model *m, enum tensor_role role, int64_t layer,
     int64_t expert, float *gradient, float **dw);
 /* Serving: cuts the place of every tensor, of the type that w stores it in; w NULL: of the compute
-   type. */
+   type. A share must have passed model_check_stored. */
 void model_carve_stored(struct model *m, const struct weights *w, struct carve *c);
+/* ERR_USER: a share of a tensor would begin or end within a block of those that w has. */
+int model_check_stored(const struct model *m, const struct weights *w, struct err *e);
 /* Memory that the others reduce or take from: the collective's, where there are others. */
 int model_alloc_shared(
     struct model *m, int64_t bytes, bool wanted, void **out, bool *shared, struct err *e);

@@ -47,6 +47,12 @@ static void bind_adapters(
     dora_bind(&l->dora, m, s, layer, gradient);
 }
 
+/* Of a sum it is the first rank's. */
+static bool is_others_bias(const struct model *m, const struct linear_shape *s)
+{
+    return s->adds && m->conf.config.share.first_ffn;
+}
+
 void linear_bind(
     struct linear *l, const struct model *m, enum linear_kind kind, int64_t layer, float *gradient)
 {
@@ -59,7 +65,7 @@ void linear_bind(
         if (!l->blocks.rows)
             l->w = model_bind(m, s->role[0], TENSOR_WEIGHT, layer, gradient, &l->dw).data;
         l->bias = model_bind(m, s->role[0], TENSOR_BIAS, layer, gradient, &l->dbias).data;
-        if (s->adds && m->conf.config.share.first_ffn) /* of a sum it is the first rank's */
+        if (is_others_bias(m, s))
             l->bias = NULL;
         if (m->conf.lora_rank)
             bind_adapters(l, m, kind, layer, gradient);
@@ -68,6 +74,8 @@ void linear_bind(
     for (int i = 0; i < s->pieces; i++) {
         l->piece[i].w = model_bind(m, s->role[i], TENSOR_WEIGHT, layer, NULL, NULL);
         l->piece[i].bias = model_bind(m, s->role[i], TENSOR_BIAS, layer, NULL, NULL).data;
+        if (is_others_bias(m, s))
+            l->piece[i].bias = NULL;
     }
 }
 
@@ -136,16 +144,6 @@ static void forward_joined(
     g.bias = l->bias;
     gemm_forward(s, &g, x, matrix_of(s, l), y);
     lora_forward(s, &l->lora, x, y, false);
-}
-
-/* y += the sum over the ranks, each of which has some columns of W */
-static void add_share(const struct batch *s, const struct linear *l, const void *x, void *y)
-{
-    int64_t count = s->n * l->shape.out;
-    forward_joined(s, l, x, s->sum, false);
-    parallel_sum(s, s->sum, count);
-    OP(s, axpby, .count = count, .x = s->sum, .x_type = s->t, .y = y, .y_type = s->t, .a = 1,
-        .b = 1);
 }
 
 static enum op_act gelu_of(const struct batch *s)
@@ -281,17 +279,19 @@ void linear_forward(const struct batch *s, const struct linear *l, const void *x
 
 void linear_add(const struct batch *s, const struct linear *l, const void *x, void *y)
 {
-    if (s->train && l->shape.adds) {
-        add_share(s, l, x, y);
-        return;
-    }
-    if (s->train) {
+    if (s->train && !l->shape.adds) {
         forward_joined(s, l, x, y, true);
         return;
     }
-    forward_stored(s, l, x, l->sum, OP_ACT_NONE);
-    OP(s, axpby, .count = s->n * l->shape.out, .x = l->sum, .x_type = DTYPE_F32, .y = y,
-        .y_type = DTYPE_F32, .a = 1, .b = 1);
+    int64_t count = s->n * l->shape.out;
+    void *sum = s->train ? s->sum : l->sum;
+    if (s->train)
+        forward_joined(s, l, x, sum, false);
+    else
+        forward_stored(s, l, x, sum, OP_ACT_NONE);
+    if (l->shape.adds) /* each rank has some columns of W */
+        parallel_sum(s, sum, count);
+    OP(s, axpby, .count = count, .x = sum, .x_type = s->t, .y = y, .y_type = s->t, .a = 1, .b = 1);
 }
 
 void linear_gelu(const struct batch *s, const struct linear *l, const void *x, void *pre, void *y)

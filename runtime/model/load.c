@@ -166,11 +166,12 @@ static int copy_rows(struct model *m, struct weights *w, const struct tensor *p,
 }
 
 /* Of n whole rows the columns of a share move together. */
-static void keep_columns(const struct tensor *p, int64_t n, float *rows)
+static void keep_columns(const struct tensor *p, int64_t n, enum dtype t, void *rows)
 {
-    int64_t cols = p->shape[1];
-    for (int64_t i = 0; cols < p->whole[1] && i < n; i++)
-        memmove(rows + i * cols, rows + i * p->whole[1] + p->begin[1], (size_t)cols * sizeof *rows);
+    size_t own = (size_t)(p->shape[1] * dtype_block_bytes(t));
+    for (int64_t i = 0; p->shape[1] < p->whole[1] && i < n; i++)
+        memmove((char *)rows + (size_t)i * own, at_element(rows, i * p->whole[1] + p->begin[1], t),
+            own);
 }
 
 static int fill_rows(struct model *m, struct weights *w, const struct tensor *p, bool trained,
@@ -187,7 +188,7 @@ static int fill_rows(struct model *m, struct weights *w, const struct tensor *p,
         if (rc)
             return rc;
     }
-    keep_columns(p, n, s->rows);
+    keep_columns(p, n, DTYPE_F32, s->rows);
     place_rows(m, p, trained, row, n, s);
     return 0;
 }
@@ -276,10 +277,16 @@ static bool is_plain(const struct tensor *p)
     return p->dims == 1 || p->role == TENSOR_POSITIONS;
 }
 
+/* As the whole model has it. */
+static const struct tensor *whole_of(const struct model *m, const struct tensor *p)
+{
+    return model_config_is_share(&m->conf.config) ? tensors_find(&m->whole_base, p->name) : p;
+}
+
 static bool is_changed(const struct model *m, const struct tensor *p)
 {
     const struct model_addition *a = m->conf.addition;
-    return a && a->changes_fn(a->of, p);
+    return a && a->changes_fn(a->of, whole_of(m, p));
 }
 
 /* The type on the device of what has `type` in the file. */
@@ -292,27 +299,58 @@ static enum dtype type_served(const struct model *m, const struct tensor *p, enu
     return type == DTYPE_F32 ? m->conf.t : type;
 }
 
+/* Rows and columns of a matrix in blocks are cut between blocks. */
+static bool is_cut_in_block(const struct model *m, const struct tensor *p, enum dtype type)
+{
+    int64_t block = dtype_block(type_served(m, p, type));
+    return p->shape[1] != p->whole[1] && (p->begin[1] % block || p->shape[1] % block);
+}
+
+int model_check_stored(const struct model *m, const struct weights *w, struct err *e)
+{
+    for (int i = 0; i < m->base.count; i++) {
+        const struct tensor *p = &m->base.at[i];
+        const struct weights_tensor *t = weights_find(w, p->name);
+        if (t && is_cut_in_block(m, p, t->type))
+            return err_set(e, ERR_USER,
+                "spec.parallelism.tensor: a rank's columns of %s, [%lld, %lld), are not whole "
+                "blocks of %lld, as %s has them",
+                p->name, (long long)p->begin[1], (long long)(p->begin[1] + p->shape[1]),
+                (long long)dtype_block(t->type), dtype_name(t->type));
+    }
+    return 0;
+}
+
 void model_carve_stored(struct model *m, const struct weights *w, struct carve *c)
 {
     for (int i = 0; i < m->base.count; i++) {
         const struct tensor *p = &m->base.at[i];
         const struct weights_tensor *t = w ? weights_find(w, p->name) : NULL;
         enum dtype type = type_served(m, p, t ? t->type : m->conf.t);
-        int64_t bytes = t && t->type == type ? t->bytes : p->count * dtype_block_bytes(type);
+        int64_t bytes = t && t->type == type && !tensor_is_cut(p)
+            ? t->bytes
+            : p->shape[0] * dtype_bytes(type, p->shape[1]);
         m->stored[i] = (struct stored){type, carve_take(c, bytes)};
     }
 }
 
-/* Blocks as they are. */
-static int load_raw(struct model *m, struct weights *w, const struct weights_tensor *t,
+/* Blocks as they are; of a share its rows, and of each its columns. */
+static int load_raw(struct model *m, struct weights *w, const struct tensor *p,
     const struct stored *to, struct err *e)
 {
-    const void *raw;
+    const char *raw;
     enum dtype type;
-    int rc = weights_raw(w, t->name, &type, &raw, e);
+    int rc = weights_raw(w, p->name, &type, (const void **)&raw, e);
     if (rc)
         return rc;
-    dev_upload(m->dev, to->data, raw, (size_t)t->bytes);
+    int64_t row = dtype_bytes(type, p->whole[1]), own = dtype_bytes(type, p->shape[1]);
+    raw += p->begin[0] * row + dtype_bytes(type, p->begin[1]);
+    if (own == row) {
+        dev_upload(m->dev, to->data, raw, (size_t)(p->shape[0] * row));
+        return 0;
+    }
+    for (int64_t i = 0; i < p->shape[0]; i++)
+        dev_upload(m->dev, (char *)to->data + i * own, raw + i * row, (size_t)own);
     return 0;
 }
 
@@ -327,19 +365,22 @@ static int check_experts(const struct model *m, int i, struct err *e)
         dtype_name(m->stored[i].type), dtype_name(m->stored[first - m->base.at].type));
 }
 
-/* What is added is added in F32. */
+/* Whole rows become a share's. What is added is added in F32. */
 static int read_decoded(struct model *m, struct weights *w, const struct tensor *p, int64_t row,
     int64_t n, enum dtype type, void *stage, struct err *e)
 {
     const struct model_addition *a = m->conf.addition;
     bool changed = is_changed(m, p);
+    int64_t from = p->begin[0] + row;
     int rc = weights_read(
-        w, p->name, p->shape[0], p->shape[1], row, n, changed ? DTYPE_F32 : type, stage, e);
-    if (rc || !changed)
+        w, p->name, p->whole[0], p->whole[1], from, n, changed ? DTYPE_F32 : type, stage, e);
+    if (rc)
         return rc;
-    a->add_fn(a->of, p, row, n, stage);
-    if (type != DTYPE_F32)
-        narrow(type, stage, n * p->shape[1]);
+    if (changed)
+        a->add_fn(a->of, whole_of(m, p), from, n, stage);
+    if (changed && type != DTYPE_F32)
+        narrow(type, stage, n * p->whole[1]);
+    keep_columns(p, n, type, stage);
     return 0;
 }
 
@@ -348,9 +389,9 @@ static int load_decoded(struct model *m, struct weights *w, const struct tensor 
     const struct stored *to, struct err *e)
 {
     int64_t rows = p->shape[0], cols = p->shape[1], size = dtype_block_bytes(to->type);
-    int64_t chunk = cols > STAGE_ELEMENTS ? 1 : STAGE_ELEMENTS / cols;
+    int64_t whole = p->whole[1], chunk = whole > STAGE_ELEMENTS ? 1 : STAGE_ELEMENTS / whole;
     chunk = rows < chunk ? rows : chunk;
-    mem_autofree void *stage = mem_array((size_t)(chunk * cols), sizeof(float));
+    mem_autofree void *stage = mem_array((size_t)(chunk * whole), sizeof(float));
     if (!stage)
         return err_set(e, ERR_MEMORY, "no memory to load the model");
     for (int64_t row = 0, n; row < rows; row += n) {
@@ -372,10 +413,10 @@ static int load_stored(struct model *m, struct weights *w, const struct tensor *
         return load_decoded(m, w, p, to, e);
     if (!t)
         return err_set(e, ERR_DATA, "the model has no tensor %s", p->name);
-    if (t->dims != p->dims || t->shape[0] != p->shape[0] || t->shape[1] != p->shape[1])
+    if (t->dims != p->dims || t->shape[0] != p->whole[0] || t->shape[1] != p->whole[1])
         return err_set(
             e, ERR_DATA, "tensor %s has another shape than the configuration says", p->name);
-    return to->type == t->type && !is_changed(m, p) ? load_raw(m, w, t, to, e)
+    return to->type == t->type && !is_changed(m, p) ? load_raw(m, w, p, to, e)
                                                     : load_decoded(m, w, p, to, e);
 }
 

@@ -78,6 +78,9 @@ static int plan_training(struct model *m, struct memplan *p, struct err *e)
 static int plan_serving(struct model *m, const struct weights *w, struct memplan *p, struct err *e)
 {
     struct carve stored = {0};
+    int rc = w ? model_check_stored(m, w, e) : 0;
+    if (rc)
+        return rc;
     model_carve_stored(m, w, &stored);
     p->weights = carve_plus(stored.size, carve_times(m->added.elements, 4));
     return engine_plan(m, p, e);

@@ -159,7 +159,9 @@ int model_describe(struct model *m, const struct model_conf *c, struct err *e)
     m->conf = *c;
     int rc;
     if ((rc = model_config_check(&c->config, e)) ||
-        (rc = describe_tensors(c, &m->base, &m->added, e)) || (rc = describe_slices(m, e)))
+        (rc = describe_tensors(c, &m->base, &m->added, e)) ||
+        (model_config_is_share(&c->config) && (rc = describe_whole(m, e))) ||
+        (rc = describe_slices(m, e)))
         return rc;
     if (c->train && !model_is_quantized(c))
         return 0;
@@ -229,7 +231,6 @@ int model_create(struct dev *d, const struct model_conf *c, struct model **out, 
     m->dev = d;
     int rc;
     if ((rc = check_conf(c, e)) || (rc = model_describe(m, c, e)) ||
-        (model_config_is_share(&c->config) && (rc = describe_whole(m, e))) ||
         (rc = memplan_of(m, NULL, &m->plan, e)) || (c->train && (rc = alloc_training(m, e)))) {
         model_destroy(m);
         return rc;
@@ -270,6 +271,13 @@ int64_t model_parameters(const struct model *m)
         if (added->at[i].part >= TENSOR_LORA_A)
             sum += added->at[i].count;
     return sum;
+}
+
+int64_t model_vocab(const struct model *m)
+{
+    struct model_config whole = m->conf.config;
+    model_config_whole(&whole);
+    return whole.vocab;
 }
 
 int64_t model_memory_bytes(const struct model *m)
@@ -406,12 +414,11 @@ bool model_is_divided(const struct model *m)
 int model_check_ids(
     const struct model *m, const int32_t *ids, int64_t n, int32_t least, struct err *e)
 {
-    struct model_config whole = m->conf.config;
-    model_config_whole(&whole);
+    int64_t vocab = model_vocab(m);
     for (int64_t i = 0; i < n; i++)
-        if (ids[i] < least || ids[i] >= whole.vocab)
+        if (ids[i] < least || ids[i] >= vocab)
             return err_set(e, ERR_DATA, "token %d is outside the vocabulary of %lld", ids[i],
-                (long long)whole.vocab);
+                (long long)vocab);
     return 0;
 }
 

@@ -111,6 +111,8 @@ int model_load(struct model *m, struct weights *w, struct err *e);
    biases 0; depends on seed, name and the configuration only */
 int model_init_random(struct model *m, struct err *e);
 int64_t model_parameters(const struct model *m);
+/* Tokens that there are logits for: of a share those of the whole model. */
+int64_t model_vocab(const struct model *m);
 /* Of all that a rank with this model allocates (memplan). */
 int64_t model_memory_bytes(const struct model *m);
 

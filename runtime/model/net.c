@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "runtime/door/beat.h"
+#include "runtime/model/parallel.h"
 #include "runtime/model/zero.h"
 
 /* The sub-layers of a layer, from its input on. */
@@ -105,7 +106,7 @@ void net_carve(struct net *t, struct batch *s, struct net_memory *a)
         embed_carve(&t->embed, s, &a->saved);
     head_carve(&t->head, s, &a->logits);
     s->h = carve_residual(s, &a->scratch);
-    if (model_config_is_cut(s->config))
+    if (s->train && model_config_is_cut(s->config))
         s->sum = carve_residual(s, &a->scratch);
     if (s->train && !s->frozen) {
         s->dh = carve_residual(s, &a->scratch);
@@ -135,6 +136,13 @@ void net_forward(const struct batch *s, const struct net *t)
     }
     if (!s->config->post_norm && last)
         norm_forward(s, &t->final, t->x, s->h);
+}
+
+void net_run(const struct batch *s, const struct net *t)
+{
+    parallel_receive(s, t->layers[0].sub[0].x);
+    net_forward(s, t);
+    parallel_hand_on(s, t->x);
 }
 
 /* Makes again what forward did not keep of a layer. True: its last sub-layer was the last to run.

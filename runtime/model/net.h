@@ -52,6 +52,8 @@ void net_carve(struct net *t, struct batch *s, struct net_memory *a);
    where it is not the first, and to t->x, where it is not the last; backward likewise from s->dx,
    and to it. */
 void net_forward(const struct batch *s, const struct net *t);
+/* The same with what comes from the stage before and goes to the next, as soon as it is there. */
+void net_run(const struct batch *s, const struct net *t);
 /* What both do with other ranks, where they divide the model, of no rows. */
 void net_skip(struct zero *z, int64_t layers, bool backward);
 /* From s->dh to every gradient. layer_fn is called whenever a layer is through, with its number;

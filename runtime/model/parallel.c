@@ -84,6 +84,33 @@ void parallel_sum_shared(struct parallel *p, const struct tensors *t, float *gra
     }
 }
 
+/* -- stages -- */
+
+static void exchange(const struct batch *s, void *x, int step, bool receive)
+{
+    struct parallel *p = s->parallel;
+    const struct coll_message m = {.data = x,
+        .bytes = (size_t)(s->n * s->config->dim * dtype_block_bytes(s->t)),
+        .peer = p->stage + step,
+        .receive = receive};
+    if (p->failure.code == ERR_NONE && !coll_exchange_start(p->stages, &m, 1, &p->failure))
+        coll_reduce_join(p->stages);
+}
+
+void parallel_receive(const struct batch *s, void *x)
+{
+    if (s->parallel->stages && s->parallel->stage > 0)
+        exchange(s, x, -1, true);
+}
+
+void parallel_hand_on(const struct batch *s, const void *x)
+{
+    if (s->parallel->stages && s->parallel->stage + 1 < s->parallel->stage_count)
+        exchange(s, (void *)x, 1, false);
+}
+
+/* -- ends -- */
+
 int parallel_check(struct parallel *p, struct err *e)
 {
     if (p->failure.code == ERR_NONE) {
@@ -92,4 +119,25 @@ int parallel_check(struct parallel *p, struct err *e)
     }
     *e = p->failure;
     return -(int)e->code;
+}
+
+int parallel_finish(struct parallel *p, struct dev *d, struct err *e)
+{
+    int rc = parallel_check(p, e);
+    if (rc || (p->stages && (rc = coll_reduce_wait(p->stages, e))))
+        return rc;
+    return dev_sync(d, e);
+}
+
+int parallel_meet(struct parallel *p, const void *mine, size_t bytes, void *all, struct err *e)
+{
+    if (p->ranks)
+        return coll_allgather(p->ranks, mine, bytes, all, e);
+    memcpy(all, mine, bytes);
+    return 0;
+}
+
+int parallel_from_last(struct parallel *p, void *data, size_t bytes, struct err *e)
+{
+    return p->stages ? coll_broadcast(p->stages, data, bytes, p->stage_count - 1, e) : 0;
 }

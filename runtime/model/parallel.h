@@ -14,7 +14,8 @@
  * (dispatch.h), and all else, used for its own samples: of that the gradient is to be added up.
  *
  * The ranks that share sequences (context.h) are others; what these gather and add up goes through
- * here too.
+ * here too. So do the hidden states that a stage of a pipeline hands on, where they follow one
+ * batch at a time (net_run); of training's micro-batches pass_stage.c has the order.
  *
  * A collective that fails is remembered: nothing is reduced from then on, and whoever ran the
  * batch asks parallel_check before it uses the numbers.
@@ -31,6 +32,8 @@ struct parallel {
     struct coll *ranks;   /* the tensor axis, or the expert axis; NULL: a rank alone */
     bool dealt;           /* the latter */
     struct coll *context; /* the context axis; NULL likewise */
+    struct coll *stages;  /* the pipeline axis, connected; NULL likewise */
+    int stage, stage_count;
     struct err failure;
 };
 
@@ -50,7 +53,19 @@ void parallel_gather(const struct batch *s, void *x, int64_t count);
 void parallel_scatter(const struct batch *s, void *x, int64_t count);
 /* gradient: a flat range of F32 beside t. Its parts of which every rank makes some become sums. */
 void parallel_sum_shared(struct parallel *p, const struct tensors *t, float *gradient);
-/* Before the host waits for the device: with a deadline, for what was enqueued. */
+/* x (N, C), of the batch's type, comes from the stage before, or goes to the next, where there is
+   one. */
+void parallel_receive(const struct batch *s, void *x);
+void parallel_hand_on(const struct batch *s, const void *x);
+/* Before the host waits for the device: with a deadline, for what was enqueued; but for what stages
+   hand on, which has a deadline when they meet again. */
 int parallel_check(struct parallel *p, struct err *e);
+/* The same of all, and then waits for the device. */
+int parallel_finish(struct parallel *p, struct dev *d, struct err *e);
+
+/* Host memory, when nothing is under way. all (ranks, bytes) = what each rank of a stage has at
+   mine; and what the last stage has at data becomes every stage's. Of a rank alone that is so. */
+int parallel_meet(struct parallel *p, const void *mine, size_t bytes, void *all, struct err *e);
+int parallel_from_last(struct parallel *p, void *data, size_t bytes, struct err *e);
 
 #endif

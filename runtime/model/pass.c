@@ -72,6 +72,9 @@ static int pass_describe(struct pass *p, struct model *m, struct err *e)
     p->parallel.ranks = m->conf.tensor ? m->conf.tensor : m->conf.expert;
     p->parallel.dealt = m->conf.expert;
     p->parallel.context = m->conf.context;
+    p->parallel.stages = m->conf.pipeline;
+    p->parallel.stage = m->conf.stage;
+    p->parallel.stage_count = m->conf.stages;
     p->batch.context = &p->context;
     p->tokens = p->batch.tokens;
     p->in_flight = m->conf.in_flight > 1 ? m->conf.in_flight : 1;
@@ -267,11 +270,8 @@ void pass_set_place(struct pass *p, int64_t first)
 /* Before it, with a deadline, for what other ranks have a part in. */
 static int wait_for_device(struct pass *p, struct err *e)
 {
-    struct coll *pipeline = p->model->conf.pipeline;
-    int rc = parallel_check(&p->parallel, e);
-    if (rc || (rc = zero_check(p->zero, e)) || (pipeline && (rc = coll_reduce_wait(pipeline, e))))
-        return rc;
-    return dev_sync(p->dev, e);
+    int rc = zero_check(p->zero, e);
+    return rc ? rc : parallel_finish(&p->parallel, p->dev, e);
 }
 
 static int read_loss(struct pass *p, const float *loss, int64_t n, double *loss_sum, struct err *e)
@@ -410,10 +410,15 @@ int pass_next(struct pass *p, const int32_t *ids, int64_t n, float *logits, stru
         dev_zero(p->dev, p->balance, 4);
         dev_zero(p->dev, p->expert_count, (size_t)model_config_experts(c) * 4);
     }
-    net_forward(&s, p->nets);
-    head_next(&s, &p->nets->head, n - 1);
-    dev_download(p->dev, logits, p->nets->head.logits, (size_t)c->vocab * 4);
-    return dev_sync(p->dev, e);
+    size_t bytes = (size_t)model_vocab(p->model) * sizeof *logits;
+    const struct head *head = &p->nets->head;
+    net_run(&s, p->nets);
+    if (!head->none) {
+        head_next(&s, head, n - 1);
+        dev_download(p->dev, logits, head_whole(&s, head, 0), bytes);
+    }
+    rc = wait_for_device(p, e);
+    return rc ? rc : parallel_from_last(&p->parallel, logits, bytes, e);
 }
 
 /* -- means of hidden states, on the host: what becomes of them is known only when all are -- */

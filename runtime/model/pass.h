@@ -61,7 +61,8 @@ int pass_forward(struct pass *p, int64_t b, const struct pass_input *in, bool dr
 void pass_backward(struct pass *p, const float *scales);
 /* Of a model of next tokens, between two steps: forward over one sequence, ids (T), and the logits
    (V), host F32, of what follows its first n tokens. Changes and adds nothing, and takes no memory
-   of its own. Waits for the device. */
+   of its own. Waits for the device. Of a model that ranks share all of them call, and have the same
+   logits. */
 int pass_next(struct pass *p, const int32_t *ids, int64_t n, float *logits, struct err *e);
 /* Of a share of the model, when a step's backward is done: what several ranks have and each used
    for its share gets the gradient that it has in the whole. Where ranks divide the gradient, what

@@ -84,24 +84,6 @@ static void upload_last(struct pass *p, const struct pass_input *in, int64_t b)
     dev_upload(p->dev, p->slots, stage, (size_t)(b * t) * 4);
 }
 
-/* Of n tokens those whose rows of the embedding this share has. */
-static void upload_own(struct pass *p, const int32_t *ids, int64_t n)
-{
-    const struct model_config *c = p->batch.config;
-    int32_t *stage = (int32_t *)p->host, first = (int32_t)c->share.first_token;
-    int32_t *const to[] = {p->own_ids, p->own_rows};
-    for (int which = 0; which < 2; which++) {
-        p->own = 0;
-        for (int64_t i = 0; i < n; i++)
-            if (ids[i] >= first && ids[i] < first + c->vocab)
-                stage[p->own++] = which ? (int32_t)i : ids[i] - first;
-        dev_upload(p->dev, to[which], stage, (size_t)p->own * 4);
-    }
-    for (int64_t i = 0, slot = 0; i < n; i++)
-        stage[i] = (int32_t)(ids[i] >= first && ids[i] < first + c->vocab ? slot++ : p->own);
-    dev_upload(p->dev, p->own_slots, stage, (size_t)n * 4);
-}
-
 /* Of n rows those with a target, and where each is among them. */
 static void upload_chosen(struct pass *p, const int32_t *targets, int64_t n)
 {
@@ -252,8 +234,8 @@ int pass_upload_input(struct pass *p, struct batch *s, const struct pass_input *
         dev_upload(p->dev, p->lengths, in->lengths, (size_t)s->b * 4);
     dev_upload(p->dev, p->ids, in->ids, (size_t)s->n * 4);
     if (p->own_ids)
-        upload_own(p, in->ids, s->n);
-    s->own = p->own;
+        embed_find_own(s, in->ids, (int32_t *)p->host); /* a word a row */
+    p->own = s->own;
     return 0;
 }
 
