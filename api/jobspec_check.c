@@ -337,12 +337,13 @@ const char *jobspec_not_of_shares(const struct jobspec *spec, bool pipeline)
         {"train.lora.dropout", t->lora.dropout > 0},
         {"train.lora.quantizedBase", t->lora.quantized_base != BASE_NONE},
         {"train.histogramEverySteps", t->histogram_every_steps},
-        {"train.generate", t->generate.prompt_count}, {"train.distill", t->distill.teacher},
+        {"train.distill", t->distill.teacher},
         {"train.sparsity", t->sparsity.pattern != SPARSITY_NONE},
         {"train.optimizer.name Adafactor", t->optimizer.name == OPTIMIZER_ADAFACTOR},
         {"train.optimizer.name Muon", t->optimizer.name == OPTIMIZER_MUON},
         {"train.optimizer.state Int8", t->optimizer.state == OPTIMIZER_STATE_INT8},
         {"train.optimizer.state BF16", t->optimizer.state == OPTIMIZER_STATE_BF16},
+        {"train.generate", spec->parallelism.expert > 1 && t->generate.prompt_count},
         {"objectives other than CausalLM",
             spec->parallelism.expert > 1 && t->objective != OBJECTIVE_CAUSAL_LM}};
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
@@ -367,6 +368,15 @@ static const char *not_of_chunks(const struct jobspec *spec)
     return t->distill.teacher ? "train.distill" : NULL;
 }
 
+/* What of an evaluation is a training's forward half, over micro-batches. */
+static const char *not_of_evaluated_shares(const struct jobspec *spec)
+{
+    enum evaluated o = spec->evaluate.objective;
+    return o != EVALUATED_CAUSAL_LM && o != EVALUATED_MULTIPLE_CHOICE
+        ? "objectives other than CausalLM and MultipleChoice"
+        : NULL;
+}
+
 static int check_shares(const struct field_source *s, const struct jobspec *spec, struct err *e)
 {
     const struct {
@@ -376,7 +386,8 @@ static int check_shares(const struct field_source *s, const struct jobspec *spec
         {"parallelism.pipeline", spec->parallelism.pipeline},
         {"parallelism.expert", spec->parallelism.expert},
         {"parallelism.context", spec->parallelism.context}};
-    enum { SHARES = 3 }; /* the first so many are of the model */
+    enum { EVALUATED = 2, SHARES = 3 }; /* the first so many are of the model */
+    bool evaluates = spec->task == TASK_EVALUATE;
     bool pipeline = spec->parallelism.pipeline > 1;
     int64_t together = 1;
     if (spec->parallelism.expert > 1 &&
@@ -386,9 +397,13 @@ static int check_shares(const struct field_source *s, const struct jobspec *spec
     for (size_t i = 0; i < sizeof axes / sizeof *axes; i++) {
         if (axes[i].ways <= 1)
             continue;
-        if (spec->task != TASK_TRAIN)
+        if (i < EVALUATED && spec->task != TASK_TRAIN && !evaluates)
+            return field_refuse(s, axes[i].path, e, "above 1 only with train and evaluate so far");
+        if (i >= EVALUATED && spec->task != TASK_TRAIN)
             return field_refuse(s, axes[i].path, e, "above 1 only with train so far");
-        const char *what = i < SHARES ? jobspec_not_of_shares(spec, pipeline) : not_of_chunks(spec);
+        const char *what = evaluates ? not_of_evaluated_shares(spec)
+            : i < SHARES             ? jobspec_not_of_shares(spec, pipeline)
+                                     : not_of_chunks(spec);
         if (what)
             return field_refuse(s, axes[i].path, e, "above 1 not with %s", what);
         together *= axes[i].ways;
@@ -444,8 +459,10 @@ static int check_parallelism(
     if (spec->parallelism.zero_stage && spec->train.histogram_every_steps)
         return field_refuse(s, "parallelism.zeroStage", e,
             "not with train.histogramEverySteps: no rank has the whole gradient");
-    if (spec->task != TASK_TRAIN && (spec->parallelism.data || spec->parallelism.zero_stage))
-        return field_refuse(s, "parallelism", e, "data and zeroStage are only allowed with train");
+    if (spec->task != TASK_TRAIN && spec->task != TASK_EVALUATE && spec->parallelism.data)
+        return field_refuse(s, "parallelism.data", e, "only allowed with train and evaluate");
+    if (spec->task != TASK_TRAIN && spec->parallelism.zero_stage)
+        return field_refuse(s, "parallelism.zeroStage", e, "only allowed with train");
     const char *what = not_of_slices(spec, spec->parallelism.zero_stage);
     if (what)
         return field_refuse(

@@ -1,6 +1,6 @@
 /*
- * meter: what it needs is planned before it is allocated, as in serving. Logits come to the host
- * some rows at a time, and losses are summed in double, in the order of the tokens.
+ * meter: what it needs is planned before it is allocated, as in serving. Losses are summed in
+ * double, in the order of the tokens.
  */
 #include "runtime/convert/meter.h"
 
@@ -10,11 +10,10 @@
 #include "runtime/door/beat.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ROWS 128 /* of logits on the host */
+#define ROWS 128 /* tokens at a time */
 
 static int go_on(void *user, struct err *e)
 {
@@ -92,8 +91,8 @@ int meter_load(struct meter *m, struct weights *w, struct err *e)
     struct memplan plan;
     int rc;
     adapterhub_serve(m->behind, &c);
-    m->vocab = c.config.vocab;
-    if ((rc = memplan_model(&c, w, &plan, e)) ||
+    if ((m->group && (rc = group_share(m->group, &c, e))) ||
+        (rc = memplan_model(&c, w, &plan, e)) ||
         (rc = memplan_require(&plan, m->conf->budget_bytes, e)) ||
         (rc = model_create(m->conf->dev, &c, &m->model, e)) || (rc = model_load(m->model, w, e)))
         return rc;
@@ -111,46 +110,19 @@ int meter_open(
 
 /* -- losses -- */
 
-static int open_rows(struct meter *m, int64_t vocab, struct err *e)
-{
-    if (m->logits)
-        return 0;
-    m->losses = mem_array(ROWS, sizeof *m->losses);
-    m->logits = mem_array((size_t)(ROWS * vocab), sizeof *m->logits);
-    return m->losses && m->logits ? 0 : err_set(e, ERR_MEMORY, "no memory to evaluate the model");
-}
-
-/* -ln of the probability that a row of logits gives to the token. */
-static double loss_of(const float *logits, int64_t vocab, int32_t token)
-{
-    float most = logits[0];
-    double sum = 0;
-    for (int64_t i = 1; i < vocab; i++)
-        most = logits[i] > most ? logits[i] : most;
-    for (int64_t i = 0; i < vocab; i++)
-        sum += (double)expf(logits[i] - most);
-    return log(sum) + (double)(most - logits[token]);
-}
-
 int meter_loss(struct meter *m, const int32_t *ids, const int32_t *targets, int64_t n, int64_t past,
     double *sum, struct err *e)
 {
-    int64_t vocab = m->vocab;
-    int rc = open_rows(m, vocab, e);
-    if (rc)
-        return rc;
+    double losses[ROWS];
     for (int64_t at = 0, rows; at < n; at += rows) {
         rows = n - at < ROWS ? n - at : ROWS;
-        rc = engine_extend(m->engine, ids + at, rows, past + at, true, m->logits, e);
+        int rc = engine_losses(m->engine, ids + at, targets + at, rows, past + at, losses, e);
         if (rc)
             return rc;
-#pragma omp parallel for schedule(static)
         for (int64_t r = 0; r < rows; r++)
-            m->losses[r] = loss_of(m->logits + r * vocab, vocab, targets[at + r]);
-        for (int64_t r = 0; r < rows; r++)
-            *sum += m->losses[r];
+            *sum += losses[r];
         beat(m->conf->door->page);
-        if (atomic_load(&m->conf->door->stop))
+        if (!m->group && atomic_load(&m->conf->door->stop))
             return err_set(e, ERR_DRAINED, "stopped on request");
     }
     return 0;
@@ -171,6 +143,4 @@ void meter_close(struct meter *m)
     tok_close(m->tok);
     mem_free(m->inputs);
     mem_free(m->targets);
-    mem_free(m->logits);
-    mem_free(m->losses);
 }

@@ -9,6 +9,7 @@
 #include "runtime/convert/merge.h"
 #include "runtime/data/data.h"
 #include "runtime/model/engine.h"
+#include "runtime/model/group.h"
 #include "runtime/text/tok.h"
 #include "runtime/train/adapterhub.h"
 
@@ -17,6 +18,7 @@ struct meter {
     int64_t length;                  /* T, of a window, or the most tokens at once */
     const struct merge *merge;       /* an adapter that the model is loaded with; or NULL */
     const struct adapterhub *behind; /* one behind its sub-layers; or NULL */
+    const struct group *group;       /* the ranks that have the model together; NULL: this alone */
 
     /* of the functions below */
     struct tok *tok;
@@ -25,9 +27,6 @@ struct meter {
     struct model *model;
     struct engine *engine;
     int32_t *inputs, *targets; /* (T) */
-    int64_t vocab;             /* V */
-    float *logits;             /* some rows of V; of meter_loss */
-    double *losses;            /* of those rows */
 };
 
 /* The steps of opening, in this order; conf, length and merge are there, all else is zero. A
@@ -41,8 +40,8 @@ int meter_open(
 void meter_close(struct meter *m);
 
 /* Adds to *sum -ln p of each of n targets, that follow the ids, behind `past` tokens that the
- * engine knows. The first call takes memory for logits. -ERR_DRAINED when somebody asked to
- * stop. */
+ * engine knows; as engine_losses. -ERR_DRAINED when somebody asked to stop: never of a group, whose
+ * ranks must stop together. */
 int meter_loss(struct meter *m, const int32_t *ids, const int32_t *targets, int64_t n, int64_t past,
     double *sum, struct err *e);
 /* The same of a window of the text. */

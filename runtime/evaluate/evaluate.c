@@ -23,8 +23,9 @@ static int tell_loaded(struct evaluation *v, struct err *e)
     return door_send_fields(v->conf->door, WIRE_LOADED,
         (struct door_field[]){{"parameters", (double)model_parameters(v->meter.model), NULL},
             {"memory_bytes", (double)model_memory_bytes(v->meter.model), NULL},
-            {"resumed_step", 0, NULL}, {"steps", (double)v->items, NULL}, {"device", 0, info.name},
-            {NULL, 0, NULL}},
+            {"resumed_step", 0, NULL}, {"steps", (double)v->items, NULL},
+            {"tensor", v->group.layout.tp, NULL}, {"pipeline", v->group.layout.pp, NULL},
+            {"device", 0, info.name}, {NULL, 0, NULL}},
         e);
 }
 
@@ -47,7 +48,14 @@ int evaluation_share(
     v->found = mem_array((size_t)v->items, sizeof *v->found);
     if (!v->found)
         return err_set(e, ERR_MEMORY, "no memory for what is found");
-    const struct rounds r = {v->conf->coll, v->conf->door, o->rank, o->world, v->items};
+    const struct rounds r = {.coll = v->conf->coll,
+        .door = v->conf->door,
+        .part = v->group.place.dp,
+        .parts = v->group.layout.dp,
+        .together = group_is_shared(&v->group),
+        .counts = group_counts(&v->group),
+        .tells = evaluation_leads(v),
+        .items = v->items};
     int rc;
     if ((rc = meter_load(&v->meter, v->weights, e)) ||
         (rc = world_agree(v->conf->coll, o->world, weights_digest(v->weights), have, e)) ||
@@ -76,8 +84,14 @@ static int open_model(struct evaluation *v, struct err *e)
             s->sequence_length, (long long)c->context);
     if (!s->adapter)
         return 0;
-    if ((rc = adapterhub_open(s->adapter, c, &v->behind, e)) || v->behind ||
-        (rc = tensors_create(c, &v->tensors, e)))
+    if ((rc = adapterhub_open(s->adapter, c, &v->behind, e)))
+        return rc;
+    if (v->behind && group_is_shared(&v->group))
+        return err_set(e, ERR_USER,
+            "spec.evaluate.adapter: %s stands behind sub-layers, and does not go with "
+            "spec.parallelism's tensor and pipeline above 1",
+            s->adapter);
+    if (v->behind || (rc = tensors_create(c, &v->tensors, e)))
         return rc;
     return merge_open(s->adapter, c, &v->tensors, &v->merge, e);
 }
@@ -91,6 +105,8 @@ static int evaluate_text(struct evaluation *v, struct jsonw *w, struct err *e)
         return rc;
     v->meter = (struct meter){
         .conf = &v->measure, .length = s->sequence_length, .merge = v->merge, .behind = v->behind};
+    if (group_is_shared(&v->group))
+        v->meter.group = &v->group;
     if ((rc = meter_begin(&v->meter, v->weights, e)))
         return rc;
     return s->objective == EVALUATED_CAUSAL_LM ? evaluate_perplexity(v, w, e)
@@ -108,6 +124,19 @@ static void close_model(struct evaluation *v)
 }
 
 /* -- the job -- */
+
+/* Who looks at which items, and with whom. */
+static int open_group(struct evaluation *v, struct err *e)
+{
+    const struct orders *o = v->conf->orders;
+    const struct planner_input in = {.world = o->world,
+        .data = v->spec->parallelism.data,
+        .tensor = v->spec->parallelism.tensor,
+        .pipeline = v->spec->parallelism.pipeline};
+    struct layout l;
+    int rc = planner_lay_out(&in, &l, e);
+    return rc ? rc : group_open(v->conf->coll, &l, o->rank, &v->group, e);
+}
 
 static bool finds_labels(const struct jobspec_evaluate *s)
 {
@@ -154,8 +183,8 @@ static int run(struct evaluation *v, struct err *e)
     buf_init(&report, REPORT_LIMIT);
     bool leads = evaluation_leads(v);
     int rc;
-    if ((leads && (rc = output_check(v->spec, e))) || (rc = measure(v, &report, e)) ||
-        (leads && (rc = write_report(v, &report, e))))
+    if ((leads && (rc = output_check(v->spec, e))) || (rc = open_group(v, e)) ||
+        (rc = measure(v, &report, e)) || (leads && (rc = write_report(v, &report, e))))
         return rc;
     return coll_barrier(v->conf->coll, e);
 }

@@ -22,6 +22,7 @@ struct evaluation {
     struct tensors tensors;    /* of an adapter's model */
     struct merge *merge;       /* or NULL */
     struct adapterhub *behind; /* an adapter behind sub-layers, in its place; or NULL */
+    struct group group;        /* the ranks that look at an item together */
     struct meter meter;
     int64_t have, items;       /* of the file; that are looked at */
     struct rounds_item *found; /* (items) */

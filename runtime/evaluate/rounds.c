@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-#define ITEMS 4 /* of a rank in a round: unlike ones even out, and a stop is heard soon */
+#define ITEMS 4 /* of a part in a round: unlike ones even out, and a stop is heard soon */
 
 #define WORDS ((int64_t)(sizeof(struct rounds_item) / sizeof(int32_t)))
 
@@ -19,13 +19,14 @@ static int look(const struct rounds *r, int64_t from, int64_t n, rounds_item_fn 
     void *user, struct rounds_item *found, int32_t *stop, struct err *e)
 {
     int64_t first, count;
-    data_share(n, r->world, r->rank, &first, &count);
+    data_share(n, r->parts, r->part, &first, &count);
     beat_phase(r->door->page, WIRE_PHASE_EVALUATE);
     for (int64_t i = from + first; i < from + first + count; i++) {
-        if (atomic_load(&r->door->stop))
+        if (!r->together && atomic_load(&r->door->stop))
             break;
         struct err why = {0};
-        int rc = item_fn(user, i, &found[i], &why);
+        struct rounds_item item = {0};
+        int rc = item_fn(user, i, &item, &why);
         if (rc == -ERR_DRAINED) {
             *stop = 1;
             return 0;
@@ -34,6 +35,8 @@ static int look(const struct rounds *r, int64_t from, int64_t n, rounds_item_fn 
             *e = why;
         if (rc)
             return rc;
+        if (r->counts)
+            found[i] = item;
     }
     *stop = atomic_load(&r->door->stop);
     return 0;
@@ -69,7 +72,7 @@ static int tell(const struct rounds *r, const struct rounds_item *sum, int64_t d
     double tokens, double seconds, struct err *e)
 {
     beat_step(r->door->page, done);
-    if (r->rank)
+    if (!r->tells)
         return 0;
     return door_send_fields(r->door, WIRE_STEP,
         (struct door_field[]){{"step", (double)done, NULL}, {"loss", sum->loss / sum->labels, NULL},
@@ -82,7 +85,7 @@ static int tell(const struct rounds *r, const struct rounds_item *sum, int64_t d
 int rounds_run(const struct rounds *r, rounds_item_fn *item_fn, void *user,
     struct rounds_item *found, struct err *e)
 {
-    int64_t most = (int64_t)ITEMS * r->world, n;
+    int64_t most = (int64_t)ITEMS * r->parts, n;
     struct rounds_item sum = {0};
     most = most < r->items ? most : r->items;
     mem_autofree int32_t *words = mem_array((size_t)(1 + most * WORDS), sizeof *words);

@@ -1,8 +1,8 @@
 /*
- * train/generate: rank 0 has the model in training go on with the user's prompts
- * (spec.train.generate), each time with the most likely token: a forward pass of the training over
- * the text so far for each, in memory that a step has anyhow. Nothing that is learnt depends on it;
- * the other ranks wait in the next reduction.
+ * train/generate: rank 0, with the ranks that share its model, has the model in training go on with
+ * the user's prompts (spec.train.generate), each time with the most likely token: a forward pass of
+ * the training over the text so far for each, in memory that a step has anyhow. Nothing that is
+ * learnt depends on it; the other ranks wait in the next reduction.
  */
 #include "base/log.h"
 #include "base/mem.h"
@@ -48,7 +48,7 @@ int train_open_generate(struct train *t, struct err *e)
 {
     const struct jobspec_train *s = &t->spec->train;
     int rc = 0;
-    if (!s->generate.prompt_count || !train_leads(t))
+    if (!s->generate.prompt_count)
         return 0;
     struct generate *g = t->generate = mem_zalloc(sizeof *g);
     if (!g)
@@ -135,23 +135,40 @@ static int go_on(struct train *t, int i, size_t *from, struct err *e)
     return buf_ok(&g->text) ? 0 : err_set(e, ERR_MEMORY, "no memory to generate");
 }
 
+/* With rank 0: the first of the replicas. */
+static bool takes_part(const struct train *t)
+{
+    return train_same(t).index == 0;
+}
+
+static int tell(struct train *t, int i, const char *went_on, struct err *e)
+{
+    char tag[32];
+    snprintf(tag, sizeof tag, "generated/%d", i);
+    int rc = t->board
+        ? tensorboard_text(t->board, tag, t->state.step, buf_cstr(&t->generate->text), e)
+        : 0;
+    if (!rc)
+        log_info(
+            "generated", LOG_I("step", t->state.step), LOG_I("prompt", i), LOG_S("text", went_on));
+    return rc;
+}
+
 int train_generate(struct train *t, struct err *e)
 {
     const struct jobspec_train *s = &t->spec->train;
     struct generate *g = t->generate;
     int64_t step = t->state.step;
-    if (!g || (step % s->generate.every_steps && step != t->steps))
+    if (!g || !takes_part(t) || (step % s->generate.every_steps && step != t->steps))
         return 0;
     beat_phase(t->door->page, WIRE_PHASE_EVALUATE);
     for (int i = 0; i < s->generate.prompt_count; i++) {
-        char tag[32];
         size_t from;
-        snprintf(tag, sizeof tag, "generated/%d", i);
         int rc = go_on(t, i, &from, e);
-        if (rc || (t->board && (rc = tensorboard_text(t->board, tag, step, buf_cstr(&g->text), e))))
+        if (!rc && train_leads(t))
+            rc = tell(t, i, buf_cstr(&g->text) + from, e);
+        if (rc)
             return rc;
-        log_info("generated", LOG_I("step", step), LOG_I("prompt", i),
-            LOG_S("text", buf_cstr(&g->text) + from));
     }
     return 0;
 }

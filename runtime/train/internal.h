@@ -112,7 +112,7 @@ struct train {
     struct save_file *files; /* (world): what each rank wrote, while saving */
     struct tensorboard *board;
     struct spread *spread;     /* rank 0's, of histograms; or NULL */
-    struct generate *generate; /* rank 0's, of prompts; or NULL */
+    struct generate *generate; /* of prompts; or NULL */
     struct buf line;           /* of the sample log, or of the metrics */
     int log_fd, metrics_fd;    /* metrics: rank 0's, else -1 */
 };
@@ -275,7 +275,8 @@ int train_prune(struct train *t, int64_t step, struct err *e);
 /* A checkpoint of state.step, unless that is saved already. */
 int train_save(struct train *t, struct err *e);
 
-/* Rank 0's: the step as frame and as TensorBoard's points. */
+/* Rank 0's: the step as frame and as TensorBoard's points; and, with the ranks that share its
+   model, what that says. All ranks call. */
 int train_tell_step(struct train *t, const struct step *s, struct err *e);
 int train_tell_metric(struct train *t, const char *name, double value, struct err *e);
 /* "name/of" */
@@ -285,8 +286,8 @@ int train_tell_figure(
 int train_log_metrics(struct train *t, const struct door_field *fields, struct err *e);
 int train_tell(
     struct train *t, enum wire_type type, const struct door_field *fields, struct err *e);
-/* Rank 0's, of the step that is over, if they are due: histograms, where its gradient was finite;
-   and what the model says. */
+/* Of the step that is over, if they are due: rank 0's histograms, where its gradient was finite;
+   and what the model says, which all ranks call. */
 int train_open_spread(struct train *t, struct err *e);
 int train_tell_spread(struct train *t, struct err *e);
 int train_open_generate(struct train *t, struct err *e);

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "runtime/model/carve.h"
+#include "runtime/model/group.h"
 #include "runtime/train/identity.h"
 #include "runtime/train/output.h"
 #include "runtime/train/resume.h"
@@ -352,12 +353,6 @@ struct optim_conf train_optim_conf(const struct train *t)
     };
 }
 
-static int open_group(struct train *t, enum layout_axis axis, struct coll **out, struct err *e)
-{
-    const struct layout_group g = layout_group(&t->plan.layout, t->orders->rank, axis);
-    return g.size > 1 ? coll_group(t->coll, &g, out, e) : 0;
-}
-
 /* The first stage of a pipeline and its last; all ranks call. */
 static int open_ends(struct train *t, struct coll **out, struct err *e)
 {
@@ -376,12 +371,13 @@ static int open_groups(struct train *t, struct model_conf *conf, struct err *e)
 {
     bool tied = t->config.tied_embeddings && !t->config.labels;
     const struct layout_group same = train_same(t);
-    int rc;
+    const struct layout *l = &t->plan.layout;
+    int rc, rank = t->orders->rank;
     if ((rc = coll_group(t->coll, &same, &t->replicas, e)) ||
-        (rc = open_group(t, LAYOUT_CONTEXT, &t->context, e)) ||
-        (rc = open_group(t, LAYOUT_TENSOR, &t->tensor, e)) ||
-        (rc = open_group(t, LAYOUT_PIPELINE, &t->pipeline, e)) ||
-        (rc = open_group(t, LAYOUT_EXPERT, &t->expert, e)) ||
+        (rc = group_axis(t->coll, l, rank, LAYOUT_CONTEXT, &t->context, e)) ||
+        (rc = group_axis(t->coll, l, rank, LAYOUT_TENSOR, &t->tensor, e)) ||
+        (rc = group_axis(t->coll, l, rank, LAYOUT_PIPELINE, &t->pipeline, e)) ||
+        (rc = group_axis(t->coll, l, rank, LAYOUT_EXPERT, &t->expert, e)) ||
         (t->pipeline && (rc = coll_connect(t->pipeline, e))) ||
         (t->expert && (rc = coll_connect(t->expert, e))) ||
         (t->pipeline && tied && (rc = open_ends(t, &conf->tied, e))))

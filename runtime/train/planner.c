@@ -55,7 +55,7 @@ static int check_context(const struct planner_input *in, int context, struct err
     return 0;
 }
 
-static int lay_out(const struct planner_input *in, struct layout *out, struct err *e)
+int planner_lay_out(const struct planner_input *in, struct layout *out, struct err *e)
 {
     int tensor = in->tensor > 1 ? in->tensor : 1, pipeline = in->pipeline > 1 ? in->pipeline : 1;
     int expert = in->expert > 1 ? in->expert : 1, context = in->context > 1 ? in->context : 1;
@@ -160,7 +160,7 @@ int planner_with(const struct planner_input *in, int64_t micro_sequences, struct
     struct err *e)
 {
     struct planner_plan p = {.owner = -1, .logit_rows = logit_rows(in)};
-    int rc = lay_out(in, &p.layout, e);
+    int rc = planner_lay_out(in, &p.layout, e);
     if (rc)
         return rc;
     int64_t most = most_sequences(in, &p.layout, share_of_batch(in, &p.layout));
@@ -177,7 +177,7 @@ int planner_plan(const struct planner_input *in, struct planner_plan *out, struc
 {
     struct layout l;
     struct planner_plan p;
-    int rc = lay_out(in, &l, e);
+    int rc = planner_lay_out(in, &l, e);
     if (rc)
         return rc;
     int64_t share = share_of_batch(in, &l);

@@ -43,6 +43,8 @@ struct planner_plan {
     char reason[LIMIT_REASON_BYTES]; /* of a layout that was chosen; "": it was told */
 };
 
+/* Who is where, of in's world and axes: ERR_USER as below. */
+int planner_lay_out(const struct planner_input *in, struct layout *out, struct err *e);
 /* For the rank that needs most. ERR_MEMORY with the figures, and the recomputation that would do
  * if one does, when not even one sequence fits; ERR_USER: the world is not the one asked for. */
 int planner_plan(const struct planner_input *in, struct planner_plan *out, struct err *e);

@@ -55,7 +55,7 @@ int train_log_metrics(struct train *t, const struct door_field *fields, struct e
 int train_tell_step(struct train *t, const struct step *s, struct err *e)
 {
     if (!train_leads(t))
-        return 0;
+        return train_generate(t, e);
     const struct objective_loop *loop = t->objective->loop;
     double speed = (double)train_tokens(t, t->state.step) / s->seconds;
     double rate = optim_rate(&t->optim_conf, t->state.step);

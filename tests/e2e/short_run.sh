@@ -4,7 +4,8 @@
 # own; the ranks' sample logs are audited by samples.awk; then once more by manifests/samples/zero.yaml, whose ranks
 # divide the optimizer's state, sharded.yaml and long-context.yaml, whose ranks share one model, or its sequences, to the same loss;
 # by experts.yaml, whose ranks share the experts that its first lines describe; and by communication.yaml, whose ranks take local
-# steps. test_standalone.sh and test_openai.sh tell the whole stories.
+# steps; evaluate-sharded.yaml, by four ranks that share the model and by one, finds the same loss. test_standalone.sh and
+# test_openai.sh tell the whole stories.
 . "$(dirname "$0")/lib.sh"
 work=$(mktemp -d)
 steps=20 batch=4
@@ -49,12 +50,14 @@ prepare() {
 	local sample
 	sed -nE 's/^# +//; /^\{"architectures"/,/\}$/p' manifests/samples/experts.yaml |
 		jq '.vocab_size = 256 | .num_hidden_layers = 2' >"$work/mixture.json"
-	for sample in zero sharded long-context experts communication; do
+	for sample in zero sharded long-context experts communication evaluate-sharded; do
 		sed -E "s|/data/models/.*|/data/model|; s|/data/kjv.txt|/data/text.txt|; s/^( *precision:).*/\1 FP32/
 			s/^( *sequenceLength:).*/\1 16/; s/^( *batchSequences:).*/\1 $batch/; s/^( *steps:).*/\1 $steps/
 			s/^( *learningRate:).*/\1 0.01/; s/^( *warmupSteps:).*/\1 0/; s/^( *everySteps:).*/\1 0/" \
 			manifests/samples/$sample.yaml >"$work/$sample.yaml"
 	done
+	sed -E 's/^( *(replicas|perReplica|tensor|pipeline):).*/\1 1/; s|out/perplexity|out/alone|' \
+		"$work/evaluate-sharded.yaml" >"$work/evaluate-alone.yaml"
 	write_job chat 1 out >"$work/serve.yaml" <<-E
 		  serve: {modelName: tiny}
 	E
@@ -78,6 +81,10 @@ shared() { # sample layout
 }
 fell() { jq -en "$(of_manifest validationLoss "$1") < $(of_manifest firstValidationLoss "$1") - 0.1"; }
 near() { jq -en "($(of_manifest loss) / $(of_manifest loss "$1") - 1 | fabs) < $2"; }
+same_report() {
+	jq -es '.[0] as $a | .[1] as $b | ($a.loss / $b.loss - 1 | fabs) < 1e-5 and $a.tokens == $b.tokens' \
+		"$work"/out/{perplexity,alone}/report.json
+}
 answer() {
 	curl -sS --fail-with-body --max-time 60 "$(serving "$work/said")/v1/completions" -H 'content-type: application/json' \
 		-d '{"model": "tiny", "prompt": "and there was ", "max_tokens": 8, "temperature": 0}' |
@@ -102,6 +109,9 @@ check "four ranks that share its sequences train it" shared long-context 'dp1 x 
 check "to the same loss" near ckpt/kjv-long 1e-5
 check "two ranks that seldom talk train it" shared communication 'dp2'
 check "the loss fell there, too" fell ckpt/kjv-far
+check "four ranks that share a model evaluate it" shared evaluate-sharded 'dp1 x tp2 x pp2'
+check "one rank does" shared evaluate-alone 'dp1'
+check "and says the same" same_report
 begin "$work/said" "${llmjob[@]}" run "$work/serve.yaml" --storage "data=$work" --plain --port 0
 check "what they wrote is served" poll 60 "an address" serving "$work/said"
 check "and answers" answer

@@ -3,8 +3,8 @@
  * ranks, one process each, on tiny-llama with a tokenizer of bytes: likelihoods of choices,
  * accuracies and their errors against transformers (choice.json); a perplexity against the
  * conversion's on the same windows, of a folder and of blocks; reports of one, two and three ranks,
- * compared as texts; an adapter against the model that it was merged into; what is refused, and a
- * stop, which leave nothing.
+ * compared as texts, and of ranks that share the model, by figure; an adapter against the model
+ * that it was merged into; what is refused, a stop, and a rank that dies, which leave nothing.
  */
 #include "runtime/evaluate/evaluate.h"
 
@@ -259,6 +259,112 @@ START_TEST(an_adapter_behind_sublayers_is_evaluated)
     double is = json_num(added, "loss", NAN);
     ck_assert_double_lt(fabs(is / o.validation - 1), 1e-5);
     ck_assert_double_lt(is, 0.99 * json_num(base, "loss", NAN));
+    s.parallelism.tensor = 2;
+    o = run(&s, 2);
+    ck_assert_int_eq(o.exit[1], EXIT_CLASS_USER);
+    ck_assert_msg(strstr(o.message, "spec.evaluate.adapter: ") &&
+            strstr(o.message, "stands behind sub-layers"),
+        "%s", o.message);
+}
+END_TEST
+
+/* -- ranks that share the model -- */
+
+struct shares {
+    int world, tensor, pipeline;
+};
+static const struct shares shares[] = {{2, 2, 0}, {2, 0, 2}, {4, 2, 2}, {4, 2, 1}, {4, 1, 2}};
+
+static bool is_near(double is, double want)
+{
+    return (isnan(is) && isnan(want)) || fabs(is - want) <= 1e-5 * fabs(want);
+}
+
+/* Of two reports every figure. */
+static void figures_are_near(const struct json *is, const struct json *want)
+{
+    json_each (x, want) {
+        const struct json *y = json_get(is, json_key(x));
+        ck_assert_msg(y != NULL, "no %s", json_key(x));
+        if (json_is_number(x))
+            ck_assert_msg(is_near(json_number_value(y), json_number_value(x)),
+                "%s: %.9g, one rank %.9g", json_key(x), json_number_value(y), json_number_value(x));
+    }
+}
+
+static void share(struct jobspec *s, const struct shares *x)
+{
+    s->parallelism.data =
+        x->world / ((x->tensor ? x->tensor : 1) * (x->pipeline ? x->pipeline : 1));
+    s->parallelism.tensor = x->tensor;
+    s->parallelism.pipeline = x->pipeline;
+}
+
+static void shares_find(struct jobspec *s, const struct shares *x, int count)
+{
+    json_auto struct json *want = run_well(s, 1, "report");
+    for (int i = 0; i < count; i++) {
+        share(s, &x[i]);
+        json_auto struct json *is = run_well(s, x[i].world, "report");
+        figures_are_near(is, want);
+    }
+    share(s, &(struct shares){0});
+}
+
+START_TEST(shares_of_a_model_find_what_one_rank_finds)
+{
+    json_auto struct json *golden = golden_json(GOLDEN "choice.json");
+    struct jobspec s = job(EVALUATED_CAUSAL_LM, "corpus.txt", "report");
+    s.evaluate.samples = 9;
+    shares_find(&s, shares, 5);
+    s = job(EVALUATED_MULTIPLE_CHOICE, "q.jsonl", "report");
+    write_questions(golden);
+    s.evaluate.sequence_length = (int)json_int(golden, "length", 0);
+    shares_find(&s, shares, 3);
+}
+END_TEST
+
+/* One that is added to its weights; one behind sub-layers is refused. */
+START_TEST(shares_take_an_adapter)
+{
+    struct jobspec s = training_job("lora");
+    training_lora(&s);
+    s.train.steps = 4;
+    struct outcome o = run(&s, 1);
+    ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
+    s = job(EVALUATED_CAUSAL_LM, "corpus.txt", "report");
+    s.evaluate.samples = 3;
+    s.evaluate.adapter = path("output/adapter");
+    shares_find(&s, &shares[2], 1);
+}
+END_TEST
+
+START_TEST(a_stop_of_shares_leaves_nothing)
+{
+    for (int i = 0; i < 3; i++) {
+        struct jobspec s = job(EVALUATED_CAUSAL_LM, "corpus.txt", "no");
+        share(&s, &shares[i]);
+        struct outcome o = training_run(&(struct training){
+            .spec = &s, .size = shares[i].world, .incarnation = 1, .stop_after = 8});
+        for (int r = 0; r < shares[i].world; r++)
+            ck_assert_int_eq(o.exit[r], EXIT_CLASS_DRAINED);
+        ck_assert(o.drained && !io_exists(s.evaluate.output));
+    }
+}
+END_TEST
+
+START_TEST(a_share_that_dies_ends_the_others)
+{
+    for (int i = 0; i < 3; i++) {
+        struct jobspec s = job(EVALUATED_CAUSAL_LM, "corpus.txt", "no");
+        share(&s, &shares[i]);
+        struct outcome o = training_run(&(struct training){
+            .spec = &s, .size = shares[i].world, .incarnation = 1, .kill_after = 8});
+        for (int r = 0; r + 1 < shares[i].world; r++)
+            ck_assert_msg(o.exit[r] == EXIT_CLASS_PEER, "rank %d: class %d", r, o.exit[r]);
+        ck_assert_msg(o.end_ms < 20000, "%lld ms", (long long)o.end_ms);
+        ck_assert(!io_exists(s.evaluate.output));
+    }
 }
 END_TEST
 
@@ -339,7 +445,9 @@ int main(void)
     return unit_run_with(&(struct unit){"evaluate", 120, training_setup, training_teardown},
         (const TTest *const[]){a_perplexity_is_the_conversions, likelihoods_are_transformers,
             accuracies_are_lm_evals, an_adapter_counts_as_if_it_were_merged,
-            an_adapter_behind_sublayers_is_evaluated, what_cannot_be_measured_is_refused,
+            an_adapter_behind_sublayers_is_evaluated, shares_of_a_model_find_what_one_rank_finds,
+            shares_take_an_adapter, a_stop_of_shares_leaves_nothing,
+            a_share_that_dies_ends_the_others, what_cannot_be_measured_is_refused,
             other_data_of_another_rank_is_refused, a_stop_leaves_nothing,
             the_output_follows_the_houses_rules, NULL});
 }

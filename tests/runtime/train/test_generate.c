@@ -1,9 +1,10 @@
 /*
  * Goal: a model in training says what it would say when it is served, and learns nothing by it.
  * Method: short trainings on real ranks on a tiny Llama with a token for each byte, and on a
- * mixture of experts: what TensorBoard has of the last step is what the engine of serving makes of
- * the model that was written; losses and checkpoints are those of a training without prompts, to
- * the bit; prompts that cannot be gone on with are refused before the first step.
+ * mixture of experts, and on ranks that share the model: what TensorBoard has of the last step is
+ * what the engine of serving makes of the model that was written; losses and checkpoints are those
+ * of a training without prompts, to the bit; prompts that cannot be gone on with are refused
+ * before the first step.
  */
 #include "runtime/train/train.h"
 
@@ -123,6 +124,29 @@ START_TEST(what_is_said_is_what_is_served)
 }
 END_TEST
 
+/* Alone, and of two replicas the first. */
+START_TEST(by_ranks_that_share_the_model_too)
+{
+    static const int ways[][3] = {{2, 1, 2}, {4, 2, 1}, {4, 2, 2}};
+    struct outcome a, b;
+    for (int i = 0; i < 3; i++) {
+        struct jobspec s = job("shares");
+        s.parallelism.tensor = ways[i][1];
+        s.parallelism.pipeline = ways[i][2];
+        generate(&s);
+        a = run(&s, ways[i][0]);
+        check_texts();
+        golden_remove(training_path("board"));
+        golden_remove(training_path("shares"));
+    }
+    struct jobspec none = job("quiet");
+    none.parallelism.tensor = none.parallelism.pipeline = 2;
+    b = run(&none, 4);
+    for (int k = 1; k <= STEPS; k++)
+        ck_assert(a.loss[k] == b.loss[k]);
+}
+END_TEST
+
 START_TEST(by_a_mixture_of_experts_too)
 {
     struct jobspec s = job("mixture");
@@ -165,6 +189,6 @@ int main(void)
                              .timeout_s = 120,
                              .setup = training_setup,
                              .done = training_teardown},
-        (const TTest *const[]){what_is_said_is_what_is_served, by_a_mixture_of_experts_too,
-            no_more_than_the_sequence_holds, NULL});
+        (const TTest *const[]){what_is_said_is_what_is_served, by_ranks_that_share_the_model_too,
+            by_a_mixture_of_experts_too, no_more_than_the_sequence_holds, NULL});
 }
