@@ -1,7 +1,8 @@
 /*
- * plan: the command that says how a training would be laid out, without running it. The planner is
- * the runtime's, so this checks what was typed, writes the job as agents would get it into memory,
- * and becomes `llmjob-rank plan FILE ...` (runtime/train/preview.h), whose exit status is the
+ * plan: the command that says how a training, or an evaluation, would be laid out, without running
+ * it. The planner is the runtime's, so this checks what was typed, writes the job as agents would
+ * get it into memory, and becomes `llmjob-rank plan FILE ...` (runtime/train/preview.h) or
+ * `llmjob-rank plan-evaluation FILE ...` (runtime/evaluate/forecast.h), whose exit status is the
  * command's.
  */
 #include "api/jobspec.h"
@@ -55,7 +56,8 @@ static const char plan_usage[] =
     "layouts that fit with the memory they take and the time of a step that is predicted, and\n"
     "those that do not fit. What the job would get is marked. Of the model only its config.json\n"
     "is read where model.init is Random; no text is. On a cluster links and devices are measured,\n"
-    "here they are told. Where nothing fits it ends with the status of a job out of memory.";
+    "here they are told. Where nothing fits it ends with the status of a job out of memory.\n"
+    "Of an evaluation it says what each layout takes of a rank's memory.";
 
 /* Of the resources that a pod gets; 0: they do not say. */
 static int64_t memory_of_file(const struct jobspec *s)
@@ -110,8 +112,9 @@ static int read_job(
     int rc = jobspec_read_file(file, a, s, e);
     if (rc)
         return rc;
-    if (s->task != TASK_TRAIN)
-        return err_set(e, ERR_USER, "%s: only a training is laid out, and this is a %s job", file,
+    if (s->task != TASK_TRAIN && s->task != TASK_EVALUATE)
+        return err_set(e, ERR_USER,
+            "%s: only trainings and evaluations are laid out, and this is a %s job", file,
             task_name(s->task));
     if (c->replicas > 0)
         s->replicas = (int)c->replicas;
@@ -152,9 +155,10 @@ static int become_rank(
     snprintf(text[5], sizeof text[5], "--inside-us=%.9g", c->inside_us);
     snprintf(text[6], sizeof text[6], "--between-gb-s=%.9g", c->between_gb_s);
     snprintf(text[7], sizeof text[7], "--between-us=%.9g", c->between_us);
-    char *const argv[] = {program, (char *)"plan", text[0], text[1], text[2], text[3], text[4],
+    char *const training[] = {program, (char *)"plan", text[0], text[1], text[2], text[3], text[4],
         text[5], text[6], text[7], file, NULL};
-    execvp(program, argv);
+    char *const evaluation[] = {program, (char *)"plan-evaluation", text[0], text[1], file, NULL};
+    execvp(program, s->task == TASK_TRAIN ? training : evaluation);
     return err_sys(e, ERR_USER, errno, "%s", program);
 }
 

@@ -2,8 +2,8 @@
  * llmjob-rank: one rank of a world. Started by an agent with two inherited descriptors
  * (api/wire.h). Says how it ended twice: by a last frame (WIRE_DONE, WIRE_FAILED) and by its exit
  * class. What it composes stands in `struct program`; what training, evaluating, converting and
- * serving are is not known here. With the argument "checkpoint" or "plan" it is no rank: it answers
- * the command line's command of that name, for it alone reads those files.
+ * serving are is not known here. With the argument "checkpoint", "plan" or "plan-evaluation" it is
+ * no rank: it answers the command line, for it alone reads those files.
  */
 #include "api/exitcode.h"
 #include "api/limits.h"
@@ -11,6 +11,7 @@
 #include "runtime/ckpt/inspect.h"
 #include "runtime/convert/convert.h"
 #include "runtime/evaluate/evaluate.h"
+#include "runtime/evaluate/forecast.h"
 #include "runtime/door/beat.h"
 #include "runtime/model/device.h"
 #include "runtime/serve/infer.h"
@@ -96,7 +97,8 @@ typedef int answer_fn(int argc, char **argv, FILE *out, struct err *e);
 static const struct {
     const char *name;
     answer_fn *fn;
-} answers[] = {{"checkpoint", ckpt_inspect_run}, {"plan", preview_run}};
+} answers[] = {
+    {"checkpoint", ckpt_inspect_run}, {"plan", preview_run}, {"plan-evaluation", forecast_run}};
 
 static int answer(const char *name, answer_fn *fn, int argc, char **argv)
 {

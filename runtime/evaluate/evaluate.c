@@ -66,13 +66,9 @@ int evaluation_share(
 
 /* -- models that go from left to right -- */
 
-static int open_model(struct evaluation *v, struct err *e)
+int evaluation_check_model(
+    const struct jobspec_evaluate *s, const struct model_config *c, struct err *e)
 {
-    const struct jobspec_evaluate *s = &v->spec->evaluate;
-    int rc = weights_open(v->spec->model.source, v->spec->model.sha256, &v->weights, e);
-    if (rc)
-        return rc;
-    const struct model_config *c = weights_config(v->weights);
     if (c->bidirectional || c->labels)
         return err_set(e, ERR_USER,
             "spec.evaluate.objective: %s needs a model that predicts the next token, and "
@@ -82,8 +78,18 @@ static int open_model(struct evaluation *v, struct err *e)
         return err_set(e, ERR_USER,
             "spec.evaluate.sequenceLength: %d exceeds the model's context of %lld",
             s->sequence_length, (long long)c->context);
-    if (!s->adapter)
-        return 0;
+    return 0;
+}
+
+static int open_model(struct evaluation *v, struct err *e)
+{
+    const struct jobspec_evaluate *s = &v->spec->evaluate;
+    int rc = weights_open(v->spec->model.source, v->spec->model.sha256, &v->weights, e);
+    if (rc)
+        return rc;
+    const struct model_config *c = weights_config(v->weights);
+    if ((rc = evaluation_check_model(s, c, e)) || !s->adapter)
+        return rc;
     if ((rc = adapterhub_open(s->adapter, c, &v->behind, e)))
         return rc;
     if (v->behind && group_is_shared(&v->group))
@@ -138,7 +144,7 @@ static int open_group(struct evaluation *v, struct err *e)
     return rc ? rc : group_open(v->conf->coll, &l, o->rank, &v->group, e);
 }
 
-static bool finds_labels(const struct jobspec_evaluate *s)
+bool evaluation_finds_labels(const struct jobspec_evaluate *s)
 {
     return s->objective == EVALUATED_TOKEN_CLASSIFICATION ||
         s->objective == EVALUATED_SEQUENCE_CLASSIFICATION;
@@ -157,7 +163,8 @@ static int measure(struct evaluation *v, struct buf *out, struct err *e)
         jsonw_str(&w, "adapter", s->adapter);
     jsonw_str(&w, "data", s->data);
     jsonw_int(&w, "sequenceLength", s->sequence_length);
-    int rc = finds_labels(s) ? finished_run(v->conf, &w, &v->items, e) : evaluate_text(v, &w, e);
+    int rc = evaluation_finds_labels(s) ? finished_run(v->conf, &w, &v->items, e)
+                                        : evaluate_text(v, &w, e);
     jsonw_close(&w);
     if (jsonw_end(&w) && !rc)
         rc = err_set(e, ERR_MEMORY, "no memory for a report");

@@ -1,7 +1,7 @@
 /*
  * evaluate/internal: one evaluation, as the files of this folder share it: evaluate.c is the job
  * and what all objectives have in common, perplexity.c looks at running text, choice.c at questions
- * with choices. Nobody else includes it.
+ * with choices; forecast.c says what it would take. Nobody else includes it.
  */
 #ifndef RUNTIME_EVALUATE_INTERNAL_H
 #define RUNTIME_EVALUATE_INTERNAL_H
@@ -38,6 +38,12 @@ static inline int64_t evaluation_item(const struct evaluation *v, int64_t i)
 {
     return i * v->have / v->items;
 }
+
+/* Is it one of those of which runtime/train/finished.h looks? */
+bool evaluation_finds_labels(const struct jobspec_evaluate *s);
+/* ERR_USER: the other objectives are not for this model, or a window is longer than its context. */
+int evaluation_check_model(
+    const struct jobspec_evaluate *s, const struct model_config *c, struct err *e);
 
 /* Of the file's items, spec.evaluate.samples at most; then the model is loaded, all is told, and
    item_fn looks at each, shared over the ranks: v->found holds what it found. */

@@ -2,7 +2,7 @@
  * Goal: what is typed after `llmjob plan` is checked here, and asked of llmjob-rank as it
  * understands it, with the job in memory. Method: the command in a child, with programs of the
  * shell in that program's place, and mistakes; what llmjob-rank answers is
- * tests/runtime/train/test_preview.c's.
+ * tests/runtime/train/test_preview.c's, or tests/runtime/evaluate/test_forecast.c's.
  */
 #include "base/io.h"
 #include "cli/command.h"
@@ -20,6 +20,8 @@ static void write_text(const char *path, int mode, const char *text)
     ck_assert_msg(!io_write_file(path, text, strlen(text), (mode_t)mode, &e), "%s", e.text);
 }
 
+static const char *model = "m, init: Random";
+
 /* A job with these lines of its spec. */
 static void write_job(const char *lines)
 {
@@ -27,8 +29,8 @@ static void write_job(const char *lines)
     snprintf(text, sizeof text,
         "apiVersion: llmjob.dev/v1alpha1\nkind: LLMJob\nmetadata: {name: j}\nspec:\n"
         "  replicas: 2\n  storage: [{name: d, claimName: c, mountPath: %s}]\n"
-        "  model: {source: %s/m, init: Random}\n%s",
-        folder, folder, lines);
+        "  model: {source: %s/%s}\n%s",
+        folder, folder, model, lines);
     write_text(file, 0644, text);
 }
 
@@ -143,13 +145,31 @@ START_TEST(mistakes_are_named)
 }
 END_TEST
 
-START_TEST(only_trainings_are_laid_out)
+START_TEST(of_an_evaluation_another_program_is_asked)
+{
+    char lines[512];
+    snprintf(lines, sizeof lines,
+        "  parallelism: {tensor: 2}\n  evaluate: {data: %s/t.txt, output: %s/o}\n", folder, folder);
+    write_job(lines);
+    ck_assert_int_eq(
+        ask((const char *[]){file, "--memory", "2Gi", "--rank-program", show, NULL}), ERR_USER);
+    says("Random is only allowed with train");
+    model = "m";
+    write_job(lines);
+    ck_assert_int_eq(
+        ask((const char *[]){file, "--memory", "2Gi", "--rank-program", show, NULL}), 0);
+    says("plan-evaluation --memory-bytes=2147483648 --best=8 /proc/self/fd/");
+    says("\"tensor\":2");
+}
+END_TEST
+
+START_TEST(only_trainings_and_evaluations_are_laid_out)
 {
     write_text(file, 0644,
         "apiVersion: llmjob.dev/v1alpha1\nkind: LLMJob\nmetadata: {name: j}\n"
         "spec: {run: {command: [/bin/true]}}\n");
     ck_assert_int_eq(ask((const char *[]){file, NULL}), ERR_USER);
-    says("only a training is laid out, and this is a Run job");
+    says("only trainings and evaluations are laid out, and this is a Run job");
 }
 END_TEST
 
@@ -157,5 +177,6 @@ int main(void)
 {
     return unit_run_with(&(struct unit){"plan", 20, setup, teardown},
         (const TTest *const[]){the_program_is_asked, memory_is_found, mistakes_are_named,
-            only_trainings_are_laid_out, NULL});
+            of_an_evaluation_another_program_is_asked, only_trainings_and_evaluations_are_laid_out,
+            NULL});
 }

@@ -1,0 +1,161 @@
+/*
+ * forecast: the plan of each layout is that of its rank that takes most, as meter_load makes it.
+ */
+#include "runtime/evaluate/forecast.h"
+
+#include "base/conf.h"
+#include "base/io.h"
+#include "base/json.h"
+#include "runtime/evaluate/internal.h"
+#include "runtime/train/planner.h"
+
+#include <stddef.h>
+
+struct forecast {
+    int64_t memory_bytes, best;
+    struct jobspec spec;
+    struct weights *weights;
+    struct model_conf model;
+    int world;
+    FILE *out;
+};
+
+static const struct conf_item items[] = {
+    {"memory-bytes", CONF_INT, offsetof(struct forecast, memory_bytes), NULL, "0", "of one rank"},
+    {"best", CONF_INT, offsetof(struct forecast, best), NULL, "8", "layouts that are shown"},
+    {0},
+};
+
+/* -- the job -- */
+
+static int read_job(struct forecast *o, const char *file, struct arena *a, struct err *e)
+{
+    buf_auto struct buf text;
+    json_auto struct json *job = NULL;
+    buf_init(&text, LIMIT_JOB_FILE_BYTES + 1);
+    int rc;
+    if ((rc = io_read_file(file, LIMIT_JOB_FILE_BYTES, &text, e)) ||
+        (rc = json_parse(text.data, text.len, &job, e)) ||
+        (rc = jobspec_decode(job, a, &o->spec, e)))
+        return rc;
+    const struct jobspec_evaluate *s = &o->spec.evaluate;
+    if (evaluation_finds_labels(s))
+        return err_set(e, ERR_USER,
+            "spec.evaluate.objective: of %s ranks share the texts alone, each with the whole model",
+            evaluated_name(s->objective));
+    if (s->adapter)
+        return err_set(e, ERR_USER, "spec.evaluate.adapter: an adapter is not counted here");
+    if ((rc = weights_open(o->spec.model.source, NULL, &o->weights, e)) ||
+        (rc = evaluation_check_model(s, weights_config(o->weights), e)))
+        return rc;
+    o->model = (struct model_conf){.config = *weights_config(o->weights),
+        .t = model_type_of(o->spec.precision),
+        .kv_capacity = s->sequence_length};
+    o->world = o->spec.replicas * o->spec.device.per_replica;
+    return 0;
+}
+
+/* -- layouts -- */
+
+/* Of the rank that takes most: the first shares of matrices are the largest, and no stage between
+   has more layers than the first. ERR_USER: the model cannot be shared out so. */
+static int measure(
+    const struct forecast *o, const struct layout *l, struct memplan *out, struct err *e)
+{
+    *out = (struct memplan){0};
+    for (int stage = 0; stage<l->pp; stage += l->pp> 2 ? l->pp - 1 : 1) {
+        const struct group g = {.layout = *l, .place = {.pp = stage}};
+        struct model_conf c = o->model;
+        struct memplan one;
+        int rc = group_share(&g, &c, e);
+        if (rc || (rc = memplan_model(&c, o->weights, &one, e)))
+            return rc;
+        *out = one.total > out->total ? one : *out;
+    }
+    return 0;
+}
+
+/* The job's own is marked. */
+static void print_layout(
+    const struct forecast *o, const struct layout *l, bool own, struct memplan *taken)
+{
+    char text[LAYOUT_TEXT_BYTES];
+    struct err why = {0};
+    layout_text(l, text);
+    fprintf(o->out, "%c %-22s ", own ? '*' : ' ', text);
+    if (measure(o, l, taken, &why)) {
+        fprintf(o->out, "%s\n", why.text);
+        return;
+    }
+    fprintf(o->out, "%9.1f = %8.1f %8.1f %10.1f%s\n", (double)taken->total / (1 << 20),
+        (double)taken->weights / (1 << 20), (double)taken->cache / (1 << 20),
+        (double)(taken->total - taken->weights - taken->cache) / (1 << 20),
+        taken->total > o->memory_bytes ? "  does not fit" : "");
+}
+
+static void print_head(const struct forecast *o)
+{
+    const struct model_config *c = &o->model.config;
+    fprintf(o->out,
+        "%s of %lld layers, %lld channels, %lld tokens of vocabulary; %d ranks in pods of %d, each "
+        "of %.1f GiB\n%lld tokens at once\n\n",
+        c->architecture, (long long)c->layers, (long long)c->dim, (long long)c->vocab, o->world,
+        o->spec.device.per_replica, (double)o->memory_bytes / (1 << 30),
+        (long long)o->model.kv_capacity);
+    fprintf(
+        o->out, "  %-22s %9s = %8s %8s %10s\n", "layout", "MiB", "weights", "cache", "activations");
+}
+
+/* Fewest ranks a model first. */
+static void print_others(const struct forecast *o, const struct layout *own)
+{
+    int64_t shown = 0;
+    struct memplan taken;
+    for (int ranks = 1; ranks <= o->world; ranks++)
+        for (int pp = 1; o->world % ranks == 0 && pp <= ranks; pp++) {
+            const struct layout l = {o->world / ranks, ranks / pp, pp, 1, 1};
+            if (ranks % pp || (l.tp == own->tp && l.pp == own->pp) || shown++ >= o->best)
+                continue;
+            print_layout(o, &l, false, &taken);
+        }
+    if (shown > o->best)
+        fprintf(o->out, "  and %lld more\n", (long long)(shown - o->best));
+}
+
+static int print_all(const struct forecast *o, struct err *e)
+{
+    const struct planner_input in = {.world = o->world,
+        .data = o->spec.parallelism.data,
+        .tensor = o->spec.parallelism.tensor,
+        .pipeline = o->spec.parallelism.pipeline};
+    struct layout own;
+    struct memplan taken;
+    int rc = planner_lay_out(&in, &own, e);
+    if (rc)
+        return rc;
+    print_head(o);
+    print_layout(o, &own, true, &taken);
+    print_others(o, &own);
+    fprintf(o->out, "\n* what the job gets: what it says; of an evaluation nothing is chosen\n");
+    rc = measure(o, &own, &taken, e);
+    return rc ? rc : memplan_require(&taken, o->memory_bytes, e);
+}
+
+int forecast_run(int argc, char **argv, FILE *out, struct err *e)
+{
+    static struct forecast o;
+    o = (struct forecast){.out = out};
+    int next = conf_load(items, argc + 1, argv - 1, &o, e);
+    if (next <= 0)
+        return next;
+    if (next != argc || o.memory_bytes < 1)
+        return err_set(e, ERR_USER, "--memory-bytes N and a job.json are expected");
+    arena_auto struct arena *a = arena_create(1 << 20);
+    if (!a)
+        return err_set(e, ERR_MEMORY, "out of memory");
+    int rc = read_job(&o, argv[next - 1], a, e);
+    if (!rc)
+        rc = print_all(&o, e);
+    weights_close(o.weights);
+    return rc;
+}

@@ -1,0 +1,121 @@
+/*
+ * Goal: `llmjob plan` tells of an evaluation what its ranks will take, in its own layout and the
+ * others, and ends as a job out of memory where that does not fit. Method: job files for a tiny
+ * model, what was printed, and what ranks that evaluate it say that they took.
+ */
+#include "runtime/evaluate/forecast.h"
+
+#include "base/io.h"
+#include "tests/runtime/golden.h"
+#include "tests/runtime/training.h"
+#include "tests/unit.h"
+
+static char said[16384], data[256], report[256];
+static struct err e;
+
+static struct jobspec job(int replicas, int tensor, int pipeline)
+{
+    struct jobspec s = training_job("run");
+    snprintf(data, sizeof data, "%s", training_path("corpus.txt"));
+    snprintf(report, sizeof report, "%s", training_path("report"));
+    s.task = TASK_EVALUATE;
+    s.train.output = s.checkpoint.path = NULL;
+    s.storage[s.storage_count++] =
+        (struct jobspec_storage){.name = "d", .claim = "c", .mount_path = training_folder};
+    s.replicas = replicas;
+    s.device.per_replica = 1;
+    s.parallelism.tensor = tensor;
+    s.parallelism.pipeline = pipeline;
+    s.evaluate.objective = EVALUATED_CAUSAL_LM;
+    s.evaluate.data = data;
+    s.evaluate.format = FORMAT_TEXT;
+    s.evaluate.sequence_length = 48;
+    s.evaluate.samples = 2;
+    s.evaluate.output = report;
+    return s;
+}
+
+/* Of a job as agents get it. */
+static int ask(const struct jobspec *s, const char *memory)
+{
+    char path[256], bytes[64];
+    buf_auto struct buf b;
+    buf_init(&b, 1 << 20);
+    ck_assert_msg(!jobspec_encode(s, &b, &e), "%s", e.text);
+    snprintf(path, sizeof path, "%s", training_path("job.json"));
+    golden_write(path, b.data, b.len);
+    snprintf(bytes, sizeof bytes, "--memory-bytes=%s", memory);
+    char *argv[] = {(char *)"plan-evaluation", bytes, (char *)"--best=9", path, NULL};
+    FILE *out = fmemopen(said, sizeof said, "w");
+    ck_assert_ptr_nonnull(out);
+    int rc = forecast_run(3, argv + 1, out, &e);
+    fclose(out);
+    return rc;
+}
+
+static void says(const char *what)
+{
+    ck_assert_msg(strstr(said, what) != NULL, "no \"%s\" in:\n%s", what, said);
+}
+
+START_TEST(it_says_what_ranks_take)
+{
+    struct jobspec s = job(2, 2, 0);
+    char line[96];
+    ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
+    struct outcome o = training_run(&(struct training){.spec = &s, .size = 2, .incarnation = 1});
+    ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
+    ck_assert(o.tensor == 2 && o.pipeline == 1 && o.memory_bytes > 0);
+    snprintf(
+        line, sizeof line, "* %-22s %9.1f = ", "dp1 x tp2", (double)o.memory_bytes / (1 << 20));
+    says(line);
+    says("llama of 2 layers, 64 channels, 256 tokens of vocabulary; 2 ranks in pods of 1");
+    says("\n  dp2 ");
+    says("\n  dp1 x pp2 ");
+}
+END_TEST
+
+START_TEST(layouts_that_cannot_be_say_why)
+{
+    struct jobspec s = job(4, 2, 2);
+    ck_assert_msg(!ask(&s, "1000000000"), "%s", e.text);
+    says("* dp1 x tp2 x pp2 ");
+    says("  dp1 x tp4              spec.parallelism.tensor: 4, but spec.model has 2 key/value");
+    says("  dp1 x pp4              spec.parallelism.pipeline: 4, but spec.model has 2 layers");
+    ck_assert(!strstr(said, "does not fit"));
+}
+END_TEST
+
+START_TEST(what_does_not_fit_is_out_of_memory)
+{
+    struct jobspec s = job(4, 0, 0);
+    ck_assert_int_eq(ask(&s, "1000"), -ERR_MEMORY);
+    says("* dp4 ");
+    says("does not fit");
+}
+END_TEST
+
+START_TEST(other_jobs_are_refused)
+{
+    struct jobspec s = job(2, 0, 0);
+    s.evaluate.sequence_length = 129;
+    ck_assert_int_eq(ask(&s, "1000000000"), -ERR_USER);
+    ck_assert_msg(strstr(e.text, "exceeds the model's context") != NULL, "%s", e.text);
+    s = job(2, 0, 0);
+    s.evaluate.adapter = data;
+    ck_assert_int_eq(ask(&s, "1000000000"), -ERR_USER);
+    ck_assert_msg(strstr(e.text, "spec.evaluate.adapter: ") != NULL, "%s", e.text);
+    s = job(2, 0, 0);
+    s.evaluate.objective = EVALUATED_SEQUENCE_CLASSIFICATION;
+    s.evaluate.format = FORMAT_JSONL;
+    ck_assert_int_eq(ask(&s, "1000000000"), -ERR_USER);
+    ck_assert_msg(strstr(e.text, "spec.evaluate.objective: of Sequence") != NULL, "%s", e.text);
+}
+END_TEST
+
+int main(void)
+{
+    return unit_run_with(&(struct unit){"forecast", 60, training_setup, training_teardown},
+        (const TTest *const[]){it_says_what_ranks_take, layouts_that_cannot_be_say_why,
+            what_does_not_fit_is_out_of_memory, other_jobs_are_refused, NULL});
+}
