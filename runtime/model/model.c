@@ -160,7 +160,7 @@ int model_describe(struct model *m, const struct model_conf *c, struct err *e)
     int rc;
     if ((rc = model_config_check(&c->config, e)) ||
         (rc = describe_tensors(c, &m->base, &m->added, e)) ||
-        (model_config_is_share(&c->config) && (rc = describe_whole(m, e))) ||
+        (!c->train && model_config_is_share(&c->config) && (rc = describe_whole(m, e))) ||
         (rc = describe_slices(m, e)))
         return rc;
     if (c->train && !model_is_quantized(c))
@@ -231,6 +231,7 @@ int model_create(struct dev *d, const struct model_conf *c, struct model **out, 
     m->dev = d;
     int rc;
     if ((rc = check_conf(c, e)) || (rc = model_describe(m, c, e)) ||
+        (c->train && model_config_is_share(&c->config) && (rc = describe_whole(m, e))) ||
         (rc = memplan_of(m, NULL, &m->plan, e)) || (c->train && (rc = alloc_training(m, e)))) {
         model_destroy(m);
         return rc;
