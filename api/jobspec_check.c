@@ -277,6 +277,11 @@ static int check_communication(
     return 0;
 }
 
+static int64_t ways(int told)
+{
+    return told > 1 ? told : 1;
+}
+
 static int check_train(const struct field_source *s, const struct jobspec *spec,
     const struct json *body, struct err *e)
 {
@@ -317,10 +322,13 @@ static int check_train(const struct field_source *s, const struct jobspec *spec,
     if (t->generate.prompt_count && t->objective != OBJECTIVE_CAUSAL_LM &&
         t->objective != OBJECTIVE_DPO)
         return field_refuse(s, "train.generate", e, "only allowed with objective CausalLM or DPO");
-    int64_t context = spec->parallelism.context > 1 ? spec->parallelism.context : 1;
-    if ((int64_t)spec->replicas * spec->device.per_replica > t->batch_sequences * context)
+    int64_t same = ways(spec->parallelism.tensor) * ways(spec->parallelism.pipeline) *
+        ways(spec->parallelism.context); /* ranks that see the same sequences */
+    int64_t ranks = (int64_t)spec->replicas * spec->device.per_replica;
+    if ((ranks - 1) / same >= t->batch_sequences)
         return field_refuse(s, "train.batchSequences", e,
-            "must be at least replicas x device.perReplica / parallelism.context");
+            "must be at least replicas x device.perReplica / "
+            "(parallelism.tensor x pipeline x context)");
     return 0;
 }
 

@@ -15,6 +15,12 @@
 #include <glob.h>
 #include <string.h>
 
+/* Of eight ranks four each see the same sequences. */
+static const char shares[] = JOBSPECS_HEAD
+    "{" JOBSPECS_STORAGE ", replicas: 4, device: {perReplica: 2}, model: {source: /data/m}, "
+    "parallelism: {tensor: 2, pipeline: 2}, checkpoint: {path: /data/c}, train: {data: {train: "
+    "/data/t.txt}, sequenceLength: 32, batchSequences: 2, steps: 9, output: /data/o}}}";
+
 static const struct {
     const char *document, *target, *value, *expect;
 } rules[] = {
@@ -295,6 +301,11 @@ static const struct {
     {jobspecs_train, "train.distill.teacher", "/z", "spec.train.distill.teacher: must lie under"},
     {jobspecs_train, "train.output", "/data/z/o", "lie inside spec.train.distill.teacher"},
     {jobspecs_train, "train.batchSequences", "3", "spec.train.batchSequences"},
+    {shares, "train.batchSequences", "1",
+        "spec.train.batchSequences: must be at least replicas x device.perReplica / (parallelism."},
+    {shares, "replicas", "6", "spec.train.batchSequences: must be at least"},
+    {shares, "parallelism", "{tensor: 2}", "spec.train.batchSequences: must be at least"},
+    {shares, "parallelism", "{expert: 4}", "spec.train.batchSequences: must be at least"},
     {jobspecs_train, "elastic.minReplicas", "3", "spec.elastic.minReplicas"},
     {jobspecs_train, "storage[0].claimName", "null", "spec.storage[0]: set exactly one"},
     {jobspecs_train, "storage[0].scratch", "1Gi", "spec.storage[0]: set exactly one"},
@@ -329,6 +340,10 @@ START_TEST(test_rules_that_cross_fields)
 END_TEST
 
 static const char *const accepted_objectives[][3] = {
+    {shares, "replicas", "2"},
+    {shares, "replicas", "0"},
+    {shares, "parallelism", "{tensor: 4}"},
+    {shares, "parallelism", "{pipeline: 2, context: 4}"},
     {jobspecs_epochs, "train.data.format", "CoNLL"},
     {jobspecs_epochs, "train.data.validation", "/data/v.conll"},
     {jobspecs_epochs, "train.data.test", "null"},
