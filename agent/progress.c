@@ -29,7 +29,7 @@ void progress_incarnation(struct progress *p)
     p->last_step_ms = 0;
     p->step_count = 0;
     p->tokens_per_second = 0;
-    p->tensor = p->pipeline = 0;
+    p->tensor = p->pipeline = p->zero_stage = 0; /* not known until it has loaded */
     p->layout_reason[0] = 0;
 }
 

@@ -63,10 +63,11 @@ START_TEST(a_chosen_layout_is_reported)
     report_init(&r);
     r.ranks = r.data_parallel = 8;
     r.tensor = r.pipeline = 1;
-    json_auto struct json *v = parse("{\"tensor\":2,\"pipeline\":2,\"layout_reason\":\"why\"}");
+    json_auto struct json *v =
+        parse("{\"tensor\":2,\"pipeline\":2,\"zero_stage\":1,\"layout_reason\":\"why\"}");
     progress_loaded(&p, v);
     progress_report(&p, &r);
-    ck_assert(r.data_parallel == 2 && r.tensor == 2 && r.pipeline == 2);
+    ck_assert(r.data_parallel == 2 && r.tensor == 2 && r.pipeline == 2 && r.zero_stage == 1);
     ck_assert_str_eq(r.layout_reason, "why");
     r.context = 2; /* told */
     progress_report(&p, &r);
@@ -80,7 +81,7 @@ START_TEST(a_chosen_layout_is_reported)
     progress_incarnation(&p);
     r.ranks = 8;
     progress_report(&p, &r);
-    ck_assert(r.tensor == 1 && !*r.layout_reason);
+    ck_assert(r.tensor == 1 && r.zero_stage == 0 && !*r.layout_reason);
 }
 END_TEST
 
