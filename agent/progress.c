@@ -50,6 +50,7 @@ void progress_loaded(struct progress *p, const struct json *payload)
     const char *damaged = json_str(payload, "damaged", "");
     if (*damaged)
         snprintf(p->checkpoint_damaged, sizeof p->checkpoint_damaged, "%s", damaged);
+    p->damaged_bytes = json_int(payload, "damaged_bytes", 0);
     while (p->history_count && p->history_step[p->history_count - 1] > p->resumed_step)
         p->history_count--;
 }
@@ -150,6 +151,7 @@ void progress_report(const struct progress *p, struct report *r)
     r->checkpoint_ms = p->checkpoint_wall_ms;
     r->checkpoint_path = p->checkpoint_path;
     r->checkpoint_damaged = p->checkpoint_damaged;
+    r->damaged_bytes = p->damaged_bytes;
     r->memory_per_rank_bytes = p->memory_bytes;
     r->zero_stage = (int)p->zero_stage;
     r->layout_reason = p->layout_reason;
@@ -181,6 +183,7 @@ void progress_recover(struct progress *p, const struct report *r)
     p->checkpoint_wall_ms = r->checkpoint_ms;
     snprintf(p->checkpoint_path, sizeof p->checkpoint_path, "%s", r->checkpoint_path);
     snprintf(p->checkpoint_damaged, sizeof p->checkpoint_damaged, "%s", r->checkpoint_damaged);
+    p->damaged_bytes = r->damaged_bytes;
     int n = r->loss_history_count;
     int64_t stride = n > 1 && r->step > n ? r->step / n : 1;
     for (int i = 0; i < n; i++) {

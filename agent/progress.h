@@ -34,6 +34,7 @@ struct progress {
     int64_t checkpoint_step, checkpoint_wall_ms;
     char checkpoint_path[LIMIT_PATH_BYTES];
     char checkpoint_damaged[LIMIT_NAME_BYTES]; /* folder of the newest that was passed over */
+    int64_t damaged_bytes;                     /* of all that were */
     int64_t memory_bytes, resumed_step, zero_stage;
     int64_t tensor, pipeline; /* 0: none was told */
     char layout_reason[LIMIT_REASON_BYTES];

@@ -152,6 +152,7 @@ static const struct field report_rows[] = {
     {COUNTER("checkpoint.ms", checkpoint_ms)},
     {TEXT("checkpoint.path", checkpoint_path, LIMIT_PATH_BYTES - 1)},
     {TEXT("checkpoint.damaged", checkpoint_damaged, LIMIT_NAME_BYTES - 1)},
+    {COUNTER("checkpoint.damagedBytes", damaged_bytes)},
     {TEXT("verdict.kind", verdict.kind, 31)},
     {SMALL("verdict.replica", verdict.replica, -1, LIMIT_REPLICAS)},
     {SMALL("verdict.rank", verdict.rank, -1, RANKS_MAX)},

@@ -108,6 +108,7 @@ struct report {
     int64_t checkpoint_step, checkpoint_ms; /* step -1: none yet */
     const char *checkpoint_path;
     const char *checkpoint_damaged; /* folder of the newest that was passed over; "": none */
+    int64_t damaged_bytes;          /* of all that were, as the world began */
 
     int restarts; /* attempts that ended by failure */
     struct verdict verdict;

@@ -43,9 +43,9 @@ enum wire_type {
     /* rank -> agent */
     WIRE_READY = 64, /* {port}: its collective listener */
     WIRE_LOADED,     /* {parameters, memory_bytes, resumed_step, steps, held_out, tensor, pipeline,
-                        zero_stage, layout_reason, device, damaged}; why the layout was chosen, ""
-                        where it was told; the folder of a checkpoint that was passed over, "" for
-                        none */
+                        zero_stage, layout_reason, device, damaged, damaged_bytes}; why the layout
+                        was chosen, "" where it was told; the folder of a checkpoint that was passed
+                        over, "" for none, and what all such folders hold, as rank 0 says */
     WIRE_STEP,       /* {step, loss, tokens, tokens_per_second, grad_norm, learning_rate, seconds,
                         loss_scale, skipped_steps}, the last two of FP16;
                         from rank 0, of a few steps at once where the device runs ahead */

@@ -39,7 +39,7 @@ static const char usage[] =
     "ls      lists the checkpoints, the newest first: step, time, size, world and layout that\n"
     "        wrote it, precision, and what it was trained from. What is damaged, as far as that\n"
     "        can be told without reading everything, is marked, and so is what a training found\n"
-    "        damaged and set aside.\n"
+    "        damaged and set aside, with what all of that takes: nothing removes it but you.\n"
     "verify  reads everything and compares it with the hashes of the manifest. It names each file\n"
     "        that is not as it was written; then it ends with the status of a corrupt checkpoint.";
 

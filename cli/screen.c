@@ -455,8 +455,8 @@ static void tell_progress(const struct screen *s, struct screen_told *t, struct 
     if (strcmp(r->checkpoint_damaged, t->damaged) != 0) {
         tell_line(s, out,
             "a checkpoint could not be read and the one before it was taken; it is "
-            "kept as %s",
-            r->checkpoint_damaged);
+            "kept as %s; what is kept so takes %lld MiB",
+            r->checkpoint_damaged, (long long)r->damaged_bytes >> 20);
         snprintf(t->damaged, sizeof t->damaged, "%s", r->checkpoint_damaged);
     }
     if (*r->verdict.kind && r->verdict.since_ms != t->verdict_ms) {

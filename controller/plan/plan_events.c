@@ -107,7 +107,9 @@ static int add_damage_event(
     if (!is || (was && !strcmp(was, is)))
         return 0;
     return plan_event(p, true, NAME_REASON_DAMAGED, e,
-        "a checkpoint could not be read and the one before it was taken; it is kept as %s", is);
+        "a checkpoint could not be read and the one before it was taken; it is kept as %s; "
+        "what is kept so takes %lld MiB and stays until somebody removes it",
+        is, (long long)next->checkpoint.damaged_bytes >> 20);
 }
 
 static int add_scaling_event(

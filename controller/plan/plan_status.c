@@ -152,8 +152,10 @@ static int copy_report(const struct report *r, struct arena *a, struct status *s
         s->checkpoint.path = null_if_empty(r->checkpoint_path);
         s->checkpoint.ms = whole_seconds(r->checkpoint_ms);
     }
-    if (*r->checkpoint_damaged)
+    if (*r->checkpoint_damaged) {
         s->checkpoint.damaged = r->checkpoint_damaged;
+        s->checkpoint.damaged_bytes = r->damaged_bytes;
+    }
     if (r->restarts > s->restarts)
         s->restarts = r->restarts;
     s->verdict = copy_verdict(&r->verdict);

@@ -130,6 +130,7 @@ static const struct field status_rows[] = {
     {WHOLE("checkpoint.step", checkpoint.step)},
     {TEXT("checkpoint.path", checkpoint.path)},
     {TEXT("checkpoint.damaged", checkpoint.damaged)},
+    {WHOLE("checkpoint.damagedBytes", checkpoint.damaged_bytes)},
     {TIME("checkpoint.time", checkpoint.ms)},
     {WHOLE("coordinator.term", coordinator.term)},
     {TEXT("coordinator.podUID", coordinator.pod_uid)},

@@ -47,7 +47,7 @@ struct status {
         double validation_match, tokens_per_second, loss_scale;
     } progress;
     struct {
-        int64_t step, ms;
+        int64_t step, ms, damaged_bytes;
         const char *path, *damaged;
     } checkpoint;
     struct {

@@ -365,6 +365,7 @@ int ckpt_set_aside(const char *path, struct ckpt_state *s, struct err *e)
     mem_autofree int64_t *steps = NULL;
     int count = 0;
     s->aside[0] = 0;
+    s->aside_bytes = 0;
     io_auto_fd int locked = lock_folder(path, e);
     if (locked < 0)
         return locked;
@@ -385,5 +386,11 @@ int ckpt_set_aside(const char *path, struct ckpt_state *s, struct err *e)
             log_warn("a damaged checkpoint is set aside", LOG_I("step", steps[i]),
                 LOG_I("goesOnFrom", s->step), LOG_S("folder", s->aside));
     }
+    struct err why = {0};
+    if (ckpt_folder_aside(path, &count, &s->aside_bytes, &why))
+        log_warn("what is set aside is not counted", LOG_ERR(&why));
+    else if (count)
+        log_info("checkpoints are set aside and stay until somebody removes them",
+            LOG_I("folders", count), LOG_I("bytes", s->aside_bytes));
     return 0;
 }

@@ -67,6 +67,7 @@ struct ckpt_state {  /* what a manifest says beside tensors */
     char spec_hash[65];                 /* version 1 only */
     /* In no manifest: of the incarnation, as given to ckpt_claim; and of ckpt_set_aside. */
     char owner[65], aside[64];
+    int64_t aside_bytes;
 };
 
 #define CKPT_HEADER_BYTES (1 << 20) /* of a rank's file, at most */
@@ -122,8 +123,8 @@ int ckpt_get_piece(struct ckpt_reader *r, const char *name, const struct ckpt_pi
     enum dtype t, void *data, struct err *e);
 /* Rank 0, once every rank has read the generation of s->step: those after it, which not all could
  * read, get the name "step-00000050.damaged" and are neither written over nor removed. s->aside:
- * that of the newest, "" for none. What cannot be renamed is logged. -ERR_DRAINED as
- * ckpt_commit. */
+ * that of the newest, "" for none; s->aside_bytes: of all that bear such a name, whenever they got
+ * it. What cannot be renamed, or counted, is logged. -ERR_DRAINED as ckpt_commit. */
 int ckpt_set_aside(const char *path, struct ckpt_state *s, struct err *e);
 
 #endif

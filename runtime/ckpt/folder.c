@@ -14,6 +14,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define STEPS_LIMIT 4096 /* folders; of generations there are at most `keep` */
@@ -298,6 +299,46 @@ int ckpt_folder_set_aside(const char *path, int64_t step, char name[64], struct 
         return rc;
     }
     return rc ? rc : err_set(e, ERR_USER, "%s: %d damaged folders of it", from, STEPS_LIMIT);
+}
+
+struct weighing {
+    const char *folder;
+    int64_t bytes;
+};
+
+static int weigh_one(void *user, const char *name, struct err *e)
+{
+    struct weighing *w = user;
+    char file[LIMIT_PATH_BYTES];
+    struct stat st;
+    int rc = ckpt_folder_path(file, e, "%s/%s", w->folder, name);
+    if (rc)
+        return rc;
+    if (lstat(file, &st))
+        return errno == ENOENT ? 0 : fail_at(e, file);
+    if (S_ISREG(st.st_mode))
+        w->bytes += st.st_size;
+    return 0;
+}
+
+int ckpt_folder_aside(const char *path, int *count, int64_t *bytes, struct err *e)
+{
+    mem_autofree struct ckpt_folder_entry *all = NULL;
+    char folder[LIMIT_PATH_BYTES];
+    struct weighing w = {.folder = folder};
+    int n = 0, found = 0, rc = ckpt_folder_all(path, &all, &n, e);
+    for (int i = 0; i < n && !rc; i++) {
+        if (!all[i].aside)
+            continue;
+        found++;
+        rc = ckpt_folder_path(folder, e, "%s/%s", path, all[i].name);
+        rc = rc ? rc : each_name(folder, weigh_one, &w, e);
+    }
+    if (rc)
+        return rc;
+    *count = found;
+    *bytes = w.bytes;
+    return 0;
 }
 
 static int sweep_claims(void *user, const char *name, struct err *e)

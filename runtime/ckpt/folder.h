@@ -42,6 +42,8 @@ int ckpt_folder_clear(
 /* Renames the folder of a step to "step-00000050.damaged", or "....damaged-2" and so on where there
  * is one already; name is what it came to. */
 int ckpt_folder_set_aside(const char *path, int64_t step, char name[64], struct err *e);
+/* How many there are of these, and the bytes of the files in them. */
+int ckpt_folder_aside(const char *path, int *count, int64_t *bytes, struct err *e);
 /* What saves that never ended left behind, of all steps; generations stay as they are, also those
  * whose manifest cannot be read. */
 int ckpt_folder_sweep(const char *path, struct err *e);

@@ -120,6 +120,20 @@ static int list_one(const char *path, const struct ckpt_folder_entry *x, FILE *o
     return rc == -ERR_MEMORY ? err_set(e, ERR_MEMORY, "%s", why.text) : 0;
 }
 
+/* Of this nothing goes by itself. */
+static int print_aside(const char *path, FILE *out, struct err *e)
+{
+    char size[24];
+    int64_t bytes = 0;
+    int count = 0, rc = ckpt_folder_aside(path, &count, &bytes, e);
+    if (rc || !count)
+        return rc;
+    format_size(bytes, size);
+    print(out, "%d folder%s set aside, %s: nothing removes %s but you", count,
+        count == 1 ? "" : "s", size, count == 1 ? "it" : "them");
+    return 0;
+}
+
 int ckpt_inspect_list(const char *path, FILE *out, struct err *e)
 {
     mem_autofree struct ckpt_folder_entry *all = NULL;
@@ -134,7 +148,7 @@ int ckpt_inspect_list(const char *path, FILE *out, struct err *e)
         "PRECISION", "STATE", "TRAINED FROM");
     for (int i = 0; i < count && !rc; i++)
         rc = list_one(path, &all[i], out, e);
-    return rc;
+    return rc ? rc : print_aside(path, out, e);
 }
 
 /* -- verifying -- */

@@ -672,7 +672,8 @@ static int tell_loaded(struct train *t, struct err *e)
             {"held_out", (double)t->held_out, NULL}, {"tensor", t->plan.layout.tp, NULL},
             {"pipeline", t->plan.layout.pp, NULL}, {"zero_stage", t->plan.zero_stage, NULL},
             {"layout_reason", 0, t->plan.reason}, {"device", 0, info.name},
-            {"damaged", 0, t->state.aside}, {NULL, 0, NULL}},
+            {"damaged", 0, t->state.aside}, {"damaged_bytes", (double)t->state.aside_bytes, NULL},
+            {NULL, 0, NULL}},
         e);
 }
 

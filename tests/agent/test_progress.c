@@ -193,7 +193,8 @@ START_TEST(a_damaged_checkpoint_is_remembered)
     ck_assert_str_eq(r.checkpoint_damaged, "");
     json_auto struct json *damaged =
         parse("{\"resumed_step\":25,\"steps\":100,\"damaged\":\"step-00000050.damaged\"}");
-    json_auto struct json *whole = parse("{\"resumed_step\":75,\"steps\":100,\"damaged\":\"\"}");
+    json_auto struct json *whole =
+        parse("{\"resumed_step\":75,\"steps\":100,\"damaged\":\"\",\"damaged_bytes\":4096}");
     progress_loaded(&p, damaged);
     progress_loaded(&p, whole);
     progress_report(&p, &r);
@@ -202,6 +203,7 @@ START_TEST(a_damaged_checkpoint_is_remembered)
     progress_init(&q);
     progress_recover(&q, &r);
     ck_assert_str_eq(q.checkpoint_damaged, "step-00000050.damaged");
+    ck_assert(r.damaged_bytes == 4096 && q.damaged_bytes == 4096);
 }
 END_TEST
 

@@ -302,9 +302,10 @@ START_TEST(test_lines)
         "14:13:22  WorldFormed: 2 ranks, dp2\n");
     ck_assert_str_eq(tell(&s, &told), "");
     s.report.checkpoint_damaged = "step-00000040.damaged";
+    s.report.damaged_bytes = 3 << 20;
     ck_assert_str_eq(tell(&s, &told),
         "14:13:22  a checkpoint could not be read and the one before it was taken; it is kept as "
-        "step-00000040.damaged\n");
+        "step-00000040.damaged; what is kept so takes 3 MiB\n");
     ck_assert_str_eq(tell(&s, &told), "");
     s.report.layout_reason = "dp2 needs 3 MiB of 2";
     ck_assert_str_eq(tell(&s, &told), "14:13:22  layout chosen: dp2 needs 3 MiB of 2\n");

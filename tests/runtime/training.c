@@ -212,6 +212,7 @@ static void take_frame(struct world *w, const struct wire_frame *f, struct outco
         snprintf(o->layout_reason, sizeof o->layout_reason, "%s",
             json_str(v, "layout_reason", "absent"));
         snprintf(o->damaged, sizeof o->damaged, "%s", json_str(v, "damaged", "absent"));
+        o->damaged_bytes = json_int(v, "damaged_bytes", -1);
     }
     o->saves += f->type == WIRE_SAVED;
     o->done |= f->type == WIRE_DONE;

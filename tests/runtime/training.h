@@ -39,7 +39,8 @@ struct outcome {                     /* of a whole world, from rank 0's frames *
     double first_validation, validation, f1, match; /* f1, match -1: none was told */
     enum exit_class exit[TRAINING_WORLD];           /* -1: it was killed */
     char message[256];
-    char damaged[64]; /* the checkpoint that was passed over, "": none */
+    char damaged[64];      /* the checkpoint that was passed over, "": none */
+    int64_t damaged_bytes; /* of all that were */
     bool drained, done;
     int64_t memory_bytes; /* of rank 0's plan */
     int tensor, pipeline, zero_stage;

@@ -34,10 +34,11 @@ START_TEST(a_damaged_checkpoint_is_told_of_once)
     ck_assert(!world_told(p, NAME_REASON_DAMAGED));
     world_free(p);
     w.report.checkpoint_damaged = "step-00000050.damaged";
+    w.report.damaged_bytes = 7LL << 30;
     p = world_plan(&w);
     ck_assert(world_told(p, NAME_REASON_DAMAGED));
-    ck_assert_ptr_nonnull(
-        strstr(world_action(p, ACTION_STATUS)->body, "\"damaged\":\"step-00000050.damaged\""));
+    ck_assert_ptr_nonnull(strstr(world_action(p, ACTION_STATUS)->body,
+        "\"damaged\":\"step-00000050.damaged\",\"damagedBytes\":7516192768"));
     world_free(p);
     w.job->status.checkpoint.damaged = "step-00000050.damaged";
     p = world_plan(&w);

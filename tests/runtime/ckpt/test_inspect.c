@@ -121,6 +121,31 @@ START_TEST(generations_are_listed_newest_first)
 }
 END_TEST
 
+/* Also what others put there, and whatever becomes of it. */
+START_TEST(what_is_set_aside_is_weighed)
+{
+    char name[64];
+    int64_t bytes = -1, more = 0;
+    int count = -1;
+    save(50);
+    ck_assert(!ckpt_folder_aside(folder, &count, &bytes, &e));
+    ck_assert(count == 0 && bytes == 0);
+    ck_assert_ptr_null(strstr(list(), "set aside"));
+    ck_assert(!ckpt_folder_set_aside(folder, 50, name, &e));
+    ck_assert(!ckpt_folder_aside(folder, &count, &bytes, &e));
+    ck_assert_int_eq(count, 1);
+    ck_assert_int_ge(bytes, 2 * 24); /* of the tensor's halves */
+    ck_assert_ptr_nonnull(strstr(list(), "1 folder set aside, "));
+    save(50);
+    ck_assert(!ckpt_folder_set_aside(folder, 50, name, &e));
+    golden_write(path_of(name, "odd"), "12345", 5);
+    ck_assert(!ckpt_folder_aside(folder, &count, &more, &e));
+    ck_assert_int_eq(count, 2);
+    ck_assert_int_eq(more, 2 * bytes + 5);
+    ck_assert_ptr_nonnull(strstr(list(), "2 folders set aside, "));
+}
+END_TEST
+
 START_TEST(damage_is_listed_as_far_as_it_is_seen)
 {
     save(1);
@@ -190,7 +215,7 @@ END_TEST
 int main(void)
 {
     return unit_run_with(&(struct unit){"ckpt_inspect", 120, setup, teardown},
-        (const TTest *const[]){generations_are_listed_newest_first,
+        (const TTest *const[]){generations_are_listed_newest_first, what_is_set_aside_is_weighed,
             damage_is_listed_as_far_as_it_is_seen, every_flipped_bit_is_found,
             all_that_is_wrong_is_named, what_is_not_there_is_the_callers_mistake, NULL});
 }
