@@ -252,8 +252,12 @@ int io_mkdirs(const char *path, mode_t mode, struct err *e)
             continue;
         memcpy(part, path, i);
         part[i] = 0;
-        if (SYS(mkdir(part, mode)) && errno != EEXIST)
+        int rc = (int)SYS(mkdir(part, mode));
+        if (rc && errno != EEXIST)
             return fail_write(e, part);
+        /* else all that is ever synced in it may go with its name */
+        if (!rc && (rc = sync_parent(part, e)))
+            return rc;
     }
     struct stat st;
     if (SYS(stat(path, &st)))

@@ -35,7 +35,7 @@ int io_write_new(const char *path, const void *p, size_t n, mode_t mode, struct 
 int io_rename(const char *from, const char *to, struct err *e); /* and fsyncs the folder */
 /* Each in the other's place, in one step; both exist. Not every file system can. No fsync. */
 int io_exchange(const char *a, const char *b, struct err *e);
-int io_mkdirs(const char *path, mode_t mode, struct err *e); /* like mkdir -p */
+int io_mkdirs(const char *path, mode_t mode, struct err *e); /* like mkdir -p, durable */
 int io_sync_folder(const char *path, struct err *e);
 int io_remove(const char *path, struct err *e); /* a file or an empty folder; absent is fine */
 /* Absent is fine; follows no link and enters no other mount. For folders that none but this program

@@ -315,6 +315,15 @@ void ckpt_abandon(struct ckpt_writer *w)
 
 /* -- committing -- */
 
+/* One that a failed or killed world had just renamed into place is on the disk for sure before
+ * those go that it stands for. */
+static int sync_generation(const char *path, int64_t step, struct err *e)
+{
+    char folder[LIMIT_PATH_BYTES];
+    int rc = ckpt_folder_step(path, step, folder, e);
+    return rc ? rc : sync_folder(folder, e);
+}
+
 /* Keeps the newest `keep` generations; what was never completed before `step` goes too. */
 static int prune_generations(const char *path, int64_t step, int keep, struct err *e)
 {
@@ -326,7 +335,10 @@ static int prune_generations(const char *path, int64_t step, int keep, struct er
         if (steps[i] > step)
             continue;
         rc = ckpt_folder_committed(path, steps[i], &committed, e);
-        if (!rc && (committed ? ++complete > keep : steps[i] < step))
+        complete += committed;
+        if (!rc && committed && complete <= keep)
+            rc = sync_generation(path, steps[i], e);
+        else if (!rc && (committed || steps[i] < step))
             rc = ckpt_folder_clear(path, steps[i], NULL, e);
     }
     return rc;
