@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/number.h"
+#include "base/point.h"
 #include "runtime/ckpt/folder.h"
 #include "runtime/files/hash.h"
 #include "runtime/files/safetensors.h"
@@ -101,8 +102,10 @@ int ckpt_claim(const char *path, int64_t incarnation, const char *owner, struct 
     if ((rc = refuse_older(path, incarnation, owner, e)) ||
         (rc = ckpt_folder_path(owners, e, "%s/" CKPT_FOLDER_OWNER, path)) ||
         /* first: without it the number would be anybody's */
-        (rc = io_write_file(owners, owner, strlen(owner), 0644, e)) ||
-        (rc = incarnation_write(path, incarnation, e)))
+        (rc = io_write_file(owners, owner, strlen(owner), 0644, e)))
+        return rc;
+    point_pass("claim");
+    if ((rc = incarnation_write(path, incarnation, e)))
         return rc;
     /* Whoever wrote them cannot commit them any more. They are in nobody's way but the disk's. */
     if (ckpt_folder_sweep(path, &why))
@@ -114,6 +117,7 @@ int ckpt_claim(const char *path, int64_t incarnation, const char *owner, struct 
 
 struct ckpt_writer {
     char folder[LIMIT_PATH_BYTES], temporary[LIMIT_PATH_BYTES];
+    int64_t step;
     int rank, fd;
     struct arena *arena; /* metadata strings */
     struct safetensors_entry *entries;
@@ -154,6 +158,7 @@ int ckpt_begin(const char *path, int64_t step, int rank, struct ckpt_writer **ou
     struct ckpt_writer *w = mem_zalloc(sizeof *w);
     if (!w)
         return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
+    w->step = step;
     w->rank = rank;
     w->fd = -1;
     int rc = begin_file(w, path, step, e);
@@ -243,7 +248,10 @@ int ckpt_put_piece(struct ckpt_writer *w, const char *name, const struct ckpt_pi
     if (rc)
         return rc;
     size_entry(w, bytes);
-    return io_write_full(w->fd, data, (size_t)bytes, e) ? err_wrap(e, "%s", w->temporary) : 0;
+    if (io_write_full(w->fd, data, (size_t)bytes, e))
+        return err_wrap(e, "%s", w->temporary);
+    point_pass_at("shard", w->step);
+    return 0;
 }
 
 int ckpt_put(struct ckpt_writer *w, const char *name, int64_t total, int64_t offset, int64_t count,
@@ -277,12 +285,15 @@ static int finish_file(struct ckpt_writer *w, char hash[17], int64_t *bytes, str
         return rc;
     if (lseek(w->fd, 0, SEEK_SET) < 0)
         return err_sys(e, ERR_DATA, errno, "%s", w->temporary);
-    if ((rc = io_write_full(w->fd, header.data, header.len, e)) || (rc = io_fsync(w->fd, e)) ||
-        (rc = hash_written(w, hash, bytes, e)))
+    if ((rc = io_write_full(w->fd, header.data, header.len, e)))
+        return rc;
+    point_pass_at("fsync", w->step);
+    if ((rc = io_fsync(w->fd, e)) || (rc = hash_written(w, hash, bytes, e)))
         return rc;
     char name[64], final[LIMIT_PATH_BYTES];
     ckpt_file_name(w->rank, hash, name);
     rc = ckpt_folder_path(final, e, "%s/%s", w->folder, name);
+    point_pass_at("rename", w->step);
     return rc ? rc : io_rename(w->temporary, final, e);
 }
 
@@ -363,9 +374,12 @@ int ckpt_commit(const char *path, const struct ckpt_state *s, int files, const c
     io_auto_fd int locked = lock_folder(path, e);
     if (locked < 0)
         return locked;
+    point_pass_at("manifest", s->step);
     if ((rc = refuse_older(path, s->incarnation, s->owner, e)) ||
-        (rc = ckpt_manifest_write(manifest, &m, e)) ||
-        (rc = ckpt_folder_clear(path, s->step, &m, e)))
+        (rc = ckpt_manifest_write(manifest, &m, e)))
+        return rc;
+    point_pass_at("prune", s->step);
+    if ((rc = ckpt_folder_clear(path, s->step, &m, e)))
         return rc;
     return prune_generations(path, s->step, keep < 2 ? 2 : keep, e);
 }

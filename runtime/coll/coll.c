@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/point.h"
 #include "runtime/coll/internal.h"
 #include "runtime/door/beat.h"
 
@@ -259,6 +260,7 @@ int coll_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
 static void enter(struct coll *c, enum wire_operation operation, int64_t bytes)
 {
     c->sequence += operation != WIRE_EXCHANGE;
+    point_pass(wire_operation_name(operation));
     beat_enter(c->conf.page, operation, bytes);
 }
 

@@ -6,6 +6,7 @@
 #include "runtime/door/beat.h"
 
 #include "base/clock.h"
+#include "base/point.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -34,6 +35,7 @@ void beat(struct wire_page *p)
 
 void beat_phase(struct wire_page *p, enum wire_phase phase)
 {
+    point_pass(wire_phase_name(phase));
     if (!p)
         return;
     STORE(p->phase, (uint32_t)phase);

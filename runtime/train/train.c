@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/point.h"
 #include "runtime/model/shares.h"
 #include "runtime/train/export.h"
 #include "runtime/train/internal.h"
@@ -299,11 +300,13 @@ static int run_steps(struct train *t, struct err *e)
     int64_t save_every = t->spec->checkpoint.every_steps;
     while (t->state.step < t->steps) {
         struct wish w = {0};
+        point_round(t->state.step);
         int64_t evaluation = next_evaluation(t);
         int rc = take_steps(t, &w, e);
         int64_t step = t->state.step;
         if (rc)
             return rc;
+        point_round(step);
         bool shares = take_wish(t, &w);
         if (t->outer && shares && (rc = outer_step(t->outer, e)))
             return rc;

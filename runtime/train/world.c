@@ -8,6 +8,7 @@
 #include "api/names.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/point.h"
 #include "runtime/door/beat.h"
 #include "runtime/train/choose.h"
 
@@ -43,6 +44,7 @@ int world_connect(
         .dev = dev,
         .failing_fn = limit_end,
         .failing_user = d};
+    point_tell(orders->rank, orders->incarnation);
     int rc = read_staged(&conf.staged, e);
     if (rc)
         return rc;

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/point.h"
 #include "runtime/ckpt/ckpt.h"
 #include "runtime/coll/coll.h"
 #include "runtime/evaluate/evaluate.h"
@@ -165,6 +166,8 @@ static int rank_body(const struct world *w, int rank, int fd)
     struct err why = {0};
     const struct rlimit data = {(rlim_t)w->conf.data_bytes, (rlim_t)w->conf.data_bytes};
     ck_assert(!w->conf.data_bytes || !setrlimit(RLIMIT_DATA, &data));
+    if (w->conf.die_at)
+        setenv(POINT_DIE_AT, w->conf.die_at, 1);
     setenv(NAME_ENV_COLL, w->conf.staged ? NAME_ENV_COLL_STAGED : "", 1);
     int rc = dev_open(kind, device, 1, &c.dev, &why);
     if (!rc && !(rc = world_connect(&orders, d, c.dev, &c.coll, &why)))
@@ -271,6 +274,7 @@ static void collect(const struct world *w, struct outcome *o)
         int status;
 
         ck_assert_int_eq(waitpid(w->pid[i], &status, 0), w->pid[i]);
+        killed |= w->conf.die_at && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
         ck_assert_msg(WIFEXITED(status) || killed, "rank %d: signal %d", i, WTERMSIG(status));
         o->exit[i] = killed ? (enum exit_class) - 1 : (enum exit_class)WEXITSTATUS(status);
     }

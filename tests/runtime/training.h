@@ -15,7 +15,7 @@
 #define TRAINING_STEPS 50
 #define TRAINING_BATCH 8
 #define TRAINING_T     16
-#define TRAINING_WORLD 4
+#define TRAINING_WORLD 8
 
 /* A folder with model/ and corpus.txt; training_setup makes it, training_teardown removes it. */
 extern char training_folder[64];
@@ -62,6 +62,8 @@ struct training {
     int64_t budget_bytes; /* 0: 1 GiB */
     int64_t data_bytes;   /* private memory that a rank may have; 0: any */
     int64_t end_ms;       /* for a rank to end in once its collectives failed; 0: DOOR_END_MS */
+    /* LLMJOB_DIE_AT of the ranks (base/point.h), of which any may be killed then; NULL: none is */
+    const char *die_at;
 };
 struct outcome training_run(const struct training *t);
 /* All ranks must end well, and all steps be there. */
