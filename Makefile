@@ -185,7 +185,7 @@ RUN := tests/run.sh $(if $(R),-r $(R))
 # Unit tests wait more than they compute: three on two cores, long ones first, that no core waits for one of them in the
 # end, and their threads sleep at barriers.
 PARALLEL := -j $(shell echo $$((($$(nproc) * 3 + 1) / 2)))
-LONG := $(addprefix %/test_,cuda ops optim nccl coll pairs slices pass cuda_model infer parallel objective_match engine run weights tok zero \
+LONG := $(addprefix %/test_,cuda ops optim nccl coll pairs slices pass cuda_model infer parallel layouts objective_match engine run weights tok zero \
   coordinator world ckpt resume agent train objective_tokens web dev model cuda_train)
 long_first = $(foreach l,$(LONG),$(filter $(l),$(1))) $(filter-out $(LONG),$(1))
 export OMP_WAIT_POLICY
