@@ -313,6 +313,7 @@ struct jobspec {
         const char *path;                   /* folder */
         int64_t every_steps, every_seconds; /* 0: off */
         int keep;
+        bool asynchronous; /* written while the training goes on */
     } checkpoint;
     struct jobspec_restart restart;
     struct jobspec_health health;

@@ -26,6 +26,7 @@
 
 #define HEADER_BYTES CKPT_HEADER_BYTES /* written last */
 #define WRITER_ARENA ((size_t)16 << 20)
+#define CHUNK_BYTES  ((int64_t)8 << 20) /* of what was held, between two looks whether to stop */
 
 /* -- incarnations -- */
 
@@ -116,9 +117,11 @@ int ckpt_claim(const char *path, int64_t incarnation, const char *owner, struct 
 /* -- writing -- */
 
 struct ckpt_writer {
-    char folder[LIMIT_PATH_BYTES], temporary[LIMIT_PATH_BYTES];
+    char path[LIMIT_PATH_BYTES], folder[LIMIT_PATH_BYTES], temporary[LIMIT_PATH_BYTES];
     int64_t step;
     int rank, fd;
+    struct ckpt_memory *held; /* NULL: what is put is written at once */
+    int64_t held_bytes;
     struct arena *arena; /* metadata strings */
     struct safetensors_entry *entries;
     const char **metadata; /* key and value of each entry, NULL-ended */
@@ -133,18 +136,15 @@ static int sync_folder(const char *path, struct err *e)
     return fd < 0 ? fd : io_fsync(fd, e);
 }
 
-static int begin_file(struct ckpt_writer *w, const char *path, int64_t step, struct err *e)
+static int begin_file(struct ckpt_writer *w, struct err *e)
 {
     uint32_t random;
-    int rc = ckpt_folder_step(path, step, w->folder, e);
-    if (rc || (rc = io_random(&random, sizeof random, e)))
+    int rc = io_random(&random, sizeof random, e);
+    if (rc)
         return rc;
     rc = ckpt_folder_path(w->temporary, e, "%s/.rank-%05d-%08x", w->folder, w->rank, random);
-    if (rc || (rc = io_mkdirs(w->folder, 0755, e)) || (rc = sync_folder(path, e)))
+    if (rc || (rc = io_mkdirs(w->folder, 0755, e)) || (rc = sync_folder(w->path, e)))
         return rc;
-    w->arena = arena_create(WRITER_ARENA);
-    if (!w->arena)
-        return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
     w->fd = io_create(w->temporary, 0644, e);
     if (w->fd < 0)
         return w->fd;
@@ -153,21 +153,58 @@ static int begin_file(struct ckpt_writer *w, const char *path, int64_t step, str
     return 0;
 }
 
-int ckpt_begin(const char *path, int64_t step, int rank, struct ckpt_writer **out, struct err *e)
+static int create_writer(
+    const char *path, int64_t step, int rank, struct ckpt_writer **out, struct err *e)
 {
     struct ckpt_writer *w = mem_zalloc(sizeof *w);
-    if (!w)
+    struct arena *arena = w ? arena_create(WRITER_ARENA) : NULL;
+    if (!arena) {
+        mem_free(w);
         return err_set(e, ERR_MEMORY, "no memory to write a checkpoint");
+    }
     w->step = step;
     w->rank = rank;
     w->fd = -1;
-    int rc = begin_file(w, path, step, e);
+    w->arena = arena;
+    int rc = ckpt_folder_path(w->path, e, "%s", path);
+    if (rc || (rc = ckpt_folder_step(path, step, w->folder, e))) {
+        ckpt_abandon(w);
+        return rc;
+    }
+    *out = w;
+    return 0;
+}
+
+int ckpt_begin(const char *path, int64_t step, int rank, struct ckpt_writer **out, struct err *e)
+{
+    struct ckpt_writer *w = NULL;
+    int rc = create_writer(path, step, rank, &w, e);
+    if (rc)
+        return rc;
+    rc = begin_file(w, e);
     if (rc) {
         ckpt_abandon(w);
         return rc;
     }
     *out = w;
     return 0;
+}
+
+int ckpt_hold(const char *path, int64_t step, int rank, struct ckpt_memory *m,
+    struct ckpt_writer **out, struct err *e)
+{
+    int rc = create_writer(path, step, rank, out, e);
+    if (rc)
+        return rc;
+    atomic_store(&m->written, 0);
+    (*out)->held = m;
+    return 0;
+}
+
+void *ckpt_place(const struct ckpt_writer *w, int64_t bytes)
+{
+    bool has = w->held && bytes <= w->held->bytes - w->held_bytes;
+    return has ? w->held->at + w->held_bytes : NULL;
 }
 
 static int grow_entries(struct ckpt_writer *w, struct err *e)
@@ -233,6 +270,19 @@ static void size_entry(struct ckpt_writer *w, int64_t bytes)
     x->shape[1] = ckpt_piece_is_flat(&w->last) ? 0 : w->last.width;
 }
 
+/* What was made in its place is there. */
+static int hold(struct ckpt_writer *w, const void *data, int64_t bytes, struct err *e)
+{
+    void *place = ckpt_place(w, bytes);
+    if (!place)
+        return err_set(e, ERR_MEMORY, "no room in the %lld MiB that hold a checkpoint",
+            (long long)(w->held->bytes >> 20));
+    if (place != data)
+        memcpy(place, data, (size_t)bytes);
+    w->held_bytes += bytes;
+    return 0;
+}
+
 int ckpt_put_piece(struct ckpt_writer *w, const char *name, const struct ckpt_piece *piece,
     enum dtype t, const void *data, struct err *e)
 {
@@ -248,6 +298,8 @@ int ckpt_put_piece(struct ckpt_writer *w, const char *name, const struct ckpt_pi
     if (rc)
         return rc;
     size_entry(w, bytes);
+    if (w->held)
+        return hold(w, data, bytes, e);
     if (io_write_full(w->fd, data, (size_t)bytes, e))
         return err_wrap(e, "%s", w->temporary);
     point_pass_at("shard", w->step);
@@ -297,11 +349,30 @@ static int finish_file(struct ckpt_writer *w, char hash[17], int64_t *bytes, str
     return rc ? rc : io_rename(w->temporary, final, e);
 }
 
+static int write_held(struct ckpt_writer *w, struct err *e)
+{
+    struct ckpt_memory *m = w->held;
+    int rc = begin_file(w, e);
+    for (int64_t at = 0, n; at < w->held_bytes && !rc; at += n) {
+        if (atomic_load(&m->stop))
+            return err_set(e, ERR_DRAINED, "%s: given up", w->temporary);
+        n = w->held_bytes - at < CHUNK_BYTES ? w->held_bytes - at : CHUNK_BYTES;
+        rc = io_write_full(w->fd, m->at + at, (size_t)n, e);
+        if (rc)
+            return err_wrap(e, "%s", w->temporary);
+        atomic_fetch_add(&m->written, n);
+        point_pass_at("shard", w->step);
+    }
+    return rc;
+}
+
 int ckpt_finish(struct ckpt_writer *w, char hash[17], int64_t *bytes, struct err *e)
 {
     char h[HASH_XXH3_HEX];
     int64_t n;
-    int rc = finish_file(w, h, &n, e);
+    int rc = w->held ? write_held(w, e) : 0;
+    if (!rc)
+        rc = finish_file(w, h, &n, e);
     if (!rc) {
         memcpy(hash, h, sizeof h);
         *bytes = n;

@@ -26,6 +26,7 @@
 #include "kernels/dev.h"
 #include "runtime/ckpt/piece.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -80,8 +81,21 @@ struct ckpt_writer;
  * (ERR_DRAINED). ERR_DATA: what stands there is no incarnation. */
 int ckpt_claim(const char *path, int64_t incarnation, const char *owner, struct err *e);
 int ckpt_begin(const char *path, int64_t step, int rank, struct ckpt_writer **out, struct err *e);
+/* The same, but what is put stays in memory, and ckpt_finish, which another thread may call, writes
+ * all of it. */
+struct ckpt_memory { /* the caller's, of one writer at a time */
+    char *at;
+    int64_t bytes;
+    _Atomic int64_t written; /* bytes, by ckpt_finish; any thread may look */
+    _Atomic bool stop;       /* any thread's: ckpt_finish gives up soon, -ERR_DRAINED */
+};
+int ckpt_hold(const char *path, int64_t step, int rank, struct ckpt_memory *m,
+    struct ckpt_writer **out, struct err *e);
+/* Where the next `bytes` that are put may be made, so that putting them copies nothing; NULL: of
+ * this writer nowhere, or there is no room for them. */
+void *ckpt_place(const struct ckpt_writer *w, int64_t bytes);
 /* Elements [offset, offset + count) of the flattened global tensor `name` of `total` elements; host
- * memory. No rank writes what another writes. */
+ * memory. No rank writes what another writes. ERR_MEMORY: there is no room to hold them. */
 int ckpt_put(struct ckpt_writer *w, const char *name, int64_t total, int64_t offset, int64_t count,
     enum dtype t, const void *data, struct err *e);
 /* The same of a rectangle, data (height, width). Those that follow one another, range on range or

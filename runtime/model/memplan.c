@@ -68,6 +68,8 @@ static int plan_training(struct model *m, struct memplan *p, struct err *e)
         p->copy = carve_times(model_trained(m)->elements, 2);
     if (c->exchange_fn)
         p->exchange = c->exchange_fn(c, model_trained(m)->elements);
+    if (c->snapshot_fn)
+        p->snapshot = c->snapshot_fn(c, model_trained(m));
     if (windowed)
         p->window = carve_times(zero_window_elements(&m->weights_window), dtype_block_bytes(c->t));
     if (c->teacher && (rc = teacher_plan(c, &p->teacher, e)))

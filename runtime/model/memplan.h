@@ -27,6 +27,7 @@ struct memplan {       /* bytes */
     int64_t teacher;   /* a second model, and what its forward takes */
     int64_t cache;     /* keys and values, serving */
     int64_t total;
+    int64_t snapshot; /* what a checkpoint holds of this rank's, in host memory; not in the total */
 };
 
 /* w: the model on disk when serving; NULL: as if it had the compute type. */

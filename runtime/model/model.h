@@ -85,6 +85,9 @@ struct model_conf {
        crosses is made smaller; NULL: none. The planner sets replicas. */
     int64_t (*exchange_fn)(const struct model_conf *c, int64_t elements);
     const void *exchange;
+    /* Bytes that this rank puts into a checkpoint, at most, with the same user; NULL: they are not
+       kept in memory. */
+    int64_t (*snapshot_fn)(const struct model_conf *c, const struct tensors *trained);
     int replicas;
     struct coll *coll; /* gradients are placed in its memory when not NULL, and masters that several
                           ranks renew */

@@ -9,7 +9,7 @@
 #define RUNTIME_TRAIN_INTERNAL_H
 
 #include "base/buf.h"
-#include "runtime/ckpt/ckpt.h"
+#include "runtime/ckpt/saver.h"
 #include "runtime/coll/coll.h"
 #include "runtime/data/data.h"
 #include "runtime/door/beat.h"
@@ -29,6 +29,17 @@
 struct save_file { /* one rank's part of a checkpoint, as gathered */
     int64_t bytes;
     char hash[24]; /* 16 hex digits and NUL */
+};
+
+enum saving_phase { SAVING_NOTHING, SAVING_WRITES, SAVING_COMMITS };
+struct saving {              /* the save that was begun last */
+    enum saving_phase phase; /* behind the training; the same on every rank */
+    struct ckpt_state state; /* as it was then */
+    int64_t begun_ms, held_up_ms;
+    /* (world): what each rank wrote */
+    struct save_file *files;
+    char (*hashes)[17];
+    int64_t *sizes;
 };
 
 struct lots { /* of one step's gradient: [low, open) is ready, [open, top) is on its way */
@@ -109,7 +120,9 @@ struct train {
     struct ckpt_state state;
     int64_t saved_step, saved_ms;
     int64_t sent_bytes;      /* when the last step was told */
-    struct save_file *files; /* (world): what each rank wrote, while saving */
+    int64_t snapshot_room;    /* bytes */
+    struct ckpt_saver *saver; /* NULL: the training waits for its checkpoints */
+    struct saving saving;
     struct tensorboard *board;
     struct spread *spread;     /* rank 0's, of histograms; or NULL */
     struct generate *generate; /* of prompts; or NULL */
@@ -272,8 +285,17 @@ void train_write_found(const struct train *t, struct jsonw *w);
 
 /* Makes the zeros that are due after a step, 0: before the first; all ranks call. */
 int train_prune(struct train *t, int64_t step, struct err *e);
-/* A checkpoint of state.step, unless that is saved already. */
-int train_save(struct train *t, struct err *e);
+/* A checkpoint of state.step, unless that is saved already; what is on its way is waited for. All
+   ranks call. SAVE_BEHIND: if there is a saver, it is written while the training goes on. */
+enum save_how { SAVE_NOW, SAVE_BEHIND };
+int train_save(struct train *t, enum save_how how, struct err *e);
+/* Whether this rank is still busy with one; fails if that has. */
+int train_saving(struct train *t, bool *busy, struct err *e);
+/* Once no rank is, at the same step on all. */
+int train_save_goes_on(struct train *t, struct err *e);
+/* When the state is there that is saved, and all ranks call: from then on it can be. */
+int train_open_saver(struct train *t, struct err *e);
+void train_close_saver(struct train *t);
 
 /* Rank 0's: the step as frame and as TensorBoard's points; and, with the ranks that share its
    model, what that says. All ranks call. */

@@ -265,6 +265,18 @@ static int64_t beside_bytes(const struct model_conf *c, int64_t elements)
     return carve_plus(exchange_bytes(&x), takes_local_steps(t) ? outer_bytes(elements) : 0);
 }
 
+/* A model_conf's snapshot_fn: slices of weights and state, and of what is beside. */
+static int64_t saved_bytes(const struct model_conf *c, const struct tensors *trained)
+{
+    const struct train *t = c->exchange;
+    int ranks = c->replicas * c->contexts, rank = c->owner > 0 ? c->owner : 0;
+    const struct exchange_conf x = exchange_conf_of(t, c->replicas, trained->elements);
+    int64_t first, count;
+    shard_range(trained->elements, ranks, rank, &first, &count);
+    return carve_plus(shard_bytes(&t->optim_conf, trained, ranks, rank),
+        carve_plus(exchange_bytes(&x), takes_local_steps(t) ? carve_times(count, 4) : 0));
+}
+
 struct model_conf train_model_conf(struct train *t)
 {
     const struct jobspec_train *s = &t->spec->train;
@@ -286,6 +298,7 @@ struct model_conf train_model_conf(struct train *t)
         .whole_masters = s->sparsity.pattern != SPARSITY_NONE,
         .exchange_fn = beside_bytes,
         .exchange = t,
+        .snapshot_fn = t->spec->checkpoint.asynchronous ? saved_bytes : NULL,
         .teacher = t->teacher ? weights_config(t->teacher) : NULL,
         .teacher_label_from = t->teacher_label_from,
         .distill_weight = (float)s->distill.weight,
@@ -420,6 +433,22 @@ struct planner_input train_planner_input(
     return in;
 }
 
+/* For a copy of what is saved, in the host's memory: what the plan leaves of that, or half of this
+   rank's part of it where the plan is for another. */
+static int64_t snapshot_room(
+    const struct train *t, const struct dev_info *info, const struct planner_input *in)
+{
+    struct dev *host;
+    struct dev_info has;
+    if (info->host_readable)
+        return in->budget_bytes - t->plan.memory.total;
+    if (dev_open("cpu", 0, 1, &host, NULL))
+        return 0;
+    dev_describe(host, &has);
+    dev_close(host);
+    return has.memory_bytes / t->orders->local_world / 2;
+}
+
 /* How the model is laid out and cut up; *conf receives the plan's choices. */
 static int plan(struct train *t, struct model_conf *conf, struct err *e)
 {
@@ -436,6 +465,7 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     int rc = world_plan(&w, &in, &t->plan, e);
     if (rc || (rc = planner_model(&in, &t->plan, conf, e)) || (rc = open_groups(t, conf, e)))
         return rc;
+    t->snapshot_room = snapshot_room(t, &info, &in);
     if (!train_leads(t))
         return 0;
     if (*t->plan.reason)
@@ -443,7 +473,8 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     log_info("plan", LOG_I("data", t->plan.layout.dp), LOG_I("tensor", t->plan.layout.tp),
         LOG_I("pipeline", t->plan.layout.pp), LOG_I("expert", t->plan.layout.ep),
         LOG_I("context", t->plan.layout.cp), LOG_I("zeroStage", t->plan.zero_stage),
-        LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total));
+        LOG_I("microSequences", t->plan.micro_sequences), LOG_I("bytes", t->plan.memory.total),
+        LOG_I("snapshotBytes", t->plan.memory.snapshot));
     return 0;
 }
 
@@ -572,9 +603,6 @@ static int open_host(struct train *t, struct err *e)
     int rc = train_open_batch(t, e);
     if (rc)
         return rc;
-    t->files = mem_array((size_t)t->orders->world, sizeof *t->files);
-    if (!t->files)
-        return err_set(e, ERR_MEMORY, "no memory for a world of %d ranks", t->orders->world);
     return loop->host_fn ? loop->host_fn(t, e) : 0;
 }
 
@@ -665,15 +693,16 @@ static int tell_loaded(struct train *t, struct err *e)
     struct dev_info info;
     dev_describe(t->dev, &info);
     beat_step(t->door->page, t->state.step);
+    bool copies = t->saver && info.host_readable; /* in the same memory */
+    int64_t bytes = t->plan.memory.total + t->host_bytes + (copies ? t->plan.memory.snapshot : 0);
     return door_send_fields(t->door, WIRE_LOADED,
         (struct door_field[]){{"parameters", (double)model_parameters(t->model), NULL},
-            {"memory_bytes", (double)(t->plan.memory.total + t->host_bytes), NULL},
-            {"resumed_step", (double)t->state.step, NULL}, {"steps", (double)t->steps, NULL},
-            {"held_out", (double)t->held_out, NULL}, {"tensor", t->plan.layout.tp, NULL},
-            {"pipeline", t->plan.layout.pp, NULL}, {"zero_stage", t->plan.zero_stage, NULL},
-            {"layout_reason", 0, t->plan.reason}, {"device", 0, info.name},
-            {"damaged", 0, t->state.aside}, {"damaged_bytes", (double)t->state.aside_bytes, NULL},
-            {NULL, 0, NULL}},
+            {"memory_bytes", (double)bytes, NULL}, {"resumed_step", (double)t->state.step, NULL},
+            {"steps", (double)t->steps, NULL}, {"held_out", (double)t->held_out, NULL},
+            {"tensor", t->plan.layout.tp, NULL}, {"pipeline", t->plan.layout.pp, NULL},
+            {"zero_stage", t->plan.zero_stage, NULL}, {"layout_reason", 0, t->plan.reason},
+            {"device", 0, info.name}, {"damaged", 0, t->state.aside},
+            {"damaged_bytes", (double)t->state.aside_bytes, NULL}, {NULL, 0, NULL}},
         e);
 }
 
@@ -689,7 +718,7 @@ int train_open(struct train *t, struct err *e)
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     if ((rc = open_model(t, e)) || (rc = look_at_zeros(t, e)) || (rc = open_host(t, e)) ||
-        (rc = resume(t, e)) || (rc = open_logs(t, e)))
+        (rc = resume(t, e)) || (rc = train_open_saver(t, e)) || (rc = open_logs(t, e)))
         return rc;
     if (train_leads(t))
         train_sweep_corpus(t); /* of a training that is refused nothing goes */
@@ -698,6 +727,7 @@ int train_open(struct train *t, struct err *e)
 
 void train_close(struct train *t)
 {
+    train_close_saver(t);
     tensorboard_close(t->board);
     mem_free(t->spread);
     train_close_generate(t);
@@ -712,7 +742,6 @@ void train_close(struct train *t)
     mem_free(t->types);
     if (t->objective->loop->close_fn)
         t->objective->loop->close_fn(t);
-    mem_free(t->files);
     sparsity_destroy(t->sparsity);
     outer_destroy(t->outer);
     exchange_destroy(t->exchange);

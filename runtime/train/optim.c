@@ -197,7 +197,8 @@ static int64_t scales_of(const struct optim_run *r, int k)
     return r->type == DTYPE_U8 ? (r->elements[k] + OP_STATE_BLOCK - 1) / OP_STATE_BLOCK : 0;
 }
 
-/* Cuts what all runs of [from, to) keep, and Muon's scratch; runs, if not NULL, receives them.
+/* Cuts what all runs of [from, to) keep, and Muon's scratch, where muon is not NULL; runs, if not
+   NULL, receives them.
    Returns how many there are. */
 static int carve_runs(const struct optim_conf *c, const struct tensors *t, int64_t from, int64_t to,
     struct carve *memory, struct optim_run *runs, struct muon *muon)
@@ -218,26 +219,32 @@ static int carve_runs(const struct optim_conf *c, const struct tensors *t, int64
             r.scale[k] =
                 scales_of(&r, k) ? carve_tensor(memory, 1, scales_of(&r, k), DTYPE_F32) : NULL;
         }
-        if (r.rule == OPTIMIZER_MUON)
+        if (muon && r.rule == OPTIMIZER_MUON)
             muon_admit(muon, t->at[i].shape[0], t->at[i].shape[1]);
         if (runs)
             runs[count] = r;
         count++;
     }
-    muon_carve(muon, memory);
+    if (muon)
+        muon_carve(muon, memory);
     return count;
 }
 
-static int64_t slice_bytes(
-    const struct optim_conf *c, const struct tensors *t, enum dtype type, int64_t from, int64_t to)
+static int64_t slice_bytes(const struct optim_conf *c, const struct tensors *t, struct muon *muon,
+    int64_t from, int64_t to)
 {
-    struct muon muon = {.t = muon_type(type)};
     struct carve memory = {0};
     struct adalora adalora;
-    carve_runs(c, t, from, to, &memory, NULL, &muon);
+    carve_runs(c, t, from, to, &memory, NULL, muon);
     adalora_describe(&adalora, &c->adalora, t, from, to);
     adalora_carve(&adalora, &memory);
     return memory.size;
+}
+
+int64_t optim_state_bytes(
+    const struct optim_conf *c, const struct tensors *t, int64_t from, int64_t to)
+{
+    return slice_bytes(c, t, NULL, from, to);
 }
 
 int64_t optim_bytes(const struct model_conf *m, const struct tensors *t)
@@ -248,8 +255,9 @@ int64_t optim_bytes(const struct model_conf *m, const struct tensors *t)
     int64_t most = 0;
     for (int i = first; i < end; i++) {
         int64_t from, count;
+        struct muon muon = {.t = muon_type(m->t)};
         optim_slice(c, t, owners, i, &from, &count);
-        int64_t bytes = slice_bytes(c, t, m->t, from, from + count);
+        int64_t bytes = slice_bytes(c, t, &muon, from, from + count);
         most = bytes > most ? bytes : most;
     }
     return most;

@@ -63,6 +63,11 @@ double optim_rate(const struct optim_conf *c, int64_t step);
    tensors are t, in bytes; a model_conf's optimizer_fn. */
 int64_t optim_bytes(const struct model_conf *m, const struct tensors *t);
 
+/* The same of what of its state belongs to [from, to) of the flat range: at most what optim_state
+   shows there. */
+int64_t optim_state_bytes(
+    const struct optim_conf *c, const struct tensors *t, int64_t from, int64_t to);
+
 /* [*first, *first + *count) of the flat range of t: the slice of one of so many ranks. Slices are
    in the order of ranks, disjoint, and cover it; some may be empty. Pure. */
 void optim_slice(const struct optim_conf *c, const struct tensors *t, int ranks, int rank,

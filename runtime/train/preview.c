@@ -205,6 +205,21 @@ static void print_out(const struct preview *p, const struct choices *all)
         fprintf(p->out, "  and %lld more\n", (long long)(left - p->best));
 }
 
+/* Of a processor's ranks it comes out of the same memory. */
+static void print_snapshot(const struct preview *p, const struct memplan *m)
+{
+    const char *how = "copied and written while it trains";
+    if (!p->spec.checkpoint.asynchronous)
+        return;
+    if (is_on_gpu(p))
+        how = "copied to the pod's memory if half of that holds its ranks' copies, and written "
+              "while it trains";
+    else if (m->snapshot > p->in.budget_bytes - m->total)
+        how = "not copied, for there is no room beside: the training waits for its checkpoints";
+    fprintf(p->out, "  a rank's part of a checkpoint, up to %lld MiB, is %s\n",
+        (long long)(m->snapshot >> 20), how);
+}
+
 /* The job's own, and the others. told: what nothing is chosen for. */
 static void print_table(
     const struct preview *p, const struct choices *all, const struct layout_choice *told)
@@ -229,6 +244,8 @@ static void print_table(
         told               ? "it fits with nothing chosen for it"
             : all->fitting ? "the fastest that fits"
                            : "nothing fits");
+    if (told || all->fitting)
+        print_snapshot(p, told ? &told->plan.memory : &all->at[0].plan.memory);
 }
 
 static int print_all(struct preview *p, struct err *e)

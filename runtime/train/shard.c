@@ -159,12 +159,22 @@ static int write_part(struct ckpt_writer *w, struct dev *d, const struct shard_p
     for (int64_t at = from, n; at < to; at += n) {
         n = to - at < STAGE_ELEMENTS ? to - at : STAGE_ELEMENTS;
         int64_t size = dtype_block_bytes(p->type);
-        dev_download(d, stage, p->at + (at - p->first) * size, (size_t)(n * size));
-        int rc = put(w, p, at, n, stage, e);
+        void *place = ckpt_place(w, n * size), *to_put = place ? place : stage;
+        dev_download(d, to_put, p->at + (at - p->first) * size, (size_t)(n * size));
+        int rc = put(w, p, at, n, to_put, e);
         if (rc)
             return rc;
     }
     return 0;
+}
+
+int64_t shard_bytes(const struct optim_conf *c, const struct tensors *t, int world, int rank)
+{
+    int64_t first, count;
+    optim_slice(c, t, world, rank, &first, &count);
+    int64_t state = c->own_state ? optim_state_bytes(c, t, 0, t->elements)
+                                 : optim_state_bytes(c, t, first, first + count);
+    return carve_plus(carve_times(count, 4), state);
 }
 
 int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct optim *o, int world,

@@ -30,6 +30,8 @@ struct shard_extra {
     bool shared; /* all ranks have all of it; else there may be none in a checkpoint: zeros */
 };
 
+/* Bytes that shard_write will put of a model whose trained tensors are t, at most. */
+int64_t shard_bytes(const struct optim_conf *c, const struct tensors *t, int world, int rank);
 /* What rank `rank` of `world` that hold the same writes. Where ranks have optimizer state of their
    own (optim_conf), each writes its own whole, as "<name>.exp_avg.<rank>". */
 int shard_write(struct ckpt_writer *w, struct dev *d, struct model *m, struct optim *o, int world,

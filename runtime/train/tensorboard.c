@@ -337,6 +337,11 @@ int tensorboard_sync(struct tensorboard *t, struct err *e)
     return rc ? rc : io_fsync(t->fd, e);
 }
 
+int tensorboard_fd(const struct tensorboard *t)
+{
+    return t->fd;
+}
+
 void tensorboard_close(struct tensorboard *t)
 {
     if (!t)

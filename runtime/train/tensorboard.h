@@ -34,6 +34,7 @@ int tensorboard_numbers(
     struct tensorboard *t, const struct tensorboard_number *numbers, int count, struct err *e);
 int tensorboard_flush(struct tensorboard *t, struct err *e); /* for readers to see */
 int tensorboard_sync(struct tensorboard *t, struct err *e);  /* and to outlive the machine */
+int tensorboard_fd(const struct tensorboard *t); /* for whoever fsyncs what was flushed */
 void tensorboard_close(struct tensorboard *t);
 
 #endif

@@ -14,10 +14,12 @@
 
 #include <math.h>
 
-#define AHEAD_S 1.0 /* between two looks at the device, for requests to be heard */
+#define AHEAD_S 1.0     /* between two looks at the device, for requests to be heard */
+#define STOPS   0x1p40f /* more than all ranks that are busy with a checkpoint */
 
 struct wish { /* of any rank; the same on every rank */
     bool stop, save;
+    bool written; /* no rank is busy with a checkpoint; not told beside a stop, which waits */
 };
 
 /* -- stepping -- */
@@ -57,7 +59,8 @@ static bool save_is_due(struct train *t)
 {
     int64_t seconds = t->spec->checkpoint.every_seconds;
     return atomic_exchange(&t->door->checkpoint, false) ||
-        (train_leads(t) && seconds > 0 && clock_ms() - t->saved_ms >= seconds * 1000);
+        (train_leads(t) && seconds > 0 && !t->saving.phase &&
+            clock_ms() - t->saved_ms >= seconds * 1000);
 }
 
 /* The share of the busiest expert in each of n steps, over all ranks. */
@@ -99,17 +102,18 @@ static int settle(
 {
     const struct objective_loop *loop = t->objective->loop;
     double sums[PASS_AHEAD + OBJECTIVE_SUMS];
-    /* losses; stop, save; seconds a step; all sums; squares of local norms */
+    /* losses; stop or busy, save; seconds a step; all sums; squares of local norms */
     float v[2 * PASS_AHEAD + 3 + OBJECTIVE_SUMS];
     int rc = t->config.experts ? settle_experts(t, n, s, e) : 0;
     int more = loop->sums > 1 ? loop->sums : 0;
-    if (rc || (rc = loop->sums_fn(t, sums, e)))
+    bool busy;
+    if (rc || (rc = loop->sums_fn(t, sums, e)) || (rc = train_saving(t, &busy, e)))
         return rc;
     for (int i = 0; i < n + more && !train_counts(t); i++)
         sums[i] = 0;
     for (int i = 0; i < n; i++)
         v[i] = (float)(sums[i] / (double)train_labels(t, t->state.step + 1 + i));
-    v[n] = atomic_load(&t->door->stop) ? 1 : 0;
+    v[n] = atomic_load(&t->door->stop) ? STOPS : busy ? 1 : 0;
     v[n + 1] = save_is_due(t) ? 1 : 0;
     v[n + 2] = (float)((double)(clock_ns() - start_ns) * 1e-9 / n / t->orders->world);
     for (int i = 0; i < more; i++)
@@ -126,7 +130,7 @@ static int settle(
     }
     for (int i = 0; i < more; i++) /* of these no step is ahead of another */
         s->means[i] = (double)v[n + 3 + i];
-    *w = (struct wish){v[n] > 0, v[n + 1] > 0};
+    *w = (struct wish){.stop = v[n] >= STOPS, .save = v[n + 1] > 0, .written = !(v[n] > 0)};
     double seconds = (double)v[n + 2];
     t->ahead = seconds * PASS_AHEAD < AHEAD_S ? PASS_AHEAD : (int64_t)(AHEAD_S / seconds);
     return 0;
@@ -287,7 +291,8 @@ static bool take_wish(struct train *t, struct wish *w)
 {
     t->wants_stop |= w->stop;
     t->wants_save |= w->save;
-    *w = (struct wish){t->wants_stop, t->wants_save};
+    w->stop = t->wants_stop;
+    w->save = t->wants_save;
     if (!train_shares(t))
         return false;
     t->wants_stop = t->wants_save = false;
@@ -304,7 +309,7 @@ static int run_steps(struct train *t, struct err *e)
         int64_t evaluation = next_evaluation(t);
         int rc = take_steps(t, &w, e);
         int64_t step = t->state.step;
-        if (rc)
+        if (rc || (w.written && (rc = train_save_goes_on(t, e))))
             return rc;
         point_round(step);
         bool shares = take_wish(t, &w);
@@ -317,7 +322,7 @@ static int run_steps(struct train *t, struct err *e)
         if (step == evaluation)
             rc = train_evaluate(t, e);
         if (!rc && (w.save || w.stop || (save_every && step % save_every == 0)))
-            rc = train_save(t, e);
+            rc = train_save(t, w.stop ? SAVE_NOW : SAVE_BEHIND, e);
         if (rc)
             return rc;
         if (w.stop)
@@ -343,7 +348,7 @@ static int finish(struct train *t, struct err *e)
 {
     int rc;
     if ((t->saved_step != t->state.step && (rc = train_evaluate(t, e))) ||
-        (rc = train_test(t, e)) || (rc = train_save(t, e)))
+        (rc = train_test(t, e)) || (rc = train_save(t, SAVE_NOW, e)))
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_EXPORT);
     const struct export x = {.model = t->model,

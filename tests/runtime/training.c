@@ -23,6 +23,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -87,6 +88,7 @@ struct jobspec training_job(const char *run)
     s.model.init = INIT_PRETRAINED;
     s.checkpoint.path = arena_strdup(strings, training_path(run));
     s.checkpoint.keep = 2;
+    s.checkpoint.asynchronous = true;
     s.train.data.train = arena_strdup(strings, training_path("corpus.txt"));
     s.train.data.format = FORMAT_TEXT;
     s.train.sequence_length = TRAINING_T;
@@ -137,6 +139,7 @@ struct world {
     struct wire_peer peers[TRAINING_WORLD];
     pid_t pid[TRAINING_WORLD];
     int64_t killed_ms;
+    int lock;            /* of the folder, or -1 */
     struct door *leader; /* in memory that this process shares with rank 0 */
 };
 
@@ -179,6 +182,15 @@ static int rank_body(const struct world *w, int rank, int fd)
     return (int)exit_class_of(rc ? why.code : ERR_NONE);
 }
 
+/* As a commit does, which then waits. */
+static void lock_checkpoints(struct world *w)
+{
+    char path[LIMIT_PATH_BYTES];
+    snprintf(path, sizeof path, "%s/lock", w->conf.spec->checkpoint.path);
+    w->lock = io_append(path, 0644, &e);
+    ck_assert_msg(w->lock >= 0 && !flock(w->lock, LOCK_EX), "%s", path);
+}
+
 static void take_frame(struct world *w, const struct wire_frame *f, struct outcome *o)
 {
     json_auto struct json *v = NULL;
@@ -195,6 +207,8 @@ static void take_frame(struct world *w, const struct wire_frame *f, struct outco
         o->last = step;
         if (w->conf.stop_after && step >= w->conf.stop_after)
             atomic_store(&w->leader->stop, true);
+        if (step == w->conf.lock_after)
+            lock_checkpoints(w);
         if (step == w->conf.kill_after) {
             kill(w->pid[w->conf.size - 1], SIGKILL);
             w->killed_ms = clock_ms();
@@ -217,7 +231,11 @@ static void take_frame(struct world *w, const struct wire_frame *f, struct outco
         snprintf(o->damaged, sizeof o->damaged, "%s", json_str(v, "damaged", "absent"));
         o->damaged_bytes = json_int(v, "damaged_bytes", -1);
     }
-    o->saves += f->type == WIRE_SAVED;
+    if (f->type == WIRE_SAVED) {
+        ck_assert(step >= 1 && step <= TRAINING_STEPS && !o->saved_at[step]);
+        o->saved_at[step] = o->last;
+        o->saves++;
+    }
     o->done |= f->type == WIRE_DONE;
     o->drained |= f->type == WIRE_DONE && json_bool(v, "drained", false);
     if (f->type == WIRE_FAILED)
@@ -283,7 +301,7 @@ static void collect(const struct world *w, struct outcome *o)
 
 struct outcome training_run(const struct training *t)
 {
-    struct world w = {.conf = *t};
+    struct world w = {.conf = *t, .lock = -1};
     struct outcome o = {0};
     int pair[2], few = 1; /* frames that fit: rank 0 runs ahead of its reader by a few steps */
 
@@ -297,6 +315,7 @@ struct outcome training_run(const struct training *t)
     follow(&w, pair[0], &o);
     close(pair[0]);
     collect(&w, &o);
+    io_close(w.lock);
     munmap(w.leader, sizeof *w.leader);
     return o;
 }

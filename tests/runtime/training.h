@@ -36,6 +36,7 @@ struct outcome {                     /* of a whole world, from rank 0's frames *
     double loss[TRAINING_STEPS + 1]; /* by step; 0 where no step was reported */
     int first, last;                 /* steps reported */
     int evaluations, saves;
+    int saved_at[TRAINING_STEPS + 1]; /* by step: which was reported last when its save was */
     double first_validation, validation, f1, match; /* f1, match -1: none was told */
     enum exit_class exit[TRAINING_WORLD];           /* -1: it was killed */
     char message[256];
@@ -55,6 +56,7 @@ struct training {
     int size, incarnation;
     int stop_after;   /* from this step's report on rank 0 is asked to stop; 0: never */
     int kill_after;   /* the same, and the last rank is killed */
+    int lock_after;   /* from this one on nobody can commit, until the ranks have ended */
     const char *kind; /* of the devices; NULL: cpu */
     int devices;      /* of a pod, which its ranks share when there are more; 0: enough */
     bool staged;

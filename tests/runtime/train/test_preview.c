@@ -84,6 +84,7 @@ START_TEST(what_is_told_stands_first)
     ck_assert_msg(!ask(8, GPU, "\"tensor\":8,\"pipeline\":8", ""), "%s", e.text);
     says("\n* dp1 x tp8 x pp8 ");
     says("* what the job gets: it fits with nothing chosen for it");
+    says("  a rank's part of a checkpoint, up to 13744 MiB, is copied to the pod's memory");
     ck_assert_msg(
         !ask(2, "900000000000", "", ",\"optimizer\":{\"name\":\"Adafactor\"}"), "%s", e.text);
     says("\n* dp16 ");

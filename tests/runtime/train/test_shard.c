@@ -64,8 +64,14 @@ static void write_all(
     ck_assert_msg(!ckpt_claim(folder, 1, "a", &e), "%s", e.text);
     for (int rank = 0; rank < world; rank++) {
         struct ckpt_writer *w;
+        struct ckpt_memory held = {
+            .bytes = shard_bytes(optim_conf(o), model_trained(m), world, rank)};
+        mem_autofree char *memory = held.at = mem_alloc((size_t)held.bytes);
 
-        ck_assert_msg(!ckpt_begin(folder, 7, rank, &w, &e), "%s", e.text);
+        ck_assert_ptr_nonnull(memory);
+        int rc = rank % 2 ? ckpt_begin(folder, 7, rank, &w, &e)
+                          : ckpt_hold(folder, 7, rank, &held, &w, &e);
+        ck_assert_msg(!rc, "%s", e.text);
         ck_assert_msg(!shard_write(w, d, m, o, world, rank, &e), "%s", e.text);
         ck_assert_msg(!ckpt_finish(w, hashes[rank], &bytes[rank], &e), "%s", e.text);
     }

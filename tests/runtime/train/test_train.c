@@ -470,7 +470,7 @@ START_TEST(points_outlive_a_killed_rank)
     check_points(board, a.last);
     b = run(&s, 1, 2, 0);
     ck_assert_msg(b.exit[0] == EXIT_CLASS_DONE, "%s", b.message);
-    ck_assert(b.first > 20 && b.first <= a.last + 1 && b.first % 10 == 1);
+    ck_assert(b.first > 10 && b.first <= a.last + 1 && b.first % 10 == 1);
     check_points(board, STEPS);
     for (int k = 1; k < b.first; k++)
         b.loss[k] = a.loss[k];
