@@ -252,6 +252,7 @@ START_TEST(an_interruption_does_not_show)
     struct outcome a = run_whole(&straight, 2), b;
     buf_auto struct buf straight_report = report_text();
     cut.train.tensorboard = board;
+    cut.checkpoint.every_steps = 3; /* behind it */
     b = run(&(struct training){.spec = &cut, .size = 2, .incarnation = 1, .stop_after = EPOCH + 2});
     ck_assert(b.drained && b.last > EPOCH && b.last < LAST);
     b = run(&(struct training){.spec = &cut, .size = 2, .incarnation = 2});
