@@ -5,6 +5,7 @@
  * generation alone; what fails is told in the same words; and without memory for a copy, or where
  * nobody wants it, the training waits. Method: trainings both ways, their folders compared; the
  * folder's lock held from outside, so that nothing can be committed.
+ * needs: sample
  */
 #include "runtime/train/train.h"
 
