@@ -5,6 +5,8 @@
  */
 #include "runtime/train/cost.h"
 
+#include <math.h>
+
 /* Times that a row of a layer is read or written forward, by channels: norms, residuals; columns of
    the feed-forward: its activation; of attention: positions, and what it reads and writes. */
 #define PASSES_CHANNELS  10
@@ -140,7 +142,7 @@ static struct work work_of(
     const struct layout *l = &p->layout;
     const struct model_config *c = &in->model.config;
     int64_t rows = in->sample_rows > 1 ? in->sample_rows : 1;
-    int64_t samples = (in->batch_sequences + l->dp - 1) / l->dp;
+    int64_t samples = (in->batch_sequences + l->dp * l->ep - 1) / (l->dp * l->ep);
     /* of a layer; what is made again of it sums up attention */
     double sums = in->model.recompute == RECOMPUTE_FULL ? 5 : 4;
     struct work w = {.n = (double)(p->micro_sequences * rows * in->model.sequence_length / l->cp)};
@@ -151,22 +153,80 @@ static struct work work_of(
     return w;
 }
 
-/* A ring's of so many bytes among the ranks of an axis. */
-static double sum_s(
-    const struct layout *l, enum layout_axis axis, double bytes, const struct cost_speed *s)
+/* -- collectives -- */
+
+/* NCCL's ring visits all members one after the other; the host's has the pods side by side within,
+   and a ring of their leaders. */
+struct cost_steps cost_ring(const struct cost_speed *s, int members, int pods)
 {
-    const struct layout_group g = layout_group(l, 0, axis);
+    double inside = s->trees ? members * pods - pods : members - 1;
+    return (struct cost_steps){2 * inside, 2.0 * (pods - 1)};
+}
+
+struct cost_steps cost_tree(int members, int pods)
+{
+    return (struct cost_steps){2.0 * (members - 1), 2 * ceil(log2(pods))};
+}
+
+struct reach { /* of a group: where its members are, and what they share a way out of */
+    int size, members, pods;
+    double bytes_per_s;
+};
+
+static struct reach reach_of(
+    const struct layout *l, const struct layout_group *g, const struct cost_speed *s)
+{
     int pod = s->pod_ranks > 1 ? s->pod_ranks : 1, world = l->dp * l->tp * l->pp * l->cp * l->ep;
-    struct cost_link link = s->inside;
-    if (g.size < 2)
+    struct reach x = {g->size, g->size, 1, s->inside.bytes_per_s};
+    if (world <= pod || pod % (g->size * g->stride) == 0)
+        return x;
+    int here = pod % g->stride ? 1 : pod / g->stride;
+    x.members = here < g->size ? here : g->size;
+    x.pods = (g->size + x.members - 1) / x.members;
+    double out = s->between.bytes_per_s * x.members; /* members in a pod share its way out */
+    x.bytes_per_s = here == 1 || out < x.bytes_per_s ? out : x.bytes_per_s;
+    return x;
+}
+
+static double steps_s(const struct cost_speed *s, struct cost_steps n)
+{
+    return n.inside * s->inside.latency_s + n.between * s->between.latency_s;
+}
+
+/* Of so many bytes among the ranks of a group. */
+static double sum_s(
+    const struct layout *l, const struct layout_group *g, double bytes, const struct cost_speed *s)
+{
+    if (g->size < 2)
         return 0;
-    if (world > pod && pod % (g.size * g.stride)) { /* members in a pod share its way out */
-        int here = pod % g.stride ? 1 : pod / g.stride;
-        double out = s->between.bytes_per_s * (here < g.size ? here : g.size);
-        link.latency_s = s->between.latency_s;
-        link.bytes_per_s = here == 1 || out < link.bytes_per_s ? out : link.bytes_per_s;
-    }
-    return link.latency_s + 2.0 * (g.size - 1) / g.size * bytes / link.bytes_per_s;
+    const struct reach x = reach_of(l, g, s);
+    double ring = steps_s(s, cost_ring(s, x.members, x.pods)) +
+        2.0 * (x.size - 1) / x.size * bytes / x.bytes_per_s;
+    double tree = steps_s(s, cost_tree(x.members, x.pods)) + 2.0 * bytes / x.bytes_per_s;
+    return s->trees && tree < ring ? tree : ring;
+}
+
+/* A reduce-scatter, or an all-gather. */
+static double half_s(
+    const struct layout *l, const struct layout_group *g, double bytes, const struct cost_speed *s)
+{
+    if (g->size < 2)
+        return 0;
+    const struct reach x = reach_of(l, g, s);
+    return steps_s(s, cost_ring(s, x.members, x.pods)) / 2 +
+        (double)(x.size - 1) / x.size * bytes / x.bytes_per_s;
+}
+
+/* Each member sends each of the others its part of so many bytes. */
+static double all_to_all_s(
+    const struct layout *l, const struct layout_group *g, double bytes, const struct cost_speed *s)
+{
+    if (g->size < 2)
+        return 0;
+    const struct reach x = reach_of(l, g, s);
+    const struct cost_link *link = x.pods > 1 ? &s->between : &s->inside;
+    return (x.size - 1) * link->latency_s +
+        (double)(x.size - 1) / x.size * bytes / link->bytes_per_s;
 }
 
 /* Stages are the furthest apart, the first and the last as much as others. */
@@ -199,11 +259,12 @@ static struct memplan undivided(const struct planner_input *in, const struct pla
     return whole.memory;
 }
 
-/* Halves of so many sums, of so many bytes each. */
+/* So many of them among the ranks that have the same weights, of so many bytes each. */
 static double halves_s(
     const struct layout *l, double count, double bytes, const struct cost_speed *s)
 {
-    return count * sum_s(l, LAYOUT_DATA, bytes, s) / 2;
+    const struct layout_group same = layout_replicas(l, 0);
+    return count * half_s(l, &same, bytes, s);
 }
 
 /* The gradient's sum a step; its half and the half of what the owners have renewed; by layer and
@@ -217,13 +278,48 @@ static double data_s(const struct planner_input *in, const struct planner_plan *
     double renewed = (double)(copied ? whole->copy : whole->master);
     double weights = renewed + (double)whole->weights;
     int stage = p->zero_stage;
+    const struct layout_group same = layout_replicas(l, 0);
     if (!stage)
-        return halves_s(l, 2, gradient, s);
+        return sum_s(l, &same, gradient, s);
     if (stage == 1)
         return halves_s(l, 1, gradient, s) + halves_s(l, 1, renewed, s);
     double sums = halves_s(l, batches * layers, gradient / layers, s);
     return stage == 2 ? sums + halves_s(l, 1, renewed, s)
                       : sums + halves_s(l, 2 * batches * layers, weights / layers, s);
+}
+
+/* Keys and values of a layer are gathered, again in backward, and their gradients shared out. */
+static double context_s(const struct planner_input *in, const struct layout *l,
+    const struct work *w, const struct cost_speed *s)
+{
+    const struct model_conf *m = &in->model;
+    const struct layout_group g = layout_group(l, 0, LAYOUT_CONTEXT);
+    double row = 2 * share_of(m->config.kv_heads, l->tp) * (double)m->config.head_dim;
+    double bytes = w->n * l->cp * row * (double)dtype_block_bytes(m->t);
+    double halves = m->recompute == RECOMPUTE_FULL ? 4 : 3;
+    return share_of(m->config.layers, l->pp) * halves * half_s(l, &g, bytes, s);
+}
+
+/* Rows go to their experts and back, and in backward gradients, the rows once more, and theirs. */
+static double rows_s(const struct planner_input *in, const struct layout *l, const struct work *w,
+    const struct cost_speed *s)
+{
+    const struct layout_group g = layout_group(l, 0, LAYOUT_EXPERT);
+    double bytes = w->message_bytes * (double)in->model.config.experts_per_token;
+    double times = in->model.recompute == RECOMPUTE_FULL ? 7 : 5;
+    return (double)in->model.config.layers * times * all_to_all_s(l, &g, bytes, s);
+}
+
+/* The gradient of all that is not of an expert. */
+static double between_experts_s(const struct planner_input *in, const struct layout *l,
+    const struct memplan *whole, const struct cost_speed *s)
+{
+    const struct model_config *c = &in->model.config;
+    const struct layout_group g = layout_group(l, 0, LAYOUT_EXPERT);
+    double experts = 4.0 * (double)c->layers * share_of(c->experts, l->ep) * 3 * (double)c->dim *
+        (double)c->expert_ffn_dim;
+    double rest = (double)whole->gradient - (trains_all(&in->model) ? experts : 0);
+    return sum_s(l, &g, rest > 0 ? rest : 0, s);
 }
 
 /* What is read and written: masters, gradients and state of the rank's part, and the copy. */
@@ -240,14 +336,18 @@ void cost_step(const struct planner_input *in, const struct planner_plan *p,
     const struct work w = work_of(in, p, s);
     const struct memplan whole = undivided(in, p);
     const struct layout *l = &p->layout;
-    double sums_s = w.sums * sum_s(l, LAYOUT_TENSOR, w.message_bytes, s);
-    double messages_s = 2 * message_s(l, w.message_bytes, s);
+    const struct layout_group tensor = layout_group(l, 0, LAYOUT_TENSOR);
+    double sums_s = w.sums * sum_s(l, &tensor, w.message_bytes, s);
+    double keys_s = context_s(in, l, &w, s), messages_s = 2 * message_s(l, w.message_bytes, s);
     struct cost c = {.compute = w.batches * w.micro_s,
         .tensor = w.batches * sums_s,
+        .expert = w.batches * rows_s(in, l, &w, s) + between_experts_s(in, l, &whole, s),
+        .context = w.batches * keys_s,
         .pipeline = w.batches * messages_s,
-        .idle = (l->pp - 1) * (w.micro_s + sums_s + messages_s),
+        .idle = (l->pp - 1) * (w.micro_s + sums_s + keys_s + messages_s),
         .data = data_s(in, p, &whole, w.batches, s) + tied_s(in, l, s),
         .optimizer = optimizer_bytes(p, &whole) / s->memory_bytes_per_s};
-    c.total = c.compute + c.tensor + c.pipeline + c.idle + c.data + c.optimizer;
+    c.total =
+        c.compute + c.tensor + c.expert + c.context + c.pipeline + c.idle + c.data + c.optimizer;
     *out = c;
 }

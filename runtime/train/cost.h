@@ -4,10 +4,13 @@
  *
  * A product takes its operations and a pass over its operands and result, one after the other, and
  * a micro-batch some rows' time more than it has, so that small ones and narrow shares cost time;
- * what goes by element takes its passes over memory. A
- * collective of g ranks takes its link's latency and 2 (g - 1) / g times its bytes over the link (a
- * ring's). Stages wait for the slowest of them, and p - 1 micro-batches for the first and the last
- * (1F1B: Narayanan et al., arXiv:2104.04473). Nothing is taken to overlap.
+ * what goes by element takes its passes over memory.
+ *
+ * A sum of g ranks takes 2 (g - 1) / g times its bytes over the link and a latency for each step of
+ * a ring, or, of NCCL and where that is less, twice its bytes and the steps of a tree over pods;
+ * its halves are half a ring (after NCCL's own model, src/graph/tuning.cc). What leaves in parts
+ * counts as one. Stages wait for the slowest of them, and p - 1 micro-batches for the first and the
+ * last (1F1B: Narayanan et al., arXiv:2104.04473). Nothing is taken to overlap.
  */
 #ifndef RUNTIME_TRAIN_COST_H
 #define RUNTIME_TRAIN_COST_H
@@ -15,7 +18,7 @@
 #include "runtime/train/planner.h"
 
 struct cost_link {
-    double latency_s;   /* of a collective that carries nothing */
+    double latency_s;   /* of one step of a collective that carries nothing */
     double bytes_per_s; /* of one rank, while all use it */
 };
 
@@ -24,11 +27,21 @@ struct cost_speed {
     double memory_bytes_per_s;        /* of a rank's memory, read or written */
     struct cost_link inside, between; /* pods */
     int pod_ranks;                    /* neighbours in one pod; 0: 1 */
+    bool trees;                       /* NCCL's collectives, not those of the host */
 };
+
+/* Steps that follow each other in a sum among so many members of each of so many pods. */
+struct cost_steps {
+    double inside, between;
+};
+struct cost_steps cost_ring(const struct cost_speed *s, int members, int pods);
+struct cost_steps cost_tree(int members, int pods);
 
 struct cost {         /* seconds of a step */
     double compute;   /* of the slowest stage: products, and passes over activations */
     double tensor;    /* sums among ranks that share layers */
+    double expert;    /* rows to their experts and back, and what is summed up between these */
+    double context;   /* keys and values among ranks that share sequences */
     double pipeline;  /* messages between stages */
     double idle;      /* a stage's while a pipeline fills and empties */
     double data;      /* the gradient's sum, or its parts and the weights' */

@@ -63,20 +63,24 @@ static void set_speed(struct preview *p)
             (p->memory_gb_s > 0 ? p->memory_gb_s
                     : gpu       ? 2039
                                 : 20),
-        .inside = {.latency_s = 1e-6 * (p->inside_us > 0 ? p->inside_us : 20),
+        .inside = {.latency_s = 1e-6 *
+                (p->inside_us > 0 ? p->inside_us
+                        : gpu     ? 3.4
+                                  : 20),
             .bytes_per_s = 1e9 *
                 (p->inside_gb_s > 0 ? p->inside_gb_s
                         : gpu       ? 300
                                     : 5)},
         .between = {.latency_s = 1e-6 *
                 (p->between_us > 0 ? p->between_us
-                        : gpu      ? 40
+                        : gpu      ? 14
                                    : 100),
             .bytes_per_s = 1e9 *
                 (p->between_gb_s > 0 ? p->between_gb_s
                         : gpu        ? 25
                                      : 1.25)},
-        .pod_ranks = p->spec.device.per_replica};
+        .pod_ranks = p->spec.device.per_replica,
+        .trees = gpu};
 }
 
 /* Only the configuration where weights are drawn. */
@@ -176,8 +180,9 @@ static void print_head(const struct preview *p)
 
 static void print_columns(FILE *out)
 {
-    fprintf(out, "  %-22s %5s %9s %9s = %8s %8s %8s %8s %8s %9s\n", "layout", "micro", "MiB",
-        "seconds", "compute", "tensor", "pipeline", "idle", "data", "optimizer");
+    fprintf(out, "  %-22s %5s %9s %9s = %8s %8s %8s %8s %8s %8s %8s %9s\n", "layout", "micro",
+        "MiB", "seconds", "compute", "tensor", "expert", "context", "pipeline", "idle", "data",
+        "optimizer");
 }
 
 static void print_one(FILE *out, const struct layout_choice *c, bool taken)
@@ -185,10 +190,10 @@ static void print_one(FILE *out, const struct layout_choice *c, bool taken)
     char text[CHOOSE_TEXT_BYTES];
     const struct cost *k = &c->cost;
     choose_text(c, text);
-    fprintf(out, "%c %-22s %5lld %9lld %9.4g = %8.3g %8.3g %8.3g %8.3g %8.3g %9.3g\n",
+    fprintf(out, "%c %-22s %5lld %9lld %9.4g = %8.3g %8.3g %8.3g %8.3g %8.3g %8.3g %8.3g %9.3g\n",
         taken ? '*' : ' ', text, (long long)c->plan.micro_sequences,
-        (long long)(c->plan.memory.total >> 20), k->total, k->compute, k->tensor, k->pipeline,
-        k->idle, k->data, k->optimizer);
+        (long long)(c->plan.memory.total >> 20), k->total, k->compute, k->tensor, k->expert,
+        k->context, k->pipeline, k->idle, k->data, k->optimizer);
 }
 
 static void print_out(const struct preview *p, const struct choices *all)

@@ -39,12 +39,13 @@ static const struct published {
 
 /* The vendor's figures of an A100 80GB (312 TFLOP/s in BF16, seven tenths of which large products
    are taken to reach; 2,039 GB/s of memory; NVLink of 300 GB/s one way) and of InfiniBand HDR, a
-   port a GPU (200 Gb/s). */
+   port a GPU (200 Gb/s); NCCL's own figures of a step (src/graph/tuning.cc, Ring, Simple). */
 static const struct cost_speed a100 = {.flops_per_s = 0.7 * 312e12,
     .memory_bytes_per_s = 2039e9,
-    .inside = {20e-6, 300e9},
-    .between = {40e-6, 25e9},
-    .pod_ranks = 8};
+    .inside = {3.4e-6, 300e9},
+    .between = {14e-6, 25e9},
+    .pod_ranks = 8,
+    .trees = true};
 #define A100_BYTES (80LL << 30)
 
 static const struct optim_conf adamw = {.name = OPTIMIZER_ADAMW, .beta1 = 0.9, .beta2 = 0.95};

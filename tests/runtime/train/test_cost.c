@@ -50,7 +50,8 @@ static struct cost cost_of(const struct planner_input *in, int micro, const stru
     ck_assert_int_eq(p.micro_sequences, micro);
     cost_step(in, &p, s, &c);
     ck_assert_double_eq_tol(
-        c.compute + c.tensor + c.pipeline + c.idle + c.data + c.optimizer, c.total, 1e-9 * c.total);
+        c.compute + c.tensor + c.expert + c.context + c.pipeline + c.idle + c.data + c.optimizer,
+        c.total, 1e-9 * c.total);
     return c;
 }
 
@@ -95,7 +96,8 @@ START_TEST(shares_of_layers_are_summed_up)
     in.model.recompute = RECOMPUTE_FULL;
     is_near(cost_of(&in, 2, &s).tensor, 8 * (5 * 4 + 2) * one);
     s.inside.latency_s = 1;
-    is_near(cost_of(&in, 2, &s).tensor, 8 * (5 * 4 + 2) * (1 + one));
+    is_near(cost_of(&in, 2, &s).tensor, 8 * (5 * 4 + 2) * (6 + one)); /* two laps of a ring */
+    s.inside.latency_s = 0;
     s.pod_ranks = 2; /* half of them: both ways out of a pod are the group's */
     s.between = (struct cost_link){0, 4e5};
     is_near(cost_of(&in, 2, &s).tensor, 8 * (5 * 4 + 2) * one * 1e6 / 8e5);
@@ -152,5 +154,83 @@ START_TEST(gradients_and_state_pass)
 }
 END_TEST
 
+/* Steps of a gradient's sum over 64 pods of two ranks, where bytes cost nothing: the host's rings,
+   NCCL's, and its trees; halves go around a ring. */
+START_TEST(latency_grows_with_ranks)
+{
+    struct planner_input in = input(128, 1, 1);
+    struct cost_speed s = free_of_cost(2);
+    in.batch_sequences = 128;
+    s.inside.latency_s = 1;
+    s.between.latency_s = 100;
+    is_near(cost_of(&in, 1, &s).data, 2 * 1 + 2 * 63 * 100);
+    in.zero_stage = 1;
+    is_near(cost_of(&in, 1, &s).data, 2 * 1 + 2 * 63 * 100);
+    s.trees = true;
+    is_near(cost_of(&in, 1, &s).data, 2 * 64 * 1 + 2 * 63 * 100);
+    in.zero_stage = 0;
+    is_near(cost_of(&in, 1, &s).data, 2 * 1 + 2 * 6 * 100);
+    s = free_of_cost(2); /* a ring moves less */
+    s.trees = true;
+    s.inside.bytes_per_s = s.between.bytes_per_s = 1e6;
+    struct planner_plan p;
+    ck_assert(!planner_with(&in, 1, &p, &e));
+    is_near(cost_of(&in, 1, &s).data, 2.0 * 127 / 128 * (double)p.memory.gradient / 1e6);
+}
+END_TEST
+
+/* Three halves a layer of all tokens' keys and values; gradients over both axes. */
+START_TEST(keys_and_values_pass)
+{
+    struct planner_input in = input(4, 1, 1);
+    struct planner_plan p;
+    struct cost_speed s = free_of_cost(4);
+    in.context = 2;
+    ck_assert(!planner_with(&in, 2, &p, &e));
+    s.inside.bytes_per_s = 1e6;
+    double keys = 2 * T * 2 * 32 * 4, batches = B / 2 / 2;
+    struct cost c = cost_of(&in, 2, &s);
+    is_near(c.context, batches * 4 * 3 * keys / 2 / 1e6);
+    is_near(c.data, 2.0 * 3 / 4 * (double)p.memory.gradient / 1e6);
+    in.model.recompute = RECOMPUTE_FULL;
+    is_near(cost_of(&in, 2, &s).context, batches * 4 * 4 * keys / 2 / 1e6);
+    s = free_of_cost(4);
+    s.inside.latency_s = 1;
+    in.model.recompute = RECOMPUTE_NONE;
+    is_near(cost_of(&in, 2, &s).context, batches * 4 * 3);
+    is_near(cost_of(&in, 2, &s).data, 6);
+}
+END_TEST
+
+/* Rows go two ways forward and three back; what is not of experts is summed up between them. */
+START_TEST(rows_go_to_their_experts)
+{
+    struct planner_input in = input(4, 1, 1);
+    struct model_config *m = &in.model.config;
+    struct planner_plan p;
+    struct cost_speed s = free_of_cost(4);
+    *m = tiny_config(true);
+    m->layers = 4;
+    m->heads = m->kv_heads = 4;
+    m->head_dim = 8;
+    m->dim = 32;
+    m->experts = 4;
+    m->experts_per_token = 2;
+    m->expert_ffn_dim = 16;
+    in.expert = 2;
+    ck_assert_msg(!planner_with(&in, 1, &p, &e), "%s", e.text);
+    s.inside.bytes_per_s = 1e6;
+    double rows = T * 2 * 32 * 4, batches = B / 4, experts = 4.0 * 4 * 2 * 3 * 32 * 16;
+    struct cost c = cost_of(&in, 1, &s);
+    is_near(
+        c.expert, batches * 4 * 5 * rows / 2 / 1e6 + ((double)p.memory.gradient - experts) / 1e6);
+    is_near(c.data, (double)p.memory.gradient / 1e6);
+    s = free_of_cost(4);
+    s.inside.latency_s = 1;
+    is_near(cost_of(&in, 1, &s).expert, batches * 4 * 5 + 2);
+}
+END_TEST
+
 UNIT_MAIN("cost", operations_are_counted, shares_of_layers_are_summed_up,
-    stages_wait_for_the_slowest, gradients_and_state_pass)
+    stages_wait_for_the_slowest, gradients_and_state_pass, latency_grows_with_ranks,
+    keys_and_values_pass, rows_go_to_their_experts)
