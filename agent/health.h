@@ -25,6 +25,7 @@ struct health_rank { /* a rank's heartbeat page as its agent saw it */
     bool in_collective;
     uint32_t operation;
     int waiting_for;            /* rank, -1: none */
+    int64_t share;              /* sequences of a step that are its; 0: not told */
     char note[WIRE_NOTE_BYTES]; /* what its network knows of its wait; "": nothing */
 };
 

@@ -573,6 +573,7 @@ static void read_page(struct local *l, struct health_rank *out, int64_t now_ms)
     out->in_collective = atomic_load(&page->in_collective) != 0;
     out->operation = atomic_load(&page->operation);
     out->waiting_for = atomic_load(&page->waiting_for);
+    out->share = atomic_load(&page->share);
     wire_page_noted(page, out->note);
     if (atomic_load(&page->magic) != WIRE_PAGE_MAGIC)
         out->waiting_for = -1;
@@ -641,6 +642,16 @@ bool member_released(const struct member *m)
 bool member_in_world(const struct member *m)
 {
     return m->phase == STARTED && m->alive > 0;
+}
+
+int64_t member_sequences(const struct member *m)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < m->ranks; i++) {
+        const struct wire_page *page = m->local[i].proc ? proc_page(m->local[i].proc) : NULL;
+        sum += page ? atomic_load(&page->share) : 0;
+    }
+    return sum;
 }
 
 int64_t member_incarnation(const struct member *m)

@@ -42,6 +42,7 @@ void member_leave(struct member *m, int64_t now_ms);
 bool member_busy(const struct member *m);           /* ranks live */
 bool member_released(const struct member *m);       /* the coordinator said: exit 0 */
 bool member_in_world(const struct member *m);       /* its ranks were told to start, and live */
+int64_t member_sequences(const struct member *m);   /* of a step, of its ranks; 0: not told */
 int64_t member_incarnation(const struct member *m); /* greatest seen */
 int64_t member_term(const struct member *m);        /* likewise */
 

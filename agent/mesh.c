@@ -48,6 +48,8 @@ static void write_beats(struct jsonw *w, const struct mesh_msg *m)
         jsonw_int(w, NULL, r->in_collective);
         jsonw_int(w, NULL, r->operation);
         jsonw_int(w, NULL, r->waiting_for);
+        if (r->share)
+            jsonw_int(w, NULL, r->share);
         if (*r->note)
             jsonw_str(w, NULL, r->note);
         jsonw_close(w);
@@ -149,19 +151,19 @@ static int read_ports(const struct json *v, struct mesh_msg *m, struct err *e)
 static int read_beats(const struct json *v, struct mesh_msg *m, struct err *e)
 {
     json_each (row, json_get(v, "ranks")) {
-        double f[7] = {0};
+        double f[8] = {0};
         const char *note = NULL;
         int n = 0;
         json_each (x, row) {
-            if (n < 7)
+            if (n < 8 && !json_string_value(x))
                 f[n++] = json_number_value(x);
             else
                 note = json_string_value(x);
         }
-        if (m->beat_count == LIMIT_RANKS_PER_REPLICA || n != 7 || !(f[0] >= 0) ||
+        if (m->beat_count == LIMIT_RANKS_PER_REPLICA || n < 7 || !(f[0] >= 0) ||
             !(f[0] < WIRE_PHASES))
             return err_set(e, ERR_DATA, "mesh: a beat is malformed");
-        for (int i = 1; i < 7; i++)
+        for (int i = 1; i < 8; i++)
             if (!(f[i] >= -1 && f[i] < 9e15))
                 return err_set(e, ERR_DATA, "mesh: a beat is out of range");
         struct health_rank *r = &m->beats[m->beat_count++];
@@ -173,6 +175,7 @@ static int read_beats(const struct json *v, struct mesh_msg *m, struct err *e)
             .in_collective = f[4] > 0,
             .operation = f[5] < 0 || f[5] > 1000 ? 0 : (uint32_t)f[5],
             .waiting_for = f[6] > INT32_MAX ? -1 : (int)f[6],
+            .share = f[7] < 0 ? 0 : (int64_t)f[7],
         };
         snprintf(r->note, sizeof r->note, "%s", note ? note : "");
     }
@@ -223,7 +226,7 @@ static int read_fields(const struct json *v, struct mesh_msg *m, struct err *e)
     case MESH_FRAME:
         m->payload = json_get(v, "payload");
         if ((rc = read_small(v, "local", 0, LIMIT_RANKS_PER_REPLICA - 1, &m->local, e)) ||
-            (rc = read_small(v, "type", WIRE_READY, WIRE_FINISHED, &n, e)))
+            (rc = read_small(v, "type", WIRE_READY, WIRE_BALANCED, &n, e)))
             return rc;
         m->frame = (enum wire_type)n;
         return 0;

@@ -30,7 +30,7 @@ void progress_incarnation(struct progress *p)
     p->step_count = 0;
     p->tokens_per_second = 0;
     p->tensor = p->pipeline = p->zero_stage = 0; /* not known until it has loaded */
-    p->layout_reason[0] = 0;
+    p->layout_reason[0] = p->layout_balance[0] = 0;
 }
 
 void progress_loaded(struct progress *p, const struct json *payload)
@@ -103,6 +103,11 @@ void progress_evaluated(struct progress *p, const struct json *payload)
         p->first_validation_loss = p->validation_loss;
 }
 
+void progress_balanced(struct progress *p, const struct json *payload)
+{
+    snprintf(p->layout_balance, sizeof p->layout_balance, "%s", json_str(payload, "text", ""));
+}
+
 void progress_saved(struct progress *p, const struct json *payload, int64_t wall_ms)
 {
     p->checkpoint_step = json_int(payload, "step", p->checkpoint_step);
@@ -155,6 +160,7 @@ void progress_report(const struct progress *p, struct report *r)
     r->memory_per_rank_bytes = p->memory_bytes;
     r->zero_stage = (int)p->zero_stage;
     r->layout_reason = p->layout_reason;
+    r->layout_balance = p->layout_balance;
     int64_t told = (int64_t)(r->expert > 1 ? r->expert : 1) * (r->context > 1 ? r->context : 1);
     int64_t together = p->tensor * p->pipeline * told;
     if (together < 1 || r->ranks % together)

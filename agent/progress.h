@@ -37,7 +37,7 @@ struct progress {
     int64_t damaged_bytes;                     /* of all that were */
     int64_t memory_bytes, resumed_step, zero_stage;
     int64_t tensor, pipeline; /* 0: none was told */
-    char layout_reason[LIMIT_REASON_BYTES];
+    char layout_reason[LIMIT_REASON_BYTES], layout_balance[LIMIT_REASON_BYTES];
 };
 
 void progress_init(struct progress *p);
@@ -45,6 +45,7 @@ void progress_incarnation(struct progress *p); /* ranks start anew: step duratio
 void progress_loaded(struct progress *p, const struct json *payload);
 void progress_step(struct progress *p, const struct json *payload, int64_t now_ms, int64_t wall_ms);
 void progress_evaluated(struct progress *p, const struct json *payload);
+void progress_balanced(struct progress *p, const struct json *payload);
 void progress_saved(struct progress *p, const struct json *payload, int64_t wall_ms);
 int64_t progress_median_step_ms(const struct progress *p);        /* 0: unknown */
 void progress_report(const struct progress *p, struct report *r); /* borrows p */

@@ -28,10 +28,13 @@ static struct metric rate = {.name = NAME_METRIC_RATE,
 static struct metric restarts = {.name = NAME_METRIC_RESTARTS,
     .help = "Attempts that ended by failure, on the coordinator",
     .kind = METRIC_GAUGE};
+static struct metric sequences = {.name = NAME_METRIC_SEQUENCES,
+    .help = "Sequences of a step that this pod's ranks have, of shares by measured speed",
+    .kind = METRIC_GAUGE};
 
 void status_register(void)
 {
-    struct metric *all[] = {&incarnation, &in_world, &step, &rate, &restarts};
+    struct metric *all[] = {&incarnation, &in_world, &step, &rate, &restarts, &sequences};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         metric_register(all[i]);
 }
@@ -84,6 +87,7 @@ static void get_metrics(const struct agent_status *s, struct web_exchange *x)
     buf_init(&out, 1 << 20);
     metric_set(&incarnation, (double)member_incarnation(s->member));
     metric_set(&in_world, member_in_world(s->member));
+    metric_set(&sequences, (double)member_sequences(s->member));
     struct arena *a = s->lead ? arena_create(2 * LIMIT_REPORT_BYTES) : NULL;
     struct report r;
     struct err e = {0};

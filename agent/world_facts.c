@@ -320,6 +320,10 @@ void world_frame(struct world *w, int replica, int64_t incarnation, int local, e
         if (rank == 0)
             progress_saved(&w->progress, payload, now.wall_ms);
         break;
+    case WIRE_BALANCED:
+        if (rank == 0)
+            progress_balanced(&w->progress, payload);
+        break;
     default:
         break;
     }

@@ -21,6 +21,7 @@ static void report_rows(const struct world *w, struct report *out)
                 h->in_collective ? wire_operation_name(h->operation) : wire_phase_name(h->phase),
             .step = h->step,
             .silent_ms = w->ranks[i].exited ? 0 : h->silent_ms,
+            .share = h->share,
         };
     }
     out->rank_row_count = w->rank_count;

@@ -36,6 +36,7 @@ static const char *const recompute_names[] = {"None", "Selective", "Full", NULL}
 static const char *const optimizer_names[] = {"AdamW", "SGD", "Lion", "Adafactor", "Muon", NULL};
 static const char *const optimizer_state_names[] = {"FP32", "BF16", "Int8", NULL};
 static const char *const gradients_names[] = {"FP32", "BF16", "Int8", NULL};
+static const char *const balance_names[] = {"Equal", "Measured", NULL};
 static const char *const schedule_names[] = {"Cosine", "Linear", "Constant", "WSD", NULL};
 static const char *const sparsity_names[] = {"None", "Unstructured", "2:4", "Source", NULL};
 static const char *const prune_names[] = {"None", "Unstructured", "2:4", NULL};
@@ -256,6 +257,7 @@ static const struct field spec_rows[] = {
     {AXIS("parallelism.context", parallelism.context)},
     {AXIS("parallelism.expert", parallelism.expert)},
     {ROW("parallelism.zeroStage", INT, parallelism.zero_stage, "0"), RANGE(0, 3)},
+    {ROW("parallelism.balance", ENUM, parallelism.balance, "Equal"), .info = balance_names},
     {ROW("precision", ENUM, precision, "BF16"), .info = precision_names},
     {MIN_REPLICAS},
     {WAIT_SECONDS},

@@ -56,6 +56,8 @@ enum optimizer_name {
 };
 
 enum optimizer_state { OPTIMIZER_STATE_FP32, OPTIMIZER_STATE_BF16, OPTIMIZER_STATE_INT8 };
+/* By what each share of the batch is sized. */
+enum balance { BALANCE_EQUAL, BALANCE_MEASURED };
 /* What of a gradient crosses between ranks. */
 enum gradients { GRADIENTS_FP32, GRADIENTS_BF16, GRADIENTS_INT8 };
 enum lr_schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_WSD };
@@ -306,6 +308,7 @@ struct jobspec {
     struct { /* sizes of the axes; 0: the planner's choice */
         int data, tensor, pipeline, context, expert;
         int zero_stage; /* what the data axis divides: 1 optimizer state, 2 gradients, 3 weights */
+        enum balance balance;
     } parallelism;
     enum precision precision;
     struct jobspec_elastic elastic;

@@ -437,6 +437,7 @@ static const char *not_of_slices(const struct jobspec *spec, int stage)
         {"parallelism.pipeline above 1", spec->parallelism.pipeline > 1},
         {"parallelism.expert above 1", spec->parallelism.expert > 1},
         {"parallelism.context above 1", spec->parallelism.context > 1},
+        {"parallelism.balance Measured", spec->parallelism.balance == BALANCE_MEASURED},
         {"objective DPO", t->objective == OBJECTIVE_DPO},
         {"objective PairMatching", t->objective == OBJECTIVE_PAIR_MATCHING},
         {"train.lora.dora", t->lora.dora}, {"train.lora.adalora", t->lora.adalora.initial_rank},
@@ -448,6 +449,21 @@ static const char *not_of_slices(const struct jobspec *spec, int stage)
         if (whole[i].is)
             return whole[i].what;
     return NULL;
+}
+
+/* What has ranks wait for each other within a share, or takes shares to be equal. */
+static int check_balance(const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    const struct jobspec_train *t = &spec->train;
+    if (spec->parallelism.balance == BALANCE_EQUAL)
+        return 0;
+    if (spec->task != TASK_TRAIN)
+        return field_refuse(s, "parallelism.balance", e, "Measured is only allowed with train");
+    const char *what = spec->parallelism.expert > 1 ? "parallelism.expert above 1"
+        : t->communication.local_steps > 1          ? "train.communication.localSteps above 1"
+        : t->objective == OBJECTIVE_PAIR_MATCHING   ? "objective PairMatching"
+                                                    : NULL;
+    return what ? field_refuse(s, "parallelism.balance", e, "Measured not with %s", what) : 0;
 }
 
 int jobspec_most_zero(const struct jobspec *spec)
@@ -475,7 +491,7 @@ static int check_parallelism(
     if (what)
         return field_refuse(
             s, "parallelism.zeroStage", e, "%d not with %s", spec->parallelism.zero_stage, what);
-    return 0;
+    return check_balance(s, spec, e);
 }
 
 static int check_search(const struct field_source *s, const struct jobspec *spec,

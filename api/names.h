@@ -174,6 +174,7 @@
 #define NAME_METRIC_STEP        "llmjob_step"
 #define NAME_METRIC_RATE        "llmjob_tokens_per_second"
 #define NAME_METRIC_RESTARTS    "llmjob_restarts"
+#define NAME_METRIC_SEQUENCES   "llmjob_step_sequences"
 #define NAME_METRIC_REQUESTS    "llmjob_requests_total"
 #define NAME_METRIC_REFUSED     "llmjob_requests_refused_total"
 #define NAME_METRIC_IN_FLIGHT   "llmjob_requests_in_flight"

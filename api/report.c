@@ -109,6 +109,7 @@ static const struct field rank_rows[] = {
     {TEXT("phase", phase, 63)},
     {COUNTER("step", step)},
     {COUNTER("silentMs", silent_ms)},
+    {COUNTER("share", share)},
 };
 static const struct field_table rank_table = TABLE_OF(rank_rows);
 #undef TABLE
@@ -131,6 +132,7 @@ static const struct field report_rows[] = {
     {SMALL("layout.zeroStage", zero_stage, 0, 3)},
     {COUNTER("layout.memoryPerRankBytes", memory_per_rank_bytes)},
     {TEXT("layout.reason", layout_reason, LIMIT_REASON_BYTES - 1)},
+    {TEXT("layout.balance", layout_balance, LIMIT_REASON_BYTES - 1)},
     {COUNTER("progress.step", step)},
     {COUNTER("progress.steps", steps)},
     {COUNTER("progress.tokens", tokens)},
@@ -261,6 +263,7 @@ void report_init(struct report *r)
         .loss_scale = NAN,
         .eta_seconds = -1,
         .layout_reason = "",
+        .layout_balance = "",
         .checkpoint_step = -1,
         .checkpoint_path = "",
         .checkpoint_damaged = "",

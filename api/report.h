@@ -59,6 +59,7 @@ struct report_rank {
     const char *phase; /* "load", "forward", "allreduce", ... */
     int64_t step;
     int64_t silent_ms; /* since its heartbeat moved */
+    int64_t share;     /* sequences of a step that are its, of measured speed; 0: not told */
 };
 
 struct attempt {
@@ -91,7 +92,8 @@ struct report {
     int connected;      /* members whose agent is joined */
     int ranks, data_parallel, tensor, pipeline, context, expert, zero_stage;
     int64_t memory_per_rank_bytes;
-    const char *layout_reason; /* why it was chosen; "": it was told */
+    const char *layout_reason;  /* why it was chosen; "": it was told */
+    const char *layout_balance; /* what measured speed came to; "": nothing is sized by it */
 
     int64_t step, steps, tokens;
     int64_t held_out; /* sequences kept from training for the validation loss */

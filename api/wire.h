@@ -57,6 +57,8 @@ enum wire_type {
     WIRE_TOKEN,     /* binary, see above */
     WIRE_FINISHED,  /* {id, reason:"stop"|"length"|"cancelled"|"error", message, prompt_tokens,
                         completion_tokens} */
+    WIRE_BALANCED,  /* {step, text}; from rank 0, when shares are sized by measured speed: to what,
+                       and which rank stands out */
 };
 
 enum wire_phase { /* where a rank is; names by wire_phase_name() */
@@ -105,6 +107,7 @@ struct wire_page {
     _Atomic uint32_t operation; /* enum wire_operation of that collective */
     _Atomic int64_t operation_bytes;
     _Atomic int32_t waiting_for;  /* rank whose data it waits for, -1: none */
+    _Atomic uint32_t share;       /* sequences of a step that are its; 0: not told */
     _Atomic uint32_t note_writes; /* odd while the note is written */
     _Atomic uint64_t note[WIRE_NOTE_BYTES / 8];
 };
@@ -118,6 +121,7 @@ void wire_page_noted(const struct wire_page *p, char out[WIRE_NOTE_BYTES]);
 struct wire_peer { /* an entry of WIRE_START's ranks */
     int rank, replica, local_rank;
     char host[64];
+    char node[64]; /* the beginning of its name; "": not known */
     uint16_t port;
 };
 

@@ -174,6 +174,7 @@ int fill_object(struct screen *s, const struct json *object, struct arena *a, st
     r->restarts = (int)json_int(status, "restarts", 0);
     r->ranks = (int)json_int(layout, "ranks", 0);
     r->layout_reason = json_str(layout, "reason", "");
+    r->layout_balance = json_str(layout, "balance", "");
     r->serve_address = json_str(status, "address", "");
     r->state = is_condition_true(conditions, NAME_COND_FAILED) ? JOB_FAILED
         : is_condition_true(conditions, NAME_COND_COMPLETE)    ? JOB_COMPLETE

@@ -150,6 +150,10 @@ static void draw_head(struct canvas *c, const struct screen *s)
         putf(c, DIM, "layout chosen: %s", r->layout_reason);
         end_line(c);
     }
+    if (*r->layout_balance) {
+        putf(c, DIM, "by measured speed: %s", r->layout_balance);
+        end_line(c);
+    }
     if (*s->why) {
         put_text(c, "", s->why);
         end_line(c);
@@ -243,6 +247,8 @@ static void draw_ranks(struct canvas *c, const struct screen *s)
         putf(c, "", "%5d %7d  %-20.20s ", k->rank, k->replica, k->node);
         putf(c, CYAN, "%-12.12s", k->phase);
         putf(c, "", " %8lld", (long long)k->step);
+        if (k->share)
+            putf(c, "", "  %lld of a step's sequences", (long long)k->share);
         if (k->silent_ms >= 5000)
             putf(c, YELLOW, "  silent for %ds", (int)(k->silent_ms / 1000));
         end_line(c);
@@ -403,6 +409,9 @@ static void tell_state(const struct screen *s, struct screen_told *t, struct buf
     if (note_change(t->layout_reason, sizeof t->layout_reason, s->report.layout_reason) &&
         *t->layout_reason)
         tell_line(s, out, "layout chosen: %s", t->layout_reason);
+    if (note_change(t->layout_balance, sizeof t->layout_balance, s->report.layout_balance) &&
+        *t->layout_balance)
+        tell_line(s, out, "by measured speed: %s", t->layout_balance);
     if (note_change(t->address, sizeof t->address, s->report.serve_address) && *t->address)
         tell_line(s, out, "serving at http://%s/v1", t->address);
 }

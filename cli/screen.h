@@ -65,7 +65,7 @@ struct screen_told {
     int64_t attempt, ended; /* greatest attempt, and greatest attempt whose end was told */
     int64_t verdict_ms;
     char damaged[LIMIT_NAME_BYTES];
-    char layout_reason[LIMIT_REASON_BYTES];
+    char layout_reason[LIMIT_REASON_BYTES], layout_balance[LIMIT_REASON_BYTES];
     uint64_t events[2 * SCREEN_EVENTS]; /* hashes of the newest told, a ring */
     unsigned event_next;
     char address[LIMIT_ADDRESS_BYTES];

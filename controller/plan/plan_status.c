@@ -60,6 +60,7 @@ static void copy_layout(const struct report *r, struct arena *a, struct status *
         ? arena_printf(a, "%lldMi", (long long)(r->memory_per_rank_bytes >> 20))
         : NULL;
     s->layout.reason = *r->layout_reason ? r->layout_reason : NULL;
+    s->layout.balance = *r->layout_balance ? r->layout_balance : NULL;
 }
 
 static void copy_progress(const struct report *r, struct status *s)

@@ -112,6 +112,7 @@ static const struct field status_rows[] = {
     {SMALL("layout.zeroStage", layout.zero_stage)},
     {TEXT("layout.memoryPerRank", layout.memory_per_rank)},
     {TEXT("layout.reason", layout.reason)},
+    {TEXT("layout.balance", layout.balance)},
     {WHOLE("progress.step", progress.step)},
     {WHOLE("progress.steps", progress.steps)},
     {WHOLE("progress.tokens", progress.tokens)},

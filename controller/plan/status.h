@@ -38,7 +38,7 @@ struct status {
     struct condition conditions[STATUS_CONDITIONS];
     int condition_count;
     struct {
-        const char *summary, *memory_per_rank, *reason;
+        const char *summary, *memory_per_rank, *reason, *balance;
         int ranks, data, tensor, pipeline, context, expert, zero_stage;
     } layout;
     struct {

@@ -50,6 +50,12 @@ void beat_step(struct wire_page *p, int64_t step)
     beat(p);
 }
 
+void beat_share(struct wire_page *p, int64_t sequences)
+{
+    if (p)
+        STORE(p->share, (uint32_t)sequences);
+}
+
 /* -- collectives -- */
 
 void beat_enter(struct wire_page *p, enum wire_operation operation, int64_t bytes)

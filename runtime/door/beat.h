@@ -16,6 +16,7 @@ int beat_map(int fd, struct wire_page **out, struct err *e);
 void beat(struct wire_page *p);
 void beat_phase(struct wire_page *p, enum wire_phase phase);
 void beat_step(struct wire_page *p, int64_t step);
+void beat_share(struct wire_page *p, int64_t sequences);
 
 /* A collective begins, goes on, ends. One that failed does not end: the page keeps what it was
  * stuck in. An exchange of messages is not all ranks', and none of the collectives that the page

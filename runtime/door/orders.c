@@ -56,6 +56,7 @@ static int take_peer(struct orders *o, const struct json *v, struct err *e)
     p->local_rank = (int)json_int(v, "local_rank", 0);
     p->port = (uint16_t)json_int(v, "port", 0);
     snprintf(p->host, sizeof p->host, "%s", host);
+    snprintf(p->node, sizeof p->node, "%s", json_str(v, "node", ""));
     return 0;
 }
 

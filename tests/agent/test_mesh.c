@@ -61,12 +61,13 @@ START_TEST(messages_read_back)
                                  .in_collective = true,
                                  .operation = 1,
                                  .waiting_for = -1},
-                       {.waiting_for = 2, .note = "NCCL: \"slow\""}},
+                       {.waiting_for = 2, .share = 6, .note = "NCCL: \"slow\""}},
                    .beat_count = 2},
         &m, &beat);
     ck_assert_int_eq(m.beat_count, 2);
     ck_assert_str_eq(m.beats[0].note, "");
     ck_assert_int_eq(m.beats[1].waiting_for, 2);
+    ck_assert(m.beats[0].share == 0 && m.beats[1].share == 6);
     ck_assert_str_eq(m.beats[1].note, "NCCL: \"slow\"");
     ck_assert_int_eq(m.beats[0].phase, WIRE_PHASE_BACKWARD);
     ck_assert_int_eq(m.beats[0].waiting_for, -1);
@@ -82,6 +83,10 @@ START_TEST(messages_read_back)
         &m, &frame);
     ck_assert_int_eq(m.frame, WIRE_STEP);
     ck_assert_int_eq(json_int(m.payload, "step", 0), 3);
+    json_auto struct json *last = NULL;
+    round_trip(&(struct mesh_msg){.type = MESH_FRAME, .frame = WIRE_BALANCED, .payload_json = "{}"},
+        &m, &last);
+    ck_assert_int_eq(m.frame, WIRE_BALANCED);
     for (int mode = MESH_DRAIN; mode <= MESH_KILL; mode++) {
         json_auto struct json *stop = NULL;
         round_trip(&(struct mesh_msg){.type = MESH_STOP, .mode = (enum mesh_stop)mode}, &m, &stop);

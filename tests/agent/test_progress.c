@@ -69,6 +69,11 @@ START_TEST(a_chosen_layout_is_reported)
     progress_report(&p, &r);
     ck_assert(r.data_parallel == 2 && r.tensor == 2 && r.pipeline == 2 && r.zero_stage == 1);
     ck_assert_str_eq(r.layout_reason, "why");
+    ck_assert_str_eq(r.layout_balance, "");
+    json_auto struct json *balanced = parse("{\"step\":8,\"text\":\"6 2\"}");
+    progress_balanced(&p, balanced);
+    progress_report(&p, &r);
+    ck_assert_str_eq(r.layout_balance, "6 2");
     r.context = 2; /* told */
     progress_report(&p, &r);
     ck_assert(r.data_parallel == 1 && r.tensor == 2 && r.pipeline == 2);
@@ -81,7 +86,8 @@ START_TEST(a_chosen_layout_is_reported)
     progress_incarnation(&p);
     r.ranks = 8;
     progress_report(&p, &r);
-    ck_assert(r.tensor == 1 && r.zero_stage == 0 && !*r.layout_reason);
+    ck_assert(r.tensor == 1 && r.zero_stage == 0);
+    ck_assert(!*r.layout_reason && !*r.layout_balance);
 }
 END_TEST
 

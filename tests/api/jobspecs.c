@@ -75,7 +75,7 @@ const char jobspecs_adapter[] = JOBSPECS_HEAD
     "data: {train: /data/t.txt}, steps: 3, output: /data/o}}}";
 const char jobspecs_masked[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "
-                  "parallelism: {zeroStage: 1}, train: {objective: MaskedLM, "
+                  "parallelism: {zeroStage: 1, balance: Measured}, train: {objective: MaskedLM, "
                   "data: {train: /data/t.txt, skipBadRecords: 1}, masking: {share: "
                   "0.25, wholeWord: true}, epochs: 1.5, output: /data/o}}}";
 const char jobspecs_pairs[] =

@@ -114,6 +114,12 @@ static const struct {
         "spec.parallelism.zeroStage: 3 not with objective PairMatching"},
     {jobspecs_epochs, "parallelism", "{zeroStage: 3}",
         "spec.parallelism.zeroStage: 3 not with train.sparsity"},
+    {jobspecs_masked, "parallelism", "{zeroStage: 2, balance: Measured}",
+        "spec.parallelism.zeroStage: 2 not with parallelism.balance Measured"},
+    {jobspecs_pairs, "parallelism", "{balance: Measured}",
+        "spec.parallelism.balance: Measured not with objective PairMatching"},
+    {jobspecs_serve, "parallelism", "{balance: Measured}",
+        "spec.parallelism.balance: Measured is only allowed with train"},
     {jobspecs_train, "precision", "FP16",
         "spec.train.communication: BF16 and Int8 gradients, and localSteps above 1, not with "
         "precision FP16"},

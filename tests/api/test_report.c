@@ -41,8 +41,8 @@ static struct attempt attempts[] = {
     {4, 2000, 0, "", -1, -1, "", "", 15, 0, ""},
 };
 static struct report_rank ranks[] = {
-    {0, 0, "n0", "forward", 15, 30},
-    {1, 1, "n1", "allreduce", 15, 12000},
+    {0, 0, "n0", "forward", 15, 30, 0},
+    {1, 1, "n1", "allreduce", 15, 12000, 6},
 };
 
 static struct report full_report(void)
@@ -57,6 +57,7 @@ static struct report full_report(void)
     r.tensor = r.pipeline = r.context = r.expert = r.zero_stage = 1;
     r.memory_per_rank_bytes = 9007199254740991;
     r.layout_reason = "dp2 needs 3 MiB of 2; dp1 x tp2 is taken";
+    r.layout_balance = "a step's 8 sequences: 6 2";
     r.step = 15;
     r.steps = 60;
     r.tokens = 11520;
@@ -146,6 +147,8 @@ START_TEST(test_report_round_trip)
     ck_assert_int_eq(out.memory_per_rank_bytes, 9007199254740991);
     ck_assert_int_eq(out.zero_stage, 1);
     ck_assert_str_eq(out.layout_reason, in.layout_reason);
+    ck_assert_str_eq(out.layout_balance, in.layout_balance);
+    ck_assert(out.rank_rows[0].share == 0 && out.rank_rows[1].share == 6);
     ck_assert_double_eq(out.loss, 3.0625);
     ck_assert_int_eq(out.held_out, 11);
     ck_assert(isnan(out.validation_loss));
@@ -188,7 +191,8 @@ START_TEST(test_the_largest_report_is_within_its_limits)
             .node = node,
             .phase = text_of('p', 63),
             .step = 1LL << 52,
-            .silent_ms = 1LL << 52};
+            .silent_ms = 1LL << 52,
+            .share = 1LL << 52};
     for (int i = 0; i < LIMIT_LOSS_HISTORY; i++)
         r.loss_history[i] = -1.0 / 3e-101;
     r.loss_history_count = LIMIT_LOSS_HISTORY;
@@ -196,7 +200,7 @@ START_TEST(test_the_largest_report_is_within_its_limits)
     r.attempt_count = LIMIT_ATTEMPTS;
     r.checkpoint_path = text_of(1, LIMIT_PATH_BYTES - 1);
     r.checkpoint_damaged = text_of(1, LIMIT_NAME_BYTES - 1);
-    r.layout_reason = text_of(1, LIMIT_REASON_BYTES - 1);
+    r.layout_reason = r.layout_balance = text_of(1, LIMIT_REASON_BYTES - 1);
     r.verdict.message = r.failure_message = text_of(1, 1024);
     r.rank_row_count = 0;
     struct buf facts buf_auto, whole buf_auto;

@@ -42,7 +42,7 @@ static const char object[] =
     "\"readyReplicas\": 2, \"replicas\": 3, \"restarts\": 4, \"address\": \"a:1\", "
     "\"conditions\": [{\"type\": \"Ready\", \"status\": \"False\", \"message\": \"one pod is "
     "missing\"}], "
-    "\"layout\": {\"summary\": \"dp2\", \"ranks\": 2, \"reason\": \"why\"}, "
+    "\"layout\": {\"summary\": \"dp2\", \"ranks\": 2, \"reason\": \"why\", \"balance\": \"6 2\"}, "
     "\"progress\": {\"step\": 5, \"steps\": 9, \"tokens\": 77, \"loss\": 3.5, \"firstLoss\": "
     "4, \"validationF1\": 0.75, \"validationMatch\": 0.5, \"tokensPerSecond\": 10, "
     "\"lossScale\": 512, \"skippedSteps\": 7, "
@@ -63,6 +63,7 @@ START_TEST(test_object)
     ck_assert_str_eq(s.why, "one pod is missing");
     ck_assert_str_eq(s.layout, "dp2");
     ck_assert_str_eq(s.report.layout_reason, "why");
+    ck_assert_str_eq(s.report.layout_balance, "6 2");
     ck_assert_int_eq(s.ready, 2);
     ck_assert_int_eq(s.replicas, 3);
     ck_assert_int_eq(s.report.restarts, 4);

@@ -17,8 +17,8 @@ static struct attempt attempts[] = {
     {5, T0 - 30000, 0, "", -1, -1, "", "", 24, 0, ""},
 };
 static struct report_rank ranks[] = {
-    {0, 0, "node-a", "forward", 24, 20},
-    {1, 1, "node-b", "collective", 24, 12000},
+    {0, 0, "node-a", "forward", 24, 20, 0},
+    {1, 1, "node-b", "collective", 24, 12000, 0},
 };
 
 static struct screen training(void)
@@ -215,7 +215,7 @@ START_TEST(test_many_ranks)
     static struct report_rank many[500];
     struct screen s = training();
     for (int i = 0; i < 500; i++)
-        many[i] = (struct report_rank){i, i, "n", "forward", 1, 0};
+        many[i] = (struct report_rank){i, i, "n", "forward", 1, 0, 0};
     s.report.rank_rows = many;
     s.report.rank_row_count = 500;
     ck_assert_ptr_nonnull(strstr(draw(&s, 90, 40, false), "and 472 more"));
@@ -310,6 +310,15 @@ START_TEST(test_lines)
     s.report.layout_reason = "dp2 needs 3 MiB of 2";
     ck_assert_str_eq(tell(&s, &told), "14:13:22  layout chosen: dp2 needs 3 MiB of 2\n");
     ck_assert_str_eq(tell(&s, &told), "");
+    s.report.layout_balance = "a step's 8 sequences: 6 2";
+    ck_assert_str_eq(tell(&s, &told), "14:13:22  by measured speed: a step's 8 sequences: 6 2\n");
+    ck_assert_str_eq(tell(&s, &told), "");
+    ck_assert_ptr_nonnull(
+        strstr(draw(&s, 90, 40, false), "by measured speed: a step's 8 sequences: 6 2\n"));
+    ranks[0].share = 6;
+    ck_assert_ptr_nonnull(
+        strstr(draw(&s, 90, 40, false), "forward            24  6 of a step's sequences\n"));
+    ranks[0].share = 0;
 }
 END_TEST
 

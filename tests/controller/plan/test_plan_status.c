@@ -41,6 +41,7 @@ static void work(struct world *w)
     w->report.memory_per_rank_bytes = 3LL << 30;
     w->report.zero_stage = 1;
     w->report.layout_reason = "dp2 needs 3 MiB of 2";
+    w->report.layout_balance = "6 2";
     w->o.report = &w->report;
     world_run_pod(world_add(w, 0));
     world_run_pod(world_add(w, 1));
@@ -62,8 +63,8 @@ START_TEST(a_status_survives_its_encoding_and_stays_the_same)
     ck_assert_ptr_nonnull(strstr(a.data, "\"zeroStage\":1,"));
     ck_assert_ptr_nonnull(strstr(a.data, "\"tokensPerSecond\":1230,"));
     ck_assert_ptr_nonnull(strstr(a.data, "\"lossScale\":65536,\"skippedSteps\":0,"));
-    ck_assert_ptr_nonnull(
-        strstr(a.data, "\"memoryPerRank\":\"3072Mi\",\"reason\":\"dp2 needs 3 MiB of 2\""));
+    ck_assert_ptr_nonnull(strstr(a.data,
+        "\"memoryPerRank\":\"3072Mi\",\"reason\":\"dp2 needs 3 MiB of 2\",\"balance\":\"6 2\""));
     ck_assert_ptr_nonnull(strstr(a.data, "\"ready\":\"2/2\""));
     ck_assert_ptr_null(strstr(a.data, "verdict"));
     ck_assert_ptr_nonnull(

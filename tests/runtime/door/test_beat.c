@@ -26,8 +26,10 @@ START_TEST(reader_sees_what_was_stored)
     ck_assert_int_gt(seen->beat_ms, 0);
     beat_phase(mine, WIRE_PHASE_BACKWARD);
     beat_step(mine, 77);
+    beat_share(mine, 6);
     beat(mine);
     ck_assert_uint_eq(seen->phase, WIRE_PHASE_BACKWARD);
+    ck_assert_uint_eq(seen->share, 6);
     ck_assert_int_eq(seen->step, 77);
     ck_assert_uint_eq(seen->beats, beats + 3);
     close(fd);

@@ -39,7 +39,8 @@ static int wrong_order(const struct orders *o)
         d.rank == 1, o->world == 2, o->replica == 4, o->local_rank == 2, o->local_world == 3,
         o->incarnation == 77, !strcmp(o->secret, "5ec7e7"),
         same_peer(&o->peers[0], 0, 0, 0, "10.0.0.1", 4001),
-        same_peer(&o->peers[1], 1, 4, 2, "10.0.0.2", 4002)};
+        same_peer(&o->peers[1], 1, 4, 2, "10.0.0.2", 4002) && !strcmp(o->peers[1].node, "n2") &&
+            !*o->peers[0].node};
     for (size_t i = 0; i < sizeof right / sizeof *right; i++)
         if (!right[i])
             return (int)i + 1;
@@ -94,7 +95,8 @@ START_TEST(every_field_arrives)
     ck_assert_int_gt(port, 0);
     agent_send(&a, WIRE_START,
         "{\"rank\":1,\"world\":2,\"ranks\":["
-        "{\"rank\":1,\"replica\":4,\"local_rank\":2,\"host\":\"10.0.0.2\",\"port\":4002},"
+        "{\"rank\":1,\"replica\":4,\"local_rank\":2,\"host\":\"10.0.0.2\",\"port\":4002,"
+        "\"node\":\"n2\"},"
         "{\"rank\":0,\"replica\":0,\"local_rank\":0,\"host\":\"10.0.0.1\",\"port\":4001}]}");
     io_auto_fd int call = io_connect("127.0.0.1", (uint16_t)port, clock_ms() + AGENT_MS, &e);
     ck_assert_msg(call >= 0, "%s", e.text);
