@@ -104,6 +104,17 @@ static int64_t part_begins(int64_t n, int index, int size)
     return n / size * index + (n % size < index ? n % size : index);
 }
 
+/* The first layer of a stage. */
+static int64_t stage_begins(int64_t layers, const struct model_cut *x, int stage)
+{
+    int64_t sum = 0;
+    if (!x->stage_layers)
+        return part_begins(layers, stage, x->pipeline_size);
+    for (int i = 0; i < stage; i++)
+        sum += x->stage_layers[i];
+    return sum;
+}
+
 static int check_cut(const struct model_config *c, const struct model_cut *x, struct err *e)
 {
     int64_t least = c->kv_heads < c->ffn_dim ? c->kv_heads : c->ffn_dim;
@@ -145,15 +156,14 @@ int model_config_share(const struct model_config *whole, const struct model_cut 
             .first_kv_head = part_begins(whole->kv_heads, t, n),
             .first_ffn = part_begins(whole->ffn_dim, t, n),
             .first_token = part_begins(whole->vocab, t, n),
-            .first_layer = part_begins(whole->layers, x->pipeline, x->pipeline_size),
+            .first_layer = stage_begins(whole->layers, x, x->pipeline),
             .first_expert = part_begins(whole->experts, x->expert, dealt),
             .tensor_ranks = n > 1 ? n : 1,
             .expert_ranks = dealt};
         c.kv_heads = part_begins(whole->kv_heads, t + 1, n) - c.share.first_kv_head;
         c.ffn_dim = part_begins(whole->ffn_dim, t + 1, n) - c.share.first_ffn;
         c.vocab = part_begins(whole->vocab, t + 1, n) - c.share.first_token;
-        c.layers =
-            part_begins(whole->layers, x->pipeline + 1, x->pipeline_size) - c.share.first_layer;
+        c.layers = stage_begins(whole->layers, x, x->pipeline + 1) - c.share.first_layer;
         c.experts = part_begins(whole->experts, x->expert + 1, dealt) - c.share.first_expert;
         c.heads = c.kv_heads * group;
     }

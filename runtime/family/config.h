@@ -77,6 +77,7 @@ int model_config_read(const char *path, struct model_config *out, struct err *e)
 int model_config_check(const struct model_config *c, struct err *e);
 struct model_cut { /* of how many, and which of them */
     int tensor_size, tensor, pipeline_size, pipeline, expert_size, expert;
+    const int64_t *stage_layers; /* (pipeline_size), at least 1 each; NULL: even */
 };
 /* The share of a rank; heads, columns, layers and experts are dealt out as evenly as they can be.
    ERR_USER names the field of spec.parallelism: there is too little to share out, or a kind that is

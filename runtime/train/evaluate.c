@@ -51,7 +51,7 @@ static int look_at_share(struct train *t, const struct kept *h, struct err *e)
     const struct objective_loop *loop = t->objective->loop;
     int64_t first, count;
     data_share(h->n, train_parts(t), train_part(t), &first, &count);
-    int64_t rounds = train_rounds(t, h->n);
+    int64_t rounds = train_rounds(t, h->n, count);
     for (int64_t i = 0, b; rounds-- > 0; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
         if (!b) {

@@ -115,7 +115,7 @@ static int open_model(struct finished *f, struct err *e)
         .budget_bytes = (int64_t)((double)t->budget_bytes * BUDGET_SHARE)};
     const struct speed_world w = {
         .coll = t->coll, .dev = t->dev, .rank = t->orders->rank, .world = t->orders->world};
-    int rc = world_plan(&w, &in, &t->plan, e);
+    int rc = world_plan(&w, &in, NULL, &t->plan, e);
     if (rc)
         return rc;
     c.micro_sequences = t->plan.micro_sequences;

@@ -16,7 +16,10 @@
 void train_share(const struct train *t, int64_t step, int64_t *first, int64_t *count)
 {
     int64_t batch = t->spec->train.batch_sequences;
-    data_share(batch, train_parts(t), train_part(t), first, count);
+    if (t->balanced)
+        train_balanced_share(t, first, count);
+    else
+        data_share(batch, train_parts(t), train_part(t), first, count);
     *first += (step - 1) * batch;
 }
 
@@ -118,10 +121,11 @@ static int64_t longest(const struct train *t, int64_t step)
     return most;
 }
 
-int64_t train_rounds(const struct train *t, int64_t n)
+int64_t train_rounds(const struct train *t, int64_t n, int64_t count)
 {
-    int64_t micro = t->plan.micro_sequences, first, most;
-    data_share(n, train_parts(t), t->expert ? 0 : train_part(t), &first, &most);
+    int64_t micro = t->plan.micro_sequences, first, most = count;
+    if (t->expert)
+        data_share(n, train_parts(t), 0, &first, &most);
     return (most + micro - 1) / micro;
 }
 
@@ -202,7 +206,7 @@ int train_compute(struct train *t, int64_t step, struct err *e)
     train_begin_gradient(t);
     if (train_is_staged(t))
         return train_pipeline(t, first, count, scale, e);
-    int64_t rounds = train_rounds(t, t->spec->train.batch_sequences);
+    int64_t rounds = train_rounds(t, t->spec->train.batch_sequences, count);
     for (int64_t i = 0, b; rounds-- > 0; i += b) {
         b = count - i < t->plan.micro_sequences ? count - i : t->plan.micro_sequences;
         if (!b) {

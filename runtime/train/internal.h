@@ -2,7 +2,8 @@
  * train/internal: one rank's training, as the files of this folder share it: train.c is the loop,
  * open.c makes and unmakes it all, corpus.c has the text tokenised once for all ranks, gradient.c
  * computes and reduces a step's gradient, evaluate.c looks at what is held out, save.c, tell.c and
- * generate.c are what their names say, spread.c tells of gradients. What is learnt, and what else
+ * generate.c are what their names say, spread.c tells of gradients, rebalance.c has the shares of
+ * the batch follow measured speed. What is learnt, and what else
  * that needs, is objective_*.c's. Nobody else includes it.
  */
 #ifndef RUNTIME_TRAIN_INTERNAL_H
@@ -22,6 +23,7 @@
 #include "runtime/train/planner.h"
 #include "runtime/train/scale.h"
 #include "runtime/train/several.h"
+#include "runtime/train/speed.h"
 #include "runtime/train/sparsity.h"
 #include "runtime/train/tensorboard.h"
 #include "runtime/train/train.h"
@@ -94,6 +96,7 @@ struct train {
     struct sparsity *sparsity; /* or NULL */
     struct exchange *exchange; /* of gradients that cross in less; NULL: they do in F32 */
     struct outer *outer;       /* of local steps; or NULL */
+    struct balanced *balanced; /* shares of the batch by measured speed; NULL: equal ones */
     struct shard_extra extras[EXCHANGE_PARTS + 1]; /* of both, in checkpoints */
     int extra_count;
     bool wants_stop, wants_save; /* at the next outer step */
@@ -235,9 +238,9 @@ int64_t train_sample_at(const struct train *t, int64_t position);
    training order; and forward of the micro-batch in hand. */
 int train_pipeline(struct train *t, int64_t first, int64_t count, float scale, struct err *e);
 int train_pipeline_look(struct train *t, int64_t b, struct err *e);
-/* Micro-batches that a rank has for n samples that are shared out: as many as whoever has most of
-   them, where ranks need each other in each. */
-int64_t train_rounds(const struct train *t, int64_t n);
+/* Micro-batches that a rank has for its `count` of n samples that are shared out: as many as
+   whoever has most of them, where ranks need each other in each. */
+int64_t train_rounds(const struct train *t, int64_t n, int64_t count);
 /* One in which this rank has no sample left: others' rows come to its experts. Nothing is learnt of
    what it shows, and no loss counts. */
 int train_idle(struct train *t, float scale, bool backward, struct err *e);
@@ -247,6 +250,23 @@ void train_begin_gradient(struct train *t);
 void train_begin_backward(struct train *t, bool last);
 /* pass_loss, as an objective's sums_fn */
 int train_losses(struct train *t, double *sums, struct err *e);
+
+/* -- shares by measured speed: rebalance.c; all ranks call -- */
+
+/* When the plan is made. each: (world), how fast every rank was found to be. */
+int train_open_balance(struct train *t, const struct speed_rank *each, struct err *e);
+void train_close_balance(struct train *t);
+/* As data_share. */
+void train_balanced_share(const struct train *t, int64_t *first, int64_t *count);
+/* Of a step's forward and backward, which began at start_ns and may still be under way on the
+   device, but for what ranks of other shares are waited for. */
+int train_time_step(struct train *t, int64_t start_ns, struct err *e);
+/* Behind a step that counts for it: from the next one on shares are what times since the last
+   decision say, where that gains enough. */
+int train_rebalance(struct train *t, struct err *e);
+/* Rank 0's: what it came to, to the log and as a frame. */
+int train_tell_balance(struct train *t, struct err *e);
+
 /* Sends off the rest; what is enqueued next on the device runs behind the reduction. */
 int train_reduce(struct train *t, struct err *e);
 

@@ -422,6 +422,7 @@ struct planner_input train_planner_input(
         .context = s->parallelism.context,
         .zero_stage = s->parallelism.zero_stage,
         .budget_bytes = (int64_t)((double)budget_bytes * BUDGET_SHARE) - t->host_bytes,
+        .unlike = s->parallelism.balance == BALANCE_MEASURED,
     };
     /* Pairs are compared across replicas, whose number is counted on before there is a plan. */
     bool pairs = s->train.objective == OBJECTIVE_PAIR_MATCHING;
@@ -462,8 +463,14 @@ static int plan(struct train *t, struct model_conf *conf, struct err *e)
     in.rank = o->rank;
     in.rows = info.host_readable ? 0 : TRAIN_GPU_ROWS;
     const struct speed_world w = {t->coll, t->dev, o->rank, o->world, ranks_of_pods(t)};
-    int rc = world_plan(&w, &in, &t->plan, e);
-    if (rc || (rc = planner_model(&in, &t->plan, conf, e)) || (rc = open_groups(t, conf, e)))
+    bool balances = t->spec->parallelism.balance == BALANCE_MEASURED && o->world > 1;
+    mem_autofree struct speed_rank *each =
+        balances ? mem_array((size_t)o->world, sizeof *each) : NULL;
+    if (balances && !each)
+        return err_set(e, ERR_MEMORY, "no memory to compare %d ranks", o->world);
+    int rc = world_plan(&w, &in, each, &t->plan, e);
+    if (rc || (balances && (rc = train_open_balance(t, each, e))) ||
+        (rc = planner_model(&in, &t->plan, conf, e)) || (rc = open_groups(t, conf, e)))
         return rc;
     t->snapshot_room = snapshot_room(t, &info, &in);
     if (!train_leads(t))
@@ -722,7 +729,8 @@ int train_open(struct train *t, struct err *e)
         return rc;
     if (train_leads(t))
         train_sweep_corpus(t); /* of a training that is refused nothing goes */
-    return tell_loaded(t, e);
+    int told = tell_loaded(t, e);
+    return told ? told : train_tell_balance(t, e);
 }
 
 void train_close(struct train *t)
@@ -743,6 +751,7 @@ void train_close(struct train *t)
     if (t->objective->loop->close_fn)
         t->objective->loop->close_fn(t);
     sparsity_destroy(t->sparsity);
+    train_close_balance(t);
     outer_destroy(t->outer);
     exchange_destroy(t->exchange);
     optim_destroy(t->optim);

@@ -6,6 +6,7 @@
 #include "runtime/train/planner.h"
 
 #include "runtime/model/head.h"
+#include "runtime/train/balance.h"
 
 /* Logits of one chunk on a device, where there is memory for them: each chunk reads and writes the
    whole gradient of the head's weights. */
@@ -95,7 +96,8 @@ static int model_at(const struct planner_input *in, const struct planner_plan *p
     int owner, struct model_conf *out, struct err *e)
 {
     const struct layout *l = &p->layout;
-    const struct model_cut cut = {l->tp, at.tp, l->pp, at.pp, l->ep, at.ep};
+    const int64_t *layers = *p->stage_layers ? p->stage_layers : NULL;
+    const struct model_cut cut = {l->tp, at.tp, l->pp, at.pp, l->ep, at.ep, layers};
     int64_t batches = (share_of_batch(in, l) + p->micro_sequences - 1) / p->micro_sequences;
     int64_t stages = l->pp - at.pp; /* from this one on */
     *out = in->model;
@@ -103,7 +105,7 @@ static int model_at(const struct planner_input *in, const struct planner_plan *p
     out->context_rank = at.cp;
     out->stages = l->pp;
     out->stage = at.pp;
-    out->in_flight = batches < stages ? batches : stages;
+    out->in_flight = batches < stages && !in->unlike ? batches : stages;
     out->owners = owners_of(in, l);
     out->owner = owner;
     out->zero_stage = in->zero_stage;
@@ -120,7 +122,7 @@ static int measure_all(const struct planner_input *in, struct planner_plan *p, s
 {
     struct memplan one;
     p->memory = (struct memplan){0};
-    int stages = p->layout.pp, step = stages > 2 ? stages - 1 : 1;
+    int stages = p->layout.pp, step = stages > 2 && !*p->stage_layers ? stages - 1 : 1;
     for (int stage = 0; stage < stages; stage += step) {
         struct model_conf c;
         int rc = model_at(in, p, (struct place){.pp = stage}, -1, &c, e);
@@ -193,6 +195,22 @@ int planner_plan(const struct planner_input *in, struct planner_plan *out, struc
     }
     *out = p;
     return 0;
+}
+
+bool planner_stages(const struct planner_input *in, const int64_t *ns, struct planner_plan *out)
+{
+    struct planner_plan p = *out;
+    int64_t spare[PLANNER_STAGES], layers = in->model.config.layers;
+    int n = p.layout.pp;
+    if (n < 2 || n > PLANNER_STAGES)
+        return false;
+    for (int i = 0; i < n; i++)
+        p.stage_layers[i] = layers / n + (i < layers % n);
+    if (!balance_change(layers, n, ns, BALANCE_GUESS, p.stage_layers, spare) ||
+        measure_all(in, &p, NULL) || p.memory.total > in->budget_bytes)
+        return false;
+    *out = p;
+    return true;
 }
 
 int planner_model(const struct planner_input *in, const struct planner_plan *p,

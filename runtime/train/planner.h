@@ -16,6 +16,9 @@
 /* Rows of a micro-batch from which on a processor gains nothing. */
 #define PLANNER_ROWS 2048
 
+/* Stages that may have layers by their speed, at most. */
+#define PLANNER_STAGES 64
+
 struct planner_input {
     struct model_conf model; /* micro_sequences and logit_rows are the planner's to choose */
     int64_t batch_sequences; /* of the global batch */
@@ -28,6 +31,7 @@ struct planner_input {
     int zero_stage;       /* 0 .. 3 */
     int64_t budget_bytes; /* of one rank */
     int64_t rows;         /* of a micro-batch, from which on more gain nothing; 0: a processor's */
+    bool unlike;          /* shares of the batch may become larger than equal ones */
     struct {
         int tensor, pipeline, zero_stage;
     } most; /* that what is 0 above may become when it does not fit so; 0: it stays */
@@ -35,10 +39,11 @@ struct planner_input {
 
 struct planner_plan {
     struct layout layout;
-    int owners, owner;       /* as in model_conf */
-    int zero_stage;          /* of the owners; 0: there are none */
-    int64_t micro_sequences; /* of the batch's, each sample_rows of the model's */
-    int64_t logit_rows;      /* as in model_conf */
+    int owners, owner;                    /* as in model_conf */
+    int zero_stage;                       /* of the owners; 0: there are none */
+    int64_t micro_sequences;              /* of the batch's, each sample_rows of the model's */
+    int64_t logit_rows;                   /* as in model_conf */
+    int64_t stage_layers[PLANNER_STAGES]; /* of each stage; the first 0: even */
     struct memplan memory;
     char reason[LIMIT_REASON_BYTES]; /* of a layout that was chosen; "": it was told */
 };
@@ -52,6 +57,10 @@ int planner_plan(const struct planner_input *in, struct planner_plan *out, struc
  * with as many as that; it need not fit. */
 int planner_with(const struct planner_input *in, int64_t micro_sequences, struct planner_plan *out,
     struct err *e);
+/* Gives stages as many layers as their speed says, ns being what a layer takes each of them: where
+ * all still fit, and the slowest becomes faster by BALANCE_GUESS per cent of balance.h. Else false,
+ * and *out stays. */
+bool planner_stages(const struct planner_input *in, const int64_t *ns, struct planner_plan *out);
 /* What rank in->rank creates by it: its share of the model, sizes, its part in the optimizer's
  * state; all but communicators. ERR_USER: spec.model cannot be shared out so. */
 int planner_model(const struct planner_input *in, const struct planner_plan *p,

@@ -9,6 +9,7 @@
 #include "kernels/ops.h"
 
 #include <math.h>
+#include <string.h>
 
 #define SIZE_LEAST  256 /* of a square matrix */
 #define SIZE_HOST   2048
@@ -20,6 +21,8 @@
 #define SUMS        4 /* of no bytes to speak of, in a run */
 
 #define FIGURES 6 /* as doubles, the greater the slower */
+#define OWN     7 /* and of the rank's own: its link */
+#define PAIRED  4 /* members whose links can be told apart, at least */
 
 struct bench {
     const struct speed_world *w;
@@ -29,6 +32,11 @@ struct bench {
 };
 
 typedef int bench_fn(struct bench *x, int times, struct err *e);
+
+static bool is_nccl(const struct speed_world *w)
+{
+    return !strcmp(coll_transport(w->coll), "nccl");
+}
 
 /* *seconds: of one time. */
 static int time_device(struct bench *x, bench_fn *run, double *seconds, struct err *e)
@@ -107,22 +115,61 @@ static int time_link(struct bench *x, struct coll *c, int ranks, double *figures
     return rc;
 }
 
-/* Of a world in one pod both are the same; the neighbours of a pod are an axis of their own. */
+/* Nothing is faster than that. */
+static double step_of(double seconds, double steps)
+{
+    return steps > 0 && seconds > steps * 1e-7 ? seconds / steps : 1e-7;
+}
+
+/* Of a world in one pod both are the same, and where pods have one rank each; else the neighbours
+   of a pod are an axis of their own. Sums of nothing take what steps there are. */
 static int time_links(struct bench *x, double *inside, double *between, struct err *e)
 {
     const struct speed_world *w = x->w;
-    int pod = w->pod_ranks, rc = time_link(x, w->coll, w->world, between, e);
-    inside[0] = between[0];
+    const struct cost_speed how = {.trees = is_nccl(w)};
+    int pod = w->pod_ranks > 1 ? w->pod_ranks : 1, pods = w->world / pod;
+    int rc = time_link(x, w->coll, w->world, between, e);
+    struct cost_steps steps = how.trees ? cost_tree(pod, pods) : cost_ring(&how, pod, pods);
+    inside[0] = step_of(between[0], steps.inside + steps.between);
     inside[1] = between[1];
-    if (rc || pod <= 1 || pod >= w->world)
+    if (pod == 1 || pods == 1)
+        between[0] = inside[0];
+    if (rc || pod == 1 || pods == 1)
         return rc;
     const struct layout l = {.dp = w->world / pod, .tp = pod, .pp = 1, .cp = 1, .ep = 1};
     const struct layout_group g = layout_group(&l, w->rank, LAYOUT_TENSOR);
     struct coll *near;
     if ((rc = coll_group(w->coll, &g, &near, e)) || (rc = time_link(x, near, pod, inside, e)))
         return rc;
+    inside[0] = step_of(inside[0], steps.inside);
+    between[0] = step_of(between[0] - inside[0] * steps.inside, steps.between);
     between[1] *= pod; /* the world's ring leaves a pod once, with all of its ranks' share */
     return 0;
+}
+
+/* Sums of two, with one member and then with another, and the better of both: who has a slow link
+   is slow with both. Members are pods, or the ranks of the only one; 0: they are no pairs. */
+static int time_pairs(struct bench *x, double *figure, struct err *e)
+{
+    const struct speed_world *w = x->w;
+    int pod = w->pod_ranks > 1 && w->pod_ranks < w->world ? w->pod_ranks : 1;
+    int members = w->world / pod, rc = 0;
+    double best = INFINITY;
+    *figure = 0;
+    if (members < PAIRED || members % 2)
+        return 0;
+    for (int i = 0; i < 2 && !rc; i++) {
+        int apart = i ? w->world / 2 : pod;
+        const struct layout l = {
+            .dp = w->world / apart / 2, .tp = apart, .pp = 1, .cp = 2, .ep = 1};
+        const struct layout_group g = layout_group(&l, w->rank, LAYOUT_CONTEXT);
+        struct coll *two;
+        double link[2] = {0};
+        if (!(rc = coll_group(w->coll, &g, &two, e)) && !(rc = time_link(x, two, 2, link, e)))
+            best = fmin(best, link[1]);
+    }
+    *figure = best;
+    return rc;
 }
 
 static int open_bench(struct bench *x, struct err *e)
@@ -156,13 +203,14 @@ static int time_products(struct bench *x, double *seconds, struct err *e)
     }
 }
 
-static int measure_own(struct bench *x, double *figures, struct err *e)
+static int measure_own(struct bench *x, bool pairs, double *figures, struct err *e)
 {
     double copy;
     int rc = open_bench(x, e);
     if (rc || (rc = time_products(x, &figures[0], e)) ||
         (rc = time_device(x, run_copies, &copy, e)) ||
-        (rc = time_links(x, figures + 2, figures + 4, e)))
+        (rc = time_links(x, figures + 2, figures + 4, e)) ||
+        (pairs && (rc = time_pairs(x, figures + FIGURES, e))))
         return rc;
     figures[1] = copy / (2.0 * COPY_BYTES);
     return 0;
@@ -173,27 +221,33 @@ static double rounded(double figure)
     return exp2(round(log2(figure)));
 }
 
-/* The slowest of all. */
-static int agree(const struct speed_world *w, double *figures, struct err *e)
+/* figures become the slowest of all. */
+static int agree(
+    const struct speed_world *w, double *figures, struct speed_rank *each, struct err *e)
 {
-    mem_autofree double *all = mem_array((size_t)w->world, FIGURES * sizeof *all);
+    mem_autofree double *all = mem_array((size_t)w->world, OWN * sizeof *all);
     if (!all)
         return err_set(e, ERR_MEMORY, "no memory to compare %d ranks", w->world);
-    int rc = coll_allgather(w->coll, figures, FIGURES * sizeof *figures, all, e);
-    for (int i = 0; i < w->world * FIGURES && !rc; i++)
-        figures[i % FIGURES] = fmax(figures[i % FIGURES], all[i]);
+    int rc = coll_allgather(w->coll, figures, OWN * sizeof *figures, all, e);
+    for (int i = 0; i < w->world * OWN && !rc; i++)
+        figures[i % OWN] = fmax(figures[i % OWN], all[i]);
+    for (int i = 0; i < w->world && each && !rc; i++)
+        each[i] = (struct speed_rank){.flops_per_s = 1 / all[i * OWN],
+            .memory_bytes_per_s = 1 / all[i * OWN + 1],
+            .link_bytes_per_s = all[i * OWN + FIGURES] > 0 ? 1 / all[i * OWN + FIGURES] : 0};
     return rc;
 }
 
-int speed_measure(const struct speed_world *w, enum dtype t, struct cost_speed *out, struct err *e)
+int speed_measure(const struct speed_world *w, enum dtype t, struct speed_rank *each,
+    struct cost_speed *out, struct err *e)
 {
     struct bench x = {.w = w, .t = t};
-    double f[FIGURES] = {0};
-    int rc = measure_own(&x, f, e);
+    double f[OWN] = {0};
+    int rc = measure_own(&x, each, f, e);
     dev_free(w->dev, x.a);
     dev_free(w->dev, x.b);
     dev_free(w->dev, x.c);
-    if (rc || (rc = agree(w, f, e)))
+    if (rc || (rc = agree(w, f, each, e)))
         return rc;
     for (int i = 0; i < FIGURES; i++)
         f[i] = rounded(f[i]);
@@ -201,6 +255,7 @@ int speed_measure(const struct speed_world *w, enum dtype t, struct cost_speed *
         .memory_bytes_per_s = 1 / f[1],
         .inside = {.latency_s = f[2], .bytes_per_s = 1 / f[3]},
         .between = {.latency_s = f[4], .bytes_per_s = 1 / f[5]},
-        .pod_ranks = w->pod_ranks};
+        .pod_ranks = w->pod_ranks,
+        .trees = is_nccl(w)};
     return 0;
 }

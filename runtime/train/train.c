@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/point.h"
 #include "runtime/model/shares.h"
+#include "runtime/train/balance.h"
 #include "runtime/train/export.h"
 #include "runtime/train/internal.h"
 
@@ -26,8 +27,9 @@ struct wish { /* of any rank; the same on every rank */
 
 static int enqueue_step(struct train *t, int64_t step, struct err *e)
 {
-    int rc;
-    if ((rc = t->objective->loop->compute_fn(t, step, e)) || (rc = train_reduce(t, e)))
+    int64_t start_ns = clock_ns();
+    int rc = t->objective->loop->compute_fn(t, step, e);
+    if (rc || (t->balanced && (rc = train_time_step(t, start_ns, e))) || (rc = train_reduce(t, e)))
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_OPTIMIZER);
     optim_set_scale(t->optim, scale_factor(&t->state.scale), t->state.scale.skipped);
@@ -260,6 +262,7 @@ static int64_t last_ahead(const struct train *t)
     const int64_t due[] = {t->steps, next_evaluation(t),
         next_of(step, t->spec->checkpoint.every_steps, last),
         next_of(step, t->outer ? s->communication.local_steps : 0, last),
+        next_of(step, t->balanced ? BALANCE_STEPS : 0, last),
         next_of(step, s->histogram_every_steps, last),
         next_of(step, s->generate.every_steps, last)};
     for (size_t i = 0; i < sizeof due / sizeof *due; i++)
@@ -319,6 +322,8 @@ static int run_steps(struct train *t, struct err *e)
             return 0;
         if (!shares)
             continue;
+        if (t->balanced && step % BALANCE_STEPS == 0 && (rc = train_rebalance(t, e)))
+            return rc;
         if (step == evaluation)
             rc = train_evaluate(t, e);
         if (!rc && (w.save || w.stop || (save_every && step % save_every == 0)))

@@ -98,36 +98,63 @@ static void log_measured(const struct cost_speed *s)
         LOG_F("betweenUs", 1e6 * s->between.latency_s));
 }
 
-/* Another layout in place of the one that is refused. */
-static int choose(
-    const struct speed_world *w, struct planner_input *least, struct told *t, struct err *e)
+static int measure(const struct speed_world *w, enum dtype t, struct speed_rank *each,
+    struct cost_speed *out, struct err *e)
 {
-    struct cost_speed speed;
-    int rc = speed_measure(w, least->model.t, &speed, e);
-    if (rc)
-        return rc;
+    int rc = speed_measure(w, t, each, out, e);
+    if (!rc && w->rank == 0)
+        log_measured(out);
+    return rc;
+}
+
+/* Another layout in place of the one that is refused. */
+static int choose(const struct speed_world *w, const struct cost_speed *s,
+    struct planner_input *least, struct told *t, struct err *e)
+{
     const struct err refused = t->refusal;
     t->refusal.code = ERR_NONE;
-    if (w->rank == 0) {
-        log_measured(&speed);
-        choose_plan(least, &speed, &refused, &t->plan, &t->refusal);
-    }
+    if (w->rank == 0)
+        choose_plan(least, s, &refused, &t->plan, &t->refusal);
     return tell(w->coll, least, t, e);
 }
 
-int world_plan(
-    const struct speed_world *w, struct planner_input *in, struct planner_plan *out, struct err *e)
+/* Layers of stages by the speed of the slowest rank of each. */
+static void share_layers(
+    const struct planner_input *in, const struct speed_rank *each, struct planner_plan *p)
+{
+    int64_t ns[PLANNER_STAGES] = {0};
+    double fastest = 0;
+    for (int i = 0; i < in->world; i++)
+        fastest = each[i].flops_per_s > fastest ? each[i].flops_per_s : fastest;
+    for (int i = 0; i < in->world && p->layout.pp <= PLANNER_STAGES; i++) {
+        int64_t *slowest = &ns[layout_place(&p->layout, i).pp];
+        int64_t own = (int64_t)(1e6 * fastest / each[i].flops_per_s);
+        *slowest = own > *slowest ? own : *slowest;
+    }
+    (void)planner_stages(in, ns, p);
+}
+
+int world_plan(const struct speed_world *w, struct planner_input *in, struct speed_rank *each,
+    struct planner_plan *out, struct err *e)
 {
     struct planner_input least = *in;
-    int rc = least_budget(w->coll, in, &least.budget_bytes, e);
-    if (rc)
+    struct cost_speed speed;
+    int rc = each ? measure(w, in->model.t, each, &speed, e) : 0;
+    if (rc || (rc = least_budget(w->coll, in, &least.budget_bytes, e)))
         return rc;
     struct told t = {.refusal = {.code = ERR_NONE}};
     if (w->rank == 0)
         planner_plan(&least, &t.plan, &t.refusal);
     if ((rc = tell(w->coll, &least, &t, e)))
         return rc;
-    if (t.refusal.code != ERR_NONE && choose_may(&least) && (rc = choose(w, &least, &t, e)))
+    bool chooses = t.refusal.code != ERR_NONE && choose_may(&least);
+    if (chooses &&
+        ((!each && (rc = measure(w, in->model.t, NULL, &speed, e))) ||
+            (rc = choose(w, &speed, &least, &t, e))))
+        return rc;
+    if (each && w->rank == 0 && t.refusal.code == ERR_NONE)
+        share_layers(&least, each, &t.plan);
+    if (each && (rc = tell(w->coll, &least, &t, e)))
         return rc;
     if (t.refusal.code != ERR_NONE) {
         *e = t.refusal;

@@ -18,9 +18,10 @@ int world_connect(
 /* Rank 0 plans, for the least memory that a rank of the world may use; all take what it tells.
  * Where what is told does not do and axes are open, all measure how fast they are, and rank 0
  * chooses: in's axes become its choice. out->memory is this rank's own: ERR_MEMORY where that does
- * not fit. A refusal is everybody's. */
-int world_plan(
-    const struct speed_world *w, struct planner_input *in, struct planner_plan *out, struct err *e);
+ * not fit. A refusal is everybody's. each: (world), of every rank how fast it is, which is measured
+ * before all else then; or NULL. */
+int world_plan(const struct speed_world *w, struct planner_input *in, struct speed_rank *each,
+    struct planner_plan *out, struct err *e);
 
 /* All ranks read the same files, as far as these tell: ERR_USER names one that does not. */
 int world_agree(struct coll *c, int world, uint64_t digest, int64_t count, struct err *e);

@@ -161,8 +161,9 @@ static int rank_body(const struct world *w, int rank, int fd)
         .peers = (struct wire_peer *)w->peers,
         .listen_fd = w->listen[rank]};
     const char *kind = w->conf.kind ? w->conf.kind : "cpu";
+    kind = w->conf.last_kind && rank == w->conf.size - 1 ? w->conf.last_kind : kind;
     int local = w->peers[rank].local_rank, devices = w->conf.devices;
-    int device = strcmp(kind, "cpu") ? local % (devices ? devices : TRAINING_WORLD) : 0;
+    int device = strncmp(kind, "cpu", 3) ? local % (devices ? devices : TRAINING_WORLD) : 0;
     struct train_conf c = {.door = d,
         .orders = &orders,
         .budget_bytes = w->conf.budget_bytes ? w->conf.budget_bytes : 1 << 30};
@@ -236,6 +237,8 @@ static void take_frame(struct world *w, const struct wire_frame *f, struct outco
         o->saved_at[step] = o->last;
         o->saves++;
     }
+    if (f->type == WIRE_BALANCED)
+        snprintf(o->balance, sizeof o->balance, "%s", json_str(v, "text", "absent"));
     o->done |= f->type == WIRE_DONE;
     o->drained |= f->type == WIRE_DONE && json_bool(v, "drained", false);
     if (f->type == WIRE_FAILED)
@@ -267,6 +270,7 @@ static void listen_all(struct world *w)
         w->peers[i] = (struct wire_peer){.rank = i, .replica = i / pod, .port = port};
         w->peers[i].local_rank = i % pod;
         snprintf(w->peers[i].host, sizeof w->peers[i].host, "127.0.0.1");
+        snprintf(w->peers[i].node, sizeof w->peers[i].node, "n%d", i);
     }
 }
 

@@ -46,6 +46,7 @@ struct outcome {                     /* of a whole world, from rank 0's frames *
     int64_t memory_bytes; /* of rank 0's plan */
     int tensor, pipeline, zero_stage;
     char layout_reason[LIMIT_REASON_BYTES];
+    char balance[LIMIT_REASON_BYTES]; /* what was told of shares last; "": nothing was */
     int64_t held_out;
     int64_t end_ms; /* from the kill, if there was one, to the last rank's end */
 };
@@ -54,11 +55,12 @@ struct training {
     const struct jobspec *spec;
     const struct jobspec *last; /* what the last rank sees in its place; NULL: the same */
     int size, incarnation;
-    int stop_after;   /* from this step's report on rank 0 is asked to stop; 0: never */
-    int kill_after;   /* the same, and the last rank is killed */
-    int lock_after;   /* from this one on nobody can commit, until the ranks have ended */
-    const char *kind; /* of the devices; NULL: cpu */
-    int devices;      /* of a pod, which its ranks share when there are more; 0: enough */
+    int stop_after;        /* from this step's report on rank 0 is asked to stop; 0: never */
+    int kill_after;        /* the same, and the last rank is killed */
+    int lock_after;        /* from this one on nobody can commit, until the ranks have ended */
+    const char *kind;      /* of the devices; NULL: cpu */
+    const char *last_kind; /* of the last rank's; NULL: the same */
+    int devices;           /* of a pod, which its ranks share when there are more; 0: enough */
     bool staged;
     int pod;              /* ranks a pod; 0: two */
     int64_t budget_bytes; /* 0: 1 GiB */

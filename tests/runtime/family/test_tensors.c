@@ -384,7 +384,7 @@ static void count_shares(const struct model_config *whole, int tensor, int pipel
 {
     for (int rank = 0; rank < tensor * pipeline * expert; rank++) {
         const struct model_cut at = {tensor, rank % tensor, pipeline, rank / tensor % pipeline,
-            expert, rank / tensor / pipeline};
+            expert, rank / tensor / pipeline, NULL};
         struct model_config c, back;
         struct tensors part;
         ck_assert_msg(!model_config_share(whole, &at, &c, &e), "%s", e.text);
@@ -441,7 +441,7 @@ START_TEST(shares_are_the_whole)
     check_shares(&llama, 3, 5, 1);
     llama.tied_embeddings = false;
     check_shares(&llama, 2, 2, 1);
-    ck_assert(!model_config_share(&llama, &(struct model_cut){1, 0, 1, 0, 1, 0}, &out, &e));
+    ck_assert(!model_config_share(&llama, &(struct model_cut){1, 0, 1, 0, 1, 0, NULL}, &out, &e));
     ck_assert(!model_config_is_share(&out) && !memcmp(&out, &llama, sizeof out));
     refuse_share(&llama, (struct model_cut){.tensor_size = 4, .pipeline_size = 1},
         "spec.parallelism.tensor: 4, but spec.model has 3 key/value heads to share out");

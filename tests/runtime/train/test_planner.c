@@ -260,8 +260,62 @@ START_TEST(logits_of_labels_are_all_there)
 }
 END_TEST
 
+/* Eight layers by two stages of which the second is three times as slow; all layers are there once,
+   and what does not fit is left even. */
+START_TEST(stages_follow_speed)
+{
+    struct planner_input in = input(16, 2, INT64_MAX);
+    struct planner_plan even, p;
+    struct model_conf c[2];
+
+    in.model.config.layers = 8;
+    in.pipeline = 2;
+    ck_assert_msg(!planner_plan(&in, &even, &e), "%s", e.text);
+    p = even;
+    ck_assert(!planner_stages(&in, (int64_t[]){1000, 1100}, &p));
+    ck_assert(!memcmp(&p, &even, sizeof p));
+    ck_assert(planner_stages(&in, (int64_t[]){1000, 3000}, &p));
+    ck_assert(p.stage_layers[0] == 6 && p.stage_layers[1] == 2);
+    ck_assert_int_gt(p.memory.total, even.memory.total);
+    for (in.rank = 0; in.rank < 2; in.rank++)
+        ck_assert_msg(!planner_model(&in, &p, &c[in.rank], &e), "%s", e.text);
+    ck_assert(c[0].config.layers == 6 && c[0].config.share.first_layer == 0);
+    ck_assert(c[1].config.layers == 2 && c[1].config.share.first_layer == 6);
+    in.rank = 0;
+    struct planner_plan again = p;
+    ck_assert(!planner_measure(&in, &again, &e));
+    ck_assert_int_eq(again.memory.total, p.memory.total);
+    in.budget_bytes = p.memory.total - 1;
+    p = even;
+    ck_assert(!planner_stages(&in, (int64_t[]){1000, 3000}, &p));
+    ck_assert(!memcmp(&p, &even, sizeof p));
+    in = input(16, 2, INT64_MAX); /* there are no stages */
+    ck_assert(!planner_plan(&in, &p, &e));
+    ck_assert(!planner_stages(&in, (int64_t[]){1}, &p));
+}
+END_TEST
+
+/* A larger share of the batch than an equal one may have a micro-batch in flight for each stage. */
+START_TEST(unlike_shares_have_room_in_pipelines)
+{
+    struct planner_input in = input(4, 8, INT64_MAX);
+    struct planner_plan p;
+    struct model_conf c;
+
+    in.model.config.layers = 4;
+    in.pipeline = 4;
+    in.batch_sequences = 2;
+    ck_assert_msg(!planner_with(&in, 1, &p, &e), "%s", e.text);
+    ck_assert(!planner_model(&in, &p, &c, &e));
+    ck_assert_int_eq(c.in_flight, 1);
+    in.unlike = true;
+    ck_assert(!planner_model(&in, &p, &c, &e));
+    ck_assert_int_eq(c.in_flight, 4);
+}
+END_TEST
+
 UNIT_MAIN("planner", budget_bounds_the_micro_batch, recomputation_is_hinted_at,
     a_sample_may_be_several_sequences, a_given_plan_is_measured,
     state_is_divided_over_the_data_axis, sequences_are_divided_over_the_context_axis,
     share_bounds_the_micro_batch, experts_have_room_for_all_that_may_come, devices_take_more_logits,
-    logits_of_labels_are_all_there)
+    logits_of_labels_are_all_there, stages_follow_speed, unlike_shares_have_room_in_pipelines)

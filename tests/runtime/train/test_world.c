@@ -67,7 +67,7 @@ static int tell_plan(struct coll *c, struct dev *dev, int rank, struct door *d, 
     const struct speed_world w = {.coll = c, .dev = dev, .rank = rank, .world = RANKS};
     struct planner_input in = input_of(rank);
     struct planner_plan p;
-    int rc = world_plan(&w, &in, &p, e);
+    int rc = world_plan(&w, &in, NULL, &p, e);
     if (rc)
         return rc;
     return door_send_fields(d, WIRE_STEP,
