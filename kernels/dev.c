@@ -175,6 +175,11 @@ static int dev_no_recordings(const struct dev *d, struct err *e)
     return err_set(e, ERR_BUG, "device kind %s records nothing", d->driver->kind);
 }
 
+bool dev_rows_alike(const struct dev *d)
+{
+    return d->driver->rows_alike;
+}
+
 bool dev_can_record(const struct dev *d)
 {
     return d->driver->record_begin;

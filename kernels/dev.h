@@ -88,6 +88,9 @@ const struct ops *dev_ops(const struct dev *d);
 /* Collectives between devices of the kind (kernels/driver.h), or NULL: it has none. */
 const struct driver_comms *dev_comms(const struct dev *d);
 void dev_describe(const struct dev *d, struct dev_info *out);
+/* Whether quant_matmul gives a row the same bits whatever the other rows are and however many, at
+   the speed of the kind's best product; every other operation of serving does. */
+bool dev_rows_alike(const struct dev *d);
 
 /* 64-byte aligned, zeroed; ERR_MEMORY names the size. Called at start only, never inside a step. */
 int dev_alloc(struct dev *d, size_t bytes, void **out, struct err *e);

@@ -15,7 +15,7 @@
 #include "kernels/ops.h"
 
 /* To raise when a struct of this file, struct ops or an operation's arguments change. */
-#define DRIVER_ABI           8u
+#define DRIVER_ABI           9u
 #define DRIVER_PLUGIN_SYMBOL "llmjob_driver"
 
 /*
@@ -92,6 +92,7 @@ struct driver {
     void (*record_launch)(struct dev *d, void *recording);
     void (*record_free)(struct dev *d, void *recording);
     void (*wait)(struct dev *d); /* until every operation has ended; failures go to dev_fail */
+    bool rows_alike;             /* dev_rows_alike */
 };
 typedef const struct driver *driver_plugin_fn(void);
 

@@ -199,7 +199,8 @@ static void cpu_wait(struct dev *d)
     { \
         .abi = DRIVER_ABI, .kind = kind_name, .open = open_fn, .close = cpu_close, \
         .describe = cpu_describe, .alloc = cpu_alloc, .free = cpu_free, .upload = cpu_copy_in, \
-        .download = cpu_copy_in, .zero = cpu_zero, .copy = cpu_copy_in, .wait = cpu_wait \
+        .download = cpu_copy_in, .zero = cpu_zero, .copy = cpu_copy_in, .wait = cpu_wait, \
+        .rows_alike = true \
     }
 const struct driver cpu_driver = CPU_DRIVER("cpu", cpu_open);
 const struct driver cpu_ref_driver = CPU_DRIVER("cpu-ref", cpu_ref_open);

@@ -6,6 +6,8 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/ref.h"
 
+#include <omp.h>
+
 struct ref_candidate {
     float p;
     int32_t id;
@@ -103,11 +105,13 @@ static int32_t ref_draw(const float *logits, int64_t v, double temperature, doub
 void op_ref_sample(struct dev *d, const struct op_sample *a)
 {
     struct ref_candidate *candidates =
-        cpu_scratch(d, CPU_SCRATCH_OP, (size_t)a->v * sizeof *candidates);
-    for (int64_t i = 0; candidates && i < a->n; i++) {
+        cpu_scratch(d, CPU_SCRATCH_OP, (size_t)(a->v * omp_get_max_threads()) * sizeof *candidates);
+#pragma omp parallel for schedule(dynamic, 1) if (a->n > 1)
+    for (int64_t i = 0; i < (candidates ? a->n : 0); i++) {
         const float *logits = a->logits + i * a->v;
+        struct ref_candidate *own = candidates + a->v * omp_get_thread_num();
         a->token[i] = a->temperature[i] <= 0
             ? ref_greatest(logits, a->v)
-            : ref_draw(logits, a->v, a->temperature[i], a->top_p[i], a->u[i], candidates);
+            : ref_draw(logits, a->v, a->temperature[i], a->top_p[i], a->u[i], own);
     }
 }

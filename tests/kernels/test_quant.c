@@ -2,11 +2,14 @@
  * Goal: GGUF blocks decode to what the gguf package decodes them to, and f16 and bf16 conversions
  * are exact. Method: golden blocks (tests/golden/make_quants.py) through quant_decode and through
  * the convert and quant_matmul operations of both kinds (a product with the identity gives the
- * weights back); all 65536 f16 and bf16 patterns back and forth.
+ * weights back); all 65536 f16 and bf16 patterns back and forth. A row's products have the same bits
+ * alone and among any number of others, by every instruction set, which serving stands on.
  */
 #include "kernels/quant.h"
 
 #include "base/mem.h"
+#include "base/random.h"
+#include "kernels/cpu/cpu.h"
 #include "kernels/ops.h"
 #include "tests/golden/quants.h"
 
@@ -93,6 +96,80 @@ START_TEST(test_golden_operations)
 }
 END_TEST
 
+#define ROWS 41 /* more than are multiplied with weights in registers */
+
+/* Each row of x by itself, and the first `rows` of them at once: to the bit. */
+static void same_rows(struct dev *d, struct op_quant_matmul a)
+{
+    static const int64_t rows[] = {2, 3, 4, 5, 7, 8, 11, 12, 13, 16, 17, ROWS};
+    mem_autofree float *alone = mem_array((size_t)(ROWS * a.n), sizeof *alone);
+    mem_autofree float *batch = mem_array((size_t)(ROWS * a.n), sizeof *batch);
+    struct op_quant_matmul one = a;
+    struct err e = {0};
+    one.m = 1;
+    for (int64_t i = 0; i < ROWS; i++) {
+        one.x = a.x + i * a.k;
+        one.y = alone + i * a.n;
+        dev_ops(d)->quant_matmul(d, &one);
+    }
+    a.y = batch;
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        memset(batch, 0xff, (size_t)(ROWS * a.n) * sizeof *batch);
+        a.m = rows[r];
+        dev_ops(d)->quant_matmul(d, &a);
+        for (int64_t i = 0; i < a.m * a.n; i++)
+            ck_assert_msg(!memcmp(&batch[i], &alone[i], sizeof *batch),
+                "%s, %s: row %lld of %lld is %g, alone %g", cpu_isa_chosen()->name,
+                dtype_name(a.w_type), (long long)(i / a.n), (long long)a.m, batch[i], alone[i]);
+    }
+    ck_assert_int_eq(dev_sync(d, &e), 0);
+}
+
+/* Row lengths with and without what vectors leave over. */
+static void same_rows_of_all(struct dev *d, const float *x, const float *w32, const uint16_t *w16)
+{
+    for (int i = 0; i < GOLDEN; i++)
+        same_rows(d,
+            (struct op_quant_matmul){.n = QUANTS_ELEMENTS / 256,
+                .k = 256,
+                .x = x,
+                .w = golden[i].blocks,
+                .w_type = golden[i].t});
+    for (int64_t k = 33; k <= 288; k += 85) {
+        struct op_quant_matmul a = {.n = 5, .k = k, .x = x, .w = w32};
+        same_rows(d, a);
+        a.w = w16;
+        a.w_type = DTYPE_BF16;
+        same_rows(d, a);
+        a.w_type = DTYPE_F16;
+        same_rows(d, a);
+    }
+}
+
+START_TEST(test_rows_do_not_depend_on_others)
+{
+    enum { K = 288 };
+    mem_autofree float *x = mem_array(ROWS * K, sizeof *x), *w32 = mem_array(5 * K, sizeof *w32);
+    mem_autofree uint16_t *w16 = mem_array(5 * K, sizeof *w16);
+    struct err e = {0};
+    struct dev *d;
+    for (uint64_t i = 0; i < ROWS * K; i++)
+        x[i] = (float)(random_mix(i) >> 40) * 0x1p-23f - 1;
+    for (uint64_t i = 0; i < 5 * K; i++) {
+        w32[i] = (float)(random_mix(~i) >> 40) * 0x1p-23f - 1;
+        w16[i] = (uint16_t)(random_mix(~i) & 0xbbff); /* finite, of any sign */
+    }
+    ck_assert_int_eq(dev_open("cpu", 0, 2, &d, &e), 0);
+    ck_assert(dev_rows_alike(d));
+    for (int i = 0; cpu_isa_usable(i); i++) {
+        cpu_isa_force(cpu_isa_usable(i));
+        same_rows_of_all(d, x, w32, w16);
+    }
+    cpu_isa_force(NULL);
+    dev_close(d);
+}
+END_TEST
+
 START_TEST(test_half_round_trip)
 {
     for (uint32_t h = 0; h < 65536; h++) {
@@ -135,6 +212,7 @@ int main(void)
     TCase *t = tcase_create("quant");
     tcase_add_loop_test(t, test_golden_decode, 0, GOLDEN);
     tcase_add_loop_test(t, test_golden_operations, 0, GOLDEN);
+    tcase_add_test(t, test_rows_do_not_depend_on_others);
     tcase_add_test(t, test_half_round_trip);
     tcase_add_test(t, test_half_rounding);
     suite_add_tcase(s, t);
