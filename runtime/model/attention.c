@@ -151,10 +151,11 @@ static void attend(const struct batch *s, const struct sublayer *u, struct colum
     if (u->attention.all.whole)
         attend_chunks(s, &u->attention, q, k, v);
     else if (s->cached)
-        OP(s, attention_decode, .n = s->tokens, .h = c->heads, .g = c->kv_heads, .d = c->head_dim,
+        OP(s, attention_decode, .n = s->n, .h = c->heads, .g = c->kv_heads, .d = c->head_dim,
             .scale = scale, .q = q.at, .k_cache = kvcache_keys(s->cache, here(s, u)),
             .v_cache = kvcache_values(s->cache, here(s, u)), .length = s->length,
-            .window = c->window, .o = u->attention.att, .kv_type = kvcache_type(s->cache));
+            .window = c->window, .o = u->attention.att, .pages = s->rows.pages,
+            .pages_ld = s->rows.ld, .page_tokens = KVCACHE_PAGE, .kv_type = kvcache_type(s->cache));
     else
         OP(s, attention, .b = s->b, .tokens = s->tokens, .h = c->heads, .g = c->kv_heads,
             .d = c->head_dim, .scale = scale, .q = q.at, .k = k.at, .v = v.at, .ldq = q.ld,
@@ -184,7 +185,7 @@ static void attention_forward(const struct batch *s, const struct sublayer *u, v
         heads_forward(s, a);
     rotate(s, q, k, false);
     if (s->cache)
-        kvcache_store(s->cache, here(s, u), s->position, s->n, k.at, v.at);
+        kvcache_store(s->cache, here(s, u), &s->rows, s->n, k.at, v.at);
     attend(s, u, q, k, v);
     if (y)
         linear_add(s, &a->w_o, a->att, y); /* (N, H D) -> (N, C) */

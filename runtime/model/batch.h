@@ -11,10 +11,10 @@
 #include "api/wire.h"
 #include "kernels/ops.h"
 #include "runtime/family/tensors.h"
+#include "runtime/model/kvcache.h"
 
 struct context;
 struct dispatch;
-struct kvcache;
 struct parallel;
 struct zero;
 
@@ -36,10 +36,13 @@ struct batch {
     const int32_t *lengths;        /* (B) tokens of each sequence that exist; NULL: all of them */
     const int32_t *sees_from;      /* (N) of its sequence, the first that each sees; NULL: all */
 
-    /* serving */
+    /* serving: rows of one sequence, or of many */
     const int32_t *length; /* (N) the tokens up to this one */
     struct kvcache *cache;
-    bool cached;              /* attention reads the cache, which has tokens before these */
+    struct kvcache_rows rows; /* where in it each token stands; with position */
+    bool cached;              /* attention reads the cache: there are tokens before these, or rows
+                                 of several sequences */
+    bool stored;              /* every product is with the stored blocks: engine.c */
     float *zeros;             /* (N or more): the operands of a product that only adds a bias */
     batch_watch_fn *watch_fn; /* sees what each product reads; or NULL */
     void *watcher;

@@ -1,8 +1,12 @@
 /*
- * engine: what decoding a token runs depends on nothing that the host knows: id, position, length
- * and how to draw stand in one block on the device (struct token), and so does the result. Where
- * the device can record, it is recorded once, and a token is an upload of six words, a launch and a
- * download of one. Where ranks share the model a token is no recording: they meet within it.
+ * engine: what a pass reads of its rows (ids, positions, lengths, pages) goes up in one piece each;
+ * hidden states of rows that are drawn from are put together, so that the head is one product.
+ *
+ * What decoding one token runs depends on nothing that the host knows: id, position, length and how
+ * to draw stand in one block on the device (struct token), its sequence's pages beside it, and so
+ * does the result. Where the device can record, it is recorded once, and a token is an upload of
+ * its pages and six words, a launch and a download of one. Where ranks share the model a token is no
+ * recording: they meet within it.
  */
 #include "runtime/model/engine.h"
 
@@ -25,16 +29,30 @@ struct token {
     int32_t next;
 };
 
+/* Of the rows of a pass, on the device; N: ENGINE_ROWS. */
+struct rows {
+    int32_t *ids, *position, *length; /* (N) */
+    int32_t *pages;                   /* (N, P): P pages of a sequence */
+    int32_t *drawn;                   /* (N) the rows that are drawn from */
+    float *temperature, *top_p, *u;   /* (N) of these */
+    int32_t *next;                    /* (N) what they drew */
+    float *hidden;                    /* (N, C) their hidden states */
+};
+
 struct engine {
     struct model *model;
     struct dev *dev;
     struct net net;
     struct net_memory memory;
     struct parallel parallel;
-    struct batch batch;               /* the largest */
-    int32_t *ids, *position, *length; /* (N) */
-    int32_t *own_ids, *own_slots;     /* (N) of a share of the vocabulary; else NULL */
-    struct token *token;              /* device */
+    struct batch batch; /* the largest */
+    int64_t pages;      /* P */
+    struct rows rows;
+    int32_t *own_ids, *own_slots; /* (N) of a share of the vocabulary; else NULL */
+    struct token *token;          /* device */
+    int32_t *token_pages;         /* (P) device: of its sequence */
+    bool own_pages;               /* these are 0, 1, ... */
+    int32_t *stage;               /* (N, P) host */
     struct kvcache *cache;
     void *recording; /* of one token; NULL: the device makes none, or ranks share the model */
     /* of engine_losses, host */
@@ -54,7 +72,8 @@ static struct batch largest_batch(const struct model *m)
         .compute = c->t,
         .b = 1,
         .tokens = ENGINE_ROWS,
-        .n = ENGINE_ROWS};
+        .n = ENGINE_ROWS,
+        .stored = m->dev && dev_rows_alike(m->dev)};
 }
 
 /* Columns of the widest product. */
@@ -69,14 +88,21 @@ static void engine_carve(struct engine *g)
     struct batch *s = &g->batch;
     struct carve *c = &g->memory.scratch;
     int64_t w = widest(s->config);
-    g->ids = carve_tensor(c, s->n, 1, DTYPE_I32);
-    g->position = carve_tensor(c, s->n, 1, DTYPE_I32);
-    g->length = carve_tensor(c, s->n, 1, DTYPE_I32);
+    struct rows *r = &g->rows;
+    int32_t **words[] = {&r->ids, &r->position, &r->length, &r->drawn, &r->next};
+    float **numbers[] = {&r->temperature, &r->top_p, &r->u};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        *words[i] = carve_tensor(c, s->n, 1, DTYPE_I32);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        *numbers[i] = carve_tensor(c, s->n, 1, DTYPE_F32);
+    r->pages = carve_tensor(c, s->n, g->pages, DTYPE_I32);
+    r->hidden = carve_tensor(c, s->n, s->config->dim, DTYPE_F32);
     if (model_config_is_cut(s->config)) {
         g->own_ids = carve_tensor(c, s->n, 1, DTYPE_I32);
         g->own_slots = carve_tensor(c, s->n, 1, DTYPE_I32);
     }
     g->token = carve_take(c, (int64_t)sizeof *g->token);
+    g->token_pages = carve_tensor(c, g->pages, 1, DTYPE_I32);
     s->zeros = carve_tensor(c, s->n > w ? s->n : w, 1, DTYPE_F32);
     net_carve(&g->net, s, &g->memory);
 }
@@ -91,13 +117,20 @@ static int engine_describe(struct engine *g, struct model *m, struct err *e)
             .stages = c->pipeline,
             .stage = c->stage,
             .stage_count = c->stages},
-        .batch = largest_batch(m)};
+        .batch = largest_batch(m),
+        .pages = kvcache_pages(c->kv_capacity)};
     int rc = net_create(&g->net, m, e);
     if (rc)
         return rc;
     net_bind(&g->net, m, NULL);
     engine_carve(g);
     return 0;
+}
+
+static int64_t pages_in_all(const struct model *m)
+{
+    int64_t least = kvcache_pages(m->conf.kv_capacity);
+    return m->conf.kv_pages > least ? m->conf.kv_pages : least;
 }
 
 int engine_plan(struct model *m, struct memplan *plan, struct err *e)
@@ -110,7 +143,7 @@ int engine_plan(struct model *m, struct memplan *plan, struct err *e)
             carve_plus(g.memory.scratch.size, carve_plus(g.memory.again.size, g.memory.saved.size));
         plan->logits = g.memory.logits.size;
         plan->cache =
-            kvcache_bytes(c->layers, m->conf.kv_capacity, c->kv_heads * c->head_dim, m->conf.t);
+            kvcache_bytes(c->layers, pages_in_all(m), c->kv_heads * c->head_dim, m->conf.t);
     }
     net_done(&g.net);
     return rc;
@@ -139,6 +172,7 @@ static void enqueue_token(struct engine *g, int32_t id)
     s.ids = &t->id;
     s.position = &t->position;
     s.length = &t->length;
+    s.rows = (struct kvcache_rows){s.position, g->token_pages, 0};
     net_run(&s, &g->net);
     if (g->net.head.none)
         return;
@@ -148,7 +182,7 @@ static void enqueue_token(struct engine *g, int32_t id)
         .token = &t->next);
 }
 
-/* The first run is of token 0 at position 0, which the first prompt overwrites. */
+/* The first run is of token 0 at position 0 of page 0, which the first prompt overwrites. */
 static int record_token(struct engine *g, struct err *e)
 {
     const struct token first = {.length = 1};
@@ -170,9 +204,12 @@ static int engine_open(struct engine *g, struct model *m, struct err *e)
     const struct model_config *c = &m->conf.config;
     int rc;
     if ((rc = engine_describe(g, m, e)) || (rc = net_memory_open(&g->memory, g->dev, e)) ||
-        (rc = kvcache_create(g->dev, c->layers, m->conf.kv_capacity, c->kv_heads * c->head_dim,
+        (rc = kvcache_create(g->dev, c->layers, pages_in_all(m), c->kv_heads * c->head_dim,
              m->conf.t, &g->cache, e)))
         return rc;
+    g->stage = mem_array((size_t)(ENGINE_ROWS * g->pages), sizeof *g->stage);
+    if (!g->stage)
+        return err_set(e, ERR_MEMORY, "no memory for pages of %d rows", ENGINE_ROWS);
     g->batch.cache = g->cache;
     engine_carve(g);
     return record_token(g, e);
@@ -204,6 +241,7 @@ void engine_destroy(struct engine *g)
     mem_free(g->all);
     net_memory_close(&g->memory, g->dev);
     net_done(&g->net);
+    mem_free(g->stage);
     mem_free(g);
 }
 
@@ -213,7 +251,7 @@ void engine_watch(struct engine *g, batch_watch_fn *watch_fn, void *watcher)
     g->batch.watcher = watcher;
 }
 
-/* -- tokens -- */
+/* -- rows -- */
 
 static int check_tokens(
     const struct engine *g, const int32_t *ids, int64_t count, int64_t past, struct err *e)
@@ -229,25 +267,211 @@ static int check_tokens(
     return 0;
 }
 
-/* The net over a chunk of at most ENGINE_ROWS tokens. */
-static struct batch run_chunk(struct engine *g, const int32_t *ids, int64_t n, int64_t past)
+static void upload_words(struct engine *g, int32_t *to, int64_t n)
 {
-    struct batch s = batch_of(g, n, ids);
-    int32_t stage[ENGINE_ROWS];
+    dev_upload(g->dev, to, g->stage, (size_t)n * sizeof *g->stage);
+}
+
+/* Ids, positions and lengths of all parts' rows; returns how many. */
+static int64_t upload_rows(struct engine *g, const struct engine_part *parts, int n)
+{
+    int64_t rows = 0, row = 0;
+    for (int i = 0; i < n; rows += parts[i++].count)
+        memcpy(g->stage + rows, parts[i].ids, (size_t)parts[i].count * sizeof *g->stage);
+    assert(rows <= ENGINE_ROWS);
+    upload_words(g, g->rows.ids, rows);
+    for (int i = 0; i < n; i++)
+        for (int64_t k = 0; k < parts[i].count; k++)
+            g->stage[row++] = (int32_t)(parts[i].past + k);
+    upload_words(g, g->rows.position, rows);
+    for (row = 0; row < rows; row++)
+        g->stage[row]++;
+    upload_words(g, g->rows.length, rows);
+    return rows;
+}
+
+/* The pages of each row's sequence, as many columns as the longest has. */
+static int64_t upload_pages(struct engine *g, const struct engine_part *parts, int n)
+{
+    int64_t ld = 1, row = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t pages = kvcache_pages(parts[i].past + parts[i].count);
+        ld = pages > ld ? pages : ld;
+    }
+    for (int i = 0; i < n; i++) {
+        size_t bytes =
+            (size_t)kvcache_pages(parts[i].past + parts[i].count) * sizeof *parts[i].pages;
+        for (int64_t k = 0; k < parts[i].count; k++)
+            memcpy(g->stage + row++ * ld, parts[i].pages, bytes);
+    }
+    upload_words(g, g->rows.pages, row * ld);
+    return ld;
+}
+
+/* A sequence with the cache to itself: its pages in their order. */
+static void use_own_pages(struct engine *g)
+{
+    if (g->own_pages)
+        return;
+    for (int64_t i = 0; i < g->pages; i++)
+        g->stage[i] = (int32_t)i;
+    upload_words(g, g->token_pages, g->pages);
+    g->own_pages = true;
+}
+
+/* Forward of all parts; pages (rows, ld), or NULL: those of the one sequence. Of a model that ranks
+   share there is one part. */
+static struct batch forward_rows(
+    struct engine *g, const struct engine_part *parts, int n, const int32_t *pages, int64_t ld)
+{
+    assert(n == 1 || !model_config_is_share(g->batch.config));
+    struct batch s = batch_of(g, upload_rows(g, parts, n), parts->ids);
     int64_t window = s.config->window; /* what the cache alone is read through */
-    s.cached = past || n == 1 || (window && n > window);
-    s.ids = g->ids;
-    s.position = g->position;
-    s.length = g->length;
-    dev_upload(g->dev, g->ids, ids, (size_t)n * 4);
-    for (int64_t i = 0; i < n; i++)
-        stage[i] = (int32_t)(past + i);
-    dev_upload(g->dev, g->position, stage, (size_t)n * 4);
-    for (int64_t i = 0; i < n; i++)
-        stage[i] = (int32_t)(past + i + 1);
-    dev_upload(g->dev, g->length, stage, (size_t)n * 4);
+    s.cached = s.stored || pages || parts->past || s.n == 1 || (window && s.n > window);
+    s.ids = g->rows.ids;
+    s.position = g->rows.position;
+    s.length = g->rows.length;
+    s.rows = (struct kvcache_rows){s.position, pages ? pages : g->token_pages, ld};
     net_run(&s, &g->net);
     return s;
+}
+
+/* -- drawing -- */
+
+/* What is wanted of the last row of a part. */
+static bool is_seen(const struct engine_part *p)
+{
+    return p->draw || p->logits;
+}
+
+/* Hidden states of the rows that are seen, to the front of rows.hidden; returns how many. */
+static int64_t gather_seen(
+    struct engine *g, const struct batch *s, const struct engine_part *parts, int n)
+{
+    int64_t seen = 0, row = 0;
+    for (int i = 0; i < n; i++) {
+        row += parts[i].count;
+        if (is_seen(&parts[i]))
+            g->stage[seen++] = (int32_t)row - 1;
+    }
+    if (!seen)
+        return 0;
+    upload_words(g, g->rows.drawn, seen);
+    batch_take_rows(s, seen, g->rows.drawn, s->h, s->n, g->rows.hidden);
+    return seen;
+}
+
+static void upload_draws(struct engine *g, const struct engine_part *parts, int n)
+{
+    static const struct sample_draw none = {.top_p = 1};
+    float temperature[ENGINE_ROWS], top_p[ENGINE_ROWS], u[ENGINE_ROWS];
+    int64_t seen = 0;
+    for (int i = 0; i < n; i++) {
+        const struct sample_draw *draw = parts[i].draw ? parts[i].draw : &none;
+        if (!is_seen(&parts[i]))
+            continue;
+        temperature[seen] = draw->temperature;
+        top_p[seen] = draw->top_p;
+        u[seen++] = draw->u;
+    }
+    dev_upload(g->dev, g->rows.temperature, temperature, (size_t)seen * sizeof *u);
+    dev_upload(g->dev, g->rows.top_p, top_p, (size_t)seen * sizeof *u);
+    dev_upload(g->dev, g->rows.u, u, (size_t)seen * sizeof *u);
+}
+
+/* Logits of `rows` seen rows from `first` on stand on the device: those that are asked for come. */
+static void download_logits(
+    struct engine *g, const struct engine_part *parts, int n, int64_t first, int64_t rows)
+{
+    int64_t v = g->batch.config->vocab, seen = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t at = seen - first;
+        if (parts[i].logits && at >= 0 && at < rows)
+            dev_download(
+                g->dev, parts[i].logits, g->net.head.logits + at * v, (size_t)v * sizeof(float));
+        seen += is_seen(&parts[i]);
+    }
+}
+
+static void draw_seen(
+    struct engine *g, const struct batch *s, const struct engine_part *parts, int n, int64_t seen)
+{
+    struct batch top = *s;
+    top.h = g->rows.hidden;
+    upload_draws(g, parts, n);
+    for (int64_t first = 0, rows; first < seen; first += rows) {
+        rows = seen - first < g->net.head.rows ? seen - first : g->net.head.rows;
+        head_logits(&top, &g->net.head, first, rows);
+        OP(g, sample, .n = rows, .v = s->config->vocab, .logits = g->net.head.logits,
+            .temperature = g->rows.temperature + first, .top_p = g->rows.top_p + first,
+            .u = g->rows.u + first, .token = g->rows.next + first);
+        download_logits(g, parts, n, first, rows);
+    }
+}
+
+/* -- one token -- */
+
+/* The pages of token_pages are its sequence's. */
+static int run_token(struct engine *g, int32_t id, int64_t past, const struct sample_draw *draw,
+    int32_t *next, struct err *e)
+{
+    const struct token t = {
+        .id = id, .position = (int32_t)past, .length = (int32_t)past + 1, .draw = *draw};
+    dev_upload(g->dev, g->token, &t, offsetof(struct token, next));
+    if (g->recording)
+        dev_record_launch(g->dev, g->recording);
+    else
+        enqueue_token(g, id);
+    int32_t drawn;
+    int rc;
+    dev_download(g->dev, &drawn, &g->token->next, sizeof drawn);
+    if ((rc = parallel_finish(&g->parallel, g->dev, e)) ||
+        (rc = parallel_from_last(&g->parallel, &drawn, sizeof drawn, e)))
+        return rc;
+    *next = drawn;
+    return 0;
+}
+
+/* -- passes -- */
+
+int engine_run(struct engine *g, struct engine_part *parts, int n, struct err *e)
+{
+    int32_t drawn[ENGINE_ROWS];
+    int rc;
+    assert(!model_config_is_share(g->batch.config));
+    for (int i = 0; i < n; i++)
+        if ((rc = check_tokens(g, parts[i].ids, parts[i].count, parts[i].past, e)))
+            return rc;
+    if (n == 1 && parts->count == 1 && parts->draw && !parts->logits) {
+        g->own_pages = false;
+        dev_upload(g->dev, g->token_pages, parts->pages,
+            (size_t)kvcache_pages(parts->past + 1) * sizeof *parts->pages);
+        return run_token(g, *parts->ids, parts->past, parts->draw, &parts->next, e);
+    }
+    int64_t ld = upload_pages(g, parts, n);
+    struct batch s = forward_rows(g, parts, n, g->rows.pages, ld);
+    int64_t seen = gather_seen(g, &s, parts, n);
+    if (seen) {
+        draw_seen(g, &s, parts, n, seen);
+        dev_download(g->dev, drawn, g->rows.next, (size_t)seen * sizeof *drawn);
+    }
+    if ((rc = dev_sync(g->dev, e)))
+        return rc;
+    seen = 0;
+    for (int i = 0; i < n; i++) {
+        if (parts[i].draw)
+            parts[i].next = drawn[seen];
+        seen += is_seen(&parts[i]);
+    }
+    return 0;
+}
+
+/* Forward of a chunk of at most ENGINE_ROWS tokens of the one sequence. */
+static struct batch run_chunk(struct engine *g, const int32_t *ids, int64_t n, int64_t past)
+{
+    const struct engine_part part = {.ids = ids, .count = n, .past = past};
+    use_own_pages(g);
+    return forward_rows(g, &part, 1, NULL, 0);
 }
 
 /* Logits of a chunk's last row, or of all. */
@@ -282,6 +506,16 @@ int engine_extend(struct engine *g, const int32_t *ids, int64_t count, int64_t p
         return rc;
     int64_t rows = all_logits ? count : 1;
     return parallel_from_last(&g->parallel, logits, (size_t)(rows * vocab) * sizeof *logits, e);
+}
+
+int engine_next(struct engine *g, int32_t id, int64_t past, const struct sample_draw *draw,
+    int32_t *next, struct err *e)
+{
+    int rc = check_tokens(g, &id, 1, past, e);
+    if (rc)
+        return rc;
+    use_own_pages(g);
+    return run_token(g, id, past, draw, next, e);
 }
 
 /* -- losses -- */
@@ -354,28 +588,4 @@ int engine_losses(struct engine *g, const int32_t *ids, const int32_t *targets, 
             memset(losses + i, 0, (size_t)n * sizeof *losses);
     }
     return rc;
-}
-
-/* -- one token -- */
-
-int engine_next(struct engine *g, int32_t id, int64_t past, const struct sample_draw *draw,
-    int32_t *next, struct err *e)
-{
-    const struct token t = {
-        .id = id, .position = (int32_t)past, .length = (int32_t)past + 1, .draw = *draw};
-    int rc = check_tokens(g, &id, 1, past, e);
-    if (rc)
-        return rc;
-    dev_upload(g->dev, g->token, &t, offsetof(struct token, next));
-    if (g->recording)
-        dev_record_launch(g->dev, g->recording);
-    else
-        enqueue_token(g, id);
-    int32_t drawn;
-    dev_download(g->dev, &drawn, &g->token->next, sizeof drawn);
-    if ((rc = parallel_finish(&g->parallel, g->dev, e)) ||
-        (rc = parallel_from_last(&g->parallel, &drawn, sizeof drawn, e)))
-        return rc;
-    *next = drawn;
-    return 0;
 }

@@ -1,14 +1,15 @@
 /*
- * engine: a loaded model in serving: one sequence, its keys and values in a cache, a chunk of
- * tokens at a time, or one. All memory is allocated at create.
+ * engine: a loaded model in serving. One pass runs rows of several sequences: tokens that follow
+ * what each has in the cache, one or a chunk. All memory is allocated at create.
+ *
+ * Whose each page of the cache is, and what of it is valid, is the caller's knowledge, so going
+ * back to fewer tokens costs nothing. Where the device gives a row the same bits whatever the other
+ * rows are (dev_rows_alike), so does a pass, to the bit: logits, and what they leave in the cache.
  *
  * Of a model that ranks share (model_conf's tensor and pipeline) all of them call alike, each with
  * weights and cache of its share, and have the same bits: logits, and tokens that are drawn. The
  * stages of a pipeline work on chunks one behind the other as long as nobody wants logits. A rank
  * that fails leaves the others, which learn of it as of any failed collective (coll.h).
- *
- * What is valid in the cache is the caller's knowledge: `past` tokens are, and going back to fewer
- * costs nothing.
  */
 #ifndef RUNTIME_MODEL_ENGINE_H
 #define RUNTIME_MODEL_ENGINE_H
@@ -18,7 +19,7 @@
 #include "runtime/model/memplan.h"
 #include "runtime/model/model.h"
 
-#define ENGINE_ROWS 256 /* tokens of one chunk */
+#define ENGINE_ROWS 256 /* tokens of one pass */
 
 struct engine;
 
@@ -36,8 +37,25 @@ int engine_plan(struct model *m, struct memplan *plan, struct err *e);
 /* From now on watch_fn sees what each product of the layers reads (batch.h). */
 void engine_watch(struct engine *g, batch_watch_fn *watch_fn, void *watcher);
 
-/* Runs `count` tokens of a sequence after `past` cached ones; logits of the last (or of all) to the
-   host, F32; logits NULL: none are computed. */
+/* Tokens of a sequence, which follow `past` cached ones. */
+struct engine_part {
+    const int32_t *ids; /* (count) */
+    int64_t count, past;
+    const int32_t *pages;           /* of its tokens, these included */
+    const struct sample_draw *draw; /* the token that follows the last is drawn; NULL: it is not */
+    int32_t next;                   /* the drawn one; unchanged on failure */
+    float *logits;                  /* (V) F32, host, of the last token; NULL: not wanted */
+};
+
+/* Parts of different sequences in one pass, ENGINE_ROWS tokens at most. Refused before anything is
+   run: ids that the model has not (-ERR_DATA), more tokens than a sequence may have (-ERR_USER). On
+   a device that can record, one token that is drawn is one launch. Not of a model that ranks
+   share. */
+int engine_run(struct engine *g, struct engine_part *parts, int n, struct err *e);
+
+/* The same of one sequence that has the cache to itself, in its order. Runs `count` tokens after
+   `past` cached ones; logits of the last (or of all) to the host, F32; logits NULL: none are
+   computed. */
 int engine_extend(struct engine *g, const int32_t *ids, int64_t count, int64_t past,
     bool all_logits, float *logits, struct err *e);
 /* The same, and losses (count) of -ln p of the targets (count) that follow the tokens. Stages that
@@ -46,7 +64,7 @@ int engine_extend(struct engine *g, const int32_t *ids, int64_t count, int64_t p
 int engine_losses(struct engine *g, const int32_t *ids, const int32_t *targets, int64_t count,
     int64_t past, double *losses, struct err *e);
 /* Runs the token `id` after `past` cached ones and draws the one that follows it. The logits stay
-   on the device; on one that can record, this is one launch, of a model that one rank has. */
+   on the device. */
 int engine_next(struct engine *g, int32_t id, int64_t past, const struct sample_draw *draw,
     int32_t *next, struct err *e);
 

@@ -1,6 +1,6 @@
 /*
- * kvcache: storage only. What is valid is the caller's knowledge (infer keeps the ids whose keys
- * stand here), so going back to a shorter prefix costs nothing. Must not allocate after
+ * kvcache: storage only. Which page is whose, and what of it is valid, is the caller's knowledge
+ * (runtime/serve/pages.h), so going back to a shorter prefix costs nothing. Must not allocate after
  * kvcache_create.
  */
 #include "runtime/model/kvcache.h"
@@ -12,23 +12,29 @@
 struct kvcache {
     struct dev *dev;
     char *block;
-    int64_t capacity, width;
+    int64_t width;
     int64_t half_bytes; /* the keys (or values) of one layer */
     enum dtype t;
 };
 
-int64_t kvcache_bytes(int64_t layers, int64_t capacity, int64_t width, enum dtype t)
+int64_t kvcache_pages(int64_t tokens)
 {
-    int64_t half = carve_times(carve_times(capacity, width), dtype_block_bytes(t));
-    return carve_times(half, 2 * layers);
+    return tokens / KVCACHE_PAGE + (tokens % KVCACHE_PAGE != 0);
 }
 
-int kvcache_create(struct dev *d, int64_t layers, int64_t capacity, int64_t width, enum dtype t,
+int64_t kvcache_bytes(int64_t layers, int64_t pages, int64_t width, enum dtype t)
+{
+    int64_t page = carve_times(carve_times(KVCACHE_PAGE, width), dtype_block_bytes(t));
+    return carve_times(carve_times(pages, page), 2 * layers);
+}
+
+int kvcache_create(struct dev *d, int64_t layers, int64_t pages, int64_t width, enum dtype t,
     struct kvcache **out, struct err *e)
 {
-    int64_t total = kvcache_bytes(layers, capacity, width, t);
+    int64_t total = kvcache_bytes(layers, pages, width, t);
     if (total == INT64_MAX)
-        return err_set(e, ERR_MEMORY, "a cache of %lld tokens is too large", (long long)capacity);
+        return err_set(
+            e, ERR_MEMORY, "a cache of %lld pages of tokens is too large", (long long)pages);
     struct kvcache *c = mem_zalloc(sizeof *c);
     if (!c)
         return err_set(e, ERR_MEMORY, "no memory for a cache");
@@ -38,7 +44,7 @@ int kvcache_create(struct dev *d, int64_t layers, int64_t capacity, int64_t widt
         mem_free(c);
         return rc;
     }
-    *c = (struct kvcache){d, block, capacity, width, dtype_bytes(t, capacity * width), t};
+    *c = (struct kvcache){d, block, width, dtype_bytes(t, pages * KVCACHE_PAGE * width), t};
     *out = c;
     return 0;
 }
@@ -76,9 +82,10 @@ enum dtype kvcache_type(const struct kvcache *c)
     return c->t;
 }
 
-void kvcache_store(struct kvcache *c, int64_t layer, const int32_t *position, int64_t n,
+void kvcache_store(struct kvcache *c, int64_t layer, const struct kvcache_rows *rows, int64_t n,
     const float *k, const float *v)
 {
     OP(c, kv_store, .n = n, .g = 1, .d = c->width, .k = k, .v = v, .k_cache = keys(c, layer),
-        .v_cache = values(c, layer), .position = position, .kv_type = c->t);
+        .v_cache = values(c, layer), .position = rows->position, .pages = rows->pages,
+        .pages_ld = rows->ld, .page_tokens = KVCACHE_PAGE, .kv_type = c->t);
 }

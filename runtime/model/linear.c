@@ -1,6 +1,7 @@
 /*
  * linear: products in training are three matrix products and those of the adapters; in serving a
- * few rows are multiplied with the stored blocks themselves, many with the decoded matrix.
+ * few rows are multiplied with the stored blocks themselves; many likewise where a row must not
+ * depend on the others (batch.h), else with the decoded matrix.
  */
 #include "runtime/model/linear.h"
 
@@ -226,7 +227,7 @@ static void multiply_stored(
     const struct batch *s, const struct linear *l, int i, const float *x, float *y)
 {
     int64_t in = l->shape.in, rows = l->shape.rows[i];
-    if (s->n < DECODED_PRODUCT_ROWS) {
+    if (s->stored || s->n < DECODED_PRODUCT_ROWS) {
         OP(s, quant_matmul, .m = s->n, .n = rows, .k = in, .x = x, .w = l->piece[i].w.data,
             .w_type = l->piece[i].w.type, .y = y);
         return;

@@ -61,12 +61,14 @@ struct model_conf {
     const struct model_config *teacher;
     const int32_t *teacher_label_from; /* as label_from, of the teacher's classifier */
     float distill_weight, distill_temperature;
-    uint64_t seed;                         /* of random weights, LoRA's A and dropout */
-    enum recompute recompute;              /* what of a layer backward makes again: model/net.h */
-    int64_t logit_rows;                    /* at once, at most; 0: as many as suit a processor */
-    bool packed;                           /* rows may hold several documents, training */
-    bool headless;                         /* what is learnt is of hidden states: pass_means */
-    int64_t kv_capacity;                   /* tokens, serving */
+    uint64_t seed;            /* of random weights, LoRA's A and dropout */
+    enum recompute recompute; /* what of a layer backward makes again: model/net.h */
+    int64_t logit_rows;       /* at once, at most; 0: as many as suit a processor */
+    bool packed;              /* rows may hold several documents, training */
+    bool headless;            /* what is learnt is of hidden states: pass_means */
+    int64_t kv_capacity;      /* tokens of a sequence, serving */
+    int64_t kv_pages;         /* of the cache (kvcache.h), at least those of a sequence;
+                                              0: as many */
     const struct model_addition *addition; /* serving; what it changes has type t. NULL: none */
     bool fresh_labels;                     /* the classifier is drawn, whatever there is to load */
     const int32_t *label_from; /* (labels) the row of each in that to load; NULL: the same */

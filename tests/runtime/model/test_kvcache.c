@@ -1,55 +1,78 @@
 /*
- * Goal: keys and values stand where attention reads them: by layer, token by token, in the cache's
- * type. Method: tokens stored in pieces, over one another, and read back; F32 exactly, BF16
- * rounded.
+ * Goal: keys and values stand where attention reads them: by layer, page and token, in the cache's
+ * type. Method: tokens of two sequences stored in pieces, and read back from their pages; F32
+ * exactly, BF16 rounded.
  */
 #include "runtime/model/kvcache.h"
 
 #include "tests/unit.h"
 
 #define LAYERS   3
-#define CAPACITY 10
+#define CAPACITY 40 /* tokens of a sequence: the last of its pages is not full */
+#define PAGES    6
 #define WIDTH    12
 
 static struct err e;
 
 static float value(int64_t layer, int64_t token, int64_t i, int which)
 {
-    return (float)(layer * 1000 + token * 50 + i) + (which ? 0.5f : 0.25f);
+    return (float)(layer * 10000 + token * 32 + i) + (which ? 0.5f : 0.25f);
+}
+
+static const int32_t pages[2][3] = {{4, 0, 3}, {1, 5, 2}};
+
+/* n tokens of a sequence behind `past`; of both at once where n is 1. */
+static void store(struct kvcache *c, int64_t layer, int64_t past, int64_t n)
+{
+    float k[CAPACITY * WIDTH], v[CAPACITY * WIDTH];
+    int32_t position[CAPACITY];
+    for (int which = 0; which < (n == 1 ? 1 : 2); which++) {
+        int64_t rows = n == 1 ? 2 : n;
+        struct kvcache_rows at = {position, pages[which], n == 1 ? 3 : 0};
+        for (int64_t i = 0; i < rows; i++) {
+            int64_t sequence = n == 1 ? i : which, token = past + (n == 1 ? 0 : i);
+            position[i] = (int32_t)token;
+            for (int64_t x = 0; x < WIDTH; x++) {
+                k[i * WIDTH + x] = value(layer, token + 100 * sequence, x, 0);
+                v[i * WIDTH + x] = value(layer, token + 100 * sequence, x, 1);
+            }
+        }
+        kvcache_store(c, layer, &at, rows, k, v);
+    }
+}
+
+static void check_element(const void *at, enum dtype t, int64_t i, float want)
+{
+    if (t == DTYPE_F32)
+        ck_assert(((const float *)at)[i] == want);
+    else
+        ck_assert_uint_eq(((const uint16_t *)at)[i], f32_to_bf16(want));
 }
 
 static void check(enum dtype t)
 {
-    float k[CAPACITY * WIDTH], v[CAPACITY * WIDTH];
-    int32_t position[CAPACITY];
     struct kvcache *c;
     struct dev *d;
 
+    ck_assert_int_eq(kvcache_pages(CAPACITY), 3);
+    ck_assert_int_eq(kvcache_pages(3 * KVCACHE_PAGE), 3);
     ck_assert(!dev_open("cpu", 0, 1, &d, &e));
-    ck_assert_msg(!kvcache_create(d, LAYERS, CAPACITY, WIDTH, t, &c, &e), "%s", e.text);
+    ck_assert_msg(!kvcache_create(d, LAYERS, PAGES, WIDTH, t, &c, &e), "%s", e.text);
     ck_assert_int_eq(kvcache_type(c), t);
     for (int64_t layer = 0; layer < LAYERS; layer++)
         for (int64_t past = 0, n; past < CAPACITY; past += n) {
-            n = past < 4 ? 4 : 1;
-            for (int64_t i = 0; i < n * WIDTH; i++) {
-                k[i] = value(layer, past + i / WIDTH, i % WIDTH, 0);
-                v[i] = value(layer, past + i / WIDTH, i % WIDTH, 1);
-            }
-            for (int64_t i = 0; i < n; i++)
-                position[i] = (int32_t)(past + i);
-            kvcache_store(c, layer, position, n, k, v);
+            n = past < 18 ? 9 : 1;
+            store(c, layer, past, n);
         }
-    for (int64_t layer = 0; layer < LAYERS; layer++)
-        for (int64_t i = 0; i < CAPACITY * WIDTH; i++)
-            for (int which = 0; which < 2; which++) {
-                const void *at = which ? kvcache_values(c, layer) : kvcache_keys(c, layer);
-                float want = value(layer, i / WIDTH, i % WIDTH, which);
-
-                if (t == DTYPE_F32)
-                    ck_assert(((const float *)at)[i] == want);
-                else
-                    ck_assert_uint_eq(((const uint16_t *)at)[i], f32_to_bf16(want));
-            }
+    for (int64_t i = 0; i < LAYERS * 2 * CAPACITY * WIDTH; i++) {
+        int64_t layer = i / (2 * CAPACITY * WIDTH), sequence = i / (CAPACITY * WIDTH) % 2;
+        int64_t token = i / WIDTH % CAPACITY, x = i % WIDTH;
+        int64_t page = pages[sequence][token / KVCACHE_PAGE];
+        int64_t at = (page * KVCACHE_PAGE + token % KVCACHE_PAGE) * WIDTH + x;
+        token += 100 * sequence;
+        check_element(kvcache_keys(c, layer), t, at, value(layer, token, x, 0));
+        check_element(kvcache_values(c, layer), t, at, value(layer, token, x, 1));
+    }
     ck_assert(!dev_sync(d, &e));
     kvcache_destroy(c);
     dev_close(d);
