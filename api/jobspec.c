@@ -396,6 +396,7 @@ static const struct field spec_rows[] = {
     {ROW("serve.modelName", STR, serve.model_name, field_none), RANGE(1, 128),
         .format = &jobspec_model_format},
     {ROW("serve.contextLength", INT, serve.context_length, "0"), RANGE(0, 1048576)},
+    {ROW("serve.maxSequences", INT, serve.max_sequences, "16"), RANGE(1, LIMIT_SEQUENCES)},
     {ROW("serve.maxQueue", INT, serve.max_queue, "64"), RANGE(1, LIMIT_QUEUE_REQUESTS)},
     {ROW("serve.drainSeconds", INT, serve.drain_seconds, "30"), RANGE(0, 3600)},
     {OBJECT_NAME("serve.apiKeySecret", serve.api_key_secret, field_none)},

@@ -199,6 +199,7 @@ struct jobspec_train {
 struct jobspec_serve {
     const char *model_name;
     int context_length; /* 0: the model's own */
+    int max_sequences;  /* requests that are answered at once */
     int max_queue;      /* waiting requests, beyond it 429 */
     int drain_seconds;
     const char *api_key_secret; /* Secret with key "apiKey", or NULL */

@@ -39,7 +39,8 @@
 #define LIMIT_TENSORS            65536
 #define LIMIT_LOSS_HISTORY       64  /* points of the sparkline in a report */
 #define LIMIT_QUEUE_REQUESTS     256 /* of one serving pod, beyond it 429 */
-#define LIMIT_RANK_REQUESTS      1   /* of those, handed to a rank: it serves one at a time */
+#define LIMIT_SEQUENCES          64  /* of those, that a rank answers at once */
+#define LIMIT_RANK_REQUESTS      2   /* handed to a rank beside those: its next ones */
 #define LIMIT_QUEUE_BYTES        (16 << 20) /* of their bodies, likewise */
 #define LIMIT_REQUEST_BYTES      (1 << 20)
 #define LIMIT_STOP_STRINGS       4 /* of a request */

@@ -54,7 +54,7 @@ static int evaluate(struct program *p, struct err *e)
 static int serve(struct program *p, struct err *e)
 {
     const struct infer_conf conf = {
-        &p->door, p->orders.spec, p->dev, p->budget_bytes, p->requests.queue};
+        &p->door, p->orders.spec, p->dev, p->budget_bytes, p->requests.inbox};
     return infer_run(&conf, e);
 }
 
@@ -72,7 +72,8 @@ static int run(struct program *p, struct err *e)
     const struct jobspec *spec = p->orders.spec;
     p->requests.door = &p->door;
     if ((spec->task == TASK_SERVE &&
-            (rc = sched_create(LIMIT_RANK_REQUESTS, &p->requests.queue, e))) ||
+            (rc = inbox_create(
+                 spec->serve.max_sequences + LIMIT_RANK_REQUESTS, &p->requests.inbox, e))) ||
         (rc = door_listen(&p->door, requests_take, &p->requests, e)) ||
         (rc = device_open(spec->device.resource, p->orders.local_rank, p->orders.local_world,
              &p->dev, &p->budget_bytes, e)))

@@ -32,7 +32,7 @@ static struct exception {
     {"matmul_force_wide", "the way of a processor that this one is not", false},
     {"openai_fields", "docs/openai.md is checked against it", false},
     {"tok_b*", "what published tokenizers are compared by", false},
-    {"sched_destroy", "the program's queue lives as long as its reader thread", false},
+    {"inbox_destroy", "the program's queue lives as long as its reader thread", false},
     {"proc_pid", "a test looks at the process itself", false},
     {"procs_count", "no process is left", false},
     {"http_in_flight", "no request is left", false},

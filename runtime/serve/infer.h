@@ -1,7 +1,8 @@
 /*
- * infer: a serving rank: takes requests from the queue, turns them into tokens one by one, streams
- * the text. One sequence at a time. The keys and values of the last sequence stay in the cache: a
- * request that begins with the same tokens (the next turn of a dialogue) computes only what is new.
+ * infer: a serving rank: takes requests from the inbox, many at once, turns them into tokens step by
+ * step, and streams the text of each. Keys and values of what was computed stay in the cache until
+ * their pages are wanted: a request that begins with the same tokens (the next turn of a dialogue, a
+ * system prompt that many share) computes only what is new.
  */
 #ifndef RUNTIME_SERVE_INFER_H
 #define RUNTIME_SERVE_INFER_H
@@ -9,7 +10,7 @@
 #include "base/err.h"
 #include "api/jobspec.h"
 #include "runtime/door/door.h"
-#include "runtime/serve/sched.h"
+#include "runtime/serve/inbox.h"
 
 struct dev;
 
@@ -18,10 +19,10 @@ struct infer_conf { /* all borrowed */
     const struct jobspec *spec;
     struct dev *dev;
     int64_t budget_bytes; /* memory this rank may use */
-    struct sched *queue;
+    struct inbox *inbox;
 };
 
-/* Serves until asked to stop and the queue is empty: -ERR_DRAINED then. */
+/* Serves until asked to stop and every request is answered: -ERR_DRAINED then. */
 int infer_run(const struct infer_conf *c, struct err *e);
 
 #endif

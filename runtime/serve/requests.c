@@ -25,17 +25,17 @@ static void take_request(const struct requests *r, const struct wire_frame *f)
     struct err e = {0};
     if (!id)
         err_set(&e, ERR_BUG, "it does not begin with an id");
-    else if (!r->queue)
+    else if (!r->inbox)
         err_set(&e, ERR_BUG, "this rank does not serve");
-    if (e.code || sched_push(r->queue, id, f->data, f->len, &e))
+    if (e.code || inbox_push(r->inbox, id, f->data, f->len, &e))
         refuse_request(r->door, id, &e);
 }
 
 static void take_cancel(const struct requests *r, const struct wire_frame *f)
 {
     json_auto struct json *body = NULL;
-    if (!json_parse_within(f->data, f->len, LIMIT_FRAME_VALUES, &body, NULL) && r->queue)
-        sched_cancel(r->queue, (uint64_t)json_int(body, "id", 0));
+    if (!json_parse_within(f->data, f->len, LIMIT_FRAME_VALUES, &body, NULL) && r->inbox)
+        inbox_cancel(r->inbox, (uint64_t)json_int(body, "id", 0));
 }
 
 bool requests_take(void *user, const struct wire_frame *f)
@@ -49,8 +49,8 @@ bool requests_take(void *user, const struct wire_frame *f)
         take_cancel(r, f);
         return true;
     case WIRE_STOP:
-        if (r->queue)
-            sched_wake(r->queue);
+        if (r->inbox)
+            inbox_wake(r->inbox);
         return true;
     default:
         return false;

@@ -1,144 +1,87 @@
 /*
- * sched: a list under one mutex. Nothing here knows what a request means, or computes. Locks are
- * held for a few pointer moves only, so the reader thread never waits for a token.
+ * sched: stops come before all else, then beginnings, then rows.
  */
 #include "runtime/serve/sched.h"
 
-#include "base/mem.h"
-
-#include <pthread.h>
-#include <time.h>
-
-struct sched {
-    pthread_mutex_t lock;
-    pthread_cond_t more;
-    struct sched_request *first, **end; /* waiting */
-    struct sched_request *running;
-    int waiting, capacity;
-    bool woken;
-};
-
-int sched_create(int capacity, struct sched **out, struct err *e)
+static int64_t pages_of(const struct sched_view *v, int64_t tokens)
 {
-    struct sched *s = mem_zalloc(sizeof *s);
-    pthread_condattr_t attr;
-
-    if (!s)
-        return err_set(e, ERR_MEMORY, "no memory for a queue");
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->more, &attr);
-    pthread_condattr_destroy(&attr);
-    s->capacity = capacity;
-    s->end = &s->first;
-    *out = s;
-    return 0;
+    return (tokens + v->page_tokens - 1) / v->page_tokens;
 }
 
-static void request_destroy(struct sched_request *q)
+static bool decodes(const struct sched_seq *s)
 {
-    if (!q)
-        return;
-    mem_free(q->text);
-    mem_free(q);
+    return s->running && s->tokens - s->done == 1;
 }
 
-void sched_destroy(struct sched *s)
+/* Pages that its next row takes beside those it has. */
+static int64_t wanted(const struct sched_view *v, const struct sched_seq *s)
 {
-    if (!s)
-        return;
-    for (struct sched_request *q = s->first, *next; q; q = next) {
-        next = q->next;
-        request_destroy(q);
+    int64_t pages = pages_of(v, s->done + 1);
+    return decodes(s) && pages > s->pages ? pages - s->pages : 0;
+}
+
+/* The youngest that runs, when those that decode lack pages; -1: they do not. */
+static int whom_to_stop(const struct sched_view *v)
+{
+    int64_t want = 0;
+    int youngest = -1;
+    for (int i = 0; i < v->count; i++) {
+        want += wanted(v, &v->seq[i]);
+        youngest = v->seq[i].running ? i : youngest;
     }
-    request_destroy(s->running);
-    pthread_cond_destroy(&s->more);
-    pthread_mutex_destroy(&s->lock);
-    mem_free(s);
+    return want > v->pages_left ? youngest : -1;
 }
 
-int sched_push(struct sched *s, uint64_t id, const char *text, size_t len, struct err *e)
+/* The oldest that waits, when there is a place for it; -1: nobody begins. Each that runs keeps a
+   page that it may soon want. */
+static int whom_to_begin(const struct sched_view *v)
 {
-    struct sched_request *q = mem_zalloc(sizeof *q);
-    bool full;
-
-    if (q)
-        q->text = mem_strndup(text, len);
-    if (!q || !q->text) {
-        request_destroy(q);
-        return err_set(e, ERR_MEMORY, "no memory for a request");
+    int first = -1, running = 0;
+    for (int i = 0; i < v->count; i++) {
+        running += v->seq[i].running;
+        first = first < 0 && !v->seq[i].running ? i : first;
     }
-    q->id = id;
-    q->len = len;
-    pthread_mutex_lock(&s->lock);
-    full = s->waiting >= s->capacity;
-    if (!full) {
-        *s->end = q;
-        s->end = &q->next;
-        s->waiting++;
-        pthread_cond_signal(&s->more);
+    if (first < 0 || !v->may_begin || running >= v->most_running)
+        return -1;
+    return pages_of(v, v->seq[first].tokens) + running <= v->pages_left ? first : -1;
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+struct sched_step sched_next(const struct sched_view *v, int64_t *rows)
+{
+    struct sched_step s = {.which = whom_to_stop(v)};
+    for (int i = 0; i < v->count; i++)
+        rows[i] = 0;
+    if (s.which >= 0) {
+        s.change = SCHED_STOP;
+        return s;
     }
-    pthread_mutex_unlock(&s->lock);
-    if (!full)
-        return 0;
-    request_destroy(q);
-    return err_set(e, ERR_RETRY, "%d requests are waiting already", s->capacity);
-}
-
-struct sched_request *sched_take(struct sched *s, int64_t timeout_ms)
-{
-    struct timespec until;
-    struct sched_request *q;
-    int rc = 0;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += timeout_ms / 1000;
-    until.tv_nsec += timeout_ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
+    s.which = whom_to_begin(v);
+    if (s.which >= 0) {
+        s.change = SCHED_BEGIN;
+        return s;
     }
-    pthread_mutex_lock(&s->lock);
-    while (!s->first && !s->woken && !rc)
-        rc = pthread_cond_timedwait(&s->more, &s->lock, &until);
-    s->woken = false;
-    q = s->first;
-    if (q) {
-        s->first = q->next;
-        if (!s->first)
-            s->end = &s->first;
-        q->next = NULL;
-        s->waiting--;
-        s->running = q;
+    for (int i = 0; i < v->count; i++)
+        s.rows += rows[i] = decodes(&v->seq[i]);
+    int64_t left = least(v->chunk, v->rows - s.rows);
+    for (int i = 0; i < v->count; i++) {
+        const struct sched_seq *q = &v->seq[i];
+        if (!q->running || decodes(q))
+            continue;
+        rows[i] = least(left, q->tokens - q->done);
+        left -= rows[i];
+        s.rows += rows[i];
     }
-    pthread_mutex_unlock(&s->lock);
-    return q;
+    return s;
 }
 
-void sched_finish(struct sched *s, struct sched_request *q)
+int64_t sched_chunk(double target_ms, double busy_ms, double rows_per_ms, int64_t step)
 {
-    pthread_mutex_lock(&s->lock);
-    s->running = NULL;
-    pthread_mutex_unlock(&s->lock);
-    request_destroy(q);
-}
-
-void sched_cancel(struct sched *s, uint64_t id)
-{
-    pthread_mutex_lock(&s->lock);
-    if (s->running && s->running->id == id)
-        atomic_store(&s->running->cancelled, true);
-    for (struct sched_request *q = s->first; q; q = q->next)
-        if (q->id == id)
-            atomic_store(&q->cancelled, true);
-    pthread_mutex_unlock(&s->lock);
-}
-
-void sched_wake(struct sched *s)
-{
-    pthread_mutex_lock(&s->lock);
-    s->woken = true;
-    pthread_cond_signal(&s->more);
-    pthread_mutex_unlock(&s->lock);
+    double rows = (target_ms - busy_ms) * rows_per_ms;
+    int64_t whole = rows > (double)step ? (int64_t)(rows / (double)step) * step : (int64_t)rows;
+    return whole < 1 ? 1 : whole;
 }

@@ -60,12 +60,13 @@ static int body(int fd)
     door_init(&door, fd, page);
     int rc;
     if (!(rc = orders_take(&orders, &door, &why)) &&
-        !(rc = sched_create(LIMIT_RANK_REQUESTS, &requests.queue, &why)) &&
+        !(rc = inbox_create(
+              orders.spec->serve.max_sequences + LIMIT_RANK_REQUESTS, &requests.inbox, &why)) &&
         !(rc = door_listen(&door, requests_take, &requests, &why)) &&
         !(rc = device_open(orders.spec->device.resource, orders.local_rank, orders.local_world,
               &c.dev, &c.budget_bytes, &why))) {
         c.spec = orders.spec;
-        c.queue = requests.queue;
+        c.inbox = requests.inbox;
         rc = infer_run(&c, &why);
     }
     if (rc && rc != -ERR_DRAINED)
@@ -122,8 +123,45 @@ struct answer {
     char text[8192];
     size_t len;
     char reason[16], message[256];
-    int prompt, completion, frames;
+    int prompt, cached, completion, frames;
 };
+
+static void take_text(struct answer *o)
+{
+    uint32_t count;
+    memcpy(&count, a.frame.data + 8, 4);
+    ck_assert_uint_gt(le32toh(count), 0);
+    ck_assert_uint_lt(o->len + a.frame.len, sizeof o->text);
+    memcpy(o->text + o->len, a.frame.data + 16, a.frame.len - 16);
+    o->len += a.frame.len - 16;
+    o->frames++;
+}
+
+static int take_end(struct answer *o)
+{
+    ck_assert_int_eq(a.frame.type, WIRE_FINISHED);
+    json_auto struct json *v = NULL;
+    ck_assert(!json_parse(a.frame.data, a.frame.len, &v, &e));
+    snprintf(o->reason, sizeof o->reason, "%s", json_str(v, "reason", ""));
+    snprintf(o->message, sizeof o->message, "%s", json_str(v, "message", ""));
+    o->prompt = (int)json_int(v, "prompt_tokens", -1);
+    o->cached = (int)json_int(v, "cached_tokens", -1);
+    o->completion = (int)json_int(v, "completion_tokens", -1);
+    return (int)json_int(v, "id", 0);
+}
+
+static void next_frame(void)
+{
+    ck_assert_msg(
+        wire_wait(&a.reader, a.fd, clock_ms() + AGENT_MS, &a.frame, &e) >= 0, "%s", e.text);
+}
+
+static int token_of(void)
+{
+    uint64_t to;
+    memcpy(&to, a.frame.data, 8);
+    return (int)le64toh(to);
+}
 
 /* Frames of request `id` until it is finished; cancel_after: frames after which it is cancelled, 0:
  * never. */
@@ -131,35 +169,17 @@ static struct answer collect(int id, int cancel_after)
 {
     struct answer o = {0};
 
-    for (;;) {
-        ck_assert_msg(
-            wire_wait(&a.reader, a.fd, clock_ms() + AGENT_MS, &a.frame, &e) >= 0, "%s", e.text);
-        if (a.frame.type != WIRE_TOKEN)
-            break;
-        uint64_t to;
-        uint32_t count;
-        memcpy(&to, a.frame.data, 8);
-        memcpy(&count, a.frame.data + 8, 4);
-        ck_assert_uint_eq(le64toh(to), (uint64_t)id);
-        ck_assert_uint_gt(le32toh(count), 0);
-        ck_assert_uint_lt(o.len + a.frame.len, sizeof o.text);
-        memcpy(o.text + o.len, a.frame.data + 16, a.frame.len - 16);
-        o.len += a.frame.len - 16;
-        if (++o.frames == cancel_after) {
+    for (next_frame(); a.frame.type == WIRE_TOKEN; next_frame()) {
+        ck_assert_int_eq(token_of(), id);
+        take_text(&o);
+        if (o.frames == cancel_after) {
             char text[64];
 
             snprintf(text, sizeof text, "{\"id\":%d}", id);
             agent_send(&a, WIRE_CANCEL, text);
         }
     }
-    ck_assert_int_eq(a.frame.type, WIRE_FINISHED);
-    json_auto struct json *v = NULL;
-    ck_assert(!json_parse(a.frame.data, a.frame.len, &v, &e));
-    ck_assert_int_eq(json_int(v, "id", 0), id);
-    snprintf(o.reason, sizeof o.reason, "%s", json_str(v, "reason", ""));
-    snprintf(o.message, sizeof o.message, "%s", json_str(v, "message", ""));
-    o.prompt = (int)json_int(v, "prompt_tokens", -1);
-    o.completion = (int)json_int(v, "completion_tokens", -1);
+    ck_assert_int_eq(take_end(&o), id);
     return o;
 }
 
@@ -352,6 +372,52 @@ START_TEST(too_much_for_one_request_ends_alone)
         "\"content\":\"x\"}]");
     ck_assert_int_eq(o.prompt, 1);
     ck_assert_int_eq(o.completion, 2);
+    stop_serving();
+}
+END_TEST
+
+#define SIX 6
+
+/* Their frames come between one another's, and each one's text is what it is alone. */
+START_TEST(many_are_answered_at_once)
+{
+    static struct answer alone[SIX], at_once[SIX];
+    char rest[SIX][256], text[512];
+    int ended = 0, last = -1, turns = 0;
+
+    serve_bytes();
+    for (int i = 0; i < SIX; i++) {
+        snprintf(rest[i], sizeof rest[i],
+            "\"prompt\":\"" PROMPT "%.*s\",\"max_tokens\":%d,\"temperature\":%g,\"seed\":%d", i,
+            "and so on", 20 + i, i % 3 * 0.8, i);
+        alone[i] = ask(i + 1, rest[i]);
+    }
+    ck_assert_int_eq(alone[0].cached, 0);
+    ck_assert_int_eq(alone[1].cached, 16); /* a page of what the first began with */
+    for (int i = 0; i < SIX; i++) {
+        snprintf(text, sizeof text, "{\"id\":%d,%s}", 11 + i, rest[i]);
+        agent_send(&a, WIRE_REQUEST, text);
+    }
+    while (ended < SIX) {
+        struct answer end = {0};
+        next_frame();
+        int i = a.frame.type == WIRE_TOKEN ? token_of() - 11 : take_end(&end) - 11;
+        ck_assert(i >= 0 && i < SIX);
+        turns += i != last;
+        last = i;
+        if (a.frame.type == WIRE_TOKEN) {
+            take_text(&at_once[i]);
+            continue;
+        }
+        ck_assert_str_eq(end.reason, alone[i].reason);
+        ck_assert_int_eq(end.completion, alone[i].completion);
+        ended++;
+    }
+    ck_assert_int_gt(turns, 3 * SIX);
+    for (int i = 0; i < SIX; i++) {
+        ck_assert_uint_eq(at_once[i].len, alone[i].len);
+        ck_assert_mem_eq(at_once[i].text, alone[i].text, alone[i].len);
+    }
     stop_serving();
 }
 END_TEST
@@ -587,6 +653,7 @@ int main(void)
     tcase_add_loop_test(c, no_nucleus_is_the_likeliest, 0, 2);
     tcase_add_test(c, ids_are_a_prompt);
     tcase_add_test(c, too_much_for_one_request_ends_alone);
+    tcase_add_test(c, many_are_answered_at_once);
     tcase_add_test(c, a_gpu_gives_the_same_text);
     tcase_add_loop_test(c, bad_requests_end_alone, 0, 2);
     tcase_add_test(c, special_tokens_are_the_templates);

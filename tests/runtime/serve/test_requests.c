@@ -21,7 +21,7 @@ static void listen_with(int fd, bool serves)
 {
     struct err e = {0};
     door_init(&d, fd, NULL);
-    if ((serves && sched_create(LIMIT_RANK_REQUESTS, &requests.queue, &e)) ||
+    if ((serves && inbox_create(LIMIT_RANK_REQUESTS, &requests.inbox, &e)) ||
         door_listen(&d, requests_take, &requests, &e))
         _exit(99);
 }
@@ -41,14 +41,14 @@ static int body_echoes(int fd)
     while (!atomic_load(&d.checkpoint))
         usleep(500);
     for (;;) {
-        struct sched_request *q = sched_take(requests.queue, AGENT_MS);
+        struct inbox_request *q = inbox_take(requests.inbox, AGENT_MS);
         if (!q)
             break;
         door_send_fields(&d, WIRE_FINISHED,
             (struct door_field[]){{"id", (double)q->id, NULL}, {"text", 0, q->text},
                 {"cancelled", atomic_load(&q->cancelled), NULL}, {NULL, 0, NULL}},
             &e);
-        sched_finish(requests.queue, q);
+        inbox_finish(requests.inbox, q);
     }
     door_send_done(&d, 0, "/out", &e);
     return atomic_load(&d.stop) ? EXIT_CLASS_DONE : EXIT_CLASS_BUG;

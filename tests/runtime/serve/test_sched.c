@@ -1,118 +1,223 @@
 /*
- * Goal: requests come out in the order they went in, none is lost, the bound holds, and a cancel
- * finds its request wherever it is; what waits is the text that was sent, and no more. Method: one
- * thread pushes and cancels, the other takes; texts prove that ownership is kept (ASAN builds).
- * needs: threads
+ * Goal: nobody who decodes waits for a prompt longer than the bound, the oldest always goes on, and
+ * every sequence ends, however few pages there are. Method: a table of steps; then random worlds
+ * (arrivals, prompts, answers, pages, limits) in which what the scheduler says is done with plain
+ * numbers, and what must hold of every step is checked.
  */
 #include "runtime/serve/sched.h"
 
-#include "base/clock.h"
+#include "base/random.h"
+#include "tests/sample.h"
 #include "tests/unit.h"
 
-#include <pthread.h>
+#define MOST 8
 
-#define MANY 2000
-
-static struct err e;
-
-static int push(struct sched *s, uint64_t id)
+static struct sched_view view(const struct sched_seq *seq, int count, int64_t pages_left)
 {
-    return sched_push(s, id, "{\"id\":1}", 8, &e);
+    return (struct sched_view){.seq = seq,
+        .count = count,
+        .pages_left = pages_left,
+        .page_tokens = 4,
+        .most_running = 3,
+        .rows = 16,
+        .chunk = 6,
+        .may_begin = true};
 }
 
-START_TEST(first_in_first_out)
-{
-    struct sched *s;
-    struct sched_request *q;
+static const struct { /* sequences are {tokens, done, pages, running} */
+    const char *name;
+    struct sched_seq seq[4];
+    int count;
+    int64_t pages_left;
+    enum sched_change change;
+    int which; /* where there is a change */
+    int64_t rows[4];
+} table[] = {
+    {"nobody", {{0}}, 0, 9, SCHED_NONE, -1, {0}},
+    {"the oldest begins", {{5, 0, 0, false}, {1, 0, 0, false}}, 2, 9, SCHED_BEGIN, 0, {0}},
+    {"a place too few", {{5, 4, 2, true}, {5, 4, 2, true}, {5, 4, 2, true}, {1, 0, 0, false}}, 4, 9,
+        SCHED_NONE, -1, {1, 1, 1, 0}},
+    {"pages for all its tokens, and one for each that runs", {{5, 4, 2, true}, {8, 0, 0, false}}, 2,
+        3, SCHED_BEGIN, 1, {0}},
+    {"a page too few", {{5, 4, 2, true}, {8, 0, 0, false}}, 2, 2, SCHED_NONE, -1, {1, 0}},
+    {"nobody overtakes", {{5, 4, 2, true}, {8, 0, 0, false}, {1, 0, 0, false}}, 3, 2, SCHED_NONE,
+        -1, {1, 0, 0}},
+    {"decoding first, a bounded chunk of the oldest prompt beside it",
+        {{9, 0, 3, true}, {5, 4, 2, true}, {9, 0, 3, true}}, 3, 0, SCHED_NONE, -1, {6, 1, 0}},
+    {"what is left goes to the next", {{9, 5, 3, true}, {9, 0, 3, true}, {6, 5, 2, true}}, 3, 0,
+        SCHED_NONE, -1, {4, 2, 1}},
+    {"the youngest gives up its pages", {{5, 4, 1, true}, {9, 0, 3, true}}, 2, 0, SCHED_STOP, 1,
+        {0}},
+    {"also when it is the one in need", {{9, 3, 3, true}, {5, 4, 1, true}}, 2, 0, SCHED_STOP, 1,
+        {0}},
+};
 
-    ck_assert(!sched_create(3, &s, &e));
-    for (uint64_t id = 1; id <= 3; id++)
-        ck_assert(!push(s, id));
-    ck_assert_int_eq(push(s, 4), -ERR_RETRY);
-    for (uint64_t id = 1; id <= 3; id++) {
-        q = sched_take(s, 0);
-        ck_assert_uint_eq(q->id, id);
-        ck_assert_str_eq(q->text, "{\"id\":1}");
-        ck_assert_uint_eq(q->len, 8);
-        sched_finish(s, q);
+START_TEST(steps)
+{
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        const struct sched_view v = view(table[i].seq, table[i].count, table[i].pages_left);
+        int64_t rows[4] = {7, 7, 7, 7}, all = 0;
+        const struct sched_step s = sched_next(&v, rows);
+        ck_assert_msg(s.change == table[i].change, "%s: %d", table[i].name, (int)s.change);
+        if (s.change != SCHED_NONE)
+            ck_assert_msg(s.which == table[i].which, "%s: %d", table[i].name, s.which);
+        for (int k = 0; k < table[i].count; all += table[i].rows[k++])
+            ck_assert_msg(rows[k] == table[i].rows[k], "%s: %lld rows of %d", table[i].name,
+                (long long)rows[k], k);
+        ck_assert_msg(s.rows == all, "%s: %lld rows", table[i].name, (long long)s.rows);
     }
-    ck_assert_ptr_null(sched_take(s, 10));
-    ck_assert(!push(s, 5)); /* left inside: destroy frees it */
-    sched_destroy(s);
-    sched_destroy(NULL);
 }
 END_TEST
 
-START_TEST(cancel_finds_waiting_and_running)
+START_TEST(nobody_begins_behind_a_stop)
 {
-    struct sched *s;
-    struct sched_request *q;
-
-    ck_assert(!sched_create(3, &s, &e));
-    ck_assert(!push(s, 1) && !push(s, 2));
-    sched_cancel(s, 2);
-    sched_cancel(s, 99);
-    q = sched_take(s, 0);
-    ck_assert(!q->cancelled);
-    sched_cancel(s, 1);
-    ck_assert(q->cancelled);
-    sched_finish(s, q);
-    q = sched_take(s, 0);
-    ck_assert_uint_eq(q->id, 2);
-    ck_assert(q->cancelled);
-    sched_finish(s, q);
-    sched_cancel(s, 2); /* has just ended */
-    sched_destroy(s);
+    static const struct sched_seq seq[] = {{1, 0, 0, false}};
+    struct sched_view v = view(seq, 1, 9);
+    int64_t rows[1];
+    v.may_begin = false;
+    const struct sched_step s = sched_next(&v, rows);
+    ck_assert(s.change == SCHED_NONE && !s.rows);
 }
 END_TEST
 
-static void *push_many(void *arg)
+START_TEST(chunks_fit_their_time)
 {
-    for (uint64_t id = 1; id <= MANY; id++)
-        while (sched_push(arg, id, "{}", 2, NULL))
-            ;
-    return NULL;
+    ck_assert_int_eq(sched_chunk(100, 40, 1, 8), 56);
+    ck_assert_int_eq(sched_chunk(100, 95, 1, 8), 5);  /* less than a whole one */
+    ck_assert_int_eq(sched_chunk(100, 100, 1, 8), 1); /* a prompt goes on, however slow */
+    ck_assert_int_eq(sched_chunk(100, 500, 1, 8), 1);
+}
+END_TEST
+
+/* -- random worlds -- */
+
+struct world {
+    struct sched_seq seq[MOST];
+    int64_t id[MOST], left[MOST]; /* tokens that it still draws */
+    int count, begun, ended;
+    int64_t pages, page_tokens;
+    struct sched_view v;
+    uint64_t random;
+};
+
+static int64_t up_to(struct world *w, int64_t n)
+{
+    return 1 + (int64_t)(random_next(&w->random) % (uint64_t)n);
 }
 
-START_TEST(two_threads)
+static int64_t pages_of(const struct world *w, int64_t tokens)
 {
-    struct sched *s;
-    pthread_t thread;
+    return (tokens + w->page_tokens - 1) / w->page_tokens;
+}
 
-    ck_assert(!sched_create(8, &s, &e));
-    ck_assert_int_eq(pthread_create(&thread, NULL, push_many, s), 0);
-    for (uint64_t id = 1; id <= MANY; id++) {
-        struct sched_request *q = sched_take(s, 10000);
+static int64_t pages_left(const struct world *w)
+{
+    int64_t left = w->pages;
+    for (int i = 0; i < w->count; i++)
+        left -= w->seq[i].pages;
+    return left;
+}
 
-        ck_assert_ptr_nonnull(q);
-        ck_assert_uint_eq(q->id, id);
-        sched_finish(s, q);
+static void arrive(struct world *w)
+{
+    int64_t most = w->pages * w->page_tokens, tokens = up_to(w, most - 1);
+    if (w->count == MOST)
+        return;
+    w->seq[w->count] = (struct sched_seq){.tokens = tokens};
+    w->id[w->count] = w->begun++;
+    w->left[w->count++] = up_to(w, most - tokens);
+}
+
+static void leave(struct world *w, int i)
+{
+    for (w->count--; i < w->count; i++) {
+        w->seq[i] = w->seq[i + 1];
+        w->id[i] = w->id[i + 1];
+        w->left[i] = w->left[i + 1];
     }
-    pthread_join(thread, NULL);
-    sched_destroy(s);
+    w->ended++;
+}
+
+/* Changes who runs until somebody does; returns the rows of the step. */
+static int64_t decide(struct world *w, int64_t *rows)
+{
+    w->v.may_begin = true;
+    for (int changes = 0;; changes++) {
+        ck_assert_int_le(changes, 2 * MOST);
+        w->v.seq = w->seq;
+        w->v.count = w->count;
+        w->v.pages_left = pages_left(w);
+        const struct sched_step s = sched_next(&w->v, rows);
+        if (s.change == SCHED_NONE)
+            return s.rows;
+        struct sched_seq *q = &w->seq[s.which];
+        ck_assert(q->running == (s.change == SCHED_STOP));
+        ck_assert(s.change != SCHED_STOP || s.which > 0); /* never the oldest */
+        q->running = s.change == SCHED_BEGIN;
+        q->pages = q->running ? pages_of(w, q->tokens) : 0;
+        q->done = 0;
+        w->v.may_begin &= q->running;
+        ck_assert_int_ge(pages_left(w), 0);
+    }
+}
+
+static void run_step(struct world *w)
+{
+    int64_t rows[MOST], all = decide(w, rows), prompts = 0;
+    int running = 0;
+    ck_assert(all > 0 || !w->count); /* somebody goes on */
+    ck_assert_int_le(all, w->v.rows);
+    for (int i = 0; i < w->count; i++) {
+        const struct sched_seq *q = &w->seq[i];
+        running += q->running;
+        ck_assert(q->running || !rows[i]);
+        ck_assert_int_le(rows[i], q->tokens - q->done);
+        if (q->running && q->tokens - q->done == 1)
+            ck_assert_int_eq(rows[i], 1); /* it never waits */
+        else
+            prompts += rows[i];
+    }
+    ck_assert_int_le(prompts, w->v.chunk);
+    ck_assert_int_le(running, w->v.most_running);
+    for (int i = w->count - 1; i >= 0; i--) {
+        struct sched_seq *q = &w->seq[i];
+        q->done += rows[i];
+        q->pages = q->running ? pages_of(w, q->done > q->tokens ? q->done : q->tokens) : 0;
+        if (!rows[i] || q->done < q->tokens)
+            continue;
+        q->tokens++;
+        if (!--w->left[i])
+            leave(w, i);
+    }
+    ck_assert_int_ge(pages_left(w), 0);
+}
+
+START_TEST(random_worlds)
+{
+    uint64_t seed = sample_setting("LLMJOB_SEED");
+    printf("LLMJOB_SEED=%llu\n", (unsigned long long)seed);
+    for (uint64_t n = 0; n < 300; n++) {
+        struct world w = {.random = random_mix(seed) + n};
+        w.page_tokens = up_to(&w, 5);
+        w.pages = 1 + up_to(&w, 12);
+        w.v = (struct sched_view){.page_tokens = w.page_tokens};
+        w.v.most_running = (int)up_to(&w, MOST);
+        w.v.rows = w.v.most_running + up_to(&w, 20);
+        w.v.chunk = up_to(&w, 16);
+        for (int i = 0; i < 200; i++) {
+            if (up_to(&w, 4) == 1)
+                arrive(&w);
+            if (w.count && up_to(&w, 25) == 1) /* cancelled */
+                leave(&w, (int)up_to(&w, w.count) - 1);
+            run_step(&w);
+        }
+        for (int i = 0; w.count; i++) {
+            ck_assert_msg(i < 20000, "world %llu does not end", (unsigned long long)n);
+            run_step(&w);
+        }
+        ck_assert_int_eq(w.ended, w.begun);
+    }
 }
 END_TEST
 
-static void *wake(void *arg)
-{
-    sched_wake(arg);
-    return NULL;
-}
-
-START_TEST(wake_ends_the_wait)
-{
-    struct sched *s;
-    pthread_t thread;
-    int64_t start = clock_ms();
-
-    ck_assert(!sched_create(1, &s, &e));
-    ck_assert_int_eq(pthread_create(&thread, NULL, wake, s), 0);
-    ck_assert_ptr_null(sched_take(s, 20000));
-    ck_assert_int_lt(clock_ms() - start, 10000);
-    pthread_join(thread, NULL);
-    sched_destroy(s);
-}
-END_TEST
-
-UNIT_MAIN(
-    "sched", first_in_first_out, cancel_finds_waiting_and_running, two_threads, wake_ends_the_wait)
+UNIT_MAIN("sched", steps, nobody_begins_behind_a_stop, chunks_fit_their_time, random_worlds)

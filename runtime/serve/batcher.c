@@ -1,0 +1,315 @@
+/*
+ * batcher: sequences stand in an array by age. The tokens of one, their pages and how many of them
+ * have keys are its whole state, so one that is stopped loses nothing but time.
+ *
+ * The clock is read to bound the next step's rows, and for nothing else.
+ */
+#include "runtime/serve/batcher.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "runtime/model/kvcache.h"
+#include "runtime/serve/pages.h"
+#include "runtime/serve/sched.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define CHUNK_STEP  8   /* rows of prompts come in such multiples: what the products like */
+#define FIRST_RATE  0.2 /* rows a millisecond, before any was measured */
+#define RATE_WEIGHT 0.2 /* of the newest figure in a running mean */
+
+struct batcher_seq {
+    void *user;
+    int32_t *ids; /* (context) */
+    int64_t count, done;
+    int32_t *pages; /* of a context */
+    int64_t paged;  /* how many it has */
+    int64_t sealed; /* of these, which are findable */
+    int64_t cached; /* -1: it has not run yet */
+    bool running;
+    struct sampler sampler;
+    struct sample_draw draw; /* of the token that follows; drawn once, whatever is stopped */
+};
+
+struct batcher {
+    struct batcher_conf conf;
+    struct pages *pages;
+    struct batcher_seq **seq; /* (most) the oldest first */
+    int count;
+    struct sched_seq *view;    /* (most) */
+    int64_t *rows;             /* (most) */
+    struct engine_part *parts; /* (most) */
+    int *whose;                /* (most) of each part */
+    double busy_ms;            /* a step without prompts */
+    double rows_per_ms;        /* of prompts */
+    struct batcher_figures figures;
+};
+
+/* -- life -- */
+
+int batcher_create(const struct batcher_conf *c, struct batcher **out, struct err *e)
+{
+    struct batcher *b = mem_zalloc(sizeof *b);
+    if (!b)
+        return err_set(e, ERR_MEMORY, "no memory for a batcher");
+    assert(c->most >= 1 && c->most <= ENGINE_ROWS && c->pages >= kvcache_pages(c->context));
+    size_t most = (size_t)c->most;
+    b->conf = *c;
+    b->rows_per_ms = FIRST_RATE;
+    b->seq = mem_array(most, sizeof *b->seq);
+    b->view = mem_array(most, sizeof *b->view);
+    b->rows = mem_array(most, sizeof *b->rows);
+    b->parts = mem_array(most, sizeof *b->parts);
+    b->whose = mem_array(most, sizeof *b->whose);
+    int rc = b->seq && b->view && b->rows && b->parts && b->whose
+        ? pages_create((int32_t)c->pages, KVCACHE_PAGE, &b->pages, e)
+        : err_set(e, ERR_MEMORY, "no memory for %d sequences", c->most);
+    if (rc) {
+        batcher_destroy(b);
+        return rc;
+    }
+    *out = b;
+    return 0;
+}
+
+static void seq_destroy(struct batcher_seq *q)
+{
+    if (!q)
+        return;
+    mem_free(q->ids);
+    mem_free(q->pages);
+    mem_free(q);
+}
+
+void batcher_destroy(struct batcher *b)
+{
+    if (!b)
+        return;
+    for (int i = 0; i < b->count; i++)
+        seq_destroy(b->seq[i]);
+    pages_destroy(b->pages);
+    mem_free(b->seq);
+    mem_free(b->view);
+    mem_free(b->rows);
+    mem_free(b->parts);
+    mem_free(b->whose);
+    mem_free(b);
+}
+
+int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, const struct sampler *draws,
+    void *user, struct batcher_seq **out, struct err *e)
+{
+    size_t context = (size_t)b->conf.context;
+    struct batcher_seq *q = mem_zalloc(sizeof *q);
+    assert(b->count < b->conf.most && count >= 1 && count < b->conf.context);
+    if (q) {
+        *q = (struct batcher_seq){.user = user, .count = count, .cached = -1, .sampler = *draws};
+        q->ids = mem_array(context, sizeof *q->ids);
+        q->pages = mem_array((size_t)kvcache_pages(b->conf.context), sizeof *q->pages);
+    }
+    if (!q || !q->ids || !q->pages) {
+        seq_destroy(q);
+        return err_set(e, ERR_MEMORY, "no memory for a sequence");
+    }
+    memcpy(q->ids, ids, (size_t)count * sizeof *ids);
+    q->draw = sampler_draw(&q->sampler);
+    b->seq[b->count++] = q;
+    *out = q;
+    return 0;
+}
+
+static void drop_pages(struct batcher *b, struct batcher_seq *q)
+{
+    while (q->paged)
+        pages_drop(b->pages, q->pages[--q->paged]);
+    q->sealed = q->done = 0;
+    q->running = false;
+}
+
+void batcher_remove(struct batcher *b, struct batcher_seq *q)
+{
+    int i = 0;
+    while (b->seq[i] != q)
+        i++;
+    drop_pages(b, q);
+    memmove(b->seq + i, b->seq + i + 1, (size_t)(--b->count - i) * sizeof(struct batcher_seq *));
+    seq_destroy(q);
+}
+
+int batcher_count(const struct batcher *b)
+{
+    return b->count;
+}
+
+void *batcher_user(const struct batcher_seq *q)
+{
+    return q->user;
+}
+
+int64_t batcher_cached(const struct batcher_seq *q)
+{
+    return q->cached > 0 ? q->cached : 0;
+}
+
+void batcher_tell(const struct batcher *b, struct batcher_figures *out)
+{
+    *out = b->figures;
+}
+
+/* -- pages of a sequence -- */
+
+static void take_pages(struct batcher *b, struct batcher_seq *q, int64_t tokens)
+{
+    while (q->paged < kvcache_pages(tokens)) {
+        int32_t page = pages_take(b->pages);
+        assert(page != PAGE_NONE); /* sched counts them */
+        q->pages[q->paged++] = page;
+    }
+}
+
+/* The last token is computed whatever is found: what follows is drawn from it. */
+static void begin(struct batcher *b, struct batcher_seq *q)
+{
+    q->sealed = q->paged = pages_find(b->pages, q->ids, q->count - 1, q->pages);
+    q->done = q->paged * KVCACHE_PAGE;
+    if (q->cached < 0) {
+        q->cached = q->done;
+        b->figures.cached += q->done;
+    }
+    take_pages(b, q, q->count);
+    q->running = true;
+}
+
+static void seal_pages(struct batcher *b, struct batcher_seq *q)
+{
+    for (; (q->sealed + 1) * KVCACHE_PAGE <= q->done; q->sealed++)
+        pages_seal(b->pages, q->pages[q->sealed], q->sealed ? q->pages[q->sealed - 1] : PAGE_NONE,
+            q->ids + q->sealed * KVCACHE_PAGE);
+}
+
+/* -- steps -- */
+
+static bool decodes(const struct batcher_seq *q)
+{
+    return q->running && q->count - q->done == 1;
+}
+
+bool batcher_decodes(const struct batcher *b)
+{
+    for (int i = 0; i < b->count; i++)
+        if (decodes(b->seq[i]))
+            return true;
+    return false;
+}
+
+static int64_t chunk_of(const struct batcher *b)
+{
+    if (!batcher_decodes(b) || b->conf.target_ms <= 0)
+        return b->conf.rows;
+    return sched_chunk(b->conf.target_ms, b->busy_ms, b->rows_per_ms, CHUNK_STEP);
+}
+
+static struct sched_step ask(struct batcher *b, bool may_begin)
+{
+    for (int i = 0; i < b->count; i++) {
+        const struct batcher_seq *q = b->seq[i];
+        b->view[i] = (struct sched_seq){q->count, q->done, q->paged, q->running};
+    }
+    const struct sched_view v = {.seq = b->view,
+        .count = b->count,
+        .pages_left = pages_left(b->pages),
+        .page_tokens = KVCACHE_PAGE,
+        .most_running = b->conf.most,
+        .rows = b->conf.rows,
+        .chunk = chunk_of(b),
+        .may_begin = may_begin};
+    return sched_next(&v, b->rows);
+}
+
+/* Whoever is to stop or begin does; returns how many rows are to run. */
+static int64_t decide(struct batcher *b)
+{
+    bool may_begin = true;
+    for (;;) {
+        const struct sched_step s = ask(b, may_begin);
+        if (s.change == SCHED_NONE)
+            return s.rows;
+        if (s.change == SCHED_BEGIN) {
+            begin(b, b->seq[s.which]);
+            continue;
+        }
+        drop_pages(b, b->seq[s.which]);
+        b->figures.stopped++;
+        may_begin = false;
+    }
+}
+
+/* The parts of the pass; *prompts: rows that draw nothing, or follow more than one. */
+static int lay_parts(struct batcher *b, int64_t *prompts)
+{
+    int n = 0;
+    *prompts = 0;
+    for (int i = 0; i < b->count; i++) {
+        struct batcher_seq *q = b->seq[i];
+        int64_t rows = b->rows[i];
+        if (!rows)
+            continue;
+        take_pages(b, q, q->done + rows);
+        if (!decodes(q))
+            *prompts += rows;
+        b->whose[n] = i;
+        b->parts[n++] = (struct engine_part){.ids = q->ids + q->done,
+            .count = rows,
+            .past = q->done,
+            .pages = q->pages,
+            .draw = q->done + rows == q->count ? &q->draw : NULL};
+    }
+    return n;
+}
+
+static double mean(double old, double x)
+{
+    return old > 0 ? old + RATE_WEIGHT * (x - old) : x;
+}
+
+static void note_pace(struct batcher *b, int64_t prompts, bool alone, double ms)
+{
+    if (!prompts)
+        b->busy_ms = mean(b->busy_ms, ms);
+    double left = alone ? ms : ms - b->busy_ms;
+    if (prompts && left > 0)
+        b->rows_per_ms = mean(b->rows_per_ms, (double)prompts / left);
+}
+
+/* What a part that ran has changed. */
+static bool settle(struct batcher *b, struct batcher_seq *q, const struct engine_part *p)
+{
+    q->done += p->count;
+    seal_pages(b, q);
+    if (!p->draw)
+        return false;
+    q->ids[q->count++] = p->next;
+    q->draw = sampler_draw(&q->sampler);
+    return true;
+}
+
+int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct err *e)
+{
+    int64_t prompts, rows = decide(b), before = clock_ns();
+    *n = 0;
+    if (!rows)
+        return 0;
+    int parts = lay_parts(b, &prompts), rc = engine_run(b->conf.engine, b->parts, parts, e);
+    if (rc)
+        return rc;
+    note_pace(b, prompts, rows == prompts, (double)(clock_ns() - before) / 1e6);
+    b->figures.steps++;
+    b->figures.prompt_rows += prompts;
+    for (int i = 0; i < parts; i++) {
+        struct batcher_seq *q = b->seq[b->whose[i]];
+        if (settle(b, q, &b->parts[i]))
+            drawn[(*n)++] = (struct batcher_drawn){q, b->parts[i].next};
+    }
+    return 0;
+}

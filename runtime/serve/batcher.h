@@ -1,0 +1,58 @@
+/*
+ * batcher: many sequences over one engine, step by step: what sched decides is done here. A step
+ * runs rows of several sequences in one pass and gives the tokens that were drawn. Which sequences
+ * run together, in which chunks, from how warm a cache and how often one was stopped changes no
+ * token, where a row does not depend on the others (runtime/model/engine.h).
+ *
+ * Decides nothing about when a sequence ends: who added it removes it. One thread.
+ */
+#ifndef RUNTIME_SERVE_BATCHER_H
+#define RUNTIME_SERVE_BATCHER_H
+
+#include "base/err.h"
+#include "runtime/model/engine.h"
+#include "runtime/serve/sample.h"
+
+struct batcher;
+struct batcher_seq;
+
+struct batcher_conf {
+    struct engine *engine; /* borrowed; nobody else runs it meanwhile */
+    int64_t context;       /* tokens of a sequence, at most */
+    int64_t pages;         /* of the engine's cache; at least those of a context */
+    int most;              /* sequences at once, running or waiting; 1 to ENGINE_ROWS */
+    int64_t rows;          /* of a step, at most ENGINE_ROWS */
+    double target_ms;      /* of a step in which others wait for their next token; 0: unbounded */
+};
+
+struct batcher_drawn { /* of a step */
+    struct batcher_seq *seq;
+    int32_t id;
+};
+
+int batcher_create(const struct batcher_conf *c, struct batcher **out, struct err *e);
+void batcher_destroy(struct batcher *b);
+/* A sequence that begins with ids (count), at least one, fewer than a context; ids are the model's
+   (checked by the caller). There must be a place: batcher_count below `most`. */
+int batcher_add(struct batcher *b, const int32_t *ids, int64_t count, const struct sampler *draws,
+    void *user, struct batcher_seq **out, struct err *e);
+/* Any time between steps; its pages stay findable. */
+void batcher_remove(struct batcher *b, struct batcher_seq *q);
+int batcher_count(const struct batcher *b);
+/* Does some sequence only lack its next token? */
+bool batcher_decodes(const struct batcher *b);
+void *batcher_user(const struct batcher_seq *q);
+/* Tokens that it began with whose keys were found when it first ran. */
+int64_t batcher_cached(const struct batcher_seq *q);
+/* One pass; drawn (most): the next tokens of those that have them, *n of them. A sequence whose
+   context is full is drawn no more: the caller removes it before. */
+int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct err *e);
+
+/* Since create. */
+struct batcher_figures {
+    int64_t steps, stopped;      /* passes; sequences that gave up their pages */
+    int64_t prompt_rows, cached; /* tokens computed without a draw; found */
+};
+void batcher_tell(const struct batcher *b, struct batcher_figures *out);
+
+#endif

@@ -1,0 +1,233 @@
+/*
+ * turn: see turn.h. Text waits in `pending` until it is certain that no stop string begins in it.
+ */
+#include "runtime/serve/turn.h"
+
+#include "base/io.h"
+#include "base/utf8.h"
+#include "runtime/door/beat.h"
+#include "runtime/text/guard.h"
+
+#include <endian.h>
+
+#define AGENT_VALUES 64 /* that the agent adds to a client's request */
+
+void turn_init(struct turn *t, struct inbox_request *q)
+{
+    *t = (struct turn){.q = q};
+    buf_init(&t->pending, LIMIT_REQUEST_BYTES);
+}
+
+void turn_done(struct turn *t)
+{
+    buf_done(&t->pending);
+    tok_ids_done(&t->prompt);
+    json_destroy(t->body);
+}
+
+/* -- text out -- */
+
+static int send_text(struct turns *s, struct turn *t, size_t n, struct err *e)
+{
+    uint64_t id = htole64(t->q->id);
+    uint32_t head[2] = {htole32((uint32_t)t->produced), 0};
+
+    if (!n)
+        return 0;
+    buf_reset(&s->frame);
+    buf_add(&s->frame, &id, sizeof id);
+    buf_add(&s->frame, head, sizeof head);
+    if (buf_add(&s->frame, t->pending.data, n))
+        return err_set(e, ERR_MEMORY, "no memory for a token");
+    buf_drop(&t->pending, n);
+    return door_send(s->door, WIRE_TOKEN, s->frame.data, s->frame.len, e);
+}
+
+/* Bytes at the end of p that could be the beginning of a stop string. */
+static size_t held_back(const struct turn *t, const char *p, size_t n)
+{
+    size_t most = 0;
+
+    for (int i = 0; i < t->stops; i++) {
+        size_t len = strlen(t->stop[i]);
+
+        for (size_t k = len - 1 < n ? len - 1 : n; k > most; k--)
+            if (!memcmp(p + n - k, t->stop[i], k)) {
+                most = k;
+                break;
+            }
+    }
+    return most;
+}
+
+/* The earliest stop string in the pending text, or NULL. */
+static const char *find_stop(const struct turn *t)
+{
+    const char *first = NULL;
+
+    for (int i = 0; i < t->stops && t->pending.len; i++) {
+        const char *at = memmem(t->pending.data, t->pending.len, t->stop[i], strlen(t->stop[i]));
+
+        if (at && (!first || at < first))
+            first = at;
+    }
+    return first;
+}
+
+/* Sends what may go out. last: all of it. Sets t->reason at a stop string. */
+static int flush_text(struct turns *s, struct turn *t, bool last, struct err *e)
+{
+    const char *stop = find_stop(t);
+    size_t n = t->pending.len;
+
+    if (stop) {
+        t->reason = "stop";
+        return send_text(s, t, (size_t)(stop - t->pending.data), e);
+    }
+    if (!last && n) {
+        n -= held_back(t, t->pending.data, n);
+        n = utf8_whole(t->pending.data, n);
+    }
+    return send_text(s, t, n, e);
+}
+
+/* -- prompt in -- */
+
+/* Special tokens are the template's: in what the client wrote they are text. */
+static int encode_chat(struct turns *s, struct turn *t, struct err *e)
+{
+    json_auto struct json *messages = NULL;
+    int rc = guard_json(s->tok, json_get(t->body, "messages"), &messages, e);
+
+    buf_reset(&s->text);
+    if (rc || (rc = chat_render(s->chat, messages, true, &s->text, e)))
+        return rc;
+    return tok_encode_guarded(s->tok, buf_cstr(&s->text), (int64_t)s->text.len, &t->prompt, e);
+}
+
+static int take_ids(struct turns *s, const struct json *ids, struct tok_ids *out, struct err *e)
+{
+    int rc = 0;
+
+    json_each (id, ids) {
+        double n = json_number_value(id);
+
+        if (!(n >= 0 && n < (double)s->vocab))
+            return err_set(
+                e, ERR_USER, "token id %.0f: the model has 0 to %lld", n, (long long)s->vocab - 1);
+        rc = rc ? rc : tok_ids_add(out, (int32_t)n, e);
+    }
+    return rc;
+}
+
+static int encode_prompt(struct turns *s, struct turn *t, struct err *e)
+{
+    const struct json *body = t->body;
+    const char *prompt = json_str(body, "prompt", NULL);
+    const struct json *ids = json_get(body, "prompt_ids");
+    bool chat = json_bool(body, "chat", false);
+    int rc;
+
+    if (chat && !s->chat)
+        return err_set(
+            e, ERR_USER, "chat is not served: %.180s; use completions", s->no_chat->text);
+    if (chat)
+        rc = encode_chat(s, t, e);
+    else if (ids)
+        rc = take_ids(s, ids, &t->prompt, e);
+    else if (!prompt)
+        rc = err_set(e, ERR_USER, "the request has neither messages nor a prompt");
+    else
+        rc = tok_encode_document(s->tok, prompt, (int64_t)strlen(prompt), &t->prompt, e);
+    if (rc)
+        return rc;
+    if (t->prompt.count == 0)
+        return err_set(e, ERR_USER, "the prompt is empty");
+    if (t->prompt.count >= s->context)
+        return err_set(e, ERR_USER, "the prompt has %lld tokens, the context %lld",
+            (long long)t->prompt.count, (long long)s->context);
+    return 0;
+}
+
+static int read_request(struct turns *s, struct turn *t, struct err *e)
+{
+    const struct json *body = t->body;
+    double temperature = json_num(body, "temperature", 1), top_p = json_num(body, "top_p", 1);
+    uint64_t drawn = (uint64_t)json_int(body, "seed", 0);
+    int64_t room;
+    int rc;
+
+    beat_phase(s->door->page, WIRE_PHASE_SERVE_RENDER);
+    rc = encode_prompt(s, t, e);
+    if (rc)
+        return rc;
+    if (!(temperature >= 0 && temperature <= 100) || !(top_p >= 0 && top_p <= 1))
+        return err_set(e, ERR_USER, "temperature must be in [0, 100], top_p in [0, 1]");
+    if (!json_get(body, "seed"))
+        rc = io_random(&drawn, sizeof drawn, e);
+    if (rc)
+        return rc;
+    if (top_p > 0)
+        sampler_start(&t->draws, temperature, top_p, drawn);
+    else /* the likeliest token alone */
+        sampler_start(&t->draws, 0, 1, drawn);
+    room = s->context - t->prompt.count;
+    t->max_tokens = json_int(body, "max_tokens", 0);
+    if (t->max_tokens <= 0 || t->max_tokens > room)
+        t->max_tokens = room;
+    json_each (stop, json_get(body, "stop")) {
+        const char *text = json_string_value(stop);
+
+        if (!text || !*text || strlen(text) > LIMIT_STOP_BYTES || t->stops == LIMIT_STOP_STRINGS)
+            return err_set(e, ERR_USER, "stop must be at most %d strings of 1 to %d bytes",
+                LIMIT_STOP_STRINGS, LIMIT_STOP_BYTES);
+        t->stop[t->stops++] = text;
+    }
+    return 0;
+}
+
+int turn_read(struct turns *s, struct turn *t, struct err *e)
+{
+    int rc;
+    if (!(rc = json_parse_within(t->q->text, t->q->len, JSON_VALUES + AGENT_VALUES, &t->body, e)) &&
+        !(rc = read_request(s, t, e)))
+        return 0;
+    if (rc == -ERR_MEMORY) /* of what one request asks for: no reason for the rank to end */
+        return err_set(e, ERR_USER, "the request needs more memory than one may have");
+    return rc;
+}
+
+/* -- tokens -- */
+
+static bool ends_turn(const struct turns *s, int32_t id)
+{
+    return id == tok_eos(s->tok) || weights_ends(s->weights, id);
+}
+
+int turn_take(struct turns *s, struct turn *t, int32_t id, struct err *e)
+{
+    int rc;
+    if (ends_turn(s, id)) {
+        t->reason = "stop";
+        return flush_text(s, t, true, e);
+    }
+    t->produced++;
+    if (tok_decode(s->tok, id, true, &t->pending))
+        return err_set(e, ERR_MEMORY, "no memory for a token");
+    if ((rc = flush_text(s, t, false, e)) || t->reason || t->produced < t->max_tokens)
+        return rc;
+    t->reason = "length";
+    return flush_text(s, t, true, e);
+}
+
+int turn_finish(
+    struct turns *s, const struct turn *t, const char *reason, const char *message, struct err *e)
+{
+    return door_send_fields(s->door, WIRE_FINISHED,
+        (struct door_field[]){{"id", (double)t->q->id, NULL}, {"reason", 0, reason},
+            {"prompt_tokens", (double)t->prompt.count, NULL},
+            {"cached_tokens", (double)t->cached, NULL},
+            {"completion_tokens", (double)t->produced, NULL}, {"message", 0, message},
+            {NULL, 0, NULL}},
+        e);
+}

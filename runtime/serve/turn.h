@@ -1,0 +1,54 @@
+/*
+ * turn: one request in a serving rank, from the text that the agent sent to its last word: what it
+ * asks for becomes tokens, and its tokens become text again. Decides when an answer ends (end of
+ * turn, stop string, length) and what text may go out: only whole UTF-8 characters, and never a
+ * part of a stop string. Knows no engine.
+ */
+#ifndef RUNTIME_SERVE_TURN_H
+#define RUNTIME_SERVE_TURN_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "api/limits.h"
+#include "runtime/door/door.h"
+#include "runtime/family/weights.h"
+#include "runtime/serve/inbox.h"
+#include "runtime/serve/sample.h"
+#include "runtime/text/chat.h"
+#include "runtime/text/tok.h"
+
+struct turns { /* what all share; borrowed but for the scratch */
+    struct door *door;
+    const struct weights *weights;
+    struct tok *tok;
+    struct chat *chat; /* NULL: no_chat says why */
+    const struct err *no_chat;
+    int64_t context, vocab;
+    struct buf text, frame; /* scratch */
+};
+
+struct turn {
+    struct inbox_request *q; /* borrowed */
+    struct json *body;       /* its text, decoded */
+    struct tok_ids prompt;
+    struct sampler draws;
+    const char *stop[LIMIT_STOP_STRINGS];
+    int stops;
+    int64_t max_tokens, produced;
+    int64_t cached;     /* tokens of the prompt that need not be computed */
+    struct buf pending; /* text that is not out yet */
+    const char *reason; /* it ended; NULL: it goes on */
+};
+
+void turn_init(struct turn *t, struct inbox_request *q);
+void turn_done(struct turn *t);
+/* What is asked. ERR_USER or ERR_DATA: the request's own fault. */
+int turn_read(struct turns *s, struct turn *t, struct err *e);
+/* The token that follows; sends what text may go out, all of it when that is the last. */
+int turn_take(struct turns *s, struct turn *t, int32_t id, struct err *e);
+/* Tells the agent that the turn is over, and why. */
+int turn_finish(
+    struct turns *s, const struct turn *t, const char *reason, const char *message, struct err *e);
+
+#endif

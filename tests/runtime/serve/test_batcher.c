@@ -1,0 +1,274 @@
+/*
+ * Goal: a sequence draws the same tokens alone and in any batch: whoever runs beside it, in which
+ * chunks its prompt is computed, what is found in the cache, and however often it gives up its
+ * pages. Method: random schedules over tiny models of every family: requests that begin alike or
+ * not, come and go at any step, in more pages than they need or hardly enough; each one's tokens are
+ * compared with those that an engine of its own draws. What came to pass (stops, tokens found,
+ * batches) is counted, so that a schedule that shows nothing fails. And logits of one pass of many
+ * sequences are those of each alone, to the bit.
+ */
+#include "runtime/serve/batcher.h"
+
+#include "base/mem.h"
+#include "base/random.h"
+#include "runtime/model/kvcache.h"
+#include "tests/runtime/golden.h"
+#include "tests/sample.h"
+#include "tests/unit.h"
+
+#define CONTEXT   96
+#define MOST      7
+#define SCHEDULES 200
+#define REQUESTS  12 /* of a schedule */
+
+static struct err e;
+static const char *const folders[] = {GOLDEN "tiny-llama", GOLDEN "tiny-gpt2", GOLDEN "tiny-qwen2",
+    GOLDEN "tiny-qwen3", GOLDEN "tiny-mistral", GOLDEN "tiny-qwen3-moe"};
+#define FAMILIES ((int)(sizeof folders / sizeof *folders))
+
+struct served {
+    struct dev *d;
+    struct weights *w;
+    struct model *m;
+    struct engine *engine;
+    int64_t context, pages;
+};
+
+static struct served served_open(int family, enum dtype t, int64_t pages)
+{
+    struct model_conf c = {.t = t};
+    struct served s = {.pages = pages};
+
+    ck_assert_msg(!dev_open("cpu", 0, 1, &s.d, &e), "%s", e.text);
+    ck_assert_msg(!weights_open(folders[family], NULL, &s.w, &e), "%s", e.text);
+    c.config = *weights_config(s.w);
+    s.context = c.config.context < CONTEXT ? c.config.context : CONTEXT;
+    if (s.pages < kvcache_pages(s.context))
+        s.pages = kvcache_pages(s.context);
+    c.kv_capacity = s.context;
+    c.kv_pages = s.pages;
+    ck_assert_msg(!model_create(s.d, &c, &s.m, &e), "%s", e.text);
+    ck_assert_msg(!model_load(s.m, s.w, &e), "%s", e.text);
+    ck_assert_msg(!engine_create(s.m, &s.engine, &e), "%s", e.text);
+    return s;
+}
+
+static void served_close(struct served *s)
+{
+    engine_destroy(s->engine);
+    model_destroy(s->m);
+    weights_close(s->w);
+    dev_close(s->d);
+}
+
+/* -- one schedule -- */
+
+struct request {
+    int32_t ids[CONTEXT];
+    int64_t prompt, tokens; /* of these, the prompt; when it has them all it ends */
+    int64_t arrives, cancelled_at;
+    struct sampler draws;
+    int32_t drawn[CONTEXT];
+    int64_t count; /* drawn so far */
+    struct batcher_seq *seq;
+};
+
+static uint64_t up_to(uint64_t *random, uint64_t n)
+{
+    return random_next(random) % n + 1;
+}
+
+/* A prompt is the beginning of one of three texts, and perhaps words of its own. */
+static void make_request(struct request *r, const struct served *s, uint64_t *random)
+{
+    int32_t vocab = (int32_t)weights_config(s->w)->vocab;
+    uint64_t text = up_to(random, 3), context = (uint64_t)s->context;
+    *r = (struct request){.prompt = (int64_t)up_to(random, context - 1)};
+    int64_t own = up_to(random, 2) == 1 ? r->prompt : (int64_t)up_to(random, context);
+    for (int64_t i = 0; i < r->prompt; i++)
+        r->ids[i] =
+            (int32_t)(random_mix(i < own ? text * 1000 + (uint64_t)i : random_next(random)) %
+                (uint64_t)vocab);
+    r->tokens = r->prompt + (int64_t)up_to(random, (uint64_t)(s->context - r->prompt));
+    r->arrives = (int64_t)up_to(random, 30);
+    r->cancelled_at = up_to(random, 5) == 1 ? (int64_t)up_to(random, 60) : INT64_MAX;
+    static const double temperatures[] = {0, 0.8, 1.5, 30};
+    sampler_start(&r->draws, temperatures[up_to(random, 4) - 1], up_to(random, 2) == 1 ? 1 : 0.8,
+        random_next(random));
+}
+
+/* Half of them with pages for one sequence alone. */
+static struct batcher_conf make_conf(const struct served *s, uint64_t *random)
+{
+    int64_t least = kvcache_pages(s->context);
+    uint64_t more = up_to(random, (uint64_t)(s->pages - least) + 1) - 1;
+    return (struct batcher_conf){.engine = s->engine,
+        .context = s->context,
+        .pages = least + (up_to(random, 2) == 1 ? (int64_t)more : 0),
+        .most = (int)up_to(random, MOST),
+        .rows = 8 + (int64_t)up_to(random, 60),
+        .target_ms = up_to(random, 2) == 1 ? 0 : 0.5};
+}
+
+static void take_drawn(struct batcher *b, const struct batcher_drawn *drawn, int n)
+{
+    for (int i = 0; i < n; i++) {
+        struct request *r = batcher_user(drawn[i].seq);
+        ck_assert_ptr_eq(r->seq, drawn[i].seq);
+        r->drawn[r->count++] = drawn[i].id;
+        if (r->prompt + r->count < r->tokens)
+            continue;
+        batcher_remove(b, r->seq);
+        r->seq = NULL;
+    }
+}
+
+static void run_schedule(struct batcher *b, int most, struct request *requests)
+{
+    int begun = 0;
+    for (int64_t step = 0; begun < REQUESTS || batcher_count(b); step++) {
+        struct batcher_drawn drawn[MOST];
+        int n;
+        ck_assert_int_lt(step, 20000);
+        for (int i = 0; i < begun; i++)
+            if (requests[i].seq && step >= requests[i].cancelled_at) {
+                batcher_remove(b, requests[i].seq);
+                requests[i].seq = NULL;
+            }
+        while (begun < REQUESTS && batcher_count(b) < most && requests[begun].arrives <= step) {
+            struct request *r = &requests[begun++];
+            ck_assert_msg(
+                !batcher_add(b, r->ids, r->prompt, &r->draws, r, &r->seq, &e), "%s", e.text);
+        }
+        ck_assert_msg(!batcher_step(b, drawn, &n, &e), "%s", e.text);
+        take_drawn(b, drawn, n);
+    }
+}
+
+static void same_alone(const struct served *alone, struct request *r, uint64_t schedule)
+{
+    int32_t id = r->ids[r->prompt - 1];
+    if (r->prompt > 1)
+        ck_assert_msg(
+            !engine_extend(alone->engine, r->ids, r->prompt - 1, 0, false, NULL, &e), "%s", e.text);
+    for (int64_t i = 0; i < r->count; i++) {
+        const struct sample_draw draw = sampler_draw(&r->draws);
+        ck_assert_msg(
+            !engine_next(alone->engine, id, r->prompt - 1 + i, &draw, &id, &e), "%s", e.text);
+        ck_assert_msg(id == r->drawn[i], "schedule %llu: token %lld is %d, alone %d",
+            (unsigned long long)schedule, (long long)i, r->drawn[i], id);
+    }
+}
+
+static void schedule(const struct served *s, const struct served *alone, uint64_t number,
+    struct batcher_figures *sum)
+{
+    static struct request requests[REQUESTS];
+    struct batcher_figures f;
+    uint64_t random = random_mix(sample_setting("LLMJOB_SEED")) + number;
+    for (int i = 0; i < REQUESTS; i++)
+        make_request(&requests[i], s, &random);
+    const struct batcher_conf c = make_conf(s, &random);
+    struct batcher *b;
+    ck_assert_msg(!batcher_create(&c, &b, &e), "%s", e.text);
+    run_schedule(b, c.most, requests);
+    batcher_tell(b, &f);
+    sum->steps += f.steps;
+    sum->stopped += f.stopped;
+    sum->cached += f.cached;
+    sum->prompt_rows += f.prompt_rows;
+    batcher_destroy(b);
+    for (int i = 0; i < REQUESTS; i++)
+        same_alone(alone, &requests[i], number);
+}
+
+/* _i: the family. BF16 caches in every other schedule. */
+START_TEST(random_schedules)
+{
+    struct batcher_figures sum = {0};
+    uint64_t taken = 0;
+    if (!_i)
+        sample_print();
+    for (int t = 0; t < 2; t++) {
+        struct served s = served_open(_i, t ? DTYPE_BF16 : DTYPE_F32, 40);
+        struct served alone = served_open(_i, t ? DTYPE_BF16 : DTYPE_F32, 0);
+        for (uint64_t n = (uint64_t)(2 * _i + t); n < SCHEDULES; n += 2 * (uint64_t)FAMILIES)
+            if (sample_takes(n / (2 * (uint64_t)FAMILIES))) {
+                schedule(&s, &alone, n, &sum);
+                taken++;
+            }
+        served_close(&alone);
+        served_close(&s);
+    }
+    printf("%s: %llu schedules, %lld steps, %lld stops, %lld tokens found, %lld computed\n",
+        folders[_i], (unsigned long long)taken, (long long)sum.steps, (long long)sum.stopped,
+        (long long)sum.cached, (long long)sum.prompt_rows);
+    ck_assert(taken > 0 && sum.cached > 0);
+    ck_assert(taken < 10 || sum.stopped > 0); /* of fewer none may have to */
+}
+END_TEST
+
+/* -- logits -- */
+
+#define PARTS 17
+
+/* Rows of many sequences at once, each after tokens of its own: pages in any order. */
+static void same_logits(int family, enum dtype t, int parts)
+{
+    struct served s = served_open(family, t, (int64_t)PARTS * 3);
+    int64_t v = weights_config(s.w)->vocab, longest = 24;
+    mem_autofree float *got = mem_array((size_t)(PARTS * v), sizeof *got);
+    mem_autofree float *want = mem_array((size_t)v, sizeof *want);
+    struct engine_part part[PARTS];
+    int32_t ids[PARTS][24], pages[PARTS][2];
+    for (int i = 0; i < parts; i++) {
+        pages[i][0] = 3 * PARTS - 1 - i;
+        pages[i][1] = i;
+        for (int k = 0; k < longest; k++)
+            ids[i][k] = (int32_t)(random_mix((uint64_t)(i * 100 + k)) % (uint64_t)v);
+        int64_t past = i % 9, count = i % 4 ? 1 : longest - past;
+        struct engine_part before = {.ids = ids[i], .count = past, .pages = pages[i]};
+        ck_assert_msg(!past || !engine_run(s.engine, &before, 1, &e), "%s", e.text);
+        part[i] = (struct engine_part){.ids = ids[i] + past,
+            .count = count,
+            .past = past,
+            .pages = pages[i],
+            .logits = got + i * v};
+    }
+    ck_assert_msg(!engine_run(s.engine, part, parts, &e), "%s", e.text);
+    for (int i = 0; i < parts; i++) {
+        int64_t tokens = part[i].past + part[i].count;
+        for (int64_t k = 0; k < tokens; k++) /* one by one */
+            ck_assert_msg(!engine_extend(
+                              s.engine, ids[i] + k, 1, k, false, k + 1 == tokens ? want : NULL, &e),
+                "%s", e.text);
+        ck_assert_msg(!memcmp(got + i * v, want, (size_t)v * sizeof *want),
+            "%s: the logits of sequence %d of %d are others than alone", folders[family], i, parts);
+    }
+    served_close(&s);
+}
+
+START_TEST(logits_are_those_of_each_alone)
+{
+    static const int parts[] = {1, 2, 7, PARTS};
+    for (int i = 0; i < 4; i++) {
+        same_logits(_i, DTYPE_F32, parts[i]);
+        same_logits(_i, DTYPE_BF16, parts[i]);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("batcher");
+    TCase *c = tcase_create("batcher");
+    tcase_set_timeout(c, 240);
+    tcase_add_loop_test(c, random_schedules, 0, FAMILIES);
+    tcase_add_loop_test(c, logits_are_those_of_each_alone, 0, FAMILIES);
+    suite_add_tcase(s, c);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
