@@ -225,6 +225,7 @@ static int create_front(struct agent *a, struct err *e)
         .model = a->spec.serve.model_name,
         .api_key = a->api_key[0] ? a->api_key : NULL,
         .max_queue = a->spec.serve.max_queue,
+        .max_at_rank = a->spec.serve.max_sequences + LIMIT_RANK_REQUESTS,
         .send_fn = no_rank};
     return front_create(&conf, &a->front, e);
 }

@@ -1,8 +1,8 @@
 /*
  * front: one struct front_request per exchange in flight, in the order they came, found by
- * id (what the rank says) or by the exchange (what the client does). The rank has one of them at a
- * time; the others wait as the text their client sent, which stays in its exchange, and are
- * translated a second time at their turn. Text from the rank waits in `pending` until it ends at a
+ * id (what the rank says) or by the exchange (what the client does). The rank has some of them; the
+ * others wait as the text their client sent, which stays in its exchange, and are translated a
+ * second time at their turn. Text from the rank waits in `pending` until it ends at a
  * character's boundary.
  */
 #include "agent/front.h"
@@ -18,6 +18,7 @@
 #include "base/secret.h"
 #include "base/utf8.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,12 +43,17 @@ static struct metric first_token = {.name = NAME_METRIC_FIRST_TOKEN,
 static struct metric in_flight = {
     .name = NAME_METRIC_IN_FLIGHT, .help = "Requests waiting or generating", .kind = METRIC_GAUGE};
 
+static struct metric waiting = {.name = NAME_METRIC_WAITING,
+    .help = "Requests that the rank has not been handed yet",
+    .kind = METRIC_GAUGE};
+
 struct front_request {
     struct front *front;
     struct front_request *next;
     struct web_exchange *x;
     struct openai_answer a;
     bool stream, begun;
+    bool handed; /* to the rank */
     int64_t started_ms;
     size_t body_len;
     struct buf text;    /* whole answers */
@@ -58,8 +64,8 @@ struct front {
     struct front_conf conf;
     struct front_request *head; /* the oldest */
     uint64_t next_id;
-    uint64_t at_rank; /* the request that the rank has not finished, 0: it is free; then nobody
-                         waits. Its client may be gone. */
+    uint64_t at_rank[FRONT_AT_RANK]; /* ids that the rank has not finished; a client may be gone */
+    int at_rank_count;               /* while it is below max_at_rank, nobody waits */
     bool listening, ready, draining;
     uint16_t port;
     int64_t context_length;
@@ -75,13 +81,22 @@ int front_create(const struct front_conf *conf, struct front **out, struct err *
     f->conf = *conf;
     if (f->conf.max_queue <= 0 || f->conf.max_queue > LIMIT_QUEUE_REQUESTS)
         f->conf.max_queue = LIMIT_QUEUE_REQUESTS;
+    assert(f->conf.max_at_rank >= 1 && f->conf.max_at_rank <= FRONT_AT_RANK);
     f->next_id = 1;
     struct metric *all[] = {
-        &requests_total, &refused_total, &tokens_total, &first_token, &in_flight};
+        &requests_total, &refused_total, &tokens_total, &first_token, &in_flight, &waiting};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         metric_register(all[i]);
     *out = f;
     return 0;
+}
+
+static void count_waiting(const struct front *f)
+{
+    int n = 0;
+    for (const struct front_request *r = f->head; r; r = r->next)
+        n += !r->handed;
+    metric_set(&waiting, n);
 }
 
 static void request_free(struct front_request *r)
@@ -95,6 +110,7 @@ static void request_free(struct front_request *r)
     f->count--;
     f->bytes -= r->body_len;
     metric_set(&in_flight, f->count);
+    count_waiting(f);
     buf_done(&r->text);
     buf_done(&r->pending);
     mem_free(r);
@@ -197,21 +213,39 @@ static int translate(
     return 0;
 }
 
-static int hand_over(struct front *f, const struct front_request *r, const struct buf *frame,
-    struct openai_refusal *why)
+static bool rank_is_free(const struct front *f)
+{
+    return f->at_rank_count < f->conf.max_at_rank;
+}
+
+static int hand_over(
+    struct front *f, struct front_request *r, const struct buf *frame, struct openai_refusal *why)
 {
     if (f->conf.send_fn(f->conf.user, WIRE_REQUEST, frame->data))
         return openai_refuse(why, 503, NULL, NULL, "the model does not answer");
-    f->at_rank = r->a.id;
+    f->at_rank[f->at_rank_count++] = r->a.id;
+    r->handed = true;
+    count_waiting(f);
     return 0;
 }
 
-/* The rank is free: the oldest request is its next. */
-static void next_turn(struct front *f)
+static struct front_request *oldest_waiting(struct front *f)
 {
-    f->at_rank = 0;
-    while (f->head && !f->at_rank) {
-        struct front_request *r = f->head;
+    struct front_request *r = f->head;
+    while (r && r->handed)
+        r = r->next;
+    return r;
+}
+
+/* The rank has finished a request: the oldest that waits is its next. */
+static void next_turn(struct front *f, uint64_t finished)
+{
+    for (int i = 0; i < f->at_rank_count; i++)
+        if (f->at_rank[i] == finished) {
+            f->at_rank[i] = f->at_rank[--f->at_rank_count];
+            break;
+        }
+    for (struct front_request *r; rank_is_free(f) && (r = oldest_waiting(f));) {
         struct openai_refusal why;
         buf_auto struct buf frame;
         buf_init(&frame, LIMIT_FRAME_BYTES);
@@ -224,7 +258,7 @@ static void next_turn(struct front *f)
 static void cancel(struct front_request *r)
 {
     char json[48];
-    if (r->a.id != r->front->at_rank)
+    if (!r->handed)
         return;
     snprintf(json, sizeof json, "{\"id\":%llu}", (unsigned long long)r->a.id);
     r->front->conf.send_fn(r->front->conf.user, WIRE_CANCEL, json);
@@ -285,7 +319,8 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
     uint64_t id = (uint64_t)json_int(v, "id", 0);
     struct front_request *r = find(f, id);
     const char *reason = json_str(v, "reason", "error");
-    struct openai_usage u = {json_int(v, "prompt_tokens", 0), json_int(v, "completion_tokens", 0)};
+    struct openai_usage u = {json_int(v, "prompt_tokens", 0), json_int(v, "completion_tokens", 0),
+        json_int(v, "cached_tokens", 0)};
     if (r && !strcmp(reason, "error")) {
         struct openai_refusal why; /* before the first token the request is at fault */
         openai_refuse(
@@ -295,8 +330,7 @@ static void on_finished(struct front *f, const struct wire_frame *frame)
         pass_on(r, true);
         end_well(r, strcmp(reason, "length") ? "stop" : "length", u);
     }
-    if (id == f->at_rank)
-        next_turn(f);
+    next_turn(f, id);
 }
 
 void front_frame(struct front *f, const struct wire_frame *frame)
@@ -373,11 +407,12 @@ static void on_completion(struct front *f, struct web_exchange *x, bool chat)
         answer_error(x, &why);
         return;
     }
-    if (translate(f, r, &frame, &why) || (!f->at_rank && hand_over(f, r, &frame, &why))) {
+    if (translate(f, r, &frame, &why) || (rank_is_free(f) && hand_over(f, r, &frame, &why))) {
         end_with_error(r, &why);
         return;
     }
     metric_add(&requests_total, 1);
+    count_waiting(f);
     web_set_user(x, r, on_gone);
 }
 
@@ -494,7 +529,7 @@ int front_ready(struct front *f, int64_t context_length, struct err *e)
 void front_lost(struct front *f)
 {
     f->ready = false;
-    f->at_rank = 0;
+    f->at_rank_count = 0;
     while (f->head) {
         struct openai_refusal why;
         openai_refuse(&why, 503, NULL, NULL, "the model was stopped");

@@ -3,8 +3,8 @@
  * /v1/models and /v1/models/{id}, GET /health, and OPTIONS for pages of other origins.
  *
  * It bounds requests (429 beyond max_queue or LIMIT_QUEUE_BYTES, 413 beyond LIMIT_REQUEST_BYTES,
- * 503 while loading or draining), hands them to the rank one after another as WIRE_REQUEST, and
- * turns WIRE_TOKEN and WIRE_FINISHED into answers, streamed as server-sent events or whole. What a
+ * 503 while loading or draining), hands them to the rank as WIRE_REQUEST in the order they came, so
+ * many at once, and turns WIRE_TOKEN and WIRE_FINISHED into answers, streamed as server-sent events or whole. What a
  * request may say is openai.c's. Only whole UTF-8 characters leave it. A client that goes away
  * frees its place, and cancels its request, at once. The rank applies chat templates, stop strings
  * and sampling; nothing here knows about tokens' meaning.
@@ -14,10 +14,13 @@
 
 #include "base/err.h"
 #include "base/web.h"
+#include "api/limits.h"
 #include "api/wire.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#define FRONT_AT_RANK (LIMIT_SEQUENCES + LIMIT_RANK_REQUESTS)
 
 struct front;
 
@@ -28,6 +31,7 @@ struct front_conf {
     const char *model;   /* serve.modelName */
     const char *api_key; /* or NULL: open */
     int max_queue;       /* requests in flight, at most LIMIT_QUEUE_REQUESTS */
+    int max_at_rank;     /* of these, handed to the rank; 1 to FRONT_AT_RANK */
     /* Hands a frame to the rank. */
     int (*send_fn)(void *user, enum wire_type type, const char *json);
     void *user;

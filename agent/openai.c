@@ -453,6 +453,9 @@ static void write_usage(struct jsonw *w, struct openai_usage u)
     jsonw_int(w, "prompt_tokens", u.prompt);
     jsonw_int(w, "completion_tokens", u.completion);
     jsonw_int(w, "total_tokens", u.prompt + u.completion);
+    jsonw_open(w, "prompt_tokens_details", '{');
+    jsonw_int(w, "cached_tokens", u.cached);
+    jsonw_close(w);
     jsonw_close(w);
 }
 

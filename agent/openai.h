@@ -82,6 +82,7 @@ struct openai_answer {
 };
 struct openai_usage {
     int64_t prompt, completion;
+    int64_t cached; /* of the prompt */
 };
 
 /* Events of a stream, "data: " included. first: it opens a chat answer with the role; text may be

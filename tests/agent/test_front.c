@@ -1,6 +1,6 @@
 /*
  * front: goal: the OpenAI API as clients know it: whole and streamed answers, whole characters
- * only, usage, errors in their form, bounds, cancelling and draining. The rank has one request at a
+ * only, usage, errors in their form, bounds, cancelling and draining. The rank has so many requests at a
  * time and the others wait as text, bounded in number and bytes (kind: what strangers make us
  * hold). Method: the real server on a real socket; the test is both the client and the rank: it
  * reads the frames that the front sends and answers with tokens of its choice.
@@ -10,7 +10,9 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "api/limits.h"
+#include "api/names.h"
 #include "base/mem.h"
+#include "base/metric.h"
 
 #include <check.h>
 #include <endian.h>
@@ -140,6 +142,8 @@ static void finish(uint64_t id, const char *reason, const char *message)
     front_frame(f, &frame);
 }
 
+static int max_at_rank = 1;
+
 static void serve(const char *model, int max_queue)
 {
     ck_assert_int_eq(web_create(&(struct web_conf){.body_limit = 4 << 20}, &w, &e), 0);
@@ -148,6 +152,7 @@ static void serve(const char *model, int max_queue)
         .model = model,
         .api_key = "key",
         .max_queue = max_queue,
+        .max_at_rank = max_at_rank,
         .send_fn = rank_takes};
     ck_assert_int_eq(front_create(&conf, &f, &e), 0);
     ck_assert_msg(front_ready(f, 100, &e) == 0, "%s", e.text);
@@ -345,6 +350,54 @@ START_TEST(bounds_its_queue)
     for (int i = 0; i < 3; i++)
         client_close(&c[i]);
     until(NULL, front_in_flight(f) == 0);
+}
+END_TEST
+
+static bool waiting_is(const char *n)
+{
+    buf_auto struct buf text;
+    char line[64];
+    buf_init(&text, 65536);
+    metric_print(&text);
+    snprintf(line, sizeof line, "\n" NAME_METRIC_WAITING " %s\n", n);
+    return strstr(buf_cstr(&text), line);
+}
+
+/* Three of four; one that ends or goes makes room for the fourth, in whatever order. */
+START_TEST(the_rank_has_several)
+{
+    struct front_client c[5];
+    max_at_rank = 3;
+    serve_again("tiny", 8);
+    for (int i = 0; i < 5; i++) {
+        client_open(&c[i]);
+        ask(&c[i], "/v1/chat/completions", CHAT ",\"stream\":true}");
+        until(&c[i], front_in_flight(f) == i + 1);
+    }
+    ck_assert_int_eq(sent, 3);
+    ck_assert(waiting_is("2"));
+    say(3, "c", 1); /* each has its own words */
+    say(1, "a", 1);
+    until(&c[2], has(&c[2], "\"content\":\"c\""));
+    until(&c[0], has(&c[0], "\"content\":\"a\""));
+    finish(2, "stop", "");
+    until(&c[1], has(&c[1], "[DONE]"));
+    ck_assert_int_eq(sent, 4);
+    ck_assert_uint_eq(last_id(), 4);
+    finish(99, "stop", ""); /* nobody's: no place is free */
+    ck_assert_int_eq(sent, 4);
+    client_close(&c[0]);
+    until(NULL, front_in_flight(f) == 3);
+    ck_assert_int_eq(last_type, WIRE_CANCEL);
+    finish(1, "cancelled", "");
+    ck_assert_uint_eq(last_id(), 5);
+    ck_assert(waiting_is("0"));
+    for (uint64_t id = 3; id <= 5; id++)
+        finish(id, "stop", "");
+    ck_assert_int_eq(front_in_flight(f), 0);
+    for (int i = 1; i < 5; i++)
+        client_close(&c[i]);
+    max_at_rank = 1;
 }
 END_TEST
 
@@ -614,6 +667,7 @@ int main(void)
     tcase_add_test(tc, refuses_before_the_body);
     tcase_add_test(tc, needs_the_key_and_a_bounded_body);
     tcase_add_test(tc, bounds_its_queue);
+    tcase_add_test(tc, the_rank_has_several);
     tcase_add_test(tc, bounds_its_queue_in_bytes);
     tcase_add_test(tc, the_gone_free_their_places);
     tcase_add_test(tc, a_rank_that_takes_nothing);

@@ -316,7 +316,7 @@ START_TEST(answers)
     buf_init(&b, 1 << 16);
     openai_chunk(&b, &chat, true, "a", 1, NULL);
     openai_chunk(&b, &chat, false, NULL, 0, "stop");
-    openai_last(&b, &chat, (struct openai_usage){2, 3});
+    openai_last(&b, &chat, (struct openai_usage){2, 3, 1});
 #define HEAD(id, object) \
     "{\"id\":\"" id "-5\",\"object\":\"" object "\",\"created\":9,\"model\":\"m\"," \
     "\"choices\":["
@@ -326,16 +326,19 @@ START_TEST(answers)
               "\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n" CHUNK
               "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}],"
               "\"usage\":null}\n\n" CHUNK
-              "],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":3,\"total_tokens\":5}}"
+              "],\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":3,\"total_tokens\":5,"
+              "\"prompt_tokens_details\":{\"cached_tokens\":1}}}"
               "\n\ndata: [DONE]\n\n");
     buf_reset(&b);
-    openai_whole(&b, &text, "a\"", 2, "length", (struct openai_usage){2, 3});
+    openai_whole(&b, &text, "a\"", 2, "length", (struct openai_usage){2, 3, 1});
     ck_assert_str_eq(b.data,
         HEAD("cmpl", "text_completion") "{\"index\":0,\"text\":\"a\\\"\","
                                         "\"logprobs\":null,\"finish_"
                                         "reason\":\"length\"}],\"usage\":{"
                                         "\"prompt_tokens\":2,\"completion_"
-                                        "tokens\":3,\"total_tokens\":5}}");
+                                        "tokens\":3,\"total_tokens\":5,"
+                                        "\"prompt_tokens_details\":{"
+                                        "\"cached_tokens\":1}}}");
     buf_reset(&b);
     ck_assert_int_eq(openai_refuse(&no, 429, "queue_full", NULL, "%d", 7), -1);
     openai_error_event(&b, &no);

@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""clients.py URL MODEL [CLIENTS [REQUESTS [TOKENS [WORDS]]]]: so many clients that stream completions, one after another each.
+
+Prints a line: output tokens per second over all, seconds to the first token (median and 95th percentile) and between two
+tokens (95th percentile). Prompts differ from their first word on, so that none is found in a cache. The standard library alone:
+any server of the API may stand at URL, which ends in /v1.
+"""
+import http.client
+import json
+import random
+import sys
+import threading
+import time
+import urllib.parse
+
+url, model = sys.argv[1:3]
+clients, requests, tokens, words = [int(x) for x in sys.argv[3:7]] + [8, 3, 64, 60][len(sys.argv) - 3:]
+where = urllib.parse.urlsplit(url)
+first, between, counts, failures = [], [], [], []
+WORDS = "water light king stone river house word night earth morning fire people mountain garden bread voice".split()
+
+
+def ask(number):
+    draw = random.Random(number)
+    prompt = "%d " % number + " ".join(draw.choice(WORDS) for _ in range(words))
+    body = {"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0.8, "seed": number, "stream": True}
+    link = http.client.HTTPConnection(where.hostname, where.port, timeout=300)
+    begun = last = time.monotonic()
+    link.request("POST", where.path + "/completions", json.dumps(body), {"Content-Type": "application/json"})
+    answer = link.getresponse()
+    count = 0
+    if answer.status != 200:
+        failures.append(answer.read())
+        return
+    for line in answer:
+        if not line.startswith(b"data: {") or not json.loads(line[6:]).get("choices"):
+            continue
+        if not json.loads(line[6:])["choices"][0].get("text"):
+            continue
+        now = time.monotonic()
+        (between if count else first).append(now - last if count else now - begun)
+        last = now
+        count += 1
+    counts.append(count)
+    link.close()
+
+
+def client(i):
+    for k in range(requests):
+        ask(1000 * i + k + 1)
+
+
+def at(values, share):
+    values = sorted(values) or [float("nan")]
+    return values[min(len(values) - 1, int(share * len(values)))]
+
+
+threads = [threading.Thread(target=client, args=(i,)) for i in range(clients)]
+begun = time.monotonic()
+for t in threads:
+    t.start()
+for t in threads:
+    t.join()
+took = time.monotonic() - begun
+print("%d clients: %.1f events/s, first token p50 %.2f s p95 %.2f s, between p95 %.3f s, %d answers, %d failed" % (
+    clients, sum(counts) / took, at(first, 0.5), at(first, 0.95), at(between, 0.95), len(counts), len(failures)))
+sys.exit(1 if failures else 0)
