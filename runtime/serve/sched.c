@@ -81,7 +81,8 @@ struct sched_step sched_next(const struct sched_view *v, int64_t *rows)
 
 int64_t sched_chunk(double target_ms, double busy_ms, double rows_per_ms, int64_t step)
 {
-    double rows = (target_ms - busy_ms) * rows_per_ms;
+    double left_ms = target_ms - busy_ms > busy_ms ? target_ms - busy_ms : busy_ms;
+    double rows = left_ms * rows_per_ms;
     int64_t whole = rows > (double)step ? (int64_t)(rows / (double)step) * step : (int64_t)rows;
     return whole < 1 ? 1 : whole;
 }

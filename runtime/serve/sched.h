@@ -45,8 +45,9 @@ struct sched_step {
    runs, nor waits that could. There are pages for any one sequence alone (the caller sees to it). */
 struct sched_step sched_next(const struct sched_view *v, int64_t *rows);
 
-/* Rows of prompts that fit a step of target_ms, which takes busy_ms without any: at rows_per_ms, in
-   whole multiples of `step`, and one at least. */
+/* Rows of prompts in a step of target_ms, which takes busy_ms without any: those that fit what is
+   left, or as long again as it takes, so that prompts go on where decoding alone takes all; at
+   rows_per_ms, in whole multiples of `step`, and one at least. */
 int64_t sched_chunk(double target_ms, double busy_ms, double rows_per_ms, int64_t step);
 
 #endif

@@ -83,9 +83,10 @@ END_TEST
 START_TEST(chunks_fit_their_time)
 {
     ck_assert_int_eq(sched_chunk(100, 40, 1, 8), 56);
-    ck_assert_int_eq(sched_chunk(100, 95, 1, 8), 5);  /* less than a whole one */
-    ck_assert_int_eq(sched_chunk(100, 100, 1, 8), 1); /* a prompt goes on, however slow */
-    ck_assert_int_eq(sched_chunk(100, 500, 1, 8), 1);
+    ck_assert_int_eq(sched_chunk(100, 40, 0.1, 8), 6); /* less than a whole one */
+    ck_assert_int_eq(sched_chunk(100, 95, 1, 8), 88);  /* as long again */
+    ck_assert_int_eq(sched_chunk(100, 500, 0.1, 8), 48);
+    ck_assert_int_eq(sched_chunk(100, 500, 0, 8), 1); /* a prompt goes on, however slow */
 }
 END_TEST
 
