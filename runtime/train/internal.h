@@ -122,7 +122,7 @@ struct train {
 
     struct ckpt_state state;
     int64_t saved_step, saved_ms;
-    int64_t sent_bytes;      /* when the last step was told */
+    int64_t sent_bytes;       /* when the last step was told */
     int64_t snapshot_room;    /* bytes */
     struct ckpt_saver *saver; /* NULL: the training waits for its checkpoints */
     struct saving saving;

@@ -208,8 +208,6 @@ static void take_frame(struct world *w, const struct wire_frame *f, struct outco
         o->last = step;
         if (w->conf.stop_after && step >= w->conf.stop_after)
             atomic_store(&w->leader->stop, true);
-        if (step == w->conf.lock_after)
-            lock_checkpoints(w);
         if (step == w->conf.kill_after) {
             kill(w->pid[w->conf.size - 1], SIGKILL);
             w->killed_ms = clock_ms();
@@ -236,6 +234,8 @@ static void take_frame(struct world *w, const struct wire_frame *f, struct outco
         ck_assert(step >= 1 && step <= TRAINING_STEPS && !o->saved_at[step]);
         o->saved_at[step] = o->last;
         o->saves++;
+        if (step == w->conf.lock_after)
+            lock_checkpoints(w);
     }
     if (f->type == WIRE_BALANCED)
         snprintf(o->balance, sizeof o->balance, "%s", json_str(v, "text", "absent"));

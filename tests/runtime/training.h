@@ -55,10 +55,10 @@ struct training {
     const struct jobspec *spec;
     const struct jobspec *last; /* what the last rank sees in its place; NULL: the same */
     int size, incarnation;
-    int stop_after;        /* from this step's report on rank 0 is asked to stop; 0: never */
-    int kill_after;        /* the same, and the last rank is killed */
-    int lock_after;        /* from this one on nobody can commit, until the ranks have ended */
-    const char *kind;      /* of the devices; NULL: cpu */
+    int stop_after;   /* from this step's report on rank 0 is asked to stop; 0: never */
+    int kill_after;   /* the same, and the last rank is killed */
+    int lock_after;   /* once this step is saved nobody can commit, until the ranks have ended */
+    const char *kind; /* of the devices; NULL: cpu */
     const char *last_kind; /* of the last rank's; NULL: the same */
     int devices;           /* of a pod, which its ranks share when there are more; 0: enough */
     bool staged;
