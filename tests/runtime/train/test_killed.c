@@ -28,6 +28,7 @@ static struct jobspec job(const char *run, int zero, int expert)
     s.train.steps = STEPS;
     s.train.evaluate_every_steps = 0;
     s.checkpoint.every_steps = EVERY;
+    s.checkpoint.asynchronous = false; /* what a death costs is told to the step */
     s.parallelism.zero_stage = zero;
     s.parallelism.expert = expert;
     if (expert) {
