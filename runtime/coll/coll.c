@@ -5,7 +5,8 @@
  * are all-reduces of zeros and words, exact because integers add exactly: they run at start and at
  * checkpoints, where brevity is worth more than half the bytes.
  *
- * Everything is the thread's that owns the model; only coll_abort comes from elsewhere.
+ * Everything is the thread's that owns the model, or overlap.c's while that waits for nothing; only
+ * coll_abort comes from elsewhere.
  */
 #include "runtime/coll/coll.h"
 
@@ -34,9 +35,15 @@ static int check_open(int fd, int rank, struct err *e)
     return 0;
 }
 
+void coll_tell_awaited(struct coll *c, int rank)
+{
+    c->awaited = rank;
+    beat_wait(coll_page(c), rank);
+}
+
 int coll_check_wait(struct coll *c, int64_t start_ms, int waiting_for, struct err *e)
 {
-    beat_wait(c->conf.page, waiting_for);
+    coll_tell_awaited(c, waiting_for);
     if (atomic_load(&c->aborted))
         return err_set(e, ERR_DRAINED, "collective aborted");
     char whom[32] = "the other ranks"; /* the network knows for which */
@@ -131,6 +138,7 @@ static int copy_conf(struct coll *c, const struct coll_conf *conf, struct err *e
     c->conf = *conf;
     c->conf.peers = peers;
     c->conf.secret = c->secret;
+    atomic_store(&c->page, conf->page);
     c->abort_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!peers || c->abort_fd < 0)
         return err_set(e, ERR_MEMORY, "no memory for a world of %d ranks", conf->world);
@@ -206,6 +214,7 @@ int coll_group(struct coll *c, const struct layout_group *members, struct coll *
     rc = create(&conf, members, &g, e);
     if (rc)
         return rc;
+    g->trace = c->trace;
     g->sibling = atomic_load(&c->groups);
     atomic_store(&c->groups, g);
     *out = g;
@@ -216,6 +225,7 @@ void coll_destroy(struct coll *c)
 {
     if (!c)
         return;
+    coll_overlap_close(c);
     for (struct coll *g = atomic_load(&c->groups), *next; g; g = next) {
         next = g->sibling;
         coll_destroy(g);
@@ -257,11 +267,19 @@ int coll_alloc(struct coll *c, size_t bytes, void **out, struct err *e)
 
 /* -- host memory -- */
 
-static void enter(struct coll *c, enum wire_operation operation, int64_t bytes)
+/* Behind what is under way on another thread. */
+static int enter(struct coll *c, enum wire_operation operation, int64_t bytes, struct err *e)
 {
+    int rc = c->overlap ? coll_reduce_wait(c, e) : 0;
+    if (rc)
+        return rc;
     c->sequence += operation != WIRE_EXCHANGE;
     point_pass(wire_operation_name(operation));
+    c->begun = trace_begin(c->trace);
+    c->inside = operation;
+    c->inside_bytes = bytes;
     beat_enter(c->conf.page, operation, bytes);
+    return 0;
 }
 
 /* After a failure the page keeps what it was stuck in. */
@@ -269,6 +287,9 @@ static int leave(struct coll *c, int rc)
 {
     if (!rc)
         beat_leave(c->conf.page);
+    trace_end(
+        c->trace, c->begun, TRACE_RANK, wire_operation_name(c->inside), "bytes", c->inside_bytes);
+    c->begun = 0;
     return rc;
 }
 
@@ -276,13 +297,15 @@ int coll_allreduce(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
 {
     assert(count >= 0 && coll_element(t) && count <= INT64_MAX / 8);
-    enter(c, WIRE_ALLREDUCE, count * (int64_t)coll_element(t));
-    return leave(c, coll_host.all_reduce(c, data, count, t, op, e));
+    int rc = enter(c, WIRE_ALLREDUCE, count * (int64_t)coll_element(t), e);
+    return rc ? rc : leave(c, coll_host.all_reduce(c, data, count, t, op, e));
 }
 
 int coll_allgather(struct coll *c, const void *mine, size_t bytes, void *all, struct err *e)
 {
-    enter(c, WIRE_ALLGATHER, (int64_t)bytes);
+    int rc = enter(c, WIRE_ALLGATHER, (int64_t)bytes, e);
+    if (rc)
+        return rc;
     size_t words = (bytes + 3) / 4;
     mem_autofree int32_t *w = mem_array(words * (size_t)c->size, 4);
     if (!w && words)
@@ -290,7 +313,7 @@ int coll_allgather(struct coll *c, const void *mine, size_t bytes, void *all, st
             e, ERR_MEMORY, "no memory to gather %zu bytes from %d ranks", bytes, c->size);
     if (bytes)
         memcpy(w + words * (size_t)c->index, mine, bytes);
-    int rc = coll_host.all_reduce(c, w, (int64_t)words * c->size, DTYPE_I32, COLL_SUM, e);
+    rc = coll_host.all_reduce(c, w, (int64_t)words * c->size, DTYPE_I32, COLL_SUM, e);
     for (int i = 0; !rc && bytes && i < c->size; i++)
         memcpy((uint8_t *)all + bytes * (size_t)i, w + words * (size_t)i, bytes);
     return leave(c, rc);
@@ -298,14 +321,16 @@ int coll_allgather(struct coll *c, const void *mine, size_t bytes, void *all, st
 
 int coll_broadcast(struct coll *c, void *data, size_t bytes, int root, struct err *e)
 {
-    enter(c, WIRE_BROADCAST, (int64_t)bytes);
     int32_t piece[4096];
+    int rc = enter(c, WIRE_BROADCAST, (int64_t)bytes, e);
+    if (rc)
+        return rc;
     for (size_t done = 0; done < bytes; done += sizeof piece) {
         size_t n = bytes - done < sizeof piece ? bytes - done : sizeof piece;
         memset(piece, 0, sizeof piece);
         if (c->index == root)
             memcpy(piece, (uint8_t *)data + done, n);
-        int rc = coll_host.all_reduce(c, piece, (int64_t)(n + 3) / 4, DTYPE_I32, COLL_SUM, e);
+        rc = coll_host.all_reduce(c, piece, (int64_t)(n + 3) / 4, DTYPE_I32, COLL_SUM, e);
         if (rc)
             return leave(c, rc);
         memcpy((uint8_t *)data + done, piece, n);
@@ -315,38 +340,53 @@ int coll_broadcast(struct coll *c, void *data, size_t bytes, int root, struct er
 
 int coll_barrier(struct coll *c, struct err *e)
 {
-    enter(c, WIRE_BARRIER, 0);
     int32_t one = 1;
-    return leave(c, coll_host.all_reduce(c, &one, 1, DTYPE_I32, COLL_SUM, e));
+    int rc = enter(c, WIRE_BARRIER, 0, e);
+    return rc ? rc : leave(c, coll_host.all_reduce(c, &one, 1, DTYPE_I32, COLL_SUM, e));
 }
 
 /* -- device memory -- */
 
-/* A device that computes on: the page hears of it when the host waits. */
-static void start(struct coll *c, enum wire_operation operation, int64_t bytes)
+/* Of what is under way while one computes on the page hears when the host waits. */
+static void note_start(struct coll *c, enum wire_operation operation, int64_t bytes)
 {
-    if (!coll_overlaps(c)) {
-        enter(c, operation, bytes);
-        return;
-    }
-    c->sequence += operation != WIRE_EXCHANGE;
     if (!c->started_bytes || operation != WIRE_EXCHANGE)
         c->started = operation;
     c->started_bytes += bytes;
 }
 
+static int start(struct coll *c, enum wire_operation operation, int64_t bytes, struct err *e)
+{
+    if (!c->device->overlaps || c->size == 1)
+        return enter(c, operation, bytes, e);
+    c->sequence += operation != WIRE_EXCHANGE;
+    note_start(c, operation, bytes);
+    return 0;
+}
+
 static int started(struct coll *c, int rc)
 {
-    return coll_overlaps(c) ? rc : leave(c, rc);
+    return c->device->overlaps && c->size > 1 ? rc : leave(c, rc);
+}
+
+static int add_job(struct coll *c, enum wire_operation operation, const struct coll_job *job)
+{
+    if (job->count > 0) {
+        note_start(c, operation, job->count * (int64_t)coll_element(job->t));
+        coll_overlap_add(c, job);
+    }
+    return 0;
 }
 
 int coll_reduce_start(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
 {
     assert(count >= 0 && coll_element(t) && count <= INT64_MAX / 8);
-    start(c, WIRE_ALLREDUCE, count * (int64_t)coll_element(t));
+    if (c->overlap)
+        return add_job(c, WIRE_ALLREDUCE, &(struct coll_job){data, count, NULL, t, op});
+    int rc = start(c, WIRE_ALLREDUCE, count * (int64_t)coll_element(t), e);
     bool nothing = c->size == 1 || count == 0;
-    return started(c, nothing ? 0 : c->device->all_reduce(c, data, count, t, op, e));
+    return rc ? rc : started(c, nothing ? 0 : c->device->all_reduce(c, data, count, t, op, e));
 }
 
 const int64_t *coll_cut(
@@ -375,9 +415,12 @@ int coll_reduce_scatter_start(struct coll *c, void *data, const int64_t *counts,
 {
     assert(coll_element(t));
     int64_t count = lay_out(c, counts);
-    start(c, WIRE_REDUCE_SCATTER, count * (int64_t)coll_element(t));
+    if (c->overlap)
+        return add_job(c, WIRE_REDUCE_SCATTER, &(struct coll_job){data, count, c->slices, t, op});
+    int rc = start(c, WIRE_REDUCE_SCATTER, count * (int64_t)coll_element(t), e);
     bool nothing = c->size == 1 || count == 0;
-    return started(c, nothing ? 0 : c->device->reduce_scatter(c, data, c->slices, t, op, e));
+    return rc ? rc
+              : started(c, nothing ? 0 : c->device->reduce_scatter(c, data, c->slices, t, op, e));
 }
 
 int coll_all_gather_start(
@@ -385,9 +428,11 @@ int coll_all_gather_start(
 {
     int64_t element = dtype_block_bytes(t), count = lay_out(c, counts);
     assert(dtype_block(t) == 1);
-    start(c, WIRE_ALLGATHER, count * element);
+    int rc = start(c, WIRE_ALLGATHER, count * element, e);
     bool nothing = c->size == 1 || count == 0;
-    return started(c, nothing ? 0 : c->device->all_gather(c, data, c->slices, (size_t)element, e));
+    return rc
+        ? rc
+        : started(c, nothing ? 0 : c->device->all_gather(c, data, c->slices, (size_t)element, e));
 }
 
 /* -- messages -- */
@@ -420,8 +465,8 @@ static int64_t check_messages(const struct coll *c, const struct coll_message *m
 
 int coll_exchange_start(struct coll *c, const struct coll_message *messages, int n, struct err *e)
 {
-    start(c, WIRE_EXCHANGE, check_messages(c, messages, n));
-    return started(c, n == 0 ? 0 : c->device->exchange(c, messages, n, e));
+    int rc = start(c, WIRE_EXCHANGE, check_messages(c, messages, n), e);
+    return rc ? rc : started(c, n == 0 ? 0 : c->device->exchange(c, messages, n, e));
 }
 
 int coll_send_start(struct coll *c, const void *data, size_t bytes, int to, struct err *e)
@@ -464,30 +509,42 @@ int coll_all_to_all_start(struct coll *c, const void *out, const int64_t *out_co
         from += sent;
         to += received;
     }
-    start(c, WIRE_ALL_TO_ALL, check_messages(c, c->messages, n));
-    return started(c, n == 0 ? 0 : c->device->all_to_all(c, c->messages, n, e));
+    int rc = start(c, WIRE_ALL_TO_ALL, check_messages(c, c->messages, n), e);
+    return rc ? rc : started(c, n == 0 ? 0 : c->device->all_to_all(c, c->messages, n, e));
 }
 
 /* -- the end of what was started -- */
 
+/* Waits for what is under way, and tells the page. */
+static int wait_started(struct coll *c, struct err *e)
+{
+    int64_t begun = trace_begin(c->trace), bytes = c->started_bytes;
+    beat_enter(c->conf.page, c->started, bytes);
+    c->started_bytes = 0;
+    int rc = leave(c, c->overlap ? coll_overlap_finish(c, e) : c->device->wait(c, e));
+    trace_end(c->trace, begun, TRACE_RANK, "wait", "bytes", bytes);
+    return rc;
+}
+
 void coll_reduce_join(struct coll *c)
 {
-    if (c->started_bytes)
+    struct err e;
+    if (c->started_bytes && c->overlap)
+        (void)wait_started(c, &e); /* wait tells again */
+    else if (c->started_bytes)
         c->device->join(c);
 }
 
 int coll_reduce_wait(struct coll *c, struct err *e)
 {
-    if (!c->started_bytes)
-        return 0;
-    beat_enter(c->conf.page, c->started, c->started_bytes);
-    c->started_bytes = 0;
-    return leave(c, c->device->wait(c, e));
+    if (c->started_bytes)
+        return wait_started(c, e);
+    return c->overlap ? coll_overlap_finish(c, e) : 0;
 }
 
 bool coll_overlaps(const struct coll *c)
 {
-    return c->device->overlaps && c->size > 1;
+    return c->size > 1 && (c->device->overlaps || c->overlap);
 }
 
 int64_t coll_sent_bytes(const struct coll *c)
@@ -498,6 +555,16 @@ int64_t coll_sent_bytes(const struct coll *c)
         bytes = more < 0 ? -1 : bytes + more;
     }
     return bytes;
+}
+
+void coll_trace(struct coll *c, struct trace *t)
+{
+    for (struct coll *g = atomic_load(&c->groups); g; g = g->sibling)
+        coll_trace(g, t);
+    if (c->overlap)
+        coll_overlap_trace(c, t);
+    else
+        c->trace = t;
 }
 
 const char *coll_transport(const struct coll *c)

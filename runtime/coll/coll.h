@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 struct coll;
+struct trace;
 
 struct coll_conf {
     int rank, world;
@@ -72,9 +73,9 @@ int coll_barrier(struct coll *c, struct err *e);
 /* The same over device memory, in order with the device's operations: start reads what they have
    written so far, and what is enqueued after join reads the result. Several may be started before
    one join; all ranks start the same ones in the same order. Neither waits with NCCL, so before the
-   host waits for the device it must coll_reduce_wait: the only one with a deadline. Join and wait
-   are for all that was started, of any kind. As of coll_alloc, what one rank has of the memory
-   all have, or none. */
+   host waits for the device it must coll_reduce_wait: the only one with a deadline. Join waits with
+   coll_overlap; what failed is told by wait. Both are for all that was started, of any kind. As of
+   coll_alloc, what one rank has of the memory all have, or none. */
 int coll_reduce_start(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e);
 
@@ -114,11 +115,20 @@ int coll_all_to_all_start(struct coll *c, const void *out, const int64_t *out_co
 
 void coll_reduce_join(struct coll *c);
 int coll_reduce_wait(struct coll *c, struct err *e);
-/* Whether the device computes on while what was started is under way. */
+/* From now on reductions that are started (coll_reduce_start, coll_reduce_scatter_start) are under
+   way on a thread of c's own while the caller computes on; what is started next of another kind
+   waits for them. For members in several pods whose host reads the device's memory: nothing is
+   changed where the device overlaps by itself, nor in one pod, where sums are the processors' work.
+   All members or none. Before the first is started; stays until c is destroyed. */
+int coll_overlap(struct coll *c, struct err *e);
+/* Whether one computes on while what was started is under way. */
 bool coll_overlaps(const struct coll *c);
 /* Bytes that this rank has sent over the network, in groups of c, too; -1 where it cannot tell
    (NCCL). What stays in shared memory is none. */
 int64_t coll_sent_bytes(const struct coll *c);
+/* What is started and waited for from now on, in groups of c, too, is recorded; t NULL: no more,
+   and whatever is under way will not be. */
+void coll_trace(struct coll *c, struct trace *t);
 const char *coll_transport(const struct coll *c); /* of device memory: "host", "staged", "nccl" */
 
 #endif

@@ -3,8 +3,8 @@
  *
  * coll.c groups the ranks, opens the transports and offers the public operations; meet.c connects;
  * host.c is for host memory, composed of local.c (shared memory of one pod), tcp.c (ring between
- * the pods' leaders) and pairs.c (messages); nccl.c and staged.c are for device memory; reduce.c
- * adds.
+ * the pods' leaders) and pairs.c (messages); overlap.c runs reductions beside the caller; nccl.c
+ * and staged.c are for device memory; reduce.c adds.
  *
  * Terms: the members are the ranks of this collective, an arithmetic series of the world's; ranks
  * are always named by their number in the world. The local ranks are the members of this rank's
@@ -15,6 +15,7 @@
 #define RUNTIME_COLL_INTERNAL_H
 
 #include "runtime/coll/coll.h"
+#include "runtime/door/trace.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -111,18 +112,29 @@ struct coll {
     void *block[COLL_MAX_REGIONS]; /* device memory of coll_alloc */
     int block_count;
 
+    /* overlap.c */
+    struct coll_overlap *overlap;     /* NULL: reductions are over when they were started */
+    int awaited;                      /* rank; by whoever waited last */
+    _Atomic(struct wire_page *) page; /* told of waits and progress; NULL: the caller computes on */
+
     /* nccl.c */
     _Atomic(struct driver_comm *) comm; /* NULL for a rank alone */
     struct driver_message *passed;      /* coll_most_messages */
     int64_t waited_ms;                  /* the last time */
     int64_t started_bytes;              /* and not waited for; coll.c's */
     enum wire_operation started;        /* the last of it, a collective rather than an exchange */
+
+    struct trace *trace;         /* or NULL */
+    int64_t begun, inside_bytes; /* of the one that the caller is in */
+    enum wire_operation inside;
 };
 
 /* -- coll.c -- */
 /* Whether a waiter that has waited since start_ms must give up: abort, deadline, or a closed
  * control socket. */
 int coll_check_wait(struct coll *c, int64_t start_ms, int waiting_for, struct err *e);
+/* Tells the page for whom it waits. */
+void coll_tell_awaited(struct coll *c, int rank);
 /* Whether a neighbour has closed its ring socket. Not while a transfer is under way: who has sent
  * the last of it may go. */
 int coll_check_ring(struct coll *c, struct err *e);
@@ -131,6 +143,28 @@ int coll_check_ring(struct coll *c, struct err *e);
  * has an entry for each member and one more. */
 const int64_t *coll_cut(
     const struct coll *c, int64_t *into, const int64_t *first, int64_t from, int64_t count);
+
+/* The page for whoever carries a collective out; or NULL. */
+static inline struct wire_page *coll_page(struct coll *c)
+{
+    return atomic_load_explicit(&c->page, memory_order_acquire);
+}
+
+/* -- overlap.c -- */
+struct coll_job { /* a reduction that was started */
+    void *data;
+    int64_t count;
+    const int64_t *slices; /* (size + 1) of a reduce-scatter, copied; NULL: an all-reduce */
+    enum dtype t;
+    enum coll_reduce op;
+};
+/* Waits when too many are under way. */
+void coll_overlap_add(struct coll *c, const struct coll_job *job);
+/* Until none is under way; the first failure of any. */
+int coll_overlap_finish(struct coll *c, struct err *e);
+/* coll_trace of c alone. */
+void coll_overlap_trace(struct coll *c, struct trace *t);
+void coll_overlap_close(struct coll *c);
 
 /* -- meet.c -- */
 /* Opens the sockets to local leader, local ranks and ring neighbours, each authenticated. */
@@ -165,9 +199,9 @@ bool coll_nccl_can(const struct coll *c);
 /* into[i] = reduce(into[i], from[i]) */
 void coll_reduce_pair(
     void *into, const void *from, int64_t count, enum dtype t, enum coll_reduce op);
-/* Reduces parts[0..n-1] in that order and stores the result to parts[from..to-1]. */
-void coll_reduce_all(
-    void *const *parts, int n, int from, int to, int64_t count, enum dtype t, enum coll_reduce op);
+/* Reduces parts[0..n-1] in that order and stores the result to outs[0..m-1], of them or others. */
+void coll_reduce_all(void *const *parts, int n, void *const *outs, int m, int64_t count,
+    enum dtype t, enum coll_reduce op);
 size_t coll_element(enum dtype t); /* bytes; 0: not supported */
 
 #endif

@@ -3,10 +3,11 @@
  *
  * A region is one memfd that the leader makes; the others open it through /proc/<leader>/fd, so
  * nothing has a name that a crash could leave behind. Every rank owns one part of each region.
- * Region 0 holds each rank's barrier word and its staging area, for memory that is not shared.
+ * Region 0 holds each rank's barrier word and its two staging areas, for memory that is not shared.
  * Ranks meet at numbered phases: a rank stores its own phase, then waits for the others' to reach
- * it, spinning briefly, then by futex in slices of COLL_SLICE_MS in which it also looks at the
- * control sockets (a dead rank closes them), at abort and at its deadline.
+ * it, spinning briefly, at last giving way to whoever wants its processor, then by futex in slices
+ * of COLL_SLICE_MS in which it also looks at the control sockets (a dead rank closes them), at
+ * abort and at its deadline.
  */
 #include "base/clock.h"
 #include "base/io.h"
@@ -17,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -24,7 +26,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SPINS 4000 /* about 20 us: longer than a phase that nobody delays */
+#define SPINS  4000 /* longer than a phase that nobody delays */
+#define PAUSES 100  /* of them without a look whether the other needs this processor: 4 us */
+#define YIELDS 64   /* every so many of the rest */
+
+#define FOR_ITSELF_BYTES (4 << 10) /* of all parts together: a meeting costs more than the sums */
+#define FEW              3         /* ranks; with more of them the sums of all cost more */
 
 struct word { /* one rank's place in the barrier */
     _Atomic uint32_t phase;
@@ -81,6 +88,8 @@ static int wait_for_phase(struct coll *c, int local, uint32_t phase, struct err 
 #ifdef __x86_64__
             __builtin_ia32_pause();
 #endif
+            if (spin >= PAUSES && spin % YIELDS == 0)
+                sched_yield();
             continue;
         }
         /* A rank may have gone on and ended well since: its phase is looked at once more. */
@@ -104,7 +113,7 @@ static int meet_locals(struct coll *c, struct err *e)
         if (rc)
             return rc;
     }
-    beat_progress(c->conf.page, -1);
+    beat_progress(coll_page(c), -1);
     return 0;
 }
 
@@ -138,6 +147,12 @@ bool coll_local_holds(const struct coll *c, const void *p, size_t bytes)
     return find_region(c, p, bytes, &offset) > 0;
 }
 
+/* Two areas are used in turn: whoever writes to one again has met all others since they read it. */
+static size_t staging_at(const struct coll *c)
+{
+    return HEADER_BYTES + (c->phase & 1 ? COLL_STAGING : 0);
+}
+
 /* Where the pod's ranks find the same bytes of each other. */
 struct shared {
     int region;
@@ -152,7 +167,7 @@ static struct shared place_of(const struct coll *c, const void *data, size_t byt
     if (s.region < 0) {
         assert(bytes <= COLL_STAGING);
         s.region = 0;
-        s.offset = HEADER_BYTES;
+        s.offset = staging_at(c);
     }
     s.mine = part_of(c, s.region, c->local_index) + s.offset;
     return s;
@@ -172,13 +187,38 @@ static void reduce_parts(const struct coll *c, const struct shared *s, int64_t f
     for (int i = 0; i < c->local_count; i++)
         parts[i] = part_of(c, s->region, i) + s->offset + (size_t)first * coll_element(t);
     if (number > 0)
-        coll_reduce_all(parts, c->local_count, from, to, number, t, op);
+        coll_reduce_all(parts, c->local_count, parts + from, to - from, number, t, op);
+}
+
+/* By one meeting: each rank sums all of it for itself, out of the staging areas. */
+static int reduce_for_itself(
+    struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
+{
+    size_t at = staging_at(c);
+    void *parts[COLL_MAX_LOCAL];
+    for (int i = 0; i < c->local_count; i++)
+        parts[i] = part_of(c, 0, i) + at;
+    coll_reduce_all(&data, 1, &parts[c->local_index], 1, count, t, op); /* a copy */
+    int rc = meet_locals(c, e);                                         /* every part is complete */
+    if (!rc)
+        coll_reduce_all(parts, c->local_count, &data, 1, count, t, op);
+    return rc;
+}
+
+/* Whether that is faster than a share for each and two meetings, or than what copies it would take:
+ * a few ranks, or little. */
+static bool is_for_itself(const struct coll *c, const void *data, size_t bytes)
+{
+    size_t read = bytes * (size_t)c->local_count;
+    return read <= FOR_ITSELF_BYTES || (c->local_count <= FEW && !coll_local_holds(c, data, bytes));
 }
 
 static int local_all_reduce(
     struct coll *c, void *data, int64_t count, enum dtype t, enum coll_reduce op, struct err *e)
 {
     size_t element = coll_element(t), bytes = (size_t)count * element;
+    if (is_for_itself(c, data, bytes))
+        return reduce_for_itself(c, data, count, t, op, e);
     struct shared s = place_of(c, data, bytes);
     copy_unless_same(s.mine, data, bytes);
     int rc = meet_locals(c, e); /* every part is complete */
@@ -375,7 +415,7 @@ static int add_region(struct coll *c, size_t part_bytes, struct err *e)
 
 static int local_open(struct coll *c, struct err *e)
 {
-    return add_region(c, HEADER_BYTES + COLL_STAGING, e);
+    return add_region(c, HEADER_BYTES + 2 * COLL_STAGING, e);
 }
 
 static int local_alloc(struct coll *c, size_t bytes, void **out, struct err *e)

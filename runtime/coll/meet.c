@@ -161,7 +161,7 @@ static bool hello_is_ours(const struct coll *c, const struct hello *h)
     struct err ignored;
     return !mac_of_hello(c, h, mac, &ignored) && secret_same(mac, h->mac, sizeof mac) &&
         h->to == c->conf.rank && h->incarnation == c->conf.incarnation &&
-        !memcmp(h->magic, "llmcoll1", 8);
+        !memcmp(h->magic, "llmcoll2", 8);
 }
 
 /* Where a caller belongs; NULL: not expected here. */
@@ -252,7 +252,7 @@ static int say_hello(const struct meeting *m, struct call *o, struct err *e)
         .from = c->conf.rank,
         .to = o->to,
         .link = (int32_t)o->link};
-    memcpy(h->magic, "llmcoll1", 8);
+    memcpy(h->magic, "llmcoll2", 8);
     o->have = 0;
     int rc = io_random(h->nonce, sizeof h->nonce, e);
     if (!rc)

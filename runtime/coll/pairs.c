@@ -121,7 +121,7 @@ static int turn_window(struct coll *c, struct flow *f, struct err *e)
 
 static int closed(struct coll *c, const struct flow *f, struct err *e)
 {
-    beat_wait(c->conf.page, rank_of(c, f));
+    beat_wait(coll_page(c), rank_of(c, f));
     if (atomic_load(&c->aborted))
         return err_set(e, ERR_DRAINED, "collective aborted");
     return err_set(e, ERR_PEER, "rank %d closed its connection", rank_of(c, f));
@@ -224,7 +224,7 @@ static int advance_all(struct coll *c, int n, int *first, struct err *e)
 static int check_flow(struct coll *c, const struct flow *f, int64_t start_ms, struct err *e)
 {
     int rank = rank_of(c, f);
-    beat_wait(c->conf.page, rank);
+    beat_wait(coll_page(c), rank);
     if (atomic_load(&c->aborted))
         return err_set(e, ERR_DRAINED, "collective aborted");
     if (clock_ms() - start_ms <= c->conf.timeout_ms)
@@ -248,7 +248,7 @@ int coll_pairs_exchange(struct coll *c, const struct coll_message *messages, int
             return moved < 0 ? moved : 0;
         const struct flow *f = &s->flow[first];
         if (moved) {
-            beat_progress(c->conf.page, rank_of(c, f));
+            beat_progress(coll_page(c), rank_of(c, f));
             start_ms = clock_ms();
             continue;
         }

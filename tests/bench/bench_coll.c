@@ -1,14 +1,18 @@
 /*
  * Prints the rates of collectives between two processes, over shared memory (one pod) and TCP (two
  * pods), from 1 KB to 128 MB. GB/s is the bytes of the whole range (of a message) over the median
- * time of a rank: what a training step sees.
+ * time of a rank: what a training step sees. With arguments, `allreduce shared|private|tcp
+ * BYTES...`, a line a size for allreduce.sh: bytes, and the median of rounds in us; private: memory
+ * of one's own, not coll_alloc's, in a pod.
  */
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/mem.h"
 #include "runtime/coll/coll.h"
 
+#include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -121,8 +125,67 @@ static int measure_all(struct coll *c, int rank, const char *where, struct err *
     return 0;
 }
 
-static int run_rank(
-    int rank, const struct wire_peer *peers, const int *listen_fd, const char *where)
+/* -- for allreduce.sh: what other programs are measured by, too -- */
+
+#define ROUNDS 41 /* of more than LARGE bytes a quarter of them */
+#define LARGE  (4 << 20)
+
+struct wanted {
+    const char *way; /* shared, private, tcp */
+    char **sizes;
+    int count;
+};
+
+/* *us: what the slower rank takes for what both have just written. */
+static int one(struct coll *c, float *x, int64_t count, bool own, float *us, struct err *e)
+{
+    for (int64_t i = 0; i < count; i++)
+        x[i] = 1;
+    int rc = coll_barrier(c, e);
+    int64_t begin = clock_ns();
+    if (!rc)
+        rc = own ? coll_allreduce(c, x, count, DTYPE_F32, COLL_SUM, e)
+                 : coll_reduce_start(c, x, count, DTYPE_F32, COLL_SUM, e);
+    *us = (float)(clock_ns() - begin) * 1e-3f;
+    return rc ? rc : coll_allreduce(c, us, 1, DTYPE_F32, COLL_MAX, e);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+static int measure_wanted(struct coll *c, int rank, const struct wanted *w, struct err *e)
+{
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    CPU_SET(rank, &cpus);
+    sched_setaffinity(0, sizeof cpus, &cpus);
+    bool own = !strcmp(w->way, "private");
+    for (int i = 0; i < w->count; i++) {
+        int64_t bytes = strtol(w->sizes[i], NULL, 10);
+        int rc = 0, rounds = bytes > LARGE ? ROUNDS / 4 : ROUNDS;
+        mem_autofree void *mine = own ? mem_zalloc((size_t)bytes) : NULL;
+        void *x = mine;
+        float us[ROUNDS];
+        if (own ? !x : coll_alloc(c, (size_t)bytes, &x, e))
+            return 1;
+        for (int k = -2; k < rounds && !rc; k++)
+            rc = one(c, x, bytes / 4, own, &us[k < 0 ? 0 : k], e);
+        if (rc)
+            return rc;
+        qsort(us, (size_t)rounds, sizeof *us, by_size);
+        if (rank == 1)
+            printf("%lld %.2f\n", (long long)bytes, (double)us[rounds / 2]);
+    }
+    return 0;
+}
+
+/* -- two ranks -- */
+
+static int run_rank(int rank, const struct wire_peer *peers, const int *listen_fd,
+    const char *where, const struct wanted *wanted)
 {
     struct coll *c = NULL;
     struct err e = {0};
@@ -136,14 +199,14 @@ static int run_rank(
         .timeout_ms = 30000};
     int rc = coll_create(&conf, &c, &e);
     if (!rc)
-        rc = measure_all(c, rank, where, &e);
+        rc = wanted ? measure_wanted(c, rank, wanted, &e) : measure_all(c, rank, where, &e);
     if (rc)
         fprintf(stderr, "rank %d: %s\n", rank, e.text);
     coll_destroy(c);
     return rc != 0;
 }
 
-static int run_world(const char *where, int second_replica)
+static int run_world(const char *where, int second_replica, const struct wanted *wanted)
 {
     struct wire_peer peers[2] = {{.rank = 0}, {.rank = 1, .replica = second_replica}};
     int listen_fd[2];
@@ -160,7 +223,7 @@ static int run_world(const char *where, int second_replica)
     for (int i = 0; i < 2; i++) {
         pid[i] = fork();
         if (pid[i] == 0) {
-            int failed = run_rank(i, peers, listen_fd, where);
+            int failed = run_rank(i, peers, listen_fd, where, wanted);
             fflush(stdout);
             _exit(failed);
         }
@@ -175,7 +238,11 @@ static int run_world(const char *where, int second_replica)
     return failed;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    return run_world("shared memory", 0) | run_world("TCP on loopback", 1);
+    if (argc > 3 && !strcmp(argv[1], "allreduce")) {
+        const struct wanted w = {argv[2], argv + 3, argc - 3};
+        return run_world("", !strcmp(w.way, "tcp"), &w);
+    }
+    return run_world("shared memory", 0, NULL) | run_world("TCP on loopback", 1, NULL);
 }

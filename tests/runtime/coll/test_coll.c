@@ -208,9 +208,9 @@ START_TEST(test_coll_death)
 }
 END_TEST
 
-/* Rank 1 passes the barrier's last phase and ends while rank 0, which has looked at that phase
- * before, has not yet looked at the connection: rank 0 passes, too. Both are held where they come
- * to their first poll: rank 1 in the first phase, until rank 0 is in the last. */
+/* Rank 1 passes the last phase of a reduction that has two and ends while rank 0, which has looked
+ * at that phase before, has not yet looked at the connection: rank 0 passes, too. Both are held
+ * where they come to their first poll: rank 1 in the first phase, until rank 0 is in the last. */
 static const struct ranks *held; /* in its next poll */
 static int held_rank, polls[2][2];
 
@@ -228,15 +228,18 @@ int poll(struct pollfd *p, nfds_t n, int timeout_ms)
     return ppoll(p, n, timeout_ms < 0 ? NULL : &t, NULL);
 }
 
+#define END_COUNT 100000 /* elements of the pod's mapping */
+
 static int end_body(struct coll *c, int rank, const struct ranks *w)
 {
     struct err e;
     char said;
-    if (!rank && read(polls[1][0], &said, 1) != 1)
+    void *x = NULL;
+    if (coll_alloc(c, 4 * END_COUNT, &x, &e) || (!rank && read(polls[1][0], &said, 1) != 1))
         return 1;
     held_rank = rank;
     held = w;
-    return coll_barrier(c, &e) ? 2 : held ? 3 : 0;
+    return coll_allreduce(c, x, END_COUNT, DTYPE_F32, COLL_SUM, &e) ? 2 : held ? 3 : 0;
 }
 
 START_TEST(test_coll_end)
@@ -246,53 +249,112 @@ START_TEST(test_coll_end)
 }
 END_TEST
 
-/* The last rank never joins: the wait ends at the deadline, and the page names the rank awaited. */
-static int silence_body(struct coll *c, int rank, const struct ranks *w)
+/* -- what ends each kind of collective, beside those of slices and messages -- */
+
+static float some[3000];
+
+static int reduce_some(struct coll *c, struct err *e)
 {
-    struct err e = {0};
-    if (rank == w->size - 1) {
-        ranks_stay_silent(w);
-        return 0;
-    }
-    float x[10] = {0};
-    if (coll_allreduce(c, x, 10, DTYPE_F32, COLL_SUM, &e) != -ERR_HANG)
-        return 2;
-    if (!atomic_load(&ranks_page.in_collective) ||
-        atomic_load(&ranks_page.operation) != WIRE_ALLREDUCE)
-        return 3;
-    return atomic_load(&ranks_page.waiting_for) == w->size - 1 ? 0 : 4;
+    return coll_allreduce(c, some, 3000, DTYPE_F32, COLL_SUM, e);
 }
 
-START_TEST(test_coll_silence)
+static int gather_some(struct coll *c, struct err *e)
 {
-    struct ranks w = {.size = 2, .replica = {0, _i}, .timeout_ms = 3000};
-    ranks_run(w, silence_body);
+    char mine[100] = {0}, all[200];
+    return coll_allgather(c, mine, sizeof mine, all, e);
+}
+
+static int broadcast_some(struct coll *c, struct err *e)
+{
+    return coll_broadcast(c, some, sizeof some, 0, e);
+}
+
+/* What is started on a thread of its own is waited for; in one pod there is none. */
+static int reduce_beside(struct coll *c, struct err *e)
+{
+    int rc = coll_reduce_start(c, some, 3000, DTYPE_F32, COLL_SUM, e);
+    coll_reduce_join(c);
+    return rc ? rc : coll_reduce_wait(c, e);
+}
+
+static int scatter_beside(struct coll *c, struct err *e)
+{
+    const int64_t counts[] = {1000, 2000};
+    int rc = coll_reduce_scatter_start(c, some, counts, DTYPE_F32, COLL_SUM, e);
+    return rc ? rc : coll_reduce_wait(c, e);
+}
+
+static const struct ranks_operation operations[] = {
+    {NULL, reduce_some, WIRE_ALLREDUCE},
+    {NULL, gather_some, WIRE_ALLGATHER},
+    {NULL, broadcast_some, WIRE_BROADCAST},
+    {NULL, coll_barrier, WIRE_BARRIER},
+    {coll_overlap, reduce_beside, WIRE_ALLREDUCE},
+    {coll_overlap, scatter_beside, WIRE_REDUCE_SCATTER},
+};
+#define OPERATIONS (int)(sizeof operations / sizeof *operations)
+
+/* Death and silence, in one pod and in two. */
+START_TEST(test_coll_failing)
+{
+    static const int which[] = {0, 4, 5}; /* the others are reductions, too */
+    ranks_run_failing(&operations[which[_i / 4]], _i % 4, NULL, false);
 }
 END_TEST
 
-/* Rank 0 waits in a collective that rank 1 never joins, and is freed by coll_abort from a second
- * thread. */
-static int abort_body(struct coll *c, int rank, const struct ranks *w)
-{
-    struct err e = {0};
-    if (rank == 1) {
-        ranks_stay_silent(w);
-        return 0;
-    }
-    pthread_t t;
-    if (pthread_create(&t, NULL, ranks_abort_soon, c))
-        return 1;
-    float x[10] = {0};
-    int64_t begin_ms = clock_ms();
-    int r = coll_allreduce(c, x, 10, DTYPE_F32, COLL_SUM, &e);
-    pthread_join(t, NULL);
-    return r == -ERR_DRAINED && clock_ms() - begin_ms < 10000 ? 0 : 2;
-}
-
 START_TEST(test_coll_abort)
 {
-    struct ranks w = {.size = 2, .replica = {0, _i}};
-    ranks_run(w, abort_body);
+    ranks_run_failing(&operations[_i / 2], RANKS_FAILURES - 2 + _i % 2, NULL, false);
+}
+END_TEST
+
+/* -- reductions beside the caller -- */
+
+#define MANY 200 /* more than are under way at once */
+#define EACH 1000
+
+/* Behind a long one that nobody waits for. */
+static int many_body(struct coll *c, int rank, const struct ranks *w)
+{
+    static float first[700001], x[MANY * EACH];
+    struct err e;
+    ranks_fill(first, rank, 0, 700001);
+    ranks_fill(x, rank, 0, MANY * EACH);
+    if (coll_overlap(c, &e) || coll_overlaps(c) != (w->replica[w->size - 1] > 0) ||
+        coll_reduce_start(c, first, 700001, DTYPE_F32, COLL_SUM, &e))
+        return 1;
+    for (int i = 0; i < MANY; i++)
+        if (coll_reduce_start(c, x + i * EACH, EACH, DTYPE_F32, COLL_SUM, &e))
+            return 2;
+    if (w->size % 2 && coll_barrier(c, &e)) /* waits for them as join does */
+        return 3;
+    coll_reduce_join(c);
+    if (!ranks_are_sums(first, 0, 1, w->size, 700001) ||
+        !ranks_are_sums(x, 0, 1, w->size, MANY * EACH))
+        return 4;
+    return coll_reduce_wait(c, &e) ? 5 : ranks_same(c, x, sizeof x, w) ? 0 : 6;
+}
+
+START_TEST(test_coll_beside)
+{
+    ranks_run(groupings[_i], many_body);
+}
+END_TEST
+
+/* It is destroyed while what was started still waits for others. */
+static int left_body(struct coll *c, int rank, const struct ranks *w)
+{
+    struct err e;
+    if (coll_overlap(c, &e) || (!rank && coll_reduce_start(c, some, 10, DTYPE_F32, COLL_SUM, &e)))
+        return 1;
+    if (rank)
+        ranks_stay_silent(w);
+    return 0;
+}
+
+START_TEST(test_coll_left)
+{
+    ranks_run((struct ranks){.size = 2, .replica = {0, 1}}, left_body);
 }
 END_TEST
 
@@ -359,8 +421,10 @@ int main(void)
     tcase_add_test(t, test_coll_group_death);
     tcase_add_test(t, test_coll_group_abort);
     tcase_add_test(t, test_coll_end);
-    tcase_add_loop_test(t, test_coll_silence, 0, 2);
-    tcase_add_loop_test(t, test_coll_abort, 0, 2);
+    tcase_add_loop_test(t, test_coll_failing, 0, 3 * 4);
+    tcase_add_loop_test(t, test_coll_abort, 0, 2 * OPERATIONS);
+    tcase_add_loop_test(t, test_coll_beside, 1, n);
+    tcase_add_test(t, test_coll_left);
     tcase_add_test(t, test_coll_page);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

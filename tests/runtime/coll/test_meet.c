@@ -86,7 +86,7 @@ START_TEST(test_stranger)
         fds[i] = io_connect("127.0.0.1", w.peers[0].port, clock_ms() + 1000, &e);
         ck_assert_int_ge(fds[i], 0);
     }
-    ck_assert_int_eq(io_send_full(fds[1], "llmcoll1", 8, clock_ms() + 1000, &e), 0);
+    ck_assert_int_eq(io_send_full(fds[1], "llmcoll2", 8, clock_ms() + 1000, &e), 0);
     io_close(fds[2]);
     expect_world(&w);
     for (int i = 0; i < 12; i++)

@@ -135,6 +135,13 @@ static int slices_body(struct coll *c, int rank, const struct ranks *w)
     return check_members(c, &all);
 }
 
+/* The same on a thread of its own, where there is one. */
+static int beside_body(struct coll *c, int rank, const struct ranks *w)
+{
+    struct err e;
+    return coll_overlap(c, &e) ? 99 : slices_body(c, rank, w);
+}
+
 static const struct ranks groupings[] = {
     {.size = 1, .replica = {0}},
     {.size = 2, .replica = {0, 0}},
@@ -148,7 +155,7 @@ static const struct ranks groupings[] = {
 
 START_TEST(test_slices)
 {
-    ranks_run(groupings[_i], slices_body);
+    ranks_run(groupings[_i / 2], _i % 2 ? beside_body : slices_body);
 }
 END_TEST
 
@@ -201,7 +208,7 @@ int main(void)
     Suite *s = suite_create("slices");
     TCase *t = tcase_create("slices");
     tcase_set_timeout(t, 120);
-    tcase_add_loop_test(t, test_slices, 0, (int)(sizeof groupings / sizeof *groupings));
+    tcase_add_loop_test(t, test_slices, 0, 2 * (int)(sizeof groupings / sizeof *groupings));
     tcase_add_test(t, test_slices_of_groups);
     tcase_add_loop_test(t, test_failures, 0, 2 * RANKS_FAILURES);
     suite_add_tcase(s, t);
