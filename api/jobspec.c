@@ -381,6 +381,8 @@ static const struct field spec_rows[] = {
     {ROW("train.evaluateEverySteps", I64, train.evaluate_every_steps, "0"), RANGE(0, STEPS_MAX)},
     {PATH("train.tensorboard", train.tensorboard, field_none)},
     {ROW("train.histogramEverySteps", I64, train.histogram_every_steps, "0"), RANGE(0, STEPS_MAX)},
+    {ROW("train.trace.fromStep", I64, train.trace.from_step, "2"), RANGE(1, STEPS_MAX)},
+    {ROW("train.trace.steps", INT, train.trace.steps, "0"), RANGE(0, LIMIT_TRACE_STEPS)},
     {GROUP("train.generate", has_generate)},
     {ROW("train.generate.everySteps", I64, train.generate.every_steps, NULL), RANGE(1, STEPS_MAX)},
     {ROW("train.generate.prompts", STRINGS, train.generate.prompts, NULL),

@@ -186,6 +186,10 @@ struct jobspec_train {
     const char *tensorboard; /* folder or NULL */
     /* To it: how gradient and weights are spread, tensor by tensor; 0: never */
     int64_t histogram_every_steps;
+    struct { /* where time goes, a file a rank: runtime/door/trace.h */
+        int64_t from_step;
+        int steps; /* 0: none */
+    } trace;
     struct { /* texts that the model goes on with while it trains; 0 prompts: none */
         int64_t every_steps;
         const char *prompts[LIMIT_GENERATE_PROMPTS];

@@ -23,6 +23,7 @@
 #define LIMIT_GENERATE_PROMPTS   16   /* that a model in training goes on with */
 #define LIMIT_GENERATE_BYTES     4096 /* of one */
 #define LIMIT_GENERATE_TOKENS    1024
+#define LIMIT_TRACE_STEPS        100 /* of one training, that are recorded */
 #define LIMIT_TRIALS             256 /* of a search */
 #define LIMIT_PARALLEL_TRIALS    64
 #define LIMIT_SEARCH_PARAMETERS  8

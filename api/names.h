@@ -149,6 +149,7 @@
 #define NAME_TOKEN_FILE    "token"
 #define NAME_API_KEY_FILE  "apiKey" /* in the job folder, and the key of spec.serve.apiKeySecret */
 #define NAME_METRICS_FILE  "metrics.jsonl"   /* in spec.checkpoint.path: a line a step */
+#define NAME_TRACE_FILE    "trace-%d.json"   /* beside it, of a rank: of spec.train.trace */
 #define NAME_RUN_DIR       "/run/llmjob"     /* emptyDir, writable */
 #define NAME_LIB_DIR       "/usr/lib/llmjob" /* rank binary and plugins */
 #define NAME_AGENT_PROGRAM "/usr/bin/llmjob-agent"

@@ -16,6 +16,7 @@
 struct context;
 struct dispatch;
 struct parallel;
+struct trace;
 struct zero;
 
 /* x (n, in) F32, on the device: what the product of that kind and layer reads. */
@@ -26,6 +27,7 @@ struct batch {
     struct dev *dev;
     const struct model_config *config;
     struct wire_page *page; /* a beat a layer; or NULL */
+    struct trace *trace;    /* of layers, forward and backward; or NULL */
     bool train;
     bool frozen; /* training, of a model that is only run forward: one residual for all layers */
     enum dtype t, compute;         /* of activations; of large products */

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "runtime/door/beat.h"
+#include "runtime/door/trace.h"
 #include "runtime/model/gemm.h"
 #include "runtime/model/parallel.h"
 
@@ -384,6 +385,7 @@ static void masked_loss(const struct batch *s, const struct head *w, const int32
 void head_loss(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,
     float scale, bool backward)
 {
+    int64_t begun = trace_begin(s->trace);
     if (s->config->last)
         last_loss(s, w, targets, loss, scale, backward);
     else if (s->config->pooled)
@@ -393,6 +395,7 @@ void head_loss(const struct batch *s, const struct head *w, const int32_t *targe
     else
         chunks_loss(s, w, s->n, s->h, s->dh, targets, loss,
             (struct scaling){.all = scale, .backward = backward});
+    trace_end(s->trace, begun, TRACE_RANK, "head", "rows", s->n);
 }
 
 void head_backward(const struct batch *s, const struct head *w, const int32_t *targets, float *loss,

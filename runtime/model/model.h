@@ -23,6 +23,7 @@
 enum dtype model_type_of(enum precision p);
 
 struct model;
+struct trace;
 
 struct model_addition { /* to tensors of the table while they are loaded: an adapter's part */
     bool (*changes_fn)(const void *of, const struct tensor *t);
@@ -104,6 +105,7 @@ struct model_conf {
     struct coll *context;  /* of the ranks that share each sequence (context.h); or NULL */
     int contexts, context_rank; /* how many, 0: 1; which this is. sequence_length is the whole */
     struct wire_page *page;     /* a beat a layer; or NULL */
+    struct trace *trace;        /* of layers, forward and backward; or NULL */
 };
 
 int model_create(struct dev *d, const struct model_conf *c, struct model **out, struct err *e);

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "runtime/door/beat.h"
+#include "runtime/door/trace.h"
 #include "runtime/model/parallel.h"
 #include "runtime/model/zero.h"
 
@@ -120,7 +121,7 @@ void net_carve(struct net *t, struct batch *s, struct net_memory *a)
 
 void net_forward(const struct batch *s, const struct net *t)
 {
-    int64_t layers = s->config->layers;
+    int64_t layers = s->config->layers, begun = trace_begin(s->trace);
     bool last = model_config_is_last(s->config);
     void *top = s->config->post_norm && last ? s->h : t->x;
     zero_begin(s->zero);
@@ -128,14 +129,17 @@ void net_forward(const struct batch *s, const struct net *t)
         embed_forward(s, &t->embed, t->layers[0].sub[0].x); /* (N) -> (N, C) */
     for (int64_t i = 0; i < layers; i++) {
         const struct layer *l = &t->layers[i];
+        int64_t layer_begun = trace_begin(s->trace);
         zero_enter(s->zero, i, i + 1);
         for (int j = 0; j + 1 < l->count; j++)
             sublayer_forward(s, &l->sub[j], l->sub[j + 1].x);
         sublayer_forward(s, &l->sub[l->count - 1], i + 1 < layers ? l[1].sub[0].x : top);
         beat(s->page);
+        trace_end(s->trace, layer_begun, TRACE_RANK, "layer", "layer", i);
     }
     if (!s->config->post_norm && last)
         norm_forward(s, &t->final, t->x, s->h);
+    trace_end(s->trace, begun, TRACE_RANK, "forward", "rows", s->n);
 }
 
 void net_run(const struct batch *s, const struct net *t)
@@ -172,10 +176,12 @@ void net_backward(const struct batch *s, const struct net *t,
     void (*layer_fn)(void *user, int64_t layer), void *user)
 {
     bool first = model_config_is_first(s->config);
+    int64_t begun = trace_begin(s->trace);
     if (model_config_is_last(s->config))
         backward_top(s, t);
     for (int64_t i = s->config->layers - 1; i >= 0; i--) {
         const struct layer *l = &t->layers[i];
+        int64_t layer_begun = trace_begin(s->trace);
         zero_enter(s->zero, i, i - 1);
         zero_clear_gradient(s->zero, i);
         bool again = layer_again(s, l, i == s->config->layers - 1);
@@ -185,9 +191,11 @@ void net_backward(const struct batch *s, const struct net *t,
         if (layer_fn)
             layer_fn(user, l->sub[0].layer);
         beat(s->page);
+        trace_end(s->trace, layer_begun, TRACE_RANK, "layer", "layer", i);
     }
     if (first)
         embed_backward(s, &t->embed);
+    trace_end(s->trace, begun, TRACE_RANK, "backward", "rows", s->n);
 }
 
 void net_skip(struct zero *z, int64_t layers, bool backward)

@@ -17,6 +17,7 @@ static struct batch largest_batch(const struct model *m)
     return (struct batch){.dev = m->dev,
         .config = &c->config,
         .page = c->page,
+        .trace = c->trace,
         .train = true,
         .t = c->t,
         .compute = c->t,

@@ -153,8 +153,10 @@ int train_evaluate(struct train *t, struct err *e)
     const struct kept h = keep_validation(t);
     if (h.n < 1)
         return 0;
+    int64_t begun = trace_begin(t->trace);
     beat_phase(t->door->page, WIRE_PHASE_EVALUATE);
     int rc = t->objective->loop->look_fn(t, &h, means, e);
+    trace_end(t->trace, begun, TRACE_RANK, "evaluation", "sequences", h.n);
     if (rc)
         return rc;
     t->state.validation_loss = means[0];

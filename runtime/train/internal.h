@@ -14,6 +14,7 @@
 #include "runtime/coll/coll.h"
 #include "runtime/data/data.h"
 #include "runtime/door/beat.h"
+#include "runtime/door/trace.h"
 #include "runtime/text/tok.h"
 #include "runtime/train/classes.h"
 #include "runtime/train/entities.h"
@@ -127,6 +128,7 @@ struct train {
     struct ckpt_saver *saver; /* NULL: the training waits for its checkpoints */
     struct saving saving;
     struct tensorboard *board;
+    struct trace *trace;       /* of spec.train.trace; or NULL */
     struct spread *spread;     /* rank 0's, of histograms; or NULL */
     struct generate *generate; /* of prompts; or NULL */
     struct buf line;           /* of the sample log, or of the metrics */

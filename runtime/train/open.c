@@ -288,6 +288,7 @@ struct model_conf train_model_conf(struct train *t)
         .recompute = s->recompute,
         .seed = s->seed,
         .page = t->door ? t->door->page : NULL,
+        .trace = t->trace,
         .fresh_labels = !t->label_from,
         .label_from = t->label_from,
         .packed = t->data ? data_packed(t->data) : s->data.packing,
@@ -533,9 +534,13 @@ static int open_communication(struct train *t, struct err *e)
         t->extra_count = rc ? 0 : exchange_parts(t->exchange, t->extras);
     }
     /* Every rank must start the same reductions: none may be without a micro-batch. Of what those
-       that share experts have all of, the sum over them comes first. */
-    t->lots_wanted = coll_overlaps(t->replicas) && s->batch_sequences >= ranks && !t->exchange &&
-        !takes_local_steps(t) && !t->expert && !train_meets(t);
+       that share experts have all of, the sum over them comes first; on CPUs, where a reduction is
+       under way while another is made, likewise of what those that share layers have. */
+    t->lots_wanted = s->batch_sequences >= ranks && !t->exchange && !takes_local_steps(t) &&
+        !t->expert && !train_meets(t);
+    if (!rc && t->lots_wanted && !t->tensor && !t->pipeline)
+        rc = coll_overlap(t->replicas, e);
+    t->lots_wanted = t->lots_wanted && coll_overlaps(t->replicas);
     if (rc || !takes_local_steps(t))
         return rc;
     const struct outer_conf outer = {.learning_rate = s->communication.outer_learning_rate,
@@ -663,6 +668,19 @@ static int open_metrics(struct train *t, struct err *e)
     return t->metrics_fd < 0 ? t->metrics_fd : 0;
 }
 
+static int open_trace(struct train *t, struct err *e)
+{
+    char path[LIMIT_PATH_BYTES + 64];
+    if (!t->spec->train.trace.steps)
+        return 0;
+    snprintf(path, sizeof path, "%s/" NAME_TRACE_FILE, t->spec->checkpoint.path, t->orders->rank);
+    const struct trace_conf conf = {.path = path,
+        .rank = t->orders->rank,
+        .from_step = t->spec->train.trace.from_step,
+        .steps = t->spec->train.trace.steps};
+    return trace_create(&conf, &t->trace, e);
+}
+
 static int tell_numbers(struct train *t, struct err *e)
 {
     struct tensorboard_number numbers[SEARCH_NUMBERS];
@@ -721,12 +739,13 @@ int train_open(struct train *t, struct err *e)
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     int rc;
     if ((train_leads(t) && (rc = output_check(t->spec, e))) || /* not after the last step */
-        (rc = open_weights(t, e)) || (rc = open_corpus(t, e)))
+        (rc = open_trace(t, e)) || (rc = open_weights(t, e)) || (rc = open_corpus(t, e)))
         return rc;
     beat_phase(t->door->page, WIRE_PHASE_LOAD);
     if ((rc = open_model(t, e)) || (rc = look_at_zeros(t, e)) || (rc = open_host(t, e)) ||
         (rc = resume(t, e)) || (rc = train_open_saver(t, e)) || (rc = open_logs(t, e)))
         return rc;
+    coll_trace(t->coll, t->trace);
     if (train_leads(t))
         train_sweep_corpus(t); /* of a training that is refused nothing goes */
     int told = tell_loaded(t, e);
@@ -735,6 +754,9 @@ int train_open(struct train *t, struct err *e)
 
 void train_close(struct train *t)
 {
+    if (t->trace)
+        coll_trace(t->coll, NULL);
+    trace_destroy(t->trace);
     train_close_saver(t);
     tensorboard_close(t->board);
     mem_free(t->spread);

@@ -116,12 +116,14 @@ static int sync_logs(struct train *t, struct err *e)
 
 static int save_now(struct train *t, struct err *e)
 {
+    int64_t begun = trace_begin(t->trace);
     begin(t);
     struct save_file mine = {0};
     int rc;
     if ((rc = sync_logs(t, e)) || (rc = write_slice(t, &mine, e)) || (rc = gather(t, &mine, e)) ||
         (train_leads(t) && (rc = commit(t, e))) || (rc = coll_barrier(t->coll, e)))
         return rc;
+    trace_end(t->trace, begun, TRACE_RANK, "checkpoint", "bytes", mine.bytes);
     t->saved_step = t->state.step;
     t->saved_ms = clock_ms();
     if (train_leads(t)) /* for so long no step was taken */
@@ -218,6 +220,7 @@ static int take_snapshot(struct train *t, struct ckpt_writer **out, struct err *
 static int begin_save(struct train *t, struct err *e)
 {
     struct ckpt_writer *w;
+    int64_t begun = trace_begin(t->trace);
     begin(t);
     int beside[CKPT_SAVER_BESIDE] = {t->log_fd}, n = 1, rc;
     if ((t->board && (rc = tensorboard_flush(t->board, e))) || (rc = take_snapshot(t, &w, e)))
@@ -225,6 +228,7 @@ static int begin_save(struct train *t, struct err *e)
     if (t->board)
         beside[n++] = tensorboard_fd(t->board);
     ckpt_saver_write(t->saver, w, beside, n);
+    trace_end(t->trace, begun, TRACE_RANK, "checkpoint", NULL, 0);
     t->saving.phase = SAVING_WRITES;
     return 0;
 }

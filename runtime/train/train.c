@@ -25,15 +25,32 @@ struct wish { /* of any rank; the same on every rank */
 
 /* -- stepping -- */
 
+/* A training does not end for want of a picture. */
+static void record_step(struct train *t, int64_t step)
+{
+    struct err e;
+    if (trace_step(t->trace, step, &e))
+        log_warn("the trace could not be written", LOG_S("error", e.text));
+}
+
+static int update(struct train *t, int64_t step, struct err *e)
+{
+    int64_t begun = trace_begin(t->trace);
+    beat_phase(t->door->page, WIRE_PHASE_OPTIMIZER);
+    optim_set_scale(t->optim, scale_factor(&t->state.scale), t->state.scale.skipped);
+    int rc = optim_step(t->optim, step, NULL, e);
+    trace_end(t->trace, begun, TRACE_RANK, "optimizer", NULL, 0);
+    return rc;
+}
+
 static int enqueue_step(struct train *t, int64_t step, struct err *e)
 {
     int64_t start_ns = clock_ns();
+    record_step(t, step);
     int rc = t->objective->loop->compute_fn(t, step, e);
     if (rc || (t->balanced && (rc = train_time_step(t, start_ns, e))) || (rc = train_reduce(t, e)))
         return rc;
-    beat_phase(t->door->page, WIRE_PHASE_OPTIMIZER);
-    optim_set_scale(t->optim, scale_factor(&t->state.scale), t->state.scale.skipped);
-    rc = optim_step(t->optim, step, NULL, e);
+    rc = update(t, step, e);
     /* Every step, for no other wait for the device has a deadline. The update is still to be done
        then, and what comes next is enqueued meanwhile. A step later, launches and uploads would
        stand behind a reduction that may never end, and wait for room among themselves. */
@@ -355,6 +372,7 @@ static int finish(struct train *t, struct err *e)
     if ((t->saved_step != t->state.step && (rc = train_evaluate(t, e))) ||
         (rc = train_test(t, e)) || (rc = train_save(t, SAVE_NOW, e)))
         return rc;
+    record_step(t, 0);
     beat_phase(t->door->page, WIRE_PHASE_EXPORT);
     const struct export x = {.model = t->model,
         .config = &t->config,
@@ -401,6 +419,8 @@ int train_run(const struct train_conf *c, struct err *e)
         .log_fd = -1,
         .metrics_fd = -1};
     int rc = run(&t, e);
+    if (rc == -ERR_DRAINED)
+        record_step(&t, 0);
     if (!rc)
         rc = door_send_done(t.door, t.state.step, t.spec->train.output, e);
     else if (rc == -ERR_DRAINED)

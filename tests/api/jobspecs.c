@@ -43,6 +43,7 @@ const char jobspecs_train[] = JOBSPECS_HEAD
     "communication: {gradients: Int8, localSteps: 1, outerLearningRate: 0.5, outerMomentum: "
     "0.25}, "
     "recompute: Selective, evaluateEverySteps: 4, tensorboard: /data/tb, histogramEverySteps: 6, "
+    "trace: {fromStep: 3, steps: 1}, "
     "generate: {everySteps: 5, prompts: [Once, ''], tokens: 9}, output: /data/out}}}";
 const char jobspecs_epochs[] =
     JOBSPECS_HEAD "{" JOBSPECS_STORAGE ", model: {source: /data/m}, checkpoint: {path: /data/c}, "

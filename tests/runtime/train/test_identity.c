@@ -217,6 +217,7 @@ START_TEST(what_changes_no_bit_is_free)
     s.train.tensorboard = "/elsewhere";
     s.train.histogram_every_steps = 7;
     s.train.exported_by = "another";
+    s.train.trace.steps = 3;
     s.train.generate.every_steps = s.train.generate.prompt_count = 1;
     s.train.generate.prompts[0] = "Once";
     s.train.evaluate_every_steps = 7;
@@ -244,8 +245,8 @@ static int check_leaves(const struct json *v, const char *name, const struct jso
     static const char *const free_leaves[] = {"spec.model.source", "spec.train.data.train",
         "spec.train.data.format", "spec.train.data.skipBadRecords", "spec.train.steps",
         "spec.train.output", "spec.train.evaluateEverySteps", "spec.train.recompute",
-        "spec.train.tensorboard", "spec.train.histogramEverySteps", "spec.train.data.validation",
-        "spec.train.data.test"};
+        "spec.train.tensorboard", "spec.train.histogramEverySteps", "spec.train.trace.fromStep",
+        "spec.train.trace.steps", "spec.train.data.validation", "spec.train.data.test"};
     int n = 0;
     if (json_is_object(v)) {
         json_each (m, v) {

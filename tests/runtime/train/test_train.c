@@ -16,6 +16,7 @@
 #include "runtime/family/weights.h"
 #include "tests/runtime/events.h"
 #include "tests/runtime/golden.h"
+#include "tests/runtime/traces.h"
 #include "tests/runtime/training.h"
 #include "tests/unit.h"
 
@@ -626,6 +627,45 @@ START_TEST(a_small_file_is_trained_on_or_refused)
 }
 END_TEST
 
+#define WEIGHTS 90432 /* of the Llama of training_setup */
+
+/* Two ranks, each a pod, whose gradients cross while backward goes on. */
+START_TEST(a_trace_tells_where_time_goes)
+{
+    static struct traces t;
+    struct jobspec s = training_job("traced");
+    s.train.steps = 6;
+    s.checkpoint.every_steps = 4;
+    s.train.trace.from_step = 3;
+    s.train.trace.steps = 2;
+    struct outcome o =
+        training_run(&(struct training){.spec = &s, .size = 2, .incarnation = 1, .pod = 1});
+    ck_assert_msg(o.exit[0] == EXIT_CLASS_DONE, "%s", o.message);
+    for (int rank = 0; rank < 2; rank++) {
+        char name[40];
+        snprintf(name, sizeof name, "traced/trace-%d.json", rank);
+        traces_read(training_path(name), &t);
+        ck_assert_int_eq(t.rank, rank);
+        ck_assert_int_eq(t.lost, 0);
+        ck_assert_int_eq(traces_count(&t, "step", NULL, 0), 2);
+        ck_assert_int_ge(traces_count(&t, "forward", "step", 0), 2);
+        ck_assert_int_eq(
+            traces_count(&t, "backward", "step", 0), traces_count(&t, "forward", "step", 0));
+        ck_assert_int_ge(traces_count(&t, "layer", "backward", 0), 4);
+        ck_assert_int_eq(traces_count(&t, "optimizer", "step", 0), 2);
+        ck_assert_int_eq(traces_count(&t, "checkpoint", "step", 0), 1); /* behind step 4 */
+        ck_assert_int_ge(traces_count(&t, "barrier", "checkpoint", 0), 1);
+        ck_assert_int_eq(traces_count(&t, "wait", "step", 0), 2);
+        ck_assert_int_ge(traces_count(&t, "allreduce", "step", 0), 2);   /* losses */
+        ck_assert_int_ge(traces_count(&t, "allreduce", NULL, 1), 2 * 2); /* lots */
+        int64_t bytes = 0;
+        for (int i = 0; i < t.count; i++)
+            bytes += t.span[i].line == 1 ? t.span[i].number : 0;
+        ck_assert_int_eq(bytes, 2 * 4 * WEIGHTS);
+    }
+}
+END_TEST
+
 int main(void)
 {
     return unit_run_sampled(&(struct unit){"train", 120, training_setup, training_teardown},
@@ -636,5 +676,6 @@ int main(void)
             dropout_follows_the_samples, dora_goes_on_and_ends_in_an_adapter,
             adalora_goes_on_and_ends_in_an_adapter, adapters_behind_sublayers_go_on,
             a_quantized_base_is_trained_beside, points_outlive_a_killed_rank, what_is_refused,
-            what_is_in_the_way_of_the_output_stays, a_small_file_is_trained_on_or_refused, NULL});
+            what_is_in_the_way_of_the_output_stays, a_small_file_is_trained_on_or_refused,
+            a_trace_tells_where_time_goes, NULL});
 }
