@@ -38,10 +38,10 @@
 #define LIMIT_REPORT_RANK_BYTES  512         /* of a report for each of its ranks */
 #define LIMIT_JOB_FILE_BYTES     (256 << 10)
 #define LIMIT_TENSORS            65536
-#define LIMIT_LOSS_HISTORY       64  /* points of the sparkline in a report */
-#define LIMIT_QUEUE_REQUESTS     256 /* of one serving pod, beyond it 429 */
-#define LIMIT_SEQUENCES          64  /* of those, that a rank answers at once */
-#define LIMIT_RANK_REQUESTS      2   /* handed to a rank beside those: its next ones */
+#define LIMIT_LOSS_HISTORY       64         /* points of the sparkline in a report */
+#define LIMIT_QUEUE_REQUESTS     256        /* of one serving pod, beyond it 429 */
+#define LIMIT_SEQUENCES          64         /* of those, that a rank answers at once */
+#define LIMIT_RANK_REQUESTS      2          /* handed to a rank beside those: its next ones */
 #define LIMIT_QUEUE_BYTES        (16 << 20) /* of their bodies, likewise */
 #define LIMIT_REQUEST_BYTES      (1 << 20)
 #define LIMIT_STOP_STRINGS       4 /* of a request */

@@ -16,7 +16,7 @@
 #define IDLE_MS         1000
 #define STEP_MS         100  /* in which nobody waits longer for a token because of a prompt */
 #define DEFAULT_CONTEXT 8192 /* of a sequence, when the model would allow more */
-#define USUAL_TOKENS    1024 /* of a sequence beside the longest: the cache is planned for so many */
+#define USUAL_TOKENS    1024 /* of a sequence beside the longest, as the cache is planned */
 
 struct infer {
     struct infer_conf conf;
@@ -27,7 +27,7 @@ struct infer {
     struct model *model;
     struct engine *engine;
     struct batcher *batcher;
-    struct turns turns;
+    struct turn_conf turns;
     struct batcher_drawn *drawn; /* (most) */
     int most;                    /* sequences at once */
     struct served {
@@ -228,6 +228,14 @@ static int open_all(struct infer *s, struct err *e)
         e);
 }
 
+static void tell_figures(const struct infer *s)
+{
+    struct batcher_figures f;
+    batcher_tell(s->batcher, &f);
+    log_info("served", LOG_I("steps", f.steps), LOG_I("stopped", f.stopped),
+        LOG_I("prompt_tokens", f.prompt_rows), LOG_I("cached_tokens", f.cached));
+}
+
 static void close_all(struct infer *s)
 {
     for (int i = 0; s->served && i < s->most; i++)
@@ -255,8 +263,10 @@ int infer_run(const struct infer_conf *c, struct err *e)
     rc = open_all(&s, e);
     while (!rc && !(rc = take_requests(&s, e)))
         rc = step(&s, e);
-    if (rc == -ERR_DRAINED)
+    if (rc == -ERR_DRAINED) {
+        tell_figures(&s);
         (void)door_send_done(c->door, 0, NULL, NULL);
+    }
     close_all(&s);
     return rc;
 }

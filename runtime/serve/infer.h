@@ -1,8 +1,8 @@
 /*
- * infer: a serving rank: takes requests from the inbox, many at once, turns them into tokens step by
- * step, and streams the text of each. Keys and values of what was computed stay in the cache until
- * their pages are wanted: a request that begins with the same tokens (the next turn of a dialogue, a
- * system prompt that many share) computes only what is new.
+ * infer: a serving rank: takes requests from the inbox, many at once, turns them into tokens step
+ * by step, and streams the text of each. Keys and values of what was computed stay in the cache
+ * until their pages are wanted: a request that begins with the same tokens (the next turn of a
+ * dialogue, a system prompt that many share) computes only what is new.
  */
 #ifndef RUNTIME_SERVE_INFER_H
 #define RUNTIME_SERVE_INFER_H

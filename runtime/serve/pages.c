@@ -1,8 +1,8 @@
 /*
  * pages: a sealed page has a serial, which no other text ever gets; a page's key is its tokens and
- * the serial of the page before it, 0: it is the first. Of two pages that were computed side by side
- * for the same text one is known, and the other bears its serial, so that what follows either is
- * found. Pages without a user stand in one list, those that hold nothing first, then by when they
+ * the serial of the page before it, 0: it is the first. Of two pages that were computed side by
+ * side for the same text one is known, and the other bears its serial, so that what follows either
+ * is found. Pages without a user stand in one list, those that hold nothing first, then by when they
  * were dropped.
  */
 #include "runtime/serve/pages.h"
@@ -69,11 +69,6 @@ void pages_destroy(struct pages *p)
 int32_t pages_left(const struct pages *p)
 {
     return p->left;
-}
-
-int32_t pages_users(const struct pages *p, int32_t page)
-{
-    return p->page[page].users;
 }
 
 /* -- pages without a user -- */

@@ -27,8 +27,6 @@ int32_t pages_take(struct pages *p);
 void pages_drop(struct pages *p, int32_t page);
 /* How many pages_take would give. */
 int32_t pages_left(const struct pages *p);
-/* How many sequences have it. */
-int32_t pages_users(const struct pages *p, int32_t page);
 /* The keys of ids (tokens) stand in the page, behind those of page `before` of the sequence, sealed
    too; PAGE_NONE: it is the first. From now on it is found. */
 void pages_seal(struct pages *p, int32_t page, int32_t before, const int32_t *ids);

@@ -42,7 +42,8 @@ struct sched_step {
 };
 
 /* rows (count): of each sequence, its next tokens without keys. Neither a change nor rows: nothing
-   runs, nor waits that could. There are pages for any one sequence alone (the caller sees to it). */
+   runs, nor waits that could. There are pages for any one sequence alone (the caller sees to it).
+ */
 struct sched_step sched_next(const struct sched_view *v, int64_t *rows);
 
 /* Rows of prompts in a step of target_ms, which takes busy_ms without any: those that fit what is

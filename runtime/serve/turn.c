@@ -27,7 +27,7 @@ void turn_done(struct turn *t)
 
 /* -- text out -- */
 
-static int send_text(struct turns *s, struct turn *t, size_t n, struct err *e)
+static int send_text(struct turn_conf *s, struct turn *t, size_t n, struct err *e)
 {
     uint64_t id = htole64(t->q->id);
     uint32_t head[2] = {htole32((uint32_t)t->produced), 0};
@@ -75,7 +75,7 @@ static const char *find_stop(const struct turn *t)
 }
 
 /* Sends what may go out. last: all of it. Sets t->reason at a stop string. */
-static int flush_text(struct turns *s, struct turn *t, bool last, struct err *e)
+static int flush_text(struct turn_conf *s, struct turn *t, bool last, struct err *e)
 {
     const char *stop = find_stop(t);
     size_t n = t->pending.len;
@@ -94,7 +94,7 @@ static int flush_text(struct turns *s, struct turn *t, bool last, struct err *e)
 /* -- prompt in -- */
 
 /* Special tokens are the template's: in what the client wrote they are text. */
-static int encode_chat(struct turns *s, struct turn *t, struct err *e)
+static int encode_chat(struct turn_conf *s, struct turn *t, struct err *e)
 {
     json_auto struct json *messages = NULL;
     int rc = guard_json(s->tok, json_get(t->body, "messages"), &messages, e);
@@ -105,7 +105,7 @@ static int encode_chat(struct turns *s, struct turn *t, struct err *e)
     return tok_encode_guarded(s->tok, buf_cstr(&s->text), (int64_t)s->text.len, &t->prompt, e);
 }
 
-static int take_ids(struct turns *s, const struct json *ids, struct tok_ids *out, struct err *e)
+static int take_ids(struct turn_conf *s, const struct json *ids, struct tok_ids *out, struct err *e)
 {
     int rc = 0;
 
@@ -120,7 +120,7 @@ static int take_ids(struct turns *s, const struct json *ids, struct tok_ids *out
     return rc;
 }
 
-static int encode_prompt(struct turns *s, struct turn *t, struct err *e)
+static int encode_prompt(struct turn_conf *s, struct turn *t, struct err *e)
 {
     const struct json *body = t->body;
     const char *prompt = json_str(body, "prompt", NULL);
@@ -149,7 +149,7 @@ static int encode_prompt(struct turns *s, struct turn *t, struct err *e)
     return 0;
 }
 
-static int read_request(struct turns *s, struct turn *t, struct err *e)
+static int read_request(struct turn_conf *s, struct turn *t, struct err *e)
 {
     const struct json *body = t->body;
     double temperature = json_num(body, "temperature", 1), top_p = json_num(body, "top_p", 1);
@@ -186,7 +186,7 @@ static int read_request(struct turns *s, struct turn *t, struct err *e)
     return 0;
 }
 
-int turn_read(struct turns *s, struct turn *t, struct err *e)
+int turn_read(struct turn_conf *s, struct turn *t, struct err *e)
 {
     int rc;
     if (!(rc = json_parse_within(t->q->text, t->q->len, JSON_VALUES + AGENT_VALUES, &t->body, e)) &&
@@ -199,12 +199,12 @@ int turn_read(struct turns *s, struct turn *t, struct err *e)
 
 /* -- tokens -- */
 
-static bool ends_turn(const struct turns *s, int32_t id)
+static bool ends_turn(const struct turn_conf *s, int32_t id)
 {
     return id == tok_eos(s->tok) || weights_ends(s->weights, id);
 }
 
-int turn_take(struct turns *s, struct turn *t, int32_t id, struct err *e)
+int turn_take(struct turn_conf *s, struct turn *t, int32_t id, struct err *e)
 {
     int rc;
     if (ends_turn(s, id)) {
@@ -220,8 +220,8 @@ int turn_take(struct turns *s, struct turn *t, int32_t id, struct err *e)
     return flush_text(s, t, true, e);
 }
 
-int turn_finish(
-    struct turns *s, const struct turn *t, const char *reason, const char *message, struct err *e)
+int turn_finish(struct turn_conf *s, const struct turn *t, const char *reason, const char *message,
+    struct err *e)
 {
     return door_send_fields(s->door, WIRE_FINISHED,
         (struct door_field[]){{"id", (double)t->q->id, NULL}, {"reason", 0, reason},

@@ -18,7 +18,7 @@
 #include "runtime/text/chat.h"
 #include "runtime/text/tok.h"
 
-struct turns { /* what all share; borrowed but for the scratch */
+struct turn_conf { /* what all share; borrowed but for the scratch */
     struct door *door;
     const struct weights *weights;
     struct tok *tok;
@@ -44,11 +44,11 @@ struct turn {
 void turn_init(struct turn *t, struct inbox_request *q);
 void turn_done(struct turn *t);
 /* What is asked. ERR_USER or ERR_DATA: the request's own fault. */
-int turn_read(struct turns *s, struct turn *t, struct err *e);
+int turn_read(struct turn_conf *s, struct turn *t, struct err *e);
 /* The token that follows; sends what text may go out, all of it when that is the last. */
-int turn_take(struct turns *s, struct turn *t, int32_t id, struct err *e);
+int turn_take(struct turn_conf *s, struct turn *t, int32_t id, struct err *e);
 /* Tells the agent that the turn is over, and why. */
-int turn_finish(
-    struct turns *s, const struct turn *t, const char *reason, const char *message, struct err *e);
+int turn_finish(struct turn_conf *s, const struct turn *t, const char *reason, const char *message,
+    struct err *e);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * front: goal: the OpenAI API as clients know it: whole and streamed answers, whole characters
- * only, usage, errors in their form, bounds, cancelling and draining. The rank has so many requests at a
- * time and the others wait as text, bounded in number and bytes (kind: what strangers make us
+ * only, usage, errors in their form, bounds, cancelling and draining. The rank has so many requests
+ * at a time and the others wait as text, bounded in number and bytes (kind: what strangers make us
  * hold). Method: the real server on a real socket; the test is both the client and the rank: it
  * reads the frames that the front sends and answers with tokens of its choice.
  */

@@ -2,8 +2,8 @@
  * Goal: GGUF blocks decode to what the gguf package decodes them to, and f16 and bf16 conversions
  * are exact. Method: golden blocks (tests/golden/make_quants.py) through quant_decode and through
  * the convert and quant_matmul operations of both kinds (a product with the identity gives the
- * weights back); all 65536 f16 and bf16 patterns back and forth. A row's products have the same bits
- * alone and among any number of others, by every instruction set, which serving stands on.
+ * weights back); all 65536 f16 and bf16 patterns back and forth. A row's products have the same
+ * bits alone and among any number of others, by every instruction set, which serving stands on.
  */
 #include "kernels/quant.h"
 

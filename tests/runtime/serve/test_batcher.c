@@ -2,8 +2,8 @@
  * Goal: a sequence draws the same tokens alone and in any batch: whoever runs beside it, in which
  * chunks its prompt is computed, what is found in the cache, and however often it gives up its
  * pages. Method: random schedules over tiny models of every family: requests that begin alike or
- * not, come and go at any step, in more pages than they need or hardly enough; each one's tokens are
- * compared with those that an engine of its own draws. What came to pass (stops, tokens found,
+ * not, come and go at any step, in more pages than they need or hardly enough; each one's tokens
+ * are compared with those that an engine of its own draws. What came to pass (stops, tokens found,
  * batches) is counted, so that a schedule that shows nothing fails. And logits of one pass of many
  * sequences are those of each alone, to the bit.
  */

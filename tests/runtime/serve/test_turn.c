@@ -1,0 +1,96 @@
+/*
+ * Goal: what a request asks for is taken as it says, cut to what the context has room for, and what
+ * it may not ask for is refused by one sentence. Method: requests to the tiny byte model, whose
+ * tokens are bytes. (What goes out of it, token by token: test_infer.)
+ */
+#include "runtime/serve/turn.h"
+
+#include "tests/runtime/bytes.h"
+#include "tests/runtime/golden.h"
+#include "tests/unit.h"
+
+#define CONTEXT 64
+
+static char folder[64];
+static struct weights *w;
+static struct door door;
+static struct err e, no_chat;
+static struct turn_conf conf;
+
+static void setup(void)
+{
+    char path[128];
+    golden_folder(folder);
+    bytes_model(folder);
+    snprintf(path, sizeof path, "%s/model", folder);
+    ck_assert_msg(!weights_open(path, NULL, &w, &e), "%s", e.text);
+    conf = (struct turn_conf){.door = &door, .weights = w, .no_chat = &no_chat};
+    ck_assert_msg(!tok_open(w, &conf.tok, &e), "%s", e.text);
+    conf.context = CONTEXT;
+    conf.vocab = weights_config(w)->vocab;
+    err_set(&no_chat, ERR_DATA, "there is no template");
+}
+
+static void teardown(void)
+{
+    tok_close(conf.tok);
+    weights_close(w);
+    golden_remove(folder);
+}
+
+static int read_text(const char *text, struct turn *t)
+{
+    static struct inbox_request q;
+    q = (struct inbox_request){.id = 1, .text = (char *)(uintptr_t)text, .len = strlen(text)};
+    turn_init(t, &q);
+    e = (struct err){0};
+    return turn_read(&conf, t, &e);
+}
+
+START_TEST(a_request_is_taken)
+{
+    struct turn t;
+    ck_assert_msg(!read_text("{\"id\":1,\"prompt\":\"abc\",\"max_tokens\":7,\"temperature\":0.5,"
+                             "\"top_p\":0.25,\"seed\":3,\"stop\":[\"x\",\"yz\"]}",
+                      &t),
+        "%s", e.text);
+    ck_assert_int_eq(t.prompt.count, 3);
+    ck_assert_int_eq(t.prompt.id[1], 'b');
+    ck_assert_int_eq(t.max_tokens, 7);
+    ck_assert_int_eq(t.stops, 2);
+    ck_assert_str_eq(t.stop[1], "yz");
+    ck_assert(t.draws.temperature == 0.5f && t.draws.top_p == 0.25f && t.draws.state == 3);
+    turn_done(&t);
+    ck_assert(!read_text("{\"id\":1,\"prompt_ids\":[1,2],\"max_tokens\":1000}", &t));
+    ck_assert_int_eq(t.max_tokens, CONTEXT - 2);
+    turn_done(&t);
+}
+END_TEST
+
+START_TEST(what_may_not_be_is_refused)
+{
+    static const struct {
+        const char *text, *word;
+    } table[] = {
+        {"{\"id\":1}", "neither messages nor a prompt"},
+        {"{\"id\":1,\"prompt\":\"\"}", "empty"},
+        {"{\"id\":1,\"prompt_ids\":[256]}", "token id 256"},
+        {"{\"id\":1,\"chat\":true,\"messages\":[]}", "there is no template"},
+        {"{\"id\":1,\"prompt\":\"a\",\"temperature\":-1}", "temperature"},
+        {"{\"id\":1,\"prompt\":\"a\",\"top_p\":2}", "top_p"},
+        {"{\"id\":1,\"prompt\":\"a\",\"stop\":[\"\"]}", "stop"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        struct turn t;
+        ck_assert_int_eq(read_text(table[i].text, &t), -ERR_USER);
+        ck_assert_msg(strstr(e.text, table[i].word), "case %zu: %s", i, e.text);
+        turn_done(&t);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    return unit_run_with(&(struct unit){"turn", 60, setup, teardown},
+        (const TTest *const[]){a_request_is_taken, what_may_not_be_is_refused, NULL});
+}
