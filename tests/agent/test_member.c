@@ -211,6 +211,7 @@ static void run_first(void)
     start(&first, 6);
     until(first.loaded == 1);
     ck_assert(member_in_world(member));
+    ck_assert_int_eq(member_sequences(member), TESTRANK_SHARE);
 }
 
 START_TEST(refuses_what_is_old)
@@ -233,6 +234,7 @@ START_TEST(drains_when_told)
     ck_assert_int_eq(first.count[MESH_EXIT], 1);
     ck_assert_int_eq(first.exit_class_, EXIT_CLASS_DRAINED);
     ck_assert(!member_busy(member));
+    ck_assert_int_eq(member_sequences(member), 0);
 }
 END_TEST
 

@@ -190,6 +190,7 @@ START_TEST(metrics_have_their_values)
     ck_assert_int_eq(ask("GET", "/metrics", "", "", &body), 200);
     ck_assert_ptr_nonnull(strstr(buf_cstr(&body), "llmjob_incarnation 4"));
     ck_assert_ptr_nonnull(strstr(buf_cstr(&body), "llmjob_in_world 0"));
+    ck_assert_ptr_nonnull(strstr(buf_cstr(&body), "llmjob_step_sequences 0"));
     end();
 }
 END_TEST

@@ -374,6 +374,7 @@ int testrank_main(void)
     if (page == MAP_FAILED)
         return EXIT_CLASS_USER;
     atomic_store(&page->waiting_for, -1);
+    atomic_store(&page->share, TESTRANK_SHARE);
     atomic_store(&page->magic, WIRE_PAGE_MAGIC);
     wire_reader_init(&reader);
     struct json *v = expect(WIRE_PREPARE), *job = NULL;

@@ -6,6 +6,8 @@
 #ifndef TESTS_AGENT_TESTRANK_H
 #define TESTS_AGENT_TESTRANK_H
 
+#define TESTRANK_SHARE 3 /* on its page: sequences of a step */
+
 int testrank_main(void);
 
 #endif
