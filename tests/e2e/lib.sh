@@ -148,6 +148,14 @@ need_namespace() {
 }
 # The model and text that the samples of manifests/ name.
 need_material() { tests/e2e/material "$data"; }
+# A tokenizer.json with a token for each byte: GPT-2's printable stand-ins for bytes are the vocabulary.
+byte_tokenizer() {
+	jq -n 'def plain: (. >= 33 and . <= 126) or (. >= 161 and . <= 172) or . >= 174;
+		{pre_tokenizer: {type: "ByteLevel", add_prefix_space: false, use_regex: true},
+		 model: {type: "BPE", merges: [], vocab: (reduce range(256) as $b ({others: 0, of: {}};
+			if $b | plain then .of[[$b] | implode] = $b
+			else .of[[256 + .others] | implode] = $b | .others += 1 end) | .of)}}'
+}
 
 # ---- a program beside the test -------------------------------------------------------------------
 # Its pid is $run. Its log is emptied before it begins, so that nobody reads there what another program said.

@@ -10,14 +10,6 @@
 work=$(mktemp -d)
 steps=20 batch=4
 
-# GPT-2's printable stand-ins for bytes are the vocabulary.
-tokenizer() {
-	jq -n 'def plain: (. >= 33 and . <= 126) or (. >= 161 and . <= 172) or . >= 174;
-		{pre_tokenizer: {type: "ByteLevel", add_prefix_space: false, use_regex: true},
-		 model: {type: "BPE", merges: [], vocab: (reduce range(256) as $b ({others: 0, of: {}};
-			if $b | plain then .of[[$b] | implode] = $b
-			else .of[[256 + .others] | implode] = $b | .others += 1 end) | .of)}}'
-}
 write_job() { # name replicas model: the task's lines on standard input
 	cat <<-E
 		apiVersion: llmjob.dev/v1alpha1
@@ -34,7 +26,7 @@ prepare() {
 	mkdir -p "$work/bin" "$work/model"
 	cp "$O"/llmjob "$O"/llmjob-{agent,rank} "$work/bin/"
 	cp tests/golden/tiny-llama/*.* "$work/model/"
-	tokenizer >"$work/model/tokenizer.json"
+	byte_tokenizer >"$work/model/tokenizer.json"
 	printf 'and there was evening, and there was morning\n%.0s' {1..400} >"$work/text.txt"
 	write_job tiny 2 model >"$work/train.yaml" <<-E
 		  precision: FP32

@@ -4,6 +4,8 @@
     facts.py points FOLDER [FIRST]           TensorBoard's points from step FIRST on, a line each: step, tag and the
                                              float as its 32 bits in hexadecimal; speeds are left out
     facts.py last FOLDER TAG                 the newest point of a tag
+    facts.py worlds FOLDER                   a line an incarnation that took steps: its number, then its first step and its
+                                             last, each with the seconds since the epoch at which it was told
     facts.py rates FOLDER SKIP               median of the tokens per second that the steps after SKIP report
     facts.py tokenizer TEXT SIZE FILE        tokenizer.json of SIZE tokens, learnt from TEXT (ASCII)
 
@@ -48,19 +50,38 @@ def fields(data):
         at += size
 
 
+def events(path):
+    """Each event of a file: its fields by their numbers, 0 for those it lacks."""
+    data = path.read_bytes()
+    at = 0
+    while at < len(data):
+        (size,) = struct.unpack_from("<Q", data, at)
+        yield collections.defaultdict(int, fields(data[at + 12:at + 12 + size]))
+        at += 12 + size + 4
+
+
+def values(event):
+    """(tag, the float's bits) of each."""
+    for _, value in fields(event[5] or b""):
+        value = dict(fields(value))
+        if 2 in value:
+            yield value[1].decode(), value[2]
+
+
 def points(folder):
     """(step, tag, the float's bits) of all files in the order of their names."""
     for path in sorted(pathlib.Path(folder).iterdir()):
-        data = path.read_bytes()
-        at = 0
-        while at < len(data):
-            (size,) = struct.unpack_from("<Q", data, at)
-            event = collections.defaultdict(int, fields(data[at + 12:at + 12 + size]))
-            at += 12 + size + 4
-            for _, value in fields(event[5] or b""):
-                value = dict(fields(value))
-                if 2 in value:
-                    yield event[2], value[1].decode(), value[2]
+        for event in events(path):
+            for tag, bits in values(event):
+                yield event[2], tag, bits
+
+
+def print_worlds(folder):
+    for path in sorted(pathlib.Path(folder).iterdir(), key=lambda p: int(p.suffix[1:])):
+        steps = [(event[2], struct.unpack("<d", event[1])[0]) for event in events(path)
+                 if any(tag == "loss/train" for tag, _ in values(event))]
+        if steps:
+            print(path.suffix[1:], *("%d %.3f" % steps[i] for i in (0, -1)))
 
 
 def print_points(folder, first="0"):
@@ -115,4 +136,4 @@ def write_tokenizer(text, size, out):
 
 
 if __name__ == "__main__":
-    {"points": print_points, "last": print_last, "rates": print_rate, "tokenizer": write_tokenizer}[sys.argv[1]](*sys.argv[2:])
+    {"points": print_points, "last": print_last, "worlds": print_worlds, "rates": print_rate, "tokenizer": write_tokenizer}[sys.argv[1]](*sys.argv[2:])

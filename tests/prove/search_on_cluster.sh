@@ -14,18 +14,10 @@ need_collector
 work=$(mktemp -d)
 trap 'rm -rf "$work"; at_exit' EXIT
 
-# GPT-2's printable stand-ins for bytes are the vocabulary.
-tokenizer() {
-	jq -n 'def plain: (. >= 33 and . <= 126) or (. >= 161 and . <= 172) or . >= 174;
-		{pre_tokenizer: {type: "ByteLevel", add_prefix_space: false, use_regex: true},
-		 model: {type: "BPE", merges: [], vocab: (reduce range(256) as $b ({others: 0, of: {}};
-			if $b | plain then .of[[$b] | implode] = $b
-			else .of[[256 + .others] | implode] = $b | .others += 1 end) | .of)}}'
-}
 prepare() {
 	mkdir -p "$data/model" "$work/here"
 	cp tests/golden/tiny-llama/*.* "$data/model/"
-	tokenizer >"$data/model/tokenizer.json"
+	byte_tokenizer >"$data/model/tokenizer.json"
 	head -c 40000 "$data/kjv.txt" >"$data/verses.txt"
 	cp -r "$data/model" "$data/verses.txt" "$work/here/"
 	sed -E "s|^( *source:).*|\1 /data/model|; s|^( *config:).*|\1 /data/model/config.json|; s|kjv.txt|verses.txt|
