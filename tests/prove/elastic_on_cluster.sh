@@ -52,11 +52,11 @@ write_job() { # name steps perReplica parallelism
 		  checkpoint: {path: /data/ckpt/$1, everySteps: 10}
 		  train:
 		    data: {train: /data/kjv.txt}
-		    sequenceLength: 32
+		    sequenceLength: 64
 		    batchSequences: $batch
 		    steps: $2
 		    seed: 1
-		    optimizer: {learningRate: 0.001, schedule: Constant}
+		    optimizer: {learningRate: 0.0001, schedule: Constant}
 		    tensorboard: /data/board/$1
 		    output: /data/out/$1
 	E
