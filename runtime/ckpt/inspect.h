@@ -1,8 +1,8 @@
 /*
  * ckpt_inspect: what a person asks of a folder of checkpoints: which generations there are, and
  * whether all that their files hold is as it was written. Prints to `out`; changes nothing, and
- * needs no claim: a training may go on beside it. What was set aside is told of as that, and what it
- * takes.
+ * needs no claim: a training may go on beside it. What was set aside is told of as that, and what
+ * it takes.
  */
 #ifndef RUNTIME_CKPT_INSPECT_H
 #define RUNTIME_CKPT_INSPECT_H
