@@ -4,10 +4,10 @@
  *
  * It bounds requests (429 beyond max_queue or LIMIT_QUEUE_BYTES, 413 beyond LIMIT_REQUEST_BYTES,
  * 503 while loading or draining), hands them to the rank as WIRE_REQUEST in the order they came, so
- * many at once, and turns WIRE_TOKEN and WIRE_FINISHED into answers, streamed as server-sent events or whole. What a
- * request may say is openai.c's. Only whole UTF-8 characters leave it. A client that goes away
- * frees its place, and cancels its request, at once. The rank applies chat templates, stop strings
- * and sampling; nothing here knows about tokens' meaning.
+ * many at once, and turns WIRE_TOKEN and WIRE_FINISHED into answers, streamed as server-sent events
+ * or whole. What a request may say is openai.c's. Only whole UTF-8 characters leave it. A client
+ * that goes away frees its place, and cancels its request, at once. The rank applies chat
+ * templates, stop strings and sampling; nothing here knows about tokens' meaning.
  */
 #ifndef AGENT_FRONT_H
 #define AGENT_FRONT_H

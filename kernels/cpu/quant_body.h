@@ -3,8 +3,8 @@
  * isa_body.h.
  *
  * Each y is four sums of vectors that take turns along k (one would wait for its own multiply-add),
- * added up by quant_total; what is left of k comes last. Nothing of that depends on which other rows
- * are computed with it, nor on how many: a served token is the same alone and in any batch.
+ * added up by quant_total; what is left of k comes last. Nothing of that depends on which other
+ * rows are computed with it, nor on how many: a served token is the same alone and in any batch.
  *
  * Threads share the rows of W. Few rows of x (decoding) are multiplied with QUANT_GROUP weights at
  * a time that are decoded into registers, so W is read once from memory; more rows with a tile of

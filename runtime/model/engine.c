@@ -5,8 +5,8 @@
  * What decoding one token runs depends on nothing that the host knows: id, position, length and how
  * to draw stand in one block on the device (struct token), its sequence's pages beside it, and so
  * does the result. Where the device can record, it is recorded once, and a token is an upload of
- * its pages and six words, a launch and a download of one. Where ranks share the model a token is no
- * recording: they meet within it.
+ * its pages and six words, a launch and a download of one. Where ranks share the model a token is
+ * no recording: they meet within it.
  */
 #include "runtime/model/engine.h"
 

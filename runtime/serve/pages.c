@@ -2,8 +2,8 @@
  * pages: a sealed page has a serial, which no other text ever gets; a page's key is its tokens and
  * the serial of the page before it, 0: it is the first. Of two pages that were computed side by
  * side for the same text one is known, and the other bears its serial, so that what follows either
- * is found. Pages without a user stand in one list, those that hold nothing first, then by when they
- * were dropped.
+ * is found. Pages without a user stand in one list, those that hold nothing first, then by when
+ * they were dropped.
  */
 #include "runtime/serve/pages.h"
 

@@ -35,9 +35,9 @@ static const char *const kinds[] = {"cpu", "cuda"};
 
 static const struct nearness {
     enum dtype t;
-    double loss, gradient, logits; /* allowed */
+    double loss, gradient, logits; /* allowed; served, a processor rounds no activation */
 } precisions[] = {
-    {DTYPE_F32, 5e-6, 5e-5, 5e-5}, {DTYPE_BF16, 5e-3, 5e-2, 2e-2}, {DTYPE_F16, 1e-3, 1e-2, 5e-3}};
+    {DTYPE_F32, 5e-6, 5e-5, 5e-5}, {DTYPE_BF16, 5e-3, 5e-2, 3e-2}, {DTYPE_F16, 1e-3, 1e-2, 5e-3}};
 #define PRECISIONS ((int)(sizeof precisions / sizeof *precisions))
 
 static struct err e;

@@ -636,6 +636,7 @@ START_TEST(a_trace_tells_where_time_goes)
     struct jobspec s = training_job("traced");
     s.train.steps = 6;
     s.checkpoint.every_steps = 4;
+    s.checkpoint.asynchronous = false;
     s.train.trace.from_step = 3;
     s.train.trace.steps = 2;
     struct outcome o =
