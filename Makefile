@@ -112,7 +112,7 @@ $(O)/%.o: %.c
 
 # With these no test is linked that starts threads: the build for ThreadSanitizer goes without, half of the runtime.
 unthreaded := $(if $(TSAN),$(patsubst %.c,$(O)/%.o,$(filter-out %/data/masked.c %/text/tok_normal.c \
-  $(addprefix %/train/,choose.c cost.c planner.c speed.c world.c), \
+  $(addprefix %/train/,balance.c choose.c cost.c planner.c speed.c world.c), \
   $(wildcard $(addprefix runtime/,convert/*.c data/*.c evaluate/*.c text/tok*.c train/*.c)))))
 define room_library
 $(call lib,$(1)): $(filter-out $(patsubst %.c,$(O)/%.o,$(mains)) $(unthreaded),$(call obj,$(1)))
