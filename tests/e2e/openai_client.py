@@ -94,7 +94,11 @@ def answers(c):
     check("the first names the role", said[0].delta.role == "assistant", said[0])
     check("one says why it ended, the last", [x.finish_reason for x in said if x.finish_reason]
           == [whole.choices[0].finish_reason] and said[-1].finish_reason, said[-1])
-    check("then comes the same usage", chunks[-1].usage == u, chunks[-1].usage)
+    again = chunks[-1].usage
+    check("then comes the same usage", (again.prompt_tokens, again.completion_tokens, again.total_tokens)
+          == (u.prompt_tokens, u.completion_tokens, u.total_tokens), again)
+    check("whole pages of the prompt were found", 0 < again.prompt_tokens_details.cached_tokens < u.prompt_tokens
+          and again.prompt_tokens_details.cached_tokens % 16 == 0, again)
     check("all are of one answer", len({x.id for x in chunks}) == 1
           and chunks[0].object == "chat.completion.chunk", chunks[0])
     check("no usage unless asked for", all(x.usage is None for x in chat(c, stream=True)))
