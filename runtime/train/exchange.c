@@ -243,6 +243,9 @@ static void pack(struct exchange *x, const float *from, float *g, const struct e
             .y_type = DTYPE_BF16);
         return;
     }
+    /* Another piece may have had codes where these scales stand: no multiple of what they say is a
+       number for sure. */
+    dev_zero(x->dev, scales_of(p), (size_t)(bytes_of(x->type, p->count) - codes_of(p->count)));
     OP(x, sgd, .count = p->count, .w = g, .m = p->at, .grad = from, .grad_scale = 1,
         .state = DTYPE_U8, .m_scale = scales_of(p));
     spoil(x, from, p);

@@ -87,7 +87,9 @@ static double distance(struct coll *c, int rank, const struct ranks *w, int64_t 
         double want = 0;
         for (int r = 0; r < w->size; r++)
             want += (double)value(r, i);
-        most = fmax(most, fabs(mean[i] - want));
+        most = isfinite(mean[i]) ? fmax(most, fabs(mean[i] - want)) : INFINITY; /* fmax drops NaN */
+        if (!isfinite(most))
+            break;
         top = fmax(top, fabs(want));
     }
     exchange_destroy(x);
