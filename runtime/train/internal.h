@@ -144,12 +144,16 @@ static inline struct place train_place(const struct train *t)
 {
     return layout_place(&t->plan.layout, t->orders->rank);
 }
-/* Which part of the batch is this rank's, and of how many. Those that share layers or their
-   matrices see the same samples; those that share experts see their own, as replicas do. */
+/* Which part of the batch is a rank's, and this one's, of how many. Those that share layers or
+   their matrices see the same samples; those that share experts their own, as replicas do. */
+static inline int train_part_of(const struct train *t, int rank)
+{
+    const struct place p = layout_place(&t->plan.layout, rank);
+    return p.dp * t->plan.layout.ep + p.ep;
+}
 static inline int train_part(const struct train *t)
 {
-    const struct place p = train_place(t);
-    return p.dp * t->plan.layout.ep + p.ep;
+    return train_part_of(t, t->orders->rank);
 }
 static inline int train_parts(const struct train *t)
 {

@@ -30,12 +30,6 @@ struct balanced {
     char text[LIMIT_REASON_BYTES];
 };
 
-static int part_of(const struct train *t, int rank)
-{
-    const struct place p = layout_place(&t->plan.layout, rank);
-    return p.dp * t->plan.layout.ep + p.ep;
-}
-
 /* all -> ns: of each share the longest. */
 static void gather_parts(struct train *t)
 {
@@ -43,7 +37,7 @@ static void gather_parts(struct train *t)
     for (int i = 0; i < b->parts; i++)
         b->ns[i] = 0;
     for (int i = 0; i < t->orders->world; i++) {
-        int64_t *ns = &b->ns[part_of(t, i)];
+        int64_t *ns = &b->ns[train_part_of(t, i)];
         *ns = b->all[i] > *ns ? b->all[i] : *ns;
     }
 }
@@ -88,19 +82,24 @@ static void find_odd_one(struct train *t, const struct speed_rank *each)
     find_odd(t, "TFLOP/s", 1e12);
 }
 
+static void find_extremes(const struct balanced *b, int64_t *least, int64_t *most)
+{
+    *least = *most = b->counts[0];
+    for (int i = 1; i < b->parts; i++) {
+        *least = b->counts[i] < *least ? b->counts[i] : *least;
+        *most = b->counts[i] > *most ? b->counts[i] : *most;
+    }
+}
+
 /* "a step's 8 sequences: 6 2"; of many the least and the most. */
 static int write_shares(const struct train *t, char *out, size_t size)
 {
     const struct balanced *b = t->balanced;
     int n = snprintf(out, size, "a step's %d sequences: ", t->spec->train.batch_sequences);
-    int64_t least = INT64_MAX, most = 0;
-    for (int i = 0; i < b->parts; i++) {
-        least = b->counts[i] < least ? b->counts[i] : least;
-        most = b->counts[i] > most ? b->counts[i] : most;
-        if (b->parts <= SHARES_LISTED)
-            n += snprintf(
-                out + n, size - (size_t)n, "%s%lld", i ? " " : "", (long long)b->counts[i]);
-    }
+    int64_t least, most;
+    find_extremes(b, &least, &most);
+    for (int i = 0; i < b->parts && b->parts <= SHARES_LISTED; i++)
+        n += snprintf(out + n, size - (size_t)n, "%s%lld", i ? " " : "", (long long)b->counts[i]);
     if (b->parts > SHARES_LISTED)
         n += snprintf(out + n, size - (size_t)n, "%d shares of %lld to %lld", b->parts,
             (long long)least, (long long)most);
@@ -146,14 +145,11 @@ static void write_text(struct train *t, bool steps)
 int train_tell_balance(struct train *t, struct err *e)
 {
     const struct balanced *b = t->balanced;
-    int64_t least = INT64_MAX, most = 0;
+    int64_t least, most;
     int rc;
     if (!b || !train_leads(t))
         return 0;
-    for (int i = 0; i < b->parts; i++) {
-        least = b->counts[i] < least ? b->counts[i] : least;
-        most = b->counts[i] > most ? b->counts[i] : most;
-    }
+    find_extremes(b, &least, &most);
     log_info("shares", LOG_I("step", t->state.step), LOG_S("because", b->text));
     if ((rc = train_tell_metric(t, "sequences/least", (double)least, e)) ||
         (rc = train_tell_metric(t, "sequences/most", (double)most, e)) ||
