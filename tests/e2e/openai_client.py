@@ -2,7 +2,7 @@
 
     openai_client.py api URL                       answers, streams, usage, errors
     openai_client.py queue URL METRICS BOUND       more requests than the queue takes
-    openai_client.py large URL                     large ones during a long answer
+    openai_client.py large URL RANK                large ones during a long answer of RANK, its pid
     openai_client.py cancel URL METRICS            a client that goes away
     openai_client.py drain URL METRICS PID         SIGTERM to PID during a stream
     openai_client.py key URL KEY                   who may ask
@@ -230,17 +230,23 @@ def status_of(call):
         return e.status_code
 
 
-def large(url):
-    """The rank does not look at them while it answers, and neither is it ended for that."""
+def large(url, rank):
+    """What finds no room is told so by the agent, whatever the rank does; and a rank that has
+    stood still is not ended for that."""
     c = client_for(url, timeout=200)
     stream = words(c, 800)
     pieces = iter(stream)
     next(pieces)
     prompt = "word " * 199_000
     with concurrent.futures.ThreadPoolExecutor(5) as many:
-        asked = [many.submit(status_of, lambda: c.completions.create(model=MODEL, prompt=prompt))
-                 for _ in range(5)]
-        until(100, lambda: sum(f.done() for f in asked) == 3)
+        os.kill(int(rank), signal.SIGSTOP)  # or it refuses them one by one as they come
+        try:
+            asked = [many.submit(status_of,
+                                 lambda: c.completions.create(model=MODEL, prompt=prompt))
+                     for _ in range(5)]
+            until(8, lambda: sum(f.done() for f in asked) == 3)
+        finally:
+            os.kill(int(rank), signal.SIGCONT)
         further = [next(pieces).choices[0].text for _ in range(10)]
         stream.close()
         got = sorted(f.result() for f in asked)
@@ -262,7 +268,7 @@ def overrun(c, metrics):
     before = metric(metrics, "llmjob_generated_tokens_total")
     stream.close()
     until(60, lambda: in_flight(metrics) == 0)
-    chat(c, max_tokens=1)  # the rank takes one request at a time: the cancelled one has ended
+    chat(c, max_tokens=1)  # told after the cancel: when this one is answered, that one has ended
     return metric(metrics, "llmjob_generated_tokens_total") - before - 1
 
 

@@ -90,7 +90,7 @@ echo "-- a full queue"
 client queue "$url" "$metrics" 3
 echo "-- large requests"
 rank=$(running llmjob-rank)
-client large "$url"
+client large "$url" "$rank"
 check "by the same rank" equal "$(running llmjob-rank)" "$rank"
 echo "-- clients that go away"
 client cancel "$url" "$metrics"
