@@ -2,6 +2,7 @@
  * generation: names and sizes come from the headers of the ranks' files, elements from the reader
  * that trainings use.
  */
+#include "tests/far.h"
 #include "tests/runtime/generation.h"
 
 #include "base/io.h"
@@ -119,7 +120,7 @@ static double distance(const float *x, const float *y, int64_t n)
 {
     double most = 0;
     for (int64_t k = 0; k < n; k++)
-        most = fmax(most, fabs((double)x[k] - (double)y[k]));
+        most = farther(most, fabs((double)x[k] - (double)y[k]));
     return most;
 }
 

@@ -12,6 +12,7 @@
 #include "kernels/quant.h"
 #include "kernels/quant_encode.h"
 #include "runtime/model/pass.h"
+#include "tests/far.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/tiny.h"
 #include "tests/unit.h"
@@ -124,7 +125,7 @@ static double compare(struct model_conf c, struct weights *w, enum quantize q)
     ck_assert_msg(fabs(a / b - 1) < 1e-6, "loss %.9g, decoded %.9g", a, b);
     for (int64_t i = 0; i < model_trainable(pass_model(decoded)); i++) {
         most = fmax(most, fabs((double)want[i]));
-        far = fmax(far, fabs((double)got[i] - (double)want[i]));
+        far = farther(far, fabs((double)got[i] - (double)want[i]));
     }
     ck_assert_double_gt(most, 0);
     tiny_pass_close(quantized);

@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "runtime/train/optim.h"
+#include "tests/far.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/tiny.h"
 #include "tests/runtime/trained.h"
@@ -201,7 +202,7 @@ static double train(const struct json *run)
         json_auto struct json *batch = bert ? NULL : batch_of(ids);
         double got = trained_step(&t, bert ? same : batch, true);
         ck_assert_msg(!optim_step(o, step++, NULL, &e), "%s", e.text);
-        worst = fmax(worst, fabs(got / json_number_value(loss) - 1));
+        worst = farther(worst, fabs(got / json_number_value(loss) - 1));
         ids = json_next(ids);
     }
     ck_assert_int_eq(step, 51);
@@ -215,7 +216,7 @@ START_TEST(fifty_steps_follow_adapterhub)
     double worst = 0;
     json_each (run, json_get(all, "runs"))
         if (json_get(run, "losses"))
-            worst = fmax(worst, train(run));
+            worst = farther(worst, train(run));
     printf("  fifty losses within %.1e\n", worst);
     ck_assert_double_lt(worst, 1e-4);
 }

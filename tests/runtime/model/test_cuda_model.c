@@ -13,6 +13,7 @@
 #include "runtime/model/engine.h"
 
 #include "kernels/ops.h"
+#include "tests/far.h"
 #include "tests/gpu/gpu.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/tiny.h"
@@ -255,7 +256,7 @@ static void compare_logits(const char *shape, struct weights *w, const struct ne
     rms = length_of(want, NULL, count) / sqrt((double)count);
     for (int64_t i = 0; i < count; i++) {
         ck_assert(isfinite(got[i]));
-        worst = fmax(worst, fabs((double)got[i] - (double)want[i]) / rms);
+        worst = farther(worst, fabs((double)got[i] - (double)want[i]) / rms);
     }
     printf("%s, %s: logits off by %.1g of their size (allowed %.1g)\n", shape, dtype_name(p->t),
         worst, p->logits);

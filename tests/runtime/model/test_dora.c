@@ -10,6 +10,7 @@
 #include "runtime/files/safetensors.h"
 #include "runtime/model/pass.h"
 #include "runtime/train/optim.h"
+#include "tests/far.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/tiny.h"
 #include "tests/unit.h"
@@ -217,7 +218,7 @@ static double train(struct dev *d, const struct json *all, enum dtype t, double 
         pass_zero_gradient(pass);
         ck_assert(!pass_step(pass, 4, &in, 1.0f / 128, true, &sum, &e));
         ck_assert_msg(!optim_step(o, step++, NULL, &e), "%s", e.text);
-        worst = fmax(worst, fabs(sum / 128 / want - 1));
+        worst = farther(worst, fabs(sum / 128 / want - 1));
         batch = json_next(batch);
     }
     ck_assert_int_eq(step, 51);

@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "runtime/model/engine.h"
+#include "tests/far.h"
 #include "tests/runtime/coll/ranks.h"
 #include "tests/runtime/gguf_make.h"
 #include "tests/runtime/golden.h"
@@ -66,7 +67,7 @@ static bool is_near(const char *what, const float *is, const float *want, int64_
     double most = 0, apart = 0;
     for (int64_t i = 0; i < n; i++) {
         most = fmax(most, fabs((double)want[i]));
-        apart = fmax(apart, fabs((double)is[i] - (double)want[i]));
+        apart = farther(apart, fabs((double)is[i] - (double)want[i]));
     }
     if (apart <= far * most && most > 0)
         return true;

@@ -10,6 +10,7 @@
 
 #include "base/io.h"
 #include "base/mem.h"
+#include "tests/far.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/trained.h"
 #include "tests/unit.h"
@@ -54,7 +55,7 @@ START_TEST(logits_of_texts_equal_transformers)
         !safetensors_open(GOLDEN "tiny_bert_texts_logits.safetensors", &golden, &e), "%s", e.text);
     ck_assert_int_eq(safetensors_at(golden, 0)->bytes, (int64_t)sizeof logits);
     for (int i = 0; i < B * LABELS; i++)
-        far = fmax(far,
+        far = farther(far,
             fabs((double)logits[i] - (double)((const float *)safetensors_at(golden, 0)->data)[i]));
     printf("texts: logits at most %.2g away\n", far);
     ck_assert_double_le(far, 1e-5);

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "runtime/model/engine.h"
 #include "runtime/train/optim.h"
+#include "tests/far.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/trained.h"
 #include "tests/unit.h"
@@ -189,7 +190,7 @@ START_TEST(logits_of_labels_equal_transformers)
     ck_assert_int_eq(safetensors_at(golden, 0)->bytes, (int64_t)sizeof logits);
     for (int64_t i = 0; i < b; i++)
         for (int64_t j = 0; j < lengths[i] * 5; j++)
-            far = fmax(far, fabs((double)logits[i * 80 + j] - (double)want[i * 80 + j]));
+            far = farther(far, fabs((double)logits[i * 80 + j] - (double)want[i * 80 + j]));
     printf("bert: logits at most %.2g away\n", far);
     ck_assert_double_le(far, 1e-4);
     safetensors_close(golden);
@@ -340,7 +341,7 @@ static void hidden_of(
     ck_assert(!pass_label_logits(t->pass, 1, hidden, &e));
     for (int64_t i = 0; i < count; i++) {
         int64_t at = i / (c / 24) * c + i % (c / 24) * 24;
-        far = fmax(far, fabs((double)hidden[at] - (double)want[i]));
+        far = farther(far, fabs((double)hidden[at] - (double)want[i]));
     }
     printf("minilm, \"%s\": at most %.2g away\n", json_str(sentence, "text", ""), far);
     ck_assert_double_le(far, 1e-3);
@@ -548,9 +549,9 @@ static void compare_prompt(
     snprintf(name, sizeof name, "prompt%d.last", index);
     last = (const float *)safetensors_find(s, name)->data;
     for (int64_t i = 0; i < n * v / 64; i++)
-        far = fmax(far, fabs((double)logits[i * 64] - (double)every64[i]));
+        far = farther(far, fabs((double)logits[i * 64] - (double)every64[i]));
     for (int64_t i = 0; i < v / 8; i++)
-        far = fmax(far, fabs((double)logits[(n - 1) * v + i * 8] - (double)last[i]));
+        far = farther(far, fabs((double)logits[(n - 1) * v + i * 8] - (double)last[i]));
     printf("prompt %d: greatest distance %.2g\n", index, far);
     ck_assert_msg(far < 2e-3, "prompt %d: logits are %.3g away", index, far);
     for (int64_t i = 0; i < n; i++) {

@@ -11,6 +11,7 @@
 #include "runtime/files/safetensors.h"
 #include "runtime/model/engine.h"
 #include "runtime/model/pass.h"
+#include "tests/far.h"
 #include "tests/runtime/gguf_make.h"
 #include "tests/runtime/golden.h"
 #include "tests/unit.h"
@@ -91,7 +92,7 @@ static double farthest(const float *a, const float *b, int64_t n)
     double far = 0;
 
     for (int64_t i = 0; i < n; i++)
-        far = fmax(far, fabs((double)a[i] - (double)b[i]));
+        far = farther(far, fabs((double)a[i] - (double)b[i]));
     return far;
 }
 
@@ -212,7 +213,7 @@ static void check_golden(int family, const char *name)
         for (int64_t i = 0; i < length; i += cut)
             ck_assert_msg(
                 !engine_extend(m.engine, from + i, cut, i, true, logits + i * V, &e), "%s", e.text);
-        far = fmax(far, farthest(want + k % 2 * length * V, logits, length * V));
+        far = farther(far, farthest(want + k % 2 * length * V, logits, length * V));
     }
     printf("%s: logits at most %.2g away\n", name, far);
     ck_assert_double_le(far, 1e-4);

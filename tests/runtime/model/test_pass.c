@@ -20,6 +20,7 @@
  */
 #include "runtime/model/pass.h"
 
+#include "tests/far.h"
 #include "tests/runtime/oracle.h"
 #include "tests/runtime/tiny.h"
 #include "tests/unit.h"
@@ -178,7 +179,7 @@ static void check_directions(struct subject *s, const struct tensor *p, const fl
             want += u[i] * (double)g[i];
         }
         got = oracle_slope(s, p, u);
-        s->worst_oracle = fmax(s->worst_oracle, fabs(got / want - 1));
+        s->worst_oracle = farther(s->worst_oracle, fabs(got / want - 1));
         ck_assert_msg(fabs(got - want) <= TOLERANCE * want, "%s: %.9g, the oracle says %.9g",
             p->name, want, got);
     }
@@ -231,7 +232,7 @@ static void check_part(struct subject *s, const struct tensor *p)
     if (!s->own_losses || STEP_LOSS / length > STEP_SHARE * length_of(w, p->count))
         return;
     slope = own_slope(s, p, w, g, length);
-    s->worst_own = fmax(s->worst_own, fabs(slope / length - 1));
+    s->worst_own = farther(s->worst_own, fabs(slope / length - 1));
     s->own++;
     ck_assert_msg(fabs(slope - length) <= TOLERANCE * length, "%s: length %.9g, slope %.9g",
         p->name, length, slope);

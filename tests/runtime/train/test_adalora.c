@@ -12,6 +12,7 @@
 #include "runtime/files/safetensors.h"
 #include "runtime/model/lora.h"
 #include "runtime/train/optim.h"
+#include "tests/far.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/tiny.h"
 #include "tests/unit.h"
@@ -287,7 +288,7 @@ static double train(enum dtype t, bool anew, double tolerance, double losses[STE
     ck_assert_int_eq(set_trained(&r, "start."), 2 * MATRICES);
     json_each (loss, json_get(all, "losses")) {
         take_step(&r, batch, step, &losses[step - 1]);
-        worst = fmax(worst, fabs(losses[step - 1] / json_number_value(loss) - 1));
+        worst = farther(worst, fabs(losses[step - 1] / json_number_value(loss) - 1));
         batch = json_next(batch);
         if (anew && (step == 22 || step == 41)) /* the ranks are being chosen; they are */
             make_anew(&r);

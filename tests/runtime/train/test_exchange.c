@@ -11,6 +11,7 @@
 
 #include "base/io.h"
 #include "base/mem.h"
+#include "tests/far.h"
 #include "tests/runtime/coll/ranks.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/training.h"
@@ -87,9 +88,7 @@ static double distance(struct coll *c, int rank, const struct ranks *w, int64_t 
         double want = 0;
         for (int r = 0; r < w->size; r++)
             want += (double)value(r, i);
-        most = isfinite(mean[i]) ? fmax(most, fabs(mean[i] - want)) : INFINITY; /* fmax drops NaN */
-        if (!isfinite(most))
-            break;
+        most = farther(most, fabs(mean[i] - want));
         top = fmax(top, fabs(want));
     }
     exchange_destroy(x);

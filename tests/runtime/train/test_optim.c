@@ -9,6 +9,7 @@
  */
 #include "runtime/train/optim.h"
 
+#include "tests/far.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/tiny.h"
 #include "tests/unit.h"
@@ -294,7 +295,7 @@ static void golden_run(struct dev *d, struct weights *w, const struct json *trai
         const struct pass_input in = {.ids = inputs, .targets = labels};
         ck_assert(!pass_step(pass, b, &in, 1 / (float)(b * length), true, &sum, &e));
         ck_assert_msg(!optim_step(o, step, NULL, &e), "%s", e.text);
-        most = fmax(most, fabs(sum / (double)(b * length) / want - 1));
+        most = farther(most, fabs(sum / (double)(b * length) / want - 1));
         ck_assert_msg(most < tolerance, "%s, step %lld: loss %.9g, torch %.9g",
             json_str(run, "name", ""), (long long)step, sum / (double)(b * length), want);
     }
@@ -366,7 +367,7 @@ static double apart(const double *a, const double *b)
 {
     double most = 0, least = a[0];
     for (int i = 0; i < STATE_STEPS; i++) {
-        most = fmax(most, fabs(a[i] - b[i]));
+        most = farther(most, fabs(a[i] - b[i]));
         least = fmin(least, a[i]);
     }
     return most / (a[0] - least);

@@ -64,7 +64,7 @@ static int rule_body(struct coll *c, int rank, const struct ranks *w)
             double g = -(change(0, k, i) + change(1, k, i)) / 2;
             momentum[i] = MOMENTUM * momentum[i] + g;
             want[i] -= RATE * (g + MOMENTUM * momentum[i]);
-            if (fabs((double)m[i] - want[i]) > 1e-6)
+            if (!(fabs((double)m[i] - want[i]) <= 1e-6))
                 return 3 + k;
         }
     }

@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "runtime/files/safetensors.h"
+#include "tests/far.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/training.h"
 #include "tests/unit.h"
@@ -133,7 +134,7 @@ static void tensors_are_near(const char *name, double far)
             double x = (double)((const float *)a->data)[k], y = (double)((const float *)b->data)[k];
 
             most = fmax(most, fabs(y));
-            apart = fmax(apart, fabs(x - y));
+            apart = farther(apart, fabs(x - y));
         }
         ck_assert_msg(apart <= far * most, "%s: %g apart of %g", a->name, apart, most);
     }

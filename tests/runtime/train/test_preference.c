@@ -10,6 +10,7 @@
 
 #include "runtime/files/safetensors.h"
 #include "runtime/train/optim.h"
+#include "tests/far.h"
 #include "tests/runtime/golden.h"
 #include "tests/runtime/tiny.h"
 #include "tests/unit.h"
@@ -191,7 +192,7 @@ static double compare(const struct json *const want[PREFERENCE_SUMS], const doub
     for (int k = 0; k < PREFERENCE_SUMS; k++) {
         double v = json_number_value(want[k]), far = fabs(sums[k] / PAIRS - v);
         far /= fmax(1, fabs(v));
-        worst = fmax(worst, far);
+        worst = farther(worst, far);
         ck_assert_msg(far < 1e-4, "%s: %.9g, TRL %.9g", metrics[k], sums[k] / PAIRS, v);
     }
     return worst;
@@ -233,7 +234,7 @@ static void follow(struct dev *d, struct weights *w, const struct json *all, con
         pass_zero_gradient(pass);
         step(pass, &c, &r, 1.0f / PAIRS, true, sums);
         ck_assert_msg(!optim_step(o, s, NULL, &e), "%s", e.text);
-        worst = fmax(worst, compare(want, sums));
+        worst = farther(worst, compare(want, sums));
         for (int k = 0; k < PREFERENCE_SUMS; k++)
             want[k] = json_next(want[k]);
     }
