@@ -217,7 +217,7 @@ static int no_rank(void *user, enum wire_type type, const char *json)
 
 static int create_front(struct agent *a, struct err *e)
 {
-    if (a->spec.task != TASK_SERVE)
+    if (a->spec.task != TASK_SERVE || a->conf.replica != 0) /* rank 0 answers, in its pod */
         return 0;
     struct front_conf conf = {.web = a->web,
         .listen_host = a->serve.host,

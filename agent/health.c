@@ -97,12 +97,9 @@ static bool judge_hang(const struct health_conf *conf, const struct health_rank 
     int64_t median_step_ms, struct health_verdict *out)
 {
     int64_t least = INT64_MAX;
-    for (int i = 0; i < count; i++) {
-        if (ranks[i].phase == WIRE_PHASE_SERVE_IDLE)
-            return false; /* waiting for requests is its work */
+    for (int i = 0; i < count; i++)
         if (ranks[i].silent_ms < least)
             least = ranks[i].silent_ms;
-    }
     if (least < hang_limit(conf, ranks, count, median_step_ms))
         return false;
     int rank = find_culprit(ranks, count);
@@ -169,11 +166,23 @@ static void judge_straggler(const struct health_conf *conf, const struct health_
         100 * busy[slowest].share, 100 * median);
 }
 
+/* Waiting for requests is a server's work: that of the rank that has them, and the others wait for
+   it in a collective. */
+static bool is_idle(const struct health_rank *ranks, int count)
+{
+    int waiting = 0, in = 0;
+    for (int i = 0; i < count; i++) {
+        in += ranks[i].in_collective;
+        waiting += !ranks[i].in_collective && ranks[i].phase == WIRE_PHASE_SERVE_IDLE;
+    }
+    return waiting > 0 && waiting + in == count;
+}
+
 void health_judge(const struct health_conf *conf, const struct health_rank *ranks, int count,
     int64_t median_step_ms, struct health_busy *busy, struct health_verdict *out)
 {
     *out = (struct health_verdict){.kind = HEALTH_WELL, .rank = -1};
-    if (count <= 0)
+    if (count <= 0 || is_idle(ranks, count))
         return;
     if (!judge_hang(conf, ranks, count, median_step_ms, out) && conf->straggler_factor > 0)
         judge_straggler(conf, ranks, count, busy, out);

@@ -334,6 +334,14 @@ static void recover(struct lead *l)
     arena_destroy(a);
 }
 
+/* Ranks of a pod: one of a model that is served or converted whole. */
+static int per_replica(const struct jobspec *s)
+{
+    bool shared = s->parallelism.tensor > 1 || s->parallelism.pipeline > 1;
+    bool whole = s->task == TASK_CONVERT || (s->task == TASK_SERVE && !shared);
+    return whole ? 1 : s->device.per_replica;
+}
+
 int lead_create(const struct lead_conf *conf, struct lead **out, struct err *e)
 {
     static const struct mesh_fns fns = {on_message, on_closed};
@@ -344,7 +352,7 @@ int lead_create(const struct lead_conf *conf, struct lead **out, struct err *e)
     const struct jobspec *s = conf->spec;
     struct world_conf wc = {
         .task = s->task,
-        .per_replica = s->task == TASK_SERVE || s->task == TASK_CONVERT ? 1 : s->device.per_replica,
+        .per_replica = per_replica(s),
         .tensor = s->parallelism.tensor,
         .pipeline = s->parallelism.pipeline,
         .expert = s->parallelism.expert,

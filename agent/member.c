@@ -228,7 +228,7 @@ static void on_rank_frame(void *user, struct proc *p, const struct wire_frame *f
             front_frame(m->conf.front, frame);
         break;
     case WIRE_SERVING:
-        if (m->conf.front)
+        if (m->conf.front && l->index == 0)
             on_serving(m, frame);
         relay(m, l, frame);
         break;
@@ -620,8 +620,9 @@ void member_leave(struct member *m, int64_t now_ms)
     if (m->leave_ms)
         return;
     int64_t patience_ms = LEAVE_MS;
-    if (m->conf.front && 1000 * (int64_t)m->conf.spec->serve.drain_seconds + 5000 > patience_ms)
-        patience_ms = 1000 * (int64_t)m->conf.spec->serve.drain_seconds + 5000;
+    int64_t drain_ms = 1000 * (int64_t)m->conf.spec->serve.drain_seconds + 5000;
+    if (m->conf.spec->task == TASK_SERVE && drain_ms > patience_ms)
+        patience_ms = drain_ms;
     m->leave_ms = now_ms + patience_ms;
     if (m->link)
         tell(m, &(struct mesh_msg){.type = MESH_LEAVING});

@@ -25,7 +25,7 @@ struct member;
 
 struct member_conf {
     struct procs *procs;
-    struct front *front; /* of a serving job, else NULL */
+    struct front *front; /* of a serving job's replica 0, else NULL */
     const struct jobspec *spec;
     const char *job_file, *rank_program, *bind_host, *run_dir;
     int replica;

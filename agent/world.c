@@ -111,10 +111,17 @@ static int keep_whole(struct world *w, int present)
     return present;
 }
 
+/* Members of the next world, if all are there: of a server those that share the one model. */
+static int needed(const struct world *w)
+{
+    int64_t pods = (world_together(w) - 1) / w->conf.per_replica + 1;
+    return w->conf.task == TASK_SERVE && w->replicas > pods ? (int)pods : w->replicas;
+}
+
 /* Marks the members that a world formed now would have; false: wait. */
 static bool choose_target(struct world *w, struct world_now now)
 {
-    int need = w->conf.task == TASK_SERVE && w->replicas > 1 ? 1 : w->replicas, present = 0;
+    int need = needed(w), present = 0;
     for (int i = 0; i < w->seat_count; i++) {
         struct seat *s = &w->seats[i];
         s->target = s->wanted && s->joined && !s->leaving && s->replica < need;

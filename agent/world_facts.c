@@ -292,7 +292,7 @@ void world_frame(struct world *w, int replica, int64_t incarnation, int local, e
         return;
     switch (type) {
     case WIRE_LOADED:
-        w->ranks[rank].loaded = w->conf.task != TASK_SERVE;
+        w->ranks[rank].loaded = w->conf.task != TASK_SERVE || rank != 0;
         if (rank == 0) {
             progress_loaded(&w->progress, payload);
             settle_steps_lost(w);

@@ -377,10 +377,10 @@ static const char *not_of_chunks(const struct jobspec *spec)
 }
 
 /* What of an evaluation is a training's forward half, over micro-batches. */
-static const char *not_of_evaluated_shares(const struct jobspec *spec)
+static const char *not_of_forward_shares(const struct jobspec *spec)
 {
     enum evaluated o = spec->evaluate.objective;
-    return o != EVALUATED_CAUSAL_LM && o != EVALUATED_MULTIPLE_CHOICE
+    return spec->task == TASK_EVALUATE && o != EVALUATED_CAUSAL_LM && o != EVALUATED_MULTIPLE_CHOICE
         ? "objectives other than CausalLM and MultipleChoice"
         : NULL;
 }
@@ -394,8 +394,8 @@ static int check_shares(const struct field_source *s, const struct jobspec *spec
         {"parallelism.pipeline", spec->parallelism.pipeline},
         {"parallelism.expert", spec->parallelism.expert},
         {"parallelism.context", spec->parallelism.context}};
-    enum { EVALUATED = 2, SHARES = 3 }; /* the first so many are of the model */
-    bool evaluates = spec->task == TASK_EVALUATE;
+    enum { FORWARD = 2, SHARES = 3 }; /* the first so many are of the model */
+    bool trains = spec->task == TASK_TRAIN;
     bool pipeline = spec->parallelism.pipeline > 1;
     int64_t together = 1;
     if (spec->parallelism.expert > 1 &&
@@ -405,13 +405,14 @@ static int check_shares(const struct field_source *s, const struct jobspec *spec
     for (size_t i = 0; i < sizeof axes / sizeof *axes; i++) {
         if (axes[i].ways <= 1)
             continue;
-        if (i < EVALUATED && spec->task != TASK_TRAIN && !evaluates)
-            return field_refuse(s, axes[i].path, e, "above 1 only with train and evaluate so far");
-        if (i >= EVALUATED && spec->task != TASK_TRAIN)
+        if (i < FORWARD && (spec->task == TASK_CONVERT || spec->task == TASK_RUN))
+            return field_refuse(
+                s, axes[i].path, e, "above 1 only with train, evaluate and serve so far");
+        if (i >= FORWARD && !trains)
             return field_refuse(s, axes[i].path, e, "above 1 only with train so far");
-        const char *what = evaluates ? not_of_evaluated_shares(spec)
-            : i < SHARES             ? jobspec_not_of_shares(spec, pipeline)
-                                     : not_of_chunks(spec);
+        const char *what = !trains ? not_of_forward_shares(spec)
+            : i < SHARES           ? jobspec_not_of_shares(spec, pipeline)
+                                   : not_of_chunks(spec);
         if (what)
             return field_refuse(s, axes[i].path, e, "above 1 not with %s", what);
         together *= axes[i].ways;
@@ -423,6 +424,22 @@ static int check_shares(const struct field_source *s, const struct jobspec *spec
         spec->train.sequence_length % (2 * (int64_t)spec->parallelism.context))
         return field_refuse(
             s, "train.sequenceLength", e, "must be a multiple of 2 x parallelism.context");
+    return 0;
+}
+
+/* One model is served, by all ranks there are. */
+static int check_serving_ranks(
+    const struct field_source *s, const struct jobspec *spec, struct err *e)
+{
+    int64_t together = ways(spec->parallelism.tensor) * ways(spec->parallelism.pipeline);
+    if (together == 1 && spec->replicas > 1)
+        return field_refuse(s, "replicas", e,
+            "a serving job has at most 1, but for parallelism.tensor x pipeline = replicas x "
+            "device.perReplica above 1");
+    if (together > 1 && spec->replicas &&
+        (int64_t)spec->replicas * spec->device.per_replica != together)
+        return field_refuse(s, "parallelism", e,
+            "tensor x pipeline must be replicas x device.perReplica with serve");
     return 0;
 }
 
@@ -598,8 +615,8 @@ int jobspec_check(const struct field_source *s, const struct jobspec *spec, cons
         return rc;
     if (spec->replicas && spec->elastic.min_replicas > spec->replicas)
         return field_refuse(s, "elastic.minReplicas", e, "must not exceed replicas");
-    if (spec->task == TASK_SERVE && spec->replicas > 1)
-        return field_refuse(s, "replicas", e, "a serving job has at most 1");
+    if (spec->task == TASK_SERVE && (rc = check_serving_ranks(s, spec, e)))
+        return rc;
     if (spec->task == TASK_CONVERT && spec->replicas > 1)
         return field_refuse(s, "replicas", e, "a converting job has at most 1");
     if (spec->task != TASK_RUN && !spec->model.source)

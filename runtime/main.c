@@ -53,8 +53,11 @@ static int evaluate(struct program *p, struct err *e)
 
 static int serve(struct program *p, struct err *e)
 {
+    int rc = p->orders.world > 1 ? world_connect(&p->orders, &p->door, p->dev, &p->coll, e) : 0;
+    if (rc)
+        return rc;
     const struct infer_conf conf = {
-        &p->door, p->orders.spec, p->dev, p->budget_bytes, p->requests.inbox};
+        &p->door, &p->orders, p->coll, p->dev, p->budget_bytes, p->requests.inbox};
     return infer_run(&conf, e);
 }
 

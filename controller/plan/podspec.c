@@ -461,6 +461,8 @@ int podspec_service(const struct jobspec *s, struct buf *out, struct err *e)
     }
     jsonw_open(&w, "selector", '{');
     jsonw_str(&w, NAME_LABEL_JOB, s->name);
+    if (serve) /* of the pods that share a model the one that answers */
+        jsonw_str(&w, NAME_LABEL_REPLICA, "0");
     jsonw_close(&w);
     jsonw_open(&w, "ports", '[');
     jsonw_open(&w, NULL, '{');

@@ -272,14 +272,16 @@ static void upload_words(struct engine *g, int32_t *to, int64_t n)
     dev_upload(g->dev, to, g->stage, (size_t)n * sizeof *g->stage);
 }
 
-/* Ids, positions and lengths of all parts' rows; returns how many. */
-static int64_t upload_rows(struct engine *g, const struct engine_part *parts, int n)
+/* Ids (ENGINE_ROWS), which the host keeps, positions and lengths of all parts' rows; returns how
+   many. */
+static int64_t upload_rows(
+    struct engine *g, const struct engine_part *parts, int n, int32_t *ids)
 {
     int64_t rows = 0, row = 0;
     for (int i = 0; i < n; rows += parts[i++].count)
-        memcpy(g->stage + rows, parts[i].ids, (size_t)parts[i].count * sizeof *g->stage);
+        memcpy(ids + rows, parts[i].ids, (size_t)parts[i].count * sizeof *ids);
     assert(rows <= ENGINE_ROWS);
-    upload_words(g, g->rows.ids, rows);
+    dev_upload(g->dev, g->rows.ids, ids, (size_t)rows * sizeof *ids);
     for (int i = 0; i < n; i++)
         for (int64_t k = 0; k < parts[i].count; k++)
             g->stage[row++] = (int32_t)(parts[i].past + k);
@@ -319,13 +321,13 @@ static void use_own_pages(struct engine *g)
     g->own_pages = true;
 }
 
-/* Forward of all parts; pages (rows, ld), or NULL: those of the one sequence. Of a model that ranks
-   share there is one part. */
+/* Forward of all parts; pages (rows, ld), or NULL: those of the one sequence. */
 static struct batch forward_rows(
     struct engine *g, const struct engine_part *parts, int n, const int32_t *pages, int64_t ld)
 {
-    assert(n == 1 || !model_config_is_share(g->batch.config));
-    struct batch s = batch_of(g, upload_rows(g, parts, n), parts->ids);
+    int32_t ids[ENGINE_ROWS];
+    int64_t rows = upload_rows(g, parts, n, ids);
+    struct batch s = batch_of(g, rows, ids);
     int64_t window = s.config->window; /* what the cache alone is read through */
     s.cached = s.stored || pages || parts->past || s.n == 1 || (window && s.n > window);
     s.ids = g->rows.ids;
@@ -344,8 +346,8 @@ static bool is_seen(const struct engine_part *p)
     return p->draw || p->logits;
 }
 
-/* Hidden states of the rows that are seen, to the front of rows.hidden; returns how many. */
-static int64_t gather_seen(
+/* Hidden states of the rows that are seen, to the front of rows.hidden. */
+static void gather_seen(
     struct engine *g, const struct batch *s, const struct engine_part *parts, int n)
 {
     int64_t seen = 0, row = 0;
@@ -354,11 +356,8 @@ static int64_t gather_seen(
         if (is_seen(&parts[i]))
             g->stage[seen++] = (int32_t)row - 1;
     }
-    if (!seen)
-        return 0;
     upload_words(g, g->rows.drawn, seen);
     batch_take_rows(s, seen, g->rows.drawn, s->h, s->n, g->rows.hidden);
-    return seen;
 }
 
 static void upload_draws(struct engine *g, const struct engine_part *parts, int n)
@@ -380,16 +379,29 @@ static void upload_draws(struct engine *g, const struct engine_part *parts, int 
 }
 
 /* Logits of `rows` seen rows from `first` on stand on the device: those that are asked for come. */
-static void download_logits(
-    struct engine *g, const struct engine_part *parts, int n, int64_t first, int64_t rows)
+static void download_logits(struct engine *g, const struct engine_part *parts, int n, int64_t first,
+    int64_t rows, const float *logits)
 {
-    int64_t v = g->batch.config->vocab, seen = 0;
+    int64_t v = model_vocab(g->model), seen = 0;
     for (int i = 0; i < n; i++) {
         int64_t at = seen - first;
         if (parts[i].logits && at >= 0 && at < rows)
-            dev_download(
-                g->dev, parts[i].logits, g->net.head.logits + at * v, (size_t)v * sizeof(float));
+            dev_download(g->dev, parts[i].logits, logits + at * v, (size_t)v * sizeof(float));
         seen += is_seen(&parts[i]);
+    }
+}
+
+/* Of the rows whose logits stand on the device; of a share of the vocabulary one at a time. */
+static void draw_rows(struct engine *g, const struct batch *s, const struct engine_part *parts,
+    int n, int64_t first, int64_t rows)
+{
+    int64_t step = g->net.head.whole ? 1 : rows;
+    for (int64_t i = 0, at = first; i < rows; i += step, at += step) {
+        const float *logits = head_whole(s, &g->net.head, i);
+        OP(g, sample, .n = step, .v = model_vocab(g->model), .logits = logits,
+            .temperature = g->rows.temperature + at, .top_p = g->rows.top_p + at,
+            .u = g->rows.u + at, .token = g->rows.next + at);
+        download_logits(g, parts, n, at, step, logits);
     }
 }
 
@@ -402,10 +414,7 @@ static void draw_seen(
     for (int64_t first = 0, rows; first < seen; first += rows) {
         rows = seen - first < g->net.head.rows ? seen - first : g->net.head.rows;
         head_logits(&top, &g->net.head, first, rows);
-        OP(g, sample, .n = rows, .v = s->config->vocab, .logits = g->net.head.logits,
-            .temperature = g->rows.temperature + first, .top_p = g->rows.top_p + first,
-            .u = g->rows.u + first, .token = g->rows.next + first);
-        download_logits(g, parts, n, first, rows);
+        draw_rows(g, &top, parts, n, first, rows);
     }
 }
 
@@ -434,11 +443,31 @@ static int run_token(struct engine *g, int32_t id, int64_t past, const struct sa
 
 /* -- passes -- */
 
+static int count_seen(const struct engine_part *parts, int n)
+{
+    int seen = 0;
+    for (int i = 0; i < n; i++)
+        seen += is_seen(&parts[i]);
+    return seen;
+}
+
+/* What the last stage has seen, to all stages. */
+static int tell_seen(
+    struct engine *g, struct engine_part *parts, int n, int32_t *drawn, int seen, struct err *e)
+{
+    struct parallel *p = &g->parallel;
+    int rc = seen ? parallel_from_last(p, drawn, (size_t)seen * sizeof *drawn, e) : 0;
+    for (int i = 0; i < n && !rc; i++)
+        if (parts[i].logits)
+            rc = parallel_from_last(
+                p, parts[i].logits, (size_t)model_vocab(g->model) * sizeof(float), e);
+    return rc;
+}
+
 int engine_run(struct engine *g, struct engine_part *parts, int n, struct err *e)
 {
     int32_t drawn[ENGINE_ROWS];
-    int rc;
-    assert(!model_config_is_share(g->batch.config));
+    int rc, seen = count_seen(parts, n);
     for (int i = 0; i < n; i++)
         if ((rc = check_tokens(g, parts[i].ids, parts[i].count, parts[i].past, e)))
             return rc;
@@ -450,12 +479,13 @@ int engine_run(struct engine *g, struct engine_part *parts, int n, struct err *e
     }
     int64_t ld = upload_pages(g, parts, n);
     struct batch s = forward_rows(g, parts, n, g->rows.pages, ld);
-    int64_t seen = gather_seen(g, &s, parts, n);
-    if (seen) {
+    if (seen && !g->net.head.none) {
+        gather_seen(g, &s, parts, n);
         draw_seen(g, &s, parts, n, seen);
         dev_download(g->dev, drawn, g->rows.next, (size_t)seen * sizeof *drawn);
     }
-    if ((rc = dev_sync(g->dev, e)))
+    if ((rc = parallel_finish(&g->parallel, g->dev, e)) ||
+        (rc = tell_seen(g, parts, n, drawn, seen, e)))
         return rc;
     seen = 0;
     for (int i = 0; i < n; i++) {

@@ -49,8 +49,7 @@ struct engine_part {
 
 /* Parts of different sequences in one pass, ENGINE_ROWS tokens at most. Refused before anything is
    run: ids that the model has not (-ERR_DATA), more tokens than a sequence may have (-ERR_USER). On
-   a device that can record, one token that is drawn is one launch. Not of a model that ranks
-   share. */
+   a device that can record, one token that is drawn is one launch. */
 int engine_run(struct engine *g, struct engine_part *parts, int n, struct err *e);
 
 /* The same of one sequence that has the cache to itself, in its order. Runs `count` tokens after

@@ -11,6 +11,7 @@
 #include "runtime/model/kvcache.h"
 #include "runtime/serve/pages.h"
 #include "runtime/serve/sched.h"
+#include "runtime/serve/team.h"
 
 #include <assert.h>
 #include <string.h>
@@ -300,8 +301,9 @@ int batcher_step(struct batcher *b, struct batcher_drawn *drawn, int *n, struct 
     *n = 0;
     if (!rows)
         return 0;
-    int parts = lay_parts(b, &prompts), rc = engine_run(b->conf.engine, b->parts, parts, e);
-    if (rc)
+    int rc, parts = lay_parts(b, &prompts);
+    if ((rc = team_tell(b->conf.team, b->parts, parts, e)) ||
+        (rc = engine_run(b->conf.engine, b->parts, parts, e)))
         return rc;
     note_pace(b, prompts, rows == prompts, (double)(clock_ns() - before) / 1e6);
     b->figures.steps++;

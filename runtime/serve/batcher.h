@@ -15,9 +15,11 @@
 
 struct batcher;
 struct batcher_seq;
+struct team;
 
 struct batcher_conf {
     struct engine *engine; /* borrowed; nobody else runs it meanwhile */
+    struct team *team;     /* borrowed; is told of each pass before it runs; or NULL */
     int64_t context;       /* tokens of a sequence, at most */
     int64_t pages;         /* of the engine's cache; at least those of a context */
     int most;              /* sequences at once, running or waiting; 1 to ENGINE_ROWS */

@@ -11,6 +11,7 @@
 #include "runtime/model/engine.h"
 #include "runtime/model/kvcache.h"
 #include "runtime/serve/batcher.h"
+#include "runtime/serve/team.h"
 #include "runtime/serve/turn.h"
 
 #define IDLE_MS         1000
@@ -20,6 +21,8 @@
 
 struct infer {
     struct infer_conf conf;
+    const struct jobspec *spec;
+    struct team *team; /* or NULL */
     struct weights *weights;
     struct tok *tok;
     struct chat *chat; /* or NULL */
@@ -88,8 +91,10 @@ static int take_requests(struct infer *s, struct err *e)
             beat_phase(s->conf.door->page, WIRE_PHASE_SERVE_IDLE);
         bool stop = atomic_load(&s->conf.door->stop);
         struct inbox_request *q = inbox_take(s->conf.inbox, idle && !stop ? IDLE_MS : 0);
-        if (!q && idle && stop)
-            return err_set(e, ERR_DRAINED, "stopped on request");
+        if (!q && idle && stop) {
+            rc = team_end(s->team, e);
+            return rc ? rc : err_set(e, ERR_DRAINED, "stopped on request");
+        }
         if (!q)
             break;
         rc = begin_turn(s, q, e);
@@ -121,7 +126,7 @@ static int step(struct infer *s, struct err *e)
 {
     int n, rc = end_cancelled(s, e);
     if (rc || !batcher_count(s->batcher))
-        return rc;
+        return rc ? rc : team_rest(s->team, e);
     beat_phase(s->conf.door->page,
         batcher_decodes(s->batcher) ? WIRE_PHASE_SERVE_DECODE : WIRE_PHASE_SERVE_PREFILL);
     rc = batcher_step(s->batcher, s->drawn, &n, e);
@@ -147,6 +152,9 @@ static int plan_pages(struct infer *s, struct model_conf *c, struct err *e)
         return rc;
     int64_t more = (s->most - 1) * usual, room = (s->conf.budget_bytes - plan.total) / page;
     c->kv_pages = kvcache_pages(c->kv_capacity) + (more < room ? more : room);
+    if ((rc = team_agree(s->team, weights_digest(s->weights), s->most, c->kv_capacity,
+             &c->kv_pages, e)))
+        return rc;
     log_info("cache of keys and values", LOG_I("tokens", c->kv_pages * KVCACHE_PAGE),
         LOG_I("bytes", c->kv_pages * page), LOG_I("sequences", s->most));
     return 0;
@@ -154,34 +162,35 @@ static int plan_pages(struct infer *s, struct model_conf *c, struct err *e)
 
 static int64_t context_of(const struct infer *s, const struct model_config *c)
 {
-    if (s->conf.spec->serve.context_length)
-        return s->conf.spec->serve.context_length;
+    if (s->spec->serve.context_length)
+        return s->spec->serve.context_length;
     return c->context < DEFAULT_CONTEXT ? c->context : DEFAULT_CONTEXT;
 }
 
 static int open_model(struct infer *s, struct err *e)
 {
-    const struct jobspec *spec = s->conf.spec;
     struct model_conf c = {.config = *weights_config(s->weights),
-        .t = model_type_of(spec->precision),
+        .t = model_type_of(s->spec->precision),
         .page = s->conf.door->page};
     int rc;
     c.kv_capacity = context_of(s, &c.config);
+    s->turns.vocab = c.config.vocab;
     if (c.kv_capacity > c.config.context)
         return err_set(e, ERR_USER,
             "spec.serve.contextLength: %lld exceeds the model's context of %lld",
             (long long)c.kv_capacity, (long long)c.config.context);
-    if ((rc = plan_pages(s, &c, e)) || (rc = model_create(s->conf.dev, &c, &s->model, e)) ||
+    if ((rc = team_share(s->team, &c, e)) || (rc = plan_pages(s, &c, e)) ||
+        (rc = model_create(s->conf.dev, &c, &s->model, e)) ||
         (rc = model_load(s->model, s->weights, e)) || (rc = engine_create(s->model, &s->engine, e)))
         return rc;
     const struct batcher_conf b = {.engine = s->engine,
+        .team = s->team,
         .context = c.kv_capacity,
         .pages = c.kv_pages,
         .most = s->most,
         .rows = ENGINE_ROWS,
         .target_ms = STEP_MS};
     s->turns.context = c.kv_capacity;
-    s->turns.vocab = c.config.vocab;
     return batcher_create(&b, &s->batcher, e);
 }
 
@@ -201,7 +210,7 @@ static int open_text(struct infer *s, struct err *e)
 
 static int open_all(struct infer *s, struct err *e)
 {
-    const struct jobspec *spec = s->conf.spec;
+    const struct jobspec *spec = s->spec;
     struct dev_info info;
     int rc;
 
@@ -211,8 +220,9 @@ static int open_all(struct infer *s, struct err *e)
     s->served = mem_array((size_t)s->most, sizeof *s->served);
     if (!s->drawn || !s->served)
         return err_set(e, ERR_MEMORY, "no memory for %d requests", s->most);
-    if ((rc = weights_open(spec->model.source, spec->model.sha256, &s->weights, e)) ||
-        (rc = open_text(s, e)) || (rc = open_model(s, e)))
+    if ((rc = team_open(s->conf.coll, s->conf.orders, &s->team, e)) ||
+        (rc = weights_open(spec->model.source, spec->model.sha256, &s->weights, e)) ||
+        (team_leads(s->team) && (rc = open_text(s, e))) || (rc = open_model(s, e)))
         return rc;
     dev_describe(s->conf.dev, &info);
     rc = door_send_fields(s->conf.door, WIRE_LOADED,
@@ -220,7 +230,7 @@ static int open_all(struct infer *s, struct err *e)
             {"memory_bytes", (double)model_memory_bytes(s->model), NULL}, {"resumed_step", 0, NULL},
             {"steps", 0, NULL}, {"device", 0, info.name}, {NULL, 0, NULL}},
         e);
-    if (rc)
+    if (rc || !team_leads(s->team) || (rc = team_rest(s->team, e))) /* all have loaded */
         return rc;
     return door_send_fields(s->conf.door, WIRE_SERVING,
         (struct door_field[]){{"model", 0, spec->serve.model_name},
@@ -244,6 +254,7 @@ static void close_all(struct infer *s)
     mem_free(s->served);
     mem_free(s->drawn);
     batcher_destroy(s->batcher);
+    team_close(s->team);
     engine_destroy(s->engine);
     model_destroy(s->model);
     chat_close(s->chat);
@@ -253,20 +264,31 @@ static void close_all(struct infer *s)
     buf_done(&s->turns.frame);
 }
 
+/* Until it is to stop: -ERR_DRAINED. */
+static int serve(struct infer *s, struct err *e)
+{
+    int rc = 0;
+    if (!team_leads(s->team))
+        return team_follow(s->team, s->engine, s->conf.door->page, e);
+    while (!rc && !(rc = take_requests(s, e)))
+        rc = step(s, e);
+    if (rc == -ERR_DRAINED)
+        tell_figures(s);
+    return rc;
+}
+
 int infer_run(const struct infer_conf *c, struct err *e)
 {
-    struct infer s = {.conf = *c, .turns.door = c->door};
+    struct infer s = {.conf = *c, .spec = c->orders->spec, .turns.door = c->door};
     int rc;
 
     buf_init(&s.turns.text, 4 * LIMIT_REQUEST_BYTES); /* with a guard behind every character */
     buf_init(&s.turns.frame, LIMIT_FRAME_BYTES);
     rc = open_all(&s, e);
-    while (!rc && !(rc = take_requests(&s, e)))
-        rc = step(&s, e);
-    if (rc == -ERR_DRAINED) {
-        tell_figures(&s);
+    if (!rc)
+        rc = serve(&s, e);
+    if (rc == -ERR_DRAINED)
         (void)door_send_done(c->door, 0, NULL, NULL);
-    }
     close_all(&s);
     return rc;
 }

@@ -65,7 +65,7 @@ static int body(int fd)
         !(rc = door_listen(&door, requests_take, &requests, &why)) &&
         !(rc = device_open(orders.spec->device.resource, orders.local_rank, orders.local_world,
               &c.dev, &c.budget_bytes, &why))) {
-        c.spec = orders.spec;
+        c.orders = &orders;
         c.inbox = requests.inbox;
         rc = infer_run(&c, &why);
     }

@@ -1,0 +1,245 @@
+/*
+ * team: a message is a head, then the parts, then all ids, then all pages, as they lie in memory:
+ * the ranks of a world are the same program. What comes is checked all the same before it is used.
+ * A first broadcast, of one size, holds most messages whole; of the others a second has the rest.
+ */
+#include "runtime/serve/team.h"
+
+#include "base/mem.h"
+#include "runtime/door/beat.h"
+#include "runtime/model/kvcache.h"
+#include "runtime/train/planner.h"
+#include "runtime/train/world.h"
+
+#include <assert.h>
+
+#define FIRST_BYTES 2048
+
+enum order { ORDER_RUN = 1, ORDER_REST, ORDER_END };
+
+struct head {
+    int32_t order, parts, ids, pages; /* how many of each follow */
+};
+struct told_part {
+    int32_t count, past, draws;
+    struct sample_draw draw;
+};
+
+struct team {
+    struct coll *world;
+    struct group group;
+    int rank, ranks;
+    int32_t most_parts, most_pages;
+    size_t limit;   /* of a message */
+    uint8_t *bytes; /* (limit) */
+    struct engine_part *parts; /* (most_parts) */
+};
+
+/* -- life -- */
+
+int team_open(struct coll *world, const struct orders *o, struct team **out, struct err *e)
+{
+    const struct jobspec *spec = o->spec;
+    const struct planner_input in = {.world = o->world,
+        .tensor = spec->parallelism.tensor,
+        .pipeline = spec->parallelism.pipeline};
+    struct layout l;
+    *out = NULL;
+    int rc = planner_lay_out(&in, &l, e);
+    if (rc)
+        return rc;
+    if (l.dp != 1)
+        return err_set(e, ERR_USER,
+            "spec.parallelism: tensor x pipeline is %d, and %d ranks are to serve the model",
+            l.tp * l.pp, o->world);
+    if (!world)
+        return 0;
+    struct team *t = mem_zalloc(sizeof *t);
+    if (!t)
+        return err_set(e, ERR_MEMORY, "no memory for a team");
+    *t = (struct team){.world = world, .rank = o->rank, .ranks = o->world};
+    if ((rc = group_open(world, &l, o->rank, &t->group, e))) {
+        team_close(t);
+        return rc;
+    }
+    *out = t;
+    return 0;
+}
+
+void team_close(struct team *t)
+{
+    if (!t)
+        return;
+    mem_free(t->bytes);
+    mem_free(t->parts);
+    mem_free(t);
+}
+
+bool team_leads(const struct team *t)
+{
+    return !t || t->rank == 0;
+}
+
+int team_share(const struct team *t, struct model_conf *c, struct err *e)
+{
+    return t ? group_share(&t->group, c, e) : 0;
+}
+
+static int least_pages(struct team *t, int64_t *pages, struct err *e)
+{
+    mem_autofree int64_t *all = mem_array((size_t)t->ranks, sizeof *all);
+    if (!all)
+        return err_set(e, ERR_MEMORY, "no memory to compare %d ranks", t->ranks);
+    int rc = coll_allgather(t->world, pages, sizeof *pages, all, e);
+    for (int i = 0; i < t->ranks && !rc; i++)
+        *pages = all[i] < *pages ? all[i] : *pages;
+    return rc;
+}
+
+int team_agree(struct team *t, uint64_t digest, int64_t sequences, int64_t tokens, int64_t *pages,
+    struct err *e)
+{
+    if (!t)
+        return 0;
+    assert(sequences >= 1 && sequences <= ENGINE_ROWS && !t->bytes);
+    t->most_parts = (int32_t)sequences;
+    t->most_pages = (int32_t)(sequences * kvcache_pages(tokens));
+    t->limit = sizeof(struct head) + (size_t)sequences * sizeof(struct told_part) +
+        (ENGINE_ROWS + (size_t)t->most_pages) * sizeof(int32_t);
+    t->limit = t->limit < FIRST_BYTES ? FIRST_BYTES : t->limit;
+    t->bytes = mem_zalloc(t->limit);
+    t->parts = mem_array((size_t)sequences, sizeof *t->parts);
+    if (!t->bytes || !t->parts)
+        return err_set(e, ERR_MEMORY, "no memory for what %lld sequences are", (long long)sequences);
+    int rc = world_agree(t->world, t->ranks, digest, tokens, e);
+    return rc ? rc : least_pages(t, pages, e);
+}
+
+/* -- messages -- */
+
+static size_t size_of(const struct head *h)
+{
+    return sizeof *h + (size_t)h->parts * sizeof(struct told_part) +
+        ((size_t)h->ids + (size_t)h->pages) * sizeof(int32_t);
+}
+
+static struct told_part *parts_of(struct team *t)
+{
+    return (void *)(t->bytes + sizeof(struct head));
+}
+
+static int32_t *ids_of(struct team *t, const struct head *h)
+{
+    return (void *)(parts_of(t) + h->parts);
+}
+
+static int send(struct team *t, const struct head *h, struct err *e)
+{
+    size_t size = size_of(h);
+    assert(size <= t->limit);
+    memcpy(t->bytes, h, sizeof *h);
+    int rc = coll_broadcast(t->world, t->bytes, FIRST_BYTES, 0, e);
+    if (rc || size <= FIRST_BYTES)
+        return rc;
+    return coll_broadcast(t->world, t->bytes + FIRST_BYTES, size - FIRST_BYTES, 0, e);
+}
+
+static int receive(struct team *t, struct head *h, struct err *e)
+{
+    int rc = coll_broadcast(t->world, t->bytes, FIRST_BYTES, 0, e);
+    if (rc)
+        return rc;
+    memcpy(h, t->bytes, sizeof *h);
+    if (h->parts < 0 || h->parts > t->most_parts || h->ids < 0 || h->ids > ENGINE_ROWS ||
+        h->pages < 0 || h->pages > t->most_pages)
+        return err_set(e, ERR_BUG, "rank 0 tells of %d sequences, %d tokens and %d pages",
+            h->parts, h->ids, h->pages);
+    size_t size = size_of(h);
+    if (size <= FIRST_BYTES)
+        return 0;
+    return coll_broadcast(t->world, t->bytes + FIRST_BYTES, size - FIRST_BYTES, 0, e);
+}
+
+/* -- rank 0 -- */
+
+int team_tell(struct team *t, const struct engine_part *parts, int n, struct err *e)
+{
+    struct head h = {.order = ORDER_RUN, .parts = n};
+    if (!t)
+        return 0;
+    for (int i = 0; i < n; i++) {
+        h.ids += (int32_t)parts[i].count;
+        h.pages += (int32_t)kvcache_pages(parts[i].past + parts[i].count);
+    }
+    assert(n <= t->most_parts && h.ids <= ENGINE_ROWS && h.pages <= t->most_pages);
+    struct told_part *told = parts_of(t);
+    int32_t *ids = ids_of(t, &h), *pages = ids + h.ids;
+    for (int i = 0; i < n; i++) {
+        const struct engine_part *p = &parts[i];
+        int64_t paged = kvcache_pages(p->past + p->count);
+        told[i] = (struct told_part){
+            .count = (int32_t)p->count, .past = (int32_t)p->past, .draws = p->draw != NULL};
+        if (p->draw)
+            told[i].draw = *p->draw;
+        memcpy(ids, p->ids, (size_t)p->count * sizeof *ids);
+        memcpy(pages, p->pages, (size_t)paged * sizeof *pages);
+        ids += p->count;
+        pages += paged;
+    }
+    return send(t, &h, e);
+}
+
+int team_rest(struct team *t, struct err *e)
+{
+    return t ? send(t, &(struct head){.order = ORDER_REST}, e) : 0;
+}
+
+int team_end(struct team *t, struct err *e)
+{
+    return t ? send(t, &(struct head){.order = ORDER_END}, e) : 0;
+}
+
+/* -- the others -- */
+
+/* The parts of the pass, which lie in the message. */
+static int read_parts(struct team *t, const struct head *h, struct err *e)
+{
+    const struct told_part *told = parts_of(t);
+    const int32_t *ids = ids_of(t, h), *pages = ids + h->ids;
+    int64_t left = h->ids, pages_left = h->pages;
+    for (int i = 0; i < h->parts; i++) {
+        const struct told_part *p = &told[i];
+        if (p->count < 1 || p->count > left || p->past < 0 ||
+            kvcache_pages((int64_t)p->past + p->count) > pages_left)
+            return err_set(e, ERR_BUG, "rank 0 tells of a part of %d tokens after %d", p->count,
+                p->past);
+        int64_t paged = kvcache_pages((int64_t)p->past + p->count);
+        t->parts[i] = (struct engine_part){.ids = ids,
+            .count = p->count,
+            .past = p->past,
+            .pages = pages,
+            .draw = p->draws ? &p->draw : NULL};
+        ids += p->count;
+        pages += paged;
+        left -= p->count;
+        pages_left -= paged;
+    }
+    return 0;
+}
+
+int team_follow(struct team *t, struct engine *g, struct wire_page *page, struct err *e)
+{
+    struct head h = {.order = ORDER_REST};
+    int rc = 0;
+    while (!rc && h.order != ORDER_END) {
+        if (h.order == ORDER_REST)
+            beat_phase(page, WIRE_PHASE_SERVE_IDLE);
+        if ((rc = receive(t, &h, e)) || h.order != ORDER_RUN)
+            continue;
+        beat_phase(page, WIRE_PHASE_SERVE_DECODE);
+        if (!(rc = read_parts(t, &h, e)))
+            rc = engine_run(g, t->parts, h.parts, e);
+        beat(page);
+    }
+    return rc ? rc : err_set(e, ERR_DRAINED, "stopped on request");
+}
